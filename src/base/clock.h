@@ -1,0 +1,29 @@
+/* clock.h - monotonic time in nanoseconds, and deadlines made of it. */
+#ifndef FZ_CLOCK_H
+#define FZ_CLOCK_H
+
+#include <stdint.h>
+
+#define FZ_CLOCK_NEVER INT64_MAX
+#define FZ_CLOCK_SECOND INT64_C(1000000000)
+#define FZ_CLOCK_MS INT64_C(1000000)
+
+/* Nanoseconds since some fixed point; never goes back. */
+int64_t fz_clock_ns(void);
+
+/*
+ * Seconds as nanoseconds. Too long for the clock, or infinite, gives
+ * FZ_CLOCK_NEVER; negative or NaN gives 0.
+ */
+int64_t fz_clock_from_seconds(double seconds);
+
+/* `delay_ns` after `now_ns`, FZ_CLOCK_NEVER where that overflows. */
+int64_t fz_clock_after(int64_t now_ns, int64_t delay_ns);
+
+/*
+ * Milliseconds from `now_ns` until `deadline_ns`, rounded up so that a poll
+ * never wakes early; -1 for FZ_CLOCK_NEVER, 0 when it has passed.
+ */
+int fz_clock_poll_ms(int64_t now_ns, int64_t deadline_ns);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * codec.h - Lua values as bytes and back (doc/format.md is the layout).
+ *
+ * One message holds any number of values; references shared among them, and
+ * cycles, are kept. Every call may raise, for memory or because a value
+ * cannot be sent: enter through lua_pcall.
+ */
+#ifndef FZ_CODEC_H
+#define FZ_CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <lua.h>
+
+struct fz_buf;
+
+/*
+ * Append one message with the `n` values from stack index `first` on to
+ * `out`. Raises an fz.Error of kind "unsendable" whose message starts with
+ * the path to the value (".rows[3].file: a FILE* cannot be sent"; a bare
+ * ": a coroutine cannot be sent" where the value itself is meant; its field
+ * `value` counts the values from 1), and of kind "memory" when `out` fails.
+ * What was appended before a raise is the caller's to drop. [-0, +0, e]
+ */
+void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
+
+/*
+ * Push the values of the one message in `bytes`; returns how many. With
+ * `functions` false, functions and modules are refused. Raises an fz.Error
+ * of kind "error" for bytes that are no whole message; never reads outside
+ * them and allocates at most a small multiple of `len`. [-0, +n, e]
+ */
+int fz_codec_decode(
+    lua_State *L, const void *bytes, size_t len, bool functions);
+
+/* Open: core.pack, core.unpack, core.register_class. [-0, +1] */
+int fz_lcodec_open(lua_State *L);
+
+#endif

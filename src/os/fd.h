@@ -1,0 +1,32 @@
+/* fd.h - descriptors: close-on-exec from birth, writes without SIGPIPE. */
+#ifndef FZ_FD_H
+#define FZ_FD_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct fz_err;
+
+/* A close-on-exec pipe: fd[0] reads, fd[1] writes. 0, or -1 and `err`. */
+int fz_fd_pipe(int fd[2], struct fz_err *err);
+
+/* Make reads and writes return EAGAIN instead of waiting. 0, or -1 and `err`.
+ */
+int fz_fd_nonblock(int fd, struct fz_err *err);
+
+/* Close *fd unless it is -1, make it -1, keep errno. */
+void fz_fd_close(int *fd);
+
+/* read(2), EINTR retried. */
+ssize_t fz_fd_read(int fd, void *bytes, size_t n);
+
+/*
+ * write(2), EINTR retried. A broken pipe is EPIPE and never a signal: SIGPIPE
+ * is blocked in this thread for the call, and one that it raised is consumed.
+ */
+ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
+
+/* Write all of it to a blocking descriptor. 0, or -1 with errno. */
+int fz_fd_write_all(int fd, const void *bytes, size_t n);
+
+#endif

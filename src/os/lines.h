@@ -1,0 +1,38 @@
+/* lines.h - relays what a worker prints, whole lines at a time. */
+#ifndef FZ_LINES_H
+#define FZ_LINES_H
+
+#include <stddef.h>
+
+struct fz_err;
+struct fz_lines; /* one pipe: its read end, and the line not yet whole */
+
+/* Told whole lines (or the last piece) as they come. */
+typedef void (*fz_lines_out)(void *ctx, const char *bytes, size_t len);
+
+/* A line longer than this is passed on in pieces. */
+#define FZ_LINES_MAX ((size_t)1 << 20)
+
+/*
+ * Relay from `fd`, the non-blocking read end of a pipe; owns it from now on.
+ * NULL and `err` on failure, then `fd` is still the caller's.
+ */
+struct fz_lines *fz_lines_new(
+    int fd, fz_lines_out out, void *ctx, struct fz_err *err);
+
+/* The descriptor to poll; -1 once the other side has closed it. */
+int fz_lines_fd(const struct fz_lines *lines);
+
+/*
+ * Read all that is there now and pass whole lines on. Returns 1 while the
+ * pipe is open, 0 when nobody can write to it any more, or -1 and `err`.
+ */
+int fz_lines_pump(struct fz_lines *lines, struct fz_err *err);
+
+/* Pass on a piece of a line that is still held. */
+void fz_lines_flush(struct fz_lines *lines);
+
+/* Close the pipe, forget what is held. NULL is allowed. */
+void fz_lines_free(struct fz_lines *lines);
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * loop.h - polls the descriptors and deadlines of one lua_State.
+ *
+ * Watches and timers are embedded in their owners; callbacks must not raise.
+ * A step is: wait, call what is ready, then call what was deferred meanwhile.
+ */
+#ifndef FZ_LOOP_H
+#define FZ_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fz_err;
+struct fz_loop;
+
+enum { FZ_LOOP_READ = 1, FZ_LOOP_WRITE = 2 };
+
+struct fz_watch {
+	int fd;          /* -1: not watched */
+	unsigned events; /* FZ_LOOP_READ | FZ_LOOP_WRITE */
+	void (*ready)(struct fz_watch *watch, unsigned events);
+	struct fz_watch *next, **prev; /* of the loop */
+};
+
+struct fz_timer {
+	int64_t at_ns;
+	void (*fired)(struct fz_timer *timer);
+	size_t place; /* in the loop's heap, 0: not armed */
+};
+
+/* Called once, at the end of the step in which it was deferred. */
+struct fz_defer {
+	void (*call)(struct fz_defer *defer);
+	struct fz_defer *next;
+	bool pending;
+};
+
+/* Called in a forked child, which must let go of what is its parent's. */
+struct fz_fork_hook {
+	void (*in_child)(struct fz_fork_hook *hook);
+	struct fz_fork_hook *next, **prev;
+};
+
+/* NULL and `err` on failure. */
+struct fz_loop *fz_loop_new(struct fz_err *err);
+void fz_loop_free(struct fz_loop *loop);
+
+/* Watch `fd` for `events`. 0, or -1 and `err`. */
+int fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
+    unsigned events, struct fz_err *err);
+
+/* Wait for other events from now on. Setting the same ones costs nothing. */
+int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
+    unsigned events, struct fz_err *err);
+
+/* Before the descriptor is closed. Does nothing when not watched. */
+void fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch);
+
+/* (Re)arm for `at_ns`; FZ_CLOCK_NEVER disarms. 0, or -1 for memory. */
+int fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns);
+void fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer);
+
+void fz_loop_defer(struct fz_loop *loop, struct fz_defer *defer);
+void fz_loop_undefer(struct fz_loop *loop, struct fz_defer *defer);
+
+void fz_loop_hook(struct fz_loop *loop, struct fz_fork_hook *hook);
+void fz_loop_unhook(struct fz_fork_hook *hook);
+
+/*
+ * One step: wait until something is ready, a timer is due or `until_ns`
+ * comes. Returns 1 if anything was called, 0 if not (the time came, or a
+ * signal), -1 and `err`.
+ */
+int fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
+
+/*
+ * In a forked child, before anything else: forget all of the parent's
+ * watches and timers, after the fork hooks have closed what they own.
+ */
+void fz_loop_in_child(struct fz_loop *loop);
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * proc.h - a forked child: how it starts, how it is ended, how it died.
+ *
+ * The only file that forks. A child leads a process group of its own, adopts
+ * its orphaned descendants (PR_SET_CHILD_SUBREAPER), reads nothing from
+ * standard input, ignores SIGINT, and ends itself and all its descendants
+ * when its parent dies by whatever means. It leaves through fz_proc_exit().
+ */
+#ifndef FZ_PROC_H
+#define FZ_PROC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fz_err;
+
+struct fz_proc {
+	pid_t pid; /* 0: none */
+	int pidfd; /* readable once the child is dead; -1 on old kernels */
+};
+
+struct fz_proc_opts {
+	int out; /* becomes the child's standard output, -1: the parent's */
+	int err; /* becomes its standard error, -1: the parent's */
+};
+
+/* The child's life; what it returns is its exit status. */
+typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
+
+/*
+ * Fork. In the child `entry(ctx, NULL)` runs and then fz_proc_exit(); where
+ * the child could not be set up (a descriptor, a process group) it is
+ * `entry(ctx, what failed)` instead, so that it can tell its parent. All
+ * signals have their default action in the child but SIGINT, which is
+ * ignored; the signal mask is the caller's. Buffered output is flushed before
+ * the fork. Returns 0 in the parent, or -1 and `err`.
+ */
+int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
+    fz_proc_main entry, void *ctx, struct fz_err *err);
+
+/*
+ * End the child and everything it started, at once: setsid and double forks
+ * are no escape. The child is still to be reaped. Safe to call again.
+ */
+void fz_proc_kill(const struct fz_proc *proc);
+
+/* How a child ended. */
+struct fz_death {
+	int signal;        /* the signal that killed it, else 0 */
+	int exitcode;      /* its exit status where signal is 0; -1 not known */
+	uint64_t peak_rss; /* bytes */
+};
+
+/*
+ * Reap the child if it is dead, or wait until it is when `wait` is set. Kills
+ * what is left of its process group. Returns 1 and fills `death` when it is
+ * reaped (`proc` is then empty), 0 when it is alive. A child that somebody
+ * else has reaped counts as reaped, its exit code not known.
+ */
+int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
+
+/*
+ * "killed by signal 9 (SIGKILL), perhaps out of memory; peak memory 3.9 GB",
+ * "exited with code 3". Returns `text`.
+ */
+const char *fz_death_text(const struct fz_death *death, char *text, size_t len);
+
+/*
+ * Leave a child: flush stdio, end all descendants, _exit. No atexit handler
+ * of the parent runs. Never returns.
+ */
+_Noreturn void fz_proc_exit(int status);
+
+/*
+ * Limit the private memory that this process may have beyond what it has now
+ * (RLIMIT_DATA); 0 lifts the limit. 0, or -1 and `err`.
+ */
+int fz_proc_limit_memory(uint64_t bytes, struct fz_err *err);
+
+#endif
