@@ -16,6 +16,9 @@ local Invocation = {}
 Invocation.__index = Invocation
 Invocation.__name = "fzlua.Invocation"
 
+---What holds where nothing else is said: the options of the command line.
+Invocation.defaults = {}
+
 local function first_given(name, list, last)
   for i = 1, last do
     if list[i][name] ~= nil then return list[i][name] end
@@ -27,11 +30,12 @@ end
 ---@param defaults table[] the chain's, then each stage's
 ---@return table
 function Invocation.options(given, defaults)
-  local list = { given, table.unpack(defaults) }
-  local merged = {}
+  local list, merged = { given, table.unpack(defaults) }, {}
+  list[#list + 1] = Invocation.defaults
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list, #list) end
   -- Those of one stage are no other stage's: the plan has them.
-  for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, list, 2) end
+  list = { given, defaults[1], Invocation.defaults }
+  for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, list, #list) end
   merged.jobs = merged.jobs or core.cpu_count()
   merged.seed = merged.seed or core.random_seed()
   merged.on_error = merged.on_error or "stop"
@@ -294,6 +298,8 @@ function Invocation:_settle()
     if run then
       local id, e = run:failure()
       if id then failure = id > 0 and name_error(e, self.plan.nodes[id]) or e end
+      -- Ctrl-C in a function that ran in this process is no failure of it.
+      if failure and Error.is(failure.cause, "interrupted") then failure = failure.cause end
       if failure or self.options.on_error == "continue" then errors = collect_errors(self) end
     end
     if not failure then
