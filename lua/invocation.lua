@@ -220,6 +220,7 @@ local function find_roots(self, failed)
       at = before
     end
     local root = roots[at] or at
+    roots[id] = root
     for _, node in ipairs(path) do roots[node] = root end
   end
   return roots

@@ -142,11 +142,16 @@ function Plan.of_chain(stages)
   return self
 end
 
--- "a -> b -> a": the outputs by which the nodes of a cycle feed each other.
+-- "a -> b -> a": the outputs by which the nodes of a cycle feed each other,
+-- from the one that was added first.
 local function cycle_text(self, cycle)
-  local names = {}
+  local names, start = {}, 1
   for i, id in ipairs(cycle) do
-    local following = self.nodes[cycle[i % #cycle + 1]]
+    if id < cycle[start] then start = i end
+  end
+  for i = 1, #cycle do
+    local id = cycle[(start + i - 2) % #cycle + 1]
+    local following = self.nodes[cycle[(start + i - 1) % #cycle + 1]]
     for k, source in ipairs(following.sources) do
       if self.maker[source] == id then
         names[i] = following.inputs[k]
