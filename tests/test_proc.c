@@ -789,13 +789,17 @@ test_proc_reap_ends_what_a_dead_child_left(void **state)
 static int
 leave_a_daemon(void *ctx, const struct fz_err *failed)
 {
+	pid_t pid = __real_fork();
+
 	(void)failed;
-	if (__real_fork() == 0) {
+	if (pid == 0) {
 		setsid();
-		tell_number(ctx, getpid());
 		for (;;)
 			pause();
 	}
+	while (getsid(pid) != pid)
+		nap(1);
+	tell_number(ctx, pid);
 	return 5;
 }
 
