@@ -31,16 +31,18 @@ fz_encode_refuse(
 	fz_place_push_error(e->L, FZ_ERR_UNSENDABLE, at);
 	lua_pushinteger(e->L, e->value);
 	lua_setfield(e->L, -2, "value");
+	e->busy = false;
 	return lua_error(e->L);
 }
 
 int
-fz_encode_no_memory(lua_State *L)
+fz_encode_no_memory(struct fz_encoder *e)
 {
 	struct fz_err err;
 
 	fz_err_set(&err, FZ_ERR_MEMORY, "no memory for a message");
-	return fz_lerror_raise(L, &err);
+	e->busy = false;
+	return fz_lerror_raise(e->L, &err);
 }
 
 static void
@@ -412,7 +414,7 @@ fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 	    fz_refmap_enter(&e->objects, e->L, p, e->nobjects, &fresh);
 
 	if (slot == NULL || e->nobjects >= FZ_ENCODE_OPEN - 1)
-		fz_encode_no_memory(e->L);
+		fz_encode_no_memory(e);
 	if (fresh) {
 		e->nobjects++;
 		return false;
@@ -634,7 +636,7 @@ fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
 		fz_encode_value(e, first + e->value - 1, &root);
 	fz_encode_later(e, 0);
 	if (out->failed)
-		fz_encode_no_memory(L);
+		fz_encode_no_memory(e);
 	out->data[start + 1] = e->flags;
 	e->busy = false;
 	lua_settop(L, top);

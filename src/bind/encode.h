@@ -25,8 +25,8 @@ struct fz_encode_glance {
 };
 
 /*
- * One per message, kept in the registry for the next one: a raise leaves it
- * busy, and the next message makes a new one.
+ * One per message, kept in the registry for the next one. Where a Lua call
+ * raises it stays busy, and the next message makes a new one.
  */
 struct fz_encoder {
 	lua_State *L;
@@ -77,7 +77,7 @@ const void *fz_encode_globals(struct fz_encoder *e);
 /* Raise: the value at `at` cannot be sent; there is no memory. */
 int fz_encode_refuse(
     struct fz_encoder *e, const char *what, const struct fz_place *at);
-int fz_encode_no_memory(lua_State *L);
+int fz_encode_no_memory(struct fz_encoder *e);
 
 /* encode_string.c: the string at `idx`. */
 void fz_encode_string(struct fz_encoder *e, int idx);

@@ -58,7 +58,7 @@ define_string(struct fz_encoder *e, const char *s, size_t len)
 
 	if (number >= INT32_MAX ||
 	    fz_refmap_enter(&e->strings, e->L, s, number, &fresh) == NULL)
-		fz_encode_no_memory(e->L);
+		fz_encode_no_memory(e);
 	e->nstrings++;
 	e->flags |= FZ_FORMAT_HAS_STRINGS;
 	fz_buf_put_u8(e->out, FZ_FORMAT_DEF);
