@@ -15,9 +15,11 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- each other; a name that ends in * stands for all that begin so.
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
-  {dir = "os/", "fd", "shm", "host", "lines", "proc", "loop", "sync"},
-  {dir = "engine/", "blob", "wire", "worker", "queue", "pool", "graph", "run"},
-  {dir = "bind/", lua = true, "lerror", "codec format encode decode", "child", "l*"},
+  {dir = "os/", "fd", "tree", "extent", "shm", "host", "lines", "proc", "loop", "sync"},
+  {dir = "engine/", "blob", "wire", "port", "engine", "relay", "worker slice", "queue", "pool",
+    "graph", "run"},
+  {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
+    "codec format encode encode_object decode decode_object", "child", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
 -- Programs: the only .c files that need no header of their own.
@@ -25,11 +27,12 @@ local PROGRAMS = {embed = true, main = true}
 
 local LUA_LAYERS = {
   {"error", "check", "log"},
-  {"future", "task"},
+  {"task", "future"},
   {"pool", "process", "channel", "shared"},
   {"manager"},
   {"progress", "draw"},
-  {"stage", "chain", "dag", "stream"},
+  {"registry", "workers", "plan", "invocation", "pipeline"},
+  {"stage chain", "dag", "stream"}, -- a stage >> a stage is a chain, and a chain is made of stages
   {"fzlua"},
   {"repl", "cli"},
 }
@@ -146,9 +149,9 @@ end
 local function lua_heights()
   local heights, n = {}, 0
   for _, layer in ipairs(LUA_LAYERS) do
-    for _, noun in ipairs(layer) do
+    for _, names in ipairs(layer) do
       n = n + 1
-      heights[noun] = n
+      for noun in names:gmatch("%S+") do heights[noun] = n end
     end
   end
   return heights
@@ -174,7 +177,7 @@ local function check_module(path, heights)
       elseif required and required ~= "core" then
         if not heights[required] then
           report(path, number, "requires fzlua.%s, which has no place in the table", required)
-        elseif heights[required] >= height then
+        elseif heights[required] > height then
           report(path, number, "requires %s, which is above it or to its right (move what both "
             .. "need down, or pass it in)", quoted)
         end
