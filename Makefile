@@ -12,7 +12,7 @@
 #   bench      speeds beside the machine's limits: make bench ROWS="start codec"
 #   compile_commands.json  install  uninstall  clean
 #
-# CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR are yours to set.
+# CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR are yours to set. V=1 shows commands.
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -45,6 +45,9 @@ MAIN_LIBS  := -Wl,--export-dynamic -Wl,--whole-archive $(LUA_LIBS) \
 TEST_LIBS  := $(LUA_LIBS) $(JSON_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,
 
+# The name of what is made; the command itself with V=1.
+say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
+
 # -- files -----------------------------------------------------------------
 
 SRC     := $(sort $(wildcard src/*/*.c)) src/fzlua.c
@@ -71,15 +74,15 @@ $(BUILD)/flags: FORCE
 	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" > $@
 
 $(BIN): $(BUILD)/obj/main.o $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(MAIN_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(MAIN_LIBS)
 
 $(LIB): $(OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # The Lua modules as bytes in a C file, compiled but with their line numbers.
 # The list of them is a file, so that a removed module goes, too.
@@ -88,25 +91,25 @@ $(BUILD)/modules: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$MODULES" | cmp -s - $@ || printf '%s\n' "$$MODULES" > $@
 $(BUILD)/embed: src/embed.c $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LUA_LIBS) -lm -ldl
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LUA_LIBS) -lm -ldl
 $(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(LUA)
 	@mkdir -p $(@D)
-	$(BUILD)/embed $(LUA) > $@.new && mv $@.new $@
+	$(call say,EMBED)$(BUILD)/embed $(LUA) > $@.new && mv $@.new $@
 $(BUILD)/obj/modules.o: $(BUILD)/obj/modules.c
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A test that forces a call to fail names it: "wrap: fork read write".
 wrapped = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $1))
 $(BUILD)/tests/test_%: tests/test_%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(LIB) $(TEST_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(LIB) $(TEST_LIBS)
 $(BUILD)/tests/fuzz_%: tests/fuzz_%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS)
 
 $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/tests/*.d)
 
