@@ -22,6 +22,7 @@ struct fz_pool {
 	unsigned nworkers; /* in both lists */
 	struct fz_pool_user **users;
 	size_t nusers, users_cap;
+	bool closed;
 	struct fz_fork_hook hook;
 };
 
@@ -115,10 +116,9 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 }
 
 void
-fz_pool_free(struct fz_pool *pool)
+fz_pool_close(struct fz_pool *pool)
 {
-	if (pool == NULL)
-		return;
+	pool->closed = true;
 	while (pool->busy != NULL)
 		fz_worker_end(
 		    pool->busy, FZ_ERR_CANCELLED, "its workers were closed");
@@ -128,8 +128,17 @@ fz_pool_free(struct fz_pool *pool)
 		struct fz_worker *w = pool->idle;
 
 		unlink_worker(w);
+		pool->nworkers--;
 		fz_worker_free(w, false);
 	}
+}
+
+void
+fz_pool_free(struct fz_pool *pool)
+{
+	if (pool == NULL)
+		return;
+	fz_pool_close(pool);
 	fz_loop_unhook(&pool->hook);
 	free(pool->users);
 	free(pool);
@@ -193,6 +202,10 @@ fz_pool_take(
 {
 	struct fz_worker *w = pool->idle;
 
+	if (pool->closed) {
+		fz_err_set(err, FZ_ERR_CLOSED, "its workers were closed");
+		return NULL;
+	}
 	if (w != NULL)
 		unlink_worker(w);
 	else if (pool->nworkers < pool->opts.max)

@@ -35,7 +35,13 @@ struct fz_pool_opts {
 struct fz_pool *fz_pool_new(
     const struct fz_pool_opts *opts, struct fz_err *err);
 
-/* End all workers, busy ones at once, their jobs as cancelled. */
+/*
+ * End all workers, busy ones at once, their jobs as cancelled. From now on
+ * taking a worker fails.
+ */
+void fz_pool_close(struct fz_pool *pool);
+
+/* Close and free; no run may have it. NULL is allowed. */
 void fz_pool_free(struct fz_pool *pool);
 
 /* Be told of free workers from now on. 0, or -1 and `err` (no memory). */
@@ -45,8 +51,8 @@ void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
 
 /*
  * An idle worker, the one used last, or a new one; it is the user's until it
- * is told `freed`. NULL where all are busy, or (with `err` filled) a fork
- * failed and the pool has no worker at all.
+ * is told `freed`. NULL where all are busy, or (with `err` filled) the pool
+ * is closed, or a fork failed and it has no worker at all.
  */
 struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);

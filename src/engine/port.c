@@ -65,6 +65,7 @@ open_call(
 	call->seq = frame->seq;
 	call->func = fz_reader_u32(r);
 	call->nargs = fz_reader_u32(r);
+	call->nvalues = fz_reader_u32(r);
 	call->seed = fz_reader_u64(r);
 	call->memory = fz_reader_u64(r);
 	if (r->failed)

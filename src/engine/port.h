@@ -53,6 +53,7 @@ struct fz_port {
 /* One call to make; `args` holds `nargs` parts. */
 struct fz_call {
 	uint32_t seq, func, nargs;
+	uint32_t nvalues; /* results that are wanted */
 	uint64_t seed;
 	uint64_t memory; /* bytes the worker may use, 0: no limit */
 	struct fz_reader args;

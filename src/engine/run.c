@@ -738,6 +738,7 @@ init_nodes(struct fz_run *run)
 		node->because = FZ_GRAPH_NONE;
 		node->job = (struct fz_job){ .ops = &job_ops,
 			.func = plan->func,
+			.nvalues = plan->nvalues,
 			.seed = mix(run->opts.seed, i) };
 	}
 	for (uint32_t v = 0; v < run->nvalues; v++)
@@ -914,6 +915,12 @@ fz_run_failure(const struct fz_run *run, uint32_t *node)
 
 /* ---- local runs
  * --------------------------------------------------------------------- */
+
+bool
+fz_run_is_local(const struct fz_run *run)
+{
+	return run->local != NULL;
+}
 
 uint32_t
 fz_run_local_next(struct fz_run *run)

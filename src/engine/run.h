@@ -127,6 +127,7 @@ int fz_run_next_event(struct fz_run *run, struct fz_run_event *event);
  * run is done, or waits for a retry). The caller ends it by one of the other
  * two, which take what they are given as the ops of a job do.
  */
+bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);
 uint64_t fz_run_local_seed(const struct fz_run *run, uint32_t node);
 struct fz_blob *fz_run_local_input(const struct fz_run *run, uint32_t value);

@@ -2,7 +2,8 @@
  * wire.h - frames on a pipe, and the values inside them.
  *
  * frame  = type u8 | flags u8 | magic u16 | seq u32 | length u64 | body
- * JOB    = func u32 | nargs u32 | seed u64 | memory u64 | part * nargs
+ * JOB    = func u32 | nargs u32 | nvalues u32 | seed u64 | memory u64
+ *          | part * nargs
  * FREE   = offset u64                  an extent of the worker's own slice
  * RESULT = nparts u32 | part * nparts
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table

@@ -368,6 +368,7 @@ fz_worker_send(struct fz_worker *worker, struct fz_job *job,
 	    out, FZ_WIRE_JOB, timed ? FZ_WIRE_TIMED : 0, p->next_seq);
 	fz_buf_put_u32(out, job->func);
 	fz_buf_put_u32(out, n);
+	fz_buf_put_u32(out, job->nvalues);
 	fz_buf_put_u64(out, job->seed);
 	fz_buf_put_u64(out, job->memory);
 	for (uint32_t i = 0; i < n; i++)

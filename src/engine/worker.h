@@ -61,6 +61,7 @@ struct fz_job {
 	struct fz_worker *worker; /* who has it; NULL: nobody */
 	pid_t pid;                /* of the worker that had it last */
 	uint32_t func;            /* number of the function in the worker */
+	uint32_t nvalues;         /* results that are wanted */
 	uint32_t seq;             /* its number at this worker */
 	size_t nbytes;            /* of its frame */
 	uint64_t seed;
