@@ -36,11 +36,11 @@ g:add("5", {"1"}, node(5, 0.10))
 g:add("3", {"2"}, node(3, 0.05))
 g:add("4", {"3", "5"}, node(4, 0.02))
 
-print(g:to_mermaid())
+io.write(g:to_mermaid())
 
 g:invoke{start = {value = 100, times = {}}}
 local result = g.output["4"]
-print("4 gives " .. result.value)
+print("\n4 gives " .. result.value)
 
 for _, edge in ipairs{{"1", "2"}, {"1", "5"}, {"2", "3"}, {"3", "4"}, {"5", "4"}} do
   local before, after = result.times[edge[1]], result.times[edge[2]]

@@ -36,4 +36,4 @@ end
 print("\nInto C go: " .. table.concat(into_c, ", "))
 
 print("\nAs a picture, for https://mermaid.live or a README:")
-print(chain:to_mermaid())
+io.write(chain:to_mermaid())
