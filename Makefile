@@ -53,6 +53,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 SRC     := $(sort $(wildcard src/*/*.c)) src/fzlua.c
 LUA     := $(sort $(wildcard lua/*.lua))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
+TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
 FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
@@ -139,7 +140,7 @@ test-c: $(TESTBIN)
 	echo "$(words $(TESTBIN)) tests in C passed"
 
 test-lua: $(BIN)
-	FZLUA=$(abspath $(BIN)) $(UNDER) $(BIN) tests/run.lua $(TESTS)
+	FZLUA=$(abspath $(BIN)) $(UNDER) $(BIN) tests/run.lua $(TESTS_LUA)
 
 FUZZ_RUNS ?= 5000000
 SANITIZE  := -O1 -g -Werror -fno-omit-frame-pointer \
