@@ -1,7 +1,8 @@
+#include "bind/encode.h"
+
 #include <lauxlib.h>
 
 #include "base/buf.h"
-#include "bind/encode.h"
 #include "bind/format.h"
 #include "bind/lerror.h"
 #include "bind/names.h"
