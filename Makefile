@@ -7,7 +7,7 @@
 #   test       the tests alone, with the compiler at hand
 #   lint fmt   judge the code; let clang-format write it
 #   valgrind   the tests under valgrind     cov      line coverage by gcov
-#   bench      speeds beside the machine's limits: make bench ROWS="start codec"
+#   bench      speeds beside the machine's limits: make bench ROWS="start encode"
 #   install uninstall clean
 #
 # CC, CFLAGS, LDFLAGS, PREFIX and DESTDIR are yours to set.
@@ -77,6 +77,14 @@ $(BUILD)/tests/%: tests/%.c $(LIB)
 comma := ,
 
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/tests/*.d)
+
+# The limits are a C module that the command loads. STRICT=1: a MISS fails.
+.PHONY: bench
+bench: $(BIN) $(BUILD)/bench/limits.so
+	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
+$(BUILD)/bench/limits.so: bench/limits.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fPIC -shared $(LDFLAGS) -o $@ $<
 
 clean:
 	rm -rf $(BUILD)
