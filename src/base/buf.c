@@ -5,10 +5,14 @@
 enum { BUF_FIRST = 256 };
 
 static int
-heap_resize(struct fz_buf *buf, size_t cap)
+heap_resize(struct fz_buf *buf, size_t need)
 {
-	unsigned char *data = realloc(buf->data, cap);
+	size_t cap = buf->cap < BUF_FIRST ? BUF_FIRST : buf->cap;
+	unsigned char *data;
 
+	while (cap < need)
+		cap *= 2;
+	data = realloc(buf->data, cap);
 	if (data == NULL)
 		return -1;
 	buf->data = data;
@@ -44,17 +48,14 @@ fz_buf_clear(struct fz_buf *buf)
 unsigned char *
 fz_buf_grow(struct fz_buf *buf, size_t n)
 {
-	size_t cap = buf->cap < BUF_FIRST ? BUF_FIRST : buf->cap;
 	int rc;
 
 	if (buf->failed || n > SIZE_MAX / 2 - buf->len)
 		goto fail;
 	if (buf->cap - buf->len >= n && buf->data != NULL)
 		return buf->data + buf->len;
-	while (cap - buf->len < n)
-		cap *= 2;
-	rc = buf->store != NULL ? buf->store->resize(buf, cap)
-				: heap_resize(buf, cap);
+	rc = buf->store != NULL ? buf->store->resize(buf, buf->len + n)
+				: heap_resize(buf, buf->len + n);
 	if (rc == 0)
 		return buf->data + buf->len;
 fail:

@@ -45,12 +45,13 @@ fz_le64_load(const unsigned char *p)
 struct fz_buf;
 
 /*
- * Where the bytes of a buffer live. `resize` makes room for `cap` bytes in
- * all, keeps the first `len`, sets `data` and `cap` and returns 0, or -1 and
- * leaves all as it was. `release` gives the room back.
+ * Where the bytes of a buffer live. `resize` makes room for `need` bytes in
+ * all, or for as many more as it thinks wise, keeps the first `len`, sets
+ * `data` and `cap` and returns 0, or -1 and leaves all as it was. `release`
+ * gives the room back.
  */
 struct fz_buf_store {
-	int (*resize)(struct fz_buf *buf, size_t cap);
+	int (*resize)(struct fz_buf *buf, size_t need);
 	void (*release)(struct fz_buf *buf);
 };
 

@@ -34,7 +34,10 @@ void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 int fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, bool functions);
 
-/* Open: core.pack, core.unpack, core.register_class. [-0, +1] */
+/*
+ * Open: core.pack, core.unpack, core.register_class; `core` is at the top.
+ * [-0, +0, m]
+ */
 int fz_lcodec_open(lua_State *L);
 
 #endif

@@ -27,7 +27,7 @@ int fz_lerror_is(lua_State *L, int idx);
  */
 const char *fz_lerror_text(lua_State *L, int idx);
 
-/* Open: core.Error is the metatable. [-0, +1] */
+/* Open: core.Error is the metatable; `core` is at the top. [-0, +0, m] */
 int fz_lerror_open(lua_State *L);
 
 #endif

@@ -20,6 +20,7 @@ struct fz_proc {
 	int pidfd; /* readable once the child is dead; -1 on old kernels */
 };
 
+/* Both stay open under their own numbers too: the caller's to close. */
 struct fz_proc_opts {
 	int out; /* becomes the child's standard output, -1: the parent's */
 	int err; /* becomes its standard error, -1: the parent's */
@@ -33,15 +34,20 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
  * the child could not be set up (a descriptor, a process group) it is
  * `entry(ctx, what failed)` instead, so that it can tell its parent. All
  * signals have their default action in the child but SIGINT, which is
- * ignored; the signal mask is the caller's. Buffered output is flushed before
- * the fork. Returns 0 in the parent, or -1 and `err`.
+ * ignored, and the real-time one that tells of the parent's death; the signal
+ * mask is the caller's. Buffered output is flushed before the fork (that of
+ * other streams than stdout and stderr only while there is one thread), and
+ * what could not be is forgotten in the child. Returns 0 in the parent, or -1
+ * and `err`.
  */
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
 
 /*
  * End the child and everything it started, at once: setsid and double forks
- * are no escape. The child is still to be reaped. Safe to call again.
+ * are no escape. The child is still to be reaped. Safe to call again. Does
+ * nothing when it is no child of this process. What a child that died by
+ * itself has started is out of reach, but for its process group.
  */
 void fz_proc_kill(const struct fz_proc *proc);
 

@@ -1,0 +1,181 @@
+--- chain.lua - stages one after the other.
+--
+-- Chaining makes a new chain and changes neither operand.
+
+local Error = require "fzlua.error"
+local Pipeline = require "fzlua.pipeline"
+local Plan = require "fzlua.plan"
+local check = require "fzlua.check"
+local stage = require "fzlua.stage"
+
+---@class fzlua.Chain: fzlua.Pipeline
+---@field stages fzlua.Stage[] a copy
+---@field edge_table table
+---@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
+---@operator len: integer
+local Chain = { __name = "fzlua.Chain" }
+
+local chain = {}
+
+local function is_chain(value)
+  return getmetatable(value) == Chain
+end
+
+chain.is = is_chain
+
+-- Append the stage, or the stages of the chain, `operand`.
+local function append(stages, operand)
+  if stage.is(operand) then
+    stages[#stages + 1] = operand
+    return true
+  end
+  if not is_chain(operand) then return false end
+  table.move(operand._stages, 1, #operand._stages, #stages + 1, stages)
+  return true
+end
+
+local function make(stages, options)
+  local seen = {}
+  for _, each in ipairs(stages) do
+    if seen[each] then
+      Error.graph({ stage = each.name }, "stage %s is in the chain twice", each.name)
+    end
+    seen[each] = true
+  end
+  return setmetatable(Pipeline.init({ _stages = stages }, options), Chain)
+end
+
+---A chain of these stages and chains, in this order.
+---@param list table
+---@param options? table defaults for invoke
+---@return fzlua.Chain
+function chain.new(list, options)
+  check.type(list, "table", 1, "fz.chain")
+  local stages = {}
+  if stage.is(list) or is_chain(list) then list = { list } end
+  for i, operand in ipairs(list) do
+    if not append(stages, operand) then
+      check.fail("bad argument #1 to 'fz.chain' (element %d is a %s, not a stage)", i,
+        check.typename(operand))
+    end
+  end
+  return make(stages, check.options(options, check.INVOKE, 2, "fz.chain"))
+end
+
+---`a >> b`. The options of both chains are kept, a's where they differ.
+---@return fzlua.Chain
+function chain.join(a, b)
+  local stages, options = {}, {}
+  for i, operand in ipairs { a, b == nil and false or b } do
+    if not append(stages, operand) then
+      check.fail("cannot chain a %s (operand %d of >> must be a stage or a chain)",
+        b == nil and i == 2 and "nil" or check.typename(operand), i)
+    end
+    for name, value in pairs(is_chain(operand) and operand._options or {}) do
+      if options[name] == nil then options[name] = value end
+    end
+  end
+  return make(stages, options)
+end
+
+local methods = {
+  invoke = Pipeline.invoke,
+  invoke_async = Pipeline.invoke_async,
+  prune = Pipeline.prune,
+  reset = Pipeline.reset,
+  close = Pipeline.close,
+  _ended = Pipeline._ended,
+}
+
+function methods:_states()
+  local states = {}
+  for i, each in ipairs(self._stages) do states[i] = stage.state(each) end
+  return states
+end
+
+-- The plan, made anew when a stage has changed since.
+function methods:_compile()
+  local states, versions = self:_states(), {}
+  for i, state in ipairs(states) do versions[i] = state.registry.version end
+  local key = table.concat(versions, " ")
+  if self._plan_key ~= key then
+    self._plan, self._plan_key = Plan.of_chain(states), key
+  end
+  return self._plan
+end
+
+---`self >> other`.
+---@return fzlua.Chain
+function methods:chain(other)
+  return chain.join(self, other)
+end
+
+local function place_of(self, which)
+  local place = math.type(which) and math.tointeger(which)
+  for i, each in ipairs(self._stages) do
+    if each == which then place = i end
+  end
+  if not place or not self._stages[place] then
+    check.fail("bad argument #1 to 'at' (a stage of the chain or its place expected)")
+  end
+  return place
+end
+
+---What left a stage in the last invoke, which must have had keep = "all".
+---@param which fzlua.Stage|integer
+---@return table
+function methods:at(which)
+  local place = place_of(self, which)
+  if self._layers then return self._layers[place] end
+  if place == #self._stages then return self._output end
+  check.fail('chain:at needs an invoke with keep = "all"')
+end
+
+---One row per input of each output: stage_id, stage_name, output, prev_stage_id,
+---inputs, func.
+---@return table
+function methods:as_table()
+  return require("fzlua.draw").as_table(self:_compile())
+end
+
+---@return string
+function methods:to_mermaid()
+  return require("fzlua.draw").mermaid(self:_compile(), self:_states())
+end
+
+---@return string
+function methods:to_dot()
+  return require("fzlua.draw").dot(self:_compile(), self:_states())
+end
+
+local getters = {
+  input = function(self) return self._input end,
+  output = function(self) return self._output end,
+  errors = function(self) return self._errors end,
+  stages = function(self) return table.move(self._stages, 1, #self._stages, 1, {}) end,
+  edge_table = function(self) return require("fzlua.draw").edge_table(self:_compile()) end,
+}
+
+function Chain:__index(name)
+  if math.type(name) then return rawget(self, "_stages")[name] end
+  local getter = getters[name]
+  if getter then return getter(self) end
+  return methods[name]
+end
+
+Chain.__newindex = Pipeline.set
+Chain.__call = Pipeline.call
+Chain.__close = Pipeline.leave
+Chain.__shr = chain.join
+
+function Chain:__len()
+  return #self._stages
+end
+
+function Chain:__tostring()
+  local names = {}
+  for i, each in ipairs(self._stages) do names[i] = ("%s(%d)"):format(each.name, i) end
+  return ("StageChain(%s)"):format(table.concat(names, " >> "))
+end
+
+return chain

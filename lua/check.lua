@@ -1,0 +1,189 @@
+--- check.lua - arguments and options: what is wrong is told at the user's line.
+--
+-- Everything here raises a plain string, as the Lua library does for a wrong
+-- argument. What can only be known when a chain runs is not checked here.
+
+local check = {}
+
+-- The position of the nearest caller that is neither fzlua nor C.
+local function where()
+  local level = 3
+  while true do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return "" end
+    if info.what ~= "C" and info.source:sub(1, 7) ~= "@fzlua/" then
+      return info.currentline > 0 and ("%s:%d: "):format(info.short_src, info.currentline) or ""
+    end
+    level = level + 1
+  end
+end
+
+---Raise a formatted text with the position of the user's line.
+---@param fmt string
+function check.fail(fmt, ...)
+  error(where() .. fmt:format(...), 0)
+end
+
+---The name of a value's type, that of its class where it has one.
+---@param value any
+---@return string
+function check.typename(value)
+  local mt = getmetatable(value)
+  local name = type(mt) == "table" and rawget(mt, "__name")
+  return type(name) == "string" and name or type(value)
+end
+
+---Raise unless `value` has the type `expected`.
+---@param value any
+---@param expected string
+---@param place integer the argument's number
+---@param what string the call, as the user writes it
+function check.type(value, expected, place, what)
+  if type(value) == expected then return value end
+  check.fail("bad argument #%d to '%s' (%s expected, got %s)", place, what, expected,
+    value == nil and "no value" or check.typename(value))
+end
+
+local function complain(what, name, expected, value)
+  local text = type(value) == "string" and ("%q"):format(value) or tostring(value)
+  check.fail("bad option '%s' to '%s' (%s expected, got %s)", name, what, expected, text)
+end
+
+local function whole(least)
+  local expected = ("an integer from %d"):format(least)
+  return function(value, name, what)
+    local n = math.type(value) and math.tointeger(value)
+    if not n or n < least then complain(what, name, expected, value) end
+    return n
+  end
+end
+
+local function duration(value, name, what)
+  if not math.type(value) or value ~= value or value < 0 then
+    complain(what, name, "seconds", value)
+  end
+  return value
+end
+
+local UNITS = { [""] = 1, K = 2 ^ 10, M = 2 ^ 20, G = 2 ^ 30, T = 2 ^ 40 }
+
+local function memory(value, name, what)
+  local n = math.type(value) and value
+  if type(value) == "string" then
+    local digits, unit = value:match "^%s*(%d+%.?%d*)%s*([KMGTkmgt]?)[iI]?[bB]?%s*$"
+    n = digits and tonumber(digits) * UNITS[unit:upper()]
+  end
+  n = n and n == n and n >= 1 and math.tointeger(math.floor(n))
+  if not n then complain(what, name, 'bytes or a text such as "512M"', value) end
+  return n
+end
+
+local function one_of(...)
+  local words, known = { ... }, {}
+  for i, word in ipairs(words) do
+    known[word] = true
+    words[i] = ("%q"):format(word)
+  end
+  local expected = table.concat(words, " or ")
+  return function(value, name, what)
+    if not known[value] then complain(what, name, expected, value) end
+    return value
+  end
+end
+
+local function of_type(expected)
+  return function(value, name, what)
+    if type(value) ~= expected then complain(what, name, "a " .. expected, value) end
+    return value
+  end
+end
+
+-- option -> function(value, option, call) -> the value as fzlua keeps it
+local OPTIONS = {
+  name = of_type "string",
+  init = of_type "function",
+  pass_input = of_type "boolean",
+  workers = whole(1),
+  jobs = whole(0),
+  timeout = duration,
+  deadline = duration,
+  retries = whole(0),
+  backoff = duration,
+  memory = memory,
+  on_error = one_of("stop", "now", "continue"),
+  keep = one_of("final", "all"),
+  seed = whole(math.mininteger),
+  progress = of_type "function",
+}
+
+-- Options that make sense for one function, and those of a whole call.
+check.LIMITS = { "timeout", "retries", "backoff", "memory" }
+check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress" }
+
+local function set_of(...)
+  local set = {}
+  for _, list in ipairs { ... } do
+    for _, name in ipairs(list) do set[name] = true end
+  end
+  return set
+end
+
+check.FUNCTION = set_of(check.LIMITS)
+check.INVOKE = set_of(check.LIMITS, check.RUN)
+check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
+check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
+
+---Check one option as check.options() does.
+function check.option(name, value, what)
+  return OPTIONS[name](value, name, what)
+end
+
+---Check a table of options; returns a copy with the values as fzlua keeps them.
+---@param options table|nil
+---@param allowed table<string, boolean> one of the sets above
+---@param place integer the argument's number
+---@param what string the call, as the user writes it
+---@return table
+function check.options(options, allowed, place, what)
+  local checked = {}
+  if options == nil then return checked end
+  check.type(options, "table", place, what)
+  local names = {}
+  for name in pairs(options) do
+    names[#names + 1] = type(name) == "string" and name or ("[%s]"):format(tostring(name))
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    if not allowed[name] then check.fail("bad option '%s' to '%s' (no such option)", name, what) end
+    checked[name] = OPTIONS[name](options[name], name, what)
+  end
+  return checked
+end
+
+---A name or a list of names as a list of its own.
+---@param names string|string[]
+---@param place integer
+---@param what string
+---@return string[]
+function check.names(names, place, what)
+  if type(names) == "string" then return { names } end
+  check.type(names, "table", place, what)
+  if getmetatable(names) ~= nil then check.type(names, "list of names", place, what) end
+  local list, n = {}, 0
+  for i, name in ipairs(names) do
+    if type(name) ~= "string" then
+      check.fail("bad argument #%d to '%s' (name %d is a %s, not a string)", place, what, i,
+        check.typename(name))
+    end
+    list[i], n = name, i
+  end
+  for key in pairs(names) do
+    if math.type(key) ~= "integer" or key < 1 or key > n then
+      check.fail("bad argument #%d to '%s' (a list of names expected, got the key %s)", place,
+        what, tostring(key))
+    end
+  end
+  return list
+end
+
+return check

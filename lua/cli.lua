@@ -1,0 +1,367 @@
+--- cli.lua - the fzlua command: options, the script, the chain that it returns.
+--
+-- main.c calls main() protected and exits with the status it returns.
+
+local Error = require "fzlua.error"
+local core = require "fzlua.core"
+
+local cli = {}
+
+local OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+local USAGE = [==[
+usage: fzlua [options] [script [args]]
+A script that returns a chain is run: args NAME=VALUE are its inputs
+(numbers, true, false and JSON are read as such, A=@file is the file's bytes).
+
+  -e STAT          run the string STAT
+  -l MOD, -l G=MOD require MOD into a global
+  -v, --version    show the version
+  -W               turn warnings on
+  -                run standard input
+  --               no more options
+  -j N             run N functions at once; 0: all in this process
+  --input FILE     inputs from a JSON object
+  --json           print the outputs as one JSON object
+  --graph[=KIND]   print the graph (text, mermaid or dot), run nothing
+  --timeout S      seconds that one attempt of a function may take
+  --retries N      further attempts after a failure
+  --on-error MODE  stop, now or continue
+  --seed N         what all random numbers derive from
+  --quiet          no progress
+  --help           show this
+]==]
+
+local function complain(text)
+  io.stderr:write("fzlua: ", text, "\n")
+end
+
+-- Raised for wrong use; main() turns it into a message and status 2.
+local Misuse = {}
+
+local function misuse(fmt, ...)
+  error(setmetatable({ message = fmt:format(...) }, Misuse), 0)
+end
+
+local function number_option(name)
+  return function(options, value, flag)
+    local check = require "fzlua.check"
+    local ok, checked = pcall(check.option, name, tonumber(value) or value, "fzlua")
+    if not ok then misuse("%s: %s", flag, (checked:gsub(" to 'fzlua'", ""))) end
+    options.invoke[name] = checked
+  end
+end
+
+local GRAPHS = { text = true, mermaid = true, dot = true }
+
+-- Options with a value, as "-x VALUE", "-xVALUE", "--xx VALUE" or "--xx=VALUE".
+local VALUED = {
+  ["-e"] = function(options, value)
+    options.chunks[#options.chunks + 1] = { "-e", value }
+    options.has_code = true
+  end,
+  ["-l"] = function(options, value) options.chunks[#options.chunks + 1] = { "-l", value } end,
+  ["-j"] = number_option "jobs",
+  ["--timeout"] = number_option "timeout",
+  ["--retries"] = number_option "retries",
+  ["--on-error"] = number_option "on_error",
+  ["--seed"] = number_option "seed",
+  ["--input"] = function(options, value) options.input = value end,
+}
+
+local PLAIN = {
+  ["-W"] = function(options) options.chunks[#options.chunks + 1] = { "-W" } end,
+  ["-v"] = function(options) options.version = true end,
+  ["--version"] = function(options) options.version = true end,
+  ["--help"] = function(options) options.help = true end,
+  ["--json"] = function(options) options.json = true end,
+  ["--quiet"] = function() end,
+  ["--graph"] = function(options) options.graph = "text" end,
+}
+
+-- Split one argument into the option and a value that is written in it.
+local function split(argument)
+  if argument:sub(1, 2) == "--" then
+    local flag, value = argument:match "^(%-%-[^=]*)=(.*)$"
+    return flag or argument, value
+  end
+  if VALUED[argument:sub(1, 2)] and #argument > 2 then
+    return argument:sub(1, 2), argument:sub(3)
+  end
+  return argument
+end
+
+-- Read the options; `options.script` is the place of the script, if any.
+local function parse(args)
+  local options = { chunks = {}, invoke = {} }
+  local i = 1
+  while i <= #args do
+    local argument = args[i]
+    if argument == "--" then
+      i = i + 1
+      break
+    end
+    if argument == "-" or argument:sub(1, 1) ~= "-" then break end
+    local flag, value = split(argument)
+    if flag == "--graph" and value then
+      if not GRAPHS[value] then misuse("--graph is text, mermaid or dot, not %s", value) end
+      options.graph = value
+    elseif PLAIN[flag] and not value then
+      PLAIN[flag](options)
+    elseif VALUED[flag] then
+      if not value then
+        i = i + 1
+        value = args[i]
+      end
+      if not value then misuse("%s needs a value", flag) end
+      VALUED[flag](options, value, flag)
+    else
+      misuse("unrecognized option '%s'", argument)
+    end
+    i = i + 1
+  end
+  options.script = i <= #args and i or nil
+  return options
+end
+
+-- The global `arg`: the script is 0, what comes before it is negative.
+local function make_arg(args, script)
+  local arg = {}
+  for i = 0, #args do arg[i - (script or 0)] = args[i] end
+  return arg
+end
+
+-- As lua5.4 does: a text gets a traceback, an object with __tostring is itself.
+local function traceback(e)
+  if type(e) == "string" then return debug.traceback(e, 2) end
+  if Error.is(e) or getmetatable(e) == Misuse then return e end
+  local mt = debug.getmetatable(e)
+  if type(mt) == "table" and mt.__tostring then return e end
+  return debug.traceback(("(error object is a %s value)"):format(type(e)), 2)
+end
+
+-- Tell what went wrong; returns the exit status.
+local function report(e)
+  if Error.is(e, "interrupted") then
+    complain "interrupted"
+    return INTERRUPTED
+  end
+  if getmetatable(e) == Misuse then
+    complain(e.message)
+    return WRONG_USE
+  end
+  local ok, text = pcall(tostring, e)
+  complain(ok and text or "(error object whose __tostring raises)")
+  return FAILED
+end
+
+local function run_chunk(chunk, message)
+  if not chunk then error(message, 0) end
+  return chunk()
+end
+
+-- LUA_INIT as lua5.4 reads it: a chunk, or @file.
+local function run_init()
+  for _, name in ipairs { "LUA_INIT_5_4", "LUA_INIT" } do
+    local init = os.getenv(name)
+    if init then
+      if init:sub(1, 1) == "@" then
+        run_chunk(loadfile(init:sub(2)))
+      else
+        run_chunk(load(init, "=" .. name))
+      end
+      return
+    end
+  end
+end
+
+local RUN = {
+  ["-e"] = function(text) run_chunk(load(text, "=(command line)")) end,
+  ["-W"] = function() warn "@on" end,
+  ["-l"] = function(text)
+    local global, module = text:match "^([^=]+)=(.*)$"
+    _G[global or text] = require(module or text)
+  end,
+}
+
+local function needs_chain(options)
+  for _, name in ipairs { "graph", "input", "json" } do
+    if options[name] then misuse("--%s: the script returned no chain", name) end
+  end
+end
+
+local function read_file(path)
+  local file, message = io.open(path, "rb")
+  if not file then misuse("%s", message) end
+  local bytes, why = file:read "a"
+  file:close()
+  if not bytes then misuse("%s: %s", path, why) end
+  return bytes
+end
+
+local function json_object(path)
+  local ok, value = pcall(core.json_decode, read_file(path))
+  if not ok then misuse("%s: %s", path, value.message) end
+  if type(value) ~= "table" or #value > 0 then misuse("%s: not a JSON object", path) end
+  return value
+end
+
+local JSON_START = { ["{"] = true, ["["] = true, ['"'] = true }
+
+-- The value of NAME=VALUE; nil for the JSON null.
+local function read_value(text)
+  if text:sub(1, 1) == "@" then return read_file(text:sub(2)) end
+  if text == "true" or text == "false" then return text == "true" end
+  if text == "null" then return nil end
+  local number = tonumber(text)
+  if number then return number end
+  if JSON_START[text:sub(1, 1)] then
+    local ok, value = pcall(core.json_decode, text)
+    if ok then return value end
+  end
+  return text
+end
+
+local function read_inputs(options, args)
+  local inputs = options.input and json_object(options.input) or {}
+  for i = options.script and options.script + 1 or #args + 1, #args do
+    local name, text = args[i]:match "^([^=]+)=(.*)$"
+    if args[i]:sub(1, 1) == "-" then
+      misuse("%s: options come before the script", args[i])
+    elseif not name then
+      misuse("%s: an input is written NAME=VALUE", args[i])
+    end
+    inputs[name] = read_value(text)
+  end
+  return inputs
+end
+
+local function print_graph(pipeline, kind)
+  if kind == "mermaid" then
+    io.write(pipeline:to_mermaid())
+  elseif kind == "dot" then
+    io.write(pipeline:to_dot())
+  else
+    local rows = pipeline.edge_table or pipeline:as_table()
+    io.write(tostring(pipeline), "\n", tostring(rows), "\n")
+  end
+end
+
+local function print_output(name, value)
+  local literal = require "fzlua.literal"
+  local text = type(value) == "string" and literal.safe(value) or literal.of(value)
+  local multiline = type(value) == "string" and text:find "\n"
+  io.write(literal.safe(name):gsub("\n", "\\n"), " =", multiline and "\n" or " ", text, "\n")
+end
+
+-- What there is to print, in order.
+local function output_names(pipeline, plan)
+  local names = {}
+  for _, final in ipairs(plan.final) do
+    if not pipeline.errors[final.name] then names[#names + 1] = final.name end
+  end
+  for _, name in ipairs(plan:passed(pipeline.input)) do names[#names + 1] = tostring(name) end
+  return names
+end
+
+local function print_outputs(options, pipeline, plan)
+  local names = output_names(pipeline, plan)
+  if options.json then
+    io.write(core.json_encode(pipeline.output, names), "\n")
+    return
+  end
+  for _, name in ipairs(names) do print_output(name, pipeline.output[name]) end
+end
+
+-- The errors of on_error = "continue", in order of registration.
+local function print_errors(pipeline, plan)
+  local status, seen = OK, {}
+  for _, layer in ipairs(plan.layers) do
+    for _, made in ipairs(layer.made) do
+      local e = pipeline.errors[made.name]
+      if e and not seen[e] then
+        seen[e], status = true, FAILED
+        complain(tostring(e))
+      end
+    end
+  end
+  return status
+end
+
+local function run_pipeline(options, args, pipeline)
+  local plan = pipeline:_compile()
+  if options.graph then
+    print_graph(pipeline, options.graph)
+    return OK
+  end
+  local inputs = read_inputs(options, args)
+  local missing = plan:missing(inputs)
+  if #missing > 0 then
+    local names = {}
+    for i, need in ipairs(missing) do
+      names[i] = ("missing input %s (read for %s%s)"):format(need.name,
+        need.stage and need.stage .. "." or "", need.output)
+    end
+    misuse("%s", table.concat(names, "\nfzlua: "))
+  end
+  pipeline:invoke(inputs, options.invoke)
+  print_outputs(options, pipeline, plan)
+  return print_errors(pipeline, plan)
+end
+
+-- What the script returned as something that can be run, or nil.
+local function as_pipeline(value)
+  local chain = package.loaded["fzlua.chain"]
+  local dag = package.loaded["fzlua.dag"]
+  local stage = package.loaded["fzlua.stage"]
+  if chain and chain.is(value) or dag and dag.is(value) then return value end
+  if stage and stage.is(value) then return require("fzlua.chain").new { value } end
+end
+
+local function run_script(options, args)
+  local script = args[options.script]
+  if script == "-" and args[options.script - 1] ~= "--" then script = nil end
+  local chunk, message = loadfile(script)
+  if not chunk then error(message, 0) end
+  return chunk(table.unpack(args, (options.script or #args) + 1))
+end
+
+local function run(args)
+  local options = parse(args)
+  if options.help then
+    io.write(USAGE)
+    return OK
+  end
+  if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
+  if next(options.invoke) then require("fzlua.invocation").defaults = options.invoke end
+  _G.arg = make_arg(args, options.script)
+  run_init()
+  for _, chunk in ipairs(options.chunks) do RUN[chunk[1]](chunk[2]) end
+  local status, result = OK, nil
+  if options.script or not (options.has_code or options.version) then
+    result = run_script(options, args)
+  end
+  local pipeline = as_pipeline(result)
+  if pipeline then
+    status = run_pipeline(options, args, pipeline)
+  else
+    needs_chain(options)
+  end
+  local task = package.loaded["fzlua.task"]
+  if task then task.drain() end
+  return status
+end
+
+cli.version = "fzlua"
+
+---Run the command.
+---@param args string[] from 0: the command's name
+---@param version string
+---@return integer status
+function cli.main(args, version)
+  cli.version = "fzlua " .. version
+  local ok, status = xpcall(run, traceback, args)
+  return ok and status or report(status)
+end
+
+return cli

@@ -1,0 +1,93 @@
+--- dag.lua - a graph of functions without stages.
+
+local Pipeline = require "fzlua.pipeline"
+local Plan = require "fzlua.plan"
+local Registry = require "fzlua.registry"
+local check = require "fzlua.check"
+
+---@class fzlua.Dag: fzlua.Pipeline
+local Dag = { __name = "fzlua.Dag" }
+
+local dag = {}
+
+function dag.is(value)
+  return getmetatable(value) == Dag
+end
+
+---Make a graph; `options` are defaults for invoke, and name, workers, init.
+---@param options? table
+---@return fzlua.Dag
+function dag.new(options)
+  options = check.options(options, check.DAG, 1, "fz.dag")
+  return setmetatable(Pipeline.init({ _registry = Registry.new() }, options), Dag)
+end
+
+local methods = {
+  invoke = Pipeline.invoke,
+  invoke_async = Pipeline.invoke_async,
+  prune = Pipeline.prune,
+  reset = Pipeline.reset,
+  close = Pipeline.close,
+  _ended = Pipeline._ended,
+}
+
+---Add a node; adding one of the same name again replaces it.
+---@param output string|string[]
+---@param inputs string|string[] other nodes, now or later, or inputs of the dag
+---@param f function
+---@param options? table timeout, retries, backoff, memory
+---@return function f
+function methods:add(output, ...)
+  local outputs, inputs, f, limits = Registry.parse("add", output, ...)
+  self._registry:add(outputs, inputs or {}, f, limits)
+  return f
+end
+
+function methods:_states()
+  return { { name = self._options.name, registry = self._registry, options = self._options } }
+end
+
+function methods:_compile()
+  if self._plan_key ~= self._registry.version then
+    self._plan, self._plan_key = Plan.of_dag(self._registry), self._registry.version
+  end
+  return self._plan
+end
+
+---One row per input of each node: output, inputs, func.
+---@return table
+function methods:as_table()
+  return require("fzlua.draw").dag_table(self:_compile())
+end
+
+---@return string
+function methods:to_mermaid()
+  return require("fzlua.draw").mermaid(self:_compile())
+end
+
+---@return string
+function methods:to_dot()
+  return require("fzlua.draw").dot(self:_compile())
+end
+
+local getters = {
+  input = function(self) return self._input end,
+  output = function(self) return self._output end,
+  errors = function(self) return self._errors end,
+}
+
+function Dag:__index(name)
+  local getter = getters[name]
+  if getter then return getter(self) end
+  return methods[name]
+end
+
+Dag.__newindex = Pipeline.set
+Dag.__call = Pipeline.call
+Dag.__close = Pipeline.leave
+
+function Dag:__tostring()
+  return ("Dag(%d nodes)"):format(#self._registry:list())
+end
+
+return dag

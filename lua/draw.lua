@@ -1,0 +1,222 @@
+--- draw.lua - plans as tables, Mermaid and DOT.
+--
+-- All of it follows the order of registration: the same graph gives the same
+-- bytes. It draws what a plan holds and computes nothing.
+
+local draw = {}
+
+local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+-- A name as one line of text that every terminal and tool can take.
+local function plain(name)
+  name = name:gsub("%c", function(c) return ESCAPES[c] or ("\\%d"):format(c:byte()) end)
+  if utf8.len(name) then return name end
+  return (name:gsub("[\x80-\xff]", function(c) return ("\\x%02X"):format(c:byte()) end))
+end
+
+---@class fzlua.Table a list of rows, printed aligned
+local Table = { __name = "fzlua.Table" }
+
+local columns_of = setmetatable({}, { __mode = "k" })
+
+local function new_table(columns)
+  local rows = setmetatable({}, Table)
+  columns_of[rows] = columns
+  return rows
+end
+
+local function cell_text(value)
+  return value == nil and "" or plain(tostring(value))
+end
+
+local function padded(text, width, right)
+  local gap = (" "):rep(width - utf8.len(text))
+  return right and gap .. text or text .. gap
+end
+
+function Table:__tostring()
+  local columns = columns_of[self]
+  local lines, widths, numeric = { {} }, {}, {}
+  for k, column in ipairs(columns) do
+    lines[1][k], widths[k], numeric[k] = column, utf8.len(column), true
+  end
+  for i, row in ipairs(self) do
+    local line = {}
+    for k, column in ipairs(columns) do
+      line[k] = cell_text(row[column])
+      widths[k] = math.max(widths[k], utf8.len(line[k]))
+      numeric[k] = numeric[k] and (row[column] == nil or math.type(row[column]) ~= nil)
+    end
+    lines[i + 1] = line
+  end
+  for i, line in ipairs(lines) do
+    for k in ipairs(columns) do line[k] = padded(line[k], widths[k], numeric[k]) end
+    lines[i] = table.concat(line, "  "):gsub("%s+$", "")
+  end
+  return table.concat(lines, "\n")
+end
+
+local function function_name(node)
+  return "function " .. node.outputs[1]
+end
+
+-- Calls visit(name, node) for each output in order of registration.
+local function each_output(plan, visit)
+  for _, layer in ipairs(plan.layers) do
+    for _, made in ipairs(layer.made) do
+      visit(made.name, plan.nodes[plan.maker[made.value]])
+    end
+  end
+end
+
+---One row per input of each output of a chain.
+---@param plan fzlua.Plan
+---@return table
+function draw.as_table(plan)
+  local rows =
+    new_table { "stage_id", "stage_name", "output", "prev_stage_id", "inputs", "func" }
+  each_output(plan, function(output, node)
+    for i = 1, math.max(#node.inputs, 1) do
+      rows[#rows + 1] = {
+        stage_id = node.layer - 1, stage_name = node.stage, output = output,
+        prev_stage_id = node.from[i] and node.from[i] - 1, inputs = node.inputs[i],
+        func = function_name(node),
+      }
+    end
+  end)
+  return rows
+end
+
+---One row per input of each node of a dag.
+---@param plan fzlua.Plan
+---@return table
+function draw.dag_table(plan)
+  local rows = new_table { "output", "inputs", "func" }
+  each_output(plan, function(output, node)
+    for i = 1, math.max(#node.inputs, 1) do
+      rows[#rows + 1] = { output = output, inputs = node.inputs[i], func = function_name(node) }
+    end
+  end)
+  return rows
+end
+
+---The edges of a chain: functions to what they make, then what they read to them.
+---@param plan fzlua.Plan
+---@return table
+function draw.edge_table(plan)
+  local rows = new_table { "source_id", "source_ele", "target_id", "target_ele" }
+  local function edge(source_id, source, target_id, target)
+    rows[#rows + 1] =
+      { source_id = source_id, source_ele = source, target_id = target_id, target_ele = target }
+  end
+  each_output(plan, function(output, node)
+    edge(node.layer - 1, function_name(node), node.layer - 1, output)
+  end)
+  local seen = {}
+  each_output(plan, function(_, node)
+    if seen[node] then return end
+    seen[node] = true
+    for i, name in ipairs(node.inputs) do
+      edge(node.from[i] - 1, name, node.layer - 1, function_name(node))
+    end
+  end)
+  return rows
+end
+
+-- The groups, elements and edges of a picture. `states` are the stages of a
+-- chain; without them it is a dag, whose nodes are in no group.
+local function elements(plan, states)
+  local input = { label = "input" }
+  local groups, edges = { input }, {}
+  for i, need in ipairs(plan.needs) do
+    input[i] = { id = "v" .. need.value, label = need.name }
+  end
+  for number in ipairs(plan.layers) do
+    groups[number + 1] = { label = states and (states[number].name or "stage") }
+  end
+  local drawn = {}
+  each_output(plan, function(output, node)
+    local group = groups[node.layer + 1]
+    local id = "f" .. node.id
+    if not drawn[node] then
+      drawn[node] = true
+      group[#group + 1] = { id = id, label = function_name(node), round = true }
+      if not states then group[#group].label = table.concat(node.outputs, ", ") end
+    end
+    if states then
+      for k, name in ipairs(node.outputs) do
+        local value = "v" .. node.first + k - 1
+        if name == output then
+          group[#group + 1] = { id = value, label = name }
+          edges[#edges + 1] = { id, value }
+        end
+      end
+    end
+  end)
+  for _, node in ipairs(plan.nodes) do
+    for i, source in ipairs(node.sources) do
+      local maker = plan.maker[source]
+      local from = (states or not maker) and "v" .. source or "f" .. maker
+      edges[#edges + 1] = { from, "f" .. node.id, dashed = node.layer - node.from[i] > 1 }
+    end
+  end
+  return groups, edges
+end
+
+-- Mermaid's entities for all that its grammar or Markdown might see in a label.
+local function mermaid_label(name)
+  name = plain(name):gsub("[^%w _.\x80-\xff-]", function(c)
+    return ("#%d;"):format(c:byte())
+  end)
+  return '"' .. (name == "" and " " or name) .. '"'
+end
+
+---@param plan fzlua.Plan
+---@param states? table[] of the stages
+---@return string
+function draw.mermaid(plan, states)
+  local groups, edges = elements(plan, states)
+  local lines = { "flowchart LR" }
+  local function add(fmt, ...) lines[#lines + 1] = fmt:format(...) end
+  for i, group in ipairs(groups) do
+    if group.label then add("  subgraph g%d[%s]", i - 1, mermaid_label(group.label)) end
+    for _, each in ipairs(group) do
+      add(each.round and "    %s(%s)" or "    %s[/%s/]", each.id, mermaid_label(each.label))
+    end
+    if group.label then add("  end") end
+  end
+  for _, edge in ipairs(edges) do
+    add(edge.dashed and "  %s -.-> %s" or "  %s --> %s", edge[1], edge[2])
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function dot_label(name)
+  return '"' .. plain(name):gsub('[\\"]', "\\%0") .. '"'
+end
+
+---@param plan fzlua.Plan
+---@param states? table[] of the stages
+---@return string
+function draw.dot(plan, states)
+  local groups, edges = elements(plan, states)
+  local lines = { "digraph {", "  rankdir=LR;" }
+  local function add(fmt, ...) lines[#lines + 1] = fmt:format(...) end
+  for i, group in ipairs(groups) do
+    if group.label then
+      add("  subgraph cluster_%d {\n    label=%s;", i - 1, dot_label(group.label))
+    end
+    for _, each in ipairs(group) do
+      add("    %s [label=%s, shape=%s];", each.id, dot_label(each.label),
+        each.round and "box, style=rounded" or "parallelogram")
+    end
+    if group.label then add("  }") end
+  end
+  for _, edge in ipairs(edges) do
+    add(edge.dashed and "  %s -> %s [style=dashed];" or "  %s -> %s;", edge[1], edge[2])
+  end
+  add("}")
+  return table.concat(lines, "\n") .. "\n"
+end
+
+return draw

@@ -1,0 +1,78 @@
+--- error.lua - fz.Error: what every failure that is not a wrong argument raises.
+--
+-- C makes these tables too (core.Error is their metatable); this module gives
+-- them their text. It adds no names: who knows the stage and output sets them.
+
+local core = require "fzlua.core"
+
+---@class fz.Error
+---@field kind string
+---@field message string
+---@field stage string|nil
+---@field output string|nil
+---@field index integer|nil
+---@field attempt integer|nil
+---@field pid integer|nil
+---@field signal integer|nil
+---@field exitcode integer|nil
+---@field traceback string|nil
+---@field cause any
+local Error = core.Error
+Error.__name = "fz.Error"
+
+local PLACES = { "stage", "index", "attempt", "pid" }
+local WORDS = { stage = "stage", index = "item", attempt = "attempt", pid = "pid" }
+
+-- "stage merge, item 3, attempt 2, pid 4711: "; empty where nothing is known.
+local function place_text(e)
+  local places = {}
+  for _, key in ipairs(PLACES) do
+    local value = e[key]
+    if value ~= nil then places[#places + 1] = WORDS[key] .. " " .. tostring(value) end
+  end
+  return #places > 0 and table.concat(places, ", ") .. ": " or ""
+end
+
+local function starts_with(text, prefix)
+  return text:sub(1, #prefix) == prefix
+end
+
+-- A graph error has not run anywhere: its message says all there is to say.
+function Error:__tostring()
+  local message = tostring(self.message or self.kind or "error")
+  if self.kind ~= "graph" then
+    local output = self.output and ("output %s: "):format(self.output) or ""
+    if not starts_with(message, output) then message = output .. message end
+    message = place_text(self) .. message
+  end
+  local traceback = self.traceback
+  if type(traceback) ~= "string" or traceback == "" then return message end
+  return message .. "\n" .. traceback
+end
+
+---Make an fz.Error of these fields; `kind` and `message` are needed.
+---@param fields table
+---@return fz.Error
+function Error.new(fields)
+  return setmetatable(fields, Error)
+end
+
+---Whether `value` is an fz.Error, of this kind where one is given.
+---@param value any
+---@param kind? string
+---@return boolean
+function Error.is(value, kind)
+  if type(value) ~= "table" or getmetatable(value) ~= Error then return false end
+  return kind == nil or value.kind == kind
+end
+
+---Raise an fz.Error of kind "graph".
+---@param fields table stage, output, input: what is known
+---@param fmt string
+function Error.graph(fields, fmt, ...)
+  fields.kind = "graph"
+  fields.message = fmt:format(...)
+  error(Error.new(fields), 0)
+end
+
+return Error

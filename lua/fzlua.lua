@@ -1,0 +1,59 @@
+--- fzlua.lua - the table users get: `require "fzlua"`.
+--
+-- A name is looked up in its module when it is first used, so that a script
+-- which uses none of them starts as fast as Lua does.
+
+local core = require "fzlua.core"
+
+require "fzlua.error"
+
+---@class fzlua
+---@field stage fun(options: string|table): fzlua.Stage
+---@field chain fun(stages: table, options?: table): fzlua.Chain
+---@field dag fun(options?: table): fzlua.Dag
+---@field Error fz.Error
+local fz = {
+  pack = core.pack,
+  unpack = core.unpack,
+  now = core.now,
+}
+
+-- name -> module, field (nil: the module itself)
+local LAZY = {
+  stage = { "fzlua.stage", "new" },
+  chain = { "fzlua.chain", "new" },
+  dag = { "fzlua.dag", "new" },
+  Error = { "fzlua.error" },
+}
+
+---Have objects with this metatable cross processes under `name`.
+---@param name string
+---@param mt table
+function fz.register_class(name, mt)
+  local check = require "fzlua.check"
+  check.type(name, "string", 1, "fz.register_class")
+  check.type(mt, "table", 2, "fz.register_class")
+  core.register_class(name, mt)
+  return mt
+end
+
+---How many processors this process may use: affinity and cgroup limits count.
+---@param options? {physical: boolean}
+---@return integer
+function fz.cpu_count(options)
+  if options ~= nil then
+    require("fzlua.check").type(options, "table", 1, "fz.cpu_count")
+  end
+  return core.cpu_count(options and options.physical or false)
+end
+
+return setmetatable(fz, {
+  __index = function(self, name)
+    local place = LAZY[name]
+    if not place then return nil end
+    local value = require(place[1])
+    if place[2] then value = value[place[2]] end
+    rawset(self, name, value)
+    return value
+  end,
+})

@@ -1,0 +1,332 @@
+--- invocation.lua - one invoke of a plan: its run, events, outputs and errors.
+--
+-- It is pumped by task.lua while anything waits, and settles a future. Chains
+-- and dags differ only in the owner that is told the outcome.
+
+local core = require "fzlua.core"
+local Error = require "fzlua.error"
+local Future = require "fzlua.future"
+local Workers = require "fzlua.workers"
+local check = require "fzlua.check"
+local task = require "fzlua.task"
+
+---@class fzlua.Invocation
+---@field future fzlua.Future of the output table
+local Invocation = {}
+Invocation.__index = Invocation
+Invocation.__name = "fzlua.Invocation"
+
+---What holds where nothing else is said: the options of the command line.
+Invocation.defaults = {}
+
+local function first_given(name, list, last)
+  for i = 1, last do
+    if list[i][name] ~= nil then return list[i][name] end
+  end
+end
+
+---What a whole run goes by.
+---@param given table the invoke's options, which win
+---@param defaults table[] the chain's, then each stage's
+---@return table
+function Invocation.options(given, defaults)
+  local list, merged = { given, table.unpack(defaults) }, {}
+  list[#list + 1] = Invocation.defaults
+  for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list, #list) end
+  -- Those of one stage are no other stage's: the plan has them.
+  list = { given, defaults[1], Invocation.defaults }
+  for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, list, #list) end
+  merged.jobs = merged.jobs or core.cpu_count()
+  merged.seed = merged.seed or core.random_seed()
+  merged.on_error = merged.on_error or "stop"
+  return merged
+end
+
+-- The limits of functions and stages hold where the invoke says nothing.
+local function set_limits(run, plan, given)
+  for _, own in ipairs(plan.limits) do
+    local values = {}
+    for i, name in ipairs(check.LIMITS) do
+      if given[name] == nil then values[i] = own[name] end
+    end
+    run:limits(own.node, values[1], values[2], values[3], values[4])
+  end
+end
+
+local function prefixed(what, message)
+  return what .. (message:sub(1, 1) == ":" and message or ": " .. message)
+end
+
+local function set_inputs(run, plan, input)
+  for _, need in ipairs(plan.needs) do
+    local ok, e = pcall(run.set, run, need.value, input[need.name])
+    if not ok then
+      if Error.is(e, "unsendable") then
+        e.message, e.input = prefixed("input " .. need.name, e.message), need.name
+      end
+      error(e, 0)
+    end
+  end
+end
+
+local function kept_values(plan, keep)
+  local values = {}
+  if keep == "all" then
+    for _, layer in ipairs(plan.layers) do
+      for _, made in ipairs(layer.made) do values[#values + 1] = made.value end
+    end
+  else
+    for i, final in ipairs(plan.final) do values[i] = final.value end
+  end
+  return values
+end
+
+-- Put the names an error is about into it.
+local function name_error(e, node, output)
+  e.stage = e.stage or node.stage
+  local failed = e.result and node.outputs[e.result]
+  e.output = output or failed or node.outputs[1]
+  if e.kind == "unsendable" then
+    e.message = prefixed("output " .. (failed or e.output), e.message)
+  end
+  return e
+end
+
+---Start `plan`; raises what can be known before anything runs.
+---@param owner table told by owner:_ended(invocation, output, errors)
+---@param plan fzlua.Plan
+---@param entries table[] of Workers, one for each of the plan's pools
+---@param input table
+---@param given table the invoke's own options
+---@param merged table those the whole run goes by
+---@return fzlua.Invocation
+function Invocation.start(owner, plan, entries, input, given, merged)
+  local self = setmetatable({
+    owner = owner, plan = plan, input = input, options = merged,
+    _entries = entries, _ended = {}, _count = 0,
+  }, Invocation)
+  self.future = Future.new(function() self:_cancel() end)
+  if #plan.nodes == 0 then
+    self:_settle()
+    return self
+  end
+  local pools = {}
+  for i, entry in ipairs(entries) do pools[i] = entry.pool end
+  local run = core.run(plan.graph, pools, {
+    jobs = merged.jobs, deadline = merged.deadline, on_error = merged.on_error,
+    seed = merged.seed, events = merged.progress ~= nil, timeout = merged.timeout,
+    retries = merged.retries, backoff = merged.backoff, memory = merged.memory,
+  })
+  self.run = run
+  local ok, e = pcall(function()
+    set_limits(run, plan, given)
+    set_inputs(run, plan, input)
+    run:keep(kept_values(plan, merged.keep))
+    run:start()
+  end)
+  if not ok then
+    run:close()
+    self:_release()
+    error(e, 0)
+  end
+  task.watch(self)
+  return self
+end
+
+function Invocation:done()
+  return self.future:done()
+end
+
+function Invocation:_release()
+  for _, entry in ipairs(self._entries) do Workers.release(entry) end
+  self._entries = {}
+end
+
+-- End what runs and forget the run; the future is settled by the caller.
+function Invocation:_cancel()
+  task.unwatch(self)
+  if self.run then
+    self.run:cancel()
+    self.run:close()
+    self.run = nil
+  end
+  self:_release()
+  self.owner:_ended(self, {}, {})
+end
+
+local ENDS = { done = true, failed = true }
+
+local function tell(self, kind, id, pid, seconds)
+  local node = self.plan.nodes[id]
+  if ENDS[kind] and not self._ended[id] then
+    self._ended[id] = true
+    self._count = self._count + 1
+  end
+  self.options.progress(self._count, #self.plan.nodes, {
+    kind = kind, stage = node.stage, output = node.outputs[1], pid = pid, seconds = seconds,
+  })
+end
+
+local function tell_events(self)
+  local run = self.run
+  while true do
+    local kind, id, pid, seconds = run:event()
+    if not kind then return end
+    tell(self, kind, id, pid, seconds)
+  end
+end
+
+-- Nodes that never ran end with the run: the last call has done == total.
+local function tell_rest(self)
+  for id in ipairs(self.plan.nodes) do
+    if not self._ended[id] then tell(self, "failed", id) end
+  end
+end
+
+---Look how far the run is; called by task.lua.
+function Invocation:pump()
+  if self._pumping then return end
+  self._pumping = true
+  local done = self.run:done()
+  if self.options.progress then
+    local ok, e = pcall(function()
+      tell_events(self)
+      if done then tell_rest(self) end
+    end)
+    if not ok then
+      self:_cancel()
+      self.future:set_error(e)
+      if Error.is(e, "interrupted") then error(e, 0) end
+      return
+    end
+  end
+  self._pumping = false
+  if done and self.run then self:_settle() end
+end
+
+-- For each node without a result the one that failed first on the way to it.
+local function find_roots(self, failed)
+  local plan, roots = self.plan, {}
+  for id = 1, #plan.nodes do
+    local path, at = {}, id
+    while failed[at] and failed[at].kind == "cancelled" and not roots[at] do
+      path[#path + 1] = at
+      local before
+      for _, source in ipairs(plan.nodes[at].sources) do
+        local maker = plan.maker[source]
+        if maker and failed[maker] then before = maker break end
+      end
+      if not before then break end
+      at = before
+    end
+    local root = roots[at] or at
+    roots[id] = root
+    for _, node in ipairs(path) do roots[node] = root end
+  end
+  return roots
+end
+
+local function where(node)
+  return node.stage and ("%s.%s"):format(node.stage, node.outputs[1]) or node.outputs[1]
+end
+
+-- One error for each output that never came to be. Where two stages make the
+-- same name, the failure is kept and not what only depended on it.
+local function collect_errors(self)
+  local plan, run, failed, errors = self.plan, self.run, {}, {}
+  for id = 1, #plan.nodes do failed[id] = run:error(id) end
+  local roots = find_roots(self, failed)
+  for id, node in ipairs(plan.nodes) do
+    local e = failed[id]
+    if e then
+      local root, because = roots[id], nil
+      if root ~= id and failed[root].kind ~= "cancelled" then
+        because = ("not run, because %s failed"):format(where(plan.nodes[root]))
+      end
+      for _, output in ipairs(node.outputs) do
+        local earlier = errors[output]
+        if not earlier or earlier.kind == "cancelled" then
+          e = run:error(id)
+          e.message = because or e.message
+          errors[output] = name_error(e, node, output)
+        end
+      end
+    end
+  end
+  return errors
+end
+
+-- What left the end; `decoded` keeps values that several stages passed on.
+local function collect_output(self, decoded)
+  local plan, run, output = self.plan, self.run, {}
+  for _, final in ipairs(plan.final) do
+    local there, value = run:value(final.value)
+    if there then output[final.name], decoded[final.value] = value, value end
+  end
+  for _, name in ipairs(plan:passed(self.input)) do output[name] = self.input[name] end
+  return output
+end
+
+-- What left each stage, for keep = "all".
+local function collect_layers(self, decoded)
+  local layers, passing = {}, self.input
+  for number, layer in ipairs(self.plan.layers) do
+    local leaving = {}
+    if layer.passes then
+      for name, value in pairs(passing) do leaving[name] = value end
+    end
+    for _, made in ipairs(layer.made) do
+      local value, there = decoded[made.value], true
+      if value == nil then
+        there, value = self.run:value(made.value)
+        decoded[made.value] = value
+      end
+      leaving[made.name] = nil -- what it replaces does not leave
+      if there then leaving[made.name] = value end
+    end
+    layers[number], passing = leaving, leaving
+  end
+  return layers
+end
+
+-- The run is over: tell the owner and settle the future.
+function Invocation:_settle()
+  local run = self.run
+  task.unwatch(self)
+  local failure, errors = nil, {}
+  local decoded, output = {}, {}
+  local ok, e = pcall(function()
+    if run then
+      local id, e = run:failure()
+      if id then failure = id > 0 and name_error(e, self.plan.nodes[id]) or e end
+      -- Ctrl-C in a function that ran in this process is no failure of it.
+      if failure and Error.is(failure.cause, "interrupted") then failure = failure.cause end
+      if failure or self.options.on_error == "continue" then errors = collect_errors(self) end
+    end
+    if not failure then
+      output = collect_output(self, decoded)
+      if self.options.keep == "all" then self.layers = collect_layers(self, decoded) end
+    end
+  end)
+  if not ok then failure = e end
+  self.run = nil
+  if run then run:close() end
+  self:_release()
+  self.owner:_ended(self, output, errors)
+  if failure ~= nil then
+    self.future:set_error(failure)
+  else
+    self.future:set_result(output)
+  end
+end
+
+---Wait for the output; an error on the way, Ctrl-C for one, ends what runs.
+---@return table output
+function Invocation:wait()
+  local _ <close> = setmetatable({}, {
+    __close = function() self.future:cancel() end,
+  })
+  return self.future:await()
+end
+
+return Invocation

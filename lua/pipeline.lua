@@ -1,0 +1,138 @@
+--- pipeline.lua - what chains and dags have in common: input, invoke, output, end.
+--
+-- A class to build on: it needs _compile() -> plan, _states() -> the pools'
+-- registries, and `_options`.
+
+local Invocation = require "fzlua.invocation"
+local Workers = require "fzlua.workers"
+local check = require "fzlua.check"
+local core = require "fzlua.core"
+local task = require "fzlua.task"
+
+---@class fzlua.Pipeline
+---@field input table
+---@field output table what left the end in the last invoke
+---@field errors table<string, fz.Error> of the last invoke, by output
+local Pipeline = {}
+
+---Give `self`, which has no metatable yet, the fields of a pipeline. All are there
+---from the start: what is not goes to set().
+function Pipeline.init(self, options)
+  self._input, self._output, self._errors = {}, {}, {}
+  self._options = options
+  self._workers = Workers.new()
+  self._plan, self._plan_key, self._layers = false, false, false
+  self._live = {} -- invocations under way, in order of their start
+  return self
+end
+
+-- As many workers as can be busy at once, unless the stage says how many.
+local function worker_count(state, pool, jobs)
+  local most = math.max(jobs, core.cpu_count(), 1)
+  return state.options.workers or math.min(#pool.funcs, most)
+end
+
+local function take_workers(self, plan, jobs)
+  local entries, states = {}, self:_states()
+  for i, pool in ipairs(plan.pools) do
+    local state = states[pool.layer]
+    entries[i] = self._workers:take(state.registry, state.registry.version, {
+      name = state.name or "dag", funcs = pool.funcs, init = state.options.init,
+      workers = worker_count(state, pool, jobs),
+    })
+  end
+  return entries
+end
+
+local function start(self, what, input, given)
+  if input ~= nil then self._input = check.type(input, "table", 1, what) end
+  given = check.options(given, check.INVOKE, 2, what)
+  self._output, self._errors, self._layers = {}, {}, false
+  local plan = self:_compile()
+  plan:check_inputs(self._input)
+  local defaults = { self._options }
+  for i, state in ipairs(self:_states()) do defaults[i + 1] = state.options end
+  local merged = Invocation.options(given, defaults)
+  local entries = take_workers(self, plan, merged.jobs)
+  local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
+  if not invocation:done() then self._live[#self._live + 1] = invocation end
+  return invocation
+end
+
+-- An invocation tells how it ended.
+function Pipeline:_ended(invocation, output, errors)
+  for i, other in ipairs(self._live) do
+    if other == invocation then
+      table.remove(self._live, i)
+      break
+    end
+  end
+  self._output, self._errors = output, errors
+  self._layers = invocation.layers or false
+end
+
+---Run all functions in workers and wait; returns self, see `output`.
+---@param input? table becomes `input`
+---@param options? table
+function Pipeline:invoke(input, options)
+  start(self, "invoke", input, options):wait()
+  return self
+end
+
+---Start and return at once.
+---@param input? table becomes `input`
+---@param options? table
+---@return fzlua.Future of the output table
+function Pipeline:invoke_async(input, options)
+  return start(self, "invoke_async", input, options).future
+end
+
+---invoke() and return the output table.
+---@return table
+function Pipeline:call(input, options)
+  return start(self, "invoke", input, options):wait()
+end
+
+---Forget input, output and errors.
+function Pipeline:prune()
+  self._input, self._output, self._errors, self._layers = {}, {}, {}, false
+  return self
+end
+
+---Have the next invoke fork anew.
+function Pipeline:reset()
+  self._workers:close()
+  return self
+end
+
+---End the workers; what is under way is cancelled.
+function Pipeline:close()
+  for _, invocation in ipairs { table.unpack(self._live) } do
+    invocation.future:cancel()
+  end
+  self._workers:close()
+end
+
+-- Leaving a scope normally finishes what was started, leaving it by an error
+-- ends it.
+function Pipeline:leave(e)
+  if e == nil then
+    for _, invocation in ipairs { table.unpack(self._live) } do
+      task.wait(invocation)
+    end
+  end
+  self:close()
+end
+
+---Set a member; only `input` can be.
+function Pipeline:set(name, value)
+  if name ~= "input" then
+    check.fail("%s has no field '%s' that can be set", check.typename(self), tostring(name))
+  end
+  if type(value) ~= "table" then
+    check.fail("input must be a table, not a %s", check.typename(value))
+  end
+  self._input = value
+end
+
+return Pipeline

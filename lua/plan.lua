@@ -1,0 +1,236 @@
+--- plan.lua - a chain or dag compiled to a graph of the engine.
+--
+-- Names are resolved here, once for as long as nothing is registered anew; a
+-- plan holds nothing of any one invoke.
+
+local core = require "fzlua.core"
+local Error = require "fzlua.error"
+local check = require "fzlua.check"
+
+---@class fzlua.Node one registration in one stage
+---@field layer integer the stage's place from 1, of a dag always 1
+---@field stage string|nil its name
+---@field outputs string[]
+---@field inputs string[]
+---@field from integer[] for each input the layer it comes from, 0: the input
+---@field sources integer[] for each input the engine's value
+---@field first integer the engine's value of the first output
+
+---@class fzlua.Plan
+---@field graph userdata
+---@field nodes fzlua.Node[] by the engine's number of the node
+---@field maker table<integer, integer> value -> node, sources have none
+---@field needs table[] name, value, stage, output: inputs that functions read
+---@field layers table[] for each stage: `made`, a list of {name, value}; `passes`
+---@field pools table[] for each pool: the layer's number, and its functions
+---@field limits table[] for nodes with limits of their own: node, timeout, retries, ...
+---@field final table[] name, value: what functions made and what leaves the end
+---@field passes boolean whether inputs that no function makes leave the end
+local Plan = {}
+Plan.__index = Plan
+Plan.__name = "fzlua.Plan"
+
+local function new()
+  return setmetatable({
+    graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
+    limits = {}, final = {}, passes = true, _inputs = {},
+  }, Plan)
+end
+
+-- The value of the chain's input `name`, which `node` is the first to read.
+local function input(self, name, node)
+  local value = self._inputs[name]
+  if not value then
+    value = self.graph:input()
+    self._inputs[name] = value
+    self.needs[#self.needs + 1] =
+      { name = name, value = value, stage = node.stage, output = node.outputs[1] }
+  end
+  return value
+end
+
+local function add_limits(self, id, registration, defaults)
+  local own
+  for _, name in ipairs(check.LIMITS) do
+    local value = registration.limits[name]
+    if value == nil then value = defaults[name] end
+    if value ~= nil then
+      own = own or { node = id }
+      own[name] = value
+    end
+  end
+  if own then self.limits[#self.limits + 1] = own end
+end
+
+-- Add the nodes of one registry: one pool. Their inputs are fed afterwards.
+local function add_layer(self, registry, stage, defaults)
+  local layer = { made = {}, passes = true }
+  local number = #self.layers + 1
+  local registrations, nodes = registry:list(), {}
+  self.layers[number] = layer
+  if #registrations == 0 then return layer, nodes end
+  local pool = { layer = number, funcs = {} }
+  self.pools[#self.pools + 1] = pool
+  local value_of = {}
+  for i, registration in ipairs(registrations) do
+    pool.funcs[i] = registration.f
+    local id, first = self.graph:node(#self.pools, i, #registration.outputs)
+    local node = {
+      id = id, layer = number, stage = stage, outputs = registration.outputs,
+      inputs = registration.inputs, from = {}, sources = {}, first = first,
+    }
+    nodes[i], self.nodes[id] = node, node
+    for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
+    for k, name in ipairs(registration.outputs) do
+      if registry.makers[name] == registration then value_of[name] = first + k - 1 end
+    end
+    add_limits(self, id, registration, defaults)
+  end
+  for i, name in ipairs(registry.order) do
+    layer.made[i] = { name = name, value = value_of[name] }
+  end
+  return layer, nodes
+end
+
+local function blocked(node, name, by)
+  Error.graph({ stage = node.stage, output = node.outputs[1], input = name },
+    "stage %s, output %s: there is no input %s: stage %s does not make it and passes none on",
+    node.stage, node.outputs[1], name, by)
+end
+
+-- What leaves the end, in order of registration over all stages.
+local function add_final(self, live)
+  local seen = {}
+  for _, layer in ipairs(self.layers) do
+    for _, made in ipairs(layer.made) do
+      local value = live[made.name]
+      if value and not seen[made.name] then
+        seen[made.name] = true
+        self.final[#self.final + 1] = { name = made.name, value = value }
+      end
+    end
+  end
+end
+
+---Compile a chain.
+---@param stages table[] name, registry, pass_input, options: the states of the stages
+---@return fzlua.Plan
+function Plan.of_chain(stages)
+  local self = new()
+  local live, from = {}, {} -- name -> value, layer it was made in
+  local wall -- the last stage that passes nothing on
+  for number, stage in ipairs(stages) do
+    local layer, nodes = add_layer(self, stage.registry, stage.name, stage.options)
+    for _, node in ipairs(nodes) do
+      for i, name in ipairs(node.inputs) do
+        local value = live[name]
+        if not value and wall then blocked(node, name, wall) end
+        node.sources[i] = value or input(self, name, node)
+        node.from[i] = from[name] or 0
+      end
+      self.graph:feed(node.id, node.sources)
+    end
+    if not stage.pass_input then
+      live, from, wall, layer.passes = {}, {}, stage.name, false
+    end
+    for _, made in ipairs(layer.made) do
+      live[made.name], from[made.name] = made.value, number
+    end
+  end
+  self.passes = wall == nil
+  add_final(self, live)
+  return self
+end
+
+-- "a -> b -> a": the outputs by which the nodes of a cycle feed each other,
+-- from the one that was added first.
+local function cycle_text(self, cycle)
+  local names, start = {}, 1
+  for i, id in ipairs(cycle) do
+    if id < cycle[start] then start = i end
+  end
+  for i = 1, #cycle do
+    local id = cycle[(start + i - 2) % #cycle + 1]
+    local following = self.nodes[cycle[(start + i - 1) % #cycle + 1]]
+    for k, source in ipairs(following.sources) do
+      if self.maker[source] == id then
+        names[i] = following.inputs[k]
+        break
+      end
+    end
+  end
+  names[#names + 1] = names[1]
+  return table.concat(names, " -> ")
+end
+
+---Compile a dag; raises for a cycle.
+---@param registry fzlua.Registry
+---@return fzlua.Plan
+function Plan.of_dag(registry)
+  local self = new()
+  local layer, nodes = add_layer(self, registry, nil, {})
+  local value_of = {}
+  for _, made in ipairs(layer.made) do value_of[made.name] = made.value end
+  for _, node in ipairs(nodes) do
+    for i, name in ipairs(node.inputs) do
+      local value = value_of[name]
+      node.sources[i] = value or input(self, name, node)
+      node.from[i] = value and 1 or 0
+    end
+    self.graph:feed(node.id, node.sources)
+  end
+  local cycle = self.graph:cycle()
+  if cycle then
+    local text = cycle_text(self, cycle)
+    Error.graph({ output = text:match "^(.-) %-> " }, "a cycle: %s", text)
+  end
+  self.passes = false
+  add_final(self, value_of)
+  return self
+end
+
+---The needed inputs that `values` lacks, in the order of their first use.
+---@param values table
+---@return table[] of needs
+function Plan:missing(values)
+  local missing = {}
+  for _, need in ipairs(self.needs) do
+    if values[need.name] == nil then missing[#missing + 1] = need end
+  end
+  return missing
+end
+
+---Raise unless `values` has every needed input.
+---@param values table
+function Plan:check_inputs(values)
+  local missing = self:missing(values)
+  if #missing == 0 then return end
+  local texts = {}
+  for i, need in ipairs(missing) do
+    local stage = need.stage and ("stage %s, "):format(need.stage) or ""
+    texts[i] = ("%soutput %s: input %s is missing"):format(stage, need.output, need.name)
+  end
+  local first = missing[1]
+  Error.graph({ stage = first.stage, output = first.output, input = first.name }, "%s",
+    table.concat(texts, "\n"))
+end
+
+---The names of `values` that leave the end untouched, sorted.
+---@param values table
+---@return string[]
+function Plan:passed(values)
+  local names = {}
+  if not self.passes then return names end
+  local made = {}
+  for _, final in ipairs(self.final) do made[final.name] = true end
+  for name in pairs(values) do
+    if not made[name] then names[#names + 1] = name end
+  end
+  table.sort(names, function(a, b)
+    if type(a) == type(b) and (type(a) == "string" or type(a) == "number") then return a < b end
+    return tostring(a) < tostring(b)
+  end)
+  return names
+end
+
+return Plan

@@ -1,0 +1,92 @@
+--- registry.lua - which function makes which outputs, in order of registration.
+--
+-- Stages and dags have one each. It knows no graph: whether the inputs exist is
+-- found when a plan is made of it.
+
+local Error = require "fzlua.error"
+local check = require "fzlua.check"
+
+---@class fzlua.Registration
+---@field outputs string[] takes the function's results in this order
+---@field inputs string[]
+---@field f function
+---@field limits table timeout, retries, backoff, memory of this function alone
+---@field live integer outputs that no later registration has replaced
+
+---@class fzlua.Registry
+---@field order string[] outputs, in order of first registration
+---@field makers table<string, fzlua.Registration>
+---@field version integer counts up with every registration
+local Registry = {}
+Registry.__index = Registry
+Registry.__name = "fzlua.Registry"
+
+function Registry.new()
+  return setmetatable({ order = {}, makers = {}, version = 1 }, Registry)
+end
+
+local function distinct(outputs, where)
+  local seen = {}
+  for _, name in ipairs(outputs) do
+    if seen[name] then
+      Error.graph({ stage = where, output = name }, "%soutput %s is produced twice",
+        where and ("stage %s: "):format(where) or "", name)
+    end
+    seen[name] = true
+  end
+end
+
+---Split (output, [inputs,] f [, options]) into its parts and check them.
+---@param what string the call, as the user writes it
+---@return string[] outputs, string[]|nil inputs, function f, table limits
+function Registry.parse(what, output, ...)
+  local outputs = check.names(output, 1, what)
+  if #outputs == 0 then check.fail("bad argument #1 to '%s' (no output is named)", what) end
+  local inputs, f, options = ...
+  local place = 3
+  if type(inputs) == "function" then
+    inputs, f, options, place = nil, inputs, f, 2
+  else
+    inputs = check.names(inputs, 2, what)
+  end
+  check.type(f, "function", place, what)
+  return outputs, inputs, f, check.options(options, check.FUNCTION, place + 1, what)
+end
+
+---Register `f`; outputs made by an earlier registration are f's from now on.
+---@param outputs string[]
+---@param inputs string[]
+---@param f function
+---@param limits table
+---@param where string|nil the stage, for the error
+function Registry:add(outputs, inputs, f, limits, where)
+  distinct(outputs, where)
+  local registration =
+    { outputs = outputs, inputs = inputs, f = f, limits = limits, live = #outputs }
+  for _, name in ipairs(outputs) do
+    local earlier = self.makers[name]
+    if earlier then
+      earlier.live = earlier.live - 1
+    else
+      self.order[#self.order + 1] = name
+    end
+    self.makers[name] = registration
+  end
+  self.version = self.version + 1
+end
+
+---The registrations that still make something, in order of their first output.
+---@return fzlua.Registration[]
+function Registry:list()
+  local list, seen = {}, {}
+  for _, name in ipairs(self.order) do
+    local registration = self.makers[name]
+    if not seen[registration] then
+      seen[registration] = true
+      list[#list + 1] = registration
+    end
+  end
+  return list
+end
+
+return Registry

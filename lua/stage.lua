@@ -1,0 +1,222 @@
+--- stage.lua - a set of functions by the names of what they make.
+--
+-- `function stage.NAME(A, B)` registers, so a stage keeps nothing of its own
+-- under a name: its state is behind one private key.
+
+local Error = require "fzlua.error"
+local Registry = require "fzlua.registry"
+local check = require "fzlua.check"
+
+---@class fzlua.Stage
+---@field name string
+---@field input table
+---@field output table
+---@field funcs table<string, function> output -> function, a copy
+---@field funcs_args table<string, string[]> output -> its inputs, a copy
+---@field pass_input boolean whether names that nothing here makes pass through
+---@field workers integer|nil
+---@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
+local Stage = { __name = "fzlua.Stage" }
+
+local STATE = {}
+
+local stage = {}
+
+---Whether `value` is a stage.
+function stage.is(value)
+  return getmetatable(value) == Stage
+end
+
+---What a stage keeps: name, registry, options, pass_input, input, output.
+---@param self fzlua.Stage
+---@return table
+function stage.state(self)
+  return rawget(self, STATE)
+end
+
+---Make a stage.
+---@param options string|table its name, or {name=, workers=, init=, pass_input=, ...}
+---@return fzlua.Stage
+function stage.new(options)
+  if type(options) == "string" then options = { name = options } end
+  options = check.options(options or {}, check.STAGE, 1, "fz.stage")
+  local state = {
+    name = options.name or "stage", registry = Registry.new(), options = options,
+    pass_input = options.pass_input ~= false, input = {}, output = {},
+  }
+  return setmetatable({ [STATE] = state }, Stage)
+end
+
+local methods = {}
+
+---Register `f` as what makes `output`, reading `inputs` (default: the same name).
+---@param output string|string[]
+---@return function f
+function methods:register(output, ...)
+  local outputs, inputs, f, limits = Registry.parse("register", output, ...)
+  if not inputs then
+    if type(output) ~= "string" then
+      check.fail("bad argument #2 to 'register' (a list of outputs needs its inputs named)")
+    end
+    inputs = { output }
+  end
+  local state = self[STATE]
+  state.registry:add(outputs, inputs, f, limits, state.name)
+  return f
+end
+
+local function read_inputs(state, output, inputs)
+  local values = { n = #inputs }
+  for i, name in ipairs(inputs) do
+    values[i] = state.input[name]
+    if values[i] == nil then
+      Error.graph({ stage = state.name, output = output, input = name },
+        "stage %s, output %s: input %s is missing", state.name, output, name)
+    end
+  end
+  return values
+end
+
+---Run one function here, in this process, on the stage's input.
+---@param name string an output; the name of an input gives that
+---@param ... any further arguments after the inputs
+---@return any
+function methods:invoke(name, ...)
+  check.type(name, "string", 1, "invoke")
+  local state = self[STATE]
+  local maker = state.registry.makers[name]
+  if not maker then
+    return read_inputs(state, name, { name })[1]
+  end
+  local arguments, extra = read_inputs(state, name, maker.inputs), table.pack(...)
+  table.move(extra, 1, extra.n, arguments.n + 1, arguments)
+  local results = table.pack(maker.f(table.unpack(arguments, 1, arguments.n + extra.n)))
+  local place
+  for i, output in ipairs(maker.outputs) do
+    if state.registry.makers[output] == maker then state.output[output] = results[i] end
+    if output == name then place = i end
+  end
+  return results[place]
+end
+
+---Run all functions in workers on the stage's input; fills its output.
+---@param options? table of invoke
+---@return fzlua.Stage self
+function methods:invoke_all(options)
+  local state = self[STATE]
+  state.chain = state.chain or require("fzlua.chain").new({ self })
+  state.output = state.chain(state.input, options)
+  return self
+end
+
+---`self >> other`.
+---@return fzlua.Chain
+function methods:chain(other)
+  return require("fzlua.chain").join(self, other)
+end
+
+---Forget input and output.
+function methods:prune()
+  local state = self[STATE]
+  state.input, state.output = {}, {}
+  return self
+end
+
+local getters = {
+  name = function(state) return state.name end,
+  input = function(state) return state.input end,
+  output = function(state) return state.output end,
+  pass_input = function(state) return state.pass_input end,
+  workers = function(state) return state.options.workers end,
+  init = function(state) return state.options.init end,
+}
+
+function getters.funcs(state)
+  local funcs = {}
+  for name, maker in pairs(state.registry.makers) do funcs[name] = maker.f end
+  return funcs
+end
+
+function getters.funcs_args(state)
+  local args = {}
+  for name, maker in pairs(state.registry.makers) do
+    args[name] = table.move(maker.inputs, 1, #maker.inputs, 1, {})
+  end
+  return args
+end
+
+local setters = {}
+
+function setters.input(state, value)
+  if type(value) ~= "table" then
+    check.fail("stage %s: input must be a table, not a %s", state.name, check.typename(value))
+  end
+  state.input = value
+end
+
+function setters.pass_input(state, value)
+  state.pass_input = check.option("pass_input", value, "stage " .. state.name)
+  state.registry.version = state.registry.version + 1
+end
+
+function setters.workers(state, value)
+  if value ~= nil then value = check.option("workers", value, "stage " .. state.name) end
+  state.options.workers = value
+  state.registry.version = state.registry.version + 1
+end
+
+function Stage:__index(name)
+  local method = methods[name]
+  if method then return method end
+  local state, getter = rawget(self, STATE), getters[name]
+  if getter then return getter(state) end
+  local maker = state.registry.makers[name]
+  return maker and maker.f
+end
+
+-- The parameter names of `f` are the inputs.
+local function parameters(name, f)
+  local info = debug.getinfo(f, "uS")
+  local advice = ('use stage:register("%s", {inputs...}, f)'):format(name)
+  if info.what == "C" or info.isvararg then
+    check.fail("output %s: a %s has no named inputs: %s", name,
+      info.what == "C" and "C function" or "function with ...", advice)
+  end
+  local inputs = {}
+  for i = 1, info.nparams do
+    inputs[i] = debug.getlocal(f, i)
+    if not inputs[i] then check.fail("output %s: its inputs have no names: %s", name, advice) end
+  end
+  if inputs[1] == "self" then
+    check.fail("output %s: write 'function stage.%s(...)', with a dot", name, name)
+  end
+  return inputs
+end
+
+function Stage:__newindex(name, value)
+  local state = rawget(self, STATE)
+  local setter = setters[name]
+  if setter and type(value) ~= "function" then return setter(state, value) end
+  if methods[name] or getters[name] then
+    check.fail("'%s' is a member of every stage: use stage:register(\"%s\", ...)", name, name)
+  end
+  if type(name) ~= "string" or type(value) ~= "function" then
+    check.fail("stage %s: %s must be a function, not a %s", state.name, tostring(name),
+      check.typename(value))
+  end
+  state.registry:add({ name }, parameters(name, value), value, {}, state.name)
+end
+
+function Stage:__call(name, ...)
+  return methods.invoke(self, name, ...)
+end
+
+function Stage.__shr(a, b)
+  return require("fzlua.chain").join(a, b)
+end
+
+function Stage:__tostring()
+  return ("Stage(%s)"):format(self[STATE].name)
+end
+
+return stage

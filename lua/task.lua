@@ -1,0 +1,70 @@
+--- task.lua - the one place in Lua that waits.
+--
+-- Waiting is turning the engine's loop until something is done. Whatever is
+-- under way and wants to know of it is pumped after each turn.
+
+local core = require "fzlua.core"
+
+local task = {}
+
+local watched = {} -- objects with pump(), in order of their start
+local owner = nil -- the process they belong to: a forked worker has none of them
+
+local function own()
+  local pid = core.pid()
+  if owner ~= pid then
+    watched, owner = {}, pid
+  end
+  return watched
+end
+
+---Pump `object` after every turn until task.unwatch().
+function task.watch(object)
+  local list = own()
+  list[#list + 1] = object
+end
+
+function task.unwatch(object)
+  local list = own()
+  for i, other in ipairs(list) do
+    if other == object then
+      table.remove(list, i)
+      return
+    end
+  end
+end
+
+local function pump()
+  local list, i = own(), 1
+  while i <= #list do
+    local object = list[i]
+    object:pump()
+    if list[i] == object then i = i + 1 end
+  end
+end
+
+---Wait until object:done(), at most `timeout` seconds.
+---@param object table
+---@param timeout number|nil nil: for ever
+---@return boolean|nil done, "timeout"|nil
+function task.wait(object, timeout)
+  local deadline = timeout and core.now() + timeout
+  local last = false
+  while true do
+    pump()
+    if object:done() then return true end
+    if last then return nil, "timeout" end
+    local left = deadline and deadline - core.now()
+    last = left ~= nil and left <= 0
+    core.turn(last and 0 or left)
+  end
+end
+
+---Wait until nothing that was started is under way any more.
+function task.drain()
+  for _, object in ipairs { table.unpack(own()) } do
+    task.wait(object)
+  end
+end
+
+return task

@@ -1,0 +1,67 @@
+--- workers.lua - the worker pools of one chain or dag: made, kept, made anew.
+--
+-- There is one pool for each stage with functions. A pool whose stage has
+-- changed is closed when the last invoke that uses it has ended.
+
+local core = require "fzlua.core"
+
+---@class fzlua.Workers
+local Workers = {}
+Workers.__index = Workers
+Workers.__name = "fzlua.Workers"
+
+function Workers.new()
+  return setmetatable({ _entries = {} }, Workers)
+end
+
+local function retire(entry)
+  entry.retired = true
+  if entry.users == 0 then entry.pool:close() end
+end
+
+---The pool for `key`, made anew when it was made for another version or for fewer
+---workers; give it back with release().
+---@param key any the stage
+---@param version integer
+---@param spec table name, funcs, init, workers: as core.pool takes them
+---@return table entry `entry.pool` is the pool
+function Workers:take(key, version, spec)
+  local entry = self._entries[key]
+  if entry and (entry.version ~= version or entry.workers < spec.workers) then
+    self._entries[key] = nil
+    retire(entry)
+    entry = nil
+  end
+  if not entry then
+    entry = { pool = core.pool(spec), version = version, workers = spec.workers, users = 0 }
+    self._entries[key] = entry
+  end
+  entry.users = entry.users + 1
+  return entry
+end
+
+---Give an entry back.
+function Workers.release(entry)
+  entry.users = entry.users - 1
+  if entry.retired and entry.users == 0 then entry.pool:close() end
+end
+
+---End all workers as soon as nobody uses them.
+function Workers:close()
+  local entries = self._entries
+  self._entries = {}
+  for _, entry in pairs(entries) do retire(entry) end
+end
+
+---The pids of all workers, by pool.
+---@return integer[]
+function Workers:pids()
+  local pids = {}
+  for _, entry in pairs(self._entries) do
+    table.move(entry.pool:workers(), 1, #entry.pool:workers(), #pids + 1, pids)
+  end
+  table.sort(pids)
+  return pids
+end
+
+return Workers

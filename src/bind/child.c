@@ -1,0 +1,456 @@
+#include "bind/child.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "bind/codec.h"
+#include "bind/lerror.h"
+#include "engine/port.h"
+#include "os/proc.h"
+#include "os/shm.h"
+
+/* A worker collects no garbage before it has made this much of its own. */
+enum { CHILD_GC_KIB = 32 << 10 };
+/* Beyond the limit of the Lua allocator, for what C libraries allocate. */
+#define CHILD_MEMORY_SLACK ((uint64_t)64 << 20)
+
+enum phase { INIT, ARGUMENTS, CALL, RESULTS };
+
+/* One call under way; lives on the C stack across the protected call. */
+struct call {
+	struct fz_child_call *what;
+	const struct fz_child_io *io;
+	enum phase phase;
+	uint32_t value;        /* the result being encoded, from 1 */
+	bool mapped;           /* bytes of an argument are to be released */
+	enum fz_err_kind kind; /* of the error being sent */
+	bool plain;            /* send it without its cause */
+};
+
+/* Upvalue-free access to the standard library's own randomseed. */
+static const char randomseed_key;
+
+lua_State *
+fz_child_prepare(lua_State *L, int funcs, int init)
+{
+	lua_State *thread;
+
+	funcs = lua_absindex(L, funcs);
+	init = lua_absindex(L, init);
+	thread = lua_newthread(L);
+	lua_pushvalue(L, funcs);
+	lua_pushvalue(L, init);
+	lua_xmove(L, thread, 2);
+	return thread;
+}
+
+/* ---- one call ---------------------------------------------------------------
+ */
+
+static void
+seed_random(lua_State *L, uint64_t seed)
+{
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &randomseed_key) == LUA_TNIL) {
+		lua_pop(L, 1);
+		luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+		if (lua_getfield(L, -1, "math") != LUA_TTABLE ||
+		    lua_getfield(L, -1, "randomseed") != LUA_TFUNCTION) {
+			lua_settop(L, FZ_CHILD_INIT + 1);
+			return; /* a host without the math library */
+		}
+		lua_pushvalue(L, -1);
+		lua_rawsetp(L, LUA_REGISTRYINDEX, &randomseed_key);
+	}
+	lua_pushinteger(L, (lua_Integer)seed);
+	lua_pushinteger(L, 0);
+	lua_call(L, 2, 0);
+}
+
+static void
+push_arguments(lua_State *L, struct call *c)
+{
+	const struct fz_child_io *io = c->io;
+	struct fz_err err = { 0 };
+	const void *bytes;
+	size_t len;
+
+	for (uint32_t i = 0; i < c->what->nargs; i++) {
+		luaL_checkstack(L, 8, "too many arguments");
+		if (io->next(io->ctx, &bytes, &len, &err) != 0)
+			fz_lerror_raise(L, &err);
+		c->mapped = true;
+		if (fz_codec_decode(L, bytes, len, true) != 1)
+			luaL_error(L, "an argument is not one value");
+		c->mapped = false;
+		io->release(io->ctx);
+	}
+}
+
+static void
+put_results(lua_State *L, struct call *c)
+{
+	const struct fz_child_io *io = c->io;
+	int first = lua_gettop(L) - (int)c->what->nvalues + 1;
+
+	io->begin(io->ctx, false, c->what->nvalues);
+	for (c->value = 1; c->value <= c->what->nvalues; c->value++) {
+		fz_codec_encode(L, first + (int)c->value - 1, 1, io->out);
+		io->put(io->ctx);
+	}
+}
+
+/* The whole call, protected. The struct call is on top of the stack. */
+static int
+call_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, -1);
+
+	/* A frame of its own: the list and init came as arguments. */
+	seed_random(L, c->what->seed);
+	if (c->what->init && !lua_isnil(L, FZ_CHILD_INIT)) {
+		lua_pushvalue(L, FZ_CHILD_INIT);
+		lua_call(L, 0, 0);
+	}
+	c->what->init = false;
+	c->phase = ARGUMENTS;
+	lua_rawgeti(L, FZ_CHILD_FUNCS, (lua_Integer)c->what->func + 1);
+	push_arguments(L, c);
+	c->phase = CALL;
+	lua_call(L, (int)c->what->nargs, (int)c->what->nvalues);
+	c->phase = RESULTS;
+	put_results(L, c);
+	return 0;
+}
+
+/* The traceback without our own frames at its end. */
+static void
+push_traceback(lua_State *L)
+{
+	static const char ours[] = "\n\t[C]: in ?";
+	const char *text;
+	size_t len;
+
+	luaL_traceback(L, L, NULL, 1);
+	text = lua_tolstring(L, -1, &len);
+	if (len >= sizeof(ours) - 1 &&
+	    strcmp(text + len - (sizeof(ours) - 1), ours) == 0) {
+		lua_pushlstring(L, text, len - (sizeof(ours) - 1));
+		lua_remove(L, -2);
+	}
+}
+
+/* Message handler: the error as { message, traceback, cause }. */
+static int
+explain(lua_State *L)
+{
+	lua_settop(L, 1);
+	lua_createtable(L, 0, 4);
+	fz_lerror_text(L, 1);
+	lua_setfield(L, 2, "message");
+	push_traceback(L);
+	lua_setfield(L, 2, "traceback");
+	lua_pushvalue(L, 1);
+	lua_setfield(L, 2, "cause");
+	return 1;
+}
+
+/* Whether the cause of the error at index 1 is an fz.Error of this kind. */
+static bool
+cause_is(lua_State *L, enum fz_err_kind kind)
+{
+	const char *word;
+	bool is = false;
+
+	if (lua_getfield(L, 1, "cause") == LUA_TTABLE && fz_lerror_is(L, -1)) {
+		lua_getfield(L, -1, "kind");
+		word = lua_tostring(L, -1);
+		is = word != NULL && strcmp(word, fz_err_kind_name(kind)) == 0;
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
+	return is;
+}
+
+static enum fz_err_kind
+kind_of(lua_State *L, const struct call *c)
+{
+	if (cause_is(L, FZ_ERR_INTERRUPTED))
+		return FZ_ERR_INTERRUPTED;
+	if (c->phase == RESULTS && cause_is(L, FZ_ERR_UNSENDABLE))
+		return FZ_ERR_UNSENDABLE;
+	if (c->phase == RESULTS && cause_is(L, FZ_ERR_MEMORY))
+		return FZ_ERR_MEMORY;
+	return FZ_ERR_ERROR;
+}
+
+/* Our own error about a result says all in its message. */
+static void
+adopt_message(lua_State *L, const struct call *c)
+{
+	lua_getfield(L, 1, "cause");
+	lua_getfield(L, -1, "message");
+	lua_setfield(L, 1, "message");
+	lua_pop(L, 1);
+	lua_pushnil(L);
+	lua_setfield(L, 1, "cause");
+	lua_pushinteger(L, (lua_Integer)c->value);
+	lua_setfield(L, 1, "result");
+}
+
+/* Encode the explained error at index 1; protected. */
+static int
+error_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, 2);
+
+	if (!c->plain)
+		c->kind = kind_of(L, c);
+	if (c->kind == FZ_ERR_UNSENDABLE && !c->plain)
+		adopt_message(L, c);
+	if (c->plain) {
+		lua_pushnil(L);
+		lua_setfield(L, 1, "cause");
+	}
+	c->io->begin(c->io->ctx, true, c->kind);
+	fz_codec_encode(L, 1, 1, c->io->out);
+	return 0;
+}
+
+static int
+encode_error(lua_State *L, struct call *c)
+{
+	int status;
+
+	lua_pushcfunction(L, error_body);
+	lua_pushvalue(L, -2);
+	lua_pushlightuserdata(L, c);
+	status = lua_pcall(L, 2, 0, 0);
+	if (status != LUA_OK)
+		lua_pop(L, 1);
+	return status;
+}
+
+/*
+ * Send what is on top of the stack: the explained error, less its cause where
+ * that cannot be sent, or the kind alone where there is no memory for more.
+ */
+static enum fz_err_kind
+put_error(lua_State *L, struct call *c, int status)
+{
+	bool put = false;
+
+	c->kind = status == LUA_ERRMEM ? FZ_ERR_MEMORY : FZ_ERR_ERROR;
+	if (status == LUA_ERRRUN && lua_istable(L, -1)) {
+		put = encode_error(L, c) == LUA_OK;
+		c->plain = true;
+		put = put || encode_error(L, c) == LUA_OK;
+	}
+	if (!put)
+		c->io->begin(c->io->ctx, true, c->kind);
+	c->io->put(c->io->ctx);
+	return c->kind;
+}
+
+enum fz_err_kind
+fz_child_call(
+    lua_State *L, struct fz_child_call *call, const struct fz_child_io *io)
+{
+	struct call c = { .what = call, .io = io, .phase = INIT };
+	enum fz_err_kind kind = FZ_ERR_NONE;
+	int status;
+
+	lua_settop(L, FZ_CHILD_INIT);
+	lua_pushcfunction(L, explain);
+	lua_pushcfunction(L, call_body);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pushvalue(L, FZ_CHILD_INIT);
+	lua_pushlightuserdata(L, &c);
+	status = lua_pcall(L, 3, 0, FZ_CHILD_INIT + 1);
+	if (c.mapped)
+		io->release(io->ctx);
+	if (status != LUA_OK)
+		kind = put_error(L, &c, status);
+	lua_settop(L, FZ_CHILD_INIT);
+	return kind;
+}
+
+/* ---- inside a worker
+ * ---------------------------------------------------------- */
+
+/* Counts what the Lua state of this worker allocates beyond the fork. */
+struct memory {
+	lua_Alloc alloc; /* the allocator the state had */
+	void *ud;
+	int64_t used;
+	int64_t limit; /* INT64_MAX: none */
+};
+
+struct worker {
+	struct fz_port *port;
+	struct fz_call call;
+	const void *mapped; /* an argument in the arena, NULL: none */
+	size_t mapped_len;
+	struct memory memory;
+	bool counting;
+};
+
+static void *
+counting_alloc(void *ud, void *block, size_t osize, size_t nsize)
+{
+	struct memory *m = ud;
+	int64_t old = block != NULL ? (int64_t)osize : 0;
+	int64_t more = (int64_t)nsize - old;
+	void *p;
+
+	if (more > 0 && more > m->limit - m->used)
+		return NULL;
+	p = m->alloc(m->ud, block, osize, nsize);
+	if (p != NULL || nsize == 0)
+		m->used += more;
+	return p;
+}
+
+static void
+limit_memory(lua_State *L, struct worker *w)
+{
+	struct memory *m = &w->memory;
+	uint64_t bytes = w->call.memory;
+	int64_t limit =
+	    bytes == 0 || bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
+
+	if (!w->counting && bytes == 0)
+		return;
+	if (!w->counting) {
+		m->alloc = lua_getallocf(L, &m->ud);
+		m->limit = INT64_MAX;
+		lua_setallocf(L, counting_alloc, m);
+		w->counting = true;
+	}
+	if (m->limit == limit)
+		return;
+	m->limit = limit;
+	/* Only a backstop, so a kernel that refuses changes nothing. */
+	fz_proc_limit_memory(bytes != 0 ? bytes + CHILD_MEMORY_SLACK : 0, NULL);
+}
+
+static int
+next_argument(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
+{
+	struct worker *w = ctx;
+	struct fz_part part;
+
+	if (fz_wire_part(&w->call.args, &part) != 0)
+		return fz_err_set(err, FZ_ERR_CRASH,
+		    "a job came without all of its arguments");
+	*bytes = part.bytes;
+	*len = part.len;
+	if (part.bytes != NULL)
+		return 0;
+	w->mapped = fz_shm_map(w->port->shm, part.offset, part.len, err);
+	w->mapped_len = part.len;
+	*bytes = w->mapped;
+	return w->mapped != NULL ? 0 : -1;
+}
+
+static void
+release_argument(void *ctx)
+{
+	struct worker *w = ctx;
+
+	if (w->mapped != NULL)
+		fz_shm_unmap(w->port->shm, w->mapped, w->mapped_len);
+	w->mapped = NULL;
+}
+
+static void
+begin_reply(void *ctx, bool error, uint32_t word)
+{
+	struct worker *w = ctx;
+
+	fz_port_begin(
+	    w->port, &w->call, error ? FZ_WIRE_ERROR : FZ_WIRE_RESULT, word);
+}
+
+static void
+put_value(void *ctx)
+{
+	struct worker *w = ctx;
+
+	fz_port_put(w->port);
+}
+
+/* os.exit(): leave at once, with no finalizer of the parent's objects run. */
+static int
+child_exit(lua_State *L)
+{
+	int status = EXIT_SUCCESS;
+
+	if (lua_isboolean(L, 1))
+		status = lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
+	else
+		status = (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
+	fz_proc_exit(status);
+}
+
+/* What a worker changes in its copy of the script's state; protected. */
+static int
+settle(lua_State *L)
+{
+	int kib = lua_gc(L, LUA_GCCOUNT);
+
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	if (lua_getfield(L, -1, "os") == LUA_TTABLE) {
+		lua_pushcfunction(L, child_exit);
+		lua_setfield(L, -2, "exit");
+	}
+	/*
+	 * A collection would touch, and so copy, the whole inherited heap. A
+	 * step of negative size is a credit: none begins before the worker
+	 * has made that much garbage of its own.
+	 */
+	lua_gc(L, LUA_GCSTEP, -(kib > CHILD_GC_KIB ? kib : CHILD_GC_KIB));
+	return 0;
+}
+
+static void
+reply_memory(struct worker *w)
+{
+	begin_reply(w, true, FZ_ERR_MEMORY);
+	put_value(w);
+}
+
+int
+fz_child_main(void *ctx, struct fz_port *port)
+{
+	lua_State *L = ctx;
+	struct worker w = { .port = port };
+	struct fz_child_io io = { next_argument, release_argument, begin_reply,
+		put_value, &port->value.buf, &w };
+	struct fz_child_call call = { .init = true };
+	struct fz_err err = { 0 };
+	int rc;
+
+	lua_pushcfunction(L, settle);
+	lua_pcall(L, 0, 0, 0);
+	while ((rc = fz_port_next(port, &w.call, &err)) == 1) {
+		call.func = w.call.func;
+		call.nargs = w.call.nargs;
+		call.nvalues = w.call.nvalues;
+		call.seed = w.call.seed;
+		limit_memory(L, &w);
+		fz_child_call(L, &call, &io);
+		fflush(stdout);
+		rc = fz_port_send(port, &err);
+		if (rc != 0 && err.kind == FZ_ERR_MEMORY) {
+			reply_memory(&w);
+			rc = fz_port_send(port, &err);
+		}
+		if (rc != 0)
+			break;
+	}
+	return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,64 @@
+/*
+ * child.h - one call of a stage's function: bytes in, bytes out.
+ *
+ * The same code makes the calls inside a worker and, for runs with jobs = 0,
+ * in the script's own process, so that both see the same values and errors.
+ */
+#ifndef FZ_CHILD_H
+#define FZ_CHILD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "base/err.h"
+
+struct fz_buf;
+struct fz_port;
+
+/* Stack of the thread that makes calls, as fz_child_prepare() leaves it. */
+enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT = 2 };
+
+/* Where one call gets its arguments from and puts its results. */
+struct fz_child_io {
+	/* The bytes of the next argument. 0, or -1 and `err`. */
+	int (*next)(
+	    void *ctx, const void **bytes, size_t *len, struct fz_err *err);
+	/* Those bytes are needed no more. */
+	void (*release)(void *ctx);
+	/* A reply begins: `n` values, or the one value of an error. */
+	void (*begin)(void *ctx, bool error, uint32_t word);
+	/* One value was encoded into `out`: take it, `out` starts empty. */
+	void (*put)(void *ctx);
+	struct fz_buf *out;
+	void *ctx;
+};
+
+struct fz_child_call {
+	uint32_t func; /* from 0 */
+	uint32_t nargs;
+	uint32_t nvalues; /* results that are wanted */
+	uint64_t seed;    /* of the random numbers of this call */
+	bool init;        /* run the stage's init first */
+};
+
+/*
+ * A new thread that calls functions of the list at `funcs` (a table), after
+ * the function or nil at `init`. Leaves the thread on top. [-0, +1, m]
+ */
+lua_State *fz_child_prepare(lua_State *L, int funcs, int init);
+
+/*
+ * Make the call on thread `L` and put its results, or its error as a table
+ * (message, traceback, cause, result) with its kind. Returns that kind,
+ * FZ_ERR_NONE for none. Never raises. `call->init` is cleared once init ran.
+ */
+enum fz_err_kind fz_child_call(
+    lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);
+
+/* The life of a worker: a fz_worker_main, `ctx` is the thread. */
+int fz_child_main(void *ctx, struct fz_port *port);
+
+#endif

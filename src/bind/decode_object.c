@@ -1,0 +1,191 @@
+#include "bind/decode.h"
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "bind/lerror.h"
+#include "bind/names.h"
+
+static void
+need_functions(const struct fz_decoder *d)
+{
+	if (!d->functions)
+		fz_decode_refuse(d, "functions are not allowed");
+	if (!(d->flags & FZ_FORMAT_HAS_FUNCTIONS))
+		fz_decode_refuse(d, "bad flags");
+}
+
+/* Raise what the __fzunpack of the class named at `name` raised, on top. */
+static int
+raise_unpacker(lua_State *L, int name)
+{
+	int cause = lua_gettop(L);
+
+	luaL_checkstack(L, 10, NULL);
+	lua_pushfstring(L, "__fzunpack of class '%s': %s",
+	    lua_tostring(L, name), fz_lerror_text(L, cause));
+	fz_lerror_push(L, FZ_ERR_ERROR, lua_tostring(L, -1));
+	lua_pushvalue(L, cause);
+	lua_setfield(L, -2, "cause");
+	return lua_error(L);
+}
+
+/* The plain value on top becomes the object of the class named at `name`. */
+static void
+call_unpacker(struct fz_decoder *d, int name)
+{
+	lua_State *L = d->L;
+	int rc;
+
+	if (!fz_names_metatable(L, name))
+		fz_decode_refuse(d, "a class that is not registered here");
+	lua_pushliteral(L, "__fzunpack");
+	if (lua_rawget(L, -2) == LUA_TNIL)
+		fz_decode_refuse(d, "a class without __fzunpack");
+	lua_replace(L, -2);
+	lua_insert(L, -2);
+	rc = lua_pcall(L, 1, 1, 0);
+	if (rc == LUA_ERRMEM)
+		lua_error(L);
+	if (rc != LUA_OK)
+		raise_unpacker(L, name);
+	if (lua_isnil(L, -1))
+		fz_decode_refuse(d, "a class whose __fzunpack gave nil");
+	lua_replace(L, name);
+}
+
+void
+fz_decode_packed(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+	lua_Integer number = ++d->nobjects;
+	lua_Integer mark = d->nlater;
+	int name;
+
+	fz_decode_enter(d);
+	luaL_checkstack(L, 80, "a message is too deep");
+	fz_decode_name(d);
+	name = lua_gettop(L);
+	fz_decode_value(d);
+	fz_decode_later(d, mark);
+	call_unpacker(d, name);
+	if (d->flags & FZ_FORMAT_HAS_REFS) {
+		lua_pushvalue(L, -1);
+		lua_rawseti(L, d->objects, number);
+	}
+	d->level--;
+}
+
+/* Upvalue `i` of the function at `f` is the one numbered so. */
+static void
+join_upvalue(struct fz_decoder *d, int f, int i)
+{
+	lua_State *L = d->L;
+	uint64_t number = fz_decode_varint(d);
+
+	if (number >= (uint64_t)d->ncells)
+		fz_decode_refuse(d, "no such upvalue");
+	lua_rawgeti(L, d->cells, (lua_Integer)number * 2 + 1);
+	lua_rawgeti(L, d->cells, (lua_Integer)number * 2 + 2);
+	lua_upvaluejoin(L, f, i, -2, (int)lua_tointeger(L, -1));
+	lua_pop(L, 2);
+}
+
+static void
+get_upvalues(struct fz_decoder *d, int f, int n)
+{
+	lua_State *L = d->L;
+
+	for (int i = 1; i <= n; i++) {
+		if (d->in.p < d->in.end && *d->in.p == FZ_FORMAT_CELL) {
+			d->in.p++;
+			join_upvalue(d, f, i);
+			continue;
+		}
+		lua_pushvalue(L, f);
+		lua_rawseti(L, d->cells, d->ncells * 2 + 1);
+		lua_pushinteger(L, i);
+		lua_rawseti(L, d->cells, d->ncells * 2 + 2);
+		d->ncells++;
+		fz_decode_value(d);
+		lua_setupvalue(L, f, i);
+	}
+}
+
+void
+fz_decode_function(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+	lua_Debug ar;
+	uint32_t len;
+	const unsigned char *dump;
+	int rc;
+
+	need_functions(d);
+	fz_decode_enter(d);
+	luaL_checkstack(L, 80, "a message is too deep");
+	len = fz_le32_load(fz_decode_take(d, 4));
+	dump = fz_decode_take(d, len);
+	rc = luaL_loadbufferx(L, (const char *)dump, len, "=fzlua", "b");
+	if (rc == LUA_ERRMEM)
+		lua_error(L);
+	if (rc != LUA_OK)
+		fz_decode_refuse(d, "a function that does not load");
+	fz_decode_remember(d);
+	lua_pushvalue(L, -1);
+	lua_getinfo(L, ">u", &ar);
+	if (fz_decode_u8(d) != ar.nups)
+		fz_decode_refuse(d, "bad function");
+	get_upvalues(d, lua_gettop(L), ar.nups);
+	d->level--;
+}
+
+void
+fz_decode_cfunction(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+
+	need_functions(d);
+	luaL_checkstack(L, 10, NULL);
+	fz_decode_name(d);
+	fz_names_require(L, -1);
+	fz_decode_name(d);
+	if (lua_istable(L, -2))
+		lua_rawget(L, -2);
+	if (!lua_isfunction(L, -1))
+		fz_decode_refuse(d, "a C function that is not here");
+	lua_replace(L, -3);
+	lua_pop(L, 1);
+	fz_decode_remember(d);
+}
+
+void
+fz_decode_module(struct fz_decoder *d)
+{
+	need_functions(d);
+	luaL_checkstack(d->L, 10, NULL);
+	fz_decode_name(d);
+	fz_names_require(d->L, -1);
+	if (lua_isnil(d->L, -1))
+		fz_decode_refuse(d, "a module that is not here");
+	lua_replace(d->L, -2);
+	fz_decode_remember(d);
+}
+
+void
+fz_decode_globals(struct fz_decoder *d)
+{
+	need_functions(d);
+	lua_rawgeti(d->L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+}
+
+void
+fz_decode_file(struct fz_decoder *d)
+{
+	unsigned number = fz_decode_u8(d);
+
+	if (number > 2)
+		fz_decode_refuse(d, "no such file");
+	luaL_checkstack(d->L, 10, NULL);
+	fz_names_push_file(d->L, (int)number);
+}

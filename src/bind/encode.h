@@ -1,0 +1,95 @@
+/* encode.h - what the files of the encoder share. */
+#ifndef FZ_ENCODE_H
+#define FZ_ENCODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "bind/place.h"
+#include "bind/refmap.h"
+
+struct fz_buf;
+
+enum { FZ_ENCODE_GLANCES = 512 }; /* strings remembered at first sight */
+
+/* The number of an object whose __fzpack has not ended has this bit. */
+#define FZ_ENCODE_OPEN UINT32_C(0x80000000)
+
+/* A string seen a while ago, and its place in the list if it has one. */
+struct fz_encode_glance {
+	const char *bytes;
+	uint32_t stamp;
+	int32_t number;
+};
+
+/*
+ * One per message, kept in the registry for the next one: a raise leaves it
+ * busy, and the next message makes a new one.
+ */
+struct fz_encoder {
+	lua_State *L;
+	struct fz_buf *out;
+	const void *globals; /* NULL until asked for */
+	bool busy;
+	uint8_t flags;
+	int later; /* stack index: {tables whose bodies are due} or nil */
+	int kept;  /* stack index: {what __fzpack made}, alive till the end */
+	int value; /* the value being written, from 1 */
+	unsigned level;     /* C calls deep, in tables, objects, functions */
+	lua_Integer nlater; /* in the list `later` */
+	lua_Integer nkept;
+	uint32_t nobjects;        /* numbers given to tables, functions, ... */
+	uint32_t ncells;          /* numbers given to upvalues */
+	uint32_t nstrings;        /* strings in the receiver's list */
+	uint32_t stamp;           /* of this message's glances */
+	struct fz_refmap objects; /* objects and upvalues */
+	struct fz_refmap strings; /* by the address of their bytes */
+	struct fz_encode_glance glances[FZ_ENCODE_GLANCES];
+};
+
+/* All of these write into the message and may raise. */
+
+/* encode.c: any value; the string at `idx`. */
+void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at);
+void fz_encode_string(struct fz_encoder *e, int idx);
+
+/* True, and a reference is written, where the object at `p` came before. */
+bool fz_encode_known(
+    struct fz_encoder *e, const void *p, const struct fz_place *at);
+
+/*
+ * The table at `t`, whatever its metatable, or its promise for later. With
+ * `classed` the name of its class is on top.
+ */
+void fz_encode_plain(
+    struct fz_encoder *e, int t, bool classed, const struct fz_place *at);
+
+/* The bodies of promised tables, down to `mark` of them. */
+void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
+
+/* Put the value at `idx` into a list as number `i`; see `later`, `kept`. */
+void fz_encode_keep(lua_State *L, int list, lua_Integer i, int idx);
+
+/* The table of globals of the state. */
+const void *fz_encode_globals(struct fz_encoder *e);
+
+/* Raise: the value at `at` cannot be sent; there is no memory. */
+int fz_encode_refuse(
+    struct fz_encoder *e, const char *what, const struct fz_place *at);
+int fz_encode_no_memory(lua_State *L);
+
+/*
+ * encode_object.c: the object at `idx` by its class; false where it has
+ * none, or is a userdata whose class cannot pack it.
+ */
+bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at);
+
+/* A userdata; a function with its upvalues, or by name. */
+void fz_encode_userdata(
+    struct fz_encoder *e, int idx, const struct fz_place *at);
+void fz_encode_function(
+    struct fz_encoder *e, int idx, const struct fz_place *at);
+
+#endif

@@ -1,0 +1,118 @@
+#include "bind/codec.h"
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "bind/names.h"
+
+enum { KEEP_MAX = 1 << 22 }; /* bytes of room that stay for the next pack */
+
+/* Kept in the registry; a raise leaves it busy, and then a new one is made. */
+struct lcodec {
+	struct fz_buf out;
+	bool busy;
+};
+
+/* Its address is the registry key of the buffer. */
+static const char lcodec_key;
+
+static int
+lcodec_gc(lua_State *L)
+{
+	struct lcodec *lc = lua_touserdata(L, 1);
+
+	fz_buf_fini(&lc->out);
+	return 0;
+}
+
+/* An empty buffer at the top of the stack that nobody else uses. [+1] */
+static struct lcodec *
+lcodec_get(lua_State *L)
+{
+	struct lcodec *lc;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &lcodec_key);
+	lc = lua_touserdata(L, -1);
+	if (lc == NULL || lc->busy) {
+		lua_pop(L, 1);
+		lc = lua_newuserdatauv(L, sizeof(*lc), 0);
+		lc->busy = false;
+		fz_buf_init(&lc->out);
+		lua_createtable(L, 0, 1);
+		lua_pushcfunction(L, lcodec_gc);
+		lua_setfield(L, -2, "__gc");
+		lua_setmetatable(L, -2);
+		lua_pushvalue(L, -1);
+		lua_rawsetp(L, LUA_REGISTRYINDEX, &lcodec_key);
+	}
+	lc->busy = true;
+	return lc;
+}
+
+static void
+lcodec_put_back(struct lcodec *lc)
+{
+	if (lc->out.cap > KEEP_MAX)
+		fz_buf_fini(&lc->out);
+	fz_buf_clear(&lc->out);
+	lc->busy = false;
+}
+
+/* pack(...) -> string */
+static int
+codec_pack(lua_State *L)
+{
+	int n = lua_gettop(L);
+	struct lcodec *lc;
+
+	luaL_checkstack(L, 8, NULL);
+	lc = lcodec_get(L);
+	fz_codec_encode(L, 1, n, &lc->out);
+	lua_pushlstring(L, (const char *)lc->out.data, lc->out.len);
+	lcodec_put_back(lc);
+	return 1;
+}
+
+/* unpack(string [, {functions = boolean}]) -> ... */
+static int
+codec_unpack(lua_State *L)
+{
+	size_t len;
+	const char *bytes = luaL_checklstring(L, 1, &len);
+	bool functions = false;
+
+	if (!lua_isnoneornil(L, 2)) {
+		luaL_checktype(L, 2, LUA_TTABLE);
+		lua_getfield(L, 2, "functions");
+		functions = lua_toboolean(L, -1);
+	}
+	return fz_codec_decode(L, bytes, len, functions);
+}
+
+/* register_class(name, metatable) -> metatable */
+static int
+codec_register_class(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+
+	luaL_argcheck(L, *name != '\0', 1, "a name is expected");
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 2);
+	lua_pushvalue(L, 2);
+	fz_names_register(L, name);
+	return 1;
+}
+
+static const luaL_Reg functions[] = {
+	{ "pack", codec_pack },
+	{ "unpack", codec_unpack },
+	{ "register_class", codec_register_class },
+	{ NULL, NULL },
+};
+
+int
+fz_lcodec_open(lua_State *L)
+{
+	luaL_setfuncs(L, functions, 0);
+	return 0;
+}

@@ -1,0 +1,296 @@
+/* getrandom and pipe flags are no part of C or POSIX. */
+#define _GNU_SOURCE
+#include "bind/lloop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "bind/lerror.h"
+#include "engine/engine.h"
+#include "os/fd.h"
+#include "os/host.h"
+
+#define LOOP_TYPE "fzlua.Loop"
+
+/* Its address is the key of the loop in the registry. */
+static const char loop_key;
+
+struct lloop {
+	struct fz_engine engine;
+	struct fz_local *locals;
+	volatile sig_atomic_t *pending;
+	lua_State *volatile running;
+	int wake[2]; /* -1 until a handler wants them */
+	struct fz_watch wake_watch;
+	struct fz_fork_hook hook;
+	int output_errno; /* of the first write that failed, 0: none */
+};
+
+static struct lloop *
+get(lua_State *L)
+{
+	struct lloop *ll;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &loop_key);
+	ll = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	return ll;
+}
+
+struct fz_engine *
+fz_lloop_engine(lua_State *L)
+{
+	return &get(L)->engine;
+}
+
+void
+fz_lloop_add_local(lua_State *L, struct fz_local *local)
+{
+	struct lloop *ll = get(L);
+
+	local->next = ll->locals;
+	local->prev = &ll->locals;
+	if (local->next != NULL)
+		local->next->prev = &local->next;
+	ll->locals = local;
+}
+
+void
+fz_lloop_drop_local(struct fz_local *local)
+{
+	if (local->prev == NULL)
+		return;
+	*local->prev = local->next;
+	if (local->next != NULL)
+		local->next->prev = local->prev;
+	local->prev = NULL;
+}
+
+void
+fz_lloop_interrupt(lua_State *L, volatile sig_atomic_t *pending)
+{
+	get(L)->pending = pending;
+}
+
+lua_State *volatile *
+fz_lloop_running(lua_State *L)
+{
+	return &get(L)->running;
+}
+
+void
+fz_lloop_check(lua_State *L)
+{
+	struct lloop *ll = get(L);
+	struct fz_err err;
+
+	if (ll->pending == NULL || !*ll->pending)
+		return;
+	*ll->pending = 0;
+	fz_err_set(&err, FZ_ERR_INTERRUPTED, "interrupted");
+	fz_lerror_raise(L, &err);
+}
+
+static void
+woken(struct fz_watch *watch, unsigned events)
+{
+	char bytes[64];
+
+	(void)events;
+	while (fz_fd_read(watch->fd, bytes, sizeof(bytes)) > 0)
+		continue;
+}
+
+int
+fz_lloop_wake_fd(lua_State *L)
+{
+	struct lloop *ll = get(L);
+	struct fz_err err = { 0 };
+
+	if (ll->wake[0] != -1)
+		return ll->wake[1];
+	if (fz_fd_pipe(ll->wake, &err) != 0)
+		fz_lerror_raise(L, &err);
+	if (fz_fd_nonblock(ll->wake[0], &err) != 0 ||
+	    fz_fd_nonblock(ll->wake[1], &err) != 0 ||
+	    fz_loop_watch(ll->engine.loop, &ll->wake_watch, ll->wake[0],
+		FZ_LOOP_READ, &err) != 0) {
+		fz_fd_close(&ll->wake[0]);
+		fz_fd_close(&ll->wake[1]);
+		fz_lerror_raise(L, &err);
+	}
+	return ll->wake[1];
+}
+
+/* What workers print goes where this process prints, in order with it. */
+static void
+output(void *ctx, enum fz_stream stream, const char *bytes, size_t len)
+{
+	struct lloop *ll = ctx;
+	FILE *f = stream == FZ_STREAM_OUT ? stdout : stderr;
+
+	errno = 0;
+	if (fwrite(bytes, 1, len, f) != len || fflush(f) != 0) {
+		if (ll->output_errno == 0)
+			ll->output_errno = errno != 0 ? errno : EIO;
+		clearerr(f);
+	}
+}
+
+static void
+check_output(lua_State *L, struct lloop *ll)
+{
+	struct fz_err err = { 0 };
+	int code = ll->output_errno;
+
+	if (code == 0)
+		return;
+	ll->output_errno = 0;
+	fz_err_sys(&err, code, "cannot write what a worker printed");
+	fz_lerror_raise(L, &err);
+}
+
+static int
+work_local(lua_State *L, struct lloop *ll)
+{
+	for (struct fz_local *local = ll->locals; local != NULL;
+	     local = local->next) {
+		if (local->work(L, local))
+			return 1;
+	}
+	return 0;
+}
+
+/* turn([timeout]) -> boolean: whether anything happened */
+static int
+loop_turn(lua_State *L)
+{
+	struct lloop *ll = get(L);
+	double timeout = luaL_optnumber(L, 1, -1);
+	int64_t until = FZ_CLOCK_NEVER;
+	struct fz_err err = { 0 };
+	int happened;
+
+	fz_lloop_check(L);
+	happened = work_local(L, ll);
+	if (happened || timeout == 0)
+		until = 0;
+	else if (timeout > 0)
+		until = fz_clock_after(
+		    fz_clock_ns(), fz_clock_from_seconds(timeout));
+	switch (fz_loop_step(ll->engine.loop, until, &err)) {
+	case -1:
+		return fz_lerror_raise(L, &err);
+	case 1:
+		happened = 1;
+		break;
+	default:
+		break;
+	}
+	fz_lloop_check(L);
+	check_output(L, ll);
+	lua_pushboolean(L, happened);
+	return 1;
+}
+
+/* now() -> seconds */
+static int
+loop_now(lua_State *L)
+{
+	lua_pushnumber(L, (double)fz_clock_ns() / (double)FZ_CLOCK_SECOND);
+	return 1;
+}
+
+/* cpu_count([physical]) -> n */
+static int
+loop_cpu_count(lua_State *L)
+{
+	lua_pushinteger(
+	    L, lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
+	return 1;
+}
+
+/* random_seed() -> integer */
+static int
+loop_random_seed(lua_State *L)
+{
+	lua_Integer seed;
+
+	if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+		seed = fz_clock_ns();
+	lua_pushinteger(L, seed);
+	return 1;
+}
+
+static int
+loop_gc(lua_State *L)
+{
+	struct lloop *ll = lua_touserdata(L, 1);
+
+	if (ll->engine.loop == NULL)
+		return 0;
+	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
+	fz_fd_close(&ll->wake[0]);
+	fz_fd_close(&ll->wake[1]);
+	fz_loop_unhook(&ll->hook);
+	fz_engine_fini(&ll->engine);
+	return 0;
+}
+
+/* A worker ignores Ctrl-C and does not wake its parent. */
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct lloop *ll =
+	    (struct lloop *)((char *)hook - offsetof(struct lloop, hook));
+
+	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
+	fz_fd_close(&ll->wake[0]);
+	fz_fd_close(&ll->wake[1]);
+	ll->pending = NULL;
+	ll->running = NULL;
+	while (ll->locals != NULL)
+		fz_lloop_drop_local(ll->locals);
+}
+
+static const luaL_Reg functions[] = {
+	{ "turn", loop_turn },
+	{ "now", loop_now },
+	{ "cpu_count", loop_cpu_count },
+	{ "random_seed", loop_random_seed },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", loop_gc },
+	{ NULL, NULL },
+};
+
+int
+fz_lloop_open(lua_State *L)
+{
+	struct fz_err err = { 0 };
+	struct lloop *ll;
+
+	luaL_setfuncs(L, functions, 0);
+	if (get(L) != NULL)
+		return 0;
+	ll = lua_newuserdatauv(L, sizeof(*ll), 0);
+	memset(ll, 0, sizeof(*ll));
+	ll->wake[0] = ll->wake[1] = -1;
+	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
+	ll->hook.in_child = in_child;
+	if (luaL_newmetatable(L, LOOP_TYPE))
+		luaL_setfuncs(L, metamethods, 0);
+	lua_setmetatable(L, -2);
+	if (fz_engine_init(&ll->engine, output, ll, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	fz_loop_hook(ll->engine.loop, &ll->hook);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &loop_key);
+	return 0;
+}

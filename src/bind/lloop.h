@@ -1,0 +1,48 @@
+/* lloop.h - the engine of a lua_State, and the one place where C waits. */
+#ifndef FZ_LLOOP_H
+#define FZ_LLOOP_H
+
+#include <signal.h>
+
+#include <lua.h>
+
+struct fz_engine;
+
+/* The engine of this state; made when the library is opened. [-0, +0, -] */
+struct fz_engine *fz_lloop_engine(lua_State *L);
+
+/* Somebody with functions to run in this process: a run with jobs = 0. */
+struct fz_local {
+	/* Run one function, if any is ready; returns whether it did. */
+	int (*work)(lua_State *L, struct fz_local *local);
+	struct fz_local *next, **prev;
+};
+
+void fz_lloop_add_local(lua_State *L, struct fz_local *local);
+void fz_lloop_drop_local(struct fz_local *local);
+
+/*
+ * core.turn() raises "interrupted" and clears `*pending` when a signal
+ * handler has set it. NULL: never.
+ */
+void fz_lloop_interrupt(lua_State *L, volatile sig_atomic_t *pending);
+
+/*
+ * A descriptor that never blocks; a signal handler writes one byte to it so
+ * that a waiting core.turn() returns. Raises where there is none. [-0, +0, e]
+ */
+int fz_lloop_wake_fd(lua_State *L);
+
+/*
+ * Where a signal handler finds the state that runs a function of a run with
+ * jobs = 0 now, NULL when none does: a hook set there interrupts it.
+ */
+lua_State *volatile *fz_lloop_running(lua_State *L);
+
+/* Raise "interrupted" if it is pending. [-0, +0, e] */
+void fz_lloop_check(lua_State *L);
+
+/* Open: core.turn, core.now, core.cpu_count, core.random_seed. [-0, +0, e] */
+int fz_lloop_open(lua_State *L);
+
+#endif

@@ -1,0 +1,29 @@
+/* lpool.h - core.pool: the workers of one stage. */
+#ifndef FZ_LPOOL_H
+#define FZ_LPOOL_H
+
+#include <stdbool.h>
+
+#include <lua.h>
+
+struct fz_pool;
+
+/* The pool at stack index `idx`; raises where there is none. */
+struct fz_pool *fz_lpool_check(lua_State *L, int idx);
+
+/*
+ * Push a new thread that can call the functions of the pool at `idx` in this
+ * process (see fz_child_prepare). [-0, +1, m]
+ */
+lua_State *fz_lpool_prepare(lua_State *L, int idx);
+
+/*
+ * Whether the pool's init is still to run in this process; the caller clears
+ * it when it has run.
+ */
+bool *fz_lpool_needs_init(lua_State *L, int idx);
+
+/* Open: core.pool. The core table is on top. [-0, +0, e] */
+int fz_lpool_open(lua_State *L);
+
+#endif

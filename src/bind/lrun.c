@@ -1,0 +1,832 @@
+#include "bind/lrun.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "bind/child.h"
+#include "bind/codec.h"
+#include "bind/lerror.h"
+#include "bind/lgraph.h"
+#include "bind/lloop.h"
+#include "bind/lpool.h"
+#include "engine/blob.h"
+#include "engine/engine.h"
+#include "engine/graph.h"
+#include "engine/run.h"
+#include "engine/worker.h"
+#include "os/shm.h"
+
+#define RUN_TYPE "fzlua.Run"
+#define RUN_JOBS_MAX 65536
+
+/* User values of a run: what it needs stays alive with it. */
+enum { RUN_GRAPH = 1, RUN_POOLS, RUN_NUSER = RUN_POOLS };
+
+struct lrun {
+	struct fz_run *run; /* NULL once closed */
+	struct fz_engine *engine;
+	struct fz_graph *graph;
+	struct fz_local local; /* linked while it runs with jobs = 0 */
+	struct fz_shm_buf buf; /* an input being encoded */
+};
+
+static struct lrun *
+to_lrun(lua_State *L, int idx)
+{
+	return luaL_checkudata(L, idx, RUN_TYPE);
+}
+
+static struct lrun *
+check_run(lua_State *L)
+{
+	struct lrun *lr = to_lrun(L, 1);
+
+	luaL_argcheck(L, lr->run != NULL, 1, "is closed");
+	return lr;
+}
+
+/* A value's or node's number, from 1 in Lua, below `n` in C. */
+static uint32_t
+check_number(lua_State *L, int idx, uint32_t n)
+{
+	lua_Integer number = luaL_checkinteger(L, idx);
+
+	luaL_argcheck(L, 1 <= number && number <= n, idx, "out of range");
+	return (uint32_t)number - 1;
+}
+
+/* ---- options ----------------------------------------------------------------
+ */
+
+static int64_t
+opt_seconds(lua_State *L, int idx, int64_t otherwise_ns)
+{
+	if (lua_isnoneornil(L, idx))
+		return otherwise_ns;
+	return fz_clock_from_seconds(luaL_checknumber(L, idx));
+}
+
+/* timeout, retries, backoff, memory at `idx` and behind; nil: as they are. */
+static void
+read_limits(lua_State *L, int idx, struct fz_run_limits *limits)
+{
+	lua_Integer retries = luaL_optinteger(L, idx + 1, limits->retries);
+	lua_Integer memory =
+	    luaL_optinteger(L, idx + 3, (lua_Integer)limits->memory);
+
+	luaL_argcheck(
+	    L, 0 <= retries && retries <= INT32_MAX, idx + 1, "out of range");
+	luaL_argcheck(L, memory >= 0, idx + 3, "out of range");
+	limits->timeout_ns = opt_seconds(L, idx, limits->timeout_ns);
+	limits->retries = (unsigned)retries;
+	limits->backoff_ns = opt_seconds(L, idx + 2, limits->backoff_ns);
+	limits->memory = (uint64_t)memory;
+}
+
+/* The options in the table at 3; leaves the stack as it was. */
+static void
+read_options(lua_State *L, struct fz_run_opts *opts)
+{
+	static const char *const policies[] = { "stop", "now", "continue",
+		NULL };
+	int top = lua_gettop(L);
+	lua_Integer jobs;
+
+	lua_getfield(L, 3, "jobs");
+	jobs = luaL_checkinteger(L, -1);
+	luaL_argcheck(
+	    L, 0 <= jobs && jobs <= RUN_JOBS_MAX, 3, "jobs out of range");
+	opts->jobs = (unsigned)jobs;
+	lua_getfield(L, 3, "on_error");
+	opts->policy =
+	    (enum fz_run_policy)luaL_checkoption(L, -1, "stop", policies);
+	lua_getfield(L, 3, "seed");
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	lua_getfield(L, 3, "events");
+	opts->events = lua_toboolean(L, -1);
+	lua_getfield(L, 3, "deadline");
+	opts->deadline_ns = opt_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
+	if (opts->deadline_ns != FZ_CLOCK_NEVER)
+		opts->deadline_ns =
+		    fz_clock_after(fz_clock_ns(), opts->deadline_ns);
+	lua_settop(L, top);
+	lua_getfield(L, 3, "timeout");
+	lua_getfield(L, 3, "retries");
+	lua_getfield(L, 3, "backoff");
+	lua_getfield(L, 3, "memory");
+	read_limits(L, top + 1, &opts->limits);
+	lua_settop(L, top);
+}
+
+/* ---- runs with jobs = 0
+ * --------------------------------------------------------- */
+
+/* How often a function with a timeout looks at the clock. */
+enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };
+
+/* A call in this process; a userdata, so that a raise leaks nothing. */
+struct local_call {
+	struct lrun *lr;
+	uint32_t node;
+	uint32_t next; /* input */
+	struct fz_blob *mapped;
+	const void *at;
+	struct fz_buf out;
+	struct fz_blob **values; /* results so far */
+	uint32_t nvalues;
+	bool error;
+	int64_t deadline_ns;
+	bool timed_out;
+	struct fz_failure failure;
+};
+
+static int
+local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
+{
+	struct local_call *c = ctx;
+	const uint32_t *inputs = fz_graph_inputs(c->lr->graph, c->node);
+
+	c->mapped = fz_run_local_input(c->lr->run, inputs[c->next++]);
+	c->at = fz_blob_map(c->mapped, c->lr->engine->shm, err);
+	*bytes = c->at;
+	*len = c->mapped->len;
+	return c->at != NULL ? 0 : -1;
+}
+
+static void
+local_release(void *ctx)
+{
+	struct local_call *c = ctx;
+
+	fz_blob_unmap(c->mapped, c->lr->engine->shm, c->at);
+}
+
+static void
+drop_values(struct local_call *c)
+{
+	while (c->nvalues > 0)
+		fz_blob_unref(c->values[--c->nvalues]);
+}
+
+static void
+local_begin(void *ctx, bool error, uint32_t word)
+{
+	struct local_call *c = ctx;
+
+	drop_values(c);
+	fz_buf_clear(&c->out);
+	c->error = error;
+	if (error)
+		c->failure.err.kind = (enum fz_err_kind)word;
+}
+
+static void
+local_put(void *ctx)
+{
+	struct local_call *c = ctx;
+	struct fz_blob *blob = NULL;
+
+	if (!c->out.failed)
+		blob = fz_blob_new(c->out.data, c->out.len, NULL);
+	fz_buf_clear(&c->out);
+	if (c->error)
+		c->failure.value = blob;
+	else
+		c->values[c->nvalues++] = blob;
+}
+
+/* Its address is the key of the call under way, for the hook. */
+static const char local_key;
+
+static void
+local_hook(lua_State *L, lua_Debug *ar)
+{
+	struct local_call *c;
+	struct fz_err err = { 0 };
+
+	(void)ar;
+	fz_lloop_check(L);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &local_key);
+	c = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	if (c == NULL || fz_clock_ns() < c->deadline_ns)
+		return;
+	c->timed_out = true;
+	fz_err_set(&err, FZ_ERR_TIMEOUT, "ran longer than its timeout");
+	fz_lerror_raise(L, &err);
+}
+
+static int
+local_call_gc(lua_State *L)
+{
+	struct local_call *c = lua_touserdata(L, 1);
+
+	drop_values(c);
+	fz_buf_fini(&c->out);
+	return 0;
+}
+
+/* A call for `node` on top of the stack, with room for its results. */
+static struct local_call *
+push_local_call(lua_State *L, struct lrun *lr, uint32_t node)
+{
+	static const luaL_Reg metamethods[] = { { "__gc", local_call_gc },
+		{ NULL, NULL } };
+	uint32_t nvalues = fz_graph_get(lr->graph, node)->nvalues;
+	struct local_call *c;
+
+	c = lua_newuserdatauv(
+	    L, sizeof(*c) + nvalues * sizeof(struct fz_blob *), 0);
+	*c = (struct local_call){ .lr = lr,
+		.node = node,
+		.values = (struct fz_blob **)(c + 1),
+		.failure = { .exitcode = -1 } };
+	if (luaL_newmetatable(L, "fzlua.LocalCall"))
+		luaL_setfuncs(L, metamethods, 0);
+	lua_setmetatable(L, -2);
+	return c;
+}
+
+/* Hand the results, or what went wrong, to the run. */
+static void
+end_local(struct local_call *c)
+{
+	struct fz_run *run = c->lr->run;
+	struct fz_failure *failure = &c->failure;
+
+	if (!c->error) {
+		uint32_t n = c->nvalues;
+
+		c->nvalues = 0; /* the run takes them */
+		fz_run_local_done(run, c->node, c->values, n);
+		return;
+	}
+	if (c->timed_out) {
+		const struct fz_run_limits *limits =
+		    fz_run_limits_of(run, c->node);
+
+		fz_blob_unref(failure->value);
+		failure->value = NULL;
+		fz_err_set(&failure->err, FZ_ERR_TIMEOUT,
+		    "ran longer than its timeout of %g s",
+		    (double)limits->timeout_ns / (double)FZ_CLOCK_SECOND);
+	}
+	fz_run_local_failed(run, c->node, failure);
+}
+
+static void
+set_current(lua_State *L, void *call)
+{
+	if (call != NULL)
+		lua_pushlightuserdata(L, call);
+	else
+		lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &local_key);
+}
+
+static void *
+get_current(lua_State *L)
+{
+	void *call;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &local_key);
+	call = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	return call;
+}
+
+/* The state of math.random, which a call here must not disturb. */
+struct random {
+	unsigned char *state; /* inside the library's own userdata, or NULL */
+	size_t len;
+	unsigned char saved[64];
+};
+
+static void
+save_random(lua_State *L, struct random *r)
+{
+	int top = lua_gettop(L);
+
+	r->state = NULL;
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	if (lua_getfield(L, -1, "math") == LUA_TTABLE &&
+	    lua_getfield(L, -1, "random") == LUA_TFUNCTION &&
+	    lua_iscfunction(L, -1) && lua_getupvalue(L, -1, 1) != NULL &&
+	    lua_type(L, -1) == LUA_TUSERDATA &&
+	    lua_rawlen(L, -1) <= sizeof(r->saved)) {
+		r->state = lua_touserdata(L, -1);
+		r->len = lua_rawlen(L, -1);
+		memcpy(r->saved, r->state, r->len);
+	}
+	lua_settop(L, top);
+}
+
+static void
+restore_random(const struct random *r)
+{
+	if (r->state != NULL)
+		memcpy(r->state, r->saved, r->len);
+}
+
+static void
+arm_hook(lua_State *thread, struct local_call *c, int64_t timeout_ns)
+{
+	if (timeout_ns == FZ_CLOCK_NEVER)
+		return;
+	c->deadline_ns = fz_clock_after(fz_clock_ns(), timeout_ns);
+	lua_sethook(thread, local_hook, LUA_MASKCOUNT, LOCAL_HOOK_INSTRUCTIONS);
+}
+
+/* Run `node` on a fresh thread, as a worker would. The run is at index 1. */
+static void
+call_local(lua_State *L, struct lrun *lr, uint32_t node)
+{
+	const struct fz_node *plan = fz_graph_get(lr->graph, node);
+	lua_State *volatile *running = fz_lloop_running(L);
+	lua_State *outer = *running, *thread;
+	void *outer_call = get_current(L);
+	struct local_call *c = push_local_call(L, lr, node);
+	struct fz_child_io io = { local_next, local_release, local_begin,
+		local_put, &c->out, c };
+	struct fz_child_call call = { .func = plan->func,
+		.nargs = plan->ninputs,
+		.nvalues = plan->nvalues,
+		.seed = fz_run_local_seed(lr->run, node) };
+	struct random random;
+	bool *init;
+
+	lua_getiuservalue(L, 1, RUN_POOLS);
+	lua_rawgeti(L, -1, (lua_Integer)plan->pool + 1);
+	init = fz_lpool_needs_init(L, -1);
+	thread = fz_lpool_prepare(L, -1);
+	call.init = *init;
+	save_random(L, &random);
+	set_current(L, c);
+	arm_hook(thread, c, fz_run_limits_of(lr->run, node)->timeout_ns);
+	*running = thread;
+	fz_child_call(thread, &call, &io);
+	*running = outer;
+	set_current(L, outer_call);
+	restore_random(&random);
+	*init = call.init;
+	end_local(c);
+}
+
+/* Protected: the next function of the run at index 1, if one is ready. */
+static int
+work_body(lua_State *L)
+{
+	struct lrun *lr = to_lrun(L, 1);
+	uint32_t node = fz_run_local_next(lr->run);
+
+	if (node != FZ_GRAPH_NONE)
+		call_local(L, lr, node);
+	lua_pushboolean(L, node != FZ_GRAPH_NONE);
+	return 1;
+}
+
+static int
+work(lua_State *L, struct fz_local *local)
+{
+	struct lrun *lr =
+	    (struct lrun *)((char *)local - offsetof(struct lrun, local));
+	int did;
+
+	lua_pushcfunction(L, work_body);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, lr); /* while it is linked */
+	lua_call(L, 1, 1);
+	did = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return did;
+}
+
+/* A run with jobs = 0 is worked on, and kept alive, until it is done. */
+static void
+link_local(lua_State *L, struct lrun *lr)
+{
+	lua_pushvalue(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, lr);
+	lr->local.work = work;
+	fz_lloop_add_local(L, &lr->local);
+}
+
+static void
+unlink_local(lua_State *L, struct lrun *lr)
+{
+	if (lr->local.prev == NULL)
+		return;
+	fz_lloop_drop_local(&lr->local);
+	lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, lr);
+}
+
+/* ---- making and running
+ * ---------------------------------------------------------- */
+
+/* The pools in the list at 2 as an array in a userdata left on the stack. */
+static struct fz_pool **
+push_pools(lua_State *L, uint32_t *n)
+{
+	lua_Unsigned npools = lua_rawlen(L, 2);
+	struct fz_pool **pools;
+
+	luaL_argcheck(L, npools <= RUN_JOBS_MAX, 2, "too many pools");
+	pools =
+	    lua_newuserdatauv(L, (npools + 1) * sizeof(struct fz_pool *), 0);
+	for (lua_Unsigned i = 0; i < npools; i++) {
+		lua_rawgeti(L, 2, (lua_Integer)i + 1);
+		pools[i] = fz_lpool_check(L, -1);
+		lua_pop(L, 1);
+	}
+	*n = (uint32_t)npools;
+	return pools;
+}
+
+/* run(graph, { pools }, options) -> run */
+static int
+run_new(lua_State *L)
+{
+	struct fz_run_opts opts = { .limits = { FZ_CLOCK_NEVER, 0, 0, 0 } };
+	struct fz_graph *graph = fz_lgraph_check(L, 1);
+	struct fz_err err = { 0 };
+	struct lrun *lr;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 3);
+	read_options(L, &opts);
+	opts.pools = push_pools(L, &opts.npools);
+	luaL_argcheck(L, fz_graph_npools(graph) <= opts.npools, 2,
+	    "too few pools for the graph");
+	if (fz_graph_freeze(graph, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	lr = lua_newuserdatauv(L, sizeof(*lr), RUN_NUSER);
+	memset(lr, 0, sizeof(*lr));
+	lr->engine = opts.engine = fz_lloop_engine(L);
+	lr->graph = graph;
+	opts.graph = graph;
+	fz_shm_buf_init(&lr->buf,
+	    opts.jobs != 0 ? fz_engine_shm(lr->engine) : NULL, FZ_ENGINE_BULK);
+	luaL_setmetatable(L, RUN_TYPE);
+	lua_pushvalue(L, 1);
+	lua_setiuservalue(L, -2, RUN_GRAPH);
+	lua_pushvalue(L, 2);
+	lua_setiuservalue(L, -2, RUN_POOLS);
+	lr->run = fz_run_new(&opts, &err);
+	return lr->run != NULL ? 1 : fz_lerror_raise(L, &err);
+}
+
+/* run:limits(node, timeout, retries, backoff, memory) */
+static int
+run_limits(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	struct fz_run_limits limits = *fz_run_limits_of(lr->run, node);
+	struct fz_err err = { 0 };
+
+	read_limits(L, 3, &limits);
+	if (fz_run_limit(lr->run, node, &limits, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+static void
+give_back(void *owner, uint64_t offset)
+{
+	struct fz_engine *engine = owner;
+
+	if (engine->shm != NULL)
+		fz_shm_give_back(engine->shm, offset);
+}
+
+/* The bytes of the buffer as a blob; the buffer is then empty. */
+static struct fz_blob *
+take_blob(struct lrun *lr, struct fz_err *err)
+{
+	size_t len = lr->buf.buf.len;
+	struct fz_blob *blob;
+	uint64_t offset;
+
+	if (!lr->buf.in_shm) {
+		blob = fz_blob_new(lr->buf.buf.data, len, err);
+		fz_buf_clear(&lr->buf.buf);
+		return blob;
+	}
+	offset = fz_shm_buf_take(&lr->buf);
+	blob = fz_blob_in_shm(offset, len, give_back, lr->engine, err);
+	if (blob == NULL)
+		give_back(lr->engine, offset);
+	return blob;
+}
+
+/* run:set(value, v) */
+static int
+run_set(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t value = check_number(L, 2, fz_graph_nvalues(lr->graph));
+	struct fz_err err = { 0 };
+	struct fz_blob *blob;
+
+	luaL_checkany(L, 3);
+	lua_settop(L, 3);
+	fz_buf_clear(&lr->buf.buf);
+	fz_codec_encode(L, 3, 1, &lr->buf.buf);
+	blob = take_blob(lr, &err);
+	if (blob == NULL)
+		return fz_lerror_raise(L, &err);
+	fz_run_set(lr->run, value, blob);
+	return 0;
+}
+
+/* run:keep{ value, ... } */
+static int
+run_keep(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	lua_Integer n;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	n = (lua_Integer)lua_rawlen(L, 2);
+	for (lua_Integer i = 1; i <= n; i++) {
+		lua_rawgeti(L, 2, i);
+		fz_run_keep(
+		    lr->run, check_number(L, -1, fz_graph_nvalues(lr->graph)));
+		lua_pop(L, 1);
+	}
+	return 0;
+}
+
+/* run:start() */
+static int
+run_start(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	struct fz_err err = { 0 };
+
+	fz_buf_fini(&lr->buf.buf);
+	if (fz_run_start(lr->run, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	if (fz_run_is_local(lr->run))
+		link_local(L, lr);
+	return 0;
+}
+
+/* run:done() -> boolean */
+static int
+run_done(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	bool done = fz_run_done(lr->run);
+
+	if (done)
+		unlink_local(L, lr);
+	lua_pushboolean(L, done);
+	return 1;
+}
+
+/* run:cancel(): again does nothing */
+static int
+run_cancel(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+
+	unlink_local(L, lr);
+	fz_run_cancel(lr->run, FZ_ERR_CANCELLED, "cancelled");
+	return 0;
+}
+
+/* ---- results and errors
+ * ------------------------------------------------------------ */
+
+struct decoding {
+	const void *at;
+	size_t len;
+};
+
+/* Protected: so that the mapping is given back whatever happens. */
+static int
+decode_body(lua_State *L)
+{
+	const struct decoding *d = lua_touserdata(L, 1);
+
+	if (fz_codec_decode(L, d->at, d->len, true) != 1)
+		return luaL_error(L, "not one value");
+	return 1;
+}
+
+/* Push the value of a blob, or what went wrong. Returns a status of pcall. */
+static int
+decode_blob(lua_State *L, struct lrun *lr, struct fz_blob *blob)
+{
+	struct decoding d = { NULL, blob->len };
+	struct fz_err err = { 0 };
+	int status;
+
+	d.at = fz_blob_map(blob, lr->engine->shm, &err);
+	if (d.at == NULL) {
+		fz_lerror_push(L, err.kind, err.text);
+		return LUA_ERRRUN;
+	}
+	lua_pushcfunction(L, decode_body);
+	lua_pushlightuserdata(L, &d);
+	status = lua_pcall(L, 1, 1, 0);
+	fz_blob_unmap(blob, lr->engine->shm, d.at);
+	return status;
+}
+
+/* run:value(value) -> true, v | false */
+static int
+run_value(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t value = check_number(L, 2, fz_graph_nvalues(lr->graph));
+	struct fz_blob *blob = fz_run_value(lr->run, value);
+
+	lua_pushboolean(L, blob != NULL);
+	if (blob == NULL)
+		return 1;
+	if (decode_blob(L, lr, blob) != LUA_OK)
+		return lua_error(L);
+	return 2;
+}
+
+static void
+set_integer(lua_State *L, const char *field, lua_Integer n)
+{
+	lua_pushinteger(L, n);
+	lua_setfield(L, -2, field);
+}
+
+/* Fields that the worker told, from the table at -2 into the error at -1. */
+static void
+copy_details(lua_State *L)
+{
+	static const char *const fields[] = { "traceback", "cause", "result" };
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		lua_getfield(L, -2, fields[i]);
+		lua_setfield(L, -2, fields[i]);
+	}
+}
+
+static const char *
+default_message(const struct fz_failure *failure)
+{
+	if (failure->err.text[0] != '\0')
+		return failure->err.text;
+	if (failure->err.kind == FZ_ERR_MEMORY)
+		return "not enough memory";
+	return "an error that could not be described";
+}
+
+/* Push the fz.Error of a failure. */
+static void
+push_failure(lua_State *L, struct lrun *lr, const struct fz_failure *failure)
+{
+	bool told = failure->value != NULL && failure->value->len != 0 &&
+		    decode_blob(L, lr, failure->value) == LUA_OK &&
+		    lua_istable(L, -1);
+	const char *message = default_message(failure);
+
+	if (told) {
+		lua_getfield(L, -1, "message");
+		if (lua_type(L, -1) == LUA_TSTRING)
+			message = lua_tostring(L, -1);
+		fz_lerror_push(L, failure->err.kind, message);
+		lua_remove(L, -2);
+		copy_details(L);
+		lua_remove(L, -2);
+	} else {
+		fz_lerror_push(L, failure->err.kind, message);
+	}
+	if (failure->pid != 0)
+		set_integer(L, "pid", failure->pid);
+	if (failure->signal != 0)
+		set_integer(L, "signal", failure->signal);
+	if (failure->exitcode != -1)
+		set_integer(L, "exitcode", failure->exitcode);
+	if (failure->attempt != 0)
+		set_integer(L, "attempt", failure->attempt);
+}
+
+/* run:error(node) -> nil | Error; its `because`: the node it depended on */
+static int
+run_error(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	uint32_t because;
+	const struct fz_failure *failure;
+
+	failure = fz_run_failure_of(lr->run, node, &because);
+	if (failure == NULL)
+		return 0;
+	push_failure(L, lr, failure);
+	if (because != FZ_GRAPH_NONE)
+		set_integer(L, "because", (lua_Integer)because + 1);
+	return 1;
+}
+
+/* run:failure() -> nil | node, Error; node 0: the run as a whole */
+static int
+run_failure(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node;
+	const struct fz_failure *failure = fz_run_failure(lr->run, &node);
+
+	if (failure == NULL)
+		return 0;
+	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
+	push_failure(L, lr, failure);
+	return 2;
+}
+
+/* run:event() -> nil | kind, node, pid, seconds */
+static int
+run_event(lua_State *L)
+{
+	static const char *const kinds[] = { "start", "done", "failed",
+		"retry" };
+	struct lrun *lr = check_run(L);
+	struct fz_run_event event;
+
+	if (!fz_run_next_event(lr->run, &event))
+		return 0;
+	lua_pushstring(L, kinds[event.kind]);
+	lua_pushinteger(L, (lua_Integer)event.node + 1);
+	lua_pushinteger(L, event.pid);
+	lua_pushnumber(L, (double)event.took_ns / (double)FZ_CLOCK_SECOND);
+	return 4;
+}
+
+/* ---- life
+ * ----------------------------------------------------------------------------
+ */
+
+/* run:close(): cancels what is not done; again does nothing */
+static int
+run_close(lua_State *L)
+{
+	struct lrun *lr = to_lrun(L, 1);
+
+	unlink_local(L, lr);
+	fz_buf_fini(&lr->buf.buf);
+	fz_run_free(lr->run);
+	lr->run = NULL;
+	return 0;
+}
+
+static int
+run_tostring(lua_State *L)
+{
+	const struct lrun *lr = to_lrun(L, 1);
+
+	lua_pushfstring(L, RUN_TYPE " (%s)",
+	    lr->run == NULL        ? "closed"
+	    : fz_run_done(lr->run) ? "done"
+				   : "under way");
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "limits", run_limits },
+	{ "set", run_set },
+	{ "keep", run_keep },
+	{ "start", run_start },
+	{ "done", run_done },
+	{ "cancel", run_cancel },
+	{ "value", run_value },
+	{ "error", run_error },
+	{ "failure", run_failure },
+	{ "event", run_event },
+	{ "close", run_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", run_close },
+	{ "__close", run_close },
+	{ "__tostring", run_tostring },
+	{ NULL, NULL },
+};
+
+int
+fz_lrun_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, RUN_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, run_new);
+	lua_setfield(L, -2, "run");
+	return 0;
+}

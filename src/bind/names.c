@@ -1,0 +1,246 @@
+#include "bind/names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+/* Its address is the registry key of {[name] = mt, [mt] = name}. */
+static const char classes_key;
+
+static bool
+push_classes(lua_State *L)
+{
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &classes_key) == LUA_TTABLE)
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
+void
+fz_names_register(lua_State *L, const char *name)
+{
+	int mt = lua_gettop(L);
+
+	if (!push_classes(L)) {
+		lua_newtable(L);
+		lua_pushvalue(L, -1);
+		lua_rawsetp(L, LUA_REGISTRYINDEX, &classes_key);
+	}
+	lua_pushstring(L, name);
+	if (lua_rawget(L, -2) == LUA_TTABLE) {
+		lua_pushnil(L);
+		lua_rawset(L, -3);
+	} else {
+		lua_pop(L, 1);
+	}
+	lua_pushvalue(L, mt);
+	lua_pushstring(L, name);
+	lua_rawset(L, -3);
+	lua_pushstring(L, name);
+	lua_pushvalue(L, mt);
+	lua_rawset(L, -3);
+	lua_settop(L, mt - 1);
+}
+
+bool
+fz_names_class(lua_State *L, int idx)
+{
+	if (!lua_getmetatable(L, idx))
+		return false;
+	if (!push_classes(L)) {
+		lua_pop(L, 1);
+		return false;
+	}
+	lua_pushvalue(L, -2);
+	if (lua_rawget(L, -2) != LUA_TSTRING) {
+		lua_pop(L, 3);
+		return false;
+	}
+	lua_remove(L, -2);
+	return true;
+}
+
+bool
+fz_names_metatable(lua_State *L, int idx)
+{
+	idx = lua_absindex(L, idx);
+	if (!push_classes(L))
+		return false;
+	lua_pushvalue(L, idx);
+	if (lua_rawget(L, -2) != LUA_TTABLE) {
+		lua_pop(L, 2);
+		return false;
+	}
+	lua_remove(L, -2);
+	return true;
+}
+
+static bool
+push_loaded(lua_State *L)
+{
+	lua_pushliteral(L, LUA_LOADED_TABLE);
+	if (lua_rawget(L, LUA_REGISTRYINDEX) == LUA_TTABLE)
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
+/* True if string `a` comes before `b`, where `b` may be nil. */
+static bool
+is_first(lua_State *L, int a, int b)
+{
+	return lua_isnil(L, b) ||
+	       strcmp(lua_tostring(L, a), lua_tostring(L, b)) < 0;
+}
+
+/* The first field of module `t` that is the function at `f`, or nil. [+1] */
+static void
+push_field(lua_State *L, int t, int f)
+{
+	int best;
+
+	lua_pushnil(L);
+	best = lua_gettop(L);
+	lua_pushnil(L);
+	while (lua_next(L, t)) {
+		if (lua_type(L, -2) == LUA_TSTRING && lua_rawequal(L, -1, f) &&
+		    is_first(L, -2, best)) {
+			lua_pushvalue(L, -2);
+			lua_replace(L, best);
+		}
+		lua_pop(L, 1);
+	}
+}
+
+bool
+fz_names_cfunction(lua_State *L, int idx)
+{
+	int best;
+
+	luaL_checkstack(L, 12, NULL);
+	idx = lua_absindex(L, idx);
+	lua_pushnil(L);
+	lua_pushnil(L);
+	best = lua_gettop(L) - 1;
+	if (!push_loaded(L))
+		lua_newtable(L);
+	lua_pushnil(L);
+	while (lua_next(L, best + 2)) {
+		if (lua_type(L, -2) == LUA_TSTRING &&
+		    lua_type(L, -1) == LUA_TTABLE && is_first(L, -2, best)) {
+			push_field(L, lua_gettop(L), idx);
+			if (lua_isnil(L, -1)) {
+				lua_pop(L, 1);
+			} else {
+				lua_replace(L, best + 1);
+				lua_pushvalue(L, -2);
+				lua_replace(L, best);
+			}
+		}
+		lua_pop(L, 1);
+	}
+	lua_settop(L, best + 1);
+	if (!lua_isnil(L, best))
+		return true;
+	lua_pop(L, 2);
+	return false;
+}
+
+static bool
+has_cfunction(lua_State *L, int t)
+{
+	lua_pushnil(L);
+	while (lua_next(L, t)) {
+		if (lua_iscfunction(L, -1)) {
+			lua_pop(L, 2);
+			return true;
+		}
+		lua_pop(L, 1);
+	}
+	return false;
+}
+
+bool
+fz_names_module(lua_State *L, int idx)
+{
+	int best;
+
+	luaL_checkstack(L, 8, NULL);
+	idx = lua_absindex(L, idx);
+	lua_pushnil(L);
+	best = lua_gettop(L);
+	if (push_loaded(L)) {
+		lua_pushnil(L);
+		while (lua_next(L, best + 1)) {
+			if (lua_type(L, -2) == LUA_TSTRING &&
+			    lua_rawequal(L, -1, idx) && is_first(L, -2, best)) {
+				lua_pushvalue(L, -2);
+				lua_replace(L, best);
+			}
+			lua_pop(L, 1);
+		}
+	}
+	lua_settop(L, best);
+	if (!lua_isnil(L, best) && has_cfunction(L, idx))
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
+void
+fz_names_require(lua_State *L, int idx)
+{
+	int top = lua_gettop(L);
+
+	luaL_checkstack(L, 6, NULL);
+	idx = lua_absindex(L, idx);
+	if (push_loaded(L)) {
+		lua_pushvalue(L, idx);
+		if (lua_rawget(L, -2) == LUA_TTABLE) {
+			lua_replace(L, top + 1);
+			lua_settop(L, top + 1);
+			return;
+		}
+	}
+	lua_settop(L, top);
+	if (lua_getglobal(L, "require") == LUA_TFUNCTION) {
+		lua_pushvalue(L, idx);
+		lua_call(L, 1, 1);
+	}
+	if (!lua_istable(L, -1)) {
+		lua_settop(L, top);
+		lua_pushnil(L);
+	}
+}
+
+int
+fz_names_file(lua_State *L, int idx)
+{
+	const luaL_Stream *stream = luaL_testudata(L, idx, LUA_FILEHANDLE);
+
+	if (stream == NULL)
+		return -1;
+	return stream->f == stdin    ? 0
+	       : stream->f == stdout ? 1
+	       : stream->f == stderr ? 2
+				     : -1;
+}
+
+void
+fz_names_push_file(lua_State *L, int number)
+{
+	static const char *const fields[] = { "stdin", "stdout", "stderr" };
+
+	lua_pushnil(L);
+	if (!push_loaded(L))
+		return;
+	lua_pushliteral(L, LUA_IOLIBNAME);
+	if (lua_rawget(L, -2) == LUA_TTABLE) {
+		lua_pushstring(L, fields[number]);
+		lua_rawget(L, -2);
+		lua_replace(L, -4);
+	}
+	lua_pop(L, 2);
+}

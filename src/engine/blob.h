@@ -1,0 +1,57 @@
+/*
+ * blob.h - one encoded value: counted bytes, in memory or in the arena.
+ *
+ * A blob goes from worker to worker without being decoded. Bytes in the arena
+ * stay where their writer put them until the last reference is gone.
+ */
+#ifndef FZ_BLOB_H
+#define FZ_BLOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fz_err;
+struct fz_shm;
+
+struct fz_blob {
+	size_t len;
+	uint32_t refs;
+	bool in_shm;
+	uint64_t offset; /* in the arena, where in_shm */
+	/* Gives the bytes in the arena back; called once. */
+	void (*release)(void *owner, uint64_t offset);
+	void *owner;
+	unsigned char bytes[]; /* where not in_shm */
+};
+
+/* A copy of `len` bytes with one reference. NULL and `err` on failure. */
+struct fz_blob *fz_blob_new(const void *bytes, size_t len, struct fz_err *err);
+
+/*
+ * `len` bytes at `offset` of the arena. On failure returns NULL and `err`
+ * and the bytes are still the caller's to release.
+ */
+struct fz_blob *fz_blob_in_shm(uint64_t offset, size_t len,
+    void (*release)(void *owner, uint64_t offset), void *owner,
+    struct fz_err *err);
+
+static inline struct fz_blob *
+fz_blob_ref(struct fz_blob *blob)
+{
+	blob->refs++;
+	return blob;
+}
+
+/* Drop a reference. NULL is allowed. */
+void fz_blob_unref(struct fz_blob *blob);
+
+/*
+ * The bytes, readable until fz_blob_unmap(). NULL and `err` where mapping
+ * them fails.
+ */
+const void *fz_blob_map(
+    struct fz_blob *blob, struct fz_shm *shm, struct fz_err *err);
+void fz_blob_unmap(struct fz_blob *blob, struct fz_shm *shm, const void *at);
+
+#endif

@@ -1,0 +1,52 @@
+#include "engine/engine.h"
+
+#include "os/shm.h"
+
+/* A worker reads its parent's arena, but makes one of its own for its own. */
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct fz_engine *engine =
+	    (struct fz_engine *)((char *)hook -
+				 offsetof(struct fz_engine, hook));
+
+	engine->inherited = engine->shm;
+	engine->shm = NULL;
+	engine->shm_tried = false;
+}
+
+int
+fz_engine_init(struct fz_engine *engine, fz_engine_output output,
+    void *output_ctx, struct fz_err *err)
+{
+	*engine =
+	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
+	engine->loop = fz_loop_new(err);
+	if (engine->loop == NULL)
+		return -1;
+	engine->hook.in_child = in_child;
+	fz_loop_hook(engine->loop, &engine->hook);
+	return 0;
+}
+
+void
+fz_engine_fini(struct fz_engine *engine)
+{
+	if (engine->loop == NULL)
+		return;
+	fz_loop_unhook(&engine->hook);
+	fz_loop_free(engine->loop);
+	fz_shm_free(engine->shm);
+	engine->loop = NULL;
+	engine->shm = NULL;
+}
+
+struct fz_shm *
+fz_engine_shm(struct fz_engine *engine)
+{
+	if (engine->shm == NULL && !engine->shm_tried) {
+		engine->shm_tried = true;
+		engine->shm = fz_shm_new(NULL);
+	}
+	return engine->shm;
+}

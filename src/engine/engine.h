@@ -1,0 +1,40 @@
+/* engine.h - what all pools and runs of one lua_State share. */
+#ifndef FZ_ENGINE_H
+#define FZ_ENGINE_H
+
+#include <stddef.h>
+
+#include "os/loop.h"
+
+struct fz_err;
+struct fz_shm;
+
+/* Bytes of a value above which it travels through shared memory. */
+#define FZ_ENGINE_BULK ((size_t)64 << 10)
+
+enum fz_stream { FZ_STREAM_OUT, FZ_STREAM_ERR };
+
+/* Takes what workers print, whole lines at a time. */
+typedef void (*fz_engine_output)(
+    void *ctx, enum fz_stream stream, const char *bytes, size_t len);
+
+struct fz_engine {
+	struct fz_loop *loop;
+	struct fz_shm *shm; /* NULL: not made yet, or not to be had */
+	bool shm_tried;
+	fz_engine_output output;
+	void *output_ctx;
+	struct fz_fork_hook hook;
+	/* In a worker: the arena of its parent. Not ours to give out. */
+	struct fz_shm *inherited;
+};
+
+/* 0, or -1 and `err`. End with fz_engine_fini(). */
+int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
+    void *output_ctx, struct fz_err *err);
+void fz_engine_fini(struct fz_engine *engine);
+
+/* The arena, made at first use; NULL where the kernel does not give one. */
+struct fz_shm *fz_engine_shm(struct fz_engine *engine);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * graph.h - what depends on what: nodes, the values they take and make.
+ *
+ * A value is made by one node or comes from outside. Nodes, values and pools
+ * are small numbers from 0; a graph is built, frozen, and never changed again,
+ * so that any number of runs may use it.
+ */
+#ifndef FZ_GRAPH_H
+#define FZ_GRAPH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct fz_err;
+struct fz_graph;
+
+#define FZ_GRAPH_NONE UINT32_MAX
+
+struct fz_node {
+	uint32_t pool;        /* whose workers run it */
+	uint32_t func;        /* which of their functions */
+	uint32_t first_value; /* it makes first_value .. + nvalues - 1 */
+	uint32_t nvalues;
+	uint32_t first_input; /* of its inputs in the graph's list */
+	uint32_t ninputs;
+	uint32_t nmade; /* inputs that nodes make: it waits for these */
+};
+
+/* NULL and `err` on failure. */
+struct fz_graph *fz_graph_new(struct fz_err *err);
+void fz_graph_free(struct fz_graph *graph);
+
+/* A value from outside. FZ_GRAPH_NONE and `err` on failure. */
+uint32_t fz_graph_input(struct fz_graph *graph, struct fz_err *err);
+
+/* A node without inputs. FZ_GRAPH_NONE and `err` on failure. */
+uint32_t fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
+    uint32_t nvalues, struct fz_err *err);
+
+/*
+ * What `node` takes, in order; once for a node. The values may be made by
+ * nodes that are added later. 0, or -1 and `err`.
+ */
+int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
+    uint32_t n, struct fz_err *err);
+
+/* No more changes; who uses what is known from now on. 0, or -1 and `err`. */
+int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);
+int fz_graph_frozen(const struct fz_graph *graph);
+
+/*
+ * The nodes of one cycle in order of flow, the last feeding the first, into
+ * `nodes`, which has room for all nodes. Returns how many, 0: no cycle, or
+ * -1 and `err`. The graph is frozen.
+ */
+ptrdiff_t fz_graph_cycle(
+    const struct fz_graph *graph, uint32_t *nodes, struct fz_err *err);
+
+uint32_t fz_graph_nnodes(const struct fz_graph *graph);
+uint32_t fz_graph_nvalues(const struct fz_graph *graph);
+const struct fz_node *fz_graph_get(const struct fz_graph *graph, uint32_t node);
+const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
+
+/* Who takes `value`, once for each input; `*n` of them. Frozen. */
+const uint32_t *fz_graph_users(
+    const struct fz_graph *graph, uint32_t value, uint32_t *n);
+
+/* The node that makes `value`, or FZ_GRAPH_NONE. */
+uint32_t fz_graph_maker(const struct fz_graph *graph, uint32_t value);
+
+/* One more than the highest pool number of any node. */
+uint32_t fz_graph_npools(const struct fz_graph *graph);
+
+#endif

@@ -1,0 +1,270 @@
+#include "engine/pool.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "engine/engine.h"
+#include "os/loop.h"
+
+enum {
+	POOL_AHEAD_MAX = 64,         /* jobs at one worker */
+	POOL_AHEAD_FIRST = 4,        /* while nobody knows how long one takes */
+	POOL_AHEAD_BYTES = 48 << 10, /* a pipe holds 64 KiB */
+};
+/* Jobs that take this long together are enough to hide a round trip. */
+#define POOL_AHEAD_NS (FZ_CLOCK_MS / 2)
+
+struct fz_pool {
+	struct fz_pool_opts opts;
+	struct fz_worker *idle; /* the one used last first */
+	struct fz_worker *busy;
+	unsigned nworkers; /* in both lists */
+	struct fz_pool_user **users;
+	size_t nusers, users_cap;
+	bool closed;
+	struct fz_fork_hook hook;
+};
+
+static void
+link_worker(struct fz_worker **list, struct fz_worker *w)
+{
+	w->next = *list;
+	w->prev = list;
+	if (w->next != NULL)
+		w->next->prev = &w->next;
+	*list = w;
+}
+
+static void
+unlink_worker(struct fz_worker *w)
+{
+	*w->prev = w->next;
+	if (w->next != NULL)
+		w->next->prev = w->prev;
+}
+
+static void
+tell_users(struct fz_pool *pool, struct fz_worker *w)
+{
+	struct fz_pool_user *owner = w->owner;
+
+	w->owner = NULL;
+	if (owner != NULL)
+		owner->freed(owner, w);
+	for (size_t i = 0; i < pool->nusers; i++) {
+		if (pool->users[i] != owner)
+			pool->users[i]->freed(pool->users[i], NULL);
+	}
+}
+
+static void
+worker_idle(void *ctx, struct fz_worker *w)
+{
+	struct fz_pool *pool = ctx;
+
+	unlink_worker(w);
+	link_worker(&pool->idle, w);
+	tell_users(pool, w);
+}
+
+static void
+worker_dead(void *ctx, struct fz_worker *w)
+{
+	struct fz_pool *pool = ctx;
+
+	unlink_worker(w);
+	pool->nworkers--;
+	tell_users(pool, w);
+	fz_worker_free(w, false);
+}
+
+static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
+
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct fz_pool *pool =
+	    (struct fz_pool *)((char *)hook - offsetof(struct fz_pool, hook));
+	struct fz_worker **lists[] = { &pool->idle, &pool->busy };
+
+	for (size_t i = 0; i < 2; i++) {
+		while (*lists[i] != NULL) {
+			struct fz_worker *w = *lists[i];
+
+			unlink_worker(w);
+			fz_worker_free(w, true);
+		}
+	}
+	pool->nworkers = 0;
+	pool->nusers = 0;
+}
+
+struct fz_pool *
+fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
+{
+	struct fz_pool *pool = calloc(1, sizeof(*pool));
+
+	if (pool == NULL) {
+		fz_err_nomem(err, "a pool");
+		return NULL;
+	}
+	pool->opts = *opts;
+	pool->hook.in_child = in_child;
+	fz_loop_hook(opts->engine->loop, &pool->hook);
+	return pool;
+}
+
+void
+fz_pool_close(struct fz_pool *pool)
+{
+	pool->closed = true;
+	while (pool->busy != NULL)
+		fz_worker_end(
+		    pool->busy, FZ_ERR_CANCELLED, "its workers were closed");
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		fz_worker_dismiss(w);
+	while (pool->idle != NULL) {
+		struct fz_worker *w = pool->idle;
+
+		unlink_worker(w);
+		pool->nworkers--;
+		fz_worker_free(w, false);
+	}
+}
+
+void
+fz_pool_free(struct fz_pool *pool)
+{
+	if (pool == NULL)
+		return;
+	fz_pool_close(pool);
+	fz_loop_unhook(&pool->hook);
+	free(pool->users);
+	free(pool);
+}
+
+int
+fz_pool_join(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
+{
+	if (pool->nusers == pool->users_cap) {
+		size_t cap = pool->users_cap != 0 ? 2 * pool->users_cap : 4;
+		struct fz_pool_user **users;
+
+		users = realloc(pool->users, cap * sizeof(*users));
+		if (users == NULL)
+			return fz_err_nomem(err, "a run");
+		pool->users = users;
+		pool->users_cap = cap;
+	}
+	pool->users[pool->nusers++] = user;
+	return 0;
+}
+
+void
+fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
+{
+	for (size_t i = 0; i < pool->nusers; i++) {
+		if (pool->users[i] == user)
+			pool->users[i] = pool->users[--pool->nusers];
+	}
+}
+
+static struct fz_worker *
+fork_worker(struct fz_pool *pool, struct fz_err *err)
+{
+	struct fz_worker_opts opts = {
+		.engine = pool->opts.engine,
+		.ops = &worker_ops,
+		.ops_ctx = pool,
+		.main = pool->opts.main,
+		.main_ctx = pool->opts.main_ctx,
+	};
+	struct fz_worker *w;
+
+	/* With one worker there, a fork that fails only makes us slower. */
+	w = fz_worker_new(&opts, pool->nworkers == 0 ? err : NULL);
+	if (w != NULL)
+		pool->nworkers++;
+	return w;
+}
+
+bool
+fz_pool_has_free(const struct fz_pool *pool)
+{
+	return pool->idle != NULL || pool->nworkers < pool->opts.max;
+}
+
+struct fz_worker *
+fz_pool_take(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
+{
+	struct fz_worker *w = pool->idle;
+
+	if (pool->closed) {
+		fz_err_set(err, FZ_ERR_CLOSED, "its workers were closed");
+		return NULL;
+	}
+	if (w != NULL)
+		unlink_worker(w);
+	else if (pool->nworkers < pool->opts.max)
+		w = fork_worker(pool, err);
+	if (w == NULL)
+		return NULL;
+	w->owner = user;
+	link_worker(&pool->busy, w);
+	return w;
+}
+
+/* How many jobs it may have: enough to hide the way, not more. */
+static unsigned
+ahead(const struct fz_worker *w)
+{
+	int64_t n;
+
+	if (w->dying || w->nbytes > POOL_AHEAD_BYTES)
+		return 0;
+	if (w->mean_ns == 0)
+		return POOL_AHEAD_FIRST;
+	n = 1 + POOL_AHEAD_NS / w->mean_ns;
+	return n < POOL_AHEAD_MAX ? (unsigned)n : POOL_AHEAD_MAX;
+}
+
+struct fz_worker *
+fz_pool_room(struct fz_pool *pool, const struct fz_pool_user *user)
+{
+	struct fz_worker *best = NULL;
+
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
+		if (w->owner == user && w->njobs < ahead(w) &&
+		    (best == NULL || w->njobs < best->njobs))
+			best = w;
+	}
+	return best;
+}
+
+struct fz_worker *
+fz_pool_busy(const struct fz_pool *pool)
+{
+	return pool->busy;
+}
+
+void
+fz_pool_drain(const struct fz_pool *pool)
+{
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		fz_worker_drain(w);
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next)
+		fz_worker_drain(w);
+}
+
+void
+fz_pool_pids(
+    const struct fz_pool *pool, void (*each)(void *ctx, pid_t pid), void *ctx)
+{
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		each(ctx, w->pid);
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next)
+		each(ctx, w->pid);
+}

@@ -1,0 +1,80 @@
+/*
+ * pool.h - the workers of one stage: who is idle, who has room for more.
+ *
+ * Workers are forked when they are first needed and kept until the pool is
+ * closed. One that died is replaced when there is work for it again.
+ */
+#ifndef FZ_POOL_H
+#define FZ_POOL_H
+
+#include <stddef.h>
+
+#include "engine/worker.h"
+
+struct fz_engine;
+struct fz_err;
+struct fz_pool;
+
+/* Somebody who sends jobs to workers of pools: a run. */
+struct fz_pool_user {
+	/*
+	 * `worker`, which had this user's jobs, has none any more: idle or
+	 * dead. With NULL: a worker that others used has become free.
+	 */
+	void (*freed)(struct fz_pool_user *user, struct fz_worker *worker);
+};
+
+struct fz_pool_opts {
+	struct fz_engine *engine;
+	unsigned max; /* workers at most, at least 1 */
+	fz_worker_main main;
+	void *main_ctx;
+};
+
+/* NULL and `err` on failure. No worker is forked yet. */
+struct fz_pool *fz_pool_new(
+    const struct fz_pool_opts *opts, struct fz_err *err);
+
+/*
+ * End all workers, busy ones at once, their jobs as cancelled. From now on
+ * taking a worker fails.
+ */
+void fz_pool_close(struct fz_pool *pool);
+
+/* Close and free; no run may have it. NULL is allowed. */
+void fz_pool_free(struct fz_pool *pool);
+
+/* Be told of free workers from now on. 0, or -1 and `err` (no memory). */
+int fz_pool_join(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
+void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
+
+/*
+ * An idle worker, the one used last, or a new one; it is the user's until it
+ * is told `freed`. NULL where all are busy, or (with `err` filled) the pool
+ * is closed, or a fork failed and it has no worker at all.
+ */
+struct fz_worker *fz_pool_take(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
+
+/*
+ * Of the workers that have jobs of `user`, the one with the fewest that has
+ * room for one more. NULL: all have enough.
+ */
+struct fz_worker *fz_pool_room(
+    struct fz_pool *pool, const struct fz_pool_user *user);
+
+/* Whether fz_pool_take() could give a worker now. */
+bool fz_pool_has_free(const struct fz_pool *pool);
+
+/* The first worker that has jobs; others by its `next`. */
+struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
+
+/* Pass on all that the workers have printed. */
+void fz_pool_drain(const struct fz_pool *pool);
+
+/* Call `each` for the process of every living worker. */
+void fz_pool_pids(
+    const struct fz_pool *pool, void (*each)(void *ctx, pid_t pid), void *ctx);
+
+#endif

@@ -1,0 +1,221 @@
+/* MAP_ANONYMOUS is no part of C or POSIX. */
+#define _GNU_SOURCE
+#include "engine/port.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/fd.h"
+
+/* Replies wait at most this long for others to share their write. */
+#define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
+
+struct fz_cell *
+fz_cell_new(struct fz_err *err)
+{
+	void *p = mmap(NULL, sizeof(struct fz_cell), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED) {
+		fz_err_sys(err, errno, "mmap");
+		return NULL;
+	}
+	return p;
+}
+
+void
+fz_cell_free(struct fz_cell *cell)
+{
+	if (cell != NULL)
+		munmap(cell, sizeof(*cell));
+}
+
+void
+fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
+    struct fz_shm *shm)
+{
+	*port =
+	    (struct fz_port){ .in = in, .out = out, .cell = cell, .shm = shm };
+	fz_wire_in_init(&port->wire);
+	fz_buf_init(&port->frame);
+	fz_shm_buf_init(&port->value, shm, 64 << 10);
+}
+
+/* Whether job `seq` is ours: the parent may have taken it back. */
+static bool
+claim(struct fz_port *port, const struct fz_frame *frame)
+{
+	uint32_t expected = frame->seq;
+
+	if (frame->flags & FZ_WIRE_TIMED)
+		atomic_store(&port->cell->start_ns, fz_clock_ns());
+	return atomic_compare_exchange_strong(
+	    &port->cell->claim, &expected, frame->seq + 1);
+}
+
+static int
+open_call(
+    const struct fz_frame *frame, struct fz_call *call, struct fz_err *err)
+{
+	struct fz_reader *r = &call->args;
+
+	fz_reader_init(r, frame->body, frame->len);
+	call->seq = frame->seq;
+	call->func = fz_reader_u32(r);
+	call->nargs = fz_reader_u32(r);
+	call->nvalues = fz_reader_u32(r);
+	call->seed = fz_reader_u64(r);
+	call->memory = fz_reader_u64(r);
+	if (r->failed)
+		return fz_err_set(
+		    err, FZ_ERR_CRASH, "a job frame is too short");
+	return 1;
+}
+
+static void
+free_extent(struct fz_port *port, const struct fz_frame *frame)
+{
+	struct fz_reader r;
+	uint64_t offset;
+
+	fz_reader_init(&r, frame->body, frame->len);
+	offset = fz_reader_u64(&r);
+	if (!r.failed && port->shm != NULL)
+		fz_shm_give_back(port->shm, offset);
+}
+
+int
+fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
+{
+	struct fz_frame frame;
+	ptrdiff_t n;
+	int rc;
+
+	for (;;) {
+		while ((rc = fz_wire_next(&port->wire, &frame, err)) == 1) {
+			if (frame.type == FZ_WIRE_FREE)
+				free_extent(port, &frame);
+			else if (frame.type == FZ_WIRE_JOB &&
+				 claim(port, &frame))
+				return open_call(&frame, call, err);
+		}
+		if (rc < 0 || fz_port_flush(port, err) != 0)
+			return -1;
+		n = fz_wire_fill(&port->wire, port->in);
+		if (n == 0)
+			return 0;
+		if (n < 0)
+			return fz_err_sys(err, errno, "reading jobs");
+	}
+}
+
+/* A reply that is given up gives back what it has in the arena. */
+static void
+abandon(struct fz_port *port)
+{
+	struct fz_reader r;
+	struct fz_part part;
+
+	if (!port->open || port->frame.len < FZ_WIRE_HEADER + 4)
+		return;
+	fz_reader_init(&r, port->frame.data, port->frame.len);
+	fz_reader_take(&r, FZ_WIRE_HEADER + 4);
+	while (fz_reader_left(&r) != 0 && fz_wire_part(&r, &part) == 0) {
+		if (part.bytes == NULL)
+			fz_shm_give_back(port->shm, part.offset);
+	}
+	port->open = false;
+}
+
+void
+fz_port_begin(struct fz_port *port, const struct fz_call *call,
+    enum fz_wire_type type, uint32_t word)
+{
+	abandon(port);
+	fz_buf_clear(&port->frame);
+	fz_buf_clear(&port->value.buf);
+	fz_wire_begin(&port->frame, type, 0, call->seq);
+	fz_buf_put_u32(&port->frame, word);
+	if (type == FZ_WIRE_ERROR)
+		fz_buf_put_u32(&port->frame, 1);
+	port->open = type == FZ_WIRE_RESULT;
+}
+
+void
+fz_port_put(struct fz_port *port)
+{
+	struct fz_buf *value = &port->value.buf;
+	size_t len = value->len;
+
+	if (value->failed) {
+		port->frame.failed = true;
+	} else if (port->value.in_shm) {
+		/* Room first: an extent must not be lost between the two. */
+		if (fz_buf_reserve(&port->frame, 16) != NULL)
+			fz_wire_put_offset(
+			    &port->frame, fz_shm_buf_take(&port->value), len);
+	} else {
+		fz_wire_put_bytes(&port->frame, value->data, len);
+	}
+	fz_buf_clear(value);
+}
+
+int
+fz_port_flush(struct fz_port *port, struct fz_err *err)
+{
+	struct fz_cell *cell = port->cell;
+	uint32_t n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
+
+	if (n == 0)
+		return 0;
+	if (fz_fd_write_all(port->out, cell->out, n) != 0)
+		return fz_err_sys(err, errno, "writing results");
+	atomic_store(&cell->nout, 0);
+	atomic_fetch_add(&cell->epoch, 1);
+	return 0;
+}
+
+/* With more jobs waiting, let replies share a write, but not for long. */
+static int
+flush_if_due(struct fz_port *port, struct fz_err *err)
+{
+	int64_t now;
+
+	if (port->wire.at == port->wire.buf.len)
+		return 0; /* the next read flushes */
+	now = fz_clock_ns();
+	if (now - port->flushed_ns < PORT_FLUSH_NS)
+		return 0;
+	port->flushed_ns = now;
+	return fz_port_flush(port, err);
+}
+
+int
+fz_port_send(struct fz_port *port, struct fz_err *err)
+{
+	struct fz_cell *cell = port->cell;
+	struct fz_buf *frame = &port->frame;
+	uint32_t n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
+
+	fz_wire_end(frame, 0);
+	if (frame->failed)
+		return fz_err_set(
+		    err, FZ_ERR_MEMORY, "not enough memory for the results");
+	if (frame->len > FZ_CELL_OUT - n) {
+		if (fz_port_flush(port, err) != 0)
+			return -1;
+		n = 0;
+	}
+	port->open = false;
+	if (frame->len > FZ_CELL_OUT) {
+		if (fz_fd_write_all(port->out, frame->data, frame->len) != 0)
+			return fz_err_sys(err, errno, "writing results");
+		return 0;
+	}
+	memcpy(cell->out + n, frame->data, frame->len);
+	atomic_store_explicit(
+	    &cell->nout, n + (uint32_t)frame->len, memory_order_release);
+	return flush_if_due(port, err);
+}

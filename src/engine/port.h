@@ -1,0 +1,88 @@
+/*
+ * port.h - the worker's end of its two pipes: calls in, replies out.
+ *
+ * Beside the pipes, parent and worker share one cell of memory. It makes two
+ * things exact that pipes leave open when a worker dies: which job had been
+ * started, and which replies were whole though not yet written.
+ *
+ *   claim  number of the next job to start. The worker moves it from n to
+ *          n + 1 before it starts job n; the parent takes jobs back by moving
+ *          it past the last one sent. Whoever moves it first has the jobs.
+ *   out    replies the worker has finished and not yet written to its pipe.
+ *          A reply counts from the moment `nout` covers it. `epoch` moves
+ *          before bytes of it are overwritten, so that the parent can copy
+ *          replies that wait behind a long job and know if the copy is good.
+ */
+#ifndef FZ_PORT_H
+#define FZ_PORT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/wire.h"
+#include "os/shm.h"
+
+struct fz_err;
+
+#define FZ_CELL_OUT ((size_t)128 << 10)
+
+struct fz_cell {
+	_Atomic uint32_t claim;
+	_Atomic uint32_t nout;    /* bytes of out[] that are whole replies */
+	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
+	_Atomic int64_t start_ns; /* when the last timed job started */
+	unsigned char out[FZ_CELL_OUT];
+};
+
+/* A cell that later forks share. NULL and `err` on failure. */
+struct fz_cell *fz_cell_new(struct fz_err *err);
+void fz_cell_free(struct fz_cell *cell);
+
+struct fz_port {
+	int in, out; /* blocking ends of the pipes */
+	struct fz_cell *cell;
+	struct fz_shm *shm;      /* NULL: all values are inline */
+	struct fz_wire_in wire;  /* calls not yet taken */
+	struct fz_buf frame;     /* the reply under construction */
+	struct fz_shm_buf value; /* where the worker encodes one value */
+	int64_t flushed_ns;
+	bool open; /* `frame` holds a reply that was not sent */
+};
+
+/* One call to make; `args` holds `nargs` parts. */
+struct fz_call {
+	uint32_t seq, func, nargs;
+	uint32_t nvalues; /* results that are wanted */
+	uint64_t seed;
+	uint64_t memory; /* bytes the worker may use, 0: no limit */
+	struct fz_reader args;
+};
+
+/* Start with these descriptors and cell. `shm` may be NULL. */
+void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
+    struct fz_shm *shm);
+
+/*
+ * Wait for the next call and claim it. Returns 1, 0 when the parent wants no
+ * more (end of file), or -1 and `err` for a broken pipe or frame.
+ */
+int fz_port_next(
+    struct fz_port *port, struct fz_call *call, struct fz_err *err);
+
+/*
+ * Build the reply to `call`: begin (`word` is the number of values of a
+ * result, the kind of an error), encode each value into `port->value.buf` and
+ * put it, send. A reply given up is begun again. Sending returns 0, or -1 and
+ * `err`: kind memory where the reply did not fit (send a smaller one), any
+ * other where the parent is gone.
+ */
+void fz_port_begin(struct fz_port *port, const struct fz_call *call,
+    enum fz_wire_type type, uint32_t word);
+void fz_port_put(struct fz_port *port);
+int fz_port_send(struct fz_port *port, struct fz_err *err);
+
+/* Write the replies that wait in the cell. 0, or -1 and `err`. */
+int fz_port_flush(struct fz_port *port, struct fz_err *err);
+
+#endif

@@ -1,0 +1,139 @@
+/*
+ * run.h - one invoke of a graph: which job next, retries, policy, events.
+ *
+ * node:  waiting -> ready -> sent -> done
+ *                     ^       |
+ *                     |       +-> failed (attempts used up)
+ *                  delayed <--+
+ *        waiting, ready, delayed -> cancelled
+ *
+ * Values stay encoded and go from worker to worker as they are. With no jobs
+ * at once (local) the caller runs the nodes itself, one after the other.
+ */
+#ifndef FZ_RUN_H
+#define FZ_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct fz_blob;
+struct fz_engine;
+struct fz_failure;
+struct fz_graph;
+struct fz_pool;
+struct fz_run;
+
+enum fz_run_policy {
+	FZ_RUN_STOP,    /* after a failure start nothing new */
+	FZ_RUN_NOW,     /* and end what runs */
+	FZ_RUN_CONTINUE /* run all that does not depend on it */
+};
+
+/* What holds for the attempts of one node. */
+struct fz_run_limits {
+	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
+	int64_t backoff_ns; /* before the first retry, doubled each time */
+	uint64_t memory;    /* bytes, 0: no limit */
+	unsigned retries;
+};
+
+struct fz_run_opts {
+	struct fz_engine *engine;
+	const struct fz_graph *graph; /* frozen; outlives the run */
+	struct fz_pool **pools;       /* by number; outlive the run; copied */
+	uint32_t npools;
+	unsigned jobs; /* workers busy at once, 0: the caller runs the nodes */
+	enum fz_run_policy policy;
+	uint64_t seed;
+	int64_t deadline_ns; /* a point in time */
+	bool events;         /* record them */
+	struct fz_run_limits limits;
+};
+
+enum fz_run_event_kind {
+	FZ_RUN_EVENT_START,
+	FZ_RUN_EVENT_DONE,
+	FZ_RUN_EVENT_FAILED, /* one a node, cancelled ones too */
+	FZ_RUN_EVENT_RETRY
+};
+
+struct fz_run_event {
+	enum fz_run_event_kind kind;
+	uint32_t node;
+	pid_t pid;       /* 0: none */
+	int64_t took_ns; /* since it started; 0 for start */
+};
+
+/* NULL and `err` on failure. */
+struct fz_run *fz_run_new(const struct fz_run_opts *opts, struct fz_err *err);
+
+/* Cancels what is not done. NULL is allowed. */
+void fz_run_free(struct fz_run *run);
+
+/* Before the start: other limits for one node. 0, or -1 and `err`. */
+int fz_run_limit(struct fz_run *run, uint32_t node,
+    const struct fz_run_limits *limits, struct fz_err *err);
+const struct fz_run_limits *fz_run_limits_of(
+    const struct fz_run *run, uint32_t node);
+
+/* Before the start: a value from outside; takes the reference. */
+void fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob);
+
+/* Before the start: the value is wanted afterwards. */
+void fz_run_keep(struct fz_run *run, uint32_t value);
+
+/*
+ * Start; steps of the loop do the rest. 0, or -1 and `err` where a value that
+ * is needed was not set.
+ */
+int fz_run_start(struct fz_run *run, struct fz_err *err);
+
+/* Nothing of it runs or will run, and all its output was passed on. */
+bool fz_run_done(const struct fz_run *run);
+
+/*
+ * End what runs, at once, and wait until it has ended; the run is then done.
+ * Not from a callback of the loop. Later calls do nothing.
+ */
+void fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text);
+
+/* A kept value, or NULL where it never came to be. Not a new reference. */
+struct fz_blob *fz_run_value(const struct fz_run *run, uint32_t value);
+
+/*
+ * Why `node` has no result, NULL if it has one or is under way. For one that
+ * was cancelled because of another node, `*because` is that node, else
+ * FZ_GRAPH_NONE.
+ */
+const struct fz_failure *fz_run_failure_of(
+    const struct fz_run *run, uint32_t node, uint32_t *because);
+
+/*
+ * What the whole run failed of, NULL if it did not: a deadline or cancel
+ * (`*node` is FZ_GRAPH_NONE), else the failed node with the lowest number.
+ */
+const struct fz_failure *fz_run_failure(
+    const struct fz_run *run, uint32_t *node);
+
+/* Take the oldest event. Returns 1, or 0 where there is none. */
+int fz_run_next_event(struct fz_run *run, struct fz_run_event *event);
+
+/*
+ * Local runs: the next node to run now, FZ_GRAPH_NONE if there is none (the
+ * run is done, or waits for a retry). The caller ends it by one of the other
+ * two, which take what they are given as the ops of a job do.
+ */
+bool fz_run_is_local(const struct fz_run *run);
+uint32_t fz_run_local_next(struct fz_run *run);
+uint64_t fz_run_local_seed(const struct fz_run *run, uint32_t node);
+struct fz_blob *fz_run_local_input(const struct fz_run *run, uint32_t value);
+void fz_run_local_done(
+    struct fz_run *run, uint32_t node, struct fz_blob **values, uint32_t n);
+void fz_run_local_failed(
+    struct fz_run *run, uint32_t node, struct fz_failure *failure);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * wire.h - frames on a pipe, and the values inside them.
+ *
+ * frame  = type u8 | flags u8 | magic u16 | seq u32 | length u64 | body
+ * JOB    = func u32 | nargs u32 | nvalues u32 | seed u64 | memory u64
+ *          | part * nargs
+ * FREE   = offset u64                  an extent of the worker's own slice
+ * RESULT = nparts u32 | part * nparts
+ * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
+ * part   = length u64 | bytes          inline
+ *        | length u64 + 2^63 | offset u64      in the arena
+ *
+ * All numbers are little-endian. A length is checked against a limit before
+ * anything is allocated.
+ */
+#ifndef FZ_WIRE_H
+#define FZ_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+struct fz_blob;
+struct fz_err;
+
+enum fz_wire_type {
+	FZ_WIRE_JOB = 1, /* parent to worker: call a function */
+	FZ_WIRE_FREE,    /* parent to worker: bytes of yours are read */
+	FZ_WIRE_RESULT,  /* worker to parent: what the function returned */
+	FZ_WIRE_ERROR,   /* worker to parent: why it did not */
+	FZ_WIRE_NTYPES
+};
+
+enum { FZ_WIRE_TIMED = 1 }; /* flag of a job: note when it starts */
+
+#define FZ_WIRE_HEADER 16
+/* No body is longer; what is bigger travels through the arena. */
+#define FZ_WIRE_MAX ((uint64_t)1 << 40)
+
+struct fz_frame {
+	enum fz_wire_type type;
+	unsigned flags;
+	uint32_t seq;
+	const unsigned char *body;
+	size_t len;
+};
+
+/*
+ * Begin a frame at the end of `out`; put its body behind it and end it.
+ * Returns where it starts. Failures are sticky in the buffer.
+ */
+size_t fz_wire_begin(
+    struct fz_buf *out, enum fz_wire_type type, unsigned flags, uint32_t seq);
+void fz_wire_end(struct fz_buf *out, size_t start);
+
+/* Append a part: the bytes themselves, or where in the arena they are. */
+void fz_wire_put_bytes(struct fz_buf *out, const void *bytes, size_t len);
+void fz_wire_put_offset(struct fz_buf *out, uint64_t offset, size_t len);
+void fz_wire_put_blob(struct fz_buf *out, const struct fz_blob *blob);
+
+struct fz_part {
+	const unsigned char *bytes; /* inline; NULL: in the arena */
+	uint64_t offset;
+	size_t len;
+};
+
+/* The next part of a body. 0, or -1 where there is no whole one. */
+int fz_wire_part(struct fz_reader *body, struct fz_part *part);
+
+/* What has come through a pipe and was not yet taken. */
+struct fz_wire_in {
+	struct fz_buf buf;
+	size_t at; /* start of the first frame not taken */
+};
+
+void fz_wire_in_init(struct fz_wire_in *in);
+void fz_wire_in_fini(struct fz_wire_in *in);
+
+/*
+ * One read of what the pipe has. Returns the bytes read, 0 at its end, -1
+ * with errno (EAGAIN: nothing there; ENOMEM).
+ */
+ptrdiff_t fz_wire_fill(struct fz_wire_in *in, int fd);
+
+/*
+ * Take the next whole frame; it is valid until the next fill. Returns 1, 0
+ * when more bytes are needed, or -1 and `err` for bytes that are no frame.
+ */
+int fz_wire_next(
+    struct fz_wire_in *in, struct fz_frame *frame, struct fz_err *err);
+
+/* The same for bytes in memory: moves `*p` on. */
+int fz_wire_scan(const unsigned char **p, const unsigned char *end,
+    struct fz_frame *frame, struct fz_err *err);
+
+#endif

@@ -1,0 +1,751 @@
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "engine/blob.h"
+#include "engine/engine.h"
+#include "engine/port.h"
+#include "engine/relay.h"
+#include "engine/slice.h"
+#include "os/fd.h"
+#include "os/loop.h"
+#include "os/proc.h"
+#include "os/shm.h"
+
+enum {
+	WORKER_VALUES = 8,      /* results taken without an allocation */
+	WORKER_LEAVE_MS = 1000, /* from the end of its jobs to the kill */
+};
+/* From the end of its results to the kill. */
+#define WORKER_EOF_NS FZ_CLOCK_SECOND
+
+/* What only this file knows of a worker. */
+struct fz_worker_pipes {
+	struct fz_worker_opts opts;
+	struct fz_worker *worker;
+	struct fz_proc proc;
+	struct fz_cell *cell;
+	struct fz_slice *slice;
+	uint32_t next_seq;      /* of the next job sent */
+	struct fz_buf unsent;   /* frames the pipe had no room for */
+	struct fz_wire_in wire; /* replies not yet whole */
+	enum fz_err_kind
+	    ending; /* why it was killed, FZ_ERR_NONE: it was not */
+	char why[FZ_ERR_TEXT_MAX];
+	struct fz_watch jobs, results, death;
+	struct fz_relay relay;
+	struct fz_timer timer;
+	struct fz_defer flush;
+};
+
+#define PIPES_OF(member, ptr)                               \
+	((struct fz_worker_pipes *)((char *)(ptr)-offsetof( \
+	    struct fz_worker_pipes, member)))
+
+static struct fz_loop *
+loop_of(const struct fz_worker_pipes *p)
+{
+	return p->opts.engine->loop;
+}
+
+/* ---- jobs and their replies -------------------------------------------- */
+
+static void
+arm_timeout(struct fz_worker_pipes *p)
+{
+	struct fz_job *head = p->worker->head;
+	int64_t at = FZ_CLOCK_NEVER;
+
+	if (head != NULL)
+		at = fz_clock_after(head->started_ns, head->timeout_ns);
+	fz_loop_arm(loop_of(p), &p->timer, at);
+}
+
+/* The head of the queue is what the worker does now. */
+static void
+start_head(struct fz_worker_pipes *p, int64_t now_ns)
+{
+	struct fz_job *head = p->worker->head;
+
+	if (head != NULL && !p->worker->dying) {
+		head->started_ns = now_ns;
+		head->ops->started(head);
+	}
+	if (p->timer.place != 0 ||
+	    (head != NULL && head->timeout_ns != FZ_CLOCK_NEVER))
+		arm_timeout(p);
+}
+
+static struct fz_job *
+pop_head(struct fz_worker *w)
+{
+	struct fz_job *job = w->head;
+
+	w->head = job->next;
+	if (w->head == NULL)
+		w->tail = &w->head;
+	w->njobs--;
+	w->nbytes -= job->nbytes;
+	job->next = NULL;
+	job->worker = NULL;
+	return job;
+}
+
+static struct fz_blob *
+take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
+{
+	struct fz_part part;
+
+	if (fz_wire_part(body, &part) != 0) {
+		fz_err_set(err, FZ_ERR_CRASH, "a reply is too short");
+		return NULL;
+	}
+	if (part.bytes != NULL)
+		return fz_blob_new(part.bytes, part.len, err);
+	return fz_slice_blob(p->slice, part.offset, part.len, err);
+}
+
+static void
+result_done(
+    struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *body)
+{
+	uint32_t n = fz_reader_u32(body);
+	struct fz_blob *some[WORKER_VALUES], **values = some;
+	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+
+	if (n > fz_reader_left(body) / 8) {
+		fz_err_set(&failure.err, FZ_ERR_CRASH, "a reply is too short");
+		job->ops->failed(job, &failure);
+		return;
+	}
+	if (n > WORKER_VALUES)
+		values = malloc(n * sizeof(*values));
+	if (values == NULL) {
+		fz_err_nomem(&failure.err, "results");
+		job->ops->failed(job, &failure);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		values[i] = take_part(p, body, NULL);
+	job->ops->done(job, values, n);
+	if (values != some)
+		free(values);
+}
+
+static void
+error_done(
+    struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *body)
+{
+	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+	uint32_t kind = fz_reader_u32(body);
+
+	fz_reader_u32(body);
+	failure.value = take_part(p, body, &failure.err);
+	if (failure.value != NULL)
+		failure.err.kind = kind < FZ_ERR_NKINDS ? (enum fz_err_kind)kind
+							: FZ_ERR_ERROR;
+	job->ops->failed(job, &failure);
+}
+
+/* One reply; true if it was news and no copy of one had before. */
+static bool
+take_reply(
+    struct fz_worker_pipes *p, const struct fz_frame *frame, int64_t now_ns)
+{
+	struct fz_worker *w = p->worker;
+	struct fz_reader body;
+	struct fz_job *job;
+
+	if (w->head == NULL || frame->seq != w->head->seq)
+		return false;
+	job = pop_head(w);
+	start_head(p, now_ns);
+	fz_reader_init(&body, frame->body, frame->len);
+	if (frame->type == FZ_WIRE_RESULT)
+		result_done(p, job, &body);
+	else
+		error_done(p, job, &body);
+	return true;
+}
+
+static void
+count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
+{
+	int64_t each;
+
+	if (n == 0)
+		return;
+	each = (now_ns - w->news_ns) / n;
+	w->mean_ns = w->mean_ns != 0 ? (7 * w->mean_ns + each) / 8 : each;
+	if (w->mean_ns == 0)
+		w->mean_ns = 1;
+	w->news_ns = now_ns;
+}
+
+static void
+end_busy(struct fz_worker_pipes *p, unsigned nreplies)
+{
+	if (nreplies != 0 && p->worker->head == NULL && !p->worker->dying)
+		p->opts.ops->idle(p->opts.ops_ctx, p->worker);
+}
+
+/* The frames that have come. Returns how many were news, -1 and `err`. */
+static int
+take_replies(struct fz_worker_pipes *p, struct fz_err *err)
+{
+	int64_t now_ns = fz_clock_ns();
+	struct fz_frame frame;
+	unsigned n = 0;
+	int rc;
+
+	while ((rc = fz_wire_next(&p->wire, &frame, err)) == 1)
+		n += take_reply(p, &frame, now_ns);
+	count_news(p->worker, n, now_ns);
+	return rc < 0 ? -1 : (int)n;
+}
+
+/* The end of the pipe: it is dead, or has closed it and will soon be. */
+static void
+results_ended(struct fz_worker_pipes *p)
+{
+	int fd = p->results.fd;
+
+	fz_loop_unwatch(loop_of(p), &p->results);
+	fz_fd_close(&fd);
+	if (p->death.fd == -1)
+		fz_proc_kill(&p->proc);
+	fz_loop_arm(loop_of(p), &p->timer,
+	    p->death.fd == -1 ? 0 : fz_clock_ns() + WORKER_EOF_NS);
+}
+
+static void
+results_ready(struct fz_watch *watch, unsigned events)
+{
+	struct fz_worker_pipes *p = PIPES_OF(results, watch);
+	struct fz_err err = { 0 };
+	ptrdiff_t n = fz_wire_fill(&p->wire, watch->fd);
+	int nreplies;
+
+	(void)events;
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n <= 0) {
+		results_ended(p);
+		return;
+	}
+	nreplies = take_replies(p, &err);
+	if (nreplies < 0)
+		fz_worker_kill(p->worker, FZ_ERR_CRASH, err.text);
+	else
+		end_busy(p, (unsigned)nreplies);
+}
+
+/* Replies in the cell that are not, or not all, in the pipe. */
+static unsigned
+scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes, size_t len)
+{
+	const unsigned char *at = bytes, *end = bytes + len;
+	int64_t now_ns = fz_clock_ns();
+	struct fz_frame frame;
+	unsigned n = 0;
+
+	while (fz_wire_scan(&at, end, &frame, NULL) == 1)
+		n += take_reply(p, &frame, now_ns);
+	count_news(p->worker, n, now_ns);
+	return n;
+}
+
+static size_t
+cell_len(const struct fz_cell *cell)
+{
+	size_t n = atomic_load(&cell->nout);
+
+	return n <= FZ_CELL_OUT ? n : 0;
+}
+
+void
+fz_worker_peek(struct fz_worker *worker)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_cell *cell = p->cell;
+	uint32_t epoch = atomic_load(&cell->epoch);
+	size_t n = cell_len(cell);
+	unsigned char *copy;
+
+	if (n == 0 || worker->dying)
+		return;
+	copy = malloc(n);
+	if (copy == NULL)
+		return; /* they will come through the pipe */
+	memcpy(copy, cell->out, n);
+	if (atomic_load(&cell->epoch) == epoch)
+		end_busy(p, scan_cell(p, copy, n));
+	free(copy);
+}
+
+unsigned
+fz_worker_recall(struct fz_worker *worker)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	uint32_t claim = atomic_load(&p->cell->claim);
+	struct fz_job **at = &worker->head, *job;
+	unsigned n = 0;
+
+	while (
+	    !atomic_compare_exchange_weak(&p->cell->claim, &claim, p->next_seq))
+		continue;
+	while (*at != NULL && (int32_t)((*at)->seq - claim) < 0)
+		at = &(*at)->next;
+	job = *at;
+	*at = NULL;
+	worker->tail = at;
+	while (job != NULL) {
+		struct fz_job *next = job->next;
+
+		job->next = NULL;
+		job->worker = NULL;
+		worker->njobs--;
+		worker->nbytes -= job->nbytes;
+		n++;
+		job->ops->returned(job);
+		job = next;
+	}
+	end_busy(p, n);
+	return n;
+}
+
+/* ---- sending ------------------------------------------------------------ */
+
+static void
+flush(struct fz_worker_pipes *p)
+{
+	unsigned events = 0;
+	ssize_t n;
+
+	if (p->jobs.fd == -1 || p->worker->dying)
+		return;
+	n = fz_fd_write(p->jobs.fd, p->unsent.data, p->unsent.len);
+	if (n < 0 && errno != EAGAIN) {
+		fz_buf_clear(
+		    &p->unsent); /* it is dead; its pidfd will say so */
+		return;
+	}
+	if (n > 0)
+		fz_buf_consume(&p->unsent, (size_t)n);
+	if (p->unsent.len != 0)
+		events = FZ_LOOP_WRITE;
+	if (fz_loop_rewatch(loop_of(p), &p->jobs, events, NULL) != 0)
+		fz_worker_kill(p->worker, FZ_ERR_CRASH, "its pipe is lost");
+}
+
+static void
+flush_deferred(struct fz_defer *defer)
+{
+	flush(PIPES_OF(flush, defer));
+}
+
+static void
+jobs_ready(struct fz_watch *watch, unsigned events)
+{
+	(void)events;
+	flush(PIPES_OF(jobs, watch));
+}
+
+int
+fz_worker_send(struct fz_worker *worker, struct fz_job *job,
+    struct fz_blob *const *args, uint32_t n, struct fz_err *err)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_buf *out = &p->unsent;
+	bool timed = job->timeout_ns != FZ_CLOCK_NEVER;
+	size_t start;
+
+	start = fz_wire_begin(
+	    out, FZ_WIRE_JOB, timed ? FZ_WIRE_TIMED : 0, p->next_seq);
+	fz_buf_put_u32(out, job->func);
+	fz_buf_put_u32(out, n);
+	fz_buf_put_u32(out, job->nvalues);
+	fz_buf_put_u64(out, job->seed);
+	fz_buf_put_u64(out, job->memory);
+	for (uint32_t i = 0; i < n; i++)
+		fz_wire_put_blob(out, args[i]);
+	fz_wire_end(out, start);
+	if (out->failed) {
+		out->failed = false;
+		out->len = start;
+		return fz_err_nomem(err, "a job on its way");
+	}
+	job->worker = worker;
+	job->pid = worker->pid;
+	job->seq = p->next_seq++;
+	job->next = NULL;
+	*worker->tail = job;
+	worker->tail = &job->next;
+	job->nbytes = out->len - start;
+	worker->nbytes += job->nbytes;
+	if (worker->njobs++ == 0) {
+		worker->news_ns = fz_clock_ns();
+		start_head(p, worker->news_ns);
+	}
+	fz_loop_defer(loop_of(p), &p->flush);
+	return 0;
+}
+
+void
+fz_worker_give_back(struct fz_worker *worker, uint64_t offset)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	size_t start = fz_wire_begin(&p->unsent, FZ_WIRE_FREE, 0, 0);
+
+	fz_buf_put_u64(&p->unsent, offset);
+	fz_wire_end(&p->unsent, start);
+	if (p->unsent.failed) { /* the extent stays taken until it dies */
+		p->unsent.failed = false;
+		p->unsent.len = start;
+	}
+	fz_loop_defer(loop_of(p), &p->flush);
+}
+
+/* ---- death --------------------------------------------------------------- */
+
+static void
+fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
+{
+	struct fz_failure failure = {
+		.pid = p->worker->pid, .signal = death->signal, .exitcode = -1
+	};
+	struct fz_job *job = p->worker->head;
+	char text[160];
+
+	if (death->signal == 0)
+		failure.exitcode = death->exitcode;
+	if (p->ending != FZ_ERR_NONE)
+		fz_err_set(&failure.err, p->ending, "%s", p->why);
+	else
+		fz_err_set(&failure.err, FZ_ERR_CRASH, "the worker died: %s",
+		    fz_death_text(death, text, sizeof(text)));
+	pop_head(p->worker);
+	job->ops->failed(job, &failure);
+}
+
+/* The worker is reaped: whatever it left is taken, then its jobs are told. */
+static void
+bury(struct fz_worker_pipes *p, const struct fz_death *death)
+{
+	struct fz_worker *w = p->worker;
+	uint32_t claim;
+
+	w->dying = true;
+	if (p->results.fd != -1) {
+		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
+			continue;
+	}
+	take_replies(p, NULL);
+	scan_cell(p, p->cell->out, cell_len(p->cell));
+	fz_worker_drain(w);
+	claim = atomic_load(&p->cell->claim);
+	if (w->head != NULL && (int32_t)(w->head->seq - claim) < 0)
+		fail_started(p, death);
+	while (w->head != NULL) {
+		struct fz_job *job = pop_head(w);
+
+		job->ops->returned(job);
+	}
+	fz_slice_orphan(p->slice);
+	p->slice = NULL;
+	p->opts.ops->dead(p->opts.ops_ctx, w);
+}
+
+static void
+death_ready(struct fz_watch *watch, unsigned events)
+{
+	struct fz_worker_pipes *p = PIPES_OF(death, watch);
+	struct fz_death death;
+
+	(void)events;
+	fz_loop_unwatch(loop_of(p), watch); /* reaping closes the pidfd */
+	fz_proc_reap(&p->proc, true, &death);
+	bury(p, &death);
+}
+
+void
+fz_worker_kill(
+    struct fz_worker *worker, enum fz_err_kind kind, const char *text)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+
+	if (worker->dying)
+		return;
+	worker->dying = true;
+	p->ending = kind;
+	snprintf(p->why, sizeof(p->why), "%s", text);
+	fz_proc_kill(&p->proc);
+}
+
+void
+fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_death death;
+
+	fz_worker_kill(worker, kind, text);
+	fz_loop_unwatch(loop_of(p), &p->death);
+	fz_proc_reap(&p->proc, true, &death);
+	bury(p, &death);
+}
+
+/* No pidfd tells of its death, or it lives without its pipe. */
+static void
+end_without_pipe(struct fz_worker_pipes *p)
+{
+	struct fz_death death;
+
+	if (p->death.fd != -1) {
+		fz_worker_kill(
+		    p->worker, FZ_ERR_CRASH, "the worker closed its pipe");
+	} else if (fz_proc_reap(&p->proc, true, &death) == 1) {
+		bury(p, &death);
+	}
+}
+
+static void
+time_is_up(struct fz_timer *timer)
+{
+	struct fz_worker_pipes *p = PIPES_OF(timer, timer);
+	struct fz_job *head = p->worker->head;
+	int64_t now = fz_clock_ns(), started = now;
+	char text[80];
+
+	if (p->results.fd == -1) {
+		end_without_pipe(p);
+		return;
+	}
+	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER)
+		return;
+	/* The worker knows when the job started, unless it has not yet. */
+	if ((int32_t)(head->seq - atomic_load(&p->cell->claim)) < 0)
+		started = atomic_load(&p->cell->start_ns);
+	if (now - started < head->timeout_ns) {
+		fz_loop_arm(loop_of(p), timer,
+		    fz_clock_after(started, head->timeout_ns));
+		return;
+	}
+	snprintf(text, sizeof(text), "ran longer than its timeout of %g s",
+	    (double)head->timeout_ns / (double)FZ_CLOCK_SECOND);
+	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
+}
+
+/* ---- the child's side ---------------------------------------------------- */
+
+/* The ends of a new worker's pipes, -1 once they are closed or given away. */
+struct birth {
+	struct fz_worker_pipes *p;
+	int jobs[2], results[2], out[2], err[2];
+};
+
+static int
+child_main(void *ctx, const struct fz_err *failed)
+{
+	struct birth *b = ctx;
+	struct fz_worker_pipes *p = b->p;
+	struct fz_engine *engine = p->opts.engine;
+	uint32_t slice = fz_slice_number(p->slice);
+	struct fz_port port;
+
+	if (failed != NULL) {
+		fprintf(
+		    stderr, "fzlua: cannot start a worker: %s\n", failed->text);
+		return EXIT_FAILURE;
+	}
+	fz_fd_close(&b->jobs[1]);
+	fz_fd_close(&b->results[0]);
+	fz_fd_close(&b->out[0]);
+	fz_fd_close(&b->err[0]);
+	fz_fd_close(&b->out[1]); /* it is 1 now */
+	fz_fd_close(&b->err[1]);
+	fz_loop_in_child(engine->loop);
+	if (engine->inherited != NULL)
+		fz_shm_enter(engine->inherited, slice);
+	fz_port_init(
+	    &port, b->jobs[0], b->results[1], p->cell, engine->inherited);
+	return p->opts.main(p->opts.main_ctx, &port);
+}
+
+/* ---- the parent's side --------------------------------------------------- */
+
+static int
+open_pipes(struct birth *b, struct fz_err *err)
+{
+	if (fz_fd_pipe(b->jobs, err) != 0 || fz_fd_pipe(b->results, err) != 0 ||
+	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0)
+		return -1;
+	return 0;
+}
+
+static void
+close_pipes(struct birth *b)
+{
+	int *ends[] = { b->jobs, b->results, b->out, b->err };
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		fz_fd_close(&ends[i][0]);
+		fz_fd_close(&ends[i][1]);
+	}
+}
+
+/* Watch `*fd`, which the watch then owns. */
+static int
+watch_end(struct fz_worker_pipes *p, struct fz_watch *watch, int *fd,
+    unsigned events, struct fz_err *err)
+{
+	if (fz_fd_nonblock(*fd, err) != 0 ||
+	    fz_loop_watch(loop_of(p), watch, *fd, events, err) != 0)
+		return -1;
+	*fd = -1;
+	return 0;
+}
+
+static int
+watch_pipes(struct fz_worker_pipes *p, struct birth *b, struct fz_err *err)
+{
+	if (watch_end(p, &p->jobs, &b->jobs[1], 0, err) != 0 ||
+	    watch_end(p, &p->results, &b->results[0], FZ_LOOP_READ, err) != 0)
+		return -1;
+	if (fz_relay_open(&p->relay, FZ_STREAM_OUT, b->out[0], err) != 0)
+		return -1;
+	b->out[0] = -1;
+	if (fz_relay_open(&p->relay, FZ_STREAM_ERR, b->err[0], err) != 0)
+		return -1;
+	b->err[0] = -1;
+	if (p->proc.pidfd == -1)
+		return 0;
+	return fz_loop_watch(
+	    loop_of(p), &p->death, p->proc.pidfd, FZ_LOOP_READ, err);
+}
+
+static int
+start(struct fz_worker_pipes *p, struct fz_err *err)
+{
+	struct birth b = { p, { -1, -1 }, { -1, -1 }, { -1, -1 }, { -1, -1 } };
+	struct fz_proc_opts opts;
+
+	fz_engine_shm(p->opts.engine);
+	p->slice = fz_slice_new(p->opts.engine, p->worker, err);
+	p->cell = p->slice != NULL ? fz_cell_new(err) : NULL;
+	if (p->cell == NULL || open_pipes(&b, err) != 0)
+		goto fail;
+	opts = (struct fz_proc_opts){ .out = b.out[1], .err = b.err[1] };
+	if (fz_proc_fork(&p->proc, &opts, child_main, &b, err) != 0 ||
+	    watch_pipes(p, &b, err) != 0)
+		goto fail;
+	close_pipes(&b); /* the child's ends */
+	p->worker->pid = p->proc.pid;
+	return 0;
+fail:
+	close_pipes(&b);
+	return -1;
+}
+
+struct fz_worker *
+fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
+{
+	struct fz_worker *w = calloc(1, sizeof(*w));
+	struct fz_worker_pipes *p = calloc(1, sizeof(*p));
+
+	if (w == NULL || p == NULL) {
+		free(w);
+		free(p);
+		fz_err_nomem(err, "a worker");
+		return NULL;
+	}
+	w->tail = &w->head;
+	w->pipes = p;
+	p->worker = w;
+	p->opts = *opts;
+	p->proc.pidfd = -1;
+	fz_buf_init(&p->unsent);
+	fz_wire_in_init(&p->wire);
+	fz_relay_init(&p->relay, opts->engine);
+	p->jobs = (struct fz_watch){ .fd = -1, .ready = jobs_ready };
+	p->results = (struct fz_watch){ .fd = -1, .ready = results_ready };
+	p->death = (struct fz_watch){ .fd = -1, .ready = death_ready };
+	p->timer.fired = time_is_up;
+	p->flush.call = flush_deferred;
+	if (start(p, err) != 0) {
+		fz_worker_free(w, false);
+		return NULL;
+	}
+	return w;
+}
+
+void
+fz_worker_dismiss(struct fz_worker *worker)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	int fd = p->jobs.fd;
+
+	fz_loop_unwatch(loop_of(p), &p->jobs);
+	fz_fd_close(&fd);
+}
+
+void
+fz_worker_drain(struct fz_worker *worker)
+{
+	fz_relay_drain(&worker->pipes->relay);
+}
+
+static void
+close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
+{
+	int fd = watch->fd;
+
+	fz_loop_unwatch(loop_of(p), watch);
+	fz_fd_close(&fd);
+}
+
+/* A dismissed worker gets a moment to leave by itself. */
+static void
+end_process(struct fz_worker_pipes *p)
+{
+	struct pollfd pfd = { .fd = p->proc.pidfd, .events = POLLIN };
+	struct fz_death death;
+
+	if (p->proc.pid == 0)
+		return;
+	if (p->worker->dying || p->jobs.fd != -1 || p->proc.pidfd == -1 ||
+	    poll(&pfd, 1, WORKER_LEAVE_MS) != 1)
+		fz_proc_kill(&p->proc);
+	fz_proc_reap(&p->proc, true, &death);
+	fz_worker_drain(p->worker);
+}
+
+void
+fz_worker_free(struct fz_worker *worker, bool in_child)
+{
+	struct fz_worker_pipes *p;
+
+	if (worker == NULL)
+		return;
+	p = worker->pipes;
+	fz_loop_disarm(loop_of(p), &p->timer);
+	fz_loop_unwatch(loop_of(p), &p->death);
+	if (in_child)
+		fz_fd_close(&p->proc.pidfd);
+	else
+		end_process(p);
+	fz_loop_undefer(loop_of(p), &p->flush);
+	close_watch(p, &p->jobs);
+	close_watch(p, &p->results);
+	fz_relay_fini(&p->relay);
+	if (!in_child)
+		fz_slice_orphan(p->slice);
+	fz_cell_free(p->cell);
+	fz_buf_fini(&p->unsent);
+	fz_wire_in_fini(&p->wire);
+	free(p);
+	free(worker);
+}

@@ -1,0 +1,155 @@
+/*
+ * worker.h - one forked worker as its parent sees it.
+ *
+ *      fork            job sent          last reply
+ *   --------> idle ----------------> busy ---------> idle ...
+ *               \                     |  \
+ *                \ closed             |   \ kill, crash, timeout
+ *                 +-------------> dead <---+
+ *
+ * The parent never waits for a worker: what does not fit a pipe stays in a
+ * buffer. Jobs may be sent ahead; they start in order, one at a time. When a
+ * worker dies, the one job it had started and not answered has failed; those
+ * it had not started are returned and do not count as tried.
+ */
+#ifndef FZ_WORKER_H
+#define FZ_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "engine/wire.h"
+
+struct fz_blob;
+struct fz_engine;
+struct fz_job;
+struct fz_port;
+struct fz_worker;
+
+/* Why a job has no result. */
+struct fz_failure {
+	struct fz_err err; /* its kind decides; text where not by `value` */
+	struct fz_blob
+	    *value; /* an error raised in the worker, encoded, or NULL */
+	pid_t pid;
+	int signal;   /* 0: none */
+	int exitcode; /* -1: none */
+	unsigned attempt;
+};
+
+/* Told to the owner of a job; but for `started` never inside a send. */
+struct fz_job_ops {
+	/*
+	 * It returned `n` values; a NULL is one that could not be kept for
+	 * lack of memory. The owner takes the references.
+	 */
+	void (*done)(struct fz_job *job, struct fz_blob **values, uint32_t n);
+	/* It failed; `failure` is valid during the call, `value` is taken. */
+	void (*failed)(struct fz_job *job, struct fz_failure *failure);
+	/* It was sent ahead and never started: send it to somebody else. */
+	void (*returned)(struct fz_job *job);
+	/* It is the one that runs now, as far as the parent can know. */
+	void (*started)(struct fz_job *job);
+};
+
+struct fz_job {
+	const struct fz_job_ops *ops;
+	struct fz_job *next;      /* in the queue that holds it */
+	struct fz_worker *worker; /* who has it; NULL: nobody */
+	pid_t pid;                /* of the worker that had it last */
+	uint32_t func;            /* number of the function in the worker */
+	uint32_t nvalues;         /* results that are wanted */
+	uint32_t seq;             /* its number at this worker */
+	size_t nbytes;            /* of its frame */
+	uint64_t seed;
+	uint64_t memory;    /* bytes, 0: no limit */
+	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
+	int64_t started_ns; /* as the parent knows it */
+};
+
+/* Told to whoever keeps the workers. */
+struct fz_worker_ops {
+	/* The last job was answered (or returned). */
+	void (*idle)(void *ctx, struct fz_worker *worker);
+	/* It is dead and reaped; free it. Its jobs were told already. */
+	void (*dead)(void *ctx, struct fz_worker *worker);
+};
+
+/* The life of a worker, in the child: serve `port` until it ends. */
+typedef int (*fz_worker_main)(void *ctx, struct fz_port *port);
+
+struct fz_worker_opts {
+	struct fz_engine *engine;
+	const struct fz_worker_ops *ops;
+	void *ops_ctx;
+	fz_worker_main main;
+	void *main_ctx;
+};
+
+struct fz_worker {
+	struct fz_job *head, **tail; /* sent and not answered, in order */
+	unsigned njobs;
+	size_t nbytes; /* of those jobs' frames */
+	void *owner;   /* whose jobs these are; the sender's to set */
+	pid_t pid;
+	int64_t news_ns;   /* when it last answered, or became busy */
+	int64_t peeked_ns; /* the news after which it was peeked at */
+	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
+	bool dying;      /* killed, not yet reaped */
+	struct fz_worker *next, **prev;
+	struct fz_worker_pipes *pipes;
+};
+
+/* Fork one. NULL and `err` on failure. */
+struct fz_worker *fz_worker_new(
+    const struct fz_worker_opts *opts, struct fz_err *err);
+
+/*
+ * Send `job` with `n` encoded arguments. The bytes leave at the end of the
+ * loop's step, those of many jobs in one write. 0, or -1 and `err` (no
+ * memory), then the job is still the caller's.
+ */
+int fz_worker_send(struct fz_worker *worker, struct fz_job *job,
+    struct fz_blob *const *args, uint32_t n, struct fz_err *err);
+
+/*
+ * Take back the jobs it has not started; each is told by `returned`. Returns
+ * how many.
+ */
+unsigned fz_worker_recall(struct fz_worker *worker);
+
+/*
+ * Take replies that it has finished but keeps until it has more (see port.h).
+ */
+void fz_worker_peek(struct fz_worker *worker);
+
+/*
+ * End it and all that it started, at once. Its job, if one runs, fails with
+ * `kind` and `text`. `dead` is called once it is reaped, in a later step.
+ */
+void fz_worker_kill(
+    struct fz_worker *worker, enum fz_err_kind kind, const char *text);
+
+/* The same, and wait until it is dead: all its jobs and `dead` are told. */
+void fz_worker_end(
+    struct fz_worker *worker, enum fz_err_kind kind, const char *text);
+
+/* Let an idle worker leave by itself: it reads the end of its pipe. */
+void fz_worker_dismiss(struct fz_worker *worker);
+
+/* Its bytes at `offset` of the arena were read and may be used again. */
+void fz_worker_give_back(struct fz_worker *worker, uint64_t offset);
+
+/* Pass on all that it has printed until now. */
+void fz_worker_drain(struct fz_worker *worker);
+
+/*
+ * Kill if need be, wait until it is dead, free. Jobs it still has are not
+ * told. In a forked child (`in_child`) only descriptors and memory go.
+ */
+void fz_worker_free(struct fz_worker *worker, bool in_child);
+
+#endif

@@ -1,0 +1,73 @@
+#include "fzlua.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "bind/codec.h"
+#include "bind/lerror.h"
+#include "bind/lgraph.h"
+#include "bind/ljson.h"
+#include "bind/lloop.h"
+#include "bind/lpool.h"
+#include "bind/lrun.h"
+#include "fzlua_modules.h"
+
+const char *
+fzlua_version(void)
+{
+	return FZLUA_VERSION;
+}
+
+/* The "fzlua.core" module: every binding adds its functions to one table. */
+static int
+open_core(lua_State *L)
+{
+	static int (*const openers[])(lua_State *) = { fz_lerror_open,
+		fz_lloop_open, fz_lcodec_open, fz_ljson_open, fz_lgraph_open,
+		fz_lpool_open, fz_lrun_open };
+
+	lua_newtable(L);
+	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++) {
+		openers[i](L);
+		lua_settop(L, 1 + (lua_gettop(L) != 1));
+		lua_settop(L, lua_istable(L, 1) ? lua_gettop(L) : 0);
+	}
+	return 1;
+}
+
+/* Loader of an embedded module; its name is the first argument. */
+static int
+load_module(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+	const struct fz_module *m = fz_modules;
+
+	while (m->name != NULL && strcmp(m->name, name) != 0)
+		m++;
+	if (m->name == NULL)
+		return luaL_error(L, "no module '%s' in fzlua", name);
+	if (luaL_loadbufferx(L, (const char *)m->bytes, m->len, name, "b") !=
+	    LUA_OK)
+		return lua_error(L);
+	lua_pushvalue(L, 1);
+	lua_call(L, 1, 1);
+	return 1;
+}
+
+int
+luaopen_fzlua(lua_State *L)
+{
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+	lua_pushcfunction(L, open_core);
+	lua_setfield(L, -2, "fzlua.core");
+	for (const struct fz_module *m = fz_modules; m->name != NULL; m++) {
+		lua_pushcfunction(L, load_module);
+		lua_setfield(L, -2, m->name);
+	}
+	lua_pop(L, 1);
+	lua_getglobal(L, "require");
+	lua_pushliteral(L, "fzlua");
+	lua_call(L, 1, 1);
+	return 1;
+}

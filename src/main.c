@@ -1,0 +1,164 @@
+/* main.c - the fzlua command: a Lua state, Ctrl-C, and fzlua.cli under it. */
+#define _POSIX_C_SOURCE 200809L /* sigaction */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "bind/lerror.h"
+#include "bind/lloop.h"
+#include "fzlua.h"
+
+#define STATUS_INTERRUPTED 130
+
+/* What the handler of SIGINT needs; there is one command in a process. */
+static lua_State *main_state;
+static volatile sig_atomic_t interrupted; /* until it was raised */
+static int wake_fd = -1;
+
+static void
+raise_interrupted(lua_State *L, lua_Debug *ar)
+{
+	(void)ar;
+	lua_sethook(L, NULL, 0, 0);
+	if (!interrupted)
+		return; /* a wait has raised it */
+	interrupted = 0;
+	fz_lerror_push(L, FZ_ERR_INTERRUPTED, "interrupted");
+	lua_error(L);
+}
+
+/*
+ * The first Ctrl-C becomes an error in the Lua code that runs or waits. The
+ * handler is reset by then: a second one ends the process.
+ */
+static void
+on_interrupt(int sig)
+{
+	int saved = errno;
+
+	(void)sig;
+	interrupted = 1;
+	lua_sethook(main_state, raise_interrupted,
+	    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+	if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
+		errno = 0; /* full: it wakes anyway */
+	errno = saved;
+}
+
+/* A command that was started with SIGINT ignored (nohup, "&") ignores it. */
+static void
+catch_interrupt(lua_State *L)
+{
+	struct sigaction action;
+
+	main_state = L;
+	wake_fd = fz_lloop_wake_fd(L);
+	fz_lloop_interrupt(L, &interrupted);
+	if (sigaction(SIGINT, NULL, &action) != 0 ||
+	    action.sa_handler == SIG_IGN)
+		return;
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = on_interrupt;
+	action.sa_flags = (int)SA_RESETHAND;
+	sigaction(SIGINT, &action, NULL);
+}
+
+/*
+ * Output that cannot be written is an error, also after os.exit(). Nobody
+ * reads a closed pipe: then there is nobody to tell. Workers do not come here.
+ */
+static void
+close_output(void)
+{
+	int failed = ferror(stdout);
+
+	errno = 0;
+	if (fflush(stdout) == 0 && !failed)
+		return;
+	if (errno != EPIPE)
+		fprintf(stderr, "fzlua: cannot write standard output%s%s\n",
+		    errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+	_exit(EXIT_FAILURE);
+}
+
+static void
+push_args(lua_State *L, int argc, char **argv)
+{
+	lua_createtable(L, argc, 1);
+	for (int i = 0; i < argc; i++) {
+		lua_pushstring(L, argv[i]);
+		lua_rawseti(L, -2, i);
+	}
+}
+
+/* (argc, argv) -> status */
+static int
+run(lua_State *L)
+{
+	int argc = (int)lua_tointeger(L, 1);
+	char **argv = lua_touserdata(L, 2);
+
+	luaL_checkversion(L);
+	lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 does */
+	luaL_openlibs(L);
+	lua_pushcfunction(L, luaopen_fzlua);
+	lua_call(L, 0, 1);
+	lua_setglobal(L, "fz");
+	catch_interrupt(L);
+	lua_getglobal(L, "require");
+	lua_pushliteral(L, "fzlua.cli");
+	lua_call(L, 1, 1);
+	lua_getfield(L, -1, "main");
+	push_args(L, argc, argv);
+	lua_pushliteral(L, FZLUA_VERSION);
+	lua_call(L, 2, 1);
+	return 1;
+}
+
+/* Tell what not even fzlua.cli has caught; returns the exit status. */
+static int
+report(lua_State *L)
+{
+	int status = EXIT_FAILURE;
+
+	if (fz_lerror_is(L, -1)) {
+		lua_getfield(L, -1, "kind");
+		if (lua_type(L, -1) == LUA_TSTRING &&
+		    strcmp(lua_tostring(L, -1), "interrupted") == 0)
+			status = STATUS_INTERRUPTED;
+		lua_pop(L, 1);
+	}
+	fprintf(stderr, "fzlua: %s\n", fz_lerror_text(L, -1));
+	return status;
+}
+
+int
+main(int argc, char **argv)
+{
+	lua_State *L = luaL_newstate();
+	int status;
+
+	if (L == NULL) {
+		fputs("fzlua: not enough memory\n", stderr);
+		return EXIT_FAILURE;
+	}
+	atexit(close_output);
+	lua_pushcfunction(L, run);
+	lua_pushinteger(L, argc);
+	lua_pushlightuserdata(L, argv);
+	if (lua_pcall(L, 2, 1, 0) == LUA_OK)
+		status = (int)lua_tointeger(L, -1);
+	else
+		status = report(L);
+	signal(SIGINT, SIG_DFL); /* its handler needs the state */
+	lua_close(L);
+	return status;
+}

@@ -1,0 +1,121 @@
+/* pipe2 and sigtimedwait are not in C11. */
+#define _GNU_SOURCE
+#include "os/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+int
+fz_fd_pipe(int fd[2], struct fz_err *err)
+{
+	if (pipe2(fd, O_CLOEXEC) == 0)
+		return 0;
+	fd[0] = fd[1] = -1;
+	return fz_err_sys(err, errno, "cannot make a pipe");
+}
+
+int
+fz_fd_nonblock(int fd, struct fz_err *err)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags != -1 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != -1)
+		return 0;
+	return fz_err_sys(err, errno, "cannot make a descriptor non-blocking");
+}
+
+void
+fz_fd_close(int *fd)
+{
+	int keep = errno;
+
+	/* Not retried on EINTR: Linux has closed it by then. */
+	if (*fd != -1)
+		close(*fd);
+	*fd = -1;
+	errno = keep;
+}
+
+ssize_t
+fz_fd_read(int fd, void *bytes, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = read(fd, bytes, n);
+	while (got == -1 && errno == EINTR);
+	return got;
+}
+
+static ssize_t
+write_retried(int fd, const void *bytes, size_t n)
+{
+	ssize_t put;
+
+	do
+		put = write(fd, bytes, n);
+	while (put == -1 && errno == EINTR);
+	return put;
+}
+
+/* Only where it was blocked before can a SIGPIPE of somebody else wait. */
+static bool
+sigpipe_waits(const sigset_t *blocked)
+{
+	sigset_t waiting;
+
+	return sigismember(blocked, SIGPIPE) == 1 &&
+	       sigpending(&waiting) == 0 && sigismember(&waiting, SIGPIPE) == 1;
+}
+
+static void
+consume_sigpipe(const sigset_t *sigpipe)
+{
+	const struct timespec now = { 0, 0 };
+
+	while (sigtimedwait(sigpipe, NULL, &now) == -1 && errno == EINTR)
+		;
+}
+
+ssize_t
+fz_fd_write(int fd, const void *bytes, size_t n)
+{
+	sigset_t sigpipe, before;
+	bool foreign;
+	ssize_t put;
+	int keep;
+
+	sigemptyset(&sigpipe);
+	sigaddset(&sigpipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
+	foreign = sigpipe_waits(&before);
+	put = write_retried(fd, bytes, n);
+	keep = errno;
+	if (put == -1 && keep == EPIPE && !foreign)
+		consume_sigpipe(&sigpipe);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = keep;
+	return put;
+}
+
+int
+fz_fd_write_all(int fd, const void *bytes, size_t n)
+{
+	const unsigned char *p = bytes;
+
+	while (n > 0) {
+		ssize_t put = fz_fd_write(fd, p, n);
+
+		if (put == -1)
+			return -1;
+		p += put;
+		n -= (size_t)put;
+	}
+	return 0;
+}

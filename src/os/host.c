@@ -1,0 +1,321 @@
+/* sched_getaffinity and the CPU_ macros are GNU extensions. */
+#define _GNU_SOURCE
+#include "os/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/fd.h"
+
+enum {
+	CPUS_FIRST = 1024,
+	CPUS_MAX = 1 << 20,
+	SMALL_FILE = 256,
+	MOUNTS_FILE = 64 << 10,
+	PATH_LEN = 1024,
+};
+
+/* The text of a file, cut to `len` - 1 bytes. Returns false without one. */
+static bool
+slurp(const char *path, char *text, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t have = 0;
+	ssize_t n;
+
+	if (fd == -1)
+		return false;
+	while ((n = fz_fd_read(fd, text + have, len - 1 - have)) > 0)
+		have += (size_t)n;
+	fz_fd_close(&fd);
+	text[have] = '\0';
+	return n == 0 && have > 0;
+}
+
+struct cpus {
+	cpu_set_t *set; /* NULL: the kernel would not say */
+	size_t size;    /* bytes of it */
+	int max;        /* numbers it has room for */
+};
+
+static void
+cpus_get(struct cpus *cpus)
+{
+	for (cpus->max = CPUS_FIRST; cpus->max <= CPUS_MAX; cpus->max *= 2) {
+		cpus->set = CPU_ALLOC((size_t)cpus->max);
+		cpus->size = CPU_ALLOC_SIZE((size_t)cpus->max);
+		if (cpus->set == NULL)
+			return;
+		if (sched_getaffinity(0, cpus->size, cpus->set) == 0)
+			return;
+		CPU_FREE(cpus->set);
+		cpus->set = NULL;
+		if (errno != EINVAL)
+			return;
+	}
+}
+
+static bool
+cpus_has(const struct cpus *cpus, int cpu)
+{
+	return CPU_ISSET_S((size_t)cpu, cpus->size, cpus->set) != 0;
+}
+
+static int
+cpus_count(const struct cpus *cpus)
+{
+	long n;
+
+	if (cpus->set != NULL)
+		return CPU_COUNT_S(cpus->size, cpus->set);
+	n = sysconf(_SC_NPROCESSORS_ONLN);
+	return n > 0 && n < INT_MAX ? (int)n : 1;
+}
+
+int
+fz_host_parse_cpu_max(const char *text)
+{
+	char *end;
+	long long quota, period;
+
+	quota = strtoll(text, &end, 10);
+	if (end == text || (*end != ' ' && *end != '\t'))
+		return 0;
+	text = end;
+	period = strtoll(text, &end, 10);
+	if (end == text || quota <= 0 || period <= 0)
+		return 0;
+	quota = (quota - 1) / period + 1;
+	return quota > INT_MAX ? INT_MAX : (int)quota;
+}
+
+static bool
+slurp_in(const char *dir, const char *name, char *text, size_t len)
+{
+	char path[2 * PATH_LEN + 32];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return slurp(path, text, len);
+}
+
+static int
+quota_v2(const char *dir)
+{
+	char text[SMALL_FILE];
+
+	if (!slurp_in(dir, "cpu.max", text, sizeof(text)))
+		return 0;
+	return fz_host_parse_cpu_max(text);
+}
+
+static int
+quota_v1(const char *dir)
+{
+	char quota[64], period[64], text[SMALL_FILE];
+
+	if (!slurp_in(dir, "cpu.cfs_quota_us", quota, sizeof(quota)) ||
+	    !slurp_in(dir, "cpu.cfs_period_us", period, sizeof(period)))
+		return 0;
+	quota[strcspn(quota, "\n")] = '\0';
+	snprintf(text, sizeof(text), "%s %s", quota, period);
+	return fz_host_parse_cpu_max(text);
+}
+
+static int
+lower(int limit, int other)
+{
+	return other > 0 && (limit == 0 || other < limit) ? other : limit;
+}
+
+/*
+ * Where a hierarchy is mounted and which of its groups the mount shows: in
+ * a container without a cgroup namespace that is a group below the root.
+ */
+struct mount {
+	bool v2;
+	char root[PATH_LEN];
+	char point[PATH_LEN];
+};
+
+/* Whether "cpu" is in a list like "rw,cpu,cpuacct" that `ends` end. */
+static bool
+names_cpu(const char *list, const char *ends)
+{
+	for (;;) {
+		size_t n = strcspn(list, ends);
+		size_t word = strcspn(list, ",");
+
+		if (word > n)
+			word = n;
+		if (word == 3 && strncmp(list, "cpu", 3) == 0)
+			return true;
+		if (word == n)
+			return false;
+		list += word + 1;
+	}
+}
+
+/* "36 35 98:0 /root /point rw,.. shared:1 - fstype source superoptions" */
+static bool
+parse_mount(const char *line, struct mount *mount)
+{
+	const char *rest = strstr(line, " - ");
+	char type[32], source[PATH_LEN], super[PATH_LEN];
+
+	if (rest == NULL ||
+	    sscanf(rest, " - %31s %1023s %1023s", type, source, super) != 3 ||
+	    sscanf(line, "%*s %*s %*s %1023s %1023s", mount->root,
+		mount->point) != 2)
+		return false;
+	mount->v2 = strcmp(type, "cgroup2") == 0;
+	return mount->v2 ||
+	       (strcmp(type, "cgroup") == 0 && names_cpu(super, "\n"));
+}
+
+/* Our group in that hierarchy, from lines "0::/a" or "4:cpu,cpuacct:/a". */
+static bool
+find_group(const char *groups, bool v2, char *group, size_t len)
+{
+	const char *line, *names, *path;
+
+	for (line = groups; *line != '\0'; line += strcspn(line, "\n")) {
+		line += *line == '\n';
+		names = line + strcspn(line, ":\n");
+		path = *names == ':' ? names + 1 + strcspn(names + 1, ":\n")
+				     : names;
+		if (*path != ':')
+			continue;
+		if (v2 ? path != names + 1 : !names_cpu(names + 1, ":"))
+			continue;
+		path++;
+		snprintf(group, len, "%.*s", (int)strcspn(path, "\n"), path);
+		return true;
+	}
+	return false;
+}
+
+/* The lowest quota of our group and those above it, as far as we see. */
+static int
+quota_of(const struct mount *mount, const char *groups)
+{
+	char group[PATH_LEN], dir[2 * PATH_LEN];
+	size_t root = strcmp(mount->root, "/") == 0 ? 0 : strlen(mount->root);
+	size_t top = strlen(mount->point);
+	const char *below = "";
+	int limit = 0;
+
+	if (!find_group(groups, mount->v2, group, sizeof(group)))
+		return 0;
+	if (strncmp(group, mount->root, root) == 0)
+		below = strcmp(group, "/") == 0 ? "" : group + root;
+	snprintf(dir, sizeof(dir), "%s%s", mount->point, below);
+	for (;;) {
+		char *slash = strrchr(dir, '/');
+
+		limit = lower(limit, mount->v2 ? quota_v2(dir) : quota_v1(dir));
+		if (slash == NULL || (size_t)(slash - dir) < top)
+			return limit;
+		*slash = '\0';
+	}
+}
+
+/* The processors that cgroups leave us, 0 where they set no limit. */
+static int
+cgroup_quota(void)
+{
+	char groups[4096];
+	char *mounts = malloc(MOUNTS_FILE);
+	char *line, *save = NULL;
+	struct mount mount;
+	int limit = 0;
+
+	if (mounts == NULL ||
+	    !slurp("/proc/self/cgroup", groups, sizeof(groups)) ||
+	    !slurp("/proc/self/mountinfo", mounts, MOUNTS_FILE))
+		goto out;
+	for (line = strtok_r(mounts, "\n", &save); line != NULL;
+	     line = strtok_r(NULL, "\n", &save))
+		if (parse_mount(line, &mount))
+			limit = lower(limit, quota_of(&mount, groups));
+out:
+	free(mounts);
+	return limit;
+}
+
+static int
+wished_jobs(void)
+{
+	const char *text = getenv("FZLUA_JOBS");
+	char *end;
+	long n;
+
+	if (text == NULL)
+		return 0;
+	n = strtol(text, &end, 10);
+	return end != text && *end == '\0' && n > 0 && n < INT_MAX ? (int)n : 0;
+}
+
+static int
+cut(int n)
+{
+	n = lower(n, cgroup_quota());
+	n = lower(n, wished_jobs());
+	return n > 0 ? n : 1;
+}
+
+/* Whether a thread of the same core with a lower number is ours as well. */
+static bool
+has_lower_sibling(const struct cpus *cpus, int cpu)
+{
+	char path[128], text[SMALL_FILE];
+	char *p = text;
+
+	snprintf(path, sizeof(path),
+	    "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+	if (!slurp(path, text, sizeof(text)))
+		return false;
+	while (*p >= '0' && *p <= '9') {
+		long from = strtol(p, &p, 10);
+		long to = *p == '-' ? strtol(p + 1, &p, 10) : from;
+
+		for (; from <= to && from < cpu; from++)
+			if (cpus_has(cpus, (int)from))
+				return true;
+		p += *p == ',';
+	}
+	return false;
+}
+
+int
+fz_host_cpus(void)
+{
+	struct cpus cpus;
+	int n;
+
+	cpus_get(&cpus);
+	n = cpus_count(&cpus);
+	CPU_FREE(cpus.set);
+	return cut(n);
+}
+
+int
+fz_host_cores(void)
+{
+	struct cpus cpus;
+	int n, cpu;
+
+	cpus_get(&cpus);
+	n = cpus_count(&cpus);
+	for (cpu = 0; cpus.set != NULL && cpu < cpus.max; cpu++)
+		if (cpus_has(&cpus, cpu) && has_lower_sibling(&cpus, cpu))
+			n--;
+	CPU_FREE(cpus.set);
+	return cut(n);
+}

@@ -1,0 +1,127 @@
+/* memrchr is a GNU function. */
+#define _GNU_SOURCE
+#include "os/lines.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "os/fd.h"
+
+enum {
+	READ_SIZE = 16 << 10,
+	READS_MAX = 64, /* a pump: others want their turn too */
+};
+
+struct fz_lines {
+	int fd; /* -1 once nobody can write to it */
+	fz_lines_out out;
+	void *ctx;
+	struct fz_buf held; /* the line not yet whole */
+};
+
+struct fz_lines *
+fz_lines_new(int fd, fz_lines_out out, void *ctx, struct fz_err *err)
+{
+	struct fz_lines *lines = malloc(sizeof(*lines));
+
+	if (lines == NULL) {
+		fz_err_nomem(err, "relay of a worker's output");
+		return NULL;
+	}
+	lines->fd = fd;
+	lines->out = out;
+	lines->ctx = ctx;
+	fz_buf_init(&lines->held);
+	return lines;
+}
+
+int
+fz_lines_fd(const struct fz_lines *lines)
+{
+	return lines->fd;
+}
+
+static void
+pass_on(struct fz_lines *lines, size_t len)
+{
+	if (len == 0)
+		return;
+	lines->out(lines->ctx, (const char *)lines->held.data, len);
+	fz_buf_consume(&lines->held, len);
+}
+
+/* `fresh` bytes have just been added; no line ends before them. */
+static void
+pass_whole_lines(struct fz_lines *lines, size_t fresh)
+{
+	const struct fz_buf *held = &lines->held;
+	const unsigned char *from = held->data + held->len - fresh;
+	const unsigned char *end = memrchr(from, '\n', fresh);
+
+	if (end != NULL)
+		pass_on(lines, (size_t)(end - held->data) + 1);
+	if (held->len >= FZ_LINES_MAX)
+		pass_on(lines, held->len);
+}
+
+/* Where the next bytes go; a piece is passed on where memory is short. */
+static unsigned char *
+room(struct fz_lines *lines)
+{
+	unsigned char *p = fz_buf_reserve(&lines->held, READ_SIZE);
+
+	if (p != NULL || lines->held.cap < READ_SIZE)
+		return p;
+	fz_lines_flush(lines);
+	return lines->held.data;
+}
+
+int
+fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
+{
+	int i;
+
+	for (i = 0; i < READS_MAX && lines->fd != -1; i++) {
+		unsigned char *p = room(lines);
+		ssize_t n;
+
+		if (p == NULL) {
+			fz_buf_clear(&lines->held);
+			return fz_err_nomem(err, "relay of a worker's output");
+		}
+		n = fz_fd_read(lines->fd, p, READ_SIZE);
+		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return 1;
+		if (n == -1)
+			return fz_err_sys(
+			    err, errno, "cannot read a worker's output");
+		if (n == 0) {
+			fz_lines_flush(lines);
+			fz_fd_close(&lines->fd);
+			break;
+		}
+		lines->held.len += (size_t)n;
+		pass_whole_lines(lines, (size_t)n);
+	}
+	return lines->fd != -1;
+}
+
+void
+fz_lines_flush(struct fz_lines *lines)
+{
+	pass_on(lines, lines->held.len);
+	fz_buf_clear(&lines->held);
+}
+
+void
+fz_lines_free(struct fz_lines *lines)
+{
+	if (lines == NULL)
+		return;
+	fz_fd_close(&lines->fd);
+	fz_buf_fini(&lines->held);
+	free(lines);
+}

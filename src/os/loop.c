@@ -1,0 +1,361 @@
+#include "os/loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/fd.h"
+
+enum { LOOP_BATCH = 64 };
+
+struct fz_loop {
+	int epfd; /* -1: made with the next watch (in a forked child) */
+	struct fz_watch *watches;
+	struct fz_timer **heap; /* heap[1] is the first to fire */
+	size_t ntimers, heap_cap;
+	struct fz_defer *defers, **last_defer;
+	struct fz_fork_hook *hooks;
+	/* The events being handled; unwatch takes a watch out of them. */
+	struct epoll_event batch[LOOP_BATCH];
+	int nbatch, at;
+};
+
+static int
+open_epoll(struct fz_loop *loop, struct fz_err *err)
+{
+	if (loop->epfd != -1)
+		return 0;
+	loop->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (loop->epfd == -1)
+		return fz_err_sys(err, errno, "epoll_create1");
+	return 0;
+}
+
+struct fz_loop *
+fz_loop_new(struct fz_err *err)
+{
+	struct fz_loop *loop = calloc(1, sizeof(*loop));
+
+	if (loop == NULL) {
+		fz_err_nomem(err, "loop");
+		return NULL;
+	}
+	loop->epfd = -1;
+	loop->last_defer = &loop->defers;
+	if (open_epoll(loop, err) != 0) {
+		free(loop);
+		return NULL;
+	}
+	return loop;
+}
+
+void
+fz_loop_free(struct fz_loop *loop)
+{
+	if (loop == NULL)
+		return;
+	fz_fd_close(&loop->epfd);
+	free(loop->heap);
+	free(loop);
+}
+
+static uint32_t
+epoll_events(unsigned events)
+{
+	uint32_t e = 0;
+
+	if (events & FZ_LOOP_READ)
+		e |= EPOLLIN;
+	if (events & FZ_LOOP_WRITE)
+		e |= EPOLLOUT;
+	return e;
+}
+
+int
+fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
+    unsigned events, struct fz_err *err)
+{
+	struct epoll_event ev = { .events = epoll_events(events),
+		.data.ptr = watch };
+
+	if (open_epoll(loop, err) != 0)
+		return -1;
+	if (epoll_ctl(loop->epfd, EPOLL_CTL_ADD, fd, &ev) != 0)
+		return fz_err_sys(err, errno, "epoll_ctl");
+	watch->fd = fd;
+	watch->events = events;
+	watch->next = loop->watches;
+	watch->prev = &loop->watches;
+	if (watch->next != NULL)
+		watch->next->prev = &watch->next;
+	loop->watches = watch;
+	return 0;
+}
+
+int
+fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch, unsigned events,
+    struct fz_err *err)
+{
+	struct epoll_event ev = { .events = epoll_events(events),
+		.data.ptr = watch };
+
+	if (watch->events == events)
+		return 0;
+	if (epoll_ctl(loop->epfd, EPOLL_CTL_MOD, watch->fd, &ev) != 0)
+		return fz_err_sys(err, errno, "epoll_ctl");
+	watch->events = events;
+	return 0;
+}
+
+void
+fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
+{
+	int saved = errno;
+
+	if (watch->fd == -1)
+		return;
+	if (loop->epfd != -1)
+		epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL);
+	for (int i = loop->at; i < loop->nbatch; i++) {
+		if (loop->batch[i].data.ptr == watch)
+			loop->batch[i].data.ptr = NULL;
+	}
+	*watch->prev = watch->next;
+	if (watch->next != NULL)
+		watch->next->prev = watch->prev;
+	watch->fd = -1;
+	errno = saved;
+}
+
+static void
+heap_put(struct fz_loop *loop, size_t place, struct fz_timer *timer)
+{
+	loop->heap[place] = timer;
+	timer->place = place;
+}
+
+/* Move `timer` from the free place `i` to where it belongs. */
+static void
+heap_settle(struct fz_loop *loop, size_t i, struct fz_timer *timer)
+{
+	struct fz_timer **heap = loop->heap;
+
+	for (; i > 1 && heap[i / 2]->at_ns > timer->at_ns; i /= 2)
+		heap_put(loop, i, heap[i / 2]);
+	for (;;) {
+		size_t child = 2 * i;
+
+		if (child < loop->ntimers &&
+		    heap[child + 1]->at_ns < heap[child]->at_ns)
+			child++;
+		if (child > loop->ntimers || heap[child]->at_ns >= timer->at_ns)
+			break;
+		heap_put(loop, i, heap[child]);
+		i = child;
+	}
+	heap_put(loop, i, timer);
+}
+
+static int
+heap_room(struct fz_loop *loop)
+{
+	size_t cap = loop->heap_cap != 0 ? loop->heap_cap * 2 : 16;
+	struct fz_timer **heap;
+
+	if (loop->ntimers + 1 < loop->heap_cap)
+		return 0;
+	heap = realloc(loop->heap, cap * sizeof(*heap));
+	if (heap == NULL)
+		return -1;
+	loop->heap = heap;
+	loop->heap_cap = cap;
+	return 0;
+}
+
+int
+fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns)
+{
+	if (at_ns == FZ_CLOCK_NEVER) {
+		fz_loop_disarm(loop, timer);
+		return 0;
+	}
+	timer->at_ns = at_ns;
+	if (timer->place != 0) {
+		heap_settle(loop, timer->place, timer);
+		return 0;
+	}
+	if (heap_room(loop) != 0)
+		return -1;
+	heap_settle(loop, ++loop->ntimers, timer);
+	return 0;
+}
+
+void
+fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer)
+{
+	size_t place = timer->place;
+	struct fz_timer *last;
+
+	if (place == 0)
+		return;
+	timer->place = 0;
+	last = loop->heap[loop->ntimers--];
+	if (last != timer)
+		heap_settle(loop, place, last);
+}
+
+void
+fz_loop_defer(struct fz_loop *loop, struct fz_defer *defer)
+{
+	if (defer->pending)
+		return;
+	defer->pending = true;
+	defer->next = NULL;
+	*loop->last_defer = defer;
+	loop->last_defer = &defer->next;
+}
+
+void
+fz_loop_undefer(struct fz_loop *loop, struct fz_defer *defer)
+{
+	struct fz_defer **at = &loop->defers;
+
+	if (!defer->pending)
+		return;
+	while (*at != defer)
+		at = &(*at)->next;
+	*at = defer->next;
+	if (*at == NULL)
+		loop->last_defer = at;
+	defer->pending = false;
+}
+
+void
+fz_loop_hook(struct fz_loop *loop, struct fz_fork_hook *hook)
+{
+	hook->next = loop->hooks;
+	hook->prev = &loop->hooks;
+	if (hook->next != NULL)
+		hook->next->prev = &hook->next;
+	loop->hooks = hook;
+}
+
+void
+fz_loop_unhook(struct fz_fork_hook *hook)
+{
+	if (hook->prev == NULL)
+		return;
+	*hook->prev = hook->next;
+	if (hook->next != NULL)
+		hook->next->prev = hook->prev;
+	hook->prev = NULL;
+}
+
+static unsigned
+watch_events(uint32_t e)
+{
+	unsigned events = 0;
+
+	if (e & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		events |= FZ_LOOP_READ;
+	if (e & (EPOLLOUT | EPOLLERR))
+		events |= FZ_LOOP_WRITE;
+	return events;
+}
+
+static int
+wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
+{
+	int64_t at = until_ns;
+	int ms = 0;
+
+	if (loop->ntimers != 0 && loop->heap[1]->at_ns < at)
+		at = loop->heap[1]->at_ns;
+	if (loop->defers == NULL)
+		ms = fz_clock_poll_ms(
+		    at != FZ_CLOCK_NEVER && at != 0 ? fz_clock_ns() : 0, at);
+	loop->at = 0;
+	loop->nbatch = 0;
+	if (open_epoll(loop, err) != 0)
+		return -1;
+	loop->nbatch = epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, ms);
+	if (loop->nbatch >= 0)
+		return 0;
+	loop->nbatch = 0;
+	return errno == EINTR ? 0 : fz_err_sys(err, errno, "epoll_wait");
+}
+
+static int
+fire_timers(struct fz_loop *loop)
+{
+	int64_t now;
+	int called = 0;
+
+	if (loop->ntimers == 0)
+		return 0;
+	now = fz_clock_ns();
+	while (loop->ntimers != 0 && loop->heap[1]->at_ns <= now) {
+		struct fz_timer *timer = loop->heap[1];
+
+		fz_loop_disarm(loop, timer);
+		timer->fired(timer);
+		called = 1;
+	}
+	return called;
+}
+
+static int
+call_deferred(struct fz_loop *loop)
+{
+	int called = 0;
+
+	while (loop->defers != NULL) {
+		struct fz_defer *defer = loop->defers;
+
+		fz_loop_undefer(loop, defer);
+		defer->call(defer);
+		called = 1;
+	}
+	return called;
+}
+
+int
+fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
+{
+	int called;
+
+	if (wait_ready(loop, until_ns, err) != 0)
+		return -1;
+	called = loop->nbatch > 0;
+	for (loop->at = 0; loop->at < loop->nbatch;) {
+		struct epoll_event *ev = &loop->batch[loop->at++];
+		struct fz_watch *watch = ev->data.ptr;
+
+		if (watch != NULL)
+			watch->ready(watch, watch_events(ev->events));
+	}
+	called |= fire_timers(loop);
+	return called | call_deferred(loop);
+}
+
+void
+fz_loop_in_child(struct fz_loop *loop)
+{
+	/* First: the epoll set is the parent's too, so it must not be edited.
+	 */
+	fz_fd_close(&loop->epfd);
+	for (struct fz_fork_hook *h = loop->hooks, *next; h != NULL; h = next) {
+		next = h->next;
+		h->in_child(h);
+	}
+	for (size_t i = 1; i <= loop->ntimers; i++)
+		loop->heap[i]->place = 0;
+	loop->ntimers = 0;
+	while (loop->watches != NULL)
+		fz_loop_unwatch(loop, loop->watches);
+	while (loop->defers != NULL)
+		fz_loop_undefer(loop, loop->defers);
+	loop->nbatch = 0;
+}

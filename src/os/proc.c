@@ -1,0 +1,390 @@
+/* Nearly all of this is Linux and GNU: prctl, wait4, sigabbrev_np, __fpurge. */
+#define _GNU_SOURCE
+#include "os/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/single_threaded.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "os/fd.h"
+#include "os/tree.h"
+
+#define DEATH_SIGNAL (SIGRTMAX - 2)
+#define SHOW_PEAK_FROM (UINT64_C(64) << 20)
+
+#ifdef FZ_COVERAGE
+void __gcov_dump(void);
+#endif
+
+/* For the signal handler: the process that forked us, 0 in one of our own. */
+static pid_t parent_pid;
+
+/* Looking for descendants takes two descriptors: there may be none left. */
+static void
+end_descendants(void)
+{
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	fz_tree_kill(getpid());
+}
+
+/* Ends all descendants and the group, where we lead it, or else just us. */
+static _Noreturn void
+end_all(void)
+{
+	end_descendants();
+	if (getpgrp() == getpid())
+		kill(0, SIGKILL);
+	kill(getpid(), SIGKILL);
+	_exit(128 + SIGKILL);
+}
+
+/*
+ * Runs wherever the user's code is, in a loop or in system(). The kernel
+ * also sends the signal when just the thread ends that forked us.
+ */
+static void
+on_parent_death(int sig)
+{
+	(void)sig;
+	if (getppid() != parent_pid)
+		end_all();
+}
+
+static void
+flush_stream(FILE *stream)
+{
+	if (ftrylockfile(stream) != 0)
+		return;
+	fflush_unlocked(stream);
+	funlockfile(stream);
+}
+
+/*
+ * What stays in a buffer could be written twice. With other threads about, a
+ * stream may be locked for as long as somebody reads from it.
+ */
+static void
+flush_before_fork(void)
+{
+	if (__libc_single_threaded) {
+		fflush(NULL);
+		return;
+	}
+	flush_stream(stdout);
+	flush_stream(stderr);
+}
+
+static int
+default_signals(struct fz_err *err)
+{
+	struct sigaction action;
+	int sig;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = SIG_DFL;
+	/* Refused for SIGKILL, SIGSTOP and libc's own: they are no matter. */
+	for (sig = 1; sig <= SIGRTMAX; sig++)
+		sigaction(sig, &action, NULL);
+	action.sa_handler = SIG_IGN;
+	sigaction(SIGINT, &action, NULL);
+	action.sa_handler = on_parent_death;
+	action.sa_flags = SA_RESTART;
+	sigfillset(&action.sa_mask);
+	if (sigaction(DEATH_SIGNAL, &action, NULL) == -1)
+		return fz_err_sys(err, errno, "cannot handle a signal");
+	return 0;
+}
+
+static int
+tie_to_parent(pid_t parent, struct fz_err *err)
+{
+	parent_pid = parent;
+	if (prctl(PR_SET_PDEATHSIG, DEATH_SIGNAL) == -1)
+		return fz_err_sys(err, errno, "cannot watch the parent");
+	if (getppid() != parent) /* it died before we could ask */
+		end_all();
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1)
+		return fz_err_sys(err, errno, "cannot adopt orphans");
+	if (setpgid(0, 0) == -1)
+		return fz_err_sys(err, errno, "cannot lead a process group");
+	return 0;
+}
+
+/* Make `fd` the descriptor `as`, open across exec. */
+static int
+take_as(int fd, int as, struct fz_err *err)
+{
+	if (fd == as ? fcntl(fd, F_SETFD, 0) == -1 : dup2(fd, as) == -1)
+		return fz_err_sys(
+		    err, errno, "cannot redirect descriptor %d", as);
+	return 0;
+}
+
+static int
+redirect(const struct fz_proc_opts *opts, struct fz_err *err)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int out = opts->out, errors = opts->err;
+
+	if (null == -1)
+		return fz_err_sys(err, errno, "cannot open /dev/null");
+	/* Where our caller has standard ones closed, a pipe may be one. */
+	if (errors >= 0 && errors < STDERR_FILENO &&
+	    (errors = fcntl(errors, F_DUPFD_CLOEXEC, 3)) == -1)
+		return fz_err_sys(err, errno, "cannot move a descriptor");
+	if (out == STDIN_FILENO && (out = fcntl(out, F_DUPFD_CLOEXEC, 3)) == -1)
+		return fz_err_sys(err, errno, "cannot move a descriptor");
+	if (take_as(null, STDIN_FILENO, err) == -1 ||
+	    (out != -1 && take_as(out, STDOUT_FILENO, err) == -1) ||
+	    (errors != -1 && take_as(errors, STDERR_FILENO, err) == -1))
+		return -1;
+	if (null > STDERR_FILENO)
+		close(null);
+	return 0;
+}
+
+/* The parent's bytes are not ours to use. */
+static void
+fresh_stdio(void)
+{
+	__fpurge(stdin);
+	clearerr(stdin);
+	__fpurge(stdout);
+	__fpurge(stderr);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+}
+
+static int
+set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
+{
+	fresh_stdio();
+	if (default_signals(err) == -1 || tie_to_parent(parent, err) == -1)
+		return -1;
+	return redirect(opts, err);
+}
+
+static _Noreturn void
+run_child(const struct fz_proc_opts *opts, pid_t parent, sigset_t *mask,
+    fz_proc_main entry, void *ctx)
+{
+	struct fz_err err = { 0 };
+	int rc = set_up(opts, parent, &err);
+
+	sigdelset(mask, DEATH_SIGNAL);
+	pthread_sigmask(SIG_SETMASK, mask, NULL);
+	fz_proc_exit(entry(ctx, rc == 0 ? NULL : &err));
+}
+
+int
+fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
+    fz_proc_main entry, void *ctx, struct fz_err *err)
+{
+	sigset_t all, before;
+	pid_t parent = getpid(), pid;
+	int code;
+
+	proc->pid = 0;
+	proc->pidfd = -1;
+	flush_before_fork();
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	code = errno;
+	if (pid == 0)
+		run_child(opts, parent, &before, entry, ctx);
+	/* Also done by the child: whoever comes first. */
+	if (pid > 0)
+		setpgid(pid, pid);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (pid == -1)
+		return fz_err_sys(err, code, "cannot start a process");
+	proc->pid = pid;
+	proc->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return 0;
+}
+
+/* 1 it is dead and not yet reaped, 0 alive, -1 no child of ours. */
+static int
+is_dead(pid_t pid, int flags)
+{
+	siginfo_t info;
+	int rc;
+
+	do {
+		info.si_pid = 0;
+		rc = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | flags);
+	} while (rc == -1 && errno == EINTR);
+	if (rc == -1)
+		return -1;
+	return info.si_pid == pid;
+}
+
+void
+fz_proc_kill(const struct fz_proc *proc)
+{
+	int dead = proc->pid > 0 ? is_dead(proc->pid, WNOHANG) : -1;
+
+	if (dead == -1)
+		return;
+	if (dead == 0) {
+		/* It stays their parent until they are gone. */
+		kill(proc->pid, SIGSTOP);
+		fz_tree_kill(proc->pid);
+	}
+	kill(-proc->pid, SIGKILL);
+	kill(proc->pid, SIGKILL);
+}
+
+static void
+reap_dead(pid_t pid, struct fz_death *death)
+{
+	struct rusage usage = { 0 };
+	int status;
+	pid_t got;
+
+	/* Its zombie keeps the group's number from being used again. */
+	kill(-pid, SIGKILL);
+	do
+		got = wait4(pid, &status, WNOHANG, &usage);
+	while (got == -1 && errno == EINTR);
+	if (got != pid)
+		return;
+	if (WIFSIGNALED(status)) {
+		death->signal = WTERMSIG(status);
+		death->exitcode = 0;
+	} else {
+		death->exitcode = WEXITSTATUS(status);
+	}
+	death->peak_rss = (uint64_t)usage.ru_maxrss * 1024;
+}
+
+int
+fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
+{
+	int dead = proc->pid > 0 ? is_dead(proc->pid, wait ? 0 : WNOHANG) : -1;
+
+	if (dead == 0)
+		return 0;
+	death->signal = 0;
+	death->exitcode = -1;
+	death->peak_rss = 0;
+	if (dead == 1)
+		reap_dead(proc->pid, death);
+	proc->pid = 0;
+	fz_fd_close(&proc->pidfd);
+	return 1;
+}
+
+static void
+describe_signal(const struct fz_death *death, char *text, size_t len)
+{
+	const char *name = sigabbrev_np(death->signal);
+	char peak[64] = "";
+	char known[32] = "";
+
+	if (name != NULL)
+		snprintf(known, sizeof(known), " (SIG%s)", name);
+	if (death->peak_rss >= UINT64_C(1000000000))
+		snprintf(peak, sizeof(peak), "; peak memory %.1f GB",
+		    (double)death->peak_rss / 1e9);
+	else if (death->peak_rss >= SHOW_PEAK_FROM)
+		snprintf(peak, sizeof(peak), "; peak memory %" PRIu64 " MB",
+		    death->peak_rss / 1000000);
+	snprintf(text, len, "killed by signal %d%s%s%s", death->signal, known,
+	    death->signal == SIGKILL ? ", perhaps out of memory" : "", peak);
+}
+
+const char *
+fz_death_text(const struct fz_death *death, char *text, size_t len)
+{
+	if (death->signal != 0)
+		describe_signal(death, text, len);
+	else if (death->exitcode >= 0)
+		snprintf(text, len, "exited with code %d", death->exitcode);
+	else
+		snprintf(text, len,
+		    "ended, and something else in this program "
+		    "took its exit status");
+	return text;
+}
+
+/* Dead ones count: there may be live ones beside them. */
+static bool
+has_children(void)
+{
+	siginfo_t info;
+
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) ==
+		   0 ||
+	       errno != ECHILD;
+}
+
+_Noreturn void
+fz_proc_exit(int status)
+{
+	/* A reader that is gone must not end us before our descendants. */
+	signal(SIGPIPE, SIG_IGN);
+	fflush(stdout);
+	fflush(stderr);
+	if (has_children())
+		end_descendants();
+#ifdef FZ_COVERAGE
+	__gcov_dump();
+#endif
+	_exit(status);
+}
+
+/* What RLIMIT_DATA counts, in bytes; 0 where /proc does not say. */
+static uint64_t
+private_memory(void)
+{
+	char text[4096];
+	const char *field;
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd == -1)
+		return 0;
+	n = fz_fd_read(fd, text, sizeof(text) - 1);
+	fz_fd_close(&fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	field = strstr(text, "\nVmData:");
+	if (field == NULL)
+		return 0;
+	return strtoull(field + sizeof("\nVmData:") - 1, NULL, 10) * 1024;
+}
+
+int
+fz_proc_limit_memory(uint64_t bytes, struct fz_err *err)
+{
+	struct rlimit limit;
+	uint64_t now = private_memory();
+
+	if (getrlimit(RLIMIT_DATA, &limit) == -1)
+		return fz_err_sys(err, errno, "cannot read the memory limit");
+	if (bytes != 0 && now == 0)
+		return fz_err_sys(err, 0, "cannot see how much memory is used");
+	if (bytes == 0 || bytes > limit.rlim_max ||
+	    now > limit.rlim_max - bytes)
+		limit.rlim_cur = limit.rlim_max;
+	else
+		limit.rlim_cur = now + bytes;
+	if (setrlimit(RLIMIT_DATA, &limit) == -1)
+		return fz_err_sys(err, errno, "cannot limit memory");
+	return 0;
+}

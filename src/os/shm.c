@@ -1,0 +1,576 @@
+/* memfd_create, fallocate and madvise are Linux system calls. */
+#define _GNU_SOURCE
+#include "os/shm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "os/extent.h"
+#include "os/fd.h"
+
+/*
+ * A process maps its whole slice at once, as far as its address space goes,
+ * and finds an extent by adding. The lower half is for small extents in
+ * pages, the upper half for big ones in huge pages where there are any. A
+ * child keeps its ancestors' windows, to read only.
+ *
+ *   offset  63     40 39                            0
+ *           | slice  | place: small | big            |
+ */
+#define SLICE_SIZE (UINT64_C(1) << FZ_SHM_SLICE_BITS)
+#define SLICES_MAX (UINT32_C(1) << 22)
+#define NO_SLICE UINT32_MAX
+#define WINDOW_MIN (UINT64_C(1) << 28)
+#define HUGE ((size_t)2 << 20)
+#define BIG_FROM ((size_t)1 << 20)
+#define ASK_MEMINFO_FROM ((size_t)16 << 20)
+
+enum { ANCESTORS_MAX = 8 };
+
+struct window {
+	uint32_t slice;
+	unsigned char *base;
+	uint64_t size;
+};
+
+/* One page that all processes share. */
+struct head {
+	_Atomic uint32_t next_slice;
+};
+
+struct fz_shm {
+	int fd;
+	struct head *head;
+	struct window own;            /* base NULL until first needed */
+	struct fz_extents small, big; /* places in it */
+	struct window seen[ANCESTORS_MAX];
+	unsigned nseen;
+};
+
+static size_t
+page_size(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static uint64_t
+offset_of(uint32_t slice, uint64_t place)
+{
+	return (uint64_t)slice << FZ_SHM_SLICE_BITS | place;
+}
+
+static uint64_t
+place_of(uint64_t offset)
+{
+	return offset & (SLICE_SIZE - 1);
+}
+
+static uint32_t
+slice_of(uint64_t offset)
+{
+	return (uint32_t)(offset >> FZ_SHM_SLICE_BITS);
+}
+
+static int
+open_arena(struct fz_err *err)
+{
+	struct rlimit limit;
+	int fd;
+
+	/* Growing a file beyond the limit is a signal, not an error. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
+	    limit.rlim_cur != RLIM_INFINITY)
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "no shared memory under a file size limit");
+	fd = memfd_create("fzlua", MFD_CLOEXEC);
+	if (fd == -1)
+		return fz_err_sys(err, errno, "cannot make shared memory");
+	if (ftruncate(fd, (off_t)offset_of(SLICES_MAX - 1, 0)) == -1) {
+		fz_err_sys(err, errno, "cannot size shared memory");
+		fz_fd_close(&fd);
+	}
+	return fd;
+}
+
+struct fz_shm *
+fz_shm_new(struct fz_err *err)
+{
+	struct fz_shm *shm = calloc(1, sizeof(*shm));
+	void *page;
+
+	if (shm == NULL) {
+		fz_err_nomem(err, "shared memory");
+		return NULL;
+	}
+	shm->fd = open_arena(err);
+	if (shm->fd == -1)
+		goto fail;
+	page = mmap(NULL, page_size(), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED) {
+		fz_err_sys(err, errno, "cannot map shared memory");
+		goto fail;
+	}
+	shm->head = page;
+	atomic_init(&shm->head->next_slice, 1);
+	return shm;
+fail:
+	fz_fd_close(&shm->fd);
+	free(shm);
+	return NULL;
+}
+
+void
+fz_shm_free(struct fz_shm *shm)
+{
+	unsigned i;
+
+	if (shm == NULL)
+		return;
+	if (shm->own.base != NULL)
+		munmap(shm->own.base, shm->own.size);
+	for (i = 0; i < shm->nseen; i++)
+		munmap(shm->seen[i].base, shm->seen[i].size);
+	fz_extents_fini(&shm->small);
+	fz_extents_fini(&shm->big);
+	munmap(shm->head, page_size());
+	fz_fd_close(&shm->fd);
+	free(shm);
+}
+
+uint32_t
+fz_shm_next_slice(struct fz_shm *shm)
+{
+	uint32_t slice = atomic_fetch_add(&shm->head->next_slice, 1);
+
+	if (slice < SLICES_MAX - 1)
+		return slice;
+	atomic_store(&shm->head->next_slice, SLICES_MAX - 1);
+	return NO_SLICE;
+}
+
+void
+fz_shm_enter(struct fz_shm *shm, uint32_t slice)
+{
+	if (shm->own.base != NULL) {
+		mprotect(shm->own.base, shm->own.size, PROT_READ);
+		if (shm->nseen < ANCESTORS_MAX)
+			shm->seen[shm->nseen++] = shm->own;
+		else
+			munmap(shm->own.base, shm->own.size);
+	}
+	fz_extents_fini(&shm->small);
+	fz_extents_fini(&shm->big);
+	shm->own = (struct window){ slice, NULL, 0 };
+}
+
+/* Map `size` bytes of the own slice where huge pages fit. */
+static unsigned char *
+map_aligned(const struct fz_shm *shm, uint64_t size)
+{
+	off_t offset = (off_t)offset_of(shm->own.slice, 0);
+	unsigned char *all, *base;
+
+	all = mmap(NULL, size + HUGE, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (all == MAP_FAILED)
+		return NULL;
+	base = all + (HUGE - (uintptr_t)all % HUGE) % HUGE;
+	if (mmap(base, size, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_NORESERVE | MAP_FIXED, shm->fd,
+		offset) == MAP_FAILED) {
+		munmap(all, size + HUGE);
+		return NULL;
+	}
+	if (base > all)
+		munmap(all, (size_t)(base - all));
+	munmap(base + size, (size_t)(all + HUGE - base));
+	return base;
+}
+
+/* The window and the books of the own slice, made when first needed. */
+static int
+open_window(struct fz_shm *shm)
+{
+	size_t page = page_size();
+	unsigned char *base = NULL;
+	uint64_t size, half;
+
+	if (shm->own.base != NULL)
+		return 0;
+	if (shm->own.slice >= SLICES_MAX - 1)
+		return -1;
+	for (size = SLICE_SIZE; base == NULL && size >= WINDOW_MIN; size /= 2)
+		base = map_aligned(shm, size);
+	if (base == NULL)
+		return -1;
+	size *= 2;
+	half = size / 2;
+	/* The first page stays free: no extent has the offset 0. */
+	if (fz_extents_init(&shm->small, page, half - page, page) == -1)
+		goto fail;
+	if (fz_extents_init(&shm->big, half, half, HUGE) == -1)
+		goto fail;
+	/* Wishes only. A core file must not hold the whole slice. */
+	madvise(base + half, half, MADV_HUGEPAGE);
+	madvise(base, size, MADV_DONTDUMP);
+	shm->own.base = base;
+	shm->own.size = size;
+	return 0;
+fail:
+	fz_extents_fini(&shm->small);
+	munmap(base, size);
+	return -1;
+}
+
+static bool
+is_big(const struct fz_shm *shm, uint64_t place)
+{
+	return place >= shm->own.size / 2;
+}
+
+static struct fz_extents *
+book_of(struct fz_shm *shm, uint64_t place)
+{
+	return is_big(shm, place) ? &shm->big : &shm->small;
+}
+
+static void
+punch(const struct fz_shm *shm, uint64_t offset, uint64_t len)
+{
+	fallocate(shm->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+	    (off_t)offset, (off_t)len);
+}
+
+/* The kernel would rather end a process than refuse memory it has not. */
+static bool
+machine_has(size_t len)
+{
+	char text[512];
+	const char *field;
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd == -1)
+		return true;
+	n = fz_fd_read(fd, text, sizeof(text) - 1);
+	fz_fd_close(&fd);
+	text[n > 0 ? n : 0] = '\0';
+	field = strstr(text, "\nMemAvailable:");
+	if (field == NULL)
+		return true;
+	field += sizeof("\nMemAvailable:") - 1;
+	return strtoull(field, NULL, 10) > len / 1024;
+}
+
+/* Have the kernel put memory behind it now. 0, or -1 with errno. */
+static int
+reserve(const struct fz_shm *shm, uint64_t place, size_t len)
+{
+	off_t offset = (off_t)offset_of(shm->own.slice, place);
+	int rc;
+
+	if (len >= ASK_MEMINFO_FROM && !machine_has(len)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	do
+		rc = madvise(shm->own.base + place, len, MADV_POPULATE_WRITE);
+	while (rc == -1 && errno == EINTR);
+	if (rc == 0 || errno != EINVAL)
+		return rc;
+	do /* before Linux 5.14 */
+		rc = fallocate(shm->fd, 0, offset, (off_t)len);
+	while (rc == -1 && errno == EINTR);
+	return rc;
+}
+
+/* Like fz_shm_alloc(), with errno. */
+static void *
+alloc(struct fz_shm *shm, size_t len, uint64_t *offset)
+{
+	struct fz_extents *book = len < BIG_FROM ? &shm->small : &shm->big;
+	uint64_t place, got;
+	bool cold;
+
+	errno = ENOMEM;
+	if (open_window(shm) == -1 ||
+	    fz_extents_take(book, len, &place, &cold) == -1)
+		return NULL;
+	got = fz_extents_find(book, place)->len;
+	*offset = offset_of(shm->own.slice, place);
+	if (cold && reserve(shm, place, got) == -1) {
+		int keep = errno;
+
+		fz_extents_give(book, place, FZ_EXTENT_COLD);
+		punch(shm, *offset, got);
+		errno = keep;
+		return NULL;
+	}
+	return shm->own.base + place;
+}
+
+void *
+fz_shm_alloc(
+    struct fz_shm *shm, size_t len, uint64_t *offset, struct fz_err *err)
+{
+	void *at = alloc(shm, len, offset);
+
+	if (at == NULL)
+		fz_err_sys(err, errno, "no %zu bytes of shared memory", len);
+	return at;
+}
+
+static void
+cool_down(struct fz_shm *shm, struct fz_extents *book)
+{
+	uint64_t warm, place, len;
+
+	while ((warm = shm->small.warm + shm->big.warm) > FZ_SHM_WARM) {
+		len = fz_extents_cool(book, warm - FZ_SHM_WARM, &place);
+		if (len == 0)
+			return;
+		punch(shm, offset_of(shm->own.slice, place), len);
+	}
+}
+
+static bool
+is_own(const struct fz_shm *shm, uint64_t offset)
+{
+	return shm->own.base != NULL && slice_of(offset) == shm->own.slice &&
+	       place_of(offset) < shm->own.size;
+}
+
+void
+fz_shm_give_back(struct fz_shm *shm, uint64_t offset)
+{
+	uint64_t place = place_of(offset);
+
+	if (!is_own(shm, offset))
+		return;
+	fz_extents_give(book_of(shm, place), place, FZ_EXTENT_WARM);
+	cool_down(shm, &shm->big);
+	cool_down(shm, &shm->small);
+}
+
+/* Make an extent longer where it is. Returns its new length, 0 if not. */
+static size_t
+extend(struct fz_shm *shm, uint64_t offset, size_t len)
+{
+	uint64_t place = place_of(offset), was, now;
+	struct fz_extents *book = book_of(shm, place);
+	bool cold;
+
+	if (is_big(shm, place) != (len >= BIG_FROM))
+		return 0;
+	was = fz_extents_find(book, place)->len;
+	if (fz_extents_extend(book, place, len, &cold) == -1)
+		return 0;
+	now = fz_extents_find(book, place)->len;
+	if (!cold || reserve(shm, place + was, now - was) == 0)
+		return now;
+	if (fz_extents_shrink(book, place, was, FZ_EXTENT_COLD) == -1)
+		return 0;
+	punch(shm, offset + was, now - was);
+	return 0;
+}
+
+/* A window that shows the bytes; they are known to be in one slice. */
+static const unsigned char *
+find_in_windows(const struct fz_shm *shm, uint64_t offset, size_t len)
+{
+	uint64_t place = place_of(offset);
+	unsigned i;
+
+	if (is_own(shm, offset) && len <= shm->own.size - place)
+		return shm->own.base + place;
+	for (i = 0; i < shm->nseen; i++) {
+		const struct window *w = &shm->seen[i];
+
+		if (w->slice == slice_of(offset) && place < w->size &&
+		    len <= w->size - place)
+			return w->base + place;
+	}
+	return NULL;
+}
+
+const void *
+fz_shm_map(struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
+{
+	size_t page = page_size(), before = offset % page;
+	const unsigned char *at;
+	void *view;
+
+	if (len == 0 || slice_of(offset) >= SLICES_MAX - 1 ||
+	    len > SLICE_SIZE - place_of(offset)) {
+		fz_err_set(err, FZ_ERR_ERROR, "not inside shared memory");
+		return NULL;
+	}
+	at = find_in_windows(shm, offset, len);
+	if (at != NULL)
+		return at;
+	view = mmap(NULL, before + len, PROT_READ, MAP_SHARED, shm->fd,
+	    (off_t)(offset - before));
+	if (view == MAP_FAILED) {
+		fz_err_sys(err, errno, "cannot map shared memory");
+		return NULL;
+	}
+	return (const unsigned char *)view + before;
+}
+
+static bool
+is_inside(const struct window *w, const void *at)
+{
+	return w->base != NULL && (uintptr_t)at >= (uintptr_t)w->base &&
+	       (uintptr_t)at - (uintptr_t)w->base < w->size;
+}
+
+void
+fz_shm_unmap(struct fz_shm *shm, const void *at, size_t len)
+{
+	size_t before = (uintptr_t)at % page_size();
+	unsigned i;
+
+	if (is_inside(&shm->own, at))
+		return;
+	for (i = 0; i < shm->nseen; i++)
+		if (is_inside(&shm->seen[i], at))
+			return;
+	munmap((void *)((uintptr_t)at - before), before + len);
+}
+
+void
+fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice)
+{
+	if (slice != shm->own.slice && slice < SLICES_MAX - 1)
+		punch(shm, offset_of(slice, 0), SLICE_SIZE);
+}
+
+size_t
+fz_shm_held(const struct fz_shm *shm)
+{
+	return shm->small.used + shm->small.warm + shm->big.used +
+	       shm->big.warm;
+}
+
+static int
+move_to_heap(struct fz_shm_buf *sb, size_t need)
+{
+	unsigned char *data = malloc(need);
+
+	if (data == NULL)
+		return -1;
+	memcpy(data, sb->buf.data, sb->buf.len);
+	fz_shm_give_back(sb->shm, sb->offset);
+	sb->buf.data = data;
+	sb->buf.cap = need;
+	sb->in_shm = false;
+	return 0;
+}
+
+static int
+resize_heap(struct fz_shm_buf *sb, size_t need)
+{
+	size_t cap = sb->buf.cap < 128 ? 256 : 2 * sb->buf.cap;
+	unsigned char *data;
+
+	if (sb->in_shm)
+		return move_to_heap(sb, need);
+	if (cap < need)
+		cap = need;
+	data = realloc(sb->buf.data, cap);
+	if (data == NULL)
+		return -1;
+	sb->buf.data = data;
+	sb->buf.cap = cap;
+	return 0;
+}
+
+/*
+ * Longer in place costs no copy, so steps can be small: memory that is not
+ * needed in the end would be touched for nothing.
+ */
+static int
+resize_shm(struct fz_shm_buf *sb, size_t need)
+{
+	size_t longer = 0, cap = need + need / 2;
+	unsigned char *data;
+	uint64_t offset;
+
+	if (sb->in_shm)
+		longer = extend(sb->shm, sb->offset, need + need / 8);
+	if (longer != 0) {
+		sb->buf.cap = longer;
+		return 0;
+	}
+	data = alloc(sb->shm, cap, &offset);
+	if (data == NULL)
+		return -1;
+	if (sb->buf.len != 0)
+		memcpy(data, sb->buf.data, sb->buf.len);
+	sb->buf.store->release(&sb->buf);
+	sb->buf.data = data;
+	sb->buf.cap = cap;
+	sb->offset = offset;
+	sb->in_shm = true;
+	return 0;
+}
+
+static int
+shm_buf_resize(struct fz_buf *buf, size_t need)
+{
+	struct fz_shm_buf *sb = (struct fz_shm_buf *)buf;
+
+	if (sb->shm != NULL && need > sb->threshold &&
+	    resize_shm(sb, need) == 0)
+		return 0;
+	return resize_heap(sb, need);
+}
+
+static void
+shm_buf_release(struct fz_buf *buf)
+{
+	struct fz_shm_buf *sb = (struct fz_shm_buf *)buf;
+
+	if (sb->in_shm)
+		fz_shm_give_back(sb->shm, sb->offset);
+	else
+		free(buf->data);
+	sb->in_shm = false;
+}
+
+static const struct fz_buf_store shm_buf_store = { shm_buf_resize,
+	shm_buf_release };
+
+void
+fz_shm_buf_init(struct fz_shm_buf *sb, struct fz_shm *shm, size_t threshold)
+{
+	fz_buf_init(&sb->buf);
+	sb->buf.store = &shm_buf_store;
+	sb->shm = shm;
+	sb->threshold = threshold;
+	sb->offset = 0;
+	sb->in_shm = false;
+}
+
+uint64_t
+fz_shm_buf_take(struct fz_shm_buf *sb)
+{
+	uint64_t offset = sb->offset, place = place_of(offset);
+
+	fz_extents_shrink(
+	    book_of(sb->shm, place), place, sb->buf.len, FZ_EXTENT_WARM);
+	cool_down(sb->shm, &sb->shm->big);
+	sb->buf.data = NULL;
+	sb->buf.len = sb->buf.cap = 0;
+	sb->in_shm = false;
+	return offset;
+}

@@ -1,0 +1,15 @@
+/* tree.h - the processes below a process, however they got there. */
+#ifndef FZ_TREE_H
+#define FZ_TREE_H
+
+#include <sys/types.h>
+
+/*
+ * SIGKILL every descendant of `root` and return once no live one is left, or
+ * after a bounded time. `root` is the calling process, or a subreaper that
+ * was sent SIGSTOP, so that nothing starts anew and orphans stay below it.
+ * Async-signal-safe; keeps errno. Does nothing where /proc is missing.
+ */
+void fz_tree_kill(pid_t root);
+
+#endif

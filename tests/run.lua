@@ -1,0 +1,216 @@
+-- The runner: fzlua tests/run.lua tests/test_*.lua
+--
+-- A test file gets the table `t` below and returns a table name -> function. After
+-- each test no descriptor and no child process may be left over. A watchdog in a
+-- process of its own ends a run that hangs, and says in which test.
+
+local LIMIT = tonumber(os.getenv "FZLUA_TEST_LIMIT") or 60
+
+local t = {}
+
+---Raise unless a and b are the same, tables by what they hold.
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then
+    return a == b and math.type(a) == math.type(b)
+  end
+  for k, v in next, a do
+    if not same(v, rawget(b, k)) then return false end
+  end
+  for k in next, b do
+    if rawget(a, k) == nil then return false end
+  end
+  return true
+end
+
+local function show(value)
+  local ok, literal = pcall(require, "fzlua.literal")
+  return ok and literal.of(value) or tostring(value)
+end
+
+function t.equal(got, expected)
+  if not same(got, expected) then
+    error(("expected %s\n     got %s"):format(show(expected), show(got)), 2)
+  end
+end
+
+function t.match(text, ...)
+  for _, part in ipairs { ... } do
+    if not tostring(text):find(part, 1, true) then
+      error(("%q is not in:\n%s"):format(part, tostring(text)), 2)
+    end
+  end
+end
+
+---Call f(...), which must raise an fz.Error of this kind; returns it.
+function t.fails(kind, f, ...)
+  local ok, e = pcall(f, ...)
+  if ok then error("nothing was raised", 2) end
+  if getmetatable(e) ~= fz.Error then error("no fz.Error: " .. tostring(e), 2) end
+  if e.kind ~= kind then error(("kind %s, not %s: %s"):format(e.kind, kind, tostring(e)), 2) end
+  return e
+end
+
+---Call f(...), which must raise a text with the position of the test; returns it.
+function t.wrong(f, ...)
+  local ok, e = pcall(f, ...)
+  if ok then error("nothing was raised", 2) end
+  if type(e) ~= "string" then error("no text: " .. tostring(e), 2) end
+  if not e:find "^[^:]*test_%w+%.lua:%d+: " then error("no position: " .. e, 2) end
+  return e
+end
+
+local function quote(text)
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+---Write `text` to a new temporary file; returns its name. t.command removes none.
+function t.file(text)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  t.files[#t.files + 1] = path
+  return path
+end
+
+t.files = {}
+
+local least = 0
+while arg[least - 1] do least = least - 1 end
+t.fzlua = os.getenv "FZLUA" or arg[least]
+
+---Run a shell command in which $FZLUA is the command under test.
+---@return string out, string err, integer status 128 + signal where one ended it
+function t.shell(command)
+  local out, err = t.file "", t.file ""
+  local _, how, code = os.execute(("FZLUA=%s; export FZLUA; (%s) >%s 2>%s"):format(
+    quote(t.fzlua), command, quote(out), quote(err)))
+  return read(out), read(err), how == "signal" and 128 + code or code
+end
+
+---Run the command under test with these arguments, standard input empty.
+function t.command(...)
+  local words = { '"$FZLUA"' }
+  for _, word in ipairs { ... } do words[#words + 1] = quote(word) end
+  return t.shell(table.concat(words, " ") .. " </dev/null")
+end
+
+local function own_pid()
+  local file = assert(io.open "/proc/self/stat")
+  local pid = file:read "n"
+  file:close()
+  return math.tointeger(pid)
+end
+
+local pid = own_pid()
+
+local function children()
+  local file = io.open(("/proc/%d/task/%d/children"):format(pid, pid))
+  if not file then return "" end
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+local function descriptors()
+  local pipe = assert(io.popen(("ls -l /proc/%d/fd | sed 's/.* [0-9:]* //'"):format(pid)))
+  local text = pipe:read "a"
+  pipe:close()
+  local _, n = text:gsub("\n", "")
+  return n, text
+end
+
+local function seconds()
+  return fz.now()
+end
+
+-- Wait until nothing is left of the test; an object's end may take a moment.
+local function left_over(before)
+  local deadline = seconds() + 5
+  repeat
+    collectgarbage()
+    collectgarbage()
+    local kids, n, text = children(), descriptors()
+    if kids == "" and n <= before then return nil end
+    if kids ~= "" then text = "children: " .. kids end
+    if seconds() > deadline then return text end
+    os.execute "sleep 0.05"
+  until false
+end
+
+local mark = os.tmpname()
+
+local function note(name)
+  local file = assert(io.open(mark, "w"))
+  file:write(name)
+  file:close()
+end
+
+local function start_watchdog()
+  note "start"
+  os.execute(([[
+    ( while kill -0 %d && test -e %s; do
+        if test $(( $(date +%%s) - $(stat -c %%Y %s) )) -gt %d; then
+          echo "watchdog: hangs in $(cat %s)" >&4; kill -9 %d
+        fi
+        sleep 1
+      done; rm -f %s ) 4>&2 2>/dev/null >/dev/null </dev/null &]]):format(
+    pid, mark, mark, LIMIT, mark, pid, mark))
+end
+
+-- What fzlua opens once and keeps is no leak: have it opened.
+local function warm_up()
+  local stage = fz.stage "warm"
+  stage:register("A", function(a) return a end)
+  local chain <close> = fz.chain { stage }
+  chain:invoke { A = ("x"):rep(1 << 22) }
+end
+
+local function sorted(tests)
+  local names = {}
+  for name in pairs(tests) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+local passed, failed = 0, 0
+
+local function run(name, f)
+  note(name)
+  local before = descriptors()
+  local ok, e = xpcall(f, function(e)
+    return debug.traceback(tostring(e), 2)
+  end)
+  for _, path in ipairs(t.files) do os.remove(path) end
+  t.files = {}
+  local left = left_over(before)
+  if ok and left then ok, e = false, "left over:\n" .. left end
+  if ok then
+    passed = passed + 1
+  else
+    failed = failed + 1
+    io.write("FAILED ", name, "\n", e, "\n\n")
+  end
+  io.flush()
+end
+
+start_watchdog()
+warm_up()
+local only = os.getenv "FZLUA_TEST" -- a part of the names of the tests to run
+for _, path in ipairs(arg) do
+  local tests = assert(loadfile(path))(t)
+  for _, name in ipairs(sorted(tests)) do
+    local full = ("%s: %s"):format(path:match "([^/]+)%.lua$", name)
+    if not only or full:find(only, 1, true) then run(full, tests[name]) end
+  end
+end
+os.remove(mark)
+print(("%d passed, %d failed"):format(passed, failed))
+os.exit(failed == 0, true)

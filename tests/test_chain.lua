@@ -1,0 +1,303 @@
+local t = ...
+local tests = {}
+
+local function add(name, n)
+  local s = fz.stage(name)
+  s:register("A", function(a) return a + n end)
+  return s
+end
+
+local function example()
+  local clean = fz.stage "clean"
+  clean:register("A", function(a) return a + 1 end)
+  clean:register("B", function(b) return b * b end)
+  local merge = fz.stage "merge"
+  merge:register("C", { "A", "B" }, function(a, b) return a + b end)
+  function merge.D(A, B) return A * B end
+  return clean >> merge, clean, merge
+end
+
+tests["the example of the manual"] = function()
+  local chain <close> = example()
+  assert(chain:invoke { A = 1, B = 2 } == chain)
+  t.equal(chain.output, { A = 2, B = 4, C = 6, D = 8 })
+  t.equal(chain { A = 2, B = 3 }, { A = 3, B = 9, C = 12, D = 27 })
+end
+
+tests["a function reads its stage's input and never a sibling's output"] = function()
+  local s = fz.stage "s"
+  s:register("A", function(v) return v + 1 end)
+  s:register("D", "A", function(a) return a * 10 end)
+  t.equal(fz.chain({ s }) { A = 1 }, { A = 2, D = 10 })
+end
+
+tests["what no function makes passes through, the very same value"] = function()
+  local chain <close> = add("a", 1) >> add("b", 1)
+  local thing = coroutine.create(print)
+  local out = chain { A = 1, other = thing }
+  t.equal(out.A, 3)
+  assert(out.other == thing)
+end
+
+tests["pass_input = false lets nothing through"] = function()
+  local a, b = add("a", 1), fz.stage { name = "b", pass_input = false }
+  b:register("C", "A", function(x) return x * 2 end)
+  t.equal((a >> b) { A = 1, B = 2 }, { C = 4 })
+  local c = fz.stage "c"
+  c:register("D", "B", function(x) return x end)
+  local e = t.fails("graph", (a >> b >> c).invoke, a >> b >> c, { A = 1, B = 2 })
+  t.match(e, "stage c", "output D", "input B", "stage b")
+  t.equal({ e.stage, e.output, e.input }, { "c", "D", "B" })
+end
+
+tests["an empty stage passes all on"] = function()
+  local empty = fz.stage "empty"
+  t.equal(fz.chain({ empty }) { A = 1, B = "x" }, { A = 1, B = "x" })
+  t.equal((add("a", 1) >> empty >> add("b", 2)) { A = 1 }, { A = 4 })
+  t.equal(fz.chain({}) { A = 1 }, { A = 1 })
+end
+
+tests["a name is read from the nearest earlier producer"] = function()
+  local last = fz.stage "last"
+  last:register("Z", { "A", "B" }, function(a, b) return a .. b end)
+  t.equal((add("a", 1) >> add("b", 10) >> last) { A = 0, B = "-" }.Z, "11-")
+end
+
+tests["an output that is nil is there, and nil"] = function()
+  local a, b = fz.stage "a", fz.stage "b"
+  a:register("A", function() return nil end)
+  a:register("B", function() end)
+  b:register("C", { "A", "B" }, function(...) return select("#", ...) .. tostring((...)) end)
+  t.equal((a >> b) { A = 1, B = 2 }, { C = "2nil" })
+end
+
+tests["sync and async give the same for false, 0, empty and nil"] = function()
+  for _, value in ipairs { 0, false, "", {}, "nil" } do
+    local s = fz.stage "s"
+    s:register("A", function() if value == "nil" then return nil end return value end)
+    local chain <close> = fz.chain { s }
+    local got = chain:invoke_async({ A = 1 }):await()
+    t.equal(got, chain { A = 1 })
+    if value ~= "nil" then t.equal(got.A, value) end
+  end
+end
+
+tests["a missing input is told before any function runs"] = function()
+  local path = t.file ""
+  local a, b = fz.stage "a", fz.stage "b"
+  a:register("A", function(x) io.open(path, "w"):write("ran"):close() return x end)
+  b:register("C", { "A", "B" }, function(x) return x end)
+  local chain = a >> b
+  local e = t.fails("graph", chain.invoke, chain, { A = 1 })
+  t.match(e, "stage b", "output C", "input B", "missing")
+  t.equal({ e.stage, e.output, e.input }, { "b", "C", "B" })
+  assert(io.open(path):read "a" == "")
+end
+
+tests["a chain of a list equals >>"] = function()
+  local a, b, c = add("a", 1), add("b", 2), add("c", 3)
+  t.equal(tostring(fz.chain { a, b, c }), tostring(a >> b >> c))
+  t.equal(tostring(fz.chain({ a, b, c }).edge_table), tostring((a >> b >> c).edge_table))
+  t.equal(fz.chain { a, b, c } { A = 0 }, { A = 6 })
+end
+
+tests[">> is associative and takes stages and chains on both sides"] = function()
+  local a, b, c, d = add("a", 1), add("b", 2), add("c", 3), add("d", 4)
+  local text = tostring(((a >> b) >> c >> d).edge_table)
+  for _, chain in ipairs { a >> (b >> c) >> d, a >> (b >> (c >> d)), (a >> b) >> (c >> d),
+    a:chain(b):chain(c:chain(d)) } do
+    t.equal(tostring(chain.edge_table), text)
+    t.equal(chain { A = 0 }, { A = 10 })
+  end
+end
+
+tests["chaining makes a new chain and changes no operand"] = function()
+  local a, b, c = add("a", 1), add("b", 2), add("c", 3)
+  local ab = a >> b
+  local abc = ab >> c
+  assert(ab ~= abc and #ab == 2 and #abc == 3)
+  t.equal(ab { A = 0 }, { A = 3 })
+  t.equal(abc { A = 0 }, { A = 6 })
+  ab.input.A = 5
+  assert(abc.input ~= ab.input)
+end
+
+tests["only stages and chains can be chained"] = function()
+  local a = add("a", 1)
+  t.match(t.wrong(function() return a >> 3 end), "number", "operand 2")
+  t.match(t.wrong(function() return {} >> a end), "table", "operand 1")
+  t.match(t.wrong(fz.chain, { a, "b" }), "element 2", "string")
+end
+
+tests["a stage twice in a chain is a graph error"] = function()
+  local a, b = add("a", 1), add("b", 1)
+  t.match(t.fails("graph", function() return a >> b >> a end), "stage a", "twice")
+  t.fails("graph", fz.chain, { a, a })
+  local other = add("a", 1)
+  t.equal((a >> other) { A = 0 }, { A = 2 })
+end
+
+tests["stages, length, index, ipairs and tostring"] = function()
+  local chain, clean, merge = example()
+  t.equal(#chain, 2)
+  assert(chain[1] == clean and chain[2] == merge and chain[3] == nil)
+  local seen = {}
+  for i, s in ipairs(chain) do seen[i] = s.name end
+  t.equal(seen, { "clean", "merge" })
+  assert(#chain.stages == 2 and chain.stages[2] == merge)
+  t.equal(tostring(chain), "StageChain(clean(1) >> merge(2))")
+end
+
+tests["input is a table that can be set and is used when none is given"] = function()
+  local chain <close> = example()
+  chain.input = { A = 1, B = 2 }
+  t.equal(chain:invoke().output.C, 6)
+  chain.input.A = 2
+  t.equal(chain:invoke().output.C, 7)
+  t.match(t.wrong(function() chain.input = 3 end), "input", "table")
+  t.match(t.wrong(function() chain.output = {} end), "output")
+  t.match(t.wrong(chain.invoke, chain, 3), "#1", "invoke", "table expected, got number")
+end
+
+tests["at gives what left each stage with keep = all"] = function()
+  local chain <close>, clean = example()
+  chain:invoke({ A = 1, B = 2, Z = 3 }, { keep = "all" })
+  t.equal(chain:at(1), { A = 2, B = 4, Z = 3 })
+  t.equal(chain:at(clean), chain:at(1))
+  t.equal(chain:at(2), { A = 2, B = 4, C = 6, D = 8, Z = 3 })
+  chain:invoke { A = 1, B = 2 }
+  t.match(t.wrong(chain.at, chain, 1), "keep")
+  t.match(t.wrong(chain.at, chain, 3), "#1", "at")
+  t.match(t.wrong(chain.at, chain, fz.stage "x"), "#1", "at")
+end
+
+tests["prune forgets, and the next invoke works"] = function()
+  local chain <close> = example()
+  chain:invoke { A = 1, B = 2 }
+  chain:prune()
+  t.equal({ chain.input, chain.output, chain.errors }, { {}, {}, {} })
+  t.fails("graph", chain.invoke, chain)
+  t.equal(chain { A = 1, B = 2 }.C, 6)
+end
+
+tests["registering again is seen by the next invoke"] = function()
+  local s = add("s", 1)
+  local chain <close> = fz.chain { s }
+  t.equal(chain { A = 1 }.A, 2)
+  s:register("A", function(a) return a * 100 end)
+  t.equal(chain { A = 1 }.A, 100)
+  function s.B(A) return -A end
+  t.equal(chain { A = 1 }, { A = 100, B = -1 })
+end
+
+tests["workers are kept between invokes, and what they change stays theirs"] = function()
+  local count = 0
+  local s = fz.stage { name = "s", workers = 1 }
+  s:register("A", function() count = count + 1 return count end)
+  local chain <close> = fz.chain { s }
+  t.equal({ chain { A = 0 }.A, chain { A = 0 }.A, chain { A = 0 }.A }, { 1, 2, 3 })
+  assert(count == 0)
+  chain:reset()
+  t.equal(chain { A = 0 }.A, 1)
+  chain:close()
+  t.equal(chain { A = 0 }.A, 1)
+end
+
+tests["workers see globals and upvalues as they were at the fork"] = function()
+  local up = { 1 }
+  local s = fz.stage "s"
+  s:register("A", function() return up[1] end)
+  local chain <close> = fz.chain { s }
+  up[1] = 2
+  t.equal(chain { A = 0 }.A, 2)
+  up[1] = 3
+  t.equal(chain { A = 0 }.A, 2)
+  chain:reset()
+  t.equal(chain { A = 0 }.A, 3)
+end
+
+tests["init runs once in each worker before its first job"] = function()
+  local model
+  local s = fz.stage { name = "s", workers = 1, init = function() model = (model or 0) + 1 end }
+  s:register("A", function() return model end)
+  s:register("B", "A", function() return model end)
+  local chain <close> = fz.chain { s }
+  t.equal(chain { A = 0 }, { A = 1, B = 1 })
+  t.equal(chain { A = 0 }, { A = 1, B = 1 })
+  assert(model == nil)
+end
+
+tests["an error in init is the job's error"] = function()
+  local s = fz.stage { name = "s", init = function() error "no model" end }
+  s:register("A", function(a) return a end)
+  local chain <close> = fz.chain { s }
+  t.match(t.fails("error", chain.invoke, chain, { A = 1 }), "stage s", "output A", "no model")
+end
+
+tests["jobs = 0 runs all in this process with the same results"] = function()
+  local chain <close> = example()
+  local ran = 0
+  local s = fz.stage "count"
+  s:register("E", "C", function(c) ran = ran + 1 return c end)
+  local counted <close> = chain >> s
+  t.equal(counted({ A = 1, B = 2 }, { jobs = 0 }), { A = 2, B = 4, C = 6, D = 8, E = 6 })
+  t.equal(ran, 1)
+end
+
+tests["invoke_async returns a future of the output"] = function()
+  local chain <close> = example()
+  local one, two = chain:invoke_async { A = 1, B = 2 }, chain:invoke_async { A = 2, B = 3 }
+  t.equal(two:await().C, 12)
+  t.equal(one:await().C, 6)
+  assert(one:await() == one:await(), "the result is kept")
+  assert(one:done() and two:done())
+end
+
+tests["a future's await with a timeout returns nil and timeout"] = function()
+  local s = fz.stage "s"
+  s:register("A", function(a) os.execute "sleep 60" return a end)
+  local chain <close> = fz.chain { s }
+  local future = chain:invoke_async { A = 1 }
+  local value, why = future:await(0.05)
+  t.equal({ value == nil, why, future:done() }, { true, "timeout", false })
+  assert(future:cancel() == true)
+  t.fails("cancelled", future.await, future)
+  assert(future:cancel() == false)
+end
+
+tests["close cancels a run under way"] = function()
+  local s = fz.stage "s"
+  s:register("A", function(a) os.execute "sleep 60" return a end)
+  local chain = fz.chain { s }
+  local future = chain:invoke_async { A = 1 }
+  future:await(0.05)
+  chain:close()
+  t.fails("cancelled", future.await, future)
+end
+
+tests["leaving a scope finishes what runs, an error ends it"] = function()
+  local s = fz.stage "s"
+  s:register("A", function(a) os.execute("sleep " .. a) return a end)
+  local future
+  do
+    local chain <close> = fz.chain { s }
+    future = chain:invoke_async { A = 0.2 }
+  end
+  t.equal(future:done() and future:await().A, 0.2)
+  pcall(function()
+    local chain <close> = fz.chain { s }
+    future = chain:invoke_async { A = 60 }
+    error "out"
+  end)
+  t.fails("cancelled", future.await, future)
+end
+
+tests["a chain invokes inside a worker of another"] = function()
+  local inner = example()
+  local s = fz.stage "outer"
+  s:register("X", function(x) return inner({ A = x, B = 2 }).C end)
+  local outer <close> = fz.chain { s }
+  t.equal(outer { X = 1 }.X, 6)
+end
+
+return tests
