@@ -28,11 +28,8 @@ open_core(lua_State *L)
 		fz_lpool_open, fz_lrun_open };
 
 	lua_newtable(L);
-	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++) {
+	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)
 		openers[i](L);
-		lua_settop(L, 1 + (lua_gettop(L) != 1));
-		lua_settop(L, lua_istable(L, 1) ? lua_gettop(L) : 0);
-	}
 	return 1;
 }
 

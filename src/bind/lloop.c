@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include <lauxlib.h>
 
@@ -215,6 +216,14 @@ loop_cpu_count(lua_State *L)
 	return 1;
 }
 
+/* pid() -> this process's number: another one in a worker */
+static int
+loop_pid(lua_State *L)
+{
+	lua_pushinteger(L, getpid());
+	return 1;
+}
+
 /* random_seed() -> integer */
 static int
 loop_random_seed(lua_State *L)
@@ -262,6 +271,7 @@ static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
 	{ "now", loop_now },
 	{ "cpu_count", loop_cpu_count },
+	{ "pid", loop_pid },
 	{ "random_seed", loop_random_seed },
 	{ NULL, NULL },
 };

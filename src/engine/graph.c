@@ -79,8 +79,11 @@ static uint32_t
 add_values(
     struct fz_graph *graph, uint32_t maker, uint32_t n, struct fz_err *err)
 {
-	uint32_t *p = list_add(&graph->makers, n, sizeof(*p), err);
+	uint32_t *p;
 
+	if (n == 0)
+		return graph->makers.n;
+	p = list_add(&graph->makers, n, sizeof(*p), err);
 	if (p == NULL)
 		return FZ_GRAPH_NONE;
 	for (uint32_t i = 0; i < n; i++)
@@ -122,12 +125,14 @@ int
 fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
     uint32_t n, struct fz_err *err)
 {
-	uint32_t *p = list_add(&graph->inputs, n, sizeof(*p), err);
+	uint32_t *p;
 
+	if (n == 0)
+		return 0;
+	p = list_add(&graph->inputs, n, sizeof(*p), err);
 	if (p == NULL)
 		return -1;
-	if (n != 0)
-		memcpy(p, values, n * sizeof(*p));
+	memcpy(p, values, n * sizeof(*p));
 	node_at(graph, node)->first_input = graph->inputs.n - n;
 	node_at(graph, node)->ninputs = n;
 	return 0;

@@ -902,8 +902,11 @@ const struct fz_failure *
 fz_run_failure(const struct fz_run *run, uint32_t *node)
 {
 	*node = FZ_GRAPH_NONE;
-	if (run->whole_failed)
+	if (run->whole_failed && (run->opts.policy != FZ_RUN_CONTINUE ||
+				     run->whole.err.kind != FZ_ERR_TIMEOUT))
 		return &run->whole;
+	if (run->opts.policy == FZ_RUN_CONTINUE)
+		return NULL;
 	for (uint32_t i = 0; i < run->nnodes; i++) {
 		if (run->nodes[i].state == FAILED) {
 			*node = i;

@@ -115,6 +115,7 @@ const struct fz_failure *fz_run_failure_of(
 /*
  * What the whole run failed of, NULL if it did not: a deadline or cancel
  * (`*node` is FZ_GRAPH_NONE), else the failed node with the lowest number.
+ * With FZ_RUN_CONTINUE only a cancel counts.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
