@@ -22,6 +22,7 @@
 static lua_State *main_state;
 static volatile sig_atomic_t interrupted; /* until it was raised */
 static int wake_fd = -1;
+static lua_State *volatile *running_state; /* runs a function of jobs = 0 */
 
 static void
 raise_interrupted(lua_State *L, lua_Debug *ar)
@@ -42,12 +43,16 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 static void
 on_interrupt(int sig)
 {
+	const int mask =
+	    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
+	lua_State *running = *running_state;
 	int saved = errno;
 
 	(void)sig;
 	interrupted = 1;
-	lua_sethook(main_state, raise_interrupted,
-	    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+	lua_sethook(main_state, raise_interrupted, mask, 1);
+	if (running != NULL)
+		lua_sethook(running, raise_interrupted, mask, 1);
 	if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
 		errno = 0; /* full: it wakes anyway */
 	errno = saved;
@@ -61,6 +66,7 @@ catch_interrupt(lua_State *L)
 
 	main_state = L;
 	wake_fd = fz_lloop_wake_fd(L);
+	running_state = fz_lloop_running(L);
 	fz_lloop_interrupt(L, &interrupted);
 	if (sigaction(SIGINT, NULL, &action) != 0 ||
 	    action.sa_handler == SIG_IGN)
