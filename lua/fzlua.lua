@@ -43,7 +43,8 @@ end
 function fz.cpu_count(options)
   if options == nil then return core.cpu_count(false) end
   local check = require "fzlua.check"
-  return core.cpu_count(check.options(options, check.CPU_COUNT, 1, "fz.cpu_count").physical or false)
+  options = check.options(options, check.CPU_COUNT, 1, "fz.cpu_count")
+  return core.cpu_count(options.physical or false)
 end
 
 return setmetatable(fz, {

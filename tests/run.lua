@@ -120,7 +120,8 @@ local function children()
 end
 
 local function descriptors()
-  local pipe = assert(io.popen(("ls -l /proc/%d/fd 2>/dev/null | sed 's/.* [0-9:]* //'"):format(pid)))
+  local list = ("ls -l /proc/%d/fd 2>/dev/null | sed 's/.* [0-9:]* //'"):format(pid)
+  local pipe = assert(io.popen(list))
   local text = pipe:read "a"
   pipe:close()
   local _, n = text:gsub("\n", "")
