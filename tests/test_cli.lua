@@ -135,6 +135,16 @@ return fz.chain {s}]]):format(count, count))
   check(0, "A = 1\n", "--retries", "2", flaky, "A=1")
 end
 
+tests["options hold for what the script invokes itself, where it says nothing"] = function()
+  local script = t.file [[
+local pid = io.open("/proc/self/stat"):read "n"
+local s = fz.stage "s"
+s:register("A", function() return io.open("/proc/self/stat"):read "n" == pid end)
+local chain = fz.chain {s}
+print(chain{A = 1}.A, chain({A = 1}, {jobs = 1}).A)]]
+  check(0, "true\tfalse\n", "-j0", script)
+end
+
 tests["wrong use exits 2 and says what"] = function()
   t.match(check(2, "", "--frobnicate"), "--frobnicate")
   t.match(check(2, "", "-j"), "-j")
@@ -297,8 +307,8 @@ g:add("a", "b", print) g:add("b", "a", print)
 return g]]
   for _, case in ipairs { { t.file(EXAMPLE) .. " A=1", 2 }, { cycle, 1 } } do
     local trace = t.file ""
-    local _, _, status = t.shell(
-      ([[ASAN_OPTIONS=detect_leaks=0 strace -f -qq -e trace=fork,vfork,clone,clone3 -o %s "$FZLUA" %s]]):format(trace, case[1]))
+    local _, _, status = t.shell(([[ASAN_OPTIONS=detect_leaks=0 \
+      strace -f -qq -e trace=fork,vfork,clone,clone3 -o %s "$FZLUA" %s]]):format(trace, case[1]))
     t.equal({ status, io.open(trace):read "a" }, { case[2], "" })
   end
 end
