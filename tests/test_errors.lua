@@ -30,9 +30,10 @@ tests["an error says stage, output, attempt and pid and ends with the traceback"
     local e = fails("error", function() inner() return 1 end, { jobs = jobs })
     t.match(e.message, "test_errors.lua:", "boom")
     t.match(e.traceback, "stack traceback:", "test_errors.lua", "inner")
-    t.equal({ e.attempt, math.type(e.pid) }, { 1, "integer" })
     local text = tostring(e)
-    t.match(text, "attempt 1", ("pid %d"):format(e.pid), "output C: ")
+    t.equal(e.attempt, 1)
+    t.match(text, "attempt 1", "output C: ")
+    if jobs > 0 then t.match(text, ("pid %d"):format(e.pid)) end
     assert(text:sub(-#e.traceback) == e.traceback)
     local _, times = text:gsub("boom", "")
     t.equal(times, 1)
