@@ -157,7 +157,7 @@ end
 local function start_watchdog()
   note "start"
   os.execute(([[
-    ( end() { for kid in $(cat /proc/$1/task/$1/children); do end $kid; done; kill -9 $1; }
+    ( end() { for kid in $(pgrep -P $1); do end $kid; done; kill -9 $1; }
       while kill -0 %d && test -e %s; do
         if test $(( $(date +%%s) - $(stat -c %%Y %s) )) -gt %d; then
           echo "watchdog: hangs in $(cat %s)" >&4; end %d
