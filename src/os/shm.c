@@ -29,6 +29,11 @@
 #define SLICES_MAX (UINT32_C(1) << 22)
 #define NO_SLICE UINT32_MAX
 #define WINDOW_MIN (UINT64_C(1) << 28)
+#ifdef FZ_VALGRIND /* it writes down each byte's rights, for minutes */
+#define WINDOW_MAX WINDOW_MIN
+#else
+#define WINDOW_MAX SLICE_SIZE
+#endif
 #define HUGE ((size_t)2 << 20)
 #define BIG_FROM ((size_t)1 << 20)
 #define ASK_MEMINFO_FROM ((size_t)16 << 20)
@@ -208,7 +213,7 @@ open_window(struct fz_shm *shm)
 		return 0;
 	if (shm->own.slice >= SLICES_MAX - 1)
 		return -1;
-	for (size = SLICE_SIZE; base == NULL && size >= WINDOW_MIN; size /= 2)
+	for (size = WINDOW_MAX; base == NULL && size >= WINDOW_MIN; size /= 2)
 		base = map_aligned(shm, size);
 	if (base == NULL)
 		return -1;
