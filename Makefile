@@ -9,7 +9,7 @@
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz_*.c for FUZZ_RUNS inputs
-#   bench      speeds beside the machine's limits: make bench ROWS="start codec"
+#   bench      speeds beside the machine's limits: make bench ROWS="start encode"
 #   compile_commands.json  install  uninstall  clean
 #
 # CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR are yours to set. V=1 shows commands.
@@ -160,9 +160,8 @@ fuzz:
 fuzz-here: $(FUZZBIN)
 	@set -e; for f in $(FUZZBIN); do echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
 
-# FZ_VALGRIND: shared memory is reserved by the megabyte, not by the terabyte.
 valgrind:
-	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
+	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g' \
 	    all test UNDER=.ci/valgrind
 
 cov:
@@ -181,7 +180,7 @@ cov:
 	    END { if (all) printf "%6.1f %%  of %5d  all\n", 100 * hit / all, all }'
 
 bench: $(BIN) $(BUILD)/bench/limits.so
-	$(BIN) bench/run.lua $(BUILD) $(if $(STRICT),--strict) $(ROWS)
+	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
 
 # -- lint ------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ function t.wrong(f, ...)
   local ok, e = pcall(f, ...)
   if ok then error("nothing was raised", 2) end
   if type(e) ~= "string" then error("no text: " .. tostring(e), 2) end
-  if not e:find "^[^:]*test_%w+%.lua:%d+: " then error("no position: " .. e, 2) end
+  if not e:find "^[^:]*tests/[%w_]+%.lua:%d+: " then error("no position: " .. e, 2) end
   return e
 end
 

@@ -110,7 +110,7 @@ fz_fd_write_all(int fd, const void *bytes, size_t n)
 	const unsigned char *p = bytes;
 
 	while (n > 0) {
-		ssize_t put = fz_fd_write(fd, p, n);
+		ssize_t put = write_retried(fd, p, n);
 
 		if (put == -1)
 			return -1;

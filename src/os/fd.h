@@ -26,7 +26,10 @@ ssize_t fz_fd_read(int fd, void *bytes, size_t n);
  */
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 
-/* Write all of it to a blocking descriptor. 0, or -1 with errno. */
+/*
+ * Write all of it to a blocking descriptor. 0, or -1 with errno. For workers:
+ * a broken pipe may end the process, since its parent is gone.
+ */
 int fz_fd_write_all(int fd, const void *bytes, size_t n);
 
 #endif
