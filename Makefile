@@ -160,10 +160,9 @@ fuzz:
 fuzz-here: $(FUZZBIN)
 	@set -e; for f in $(FUZZBIN); do echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
 
-VALGRIND := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
-	--trace-children=no $(addprefix --suppressions=,$(wildcard tests/valgrind.supp))
 valgrind:
-	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' all test UNDER='$(VALGRIND)'
+	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g' \
+	    all test UNDER=.ci/valgrind
 
 cov:
 	rm -rf build/cov

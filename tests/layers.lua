@@ -19,8 +19,8 @@ local C_LAYERS = {
   {dir = "engine/", "blob", "wire", "port", "engine", "relay", "worker slice", "queue", "pool",
     "graph", "run"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
-    "codec lcodec format encode encode_object decode decode_object", "child", "ljson", "lloop",
-    "lgraph", "lpool", "lrun", "l*"},
+    "codec lcodec format encode encode_object encode_string decode decode_object", "child",
+    "ljson", "lloop", "lgraph", "lpool", "lrun", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
 -- Programs: the only .c files that need no header of their own.
