@@ -22,7 +22,6 @@ struct fz_loop {
 	int nbatch, at;
 };
 
-
 static uint32_t
 epoll_events(unsigned events)
 {
