@@ -11,6 +11,7 @@ enum {
 	POOL_AHEAD_MAX = 64,         /* jobs at one worker */
 	POOL_AHEAD_FIRST = 4,        /* while nobody knows how long one takes */
 	POOL_AHEAD_BYTES = 48 << 10, /* a pipe holds 64 KiB */
+	POOL_STILLBORN_MAX = 10,     /* in a row, until it is an error */
 };
 /* Jobs that take this long together are enough to hide a round trip. */
 #define POOL_AHEAD_NS (FZ_CLOCK_MS / 2)
@@ -22,6 +23,7 @@ struct fz_pool {
 	unsigned nworkers; /* in both lists */
 	struct fz_pool_user **users;
 	size_t nusers, users_cap;
+	unsigned nstillborn; /* workers since one was last of use */
 	bool closed;
 	struct fz_fork_hook hook;
 };
@@ -63,6 +65,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 {
 	struct fz_pool *pool = ctx;
 
+	pool->nstillborn = 0;
 	unlink_worker(w);
 	link_worker(&pool->idle, w);
 	tell_users(pool, w);
@@ -75,6 +78,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 
 	unlink_worker(w);
 	pool->nworkers--;
+	pool->nstillborn = w->stillborn ? pool->nstillborn + 1 : 0;
 	tell_users(pool, w);
 	fz_worker_free(w, false);
 }
@@ -169,6 +173,11 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
 		if (pool->users[i] == user)
 			pool->users[i] = pool->users[--pool->nusers];
 	}
+	/* One that was killed may have answered its last job just before. */
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
+		if (w->owner == user)
+			w->owner = NULL;
+	}
 }
 
 static struct fz_worker *
@@ -184,7 +193,16 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 	struct fz_worker *w;
 
 	/* With one worker there, a fork that fails only makes us slower. */
-	w = fz_worker_new(&opts, pool->nworkers == 0 ? err : NULL);
+	if (pool->nworkers != 0)
+		err = NULL;
+	if (pool->nstillborn >= POOL_STILLBORN_MAX) {
+		if (err != NULL) /* it may be tried once again */
+			pool->nstillborn--;
+		fz_err_set(err, FZ_ERR_CRASH,
+		    "its workers die before they start a job");
+		return NULL;
+	}
+	w = fz_worker_new(&opts, err);
 	if (w != NULL)
 		pool->nworkers++;
 	return w;
@@ -215,6 +233,13 @@ fz_pool_take(
 	w->owner = user;
 	link_worker(&pool->busy, w);
 	return w;
+}
+
+void
+fz_pool_untake(struct fz_pool *pool, struct fz_worker *w)
+{
+	if (w->njobs == 0 && !w->dying)
+		worker_idle(pool, w);
 }
 
 /* How many jobs it may have: enough to hide the way, not more. */
@@ -255,8 +280,10 @@ fz_pool_drain(const struct fz_pool *pool)
 {
 	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
 		fz_worker_drain(w);
-	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next)
-		fz_worker_drain(w);
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
+		if (w->owner == NULL)
+			fz_worker_drain(w);
+	}
 }
 
 void

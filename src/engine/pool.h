@@ -47,15 +47,20 @@ void fz_pool_free(struct fz_pool *pool);
 /* Be told of free workers from now on. 0, or -1 and `err` (no memory). */
 int fz_pool_join(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
+/* It has no jobs there any more, and is told nothing from now on. */
 void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
 
 /*
  * An idle worker, the one used last, or a new one; it is the user's until it
  * is told `freed`. NULL where all are busy, or (with `err` filled) the pool
- * is closed, or a fork failed and it has no worker at all.
+ * is closed, or a fork failed (or workers died before they started a job,
+ * many in a row) and it has no worker at all.
  */
 struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
+
+/* Give up one that was taken and has got no job: `freed` is told. */
+void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
 
 /*
  * Of the workers that have jobs of `user`, the one with the fewest that has
@@ -70,7 +75,7 @@ bool fz_pool_has_free(const struct fz_pool *pool);
 /* The first worker that has jobs; others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 
-/* Pass on all that the workers have printed. */
+/* Pass on all that the workers have printed that nobody uses now. */
 void fz_pool_drain(const struct fz_pool *pool);
 
 /* Call `each` for the process of every living worker. */

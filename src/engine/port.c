@@ -174,6 +174,7 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 		return fz_err_sys(err, errno, "writing results");
 	atomic_store(&cell->nout, 0);
 	atomic_fetch_add(&cell->epoch, 1);
+	atomic_thread_fence(memory_order_release);
 	return 0;
 }
 

@@ -26,11 +26,14 @@ pass_on(void *ctx, const char *bytes, size_t len)
 	engine->output(engine->output_ctx, s->stream, bytes, len);
 }
 
-/* Until the pipe is empty, or nobody can write to it any more. */
+/*
+ * Until the pipe is empty, or nobody can write to it any more. For lack of
+ * memory lines are lost, but a worker must not wait on a full pipe.
+ */
 static void
 pump(struct fz_relay_stream *s)
 {
-	if (s->lines != NULL && fz_lines_pump(s->lines, NULL) != 1)
+	if (s->lines != NULL && fz_lines_pump(s->lines, NULL) == 0)
 		fz_loop_unwatch(s->relay->engine->loop, &s->watch);
 }
 

@@ -52,6 +52,7 @@ struct fz_run {
 	uint32_t sent;       /* jobs that workers have */
 	unsigned nbusy;      /* workers that have them: slots in use */
 	bool started, joined, stopping, done;
+	uint32_t because; /* the node it stops for */
 	bool whole_failed;
 	struct fz_failure whole; /* a deadline or a cancel */
 	struct fz_failure lost;  /* for a node whose failure had no memory */
@@ -287,6 +288,7 @@ stop(struct fz_run *run, uint32_t because)
 	if (run->stopping)
 		return;
 	run->stopping = true;
+	run->because = because;
 	for (uint32_t i = 0; i < run->nnodes; i++) {
 		struct node *node = &run->nodes[i];
 
@@ -355,7 +357,8 @@ may_retry(const struct node *node, enum fz_err_kind kind)
 	const struct fz_run *run = node->run;
 
 	if (run->stopping || kind == FZ_ERR_CANCELLED ||
-	    kind == FZ_ERR_INTERRUPTED || kind == FZ_ERR_UNSENDABLE)
+	    kind == FZ_ERR_INTERRUPTED || kind == FZ_ERR_UNSENDABLE ||
+	    kind == FZ_ERR_CLOSED)
 		return false;
 	return node->attempts <=
 	       fz_run_limits_of(run, number_of(node))->retries;
@@ -366,8 +369,11 @@ backoff(const struct node *node)
 {
 	int64_t ns = fz_run_limits_of(node->run, number_of(node))->backoff_ns;
 
-	for (unsigned i = 1; i < node->attempts; i++)
+	for (unsigned i = 1; i < node->attempts && ns != 0; i++) {
+		if (ns == FZ_CLOCK_NEVER)
+			break;
 		ns = fz_clock_after(ns, ns);
+	}
 	return ns;
 }
 
@@ -444,7 +450,7 @@ job_returned(struct fz_job *job)
 
 	node->run->sent--;
 	if (node->run->stopping)
-		cancel_node(node, FZ_GRAPH_NONE);
+		cancel_node(node, node->run->because);
 	else
 		make_ready(node);
 }
@@ -532,8 +538,12 @@ dispatch_pool(struct fz_run *run, uint32_t number)
 		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
 			return run->nbusy < run->opts.jobs;
 		node = node_of(pop_ready(ready));
-		if (w == NULL || send(run, w, node, &failure.err) != 0)
+		if (w == NULL) {
 			node_failed(node, &failure);
+		} else if (send(run, w, node, &failure.err) != 0) {
+			fz_pool_untake(pool, w);
+			node_failed(node, &failure);
+		}
 		failure = (struct fz_failure){ .exitcode = -1 };
 	}
 	return true;
@@ -789,6 +799,8 @@ fz_run_free(struct fz_run *run)
 	if (run == NULL)
 		return;
 	fz_run_cancel(run, FZ_ERR_CANCELLED, "the run was closed");
+	/* A local one may have been done before its last node ended. */
+	fz_loop_undefer(run->opts.engine->loop, &run->dispatch);
 	fz_loop_unhook(&run->hook);
 	for (uint32_t v = 0; v < run->nvalues; v++)
 		fz_blob_unref(run->values[v]);
@@ -861,13 +873,14 @@ fz_run_start(struct fz_run *run, struct fz_err *err)
 			return -1;
 		run->joined = true;
 	}
+	if (fz_loop_arm(run->opts.engine->loop, &run->deadline,
+		run->opts.deadline_ns) != 0)
+		return fz_err_nomem(err, "a deadline");
 	run->started = true;
 	for (uint32_t i = 0; i < run->nnodes; i++) {
 		if (run->nodes[i].waiting == 0)
 			make_ready(&run->nodes[i]);
 	}
-	fz_loop_arm(
-	    run->opts.engine->loop, &run->deadline, run->opts.deadline_ns);
 	fz_loop_defer(run->opts.engine->loop, &run->dispatch);
 	return 0;
 }

@@ -109,7 +109,8 @@ fz_wire_fill(struct fz_wire_in *in, int fd)
 	unsigned char *p;
 	ssize_t n;
 
-	fz_buf_consume(&in->buf, in->at);
+	if (in->at != 0)
+		fz_buf_consume(&in->buf, in->at);
 	in->at = 0;
 	if (want < WIRE_READ)
 		want = WIRE_READ;

@@ -1,9 +1,14 @@
+/* F_DUPFD_CLOEXEC is POSIX, which -std=c11 hides. */
+#define _GNU_SOURCE
 #include "engine/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "engine/blob.h"
@@ -32,10 +37,12 @@ struct fz_worker_pipes {
 	struct fz_slice *slice;
 	uint32_t next_seq;      /* of the next job sent */
 	struct fz_buf unsent;   /* frames the pipe had no room for */
+	size_t written;         /* bytes of these that it had room for */
 	struct fz_wire_in wire; /* replies not yet whole */
 	enum fz_err_kind
 	    ending; /* why it was killed, FZ_ERR_NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
+	bool lost; /* it has closed a pipe; the timer will end it */
 	struct fz_watch jobs, results, death;
 	struct fz_relay relay;
 	struct fz_timer timer;
@@ -52,7 +59,37 @@ loop_of(const struct fz_worker_pipes *p)
 	return p->opts.engine->loop;
 }
 
+static void
+close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
+{
+	int fd = watch->fd;
+
+	fz_loop_unwatch(loop_of(p), watch);
+	fz_fd_close(&fd);
+}
+
 /* ---- jobs and their replies -------------------------------------------- */
+
+/*
+ * When the job began that runs now, as the worker knows it, or `otherwise`
+ * where it has not begun yet, or has ended and its reply is under way.
+ */
+static int64_t
+began(const struct fz_worker_pipes *p, int64_t otherwise)
+{
+	if (atomic_load(&p->cell->claim) != p->worker->head->seq + 1)
+		return otherwise;
+	return atomic_load(&p->cell->start_ns);
+}
+
+/* Without its timer nothing might ever end it. */
+static void
+arm(struct fz_worker_pipes *p, int64_t at_ns)
+{
+	if (fz_loop_arm(loop_of(p), &p->timer, at_ns) != 0)
+		fz_worker_kill(
+		    p->worker, FZ_ERR_MEMORY, "no memory for its timer");
+}
 
 static void
 arm_timeout(struct fz_worker_pipes *p)
@@ -60,9 +97,11 @@ arm_timeout(struct fz_worker_pipes *p)
 	struct fz_job *head = p->worker->head;
 	int64_t at = FZ_CLOCK_NEVER;
 
-	if (head != NULL)
-		at = fz_clock_after(head->started_ns, head->timeout_ns);
-	fz_loop_arm(loop_of(p), &p->timer, at);
+	if (head != NULL && head->timeout_ns != FZ_CLOCK_NEVER)
+		at = fz_clock_after(
+		    began(p, head->started_ns), head->timeout_ns);
+	if (!p->lost)
+		arm(p, at);
 }
 
 /* The head of the queue is what the worker does now. */
@@ -98,6 +137,7 @@ pop_head(struct fz_worker *w)
 static struct fz_blob *
 take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 {
+	struct fz_blob *blob;
 	struct fz_part part;
 
 	if (fz_wire_part(body, &part) != 0) {
@@ -106,7 +146,10 @@ take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 	}
 	if (part.bytes != NULL)
 		return fz_blob_new(part.bytes, part.len, err);
-	return fz_slice_blob(p->slice, part.offset, part.len, err);
+	blob = fz_slice_blob(p->slice, part.offset, part.len, err);
+	if (blob == NULL)
+		fz_worker_give_back(p->worker, part.offset);
+	return blob;
 }
 
 static void
@@ -125,6 +168,8 @@ result_done(
 	if (n > WORKER_VALUES)
 		values = malloc(n * sizeof(*values));
 	if (values == NULL) {
+		for (uint32_t i = 0; i < n; i++)
+			fz_blob_unref(take_part(p, body, NULL));
 		fz_err_nomem(&failure.err, "results");
 		job->ops->failed(job, &failure);
 		return;
@@ -163,12 +208,12 @@ take_reply(
 	if (w->head == NULL || frame->seq != w->head->seq)
 		return false;
 	job = pop_head(w);
-	start_head(p, now_ns);
 	fz_reader_init(&body, frame->body, frame->len);
 	if (frame->type == FZ_WIRE_RESULT)
 		result_done(p, job, &body);
 	else
 		error_done(p, job, &body);
+	start_head(p, now_ns);
 	return true;
 }
 
@@ -208,18 +253,19 @@ take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	return rc < 0 ? -1 : (int)n;
 }
 
-/* The end of the pipe: it is dead, or has closed it and will soon be. */
+/* The end of a pipe: it is dead, or has closed it and will soon be. */
 static void
-results_ended(struct fz_worker_pipes *p)
+lose_pipe(struct fz_worker_pipes *p, struct fz_watch *watch)
 {
-	int fd = p->results.fd;
+	int64_t at = fz_clock_ns() + WORKER_EOF_NS;
 
-	fz_loop_unwatch(loop_of(p), &p->results);
-	fz_fd_close(&fd);
-	if (p->death.fd == -1)
+	close_watch(p, watch);
+	if (p->death.fd == -1) {
 		fz_proc_kill(&p->proc);
-	fz_loop_arm(loop_of(p), &p->timer,
-	    p->death.fd == -1 ? 0 : fz_clock_ns() + WORKER_EOF_NS);
+		at = 0;
+	}
+	p->lost = true;
+	arm(p, at);
 }
 
 static void
@@ -233,8 +279,12 @@ results_ready(struct fz_watch *watch, unsigned events)
 	(void)events;
 	if (n < 0 && errno == EAGAIN)
 		return;
+	if (n < 0)
+		fz_worker_kill(p->worker,
+		    errno == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_CRASH,
+		    "its results cannot be read");
 	if (n <= 0) {
-		results_ended(p);
+		lose_pipe(p, watch);
 		return;
 	}
 	nreplies = take_replies(p, &err);
@@ -282,6 +332,7 @@ fz_worker_peek(struct fz_worker *worker)
 	if (copy == NULL)
 		return; /* they will come through the pipe */
 	memcpy(copy, cell->out, n);
+	atomic_thread_fence(memory_order_acquire);
 	if (atomic_load(&cell->epoch) == epoch)
 		end_busy(p, scan_cell(p, copy, n));
 	free(copy);
@@ -328,14 +379,19 @@ flush(struct fz_worker_pipes *p)
 
 	if (p->jobs.fd == -1 || p->worker->dying)
 		return;
-	n = fz_fd_write(p->jobs.fd, p->unsent.data, p->unsent.len);
+	n = fz_fd_write(p->jobs.fd, p->unsent.data + p->written,
+	    p->unsent.len - p->written);
 	if (n < 0 && errno != EAGAIN) {
-		fz_buf_clear(
-		    &p->unsent); /* it is dead; its pidfd will say so */
+		lose_pipe(p, &p->jobs);
 		return;
 	}
 	if (n > 0)
-		fz_buf_consume(&p->unsent, (size_t)n);
+		p->written += (size_t)n;
+	/* Not at each write: the bytes behind are moved. */
+	if (p->written > p->unsent.len / 2) {
+		fz_buf_consume(&p->unsent, p->written);
+		p->written = 0;
+	}
 	if (p->unsent.len != 0)
 		events = FZ_LOOP_WRITE;
 	if (fz_loop_rewatch(loop_of(p), &p->jobs, events, NULL) != 0)
@@ -351,8 +407,12 @@ flush_deferred(struct fz_defer *defer)
 static void
 jobs_ready(struct fz_watch *watch, unsigned events)
 {
-	(void)events;
-	flush(PIPES_OF(jobs, watch));
+	struct fz_worker_pipes *p = PIPES_OF(jobs, watch);
+
+	if (events & FZ_LOOP_READ) /* nobody reads it any more */
+		lose_pipe(p, watch);
+	else
+		flush(p);
 }
 
 int
@@ -440,6 +500,8 @@ bury(struct fz_worker_pipes *p, const struct fz_death *death)
 	uint32_t claim;
 
 	w->dying = true;
+	w->stillborn =
+	    p->ending == FZ_ERR_NONE && atomic_load(&p->cell->claim) == 0;
 	if (p->results.fd != -1) {
 		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
 			continue;
@@ -448,7 +510,8 @@ bury(struct fz_worker_pipes *p, const struct fz_death *death)
 	scan_cell(p, p->cell->out, cell_len(p->cell));
 	fz_worker_drain(w);
 	claim = atomic_load(&p->cell->claim);
-	if (w->head != NULL && (int32_t)(w->head->seq - claim) < 0)
+	/* One, unless its replies could not be read. */
+	while (w->head != NULL && (int32_t)(w->head->seq - claim) < 0)
 		fail_started(p, death);
 	while (w->head != NULL) {
 		struct fz_job *job = pop_head(w);
@@ -516,24 +579,25 @@ static void
 time_is_up(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(timer, timer);
-	struct fz_job *head = p->worker->head;
-	int64_t now = fz_clock_ns(), started = now;
+	struct fz_job *head;
+	int64_t now = fz_clock_ns(), started;
 	char text[80];
 
-	if (p->results.fd == -1) {
+	if (p->lost) {
 		end_without_pipe(p);
 		return;
 	}
+	fz_worker_peek(p->worker); /* perhaps it has done it */
+	head = p->worker->head;
 	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER)
 		return;
-	/* The worker knows when the job started, unless it has not yet. */
-	if ((int32_t)(head->seq - atomic_load(&p->cell->claim)) < 0)
-		started = atomic_load(&p->cell->start_ns);
+	started = began(p, now);
 	if (now - started < head->timeout_ns) {
-		fz_loop_arm(loop_of(p), timer,
-		    fz_clock_after(started, head->timeout_ns));
+		arm(p, fz_clock_after(started, head->timeout_ns));
 		return;
 	}
+	/* So that it cannot start another one, which then would die too. */
+	fz_worker_recall(p->worker);
 	snprintf(text, sizeof(text), "ran longer than its timeout of %g s",
 	    (double)head->timeout_ns / (double)FZ_CLOCK_SECOND);
 	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
@@ -546,6 +610,8 @@ struct birth {
 	struct fz_worker_pipes *p;
 	int jobs[2], results[2], out[2], err[2];
 };
+
+enum { BIRTH_ENDS = 8 };
 
 static int
 child_main(void *ctx, const struct fz_err *failed)
@@ -577,24 +643,48 @@ child_main(void *ctx, const struct fz_err *failed)
 
 /* ---- the parent's side --------------------------------------------------- */
 
+static int *
+end_of(struct birth *b, int i)
+{
+	int *pipes[] = { b->jobs, b->results, b->out, b->err };
+
+	return &pipes[i / 2][i % 2];
+}
+
+/* In a host that has closed standard ones, the child opens those. */
+static int
+clear_standard(int *fd, struct fz_err *err)
+{
+	int other;
+
+	if (*fd > STDERR_FILENO)
+		return 0;
+	other = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (other == -1)
+		return fz_err_sys(err, errno, "cannot move a pipe");
+	fz_fd_close(fd);
+	*fd = other;
+	return 0;
+}
+
 static int
 open_pipes(struct birth *b, struct fz_err *err)
 {
 	if (fz_fd_pipe(b->jobs, err) != 0 || fz_fd_pipe(b->results, err) != 0 ||
 	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0)
 		return -1;
+	for (int i = 0; i < BIRTH_ENDS; i++) {
+		if (clear_standard(end_of(b, i), err) != 0)
+			return -1;
+	}
 	return 0;
 }
 
 static void
 close_pipes(struct birth *b)
 {
-	int *ends[] = { b->jobs, b->results, b->out, b->err };
-
-	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-		fz_fd_close(&ends[i][0]);
-		fz_fd_close(&ends[i][1]);
-	}
+	for (int i = 0; i < BIRTH_ENDS; i++)
+		fz_fd_close(end_of(b, i));
 }
 
 /* Watch `*fd`, which the watch then owns. */
@@ -696,15 +786,6 @@ void
 fz_worker_drain(struct fz_worker *worker)
 {
 	fz_relay_drain(&worker->pipes->relay);
-}
-
-static void
-close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
-{
-	int fd = watch->fd;
-
-	fz_loop_unwatch(loop_of(p), watch);
-	fz_fd_close(&fd);
 }
 
 /* A dismissed worker gets a moment to leave by itself. */

@@ -11,7 +11,7 @@
 enum { LOOP_BATCH = 64 };
 
 struct fz_loop {
-	int epfd; /* -1: made with the next watch (in a forked child) */
+	int epfd; /* -1: made anew with the next watch or step */
 	struct fz_watch *watches;
 	struct fz_timer **heap; /* heap[1] is the first to fire */
 	size_t ntimers, heap_cap;
@@ -22,6 +22,29 @@ struct fz_loop {
 	int nbatch, at;
 };
 
+static uint32_t
+epoll_events(unsigned events)
+{
+	uint32_t e = 0;
+
+	if (events & FZ_LOOP_READ)
+		e |= EPOLLIN;
+	if (events & FZ_LOOP_WRITE)
+		e |= EPOLLOUT;
+	return e;
+}
+
+static int
+epoll_edit(const struct fz_loop *loop, int op, struct fz_watch *watch, int fd,
+    unsigned events)
+{
+	struct epoll_event ev = { .events = epoll_events(events),
+		.data.ptr = watch };
+
+	return epoll_ctl(loop->epfd, op, fd, &ev);
+}
+
+/* The epoll set, with all watches in it. */
 static int
 open_epoll(struct fz_loop *loop, struct fz_err *err)
 {
@@ -30,6 +53,14 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 	loop->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epfd == -1)
 		return fz_err_sys(err, errno, "epoll_create1");
+	for (struct fz_watch *w = loop->watches; w != NULL; w = w->next) {
+		if (epoll_edit(loop, EPOLL_CTL_ADD, w, w->fd, w->events) == 0 ||
+		    errno == EBADF)
+			continue;
+		fz_err_sys(err, errno, "epoll_ctl");
+		fz_fd_close(&loop->epfd);
+		return -1;
+	}
 	return 0;
 }
 
@@ -61,28 +92,13 @@ fz_loop_free(struct fz_loop *loop)
 	free(loop);
 }
 
-static uint32_t
-epoll_events(unsigned events)
-{
-	uint32_t e = 0;
-
-	if (events & FZ_LOOP_READ)
-		e |= EPOLLIN;
-	if (events & FZ_LOOP_WRITE)
-		e |= EPOLLOUT;
-	return e;
-}
-
 int
 fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
     unsigned events, struct fz_err *err)
 {
-	struct epoll_event ev = { .events = epoll_events(events),
-		.data.ptr = watch };
-
 	if (open_epoll(loop, err) != 0)
 		return -1;
-	if (epoll_ctl(loop->epfd, EPOLL_CTL_ADD, fd, &ev) != 0)
+	if (epoll_edit(loop, EPOLL_CTL_ADD, watch, fd, events) != 0)
 		return fz_err_sys(err, errno, "epoll_ctl");
 	watch->fd = fd;
 	watch->events = events;
@@ -98,12 +114,10 @@ int
 fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch, unsigned events,
     struct fz_err *err)
 {
-	struct epoll_event ev = { .events = epoll_events(events),
-		.data.ptr = watch };
-
 	if (watch->events == events)
 		return 0;
-	if (epoll_ctl(loop->epfd, EPOLL_CTL_MOD, watch->fd, &ev) != 0)
+	if (loop->epfd != -1 &&
+	    epoll_edit(loop, EPOLL_CTL_MOD, watch, watch->fd, events) != 0)
 		return fz_err_sys(err, errno, "epoll_ctl");
 	watch->events = events;
 	return 0;
@@ -116,8 +130,13 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 
 	if (watch->fd == -1)
 		return;
-	if (loop->epfd != -1)
-		epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL);
+	/*
+	 * Closed too early, and a child that is being forked may still have
+	 * it: the set would then go on telling of it. A new set does not.
+	 */
+	if (loop->epfd != -1 &&
+	    epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL) != 0)
+		fz_fd_close(&loop->epfd);
 	for (int i = loop->at; i < loop->nbatch; i++) {
 		if (loop->batch[i].data.ptr == watch)
 			loop->batch[i].data.ptr = NULL;
