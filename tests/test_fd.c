@@ -1,6 +1,6 @@
 /*
  * Descriptors; reads and writes are short, interrupted or fail on demand.
- * wrap: pipe2 read write fcntl
+ * wrap: pipe2 read write fcntl pwritev2
  */
 /* pipe2 and sigtimedwait are not in C11. */
 #define _GNU_SOURCE
@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -29,6 +30,22 @@ ssize_t __real_write(int fd, const void *bytes, size_t n);
 ssize_t __wrap_write(int fd, const void *bytes, size_t n);
 int __real_fcntl(int fd, int cmd, ...);
 int __wrap_fcntl(int fd, int cmd, ...);
+ssize_t __real_pwritev2(
+    int fd, const struct iovec *pieces, int n, off_t at, int flags);
+ssize_t __wrap_pwritev2(
+    int fd, const struct iovec *pieces, int n, off_t at, int flags);
+
+/* Once a write without a signal was refused, nobody asks for one again. */
+static bool new_kernel = false;
+
+ssize_t
+__wrap_pwritev2(int fd, const struct iovec *pieces, int n, off_t at, int flags)
+{
+	if (new_kernel)
+		return __real_pwritev2(fd, pieces, n, at, flags);
+	errno = EOPNOTSUPP;
+	return -1;
+}
 
 static int failing_cmd; /* of fcntl */
 static bool pipes_fail;
@@ -203,6 +220,22 @@ blocked(sigset_t *set)
 	return pthread_sigmask(SIG_BLOCK, NULL, set);
 }
 
+/* The first test: later ones see the kernel that refuses. */
+static void
+test_fd_a_new_kernel_writes_without_a_signal(void **state)
+{
+	ssize_t put;
+
+	(void)state;
+	new_kernel = true;
+	assert_int_equal(fz_fd_write(ends[1], "x", 1), 1);
+	fz_fd_close(&ends[0]);
+	put = fz_fd_write(ends[1], "x", 1);
+	new_kernel = false;
+	assert_int_equal(put, -1);
+	assert_int_equal(errno, EPIPE);
+}
+
 static void
 test_fd_broken_pipe_is_an_error_not_a_signal(void **state)
 {
@@ -239,6 +272,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+		    test_fd_a_new_kernel_writes_without_a_signal, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_fd_pipes_close_on_exec, setup, teardown),
 		cmocka_unit_test(test_fd_pipe_failure_leaves_no_numbers),

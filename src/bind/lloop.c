@@ -26,6 +26,7 @@ struct lloop {
 	struct fz_local *locals;
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
+	pid_t pid; /* of this process: asked at every turn */
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
 	struct fz_fork_hook hook;
@@ -220,7 +221,7 @@ loop_cpu_count(lua_State *L)
 static int
 loop_pid(lua_State *L)
 {
-	lua_pushinteger(L, getpid());
+	lua_pushinteger(L, get(L)->pid);
 	return 1;
 }
 
@@ -261,6 +262,7 @@ in_child(struct fz_fork_hook *hook)
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
+	ll->pid = getpid();
 	ll->pending = NULL;
 	ll->running = NULL;
 	while (ll->locals != NULL)
@@ -292,6 +294,7 @@ fz_lloop_open(lua_State *L)
 		return 0;
 	ll = lua_newuserdatauv(L, sizeof(*ll), 0);
 	memset(ll, 0, sizeof(*ll));
+	ll->pid = getpid();
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->hook.in_child = in_child;

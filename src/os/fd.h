@@ -21,8 +21,9 @@ void fz_fd_close(int *fd);
 ssize_t fz_fd_read(int fd, void *bytes, size_t n);
 
 /*
- * write(2), EINTR retried. A broken pipe is EPIPE and never a signal: SIGPIPE
- * is blocked in this thread for the call, and one that it raised is consumed.
+ * write(2), EINTR retried. A broken pipe is EPIPE and never a signal: the
+ * kernel is told so, or SIGPIPE is blocked in this thread for the call and one
+ * that it raised is consumed.
  */
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 
