@@ -26,7 +26,7 @@ struct lloop {
 	struct fz_local *locals;
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
-	pid_t pid; /* of this process: asked at every turn */
+	pid_t pid;   /* of this process: asked at every turn */
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
 	struct fz_fork_hook hook;
@@ -168,14 +168,34 @@ work_local(lua_State *L, struct lloop *ll)
 	return 0;
 }
 
-/* turn([timeout]) -> boolean: whether anything happened */
+/*
+ * Step until a waiter should look, or `until_ns`. Returns whether one should.
+ * Most steps only move jobs: those need no Lua.
+ */
+static int
+step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
+{
+	unsigned long news = ll->engine.news;
+	struct fz_err err = { 0 };
+
+	do {
+		if (fz_loop_step(ll->engine.loop, until_ns, &err) < 0)
+			fz_lerror_raise(L, &err);
+		fz_lloop_check(L);
+		check_output(L, ll);
+		if (ll->engine.news != news || ll->locals != NULL)
+			return 1;
+	} while (until_ns == FZ_CLOCK_NEVER || fz_clock_ns() < until_ns);
+	return 0;
+}
+
+/* turn([timeout]) -> boolean: whether there may be news */
 static int
 loop_turn(lua_State *L)
 {
 	struct lloop *ll = get(L);
 	double timeout = luaL_optnumber(L, 1, -1);
 	int64_t until = FZ_CLOCK_NEVER;
-	struct fz_err err = { 0 };
 	int happened;
 
 	fz_lloop_check(L);
@@ -185,17 +205,7 @@ loop_turn(lua_State *L)
 	else if (timeout > 0)
 		until = fz_clock_after(
 		    fz_clock_ns(), fz_clock_from_seconds(timeout));
-	switch (fz_loop_step(ll->engine.loop, until, &err)) {
-	case -1:
-		return fz_lerror_raise(L, &err);
-	case 1:
-		happened = 1;
-		break;
-	default:
-		break;
-	}
-	fz_lloop_check(L);
-	check_output(L, ll);
+	happened |= step_until_news(L, ll, until);
 	lua_pushboolean(L, happened);
 	return 1;
 }
