@@ -200,6 +200,7 @@ static inline void
 die_big(struct fz_port *port)
 {
 	job_bytes(port, 40000);
+	fz_wire_end(&port->frame, 0);
 	if (write(port->out, port->frame.data, 20000) != 20000)
 		_exit(92);
 	raise(SIGKILL);
