@@ -950,7 +950,7 @@ static int
 use_limited_memory(void *ctx, const struct fz_err *failed)
 {
 	size_t len = (size_t)256 << 20;
-	void *p;
+	void *volatile p; /* or compilers believe in it */
 
 	(void)failed;
 	if (fz_proc_limit_memory((uint64_t)64 << 20, NULL) == -1)

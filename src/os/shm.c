@@ -17,12 +17,12 @@
 #include "os/fd.h"
 
 /*
- * A process maps its whole slice at once, as far as its address space goes,
- * and finds an extent by adding. The lower half is for small extents in
- * pages, the upper half for big ones in huge pages where there are any. To
- * read, it keeps windows on other slices: its ancestors' ones, and pieces of
- * those it was asked for. They cost address space alone, and a byte that is
- * read in them again costs neither a system call nor a fault.
+ * A process maps its slice at once, twice what the machine has and less where
+ * address space is short, and finds an extent by adding. The lower half is for
+ * small extents in pages, the upper half for big ones in huge pages where there
+ * are any. To read, it keeps windows on other slices: its ancestors' ones, and
+ * pieces of those it was asked for. They cost address space alone, and a byte
+ * that is read in them again costs neither a system call nor a fault.
  *
  *   offset  63     40 39                            0
  *           | slice  | place: small | big            |
@@ -192,7 +192,7 @@ fz_shm_enter(struct fz_shm *shm, uint32_t slice)
 {
 	struct window *w = &shm->own;
 
-	/* Mapped anew, not mprotect: valgrind takes 40 s for that. */
+	/* Mapped anew: mprotect of that much takes valgrind seconds. */
 	if (w->base != NULL) {
 		munmap(w->base, w->size);
 		if (shm->nseen < WINDOWS_MAX &&
@@ -205,11 +205,24 @@ fz_shm_enter(struct fz_shm *shm, uint32_t slice)
 	shm->slice = slice;
 }
 
+/* Each half has room for all the memory there is. */
+static uint64_t
+window_size(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+	uint64_t size = WINDOW_MIN;
+
+	while (size < SLICE_SIZE && pages > 0 &&
+	       size / 2 / page_size() < (uint64_t)pages)
+		size *= 2;
+	return size;
+}
+
 /* The window and the books of the own slice, made when first needed. */
 static int
 open_window(struct fz_shm *shm)
 {
-	struct window w = { NULL, offset_of(shm->slice, 0), SLICE_SIZE };
+	struct window w = { NULL, offset_of(shm->slice, 0), window_size() };
 	size_t page = page_size();
 	uint64_t half;
 
