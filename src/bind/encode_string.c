@@ -1,7 +1,8 @@
+#include "bind/encode.h"
+
 #include <string.h>
 
 #include "base/buf.h"
-#include "bind/encode.h"
 #include "bind/format.h"
 
 enum {
