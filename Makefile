@@ -2,15 +2,17 @@
 #
 #   all        the command, build/fzlua, and the library, build/libfzlua.a
 #   run        install what is missing, build, run the main example
-#   check      install what is missing, build with gcc and clang, lint, all tests,
+#   check      install what is missing, lint, build with gcc and clang, all tests,
 #              and all of them again under ASan and UBSan
-#   test       the tests alone, with the compiler at hand
+#   test       the tests alone, with the compiler at hand (test-c, test-lua: one half)
 #   lint fmt   judge the code; let clang-format write it
-#   valgrind   the tests under valgrind     cov      line coverage by gcov
-#   bench      speeds beside the machine's limits: make bench ROWS="start codec"
-#   install uninstall clean
+#   asan       the tests under ASan and UBSan
+#   valgrind   the tests under valgrind     cov    line coverage by gcov
+#   fuzz       tests/fuzz_*.c for FUZZ_RUNS inputs
+#   bench      speeds beside the machine's limits: make bench ROWS="start encode"
+#   compile_commands.json  install  uninstall  clean
 #
-# CC, CFLAGS, LDFLAGS, PREFIX and DESTDIR are yours to set.
+# CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR are yours to set. V=1 shows commands.
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -18,68 +20,218 @@ PREFIX   ?= /usr/local
 BUILD    ?= build
 VERSION  := 0.1.0
 
+# -- what is used ----------------------------------------------------------
+
 PKG_CONFIG ?= pkg-config
 LUA_PC     := $(firstword $(foreach p,lua5.4 lua-5.4 lua54 lua,$(shell $(PKG_CONFIG) --exists '$p >= 5.4' 2>/dev/null && echo $p)))
 LUA_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LUA_PC) 2>/dev/null)
 
 # The static libraries where they are installed, so that the command runs alone.
-static      = $(filter /%,$(shell $(CC) -print-file-name=$1))
+static      = $(filter /%,$(shell $(CC) -print-file-name=$1 2>/dev/null))
 LUA_LIBS   := $(or $(call static,liblua5.4.a),$(shell $(PKG_CONFIG) --libs $(LUA_PC) 2>/dev/null))
 JSON_LIBS  := $(or $(call static,libjansson.a),$(shell $(PKG_CONFIG) --libs jansson 2>/dev/null))
+
+# -- flags -----------------------------------------------------------------
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla -Wundef -Wformat=2 \
 	-Wimplicit-fallthrough
-ALL_CFLAGS := -std=c11 $(WARN) -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
-	-DFZLUA_VERSION='"$(VERSION)"' $(CFLAGS)
+OWN_CFLAGS := -std=c11 $(WARN) -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
+	-DFZLUA_VERSION='"$(VERSION)"'
+ALL_CFLAGS  = $(OWN_CFLAGS) $(CFLAGS)
 # The whole Lua library is in the command and visible, so that C modules load.
 MAIN_LIBS  := -Wl,--export-dynamic -Wl,--whole-archive $(LUA_LIBS) \
 	-Wl,--no-whole-archive $(JSON_LIBS) -lm -ldl -lpthread
 TEST_LIBS  := $(LUA_LIBS) $(JSON_LIBS) -lcmocka -lm -ldl -lpthread
+comma      := ,
+
+# The name of what is made; the command itself with V=1.
+say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
+
+# -- files -----------------------------------------------------------------
 
 SRC     := $(sort $(wildcard src/*/*.c)) src/fzlua.c
-HDR     := $(sort $(wildcard src/*.h src/*/*.h))
 LUA     := $(sort $(wildcard lua/*.lua))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
+TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
+FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
+FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)
 LIB     := $(BUILD)/libfzlua.a
 BIN     := $(BUILD)/fzlua
+C_FILES := $(sort $(wildcard src/*.[ch] src/*/*.[ch] tests/*.[ch] bench/*.[ch] examples/*.[ch]))
 
 all: $(BIN) $(LIB)
+tests: $(TESTBIN)
+
+# -- build -----------------------------------------------------------------
+
+# Changes when the compiler, a flag or the list of files does, and everything
+# that depends on it is made anew.
+$(BUILD)/flags: export FLAGS = $(CC) $(ALL_CFLAGS) $(LDFLAGS) $(MAIN_LIBS) $(SRC)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" > $@
 
 $(BIN): $(BUILD)/obj/main.o $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(MAIN_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(MAIN_LIBS)
 
 $(LIB): $(OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 
-$(BUILD)/obj/%.o: src/%.c
+$(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # The Lua modules as bytes in a C file, compiled but with their line numbers.
-$(BUILD)/embed: src/embed.c
+# The list of them is a file, so that a removed module goes, too.
+$(BUILD)/modules: export MODULES = $(LUA)
+$(BUILD)/modules: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LUA_LIBS) -lm -ldl
-$(BUILD)/obj/modules.c: $(BUILD)/embed $(LUA)
+	@printf '%s\n' "$$MODULES" | cmp -s - $@ || printf '%s\n' "$$MODULES" > $@
+$(BUILD)/embed: src/embed.c $(BUILD)/flags
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LUA_LIBS) -lm -ldl
+$(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(LUA)
 	@mkdir -p $(@D)
-	$(BUILD)/embed $(LUA) > $@.new && mv $@.new $@
+	$(call say,EMBED)$(BUILD)/embed $(LUA) > $@.new && mv $@.new $@
 $(BUILD)/obj/modules.o: $(BUILD)/obj/modules.c
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A test that forces a call to fail names it: "wrap: fork read write".
-$(BUILD)/tests/%: tests/%.c $(LIB)
+wrapped = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $1))
+$(BUILD)/tests/test_%: tests/test_%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $<)) \
-	    -o $@ $< $(LIB) $(TEST_LIBS)
-comma := ,
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(LIB) $(TEST_LIBS)
+$(BUILD)/tests/fuzz_%: tests/fuzz_%.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS)
 
--include $(wildcard $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/tests/*.d)
+$(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
+
+-include $(wildcard $(BUILD)/*.d $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/tests/*.d)
+
+# -- run -------------------------------------------------------------------
+
+# Packages are looked up when make starts: what set-up installs is found by a
+# make of its own.
+run:
+	@.ci/setup run
+	@$(MAKE) --no-print-directory all
+	@examples/show $(BIN)
+
+# -- tests -----------------------------------------------------------------
+
+check:
+	@.ci/setup check
+	@.ci/check
+
+test: test-c test-lua
+
+# UNDER is put before each program, a checker such as valgrind.
+test-c: $(TESTBIN)
+	@failed=; for t in $(TESTBIN); do \
+	    FZLUA=$(abspath $(BIN)) $(UNDER) $$t || failed="$$failed $${t##*/}"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
+	echo "$(words $(TESTBIN)) tests in C passed"
+
+test-lua: $(BIN)
+	FZLUA=$(abspath $(BIN)) $(UNDER) $(BIN) tests/run.lua $(TESTS_LUA)
+
+FUZZ_RUNS ?= 5000000
+SANITIZE  := -O1 -g -Werror -fno-omit-frame-pointer \
+	-fsanitize=address,undefined -fno-sanitize-recover=all
+ASAN := ASAN_OPTIONS=$${ASAN_OPTIONS-detect_leaks=1} UBSAN_OPTIONS=print_stacktrace=1 \
+	$(MAKE) --no-print-directory BUILD=build/asan CC=gcc CFLAGS='$(SANITIZE)'
+
+asan: asan-test-c asan-test-lua
+asan-build:
+	+$(ASAN) all tests
+asan-test-c: asan-build
+	+$(ASAN) test-c
+asan-test-lua: asan-build
+	+$(ASAN) test-lua
+fuzz:
+	+$(ASAN) fuzz-here FUZZ_RUNS=$(FUZZ_RUNS)
+fuzz-here: $(FUZZBIN)
+	@set -e; for f in $(FUZZBIN); do echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
+
+valgrind:
+	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g' \
+	    all test UNDER=.ci/valgrind
+
+cov:
+	rm -rf build/cov
+	+$(MAKE) --no-print-directory BUILD=build/cov CC=gcc LDFLAGS=--coverage \
+	    CFLAGS='-O0 -g --coverage -DFZ_COVERAGE' all tests
+	+-$(MAKE) --no-print-directory -k BUILD=build/cov CC=gcc LDFLAGS=--coverage \
+	    CFLAGS='-O0 -g --coverage -DFZ_COVERAGE' test >build/cov/log 2>&1
+	@for f in $(SRC) src/main.c; do \
+	    o=build/cov/obj/$${f#src/}; \
+	    gcov -n -o $${o%.c}.gcda $$f 2>/dev/null | \
+	        awk -v file=$$f 'index($$0, "File") { own = index($$0, "\047" file "\047") } \
+	            own && sub(/Lines executed:/, "") { printf "%s\t%s\n", file, $$0; exit }'; \
+	done | awk -F'\t' '{ split($$2, p, "% of "); hit += p[1] * p[2] / 100; all += p[2]; \
+	        printf "%6.1f %%  of %5d  %s\n", p[1], p[2], $$1 } \
+	    END { if (all) printf "%6.1f %%  of %5d  all\n", 100 * hit / all, all }'
+
+bench: $(BIN) $(BUILD)/bench/limits.so
+	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
+
+# -- lint ------------------------------------------------------------------
+
+lint: lint-format lint-lua lint-cppcheck lint-layers
+lint-format:
+	clang-format --dry-run -Werror $(C_FILES)
+lint-lua:
+	luacheck -q $(wildcard lua tests examples bench)
+lint-cppcheck:
+	cppcheck -q --std=c11 --language=c --error-exitcode=1 --inline-suppr \
+	    --enable=warning,performance,portability --suppress=missingIncludeSystem \
+	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' src
+lint-layers:
+	CC='$(CC)' LAYER_CFLAGS='$(LUA_CFLAGS)' lua5.4 tests/layers.lua
+
+fmt:
+	clang-format -i $(C_FILES)
+
+# What editors and clang tools ask for.
+compile_commands.json: export FLAGS = $(subst ",\",$(ALL_CFLAGS))
+compile_commands.json: FORCE
+	@{ echo '['; separator=; \
+	for f in $(SRC) src/main.c $(TESTS_C); do \
+	    printf '%s{"directory": "%s", "file": "%s", "command": "%s %s -c %s"}' \
+	        "$$separator" "$(CURDIR)" "$$f" "$(CC)" "$$FLAGS" "$$f"; \
+	    separator=$$(printf ',\nx'); separator=$${separator%x}; \
+	done; printf '\n]\n'; } > $@
+
+# -- install ---------------------------------------------------------------
+
+DOC := README.md CHANGELOG.md LICENSE $(wildcard doc/*.md)
+to   = $(DESTDIR)$(PREFIX)
+
+install: all
+	install -d $(to)/bin $(to)/lib $(to)/include $(to)/share/man/man1 $(to)/share/doc/fzlua
+	install -m 755 $(BIN) $(to)/bin/fzlua
+	install -m 644 $(LIB) $(to)/lib/libfzlua.a
+	install -m 644 src/fzlua.h $(to)/include/fzlua.h
+	install -m 644 doc/fzlua.1 $(to)/share/man/man1/fzlua.1
+	install -m 644 $(DOC) $(to)/share/doc/fzlua
+
+uninstall:
+	rm -f $(to)/bin/fzlua $(to)/lib/libfzlua.a $(to)/include/fzlua.h \
+	    $(to)/share/man/man1/fzlua.1 $(addprefix $(to)/share/doc/fzlua/,$(notdir $(DOC)))
+	-rmdir $(to)/share/doc/fzlua
 
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) compile_commands.json
 
-.PHONY: all clean
+FORCE:
+.PHONY: all tests run check test test-c test-lua asan asan-build asan-test-c asan-test-lua \
+	fuzz fuzz-here valgrind cov bench lint lint-format lint-lua lint-cppcheck lint-layers fmt \
+	install uninstall clean FORCE
 .DELETE_ON_ERROR:

@@ -103,6 +103,7 @@ local OPTIONS = {
   name = of_type "string",
   init = of_type "function",
   pass_input = of_type "boolean",
+  physical = of_type "boolean",
   workers = whole(1),
   jobs = whole(0),
   timeout = duration,
@@ -131,6 +132,7 @@ end
 check.FUNCTION = set_of(check.LIMITS)
 check.INVOKE = set_of(check.LIMITS, check.RUN)
 check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
+check.CPU_COUNT = set_of { "physical" }
 check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
 
 ---Check one option as check.options() does.

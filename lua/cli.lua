@@ -222,8 +222,13 @@ local function read_value(text)
   return text
 end
 
-local function read_inputs(options, args)
-  local inputs = options.input and json_object(options.input) or {}
+-- Inputs of the command line; those of the chain that the script set hold where it says nothing.
+local function read_inputs(options, args, pipeline)
+  local inputs = {}
+  for name, value in pairs(pipeline.input) do inputs[name] = value end
+  for name, value in pairs(options.input and json_object(options.input) or {}) do
+    inputs[name] = value
+  end
   for i = options.script and options.script + 1 or #args + 1, #args do
     local name, text = args[i]:match "^([^=]+)=(.*)$"
     if args[i]:sub(1, 1) == "-" then
@@ -294,7 +299,7 @@ local function run_pipeline(options, args, pipeline)
     print_graph(pipeline, options.graph)
     return OK
   end
-  local inputs = read_inputs(options, args)
+  local inputs = read_inputs(options, args, pipeline)
   local missing = plan:missing(inputs)
   if #missing > 0 then
     local names = {}

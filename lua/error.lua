@@ -19,6 +19,7 @@ local core = require "fzlua.core"
 ---@field cause any
 local Error = core.Error
 Error.__name = "fz.Error"
+core.register_class("fz.Error", Error)
 
 local PLACES = { "stage", "index", "attempt", "pid" }
 local WORDS = { stage = "stage", index = "item", attempt = "attempt", pid = "pid" }

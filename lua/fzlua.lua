@@ -41,10 +41,10 @@ end
 ---@param options? {physical: boolean}
 ---@return integer
 function fz.cpu_count(options)
-  if options ~= nil then
-    require("fzlua.check").type(options, "table", 1, "fz.cpu_count")
-  end
-  return core.cpu_count(options and options.physical or false)
+  if options == nil then return core.cpu_count(false) end
+  local check = require "fzlua.check"
+  options = check.options(options, check.CPU_COUNT, 1, "fz.cpu_count")
+  return core.cpu_count(options.physical or false)
 end
 
 return setmetatable(fz, {

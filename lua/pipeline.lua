@@ -26,19 +26,20 @@ function Pipeline.init(self, options)
   return self
 end
 
--- As many workers as can be busy at once, unless the stage says how many.
-local function worker_count(state, pool, jobs)
-  local most = math.max(jobs, core.cpu_count(), 1)
-  return state.options.workers or math.min(#pool.funcs, most)
+local MOST_WORKERS = 65536
+
+-- The engine forks a worker only when a job may run on it now: at most `jobs`.
+local function worker_count(state, pool)
+  return state.options.workers or math.min(#pool.funcs, MOST_WORKERS)
 end
 
-local function take_workers(self, plan, jobs)
+local function take_workers(self, plan)
   local entries, states = {}, self:_states()
   for i, pool in ipairs(plan.pools) do
     local state = states[pool.layer]
     entries[i] = self._workers:take(state.registry, state.registry.version, {
       name = state.name or "dag", funcs = pool.funcs, init = state.options.init,
-      workers = worker_count(state, pool, jobs),
+      workers = worker_count(state, pool),
     })
   end
   return entries
@@ -53,7 +54,7 @@ local function start(self, what, input, given)
   local defaults = { self._options }
   for i, state in ipairs(self:_states()) do defaults[i + 1] = state.options end
   local merged = Invocation.options(given, defaults)
-  local entries = take_workers(self, plan, merged.jobs)
+  local entries = take_workers(self, plan)
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
   if not invocation:done() then self._live[#self._live + 1] = invocation end
   return invocation

@@ -103,10 +103,10 @@ local function add_final(self, live)
   local seen = {}
   for _, layer in ipairs(self.layers) do
     for _, made in ipairs(layer.made) do
-      local value = live[made.name]
-      if value and not seen[made.name] then
-        seen[made.name] = true
-        self.final[#self.final + 1] = { name = made.name, value = value }
+      local name, value = made.name, live[made.name]
+      if value and not seen[name] then
+        seen[name] = true
+        self.final[#self.final + 1] = value == made.value and made or { name = name, value = value }
       end
     end
   end

@@ -22,6 +22,8 @@
 static lua_State *main_state;
 static volatile sig_atomic_t interrupted; /* until it was raised */
 static int wake_fd = -1;
+static lua_State *volatile *running_state;    /* runs a function of jobs = 0 */
+static lua_State *volatile running_coroutine; /* the innermost, or NULL */
 
 static void
 raise_interrupted(lua_State *L, lua_Debug *ar)
@@ -42,12 +44,19 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 static void
 on_interrupt(int sig)
 {
+	const int mask =
+	    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
+	lua_State *running = *running_state;
+	lua_State *coroutine = running_coroutine;
 	int saved = errno;
 
 	(void)sig;
 	interrupted = 1;
-	lua_sethook(main_state, raise_interrupted,
-	    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+	lua_sethook(main_state, raise_interrupted, mask, 1);
+	if (running != NULL)
+		lua_sethook(running, raise_interrupted, mask, 1);
+	if (coroutine != NULL)
+		lua_sethook(coroutine, raise_interrupted, mask, 1);
 	if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
 		errno = 0; /* full: it wakes anyway */
 	errno = saved;
@@ -61,6 +70,7 @@ catch_interrupt(lua_State *L)
 
 	main_state = L;
 	wake_fd = fz_lloop_wake_fd(L);
+	running_state = fz_lloop_running(L);
 	fz_lloop_interrupt(L, &interrupted);
 	if (sigaction(SIGINT, NULL, &action) != 0 ||
 	    action.sa_handler == SIG_IGN)
@@ -69,6 +79,102 @@ catch_interrupt(lua_State *L)
 	action.sa_handler = on_interrupt;
 	action.sa_flags = (int)SA_RESETHAND;
 	sigaction(SIGINT, &action, NULL);
+}
+
+/*
+ * Resume `co` with the `nargs` values on top of L, as the Lua library does,
+ * and know meanwhile that it runs. Returns how many results are on top of L,
+ * or -1 and the error there.
+ */
+static int
+resume(lua_State *L, lua_State *co, int nargs)
+{
+	lua_State *outer = running_coroutine;
+	int nres, status;
+
+	if (!lua_checkstack(co, nargs)) {
+		lua_pushliteral(L, "too many arguments to resume");
+		return -1;
+	}
+	lua_xmove(L, co, nargs);
+	running_coroutine = co;
+	status = lua_resume(co, L, nargs, &nres);
+	running_coroutine = outer;
+	if (status != LUA_OK && status != LUA_YIELD) {
+		lua_xmove(co, L, 1);
+		return -1;
+	}
+	if (!lua_checkstack(L, nres + 1)) {
+		lua_pop(co, nres);
+		lua_pushliteral(L, "too many results to resume");
+		return -1;
+	}
+	lua_xmove(co, L, nres);
+	return nres;
+}
+
+/* coroutine.resume */
+static int
+coroutine_resume(lua_State *L)
+{
+	lua_State *co = lua_tothread(L, 1);
+	int n;
+
+	luaL_argexpected(L, co != NULL, 1, "thread");
+	n = resume(L, co, lua_gettop(L) - 1);
+	lua_pushboolean(L, n >= 0);
+	n = n >= 0 ? n : 1;
+	lua_insert(L, -(n + 1));
+	return n + 1;
+}
+
+/* What coroutine.wrap returns; its upvalue is the coroutine. */
+static int
+coroutine_call(lua_State *L)
+{
+	lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+	int n = resume(L, co, lua_gettop(L));
+	int status;
+
+	if (n >= 0)
+		return n;
+	status = lua_status(co);
+	if (status != LUA_OK && status != LUA_YIELD) {
+		status = lua_resetthread(co); /* closes its variables */
+		lua_xmove(co, L, 1);
+	}
+	if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+		luaL_where(L, 1);
+		lua_insert(L, -2);
+		lua_concat(L, 2);
+	}
+	return lua_error(L);
+}
+
+/* coroutine.wrap */
+static int
+coroutine_wrap(lua_State *L)
+{
+	lua_State *co;
+
+	luaL_checktype(L, 1, LUA_TFUNCTION);
+	co = lua_newthread(L);
+	lua_pushvalue(L, 1);
+	lua_xmove(L, co, 1);
+	lua_pushcclosure(L, coroutine_call, 1);
+	return 1;
+}
+
+/* A hook is of one coroutine: the handler must know which one runs. */
+static void
+follow_coroutines(lua_State *L)
+{
+	lua_getglobal(L, LUA_COLIBNAME);
+	lua_pushcfunction(L, coroutine_resume);
+	lua_setfield(L, -2, "resume");
+	lua_pushcfunction(L, coroutine_wrap);
+	lua_setfield(L, -2, "wrap");
+	lua_pop(L, 1);
 }
 
 /*
@@ -109,6 +215,7 @@ run(lua_State *L)
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 does */
 	luaL_openlibs(L);
+	follow_coroutines(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");

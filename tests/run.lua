@@ -55,7 +55,7 @@ function t.wrong(f, ...)
   local ok, e = pcall(f, ...)
   if ok then error("nothing was raised", 2) end
   if type(e) ~= "string" then error("no text: " .. tostring(e), 2) end
-  if not e:find "^[^:]*test_%w+%.lua:%d+: " then error("no position: " .. e, 2) end
+  if not e:find "^[^:]*tests/[%w_]+%.lua:%d+: " then error("no position: " .. e, 2) end
   return e
 end
 
@@ -120,7 +120,8 @@ local function children()
 end
 
 local function descriptors()
-  local pipe = assert(io.popen(("ls -l /proc/%d/fd | sed 's/.* [0-9:]* //'"):format(pid)))
+  local list = ("ls -l /proc/%d/fd 2>/dev/null | sed 's/.* [0-9:]* //'"):format(pid)
+  local pipe = assert(io.popen(list))
   local text = pipe:read "a"
   pipe:close()
   local _, n = text:gsub("\n", "")
@@ -156,9 +157,10 @@ end
 local function start_watchdog()
   note "start"
   os.execute(([[
-    ( while kill -0 %d && test -e %s; do
+    ( end() { for kid in $(pgrep -P $1); do end $kid; done; kill -9 $1; }
+      while kill -0 %d && test -e %s; do
         if test $(( $(date +%%s) - $(stat -c %%Y %s) )) -gt %d; then
-          echo "watchdog: hangs in $(cat %s)" >&4; kill -9 %d
+          echo "watchdog: hangs in $(cat %s)" >&4; end %d
         fi
         sleep 1
       done; rm -f %s ) 4>&2 2>/dev/null >/dev/null </dev/null &]]):format(

@@ -298,6 +298,7 @@ tests["a chain invokes inside a worker of another"] = function()
   s:register("X", function(x) return inner({ A = x, B = 2 }).C end)
   local outer <close> = fz.chain { s }
   t.equal(outer { X = 1 }.X, 6)
+  t.equal(outer({ X = 1 }, { jobs = 0 }).X, 6)
 end
 
 return tests

@@ -9,7 +9,7 @@ static const char *const kind_names[FZ_ERR_NKINDS] = { "none", "error", "crash",
 	"timeout", "memory", "cancelled", "interrupted", "unsendable", "closed",
 	"graph" };
 
-static void
+__attribute__((format(printf, 4, 0))) static void
 fill(struct fz_err *err, enum fz_err_kind kind, int code, const char *fmt,
     va_list ap)
 {

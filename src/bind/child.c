@@ -197,6 +197,8 @@ adopt_message(lua_State *L, const struct call *c)
 	lua_pop(L, 1);
 	lua_pushnil(L);
 	lua_setfield(L, 1, "cause");
+	lua_pushnil(L);
+	lua_setfield(L, 1, "traceback"); /* it would only show ourselves */
 	lua_pushinteger(L, (lua_Integer)c->value);
 	lua_setfield(L, 1, "result");
 }

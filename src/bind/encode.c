@@ -13,13 +13,14 @@
 #include "bind/names.h"
 
 enum {
-	LONG_STRING = 4096,  /* remembered for good at first sight */
-	HOLES_MAX = 64,      /* nils an array part may have for nothing */
-	STRING_LITERAL = -1, /* a glance at a string not in the list */
+	HOLES_MAX = 64, /* nils an array part may have for nothing */
 };
 
 /* Its address is the registry key of the encoder. */
 static const char encoder_key;
+
+static void put_typed(
+    struct fz_encoder *e, int idx, int type, const struct fz_place *at);
 
 int
 fz_encode_refuse(
@@ -30,16 +31,18 @@ fz_encode_refuse(
 	fz_place_push_error(e->L, FZ_ERR_UNSENDABLE, at);
 	lua_pushinteger(e->L, e->value);
 	lua_setfield(e->L, -2, "value");
+	e->busy = false;
 	return lua_error(e->L);
 }
 
 int
-fz_encode_no_memory(lua_State *L)
+fz_encode_no_memory(struct fz_encoder *e)
 {
 	struct fz_err err;
 
 	fz_err_set(&err, FZ_ERR_MEMORY, "no memory for a message");
-	return fz_lerror_raise(L, &err);
+	e->busy = false;
+	return fz_lerror_raise(e->L, &err);
 }
 
 static void
@@ -93,121 +96,38 @@ put_float_bits(struct fz_buf *out, uint64_t bits)
 	out->len += 9;
 }
 
-static void
-put_literal(struct fz_buf *out, const char *s, size_t len)
-{
-	if (len < 64) {
-		unsigned char *p = fz_buf_reserve(out, 1 + len);
-
-		if (p == NULL)
-			return;
-		p[0] = (unsigned char)(FZ_FORMAT_STR6 + len);
-		memcpy(p + 1, s, len);
-		out->len += 1 + len;
-		return;
-	}
-	if (len <= UINT8_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_STR8);
-		fz_buf_put_u8(out, (uint8_t)len);
-	} else if (len <= UINT32_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_STR32);
-		fz_buf_put_u32(out, (uint32_t)len);
-	} else {
-		fz_buf_put_u8(out, FZ_FORMAT_STR64);
-		fz_buf_put_u64(out, len);
-	}
-	fz_buf_put(out, s, len);
-}
-
-static void
-put_string_ref(struct fz_buf *out, uint32_t number)
-{
-	if (number < 32) {
-		fz_buf_put_u8(out, (uint8_t)(FZ_FORMAT_SREF5 + number));
-	} else if (number <= UINT8_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_SREF8);
-		fz_buf_put_u8(out, (uint8_t)number);
-	} else {
-		fz_buf_put_u8(out, FZ_FORMAT_SREF32);
-		fz_buf_put_u32(out, number);
-	}
-}
-
-/* The string enters the receiver's list; returns its place there. */
-static uint32_t
-define_string(struct fz_encoder *e, const char *s, size_t len)
-{
-	uint32_t number = e->nstrings;
-	bool fresh = false;
-
-	if (number >= INT32_MAX ||
-	    fz_refmap_enter(&e->strings, e->L, s, number, &fresh) == NULL)
-		fz_encode_no_memory(e->L);
-	e->nstrings++;
-	e->flags |= FZ_FORMAT_HAS_STRINGS;
-	fz_buf_put_u8(e->out, FZ_FORMAT_DEF);
-	put_literal(e->out, s, len);
-	return number;
-}
-
 /*
- * The second time a string comes it enters the receiver's list, so that one
- * that comes once costs nothing there and a key of many records little.
+ * A table while lua_next goes over it. Key and value are read by their place
+ * on the stack: a look at the top that was just moved costs more.
  */
-void
-fz_encode_string(struct fz_encoder *e, int idx)
-{
-	size_t len;
-	const char *s = lua_tolstring(e->L, idx, &len);
-	struct fz_encode_glance *g =
-	    &e->glances[((uintptr_t)s >> 4) % FZ_ENCODE_GLANCES];
-	const struct fz_refmap_slot *slot;
-
-	if (g->bytes == s && g->stamp == e->stamp) {
-		if (g->number == STRING_LITERAL)
-			g->number = (int32_t)define_string(e, s, len);
-		else
-			put_string_ref(e->out, (uint32_t)g->number);
-		return;
-	}
-	g->bytes = s;
-	g->stamp = e->stamp;
-	g->number = STRING_LITERAL;
-	slot = fz_refmap_find(&e->strings, s);
-	if (slot != NULL) {
-		g->number = (int32_t)slot->number;
-		put_string_ref(e->out, slot->number);
-	} else if (len >= LONG_STRING) {
-		g->number = (int32_t)define_string(e, s, len);
-	} else {
-		put_literal(e->out, s, len);
-	}
-}
-
-/* A table while lua_next goes over it; its key lies on the stack. */
 struct walk {
 	int t;            /* stack index of the table */
+	int key;          /* of its key; the value is behind it */
+	bool pair;        /* they are there: the walk has not ended */
 	lua_Integer narr; /* elements 1..narr are the array part */
 	lua_Integer n;    /* of these, written so far */
-	bool pair;        /* a key out of order and its value are on top */
 	size_t narr_at;   /* where in the message narr stands */
 	size_t npairs_at; /* where the number of pairs stands */
 };
 
+/* True if the key at hand is element n + 1. */
+static inline bool
+walk_in_order(lua_State *L, const struct walk *w)
+{
+	return w->n < w->narr && lua_isinteger(L, w->key) &&
+	       lua_tointeger(L, w->key) == w->n + 1;
+}
+
 /*
- * From the key on top to the next: true where that is element n + 1. Going
- * on with lua_next from elements fetched by lua_rawgeti would lose keys.
+ * On to the next key; true where that is element n + 1. Going on with
+ * lua_next from elements fetched by lua_rawgeti would lose keys.
  */
 static inline bool
 walk_next(lua_State *L, struct walk *w)
 {
-	if (!lua_next(L, w->t))
-		return false;
-	if (w->n < w->narr && lua_isinteger(L, -2) &&
-	    lua_tointeger(L, -2) == w->n + 1)
-		return true;
-	w->pair = true;
-	return false;
+	lua_settop(L, w->key);
+	w->pair = lua_next(L, w->t) != 0;
+	return w->pair && walk_in_order(L, w);
 }
 
 /* Write `n` raw integers in `width` bytes each instead of 8. */
@@ -277,23 +197,22 @@ put_integers(struct fz_buf *out, lua_State *L, struct walk *w)
 {
 	size_t max, n = 0;
 	unsigned char *p = start_run(out, w, &max);
+	int value = w->key + 1;
 	uint64_t bits = 0;
 	bool more;
 
 	if (p == NULL) {
 		w->n++;
-		lua_pop(L, 1);
 		return walk_next(L, w);
 	}
 	do {
-		lua_Integer v = lua_tointeger(L, -1);
+		lua_Integer v = lua_tointeger(L, value);
 
 		bits |= v < 0 ? ~(uint64_t)v : (uint64_t)v;
 		fz_le64_store(p + n++ * 8, (uint64_t)v);
 		w->n++;
-		lua_pop(L, 1);
 		more = walk_next(L, w);
-	} while (more && n < max && lua_isinteger(L, -1));
+	} while (more && n < max && lua_isinteger(L, value));
 	end_run(out, n, true, bits);
 	return more;
 }
@@ -304,20 +223,19 @@ put_floats(struct fz_buf *out, lua_State *L, struct walk *w)
 {
 	size_t max, n = 0;
 	unsigned char *p = start_run(out, w, &max);
+	int value = w->key + 1;
 	bool more;
 
 	if (p == NULL) {
 		w->n++;
-		lua_pop(L, 1);
 		return walk_next(L, w);
 	}
 	do {
-		fz_le64_store(p + n++ * 8, float_bits(lua_tonumber(L, -1)));
+		fz_le64_store(p + n++ * 8, float_bits(lua_tonumber(L, value)));
 		w->n++;
-		lua_pop(L, 1);
 		more = walk_next(L, w);
-	} while (more && n < max && lua_type(L, -1) == LUA_TNUMBER &&
-		 !lua_isinteger(L, -1));
+	} while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
+		 !lua_isinteger(L, value));
 	end_run(out, n, false, 0);
 	return more;
 }
@@ -367,19 +285,20 @@ static void
 put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
-	bool more = walk_next(L, w);
+	int value = w->key + 1;
+	bool more = walk_in_order(L, w);
 
-	here->kind = FZ_PLACE_INDEX;
 	while (more) {
-		if (lua_isinteger(L, -1)) {
-			more = put_integers(e->out, L, w);
-		} else if (lua_type(L, -1) == LUA_TNUMBER) {
-			more = put_floats(e->out, L, w);
-		} else {
+		int type = lua_type(L, value);
+
+		if (type != LUA_TNUMBER) {
 			here->index = ++w->n;
-			fz_encode_value(e, lua_gettop(L), here);
-			lua_pop(L, 1);
+			put_typed(e, value, type, here);
 			more = walk_next(L, w);
+		} else if (lua_isinteger(L, value)) {
+			more = put_integers(e->out, L, w);
+		} else {
+			more = put_floats(e->out, L, w);
 		}
 	}
 	if (w->n < w->narr)
@@ -400,31 +319,29 @@ widen(struct fz_buf *out, const struct walk *w)
 	out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
 }
 
-/* The pair on top and all that follow, but not the array part again. */
+/* The pair at hand and all that follow, but not the array part again. */
 static void
 put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
-	int key = lua_gettop(L) - 1;
+	int key = w->key;
 	uint32_t n = 0;
 
 	here->key = key;
 	do {
-		int type = lua_type(L, key);
-
-		if (type == LUA_TSTRING) {
+		if (lua_type(L, key) == LUA_TSTRING) {
 			fz_encode_string(e, key);
 		} else if (lua_isinteger(L, key) && lua_tointeger(L, key) > 0 &&
 			   lua_tointeger(L, key) <= w->narr) {
-			lua_pop(L, 1);
+			lua_settop(L, key);
 			continue;
 		} else {
 			here->kind = FZ_PLACE_KEY;
 			fz_encode_value(e, key, here);
 		}
 		here->kind = FZ_PLACE_FIELD;
-		fz_encode_value(e, key + 1, here);
-		lua_pop(L, 1);
+		put_typed(e, key + 1, lua_type(L, key + 1), here);
+		lua_settop(L, key);
 		if (++n == UINT8_MAX)
 			widen(e->out, w);
 	} while (lua_next(L, w->t));
@@ -444,22 +361,46 @@ enter_level(struct fz_encoder *e)
 		luaL_checkstack(e->L, 64, "a table is too deep");
 }
 
-/* The table at `t`, whatever its metatable. */
+static void
+put_header(struct fz_buf *out, struct walk *w)
+{
+	unsigned char *p = fz_buf_reserve(out, 12);
+
+	if (p == NULL)
+		return;
+	w->narr_at = out->len + 1;
+	*p = FZ_FORMAT_TABLE;
+	out->len++;
+	if (w->narr < 0x80) {
+		p[1] = (unsigned char)w->narr;
+		out->len++;
+	} else {
+		fz_buf_put_varint(out, (uint64_t)w->narr);
+	}
+	w->npairs_at = out->len;
+	out->data[out->len++] = 0;
+}
+
+/*
+ * The table at `t`, whatever its metatable. Its length is asked for only
+ * where an integer comes first: lua_rawlen looks into the hash part.
+ */
 static void
 put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
 {
 	struct fz_place here = { at, FZ_PLACE_INDEX, 0, 0, NULL };
-	struct walk w = { t, 0, 0, false, e->out->len + 1, 0 };
-	lua_Unsigned narr = lua_rawlen(e->L, t);
+	struct walk w = { .t = t, .key = lua_gettop(e->L) + 1 };
+	lua_Unsigned narr = 0;
 
 	enter_level(e);
-	w.narr = narr < INT_MAX ? (lua_Integer)narr : INT_MAX;
-	fz_buf_put_u8(e->out, FZ_FORMAT_TABLE);
-	fz_buf_put_varint(e->out, (uint64_t)w.narr);
-	w.npairs_at = e->out->len;
-	fz_buf_put_u8(e->out, 0);
 	lua_pushnil(e->L);
-	put_array(e, &w, &here);
+	w.pair = lua_next(e->L, t) != 0;
+	if (w.pair && lua_isinteger(e->L, w.key))
+		narr = lua_rawlen(e->L, t);
+	w.narr = narr < INT_MAX ? (lua_Integer)narr : INT_MAX;
+	put_header(e->out, &w);
+	if (w.narr != 0)
+		put_array(e, &w, &here);
 	if (w.pair)
 		put_pairs(e, &w, &here);
 	e->level--;
@@ -473,7 +414,7 @@ fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 	    fz_refmap_enter(&e->objects, e->L, p, e->nobjects, &fresh);
 
 	if (slot == NULL || e->nobjects >= FZ_ENCODE_OPEN - 1)
-		fz_encode_no_memory(e->L);
+		fz_encode_no_memory(e);
 	if (fresh) {
 		e->nobjects++;
 		return false;
@@ -566,12 +507,12 @@ put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
 	fz_encode_plain(e, idx, false, at);
 }
 
-void
-fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at)
+static void
+put_typed(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 {
 	lua_State *L = e->L;
 
-	switch (lua_type(L, idx)) {
+	switch (type) {
 	case LUA_TNIL:
 		fz_buf_put_u8(e->out, FZ_FORMAT_NIL);
 		break;
@@ -604,6 +545,12 @@ fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at)
 	default:
 		fz_encode_refuse(e, "a light userdata", at);
 	}
+}
+
+void
+fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at)
+{
+	put_typed(e, idx, lua_type(e->L, idx), at);
 }
 
 static int
@@ -689,7 +636,7 @@ fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
 		fz_encode_value(e, first + e->value - 1, &root);
 	fz_encode_later(e, 0);
 	if (out->failed)
-		fz_encode_no_memory(L);
+		fz_encode_no_memory(e);
 	out->data[start + 1] = e->flags;
 	e->busy = false;
 	lua_settop(L, top);

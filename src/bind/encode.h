@@ -25,8 +25,8 @@ struct fz_encode_glance {
 };
 
 /*
- * One per message, kept in the registry for the next one: a raise leaves it
- * busy, and the next message makes a new one.
+ * One per message, kept in the registry for the next one. Where a Lua call
+ * raises it stays busy, and the next message makes a new one.
  */
 struct fz_encoder {
 	lua_State *L;
@@ -51,9 +51,8 @@ struct fz_encoder {
 
 /* All of these write into the message and may raise. */
 
-/* encode.c: any value; the string at `idx`. */
+/* encode.c: any value. */
 void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at);
-void fz_encode_string(struct fz_encoder *e, int idx);
 
 /* True, and a reference is written, where the object at `p` came before. */
 bool fz_encode_known(
@@ -78,7 +77,10 @@ const void *fz_encode_globals(struct fz_encoder *e);
 /* Raise: the value at `at` cannot be sent; there is no memory. */
 int fz_encode_refuse(
     struct fz_encoder *e, const char *what, const struct fz_place *at);
-int fz_encode_no_memory(lua_State *L);
+int fz_encode_no_memory(struct fz_encoder *e);
+
+/* encode_string.c: the string at `idx`. */
+void fz_encode_string(struct fz_encoder *e, int idx);
 
 /*
  * encode_object.c: the object at `idx` by its class; false where it has

@@ -1,7 +1,8 @@
+#include "bind/encode.h"
+
 #include <lauxlib.h>
 
 #include "base/buf.h"
-#include "bind/encode.h"
 #include "bind/format.h"
 #include "bind/lerror.h"
 #include "bind/names.h"
@@ -31,6 +32,7 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_place *at)
 		lua_getfield(L, cause, "kind");
 		lua_setfield(L, -2, "kind");
 	}
+	e->busy = false;
 	return lua_error(L);
 }
 
@@ -143,7 +145,7 @@ put_dump(struct fz_encoder *e, int f)
 	lua_dump(e->L, append_dump, e->out, 0);
 	lua_pop(e->L, 1);
 	if (e->out->failed || e->out->len - at - 4 > UINT32_MAX)
-		fz_encode_no_memory(e->L);
+		fz_encode_no_memory(e);
 	fz_le32_store(e->out->data + at, (uint32_t)(e->out->len - at - 4));
 }
 
@@ -177,7 +179,7 @@ put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 		    &e->objects, L, lua_upvalueid(L, f, i), e->ncells, &fresh);
 
 		if (slot == NULL || e->ncells == UINT32_MAX)
-			fz_encode_no_memory(L);
+			fz_encode_no_memory(e);
 		if (!fresh) {
 			fz_buf_put_u8(e->out, FZ_FORMAT_CELL);
 			fz_buf_put_varint(e->out, slot->number);

@@ -7,7 +7,7 @@
 
 enum { KEEP_MAX = 1 << 22 }; /* bytes of room that stay for the next pack */
 
-/* Kept in the registry; a raise leaves it busy, and then a new one is made. */
+/* Kept in the registry; a pack inside a pack makes one of its own. */
 struct lcodec {
 	struct fz_buf out;
 	bool busy;
@@ -58,19 +58,34 @@ lcodec_put_back(struct lcodec *lc)
 	lc->busy = false;
 }
 
+/* The values below the buffer on top as a string. */
+static int
+call_encode(lua_State *L)
+{
+	int n = lua_gettop(L) - 1;
+	struct fz_buf *out = lua_touserdata(L, n + 1);
+
+	fz_codec_encode(L, 1, n, out);
+	lua_pushlstring(L, (const char *)out->data, out->len);
+	return 1;
+}
+
 /* pack(...) -> string */
 static int
 codec_pack(lua_State *L)
 {
-	int n = lua_gettop(L);
+	int n = lua_gettop(L), rc;
 	struct lcodec *lc;
 
 	luaL_checkstack(L, 8, NULL);
+	lua_pushcfunction(L, call_encode);
+	lua_insert(L, 1);
 	lc = lcodec_get(L);
-	fz_codec_encode(L, 1, n, &lc->out);
-	lua_pushlstring(L, (const char *)lc->out.data, lc->out.len);
+	lua_insert(L, 1);
+	lua_pushlightuserdata(L, &lc->out);
+	rc = lua_pcall(L, n + 1, 1, 0);
 	lcodec_put_back(lc);
-	return 1;
+	return rc == LUA_OK ? 1 : lua_error(L);
 }
 
 /* unpack(string [, {functions = boolean}]) -> ... */

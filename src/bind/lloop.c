@@ -26,6 +26,7 @@ struct lloop {
 	struct fz_local *locals;
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
+	pid_t pid;   /* of this process: asked at every turn */
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
 	struct fz_fork_hook hook;
@@ -167,14 +168,34 @@ work_local(lua_State *L, struct lloop *ll)
 	return 0;
 }
 
-/* turn([timeout]) -> boolean: whether anything happened */
+/*
+ * Step until a waiter should look, or `until_ns`. Returns whether one should.
+ * Most steps only move jobs: those need no Lua.
+ */
+static int
+step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
+{
+	unsigned long news = ll->engine.news;
+	struct fz_err err = { 0 };
+
+	do {
+		if (fz_loop_step(ll->engine.loop, until_ns, &err) < 0)
+			fz_lerror_raise(L, &err);
+		fz_lloop_check(L);
+		check_output(L, ll);
+		if (ll->engine.news != news || ll->locals != NULL)
+			return 1;
+	} while (until_ns == FZ_CLOCK_NEVER || fz_clock_ns() < until_ns);
+	return 0;
+}
+
+/* turn([timeout]) -> boolean: whether there may be news */
 static int
 loop_turn(lua_State *L)
 {
 	struct lloop *ll = get(L);
 	double timeout = luaL_optnumber(L, 1, -1);
 	int64_t until = FZ_CLOCK_NEVER;
-	struct fz_err err = { 0 };
 	int happened;
 
 	fz_lloop_check(L);
@@ -184,17 +205,7 @@ loop_turn(lua_State *L)
 	else if (timeout > 0)
 		until = fz_clock_after(
 		    fz_clock_ns(), fz_clock_from_seconds(timeout));
-	switch (fz_loop_step(ll->engine.loop, until, &err)) {
-	case -1:
-		return fz_lerror_raise(L, &err);
-	case 1:
-		happened = 1;
-		break;
-	default:
-		break;
-	}
-	fz_lloop_check(L);
-	check_output(L, ll);
+	happened |= step_until_news(L, ll, until);
 	lua_pushboolean(L, happened);
 	return 1;
 }
@@ -220,7 +231,7 @@ loop_cpu_count(lua_State *L)
 static int
 loop_pid(lua_State *L)
 {
-	lua_pushinteger(L, getpid());
+	lua_pushinteger(L, get(L)->pid);
 	return 1;
 }
 
@@ -261,6 +272,7 @@ in_child(struct fz_fork_hook *hook)
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
+	ll->pid = getpid();
 	ll->pending = NULL;
 	ll->running = NULL;
 	while (ll->locals != NULL)
@@ -292,6 +304,7 @@ fz_lloop_open(lua_State *L)
 		return 0;
 	ll = lua_newuserdatauv(L, sizeof(*ll), 0);
 	memset(ll, 0, sizeof(*ll));
+	ll->pid = getpid();
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->hook.in_child = in_child;

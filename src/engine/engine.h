@@ -24,6 +24,7 @@ struct fz_engine {
 	bool shm_tried;
 	fz_engine_output output;
 	void *output_ctx;
+	unsigned long news; /* moves when who waits for a run should look */
 	struct fz_fork_hook hook;
 	/* In a worker: the arena of its parent. Not ours to give out. */
 	struct fz_shm *inherited;

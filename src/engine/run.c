@@ -105,6 +105,7 @@ record(struct node *node, enum fz_run_event_kind kind, pid_t pid)
 		run->events_cap = cap;
 	}
 	event = &run->events[run->nevents++];
+	run->opts.engine->news++;
 	*event = (struct fz_run_event){
 		.kind = kind, .node = number_of(node), .pid = pid
 	};
@@ -611,6 +612,7 @@ finish(struct fz_run *run)
 	struct fz_loop *loop = run->opts.engine->loop;
 
 	run->done = true;
+	run->opts.engine->news++;
 	fz_loop_disarm(loop, &run->deadline);
 	fz_loop_disarm(loop, &run->steal);
 	fz_loop_undefer(loop, &run->dispatch);

@@ -1,11 +1,14 @@
-/* pipe2 and sigtimedwait are not in C11. */
+/* pipe2, pwritev2 and sigtimedwait are not in C11. */
 #define _GNU_SOURCE
 #include "os/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -83,8 +86,37 @@ consume_sigpipe(const sigset_t *sigpipe)
 		;
 }
 
-ssize_t
-fz_fd_write(int fd, const void *bytes, size_t n)
+/* Linux 6.18 and newer; older kernels refuse the flag. */
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+/* A write that raises no signal. -1 with EOPNOTSUPP where there is none. */
+static ssize_t
+write_nosignal(int fd, const void *bytes, size_t n)
+{
+	static atomic_bool refused;
+	/* The iovec of a write is never written through. */
+	struct iovec piece = { (void *)(uintptr_t)bytes, n };
+	ssize_t put = -1;
+
+	if (atomic_load_explicit(&refused, memory_order_relaxed)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	do
+		put = pwritev2(fd, &piece, 1, -1, RWF_NOSIGNAL);
+	while (put == -1 && errno == EINTR);
+	if (put == -1 && (errno == EOPNOTSUPP || errno == EINVAL ||
+	    errno == ENOSYS)) {
+		atomic_store(&refused, true);
+		errno = EOPNOTSUPP;
+	}
+	return put;
+}
+
+static ssize_t
+write_masked(int fd, const void *bytes, size_t n)
 {
 	sigset_t sigpipe, before;
 	bool foreign;
@@ -104,13 +136,23 @@ fz_fd_write(int fd, const void *bytes, size_t n)
 	return put;
 }
 
+ssize_t
+fz_fd_write(int fd, const void *bytes, size_t n)
+{
+	ssize_t put = write_nosignal(fd, bytes, n);
+
+	if (put == -1 && errno == EOPNOTSUPP)
+		put = write_masked(fd, bytes, n);
+	return put;
+}
+
 int
 fz_fd_write_all(int fd, const void *bytes, size_t n)
 {
 	const unsigned char *p = bytes;
 
 	while (n > 0) {
-		ssize_t put = fz_fd_write(fd, p, n);
+		ssize_t put = write_retried(fd, p, n);
 
 		if (put == -1)
 			return -1;

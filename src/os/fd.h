@@ -21,12 +21,16 @@ void fz_fd_close(int *fd);
 ssize_t fz_fd_read(int fd, void *bytes, size_t n);
 
 /*
- * write(2), EINTR retried. A broken pipe is EPIPE and never a signal: SIGPIPE
- * is blocked in this thread for the call, and one that it raised is consumed.
+ * write(2), EINTR retried. A broken pipe is EPIPE and never a signal: the
+ * kernel is told so, or SIGPIPE is blocked in this thread for the call and one
+ * that it raised is consumed.
  */
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 
-/* Write all of it to a blocking descriptor. 0, or -1 with errno. */
+/*
+ * Write all of it to a blocking descriptor. 0, or -1 with errno. For workers:
+ * a broken pipe may end the process, since its parent is gone.
+ */
 int fz_fd_write_all(int fd, const void *bytes, size_t n);
 
 #endif

@@ -3,6 +3,7 @@
 #include "os/lines.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,8 @@ enum {
 };
 
 struct fz_lines {
-	int fd; /* -1 once nobody can write to it */
+	int fd;
+	bool ended; /* nobody can write to it any more */
 	fz_lines_out out;
 	void *ctx;
 	struct fz_buf held; /* the line not yet whole */
@@ -32,16 +34,11 @@ fz_lines_new(int fd, fz_lines_out out, void *ctx, struct fz_err *err)
 		return NULL;
 	}
 	lines->fd = fd;
+	lines->ended = false;
 	lines->out = out;
 	lines->ctx = ctx;
 	fz_buf_init(&lines->held);
 	return lines;
-}
-
-int
-fz_lines_fd(const struct fz_lines *lines)
-{
-	return lines->fd;
 }
 
 static void
@@ -84,7 +81,7 @@ fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 {
 	int i;
 
-	for (i = 0; i < READS_MAX && lines->fd != -1; i++) {
+	for (i = 0; i < READS_MAX && !lines->ended; i++) {
 		unsigned char *p = room(lines);
 		ssize_t n;
 
@@ -100,13 +97,13 @@ fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 			    err, errno, "cannot read a worker's output");
 		if (n == 0) {
 			fz_lines_flush(lines);
-			fz_fd_close(&lines->fd);
+			lines->ended = true;
 			break;
 		}
 		lines->held.len += (size_t)n;
 		pass_whole_lines(lines, (size_t)n);
 	}
-	return lines->fd != -1;
+	return !lines->ended;
 }
 
 void

@@ -20,9 +20,6 @@ typedef void (*fz_lines_out)(void *ctx, const char *bytes, size_t len);
 struct fz_lines *fz_lines_new(
     int fd, fz_lines_out out, void *ctx, struct fz_err *err);
 
-/* The descriptor to poll; -1 once the other side has closed it. */
-int fz_lines_fd(const struct fz_lines *lines);
-
 /*
  * Read what is there now, 1 MiB at most so that others have their turn, and
  * pass whole lines on. Returns 1 while the pipe is open, 0 when nobody can

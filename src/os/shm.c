@@ -17,10 +17,12 @@
 #include "os/fd.h"
 
 /*
- * A process maps its whole slice at once, as far as its address space goes,
- * and finds an extent by adding. The lower half is for small extents in
- * pages, the upper half for big ones in huge pages where there are any. A
- * child keeps its ancestors' windows, to read only.
+ * A process maps its slice at once, twice what the machine has and less where
+ * address space is short, and finds an extent by adding. The lower half is for
+ * small extents in pages, the upper half for big ones in huge pages where there
+ * are any. To read, it keeps windows on other slices: its ancestors' ones, and
+ * pieces of those it was asked for. They cost address space alone, and a byte
+ * that is read in them again costs neither a system call nor a fault.
  *
  *   offset  63     40 39                            0
  *           | slice  | place: small | big            |
@@ -30,14 +32,15 @@
 #define NO_SLICE UINT32_MAX
 #define WINDOW_MIN (UINT64_C(1) << 28)
 #define HUGE ((size_t)2 << 20)
+#define VIEW_SIZE (UINT64_C(1) << 36)
 #define BIG_FROM ((size_t)1 << 20)
 #define ASK_MEMINFO_FROM ((size_t)16 << 20)
 
-enum { ANCESTORS_MAX = 8 };
+enum { WINDOWS_MAX = 256 };
 
 struct window {
-	uint32_t slice;
 	unsigned char *base;
+	uint64_t offset; /* of the first byte */
 	uint64_t size;
 };
 
@@ -49,9 +52,10 @@ struct head {
 struct fz_shm {
 	int fd;
 	struct head *head;
-	struct window own;            /* base NULL until first needed */
-	struct fz_extents small, big; /* places in it */
-	struct window seen[ANCESTORS_MAX];
+	uint32_t slice;                  /* our own */
+	struct window own;               /* base NULL until first needed */
+	struct fz_extents small, big;    /* places in it */
+	struct window seen[WINDOWS_MAX]; /* others' slices, to read */
 	unsigned nseen;
 };
 
@@ -157,77 +161,92 @@ fz_shm_next_slice(struct fz_shm *shm)
 	return NO_SLICE;
 }
 
-void
-fz_shm_enter(struct fz_shm *shm, uint32_t slice)
+/* Map a window where huge pages fit. 0 or -1. */
+static int
+map_window(const struct fz_shm *shm, struct window *w, int prot)
 {
-	if (shm->own.base != NULL) {
-		mprotect(shm->own.base, shm->own.size, PROT_READ);
-		if (shm->nseen < ANCESTORS_MAX)
-			shm->seen[shm->nseen++] = shm->own;
-		else
-			munmap(shm->own.base, shm->own.size);
-	}
-	fz_extents_fini(&shm->small);
-	fz_extents_fini(&shm->big);
-	shm->own = (struct window){ slice, NULL, 0 };
-}
-
-/* Map `size` bytes of the own slice where huge pages fit. */
-static unsigned char *
-map_aligned(const struct fz_shm *shm, uint64_t size)
-{
-	off_t offset = (off_t)offset_of(shm->own.slice, 0);
 	unsigned char *all, *base;
+	size_t size = w->size;
 
 	all = mmap(NULL, size + HUGE, PROT_NONE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (all == MAP_FAILED)
-		return NULL;
+		return -1;
 	base = all + (HUGE - (uintptr_t)all % HUGE) % HUGE;
-	if (mmap(base, size, PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_NORESERVE | MAP_FIXED, shm->fd,
-		offset) == MAP_FAILED) {
+	if (mmap(base, size, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+		shm->fd, (off_t)w->offset) == MAP_FAILED) {
 		munmap(all, size + HUGE);
-		return NULL;
+		return -1;
 	}
 	if (base > all)
 		munmap(all, (size_t)(base - all));
 	munmap(base + size, (size_t)(all + HUGE - base));
-	return base;
+	/* A wish only: a core file must not hold whole slices. */
+	madvise(base, size, MADV_DONTDUMP);
+	w->base = base;
+	return 0;
+}
+
+void
+fz_shm_enter(struct fz_shm *shm, uint32_t slice)
+{
+	struct window *w = &shm->own;
+
+	/* Mapped anew: mprotect of that much takes valgrind seconds. */
+	if (w->base != NULL) {
+		munmap(w->base, w->size);
+		if (shm->nseen < WINDOWS_MAX &&
+		    map_window(shm, w, PROT_READ) == 0)
+			shm->seen[shm->nseen++] = *w;
+	}
+	fz_extents_fini(&shm->small);
+	fz_extents_fini(&shm->big);
+	w->base = NULL;
+	shm->slice = slice;
+}
+
+/* Each half has room for all the memory there is. */
+static uint64_t
+window_size(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+	uint64_t size = WINDOW_MIN;
+
+	while (size < SLICE_SIZE && pages > 0 &&
+	       size / 2 / page_size() < (uint64_t)pages)
+		size *= 2;
+	return size;
 }
 
 /* The window and the books of the own slice, made when first needed. */
 static int
 open_window(struct fz_shm *shm)
 {
+	struct window w = { NULL, offset_of(shm->slice, 0), window_size() };
 	size_t page = page_size();
-	unsigned char *base = NULL;
-	uint64_t size, half;
+	uint64_t half;
 
 	if (shm->own.base != NULL)
 		return 0;
-	if (shm->own.slice >= SLICES_MAX - 1)
+	if (shm->slice >= SLICES_MAX - 1)
 		return -1;
-	for (size = SLICE_SIZE; base == NULL && size >= WINDOW_MIN; size /= 2)
-		base = map_aligned(shm, size);
-	if (base == NULL)
-		return -1;
-	size *= 2;
-	half = size / 2;
+	while (map_window(shm, &w, PROT_READ | PROT_WRITE) == -1) {
+		w.size /= 2;
+		if (w.size < WINDOW_MIN)
+			return -1;
+	}
+	half = w.size / 2;
 	/* The first page stays free: no extent has the offset 0. */
 	if (fz_extents_init(&shm->small, page, half - page, page) == -1)
 		goto fail;
 	if (fz_extents_init(&shm->big, half, half, HUGE) == -1)
 		goto fail;
-	/* Wishes only. A core file must not hold the whole slice. */
-	madvise(base + half, half, MADV_HUGEPAGE);
-	madvise(base, size, MADV_DONTDUMP);
-	shm->own.base = base;
-	shm->own.size = size;
+	madvise(w.base + half, half, MADV_HUGEPAGE);
+	shm->own = w;
 	return 0;
 fail:
 	fz_extents_fini(&shm->small);
-	munmap(base, size);
+	munmap(w.base, w.size);
 	return -1;
 }
 
@@ -275,7 +294,7 @@ machine_has(size_t len)
 static int
 reserve(const struct fz_shm *shm, uint64_t place, size_t len)
 {
-	off_t offset = (off_t)offset_of(shm->own.slice, place);
+	off_t offset = (off_t)offset_of(shm->slice, place);
 	int rc;
 
 	if (len >= ASK_MEMINFO_FROM && !machine_has(len)) {
@@ -306,7 +325,7 @@ alloc(struct fz_shm *shm, size_t len, uint64_t *offset)
 	    fz_extents_take(book, len, &place, &cold) == -1)
 		return NULL;
 	got = fz_extents_find(book, place)->len;
-	*offset = offset_of(shm->own.slice, place);
+	*offset = offset_of(shm->slice, place);
 	if (cold && reserve(shm, place, got) == -1) {
 		int keep = errno;
 
@@ -338,14 +357,14 @@ cool_down(struct fz_shm *shm, struct fz_extents *book)
 		len = fz_extents_cool(book, warm - FZ_SHM_WARM, &place);
 		if (len == 0)
 			return;
-		punch(shm, offset_of(shm->own.slice, place), len);
+		punch(shm, offset_of(shm->slice, place), len);
 	}
 }
 
 static bool
 is_own(const struct fz_shm *shm, uint64_t offset)
 {
-	return shm->own.base != NULL && slice_of(offset) == shm->own.slice &&
+	return shm->own.base != NULL && slice_of(offset) == shm->slice &&
 	       place_of(offset) < shm->own.size;
 }
 
@@ -383,23 +402,40 @@ extend(struct fz_shm *shm, uint64_t offset, size_t len)
 	return 0;
 }
 
-/* A window that shows the bytes; they are known to be in one slice. */
+/* Where the window shows all those bytes, or NULL. */
+static const unsigned char *
+look(const struct window *w, uint64_t offset, size_t len)
+{
+	if (w->base == NULL || offset < w->offset ||
+	    offset - w->offset >= w->size ||
+	    len > w->size - (offset - w->offset))
+		return NULL;
+	return w->base + (offset - w->offset);
+}
+
 static const unsigned char *
 find_in_windows(const struct fz_shm *shm, uint64_t offset, size_t len)
 {
-	uint64_t place = place_of(offset);
+	const unsigned char *at = look(&shm->own, offset, len);
 	unsigned i;
 
-	if (is_own(shm, offset) && len <= shm->own.size - place)
-		return shm->own.base + place;
-	for (i = 0; i < shm->nseen; i++) {
-		const struct window *w = &shm->seen[i];
+	for (i = 0; at == NULL && i < shm->nseen; i++)
+		at = look(&shm->seen[i], offset, len);
+	return at;
+}
 
-		if (w->slice == slice_of(offset) && place < w->size &&
-		    len <= w->size - place)
-			return w->base + place;
-	}
-	return NULL;
+/* A new window around the bytes, which stays. NULL where it cannot be had. */
+static const unsigned char *
+find_in_new_window(struct fz_shm *shm, uint64_t offset, size_t len)
+{
+	struct window w = { NULL, offset & ~(VIEW_SIZE - 1), VIEW_SIZE };
+
+	if (shm->nseen == WINDOWS_MAX ||
+	    len > VIEW_SIZE - (offset - w.offset) ||
+	    map_window(shm, &w, PROT_READ) == -1)
+		return NULL;
+	shm->seen[shm->nseen++] = w;
+	return look(&w, offset, len);
 }
 
 const void *
@@ -415,10 +451,12 @@ fz_shm_map(struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
 		return NULL;
 	}
 	at = find_in_windows(shm, offset, len);
+	if (at == NULL)
+		at = find_in_new_window(shm, offset, len);
 	if (at != NULL)
 		return at;
-	view = mmap(NULL, before + len, PROT_READ, MAP_SHARED, shm->fd,
-	    (off_t)(offset - before));
+	view = mmap(NULL, before + len, PROT_READ, MAP_SHARED | MAP_POPULATE,
+	    shm->fd, (off_t)(offset - before));
 	if (view == MAP_FAILED) {
 		fz_err_sys(err, errno, "cannot map shared memory");
 		return NULL;
@@ -450,8 +488,21 @@ fz_shm_unmap(struct fz_shm *shm, const void *at, size_t len)
 void
 fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice)
 {
-	if (slice != shm->own.slice && slice < SLICES_MAX - 1)
-		punch(shm, offset_of(slice, 0), SLICE_SIZE);
+	unsigned i = 0;
+
+	if (slice == shm->slice || slice >= SLICES_MAX - 1)
+		return;
+	punch(shm, offset_of(slice, 0), SLICE_SIZE);
+	while (i < shm->nseen) {
+		struct window *w = &shm->seen[i];
+
+		if (slice_of(w->offset) == slice) {
+			munmap(w->base, w->size);
+			*w = shm->seen[--shm->nseen];
+		} else {
+			i++;
+		}
+	}
 }
 
 size_t

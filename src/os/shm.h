@@ -30,7 +30,10 @@ struct fz_shm *fz_shm_new(struct fz_err *err);
 /* Unmap and close; the memory lives while another process has it open. */
 void fz_shm_free(struct fz_shm *shm);
 
-/* A slice number never used before, for the next child to enter. */
+/*
+ * A slice number never used before, for the next child to enter. After four
+ * million of them it is one that owns nothing: fz_shm_alloc() fails there.
+ */
 uint32_t fz_shm_next_slice(struct fz_shm *shm);
 
 /* In a child: from now on this process owns `slice` and no other. */
@@ -39,23 +42,26 @@ void fz_shm_enter(struct fz_shm *shm, uint32_t slice);
 /*
  * `len` bytes of the own slice, mapped, their pages reserved so that writing
  * cannot fault. `*offset` names them in every process. NULL and `err` when
- * the memory is not to be had.
+ * the memory is not to be had. The bytes are not zeroed; no offset is 0.
  */
 void *fz_shm_alloc(
     struct fz_shm *shm, size_t len, uint64_t *offset, struct fz_err *err);
 
-/* Give back an extent of the own slice by the offset it has. */
+/* Give back an extent of the own slice by its offset; others are ignored. */
 void fz_shm_give_back(struct fz_shm *shm, uint64_t offset);
 
 /*
  * A read-only view of bytes of any slice. NULL and `err` where they are not
- * inside the arena or mapping fails. Unmap with the same arguments.
+ * inside one slice or mapping fails. Unmap with the same arguments.
  */
 const void *fz_shm_map(
     struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err);
 void fz_shm_unmap(struct fz_shm *shm, const void *at, size_t len);
 
-/* Return all memory of a slice whose owner is dead to the kernel. */
+/*
+ * Return all memory of a slice whose owner is dead to the kernel. No view of
+ * it may be in use.
+ */
 void fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice);
 
 /* Bytes the own slice holds now, in use and warm. For tests and limits. */
@@ -79,7 +85,8 @@ void fz_shm_buf_init(
 
 /*
  * Take the bytes out of the arena-backed buffer, which starts empty again:
- * the extent at the returned offset is the caller's to give back.
+ * the extent at the returned offset is the caller's to give back. Only while
+ * in_shm is set.
  */
 uint64_t fz_shm_buf_take(struct fz_shm_buf *sb);
 

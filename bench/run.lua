@@ -1,0 +1,323 @@
+-- Speeds of fzlua beside the machine's limits: run.lua BUILD [--strict] [ROW...]
+-- Every row runs in a process of its own, so that no heap, pinning or crash
+-- reaches the next one. README.md says what the rows mean.
+local build = assert(arg[1], "usage: run.lua BUILD [--strict] [ROW...]")
+local command = build .. "/fzlua"
+package.cpath = build .. "/bench/?.so;" .. package.cpath
+
+local fz = require "fzlua"
+local limits = require "limits"
+local clock = limits.clock
+
+local WATCHDOG_S <const> = 120
+local BIG <const> = 64 << 20
+
+---Seconds that f takes, and its first result.
+local function timed(f, ...)
+  local t = clock()
+  local v = f(...)
+  return clock() - t, v
+end
+
+local function expect(what, got, wanted)
+  if got ~= wanted then error(("%s is %s, not %s"):format(what, got, wanted), 0) end
+end
+
+-- A measurement returns two functions, fzlua's side and the limit's, each of
+-- which takes one sample in seconds (DAG: of one unit of work).
+
+local function measure_start()
+  local function start(program)
+    local seconds, status = limits.spawn(program, "-e", "")
+    expect("exit status of " .. program, status, 0)
+    return seconds
+  end
+  return function() return start(command) end, function() return start "lua5.4" end
+end
+
+local function one_stage(f)
+  local stage = fz.stage "bench"
+  stage:register("y", "x", f)
+  return fz.chain { stage }
+end
+
+local function measure_worker()
+  local function same(x) return x end
+  local function fzlua()
+    local chain = one_stage(same)
+    local seconds = timed(chain.invoke, chain, { x = 1 }, { jobs = 1 })
+    expect("result", chain.output.y, 1)
+    chain:close()
+    return seconds
+  end
+  return fzlua, function() return limits.fork(same) end
+end
+
+-- New processes for every sample on both sides: the scheduler's choice of
+-- cores, which decides here, is drawn anew.
+local function measure_roundtrip()
+  local n = 2000
+  local function next_number(x) return x + 1 end
+  local dag = fz.dag()
+  for i = 1, n do dag:add("n" .. i, { "n" .. i - 1 }, next_number) end
+  local function invoke() dag:invoke({ n0 = 0 }, { jobs = 1 }) end
+  local function fzlua()
+    invoke()
+    local seconds = timed(invoke)
+    expect("result", dag.output["n" .. n], n)
+    dag:close()
+    return seconds / n
+  end
+  return fzlua, function() return limits.pingpong(n) end
+end
+
+local function measure_roundtrip_1core()
+  limits.pin()
+  return measure_roundtrip()
+end
+
+local MOD <const> = 1000000007
+
+-- The DAG all peers run: node -> list of nodes, both from 0.
+local function shared_dag(n)
+  local x, graph = 42, {}
+  local function below(limit)
+    x = (1664525 * x + 1013904223) & 0xffffffff
+    return (x * limit) >> 32
+  end
+  for i = 0, n - 1 do
+    local deps, seen = {}, {}
+    for _ = 1, math.min(below(4), i) do
+      local j = below(i)
+      if not seen[j] then deps[#deps + 1] = j end
+      seen[j] = true
+    end
+    graph[i] = deps
+  end
+  return graph
+end
+
+local function checksum(n, value)
+  local sum = 0
+  for i = 0, n - 1 do sum = (sum * 31 + value(i)) % MOD end
+  return sum
+end
+
+local function measure_dag()
+  local n = 10000
+  local dag = fz.dag()
+  local function add(a, b, c) return ((a or 0) + (b or 0) + (c or 0) + 1) % MOD end
+  local graph = shared_dag(n)
+  for i = 0, n - 1 do
+    local deps = graph[i]
+    for k, j in ipairs(deps) do deps[k] = "n" .. j end
+    dag:add("n" .. i, deps, add)
+  end
+  local function invoke() dag:invoke({}, { jobs = 2, keep = "all" }) end
+  local function fzlua()
+    local seconds = timed(invoke)
+    local output = dag.output
+    expect("checksum", checksum(n, function(i) return output["n" .. i] end), 177224197)
+    return seconds / n
+  end
+  fzlua()
+  return fzlua, function() return 5e-6 end
+end
+
+local function measure_string_in()
+  local big = ("x"):rep(BIG)
+  local chain = one_stage(function(s) return #s end)
+  local function fzlua()
+    local seconds = timed(chain.invoke, chain, { x = big }, { jobs = 1 })
+    expect("length", chain.output.y, BIG)
+    chain:prune()
+    return seconds
+  end
+  fzlua()
+  return fzlua, function() return limits.push(big) end
+end
+
+local function measure_string_out()
+  local big = ("x"):rep(BIG)
+  local chain = one_stage(function() return big end)
+  local function invoke()
+    chain:invoke({ x = 1 }, { jobs = 1 })
+    return chain.output.y
+  end
+  local function fzlua()
+    local seconds, s = timed(invoke)
+    expect("length", #s, BIG)
+    chain:prune()
+    return seconds
+  end
+  fzlua()
+  return fzlua, function() return limits.push(big) end
+end
+
+-- Payloads: how to make one, and the bare work of encoding and decoding it.
+-- A string has no walk: both ways are one copy.
+local function table_payload(name, count)
+  return {
+    count = count,
+    make = function() return (limits.build(name)) end,
+    encode = function(value) return (limits.walk(value)) end,
+    decode = function() return select(2, limits.build(name)) end,
+  }
+end
+local payloads = {
+  ints = table_payload("ints", 1e6),
+  floats = table_payload("floats", 1e6),
+  records = table_payload("records", 9e5),
+  deep = table_payload("deep", 1e5),
+  string64M = {
+    count = 1,
+    make = function() return ("x"):rep(BIG) end,
+    encode = function(value) return limits.push(value) end,
+    decode = function(packed) return limits.push(packed) end,
+  },
+}
+
+local function measure_encode(payload)
+  local value = payload.make()
+  local function fzlua() return (timed(fz.pack, value)) / payload.count end
+  fzlua()
+  return fzlua, function() return payload.encode(value) / payload.count end
+end
+
+local function measure_decode(payload)
+  local value = payload.make()
+  local packed = fz.pack(value)
+  local _, values = limits.walk(value)
+  value = nil -- luacheck: ignore (frees what would slow the collector down)
+  local function fzlua()
+    local seconds, back = timed(fz.unpack, packed)
+    expect("number of values", select(2, limits.walk(back)), values)
+    return seconds / payload.count
+  end
+  fzlua()
+  return fzlua, function() return payload.decode(packed) / payload.count end
+end
+
+local rows = {
+  { name = "start", unit = "ms", samples = 201, against = "lua5.4 -e ''", target = 1.2,
+    measure = measure_start },
+  { name = "worker", unit = "ms", samples = 101, against = "forked Lua state", target = 2,
+    measure = measure_worker },
+  { name = "roundtrip", unit = "us/node", samples = 21, against = "two-pipe ping-pong",
+    target = 2, measure = measure_roundtrip },
+  { name = "roundtrip_1core", unit = "us/node", samples = 21, against = "two-pipe ping-pong",
+    target = 2, measure = measure_roundtrip_1core },
+  { name = "dag", unit = "us/node", samples = 21, against = "5 us", target = 1,
+    measure = measure_dag },
+  { name = "string_in", unit = "ms", samples = 15, against = "lua_pushlstring", target = 2.5,
+    measure = measure_string_in },
+  { name = "string_out", unit = "ms", samples = 15, against = "lua_pushlstring", target = 2.5,
+    measure = measure_string_out },
+}
+for _, name in ipairs { "ints", "floats", "records", "string64M", "deep" } do
+  local payload, is_string = payloads[name], name == "string64M"
+  local unit = is_string and "ms" or "ns/value"
+  rows[#rows + 1] = { name = "encode_" .. name, unit = unit, samples = 15, target = 1.5,
+    against = is_string and "lua_pushlstring" or "bare C walk",
+    measure = function() return measure_encode(payload) end }
+  rows[#rows + 1] = { name = "decode_" .. name, unit = unit, samples = 15, target = 1.5,
+    against = is_string and "lua_pushlstring" or "bare C build",
+    measure = function() return measure_decode(payload) end }
+end
+
+local function median(list)
+  table.sort(list)
+  local middle = #list // 2
+  if #list % 2 == 1 then return list[middle + 1] end
+  return (list[middle] + list[middle + 1]) / 2
+end
+
+-- Medians of both sides in seconds, from samples taken a b a b ...
+-- Nobody pays for the garbage of the sample before.
+local function interleave(a, b, samples)
+  local va, vb = {}, {}
+  for i = 1, samples do
+    collectgarbage()
+    va[i] = a()
+    collectgarbage()
+    vb[i] = b()
+  end
+  return median(va), median(vb)
+end
+
+local function print_row(row, ours, theirs, ratio, verdict)
+  print(table.concat({ row.name, ours, row.unit, row.against, theirs, ratio, row.target,
+    verdict }, "\t"))
+end
+
+local function print_failed(row, why)
+  print_row(row, "-", "-", "-", "failed: " .. tostring(why):gsub("%s+", " "))
+end
+
+local per_second = { ms = 1e3, ["us/node"] = 1e6, ["ns/value"] = 1e9 }
+
+-- Exit statuses of a row's process that has printed its line, and of Ctrl-C.
+local OK <const>, FAILED <const>, MISS <const>, INTERRUPTED <const> = 0, 3, 4, 130
+local SIGINT <const> = 2
+
+local function run_row(row)
+  limits.watchdog(WATCHDOG_S)
+  local ok, ours, theirs = xpcall(function()
+    local a, b = row.measure()
+    return interleave(a, b, row.samples)
+  end, tostring)
+  if not ok then
+    print_failed(row, ours)
+    return FAILED
+  end
+  local scale, ratio = per_second[row.unit], ours / theirs
+  local met = ratio <= row.target
+  print_row(row, ("%.4g"):format(ours * scale), ("%.4g"):format(theirs * scale),
+    ("%.2f"):format(ratio), met and "ok" or "MISS")
+  return met and OK or MISS
+end
+
+-- Returns how it went; a process that printed nothing gets its line here.
+local function spawn_row(row)
+  local _, status, signal = limits.spawn(command, arg[0], build, "--row", row.name)
+  if signal == SIGINT then return INTERRUPTED end
+  if status == OK or status == FAILED or status == MISS or status == INTERRUPTED then
+    return status
+  end
+  print_failed(row, signal and "signal " .. signal or "exit status " .. status)
+  return FAILED
+end
+
+-- The rows of these names or beginning with one of them and "_"; all for none.
+local function choose(names)
+  local chosen = {}
+  for _, row in ipairs(rows) do
+    local wanted = #names == 0
+    for _, name in ipairs(names) do
+      wanted = wanted or row.name == name or row.name:find(name .. "_", 1, true) == 1
+    end
+    if wanted then chosen[#chosen + 1] = row end
+  end
+  return chosen
+end
+
+local function run_all(names, strict)
+  local chosen, failed = choose(names), false
+  if #chosen == 0 then
+    io.stderr:write("no such row; rows:")
+    for _, row in ipairs(rows) do io.stderr:write(" ", row.name) end
+    io.stderr:write("\n")
+    return 2
+  end
+  for _, row in ipairs(chosen) do
+    local status = spawn_row(row)
+    if status == INTERRUPTED then return status end
+    failed = failed or status == FAILED or strict and status == MISS
+  end
+  return failed and 1 or 0
+end
+
+io.stdout:setvbuf "line"
+if arg[2] == "--row" then os.exit(run_row(choose({ arg[3] })[1]), true) end
+local strict = arg[2] == "--strict"
+os.exit(run_all(table.move(arg, strict and 3 or 2, #arg, 1, {}), strict), true)

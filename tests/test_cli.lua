@@ -1,0 +1,316 @@
+local t = ...
+local tests = {}
+
+local EXAMPLE = [[
+local clean = fz.stage "clean"
+clean:register("A", function(a) return a + 1 end)
+clean:register("B", function(b) return b * b end)
+local merge = fz.stage "merge"
+merge:register("C", {"A", "B"}, function(a, b) return a + b end)
+function merge.D(A, B) return A * B end
+return clean >> merge
+]]
+
+local ECHO = [[
+local s = fz.stage {name = "s", pass_input = false}
+s:register("OUT", "IN", function(x) return x end)
+s:register("TYPE", "IN", function(x) return math.type(x) or type(x) end)
+return fz.chain({s})
+]]
+
+-- Run the command; its status and outputs must be these.
+local function check(status, out, ...)
+  local got, err, code = t.command(...)
+  if code ~= status then error(("status %d: %s%s"):format(code, got, err), 2) end
+  if out and got ~= out then error(("expected %q\ngot %q"):format(out, got), 2) end
+  return err, got
+end
+
+tests["a script that returns a chain is run with NAME=VALUE"] = function()
+  check(0, "A = 2\nB = 4\nC = 6\nD = 8\n", t.file(EXAMPLE), "A=1", "B=2")
+  check(0, "A = 2\nB = 4\nC = 6\nD = 8\nY = y\nZ = true\n", t.file(EXAMPLE), "A=1", "B=2",
+    "Z=true", "Y=y")
+  check(0, "A = 2\nB = 4\nC = 6\nD = 8\n", "-j0", t.file(EXAMPLE), "A=1", "B=2")
+end
+
+tests["a script may return a dag"] = function()
+  local dag = [[local g = fz.dag()
+g:add("c", {"a", "b"}, function(a, b) return a .. b end)
+return g]]
+  check(0, "c = xy\n", t.file(dag), "a=x", "b=y")
+end
+
+tests["--json prints one object"] = function()
+  check(0, '{"A":2,"B":4,"C":6,"D":8,"Z":[1,{"k":2.5}]}\n', "--json", t.file(EXAMPLE), "A=1",
+    "B=2", 'Z=[1,{"k":2.5}]')
+end
+
+tests["values are numbers, true, false, JSON, a file or a string"] = function()
+  local script, file = t.file(ECHO), t.file "bytes\0of\na file"
+  for _, case in ipairs {
+    { "1", "1", "integer" }, { "1.0", "1.0", "float" }, { "0x10", "16", "integer" },
+    { "true", "true", "boolean" }, { "false", "false", "boolean" }, { "text", '"text"', "string" },
+    { '"1"', '"1"', "string" }, { "[1,2]", "[1,2]", "table" }, { "[1,", '"[1,"', "string" },
+    { "", '""', "string" }, { "a=b", '"a=b"', "string" },
+    { '{"a":null}', "[]", "table" }, { "@" .. file, '"bytes\\u0000of\\na file"', "string" },
+  } do
+    check(0, ('{"OUT":%s,"TYPE":"%s"}\n'):format(case[2], case[3]), "--json", script,
+      "IN=" .. case[1])
+  end
+  check(2, "", script, "IN=@/nonexistent/file")
+end
+
+tests["--input gives many inputs, arguments win"] = function()
+  local inputs = t.file '{"A": 10, "B": 3}'
+  check(0, "A = 2\nB = 9\nC = 11\nD = 18\n", "--input", inputs, t.file(EXAMPLE), "A=1")
+  t.match(check(2, "", "--input", t.file "[1", t.file(EXAMPLE)), "line 1")
+  t.match(check(2, "", "--input", t.file "[1]", t.file(EXAMPLE)), "object")
+end
+
+tests["outputs print readably and the same every time"] = function()
+  local script = t.file [[
+local s = fz.stage "s"
+s:register("T", {}, function() return {3, 1, b = {x = 1.5}, a = "q\"\n", [10] = true} end)
+s:register("LINES", {}, function() return "one\ntwo" end)
+s:register("NIL", {}, function() end)
+s:register("FLOAT", {}, function() return 2.0 end)
+s:register("RAW", {}, function() return "\27[31mred\0é" end)
+return fz.chain {s}]]
+  local expected = 'T = {3, 1, [10] = true, a = "q\\"\\n", b = {x = 1.5}}\n'
+    .. "LINES =\none\ntwo\nNIL = nil\nFLOAT = 2.0\nRAW = \\x1B[31mred\\x00é\n"
+  for _ = 1, 3 do check(0, expected, script) end
+end
+
+tests["missing inputs: says which, exits 2"] = function()
+  local err = check(2, "", t.file(EXAMPLE), "A=1")
+  t.match(err, "missing input B", "clean")
+end
+
+tests["--graph prints the graph and runs nothing"] = function()
+  local script = t.file(EXAMPLE)
+  for _, kind in ipairs { "--graph", "--graph=text" } do
+    local _, out = check(0, nil, kind, script)
+    t.match(out, "StageChain(clean(1) >> merge(2))", "source_id", "function A")
+  end
+  local _, out = check(0, nil, "--graph=mermaid", script)
+  t.match(out, "flowchart LR", 'subgraph g1["clean"]')
+  _, out = check(0, nil, "--graph=dot", script)
+  t.match(out, "digraph {")
+  t.match(check(2, "", "--graph=png", script), "png")
+  t.match(check(2, "", "--graph", t.file "return 1"), "no chain")
+end
+
+tests["an uncaught error of a chain is its text and status 1"] = function()
+  local err = check(1, "", t.file(EXAMPLE), "A=x", "B=2")
+  t.match(err, "fzlua: stage clean", "output A", "attempt to ",
+    "stack traceback:")
+end
+
+tests["--on-error continue prints what there is and exits 1"] = function()
+  local err = check(1, "B = 4\n", "--on-error", "continue", t.file(EXAMPLE), "A=x", "B=2")
+  t.match(err, "output A", "output C", "output D", "not run, because clean.A failed")
+end
+
+tests["options act on the invoke"] = function()
+  local loop = t.file [[
+local s = fz.stage "s"
+s:register("A", function(a) while true do end end)
+return fz.chain({s}, {timeout = 1000})]]
+  t.match(check(1, "", "--timeout", "0.1", loop, "A=1"), "stage s", "output A")
+  local random = t.file [[
+local s = fz.stage "s"
+s:register("A", function() return math.random(1 << 50) end)
+return fz.chain {s}]]
+  local _, first = check(0, nil, "--seed", "7", random, "A=1")
+  check(0, first, "--seed=7", "-j", "0", random, "A=1")
+  local count = t.file ""
+  local flaky = t.file(([[
+local s = fz.stage "s"
+s:register("A", function(a)
+  local f = io.open(%q, "a") f:write "x" f:close()
+  if #io.open(%q):read "a" < 3 then error "again" end
+  return a
+end)
+return fz.chain {s}]]):format(count, count))
+  check(0, "A = 1\n", "--retries", "2", flaky, "A=1")
+end
+
+tests["options hold for what the script invokes itself, where it says nothing"] = function()
+  local script = t.file [[
+local pid = io.open("/proc/self/stat"):read "n"
+local s = fz.stage "s"
+s:register("A", function() return io.open("/proc/self/stat"):read "n" == pid end)
+local chain = fz.chain {s}
+print(chain{A = 1}.A, chain({A = 1}, {jobs = 1}).A)]]
+  check(0, "true\tfalse\n", "-j0", script)
+end
+
+tests["wrong use exits 2 and says what"] = function()
+  t.match(check(2, "", "--frobnicate"), "--frobnicate")
+  t.match(check(2, "", "-j"), "-j")
+  t.match(check(2, "", "-j", "x", t.file(EXAMPLE)), "-j", "jobs")
+  t.match(check(2, "", "--timeout", "-1", t.file(EXAMPLE)), "timeout")
+  t.match(check(2, "", "--on-error", "never", t.file(EXAMPLE)), "on_error")
+  t.match(check(2, "", t.file(EXAMPLE), "A"), "NAME=VALUE")
+  t.match(check(2, "", t.file(EXAMPLE), "--json", "A=1"), "before the script")
+end
+
+tests["--help and --version"] = function()
+  local _, out = check(0, nil, "--help")
+  t.match(out, "usage: fzlua", "--on-error", "--graph")
+  _, out = check(0, nil, "--version")
+  t.match(out, "fzlua ", "Lua 5.4")
+  _, out = check(0, nil, "-v")
+  t.match(out, "fzlua ")
+end
+
+tests["-e, -l, -W, -- and the table arg are as in lua"] = function()
+  check(0, "1\n2\n", "-e", "x = 1 print(x)", "-e", "print(x + 1)")
+  check(0, "3\n", "-eprint(3)")
+  check(0, "text\n", "-l", "s=string", "-e", "print(s.lower 'TEXT')")
+  check(0, "function\n", "-lfzlua", "-e", "print(type(fzlua.stage))")
+  t.match(check(0, "", "-W", "-e", "warn 'careful'"), "careful")
+  local script = t.file "print(#arg, arg[0] ~= nil, arg[-1], arg[1], arg[2], ...)"
+  check(0, "2\ttrue\t-e \ta\t-j\ta\t-j\n", "-e ", script, "a", "-j")
+  check(0, "0\ttrue\t--\tnil\tnil\n", "--", script)
+end
+
+tests["standard input is the script without one, and for -"] = function()
+  local out = t.shell [[echo 'print("in", ...)' | "$FZLUA"]]
+  t.equal(out, "in\n")
+  out = t.shell [[echo 'print("in", arg[0], ...)' | "$FZLUA" - a b]]
+  t.equal(out, "in\t-\ta\tb\n")
+end
+
+tests["fz is a global and a module, other modules are found"] = function()
+  check(0, "true\n", "-e", "print(fz == require 'fzlua')")
+  local script = t.file "return {answer = 42}"
+  local dir, file = script:match "^(.*)/(.*)$"
+  local out = t.shell(([[LUA_PATH='%s/?;;' "$FZLUA" -e 'print(require("%s").answer)']]):format(
+    dir, file))
+  t.equal(out, "42\n")
+end
+
+tests["LUA_INIT is honoured"] = function()
+  t.equal(t.shell [[LUA_INIT='x = 7' "$FZLUA" -e 'print(x)']], "7\n")
+  t.equal(t.shell(([[LUA_INIT=@%s "$FZLUA" -e 'print(y)']]):format(t.file "y = 8")), "8\n")
+  t.equal(t.shell [[LUA_INIT_5_4='x = 1' LUA_INIT='x = 2' "$FZLUA" -e 'print(x)']], "1\n")
+end
+
+tests["a script's own error has a traceback and status 1"] = function()
+  local err = check(1, "", "-e", "local function f() error 'oops' end f()")
+  t.match(err, "fzlua: (command line):1: oops", "stack traceback:")
+  t.match(check(1, "", "-e", "error(setmetatable({}, {__tostring = function() return 'obj' end}))"),
+    "fzlua: obj\n")
+  t.match(check(1, "", "-e", "error({})"), "(error object is a table value)")
+  t.match(check(1, "", "-e", "error(nil)"), "nil")
+  t.match(check(1, "", "-e", "x ="), "(command line):1:")
+  t.match(check(1, "", "/nonexistent.lua"), "/nonexistent.lua")
+end
+
+tests["the exit status of a script is its own"] = function()
+  check(7, "out\n", "-e", "io.write 'out\\n' os.exit(7)")
+  check(1, "", "-e", "os.exit(false)")
+  check(3, "", "-e", "os.exit(3, true)")
+end
+
+tests["output that cannot be written is an error"] = function()
+  for _, code in ipairs { "print 'x'", "print 'x' os.exit(0)", "io.write(('x'):rep(1 << 20))" } do
+    local _, err, status = t.shell(([["$FZLUA" -e "%s" >/dev/full]]):format(code))
+    t.equal(status, 1)
+    t.match(err, "fzlua: cannot write standard output")
+  end
+end
+
+tests["output to a closed pipe ends it quietly"] = function()
+  local out, err = t.shell [["$FZLUA" -e 'for i = 1, 1e6 do print(i) end' | head -n 1]]
+  t.equal({ out, err }, { "1\n", "" })
+end
+
+-- Start the command with `code`, which says when it is ready; then kill -INT it.
+local function interrupt(code, times)
+  local script, ready = t.file(code), t.file ""
+  os.remove(ready)
+  return t.shell(([[
+READY=%s env --default-signal=INT "$FZLUA" %s & pid=$!
+n=0; until test -e %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+for i in %s; do sleep 0.1; kill -INT $pid; done
+n=0; while kill -0 $pid && test $n -lt 1000; do sleep 0.01; n=$((n+1)); done 2>/dev/null
+kill -9 $pid 2>/dev/null
+wait $pid; status=$?; rm -f %s; exit $status]]):format(ready, script, ready,
+    times == 2 and "1 2" or "1", ready))
+end
+
+local READY = "local function ready() io.open(os.getenv 'READY', 'w'):close() end\n"
+
+tests["Ctrl-C in Lua code: one line and status 130"] = function()
+  local _, err, status = interrupt(READY .. "ready() while true do end")
+  t.equal({ status, err }, { 130, "fzlua: interrupted\n" })
+end
+
+tests["Ctrl-C in a wait: one line and status 130, no worker is left"] = function()
+  local _, err, status = interrupt(READY .. [[
+local s = fz.stage "s"
+s:register("A", function() ready() while true do end end)
+fz.chain({s}):invoke{A = 1}]])
+  t.equal({ status, err }, { 130, "fzlua: interrupted\n" })
+end
+
+tests["Ctrl-C can be caught, then the status is the script's"] = function()
+  local out, _, status = interrupt(READY .. [[
+local s = fz.stage "s"
+s:register("A", function() ready() while true do end end)
+local chain = fz.chain({s})
+local ok, e = pcall(chain.invoke, chain, {A = 1})
+print(ok, e.kind, getmetatable(e) == fz.Error)
+s:register("A", function(a) return a end)
+print(chain{A = 5}.A)
+os.exit(9)]])
+  t.equal({ out, status }, { "false\tinterrupted\ttrue\n5\n", 9 })
+end
+
+tests["Ctrl-C in a function that runs in this process is interrupted too"] = function()
+  local _, err, status = interrupt(READY .. [[
+local s = fz.stage "s"
+s:register("A", function() ready() while true do end end)
+fz.chain({s}):invoke({A = 1}, {jobs = 0})]])
+  t.equal({ status, err }, { 130, "fzlua: interrupted\n" })
+end
+
+tests["Ctrl-C in a coroutine is interrupted too"] = function()
+  local _, err, status = interrupt(READY .. [[
+coroutine.wrap(function() ready() while true do end end)()]])
+  t.equal({ status, err }, { 130, "fzlua: interrupted\n" })
+end
+
+tests["a second Ctrl-C ends it at once"] = function()
+  local _, _, status = interrupt(READY .. [[
+ready()
+while true do pcall(function() while true do end end) end]], 2)
+  t.equal(status, 130)
+end
+
+tests["what a worker prints comes before the call returns, and once"] = function()
+  local script = t.file [[
+io.write "start\n"
+local s = fz.stage "s"
+s:register("A", function() print "worker" return 1 end)
+fz.chain({s}):invoke{A = 1}
+print "after"]]
+  check(0, "start\nworker\nafter\n", script)
+end
+
+tests["missing inputs and cycles are told before any fork"] = function()
+  if not os.execute "command -v strace >/dev/null" then return end
+  local cycle = t.file [[local g = fz.dag()
+g:add("a", "b", print) g:add("b", "a", print)
+return g]]
+  for _, case in ipairs { { t.file(EXAMPLE) .. " A=1", 2 }, { cycle, 1 } } do
+    local trace = t.file ""
+    local _, _, status = t.shell(([[ASAN_OPTIONS=detect_leaks=0 \
+      strace -f -qq -e trace=fork,vfork,clone,clone3 -o %s "$FZLUA" %s]]):format(trace, case[1]))
+    t.equal({ status, io.open(trace):read "a" }, { case[2], "" })
+  end
+end
+
+return tests

@@ -1,0 +1,301 @@
+/*
+ * Descriptors; reads and writes are short, interrupted or fail on demand.
+ * wrap: pipe2 read write fcntl pwritev2
+ */
+/* pipe2 and sigtimedwait are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "os/fd.h"
+
+int __real_pipe2(int fd[2], int flags);
+int __wrap_pipe2(int fd[2], int flags);
+ssize_t __real_read(int fd, void *bytes, size_t n);
+ssize_t __wrap_read(int fd, void *bytes, size_t n);
+ssize_t __real_write(int fd, const void *bytes, size_t n);
+ssize_t __wrap_write(int fd, const void *bytes, size_t n);
+int __real_fcntl(int fd, int cmd, ...);
+int __wrap_fcntl(int fd, int cmd, ...);
+ssize_t __real_pwritev2(
+    int fd, const struct iovec *pieces, int n, off_t at, int flags);
+ssize_t __wrap_pwritev2(
+    int fd, const struct iovec *pieces, int n, off_t at, int flags);
+
+/* Once a write without a signal was refused, nobody asks for one again. */
+static bool new_kernel = false;
+
+ssize_t
+__wrap_pwritev2(int fd, const struct iovec *pieces, int n, off_t at, int flags)
+{
+	if (new_kernel)
+		return __real_pwritev2(fd, pieces, n, at, flags);
+	errno = EOPNOTSUPP;
+	return -1;
+}
+
+static int failing_cmd; /* of fcntl */
+static bool pipes_fail;
+static int interruptions;  /* EINTR so many times */
+static size_t write_limit; /* bytes a write, 0: no limit */
+
+int
+__wrap_pipe2(int fd[2], int flags)
+{
+	if (!pipes_fail)
+		return __real_pipe2(fd, flags);
+	errno = EMFILE;
+	return -1;
+}
+
+ssize_t
+__wrap_read(int fd, void *bytes, size_t n)
+{
+	if (interruptions == 0)
+		return __real_read(fd, bytes, n);
+	interruptions--;
+	errno = EINTR;
+	return -1;
+}
+
+ssize_t
+__wrap_write(int fd, const void *bytes, size_t n)
+{
+	if (interruptions > 0) {
+		interruptions--;
+		errno = EINTR;
+		return -1;
+	}
+	if (write_limit != 0 && n > write_limit)
+		n = write_limit;
+	return __real_write(fd, bytes, n);
+}
+
+int
+__wrap_fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	int arg;
+
+	va_start(ap, cmd);
+	arg = cmd == F_SETFL ? va_arg(ap, int) : 0;
+	va_end(ap);
+	if (cmd != failing_cmd)
+		return __real_fcntl(fd, cmd, arg);
+	errno = EBADF;
+	return -1;
+}
+
+static int ends[2];
+
+static int
+setup(void **state)
+{
+	(void)state;
+	failing_cmd = -1;
+	return fz_fd_pipe(ends, NULL);
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	fz_fd_close(&ends[0]);
+	fz_fd_close(&ends[1]);
+	return 0;
+}
+
+static void
+test_fd_pipes_close_on_exec(void **state)
+{
+	(void)state;
+	assert_int_equal(fcntl(ends[0], F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fcntl(ends[1], F_GETFD), FD_CLOEXEC);
+}
+
+static void
+test_fd_pipe_failure_leaves_no_numbers(void **state)
+{
+	int fd[2] = { 7, 7 };
+	struct fz_err err;
+
+	(void)state;
+	pipes_fail = true;
+	assert_int_equal(fz_fd_pipe(fd, &err), -1);
+	pipes_fail = false;
+	assert_int_equal(err.code, EMFILE);
+	assert_int_equal(fd[0], -1);
+	assert_int_equal(fd[1], -1);
+}
+
+static void
+test_fd_nonblock_reads_say_eagain(void **state)
+{
+	char c;
+
+	(void)state;
+	assert_int_equal(fz_fd_nonblock(ends[0], NULL), 0);
+	assert_int_equal(fz_fd_read(ends[0], &c, 1), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static void
+test_fd_nonblock_tells_failures(void **state)
+{
+	struct fz_err err;
+
+	(void)state;
+	failing_cmd = F_GETFL;
+	assert_int_equal(fz_fd_nonblock(ends[0], &err), -1);
+	failing_cmd = F_SETFL;
+	assert_int_equal(fz_fd_nonblock(ends[0], &err), -1);
+	assert_int_equal(err.code, EBADF);
+}
+
+static void
+test_fd_close_keeps_errno(void **state)
+{
+	int fd = dup(ends[0]), copy = fd;
+
+	(void)state;
+	errno = ERANGE;
+	fz_fd_close(&fd);
+	fz_fd_close(&fd);
+	assert_int_equal(fd, -1);
+	assert_int_equal(errno, ERANGE);
+	assert_int_equal(close(copy), -1);
+}
+
+static void
+test_fd_interrupted_calls_are_retried(void **state)
+{
+	char bytes[8];
+
+	(void)state;
+	interruptions = 3;
+	assert_int_equal(fz_fd_write(ends[1], "abc", 3), 3);
+	interruptions = 3;
+	assert_int_equal(fz_fd_read(ends[0], bytes, 8), 3);
+	assert_memory_equal(bytes, "abc", 3);
+}
+
+static void
+test_fd_write_all_goes_on_after_short_writes(void **state)
+{
+	char bytes[8];
+
+	(void)state;
+	write_limit = 3;
+	assert_int_equal(fz_fd_write_all(ends[1], "abcdefgh", 8), 0);
+	write_limit = 0;
+	assert_int_equal(fz_fd_read(ends[0], bytes, 8), 8);
+	assert_memory_equal(bytes, "abcdefgh", 8);
+}
+
+static bool
+sigpipe_is(int (*ask)(sigset_t *set))
+{
+	sigset_t set;
+
+	assert_int_equal(ask(&set), 0);
+	return sigismember(&set, SIGPIPE) == 1;
+}
+
+static int
+blocked(sigset_t *set)
+{
+	return pthread_sigmask(SIG_BLOCK, NULL, set);
+}
+
+/* The first test: later ones see the kernel that refuses. */
+static void
+test_fd_a_new_kernel_writes_without_a_signal(void **state)
+{
+	ssize_t put;
+
+	(void)state;
+	new_kernel = true;
+	assert_int_equal(fz_fd_write(ends[1], "x", 1), 1);
+	fz_fd_close(&ends[0]);
+	put = fz_fd_write(ends[1], "x", 1);
+	new_kernel = false;
+	assert_int_equal(put, -1);
+	assert_int_equal(errno, EPIPE);
+}
+
+static void
+test_fd_broken_pipe_is_an_error_not_a_signal(void **state)
+{
+	(void)state;
+	fz_fd_close(&ends[0]);
+	assert_int_equal(fz_fd_write(ends[1], "x", 1), -1);
+	assert_int_equal(errno, EPIPE);
+	assert_false(sigpipe_is(blocked));
+	assert_false(sigpipe_is(sigpending));
+}
+
+static void
+test_fd_a_waiting_sigpipe_of_others_is_left_alone(void **state)
+{
+	const struct timespec now = { 0, 0 };
+	sigset_t set, before;
+
+	(void)state;
+	sigemptyset(&set);
+	sigaddset(&set, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &set, &before);
+	fz_fd_close(&ends[0]);
+	assert_int_equal(fz_fd_write(ends[1], "x", 1), -1);
+	assert_false(sigpipe_is(sigpending));
+	raise(SIGPIPE);
+	assert_int_equal(fz_fd_write(ends[1], "x", 1), -1);
+	assert_true(sigpipe_is(sigpending));
+	assert_true(sigpipe_is(blocked));
+	assert_int_equal(sigtimedwait(&set, NULL, &now), SIGPIPE);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+		    test_fd_a_new_kernel_writes_without_a_signal, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_pipes_close_on_exec, setup, teardown),
+		cmocka_unit_test(test_fd_pipe_failure_leaves_no_numbers),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_nonblock_reads_say_eagain, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_nonblock_tells_failures, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_close_keeps_errno, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_interrupted_calls_are_retried, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_write_all_goes_on_after_short_writes, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_broken_pipe_is_an_error_not_a_signal, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_a_waiting_sigpipe_of_others_is_left_alone, setup,
+		    teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,316 @@
+/*
+ * Usable processors; files come from a directory of the test, the affinity
+ * mask is too small at first or cannot be had.
+ * wrap: open sched_getaffinity malloc __sched_cpualloc
+ */
+/* sched_getaffinity is a GNU extension. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/host.h"
+
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+cpu_set_t *__real___sched_cpualloc(size_t n);
+cpu_set_t *__wrap___sched_cpualloc(size_t n);
+
+/* The text of the files that host.c reads, by path, up to a NULL. */
+struct file {
+	const char *path, *text;
+};
+
+static const struct file *files; /* NULL: the real ones */
+static size_t mask_size;         /* of a pretended machine, 0: the real one */
+static int ncpus;                /* of it; the mask has 0 .. ncpus - 1 */
+static int mask_error;
+static bool no_memory;
+
+static int
+open_text(const char *text)
+{
+	int fd[2];
+
+	if (pipe(fd) == -1)
+		return -1;
+	if (write(fd[1], text, strlen(text)) != (ssize_t)strlen(text))
+		abort();
+	close(fd[1]);
+	return fd[0];
+}
+
+int
+__wrap_open(const char *path, int flags, ...)
+{
+	const struct file *file;
+
+	if (files == NULL)
+		return __real_open(path, flags);
+	for (file = files; file->path != NULL; file++)
+		if (strcmp(file->path, path) == 0)
+			return open_text(file->text);
+	errno = ENOENT;
+	return -1;
+}
+
+int
+__wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+	int i;
+
+	if (mask_error != 0) {
+		errno = mask_error;
+		return -1;
+	}
+	if (mask_size == 0)
+		return __real_sched_getaffinity(pid, size, set);
+	if (size < mask_size) {
+		errno = EINVAL;
+		return -1;
+	}
+	CPU_ZERO_S(size, set);
+	for (i = 0; i < ncpus; i++)
+		CPU_SET_S((size_t)i, size, set);
+	return 0;
+}
+
+void *
+__wrap_malloc(size_t n)
+{
+	return no_memory ? NULL : __real_malloc(n);
+}
+
+cpu_set_t *
+__wrap___sched_cpualloc(size_t n)
+{
+	return no_memory ? NULL : __real___sched_cpualloc(n);
+}
+
+static const struct file no_files[] = { { NULL, NULL } };
+
+static int
+setup(void **state)
+{
+	(void)state;
+	unsetenv("FZLUA_JOBS");
+	files = no_files;
+	mask_size = 2000 / 8;
+	ncpus = 8;
+	mask_error = 0;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	unsetenv("FZLUA_JOBS");
+	files = NULL;
+	mask_size = 0;
+	mask_error = 0;
+	return 0;
+}
+
+static void
+test_host_cpu_max_is_rounded_up(void **state)
+{
+	(void)state;
+	assert_int_equal(fz_host_parse_cpu_max("250000 100000\n"), 3);
+	assert_int_equal(fz_host_parse_cpu_max("200000 100000\n"), 2);
+	assert_int_equal(fz_host_parse_cpu_max("1000 100000"), 1);
+	assert_int_equal(fz_host_parse_cpu_max("max 100000\n"), 0);
+	assert_int_equal(fz_host_parse_cpu_max("-1 100000"), 0);
+	assert_int_equal(fz_host_parse_cpu_max("100000"), 0);
+	assert_int_equal(fz_host_parse_cpu_max("100000 0"), 0);
+	assert_int_equal(fz_host_parse_cpu_max("100000 x"), 0);
+	assert_int_equal(fz_host_parse_cpu_max(""), 0);
+}
+
+static void
+test_host_affinity_is_kept_to(void **state)
+{
+	cpu_set_t all, one;
+	size_t i = 0;
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	while (!CPU_ISSET(i, &all))
+		i++;
+	CPU_ZERO(&one);
+	CPU_SET(i, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	assert_int_equal(fz_host_cpus(), 1);
+	assert_int_equal(fz_host_cores(), 1);
+	sched_setaffinity(0, sizeof(all), &all);
+	assert_true(fz_host_cpus() <= CPU_COUNT(&all));
+	assert_true(fz_host_cores() <= fz_host_cpus());
+}
+
+static void
+test_host_large_masks_are_read(void **state)
+{
+	(void)state;
+	mask_size = 5000 / 8;
+	ncpus = 3000;
+	assert_int_equal(fz_host_cpus(), 3000);
+}
+
+static void
+test_host_without_a_mask_counts_what_is_online(void **state)
+{
+	(void)state;
+	mask_error = ENOSYS;
+	assert_true(fz_host_cpus() >= 1);
+	assert_true(fz_host_cores() >= 1);
+	mask_error = 0;
+	no_memory = true;
+	assert_true(fz_host_cpus() >= 1);
+	no_memory = false;
+}
+
+static void
+test_host_quota_of_an_outer_group_counts(void **state)
+{
+	static const struct file v2[] = {
+		{ "/proc/self/cgroup", "0::/a/b\n" },
+		{ "/proc/self/mountinfo",
+		    "22 1 0:20 / /proc rw - proc proc rw\n"
+		    "30 1 0:26 / /cg rw shared:4 - cgroup2 cgroup2 rw\n" },
+		{ "/cg/a/b/cpu.max", "max 100000\n" },
+		{ "/cg/a/cpu.max", "250000 100000\n" },
+		{ "/cg/cpu.max", "700000 100000\n" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	files = v2;
+	assert_int_equal(fz_host_cpus(), 3);
+}
+
+static void
+test_host_quota_inside_a_container_counts(void **state)
+{
+	static const struct file v1[] = {
+		{ "/proc/self/cgroup",
+		    "5:memory:/docker/x\n4:cpuacct,cpu:/docker/x/sub\n0::/\n" },
+		{ "/proc/self/mountinfo",
+		    "31 1 0:27 /docker/x /cg/m ro - cgroup cgroup rw,memory\n"
+		    "30 1 0:26 /docker/x /cg/c ro - cgroup cgroup "
+		    "rw,cpuacct,cpu\n" },
+		{ "/cg/c/sub/cpu.cfs_quota_us", "-1\n" },
+		{ "/cg/c/sub/cpu.cfs_period_us", "100000\n" },
+		{ "/cg/c/cpu.cfs_quota_us", "150000\n" },
+		{ "/cg/c/cpu.cfs_period_us", "100000\n" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	files = v1;
+	assert_int_equal(fz_host_cpus(), 2);
+}
+
+static void
+test_host_foreign_group_paths_are_looked_up_at_the_mount(void **state)
+{
+	static const struct file foreign[] = {
+		{ "/proc/self/cgroup", "4:cpu:/elsewhere\n" },
+		{ "/proc/self/mountinfo",
+		    "30 1 0:26 /docker/x /cg rw - cgroup cgroup cpu,rw\n"
+		    "bad line - cgroup cgroup\n" },
+		{ "/cg/cpu.cfs_quota_us", "100000\n" },
+		{ "/cg/cpu.cfs_period_us", "100000\n" },
+		{ NULL, NULL },
+	};
+	static const struct file none[] = {
+		{ "/proc/self/cgroup", "nonsense\n\n4:cpuset:/\n" },
+		{ "/proc/self/mountinfo",
+		    "30 1 0:26 / /cg rw - cgroup2 cgroup2 rw\n" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	files = foreign;
+	assert_int_equal(fz_host_cpus(), 1);
+	files = none;
+	assert_int_equal(fz_host_cpus(), 8);
+}
+
+static void
+test_host_jobs_from_the_environment_cap(void **state)
+{
+	(void)state;
+	setenv("FZLUA_JOBS", "3", 1);
+	assert_int_equal(fz_host_cpus(), 3);
+	setenv("FZLUA_JOBS", "100", 1);
+	assert_int_equal(fz_host_cpus(), 8);
+	setenv("FZLUA_JOBS", "-2", 1);
+	assert_int_equal(fz_host_cpus(), 8);
+	setenv("FZLUA_JOBS", "2x", 1);
+	assert_int_equal(fz_host_cpus(), 8);
+}
+
+#define SIBLINGS(n) \
+	"/sys/devices/system/cpu/cpu" n "/topology/thread_siblings_list"
+
+static void
+test_host_cores_count_threads_of_one_once(void **state)
+{
+	static const struct file topology[] = {
+		{ SIBLINGS("0"), "0,4\n" },
+		{ SIBLINGS("4"), "0,4\n" },
+		{ SIBLINGS("1"), "1\n" },
+		{ SIBLINGS("2"), "2-3\n" },
+		{ SIBLINGS("3"), "2-3\n" },
+		{ SIBLINGS("5"), "5,9\n" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	files = topology;
+	assert_int_equal(fz_host_cores(), 6);
+	assert_int_equal(fz_host_cpus(), 8);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_host_cpu_max_is_rounded_up),
+		cmocka_unit_test(test_host_affinity_is_kept_to),
+		cmocka_unit_test_setup_teardown(
+		    test_host_large_masks_are_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_without_a_mask_counts_what_is_online, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_quota_of_an_outer_group_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_quota_inside_a_container_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_foreign_group_paths_are_looked_up_at_the_mount,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_jobs_from_the_environment_cap, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_cores_count_threads_of_one_once, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
