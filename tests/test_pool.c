@@ -1,7 +1,7 @@
 /*
  * Pools: how many workers, who is free, and what happens without.
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
- * wrap: pipe2 read write
+ * wrap: pipe2 read write pwritev2
  */
 /* kill is POSIX, which -std=c11 hides. */
 #define _GNU_SOURCE
