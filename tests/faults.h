@@ -3,7 +3,7 @@
  *
  * A test that includes this has these two lines in its first comment:
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
- * wrap: pipe2 read write
+ * wrap: pipe2 read write pwritev2
  */
 #ifndef FAULTS_H
 #define FAULTS_H
@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static struct {
@@ -98,6 +99,11 @@ ssize_t __wrap_read(int fd, void *bytes, size_t n);
 ssize_t __real_write(int fd, const void *bytes, size_t n);
 ssize_t __wrap_write(int fd, const void *bytes, size_t n);
 
+ssize_t __real_pwritev2(
+    int fd, const struct iovec *list, int n, off_t at, int flags);
+ssize_t __wrap_pwritev2(
+    int fd, const struct iovec *list, int n, off_t at, int flags);
+
 void *
 __wrap_malloc(size_t n)
 {
@@ -172,6 +178,16 @@ __wrap_write(int fd, const void *bytes, size_t n)
 	if (faults_odd(&n) || faults_now(EIO))
 		return -1;
 	return __real_write(fd, bytes, n);
+}
+
+ssize_t
+__wrap_pwritev2(int fd, const struct iovec *list, int n, off_t at, int flags)
+{
+	struct iovec piece = *list;
+
+	if (faults_odd(&piece.iov_len) || faults_now(EIO))
+		return -1;
+	return __real_pwritev2(fd, &piece, n, at, flags);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * One worker as its parent sees it: killed at every step, and worse.
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
- * wrap: pipe2 read write
+ * wrap: pipe2 read write pwritev2
  */
 /* kill and usleep are not in C11. */
 #define _GNU_SOURCE

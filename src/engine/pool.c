@@ -197,7 +197,7 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 		err = NULL;
 	if (pool->nstillborn >= POOL_STILLBORN_MAX) {
 		if (err != NULL) /* it may be tried once again */
-			pool->nstillborn--;
+			pool->nstillborn = POOL_STILLBORN_MAX - 1;
 		fz_err_set(err, FZ_ERR_CRASH,
 		    "its workers die before they start a job");
 		return NULL;

@@ -1,0 +1,567 @@
+/*
+ * Pools: how many workers, who is free, and what happens without.
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: pipe2 read write pwritev2
+ */
+/* kill is POSIX, which -std=c11 hides. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "engine/pool.h"
+#include "faults.h"
+#include "world.h"
+
+/* Somebody who sends jobs and counts what it is told. */
+struct user {
+	struct fz_pool_user user;
+	int nfreed;  /* workers that had its jobs */
+	int nothers; /* workers of others */
+	int ndone, nfailed, nreturned;
+	enum fz_err_kind kind; /* of the last failure */
+};
+
+struct task {
+	struct fz_job job;
+	struct user *user;
+};
+
+static void
+freed(struct fz_pool_user *user, struct fz_worker *worker)
+{
+	struct user *u = (struct user *)user;
+
+	if (worker != NULL)
+		u->nfreed++;
+	else
+		u->nothers++;
+}
+
+static struct user *
+user_of(struct fz_job *job)
+{
+	return ((struct task *)job)->user;
+}
+
+static void
+done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+{
+	user_of(job)->ndone++;
+	for (uint32_t i = 0; i < n; i++)
+		fz_blob_unref(values[i]);
+}
+
+static void
+failed(struct fz_job *job, struct fz_failure *failure)
+{
+	user_of(job)->nfailed++;
+	user_of(job)->kind = failure->err.kind;
+	fz_blob_unref(failure->value);
+}
+
+static void
+returned(struct fz_job *job)
+{
+	user_of(job)->nreturned++;
+}
+
+static void
+started(struct fz_job *job)
+{
+	(void)job;
+}
+
+static const struct fz_job_ops ops = { done, failed, returned, started };
+
+static struct fz_pool *
+pool_of(struct world *w, unsigned max)
+{
+	struct fz_pool_opts opts = { .engine = &w->engine,
+		.max = max,
+		.main = serve,
+		.main_ctx = w->shared };
+
+	return fz_pool_new(&opts, NULL);
+}
+
+static void
+user_init(struct user *u)
+{
+	*u = (struct user){ .user.freed = freed };
+}
+
+static int
+send_job(struct fz_worker *worker, struct user *u, struct task *t,
+    enum job func, uint64_t n)
+{
+	struct fz_blob *arg = blob_of_number(n);
+	int rc = -1;
+
+	*t = (struct task){ .job = { .ops = &ops,
+				.func = func,
+				.nvalues = 1,
+				.timeout_ns = FZ_CLOCK_NEVER },
+		.user = u };
+	if (arg != NULL)
+		rc = fz_worker_send(worker, &t->job, &arg, 1, NULL);
+	fz_blob_unref(arg);
+	return rc;
+}
+
+static void
+count_pid(void *ctx, pid_t pid)
+{
+	(void)pid;
+	++*(int *)ctx;
+}
+
+static int
+npids(const struct fz_pool *pool)
+{
+	int n = 0;
+
+	fz_pool_pids(pool, count_pid, &n);
+	return n;
+}
+
+static void
+step_until_told(struct world *w, const struct user *u, int n)
+{
+	int64_t until = in_ms(10000);
+
+	while (u->ndone + u->nfailed + u->nreturned < n)
+		assert_true(step_until(w, until));
+}
+
+static void
+test_pool_forks_when_needed_and_not_more_than_allowed(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_err err = { 0 };
+	struct fz_worker *a, *b;
+	struct task t[2];
+	struct user u;
+
+	user_init(&u);
+	assert_int_equal(npids(pool), 0);
+	assert_true(fz_pool_has_free(pool));
+	a = fz_pool_take(pool, &u.user, &err);
+	assert_int_equal(npids(pool), 1);
+	b = fz_pool_take(pool, &u.user, &err);
+	assert_int_equal(npids(pool), 2);
+	assert_ptr_not_equal(a, b);
+	assert_false(fz_pool_has_free(pool));
+	assert_null(fz_pool_take(pool, &u.user, &err));
+	assert_int_equal(err.kind, FZ_ERR_NONE);
+	send_job(a, &u, &t[0], JOB_ADD, 1);
+	send_job(b, &u, &t[1], JOB_ADD, 1);
+	step_until_told(w, &u, 2);
+	assert_int_equal(u.ndone, 2);
+	assert_int_equal(u.nfreed, 2);
+	assert_true(fz_pool_has_free(pool));
+	fz_pool_free(pool);
+	fz_pool_free(NULL);
+}
+
+static void
+test_pool_uses_a_worker_again(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 4);
+	struct task t;
+	struct user u;
+
+	user_init(&u);
+	for (int i = 0; i < 10; i++) {
+		send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
+		step_until_told(w, &u, i + 1);
+	}
+	assert_int_equal(npids(pool), 1);
+	assert_int_equal(atomic_load(&w->shared->births), 1);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_replaces_a_dead_worker(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 1);
+	struct task t;
+	struct user u;
+
+	user_init(&u);
+	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_KILL, 1);
+	step_until_told(w, &u, 1);
+	assert_int_equal(u.kind, FZ_ERR_CRASH);
+	while (u.nfreed == 0)
+		fz_loop_step(w->engine.loop, in_ms(10), NULL);
+	assert_int_equal(npids(pool), 0);
+	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
+	step_until_told(w, &u, 2);
+	assert_int_equal(u.ndone, 1);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_an_idle_worker_may_die(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_worker *worker;
+	struct task t;
+	struct user u;
+	int64_t until;
+
+	user_init(&u);
+	worker = fz_pool_take(pool, &u.user, NULL);
+	send_job(worker, &u, &t, JOB_ADD, 1);
+	step_until_told(w, &u, 1);
+	kill(worker->pid, SIGKILL);
+	until = in_ms(5000);
+	while (npids(pool) != 0)
+		assert_true(step_until(w, until));
+	assert_int_equal(u.nfreed, 1);
+	fz_pool_free(pool);
+}
+
+/* Nobody has looked yet, and it gets a job: nothing is lost. */
+static void
+test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_worker *worker;
+	siginfo_t info;
+	struct task t;
+	struct user u;
+
+	user_init(&u);
+	worker = fz_pool_take(pool, &u.user, NULL);
+	send_job(worker, &u, &t, JOB_ADD, 1);
+	step_until_told(w, &u, 1);
+	kill(worker->pid, SIGKILL);
+	waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOWAIT);
+	worker = fz_pool_take(pool, &u.user, NULL);
+	send_job(worker, &u, &t, JOB_ADD, 1);
+	step_until_told(w, &u, 2);
+	assert_int_equal(u.nreturned, 1);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_room_is_where_the_fewest_jobs_are(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_worker *a, *b;
+	struct task t[8];
+	struct user u, other;
+
+	user_init(&u);
+	user_init(&other);
+	a = fz_pool_take(pool, &u.user, NULL);
+	b = fz_pool_take(pool, &u.user, NULL);
+	send_job(a, &u, &t[0], JOB_ADD, 1);
+	send_job(a, &u, &t[1], JOB_ADD, 1);
+	send_job(b, &u, &t[2], JOB_ADD, 1);
+	assert_ptr_equal(fz_pool_room(pool, &u.user), b);
+	assert_null(fz_pool_room(pool, &other.user));
+	for (int i = 3; i < 8; i++) {
+		struct fz_worker *room = fz_pool_room(pool, &u.user);
+
+		assert_non_null(room);
+		send_job(room, &u, &t[i], JOB_ADD, 1);
+	}
+	/* As nobody knows how long a job takes, that is enough. */
+	assert_null(fz_pool_room(pool, &u.user));
+	step_until_told(w, &u, 8);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_tells_others_of_a_free_worker(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 1);
+	struct user u, other, gone;
+	struct task t;
+
+	user_init(&u);
+	user_init(&other);
+	user_init(&gone);
+	assert_int_equal(fz_pool_join(pool, &u.user, NULL), 0);
+	assert_int_equal(fz_pool_join(pool, &gone.user, NULL), 0);
+	assert_int_equal(fz_pool_join(pool, &other.user, NULL), 0);
+	fz_pool_leave(pool, &gone.user);
+	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
+	step_until_told(w, &u, 1);
+	assert_int_equal(u.nfreed, 1);
+	assert_int_equal(other.nothers, 1);
+	assert_int_equal(gone.nothers, 0);
+	fz_pool_leave(pool, &u.user);
+	fz_pool_leave(pool, &other.user);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_takes_back_a_worker_that_got_no_job(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_worker *worker;
+	struct user u;
+
+	user_init(&u);
+	worker = fz_pool_take(pool, &u.user, NULL);
+	assert_false(fz_pool_has_free(pool));
+	fz_pool_untake(pool, worker);
+	assert_int_equal(u.nfreed, 1);
+	assert_ptr_equal(fz_pool_take(pool, &u.user, NULL), worker);
+	fz_pool_untake(pool, worker);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_err err = { 0 };
+	struct fz_worker *a;
+	struct user u;
+
+	user_init(&u);
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	assert_null(fz_pool_take(pool, &u.user, &err));
+	assert_int_equal(err.code, EAGAIN);
+	faults_end();
+	a = fz_pool_take(pool, &u.user, NULL);
+	assert_non_null(a);
+	err = (struct fz_err){ 0 };
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	assert_null(fz_pool_take(pool, &u.user, &err));
+	assert_int_equal(err.kind, FZ_ERR_NONE);
+	faults_end();
+	fz_pool_untake(pool, a);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_does_not_fork_for_ever_what_dies_at_once(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_err err = { 0 };
+	int64_t until = in_ms(20000);
+	static struct task t[100];
+	struct user u;
+	int n = 0;
+
+	user_init(&u);
+	w->shared->mode = BORN_DEAD;
+	while (err.kind == FZ_ERR_NONE) {
+		struct fz_worker *worker = fz_pool_take(pool, &u.user, &err);
+
+		if (worker != NULL)
+			send_job(worker, &u, &t[n++], JOB_ADD, 1);
+		assert_true(n < 50);
+		if (err.kind == FZ_ERR_NONE)
+			assert_true(step_until(w, until));
+	}
+	assert_int_equal(err.kind, FZ_ERR_CRASH);
+	/* The reason may have gone. */
+	w->shared->mode = BORN_WELL;
+	while (npids(pool) != 0)
+		assert_true(step_until(w, until));
+	u.nreturned = 0;
+	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t[0], JOB_ADD, 1);
+	step_until_told(w, &u, 1);
+	assert_int_equal(u.ndone, 1);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_close_cancels_what_runs(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 3);
+	struct fz_err err = { 0 };
+	struct fz_worker *a, *b, *c;
+	struct task t[4];
+	struct user u;
+
+	user_init(&u);
+	a = fz_pool_take(pool, &u.user, NULL);
+	b = fz_pool_take(pool, &u.user, NULL);
+	c = fz_pool_take(pool, &u.user, NULL);
+	send_job(a, &u, &t[0], JOB_SLEEP, 60000);
+	send_job(a, &u, &t[1], JOB_ADD, 1);
+	send_job(b, &u, &t[2], JOB_SLEEP, 60000);
+	send_job(c, &u, &t[3], JOB_ADD, 1);
+	step_until_told(w, &u, 1);
+	while (atomic_load(&w->shared->calls[JOB_SLEEP]) < 2)
+		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+	fz_pool_close(pool);
+	assert_int_equal(u.ndone, 1);
+	assert_int_equal(u.nfailed, 2);
+	assert_int_equal(u.nreturned, 1);
+	assert_int_equal(u.kind, FZ_ERR_CANCELLED);
+	assert_int_equal(u.nfreed, 3);
+	assert_no_children();
+	assert_null(fz_pool_take(pool, &u.user, &err));
+	assert_int_equal(err.kind, FZ_ERR_CLOSED);
+	fz_pool_close(pool);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_idle_workers_leave_fast(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 8);
+	struct fz_worker *all[8];
+	struct user u;
+	int64_t start;
+
+	user_init(&u);
+	for (int i = 0; i < 8; i++)
+		all[i] = fz_pool_take(pool, &u.user, NULL);
+	for (int i = 0; i < 8; i++)
+		fz_pool_untake(pool, all[i]);
+	start = fz_clock_ns();
+	fz_pool_free(pool);
+	assert_true(fz_clock_ns() - start < 900 * FZ_CLOCK_MS);
+}
+
+/* A worker must not keep what is its siblings'. */
+static void
+test_pool_workers_do_not_hold_each_others_pipes(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 4), *other = pool_of(w, 1);
+	struct task t[4];
+	struct user u;
+	int64_t start;
+
+	user_init(&u);
+	fz_pool_untake(other, fz_pool_take(other, &u.user, NULL));
+	for (int i = 0; i < 4; i++)
+		send_job(fz_pool_take(pool, &u.user, NULL), &u, &t[i],
+		    JOB_SLEEP, 60000);
+	while (atomic_load(&w->shared->calls[JOB_SLEEP]) < 4)
+		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+	/* Were its pipe held by the others, it would not leave. */
+	start = fz_clock_ns();
+	fz_pool_free(other);
+	assert_true(fz_clock_ns() - start < 900 * FZ_CLOCK_MS);
+	fz_pool_free(pool);
+}
+
+/* Three jobs on two workers; 0, or -1 where something could not be done. */
+static int
+scenario(struct world *w)
+{
+	struct fz_pool *pool = pool_of(w, 2);
+	struct task t[3];
+	struct user u;
+	int nsent = 0;
+
+	user_init(&u);
+	if (pool == NULL)
+		return -1;
+	if (fz_pool_join(pool, &u.user, NULL) != 0)
+		goto out;
+	for (int i = 0; i < 3; i++) {
+		struct fz_worker *worker;
+		struct fz_err err = { 0 };
+
+		worker = fz_pool_take(pool, &u.user, &err);
+		if (worker == NULL)
+			worker = fz_pool_room(pool, &u.user);
+		if (worker == NULL)
+			continue;
+		if (send_job(worker, &u, &t[i], JOB_ADD, 1) == 0)
+			nsent++;
+		else
+			fz_pool_untake(pool, worker);
+	}
+	while (u.ndone + u.nfailed + u.nreturned < nsent)
+		fz_loop_step(w->engine.loop, in_ms(5000), NULL);
+	fz_pool_leave(pool, &u.user);
+out:
+	fz_pool_free(pool);
+	return u.ndone == 3 ? 0 : -1;
+}
+
+static void
+test_pool_any_call_may_fail(void **state)
+{
+	struct world *w = *state;
+	unsigned long n = 0;
+	int rc, nfailed = 0;
+
+	do {
+		faults_at(++n);
+		rc = scenario(w);
+		nfailed += rc != 0;
+		assert_no_children();
+	} while (faults_end());
+	assert_int_equal(rc, 0);
+	assert_true(nfailed > 10);
+	print_message("%lu calls, %d failures\n", n, nfailed);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+		    test_pool_forks_when_needed_and_not_more_than_allowed,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_uses_a_worker_again, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_replaces_a_dead_worker, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_an_idle_worker_may_die, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_a_dead_worker_returns_what_it_is_sent,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_room_is_where_the_fewest_jobs_are, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_tells_others_of_a_free_worker, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_takes_back_a_worker_that_got_no_job, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_a_fork_that_fails_is_an_error_only_without_workers,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_does_not_fork_for_ever_what_dies_at_once,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_close_cancels_what_runs, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_idle_workers_leave_fast, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_workers_do_not_hold_each_others_pipes,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_any_call_may_fail, world_setup, world_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
