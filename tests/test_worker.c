@@ -399,7 +399,7 @@ test_worker_runs_in_a_host_without_standard_descriptors(void **state)
 	assert_string_equal(w->output, "there\n");
 }
 
-/* ---- death at every step ------------------------------------------------- */
+/* ---- death at every step ------------------------------------------------ */
 
 /*
  * A job that is done, one that kills in some way, and two that wait behind.
