@@ -30,6 +30,7 @@ struct fz_err;
 struct fz_cell {
 	_Atomic uint32_t claim;
 	_Atomic uint32_t nout;    /* bytes of out[] that are whole replies */
+	_Atomic uint32_t nwhy;    /* of out[]: why the worker cannot start */
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
 	_Atomic int64_t start_ns; /* when the last timed job started */
 	unsigned char out[FZ_CELL_OUT];
