@@ -19,7 +19,8 @@ enum {
 /* Its address is the registry key of the encoder. */
 static const char encoder_key;
 
-static void put_typed(
+static void put_table(struct fz_encoder *e, int idx, const struct fz_place *at);
+static void put_other(
     struct fz_encoder *e, int idx, int type, const struct fz_place *at);
 
 int
@@ -45,34 +46,36 @@ fz_encode_no_memory(struct fz_encoder *e)
 	return fz_lerror_raise(e->L, &err);
 }
 
-static void
-put_integer(struct fz_buf *out, lua_Integer v)
+/* These store a number in at most 9 bytes and return its end. */
+static inline unsigned char *
+store_integer(unsigned char *p, lua_Integer v)
 {
-	unsigned char *p = fz_buf_reserve(out, 9);
 	uint64_t u = (uint64_t)v;
 	uint64_t bits = v < 0 ? ~u : u; /* sign taken away */
 
-	if (p == NULL)
-		return;
+	if (u < 0x80) {
+		p[0] = (unsigned char)u;
+		return p + 1;
+	}
 	if (bits < 0x80) {
-		if (v < 0)
-			*p++ = FZ_FORMAT_INT8;
-		*p = (unsigned char)u;
-		out->len += v < 0 ? 2 : 1;
-	} else if (bits < 0x8000) {
+		p[0] = FZ_FORMAT_INT8;
+		p[1] = (unsigned char)u;
+		return p + 2;
+	}
+	if (bits < 0x8000) {
 		p[0] = FZ_FORMAT_INT16;
 		p[1] = (unsigned char)u;
 		p[2] = (unsigned char)(u >> 8);
-		out->len += 3;
-	} else if (bits < 0x80000000) {
+		return p + 3;
+	}
+	if (bits < 0x80000000) {
 		p[0] = FZ_FORMAT_INT32;
 		fz_le32_store(p + 1, (uint32_t)u);
-		out->len += 5;
-	} else {
-		p[0] = FZ_FORMAT_INT64;
-		fz_le64_store(p + 1, u);
-		out->len += 9;
+		return p + 5;
 	}
+	p[0] = FZ_FORMAT_INT64;
+	fz_le64_store(p + 1, u);
+	return p + 9;
 }
 
 static uint64_t
@@ -84,16 +87,48 @@ float_bits(lua_Number v)
 	return u;
 }
 
-static void
-put_float_bits(struct fz_buf *out, uint64_t bits)
+static inline unsigned char *
+store_float_bits(unsigned char *p, uint64_t bits)
 {
-	unsigned char *p = fz_buf_reserve(out, 9);
-
-	if (p == NULL)
-		return;
 	p[0] = FZ_FORMAT_FLOAT;
 	fz_le64_store(p + 1, bits);
-	out->len += 9;
+	return p + 9;
+}
+
+/*
+ * Most values are small: store one at `p`, with FZ_ENCODE_SMALL bytes of
+ * room. Returns its end, or `p` for any other.
+ */
+static inline unsigned char *
+store_small(struct fz_encoder *e, unsigned char *p, int idx, int type)
+{
+	lua_State *L = e->L;
+
+	if (type == LUA_TSTRING)
+		return fz_encode_string_ref(e, p, lua_topointer(L, idx));
+	if (type == LUA_TNUMBER && lua_isinteger(L, idx))
+		return store_integer(p, lua_tointeger(L, idx));
+	if (type == LUA_TNUMBER)
+		return store_float_bits(p, float_bits(lua_tonumber(L, idx)));
+	if (type == LUA_TBOOLEAN)
+		*p++ = lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE;
+	return p;
+}
+
+/* The value at `idx` behind `p`, which has FZ_ENCODE_SMALL bytes of room. */
+static inline void
+put_value(struct fz_encoder *e, unsigned char *p, int idx, int type,
+    const struct fz_place *at)
+{
+	unsigned char *end = store_small(e, p, idx, type);
+
+	fz_encode_end(e, end);
+	if (end != p)
+		return;
+	if (type == LUA_TTABLE)
+		put_table(e, idx, at);
+	else
+		put_other(e, idx, type, at);
 }
 
 /*
@@ -160,12 +195,10 @@ end_run(struct fz_buf *out, size_t n, bool integers, uint64_t bits)
 	if (n < FZ_FORMAT_RUN_MIN) {
 		for (size_t i = 0; i < n; i++)
 			few[i] = fz_le64_load(p + 3 + i * 8);
-		for (size_t i = 0; i < n; i++) {
-			if (integers)
-				put_integer(out, (lua_Integer)few[i]);
-			else
-				put_float_bits(out, few[i]);
-		}
+		for (size_t i = 0; i < n; i++)
+			p = integers ? store_integer(p, (lua_Integer)few[i])
+				     : store_float_bits(p, few[i]);
+		out->len = (size_t)(p - out->data);
 		return;
 	}
 	shift = bits < 0x80 ? 0 : bits < 0x8000 ? 1 : bits < 0x80000000 ? 2 : 3;
@@ -178,33 +211,27 @@ end_run(struct fz_buf *out, size_t n, bool integers, uint64_t bits)
 	out->len += 3 + (n << (integers ? shift : 3));
 }
 
-/* Room for a run of at most this many numbers, or NULL. */
+/* Room for a run of at most `max` numbers, or for a few apart. */
 static unsigned char *
-start_run(struct fz_buf *out, const struct walk *w, size_t *max)
+start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 {
-	unsigned char *p;
-
 	*max = FZ_FORMAT_RUN_MAX;
 	if (w->narr - w->n < FZ_FORMAT_RUN_MAX)
 		*max = (size_t)(w->narr - w->n);
-	p = fz_buf_reserve(out, 3 + *max * 8);
-	return p != NULL ? p + 3 : NULL;
+	return fz_encode_room(e, 3 + *max * 9) + 3;
 }
 
 /* Integers from element n + 1 on, which is on top. As walk_next(). */
 static bool
-put_integers(struct fz_buf *out, lua_State *L, struct walk *w)
+put_integers(struct fz_encoder *e, struct walk *w)
 {
+	lua_State *L = e->L;
 	size_t max, n = 0;
-	unsigned char *p = start_run(out, w, &max);
+	unsigned char *p = start_run(e, w, &max);
 	int value = w->key + 1;
 	uint64_t bits = 0;
 	bool more;
 
-	if (p == NULL) {
-		w->n++;
-		return walk_next(L, w);
-	}
 	do {
 		lua_Integer v = lua_tointeger(L, value);
 
@@ -213,30 +240,27 @@ put_integers(struct fz_buf *out, lua_State *L, struct walk *w)
 		w->n++;
 		more = walk_next(L, w);
 	} while (more && n < max && lua_isinteger(L, value));
-	end_run(out, n, true, bits);
+	end_run(e->out, n, true, bits);
 	return more;
 }
 
 /* The same for floats. */
 static bool
-put_floats(struct fz_buf *out, lua_State *L, struct walk *w)
+put_floats(struct fz_encoder *e, struct walk *w)
 {
+	lua_State *L = e->L;
 	size_t max, n = 0;
-	unsigned char *p = start_run(out, w, &max);
+	unsigned char *p = start_run(e, w, &max);
 	int value = w->key + 1;
 	bool more;
 
-	if (p == NULL) {
-		w->n++;
-		return walk_next(L, w);
-	}
 	do {
 		fz_le64_store(p + n++ * 8, float_bits(lua_tonumber(L, value)));
 		w->n++;
 		more = walk_next(L, w);
 	} while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
 		 !lua_isinteger(L, value));
-	end_run(out, n, false, 0);
+	end_run(e->out, n, false, 0);
 	return more;
 }
 
@@ -271,8 +295,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 		if (holes < 0) {
 			lua_pop(e->L, 1);
 			w->narr = w->n;
-			if (!e->out->failed)
-				cut_array(e->out, w);
+			cut_array(e->out, w);
 			return;
 		}
 		here->index = ++w->n;
@@ -281,7 +304,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 	}
 }
 
-static void
+static inline void
 put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
@@ -293,12 +316,13 @@ put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 
 		if (type != LUA_TNUMBER) {
 			here->index = ++w->n;
-			put_typed(e, value, type, here);
+			put_value(e, fz_encode_room(e, FZ_ENCODE_SMALL), value,
+			    type, here);
 			more = walk_next(L, w);
 		} else if (lua_isinteger(L, value)) {
-			more = put_integers(e->out, L, w);
+			more = put_integers(e, w);
 		} else {
-			more = put_floats(e->out, L, w);
+			more = put_floats(e, w);
 		}
 	}
 	if (w->n < w->narr)
@@ -307,20 +331,28 @@ put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 
 /* 255 pairs and more are counted in 4 bytes. */
 static void
-widen(struct fz_buf *out, const struct walk *w)
+widen(struct fz_encoder *e, const struct walk *w)
 {
+	struct fz_buf *out = e->out;
 	unsigned char *p;
 
-	if (fz_buf_reserve(out, 3) == NULL)
-		return;
+	(void)fz_encode_room(e, 3);
 	p = out->data + w->npairs_at;
 	memmove(p + 4, p + 1, out->len - w->npairs_at - 1);
 	out->len += 3;
 	out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
 }
 
+/* True if the key at hand was in the array part. */
+static bool
+is_element(lua_State *L, const struct walk *w)
+{
+	return lua_isinteger(L, w->key) && lua_tointeger(L, w->key) > 0 &&
+	       lua_tointeger(L, w->key) <= w->narr;
+}
+
 /* The pair at hand and all that follow, but not the array part again. */
-static void
+static inline void
 put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
@@ -328,25 +360,29 @@ put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 	uint32_t n = 0;
 
 	here->key = key;
+	here->kind = FZ_PLACE_FIELD;
 	do {
-		if (lua_type(L, key) == LUA_TSTRING) {
-			fz_encode_string(e, key);
-		} else if (lua_isinteger(L, key) && lua_tointeger(L, key) > 0 &&
-			   lua_tointeger(L, key) <= w->narr) {
-			lua_settop(L, key);
-			continue;
-		} else {
+		unsigned char *p = fz_encode_room(e, 2 * FZ_ENCODE_SMALL);
+		unsigned char *end = p;
+
+		if (lua_type(L, key) == LUA_TSTRING)
+			end =
+			    fz_encode_string_ref(e, p, lua_topointer(L, key));
+		if (end == p) {
+			if (is_element(L, w)) {
+				lua_pop(L, 1);
+				continue;
+			}
 			here->kind = FZ_PLACE_KEY;
 			fz_encode_value(e, key, here);
+			here->kind = FZ_PLACE_FIELD;
+			end = fz_encode_room(e, FZ_ENCODE_SMALL);
 		}
-		here->kind = FZ_PLACE_FIELD;
-		put_typed(e, key + 1, lua_type(L, key + 1), here);
-		lua_settop(L, key);
+		put_value(e, end, key + 1, lua_type(L, key + 1), here);
+		lua_pop(L, 1);
 		if (++n == UINT8_MAX)
-			widen(e->out, w);
+			widen(e, w);
 	} while (lua_next(L, w->t));
-	if (e->out->failed)
-		return;
 	if (n < UINT8_MAX)
 		e->out->data[w->npairs_at] = (unsigned char)n;
 	else
@@ -361,13 +397,12 @@ enter_level(struct fz_encoder *e)
 		luaL_checkstack(e->L, 64, "a table is too deep");
 }
 
-static void
-put_header(struct fz_buf *out, struct walk *w)
+static inline void
+put_header(struct fz_encoder *e, struct walk *w)
 {
-	unsigned char *p = fz_buf_reserve(out, 12);
+	struct fz_buf *out = e->out;
+	unsigned char *p = fz_encode_room(e, 12);
 
-	if (p == NULL)
-		return;
 	w->narr_at = out->len + 1;
 	*p = FZ_FORMAT_TABLE;
 	out->len++;
@@ -398,7 +433,7 @@ put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
 	if (w.pair && lua_isinteger(e->L, w.key))
 		narr = lua_rawlen(e->L, t);
 	w.narr = narr < INT_MAX ? (lua_Integer)narr : INT_MAX;
-	put_header(e->out, &w);
+	put_header(e, &w);
 	if (w.narr != 0)
 		put_array(e, &w, &here);
 	if (w.pair)
@@ -507,31 +542,16 @@ put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
 	fz_encode_plain(e, idx, false, at);
 }
 
+/* A value that is neither small nor a table. */
 static void
-put_typed(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
+put_other(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 {
-	lua_State *L = e->L;
-
 	switch (type) {
 	case LUA_TNIL:
 		fz_buf_put_u8(e->out, FZ_FORMAT_NIL);
 		break;
-	case LUA_TBOOLEAN:
-		fz_buf_put_u8(e->out,
-		    lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE);
-		break;
-	case LUA_TNUMBER:
-		if (lua_isinteger(L, idx))
-			put_integer(e->out, lua_tointeger(L, idx));
-		else
-			put_float_bits(
-			    e->out, float_bits(lua_tonumber(L, idx)));
-		break;
 	case LUA_TSTRING:
 		fz_encode_string(e, idx);
-		break;
-	case LUA_TTABLE:
-		put_table(e, idx, at);
 		break;
 	case LUA_TFUNCTION:
 		fz_encode_function(e, idx, at);
@@ -550,7 +570,8 @@ put_typed(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 void
 fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at)
 {
-	put_typed(e, idx, lua_type(e->L, idx), at);
+	put_value(e, fz_encode_room(e, FZ_ENCODE_SMALL), idx,
+	    lua_type(e->L, idx), at);
 }
 
 static int

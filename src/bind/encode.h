@@ -4,24 +4,28 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <lua.h>
 
+#include "base/buf.h"
 #include "bind/place.h"
 #include "bind/refmap.h"
 
-struct fz_buf;
-
-enum { FZ_ENCODE_GLANCES = 512 }; /* strings remembered at first sight */
+enum {
+	FZ_ENCODE_GLANCES = 512, /* strings remembered at first sight */
+	FZ_ENCODE_SMALL = 16,    /* bytes of room that a small value takes */
+};
 
 /* The number of an object whose __fzpack has not ended has this bit. */
 #define FZ_ENCODE_OPEN UINT32_C(0x80000000)
 
-/* A string seen a while ago, and its place in the list if it has one. */
+/* A string seen a while ago, and the bytes of a reference to it. */
 struct fz_encode_glance {
-	const char *bytes;
+	const void *string; /* as lua_topointer() has it */
 	uint32_t stamp;
-	int32_t number;
+	uint32_t len; /* of `ref`; 0 where it is not in the list yet */
+	unsigned char ref[8];
 };
 
 /*
@@ -45,7 +49,7 @@ struct fz_encoder {
 	uint32_t nstrings;        /* strings in the receiver's list */
 	uint32_t stamp;           /* of this message's glances */
 	struct fz_refmap objects; /* objects and upvalues */
-	struct fz_refmap strings; /* by the address of their bytes */
+	struct fz_refmap strings; /* strings in the list */
 	struct fz_encode_glance glances[FZ_ENCODE_GLANCES];
 };
 
@@ -93,5 +97,45 @@ void fz_encode_userdata(
     struct fz_encoder *e, int idx, const struct fz_place *at);
 void fz_encode_function(
     struct fz_encoder *e, int idx, const struct fz_place *at);
+
+/* Room for `n` more bytes. */
+static inline unsigned char *
+fz_encode_room(struct fz_encoder *e, size_t n)
+{
+	unsigned char *p = fz_buf_reserve(e->out, n);
+
+	if (p == NULL)
+		fz_encode_no_memory(e);
+	return p;
+}
+
+/* The message now ends at `p`, inside the room last asked for. */
+static inline void
+fz_encode_end(struct fz_encoder *e, const unsigned char *p)
+{
+	e->out->len = (size_t)(p - e->out->data);
+}
+
+static inline struct fz_encode_glance *
+fz_encode_glance(struct fz_encoder *e, const void *string)
+{
+	return &e->glances[((uintptr_t)string >> 4) % FZ_ENCODE_GLANCES];
+}
+
+/*
+ * Store a reference to a string at `p`, which has 8 bytes of room. Returns
+ * its end, or `p` where the string is not known to have come twice.
+ */
+static inline unsigned char *
+fz_encode_string_ref(
+    struct fz_encoder *e, unsigned char *p, const void *string)
+{
+	const struct fz_encode_glance *g = fz_encode_glance(e, string);
+
+	if (g->string != string || g->stamp != e->stamp)
+		return p;
+	memcpy(p, g->ref, sizeof(g->ref));
+	return p + g->len;
+}
 
 #endif

@@ -1,13 +1,11 @@
+#include "bind/encode.h"
+
 #include <string.h>
 
 #include "base/buf.h"
-#include "bind/encode.h"
 #include "bind/format.h"
 
-enum {
-	LONG_STRING = 4096,  /* remembered for good at first sight */
-	STRING_LITERAL = -1, /* a glance at a string not in the list */
-};
+enum { LONG_STRING = 4096 }; /* remembered for good at first sight */
 
 static void
 put_literal(struct fz_buf *out, const char *s, size_t len)
@@ -35,29 +33,34 @@ put_literal(struct fz_buf *out, const char *s, size_t len)
 	fz_buf_put(out, s, len);
 }
 
+/* From now on the string is sent as its number. */
 static void
-put_string_ref(struct fz_buf *out, uint32_t number)
+refer(struct fz_encode_glance *g, uint32_t number)
 {
 	if (number < 32) {
-		fz_buf_put_u8(out, (uint8_t)(FZ_FORMAT_SREF5 + number));
+		g->ref[0] = (unsigned char)(FZ_FORMAT_SREF5 + number);
+		g->len = 1;
 	} else if (number <= UINT8_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_SREF8);
-		fz_buf_put_u8(out, (uint8_t)number);
+		g->ref[0] = FZ_FORMAT_SREF8;
+		g->ref[1] = (unsigned char)number;
+		g->len = 2;
 	} else {
-		fz_buf_put_u8(out, FZ_FORMAT_SREF32);
-		fz_buf_put_u32(out, number);
+		g->ref[0] = FZ_FORMAT_SREF32;
+		fz_le32_store(g->ref + 1, number);
+		g->len = 5;
 	}
 }
 
-/* The string enters the receiver's list; returns its place there. */
+/* The string at `idx` enters the receiver's list; returns its place there. */
 static uint32_t
-define_string(struct fz_encoder *e, const char *s, size_t len)
+define_string(struct fz_encoder *e, int idx, const char *s, size_t len)
 {
+	const void *string = lua_topointer(e->L, idx);
 	uint32_t number = e->nstrings;
 	bool fresh = false;
 
-	if (number >= INT32_MAX ||
-	    fz_refmap_enter(&e->strings, e->L, s, number, &fresh) == NULL)
+	if (number == UINT32_MAX ||
+	    fz_refmap_enter(&e->strings, e->L, string, number, &fresh) == NULL)
 		fz_encode_no_memory(e);
 	e->nstrings++;
 	e->flags |= FZ_FORMAT_HAS_STRINGS;
@@ -73,29 +76,28 @@ define_string(struct fz_encoder *e, const char *s, size_t len)
 void
 fz_encode_string(struct fz_encoder *e, int idx)
 {
-	size_t len;
-	const char *s = lua_tolstring(e->L, idx, &len);
-	struct fz_encode_glance *g =
-	    &e->glances[((uintptr_t)s >> 4) % FZ_ENCODE_GLANCES];
+	const void *string = lua_topointer(e->L, idx);
+	struct fz_encode_glance *g = fz_encode_glance(e, string);
+	bool again = g->string == string && g->stamp == e->stamp;
 	const struct fz_refmap_slot *slot;
+	const char *s;
+	size_t len;
 
-	if (g->bytes == s && g->stamp == e->stamp) {
-		if (g->number == STRING_LITERAL)
-			g->number = (int32_t)define_string(e, s, len);
-		else
-			put_string_ref(e->out, (uint32_t)g->number);
+	if (!again) {
+		g->string = string;
+		g->stamp = e->stamp;
+		g->len = 0;
+		slot = fz_refmap_find(&e->strings, string);
+		if (slot != NULL)
+			refer(g, slot->number);
+	}
+	if (g->len != 0) {
+		fz_buf_put(e->out, g->ref, g->len);
 		return;
 	}
-	g->bytes = s;
-	g->stamp = e->stamp;
-	g->number = STRING_LITERAL;
-	slot = fz_refmap_find(&e->strings, s);
-	if (slot != NULL) {
-		g->number = (int32_t)slot->number;
-		put_string_ref(e->out, slot->number);
-	} else if (len >= LONG_STRING) {
-		g->number = (int32_t)define_string(e, s, len);
-	} else {
+	s = lua_tolstring(e->L, idx, &len);
+	if (again || len >= LONG_STRING)
+		refer(g, define_string(e, idx, s, len));
+	else
 		put_literal(e->out, s, len);
-	}
 }
