@@ -46,6 +46,43 @@ fz_encode_no_memory(struct fz_encoder *e)
 	return fz_lerror_raise(e->L, &err);
 }
 
+void
+fz_encode_sync(struct fz_encoder *e)
+{
+	e->out->len = fz_encode_len(e);
+}
+
+void
+fz_encode_resume(struct fz_encoder *e)
+{
+	e->p = e->out->data + e->out->len;
+	e->end = e->out->data + e->out->cap;
+}
+
+void
+fz_encode_grow(struct fz_encoder *e, size_t n)
+{
+	fz_encode_sync(e);
+	if (fz_buf_reserve(e->out, n) == NULL)
+		fz_encode_no_memory(e);
+	fz_encode_resume(e);
+}
+
+static unsigned char *
+store_varint(unsigned char *p, uint64_t v)
+{
+	for (; v >= 0x80; v >>= 7)
+		*p++ = (unsigned char)(v | 0x80);
+	*p++ = (unsigned char)v;
+	return p;
+}
+
+void
+fz_encode_varint(struct fz_encoder *e, uint64_t v)
+{
+	e->p = store_varint(fz_encode_room(e, 10), v);
+}
+
 /* These store a number in at most 9 bytes and return its end. */
 static inline unsigned char *
 store_integer(unsigned char *p, lua_Integer v)
@@ -116,13 +153,13 @@ store_small(struct fz_encoder *e, unsigned char *p, int idx, int type)
 }
 
 /* The value at `idx` behind `p`, which has FZ_ENCODE_SMALL bytes of room. */
-static inline void
+static inline __attribute__((always_inline)) void
 put_value(struct fz_encoder *e, unsigned char *p, int idx, int type,
     const struct fz_place *at)
 {
 	unsigned char *end = store_small(e, p, idx, type);
 
-	fz_encode_end(e, end);
+	e->p = end;
 	if (end != p)
 		return;
 	if (type == LUA_TTABLE)
@@ -160,7 +197,7 @@ walk_in_order(lua_State *L, const struct walk *w)
 static inline bool
 walk_next(lua_State *L, struct walk *w)
 {
-	lua_settop(L, w->key);
+	lua_pop(L, 1);
 	w->pair = lua_next(L, w->t) != 0;
 	return w->pair && walk_in_order(L, w);
 }
@@ -186,9 +223,9 @@ narrow(unsigned char *p, size_t n, unsigned width)
  * bits set that any of the integers needs.
  */
 static void
-end_run(struct fz_buf *out, size_t n, bool integers, uint64_t bits)
+end_run(struct fz_encoder *e, size_t n, bool integers, uint64_t bits)
 {
-	unsigned char *p = out->data + out->len;
+	unsigned char *p = e->p;
 	uint64_t few[FZ_FORMAT_RUN_MIN];
 	unsigned shift;
 
@@ -198,7 +235,7 @@ end_run(struct fz_buf *out, size_t n, bool integers, uint64_t bits)
 		for (size_t i = 0; i < n; i++)
 			p = integers ? store_integer(p, (lua_Integer)few[i])
 				     : store_float_bits(p, few[i]);
-		out->len = (size_t)(p - out->data);
+		e->p = p;
 		return;
 	}
 	shift = bits < 0x80 ? 0 : bits < 0x8000 ? 1 : bits < 0x80000000 ? 2 : 3;
@@ -208,7 +245,7 @@ end_run(struct fz_buf *out, size_t n, bool integers, uint64_t bits)
 					: FZ_FORMAT_RUN_FLOAT);
 	p[1] = (unsigned char)(n - 1);
 	p[2] = (unsigned char)((n - 1) >> 8);
-	out->len += 3 + (n << (integers ? shift : 3));
+	e->p += 3 + (n << (integers ? shift : 3));
 }
 
 /* Room for a run of at most `max` numbers, or for a few apart. */
@@ -240,7 +277,7 @@ put_integers(struct fz_encoder *e, struct walk *w)
 		w->n++;
 		more = walk_next(L, w);
 	} while (more && n < max && lua_isinteger(L, value));
-	end_run(e->out, n, true, bits);
+	end_run(e, n, true, bits);
 	return more;
 }
 
@@ -260,17 +297,17 @@ put_floats(struct fz_encoder *e, struct walk *w)
 		more = walk_next(L, w);
 	} while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
 		 !lua_isinteger(L, value));
-	end_run(e->out, n, false, 0);
+	end_run(e, n, false, 0);
 	return more;
 }
 
 /* The array part is as long as what was written: same number of bytes. */
 static void
-cut_array(struct fz_buf *out, const struct walk *w)
+cut_array(struct fz_encoder *e, const struct walk *w)
 {
 	uint64_t n = (uint64_t)w->n;
-	unsigned char *p = out->data + w->narr_at;
-	unsigned char *last = out->data + w->npairs_at - 1;
+	unsigned char *p = e->out->data + w->narr_at;
+	unsigned char *last = e->out->data + w->npairs_at - 1;
 
 	for (; p < last; n >>= 7)
 		*p++ = (unsigned char)(n | 0x80);
@@ -295,7 +332,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 		if (holes < 0) {
 			lua_pop(e->L, 1);
 			w->narr = w->n;
-			cut_array(e->out, w);
+			cut_array(e, w);
 			return;
 		}
 		here->index = ++w->n;
@@ -333,14 +370,13 @@ put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 static void
 widen(struct fz_encoder *e, const struct walk *w)
 {
-	struct fz_buf *out = e->out;
 	unsigned char *p;
 
 	(void)fz_encode_room(e, 3);
-	p = out->data + w->npairs_at;
-	memmove(p + 4, p + 1, out->len - w->npairs_at - 1);
-	out->len += 3;
-	out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
+	p = e->out->data + w->npairs_at;
+	memmove(p + 4, p + 1, (size_t)(e->p - p - 1));
+	e->p += 3;
+	e->out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
 }
 
 /* True if the key at hand was in the array part. */
@@ -400,20 +436,15 @@ enter_level(struct fz_encoder *e)
 static inline void
 put_header(struct fz_encoder *e, struct walk *w)
 {
-	struct fz_buf *out = e->out;
 	unsigned char *p = fz_encode_room(e, 12);
+	size_t at = fz_encode_len(e);
 
-	w->narr_at = out->len + 1;
-	*p = FZ_FORMAT_TABLE;
-	out->len++;
-	if (w->narr < 0x80) {
-		p[1] = (unsigned char)w->narr;
-		out->len++;
-	} else {
-		fz_buf_put_varint(out, (uint64_t)w->narr);
-	}
-	w->npairs_at = out->len;
-	out->data[out->len++] = 0;
+	p[0] = FZ_FORMAT_TABLE;
+	p[1] = (unsigned char)w->narr;
+	e->p = w->narr < 0x80 ? p + 2 : store_varint(p + 1, (uint64_t)w->narr);
+	w->narr_at = at + 1;
+	w->npairs_at = at + (size_t)(e->p - p);
+	*e->p++ = 0;
 }
 
 /*
@@ -441,8 +472,9 @@ put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
 	e->level--;
 }
 
-bool
-fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
+/* True, and a reference is written, where the object at `p` came before. */
+static inline bool
+put_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 {
 	bool fresh = false;
 	const struct fz_refmap_slot *slot =
@@ -457,9 +489,15 @@ fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 	if (slot->number & FZ_ENCODE_OPEN)
 		fz_encode_refuse(e, "an object inside its own __fzpack", at);
 	e->flags |= FZ_FORMAT_HAS_REFS;
-	fz_buf_put_u8(e->out, FZ_FORMAT_REF);
-	fz_buf_put_varint(e->out, slot->number);
+	fz_encode_u8(e, FZ_FORMAT_REF);
+	fz_encode_varint(e, slot->number);
 	return true;
+}
+
+bool
+fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
+{
+	return put_known(e, p, at);
 }
 
 void
@@ -479,13 +517,13 @@ fz_encode_plain(
 {
 	if (e->level >= FZ_FORMAT_DEPTH) {
 		e->flags |= FZ_FORMAT_HAS_LATER;
-		fz_buf_put_u8(e->out, FZ_FORMAT_LATER);
+		fz_encode_u8(e, FZ_FORMAT_LATER);
 		luaL_checkstack(e->L, 8, NULL);
 		fz_encode_keep(e->L, e->later, ++e->nlater, t);
 		return;
 	}
 	if (classed) {
-		fz_buf_put_u8(e->out, FZ_FORMAT_CLASS);
+		fz_encode_u8(e, FZ_FORMAT_CLASS);
 		fz_encode_string(e, lua_gettop(e->L));
 	}
 	put_contents(e, t, at);
@@ -502,7 +540,7 @@ fz_encode_later(struct fz_encoder *e, lua_Integer mark)
 		luaL_checkstack(L, 16, "a table is too deep");
 		lua_rawgeti(L, e->later, i);
 		if (fz_names_class(L, top + 1)) {
-			fz_buf_put_u8(e->out, FZ_FORMAT_CLASS);
+			fz_encode_u8(e, FZ_FORMAT_CLASS);
 			fz_encode_string(e, lua_gettop(L));
 		}
 		put_contents(e, top + 1, &deep);
@@ -529,17 +567,20 @@ put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
 
 	if (p == fz_encode_globals(e)) {
 		e->flags |= FZ_FORMAT_HAS_FUNCTIONS;
-		fz_buf_put_u8(e->out, FZ_FORMAT_GLOBALS);
+		fz_encode_u8(e, FZ_FORMAT_GLOBALS);
 		return;
 	}
-	if (fz_encode_known(e, p, at))
+	if (put_known(e, p, at))
 		return;
 	if (lua_getmetatable(e->L, idx)) {
 		lua_pop(e->L, 1);
 		if (fz_encode_object(e, idx, at))
 			return;
 	}
-	fz_encode_plain(e, idx, false, at);
+	if (e->level < FZ_FORMAT_DEPTH)
+		put_contents(e, idx, at);
+	else
+		fz_encode_plain(e, idx, false, at);
 }
 
 /* A value that is neither small nor a table. */
@@ -548,7 +589,7 @@ put_other(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 {
 	switch (type) {
 	case LUA_TNIL:
-		fz_buf_put_u8(e->out, FZ_FORMAT_NIL);
+		fz_encode_u8(e, FZ_FORMAT_NIL);
 		break;
 	case LUA_TSTRING:
 		fz_encode_string(e, idx);
@@ -623,6 +664,9 @@ encoder_start(struct fz_encoder *e, lua_State *L, struct fz_buf *out)
 	e->L = L;
 	e->out = out;
 	e->busy = true;
+	if (fz_buf_reserve(out, FZ_ENCODE_SMALL) == NULL)
+		fz_encode_no_memory(e);
+	fz_encode_resume(e);
 	e->globals = NULL;
 	e->flags = 0;
 	e->level = 0;
@@ -650,14 +694,13 @@ fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
 	e->later = top + 2;
 	e->kept = top + 3;
 	lua_settop(L, top + 3);
-	fz_buf_put_u8(out, FZ_FORMAT_VERSION);
-	fz_buf_put_u8(out, 0);
-	fz_buf_put_varint(out, (uint64_t)n);
+	fz_encode_u8(e, FZ_FORMAT_VERSION);
+	fz_encode_u8(e, 0);
+	fz_encode_varint(e, (uint64_t)n);
 	for (e->value = 1; e->value <= n; e->value++)
 		fz_encode_value(e, first + e->value - 1, &root);
 	fz_encode_later(e, 0);
-	if (out->failed)
-		fz_encode_no_memory(e);
+	fz_encode_sync(e);
 	out->data[start + 1] = e->flags;
 	e->busy = false;
 	lua_settop(L, top);

@@ -34,7 +34,9 @@ struct fz_encode_glance {
  */
 struct fz_encoder {
 	lua_State *L;
-	struct fz_buf *out;
+	unsigned char *p;         /* where the next byte goes, in `out` */
+	const unsigned char *end; /* of the room there */
+	struct fz_buf *out;       /* its `len` is behind; fz_encode_sync() */
 	const void *globals; /* NULL until asked for */
 	bool busy;
 	uint8_t flags;
@@ -83,6 +85,15 @@ int fz_encode_refuse(
     struct fz_encoder *e, const char *what, const struct fz_place *at);
 int fz_encode_no_memory(struct fz_encoder *e);
 
+/*
+ * The buffer gets its length; after others appended to it, go on behind
+ * that; make room for `n` more bytes.
+ */
+void fz_encode_sync(struct fz_encoder *e);
+void fz_encode_resume(struct fz_encoder *e);
+void fz_encode_grow(struct fz_encoder *e, size_t n);
+void fz_encode_varint(struct fz_encoder *e, uint64_t v);
+
 /* encode_string.c: the string at `idx`. */
 void fz_encode_string(struct fz_encoder *e, int idx);
 
@@ -102,18 +113,30 @@ void fz_encode_function(
 static inline unsigned char *
 fz_encode_room(struct fz_encoder *e, size_t n)
 {
-	unsigned char *p = fz_buf_reserve(e->out, n);
-
-	if (p == NULL)
-		fz_encode_no_memory(e);
-	return p;
+	if (__builtin_expect((size_t)(e->end - e->p) < n, 0))
+		fz_encode_grow(e, n);
+	return e->p;
 }
 
-/* The message now ends at `p`, inside the room last asked for. */
 static inline void
-fz_encode_end(struct fz_encoder *e, const unsigned char *p)
+fz_encode_u8(struct fz_encoder *e, unsigned v)
 {
-	e->out->len = (size_t)(p - e->out->data);
+	*fz_encode_room(e, 1) = (unsigned char)v;
+	e->p++;
+}
+
+static inline void
+fz_encode_bytes(struct fz_encoder *e, const void *bytes, size_t n)
+{
+	memcpy(fz_encode_room(e, n), bytes, n);
+	e->p += n;
+}
+
+/* How many bytes the buffer holds. */
+static inline size_t
+fz_encode_len(const struct fz_encoder *e)
+{
+	return (size_t)(e->p - e->out->data);
 }
 
 static inline struct fz_encode_glance *

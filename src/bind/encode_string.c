@@ -8,29 +8,26 @@
 enum { LONG_STRING = 4096 }; /* remembered for good at first sight */
 
 static void
-put_literal(struct fz_buf *out, const char *s, size_t len)
+put_literal(struct fz_encoder *e, const char *s, size_t len)
 {
-	if (len < 64) {
-		unsigned char *p = fz_buf_reserve(out, 1 + len);
+	unsigned char *p = fz_encode_room(e, 9 + len);
 
-		if (p == NULL)
-			return;
-		p[0] = (unsigned char)(FZ_FORMAT_STR6 + len);
-		memcpy(p + 1, s, len);
-		out->len += 1 + len;
-		return;
-	}
-	if (len <= UINT8_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_STR8);
-		fz_buf_put_u8(out, (uint8_t)len);
+	if (len < 64) {
+		*p++ = (unsigned char)(FZ_FORMAT_STR6 + len);
+	} else if (len <= UINT8_MAX) {
+		*p++ = FZ_FORMAT_STR8;
+		*p++ = (unsigned char)len;
 	} else if (len <= UINT32_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_STR32);
-		fz_buf_put_u32(out, (uint32_t)len);
+		*p = FZ_FORMAT_STR32;
+		fz_le32_store(p + 1, (uint32_t)len);
+		p += 5;
 	} else {
-		fz_buf_put_u8(out, FZ_FORMAT_STR64);
-		fz_buf_put_u64(out, len);
+		*p = FZ_FORMAT_STR64;
+		fz_le64_store(p + 1, len);
+		p += 9;
 	}
-	fz_buf_put(out, s, len);
+	memcpy(p, s, len);
+	e->p = p + len;
 }
 
 /* From now on the string is sent as its number. */
@@ -64,8 +61,8 @@ define_string(struct fz_encoder *e, int idx, const char *s, size_t len)
 		fz_encode_no_memory(e);
 	e->nstrings++;
 	e->flags |= FZ_FORMAT_HAS_STRINGS;
-	fz_buf_put_u8(e->out, FZ_FORMAT_DEF);
-	put_literal(e->out, s, len);
+	fz_encode_u8(e, FZ_FORMAT_DEF);
+	put_literal(e, s, len);
 	return number;
 }
 
@@ -92,12 +89,12 @@ fz_encode_string(struct fz_encoder *e, int idx)
 			refer(g, slot->number);
 	}
 	if (g->len != 0) {
-		fz_buf_put(e->out, g->ref, g->len);
+		fz_encode_bytes(e, g->ref, g->len);
 		return;
 	}
 	s = lua_tolstring(e->L, idx, &len);
 	if (again || len >= LONG_STRING)
 		refer(g, define_string(e, idx, s, len));
 	else
-		put_literal(e->out, s, len);
+		put_literal(e, s, len);
 }
