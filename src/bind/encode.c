@@ -84,7 +84,7 @@ fz_encode_varint(struct fz_encoder *e, uint64_t v)
 }
 
 /* These store a number in at most 9 bytes and return its end. */
-static inline unsigned char *
+static unsigned char *
 store_integer(unsigned char *p, lua_Integer v)
 {
 	uint64_t u = (uint64_t)v;
@@ -136,7 +136,7 @@ store_float_bits(unsigned char *p, uint64_t bits)
  * Most values are small: store one at `p`, with FZ_ENCODE_SMALL bytes of
  * room. Returns its end, or `p` for any other.
  */
-static inline unsigned char *
+static inline __attribute__((always_inline)) unsigned char *
 store_small(struct fz_encoder *e, unsigned char *p, int idx, int type)
 {
 	lua_State *L = e->L;
