@@ -376,6 +376,11 @@ widen(struct fz_encoder *e, const struct walk *w)
 	p = e->out->data + w->npairs_at;
 	memmove(p + 4, p + 1, (size_t)(e->p - p - 1));
 	e->p += 3;
+	for (unsigned i = e->nsplices; i > 0; i--) {
+		if (e->splices[i - 1] <= w->npairs_at)
+			break;
+		e->splices[i - 1] += 3;
+	}
 	e->out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
 }
 
@@ -402,8 +407,7 @@ put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 		unsigned char *end = p;
 
 		if (lua_type(L, key) == LUA_TSTRING)
-			end =
-			    fz_encode_string_ref(e, p, lua_topointer(L, key));
+			end = fz_encode_string_ref(e, p, lua_topointer(L, key));
 		if (end == p) {
 			if (is_element(L, w)) {
 				lua_pop(L, 1);
@@ -670,6 +674,7 @@ encoder_start(struct fz_encoder *e, lua_State *L, struct fz_buf *out)
 	e->globals = NULL;
 	e->flags = 0;
 	e->level = 0;
+	e->nsplices = 0;
 	e->nlater = e->nkept = 0;
 	e->nobjects = e->ncells = e->nstrings = 0;
 	fz_refmap_clear(&e->objects, L);
@@ -680,20 +685,16 @@ encoder_start(struct fz_encoder *e, lua_State *L, struct fz_buf *out)
 	}
 }
 
-void
-fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
+/* The message in `e`, whose lists are on the stack from `top` + 2 on. */
+static void
+put_message(struct fz_encoder *e, int first, int n, int top)
 {
 	const struct fz_place root = { NULL, FZ_PLACE_ROOT, 0, 0, NULL };
-	size_t start = out->len;
-	struct fz_encoder *e;
-	int top = lua_gettop(L);
+	size_t start = e->out->len;
 
-	luaL_checkstack(L, 16, "no room to pack");
-	e = encoder_get(L);
-	encoder_start(e, L, out);
 	e->later = top + 2;
 	e->kept = top + 3;
-	lua_settop(L, top + 3);
+	lua_settop(e->L, top + 4);
 	fz_encode_u8(e, FZ_FORMAT_VERSION);
 	fz_encode_u8(e, 0);
 	fz_encode_varint(e, (uint64_t)n);
@@ -701,7 +702,45 @@ fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
 		fz_encode_value(e, first + e->value - 1, &root);
 	fz_encode_later(e, 0);
 	fz_encode_sync(e);
-	out->data[start + 1] = e->flags;
+	e->out->data[start + 1] = e->flags;
 	e->busy = false;
+}
+
+void
+fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
+{
+	struct fz_encoder *e;
+	int top = lua_gettop(L);
+
+	luaL_checkstack(L, 16, "no room to pack");
+	e = encoder_get(L);
+	encoder_start(e, L, out);
+	e->spliced = 0;
+	put_message(e, first, n, top);
 	lua_settop(L, top);
+}
+
+void
+fz_codec_pack(lua_State *L, int first, int n, struct fz_buf *out)
+{
+	struct fz_encoder *e;
+	int top = lua_gettop(L);
+	size_t done = 0;
+
+	luaL_checkstack(L, 16 + 2 * FZ_ENCODE_SPLICES, "no room to pack");
+	e = encoder_get(L);
+	encoder_start(e, L, out);
+	e->spliced = top + 4;
+	put_message(e, first, n, top);
+	for (unsigned i = 0; i < e->nsplices; i++) {
+		const char *from = (const char *)out->data + done;
+
+		lua_pushlstring(L, from, e->splices[i] - done);
+		lua_rawgeti(L, e->spliced, (lua_Integer)i + 1);
+		done = e->splices[i];
+	}
+	lua_pushlstring(L, (const char *)out->data + done, out->len - done);
+	lua_concat(L, 2 * (int)e->nsplices + 1);
+	lua_replace(L, top + 1);
+	lua_settop(L, top + 1);
 }

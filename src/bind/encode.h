@@ -15,6 +15,7 @@
 enum {
 	FZ_ENCODE_GLANCES = 512, /* strings remembered at first sight */
 	FZ_ENCODE_SMALL = 16,    /* bytes of room that a small value takes */
+	FZ_ENCODE_SPLICES = 16,  /* strings left out of the buffer */
 };
 
 /* The number of an object whose __fzpack has not ended has this bit. */
@@ -37,21 +38,24 @@ struct fz_encoder {
 	unsigned char *p;         /* where the next byte goes, in `out` */
 	const unsigned char *end; /* of the room there */
 	struct fz_buf *out;       /* its `len` is behind; fz_encode_sync() */
-	const void *globals; /* NULL until asked for */
+	const void *globals;      /* NULL until asked for */
 	bool busy;
 	uint8_t flags;
-	int later; /* stack index: {tables whose bodies are due} or nil */
-	int kept;  /* stack index: {what __fzpack made}, alive till the end */
-	int value; /* the value being written, from 1 */
+	int later;   /* stack index: {tables whose bodies are due} or nil */
+	int kept;    /* stack index: {what __fzpack made}, alive till the end */
+	int spliced; /* {strings left out} or nil; 0 where none may be */
+	unsigned nsplices;
+	int value;          /* the value being written, from 1 */
 	unsigned level;     /* C calls deep, in tables, objects, functions */
 	lua_Integer nlater; /* in the list `later` */
 	lua_Integer nkept;
-	uint32_t nobjects;        /* numbers given to tables, functions, ... */
-	uint32_t ncells;          /* numbers given to upvalues */
-	uint32_t nstrings;        /* strings in the receiver's list */
-	uint32_t stamp;           /* of this message's glances */
-	struct fz_refmap objects; /* objects and upvalues */
-	struct fz_refmap strings; /* strings in the list */
+	uint32_t nobjects; /* numbers given to tables, functions, ... */
+	uint32_t ncells;   /* numbers given to upvalues */
+	uint32_t nstrings; /* strings in the receiver's list */
+	uint32_t stamp;    /* of this message's glances */
+	size_t splices[FZ_ENCODE_SPLICES]; /* where they belong in `out` */
+	struct fz_refmap objects;          /* objects and upvalues */
+	struct fz_refmap strings;          /* strings in the list */
 	struct fz_encode_glance glances[FZ_ENCODE_GLANCES];
 };
 
@@ -150,8 +154,7 @@ fz_encode_glance(struct fz_encoder *e, const void *string)
  * its end, or `p` where the string is not known to have come twice.
  */
 static inline unsigned char *
-fz_encode_string_ref(
-    struct fz_encoder *e, unsigned char *p, const void *string)
+fz_encode_string_ref(struct fz_encoder *e, unsigned char *p, const void *string)
 {
 	const struct fz_encode_glance *g = fz_encode_glance(e, string);
 

@@ -2,15 +2,34 @@
 
 #include <string.h>
 
+#include <lauxlib.h>
+
 #include "base/buf.h"
 #include "bind/format.h"
 
-enum { LONG_STRING = 4096 }; /* remembered for good at first sight */
+enum {
+	LONG_STRING = 4096,     /* remembered for good at first sight */
+	SPLICE_MIN = 64 * 1024, /* worth a piece of its own */
+};
 
+/* The bytes of the string at `idx` come between those before and behind. */
 static void
-put_literal(struct fz_encoder *e, const char *s, size_t len)
+splice(struct fz_encoder *e, int idx)
 {
-	unsigned char *p = fz_encode_room(e, 9 + len);
+	luaL_checkstack(e->L, 4, NULL);
+	e->splices[e->nsplices++] = fz_encode_len(e);
+	fz_encode_keep(e->L, e->spliced, (lua_Integer)e->nsplices, idx);
+}
+
+/* The string at `idx` with its bytes. */
+static void
+put_literal(struct fz_encoder *e, int idx)
+{
+	size_t len;
+	const char *s = lua_tolstring(e->L, idx, &len);
+	bool apart = len >= SPLICE_MIN && e->spliced != 0 &&
+		     e->nsplices < FZ_ENCODE_SPLICES;
+	unsigned char *p = fz_encode_room(e, 9 + (apart ? 0 : len));
 
 	if (len < 64) {
 		*p++ = (unsigned char)(FZ_FORMAT_STR6 + len);
@@ -26,8 +45,13 @@ put_literal(struct fz_encoder *e, const char *s, size_t len)
 		fz_le64_store(p + 1, len);
 		p += 9;
 	}
-	memcpy(p, s, len);
-	e->p = p + len;
+	e->p = p;
+	if (apart) {
+		splice(e, idx);
+	} else {
+		memcpy(p, s, len);
+		e->p += len;
+	}
 }
 
 /* From now on the string is sent as its number. */
@@ -50,7 +74,7 @@ refer(struct fz_encode_glance *g, uint32_t number)
 
 /* The string at `idx` enters the receiver's list; returns its place there. */
 static uint32_t
-define_string(struct fz_encoder *e, int idx, const char *s, size_t len)
+define_string(struct fz_encoder *e, int idx)
 {
 	const void *string = lua_topointer(e->L, idx);
 	uint32_t number = e->nstrings;
@@ -62,7 +86,7 @@ define_string(struct fz_encoder *e, int idx, const char *s, size_t len)
 	e->nstrings++;
 	e->flags |= FZ_FORMAT_HAS_STRINGS;
 	fz_encode_u8(e, FZ_FORMAT_DEF);
-	put_literal(e, s, len);
+	put_literal(e, idx);
 	return number;
 }
 
@@ -77,8 +101,6 @@ fz_encode_string(struct fz_encoder *e, int idx)
 	struct fz_encode_glance *g = fz_encode_glance(e, string);
 	bool again = g->string == string && g->stamp == e->stamp;
 	const struct fz_refmap_slot *slot;
-	const char *s;
-	size_t len;
 
 	if (!again) {
 		g->string = string;
@@ -92,9 +114,8 @@ fz_encode_string(struct fz_encoder *e, int idx)
 		fz_encode_bytes(e, g->ref, g->len);
 		return;
 	}
-	s = lua_tolstring(e->L, idx, &len);
-	if (again || len >= LONG_STRING)
-		refer(g, define_string(e, idx, s, len));
+	if (again || lua_rawlen(e->L, idx) >= LONG_STRING)
+		refer(g, define_string(e, idx));
 	else
-		put_literal(e, s, len);
+		put_literal(e, idx);
 }
