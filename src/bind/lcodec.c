@@ -65,8 +65,7 @@ call_encode(lua_State *L)
 	int n = lua_gettop(L) - 1;
 	struct fz_buf *out = lua_touserdata(L, n + 1);
 
-	fz_codec_encode(L, 1, n, out);
-	lua_pushlstring(L, (const char *)out->data, out->len);
+	fz_codec_pack(L, 1, n, out);
 	return 1;
 }
 
