@@ -135,6 +135,7 @@ fz_pool_close(struct fz_pool *pool)
 		pool->nworkers--;
 		fz_worker_free(w, false);
 	}
+	fz_loop_unhook(&pool->hook); /* nothing is left to let go of */
 }
 
 void
@@ -143,7 +144,6 @@ fz_pool_free(struct fz_pool *pool)
 	if (pool == NULL)
 		return;
 	fz_pool_close(pool);
-	fz_loop_unhook(&pool->hook);
 	free(pool->users);
 	free(pool);
 }
