@@ -415,7 +415,7 @@ start_diamond(struct plan *p, struct world *w, enum fz_run_policy policy,
 	n->in = input(p);
 	/* Sleeps 100 ms, is ready first. */
 	n->x = add(p, JOB_SLEEP, n->in, FZ_GRAPH_NONE);
-	n->a = add(p, JOB_RAISE, n->in, FZ_GRAPH_NONE);
+	n->a = add(p, JOB_RAISE_LATE, n->in, FZ_GRAPH_NONE);
 	n->b = after(p, JOB_ADD, n->a);
 	n->c = after(p, JOB_ADD, n->a);
 	n->d = add(p, JOB_ADD, value_of(p, n->b), value_of(p, n->c));

@@ -887,6 +887,25 @@ test_worker_a_timeout_is_not_put_off_by_replies_that_wait(void **state)
 	assert_failed(&t[2], FZ_ERR_TIMEOUT);
 }
 
+static void
+test_worker_a_timeout_holds_after_a_recall(void **state)
+{
+	struct world *w = *state;
+	struct task t = { .job.timeout_ns = 100 * FZ_CLOCK_MS }, u = { 0 };
+	struct keeper k;
+
+	keep(w, &k, NULL);
+	send_number(&k, &t, JOB_SLEEP, 60000);
+	send_number(&k, &u, JOB_ADD, 1);
+	while (atomic_load(&w->shared->calls[JOB_SLEEP]) == 0)
+		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+	fz_worker_recall(k.worker);
+	fz_worker_recall(k.worker);
+	assert_true(dies(w, &k, 2000));
+	assert_failed(&t, FZ_ERR_TIMEOUT);
+	assert_returned(&u);
+}
+
 /* ---- bulk through the pipe --------------------------------------------------
  */
 
@@ -1149,6 +1168,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_worker_a_timeout_is_not_put_off_by_replies_that_wait,
 		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_a_timeout_holds_after_a_recall, world_setup,
+		    world_teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_without_an_arena_big_values_go_inline,
 		    world_setup, world_teardown),

@@ -37,6 +37,7 @@ enum job {
 	JOB_SEED,          /* its seed */
 	JOB_BYTES,         /* n -> n bytes */
 	JOB_RAISE,         /* an error */
+	JOB_RAISE_LATE,    /* the same, once a JOB_SLEEP runs */
 	JOB_CRASH,         /* SIGSEGV */
 	JOB_EXIT,          /* code -> never returns */
 	JOB_KILL,          /* SIGKILL in the midst */
@@ -239,7 +240,11 @@ do_job(struct shared *shared, struct fz_port *port, struct fz_call *call)
 	uint64_t arg;
 	char text[64] = "";
 
-	if (call->func == JOB_RAISE) {
+	if (call->func == JOB_RAISE_LATE) {
+		while (atomic_load(&shared->calls[JOB_SLEEP]) == 0)
+			usleep(100);
+	}
+	if (call->func == JOB_RAISE || call->func == JOB_RAISE_LATE) {
 		fz_port_begin(port, call, FZ_WIRE_ERROR, FZ_ERR_ERROR);
 		fz_buf_put(&port->value.buf, "raised", 6);
 		fz_port_put(port);
@@ -337,6 +342,7 @@ do_job(struct shared *shared, struct fz_port *port, struct fz_call *call)
 			put_number(port, i);
 		return true;
 	case JOB_RAISE:
+	case JOB_RAISE_LATE:
 	case JOB_NJOBS:
 		break;
 	}

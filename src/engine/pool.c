@@ -65,7 +65,8 @@ worker_idle(void *ctx, struct fz_worker *w)
 {
 	struct fz_pool *pool = ctx;
 
-	pool->nfailed_starts = 0;
+	if (w->mean_ns != 0) /* it has answered */
+		pool->nfailed_starts = 0;
 	unlink_worker(w);
 	link_worker(&pool->idle, w);
 	tell_users(pool, w);

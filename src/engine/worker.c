@@ -31,6 +31,15 @@ close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
 
 /* ---- jobs and their replies -------------------------------------------- */
 
+/* One more than the number of the job that it has started last, 0: none. */
+static uint32_t
+claimed(const struct fz_worker_pipes *p)
+{
+	uint32_t claim = atomic_load(&p->cell->claim);
+
+	return claim == p->recalled_to ? p->recalled_from : claim;
+}
+
 /*
  * When the job began that runs now, as the worker knows it, or `otherwise`
  * where it has not begun yet, or has ended and its reply is under way.
@@ -38,7 +47,7 @@ close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
 {
-	if (atomic_load(&p->cell->claim) != p->worker->head->seq + 1)
+	if (claimed(p) != p->worker->head->seq + 1)
 		return otherwise;
 	return atomic_load(&p->cell->start_ns);
 }
@@ -310,6 +319,9 @@ fz_worker_recall(struct fz_worker *worker)
 	while (
 	    !atomic_compare_exchange_weak(&p->cell->claim, &claim, p->next_seq))
 		continue;
+	if (claim != p->recalled_to)
+		p->recalled_from = claim;
+	p->recalled_to = p->next_seq;
 	while (*at != NULL && (int32_t)((*at)->seq - claim) < 0)
 		at = &(*at)->next;
 	job = *at;
@@ -477,8 +489,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	uint32_t claim;
 
 	w->dying = true;
-	w->failed_start =
-	    p->ending == FZ_ERR_NONE && atomic_load(&p->cell->claim) == 0;
+	w->failed_start = p->ending == FZ_ERR_NONE && claimed(p) == 0;
 	if (p->results.fd != -1) {
 		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
 			continue;
