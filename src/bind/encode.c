@@ -341,12 +341,13 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 	}
 }
 
+/* The array part; the first key is an integer. */
 static inline void
 put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
 	int value = w->key + 1;
-	bool more = walk_in_order(L, w);
+	bool more = lua_tointeger(L, w->key) == 1;
 
 	while (more) {
 		int type = lua_type(L, value);
