@@ -722,7 +722,7 @@ fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
 }
 
 void
-fz_codec_pack(lua_State *L, int first, int n, struct fz_buf *out)
+fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out)
 {
 	struct fz_encoder *e;
 	int top = lua_gettop(L);
