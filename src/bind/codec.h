@@ -26,12 +26,6 @@ struct fz_buf;
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
- * The same message as a string, which is pushed. Long strings are copied once,
- * from the value to there; `out` is empty and scratch. [-0, +1, e]
- */
-void fz_codec_pack(lua_State *L, int first, int n, struct fz_buf *out);
-
-/*
  * Push the values of the one message in `bytes`; returns how many. With
  * `functions` false, functions and modules are refused. Raises an fz.Error
  * of kind "error" for bytes that are no whole message; never reads outside

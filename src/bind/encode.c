@@ -341,12 +341,13 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 	}
 }
 
+/* The array part; the first key is an integer. */
 static inline void
 put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
 	int value = w->key + 1;
-	bool more = walk_in_order(L, w);
+	bool more = lua_tointeger(L, w->key) == 1;
 
 	while (more) {
 		int type = lua_type(L, value);
@@ -721,7 +722,7 @@ fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
 }
 
 void
-fz_codec_pack(lua_State *L, int first, int n, struct fz_buf *out)
+fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out)
 {
 	struct fz_encoder *e;
 	int top = lua_gettop(L);

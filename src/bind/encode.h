@@ -59,6 +59,12 @@ struct fz_encoder {
 	struct fz_encode_glance glances[FZ_ENCODE_GLANCES];
 };
 
+/*
+ * fz_codec_encode() into a string, which is pushed. Long strings are copied
+ * once, from the value to there; `out` is empty and scratch. [-0, +1, e]
+ */
+void fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out);
+
 /* All of these write into the message and may raise. */
 
 /* encode.c: any value. */
