@@ -48,6 +48,34 @@ tests["kill -9 of the command in the middle of an example leaves nothing"] = fun
   end
 end
 
+local CRASH = [[
+local s = fz.stage "s"
+s:register("o", "A", function(pid)
+  os.execute "setsid sleep 77 & sleep 78 & (setsid sh -c 'sleep 79 & sleep 80' &)"
+  os.execute(pid)
+end)
+local chain = fz.chain { s }
+for _, how in ipairs { "kill -9 $PPID", "kill -SEGV $PPID", "exit 0" } do
+  print(pcall(chain.invoke, chain, { A = how }, { timeout = 5 }))
+end
+chain:close()
+io.open(%q, "w"):close()
+local start = fz.now()
+while fz.now() < start + 5 do end]]
+
+tests["a worker that crashes takes what it started with it, setsid or not"] = function()
+  local done = t.file ""
+  os.remove(done)
+  local script, mark = t.file(CRASH:format(done)), "crash-" .. math.random(1 << 30)
+  local out = t.shell(([[
+MARK=%s "$FZLUA" %s >/dev/null & pid=$!
+n=0; until test -e %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+ps -o stat=,args= --ppid $pid
+kill -9 $pid; wait $pid 2>/dev/null
+%s]]):format(mark, script, done, GONE:format(mark)))
+  t.equal(out, "")
+end
+
 -- The parent's number of a process, so that a job can be killed from outside.
 local function own_pid()
   local file <close> = assert(io.open "/proc/self/stat")
