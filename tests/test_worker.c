@@ -912,9 +912,8 @@ test_worker_a_timeout_holds_after_a_recall(void **state)
 static void
 test_worker_without_an_arena_big_values_go_inline(void **state)
 {
-	enum { LEN = 64 << 20 };
 	struct world *w = *state;
-	struct fz_blob *big = blob_of_bytes(LEN);
+	struct fz_blob *big = blob_of_bytes(bulk_size());
 	struct task t = { 0 };
 	struct keeper k;
 
@@ -924,8 +923,8 @@ test_worker_without_an_arena_big_values_go_inline(void **state)
 	assert_true(settle(w, &k, 60000));
 	assert_int_equal(t.ndone, 1);
 	assert_false(t.value->in_shm);
-	assert_int_equal(t.value->len, LEN);
-	assert_int_equal(t.value->bytes[LEN - 1], 'x');
+	assert_int_equal(t.value->len, bulk_size());
+	assert_int_equal(t.value->bytes[bulk_size() - 1], 'x');
 	task_fini(&t);
 	fz_worker_free(k.worker, false);
 }
@@ -933,7 +932,6 @@ test_worker_without_an_arena_big_values_go_inline(void **state)
 static void
 test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 {
-	enum { LEN = 64 << 20 };
 	struct world *w = *state;
 	int64_t start, until, before;
 	struct task t = { 0 };
@@ -942,7 +940,7 @@ test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 	w->engine.shm_tried = true;
 	w->shared->mode = BORN_DEAF;
 	keep(w, &k, NULL);
-	send_blob(&k, &t, JOB_ECHO, blob_of_bytes(LEN));
+	send_blob(&k, &t, JOB_ECHO, blob_of_bytes(bulk_size()));
 	start = fz_clock_ns();
 	fz_loop_step(w->engine.loop, 0, NULL);
 	assert_true(fz_clock_ns() - start < 500 * FZ_CLOCK_MS);
@@ -959,7 +957,7 @@ static void
 test_worker_killed_while_it_reads_a_big_argument_loses_nothing(void **state)
 {
 	struct world *w = *state;
-	struct fz_blob *big = blob_of_bytes(64 << 20);
+	struct fz_blob *big = blob_of_bytes(bulk_size());
 	struct task t = { 0 };
 	struct keeper k;
 
