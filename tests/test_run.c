@@ -809,7 +809,7 @@ test_run_never_runs_more_than_its_jobs(void **state)
 		fz_run_set(p.run, in, blob_of_number(3));
 		plan_start(&p);
 		assert_true(finishes(&p, 20000));
-		assert_int_equal(atomic_load(&w->shared->peak), jobs);
+		assert_in_range(atomic_load(&w->shared->peak), 1, jobs);
 		assert_all_ended(&p);
 		plan_fini(&p);
 	}
@@ -1505,6 +1505,10 @@ test_run_any_call_may_fail(void **state)
 	unsigned long n = 0;
 	int rc, nfailed = 0;
 	bool came;
+
+	/* It would search a worker's whole slice when that kills itself. */
+	if (on_valgrind())
+		w->engine.shm_tried = true;
 
 	do {
 		struct fz_pool *pool = pool_of(w, 2);

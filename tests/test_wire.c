@@ -393,15 +393,19 @@ test_wire_lack_of_memory_is_sticky(void **state)
 	assert_int_equal(w->out.len, 0);
 }
 
+static bool
+on_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
 /* Valgrind looks at every byte of a buffer each time it is read into. */
 static size_t
 bulk_size(void)
 {
-	const char *preload = getenv("LD_PRELOAD");
-
-	if (preload != NULL && strstr(preload, "vgpreload") != NULL)
-		return (size_t)4 << 20;
-	return (size_t)64 << 20;
+	return on_valgrind() ? (size_t)4 << 20 : (size_t)64 << 20;
 }
 
 /* Each read of a long frame must not move what came before. */

@@ -526,7 +526,9 @@ test_worker_that_closes_its_results_is_ended(void **state)
 	struct task t = { 0 };
 
 	kill_in_the_midst(*state, JOB_CLOSE_OUT, &t);
-	assert_non_null(strstr(t.failure.err.text, "closed its pipe"));
+	/* Without pidfds, as on valgrind, the end of the pipe is the death. */
+	if (!on_valgrind())
+		assert_non_null(strstr(t.failure.err.text, "closed its pipe"));
 	assert_failed(&t, FZ_ERR_CRASH);
 }
 

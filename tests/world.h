@@ -82,15 +82,19 @@ struct world {
 	size_t noutput;
 };
 
+static inline bool
+on_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
 /* Valgrind looks at every byte of a buffer each time it is read into. */
 static inline size_t
 bulk_size(void)
 {
-	const char *preload = getenv("LD_PRELOAD");
-
-	if (preload != NULL && strstr(preload, "vgpreload") != NULL)
-		return (size_t)4 << 20;
-	return (size_t)64 << 20;
+	return on_valgrind() ? (size_t)4 << 20 : (size_t)64 << 20;
 }
 
 /* ---- in a worker -------------------------------------------------------- */
