@@ -40,7 +40,8 @@ OWN_CFLAGS := -std=c11 $(WARN) -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) 
 	-DFZLUA_VERSION='"$(VERSION)"'
 ALL_CFLAGS  = $(OWN_CFLAGS) $(CFLAGS)
 # The whole Lua library is in the command and visible, so that C modules load.
-MAIN_LIBS  := -Wl,--export-dynamic -Wl,--whole-archive $(LUA_LIBS) \
+# Bound at the start: a worker would bind, and fault, again and again.
+MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_LIBS) \
 	-Wl,--no-whole-archive $(JSON_LIBS) -lm -ldl -lpthread
 TEST_LIBS  := $(LUA_LIBS) $(JSON_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,

@@ -6,7 +6,6 @@
 local Invocation = require "fzlua.invocation"
 local Workers = require "fzlua.workers"
 local check = require "fzlua.check"
-local core = require "fzlua.core"
 local task = require "fzlua.task"
 
 ---@class fzlua.Pipeline

@@ -14,6 +14,7 @@
 
 #include "bind/lerror.h"
 #include "bind/lloop.h"
+#include "engine/engine.h"
 #include "fzlua.h"
 
 #define STATUS_INTERRUPTED 130
@@ -219,6 +220,7 @@ run(lua_State *L)
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
+	fz_lloop_engine(L)->adopts = true; /* this process is ours alone */
 	catch_interrupt(L);
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.cli");

@@ -112,10 +112,9 @@ end
 local pid = own_pid()
 
 local function children()
-  local file = io.open(("/proc/%d/task/%d/children"):format(pid, pid))
-  if not file then return "" end
-  local text = file:read "a"
-  file:close()
+  local pipe = assert(io.popen(("exec pgrep -lP %d"):format(pid)))
+  local text = pipe:read "a"
+  pipe:close()
   return text
 end
 

@@ -353,6 +353,50 @@ test_codec_pack_leaks_nothing_when_it_fails(void **state)
 	    LUA_OK);
 }
 
+/* Long strings at the borders of what moves them: wide, deep, classes. */
+static const char long_strings[] =
+    "local t = { ('a'):rep(65535), ('b'):rep(65536), ('c'):rep(1e5) }\n"
+    "for i = 1, 40 do t['k' .. i] = t[i % 3 + 1] end\n"
+    "for n = 253, 257 do\n"
+    "  local wide = {}\n"
+    "  for i = 1, n do wide['w' .. i] = i end\n"
+    "  wide.x, wide.y = ('x'):rep(65535 + n), t[2]\n"
+    "  t = { t, wide, wide = wide, long = ('y'):rep(65535 + n) }\n"
+    "end\n"
+    "for i = 1, 400 do t = { t, i % 100 == 0 and ('z'):rep(7e4 + i) } end\n"
+    "return t\n";
+
+static int
+pack(struct host *h)
+{
+	lua_getglobal(h->L, "core");
+	lua_getfield(h->L, -1, "pack");
+	lua_pushvalue(h->L, -3);
+	return lua_pcall(h->L, 1, 1, 0);
+}
+
+static void
+test_codec_pack_gives_the_bytes_of_encode(void **state)
+{
+	struct host *h = *state;
+	size_t len;
+	const char *bytes;
+
+	for (int i = 0; i < 2; i++) {
+		const char *chunk = i == 0 ? long_strings : rich_value;
+
+		assert_int_equal(luaL_dostring(h->L, chunk), LUA_OK);
+		assert_int_equal(encode(h), LUA_OK);
+		fail_each(h, false, pack);
+		fail_each(h, true, pack);
+		assert_int_equal(pack(h), LUA_OK);
+		bytes = lua_tolstring(h->L, -1, &len);
+		assert_int_equal(len, h->out.len);
+		assert_memory_equal(bytes, h->out.data, len);
+		lua_settop(h->L, 0);
+	}
+}
+
 static void
 test_codec_small_messages_allocate_nothing(void **state)
 {
@@ -403,6 +447,7 @@ main(void)
 		TEST(test_codec_buffers_without_room_are_memory_errors),
 		TEST(test_codec_every_allocation_may_fail),
 		TEST(test_codec_pack_leaks_nothing_when_it_fails),
+		TEST(test_codec_pack_gives_the_bytes_of_encode),
 		TEST(test_codec_small_messages_allocate_nothing),
 		TEST(test_lerror_text_survives_any_value),
 	};

@@ -1,4 +1,4 @@
-#include "bind/codec.h"
+#include "bind/encode.h"
 
 #include <limits.h>
 #include <string.h>
@@ -7,7 +7,6 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "bind/encode.h"
 #include "bind/format.h"
 #include "bind/lerror.h"
 #include "bind/names.h"
@@ -16,10 +15,8 @@ enum {
 	HOLES_MAX = 64, /* nils an array part may have for nothing */
 };
 
-/* Its address is the registry key of the encoder. */
-static const char encoder_key;
-
-static void put_typed(
+static void put_table(struct fz_encoder *e, int idx, const struct fz_place *at);
+static void put_other(
     struct fz_encoder *e, int idx, int type, const struct fz_place *at);
 
 int
@@ -45,34 +42,73 @@ fz_encode_no_memory(struct fz_encoder *e)
 	return fz_lerror_raise(e->L, &err);
 }
 
-static void
-put_integer(struct fz_buf *out, lua_Integer v)
+void
+fz_encode_sync(struct fz_encoder *e)
 {
-	unsigned char *p = fz_buf_reserve(out, 9);
+	e->out->len = fz_encode_len(e);
+}
+
+void
+fz_encode_resume(struct fz_encoder *e)
+{
+	e->p = e->out->data + e->out->len;
+	e->end = e->out->data + e->out->cap;
+}
+
+void
+fz_encode_grow(struct fz_encoder *e, size_t n)
+{
+	fz_encode_sync(e);
+	if (fz_buf_reserve(e->out, n) == NULL)
+		fz_encode_no_memory(e);
+	fz_encode_resume(e);
+}
+
+static unsigned char *
+store_varint(unsigned char *p, uint64_t v)
+{
+	for (; v >= 0x80; v >>= 7)
+		*p++ = (unsigned char)(v | 0x80);
+	*p++ = (unsigned char)v;
+	return p;
+}
+
+void
+fz_encode_varint(struct fz_encoder *e, uint64_t v)
+{
+	e->p = store_varint(fz_encode_room(e, 10), v);
+}
+
+/* These store a number in at most 9 bytes and return its end. */
+static unsigned char *
+store_integer(unsigned char *p, lua_Integer v)
+{
 	uint64_t u = (uint64_t)v;
 	uint64_t bits = v < 0 ? ~u : u; /* sign taken away */
 
-	if (p == NULL)
-		return;
+	if (u < 0x80) {
+		p[0] = (unsigned char)u;
+		return p + 1;
+	}
 	if (bits < 0x80) {
-		if (v < 0)
-			*p++ = FZ_FORMAT_INT8;
-		*p = (unsigned char)u;
-		out->len += v < 0 ? 2 : 1;
-	} else if (bits < 0x8000) {
+		p[0] = FZ_FORMAT_INT8;
+		p[1] = (unsigned char)u;
+		return p + 2;
+	}
+	if (bits < 0x8000) {
 		p[0] = FZ_FORMAT_INT16;
 		p[1] = (unsigned char)u;
 		p[2] = (unsigned char)(u >> 8);
-		out->len += 3;
-	} else if (bits < 0x80000000) {
+		return p + 3;
+	}
+	if (bits < 0x80000000) {
 		p[0] = FZ_FORMAT_INT32;
 		fz_le32_store(p + 1, (uint32_t)u);
-		out->len += 5;
-	} else {
-		p[0] = FZ_FORMAT_INT64;
-		fz_le64_store(p + 1, u);
-		out->len += 9;
+		return p + 5;
 	}
+	p[0] = FZ_FORMAT_INT64;
+	fz_le64_store(p + 1, u);
+	return p + 9;
 }
 
 static uint64_t
@@ -84,16 +120,48 @@ float_bits(lua_Number v)
 	return u;
 }
 
-static void
-put_float_bits(struct fz_buf *out, uint64_t bits)
+static inline unsigned char *
+store_float_bits(unsigned char *p, uint64_t bits)
 {
-	unsigned char *p = fz_buf_reserve(out, 9);
-
-	if (p == NULL)
-		return;
 	p[0] = FZ_FORMAT_FLOAT;
 	fz_le64_store(p + 1, bits);
-	out->len += 9;
+	return p + 9;
+}
+
+/*
+ * Most values are small: store one at `p`, with FZ_ENCODE_SMALL bytes of
+ * room. Returns its end, or `p` for any other.
+ */
+static inline __attribute__((always_inline)) unsigned char *
+store_small(struct fz_encoder *e, unsigned char *p, int idx, int type)
+{
+	lua_State *L = e->L;
+
+	if (type == LUA_TSTRING)
+		return fz_encode_string_ref(e, p, lua_topointer(L, idx));
+	if (type == LUA_TNUMBER && lua_isinteger(L, idx))
+		return store_integer(p, lua_tointeger(L, idx));
+	if (type == LUA_TNUMBER)
+		return store_float_bits(p, float_bits(lua_tonumber(L, idx)));
+	if (type == LUA_TBOOLEAN)
+		*p++ = lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE;
+	return p;
+}
+
+/* The value at `idx` behind `p`, which has FZ_ENCODE_SMALL bytes of room. */
+static inline __attribute__((always_inline)) void
+put_value(struct fz_encoder *e, unsigned char *p, int idx, int type,
+    const struct fz_place *at)
+{
+	unsigned char *end = store_small(e, p, idx, type);
+
+	e->p = end;
+	if (end != p)
+		return;
+	if (type == LUA_TTABLE)
+		put_table(e, idx, at);
+	else
+		put_other(e, idx, type, at);
 }
 
 /*
@@ -125,7 +193,7 @@ walk_in_order(lua_State *L, const struct walk *w)
 static inline bool
 walk_next(lua_State *L, struct walk *w)
 {
-	lua_settop(L, w->key);
+	lua_pop(L, 1);
 	w->pair = lua_next(L, w->t) != 0;
 	return w->pair && walk_in_order(L, w);
 }
@@ -151,21 +219,19 @@ narrow(unsigned char *p, size_t n, unsigned width)
  * bits set that any of the integers needs.
  */
 static void
-end_run(struct fz_buf *out, size_t n, bool integers, uint64_t bits)
+end_run(struct fz_encoder *e, size_t n, bool integers, uint64_t bits)
 {
-	unsigned char *p = out->data + out->len;
+	unsigned char *p = e->p;
 	uint64_t few[FZ_FORMAT_RUN_MIN];
 	unsigned shift;
 
 	if (n < FZ_FORMAT_RUN_MIN) {
 		for (size_t i = 0; i < n; i++)
 			few[i] = fz_le64_load(p + 3 + i * 8);
-		for (size_t i = 0; i < n; i++) {
-			if (integers)
-				put_integer(out, (lua_Integer)few[i]);
-			else
-				put_float_bits(out, few[i]);
-		}
+		for (size_t i = 0; i < n; i++)
+			p = integers ? store_integer(p, (lua_Integer)few[i])
+				     : store_float_bits(p, few[i]);
+		e->p = p;
 		return;
 	}
 	shift = bits < 0x80 ? 0 : bits < 0x8000 ? 1 : bits < 0x80000000 ? 2 : 3;
@@ -175,36 +241,30 @@ end_run(struct fz_buf *out, size_t n, bool integers, uint64_t bits)
 					: FZ_FORMAT_RUN_FLOAT);
 	p[1] = (unsigned char)(n - 1);
 	p[2] = (unsigned char)((n - 1) >> 8);
-	out->len += 3 + (n << (integers ? shift : 3));
+	e->p += 3 + (n << (integers ? shift : 3));
 }
 
-/* Room for a run of at most this many numbers, or NULL. */
+/* Room for a run of at most `max` numbers, or for a few apart. */
 static unsigned char *
-start_run(struct fz_buf *out, const struct walk *w, size_t *max)
+start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 {
-	unsigned char *p;
-
 	*max = FZ_FORMAT_RUN_MAX;
 	if (w->narr - w->n < FZ_FORMAT_RUN_MAX)
 		*max = (size_t)(w->narr - w->n);
-	p = fz_buf_reserve(out, 3 + *max * 8);
-	return p != NULL ? p + 3 : NULL;
+	return fz_encode_room(e, 3 + *max * 9) + 3;
 }
 
 /* Integers from element n + 1 on, which is on top. As walk_next(). */
 static bool
-put_integers(struct fz_buf *out, lua_State *L, struct walk *w)
+put_integers(struct fz_encoder *e, struct walk *w)
 {
+	lua_State *L = e->L;
 	size_t max, n = 0;
-	unsigned char *p = start_run(out, w, &max);
+	unsigned char *p = start_run(e, w, &max);
 	int value = w->key + 1;
 	uint64_t bits = 0;
 	bool more;
 
-	if (p == NULL) {
-		w->n++;
-		return walk_next(L, w);
-	}
 	do {
 		lua_Integer v = lua_tointeger(L, value);
 
@@ -213,40 +273,37 @@ put_integers(struct fz_buf *out, lua_State *L, struct walk *w)
 		w->n++;
 		more = walk_next(L, w);
 	} while (more && n < max && lua_isinteger(L, value));
-	end_run(out, n, true, bits);
+	end_run(e, n, true, bits);
 	return more;
 }
 
 /* The same for floats. */
 static bool
-put_floats(struct fz_buf *out, lua_State *L, struct walk *w)
+put_floats(struct fz_encoder *e, struct walk *w)
 {
+	lua_State *L = e->L;
 	size_t max, n = 0;
-	unsigned char *p = start_run(out, w, &max);
+	unsigned char *p = start_run(e, w, &max);
 	int value = w->key + 1;
 	bool more;
 
-	if (p == NULL) {
-		w->n++;
-		return walk_next(L, w);
-	}
 	do {
 		fz_le64_store(p + n++ * 8, float_bits(lua_tonumber(L, value)));
 		w->n++;
 		more = walk_next(L, w);
 	} while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
 		 !lua_isinteger(L, value));
-	end_run(out, n, false, 0);
+	end_run(e, n, false, 0);
 	return more;
 }
 
 /* The array part is as long as what was written: same number of bytes. */
 static void
-cut_array(struct fz_buf *out, const struct walk *w)
+cut_array(struct fz_encoder *e, const struct walk *w)
 {
 	uint64_t n = (uint64_t)w->n;
-	unsigned char *p = out->data + w->narr_at;
-	unsigned char *last = out->data + w->npairs_at - 1;
+	unsigned char *p = e->out->data + w->narr_at;
+	unsigned char *last = e->out->data + w->npairs_at - 1;
 
 	for (; p < last; n >>= 7)
 		*p++ = (unsigned char)(n | 0x80);
@@ -271,8 +328,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 		if (holes < 0) {
 			lua_pop(e->L, 1);
 			w->narr = w->n;
-			if (!e->out->failed)
-				cut_array(e->out, w);
+			cut_array(e, w);
 			return;
 		}
 		here->index = ++w->n;
@@ -281,24 +337,26 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 	}
 }
 
-static void
+/* The array part; the first key is an integer. */
+static inline void
 put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
 	int value = w->key + 1;
-	bool more = walk_in_order(L, w);
+	bool more = lua_tointeger(L, w->key) == 1;
 
 	while (more) {
 		int type = lua_type(L, value);
 
 		if (type != LUA_TNUMBER) {
 			here->index = ++w->n;
-			put_typed(e, value, type, here);
+			put_value(e, fz_encode_room(e, FZ_ENCODE_SMALL), value,
+			    type, here);
 			more = walk_next(L, w);
 		} else if (lua_isinteger(L, value)) {
-			more = put_integers(e->out, L, w);
+			more = put_integers(e, w);
 		} else {
-			more = put_floats(e->out, L, w);
+			more = put_floats(e, w);
 		}
 	}
 	if (w->n < w->narr)
@@ -307,20 +365,32 @@ put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 
 /* 255 pairs and more are counted in 4 bytes. */
 static void
-widen(struct fz_buf *out, const struct walk *w)
+widen(struct fz_encoder *e, const struct walk *w)
 {
 	unsigned char *p;
 
-	if (fz_buf_reserve(out, 3) == NULL)
-		return;
-	p = out->data + w->npairs_at;
-	memmove(p + 4, p + 1, out->len - w->npairs_at - 1);
-	out->len += 3;
-	out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
+	(void)fz_encode_room(e, 3);
+	p = e->out->data + w->npairs_at;
+	memmove(p + 4, p + 1, (size_t)(e->p - p - 1));
+	e->p += 3;
+	for (unsigned i = e->nsplices; i > 0; i--) {
+		if (e->splices[i - 1] <= w->npairs_at)
+			break;
+		e->splices[i - 1] += 3;
+	}
+	e->out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
+}
+
+/* True if the key at hand was in the array part. */
+static bool
+is_element(lua_State *L, const struct walk *w)
+{
+	return lua_isinteger(L, w->key) && lua_tointeger(L, w->key) > 0 &&
+	       lua_tointeger(L, w->key) <= w->narr;
 }
 
 /* The pair at hand and all that follow, but not the array part again. */
-static void
+static inline void
 put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 {
 	lua_State *L = e->L;
@@ -328,25 +398,28 @@ put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 	uint32_t n = 0;
 
 	here->key = key;
+	here->kind = FZ_PLACE_FIELD;
 	do {
-		if (lua_type(L, key) == LUA_TSTRING) {
-			fz_encode_string(e, key);
-		} else if (lua_isinteger(L, key) && lua_tointeger(L, key) > 0 &&
-			   lua_tointeger(L, key) <= w->narr) {
-			lua_settop(L, key);
-			continue;
-		} else {
+		unsigned char *p = fz_encode_room(e, 2 * FZ_ENCODE_SMALL);
+		unsigned char *end = p;
+
+		if (lua_type(L, key) == LUA_TSTRING)
+			end = fz_encode_string_ref(e, p, lua_topointer(L, key));
+		if (end == p) {
+			if (is_element(L, w)) {
+				lua_pop(L, 1);
+				continue;
+			}
 			here->kind = FZ_PLACE_KEY;
 			fz_encode_value(e, key, here);
+			here->kind = FZ_PLACE_FIELD;
+			end = fz_encode_room(e, FZ_ENCODE_SMALL);
 		}
-		here->kind = FZ_PLACE_FIELD;
-		put_typed(e, key + 1, lua_type(L, key + 1), here);
-		lua_settop(L, key);
+		put_value(e, end, key + 1, lua_type(L, key + 1), here);
+		lua_pop(L, 1);
 		if (++n == UINT8_MAX)
-			widen(e->out, w);
+			widen(e, w);
 	} while (lua_next(L, w->t));
-	if (e->out->failed)
-		return;
 	if (n < UINT8_MAX)
 		e->out->data[w->npairs_at] = (unsigned char)n;
 	else
@@ -361,24 +434,18 @@ enter_level(struct fz_encoder *e)
 		luaL_checkstack(e->L, 64, "a table is too deep");
 }
 
-static void
-put_header(struct fz_buf *out, struct walk *w)
+static inline void
+put_header(struct fz_encoder *e, struct walk *w)
 {
-	unsigned char *p = fz_buf_reserve(out, 12);
+	unsigned char *p = fz_encode_room(e, 12);
+	size_t at = fz_encode_len(e);
 
-	if (p == NULL)
-		return;
-	w->narr_at = out->len + 1;
-	*p = FZ_FORMAT_TABLE;
-	out->len++;
-	if (w->narr < 0x80) {
-		p[1] = (unsigned char)w->narr;
-		out->len++;
-	} else {
-		fz_buf_put_varint(out, (uint64_t)w->narr);
-	}
-	w->npairs_at = out->len;
-	out->data[out->len++] = 0;
+	p[0] = FZ_FORMAT_TABLE;
+	p[1] = (unsigned char)w->narr;
+	e->p = w->narr < 0x80 ? p + 2 : store_varint(p + 1, (uint64_t)w->narr);
+	w->narr_at = at + 1;
+	w->npairs_at = at + (size_t)(e->p - p);
+	*e->p++ = 0;
 }
 
 /*
@@ -398,7 +465,7 @@ put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
 	if (w.pair && lua_isinteger(e->L, w.key))
 		narr = lua_rawlen(e->L, t);
 	w.narr = narr < INT_MAX ? (lua_Integer)narr : INT_MAX;
-	put_header(e->out, &w);
+	put_header(e, &w);
 	if (w.narr != 0)
 		put_array(e, &w, &here);
 	if (w.pair)
@@ -406,8 +473,9 @@ put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
 	e->level--;
 }
 
-bool
-fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
+/* True, and a reference is written, where the object at `p` came before. */
+static inline bool
+put_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 {
 	bool fresh = false;
 	const struct fz_refmap_slot *slot =
@@ -422,9 +490,15 @@ fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 	if (slot->number & FZ_ENCODE_OPEN)
 		fz_encode_refuse(e, "an object inside its own __fzpack", at);
 	e->flags |= FZ_FORMAT_HAS_REFS;
-	fz_buf_put_u8(e->out, FZ_FORMAT_REF);
-	fz_buf_put_varint(e->out, slot->number);
+	fz_encode_u8(e, FZ_FORMAT_REF);
+	fz_encode_varint(e, slot->number);
 	return true;
+}
+
+bool
+fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
+{
+	return put_known(e, p, at);
 }
 
 void
@@ -444,13 +518,13 @@ fz_encode_plain(
 {
 	if (e->level >= FZ_FORMAT_DEPTH) {
 		e->flags |= FZ_FORMAT_HAS_LATER;
-		fz_buf_put_u8(e->out, FZ_FORMAT_LATER);
+		fz_encode_u8(e, FZ_FORMAT_LATER);
 		luaL_checkstack(e->L, 8, NULL);
 		fz_encode_keep(e->L, e->later, ++e->nlater, t);
 		return;
 	}
 	if (classed) {
-		fz_buf_put_u8(e->out, FZ_FORMAT_CLASS);
+		fz_encode_u8(e, FZ_FORMAT_CLASS);
 		fz_encode_string(e, lua_gettop(e->L));
 	}
 	put_contents(e, t, at);
@@ -467,7 +541,7 @@ fz_encode_later(struct fz_encoder *e, lua_Integer mark)
 		luaL_checkstack(L, 16, "a table is too deep");
 		lua_rawgeti(L, e->later, i);
 		if (fz_names_class(L, top + 1)) {
-			fz_buf_put_u8(e->out, FZ_FORMAT_CLASS);
+			fz_encode_u8(e, FZ_FORMAT_CLASS);
 			fz_encode_string(e, lua_gettop(L));
 		}
 		put_contents(e, top + 1, &deep);
@@ -494,44 +568,32 @@ put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
 
 	if (p == fz_encode_globals(e)) {
 		e->flags |= FZ_FORMAT_HAS_FUNCTIONS;
-		fz_buf_put_u8(e->out, FZ_FORMAT_GLOBALS);
+		fz_encode_u8(e, FZ_FORMAT_GLOBALS);
 		return;
 	}
-	if (fz_encode_known(e, p, at))
+	if (put_known(e, p, at))
 		return;
 	if (lua_getmetatable(e->L, idx)) {
 		lua_pop(e->L, 1);
 		if (fz_encode_object(e, idx, at))
 			return;
 	}
-	fz_encode_plain(e, idx, false, at);
+	if (e->level < FZ_FORMAT_DEPTH)
+		put_contents(e, idx, at);
+	else
+		fz_encode_plain(e, idx, false, at);
 }
 
+/* A value that is neither small nor a table. */
 static void
-put_typed(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
+put_other(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 {
-	lua_State *L = e->L;
-
 	switch (type) {
 	case LUA_TNIL:
-		fz_buf_put_u8(e->out, FZ_FORMAT_NIL);
-		break;
-	case LUA_TBOOLEAN:
-		fz_buf_put_u8(e->out,
-		    lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE);
-		break;
-	case LUA_TNUMBER:
-		if (lua_isinteger(L, idx))
-			put_integer(e->out, lua_tointeger(L, idx));
-		else
-			put_float_bits(
-			    e->out, float_bits(lua_tonumber(L, idx)));
+		fz_encode_u8(e, FZ_FORMAT_NIL);
 		break;
 	case LUA_TSTRING:
 		fz_encode_string(e, idx);
-		break;
-	case LUA_TTABLE:
-		put_table(e, idx, at);
 		break;
 	case LUA_TFUNCTION:
 		fz_encode_function(e, idx, at);
@@ -550,94 +612,6 @@ put_typed(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 void
 fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at)
 {
-	put_typed(e, idx, lua_type(e->L, idx), at);
-}
-
-static int
-encoder_gc(lua_State *L)
-{
-	struct fz_encoder *e = lua_touserdata(L, 1);
-
-	fz_refmap_fini(&e->objects, L);
-	fz_refmap_fini(&e->strings, L);
-	return 0;
-}
-
-/* A new encoder for this and later messages. [+1] */
-static struct fz_encoder *
-encoder_new(lua_State *L)
-{
-	struct fz_encoder *e = lua_newuserdatauv(L, sizeof(*e), 0);
-
-	memset(e, 0, sizeof(*e));
-	fz_refmap_init(&e->objects);
-	fz_refmap_init(&e->strings);
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, encoder_gc);
-	lua_setfield(L, -2, "__gc");
-	lua_setmetatable(L, -2);
-	lua_pushvalue(L, -1);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &encoder_key);
-	return e;
-}
-
-/* An encoder at the top of the stack that no other message uses. [+1] */
-static struct fz_encoder *
-encoder_get(lua_State *L)
-{
-	struct fz_encoder *e;
-
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &encoder_key);
-	e = lua_touserdata(L, -1);
-	if (e == NULL || e->busy) {
-		lua_pop(L, 1);
-		e = encoder_new(L);
-	}
-	return e;
-}
-
-static void
-encoder_start(struct fz_encoder *e, lua_State *L, struct fz_buf *out)
-{
-	e->L = L;
-	e->out = out;
-	e->busy = true;
-	e->globals = NULL;
-	e->flags = 0;
-	e->level = 0;
-	e->nlater = e->nkept = 0;
-	e->nobjects = e->ncells = e->nstrings = 0;
-	fz_refmap_clear(&e->objects, L);
-	fz_refmap_clear(&e->strings, L);
-	if (++e->stamp == 0) {
-		memset(e->glances, 0, sizeof(e->glances));
-		e->stamp = 1;
-	}
-}
-
-void
-fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
-{
-	const struct fz_place root = { NULL, FZ_PLACE_ROOT, 0, 0, NULL };
-	size_t start = out->len;
-	struct fz_encoder *e;
-	int top = lua_gettop(L);
-
-	luaL_checkstack(L, 16, "no room to pack");
-	e = encoder_get(L);
-	encoder_start(e, L, out);
-	e->later = top + 2;
-	e->kept = top + 3;
-	lua_settop(L, top + 3);
-	fz_buf_put_u8(out, FZ_FORMAT_VERSION);
-	fz_buf_put_u8(out, 0);
-	fz_buf_put_varint(out, (uint64_t)n);
-	for (e->value = 1; e->value <= n; e->value++)
-		fz_encode_value(e, first + e->value - 1, &root);
-	fz_encode_later(e, 0);
-	if (out->failed)
-		fz_encode_no_memory(e);
-	out->data[start + 1] = e->flags;
-	e->busy = false;
-	lua_settop(L, top);
+	put_value(e, fz_encode_room(e, FZ_ENCODE_SMALL), idx,
+	    lua_type(e->L, idx), at);
 }

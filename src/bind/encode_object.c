@@ -58,7 +58,7 @@ put_packed(struct fz_encoder *e, int idx, const struct fz_place *at)
 	if (rc != LUA_OK)
 		raise_packer(e, name, at);
 	fz_encode_keep(L, e->kept, ++e->nkept, name + 1);
-	fz_buf_put_u8(e->out, FZ_FORMAT_PACKED);
+	fz_encode_u8(e, FZ_FORMAT_PACKED);
 	fz_encode_string(e, name);
 	fz_encode_value(e, name + 1, &here);
 	fz_encode_later(e, mark);
@@ -98,8 +98,8 @@ fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_place *at)
 	luaL_checkstack(L, 10, NULL);
 	file = fz_names_file(L, idx);
 	if (file >= 0) {
-		fz_buf_put_u8(e->out, FZ_FORMAT_FILE);
-		fz_buf_put_u8(e->out, (uint8_t)file);
+		fz_encode_u8(e, FZ_FORMAT_FILE);
+		fz_encode_u8(e, (unsigned)file);
 		return;
 	}
 	if (fz_encode_known(e, lua_topointer(L, idx), at) ||
@@ -121,7 +121,7 @@ put_cfunction(struct fz_encoder *e, int idx, const struct fz_place *at)
 		return;
 	if (!fz_names_cfunction(L, idx))
 		fz_encode_refuse(e, "a C function of no loaded module", at);
-	fz_buf_put_u8(e->out, FZ_FORMAT_CFUNCTION);
+	fz_encode_u8(e, FZ_FORMAT_CFUNCTION);
 	fz_encode_string(e, lua_gettop(L) - 1);
 	fz_encode_string(e, lua_gettop(L));
 	lua_pop(L, 2);
@@ -138,15 +138,19 @@ append_dump(lua_State *L, const void *bytes, size_t len, void *out)
 static void
 put_dump(struct fz_encoder *e, int f)
 {
-	size_t at = e->out->len;
+	struct fz_buf *out = e->out;
+	size_t at;
 
-	fz_buf_put_u32(e->out, 0);
+	fz_encode_sync(e);
+	at = out->len;
+	fz_buf_put_u32(out, 0);
 	lua_pushvalue(e->L, f);
-	lua_dump(e->L, append_dump, e->out, 0);
+	lua_dump(e->L, append_dump, out, 0);
 	lua_pop(e->L, 1);
-	if (e->out->failed || e->out->len - at - 4 > UINT32_MAX)
+	if (out->failed || out->len - at - 4 > UINT32_MAX)
 		fz_encode_no_memory(e);
-	fz_le32_store(e->out->data + at, (uint32_t)(e->out->len - at - 4));
+	fz_le32_store(out->data + at, (uint32_t)(out->len - at - 4));
+	fz_encode_resume(e);
 }
 
 /* A module held by an upvalue is the receiver's module. */
@@ -159,7 +163,7 @@ put_upvalue(struct fz_encoder *e, int idx, const struct fz_place *at)
 	if (lua_istable(L, idx) && p != fz_encode_globals(e) &&
 	    fz_refmap_find(&e->objects, p) == NULL && fz_names_module(L, idx)) {
 		(void)fz_encode_known(e, p, at);
-		fz_buf_put_u8(e->out, FZ_FORMAT_MODULE);
+		fz_encode_u8(e, FZ_FORMAT_MODULE);
 		fz_encode_string(e, lua_gettop(L));
 		lua_pop(L, 1);
 	} else {
@@ -181,8 +185,8 @@ put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 		if (slot == NULL || e->ncells == UINT32_MAX)
 			fz_encode_no_memory(e);
 		if (!fresh) {
-			fz_buf_put_u8(e->out, FZ_FORMAT_CELL);
-			fz_buf_put_varint(e->out, slot->number);
+			fz_encode_u8(e, FZ_FORMAT_CELL);
+			fz_encode_varint(e, slot->number);
 			continue;
 		}
 		e->ncells++;
@@ -207,11 +211,11 @@ fz_encode_function(struct fz_encoder *e, int idx, const struct fz_place *at)
 	if (fz_encode_known(e, lua_topointer(L, idx), at))
 		return;
 	enter_object(e, at);
-	fz_buf_put_u8(e->out, FZ_FORMAT_FUNCTION);
+	fz_encode_u8(e, FZ_FORMAT_FUNCTION);
 	put_dump(e, idx);
 	lua_pushvalue(L, idx);
 	lua_getinfo(L, ">u", &ar);
-	fz_buf_put_u8(e->out, ar.nups);
+	fz_encode_u8(e, ar.nups);
 	put_upvalues(e, idx, ar.nups, at);
 	e->level--;
 }

@@ -1,68 +1,92 @@
+#include "bind/encode.h"
+
 #include <string.h>
 
+#include <lauxlib.h>
+
 #include "base/buf.h"
-#include "bind/encode.h"
 #include "bind/format.h"
 
 enum {
-	LONG_STRING = 4096,  /* remembered for good at first sight */
-	STRING_LITERAL = -1, /* a glance at a string not in the list */
+	LONG_STRING = 4096,     /* remembered for good at first sight */
+	SPLICE_MIN = 64 * 1024, /* worth a piece of its own */
 };
 
+/* The bytes of the string at `idx` come between those before and behind. */
 static void
-put_literal(struct fz_buf *out, const char *s, size_t len)
+splice(struct fz_encoder *e, int idx)
 {
-	if (len < 64) {
-		unsigned char *p = fz_buf_reserve(out, 1 + len);
-
-		if (p == NULL)
-			return;
-		p[0] = (unsigned char)(FZ_FORMAT_STR6 + len);
-		memcpy(p + 1, s, len);
-		out->len += 1 + len;
-		return;
-	}
-	if (len <= UINT8_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_STR8);
-		fz_buf_put_u8(out, (uint8_t)len);
-	} else if (len <= UINT32_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_STR32);
-		fz_buf_put_u32(out, (uint32_t)len);
-	} else {
-		fz_buf_put_u8(out, FZ_FORMAT_STR64);
-		fz_buf_put_u64(out, len);
-	}
-	fz_buf_put(out, s, len);
+	luaL_checkstack(e->L, 4, NULL);
+	e->splices[e->nsplices++] = fz_encode_len(e);
+	fz_encode_keep(e->L, e->spliced, (lua_Integer)e->nsplices, idx);
 }
 
+/* The string at `idx` with its bytes. */
 static void
-put_string_ref(struct fz_buf *out, uint32_t number)
+put_literal(struct fz_encoder *e, int idx)
+{
+	size_t len;
+	const char *s = lua_tolstring(e->L, idx, &len);
+	bool apart = len >= SPLICE_MIN && e->spliced != 0 &&
+		     e->nsplices < FZ_ENCODE_SPLICES;
+	unsigned char *p = fz_encode_room(e, 9 + (apart ? 0 : len));
+
+	if (len < 64) {
+		*p++ = (unsigned char)(FZ_FORMAT_STR6 + len);
+	} else if (len <= UINT8_MAX) {
+		*p++ = FZ_FORMAT_STR8;
+		*p++ = (unsigned char)len;
+	} else if (len <= UINT32_MAX) {
+		*p = FZ_FORMAT_STR32;
+		fz_le32_store(p + 1, (uint32_t)len);
+		p += 5;
+	} else {
+		*p = FZ_FORMAT_STR64;
+		fz_le64_store(p + 1, len);
+		p += 9;
+	}
+	e->p = p;
+	if (apart) {
+		splice(e, idx);
+	} else {
+		memcpy(p, s, len);
+		e->p += len;
+	}
+}
+
+/* From now on the string is sent as its number. */
+static void
+refer(struct fz_encode_glance *g, uint32_t number)
 {
 	if (number < 32) {
-		fz_buf_put_u8(out, (uint8_t)(FZ_FORMAT_SREF5 + number));
+		g->ref[0] = (unsigned char)(FZ_FORMAT_SREF5 + number);
+		g->len = 1;
 	} else if (number <= UINT8_MAX) {
-		fz_buf_put_u8(out, FZ_FORMAT_SREF8);
-		fz_buf_put_u8(out, (uint8_t)number);
+		g->ref[0] = FZ_FORMAT_SREF8;
+		g->ref[1] = (unsigned char)number;
+		g->len = 2;
 	} else {
-		fz_buf_put_u8(out, FZ_FORMAT_SREF32);
-		fz_buf_put_u32(out, number);
+		g->ref[0] = FZ_FORMAT_SREF32;
+		fz_le32_store(g->ref + 1, number);
+		g->len = 5;
 	}
 }
 
-/* The string enters the receiver's list; returns its place there. */
+/* The string at `idx` enters the receiver's list; returns its place there. */
 static uint32_t
-define_string(struct fz_encoder *e, const char *s, size_t len)
+define_string(struct fz_encoder *e, int idx)
 {
+	const void *string = lua_topointer(e->L, idx);
 	uint32_t number = e->nstrings;
 	bool fresh = false;
 
-	if (number >= INT32_MAX ||
-	    fz_refmap_enter(&e->strings, e->L, s, number, &fresh) == NULL)
+	if (number == UINT32_MAX ||
+	    fz_refmap_enter(&e->strings, e->L, string, number, &fresh) == NULL)
 		fz_encode_no_memory(e);
 	e->nstrings++;
 	e->flags |= FZ_FORMAT_HAS_STRINGS;
-	fz_buf_put_u8(e->out, FZ_FORMAT_DEF);
-	put_literal(e->out, s, len);
+	fz_encode_u8(e, FZ_FORMAT_DEF);
+	put_literal(e, idx);
 	return number;
 }
 
@@ -73,29 +97,25 @@ define_string(struct fz_encoder *e, const char *s, size_t len)
 void
 fz_encode_string(struct fz_encoder *e, int idx)
 {
-	size_t len;
-	const char *s = lua_tolstring(e->L, idx, &len);
-	struct fz_encode_glance *g =
-	    &e->glances[((uintptr_t)s >> 4) % FZ_ENCODE_GLANCES];
+	const void *string = lua_topointer(e->L, idx);
+	struct fz_encode_glance *g = fz_encode_glance(e, string);
+	bool again = g->string == string && g->stamp == e->stamp;
 	const struct fz_refmap_slot *slot;
 
-	if (g->bytes == s && g->stamp == e->stamp) {
-		if (g->number == STRING_LITERAL)
-			g->number = (int32_t)define_string(e, s, len);
-		else
-			put_string_ref(e->out, (uint32_t)g->number);
+	if (!again) {
+		g->string = string;
+		g->stamp = e->stamp;
+		g->len = 0;
+		slot = fz_refmap_find(&e->strings, string);
+		if (slot != NULL)
+			refer(g, slot->number);
+	}
+	if (g->len != 0) {
+		fz_encode_bytes(e, g->ref, g->len);
 		return;
 	}
-	g->bytes = s;
-	g->stamp = e->stamp;
-	g->number = STRING_LITERAL;
-	slot = fz_refmap_find(&e->strings, s);
-	if (slot != NULL) {
-		g->number = (int32_t)slot->number;
-		put_string_ref(e->out, slot->number);
-	} else if (len >= LONG_STRING) {
-		g->number = (int32_t)define_string(e, s, len);
-	} else {
-		put_literal(e->out, s, len);
-	}
+	if (again || lua_rawlen(e->L, idx) >= LONG_STRING)
+		refer(g, define_string(e, idx));
+	else
+		put_literal(e, idx);
 }

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
+#include "bind/encode.h"
 #include "bind/names.h"
 
 enum { KEEP_MAX = 1 << 22 }; /* bytes of room that stay for the next pack */
@@ -65,8 +66,7 @@ call_encode(lua_State *L)
 	int n = lua_gettop(L) - 1;
 	struct fz_buf *out = lua_touserdata(L, n + 1);
 
-	fz_codec_encode(L, 1, n, out);
-	lua_pushlstring(L, (const char *)out->data, out->len);
+	fz_encode_pack(L, 1, n, out);
 	return 1;
 }
 

@@ -44,7 +44,7 @@ static inline struct fz_refmap_slot *
 fz_refmap_probe(const struct fz_refmap *map, const void *key)
 {
 	size_t mask = map->nslots - 1;
-	size_t i = ((uintptr_t)key >> 4) & mask;
+	size_t i = ((uintptr_t)key >> 5) & mask;
 
 	while (map->slots[i].stamp == map->stamp && map->slots[i].key != key)
 		i = (i + 1) & mask;

@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include "os/proc.h"
 #include "os/shm.h"
 
 /* A worker reads its parent's arena, but makes one of its own for its own. */
@@ -13,6 +14,8 @@ in_child(struct fz_fork_hook *hook)
 	engine->inherited = engine->shm;
 	engine->shm = NULL;
 	engine->shm_tried = false;
+	engine->adopts = false; /* a worker always does */
+	engine->nrunning = 0;
 }
 
 int
@@ -49,4 +52,18 @@ fz_engine_shm(struct fz_engine *engine)
 		engine->shm = fz_shm_new(NULL);
 	}
 	return engine->shm;
+}
+
+void
+fz_engine_begin(struct fz_engine *engine)
+{
+	if (engine->nrunning++ == 0 && engine->adopts)
+		fz_proc_adopt(true);
+}
+
+void
+fz_engine_end(struct fz_engine *engine)
+{
+	if (--engine->nrunning == 0 && engine->adopts)
+		fz_proc_adopt(false);
 }

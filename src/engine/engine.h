@@ -24,6 +24,12 @@ struct fz_engine {
 	bool shm_tried;
 	fz_engine_output output;
 	void *output_ctx;
+	/*
+	 * While jobs run be a subreaper: what a worker that crashes has started
+	 * becomes ours, to be ended. For a process that has no other children.
+	 */
+	bool adopts;
+	unsigned nrunning;  /* runs that have workers */
 	unsigned long news; /* moves when who waits for a run should look */
 	struct fz_fork_hook hook;
 	/* In a worker: the arena of its parent. Not ours to give out. */
@@ -37,5 +43,9 @@ void fz_engine_fini(struct fz_engine *engine);
 
 /* The arena, made at first use; NULL where the kernel does not give one. */
 struct fz_shm *fz_engine_shm(struct fz_engine *engine);
+
+/* A run that has workers begins, or has ended. */
+void fz_engine_begin(struct fz_engine *engine);
+void fz_engine_end(struct fz_engine *engine);
 
 #endif

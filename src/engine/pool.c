@@ -11,7 +11,7 @@ enum {
 	POOL_AHEAD_MAX = 64,         /* jobs at one worker */
 	POOL_AHEAD_FIRST = 4,        /* while nobody knows how long one takes */
 	POOL_AHEAD_BYTES = 48 << 10, /* a pipe holds 64 KiB */
-	POOL_STILLBORN_MAX = 10,     /* in a row, until it is an error */
+	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
 };
 /* Jobs that take this long together are enough to hide a round trip. */
 #define POOL_AHEAD_NS (FZ_CLOCK_MS / 2)
@@ -23,7 +23,7 @@ struct fz_pool {
 	unsigned nworkers; /* in both lists */
 	struct fz_pool_user **users;
 	size_t nusers, users_cap;
-	unsigned nstillborn; /* workers since one was last of use */
+	unsigned nfailed_starts; /* since a worker was last of use */
 	bool closed;
 	struct fz_fork_hook hook;
 };
@@ -66,7 +66,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 	struct fz_pool *pool = ctx;
 
 	if (w->mean_ns != 0) /* it has answered */
-		pool->nstillborn = 0;
+		pool->nfailed_starts = 0;
 	unlink_worker(w);
 	link_worker(&pool->idle, w);
 	tell_users(pool, w);
@@ -79,7 +79,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 
 	unlink_worker(w);
 	pool->nworkers--;
-	pool->nstillborn = w->stillborn ? pool->nstillborn + 1 : 0;
+	pool->nfailed_starts = w->failed_start ? pool->nfailed_starts + 1 : 0;
 	tell_users(pool, w);
 	fz_worker_free(w, false);
 }
@@ -136,6 +136,7 @@ fz_pool_close(struct fz_pool *pool)
 		pool->nworkers--;
 		fz_worker_free(w, false);
 	}
+	fz_loop_unhook(&pool->hook); /* nothing is left to let go of */
 }
 
 void
@@ -144,7 +145,6 @@ fz_pool_free(struct fz_pool *pool)
 	if (pool == NULL)
 		return;
 	fz_pool_close(pool);
-	fz_loop_unhook(&pool->hook);
 	free(pool->users);
 	free(pool);
 }
@@ -196,9 +196,9 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 	/* With one worker there, a fork that fails only makes us slower. */
 	if (pool->nworkers != 0)
 		err = NULL;
-	if (pool->nstillborn >= POOL_STILLBORN_MAX) {
+	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
 		if (err != NULL) /* it may be tried once again */
-			pool->nstillborn = POOL_STILLBORN_MAX - 1;
+			pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
 		fz_err_set(err, FZ_ERR_CRASH,
 		    "its workers die before they start a job");
 		return NULL;

@@ -3,6 +3,7 @@
 #include "engine/port.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "base/clock.h"
@@ -32,6 +33,33 @@ fz_cell_free(struct fz_cell *cell)
 		munmap(cell, sizeof(*cell));
 }
 
+/* Calls that outgrow the cell move to memory of the worker's own. */
+static int
+leave_cell(struct fz_buf *buf, size_t need)
+{
+	size_t cap = 2 * FZ_CELL_IN;
+	unsigned char *data;
+
+	while (cap < need)
+		cap *= 2;
+	data = malloc(cap);
+	if (data == NULL)
+		return -1;
+	memcpy(data, buf->data, buf->len);
+	buf->data = data;
+	buf->cap = cap;
+	buf->store = NULL;
+	return 0;
+}
+
+static void
+stay_in_cell(struct fz_buf *buf)
+{
+	(void)buf;
+}
+
+static const struct fz_buf_store cell_store = { leave_cell, stay_in_cell };
+
 void
 fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
     struct fz_shm *shm)
@@ -39,6 +67,9 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 	*port =
 	    (struct fz_port){ .in = in, .out = out, .cell = cell, .shm = shm };
 	fz_wire_in_init(&port->wire);
+	port->wire.buf = (struct fz_buf){
+		.data = cell->in, .cap = FZ_CELL_IN, .store = &cell_store
+	};
 	fz_buf_init(&port->frame);
 	fz_shm_buf_init(&port->value, shm, 64 << 10);
 }

@@ -26,13 +26,20 @@
 struct fz_err;
 
 #define FZ_CELL_OUT ((size_t)128 << 10)
+#define FZ_CELL_IN ((size_t)128 << 10)
 
 struct fz_cell {
 	_Atomic uint32_t claim;
 	_Atomic uint32_t nout;    /* bytes of out[] that are whole replies */
+	_Atomic uint32_t nwhy;    /* of out[]: why the worker cannot start */
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
 	_Atomic int64_t start_ns; /* when the last timed job started */
 	unsigned char out[FZ_CELL_OUT];
+	/*
+	 * Where the worker reads calls to. Its first large malloc would have
+	 * glibc tidy up, and so copy, much of the inherited heap.
+	 */
+	unsigned char in[FZ_CELL_IN];
 };
 
 /* A cell that later forks share. NULL and `err` on failure. */

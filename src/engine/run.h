@@ -1,12 +1,6 @@
 /*
  * run.h - one invoke of a graph: which job next, retries, policy, events.
  *
- * node:  waiting -> ready -> sent -> done
- *                     ^       |
- *                     |       +-> failed (attempts used up)
- *                  delayed <--+
- *        waiting, ready, delayed -> cancelled
- *
  * Values stay encoded and go from worker to worker as they are. With no jobs
  * at once (local) the caller runs the nodes itself, one after the other.
  */

@@ -1,25 +1,17 @@
-/* F_DUPFD_CLOEXEC is POSIX, which -std=c11 hides. */
-#define _GNU_SOURCE
 #include "engine/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "engine/blob.h"
-#include "engine/engine.h"
-#include "engine/port.h"
-#include "engine/relay.h"
 #include "engine/slice.h"
+#include "engine/start.h"
+#include "engine/worker_state.h"
 #include "os/fd.h"
-#include "os/loop.h"
-#include "os/proc.h"
-#include "os/shm.h"
 
 enum {
 	WORKER_VALUES = 8,      /* results taken without an allocation */
@@ -27,39 +19,6 @@ enum {
 };
 /* From the end of its results to the kill. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
-
-/* What only this file knows of a worker. */
-struct fz_worker_pipes {
-	struct fz_worker_opts opts;
-	struct fz_worker *worker;
-	struct fz_proc proc;
-	struct fz_cell *cell;
-	struct fz_slice *slice;
-	uint32_t next_seq;      /* of the next job sent */
-	uint32_t recalled_to;   /* what a recall has last made the claim ... */
-	uint32_t recalled_from; /* ... that the worker itself had moved here */
-	struct fz_buf unsent;   /* frames the pipe had no room for */
-	size_t written;         /* bytes of these that it had room for */
-	struct fz_wire_in wire; /* replies not yet whole */
-	enum fz_err_kind
-	    ending; /* why it was killed, FZ_ERR_NONE: it was not */
-	char why[FZ_ERR_TEXT_MAX];
-	bool lost; /* it has closed a pipe; the timer will end it */
-	struct fz_watch jobs, results, death;
-	struct fz_relay relay;
-	struct fz_timer timer;
-	struct fz_defer flush;
-};
-
-#define PIPES_OF(member, ptr)                               \
-	((struct fz_worker_pipes *)((char *)(ptr)-offsetof( \
-	    struct fz_worker_pipes, member)))
-
-static struct fz_loop *
-loop_of(const struct fz_worker_pipes *p)
-{
-	return p->opts.engine->loop;
-}
 
 static void
 close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
@@ -506,15 +465,31 @@ fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
 	job->ops->failed(job, &failure);
 }
 
+/* A worker that said why it could not start fails one job with that. */
+static void
+fail_unstarted(struct fz_worker_pipes *p)
+{
+	uint32_t n = atomic_load(&p->cell->nwhy);
+	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+	struct fz_job *job = p->worker->head;
+
+	if (n == 0 || n > FZ_ERR_TEXT_MAX || job == NULL)
+		return;
+	fz_err_set(&failure.err, FZ_ERR_ERROR, "cannot start a worker: %.*s",
+	    (int)n, (const char *)p->cell->out);
+	pop_head(p->worker);
+	job->ops->failed(job, &failure);
+}
+
 /* The worker is reaped: whatever it left is taken, then its jobs are told. */
 static void
-bury(struct fz_worker_pipes *p, const struct fz_death *death)
+reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 {
 	struct fz_worker *w = p->worker;
 	uint32_t claim;
 
 	w->dying = true;
-	w->stillborn = p->ending == FZ_ERR_NONE && claimed(p) == 0;
+	w->failed_start = p->ending == FZ_ERR_NONE && claimed(p) == 0;
 	if (p->results.fd != -1) {
 		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
 			continue;
@@ -526,6 +501,7 @@ bury(struct fz_worker_pipes *p, const struct fz_death *death)
 	/* One, unless its replies could not be read. */
 	while (w->head != NULL && (int32_t)(w->head->seq - claim) < 0)
 		fail_started(p, death);
+	fail_unstarted(p);
 	while (w->head != NULL) {
 		struct fz_job *job = pop_head(w);
 
@@ -545,7 +521,7 @@ death_ready(struct fz_watch *watch, unsigned events)
 	(void)events;
 	fz_loop_unwatch(loop_of(p), watch); /* reaping closes the pidfd */
 	fz_proc_reap(&p->proc, true, &death);
-	bury(p, &death);
+	reaped(p, &death);
 }
 
 void
@@ -571,7 +547,7 @@ fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 	fz_worker_kill(worker, kind, text);
 	fz_loop_unwatch(loop_of(p), &p->death);
 	fz_proc_reap(&p->proc, true, &death);
-	bury(p, &death);
+	reaped(p, &death);
 }
 
 /* No pidfd tells of its death, or it lives without its pipe. */
@@ -584,7 +560,7 @@ end_without_pipe(struct fz_worker_pipes *p)
 		fz_worker_kill(
 		    p->worker, FZ_ERR_CRASH, "the worker closed its pipe");
 	} else if (fz_proc_reap(&p->proc, true, &death) == 1) {
-		bury(p, &death);
+		reaped(p, &death);
 	}
 }
 
@@ -616,143 +592,6 @@ time_is_up(struct fz_timer *timer)
 	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
 }
 
-/* ---- the child's side ---------------------------------------------------- */
-
-/* The ends of a new worker's pipes, -1 once they are closed or given away. */
-struct birth {
-	struct fz_worker_pipes *p;
-	int jobs[2], results[2], out[2], err[2];
-};
-
-enum { BIRTH_ENDS = 8 };
-
-static int
-child_main(void *ctx, const struct fz_err *failed)
-{
-	struct birth *b = ctx;
-	struct fz_worker_pipes *p = b->p;
-	struct fz_engine *engine = p->opts.engine;
-	uint32_t slice = fz_slice_number(p->slice);
-	struct fz_port port;
-
-	if (failed != NULL) {
-		fprintf(
-		    stderr, "fzlua: cannot start a worker: %s\n", failed->text);
-		return EXIT_FAILURE;
-	}
-	fz_fd_close(&b->jobs[1]);
-	fz_fd_close(&b->results[0]);
-	fz_fd_close(&b->out[0]);
-	fz_fd_close(&b->err[0]);
-	fz_fd_close(&b->out[1]); /* it is 1 now */
-	fz_fd_close(&b->err[1]);
-	fz_loop_in_child(engine->loop);
-	if (engine->inherited != NULL)
-		fz_shm_enter(engine->inherited, slice);
-	fz_port_init(
-	    &port, b->jobs[0], b->results[1], p->cell, engine->inherited);
-	return p->opts.main(p->opts.main_ctx, &port);
-}
-
-/* ---- the parent's side --------------------------------------------------- */
-
-static int *
-end_of(struct birth *b, int i)
-{
-	int *pipes[] = { b->jobs, b->results, b->out, b->err };
-
-	return &pipes[i / 2][i % 2];
-}
-
-/* In a host that has closed standard ones, the child opens those. */
-static int
-clear_standard(int *fd, struct fz_err *err)
-{
-	int other;
-
-	if (*fd > STDERR_FILENO)
-		return 0;
-	other = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (other == -1)
-		return fz_err_sys(err, errno, "cannot move a pipe");
-	fz_fd_close(fd);
-	*fd = other;
-	return 0;
-}
-
-static int
-open_pipes(struct birth *b, struct fz_err *err)
-{
-	if (fz_fd_pipe(b->jobs, err) != 0 || fz_fd_pipe(b->results, err) != 0 ||
-	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0)
-		return -1;
-	for (int i = 0; i < BIRTH_ENDS; i++) {
-		if (clear_standard(end_of(b, i), err) != 0)
-			return -1;
-	}
-	return 0;
-}
-
-static void
-close_pipes(struct birth *b)
-{
-	for (int i = 0; i < BIRTH_ENDS; i++)
-		fz_fd_close(end_of(b, i));
-}
-
-/* Watch `*fd`, which the watch then owns. */
-static int
-watch_end(struct fz_worker_pipes *p, struct fz_watch *watch, int *fd,
-    unsigned events, struct fz_err *err)
-{
-	if (fz_fd_nonblock(*fd, err) != 0 ||
-	    fz_loop_watch(loop_of(p), watch, *fd, events, err) != 0)
-		return -1;
-	*fd = -1;
-	return 0;
-}
-
-static int
-watch_pipes(struct fz_worker_pipes *p, struct birth *b, struct fz_err *err)
-{
-	if (watch_end(p, &p->jobs, &b->jobs[1], 0, err) != 0 ||
-	    watch_end(p, &p->results, &b->results[0], FZ_LOOP_READ, err) != 0)
-		return -1;
-	if (fz_relay_open(&p->relay, FZ_STREAM_OUT, b->out[0], err) != 0)
-		return -1;
-	b->out[0] = -1;
-	if (fz_relay_open(&p->relay, FZ_STREAM_ERR, b->err[0], err) != 0)
-		return -1;
-	b->err[0] = -1;
-	if (p->proc.pidfd == -1)
-		return 0;
-	return fz_loop_watch(
-	    loop_of(p), &p->death, p->proc.pidfd, FZ_LOOP_READ, err);
-}
-
-static int
-start(struct fz_worker_pipes *p, struct fz_err *err)
-{
-	struct birth b = { p, { -1, -1 }, { -1, -1 }, { -1, -1 }, { -1, -1 } };
-	struct fz_proc_opts opts;
-
-	fz_engine_shm(p->opts.engine);
-	p->slice = fz_slice_new(p->opts.engine, p->worker, err);
-	p->cell = p->slice != NULL ? fz_cell_new(err) : NULL;
-	if (p->cell == NULL || open_pipes(&b, err) != 0)
-		goto fail;
-	opts = (struct fz_proc_opts){ .out = b.out[1], .err = b.err[1] };
-	if (fz_proc_fork(&p->proc, &opts, child_main, &b, err) != 0 ||
-	    watch_pipes(p, &b, err) != 0)
-		goto fail;
-	close_pipes(&b); /* the child's ends */
-	p->worker->pid = p->proc.pid;
-	return 0;
-fail:
-	close_pipes(&b);
-	return -1;
-}
-
 struct fz_worker *
 fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 {
@@ -778,7 +617,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	p->death = (struct fz_watch){ .fd = -1, .ready = death_ready };
 	p->timer.fired = time_is_up;
 	p->flush.call = flush_deferred;
-	if (start(p, err) != 0) {
+	if (fz_start(p, err) != 0) {
 		fz_worker_free(w, false);
 		return NULL;
 	}

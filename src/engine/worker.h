@@ -99,7 +99,7 @@ struct fz_worker {
 	int64_t peeked_ns; /* the news after which it was peeked at */
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
-	bool stillborn;  /* dead by itself before it started any job */
+	bool failed_start; /* dead by itself before it started any job */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
 };

@@ -107,8 +107,8 @@ write_nosignal(int fd, const void *bytes, size_t n)
 	do
 		put = pwritev2(fd, &piece, 1, -1, RWF_NOSIGNAL);
 	while (put == -1 && errno == EINTR);
-	if (put == -1 && (errno == EOPNOTSUPP || errno == EINVAL ||
-	    errno == ENOSYS)) {
+	if (put == -1 &&
+	    (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS)) {
 		atomic_store(&refused, true);
 		errno = EOPNOTSUPP;
 	}

@@ -15,13 +15,17 @@
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "os/fd.h"
 #include "os/tree.h"
 
 #define DEATH_SIGNAL (SIGRTMAX - 2)
+/* What was killed is given this long to be gone. */
+#define ORPHANS_NS FZ_CLOCK_SECOND
 #define SHOW_PEAK_FROM (UINT64_C(64) << 20)
 
 #ifdef FZ_COVERAGE
@@ -167,10 +171,21 @@ fresh_stdio(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 }
 
+/* "FZLUA_WORKER=4711": what a worker starts inherits it. */
+static void
+format_mark(char *mark, size_t len, pid_t pid)
+{
+	snprintf(mark, len, FZ_PROC_MARK "=%ld", (long)pid);
+}
+
 static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
+	char mark[40];
+
 	fresh_stdio();
+	format_mark(mark, sizeof(mark), getpid());
+	setenv(FZ_PROC_MARK, strchr(mark, '=') + 1, 1);
 	if (default_signals(err) == -1 || tie_to_parent(parent, err) == -1)
 		return -1;
 	return redirect(opts, err);
@@ -248,6 +263,39 @@ fz_proc_kill(const struct fz_proc *proc)
 	kill(proc->pid, SIGKILL);
 }
 
+/* Reap children that were killed, as waitpid() has them, until none is left. */
+static void
+reap_killed(pid_t which)
+{
+	const struct timespec nap = { 0, 1000000 };
+	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
+	pid_t got;
+
+	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
+		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
+		    fz_clock_ns() > deadline)
+			break;
+	}
+}
+
+/*
+ * In a subreaper, as the command is, what a dead child had started is a child
+ * of ours now: those in its group are dying, others have left it.
+ */
+static void
+end_orphans(pid_t pid, bool died)
+{
+	int subreaper = 0;
+	char mark[40];
+
+	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
+		return;
+	reap_killed(-pid);
+	format_mark(mark, sizeof(mark), pid);
+	if (died)
+		fz_tree_kill_orphans(mark);
+}
+
 static void
 reap_dead(pid_t pid, struct fz_death *death)
 {
@@ -269,6 +317,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 		death->exitcode = WEXITSTATUS(status);
 	}
 	death->peak_rss = (uint64_t)usage.ru_maxrss * 1024;
+	end_orphans(pid, status != 0);
 }
 
 int
@@ -339,12 +388,20 @@ fz_proc_exit(int status)
 	signal(SIGPIPE, SIG_IGN);
 	fflush(stdout);
 	fflush(stderr);
-	if (has_children())
+	if (has_children()) {
 		end_descendants();
+		reap_killed(-1); /* or they would be our parent's zombies */
+	}
 #ifdef FZ_COVERAGE
 	__gcov_dump();
 #endif
 	_exit(status);
+}
+
+void
+fz_proc_adopt(bool adopt)
+{
+	prctl(PR_SET_CHILD_SUBREAPER, adopt ? 1L : 0L);
 }
 
 /* What RLIMIT_DATA counts, in bytes; 0 where /proc does not say. */

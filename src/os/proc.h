@@ -15,6 +15,9 @@
 
 struct fz_err;
 
+/* A child has its own number in this environment variable. */
+#define FZ_PROC_MARK "FZLUA_WORKER"
+
 struct fz_proc {
 	pid_t pid; /* 0: none */
 	int pidfd; /* readable once the child is dead; -1 on old kernels */
@@ -60,9 +63,10 @@ struct fz_death {
 
 /*
  * Reap the child if it is dead, or wait until it is when `wait` is set. Kills
- * what is left of its process group. Returns 1 and fills `death` when it is
- * reaped (`proc` is then empty), 0 when it is alive. A child that somebody
- * else has reaped counts as reaped, its exit code not known.
+ * what is left of its process group and, in a subreaper, all that a child that
+ * crashed had started (unless it has a new environment). Returns 1 and fills
+ * `death` when it is reaped (`proc` is then empty), 0 when it is alive. A child
+ * that somebody else has reaped counts as reaped, its exit code not known.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
@@ -77,6 +81,12 @@ const char *fz_death_text(const struct fz_death *death, char *text, size_t len);
  * of the parent runs. Never returns.
  */
 _Noreturn void fz_proc_exit(int status);
+
+/*
+ * Become a subreaper, or be one no longer: orphaned descendants, as those of a
+ * child that has crashed, are children of this process then.
+ */
+void fz_proc_adopt(bool adopt);
 
 /*
  * Limit the private memory that this process may have beyond what it has now

@@ -32,7 +32,7 @@
 #define NO_SLICE UINT32_MAX
 #define WINDOW_MIN (UINT64_C(1) << 28)
 #define HUGE ((size_t)2 << 20)
-#define VIEW_SIZE (UINT64_C(1) << 36)
+#define VIEW_SIZE (UINT64_C(1) << 33)
 #define BIG_FROM ((size_t)1 << 20)
 #define ASK_MEMINFO_FROM ((size_t)16 << 20)
 
@@ -320,10 +320,11 @@ alloc(struct fz_shm *shm, size_t len, uint64_t *offset)
 	uint64_t place, got;
 	bool cold;
 
-	errno = ENOMEM;
 	if (open_window(shm) == -1 ||
-	    fz_extents_take(book, len, &place, &cold) == -1)
+	    fz_extents_take(book, len, &place, &cold) == -1) {
+		errno = ENOMEM;
 		return NULL;
+	}
 	got = fz_extents_find(book, place)->len;
 	*offset = offset_of(shm->slice, place);
 	if (cold && reserve(shm, place, got) == -1) {

@@ -8,7 +8,10 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +20,7 @@
 enum {
 	KNOWN_MAX = 2048,
 	NAP_NS = 100000,
+	ENVIRON_MAX = 256 << 10,
 };
 
 /* Something that cannot be ended must not hold us for ever. */
@@ -31,11 +35,12 @@ enum {
 struct known {
 	pid_t pid[KNOWN_MAX];
 	size_t n;
-	bool full; /* a live one did not fit in */
+	bool full;      /* a live one did not fit in */
+	bool root_runs; /* as the last pass saw it */
 };
 
 struct status {
-	pid_t parent;
+	pid_t parent, session;
 	char state; /* as in /proc/PID/stat: R S D T t Z X */
 };
 
@@ -86,6 +91,10 @@ read_status(int proc, const char *name, struct status *status)
 		return false;
 	status->state = p[2];
 	status->parent = parse_pid(p + 4);
+	for (int field = 0; field < 3 && p != NULL; field++)
+		p = strchr(p + 1, ' '); /* parent, group, session */
+	p = p != NULL ? strchr(p + 1, ' ') : NULL;
+	status->session = p != NULL ? parse_pid(p + 1) : 0;
 	return true;
 }
 
@@ -95,10 +104,38 @@ is_stopped(char state)
 	return state == 'T' || state == 't' || state == 'Z' || state == 'X';
 }
 
-/* One entry of /proc. Returns whether something new was found below. */
-static bool
-visit(int proc, const char *name, struct known *known, bool *root_runs)
+/* Called for each entry of /proc; returns whether it was what is looked for. */
+typedef bool (*visit_fn)(int proc, const char *name, void *ctx);
+
+/* One pass over /proc. Returns how many were found, -1 without /proc. */
+static int
+each_entry(visit_fn visit, void *ctx)
 {
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_Alignas(struct dirent64) char block[4096];
+	int found = 0;
+	ssize_t n, at;
+
+	if (proc == -1)
+		return -1;
+	while ((n = getdents64(proc, block, sizeof(block))) > 0) {
+		for (at = 0; at < n;) {
+			const struct dirent64 *entry =
+			    (const void *)(block + at);
+
+			found += visit(proc, entry->d_name, ctx);
+			at += entry->d_reclen;
+		}
+	}
+	close(proc);
+	return found;
+}
+
+/* A visit_fn: kills it if it is below one that is known. */
+static bool
+visit_below(int proc, const char *name, void *ctx)
+{
+	struct known *known = ctx;
 	pid_t pid = parse_pid(name);
 	struct status status;
 	bool dead;
@@ -106,7 +143,7 @@ visit(int proc, const char *name, struct known *known, bool *root_runs)
 	if (pid == 0 || !read_status(proc, name, &status))
 		return false;
 	if (pid == known->pid[0])
-		*root_runs = !is_stopped(status.state);
+		known->root_runs = !is_stopped(status.state);
 	if (!knows(known, status.parent) || knows(known, pid))
 		return false;
 	dead = status.state == 'Z' || status.state == 'X';
@@ -118,31 +155,6 @@ visit(int proc, const char *name, struct known *known, bool *root_runs)
 	}
 	known->full |= !dead;
 	return !dead;
-}
-
-/* One pass over /proc. Returns how many new ones it found, -1 without /proc. */
-static int
-pass(struct known *known, bool *root_runs)
-{
-	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_Alignas(struct dirent64) char block[4096];
-	int found = 0;
-	ssize_t n, at;
-
-	*root_runs = false;
-	if (proc == -1)
-		return -1;
-	while ((n = getdents64(proc, block, sizeof(block))) > 0) {
-		for (at = 0; at < n;) {
-			const struct dirent64 *entry =
-			    (const void *)(block + at);
-
-			found += visit(proc, entry->d_name, known, root_runs);
-			at += entry->d_reclen;
-		}
-	}
-	close(proc);
-	return found;
 }
 
 /* In a new pid namespace /proc may still show the numbers of the old one. */
@@ -163,7 +175,7 @@ fz_tree_kill(pid_t root)
 {
 	const struct timespec nap = { 0, NAP_NS };
 	int64_t deadline = fz_clock_ns() + TIME_MAX;
-	bool self = root == getpid(), root_runs;
+	bool self = root == getpid();
 	struct known known;
 	int keep = errno, found = 0;
 
@@ -171,8 +183,9 @@ fz_tree_kill(pid_t root)
 	known.n = 1;
 	known.full = false;
 	while (proc_is_ours() && fz_clock_ns() < deadline) {
-		found = pass(&known, &root_runs);
-		if (found == -1 || (found == 0 && (self || !root_runs)))
+		known.root_runs = false;
+		found = each_entry(visit_below, &known);
+		if (found == -1 || (found == 0 && (self || !known.root_runs)))
 			break;
 		if (found == 0)
 			nanosleep(&nap, NULL);
@@ -181,5 +194,76 @@ fz_tree_kill(pid_t root)
 			known.n = 1;
 		known.full = false;
 	}
+	errno = keep;
+}
+
+/* Whether `text`, an environment, has the variable `mark` ("NAME=value"). */
+static bool
+has_mark(const char *text, size_t n, const char *mark)
+{
+	size_t len = strlen(mark) + 1; /* its end counts */
+
+	for (const char *p = text;
+	     p != NULL && (size_t)(text + n - p) >= len;) {
+		if (memcmp(p, mark, len) == 0)
+			return true;
+		p = memchr(p, '\0', (size_t)(text + n - p));
+		p = p != NULL ? p + 1 : NULL;
+	}
+	return false;
+}
+
+struct orphans {
+	const char *mark;
+	char *environ_; /* room for one */
+	size_t size;
+};
+
+/* A visit_fn: ends and reaps a child of ours that has the mark, or had. */
+static bool
+visit_orphan(int proc, const char *name, void *ctx)
+{
+	const struct orphans *o = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
+	char path[40];
+	ssize_t n, all = 0;
+	int fd;
+
+	if (pid == 0 || !read_status(proc, name, &status) ||
+	    status.parent != getpid())
+		return false;
+	if (status.state == 'Z') { /* of a session that it had left ours for */
+		if (status.session != getsid(0))
+			waitpid(pid, NULL, WNOHANG);
+		return false;
+	}
+	snprintf(path, sizeof(path), "%s/environ", name);
+	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	if (fd == -1)
+		return false;
+	while ((n = read(fd, o->environ_ + all, o->size - (size_t)all)) > 0)
+		all += n;
+	close(fd);
+	if (!has_mark(o->environ_, (size_t)all, o->mark))
+		return false;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return true;
+}
+
+void
+fz_tree_kill_orphans(const char *mark)
+{
+	int64_t deadline = fz_clock_ns() + TIME_MAX;
+	struct orphans o = { mark, NULL, ENVIRON_MAX };
+	int keep = errno;
+
+	o.environ_ = malloc(o.size);
+	/* Those below one that was killed are ours in the next pass. */
+	while (o.environ_ != NULL && proc_is_ours() &&
+	       each_entry(visit_orphan, &o) > 0 && fz_clock_ns() < deadline)
+		continue;
+	free(o.environ_);
 	errno = keep;
 }

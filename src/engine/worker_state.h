@@ -1,0 +1,46 @@
+/* worker_state.h - what worker.c and start.c share of one worker. */
+#ifndef FZ_WORKER_STATE_H
+#define FZ_WORKER_STATE_H
+
+#include "engine/engine.h"
+#include "engine/port.h"
+#include "engine/relay.h"
+#include "engine/worker.h"
+#include "os/loop.h"
+#include "os/proc.h"
+
+struct fz_slice;
+
+/* What only its own files know of a worker. */
+struct fz_worker_pipes {
+	struct fz_worker_opts opts;
+	struct fz_worker *worker;
+	struct fz_proc proc;
+	struct fz_cell *cell;
+	struct fz_slice *slice;
+	uint32_t next_seq;       /* of the next job sent */
+	uint32_t recalled_to;    /* what a recall has last made the claim ... */
+	uint32_t recalled_from;  /* ... that the worker itself had moved here */
+	struct fz_buf unsent;    /* frames the pipe had no room for */
+	size_t written;          /* bytes of these that it had room for */
+	struct fz_wire_in wire;  /* replies not yet whole */
+	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
+	char why[FZ_ERR_TEXT_MAX];
+	bool lost; /* it has closed a pipe; the timer will end it */
+	struct fz_watch jobs, results, death;
+	struct fz_relay relay;
+	struct fz_timer timer;
+	struct fz_defer flush;
+};
+
+#define PIPES_OF(member, ptr)                               \
+	((struct fz_worker_pipes *)((char *)(ptr)-offsetof( \
+	    struct fz_worker_pipes, member)))
+
+static inline struct fz_loop *
+loop_of(const struct fz_worker_pipes *p)
+{
+	return p->opts.engine->loop;
+}
+
+#endif

@@ -1,0 +1,139 @@
+-- test_killed.lua - whatever is killed, whenever: nothing is left, one job knows.
+
+local t = ...
+local fz = require "fzlua"
+
+local tests = {}
+
+-- Processes that have `mark` in their environment: all that a command started,
+-- however they left its process group. Waits until there are none, a second at most.
+local GONE = [[
+left=; for i in 1 2 3 4 5 6 7 8 9 10; do
+  left=$(grep -lz "^MARK=%s\$" /proc/[0-9]*/environ 2>/dev/null | grep -v "/$$/" || true)
+  test -z "$left" && break
+  sleep 0.1
+done
+for p in $left; do tr '\0' ' ' < ${p%%environ}cmdline; echo; done]]
+
+-- Run `code` or a script; kill -9 it after `delay` seconds; what is left of it.
+local function killed(command, delay)
+  local mark = ("%d-%d"):format(os.time(), math.random(1 << 30))
+  return t.shell(([[
+unset MARK; MARK=%s %s >/dev/null 2>&1 </dev/null & pid=$!
+sleep %g; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
+%s]]):format(mark, command, delay, GONE:format(mark)))
+end
+
+local GRANDCHILDREN = [[
+local s = fz.stage "s"
+for i = 1, 4 do
+  s:register("o" .. i, "A", function()
+    os.execute "setsid sleep 77 & sleep 78"
+  end)
+end
+fz.chain({ s }, { jobs = 4 }):invoke { A = 1 }]]
+
+tests["kill -9 of the command ends workers and their children, setsid or not"] = function()
+  local script = t.file(GRANDCHILDREN)
+  for _, delay in ipairs { 0.02, 0.1, 0.3 } do
+    t.equal(killed(('"$FZLUA" %s'):format(script), delay), "")
+  end
+end
+
+tests["kill -9 of the command in the middle of an example leaves nothing"] = function()
+  for _, name in ipairs { "packages", "stages", "primes", "model", "diamond" } do
+    for _, delay in ipairs { 0.01, 0.04 } do
+      t.equal(killed(('"$FZLUA" examples/%s.lua'):format(name), delay), "")
+    end
+  end
+end
+
+local CRASH = [[
+local s = fz.stage "s"
+s:register("o", "A", function(pid)
+  os.execute "setsid sleep 77 & sleep 78 & (setsid sh -c 'sleep 79 & sleep 80' &)"
+  os.execute(pid)
+end)
+local chain = fz.chain { s }
+for _, how in ipairs { "kill -9 $PPID", "kill -SEGV $PPID", "exit 0" } do
+  print(pcall(chain.invoke, chain, { A = how }, { timeout = 5 }))
+end
+chain:close()
+io.open(%q, "w"):close()
+local start = fz.now()
+while fz.now() < start + 5 do end]]
+
+tests["a worker that crashes takes what it started with it, setsid or not"] = function()
+  local done = t.file ""
+  os.remove(done)
+  local script, mark = t.file(CRASH:format(done)), "crash-" .. math.random(1 << 30)
+  local out = t.shell(([[
+MARK=%s "$FZLUA" %s >/dev/null & pid=$!
+n=0; until test -e %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+ps -o stat=,args= --ppid $pid
+kill -9 $pid; wait $pid 2>/dev/null
+%s]]):format(mark, script, done, GONE:format(mark)))
+  t.equal(out, "")
+end
+
+-- The parent's number of a process, so that a job can be killed from outside.
+local function own_pid()
+  local file <close> = assert(io.open "/proc/self/stat")
+  return file:read "n"
+end
+
+tests["a worker that is killed loses its one job, others go on, retries lose none"] = function()
+  local stage = fz.stage "s"
+  for i = 1, 40 do
+    stage:register("o" .. i, "A", function(a)
+      if a == "kill" and i % 10 == 0 then os.execute("kill -9 " .. own_pid()) end
+      return i
+    end)
+  end
+  local chain <close> = fz.chain({ stage }, { jobs = 3, on_error = "continue" })
+  chain:invoke { A = "kill" }
+  local failed = 0
+  for name, e in pairs(chain.errors) do
+    failed = failed + 1
+    t.equal({ e.kind, e.signal, name:match "0$" }, { "crash", 9, "0" })
+  end
+  t.equal(failed, 4)
+  chain:invoke { A = 1 }
+  t.equal({ next(chain.errors) }, {})
+  for i = 1, 40 do t.equal(chain.output["o" .. i], i) end
+end
+
+tests["random kills with a retry lose nothing"] = function()
+  local g <close> = fz.dag { jobs = 4, retries = 1 }
+  local marks = t.file ""
+  os.remove(marks)
+  for i = 1, 200 do
+    g:add("n" .. i, {}, function()
+      -- The first attempt of every seventh node dies, in one way or another.
+      local mark = marks .. i
+      if i % 7 == 0 and not io.open(mark) then
+        io.open(mark, "w"):close()
+        if i % 2 == 0 then os.exit(i) end
+        os.execute("kill -SEGV " .. own_pid())
+        while true do end
+      end
+      os.remove(mark)
+      return i
+    end)
+  end
+  g:invoke {}
+  for i = 1, 200 do t.equal(g.output["n" .. i], i) end
+end
+
+tests["a job that is ended takes what it started with it"] = function()
+  local mark = ("job-%d"):format(math.random(1 << 30))
+  local stage = fz.stage "s"
+  stage:register("B", "A", function()
+    os.execute(("MARK=%s sh -c 'setsid sleep 77 & sleep 78'"):format(mark))
+  end)
+  local chain <close> = fz.chain { stage }
+  t.fails("timeout", chain.invoke, chain, { A = 1 }, { timeout = 0.3 })
+  t.equal(t.shell(GONE:format(mark)), "")
+end
+
+return tests
