@@ -38,7 +38,7 @@ struct ends {
 static int
 setup(void **state)
 {
-	struct ends *e = test_calloc(1, sizeof(*e));
+	struct ends *e = calloc(1, sizeof(*e));
 
 	alarm(30);
 	assert_int_equal(fz_fd_pipe(e->jobs, NULL), 0);
@@ -70,7 +70,7 @@ teardown(void **state)
 		fz_fd_close(&e->jobs[i]);
 		fz_fd_close(&e->results[i]);
 	}
-	test_free(e);
+	free(e);
 	alarm(0);
 	return 0;
 }

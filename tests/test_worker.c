@@ -526,7 +526,9 @@ test_worker_that_closes_its_results_is_ended(void **state)
 	struct task t = { 0 };
 
 	kill_in_the_midst(*state, JOB_CLOSE_OUT, &t);
-	assert_non_null(strstr(t.failure.err.text, "closed its pipe"));
+	/* Without pidfds, as on valgrind, the end of the pipe is the death. */
+	if (!on_valgrind())
+		assert_non_null(strstr(t.failure.err.text, "closed its pipe"));
 	assert_failed(&t, FZ_ERR_CRASH);
 }
 
@@ -912,9 +914,8 @@ test_worker_a_timeout_holds_after_a_recall(void **state)
 static void
 test_worker_without_an_arena_big_values_go_inline(void **state)
 {
-	enum { LEN = 64 << 20 };
 	struct world *w = *state;
-	struct fz_blob *big = blob_of_bytes(LEN);
+	struct fz_blob *big = blob_of_bytes(bulk_size());
 	struct task t = { 0 };
 	struct keeper k;
 
@@ -924,8 +925,8 @@ test_worker_without_an_arena_big_values_go_inline(void **state)
 	assert_true(settle(w, &k, 60000));
 	assert_int_equal(t.ndone, 1);
 	assert_false(t.value->in_shm);
-	assert_int_equal(t.value->len, LEN);
-	assert_int_equal(t.value->bytes[LEN - 1], 'x');
+	assert_int_equal(t.value->len, bulk_size());
+	assert_int_equal(t.value->bytes[bulk_size() - 1], 'x');
 	task_fini(&t);
 	fz_worker_free(k.worker, false);
 }
@@ -933,7 +934,6 @@ test_worker_without_an_arena_big_values_go_inline(void **state)
 static void
 test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 {
-	enum { LEN = 64 << 20 };
 	struct world *w = *state;
 	int64_t start, until, before;
 	struct task t = { 0 };
@@ -942,7 +942,7 @@ test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 	w->engine.shm_tried = true;
 	w->shared->mode = BORN_DEAF;
 	keep(w, &k, NULL);
-	send_blob(&k, &t, JOB_ECHO, blob_of_bytes(LEN));
+	send_blob(&k, &t, JOB_ECHO, blob_of_bytes(bulk_size()));
 	start = fz_clock_ns();
 	fz_loop_step(w->engine.loop, 0, NULL);
 	assert_true(fz_clock_ns() - start < 500 * FZ_CLOCK_MS);
@@ -959,7 +959,7 @@ static void
 test_worker_killed_while_it_reads_a_big_argument_loses_nothing(void **state)
 {
 	struct world *w = *state;
-	struct fz_blob *big = blob_of_bytes(64 << 20);
+	struct fz_blob *big = blob_of_bytes(bulk_size());
 	struct task t = { 0 };
 	struct keeper k;
 
