@@ -1,9 +1,9 @@
 /*
  * One worker as its parent sees it: killed at every step, and worse.
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
- * wrap: pipe2 read write pwritev2
+ * wrap: pipe2 read write pwritev2 syscall
  */
-/* kill and usleep are not in C11. */
+/* kill, syscall and usleep are not in C11. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,11 +13,35 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "faults.h"
 #include "world.h"
 
 enum { MANY = 50 };
+
+/* As on a kernel before Linux 5.3, and under a valgrind before 3.21. */
+static bool no_pidfd;
+
+long __real_syscall(long number, long a, long b);
+long __wrap_syscall(long number, long a, long b);
+
+long
+__wrap_syscall(long number, long a, long b)
+{
+	if (number != SYS_pidfd_open || !no_pidfd)
+		return __real_syscall(number, a, b);
+	errno = ENOSYS;
+	return -1;
+}
+
+static int
+without_pidfd(void **state)
+{
+	(void)state;
+	no_pidfd = true;
+	return 0;
+}
 
 /* A job, and what was told of it. */
 struct task {
@@ -367,6 +391,7 @@ test_worker_leaves_by_itself_when_dismissed(void **state)
 	fz_worker_dismiss(k.worker);
 	fz_worker_free(k.worker, false);
 	assert_true(fz_clock_ns() - start < 900 * FZ_CLOCK_MS);
+	assert_int_equal(atomic_load(&w->shared->leaves), 1);
 }
 
 static void
@@ -1061,6 +1086,31 @@ test_worker_any_call_may_fail(void **state)
 	print_message("%lu calls, %d failures\n", n, nfailed);
 }
 
+/* With no timer armed before, and no memory for one. */
+static void
+test_worker_any_call_may_fail_when_it_dies(void **state)
+{
+	struct world *w = *state;
+	unsigned long n = 0;
+
+	do {
+		int64_t until = in_ms(5000);
+		struct task t = { 0 };
+		struct keeper k;
+
+		keep(w, &k, NULL);
+		send_number(&k, &t, JOB_KILL, 0);
+		faults_at(++n);
+		while (k.worker != NULL && fz_clock_ns() < until)
+			fz_loop_step(w->engine.loop, until, NULL);
+		assert_null(k.worker);
+		assert_int_equal(t.nfailed + t.nreturned, 1);
+		task_fini(&t);
+		assert_no_children();
+	} while (faults_end());
+	assert_true(n > 3);
+}
+
 int
 main(void)
 {
@@ -1185,7 +1235,12 @@ main(void)
 		    world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_any_call_may_fail, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_any_call_may_fail_when_it_dies, world_setup,
+		    world_teardown),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name("with a pidfd", tests, NULL, NULL) +
+	       cmocka_run_group_tests_name(
+		   "without a pidfd", tests, without_pidfd, NULL);
 }

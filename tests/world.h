@@ -69,7 +69,7 @@ enum birth_mode {
 };
 
 struct shared {
-	_Atomic int births, running, peak, kills;
+	_Atomic int births, running, peak, kills, leaves;
 	_Atomic int calls[JOB_NJOBS];
 	enum birth_mode mode;
 };
@@ -405,6 +405,7 @@ serve(void *ctx, struct fz_port *port)
 		    fz_port_send(port, NULL) != 0)
 			return 96;
 	}
+	atomic_fetch_add(&shared->leaves, 1);
 	return rc == 0 ? 0 : 97;
 }
 

@@ -19,6 +19,10 @@ enum {
 };
 /* From the end of its results to the kill. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
+/* How often it is asked for its death, where no pidfd tells of it. */
+#define WORKER_LOOK_NS FZ_CLOCK_MS
+
+static void end_without_pipe(struct fz_worker_pipes *p);
 
 static void
 close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
@@ -70,7 +74,7 @@ arm_timeout(struct fz_worker_pipes *p)
 	if (head != NULL && head->timeout_ns != FZ_CLOCK_NEVER)
 		at = fz_clock_after(
 		    began(p, head->started_ns), head->timeout_ns);
-	if (!p->lost)
+	if (p->lost_ns == 0)
 		arm(p, at);
 }
 
@@ -227,15 +231,14 @@ take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 static void
 lose_pipe(struct fz_worker_pipes *p, struct fz_watch *watch)
 {
-	int64_t at = fz_clock_ns() + WORKER_EOF_NS;
+	int64_t now_ns = fz_clock_ns();
 
 	close_watch(p, watch);
-	if (p->death.fd == -1) {
-		fz_proc_kill(&p->proc);
-		at = 0;
-	}
-	p->lost = true;
-	arm(p, at);
+	if (p->lost_ns == 0)
+		p->lost_ns = now_ns;
+	arm(p, p->death.fd == -1 ? now_ns : p->lost_ns + WORKER_EOF_NS);
+	if (p->timer.place == 0)
+		end_without_pipe(p);
 }
 
 static void
@@ -550,18 +553,23 @@ fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 	reaped(p, &death);
 }
 
-/* No pidfd tells of its death, or it lives without its pipe. */
+/* It lives without its pipe; or no pidfd tells of its death, so look for it. */
 static void
 end_without_pipe(struct fz_worker_pipes *p)
 {
+	bool watched = p->death.fd != -1;
+	int64_t now_ns = fz_clock_ns();
 	struct fz_death death;
 
-	if (p->death.fd != -1) {
+	if (!watched && fz_proc_reap(&p->proc, p->worker->dying, &death) == 1) {
+		reaped(p, &death);
+		return;
+	}
+	if (now_ns - p->lost_ns >= WORKER_EOF_NS)
 		fz_worker_kill(
 		    p->worker, FZ_ERR_CRASH, "the worker closed its pipe");
-	} else if (fz_proc_reap(&p->proc, true, &death) == 1) {
-		reaped(p, &death);
-	}
+	if (!watched)
+		arm(p, now_ns + WORKER_LOOK_NS);
 }
 
 static void
@@ -572,7 +580,7 @@ time_is_up(struct fz_timer *timer)
 	int64_t now = fz_clock_ns(), started;
 	char text[80];
 
-	if (p->lost) {
+	if (p->lost_ns != 0) {
 		end_without_pipe(p);
 		return;
 	}
@@ -649,8 +657,11 @@ end_process(struct fz_worker_pipes *p)
 
 	if (p->proc.pid == 0)
 		return;
-	if (p->worker->dying || p->jobs.fd != -1 || p->proc.pidfd == -1 ||
-	    poll(&pfd, 1, WORKER_LEAVE_MS) != 1)
+	/* Without a pidfd the end of its results, which it may outlive. */
+	if (pfd.fd == -1)
+		pfd = (struct pollfd){ .fd = p->results.fd };
+	if (p->worker->dying || p->jobs.fd != -1 || pfd.fd == -1 ||
+	    poll(&pfd, 1, WORKER_LEAVE_MS) != 1 || p->proc.pidfd == -1)
 		fz_proc_kill(&p->proc);
 	fz_proc_reap(&p->proc, true, &death);
 	fz_worker_drain(p->worker);

@@ -26,7 +26,7 @@ struct fz_worker_pipes {
 	struct fz_wire_in wire;  /* replies not yet whole */
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
-	bool lost; /* it has closed a pipe; the timer will end it */
+	int64_t lost_ns; /* when it closed a pipe, 0: not; the timer ends it */
 	struct fz_watch jobs, results, death;
 	struct fz_relay relay;
 	struct fz_timer timer;

@@ -14,6 +14,12 @@
 
 #include "base/err.h"
 
+/*
+ * Asked for at once. A pipe holds no more, and valgrind goes through all that
+ * is asked for, whatever comes: a long frame would take it quadratic time.
+ */
+#define FD_MOST ((size_t)1 << 20)
+
 int
 fz_fd_pipe(int fd[2], struct fz_err *err)
 {
@@ -50,6 +56,8 @@ fz_fd_read(int fd, void *bytes, size_t n)
 {
 	ssize_t got;
 
+	if (n > FD_MOST)
+		n = FD_MOST;
 	do
 		got = read(fd, bytes, n);
 	while (got == -1 && errno == EINTR);
@@ -139,8 +147,11 @@ write_masked(int fd, const void *bytes, size_t n)
 ssize_t
 fz_fd_write(int fd, const void *bytes, size_t n)
 {
-	ssize_t put = write_nosignal(fd, bytes, n);
+	ssize_t put;
 
+	if (n > FD_MOST)
+		n = FD_MOST;
+	put = write_nosignal(fd, bytes, n);
 	if (put == -1 && errno == EOPNOTSUPP)
 		put = write_masked(fd, bytes, n);
 	return put;
@@ -152,7 +163,7 @@ fz_fd_write_all(int fd, const void *bytes, size_t n)
 	const unsigned char *p = bytes;
 
 	while (n > 0) {
-		ssize_t put = write_retried(fd, p, n);
+		ssize_t put = write_retried(fd, p, n < FD_MOST ? n : FD_MOST);
 
 		if (put == -1)
 			return -1;

@@ -17,13 +17,13 @@ int fz_fd_nonblock(int fd, struct fz_err *err);
 /* Close *fd unless it is -1, make it -1, keep errno. */
 void fz_fd_close(int *fd);
 
-/* read(2), EINTR retried. */
+/* read(2), EINTR retried; of a long piece perhaps only the first 1 MiB. */
 ssize_t fz_fd_read(int fd, void *bytes, size_t n);
 
 /*
- * write(2), EINTR retried. A broken pipe is EPIPE and never a signal: the
- * kernel is told so, or SIGPIPE is blocked in this thread for the call and one
- * that it raised is consumed.
+ * write(2), EINTR retried, as much as of a read. A broken pipe is EPIPE and
+ * never a signal: the kernel is told so, or SIGPIPE is blocked in this thread
+ * for the call and one that it raised is consumed.
  */
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 
