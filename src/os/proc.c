@@ -32,6 +32,13 @@
 void __gcov_dump(void);
 #endif
 
+/*
+ * The variable FZ_PROC_MARK itself, part of the environment once somebody
+ * adopts: a child writes its number over its parent's. setenv() would cost it
+ * as much as the fork.
+ */
+static char own_mark[40];
+
 /* For the signal handler: the process that forked us, 0 in one of our own. */
 static pid_t parent_pid;
 
@@ -181,11 +188,9 @@ format_mark(char *mark, size_t len, pid_t pid)
 static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
-	char mark[40];
-
 	fresh_stdio();
-	format_mark(mark, sizeof(mark), getpid());
-	setenv(FZ_PROC_MARK, strchr(mark, '=') + 1, 1);
+	if (own_mark[0] != '\0')
+		format_mark(own_mark, sizeof(own_mark), getpid());
 	if (default_signals(err) == -1 || tie_to_parent(parent, err) == -1)
 		return -1;
 	return redirect(opts, err);
@@ -401,6 +406,10 @@ fz_proc_exit(int status)
 void
 fz_proc_adopt(bool adopt)
 {
+	if (own_mark[0] == '\0') {
+		format_mark(own_mark, sizeof(own_mark), 0);
+		putenv(own_mark);
+	}
 	prctl(PR_SET_CHILD_SUBREAPER, adopt ? 1L : 0L);
 }
 

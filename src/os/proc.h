@@ -15,7 +15,10 @@
 
 struct fz_err;
 
-/* A child has its own number in this environment variable. */
+/*
+ * Once fz_proc_adopt() was called, a child has its number in this environment
+ * variable, and what it starts inherits it. 0 is the process that adopts.
+ */
 #define FZ_PROC_MARK "FZLUA_WORKER"
 
 struct fz_proc {
@@ -84,7 +87,8 @@ _Noreturn void fz_proc_exit(int status);
 
 /*
  * Become a subreaper, or be one no longer: orphaned descendants, as those of a
- * child that has crashed, are children of this process then.
+ * child that has crashed, are children of this process then. Puts FZ_PROC_MARK
+ * into the environment.
  */
 void fz_proc_adopt(bool adopt);
 
