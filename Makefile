@@ -162,7 +162,7 @@ fuzz-here: $(FUZZBIN)
 	@set -e; for f in $(FUZZBIN); do echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
 
 valgrind:
-	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g' \
+	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
 	    all test UNDER=.ci/valgrind
 
 cov:

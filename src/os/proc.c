@@ -31,6 +31,9 @@
 #ifdef FZ_COVERAGE
 void __gcov_dump(void);
 #endif
+#ifdef FZ_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
 
 /*
  * The variable FZ_PROC_MARK itself, part of the environment once somebody
@@ -203,6 +206,10 @@ run_child(const struct fz_proc_opts *opts, pid_t parent, sigset_t *mask,
 	struct fz_err err = { 0 };
 	int rc = set_up(opts, parent, &err);
 
+#ifdef FZ_VALGRIND
+	/* Looking for leaks it would touch every page of the arena. */
+	VALGRIND_CLO_CHANGE("--leak-check=no");
+#endif
 	sigdelset(mask, DEATH_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, mask, NULL);
 	fz_proc_exit(entry(ctx, rc == 0 ? NULL : &err));
