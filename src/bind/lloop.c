@@ -189,7 +189,18 @@ step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
 	return 0;
 }
 
-/* turn([timeout]) -> boolean: whether there may be news */
+/* news() -> integer: another one when a waiter should look */
+static int
+loop_news(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)get(L)->engine.news);
+	return 1;
+}
+
+/*
+ * turn([timeout [, seen]]) -> boolean: whether there may be news. Does not
+ * wait where news() is not `seen` any more.
+ */
 static int
 loop_turn(lua_State *L)
 {
@@ -199,7 +210,9 @@ loop_turn(lua_State *L)
 	int happened;
 
 	fz_lloop_check(L);
-	happened = work_local(L, ll);
+	happened = work_local(L, ll) ||
+		   (!lua_isnoneornil(L, 2) &&
+		       luaL_checkinteger(L, 2) != (lua_Integer)ll->engine.news);
 	if (happened || timeout == 0)
 		until = 0;
 	else if (timeout > 0)
@@ -281,6 +294,7 @@ in_child(struct fz_fork_hook *hook)
 
 static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
+	{ "news", loop_news },
 	{ "now", loop_now },
 	{ "cpu_count", loop_cpu_count },
 	{ "pid", loop_pid },

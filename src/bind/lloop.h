@@ -42,7 +42,7 @@ lua_State *volatile *fz_lloop_running(lua_State *L);
 /* Raise "interrupted" if it is pending. [-0, +0, e] */
 void fz_lloop_check(lua_State *L);
 
-/* Open: core.turn, core.now, core.cpu_count, core.random_seed, core.pid. [-0,
+/* Open: core.turn, .news, .now, .cpu_count, .random_seed, .pid. [-0,
  * +0, e] */
 int fz_lloop_open(lua_State *L);
 
