@@ -167,9 +167,10 @@ local function tell(self, kind, id, pid, seconds)
   })
 end
 
+-- Any of the callbacks may cancel the run, which ends the telling.
 local function tell_events(self)
   local run = self.run
-  while true do
+  while self.run == run do
     local kind, id, pid, seconds = run:event()
     if not kind then return end
     tell(self, kind, id, pid, seconds)
@@ -179,29 +180,38 @@ end
 -- Nodes that never ran end with the run: the last call has done == total.
 local function tell_rest(self)
   for id in ipairs(self.plan.nodes) do
+    if not self.run then return end
     if not self._ended[id] then tell(self, "failed", id) end
   end
 end
 
+-- A callback may wait for others meanwhile: only after it is known how far the run is.
+local function tell_all(self)
+  tell_events(self)
+  if self.run and self.run:done() then tell_rest(self) end
+end
+
+local function set_pumping(self, pumping)
+  self._pumping, self.future._pumping = pumping, pumping
+end
+
 ---Look how far the run is; called by task.lua.
 function Invocation:pump()
-  if self._pumping then return end
-  self._pumping = true
-  local done = self.run:done()
+  if self._pumping or not self.run then return end
   if self.options.progress then
-    local ok, e = pcall(function()
-      tell_events(self)
-      if done then tell_rest(self) end
-    end)
+    set_pumping(self, true)
+    local ok, e = pcall(tell_all, self)
+    set_pumping(self, false)
     if not ok then
-      self:_cancel()
-      self.future:set_error(e)
+      if self.run then
+        self:_cancel()
+        self.future:set_error(e)
+      end
       if Error.is(e, "interrupted") then error(e, 0) end
       return
     end
   end
-  self._pumping = false
-  if done and self.run then self:_settle() end
+  if self.run and self.run:done() then self:_settle() end
 end
 
 -- For each node without a result the one that failed first on the way to it.

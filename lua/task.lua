@@ -4,6 +4,7 @@
 -- under way and wants to know of it is pumped after each turn.
 
 local core = require "fzlua.core"
+local Error = require "fzlua.error"
 
 local task = {}
 
@@ -37,26 +38,38 @@ end
 local function pump()
   local list, i = own(), 1
   while i <= #list do
-    local object = list[i]
+    local before, object = list[i - 1], list[i]
     object:pump()
-    if list[i] == object then i = i + 1 end
+    if list[i - 1] ~= before then
+      i = 1 -- a callback ended earlier ones: the rest has moved
+    elseif list[i] == object then
+      i = i + 1
+    end
   end
 end
 
----Wait until object:done(), at most `timeout` seconds.
+---Wait until object:done(), at most `timeout` seconds. An object whose callbacks
+---are being called has `_pumping` set: it is not done before they return.
 ---@param object table
 ---@param timeout number|nil nil: for ever
 ---@return boolean|nil done, "timeout"|nil
 function task.wait(object, timeout)
   local deadline = timeout and core.now() + timeout
   local last = false
+  if object._pumping and not timeout then
+    error(Error.new {
+      kind = "error", message = "waits for itself: awaited in its own progress callback",
+    }, 0)
+  end
   while true do
+    -- A callback may wait too, and take the news that this one is to look at.
+    local seen = core.news()
     pump()
     if object:done() then return true end
     if last then return nil, "timeout" end
     local left = deadline and deadline - core.now()
     last = left ~= nil and left <= 0
-    core.turn(last and 0 or left)
+    core.turn(last and 0 or left, seen)
   end
 end
 

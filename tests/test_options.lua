@@ -218,6 +218,32 @@ tests["progress ends with done == total also when functions fail"] = function()
   t.equal(last, 2)
 end
 
+tests["a progress callback may invoke the same and other chains"] = function()
+  for _, jobs in ipairs { 0, 1 } do
+    local chain <close> = chain_of(function(a) return a end)
+    local other <close> = chain_of(function(a) return a * 2 end)
+    local calls, nested = 0, 0
+    chain:invoke({ A = 1 }, { jobs = jobs, progress = function()
+      calls = calls + 1
+      nested = nested + chain({ A = 10 }, { jobs = jobs }).A + other({ A = 100 }).A
+    end })
+    t.equal({ chain.output.A, nested }, { 1, calls * 210 })
+  end
+end
+
+tests["a progress callback that waits for its own run is told so"] = function()
+  local chain <close> = chain_of(function(a) return a end)
+  local future
+  local polled
+  future = chain:invoke_async({ A = 1 }, { progress = function()
+    polled = polled or table.pack(future:await(0))
+    future:await()
+  end })
+  t.match(t.fails("error", future.await, future), "waits for itself")
+  t.equal(polled[2], "timeout")
+  t.equal(chain { A = 2 }, { A = 2 })
+end
+
 tests["a progress callback that raises cancels the run and is raised"] = function()
   local chain <close> = chain_of(function(a) return a end)
   local mine = {}
