@@ -244,6 +244,30 @@ tests["a progress callback that waits for its own run is told so"] = function()
   t.equal(chain { A = 2 }, { A = 2 })
 end
 
+tests["a progress callback may close its chain or cancel its future"] = function()
+  local function identity(a) return a end
+  for _, kind in ipairs { "start", "done" } do
+    local chain = chain_of(identity)
+    local calls = 0
+    t.fails("cancelled", chain.invoke, chain, { A = 1 }, { progress = function(_, _, event)
+      assert(event.kind == "start" or kind == "done")
+      calls = calls + 1
+      if event.kind == kind then chain:close() end
+    end })
+    t.equal(calls, kind == "start" and 1 or 2)
+    local future
+    future = chain:invoke_async({ A = 1 }, { progress = function(_, _, event)
+      if event.kind == kind then
+        assert(future:cancel() and not future:cancel())
+        error "of no interest any more"
+      end
+    end })
+    t.fails("cancelled", future.await, future)
+    t.equal(chain { A = 2 }, { A = 2 })
+    chain:close()
+  end
+end
+
 tests["a progress callback that raises cancels the run and is raised"] = function()
   local chain <close> = chain_of(function(a) return a end)
   local mine = {}
