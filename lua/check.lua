@@ -5,6 +5,10 @@
 
 local check = {}
 
+-- What the engine takes: workers of a pool, jobs of a run, attempts of a job.
+check.WORKERS_MAX = 65536
+local JOBS_MAX, RETRIES_MAX = 65536, 0x7fffffff
+
 -- The position of the nearest caller that is neither fzlua nor C.
 local function where()
   local level = 3
@@ -49,11 +53,12 @@ local function complain(what, name, expected, value)
   check.fail("bad option '%s' to '%s' (%s expected, got %s)", name, what, expected, text)
 end
 
-local function whole(least)
-  local expected = ("an integer from %d"):format(least)
+-- An integer between the bounds; without any, all are.
+local function whole(least, most)
+  local expected = least and ("an integer from %d to %d"):format(least, most) or "an integer"
   return function(value, name, what)
     local n = math.type(value) and math.tointeger(value)
-    if not n or n < least then complain(what, name, expected, value) end
+    if not n or least and (n < least or n > most) then complain(what, name, expected, value) end
     return n
   end
 end
@@ -104,16 +109,16 @@ local OPTIONS = {
   init = of_type "function",
   pass_input = of_type "boolean",
   physical = of_type "boolean",
-  workers = whole(1),
-  jobs = whole(0),
+  workers = whole(1, check.WORKERS_MAX),
+  jobs = whole(0, JOBS_MAX),
   timeout = duration,
   deadline = duration,
-  retries = whole(0),
+  retries = whole(0, RETRIES_MAX),
   backoff = duration,
   memory = memory,
   on_error = one_of("stop", "now", "continue"),
   keep = one_of("final", "all"),
-  seed = whole(math.mininteger),
+  seed = whole(),
   progress = of_type "function",
 }
 

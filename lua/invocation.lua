@@ -112,23 +112,24 @@ function Invocation.start(owner, plan, entries, input, given, merged)
   end
   local pools = {}
   for i, entry in ipairs(entries) do pools[i] = entry.pool end
-  local run = core.run(plan.graph, pools, {
-    jobs = merged.jobs, deadline = merged.deadline, on_error = merged.on_error,
-    seed = merged.seed, events = merged.progress ~= nil, timeout = merged.timeout,
-    retries = merged.retries, backoff = merged.backoff, memory = merged.memory,
-  })
-  self.run = run
+  local run
   local ok, e = pcall(function()
+    run = core.run(plan.graph, pools, {
+      jobs = merged.jobs, deadline = merged.deadline, on_error = merged.on_error,
+      seed = merged.seed, events = merged.progress ~= nil, timeout = merged.timeout,
+      retries = merged.retries, backoff = merged.backoff, memory = merged.memory,
+    })
     set_limits(run, plan, given)
     set_inputs(run, plan, input)
     run:keep(kept_values(plan, merged.keep))
     run:start()
   end)
   if not ok then
-    run:close()
+    if run then run:close() end
     self:_release()
     error(e, 0)
   end
+  self.run = run
   task.watch(self)
   return self
 end

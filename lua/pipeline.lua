@@ -25,21 +25,25 @@ function Pipeline.init(self, options)
   return self
 end
 
-local MOST_WORKERS = 65536
-
 -- The engine forks a worker only when a job may run on it now: at most `jobs`.
 local function worker_count(state, pool)
-  return state.options.workers or math.min(#pool.funcs, MOST_WORKERS)
+  return state.options.workers or math.min(#pool.funcs, check.WORKERS_MAX)
 end
 
 local function take_workers(self, plan)
   local entries, states = {}, self:_states()
-  for i, pool in ipairs(plan.pools) do
-    local state = states[pool.layer]
-    entries[i] = self._workers:take(state.registry, state.registry.version, {
-      name = state.name or "dag", funcs = pool.funcs, init = state.options.init,
-      workers = worker_count(state, pool),
-    })
+  local ok, e = pcall(function()
+    for i, pool in ipairs(plan.pools) do
+      local state = states[pool.layer]
+      entries[i] = self._workers:take(state.registry, state.registry.version, {
+        name = state.name or "dag", funcs = pool.funcs, init = state.options.init,
+        workers = worker_count(state, pool),
+      })
+    end
+  end)
+  if not ok then
+    for _, entry in ipairs(entries) do Workers.release(entry) end
+    error(e, 0)
   end
   return entries
 end

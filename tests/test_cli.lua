@@ -147,6 +147,9 @@ end
 
 tests["wrong use exits 2 and says what"] = function()
   t.match(check(2, "", "--frobnicate"), "--frobnicate")
+  local err = check(2, "", "-j", "1000000000")
+  t.match(err, "-j", "from 0 to 65536", "1000000000")
+  t.equal(select(2, err:gsub("\n", "")), 1)
   t.match(check(2, "", "-j"), "-j")
   t.match(check(2, "", "-j", "x", t.file(EXAMPLE)), "-j", "jobs")
   t.match(check(2, "", "--timeout", "-1", t.file(EXAMPLE)), "timeout")

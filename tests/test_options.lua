@@ -25,10 +25,10 @@ end
 tests["wrong values of options are errors that name the option"] = function()
   local chain = chain_of(function(a) return a end)
   for name, values in pairs {
-    jobs = { -1, 1.5, "2", 0 / 0 },
+    jobs = { -1, 1.5, "2", 0 / 0, 65537, 1 << 40 },
     timeout = { -1, "1", 0 / 0, {} },
     deadline = { -1, false },
-    retries = { -1, 0.5 },
+    retries = { -1, 0.5, 1 << 31 },
     backoff = { "x" },
     memory = { 0, "12X", "M", -5, {}, 0 / 0, 1 / 0 },
     on_error = { "ignore", 1 },
@@ -40,6 +40,19 @@ tests["wrong values of options are errors that name the option"] = function()
       t.match(t.wrong(chain.invoke, chain, { A = 1 }, { [name] = value }), ("'%s'"):format(name))
     end
   end
+end
+
+tests["a refused option leaves no worker behind"] = function()
+  local core = require "fzlua.core"
+  local chain = chain_of(function(a) return a end)
+  local run = core.run
+  core.run = function() error("refused", 0) end
+  local ok, e = pcall(chain.invoke, chain, { A = 1 })
+  core.run = run
+  t.equal({ ok, e }, { false, "refused" })
+  t.equal(chain { A = 2 }, { A = 2 })
+  chain:close()
+  t.match(t.wrong(fz.stage, { name = "s", workers = 65537 }), "'workers'", "from 1 to 65536")
 end
 
 tests["memory takes bytes and texts with units"] = function()
