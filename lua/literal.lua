@@ -5,6 +5,7 @@
 local literal = {}
 
 local WIDTH = 78
+local DEPTH_MAX, ENTRIES_MAX = 50, 100000
 local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or
   repeat return then true until while]]):gmatch "%a+" do
@@ -55,17 +56,65 @@ local function before(a, b)
   return tostring(a) < tostring(b)
 end
 
-local write
+-- A value is read into an item: { key text, atom } or { key text, items = list }. Its
+-- `width` is what it takes on one line; nil where it needs several.
+local read
 
-local function key_text(key, ancestors)
-  if type(key) == "string" and key:find "^[%a_][%w_]*$" and not KEYWORDS[key] then return key end
-  return "[" .. write(key, "", ancestors) .. "]"
+-- Add the pieces of an item to `out`; linear in what comes out.
+local function write(out, item, indent)
+  out[#out + 1] = item[1]
+  if not item.items then
+    out[#out + 1] = item[2]
+    return
+  end
+  -- The braces and the key do not count.
+  local flat = item.inner and #indent + item.inner <= WIDTH
+  local inner = indent .. "  "
+  local separator = flat and ", " or ",\n" .. inner
+  out[#out + 1] = flat and "{" or "{\n" .. inner
+  for i, each in ipairs(item.items) do
+    if i > 1 then out[#out + 1] = separator end
+    write(out, each, inner)
+  end
+  out[#out + 1] = flat and "}" or ",\n" .. indent .. "}"
 end
 
-local function items_of(value, inner, ancestors)
-  local items, length = {}, 0
+local function text_of(item)
+  local out = {}
+  write(out, item, "")
+  return table.concat(out)
+end
+
+local function key_text(state, key)
+  if type(key) == "string" and key:find "^[%a_][%w_]*$" and not KEYWORDS[key] then
+    return key .. " = "
+  end
+  return "[" .. text_of(read(state, "", key)) .. "] = "
+end
+
+-- Put an item behind the others of a table.
+local function add(parent, item)
+  local items = parent.items
+  local gap = #items > 0 and 2 or 0
+  items[#items + 1] = item
+  parent.inner = parent.inner and item.width and parent.inner + gap + item.width or nil
+end
+
+-- Whether one more entry is to be shown; where not, "..." says so.
+local function spend(state, parent)
+  if state.left > 0 then
+    state.left = state.left - 1
+    return true
+  end
+  add(parent, { "", "...", width = 3 })
+end
+
+local function read_items(state, parent, value)
+  local length = 0
   for i, element in ipairs(value) do
-    items[i], length = write(element, inner, ancestors), i
+    if not spend(state, parent) then return end
+    add(parent, read(state, "", element))
+    length = i
   end
   local keys = {}
   for key in next, value do
@@ -75,24 +124,21 @@ local function items_of(value, inner, ancestors)
   end
   table.sort(keys, before)
   for _, key in ipairs(keys) do
-    items[#items + 1] =
-      key_text(key, ancestors) .. " = " .. write(rawget(value, key), inner, ancestors)
+    if not spend(state, parent) then return end
+    add(parent, read(state, key_text(state, key), rawget(value, key)))
   end
-  return items
 end
 
-local function write_table(value, indent, ancestors)
-  if ancestors[value] then return "<cycle>" end
-  ancestors[value] = true
-  local inner = indent .. "  "
-  local items = items_of(value, inner, ancestors)
-  ancestors[value] = nil
-  local line = table.concat(items, ", ")
-  if #indent + #line <= WIDTH and not line:find "\n" then return "{" .. line .. "}" end
-  return "{\n" .. inner .. table.concat(items, ",\n" .. inner) .. ",\n" .. indent .. "}"
+local function read_table(state, key, value)
+  local item = { key, items = {}, inner = 0 }
+  state.ancestors[value], state.depth = true, state.depth + 1
+  read_items(state, item, value)
+  state.ancestors[value], state.depth = nil, state.depth - 1
+  item.width = item.inner and not key:find "\n" and #key + item.inner + 2 or nil
+  return item
 end
 
-function write(value, indent, ancestors)
+local function atom(state, value)
   local kind = type(value)
   if kind == "string" then return quoted(value) end
   if kind == "number" or kind == "boolean" or kind == "nil" then return tostring(value) end
@@ -102,14 +148,22 @@ function write(value, indent, ancestors)
     local ok, text = pcall(tostring, value)
     if ok then return "<" .. literal.safe(text) .. ">" end
   end
-  return write_table(value, indent, ancestors)
+  if state.ancestors[value] then return "<cycle>" end
+  if state.depth >= DEPTH_MAX then return next(value) == nil and "{}" or "{...}" end
 end
 
----Any value as text.
+function read(state, key, value)
+  local text = atom(state, value)
+  if not text then return read_table(state, key, value) end
+  local lines = key:find "\n" or text:find "\n"
+  return { key, text, width = not lines and #key + #text or nil }
+end
+
+---Any value as text. Tables are shown down to a depth, up to a number of entries.
 ---@param value any
 ---@return string
 function literal.of(value)
-  return write(value, "", {})
+  return text_of(read({ ancestors = {}, depth = 0, left = ENTRIES_MAX }, "", value))
 end
 
 return literal

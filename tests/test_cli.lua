@@ -81,6 +81,27 @@ return fz.chain {s}]]
   for _ = 1, 3 do check(0, expected, script) end
 end
 
+tests["deep, shared and big tables print quickly, cut with dots"] = function()
+  local literal = require "fzlua.literal"
+  local deep, shared, big = {}, { 1 }, {}
+  for _ = 1, 100000 do deep = { deep } end
+  for i = 1, 60 do shared = { shared, shared, n = i } end
+  for i = 1, 200000 do big[i] = { i, [{ i }] = i } end
+  t.match(literal.of(deep), "{...}")
+  for _, value in ipairs { shared, big } do
+    local text = literal.of(value)
+    t.match(text, "...")
+    assert(#text < 20000000)
+  end
+  local exact = {}
+  for i = 1, 100000 do exact[i] = i end
+  assert(not literal.of(exact):find("...", 1, true))
+  t.equal(literal.of { { 1, { 2 } }, [{ 3 }] = { x = "y" } }, '{{1, {2}}, [{3}] = {x = "y"}}')
+  local wide = ("x"):rep(40)
+  t.equal(literal.of { wide, { wide } },
+    ('{\n  "%s",\n  {"%s"},\n}'):format(wide, wide))
+end
+
 tests["missing inputs: says which, exits 2"] = function()
   local err = check(2, "", t.file(EXAMPLE), "A=1")
   t.match(err, "missing input B", "clean")
