@@ -61,7 +61,8 @@ local function set_inputs(run, plan, input)
   for _, need in ipairs(plan.needs) do
     local ok, e = pcall(run.set, run, need.value, input[need.name])
     if not ok then
-      if Error.is(e, "unsendable") then
+      -- Any error in a class's __fzpack comes out here too.
+      if Error.is(e) and e.kind ~= "interrupted" then
         e.message, e.input = prefixed("input " .. need.name, e.message), need.name
       end
       error(e, 0)
@@ -86,7 +87,7 @@ local function name_error(e, node, output)
   e.stage = e.stage or node.stage
   local failed = e.result and node.outputs[e.result]
   e.output = output or failed or node.outputs[1]
-  if e.kind == "unsendable" then
+  if failed or e.kind == "unsendable" then
     e.message = prefixed("output " .. (failed or e.output), e.message)
   end
   return e

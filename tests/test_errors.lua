@@ -150,4 +150,15 @@ tests["a wrong argument is a text with the caller's position"] = function()
   t.match(t.wrong(fz.register_class, "X"), "#2", "fz.register_class")
 end
 
+tests["an error in __fzpack names the input"] = function()
+  local Refuser = { __fzpack = function() error "no way" end }
+  fz.register_class("test.Refuser", Refuser)
+  local s = fz.stage "s"
+  s:register("X", "A", function(a) return a end)
+  local chain <close> = fz.chain { s }
+  local e = t.fails("error", chain.invoke, chain, { A = { setmetatable({}, Refuser) } })
+  t.match(e.message, "input A: [1]: ", "no way")
+  t.equal(e.input, "A")
+end
+
 return tests
