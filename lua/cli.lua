@@ -39,6 +39,13 @@ end
 -- Raised for wrong use; main() turns it into a message and status 2.
 local Misuse = {}
 
+-- Raised for what needs no traceback; main() turns it into a message and status 1.
+local Failure = {}
+
+local function fail(message)
+  error(setmetatable({ message = message }, Failure), 0)
+end
+
 local function misuse(fmt, ...)
   error(setmetatable({ message = fmt:format(...) }, Misuse), 0)
 end
@@ -134,8 +141,9 @@ end
 -- As lua5.4 does: a text gets a traceback, an object with __tostring is itself.
 local function traceback(e)
   if type(e) == "string" then return debug.traceback(e, 2) end
-  if Error.is(e) or getmetatable(e) == Misuse then return e end
+  if Error.is(e) then return e end
   local mt = debug.getmetatable(e)
+  if mt == Misuse or mt == Failure then return e end
   if type(mt) == "table" and mt.__tostring then return e end
   return debug.traceback(("(error object is a %s value)"):format(type(e)), 2)
 end
@@ -150,14 +158,37 @@ local function report(e)
     complain(e.message)
     return WRONG_USE
   end
+  if getmetatable(e) == Failure then
+    complain(e.message)
+    return FAILED
+  end
   local ok, text = pcall(tostring, e)
   complain(ok and text or "(error object whose __tostring raises)")
   return FAILED
 end
 
 local function run_chunk(chunk, message)
-  if not chunk then error(message, 0) end
+  if not chunk then fail(message) end
   return chunk()
+end
+
+-- require() whose error is one line where there is no such module, or only a wrong one.
+local function require_module(name)
+  local missing = ("module '%s' not found"):format(name)
+  local broken = ("error loading module '%s'"):format(name)
+  local ok, result = xpcall(require, function(e)
+    if type(e) == "string" then
+      if e:sub(1, #missing) == missing then
+        return setmetatable({ message = missing }, Failure)
+      elseif e:sub(1, #broken) == broken then
+        return setmetatable({ message = (e:gsub("\n%s*", " ")) }, Failure)
+      end
+    end
+    local text = traceback(e)
+    return type(text) == "string" and setmetatable({ message = text }, Failure) or text
+  end, name)
+  if not ok then error(result, 0) end
+  return result
 end
 
 -- LUA_INIT as lua5.4 reads it: a chunk, or @file.
@@ -180,7 +211,7 @@ local RUN = {
   ["-W"] = function() warn "@on" end,
   ["-l"] = function(text)
     local global, module = text:match "^([^=]+)=(.*)$"
-    _G[global or text] = require(module or text)
+    _G[global or text] = require_module(module or text)
   end,
 }
 
@@ -190,17 +221,19 @@ local function needs_chain(options)
   end
 end
 
-local function read_file(path)
+-- The bytes of a file that `what` asks for.
+local function read_file(path, what)
+  if path == "" then misuse("%s: the name of a file is missing", what) end
   local file, message = io.open(path, "rb")
-  if not file then misuse("%s", message) end
+  if not file then misuse("%s: %s", what, message) end
   local bytes, why = file:read "a"
   file:close()
-  if not bytes then misuse("%s: %s", path, why) end
+  if not bytes then misuse("%s: %s: %s", what, path, why) end
   return bytes
 end
 
 local function json_object(path)
-  local ok, value = pcall(core.json_decode, read_file(path))
+  local ok, value = pcall(core.json_decode, read_file(path, "--input"))
   if not ok then misuse("%s: %s", path, value.message) end
   if type(value) ~= "table" or #value > 0 then misuse("%s: not a JSON object", path) end
   return value
@@ -209,8 +242,8 @@ end
 local JSON_START = { ["{"] = true, ["["] = true, ['"'] = true }
 
 -- The value of NAME=VALUE; nil for the JSON null.
-local function read_value(text)
-  if text:sub(1, 1) == "@" then return read_file(text:sub(2)) end
+local function read_value(name, text)
+  if text:sub(1, 1) == "@" then return read_file(text:sub(2), "input " .. name) end
   if text == "true" or text == "false" then return text == "true" end
   if text == "null" then return nil end
   local number = tonumber(text)
@@ -236,7 +269,7 @@ local function read_inputs(options, args, pipeline)
     elseif not name then
       misuse("%s: an input is written NAME=VALUE", args[i])
     end
-    inputs[name] = read_value(text)
+    inputs[name] = read_value(name, text)
   end
   return inputs
 end
@@ -327,7 +360,7 @@ local function run_script(options, args)
   local script = args[options.script]
   if script == "-" and args[options.script - 1] ~= "--" then script = nil end
   local chunk, message = loadfile(script)
-  if not chunk then error(message, 0) end
+  if not chunk then fail(message) end
   return chunk(table.unpack(args, (options.script or #args) + 1))
 end
 

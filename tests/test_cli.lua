@@ -102,6 +102,21 @@ tests["deep, shared and big tables print quickly, cut with dots"] = function()
     ('{\n  "%s",\n  {"%s"},\n}'):format(wide, wide))
 end
 
+tests["what cannot be loaded is told in one line, status 1"] = function()
+  local wrong = t.file "x = = 1"
+  for _, case in ipairs {
+    { "nonexistent.lua", "nonexistent.lua" }, { wrong, wrong .. ":1:" },
+    { "-e", "]", "(command line):1:" }, { "-l", "nomod", "module 'nomod' not found" },
+  } do
+    local err = check(1, "", table.unpack(case, 1, #case - 1))
+    t.match(err, "fzlua: ", case[#case])
+    t.equal(select(2, err:gsub("\n", "")), 1)
+  end
+  t.match(check(2, "", "--seed", "x"), "--seed", "an integer expected")
+  t.match(check(2, "", t.file(ECHO), "IN=@"), "input IN")
+  t.match(check(2, "", t.file(ECHO), "IN=@/nonexistent/file"), "input IN", "/nonexistent/file")
+end
+
 tests["missing inputs: says which, exits 2"] = function()
   local err = check(2, "", t.file(EXAMPLE), "A=1")
   t.match(err, "missing input B", "clean")
