@@ -191,8 +191,11 @@ function draw.mermaid(plan, states)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- DOT reads HTML entities in its strings.
+local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }
+
 local function dot_label(name)
-  return '"' .. plain(name):gsub('[\\"]', "\\%0") .. '"'
+  return '"' .. plain(name):gsub('[&<>"]', ENTITIES):gsub("\\", "\\\\") .. '"'
 end
 
 ---@param plan fzlua.Plan

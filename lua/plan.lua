@@ -142,6 +142,8 @@ function Plan.of_chain(stages)
   return self
 end
 
+local CYCLE_SHOWN = 10 -- names of a long cycle
+
 -- "a -> b -> a": the outputs by which the nodes of a cycle feed each other,
 -- from the one that was added first.
 local function cycle_text(self, cycle)
@@ -160,6 +162,10 @@ local function cycle_text(self, cycle)
     end
   end
   names[#names + 1] = names[1]
+  if #names > CYCLE_SHOWN + 2 then
+    names = table.move(names, 1, CYCLE_SHOWN, 1, { [CYCLE_SHOWN + 2] = names[#names] })
+    names[CYCLE_SHOWN + 1] = "..."
+  end
   return table.concat(names, " -> ")
 end
 

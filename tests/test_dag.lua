@@ -67,6 +67,17 @@ tests["on_error = continue keeps what does not depend on the failure"] = functio
   assert(g.errors.five == nil)
 end
 
+tests["of a long cycle the first names and the last are told"] = function()
+  local function cycle(n)
+    local g = fz.dag()
+    for i = 1, n do g:add("n" .. i, "n" .. (i - 2) % n + 1, function(x) return x end) end
+    return t.fails("graph", g.invoke, g, {}).message
+  end
+  t.match(cycle(1000), "n1 -> n2 -> ", "n10 -> ... -> n1")
+  assert(not cycle(1000):find "n11 ")
+  t.match(cycle(11), "n10 -> n11 -> n1")
+end
+
 tests["a long chain of nodes and a wide one run"] = function()
   local g <close> = fz.dag()
   for i = 1, 300 do

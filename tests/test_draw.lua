@@ -105,6 +105,12 @@ tests["dot has clusters and dashed edges"] = function()
     "v1 -> f3;")
 end
 
+tests["labels of DOT have no entities of their own"] = function()
+  local s = fz.stage "s"
+  s:register('<a>&amp;"\\', {}, function() end)
+  t.match(fz.chain({ s }):to_dot(), [["function &lt;a&gt;&amp;amp;&quot;\\"]])
+end
+
 tests["the same graph gives the same bytes"] = function()
   t.equal(example():to_mermaid(), example():to_mermaid())
   t.equal(example():to_dot(), example():to_dot())
