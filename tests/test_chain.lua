@@ -301,4 +301,26 @@ tests["a chain invokes inside a worker of another"] = function()
   t.equal(outer({ X = 1 }, { jobs = 0 }).X, 6)
 end
 
+tests["a chain invokes itself inside its own worker"] = function()
+  local s, depth, chain = fz.stage "s", 0, nil
+  s:register("X", {}, function()
+    depth = depth + 1
+    if depth < 3 then return 10 + chain:invoke({}).output.X end
+    return 3
+  end)
+  chain = fz.chain { s }
+  t.equal(chain:invoke({}, { jobs = 1 }).output.X, 23)
+  chain:close()
+end
+
+tests["a function that runs in this process may close its own chain"] = function()
+  local s, chain = fz.stage "s", nil
+  s:register("X", {}, function()
+    chain:close()
+    return 5
+  end)
+  chain = fz.chain { s }
+  t.fails("cancelled", chain.invoke, chain, {}, { jobs = 0 })
+end
+
 return tests

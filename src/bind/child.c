@@ -428,7 +428,8 @@ reply_memory(struct worker *w)
 int
 fz_child_main(void *ctx, struct fz_port *port)
 {
-	lua_State *L = ctx;
+	struct fz_child_home *home = ctx;
+	lua_State *L = home->L;
 	struct worker w = { .port = port };
 	struct fz_child_io io = { next_argument, release_argument, begin_reply,
 		put_value, &port->value.buf, &w };
@@ -436,6 +437,7 @@ fz_child_main(void *ctx, struct fz_port *port)
 	struct fz_err err = { 0 };
 	int rc;
 
+	home->serving = true;
 	lua_pushcfunction(L, settle);
 	lua_pcall(L, 0, 0, 0);
 	while ((rc = fz_port_next(port, &w.call, &err)) == 1) {
