@@ -301,4 +301,37 @@ tests["a chain invokes inside a worker of another"] = function()
   t.equal(outer({ X = 1 }, { jobs = 0 }).X, 6)
 end
 
+tests["C modules load in the script and in a worker"] = function()
+  local lpeg = require "lpeg"
+  local s = fz.stage "s"
+  s:register("n", "text", function(text)
+    local lfs = require "lfs" -- not loaded before the fork
+    return lpeg.match(lpeg.P "a" ^ 1, text) .. lfs.attributes("/", "mode")
+  end)
+  local chain <close> = fz.chain { s }
+  t.equal(chain:invoke({ text = "aaab" }).output.n, "4directory")
+end
+
+tests["a chain invokes itself inside its own worker"] = function()
+  local s, depth, chain = fz.stage "s", 0, nil
+  s:register("X", {}, function()
+    depth = depth + 1
+    if depth < 3 then return 10 + chain:invoke({}).output.X end
+    return 3
+  end)
+  chain = fz.chain { s }
+  t.equal(chain:invoke({}, { jobs = 1 }).output.X, 23)
+  chain:close()
+end
+
+tests["a function that runs in this process may close its own chain"] = function()
+  local s, chain = fz.stage "s", nil
+  s:register("X", {}, function()
+    chain:close()
+    return 5
+  end)
+  chain = fz.chain { s }
+  t.fails("cancelled", chain.invoke, chain, {}, { jobs = 0 })
+end
+
 return tests

@@ -125,6 +125,38 @@ tests["random kills with a retry lose nothing"] = function()
   for i = 1, 200 do t.equal(g.output["n" .. i], i) end
 end
 
+tests["kill -9 of the command while it ends workers leaves none stopped"] = function()
+  local ready = t.file ""
+  local code = ([[
+local s = fz.stage "s"
+for i = 1, 4 do
+  s:register("o" .. i, "A", function()
+    for _ = 1, 3 do os.execute "sleep 78 &" end
+    io.open(%q, "a"):write("x"):close()
+    while true do end
+  end)
+end
+fz.chain({ s }, { jobs = 4 }):invoke { A = 1 }]]):format(ready)
+  local script = t.file(code)
+  for i = 1, 6 do
+    local mark = ("stopped-%d"):format(math.random(1 << 30))
+    t.equal(t.shell(([[
+: > %s
+MARK=%s env --default-signal=INT "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
+n=0; until test $(wc -c < %s) -ge 4 || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+kill -INT $pid; sleep %g; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
+%s]]):format(ready, mark, script, ready, 0.003 * i, GONE:format(mark))), "")
+  end
+end
+
+tests["what a worker has begun to print is there when it is killed"] = function()
+  local out = t.command("-e", [[
+local s = fz.stage "s"
+s:register("o", "A", function() io.write "item 17 ..." while true do end end)
+pcall(fz.chain({ s }).invoke, fz.chain { s }, { A = 1 }, { timeout = 0.1 })]])
+  t.equal(out, "item 17 ...")
+end
+
 tests["a job that is ended takes what it started with it"] = function()
   local mark = ("job-%d"):format(math.random(1 << 30))
   local stage = fz.stage "s"

@@ -302,4 +302,13 @@ tests["workers says how many processes a stage has"] = function()
   assert(math.tointeger(only) ~= io.open("/proc/self/stat"):read "n")
 end
 
+tests["a timeout of 0 ends whatever runs"] = function()
+  local s = fz.stage "s"
+  s:register("X", {}, function() while true do end end)
+  local chain <close> = fz.chain { s }
+  for _, jobs in ipairs { 0, 1 } do
+    t.fails("timeout", chain.invoke, chain, {}, { jobs = jobs, timeout = 0 })
+  end
+end
+
 return tests

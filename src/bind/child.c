@@ -143,82 +143,80 @@ push_traceback(lua_State *L)
 	}
 }
 
-/* Message handler: the error as { message, traceback, cause }. */
+/* Its address is the registry key of the traceback of the last error. */
+static const char traceback_key;
+
+/*
+ * Message handler: notes the traceback. The error stays what it is, since what
+ * the function calls, load() for one, may see it, too.
+ */
 static int
-explain(lua_State *L)
+note_traceback(lua_State *L)
 {
-	lua_settop(L, 1);
-	lua_createtable(L, 0, 4);
-	fz_lerror_text(L, 1);
-	lua_setfield(L, 2, "message");
 	push_traceback(L);
-	lua_setfield(L, 2, "traceback");
-	lua_pushvalue(L, 1);
-	lua_setfield(L, 2, "cause");
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+	lua_settop(L, 1);
 	return 1;
 }
 
-/* Whether the cause of the error at index 1 is an fz.Error of this kind. */
-static bool
-cause_is(lua_State *L, enum fz_err_kind kind)
+/* The kind of the fz.Error at index 1, "" where it is none. */
+static const char *
+kind_word(lua_State *L)
 {
 	const char *word;
-	bool is = false;
 
-	if (lua_getfield(L, 1, "cause") == LUA_TTABLE && fz_lerror_is(L, -1)) {
-		lua_getfield(L, -1, "kind");
-		word = lua_tostring(L, -1);
-		is = word != NULL && strcmp(word, fz_err_kind_name(kind)) == 0;
-		lua_pop(L, 1);
-	}
-	lua_pop(L, 1);
-	return is;
+	if (!fz_lerror_is(L, 1))
+		return "";
+	lua_getfield(L, 1, "kind");
+	word = lua_tostring(L, -1);
+	lua_pop(L, 1); /* the error keeps it */
+	return word != NULL ? word : "";
 }
 
-static enum fz_err_kind
-kind_of(lua_State *L, const struct call *c)
-{
-	if (cause_is(L, FZ_ERR_INTERRUPTED))
-		return FZ_ERR_INTERRUPTED;
-	if (c->phase == RESULTS && cause_is(L, FZ_ERR_UNSENDABLE))
-		return FZ_ERR_UNSENDABLE;
-	if (c->phase == RESULTS && cause_is(L, FZ_ERR_MEMORY))
-		return FZ_ERR_MEMORY;
-	return FZ_ERR_ERROR;
-}
-
-/* Our own error about a result says all in its message. */
+/* An error of the codec about a result: its message says all. */
 static void
-adopt_message(lua_State *L, const struct call *c)
+describe_result(lua_State *L, struct call *c, const char *word)
 {
-	lua_getfield(L, 1, "cause");
-	lua_getfield(L, -1, "message");
-	lua_setfield(L, 1, "message");
-	lua_pop(L, 1);
-	lua_pushnil(L);
-	lua_setfield(L, 1, "cause");
-	lua_pushnil(L);
-	lua_setfield(L, 1, "traceback"); /* it would only show ourselves */
+	if (strcmp(word, fz_err_kind_name(FZ_ERR_UNSENDABLE)) == 0)
+		c->kind = FZ_ERR_UNSENDABLE;
+	else if (strcmp(word, fz_err_kind_name(FZ_ERR_MEMORY)) == 0)
+		c->kind = FZ_ERR_MEMORY;
+	lua_getfield(L, 1, "message");
+	lua_setfield(L, -2, "message");
 	lua_pushinteger(L, (lua_Integer)c->value);
-	lua_setfield(L, 1, "result");
+	lua_setfield(L, -2, "result");
 }
 
-/* Encode the explained error at index 1; protected. */
+/* What the function raised, or what it did wrong. */
+static void
+describe_error(lua_State *L, const struct call *c)
+{
+	fz_lerror_text(L, 1);
+	lua_setfield(L, -2, "message");
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+	lua_setfield(L, -2, "traceback");
+	if (!c->plain) {
+		lua_pushvalue(L, 1);
+		lua_setfield(L, -2, "cause");
+	}
+}
+
+/* Encode the error at index 1 as a table; protected. */
 static int
 error_body(lua_State *L)
 {
 	struct call *c = lua_touserdata(L, 2);
+	const char *word = kind_word(L);
 
-	if (!c->plain)
-		c->kind = kind_of(L, c);
-	if (c->kind == FZ_ERR_UNSENDABLE && !c->plain)
-		adopt_message(L, c);
-	if (c->plain) {
-		lua_pushnil(L);
-		lua_setfield(L, 1, "cause");
-	}
+	lua_createtable(L, 0, 4);
+	if (c->phase == RESULTS && *word != '\0')
+		describe_result(L, c, word);
+	else
+		describe_error(L, c);
+	if (strcmp(word, fz_err_kind_name(FZ_ERR_INTERRUPTED)) == 0)
+		c->kind = FZ_ERR_INTERRUPTED;
 	c->io->begin(c->io->ctx, true, c->kind);
-	fz_codec_encode(L, 1, 1, c->io->out);
+	fz_codec_encode(L, lua_gettop(L), 1, c->io->out);
 	return 0;
 }
 
@@ -237,8 +235,8 @@ encode_error(lua_State *L, struct call *c)
 }
 
 /*
- * Send what is on top of the stack: the explained error, less its cause where
- * that cannot be sent, or the kind alone where there is no memory for more.
+ * Send the error on top of the stack, less itself as the cause where it cannot
+ * be sent, or the kind alone where there is no memory for more.
  */
 static enum fz_err_kind
 put_error(lua_State *L, struct call *c, int status)
@@ -246,7 +244,7 @@ put_error(lua_State *L, struct call *c, int status)
 	bool put = false;
 
 	c->kind = status == LUA_ERRMEM ? FZ_ERR_MEMORY : FZ_ERR_ERROR;
-	if (status == LUA_ERRRUN && lua_istable(L, -1)) {
+	if (status == LUA_ERRRUN) {
 		put = encode_error(L, c) == LUA_OK;
 		c->plain = true;
 		put = put || encode_error(L, c) == LUA_OK;
@@ -266,7 +264,7 @@ fz_child_call(
 	int status;
 
 	lua_settop(L, FZ_CHILD_INIT);
-	lua_pushcfunction(L, explain);
+	lua_pushcfunction(L, note_traceback);
 	lua_pushcfunction(L, call_body);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushvalue(L, FZ_CHILD_INIT);
@@ -428,7 +426,8 @@ reply_memory(struct worker *w)
 int
 fz_child_main(void *ctx, struct fz_port *port)
 {
-	lua_State *L = ctx;
+	struct fz_child_home *home = ctx;
+	lua_State *L = home->L;
 	struct worker w = { .port = port };
 	struct fz_child_io io = { next_argument, release_argument, begin_reply,
 		put_value, &port->value.buf, &w };
@@ -436,6 +435,7 @@ fz_child_main(void *ctx, struct fz_port *port)
 	struct fz_err err = { 0 };
 	int rc;
 
+	home->serving = true;
 	lua_pushcfunction(L, settle);
 	lua_pcall(L, 0, 0, 0);
 	while ((rc = fz_port_next(port, &w.call, &err)) == 1) {

@@ -58,7 +58,13 @@ lua_State *fz_child_prepare(lua_State *L, int funcs, int init);
 enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);
 
-/* The life of a worker: a fz_worker_main, `ctx` is the thread. */
+/* What the workers of a pool inherit. */
+struct fz_child_home {
+	lua_State *L; /* a thread of fz_child_prepare() */
+	bool serving; /* this process is a worker that runs on it */
+};
+
+/* The life of a worker: a fz_worker_main, `ctx` is its fz_child_home. */
 int fz_child_main(void *ctx, struct fz_port *port);
 
 #endif

@@ -16,7 +16,8 @@ enum { POOL_THREAD = 1, POOL_FUNCS, POOL_INIT, POOL_NUSER = POOL_INIT };
 
 struct lpool {
 	struct fz_pool *pool; /* NULL until it is made */
-	bool needs_init;      /* for functions that run in this process */
+	struct fz_child_home home;
+	bool needs_init; /* for functions that run in this process */
 };
 
 static struct lpool *
@@ -51,6 +52,18 @@ fz_lpool_prepare(lua_State *L, int idx)
 	return thread;
 }
 
+void
+fz_lpool_rehome(lua_State *L, int idx)
+{
+	struct lpool *lp = to_lpool(L, idx);
+
+	if (!lp->home.serving)
+		return;
+	idx = lua_absindex(L, idx);
+	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, idx), false };
+	lua_setiuservalue(L, idx, POOL_THREAD);
+}
+
 /* pool{ funcs = { f, ... }, workers = n [, init = f] } -> pool */
 static int
 pool_new(lua_State *L)
@@ -77,7 +90,8 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_INIT);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = (unsigned)workers;
-	opts.main_ctx = fz_lpool_prepare(L, 3);
+	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
+	opts.main_ctx = &lp->home;
 	lua_setiuservalue(L, 3, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);
 	return lp->pool != NULL ? 1 : fz_lerror_raise(L, &err);

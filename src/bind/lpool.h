@@ -18,6 +18,12 @@ struct fz_pool *fz_lpool_check(lua_State *L, int idx);
 lua_State *fz_lpool_prepare(lua_State *L, int idx);
 
 /*
+ * Before workers may be forked: in a worker of this very pool its thread is in
+ * use, so those below need another one. [-0, +0, m]
+ */
+void fz_lpool_rehome(lua_State *L, int idx);
+
+/*
  * Whether the pool's init is still to run in this process; the caller clears
  * it when it has run.
  */

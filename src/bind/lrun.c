@@ -32,6 +32,8 @@ struct lrun {
 	struct fz_graph *graph;
 	struct fz_local local; /* linked while it runs with jobs = 0 */
 	struct fz_shm_buf buf; /* an input being encoded */
+	unsigned calls;        /* of its functions in this process */
+	bool closing;          /* by one of these: to be freed after it */
 };
 
 static struct lrun *
@@ -45,7 +47,7 @@ check_run(lua_State *L)
 {
 	struct lrun *lr = to_lrun(L, 1);
 
-	luaL_argcheck(L, lr->run != NULL, 1, "is closed");
+	luaL_argcheck(L, lr->run != NULL && !lr->closing, 1, "is closed");
 	return lr;
 }
 
@@ -124,6 +126,8 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 
 /* ---- runs with jobs = 0 ------------------------------------------------ */
 
+static int run_close(lua_State *L);
+
 /* Protected: the next function of the run at index 1, if one is ready. */
 static int
 work_body(lua_State *L)
@@ -133,7 +137,10 @@ work_body(lua_State *L)
 
 	if (node != FZ_GRAPH_NONE) {
 		lua_getiuservalue(L, 1, RUN_POOLS);
+		lr->calls++;
 		fz_llocal_call(L, 2, lr->run, lr->graph, node);
+		if (--lr->calls == 0 && lr->closing)
+			run_close(L);
 	}
 	lua_pushboolean(L, node != FZ_GRAPH_NONE);
 	return 1;
@@ -190,6 +197,7 @@ push_pools(lua_State *L, uint32_t *n)
 	for (lua_Unsigned i = 0; i < npools; i++) {
 		lua_rawgeti(L, 2, (lua_Integer)i + 1);
 		pools[i] = fz_lpool_check(L, -1);
+		fz_lpool_rehome(L, -1);
 		lua_pop(L, 1);
 	}
 	*n = (uint32_t)npools;
@@ -528,6 +536,11 @@ run_close(lua_State *L)
 
 	unlink_local(L, lr);
 	fz_buf_fini(&lr->buf.buf);
+	if (lr->calls != 0) {
+		fz_run_cancel(lr->run, FZ_ERR_CANCELLED, "the run was closed");
+		lr->closing = true;
+		return 0;
+	}
 	fz_run_free(lr->run);
 	lr->run = NULL;
 	return 0;

@@ -588,7 +588,11 @@ time_is_up(struct fz_timer *timer)
 	head = p->worker->head;
 	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER)
 		return;
-	started = began(p, now);
+	started = began(p, -1);
+	if (started < 0) { /* it has not begun; 0 is a timeout, too */
+		arm(p, fz_clock_after(now, head->timeout_ns + FZ_CLOCK_MS));
+		return;
+	}
 	if (now - started < head->timeout_ns) {
 		arm(p, fz_clock_after(started, head->timeout_ns));
 		return;

@@ -11,7 +11,7 @@ struct fz_lines; /* one pipe: its read end, and the line not yet whole */
 typedef void (*fz_lines_out)(void *ctx, const char *bytes, size_t len);
 
 /* A line longer than this is passed on in pieces. */
-#define FZ_LINES_MAX ((size_t)1 << 20)
+#define FZ_LINES_MAX ((size_t)64 << 20)
 
 /*
  * Relay from `fd`, the non-blocking read end of a pipe; owns it from now on.

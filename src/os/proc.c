@@ -26,6 +26,8 @@
 #define DEATH_SIGNAL (SIGRTMAX - 2)
 /* What was killed is given this long to be gone. */
 #define ORPHANS_NS FZ_CLOCK_SECOND
+/* A child that was asked to end itself has this long. */
+#define ASKED_NS (FZ_CLOCK_SECOND / 4)
 #define SHOW_PEAK_FROM (UINT64_C(64) << 20)
 
 #ifdef FZ_COVERAGE
@@ -70,11 +72,26 @@ end_all(void)
  * also sends the signal when just the thread ends that forked us.
  */
 static void
-on_parent_death(int sig)
+on_parent_death(int sig, siginfo_t *info, void *context)
 {
 	(void)sig;
+	(void)context;
+	if (getppid() != parent_pid ||
+	    (info->si_code == SI_QUEUE && info->si_pid == parent_pid))
+		end_all();
+}
+
+/*
+ * A process that was stopped when its parent died is sent this by the kernel,
+ * and woken, before it sees the other signal.
+ */
+static void
+on_hangup(int sig)
+{
 	if (getppid() != parent_pid)
 		end_all();
+	signal(sig, SIG_DFL);
+	raise(sig);
 }
 
 static void
@@ -114,9 +131,11 @@ default_signals(struct fz_err *err)
 		sigaction(sig, &action, NULL);
 	action.sa_handler = SIG_IGN;
 	sigaction(SIGINT, &action, NULL);
-	action.sa_handler = on_parent_death;
-	action.sa_flags = SA_RESTART;
 	sigfillset(&action.sa_mask);
+	action.sa_handler = on_hangup;
+	sigaction(SIGHUP, &action, NULL);
+	action.sa_sigaction = on_parent_death;
+	action.sa_flags = SA_RESTART | SA_SIGINFO;
 	if (sigaction(DEATH_SIGNAL, &action, NULL) == -1)
 		return fz_err_sys(err, errno, "cannot handle a signal");
 	return 0;
@@ -178,7 +197,7 @@ fresh_stdio(void)
 	clearerr(stdin);
 	__fpurge(stdout);
 	__fpurge(stderr);
-	setvbuf(stdout, NULL, _IOLBF, 0);
+	setvbuf(stdout, NULL, _IONBF, 0); /* nothing is lost in a crash */
 }
 
 /* "FZLUA_WORKER=4711": what a worker starts inherits it. */
@@ -259,6 +278,29 @@ is_dead(pid_t pid, int flags)
 	return info.si_pid == pid;
 }
 
+/*
+ * Ask the child to end itself and all below it, as when we had died: if we are
+ * killed in the midst of it, it goes on. Whether it did: it may be wedged, or
+ * have blocked the signal.
+ */
+static bool
+ends_itself(const struct fz_proc *proc)
+{
+	const struct timespec nap = { 0, 500000 };
+	int64_t deadline = fz_clock_ns() + ASKED_NS;
+	union sigval none = { 0 };
+
+	if (sigqueue(proc->pid, DEATH_SIGNAL, none) == -1)
+		return false;
+	kill(proc->pid, SIGCONT); /* it may have been stopped */
+	while (is_dead(proc->pid, WNOHANG) == 0) {
+		if (fz_clock_ns() > deadline)
+			return false;
+		nanosleep(&nap, NULL);
+	}
+	return true;
+}
+
 void
 fz_proc_kill(const struct fz_proc *proc)
 {
@@ -266,7 +308,7 @@ fz_proc_kill(const struct fz_proc *proc)
 
 	if (dead == -1)
 		return;
-	if (dead == 0) {
+	if (dead == 0 && !ends_itself(proc)) {
 		/* It stays their parent until they are gone. */
 		kill(proc->pid, SIGSTOP);
 		fz_tree_kill(proc->pid);
