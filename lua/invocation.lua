@@ -216,52 +216,31 @@ function Invocation:pump()
   if self.run and self.run:done() then self:_settle() end
 end
 
--- For each node without a result the one that failed first on the way to it.
-local function find_roots(self, failed)
-  local plan, roots = self.plan, {}
-  for id = 1, #plan.nodes do
-    local path, at = {}, id
-    while failed[at] and failed[at].kind == "cancelled" and not roots[at] do
-      path[#path + 1] = at
-      local before
-      for _, source in ipairs(plan.nodes[at].sources) do
-        local maker = plan.maker[source]
-        if maker and failed[maker] then before = maker break end
-      end
-      if not before then break end
-      at = before
-    end
-    local root = roots[at] or at
-    roots[id] = root
-    for _, node in ipairs(path) do roots[node] = root end
-  end
-  return roots
-end
-
 local function where(node)
   return node.stage and ("%s.%s"):format(node.stage, node.outputs[1]) or node.outputs[1]
+end
+
+-- A new error of the node, nil if it has a result. The engine tells by number
+-- which failed node a cancelled one was waiting for, or the run stopped for.
+local function error_of(self, id)
+  local e = self.run:error(id)
+  if e and e.because then
+    e.message = ("not run, because %s failed"):format(where(self.plan.nodes[e.because]))
+    e.because = nil
+  end
+  return e
 end
 
 -- One error for each output that never came to be. Where two stages make the
 -- same name, the failure is kept and not what only depended on it.
 local function collect_errors(self)
-  local plan, run, failed, errors = self.plan, self.run, {}, {}
-  for id = 1, #plan.nodes do failed[id] = run:error(id) end
-  local roots = find_roots(self, failed)
-  for id, node in ipairs(plan.nodes) do
-    local e = failed[id]
-    if e then
-      local root, because = roots[id], nil
-      if root ~= id and failed[root].kind ~= "cancelled" then
-        because = ("not run, because %s failed"):format(where(plan.nodes[root]))
-      end
-      for _, output in ipairs(node.outputs) do
-        local earlier = errors[output]
-        if not earlier or earlier.kind == "cancelled" then
-          e = run:error(id)
-          e.message = because or e.message
-          errors[output] = name_error(e, node, output)
-        end
+  local errors = {}
+  for id, node in ipairs(self.plan.nodes) do
+    local e = error_of(self, id)
+    for i, output in ipairs(e and node.outputs or {}) do
+      local earlier = errors[output]
+      if not earlier or earlier.kind == "cancelled" then
+        errors[output] = name_error(i == 1 and e or error_of(self, id), node, output)
       end
     end
   end

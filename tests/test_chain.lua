@@ -301,6 +301,21 @@ tests["a chain invokes inside a worker of another"] = function()
   t.equal(outer({ X = 1 }, { jobs = 0 }).X, 6)
 end
 
+tests["long lines of several workers stay whole"] = function()
+  local out = t.command("-e", [[
+local s = fz.stage "s"
+for i = 1, 4 do
+  s:register("o" .. i, {}, function() io.write((tostring(i)):rep(3 << 20), "\n") end)
+end
+fz.chain({ s }, { jobs = 4 }):invoke {}]])
+  local lines = {}
+  for line in out:gmatch "[^\n]+" do lines[#lines + 1] = line end
+  t.equal(#lines, 4)
+  for _, line in ipairs(lines) do
+    t.equal({ #line, line == line:sub(1, 1):rep(#line) }, { 3 << 20, true })
+  end
+end
+
 tests["C modules load in the script and in a worker"] = function()
   local lpeg = require "lpeg"
   local s = fz.stage "s"

@@ -149,6 +149,27 @@ kill -INT $pid; sleep %g; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
   end
 end
 
+tests["a worker that was stopped ends with what it started when the command is killed"] = function()
+  local ready = t.file ""
+  local script = t.file(([[
+local s = fz.stage "s"
+s:register("o", "A", function()
+  os.execute "setsid sleep 78 &"
+  io.open(%q, "w"):write("x"):close()
+  while true do end
+end)
+fz.chain({ s }):invoke { A = 1 }]]):format(ready))
+  for _ = 1, 3 do
+    local mark = ("halted-%d"):format(math.random(1 << 30))
+    t.equal(t.shell(([[
+: > %s
+MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
+n=0; until test -s %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+kill -STOP $(pgrep -P $pid); sleep 0.05; kill -9 $pid; wait $pid 2>/dev/null
+%s]]):format(ready, mark, script, ready, GONE:format(mark))), "")
+  end
+end
+
 tests["what a worker has begun to print is there when it is killed"] = function()
   local out = t.command("-e", [[
 local s = fz.stage "s"
