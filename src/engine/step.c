@@ -294,8 +294,13 @@ fz_step_done(
 	if (!whole) {
 		for (uint32_t i = 0; i < n; i++)
 			fz_blob_unref(values[i]);
-		fz_err_nomem(&failure.err, "keeping the results");
-		failure.err.kind = FZ_ERR_MEMORY;
+		if (n != plan->nvalues)
+			fz_err_set(&failure.err, FZ_ERR_CRASH,
+			    "the worker answered with %u values, not %u", n,
+			    plan->nvalues);
+		else
+			fz_err_set(&failure.err, FZ_ERR_MEMORY,
+			    "not enough memory to keep the results");
 		fz_step_failed(step, &failure);
 		return;
 	}
