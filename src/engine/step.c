@@ -330,10 +330,11 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 }
 
 static void
-job_returned(struct fz_job *job)
+job_returned(struct fz_job *job, uint32_t nitems)
 {
 	struct fz_step *step = step_of(job);
 
+	(void)nitems; /* it is one */
 	step->run->sent--;
 	if (step->run->stopping)
 		cancel(step, step->run->because);
@@ -348,4 +349,4 @@ job_started(struct fz_job *job)
 }
 
 const struct fz_job_ops fz_step_job_ops = { job_done, job_failed, job_returned,
-	job_started };
+	job_started, NULL };
