@@ -124,8 +124,9 @@ struct fz_worker {
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
 	bool failed_start; /* dead by itself before it started any job */
-	/* For who sends it functions: which one it has in each slot. */
+	/* For who sends it functions: which version it has in each slot. */
 	uint32_t funcs[FZ_WORKER_FUNCS];
+	uint32_t stamp; /* versions up to this one it has inherited */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
 };
