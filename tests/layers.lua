@@ -21,7 +21,7 @@ local C_LAYERS = {
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
-    "child",
+    "items", "random", "child",
     "ljson", "lloop", "lgraph", "lpool", "llocal lrun", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
