@@ -22,7 +22,8 @@ local C_LAYERS = {
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "items", "random", "child",
-    "ljson", "lloop", "lgraph", "lpool", "llocal lrun", "l*"},
+    "ljson", "lblob", "lfailure", "llimits", "lloop", "lgraph", "lfuncs", "lpool",
+    "llocal lrun lbatch", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
 -- Programs: the only .c files that need no header of their own.

@@ -39,6 +39,7 @@ struct fz_sched {
 	struct fz_batch *ready, **ready_end; /* with items to send; in turn */
 	unsigned nbatches;
 	unsigned nbusy; /* workers */
+	bool joined;    /* the pool tells of its workers */
 	uint32_t nversions;
 	struct func funcs[FZ_WORKER_FUNCS];
 	struct fz_defer dispatch;
@@ -404,6 +405,7 @@ in_child(struct fz_fork_hook *hook)
 	s->ready = NULL;
 	s->ready_end = &s->ready;
 	s->nbatches = s->nbusy = 0;
+	s->joined = false;
 }
 
 /* ---- life --------------------------------------------------------------- */
@@ -426,6 +428,7 @@ fz_sched_new(const struct fz_sched_opts *opts, struct fz_err *err)
 		free(s);
 		return NULL;
 	}
+	s->joined = true;
 	s->hook.in_child = in_child;
 	fz_loop_hook(loop_of(s), &s->hook);
 	return s;
@@ -528,6 +531,9 @@ fz_sched_wake(struct fz_sched *s, struct fz_batch *b)
 {
 	if (s->opts.workers == 0)
 		return;
+	/* A worker has its parent's pool, but none of its workers. */
+	s->joined =
+	    s->joined || fz_pool_join(s->opts.pool, &s->user, NULL) == 0;
 	push_ready(s, b);
 	fz_loop_defer(loop_of(s), &s->dispatch);
 }
