@@ -30,9 +30,9 @@ local C_LAYERS = {
 local PROGRAMS = {embed = true, main = true}
 
 local LUA_LAYERS = {
-  {"error", "check", "log"},
-  {"task", "future"},
-  {"pool", "process", "channel", "shared"},
+  {"error", "defaults", "check", "log"},
+  {"task", "future", "result", "mapping"},
+  {"map", "imap", "pool", "process", "channel", "shared"},
   {"manager"},
   {"progress", "draw"},
   {"registry", "workers", "plan", "invocation", "pipeline"},

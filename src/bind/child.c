@@ -201,7 +201,10 @@ describe_result(lua_State *L, struct call *c, const char *word)
 		c->kind = FZ_ERR_MEMORY;
 	lua_getfield(L, 1, "message");
 	lua_setfield(L, -2, "message");
-	lua_pushinteger(L, (lua_Integer)c->value);
+	if (c->batch == NULL)
+		lua_pushinteger(L, (lua_Integer)c->value);
+	else
+		lua_getfield(L, 1, "value");
 	lua_setfield(L, -2, "result");
 }
 

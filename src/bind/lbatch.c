@@ -19,6 +19,7 @@
 #include "bind/llocal.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
+#include "bind/random.h"
 #include "engine/batch.h"
 #include "engine/blob.h"
 #include "engine/engine.h"
@@ -283,6 +284,8 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	fz_llimits_read(L, top + 1, &opts->limits);
 	lua_getfield(L, options, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	lua_getfield(L, options, "told");
+	opts->told = lua_toboolean(L, -1);
 	lua_settop(L, top);
 }
 
@@ -445,7 +448,17 @@ start(lua_State *L, struct lbatch *lb, int idx, int pool)
 	fz_lloop_add_local(L, &lb->local);
 }
 
-/* call(pool, f, options | nil, ...) -> batch of the one call, started */
+/* Two calls of one pool have different random numbers. */
+static uint64_t
+call_seed(uint64_t seed, const struct lbatch *lb)
+{
+	return fz_random_mix(seed, lb->funcs->now);
+}
+
+/*
+ * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
+ * as those of batch() for one item, and told: pool:finished() tells of it.
+ */
 static int
 batch_call(lua_State *L)
 {
@@ -463,6 +476,7 @@ batch_call(lua_State *L)
 	lb->kind = FZ_WIRE_CALL;
 	init_buf(lb, fz_sched_is_local(opts.sched));
 	find_slot(L, lb, 1, 2);
+	opts.seed = call_seed(opts.seed, lb);
 	make_batch(L, lb, &opts);
 	if (lb->kind & FZ_WIRE_INLINE) {
 		lua_pushvalue(L, 2);
@@ -486,6 +500,16 @@ batch_add(lua_State *L)
 	lua_settop(L, 2);
 	add_item(L, lb, 2);
 	return 0;
+}
+
+/* batch:list() -> {}: with room for what its items return */
+static int
+batch_list(lua_State *L)
+{
+	const struct lbatch *lb = check_batch(L);
+
+	lua_createtable(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
+	return 1;
 }
 
 /* batch:start() */
@@ -683,6 +707,14 @@ batch_counts(lua_State *L)
 	return 4;
 }
 
+/* batch:id() -> a key for pool:finished() */
+static int
+batch_id(lua_State *L)
+{
+	lua_pushlightuserdata(L, check_batch(L));
+	return 1;
+}
+
 /* batch:event() -> nil | kind, first, n, pid, seconds */
 static int
 batch_event(lua_State *L)
@@ -819,6 +851,8 @@ batch_tostring(lua_State *L)
 
 static const luaL_Reg methods[] = {
 	{ "add", batch_add },
+	{ "list", batch_list },
+	{ "id", batch_id },
 	{ "start", batch_start },
 	{ "finish", batch_finish },
 	{ "take", batch_take },

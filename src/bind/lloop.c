@@ -244,6 +244,15 @@ loop_now(lua_State *L)
 	return 1;
 }
 
+/* wall() -> seconds since 1970 */
+static int
+loop_wall(lua_State *L)
+{
+	lua_pushnumber(
+	    L, (double)fz_clock_wall_ns() / (double)FZ_CLOCK_SECOND);
+	return 1;
+}
+
 /* cpu_count([physical]) -> n */
 static int
 loop_cpu_count(lua_State *L)
@@ -309,6 +318,7 @@ static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
 	{ "news", loop_news },
 	{ "now", loop_now },
+	{ "wall", loop_wall },
 	{ "cpu_count", loop_cpu_count },
 	{ "pid", loop_pid },
 	{ "random_seed", loop_random_seed },

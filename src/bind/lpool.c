@@ -7,6 +7,7 @@
 #include "bind/lerror.h"
 #include "bind/lfuncs.h"
 #include "bind/lloop.h"
+#include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
 
@@ -198,12 +199,44 @@ pool_workers(lua_State *L)
 	return 1;
 }
 
+static struct fz_sched *
+check_sched(lua_State *L)
+{
+	struct lpool *lp = to_lpool(L, 1);
+
+	luaL_argcheck(L, lp->sched != NULL, 1, "the pool is one of a run");
+	return lp->sched;
+}
+
+/* pool:finished() -> id | nil: of a batch that is done and was to be told */
+static int
+pool_finished(lua_State *L)
+{
+	struct fz_batch *batch = fz_sched_finished(check_sched(L));
+
+	if (batch == NULL)
+		return 0;
+	lua_pushlightuserdata(L, fz_batch_ctx(batch));
+	return 1;
+}
+
+/* pool:pending() -> how many batches are not done */
+static int
+pool_pending(lua_State *L)
+{
+	lua_pushinteger(
+	    L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
+	return 1;
+}
+
 /* pool:close(): again does nothing */
 static int
 pool_close(lua_State *L)
 {
 	struct lpool *lp = to_lpool(L, 1);
 
+	if (lp->sched != NULL)
+		fz_sched_cancel(lp->sched, "its pool was closed");
 	if (lp->pool != NULL)
 		fz_pool_close(lp->pool);
 	return 0;
@@ -231,6 +264,8 @@ pool_tostring(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "fill", pool_fill },
 	{ "workers", pool_workers },
+	{ "finished", pool_finished },
+	{ "pending", pool_pending },
 	{ "close", pool_close },
 	{ NULL, NULL },
 };
