@@ -46,9 +46,7 @@ next_number(const struct fz_job *job)
 static uint32_t
 claimed(const struct fz_worker_pipes *p)
 {
-	uint32_t claim = atomic_load(&p->cell->claim);
-
-	return claim == p->recalled_to ? p->recalled_from : claim;
+	return fz_claim_started(&p->cell->claim);
 }
 
 /*
@@ -440,15 +438,9 @@ unsigned
 fz_worker_recall(struct fz_worker *worker)
 {
 	struct fz_worker_pipes *p = worker->pipes;
-	uint32_t claim = atomic_load(&p->cell->claim);
+	uint32_t claim = fz_claim_recall(&p->cell->claim, p->next_seq);
 	unsigned n;
 
-	while (
-	    !atomic_compare_exchange_weak(&p->cell->claim, &claim, p->next_seq))
-		continue;
-	if (claim != p->recalled_to)
-		p->recalled_from = claim;
-	p->recalled_to = p->next_seq;
 	n = return_from(p, claim);
 	end_busy(p, n);
 	return n;
@@ -539,6 +531,8 @@ send_job(struct fz_worker *worker, struct fz_job *job, size_t start,
 	job->pid = worker->pid;
 	job->seq = p->next_seq;
 	job->ndone = 0;
+	fz_claim_settle(&p->cell->claim,
+	    worker->head != NULL ? next_number(worker->head) : job->seq);
 	p->next_seq += job->nitems;
 	worker->nitems += job->nitems;
 	worker->nsent += job->nitems;
@@ -673,7 +667,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	left = cell_extract(p->cell);
 	scan_cell(p, p->cell->out, &left);
 	fz_worker_drain(w);
-	claim = atomic_load(&p->cell->claim);
+	claim = claimed(p);
 	/* One, unless its replies could not be read. */
 	while (w->head != NULL && (int32_t)(next_number(w->head) - claim) < 0)
 		fail_started(p, death);
