@@ -11,6 +11,9 @@ require "fzlua.error"
 ---@field stage fun(options: string|table): fzlua.Stage
 ---@field chain fun(stages: table, options?: table): fzlua.Chain
 ---@field dag fun(options?: table): fzlua.Dag
+---@field process fun(f: function, ...): fzlua.Process
+---@field active_children fun(): fzlua.Process[]
+---@field current_process fun(): fzlua.CurrentProcess
 ---@field Error fz.Error
 local fz = {
   pack = core.pack,
@@ -23,6 +26,9 @@ local LAZY = {
   stage = { "fzlua.stage", "new" },
   chain = { "fzlua.chain", "new" },
   dag = { "fzlua.dag", "new" },
+  process = { "fzlua.process", "new" },
+  active_children = { "fzlua.process", "active_children" },
+  current_process = { "fzlua.process", "current" },
   Error = { "fzlua.error" },
 }
 

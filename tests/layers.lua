@@ -20,7 +20,7 @@ local C_LAYERS = {
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
-    "child",
+    "child", "reply",
     "ljson", "lloop", "lgraph", "lpool", "llocal lrun", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }

@@ -27,6 +27,7 @@ struct call {
 	enum phase phase;
 	uint32_t value;        /* the result being encoded, from 1 */
 	bool mapped;           /* bytes of an argument are to be released */
+	bool all;              /* its results are one message */
 	enum fz_err_kind kind; /* of the error being sent */
 	bool plain;            /* send it without its cause */
 };
@@ -54,12 +55,14 @@ fz_child_prepare(lua_State *L, int funcs, int init)
 static void
 seed_random(lua_State *L, uint64_t seed)
 {
+	int top = lua_gettop(L);
+
 	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &randomseed_key) == LUA_TNIL) {
 		lua_pop(L, 1);
 		luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
 		if (lua_getfield(L, -1, "math") != LUA_TTABLE ||
 		    lua_getfield(L, -1, "randomseed") != LUA_TFUNCTION) {
-			lua_settop(L, FZ_CHILD_INIT + 1);
+			lua_settop(L, top);
 			return; /* a host without the math library */
 		}
 		lua_pushvalue(L, -1);
@@ -68,6 +71,7 @@ seed_random(lua_State *L, uint64_t seed)
 	lua_pushinteger(L, (lua_Integer)seed);
 	lua_pushinteger(L, 0);
 	lua_call(L, 2, 0);
+	lua_settop(L, top);
 }
 
 static void
@@ -173,6 +177,27 @@ kind_word(lua_State *L)
 	return word != NULL ? word : "";
 }
 
+/*
+ * The text of an error of the codec at index 1, with the number of the result
+ * it is about where nobody else names it.
+ */
+static void
+push_result_message(lua_State *L, struct call *c)
+{
+	const char *text;
+
+	lua_getfield(L, 1, "message");
+	text = lua_tostring(L, -1);
+	if (!c->all || text == NULL)
+		return;
+	lua_getfield(L, 1, "value");
+	c->value = (uint32_t)lua_tointeger(L, -1);
+	lua_pushfstring(
+	    L, "result %d%s%s", (int)c->value, *text == ':' ? "" : ": ", text);
+	lua_replace(L, -3);
+	lua_pop(L, 1);
+}
+
 /* An error of the codec about a result: its message says all. */
 static void
 describe_result(lua_State *L, struct call *c, const char *word)
@@ -181,7 +206,7 @@ describe_result(lua_State *L, struct call *c, const char *word)
 		c->kind = FZ_ERR_UNSENDABLE;
 	else if (strcmp(word, fz_err_kind_name(FZ_ERR_MEMORY)) == 0)
 		c->kind = FZ_ERR_MEMORY;
-	lua_getfield(L, 1, "message");
+	push_result_message(L, c);
 	lua_setfield(L, -2, "message");
 	lua_pushinteger(L, (lua_Integer)c->value);
 	lua_setfield(L, -2, "result");
@@ -416,11 +441,20 @@ settle(lua_State *L)
 	return 0;
 }
 
-static void
-reply_memory(struct worker *w)
+/*
+ * Send the reply: 0, 1 where it says instead that there is no memory for it,
+ * or -1 and `err`.
+ */
+static int
+send_reply(struct worker *w, struct fz_err *err)
 {
+	if (fz_port_send(w->port, err) == 0)
+		return 0;
+	if (err->kind != FZ_ERR_MEMORY)
+		return -1;
 	begin_reply(w, true, FZ_ERR_MEMORY);
 	put_value(w);
+	return fz_port_send(w->port, err) == 0 ? 1 : -1;
 }
 
 int
@@ -446,13 +480,133 @@ fz_child_main(void *ctx, struct fz_port *port)
 		limit_memory(L, &w);
 		fz_child_call(L, &call, &io);
 		fflush(stdout);
-		rc = fz_port_send(port, &err);
-		if (rc != 0 && err.kind == FZ_ERR_MEMORY) {
-			reply_memory(&w);
-			rc = fz_port_send(port, &err);
-		}
-		if (rc != 0)
+		rc = send_reply(&w, &err);
+		if (rc < 0)
 			break;
 	}
 	return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* ---- inside a process ------------------------------------------------- */
+
+/* Protected: call enter, then the function with all that is behind it. */
+static int
+process_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, 1);
+
+	seed_random(L, c->what->seed);
+	lua_pushvalue(L, 2);
+	lua_call(L, 0, 0);
+	c->phase = CALL;
+	lua_call(L, lua_gettop(L) - 3, LUA_MULTRET);
+	c->phase = RESULTS;
+	c->io->begin(c->io->ctx, false, 1);
+	fz_codec_encode(L, 3, lua_gettop(L) - 2, c->io->out);
+	c->io->put(c->io->ctx);
+	return 0;
+}
+
+/*
+ * Protected: the error at 1 as lines on standard error, behind the name at 3,
+ * with the traceback that was noted where 4 is true.
+ */
+static int
+tell_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, 2);
+	bool traced = lua_toboolean(L, 4);
+	const char *text;
+	size_t len;
+
+	lua_settop(L, 3);
+	lua_pushliteral(L, ": ");
+	if (c->phase == RESULTS && *kind_word(L) != '\0') {
+		push_result_message(L, c); /* which says all */
+		traced = false;
+	} else {
+		fz_lerror_text(L, 1);
+	}
+	lua_pushliteral(L, "\n");
+	if (traced) {
+		lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+		lua_pushliteral(L, "\n");
+	}
+	lua_concat(L, lua_gettop(L) - 2);
+	text = lua_tolstring(L, -1, &len);
+	fwrite(text, 1, len, stderr);
+	return 0;
+}
+
+/* Of the error on top of the stack, which goes; `status` is its pcall's. */
+static void
+tell_error(lua_State *L, struct call *c, int status)
+{
+	lua_pushcfunction(L, tell_body);
+	lua_insert(L, -2);
+	lua_pushlightuserdata(L, c);
+	lua_pushvalue(L, FZ_CHILD_NAME);
+	lua_pushboolean(L, status == LUA_ERRRUN);
+	if (lua_pcall(L, 4, 0, 0) != LUA_OK)
+		lua_pop(L, 1);
+}
+
+/* The one call of a process, its reply included. Its exit status. */
+static int
+process_call(lua_State *L, struct worker *w, struct call *c)
+{
+	struct fz_err err = { 0 };
+	int status, sent;
+
+	/* ... | handler | body, c, enter, function, arguments */
+	lua_pushcfunction(L, note_traceback);
+	lua_insert(L, FZ_CHILD_ENTER);
+	lua_pushcfunction(L, process_body);
+	lua_insert(L, FZ_CHILD_ENTER + 1);
+	lua_pushlightuserdata(L, c);
+	lua_insert(L, FZ_CHILD_ENTER + 2);
+	status =
+	    lua_pcall(L, lua_gettop(L) - FZ_CHILD_ENTER - 1, 0, FZ_CHILD_ENTER);
+	if (status != LUA_OK) {
+		put_error(L, c, status);
+		tell_error(L, c, status);
+	}
+	fflush(stdout);
+	sent = send_reply(w, &err);
+	if (sent == 1)
+		fprintf(stderr, "%s: not enough memory for the results\n",
+		    lua_tostring(L, FZ_CHILD_NAME));
+	if (sent < 0 || fz_port_flush(w->port, &err) != 0)
+		return EXIT_FAILURE; /* its parent is gone */
+	return status == LUA_OK && sent == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int
+fz_child_process(void *ctx, struct fz_port *port)
+{
+	const struct fz_child_process *process = ctx;
+	lua_State *L = process->L;
+	struct worker w = { .port = port };
+	struct fz_child_io io = { .begin = begin_reply,
+		.put = put_value,
+		.out = &port->value.buf,
+		.ctx = &w };
+	struct fz_child_call what = { .seed = process->seed };
+	struct call c = {
+		.what = &what, .io = &io, .phase = INIT, .all = true
+	};
+	int status, rc;
+
+	lua_pushcfunction(L, settle);
+	lua_pcall(L, 0, 0, 0);
+	rc = process_call(L, &w, &c);
+	if (rc != EXIT_SUCCESS)
+		return rc;
+	c.phase = CALL;
+	lua_pushvalue(L, FZ_CHILD_LEAVE);
+	status = lua_pcall(L, 0, 0, FZ_CHILD_ENTER);
+	if (status == LUA_OK)
+		return EXIT_SUCCESS;
+	tell_error(L, &c, status);
+	return EXIT_FAILURE;
 }

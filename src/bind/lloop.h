@@ -42,8 +42,10 @@ lua_State *volatile *fz_lloop_running(lua_State *L);
 /* Raise "interrupted" if it is pending. [-0, +0, e] */
 void fz_lloop_check(lua_State *L);
 
-/* Open: core.turn, .news, .now, .cpu_count, .random_seed, .pid. [-0,
- * +0, e] */
+/*
+ * Open: core.turn, .poll, .news, .now, .cpu_count, .random_seed, .pid.
+ * [-0, +0, e]
+ */
 int fz_lloop_open(lua_State *L);
 
 #endif

@@ -13,6 +13,7 @@
 #include "bind/llocal.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
+#include "bind/reply.h"
 #include "engine/blob.h"
 #include "engine/engine.h"
 #include "engine/graph.h"
@@ -362,42 +363,6 @@ run_cancel(lua_State *L)
 /* ---- results and errors
  * ------------------------------------------------------------ */
 
-struct decoding {
-	const void *at;
-	size_t len;
-};
-
-/* Protected: so that the mapping is given back whatever happens. */
-static int
-decode_body(lua_State *L)
-{
-	const struct decoding *d = lua_touserdata(L, 1);
-
-	if (fz_codec_decode(L, d->at, d->len, true) != 1)
-		return luaL_error(L, "not one value");
-	return 1;
-}
-
-/* Push the value of a blob, or what went wrong. Returns a status of pcall. */
-static int
-decode_blob(lua_State *L, struct lrun *lr, struct fz_blob *blob)
-{
-	struct decoding d = { NULL, blob->len };
-	struct fz_err err = { 0 };
-	int status;
-
-	d.at = fz_blob_map(blob, lr->engine->shm, &err);
-	if (d.at == NULL) {
-		fz_lerror_push(L, err.kind, err.text);
-		return LUA_ERRRUN;
-	}
-	lua_pushcfunction(L, decode_body);
-	lua_pushlightuserdata(L, &d);
-	status = lua_pcall(L, 1, 1, 0);
-	fz_blob_unmap(blob, lr->engine->shm, d.at);
-	return status;
-}
-
 /* run:value(value) -> true, v | false */
 static int
 run_value(lua_State *L)
@@ -409,68 +374,9 @@ run_value(lua_State *L)
 	lua_pushboolean(L, blob != NULL);
 	if (blob == NULL)
 		return 1;
-	if (decode_blob(L, lr, blob) != LUA_OK)
+	if (fz_reply_push(L, lr->engine, blob, 1) != LUA_OK)
 		return lua_error(L);
 	return 2;
-}
-
-static void
-set_integer(lua_State *L, const char *field, lua_Integer n)
-{
-	lua_pushinteger(L, n);
-	lua_setfield(L, -2, field);
-}
-
-/* Fields that the worker told, from the table at -2 into the error at -1. */
-static void
-copy_details(lua_State *L)
-{
-	static const char *const fields[] = { "traceback", "cause", "result" };
-
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-		lua_getfield(L, -2, fields[i]);
-		lua_setfield(L, -2, fields[i]);
-	}
-}
-
-static const char *
-default_message(const struct fz_failure *failure)
-{
-	if (failure->err.text[0] != '\0')
-		return failure->err.text;
-	if (failure->err.kind == FZ_ERR_MEMORY)
-		return "not enough memory";
-	return "an error that could not be described";
-}
-
-/* Push the fz.Error of a failure. */
-static void
-push_failure(lua_State *L, struct lrun *lr, const struct fz_failure *failure)
-{
-	bool told = failure->value != NULL && failure->value->len != 0 &&
-		    decode_blob(L, lr, failure->value) == LUA_OK &&
-		    lua_istable(L, -1);
-	const char *message = default_message(failure);
-
-	if (told) {
-		lua_getfield(L, -1, "message");
-		if (lua_type(L, -1) == LUA_TSTRING)
-			message = lua_tostring(L, -1);
-		fz_lerror_push(L, failure->err.kind, message);
-		lua_remove(L, -2);
-		copy_details(L);
-		lua_remove(L, -2);
-	} else {
-		fz_lerror_push(L, failure->err.kind, message);
-	}
-	if (failure->pid != 0)
-		set_integer(L, "pid", failure->pid);
-	if (failure->signal != 0)
-		set_integer(L, "signal", failure->signal);
-	if (failure->exitcode != -1)
-		set_integer(L, "exitcode", failure->exitcode);
-	if (failure->attempt != 0)
-		set_integer(L, "attempt", failure->attempt);
 }
 
 /* run:error(node) -> nil | Error; its `because`: the node it depended on */
@@ -485,9 +391,11 @@ run_error(lua_State *L)
 	failure = fz_run_failure_of(lr->run, node, &because);
 	if (failure == NULL)
 		return 0;
-	push_failure(L, lr, failure);
-	if (because != FZ_GRAPH_NONE)
-		set_integer(L, "because", (lua_Integer)because + 1);
+	fz_reply_push_error(L, lr->engine, failure);
+	if (because != FZ_GRAPH_NONE) {
+		lua_pushinteger(L, (lua_Integer)because + 1);
+		lua_setfield(L, -2, "because");
+	}
 	return 1;
 }
 
@@ -502,7 +410,7 @@ run_failure(lua_State *L)
 	if (failure == NULL)
 		return 0;
 	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
-	push_failure(L, lr, failure);
+	fz_reply_push_error(L, lr->engine, failure);
 	return 2;
 }
 

@@ -317,6 +317,16 @@ fz_proc_kill(const struct fz_proc *proc)
 	kill(proc->pid, SIGKILL);
 }
 
+void
+fz_proc_terminate(const struct fz_proc *proc)
+{
+	/* A zombie of ours keeps its number: the signals reach no other. */
+	if (proc->pid <= 0 || is_dead(proc->pid, WNOHANG) == -1)
+		return;
+	kill(proc->pid, SIGTERM);
+	kill(proc->pid, SIGCONT);
+}
+
 /* Reap children that were killed, as waitpid() has them, until none is left. */
 static void
 reap_killed(pid_t which)

@@ -57,6 +57,12 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
  */
 void fz_proc_kill(const struct fz_proc *proc);
 
+/*
+ * Send the child SIGTERM, and wake it to be ended where it was stopped. Does
+ * nothing when it is no child of this process.
+ */
+void fz_proc_terminate(const struct fz_proc *proc);
+
 /* How a child ended. */
 struct fz_death {
 	int signal;        /* the signal that killed it, else 0 */
