@@ -190,11 +190,12 @@ push_result_message(lua_State *L, struct call *c)
 	text = lua_tostring(L, -1);
 	if (!c->all || text == NULL)
 		return;
-	lua_getfield(L, 1, "value");
-	c->value = (uint32_t)lua_tointeger(L, -1);
-	lua_pushfstring(
-	    L, "result %d%s%s", (int)c->value, *text == ':' ? "" : ": ", text);
-	lua_replace(L, -3);
+	if (lua_getfield(L, 1, "value") == LUA_TNUMBER) {
+		c->value = (uint32_t)lua_tointeger(L, -1);
+		lua_pushfstring(L, "result %d%s%s", (int)c->value,
+		    *text == ':' ? "" : ": ", text);
+		lua_replace(L, -3);
+	}
 	lua_pop(L, 1);
 }
 
@@ -208,8 +209,10 @@ describe_result(lua_State *L, struct call *c, const char *word)
 		c->kind = FZ_ERR_MEMORY;
 	push_result_message(L, c);
 	lua_setfield(L, -2, "message");
-	lua_pushinteger(L, (lua_Integer)c->value);
-	lua_setfield(L, -2, "result");
+	if (c->value != 0) {
+		lua_pushinteger(L, (lua_Integer)c->value);
+		lua_setfield(L, -2, "result");
+	}
 }
 
 /* What the function raised, or what it did wrong. */
