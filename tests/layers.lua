@@ -17,10 +17,11 @@ local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
   {dir = "os/", "fd", "tree", "extent", "shm", "host", "lines", "proc", "loop", "sync"},
   {dir = "engine/", "blob", "wire", "port", "engine", "relay",
-    "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch"},
+    "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
+    "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
-    "child", "reply",
+    "items", "random", "child", "reply",
     "ljson", "lloop", "lgraph", "lpool", "llocal lrun", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }

@@ -11,6 +11,7 @@
 #include "bind/lerror.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
+#include "bind/random.h"
 #include "engine/blob.h"
 #include "engine/engine.h"
 #include "engine/graph.h"
@@ -196,39 +197,6 @@ get_current(lua_State *L)
 	return call;
 }
 
-/* The state of math.random, which a call here must not disturb. */
-struct random {
-	unsigned char *state; /* inside the library's own userdata, or NULL */
-	size_t len;
-	unsigned char saved[64];
-};
-
-static void
-save_random(lua_State *L, struct random *r)
-{
-	int top = lua_gettop(L);
-
-	r->state = NULL;
-	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-	if (lua_getfield(L, -1, "math") == LUA_TTABLE &&
-	    lua_getfield(L, -1, "random") == LUA_TFUNCTION &&
-	    lua_iscfunction(L, -1) && lua_getupvalue(L, -1, 1) != NULL &&
-	    lua_type(L, -1) == LUA_TUSERDATA &&
-	    lua_rawlen(L, -1) <= sizeof(r->saved)) {
-		r->state = lua_touserdata(L, -1);
-		r->len = lua_rawlen(L, -1);
-		memcpy(r->saved, r->state, r->len);
-	}
-	lua_settop(L, top);
-}
-
-static void
-restore_random(const struct random *r)
-{
-	if (r->state != NULL)
-		memcpy(r->state, r->saved, r->len);
-}
-
 static void
 arm_hook(lua_State *thread, struct local_call *c, int64_t timeout_ns)
 {
@@ -247,13 +215,14 @@ fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
 	lua_State *outer = *running, *thread;
 	void *outer_call = get_current(L);
 	struct local_call *c = push_local_call(L, run, graph, node);
+	struct fz_random random;
 	struct fz_child_io io = { local_next, local_release, local_begin,
-		local_put, &c->out, c };
+		local_put, NULL, NULL, NULL, NULL, &c->out, c };
 	struct fz_child_call call = { .func = plan->func,
 		.nargs = plan->ninputs,
 		.nvalues = plan->nvalues,
-		.seed = fz_run_local_seed(run, node) };
-	struct random random;
+		.seed = fz_run_local_seed(run, node),
+		.random = &random };
 	bool *init;
 
 	lua_pushvalue(L, pools);
@@ -261,14 +230,15 @@ fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
 	init = fz_lpool_needs_init(L, -1);
 	thread = fz_lpool_prepare(L, -1);
 	call.init = *init;
-	save_random(L, &random);
+	fz_random_find(L, &random);
+	fz_random_save(&random);
 	set_current(L, c);
 	arm_hook(thread, c, fz_run_limits_of(run, node)->timeout_ns);
 	*running = thread;
 	fz_child_call(thread, &call, &io);
 	*running = outer;
 	set_current(L, outer_call);
-	restore_random(&random);
+	fz_random_restore(&random);
 	*init = call.init;
 	end_local(c);
 }

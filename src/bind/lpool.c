@@ -12,7 +12,13 @@
 #define POOL_MAX 65536
 
 /* User values of a pool. */
-enum { POOL_THREAD = 1, POOL_FUNCS, POOL_INIT, POOL_NUSER = POOL_INIT };
+enum {
+	POOL_THREAD = 1,
+	POOL_FUNCS,
+	POOL_INIT,
+	POOL_LIST,
+	POOL_NUSER = POOL_LIST
+};
 
 struct lpool {
 	struct fz_pool *pool; /* NULL until it is made */
@@ -46,9 +52,10 @@ fz_lpool_prepare(lua_State *L, int idx)
 	idx = lua_absindex(L, idx);
 	lua_getiuservalue(L, idx, POOL_FUNCS);
 	lua_getiuservalue(L, idx, POOL_INIT);
-	thread = fz_child_prepare(L, -2, -1);
-	lua_replace(L, -3);
-	lua_pop(L, 1);
+	lua_getiuservalue(L, idx, POOL_LIST);
+	thread = fz_child_prepare(L, -3, -2, -1);
+	lua_replace(L, -4);
+	lua_pop(L, 2);
 	return thread;
 }
 
@@ -64,7 +71,7 @@ fz_lpool_rehome(lua_State *L, int idx)
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
-/* pool{ funcs = { f, ... }, workers = n [, init = f] } -> pool */
+/* pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] } -> pool */
 static int
 pool_new(lua_State *L)
 {
@@ -88,6 +95,8 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_FUNCS);
 	lua_getfield(L, 1, "init");
 	lua_setiuservalue(L, 3, POOL_INIT);
+	lua_getfield(L, 1, "list");
+	lua_setiuservalue(L, 3, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = (unsigned)workers;
 	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
