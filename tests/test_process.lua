@@ -80,10 +80,10 @@ tests["arguments are inherited: what cannot be sent is no matter"] = function()
   local file <close> = io.tmpfile()
   file:write "there"
   file:flush()
-  local p <close> = started(function(co, file, list)
-    file:seek "set"
+  local p <close> = started(function(f, handle, list)
+    handle:seek "set"
     list[1] = "changed"
-    return co(), file:read "a"
+    return f(), handle:read "a"
   end, co, file, { "kept" })
   t.equal({ p:result() }, { "from before", "there" })
 end
@@ -272,7 +272,7 @@ end
 
 tests["one that is killed while its result is awaited fails it at once"] = function()
   local p <close> = started(forever)
-  local killer <close> = started(os.execute, "sleep 0.1; kill -9 " .. p.pid)
+  local _ <close> = started(os.execute, "sleep 0.1; kill -9 " .. p.pid)
   local start = fz.now()
   local e = t.fails("crash", p.result, p)
   t.equal(e.signal, 9)
@@ -469,9 +469,9 @@ tests["processes, chains and processes of workers go inside each other"] = funct
   t.equal(p.exitcode, 0)
 end
 
-tests["a process waits for its own at its end, but not for daemons, nor after an error"] = function()
-  for _, case in ipairs { { false, false, true }, { true, false, false }, { false, true, false } } do
-    local daemon, raises, waits = table.unpack(case)
+tests["a process waits for its own at its end, not for daemons, nor after an error"] = function()
+  for _, case in ipairs { "waits", "daemon", "raises" } do
+    local waits, daemon, raises = case == "waits", case == "daemon", case == "raises"
     local path = t.file ""
     os.remove(path)
     local p <close> = started(function()
