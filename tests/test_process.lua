@@ -210,19 +210,6 @@ tests["a signal is a negative exit code and a crash"] = function()
   end
 end
 
-tests["one that cannot get memory fails with kind memory"] = function()
-  local out, err = t.shell [[ulimit -d 400000; "$FZLUA" -e '
-local p = fz.process(function()
-  local s = ("x"):rep(1 << 20)
-  while true do s = s .. s end
-end):start()
-local ok, e = pcall(p.result, p)
-p:join()
-print(ok, e.kind, p.exitcode)']]
-  t.equal(out, "false\tmemory\t1\n")
-  t.equal(err, "Process-1: not enough memory\n")
-end
-
 -- ---- time and signals ----------------------------------------------------------
 
 tests["join and result run out with nil, timeout, and may be asked again"] = function()
