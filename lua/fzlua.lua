@@ -11,6 +11,9 @@ require "fzlua.error"
 ---@field stage fun(options: string|table): fzlua.Stage
 ---@field chain fun(stages: table, options?: table): fzlua.Chain
 ---@field dag fun(options?: table): fzlua.Dag
+---@field pool fun(workers?: integer|table): fzlua.Pool
+---@field map fun(f: function, list: table, options?: table): table
+---@field starmap fun(f: function, list: table[], options?: table): table
 ---@field process fun(f: function, ...): fzlua.Process
 ---@field active_children fun(): fzlua.Process[]
 ---@field current_process fun(): fzlua.CurrentProcess
@@ -26,6 +29,9 @@ local LAZY = {
   stage = { "fzlua.stage", "new" },
   chain = { "fzlua.chain", "new" },
   dag = { "fzlua.dag", "new" },
+  pool = { "fzlua.pool", "new" },
+  map = { "fzlua.map", "map" },
+  starmap = { "fzlua.map", "starmap" },
   process = { "fzlua.process", "new" },
   active_children = { "fzlua.process", "active_children" },
   current_process = { "fzlua.process", "current" },

@@ -456,6 +456,20 @@ tests["processes, chains and processes of workers go inside each other"] = funct
   t.equal(p.exitcode, 0)
 end
 
+tests["a pool goes inside a process, and processes inside its workers"] = function()
+  local p <close> = started(function()
+    local pool <close> = fz.pool(2)
+    return pool:map(function(x)
+      local q <close> = started(function() return x * x end)
+      return (q:result())
+    end, { 1, 2, 3 })
+  end)
+  local list = p:result()
+  t.equal({ list[1], list[2], list[3] }, { 1, 4, 9 })
+  t.equal(p:join(), true)
+  t.equal(p.exitcode, 0)
+end
+
 tests["a process waits for its own at its end, not for daemons, nor after an error"] = function()
   for _, case in ipairs { "waits", "daemon", "raises" } do
     local waits, daemon, raises = case == "waits", case == "daemon", case == "raises"

@@ -197,7 +197,7 @@ kind_word(lua_State *L)
  * it is about where nobody else names it.
  */
 static void
-push_result_message(lua_State *L, struct call *c)
+push_result_message(lua_State *L, const struct call *c)
 {
 	const char *text;
 
@@ -206,8 +206,7 @@ push_result_message(lua_State *L, struct call *c)
 	if (!c->all || text == NULL)
 		return;
 	if (lua_getfield(L, 1, "value") == LUA_TNUMBER) {
-		c->value = (uint32_t)lua_tointeger(L, -1);
-		lua_pushfstring(L, "result %d%s%s", (int)c->value,
+		lua_pushfstring(L, "result %d%s%s", (int)lua_tointeger(L, -1),
 		    *text == ':' ? "" : ": ", text);
 		lua_replace(L, -3);
 	}
@@ -224,10 +223,11 @@ describe_result(lua_State *L, struct call *c, const char *word)
 		c->kind = FZ_ERR_MEMORY;
 	push_result_message(L, c);
 	lua_setfield(L, -2, "message");
-	if (c->value != 0) {
+	if (c->batch == NULL && !c->all)
 		lua_pushinteger(L, (lua_Integer)c->value);
-		lua_setfield(L, -2, "result");
-	}
+	else
+		lua_getfield(L, 1, "value");
+	lua_setfield(L, -2, "result");
 }
 
 /* What the function raised, or what it did wrong. */

@@ -31,6 +31,7 @@ struct lloop {
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
 	struct fz_fork_hook hook;
+	bool held;        /* core.turn() must not wait */
 	int output_errno; /* of the first write that failed, 0: none */
 };
 
@@ -78,6 +79,16 @@ void
 fz_lloop_interrupt(lua_State *L, volatile sig_atomic_t *pending)
 {
 	get(L)->pending = pending;
+}
+
+bool
+fz_lloop_hold(lua_State *L, bool held)
+{
+	struct lloop *ll = get(L);
+	bool before = ll->held;
+
+	ll->held = held;
+	return before;
 }
 
 lua_State *volatile *
@@ -210,6 +221,8 @@ loop_turn(lua_State *L)
 	int64_t until = FZ_CLOCK_NEVER;
 	int happened;
 
+	if (ll->held)
+		return luaL_error(L, "cannot wait while a value is packed");
 	fz_lloop_check(L);
 	happened = work_local(L, ll) ||
 		   (!lua_isnoneornil(L, 2) &&
@@ -229,6 +242,15 @@ static int
 loop_now(lua_State *L)
 {
 	lua_pushnumber(L, (double)fz_clock_ns() / (double)FZ_CLOCK_SECOND);
+	return 1;
+}
+
+/* wall() -> seconds since 1970 */
+static int
+loop_wall(lua_State *L)
+{
+	lua_pushnumber(
+	    L, (double)fz_clock_wall_ns() / (double)FZ_CLOCK_SECOND);
 	return 1;
 }
 
@@ -255,11 +277,17 @@ loop_pid(lua_State *L)
 	return 2;
 }
 
-/* poll(): take what has come, without a wait and without any function's run */
+/*
+ * poll(): take what has come, without a wait and without any function's run;
+ * does nothing while a value is packed
+ */
 static int
 loop_poll(lua_State *L)
 {
-	step_until_news(L, get(L), 0);
+	struct lloop *ll = get(L);
+
+	if (!ll->held)
+		step_until_news(L, ll, 0);
 	return 0;
 }
 
@@ -311,6 +339,7 @@ static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
 	{ "news", loop_news },
 	{ "now", loop_now },
+	{ "wall", loop_wall },
 	{ "cpu_count", loop_cpu_count },
 	{ "pid", loop_pid },
 	{ "poll", loop_poll },

@@ -8,9 +8,10 @@
 
 #include "base/clock.h"
 #include "bind/child.h"
+#include "bind/lblob.h"
 #include "bind/lerror.h"
+#include "bind/lfailure.h"
 #include "bind/lloop.h"
-#include "bind/reply.h"
 #include "engine/blob.h"
 #include "engine/engine.h"
 #include "engine/worker.h"
@@ -268,12 +269,11 @@ process_result(lua_State *L)
 	lua_settop(L, 1);
 	lua_pushboolean(L, returned);
 	if (lp->answer == ERROR) {
-		fz_reply_push_error(L, lp->engine, &lp->failure);
+		fz_lfailure_push(L, lp->engine, &lp->failure);
 	} else if (!returned) {
 		fz_err_nomem(&err, "the results");
 		fz_lerror_push(L, err.kind, err.text);
-	} else if (fz_reply_push(L, lp->engine, lp->result, LUA_MULTRET) !=
-		   LUA_OK) {
+	} else if (fz_lblob_decode(L, lp->engine, lp->result) != LUA_OK) {
 		lua_pushboolean(L, 0);
 		lua_replace(L, 2);
 	}

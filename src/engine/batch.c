@@ -639,6 +639,12 @@ fz_batch_end(struct fz_batch *b)
 	fz_batch_settle(b);
 }
 
+void *
+fz_batch_ctx(const struct fz_batch *b)
+{
+	return b->opts.ctx;
+}
+
 bool
 fz_batch_done(const struct fz_batch *b)
 {
@@ -667,6 +673,8 @@ fz_batch_free(struct fz_batch *b)
 	if (b == NULL)
 		return;
 	fz_batch_cancel(b, FZ_ERR_CANCELLED, "it was closed");
+	if (b->is_finished)
+		fz_sched_forget(b->opts.sched, b);
 	while (b->news_at < b->nnews)
 		drop_news(b, &b->news[b->news_at++]);
 	free(b->news);

@@ -35,6 +35,7 @@ struct fz_batch_opts {
 	struct fz_run_limits limits;
 	uint32_t chunk; /* items in one, 0: by measured time */
 	bool events;    /* record them */
+	bool told;      /* fz_sched_finished() tells when it is done */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their
 	 * frame; `*n` is made smaller where later ones cannot be encoded with
@@ -87,6 +88,9 @@ int fz_batch_add(
 
 /* There will be no more items. */
 void fz_batch_end(struct fz_batch *batch);
+
+/* What it was made with. */
+void *fz_batch_ctx(const struct fz_batch *batch);
 
 /* Nothing of it runs or will run. */
 bool fz_batch_done(const struct fz_batch *batch);

@@ -26,6 +26,8 @@ struct fz_batch {
 	/* Of the scheduler: all that are not done; those with items to send. */
 	struct fz_batch *next, **prev, *ready_next;
 	bool is_ready;
+	struct fz_batch *finished_next; /* of those to be told of */
+	bool is_finished;
 	struct fz_chunk *head, **tail; /* wait to be sent, before what is new */
 	struct fz_chunk *delayed;      /* wait for another attempt */
 	struct fz_chunk *local;        /* under way in this process */
@@ -34,7 +36,7 @@ struct fz_batch {
 	unsigned nsent;                /* chunks at workers, or local */
 	uint64_t ndone, nfailed;
 	int64_t mean_ns; /* an item takes, 0: not known */
-	bool growing, stopping, told, done, listed;
+	bool growing, stopping, told, done;
 	bool whole_failed;
 	struct fz_failure whole, lost;
 	struct fz_batch_news *news;

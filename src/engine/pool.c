@@ -326,3 +326,15 @@ fz_pool_stamp(struct fz_pool *pool, uint32_t stamp)
 {
 	pool->stamp = stamp;
 }
+
+bool
+fz_pool_is_closed(const struct fz_pool *pool)
+{
+	return pool->closed;
+}
+
+unsigned
+fz_pool_nworkers(const struct fz_pool *pool)
+{
+	return pool->nworkers;
+}

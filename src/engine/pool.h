@@ -69,6 +69,11 @@ void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
 struct fz_worker *fz_pool_room(
     struct fz_pool *pool, const struct fz_pool_user *user);
 
+bool fz_pool_is_closed(const struct fz_pool *pool);
+
+/* Workers that live, busy or not. */
+unsigned fz_pool_nworkers(const struct fz_pool *pool);
+
 /* Whether fz_pool_take() could give a worker now. */
 bool fz_pool_has_free(const struct fz_pool *pool);
 

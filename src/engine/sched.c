@@ -37,8 +37,10 @@ struct fz_sched {
 	struct fz_sched_opts opts;
 	struct fz_batch *batches;          /* that are not done */
 	struct fz_batch *ready, **ready_end; /* with items to send; in turn */
+	struct fz_batch *finished, **finished_end;
 	unsigned nbatches;
 	unsigned nbusy; /* workers */
+	bool joined;    /* the pool tells of its workers */
 	uint32_t nversions;
 	struct func funcs[FZ_WORKER_FUNCS];
 	struct fz_defer dispatch;
@@ -403,7 +405,10 @@ in_child(struct fz_fork_hook *hook)
 	s->batches = NULL;
 	s->ready = NULL;
 	s->ready_end = &s->ready;
+	while (fz_sched_finished(s) != NULL)
+		continue;
 	s->nbatches = s->nbusy = 0;
+	s->joined = false;
 }
 
 /* ---- life --------------------------------------------------------------- */
@@ -420,12 +425,14 @@ fz_sched_new(const struct fz_sched_opts *opts, struct fz_err *err)
 	s->opts = *opts;
 	s->user.freed = freed;
 	s->ready_end = &s->ready;
+	s->finished_end = &s->finished;
 	s->dispatch.call = dispatch;
 	s->look.fired = look;
 	if (fz_pool_join(opts->pool, &s->user, err) != 0) {
 		free(s);
 		return NULL;
 	}
+	s->joined = true;
 	s->hook.in_child = in_child;
 	fz_loop_hook(loop_of(s), &s->hook);
 	return s;
@@ -436,9 +443,9 @@ fz_sched_free(struct fz_sched *s)
 {
 	if (s == NULL)
 		return;
-	while (s->batches != NULL)
-		fz_batch_cancel(
-		    s->batches, FZ_ERR_CANCELLED, "its pool was closed");
+	fz_sched_cancel(s, "its pool was closed");
+	while (fz_sched_finished(s) != NULL)
+		continue;
 	fz_pool_leave(s->opts.pool, &s->user);
 	fz_loop_unhook(&s->hook);
 	fz_loop_disarm(loop_of(s), &s->look);
@@ -513,6 +520,12 @@ fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
 		fz_engine_end(s->opts.engine);
 		fz_pool_drain(s->opts.pool);
 	}
+	if (b->opts.told) {
+		b->is_finished = true;
+		b->finished_next = NULL;
+		*s->finished_end = b;
+		s->finished_end = &b->finished_next;
+	}
 	if (!b->is_ready)
 		return;
 	while (*at != b)
@@ -523,11 +536,44 @@ fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
 	b->is_ready = false;
 }
 
+struct fz_batch *
+fz_sched_finished(struct fz_sched *s)
+{
+	struct fz_batch *b = s->finished;
+
+	if (b != NULL)
+		fz_sched_forget(s, b);
+	return b;
+}
+
+void
+fz_sched_forget(struct fz_sched *s, struct fz_batch *b)
+{
+	struct fz_batch **at = &s->finished;
+
+	while (*at != b)
+		at = &(*at)->finished_next;
+	*at = b->finished_next;
+	if (*at == NULL)
+		s->finished_end = at;
+	b->is_finished = false;
+}
+
+void
+fz_sched_cancel(struct fz_sched *s, const char *text)
+{
+	while (s->batches != NULL)
+		fz_batch_cancel(s->batches, FZ_ERR_CANCELLED, text);
+}
+
 void
 fz_sched_wake(struct fz_sched *s, struct fz_batch *b)
 {
 	if (s->opts.workers == 0)
 		return;
+	/* A worker has its parent's pool, but none of its workers. */
+	s->joined =
+	    s->joined || fz_pool_join(s->opts.pool, &s->user, NULL) == 0;
 	push_ready(s, b);
 	fz_loop_defer(loop_of(s), &s->dispatch);
 }

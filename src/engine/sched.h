@@ -47,6 +47,12 @@ int fz_sched_fill(struct fz_sched *sched, struct fz_err *err);
 /* Send now what can be sent, outside of a step of the loop. */
 void fz_sched_flush(struct fz_sched *sched);
 
+/* Take one that is done and was to be told of; NULL: there is none. */
+struct fz_batch *fz_sched_finished(struct fz_sched *sched);
+
+/* Cancel all that is not done. */
+void fz_sched_cancel(struct fz_sched *sched, const char *text);
+
 /* Batches that are not done. */
 unsigned fz_sched_nbatches(const struct fz_sched *sched);
 
@@ -58,6 +64,7 @@ struct fz_engine *fz_sched_engine(const struct fz_sched *sched);
 bool fz_sched_is_local(const struct fz_sched *sched);
 void fz_sched_add(struct fz_sched *sched, struct fz_batch *batch);
 void fz_sched_remove(struct fz_sched *sched, struct fz_batch *batch);
+void fz_sched_forget(struct fz_sched *sched, struct fz_batch *batch);
 void fz_sched_wake(struct fz_sched *sched, struct fz_batch *batch);
 void fz_sched_end(struct fz_sched *sched, struct fz_batch *batch);
 unsigned fz_sched_running(
