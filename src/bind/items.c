@@ -17,6 +17,9 @@ fz_items_store(lua_State *L, int idx, unsigned char *p)
 	const char *s;
 	size_t len;
 
+	if (lua_isinteger(L, idx))
+		return (size_t)(fz_encode_store_integer(
+				    p, lua_tointeger(L, idx)) - p);
 	switch (lua_type(L, idx)) {
 	case LUA_TNIL:
 		*p = FZ_FORMAT_NIL;
@@ -25,7 +28,8 @@ fz_items_store(lua_State *L, int idx, unsigned char *p)
 		*p = lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE;
 		return 1;
 	case LUA_TNUMBER:
-		return (size_t)(fz_encode_store_number(L, idx, p) - p);
+		return (size_t)(
+		    fz_encode_store_float(p, lua_tonumber(L, idx)) - p);
 	case LUA_TSTRING:
 		s = lua_tolstring(L, idx, &len);
 		if (len > SHORT_STRING)
@@ -112,8 +116,22 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 {
 	unsigned tag;
 	size_t len;
-	const unsigned char *p = take(items, &tag, &len);
+	const unsigned char *p;
 
+	if (items->end - items->p >= 9) { /* what there is most of */
+		p = items->p;
+		switch (*p) {
+		case FZ_FORMAT_INT32:
+			lua_pushinteger(L, (int32_t)fz_le32_load(p + 1));
+			items->p += 5;
+			return;
+		case FZ_FORMAT_FLOAT:
+			push_float(L, p + 1);
+			items->p += 9;
+			return;
+		}
+	}
+	p = take(items, &tag, &len);
 	if (p == NULL)
 		luaL_error(L, "results are cut short");
 	if (tag < FZ_FORMAT_STR6) {
