@@ -34,6 +34,7 @@ struct call {
 	enum fz_err_kind kind; /* of the error being sent */
 	bool plain;            /* send it without its cause */
 	bool gone;             /* nobody takes results any more */
+	unsigned nkept;        /* results of items on the stack */
 };
 
 lua_State *
@@ -335,7 +336,7 @@ open_body(lua_State *L)
 	struct fz_child_batch *b = c->batch;
 	int n = 0;
 
-	fz_random_seed(b->random, fz_random_mix(b->seed, b->item));
+	fz_random_seed(b->random, b->seed + b->item);
 	if (b->init)
 		run_init(L);
 	b->init = false;
@@ -353,6 +354,9 @@ open_body(lua_State *L)
 
 /* The stack of the protected call of items. */
 enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
+
+/* Results that stay on the stack, until they are dropped together. */
+enum { ITEMS_KEPT = 16 };
 
 /* How many elements the table at `item` has: its field n, or its length. */
 static lua_Integer
@@ -399,10 +403,14 @@ push_elements(lua_State *L, int item)
 static void
 push_item(lua_State *L, const struct fz_child_batch *b)
 {
-	if (b->kind & FZ_WIRE_INHERITED)
-		lua_geti(L, ITEMS_LIST, (lua_Integer)b->item);
+	lua_Integer i = (lua_Integer)b->item;
+
+	if (!(b->kind & FZ_WIRE_INHERITED))
+		lua_rawgeti(L, ITEMS_LIST, i - (lua_Integer)b->first + 1);
+	else if (b->plain)
+		lua_rawgeti(L, ITEMS_LIST, i);
 	else
-		lua_rawgeti(L, ITEMS_LIST, (lua_Integer)(b->item - b->first) + 1);
+		lua_geti(L, ITEMS_LIST, i);
 }
 
 /* In a worker without a detour: this is done for each item. */
@@ -491,6 +499,7 @@ call_alone(lua_State *L, struct call *c)
 	lua_call(L, lua_gettop(L) - ITEMS_TOP - 1, LUA_MULTRET);
 	c->phase = RESULTS;
 	put_message(L, c, ITEMS_TOP + 1, lua_gettop(L) - ITEMS_TOP);
+	lua_settop(L, ITEMS_TOP);
 }
 
 static void
@@ -500,14 +509,14 @@ call_item(lua_State *L, struct call *c, uint32_t kind)
 	int n = 1;
 
 	c->phase = ARGUMENTS;
-	fz_random_seed(b->random, fz_random_mix(b->seed, b->item));
+	fz_random_seed(b->random, b->seed + b->item);
 	if (kind == FZ_WIRE_MAP) {
 		lua_pushvalue(L, ITEMS_FUNC);
 		push_item(L, b);
 	} else if (kind == FZ_WIRE_STARMAP) {
 		push_item(L, b);
 		lua_pushvalue(L, ITEMS_FUNC);
-		n = push_elements(L, ITEMS_TOP + 1);
+		n = push_elements(L, lua_gettop(L) - 1);
 	} else {
 		call_alone(L, c);
 		return;
@@ -516,6 +525,11 @@ call_item(lua_State *L, struct call *c, uint32_t kind)
 	lua_call(L, n, 1);
 	c->phase = RESULTS;
 	put_item(L, c);
+	/* Not after each, since many have one small result. */
+	if (++c->nkept == ITEMS_KEPT) {
+		lua_settop(L, ITEMS_TOP);
+		c->nkept = 0;
+	}
 }
 
 /* (call, function, list): all items from the one at hand on; protected */
@@ -525,11 +539,14 @@ items_body(lua_State *L)
 	struct call *c = lua_touserdata(L, 1);
 	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
 
+	luaL_checkstack(L, 2 * ITEMS_KEPT + 8, NULL);
 	lua_pushliteral(L, "n");
-	do {
+	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
+	lua_settop(L, ITEMS_TOP);
+	c->nkept = 0;
+	do
 		call_item(L, c, kind);
-		lua_settop(L, ITEMS_TOP);
-	} while (!c->gone && item_advance(c));
+	while (!c->gone && item_advance(c));
 	return 0;
 }
 

@@ -67,6 +67,7 @@ struct fz_child_batch {
 	uint64_t first; /* of the one that the part begins with */
 	uint64_t seed;  /* of the batch */
 	bool init;
+	bool plain; /* the list has no metatable; noted at the first item */
 	struct fz_random *random;
 };
 

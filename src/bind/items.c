@@ -116,22 +116,8 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 {
 	unsigned tag;
 	size_t len;
-	const unsigned char *p;
+	const unsigned char *p = take(items, &tag, &len);
 
-	if (items->end - items->p >= 9) { /* what there is most of */
-		p = items->p;
-		switch (*p) {
-		case FZ_FORMAT_INT32:
-			lua_pushinteger(L, (int32_t)fz_le32_load(p + 1));
-			items->p += 5;
-			return;
-		case FZ_FORMAT_FLOAT:
-			push_float(L, p + 1);
-			items->p += 9;
-			return;
-		}
-	}
-	p = take(items, &tag, &len);
 	if (p == NULL)
 		luaL_error(L, "results are cut short");
 	if (tag < FZ_FORMAT_STR6) {

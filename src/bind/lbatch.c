@@ -642,9 +642,7 @@ take_small(lua_State *L, struct lbatch *lb)
 
 	if (news->failure != NULL || news->whole)
 		return 0;
-	while (n < news->n && items.p < items.end &&
-	       *items.p != FZ_FORMAT_ITEM) {
-		fz_items_push(L, &items);
+	while (n < news->n && fz_items_push_number(L, &items)) {
 		lua_rawseti(L, 2, i++);
 		n++;
 	}

@@ -40,14 +40,15 @@ fz_random_mix(uint64_t seed, uint64_t n)
 static inline void
 fz_random_seed(struct fz_random *random, uint64_t seed)
 {
-	uint64_t *state = random->state, other = fz_random_mix(seed, 0);
+	uint64_t *state = random->state;
 
 	if (state == NULL)
 		return;
+	seed = fz_random_mix(seed, 0); /* each bit of it depends on all */
 	state[0] = seed;
-	state[1] = other;
-	state[2] = ~other;
-	state[3] = seed ^ other << 32 ^ UINT64_C(0xa5a5a5a5a5a5a5a5);
+	state[1] = seed * UINT64_C(0xd1342543de82ef95);
+	state[2] = ~seed;
+	state[3] = (seed << 32 | seed >> 32) ^ UINT64_C(0x9e3779b97f4a7c15);
 }
 
 /* Keep the state, and set it to what was kept. */
