@@ -12,6 +12,8 @@ require "fzlua.error"
 ---@field chain fun(stages: table, options?: table): fzlua.Chain
 ---@field dag fun(options?: table): fzlua.Dag
 ---@field Error fz.Error
+---@field exec fun(words: string[], options?: table): fzlua.Ended|nil, "timeout"|nil, fzlua.Ended|nil
+---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 local fz = {
   pack = core.pack,
   unpack = core.unpack,
@@ -24,6 +26,8 @@ local LAZY = {
   chain = { "fzlua.chain", "new" },
   dag = { "fzlua.dag", "new" },
   Error = { "fzlua.error" },
+  exec = { "fzlua.exec", "exec" },
+  run_scripts = { "fzlua.exec", "run_scripts" },
 }
 
 ---Have objects with this metatable cross processes under `name`.

@@ -16,7 +16,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
   {dir = "os/", "fd", "tree", "extent", "shm", "host", "lines", "proc", "loop", "sync"},
-  {dir = "engine/", "blob", "wire", "port", "engine", "relay",
+  {dir = "engine/", "blob", "wire", "port", "engine", "exec", "relay",
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
@@ -30,7 +30,7 @@ local PROGRAMS = {embed = true, main = true}
 local LUA_LAYERS = {
   {"error", "check", "log"},
   {"task", "future"},
-  {"pool", "process", "channel", "shared"},
+  {"pool", "process", "exec", "channel", "shared"},
   {"manager"},
   {"progress", "draw"},
   {"registry", "workers", "plan", "invocation", "pipeline"},
