@@ -79,8 +79,10 @@ local function command_lines(scripts)
     else
       check_list(script, name .. ": a name or list of strings", 1, "fz.run_scripts")
     end
-    lines[i] = { core.command or "fzlua", "--", table.unpack(check_words(script, name,
-      "fz.run_scripts")) }
+    script = check_words(script, name, "fz.run_scripts")
+    if script[1]:sub(1, 1) == "-" then table.insert(script, 1, "--") end -- it is no option
+    table.insert(script, 1, core.command or "fzlua")
+    lines[i] = script
   end
   return lines
 end

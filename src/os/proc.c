@@ -56,11 +56,27 @@ end_descendants(void)
 	fz_tree_kill(getpid());
 }
 
+/* Reap children that were killed, as waitpid() has them, until none is left. */
+static void
+reap_killed(pid_t which)
+{
+	const struct timespec nap = { 0, 1000000 };
+	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
+	pid_t got;
+
+	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
+		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
+		    fz_clock_ns() > deadline)
+			break;
+	}
+}
+
 /* Ends all descendants and the group, where we lead it, or else just us. */
 static _Noreturn void
 end_all(void)
 {
 	end_descendants();
+	reap_killed(-1); /* or they would be our parent's zombies */
 	if (getpgrp() == getpid())
 		kill(0, SIGKILL);
 	kill(getpid(), SIGKILL);
@@ -315,21 +331,6 @@ fz_proc_kill(const struct fz_proc *proc)
 	}
 	kill(-proc->pid, SIGKILL);
 	kill(proc->pid, SIGKILL);
-}
-
-/* Reap children that were killed, as waitpid() has them, until none is left. */
-static void
-reap_killed(pid_t which)
-{
-	const struct timespec nap = { 0, 1000000 };
-	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
-	pid_t got;
-
-	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
-		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
-		    fz_clock_ns() > deadline)
-			break;
-	}
 }
 
 /*
