@@ -12,7 +12,7 @@ require "fzlua.error"
 ---@field chain fun(stages: table, options?: table): fzlua.Chain
 ---@field dag fun(options?: table): fzlua.Dag
 ---@field Error fz.Error
----@field exec fun(words: string[], options?: table): fzlua.Ended|nil, "timeout"|nil, fzlua.Ended|nil
+---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 local fz = {
   pack = core.pack,

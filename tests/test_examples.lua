@@ -8,6 +8,7 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"primes", ""},
   {"model", ""},
   {"diamond", ""},
+  {"scripts", ""},
   {"packages", "file=examples/data/packages.txt"},
 }
 local JOBS = {0, 1, 2, 8}

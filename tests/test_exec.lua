@@ -107,7 +107,7 @@ end
 tests["the program is looked for in the PATH that env gives it"] = function()
   local dir = os.tmpname()
   os.remove(dir)
-  t.shell(("mkdir %s; printf '#!/bin/sh\\necho own' >%s/own; chmod +x %s/own"):format(dir, dir, dir))
+  t.shell(("mkdir %s; cd %s; printf '#!/bin/sh\\necho own' >own; chmod +x own"):format(dir, dir))
   local got = fz.exec({ "own" }, { env = { PATH = dir .. ":" .. os.getenv "PATH" } }).stdout
   t.shell("rm -r " .. dir)
   t.equal(got, "own\n")
@@ -310,7 +310,9 @@ os.execute "sleep 0.1" f:write "-"]]):format(log))
     io.open(log, "w"):close()
     local scripts = {}
     for i = 1, 6 do scripts[i] = script end
-    for _, ended in ipairs(fz.run_scripts(scripts, { jobs = jobs })) do t.equal(ended.exitcode, 0) end
+    for _, ended in ipairs(fz.run_scripts(scripts, { jobs = jobs })) do
+      t.equal(ended.exitcode, 0)
+    end
     local now, most = 0, 0
     for sign in io.open(log):read("a"):gmatch "." do
       now = now + (sign == "+" and 1 or -1)
@@ -363,7 +365,9 @@ tests["scripts run in a stage's function, too"] = function()
 end
 
 tests["wrong scripts are told at the line of the call"] = function()
-  local function wrong(part, ...) t.match(t.wrong(fz.run_scripts, ...), "'fz.run_scripts'", part) end
+  local function wrong(part, ...)
+    t.match(t.wrong(fz.run_scripts, ...), "'fz.run_scripts'", part)
+  end
   wrong("list of scripts expected, got string", "a.lua")
   wrong("script 2 is empty", { "a", {} })
   wrong("script 1: a name or list of strings expected, got number", { 1 })
