@@ -130,7 +130,7 @@ function exec.run_scripts(scripts, options)
   local lines = command_lines(scripts)
   options = check.options(options, check.SCRIPTS, 2, "fz.run_scripts")
   local jobs = math.max(options.jobs or core.cpu_count(false), 1)
-  local file = core.command and "/proc/self/exe"
+  local file = core.command and core.executable()
   local results, running = {}, 0
   local scope <close> = setmetatable({ programs = {}, started = 0 }, Scripts)
   repeat

@@ -582,7 +582,8 @@ test_exec_in_a_forked_child_is_the_parents(void **state)
 		if (strstr(end->err.text, "by another process") == NULL)
 			_exit(2);
 		fz_exec_free(exec);
-		_exit(count_fds() == nfds - 1 ? 0 : 3); /* no epoll set */
+		/* No epoll set; valgrind's log of this process is its own. */
+		_exit(on_valgrind() || count_fds() == nfds - 1 ? 0 : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
@@ -608,7 +609,7 @@ self(const char *what)
 static int
 act_fill(void)
 {
-	char *bytes = calloc(1, PIPE_BYTES);
+	static char bytes[PIPE_BYTES];
 
 	if (fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_BYTES) < PIPE_BYTES)
 		return 7;

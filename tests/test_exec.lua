@@ -353,6 +353,21 @@ tests["a script may be called anything, and knows its command"] = function()
   t.equal(t.command("-e", ("io.write(fz.run_scripts{%q}[1].stdout)"):format(script)), t.fzlua)
 end
 
+tests["scripts run also when the command's file has been removed"] = function()
+  local dir = os.tmpname()
+  os.remove(dir)
+  local script = t.file "io.write 'still'"
+  local code = ("os.remove '%s/own' print(fz.run_scripts{%q}[1].stdout)"):format(dir, script)
+  local out = t.shell(("mkdir %s; cp \"$FZLUA\" %s/own; %s/own -e \"%s\"; rm -r %s"):format(dir,
+    dir, dir, (code:gsub('"', '\\"')), dir))
+  t.equal(out, "still\n")
+end
+
+tests["a script's process is called what the command is"] = function()
+  local script = t.file "for line in io.lines '/proc/self/comm' do io.write(line) end"
+  t.equal(fz.run_scripts { script }[1].stdout, t.fzlua:match "[^/]*$")
+end
+
 tests["scripts run in a stage's function, too"] = function()
   local script = t.file "io.write(arg[1] * 2)"
   local stage = fz.stage "s"

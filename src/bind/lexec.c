@@ -1,6 +1,8 @@
+#define _POSIX_C_SOURCE 200809L /* readlink, access */
 #include "bind/lexec.h"
 
 #include <stdint.h>
+#include <unistd.h>
 
 #include <lauxlib.h>
 
@@ -148,6 +150,22 @@ exec_tostring(lua_State *L)
 	return 1;
 }
 
+/*
+ * executable() -> the file that this process runs, under a name that exec
+ * finds: its own, or where that has been replaced, the one the kernel has.
+ */
+static int
+exec_executable(lua_State *L)
+{
+	static const char kernels[] = "/proc/self/exe";
+	char path[4096];
+	ssize_t n = readlink(kernels, path, sizeof(path) - 1);
+
+	path[n > 0 ? n : 0] = '\0';
+	lua_pushstring(L, access(path, X_OK) == 0 ? path : kernels);
+	return 1;
+}
+
 static const luaL_Reg methods[] = {
 	{ "done", exec_done },
 	{ "result", exec_result },
@@ -173,5 +191,7 @@ fz_lexec_open(lua_State *L)
 	lua_pop(L, 1);
 	lua_pushcfunction(L, exec_new);
 	lua_setfield(L, -2, "exec");
+	lua_pushcfunction(L, exec_executable);
+	lua_setfield(L, -2, "executable");
 	return 0;
 }
