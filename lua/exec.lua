@@ -48,7 +48,7 @@ local function check_words(words, name, what)
 end
 
 ---Run another program and wait for its end. No shell reads the words: they are the
----program's arguments as they are. `stdin` is what it can read (nothing), `cwd` where it
+---program's arguments as they are. What it leaves running ends with it. `stdin` is what it can read (nothing), `cwd` where it
 ---runs, `env` sets variables for it (false removes one), `timeout` is in seconds.
 ---@param words string[] the program, looked for in PATH unless it has a "/", and its arguments
 ---@param options? {stdin: string, cwd: string, env: table<string, string|false>, timeout: number}

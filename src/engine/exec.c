@@ -101,16 +101,21 @@ set_files(posix_spawn_file_actions_t *files, const struct ends *b)
 	return code;
 }
 
-/* Of our own handlers exec forgets all, but not that we ignore SIGINT. */
+/*
+ * Of our own handlers exec forgets all, but not that we ignore SIGINT. In a
+ * session of its own it has no terminal: what asks for a password there fails
+ * at once, where in the background it would be stopped, and we would wait.
+ */
 static void
-set_signals(posix_spawnattr_t *attributes)
+set_attributes(posix_spawnattr_t *attributes)
 {
 	sigset_t defaults;
 
 	sigemptyset(&defaults);
 	sigaddset(&defaults, SIGINT);
 	posix_spawnattr_setsigdefault(attributes, &defaults);
-	posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(
+	    attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
 }
 
 static pid_t
@@ -123,7 +128,7 @@ spawn(const struct ends *b, struct fz_err *err)
 
 	posix_spawn_file_actions_init(&files);
 	posix_spawnattr_init(&attributes);
-	set_signals(&attributes);
+	set_attributes(&attributes);
 	code = set_files(&files, b);
 	if (code == 0)
 		code = posix_spawnp(&pid, b->opts->file, &files, &attributes,
