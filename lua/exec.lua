@@ -48,8 +48,9 @@ local function check_words(words, name, what)
 end
 
 ---Run another program and wait for its end. No shell reads the words: they are the
----program's arguments as they are. What it leaves running ends with it. `stdin` is what it can read (nothing), `cwd` where it
----runs, `env` sets variables for it (false removes one), `timeout` is in seconds.
+---program's arguments as they are. What it leaves running ends with it. `stdin` is what it
+---can read (nothing), `cwd` where it runs, `env` sets variables for it (false removes one),
+---`timeout` is in seconds.
 ---@param words string[] the program, looked for in PATH unless it has a "/", and its arguments
 ---@param options? {stdin: string, cwd: string, env: table<string, string|false>, timeout: number}
 ---@return fzlua.Ended|nil
@@ -87,38 +88,35 @@ local function command_lines(scripts)
   return lines
 end
 
----@class fzlua.Scripts
----@field started integer how many there are so far
----@field programs table<integer, userdata> those of them that run
+---@class fzlua.Scripts those that run
+---@field running {place: integer, program: userdata}[] in order of their start
 local Scripts = {}
 Scripts.__index = Scripts
 
 ---Whether one has ended.
 function Scripts:done()
-  for _, program in pairs(self.programs) do
-    if program:done() then return true end
+  for _, script in ipairs(self.running) do
+    if script.program:done() then return true end
   end
   return false
 end
 
 function Scripts:__close()
-  for _, program in pairs(self.programs) do program:close() end
+  for _, script in ipairs(self.running) do script.program:close() end
 end
 
--- Take the results of those that have ended; returns how many go on.
+-- Take the results of those that have ended.
 local function collect(self, results)
-  local running = 0
-  for i = 1, self.started do
-    local program = self.programs[i]
-    if program and program:done() then
-      results[i] = program:result()
-      program:close()
-      self.programs[i] = nil
-    elseif program then
-      running = running + 1
+  local running = {}
+  for _, script in ipairs(self.running) do
+    if script.program:done() then
+      results[script.place] = script.program:result()
+      script.program:close()
+    else
+      running[#running + 1] = script
     end
   end
-  return running
+  self.running = running
 end
 
 ---Run scripts side by side, each by an fzlua command of its own, at most `jobs` at once (as
@@ -131,17 +129,19 @@ function exec.run_scripts(scripts, options)
   options = check.options(options, check.SCRIPTS, 2, "fz.run_scripts")
   local jobs = math.max(options.jobs or core.cpu_count(false), 1)
   local file = core.command and core.executable()
-  local results, running = {}, 0
-  local scope <close> = setmetatable({ programs = {}, started = 0 }, Scripts)
-  repeat
-    while running < jobs and scope.started < #lines do
-      local i = scope.started + 1
-      scope.programs[i] = core.exec(lines[i], file, nil, nil, nil, options.timeout)
-      scope.started, running = i, running + 1
+  local results, started = {}, 0
+  local batch <close> = setmetatable({ running = {} }, Scripts)
+  while started < #lines or #batch.running > 0 do
+    while started < #lines and #batch.running < jobs do
+      started = started + 1
+      table.insert(batch.running, {
+        place = started,
+        program = core.exec(lines[started], file, nil, nil, nil, options.timeout),
+      })
     end
-    if running > 0 then task.wait(scope) end
-    running = collect(scope, results)
-  until running == 0 and scope.started == #lines
+    task.wait(batch)
+    collect(batch, results)
+  end
   return results
 end
 

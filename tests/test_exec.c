@@ -225,6 +225,28 @@ test_exec_tells_the_signal(void **state)
 	fz_exec_free(exec);
 }
 
+/* A host's threads often block them all. */
+static void
+test_exec_a_program_has_no_signal_blocked_or_ignored(void **state)
+{
+	struct world *w = *state;
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (int i = 0; i < 2; i++) {
+		struct fz_exec_opts opts =
+		    options(w, shell(i == 0 ? "kill -TERM $$; sleep 9"
+					    : "kill -INT $$; sleep 9"));
+		struct fz_exec *exec = start(&opts);
+
+		assert_int_equal(
+		    wait_end(w, exec)->signal, i == 0 ? SIGTERM : SIGINT);
+		fz_exec_free(exec);
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 /* Bytes that go through cat, `faults` as they are set. */
 static void
 through_cat(struct world *w, size_t n)
@@ -682,6 +704,7 @@ main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(test_exec_tells_what_a_program_wrote_and_how_it_ended),
 		TEST(test_exec_tells_the_signal),
+		TEST(test_exec_a_program_has_no_signal_blocked_or_ignored),
 		TEST(test_exec_input_of_any_size_comes_back),
 		TEST(test_exec_goes_on_after_short_and_interrupted_calls),
 		TEST(test_exec_a_program_need_not_read),

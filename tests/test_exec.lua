@@ -337,7 +337,7 @@ end
 tests["a script's timeout is its own"] = function()
   local forever = t.file "io.write 'on' io.flush() while true do end"
   local fine = t.file "io.write 'fine'"
-  local limit = SLOW and 20 or 0.5
+  local limit = SLOW and 20 or 1.5
   local list = fz.run_scripts({ forever, fine }, { timeout = limit, jobs = 2 })
   t.equal(list[1], { signal = 9, timed_out = true, stdout = "on", stderr = "" })
   t.equal(list[2].stdout, "fine")
@@ -370,6 +370,27 @@ tests["scripts run also when the command's file has been removed"] = function()
   local out = t.shell(("mkdir %s; cp \"$FZLUA\" %s/own; %s/own -e \"%s\"; rm -r %s"):format(dir,
     dir, dir, (code:gsub('"', '\\"')), dir))
   t.equal(out, "still\n")
+end
+
+tests["where this is no command, the one in PATH runs scripts"] = function()
+  local dir, script = os.tmpname(), t.file "io.write(arg[-1])"
+  os.remove(dir)
+  local code = t.file(([[
+require "fzlua.core".command = nil
+print(fz.run_scripts{%q}[1].stdout)
+os.remove(%q)
+print(pcall(fz.run_scripts, {%q}))]]):format(script, dir .. "/fzlua", script))
+  local out = t.shell(('mkdir %s; ln -s "$FZLUA" %s/fzlua; PATH=%s "$FZLUA" %s; rmdir %s'):format(
+    dir, dir, dir, code, dir))
+  t.match(out, "fzlua\n", SLOW and "" or "cannot run 'fzlua': No such file")
+end
+
+tests["many scripts at once"] = function()
+  local script, list = t.file "io.write(arg[1])", {}
+  local n = SLOW and 4 or 64
+  for i = 1, n do list[i] = { script, tostring(i) } end
+  local results = fz.run_scripts(list, { jobs = n })
+  for i = 1, n do t.equal(results[i], { exitcode = 0, stdout = tostring(i), stderr = "" }) end
 end
 
 tests["a script's process is called what the command is"] = function()

@@ -102,20 +102,23 @@ set_files(posix_spawn_file_actions_t *files, const struct ends *b)
 }
 
 /*
- * Of our own handlers exec forgets all, but not that we ignore SIGINT. In a
- * session of its own it has no terminal: what asks for a password there fails
- * at once, where in the background it would be stopped, and we would wait.
+ * Of our own handlers exec forgets all, but not that we ignore SIGINT, nor what
+ * a thread of the host has blocked. In a session of its own the program has no
+ * terminal: what asks for a password there fails at once, where in the
+ * background it would be stopped, and we would wait.
  */
 static void
 set_attributes(posix_spawnattr_t *attributes)
 {
-	sigset_t defaults;
+	sigset_t signals;
 
-	sigemptyset(&defaults);
-	sigaddset(&defaults, SIGINT);
-	posix_spawnattr_setsigdefault(attributes, &defaults);
-	posix_spawnattr_setflags(
-	    attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+	sigemptyset(&signals);
+	posix_spawnattr_setsigmask(attributes, &signals);
+	sigaddset(&signals, SIGINT);
+	posix_spawnattr_setsigdefault(attributes, &signals);
+	posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
+						 POSIX_SPAWN_SETSIGDEF |
+						 POSIX_SPAWN_SETSID);
 }
 
 static pid_t
@@ -162,6 +165,7 @@ supervise(struct ends *b, struct report *report)
 	if (enter(b->opts, &report->err) != 0)
 		return;
 	pid = spawn(b, &report->err);
+	/* Whoever reads or writes them from now on is below us. */
 	fz_fd_close(&b->in[0]);
 	fz_fd_close(&b->out[1]);
 	fz_fd_close(&b->err[1]);
