@@ -473,10 +473,10 @@ scenario(struct world *w)
 	return rc;
 }
 
-static void
-test_exec_any_call_may_fail(void **state)
+/* Returns how many calls there are. */
+static unsigned long
+fail_each_call(struct world *w)
 {
-	struct world *w = *state;
 	int rc, nfds, nfailed = 0;
 	unsigned long n = 0;
 
@@ -490,7 +490,19 @@ test_exec_any_call_may_fail(void **state)
 	} while (faults_end());
 	assert_int_equal(rc, 0);
 	assert_true(nfailed > 10);
-	print_message("%lu calls, %d failures\n", n, nfailed);
+	return n;
+}
+
+/*
+ * Once more when nothing is the first of its kind: the room for a timer is
+ * made but once, and moved the calls behind it past the one that was to fail.
+ */
+static void
+test_exec_any_call_may_fail(void **state)
+{
+	unsigned long first = fail_each_call(*state);
+
+	print_message("%lu calls, %lu\n", first, fail_each_call(*state));
 }
 
 /* ---- time, and what is left ------------------------------------------------
