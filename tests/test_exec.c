@@ -3,7 +3,7 @@
  * demand.
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
  * wrap: pipe2 read write pwritev2 syscall posix_spawnp putenv prctl waitpid
- * wrap: posix_spawn_file_actions_adddup2
+ * wrap: posix_spawn_file_actions_adddup2 fcntl
  */
 /* F_SETPIPE_SZ is Linux. */
 #define _GNU_SOURCE
@@ -33,6 +33,7 @@ static enum {
 	PUTENV,
 	PRCTL,
 	WAITPID_ONCE,
+	DUPFD,
 } failing;
 
 static bool
@@ -59,6 +60,8 @@ int __real_putenv(char *text);
 int __wrap_putenv(char *text);
 int __real_prctl(int what, unsigned long arg);
 int __wrap_prctl(int what, unsigned long arg);
+int __real_fcntl(int fd, int cmd, ...);
+int __wrap_fcntl(int fd, int cmd, ...);
 pid_t __real_waitpid(pid_t pid, int *status, int flags);
 pid_t __wrap_waitpid(pid_t pid, int *status, int flags);
 
@@ -110,6 +113,23 @@ __wrap_prctl(int what, unsigned long arg)
 		return -1;
 	}
 	return __real_prctl(what, arg);
+}
+
+int
+__wrap_fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	int arg;
+
+	va_start(ap, cmd);
+	arg = cmd == F_GETFD || cmd == F_GETFL || cmd == F_GETPIPE_SZ
+		  ? 0
+		  : va_arg(ap, int);
+	va_end(ap);
+	if (!fails(DUPFD) || cmd != F_DUPFD_CLOEXEC)
+		return __real_fcntl(fd, cmd, arg);
+	errno = EMFILE;
+	return -1;
 }
 
 pid_t
@@ -440,6 +460,24 @@ test_exec_runs_in_a_host_without_standard_descriptors(void **state)
 	fz_exec_free(exec);
 }
 
+static void
+test_exec_a_pipe_that_cannot_be_moved_is_told(void **state)
+{
+	struct fz_exec_opts opts = options(*state, shell("true"));
+	int keep_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10);
+	struct fz_err err = { 0 };
+	struct fz_exec *exec;
+
+	close(STDIN_FILENO);
+	failing = DUPFD;
+	exec = fz_exec_new(&opts, &err);
+	failing = NOTHING;
+	dup2(keep_fd, STDIN_FILENO);
+	close(keep_fd);
+	assert_null(exec);
+	assert_int_equal(err.code, EMFILE);
+}
+
 /* Whatever fails here, it ran as it should or the reason is told. */
 static int
 scenario(struct world *w)
@@ -727,6 +765,7 @@ main(int argc, char **argv)
 		TEST(test_exec_a_supervisor_waits_on_after_a_signal),
 		TEST(test_exec_a_supervisor_that_is_killed_is_a_crash),
 		TEST(test_exec_runs_in_a_host_without_standard_descriptors),
+		TEST(test_exec_a_pipe_that_cannot_be_moved_is_told),
 		TEST(test_exec_any_call_may_fail),
 		TEST(test_exec_ends_all_of_it_when_its_time_is_over),
 		TEST(test_exec_what_ended_in_time_has_not_run_out_of_it),

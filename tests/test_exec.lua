@@ -197,6 +197,16 @@ tests["wrong arguments are told at the line of the call"] = function()
   wrong("#2", { "true" }, "x")
 end
 
+tests["the object behind is done once, closed often, and says what it is"] = function()
+  local program <close> = require "fzlua.core".exec { "sleep", "77" }
+  t.match(tostring(program), "fzlua.Program: ")
+  t.equal(program:done(), false)
+  t.match(select(2, pcall(program.result, program)), "is not done")
+  program:close()
+  program:close()
+  t.match(select(2, pcall(program.done, program)), "is closed")
+end
+
 tests["many programs, one after the other, leave no descriptor"] = function()
   local stat <close> = assert(io.open "/proc/self/stat")
   local list = { "ls", ("/proc/%d/fd"):format(stat:read "n") }
