@@ -6,6 +6,7 @@
 #include "bind/child.h"
 #include "bind/lerror.h"
 #include "bind/lloop.h"
+#include "bind/lslots.h"
 #include "engine/pool.h"
 
 #define POOL_TYPE "fzlua.Pool"
@@ -64,7 +65,7 @@ fz_lpool_rehome(lua_State *L, int idx)
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
-/* pool{ funcs = { f, ... }, workers = n [, init = f] } -> pool */
+/* pool{ funcs = { f, ... }, workers = n [, init = f] [, slots = s] } -> pool */
 static int
 pool_new(lua_State *L)
 {
@@ -79,20 +80,23 @@ pool_new(lua_State *L)
 	workers = luaL_checkinteger(L, -1);
 	luaL_argcheck(
 	    L, 1 <= workers && workers <= POOL_MAX, 1, "workers out of range");
+	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
+		opts.slots = fz_lslots_check(L, -1);
+	lua_settop(L, 1);
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
 	lp->pool = NULL; /* __gc may come before it is made */
 	lp->needs_init = true;
 	luaL_setmetatable(L, POOL_TYPE);
 	lua_getfield(L, 1, "funcs");
 	luaL_checktype(L, -1, LUA_TTABLE);
-	lua_setiuservalue(L, 3, POOL_FUNCS);
+	lua_setiuservalue(L, 2, POOL_FUNCS);
 	lua_getfield(L, 1, "init");
-	lua_setiuservalue(L, 3, POOL_INIT);
+	lua_setiuservalue(L, 2, POOL_INIT);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = (unsigned)workers;
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
+	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 2), false };
 	opts.main_ctx = &lp->home;
-	lua_setiuservalue(L, 3, POOL_THREAD);
+	lua_setiuservalue(L, 2, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);
 	return lp->pool != NULL ? 1 : fz_lerror_raise(L, &err);
 }

@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "engine/wire.h"
 
+struct fz_account;
 struct fz_blob;
 struct fz_engine;
 struct fz_job;
@@ -100,6 +101,7 @@ struct fz_worker {
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
 	bool failed_start; /* dead by itself before it started any job */
+	bool has_slot;     /* of fz_slots, while it is busy; the pool's to set */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
 };
@@ -143,6 +145,9 @@ void fz_worker_dismiss(struct fz_worker *worker);
 
 /* Its bytes at `offset` of the arena were read and may be used again. */
 void fz_worker_give_back(struct fz_worker *worker, uint64_t offset);
+
+/* The tokens that it and those below it hold; until it is freed. */
+struct fz_account *fz_worker_account(const struct fz_worker *worker);
 
 /* Pass on all that it has printed until now. */
 void fz_worker_drain(struct fz_worker *worker);
