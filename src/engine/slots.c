@@ -24,7 +24,7 @@ struct fz_slots {
 	unsigned refs;
 	unsigned n;    /* of all processes; 0: no limit yet */
 	int shared[2]; /* for programs that workers start, -1: make's are */
-	int in, out;   /* our ends: reading never waits */
+	int in, out;   /* our ends: reading never waits; `in` from first use */
 	unsigned used; /* slots of this process, its own counted */
 	unsigned char *tokens; /* that it holds; make may want them back as
 				* they were */
@@ -69,8 +69,11 @@ uncount(struct fz_account *account, int32_t n)
 static bool
 read_token(struct fz_slots *s)
 {
-	if (s->dry || s->ntokens == s->tokens_cap ||
-	    fz_fd_read(s->in, s->tokens + s->ntokens, 1) != 1)
+	if (s->dry || s->ntokens == s->tokens_cap)
+		return false;
+	if (s->in == -1)
+		s->in = fz_jobserver_reader(s->shared[0]);
+	if (s->in == -1 || fz_fd_read(s->in, s->tokens + s->ntokens, 1) != 1)
 		return false;
 	s->ntokens++;
 	count(s->account);
@@ -369,15 +372,14 @@ fz_slots_unref(struct fz_slots *slots)
 
 /* Tokens that were lost with somebody who was killed are made anew. */
 static void
-set_tokens(const struct fz_slots *s, unsigned want)
+set_tokens(struct fz_slots *s, unsigned want)
 {
-	unsigned have = fz_jobserver_count(s->in);
-	char token;
+	unsigned have = fz_jobserver_count(s->shared[0]);
 
 	if (have < want)
 		write_new_tokens(s, want - have);
-	for (; have > want && fz_fd_read(s->in, &token, 1) == 1; have--)
-		continue;
+	for (; have > want && read_token(s); have--)
+		s->ntokens--;
 }
 
 int
@@ -390,20 +392,21 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 	if (!slots->is_ours) /* made by nobody yet, or by our parent */
 		close_pipe(slots);
 	if (slots->n == 0) {
-		if (fz_jobserver_new(slots->shared, &slots->in, err) != 0)
+		if (fz_fd_pipe(slots->shared, err) != 0)
 			return -1;
 		slots->out = slots->shared[1];
 		slots->is_ours = true;
 		slots->entered = false;
 		slots->n = 1;
 	}
-	room = fz_jobserver_room(slots->in);
+	room = fz_jobserver_room(slots->shared[0]);
 	if (n > room)
 		n = room;
 	if (grow(slots, n, err) != 0)
 		return -1;
 	if (slots->used == 0) {
 		fz_slots_trim(slots);
+		slots->dry = false; /* what was true then need not be so now */
 		set_tokens(slots, n - 1);
 		slots->n = n;
 	} else if (n > slots->n) {

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "os/jobserver.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -12,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/err.h"
 #include "os/fd.h"
 
 #define FLAGS "MAKEFLAGS="
@@ -120,24 +118,17 @@ fz_jobserver_find(int fd[2])
 }
 
 int
-fz_jobserver_new(int shared[2], int *in, struct fz_err *err)
+fz_jobserver_reader(int fd)
 {
-	if (fz_fd_pipe(shared, err) != 0)
-		return -1;
-	/* Programs may change the flags of what they share. */
-	*in = reopen(shared[0], O_RDONLY | O_NONBLOCK);
-	if (*in != -1)
-		return 0;
-	/* Without /proc that has to be borne. */
-	*in = fcntl(shared[0], F_DUPFD_CLOEXEC, 0);
-	if (*in == -1)
-		fz_err_sys(err, errno, "cannot make a pipe");
-	else if (fz_fd_nonblock(*in, err) == 0)
-		return 0;
-	fz_fd_close(in);
-	fz_fd_close(&shared[0]);
-	fz_fd_close(&shared[1]);
-	return -1;
+	int in = reopen(fd, O_RDONLY | O_NONBLOCK);
+
+	if (in != -1)
+		return in;
+	/* Without /proc its flags are those of all who share it. */
+	in = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (in != -1 && fz_fd_nonblock(in, NULL) != 0)
+		fz_fd_close(&in);
+	return in;
 }
 
 unsigned

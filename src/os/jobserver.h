@@ -21,11 +21,10 @@ struct fz_err;
 bool fz_jobserver_find(int fd[2]);
 
 /*
- * A new pipe: `shared` for programs that follow the protocol, close-on-exec
- * until somebody changes that; reading from `*in` never waits. 0, or -1 and
- * `err`.
+ * Open anew the end of a pipe that is read from, so that reading never waits
+ * and nobody who has `fd` can change that. -1 on failure.
  */
-int fz_jobserver_new(int shared[2], int *in, struct fz_err *err);
+int fz_jobserver_reader(int fd);
 
 /* Tokens that the pipe has room for, whatever was read and written before. */
 unsigned fz_jobserver_room(int fd);
