@@ -56,8 +56,8 @@ void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
 /*
  * An idle worker, the one used last, or a new one; it is the user's until it
  * is told `freed`. NULL where all are busy or there is no slot, or (with `err`
- * filled) the pool is closed, or a fork failed (or workers died before they started a job,
- * many in a row) and it has no worker at all.
+ * filled) the pool is closed, or a fork failed (or workers died before they
+ * started a job, many in a row) and it has no worker at all.
  */
 struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);

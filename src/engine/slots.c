@@ -300,8 +300,7 @@ grow(struct fz_slots *s, unsigned ntokens, struct fz_err *err)
 }
 
 struct fz_slots *
-fz_slots_of_make(
-    struct fz_engine *engine, const int fd[2], struct fz_err *err)
+fz_slots_of_make(struct fz_engine *engine, const int fd[2], struct fz_err *err)
 {
 	struct fz_slots *s = fz_slots_new(engine, err);
 	int in = fd[0], out = fd[1];
@@ -400,8 +399,8 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 		slots->n = 1;
 	}
 	room = fz_jobserver_room(slots->shared[0]);
-	if (n > room)
-		n = room;
+	if (n - 1 > room)
+		n = room + 1;
 	if (grow(slots, n, err) != 0)
 		return -1;
 	if (slots->used == 0) {

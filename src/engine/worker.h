@@ -101,7 +101,7 @@ struct fz_worker {
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
 	bool failed_start; /* dead by itself before it started any job */
-	bool has_slot;     /* of fz_slots, while it is busy; the pool's to set */
+	bool has_slot; /* of fz_slots, while it is busy; the pool's to set */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
 };

@@ -14,6 +14,7 @@
 #include "os/fd.h"
 
 #define FLAGS "MAKEFLAGS="
+enum { PIPE_PAGE = 4096 };
 
 /* The next word of MAKEFLAGS; false at its end or where variables begin. */
 static bool
@@ -136,8 +137,12 @@ fz_jobserver_room(int fd)
 {
 	int bytes = fcntl(fd, F_GETPIPE_SZ);
 
-	/* Pages that are read or written in part may hold little. */
-	return bytes > 0 ? (unsigned)bytes / 2 : 2048;
+	/*
+	 * A page that is read in part has no room for more: one less than there
+	 * are. With a single one, as older kernels give to users of too many
+	 * pipes, a token could not always be written back.
+	 */
+	return bytes >= 2 * PIPE_PAGE ? (unsigned)bytes / 2 : 0;
 }
 
 unsigned
@@ -187,8 +192,8 @@ write_flags(char *out, const char *flags, unsigned njobs, const int shared[2])
 		    value_of(word, "--jobserver-") == NULL)
 			out += sprintf(out, "%.*s ", (int)len, word);
 	}
-	out += sprintf(out, " -j%u --jobserver-auth=%d,%d", njobs, shared[0],
-	    shared[1]);
+	out += sprintf(
+	    out, " -j%u --jobserver-auth=%d,%d", njobs, shared[0], shared[1]);
 	if (len != 0)
 		sprintf(out, " --%s", flags);
 }
