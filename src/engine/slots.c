@@ -49,35 +49,49 @@ struct fz_slots {
 
 /* ---- tokens ------------------------------------------------------------- */
 
-/* Own account first, then those above: see slots.h. */
-static void
-count(struct fz_account *account)
-{
-	for (; account != NULL; account = account->above)
-		atomic_fetch_add(&account->held, 1);
-}
+/*
+ * What an account holds whose process has left: it has written back all that
+ * was counted. Those below end, and are to take no more and to write back
+ * nothing a second time.
+ */
+#define GONE (INT32_MIN / 2)
 
-static void
-uncount(struct fz_account *account, int32_t n)
+static bool
+is_gone(int32_t held)
 {
-	if (account == NULL)
-		return;
-	uncount(account->above, n);
-	atomic_fetch_sub(&account->held, n);
+	return held < GONE / 2;
 }
 
 static bool
-read_token(struct fz_slots *s)
+may_take(struct fz_account *account)
 {
-	if (s->dry || s->ntokens == s->tokens_cap)
-		return false;
-	if (s->in == -1)
-		s->in = fz_jobserver_reader(s->shared[0]);
-	if (s->in == -1 || fz_fd_read(s->in, s->tokens + s->ntokens, 1) != 1)
-		return false;
-	s->ntokens++;
-	count(s->account);
+	for (; account != NULL; account = account->above) {
+		if (is_gone(atomic_load(&account->held)))
+			return false;
+	}
 	return true;
+}
+
+/* Own account first, then those above: see slots.h. False: one is gone. */
+static bool
+count(struct fz_account *account)
+{
+	bool good = true;
+
+	for (; account != NULL; account = account->above)
+		good &= !is_gone(atomic_fetch_add(&account->held, 1));
+	return good;
+}
+
+static bool
+uncount(struct fz_account *account, int32_t n)
+{
+	bool good = true;
+
+	if (account == NULL)
+		return true;
+	good = uncount(account->above, n);
+	return !is_gone(atomic_fetch_sub(&account->held, n)) && good;
 }
 
 /* The pipe has room for all tokens there are, so this never waits. */
@@ -99,6 +113,29 @@ write_new_tokens(const struct fz_slots *s, unsigned n)
 	write_tokens(s, some, n);
 }
 
+static bool
+read_token(struct fz_slots *s)
+{
+	unsigned char *token = s->tokens + s->ntokens;
+
+	if (s->dry || s->ntokens == s->tokens_cap)
+		return false;
+	if (!may_take(s->account)) {
+		s->dry = true; /* for ever */
+		return false;
+	}
+	if (s->in == -1)
+		s->in = fz_jobserver_reader(s->shared[0]);
+	if (s->in == -1 || fz_fd_read(s->in, token, 1) != 1)
+		return false;
+	if (!count(s->account)) {
+		write_tokens(s, token, 1);
+		return false;
+	}
+	s->ntokens++;
+	return true;
+}
+
 /* Give up the tokens beyond the first `keep`. */
 static void
 give_up_tokens(struct fz_slots *s, unsigned keep)
@@ -106,8 +143,8 @@ give_up_tokens(struct fz_slots *s, unsigned keep)
 	unsigned n = s->ntokens - keep;
 
 	s->ntokens = keep;
-	uncount(s->account, (int32_t)n);
-	write_tokens(s, s->tokens + keep, n);
+	if (uncount(s->account, (int32_t)n))
+		write_tokens(s, s->tokens + keep, n);
 }
 
 /* ---- taking and giving -------------------------------------------------- */
@@ -246,10 +283,10 @@ fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 {
 	int32_t n = atomic_exchange(&account->held, 0);
 
-	if (n == 0)
+	if (n == 0 || is_gone(n))
 		return;
-	uncount(slots->account, n);
-	if (n > 0) /* less: killed between two steps, it has counted wrong */
+	/* Less than none: killed between two steps, one has counted wrong. */
+	if (uncount(slots->account, n) && n > 0)
 		write_new_tokens(slots, (unsigned)n);
 }
 
@@ -403,9 +440,9 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 		n = room + 1;
 	if (grow(slots, n, err) != 0)
 		return -1;
+	slots->dry = false; /* what was true then need not be so now */
 	if (slots->used == 0) {
 		fz_slots_trim(slots);
-		slots->dry = false; /* what was true then need not be so now */
 		set_tokens(slots, n - 1);
 		slots->n = n;
 	} else if (n > slots->n) {
@@ -489,16 +526,17 @@ fz_slots_enter(struct fz_slots *slots, struct fz_account *account)
 void
 fz_slots_leave(struct fz_slots *slots)
 {
-	unsigned own = slots->ntokens, all = own;
+	struct fz_account *account = slots->account;
+	unsigned own = slots->ntokens;
+	int32_t held = (int32_t)own;
 
 	slots->ntokens = 0;
-	if (slots->account != NULL) {
-		int32_t held = atomic_exchange(&slots->account->held, 0);
-
-		if (held > (int32_t)own)
-			all = (unsigned)held;
-		uncount(slots->account->above, held);
+	if (account != NULL) {
+		held = atomic_exchange(&account->held, GONE);
+		if (is_gone(held) || !uncount(account->above, held))
+			return;
 	}
 	write_tokens(slots, slots->tokens, own);
-	write_new_tokens(slots, all - own);
+	if (held > (int32_t)own)
+		write_new_tokens(slots, (unsigned)held - own);
 }
