@@ -56,11 +56,27 @@ end_descendants(void)
 	fz_tree_kill(getpid());
 }
 
+/* Reap children that were killed, as waitpid() has them, until none is left. */
+static void
+reap_killed(pid_t which)
+{
+	const struct timespec nap = { 0, 1000000 };
+	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
+	pid_t got;
+
+	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
+		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
+		    fz_clock_ns() > deadline)
+			break;
+	}
+}
+
 /* Ends all descendants and the group, where we lead it, or else just us. */
 static _Noreturn void
 end_all(void)
 {
 	end_descendants();
+	reap_killed(-1); /* or they would be zombies of who adopts them */
 	if (getpgrp() == getpid())
 		kill(0, SIGKILL);
 	kill(getpid(), SIGKILL);
@@ -207,9 +223,23 @@ format_mark(char *mark, size_t len, pid_t pid)
 	snprintf(mark, len, FZ_PROC_MARK "=%ld", (long)pid);
 }
 
+/*
+ * "fzlua/4711": whose child a worker is, for people, and for whoever adopts it
+ * when its parent has died.
+ */
+static void
+format_name(char *name, size_t len, pid_t parent)
+{
+	snprintf(name, len, "fzlua/%ld", (long)parent);
+}
+
 static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
+	char name[32];
+
+	format_name(name, sizeof(name), parent);
+	prctl(PR_SET_NAME, name);
 	fresh_stdio();
 	if (own_mark[0] != '\0')
 		format_mark(own_mark, sizeof(own_mark), getpid());
@@ -317,21 +347,6 @@ fz_proc_kill(const struct fz_proc *proc)
 	kill(proc->pid, SIGKILL);
 }
 
-/* Reap children that were killed, as waitpid() has them, until none is left. */
-static void
-reap_killed(pid_t which)
-{
-	const struct timespec nap = { 0, 1000000 };
-	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
-	pid_t got;
-
-	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
-		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
-		    fz_clock_ns() > deadline)
-			break;
-	}
-}
-
 /*
  * In a subreaper, as the command is, what a dead child had started is a child
  * of ours now: those in its group are dying, others have left it.
@@ -340,14 +355,15 @@ static void
 end_orphans(pid_t pid, bool died)
 {
 	int subreaper = 0;
-	char mark[40];
+	char mark[40], name[32];
 
 	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
 		return;
 	reap_killed(-pid);
 	format_mark(mark, sizeof(mark), pid);
+	format_name(name, sizeof(name), pid);
 	if (died)
-		fz_tree_kill_orphans(mark);
+		fz_tree_kill_orphans(mark, name);
 }
 
 static void
