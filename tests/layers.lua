@@ -15,9 +15,10 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- each other; a name that ends in * stands for all that begin so.
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
-  {dir = "os/", "fd", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop", "sync"},
-  {dir = "engine/", "blob", "wire", "port", "engine", "relay",
-    "slots", "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch"},
+  {dir = "os/", "fd", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop",
+    "sync"},
+  {dir = "engine/", "blob", "wire", "port", "engine", "relay", "slots",
+    "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "child",
