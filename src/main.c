@@ -309,8 +309,8 @@ main(int argc, char **argv)
 		fputs("fzlua: not enough memory\n", stderr);
 		return EXIT_FAILURE;
 	}
-	atexit(leave_make);
 	atexit(close_output);
+	atexit(leave_make); /* first: the other one may end us */
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);
 	lua_pushlightuserdata(L, argv);

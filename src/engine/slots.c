@@ -281,7 +281,7 @@ fz_slots_forget(struct fz_slots_waiter *waiter)
 void
 fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 {
-	int32_t n = atomic_exchange(&account->held, 0);
+	int32_t n = atomic_exchange(&account->held, GONE);
 
 	if (n == 0 || is_gone(n))
 		return;
