@@ -49,11 +49,12 @@ function Pool.new(options)
   if command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
+  local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
     _options = options, _size = workers, _results = {}, _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers,
+      workers = workers, slots = slots,
     },
   }, Pool)
   self._watch = setmetatable({ pool = self }, Watch)
