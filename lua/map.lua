@@ -21,12 +21,10 @@ local function run(kind, what, f, list, options)
   options.inherited = true
   local jobs = options.jobs or core.cpu_count()
   local n = Mapping.length(list)
-  local workers = math.min(jobs, math.max(n, 1))
-  local slots <close> = core.slots()
-  if workers > 0 then slots:resize(workers) end
+  local slots <close> = core.slots(jobs)
   local pool <close> = core.pool {
-    funcs = {}, list = list, init = options.init, batches = true, once = true,
-    workers = workers, slots = slots,
+    funcs = {}, list = list, init = options.init, batches = true, once = true, slots = slots,
+    workers = math.min(jobs, math.max(n, 1)),
   }
   return Mapping.start(pool, kind, f, list, options):wait()
 end

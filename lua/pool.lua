@@ -50,10 +50,9 @@ function Pool.new(options)
   if command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
-  local slots = core.slots() -- shared with the pools that its workers make
-  if workers > 0 then slots:resize(workers) end
+  local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
-    _options = options, _size = workers, _results = {}, _closed = false, _slots = slots,
+    _options = options, _size = workers, _results = {}, _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
       workers = workers, slots = slots,
@@ -260,21 +259,16 @@ function Pool:imap_unordered(f, source, options)
   return imap(self, "pool:imap_unordered", f, source, false, options)
 end
 
-local function end_workers(self)
-  self._core:close()
-  self._slots:close()
-end
-
 ---No new work; what was submitted goes on.
 function Pool:close()
   self._closed = true
-  if self._core:pending() == 0 then end_workers(self) end
+  if self._core:pending() == 0 then self._core:close() end
 end
 
 ---End all work and all workers, at once.
 function Pool:terminate()
   self._closed = true
-  end_workers(self)
+  self._core:close()
   self:_pump()
 end
 
@@ -294,7 +288,7 @@ function Pool:join(timeout)
   if not self._closed then check.fail("pool:join: close() or terminate() comes first") end
   local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
   if not ok then return nil, why end
-  end_workers(self)
+  self._core:close()
   return true
 end
 

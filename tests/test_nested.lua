@@ -119,6 +119,26 @@ tests["several runs of one chain at once: as many as the one with the most jobs"
   t.equal(before, 4)
 end
 
+tests["a pool in a pool, a map in a map, a chain in a pool: never too many at once"] = function()
+  local list, one = { 1, 2, 3, 4 }, { chunksize = 1 }
+  local log = t.file ""
+  do
+    local pool <close> = fz.pool(4)
+    pool:map(function()
+      local inner <close> = fz.pool(4)
+      return inner:map(leaf(log, 0.02), list, one).n
+    end, list, one)
+    t.equal({ peak(log) }, { 4, 16 })
+  end
+  log = t.file ""
+  fz.map(function() return fz.map(leaf(log, 0.02), list, { jobs = 4 }).n end, list, { jobs = 3 })
+  t.equal({ peak(log) }, { 3, 16 })
+  log = t.file ""
+  local pool <close> = fz.pool(3)
+  pool:apply(function() nest(2, 3, { jobs = 3 }, leaf(log, 0.02)) end)
+  t.equal({ peak(log) }, { 3, 9 })
+end
+
 tests["a function that ends by its timeout takes no slot with it"] = function()
   local log = t.file ""
   local stage = fz.stage "s"

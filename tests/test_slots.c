@@ -332,9 +332,9 @@ failed(struct fz_job *job, struct fz_failure *failure)
 }
 
 static void
-returned(struct fz_job *job, uint32_t nitems)
+returned(struct fz_job *job, uint32_t left)
 {
-	(void)nitems;
+	(void)left;
 	user_of(job)->nfailed++;
 }
 
@@ -344,7 +344,9 @@ started(struct fz_job *job)
 	(void)job;
 }
 
-static const struct fz_job_ops ops = { done, failed, returned, started, NULL };
+static const struct fz_job_ops ops = {
+	.done = done, .failed = failed, .returned = returned, .started = started
+};
 
 static void
 send_all(struct user *u)

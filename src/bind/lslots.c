@@ -23,17 +23,22 @@ fz_lslots_check(lua_State *L, int idx)
 	return ls->slots;
 }
 
-/* slots() -> slots, which limit nothing yet */
+/* slots([n]) -> slots; without a number, or with 0, they limit nothing yet */
 static int
 slots_new(lua_State *L)
 {
+	lua_Integer n = luaL_optinteger(L, 1, 0);
 	struct lslots *ls = lua_newuserdatauv(L, sizeof(*ls), 0);
 	struct fz_err err = { 0 };
 
+	luaL_argcheck(L, 0 <= n && n <= SLOTS_MAX, 1, "out of range");
 	ls->slots = NULL; /* __gc may come before it is made */
 	luaL_setmetatable(L, SLOTS_TYPE);
 	ls->slots = fz_slots_new(fz_lloop_engine(L), &err);
-	return ls->slots != NULL ? 1 : fz_lerror_raise(L, &err);
+	if (ls->slots == NULL ||
+	    (n != 0 && fz_slots_resize(ls->slots, (unsigned)n, &err) != 0))
+		return fz_lerror_raise(L, &err);
+	return 1;
 }
 
 /* slots:resize(n): while some are in use, their number only grows */
