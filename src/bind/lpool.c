@@ -8,6 +8,7 @@
 #include "bind/lfuncs.h"
 #include "bind/lloop.h"
 #include "bind/lslots.h"
+#include "bind/serve.h"
 #include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
@@ -29,7 +30,7 @@ struct lpool {
 	struct fz_pool *pool;   /* NULL until it is made */
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
-	struct fz_child_home home;
+	struct fz_serve_home home;
 	bool needs_init; /* for functions that run in this process */
 };
 
@@ -89,7 +90,7 @@ fz_lpool_rehome(lua_State *L, int idx)
 	if (!lp->home.serving)
 		return;
 	idx = lua_absindex(L, idx);
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, idx), false };
+	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, idx), false };
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
@@ -127,7 +128,7 @@ make_sched(lua_State *L, int idx, unsigned workers)
 static int
 pool_new(lua_State *L)
 {
-	struct fz_pool_opts opts = { .main = fz_child_main };
+	struct fz_pool_opts opts = { .main = fz_serve_main };
 	struct fz_err err = { 0 };
 	lua_Integer workers;
 	struct lpool *lp;
@@ -159,7 +160,7 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
+	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, 3), false };
 	opts.main_ctx = &lp->home;
 	lua_setiuservalue(L, 3, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);
