@@ -1,4 +1,4 @@
--- wordcount.lua: the most frequent words of the files of a folder, each file counted by a worker.
+-- wordcount.lua: the most frequent words of a folder's files, each file counted by a worker.
 --
 --   fzlua examples/wordcount.lua                   the texts in examples/data/seasons
 --   fzlua examples/wordcount.lua . md lua          files below this folder that end so
@@ -28,12 +28,12 @@ local function files_below(path)
   return files
 end
 
--- How often each word is in the file.
+-- How often each word of four letters or more is in the file.
 local function count_words(path)
   local file <close> = assert(io.open(path, "rb"))
   local counts = {}
   for line in file:lines() do
-    for word in line:lower():gmatch("%a+") do counts[word] = (counts[word] or 0) + 1 end
+    for word in line:lower():gmatch("%a%a%a%a+") do counts[word] = (counts[word] or 0) + 1 end
   end
   return counts
 end
