@@ -120,6 +120,11 @@ local OPTIONS = {
   keep = one_of("final", "all"),
   seed = whole(),
   progress = of_type "function",
+  callback = of_type "function",
+  error_callback = of_type "function",
+  max_tasks = whole(1, RETRIES_MAX),
+  chunksize = whole(1, RETRIES_MAX),
+  inflight = whole(1, RETRIES_MAX),
 }
 
 -- Options that make sense for one function, and those of a whole call.
@@ -134,11 +139,27 @@ local function set_of(...)
   return set
 end
 
+local function with(set, ...)
+  local all = set_of { ... }
+  for name in pairs(set) do all[name] = true end
+  return all
+end
+
 check.FUNCTION = set_of(check.LIMITS)
 check.INVOKE = set_of(check.LIMITS, check.RUN)
 check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }
 check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
+
+local CALL = set_of(check.LIMITS, { "seed" })
+local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress" })
+check.POOL = set_of(check.LIMITS, { "workers", "init", "max_tasks", "on_error", "seed",
+  "progress", "inflight" })
+check.APPLY = with(CALL, "callback", "error_callback")
+check.MAP = with(BATCH, "chunksize")
+check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
+check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight" })
+check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init")
 
 ---Check one option as check.options() does.
 function check.option(name, value, what)

@@ -151,7 +151,7 @@ end
 -- Tell what went wrong; returns the exit status.
 local function report(e)
   if Error.is(e, "interrupted") then
-    complain "interrupted"
+    complain(e.message)
     return INTERRUPTED
   end
   if getmetatable(e) == Misuse then
@@ -371,7 +371,7 @@ local function run(args)
     return OK
   end
   if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
-  if next(options.invoke) then require("fzlua.invocation").defaults = options.invoke end
+  for name, value in pairs(options.invoke) do require "fzlua.defaults"[name] = value end
   _G.arg = make_arg(args, options.script)
   run_init()
   for _, chunk in ipairs(options.chunks) do RUN[chunk[1]](chunk[2]) end

@@ -11,6 +11,9 @@ require "fzlua.error"
 ---@field stage fun(options: string|table): fzlua.Stage
 ---@field chain fun(stages: table, options?: table): fzlua.Chain
 ---@field dag fun(options?: table): fzlua.Dag
+---@field pool fun(workers?: integer|table): fzlua.Pool
+---@field map fun(f: function, list: table, options?: table): table
+---@field starmap fun(f: function, list: table[], options?: table): table
 ---@field Error fz.Error
 local fz = {
   pack = core.pack,
@@ -23,6 +26,9 @@ local LAZY = {
   stage = { "fzlua.stage", "new" },
   chain = { "fzlua.chain", "new" },
   dag = { "fzlua.dag", "new" },
+  pool = { "fzlua.pool", "new" },
+  map = { "fzlua.map", "map" },
+  starmap = { "fzlua.map", "starmap" },
   Error = { "fzlua.error" },
 }
 

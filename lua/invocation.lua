@@ -8,6 +8,7 @@ local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local Workers = require "fzlua.workers"
 local check = require "fzlua.check"
+local command_line = require "fzlua.defaults"
 local task = require "fzlua.task"
 
 ---@class fzlua.Invocation
@@ -15,9 +16,6 @@ local task = require "fzlua.task"
 local Invocation = {}
 Invocation.__index = Invocation
 Invocation.__name = "fzlua.Invocation"
-
----What holds where nothing else is said: the options of the command line.
-Invocation.defaults = {}
 
 local function first_given(name, list, last)
   for i = 1, last do
@@ -31,10 +29,10 @@ end
 ---@return table
 function Invocation.options(given, defaults)
   local list, merged = { given, table.unpack(defaults) }, {}
-  list[#list + 1] = Invocation.defaults
+  list[#list + 1] = command_line
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list, #list) end
   -- Those of one stage are no other stage's: the plan has them.
-  list = { given, defaults[1], Invocation.defaults }
+  list = { given, defaults[1], command_line }
   for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, list, #list) end
   merged.jobs = merged.jobs or core.cpu_count()
   merged.seed = merged.seed or core.random_seed()

@@ -48,8 +48,9 @@ local function pump()
   end
 end
 
----Wait until object:done(), at most `timeout` seconds. An object whose callbacks
----are being called has `_pumping` set: it is not done before they return.
+---Wait until object:done(), at most `timeout` seconds. An object that has pump() is
+---pumped, watched or not; while its callbacks are being called it has `_pumping`
+---set: it is not done before they return.
 ---@param object table
 ---@param timeout number|nil nil: for ever
 ---@return boolean|nil done, "timeout"|nil
@@ -65,6 +66,7 @@ function task.wait(object, timeout)
     -- A callback may wait too, and take the news that this one is to look at.
     local seen = core.news()
     pump()
+    if object.pump then object:pump() end
     if object:done() then return true end
     if last then return nil, "timeout" end
     local left = deadline and deadline - core.now()

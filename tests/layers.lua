@@ -17,20 +17,22 @@ local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
   {dir = "os/", "fd", "tree", "extent", "shm", "host", "lines", "proc", "loop", "sync"},
   {dir = "engine/", "blob", "wire", "port", "engine", "relay",
-    "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch"},
+    "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
+    "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
-    "child",
-    "ljson", "lloop", "lgraph", "lpool", "llocal lrun", "l*"},
+    "items", "random", "child",
+    "ljson", "lblob", "lfailure", "llimits", "lloop", "lgraph", "lfuncs", "lpool",
+    "llocal lrun lbatch", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
 -- Programs: the only .c files that need no header of their own.
 local PROGRAMS = {embed = true, main = true}
 
 local LUA_LAYERS = {
-  {"error", "check", "log"},
-  {"task", "future"},
-  {"pool", "process", "channel", "shared"},
+  {"error", "defaults", "check", "log"},
+  {"task", "future", "result", "mapping"},
+  {"map", "imap", "pool", "process", "channel", "shared"},
   {"manager"},
   {"progress", "draw"},
   {"registry", "workers", "plan", "invocation", "pipeline"},

@@ -63,8 +63,9 @@ failed(struct fz_job *job, struct fz_failure *failure)
 }
 
 static void
-returned(struct fz_job *job)
+returned(struct fz_job *job, uint32_t nitems)
 {
+	(void)nitems;
 	user_of(job)->nreturned++;
 }
 
@@ -74,7 +75,8 @@ started(struct fz_job *job)
 	(void)job;
 }
 
-static const struct fz_job_ops ops = { done, failed, returned, started };
+static const struct fz_job_ops ops = { done, failed, returned, started,
+	NULL };
 
 static struct fz_pool *
 pool_of(struct world *w, unsigned max)

@@ -90,8 +90,9 @@ task_failed(struct fz_job *job, struct fz_failure *failure)
 }
 
 static void
-task_returned(struct fz_job *job)
+task_returned(struct fz_job *job, uint32_t nitems)
 {
+	(void)nitems;
 	assert_null(job->worker);
 	task_of(job)->nreturned++;
 }
@@ -103,7 +104,7 @@ task_started(struct fz_job *job)
 }
 
 static const struct fz_job_ops task_ops = { task_done, task_failed,
-	task_returned, task_started };
+	task_returned, task_started, NULL };
 
 static void
 keeper_idle(void *ctx, struct fz_worker *worker)

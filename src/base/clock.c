@@ -44,3 +44,12 @@ fz_clock_poll_ms(int64_t now_ns, int64_t deadline_ns)
 	ms = (deadline_ns - now_ns - 1) / FZ_CLOCK_MS + 1;
 	return ms > INT_MAX ? INT_MAX : (int)ms;
 }
+
+int64_t
+fz_clock_wall_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * FZ_CLOCK_SECOND + ts.tv_nsec;
+}

@@ -26,4 +26,7 @@ int64_t fz_clock_after(int64_t now_ns, int64_t delay_ns);
  */
 int fz_clock_poll_ms(int64_t now_ns, int64_t deadline_ns);
 
+/* Nanoseconds since 1970, for people; it may jump. */
+int64_t fz_clock_wall_ns(void);
+
 #endif

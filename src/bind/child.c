@@ -8,7 +8,9 @@
 
 #include "base/buf.h"
 #include "bind/codec.h"
+#include "bind/items.h"
 #include "bind/lerror.h"
+#include "bind/random.h"
 #include "engine/port.h"
 #include "os/proc.h"
 #include "os/shm.h"
@@ -20,74 +22,92 @@ enum { CHILD_GC_KIB = 32 << 10 };
 
 enum phase { INIT, ARGUMENTS, CALL, RESULTS };
 
-/* One call under way; lives on the C stack across the protected call. */
+/* Calls under way; lives on the C stack across the protected call. */
 struct call {
-	struct fz_child_call *what;
+	struct fz_child_call *what;   /* one of these two */
+	struct fz_child_batch *batch;
 	const struct fz_child_io *io;
 	enum phase phase;
 	uint32_t value;        /* the result being encoded, from 1 */
 	bool mapped;           /* bytes of an argument are to be released */
 	enum fz_err_kind kind; /* of the error being sent */
 	bool plain;            /* send it without its cause */
+	bool gone;             /* nobody takes results any more */
 };
 
-/* Upvalue-free access to the standard library's own randomseed. */
-static const char randomseed_key;
-
 lua_State *
-fz_child_prepare(lua_State *L, int funcs, int init)
+fz_child_prepare(lua_State *L, int funcs, int init, int list)
 {
 	lua_State *thread;
 
 	funcs = lua_absindex(L, funcs);
 	init = lua_absindex(L, init);
+	list = lua_absindex(L, list);
 	thread = lua_newthread(L);
 	lua_pushvalue(L, funcs);
 	lua_pushvalue(L, init);
-	lua_xmove(L, thread, 2);
+	lua_pushvalue(L, list);
+	lua_xmove(L, thread, 3);
 	return thread;
 }
 
 /* ---- one call ---------------------------------------------------------------
  */
 
-static void
-seed_random(lua_State *L, uint64_t seed)
-{
-	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &randomseed_key) == LUA_TNIL) {
-		lua_pop(L, 1);
-		luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-		if (lua_getfield(L, -1, "math") != LUA_TTABLE ||
-		    lua_getfield(L, -1, "randomseed") != LUA_TFUNCTION) {
-			lua_settop(L, FZ_CHILD_INIT + 1);
-			return; /* a host without the math library */
-		}
-		lua_pushvalue(L, -1);
-		lua_rawsetp(L, LUA_REGISTRYINDEX, &randomseed_key);
-	}
-	lua_pushinteger(L, (lua_Integer)seed);
-	lua_pushinteger(L, 0);
-	lua_call(L, 2, 0);
-}
-
-static void
-push_arguments(lua_State *L, struct call *c)
+/* Push the values of the next part. Returns how many. */
+static int
+push_part(lua_State *L, struct call *c)
 {
 	const struct fz_child_io *io = c->io;
 	struct fz_err err = { 0 };
 	const void *bytes;
 	size_t len;
+	int n;
 
+	luaL_checkstack(L, 8, "too many arguments");
+	if (io->next(io->ctx, &bytes, &len, &err) != 0)
+		fz_lerror_raise(L, &err);
+	c->mapped = true;
+	n = fz_codec_decode(L, bytes, len, true);
+	c->mapped = false;
+	io->release(io->ctx);
+	return n;
+}
+
+static void
+push_arguments(lua_State *L, struct call *c)
+{
 	for (uint32_t i = 0; i < c->what->nargs; i++) {
-		luaL_checkstack(L, 8, "too many arguments");
-		if (io->next(io->ctx, &bytes, &len, &err) != 0)
-			fz_lerror_raise(L, &err);
-		c->mapped = true;
-		if (fz_codec_decode(L, bytes, len, true) != 1)
+		if (push_part(L, c) != 1)
 			luaL_error(L, "an argument is not one value");
-		c->mapped = false;
-		io->release(io->ctx);
 	}
+}
+
+/* Push a function of the list; one that came as bytes is decoded first. */
+static void
+push_function(lua_State *L, uint32_t number)
+{
+	lua_Integer i = (lua_Integer)number + 1;
+	size_t len;
+	const char *bytes;
+
+	if (lua_rawgeti(L, FZ_CHILD_FUNCS, i) != LUA_TSTRING)
+		return;
+	bytes = lua_tolstring(L, -1, &len);
+	if (fz_codec_decode(L, bytes, len, true) != 1)
+		luaL_error(L, "a function is not one value");
+	lua_pushvalue(L, -1);
+	lua_rawseti(L, FZ_CHILD_FUNCS, i);
+	lua_remove(L, -2);
+}
+
+static void
+run_init(lua_State *L)
+{
+	if (lua_isnil(L, FZ_CHILD_INIT))
+		return;
+	lua_pushvalue(L, FZ_CHILD_INIT);
+	lua_call(L, 0, 0);
 }
 
 static void
@@ -110,14 +130,12 @@ call_body(lua_State *L)
 	struct call *c = lua_touserdata(L, -1);
 
 	/* A frame of its own: the list and init came as arguments. */
-	seed_random(L, c->what->seed);
-	if (c->what->init && !lua_isnil(L, FZ_CHILD_INIT)) {
-		lua_pushvalue(L, FZ_CHILD_INIT);
-		lua_call(L, 0, 0);
-	}
+	fz_random_seed(c->what->random, c->what->seed);
+	if (c->what->init)
+		run_init(L);
 	c->what->init = false;
 	c->phase = ARGUMENTS;
-	lua_rawgeti(L, FZ_CHILD_FUNCS, (lua_Integer)c->what->func + 1);
+	push_function(L, c->what->func);
 	push_arguments(L, c);
 	c->phase = CALL;
 	lua_call(L, (int)c->what->nargs, (int)c->what->nvalues);
@@ -183,7 +201,10 @@ describe_result(lua_State *L, struct call *c, const char *word)
 		c->kind = FZ_ERR_MEMORY;
 	lua_getfield(L, 1, "message");
 	lua_setfield(L, -2, "message");
-	lua_pushinteger(L, (lua_Integer)c->value);
+	if (c->batch == NULL)
+		lua_pushinteger(L, (lua_Integer)c->value);
+	else
+		lua_getfield(L, 1, "value");
 	lua_setfield(L, -2, "result");
 }
 
@@ -263,19 +284,223 @@ fz_child_call(
 	enum fz_err_kind kind = FZ_ERR_NONE;
 	int status;
 
-	lua_settop(L, FZ_CHILD_INIT);
+	lua_settop(L, FZ_CHILD_LIST);
 	lua_pushcfunction(L, note_traceback);
 	lua_pushcfunction(L, call_body);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushvalue(L, FZ_CHILD_INIT);
 	lua_pushlightuserdata(L, &c);
-	status = lua_pcall(L, 3, 0, FZ_CHILD_INIT + 1);
+	status = lua_pcall(L, 3, 0, FZ_CHILD_LIST + 1);
 	if (c.mapped)
 		io->release(io->ctx);
 	if (status != LUA_OK)
 		kind = put_error(L, &c, status);
-	lua_settop(L, FZ_CHILD_INIT);
+	lua_settop(L, FZ_CHILD_LIST);
 	return kind;
+}
+
+/* ---- a batch ----------------------------------------------------------------
+ */
+
+/* On the thread's stack while a batch is under way. */
+enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
+
+/* (funcs, init, call) -> function, items: what all items share */
+static int
+open_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, -1);
+	struct fz_child_batch *b = c->batch;
+	int n = 0;
+
+	fz_random_seed(b->random, fz_random_mix(b->seed, b->item));
+	if (b->init)
+		run_init(L);
+	b->init = false;
+	c->phase = ARGUMENTS;
+	if (!(b->kind & FZ_WIRE_INLINE))
+		push_function(L, b->func);
+	/* The arguments of a call are read right before it. */
+	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
+		n = push_part(L, c);
+	lua_settop(L, 3 + (b->kind & FZ_WIRE_INLINE ? 0 : 1) + n);
+	while (lua_gettop(L) < 5)
+		lua_pushnil(L);
+	return 2;
+}
+
+/* Push the elements of the item on top in its place. Returns how many. */
+static int
+spread_item(lua_State *L)
+{
+	int item = lua_gettop(L);
+	lua_Integer n;
+
+	luaL_checktype(L, item, LUA_TTABLE);
+	if (lua_getfield(L, item, "n") == LUA_TNUMBER && lua_isinteger(L, -1))
+		n = lua_tointeger(L, -1);
+	else
+		n = luaL_len(L, item);
+	lua_settop(L, item);
+	if (n < 0 || n > INT32_MAX / 2 || !lua_checkstack(L, (int)n + 8))
+		return luaL_error(L, "too many arguments");
+	for (lua_Integer i = 1; i <= n; i++)
+		lua_geti(L, item, i);
+	lua_remove(L, item);
+	return (int)n;
+}
+
+/* Push what the item at hand has for arguments; its function is below. */
+static int
+push_item(lua_State *L, struct call *c)
+{
+	const struct fz_child_batch *b = c->batch;
+	uint32_t kind = b->kind & FZ_WIRE_KINDS;
+
+	if (kind == FZ_WIRE_CALL)
+		return push_part(L, c);
+	if (b->kind & FZ_WIRE_INHERITED)
+		lua_geti(L, 3, (lua_Integer)b->item);
+	else
+		lua_rawgeti(L, 3, (lua_Integer)(b->item - b->first) + 1);
+	return kind == FZ_WIRE_STARMAP ? spread_item(L) : 1;
+}
+
+/* A result that is no small item; `n` values from index `first` on. */
+static void
+put_message(lua_State *L, struct call *c, int first, int n)
+{
+	const struct fz_child_io *io = c->io;
+	unsigned char *p;
+	size_t len;
+
+	io->begin(io->ctx, false, 1);
+	fz_codec_encode(L, first, n, io->out);
+	len = io->out->len;
+	if (len > FZ_PORT_ITEM - FZ_ITEMS_HEAD) {
+		io->put(io->ctx);
+		c->gone = io->send(io->ctx) != 0;
+		return;
+	}
+	p = io->room(io->ctx);
+	c->gone = p == NULL;
+	if (p == NULL)
+		return;
+	fz_items_store_head(p, (uint32_t)len);
+	memcpy(p + FZ_ITEMS_HEAD, io->out->data, len);
+	fz_buf_clear(io->out);
+	io->end(io->ctx, FZ_ITEMS_HEAD + len);
+}
+
+static void
+put_item(lua_State *L, struct call *c)
+{
+	unsigned char *p = c->io->room(c->io->ctx);
+	size_t len;
+
+	c->gone = p == NULL;
+	if (p == NULL)
+		return;
+	len = fz_items_store(L, -1, p);
+	if (len != 0)
+		c->io->end(c->io->ctx, len);
+	else
+		put_message(L, c, lua_gettop(L), 1);
+}
+
+static void
+call_item(lua_State *L, struct call *c)
+{
+	const struct fz_child_batch *b = c->batch;
+	int top = lua_gettop(L), n;
+
+	c->phase = ARGUMENTS;
+	fz_random_seed(b->random, fz_random_mix(b->seed, b->item));
+	if (!(b->kind & FZ_WIRE_INLINE) ||
+	    (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
+		lua_pushvalue(L, 2);
+	n = push_item(L, c);
+	c->phase = CALL;
+	if ((b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL) {
+		lua_call(L, n, 1);
+		c->phase = RESULTS;
+		put_item(L, c);
+	} else {
+		lua_call(L, lua_gettop(L) - top - 1, LUA_MULTRET);
+		c->phase = RESULTS;
+		put_message(L, c, top + 1, lua_gettop(L) - top);
+	}
+	lua_settop(L, top);
+}
+
+/* (call, function, items): all items from the one at hand on; protected */
+static int
+items_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, 1);
+
+	do
+		call_item(L, c);
+	while (!c->gone && c->io->advance(c->io->ctx));
+	return 0;
+}
+
+/* What all items need; false: the one at hand has failed of it. */
+static bool
+open_items(lua_State *L, struct call *c)
+{
+	int status;
+
+	c->phase = INIT;
+	lua_settop(L, BATCH_HANDLER);
+	lua_pushcfunction(L, open_body);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pushvalue(L, FZ_CHILD_INIT);
+	lua_pushlightuserdata(L, c);
+	status = lua_pcall(L, 3, 2, BATCH_HANDLER);
+	if (status != LUA_OK)
+		put_error(L, c, status);
+	return status == LUA_OK;
+}
+
+static bool
+call_items(lua_State *L, struct call *c)
+{
+	int status, list = BATCH_ITEMS;
+
+	if (c->batch->kind & FZ_WIRE_INHERITED)
+		list = FZ_CHILD_LIST;
+	lua_settop(L, BATCH_ITEMS);
+	lua_pushcfunction(L, items_body);
+	lua_pushlightuserdata(L, c);
+	lua_pushvalue(L, BATCH_FUNC);
+	lua_pushvalue(L, list);
+	status = lua_pcall(L, 3, 0, BATCH_HANDLER);
+	if (status != LUA_OK)
+		put_error(L, c, status);
+	return status == LUA_OK;
+}
+
+int
+fz_child_batch(
+    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io)
+{
+	struct call c = { .batch = batch, .io = io };
+	bool opened = false, failed;
+
+	lua_settop(L, FZ_CHILD_LIST);
+	lua_pushcfunction(L, note_traceback);
+	do {
+		opened = opened || open_items(L, &c);
+		failed = !opened || !call_items(L, &c);
+		if (c.mapped)
+			io->release(io->ctx);
+		c.mapped = c.plain = false;
+		if (failed)
+			c.gone = io->send(io->ctx) != 0;
+	} while (failed && !c.gone && io->advance(io->ctx));
+	lua_settop(L, FZ_CHILD_LIST);
+	return c.gone ? -1 : 0;
 }
 
 /* ---- inside a worker
@@ -292,6 +517,8 @@ struct memory {
 struct worker {
 	struct fz_port *port;
 	struct fz_call call;
+	struct fz_child_batch batch;
+	struct fz_random random;
 	const void *mapped; /* an argument in the arena, NULL: none */
 	size_t mapped_len;
 	struct memory memory;
@@ -383,6 +610,54 @@ put_value(void *ctx)
 	fz_port_put(w->port);
 }
 
+static void
+reply_memory(struct worker *w)
+{
+	begin_reply(w, true, FZ_ERR_MEMORY);
+	put_value(w);
+}
+
+static int
+send_reply(void *ctx)
+{
+	struct worker *w = ctx;
+	struct fz_err err = { 0 };
+	int rc = fz_port_send(w->port, &err);
+
+	if (rc != 0 && err.kind == FZ_ERR_MEMORY) {
+		reply_memory(w);
+		rc = fz_port_send(w->port, &err);
+	}
+	return rc;
+}
+
+static unsigned char *
+item_room(void *ctx)
+{
+	struct worker *w = ctx;
+
+	return fz_port_item(w->port, &w->call, NULL);
+}
+
+static void
+item_end(void *ctx, size_t len)
+{
+	struct worker *w = ctx;
+
+	fz_port_item_end(w->port, len);
+}
+
+static bool
+item_advance(void *ctx)
+{
+	struct worker *w = ctx;
+
+	if (!fz_port_advance(w->port, &w->call))
+		return false;
+	w->batch.item = w->call.item;
+	return true;
+}
+
 /* os.exit(): leave at once, with no finalizer of the parent's objects run. */
 static int
 child_exit(lua_State *L)
@@ -402,6 +677,7 @@ settle(lua_State *L)
 {
 	int kib = lua_gc(L, LUA_GCCOUNT);
 
+	fz_random_find(L, lua_touserdata(L, 1));
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
 	if (lua_getfield(L, -1, "os") == LUA_TTABLE) {
 		lua_pushcfunction(L, child_exit);
@@ -416,11 +692,81 @@ settle(lua_State *L)
 	return 0;
 }
 
-static void
-reply_memory(struct worker *w)
+/* Keep the bytes of a function for its first call; protected. */
+static int
+keep_function(lua_State *L)
 {
-	begin_reply(w, true, FZ_ERR_MEMORY);
-	put_value(w);
+	struct worker *w = lua_touserdata(L, 2);
+	struct fz_err err = { 0 };
+	const void *bytes;
+	size_t len;
+
+	if (next_argument(w, &bytes, &len, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	lua_pushlstring(L, bytes, len);
+	lua_rawseti(L, 1, (lua_Integer)w->call.func + 1);
+	return 0;
+}
+
+static int
+serve_func(lua_State *L, struct worker *w)
+{
+	int status;
+
+	lua_settop(L, FZ_CHILD_LIST);
+	lua_pushcfunction(L, keep_function);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pushlightuserdata(L, w);
+	status = lua_pcall(L, 2, 0, 0);
+	release_argument(w);
+	lua_settop(L, FZ_CHILD_LIST);
+	return status == LUA_OK ? 0 : -1;
+}
+
+static int
+serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
+{
+	int rc;
+
+	w->batch.func = w->call.func;
+	w->batch.kind = w->call.kind;
+	w->batch.nparts = w->call.nargs;
+	w->batch.item = w->batch.first = w->call.item;
+	w->batch.seed = w->call.seed;
+	limit_memory(L, w);
+	rc = fz_child_batch(L, &w->batch, io);
+	fflush(stdout);
+	return rc == 0 ? fz_port_pause(w->port, NULL) : rc;
+}
+
+static int
+serve_job(lua_State *L, struct worker *w, const struct fz_child_io *io)
+{
+	struct fz_child_call call = { .func = w->call.func,
+		.nargs = w->call.nargs,
+		.nvalues = w->call.nvalues,
+		.seed = w->call.seed,
+		.init = w->batch.init,
+		.random = &w->random };
+
+	limit_memory(L, w);
+	fz_child_call(L, &call, io);
+	w->batch.init = call.init;
+	fflush(stdout);
+	return send_reply(w);
+}
+
+static int
+serve(lua_State *L, struct worker *w, const struct fz_child_io *io)
+{
+	switch ((int)w->call.type) {
+	case FZ_WIRE_FUNC:
+		return serve_func(L, w);
+	case FZ_WIRE_BATCH:
+		return serve_batch(L, w, io);
+	default:
+		return serve_job(L, w, io);
+	}
 }
 
 int
@@ -428,29 +774,19 @@ fz_child_main(void *ctx, struct fz_port *port)
 {
 	struct fz_child_home *home = ctx;
 	lua_State *L = home->L;
-	struct worker w = { .port = port };
+	struct worker w = { .port = port, .batch = { .init = true } };
 	struct fz_child_io io = { next_argument, release_argument, begin_reply,
-		put_value, &port->value.buf, &w };
-	struct fz_child_call call = { .init = true };
-	struct fz_err err = { 0 };
+		put_value, send_reply, item_room, item_end, item_advance,
+		&port->value.buf, &w };
 	int rc;
 
 	home->serving = true;
+	w.batch.random = &w.random;
 	lua_pushcfunction(L, settle);
-	lua_pcall(L, 0, 0, 0);
-	while ((rc = fz_port_next(port, &w.call, &err)) == 1) {
-		call.func = w.call.func;
-		call.nargs = w.call.nargs;
-		call.nvalues = w.call.nvalues;
-		call.seed = w.call.seed;
-		limit_memory(L, &w);
-		fz_child_call(L, &call, &io);
-		fflush(stdout);
-		rc = fz_port_send(port, &err);
-		if (rc != 0 && err.kind == FZ_ERR_MEMORY) {
-			reply_memory(&w);
-			rc = fz_port_send(port, &err);
-		}
+	lua_pushlightuserdata(L, &w.random);
+	lua_pcall(L, 1, 0, 0);
+	while ((rc = fz_port_next(port, &w.call, NULL)) == 1) {
+		rc = serve(L, &w, &io);
 		if (rc != 0)
 			break;
 	}

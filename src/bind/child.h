@@ -1,5 +1,5 @@
 /*
- * child.h - one call of a stage's function: bytes in, bytes out.
+ * child.h - calls of a stage's or a pool's function: bytes in, bytes out.
  *
  * The same code makes the calls inside a worker and, for runs with jobs = 0,
  * in the script's own process, so that both see the same values and errors.
@@ -17,9 +17,10 @@
 
 struct fz_buf;
 struct fz_port;
+struct fz_random;
 
 /* Stack of the thread that makes calls, as fz_child_prepare() leaves it. */
-enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT = 2 };
+enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
 
 /* Where one call gets its arguments from and puts its results. */
 struct fz_child_io {
@@ -32,6 +33,15 @@ struct fz_child_io {
 	void (*begin)(void *ctx, bool error, uint32_t word);
 	/* One value was encoded into `out`: take it, `out` starts empty. */
 	void (*put)(void *ctx);
+	/* The reply is whole. 0, or -1 where nobody takes it any more. */
+	int (*send)(void *ctx);
+	/*
+	 * For batches: room of FZ_PORT_ITEM bytes for a result (NULL as -1
+	 * above), and how many it took; then on to the next item, if any.
+	 */
+	unsigned char *(*room)(void *ctx);
+	void (*end)(void *ctx, size_t len);
+	bool (*advance)(void *ctx);
 	struct fz_buf *out;
 	void *ctx;
 };
@@ -42,13 +52,28 @@ struct fz_child_call {
 	uint32_t nvalues; /* results that are wanted */
 	uint64_t seed;    /* of the random numbers of this call */
 	bool init;        /* run the stage's init first */
+	struct fz_random *random;
+};
+
+/* Calls of one function for items that come one after the other. */
+struct fz_child_batch {
+	uint32_t func; /* from 0 */
+	uint32_t kind; /* enum fz_wire_kind */
+	uint32_t nparts;
+	uint64_t item;  /* index of the one at hand */
+	uint64_t first; /* of the one that the part begins with */
+	uint64_t seed;  /* of the batch */
+	bool init;
+	struct fz_random *random;
 };
 
 /*
- * A new thread that calls functions of the list at `funcs` (a table), after
- * the function or nil at `init`. Leaves the thread on top. [-0, +1, m]
+ * A new thread that calls functions of the list at `funcs` (a table; where a
+ * function is a string it is decoded first), after the function or nil at
+ * `init`, with items of the list or nil at `list`. Leaves the thread on top.
+ * [-0, +1, m]
  */
-lua_State *fz_child_prepare(lua_State *L, int funcs, int init);
+lua_State *fz_child_prepare(lua_State *L, int funcs, int init, int list);
 
 /*
  * Make the call on thread `L` and put its results, or its error as a table
@@ -57,6 +82,14 @@ lua_State *fz_child_prepare(lua_State *L, int funcs, int init);
  */
 enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);
+
+/*
+ * Make the calls of a batch on thread `L` and send each result, or its error,
+ * until there is no other item. Never raises. 0, or -1 where nobody takes
+ * results any more.
+ */
+int fz_child_batch(lua_State *L, struct fz_child_batch *batch,
+    const struct fz_child_io *io);
 
 /* What the workers of a pool inherit. */
 struct fz_child_home {

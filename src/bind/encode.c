@@ -128,6 +128,14 @@ store_float_bits(unsigned char *p, uint64_t bits)
 	return p + 9;
 }
 
+unsigned char *
+fz_encode_store_number(lua_State *L, int idx, unsigned char *p)
+{
+	if (lua_isinteger(L, idx))
+		return store_integer(p, lua_tointeger(L, idx));
+	return store_float_bits(p, float_bits(lua_tonumber(L, idx)));
+}
+
 /*
  * Most values are small: store one at `p`, with FZ_ENCODE_SMALL bytes of
  * room. Returns its end, or `p` for any other.

@@ -8,12 +8,17 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "bind/child.h"
+#include "bind/format.h"
+#include "bind/items.h"
 #include "bind/lerror.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
+#include "bind/random.h"
+#include "engine/batch.h"
 #include "engine/blob.h"
 #include "engine/engine.h"
 #include "engine/graph.h"
+#include "engine/port.h"
 #include "engine/run.h"
 #include "engine/worker.h"
 
@@ -22,11 +27,14 @@ enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };
 
 /* A call in this process; a userdata, so that a raise leaks nothing. */
 struct local_call {
-	struct fz_run *run;
+	struct fz_run *run; /* NULL: for an item of a batch */
 	const struct fz_graph *graph;
+	const struct fz_llocal_item *item;
 	struct fz_shm *shm;
 	uint32_t node;
 	uint32_t next; /* input */
+	int64_t timeout_ns;
+	unsigned char *room; /* FZ_PORT_ITEM bytes for a result of an item */
 	struct fz_blob *mapped;
 	const void *at;
 	struct fz_buf out;
@@ -42,9 +50,12 @@ static int
 local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 {
 	struct local_call *c = ctx;
-	const uint32_t *inputs = fz_graph_inputs(c->graph, c->node);
 
-	c->mapped = fz_run_local_input(c->run, inputs[c->next++]);
+	if (c->run != NULL)
+		c->mapped = fz_run_local_input(c->run,
+		    fz_graph_inputs(c->graph, c->node)[c->next++]);
+	else
+		c->mapped = c->item->part;
 	c->at = fz_blob_map(c->mapped, c->shm, err);
 	*bytes = c->at;
 	*len = c->mapped->len;
@@ -93,6 +104,47 @@ local_put(void *ctx)
 		c->values[c->nvalues++] = blob;
 }
 
+static int
+local_send(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+static unsigned char *
+local_room(void *ctx)
+{
+	struct local_call *c = ctx;
+
+	local_begin(c, false, 1);
+	return c->room;
+}
+
+/* Small or not, it becomes a message. */
+static void
+local_end(void *ctx, size_t len)
+{
+	static const unsigned char head[] = { FZ_FORMAT_VERSION, 0, 1 };
+	struct local_call *c = ctx;
+
+	fz_buf_clear(&c->out);
+	if (*c->room != FZ_FORMAT_ITEM) {
+		fz_buf_put(&c->out, head, sizeof(head));
+		fz_buf_put(&c->out, c->room, len);
+	} else {
+		fz_buf_put(&c->out, c->room + FZ_ITEMS_HEAD,
+		    len - FZ_ITEMS_HEAD);
+	}
+	local_put(c);
+}
+
+static bool
+local_advance(void *ctx)
+{
+	(void)ctx;
+	return false;
+}
+
 /* Its address is the key of the call under way, for the hook. */
 static const char local_key;
 
@@ -124,23 +176,20 @@ local_call_gc(lua_State *L)
 	return 0;
 }
 
-/* A call for `node` on top of the stack, with room for its results. */
+/* A call on top of the stack, with room for `nvalues` results. */
 static struct local_call *
-push_local_call(lua_State *L, struct fz_run *run, const struct fz_graph *graph,
-    uint32_t node)
+push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 {
 	static const luaL_Reg metamethods[] = { { "__gc", local_call_gc },
 		{ NULL, NULL } };
-	uint32_t nvalues = fz_graph_get(graph, node)->nvalues;
 	struct local_call *c;
 
 	c = lua_newuserdatauv(
-	    L, sizeof(*c) + nvalues * sizeof(struct fz_blob *), 0);
-	*c = (struct local_call){ .run = run,
-		.graph = graph,
-		.shm = fz_lloop_engine(L)->shm,
-		.node = node,
+	    L, sizeof(*c) + nvalues * sizeof(struct fz_blob *) + room, 0);
+	*c = (struct local_call){ .shm = fz_lloop_engine(L)->shm,
 		.values = (struct fz_blob **)(c + 1),
+		.room = (unsigned char *)(c + 1) +
+			nvalues * sizeof(struct fz_blob *),
 		.failure = { .exitcode = -1 } };
 	if (luaL_newmetatable(L, "fzlua.LocalCall"))
 		luaL_setfuncs(L, metamethods, 0);
@@ -148,31 +197,39 @@ push_local_call(lua_State *L, struct fz_run *run, const struct fz_graph *graph,
 	return c;
 }
 
-/* Hand the results, or what went wrong, to the run. */
-static void
-end_local(struct local_call *c)
+/* It did not return: of its timeout, if that has run out. */
+static struct fz_failure *
+failure_of(struct local_call *c)
 {
-	struct fz_run *run = c->run;
 	struct fz_failure *failure = &c->failure;
 
-	if (!c->error) {
-		uint32_t n = c->nvalues;
-
-		c->nvalues = 0; /* the run takes them */
-		fz_run_local_done(run, c->node, c->values, n);
-		return;
-	}
 	if (c->timed_out) {
-		const struct fz_run_limits *limits =
-		    fz_run_limits_of(run, c->node);
-
 		fz_blob_unref(failure->value);
 		failure->value = NULL;
 		fz_err_set(&failure->err, FZ_ERR_TIMEOUT,
 		    "ran longer than its timeout of %g s",
-		    (double)limits->timeout_ns / (double)FZ_CLOCK_SECOND);
+		    (double)c->timeout_ns / (double)FZ_CLOCK_SECOND);
 	}
-	fz_run_local_failed(run, c->node, failure);
+	return failure;
+}
+
+/* Hand the results, or what went wrong, to the run or batch. */
+static void
+end_local(struct local_call *c)
+{
+	uint32_t n = c->nvalues;
+
+	c->nvalues = 0; /* they are taken */
+	if (c->run != NULL && !c->error)
+		fz_run_local_done(c->run, c->node, c->values, n);
+	else if (c->run != NULL)
+		fz_run_local_failed(c->run, c->node, failure_of(c));
+	else if (!c->error)
+		fz_batch_local_done(
+		    c->item->batch, c->item->number, c->values[0]);
+	else
+		fz_batch_local_failed(
+		    c->item->batch, c->item->number, failure_of(c));
 }
 
 static void
@@ -196,46 +253,58 @@ get_current(lua_State *L)
 	return call;
 }
 
-/* The state of math.random, which a call here must not disturb. */
-struct random {
-	unsigned char *state; /* inside the library's own userdata, or NULL */
-	size_t len;
-	unsigned char saved[64];
+static void
+arm_hook(lua_State *thread, struct local_call *c)
+{
+	if (c->timeout_ns == FZ_CLOCK_NEVER)
+		return;
+	c->deadline_ns = fz_clock_after(fz_clock_ns(), c->timeout_ns);
+	lua_sethook(thread, local_hook, LUA_MASKCOUNT, LOCAL_HOOK_INSTRUCTIONS);
+}
+
+/* What this process has while it calls a function as a worker would. */
+struct visit {
+	lua_State *volatile *running;
+	lua_State *outer;
+	void *outer_call;
+	struct fz_random random;
+	bool *init; /* of the pool: it is still to be run */
 };
 
-static void
-save_random(lua_State *L, struct random *r)
+/* The thread that calls for `c` with the functions of the pool on top. */
+static lua_State *
+enter(lua_State *L, struct local_call *c, struct visit *v)
 {
-	int top = lua_gettop(L);
+	lua_State *thread;
 
-	r->state = NULL;
-	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-	if (lua_getfield(L, -1, "math") == LUA_TTABLE &&
-	    lua_getfield(L, -1, "random") == LUA_TFUNCTION &&
-	    lua_iscfunction(L, -1) && lua_getupvalue(L, -1, 1) != NULL &&
-	    lua_type(L, -1) == LUA_TUSERDATA &&
-	    lua_rawlen(L, -1) <= sizeof(r->saved)) {
-		r->state = lua_touserdata(L, -1);
-		r->len = lua_rawlen(L, -1);
-		memcpy(r->saved, r->state, r->len);
-	}
-	lua_settop(L, top);
+	v->running = fz_lloop_running(L);
+	v->outer = *v->running;
+	v->outer_call = get_current(L);
+	v->init = fz_lpool_needs_init(L, -1);
+	thread = fz_lpool_prepare(L, -1);
+	fz_random_find(L, &v->random);
+	fz_random_save(&v->random);
+	set_current(L, c);
+	arm_hook(thread, c);
+	*v->running = thread;
+	return thread;
 }
 
 static void
-restore_random(const struct random *r)
+leave(lua_State *L, struct local_call *c, struct visit *v)
 {
-	if (r->state != NULL)
-		memcpy(r->state, r->saved, r->len);
+	*v->running = v->outer;
+	set_current(L, v->outer_call);
+	fz_random_restore(&v->random);
+	end_local(c);
 }
 
-static void
-arm_hook(lua_State *thread, struct local_call *c, int64_t timeout_ns)
+static struct fz_child_io
+local_io(struct local_call *c)
 {
-	if (timeout_ns == FZ_CLOCK_NEVER)
-		return;
-	c->deadline_ns = fz_clock_after(fz_clock_ns(), timeout_ns);
-	lua_sethook(thread, local_hook, LUA_MASKCOUNT, LOCAL_HOOK_INSTRUCTIONS);
+	return (struct fz_child_io){ local_next, local_release, local_begin,
+		local_put, local_send, local_room, local_end, local_advance,
+		&c->out, c };
 }
 
 void
@@ -243,32 +312,51 @@ fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node)
 {
 	const struct fz_node *plan = fz_graph_get(graph, node);
-	lua_State *volatile *running = fz_lloop_running(L);
-	lua_State *outer = *running, *thread;
-	void *outer_call = get_current(L);
-	struct local_call *c = push_local_call(L, run, graph, node);
-	struct fz_child_io io = { local_next, local_release, local_begin,
-		local_put, &c->out, c };
+	struct local_call *c = push_local_call(L, plan->nvalues, 0);
+	struct fz_child_io io = local_io(c);
 	struct fz_child_call call = { .func = plan->func,
 		.nargs = plan->ninputs,
 		.nvalues = plan->nvalues,
 		.seed = fz_run_local_seed(run, node) };
-	struct random random;
-	bool *init;
+	struct visit v;
+	lua_State *thread;
 
+	c->run = run;
+	c->graph = graph;
+	c->node = node;
+	c->timeout_ns = fz_run_limits_of(run, node)->timeout_ns;
 	lua_pushvalue(L, pools);
 	lua_rawgeti(L, -1, (lua_Integer)plan->pool + 1);
-	init = fz_lpool_needs_init(L, -1);
-	thread = fz_lpool_prepare(L, -1);
-	call.init = *init;
-	save_random(L, &random);
-	set_current(L, c);
-	arm_hook(thread, c, fz_run_limits_of(run, node)->timeout_ns);
-	*running = thread;
+	thread = enter(L, c, &v);
+	call.init = *v.init;
+	call.random = &v.random;
 	fz_child_call(thread, &call, &io);
-	*running = outer;
-	set_current(L, outer_call);
-	restore_random(&random);
-	*init = call.init;
-	end_local(c);
+	*v.init = call.init;
+	leave(L, c, &v);
+}
+
+void
+fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
+{
+	struct local_call *c = push_local_call(L, 1, FZ_PORT_ITEM);
+	struct fz_child_io io = local_io(c);
+	struct fz_child_batch batch = { .func = item->func,
+		.kind = item->kind,
+		.nparts = item->part != NULL,
+		.item = item->number,
+		.first = item->number,
+		.seed = item->seed };
+	struct visit v;
+	lua_State *thread;
+
+	c->item = item;
+	c->timeout_ns = item->timeout_ns;
+	lua_pushvalue(L, pool);
+	thread = enter(L, c, &v);
+	batch.init = *v.init;
+	batch.random = &v.random;
+	fz_child_batch(thread, &batch, &io);
+	*v.init = batch.init;
+	leave(L, c, &v);
+	fz_blob_unref(item->part);
 }

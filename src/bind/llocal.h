@@ -6,6 +6,8 @@
 
 #include <lua.h>
 
+struct fz_batch;
+struct fz_blob;
 struct fz_graph;
 struct fz_run;
 
@@ -17,5 +19,22 @@ struct fz_run;
  */
 void fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node);
+
+/* An item of a batch, as fz_batch_local_next() has it. */
+struct fz_llocal_item {
+	struct fz_batch *batch;
+	uint64_t number;
+	struct fz_blob *part; /* taken */
+	uint32_t kind, func;
+	uint64_t seed; /* of the batch */
+	int64_t timeout_ns;
+};
+
+/*
+ * The same for an item, with the functions of the pool at index `pool`; tells
+ * the batch. [-0, +?, m]
+ */
+void fz_llocal_item(
+    lua_State *L, int pool, const struct fz_llocal_item *item);
 
 #endif

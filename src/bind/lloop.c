@@ -30,6 +30,7 @@ struct lloop {
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
 	struct fz_fork_hook hook;
+	bool held;        /* core.turn() must not wait */
 	int output_errno; /* of the first write that failed, 0: none */
 };
 
@@ -77,6 +78,16 @@ void
 fz_lloop_interrupt(lua_State *L, volatile sig_atomic_t *pending)
 {
 	get(L)->pending = pending;
+}
+
+bool
+fz_lloop_hold(lua_State *L, bool held)
+{
+	struct lloop *ll = get(L);
+	bool before = ll->held;
+
+	ll->held = held;
+	return before;
 }
 
 lua_State *volatile *
@@ -209,6 +220,8 @@ loop_turn(lua_State *L)
 	int64_t until = FZ_CLOCK_NEVER;
 	int happened;
 
+	if (ll->held)
+		return luaL_error(L, "cannot wait while a value is packed");
 	fz_lloop_check(L);
 	happened = work_local(L, ll) ||
 		   (!lua_isnoneornil(L, 2) &&
@@ -228,6 +241,15 @@ static int
 loop_now(lua_State *L)
 {
 	lua_pushnumber(L, (double)fz_clock_ns() / (double)FZ_CLOCK_SECOND);
+	return 1;
+}
+
+/* wall() -> seconds since 1970 */
+static int
+loop_wall(lua_State *L)
+{
+	lua_pushnumber(
+	    L, (double)fz_clock_wall_ns() / (double)FZ_CLOCK_SECOND);
 	return 1;
 }
 
@@ -296,6 +318,7 @@ static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
 	{ "news", loop_news },
 	{ "now", loop_now },
+	{ "wall", loop_wall },
 	{ "cpu_count", loop_cpu_count },
 	{ "pid", loop_pid },
 	{ "random_seed", loop_random_seed },

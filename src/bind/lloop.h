@@ -3,6 +3,7 @@
 #define FZ_LLOOP_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 #include <lua.h>
 
@@ -38,6 +39,12 @@ int fz_lloop_wake_fd(lua_State *L);
  * jobs = 0 now, NULL when none does: a hook set there interrupts it.
  */
 lua_State *volatile *fz_lloop_running(lua_State *L);
+
+/*
+ * While values are encoded for the engine, core.turn() must not wait: raises.
+ * Returns what was set before. [-0, +0, -]
+ */
+bool fz_lloop_hold(lua_State *L, bool held);
 
 /* Raise "interrupted" if it is pending. [-0, +0, e] */
 void fz_lloop_check(lua_State *L);

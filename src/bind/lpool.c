@@ -5,17 +5,29 @@
 #include "base/err.h"
 #include "bind/child.h"
 #include "bind/lerror.h"
+#include "bind/lfuncs.h"
 #include "bind/lloop.h"
+#include "engine/batch.h"
 #include "engine/pool.h"
+#include "engine/sched.h"
 
 #define POOL_TYPE "fzlua.Pool"
 #define POOL_MAX 65536
 
 /* User values of a pool. */
-enum { POOL_THREAD = 1, POOL_FUNCS, POOL_INIT, POOL_NUSER = POOL_INIT };
+enum {
+	POOL_THREAD = 1,
+	POOL_FUNCS,
+	POOL_INIT,
+	POOL_LIST,
+	POOL_TABLES,
+	POOL_NUSER = POOL_TABLES
+};
 
 struct lpool {
 	struct fz_pool *pool; /* NULL until it is made */
+	struct fz_sched *sched; /* NULL: a pool for runs */
+	struct fz_lfuncs funcs;
 	struct fz_child_home home;
 	bool needs_init; /* for functions that run in this process */
 };
@@ -32,6 +44,21 @@ fz_lpool_check(lua_State *L, int idx)
 	return to_lpool(L, idx)->pool;
 }
 
+struct fz_sched *
+fz_lpool_sched(lua_State *L, int idx)
+{
+	return to_lpool(L, idx)->sched;
+}
+
+struct fz_lfuncs *
+fz_lpool_funcs(lua_State *L, int idx)
+{
+	idx = lua_absindex(L, idx);
+	lua_getiuservalue(L, idx, POOL_TABLES);
+	lua_getiuservalue(L, idx, POOL_FUNCS);
+	return &to_lpool(L, idx)->funcs;
+}
+
 bool *
 fz_lpool_needs_init(lua_State *L, int idx)
 {
@@ -46,9 +73,10 @@ fz_lpool_prepare(lua_State *L, int idx)
 	idx = lua_absindex(L, idx);
 	lua_getiuservalue(L, idx, POOL_FUNCS);
 	lua_getiuservalue(L, idx, POOL_INIT);
-	thread = fz_child_prepare(L, -2, -1);
-	lua_replace(L, -3);
-	lua_pop(L, 1);
+	lua_getiuservalue(L, idx, POOL_LIST);
+	thread = fz_child_prepare(L, -3, -2, -1);
+	lua_replace(L, -4);
+	lua_pop(L, 2);
 	return thread;
 }
 
@@ -64,7 +92,36 @@ fz_lpool_rehome(lua_State *L, int idx)
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
-/* pool{ funcs = { f, ... }, workers = n [, init = f] } -> pool */
+/* Have batches share the workers of the pool at `idx`; options are at 1. */
+static void
+make_sched(lua_State *L, int idx, unsigned workers)
+{
+	struct lpool *lp = to_lpool(L, idx);
+	struct fz_sched_opts opts = { .engine = fz_lloop_engine(L),
+		.pool = lp->pool,
+		.workers = workers };
+	struct fz_err err = { 0 };
+	lua_Integer max_tasks;
+
+	lua_getfield(L, 1, "max_tasks");
+	max_tasks = luaL_optinteger(L, -1, 0);
+	luaL_argcheck(L, 0 <= max_tasks && max_tasks <= INT32_MAX, 1,
+	    "max_tasks out of range");
+	opts.max_tasks = (uint32_t)max_tasks;
+	lua_getfield(L, 1, "once");
+	opts.once = lua_toboolean(L, -1);
+	lua_pop(L, 2);
+	fz_lfuncs_init(L, &lp->funcs);
+	lua_setiuservalue(L, idx, POOL_TABLES);
+	lp->sched = fz_sched_new(&opts, &err);
+	if (lp->sched == NULL)
+		fz_lerror_raise(L, &err);
+}
+
+/*
+ * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] } -> pool
+ * With batches = true also: max_tasks, once; and 0 workers, to call all here.
+ */
 static int
 pool_new(lua_State *L)
 {
@@ -72,15 +129,20 @@ pool_new(lua_State *L)
 	struct fz_err err = { 0 };
 	lua_Integer workers;
 	struct lpool *lp;
+	bool batches;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 1);
 	lua_getfield(L, 1, "workers");
 	workers = luaL_checkinteger(L, -1);
-	luaL_argcheck(
-	    L, 1 <= workers && workers <= POOL_MAX, 1, "workers out of range");
+	lua_getfield(L, 1, "batches");
+	batches = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX,
+	    1, "workers out of range");
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
-	lp->pool = NULL; /* __gc may come before it is made */
+	lp->pool = NULL; /* __gc may come before they are made */
+	lp->sched = NULL;
 	lp->needs_init = true;
 	luaL_setmetatable(L, POOL_TYPE);
 	lua_getfield(L, 1, "funcs");
@@ -88,13 +150,19 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_FUNCS);
 	lua_getfield(L, 1, "init");
 	lua_setiuservalue(L, 3, POOL_INIT);
+	lua_getfield(L, 1, "list");
+	lua_setiuservalue(L, 3, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
-	opts.max = (unsigned)workers;
+	opts.max = workers != 0 ? (unsigned)workers : 1;
 	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
 	opts.main_ctx = &lp->home;
 	lua_setiuservalue(L, 3, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);
-	return lp->pool != NULL ? 1 : fz_lerror_raise(L, &err);
+	if (lp->pool == NULL)
+		return fz_lerror_raise(L, &err);
+	if (batches)
+		make_sched(L, 3, (unsigned)workers);
+	return 1;
 }
 
 static void
@@ -104,6 +172,20 @@ add_pid(void *ctx, pid_t pid)
 
 	lua_pushinteger(L, pid);
 	lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+}
+
+/* pool:fill(): fork the workers that there may be */
+static int
+pool_fill(lua_State *L)
+{
+	struct lpool *lp = to_lpool(L, 1);
+	struct fz_err err = { 0 };
+
+	fz_lpool_rehome(L, 1);
+	if (lp->sched != NULL && !fz_sched_is_local(lp->sched) &&
+	    fz_sched_fill(lp->sched, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
 }
 
 /* pool:workers() -> { pid, ... } */
@@ -117,12 +199,44 @@ pool_workers(lua_State *L)
 	return 1;
 }
 
+static struct fz_sched *
+check_sched(lua_State *L)
+{
+	struct lpool *lp = to_lpool(L, 1);
+
+	luaL_argcheck(L, lp->sched != NULL, 1, "the pool is one of a run");
+	return lp->sched;
+}
+
+/* pool:finished() -> id | nil: of a batch that is done and was to be told */
+static int
+pool_finished(lua_State *L)
+{
+	struct fz_batch *batch = fz_sched_finished(check_sched(L));
+
+	if (batch == NULL)
+		return 0;
+	lua_pushlightuserdata(L, fz_batch_ctx(batch));
+	return 1;
+}
+
+/* pool:pending() -> how many batches are not done */
+static int
+pool_pending(lua_State *L)
+{
+	lua_pushinteger(
+	    L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
+	return 1;
+}
+
 /* pool:close(): again does nothing */
 static int
 pool_close(lua_State *L)
 {
 	struct lpool *lp = to_lpool(L, 1);
 
+	if (lp->sched != NULL)
+		fz_sched_cancel(lp->sched, "its pool was closed");
 	if (lp->pool != NULL)
 		fz_pool_close(lp->pool);
 	return 0;
@@ -133,6 +247,8 @@ pool_gc(lua_State *L)
 {
 	struct lpool *lp = to_lpool(L, 1);
 
+	fz_sched_free(lp->sched);
+	lp->sched = NULL;
 	fz_pool_free(lp->pool);
 	lp->pool = NULL;
 	return 0;
@@ -146,7 +262,10 @@ pool_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
+	{ "fill", pool_fill },
 	{ "workers", pool_workers },
+	{ "finished", pool_finished },
+	{ "pending", pool_pending },
 	{ "close", pool_close },
 	{ NULL, NULL },
 };

@@ -6,10 +6,20 @@
 
 #include <lua.h>
 
+struct fz_lfuncs;
 struct fz_pool;
+struct fz_sched;
 
 /* The pool at stack index `idx`; raises where there is none. */
 struct fz_pool *fz_lpool_check(lua_State *L, int idx);
+
+/*
+ * What hands its workers to batches, NULL where the pool was made for runs;
+ * the slots of its functions, and pushes the tables that go with them: those
+ * of fz_lfuncs_init() and the functions. [-0, +2, -]
+ */
+struct fz_sched *fz_lpool_sched(lua_State *L, int idx);
+struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
 
 /*
  * Push a new thread that can call the functions of the pool at `idx` in this

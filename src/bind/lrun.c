@@ -9,7 +9,10 @@
 #include "base/clock.h"
 #include "bind/codec.h"
 #include "bind/lerror.h"
+#include "bind/lblob.h"
+#include "bind/lfailure.h"
 #include "bind/lgraph.h"
+#include "bind/llimits.h"
 #include "bind/llocal.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
@@ -64,37 +67,10 @@ check_number(lua_State *L, int idx, uint32_t n)
 /* ---- options ----------------------------------------------------------------
  */
 
-static int64_t
-opt_seconds(lua_State *L, int idx, int64_t otherwise_ns)
-{
-	if (lua_isnoneornil(L, idx))
-		return otherwise_ns;
-	return fz_clock_from_seconds(luaL_checknumber(L, idx));
-}
-
-/* timeout, retries, backoff, memory at `idx` and behind; nil: as they are. */
-static void
-read_limits(lua_State *L, int idx, struct fz_run_limits *limits)
-{
-	lua_Integer retries = luaL_optinteger(L, idx + 1, limits->retries);
-	lua_Integer memory =
-	    luaL_optinteger(L, idx + 3, (lua_Integer)limits->memory);
-
-	luaL_argcheck(
-	    L, 0 <= retries && retries <= INT32_MAX, idx + 1, "out of range");
-	luaL_argcheck(L, memory >= 0, idx + 3, "out of range");
-	limits->timeout_ns = opt_seconds(L, idx, limits->timeout_ns);
-	limits->retries = (unsigned)retries;
-	limits->backoff_ns = opt_seconds(L, idx + 2, limits->backoff_ns);
-	limits->memory = (uint64_t)memory;
-}
-
 /* The options in the table at 3; leaves the stack as it was. */
 static void
 read_options(lua_State *L, struct fz_run_opts *opts)
 {
-	static const char *const policies[] = { "stop", "now", "continue",
-		NULL };
 	int top = lua_gettop(L);
 	lua_Integer jobs;
 
@@ -104,14 +80,13 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 	    L, 0 <= jobs && jobs <= RUN_JOBS_MAX, 3, "jobs out of range");
 	opts->jobs = (unsigned)jobs;
 	lua_getfield(L, 3, "on_error");
-	opts->policy =
-	    (enum fz_run_policy)luaL_checkoption(L, -1, "stop", policies);
+	opts->policy = fz_llimits_policy(L, -1);
 	lua_getfield(L, 3, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_getfield(L, 3, "events");
 	opts->events = lua_toboolean(L, -1);
 	lua_getfield(L, 3, "deadline");
-	opts->deadline_ns = opt_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
+	opts->deadline_ns = fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
 	if (opts->deadline_ns != FZ_CLOCK_NEVER)
 		opts->deadline_ns =
 		    fz_clock_after(fz_clock_ns(), opts->deadline_ns);
@@ -120,7 +95,7 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 	lua_getfield(L, 3, "retries");
 	lua_getfield(L, 3, "backoff");
 	lua_getfield(L, 3, "memory");
-	read_limits(L, top + 1, &opts->limits);
+	fz_llimits_read(L, top + 1, &opts->limits);
 	lua_settop(L, top);
 }
 
@@ -247,39 +222,10 @@ run_limits(lua_State *L)
 	struct fz_run_limits limits = *fz_run_limits_of(lr->run, node);
 	struct fz_err err = { 0 };
 
-	read_limits(L, 3, &limits);
+	fz_llimits_read(L, 3, &limits);
 	if (fz_run_limit(lr->run, node, &limits, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	return 0;
-}
-
-static void
-give_back(void *owner, uint64_t offset)
-{
-	struct fz_engine *engine = owner;
-
-	if (engine->shm != NULL)
-		fz_shm_give_back(engine->shm, offset);
-}
-
-/* The bytes of the buffer as a blob; the buffer is then empty. */
-static struct fz_blob *
-take_blob(struct lrun *lr, struct fz_err *err)
-{
-	size_t len = lr->buf.buf.len;
-	struct fz_blob *blob;
-	uint64_t offset;
-
-	if (!lr->buf.in_shm) {
-		blob = fz_blob_new(lr->buf.buf.data, len, err);
-		fz_buf_clear(&lr->buf.buf);
-		return blob;
-	}
-	offset = fz_shm_buf_take(&lr->buf);
-	blob = fz_blob_in_shm(offset, len, give_back, lr->engine, err);
-	if (blob == NULL)
-		give_back(lr->engine, offset);
-	return blob;
 }
 
 /* run:set(value, v) */
@@ -295,7 +241,7 @@ run_set(lua_State *L)
 	lua_settop(L, 3);
 	fz_buf_clear(&lr->buf.buf);
 	fz_codec_encode(L, 3, 1, &lr->buf.buf);
-	blob = take_blob(lr, &err);
+	blob = fz_lblob_take(lr->engine, &lr->buf, &err);
 	if (blob == NULL)
 		return fz_lerror_raise(L, &err);
 	fz_run_set(lr->run, value, blob);
@@ -362,42 +308,6 @@ run_cancel(lua_State *L)
 /* ---- results and errors
  * ------------------------------------------------------------ */
 
-struct decoding {
-	const void *at;
-	size_t len;
-};
-
-/* Protected: so that the mapping is given back whatever happens. */
-static int
-decode_body(lua_State *L)
-{
-	const struct decoding *d = lua_touserdata(L, 1);
-
-	if (fz_codec_decode(L, d->at, d->len, true) != 1)
-		return luaL_error(L, "not one value");
-	return 1;
-}
-
-/* Push the value of a blob, or what went wrong. Returns a status of pcall. */
-static int
-decode_blob(lua_State *L, struct lrun *lr, struct fz_blob *blob)
-{
-	struct decoding d = { NULL, blob->len };
-	struct fz_err err = { 0 };
-	int status;
-
-	d.at = fz_blob_map(blob, lr->engine->shm, &err);
-	if (d.at == NULL) {
-		fz_lerror_push(L, err.kind, err.text);
-		return LUA_ERRRUN;
-	}
-	lua_pushcfunction(L, decode_body);
-	lua_pushlightuserdata(L, &d);
-	status = lua_pcall(L, 1, 1, 0);
-	fz_blob_unmap(blob, lr->engine->shm, d.at);
-	return status;
-}
-
 /* run:value(value) -> true, v | false */
 static int
 run_value(lua_State *L)
@@ -406,71 +316,15 @@ run_value(lua_State *L)
 	uint32_t value = check_number(L, 2, fz_graph_nvalues(lr->graph));
 	struct fz_blob *blob = fz_run_value(lr->run, value);
 
+	lua_settop(L, 2);
 	lua_pushboolean(L, blob != NULL);
 	if (blob == NULL)
 		return 1;
-	if (decode_blob(L, lr, blob) != LUA_OK)
+	if (fz_lblob_decode(L, lr->engine, blob) != LUA_OK)
 		return lua_error(L);
+	if (lua_gettop(L) != 4)
+		return luaL_error(L, "not one value");
 	return 2;
-}
-
-static void
-set_integer(lua_State *L, const char *field, lua_Integer n)
-{
-	lua_pushinteger(L, n);
-	lua_setfield(L, -2, field);
-}
-
-/* Fields that the worker told, from the table at -2 into the error at -1. */
-static void
-copy_details(lua_State *L)
-{
-	static const char *const fields[] = { "traceback", "cause", "result" };
-
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-		lua_getfield(L, -2, fields[i]);
-		lua_setfield(L, -2, fields[i]);
-	}
-}
-
-static const char *
-default_message(const struct fz_failure *failure)
-{
-	if (failure->err.text[0] != '\0')
-		return failure->err.text;
-	if (failure->err.kind == FZ_ERR_MEMORY)
-		return "not enough memory";
-	return "an error that could not be described";
-}
-
-/* Push the fz.Error of a failure. */
-static void
-push_failure(lua_State *L, struct lrun *lr, const struct fz_failure *failure)
-{
-	bool told = failure->value != NULL && failure->value->len != 0 &&
-		    decode_blob(L, lr, failure->value) == LUA_OK &&
-		    lua_istable(L, -1);
-	const char *message = default_message(failure);
-
-	if (told) {
-		lua_getfield(L, -1, "message");
-		if (lua_type(L, -1) == LUA_TSTRING)
-			message = lua_tostring(L, -1);
-		fz_lerror_push(L, failure->err.kind, message);
-		lua_remove(L, -2);
-		copy_details(L);
-		lua_remove(L, -2);
-	} else {
-		fz_lerror_push(L, failure->err.kind, message);
-	}
-	if (failure->pid != 0)
-		set_integer(L, "pid", failure->pid);
-	if (failure->signal != 0)
-		set_integer(L, "signal", failure->signal);
-	if (failure->exitcode != -1)
-		set_integer(L, "exitcode", failure->exitcode);
-	if (failure->attempt != 0)
-		set_integer(L, "attempt", failure->attempt);
 }
 
 /* run:error(node) -> nil | Error; its `because`: the node it depended on */
@@ -485,9 +339,9 @@ run_error(lua_State *L)
 	failure = fz_run_failure_of(lr->run, node, &because);
 	if (failure == NULL)
 		return 0;
-	push_failure(L, lr, failure);
+	fz_lfailure_push(L, lr->engine, failure);
 	if (because != FZ_GRAPH_NONE)
-		set_integer(L, "because", (lua_Integer)because + 1);
+		fz_lfailure_set(L, "because", (lua_Integer)because + 1);
 	return 1;
 }
 
@@ -502,7 +356,7 @@ run_failure(lua_State *L)
 	if (failure == NULL)
 		return 0;
 	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
-	push_failure(L, lr, failure);
+	fz_lfailure_push(L, lr->engine, failure);
 	return 2;
 }
 

@@ -24,6 +24,7 @@ struct fz_pool {
 	struct fz_pool_user **users;
 	size_t nusers, users_cap;
 	unsigned nfailed_starts; /* since a worker was last of use */
+	uint32_t stamp;          /* of workers forked from now on */
 	bool closed;
 	struct fz_fork_hook hook;
 };
@@ -204,8 +205,10 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 		return NULL;
 	}
 	w = fz_worker_new(&opts, err);
-	if (w != NULL)
+	if (w != NULL) {
+		w->stamp = pool->stamp;
 		pool->nworkers++;
+	}
 	return w;
 }
 
@@ -295,4 +298,43 @@ fz_pool_pids(
 		each(ctx, w->pid);
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next)
 		each(ctx, w->pid);
+}
+
+void
+fz_pool_retire(struct fz_pool *pool, struct fz_worker *w)
+{
+	unlink_worker(w);
+	link_worker(&pool->busy, w);
+	fz_worker_dismiss(w);
+}
+
+int
+fz_pool_fill(struct fz_pool *pool, struct fz_err *err)
+{
+	while (!pool->closed && pool->nworkers < pool->opts.max) {
+		struct fz_worker *w = fork_worker(pool, err);
+
+		if (w == NULL)
+			return pool->nworkers != 0 ? 0 : -1;
+		link_worker(&pool->idle, w);
+	}
+	return 0;
+}
+
+void
+fz_pool_stamp(struct fz_pool *pool, uint32_t stamp)
+{
+	pool->stamp = stamp;
+}
+
+bool
+fz_pool_is_closed(const struct fz_pool *pool)
+{
+	return pool->closed;
+}
+
+unsigned
+fz_pool_nworkers(const struct fz_pool *pool)
+{
+	return pool->nworkers;
 }

@@ -69,8 +69,22 @@ void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
 struct fz_worker *fz_pool_room(
     struct fz_pool *pool, const struct fz_pool_user *user);
 
+bool fz_pool_is_closed(const struct fz_pool *pool);
+
+/* Workers that live, busy or not. */
+unsigned fz_pool_nworkers(const struct fz_pool *pool);
+
 /* Whether fz_pool_take() could give a worker now. */
 bool fz_pool_has_free(const struct fz_pool *pool);
+
+/* An idle worker has done enough: it leaves by itself, `dead` as any. */
+void fz_pool_retire(struct fz_pool *pool, struct fz_worker *worker);
+
+/* Fork all workers that there may be. 0, or -1 and `err`. */
+int fz_pool_fill(struct fz_pool *pool, struct fz_err *err);
+
+/* Workers that are forked from now on get this stamp. */
+void fz_pool_stamp(struct fz_pool *pool, uint32_t stamp);
 
 /* The first worker that has jobs; others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);

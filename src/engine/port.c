@@ -74,35 +74,80 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 	fz_shm_buf_init(&port->value, shm, 64 << 10);
 }
 
-/* Whether job `seq` is ours: the parent may have taken it back. */
+/* Whether number `seq` is ours: the parent may have taken it back. */
 static bool
-claim(struct fz_port *port, const struct fz_frame *frame)
+claim(struct fz_port *port, uint32_t seq, bool timed)
 {
-	uint32_t expected = frame->seq;
+	uint32_t expected = seq;
 
-	if (frame->flags & FZ_WIRE_TIMED)
+	if (timed)
 		atomic_store(&port->cell->start_ns, fz_clock_ns());
 	return atomic_compare_exchange_strong(
-	    &port->cell->claim, &expected, frame->seq + 1);
+	    &port->cell->claim, &expected, seq + 1);
 }
 
-static int
-open_call(
-    const struct fz_frame *frame, struct fz_call *call, struct fz_err *err)
+static void
+open_job(struct fz_call *call)
 {
 	struct fz_reader *r = &call->args;
 
-	fz_reader_init(r, frame->body, frame->len);
-	call->seq = frame->seq;
 	call->func = fz_reader_u32(r);
 	call->nargs = fz_reader_u32(r);
 	call->nvalues = fz_reader_u32(r);
 	call->seed = fz_reader_u64(r);
 	call->memory = fz_reader_u64(r);
-	if (r->failed)
+}
+
+static void
+open_batch(struct fz_call *call)
+{
+	struct fz_reader *r = &call->args;
+
+	call->func = fz_reader_u32(r);
+	call->kind = fz_reader_u32(r);
+	call->nitems = fz_reader_u32(r);
+	call->nargs = fz_reader_u32(r);
+	call->item = fz_reader_u64(r);
+	call->seed = fz_reader_u64(r);
+	call->memory = fz_reader_u64(r);
+	if (call->nitems == 0)
+		r->failed = true;
+}
+
+static void
+open_func(struct fz_call *call)
+{
+	call->func = fz_reader_u32(&call->args);
+	call->nargs = 1;
+}
+
+/* Read the head of a frame; 1 where it is to be passed on, else 0, or -1. */
+static int
+open_call(struct fz_port *port, const struct fz_frame *frame,
+    struct fz_call *call, struct fz_err *err)
+{
+	call->type = frame->type;
+	call->timed = frame->flags & FZ_WIRE_TIMED;
+	call->seq = frame->seq;
+	fz_reader_init(&call->args, frame->body, frame->len);
+	switch ((int)frame->type) {
+	case FZ_WIRE_JOB:
+		open_job(call);
+		break;
+	case FZ_WIRE_BATCH:
+		open_batch(call);
+		break;
+	case FZ_WIRE_FUNC:
+		open_func(call);
+		break;
+	default:
+		return 0;
+	}
+	if (call->args.failed)
 		return fz_err_set(
 		    err, FZ_ERR_CRASH, "a job frame is too short");
-	return 1;
+	return frame->type == FZ_WIRE_FUNC ||
+	       claim(port, call->seq, call->timed);
 }
 
 static void
@@ -128,9 +173,9 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		while ((rc = fz_wire_next(&port->wire, &frame, err)) == 1) {
 			if (frame.type == FZ_WIRE_FREE)
 				free_extent(port, &frame);
-			else if (frame.type == FZ_WIRE_JOB &&
-				 claim(port, &frame))
-				return open_call(&frame, call, err);
+			rc = open_call(port, &frame, call, err);
+			if (rc != 0)
+				return rc;
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)
 			return -1;
@@ -140,6 +185,100 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		if (n < 0)
 			return fz_err_sys(err, errno, "reading jobs");
 	}
+}
+
+bool
+fz_port_advance(struct fz_port *port, struct fz_call *call)
+{
+	if (call->nitems <= 1)
+		return false;
+	if (!claim(port, call->seq + 1, call->timed))
+		return false;
+	call->seq++;
+	call->item++;
+	call->nitems--;
+	return true;
+}
+
+/* ---- results of items --------------------------------------------------- */
+
+static uint64_t
+open_word(const struct fz_cell_open *open)
+{
+	return (uint64_t)open->start << 40 | (uint64_t)open->len << 20 |
+	       open->nitems;
+}
+
+struct fz_cell_open
+fz_cell_open(const struct fz_cell *cell)
+{
+	uint64_t word = atomic_load(&cell->open);
+	struct fz_cell_open open = { (uint32_t)(word >> 40),
+		(uint32_t)(word >> 20 & 0xfffff), (uint32_t)(word & 0xfffff) };
+
+	return open;
+}
+
+/* The open frame becomes one of the whole replies. */
+static void
+close_items(struct fz_port *port)
+{
+	struct fz_cell *cell = port->cell;
+	struct fz_cell_open *open = &port->items;
+	unsigned char *at = cell->out + open->start;
+
+	if (open->nitems == 0)
+		return;
+	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
+	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
+	atomic_store_explicit(
+	    &cell->nout, open->start + open->len, memory_order_release);
+	atomic_store_explicit(&cell->open, 0, memory_order_release);
+	open->nitems = 0;
+}
+
+static void
+open_items(struct fz_port *port, uint32_t seq)
+{
+	struct fz_cell *cell = port->cell;
+	uint32_t start =
+	    atomic_load_explicit(&cell->nout, memory_order_relaxed);
+	struct fz_buf head = { .data = cell->out + start,
+		.cap = FZ_WIRE_HEADER + 4,
+		.store = &cell_store };
+
+	fz_wire_begin(&head, FZ_WIRE_ITEMS, 0, seq);
+	port->items = (struct fz_cell_open){ start, FZ_WIRE_HEADER + 4, 0 };
+	port->items_seq = seq;
+}
+
+unsigned char *
+fz_port_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err)
+{
+	struct fz_cell_open *open = &port->items;
+	size_t used = open->nitems != 0
+			  ? open->start + open->len
+			  : atomic_load_explicit(
+				&port->cell->nout, memory_order_relaxed);
+
+	if (used + FZ_WIRE_HEADER + 4 + FZ_PORT_ITEM > FZ_CELL_OUT &&
+	    fz_port_flush(port, err) != 0)
+		return NULL;
+	if (open->nitems != 0 && port->items_seq + open->nitems != call->seq)
+		close_items(port);
+	if (open->nitems == 0)
+		open_items(port, call->seq);
+	return port->cell->out + open->start + open->len;
+}
+
+void
+fz_port_item_end(struct fz_port *port, size_t len)
+{
+	port->items.len += (uint32_t)len;
+	port->items.nitems++;
+	atomic_store_explicit(&port->cell->open, open_word(&port->items),
+	    memory_order_release);
 }
 
 /* A reply that is given up gives back what it has in the arena. */
@@ -197,8 +336,10 @@ int
 fz_port_flush(struct fz_port *port, struct fz_err *err)
 {
 	struct fz_cell *cell = port->cell;
-	uint32_t n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
+	uint32_t n;
 
+	close_items(port);
+	n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
 	if (n == 0)
 		return 0;
 	if (fz_fd_write_all(port->out, cell->out, n) != 0)
@@ -210,8 +351,8 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 }
 
 /* With more jobs waiting, let replies share a write, but not for long. */
-static int
-flush_if_due(struct fz_port *port, struct fz_err *err)
+int
+fz_port_pause(struct fz_port *port, struct fz_err *err)
 {
 	int64_t now;
 
@@ -229,12 +370,14 @@ fz_port_send(struct fz_port *port, struct fz_err *err)
 {
 	struct fz_cell *cell = port->cell;
 	struct fz_buf *frame = &port->frame;
-	uint32_t n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
+	uint32_t n;
 
 	fz_wire_end(frame, 0);
 	if (frame->failed)
 		return fz_err_set(
 		    err, FZ_ERR_MEMORY, "not enough memory for the results");
+	close_items(port);
+	n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
 	if (frame->len > FZ_CELL_OUT - n) {
 		if (fz_port_flush(port, err) != 0)
 			return -1;
@@ -249,5 +392,5 @@ fz_port_send(struct fz_port *port, struct fz_err *err)
 	memcpy(cell->out + n, frame->data, frame->len);
 	atomic_store_explicit(
 	    &cell->nout, n + (uint32_t)frame->len, memory_order_release);
-	return flush_if_due(port, err);
+	return fz_port_pause(port, err);
 }

@@ -12,6 +12,10 @@
  *          A reply counts from the moment `nout` covers it. `epoch` moves
  *          before bytes of it are overwritten, so that the parent can copy
  *          replies that wait behind a long job and know if the copy is good.
+ *   open   the frame of items behind those replies that is still growing:
+ *          where it starts, its bytes and its items in one word. An item
+ *          counts from the moment this word covers it. It means nothing
+ *          where it does not start at `nout`.
  */
 #ifndef FZ_PORT_H
 #define FZ_PORT_H
@@ -27,12 +31,14 @@ struct fz_err;
 
 #define FZ_CELL_OUT ((size_t)128 << 10)
 #define FZ_CELL_IN ((size_t)128 << 10)
+#define FZ_PORT_ITEM ((size_t)4096)
 
 struct fz_cell {
 	_Atomic uint32_t claim;
 	_Atomic uint32_t nout;    /* bytes of out[] that are whole replies */
 	_Atomic uint32_t nwhy;    /* of out[]: why the worker cannot start */
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
+	_Atomic uint64_t open;    /* fz_cell_open(); 0: none */
 	_Atomic int64_t start_ns; /* when the last timed job started */
 	unsigned char out[FZ_CELL_OUT];
 	/*
@@ -41,6 +47,13 @@ struct fz_cell {
 	 */
 	unsigned char in[FZ_CELL_IN];
 };
+
+/* The frame of items that grows behind the whole replies of a cell. */
+struct fz_cell_open {
+	uint32_t start, len, nitems; /* bytes of out[], header included */
+};
+
+struct fz_cell_open fz_cell_open(const struct fz_cell *cell);
 
 /* A cell that later forks share. NULL and `err` on failure. */
 struct fz_cell *fz_cell_new(struct fz_err *err);
@@ -55,12 +68,19 @@ struct fz_port {
 	struct fz_shm_buf value; /* where the worker encodes one value */
 	int64_t flushed_ns;
 	bool open; /* `frame` holds a reply that was not sent */
+	uint32_t items_seq;        /* of the first item of the open frame */
+	struct fz_cell_open items; /* that frame; nitems is 0 where none is */
 };
 
-/* One call to make; `args` holds `nargs` parts. */
+/* What to do next; `args` holds `nargs` parts. */
 struct fz_call {
+	enum fz_wire_type type; /* FZ_WIRE_JOB, _BATCH or _FUNC */
+	bool timed;             /* note when each item starts */
 	uint32_t seq, func, nargs;
-	uint32_t nvalues; /* results that are wanted */
+	uint32_t nvalues; /* of a job: results that are wanted */
+	uint32_t kind;    /* of a batch: enum fz_wire_kind */
+	uint32_t nitems;  /* of a batch: from the one at hand on */
+	uint64_t item;    /* of a batch: index of the one at hand */
 	uint64_t seed;
 	uint64_t memory; /* bytes the worker may use, 0: no limit */
 	struct fz_reader args;
@@ -71,11 +91,30 @@ void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
     struct fz_shm *shm);
 
 /*
- * Wait for the next call and claim it. Returns 1, 0 when the parent wants no
- * more (end of file), or -1 and `err` for a broken pipe or frame.
+ * Wait for the next call and claim it, or for a function to keep. Returns 1, 0
+ * when the parent wants no more (end of file), or -1 and `err` for a broken
+ * pipe or frame.
  */
 int fz_port_next(
     struct fz_port *port, struct fz_call *call, struct fz_err *err);
+
+/*
+ * The item at hand is done: start the next one of the batch. False where there
+ * is none, or the parent has taken the rest back.
+ */
+bool fz_port_advance(struct fz_port *port, struct fz_call *call);
+
+/*
+ * Room for the result of the item at hand, of at most FZ_PORT_ITEM bytes; put
+ * it there and end it with the number of bytes it took, or not at all. NULL
+ * and `err` where the parent is gone.
+ */
+unsigned char *fz_port_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err);
+void fz_port_item_end(struct fz_port *port, size_t len);
+
+/* A pause between batches: let items go that have waited long. */
+int fz_port_pause(struct fz_port *port, struct fz_err *err);
 
 /*
  * Build the reply to `call`: begin (`word` is the number of values of a

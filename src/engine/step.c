@@ -233,26 +233,21 @@ retry_later(struct fz_step *step, int64_t delay_ns)
 		delay_over(step->delay);
 }
 
-static bool
-may_retry(const struct fz_step *step, enum fz_err_kind kind)
+bool
+fz_step_may_retry(const struct fz_run_limits *limits, unsigned attempts,
+    enum fz_err_kind kind)
 {
-	const struct fz_run *run = step->run;
-
-	if (run->stopping || kind == FZ_ERR_CANCELLED ||
-	    kind == FZ_ERR_INTERRUPTED || kind == FZ_ERR_UNSENDABLE ||
-	    kind == FZ_ERR_CLOSED)
-		return false;
-	return step->attempts <=
-	       fz_run_limits_of(run, fz_step_number(step))->retries;
+	return kind != FZ_ERR_CANCELLED && kind != FZ_ERR_INTERRUPTED &&
+	       kind != FZ_ERR_UNSENDABLE && kind != FZ_ERR_CLOSED &&
+	       attempts <= limits->retries;
 }
 
-static int64_t
-backoff(const struct fz_step *step)
+int64_t
+fz_step_backoff(const struct fz_run_limits *limits, unsigned attempts)
 {
-	int64_t ns =
-	    fz_run_limits_of(step->run, fz_step_number(step))->backoff_ns;
+	int64_t ns = limits->backoff_ns;
 
-	for (unsigned i = 1; i < step->attempts && ns != 0; i++) {
+	for (unsigned i = 1; i < attempts && ns != 0; i++) {
 		if (ns == FZ_CLOCK_NEVER)
 			break;
 		ns = fz_clock_after(ns, ns);
@@ -264,12 +259,15 @@ void
 fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 {
 	struct fz_run *run = step->run;
+	const struct fz_run_limits *limits =
+	    fz_run_limits_of(run, fz_step_number(step));
 
 	failure->attempt = ++step->attempts;
-	if (may_retry(step, failure->err.kind)) {
+	if (!run->stopping &&
+	    fz_step_may_retry(limits, step->attempts, failure->err.kind)) {
 		fz_step_record(step, FZ_RUN_EVENT_RETRY, failure->pid);
 		fz_blob_unref(failure->value);
-		retry_later(step, backoff(step));
+		retry_later(step, fz_step_backoff(limits, step->attempts));
 		return;
 	}
 	keep_failure(step, failure);
@@ -330,10 +328,11 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 }
 
 static void
-job_returned(struct fz_job *job)
+job_returned(struct fz_job *job, uint32_t nitems)
 {
 	struct fz_step *step = step_of(job);
 
+	(void)nitems; /* it is one */
 	step->run->sent--;
 	if (step->run->stopping)
 		cancel(step, step->run->because);
@@ -348,4 +347,4 @@ job_started(struct fz_job *job)
 }
 
 const struct fz_job_ops fz_step_job_ops = { job_done, job_failed, job_returned,
-	job_started };
+	job_started, NULL };

@@ -13,6 +13,14 @@ struct fz_job_ops;
 struct fz_node;
 struct fz_step;
 
+/*
+ * Whether what has failed so after `attempts` of them is tried once more, and
+ * how long to wait before it.
+ */
+bool fz_step_may_retry(const struct fz_run_limits *limits, unsigned attempts,
+    enum fz_err_kind kind);
+int64_t fz_step_backoff(const struct fz_run_limits *limits, unsigned attempts);
+
 /* How a worker tells of a step's job. */
 extern const struct fz_job_ops fz_step_job_ops;
 

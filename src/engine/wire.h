@@ -5,7 +5,12 @@
  * JOB    = func u32 | nargs u32 | nvalues u32 | seed u64 | memory u64
  *          | part * nargs
  * FREE   = offset u64                  an extent of the worker's own slice
+ * FUNC   = slot u32 | part             a function that is newer than the worker
+ * BATCH  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
+ *          | seed u64 | memory u64 | part * nparts
+ *          takes the numbers seq .. seq + nitems - 1, one for each item
  * RESULT = nparts u32 | part * nparts
+ * ITEMS  = nitems u32 | bytes          what the items from seq on returned
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
@@ -28,12 +33,25 @@ struct fz_err;
 enum fz_wire_type {
 	FZ_WIRE_JOB = 1, /* parent to worker: call a function */
 	FZ_WIRE_FREE,    /* parent to worker: bytes of yours are read */
+	FZ_WIRE_FUNC,    /* parent to worker: a function to keep */
+	FZ_WIRE_BATCH,   /* parent to worker: call a function for each item */
 	FZ_WIRE_RESULT,  /* worker to parent: what the function returned */
 	FZ_WIRE_ERROR,   /* worker to parent: why it did not */
+	FZ_WIRE_ITEMS,   /* worker to parent: results of many calls */
 	FZ_WIRE_NTYPES
 };
 
 enum { FZ_WIRE_TIMED = 1 }; /* flag of a job: note when it starts */
+
+/* What a batch is made of, and what becomes of it. */
+enum fz_wire_kind {
+	FZ_WIRE_CALL,         /* items are lists of arguments; all results */
+	FZ_WIRE_MAP,          /* items are the one argument; one result */
+	FZ_WIRE_STARMAP,      /* items are tables of arguments; one result */
+	FZ_WIRE_KINDS = 3,    /* mask of the above */
+	FZ_WIRE_INLINE = 4,   /* the first value of the part is the function */
+	FZ_WIRE_INHERITED = 8 /* no parts: the worker has the list */
+};
 
 #define FZ_WIRE_HEADER 16
 /* No body is longer; what is bigger travels through the arena. */

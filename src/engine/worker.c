@@ -35,6 +35,13 @@ close_watch(struct fz_worker_pipes *p, struct fz_watch *watch)
 
 /* ---- jobs and their replies -------------------------------------------- */
 
+/* The number that is to be answered next. */
+static uint32_t
+next_number(const struct fz_job *job)
+{
+	return job->seq + job->ndone;
+}
+
 /* One more than the number of the job that it has started last, 0: none. */
 static uint32_t
 claimed(const struct fz_worker_pipes *p)
@@ -51,7 +58,7 @@ claimed(const struct fz_worker_pipes *p)
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
 {
-	if (claimed(p) != p->worker->head->seq + 1)
+	if (claimed(p) != next_number(p->worker->head) + 1)
 		return otherwise;
 	return atomic_load(&p->cell->start_ns);
 }
@@ -106,6 +113,17 @@ pop_head(struct fz_worker *w)
 	job->next = NULL;
 	job->worker = NULL;
 	return job;
+}
+
+/* `n` items of the head are answered: it leaves the queue with its last. */
+static struct fz_job *
+answer_head(struct fz_worker *w, uint32_t n)
+{
+	struct fz_job *job = w->head;
+
+	job->ndone += n;
+	w->nitems -= n;
+	return job->ndone == job->nitems ? pop_head(w) : job;
 }
 
 static struct fz_blob *
@@ -170,8 +188,43 @@ error_done(
 	job->ops->failed(job, &failure);
 }
 
-/* One reply; true if it was news and no copy of one had before. */
-static bool
+/* Results of `n` items from number `seq` on. Returns how many were news. */
+static uint32_t
+take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
+    const void *bytes, size_t len, int64_t now_ns)
+{
+	struct fz_worker *w = p->worker;
+	struct fz_blob *blob = NULL;
+	uint32_t at = 0, news = 0;
+
+	while (at < n && w->head != NULL) {
+		int32_t known = (int32_t)(next_number(w->head) - (seq + at));
+		uint32_t first = w->head->ndone;
+		uint32_t more = w->head->nitems - first;
+		struct fz_job *job;
+
+		if (known < 0)
+			break;
+		if (known > 0) { /* a copy of these has come before */
+			at += (uint32_t)known;
+			continue;
+		}
+		if (blob == NULL)
+			blob = fz_blob_new(bytes, len, NULL);
+		if (more > n - at)
+			more = n - at;
+		job = answer_head(w, more);
+		job->ops->items(job, first, more, blob, at);
+		start_head(p, now_ns);
+		at += more;
+		news += more;
+	}
+	fz_blob_unref(blob);
+	return news;
+}
+
+/* One reply. Returns how many were news, and no copy of one had before. */
+static uint32_t
 take_reply(
     struct fz_worker_pipes *p, const struct fz_frame *frame, int64_t now_ns)
 {
@@ -179,16 +232,22 @@ take_reply(
 	struct fz_reader body;
 	struct fz_job *job;
 
-	if (w->head == NULL || frame->seq != w->head->seq)
-		return false;
-	job = pop_head(w);
 	fz_reader_init(&body, frame->body, frame->len);
+	if (frame->type == FZ_WIRE_ITEMS) {
+		uint32_t n = fz_reader_u32(&body);
+
+		return take_items(
+		    p, frame->seq, n, body.p, fz_reader_left(&body), now_ns);
+	}
+	if (w->head == NULL || frame->seq != next_number(w->head))
+		return 0;
+	job = answer_head(w, 1);
 	if (frame->type == FZ_WIRE_RESULT)
 		result_done(p, job, &body);
 	else
 		error_done(p, job, &body);
 	start_head(p, now_ns);
-	return true;
+	return 1;
 }
 
 static void
@@ -267,27 +326,43 @@ results_ready(struct fz_watch *watch, unsigned events)
 		end_busy(p, (unsigned)nreplies);
 }
 
+/* The replies in a cell: whole ones, then perhaps a frame that still grows. */
+struct extract {
+	size_t len;               /* of the whole ones */
+	struct fz_cell_open open; /* nitems is 0 where there is none */
+};
+
+static struct extract
+cell_extract(const struct fz_cell *cell)
+{
+	struct extract x = { atomic_load(&cell->nout), fz_cell_open(cell) };
+
+	if (x.len > FZ_CELL_OUT)
+		x.len = 0;
+	if (x.open.start != x.len || x.open.len < FZ_WIRE_HEADER + 4 ||
+	    x.open.len > FZ_CELL_OUT - x.len)
+		x.open = (struct fz_cell_open){ 0 };
+	return x;
+}
+
 /* Replies in the cell that are not, or not all, in the pipe. */
 static unsigned
-scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes, size_t len)
+scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
+    const struct extract *x)
 {
-	const unsigned char *at = bytes, *end = bytes + len;
+	const unsigned char *at = bytes, *end = bytes + x->len;
 	int64_t now_ns = fz_clock_ns();
 	struct fz_frame frame;
 	unsigned n = 0;
 
 	while (fz_wire_scan(&at, end, &frame, NULL) == 1)
 		n += take_reply(p, &frame, now_ns);
+	if (x->open.nitems != 0)
+		n += take_items(p, fz_le32_load(end + 4), x->open.nitems,
+		    end + FZ_WIRE_HEADER + 4,
+		    x->open.len - FZ_WIRE_HEADER - 4, now_ns);
 	count_news(p->worker, n, now_ns);
 	return n;
-}
-
-static size_t
-cell_len(const struct fz_cell *cell)
-{
-	size_t n = atomic_load(&cell->nout);
-
-	return n <= FZ_CELL_OUT ? n : 0;
 }
 
 void
@@ -296,7 +371,8 @@ fz_worker_peek(struct fz_worker *worker)
 	struct fz_worker_pipes *p = worker->pipes;
 	struct fz_cell *cell = p->cell;
 	uint32_t epoch = atomic_load(&cell->epoch);
-	size_t n = cell_len(cell);
+	struct extract x = cell_extract(cell);
+	size_t n = x.len + x.open.len;
 	unsigned char *copy;
 
 	if (n == 0 || worker->dying)
@@ -307,8 +383,57 @@ fz_worker_peek(struct fz_worker *worker)
 	memcpy(copy, cell->out, n);
 	atomic_thread_fence(memory_order_acquire);
 	if (atomic_load(&cell->epoch) == epoch)
-		end_busy(p, scan_cell(p, copy, n));
+		end_busy(p, scan_cell(p, copy, &x));
 	free(copy);
+}
+
+/* Return a job, or its items from number `claim` on. Returns how many. */
+static uint32_t
+return_items(struct fz_worker *w, struct fz_job *job, uint32_t claim)
+{
+	uint32_t n = job->nitems - job->ndone;
+
+	if ((int32_t)(claim - next_number(job)) > 0)
+		n = job->seq + job->nitems - claim;
+	job->nitems -= n;
+	w->nitems -= n;
+	w->nsent -= n;
+	job->ops->returned(job, n);
+	return n;
+}
+
+/* Give back what comes from number `claim` on. Returns how many items. */
+static unsigned
+return_from(struct fz_worker_pipes *p, uint32_t claim)
+{
+	struct fz_worker *w = p->worker;
+	struct fz_job **at = &w->head, *job, *cut = NULL;
+	unsigned n = 0;
+
+	while (
+	    *at != NULL && (int32_t)((*at)->seq + (*at)->nitems - claim) <= 0)
+		at = &(*at)->next;
+	/* One that has begun keeps the items that were started. */
+	if (*at != NULL && (int32_t)(claim - next_number(*at)) > 0) {
+		cut = *at;
+		at = &cut->next;
+	}
+	job = *at;
+	*at = NULL;
+	w->tail = at;
+	if (cut != NULL)
+		n += return_items(w, cut, claim);
+	while (job != NULL) {
+		struct fz_job *next = job->next;
+
+		job->next = NULL;
+		job->worker = NULL;
+		w->njobs--;
+		w->nbytes -= job->nbytes;
+		n += return_items(w, job, claim);
+		job = next;
+	}
+	return n;
 }
 
 unsigned
@@ -316,8 +441,7 @@ fz_worker_recall(struct fz_worker *worker)
 {
 	struct fz_worker_pipes *p = worker->pipes;
 	uint32_t claim = atomic_load(&p->cell->claim);
-	struct fz_job **at = &worker->head, *job;
-	unsigned n = 0;
+	unsigned n;
 
 	while (
 	    !atomic_compare_exchange_weak(&p->cell->claim, &claim, p->next_seq))
@@ -325,22 +449,7 @@ fz_worker_recall(struct fz_worker *worker)
 	if (claim != p->recalled_to)
 		p->recalled_from = claim;
 	p->recalled_to = p->next_seq;
-	while (*at != NULL && (int32_t)((*at)->seq - claim) < 0)
-		at = &(*at)->next;
-	job = *at;
-	*at = NULL;
-	worker->tail = at;
-	while (job != NULL) {
-		struct fz_job *next = job->next;
-
-		job->next = NULL;
-		job->worker = NULL;
-		worker->njobs--;
-		worker->nbytes -= job->nbytes;
-		n++;
-		job->ops->returned(job);
-		job = next;
-	}
+	n = return_from(p, claim);
 	end_busy(p, n);
 	return n;
 }
@@ -391,44 +500,106 @@ jobs_ready(struct fz_watch *watch, unsigned events)
 		flush(p);
 }
 
+static size_t
+begin_frame(struct fz_worker_pipes *p, enum fz_wire_type type,
+    const struct fz_job *job)
+{
+	bool timed = job->timeout_ns != FZ_CLOCK_NEVER;
+
+	return fz_wire_begin(
+	    &p->unsent, type, timed ? FZ_WIRE_TIMED : 0, p->next_seq);
+}
+
+/* End the frame that starts at `start`. 0, or -1 and none of it is sent. */
+static int
+end_frame(struct fz_worker_pipes *p, size_t start, struct fz_err *err)
+{
+	fz_wire_end(&p->unsent, start);
+	if (p->unsent.failed) {
+		p->unsent.failed = false;
+		p->unsent.len = start;
+		return fz_err_nomem(err, "a job on its way");
+	}
+	fz_loop_defer(loop_of(p), &p->flush);
+	return 0;
+}
+
+/* Put the parts of the job's frame that starts at `start`, and queue it. */
+static int
+send_job(struct fz_worker *worker, struct fz_job *job, size_t start,
+    struct fz_blob *const *parts, uint32_t nparts, struct fz_err *err)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+
+	for (uint32_t i = 0; i < nparts; i++)
+		fz_wire_put_blob(&p->unsent, parts[i]);
+	if (end_frame(p, start, err) != 0)
+		return -1;
+	job->worker = worker;
+	job->pid = worker->pid;
+	job->seq = p->next_seq;
+	job->ndone = 0;
+	p->next_seq += job->nitems;
+	worker->nitems += job->nitems;
+	worker->nsent += job->nitems;
+	job->next = NULL;
+	*worker->tail = job;
+	worker->tail = &job->next;
+	job->nbytes = p->unsent.len - start;
+	worker->nbytes += job->nbytes;
+	if (worker->njobs++ == 0) {
+		worker->news_ns = fz_clock_ns();
+		start_head(p, worker->news_ns);
+	}
+	return 0;
+}
+
 int
 fz_worker_send(struct fz_worker *worker, struct fz_job *job,
     struct fz_blob *const *args, uint32_t n, struct fz_err *err)
 {
 	struct fz_worker_pipes *p = worker->pipes;
 	struct fz_buf *out = &p->unsent;
-	bool timed = job->timeout_ns != FZ_CLOCK_NEVER;
-	size_t start;
+	size_t start = begin_frame(p, FZ_WIRE_JOB, job);
 
-	start = fz_wire_begin(
-	    out, FZ_WIRE_JOB, timed ? FZ_WIRE_TIMED : 0, p->next_seq);
+	job->nitems = 1;
 	fz_buf_put_u32(out, job->func);
 	fz_buf_put_u32(out, n);
 	fz_buf_put_u32(out, job->nvalues);
 	fz_buf_put_u64(out, job->seed);
 	fz_buf_put_u64(out, job->memory);
-	for (uint32_t i = 0; i < n; i++)
-		fz_wire_put_blob(out, args[i]);
-	fz_wire_end(out, start);
-	if (out->failed) {
-		out->failed = false;
-		out->len = start;
-		return fz_err_nomem(err, "a job on its way");
-	}
-	job->worker = worker;
-	job->pid = worker->pid;
-	job->seq = p->next_seq++;
-	job->next = NULL;
-	*worker->tail = job;
-	worker->tail = &job->next;
-	job->nbytes = out->len - start;
-	worker->nbytes += job->nbytes;
-	if (worker->njobs++ == 0) {
-		worker->news_ns = fz_clock_ns();
-		start_head(p, worker->news_ns);
-	}
-	fz_loop_defer(loop_of(p), &p->flush);
-	return 0;
+	return send_job(worker, job, start, args, n, err);
+}
+
+int
+fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
+    const struct fz_worker_batch *batch, struct fz_blob *const *parts,
+    uint32_t nparts, struct fz_err *err)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_buf *out = &p->unsent;
+	size_t start = begin_frame(p, FZ_WIRE_BATCH, job);
+
+	fz_buf_put_u32(out, job->func);
+	fz_buf_put_u32(out, batch->kind);
+	fz_buf_put_u32(out, job->nitems);
+	fz_buf_put_u32(out, nparts);
+	fz_buf_put_u64(out, batch->first);
+	fz_buf_put_u64(out, job->seed);
+	fz_buf_put_u64(out, job->memory);
+	return send_job(worker, job, start, parts, nparts, err);
+}
+
+int
+fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
+    const struct fz_blob *code, struct fz_err *err)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	size_t start = fz_wire_begin(&p->unsent, FZ_WIRE_FUNC, 0, 0);
+
+	fz_buf_put_u32(&p->unsent, slot);
+	fz_wire_put_blob(&p->unsent, code);
+	return end_frame(p, start, err);
 }
 
 void
@@ -464,7 +635,7 @@ fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
 	else
 		fz_err_set(&failure.err, FZ_ERR_CRASH, "the worker died: %s",
 		    fz_death_text(death, text, sizeof(text)));
-	pop_head(p->worker);
+	answer_head(p->worker, 1);
 	job->ops->failed(job, &failure);
 }
 
@@ -480,7 +651,7 @@ fail_unstarted(struct fz_worker_pipes *p)
 		return;
 	fz_err_set(&failure.err, FZ_ERR_ERROR, "cannot start a worker: %.*s",
 	    (int)n, (const char *)p->cell->out);
-	pop_head(p->worker);
+	answer_head(p->worker, 1);
 	job->ops->failed(job, &failure);
 }
 
@@ -489,6 +660,7 @@ static void
 reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 {
 	struct fz_worker *w = p->worker;
+	struct extract left;
 	uint32_t claim;
 
 	w->dying = true;
@@ -498,18 +670,15 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 			continue;
 	}
 	take_replies(p, NULL);
-	scan_cell(p, p->cell->out, cell_len(p->cell));
+	left = cell_extract(p->cell);
+	scan_cell(p, p->cell->out, &left);
 	fz_worker_drain(w);
 	claim = atomic_load(&p->cell->claim);
 	/* One, unless its replies could not be read. */
-	while (w->head != NULL && (int32_t)(w->head->seq - claim) < 0)
+	while (w->head != NULL && (int32_t)(next_number(w->head) - claim) < 0)
 		fail_started(p, death);
 	fail_unstarted(p);
-	while (w->head != NULL) {
-		struct fz_job *job = pop_head(w);
-
-		job->ops->returned(job);
-	}
+	return_from(p, claim);
 	fz_slice_orphan(p->slice);
 	p->slice = NULL;
 	p->opts.ops->dead(p->opts.ops_ctx, w);

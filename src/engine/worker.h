@@ -49,10 +49,22 @@ struct fz_job_ops {
 	void (*done)(struct fz_job *job, struct fz_blob **values, uint32_t n);
 	/* It failed; `failure` is valid during the call, `value` is taken. */
 	void (*failed)(struct fz_job *job, struct fz_failure *failure);
-	/* It was sent ahead and never started: send it to somebody else. */
-	void (*returned)(struct fz_job *job);
+	/*
+	 * It was sent ahead and never started: send it to somebody else. Of a
+	 * batch these are its last `nitems` items; it has others still to
+	 * answer where `job->worker` is set.
+	 */
+	void (*returned)(struct fz_job *job, uint32_t nitems);
 	/* It is the one that runs now, as far as the parent can know. */
 	void (*started)(struct fz_job *job);
+	/*
+	 * Of a batch: `n` items from its item number `first` (from 0) on have
+	 * returned what `blob` holds behind `skip` others; NULL where it could
+	 * not be kept. Not a new reference. Items that are told by `done`
+	 * or `failed` are those before `job->ndone`.
+	 */
+	void (*items)(struct fz_job *job, uint32_t first, uint32_t n,
+	    struct fz_blob *blob, uint32_t skip);
 };
 
 struct fz_job {
@@ -63,12 +75,22 @@ struct fz_job {
 	uint32_t func;            /* number of the function in the worker */
 	uint32_t nvalues;         /* results that are wanted */
 	uint32_t seq;             /* its number at this worker */
+	uint32_t nitems;          /* numbers it takes: 1, or those of a batch */
+	uint32_t ndone;           /* of these that were answered */
 	size_t nbytes;            /* of its frame */
 	uint64_t seed;
 	uint64_t memory;    /* bytes, 0: no limit */
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 	int64_t started_ns; /* as the parent knows it */
 };
+
+/* What a batch has beside its job. */
+struct fz_worker_batch {
+	uint32_t kind;  /* enum fz_wire_kind */
+	uint64_t first; /* index of its first item */
+};
+
+enum { FZ_WORKER_FUNCS = 64 };
 
 /* Told to whoever keeps the workers. */
 struct fz_worker_ops {
@@ -92,7 +114,9 @@ struct fz_worker_opts {
 struct fz_worker {
 	struct fz_job *head, **tail; /* sent and not answered, in order */
 	unsigned njobs;
-	size_t nbytes; /* of those jobs' frames */
+	uint64_t nitems; /* of those jobs, not answered */
+	uint64_t nsent;  /* items it was sent, less those it returned */
+	size_t nbytes;   /* of those jobs' frames */
 	void *owner;   /* whose jobs these are; the sender's to set */
 	pid_t pid;
 	int64_t news_ns;   /* when it last answered, or became busy */
@@ -100,6 +124,9 @@ struct fz_worker {
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
 	bool failed_start; /* dead by itself before it started any job */
+	/* For who sends it functions: which version it has in each slot. */
+	uint32_t funcs[FZ_WORKER_FUNCS];
+	uint32_t stamp; /* versions up to this one it has inherited */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
 };
@@ -117,8 +144,20 @@ int fz_worker_send(struct fz_worker *worker, struct fz_job *job,
     struct fz_blob *const *args, uint32_t n, struct fz_err *err);
 
 /*
- * Take back the jobs it has not started; each is told by `returned`. Returns
- * how many.
+ * Send a batch of `job->nitems` items; `parts` are the items, as its kind
+ * says. As fz_worker_send() otherwise.
+ */
+int fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
+    const struct fz_worker_batch *batch, struct fz_blob *const *parts,
+    uint32_t nparts, struct fz_err *err);
+
+/* Have it keep an encoded function in `slot`. 0, or -1 and `err`. */
+int fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
+    const struct fz_blob *code, struct fz_err *err);
+
+/*
+ * Take back the jobs and items it has not started; they are told by
+ * `returned`. Returns how many items these are.
  */
 unsigned fz_worker_recall(struct fz_worker *worker);
 

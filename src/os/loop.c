@@ -360,6 +360,12 @@ fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 }
 
 void
+fz_loop_flush(struct fz_loop *loop)
+{
+	call_deferred(loop);
+}
+
+void
 fz_loop_in_child(struct fz_loop *loop)
 {
 	/* First: the epoll set is the parent's too, so it must not be edited.

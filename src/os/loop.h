@@ -74,6 +74,9 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
  */
 int fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
+/* Call what was deferred now. Not from a callback of the loop. */
+void fz_loop_flush(struct fz_loop *loop);
+
 /*
  * In a forked child, before anything else: forget all of the parent's
  * watches and timers, after the fork hooks have closed what they own.

@@ -1,0 +1,49 @@
+--- map.lua - fz.map and fz.starmap: workers forked for one map.
+--
+-- They inherit the function and the list, so that only results are sent.
+
+local Mapping = require "fzlua.mapping"
+local check = require "fzlua.check"
+local command_line = require "fzlua.defaults"
+local core = require "fzlua.core"
+
+local map = {}
+
+local function run(kind, what, f, list, options)
+  check.type(f, "function", 1, what)
+  check.type(list, "table", 2, what)
+  options = check.options(options, check.FORK_MAP, 3, what)
+  for name, value in pairs(command_line) do
+    if options[name] == nil then options[name] = value end
+  end
+  options.seed = options.seed or core.random_seed()
+  options.on_error = options.on_error or "stop"
+  options.inherited = true
+  local jobs = options.jobs or core.cpu_count()
+  local n = Mapping.length(list)
+  local pool <close> = core.pool {
+    funcs = {}, list = list, init = options.init, batches = true, once = true,
+    workers = math.min(jobs, math.max(n, 1)),
+  }
+  return Mapping.start(pool, kind, f, list, options):wait()
+end
+
+---Call `f` with each element of a list, in workers that are forked for it.
+---@param f function its first result is kept
+---@param list table with the field n where it has holes
+---@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff, memory, seed
+---@return table list of results; n is its length, errors (with on_error = "continue") by index
+function map.map(f, list, options)
+  return run("map", "fz.map", f, list, options)
+end
+
+---The same with f(table.unpack(element)).
+---@param f function
+---@param list table[]
+---@param options? table as fz.map
+---@return table
+function map.starmap(f, list, options)
+  return run("starmap", "fz.starmap", f, list, options)
+end
+
+return map

@@ -1,0 +1,159 @@
+--- mapping.lua - one map or starmap under way: its batch, results and events.
+--
+-- Both the maps of a pool and fz.map are made of it. Results are decoded as
+-- they come, while workers go on.
+
+local Error = require "fzlua.error"
+local core = require "fzlua.core"
+local task = require "fzlua.task"
+
+---@class fzlua.Mapping
+local Mapping = {}
+Mapping.__index = Mapping
+Mapping.__name = "fzlua.Mapping"
+
+---How long a list is: its integer field n, else its border.
+---@return integer n, boolean counted
+local function length(list)
+  local n = list.n
+  if math.type(n) == "integer" and n >= 0 then return n, true end
+  return #list, false
+end
+
+Mapping.length = length
+
+---Put into an error of item `index` what it is about.
+---@return any e
+function Mapping.name_error(e, index)
+  if not Error.is(e) then return e end
+  e.index = index
+  if e.result then
+    e.message, e.result = "result" .. e.message, nil
+  end
+  return e
+end
+
+---Start it.
+---@param pool userdata of core.pool
+---@param kind string "map" or "starmap"
+---@param f function
+---@param list table
+---@param options table checked, with all defaults
+---@return fzlua.Mapping
+function Mapping.start(pool, kind, f, list, options)
+  local n, counted = length(list)
+  local batch = core.batch(pool, f, list, {
+    kind = kind, n = n, counted = counted, inherited = options.inherited,
+    chunk = options.chunksize, on_error = options.on_error, seed = options.seed,
+    events = options.progress ~= nil, timeout = options.timeout, retries = options.retries,
+    backoff = options.backoff, memory = options.memory, told = options.told,
+  })
+  local self = setmetatable({
+    batch = batch, n = n, values = batch:list(), errors = {}, _options = options,
+    _count = 0, _closed = false,
+  }, Mapping)
+  batch:start()
+  return self
+end
+
+local ENDS = { done = true, failed = true }
+
+local function tell(self, kind, index, pid, seconds)
+  if ENDS[kind] then self._count = self._count + 1 end
+  self._options.progress(self._count, self.n, {
+    kind = kind, index = index, pid = pid ~= 0 and pid or nil, seconds = seconds,
+  })
+end
+
+local function tell_events(self)
+  while not self._closed do
+    local kind, first, n, pid, seconds = self.batch:event()
+    if not kind then return end
+    for index = first, first + n - 1 do
+      if self._closed then return end
+      tell(self, kind, index, pid, seconds)
+    end
+  end
+end
+
+-- Items that never ran end with the map: the last call has done == total.
+local function tell_rest(self)
+  while self._count < self.n and not self._closed do tell(self, "failed", nil) end
+end
+
+---Take what has come; called by task.lua.
+function Mapping:pump()
+  if self._pumping or self._closed then return end
+  self.batch:take(self.values, self.errors)
+  if not self._options.progress then return end
+  self._pumping = true
+  local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
+  tell_events(self)
+  if not self._closed and self.batch:done() then tell_rest(self) end
+end
+
+---@return boolean
+function Mapping:done()
+  return self._closed or not self._pumping and self.batch:done()
+end
+
+---End what runs.
+function Mapping:cancel()
+  if self._closed then return end
+  self._closed = true
+  self.batch:close()
+end
+
+-- Which error to raise: of the whole, or that of the first item in the list.
+local function failure(self)
+  local whole = self.batch:whole()
+  if whole then return whole end
+  if self._options.on_error == "continue" then return nil end
+  local first
+  for index in pairs(self.errors) do
+    if not first or index < first then first = index end
+  end
+  return first and Mapping.name_error(self.errors[first], first)
+end
+
+---Its outcome, once it is done: true and the list, or false and the error.
+function Mapping:outcome()
+  self:pump()
+  if self._closed then
+    return false, Error.new { kind = "cancelled", message = "cancelled" }
+  end
+  local e = failure(self)
+  self:cancel()
+  if e then return false, e end
+  local values = self.values
+  values.n = self.n
+  if self._options.on_error == "continue" then
+    for index, item_error in pairs(self.errors) do Mapping.name_error(item_error, index) end
+    values.errors = self.errors
+  end
+  return true, values
+end
+
+-- Ctrl-C: how far it was.
+local function count_into(self, e)
+  local done, failed, running, waiting = self.batch:counts()
+  e.message = ("interrupted: %d done, %s%d cancelled, %d not started"):format(
+    done, failed > 0 and failed .. " failed, " or "", running, waiting)
+end
+
+---Wait for the list; an error on the way, Ctrl-C for one, ends what runs.
+---@return table
+function Mapping:wait()
+  local _ <close> = setmetatable({}, {
+    __close = function(_, e)
+      if not self._closed and Error.is(e, "interrupted") then count_into(self, e) end
+      self:cancel()
+    end,
+  })
+  task.wait(self)
+  local ok, outcome = self:outcome()
+  if not ok then error(outcome, 0) end
+  return outcome
+end
+
+return Mapping

@@ -1,0 +1,303 @@
+--- pool.lua - fz.pool: workers that stay, and the calls they make.
+--
+-- The engine has the workers and hands them batches; this module checks what
+-- users write, and settles the results of asynchronous calls.
+
+local AsyncResult = require "fzlua.result"
+local Error = require "fzlua.error"
+local Imap = require "fzlua.imap"
+local Mapping = require "fzlua.mapping"
+local check = require "fzlua.check"
+local command_line = require "fzlua.defaults"
+local core = require "fzlua.core"
+local task = require "fzlua.task"
+
+---@class fzlua.Pool
+---@field workers integer[] their pids; asking starts those that are not there yet
+local Pool = {}
+Pool.__name = "fzlua.Pool"
+
+-- Pools with a callback to come are not to be collected.
+local kept = {}
+
+-- What task.lua pumps for a pool, which may be collected meanwhile.
+local Watch = { __mode = "v" }
+Watch.__index = Watch
+
+function Watch:pump()
+  if self.pool then
+    self.pool:_pump()
+  else
+    task.unwatch(self)
+  end
+end
+
+function Watch:done()
+  return not self.pool or next(self.pool._results) == nil
+end
+
+---A pool of worker processes.
+---@param options? integer|table how many workers, or: workers, init, max_tasks, timeout, retries, backoff, memory, on_error, seed, progress, inflight
+---@return fzlua.Pool
+function Pool.new(options)
+  if math.type(options) then options = { workers = options } end
+  options = check.options(options, check.POOL, 1, "fz.pool")
+  for name, value in pairs(command_line) do
+    if check.POOL[name] and options[name] == nil then options[name] = value end
+  end
+  local workers = options.workers or command_line.jobs or core.cpu_count()
+  if command_line.jobs == 0 then workers = 0 end
+  options.seed = options.seed or core.random_seed()
+  options.on_error = options.on_error or "stop"
+  local self = setmetatable({
+    _options = options, _size = workers, _results = {}, _closed = false,
+    _core = core.pool {
+      funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
+      workers = workers,
+    },
+  }, Pool)
+  self._watch = setmetatable({ pool = self }, Watch)
+  return self
+end
+
+function Pool:__index(name)
+  if name ~= "workers" then return Pool[name] end
+  if not self._closed then self._core:fill() end
+  return self._core:workers()
+end
+
+local function open(self, what)
+  if getmetatable(self) ~= Pool then
+    check.fail("bad argument #1 to '%s' (a pool expected: call it with a colon)", what)
+  end
+  if self._closed then
+    error(Error.new { kind = "closed", message = what .. ": the pool is closed" }, 0)
+  end
+  return self._core
+end
+
+-- The options of one call: its own, else the pool's.
+local function options_of(self, given, allowed, place, what)
+  local options = check.options(given, allowed, place, what)
+  for name, value in pairs(self._options) do
+    if options[name] == nil and allowed[name] then options[name] = value end
+  end
+  return options
+end
+
+-- What an error of one call is about.
+local function name_error(e)
+  if Error.is(e) and e.result then
+    e.message, e.result = ("result %d%s"):format(e.result, e.message), nil
+  end
+  return e
+end
+
+-- The outcome of a batch of one call as AsyncResult:settle() takes it.
+local function outcome(batch, ok, ...)
+  if ok then return true, ... end
+  if ok == nil then return false, batch:whole() end
+  return false, name_error((...))
+end
+
+local function raise_or_return(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+---Call f(...) in a worker, and wait for all that it returns.
+---@param f function
+function Pool:apply(f, ...)
+  local pool = open(self, "pool:apply")
+  if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
+  local batch <close> = core.call(pool, f, self._options, ...)
+  task.wait(batch)
+  return raise_or_return(outcome(batch, batch:result()))
+end
+
+-- A result that the pool settles when the batch is done.
+local function promise(self, batch, owner, options)
+  local result = AsyncResult.new(owner, options)
+  result._pool = self
+  if next(self._results) == nil then task.watch(self._watch) end
+  self._results[batch:id()] = result
+  if options.callback or options.error_callback then
+    kept[self] = (kept[self] or 0) + 1
+    result._kept = true
+  end
+  return result
+end
+
+local function settle(self, id)
+  local result = self._results[id]
+  self._results[id] = nil
+  if not result then return end
+  if result._kept then
+    kept[self] = kept[self] > 1 and kept[self] - 1 or nil
+  end
+  result:settle(result._owner:outcome())
+end
+
+---Settle what has ended; called by task.lua.
+function Pool:_pump()
+  local pool = self._core
+  for _, result in pairs(self._progressing or {}) do result._owner:pump() end
+  local id = pool:finished()
+  while id do
+    settle(self, id)
+    id = pool:finished()
+  end
+  if next(self._results) == nil then task.unwatch(self._watch) end
+end
+
+-- One call under way: what an AsyncResult owns.
+local Call = {}
+Call.__index = Call
+
+function Call:outcome()
+  local batch <close> = self.batch
+  return outcome(batch, batch:result())
+end
+
+function Call:cancel()
+  self.batch:close()
+end
+
+---Call f(table.unpack(args)) in a worker.
+---@param f function
+---@param args? table list of arguments; n is its length where it has nils
+---@param options? table callback, error_callback, timeout, retries, backoff, memory, seed
+---@return fzlua.AsyncResult
+function Pool:apply_async(f, args, options)
+  local what = "pool:apply_async"
+  local pool = open(self, what)
+  check.type(f, "function", 1, what)
+  args = args == nil and {} or check.type(args, "table", 2, what)
+  options = options_of(self, options, check.APPLY, 3, what)
+  options.told = true
+  local batch = core.call(pool, f, options, table.unpack(args, 1, (Mapping.length(args))))
+  return promise(self, batch, setmetatable({ batch = batch }, Call), options)
+end
+
+local function start_map(self, what, kind, f, list, options, allowed)
+  local pool = open(self, what)
+  check.type(f, "function", 1, what)
+  check.type(list, "table", 2, what)
+  options = options_of(self, options, allowed, 3, what)
+  options.told = allowed == check.MAP_ASYNC
+  return Mapping.start(pool, kind, f, list, options), options
+end
+
+local function map_async(self, what, kind, f, list, options)
+  local mapping, checked = start_map(self, what, kind, f, list, options, check.MAP_ASYNC)
+  local result = promise(self, mapping.batch, mapping, checked)
+  if checked.progress then
+    self._progressing = self._progressing or setmetatable({}, { __mode = "k" })
+    self._progressing[result] = result
+  end
+  return result
+end
+
+---Call f with each element of a list.
+---@param f function its first result is kept
+---@param list table with the field n where it has holes
+---@param options? table chunksize, progress, on_error, timeout, retries, backoff, memory, seed
+---@return table list of results; n is its length, errors (with on_error = "continue") by index
+function Pool:map(f, list, options)
+  return start_map(self, "pool:map", "map", f, list, options, check.MAP):wait()
+end
+
+---The same with f(table.unpack(element)).
+---@param f function
+---@param list table[]
+---@param options? table as pool:map
+---@return table
+function Pool:starmap(f, list, options)
+  return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
+end
+
+---As pool:map, without waiting.
+---@param options? table as pool:map, and callback, error_callback
+---@return fzlua.AsyncResult
+function Pool:map_async(f, list, options)
+  return map_async(self, "pool:map_async", "map", f, list, options)
+end
+
+---As pool:starmap, without waiting.
+---@param options? table as pool:map_async
+---@return fzlua.AsyncResult
+function Pool:starmap_async(f, list, options)
+  return map_async(self, "pool:starmap_async", "starmap", f, list, options)
+end
+
+local function imap(self, what, f, source, ordered, options)
+  local pool = open(self, what)
+  check.type(f, "function", 1, what)
+  Imap.check(source, what)
+  options = options_of(self, options, check.IMAP, 3, what)
+  local workers = math.max(self._size, 1)
+  options.room = workers + (options.inflight or 2 * workers)
+  return Imap.new(self, pool, f, source, ordered, options)
+end
+
+---Results in the order of the source, which is read no further than needed:
+---`for i, value, err in pool:imap(f, source) do`.
+---@param f function
+---@param source table|function a list, or a function that returns an item, nil at the end
+---@param options? table inflight, on_error, timeout, retries, backoff, memory, seed
+function Pool:imap(f, source, options)
+  return imap(self, "pool:imap", f, source, true, options)
+end
+
+---The same in the order in which results come.
+---@param f function
+---@param source table|function
+---@param options? table as pool:imap
+function Pool:imap_unordered(f, source, options)
+  return imap(self, "pool:imap_unordered", f, source, false, options)
+end
+
+---No new work; what was submitted goes on.
+function Pool:close()
+  self._closed = true
+  if self._core:pending() == 0 then self._core:close() end
+end
+
+---End all work and all workers, at once.
+function Pool:terminate()
+  self._closed = true
+  self._core:close()
+  self:_pump()
+end
+
+-- What join() waits for.
+local Work = {}
+Work.__index = Work
+
+function Work:done()
+  return self.pool._core:pending() == 0 and next(self.pool._results) == nil
+end
+
+---After close() or terminate(): wait until all work is done and the workers have left.
+---@param timeout? number seconds
+---@return boolean|nil done, string|nil "timeout"
+function Pool:join(timeout)
+  if timeout ~= nil then timeout = check.option("timeout", timeout, "pool:join") end
+  if not self._closed then check.fail("pool:join: close() or terminate() comes first") end
+  local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
+  if not ok then return nil, why end
+  self._core:close()
+  return true
+end
+
+function Pool:__close(e)
+  if e ~= nil then return self:terminate() end
+  self:close()
+  self:join()
+end
+
+function Pool:__tostring()
+  return ("fzlua.Pool (%d workers%s)"):format(self._size, self._closed and ", closed" or "")
+end
+
+return Pool

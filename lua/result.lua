@@ -1,0 +1,73 @@
+--- result.lua - what an asynchronous call of a pool returns: a future, and more.
+--
+-- The pool settles it when its batch is done. Names are those of Python's
+-- AsyncResult.
+
+local Future = require "fzlua.future"
+local check = require "fzlua.check"
+local log = require "fzlua.log"
+local task = require "fzlua.task"
+
+---@class fzlua.AsyncResult : fzlua.Future
+local AsyncResult = setmetatable({}, { __index = Future })
+AsyncResult.__index = AsyncResult
+AsyncResult.__name = "fzlua.AsyncResult"
+
+---@param owner table what does the work: pump(), and cancel() that ends it
+---@param options table callback, error_callback
+---@return fzlua.AsyncResult
+function AsyncResult.new(owner, options)
+  return setmetatable({
+    _owner = owner, _callback = options.callback, _error_callback = options.error_callback,
+    _cancel = function() owner:cancel() end,
+  }, AsyncResult)
+end
+
+local function call(callback, ...)
+  if not callback then return end
+  local ok, e = xpcall(callback, debug.traceback, ...)
+  if not ok then log.error("a callback raised: %s", tostring(e)) end
+end
+
+---The work is done: `ok` and its results, or not and its error.
+function AsyncResult:settle(ok, ...)
+  if self:done() then return end -- cancelled
+  if ok then
+    self:set_result(...)
+    call(self._callback, ...)
+  else
+    self:set_error((...))
+    call(self._error_callback, (...))
+  end
+end
+
+---What the call returned; raises its error.
+---@param timeout? number seconds; running out returns nil, "timeout"
+function AsyncResult:get(timeout)
+  return self:await(timeout)
+end
+
+---Wait until it is done.
+---@param timeout? number seconds
+---@return boolean|nil done, string|nil "timeout"
+function AsyncResult:wait(timeout)
+  if timeout ~= nil then timeout = check.option("timeout", timeout, "result:wait") end
+  if self:done() then return true end
+  return task.wait(self, timeout)
+end
+
+---Whether it is done; takes what has come, and waits for nothing.
+---@return boolean
+function AsyncResult:ready()
+  if not self:done() then task.wait(self, 0) end
+  return self:done()
+end
+
+---Whether it is done and did not fail; nil while it is not done.
+---@return boolean|nil
+function AsyncResult:successful()
+  if not self:ready() then return nil end
+  return self._state == "result"
+end
+
+return AsyncResult

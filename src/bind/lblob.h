@@ -1,0 +1,26 @@
+/* lblob.h - values of Lua as blobs of the engine, and back. */
+#ifndef FZ_LBLOB_H
+#define FZ_LBLOB_H
+
+#include <lua.h>
+
+struct fz_blob;
+struct fz_engine;
+struct fz_err;
+struct fz_shm_buf;
+
+/*
+ * The encoded bytes of the buffer as a blob; the buffer is then empty. NULL
+ * and `err` on failure.
+ */
+struct fz_blob *fz_lblob_take(
+    struct fz_engine *engine, struct fz_shm_buf *buf, struct fz_err *err);
+
+/*
+ * Push the values of a blob, or what went wrong. Returns a status of
+ * lua_pcall(). [-0, +n, -]
+ */
+int fz_lblob_decode(
+    lua_State *L, struct fz_engine *engine, struct fz_blob *blob);
+
+#endif

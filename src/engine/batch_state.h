@@ -1,0 +1,73 @@
+/* batch_state.h - what batch.c and sched.c share of one batch. */
+#ifndef FZ_BATCH_STATE_H
+#define FZ_BATCH_STATE_H
+
+#include "engine/batch.h"
+#include "engine/worker.h"
+#include "os/loop.h"
+
+/* Consecutive items that travel in one frame. */
+struct fz_chunk {
+	struct fz_job job;
+	struct fz_batch *batch;
+	struct fz_chunk *next; /* of those that wait, or are delayed */
+	uint64_t first;
+	uint32_t n;
+	unsigned attempts;     /* of its items that have ended before */
+	struct fz_blob *part;  /* NULL: to be encoded, or inherited */
+	bool added;            /* `part` is all there is of it */
+	int64_t news_ns;       /* when it was last heard of */
+	struct fz_timer delay; /* while it waits for another attempt */
+};
+
+struct fz_batch {
+	struct fz_batch_opts opts;
+	struct fz_engine *engine;
+	/* Of the scheduler: all that are not done; those with items to send. */
+	struct fz_batch *next, **prev, *ready_next;
+	bool is_ready;
+	struct fz_batch *finished_next; /* of those to be told of */
+	bool is_finished;
+	struct fz_chunk *head, **tail; /* wait to be sent, before what is new */
+	struct fz_chunk *delayed;      /* wait for another attempt */
+	struct fz_chunk *local;        /* under way in this process */
+	uint64_t total, uncut;         /* items; the first not in a chunk */
+	uint64_t nwaiting;             /* in chunks that wait */
+	unsigned nsent;                /* chunks at workers, or local */
+	uint64_t ndone, nfailed;
+	int64_t mean_ns; /* an item takes, 0: not known */
+	bool growing, stopping, told, done;
+	bool whole_failed;
+	struct fz_failure whole, lost;
+	struct fz_batch_news *news;
+	size_t news_at, nnews, news_cap;
+	struct fz_batch_event *events;
+	size_t event_at, nevents, events_cap;
+};
+
+static inline struct fz_chunk *
+fz_chunk_of(struct fz_job *job)
+{
+	return (struct fz_chunk *)job;
+}
+
+/* Items that could be sent now. */
+uint64_t fz_batch_ready(const struct fz_batch *batch);
+
+/*
+ * At most `max` of them, ready to be sent; NULL where none is left after all,
+ * since what could not be encoded has failed.
+ */
+struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
+
+/* It was sent; or could not be. */
+void fz_batch_sent(struct fz_chunk *chunk);
+void fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure);
+
+/* The next item fails of what is no fault of its own. */
+void fz_batch_fail_next(struct fz_batch *batch, struct fz_failure *failure);
+
+/* End it if nothing is left to wait for. */
+void fz_batch_settle(struct fz_batch *batch);
+
+#endif

@@ -1,0 +1,604 @@
+#include "engine/sched.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "engine/batch_state.h"
+#include "engine/blob.h"
+#include "engine/engine.h"
+#include "engine/pool.h"
+#include "engine/wire.h"
+
+/* A worker gets about this much work at once. */
+#define SCHED_CHUNK_NS (5 * FZ_CLOCK_MS)
+/* One that has said nothing for so long is looked at. */
+#define SCHED_LOOK_NS FZ_CLOCK_MS
+/* Work that is worth being taken from a busy worker for an idle one. */
+#define SCHED_STEAL_NS (FZ_CLOCK_MS / 10)
+
+enum {
+	SCHED_UNMEASURED = 4,        /* chunks ahead while nothing is known */
+	SCHED_GROWTH = 8,            /* each of these, times the last one */
+	SCHED_CHUNK_MAX = 1 << 20,   /* items */
+	SCHED_AHEAD_MAX = 64,        /* chunks at one worker */
+	SCHED_AHEAD_BYTES = 48 << 10 /* a pipe holds 64 KiB */
+};
+
+struct func {
+	uint32_t version; /* 0: none yet */
+	struct fz_blob *code;
+};
+
+struct fz_sched {
+	struct fz_pool_user user;
+	struct fz_sched_opts opts;
+	struct fz_batch *batches;          /* that are not done */
+	struct fz_batch *ready, **ready_end; /* with items to send; in turn */
+	struct fz_batch *finished, **finished_end;
+	unsigned nbatches;
+	unsigned nbusy; /* workers */
+	bool joined;    /* the pool tells of its workers */
+	uint32_t nversions;
+	struct func funcs[FZ_WORKER_FUNCS];
+	struct fz_defer dispatch;
+	struct fz_timer look;
+	struct fz_fork_hook hook;
+};
+
+#define SCHED_OF(member, ptr) \
+	((struct fz_sched *)((char *)(ptr)-offsetof(struct fz_sched, member)))
+
+static struct fz_loop *
+loop_of(const struct fz_sched *s)
+{
+	return s->opts.engine->loop;
+}
+
+/* ---- the workers that it has -------------------------------------------- */
+
+static struct fz_worker *
+next_own(const struct fz_sched *s, struct fz_worker *w)
+{
+	while (w != NULL && w->owner != &s->user)
+		w = w->next;
+	return w;
+}
+
+static struct fz_worker *
+first_own(const struct fz_sched *s)
+{
+	return next_own(s, fz_pool_busy(s->opts.pool));
+}
+
+/* An item takes what others took, or the one at hand has taken already. */
+static int64_t
+work_left(const struct fz_worker *w)
+{
+	int64_t n = (int64_t)(w->nitems < INT32_MAX ? w->nitems : INT32_MAX);
+	int64_t each = fz_clock_ns() - w->news_ns;
+
+	if (each < w->mean_ns)
+		each = w->mean_ns;
+	return each < FZ_CLOCK_NEVER / INT32_MAX ? n * each : FZ_CLOCK_NEVER;
+}
+
+/* Whether it has a job of the batch, and whether that is the one it does. */
+static bool
+has(const struct fz_worker *w, const struct fz_batch *b, bool *head)
+{
+	for (struct fz_job *job = w->head; job != NULL; job = job->next) {
+		if (fz_chunk_of(job)->batch == b) {
+			*head = job == w->head;
+			return true;
+		}
+	}
+	return false;
+}
+
+unsigned
+fz_sched_running(const struct fz_sched *s, const struct fz_batch *b)
+{
+	struct fz_worker *w = first_own(s);
+	unsigned n = 0;
+	bool head;
+
+	for (; w != NULL; w = next_own(s, w->next))
+		n += has(w, b, &head) && head;
+	return n;
+}
+
+/* ---- how much to send, and to whom -------------------------------------- */
+
+/* Room for more: less than one chunk's worth of work before it. */
+static bool
+has_room(const struct fz_worker *w)
+{
+	if (w->dying || w->nbytes > SCHED_AHEAD_BYTES ||
+	    w->njobs >= SCHED_AHEAD_MAX)
+		return false;
+	if (w->mean_ns == 0)
+		return w->njobs < SCHED_UNMEASURED;
+	return work_left(w) < SCHED_CHUNK_NS;
+}
+
+static struct fz_worker *
+roomy_worker(const struct fz_sched *s)
+{
+	struct fz_worker *best = NULL, *w = first_own(s);
+
+	for (; w != NULL; w = next_own(s, w->next)) {
+		if (has_room(w) && (best == NULL || w->nitems < best->nitems))
+			best = w;
+	}
+	if (best == NULL || s->opts.max_tasks == 0 ||
+	    best->nsent < s->opts.max_tasks)
+		return best;
+	return NULL;
+}
+
+static struct fz_worker *
+pick(struct fz_sched *s, struct fz_err *err)
+{
+	struct fz_worker *w = fz_pool_take(s->opts.pool, &s->user, err);
+
+	if (w == NULL)
+		return roomy_worker(s);
+	s->nbusy++;
+	return w;
+}
+
+/* How many items the next chunk for `w` is to have. */
+static uint32_t
+chunk_size(
+    const struct fz_sched *s, const struct fz_worker *w, struct fz_batch *b)
+{
+	uint64_t left = fz_batch_ready(b), n, least = 1;
+
+	if (b->mean_ns != 0) {
+		n = (uint64_t)(SCHED_CHUNK_NS / b->mean_ns);
+		least = (uint64_t)(SCHED_STEAL_NS / b->mean_ns);
+	} else if (b->opts.kind & FZ_WIRE_INHERITED) {
+		n = left; /* costs nothing to take back */
+	} else {
+		n = w->nitems * SCHED_GROWTH;
+	}
+	if (n > left / (2 * s->opts.workers)) /* the tail in small ones */
+		n = left / (2 * s->opts.workers);
+	if (n < least)
+		n = least;
+	if (b->opts.chunk != 0)
+		n = b->opts.chunk;
+	if (s->opts.max_tasks != 0 && n > s->opts.max_tasks - w->nsent)
+		n = s->opts.max_tasks - w->nsent;
+	if (n > SCHED_CHUNK_MAX)
+		n = SCHED_CHUNK_MAX;
+	return n != 0 ? (uint32_t)n : 1;
+}
+
+/* The worker gets the function unless it has it. */
+static int
+send_func(struct fz_sched *s, struct fz_worker *w, const struct fz_batch *b,
+    struct fz_err *err)
+{
+	const struct func *func;
+
+	if (b->opts.kind & FZ_WIRE_INLINE)
+		return 0;
+	func = &s->funcs[b->opts.func];
+	if (w->funcs[b->opts.func] == func->version ||
+	    func->version <= w->stamp)
+		return 0; /* it was sent there, or inherited */
+	if (fz_worker_send_func(w, b->opts.func, func->code, err) != 0)
+		return -1;
+	w->funcs[b->opts.func] = func->version;
+	return 0;
+}
+
+static void
+send(struct fz_sched *s, struct fz_worker *w, struct fz_batch *b)
+{
+	struct fz_failure failure = { .exitcode = -1 };
+	struct fz_chunk *chunk = fz_batch_cut(b, chunk_size(s, w, b));
+	struct fz_worker_batch head;
+
+	if (chunk == NULL) {
+		fz_pool_untake(s->opts.pool, w);
+		return;
+	}
+	head = (struct fz_worker_batch){ b->opts.kind, chunk->first };
+	if (send_func(s, w, b, &failure.err) != 0 ||
+	    fz_worker_send_batch(w, &chunk->job, &head, &chunk->part,
+		chunk->part != NULL, &failure.err) != 0) {
+		fz_pool_untake(s->opts.pool, w);
+		fz_batch_unsent(chunk, &failure);
+		return;
+	}
+	fz_batch_sent(chunk);
+}
+
+/* ---- dispatch ----------------------------------------------------------- */
+
+static struct fz_batch *
+pop_ready(struct fz_sched *s)
+{
+	struct fz_batch *b = s->ready;
+
+	s->ready = b->ready_next;
+	if (s->ready == NULL)
+		s->ready_end = &s->ready;
+	b->is_ready = false;
+	return b;
+}
+
+static void
+push_ready(struct fz_sched *s, struct fz_batch *b)
+{
+	if (b->is_ready || b->done)
+		return;
+	b->is_ready = true;
+	b->ready_next = NULL;
+	*s->ready_end = b;
+	s->ready_end = &b->ready_next;
+}
+
+/* Take back what workers have of a batch and did not start. */
+static void
+recall(struct fz_sched *s, struct fz_batch *b, bool kill,
+    enum fz_err_kind kind, const char *text)
+{
+	struct fz_worker *w = first_own(s), *next;
+	bool head;
+
+	for (; w != NULL; w = next) {
+		next = next_own(s, w->next);
+		if (!has(w, b, &head))
+			continue;
+		fz_worker_recall(w);
+		if (kill && has(w, b, &head))
+			fz_worker_kill(w, kind, text);
+	}
+}
+
+/* A batch has begun to stop: its workers are to know. */
+static void
+tell_stopped(struct fz_sched *s, struct fz_batch *b)
+{
+	b->told = true;
+	recall(s, b, b->opts.policy == FZ_RUN_NOW, FZ_ERR_CANCELLED,
+	    "ended because another item failed");
+	fz_batch_settle(b);
+}
+
+/* Send chunks, a batch after the other, until no worker has room. */
+static void
+send_ready(struct fz_sched *s)
+{
+	while (s->ready != NULL) {
+		struct fz_failure failure = { .exitcode = -1 };
+		struct fz_batch *b = s->ready;
+		struct fz_worker *w;
+
+		if (b->stopping || fz_batch_ready(b) == 0) {
+			pop_ready(s);
+			if (b->stopping && !b->told)
+				tell_stopped(s, b);
+			continue;
+		}
+		w = pick(s, &failure.err);
+		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
+			return;
+		pop_ready(s);
+		push_ready(s, b); /* behind the others */
+		if (w != NULL)
+			send(s, w, b);
+		else
+			fz_batch_fail_next(b, &failure);
+	}
+}
+
+/* With nothing to send and somebody idle, the fullest worker gives of its. */
+static bool
+steal(struct fz_sched *s)
+{
+	struct fz_worker *best = NULL, *w = first_own(s);
+
+	if (s->ready != NULL || s->nbusy >= s->opts.workers ||
+	    !fz_pool_has_free(s->opts.pool))
+		return false;
+	for (; w != NULL; w = next_own(s, w->next)) {
+		if (!w->dying && w->nitems > 1 &&
+		    (best == NULL || work_left(w) > work_left(best)))
+			best = w;
+	}
+	if (best == NULL || work_left(best) < SCHED_STEAL_NS)
+		return false;
+	return fz_worker_recall(best) != 0;
+}
+
+/* Come back when a worker has been silent for a while. */
+static void
+arm_look(struct fz_sched *s)
+{
+	int64_t at = FZ_CLOCK_NEVER;
+
+	if (s->look.place != 0)
+		return;
+	for (struct fz_worker *w = first_own(s); w != NULL;
+	     w = next_own(s, w->next)) {
+		if (w->nitems > 1 && w->news_ns < at)
+			at = w->news_ns;
+	}
+	if (at == FZ_CLOCK_NEVER)
+		return;
+	if (fz_clock_after(at, SCHED_LOOK_NS) < fz_clock_ns())
+		at = fz_clock_ns();
+	fz_loop_arm(loop_of(s), &s->look, fz_clock_after(at, SCHED_LOOK_NS));
+}
+
+static void
+look(struct fz_timer *timer)
+{
+	struct fz_sched *s = SCHED_OF(look, timer);
+	struct fz_worker *w = first_own(s), *next;
+	int64_t now = fz_clock_ns();
+
+	for (; w != NULL; w = next) {
+		next = next_own(s, w->next);
+		if (w->nitems > 1 && now - w->news_ns >= SCHED_LOOK_NS)
+			fz_worker_peek(w);
+	}
+	fz_loop_defer(loop_of(s), &s->dispatch);
+}
+
+static void
+dispatch(struct fz_defer *defer)
+{
+	struct fz_sched *s = SCHED_OF(dispatch, defer);
+
+	send_ready(s);
+	if (steal(s))
+		send_ready(s);
+	arm_look(s);
+}
+
+/* ---- what the pool tells ------------------------------------------------ */
+
+/* An idle worker that is to leave, since another takes its place or none. */
+static bool
+is_over(const struct fz_sched *s, const struct fz_worker *w)
+{
+	if (w->dying || w->njobs != 0)
+		return false;
+	return (s->opts.max_tasks != 0 && w->nsent >= s->opts.max_tasks) ||
+	       (s->opts.once && s->ready == NULL);
+}
+
+static void
+freed(struct fz_pool_user *user, struct fz_worker *w)
+{
+	struct fz_sched *s = SCHED_OF(user, user);
+
+	if (w != NULL) {
+		s->nbusy--;
+		if (is_over(s, w))
+			fz_pool_retire(s->opts.pool, w);
+	}
+	fz_loop_defer(loop_of(s), &s->dispatch);
+}
+
+/* In a worker nothing of its parent's batches goes on. */
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct fz_sched *s = SCHED_OF(hook, hook);
+
+	for (struct fz_batch *b = s->batches; b != NULL; b = b->next) {
+		b->done = b->stopping = b->whole_failed = true;
+		b->head = b->delayed = b->local = NULL;
+		b->nnews = b->news_at = 0;
+		fz_err_set(&b->whole.err, FZ_ERR_CLOSED,
+		    "it belongs to the process that started it");
+	}
+	s->batches = NULL;
+	s->ready = NULL;
+	s->ready_end = &s->ready;
+	while (fz_sched_finished(s) != NULL)
+		continue;
+	s->nbatches = s->nbusy = 0;
+	s->joined = false;
+}
+
+/* ---- life --------------------------------------------------------------- */
+
+struct fz_sched *
+fz_sched_new(const struct fz_sched_opts *opts, struct fz_err *err)
+{
+	struct fz_sched *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		fz_err_nomem(err, "a pool");
+		return NULL;
+	}
+	s->opts = *opts;
+	s->user.freed = freed;
+	s->ready_end = &s->ready;
+	s->finished_end = &s->finished;
+	s->dispatch.call = dispatch;
+	s->look.fired = look;
+	if (fz_pool_join(opts->pool, &s->user, err) != 0) {
+		free(s);
+		return NULL;
+	}
+	s->joined = true;
+	s->hook.in_child = in_child;
+	fz_loop_hook(loop_of(s), &s->hook);
+	return s;
+}
+
+void
+fz_sched_free(struct fz_sched *s)
+{
+	if (s == NULL)
+		return;
+	fz_sched_cancel(s, "its pool was closed");
+	while (fz_sched_finished(s) != NULL)
+		continue;
+	fz_pool_leave(s->opts.pool, &s->user);
+	fz_loop_unhook(&s->hook);
+	fz_loop_disarm(loop_of(s), &s->look);
+	fz_loop_undefer(loop_of(s), &s->dispatch);
+	for (unsigned i = 0; i < FZ_WORKER_FUNCS; i++)
+		fz_blob_unref(s->funcs[i].code);
+	free(s);
+}
+
+void
+fz_sched_func(struct fz_sched *s, uint32_t slot, struct fz_blob *code)
+{
+	struct func *func = &s->funcs[slot];
+
+	fz_blob_unref(func->code);
+	func->code = code;
+	func->version = ++s->nversions;
+	fz_pool_stamp(s->opts.pool, s->nversions);
+}
+
+int
+fz_sched_fill(struct fz_sched *s, struct fz_err *err)
+{
+	return fz_pool_fill(s->opts.pool, err);
+}
+
+void
+fz_sched_flush(struct fz_sched *s)
+{
+	fz_loop_flush(loop_of(s));
+}
+
+unsigned
+fz_sched_nbatches(const struct fz_sched *s)
+{
+	return s->nbatches;
+}
+
+struct fz_engine *
+fz_sched_engine(const struct fz_sched *s)
+{
+	return s->opts.engine;
+}
+
+bool
+fz_sched_is_local(const struct fz_sched *s)
+{
+	return s->opts.workers == 0;
+}
+
+void
+fz_sched_add(struct fz_sched *s, struct fz_batch *b)
+{
+	b->next = s->batches;
+	b->prev = &s->batches;
+	if (b->next != NULL)
+		b->next->prev = &b->next;
+	s->batches = b;
+	if (s->nbatches++ == 0 && s->opts.workers != 0)
+		fz_engine_begin(s->opts.engine);
+}
+
+void
+fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
+{
+	struct fz_batch **at = &s->ready;
+
+	*b->prev = b->next;
+	if (b->next != NULL)
+		b->next->prev = b->prev;
+	if (--s->nbatches == 0 && s->opts.workers != 0) {
+		fz_engine_end(s->opts.engine);
+		fz_pool_drain(s->opts.pool);
+	}
+	if (b->opts.told) {
+		b->is_finished = true;
+		b->finished_next = NULL;
+		*s->finished_end = b;
+		s->finished_end = &b->finished_next;
+	}
+	if (!b->is_ready)
+		return;
+	while (*at != b)
+		at = &(*at)->ready_next;
+	*at = b->ready_next;
+	if (*at == NULL)
+		s->ready_end = at;
+	b->is_ready = false;
+}
+
+struct fz_batch *
+fz_sched_finished(struct fz_sched *s)
+{
+	struct fz_batch *b = s->finished;
+
+	if (b != NULL)
+		fz_sched_forget(s, b);
+	return b;
+}
+
+void
+fz_sched_forget(struct fz_sched *s, struct fz_batch *b)
+{
+	struct fz_batch **at = &s->finished;
+
+	while (*at != b)
+		at = &(*at)->finished_next;
+	*at = b->finished_next;
+	if (*at == NULL)
+		s->finished_end = at;
+	b->is_finished = false;
+}
+
+void
+fz_sched_cancel(struct fz_sched *s, const char *text)
+{
+	while (s->batches != NULL)
+		fz_batch_cancel(s->batches, FZ_ERR_CANCELLED, text);
+}
+
+void
+fz_sched_wake(struct fz_sched *s, struct fz_batch *b)
+{
+	if (s->opts.workers == 0)
+		return;
+	/* A worker has its parent's pool, but none of its workers. */
+	s->joined =
+	    s->joined || fz_pool_join(s->opts.pool, &s->user, NULL) == 0;
+	push_ready(s, b);
+	fz_loop_defer(loop_of(s), &s->dispatch);
+}
+
+/* End a worker that calls an item of the batch; false: none does. */
+static bool
+end_one(struct fz_sched *s, struct fz_batch *b)
+{
+	struct fz_worker *w = first_own(s);
+	bool head;
+
+	for (; w != NULL; w = next_own(s, w->next)) {
+		if (has(w, b, &head)) {
+			fz_worker_end(w, b->whole.err.kind, b->whole.err.text);
+			return true;
+		}
+	}
+	return false;
+}
+
+void
+fz_sched_end(struct fz_sched *s, struct fz_batch *b)
+{
+	b->told = true;
+	recall(s, b, true, b->whole.err.kind, b->whole.err.text);
+	while (end_one(s, b))
+		continue;
+}
