@@ -117,7 +117,7 @@ encode_body(lua_State *L)
 			lua_rawseti(L, -2, (lua_Integer)i + 1);
 		}
 		fz_buf_clear(out);
-		fz_codec_encode(L, -1, 1, out);
+		fz_codec_encode(L, lua_gettop(L), 1, out);
 		/* What two items share would be shared in the worker, too. */
 		if (e->n == 1 || !(out->data[1] & FZ_FORMAT_HAS_REFS))
 			return 0;

@@ -403,6 +403,16 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 	end_if_answered(chunk);
 }
 
+/* What can be encoded again need not be kept. */
+static void
+drop_part(struct fz_chunk *chunk)
+{
+	if (chunk->added)
+		return;
+	fz_blob_unref(chunk->part);
+	chunk->part = NULL;
+}
+
 static void
 job_returned(struct fz_job *job, uint32_t nitems)
 {
@@ -422,6 +432,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 			    "no memory for items that came back");
 	} else {
 		b->nsent--;
+		drop_part(chunk); /* it may be cut another way now */
 	}
 	if (rest != NULL) {
 		insert(b, rest);
@@ -528,12 +539,9 @@ fz_batch_cut(struct fz_batch *b, uint32_t max)
 void
 fz_batch_sent(struct fz_chunk *chunk)
 {
-	/* What can be encoded again need not be kept. */
-	if (!chunk->added) {
-		fz_blob_unref(chunk->part);
-		chunk->part = NULL;
-	}
 	chunk->batch->nsent++;
+	if (chunk->part != NULL && !chunk->part->in_shm)
+		drop_part(chunk); /* the frame has a copy */
 }
 
 void
