@@ -194,7 +194,7 @@ return function(command, here, timed, expect)
         given = given + 1
         if given <= MILLION then return given end
       end
-      for i in pool:imap(echo, source) do
+      for i in pool:imap(echo, source, { inflight = 256 }) do
         n = n + 1
         if i % JOBS == 0 then at[i // JOBS] = fz.now() end
       end
