@@ -387,6 +387,8 @@ local function run(args)
   end
   local task = package.loaded["fzlua.task"]
   if task then task.drain() end
+  local process = package.loaded["fzlua.process"]
+  if process then process.finish() end
   return status
 end
 

@@ -14,6 +14,9 @@ require "fzlua.error"
 ---@field pool fun(workers?: integer|table): fzlua.Pool
 ---@field map fun(f: function, list: table, options?: table): table
 ---@field starmap fun(f: function, list: table[], options?: table): table
+---@field process fun(f: function, ...): fzlua.Process
+---@field active_children fun(): fzlua.Process[]
+---@field current_process fun(): fzlua.CurrentProcess
 ---@field Error fz.Error
 local fz = {
   pack = core.pack,
@@ -29,6 +32,9 @@ local LAZY = {
   pool = { "fzlua.pool", "new" },
   map = { "fzlua.map", "map" },
   starmap = { "fzlua.map", "starmap" },
+  process = { "fzlua.process", "new" },
+  active_children = { "fzlua.process", "active_children" },
+  current_process = { "fzlua.process", "current" },
   Error = { "fzlua.error" },
 }
 

@@ -8,6 +8,7 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"primes", ""},
   {"model", ""},
   {"diamond", ""},
+  {"processes", ""},
   {"packages", "file=examples/data/packages.txt"},
   {"pool", ""},
   {"primes_map", ""},

@@ -703,6 +703,25 @@ test_proc_kill_ends_all_descendants(void **state)
 	assert_true(fz_clock_ns() - began < FZ_CLOCK_SECOND);
 }
 
+static void
+test_proc_terminate_ends_all_descendants_by_sigterm(void **state)
+{
+	struct fixture *f = *state;
+	struct fz_death death;
+	pid_t one, two;
+
+	start(f, run_sleepers);
+	one = hear_pid(f);
+	two = hear_pid(f);
+	kill(f->proc.pid, SIGSTOP);
+	fz_proc_terminate(&f->proc);
+	assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
+	assert_int_equal(death.signal, SIGTERM);
+	assert_gone_within_a_second(one);
+	assert_gone_within_a_second(two);
+	fz_proc_terminate(&f->proc); /* there is none any more */
+}
+
 /* Twice forked and with a session of its own, like a daemon. */
 static int
 run_daemon(void *ctx, const struct fz_err *failed)
@@ -1042,6 +1061,9 @@ main(void)
 		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_fork_failure_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_proc_terminate_ends_all_descendants_by_sigterm, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_kill_ends_all_descendants, setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -56,6 +56,7 @@ struct task {
 struct keeper {
 	struct fz_worker *worker; /* NULL: dead and freed */
 	int nidle, ndead;
+	struct fz_death death;
 };
 
 static struct task *
@@ -124,6 +125,7 @@ keeper_dead(void *ctx, struct fz_worker *worker)
 	struct keeper *k = ctx;
 
 	k->ndead++;
+	k->death = worker->death;
 	k->worker = NULL;
 	fz_worker_free(worker, false);
 }
@@ -671,6 +673,92 @@ test_worker_killed_from_outside_at_any_time_loses_nothing(void **state)
 	print_message("60 kills: %d jobs were in the midst\n", nfailed);
 }
 
+/* ---- a job that begins at the fork -----------------------------------------
+ */
+
+/* Answers call 0 without a frame, or waits to be killed where deaf. */
+static int
+answer_begun(void *ctx, struct fz_port *port)
+{
+	const struct shared *shared = ctx;
+	struct fz_call call = { .seq = 0 };
+
+	if (shared->mode == BORN_DEAF)
+		nap(60000);
+	fz_port_begin(port, &call, FZ_WIRE_RESULT, 1);
+	put_number(port, 17);
+	if (fz_port_send(port, NULL) != 0 || fz_port_flush(port, NULL) != 0)
+		return 96;
+	return 5;
+}
+
+static void
+begin(struct world *w, struct keeper *k, struct task *t)
+{
+	struct fz_worker_opts opts = {
+		.engine = &w->engine,
+		.ops = &keeper_ops,
+		.ops_ctx = k,
+		.main = answer_begun,
+		.main_ctx = w->shared,
+		.noun = "process",
+	};
+
+	*k = (struct keeper){ .worker = fz_worker_new(&opts, NULL) };
+	task_init(t, JOB_ADD);
+	fz_worker_begin(k->worker, &t->job);
+}
+
+static void
+test_worker_does_a_job_that_was_begun_and_leaves(void **state)
+{
+	struct world *w = *state;
+	struct keeper k;
+	struct task t;
+
+	begin(w, &k, &t);
+	assert_int_equal(t.nstarted, 1);
+	assert_true(dies(w, &k, 5000));
+	assert_int_equal(k.death.exitcode, 5);
+	assert_int_equal(k.death.signal, 0);
+	assert_done(w, &t, 17);
+}
+
+/* However early it dies, the job is not returned to be sent to another. */
+static void
+test_worker_killed_with_a_begun_job_has_failed_it(void **state)
+{
+	struct world *w = *state;
+	struct keeper k;
+	struct task t;
+
+	w->shared->mode = BORN_DEAF;
+	begin(w, &k, &t);
+	kill(k.worker->pid, SIGKILL);
+	assert_true(dies(w, &k, 5000));
+	assert_int_equal(k.death.signal, SIGKILL);
+	assert_int_equal(t.failure.signal, SIGKILL);
+	assert_non_null(strstr(t.failure.err.text, "the process died: killed"));
+	assert_failed(&t, FZ_ERR_CRASH);
+}
+
+static void
+test_worker_terminate_is_a_crash_by_sigterm(void **state)
+{
+	struct world *w = *state;
+	struct keeper k;
+	struct task t;
+
+	w->shared->mode = BORN_DEAF;
+	begin(w, &k, &t);
+	kill(k.worker->pid, SIGSTOP);
+	fz_worker_terminate(k.worker);
+	fz_worker_terminate(k.worker);
+	assert_true(dies(w, &k, 5000));
+	assert_int_equal(t.failure.signal, SIGTERM);
+	assert_failed(&t, FZ_ERR_CRASH);
+}
+
 /* ---- kill, end, recall, peek ----------------------------------------------
  */
 
@@ -1196,6 +1284,15 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_worker_killed_from_outside_at_any_time_loses_nothing,
 		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_does_a_job_that_was_begun_and_leaves,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_killed_with_a_begun_job_has_failed_it,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_terminate_is_a_crash_by_sigterm, world_setup,
+		    world_teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_kill_gives_the_reason, world_setup,
 		    world_teardown),

@@ -30,6 +30,7 @@ struct call {
 	enum phase phase;
 	uint32_t value;        /* the result being encoded, from 1 */
 	bool mapped;           /* bytes of an argument are to be released */
+	bool all;              /* its results are one message */
 	enum fz_err_kind kind; /* of the error being sent */
 	bool plain;            /* send it without its cause */
 	bool gone;             /* nobody takes results any more */
@@ -191,6 +192,27 @@ kind_word(lua_State *L)
 	return word != NULL ? word : "";
 }
 
+/*
+ * The text of an error of the codec at index 1, with the number of the result
+ * it is about where nobody else names it.
+ */
+static void
+push_result_message(lua_State *L, const struct call *c)
+{
+	const char *text;
+
+	lua_getfield(L, 1, "message");
+	text = lua_tostring(L, -1);
+	if (!c->all || text == NULL)
+		return;
+	if (lua_getfield(L, 1, "value") == LUA_TNUMBER) {
+		lua_pushfstring(L, "result %d%s%s", (int)lua_tointeger(L, -1),
+		    *text == ':' ? "" : ": ", text);
+		lua_replace(L, -3);
+	}
+	lua_pop(L, 1);
+}
+
 /* An error of the codec about a result: its message says all. */
 static void
 describe_result(lua_State *L, struct call *c, const char *word)
@@ -199,9 +221,9 @@ describe_result(lua_State *L, struct call *c, const char *word)
 		c->kind = FZ_ERR_UNSENDABLE;
 	else if (strcmp(word, fz_err_kind_name(FZ_ERR_MEMORY)) == 0)
 		c->kind = FZ_ERR_MEMORY;
-	lua_getfield(L, 1, "message");
+	push_result_message(L, c);
 	lua_setfield(L, -2, "message");
-	if (c->batch == NULL)
+	if (c->batch == NULL && !c->all)
 		lua_pushinteger(L, (lua_Integer)c->value);
 	else
 		lua_getfield(L, 1, "value");
@@ -519,6 +541,7 @@ struct worker {
 	struct fz_call call;
 	struct fz_child_batch batch;
 	struct fz_random random;
+	bool refused;       /* there was no memory for the last reply */
 	const void *mapped; /* an argument in the arena, NULL: none */
 	size_t mapped_len;
 	struct memory memory;
@@ -624,7 +647,8 @@ send_reply(void *ctx)
 	struct fz_err err = { 0 };
 	int rc = fz_port_send(w->port, &err);
 
-	if (rc != 0 && err.kind == FZ_ERR_MEMORY) {
+	w->refused = rc != 0 && err.kind == FZ_ERR_MEMORY;
+	if (w->refused) {
 		reply_memory(w);
 		rc = fz_port_send(w->port, &err);
 	}
@@ -791,4 +815,129 @@ fz_child_main(void *ctx, struct fz_port *port)
 			break;
 	}
 	return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* ---- inside a process ------------------------------------------------- */
+
+/* Protected: call enter, then the function with all that is behind it. */
+static int
+process_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, 1);
+
+	fz_random_seed(c->what->random, c->what->seed);
+	lua_pushvalue(L, 2);
+	lua_call(L, 0, 0);
+	c->phase = CALL;
+	lua_call(L, lua_gettop(L) - 3, LUA_MULTRET);
+	c->phase = RESULTS;
+	c->io->begin(c->io->ctx, false, 1);
+	fz_codec_encode(L, 3, lua_gettop(L) - 2, c->io->out);
+	c->io->put(c->io->ctx);
+	return 0;
+}
+
+/*
+ * Protected: the error at 1 as lines on standard error, behind the name at 3,
+ * with the traceback that was noted where 4 is true.
+ */
+static int
+tell_body(lua_State *L)
+{
+	struct call *c = lua_touserdata(L, 2);
+	bool traced = lua_toboolean(L, 4);
+	const char *text;
+	size_t len;
+
+	lua_settop(L, 3);
+	lua_pushliteral(L, ": ");
+	if (c->phase == RESULTS && *kind_word(L) != '\0') {
+		push_result_message(L, c); /* which says all */
+		traced = false;
+	} else {
+		fz_lerror_text(L, 1);
+	}
+	lua_pushliteral(L, "\n");
+	if (traced) {
+		lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+		lua_pushliteral(L, "\n");
+	}
+	lua_concat(L, lua_gettop(L) - 2);
+	text = lua_tolstring(L, -1, &len);
+	fwrite(text, 1, len, stderr);
+	return 0;
+}
+
+/* Of the error on top of the stack, which goes; `status` is its pcall's. */
+static void
+tell_error(lua_State *L, struct call *c, int status)
+{
+	lua_pushcfunction(L, tell_body);
+	lua_insert(L, -2);
+	lua_pushlightuserdata(L, c);
+	lua_pushvalue(L, FZ_CHILD_NAME);
+	lua_pushboolean(L, status == LUA_ERRRUN);
+	if (lua_pcall(L, 4, 0, 0) != LUA_OK)
+		lua_pop(L, 1);
+}
+
+/* The one call of a process, its reply included. Its exit status. */
+static int
+process_call(lua_State *L, struct worker *w, struct call *c)
+{
+	int status, rc;
+
+	/* ... | handler | body, c, enter, function, arguments */
+	lua_pushcfunction(L, note_traceback);
+	lua_insert(L, FZ_CHILD_ENTER);
+	lua_pushcfunction(L, process_body);
+	lua_insert(L, FZ_CHILD_ENTER + 1);
+	lua_pushlightuserdata(L, c);
+	lua_insert(L, FZ_CHILD_ENTER + 2);
+	status =
+	    lua_pcall(L, lua_gettop(L) - FZ_CHILD_ENTER - 1, 0, FZ_CHILD_ENTER);
+	if (status != LUA_OK) {
+		put_error(L, c, status);
+		tell_error(L, c, status);
+	}
+	fflush(stdout);
+	rc = send_reply(w);
+	if (w->refused)
+		fprintf(stderr, "%s: not enough memory for the results\n",
+		    lua_tostring(L, FZ_CHILD_NAME));
+	if (rc != 0 || fz_port_flush(w->port, NULL) != 0)
+		return EXIT_FAILURE; /* its parent is gone */
+	return status == LUA_OK && !w->refused ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int
+fz_child_process(void *ctx, struct fz_port *port)
+{
+	const struct fz_child_process *process = ctx;
+	lua_State *L = process->L;
+	struct worker w = { .port = port };
+	struct fz_child_io io = { .begin = begin_reply,
+		.put = put_value,
+		.out = &port->value.buf,
+		.ctx = &w };
+	struct fz_child_call what = { .seed = process->seed,
+		.random = &w.random };
+	struct call c = {
+		.what = &what, .io = &io, .phase = INIT, .all = true
+	};
+	int status, rc;
+
+	lua_pushcfunction(L, settle);
+	lua_pushlightuserdata(L, &w.random);
+	lua_pcall(L, 1, 0, 0);
+	rc = process_call(L, &w, &c);
+	if (rc != EXIT_SUCCESS)
+		return rc;
+	c.phase = CALL;
+	lua_pushvalue(L, FZ_CHILD_LEAVE);
+	status = lua_pcall(L, 0, 0, FZ_CHILD_ENTER);
+	if (status == LUA_OK)
+		return EXIT_SUCCESS;
+	tell_error(L, &c, status);
+	return EXIT_FAILURE;
 }

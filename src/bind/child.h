@@ -100,4 +100,22 @@ struct fz_child_home {
 /* The life of a worker: a fz_worker_main, `ctx` is its fz_child_home. */
 int fz_child_main(void *ctx, struct fz_port *port);
 
+/*
+ * What a process inherits: a thread with its name, a function called when it
+ * has returned, one called before, its function and all the arguments.
+ */
+enum { FZ_CHILD_NAME = 1, FZ_CHILD_LEAVE, FZ_CHILD_ENTER };
+
+struct fz_child_process {
+	lua_State *L;
+	uint64_t seed; /* of its random numbers */
+};
+
+/*
+ * The life of a process: a fz_worker_main, `ctx` is its fz_child_process. All
+ * results are one value of its reply. Errors are told on standard error, too,
+ * and are exit status 1.
+ */
+int fz_child_process(void *ctx, struct fz_port *port);
+
 #endif

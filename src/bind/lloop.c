@@ -27,6 +27,7 @@ struct lloop {
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
 	pid_t pid;   /* of this process: asked at every turn */
+	pid_t main;  /* of the process that opened the library */
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
 	struct fz_fork_hook hook;
@@ -262,12 +263,32 @@ loop_cpu_count(lua_State *L)
 	return 1;
 }
 
-/* pid() -> this process's number: another one in a worker */
+/*
+ * pid() -> number, number: of this process, and of the one that opened the
+ * library: another one in a worker
+ */
 static int
 loop_pid(lua_State *L)
 {
-	lua_pushinteger(L, get(L)->pid);
-	return 1;
+	const struct lloop *ll = get(L);
+
+	lua_pushinteger(L, ll->pid);
+	lua_pushinteger(L, ll->main);
+	return 2;
+}
+
+/*
+ * poll(): take what has come, without a wait and without any function's run;
+ * does nothing while a value is packed
+ */
+static int
+loop_poll(lua_State *L)
+{
+	struct lloop *ll = get(L);
+
+	if (!ll->held)
+		step_until_news(L, ll, 0);
+	return 0;
 }
 
 /* random_seed() -> integer */
@@ -321,6 +342,7 @@ static const luaL_Reg functions[] = {
 	{ "wall", loop_wall },
 	{ "cpu_count", loop_cpu_count },
 	{ "pid", loop_pid },
+	{ "poll", loop_poll },
 	{ "random_seed", loop_random_seed },
 	{ NULL, NULL },
 };
@@ -341,7 +363,7 @@ fz_lloop_open(lua_State *L)
 		return 0;
 	ll = lua_newuserdatauv(L, sizeof(*ll), 0);
 	memset(ll, 0, sizeof(*ll));
-	ll->pid = getpid();
+	ll->pid = ll->main = getpid();
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->hook.in_child = in_child;

@@ -49,8 +49,10 @@ bool fz_lloop_hold(lua_State *L, bool held);
 /* Raise "interrupted" if it is pending. [-0, +0, e] */
 void fz_lloop_check(lua_State *L);
 
-/* Open: core.turn, .news, .now, .cpu_count, .random_seed, .pid. [-0,
- * +0, e] */
+/*
+ * Open: core.turn, .poll, .news, .now, .cpu_count, .random_seed, .pid.
+ * [-0, +0, e]
+ */
 int fz_lloop_open(lua_State *L);
 
 #endif

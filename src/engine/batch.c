@@ -11,6 +11,9 @@
 #include "engine/step.h"
 #include "engine/wire.h"
 
+/* Work that says how long an item takes. */
+#define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
+
 static const struct fz_job_ops chunk_ops;
 
 /* ---- news and events ---------------------------------------------------- */
@@ -317,9 +320,13 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 
 	b->ndone += n;
 	chunk->news_ns = now;
-	b->mean_ns = b->mean_ns != 0 ? (b->mean_ns + each) / 2 : each;
-	if (b->mean_ns == 0)
-		b->mean_ns = 1;
+	b->timed_ns += now - since;
+	b->ntimed += n;
+	b->mean_ns = 1 + b->timed_ns / b->ntimed;
+	if (b->timed_ns > BATCH_RECENT_NS) { /* what is older counts less */
+		b->timed_ns /= 2;
+		b->ntimed = 1 + b->ntimed / 2;
+	}
 	record(b, FZ_RUN_EVENT_DONE, first, n, chunk->job.pid, each);
 }
 

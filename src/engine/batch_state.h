@@ -36,6 +36,7 @@ struct fz_batch {
 	unsigned nsent;                /* chunks at workers, or local */
 	uint64_t ndone, nfailed;
 	int64_t mean_ns; /* an item takes, 0: not known */
+	int64_t timed_ns, ntimed; /* what that is made of: recent items */
 	bool growing, stopping, told, done;
 	bool whole_failed;
 	struct fz_failure whole, lost;

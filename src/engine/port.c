@@ -23,6 +23,7 @@ fz_cell_new(struct fz_err *err)
 		fz_err_sys(err, errno, "mmap");
 		return NULL;
 	}
+	fz_claim_init(&((struct fz_cell *)p)->claim);
 	return p;
 }
 
@@ -66,6 +67,7 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 {
 	*port =
 	    (struct fz_port){ .in = in, .out = out, .cell = cell, .shm = shm };
+	fz_claim_enter();
 	fz_wire_in_init(&port->wire);
 	port->wire.buf = (struct fz_buf){
 		.data = cell->in, .cap = FZ_CELL_IN, .store = &cell_store
@@ -78,12 +80,9 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 static bool
 claim(struct fz_port *port, uint32_t seq, bool timed)
 {
-	uint32_t expected = seq;
-
 	if (timed)
 		atomic_store(&port->cell->start_ns, fz_clock_ns());
-	return atomic_compare_exchange_strong(
-	    &port->cell->claim, &expected, seq + 1);
+	return fz_claim_start(&port->cell->claim, seq);
 }
 
 static void

@@ -5,9 +5,7 @@
  * things exact that pipes leave open when a worker dies: which job had been
  * started, and which replies were whole though not yet written.
  *
- *   claim  number of the next job to start. The worker moves it from n to
- *          n + 1 before it starts job n; the parent takes jobs back by moving
- *          it past the last one sent. Whoever moves it first has the jobs.
+ *   claim  which jobs were started (see claim.h).
  *   out    replies the worker has finished and not yet written to its pipe.
  *          A reply counts from the moment `nout` covers it. `epoch` moves
  *          before bytes of it are overwritten, so that the parent can copy
@@ -24,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/claim.h"
 #include "engine/wire.h"
 #include "os/shm.h"
 
@@ -34,7 +33,7 @@ struct fz_err;
 #define FZ_PORT_ITEM ((size_t)4096)
 
 struct fz_cell {
-	_Atomic uint32_t claim;
+	struct fz_claim claim;
 	_Atomic uint32_t nout;    /* bytes of out[] that are whole replies */
 	_Atomic uint32_t nwhy;    /* of out[]: why the worker cannot start */
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */

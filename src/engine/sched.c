@@ -15,8 +15,11 @@
 /* A worker gets about this much work at once. */
 #define SCHED_CHUNK_NS (5 * FZ_CLOCK_MS)
 /* One that has said nothing for so long is looked at. */
-#define SCHED_LOOK_NS FZ_CLOCK_MS
-/* Work that is worth being taken from a busy worker for an idle one. */
+#define SCHED_LOOK_NS (4 * FZ_CLOCK_MS)
+/*
+ * Work that is worth being taken from a busy worker for an idle one, and the
+ * time that one has it for itself.
+ */
 #define SCHED_STEAL_NS (FZ_CLOCK_MS / 10)
 
 enum {
@@ -169,6 +172,8 @@ chunk_size(
 		n = left / (2 * s->opts.workers);
 	if (n < least)
 		n = least;
+	if (n > left / s->opts.workers) /* something for each */
+		n = left / s->opts.workers;
 	if (b->opts.chunk != 0)
 		n = b->opts.chunk;
 	if (s->opts.max_tasks != 0 && n > s->opts.max_tasks - w->nsent)
@@ -304,12 +309,14 @@ static bool
 steal(struct fz_sched *s)
 {
 	struct fz_worker *best = NULL, *w = first_own(s);
+	int64_t now = fz_clock_ns();
 
 	if (s->ready != NULL || s->nbusy >= s->opts.workers ||
 	    !fz_pool_has_free(s->opts.pool))
 		return false;
 	for (; w != NULL; w = next_own(s, w->next)) {
 		if (!w->dying && w->nitems > 1 &&
+		    now - w->news_ns >= SCHED_STEAL_NS &&
 		    (best == NULL || work_left(w) > work_left(best)))
 			best = w;
 	}

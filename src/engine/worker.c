@@ -46,9 +46,7 @@ next_number(const struct fz_job *job)
 static uint32_t
 claimed(const struct fz_worker_pipes *p)
 {
-	uint32_t claim = atomic_load(&p->cell->claim);
-
-	return claim == p->recalled_to ? p->recalled_from : claim;
+	return fz_claim_started(&p->cell->claim);
 }
 
 /*
@@ -359,8 +357,8 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
 		n += take_reply(p, &frame, now_ns);
 	if (x->open.nitems != 0)
 		n += take_items(p, fz_le32_load(end + 4), x->open.nitems,
-		    end + FZ_WIRE_HEADER + 4,
-		    x->open.len - FZ_WIRE_HEADER - 4, now_ns);
+		    end + FZ_WIRE_HEADER + 4, x->open.len - FZ_WIRE_HEADER - 4,
+		    now_ns);
 	count_news(p->worker, n, now_ns);
 	return n;
 }
@@ -440,15 +438,9 @@ unsigned
 fz_worker_recall(struct fz_worker *worker)
 {
 	struct fz_worker_pipes *p = worker->pipes;
-	uint32_t claim = atomic_load(&p->cell->claim);
+	uint32_t claim = fz_claim_recall(&p->cell->claim, p->next_seq);
 	unsigned n;
 
-	while (
-	    !atomic_compare_exchange_weak(&p->cell->claim, &claim, p->next_seq))
-		continue;
-	if (claim != p->recalled_to)
-		p->recalled_from = claim;
-	p->recalled_to = p->next_seq;
 	n = return_from(p, claim);
 	end_busy(p, n);
 	return n;
@@ -501,8 +493,8 @@ jobs_ready(struct fz_watch *watch, unsigned events)
 }
 
 static size_t
-begin_frame(struct fz_worker_pipes *p, enum fz_wire_type type,
-    const struct fz_job *job)
+begin_frame(
+    struct fz_worker_pipes *p, enum fz_wire_type type, const struct fz_job *job)
 {
 	bool timed = job->timeout_ns != FZ_CLOCK_NEVER;
 
@@ -524,6 +516,32 @@ end_frame(struct fz_worker_pipes *p, size_t start, struct fz_err *err)
 	return 0;
 }
 
+/* Number the job and put it behind the others. */
+static void
+queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+
+	job->worker = worker;
+	job->pid = worker->pid;
+	job->seq = p->next_seq;
+	job->ndone = 0;
+	fz_claim_settle(&p->cell->claim,
+	    worker->head != NULL ? next_number(worker->head) : job->seq);
+	p->next_seq += job->nitems;
+	worker->nitems += job->nitems;
+	worker->nsent += job->nitems;
+	job->next = NULL;
+	*worker->tail = job;
+	worker->tail = &job->next;
+	job->nbytes = nbytes;
+	worker->nbytes += nbytes;
+	if (worker->njobs++ == 0) {
+		worker->news_ns = fz_clock_ns();
+		start_head(p, worker->news_ns);
+	}
+}
+
 /* Put the parts of the job's frame that starts at `start`, and queue it. */
 static int
 send_job(struct fz_worker *worker, struct fz_job *job, size_t start,
@@ -535,23 +553,16 @@ send_job(struct fz_worker *worker, struct fz_job *job, size_t start,
 		fz_wire_put_blob(&p->unsent, parts[i]);
 	if (end_frame(p, start, err) != 0)
 		return -1;
-	job->worker = worker;
-	job->pid = worker->pid;
-	job->seq = p->next_seq;
-	job->ndone = 0;
-	p->next_seq += job->nitems;
-	worker->nitems += job->nitems;
-	worker->nsent += job->nitems;
-	job->next = NULL;
-	*worker->tail = job;
-	worker->tail = &job->next;
-	job->nbytes = p->unsent.len - start;
-	worker->nbytes += job->nbytes;
-	if (worker->njobs++ == 0) {
-		worker->news_ns = fz_clock_ns();
-		start_head(p, worker->news_ns);
-	}
+	queue_job(worker, job, p->unsent.len - start);
 	return 0;
+}
+
+void
+fz_worker_begin(struct fz_worker *worker, struct fz_job *job)
+{
+	job->nitems = 1;
+	queue_job(worker, job, 0);
+	fz_claim_start(&worker->pipes->cell->claim, job->seq);
 }
 
 int
@@ -619,6 +630,12 @@ fz_worker_give_back(struct fz_worker *worker, uint64_t offset)
 
 /* ---- death --------------------------------------------------------------- */
 
+static const char *
+noun(const struct fz_worker_pipes *p)
+{
+	return p->opts.noun != NULL ? p->opts.noun : "worker";
+}
+
 static void
 fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -633,8 +650,8 @@ fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
 	if (p->ending != FZ_ERR_NONE)
 		fz_err_set(&failure.err, p->ending, "%s", p->why);
 	else
-		fz_err_set(&failure.err, FZ_ERR_CRASH, "the worker died: %s",
-		    fz_death_text(death, text, sizeof(text)));
+		fz_err_set(&failure.err, FZ_ERR_CRASH, "the %s died: %s",
+		    noun(p), fz_death_text(death, text, sizeof(text)));
 	answer_head(p->worker, 1);
 	job->ops->failed(job, &failure);
 }
@@ -649,8 +666,8 @@ fail_unstarted(struct fz_worker_pipes *p)
 
 	if (n == 0 || n > FZ_ERR_TEXT_MAX || job == NULL)
 		return;
-	fz_err_set(&failure.err, FZ_ERR_ERROR, "cannot start a worker: %.*s",
-	    (int)n, (const char *)p->cell->out);
+	fz_err_set(&failure.err, FZ_ERR_ERROR, "cannot start a %s: %.*s",
+	    noun(p), (int)n, (const char *)p->cell->out);
 	answer_head(p->worker, 1);
 	job->ops->failed(job, &failure);
 }
@@ -664,6 +681,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	uint32_t claim;
 
 	w->dying = true;
+	w->death = *death;
 	w->failed_start = p->ending == FZ_ERR_NONE && claimed(p) == 0;
 	if (p->results.fd != -1) {
 		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
@@ -673,11 +691,11 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	left = cell_extract(p->cell);
 	scan_cell(p, p->cell->out, &left);
 	fz_worker_drain(w);
-	claim = atomic_load(&p->cell->claim);
+	fail_unstarted(p);
+	claim = claimed(p);
 	/* One, unless its replies could not be read. */
 	while (w->head != NULL && (int32_t)(next_number(w->head) - claim) < 0)
 		fail_started(p, death);
-	fail_unstarted(p);
 	return_from(p, claim);
 	fz_slice_orphan(p->slice);
 	p->slice = NULL;
@@ -711,6 +729,13 @@ fz_worker_kill(
 }
 
 void
+fz_worker_terminate(struct fz_worker *worker)
+{
+	if (!worker->dying)
+		fz_proc_terminate(&worker->pipes->proc);
+}
+
+void
 fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 {
 	struct fz_worker_pipes *p = worker->pipes;
@@ -734,9 +759,12 @@ end_without_pipe(struct fz_worker_pipes *p)
 		reaped(p, &death);
 		return;
 	}
-	if (now_ns - p->lost_ns >= WORKER_EOF_NS)
-		fz_worker_kill(
-		    p->worker, FZ_ERR_CRASH, "the worker closed its pipe");
+	if (now_ns - p->lost_ns >= WORKER_EOF_NS) {
+		char text[80];
+
+		snprintf(text, sizeof(text), "the %s closed its pipe", noun(p));
+		fz_worker_kill(p->worker, FZ_ERR_CRASH, text);
+	}
 	if (!watched)
 		arm(p, now_ns + WORKER_LOOK_NS);
 }

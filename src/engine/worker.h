@@ -22,6 +22,7 @@
 
 #include "base/err.h"
 #include "engine/wire.h"
+#include "os/proc.h"
 
 struct fz_blob;
 struct fz_engine;
@@ -109,6 +110,7 @@ struct fz_worker_opts {
 	void *ops_ctx;
 	fz_worker_main main;
 	void *main_ctx;
+	const char *noun; /* what texts call it, NULL: "worker" */
 };
 
 struct fz_worker {
@@ -117,13 +119,14 @@ struct fz_worker {
 	uint64_t nitems; /* of those jobs, not answered */
 	uint64_t nsent;  /* items it was sent, less those it returned */
 	size_t nbytes;   /* of those jobs' frames */
-	void *owner;   /* whose jobs these are; the sender's to set */
+	void *owner;     /* whose jobs these are; the sender's to set */
 	pid_t pid;
 	int64_t news_ns;   /* when it last answered, or became busy */
 	int64_t peeked_ns; /* the news after which it was peeked at */
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
-	bool failed_start; /* dead by itself before it started any job */
+	bool failed_start;     /* dead by itself before it started any job */
+	struct fz_death death; /* how it ended, once it is dead */
 	/* For who sends it functions: which version it has in each slot. */
 	uint32_t funcs[FZ_WORKER_FUNCS];
 	uint32_t stamp; /* versions up to this one it has inherited */
@@ -151,6 +154,12 @@ int fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
     const struct fz_worker_batch *batch, struct fz_blob *const *parts,
     uint32_t nparts, struct fz_err *err);
 
+/*
+ * `job` is what a new worker does from its fork on, once: nothing is sent to
+ * it. Its main replies to the call number 0 without fz_port_next().
+ */
+void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
+
 /* Have it keep an encoded function in `slot`. 0, or -1 and `err`. */
 int fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
     const struct fz_blob *code, struct fz_err *err);
@@ -173,7 +182,11 @@ void fz_worker_peek(struct fz_worker *worker);
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
-/* The same, and wait until it is dead: all its jobs and `dead` are told. */
+/* Ask it to end, by SIGTERM. Its job, if one runs, has crashed then. */
+void fz_worker_terminate(struct fz_worker *worker);
+
+/* The same as to kill it, and wait until it is dead: all its jobs and `dead`
+ * are told. */
 void fz_worker_end(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 

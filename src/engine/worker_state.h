@@ -19,8 +19,6 @@ struct fz_worker_pipes {
 	struct fz_cell *cell;
 	struct fz_slice *slice;
 	uint32_t next_seq;       /* of the next job sent */
-	uint32_t recalled_to;    /* what a recall has last made the claim ... */
-	uint32_t recalled_from;  /* ... that the worker itself had moved here */
 	struct fz_buf unsent;    /* frames the pipe had no room for */
 	size_t written;          /* bytes of these that it had room for */
 	struct fz_wire_in wire;  /* replies not yet whole */

@@ -47,20 +47,50 @@ static char own_mark[40];
 /* For the signal handler: the process that forked us, 0 in one of our own. */
 static pid_t parent_pid;
 
-/* Looking for descendants takes two descriptors: there may be none left. */
+/* Reap children that were killed, as waitpid() has them, until none is left. */
 static void
-end_descendants(void)
+reap_killed(pid_t which)
 {
+	const struct timespec nap = { 0, 1000000 };
+	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
+	pid_t got;
+
+	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
+		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
+		    fz_clock_ns() > deadline)
+			break;
+	}
+}
+
+/* Dead ones count: there may be live ones beside them. */
+static bool
+has_children(void)
+{
+	siginfo_t info;
+
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) ==
+		   0 ||
+	       errno != ECHILD;
+}
+
+/* All descendants, which would be our parent's zombies. Async-signal-safe. */
+static void
+end_children(void)
+{
+	if (!has_children())
+		return;
+	/* Looking for them takes two descriptors: there may be none left. */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
 	fz_tree_kill(getpid());
+	reap_killed(-1);
 }
 
 /* Ends all descendants and the group, where we lead it, or else just us. */
 static _Noreturn void
 end_all(void)
 {
-	end_descendants();
+	end_children();
 	if (getpgrp() == getpid())
 		kill(0, SIGKILL);
 	kill(getpid(), SIGKILL);
@@ -90,6 +120,15 @@ on_hangup(int sig)
 {
 	if (getppid() != parent_pid)
 		end_all();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+/* Nobody who asks us to end wants what we have started to go on. */
+static void
+on_terminate(int sig)
+{
+	end_children();
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
@@ -134,6 +173,8 @@ default_signals(struct fz_err *err)
 	sigfillset(&action.sa_mask);
 	action.sa_handler = on_hangup;
 	sigaction(SIGHUP, &action, NULL);
+	action.sa_handler = on_terminate;
+	sigaction(SIGTERM, &action, NULL);
 	action.sa_sigaction = on_parent_death;
 	action.sa_flags = SA_RESTART | SA_SIGINFO;
 	if (sigaction(DEATH_SIGNAL, &action, NULL) == -1)
@@ -317,19 +358,14 @@ fz_proc_kill(const struct fz_proc *proc)
 	kill(proc->pid, SIGKILL);
 }
 
-/* Reap children that were killed, as waitpid() has them, until none is left. */
-static void
-reap_killed(pid_t which)
+void
+fz_proc_terminate(const struct fz_proc *proc)
 {
-	const struct timespec nap = { 0, 1000000 };
-	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
-	pid_t got;
-
-	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
-		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
-		    fz_clock_ns() > deadline)
-			break;
-	}
+	/* A zombie of ours keeps its number: the signals reach no other. */
+	if (proc->pid <= 0 || is_dead(proc->pid, WNOHANG) == -1)
+		return;
+	kill(proc->pid, SIGTERM);
+	kill(proc->pid, SIGCONT);
 }
 
 /*
@@ -424,17 +460,6 @@ fz_death_text(const struct fz_death *death, char *text, size_t len)
 	return text;
 }
 
-/* Dead ones count: there may be live ones beside them. */
-static bool
-has_children(void)
-{
-	siginfo_t info;
-
-	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) ==
-		   0 ||
-	       errno != ECHILD;
-}
-
 _Noreturn void
 fz_proc_exit(int status)
 {
@@ -442,10 +467,7 @@ fz_proc_exit(int status)
 	signal(SIGPIPE, SIG_IGN);
 	fflush(stdout);
 	fflush(stderr);
-	if (has_children()) {
-		end_descendants();
-		reap_killed(-1); /* or they would be our parent's zombies */
-	}
+	end_children();
 #ifdef FZ_COVERAGE
 	__gcov_dump();
 #endif

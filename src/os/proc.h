@@ -40,11 +40,11 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
  * the child could not be set up (a descriptor, a process group) it is
  * `entry(ctx, what failed)` instead, so that it can tell its parent. All
  * signals have their default action in the child but SIGINT, which is
- * ignored, and the real-time one that tells of the parent's death; the signal
- * mask is the caller's. Buffered output is flushed before the fork (that of
- * other streams than stdout and stderr only while there is one thread), and
- * what could not be is forgotten in the child. Returns 0 in the parent, or -1
- * and `err`.
+ * ignored, SIGTERM, which also ends what it has started, and the real-time one
+ * that tells of the parent's death; the signal mask is the caller's. Buffered
+ * output is flushed before the fork (that of other streams than stdout and
+ * stderr only while there is one thread), and what could not be is forgotten in
+ * the child. Returns 0 in the parent, or -1 and `err`.
  */
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
@@ -56,6 +56,12 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
  * itself has started is out of reach, but for its process group.
  */
 void fz_proc_kill(const struct fz_proc *proc);
+
+/*
+ * Send the child SIGTERM, and wake it to be ended where it was stopped. Does
+ * nothing when it is no child of this process.
+ */
+void fz_proc_terminate(const struct fz_proc *proc);
 
 /* How a child ended. */
 struct fz_death {

@@ -1,0 +1,261 @@
+--- process.lua - fz.process: one function in a process of its own.
+--
+-- It is forked from this one when it starts, so the function and its arguments
+-- are simply there. It lives beside what task.lua watches: nobody has to wait
+-- for it but its joins, and the end of the script where it is no daemon.
+
+local core = require "fzlua.core"
+local Future = require "fzlua.future"
+local check = require "fzlua.check"
+local task = require "fzlua.task"
+
+local process = {}
+
+---@class fzlua.Process
+---@field name string "Process-1", ...; settable before it is started
+---@field daemon boolean ended at the script's end, not waited for; settable likewise
+---@field pid integer|nil once it is started
+---@field exitcode integer|nil once it has ended; a signal's number is negative
+local Process = {}
+Process.__name = "fzlua.Process"
+
+---@class fzlua.CurrentProcess
+---@field name string
+---@field pid integer
+
+-- What one process knows of itself; made anew in each that is forked.
+--   identity  what current_process() returns
+--   path      "" in the script, "1:" in its first process, "1:2:" in the second of that
+--   children  started and not known to have ended, in order: a running one is never collected
+--   count     of those that were made: numbers their names
+local state
+
+local function own_state(name, path)
+  return { identity = { name = name, pid = core.pid() }, path = path, children = {}, count = 0 }
+end
+
+-- The state of this process. In a worker of a stage it is still its parent's.
+local function here()
+  local pid, main = core.pid()
+  if not state or state.identity.pid ~= pid then
+    state = own_state(pid == main and "MainProcess" or ("Worker-%d"):format(pid), "")
+  end
+  return state
+end
+
+-- Forget the children that have ended, as far as is known.
+local function prune()
+  local live = {}
+  for _, child in ipairs(here().children) do
+    if not child._handle:done() then live[#live + 1] = child end
+  end
+  state.children = live
+  return live
+end
+
+-- The same after a look at what has come.
+local function live_children()
+  core.poll()
+  return prune()
+end
+
+-- Raise unless `self` is a process that may be asked here.
+local function check_own(self, method)
+  if getmetatable(self) ~= Process then
+    check.fail("bad argument #1 to '%s' (a process expected: write p:%s)", method, method)
+  end
+  if self._owner ~= core.pid() then
+    check.fail("%s cannot be used here: it belongs to process %d, its maker", self._name,
+      self._owner)
+  end
+end
+
+-- The handle of a process that was started and not closed.
+local function check_started(self, method)
+  check_own(self, method)
+  if self._closed then check.fail("%s is closed", self._name) end
+  if not self._handle then check.fail("%s was not started", self._name) end
+  return self._handle
+end
+
+local function check_timeout(timeout, method)
+  return timeout ~= nil and check.option("timeout", timeout, "process:" .. method) or nil
+end
+
+local methods = {}
+
+---Fork it: from here on it runs f, which sees all that is here now.
+---@return fzlua.Process self
+function methods:start()
+  check_own(self, "start")
+  if self._closed then check.fail("%s is closed", self._name) end
+  if self._handle then check.fail("%s was started before: a process runs once", self._name) end
+  local name, path, args = self._name, self._path, self._args
+  local function enter() state = own_state(name, path) end
+  live_children()
+  self._handle = core.process(name, core.random_seed(), process.finish, enter, self._f,
+    table.unpack(args, 1, args.n))
+  self._f, self._args = false, false
+  table.insert(here().children, self)
+  return self
+end
+
+---Wait until it has ended.
+---@param timeout? number seconds
+---@return boolean|nil ended, "timeout"|nil
+function methods:join(timeout)
+  local handle = check_started(self, "join")
+  timeout = check_timeout(timeout, "join")
+  local ok, why = task.wait(handle, timeout)
+  if ok then prune() end
+  return ok, why
+end
+
+---Whether it runs.
+---@return boolean
+function methods:is_alive()
+  check_own(self, "is_alive")
+  return self._handle and self.exitcode == nil
+end
+
+---Ask it to end, by SIGTERM.
+function methods:terminate()
+  check_started(self, "terminate"):terminate()
+end
+
+---End it and all that it has started, by SIGKILL.
+function methods:kill()
+  check_started(self, "kill"):kill()
+end
+
+-- A future of what a process that has answered said.
+local function settled(returned, ...)
+  local future = Future.new()
+  if returned then future:set_result(...) else future:set_error((...)) end
+  return future
+end
+
+---Wait for what f returns and return it, every time the same; raises what it raised,
+---as an fz.Error. It may then still run: its own processes are waited for.
+---@param timeout? number seconds; running out returns nil, "timeout"
+function methods:result(timeout)
+  local handle = check_started(self, "result")
+  timeout = check_timeout(timeout, "result")
+  if not self._future then
+    local ok, why = task.wait({ done = function() return handle:answered() end }, timeout)
+    if not ok then return nil, why end
+    self._future = self._future or settled(handle:result())
+  end
+  return self._future:await()
+end
+
+---End it if it runs and drop its results; pid, name and exitcode stay. Closing again does nothing.
+function methods:close()
+  check_own(self, "close")
+  self._closed, self._f, self._args, self._future = true, false, false, false
+  if self._handle then
+    self._handle:close()
+    prune()
+  end
+end
+
+local getters = {}
+
+function getters:name() return self._name end
+function getters:daemon() return self._daemon end
+
+function getters:pid()
+  check_own(self, "pid")
+  return self._handle and self._handle:pid() or nil
+end
+
+function getters:exitcode()
+  check_own(self, "exitcode")
+  if not self._handle then return nil end
+  if not self._handle:done() then core.poll() end
+  return self._handle:exitcode()
+end
+
+local TYPES = { name = "string", daemon = "boolean" }
+
+function Process:__index(key)
+  local get = getters[key]
+  if get then return get(self) end
+  return methods[key]
+end
+
+-- A misspelt name would silently do nothing.
+function Process:__newindex(key, value)
+  local expected = TYPES[key]
+  if not expected then check.fail("cannot set '%s' of a process", tostring(key)) end
+  check_own(self, key)
+  if type(value) ~= expected then
+    check.fail("bad value for '%s' of a process (%s expected, got %s)", key, expected,
+      check.typename(value))
+  end
+  if self._handle or self._closed then
+    check.fail("cannot set '%s' of %s: it was started", key, self._name)
+  end
+  rawset(self, "_" .. key, value)
+end
+
+-- A scope that ends by an error does not wait for what it has started.
+function Process:__close(e)
+  local _ <close> = setmetatable({}, { __close = function() methods.close(self) end })
+  if e == nil and self._handle and not self._closed then methods.join(self) end
+end
+
+function Process:__tostring()
+  local how = "not started"
+  if self._owner ~= core.pid() then
+    how = "of process " .. self._owner
+  elseif self._handle then
+    local code = self._handle:exitcode()
+    how = ("pid %d, %s"):format(self._handle:pid(), code and "exit code " .. code or "running")
+  end
+  return ("%s (%s, %s)"):format(Process.__name, self._name, how)
+end
+
+---A process that will call f(...) once it is started.
+---@param f function
+---@return fzlua.Process
+function process.new(f, ...)
+  check.type(f, "function", 1, "fz.process")
+  local own = here()
+  own.count = own.count + 1
+  local number = own.path .. own.count
+  return setmetatable({
+    _f = f, _args = table.pack(...), _owner = own.identity.pid,
+    _name = "Process-" .. number, _path = number .. ":", _daemon = false,
+    _handle = false, _future = false, _closed = false,
+  }, Process)
+end
+
+---The processes that this one has started and that still run, in that order.
+---@return fzlua.Process[]
+function process.active_children()
+  return { table.unpack(live_children()) }
+end
+
+---Who this is: "MainProcess" in the script, a process' own name in one.
+---@return fzlua.CurrentProcess
+function process.current()
+  return here().identity
+end
+
+---What the end of a script or of a process waits for: all that is under way, and the
+---processes that are no daemons.
+function process.finish()
+  task.drain()
+  local i = 1
+  while here().children[i] do
+    local child = here().children[i]
+    if child.daemon then
+      i = i + 1
+    else
+      child:join()
+    end
+  end
+end
+
+return process

@@ -1,0 +1,69 @@
+/*
+ * claim.h - which numbered calls a worker has started, and which not any more.
+ *
+ * The worker starts the numbers in order; the parent may take back all that
+ * were not started. Both are exact, and starting one costs the worker a store
+ * and a load: the barrier between them, which only taking back needs, is the
+ * parent's to pay (membarrier, Linux 4.16). Where the kernel has none the
+ * worker pays for its own.
+ *
+ *   worker: started = n + 1; below the floor? then only what was granted
+ *   parent: floor = next; barrier; granted = started; decided = floor
+ */
+#ifndef FZ_CLAIM_H
+#define FZ_CLAIM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* In memory that both share. All zero means: nothing was started. */
+struct fz_claim {
+	_Atomic uint32_t started; /* the worker's: one more than the last */
+	bool fenced;              /* it needs a barrier of its own */
+	/* The parent's: numbers below the floor that are not below `granted`
+	 * are taken back, as soon as `decided` is the floor. */
+	_Atomic uint32_t floor, granted, decided;
+};
+
+/* In the parent, before the worker is forked. */
+void fz_claim_init(struct fz_claim *claim);
+
+/* In the worker, at its start. */
+void fz_claim_enter(void);
+
+/* In the parent: one more than the number that was started last. */
+uint32_t fz_claim_started(const struct fz_claim *claim);
+
+/*
+ * In the parent: take back all numbers below `next` that were not started.
+ * Returns the first of these.
+ */
+uint32_t fz_claim_recall(struct fz_claim *claim, uint32_t next);
+
+/*
+ * In the parent, now and then: all numbers below `answered` are done with. Two
+ * that are compared must not be 2^31 apart.
+ */
+void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
+
+/* For fz_claim_start(): number `n` is below the floor. */
+bool fz_claim_granted(struct fz_claim *claim, uint32_t n);
+
+/* In the worker: start number `n`; false: it was taken back. */
+static inline bool
+fz_claim_start(struct fz_claim *c, uint32_t n)
+{
+	uint32_t floor;
+
+	atomic_store_explicit(&c->started, n + 1, memory_order_relaxed);
+	if (c->fenced)
+		atomic_thread_fence(memory_order_seq_cst);
+	else
+		atomic_signal_fence(memory_order_seq_cst);
+	floor = atomic_load_explicit(&c->floor, memory_order_relaxed);
+	return __builtin_expect((int32_t)(n - floor) >= 0, 1) ||
+	       fz_claim_granted(c, n);
+}
+
+#endif

@@ -1,0 +1,313 @@
+/*
+ * fz.process when the system fails it: at its start, inside it and at its end.
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: pipe2 read write pwritev2 prctl
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "bind/lerror.h"
+#include "faults.h"
+#include "fzlua.h"
+#include "world.h"
+
+enum { TRIES_MAX = 400 };
+
+int __real_prctl(int what, unsigned long arg);
+int __wrap_prctl(int what, unsigned long arg);
+
+/* prctl() fails in every process but this one; 0: it works. */
+static pid_t prctl_only_in;
+
+int
+__wrap_prctl(int what, unsigned long arg)
+{
+	if (prctl_only_in == 0 || prctl_only_in == getpid())
+		return __real_prctl(what, arg);
+	errno = EPERM;
+	return -1;
+}
+
+struct host {
+	lua_State *L;
+	int nfds;  /* open before */
+	bool poor; /* no memory for Lua from now on */
+};
+
+static void *
+allocate(void *ud, void *block, size_t osize, size_t nsize)
+{
+	const struct host *h = ud;
+
+	(void)osize;
+	if (nsize == 0) {
+		free(block);
+		return NULL;
+	}
+	if (h->poor && (block == NULL || nsize > osize))
+		return NULL;
+	return realloc(block, nsize);
+}
+
+/* exhaust(): there is no memory for Lua any more */
+static int
+exhaust(lua_State *L)
+{
+	struct host *h = lua_touserdata(L, lua_upvalueindex(1));
+
+	h->poor = true;
+	return 0;
+}
+
+/* fail_at(n): of calls to the system the n-th from now on */
+static int
+fail_at(lua_State *L)
+{
+	faults_at((unsigned long)luaL_checkinteger(L, 1));
+	return 0;
+}
+
+static void
+run(struct host *h, const char *code)
+{
+	if (luaL_dostring(h->L, code) != LUA_OK)
+		fail_msg("%s", lua_tostring(h->L, -1));
+}
+
+static bool
+truth_of(struct host *h, const char *name)
+{
+	bool truth;
+
+	lua_getglobal(h->L, name);
+	truth = lua_toboolean(h->L, -1);
+	lua_pop(h->L, 1);
+	return truth;
+}
+
+/* What is opened once and kept is opened before the test. */
+static int
+setup(void **state)
+{
+	struct host *h = calloc(1, sizeof(*h));
+
+	alarm(WORLD_TEST_SECONDS);
+	h->nfds = count_fds();
+	h->L = lua_newstate(allocate, h);
+	luaL_openlibs(h->L);
+	luaopen_fzlua(h->L);
+	lua_setglobal(h->L, "fz");
+	lua_pushlightuserdata(h->L, h);
+	lua_pushcclosure(h->L, exhaust, 1);
+	lua_setglobal(h->L, "exhaust");
+	lua_pushcfunction(h->L, fail_at);
+	lua_setglobal(h->L, "fail_at");
+	run(h, "local p <close> = fz.process(function() return 1 end):start()\n"
+	       "assert(p:result() == 1)");
+	*state = h;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct host *h = *state;
+
+	lua_close(h->L);
+	assert_int_equal(count_fds(), h->nfds);
+	assert_no_children();
+	alarm(0);
+	free(h);
+	return 0;
+}
+
+static void
+test_process_start_that_fails_is_told_and_can_be_tried_again(void **state)
+{
+	struct host *h = *state;
+	unsigned long n = 0;
+	int nfailed = 0, nfds;
+	bool came;
+
+	do {
+		run(h, "p = fz.process(function(x) return x end, 'there')\n"
+		       "start = p.start\n"
+		       "collectgarbage() collectgarbage()");
+		nfds = count_fds();
+		lua_getglobal(h->L, "start");
+		lua_getglobal(h->L, "p");
+		faults_at(++n);
+		if (lua_pcall(h->L, 1, 0, 0) != LUA_OK) {
+			came = faults_end();
+			lua_settop(h->L, 0);
+			lua_gc(h->L, LUA_GCCOLLECT);
+			assert_int_equal(count_fds(), nfds);
+			assert_no_children();
+			nfailed++;
+			run(h, "assert(p.pid == nil and not p:is_alive())\n"
+			       "assert(#fz.active_children() == 0)\n"
+			       "p:start()");
+		} else {
+			came = faults_end();
+		}
+		run(h, "assert(p:result() == 'there')\n"
+		       "assert(p:join() and p.exitcode == 0)\n"
+		       "p:close()");
+		assert_no_children();
+	} while (came && n < TRIES_MAX);
+	assert_true(n < TRIES_MAX);
+	assert_true(nfailed > 10);
+	print_message("%lu calls, %d failures\n", n, nfailed);
+}
+
+static void
+test_process_without_a_fork_says_so(void **state)
+{
+	struct host *h = *state;
+
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	run(h, "ok, e = pcall(fz.process(print).start, fz.process(print))");
+	faults_end();
+	assert_false(truth_of(h, "ok"));
+	lua_getglobal(h->L, "e");
+	assert_true(fz_lerror_is(h->L, -1));
+	assert_non_null(strstr(
+	    fz_lerror_text(h->L, -1), "cannot start a process: Resource"));
+	lua_settop(h->L, 0);
+}
+
+static void
+test_process_that_cannot_be_set_up_says_why(void **state)
+{
+	struct host *h = *state;
+
+	prctl_only_in = getpid();
+	run(h, "local p <close> = fz.process(print, 'never'):start()\n"
+	       "local ok, e = pcall(p.result, p)\n"
+	       "assert(p:join() and p.exitcode == 1)\n"
+	       "assert(not ok and e.kind == 'error', e)\n"
+	       "assert(e.message:find('cannot start a process: '\n"
+	       "  .. 'cannot watch the parent', 1, true), e.message)");
+	prctl_only_in = 0;
+}
+
+/* Whatever call fails while it answers and dies: its end is seen. */
+static void
+test_process_any_call_may_fail_at_its_end(void **state)
+{
+	struct host *h = *state;
+	unsigned long n = 0;
+	int nfailed = 0;
+
+	run(h, "function f() return ('x'):rep(100000) end\n"
+	       "function ask()\n"
+	       "  ok, e = pcall(p.result, p)\n"
+	       "  pcall(p.join, p)\n"
+	       "end");
+	do {
+		run(h, "p = fz.process(f):start()");
+		lua_getglobal(h->L, "ask");
+		faults_at(++n);
+		lua_pcall(h->L, 0, 0, 0);
+		if (!faults_end())
+			break;
+		nfailed += !truth_of(h, "ok");
+		lua_settop(h->L, 0);
+		run(h, "assert(p:join() and p.exitcode)\n"
+		       "p:close()");
+		assert_no_children();
+	} while (n < TRIES_MAX);
+	assert_true(n < TRIES_MAX);
+	run(h, "assert(ok and #e == 100000 and p.exitcode == 0)");
+	assert_true(nfailed > 0);
+	print_message("%lu calls, %d failures\n", n, nfailed);
+}
+
+/* Whatever call fails inside: it succeeds, or fails with exit status 1. */
+static void
+test_process_any_call_may_fail_inside(void **state)
+{
+	struct host *h = *state;
+
+	run(h, "local memory, failed, n = 0, 0, 0\n"
+	       "repeat\n"
+	       "  n = n + 1\n"
+	       "  local p <close> = fz.process(function()\n"
+	       "    local s = ('x'):rep(40000)\n"
+	       "    fail_at(n)\n"
+	       "    return s\n"
+	       "  end):start()\n"
+	       "  local ok, e = pcall(p.result, p)\n"
+	       "  assert(p:join())\n"
+	       "  if ok then\n"
+	       "    assert(#e == 40000)\n"
+	       "  else\n"
+	       "    failed = failed + 1\n"
+	       "    if e.kind == 'memory' then memory = memory + 1 end\n"
+	       "    assert(p.exitcode == 1, tostring(e))\n"
+	       "  end\n"
+	       "until n == 40\n"
+	       "assert(memory > 1 and failed < 40, memory)");
+}
+
+static void
+test_process_without_memory_for_lua_says_so(void **state)
+{
+	struct host *h = *state;
+
+	run(h, "for _, f in ipairs {\n"
+	       "  function() exhaust() return {} end,\n"
+	       "  function() exhaust() error { 'with', 'a', 'table' } end,\n"
+	       "} do\n"
+	       "  local p <close> = fz.process(f):start()\n"
+	       "  local ok, e = pcall(p.result, p)\n"
+	       "  assert(p:join() and p.exitcode == 1)\n"
+	       "  assert(not ok and e.kind == 'memory', e)\n"
+	       "  assert(e.message == 'not enough memory', e.message)\n"
+	       "end");
+}
+
+/* The host's own state goes while one runs: it is ended. */
+static void
+test_process_ends_with_its_state(void **state)
+{
+	struct host *h = *state;
+
+	run(h, "fz.process(function() while true do end end):start()\n"
+	       "fz.process(function() while true do end end):start()\n"
+	       "assert(#fz.active_children() == 2)");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+		    test_process_start_that_fails_is_told_and_can_be_tried_again,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_process_without_a_fork_says_so, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_process_that_cannot_be_set_up_says_why, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_process_any_call_may_fail_at_its_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_process_any_call_may_fail_inside, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_process_without_memory_for_lua_says_so, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_process_ends_with_its_state, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
