@@ -106,9 +106,9 @@ const rows = {
     return withPool((pool) => measure('map_starmap', 'ms', 1e3, 3,
       () => pool.map('squareOfSum', pairs, 5e5)));
   },
-  pool_factor: () => {
+  pool_factor_once: () => {
     const hundred = numbers();
-    return withPool((pool) => measure('pool_factor', 'ms', 1e3, 9, async () => {
+    return withPool((pool) => measure('pool_factor_once', 'ms', 1e3, 9, async () => {
       const sums = await pool.map('sumOfFactors', hundred, 1);
       const sum = sums.reduce((a, b) => a + b);
       if (sum !== 1461938895871) throw new Error(`sum of factors is ${sum}`);

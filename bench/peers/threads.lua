@@ -93,7 +93,7 @@ local rows = {
     for i = 1, 10000 do list[i] = i end
     return function() assert(sum_of_results(pool, list) == 50005000) end, pool.stop
   end},
-  {"pool_factor", "ms", 1e3, function(start)
+  {"pool_factor_once", "ms", 1e3, function(start)
     local pool, list = start(sum_of_factors), numbers()
     return function() assert(sum_of_results(pool, list) == 1461938895871) end, pool.stop
   end},
