@@ -16,7 +16,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
   {dir = "os/", "fd", "tree", "extent", "shm", "host", "lines", "proc", "loop", "sync"},
-  {dir = "engine/", "blob", "wire", "claim", "port", "engine", "relay",
+  {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
@@ -32,7 +32,7 @@ local PROGRAMS = {embed = true, main = true}
 local LUA_LAYERS = {
   {"error", "defaults", "check", "log"},
   {"task", "future", "result", "mapping"},
-  {"map", "imap", "pool", "process", "channel", "shared"},
+  {"map", "imap", "pool", "process", "exec", "channel", "shared"},
   {"manager"},
   {"progress", "draw"},
   {"registry", "workers", "plan", "invocation", "pipeline"},

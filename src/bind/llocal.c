@@ -138,13 +138,6 @@ local_end(void *ctx, size_t len)
 	local_put(c);
 }
 
-static bool
-local_advance(void *ctx)
-{
-	(void)ctx;
-	return false;
-}
-
 /* Its address is the key of the call under way, for the hook. */
 static const char local_key;
 
@@ -303,7 +296,7 @@ static struct fz_child_io
 local_io(struct local_call *c)
 {
 	return (struct fz_child_io){ local_next, local_release, local_begin,
-		local_put, local_send, local_room, local_end, local_advance,
+		local_put, local_send, local_room, local_end, NULL, NULL,
 		&c->out, c };
 }
 
