@@ -21,9 +21,12 @@ local function run(kind, what, f, list, options)
   options.inherited = true
   local jobs = options.jobs or core.cpu_count()
   local n = Mapping.length(list)
+  local workers = math.min(jobs, math.max(n, 1))
+  local slots <close> = core.slots()
+  if workers > 0 then slots:resize(workers) end
   local pool <close> = core.pool {
     funcs = {}, list = list, init = options.init, batches = true, once = true,
-    workers = math.min(jobs, math.max(n, 1)),
+    workers = workers, slots = slots,
   }
   return Mapping.start(pool, kind, f, list, options):wait()
 end
@@ -31,7 +34,8 @@ end
 ---Call `f` with each element of a list, in workers that are forked for it.
 ---@param f function its first result is kept
 ---@param list table with the field n where it has holes
----@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff, memory, seed
+---@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff,
+---memory, seed
 ---@return table list of results; n is its length, errors (with on_error = "continue") by index
 function map.map(f, list, options)
   return run("map", "fz.map", f, list, options)

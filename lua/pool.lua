@@ -37,7 +37,8 @@ function Watch:done()
 end
 
 ---A pool of worker processes.
----@param options? integer|table how many workers, or: workers, init, max_tasks, timeout, retries, backoff, memory, on_error, seed, progress, inflight
+---@param options? integer|table how many workers, or: workers, init, max_tasks, timeout,
+---retries, backoff, memory, on_error, seed, progress, inflight
 ---@return fzlua.Pool
 function Pool.new(options)
   if math.type(options) then options = { workers = options } end
@@ -49,11 +50,13 @@ function Pool.new(options)
   if command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
+  local slots = core.slots() -- shared with the pools that its workers make
+  if workers > 0 then slots:resize(workers) end
   local self = setmetatable({
-    _options = options, _size = workers, _results = {}, _closed = false,
+    _options = options, _size = workers, _results = {}, _closed = false, _slots = slots,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers,
+      workers = workers, slots = slots,
     },
   }, Pool)
   self._watch = setmetatable({ pool = self }, Watch)
@@ -267,16 +270,21 @@ function Pool:imap_unordered(f, source, options)
   return imap(self, "pool:imap_unordered", f, source, false, options)
 end
 
+local function end_workers(self)
+  self._core:close()
+  self._slots:close()
+end
+
 ---No new work; what was submitted goes on.
 function Pool:close()
   self._closed = true
-  if self._core:pending() == 0 then self._core:close() end
+  if self._core:pending() == 0 then end_workers(self) end
 end
 
 ---End all work and all workers, at once.
 function Pool:terminate()
   self._closed = true
-  self._core:close()
+  end_workers(self)
   self:_pump()
 end
 
@@ -296,7 +304,7 @@ function Pool:join(timeout)
   if not self._closed then check.fail("pool:join: close() or terminate() comes first") end
   local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
   if not ok then return nil, why end
-  self._core:close()
+  end_workers(self)
   return true
 end
 

@@ -24,7 +24,7 @@ enum phase { INIT, ARGUMENTS, CALL, RESULTS };
 
 /* Calls under way; lives on the C stack across the protected call. */
 struct call {
-	struct fz_child_call *what;   /* one of these two */
+	struct fz_child_call *what; /* one of these two */
 	struct fz_child_batch *batch;
 	const struct fz_child_io *io;
 	enum phase phase;

@@ -92,8 +92,8 @@ enum fz_err_kind fz_child_call(
  * until there is no other item. Never raises. 0, or -1 where nobody takes
  * results any more.
  */
-int fz_child_batch(lua_State *L, struct fz_child_batch *batch,
-    const struct fz_child_io *io);
+int fz_child_batch(
+    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io);
 
 /* What the workers of a pool inherit. */
 struct fz_child_home {

@@ -41,19 +41,19 @@ struct lbatch {
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
-	int slot;           /* pinned there, -1: none */
-	uint32_t kind;      /* enum fz_wire_kind */
+	int slot;      /* pinned there, -1: none */
+	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
 	int64_t timeout_ns;
-	struct fz_local local; /* linked while the pool has no workers */
-	unsigned calls;        /* of its functions in this process */
-	bool closing;          /* by one of these: to be freed after it */
-	struct fz_shm_buf buf; /* items being encoded */
-	lua_State *thread;     /* that encodes them */
-	uint64_t n;            /* of the list */
-	bool counted;          /* by the list's field n */
-	uint32_t together;     /* items that were encoded at once of late */
-	uint32_t nread;        /* of the blob of the news, with `items` */
+	struct fz_local local;     /* linked while the pool has no workers */
+	unsigned calls;            /* of its functions in this process */
+	bool closing;              /* by one of these: to be freed after it */
+	struct fz_shm_buf buf;     /* items being encoded */
+	lua_State *thread;         /* that encodes them */
+	uint64_t n;                /* of the list */
+	bool counted;              /* by the list's field n */
+	uint32_t together;         /* items that were encoded at once of late */
+	uint32_t nread;            /* of the blob of the news, with `items` */
 	struct fz_batch_news news; /* being read; n is 0 where none is */
 	struct fz_reader items;    /* what is left of its blob */
 	const void *mapped;
@@ -158,8 +158,7 @@ cannot_encode(lua_State *L, struct fz_failure *failure)
 
 /* For the engine: see fz_batch_opts. */
 static struct fz_blob *
-encode_items(
-    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
+encode_items(void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
 {
 	struct lbatch *lb = ctx;
 	lua_State *L = lb->thread;
@@ -302,8 +301,8 @@ keep_thread(lua_State *L, struct lbatch *lb, int list)
 static void
 init_buf(struct lbatch *lb, bool local)
 {
-	fz_shm_buf_init(&lb->buf, local ? NULL : fz_engine_shm(lb->engine),
-	    FZ_ENGINE_BULK);
+	fz_shm_buf_init(
+	    &lb->buf, local ? NULL : fz_engine_shm(lb->engine), FZ_ENGINE_BULK);
 }
 
 /*
@@ -406,9 +405,8 @@ raise_part(lua_State *L, const struct lbatch *lb)
 		if (is_call && n == 0)
 			lua_pushfstring(L, "the function%s", text);
 		else
-			lua_pushfstring(
-			    L, "argument %I%s", (LUAI_UACINT)(is_call ? n : 1),
-			    text);
+			lua_pushfstring(L, "argument %I%s",
+			    (LUAI_UACINT)(is_call ? n : 1), text);
 		lua_setfield(L, -3, "message");
 	}
 	lua_pop(L, 1);
@@ -689,8 +687,7 @@ batch_take(lua_State *L)
 		lua_rawseti(L, list, i);
 		if (ordered) {
 			lua_pushinteger(L, i);
-			lua_rawseti(
-			    L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
+			lua_rawseti(L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
 		}
 	}
 	lua_pushinteger(L, taken);
@@ -864,8 +861,8 @@ batch_close(lua_State *L)
 	if (lb->batch != NULL) {
 		unlink_local(L, lb);
 		if (lb->calls != 0) {
-			fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED,
-			    "it was closed");
+			fz_batch_cancel(
+			    lb->batch, FZ_ERR_CANCELLED, "it was closed");
 			lb->closing = true;
 			return 0;
 		}
@@ -886,9 +883,9 @@ batch_tostring(lua_State *L)
 	const struct lbatch *lb = to_lbatch(L, 1);
 
 	lua_pushfstring(L, BATCH_TYPE " (%s)",
-	    lb->batch == NULL            ? "closed"
+	    lb->batch == NULL          ? "closed"
 	    : fz_batch_done(lb->batch) ? "done"
-					 : "under way");
+				       : "under way");
 	return 1;
 }
 

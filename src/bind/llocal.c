@@ -52,8 +52,8 @@ local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 	struct local_call *c = ctx;
 
 	if (c->run != NULL)
-		c->mapped = fz_run_local_input(c->run,
-		    fz_graph_inputs(c->graph, c->node)[c->next++]);
+		c->mapped = fz_run_local_input(
+		    c->run, fz_graph_inputs(c->graph, c->node)[c->next++]);
 	else
 		c->mapped = c->item->part;
 	c->at = fz_blob_map(c->mapped, c->shm, err);
@@ -132,8 +132,8 @@ local_end(void *ctx, size_t len)
 		fz_buf_put(&c->out, head, sizeof(head));
 		fz_buf_put(&c->out, c->room, len);
 	} else {
-		fz_buf_put(&c->out, c->room + FZ_ITEMS_HEAD,
-		    len - FZ_ITEMS_HEAD);
+		fz_buf_put(
+		    &c->out, c->room + FZ_ITEMS_HEAD, len - FZ_ITEMS_HEAD);
 	}
 	local_put(c);
 }

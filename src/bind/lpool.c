@@ -7,6 +7,7 @@
 #include "bind/lerror.h"
 #include "bind/lfuncs.h"
 #include "bind/lloop.h"
+#include "bind/lslots.h"
 #include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
@@ -25,7 +26,7 @@ enum {
 };
 
 struct lpool {
-	struct fz_pool *pool; /* NULL until it is made */
+	struct fz_pool *pool;   /* NULL until it is made */
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
 	struct fz_child_home home;
@@ -119,8 +120,10 @@ make_sched(lua_State *L, int idx, unsigned workers)
 }
 
 /*
- * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] } -> pool
- * With batches = true also: max_tasks, once; and 0 workers, to call all here.
+ * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] [, slots = s]
+ * }
+ * -> pool. With batches = true also: max_tasks, once; and 0 workers, to call
+ * all here.
  */
 static int
 pool_new(lua_State *L)
@@ -137,9 +140,11 @@ pool_new(lua_State *L)
 	workers = luaL_checkinteger(L, -1);
 	lua_getfield(L, 1, "batches");
 	batches = lua_toboolean(L, -1);
-	lua_pop(L, 1);
-	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX,
-	    1, "workers out of range");
+	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
+	    "workers out of range");
+	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
+		opts.slots = fz_lslots_check(L, -1);
+	lua_settop(L, 1);
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
@@ -147,21 +152,21 @@ pool_new(lua_State *L)
 	luaL_setmetatable(L, POOL_TYPE);
 	lua_getfield(L, 1, "funcs");
 	luaL_checktype(L, -1, LUA_TTABLE);
-	lua_setiuservalue(L, 3, POOL_FUNCS);
+	lua_setiuservalue(L, 2, POOL_FUNCS);
 	lua_getfield(L, 1, "init");
-	lua_setiuservalue(L, 3, POOL_INIT);
+	lua_setiuservalue(L, 2, POOL_INIT);
 	lua_getfield(L, 1, "list");
-	lua_setiuservalue(L, 3, POOL_LIST);
+	lua_setiuservalue(L, 2, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
+	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 2), false };
 	opts.main_ctx = &lp->home;
-	lua_setiuservalue(L, 3, POOL_THREAD);
+	lua_setiuservalue(L, 2, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);
 	if (lp->pool == NULL)
 		return fz_lerror_raise(L, &err);
 	if (batches)
-		make_sched(L, 3, (unsigned)workers);
+		make_sched(L, 2, (unsigned)workers);
 	return 1;
 }
 
@@ -224,8 +229,7 @@ pool_finished(lua_State *L)
 static int
 pool_pending(lua_State *L)
 {
-	lua_pushinteger(
-	    L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
+	lua_pushinteger(L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
 	return 1;
 }
 

@@ -19,7 +19,8 @@ struct fz_random {
 	uint64_t saved[FZ_RANDOM_WORDS];
 };
 
-/* Find the state; it stays where it is while the Lua state lives. [-0, +0, m] */
+/* Find the state; it stays where it is while the Lua state lives. [-0, +0, m]
+ */
 void fz_random_find(lua_State *L, struct fz_random *random);
 
 /*

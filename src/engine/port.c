@@ -236,10 +236,10 @@ fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err)
 {
 	struct fz_cell_open *open = &port->items;
-	size_t used = open->nitems != 0
-			  ? open->start + open->len
-			  : atomic_load_explicit(
-				&port->cell->nout, memory_order_relaxed);
+	size_t used =
+	    open->nitems != 0
+		? open->start + open->len
+		: atomic_load_explicit(&port->cell->nout, memory_order_relaxed);
 
 	if (used + FZ_WIRE_HEADER + 4 + FZ_PORT_ITEM > FZ_CELL_OUT &&
 	    fz_port_flush(port, err) != 0)

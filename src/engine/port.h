@@ -29,6 +29,15 @@
 
 struct fz_err;
 
+/*
+ * How many tokens of the jobserver (see slots.h) a worker and all below it
+ * hold: who dies with some has them written back by its parent.
+ */
+struct fz_account {
+	_Atomic int32_t held;
+	struct fz_account *above; /* of its parent; for the worker alone */
+};
+
 #define FZ_CELL_OUT ((size_t)128 << 10)
 #define FZ_CELL_IN ((size_t)128 << 10)
 #define FZ_PORT_ITEM ((size_t)4096)
@@ -40,6 +49,7 @@ struct fz_cell {
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
 	_Atomic uint64_t open;    /* fz_cell_open(); 0: none */
 	_Atomic int64_t start_ns; /* when the last timed job started */
+	struct fz_account account;
 	unsigned char out[FZ_CELL_OUT];
 	/*
 	 * Where the worker reads calls to. Its first large malloc would have
@@ -74,7 +84,7 @@ struct fz_port {
 	struct fz_buf frame;     /* the reply under construction */
 	struct fz_shm_buf value; /* where the worker encodes one value */
 	int64_t flushed_ns;
-	bool open; /* `frame` holds a reply that was not sent */
+	bool open;                 /* `frame` holds a reply that was not sent */
 	uint32_t items_seq;        /* of the first item of the open frame */
 	struct fz_cell_open items; /* that frame; nitems is 0 where none is */
 };

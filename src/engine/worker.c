@@ -853,6 +853,12 @@ fz_worker_dismiss(struct fz_worker *worker)
 	fz_fd_close(&fd);
 }
 
+struct fz_account *
+fz_worker_account(const struct fz_worker *worker)
+{
+	return &worker->pipes->cell->account;
+}
+
 void
 fz_worker_drain(struct fz_worker *worker)
 {

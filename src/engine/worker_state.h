@@ -24,10 +24,10 @@ struct fz_worker_pipes {
 	struct fz_proc proc;
 	struct fz_cell *cell;
 	struct fz_slice *slice;
-	uint32_t next_seq;       /* of the next job sent */
-	struct fz_buf unsent;    /* frames the pipe had no room for */
-	size_t written;          /* bytes of these that it had room for */
-	struct fz_wire_in wire;  /* replies not yet whole */
+	uint32_t next_seq;      /* of the next job sent */
+	struct fz_buf unsent;   /* frames the pipe had no room for */
+	size_t written;         /* bytes of these that it had room for */
+	struct fz_wire_in wire; /* replies not yet whole */
 	struct fz_worker_seen seen;
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
