@@ -117,12 +117,27 @@ function Pool:apply(f, ...)
   return raise_or_return(outcome(batch, batch:result()))
 end
 
+-- Take a result out of those that are to come.
+local function forget(self, id)
+  local result = self._results[id]
+  self._results[id] = nil
+  if result and result._kept then
+    kept[self] = kept[self] > 1 and kept[self] - 1 or nil
+  end
+  return result
+end
+
 -- A result that the pool settles when the batch is done.
 local function promise(self, batch, owner, options)
   local result = AsyncResult.new(owner, options)
   result._pool = self
   if next(self._results) == nil then task.watch(self._watch) end
-  self._results[batch:id()] = result
+  local id = batch:id()
+  self._results[id] = result
+  result._cancel = function()
+    forget(self, id)
+    owner:cancel()
+  end
   if options.callback or options.error_callback then
     kept[self] = (kept[self] or 0) + 1
     result._kept = true
@@ -131,13 +146,8 @@ local function promise(self, batch, owner, options)
 end
 
 local function settle(self, id)
-  local result = self._results[id]
-  self._results[id] = nil
-  if not result then return end
-  if result._kept then
-    kept[self] = kept[self] > 1 and kept[self] - 1 or nil
-  end
-  result:settle(result._owner:outcome())
+  local result = forget(self, id)
+  if result then result:settle(result._owner:outcome()) end
 end
 
 ---Settle what has ended; called by task.lua.
