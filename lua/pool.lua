@@ -52,12 +52,15 @@ function Pool.new(options)
   options.on_error = options.on_error or "stop"
   local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
-    _options = options, _size = workers, _results = {}, _closed = false,
+    _options = options, _limits = nil, _size = workers, _results = {}, _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers, slots = slots,
+      workers = workers, slots = slots, seed = options.seed,
     },
   }, Pool)
+  for _, name in ipairs(check.LIMITS) do -- most pools have none
+    if options[name] ~= nil then self._limits = options end
+  end
   self._watch = setmetatable({ pool = self }, Watch)
   return self
 end
@@ -112,7 +115,7 @@ end
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
-  local batch <close> = core.call(pool, f, self._options, ...)
+  local batch <close> = core.call(pool, f, self._limits, ...)
   task.wait(batch)
   return raise_or_return(outcome(batch, batch:result()))
 end

@@ -55,6 +55,10 @@ end
 ---@param timeout number|nil nil: for ever
 ---@return boolean|nil done, "timeout"|nil
 function task.wait(object, timeout)
+  -- The engine can wait for a batch alone, where nobody else is to look.
+  if not timeout and object.wait_alone and own()[1] == nil and object:wait_alone() then
+    return true
+  end
   local deadline = timeout and core.now() + timeout
   local last = false
   if object._pumping and not timeout then

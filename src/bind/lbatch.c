@@ -37,7 +37,11 @@ enum { BATCH_POOL = 1, BATCH_THREAD, BATCH_NUSER = BATCH_THREAD };
 /* Stack of the thread that encodes items. */
 enum { THREAD_LIST = 1, THREAD_TOP = THREAD_LIST };
 
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lbatch_tag;
+
 struct lbatch {
+	const char *tag;
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
@@ -62,7 +66,12 @@ struct lbatch {
 static struct lbatch *
 to_lbatch(lua_State *L, int idx)
 {
-	return luaL_checkudata(L, idx, BATCH_TYPE);
+	struct lbatch *lb = lua_touserdata(L, idx);
+
+	if (lb == NULL || lua_rawlen(L, idx) != sizeof(*lb) ||
+	    lb->tag != &lbatch_tag)
+		luaL_typeerror(L, idx, BATCH_TYPE);
+	return lb;
 }
 
 static struct lbatch *
@@ -217,6 +226,7 @@ push_batch(lua_State *L, int pool)
 	struct lbatch *lb = lua_newuserdatauv(L, sizeof(*lb), BATCH_NUSER);
 
 	memset(lb, 0, sizeof(*lb));
+	lb->tag = &lbatch_tag;
 	lb->slot = -1;
 	lb->together = 1;
 	lb->engine = fz_lloop_engine(L);
@@ -256,17 +266,18 @@ make_batch(lua_State *L, struct lbatch *lb, struct fz_batch_opts *opts)
 		fz_lerror_raise(L, &err);
 }
 
-static void
+static struct fz_sched *
 check_open_pool(lua_State *L, int pool)
 {
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
 	struct fz_err err = { 0 };
 
-	luaL_argcheck(L, fz_lpool_sched(L, pool) != NULL, pool,
-	    "the pool is one of a run");
+	luaL_argcheck(L, sched != NULL, pool, "the pool is one of a run");
 	if (fz_pool_is_closed(fz_lpool_check(L, pool))) {
 		fz_err_set(&err, FZ_ERR_CLOSED, "the pool is closed");
 		fz_lerror_raise(L, &err);
 	}
+	return sched;
 }
 
 static void
@@ -283,7 +294,8 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	lua_getfield(L, options, "memory");
 	fz_llimits_read(L, top + 1, &opts->limits);
 	lua_getfield(L, options, "seed");
-	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	opts->seed =
+	    (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_getfield(L, options, "told");
 	opts->told = lua_toboolean(L, -1);
 	lua_settop(L, top);
@@ -321,8 +333,7 @@ batch_new(lua_State *L)
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checktype(L, 4, LUA_TTABLE);
 	lua_settop(L, 4);
-	sched = opts.sched = (fz_lpool_check(L, 1), fz_lpool_sched(L, 1));
-	check_open_pool(L, 1);
+	sched = opts.sched = check_open_pool(L, 1);
 	lb = push_batch(L, 1);
 	lua_getfield(L, 4, "kind");
 	lb->kind = check_kind(L, -1);
@@ -433,10 +444,12 @@ add_item(lua_State *L, struct lbatch *lb, int first)
 static void
 start(lua_State *L, struct lbatch *lb, int idx, int pool)
 {
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
+
 	fz_lpool_rehome(L, pool);
 	fz_batch_start(lb->batch);
-	if (!fz_sched_is_local(fz_lpool_sched(L, pool))) {
-		fz_sched_flush(fz_lpool_sched(L, pool));
+	if (!fz_sched_is_local(sched)) {
+		fz_sched_flush(sched);
 		return;
 	}
 	if (fz_batch_done(lb->batch) || lb->local.prev != NULL)
@@ -467,8 +480,8 @@ batch_call(lua_State *L)
 
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checkstack(L, 8, "too many arguments");
-	opts.sched = (fz_lpool_check(L, 1), fz_lpool_sched(L, 1));
-	check_open_pool(L, 1);
+	opts.sched = check_open_pool(L, 1);
+	opts.seed = fz_lpool_seed(L, 1);
 	read_limits(L, 3, &opts);
 	lb = push_batch(L, 1);
 	lua_replace(L, 3);
@@ -841,6 +854,27 @@ batch_done(lua_State *L)
 	return 1;
 }
 
+static bool
+is_done(const void *ctx)
+{
+	const struct lbatch *lb = ctx;
+
+	return fz_batch_done(lb->batch);
+}
+
+/* batch:wait_alone() -> boolean: until it is done, if that takes no Lua */
+static int
+batch_wait_alone(lua_State *L)
+{
+	struct lbatch *lb = check_batch(L);
+	bool can = lb->local.prev == NULL;
+
+	if (can)
+		fz_lloop_wait(L, is_done, lb);
+	lua_pushboolean(L, can);
+	return 1;
+}
+
 /* batch:cancel(): again does nothing */
 static int
 batch_cancel(lua_State *L)
@@ -901,6 +935,7 @@ static const luaL_Reg methods[] = {
 	{ "counts", batch_counts },
 	{ "event", batch_event },
 	{ "done", batch_done },
+	{ "wait_alone", batch_wait_alone },
 	{ "cancel", batch_cancel },
 	{ "close", batch_close },
 	{ NULL, NULL },
