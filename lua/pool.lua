@@ -106,7 +106,7 @@ local function outcome(batch, ok, ...)
 end
 
 local function raise_or_return(ok, ...)
-  if not ok then error((...), 0) end
+  if not ok then error(name_error((...)), 0) end
   return ...
 end
 
@@ -115,6 +115,9 @@ end
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
+  if self._size > 0 and task.alone() then
+    return raise_or_return(core.apply(pool, f, self._limits, ...))
+  end
   local batch <close> = core.call(pool, f, self._limits, ...)
   task.wait(batch)
   return raise_or_return(outcome(batch, batch:result()))

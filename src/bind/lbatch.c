@@ -467,12 +467,9 @@ call_seed(uint64_t seed, const struct lbatch *lb)
 	return fz_random_mix(seed, lb->funcs->now);
 }
 
-/*
- * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
- * as those of batch() for one item, and told: pool:finished() tells of it.
- */
-static int
-batch_call(lua_State *L)
+/* Start the call that batch_call() gets; leaves the batch on top. */
+static struct lbatch *
+start_call(lua_State *L)
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
 	struct lbatch *lb;
@@ -500,6 +497,17 @@ batch_call(lua_State *L)
 	fz_batch_end(lb->batch);
 	start(L, lb, 3, 1);
 	lua_settop(L, 3);
+	return lb;
+}
+
+/*
+ * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
+ * as those of batch() for one item, and told: pool:finished() tells of it.
+ */
+static int
+batch_call(lua_State *L)
+{
+	start_call(L);
 	return 1;
 }
 
@@ -707,22 +715,19 @@ batch_take(lua_State *L)
 	return 1;
 }
 
-/* batch:result() -> true, ... | false, Error | nothing yet: of one call */
+/* Push true and the results of one call, or false and its error. [+n] */
 static int
-batch_result(lua_State *L)
+push_outcome(lua_State *L, struct lbatch *lb)
 {
-	struct lbatch *lb = check_batch(L);
-	int status;
+	int top = lua_gettop(L);
 
-	lua_settop(L, 1);
 	if (!next_news(L, lb))
 		return 0;
 	lua_pushboolean(L, lb->news.failure == NULL);
 	if (lb->news.failure != NULL) {
 		fz_lfailure_push(L, lb->engine, lb->news.failure);
 	} else if (lb->news.whole) {
-		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
-		if (status != LUA_OK)
+		if (fz_lblob_decode(L, lb->engine, lb->news.blob) != LUA_OK)
 			return lua_error(L);
 	} else {
 		struct fz_reader r = lb->items;
@@ -731,7 +736,17 @@ batch_result(lua_State *L)
 		fz_codec_decode(L, r.p, fz_reader_left(&r), true);
 	}
 	lb->news.n = 0;
-	return lua_gettop(L) - 1;
+	return lua_gettop(L) - top;
+}
+
+/* batch:result() -> true, ... | false, Error | nothing yet: of one call */
+static int
+batch_result(lua_State *L)
+{
+	struct lbatch *lb = check_batch(L);
+
+	lua_settop(L, 1);
+	return push_outcome(L, lb);
 }
 
 /* batch:whole() -> nil | Error: why all of it ended */
@@ -875,6 +890,28 @@ batch_wait_alone(lua_State *L)
 	return 1;
 }
 
+/*
+ * apply(pool, f, options | nil, ...) -> as batch:result(), once it is done: for
+ * who waits alone, with workers. An error that comes meanwhile ends the call.
+ */
+static int
+batch_apply(lua_State *L)
+{
+	struct lbatch *lb = start_call(L);
+	int n;
+
+	lua_toclose(L, 3);
+	fz_lloop_wait(L, is_done, lb);
+	n = push_outcome(L, lb);
+	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
+		lua_pushboolean(L, false);
+		fz_lfailure_push(
+		    L, lb->engine, fz_batch_whole(lb->batch));
+		n = 2;
+	}
+	return n;
+}
+
 /* batch:cancel(): again does nothing */
 static int
 batch_cancel(lua_State *L)
@@ -951,6 +988,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
 	{ "batch", batch_new },
 	{ "call", batch_call },
+	{ "apply", batch_apply },
 	{ NULL, NULL },
 };
 
