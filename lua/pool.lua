@@ -37,7 +37,8 @@ function Watch:done()
 end
 
 ---A pool of worker processes.
----@param options? integer|table how many workers, or: workers, init, max_tasks, timeout, retries, backoff, memory, on_error, seed, progress, inflight
+---@param options? integer|table how many workers, or: workers, init, max_tasks, timeout,
+---retries, backoff, memory, on_error, seed, progress, inflight
 ---@return fzlua.Pool
 function Pool.new(options)
   if math.type(options) then options = { workers = options } end
@@ -49,11 +50,12 @@ function Pool.new(options)
   if command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
+  local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
     _options = options, _size = workers, _results = {}, _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers,
+      workers = workers, slots = slots,
     },
   }, Pool)
   self._watch = setmetatable({ pool = self }, Watch)

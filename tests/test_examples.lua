@@ -9,6 +9,7 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"model", ""},
   {"diamond", ""},
   {"processes", ""},
+  {"scripts", ""},
   {"packages", "file=examples/data/packages.txt"},
 }
 local JOBS = {0, 1, 2, 8}

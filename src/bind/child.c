@@ -24,7 +24,7 @@ enum phase { INIT, ARGUMENTS, CALL, RESULTS };
 
 /* Calls under way; lives on the C stack across the protected call. */
 struct call {
-	struct fz_child_call *what;   /* one of these two */
+	struct fz_child_call *what; /* one of these two */
 	struct fz_child_batch *batch;
 	const struct fz_child_io *io;
 	enum phase phase;
@@ -34,6 +34,7 @@ struct call {
 	enum fz_err_kind kind; /* of the error being sent */
 	bool plain;            /* send it without its cause */
 	bool gone;             /* nobody takes results any more */
+	unsigned nkept;        /* results of items on the stack */
 };
 
 lua_State *
@@ -335,7 +336,7 @@ open_body(lua_State *L)
 	struct fz_child_batch *b = c->batch;
 	int n = 0;
 
-	fz_random_seed(b->random, fz_random_mix(b->seed, b->item));
+	fz_random_seed(b->random, b->seed + b->item);
 	if (b->init)
 		run_init(L);
 	b->init = false;
@@ -351,41 +352,100 @@ open_body(lua_State *L)
 	return 2;
 }
 
-/* Push the elements of the item on top in its place. Returns how many. */
-static int
-spread_item(lua_State *L)
+/* The stack of the protected call of items. */
+enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
+
+/* Results that stay on the stack, until they are dropped together. */
+enum { ITEMS_KEPT = 16 };
+
+/* How many elements the table at `item` has: its field n, or its length. */
+static lua_Integer
+count_elements(lua_State *L, int item, bool plain)
 {
-	int item = lua_gettop(L);
+	lua_Integer n;
+
+	lua_pushvalue(L, ITEMS_N);
+	if (plain ? lua_rawget(L, item) : lua_gettable(L, item)) {
+		if (lua_isinteger(L, -1)) {
+			n = lua_tointeger(L, -1);
+			lua_pop(L, 1);
+			return n;
+		}
+	}
+	lua_pop(L, 1);
+	return plain ? (lua_Integer)lua_rawlen(L, item) : luaL_len(L, item);
+}
+
+/* Push the elements of the item at `item`. Returns how many. */
+static int
+push_elements(lua_State *L, int item)
+{
+	bool plain = true;
 	lua_Integer n;
 
 	luaL_checktype(L, item, LUA_TTABLE);
-	if (lua_getfield(L, item, "n") == LUA_TNUMBER && lua_isinteger(L, -1))
-		n = lua_tointeger(L, -1);
-	else
-		n = luaL_len(L, item);
-	lua_settop(L, item);
+	if (lua_getmetatable(L, item)) {
+		lua_pop(L, 1);
+		plain = false;
+	}
+	n = count_elements(L, item, plain);
 	if (n < 0 || n > INT32_MAX / 2 || !lua_checkstack(L, (int)n + 8))
 		return luaL_error(L, "too many arguments");
-	for (lua_Integer i = 1; i <= n; i++)
-		lua_geti(L, item, i);
-	lua_remove(L, item);
+	for (lua_Integer i = 1; i <= n; i++) {
+		if (plain)
+			lua_rawgeti(L, item, i);
+		else
+			lua_geti(L, item, i);
+	}
 	return (int)n;
 }
 
-/* Push what the item at hand has for arguments; its function is below. */
-static int
-push_item(lua_State *L, struct call *c)
+static void
+push_item(lua_State *L, const struct fz_child_batch *b)
 {
-	const struct fz_child_batch *b = c->batch;
-	uint32_t kind = b->kind & FZ_WIRE_KINDS;
+	lua_Integer i = (lua_Integer)b->item;
 
-	if (kind == FZ_WIRE_CALL)
-		return push_part(L, c);
-	if (b->kind & FZ_WIRE_INHERITED)
-		lua_geti(L, 3, (lua_Integer)b->item);
+	if (!(b->kind & FZ_WIRE_INHERITED))
+		lua_rawgeti(L, ITEMS_LIST, i - (lua_Integer)b->first + 1);
+	else if (b->plain)
+		lua_rawgeti(L, ITEMS_LIST, i);
 	else
-		lua_rawgeti(L, 3, (lua_Integer)(b->item - b->first) + 1);
-	return kind == FZ_WIRE_STARMAP ? spread_item(L) : 1;
+		lua_geti(L, ITEMS_LIST, i);
+}
+
+/* In a worker without a detour: this is done for each item. */
+static inline unsigned char *
+item_room(struct call *c)
+{
+	const struct fz_child_io *io = c->io;
+	unsigned char *p = io->port != NULL
+			       ? fz_port_item(io->port, io->at, NULL)
+			       : io->room(io->ctx);
+
+	c->gone = p == NULL;
+	return p;
+}
+
+static inline void
+item_end(struct call *c, size_t len)
+{
+	const struct fz_child_io *io = c->io;
+
+	if (io->port != NULL)
+		fz_port_item_end(io->port, len);
+	else
+		io->end(io->ctx, len);
+}
+
+static inline bool
+item_advance(struct call *c)
+{
+	const struct fz_child_io *io = c->io;
+
+	if (io->port == NULL || !fz_port_advance(io->port, io->at))
+		return false;
+	c->batch->item++;
+	return true;
 }
 
 /* A result that is no small item; `n` values from index `first` on. */
@@ -404,66 +464,89 @@ put_message(lua_State *L, struct call *c, int first, int n)
 		c->gone = io->send(io->ctx) != 0;
 		return;
 	}
-	p = io->room(io->ctx);
-	c->gone = p == NULL;
+	p = item_room(c);
 	if (p == NULL)
 		return;
 	fz_items_store_head(p, (uint32_t)len);
 	memcpy(p + FZ_ITEMS_HEAD, io->out->data, len);
 	fz_buf_clear(io->out);
-	io->end(io->ctx, FZ_ITEMS_HEAD + len);
+	item_end(c, FZ_ITEMS_HEAD + len);
 }
 
 static void
 put_item(lua_State *L, struct call *c)
 {
-	unsigned char *p = c->io->room(c->io->ctx);
+	unsigned char *p = item_room(c);
 	size_t len;
 
-	c->gone = p == NULL;
 	if (p == NULL)
 		return;
 	len = fz_items_store(L, -1, p);
 	if (len != 0)
-		c->io->end(c->io->ctx, len);
+		item_end(c, len);
 	else
 		put_message(L, c, lua_gettop(L), 1);
 }
 
+/* Its arguments are a part of their own, its results all there are. */
 static void
-call_item(lua_State *L, struct call *c)
+call_alone(lua_State *L, struct call *c)
 {
-	const struct fz_child_batch *b = c->batch;
-	int top = lua_gettop(L), n;
-
-	c->phase = ARGUMENTS;
-	fz_random_seed(b->random, fz_random_mix(b->seed, b->item));
-	if (!(b->kind & FZ_WIRE_INLINE) ||
-	    (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
-		lua_pushvalue(L, 2);
-	n = push_item(L, c);
+	if (!(c->batch->kind & FZ_WIRE_INLINE))
+		lua_pushvalue(L, ITEMS_FUNC);
+	push_part(L, c);
 	c->phase = CALL;
-	if ((b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL) {
-		lua_call(L, n, 1);
-		c->phase = RESULTS;
-		put_item(L, c);
-	} else {
-		lua_call(L, lua_gettop(L) - top - 1, LUA_MULTRET);
-		c->phase = RESULTS;
-		put_message(L, c, top + 1, lua_gettop(L) - top);
-	}
-	lua_settop(L, top);
+	lua_call(L, lua_gettop(L) - ITEMS_TOP - 1, LUA_MULTRET);
+	c->phase = RESULTS;
+	put_message(L, c, ITEMS_TOP + 1, lua_gettop(L) - ITEMS_TOP);
+	lua_settop(L, ITEMS_TOP);
 }
 
-/* (call, function, items): all items from the one at hand on; protected */
+static void
+call_item(lua_State *L, struct call *c, uint32_t kind)
+{
+	const struct fz_child_batch *b = c->batch;
+	int n = 1;
+
+	c->phase = ARGUMENTS;
+	fz_random_seed(b->random, b->seed + b->item);
+	if (kind == FZ_WIRE_MAP) {
+		lua_pushvalue(L, ITEMS_FUNC);
+		push_item(L, b);
+	} else if (kind == FZ_WIRE_STARMAP) {
+		push_item(L, b);
+		lua_pushvalue(L, ITEMS_FUNC);
+		n = push_elements(L, lua_gettop(L) - 1);
+	} else {
+		call_alone(L, c);
+		return;
+	}
+	c->phase = CALL;
+	lua_call(L, n, 1);
+	c->phase = RESULTS;
+	put_item(L, c);
+	/* Not after each, since many have one small result. */
+	if (++c->nkept == ITEMS_KEPT) {
+		lua_settop(L, ITEMS_TOP);
+		c->nkept = 0;
+	}
+}
+
+/* (call, function, list): all items from the one at hand on; protected */
 static int
 items_body(lua_State *L)
 {
 	struct call *c = lua_touserdata(L, 1);
+	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
 
+	luaL_checkstack(L, 2 * ITEMS_KEPT + 8, NULL);
+	lua_pushliteral(L, "n");
+	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
+	lua_settop(L, ITEMS_TOP);
+	c->nkept = 0;
 	do
-		call_item(L, c);
-	while (!c->gone && c->io->advance(c->io->ctx));
+		call_item(L, c, kind);
+	while (!c->gone && item_advance(c));
 	return 0;
 }
 
@@ -520,7 +603,7 @@ fz_child_batch(
 		c.mapped = c.plain = false;
 		if (failed)
 			c.gone = io->send(io->ctx) != 0;
-	} while (failed && !c.gone && io->advance(io->ctx));
+	} while (failed && !c.gone && item_advance(&c));
 	lua_settop(L, FZ_CHILD_LIST);
 	return c.gone ? -1 : 0;
 }
@@ -655,33 +738,6 @@ send_reply(void *ctx)
 	return rc;
 }
 
-static unsigned char *
-item_room(void *ctx)
-{
-	struct worker *w = ctx;
-
-	return fz_port_item(w->port, &w->call, NULL);
-}
-
-static void
-item_end(void *ctx, size_t len)
-{
-	struct worker *w = ctx;
-
-	fz_port_item_end(w->port, len);
-}
-
-static bool
-item_advance(void *ctx)
-{
-	struct worker *w = ctx;
-
-	if (!fz_port_advance(w->port, &w->call))
-		return false;
-	w->batch.item = w->call.item;
-	return true;
-}
-
 /* os.exit(): leave at once, with no finalizer of the parent's objects run. */
 static int
 child_exit(lua_State *L)
@@ -800,7 +856,7 @@ fz_child_main(void *ctx, struct fz_port *port)
 	lua_State *L = home->L;
 	struct worker w = { .port = port, .batch = { .init = true } };
 	struct fz_child_io io = { next_argument, release_argument, begin_reply,
-		put_value, send_reply, item_room, item_end, item_advance,
+		put_value, send_reply, NULL, NULL, port, &w.call,
 		&port->value.buf, &w };
 	int rc;
 

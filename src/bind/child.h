@@ -16,6 +16,7 @@
 #include "base/err.h"
 
 struct fz_buf;
+struct fz_call;
 struct fz_port;
 struct fz_random;
 
@@ -37,11 +38,13 @@ struct fz_child_io {
 	int (*send)(void *ctx);
 	/*
 	 * For batches: room of FZ_PORT_ITEM bytes for a result (NULL as -1
-	 * above), and how many it took; then on to the next item, if any.
+	 * above), and how many it took. With a port its room is used, and on
+	 * it goes with the other items of the call.
 	 */
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
-	bool (*advance)(void *ctx);
+	struct fz_port *port; /* NULL: there is one item */
+	struct fz_call *at;
 	struct fz_buf *out;
 	void *ctx;
 };
@@ -64,6 +67,7 @@ struct fz_child_batch {
 	uint64_t first; /* of the one that the part begins with */
 	uint64_t seed;  /* of the batch */
 	bool init;
+	bool plain; /* the list has no metatable; noted at the first item */
 	struct fz_random *random;
 };
 
@@ -88,8 +92,8 @@ enum fz_err_kind fz_child_call(
  * until there is no other item. Never raises. 0, or -1 where nobody takes
  * results any more.
  */
-int fz_child_batch(lua_State *L, struct fz_child_batch *batch,
-    const struct fz_child_io *io);
+int fz_child_batch(
+    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io);
 
 /* What the workers of a pool inherit. */
 struct fz_child_home {

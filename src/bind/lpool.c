@@ -7,6 +7,7 @@
 #include "bind/lerror.h"
 #include "bind/lfuncs.h"
 #include "bind/lloop.h"
+#include "bind/lslots.h"
 #include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
@@ -25,7 +26,7 @@ enum {
 };
 
 struct lpool {
-	struct fz_pool *pool; /* NULL until it is made */
+	struct fz_pool *pool;   /* NULL until it is made */
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
 	struct fz_child_home home;
@@ -119,7 +120,8 @@ make_sched(lua_State *L, int idx, unsigned workers)
 }
 
 /*
- * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] } -> pool
+ * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
+ * [, slots = s] } -> pool
  * With batches = true also: max_tasks, once; and 0 workers, to call all here.
  */
 static int
@@ -138,8 +140,11 @@ pool_new(lua_State *L)
 	lua_getfield(L, 1, "batches");
 	batches = lua_toboolean(L, -1);
 	lua_pop(L, 1);
-	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX,
-	    1, "workers out of range");
+	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
+	    "workers out of range");
+	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
+		opts.slots = fz_lslots_check(L, -1);
+	lua_pop(L, 1); /* the table keeps them */
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
@@ -224,8 +229,7 @@ pool_finished(lua_State *L)
 static int
 pool_pending(lua_State *L)
 {
-	lua_pushinteger(
-	    L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
+	lua_pushinteger(L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
 	return 1;
 }
 
