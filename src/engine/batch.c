@@ -70,19 +70,24 @@ fz_batch_take(struct fz_batch *b, struct fz_batch_news *news)
 		return 0;
 	}
 	*news = b->news[b->news_at++];
-	if (news->failure == &b->lost)
-		news->failure->attempt = 1;
 	return 1;
 }
 
 static void
-drop_news(struct fz_batch *b, struct fz_batch_news *news)
+drop_news(struct fz_batch_news *news)
 {
 	fz_blob_unref(news->blob);
-	if (news->failure != NULL && news->failure != &b->lost) {
+	if (news->failure != NULL) {
 		fz_blob_unref(news->failure->value);
 		free(news->failure);
 	}
+}
+
+static void
+lose_news(struct fz_batch *b)
+{
+	b->whole = b->lost;
+	b->whole_failed = true;
 }
 
 /* Without room for the news itself all of the batch has failed. */
@@ -106,14 +111,29 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 	if (room == NULL) {
 		struct fz_batch_news lost = *news;
 
-		drop_news(b, &lost);
-		b->whole = b->lost;
-		b->whole_failed = true;
+		drop_news(&lost);
+		lose_news(b);
 		return false;
 	}
 	*room = *news;
 	b->nnews++;
 	return true;
+}
+
+/* Of one item; takes what `failure` has. */
+static bool
+tell_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
+{
+	struct fz_batch_news news = { .first = item, .n = 1 };
+
+	news.failure = malloc(sizeof(*news.failure));
+	if (news.failure == NULL) {
+		fz_blob_unref(failure->value);
+		lose_news(b);
+		return false;
+	}
+	*news.failure = *failure;
+	return tell(b, &news);
 }
 
 /* ---- chunks ------------------------------------------------------------- */
@@ -262,8 +282,6 @@ static void
 item_failed(struct fz_batch *b, uint64_t item, unsigned attempts,
     struct fz_blob *part, struct fz_failure *failure)
 {
-	struct fz_batch_news news = { .first = item, .n = 1 };
-
 	failure->attempt = attempts + 1;
 	if (!b->stopping &&
 	    fz_step_may_retry(
@@ -274,15 +292,8 @@ item_failed(struct fz_batch *b, uint64_t item, unsigned attempts,
 		return;
 	}
 	b->nfailed++;
-	news.failure = malloc(sizeof(*news.failure));
-	if (news.failure != NULL) {
-		*news.failure = *failure;
-	} else {
-		fz_blob_unref(failure->value);
-		news.failure = &b->lost;
-	}
 	record(b, FZ_RUN_EVENT_FAILED, item, 1, failure->pid, 0);
-	if (!tell(b, &news) ||
+	if (!tell_failure(b, item, failure) ||
 	    (b->opts.policy != FZ_RUN_CONTINUE && !b->stopping))
 		stop(b);
 }
@@ -691,7 +702,7 @@ fz_batch_free(struct fz_batch *b)
 	if (b->is_finished)
 		fz_sched_forget(b->opts.sched, b);
 	while (b->news_at < b->nnews)
-		drop_news(b, &b->news[b->news_at++]);
+		drop_news(&b->news[b->news_at++]);
 	free(b->news);
 	free(b->events);
 	free(b);
