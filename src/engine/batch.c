@@ -341,6 +341,12 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 	record(b, FZ_RUN_EVENT_DONE, first, n, chunk->job.pid, each);
 }
 
+static struct fz_blob *
+added_part(const struct fz_chunk *chunk)
+{
+	return chunk->added ? chunk->part : NULL;
+}
+
 static void
 job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
     uint32_t skip)
@@ -355,8 +361,8 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 		for (uint32_t i = 0; i < n; i++) {
 			struct fz_failure failure = b->lost;
 
-			item_failed(
-			    b, news.first + i, chunk->attempts, NULL, &failure);
+			item_failed(b, news.first + i, chunk->attempts,
+			    added_part(chunk), &failure);
 		}
 	} else {
 		news.blob = fz_blob_ref(blob);
@@ -372,12 +378,6 @@ static uint64_t
 answered(const struct fz_chunk *chunk)
 {
 	return chunk->first + chunk->job.ndone - 1;
-}
-
-static struct fz_blob *
-added_part(const struct fz_chunk *chunk)
-{
-	return chunk->added ? chunk->part : NULL;
 }
 
 static void
