@@ -580,14 +580,14 @@ fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure)
 void
 fz_batch_fail_next(struct fz_batch *b, struct fz_failure *failure)
 {
-	struct fz_chunk *chunk =
-	    fz_batch_ready(b) != 0 ? next_chunk(b, 1) : NULL;
+	struct fz_chunk *chunk = next_chunk(b, 1);
 
-	if (chunk == NULL) {
-		fz_batch_settle(b);
+	if (chunk != NULL) {
+		fz_batch_unsent(chunk, failure);
 		return;
 	}
-	fz_batch_unsent(chunk, failure);
+	fail_whole(b, FZ_ERR_MEMORY, "no memory for a map");
+	fz_batch_settle(b);
 }
 
 void
