@@ -65,7 +65,7 @@ struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
 void fz_batch_sent(struct fz_chunk *chunk);
 void fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure);
 
-/* The next item fails of what is no fault of its own. */
+/* The next of the items that are ready fails of what is no fault of its own. */
 void fz_batch_fail_next(struct fz_batch *batch, struct fz_failure *failure);
 
 /* End it if nothing is left to wait for. */
