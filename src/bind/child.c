@@ -358,7 +358,9 @@ spread_item(lua_State *L)
 	int item = lua_gettop(L);
 	lua_Integer n;
 
-	luaL_checktype(L, item, LUA_TTABLE);
+	if (!lua_istable(L, item))
+		return luaL_error(L, "a list of arguments expected, got %s",
+		    luaL_typename(L, item));
 	if (lua_getfield(L, item, "n") == LUA_TNUMBER && lua_isinteger(L, -1))
 		n = lua_tointeger(L, -1);
 	else
