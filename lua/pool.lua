@@ -115,12 +115,28 @@ function Pool:apply(f, ...)
   return raise_or_return(outcome(batch, batch:result()))
 end
 
+-- Take a result out of those that the pool watches.
+local function forget(self, id)
+  local result = self._results[id]
+  if not result then return nil end
+  self._results[id] = nil
+  if next(self._results) == nil then task.unwatch(self._watch) end
+  if result._kept then
+    kept[self] = kept[self] > 1 and kept[self] - 1 or nil
+  end
+  return result
+end
+
 -- A result that the pool settles when the batch is done.
 local function promise(self, batch, owner, options)
-  local result = AsyncResult.new(owner, options)
+  local id = batch:id()
+  local result = AsyncResult.new(owner, options, function()
+    owner:cancel() -- no batch that was closed is told of as finished
+    forget(self, id)
+  end)
   result._pool = self
   if next(self._results) == nil then task.watch(self._watch) end
-  self._results[batch:id()] = result
+  self._results[id] = result
   if options.callback or options.error_callback then
     kept[self] = (kept[self] or 0) + 1
     result._kept = true
@@ -129,13 +145,8 @@ local function promise(self, batch, owner, options)
 end
 
 local function settle(self, id)
-  local result = self._results[id]
-  self._results[id] = nil
-  if not result then return end
-  if result._kept then
-    kept[self] = kept[self] > 1 and kept[self] - 1 or nil
-  end
-  result:settle(result._owner:outcome())
+  local result = forget(self, id)
+  if result then result:settle(result._owner:outcome()) end
 end
 
 ---Settle what has ended; called by task.lua.
@@ -147,7 +158,6 @@ function Pool:_pump()
     settle(self, id)
     id = pool:finished()
   end
-  if next(self._results) == nil then task.unwatch(self._watch) end
 end
 
 -- One call under way: what an AsyncResult owns.
