@@ -103,6 +103,30 @@ local function of_type(expected)
   end
 end
 
+-- A directory or the like: C ends a text at its first NUL byte.
+local function no_nul(value, name, what)
+  if type(value) ~= "string" or value:find("\0", 1, true) then
+    complain(what, name, "a string without NUL bytes", value)
+  end
+  return value
+end
+
+-- { NAME = "text" or false } as a sorted list of "NAME=text" and "NAME".
+local function environment(value, option, what)
+  if type(value) ~= "table" then complain(what, option, "a table", value) end
+  local list = {}
+  for name, text in pairs(value) do
+    if type(name) ~= "string" or name == "" or name:find "[=\0]" then
+      complain(what, option, "names without '=' and NUL bytes", name)
+    end
+    local entry = text == false and name
+      or name .. "=" .. no_nul(text, ("%s.%s"):format(option, name), what)
+    list[#list + 1] = entry
+  end
+  table.sort(list)
+  return list
+end
+
 -- option -> function(value, option, call) -> the value as fzlua keeps it
 local OPTIONS = {
   name = of_type "string",
@@ -125,6 +149,9 @@ local OPTIONS = {
   max_tasks = whole(1, RETRIES_MAX),
   chunksize = whole(1, RETRIES_MAX),
   inflight = whole(1, RETRIES_MAX),
+  stdin = of_type "string",
+  cwd = no_nul,
+  env = environment,
 }
 
 -- Options that make sense for one function, and those of a whole call.
@@ -149,6 +176,8 @@ check.FUNCTION = set_of(check.LIMITS)
 check.INVOKE = set_of(check.LIMITS, check.RUN)
 check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }
+check.EXEC = set_of { "stdin", "cwd", "env", "timeout" }
+check.SCRIPTS = set_of { "jobs", "timeout" }
 check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
 
 local CALL = set_of(check.LIMITS, { "seed" })

@@ -400,6 +400,7 @@ cli.version = "fzlua"
 ---@return integer status
 function cli.main(args, version)
   cli.version = "fzlua " .. version
+  core.command = args[0] -- this process can run scripts
   local ok, status = xpcall(run, traceback, args)
   return ok and status or report(status)
 end

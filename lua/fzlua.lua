@@ -18,6 +18,8 @@ require "fzlua.error"
 ---@field active_children fun(): fzlua.Process[]
 ---@field current_process fun(): fzlua.CurrentProcess
 ---@field Error fz.Error
+---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
+---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 local fz = {
   pack = core.pack,
   unpack = core.unpack,
@@ -36,6 +38,8 @@ local LAZY = {
   active_children = { "fzlua.process", "active_children" },
   current_process = { "fzlua.process", "current" },
   Error = { "fzlua.error" },
+  exec = { "fzlua.exec", "exec" },
+  run_scripts = { "fzlua.exec", "run_scripts" },
 }
 
 ---Have objects with this metatable cross processes under `name`.

@@ -21,8 +21,9 @@ local function run(kind, what, f, list, options)
   options.inherited = true
   local jobs = options.jobs or core.cpu_count()
   local n = Mapping.length(list)
+  local slots <close> = core.slots(jobs)
   local pool <close> = core.pool {
-    funcs = {}, list = list, init = options.init, batches = true, once = true,
+    funcs = {}, list = list, init = options.init, batches = true, once = true, slots = slots,
     workers = math.min(jobs, math.max(n, 1)),
   }
   return Mapping.start(pool, kind, f, list, options):wait()
@@ -31,7 +32,8 @@ end
 ---Call `f` with each element of a list, in workers that are forked for it.
 ---@param f function its first result is kept
 ---@param list table with the field n where it has holes
----@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff, memory, seed
+---@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff,
+---memory, seed
 ---@return table list of results; n is its length, errors (with on_error = "continue") by index
 function map.map(f, list, options)
   return run("map", "fz.map", f, list, options)

@@ -57,6 +57,7 @@ local function start(self, what, input, given)
   local defaults = { self._options }
   for i, state in ipairs(self:_states()) do defaults[i + 1] = state.options end
   local merged = Invocation.options(given, defaults)
+  self._workers:share(merged.jobs)
   local entries = take_workers(self, plan)
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
   if not invocation:done() then self._live[#self._live + 1] = invocation end

@@ -37,7 +37,8 @@ function Watch:done()
 end
 
 ---A pool of worker processes.
----@param options? integer|table how many workers, or: workers, init, max_tasks, timeout, retries, backoff, memory, on_error, seed, progress, inflight
+---@param options? integer|table how many workers, or: workers, init, max_tasks, timeout,
+---retries, backoff, memory, on_error, seed, progress, inflight
 ---@return fzlua.Pool
 function Pool.new(options)
   if math.type(options) then options = { workers = options } end
@@ -49,11 +50,12 @@ function Pool.new(options)
   if command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
+  local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
     _options = options, _size = workers, _results = {}, _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers,
+      workers = workers, slots = slots,
     },
   }, Pool)
   self._watch = setmetatable({ pool = self }, Watch)
@@ -115,7 +117,7 @@ function Pool:apply(f, ...)
   return raise_or_return(outcome(batch, batch:result()))
 end
 
--- Take a result out of those that the pool watches.
+-- Take a result out of those that are to come.
 local function forget(self, id)
   local result = self._results[id]
   if not result then return nil end
@@ -129,14 +131,15 @@ end
 
 -- A result that the pool settles when the batch is done.
 local function promise(self, batch, owner, options)
-  local id = batch:id()
-  local result = AsyncResult.new(owner, options, function()
-    owner:cancel() -- no batch that was closed is told of as finished
-    forget(self, id)
-  end)
+  local result = AsyncResult.new(owner, options)
   result._pool = self
   if next(self._results) == nil then task.watch(self._watch) end
+  local id = batch:id()
   self._results[id] = result
+  result._cancel = function()
+    forget(self, id)
+    owner:cancel()
+  end
   if options.callback or options.error_callback then
     kept[self] = (kept[self] or 0) + 1
     result._kept = true

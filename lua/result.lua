@@ -13,14 +13,13 @@ local AsyncResult = setmetatable({}, { __index = Future })
 AsyncResult.__index = AsyncResult
 AsyncResult.__name = "fzlua.AsyncResult"
 
----@param owner table what does the work
+---@param owner table what does the work: pump(), and cancel() that ends it
 ---@param options table callback, error_callback
----@param cancel fun() ends the work
 ---@return fzlua.AsyncResult
-function AsyncResult.new(owner, options, cancel)
+function AsyncResult.new(owner, options)
   return setmetatable({
     _owner = owner, _callback = options.callback, _error_callback = options.error_callback,
-    _cancel = cancel,
+    _cancel = function() owner:cancel() end,
   }, AsyncResult)
 end
 

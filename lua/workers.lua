@@ -11,7 +11,19 @@ Workers.__index = Workers
 Workers.__name = "fzlua.Workers"
 
 function Workers.new()
-  return setmetatable({ _entries = {} }, Workers)
+  return setmetatable({ _entries = {}, _slots = false }, Workers)
+end
+
+-- What they all share: how many run at once, they and what they start.
+local function slots_of(self)
+  if not self._slots then self._slots = core.slots() end
+  return self._slots
+end
+
+---At most `jobs` functions run at once, those of pools that workers make counted.
+---@param jobs integer 0: all in this process
+function Workers:share(jobs)
+  if jobs > 0 then slots_of(self):resize(jobs) end
 end
 
 local function retire(entry)
@@ -23,7 +35,7 @@ end
 ---workers; give it back with release().
 ---@param key any the stage
 ---@param version integer
----@param spec table name, funcs, init, workers: as core.pool takes them
+---@param spec table name, funcs, init, workers: as core.pool takes them; gets its slots
 ---@return table entry `entry.pool` is the pool
 function Workers:take(key, version, spec)
   local entry = self._entries[key]
@@ -33,6 +45,7 @@ function Workers:take(key, version, spec)
     entry = nil
   end
   if not entry then
+    spec.slots = slots_of(self)
     entry = { pool = core.pool(spec), version = version, workers = spec.workers, users = 0 }
     self._entries[key] = entry
   end
@@ -51,6 +64,8 @@ function Workers:close()
   local entries = self._entries
   self._entries = {}
   for _, entry in pairs(entries) do retire(entry) end
+  if self._slots then self._slots:close() end
+  self._slots = false
 end
 
 ---The pids of all workers, by pool.

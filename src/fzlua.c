@@ -7,12 +7,14 @@
 #include "bind/codec.h"
 #include "bind/lbatch.h"
 #include "bind/lerror.h"
+#include "bind/lexec.h"
 #include "bind/lgraph.h"
 #include "bind/ljson.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
 #include "bind/lprocess.h"
 #include "bind/lrun.h"
+#include "bind/lslots.h"
 #include "fzlua_modules.h"
 
 const char *
@@ -27,7 +29,8 @@ open_core(lua_State *L)
 {
 	static int (*const openers[])(lua_State *) = { fz_lerror_open,
 		fz_lloop_open, fz_lcodec_open, fz_ljson_open, fz_lgraph_open,
-		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lbatch_open };
+		fz_lslots_open, fz_lpool_open, fz_lprocess_open, fz_lrun_open,
+		fz_lbatch_open, fz_lexec_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

@@ -15,7 +15,9 @@
 #include "bind/lerror.h"
 #include "bind/lloop.h"
 #include "engine/engine.h"
+#include "engine/slots.h"
 #include "fzlua.h"
+#include "os/jobserver.h"
 
 #define STATUS_INTERRUPTED 130
 
@@ -25,6 +27,33 @@ static volatile sig_atomic_t interrupted; /* until it was raised */
 static int wake_fd = -1;
 static lua_State *volatile *running_state;    /* runs a function of jobs = 0 */
 static lua_State *volatile running_coroutine; /* the innermost, or NULL */
+
+/* Of the make that has started us, or NULL. */
+static struct fz_slots *make_slots;
+static int make_fd[2] = { -1, -1 };
+
+/* However we end, make gets its tokens back. Workers do not come here. */
+static void
+leave_make(void)
+{
+	if (make_slots != NULL)
+		fz_slots_leave(make_slots);
+}
+
+static void
+on_end(int sig)
+{
+	leave_make();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+/* Let the signal end us. */
+static void
+end_by(int sig)
+{
+	signal(sig, make_slots != NULL ? on_end : SIG_DFL);
+}
 
 static void
 raise_interrupted(lua_State *L, lua_Debug *ar)
@@ -39,8 +68,8 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 }
 
 /*
- * The first Ctrl-C becomes an error in the Lua code that runs or waits. The
- * handler is reset by then: a second one ends the process.
+ * The first Ctrl-C becomes an error in the Lua code that runs or waits, a
+ * second one ends the process.
  */
 static void
 on_interrupt(int sig)
@@ -51,7 +80,7 @@ on_interrupt(int sig)
 	lua_State *coroutine = running_coroutine;
 	int saved = errno;
 
-	(void)sig;
+	end_by(sig);
 	interrupted = 1;
 	lua_sethook(main_state, raise_interrupted, mask, 1);
 	if (running != NULL)
@@ -78,8 +107,26 @@ catch_interrupt(lua_State *L)
 		return;
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = on_interrupt;
-	action.sa_flags = (int)SA_RESETHAND;
 	sigaction(SIGINT, &action, NULL);
+}
+
+/* Under make run no more functions at once than make says. */
+static void
+join_make(lua_State *L)
+{
+	static const int ends[] = { SIGTERM, SIGHUP };
+	struct sigaction action;
+
+	if (make_fd[0] == -1)
+		return;
+	make_slots = fz_slots_of_make(fz_lloop_engine(L), make_fd, NULL);
+	if (make_slots == NULL)
+		luaL_error(L, "not enough memory");
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		if (sigaction(ends[i], NULL, &action) == 0 &&
+		    action.sa_handler == SIG_DFL)
+			end_by(ends[i]);
+	}
 }
 
 /*
@@ -221,6 +268,7 @@ run(lua_State *L)
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
 	fz_lloop_engine(L)->adopts = true; /* this process is ours alone */
+	join_make(L);
 	catch_interrupt(L);
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.cli");
@@ -252,14 +300,17 @@ report(lua_State *L)
 int
 main(int argc, char **argv)
 {
-	lua_State *L = luaL_newstate();
+	lua_State *L;
 	int status;
 
+	fz_jobserver_find(make_fd);
+	L = luaL_newstate();
 	if (L == NULL) {
 		fputs("fzlua: not enough memory\n", stderr);
 		return EXIT_FAILURE;
 	}
 	atexit(close_output);
+	atexit(leave_make); /* first: the other one may end us */
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);
 	lua_pushlightuserdata(L, argv);
@@ -267,7 +318,7 @@ main(int argc, char **argv)
 		status = (int)lua_tointeger(L, -1);
 	else
 		status = report(L);
-	signal(SIGINT, SIG_DFL); /* its handler needs the state */
+	end_by(SIGINT); /* its handler needs the state */
 	lua_close(L);
 	return status;
 }

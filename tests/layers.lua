@@ -15,14 +15,16 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- each other; a name that ends in * stands for all that begin so.
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
-  {dir = "os/", "fd", "tree", "extent", "shm", "host", "lines", "proc", "loop", "sync"},
-  {dir = "engine/", "blob", "wire", "claim", "port", "engine", "relay",
+  {dir = "os/", "fd", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop",
+    "sync"},
+  {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
+    "slots",
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
-    "items", "random", "child",
-    "ljson", "lblob", "lfailure", "llimits", "lloop", "lgraph", "lfuncs", "lpool",
+    "items", "random", "child child_state child_batch", "serve",
+    "ljson", "lblob", "lfailure", "llimits", "lloop", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun lbatch", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
@@ -32,7 +34,7 @@ local PROGRAMS = {embed = true, main = true}
 local LUA_LAYERS = {
   {"error", "defaults", "check", "log"},
   {"task", "future", "result", "mapping"},
-  {"map", "imap", "pool", "process", "channel", "shared"},
+  {"map", "imap", "pool", "process", "exec", "channel", "shared"},
   {"manager"},
   {"progress", "draw"},
   {"registry", "workers", "plan", "invocation", "pipeline"},

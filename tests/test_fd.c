@@ -91,7 +91,7 @@ __wrap_fcntl(int fd, int cmd, ...)
 	int arg;
 
 	va_start(ap, cmd);
-	arg = cmd == F_SETFL ? va_arg(ap, int) : 0;
+	arg = cmd == F_GETFD || cmd == F_GETFL ? 0 : va_arg(ap, int);
 	va_end(ap);
 	if (cmd != failing_cmd)
 		return __real_fcntl(fd, cmd, arg);
@@ -163,6 +163,29 @@ test_fd_nonblock_tells_failures(void **state)
 	failing_cmd = F_SETFL;
 	assert_int_equal(fz_fd_nonblock(ends[0], &err), -1);
 	assert_int_equal(err.code, EBADF);
+}
+
+static void
+test_fd_a_standard_number_is_left_for_another(void **state)
+{
+	int keep = dup(STDIN_FILENO), fd = STDIN_FILENO, other = ends[0];
+	struct fz_err err;
+
+	(void)state;
+	assert_int_equal(fz_fd_clear_standard(&other, &err), 0);
+	assert_int_equal(other, ends[0]);
+	failing_cmd = F_DUPFD_CLOEXEC;
+	assert_int_equal(fz_fd_clear_standard(&fd, &err), -1);
+	assert_int_equal(fd, STDIN_FILENO);
+	assert_int_equal(err.code, EBADF);
+	failing_cmd = -1;
+	assert_int_equal(fz_fd_clear_standard(&fd, &err), 0);
+	assert_true(fd > STDERR_FILENO);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fcntl(STDIN_FILENO, F_GETFD), -1);
+	dup2(keep, STDIN_FILENO);
+	close(keep);
+	close(fd);
 }
 
 static void
@@ -282,6 +305,9 @@ main(void)
 		    test_fd_nonblock_reads_say_eagain, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_fd_nonblock_tells_failures, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_a_standard_number_is_left_for_another, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_fd_close_keeps_errno, setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -75,8 +75,7 @@ started(struct fz_job *job)
 	(void)job;
 }
 
-static const struct fz_job_ops ops = { done, failed, returned, started,
-	NULL };
+static const struct fz_job_ops ops = { done, failed, returned, started, NULL };
 
 static struct fz_pool *
 pool_of(struct world *w, unsigned max)

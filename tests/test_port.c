@@ -164,7 +164,8 @@ test_port_sequence_numbers_wrap(void **state)
 	struct fz_call call;
 
 	for (int i = 1; i <= 4; i++)
-		fz_claim_settle(&e->cell->claim, (UINT32_MAX / 4) * (uint32_t)i);
+		fz_claim_settle(
+		    &e->cell->claim, (UINT32_MAX / 4) * (uint32_t)i);
 	assert_true(fz_claim_start(&e->cell->claim, UINT32_MAX - 4));
 	assert_int_equal(
 	    fz_claim_recall(&e->cell->claim, UINT32_MAX), UINT32_MAX - 3);

@@ -16,6 +16,7 @@
 #include "base/err.h"
 
 struct fz_buf;
+struct fz_call;
 struct fz_port;
 struct fz_random;
 
@@ -37,11 +38,13 @@ struct fz_child_io {
 	int (*send)(void *ctx);
 	/*
 	 * For batches: room of FZ_PORT_ITEM bytes for a result (NULL as -1
-	 * above), and how many it took; then on to the next item, if any.
+	 * above), and how many it took. With a port its room is used, and on
+	 * it goes with the other items of the call.
 	 */
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
-	bool (*advance)(void *ctx);
+	struct fz_port *port; /* NULL: there is one item */
+	struct fz_call *at;
 	struct fz_buf *out;
 	void *ctx;
 };
@@ -64,6 +67,7 @@ struct fz_child_batch {
 	uint64_t first; /* of the one that the part begins with */
 	uint64_t seed;  /* of the batch */
 	bool init;
+	bool plain; /* the list has no metatable; noted at the first item */
 	struct fz_random *random;
 };
 
@@ -88,34 +92,7 @@ enum fz_err_kind fz_child_call(
  * until there is no other item. Never raises. 0, or -1 where nobody takes
  * results any more.
  */
-int fz_child_batch(lua_State *L, struct fz_child_batch *batch,
-    const struct fz_child_io *io);
-
-/* What the workers of a pool inherit. */
-struct fz_child_home {
-	lua_State *L; /* a thread of fz_child_prepare() */
-	bool serving; /* this process is a worker that runs on it */
-};
-
-/* The life of a worker: a fz_worker_main, `ctx` is its fz_child_home. */
-int fz_child_main(void *ctx, struct fz_port *port);
-
-/*
- * What a process inherits: a thread with its name, a function called when it
- * has returned, one called before, its function and all the arguments.
- */
-enum { FZ_CHILD_NAME = 1, FZ_CHILD_LEAVE, FZ_CHILD_ENTER };
-
-struct fz_child_process {
-	lua_State *L;
-	uint64_t seed; /* of its random numbers */
-};
-
-/*
- * The life of a process: a fz_worker_main, `ctx` is its fz_child_process. All
- * results are one value of its reply. Errors are told on standard error, too,
- * and are exit status 1.
- */
-int fz_child_process(void *ctx, struct fz_port *port);
+int fz_child_batch(
+    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io);
 
 #endif

@@ -129,11 +129,15 @@ store_float_bits(unsigned char *p, uint64_t bits)
 }
 
 unsigned char *
-fz_encode_store_number(lua_State *L, int idx, unsigned char *p)
+fz_encode_store_integer(unsigned char *p, lua_Integer v)
 {
-	if (lua_isinteger(L, idx))
-		return store_integer(p, lua_tointeger(L, idx));
-	return store_float_bits(p, float_bits(lua_tonumber(L, idx)));
+	return store_integer(p, v);
+}
+
+unsigned char *
+fz_encode_store_float(unsigned char *p, lua_Number v)
+{
+	return store_float_bits(p, float_bits(v));
 }
 
 /*

@@ -104,9 +104,9 @@ void fz_encode_resume(struct fz_encoder *e);
 void fz_encode_grow(struct fz_encoder *e, size_t n);
 void fz_encode_varint(struct fz_encoder *e, uint64_t v);
 
-/* Store the number at `idx` in at most 9 bytes. Returns its end. */
-unsigned char *fz_encode_store_number(
-    lua_State *L, int idx, unsigned char *p);
+/* Store a number in at most 9 bytes. Returns its end. */
+unsigned char *fz_encode_store_integer(unsigned char *p, lua_Integer v);
+unsigned char *fz_encode_store_float(unsigned char *p, lua_Number v);
 
 /* encode_string.c: the string at `idx`. */
 void fz_encode_string(struct fz_encoder *e, int idx);

@@ -59,7 +59,7 @@ enum fz_format_tag {
 	FZ_FORMAT_GLOBALS,      /* the receiver's */
 	FZ_FORMAT_FILE,         /* u8: 0 stdin, 1 stdout, 2 stderr */
 	FZ_FORMAT_CELL,         /* varint number of an upvalue seen before */
-	FZ_FORMAT_ITEM, /* outside messages: see items.h */
+	FZ_FORMAT_ITEM,         /* outside messages: see items.h */
 	FZ_FORMAT_SREF5 = 0xe0, /* 0xe0..0xff: place in the list of strings */
 };
 

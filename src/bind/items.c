@@ -17,6 +17,10 @@ fz_items_store(lua_State *L, int idx, unsigned char *p)
 	const char *s;
 	size_t len;
 
+	if (lua_isinteger(L, idx))
+		return (
+		    size_t)(fz_encode_store_integer(p, lua_tointeger(L, idx)) -
+			    p);
 	switch (lua_type(L, idx)) {
 	case LUA_TNIL:
 		*p = FZ_FORMAT_NIL;
@@ -25,7 +29,8 @@ fz_items_store(lua_State *L, int idx, unsigned char *p)
 		*p = lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE;
 		return 1;
 	case LUA_TNUMBER:
-		return (size_t)(fz_encode_store_number(L, idx, p) - p);
+		return (
+		    size_t)(fz_encode_store_float(p, lua_tonumber(L, idx)) - p);
 	case LUA_TSTRING:
 		s = lua_tolstring(L, idx, &len);
 		if (len > SHORT_STRING)
@@ -150,4 +155,16 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 	default:
 		lua_pushlstring(L, (const char *)p, len);
 	}
+}
+
+int
+fz_items_push_message(lua_State *L, struct fz_reader *items)
+{
+	unsigned tag;
+	size_t len;
+	const unsigned char *p = take(items, &tag, &len);
+
+	if (p == NULL || tag != FZ_FORMAT_ITEM)
+		return luaL_error(L, "results are cut short");
+	return fz_codec_decode(L, p, len, true);
 }

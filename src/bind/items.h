@@ -15,7 +15,8 @@
 
 #include <lua.h>
 
-struct fz_reader;
+#include "base/buf.h"
+#include "bind/format.h"
 
 enum { FZ_ITEMS_SMALL = 64, FZ_ITEMS_HEAD = 5 };
 
@@ -36,5 +37,48 @@ int fz_items_skip(struct fz_reader *items);
  * does. [-0, +1, e]
  */
 void fz_items_push(lua_State *L, struct fz_reader *items);
+
+/*
+ * Push all values of the next item, which is a message of any number of them;
+ * returns how many. Raises likewise. [-0, +n, e]
+ */
+int fz_items_push_message(lua_State *L, struct fz_reader *items);
+
+/*
+ * Push the next item where it is a number of some size: most are, and this is
+ * done for each. False: it is another one, or none.
+ */
+static inline bool
+fz_items_push_number(lua_State *L, struct fz_reader *items)
+{
+	const unsigned char *p = items->p;
+	uint64_t bits;
+	double v;
+
+	if (fz_reader_left(items) < 9)
+		return false;
+	bits = fz_le64_load(p + 1);
+	switch (*p) {
+	case FZ_FORMAT_INT16:
+		lua_pushinteger(L, (int16_t)bits);
+		items->p += 3;
+		return true;
+	case FZ_FORMAT_INT32:
+		lua_pushinteger(L, (int32_t)bits);
+		items->p += 5;
+		return true;
+	case FZ_FORMAT_INT64:
+		lua_pushinteger(L, (lua_Integer)bits);
+		items->p += 9;
+		return true;
+	case FZ_FORMAT_FLOAT:
+		memcpy(&v, &bits, sizeof(v));
+		lua_pushnumber(L, v);
+		items->p += 9;
+		return true;
+	default:
+		return false;
+	}
+}
 
 #endif

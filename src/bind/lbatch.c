@@ -41,18 +41,19 @@ struct lbatch {
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
-	int slot;           /* pinned there, -1: none */
-	uint32_t kind;      /* enum fz_wire_kind */
+	int slot;      /* pinned there, -1: none */
+	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
 	int64_t timeout_ns;
-	struct fz_local local; /* linked while the pool has no workers */
-	unsigned calls;        /* of its functions in this process */
-	bool closing;          /* by one of these: to be freed after it */
-	struct fz_shm_buf buf; /* items being encoded */
-	lua_State *thread;     /* that encodes them */
-	uint64_t n;            /* of the list */
-	bool counted;          /* by the list's field n */
-	uint32_t together;     /* items that were encoded at once of late */
+	struct fz_local local;     /* linked while the pool has no workers */
+	unsigned calls;            /* of its functions in this process */
+	bool closing;              /* by one of these: to be freed after it */
+	struct fz_shm_buf buf;     /* items being encoded */
+	lua_State *thread;         /* that encodes them */
+	uint64_t n;                /* of the list */
+	bool counted;              /* by the list's field n */
+	uint32_t together;         /* items that were encoded at once of late */
+	uint32_t nread;            /* of the blob of the news, with `items` */
 	struct fz_batch_news news; /* being read; n is 0 where none is */
 	struct fz_reader items;    /* what is left of its blob */
 	const void *mapped;
@@ -157,8 +158,7 @@ cannot_encode(lua_State *L, struct fz_failure *failure)
 
 /* For the engine: see fz_batch_opts. */
 static struct fz_blob *
-encode_items(
-    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
+encode_items(void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
 {
 	struct lbatch *lb = ctx;
 	lua_State *L = lb->thread;
@@ -301,8 +301,8 @@ keep_thread(lua_State *L, struct lbatch *lb, int list)
 static void
 init_buf(struct lbatch *lb, bool local)
 {
-	fz_shm_buf_init(&lb->buf, local ? NULL : fz_engine_shm(lb->engine),
-	    FZ_ENGINE_BULK);
+	fz_shm_buf_init(
+	    &lb->buf, local ? NULL : fz_engine_shm(lb->engine), FZ_ENGINE_BULK);
 }
 
 /*
@@ -405,9 +405,8 @@ raise_part(lua_State *L, const struct lbatch *lb)
 		if (is_call && n == 0)
 			lua_pushfstring(L, "the function%s", text);
 		else
-			lua_pushfstring(
-			    L, "argument %I%s", (LUAI_UACINT)(is_call ? n : 1),
-			    text);
+			lua_pushfstring(L, "argument %I%s",
+			    (LUAI_UACINT)(is_call ? n : 1), text);
 		lua_setfield(L, -3, "message");
 	}
 	lua_pop(L, 1);
@@ -416,7 +415,12 @@ raise_part(lua_State *L, const struct lbatch *lb)
 	return lua_error(L);
 }
 
-/* Add the values from index `first` on as the next item of the batch. */
+static void close_batch(lua_State *L, struct lbatch *lb);
+
+/*
+ * Add the values from index `first` on as the next item of the batch. A call
+ * has no other one: it ends with what cannot be sent.
+ */
 static void
 add_item(lua_State *L, struct lbatch *lb, int first)
 {
@@ -427,8 +431,11 @@ add_item(lua_State *L, struct lbatch *lb, int first)
 	lua_insert(L, first);
 	lua_pushlightuserdata(L, lb);
 	lua_insert(L, first + 1);
-	if (lua_pcall(L, n + 1, 0, 0) != LUA_OK)
+	if (lua_pcall(L, n + 1, 0, 0) != LUA_OK) {
+		if ((lb->kind & FZ_WIRE_KINDS) == FZ_WIRE_CALL)
+			close_batch(L, lb);
 		raise_part(L, lb);
+	}
 }
 
 static void
@@ -534,10 +541,8 @@ batch_finish(lua_State *L)
 /* ---- results ------------------------------------------------------------ */
 
 static void
-end_news(struct lbatch *lb)
+drop_news(struct lbatch *lb, struct fz_batch_news *news)
 {
-	struct fz_batch_news *news = &lb->news;
-
 	if (lb->mapped != NULL)
 		fz_blob_unmap(news->blob, lb->engine->shm, lb->mapped);
 	lb->mapped = NULL;
@@ -549,27 +554,45 @@ end_news(struct lbatch *lb)
 	*news = (struct fz_batch_news){ .n = 0 };
 }
 
-/* Have some news at hand; false: there are none. */
-static bool
-next_news(lua_State *L, struct lbatch *lb)
+/* Have the blob of new news read as far as these begin. */
+static void
+open_news(lua_State *L, struct lbatch *lb)
 {
 	struct fz_batch_news *news = &lb->news;
 	struct fz_err err = { 0 };
 
+	if (lb->mapped == NULL) {
+		lb->mapped = fz_blob_map(news->blob, lb->engine->shm, &err);
+		if (lb->mapped == NULL)
+			fz_lerror_raise(L, &err);
+		fz_reader_init(&lb->items, lb->mapped, news->blob->len);
+		lb->nread = 0;
+	}
+	for (; lb->nread < news->skip; lb->nread++)
+		fz_items_skip(&lb->items);
+	lb->nread += news->n;
+}
+
+/* Have some news at hand; false: there are none. */
+static bool
+next_news(lua_State *L, struct lbatch *lb)
+{
+	struct fz_batch_news before = lb->news, *news = &lb->news;
+	bool more;
+
 	if (news->n != 0)
 		return true;
-	end_news(lb);
-	if (!fz_batch_take(lb->batch, news))
-		return false;
-	if (news->blob == NULL || news->whole)
-		return true;
-	lb->mapped = fz_blob_map(news->blob, lb->engine->shm, &err);
-	if (lb->mapped == NULL)
-		fz_lerror_raise(L, &err);
-	fz_reader_init(&lb->items, lb->mapped, news->blob->len);
-	for (; news->skip > 0; news->skip--)
-		fz_items_skip(&lb->items);
-	return true;
+	*news = (struct fz_batch_news){ .n = 0 };
+	more = fz_batch_take(lb->batch, news);
+	/* Chunks that came in one frame are news one after the other. */
+	if (lb->mapped != NULL && more && news->blob == before.blob &&
+	    news->skip >= lb->nread)
+		fz_blob_unref(before.blob);
+	else
+		drop_news(lb, &before);
+	if (more && news->blob != NULL && !news->whole)
+		open_news(L, lb);
+	return more;
 }
 
 /* (reader) -> value; protected */
@@ -614,6 +637,27 @@ push_news_failure(lua_State *L, struct lbatch *lb)
 	fz_lfailure_set(L, "index", (lua_Integer)lb->news.first);
 }
 
+/* Put small items at hand into the list at 2. Returns how many. */
+static uint32_t
+take_small(lua_State *L, struct lbatch *lb)
+{
+	struct fz_batch_news *news = &lb->news;
+	struct fz_reader items = lb->items;
+	lua_Integer i = (lua_Integer)news->first;
+	uint32_t n = 0;
+
+	if (news->failure != NULL || news->whole)
+		return 0;
+	while (n < news->n && fz_items_push_number(L, &items)) {
+		lua_rawseti(L, 2, i++);
+		n++;
+	}
+	lb->items = items;
+	news->first += n;
+	news->n -= n;
+	return n;
+}
+
 /*
  * batch:take(values, errors [, order]) -> n: put what has come into the lists
  * by index, and the indexes as they came behind `order`. Of how many items.
@@ -630,8 +674,14 @@ batch_take(lua_State *L)
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 4);
 	while (next_news(L, lb)) {
-		lua_Integer i = (lua_Integer)news->first;
+		lua_Integer i;
 		int list = 2;
+
+		if (!ordered)
+			taken += take_small(L, lb);
+		if (news->n == 0)
+			continue;
+		i = (lua_Integer)news->first;
 
 		if (news->failure != NULL) {
 			push_news_failure(L, lb);
@@ -645,8 +695,7 @@ batch_take(lua_State *L)
 		lua_rawseti(L, list, i);
 		if (ordered) {
 			lua_pushinteger(L, i);
-			lua_rawseti(
-			    L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
+			lua_rawseti(L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
 		}
 	}
 	lua_pushinteger(L, taken);
@@ -671,13 +720,9 @@ batch_result(lua_State *L)
 		if (status != LUA_OK)
 			return lua_error(L);
 	} else {
-		struct fz_reader r = lb->items;
-
-		fz_reader_take(&r, FZ_ITEMS_HEAD);
-		fz_codec_decode(L, r.p, fz_reader_left(&r), true);
+		fz_items_push_message(L, &lb->items);
 	}
 	lb->news.n = 0;
-	end_news(lb);
 	return lua_gettop(L) - 1;
 }
 
@@ -736,8 +781,6 @@ batch_event(lua_State *L)
 
 /* ---- calls in this process ---------------------------------------------- */
 
-static int batch_close(lua_State *L);
-
 static void
 unlink_local(lua_State *L, struct lbatch *lb)
 {
@@ -765,7 +808,7 @@ work_body(lua_State *L)
 		lb->calls++;
 		fz_llocal_item(L, lua_gettop(L), &item);
 		if (--lb->calls == 0 && lb->closing)
-			batch_close(L);
+			close_batch(L, lb);
 	}
 	lua_pushboolean(L, item.number != 0);
 	return 1;
@@ -812,21 +855,18 @@ batch_cancel(lua_State *L)
 	return 0;
 }
 
-/* batch:close(): cancels what is not done; again does nothing */
-static int
-batch_close(lua_State *L)
+static void
+close_batch(lua_State *L, struct lbatch *lb)
 {
-	struct lbatch *lb = to_lbatch(L, 1);
-
 	if (lb->batch != NULL) {
 		unlink_local(L, lb);
 		if (lb->calls != 0) {
-			fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED,
-			    "it was closed");
+			fz_batch_cancel(
+			    lb->batch, FZ_ERR_CANCELLED, "it was closed");
 			lb->closing = true;
-			return 0;
+			return;
 		}
-		end_news(lb);
+		drop_news(lb, &lb->news);
 		fz_batch_free(lb->batch);
 		lb->batch = NULL;
 	}
@@ -834,6 +874,13 @@ batch_close(lua_State *L)
 		fz_lfuncs_unpin(lb->funcs, lb->slot);
 	lb->slot = -1;
 	fz_buf_fini(&lb->buf.buf);
+}
+
+/* batch:close(): cancels what is not done; again does nothing */
+static int
+batch_close(lua_State *L)
+{
+	close_batch(L, to_lbatch(L, 1));
 	return 0;
 }
 
@@ -843,9 +890,9 @@ batch_tostring(lua_State *L)
 	const struct lbatch *lb = to_lbatch(L, 1);
 
 	lua_pushfstring(L, BATCH_TYPE " (%s)",
-	    lb->batch == NULL            ? "closed"
+	    lb->batch == NULL          ? "closed"
 	    : fz_batch_done(lb->batch) ? "done"
-					 : "under way");
+				       : "under way");
 	return 1;
 }
 

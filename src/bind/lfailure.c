@@ -36,8 +36,8 @@ default_message(const struct fz_failure *failure)
 }
 
 void
-fz_lfailure_push(lua_State *L, struct fz_engine *engine,
-    const struct fz_failure *failure)
+fz_lfailure_push(
+    lua_State *L, struct fz_engine *engine, const struct fz_failure *failure)
 {
 	const char *message = default_message(failure);
 	int top = lua_gettop(L);

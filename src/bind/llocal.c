@@ -52,8 +52,8 @@ local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 	struct local_call *c = ctx;
 
 	if (c->run != NULL)
-		c->mapped = fz_run_local_input(c->run,
-		    fz_graph_inputs(c->graph, c->node)[c->next++]);
+		c->mapped = fz_run_local_input(
+		    c->run, fz_graph_inputs(c->graph, c->node)[c->next++]);
 	else
 		c->mapped = c->item->part;
 	c->at = fz_blob_map(c->mapped, c->shm, err);
@@ -132,17 +132,10 @@ local_end(void *ctx, size_t len)
 		fz_buf_put(&c->out, head, sizeof(head));
 		fz_buf_put(&c->out, c->room, len);
 	} else {
-		fz_buf_put(&c->out, c->room + FZ_ITEMS_HEAD,
-		    len - FZ_ITEMS_HEAD);
+		fz_buf_put(
+		    &c->out, c->room + FZ_ITEMS_HEAD, len - FZ_ITEMS_HEAD);
 	}
 	local_put(c);
-}
-
-static bool
-local_advance(void *ctx)
-{
-	(void)ctx;
-	return false;
 }
 
 /* Its address is the key of the call under way, for the hook. */
@@ -303,7 +296,7 @@ static struct fz_child_io
 local_io(struct local_call *c)
 {
 	return (struct fz_child_io){ local_next, local_release, local_begin,
-		local_put, local_send, local_room, local_end, local_advance,
+		local_put, local_send, local_room, local_end, NULL, NULL,
 		&c->out, c };
 }
 

@@ -34,7 +34,6 @@ struct fz_llocal_item {
  * The same for an item, with the functions of the pool at index `pool`; tells
  * the batch. [-0, +?, m]
  */
-void fz_llocal_item(
-    lua_State *L, int pool, const struct fz_llocal_item *item);
+void fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item);
 
 #endif

@@ -249,8 +249,7 @@ loop_now(lua_State *L)
 static int
 loop_wall(lua_State *L)
 {
-	lua_pushnumber(
-	    L, (double)fz_clock_wall_ns() / (double)FZ_CLOCK_SECOND);
+	lua_pushnumber(L, (double)fz_clock_wall_ns() / (double)FZ_CLOCK_SECOND);
 	return 1;
 }
 

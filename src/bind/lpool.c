@@ -7,6 +7,8 @@
 #include "bind/lerror.h"
 #include "bind/lfuncs.h"
 #include "bind/lloop.h"
+#include "bind/lslots.h"
+#include "bind/serve.h"
 #include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
@@ -25,10 +27,10 @@ enum {
 };
 
 struct lpool {
-	struct fz_pool *pool; /* NULL until it is made */
+	struct fz_pool *pool;   /* NULL until it is made */
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
-	struct fz_child_home home;
+	struct fz_serve_home home;
 	bool needs_init; /* for functions that run in this process */
 };
 
@@ -88,7 +90,7 @@ fz_lpool_rehome(lua_State *L, int idx)
 	if (!lp->home.serving)
 		return;
 	idx = lua_absindex(L, idx);
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, idx), false };
+	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, idx), false };
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
@@ -119,13 +121,14 @@ make_sched(lua_State *L, int idx, unsigned workers)
 }
 
 /*
- * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] } -> pool
+ * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
+ * [, slots = s] } -> pool
  * With batches = true also: max_tasks, once; and 0 workers, to call all here.
  */
 static int
 pool_new(lua_State *L)
 {
-	struct fz_pool_opts opts = { .main = fz_child_main };
+	struct fz_pool_opts opts = { .main = fz_serve_main };
 	struct fz_err err = { 0 };
 	lua_Integer workers;
 	struct lpool *lp;
@@ -138,8 +141,11 @@ pool_new(lua_State *L)
 	lua_getfield(L, 1, "batches");
 	batches = lua_toboolean(L, -1);
 	lua_pop(L, 1);
-	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX,
-	    1, "workers out of range");
+	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
+	    "workers out of range");
+	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
+		opts.slots = fz_lslots_check(L, -1);
+	lua_pop(L, 1); /* the table keeps them */
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
@@ -154,7 +160,7 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
+	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, 3), false };
 	opts.main_ctx = &lp->home;
 	lua_setiuservalue(L, 3, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);
@@ -224,8 +230,7 @@ pool_finished(lua_State *L)
 static int
 pool_pending(lua_State *L)
 {
-	lua_pushinteger(
-	    L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
+	lua_pushinteger(L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
 	return 1;
 }
 

@@ -86,7 +86,8 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 	lua_getfield(L, 3, "events");
 	opts->events = lua_toboolean(L, -1);
 	lua_getfield(L, 3, "deadline");
-	opts->deadline_ns = fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
+	opts->deadline_ns =
+	    fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
 	if (opts->deadline_ns != FZ_CLOCK_NEVER)
 		opts->deadline_ns =
 		    fz_clock_after(fz_clock_ns(), opts->deadline_ns);

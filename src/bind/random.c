@@ -29,26 +29,6 @@ fz_random_find(lua_State *L, struct fz_random *r)
 	lua_settop(L, top);
 }
 
-/* SplitMix64 of Steele, Lea and Flood. */
-uint64_t
-fz_random_mix(uint64_t seed, uint64_t n)
-{
-	uint64_t x = seed + (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
-
-	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
-}
-
-void
-fz_random_seed(struct fz_random *r, uint64_t seed)
-{
-	if (r->state == NULL)
-		return;
-	for (uint64_t i = 0; i < FZ_RANDOM_WORDS; i++)
-		r->state[i] = fz_random_mix(seed, i);
-}
-
 void
 fz_random_save(struct fz_random *r)
 {

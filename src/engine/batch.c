@@ -42,8 +42,8 @@ record(struct fz_batch *b, enum fz_run_event_kind kind, uint64_t first,
 
 	if (!b->opts.events)
 		return;
-	event = list_room((void **)&b->events, &b->events_cap, b->nevents,
-	    sizeof(*event));
+	event = list_room(
+	    (void **)&b->events, &b->events_cap, b->nevents, sizeof(*event));
 	if (event == NULL)
 		return; /* somebody watches a little less */
 	*event = (struct fz_batch_event){ kind, first, n, pid, took_ns };
@@ -101,8 +101,8 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 		fz_blob_unref(news->blob);
 		return true;
 	}
-	room = list_room(
-	    (void **)&b->news, &b->news_cap, b->nnews, sizeof(*room));
+	room =
+	    list_room((void **)&b->news, &b->news_cap, b->nnews, sizeof(*room));
 	if (room == NULL) {
 		struct fz_batch_news lost = *news;
 
@@ -233,8 +233,8 @@ delay_over(struct fz_timer *timer)
 
 /* Another attempt for item `item`; false where there is no memory for it. */
 static bool
-retry(struct fz_batch *b, uint64_t item, unsigned attempts,
-    struct fz_blob *part)
+retry(
+    struct fz_batch *b, uint64_t item, unsigned attempts, struct fz_blob *part)
 {
 	int64_t ns = fz_step_backoff(&b->opts.limits, attempts);
 	struct fz_chunk *chunk = chunk_new(b, item, 1, attempts);
@@ -331,21 +331,21 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 }
 
 static void
-job_items(struct fz_job *job, uint32_t first, uint32_t n,
-    struct fz_blob *blob, uint32_t skip)
+job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
+    uint32_t skip)
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 	struct fz_batch *b = chunk->batch;
-	struct fz_batch_news news = { .first = chunk->first + first,
-		.n = n,
-		.skip = skip };
+	struct fz_batch_news news = {
+		.first = chunk->first + first, .n = n, .skip = skip
+	};
 
 	if (blob == NULL) {
 		for (uint32_t i = 0; i < n; i++) {
 			struct fz_failure failure = b->lost;
 
-			item_failed(b, news.first + i, chunk->attempts,
-			    NULL, &failure);
+			item_failed(
+			    b, news.first + i, chunk->attempts, NULL, &failure);
 		}
 	} else {
 		news.blob = fz_blob_ref(blob);
@@ -379,8 +379,8 @@ value_done(struct fz_chunk *chunk, uint64_t item, struct fz_blob *value)
 	struct fz_failure failure = b->lost;
 
 	if (value == NULL) {
-		item_failed(b, item, chunk->attempts, added_part(chunk),
-		    &failure);
+		item_failed(
+		    b, item, chunk->attempts, added_part(chunk), &failure);
 		return;
 	}
 	count_done(chunk, item, 1);
@@ -432,8 +432,8 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		return;
 	}
 	if (!untouched) {
-		rest = chunk_new(b, chunk->first + job->nitems, nitems,
-		    chunk->attempts);
+		rest = chunk_new(
+		    b, chunk->first + job->nitems, nitems, chunk->attempts);
 		if (rest == NULL)
 			fail_whole(b, FZ_ERR_MEMORY,
 			    "no memory for items that came back");
@@ -458,8 +458,8 @@ job_started(struct fz_job *job)
 	    job->pid, 0);
 }
 
-static const struct fz_job_ops chunk_ops = { job_done, job_failed,
-	job_returned, job_started, job_items };
+static const struct fz_job_ops chunk_ops = { job_done, job_failed, job_returned,
+	job_started, job_items };
 
 /* ---- what the scheduler asks -------------------------------------------- */
 
@@ -569,8 +569,8 @@ fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure)
 void
 fz_batch_fail_next(struct fz_batch *b, struct fz_failure *failure)
 {
-	struct fz_chunk *chunk = fz_batch_ready(b) != 0 ? next_chunk(b, 1)
-							: NULL;
+	struct fz_chunk *chunk =
+	    fz_batch_ready(b) != 0 ? next_chunk(b, 1) : NULL;
 
 	if (chunk == NULL) {
 		fz_batch_settle(b);
@@ -706,9 +706,9 @@ fz_batch_whole(const struct fz_batch *b)
 struct fz_batch_counts
 fz_batch_counts(const struct fz_batch *b)
 {
-	struct fz_batch_counts c = { .total = b->total,
-		.done = b->ndone,
-		.failed = b->nfailed };
+	struct fz_batch_counts c = {
+		.total = b->total, .done = b->ndone, .failed = b->nfailed
+	};
 
 	if (!b->done)
 		c.running = fz_sched_running(b->opts.sched, b);

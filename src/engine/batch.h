@@ -1,5 +1,6 @@
 /*
- * batch.h - the items of one map or apply: which come next, what became of each.
+ * batch.h - the items of one map or apply: which come next, what became of
+ * each.
  *
  * A batch is cut into chunks when a worker has room for one (see sched.h); its
  * results are told in the order in which they come. Items have indexes from 1.
@@ -42,17 +43,17 @@ struct fz_batch_opts {
 	 * it. NULL and `failure` where the first one cannot. Not called for
 	 * FZ_WIRE_INHERITED nor for added items. May not raise.
 	 */
-	struct fz_blob *(*encode)(void *ctx, uint64_t first, uint32_t *n,
-	    struct fz_failure *failure);
+	struct fz_blob *(*encode)(
+	    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);
 	void *ctx;
 };
 
 /* What has become of some items. */
 struct fz_batch_news {
 	uint64_t first;
-	uint32_t n, skip;           /* results, behind `skip` others in `blob` */
-	bool whole;                 /* it is one message, not a list of items */
-	struct fz_blob *blob;       /* the taker's reference */
+	uint32_t n, skip;     /* results, behind `skip` others in `blob` */
+	bool whole;           /* it is one message, not a list of items */
+	struct fz_blob *blob; /* the taker's reference */
 	struct fz_failure *failure; /* of the one item `first`; the taker's */
 };
 

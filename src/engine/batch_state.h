@@ -35,7 +35,7 @@ struct fz_batch {
 	uint64_t nwaiting;             /* in chunks that wait */
 	unsigned nsent;                /* chunks at workers, or local */
 	uint64_t ndone, nfailed;
-	int64_t mean_ns; /* an item takes, 0: not known */
+	int64_t mean_ns;          /* an item takes, 0: not known */
 	int64_t timed_ns, ntimed; /* what that is made of: recent items */
 	bool growing, stopping, told, done;
 	bool whole_failed;

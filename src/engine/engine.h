@@ -8,6 +8,7 @@
 
 struct fz_err;
 struct fz_shm;
+struct fz_slots;
 
 /* Bytes of a value above which it travels through shared memory. */
 #define FZ_ENGINE_BULK ((size_t)64 << 10)
@@ -29,6 +30,11 @@ struct fz_engine {
 	 * becomes ours, to be ended. For a process that has no other children.
 	 */
 	bool adopts;
+	/*
+	 * Those this process works for: in a worker its pool's, under make
+	 * those of make. NULL: none, each chain has its own.
+	 */
+	struct fz_slots *slots;
 	unsigned nrunning;  /* runs that have workers */
 	unsigned long news; /* moves when who waits for a run should look */
 	struct fz_fork_hook hook;

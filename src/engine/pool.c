@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "engine/engine.h"
+#include "engine/port.h"
+#include "engine/slots.h"
 #include "os/loop.h"
 
 enum {
@@ -26,8 +28,15 @@ struct fz_pool {
 	unsigned nfailed_starts; /* since a worker was last of use */
 	uint32_t stamp;          /* of workers forked from now on */
 	bool closed;
+	struct fz_slots_waiter waiter;
 	struct fz_fork_hook hook;
 };
+
+static struct fz_slots *
+slots_of(const struct fz_pool *pool)
+{
+	return fz_slots_for(pool->opts.engine, pool->opts.slots);
+}
 
 static void
 link_worker(struct fz_worker **list, struct fz_worker *w)
@@ -61,6 +70,15 @@ tell_users(struct fz_pool *pool, struct fz_worker *w)
 	}
 }
 
+/* It runs nothing any more. */
+static void
+give_slot(const struct fz_pool *pool, struct fz_worker *w)
+{
+	if (w->has_slot)
+		fz_slots_give(slots_of(pool));
+	w->has_slot = false;
+}
+
 static void
 worker_idle(void *ctx, struct fz_worker *w)
 {
@@ -70,6 +88,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 		pool->nfailed_starts = 0;
 	unlink_worker(w);
 	link_worker(&pool->idle, w);
+	give_slot(pool, w);
 	tell_users(pool, w);
 }
 
@@ -77,15 +96,30 @@ static void
 worker_dead(void *ctx, struct fz_worker *w)
 {
 	struct fz_pool *pool = ctx;
+	struct fz_slots *slots = slots_of(pool);
 
 	unlink_worker(w);
 	pool->nworkers--;
+	if (slots != NULL)
+		fz_slots_died(slots, fz_worker_account(w));
+	give_slot(pool, w);
 	pool->nfailed_starts = w->failed_start ? pool->nfailed_starts + 1 : 0;
 	tell_users(pool, w);
 	fz_worker_free(w, false);
 }
 
 static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
+
+static void
+slot_freed(struct fz_slots_waiter *waiter)
+{
+	struct fz_pool *pool =
+	    (struct fz_pool *)((char *)waiter -
+			       offsetof(struct fz_pool, waiter));
+
+	for (size_t i = 0; i < pool->nusers; i++)
+		pool->users[i]->freed(pool->users[i], NULL);
+}
 
 static void
 in_child(struct fz_fork_hook *hook)
@@ -104,6 +138,7 @@ in_child(struct fz_fork_hook *hook)
 	}
 	pool->nworkers = 0;
 	pool->nusers = 0;
+	pool->waiter.prev = NULL; /* the slots have forgotten it */
 }
 
 struct fz_pool *
@@ -116,15 +151,35 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	pool->opts = *opts;
+	if (opts->slots != NULL)
+		fz_slots_ref(opts->slots);
+	pool->waiter.freed = slot_freed;
 	pool->hook.in_child = in_child;
 	fz_loop_hook(opts->engine->loop, &pool->hook);
 	return pool;
+}
+
+/* The loop may not turn for long, and others could use what is kept. */
+static void
+trim_slots(const struct fz_pool *pool)
+{
+	struct fz_slots *slots = slots_of(pool);
+
+	if (slots != NULL)
+		fz_slots_trim(slots);
 }
 
 void
 fz_pool_close(struct fz_pool *pool)
 {
 	pool->closed = true;
+	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
+		next = w->next;
+		if (w->leaving) { /* as the idle ones will be */
+			unlink_worker(w);
+			link_worker(&pool->idle, w);
+		}
+	}
 	while (pool->busy != NULL)
 		fz_worker_end(
 		    pool->busy, FZ_ERR_CANCELLED, "its workers were closed");
@@ -138,6 +193,10 @@ fz_pool_close(struct fz_pool *pool)
 		fz_worker_free(w, false);
 	}
 	fz_loop_unhook(&pool->hook); /* nothing is left to let go of */
+	fz_slots_forget(&pool->waiter);
+	trim_slots(pool);
+	fz_slots_unref(pool->opts.slots);
+	pool->opts.slots = NULL;
 }
 
 void
@@ -180,6 +239,23 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
 		if (w->owner == user)
 			w->owner = NULL;
 	}
+	trim_slots(pool);
+}
+
+/* The life of a worker: what it starts shares our slots. */
+static int
+serve(void *ctx, struct fz_port *port)
+{
+	const struct fz_pool *pool = ctx;
+	struct fz_slots *slots = slots_of(pool);
+	int status;
+
+	if (slots != NULL)
+		fz_slots_enter(slots, &port->cell->account);
+	status = pool->opts.main(pool->opts.main_ctx, port);
+	if (slots != NULL)
+		fz_slots_leave(slots);
+	return status;
 }
 
 static struct fz_worker *
@@ -189,9 +265,10 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 		.engine = pool->opts.engine,
 		.ops = &worker_ops,
 		.ops_ctx = pool,
-		.main = pool->opts.main,
-		.main_ctx = pool->opts.main_ctx,
+		.main = serve,
+		.main_ctx = pool,
 	};
+	struct fz_slots *slots = slots_of(pool);
 	struct fz_worker *w;
 
 	/* With one worker there, a fork that fails only makes us slower. */
@@ -204,6 +281,8 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 		    "its workers die before they start a job");
 		return NULL;
 	}
+	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
+		return NULL;
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
 		w->stamp = pool->stamp;
@@ -212,28 +291,44 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 	return w;
 }
 
+static bool
+has_worker(const struct fz_pool *pool)
+{
+	return pool->idle != NULL || pool->nworkers < pool->opts.max;
+}
+
 bool
 fz_pool_has_free(const struct fz_pool *pool)
 {
-	return pool->idle != NULL || pool->nworkers < pool->opts.max;
+	const struct fz_slots *slots = slots_of(pool);
+
+	return has_worker(pool) && (slots == NULL || fz_slots_has_free(slots));
 }
 
 struct fz_worker *
 fz_pool_take(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
 {
+	struct fz_slots *slots = slots_of(pool);
 	struct fz_worker *w = pool->idle;
 
 	if (pool->closed) {
 		fz_err_set(err, FZ_ERR_CLOSED, "its workers were closed");
 		return NULL;
 	}
+	if (!has_worker(pool) ||
+	    (slots != NULL && !fz_slots_take(slots, &pool->waiter)))
+		return NULL;
 	if (w != NULL)
 		unlink_worker(w);
-	else if (pool->nworkers < pool->opts.max)
+	else
 		w = fork_worker(pool, err);
-	if (w == NULL)
+	if (w == NULL) {
+		if (slots != NULL)
+			fz_slots_give(slots);
 		return NULL;
+	}
+	w->has_slot = slots != NULL;
 	w->owner = user;
 	link_worker(&pool->busy, w);
 	return w;

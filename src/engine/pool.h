@@ -14,6 +14,7 @@
 struct fz_engine;
 struct fz_err;
 struct fz_pool;
+struct fz_slots;
 
 /* Somebody who sends jobs to workers of pools: a run. */
 struct fz_pool_user {
@@ -27,6 +28,8 @@ struct fz_pool_user {
 struct fz_pool_opts {
 	struct fz_engine *engine;
 	unsigned max; /* workers at most, at least 1 */
+	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
+	struct fz_slots *slots;
 	fz_worker_main main;
 	void *main_ctx;
 };
@@ -52,9 +55,9 @@ void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
 
 /*
  * An idle worker, the one used last, or a new one; it is the user's until it
- * is told `freed`. NULL where all are busy, or (with `err` filled) the pool
- * is closed, or a fork failed (or workers died before they started a job,
- * many in a row) and it has no worker at all.
+ * is told `freed`. NULL where all are busy or there is no slot, or (with `err`
+ * filled) the pool is closed, or a fork failed (or workers died before they
+ * started a job, many in a row) and it has no worker at all.
  */
 struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);

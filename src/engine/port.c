@@ -186,27 +186,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 	}
 }
 
-bool
-fz_port_advance(struct fz_port *port, struct fz_call *call)
-{
-	if (call->nitems <= 1)
-		return false;
-	if (!claim(port, call->seq + 1, call->timed))
-		return false;
-	call->seq++;
-	call->item++;
-	call->nitems--;
-	return true;
-}
-
 /* ---- results of items --------------------------------------------------- */
-
-static uint64_t
-open_word(const struct fz_cell_open *open)
-{
-	return (uint64_t)open->start << 40 | (uint64_t)open->len << 20 |
-	       open->nitems;
-}
 
 struct fz_cell_open
 fz_cell_open(const struct fz_cell *cell)
@@ -252,14 +232,14 @@ open_items(struct fz_port *port, uint32_t seq)
 }
 
 unsigned char *
-fz_port_item(
+fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err)
 {
 	struct fz_cell_open *open = &port->items;
-	size_t used = open->nitems != 0
-			  ? open->start + open->len
-			  : atomic_load_explicit(
-				&port->cell->nout, memory_order_relaxed);
+	size_t used =
+	    open->nitems != 0
+		? open->start + open->len
+		: atomic_load_explicit(&port->cell->nout, memory_order_relaxed);
 
 	if (used + FZ_WIRE_HEADER + 4 + FZ_PORT_ITEM > FZ_CELL_OUT &&
 	    fz_port_flush(port, err) != 0)
@@ -269,15 +249,6 @@ fz_port_item(
 	if (open->nitems == 0)
 		open_items(port, call->seq);
 	return port->cell->out + open->start + open->len;
-}
-
-void
-fz_port_item_end(struct fz_port *port, size_t len)
-{
-	port->items.len += (uint32_t)len;
-	port->items.nitems++;
-	atomic_store_explicit(&port->cell->open, open_word(&port->items),
-	    memory_order_release);
 }
 
 /* A reply that is given up gives back what it has in the arena. */

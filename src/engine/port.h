@@ -22,11 +22,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "engine/claim.h"
 #include "engine/wire.h"
 #include "os/shm.h"
 
 struct fz_err;
+
+/*
+ * How many tokens of the jobserver (see slots.h) a worker and all below it
+ * hold: who dies with some has them written back by its parent.
+ */
+struct fz_account {
+	_Atomic int32_t held;
+	struct fz_account *above; /* of its parent; for the worker alone */
+};
 
 #define FZ_CELL_OUT ((size_t)128 << 10)
 #define FZ_CELL_IN ((size_t)128 << 10)
@@ -39,6 +49,7 @@ struct fz_cell {
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
 	_Atomic uint64_t open;    /* fz_cell_open(); 0: none */
 	_Atomic int64_t start_ns; /* when the last timed job started */
+	struct fz_account account;
 	unsigned char out[FZ_CELL_OUT];
 	/*
 	 * Where the worker reads calls to. Its first large malloc would have
@@ -54,6 +65,13 @@ struct fz_cell_open {
 
 struct fz_cell_open fz_cell_open(const struct fz_cell *cell);
 
+static inline uint64_t
+fz_cell_open_word(const struct fz_cell_open *open)
+{
+	return (uint64_t)open->start << 40 | (uint64_t)open->len << 20 |
+	       open->nitems;
+}
+
 /* A cell that later forks share. NULL and `err` on failure. */
 struct fz_cell *fz_cell_new(struct fz_err *err);
 void fz_cell_free(struct fz_cell *cell);
@@ -66,7 +84,7 @@ struct fz_port {
 	struct fz_buf frame;     /* the reply under construction */
 	struct fz_shm_buf value; /* where the worker encodes one value */
 	int64_t flushed_ns;
-	bool open; /* `frame` holds a reply that was not sent */
+	bool open;                 /* `frame` holds a reply that was not sent */
 	uint32_t items_seq;        /* of the first item of the open frame */
 	struct fz_cell_open items; /* that frame; nitems is 0 where none is */
 };
@@ -101,16 +119,50 @@ int fz_port_next(
  * The item at hand is done: start the next one of the batch. False where there
  * is none, or the parent has taken the rest back.
  */
-bool fz_port_advance(struct fz_port *port, struct fz_call *call);
+static inline bool
+fz_port_advance(struct fz_port *port, struct fz_call *call)
+{
+	if (call->nitems <= 1)
+		return false;
+	if (call->timed)
+		atomic_store(&port->cell->start_ns, fz_clock_ns());
+	if (!fz_claim_start(&port->cell->claim, call->seq + 1))
+		return false;
+	call->seq++;
+	call->item++;
+	call->nitems--;
+	return true;
+}
+
+/* For fz_port_item(): where the open frame cannot take it. */
+unsigned char *fz_port_open_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err);
 
 /*
  * Room for the result of the item at hand, of at most FZ_PORT_ITEM bytes; put
  * it there and end it with the number of bytes it took, or not at all. NULL
  * and `err` where the parent is gone.
  */
-unsigned char *fz_port_item(
-    struct fz_port *port, const struct fz_call *call, struct fz_err *err);
-void fz_port_item_end(struct fz_port *port, size_t len);
+static inline unsigned char *
+fz_port_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err)
+{
+	const struct fz_cell_open *open = &port->items;
+
+	if (open->nitems == 0 || port->items_seq + open->nitems != call->seq ||
+	    open->start + open->len + FZ_PORT_ITEM > FZ_CELL_OUT)
+		return fz_port_open_item(port, call, err);
+	return port->cell->out + open->start + open->len;
+}
+
+static inline void
+fz_port_item_end(struct fz_port *port, size_t len)
+{
+	port->items.len += (uint32_t)len;
+	port->items.nitems++;
+	atomic_store_explicit(&port->cell->open,
+	    fz_cell_open_word(&port->items), memory_order_release);
+}
 
 /* A pause between batches: let items go that have waited long. */
 int fz_port_pause(struct fz_port *port, struct fz_err *err);

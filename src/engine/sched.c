@@ -38,7 +38,7 @@ struct func {
 struct fz_sched {
 	struct fz_pool_user user;
 	struct fz_sched_opts opts;
-	struct fz_batch *batches;          /* that are not done */
+	struct fz_batch *batches;            /* that are not done */
 	struct fz_batch *ready, **ready_end; /* with items to send; in turn */
 	struct fz_batch *finished, **finished_end;
 	unsigned nbatches;
@@ -251,8 +251,8 @@ push_ready(struct fz_sched *s, struct fz_batch *b)
 
 /* Take back what workers have of a batch and did not start. */
 static void
-recall(struct fz_sched *s, struct fz_batch *b, bool kill,
-    enum fz_err_kind kind, const char *text)
+recall(struct fz_sched *s, struct fz_batch *b, bool kill, enum fz_err_kind kind,
+    const char *text)
 {
 	struct fz_worker *w = first_own(s), *next;
 	bool head;

@@ -1,12 +1,7 @@
-/* F_DUPFD_CLOEXEC is POSIX, which -std=c11 hides. */
-#define _GNU_SOURCE
 #include "engine/start.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/slice.h"
 #include "engine/worker_state.h"
@@ -59,22 +54,6 @@ end_of(struct ends *b, int i)
 	return &pipes[i / 2][i % 2];
 }
 
-/* In a host that has closed standard ones, the child opens those. */
-static int
-clear_standard(int *fd, struct fz_err *err)
-{
-	int other;
-
-	if (*fd > STDERR_FILENO)
-		return 0;
-	other = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (other == -1)
-		return fz_err_sys(err, errno, "cannot move a pipe");
-	fz_fd_close(fd);
-	*fd = other;
-	return 0;
-}
-
 static int
 open_pipes(struct ends *b, struct fz_err *err)
 {
@@ -82,7 +61,7 @@ open_pipes(struct ends *b, struct fz_err *err)
 	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0)
 		return -1;
 	for (int i = 0; i < START_ENDS; i++) {
-		if (clear_standard(end_of(b, i), err) != 0)
+		if (fz_fd_clear_standard(end_of(b, i), err) != 0)
 			return -1;
 	}
 	return 0;

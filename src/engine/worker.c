@@ -193,8 +193,14 @@ take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
 {
 	struct fz_worker *w = p->worker;
 	struct fz_blob *blob = NULL;
-	uint32_t at = 0, news = 0;
+	uint32_t at = 0, from = 0, news = 0;
 
+	if (p->seen.nitems != 0 && p->seen.seq == seq && p->seen.nitems <= n &&
+	    p->seen.len <= len) { /* only what came since then */
+		at = from = p->seen.nitems;
+		bytes = (const unsigned char *)bytes + p->seen.len;
+		len -= p->seen.len;
+	}
 	while (at < n && w->head != NULL) {
 		int32_t known = (int32_t)(next_number(w->head) - (seq + at));
 		uint32_t first = w->head->ndone;
@@ -212,7 +218,7 @@ take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
 		if (more > n - at)
 			more = n - at;
 		job = answer_head(w, more);
-		job->ops->items(job, first, more, blob, at);
+		job->ops->items(job, first, more, blob, at - from);
 		start_head(p, now_ns);
 		at += more;
 		news += more;
@@ -355,10 +361,14 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
 
 	while (fz_wire_scan(&at, end, &frame, NULL) == 1)
 		n += take_reply(p, &frame, now_ns);
-	if (x->open.nitems != 0)
-		n += take_items(p, fz_le32_load(end + 4), x->open.nitems,
-		    end + FZ_WIRE_HEADER + 4, x->open.len - FZ_WIRE_HEADER - 4,
-		    now_ns);
+	if (x->open.nitems != 0) {
+		struct fz_worker_seen seen = { fz_le32_load(end + 4),
+			x->open.nitems, x->open.len - FZ_WIRE_HEADER - 4 };
+
+		n += take_items(p, seen.seq, seen.nitems,
+		    end + FZ_WIRE_HEADER + 4, seen.len, now_ns);
+		p->seen = seen;
+	}
 	count_news(p->worker, n, now_ns);
 	return n;
 }
@@ -839,8 +849,15 @@ fz_worker_dismiss(struct fz_worker *worker)
 	struct fz_worker_pipes *p = worker->pipes;
 	int fd = p->jobs.fd;
 
+	worker->leaving = true;
 	fz_loop_unwatch(loop_of(p), &p->jobs);
 	fz_fd_close(&fd);
+}
+
+struct fz_account *
+fz_worker_account(const struct fz_worker *worker)
+{
+	return &worker->pipes->cell->account;
 }
 
 void

@@ -11,6 +11,12 @@
 
 struct fz_slice;
 
+/* A frame of items of which the beginning was peeked at. */
+struct fz_worker_seen {
+	uint32_t seq, nitems;
+	size_t len; /* bytes of these items */
+};
+
 /* What only its own files know of a worker. */
 struct fz_worker_pipes {
 	struct fz_worker_opts opts;
@@ -18,10 +24,11 @@ struct fz_worker_pipes {
 	struct fz_proc proc;
 	struct fz_cell *cell;
 	struct fz_slice *slice;
-	uint32_t next_seq;       /* of the next job sent */
-	struct fz_buf unsent;    /* frames the pipe had no room for */
-	size_t written;          /* bytes of these that it had room for */
-	struct fz_wire_in wire;  /* replies not yet whole */
+	uint32_t next_seq;      /* of the next job sent */
+	struct fz_buf unsent;   /* frames the pipe had no room for */
+	size_t written;         /* bytes of these that it had room for */
+	struct fz_wire_in wire; /* replies not yet whole */
+	struct fz_worker_seen seen;
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
 	int64_t lost_ns; /* when it closed a pipe, 0: not; the timer ends it */

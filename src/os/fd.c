@@ -39,6 +39,21 @@ fz_fd_nonblock(int fd, struct fz_err *err)
 	return fz_err_sys(err, errno, "cannot make a descriptor non-blocking");
 }
 
+int
+fz_fd_clear_standard(int *fd, struct fz_err *err)
+{
+	int other;
+
+	if (*fd > STDERR_FILENO)
+		return 0;
+	other = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (other == -1)
+		return fz_err_sys(err, errno, "cannot move a descriptor");
+	fz_fd_close(fd);
+	*fd = other;
+	return 0;
+}
+
 void
 fz_fd_close(int *fd)
 {

@@ -14,6 +14,12 @@ int fz_fd_pipe(int fd[2], struct fz_err *err);
  */
 int fz_fd_nonblock(int fd, struct fz_err *err);
 
+/*
+ * Move *fd away from 0, 1 and 2, which a pipe gets in a host that has closed
+ * them: a child opens those. 0, or -1 and `err`.
+ */
+int fz_fd_clear_standard(int *fd, struct fz_err *err);
+
 /* Close *fd unless it is -1, make it -1, keep errno. */
 void fz_fd_close(int *fd);
 

@@ -248,9 +248,23 @@ format_mark(char *mark, size_t len, pid_t pid)
 	snprintf(mark, len, FZ_PROC_MARK "=%ld", (long)pid);
 }
 
+/*
+ * "fzlua/4711": whose child a worker is, for people, and for whoever adopts it
+ * when its parent has died.
+ */
+static void
+format_name(char *name, size_t len, pid_t parent)
+{
+	snprintf(name, len, "fzlua/%ld", (long)parent);
+}
+
 static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
+	char name[32];
+
+	format_name(name, sizeof(name), parent);
+	prctl(PR_SET_NAME, name);
 	fresh_stdio();
 	if (own_mark[0] != '\0')
 		format_mark(own_mark, sizeof(own_mark), getpid());
@@ -376,14 +390,15 @@ static void
 end_orphans(pid_t pid, bool died)
 {
 	int subreaper = 0;
-	char mark[40];
+	char mark[40], name[32];
 
 	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
 		return;
 	reap_killed(-pid);
 	format_mark(mark, sizeof(mark), pid);
+	format_name(name, sizeof(name), pid);
 	if (died)
-		fz_tree_kill_orphans(mark);
+		fz_tree_kill_orphans(mark, name);
 }
 
 static void

@@ -42,6 +42,7 @@ struct known {
 struct status {
 	pid_t parent, session;
 	char state; /* as in /proc/PID/stat: R S D T t Z X */
+	char name[16];
 };
 
 static bool
@@ -86,9 +87,13 @@ read_status(int proc, const char *name, struct status *status)
 	if (n <= 0)
 		return false;
 	text[n] = '\0';
+	name = strchr(text, '(');
 	p = strrchr(text, ')');
-	if (p == NULL || strlen(p) < sizeof(") R 1"))
+	if (name == NULL || p == NULL || strlen(p) < sizeof(") R 1"))
 		return false;
+	n = p - (name + 1) < 15 ? p - (name + 1) : 15;
+	memcpy(status->name, name + 1, (size_t)n);
+	status->name[n] = '\0';
 	status->state = p[2];
 	status->parent = parse_pid(p + 4);
 	for (int field = 0; field < 3 && p != NULL; field++)
@@ -214,15 +219,17 @@ has_mark(const char *text, size_t n, const char *mark)
 }
 
 struct orphans {
-	const char *mark;
+	const char *mark, *name;
 	char *environ_; /* room for one */
 	size_t size;
+	int64_t deadline_ns;
 };
 
-/* A visit_fn: ends and reaps a child of ours that has the mark, or had. */
+/* A visit_fn: ends and reaps a child of ours that has mark or name, or had. */
 static bool
 visit_orphan(int proc, const char *name, void *ctx)
 {
+	const struct timespec nap = { 0, NAP_NS };
 	const struct orphans *o = ctx;
 	pid_t pid = parse_pid(name);
 	struct status status;
@@ -233,6 +240,12 @@ visit_orphan(int proc, const char *name, void *ctx)
 	if (pid == 0 || !read_status(proc, name, &status) ||
 	    status.parent != getpid())
 		return false;
+	if (strcmp(status.name, o->name) == 0) {
+		while ((n = waitpid(pid, NULL, WNOHANG)) == 0 &&
+		       fz_clock_ns() < o->deadline_ns)
+			nanosleep(&nap, NULL);
+		return n == 0;
+	}
 	if (status.state == 'Z') { /* of a session that it had left ours for */
 		if (status.session != getsid(0))
 			waitpid(pid, NULL, WNOHANG);
@@ -253,10 +266,10 @@ visit_orphan(int proc, const char *name, void *ctx)
 }
 
 void
-fz_tree_kill_orphans(const char *mark)
+fz_tree_kill_orphans(const char *mark, const char *name)
 {
 	int64_t deadline = fz_clock_ns() + TIME_MAX;
-	struct orphans o = { mark, NULL, ENVIRON_MAX };
+	struct orphans o = { mark, name, NULL, ENVIRON_MAX, deadline };
 	int keep = errno;
 
 	o.environ_ = malloc(o.size);

@@ -15,9 +15,10 @@ void fz_tree_kill(pid_t root);
 /*
  * SIGKILL and reap the children of this process whose environment has `mark`
  * ("NAME=value"), and then theirs; zombies that had left our session are reaped
- * too. Only a subreaper has orphans for children. Not async-signal-safe; keeps
- * errno.
+ * too. Those that are called `name` end themselves and what is below them: they
+ * are waited for. Only a subreaper has orphans for children. Not
+ * async-signal-safe; keeps errno.
  */
-void fz_tree_kill_orphans(const char *mark);
+void fz_tree_kill_orphans(const char *mark, const char *name);
 
 #endif

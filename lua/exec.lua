@@ -1,0 +1,148 @@
+--- exec.lua - other programs, and scripts side by side, each a process of its own.
+--
+-- No shell takes part. A program ends with all that it started when it is done,
+-- when its time is over, or when whoever waits for it is stopped by an error.
+
+local check = require "fzlua.check"
+local core = require "fzlua.core"
+local task = require "fzlua.task"
+
+local exec = {}
+
+---@class fzlua.Ended how a program ended
+---@field exitcode integer|nil nil where a signal killed it
+---@field signal integer|nil
+---@field stdout string
+---@field stderr string
+---@field timed_out boolean|nil true where it ran out of time
+
+-- Raise unless `list` is a table with the keys 1 to n alone, n > 0.
+local function check_list(list, expected, place, what)
+  if type(list) ~= "table" or getmetatable(list) ~= nil then
+    check.fail("bad argument #%d to '%s' (%s expected, got %s)", place, what, expected,
+      list == nil and "no value" or check.typename(list))
+  end
+  for key in pairs(list) do
+    if math.type(key) ~= "integer" or key < 1 or key > #list then
+      check.fail("bad argument #%d to '%s' (%s expected, got the key %s)", place, what, expected,
+        tostring(key))
+    end
+  end
+end
+
+-- A list of the words of a command line; `name` says which one it is.
+local function check_words(words, name, what)
+  if #words == 0 then check.fail("bad argument #1 to '%s' (%s is empty)", what, name) end
+  local copy = {}
+  for i = 1, #words do
+    local word = words[i]
+    if type(word) ~= "string" then
+      check.fail("bad argument #1 to '%s' (word %d of %s is a %s, not a string)", what, i, name,
+        check.typename(word))
+    elseif word:find("\0", 1, true) then
+      check.fail("bad argument #1 to '%s' (word %d of %s has a NUL byte)", what, i, name)
+    end
+    copy[i] = word
+  end
+  return copy
+end
+
+---Run another program and wait for its end. No shell reads the words: they are the
+---program's arguments as they are. What it leaves running ends with it. `stdin` is what it
+---can read (nothing), `cwd` where it runs, `env` sets variables for it (false removes one),
+---`timeout` is in seconds.
+---@param words string[] the program, looked for in PATH unless it has a "/", and its arguments
+---@param options? {stdin: string, cwd: string, env: table<string, string|false>, timeout: number}
+---@return fzlua.Ended|nil
+---@return "timeout"|nil
+---@return fzlua.Ended|nil at a timeout what it had written by then
+function exec.exec(words, options)
+  check_list(words, "list of strings", 1, "fz.exec")
+  words = check_words(words, "the list", "fz.exec")
+  options = check.options(options, check.EXEC, 2, "fz.exec")
+  local program <close> = core.exec(words, nil, options.stdin, options.env, options.cwd,
+    options.timeout)
+  task.wait(program)
+  local ended = program:result()
+  if ended.timed_out then return nil, "timeout", ended end
+  return ended
+end
+
+-- The command line of each script.
+local function command_lines(scripts)
+  check_list(scripts, "list of scripts", 1, "fz.run_scripts")
+  local lines = {}
+  for i = 1, #scripts do
+    local script = scripts[i]
+    local name = ("script %d"):format(i)
+    if type(script) == "string" then
+      script = { script }
+    else
+      check_list(script, name .. ": a name or list of strings", 1, "fz.run_scripts")
+    end
+    script = check_words(script, name, "fz.run_scripts")
+    if script[1]:sub(1, 1) == "-" then table.insert(script, 1, "--") end -- it is no option
+    table.insert(script, 1, core.command or "fzlua")
+    lines[i] = script
+  end
+  return lines
+end
+
+---@class fzlua.Scripts those that run
+---@field running {place: integer, program: userdata}[] in order of their start
+local Scripts = {}
+Scripts.__index = Scripts
+
+---Whether one has ended.
+function Scripts:done()
+  for _, script in ipairs(self.running) do
+    if script.program:done() then return true end
+  end
+  return false
+end
+
+function Scripts:__close()
+  for _, script in ipairs(self.running) do script.program:close() end
+end
+
+-- Take the results of those that have ended.
+local function collect(self, results)
+  local running = {}
+  for _, script in ipairs(self.running) do
+    if script.program:done() then
+      results[script.place] = script.program:result()
+      script.program:close()
+    else
+      running[#running + 1] = script
+    end
+  end
+  self.running = running
+end
+
+---Run scripts side by side, each by an fzlua command of its own, at most `jobs` at once (as
+---many as there are processors). `timeout` holds for each: one that ran out has `timed_out`.
+---@param scripts (string|string[])[] file names, or lists of a file name and arguments
+---@param options? {jobs: integer, timeout: number}
+---@return fzlua.Ended[] in the order of the scripts
+function exec.run_scripts(scripts, options)
+  local lines = command_lines(scripts)
+  options = check.options(options, check.SCRIPTS, 2, "fz.run_scripts")
+  local jobs = math.max(options.jobs or core.cpu_count(false), 1)
+  local file = core.command and core.executable()
+  local results, started = {}, 0
+  local batch <close> = setmetatable({ running = {} }, Scripts)
+  while started < #lines or #batch.running > 0 do
+    while started < #lines and #batch.running < jobs do
+      started = started + 1
+      table.insert(batch.running, {
+        place = started,
+        program = core.exec(lines[started], file, nil, nil, nil, options.timeout),
+      })
+    end
+    task.wait(batch)
+    collect(batch, results)
+  end
+  return results
+end
+
+return exec

@@ -1,0 +1,10 @@
+/* lexec.h - core.exec: another program under way; core.executable: our own. */
+#ifndef FZ_LEXEC_H
+#define FZ_LEXEC_H
+
+#include <lua.h>
+
+/* Open: core.exec, .executable. The core table is on top. [-0, +0, e] */
+int fz_lexec_open(lua_State *L);
+
+#endif

@@ -1,0 +1,15 @@
+/* lslots.h - core.slots: how many jobs run at once in a tree of processes. */
+#ifndef FZ_LSLOTS_H
+#define FZ_LSLOTS_H
+
+#include <lua.h>
+
+struct fz_slots;
+
+/* The slots at stack index `idx`; raises where there are none. */
+struct fz_slots *fz_lslots_check(lua_State *L, int idx);
+
+/* Open: core.slots. The core table is on top. [-0, +0, e] */
+int fz_lslots_open(lua_State *L);
+
+#endif

@@ -1,0 +1,230 @@
+/* pipe sizes and O_CLOEXEC are no part of C. */
+#define _GNU_SOURCE
+#include "os/jobserver.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/fd.h"
+
+#define FLAGS "MAKEFLAGS="
+enum { PIPE_PAGE = 4096 };
+
+/* The next word of MAKEFLAGS; false at its end or where variables begin. */
+static bool
+next_word(const char **at, const char **word, size_t *len)
+{
+	*word = *at + strspn(*at, " ");
+	*len = strcspn(*word, " ");
+	*at = *word + *len;
+	return *len != 0 && !(*len == 2 && memcmp(*word, "--", 2) == 0);
+}
+
+/* What follows `name` in the word, NULL if it does not begin so. */
+static const char *
+value_of(const char *word, const char *name)
+{
+	size_t n = strlen(name);
+
+	return strncmp(word, name, n) == 0 ? word + n : NULL;
+}
+
+static int
+reopen(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
+}
+
+static bool
+is_pipe(int fd, int mode, struct stat *st)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags != -1 &&
+	       ((flags & O_ACCMODE) == mode || (flags & O_ACCMODE) == O_RDWR) &&
+	       fstat(fd, st) == 0 && S_ISFIFO(st->st_mode);
+}
+
+/* "3,4" */
+static void
+open_pair(const char *text, int fd[2])
+{
+	struct stat in, out;
+	int theirs[2];
+
+	if (sscanf(text, "%d,%d", &theirs[0], &theirs[1]) != 2 ||
+	    !is_pipe(theirs[0], O_RDONLY, &in) ||
+	    !is_pipe(theirs[1], O_WRONLY, &out) || in.st_ino != out.st_ino ||
+	    in.st_dev != out.st_dev)
+		return;
+	fd[0] = reopen(theirs[0], O_RDONLY | O_NONBLOCK);
+	fd[1] = reopen(theirs[1], O_WRONLY);
+}
+
+/* "fifo:/tmp/GMfifo4711"; O_RDWR: opening one end alone could wait. */
+static void
+open_fifo(const char *path, size_t len, int fd[2])
+{
+	char name[PATH_MAX];
+	struct stat st;
+
+	if (len >= sizeof(name))
+		return;
+	memcpy(name, path, len);
+	name[len] = '\0';
+	if (stat(name, &st) != 0 || !S_ISFIFO(st.st_mode))
+		return;
+	fd[0] = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	fd[1] = open(name, O_RDWR | O_CLOEXEC);
+}
+
+bool
+fz_jobserver_find(int fd[2])
+{
+	const char *at = getenv("MAKEFLAGS"), *word, *auth = NULL, *fifo;
+	size_t len, auth_len = 0;
+
+	fd[0] = fd[1] = -1;
+	while (at != NULL && next_word(&at, &word, &len)) {
+		const char *value = value_of(word, "--jobserver-auth=");
+
+		if (value == NULL)
+			value = value_of(word, "--jobserver-fds=");
+		if (value != NULL) {
+			auth = value;
+			auth_len = len - (size_t)(value - word);
+		}
+	}
+	if (auth == NULL)
+		return false;
+	fifo = value_of(auth, "fifo:");
+	if (fifo != NULL)
+		open_fifo(fifo, auth_len - (size_t)(fifo - auth), fd);
+	else
+		open_pair(auth, fd);
+	if (fd[0] != -1 && fd[1] != -1)
+		return true;
+	fz_fd_close(&fd[0]);
+	fz_fd_close(&fd[1]);
+	return false;
+}
+
+int
+fz_jobserver_reader(int fd)
+{
+	int in = reopen(fd, O_RDONLY | O_NONBLOCK);
+
+	if (in != -1)
+		return in;
+	/* Without /proc its flags are those of all who share it. */
+	in = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (in != -1 && fz_fd_nonblock(in, NULL) != 0)
+		fz_fd_close(&in);
+	return in;
+}
+
+unsigned
+fz_jobserver_room(int fd)
+{
+	int bytes = fcntl(fd, F_GETPIPE_SZ);
+
+	/*
+	 * A page that is read in part has no room for more: one less than there
+	 * are. With a single one, as older kernels give to users of too many
+	 * pipes, a token could not always be written back.
+	 */
+	return bytes >= 2 * PIPE_PAGE ? (unsigned)bytes / 2 : 0;
+}
+
+unsigned
+fz_jobserver_count(int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, FIONREAD, &n) == 0 ? (unsigned)n : 0;
+}
+
+/* ---- the environment of workers ----------------------------------------- */
+
+static char threads[][32] = {
+	"OMP_NUM_THREADS=1",
+	"OPENBLAS_NUM_THREADS=1",
+	"MKL_NUM_THREADS=1",
+	"BLIS_NUM_THREADS=1",
+	"NUMEXPR_NUM_THREADS=1",
+	"VECLIB_MAXIMUM_THREADS=1",
+};
+enum { NTHREADS = sizeof(threads) / sizeof(threads[0]) };
+
+/* The variable that `set` ("NAME=value") sets, NULL where there is none. */
+static const char *
+find(char *const *env, const char *set)
+{
+	size_t n = strcspn(set, "=") + 1;
+
+	for (; *env != NULL; env++) {
+		if (strncmp(*env, set, n) == 0)
+			return *env;
+	}
+	return NULL;
+}
+
+/* The flags without those about jobs, then ours, then make's variables. */
+static void
+write_flags(char *out, const char *flags, unsigned njobs, const int shared[2])
+{
+	const char *word;
+	size_t len;
+
+	out += sprintf(out, "%s", FLAGS);
+	while (next_word(&flags, &word, &len)) {
+		if (value_of(word, "-j") == NULL &&
+		    value_of(word, "--jobs") == NULL &&
+		    value_of(word, "--jobserver-") == NULL)
+			out += sprintf(out, "%.*s ", (int)len, word);
+	}
+	out += sprintf(
+	    out, " -j%u --jobserver-auth=%d,%d", njobs, shared[0], shared[1]);
+	if (len != 0)
+		sprintf(out, " --%s", flags);
+}
+
+char **
+fz_jobserver_environ(char *const *env, unsigned njobs, const int shared[2])
+{
+	const char *flags = find(env, FLAGS);
+	size_t n = 0, at = 0, len;
+	char **copy;
+
+	flags = flags != NULL ? flags + strlen(FLAGS) : "";
+	len = sizeof(FLAGS " -j --jobserver-auth=, --") + 3 * 12 +
+	      2 * strlen(flags);
+	while (env[n] != NULL)
+		n++;
+	copy = malloc((n + NTHREADS + 2) * sizeof(*copy) + len);
+	if (copy == NULL)
+		return NULL;
+	for (size_t i = 0; i < n; i++) {
+		if (shared[0] == -1 || value_of(env[i], FLAGS) == NULL)
+			copy[at++] = env[i];
+	}
+	for (size_t i = 0; i < NTHREADS; i++) {
+		if (find(env, threads[i]) == NULL)
+			copy[at++] = threads[i];
+	}
+	if (shared[0] != -1) {
+		copy[at] = (char *)(copy + n + NTHREADS + 2);
+		write_flags(copy[at++], flags, njobs, shared);
+	}
+	copy[at] = NULL;
+	return copy;
+}
