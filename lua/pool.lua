@@ -52,7 +52,7 @@ function Pool.new(options)
   options.on_error = options.on_error or "stop"
   local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
-    _options = options, _size = workers, _results = {}, _closed = false,
+    _options = options, _size = workers, _results = {}, _calls = 0, _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
       workers = workers, slots = slots,
@@ -78,9 +78,14 @@ local function open(self, what)
   return self._core
 end
 
--- The options of one call: its own, else the pool's.
+-- The options of one call: its own, else the pool's. Without a seed of its own
+-- it has other random numbers than the calls before.
 local function options_of(self, given, allowed, place, what)
   local options = check.options(given, allowed, place, what)
+  if options.seed == nil then
+    self._calls = self._calls + 1
+    options.seed = self._options.seed + self._calls
+  end
   for name, value in pairs(self._options) do
     if options[name] == nil and allowed[name] then options[name] = value end
   end

@@ -341,6 +341,9 @@ batch_new(lua_State *L)
 		lb->kind |= FZ_WIRE_INHERITED;
 	lua_settop(L, 5);
 	read_limits(L, 4, &opts);
+	/* The numbers of its items follow it: neighbours must not share them.
+	 */
+	opts.seed = fz_random_mix(opts.seed, 0);
 	opts.growing = lua_isnil(L, 3);
 	init_buf(lb, fz_sched_is_local(sched));
 	keep_thread(L, lb, opts.growing ? 2 : 3);
