@@ -52,7 +52,8 @@ function Pool.new(options)
   options.on_error = options.on_error or "stop"
   local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
-    _options = options, _limits = nil, _size = workers, _results = {}, _closed = false,
+    _options = options, _limits = nil, _size = workers, _results = {}, _calls = 0,
+    _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
       workers = workers, slots = slots, seed = options.seed,
@@ -81,9 +82,14 @@ local function open(self, what)
   return self._core
 end
 
--- The options of one call: its own, else the pool's.
+-- The options of one call: its own, else the pool's. Without a seed of its own
+-- it has other random numbers than the calls before.
 local function options_of(self, given, allowed, place, what)
   local options = check.options(given, allowed, place, what)
+  if options.seed == nil then
+    self._calls = self._calls + 1
+    options.seed = self._options.seed + self._calls
+  end
   for name, value in pairs(self._options) do
     if options[name] == nil and allowed[name] then options[name] = value end
   end
@@ -126,8 +132,10 @@ end
 -- Take a result out of those that are to come.
 local function forget(self, id)
   local result = self._results[id]
+  if not result then return nil end
   self._results[id] = nil
-  if result and result._kept then
+  if next(self._results) == nil then task.unwatch(self._watch) end
+  if result._kept then
     kept[self] = kept[self] > 1 and kept[self] - 1 or nil
   end
   return result
@@ -165,7 +173,6 @@ function Pool:_pump()
     settle(self, id)
     id = pool:finished()
   end
-  if next(self._results) == nil then task.unwatch(self._watch) end
 end
 
 -- One call under way: what an AsyncResult owns.

@@ -54,8 +54,7 @@ push_elements(lua_State *L, int item)
 	lua_Integer n;
 
 	if (lua_type(L, item) != LUA_TTABLE)
-		return luaL_error(L,
-		    "starmap: the element is a %s, not a list of arguments",
+		return luaL_error(L, "a list of arguments expected, got %s",
 		    luaL_typename(L, item));
 	lua_pushvalue(L, ITEMS_N);
 	if (lua_rawget(L, item) != LUA_TNIL && lua_isinteger(L, -1))
@@ -65,7 +64,7 @@ push_elements(lua_State *L, int item)
 	lua_pop(L, 1);
 	if (n < 0 || n > INT32_MAX / 2 ||
 	    (n > ITEMS_KEPT && !lua_checkstack(L, (int)n + 8)))
-		return luaL_error(L, "starmap: too many arguments");
+		return luaL_error(L, "too many arguments");
 	for (lua_Integer i = 1; i <= n; i++)
 		lua_rawgeti(L, item, i);
 	return (int)n;

@@ -352,6 +352,9 @@ batch_new(lua_State *L)
 		lb->kind |= FZ_WIRE_INHERITED;
 	lua_settop(L, 5);
 	read_limits(L, 4, &opts);
+	/* The numbers of its items follow it: neighbours must not share them.
+	 */
+	opts.seed = fz_random_mix(opts.seed, 0);
 	opts.growing = lua_isnil(L, 3);
 	init_buf(lb, fz_sched_is_local(sched));
 	keep_thread(L, lb, opts.growing ? 2 : 3);
@@ -426,7 +429,12 @@ raise_part(lua_State *L, const struct lbatch *lb)
 	return lua_error(L);
 }
 
-/* Add the values from index `first` on as the next item of the batch. */
+static void close_batch(lua_State *L, struct lbatch *lb);
+
+/*
+ * Add the values from index `first` on as the next item of the batch. A call
+ * has no other one: it ends with what cannot be sent.
+ */
 static void
 add_item(lua_State *L, struct lbatch *lb, int first)
 {
@@ -437,8 +445,11 @@ add_item(lua_State *L, struct lbatch *lb, int first)
 	lua_insert(L, first);
 	lua_pushlightuserdata(L, lb);
 	lua_insert(L, first + 1);
-	if (lua_pcall(L, n + 1, 0, 0) != LUA_OK)
+	if (lua_pcall(L, n + 1, 0, 0) != LUA_OK) {
+		if ((lb->kind & FZ_WIRE_KINDS) == FZ_WIRE_CALL)
+			close_batch(L, lb);
 		raise_part(L, lb);
+	}
 }
 
 static void
@@ -730,10 +741,7 @@ push_outcome(lua_State *L, struct lbatch *lb)
 		if (fz_lblob_decode(L, lb->engine, lb->news.blob) != LUA_OK)
 			return lua_error(L);
 	} else {
-		struct fz_reader r = lb->items;
-
-		fz_reader_take(&r, FZ_ITEMS_HEAD);
-		fz_codec_decode(L, r.p, fz_reader_left(&r), true);
+		fz_items_push_message(L, &lb->items);
 	}
 	lb->news.n = 0;
 	return lua_gettop(L) - top;
@@ -804,8 +812,6 @@ batch_event(lua_State *L)
 
 /* ---- calls in this process ---------------------------------------------- */
 
-static int batch_close(lua_State *L);
-
 static void
 unlink_local(lua_State *L, struct lbatch *lb)
 {
@@ -833,7 +839,7 @@ work_body(lua_State *L)
 		lb->calls++;
 		fz_llocal_item(L, lua_gettop(L), &item);
 		if (--lb->calls == 0 && lb->closing)
-			batch_close(L);
+			close_batch(L, lb);
 	}
 	lua_pushboolean(L, item.number != 0);
 	return 1;
@@ -923,19 +929,16 @@ batch_cancel(lua_State *L)
 	return 0;
 }
 
-/* batch:close(): cancels what is not done; again does nothing */
-static int
-batch_close(lua_State *L)
+static void
+close_batch(lua_State *L, struct lbatch *lb)
 {
-	struct lbatch *lb = to_lbatch(L, 1);
-
 	if (lb->batch != NULL) {
 		unlink_local(L, lb);
 		if (lb->calls != 0) {
 			fz_batch_cancel(
 			    lb->batch, FZ_ERR_CANCELLED, "it was closed");
 			lb->closing = true;
-			return 0;
+			return;
 		}
 		drop_news(lb, &lb->news);
 		fz_batch_free(lb->batch);
@@ -945,6 +948,13 @@ batch_close(lua_State *L)
 		fz_lfuncs_unpin(lb->funcs, lb->slot);
 	lb->slot = -1;
 	fz_buf_fini(&lb->buf.buf);
+}
+
+/* batch:close(): cancels what is not done; again does nothing */
+static int
+batch_close(lua_State *L)
+{
+	close_batch(L, to_lbatch(L, 1));
 	return 0;
 }
 
