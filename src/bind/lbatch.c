@@ -52,6 +52,7 @@ struct lbatch {
 	struct fz_local local;     /* linked while the pool has no workers */
 	unsigned calls;            /* of its functions in this process */
 	bool closing;              /* by one of these: to be freed after it */
+	bool busy;                 /* as the one that the pool keeps */
 	struct fz_shm_buf buf;     /* items being encoded */
 	lua_State *thread;         /* that encodes them */
 	uint64_t n;                /* of the list */
@@ -233,6 +234,31 @@ push_batch(lua_State *L, int pool)
 	luaL_setmetatable(L, BATCH_TYPE);
 	lua_pushvalue(L, pool);
 	lua_setiuservalue(L, -2, BATCH_POOL);
+	return lb;
+}
+
+/*
+ * The same for a call that is over before the caller goes on: mostly the one
+ * that the pool keeps, since making and collecting them takes long.
+ */
+static struct lbatch *
+push_spare(lua_State *L, int pool)
+{
+	struct lbatch *lb;
+
+	fz_lpool_push_spare(L, pool);
+	if (lua_isnil(L, -1)) {
+		lua_pop(L, 1);
+		push_batch(L, pool);
+		lua_pushvalue(L, -1);
+		fz_lpool_set_spare(L, pool);
+	}
+	lb = to_lbatch(L, -1);
+	if (lb->busy) { /* waited for in one of its own callbacks */
+		lua_pop(L, 1);
+		return push_batch(L, pool);
+	}
+	lb->busy = true;
 	return lb;
 }
 
@@ -480,7 +506,7 @@ call_seed(uint64_t seed, const struct lbatch *lb)
 
 /* Start the call that batch_call() gets; leaves the batch on top. */
 static struct lbatch *
-start_call(lua_State *L)
+start_call(lua_State *L, struct lbatch *(*push)(lua_State *L, int pool))
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
 	struct lbatch *lb;
@@ -491,8 +517,10 @@ start_call(lua_State *L)
 	opts.sched = check_open_pool(L, 1);
 	opts.seed = fz_lpool_seed(L, 1);
 	read_limits(L, 3, &opts);
-	lb = push_batch(L, 1);
+	lb = push(L, 1);
 	lua_replace(L, 3);
+	if (lb->busy)
+		lua_toclose(L, 3);
 	lb->kind = FZ_WIRE_CALL;
 	init_buf(lb, fz_sched_is_local(opts.sched));
 	find_slot(L, lb, 1, 2);
@@ -518,7 +546,7 @@ start_call(lua_State *L)
 static int
 batch_call(lua_State *L)
 {
-	start_call(L);
+	start_call(L, push_batch);
 	return 1;
 }
 
@@ -896,6 +924,23 @@ batch_wait_alone(lua_State *L)
 	return 1;
 }
 
+/* Free what it has; one that the pool keeps may be used again. */
+static void
+end_batch(lua_State *L, struct lbatch *lb)
+{
+	if (lb->batch != NULL) {
+		unlink_local(L, lb);
+		drop_news(lb, &lb->news);
+		fz_batch_free(lb->batch);
+		lb->batch = NULL;
+	}
+	if (lb->slot != -1)
+		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	lb->slot = -1;
+	fz_buf_fini(&lb->buf.buf);
+	lb->busy = false;
+}
+
 /*
  * apply(pool, f, options | nil, ...) -> as batch:result(), once it is done: for
  * who waits alone, with workers. An error that comes meanwhile ends the call.
@@ -903,18 +948,17 @@ batch_wait_alone(lua_State *L)
 static int
 batch_apply(lua_State *L)
 {
-	struct lbatch *lb = start_call(L);
+	struct lbatch *lb = start_call(L, push_spare);
 	int n;
 
-	lua_toclose(L, 3);
 	fz_lloop_wait(L, is_done, lb);
 	n = push_outcome(L, lb);
 	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
 		lua_pushboolean(L, false);
-		fz_lfailure_push(
-		    L, lb->engine, fz_batch_whole(lb->batch));
+		fz_lfailure_push(L, lb->engine, fz_batch_whole(lb->batch));
 		n = 2;
 	}
+	end_batch(L, lb);
 	return n;
 }
 
@@ -954,7 +998,16 @@ close_batch(lua_State *L, struct lbatch *lb)
 static int
 batch_close(lua_State *L)
 {
-	close_batch(L, to_lbatch(L, 1));
+	struct lbatch *lb = to_lbatch(L, 1);
+
+	if (lb->batch != NULL && lb->calls != 0) {
+		unlink_local(L, lb);
+		fz_batch_cancel(
+		    lb->batch, FZ_ERR_CANCELLED, "it was closed");
+		lb->closing = true;
+		return 0;
+	}
+	end_batch(L, lb);
 	return 0;
 }
 
