@@ -133,7 +133,7 @@ tests["what cannot be sent is told at the call, with its path"] = function()
   both(2, function(pool)
     local co = coroutine.create(print)
     local arg = { cfg = { cb = co } }
-    local text = "argument 1.cfg.cb: a coroutine cannot be sent"
+    local text = "argument 1: .cfg.cb: a coroutine cannot be sent"
     t.equal(t.fails("unsendable", pool.apply, pool, print, arg).message, text)
     t.equal(t.fails("unsendable", pool.apply_async, pool, print, { arg }).message, text)
     t.match(t.fails("unsendable", pool.apply, pool, print, 1, { co }).message, "argument 2[1]")
@@ -146,7 +146,7 @@ tests["a result that cannot be sent says which one, with its path"] = function()
     local e = t.fails("unsendable", pool.apply, pool, function()
       return 1, { rows = { coroutine.create(print) } }
     end)
-    t.match(e.message, "result 2.rows[1]: a coroutine cannot be sent")
+    t.match(e.message, "result 2: .rows[1]: a coroutine cannot be sent")
     t.equal(pool:apply(function() return 1 end), 1)
   end)
 end

@@ -137,8 +137,33 @@ encode_body(lua_State *L)
 	}
 }
 
+/* What comes between a thing and the path into it that a message begins with.
+ */
+static const char *
+separator(const char *text)
+{
+	return text[0] == ':' ? "" : ": ";
+}
+
+/* The path without its first index, which is in a table of our own. */
+static const char *
+inner_path(const char *text)
+{
+	const char *end = text[0] == '[' ? strchr(text, ']') : NULL;
+
+	return end != NULL ? end + 1 : text;
+}
+
+/* What the item of a map is to its function. */
+static const char *
+item_name(uint32_t kind)
+{
+	return (kind & FZ_WIRE_KINDS) == FZ_WIRE_STARMAP ? "the arguments"
+							 : "argument 1";
+}
+
 static void
-cannot_encode(lua_State *L, struct fz_failure *failure)
+cannot_encode(lua_State *L, const struct lbatch *lb, struct fz_failure *failure)
 {
 	const char *text = NULL;
 
@@ -157,13 +182,15 @@ cannot_encode(lua_State *L, struct fz_failure *failure)
 	} else if (lua_type(L, -1) == LUA_TSTRING) {
 		text = lua_tostring(L, -1);
 	}
-	/* The path begins inside our own table. */
-	if (text != NULL && failure->err.kind == FZ_ERR_UNSENDABLE &&
-	    text[0] == '[' && strchr(text, ']') != NULL)
-		text = strchr(text, ']') + 1;
-	fz_err_set(&failure->err, failure->err.kind, "%s%s",
-	    failure->err.kind == FZ_ERR_UNSENDABLE ? "argument 1" : "",
-	    text != NULL ? text : "an item cannot be sent");
+	if (text == NULL)
+		text = "an item cannot be sent";
+	if (failure->err.kind != FZ_ERR_UNSENDABLE) {
+		fz_err_set(&failure->err, failure->err.kind, "%s", text);
+		return;
+	}
+	text = inner_path(text);
+	fz_err_set(&failure->err, failure->err.kind, "%s%s%s",
+	    item_name(lb->kind), separator(text), text);
 }
 
 /* For the engine: see fz_batch_opts. */
@@ -193,7 +220,7 @@ encode_items(void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
 		e.n /= 2; /* those before the one that cannot be sent */
 	} while (true);
 	if (status != LUA_OK) {
-		cannot_encode(L, failure);
+		cannot_encode(L, lb, failure);
 		fz_buf_clear(&lb->buf.buf);
 	} else {
 		blob = fz_lblob_take(lb->engine, &lb->buf, &failure->err);
@@ -320,8 +347,7 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	lua_getfield(L, options, "memory");
 	fz_llimits_read(L, top + 1, &opts->limits);
 	lua_getfield(L, options, "seed");
-	opts->seed =
-	    (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_getfield(L, options, "told");
 	opts->told = lua_toboolean(L, -1);
 	lua_settop(L, top);
@@ -440,13 +466,16 @@ raise_part(lua_State *L, const struct lbatch *lb)
 	lua_pop(L, 1);
 	if (lua_getfield(L, -1, "message") == LUA_TSTRING) {
 		text = lua_tostring(L, -1);
-		if (!is_call && text[0] == '[' && strchr(text, ']') != NULL)
-			text = strchr(text, ']') + 1;
-		if (is_call && n == 0)
-			lua_pushfstring(L, "the function%s", text);
+		if (!is_call)
+			text = inner_path(text);
+		if (!is_call)
+			lua_pushstring(L, item_name(lb->kind));
+		else if (n == 0)
+			lua_pushliteral(L, "the function");
 		else
-			lua_pushfstring(L, "argument %I%s",
-			    (LUAI_UACINT)(is_call ? n : 1), text);
+			lua_pushfstring(L, "argument %I", (LUAI_UACINT)n);
+		lua_pushfstring(L, "%s%s", separator(text), text);
+		lua_concat(L, 2);
 		lua_setfield(L, -3, "message");
 	}
 	lua_pop(L, 1);
@@ -1002,8 +1031,7 @@ batch_close(lua_State *L)
 
 	if (lb->batch != NULL && lb->calls != 0) {
 		unlink_local(L, lb);
-		fz_batch_cancel(
-		    lb->batch, FZ_ERR_CANCELLED, "it was closed");
+		fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "it was closed");
 		lb->closing = true;
 		return 0;
 	}

@@ -154,7 +154,8 @@ make_sched(lua_State *L, int idx, unsigned workers)
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
  * [, slots = s] } -> pool
- * With batches = true also: max_tasks, once, seed; and 0 workers, to call all here.
+ * With batches = true also: max_tasks, once, seed; and 0 workers, to call all
+ * here.
  */
 static int
 pool_new(lua_State *L)
