@@ -342,8 +342,8 @@ local function interrupted(code, size, times)
 { n=0; until test $(wc -c < %s) -ge %d || test $n -gt 1000; do sleep 0.01; n=$((n+1)); done
   for i in $(seq %d); do sleep 0.2; printf '\003'; done
   n=0; until test -e %s.end || test $n -gt 1000; do sleep 0.01; n=$((n+1)); done
-} | MARK=%s SHELL=/bin/sh script -qec "exec '$FZLUA' %s" /dev/null
-status=$?; : > %s.end; exit $status]]):format(ready, size, times, ready, mark, script, ready))
+} | { MARK=%s SHELL=/bin/sh script -qec "exec '$FZLUA' %s" /dev/null
+status=$?; : > %s.end; exit $status; }]]):format(ready, size, times, ready, mark, script, ready))
   os.remove(ready .. ".end")
   return out:gsub("\r", ""):gsub("%^C", ""), status, left_of(mark)
 end
