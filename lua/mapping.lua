@@ -116,10 +116,15 @@ local function failure(self)
   local whole = self.batch:whole()
   if whole then return whole end
   if self._options.on_error == "continue" then return nil end
-  local first
-  for index in pairs(self.errors) do
-    if not first or index < first then first = index end
+  local first, ended
+  for index, e in pairs(self.errors) do
+    if Error.is(e, "cancelled") then -- most likely by the policy "now", for another's error
+      ended = math.min(index, ended or index)
+    else
+      first = math.min(index, first or index)
+    end
   end
+  first = first or ended
   return first and Mapping.name_error(self.errors[first], first)
 end
 
