@@ -21,7 +21,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-enum { MESSAGE = 64, MAX_ARGS = 16 };
+enum { MESSAGE = 64, MAX_ARGS = 16, MAX_PEERS = 16 };
 
 static double
 now_s(void)
@@ -201,6 +201,45 @@ limits_fork(lua_State *L)
 	peer_end(&peer);
 	if (got != 1)
 		return luaL_error(L, "the forked state did not answer");
+	lua_pushnumber(L, t);
+	return 1;
+}
+
+static void
+serve_when_told(lua_State *L, int in, int out)
+{
+	char go;
+
+	lua_pushvalue(L, 1);
+	if (read(in, &go, 1) == 1 && lua_pcall(L, 0, 0, 0) == LUA_OK &&
+	    write(out, &go, 1) != 1)
+		_exit(1);
+}
+
+/* beside(f, n) -> seconds that n forked states need, each for one call of f */
+static int
+limits_beside(lua_State *L)
+{
+	lua_Integer n = luaL_checkinteger(L, 2);
+	struct peer peers[MAX_PEERS];
+	char go = 1;
+	double t;
+	int rc = 0;
+
+	luaL_checktype(L, 1, LUA_TFUNCTION);
+	luaL_argcheck(L, 0 < n && n <= MAX_PEERS, 2, "1 to 16 states");
+	for (lua_Integer i = 0; i < n; i++)
+		peer_start(L, &peers[i], serve_when_told);
+	t = now_s();
+	for (lua_Integer i = 0; i < n; i++)
+		rc |= write(peers[i].to, &go, 1) != 1;
+	for (lua_Integer i = 0; i < n; i++)
+		rc |= read(peers[i].from, &go, 1) != 1;
+	t = now_s() - t;
+	for (lua_Integer i = 0; i < n; i++)
+		peer_end(&peers[i]);
+	if (rc != 0)
+		return luaL_error(L, "a forked state did not answer");
 	lua_pushnumber(L, t);
 	return 1;
 }
@@ -396,6 +435,7 @@ luaopen_limits(lua_State *L)
 		{ "watchdog", limits_watchdog },
 		{ "spawn", limits_spawn },
 		{ "fork", limits_fork },
+		{ "beside", limits_beside },
 		{ "pingpong", limits_pingpong },
 		{ "push", limits_push },
 		{ "walk", limits_walk },

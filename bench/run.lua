@@ -3,10 +3,14 @@
 -- reaches the next one. README.md says what the rows mean.
 local build = assert(arg[1], "usage: run.lua BUILD [--strict] [ROW...]")
 local command = build .. "/fzlua"
+local here = arg[0]:match("^(.-)[^/]*$")
 package.cpath = build .. "/bench/?.so;" .. package.cpath
+package.path = here .. "?.lua;" .. package.path
 
 local fz = require "fzlua"
 local limits = require "limits"
+local peers = require "peers"
+local pool_rows = require "pool"
 local clock = limits.clock
 
 local WATCHDOG_S <const> = 120
@@ -24,7 +28,8 @@ local function expect(what, got, wanted)
 end
 
 -- A measurement returns two functions, fzlua's side and the limit's, each of
--- which takes one sample in seconds (DAG: of one unit of work).
+-- which takes one sample in seconds (DAG: of one unit of work) or bytes. Those
+-- of the pool are in pool.lua.
 
 local function measure_start()
   local function start(program)
@@ -225,6 +230,8 @@ for _, name in ipairs { "ints", "floats", "records", "string64M", "deep" } do
     measure = function() return measure_decode(payload) end }
 end
 
+for _, row in ipairs(pool_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
+
 local function median(list)
   table.sort(list)
   local middle = #list // 2
@@ -246,15 +253,19 @@ local function interleave(a, b, samples)
 end
 
 local function print_row(row, ours, theirs, ratio, verdict)
-  print(table.concat({ row.name, ours, row.unit, row.against, theirs, ratio, row.target,
-    verdict }, "\t"))
+  print(table.concat({ row.name, ours, row.unit, row.against, theirs, ratio,
+    row.target and ("%.3g"):format(row.target) or "-", verdict }, "\t"))
 end
 
 local function print_failed(row, why)
   print_row(row, "-", "-", "-", "failed: " .. tostring(why):gsub("%s+", " "))
 end
 
-local per_second = { ms = 1e3, ["us/node"] = 1e6, ["ns/value"] = 1e9 }
+-- A sample is in seconds or in bytes.
+local scales = {
+  ms = 1e3, us = 1e6, ["us/node"] = 1e6, ["us/job"] = 1e6, ["ns/value"] = 1e9,
+  KiB = 2 ^ -10, MiB = 2 ^ -20,
+}
 
 -- Exit statuses of a row's process that has printed its line, and of Ctrl-C.
 local OK <const>, FAILED <const>, MISS <const>, INTERRUPTED <const> = 0, 3, 4, 130
@@ -270,10 +281,10 @@ local function run_row(row)
     print_failed(row, ours)
     return FAILED
   end
-  local scale, ratio = per_second[row.unit], ours / theirs
-  local met = ratio <= row.target
+  local scale, ratio = scales[row.unit], ours / theirs
+  local met = not row.target or ratio <= row.target
   print_row(row, ("%.4g"):format(ours * scale), ("%.4g"):format(theirs * scale),
-    ("%.2f"):format(ratio), met and "ok" or "MISS")
+    ("%.2f"):format(ratio), not row.target and "info" or met and "ok" or "MISS")
   return met and OK or MISS
 end
 
@@ -313,6 +324,7 @@ local function run_all(names, strict)
     local status = spawn_row(row)
     if status == INTERRUPTED then return status end
     failed = failed or status == FAILED or strict and status == MISS
+    if row.peers then peers.print(here .. "peers/", row.name) end
   end
   return failed and 1 or 0
 end

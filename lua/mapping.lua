@@ -49,10 +49,11 @@ function Mapping.start(pool, kind, f, list, options)
     backoff = options.backoff, memory = options.memory, told = options.told,
   })
   local self = setmetatable({
-    batch = batch, n = n, values = batch:list(), errors = {}, _options = options,
+    batch = batch, n = n, values = false, errors = {}, _options = options,
     _count = 0, _closed = false,
   }, Mapping)
   batch:start()
+  self.values = batch:list() -- fresh memory, not what workers that were forked share
   return self
 end
 

@@ -52,12 +52,16 @@ function Pool.new(options)
   options.on_error = options.on_error or "stop"
   local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
-    _options = options, _size = workers, _results = {}, _closed = false,
+    _options = options, _limits = nil, _size = workers, _results = {}, _calls = 0,
+    _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers, slots = slots,
+      workers = workers, slots = slots, seed = options.seed,
     },
   }, Pool)
+  for _, name in ipairs(check.LIMITS) do -- most pools have none
+    if options[name] ~= nil then self._limits = options end
+  end
   self._watch = setmetatable({ pool = self }, Watch)
   return self
 end
@@ -78,9 +82,14 @@ local function open(self, what)
   return self._core
 end
 
--- The options of one call: its own, else the pool's.
+-- The options of one call: its own, else the pool's. Without a seed of its own
+-- it has other random numbers than the calls before.
 local function options_of(self, given, allowed, place, what)
   local options = check.options(given, allowed, place, what)
+  if options.seed == nil then
+    self._calls = self._calls + 1
+    options.seed = self._options.seed + self._calls
+  end
   for name, value in pairs(self._options) do
     if options[name] == nil and allowed[name] then options[name] = value end
   end
@@ -103,7 +112,7 @@ local function outcome(batch, ok, ...)
 end
 
 local function raise_or_return(ok, ...)
-  if not ok then error((...), 0) end
+  if not ok then error(name_error((...)), 0) end
   return ...
 end
 
@@ -112,9 +121,24 @@ end
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
-  local batch <close> = core.call(pool, f, self._options, ...)
+  if self._size > 0 and task.alone() then
+    return raise_or_return(core.apply(pool, f, self._limits, ...))
+  end
+  local batch <close> = core.call(pool, f, self._limits, ...)
   task.wait(batch)
   return raise_or_return(outcome(batch, batch:result()))
+end
+
+-- Take a result out of those that are to come.
+local function forget(self, id)
+  local result = self._results[id]
+  if not result then return nil end
+  self._results[id] = nil
+  if next(self._results) == nil then task.unwatch(self._watch) end
+  if result._kept then
+    kept[self] = kept[self] > 1 and kept[self] - 1 or nil
+  end
+  return result
 end
 
 -- A result that the pool settles when the batch is done.
@@ -122,7 +146,12 @@ local function promise(self, batch, owner, options)
   local result = AsyncResult.new(owner, options)
   result._pool = self
   if next(self._results) == nil then task.watch(self._watch) end
-  self._results[batch:id()] = result
+  local id = batch:id()
+  self._results[id] = result
+  result._cancel = function()
+    forget(self, id)
+    owner:cancel()
+  end
   if options.callback or options.error_callback then
     kept[self] = (kept[self] or 0) + 1
     result._kept = true
@@ -131,13 +160,8 @@ local function promise(self, batch, owner, options)
 end
 
 local function settle(self, id)
-  local result = self._results[id]
-  self._results[id] = nil
-  if not result then return end
-  if result._kept then
-    kept[self] = kept[self] > 1 and kept[self] - 1 or nil
-  end
-  result:settle(result._owner:outcome())
+  local result = forget(self, id)
+  if result then result:settle(result._owner:outcome()) end
 end
 
 ---Settle what has ended; called by task.lua.
@@ -149,7 +173,6 @@ function Pool:_pump()
     settle(self, id)
     id = pool:finished()
   end
-  if next(self._results) == nil then task.unwatch(self._watch) end
 end
 
 -- One call under way: what an AsyncResult owns.

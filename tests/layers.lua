@@ -23,7 +23,7 @@ local C_LAYERS = {
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
-    "items", "random", "child",
+    "items", "random", "child child_state child_batch", "serve",
     "ljson", "lblob", "lfailure", "llimits", "lloop", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun lbatch", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},

@@ -11,6 +11,9 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"processes", ""},
   {"scripts", ""},
   {"packages", "file=examples/data/packages.txt"},
+  {"pool", ""},
+  {"primes_map", ""},
+  {"wordcount", ""},
 }
 local JOBS = {0, 1, 2, 8}
 

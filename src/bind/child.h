@@ -95,31 +95,4 @@ enum fz_err_kind fz_child_call(
 int fz_child_batch(
     lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io);
 
-/* What the workers of a pool inherit. */
-struct fz_child_home {
-	lua_State *L; /* a thread of fz_child_prepare() */
-	bool serving; /* this process is a worker that runs on it */
-};
-
-/* The life of a worker: a fz_worker_main, `ctx` is its fz_child_home. */
-int fz_child_main(void *ctx, struct fz_port *port);
-
-/*
- * What a process inherits: a thread with its name, a function called when it
- * has returned, one called before, its function and all the arguments.
- */
-enum { FZ_CHILD_NAME = 1, FZ_CHILD_LEAVE, FZ_CHILD_ENTER };
-
-struct fz_child_process {
-	lua_State *L;
-	uint64_t seed; /* of its random numbers */
-};
-
-/*
- * The life of a process: a fz_worker_main, `ctx` is its fz_child_process. All
- * results are one value of its reply. Errors are told on standard error, too,
- * and are exit status 1.
- */
-int fz_child_process(void *ctx, struct fz_port *port);
-
 #endif

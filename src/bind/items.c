@@ -156,3 +156,15 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 		lua_pushlstring(L, (const char *)p, len);
 	}
 }
+
+int
+fz_items_push_message(lua_State *L, struct fz_reader *items)
+{
+	unsigned tag;
+	size_t len;
+	const unsigned char *p = take(items, &tag, &len);
+
+	if (p == NULL || tag != FZ_FORMAT_ITEM)
+		return luaL_error(L, "results are cut short");
+	return fz_codec_decode(L, p, len, true);
+}

@@ -39,6 +39,12 @@ int fz_items_skip(struct fz_reader *items);
 void fz_items_push(lua_State *L, struct fz_reader *items);
 
 /*
+ * Push all values of the next item, which is a message of any number of them;
+ * returns how many. Raises likewise. [-0, +n, e]
+ */
+int fz_items_push_message(lua_State *L, struct fz_reader *items);
+
+/*
  * Push the next item where it is a number of some size: most are, and this is
  * done for each. False: it is another one, or none.
  */

@@ -37,7 +37,11 @@ enum { BATCH_POOL = 1, BATCH_THREAD, BATCH_NUSER = BATCH_THREAD };
 /* Stack of the thread that encodes items. */
 enum { THREAD_LIST = 1, THREAD_TOP = THREAD_LIST };
 
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lbatch_tag;
+
 struct lbatch {
+	const char *tag;
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
@@ -62,7 +66,12 @@ struct lbatch {
 static struct lbatch *
 to_lbatch(lua_State *L, int idx)
 {
-	return luaL_checkudata(L, idx, BATCH_TYPE);
+	struct lbatch *lb = lua_touserdata(L, idx);
+
+	if (lb == NULL || lua_rawlen(L, idx) != sizeof(*lb) ||
+	    lb->tag != &lbatch_tag)
+		luaL_typeerror(L, idx, BATCH_TYPE);
+	return lb;
 }
 
 static struct lbatch *
@@ -217,6 +226,7 @@ push_batch(lua_State *L, int pool)
 	struct lbatch *lb = lua_newuserdatauv(L, sizeof(*lb), BATCH_NUSER);
 
 	memset(lb, 0, sizeof(*lb));
+	lb->tag = &lbatch_tag;
 	lb->slot = -1;
 	lb->together = 1;
 	lb->engine = fz_lloop_engine(L);
@@ -256,17 +266,18 @@ make_batch(lua_State *L, struct lbatch *lb, struct fz_batch_opts *opts)
 		fz_lerror_raise(L, &err);
 }
 
-static void
+static struct fz_sched *
 check_open_pool(lua_State *L, int pool)
 {
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
 	struct fz_err err = { 0 };
 
-	luaL_argcheck(L, fz_lpool_sched(L, pool) != NULL, pool,
-	    "the pool is one of a run");
+	luaL_argcheck(L, sched != NULL, pool, "the pool is one of a run");
 	if (fz_pool_is_closed(fz_lpool_check(L, pool))) {
 		fz_err_set(&err, FZ_ERR_CLOSED, "the pool is closed");
 		fz_lerror_raise(L, &err);
 	}
+	return sched;
 }
 
 static void
@@ -283,7 +294,8 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	lua_getfield(L, options, "memory");
 	fz_llimits_read(L, top + 1, &opts->limits);
 	lua_getfield(L, options, "seed");
-	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	opts->seed =
+	    (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_getfield(L, options, "told");
 	opts->told = lua_toboolean(L, -1);
 	lua_settop(L, top);
@@ -321,8 +333,7 @@ batch_new(lua_State *L)
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checktype(L, 4, LUA_TTABLE);
 	lua_settop(L, 4);
-	sched = opts.sched = (fz_lpool_check(L, 1), fz_lpool_sched(L, 1));
-	check_open_pool(L, 1);
+	sched = opts.sched = check_open_pool(L, 1);
 	lb = push_batch(L, 1);
 	lua_getfield(L, 4, "kind");
 	lb->kind = check_kind(L, -1);
@@ -341,6 +352,9 @@ batch_new(lua_State *L)
 		lb->kind |= FZ_WIRE_INHERITED;
 	lua_settop(L, 5);
 	read_limits(L, 4, &opts);
+	/* The numbers of its items follow it: neighbours must not share them.
+	 */
+	opts.seed = fz_random_mix(opts.seed, 0);
 	opts.growing = lua_isnil(L, 3);
 	init_buf(lb, fz_sched_is_local(sched));
 	keep_thread(L, lb, opts.growing ? 2 : 3);
@@ -415,7 +429,12 @@ raise_part(lua_State *L, const struct lbatch *lb)
 	return lua_error(L);
 }
 
-/* Add the values from index `first` on as the next item of the batch. */
+static void close_batch(lua_State *L, struct lbatch *lb);
+
+/*
+ * Add the values from index `first` on as the next item of the batch. A call
+ * has no other one: it ends with what cannot be sent.
+ */
 static void
 add_item(lua_State *L, struct lbatch *lb, int first)
 {
@@ -426,17 +445,22 @@ add_item(lua_State *L, struct lbatch *lb, int first)
 	lua_insert(L, first);
 	lua_pushlightuserdata(L, lb);
 	lua_insert(L, first + 1);
-	if (lua_pcall(L, n + 1, 0, 0) != LUA_OK)
+	if (lua_pcall(L, n + 1, 0, 0) != LUA_OK) {
+		if ((lb->kind & FZ_WIRE_KINDS) == FZ_WIRE_CALL)
+			close_batch(L, lb);
 		raise_part(L, lb);
+	}
 }
 
 static void
 start(lua_State *L, struct lbatch *lb, int idx, int pool)
 {
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
+
 	fz_lpool_rehome(L, pool);
 	fz_batch_start(lb->batch);
-	if (!fz_sched_is_local(fz_lpool_sched(L, pool))) {
-		fz_sched_flush(fz_lpool_sched(L, pool));
+	if (!fz_sched_is_local(sched)) {
+		fz_sched_flush(sched);
 		return;
 	}
 	if (fz_batch_done(lb->batch) || lb->local.prev != NULL)
@@ -454,12 +478,9 @@ call_seed(uint64_t seed, const struct lbatch *lb)
 	return fz_random_mix(seed, lb->funcs->now);
 }
 
-/*
- * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
- * as those of batch() for one item, and told: pool:finished() tells of it.
- */
-static int
-batch_call(lua_State *L)
+/* Start the call that batch_call() gets; leaves the batch on top. */
+static struct lbatch *
+start_call(lua_State *L)
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
 	struct lbatch *lb;
@@ -467,8 +488,8 @@ batch_call(lua_State *L)
 
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checkstack(L, 8, "too many arguments");
-	opts.sched = (fz_lpool_check(L, 1), fz_lpool_sched(L, 1));
-	check_open_pool(L, 1);
+	opts.sched = check_open_pool(L, 1);
+	opts.seed = fz_lpool_seed(L, 1);
 	read_limits(L, 3, &opts);
 	lb = push_batch(L, 1);
 	lua_replace(L, 3);
@@ -487,6 +508,17 @@ batch_call(lua_State *L)
 	fz_batch_end(lb->batch);
 	start(L, lb, 3, 1);
 	lua_settop(L, 3);
+	return lb;
+}
+
+/*
+ * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
+ * as those of batch() for one item, and told: pool:finished() tells of it.
+ */
+static int
+batch_call(lua_State *L)
+{
+	start_call(L);
 	return 1;
 }
 
@@ -694,31 +726,35 @@ batch_take(lua_State *L)
 	return 1;
 }
 
-/* batch:result() -> true, ... | false, Error | nothing yet: of one call */
+/* Push true and the results of one call, or false and its error. [+n] */
 static int
-batch_result(lua_State *L)
+push_outcome(lua_State *L, struct lbatch *lb)
 {
-	struct lbatch *lb = check_batch(L);
-	int status;
+	int top = lua_gettop(L);
 
-	lua_settop(L, 1);
 	if (!next_news(L, lb))
 		return 0;
 	lua_pushboolean(L, lb->news.failure == NULL);
 	if (lb->news.failure != NULL) {
 		fz_lfailure_push(L, lb->engine, lb->news.failure);
 	} else if (lb->news.whole) {
-		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
-		if (status != LUA_OK)
+		if (fz_lblob_decode(L, lb->engine, lb->news.blob) != LUA_OK)
 			return lua_error(L);
 	} else {
-		struct fz_reader r = lb->items;
-
-		fz_reader_take(&r, FZ_ITEMS_HEAD);
-		fz_codec_decode(L, r.p, fz_reader_left(&r), true);
+		fz_items_push_message(L, &lb->items);
 	}
 	lb->news.n = 0;
-	return lua_gettop(L) - 1;
+	return lua_gettop(L) - top;
+}
+
+/* batch:result() -> true, ... | false, Error | nothing yet: of one call */
+static int
+batch_result(lua_State *L)
+{
+	struct lbatch *lb = check_batch(L);
+
+	lua_settop(L, 1);
+	return push_outcome(L, lb);
 }
 
 /* batch:whole() -> nil | Error: why all of it ended */
@@ -776,8 +812,6 @@ batch_event(lua_State *L)
 
 /* ---- calls in this process ---------------------------------------------- */
 
-static int batch_close(lua_State *L);
-
 static void
 unlink_local(lua_State *L, struct lbatch *lb)
 {
@@ -805,7 +839,7 @@ work_body(lua_State *L)
 		lb->calls++;
 		fz_llocal_item(L, lua_gettop(L), &item);
 		if (--lb->calls == 0 && lb->closing)
-			batch_close(L);
+			close_batch(L, lb);
 	}
 	lua_pushboolean(L, item.number != 0);
 	return 1;
@@ -841,6 +875,49 @@ batch_done(lua_State *L)
 	return 1;
 }
 
+static bool
+is_done(const void *ctx)
+{
+	const struct lbatch *lb = ctx;
+
+	return fz_batch_done(lb->batch);
+}
+
+/* batch:wait_alone() -> boolean: until it is done, if that takes no Lua */
+static int
+batch_wait_alone(lua_State *L)
+{
+	struct lbatch *lb = check_batch(L);
+	bool can = lb->local.prev == NULL;
+
+	if (can)
+		fz_lloop_wait(L, is_done, lb);
+	lua_pushboolean(L, can);
+	return 1;
+}
+
+/*
+ * apply(pool, f, options | nil, ...) -> as batch:result(), once it is done: for
+ * who waits alone, with workers. An error that comes meanwhile ends the call.
+ */
+static int
+batch_apply(lua_State *L)
+{
+	struct lbatch *lb = start_call(L);
+	int n;
+
+	lua_toclose(L, 3);
+	fz_lloop_wait(L, is_done, lb);
+	n = push_outcome(L, lb);
+	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
+		lua_pushboolean(L, false);
+		fz_lfailure_push(
+		    L, lb->engine, fz_batch_whole(lb->batch));
+		n = 2;
+	}
+	return n;
+}
+
 /* batch:cancel(): again does nothing */
 static int
 batch_cancel(lua_State *L)
@@ -852,19 +929,16 @@ batch_cancel(lua_State *L)
 	return 0;
 }
 
-/* batch:close(): cancels what is not done; again does nothing */
-static int
-batch_close(lua_State *L)
+static void
+close_batch(lua_State *L, struct lbatch *lb)
 {
-	struct lbatch *lb = to_lbatch(L, 1);
-
 	if (lb->batch != NULL) {
 		unlink_local(L, lb);
 		if (lb->calls != 0) {
 			fz_batch_cancel(
 			    lb->batch, FZ_ERR_CANCELLED, "it was closed");
 			lb->closing = true;
-			return 0;
+			return;
 		}
 		drop_news(lb, &lb->news);
 		fz_batch_free(lb->batch);
@@ -874,6 +948,13 @@ batch_close(lua_State *L)
 		fz_lfuncs_unpin(lb->funcs, lb->slot);
 	lb->slot = -1;
 	fz_buf_fini(&lb->buf.buf);
+}
+
+/* batch:close(): cancels what is not done; again does nothing */
+static int
+batch_close(lua_State *L)
+{
+	close_batch(L, to_lbatch(L, 1));
 	return 0;
 }
 
@@ -901,6 +982,7 @@ static const luaL_Reg methods[] = {
 	{ "counts", batch_counts },
 	{ "event", batch_event },
 	{ "done", batch_done },
+	{ "wait_alone", batch_wait_alone },
 	{ "cancel", batch_cancel },
 	{ "close", batch_close },
 	{ NULL, NULL },
@@ -916,6 +998,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
 	{ "batch", batch_new },
 	{ "call", batch_call },
+	{ "apply", batch_apply },
 	{ NULL, NULL },
 };
 

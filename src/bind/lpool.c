@@ -8,6 +8,7 @@
 #include "bind/lfuncs.h"
 #include "bind/lloop.h"
 #include "bind/lslots.h"
+#include "bind/serve.h"
 #include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
@@ -25,18 +26,28 @@ enum {
 	POOL_NUSER = POOL_TABLES
 };
 
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lpool_tag;
+
 struct lpool {
+	const char *tag;
 	struct fz_pool *pool;   /* NULL until it is made */
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
-	struct fz_child_home home;
+	uint64_t seed; /* of its calls */
+	struct fz_serve_home home;
 	bool needs_init; /* for functions that run in this process */
 };
 
 static struct lpool *
 to_lpool(lua_State *L, int idx)
 {
-	return luaL_checkudata(L, idx, POOL_TYPE);
+	struct lpool *lp = lua_touserdata(L, idx);
+
+	if (lp == NULL || lua_rawlen(L, idx) != sizeof(*lp) ||
+	    lp->tag != &lpool_tag)
+		luaL_typeerror(L, idx, POOL_TYPE);
+	return lp;
 }
 
 struct fz_pool *
@@ -58,6 +69,12 @@ fz_lpool_funcs(lua_State *L, int idx)
 	lua_getiuservalue(L, idx, POOL_TABLES);
 	lua_getiuservalue(L, idx, POOL_FUNCS);
 	return &to_lpool(L, idx)->funcs;
+}
+
+uint64_t
+fz_lpool_seed(lua_State *L, int idx)
+{
+	return to_lpool(L, idx)->seed;
 }
 
 bool *
@@ -89,7 +106,7 @@ fz_lpool_rehome(lua_State *L, int idx)
 	if (!lp->home.serving)
 		return;
 	idx = lua_absindex(L, idx);
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, idx), false };
+	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, idx), false };
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
@@ -111,7 +128,9 @@ make_sched(lua_State *L, int idx, unsigned workers)
 	opts.max_tasks = (uint32_t)max_tasks;
 	lua_getfield(L, 1, "once");
 	opts.once = lua_toboolean(L, -1);
-	lua_pop(L, 2);
+	lua_getfield(L, 1, "seed");
+	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	lua_pop(L, 3);
 	fz_lfuncs_init(L, &lp->funcs);
 	lua_setiuservalue(L, idx, POOL_TABLES);
 	lp->sched = fz_sched_new(&opts, &err);
@@ -122,12 +141,12 @@ make_sched(lua_State *L, int idx, unsigned workers)
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
  * [, slots = s] } -> pool
- * With batches = true also: max_tasks, once; and 0 workers, to call all here.
+ * With batches = true also: max_tasks, once, seed; and 0 workers, to call all here.
  */
 static int
 pool_new(lua_State *L)
 {
-	struct fz_pool_opts opts = { .main = fz_child_main };
+	struct fz_pool_opts opts = { .main = fz_serve_main };
 	struct fz_err err = { 0 };
 	lua_Integer workers;
 	struct lpool *lp;
@@ -146,6 +165,7 @@ pool_new(lua_State *L)
 		opts.slots = fz_lslots_check(L, -1);
 	lua_pop(L, 1); /* the table keeps them */
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
+	lp->tag = &lpool_tag;
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
 	lp->needs_init = true;
@@ -159,7 +179,7 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
-	lp->home = (struct fz_child_home){ fz_lpool_prepare(L, 3), false };
+	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, 3), false };
 	opts.main_ctx = &lp->home;
 	lua_setiuservalue(L, 3, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);

@@ -7,7 +7,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
-#include "bind/child.h"
+#include "bind/serve.h"
 #include "bind/lblob.h"
 #include "bind/lerror.h"
 #include "bind/lfailure.h"
@@ -138,13 +138,13 @@ push_thread(lua_State *L, int nargs)
 }
 
 static int
-start(struct lprocess *lp, struct fz_child_process *home, struct fz_err *err)
+start(struct lprocess *lp, struct fz_serve_process *home, struct fz_err *err)
 {
 	struct fz_worker_opts opts = {
 		.engine = lp->engine,
 		.ops = &worker_ops,
 		.ops_ctx = lp,
-		.main = fz_child_process,
+		.main = fz_serve_process,
 		.main_ctx = home,
 		.noun = "process",
 	};
@@ -171,7 +171,7 @@ static int
 process_new(lua_State *L)
 {
 	int nargs = lua_gettop(L) - 1;
-	struct fz_child_process home = { .seed = 0 };
+	struct fz_serve_process home = { .seed = 0 };
 	struct fz_err err = { 0 };
 	struct lprocess *lp;
 

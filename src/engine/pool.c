@@ -173,6 +173,13 @@ void
 fz_pool_close(struct fz_pool *pool)
 {
 	pool->closed = true;
+	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
+		next = w->next;
+		if (w->leaving) { /* as the idle ones will be */
+			unlink_worker(w);
+			link_worker(&pool->idle, w);
+		}
+	}
 	while (pool->busy != NULL)
 		fz_worker_end(
 		    pool->busy, FZ_ERR_CANCELLED, "its workers were closed");

@@ -849,6 +849,7 @@ fz_worker_dismiss(struct fz_worker *worker)
 	struct fz_worker_pipes *p = worker->pipes;
 	int fd = p->jobs.fd;
 
+	worker->leaving = true;
 	fz_loop_unwatch(loop_of(p), &p->jobs);
 	fz_fd_close(&fd);
 }

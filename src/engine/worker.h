@@ -126,6 +126,7 @@ struct fz_worker {
 	int64_t peeked_ns; /* the news after which it was peeked at */
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
+	bool leaving;    /* dismissed: it will end by itself */
 	bool failed_start;     /* dead by itself before it started any job */
 	struct fz_death death; /* how it ended, once it is dead */
 	/* For who sends it functions: which version it has in each slot. */

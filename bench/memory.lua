@@ -1,0 +1,67 @@
+--- memory.lua - bytes of memory that workers take: fzlua memory.lua worker | list
+--
+--   worker   the private memory of an idle one, in a script that has nothing else
+--   list     what 4 workers that walk a list of 100 MB add to the whole, at most
+
+local fz = require "fzlua"
+
+local MB <const> = 1000000
+
+-- The sum of the fields of a process that match, in bytes; 0 if it is gone.
+local function memory(pid, pattern)
+  local file <close> = io.open(("/proc/%s/smaps_rollup"):format(pid))
+  local sum = 0
+  for line in (file and file:read("a") or ""):gmatch("[^\n]+") do
+    local name, kib = line:match("^(%S+):%s+(%d+) kB")
+    if name and name:find(pattern) then sum = sum + kib * 1024 end
+  end
+  return sum
+end
+
+local function idle_worker()
+  local pool <close> = fz.pool(2)
+  pool:map(math.type, {1, 2, 3, 4, 5, 6})
+  return memory(pool.workers[1], "^Private_")
+end
+
+-- Shared pages count in parts, so that the sum over all processes is what they take together.
+local function of_all()
+  local file <close> = assert(io.open("/proc/thread-self/children"))
+  local sum = memory("self", "^Pss$")
+  for pid in file:read("a"):gmatch("%d+") do sum = sum + memory(pid, "^Pss$") end
+  return sum
+end
+
+-- Groups of small tables, as scripts have them.
+local function long_list()
+  local list = {}
+  repeat
+    local group = {}
+    for i = 1, 1000 do group[i] = {id = #list * 1000 + i, weight = i * 0.5} end
+    list[#list + 1] = group
+  until collectgarbage("count") * 1024 >= 100 * MB
+  collectgarbage()
+  return list
+end
+
+-- Reads all and makes no garbage, which would count as well.
+local function heaviest(group)
+  local best = group[1]
+  for _, item in ipairs(group) do
+    if item.weight > best.weight then best = item end
+  end
+  return best.id
+end
+
+local function mapped_list()
+  local list = long_list()
+  local before, most = of_all(), 0
+  local results = fz.map(heaviest, list, {jobs = 4, progress = function(done)
+    if done % 50 == 0 or done == #list then most = math.max(most, of_all()) end
+  end})
+  assert(#results == #list and results[#list] == #list * 1000)
+  return most - before
+end
+
+local measure = assert(({worker = idle_worker, list = mapped_list})[arg[1]], "worker or list")
+print(measure())

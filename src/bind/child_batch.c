@@ -1,0 +1,279 @@
+#include "bind/child.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "bind/child_state.h"
+#include "bind/codec.h"
+#include "bind/items.h"
+#include "bind/random.h"
+#include "engine/port.h"
+
+/* On the thread's stack while a batch is under way. */
+enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
+
+/* (funcs, init, call) -> function, items: what all items share */
+static int
+open_body(lua_State *L)
+{
+	struct fz_child_calls *c = lua_touserdata(L, -1);
+	struct fz_child_batch *b = c->batch;
+	int n = 0;
+
+	fz_random_seed(b->random, b->seed + b->item);
+	if (b->init)
+		fz_child_run_init(L);
+	b->init = false;
+	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+	if (!(b->kind & FZ_WIRE_INLINE))
+		fz_child_push_function(L, b->func);
+	/* The arguments of a call are read right before it. */
+	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
+		n = fz_child_push_part(L, c);
+	lua_settop(L, 3 + (b->kind & FZ_WIRE_INLINE ? 0 : 1) + n);
+	while (lua_gettop(L) < 5)
+		lua_pushnil(L);
+	return 2;
+}
+
+/* The stack of the protected call of items. */
+enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
+
+/* Results that stay on the stack, until they are dropped together. */
+enum { ITEMS_KEPT = 16 };
+
+/*
+ * Push the elements of the item at `item`, a table: as many as its field n
+ * says, or as it is long. Returns how many.
+ */
+static int
+push_elements(lua_State *L, int item)
+{
+	lua_Integer n;
+
+	if (lua_type(L, item) != LUA_TTABLE)
+		return luaL_error(L, "a list of arguments expected, got %s",
+		    luaL_typename(L, item));
+	lua_pushvalue(L, ITEMS_N);
+	if (lua_rawget(L, item) != LUA_TNIL && lua_isinteger(L, -1))
+		n = lua_tointeger(L, -1);
+	else
+		n = (lua_Integer)lua_rawlen(L, item);
+	lua_pop(L, 1);
+	if (n < 0 || n > INT32_MAX / 2 ||
+	    (n > ITEMS_KEPT && !lua_checkstack(L, (int)n + 8)))
+		return luaL_error(L, "too many arguments");
+	for (lua_Integer i = 1; i <= n; i++)
+		lua_rawgeti(L, item, i);
+	return (int)n;
+}
+
+static void
+push_item(lua_State *L, const struct fz_child_batch *b)
+{
+	lua_Integer i = (lua_Integer)b->item;
+
+	if (!(b->kind & FZ_WIRE_INHERITED))
+		lua_rawgeti(L, ITEMS_LIST, i - (lua_Integer)b->first + 1);
+	else if (b->plain)
+		lua_rawgeti(L, ITEMS_LIST, i);
+	else
+		lua_geti(L, ITEMS_LIST, i);
+}
+
+/* In a worker without a detour: this is done for each item. */
+static inline unsigned char *
+item_room(struct fz_child_calls *c)
+{
+	const struct fz_child_io *io = c->io;
+	unsigned char *p = io->port != NULL
+			       ? fz_port_item(io->port, io->at, NULL)
+			       : io->room(io->ctx);
+
+	c->gone = p == NULL;
+	return p;
+}
+
+static inline void
+item_end(struct fz_child_calls *c, size_t len)
+{
+	const struct fz_child_io *io = c->io;
+
+	if (io->port != NULL)
+		fz_port_item_end(io->port, len);
+	else
+		io->end(io->ctx, len);
+}
+
+static inline bool
+item_advance(struct fz_child_calls *c)
+{
+	const struct fz_child_io *io = c->io;
+
+	if (io->port == NULL || !fz_port_advance(io->port, io->at))
+		return false;
+	c->batch->item++;
+	return true;
+}
+
+/* A result that is no small item; `n` values from index `first` on. */
+static void
+put_message(lua_State *L, struct fz_child_calls *c, int first, int n)
+{
+	const struct fz_child_io *io = c->io;
+	unsigned char *p;
+	size_t len;
+
+	io->begin(io->ctx, false, 1);
+	fz_codec_encode(L, first, n, io->out);
+	len = io->out->len;
+	if (len > FZ_PORT_ITEM - FZ_ITEMS_HEAD) {
+		io->put(io->ctx);
+		c->gone = io->send(io->ctx) != 0;
+		return;
+	}
+	p = item_room(c);
+	if (p == NULL)
+		return;
+	fz_items_store_head(p, (uint32_t)len);
+	memcpy(p + FZ_ITEMS_HEAD, io->out->data, len);
+	fz_buf_clear(io->out);
+	item_end(c, FZ_ITEMS_HEAD + len);
+}
+
+static void
+put_item(lua_State *L, struct fz_child_calls *c)
+{
+	unsigned char *p = item_room(c);
+	size_t len;
+
+	if (p == NULL)
+		return;
+	len = fz_items_store(L, -1, p);
+	if (len != 0)
+		item_end(c, len);
+	else
+		put_message(L, c, lua_gettop(L), 1);
+}
+
+/* Its arguments are a part of their own, its results all there are. */
+static void
+call_alone(lua_State *L, struct fz_child_calls *c)
+{
+	if (!(c->batch->kind & FZ_WIRE_INLINE))
+		lua_pushvalue(L, ITEMS_FUNC);
+	fz_child_push_part(L, c);
+	c->phase = FZ_CHILD_PHASE_CALL;
+	lua_call(L, lua_gettop(L) - ITEMS_TOP - 1, LUA_MULTRET);
+	c->phase = FZ_CHILD_PHASE_RESULTS;
+	put_message(L, c, ITEMS_TOP + 1, lua_gettop(L) - ITEMS_TOP);
+	lua_settop(L, ITEMS_TOP);
+}
+
+static void
+call_item(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+{
+	const struct fz_child_batch *b = c->batch;
+	int n = 1;
+
+	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+	fz_random_seed(b->random, b->seed + b->item);
+	if (kind == FZ_WIRE_MAP) {
+		lua_pushvalue(L, ITEMS_FUNC);
+		push_item(L, b);
+	} else if (kind == FZ_WIRE_STARMAP) {
+		push_item(L, b);
+		lua_pushvalue(L, ITEMS_FUNC);
+		n = push_elements(L, lua_gettop(L) - 1);
+	} else {
+		call_alone(L, c);
+		return;
+	}
+	c->phase = FZ_CHILD_PHASE_CALL;
+	lua_call(L, n, 1);
+	c->phase = FZ_CHILD_PHASE_RESULTS;
+	put_item(L, c);
+	/* Not after each, since many have one small result. */
+	if (++c->nkept == ITEMS_KEPT) {
+		lua_settop(L, ITEMS_TOP);
+		c->nkept = 0;
+	}
+}
+
+/* (call, function, list): all items from the one at hand on; protected */
+static int
+items_body(lua_State *L)
+{
+	struct fz_child_calls *c = lua_touserdata(L, 1);
+	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
+
+	luaL_checkstack(L, 4 * ITEMS_KEPT, NULL);
+	lua_pushliteral(L, "n");
+	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
+	lua_settop(L, ITEMS_TOP);
+	c->nkept = 0;
+	do
+		call_item(L, c, kind);
+	while (!c->gone && item_advance(c));
+	return 0;
+}
+
+/* What all items need; false: the one at hand has failed of it. */
+static bool
+open_items(lua_State *L, struct fz_child_calls *c)
+{
+	int status;
+
+	c->phase = FZ_CHILD_PHASE_INIT;
+	lua_settop(L, BATCH_HANDLER);
+	lua_pushcfunction(L, open_body);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pushvalue(L, FZ_CHILD_INIT);
+	lua_pushlightuserdata(L, c);
+	status = lua_pcall(L, 3, 2, BATCH_HANDLER);
+	if (status != LUA_OK)
+		fz_child_put_error(L, c, status);
+	return status == LUA_OK;
+}
+
+static bool
+call_items(lua_State *L, struct fz_child_calls *c)
+{
+	int status, list = BATCH_ITEMS;
+
+	if (c->batch->kind & FZ_WIRE_INHERITED)
+		list = FZ_CHILD_LIST;
+	lua_settop(L, BATCH_ITEMS);
+	lua_pushcfunction(L, items_body);
+	lua_pushlightuserdata(L, c);
+	lua_pushvalue(L, BATCH_FUNC);
+	lua_pushvalue(L, list);
+	status = lua_pcall(L, 3, 0, BATCH_HANDLER);
+	if (status != LUA_OK)
+		fz_child_put_error(L, c, status);
+	return status == LUA_OK;
+}
+
+int
+fz_child_batch(
+    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io)
+{
+	struct fz_child_calls c = { .batch = batch, .io = io };
+	bool opened = false, failed;
+
+	lua_settop(L, FZ_CHILD_LIST);
+	lua_pushcfunction(L, fz_child_note_traceback);
+	do {
+		opened = opened || open_items(L, &c);
+		failed = !opened || !call_items(L, &c);
+		if (c.mapped)
+			io->release(io->ctx);
+		c.mapped = c.plain = false;
+		if (failed)
+			c.gone = io->send(io->ctx) != 0;
+	} while (failed && !c.gone && item_advance(&c));
+	lua_settop(L, FZ_CHILD_LIST);
+	return c.gone ? -1 : 0;
+}
