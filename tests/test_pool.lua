@@ -136,7 +136,7 @@ tests["what cannot be sent is told at the call, with its path"] = function()
     local text = "argument 1: .cfg.cb: a coroutine cannot be sent"
     t.equal(t.fails("unsendable", pool.apply, pool, print, arg).message, text)
     t.equal(t.fails("unsendable", pool.apply_async, pool, print, { arg }).message, text)
-    t.match(t.fails("unsendable", pool.apply, pool, print, 1, { co }).message, "argument 2[1]")
+    t.match(t.fails("unsendable", pool.apply, pool, print, 1, { co }).message, "argument 2: [1]")
     t.equal(pool:apply(function() return 1 end), 1)
   end)
 end
