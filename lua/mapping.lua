@@ -22,13 +22,19 @@ end
 
 Mapping.length = length
 
+---What an error is about before its message, which may begin with a path into it.
+---@return string
+function Mapping.prefixed(what, message)
+  return what .. (message:sub(1, 1) == ":" and message or ": " .. message)
+end
+
 ---Put into an error of item `index` what it is about.
 ---@return any e
 function Mapping.name_error(e, index)
   if not Error.is(e) then return e end
   e.index = index
   if e.result then
-    e.message, e.result = "result" .. e.message, nil
+    e.message, e.result = Mapping.prefixed("result", e.message), nil
   end
   return e
 end
@@ -110,10 +116,15 @@ local function failure(self)
   local whole = self.batch:whole()
   if whole then return whole end
   if self._options.on_error == "continue" then return nil end
-  local first
-  for index in pairs(self.errors) do
-    if not first or index < first then first = index end
+  local first, ended
+  for index, e in pairs(self.errors) do
+    if Error.is(e, "cancelled") then -- most likely by the policy "now", for another's error
+      ended = math.min(index, ended or index)
+    else
+      first = math.min(index, first or index)
+    end
   end
+  first = first or ended
   return first and Mapping.name_error(self.errors[first], first)
 end
 

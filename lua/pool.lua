@@ -99,7 +99,7 @@ end
 -- What an error of one call is about.
 local function name_error(e)
   if Error.is(e) and e.result then
-    e.message, e.result = ("result %d%s"):format(e.result, e.message), nil
+    e.message, e.result = Mapping.prefixed("result " .. e.result, e.message), nil
   end
   return e
 end

@@ -52,6 +52,7 @@ struct lbatch {
 	struct fz_local local;     /* linked while the pool has no workers */
 	unsigned calls;            /* of its functions in this process */
 	bool closing;              /* by one of these: to be freed after it */
+	bool busy;                 /* as the one that the pool keeps */
 	struct fz_shm_buf buf;     /* items being encoded */
 	lua_State *thread;         /* that encodes them */
 	uint64_t n;                /* of the list */
@@ -136,8 +137,33 @@ encode_body(lua_State *L)
 	}
 }
 
+/* What comes between a thing and the path into it that a message begins with.
+ */
+static const char *
+separator(const char *text)
+{
+	return text[0] == ':' ? "" : ": ";
+}
+
+/* The path without its first index, which is in a table of our own. */
+static const char *
+inner_path(const char *text)
+{
+	const char *end = text[0] == '[' ? strchr(text, ']') : NULL;
+
+	return end != NULL ? end + 1 : text;
+}
+
+/* What the item of a map is to its function. */
+static const char *
+item_name(uint32_t kind)
+{
+	return (kind & FZ_WIRE_KINDS) == FZ_WIRE_STARMAP ? "the arguments"
+							 : "argument 1";
+}
+
 static void
-cannot_encode(lua_State *L, struct fz_failure *failure)
+cannot_encode(lua_State *L, const struct lbatch *lb, struct fz_failure *failure)
 {
 	const char *text = NULL;
 
@@ -156,13 +182,15 @@ cannot_encode(lua_State *L, struct fz_failure *failure)
 	} else if (lua_type(L, -1) == LUA_TSTRING) {
 		text = lua_tostring(L, -1);
 	}
-	/* The path begins inside our own table. */
-	if (text != NULL && failure->err.kind == FZ_ERR_UNSENDABLE &&
-	    text[0] == '[' && strchr(text, ']') != NULL)
-		text = strchr(text, ']') + 1;
-	fz_err_set(&failure->err, failure->err.kind, "%s%s",
-	    failure->err.kind == FZ_ERR_UNSENDABLE ? "argument 1" : "",
-	    text != NULL ? text : "an item cannot be sent");
+	if (text == NULL)
+		text = "an item cannot be sent";
+	if (failure->err.kind != FZ_ERR_UNSENDABLE) {
+		fz_err_set(&failure->err, failure->err.kind, "%s", text);
+		return;
+	}
+	text = inner_path(text);
+	fz_err_set(&failure->err, failure->err.kind, "%s%s%s",
+	    item_name(lb->kind), separator(text), text);
 }
 
 /* For the engine: see fz_batch_opts. */
@@ -192,7 +220,7 @@ encode_items(void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
 		e.n /= 2; /* those before the one that cannot be sent */
 	} while (true);
 	if (status != LUA_OK) {
-		cannot_encode(L, failure);
+		cannot_encode(L, lb, failure);
 		fz_buf_clear(&lb->buf.buf);
 	} else {
 		blob = fz_lblob_take(lb->engine, &lb->buf, &failure->err);
@@ -233,6 +261,31 @@ push_batch(lua_State *L, int pool)
 	luaL_setmetatable(L, BATCH_TYPE);
 	lua_pushvalue(L, pool);
 	lua_setiuservalue(L, -2, BATCH_POOL);
+	return lb;
+}
+
+/*
+ * The same for a call that is over before the caller goes on: mostly the one
+ * that the pool keeps, since making and collecting them takes long.
+ */
+static struct lbatch *
+push_spare(lua_State *L, int pool)
+{
+	struct lbatch *lb;
+
+	fz_lpool_push_spare(L, pool);
+	if (lua_isnil(L, -1)) {
+		lua_pop(L, 1);
+		push_batch(L, pool);
+		lua_pushvalue(L, -1);
+		fz_lpool_set_spare(L, pool);
+	}
+	lb = to_lbatch(L, -1);
+	if (lb->busy) { /* waited for in one of its own callbacks */
+		lua_pop(L, 1);
+		return push_batch(L, pool);
+	}
+	lb->busy = true;
 	return lb;
 }
 
@@ -294,8 +347,7 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	lua_getfield(L, options, "memory");
 	fz_llimits_read(L, top + 1, &opts->limits);
 	lua_getfield(L, options, "seed");
-	opts->seed =
-	    (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_getfield(L, options, "told");
 	opts->told = lua_toboolean(L, -1);
 	lua_settop(L, top);
@@ -414,13 +466,16 @@ raise_part(lua_State *L, const struct lbatch *lb)
 	lua_pop(L, 1);
 	if (lua_getfield(L, -1, "message") == LUA_TSTRING) {
 		text = lua_tostring(L, -1);
-		if (!is_call && text[0] == '[' && strchr(text, ']') != NULL)
-			text = strchr(text, ']') + 1;
-		if (is_call && n == 0)
-			lua_pushfstring(L, "the function%s", text);
+		if (!is_call)
+			text = inner_path(text);
+		if (!is_call)
+			lua_pushstring(L, item_name(lb->kind));
+		else if (n == 0)
+			lua_pushliteral(L, "the function");
 		else
-			lua_pushfstring(L, "argument %I%s",
-			    (LUAI_UACINT)(is_call ? n : 1), text);
+			lua_pushfstring(L, "argument %I", (LUAI_UACINT)n);
+		lua_pushfstring(L, "%s%s", separator(text), text);
+		lua_concat(L, 2);
 		lua_setfield(L, -3, "message");
 	}
 	lua_pop(L, 1);
@@ -480,7 +535,7 @@ call_seed(uint64_t seed, const struct lbatch *lb)
 
 /* Start the call that batch_call() gets; leaves the batch on top. */
 static struct lbatch *
-start_call(lua_State *L)
+start_call(lua_State *L, struct lbatch *(*push)(lua_State *L, int pool))
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
 	struct lbatch *lb;
@@ -491,8 +546,10 @@ start_call(lua_State *L)
 	opts.sched = check_open_pool(L, 1);
 	opts.seed = fz_lpool_seed(L, 1);
 	read_limits(L, 3, &opts);
-	lb = push_batch(L, 1);
+	lb = push(L, 1);
 	lua_replace(L, 3);
+	if (lb->busy)
+		lua_toclose(L, 3);
 	lb->kind = FZ_WIRE_CALL;
 	init_buf(lb, fz_sched_is_local(opts.sched));
 	find_slot(L, lb, 1, 2);
@@ -518,7 +575,7 @@ start_call(lua_State *L)
 static int
 batch_call(lua_State *L)
 {
-	start_call(L);
+	start_call(L, push_batch);
 	return 1;
 }
 
@@ -896,6 +953,23 @@ batch_wait_alone(lua_State *L)
 	return 1;
 }
 
+/* Free what it has; one that the pool keeps may be used again. */
+static void
+end_batch(lua_State *L, struct lbatch *lb)
+{
+	if (lb->batch != NULL) {
+		unlink_local(L, lb);
+		drop_news(lb, &lb->news);
+		fz_batch_free(lb->batch);
+		lb->batch = NULL;
+	}
+	if (lb->slot != -1)
+		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	lb->slot = -1;
+	fz_buf_fini(&lb->buf.buf);
+	lb->busy = false;
+}
+
 /*
  * apply(pool, f, options | nil, ...) -> as batch:result(), once it is done: for
  * who waits alone, with workers. An error that comes meanwhile ends the call.
@@ -903,18 +977,17 @@ batch_wait_alone(lua_State *L)
 static int
 batch_apply(lua_State *L)
 {
-	struct lbatch *lb = start_call(L);
+	struct lbatch *lb = start_call(L, push_spare);
 	int n;
 
-	lua_toclose(L, 3);
 	fz_lloop_wait(L, is_done, lb);
 	n = push_outcome(L, lb);
 	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
 		lua_pushboolean(L, false);
-		fz_lfailure_push(
-		    L, lb->engine, fz_batch_whole(lb->batch));
+		fz_lfailure_push(L, lb->engine, fz_batch_whole(lb->batch));
 		n = 2;
 	}
+	end_batch(L, lb);
 	return n;
 }
 
@@ -954,7 +1027,15 @@ close_batch(lua_State *L, struct lbatch *lb)
 static int
 batch_close(lua_State *L)
 {
-	close_batch(L, to_lbatch(L, 1));
+	struct lbatch *lb = to_lbatch(L, 1);
+
+	if (lb->batch != NULL && lb->calls != 0) {
+		unlink_local(L, lb);
+		fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "it was closed");
+		lb->closing = true;
+		return 0;
+	}
+	end_batch(L, lb);
 	return 0;
 }
 

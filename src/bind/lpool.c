@@ -23,7 +23,8 @@ enum {
 	POOL_INIT,
 	POOL_LIST,
 	POOL_TABLES,
-	POOL_NUSER = POOL_TABLES
+	POOL_SPARE,
+	POOL_NUSER = POOL_SPARE
 };
 
 /* Its address marks our userdata: cheaper than the name of a metatable. */
@@ -75,6 +76,18 @@ uint64_t
 fz_lpool_seed(lua_State *L, int idx)
 {
 	return to_lpool(L, idx)->seed;
+}
+
+void
+fz_lpool_push_spare(lua_State *L, int idx)
+{
+	lua_getiuservalue(L, idx, POOL_SPARE);
+}
+
+void
+fz_lpool_set_spare(lua_State *L, int idx)
+{
+	lua_setiuservalue(L, idx, POOL_SPARE);
 }
 
 bool *
@@ -141,7 +154,8 @@ make_sched(lua_State *L, int idx, unsigned workers)
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
  * [, slots = s] } -> pool
- * With batches = true also: max_tasks, once, seed; and 0 workers, to call all here.
+ * With batches = true also: max_tasks, once, seed; and 0 workers, to call all
+ * here.
  */
 static int
 pool_new(lua_State *L)

@@ -24,6 +24,13 @@ struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
 uint64_t fz_lpool_seed(lua_State *L, int idx); /* of its calls */
 
 /*
+ * A value that is kept with the pool for who makes batches; push it, or set it
+ * to the value on top, which goes. [-0, +1, -] [-1, +0, -]
+ */
+void fz_lpool_push_spare(lua_State *L, int idx);
+void fz_lpool_set_spare(lua_State *L, int idx);
+
+/*
  * Push a new thread that can call the functions of the pool at `idx` in this
  * process (see fz_child_prepare). [-0, +1, m]
  */

@@ -16,6 +16,12 @@
 
 static const struct fz_job_ops chunk_ops;
 
+/* Of what there is no memory to keep. */
+static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
+					    "not enough memory to keep the "
+					    "results" },
+	.exitcode = -1 };
+
 /* ---- news and events ---------------------------------------------------- */
 
 /* Room for one more behind the `n` elements of a list; NULL: no memory. */
@@ -86,7 +92,7 @@ drop_news(struct fz_batch_news *news)
 static void
 lose_news(struct fz_batch *b)
 {
-	b->whole = b->lost;
+	b->whole = lost;
 	b->whole_failed = true;
 }
 
@@ -109,9 +115,9 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 	room =
 	    list_room((void **)&b->news, &b->news_cap, b->nnews, sizeof(*room));
 	if (room == NULL) {
-		struct fz_batch_news lost = *news;
+		struct fz_batch_news gone = *news;
 
-		drop_news(&lost);
+		drop_news(&gone);
 		lose_news(b);
 		return false;
 	}
@@ -359,7 +365,7 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 
 	if (blob == NULL) {
 		for (uint32_t i = 0; i < n; i++) {
-			struct fz_failure failure = b->lost;
+			struct fz_failure failure = lost;
 
 			item_failed(b, news.first + i, chunk->attempts,
 			    added_part(chunk), &failure);
@@ -387,9 +393,10 @@ value_done(struct fz_chunk *chunk, uint64_t item, struct fz_blob *value)
 	struct fz_batch_news news = {
 		.first = item, .n = 1, .whole = true, .blob = value
 	};
-	struct fz_failure failure = b->lost;
+	struct fz_failure failure;
 
 	if (value == NULL) {
+		failure = lost;
 		item_failed(
 		    b, item, chunk->attempts, added_part(chunk), &failure);
 		return;
@@ -620,9 +627,7 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	b->total = opts->n;
 	b->uncut = 1;
 	b->growing = opts->growing;
-	b->whole.exitcode = b->lost.exitcode = -1;
-	fz_err_set(&b->lost.err, FZ_ERR_MEMORY,
-	    "not enough memory to keep the results");
+	b->whole.exitcode = -1;
 	fz_sched_add(opts->sched, b);
 	return b;
 }

@@ -39,7 +39,7 @@ struct fz_batch {
 	int64_t timed_ns, ntimed; /* what that is made of: recent items */
 	bool growing, stopping, told, done;
 	bool whole_failed;
-	struct fz_failure whole, lost;
+	struct fz_failure whole;
 	struct fz_batch_news *news;
 	size_t news_at, nnews, news_cap;
 	struct fz_batch_event *events;

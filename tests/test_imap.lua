@@ -1,0 +1,370 @@
+-- test_imap.lua - pool:imap and pool:imap_unordered: lazy, in order or as they come.
+
+local t = ...
+local defaults = require "fzlua.defaults"
+
+local tests = {}
+
+local function twice(x)
+  return x * 2
+end
+
+local function numbers(n)
+  local list = {}
+  for i = 1, n do list[i] = i end
+  return list
+end
+
+-- An iterator over 1, 2, ... n, without an end where n is nil; read() says how far it was read.
+local function counter(n)
+  local i = 0
+  return function()
+    if i == n then return nil end
+    i = i + 1
+    return i
+  end, function() return i end
+end
+
+local function in_this_process()
+  defaults.jobs = 0
+  return setmetatable({}, { __close = function() defaults.jobs = nil end })
+end
+
+-- f(imap, pool) for both kinds, with workers and with -j0.
+local function every_way(f)
+  for _, name in ipairs { "imap", "imap_unordered" } do
+    for _, workers in ipairs { 1, 2, 5 } do
+      local pool <close> = fz.pool(workers)
+      f(function(...) return pool[name](pool, ...) end, pool, workers, name)
+    end
+    local _ <close> = in_this_process()
+    local pool <close> = fz.pool()
+    f(function(...) return pool[name](pool, ...) end, pool, 1, name)
+  end
+end
+
+-- All that a loop gives, by index.
+local function collect(...)
+  local values, errors, n = {}, {}, 0
+  for i, v, e in ... do
+    assert(values[i] == nil and errors[i] == nil, "twice the same index")
+    values[i], errors[i], n = v, e, n + 1
+  end
+  return values, errors, n
+end
+
+-- ---- results ----------------------------------------------------------------
+
+tests["each result comes once, with its place, imap in order"] = function()
+  every_way(function(imap, _, _, name)
+    for _, n in ipairs { 0, 1, 2, 7, 500 } do
+      for _, source in ipairs { numbers(n), (counter(n)) } do
+        local values, _, count = collect(imap(twice, source))
+        t.equal({ count, #values }, { n, n })
+        for i = 1, n do t.equal(values[i], 2 * i) end
+      end
+    end
+    local last = 0
+    for i in imap(twice, numbers(200)) do
+      if name == "imap" then t.equal(i, last + 1) end
+      last = i
+    end
+  end)
+end
+
+tests["imap_unordered hands out what is there, imap waits for the first"] = function()
+  local go = t.file ""
+  os.remove(go)
+  local function f(x)
+    while x == 1 and not io.open(go) do os.execute "sleep 0.01" end
+    return x
+  end
+  local pool <close> = fz.pool(2)
+  local order = {}
+  for i in pool:imap_unordered(f, numbers(4)) do
+    order[#order + 1] = i
+    if #order == 3 then io.open(go, "w"):close() end
+  end
+  t.equal(order[4], 1)
+  order = {}
+  for i in pool:imap(f, numbers(4)) do order[#order + 1] = i end
+  t.equal(order, { 1, 2, 3, 4 })
+end
+
+tests["nils: holes of a list with n, and results that are nothing"] = function()
+  every_way(function(imap)
+    local values, errors, n = collect(imap(function(x) return x == nil and "hole" or nil end,
+      { 1, nil, 3, n = 4 }))
+    t.equal({ values, errors, n }, { { [2] = "hole", [4] = "hole" }, {}, 4 })
+  end)
+end
+
+tests["a source may be any callable, and a list of any kind of values"] = function()
+  every_way(function(imap)
+    local i = 0
+    local callable = setmetatable({}, { __call = function()
+      i = i + 1
+      return i <= 3 and { i } or nil
+    end })
+    t.equal((collect(imap(function(x) return x[1] end, callable))), { 1, 2, 3 })
+    t.equal((collect(imap(function(x) return x end, { false, "s", 1.5, { {} } }))),
+      { false, "s", 1.5, { {} } })
+    local words = ("a b c"):gmatch "%a"
+    t.equal((collect(imap(string.upper, words))), { "A", "B", "C" })
+  end)
+end
+
+tests["a source may use the pool"] = function()
+  local pool <close> = fz.pool(2)
+  local i = 0
+  local values = collect(pool:imap(twice, function()
+    i = i + 1
+    return i <= 20 and pool:apply(twice, i) or nil
+  end))
+  for k = 1, 20 do t.equal(values[k], 4 * k) end
+end
+
+tests["several loops at once, one inside the other"] = function()
+  local pool <close> = fz.pool(2)
+  local n = 0
+  for i, v in pool:imap(twice, numbers(10)) do
+    for k, w in pool:imap_unordered(twice, numbers(5)) do
+      t.equal({ v, w }, { 2 * i, 2 * k })
+      n = n + 1
+    end
+  end
+  t.equal(n, 50)
+end
+
+tests["the numbers of a seed are those of map"] = function()
+  local function draw() return math.random(0) end
+  local expected
+  every_way(function(imap, pool)
+    expected = expected or pool:map(draw, numbers(30), { seed = 7 })
+    local values = collect(imap(draw, counter(30), { seed = 7 }))
+    for i = 1, 30 do t.equal(values[i], expected[i]) end
+  end)
+end
+
+-- ---- laziness ---------------------------------------------------------------
+
+tests["an endless source: starts at once, is read no further than workers + inflight"] = function()
+  every_way(function(imap, _, workers)
+    for _, inflight in ipairs { 1, 3, 0 } do
+      local source, read = counter()
+      local ahead = inflight > 0 and inflight or 2 * workers
+      local taken, most = 0, 0
+      for i, v in imap(twice, source, { inflight = inflight > 0 and inflight or nil }) do
+        t.equal(v, 2 * i)
+        most = math.max(most, read() - taken)
+        taken = taken + 1
+        if taken == 100 then break end
+      end
+      assert(most <= workers + ahead, ("%d read ahead"):format(most))
+      assert(read() <= 100 + workers + ahead)
+    end
+  end)
+end
+
+tests["a source that is slow is no reason to wait with what it gave"] = function()
+  local pool <close> = fz.pool(2)
+  local begun = t.file ""
+  local source, read = counter(3)
+  local seen = {}
+  for i in pool:imap(function(x) io.open(begun, "a"):write(x):close() return x end, function()
+    return source()
+  end, { inflight = 1 }) do
+    seen[#seen + 1] = i
+    assert(read() <= 3)
+  end
+  t.equal(seen, { 1, 2, 3 })
+  t.equal(#io.open(begun):read "a", 3)
+end
+
+local function resident()
+  local file <close> = assert(io.open "/proc/self/statm")
+  local _, pages = file:read("n", "n")
+  return pages * 4096
+end
+
+tests["memory stays flat over 200,000 items"] = function()
+  local pool <close> = fz.pool(2)
+  for _, name in ipairs { "imap", "imap_unordered" } do
+    local source = counter(200000)
+    local sum, early = 0
+    for i, v in pool[name](pool, twice, source, { inflight = 200 }) do
+      sum = sum + v
+      if i == 20000 then
+        collectgarbage()
+        early = resident()
+      end
+    end
+    collectgarbage()
+    t.equal(sum, 200000 * 200001)
+    -- A sanitizer keeps what was freed.
+    assert(os.getenv "ASAN_OPTIONS" or resident() - early < 16 << 20, ("%d KiB more"):format(resident() - early >> 10))
+  end
+end
+
+-- ---- errors -----------------------------------------------------------------
+
+local function at_7(x)
+  if x == 7 then error { code = 7 } end
+  return x
+end
+
+tests["a failed item raises, with continue it yields its index, nil and its error"] = function()
+  every_way(function(imap, pool)
+    local e = t.fails("error", collect, imap(at_7, numbers(50)))
+    t.equal({ e.index, e.cause }, { 7, { code = 7 } })
+    t.match(e, "item 7, attempt 1", "stack traceback:")
+    local values, errors, n = collect(imap(at_7, numbers(50), { on_error = "continue" }))
+    t.equal({ n, values[7], values[50] }, { 50, nil, 50 })
+    t.equal({ next(errors), errors[7].index, next(errors, 7) }, { 7, 7 })
+    t.equal({ errors[7].kind, errors[7].cause }, { "error", { code = 7 } })
+    t.equal(pool:apply(twice, 2), 4)
+  end)
+end
+
+tests["what cannot be sent is the item's error, with its path"] = function()
+  every_way(function(imap)
+    local co = coroutine.create(print)
+    local values, errors, n = collect(imap(type, { 1, { cfg = { cb = co } }, 3 },
+      { on_error = "continue" }))
+    t.equal({ n, values[1], values[3], errors[2].kind }, { 3, "number", "number", "unsendable" })
+    t.match(errors[2], "item 2", "argument 1.cfg.cb: a coroutine cannot be sent")
+    t.match(t.fails("unsendable", collect, imap(type, { 1, co })), "item 2", "a coroutine")
+    local _, failed = collect(imap(function(x)
+      return x == 2 and { coroutine.create(print) } or x
+    end, { 1, 2, 3 }, { on_error = "continue" }))
+    t.match(failed[2], "item 2", "result[1]: a coroutine cannot be sent")
+  end)
+end
+
+tests["an error in the source raises as it is, and ends the loop"] = function()
+  every_way(function(imap, pool)
+    local source = counter()
+    local function failing()
+      local x = source()
+      if x == 20 then error { "the source's" } end
+      return x
+    end
+    local ok, e = pcall(collect, imap(twice, failing))
+    t.equal({ ok, e }, { false, { "the source's" } })
+    t.equal(pool:apply(twice, 2), 4)
+  end)
+end
+
+tests["retries and timeout are per item"] = function()
+  local marks = t.file ""
+  local pool <close> = fz.pool(2)
+  local values = collect(pool:imap(function(x)
+    local path = marks .. x
+    if x % 3 == 0 and not os.remove(path) then
+      io.open(path, "w"):close()
+      error "not yet"
+    end
+    return x
+  end, numbers(20), { retries = 1 }))
+  for i = 1, 20 do t.equal(values[i], i) end
+  local _, errors, n = collect(pool:imap_unordered(function(x)
+    while x == 3 do end
+    return x
+  end, numbers(6), { timeout = 0.5, on_error = "continue" }))
+  t.equal({ n, next(errors), errors[3].kind, errors[3].index }, { 6, 3, "timeout", 3 })
+end
+
+tests["an error in init is every item's error"] = function()
+  local pool <close> = fz.pool { workers = 2, init = function() error "no model" end }
+  local _, errors, n = collect(pool:imap(twice, numbers(5), { on_error = "continue" }))
+  t.equal(n, 5)
+  for i = 1, 5 do t.match(errors[i], "no model") end
+end
+
+-- ---- the end ----------------------------------------------------------------
+
+tests["leaving the loop ends what runs, by break, error or return"] = function()
+  local pool <close> = fz.pool(2)
+  local begun = t.file ""
+  local function f(x)
+    if x > 2 then
+      io.open(begun, "a"):write("x"):close()
+      while true do end
+    end
+    return x
+  end
+  for _, how in ipairs { "break", "error", "return" } do
+    local ok, e = pcall(function()
+      for i in pool:imap(f, (counter())) do
+        if i == 2 then
+          if how == "error" then error("mine", 0) end
+          if how == "return" then return how end
+          break
+        end
+      end
+      return "break"
+    end)
+    t.equal({ ok, e }, { how ~= "error", how == "error" and "mine" or how })
+    t.equal(pool:map(twice, { 1, 2, 3 }), { 2, 4, 6, n = 3 })
+  end
+end
+
+tests["a loop that is dropped, and one that nobody began"] = function()
+  local pool <close> = fz.pool(2)
+  do
+    local step = pool:imap(twice, (counter()))
+    t.equal({ step() }, { 1, 2 })
+    pool:imap(twice, (counter()))
+  end
+  collectgarbage()
+  collectgarbage()
+  t.equal(pool:apply(twice, 1), 2)
+end
+
+tests["the loop keeps its pool, after the end it says nil"] = function()
+  local step
+  do
+    local pool = fz.pool(1)
+    step = pool:imap(twice, numbers(3))
+  end
+  collectgarbage()
+  collectgarbage()
+  t.equal({ select(2, step()), select(2, step()), select(2, step()) }, { 2, 4, 6 })
+  t.equal({ step() }, {})
+  t.equal({ step() }, {})
+end
+
+tests["a pool that is closed, or ended, during the loop"] = function()
+  local pool = fz.pool(2)
+  local n = 0
+  local ok, e = pcall(function()
+    for i in pool:imap(twice, numbers(100)) do
+      n = i
+      if i == 5 then pool:terminate() end
+    end
+  end)
+  assert(not ok and getmetatable(e) == fz.Error, tostring(e))
+  assert(e.kind == "cancelled" or e.kind == "closed", e.kind)
+  assert(n >= 5 and n < 100, n)
+  t.equal(pool:join(), true)
+  local finishing = fz.pool(2)
+  local values = {}
+  for i, v in finishing:imap(twice, numbers(100)) do
+    values[i] = v
+    if i == 5 then finishing:close() end
+  end
+  t.equal({ #values, values[100] }, { 100, 200 })
+  t.equal(finishing:join(), true)
+end
+
+tests["wrong sources are told at the user's line"] = function()
+  every_way(function(imap, _, _, name)
+    local what = ("'pool:%s'"):format(name)
+    t.match(t.wrong(imap, twice), "#2", what, "a list or an iterator expected, got no value")
+    t.match(t.wrong(imap, twice, 5), "#2", what, "got number")
+    t.match(t.wrong(imap, twice, "abc"), "#2", what, "got string")
+    t.match(t.wrong(imap, twice, io.stdout), "#2", what, "FILE*")
+  end)
+end
+
+return tests
