@@ -238,7 +238,7 @@ send_kept(struct keeper *k, struct batch *b, uint32_t n)
 static bool
 settle(struct keeper *k)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(5000);
 
 	while (k->worker != NULL && k->worker->njobs != 0) {
 		if (!step_until(k->w, until))
@@ -250,7 +250,7 @@ settle(struct keeper *k)
 static bool
 dies(struct keeper *k)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(5000);
 
 	while (k->worker != NULL) {
 		if (!step_until(k->w, until))
@@ -263,7 +263,7 @@ dies(struct keeper *k)
 static void
 wait_for_gate(struct keeper *k)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(5000);
 
 	while (atomic_load(&k->home->shared->waiting) == 0) {
 		assert_true(fz_clock_ns() < until);
@@ -275,7 +275,7 @@ wait_for_gate(struct keeper *k)
 static void
 wait_for_first(struct keeper *k, int moment)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(5000);
 
 	fz_loop_flush(k->w->engine.loop);
 	while (atomic_load(&k->home->shared->ran[1]) == 0)
@@ -597,13 +597,37 @@ test_worker_batch_what_was_peeked_at_is_not_told_again(void **state)
 	assert_int_equal(k->nidle, 1);
 }
 
+/* What the cell has comes behind what is in the pipe, and is not lost. */
+static void
+test_worker_batch_peek_before_what_was_written_takes_nothing(void **state)
+{
+	static const uint64_t items[5] = { ITEM_OF(ITEM_FLUSH, 0),
+		ITEM_OF(ITEM_KEEP, 1), ITEM_OF(ITEM_KEEP, 2),
+		ITEM_OF(ITEM_WAIT, 3), ITEM_OF(ITEM_KEEP, 4) };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	batch_init(&b, 5);
+	assert_int_equal(send_items(k, &b, items), 0);
+	fz_loop_flush(k->w->engine.loop);
+	while (atomic_load(&k->home->shared->waiting) == 0)
+		usleep(100);
+	fz_worker_peek(k->worker);
+	assert_int_equal(b.ntold, 0);
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(settle(k));
+	assert_fates(&b, 0, 5, DONE);
+	for (uint32_t i = 0; i < 5; i++)
+		assert_int_equal(b.value[i], i);
+}
+
 /* While the worker writes over what is copied. */
 static void
 test_worker_batch_peek_never_takes_a_torn_item(void **state)
 {
 	struct keeper *k = *state;
 	static struct batch b[20];
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(5000);
 
 	for (int i = 0; i < 20; i++)
 		send_kept(k, &b[i], MANY);
@@ -756,6 +780,9 @@ main(void)
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_what_was_peeked_at_is_not_told_again,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_peek_before_what_was_written_takes_nothing,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_peek_never_takes_a_torn_item, setup,
