@@ -238,7 +238,7 @@ send_kept(struct keeper *k, struct batch *b, uint32_t n)
 static bool
 settle(struct keeper *k)
 {
-	int64_t until = in_ms(5000);
+	int64_t until = in_ms(20000);
 
 	while (k->worker != NULL && k->worker->njobs != 0) {
 		if (!step_until(k->w, until))
@@ -250,7 +250,7 @@ settle(struct keeper *k)
 static bool
 dies(struct keeper *k)
 {
-	int64_t until = in_ms(5000);
+	int64_t until = in_ms(20000);
 
 	while (k->worker != NULL) {
 		if (!step_until(k->w, until))
@@ -263,7 +263,7 @@ dies(struct keeper *k)
 static void
 wait_for_gate(struct keeper *k)
 {
-	int64_t until = in_ms(5000);
+	int64_t until = in_ms(20000);
 
 	while (atomic_load(&k->home->shared->waiting) == 0) {
 		assert_true(fz_clock_ns() < until);
@@ -275,7 +275,7 @@ wait_for_gate(struct keeper *k)
 static void
 wait_for_first(struct keeper *k, int moment)
 {
-	int64_t until = in_ms(5000);
+	int64_t until = in_ms(20000);
 
 	fz_loop_flush(k->w->engine.loop);
 	while (atomic_load(&k->home->shared->ran[1]) == 0)
@@ -627,7 +627,7 @@ test_worker_batch_peek_never_takes_a_torn_item(void **state)
 {
 	struct keeper *k = *state;
 	static struct batch b[20];
-	int64_t until = in_ms(5000);
+	int64_t until = in_ms(20000);
 
 	for (int i = 0; i < 20; i++)
 		send_kept(k, &b[i], MANY);
@@ -713,7 +713,7 @@ scenario(struct keeper *k, int *nlost)
 	    send_items(k, &b, items) != 0)
 		goto out;
 	while (k->worker != NULL && k->worker->njobs != 0) {
-		fz_loop_step(k->w->engine.loop, in_ms(5000), NULL);
+		fz_loop_step(k->w->engine.loop, in_ms(20000), NULL);
 		if (k->worker != NULL)
 			fz_worker_peek(k->worker);
 	}
