@@ -355,6 +355,7 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
     const struct extract *x)
 {
 	const unsigned char *at = bytes, *end = bytes + x->len;
+	const struct fz_worker *w = p->worker;
 	int64_t now_ns = fz_clock_ns();
 	struct fz_frame frame;
 	unsigned n = 0;
@@ -367,7 +368,10 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
 
 		n += take_items(p, seen.seq, seen.nitems,
 		    end + FZ_WIRE_HEADER + 4, seen.len, now_ns);
-		p->seen = seen;
+		/* Not where an earlier reply is still on its way. */
+		if (w->head == NULL || (int32_t)(next_number(w->head) -
+						 seen.seq - seen.nitems) >= 0)
+			p->seen = seen;
 	}
 	count_news(p->worker, n, now_ns);
 	return n;
