@@ -22,13 +22,19 @@ end
 
 Mapping.length = length
 
+---What an error is about before its message, which may begin with a path into it.
+---@return string
+function Mapping.prefixed(what, message)
+  return what .. (message:sub(1, 1) == ":" and message or ": " .. message)
+end
+
 ---Put into an error of item `index` what it is about.
 ---@return any e
 function Mapping.name_error(e, index)
   if not Error.is(e) then return e end
   e.index = index
   if e.result then
-    e.message, e.result = "result" .. e.message, nil
+    e.message, e.result = Mapping.prefixed("result", e.message), nil
   end
   return e
 end
@@ -49,10 +55,11 @@ function Mapping.start(pool, kind, f, list, options)
     backoff = options.backoff, memory = options.memory, told = options.told,
   })
   local self = setmetatable({
-    batch = batch, n = n, values = batch:list(), errors = {}, _options = options,
+    batch = batch, n = n, values = false, errors = {}, _options = options,
     _count = 0, _closed = false,
   }, Mapping)
   batch:start()
+  self.values = batch:list() -- fresh memory, not what workers that were forked share
   return self
 end
 

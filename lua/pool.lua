@@ -52,12 +52,16 @@ function Pool.new(options)
   options.on_error = options.on_error or "stop"
   local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
-    _options = options, _size = workers, _results = {}, _calls = 0, _closed = false,
+    _options = options, _limits = nil, _size = workers, _results = {}, _calls = 0,
+    _closed = false,
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers, slots = slots,
+      workers = workers, slots = slots, seed = options.seed,
     },
   }, Pool)
+  for _, name in ipairs(check.LIMITS) do -- most pools have none
+    if options[name] ~= nil then self._limits = options end
+  end
   self._watch = setmetatable({ pool = self }, Watch)
   return self
 end
@@ -95,7 +99,7 @@ end
 -- What an error of one call is about.
 local function name_error(e)
   if Error.is(e) and e.result then
-    e.message, e.result = ("result %d%s"):format(e.result, e.message), nil
+    e.message, e.result = Mapping.prefixed("result " .. e.result, e.message), nil
   end
   return e
 end
@@ -108,7 +112,7 @@ local function outcome(batch, ok, ...)
 end
 
 local function raise_or_return(ok, ...)
-  if not ok then error((...), 0) end
+  if not ok then error(name_error((...)), 0) end
   return ...
 end
 
@@ -117,7 +121,10 @@ end
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
-  local batch <close> = core.call(pool, f, self._options, ...)
+  if self._size > 0 and task.alone() then
+    return raise_or_return(core.apply(pool, f, self._limits, ...))
+  end
+  local batch <close> = core.call(pool, f, self._limits, ...)
   task.wait(batch)
   return raise_or_return(outcome(batch, batch:result()))
 end

@@ -48,6 +48,12 @@ local function pump()
   end
 end
 
+---Whether nobody but the caller is to be told of what happens.
+---@return boolean
+function task.alone()
+  return own()[1] == nil
+end
+
 ---Wait until object:done(), at most `timeout` seconds. An object that has pump() is
 ---pumped, watched or not; while its callbacks are being called it has `_pumping`
 ---set: it is not done before they return.
@@ -55,6 +61,10 @@ end
 ---@param timeout number|nil nil: for ever
 ---@return boolean|nil done, "timeout"|nil
 function task.wait(object, timeout)
+  -- The engine can wait for a batch alone, where nobody else is to look.
+  if not timeout and object.wait_alone and task.alone() and object:wait_alone() then
+    return true
+  end
   local deadline = timeout and core.now() + timeout
   local last = false
   if object._pumping and not timeout then

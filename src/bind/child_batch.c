@@ -44,47 +44,29 @@ enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
 /* Results that stay on the stack, until they are dropped together. */
 enum { ITEMS_KEPT = 16 };
 
-/* How many elements the table at `item` has: its field n, or its length. */
-static lua_Integer
-count_elements(lua_State *L, int item, bool plain)
-{
-	lua_Integer n;
-
-	lua_pushvalue(L, ITEMS_N);
-	if (plain ? lua_rawget(L, item) : lua_gettable(L, item)) {
-		if (lua_isinteger(L, -1)) {
-			n = lua_tointeger(L, -1);
-			lua_pop(L, 1);
-			return n;
-		}
-	}
-	lua_pop(L, 1);
-	return plain ? (lua_Integer)lua_rawlen(L, item) : luaL_len(L, item);
-}
-
-/* Push the elements of the item at `item`. Returns how many. */
+/*
+ * Push the elements of the item at `item`, a table: as many as its field n
+ * says, or as it is long. Returns how many.
+ */
 static int
 push_elements(lua_State *L, int item)
 {
-	bool plain = true;
 	lua_Integer n;
 
-	if (!lua_istable(L, item))
+	if (lua_type(L, item) != LUA_TTABLE)
 		return luaL_error(L, "a list of arguments expected, got %s",
 		    luaL_typename(L, item));
-	if (lua_getmetatable(L, item)) {
-		lua_pop(L, 1);
-		plain = false;
-	}
-	n = count_elements(L, item, plain);
-	if (n < 0 || n > INT32_MAX / 2 || !lua_checkstack(L, (int)n + 8))
+	lua_pushvalue(L, ITEMS_N);
+	if (lua_rawget(L, item) != LUA_TNIL && lua_isinteger(L, -1))
+		n = lua_tointeger(L, -1);
+	else
+		n = (lua_Integer)lua_rawlen(L, item);
+	lua_pop(L, 1);
+	if (n < 0 || n > INT32_MAX / 2 ||
+	    (n > ITEMS_KEPT && !lua_checkstack(L, (int)n + 8)))
 		return luaL_error(L, "too many arguments");
-	for (lua_Integer i = 1; i <= n; i++) {
-		if (plain)
-			lua_rawgeti(L, item, i);
-		else
-			lua_geti(L, item, i);
-	}
+	for (lua_Integer i = 1; i <= n; i++)
+		lua_rawgeti(L, item, i);
 	return (int)n;
 }
 
@@ -227,7 +209,7 @@ items_body(lua_State *L)
 	struct fz_child_calls *c = lua_touserdata(L, 1);
 	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
 
-	luaL_checkstack(L, 2 * ITEMS_KEPT + 8, NULL);
+	luaL_checkstack(L, 4 * ITEMS_KEPT, NULL);
 	lua_pushliteral(L, "n");
 	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
 	lua_settop(L, ITEMS_TOP);

@@ -37,7 +37,11 @@ enum { BATCH_POOL = 1, BATCH_THREAD, BATCH_NUSER = BATCH_THREAD };
 /* Stack of the thread that encodes items. */
 enum { THREAD_LIST = 1, THREAD_TOP = THREAD_LIST };
 
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lbatch_tag;
+
 struct lbatch {
+	const char *tag;
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
@@ -48,6 +52,7 @@ struct lbatch {
 	struct fz_local local;     /* linked while the pool has no workers */
 	unsigned calls;            /* of its functions in this process */
 	bool closing;              /* by one of these: to be freed after it */
+	bool busy;                 /* as the one that the pool keeps */
 	struct fz_shm_buf buf;     /* items being encoded */
 	lua_State *thread;         /* that encodes them */
 	uint64_t n;                /* of the list */
@@ -62,7 +67,12 @@ struct lbatch {
 static struct lbatch *
 to_lbatch(lua_State *L, int idx)
 {
-	return luaL_checkudata(L, idx, BATCH_TYPE);
+	struct lbatch *lb = lua_touserdata(L, idx);
+
+	if (lb == NULL || lua_rawlen(L, idx) != sizeof(*lb) ||
+	    lb->tag != &lbatch_tag)
+		luaL_typeerror(L, idx, BATCH_TYPE);
+	return lb;
 }
 
 static struct lbatch *
@@ -127,8 +137,33 @@ encode_body(lua_State *L)
 	}
 }
 
+/* What comes between a thing and the path into it that a message begins with.
+ */
+static const char *
+separator(const char *text)
+{
+	return text[0] == ':' ? "" : ": ";
+}
+
+/* The path without its first index, which is in a table of our own. */
+static const char *
+inner_path(const char *text)
+{
+	const char *end = text[0] == '[' ? strchr(text, ']') : NULL;
+
+	return end != NULL ? end + 1 : text;
+}
+
+/* What the item of a map is to its function. */
+static const char *
+item_name(uint32_t kind)
+{
+	return (kind & FZ_WIRE_KINDS) == FZ_WIRE_STARMAP ? "the arguments"
+							 : "argument 1";
+}
+
 static void
-cannot_encode(lua_State *L, struct fz_failure *failure)
+cannot_encode(lua_State *L, const struct lbatch *lb, struct fz_failure *failure)
 {
 	const char *text = NULL;
 
@@ -147,13 +182,15 @@ cannot_encode(lua_State *L, struct fz_failure *failure)
 	} else if (lua_type(L, -1) == LUA_TSTRING) {
 		text = lua_tostring(L, -1);
 	}
-	/* The path begins inside our own table. */
-	if (text != NULL && failure->err.kind == FZ_ERR_UNSENDABLE &&
-	    text[0] == '[' && strchr(text, ']') != NULL)
-		text = strchr(text, ']') + 1;
-	fz_err_set(&failure->err, failure->err.kind, "%s%s",
-	    failure->err.kind == FZ_ERR_UNSENDABLE ? "argument 1" : "",
-	    text != NULL ? text : "an item cannot be sent");
+	if (text == NULL)
+		text = "an item cannot be sent";
+	if (failure->err.kind != FZ_ERR_UNSENDABLE) {
+		fz_err_set(&failure->err, failure->err.kind, "%s", text);
+		return;
+	}
+	text = inner_path(text);
+	fz_err_set(&failure->err, failure->err.kind, "%s%s%s",
+	    item_name(lb->kind), separator(text), text);
 }
 
 /* For the engine: see fz_batch_opts. */
@@ -183,7 +220,7 @@ encode_items(void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
 		e.n /= 2; /* those before the one that cannot be sent */
 	} while (true);
 	if (status != LUA_OK) {
-		cannot_encode(L, failure);
+		cannot_encode(L, lb, failure);
 		fz_buf_clear(&lb->buf.buf);
 	} else {
 		blob = fz_lblob_take(lb->engine, &lb->buf, &failure->err);
@@ -217,12 +254,38 @@ push_batch(lua_State *L, int pool)
 	struct lbatch *lb = lua_newuserdatauv(L, sizeof(*lb), BATCH_NUSER);
 
 	memset(lb, 0, sizeof(*lb));
+	lb->tag = &lbatch_tag;
 	lb->slot = -1;
 	lb->together = 1;
 	lb->engine = fz_lloop_engine(L);
 	luaL_setmetatable(L, BATCH_TYPE);
 	lua_pushvalue(L, pool);
 	lua_setiuservalue(L, -2, BATCH_POOL);
+	return lb;
+}
+
+/*
+ * The same for a call that is over before the caller goes on: mostly the one
+ * that the pool keeps, since making and collecting them takes long.
+ */
+static struct lbatch *
+push_spare(lua_State *L, int pool)
+{
+	struct lbatch *lb;
+
+	fz_lpool_push_spare(L, pool);
+	if (lua_isnil(L, -1)) {
+		lua_pop(L, 1);
+		push_batch(L, pool);
+		lua_pushvalue(L, -1);
+		fz_lpool_set_spare(L, pool);
+	}
+	lb = to_lbatch(L, -1);
+	if (lb->busy) { /* waited for in one of its own callbacks */
+		lua_pop(L, 1);
+		return push_batch(L, pool);
+	}
+	lb->busy = true;
 	return lb;
 }
 
@@ -256,17 +319,18 @@ make_batch(lua_State *L, struct lbatch *lb, struct fz_batch_opts *opts)
 		fz_lerror_raise(L, &err);
 }
 
-static void
+static struct fz_sched *
 check_open_pool(lua_State *L, int pool)
 {
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
 	struct fz_err err = { 0 };
 
-	luaL_argcheck(L, fz_lpool_sched(L, pool) != NULL, pool,
-	    "the pool is one of a run");
+	luaL_argcheck(L, sched != NULL, pool, "the pool is one of a run");
 	if (fz_pool_is_closed(fz_lpool_check(L, pool))) {
 		fz_err_set(&err, FZ_ERR_CLOSED, "the pool is closed");
 		fz_lerror_raise(L, &err);
 	}
+	return sched;
 }
 
 static void
@@ -283,7 +347,7 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	lua_getfield(L, options, "memory");
 	fz_llimits_read(L, top + 1, &opts->limits);
 	lua_getfield(L, options, "seed");
-	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_getfield(L, options, "told");
 	opts->told = lua_toboolean(L, -1);
 	lua_settop(L, top);
@@ -321,8 +385,7 @@ batch_new(lua_State *L)
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checktype(L, 4, LUA_TTABLE);
 	lua_settop(L, 4);
-	sched = opts.sched = (fz_lpool_check(L, 1), fz_lpool_sched(L, 1));
-	check_open_pool(L, 1);
+	sched = opts.sched = check_open_pool(L, 1);
 	lb = push_batch(L, 1);
 	lua_getfield(L, 4, "kind");
 	lb->kind = check_kind(L, -1);
@@ -403,13 +466,16 @@ raise_part(lua_State *L, const struct lbatch *lb)
 	lua_pop(L, 1);
 	if (lua_getfield(L, -1, "message") == LUA_TSTRING) {
 		text = lua_tostring(L, -1);
-		if (!is_call && text[0] == '[' && strchr(text, ']') != NULL)
-			text = strchr(text, ']') + 1;
-		if (is_call && n == 0)
-			lua_pushfstring(L, "the function%s", text);
+		if (!is_call)
+			text = inner_path(text);
+		if (!is_call)
+			lua_pushstring(L, item_name(lb->kind));
+		else if (n == 0)
+			lua_pushliteral(L, "the function");
 		else
-			lua_pushfstring(L, "argument %I%s",
-			    (LUAI_UACINT)(is_call ? n : 1), text);
+			lua_pushfstring(L, "argument %I", (LUAI_UACINT)n);
+		lua_pushfstring(L, "%s%s", separator(text), text);
+		lua_concat(L, 2);
 		lua_setfield(L, -3, "message");
 	}
 	lua_pop(L, 1);
@@ -444,10 +510,12 @@ add_item(lua_State *L, struct lbatch *lb, int first)
 static void
 start(lua_State *L, struct lbatch *lb, int idx, int pool)
 {
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
+
 	fz_lpool_rehome(L, pool);
 	fz_batch_start(lb->batch);
-	if (!fz_sched_is_local(fz_lpool_sched(L, pool))) {
-		fz_sched_flush(fz_lpool_sched(L, pool));
+	if (!fz_sched_is_local(sched)) {
+		fz_sched_flush(sched);
 		return;
 	}
 	if (fz_batch_done(lb->batch) || lb->local.prev != NULL)
@@ -465,12 +533,9 @@ call_seed(uint64_t seed, const struct lbatch *lb)
 	return fz_random_mix(seed, lb->funcs->now);
 }
 
-/*
- * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
- * as those of batch() for one item, and told: pool:finished() tells of it.
- */
-static int
-batch_call(lua_State *L)
+/* Start the call that batch_call() gets; leaves the batch on top. */
+static struct lbatch *
+start_call(lua_State *L, struct lbatch *(*push)(lua_State *L, int pool))
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
 	struct lbatch *lb;
@@ -478,11 +543,13 @@ batch_call(lua_State *L)
 
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checkstack(L, 8, "too many arguments");
-	opts.sched = (fz_lpool_check(L, 1), fz_lpool_sched(L, 1));
-	check_open_pool(L, 1);
+	opts.sched = check_open_pool(L, 1);
+	opts.seed = fz_lpool_seed(L, 1);
 	read_limits(L, 3, &opts);
-	lb = push_batch(L, 1);
+	lb = push(L, 1);
 	lua_replace(L, 3);
+	if (lb->busy)
+		lua_toclose(L, 3);
 	lb->kind = FZ_WIRE_CALL;
 	init_buf(lb, fz_sched_is_local(opts.sched));
 	find_slot(L, lb, 1, 2);
@@ -498,6 +565,17 @@ batch_call(lua_State *L)
 	fz_batch_end(lb->batch);
 	start(L, lb, 3, 1);
 	lua_settop(L, 3);
+	return lb;
+}
+
+/*
+ * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
+ * as those of batch() for one item, and told: pool:finished() tells of it.
+ */
+static int
+batch_call(lua_State *L)
+{
+	start_call(L, push_batch);
 	return 1;
 }
 
@@ -705,28 +783,35 @@ batch_take(lua_State *L)
 	return 1;
 }
 
-/* batch:result() -> true, ... | false, Error | nothing yet: of one call */
+/* Push true and the results of one call, or false and its error. [+n] */
 static int
-batch_result(lua_State *L)
+push_outcome(lua_State *L, struct lbatch *lb)
 {
-	struct lbatch *lb = check_batch(L);
-	int status;
+	int top = lua_gettop(L);
 
-	lua_settop(L, 1);
 	if (!next_news(L, lb))
 		return 0;
 	lua_pushboolean(L, lb->news.failure == NULL);
 	if (lb->news.failure != NULL) {
 		fz_lfailure_push(L, lb->engine, lb->news.failure);
 	} else if (lb->news.whole) {
-		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
-		if (status != LUA_OK)
+		if (fz_lblob_decode(L, lb->engine, lb->news.blob) != LUA_OK)
 			return lua_error(L);
 	} else {
 		fz_items_push_message(L, &lb->items);
 	}
 	lb->news.n = 0;
-	return lua_gettop(L) - 1;
+	return lua_gettop(L) - top;
+}
+
+/* batch:result() -> true, ... | false, Error | nothing yet: of one call */
+static int
+batch_result(lua_State *L)
+{
+	struct lbatch *lb = check_batch(L);
+
+	lua_settop(L, 1);
+	return push_outcome(L, lb);
 }
 
 /* batch:whole() -> nil | Error: why all of it ended */
@@ -847,6 +932,65 @@ batch_done(lua_State *L)
 	return 1;
 }
 
+static bool
+is_done(const void *ctx)
+{
+	const struct lbatch *lb = ctx;
+
+	return fz_batch_done(lb->batch);
+}
+
+/* batch:wait_alone() -> boolean: until it is done, if that takes no Lua */
+static int
+batch_wait_alone(lua_State *L)
+{
+	struct lbatch *lb = check_batch(L);
+	bool can = lb->local.prev == NULL;
+
+	if (can)
+		fz_lloop_wait(L, is_done, lb);
+	lua_pushboolean(L, can);
+	return 1;
+}
+
+/* Free what it has; one that the pool keeps may be used again. */
+static void
+end_batch(lua_State *L, struct lbatch *lb)
+{
+	if (lb->batch != NULL) {
+		unlink_local(L, lb);
+		drop_news(lb, &lb->news);
+		fz_batch_free(lb->batch);
+		lb->batch = NULL;
+	}
+	if (lb->slot != -1)
+		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	lb->slot = -1;
+	fz_buf_fini(&lb->buf.buf);
+	lb->busy = false;
+}
+
+/*
+ * apply(pool, f, options | nil, ...) -> as batch:result(), once it is done: for
+ * who waits alone, with workers. An error that comes meanwhile ends the call.
+ */
+static int
+batch_apply(lua_State *L)
+{
+	struct lbatch *lb = start_call(L, push_spare);
+	int n;
+
+	fz_lloop_wait(L, is_done, lb);
+	n = push_outcome(L, lb);
+	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
+		lua_pushboolean(L, false);
+		fz_lfailure_push(L, lb->engine, fz_batch_whole(lb->batch));
+		n = 2;
+	}
+	end_batch(L, lb);
+	return n;
+}
+
 /* batch:cancel(): again does nothing */
 static int
 batch_cancel(lua_State *L)
@@ -883,7 +1027,15 @@ close_batch(lua_State *L, struct lbatch *lb)
 static int
 batch_close(lua_State *L)
 {
-	close_batch(L, to_lbatch(L, 1));
+	struct lbatch *lb = to_lbatch(L, 1);
+
+	if (lb->batch != NULL && lb->calls != 0) {
+		unlink_local(L, lb);
+		fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "it was closed");
+		lb->closing = true;
+		return 0;
+	}
+	end_batch(L, lb);
 	return 0;
 }
 
@@ -911,6 +1063,7 @@ static const luaL_Reg methods[] = {
 	{ "counts", batch_counts },
 	{ "event", batch_event },
 	{ "done", batch_done },
+	{ "wait_alone", batch_wait_alone },
 	{ "cancel", batch_cancel },
 	{ "close", batch_close },
 	{ NULL, NULL },
@@ -926,6 +1079,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
 	{ "batch", batch_new },
 	{ "call", batch_call },
+	{ "apply", batch_apply },
 	{ NULL, NULL },
 };
 

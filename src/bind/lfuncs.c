@@ -138,6 +138,21 @@ encode_body(lua_State *L)
 	return e->blob != NULL ? 0 : fz_lerror_raise(L, &err);
 }
 
+/* Raise the error on top, which tells the way to a value in a function. */
+static void
+raise_unsendable(lua_State *L)
+{
+	if (fz_lerror_is(L, -1)) {
+		lua_pushliteral(L, "the function: ");
+		lua_getfield(L, -2, "message");
+		lua_concat(L, 2);
+		lua_setfield(L, -2, "message");
+		lua_pushnil(L);
+		lua_setfield(L, -2, "value");
+	}
+	lua_error(L);
+}
+
 static struct fz_blob *
 encode(lua_State *L, int f)
 {
@@ -150,7 +165,7 @@ encode(lua_State *L, int f)
 	status = lua_pcall(L, 2, 0, 0);
 	fz_buf_fini(&e.out);
 	if (status != LUA_OK)
-		lua_error(L);
+		raise_unsendable(L);
 	return e.blob;
 }
 

@@ -201,6 +201,29 @@ step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
 	return 0;
 }
 
+static void
+check_held(lua_State *L, const struct lloop *ll)
+{
+	if (ll->held)
+		luaL_error(L, "cannot wait while a value is packed");
+}
+
+void
+fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
+{
+	struct lloop *ll = get(L);
+	struct fz_err err = { 0 };
+
+	check_held(L, ll);
+	fz_lloop_check(L);
+	while (!done(ctx)) {
+		if (fz_loop_step(ll->engine.loop, FZ_CLOCK_NEVER, &err) < 0)
+			fz_lerror_raise(L, &err);
+		fz_lloop_check(L);
+		check_output(L, ll);
+	}
+}
+
 /* news() -> integer: another one when a waiter should look */
 static int
 loop_news(lua_State *L)
@@ -221,8 +244,7 @@ loop_turn(lua_State *L)
 	int64_t until = FZ_CLOCK_NEVER;
 	int happened;
 
-	if (ll->held)
-		return luaL_error(L, "cannot wait while a value is packed");
+	check_held(L, ll);
 	fz_lloop_check(L);
 	happened = work_local(L, ll) ||
 		   (!lua_isnoneornil(L, 2) &&

@@ -46,6 +46,10 @@ lua_State *volatile *fz_lloop_running(lua_State *L);
  */
 bool fz_lloop_hold(lua_State *L, bool held);
 
+/* Turn until `done`, for who need not let others look. [-0, +0, e] */
+void fz_lloop_wait(
+    lua_State *L, bool (*done)(const void *ctx), const void *ctx);
+
 /* Raise "interrupted" if it is pending. [-0, +0, e] */
 void fz_lloop_check(lua_State *L);
 

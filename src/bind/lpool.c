@@ -23,13 +23,19 @@ enum {
 	POOL_INIT,
 	POOL_LIST,
 	POOL_TABLES,
-	POOL_NUSER = POOL_TABLES
+	POOL_SPARE,
+	POOL_NUSER = POOL_SPARE
 };
 
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lpool_tag;
+
 struct lpool {
+	const char *tag;
 	struct fz_pool *pool;   /* NULL until it is made */
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
+	uint64_t seed; /* of its calls */
 	struct fz_serve_home home;
 	bool needs_init; /* for functions that run in this process */
 };
@@ -37,7 +43,12 @@ struct lpool {
 static struct lpool *
 to_lpool(lua_State *L, int idx)
 {
-	return luaL_checkudata(L, idx, POOL_TYPE);
+	struct lpool *lp = lua_touserdata(L, idx);
+
+	if (lp == NULL || lua_rawlen(L, idx) != sizeof(*lp) ||
+	    lp->tag != &lpool_tag)
+		luaL_typeerror(L, idx, POOL_TYPE);
+	return lp;
 }
 
 struct fz_pool *
@@ -59,6 +70,24 @@ fz_lpool_funcs(lua_State *L, int idx)
 	lua_getiuservalue(L, idx, POOL_TABLES);
 	lua_getiuservalue(L, idx, POOL_FUNCS);
 	return &to_lpool(L, idx)->funcs;
+}
+
+uint64_t
+fz_lpool_seed(lua_State *L, int idx)
+{
+	return to_lpool(L, idx)->seed;
+}
+
+void
+fz_lpool_push_spare(lua_State *L, int idx)
+{
+	lua_getiuservalue(L, idx, POOL_SPARE);
+}
+
+void
+fz_lpool_set_spare(lua_State *L, int idx)
+{
+	lua_setiuservalue(L, idx, POOL_SPARE);
 }
 
 bool *
@@ -112,7 +141,9 @@ make_sched(lua_State *L, int idx, unsigned workers)
 	opts.max_tasks = (uint32_t)max_tasks;
 	lua_getfield(L, 1, "once");
 	opts.once = lua_toboolean(L, -1);
-	lua_pop(L, 2);
+	lua_getfield(L, 1, "seed");
+	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	lua_pop(L, 3);
 	fz_lfuncs_init(L, &lp->funcs);
 	lua_setiuservalue(L, idx, POOL_TABLES);
 	lp->sched = fz_sched_new(&opts, &err);
@@ -123,7 +154,8 @@ make_sched(lua_State *L, int idx, unsigned workers)
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
  * [, slots = s] } -> pool
- * With batches = true also: max_tasks, once; and 0 workers, to call all here.
+ * With batches = true also: max_tasks, once, seed; and 0 workers, to call all
+ * here.
  */
 static int
 pool_new(lua_State *L)
@@ -147,6 +179,7 @@ pool_new(lua_State *L)
 		opts.slots = fz_lslots_check(L, -1);
 	lua_pop(L, 1); /* the table keeps them */
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
+	lp->tag = &lpool_tag;
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
 	lp->needs_init = true;

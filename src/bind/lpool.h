@@ -3,6 +3,7 @@
 #define FZ_LPOOL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <lua.h>
 
@@ -20,6 +21,14 @@ struct fz_pool *fz_lpool_check(lua_State *L, int idx);
  */
 struct fz_sched *fz_lpool_sched(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
+uint64_t fz_lpool_seed(lua_State *L, int idx); /* of its calls */
+
+/*
+ * A value that is kept with the pool for who makes batches; push it, or set it
+ * to the value on top, which goes. [-0, +1, -] [-1, +0, -]
+ */
+void fz_lpool_push_spare(lua_State *L, int idx);
+void fz_lpool_set_spare(lua_State *L, int idx);
 
 /*
  * Push a new thread that can call the functions of the pool at `idx` in this

@@ -16,6 +16,12 @@
 
 static const struct fz_job_ops chunk_ops;
 
+/* Of what there is no memory to keep. */
+static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
+					    "not enough memory to keep the "
+					    "results" },
+	.exitcode = -1 };
+
 /* ---- news and events ---------------------------------------------------- */
 
 /* Room for one more behind the `n` elements of a list; NULL: no memory. */
@@ -70,19 +76,24 @@ fz_batch_take(struct fz_batch *b, struct fz_batch_news *news)
 		return 0;
 	}
 	*news = b->news[b->news_at++];
-	if (news->failure == &b->lost)
-		news->failure->attempt = 1;
 	return 1;
 }
 
 static void
-drop_news(struct fz_batch *b, struct fz_batch_news *news)
+drop_news(struct fz_batch_news *news)
 {
 	fz_blob_unref(news->blob);
-	if (news->failure != NULL && news->failure != &b->lost) {
+	if (news->failure != NULL) {
 		fz_blob_unref(news->failure->value);
 		free(news->failure);
 	}
+}
+
+static void
+lose_news(struct fz_batch *b)
+{
+	b->whole = lost;
+	b->whole_failed = true;
 }
 
 /* Without room for the news itself all of the batch has failed. */
@@ -104,16 +115,31 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 	room =
 	    list_room((void **)&b->news, &b->news_cap, b->nnews, sizeof(*room));
 	if (room == NULL) {
-		struct fz_batch_news lost = *news;
+		struct fz_batch_news gone = *news;
 
-		drop_news(b, &lost);
-		b->whole = b->lost;
-		b->whole_failed = true;
+		drop_news(&gone);
+		lose_news(b);
 		return false;
 	}
 	*room = *news;
 	b->nnews++;
 	return true;
+}
+
+/* Of one item; takes what `failure` has. */
+static bool
+tell_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
+{
+	struct fz_batch_news news = { .first = item, .n = 1 };
+
+	news.failure = malloc(sizeof(*news.failure));
+	if (news.failure == NULL) {
+		fz_blob_unref(failure->value);
+		lose_news(b);
+		return false;
+	}
+	*news.failure = *failure;
+	return tell(b, &news);
 }
 
 /* ---- chunks ------------------------------------------------------------- */
@@ -262,8 +288,6 @@ static void
 item_failed(struct fz_batch *b, uint64_t item, unsigned attempts,
     struct fz_blob *part, struct fz_failure *failure)
 {
-	struct fz_batch_news news = { .first = item, .n = 1 };
-
 	failure->attempt = attempts + 1;
 	if (!b->stopping &&
 	    fz_step_may_retry(
@@ -274,15 +298,8 @@ item_failed(struct fz_batch *b, uint64_t item, unsigned attempts,
 		return;
 	}
 	b->nfailed++;
-	news.failure = malloc(sizeof(*news.failure));
-	if (news.failure != NULL) {
-		*news.failure = *failure;
-	} else {
-		fz_blob_unref(failure->value);
-		news.failure = &b->lost;
-	}
 	record(b, FZ_RUN_EVENT_FAILED, item, 1, failure->pid, 0);
-	if (!tell(b, &news) ||
+	if (!tell_failure(b, item, failure) ||
 	    (b->opts.policy != FZ_RUN_CONTINUE && !b->stopping))
 		stop(b);
 }
@@ -330,6 +347,12 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 	record(b, FZ_RUN_EVENT_DONE, first, n, chunk->job.pid, each);
 }
 
+static struct fz_blob *
+added_part(const struct fz_chunk *chunk)
+{
+	return chunk->added ? chunk->part : NULL;
+}
+
 static void
 job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
     uint32_t skip)
@@ -342,10 +365,10 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 
 	if (blob == NULL) {
 		for (uint32_t i = 0; i < n; i++) {
-			struct fz_failure failure = b->lost;
+			struct fz_failure failure = lost;
 
-			item_failed(
-			    b, news.first + i, chunk->attempts, NULL, &failure);
+			item_failed(b, news.first + i, chunk->attempts,
+			    added_part(chunk), &failure);
 		}
 	} else {
 		news.blob = fz_blob_ref(blob);
@@ -363,12 +386,6 @@ answered(const struct fz_chunk *chunk)
 	return chunk->first + chunk->job.ndone - 1;
 }
 
-static struct fz_blob *
-added_part(const struct fz_chunk *chunk)
-{
-	return chunk->added ? chunk->part : NULL;
-}
-
 static void
 value_done(struct fz_chunk *chunk, uint64_t item, struct fz_blob *value)
 {
@@ -376,9 +393,10 @@ value_done(struct fz_chunk *chunk, uint64_t item, struct fz_blob *value)
 	struct fz_batch_news news = {
 		.first = item, .n = 1, .whole = true, .blob = value
 	};
-	struct fz_failure failure = b->lost;
+	struct fz_failure failure;
 
 	if (value == NULL) {
+		failure = lost;
 		item_failed(
 		    b, item, chunk->attempts, added_part(chunk), &failure);
 		return;
@@ -569,14 +587,14 @@ fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure)
 void
 fz_batch_fail_next(struct fz_batch *b, struct fz_failure *failure)
 {
-	struct fz_chunk *chunk =
-	    fz_batch_ready(b) != 0 ? next_chunk(b, 1) : NULL;
+	struct fz_chunk *chunk = next_chunk(b, 1);
 
-	if (chunk == NULL) {
-		fz_batch_settle(b);
+	if (chunk != NULL) {
+		fz_batch_unsent(chunk, failure);
 		return;
 	}
-	fz_batch_unsent(chunk, failure);
+	fail_whole(b, FZ_ERR_MEMORY, "no memory for a map");
+	fz_batch_settle(b);
 }
 
 void
@@ -609,9 +627,7 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	b->total = opts->n;
 	b->uncut = 1;
 	b->growing = opts->growing;
-	b->whole.exitcode = b->lost.exitcode = -1;
-	fz_err_set(&b->lost.err, FZ_ERR_MEMORY,
-	    "not enough memory to keep the results");
+	b->whole.exitcode = -1;
 	fz_sched_add(opts->sched, b);
 	return b;
 }
@@ -691,7 +707,7 @@ fz_batch_free(struct fz_batch *b)
 	if (b->is_finished)
 		fz_sched_forget(b->opts.sched, b);
 	while (b->news_at < b->nnews)
-		drop_news(b, &b->news[b->news_at++]);
+		drop_news(&b->news[b->news_at++]);
 	free(b->news);
 	free(b->events);
 	free(b);

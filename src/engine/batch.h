@@ -30,7 +30,7 @@ struct fz_batch_opts {
 	uint32_t kind; /* enum fz_wire_kind */
 	uint32_t func; /* slot of the scheduler, whatever for FZ_WIRE_INLINE */
 	uint64_t n;    /* items there are from the start */
-	bool growing;  /* fz_batch_add() may come */
+	bool growing;  /* fz_batch_add() may come; `n` is 0 */
 	uint64_t seed;
 	enum fz_run_policy policy;
 	struct fz_run_limits limits;

@@ -39,7 +39,7 @@ struct fz_batch {
 	int64_t timed_ns, ntimed; /* what that is made of: recent items */
 	bool growing, stopping, told, done;
 	bool whole_failed;
-	struct fz_failure whole, lost;
+	struct fz_failure whole;
 	struct fz_batch_news *news;
 	size_t news_at, nnews, news_cap;
 	struct fz_batch_event *events;
@@ -65,7 +65,7 @@ struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
 void fz_batch_sent(struct fz_chunk *chunk);
 void fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure);
 
-/* The next item fails of what is no fault of its own. */
+/* The next of the items that are ready fails of what is no fault of its own. */
 void fz_batch_fail_next(struct fz_batch *batch, struct fz_failure *failure);
 
 /* End it if nothing is left to wait for. */

@@ -241,8 +241,7 @@ fz_port_open_item(
 		? open->start + open->len
 		: atomic_load_explicit(&port->cell->nout, memory_order_relaxed);
 
-	if (used + FZ_WIRE_HEADER + 4 + FZ_PORT_ITEM > FZ_CELL_OUT &&
-	    fz_port_flush(port, err) != 0)
+	if (used > FZ_PORT_ITEMS && fz_port_flush(port, err) != 0)
 		return NULL;
 	if (open->nitems != 0 && port->items_seq + open->nitems != call->seq)
 		close_items(port);

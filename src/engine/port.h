@@ -41,6 +41,8 @@ struct fz_account {
 #define FZ_CELL_OUT ((size_t)128 << 10)
 #define FZ_CELL_IN ((size_t)128 << 10)
 #define FZ_PORT_ITEM ((size_t)4096)
+/* Items fill so many bytes, less than a pipe holds, and are written. */
+#define FZ_PORT_ITEMS ((size_t)48 << 10)
 
 struct fz_cell {
 	struct fz_claim claim;
@@ -150,7 +152,7 @@ fz_port_item(
 	const struct fz_cell_open *open = &port->items;
 
 	if (open->nitems == 0 || port->items_seq + open->nitems != call->seq ||
-	    open->start + open->len + FZ_PORT_ITEM > FZ_CELL_OUT)
+	    open->start + open->len > FZ_PORT_ITEMS)
 		return fz_port_open_item(port, call, err);
 	return port->cell->out + open->start + open->len;
 }

@@ -1,0 +1,773 @@
+/*
+ * Batches at one worker: each item is told once, whatever becomes of it.
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: pipe2 read write pwritev2
+ */
+/* kill and usleep are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "faults.h"
+#include "batches.h"
+
+enum { MANY = 2000 };
+
+enum fate { UNTOLD, DONE, FAILED, RETURNED };
+
+/* A batch, and what was told of each item. */
+struct batch {
+	struct fz_job job;
+	uint32_t n, ntold, next;
+	enum fate fate[MANY];
+	uint64_t value[MANY]; /* of what is done */
+	int nstarted, nframes, nlost;
+	bool bulk;
+	struct fz_failure failure; /* the last one */
+	char raised[8];
+};
+
+struct keeper {
+	struct world *w;
+	struct items_home *home;
+	struct fz_worker *worker; /* NULL: dead and freed */
+	int nidle, ndead;
+};
+
+static struct batch *
+batch_of(struct fz_job *job)
+{
+	return (struct batch *)job;
+}
+
+/* Items are told in order, and once. */
+static void
+tell(struct batch *b, uint32_t item, enum fate fate)
+{
+	assert_true(item < b->n);
+	assert_int_equal(b->fate[item], UNTOLD);
+	if (fate != RETURNED) {
+		assert_int_equal(item, b->next);
+		b->next++;
+	}
+	b->fate[item] = fate;
+	b->ntold++;
+}
+
+static void
+batch_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+{
+	struct batch *b = batch_of(job);
+
+	assert_int_equal(n, 1);
+	tell(b, job->ndone - 1, values[0] != NULL ? DONE : FAILED);
+	if (values[0] == NULL)
+		return;
+	b->bulk = values[0]->in_shm;
+	if (!b->bulk && values[0]->len == 8)
+		b->value[job->ndone - 1] = fz_le64_load(values[0]->bytes);
+	fz_blob_unref(values[0]);
+}
+
+static void
+batch_failed(struct fz_job *job, struct fz_failure *failure)
+{
+	struct batch *b = batch_of(job);
+
+	tell(b, job->ndone - 1, FAILED);
+	b->failure = *failure;
+	if (failure->value != NULL && failure->value->len < sizeof(b->raised))
+		memcpy(b->raised, failure->value->bytes, failure->value->len);
+	fz_blob_unref(failure->value);
+}
+
+static void
+batch_returned(struct fz_job *job, uint32_t nitems)
+{
+	for (uint32_t i = 0; i < nitems; i++)
+		tell(batch_of(job), job->nitems + i, RETURNED);
+	assert_int_equal(job->worker == NULL, job->ndone == job->nitems);
+}
+
+static void
+batch_started(struct fz_job *job)
+{
+	batch_of(job)->nstarted++;
+}
+
+static void
+batch_items(struct fz_job *job, uint32_t first, uint32_t n,
+    struct fz_blob *blob, uint32_t skip)
+{
+	struct batch *b = batch_of(job);
+
+	b->nframes++;
+	b->nlost += blob == NULL;
+	assert_int_equal(first + n, job->ndone);
+	for (uint32_t i = 0; i < n; i++) {
+		tell(b, first + i, blob != NULL ? DONE : FAILED);
+		if (blob == NULL)
+			continue;
+		assert_true(blob->len >= 8 * (size_t)(skip + i + 1));
+		b->value[first + i] =
+		    fz_le64_load(blob->bytes + 8 * (size_t)(skip + i));
+	}
+}
+
+static const struct fz_job_ops batch_ops = { batch_done, batch_failed,
+	batch_returned, batch_started, batch_items };
+
+static void
+keeper_idle(void *ctx, struct fz_worker *worker)
+{
+	struct keeper *k = ctx;
+
+	assert_null(worker->head);
+	assert_int_equal(worker->njobs, 0);
+	assert_int_equal(worker->nitems, 0);
+	assert_int_equal(worker->nbytes, 0);
+	k->nidle++;
+}
+
+static void
+keeper_dead(void *ctx, struct fz_worker *worker)
+{
+	struct keeper *k = ctx;
+
+	k->ndead++;
+	k->worker = NULL;
+	fz_worker_free(worker, false);
+}
+
+static const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
+
+static struct fz_worker *
+keep(struct keeper *k)
+{
+	struct fz_worker_opts opts = {
+		.engine = &k->w->engine,
+		.ops = &keeper_ops,
+		.ops_ctx = k,
+		.main = items_serve,
+		.main_ctx = k->home,
+	};
+
+	k->nidle = k->ndead = 0;
+	atomic_store(&k->home->shared->gate, false);
+	atomic_store(&k->home->shared->waiting, 0);
+	k->worker = fz_worker_new(&opts, NULL);
+	return k->worker;
+}
+
+static void
+let_go(struct keeper *k)
+{
+	if (k->worker != NULL)
+		fz_worker_free(k->worker, false);
+	k->worker = NULL;
+}
+
+static int
+setup(void **state)
+{
+	struct keeper *k = calloc(1, sizeof(*k));
+	void *w;
+
+	world_setup(&w);
+	k->w = w;
+	k->home = items_home_new();
+	assert_non_null(keep(k));
+	*state = k;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct keeper *k = *state;
+	void *w = k->w;
+
+	let_go(k);
+	items_home_free(k->home);
+	free(k);
+	return world_teardown(&w);
+}
+
+static void
+batch_init(struct batch *b, uint32_t n)
+{
+	assert_true(n <= MANY);
+	memset(b, 0, sizeof(*b));
+	b->n = n;
+	b->job = (struct fz_job){
+		.ops = &batch_ops, .nitems = n, .timeout_ns = FZ_CLOCK_NEVER
+	};
+}
+
+/* Send the items of `b`; 0, or -1 where there is no memory for it. */
+static int
+send_items(struct keeper *k, struct batch *b, const uint64_t *items)
+{
+	struct fz_worker_batch head = { FZ_WIRE_MAP, 1 };
+	struct fz_blob *part = items_part(items, b->n);
+	int rc = -1;
+
+	if (part != NULL)
+		rc = fz_worker_send_batch(
+		    k->worker, &b->job, &head, &part, 1, NULL);
+	fz_blob_unref(part);
+	return rc;
+}
+
+/* The same for `n` items that are all kept, with values from 0 on. */
+static void
+send_kept(struct keeper *k, struct batch *b, uint32_t n)
+{
+	uint64_t items[MANY];
+
+	for (uint32_t i = 0; i < n; i++)
+		items[i] = ITEM_OF(ITEM_KEEP, i);
+	batch_init(b, n);
+	assert_int_equal(send_items(k, b, items), 0);
+}
+
+/* Until the worker is idle or dead; false when it takes longer. */
+static bool
+settle(struct keeper *k)
+{
+	int64_t until = in_ms(20000);
+
+	while (k->worker != NULL && k->worker->njobs != 0) {
+		if (!step_until(k->w, until))
+			return false;
+	}
+	return true;
+}
+
+static bool
+dies(struct keeper *k)
+{
+	int64_t until = in_ms(20000);
+
+	while (k->worker != NULL) {
+		if (!step_until(k->w, until))
+			return false;
+	}
+	return true;
+}
+
+/* Until an item waits at the gate. */
+static void
+wait_for_gate(struct keeper *k)
+{
+	int64_t until = in_ms(20000);
+
+	while (atomic_load(&k->home->shared->waiting) == 0) {
+		assert_true(fz_clock_ns() < until);
+		fz_loop_step(k->w->engine.loop, in_ms(1), NULL);
+	}
+}
+
+/* Until it calls the first item, and a moment longer. */
+static void
+wait_for_first(struct keeper *k, int moment)
+{
+	int64_t until = in_ms(20000);
+
+	fz_loop_flush(k->w->engine.loop);
+	while (atomic_load(&k->home->shared->ran[1]) == 0)
+		assert_true(fz_clock_ns() < until);
+	for (volatile int i = 0; i < moment; i++)
+		continue;
+}
+
+static void
+assert_fates(const struct batch *b, uint32_t from, uint32_t to, enum fate fate)
+{
+	for (uint32_t i = from; i < to; i++)
+		assert_int_equal(b->fate[i], fate);
+}
+
+static uint32_t
+count(const struct batch *b, enum fate fate)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < b->n; i++)
+		n += b->fate[i] == fate;
+	return n;
+}
+
+/* ---- a worker that is well ---------------------------------------------- */
+
+static void
+test_worker_batch_items_are_told_in_order(void **state)
+{
+	struct keeper *k = *state;
+	static struct batch b;
+
+	send_kept(k, &b, MANY);
+	assert_int_equal(k->worker->nitems, MANY);
+	assert_true(settle(k));
+	assert_fates(&b, 0, MANY, DONE);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(b.value[i], i);
+	assert_int_equal(k->nidle, 1);
+	assert_true(b.nframes < MANY / 10);
+	assert_true(b.nstarted >= 1);
+	assert_int_equal(k->worker->nsent, MANY);
+}
+
+static void
+test_worker_batch_of_what_it_inherited_has_no_parts(void **state)
+{
+	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 70 };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	batch_init(&b, 5);
+	assert_int_equal(
+	    fz_worker_send_batch(k->worker, &b.job, &head, NULL, 0, NULL), 0);
+	assert_true(settle(k));
+	assert_fates(&b, 0, 5, DONE);
+	for (uint32_t i = 0; i < 5; i++)
+		assert_int_equal(b.value[i], 70 + i);
+}
+
+static void
+test_worker_batch_may_have_replies_and_errors_among_its_items(void **state)
+{
+	static const uint64_t items[] = { ITEM_OF(ITEM_KEEP, 1),
+		ITEM_OF(ITEM_KEEP, 2), ITEM_OF(ITEM_REPLY, 3),
+		ITEM_OF(ITEM_KEEP, 4), ITEM_OF(ITEM_RAISE, 5),
+		ITEM_OF(ITEM_BULK, 6), ITEM_OF(ITEM_KEEP, 7) };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	batch_init(&b, 7);
+	assert_int_equal(send_items(k, &b, items), 0);
+	assert_true(settle(k));
+	for (uint32_t i = 0; i < 7; i++)
+		assert_int_equal(b.fate[i], i == 4 ? FAILED : DONE);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(b.value[i], i + 1);
+	assert_int_equal(b.failure.err.kind, FZ_ERR_ERROR);
+	assert_string_equal(b.raised, "raised");
+	assert_true(b.bulk);
+	assert_int_equal(b.value[6], 7);
+	assert_int_equal(k->nidle, 1);
+}
+
+static void
+test_worker_batch_calls_the_function_that_was_sent(void **state)
+{
+	struct keeper *k = *state;
+	static struct batch b;
+
+	for (uint64_t add = 100; add <= 200; add += 100) {
+		struct fz_blob *code = blob_of_number(add);
+
+		assert_int_equal(
+		    fz_worker_send_func(k->worker, 63, code, NULL), 0);
+		fz_blob_unref(code);
+		batch_init(&b, 1);
+		b.job.func = 63;
+		assert_int_equal(
+		    send_items(k, &b, (uint64_t[]){ ITEM_OF(0, 7) }), 0);
+		assert_true(settle(k));
+		assert_int_equal(b.value[0], add + 7);
+	}
+}
+
+/* ---- taken back ---------------------------------------------------------- */
+
+static void
+test_worker_batch_recall_in_its_midst_keeps_what_runs(void **state)
+{
+	struct keeper *k = *state;
+	static const uint64_t items[10] = { ITEM_OF(ITEM_KEEP, 1),
+		ITEM_OF(ITEM_KEEP, 2), ITEM_OF(ITEM_WAIT, 3) };
+	static struct batch b, c;
+
+	batch_init(&b, 10);
+	assert_int_equal(send_items(k, &b, items), 0);
+	send_kept(k, &c, 5);
+	wait_for_gate(k);
+	assert_int_equal(fz_worker_recall(k->worker), 7 + 5);
+	assert_fates(&b, 3, 10, RETURNED);
+	assert_fates(&c, 0, 5, RETURNED);
+	assert_ptr_equal(b.job.worker, k->worker);
+	assert_int_equal(b.job.nitems, 3);
+	assert_int_equal(k->worker->nsent, 3);
+	assert_int_equal(fz_worker_recall(k->worker), 0);
+	send_kept(k, &c, 4); /* one more behind the rest */
+	assert_int_equal(k->nidle, 0);
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(settle(k));
+	assert_fates(&b, 0, 3, DONE);
+	assert_int_equal(b.value[2], 3);
+	assert_fates(&c, 0, 4, DONE);
+	assert_int_equal(k->nidle, 1);
+	assert_int_equal(k->worker->nsent, 7);
+}
+
+/* Once the items before have been told, too. */
+static void
+test_worker_batch_recall_after_a_peek_keeps_what_runs(void **state)
+{
+	struct keeper *k = *state;
+	static const uint64_t items[6] = { ITEM_OF(ITEM_KEEP, 1),
+		ITEM_OF(ITEM_KEEP, 2), ITEM_OF(ITEM_WAIT, 3) };
+	static struct batch b;
+
+	batch_init(&b, 6);
+	assert_int_equal(send_items(k, &b, items), 0);
+	wait_for_gate(k);
+	fz_worker_peek(k->worker);
+	assert_fates(&b, 0, 2, DONE);
+	assert_int_equal(b.ntold, 2);
+	assert_int_equal(fz_worker_recall(k->worker), 3);
+	assert_fates(&b, 3, 6, RETURNED);
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(settle(k));
+	assert_int_equal(b.fate[2], DONE);
+	assert_int_equal(k->nidle, 1);
+}
+
+static void
+test_worker_batch_recall_races_with_its_items(void **state)
+{
+	enum { ROUNDS = 100, ITEMS = 400 };
+	struct keeper *k = *state;
+	uint64_t items[ITEMS];
+	static struct batch b;
+	uint32_t nback = 0, nsplit = 0;
+
+	for (uint32_t i = 0; i < ITEMS; i++)
+		items[i] = ITEM_OF(i % 40 == 20 ? ITEM_SLEEP : ITEM_KEEP, 1);
+	for (int round = 0; round < ROUNDS; round++) {
+		uint32_t back;
+
+		items_forget(k->home->shared, ITEMS + 1);
+		batch_init(&b, ITEMS);
+		assert_int_equal(send_items(k, &b, items), 0);
+		wait_for_first(k, 0);
+		usleep((useconds_t)(round * 97 % 10000));
+		back = fz_worker_recall(k->worker);
+		assert_true(settle(k));
+		assert_int_equal(count(&b, RETURNED), back);
+		assert_int_equal(count(&b, DONE), ITEMS - back);
+		for (uint32_t i = 0; i < ITEMS; i++)
+			assert_int_equal(
+			    atomic_load(&k->home->shared->ran[1 + i]),
+			    b.fate[i] == DONE);
+		nback += back;
+		nsplit += back != 0 && back != ITEMS;
+	}
+	print_message("%u of %u items were taken back, %u batches in their "
+		      "midst\n",
+	    nback, ROUNDS * ITEMS, nsplit);
+	assert_true(nsplit != 0);
+}
+
+/* ---- death ----------------------------------------------------------------
+ */
+
+static void
+test_worker_batch_death_keeps_what_was_finished(void **state)
+{
+	static const struct {
+		enum item_op before[3]; /* how the items before it went */
+		enum item_op last;
+		uint32_t nfailed;
+	} cases[] = {
+		{ { ITEM_KEEP, ITEM_KEEP, ITEM_KEEP }, ITEM_KILL, 1 },
+		{ { ITEM_FLUSH, ITEM_FLUSH, ITEM_FLUSH }, ITEM_KILL, 1 },
+		{ { ITEM_FLUSH, ITEM_REPLY, ITEM_KEEP }, ITEM_KILL, 1 },
+		{ { ITEM_REPLY, ITEM_REPLY, ITEM_REPLY }, ITEM_KILL, 1 },
+		{ { ITEM_KEEP, ITEM_RAISE, ITEM_KEEP }, ITEM_KILL, 2 },
+		{ { ITEM_KEEP, ITEM_KEEP, ITEM_REPLY }, ITEM_KILL_STORED, 0 },
+		{ { ITEM_KEEP, ITEM_KEEP, ITEM_KEEP }, ITEM_KILL_HALF, 0 },
+		{ { ITEM_KEEP, ITEM_REPLY, ITEM_KEEP }, ITEM_KILL_HALF, 0 },
+		{ { ITEM_FLUSH, ITEM_KEEP, ITEM_KEEP }, ITEM_KILL_WRITTEN, 0 },
+	};
+	struct keeper *k = *state;
+	static struct batch b, c;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		uint64_t items[8] = { 0 };
+
+		let_go(k);
+		assert_non_null(keep(k));
+		for (uint32_t j = 0; j < 3; j++)
+			items[j] = ITEM_OF(cases[i].before[j], j);
+		items[3] = ITEM_OF(cases[i].last, 3);
+		batch_init(&b, 8);
+		assert_int_equal(send_items(k, &b, items), 0);
+		send_kept(k, &c, 3);
+		assert_true(dies(k));
+		for (uint32_t j = 0; j < 3; j++) {
+			bool raised = cases[i].before[j] == ITEM_RAISE;
+
+			assert_int_equal(b.fate[j], raised ? FAILED : DONE);
+			assert_int_equal(b.value[j], raised ? 0 : j);
+		}
+		assert_int_equal(
+		    b.fate[3], cases[i].last == ITEM_KILL ? FAILED : DONE);
+		assert_int_equal(count(&b, FAILED), cases[i].nfailed);
+		if (cases[i].last == ITEM_KILL) {
+			assert_int_equal(b.failure.err.kind, FZ_ERR_CRASH);
+			assert_int_equal(b.failure.signal, SIGKILL);
+		}
+		assert_fates(&b, 4, 8, RETURNED);
+		assert_fates(&c, 0, 3, RETURNED);
+	}
+}
+
+static void
+test_worker_batch_killed_from_outside_at_any_time_loses_nothing(void **state)
+{
+	enum { ROUNDS = 100, ITEMS = MANY };
+	struct keeper *k = *state;
+	static struct batch b;
+	uint32_t nfailed = 0, ndone = 0;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		uint32_t bad;
+
+		let_go(k);
+		assert_non_null(keep(k));
+		items_forget(k->home->shared, ITEMS + 1);
+		send_kept(k, &b, ITEMS);
+		wait_for_first(k, round * 137 % 10000);
+		if (round % 3 == 0)
+			fz_worker_peek(k->worker);
+		kill(k->worker->pid, SIGKILL);
+		assert_true(dies(k));
+		bad = count(&b, FAILED);
+		assert_true(bad <= 1);
+		assert_int_equal(b.ntold, ITEMS);
+		for (uint32_t i = 0; i < ITEMS; i++) {
+			int ran = atomic_load(&k->home->shared->ran[1 + i]);
+
+			if (b.fate[i] != FAILED)
+				assert_int_equal(ran, b.fate[i] == DONE);
+			if (b.fate[i] == DONE)
+				assert_int_equal(b.value[i], i);
+		}
+		nfailed += bad;
+		ndone += count(&b, DONE);
+	}
+	print_message("%d kills: %u items were done, %u in the midst\n", ROUNDS,
+	    ndone, nfailed);
+	assert_true(ndone != 0);
+}
+
+/* ---- peek and time --------------------------------------------------------
+ */
+
+static void
+test_worker_batch_what_was_peeked_at_is_not_told_again(void **state)
+{
+	static const uint64_t items[8] = { ITEM_OF(ITEM_KEEP, 0),
+		ITEM_OF(ITEM_KEEP, 1), ITEM_OF(ITEM_REPLY, 2),
+		ITEM_OF(ITEM_KEEP, 3), ITEM_OF(ITEM_KEEP, 4),
+		ITEM_OF(ITEM_WAIT, 5), ITEM_OF(ITEM_KEEP, 6),
+		ITEM_OF(ITEM_REPLY, 7) };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	batch_init(&b, 8);
+	assert_int_equal(send_items(k, &b, items), 0);
+	wait_for_gate(k);
+	fz_worker_peek(k->worker);
+	assert_fates(&b, 0, 5, DONE);
+	assert_int_equal(b.ntold, 5);
+	fz_worker_peek(k->worker);
+	assert_int_equal(b.ntold, 5);
+	assert_int_equal(k->worker->nitems, 3);
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(settle(k));
+	assert_fates(&b, 0, 8, DONE);
+	for (uint32_t i = 0; i < 8; i++)
+		assert_int_equal(b.value[i], i);
+	assert_int_equal(k->nidle, 1);
+}
+
+/* While the worker writes over what is copied. */
+static void
+test_worker_batch_peek_never_takes_a_torn_item(void **state)
+{
+	struct keeper *k = *state;
+	static struct batch b[20];
+	int64_t until = in_ms(20000);
+
+	for (int i = 0; i < 20; i++)
+		send_kept(k, &b[i], MANY);
+	while (k->worker->njobs != 0) {
+		fz_worker_peek(k->worker);
+		if (k->worker->njobs != 0)
+			assert_true(step_until(k->w, until));
+	}
+	for (int i = 0; i < 20; i++) {
+		assert_fates(&b[i], 0, MANY, DONE);
+		for (uint32_t j = 0; j < MANY; j++)
+			assert_int_equal(b[i].value[j], j);
+	}
+}
+
+/* Each item has the time, not all of them together. */
+static void
+test_worker_batch_a_timeout_ends_one_item(void **state)
+{
+	static const uint64_t items[8] = { ITEM_OF(ITEM_SLEEP, 200),
+		ITEM_OF(ITEM_SLEEP, 200), ITEM_OF(ITEM_KEEP, 2),
+		ITEM_OF(ITEM_SLEEP, 60000) };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	batch_init(&b, 8);
+	b.job.timeout_ns = 350 * FZ_CLOCK_MS;
+	assert_int_equal(send_items(k, &b, items), 0);
+	assert_true(dies(k));
+	assert_fates(&b, 0, 3, DONE);
+	assert_int_equal(b.fate[3], FAILED);
+	assert_int_equal(b.failure.err.kind, FZ_ERR_TIMEOUT);
+	assert_non_null(strstr(b.failure.err.text, "0.35 s"));
+	assert_fates(&b, 4, 8, RETURNED);
+}
+
+/* ---- calls that fail ------------------------------------------------------
+ */
+
+static void
+test_worker_batch_short_and_interrupted_calls_lose_nothing(void **state)
+{
+	static const int errors[] = { EINTR, EAGAIN };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	for (int round = 0; round < 2; round++) {
+		faults_at(0);
+		faults.most = 7;
+		faults.odd_every = 3;
+		faults.odd_error = errors[round];
+		send_kept(k, &b, 300);
+		assert_true(settle(k));
+		assert_true(faults.nodd != 0);
+		faults_end();
+		assert_fates(&b, 0, 300, DONE);
+		assert_int_equal(b.value[299], 299);
+	}
+}
+
+/*
+ * Items that go every way; each is told once, whatever fails. Returns 0, or
+ * -1 where something could not be done.
+ */
+static int
+scenario(struct keeper *k, int *nlost)
+{
+	static const uint64_t items[6] = { ITEM_OF(ITEM_KEEP, 0),
+		ITEM_OF(ITEM_FLUSH, 1), ITEM_OF(ITEM_REPLY, 2),
+		ITEM_OF(ITEM_BULK, 3), ITEM_OF(ITEM_KEEP, 4),
+		ITEM_OF(ITEM_KEEP, 5) };
+	static struct batch b;
+	struct fz_blob *code = NULL;
+	int rc = -1;
+
+	if (keep(k) == NULL)
+		return -1;
+	batch_init(&b, 6);
+	b.job.timeout_ns = 20 * FZ_CLOCK_SECOND;
+	code = blob_of_number(0);
+	if (code == NULL ||
+	    fz_worker_send_func(k->worker, 0, code, NULL) != 0 ||
+	    send_items(k, &b, items) != 0)
+		goto out;
+	while (k->worker != NULL && k->worker->njobs != 0) {
+		fz_loop_step(k->w->engine.loop, in_ms(5000), NULL);
+		if (k->worker != NULL)
+			fz_worker_peek(k->worker);
+	}
+	assert_int_equal(b.ntold, 6);
+	assert_int_equal(count(&b, UNTOLD), 0);
+	*nlost += b.nlost;
+	if (count(&b, DONE) == 6)
+		rc = 0;
+out:
+	fz_blob_unref(code);
+	let_go(k);
+	return rc;
+}
+
+static void
+test_worker_batch_any_call_may_fail(void **state)
+{
+	struct keeper *k = *state;
+	int rc, nfailed = 0, nlost = 0;
+	unsigned long n = 0;
+
+	let_go(k);
+	do {
+		faults_at(++n);
+		rc = scenario(k, &nlost);
+		nfailed += rc != 0;
+		assert_no_children();
+	} while (faults_end());
+	assert_int_equal(rc, 0);
+	assert_true(nfailed > 10);
+	assert_true(nlost != 0); /* results there was no memory for */
+	print_message("%lu calls, %d failures\n", n, nfailed);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_items_are_told_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_of_what_it_inherited_has_no_parts, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_may_have_replies_and_errors_among_its_items,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_calls_the_function_that_was_sent, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_recall_in_its_midst_keeps_what_runs,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_recall_after_a_peek_keeps_what_runs,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_recall_races_with_its_items, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_death_keeps_what_was_finished, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_killed_from_outside_at_any_time_loses_nothing,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_what_was_peeked_at_is_not_told_again,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_peek_never_takes_a_torn_item, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_a_timeout_ends_one_item, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_short_and_interrupted_calls_lose_nothing,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_any_call_may_fail, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
