@@ -272,12 +272,12 @@ tests["an element or a result that cannot be sent fails by itself, with its path
       return x == 2 and { rows = { coroutine.create(print) } } or x
     end, { 1, 2, 3 }, { on_error = "continue" })
     t.equal({ list[1], list[2], list[3], list.errors[2].kind }, { 1, nil, 3, "unsendable" })
-    t.match(list.errors[2], "item 2", "result.rows[1]: a coroutine cannot be sent")
+    t.match(list.errors[2], "item 2", "result: .rows[1]: a coroutine cannot be sent")
     if what == "fz" then return end
     list = map(type, { 1, { cfg = { cb = co } }, 3 }, { on_error = "continue" })
     if what == "-j0" and list[2] then return end -- fz.map
     t.equal({ list[1], list[3], list.errors[2].kind }, { "number", "number", "unsendable" })
-    t.match(list.errors[2], "item 2", "argument 1.cfg.cb: a coroutine cannot be sent")
+    t.match(list.errors[2], "item 2", "argument 1: .cfg.cb: a coroutine cannot be sent")
     local e = t.fails("unsendable", starmap, type, { { 1, co } })
     t.match(e, "item 1", "argument", "[2]: a coroutine cannot be sent")
   end)
@@ -493,6 +493,15 @@ tests["a late element costs what an early one did"] = function()
   time(1000)
   local early, late = time(20000), time(400000)
   assert(late < 4 * early, ("%.2f us, then %.2f us"):format(early * 1e6, late * 1e6))
+end
+
+tests["many workers, few elements, again and again: none is lost"] = function()
+  local path = t.file ""
+  for _ = 1, 60 do
+    -- Opening a file takes long enough to be looked at meanwhile.
+    local list = fz.map(function(x) io.open(path):close() return x end, numbers(40), { jobs = 8 })
+    t.equal(#list, 40)
+  end
 end
 
 -- ---- wrong use --------------------------------------------------------------
