@@ -238,7 +238,7 @@ tests["what cannot be sent is the item's error, with its path"] = function()
     local _, failed = collect(imap(function(x)
       return x == 2 and { coroutine.create(print) } or x
     end, { 1, 2, 3 }, { on_error = "continue" }))
-    t.match(failed[2], "item 2", "result[1]: a coroutine cannot be sent")
+    t.match(failed[2], "item 2", "result: [1]: a coroutine cannot be sent")
   end)
 end
 

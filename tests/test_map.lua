@@ -495,6 +495,15 @@ tests["a late element costs what an early one did"] = function()
   assert(late < 4 * early, ("%.2f us, then %.2f us"):format(early * 1e6, late * 1e6))
 end
 
+tests["many workers, few elements, again and again: none is lost"] = function()
+  local path = t.file ""
+  for _ = 1, 60 do
+    -- Opening a file takes long enough to be looked at meanwhile.
+    local list = fz.map(function(x) io.open(path):close() return x end, numbers(40), { jobs = 8 })
+    t.equal(#list, 40)
+  end
+end
+
 -- ---- wrong use --------------------------------------------------------------
 
 tests["wrong arguments of fz.map are told at the user's line"] = function()
