@@ -60,7 +60,10 @@ function Pool.new(options)
     },
   }, Pool)
   for _, name in ipairs(check.LIMITS) do -- most pools have none
-    if options[name] ~= nil then self._limits = options end
+    if options[name] ~= nil then
+      self._limits = self._limits or {}
+      self._limits[name] = options[name]
+    end
   end
   self._watch = setmetatable({ pool = self }, Watch)
   return self

@@ -255,11 +255,19 @@ start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 	fz_lloop_add_local(L, &lb->local);
 }
 
-/* Two calls of one pool have different random numbers. */
+/* Without a seed of their own two calls have different random numbers. */
 static uint64_t
-call_seed(uint64_t seed, const struct fz_lbatch *lb)
+call_seed(lua_State *L, int pool, int options, uint64_t given)
 {
-	return fz_random_mix(seed, lb->funcs->now);
+	uint64_t now = fz_lpool_ncalls(L, pool);
+	bool own = false;
+
+	if (!lua_isnil(L, options)) {
+		own = lua_getfield(L, options, "seed") != LUA_TNIL;
+		lua_pop(L, 1);
+	}
+	return own ? fz_random_mix(given, 0)
+		   : fz_random_mix(fz_lpool_seed(L, pool), now);
 }
 
 static void
@@ -300,8 +308,8 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checkstack(L, 8, "too many arguments");
 	opts.sched = check_open_pool(L, 1);
-	opts.seed = fz_lpool_seed(L, 1);
 	read_limits(L, 3, &opts);
+	opts.seed = call_seed(L, 1, 3, opts.seed);
 	lb = push(L, 1);
 	lua_replace(L, 3);
 	if (lb->busy)
@@ -309,7 +317,6 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	lb->kind = FZ_WIRE_CALL;
 	init_buf(lb, fz_sched_is_local(opts.sched));
 	find_slot(L, lb, 1, 2);
-	opts.seed = call_seed(opts.seed, lb);
 	make_batch(L, lb, &opts);
 	if (lb->kind & FZ_WIRE_INLINE) {
 		lua_pushvalue(L, 2);

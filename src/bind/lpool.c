@@ -35,7 +35,7 @@ struct lpool {
 	struct fz_pool *pool;   /* NULL until it is made */
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
-	uint64_t seed; /* of its calls */
+	uint64_t seed, ncalls;
 	struct fz_serve_home home;
 	bool needs_init; /* for functions that run in this process */
 };
@@ -76,6 +76,12 @@ uint64_t
 fz_lpool_seed(lua_State *L, int idx)
 {
 	return to_lpool(L, idx)->seed;
+}
+
+uint64_t
+fz_lpool_ncalls(lua_State *L, int idx)
+{
+	return ++to_lpool(L, idx)->ncalls;
 }
 
 void
@@ -182,6 +188,7 @@ pool_new(lua_State *L)
 	lp->tag = &lpool_tag;
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
+	lp->ncalls = 0;
 	lp->needs_init = true;
 	luaL_setmetatable(L, POOL_TYPE);
 	lua_getfield(L, 1, "funcs");

@@ -21,7 +21,8 @@ struct fz_pool *fz_lpool_check(lua_State *L, int idx);
  */
 struct fz_sched *fz_lpool_sched(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
-uint64_t fz_lpool_seed(lua_State *L, int idx); /* of its calls */
+uint64_t fz_lpool_seed(lua_State *L, int idx);   /* of its calls */
+uint64_t fz_lpool_ncalls(lua_State *L, int idx); /* one more each time */
 
 /*
  * A value that is kept with the pool for who makes batches; push it, or set it
