@@ -31,9 +31,11 @@ local function reader(source)
   end
 end
 
--- Read the source while there is room; what cannot be sent has failed at once.
+-- Read the source while there is room, several items at once rather than one at each
+-- step; what cannot be sent has failed at once.
 local function fill(self)
   local added = false
+  if self._count - self._handed > self._low then return end
   while not self._ended and self._count - self._handed < self._room do
     local there, item = self._next()
     if not there then
@@ -138,8 +140,9 @@ function Imap.new(pool, core_pool, f, source, ordered, options)
   })
   local self = setmetatable({
     _pool = pool, _batch = batch, _next = reader(source), _ordered = ordered, _options = options,
-    _room = options.room, _count = 0, _sent = 0, _handed = 0, _last = 0, _ended = false,
-    _closed = false, _place = {}, _arrived = {}, _waiting = {}, _queue = {}, _ready = nil,
+    _room = options.room, _low = options.room - (options.inflight + 1) // 2, -- read on from here
+    _count = 0, _sent = 0, _handed = 0, _last = 0, _ended = false, _closed = false,
+    _place = {}, _arrived = {}, _waiting = {}, _queue = {}, _ready = nil,
   }, Imap)
   return function() return step(self) end, nil, nil, self
 end

@@ -261,7 +261,8 @@ local function imap(self, what, f, source, ordered, options)
   Imap.check(source, what)
   options = options_of(self, options, check.IMAP, 3, what)
   local workers = math.max(self._size, 1)
-  options.room = workers + (options.inflight or 2 * workers)
+  options.inflight = options.inflight or 2 * workers
+  options.room = workers + options.inflight
   return Imap.new(self, pool, f, source, ordered, options)
 end
 

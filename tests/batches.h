@@ -20,6 +20,7 @@ enum item_op {
 	ITEM_RAISE_LATE,   /* once another one waits at the gate */
 	ITEM_RAISE_ONCE,   /* the first one of all, else as kept */
 	ITEM_SLEEP,        /* for as many milliseconds */
+	ITEM_PROBE,        /* its value is what the probe says */
 	ITEM_WAIT,         /* until the gate is open */
 	ITEM_KILL,         /* SIGKILL in the midst */
 	ITEM_KILL_ONCE,    /* the first one of all, else as kept */
@@ -49,7 +50,9 @@ struct items_shared {
 struct items_home {
 	struct items_shared *shared;
 	uint64_t funcs[FZ_WORKER_FUNCS]; /* what each adds */
-	int birth;                       /* in the worker: its number */
+	uint64_t (*probe)(void *ctx);    /* called in the worker */
+	void *probe_ctx;
+	int birth; /* in the worker: its number */
 };
 
 /* ---- in a worker -------------------------------------------------------- */
@@ -102,6 +105,9 @@ items_call(struct items_home *home, struct fz_port *port,
 	    atomic_fetch_add(&shared->onces, 1) != 0)
 		op = ITEM_KEEP;
 	switch (op) {
+	case ITEM_PROBE:
+		v = home->probe(home->probe_ctx);
+		break;
 	case ITEM_SLEEP:
 		nap(item & UINT32_MAX);
 		break;

@@ -25,7 +25,7 @@ local C_LAYERS = {
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "items", "random", "child child_state child_batch", "serve",
     "ljson", "lblob", "lfailure", "llimits", "lloop", "lgraph", "lfuncs", "lslots", "lpool",
-    "llocal lrun lbatch", "l*"},
+    "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
 -- Programs: the only .c files that need no header of their own.

@@ -276,6 +276,46 @@ test_items_a_message_has_one_value(void **state)
 	}
 }
 
+static int
+push_message_body(lua_State *L)
+{
+	return fz_items_push_message(L, lua_touserdata(L, 1));
+}
+
+/* Push all values of the next item; the status of the call. */
+static int
+push_message(struct host *h, const void *bytes, size_t len)
+{
+	struct fz_reader items;
+
+	lua_settop(h->L, 0);
+	fz_reader_init(&items, bytes, len);
+	lua_pushcfunction(h->L, push_message_body);
+	lua_pushlightuserdata(h->L, &items);
+	return lua_pcall(h->L, 1, LUA_MULTRET, 0);
+}
+
+static void
+test_items_a_message_may_be_taken_with_all_its_values(void **state)
+{
+	struct host *h = *state;
+
+	for (int n = 0; n <= 3; n++) {
+		fz_buf_clear(&h->out);
+		for (int i = 1; i <= n; i++)
+			lua_pushinteger(h->L, i);
+		put_message(h, n);
+		assert_int_equal(
+		    push_message(h, h->out.data, h->out.len), LUA_OK);
+		assert_int_equal(lua_gettop(h->L), n);
+		assert_int_equal(lua_tointeger(h->L, -1), n);
+		lua_settop(h->L, 0);
+	}
+	for (size_t len = 0; len < h->out.len; len++)
+		assert_int_equal(push_message(h, h->out.data, len), LUA_ERRRUN);
+	assert_int_equal(push_message(h, "\5", 1), LUA_ERRRUN);
+}
+
 /* Every first byte there is, with fewer bytes behind it than it asks for. */
 static void
 test_items_cut_short_are_refused(void **state)
@@ -384,6 +424,9 @@ main(void)
 		    test_items_of_all_sizes_follow_each_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_items_a_message_has_one_value, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_items_a_message_may_be_taken_with_all_its_values,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_items_cut_short_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -725,6 +726,76 @@ test_port_without_a_reader_there_is_no_room_for_items(void **state)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+/* Calls are read into the cell; one that does not fit moves to memory. */
+static void
+test_port_a_call_larger_than_the_cell_is_read(void **state)
+{
+	static char big[3 * FZ_CELL_IN];
+	struct ends *e = *state;
+	struct fz_err err = { 0 };
+	struct fz_part part;
+	struct fz_call call;
+	bool nomem = false;
+
+	memset(big, 'b', sizeof(big) - 1);
+	assert_true(fcntl(e->jobs[1], F_SETPIPE_SZ, 1 << 20) >= 1 << 20);
+	put_job(e, 0, 0, big);
+	put_job(e, 1, 0, "small");
+	write_jobs(e);
+	/* Reads come before the one allocation. */
+	for (unsigned long n = 1; n != 0; n++) {
+		faults_at(n);
+		if (fz_port_next(&e->port, &call, &err) == 1)
+			n = ULONG_MAX;
+		else
+			assert_true(err.code == EIO || err.code == ENOMEM);
+		nomem = nomem || err.code == ENOMEM;
+		(void)faults_end();
+	}
+	assert_true(nomem);
+	assert_int_equal(call.seq, 0);
+	assert_int_equal(fz_wire_part(&call.args, &part), 0);
+	assert_int_equal(part.len, sizeof(big) - 1);
+	assert_memory_equal(part.bytes, big, sizeof(big) - 1);
+	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
+	assert_int_equal(call.seq, 1);
+}
+
+/* Whether it goes by the cell, or past it. */
+static void
+test_port_without_a_reader_no_reply_is_sent(void **state)
+{
+	static const size_t lens[] = { FZ_CELL_OUT - 100, 3 * FZ_CELL_OUT };
+	struct ends *e = *state;
+	struct fz_call call = { .seq = 5 };
+
+	signal(SIGPIPE, SIG_IGN);
+	fz_fd_close(&e->results[0]);
+	for (int before = 0; before < 2; before++) {
+		for (size_t i = 0; i < 2; i++) {
+			struct fz_err err = { 0 };
+			unsigned char *p;
+
+			atomic_store(&e->cell->nout, before != 0 ? 200 : 0);
+			fz_port_begin(&e->port, &call, FZ_WIRE_RESULT, 1);
+			p = fz_buf_reserve(&e->port.frame, lens[i]);
+			assert_non_null(p);
+			memset(p, 'x', lens[i]);
+			e->port.frame.len += lens[i];
+			e->port.open = false; /* it is no value of the arena */
+			if (before == 0 && i == 0) {
+				assert_int_equal(
+				    fz_port_send(&e->port, &err), 0);
+				continue; /* it waits in the cell */
+			}
+			assert_int_equal(fz_port_send(&e->port, &err), -1);
+			assert_int_equal(err.code, EPIPE);
+		}
+	}
+	atomic_store(&e->cell->nout, 0);
+	signal(SIGPIPE, SIG_DFL);
+}
+
 static void
 test_port_garbage_ends_it(void **state)
 {
@@ -932,6 +1003,12 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_port_without_a_reader_there_is_no_room_for_items,
 		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_port_a_call_larger_than_the_cell_is_read, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_port_without_a_reader_no_reply_is_sent, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_port_garbage_ends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(

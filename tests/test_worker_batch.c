@@ -597,6 +597,30 @@ test_worker_batch_what_was_peeked_at_is_not_told_again(void **state)
 	assert_int_equal(k->nidle, 1);
 }
 
+/* What the cell has comes behind what is in the pipe, and is not lost. */
+static void
+test_worker_batch_peek_before_what_was_written_takes_nothing(void **state)
+{
+	static const uint64_t items[5] = { ITEM_OF(ITEM_FLUSH, 0),
+		ITEM_OF(ITEM_KEEP, 1), ITEM_OF(ITEM_KEEP, 2),
+		ITEM_OF(ITEM_WAIT, 3), ITEM_OF(ITEM_KEEP, 4) };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	batch_init(&b, 5);
+	assert_int_equal(send_items(k, &b, items), 0);
+	fz_loop_flush(k->w->engine.loop);
+	while (atomic_load(&k->home->shared->waiting) == 0)
+		usleep(100);
+	fz_worker_peek(k->worker);
+	assert_int_equal(b.ntold, 0);
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(settle(k));
+	assert_fates(&b, 0, 5, DONE);
+	for (uint32_t i = 0; i < 5; i++)
+		assert_int_equal(b.value[i], i);
+}
+
 /* While the worker writes over what is copied. */
 static void
 test_worker_batch_peek_never_takes_a_torn_item(void **state)
@@ -689,7 +713,7 @@ scenario(struct keeper *k, int *nlost)
 	    send_items(k, &b, items) != 0)
 		goto out;
 	while (k->worker != NULL && k->worker->njobs != 0) {
-		fz_loop_step(k->w->engine.loop, in_ms(5000), NULL);
+		fz_loop_step(k->w->engine.loop, in_ms(20000), NULL);
 		if (k->worker != NULL)
 			fz_worker_peek(k->worker);
 	}
@@ -756,6 +780,9 @@ main(void)
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_what_was_peeked_at_is_not_told_again,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_peek_before_what_was_written_takes_nothing,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_peek_never_takes_a_torn_item, setup,

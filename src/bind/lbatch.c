@@ -11,6 +11,7 @@
 #include "bind/codec.h"
 #include "bind/format.h"
 #include "bind/items.h"
+#include "bind/lbatch_state.h"
 #include "bind/lblob.h"
 #include "bind/lerror.h"
 #include "bind/lfailure.h"
@@ -31,43 +32,13 @@
 
 #define BATCH_TYPE "fzlua.Batch"
 
-/* User values of a batch: what it needs stays alive with it. */
-enum { BATCH_POOL = 1, BATCH_THREAD, BATCH_NUSER = BATCH_THREAD };
-
-/* Stack of the thread that encodes items. */
-enum { THREAD_LIST = 1, THREAD_TOP = THREAD_LIST };
-
 /* Its address marks our userdata: cheaper than the name of a metatable. */
 static const char lbatch_tag;
 
-struct lbatch {
-	const char *tag;
-	struct fz_batch *batch; /* NULL once closed */
-	struct fz_engine *engine;
-	struct fz_lfuncs *funcs;
-	int slot;      /* pinned there, -1: none */
-	uint32_t kind; /* enum fz_wire_kind */
-	uint64_t seed;
-	int64_t timeout_ns;
-	struct fz_local local;     /* linked while the pool has no workers */
-	unsigned calls;            /* of its functions in this process */
-	bool closing;              /* by one of these: to be freed after it */
-	bool busy;                 /* as the one that the pool keeps */
-	struct fz_shm_buf buf;     /* items being encoded */
-	lua_State *thread;         /* that encodes them */
-	uint64_t n;                /* of the list */
-	bool counted;              /* by the list's field n */
-	uint32_t together;         /* items that were encoded at once of late */
-	uint32_t nread;            /* of the blob of the news, with `items` */
-	struct fz_batch_news news; /* being read; n is 0 where none is */
-	struct fz_reader items;    /* what is left of its blob */
-	const void *mapped;
-};
-
-static struct lbatch *
+static struct fz_lbatch *
 to_lbatch(lua_State *L, int idx)
 {
-	struct lbatch *lb = lua_touserdata(L, idx);
+	struct fz_lbatch *lb = lua_touserdata(L, idx);
 
 	if (lb == NULL || lua_rawlen(L, idx) != sizeof(*lb) ||
 	    lb->tag != &lbatch_tag)
@@ -75,163 +46,13 @@ to_lbatch(lua_State *L, int idx)
 	return lb;
 }
 
-static struct lbatch *
+static struct fz_lbatch *
 check_batch(lua_State *L)
 {
-	struct lbatch *lb = to_lbatch(L, 1);
+	struct fz_lbatch *lb = to_lbatch(L, 1);
 
 	luaL_argcheck(L, lb->batch != NULL && !lb->closing, 1, "is closed");
 	return lb;
-}
-
-/* ---- encoding items ----------------------------------------------------- */
-
-struct encoding {
-	struct lbatch *lb;
-	uint64_t first;
-	uint32_t n;
-};
-
-/* The list must be what it was when the map began. */
-static void
-check_list(lua_State *L, const struct lbatch *lb)
-{
-	lua_Integer n = -1;
-
-	if (!lb->counted) {
-		n = luaL_len(L, THREAD_LIST);
-	} else {
-		lua_getfield(L, THREAD_LIST, "n");
-		n = lua_tointeger(L, -1);
-		lua_pop(L, 1);
-	}
-	if (n != (lua_Integer)lb->n)
-		luaL_error(L,
-		    "the list was changed while it was being mapped: it had "
-		    "%I elements, now %I",
-		    (LUAI_UACINT)lb->n, (LUAI_UACINT)n);
-}
-
-/* (list, encoding): items as one table; protected, on the batch's thread */
-static int
-encode_body(lua_State *L)
-{
-	struct encoding *e = lua_touserdata(L, 2);
-	struct lbatch *lb = e->lb;
-	struct fz_buf *out = &lb->buf.buf;
-
-	check_list(L, lb);
-	for (;;) {
-		lua_createtable(L, (int)e->n, 0);
-		for (uint32_t i = 0; i < e->n; i++) {
-			lua_geti(L, THREAD_LIST, (lua_Integer)(e->first + i));
-			lua_rawseti(L, -2, (lua_Integer)i + 1);
-		}
-		fz_buf_clear(out);
-		fz_codec_encode(L, lua_gettop(L), 1, out);
-		/* What two items share would be shared in the worker, too. */
-		if (e->n == 1 || !(out->data[1] & FZ_FORMAT_HAS_REFS))
-			return 0;
-		lua_pop(L, 1);
-		e->n /= 2;
-	}
-}
-
-/* What comes between a thing and the path into it that a message begins with.
- */
-static const char *
-separator(const char *text)
-{
-	return text[0] == ':' ? "" : ": ";
-}
-
-/* The path without its first index, which is in a table of our own. */
-static const char *
-inner_path(const char *text)
-{
-	const char *end = text[0] == '[' ? strchr(text, ']') : NULL;
-
-	return end != NULL ? end + 1 : text;
-}
-
-/* What the item of a map is to its function. */
-static const char *
-item_name(uint32_t kind)
-{
-	return (kind & FZ_WIRE_KINDS) == FZ_WIRE_STARMAP ? "the arguments"
-							 : "argument 1";
-}
-
-static void
-cannot_encode(lua_State *L, const struct lbatch *lb, struct fz_failure *failure)
-{
-	const char *text = NULL;
-
-	failure->err.kind = FZ_ERR_ERROR;
-	if (fz_lerror_is(L, -1)) {
-		lua_getfield(L, -1, "kind");
-		for (int k = 1; k < FZ_ERR_NKINDS; k++) {
-			if (lua_type(L, -1) == LUA_TSTRING &&
-			    strcmp(lua_tostring(L, -1),
-				fz_err_kind_name((enum fz_err_kind)k)) == 0)
-				failure->err.kind = (enum fz_err_kind)k;
-		}
-		lua_pop(L, 1);
-		lua_getfield(L, -1, "message");
-		text = lua_tostring(L, -1);
-	} else if (lua_type(L, -1) == LUA_TSTRING) {
-		text = lua_tostring(L, -1);
-	}
-	if (text == NULL)
-		text = "an item cannot be sent";
-	if (failure->err.kind != FZ_ERR_UNSENDABLE) {
-		fz_err_set(&failure->err, failure->err.kind, "%s", text);
-		return;
-	}
-	text = inner_path(text);
-	fz_err_set(&failure->err, failure->err.kind, "%s%s%s",
-	    item_name(lb->kind), separator(text), text);
-}
-
-/* For the engine: see fz_batch_opts. */
-static struct fz_blob *
-encode_items(void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
-{
-	struct lbatch *lb = ctx;
-	lua_State *L = lb->thread;
-	struct encoding e = { lb, first, *n };
-	bool collects = lua_gc(L, LUA_GCISRUNNING) == 1;
-	bool outer = fz_lloop_hold(L, true);
-	struct fz_blob *blob = NULL;
-	int status;
-
-	/* No finalizer may come here, where the engine is under way. */
-	lua_gc(L, LUA_GCSTOP);
-	if (e.n > lb->together)
-		e.n = lb->together;
-	do {
-		lua_settop(L, THREAD_TOP);
-		lua_pushcfunction(L, encode_body);
-		lua_pushvalue(L, THREAD_LIST);
-		lua_pushlightuserdata(L, &e);
-		status = lua_pcall(L, 2, 0, 0);
-		if (status == LUA_OK || e.n == 1)
-			break;
-		e.n /= 2; /* those before the one that cannot be sent */
-	} while (true);
-	if (status != LUA_OK) {
-		cannot_encode(L, lb, failure);
-		fz_buf_clear(&lb->buf.buf);
-	} else {
-		blob = fz_lblob_take(lb->engine, &lb->buf, &failure->err);
-	}
-	lua_settop(L, THREAD_TOP);
-	lb->together = 2 * e.n;
-	*n = e.n;
-	if (collects)
-		lua_gc(L, LUA_GCRESTART);
-	fz_lloop_hold(L, outer);
-	return blob;
 }
 
 /* ---- making one --------------------------------------------------------- */
@@ -248,10 +69,11 @@ check_kind(lua_State *L, int idx)
 }
 
 /* An empty one on top of the stack; the pool is at `pool`. */
-static struct lbatch *
+static struct fz_lbatch *
 push_batch(lua_State *L, int pool)
 {
-	struct lbatch *lb = lua_newuserdatauv(L, sizeof(*lb), BATCH_NUSER);
+	struct fz_lbatch *lb =
+	    lua_newuserdatauv(L, sizeof(*lb), FZ_LBATCH_NUSER);
 
 	memset(lb, 0, sizeof(*lb));
 	lb->tag = &lbatch_tag;
@@ -260,7 +82,7 @@ push_batch(lua_State *L, int pool)
 	lb->engine = fz_lloop_engine(L);
 	luaL_setmetatable(L, BATCH_TYPE);
 	lua_pushvalue(L, pool);
-	lua_setiuservalue(L, -2, BATCH_POOL);
+	lua_setiuservalue(L, -2, FZ_LBATCH_POOL);
 	return lb;
 }
 
@@ -268,10 +90,10 @@ push_batch(lua_State *L, int pool)
  * The same for a call that is over before the caller goes on: mostly the one
  * that the pool keeps, since making and collecting them takes long.
  */
-static struct lbatch *
+static struct fz_lbatch *
 push_spare(lua_State *L, int pool)
 {
-	struct lbatch *lb;
+	struct fz_lbatch *lb;
 
 	fz_lpool_push_spare(L, pool);
 	if (lua_isnil(L, -1)) {
@@ -291,7 +113,7 @@ push_spare(lua_State *L, int pool)
 
 /* The slot of the function at `f`; without one it travels with the items. */
 static void
-find_slot(lua_State *L, struct lbatch *lb, int pool, int f)
+find_slot(lua_State *L, struct fz_lbatch *lb, int pool, int f)
 {
 	struct fz_sched *sched = fz_lpool_sched(L, pool);
 	int top = lua_gettop(L);
@@ -305,7 +127,7 @@ find_slot(lua_State *L, struct lbatch *lb, int pool, int f)
 }
 
 static void
-make_batch(lua_State *L, struct lbatch *lb, struct fz_batch_opts *opts)
+make_batch(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
 {
 	struct fz_err err = { 0 };
 
@@ -354,16 +176,7 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 }
 
 static void
-keep_thread(lua_State *L, struct lbatch *lb, int list)
-{
-	lb->thread = lua_newthread(L);
-	lua_pushvalue(L, list);
-	lua_xmove(L, lb->thread, 1);
-	lua_setiuservalue(L, -2, BATCH_THREAD);
-}
-
-static void
-init_buf(struct lbatch *lb, bool local)
+init_buf(struct fz_lbatch *lb, bool local)
 {
 	fz_shm_buf_init(
 	    &lb->buf, local ? NULL : fz_engine_shm(lb->engine), FZ_ENGINE_BULK);
@@ -378,9 +191,9 @@ init_buf(struct lbatch *lb, bool local)
 static int
 batch_new(lua_State *L)
 {
-	struct fz_batch_opts opts = { .encode = encode_items };
+	struct fz_batch_opts opts = { .encode = fz_lbatch_encode };
 	struct fz_sched *sched;
-	struct lbatch *lb;
+	struct fz_lbatch *lb;
 
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checktype(L, 4, LUA_TTABLE);
@@ -409,7 +222,7 @@ batch_new(lua_State *L)
 	opts.seed = fz_random_mix(opts.seed, 0);
 	opts.growing = lua_isnil(L, 3);
 	init_buf(lb, fz_sched_is_local(sched));
-	keep_thread(L, lb, opts.growing ? 2 : 3);
+	fz_lbatch_keep(L, lb, opts.growing ? 2 : 3);
 	find_slot(L, lb, 1, 2);
 	if (lb->kind & FZ_WIRE_INLINE) {
 		struct fz_err err;
@@ -423,92 +236,8 @@ batch_new(lua_State *L)
 	return 1;
 }
 
-/* (batch, ...): what is behind it as the one part; protected */
-static int
-part_body(lua_State *L)
-{
-	struct lbatch *lb = lua_touserdata(L, 1);
-	struct fz_err err = { 0 };
-	struct fz_blob *blob;
-	int n = lua_gettop(L) - 1;
-
-	fz_buf_clear(&lb->buf.buf);
-	if ((lb->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL) {
-		lua_createtable(L, n, 0);
-		lua_insert(L, 2);
-		for (int i = n; i >= 1; i--)
-			lua_rawseti(L, 2, i);
-		n = 1;
-	}
-	fz_codec_encode(L, 2, n, &lb->buf.buf);
-	blob = fz_lblob_take(lb->engine, &lb->buf, &err);
-	if (blob == NULL || fz_batch_add(lb->batch, blob, &err) != 0)
-		return fz_lerror_raise(L, &err);
-	return 0;
-}
-
-/*
- * Put where it went wrong before the path in the fz.Error on top: "argument
- * 2.cfg: a coroutine cannot be sent".
- */
-static int
-raise_part(lua_State *L, const struct lbatch *lb)
-{
-	bool is_call = (lb->kind & FZ_WIRE_KINDS) == FZ_WIRE_CALL;
-	bool has_func = lb->kind & FZ_WIRE_INLINE;
-	const char *text;
-	lua_Integer n;
-
-	if (!fz_lerror_is(L, -1))
-		return lua_error(L);
-	lua_getfield(L, -1, "value");
-	n = lua_tointeger(L, -1) - (has_func ? 1 : 0);
-	lua_pop(L, 1);
-	if (lua_getfield(L, -1, "message") == LUA_TSTRING) {
-		text = lua_tostring(L, -1);
-		if (!is_call)
-			text = inner_path(text);
-		if (!is_call)
-			lua_pushstring(L, item_name(lb->kind));
-		else if (n == 0)
-			lua_pushliteral(L, "the function");
-		else
-			lua_pushfstring(L, "argument %I", (LUAI_UACINT)n);
-		lua_pushfstring(L, "%s%s", separator(text), text);
-		lua_concat(L, 2);
-		lua_setfield(L, -3, "message");
-	}
-	lua_pop(L, 1);
-	lua_pushnil(L);
-	lua_setfield(L, -2, "value");
-	return lua_error(L);
-}
-
-static void close_batch(lua_State *L, struct lbatch *lb);
-
-/*
- * Add the values from index `first` on as the next item of the batch. A call
- * has no other one: it ends with what cannot be sent.
- */
 static void
-add_item(lua_State *L, struct lbatch *lb, int first)
-{
-	int n = lua_gettop(L) - first + 1;
-
-	luaL_checkstack(L, 4, "too many arguments");
-	lua_pushcfunction(L, part_body);
-	lua_insert(L, first);
-	lua_pushlightuserdata(L, lb);
-	lua_insert(L, first + 1);
-	if (lua_pcall(L, n + 1, 0, 0) != LUA_OK) {
-		if ((lb->kind & FZ_WIRE_KINDS) == FZ_WIRE_CALL)
-			close_batch(L, lb);
-		raise_part(L, lb);
-	}
-}
-
-static void
-start(lua_State *L, struct lbatch *lb, int idx, int pool)
+start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 {
 	struct fz_sched *sched = fz_lpool_sched(L, pool);
 
@@ -528,17 +257,44 @@ start(lua_State *L, struct lbatch *lb, int idx, int pool)
 
 /* Two calls of one pool have different random numbers. */
 static uint64_t
-call_seed(uint64_t seed, const struct lbatch *lb)
+call_seed(uint64_t seed, const struct fz_lbatch *lb)
 {
 	return fz_random_mix(seed, lb->funcs->now);
 }
 
+static void
+unlink_local(lua_State *L, struct fz_lbatch *lb)
+{
+	if (lb->local.prev == NULL)
+		return;
+	fz_lloop_drop_local(&lb->local);
+	lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
+}
+
+/* Free what it has; one that the pool keeps may be used again. */
+static void
+end_batch(lua_State *L, struct fz_lbatch *lb)
+{
+	if (lb->batch != NULL) {
+		unlink_local(L, lb);
+		fz_lbatch_drop_news(lb, &lb->news);
+		fz_batch_free(lb->batch);
+		lb->batch = NULL;
+	}
+	if (lb->slot != -1)
+		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	lb->slot = -1;
+	fz_buf_fini(&lb->buf.buf);
+	lb->busy = false;
+}
+
 /* Start the call that batch_call() gets; leaves the batch on top. */
-static struct lbatch *
-start_call(lua_State *L, struct lbatch *(*push)(lua_State *L, int pool))
+static struct fz_lbatch *
+start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
-	struct lbatch *lb;
+	struct fz_lbatch *lb;
 	int n = lua_gettop(L);
 
 	luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -561,7 +317,10 @@ start_call(lua_State *L, struct lbatch *(*push)(lua_State *L, int pool))
 		n++;
 	}
 	lua_settop(L, n);
-	add_item(L, lb, 4);
+	if (fz_lbatch_add(L, lb, 4) != LUA_OK) {
+		end_batch(L, lb); /* there will be no other item */
+		lua_error(L);
+	}
 	fz_batch_end(lb->batch);
 	start(L, lb, 3, 1);
 	lua_settop(L, 3);
@@ -583,18 +342,17 @@ batch_call(lua_State *L)
 static int
 batch_add(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 
 	lua_settop(L, 2);
-	add_item(L, lb, 2);
-	return 0;
+	return fz_lbatch_add(L, lb, 2) == LUA_OK ? 0 : lua_error(L);
 }
 
 /* batch:list() -> {}: with room for what its items return */
 static int
 batch_list(lua_State *L)
 {
-	const struct lbatch *lb = check_batch(L);
+	const struct fz_lbatch *lb = check_batch(L);
 
 	lua_createtable(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
 	return 1;
@@ -604,9 +362,9 @@ batch_list(lua_State *L)
 static int
 batch_start(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 
-	lua_getiuservalue(L, 1, BATCH_POOL);
+	lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 	start(L, lb, 1, lua_gettop(L));
 	return 0;
 }
@@ -621,124 +379,6 @@ batch_finish(lua_State *L)
 
 /* ---- results ------------------------------------------------------------ */
 
-static void
-drop_news(struct lbatch *lb, struct fz_batch_news *news)
-{
-	if (lb->mapped != NULL)
-		fz_blob_unmap(news->blob, lb->engine->shm, lb->mapped);
-	lb->mapped = NULL;
-	fz_blob_unref(news->blob);
-	if (news->failure != NULL) {
-		fz_blob_unref(news->failure->value);
-		free(news->failure);
-	}
-	*news = (struct fz_batch_news){ .n = 0 };
-}
-
-/* Have the blob of new news read as far as these begin. */
-static void
-open_news(lua_State *L, struct lbatch *lb)
-{
-	struct fz_batch_news *news = &lb->news;
-	struct fz_err err = { 0 };
-
-	if (lb->mapped == NULL) {
-		lb->mapped = fz_blob_map(news->blob, lb->engine->shm, &err);
-		if (lb->mapped == NULL)
-			fz_lerror_raise(L, &err);
-		fz_reader_init(&lb->items, lb->mapped, news->blob->len);
-		lb->nread = 0;
-	}
-	for (; lb->nread < news->skip; lb->nread++)
-		fz_items_skip(&lb->items);
-	lb->nread += news->n;
-}
-
-/* Have some news at hand; false: there are none. */
-static bool
-next_news(lua_State *L, struct lbatch *lb)
-{
-	struct fz_batch_news before = lb->news, *news = &lb->news;
-	bool more;
-
-	if (news->n != 0)
-		return true;
-	*news = (struct fz_batch_news){ .n = 0 };
-	more = fz_batch_take(lb->batch, news);
-	/* Chunks that came in one frame are news one after the other. */
-	if (lb->mapped != NULL && more && news->blob == before.blob &&
-	    news->skip >= lb->nread)
-		fz_blob_unref(before.blob);
-	else
-		drop_news(lb, &before);
-	if (more && news->blob != NULL && !news->whole)
-		open_news(L, lb);
-	return more;
-}
-
-/* (reader) -> value; protected */
-static int
-item_body(lua_State *L)
-{
-	struct fz_reader *items = lua_touserdata(L, 1);
-
-	fz_items_push(L, items);
-	return 1;
-}
-
-/* Push the next value, or what went wrong with it. [+1] */
-static int
-push_value(lua_State *L, struct lbatch *lb)
-{
-	struct fz_reader before;
-	int status, top = lua_gettop(L);
-
-	if (lb->news.whole) {
-		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
-		lua_settop(L, top + 1);
-		return status;
-	}
-	if (lb->items.p < lb->items.end && *lb->items.p != FZ_FORMAT_ITEM) {
-		fz_items_push(L, &lb->items);
-		return LUA_OK;
-	}
-	before = lb->items;
-	lua_pushcfunction(L, item_body);
-	lua_pushlightuserdata(L, &before);
-	status = lua_pcall(L, 1, 1, 0);
-	fz_items_skip(&lb->items);
-	return status;
-}
-
-/* Push the error of the one item that the news are about. */
-static void
-push_news_failure(lua_State *L, struct lbatch *lb)
-{
-	fz_lfailure_push(L, lb->engine, lb->news.failure);
-	fz_lfailure_set(L, "index", (lua_Integer)lb->news.first);
-}
-
-/* Put small items at hand into the list at 2. Returns how many. */
-static uint32_t
-take_small(lua_State *L, struct lbatch *lb)
-{
-	struct fz_batch_news *news = &lb->news;
-	struct fz_reader items = lb->items;
-	lua_Integer i = (lua_Integer)news->first;
-	uint32_t n = 0;
-
-	if (news->failure != NULL || news->whole)
-		return 0;
-	while (n < news->n && fz_items_push_number(L, &items)) {
-		lua_rawseti(L, 2, i++);
-		n++;
-	}
-	lb->items = items;
-	news->first += n;
-	news->n -= n;
-	return n;
-}
-
 /*
  * batch:take(values, errors [, order]) -> n: put what has come into the lists
  * by index, and the indexes as they came behind `order`. Of how many items.
@@ -746,7 +386,7 @@ take_small(lua_State *L, struct lbatch *lb)
 static int
 batch_take(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 	struct fz_batch_news *news = &lb->news;
 	bool ordered = !lua_isnoneornil(L, 4);
 	lua_Integer taken = 0;
@@ -754,20 +394,20 @@ batch_take(lua_State *L)
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 4);
-	while (next_news(L, lb)) {
+	while (fz_lbatch_next_news(L, lb)) {
 		lua_Integer i;
 		int list = 2;
 
 		if (!ordered)
-			taken += take_small(L, lb);
+			taken += fz_lbatch_take_small(L, lb);
 		if (news->n == 0)
 			continue;
 		i = (lua_Integer)news->first;
 
 		if (news->failure != NULL) {
-			push_news_failure(L, lb);
+			fz_lbatch_push_failure(L, lb);
 			list = 3;
-		} else if (push_value(L, lb) != LUA_OK) {
+		} else if (fz_lbatch_push_value(L, lb) != LUA_OK) {
 			list = 3;
 		}
 		news->first++;
@@ -783,42 +423,21 @@ batch_take(lua_State *L)
 	return 1;
 }
 
-/* Push true and the results of one call, or false and its error. [+n] */
-static int
-push_outcome(lua_State *L, struct lbatch *lb)
-{
-	int top = lua_gettop(L);
-
-	if (!next_news(L, lb))
-		return 0;
-	lua_pushboolean(L, lb->news.failure == NULL);
-	if (lb->news.failure != NULL) {
-		fz_lfailure_push(L, lb->engine, lb->news.failure);
-	} else if (lb->news.whole) {
-		if (fz_lblob_decode(L, lb->engine, lb->news.blob) != LUA_OK)
-			return lua_error(L);
-	} else {
-		fz_items_push_message(L, &lb->items);
-	}
-	lb->news.n = 0;
-	return lua_gettop(L) - top;
-}
-
 /* batch:result() -> true, ... | false, Error | nothing yet: of one call */
 static int
 batch_result(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 
 	lua_settop(L, 1);
-	return push_outcome(L, lb);
+	return fz_lbatch_push_outcome(L, lb);
 }
 
 /* batch:whole() -> nil | Error: why all of it ended */
 static int
 batch_whole(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 	const struct fz_failure *failure = fz_batch_whole(lb->batch);
 
 	if (failure == NULL)
@@ -854,7 +473,7 @@ batch_event(lua_State *L)
 {
 	static const char *const kinds[] = { "start", "done", "failed",
 		"retry" };
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 	struct fz_batch_event event;
 
 	if (!fz_batch_next_event(lb->batch, &event))
@@ -869,21 +488,11 @@ batch_event(lua_State *L)
 
 /* ---- calls in this process ---------------------------------------------- */
 
-static void
-unlink_local(lua_State *L, struct lbatch *lb)
-{
-	if (lb->local.prev == NULL)
-		return;
-	fz_lloop_drop_local(&lb->local);
-	lua_pushnil(L);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
-}
-
 /* (batch) -> whether an item was called; protected by whoever turns */
 static int
 work_body(lua_State *L)
 {
-	struct lbatch *lb = to_lbatch(L, 1);
+	struct fz_lbatch *lb = to_lbatch(L, 1);
 	struct fz_llocal_item item = { .batch = lb->batch,
 		.kind = lb->kind,
 		.func = lb->slot != -1 ? (uint32_t)lb->slot : 0,
@@ -892,11 +501,11 @@ work_body(lua_State *L)
 
 	item.number = fz_batch_local_next(lb->batch, &item.part);
 	if (item.number != 0) {
-		lua_getiuservalue(L, 1, BATCH_POOL);
+		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 		lb->calls++;
 		fz_llocal_item(L, lua_gettop(L), &item);
 		if (--lb->calls == 0 && lb->closing)
-			close_batch(L, lb);
+			end_batch(L, lb);
 	}
 	lua_pushboolean(L, item.number != 0);
 	return 1;
@@ -905,8 +514,9 @@ work_body(lua_State *L)
 static int
 work(lua_State *L, struct fz_local *local)
 {
-	struct lbatch *lb =
-	    (struct lbatch *)((char *)local - offsetof(struct lbatch, local));
+	struct fz_lbatch *lb =
+	    (struct fz_lbatch *)((char *)local -
+				 offsetof(struct fz_lbatch, local));
 	int did;
 
 	lua_pushcfunction(L, work_body);
@@ -923,7 +533,7 @@ work(lua_State *L, struct fz_local *local)
 static int
 batch_done(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 	bool done = fz_batch_done(lb->batch);
 
 	if (done)
@@ -935,7 +545,7 @@ batch_done(lua_State *L)
 static bool
 is_done(const void *ctx)
 {
-	const struct lbatch *lb = ctx;
+	const struct fz_lbatch *lb = ctx;
 
 	return fz_batch_done(lb->batch);
 }
@@ -944,30 +554,13 @@ is_done(const void *ctx)
 static int
 batch_wait_alone(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 	bool can = lb->local.prev == NULL;
 
 	if (can)
 		fz_lloop_wait(L, is_done, lb);
 	lua_pushboolean(L, can);
 	return 1;
-}
-
-/* Free what it has; one that the pool keeps may be used again. */
-static void
-end_batch(lua_State *L, struct lbatch *lb)
-{
-	if (lb->batch != NULL) {
-		unlink_local(L, lb);
-		drop_news(lb, &lb->news);
-		fz_batch_free(lb->batch);
-		lb->batch = NULL;
-	}
-	if (lb->slot != -1)
-		fz_lfuncs_unpin(lb->funcs, lb->slot);
-	lb->slot = -1;
-	fz_buf_fini(&lb->buf.buf);
-	lb->busy = false;
 }
 
 /*
@@ -977,11 +570,11 @@ end_batch(lua_State *L, struct lbatch *lb)
 static int
 batch_apply(lua_State *L)
 {
-	struct lbatch *lb = start_call(L, push_spare);
+	struct fz_lbatch *lb = start_call(L, push_spare);
 	int n;
 
 	fz_lloop_wait(L, is_done, lb);
-	n = push_outcome(L, lb);
+	n = fz_lbatch_push_outcome(L, lb);
 	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
 		lua_pushboolean(L, false);
 		fz_lfailure_push(L, lb->engine, fz_batch_whole(lb->batch));
@@ -995,39 +588,18 @@ batch_apply(lua_State *L)
 static int
 batch_cancel(lua_State *L)
 {
-	struct lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 
 	unlink_local(L, lb);
 	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "cancelled");
 	return 0;
 }
 
-static void
-close_batch(lua_State *L, struct lbatch *lb)
-{
-	if (lb->batch != NULL) {
-		unlink_local(L, lb);
-		if (lb->calls != 0) {
-			fz_batch_cancel(
-			    lb->batch, FZ_ERR_CANCELLED, "it was closed");
-			lb->closing = true;
-			return;
-		}
-		drop_news(lb, &lb->news);
-		fz_batch_free(lb->batch);
-		lb->batch = NULL;
-	}
-	if (lb->slot != -1)
-		fz_lfuncs_unpin(lb->funcs, lb->slot);
-	lb->slot = -1;
-	fz_buf_fini(&lb->buf.buf);
-}
-
 /* batch:close(): cancels what is not done; again does nothing */
 static int
 batch_close(lua_State *L)
 {
-	struct lbatch *lb = to_lbatch(L, 1);
+	struct fz_lbatch *lb = to_lbatch(L, 1);
 
 	if (lb->batch != NULL && lb->calls != 0) {
 		unlink_local(L, lb);
@@ -1042,7 +614,7 @@ batch_close(lua_State *L)
 static int
 batch_tostring(lua_State *L)
 {
-	const struct lbatch *lb = to_lbatch(L, 1);
+	const struct fz_lbatch *lb = to_lbatch(L, 1);
 
 	lua_pushfstring(L, BATCH_TYPE " (%s)",
 	    lb->batch == NULL          ? "closed"

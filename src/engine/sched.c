@@ -106,7 +106,7 @@ fz_sched_running(const struct fz_sched *s, const struct fz_batch *b)
 {
 	struct fz_worker *w = first_own(s);
 	unsigned n = 0;
-	bool head;
+	bool head = false;
 
 	for (; w != NULL; w = next_own(s, w->next))
 		n += has(w, b, &head) && head;
@@ -255,7 +255,7 @@ recall(struct fz_sched *s, struct fz_batch *b, bool kill, enum fz_err_kind kind,
     const char *text)
 {
 	struct fz_worker *w = first_own(s), *next;
-	bool head;
+	bool head = false;
 
 	for (; w != NULL; w = next) {
 		next = next_own(s, w->next);
@@ -590,7 +590,7 @@ static bool
 end_one(struct fz_sched *s, struct fz_batch *b)
 {
 	struct fz_worker *w = first_own(s);
-	bool head;
+	bool head = false;
 
 	for (; w != NULL; w = next_own(s, w->next)) {
 		if (has(w, b, &head)) {

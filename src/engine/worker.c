@@ -349,13 +349,19 @@ cell_extract(const struct fz_cell *cell)
 	return x;
 }
 
+/* Whether all that has a number below `n` is answered. */
+static bool
+is_answered(const struct fz_worker *w, uint32_t n)
+{
+	return w->head == NULL || (int32_t)(next_number(w->head) - n) >= 0;
+}
+
 /* Replies in the cell that are not, or not all, in the pipe. */
 static unsigned
 scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
     const struct extract *x)
 {
 	const unsigned char *at = bytes, *end = bytes + x->len;
-	const struct fz_worker *w = p->worker;
 	int64_t now_ns = fz_clock_ns();
 	struct fz_frame frame;
 	unsigned n = 0;
@@ -368,9 +374,8 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
 
 		n += take_items(p, seen.seq, seen.nitems,
 		    end + FZ_WIRE_HEADER + 4, seen.len, now_ns);
-		/* Not where an earlier reply is still on its way. */
-		if (w->head == NULL || (int32_t)(next_number(w->head) -
-						 seen.seq - seen.nitems) >= 0)
+		/* Not where others before them are still in the pipe. */
+		if (is_answered(p->worker, seen.seq + seen.nitems))
 			p->seen = seen;
 	}
 	count_news(p->worker, n, now_ns);

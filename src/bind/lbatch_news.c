@@ -1,0 +1,154 @@
+#include "bind/lbatch_state.h"
+
+#include <stdlib.h>
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "bind/codec.h"
+#include "bind/items.h"
+#include "bind/lblob.h"
+#include "bind/lerror.h"
+#include "bind/lfailure.h"
+#include "engine/blob.h"
+#include "engine/engine.h"
+#include "engine/worker.h"
+
+void
+fz_lbatch_drop_news(struct fz_lbatch *lb, struct fz_batch_news *news)
+{
+	if (lb->mapped != NULL)
+		fz_blob_unmap(news->blob, lb->engine->shm, lb->mapped);
+	lb->mapped = NULL;
+	fz_blob_unref(news->blob);
+	if (news->failure != NULL) {
+		fz_blob_unref(news->failure->value);
+		free(news->failure);
+	}
+	*news = (struct fz_batch_news){ .n = 0 };
+}
+
+/* Have the blob of new news read as far as these begin. */
+static void
+open_news(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news *news = &lb->news;
+	struct fz_err err = { 0 };
+
+	if (lb->mapped == NULL) {
+		lb->mapped = fz_blob_map(news->blob, lb->engine->shm, &err);
+		if (lb->mapped == NULL)
+			fz_lerror_raise(L, &err);
+		fz_reader_init(&lb->items, lb->mapped, news->blob->len);
+		lb->nread = 0;
+	}
+	for (; lb->nread < news->skip; lb->nread++)
+		fz_items_skip(&lb->items);
+	lb->nread += news->n;
+}
+
+/* Have some news at hand; false: there are none. */
+bool
+fz_lbatch_next_news(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news before = lb->news, *news = &lb->news;
+	bool more;
+
+	if (news->n != 0)
+		return true;
+	*news = (struct fz_batch_news){ .n = 0 };
+	more = fz_batch_take(lb->batch, news);
+	/* Chunks that came in one frame are news one after the other. */
+	if (lb->mapped != NULL && more && news->blob == before.blob &&
+	    news->skip >= lb->nread)
+		fz_blob_unref(before.blob);
+	else
+		fz_lbatch_drop_news(lb, &before);
+	if (more && news->blob != NULL && !news->whole)
+		open_news(L, lb);
+	return more;
+}
+
+/* (reader) -> value; protected */
+static int
+item_body(lua_State *L)
+{
+	struct fz_reader *items = lua_touserdata(L, 1);
+
+	fz_items_push(L, items);
+	return 1;
+}
+
+/* Push the next value, or what went wrong with it. [+1] */
+int
+fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_reader before;
+	int status, top = lua_gettop(L);
+
+	if (lb->news.whole) {
+		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
+		lua_settop(L, top + 1);
+		return status;
+	}
+	if (lb->items.p < lb->items.end && *lb->items.p != FZ_FORMAT_ITEM) {
+		fz_items_push(L, &lb->items);
+		return LUA_OK;
+	}
+	before = lb->items;
+	lua_pushcfunction(L, item_body);
+	lua_pushlightuserdata(L, &before);
+	status = lua_pcall(L, 1, 1, 0);
+	fz_items_skip(&lb->items);
+	return status;
+}
+
+/* Push the error of the one item that the news are about. */
+void
+fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb)
+{
+	fz_lfailure_push(L, lb->engine, lb->news.failure);
+	fz_lfailure_set(L, "index", (lua_Integer)lb->news.first);
+}
+
+/* Put small items at hand into the list at 2. Returns how many. */
+uint32_t
+fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news *news = &lb->news;
+	struct fz_reader items = lb->items;
+	lua_Integer i = (lua_Integer)news->first;
+	uint32_t n = 0;
+
+	if (news->failure != NULL || news->whole)
+		return 0;
+	while (n < news->n && fz_items_push_number(L, &items)) {
+		lua_rawseti(L, 2, i++);
+		n++;
+	}
+	lb->items = items;
+	news->first += n;
+	news->n -= n;
+	return n;
+}
+
+/* Push true and the results of one call, or false and its error. [+n] */
+int
+fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb)
+{
+	int top = lua_gettop(L);
+
+	if (!fz_lbatch_next_news(L, lb))
+		return 0;
+	lua_pushboolean(L, lb->news.failure == NULL);
+	if (lb->news.failure != NULL) {
+		fz_lfailure_push(L, lb->engine, lb->news.failure);
+	} else if (lb->news.whole) {
+		if (fz_lblob_decode(L, lb->engine, lb->news.blob) != LUA_OK)
+			return lua_error(L);
+	} else {
+		fz_items_push_message(L, &lb->items);
+	}
+	lb->news.n = 0;
+	return lua_gettop(L) - top;
+}

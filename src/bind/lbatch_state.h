@@ -1,0 +1,83 @@
+/* lbatch_state.h - what the files of core.batch share of one batch. */
+#ifndef FZ_LBATCH_STATE_H
+#define FZ_LBATCH_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "base/buf.h"
+#include "bind/lloop.h"
+#include "engine/batch.h"
+#include "os/shm.h"
+
+struct fz_lfuncs;
+
+/* User values of a batch: what it needs stays alive with it. */
+enum {
+	FZ_LBATCH_POOL = 1,
+	FZ_LBATCH_THREAD,
+	FZ_LBATCH_NUSER = FZ_LBATCH_THREAD
+};
+
+struct fz_lbatch {
+	const char *tag;
+	struct fz_batch *batch; /* NULL once closed */
+	struct fz_engine *engine;
+	struct fz_lfuncs *funcs;
+	int slot;      /* pinned there, -1: none */
+	uint32_t kind; /* enum fz_wire_kind */
+	uint64_t seed;
+	int64_t timeout_ns;
+	struct fz_local local;     /* linked while the pool has no workers */
+	unsigned calls;            /* of its functions in this process */
+	bool closing;              /* by one of these: to be freed after it */
+	bool busy;                 /* as the one that the pool keeps */
+	struct fz_shm_buf buf;     /* items being encoded */
+	lua_State *thread;         /* that encodes them */
+	uint64_t n;                /* of the list */
+	bool counted;              /* by the list's field n */
+	uint32_t together;         /* items that were encoded at once of late */
+	uint32_t nread;            /* of the blob of the news, with `items` */
+	struct fz_batch_news news; /* being read; n is 0 where none is */
+	struct fz_reader items;    /* what is left of its blob */
+	const void *mapped;
+};
+
+/* lbatch_parts.c: keep the list at `list` on a thread that encodes it. [+0] */
+void fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list);
+
+/* For the engine: see fz_batch_opts. */
+struct fz_blob *fz_lbatch_encode(
+    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);
+
+/*
+ * Add the values from index `first` to the top, which go, as the next item.
+ * Returns a status; where they cannot be sent the error is on top. [-n, +0|1,
+ * m]
+ */
+int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first);
+
+/* lbatch_news.c: have some news at hand; false: there are none. [-0, +0, e] */
+bool fz_lbatch_next_news(lua_State *L, struct fz_lbatch *lb);
+
+/* These news are done with. */
+void fz_lbatch_drop_news(struct fz_lbatch *lb, struct fz_batch_news *news);
+
+/* Put small items at hand into the list at 2. Returns how many. */
+uint32_t fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
+
+/* Push the next value, or what went wrong with it: a status. [-0, +1, m] */
+int fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb);
+
+/* Push the error of the one item that the news are about. [-0, +1, m] */
+void fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb);
+
+/*
+ * Push true and the results of one call, or false and its error; nothing
+ * where it is not done. Returns how many. [-0, +n, e]
+ */
+int fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb);
+
+#endif
