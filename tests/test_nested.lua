@@ -358,4 +358,18 @@ tests["MAKEFLAGS that name no pipe are ignored"] = function()
   end
 end
 
+tests["jobs = 0 calls one function after another, also where they wait"] = function()
+  local order = {}
+  local function f(i)
+    order[#order + 1] = i
+    fz.exec { "true" }
+    order[#order + 1] = -i
+  end
+  fz.map(f, { 1, 2 }, { jobs = 0 })
+  local stage = fz.stage "s"
+  for i = 3, 4 do stage:register("o" .. i, "A", function() f(i) end) end
+  fz.chain { stage }:invoke({ A = 1 }, { jobs = 0 })
+  t.equal(order, { 1, -1, 2, -2, 3, -3, 4, -4 })
+end
+
 return tests
