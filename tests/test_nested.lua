@@ -339,7 +339,8 @@ tests["make gets its tokens back however fzlua ends"] = function()
   t.equal(ends "os.exit(3, true)", "3 3\n")
   -- os.execute() would ignore Ctrl-C.
   local kill = "io.popen('kill -%s ' .. io.open '/proc/self/stat':read 'n'):close()"
-  local statuses = { TERM = 143, HUP = 129, INT = 130, QUIT = 131, PIPE = 141, USR1 = 138, ABRT = 134 }
+  local statuses = { TERM = 143, HUP = 129, INT = 130, QUIT = 131, PIPE = 141, USR1 = 138,
+    ABRT = 134 }
   for name, status in pairs(statuses) do
     t.equal(ends(kill:format(name) .. " future:await()"), status .. " 3\n")
   end

@@ -852,7 +852,7 @@ work(lua_State *L, struct fz_local *local)
 	    (struct lbatch *)((char *)local - offsetof(struct lbatch, local));
 	int did;
 
-	if (lb->calls != 0) /* its function waits: the next is called after it */
+	if (lb->calls != 0) /* it waits: the next comes after it */
 		return 0;
 	lua_pushcfunction(L, work_body);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, lb); /* while it is linked */

@@ -129,7 +129,7 @@ work(lua_State *L, struct fz_local *local)
 	    (struct lrun *)((char *)local - offsetof(struct lrun, local));
 	int did;
 
-	if (lr->calls != 0) /* its function waits: the next is called after it */
+	if (lr->calls != 0) /* it waits: the next comes after it */
 		return 0;
 	lua_pushcfunction(L, work_body);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, lr); /* while it is linked */
