@@ -1,7 +1,8 @@
 /* main.c - the fzlua command: a Lua state, Ctrl-C, and fzlua.cli under it. */
-#define _POSIX_C_SOURCE 200809L /* sigaction */
+#define _GNU_SOURCE /* O_PATH */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,7 +115,8 @@ catch_interrupt(lua_State *L)
 static void
 join_make(lua_State *L)
 {
-	static const int ends[] = { SIGTERM, SIGHUP };
+	static const int ends[] = { SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGALRM,
+		SIGUSR1, SIGUSR2, SIGXCPU, SIGABRT, SIGSEGV, SIGBUS };
 	struct sigaction action;
 
 	if (make_fd[0] == -1)
@@ -280,6 +282,19 @@ run(lua_State *L)
 	return 1;
 }
 
+/* Where a standard file is closed, no file of ours is to become it. */
+static void
+hold_standard(void)
+{
+	int fd;
+
+	do /* such a descriptor fails to read and to write as a closed one */
+		fd = open("/dev/null", O_PATH);
+	while (fd != -1 && fd <= STDERR_FILENO);
+	if (fd != -1)
+		close(fd);
+}
+
 /* Tell what not even fzlua.cli has caught; returns the exit status. */
 static int
 report(lua_State *L)
@@ -303,6 +318,7 @@ main(int argc, char **argv)
 	lua_State *L;
 	int status;
 
+	hold_standard();
 	fz_jobserver_find(make_fd);
 	L = luaL_newstate();
 	if (L == NULL) {

@@ -443,4 +443,18 @@ os.exit(7)]])
   t.equal({ left, out, status }, { "", "interrupted\n", 7 })
 end
 
+tests["where standard files are closed, nothing of ours takes their place"] = function()
+  local script = t.file [[
+    local function read() return io.read "a" end
+    local got = fz.process(read):start():result() .. fz.pool(1):apply(read) ..
+      fz.exec({ "cat" }).stdout .. fz.exec({ "readlink", "/proc/self/fd/0" }).stdout
+    io.open(..., "w"):write(got)]]
+  local out = t.file ""
+  for _, closed in ipairs { "<&-", "<&- >&- 2>&-" } do
+    t.shell(('"$FZLUA" %s %s %s'):format(script, out, closed))
+    t.equal(io.open(out):read "a", "/dev/null\n")
+    io.open(out, "w"):close()
+  end
+end
+
 return tests

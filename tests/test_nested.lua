@@ -339,7 +339,9 @@ tests["make gets its tokens back however fzlua ends"] = function()
   t.equal(ends "os.exit(3, true)", "3 3\n")
   -- os.execute() would ignore Ctrl-C.
   local kill = "io.popen('kill -%s ' .. io.open '/proc/self/stat':read 'n'):close()"
-  for name, status in pairs { TERM = 143, HUP = 129, INT = 130 } do
+  local statuses = { TERM = 143, HUP = 129, INT = 130, QUIT = 131, PIPE = 141, USR1 = 138,
+    ABRT = 134 }
+  for name, status in pairs(statuses) do
     t.equal(ends(kill:format(name) .. " future:await()"), status .. " 3\n")
   end
   -- A second one while nobody listens to the first.
@@ -355,6 +357,20 @@ tests["MAKEFLAGS that name no pipe are ignored"] = function()
     t.equal({ out, err, status }, { "", "", 0 })
     t.equal({ peak(log) }, { 4, 16 })
   end
+end
+
+tests["jobs = 0 calls one function after another, also where they wait"] = function()
+  local order = {}
+  local function f(i)
+    order[#order + 1] = i
+    fz.exec { "true" }
+    order[#order + 1] = -i
+  end
+  fz.map(f, { 1, 2 }, { jobs = 0 })
+  local stage = fz.stage "s"
+  for i = 3, 4 do stage:register("o" .. i, "A", function() f(i) end) end
+  fz.chain { stage }:invoke({ A = 1 }, { jobs = 0 })
+  t.equal(order, { 1, -1, 2, -2, 3, -3, 4, -4 })
 end
 
 return tests

@@ -526,6 +526,8 @@ work(lua_State *L, struct fz_local *local)
 				 offsetof(struct fz_lbatch, local));
 	int did;
 
+	if (lb->calls != 0) /* it waits: the next comes after it */
+		return 0;
 	lua_pushcfunction(L, work_body);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, lb); /* while it is linked */
 	lua_call(L, 1, 1);

@@ -129,6 +129,8 @@ work(lua_State *L, struct fz_local *local)
 	    (struct lrun *)((char *)local - offsetof(struct lrun, local));
 	int did;
 
+	if (lr->calls != 0) /* it waits: the next comes after it */
+		return 0;
 	lua_pushcfunction(L, work_body);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, lr); /* while it is linked */
 	lua_call(L, 1, 1);
