@@ -89,7 +89,7 @@ end
 ---Whether something can be handed out, or nothing will come; called by task.lua.
 function Imap:done()
   self._ready = self._ready or take(self)
-  return self._ready ~= nil or self._closed or self._ended and self._batch:done()
+  return self._ready ~= nil or self._closed or self._batch:done()
 end
 
 local function step(self)

@@ -547,6 +547,30 @@ tests["a closed pool takes no work and finishes what it has"] = function()
   t.equal(pool:join(), true)
 end
 
+tests["terminate ends a lazy map whose source goes on"] = function()
+  local pool, n, taken = fz.pool(2), 0, 0
+  local e = t.fails("cancelled", function()
+    for i in pool:imap(function(x) return x end, function() n = n + 1 return n end) do
+      taken = i
+      if i == 5 then pool:terminate() end
+    end
+  end)
+  t.match(e.message, "its pool was closed")
+  assert(taken >= 5 and n < 100)
+end
+
+tests["many calls under way cost no more each than a few"] = function()
+  local function seconds(n)
+    local pool <close> = fz.pool(2)
+    local results, start = {}, os.clock()
+    for i = 1, n do results[i] = pool:apply_async(math.abs, { -i }) end
+    for i = 1, n do t.equal(results[i]:get(), i) end
+    return os.clock() - start
+  end
+  local few = seconds(2000)
+  assert(seconds(20000) < 10 * 5 * (few + 0.01))
+end
+
 tests["join waits for what was submitted, or runs out"] = function()
   local pool = fz.pool(1)
   local go = t.file ""
