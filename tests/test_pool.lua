@@ -559,6 +559,21 @@ tests["terminate ends a lazy map whose source goes on"] = function()
   assert(taken >= 5 and n < 100)
 end
 
+tests["a result that is looked for before the one ahead of it came is not lost"] = function()
+  local list = numbers(400)
+  for _ = 1, 40 do
+    local pool <close> = fz.pool(4)
+    local r = pool:map_async(function(x)
+      while x % 40 == 0 do end
+      return x
+    end, list, { timeout = 0.01, on_error = "continue" })
+    local out = r:get(10)
+    if not out then pool:terminate() end
+    assert(out, "an item neither ended nor ran out of time")
+    for i = 1, 400 do assert(out.errors[i] or i % 40 ~= 0 and out[i] == i) end
+  end
+end
+
 tests["many calls under way cost no more each than a few"] = function()
   local function seconds(n)
     local pool <close> = fz.pool(2)

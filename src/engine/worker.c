@@ -367,7 +367,11 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
 
 		n += take_items(p, seen.seq, seen.nitems,
 		    end + FZ_WIRE_HEADER + 4, seen.len, now_ns);
-		p->seen = seen;
+		/* Not where those before them are still in the pipe. */
+		if (p->worker->head == NULL ||
+		    (int32_t)(next_number(p->worker->head) - seen.seq -
+			      seen.nitems) >= 0)
+			p->seen = seen;
 	}
 	count_news(p->worker, n, now_ns);
 	return n;
