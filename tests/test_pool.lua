@@ -547,6 +547,45 @@ tests["a closed pool takes no work and finishes what it has"] = function()
   t.equal(pool:join(), true)
 end
 
+tests["terminate ends a lazy map whose source goes on"] = function()
+  local pool, n, taken = fz.pool(2), 0, 0
+  local e = t.fails("cancelled", function()
+    for i in pool:imap(function(x) return x end, function() n = n + 1 return n end) do
+      taken = i
+      if i == 5 then pool:terminate() end
+    end
+  end)
+  t.match(e.message, "its pool was closed")
+  assert(taken >= 5 and n < 100)
+end
+
+tests["a result that is looked for before the one ahead of it came is not lost"] = function()
+  local list = numbers(400)
+  for _ = 1, 40 do
+    local pool <close> = fz.pool(4)
+    local r = pool:map_async(function(x)
+      while x % 40 == 0 do end
+      return x
+    end, list, { timeout = 0.01, on_error = "continue" })
+    local out = r:get(10)
+    if not out then pool:terminate() end
+    assert(out, "an item neither ended nor ran out of time")
+    for i = 1, 400 do assert(out.errors[i] or i % 40 ~= 0 and out[i] == i) end
+  end
+end
+
+tests["many calls under way cost no more each than a few"] = function()
+  local function seconds(n)
+    local pool <close> = fz.pool(2)
+    local results, start = {}, os.clock()
+    for i = 1, n do results[i] = pool:apply_async(math.abs, { -i }) end
+    for i = 1, n do t.equal(results[i]:get(), i) end
+    return os.clock() - start
+  end
+  local few = seconds(2000)
+  assert(seconds(20000) < 10 * 5 * (few + 0.01))
+end
+
 tests["join waits for what was submitted, or runs out"] = function()
   local pool = fz.pool(1)
   local go = t.file ""

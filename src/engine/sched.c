@@ -296,11 +296,12 @@ send_ready(struct fz_sched *s)
 		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
 			return;
 		pop_ready(s);
-		push_ready(s, b); /* behind the others */
 		if (w != NULL)
 			send(s, w, b);
 		else
 			fz_batch_fail_next(b, &failure);
+		if (fz_batch_ready(b) != 0)
+			push_ready(s, b); /* behind the others */
 	}
 }
 
