@@ -4,6 +4,7 @@
 -- they come, while workers go on.
 
 local Error = require "fzlua.error"
+local check = require "fzlua.check"
 local core = require "fzlua.core"
 local task = require "fzlua.task"
 
@@ -17,7 +18,11 @@ Mapping.__name = "fzlua.Mapping"
 local function length(list)
   local n = list.n
   if math.type(n) == "integer" and n >= 0 then return n, true end
-  return #list, false
+  n = #list
+  if math.type(n) ~= "integer" or n < 0 then
+    check.fail("a list expected, but its length is %s", tostring(n))
+  end
+  return n, false
 end
 
 Mapping.length = length

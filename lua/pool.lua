@@ -150,7 +150,7 @@ local function promise(self, batch, owner, options)
   result._pool = self
   if next(self._results) == nil then task.watch(self._watch) end
   local id = batch:id()
-  self._results[id] = result
+  self._results[id], result._id = result, id
   result._cancel = function()
     forget(self, id)
     owner:cancel()
@@ -162,15 +162,37 @@ local function promise(self, batch, owner, options)
   return result
 end
 
+-- The outcome of a protected call of outcome(), which fails where a result cannot be
+-- made again: an __fzunpack that raises.
+local function unprotect(ok, ...)
+  if ok then return ... end
+  return false, (...)
+end
+
 local function settle(self, id)
   local result = forget(self, id)
-  if result then result:settle(result._owner:outcome()) end
+  if not result then return end
+  result._pumping = true -- it is not to be waited for now
+  local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
+  result._pumping = nil
+  result:settle(table.unpack(values, 1, values.n))
+end
+
+-- A progress callback that raises fails its own map, and no other.
+local function tell_progress(self, result)
+  if result:done() then return end
+  local ok, e = pcall(result._owner.pump, result._owner)
+  if ok then return end
+  if Error.is(e, "interrupted") then error(e, 0) end
+  forget(self, result._id)
+  result._owner:cancel()
+  result:settle(false, e)
 end
 
 ---Settle what has ended; called by task.lua.
 function Pool:_pump()
   local pool = self._core
-  for _, result in pairs(self._progressing or {}) do result._owner:pump() end
+  for _, result in pairs(self._progressing or {}) do tell_progress(self, result) end
   local id = pool:finished()
   while id do
     settle(self, id)
@@ -288,14 +310,14 @@ end
 
 ---No new work; what was submitted goes on.
 function Pool:close()
-  self._closed = true
   if self._core:pending() == 0 then self._core:close() end
+  self._closed = true
 end
 
 ---End all work and all workers, at once.
 function Pool:terminate()
-  self._closed = true
   self._core:close()
+  self._closed = true
   self:_pump()
 end
 
@@ -313,6 +335,7 @@ end
 function Pool:join(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "pool:join") end
   if not self._closed then check.fail("pool:join: close() or terminate() comes first") end
+  if self._core:calling() then check.fail("pool:join: waits for itself, in a call of its own") end
   local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
   if not ok then return nil, why end
   self._core:close()

@@ -3,8 +3,10 @@
 -- The pool settles it when its batch is done. Names are those of Python's
 -- AsyncResult.
 
+local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local check = require "fzlua.check"
+local core = require "fzlua.core"
 local log = require "fzlua.log"
 local task = require "fzlua.task"
 
@@ -19,14 +21,27 @@ AsyncResult.__name = "fzlua.AsyncResult"
 function AsyncResult.new(owner, options)
   return setmetatable({
     _owner = owner, _callback = options.callback, _error_callback = options.error_callback,
-    _cancel = function() owner:cancel() end,
+    _cancel = function() owner:cancel() end, _pid = core.pid(),
   }, AsyncResult)
+end
+
+local function traced(e)
+  return Error.is(e, "interrupted") and e or debug.traceback(tostring(e), 2)
 end
 
 local function call(callback, ...)
   if not callback then return end
-  local ok, e = xpcall(callback, debug.traceback, ...)
-  if not ok then log.error("a callback raised: %s", tostring(e)) end
+  local ok, e = xpcall(callback, traced, ...)
+  if not ok and Error.is(e, "interrupted") then error(e, 0) end
+  if not ok then log.error("a callback raised: %s", e) end
+end
+
+-- In another process it would never be done.
+local function check_owner(self)
+  if self:done() or self._pid == core.pid() then return end
+  error(Error.new {
+    kind = "closed", message = "the result belongs to the process that asked for it",
+  }, 0)
 end
 
 ---The work is done: `ok` and its results, or not and its error.
@@ -47,11 +62,19 @@ function AsyncResult:get(timeout)
   return self:await(timeout)
 end
 
+---The same, as of every future.
+---@param timeout? number
+function AsyncResult:await(timeout)
+  check_owner(self)
+  return Future.await(self, timeout)
+end
+
 ---Wait until it is done.
 ---@param timeout? number seconds
 ---@return boolean|nil done, string|nil "timeout"
 function AsyncResult:wait(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "result:wait") end
+  check_owner(self)
   if self:done() then return true end
   return task.wait(self, timeout)
 end
@@ -59,6 +82,7 @@ end
 ---Whether it is done; takes what has come, and waits for nothing.
 ---@return boolean
 function AsyncResult:ready()
+  check_owner(self)
   if not self:done() then task.wait(self, 0) end
   return self:done()
 end

@@ -69,7 +69,8 @@ function task.wait(object, timeout)
   local last = false
   if object._pumping and not timeout then
     error(Error.new {
-      kind = "error", message = "waits for itself: awaited in its own progress callback",
+      kind = "error",
+      message = "waits for itself: awaited in its own progress callback or __fzunpack",
     }, 0)
   end
   while true do

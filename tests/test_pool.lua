@@ -839,4 +839,96 @@ tests["a hundred pools, ended in every way, leave no descriptor and no child"] =
   assert(n <= 1, kids .. names) -- pgrep itself
 end
 
+-- A class whose packing and unpacking are what a test wants.
+local Odd = fz.register_class("test_pool.Odd", {})
+local function odd(pack, unpack)
+  Odd.__fzpack = pack or function() return 1 end
+  Odd.__fzunpack = unpack or function() return setmetatable({}, Odd) end
+  return setmetatable({}, Odd)
+end
+
+tests["what packs a value cannot end its pool, nor call it"] = function()
+  local pool <close> = fz.pool(2)
+  for _, act in ipairs {
+    function() pool:terminate() end, function() pool:apply_async(math.abs, { 1 }) end,
+    function() return pool.workers end, function() pool:map(math.abs, { 1 }) end,
+  } do
+    local object = odd(function() act() return 1 end)
+    local e = t.fails("error", pool.map, pool, tostring, { 1, 1, object, 2 })
+    t.match(e.message, "__fzpack of class", "cannot do this while a value is packed")
+    e = t.fails("error", pool.apply, pool, tostring, object)
+    t.match(e.message, "cannot do this while a value is packed")
+  end
+  t.equal(pool:apply(math.abs, -1), 1)
+end
+
+tests["what unpacks a result may cancel it, but not wait for it"] = function()
+  local pool <close> = fz.pool(2)
+  local parent, r = core.pid(), nil
+  local function make(act)
+    local object = odd(nil, function()
+      if core.pid() == parent then act() end
+      return setmetatable({}, Odd)
+    end)
+    return function() return object end
+  end
+  for _, start in ipairs {
+    function(f) return pool:map_async(f, { 1, 2, 3 }) end,
+    function(f) return pool:apply_async(f) end,
+  } do
+    r = start(make(function() r:cancel() end))
+    t.fails("cancelled", r.get, r, 30)
+    r = start(make(function() r:get() end))
+    t.match(tostring(select(2, pcall(r.get, r, 30))), "waits for itself")
+    r = start(make(function() error "no" end))
+    t.match(tostring(select(2, pcall(r.get, r, 30))), "no")
+  end
+  t.equal(pool:apply(math.abs, -1), 1)
+end
+
+tests["a progress callback that raises fails its own map alone"] = function()
+  local pool <close> = fz.pool(2)
+  local r = pool:map_async(math.abs, { 1, 2, 3 }, { progress = function() error "mine" end })
+  t.equal(pool:map(math.abs, { -1, -2 }), { 1, 2, n = 2 })
+  t.match(select(2, pcall(r.get, r, 30)), "mine")
+  t.equal(pool:apply(math.abs, -1), 1)
+end
+
+tests["a result is its own process's alone"] = function()
+  local pool <close> = fz.pool(2)
+  local r = pool:apply_async(function() os.execute "sleep 0.2" return 7 end)
+  local e = t.fails("error", fz.map, function() return r:get() end, { 1 })
+  t.equal(e.cause.kind, "closed")
+  t.equal(r:get(30), 7)
+end
+
+tests["a length that is none is a wrong argument"] = function()
+  local pool <close> = fz.pool(1)
+  for _, length in ipairs { -3, 2.5, "x" } do
+    local list = setmetatable({}, { __len = function() return length end })
+    t.match(t.wrong(pool.map, pool, math.abs, list), "its length is " .. length)
+    t.match(t.wrong(fz.map, math.abs, list), "its length is " .. length)
+  end
+end
+
+tests["a call in this process does not wait for its own pool"] = function()
+  local _ <close> = in_this_process()
+  local pool = fz.pool(1)
+  local e = t.fails("error", pool.apply, pool, function()
+    pool:close()
+    pool:join()
+  end)
+  t.match(e.message, "waits for itself")
+end
+
+tests["many calls are cancelled in no time"] = function()
+  local pool <close> = fz.pool(2)
+  local results, from = {}, os.clock()
+  for i = 1, 20000 do results[i] = pool:apply_async(math.abs, { i }) end
+  for i = #results, 1, -1 do results[i]:cancel() end
+  for i = 1, 20000 do results[i] = pool:apply_async(math.abs, { i }) end
+  pool:terminate()
+  assert(os.clock() - from < 30)
+end
+
 return tests

@@ -195,6 +195,7 @@ batch_new(lua_State *L)
 	struct fz_sched *sched;
 	struct fz_lbatch *lb;
 
+	fz_lloop_check_free(L);
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checktype(L, 4, LUA_TTABLE);
 	lua_settop(L, 4);
@@ -297,6 +298,14 @@ end_batch(lua_State *L, struct fz_lbatch *lb)
 	lb->busy = false;
 }
 
+/* What was using it does so no more. */
+static void
+leave_batch(lua_State *L, struct fz_lbatch *lb)
+{
+	if (--lb->calls == 0 && lb->closing)
+		end_batch(L, lb);
+}
+
 /* Start the call that batch_call() gets; leaves the batch on top. */
 static struct fz_lbatch *
 start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
@@ -305,6 +314,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	struct fz_lbatch *lb;
 	int n = lua_gettop(L);
 
+	fz_lloop_check_free(L);
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checkstack(L, 8, "too many arguments");
 	opts.sched = check_open_pool(L, 1);
@@ -351,6 +361,7 @@ batch_add(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
 
+	fz_lloop_check_free(L);
 	lua_settop(L, 2);
 	return fz_lbatch_add(L, lb, 2) == LUA_OK ? 0 : lua_error(L);
 }
@@ -371,6 +382,7 @@ batch_start(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
 
+	fz_lloop_check_free(L);
 	lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 	start(L, lb, 1, lua_gettop(L));
 	return 0;
@@ -401,7 +413,8 @@ batch_take(lua_State *L)
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 4);
-	while (fz_lbatch_next_news(L, lb)) {
+	lb->calls++; /* __fzunpack may close it */
+	while (!lb->closing && fz_lbatch_next_news(L, lb)) {
 		lua_Integer i;
 		int list = 2;
 
@@ -426,6 +439,7 @@ batch_take(lua_State *L)
 			lua_rawseti(L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
 		}
 	}
+	leave_batch(L, lb);
 	lua_pushinteger(L, taken);
 	return 1;
 }
@@ -435,9 +449,13 @@ static int
 batch_result(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
+	int n;
 
 	lua_settop(L, 1);
-	return fz_lbatch_push_outcome(L, lb);
+	lb->calls++;
+	n = fz_lbatch_push_outcome(L, lb);
+	leave_batch(L, lb);
+	return n;
 }
 
 /* batch:whole() -> nil | Error: why all of it ended */
@@ -510,9 +528,11 @@ work_body(lua_State *L)
 	if (item.number != 0) {
 		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 		lb->calls++;
+		++*fz_lpool_calls(L, lua_gettop(L));
 		fz_llocal_item(L, lua_gettop(L), &item);
-		if (--lb->calls == 0 && lb->closing)
-			end_batch(L, lb);
+		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
+		--*fz_lpool_calls(L, -1);
+		leave_batch(L, lb);
 	}
 	lua_pushboolean(L, item.number != 0);
 	return 1;
@@ -599,6 +619,7 @@ batch_cancel(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
 
+	fz_lloop_check_free(L);
 	unlink_local(L, lb);
 	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "cancelled");
 	return 0;
@@ -610,13 +631,16 @@ batch_close(lua_State *L)
 {
 	struct fz_lbatch *lb = to_lbatch(L, 1);
 
-	if (lb->batch != NULL && lb->calls != 0) {
-		unlink_local(L, lb);
-		fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "it was closed");
-		lb->closing = true;
+	if (lb->batch == NULL)
+		return 0;
+	fz_lloop_check_free(L);
+	if (lb->calls == 0) {
+		end_batch(L, lb);
 		return 0;
 	}
-	end_batch(L, lb);
+	unlink_local(L, lb);
+	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "it was closed");
+	lb->closing = true;
 	return 0;
 }
 

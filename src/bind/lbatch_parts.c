@@ -114,10 +114,6 @@ cannot_encode(
 	}
 	if (text == NULL)
 		text = "an item cannot be sent";
-	if (failure->err.kind != FZ_ERR_UNSENDABLE) {
-		fz_err_set(&failure->err, failure->err.kind, "%s", text);
-		return;
-	}
 	text = inner_path(text);
 	fz_err_set(&failure->err, failure->err.kind, "%s%s%s",
 	    item_name(lb->kind), separator(text), text);
@@ -212,7 +208,10 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 
 	if (!fz_lerror_is(L, -1))
 		return;
-	lua_getfield(L, -1, "value");
+	if (lua_getfield(L, -1, "value") != LUA_TNUMBER) {
+		lua_pop(L, 1); /* no path: what a __fzpack raised */
+		return;
+	}
 	n = lua_tointeger(L, -1) - (has_func ? 1 : 0);
 	lua_pop(L, 1);
 	if (lua_getfield(L, -1, "message") == LUA_TSTRING) {
@@ -244,7 +243,9 @@ fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first)
 	lua_insert(L, first);
 	lua_pushlightuserdata(L, lb);
 	lua_insert(L, first + 1);
+	fz_lloop_hold(L, true);
 	status = lua_pcall(L, n + 1, 0, 0);
+	fz_lloop_hold(L, false);
 	if (status != LUA_OK)
 		name_part(L, lb);
 	return status;

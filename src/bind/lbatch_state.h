@@ -31,7 +31,7 @@ struct fz_lbatch {
 	uint64_t seed;
 	int64_t timeout_ns;
 	struct fz_local local;     /* linked while the pool has no workers */
-	unsigned calls;            /* of its functions in this process */
+	unsigned calls;            /* that use it: functions of its items */
 	bool closing;              /* by one of these: to be freed after it */
 	bool busy;                 /* as the one that the pool keeps */
 	struct fz_shm_buf buf;     /* items being encoded */

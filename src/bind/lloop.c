@@ -201,11 +201,11 @@ step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
 	return 0;
 }
 
-static void
-check_held(lua_State *L, const struct lloop *ll)
+void
+fz_lloop_check_free(lua_State *L)
 {
-	if (ll->held)
-		luaL_error(L, "cannot wait while a value is packed");
+	if (get(L)->held)
+		luaL_error(L, "cannot do this while a value is packed");
 }
 
 void
@@ -214,7 +214,7 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 	struct lloop *ll = get(L);
 	struct fz_err err = { 0 };
 
-	check_held(L, ll);
+	fz_lloop_check_free(L);
 	fz_lloop_check(L);
 	while (!done(ctx)) {
 		if (fz_loop_step(ll->engine.loop, FZ_CLOCK_NEVER, &err) < 0)
@@ -244,7 +244,7 @@ loop_turn(lua_State *L)
 	int64_t until = FZ_CLOCK_NEVER;
 	int happened;
 
-	check_held(L, ll);
+	fz_lloop_check_free(L);
 	fz_lloop_check(L);
 	happened = work_local(L, ll) ||
 		   (!lua_isnoneornil(L, 2) &&

@@ -41,10 +41,14 @@ int fz_lloop_wake_fd(lua_State *L);
 lua_State *volatile *fz_lloop_running(lua_State *L);
 
 /*
- * While values are encoded for the engine, core.turn() must not wait: raises.
- * Returns what was set before. [-0, +0, -]
+ * While values are encoded for the engine, what __fzpack calls must leave it
+ * alone. Returns what was set before. [-0, +0, -]
  */
 bool fz_lloop_hold(lua_State *L, bool held);
+
+/* Raise while it is held: before the engine is made to do anything. [-0, +0, e]
+ */
+void fz_lloop_check_free(lua_State *L);
 
 /* Turn until `done`, for who need not let others look. [-0, +0, e] */
 void fz_lloop_wait(

@@ -36,6 +36,7 @@ struct lpool {
 	struct fz_sched *sched; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
 	uint64_t seed, ncalls;
+	unsigned calls; /* in this process, under way */
 	struct fz_serve_home home;
 	bool needs_init; /* for functions that run in this process */
 };
@@ -82,6 +83,12 @@ uint64_t
 fz_lpool_ncalls(lua_State *L, int idx)
 {
 	return ++to_lpool(L, idx)->ncalls;
+}
+
+unsigned *
+fz_lpool_calls(lua_State *L, int idx)
+{
+	return &to_lpool(L, idx)->calls;
 }
 
 void
@@ -189,6 +196,7 @@ pool_new(lua_State *L)
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
 	lp->ncalls = 0;
+	lp->calls = 0;
 	lp->needs_init = true;
 	luaL_setmetatable(L, POOL_TYPE);
 	lua_getfield(L, 1, "funcs");
@@ -227,6 +235,7 @@ pool_fill(lua_State *L)
 	struct lpool *lp = to_lpool(L, 1);
 	struct fz_err err = { 0 };
 
+	fz_lloop_check_free(L);
 	fz_lpool_rehome(L, 1);
 	if (lp->sched != NULL && !fz_sched_is_local(lp->sched) &&
 	    fz_sched_fill(lp->sched, &err) != 0)
@@ -274,12 +283,21 @@ pool_pending(lua_State *L)
 	return 1;
 }
 
+/* pool:calling() -> whether the caller is in a call of it (0 workers) */
+static int
+pool_calling(lua_State *L)
+{
+	lua_pushboolean(L, to_lpool(L, 1)->calls != 0);
+	return 1;
+}
+
 /* pool:close(): again does nothing */
 static int
 pool_close(lua_State *L)
 {
 	struct lpool *lp = to_lpool(L, 1);
 
+	fz_lloop_check_free(L);
 	if (lp->sched != NULL)
 		fz_sched_cancel(lp->sched, "its pool was closed");
 	if (lp->pool != NULL)
@@ -311,6 +329,7 @@ static const luaL_Reg methods[] = {
 	{ "workers", pool_workers },
 	{ "finished", pool_finished },
 	{ "pending", pool_pending },
+	{ "calling", pool_calling },
 	{ "close", pool_close },
 	{ NULL, NULL },
 };

@@ -24,6 +24,9 @@ struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
 uint64_t fz_lpool_seed(lua_State *L, int idx);   /* of its calls */
 uint64_t fz_lpool_ncalls(lua_State *L, int idx); /* one more each time */
 
+/* How many of its functions are being called in this process. */
+unsigned *fz_lpool_calls(lua_State *L, int idx);
+
 /*
  * A value that is kept with the pool for who makes batches; push it, or set it
  * to the value on top, which goes. [-0, +1, -] [-1, +0, -]

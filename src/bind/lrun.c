@@ -276,6 +276,7 @@ run_start(lua_State *L)
 	struct lrun *lr = check_run(L);
 	struct fz_err err = { 0 };
 
+	fz_lloop_check_free(L);
 	fz_buf_fini(&lr->buf.buf);
 	if (fz_run_start(lr->run, &err) != 0)
 		return fz_lerror_raise(L, &err);
@@ -303,6 +304,7 @@ run_cancel(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
 
+	fz_lloop_check_free(L);
 	unlink_local(L, lr);
 	fz_run_cancel(lr->run, FZ_ERR_CANCELLED, "cancelled");
 	return 0;

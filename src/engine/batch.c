@@ -704,7 +704,7 @@ fz_batch_free(struct fz_batch *b)
 	if (b == NULL)
 		return;
 	fz_batch_cancel(b, FZ_ERR_CANCELLED, "it was closed");
-	if (b->is_finished)
+	if (b->finished.at != NULL) /* the scheduler may be gone otherwise */
 		fz_sched_forget(b->opts.sched, b);
 	while (b->news_at < b->nnews)
 		drop_news(&b->news[b->news_at++]);

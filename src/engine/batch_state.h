@@ -20,14 +20,18 @@ struct fz_chunk {
 	struct fz_timer delay; /* while it waits for another attempt */
 };
 
+/* A place in one of the scheduler's queues. */
+struct fz_batch_link {
+	struct fz_batch *next, **at; /* `at` is NULL outside of it */
+};
+
 struct fz_batch {
 	struct fz_batch_opts opts;
 	struct fz_engine *engine;
 	/* Of the scheduler: all that are not done; those with items to send. */
-	struct fz_batch *next, **prev, *ready_next;
-	bool is_ready;
-	struct fz_batch *finished_next; /* of those to be told of */
-	bool is_finished;
+	struct fz_batch *next, **prev;
+	struct fz_batch_link ready;    /* in turn: those with items to send */
+	struct fz_batch_link finished; /* those to be told of */
 	struct fz_chunk *head, **tail; /* wait to be sent, before what is new */
 	struct fz_chunk *delayed;      /* wait for another attempt */
 	struct fz_chunk *local;        /* under way in this process */

@@ -35,12 +35,18 @@ struct func {
 	struct fz_blob *code;
 };
 
+/* Batches, linked by their member at `link` bytes. */
+struct queue {
+	struct fz_batch *head, **end;
+	size_t link;
+};
+
 struct fz_sched {
 	struct fz_pool_user user;
 	struct fz_sched_opts opts;
-	struct fz_batch *batches;            /* that are not done */
-	struct fz_batch *ready, **ready_end; /* with items to send; in turn */
-	struct fz_batch *finished, **finished_end;
+	struct fz_batch *batches; /* that are not done */
+	struct queue ready;       /* with items to send; in turn */
+	struct queue finished;    /* that are to be told of */
 	unsigned nbatches;
 	unsigned nbusy; /* workers */
 	bool joined;    /* the pool tells of its workers */
@@ -53,6 +59,39 @@ struct fz_sched {
 
 #define SCHED_OF(member, ptr) \
 	((struct fz_sched *)((char *)(ptr)-offsetof(struct fz_sched, member)))
+
+static void
+queue_init(struct queue *q, size_t link)
+{
+	*q = (struct queue){ NULL, &q->head, link };
+}
+
+static struct fz_batch_link *
+link_of(const struct queue *q, struct fz_batch *b)
+{
+	return (struct fz_batch_link *)((char *)b + q->link);
+}
+
+static void
+queue_push(struct queue *q, struct fz_batch *b)
+{
+	*link_of(q, b) = (struct fz_batch_link){ NULL, q->end };
+	*q->end = b;
+	q->end = &link_of(q, b)->next;
+}
+
+static void
+queue_remove(struct queue *q, struct fz_batch *b)
+{
+	struct fz_batch_link *link = link_of(q, b);
+
+	*link->at = link->next;
+	if (link->next != NULL)
+		link_of(q, link->next)->at = link->at;
+	else
+		q->end = link->at;
+	link->at = NULL;
+}
 
 static struct fz_loop *
 loop_of(const struct fz_sched *s)
@@ -226,27 +265,11 @@ send(struct fz_sched *s, struct fz_worker *w, struct fz_batch *b)
 
 /* ---- dispatch ----------------------------------------------------------- */
 
-static struct fz_batch *
-pop_ready(struct fz_sched *s)
-{
-	struct fz_batch *b = s->ready;
-
-	s->ready = b->ready_next;
-	if (s->ready == NULL)
-		s->ready_end = &s->ready;
-	b->is_ready = false;
-	return b;
-}
-
 static void
 push_ready(struct fz_sched *s, struct fz_batch *b)
 {
-	if (b->is_ready || b->done)
-		return;
-	b->is_ready = true;
-	b->ready_next = NULL;
-	*s->ready_end = b;
-	s->ready_end = &b->ready_next;
+	if (b->ready.at == NULL && !b->done)
+		queue_push(&s->ready, b);
 }
 
 /* Take back what workers have of a batch and did not start. */
@@ -281,13 +304,13 @@ tell_stopped(struct fz_sched *s, struct fz_batch *b)
 static void
 send_ready(struct fz_sched *s)
 {
-	while (s->ready != NULL) {
+	while (s->ready.head != NULL) {
 		struct fz_failure failure = { .exitcode = -1 };
-		struct fz_batch *b = s->ready;
+		struct fz_batch *b = s->ready.head;
 		struct fz_worker *w;
 
 		if (b->stopping || fz_batch_ready(b) == 0) {
-			pop_ready(s);
+			queue_remove(&s->ready, b);
 			if (b->stopping && !b->told)
 				tell_stopped(s, b);
 			continue;
@@ -295,7 +318,7 @@ send_ready(struct fz_sched *s)
 		w = pick(s, &failure.err);
 		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
 			return;
-		pop_ready(s);
+		queue_remove(&s->ready, b);
 		if (w != NULL)
 			send(s, w, b);
 		else
@@ -312,7 +335,7 @@ steal(struct fz_sched *s)
 	struct fz_worker *best = NULL, *w = first_own(s);
 	int64_t now = fz_clock_ns();
 
-	if (s->ready != NULL || s->nbusy >= s->opts.workers ||
+	if (s->ready.head != NULL || s->nbusy >= s->opts.workers ||
 	    !fz_pool_has_free(s->opts.pool))
 		return false;
 	for (; w != NULL; w = next_own(s, w->next)) {
@@ -381,7 +404,7 @@ is_over(const struct fz_sched *s, const struct fz_worker *w)
 	if (w->dying || w->njobs != 0)
 		return false;
 	return (s->opts.max_tasks != 0 && w->nsent >= s->opts.max_tasks) ||
-	       (s->opts.once && s->ready == NULL);
+	       (s->opts.once && s->ready.head == NULL);
 }
 
 static void
@@ -411,8 +434,8 @@ in_child(struct fz_fork_hook *hook)
 		    "it belongs to the process that started it");
 	}
 	s->batches = NULL;
-	s->ready = NULL;
-	s->ready_end = &s->ready;
+	while (s->ready.head != NULL)
+		queue_remove(&s->ready, s->ready.head);
 	while (fz_sched_finished(s) != NULL)
 		continue;
 	s->nbatches = s->nbusy = 0;
@@ -432,8 +455,8 @@ fz_sched_new(const struct fz_sched_opts *opts, struct fz_err *err)
 	}
 	s->opts = *opts;
 	s->user.freed = freed;
-	s->ready_end = &s->ready;
-	s->finished_end = &s->finished;
+	queue_init(&s->ready, offsetof(struct fz_batch, ready));
+	queue_init(&s->finished, offsetof(struct fz_batch, finished));
 	s->dispatch.call = dispatch;
 	s->look.fired = look;
 	if (fz_pool_join(opts->pool, &s->user, err) != 0) {
@@ -519,8 +542,6 @@ fz_sched_add(struct fz_sched *s, struct fz_batch *b)
 void
 fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
 {
-	struct fz_batch **at = &s->ready;
-
 	*b->prev = b->next;
 	if (b->next != NULL)
 		b->next->prev = b->prev;
@@ -528,26 +549,16 @@ fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
 		fz_engine_end(s->opts.engine);
 		fz_pool_drain(s->opts.pool);
 	}
-	if (b->opts.told) {
-		b->is_finished = true;
-		b->finished_next = NULL;
-		*s->finished_end = b;
-		s->finished_end = &b->finished_next;
-	}
-	if (!b->is_ready)
-		return;
-	while (*at != b)
-		at = &(*at)->ready_next;
-	*at = b->ready_next;
-	if (*at == NULL)
-		s->ready_end = at;
-	b->is_ready = false;
+	if (b->opts.told)
+		queue_push(&s->finished, b);
+	if (b->ready.at != NULL)
+		queue_remove(&s->ready, b);
 }
 
 struct fz_batch *
 fz_sched_finished(struct fz_sched *s)
 {
-	struct fz_batch *b = s->finished;
+	struct fz_batch *b = s->finished.head;
 
 	if (b != NULL)
 		fz_sched_forget(s, b);
@@ -557,14 +568,8 @@ fz_sched_finished(struct fz_sched *s)
 void
 fz_sched_forget(struct fz_sched *s, struct fz_batch *b)
 {
-	struct fz_batch **at = &s->finished;
-
-	while (*at != b)
-		at = &(*at)->finished_next;
-	*at = b->finished_next;
-	if (*at == NULL)
-		s->finished_end = at;
-	b->is_finished = false;
+	if (b->finished.at != NULL)
+		queue_remove(&s->finished, b);
 }
 
 void
