@@ -455,7 +455,7 @@ batch_result(lua_State *L)
 	lb->calls++;
 	n = fz_lbatch_push_outcome(L, lb);
 	leave_batch(L, lb);
-	return n;
+	return n >= 0 ? n : lua_error(L);
 }
 
 /* batch:whole() -> nil | Error: why all of it ended */
@@ -610,7 +610,7 @@ batch_apply(lua_State *L)
 		n = 2;
 	}
 	end_batch(L, lb);
-	return n;
+	return n >= 0 ? n : lua_error(L);
 }
 
 /* batch:cancel(): again does nothing */

@@ -133,10 +133,21 @@ fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
 }
 
 /* Push true and the results of one call, or false and its error. [+n] */
+/* (reader) -> the values of the next item; protected */
+static int
+message_body(lua_State *L)
+{
+	struct fz_reader *items = lua_touserdata(L, 1);
+
+	lua_settop(L, 0);
+	fz_items_push_message(L, items);
+	return lua_gettop(L);
+}
+
 int
 fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb)
 {
-	int top = lua_gettop(L);
+	int top = lua_gettop(L), status = LUA_OK;
 
 	if (!fz_lbatch_next_news(L, lb))
 		return 0;
@@ -144,11 +155,12 @@ fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb)
 	if (lb->news.failure != NULL) {
 		fz_lfailure_push(L, lb->engine, lb->news.failure);
 	} else if (lb->news.whole) {
-		if (fz_lblob_decode(L, lb->engine, lb->news.blob) != LUA_OK)
-			return lua_error(L);
+		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
 	} else {
-		fz_items_push_message(L, &lb->items);
+		lua_pushcfunction(L, message_body);
+		lua_pushlightuserdata(L, &lb->items);
+		status = lua_pcall(L, 1, LUA_MULTRET, 0);
 	}
 	lb->news.n = 0;
-	return lua_gettop(L) - top;
+	return status == LUA_OK ? lua_gettop(L) - top : -1;
 }

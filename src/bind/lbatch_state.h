@@ -76,7 +76,8 @@ void fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb);
 
 /*
  * Push true and the results of one call, or false and its error; nothing
- * where it is not done. Returns how many. [-0, +n, e]
+ * where it is not done. Returns how many; -1 with an error on top where the
+ * results cannot be made again. [-0, +n, m]
  */
 int fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb);
 
