@@ -18,6 +18,7 @@
 #include "engine/engine.h"
 #include "engine/slots.h"
 #include "fzlua.h"
+#include "os/heap.h"
 #include "os/jobserver.h"
 
 #define STATUS_INTERRUPTED 130
@@ -325,6 +326,7 @@ main(int argc, char **argv)
 		fputs("fzlua: not enough memory\n", stderr);
 		return EXIT_FAILURE;
 	}
+	lua_setallocf(L, fz_heap_alloc, NULL); /* it has small blocks as yet */
 	atexit(close_output);
 	atexit(leave_make); /* first: the other one may end us */
 	lua_pushcfunction(L, run);

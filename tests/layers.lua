@@ -15,7 +15,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- each other; a name that ends in * stands for all that begin so.
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
-  {dir = "os/", "fd", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop",
+  {dir = "os/", "fd", "heap", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop",
     "sync"},
   {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
     "slots",

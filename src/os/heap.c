@@ -1,0 +1,162 @@
+/* mremap, madvise and MAP_ANONYMOUS are Linux. */
+#define _GNU_SOURCE
+#include "os/heap.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { HEAP_BLOCKS = 16 };           /* that are kept at most */
+#define HEAP_KEPT ((size_t)64 << 20) /* and their bytes */
+
+struct kept_block {
+	void *at;
+	size_t room;
+};
+
+static struct kept_block kept[HEAP_BLOCKS]; /* the oldest first */
+static size_t nkept, kept_bytes;
+
+/* What a block of `size` bytes has: four sizes for each power of two. */
+static size_t
+room_of(size_t size)
+{
+	size_t step = (size_t)1 << (61 - __builtin_clzll(size));
+
+	return (size + step - 1) & ~(step - 1);
+}
+
+/* A child has none of what is kept: those pages are not mapped there. */
+static void
+in_child(void)
+{
+	nkept = kept_bytes = 0;
+}
+
+static void
+remove_kept(size_t i)
+{
+	kept_bytes -= kept[i].room;
+	nkept--;
+	memmove(&kept[i], &kept[i + 1], (nkept - i) * sizeof(kept[0]));
+}
+
+/* One that is kept, the warmest; NULL: there is none of that size. */
+static void *
+take(size_t room)
+{
+	for (size_t i = nkept; i-- > 0;) {
+		void *at = kept[i].at;
+
+		if (kept[i].room != room)
+			continue;
+		if (madvise(at, room, MADV_DOFORK) != 0)
+			return NULL;
+		remove_kept(i);
+		return at;
+	}
+	return NULL;
+}
+
+static void *
+big_new(size_t room)
+{
+	void *at = take(room);
+
+	if (at == NULL)
+		at = mmap(NULL, room, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return at != MAP_FAILED ? at : NULL;
+}
+
+/* Without the handler a child might use what it does not have. */
+static bool
+may_keep(void)
+{
+	static int rc = -1;
+
+	if (rc == -1)
+		rc = pthread_atfork(NULL, NULL, in_child);
+	return rc == 0;
+}
+
+static void
+big_free(void *at, size_t room)
+{
+	if (room > HEAP_KEPT || !may_keep() ||
+	    madvise(at, room, MADV_DONTFORK) != 0) {
+		munmap(at, room);
+		return;
+	}
+	while (nkept == HEAP_BLOCKS || kept_bytes + room > HEAP_KEPT) {
+		munmap(kept[0].at, kept[0].room);
+		remove_kept(0);
+	}
+	kept[nkept++] = (struct kept_block){ at, room };
+	kept_bytes += room;
+}
+
+static void *
+big_resize(void *at, size_t old, size_t room)
+{
+	void *p = NULL;
+
+	if (old == room)
+		return at;
+	if (room > old)
+		p = take(room);
+	if (p != NULL) {
+		memcpy(p, at, old);
+		big_free(at, old);
+		return p;
+	}
+	p = mremap(at, old, room, MREMAP_MAYMOVE);
+	return p != MAP_FAILED ? p : NULL;
+}
+
+/* From malloc to a mapping, or back. */
+static void *
+cross(void *block, size_t old_size, size_t size)
+{
+	void *p = size >= FZ_HEAP_BIG ? big_new(room_of(size)) : malloc(size);
+
+	if (p == NULL || block == NULL)
+		return p;
+	memcpy(p, block, old_size < size ? old_size : size);
+	if (old_size >= FZ_HEAP_BIG)
+		big_free(block, room_of(old_size));
+	else
+		free(block);
+	return p;
+}
+
+void *
+fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
+{
+	(void)ud;
+	if (block == NULL)
+		old_size = 0; /* Lua tells a type by it */
+	if (size > PTRDIFF_MAX)
+		return NULL;
+	if (size == 0) {
+		if (old_size >= FZ_HEAP_BIG)
+			big_free(block, room_of(old_size));
+		else
+			free(block);
+		return NULL;
+	}
+	if (old_size < FZ_HEAP_BIG && size < FZ_HEAP_BIG)
+		return realloc(block, size);
+	if (old_size >= FZ_HEAP_BIG && size >= FZ_HEAP_BIG)
+		return big_resize(block, room_of(old_size), room_of(size));
+	return cross(block, old_size, size);
+}
+
+size_t
+fz_heap_kept(void)
+{
+	return kept_bytes;
+}

@@ -1,0 +1,27 @@
+/*
+ * heap.h - memory for the Lua state of the command.
+ *
+ * Small blocks come from malloc. Big ones, the arrays of long tables and long
+ * strings, are mappings of their own. Some that were freed are kept warm, and
+ * no child shares them: the first touch of fresh memory, and a write to memory
+ * that a child shares, cost more than most of what is done with it.
+ */
+#ifndef FZ_HEAP_H
+#define FZ_HEAP_H
+
+#include <stddef.h>
+
+/* Bytes from which a block is a mapping. */
+#define FZ_HEAP_BIG ((size_t)256 << 10)
+
+/*
+ * A lua_Alloc: as realloc(), with the old size told; size 0 frees. NULL where
+ * there is no memory, then the block is as it was. `ud` is not used. Blocks
+ * below FZ_HEAP_BIG may be those of realloc(). For one thread.
+ */
+void *fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size);
+
+/* Bytes that are kept and not in use. */
+size_t fz_heap_kept(void);
+
+#endif

@@ -1,0 +1,206 @@
+/*
+ * Memory of the Lua state: what is kept, what crosses, what fails.
+ * wrap: malloc realloc mmap mremap madvise
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/heap.h"
+
+enum { SMALL = 1000, BIG = 300 << 10, BIGGER = 3 << 20 };
+
+static bool no_memory;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
+void *__real_mremap(void *at, size_t old, size_t n, int flags, ...);
+void *__wrap_mremap(void *at, size_t old, size_t n, int flags, ...);
+int __real_madvise(void *at, size_t n, int advice);
+int __wrap_madvise(void *at, size_t n, int advice);
+
+void *
+__wrap_malloc(size_t size)
+{
+	return no_memory ? NULL : __real_malloc(size);
+}
+
+void *
+__wrap_realloc(void *p, size_t size)
+{
+	return no_memory ? NULL : __real_realloc(p, size);
+}
+
+void *
+__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
+{
+	return no_memory ? MAP_FAILED
+			 : __real_mmap(at, n, prot, flags, fd, off);
+}
+
+void *
+__wrap_mremap(void *at, size_t old, size_t n, int flags, ...)
+{
+	return no_memory ? MAP_FAILED : __real_mremap(at, old, n, flags);
+}
+
+int
+__wrap_madvise(void *at, size_t n, int advice)
+{
+	return no_memory ? -1 : __real_madvise(at, n, advice);
+}
+
+static void
+fill(unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (unsigned char)(i * 7);
+}
+
+static void
+assert_filled(const unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(p[i], (unsigned char)(i * 7));
+}
+
+static void *new (size_t n)
+{
+	/* The type of a new object, as Lua tells it, is no size. */
+	unsigned char *p = fz_heap_alloc(NULL, NULL, 5, n);
+
+	assert_non_null(p);
+	fill(p, n);
+	return p;
+}
+
+static void
+test_heap_a_block_keeps_its_bytes_from_any_size_to_any(void **state)
+{
+	static const size_t sizes[] = { 1, SMALL, FZ_HEAP_BIG - 1, FZ_HEAP_BIG,
+		FZ_HEAP_BIG + 1, BIG, BIGGER, BIGGER + 1, 40 << 20, 70 << 20 };
+	size_t n = sizeof(sizes) / sizeof(sizes[0]);
+
+	(void)state;
+	for (size_t i = 0; i < n * n; i++) {
+		size_t from = sizes[i / n], to = sizes[i % n];
+		unsigned char *p = fz_heap_alloc(NULL, new (from), from, to);
+
+		assert_non_null(p);
+		assert_filled(p, from < to ? from : to);
+		fill(p, to);
+		assert_null(fz_heap_alloc(NULL, p, to, 0));
+		assert_true(fz_heap_kept() <= (size_t)64 << 20);
+	}
+}
+
+static void
+test_heap_a_freed_block_is_the_next_one_of_its_size(void **state)
+{
+	void *p = new (BIGGER), *q = new (BIGGER);
+
+	(void)state;
+	fz_heap_alloc(NULL, p, BIGGER, 0);
+	fz_heap_alloc(NULL, q, BIGGER, 0);
+	assert_ptr_equal(new (BIGGER - 1), q);
+	assert_ptr_equal(new (BIGGER), p);
+	fz_heap_alloc(NULL, q, BIGGER - 1, 0);
+	fz_heap_alloc(NULL, p, BIGGER, 0);
+}
+
+static void
+test_heap_what_is_too_big_or_too_much_is_not_kept(void **state)
+{
+	void *p[40];
+	size_t before;
+
+	(void)state;
+	fz_heap_alloc(NULL, new (100 << 20), 100 << 20, 0);
+	before = fz_heap_kept();
+	assert_true(before <= (size_t)64 << 20);
+	for (int i = 0; i < 40; i++)
+		p[i] = new (BIG);
+	for (int i = 0; i < 40; i++)
+		fz_heap_alloc(NULL, p[i], BIG, 0);
+	assert_true(fz_heap_kept() <= (size_t)16 * (BIG + BIG / 2));
+	assert_null(fz_heap_alloc(NULL, NULL, 0, SIZE_MAX));
+}
+
+static void
+test_heap_a_child_has_none_of_what_is_kept(void **state)
+{
+	unsigned char *used = new (BIG);
+	int status;
+	pid_t pid;
+
+	(void)state;
+	fz_heap_alloc(NULL, new (BIGGER), BIGGER, 0);
+	assert_true(fz_heap_kept() >= BIGGER);
+	pid = fork();
+	assert_int_not_equal(pid, -1);
+	if (pid == 0) {
+		unsigned char *p = fz_heap_alloc(NULL, NULL, 0, BIGGER);
+
+		if (p == NULL || fz_heap_kept() != 0)
+			_exit(1);
+		fill(p, BIGGER);
+		fz_heap_alloc(NULL, p, BIGGER, 0);
+		_exit(used[1] == 7 ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(fz_heap_kept() >= BIGGER);
+	fz_heap_alloc(NULL, used, BIG, 0);
+}
+
+static void
+test_heap_without_memory_a_block_is_as_it_was(void **state)
+{
+	static const size_t sizes[] = { SMALL, BIG, BIGGER };
+
+	(void)state;
+	for (size_t i = 0; i < 9; i++) {
+		size_t from = sizes[i / 3], to = sizes[i % 3];
+		unsigned char *p = new (from);
+
+		if (from == to)
+			to += to / 2;
+		no_memory = true;
+		assert_null(fz_heap_alloc(NULL, p, from, to));
+		assert_null(fz_heap_alloc(NULL, NULL, 0, to));
+		assert_filled(p, from);
+		fz_heap_alloc(NULL, p, from, 0); /* cannot be kept */
+		no_memory = false;
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+		    test_heap_a_block_keeps_its_bytes_from_any_size_to_any),
+		cmocka_unit_test(
+		    test_heap_a_freed_block_is_the_next_one_of_its_size),
+		cmocka_unit_test(
+		    test_heap_what_is_too_big_or_too_much_is_not_kept),
+		cmocka_unit_test(test_heap_a_child_has_none_of_what_is_kept),
+		cmocka_unit_test(test_heap_without_memory_a_block_is_as_it_was),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
