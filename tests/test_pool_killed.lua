@@ -278,8 +278,8 @@ tests["what a cancelled, terminated or dropped job has started ends with it"] = 
     family(mark)
   end
   local function started(pool, mark)
-    local r = pool:apply_async(begin, { mark })
     local size = size_of(ready)
+    local r = pool:apply_async(begin, { mark })
     until_true(function() r:ready() return size_of(ready) > size end)
     os.execute "sleep 0.1"
     return r
