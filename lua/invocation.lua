@@ -51,17 +51,14 @@ local function set_limits(run, plan, given)
   end
 end
 
-local function prefixed(what, message)
-  return what .. (message:sub(1, 1) == ":" and message or ": " .. message)
-end
-
 local function set_inputs(run, plan, input)
   for _, need in ipairs(plan.needs) do
     local ok, e = pcall(run.set, run, need.value, input[need.name])
     if not ok then
       -- Any error in a class's __fzpack comes out here too.
       if Error.is(e) and e.kind ~= "interrupted" then
-        e.message, e.input = prefixed("input " .. need.name, e.message), need.name
+        Error.about(e, "input " .. need.name)
+        e.input = need.name
       end
       error(e, 0)
     end
@@ -86,7 +83,7 @@ local function name_error(e, node, output)
   local failed = e.result and node.outputs[e.result]
   e.output = output or failed or node.outputs[1]
   if failed or e.kind == "unsendable" then
-    e.message = prefixed("output " .. (failed or e.output), e.message)
+    Error.about(e, "output " .. (failed or e.output))
   end
   return e
 end

@@ -27,19 +27,14 @@ end
 
 Mapping.length = length
 
----What an error is about before its message, which may begin with a path into it.
----@return string
-function Mapping.prefixed(what, message)
-  return what .. (message:sub(1, 1) == ":" and message or ": " .. message)
-end
-
 ---Put into an error of item `index` what it is about.
 ---@return any e
 function Mapping.name_error(e, index)
   if not Error.is(e) then return e end
   e.index = index
   if e.result then
-    e.message, e.result = Mapping.prefixed("result", e.message), nil
+    Error.about(e, "result")
+    e.result = nil
   end
   return e
 end

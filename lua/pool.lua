@@ -102,7 +102,8 @@ end
 -- What an error of one call is about.
 local function name_error(e)
   if Error.is(e) and e.result then
-    e.message, e.result = Mapping.prefixed("result " .. e.result, e.message), nil
+    Error.about(e, "result " .. e.result)
+    e.result = nil
   end
   return e
 end

@@ -102,6 +102,35 @@ function t.command(...)
   return t.shell(table.concat(words, " ") .. " </dev/null")
 end
 
+---Wait until f() is true; raises after ten seconds.
+function t.until_true(f)
+  local deadline = fz.now() + 10
+  while not f() do
+    if fz.now() > deadline then error("it never came to be", 2) end
+    os.execute "sleep 0.01"
+  end
+end
+
+---Whether a process is there that is no zombie.
+function t.is_running(pid)
+  local file <close> = io.open(("/proc/%d/stat"):format(pid))
+  return file ~= nil and file:read("a"):match "%) (%a)" ~= "Z"
+end
+
+---The list 1, 2, ... n.
+function t.numbers(n)
+  local list = {}
+  for i = 1, n do list[i] = i end
+  return list
+end
+
+---While what this returns is open, the command's -j is 0.
+function t.in_this_process()
+  local defaults = require "fzlua.defaults"
+  defaults.jobs = 0
+  return setmetatable({}, { __close = function() defaults.jobs = nil end })
+end
+
 local function own_pid()
   local file = assert(io.open "/proc/self/stat")
   local pid = file:read "n"

@@ -1,18 +1,11 @@
 -- test_imap.lua - pool:imap and pool:imap_unordered: lazy, in order or as they come.
 
 local t = ...
-local defaults = require "fzlua.defaults"
 
 local tests = {}
 
 local function twice(x)
   return x * 2
-end
-
-local function numbers(n)
-  local list = {}
-  for i = 1, n do list[i] = i end
-  return list
 end
 
 -- An iterator over 1, 2, ... n, without an end where n is nil; read() says how far it was read.
@@ -25,11 +18,6 @@ local function counter(n)
   end, function() return i end
 end
 
-local function in_this_process()
-  defaults.jobs = 0
-  return setmetatable({}, { __close = function() defaults.jobs = nil end })
-end
-
 -- f(imap, pool) for both kinds, with workers and with -j0.
 local function every_way(f)
   for _, name in ipairs { "imap", "imap_unordered" } do
@@ -37,7 +25,7 @@ local function every_way(f)
       local pool <close> = fz.pool(workers)
       f(function(...) return pool[name](pool, ...) end, pool, workers, name)
     end
-    local _ <close> = in_this_process()
+    local _ <close> = t.in_this_process()
     local pool <close> = fz.pool()
     f(function(...) return pool[name](pool, ...) end, pool, 1, name)
   end
@@ -58,14 +46,14 @@ end
 tests["each result comes once, with its place, imap in order"] = function()
   every_way(function(imap, _, _, name)
     for _, n in ipairs { 0, 1, 2, 7, 500 } do
-      for _, source in ipairs { numbers(n), (counter(n)) } do
+      for _, source in ipairs { t.numbers(n), (counter(n)) } do
         local values, _, count = collect(imap(twice, source))
         t.equal({ count, #values }, { n, n })
         for i = 1, n do t.equal(values[i], 2 * i) end
       end
     end
     local last = 0
-    for i in imap(twice, numbers(200)) do
+    for i in imap(twice, t.numbers(200)) do
       if name == "imap" then t.equal(i, last + 1) end
       last = i
     end
@@ -81,13 +69,13 @@ tests["imap_unordered hands out what is there, imap waits for the first"] = func
   end
   local pool <close> = fz.pool(2)
   local order = {}
-  for i in pool:imap_unordered(f, numbers(4)) do
+  for i in pool:imap_unordered(f, t.numbers(4)) do
     order[#order + 1] = i
     if #order == 3 then io.open(go, "w"):close() end
   end
   t.equal(order[4], 1)
   order = {}
-  for i in pool:imap(f, numbers(4)) do order[#order + 1] = i end
+  for i in pool:imap(f, t.numbers(4)) do order[#order + 1] = i end
   t.equal(order, { 1, 2, 3, 4 })
 end
 
@@ -127,8 +115,8 @@ end
 tests["several loops at once, one inside the other"] = function()
   local pool <close> = fz.pool(2)
   local n = 0
-  for i, v in pool:imap(twice, numbers(10)) do
-    for k, w in pool:imap_unordered(twice, numbers(5)) do
+  for i, v in pool:imap(twice, t.numbers(10)) do
+    for k, w in pool:imap_unordered(twice, t.numbers(5)) do
       t.equal({ v, w }, { 2 * i, 2 * k })
       n = n + 1
     end
@@ -140,7 +128,7 @@ tests["the numbers of a seed are those of map"] = function()
   local function draw() return math.random(0) end
   local expected
   every_way(function(imap, pool)
-    expected = expected or pool:map(draw, numbers(30), { seed = 7 })
+    expected = expected or pool:map(draw, t.numbers(30), { seed = 7 })
     local values = collect(imap(draw, counter(30), { seed = 7 }))
     for i = 1, 30 do t.equal(values[i], expected[i]) end
   end)
@@ -216,10 +204,10 @@ end
 
 tests["a failed item raises, with continue it yields its index, nil and its error"] = function()
   every_way(function(imap, pool)
-    local e = t.fails("error", collect, imap(at_7, numbers(50)))
+    local e = t.fails("error", collect, imap(at_7, t.numbers(50)))
     t.equal({ e.index, e.cause }, { 7, { code = 7 } })
     t.match(e, "item 7, attempt 1", "stack traceback:")
-    local values, errors, n = collect(imap(at_7, numbers(50), { on_error = "continue" }))
+    local values, errors, n = collect(imap(at_7, t.numbers(50), { on_error = "continue" }))
     t.equal({ n, values[7], values[50] }, { 50, nil, 50 })
     t.equal({ next(errors), errors[7].index, next(errors, 7) }, { 7, 7 })
     t.equal({ errors[7].kind, errors[7].cause }, { "error", { code = 7 } })
@@ -266,18 +254,18 @@ tests["retries and timeout are per item"] = function()
       error "not yet"
     end
     return x
-  end, numbers(20), { retries = 1 }))
+  end, t.numbers(20), { retries = 1 }))
   for i = 1, 20 do t.equal(values[i], i) end
   local _, errors, n = collect(pool:imap_unordered(function(x)
     while x == 3 do end
     return x
-  end, numbers(6), { timeout = 0.5, on_error = "continue" }))
+  end, t.numbers(6), { timeout = 0.5, on_error = "continue" }))
   t.equal({ n, next(errors), errors[3].kind, errors[3].index }, { 6, 3, "timeout", 3 })
 end
 
 tests["an error in init is every item's error"] = function()
   local pool <close> = fz.pool { workers = 2, init = function() error "no model" end }
-  local _, errors, n = collect(pool:imap(twice, numbers(5), { on_error = "continue" }))
+  local _, errors, n = collect(pool:imap(twice, t.numbers(5), { on_error = "continue" }))
   t.equal(n, 5)
   for i = 1, 5 do t.match(errors[i], "no model") end
 end
@@ -326,7 +314,7 @@ tests["the loop keeps its pool, after the end it says nil"] = function()
   local step
   do
     local pool = fz.pool(1)
-    step = pool:imap(twice, numbers(3))
+    step = pool:imap(twice, t.numbers(3))
   end
   collectgarbage()
   collectgarbage()
@@ -339,7 +327,7 @@ tests["a pool that is closed, or ended, during the loop"] = function()
   local pool = fz.pool(2)
   local n = 0
   local ok, e = pcall(function()
-    for i in pool:imap(twice, numbers(100)) do
+    for i in pool:imap(twice, t.numbers(100)) do
       n = i
       if i == 5 then pool:terminate() end
     end
@@ -350,7 +338,7 @@ tests["a pool that is closed, or ended, during the loop"] = function()
   t.equal(pool:join(), true)
   local finishing = fz.pool(2)
   local values = {}
-  for i, v in finishing:imap(twice, numbers(100)) do
+  for i, v in finishing:imap(twice, t.numbers(100)) do
     values[i] = v
     if i == 5 then finishing:close() end
   end

@@ -2,24 +2,11 @@
 
 local t = ...
 local core = require "fzlua.core"
-local defaults = require "fzlua.defaults"
 
 local tests = {}
 
-local function numbers(n)
-  local list = {}
-  for i = 1, n do list[i] = i end
-  return list
-end
-
 local function twice(x)
   return x * 2
-end
-
--- While it is open, the command's -j is 0.
-local function in_this_process()
-  defaults.jobs = 0
-  return setmetatable({}, { __close = function() defaults.jobs = nil end })
 end
 
 -- Every way to map: f(map, starmap, what).
@@ -45,7 +32,7 @@ local function every_way(f)
     end
     f(by "map", by "starmap", "fz")
   end
-  local _ <close> = in_this_process()
+  local _ <close> = t.in_this_process()
   local pool <close> = fz.pool()
   f(function(...) return pool:map(...) end, function(...) return pool:starmap(...) end, "-j0")
   f(fz.map, fz.starmap, "-j0")
@@ -56,7 +43,7 @@ end
 tests["results come in the order of the list, n is its length"] = function()
   every_way(function(map, starmap)
     for _, n in ipairs { 0, 1, 2, 7, 1000 } do
-      local list = map(twice, numbers(n))
+      local list = map(twice, t.numbers(n))
       t.equal({ #list, list.n, list.errors }, { n, n })
       for i = 1, n do t.equal(list[i], 2 * i) end
     end
@@ -121,7 +108,7 @@ end
 tests["chunksize changes no result"] = function()
   every_way(function(map)
     for _, chunksize in ipairs { 1, 3, 100, 1000 } do
-      local list = map(twice, numbers(100), { chunksize = chunksize })
+      local list = map(twice, t.numbers(100), { chunksize = chunksize })
       t.equal({ list.n, list[1], list[50], list[100] }, { 100, 2, 100, 200 })
     end
   end)
@@ -131,13 +118,14 @@ tests["seed: the same numbers for any number of workers, one by one different"] 
   local expected
   every_way(function(map, starmap)
     local function draw() return math.random(0) end
-    local list = map(draw, numbers(30), { seed = 7 })
+    local list = map(draw, t.numbers(30), { seed = 7 })
     expected = expected or list
     t.equal(list, expected)
-    t.equal(map(draw, numbers(30), { seed = 7, chunksize = 4 }), expected)
+    t.equal(map(draw, t.numbers(30), { seed = 7, chunksize = 4 }), expected)
     t.equal(starmap(draw, { {}, {} }, { seed = 7 }), { expected[1], expected[2], n = 2 })
     local seen = {}
-    for _, other in ipairs { list, map(draw, numbers(30), { seed = 8 }), map(draw, numbers(9)) } do
+    local others = { list, map(draw, t.numbers(30), { seed = 8 }), map(draw, t.numbers(9)) }
+    for _, other in ipairs(others) do
       for _, n in ipairs(other) do
         assert(not seen[n], "the same random number twice")
         seen[n] = true
@@ -158,7 +146,7 @@ end
 tests["fz.map runs init once in each of its workers"] = function()
   local path = t.file ""
   local model
-  local list = fz.map(function() return model end, numbers(50), {
+  local list = fz.map(function() return model end, t.numbers(50), {
     jobs = 2,
     init = function()
       io.open(path, "a"):write(core.pid(), "\n"):close()
@@ -180,7 +168,7 @@ tests["a large list of large values, and 10 MB each way"] = function()
   for _, s in ipairs(pool:map(function(s) return s .. "." end, { big, big, big })) do
     assert(s == big .. ".")
   end
-  local list = pool:map(function(x) return ("x"):rep(x) end, numbers(3000))
+  local list = pool:map(function(x) return ("x"):rep(x) end, t.numbers(3000))
   for i = 1, 3000 do t.equal(#list[i], i) end
 end
 
@@ -195,7 +183,7 @@ end
 
 tests["a million elements"] = function()
   local pool <close> = fz.pool(2)
-  local list = pool:map(twice, numbers(1000000))
+  local list = pool:map(twice, t.numbers(1000000))
   t.equal(list.n, 1000000)
   for i = 1, 1000000 do
     if list[i] ~= 2 * i then error(i) end
@@ -212,17 +200,17 @@ end
 tests["item 17 of 1,000 raises: stop and now raise its error"] = function()
   every_way(function(map)
     for _, policy in ipairs { "stop", "now" } do
-      local e = t.fails("error", map, at_17, numbers(1000), { on_error = policy })
+      local e = t.fails("error", map, at_17, t.numbers(1000), { on_error = policy })
       t.equal({ e.index, e.attempt, e.cause }, { 17, 1, { code = 17 } })
       t.match(e, "item 17, attempt 1", "stack traceback:")
     end
-    t.equal(t.fails("error", map, at_17, numbers(1000)).index, 17)
+    t.equal(t.fails("error", map, at_17, t.numbers(1000)).index, 17)
   end)
 end
 
 tests["item 17 of 1,000 raises: continue gives the 999 others"] = function()
   every_way(function(map)
-    local list = map(at_17, numbers(1000), { on_error = "continue" })
+    local list = map(at_17, t.numbers(1000), { on_error = "continue" })
     t.equal({ list.n, list[17], list[1000] }, { 1000, nil, 1000 })
     local n = 0
     for i = 1, 1000 do n = n + (list[i] == i and 1 or 0) end
@@ -252,7 +240,7 @@ tests["stop starts nothing new and lets what runs finish, now ends it"] = functi
         os.execute "sleep 0.1" -- they may have been sent ahead, and begin before all know
         io.open(others, "a"):write("x"):close()
       end
-    end, numbers(50), { on_error = policy, chunksize = 1 })
+    end, t.numbers(50), { on_error = policy, chunksize = 1 })
     t.equal({ e.index, #io.open(ended):read "a" }, { 2, finished })
     assert(#io.open(others):read "a" < 10)
     t.equal(pool:map(twice, { 1 }), { 2, n = 1 })
@@ -261,10 +249,10 @@ end
 
 tests["every element fails"] = function()
   every_way(function(map)
-    local list = map(function(x) error(x) end, numbers(100), { on_error = "continue" })
+    local list = map(function(x) error(x) end, t.numbers(100), { on_error = "continue" })
     t.equal({ #list, list.n }, { 0, 100 })
     for i = 1, 100 do t.equal({ list.errors[i].index, list.errors[i].cause }, { i, i }) end
-    t.fails("error", map, function(x) error(x) end, numbers(100))
+    t.fails("error", map, function(x) error(x) end, t.numbers(100))
   end)
 end
 
@@ -306,7 +294,7 @@ tests["retries try an element again, attempt counts"] = function()
     return x
   end
   every_way(function(map)
-    local list = map(second, numbers(40), { retries = 1 })
+    local list = map(second, t.numbers(40), { retries = 1 })
     for i = 1, 40 do t.equal(list[i], i) end
     local e = t.fails("error", map, function() error "never" end, { 1 }, { retries = 2 })
     t.equal(e.attempt, 3)
@@ -326,19 +314,19 @@ tests["memory limits a worker, and the error is of kind memory"] = function()
   local list = pool:map(function(x)
     if x == 3 then return #("x"):rep(1 << 28) end
     return x
-  end, numbers(6), { memory = "64M", on_error = "continue" })
+  end, t.numbers(6), { memory = "64M", on_error = "continue" })
   t.equal({ list[1], list[6], list[3] }, { 1, 6 })
   t.equal({ list.errors[3].kind, list.errors[3].index }, { "memory", 3 })
 end
 
 tests["a list that changes while it is mapped is an error that says so"] = function()
   local pool <close> = fz.pool(2)
-  local list = numbers(100000)
+  local list = t.numbers(100000)
   local r = pool:map_async(function(x) return x end, list)
   list[#list + 1] = 1
   t.match(t.fails("error", r.get, r), "the list was changed while it was being mapped",
     "it had 100000 elements, now 100001")
-  list = numbers(100000)
+  list = t.numbers(100000)
   r = pool:map_async(function(x) return x end, list)
   for i = 100000, 1001, -1 do list[i] = nil end
   t.match(t.fails("error", r.get, r), "the list was changed", "now 1000")
@@ -367,7 +355,7 @@ end
 tests["progress tells of each element, the last call has done == total"] = function()
   every_way(function(map)
     local progress, check = recorder(500)
-    map(twice, numbers(500), { progress = progress })
+    map(twice, t.numbers(500), { progress = progress })
     local kinds = check()
     t.equal({ kinds.done, kinds.failed }, { 500, 0 })
   end)
@@ -377,10 +365,10 @@ tests["progress of failures and retries ends with done == total, too"] = functio
   every_way(function(map)
     local function odd(x) if x % 2 == 0 then error "even" end return x end
     local progress, check = recorder(100)
-    map(odd, numbers(100), { progress = progress, on_error = "continue", retries = 1 })
+    map(odd, t.numbers(100), { progress = progress, on_error = "continue", retries = 1 })
     t.equal({ check().done, check().failed, check().retry }, { 50, 50, 50 })
     progress, check = recorder(100)
-    t.fails("error", map, odd, numbers(100), { progress = progress })
+    t.fails("error", map, odd, t.numbers(100), { progress = progress })
     local kinds = check()
     t.equal(kinds.done + kinds.failed, 100)
     progress, check = recorder(1)
@@ -392,7 +380,7 @@ end
 tests["a progress function that raises ends the map and is raised"] = function()
   local pool <close> = fz.pool(2)
   for _, map in ipairs { fz.map, function(...) return pool:map(...) end } do
-    local ok, e = pcall(map, twice, numbers(1000), {
+    local ok, e = pcall(map, twice, t.numbers(1000), {
       progress = function(done) if done == 10 then error("enough", 0) end end,
     })
     t.equal({ ok, e }, { false, "enough" })
@@ -403,7 +391,7 @@ end
 tests["a progress function may use the pool"] = function()
   local pool <close> = fz.pool(2)
   local sum, progress = 0, recorder(20)
-  pool:map(twice, numbers(20), {
+  pool:map(twice, t.numbers(20), {
     progress = function(done, total, event)
       progress(done, total, event)
       if event.kind == "done" then sum = sum + pool:apply(twice, 1) end
@@ -418,7 +406,7 @@ tests["maps and calls at once share the workers, each gets its own results"] = f
   local pool <close> = fz.pool(3)
   local results = {}
   for k = 1, 20 do
-    results[k] = pool:map_async(function(x) return x * k end, numbers(50))
+    results[k] = pool:map_async(function(x) return x * k end, t.numbers(50))
     results[-k] = pool:apply_async(function() return -k end)
   end
   t.equal(pool:map(twice, { 4 }), { 8, n = 1 })
@@ -438,7 +426,7 @@ tests["a short map does not wait for a long one before it"] = function()
       while not io.open(go) do os.execute "sleep 0.01" end
     end
     return x
-  end, numbers(100))
+  end, t.numbers(100))
   t.equal(pool:map(twice, { 1, 2, 3 }), { 2, 4, 6, n = 3 })
   io.open(go, "w"):close()
   t.equal(#long:get(), 100)
@@ -485,7 +473,7 @@ tests["a late element costs what an early one did"] = function()
   local pool <close> = fz.pool(2)
   local function time(n)
     local best = math.huge
-    local list = numbers(n)
+    local list = t.numbers(n)
     for _ = 1, 3 do
       local from = fz.now()
       pool:map(twice, list)
@@ -502,7 +490,7 @@ tests["many workers, few elements, again and again: none is lost"] = function()
   local path = t.file ""
   for _ = 1, 60 do
     -- Opening a file takes long enough to be looked at meanwhile.
-    local list = fz.map(function(x) io.open(path):close() return x end, numbers(40), { jobs = 8 })
+    local list = fz.map(function(x) io.open(path):close() return x end, t.numbers(40), { jobs = 8 })
     t.equal(#list, 40)
   end
 end

@@ -6,12 +6,6 @@ local core = require "fzlua.core"
 
 local tests = {}
 
-local function numbers(n)
-  local list = {}
-  for i = 1, n do list[i] = i end
-  return list
-end
-
 local function kill(pid, signal)
   os.execute(("kill -%s %d 2>/dev/null"):format(signal or 9, pid))
 end
@@ -20,14 +14,6 @@ end
 local function die(signal)
   kill(core.pid(), signal)
   while true do end
-end
-
-local function is_running(pid)
-  local file = io.open(("/proc/%d/stat"):format(pid))
-  if not file then return false end
-  local state = file:read("a"):match "%) (%a)"
-  file:close()
-  return state ~= "Z"
 end
 
 local function size_of(path)
@@ -39,15 +25,6 @@ end
 
 local function append(path, text)
   io.open(path, "a"):write(text):close()
-end
-
--- Until f() is true; raises after ten seconds.
-local function until_true(f)
-  local deadline = fz.now() + 10
-  while not f() do
-    if fz.now() > deadline then error("it never came to be", 2) end
-    os.execute "sleep 0.01"
-  end
 end
 
 -- What has MARK=... in its environment; waits until there is none, two seconds at most.
@@ -93,14 +70,14 @@ tests["item 3 of 8 kills its worker: 7 values, one crash, and the pool goes on"]
     local list = map(function(x)
       if x == 3 then die(9) end
       return x
-    end, numbers(8), { on_error = "continue" })
+    end, t.numbers(8), { on_error = "continue" })
     t.equal({ list[1], list[2], list[3], list[4], list[8] }, { 1, 2, nil, 4, 8 })
     local index, e = next(list.errors)
     t.equal({ index, next(list.errors, 3) }, { 3 })
     t.equal({ e.kind, e.signal, e.index, e.attempt }, { "crash", 9, 3, 1 })
     t.match(e, "item 3, attempt 1, pid ", "SIGKILL")
-    t.equal(#map(math.abs, numbers(1000)), 1000)
-    e = t.fails("crash", map, function(x) if x == 3 then die(9) end return x end, numbers(8))
+    t.equal(#map(math.abs, t.numbers(1000)), 1000)
+    e = t.fails("crash", map, function(x) if x == 3 then die(9) end return x end, t.numbers(8))
     t.equal({ e.index, e.signal }, { 3, 9 })
   end)
 end
@@ -119,7 +96,7 @@ tests["a hundred kills at random items: one failure each, with a retry none"] = 
         die(signal)
       end
       return x
-    end, numbers(60), { on_error = "continue", retries = retries })
+    end, t.numbers(60), { on_error = "continue", retries = retries })
     os.remove(path)
     local missing = 0
     for i = 1, 60 do missing = missing + (list[i] == i and 0 or 1) end
@@ -139,7 +116,7 @@ tests["kills from outside at any moment: at most one item each, with a retry non
   for round = 1, 40 do
     local at, kills = math.random(200), 0
     local retries = round % 2
-    local list = pool:map(function(x) return x end, numbers(200), {
+    local list = pool:map(function(x) return x end, t.numbers(200), {
       on_error = "continue", retries = retries, chunksize = math.random(20),
       progress = function(done)
         if done >= at and kills == 0 then
@@ -159,7 +136,7 @@ tests["kills from outside at any moment: at most one item each, with a retry non
     assert(errors <= 1 - retries, errors)
     failures = failures + errors
   end
-  t.equal(#pool:map(math.abs, numbers(100)), 100)
+  t.equal(#pool:map(math.abs, t.numbers(100)), 100)
 end
 
 tests["workers killed while they have nothing to do are replaced, and nobody hears of it"] =
@@ -169,7 +146,7 @@ function()
     local before = pool.workers
     for _, pid in ipairs(before) do kill(pid) end
     t.equal(pool:apply(math.abs, -1), 1)
-    t.equal(#pool:map(math.abs, numbers(50)), 50)
+    t.equal(#pool:map(math.abs, t.numbers(50)), 50)
     local after = pool.workers
     t.equal(#after, 2)
     for _, pid in ipairs(after) do assert(pid ~= before[1] and pid ~= before[2]) end
@@ -183,7 +160,7 @@ tests["imap: a killed worker is its item's error"] = function()
     for i, v, e in pool[name](pool, function(x)
       if x == 20 then die(11) end
       return x
-    end, numbers(40), { on_error = "continue" }) do
+    end, t.numbers(40), { on_error = "continue" }) do
       n = n + 1
       if e then failed = { i, v, e.kind, e.signal, e.index } else t.equal(v, i) end
     end
@@ -210,7 +187,7 @@ tests["every way to die has its kind and a text that says it"] = function()
     local e = t.fails("crash", pool.apply, pool, f)
     t.equal({ signal = e.signal, exitcode = e.exitcode }, fields)
     t.match(e, "pid " .. e.pid, ...)
-    t.equal(is_running(e.pid), false)
+    t.equal(t.is_running(e.pid), false)
   end
   crash(function() die(9) end, { signal = 9 }, "SIGKILL", "memory")
   crash(function() die(11) end, { signal = 11 }, "SIGSEGV")
@@ -222,7 +199,7 @@ tests["every way to die has its kind and a text that says it"] = function()
     pool:apply_async(function() while true do end end, nil, { timeout = 0.1 }):get()
   end)
   t.match(e, "timeout of 0.1 s")
-  t.equal(is_running(e.pid), false)
+  t.equal(t.is_running(e.pid), false)
   t.equal(pool:apply(math.abs, -1), 1)
 end
 
@@ -231,7 +208,7 @@ function()
   local pool <close> = fz.pool { workers = 2, init = function() os.exit(5) end }
   local e = t.fails("crash", pool.apply, pool, math.abs, 1)
   t.equal(e.exitcode, 5)
-  local list = pool:map(math.abs, numbers(6), { on_error = "continue" })
+  local list = pool:map(math.abs, t.numbers(6), { on_error = "continue" })
   for i = 1, 6 do t.equal(list.errors[i].kind, "crash") end
 end
 
@@ -240,17 +217,17 @@ end
 tests["4 endless items on 2 workers: 4 timeouts, and no processor is used any more"] = function()
   local pool <close> = fz.pool(2)
   local function endless() while true do end end
-  local list = pool:map(endless, numbers(4), { timeout = 0.5, on_error = "continue" })
+  local list = pool:map(endless, t.numbers(4), { timeout = 0.5, on_error = "continue" })
   for i = 1, 4 do
     local e = list.errors[i]
-    t.equal({ e.kind, e.index, is_running(e.pid) }, { "timeout", i, false })
+    t.equal({ e.kind, e.index, t.is_running(e.pid) }, { "timeout", i, false })
   end
   t.equal(pool:map(math.abs, { -1, -2 }), { 1, 2, n = 2 })
 end
 
 tests["timeout is for each element, not for the chunk or the map"] = function()
   local pool <close> = fz.pool(2)
-  local list = pool:map(function(x) os.execute "sleep 0.1" return x end, numbers(20),
+  local list = pool:map(function(x) os.execute "sleep 0.1" return x end, t.numbers(20),
     { timeout = 1.5, chunksize = 10, on_error = "continue" })
   t.equal({ #list, next(list.errors) }, { 20 })
 end
@@ -259,7 +236,7 @@ tests["a worker that was stopped is ended by the timeout"] = function()
   local pool <close> = fz.pool(2)
   local e = t.fails("timeout", pool.map, pool, function() kill(core.pid(), "STOP") end, { 1 },
     { timeout = 0.3 })
-  t.equal(is_running(e.pid), false)
+  t.equal(t.is_running(e.pid), false)
   t.equal(pool:apply(math.abs, -1), 1)
 end
 
@@ -280,7 +257,7 @@ tests["what a cancelled, terminated or dropped job has started ends with it"] = 
   local function started(pool, mark)
     local size = size_of(ready)
     local r = pool:apply_async(begin, { mark })
-    until_true(function() r:ready() return size_of(ready) > size end)
+    t.until_true(function() r:ready() return size_of(ready) > size end)
     os.execute "sleep 0.1"
     return r
   end
@@ -324,7 +301,7 @@ tests["max_tasks replaces workers that leak"] = function()
     local file <close> = assert(io.open "/proc/self/statm")
     local _, pages = file:read("n", "n")
     return pages * 4096
-  end, numbers(60))
+  end, t.numbers(60))
   local least, most = math.huge, 0
   for _, size in ipairs(sizes) do least, most = math.min(least, size), math.max(most, size) end
   assert(most - least < 100 << 20, ("%d MiB more"):format(most - least >> 20))

@@ -16,23 +16,6 @@ local function exists(path)
   return file ~= nil
 end
 
--- Until f() is true; raises after five seconds.
-local function until_true(f)
-  local deadline = fz.now() + 5
-  while not f() do
-    if fz.now() > deadline then error("it never came to be", 2) end
-    os.execute "sleep 0.01"
-  end
-end
-
-local function is_running(pid)
-  local file = io.open(("/proc/%d/stat"):format(pid))
-  if not file then return false end
-  local state = file:read("a"):match "%) (%a)"
-  file:close()
-  return state ~= "Z"
-end
-
 local function forever()
   while true do os.execute "sleep 1" end
 end
@@ -287,13 +270,13 @@ tests["what it has started ends with it"] = function()
       if how ~= "return" then forever() end
     end)
     local pid
-    until_true(function()
+    t.until_true(function()
       for line in io.lines(path) do pid = tonumber(line) end
       return pid
     end)
     if how ~= "return" then p[how](p) end
     t.equal(p:join(5), true)
-    until_true(function() return not is_running(pid) end)
+    t.until_true(function() return not t.is_running(pid) end)
   end
 end
 
@@ -381,7 +364,7 @@ tests["active_children are those that run, in order, and asking notices the ends
   local b <close> = started(function() end)
   local c <close> = fz.process(print)
   assert(fz.active_children()[1] == a)
-  until_true(function() return #fz.active_children() == 1 end)
+  t.until_true(function() return #fz.active_children() == 1 end)
   t.equal(b:is_alive(), false)
   local d <close> = started(forever)
   local list = fz.active_children()
@@ -396,7 +379,7 @@ end
 
 tests["a process that nobody joins leaves no zombie once one is asked for or started"] = function()
   for _ = 1, 20 do started(function() end) end
-  until_true(function() return #fz.active_children() == 0 end)
+  t.until_true(function() return #fz.active_children() == 0 end)
   local pipe <close> = io.popen(("ps -o stat=,comm= --ppid %d"):format(own_pid()))
   local left = pipe:read "a"
   assert(not left:find("fzlua", 1, true), left)
@@ -499,7 +482,7 @@ end
 tests["an error at its end is told, too, and the result stays"] = function()
   local p = core.process("odd", 1, function() error("late", 0) end, function() end,
     function() return 5 end)
-  until_true(function()
+  t.until_true(function()
     core.poll()
     return p:done()
   end)
@@ -515,7 +498,7 @@ tests["close ends it, drops the result and is closed"] = function()
   p:close()
   p:close()
   t.equal({ p.pid, p.exitcode, p:is_alive() }, { pid, -9, false })
-  t.equal(is_running(pid), false)
+  t.equal(t.is_running(pid), false)
   t.equal(fz.active_children(), {})
   for _, method in ipairs { "start", "join", "result", "terminate", "kill" } do
     t.match(t.wrong(function() p[method](p) end), p.name .. " is closed")
@@ -563,8 +546,8 @@ tests["one that runs is not collected, one that was never started is"] = functio
   local kept = {}
   for _, what in pairs(weak) do kept[#kept + 1] = what end
   t.equal(kept, { "running" })
-  until_true(function() return exists(path) end)
-  until_true(function() return #fz.active_children() == 0 end)
+  t.until_true(function() return exists(path) end)
+  t.until_true(function() return #fz.active_children() == 0 end)
   collectgarbage()
   collectgarbage()
   t.equal(next(weak), nil)

@@ -1,18 +1,12 @@
 #include "bind/lbatch.h"
 
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
-#include "bind/codec.h"
-#include "bind/format.h"
-#include "bind/items.h"
 #include "bind/lbatch_state.h"
-#include "bind/lblob.h"
 #include "bind/lerror.h"
 #include "bind/lfailure.h"
 #include "bind/lfuncs.h"
@@ -22,7 +16,6 @@
 #include "bind/lpool.h"
 #include "bind/random.h"
 #include "engine/batch.h"
-#include "engine/blob.h"
 #include "engine/engine.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
@@ -218,8 +211,7 @@ batch_new(lua_State *L)
 		lb->kind |= FZ_WIRE_INHERITED;
 	lua_settop(L, 5);
 	read_limits(L, 4, &opts);
-	/* The numbers of its items follow it: neighbours must not share them.
-	 */
+	/* Those of its items follow it: neighbours must not share them. */
 	opts.seed = fz_random_mix(opts.seed, 0);
 	opts.growing = lua_isnil(L, 3);
 	init_buf(lb, fz_sched_is_local(sched));
@@ -523,15 +515,16 @@ work_body(lua_State *L)
 		.func = lb->slot != -1 ? (uint32_t)lb->slot : 0,
 		.seed = lb->seed,
 		.timeout_ns = lb->timeout_ns };
+	unsigned *ncalls;
 
 	item.number = fz_batch_local_next(lb->batch, &item.part);
 	if (item.number != 0) {
 		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
+		ncalls = fz_lpool_calls(L, -1);
 		lb->calls++;
-		++*fz_lpool_calls(L, lua_gettop(L));
+		++*ncalls;
 		fz_llocal_item(L, lua_gettop(L), &item);
-		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
-		--*fz_lpool_calls(L, -1);
+		--*ncalls;
 		leave_batch(L, lb);
 	}
 	lua_pushboolean(L, item.number != 0);
