@@ -680,6 +680,19 @@ print "end"]])
   t.equal(rest:sub(-4), "end\n")
 end
 
+tests["a piece of a line is there when its result is"] = function()
+  t.equal(t.command("-e", [[
+local pool <close> = fz.pool(2)
+for i = 1, 3 do
+  pool:apply(function() io.write(i) end)
+  io.write "|"
+end
+pool:map(function() io.write "x" end, { 1, 2, 3 })
+io.write "|"
+fz.map(function() io.write "y" end, { 1, 2, 3 }, { jobs = 2 })
+print "|"]]), "1|2|3|xxx|yyy|\n")
+end
+
 -- ---- nesting ----------------------------------------------------------------
 
 tests["a pool inside a pool's call works, at any depth"] = function()

@@ -333,7 +333,7 @@ test_worker_prints_through_its_parent(void **state)
 	keep(w, &k, NULL);
 	send_blob(&k, &t, JOB_PRINT, fz_blob_new("a line\nhalf", 11, NULL));
 	assert_true(settle(w, &k, 5000));
-	fz_worker_drain(k.worker);
+	fz_worker_flush(k.worker);
 	assert_string_equal(w->output, "a line\nhalf");
 	assert_done(w, &t, 1);
 	fz_worker_free(k.worker, false);
@@ -425,7 +425,7 @@ test_worker_runs_in_a_host_without_standard_descriptors(void **state)
 	send_blob(&k, &t, JOB_PRINT, fz_blob_new("there\n", 6, NULL));
 	done = settle(w, &k, 5000);
 	if (k.worker != NULL) {
-		fz_worker_drain(k.worker);
+		fz_worker_flush(k.worker);
 		fz_worker_free(k.worker, false);
 	}
 	for (int i = 0; i < 3; i++) {

@@ -201,7 +201,7 @@ fz_dispatch_finish(struct fz_run *run)
 	for (uint32_t i = 0; i < run->opts.npools && run->joined; i++) {
 		fz_pool_leave(run->opts.pools[i], &run->user);
 		if (run->local == NULL)
-			fz_pool_drain(run->opts.pools[i]);
+			fz_pool_flush(run->opts.pools[i]);
 	}
 	run->joined = false;
 }

@@ -375,13 +375,13 @@ fz_pool_busy(const struct fz_pool *pool)
 }
 
 void
-fz_pool_drain(const struct fz_pool *pool)
+fz_pool_flush(const struct fz_pool *pool)
 {
 	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
-		fz_worker_drain(w);
+		fz_worker_flush(w);
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
 		if (w->owner == NULL)
-			fz_worker_drain(w);
+			fz_worker_flush(w);
 	}
 }
 

@@ -92,8 +92,8 @@ void fz_pool_stamp(struct fz_pool *pool, uint32_t stamp);
 /* The first worker that has jobs; others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 
-/* Pass on all that the workers have printed that nobody uses now. */
-void fz_pool_drain(const struct fz_pool *pool);
+/* Pass on the pieces of lines of the workers that nobody uses now. */
+void fz_pool_flush(const struct fz_pool *pool);
 
 /* Call `each` for the process of every living worker. */
 void fz_pool_pids(

@@ -66,15 +66,26 @@ fz_relay_open(
 }
 
 void
-fz_relay_drain(struct fz_relay *relay)
+fz_relay_pump(struct fz_relay *relay)
+{
+	pump(&relay->streams[FZ_STREAM_OUT]);
+	pump(&relay->streams[FZ_STREAM_ERR]);
+}
+
+void
+fz_relay_flush(struct fz_relay *relay)
 {
 	for (int i = FZ_STREAM_OUT; i <= FZ_STREAM_ERR; i++) {
-		struct fz_relay_stream *s = &relay->streams[i];
-
-		pump(s);
-		if (s->lines != NULL)
-			fz_lines_flush(s->lines);
+		if (relay->streams[i].lines != NULL)
+			fz_lines_flush(relay->streams[i].lines);
 	}
+}
+
+void
+fz_relay_drain(struct fz_relay *relay)
+{
+	fz_relay_pump(relay);
+	fz_relay_flush(relay);
 }
 
 void

@@ -31,7 +31,13 @@ void fz_relay_init(struct fz_relay *relay, struct fz_engine *engine);
 int fz_relay_open(
     struct fz_relay *relay, enum fz_stream stream, int fd, struct fz_err *err);
 
-/* Pass on all that is there now, a last piece of a line included. */
+/* Pass on the whole lines that are there now. */
+void fz_relay_pump(struct fz_relay *relay);
+
+/* Pass on the piece of a line that was read last, since no more is expected. */
+void fz_relay_flush(struct fz_relay *relay);
+
+/* Both. */
 void fz_relay_drain(struct fz_relay *relay);
 
 /* Close the pipes. What was not drained is lost. */

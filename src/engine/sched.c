@@ -538,6 +538,16 @@ fz_sched_add(struct fz_sched *s, struct fz_batch *b)
 		fz_engine_begin(s->opts.engine);
 }
 
+/* Pieces of lines that its workers have printed: none calls anything now. */
+static void
+flush_output(struct fz_sched *s)
+{
+	fz_pool_flush(s->opts.pool);
+	for (struct fz_worker *w = first_own(s); w != NULL;
+	     w = next_own(s, w->next))
+		fz_worker_flush(w);
+}
+
 void
 fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
 {
@@ -546,7 +556,7 @@ fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
 		b->next->prev = b->prev;
 	if (--s->nbatches == 0 && s->opts.workers != 0) {
 		fz_engine_end(s->opts.engine);
-		fz_pool_drain(s->opts.pool);
+		flush_output(s);
 	}
 	if (b->opts.told)
 		queue_push(&s->finished, b);

@@ -284,6 +284,7 @@ take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	unsigned n = 0;
 	int rc;
 
+	fz_relay_pump(&p->relay); /* was printed before they were sent */
 	while ((rc = fz_wire_next(&p->wire, &frame, err)) == 1)
 		n += take_reply(p, &frame, now_ns);
 	count_news(p->worker, n, now_ns);
@@ -399,8 +400,10 @@ fz_worker_peek(struct fz_worker *worker)
 		return; /* they will come through the pipe */
 	memcpy(copy, cell->out, n);
 	atomic_thread_fence(memory_order_acquire);
-	if (atomic_load(&cell->epoch) == epoch)
+	if (atomic_load(&cell->epoch) == epoch) {
+		fz_relay_pump(&p->relay);
 		end_busy(p, scan_cell(p, copy, &x));
+	}
 	free(copy);
 }
 
@@ -709,7 +712,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	take_replies(p, NULL);
 	left = cell_extract(p->cell);
 	scan_cell(p, p->cell->out, &left);
-	fz_worker_drain(w);
+	fz_relay_drain(&p->relay);
 	fail_unstarted(p);
 	claim = claimed(p);
 	/* One, unless its replies could not be read. */
@@ -870,9 +873,9 @@ fz_worker_account(const struct fz_worker *worker)
 }
 
 void
-fz_worker_drain(struct fz_worker *worker)
+fz_worker_flush(struct fz_worker *worker)
 {
-	fz_relay_drain(&worker->pipes->relay);
+	fz_relay_flush(&worker->pipes->relay);
 }
 
 /* A dismissed worker gets a moment to leave by itself. */
@@ -891,7 +894,7 @@ end_process(struct fz_worker_pipes *p)
 	    poll(&pfd, 1, WORKER_LEAVE_MS) != 1 || p->proc.pidfd == -1)
 		fz_proc_kill(&p->proc);
 	fz_proc_reap(&p->proc, true, &death);
-	fz_worker_drain(p->worker);
+	fz_relay_drain(&p->relay);
 }
 
 void

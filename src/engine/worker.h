@@ -202,8 +202,8 @@ void fz_worker_give_back(struct fz_worker *worker, uint64_t offset);
 /* The tokens that it and those below it hold; until it is freed. */
 struct fz_account *fz_worker_account(const struct fz_worker *worker);
 
-/* Pass on all that it has printed until now. */
-void fz_worker_drain(struct fz_worker *worker);
+/* What it printed last before its replies is no piece of a longer line. */
+void fz_worker_flush(struct fz_worker *worker);
 
 /*
  * Kill if need be, wait until it is dead, free. Jobs it still has are not
