@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 enum { HEAP_BLOCKS = 16 };           /* that are kept at most */
+#define HEAP_HUGE ((size_t)2 << 20)  /* what one huge page has */
 #define HEAP_KEPT ((size_t)64 << 20) /* and their bytes */
 
 struct kept_block {
@@ -20,13 +21,23 @@ struct kept_block {
 static struct kept_block kept[HEAP_BLOCKS]; /* the oldest first */
 static size_t nkept, kept_bytes;
 
-/* What a block of `size` bytes has: four sizes for each power of two. */
+static size_t
+round_up(size_t size, size_t step)
+{
+	return (size + step - 1) & ~(step - 1);
+}
+
+/*
+ * What a block of `size` bytes has: four sizes for each power of two, and whole
+ * huge pages where the last one is used by more than half.
+ */
 static size_t
 room_of(size_t size)
 {
-	size_t step = (size_t)1 << (61 - __builtin_clzll(size));
+	size_t room = round_up(size, (size_t)1 << (61 - __builtin_clzll(size)));
 
-	return (size + step - 1) & ~(step - 1);
+	return room % HEAP_HUGE > HEAP_HUGE / 2 ? round_up(room, HEAP_HUGE)
+						: room;
 }
 
 /* A child has none of what is kept: those pages are not mapped there. */
@@ -66,10 +77,15 @@ big_new(size_t room)
 {
 	void *at = take(room);
 
-	if (at == NULL)
-		at = mmap(NULL, room, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return at != MAP_FAILED ? at : NULL;
+	if (at != NULL)
+		return at;
+	at = mmap(NULL, room, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	if (room >= HEAP_HUGE) /* otherwise it is only slower */
+		madvise(at, room, MADV_HUGEPAGE);
+	return at;
 }
 
 /* Without the handler a child might use what it does not have. */
