@@ -48,6 +48,8 @@ local function pump()
   end
 end
 
+core.on_news(pump) -- a wait in C, for a queue or a lock, lets others look, too
+
 ---Whether nobody but the caller is to be told of what happens.
 ---@return boolean
 function task.alone()

@@ -13,7 +13,7 @@ call_decode(lua_State *L)
 	const struct fuzz_input *in = lua_touserdata(L, 1);
 
 	lua_settop(L, 0);
-	return fz_codec_decode(L, in->bytes, in->len, false);
+	return fz_codec_decode(L, in->bytes, in->len, FZ_CODEC_VALUES);
 }
 
 int

@@ -16,15 +16,15 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
   {dir = "os/", "fd", "heap", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop",
-    "sync"},
+    "commons gate", "lock", "sync"},
   {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
     "slots",
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
     "batch batch_state sched"},
-  {dir = "bind/", lua = true, "lerror", "place", "refmap", "names",
+  {dir = "bind/", lua = true, "lerror", "lhandle", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "items", "random", "child child_state child_batch", "serve",
-    "ljson", "lblob", "lfailure", "llimits", "lloop", "lgraph", "lfuncs", "lslots", "lpool",
+    "ljson", "lblob", "lfailure", "llimits", "lloop", "lwait", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }

@@ -146,7 +146,8 @@ call_decode(lua_State *L)
 	const struct bytes *b = lua_touserdata(L, 1);
 
 	lua_settop(L, 0);
-	return fz_codec_decode(L, b->p, b->len, b->functions);
+	return fz_codec_decode(L, b->p, b->len,
+	    b->functions ? FZ_CODEC_FUNCTIONS : FZ_CODEC_VALUES);
 }
 
 static int
@@ -189,8 +190,9 @@ test_codec_appends_to_what_is_there(void **state)
 	fz_codec_encode(h->L, 1, 2, &h->out);
 	assert_memory_equal(h->out.data, "head\1\0\2\5\6", 9);
 	assert_int_equal(lua_gettop(h->L), 2);
-	assert_int_equal(
-	    fz_codec_decode(h->L, h->out.data + 4, h->out.len - 4, false), 2);
+	assert_int_equal(fz_codec_decode(h->L, h->out.data + 4, h->out.len - 4,
+			     FZ_CODEC_VALUES),
+	    2);
 	assert_int_equal(lua_tointeger(h->L, 3), 5);
 	assert_int_equal(lua_tointeger(h->L, 4), 6);
 	assert_int_equal(lua_gettop(h->L), 4);
@@ -237,7 +239,8 @@ test_codec_refuses_bad_bytes(void **state)
 	    h, "\1\0\1\xce\0\1\xc7\0\0\0\0\0\0\xf8\x7f\1", 16, "bad key");
 	assert_bad(h, "\1\0\1\xd7\1\xce\0\0", 8, "bad name");
 	assert_bad(h, "\1\0\1\xd8\x81x\1", 7, "not registered here");
-	assert_bad(h, "\1\0\1\xdd\3", 5, "no such file");
+	assert_bad(h, "\1\0\1\xdd\3", 5, "handles are not allowed");
+	assert_bad(h, "\1\0\1\xdd\4", 5, "no such file");
 	assert_bad(h, "\1\2\1\xdc", 4, "not allowed");
 }
 

@@ -39,7 +39,7 @@ fz_child_push_part(lua_State *L, struct fz_child_calls *c)
 	if (io->next(io->ctx, &bytes, &len, &err) != 0)
 		fz_lerror_raise(L, &err);
 	c->mapped = true;
-	n = fz_codec_decode(L, bytes, len, true);
+	n = fz_codec_decode(L, bytes, len, FZ_CODEC_RUN);
 	c->mapped = false;
 	io->release(io->ctx);
 	return n;
@@ -64,7 +64,7 @@ fz_child_push_function(lua_State *L, uint32_t number)
 	if (lua_rawgeti(L, FZ_CHILD_FUNCS, i) != LUA_TSTRING)
 		return;
 	bytes = lua_tolstring(L, -1, &len);
-	if (fz_codec_decode(L, bytes, len, true) != 1)
+	if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
 		luaL_error(L, "a function is not one value");
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, FZ_CHILD_FUNCS, i);

@@ -8,12 +8,17 @@
 #ifndef FZ_CODEC_H
 #define FZ_CODEC_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include <lua.h>
 
 struct fz_buf;
+
+enum fz_codec_trust {
+	FZ_CODEC_VALUES,
+	FZ_CODEC_FUNCTIONS, /* and modules */
+	FZ_CODEC_RUN,       /* and handles: from a process of this run */
+};
 
 /*
  * Append one message with the `n` values from stack index `first` on to
@@ -26,13 +31,13 @@ struct fz_buf;
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
- * Push the values of the one message in `bytes`; returns how many. With
- * `functions` false, functions and modules are refused. Raises an fz.Error
- * of kind "error" for bytes that are no whole message; never reads outside
- * them and allocates at most a small multiple of `len`. [-0, +n, e]
+ * Push the values of the one message in `bytes`; returns how many. Functions,
+ * modules and handles are refused as far as the bytes are not trusted. Raises
+ * an fz.Error of kind "error" for bytes that are no whole message; never reads
+ * outside them and allocates at most a small multiple of `len`. [-0, +n, e]
  */
 int fz_codec_decode(
-    lua_State *L, const void *bytes, size_t len, bool functions);
+    lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust);
 
 /*
  * Open: core.pack, core.unpack, core.register_class; `core` is at the top.

@@ -501,10 +501,11 @@ is_big(lua_State *L, size_t len)
 }
 
 int
-fz_codec_decode(lua_State *L, const void *bytes, size_t len, bool functions)
+fz_codec_decode(
+    lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust)
 {
 	struct fz_decoder d = {
-		.L = L, .start = bytes, .unclaimed = len, .functions = functions
+		.L = L, .start = bytes, .unclaimed = len, .trust = trust
 	};
 	int top = lua_gettop(L);
 	int rc;

@@ -9,6 +9,7 @@
 #include <lua.h>
 
 #include "base/buf.h"
+#include "bind/codec.h"
 #include "bind/format.h"
 
 /*
@@ -22,7 +23,7 @@ struct fz_decoder {
 	size_t unclaimed; /* elements that may still be announced */
 	size_t due;       /* bodies promised and not yet read */
 	uint8_t flags;
-	bool functions; /* the caller trusts the bytes */
+	enum fz_codec_trust trust;
 	unsigned level; /* C calls deep */
 	int strings;    /* stack index: {strings by number + 1} */
 	int objects;    /* {tables, functions, ... by number + 1} */

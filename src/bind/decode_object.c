@@ -4,12 +4,13 @@
 
 #include "base/err.h"
 #include "bind/lerror.h"
+#include "bind/lhandle.h"
 #include "bind/names.h"
 
 static void
 need_functions(const struct fz_decoder *d)
 {
-	if (!d->functions)
+	if (d->trust < FZ_CODEC_FUNCTIONS)
 		fz_decode_refuse(d, "functions are not allowed");
 	if (!(d->flags & FZ_FORMAT_HAS_FUNCTIONS))
 		fz_decode_refuse(d, "bad flags");
@@ -179,13 +180,29 @@ fz_decode_globals(struct fz_decoder *d)
 	lua_rawgeti(d->L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
 }
 
+static void
+get_handle(struct fz_decoder *d)
+{
+	const unsigned char *p;
+
+	if (d->trust < FZ_CODEC_RUN)
+		fz_decode_refuse(d, "handles are not allowed");
+	p = fz_decode_take(d, FZ_LHANDLE_BYTES);
+	if (!fz_lhandle_load(d->L, p))
+		fz_decode_refuse(d, "no such handle");
+	fz_decode_remember(d);
+}
+
 void
 fz_decode_file(struct fz_decoder *d)
 {
 	unsigned number = fz_decode_u8(d);
 
-	if (number > 2)
-		fz_decode_refuse(d, "no such file");
 	luaL_checkstack(d->L, 10, NULL);
-	fz_names_push_file(d->L, (int)number);
+	if (number == FZ_FORMAT_HANDLE)
+		get_handle(d);
+	else if (number < FZ_FORMAT_HANDLE)
+		fz_names_push_file(d->L, (int)number);
+	else
+		fz_decode_refuse(d, "no such file");
 }

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "bind/format.h"
 #include "bind/lerror.h"
+#include "bind/lhandle.h"
 #include "bind/names.h"
 
 static void
@@ -89,6 +90,20 @@ fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at)
 	return true;
 }
 
+/* False where it is no handle, or the message may leave this run. */
+static bool
+put_handle(struct fz_encoder *e, int idx)
+{
+	unsigned char bytes[FZ_LHANDLE_BYTES];
+
+	if (e->spliced != 0 || !fz_lhandle_store(e->L, idx, bytes))
+		return false;
+	fz_encode_u8(e, FZ_FORMAT_FILE);
+	fz_encode_u8(e, FZ_FORMAT_HANDLE);
+	fz_encode_bytes(e, bytes, sizeof(bytes));
+	return true;
+}
+
 void
 fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_place *at)
 {
@@ -103,7 +118,7 @@ fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_place *at)
 		return;
 	}
 	if (fz_encode_known(e, lua_topointer(L, idx), at) ||
-	    fz_encode_object(e, idx, at))
+	    put_handle(e, idx) || fz_encode_object(e, idx, at))
 		return;
 	if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING)
 		lua_pushfstring(L, "a %s", lua_tostring(L, -1));

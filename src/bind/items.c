@@ -149,7 +149,7 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 		push_float(L, p);
 		break;
 	case FZ_FORMAT_ITEM:
-		if (fz_codec_decode(L, p, len, true) != 1)
+		if (fz_codec_decode(L, p, len, FZ_CODEC_RUN) != 1)
 			luaL_error(L, "a result is not one value");
 		break;
 	default:
@@ -166,5 +166,5 @@ fz_items_push_message(lua_State *L, struct fz_reader *items)
 
 	if (p == NULL || tag != FZ_FORMAT_ITEM)
 		return luaL_error(L, "results are cut short");
-	return fz_codec_decode(L, p, len, true);
+	return fz_codec_decode(L, p, len, FZ_CODEC_RUN);
 }

@@ -48,7 +48,7 @@ decode_body(lua_State *L)
 	const struct decoding *d = lua_touserdata(L, 1);
 
 	lua_settop(L, 0);
-	return fz_codec_decode(L, d->at, d->len, true);
+	return fz_codec_decode(L, d->at, d->len, FZ_CODEC_RUN);
 }
 
 int

@@ -101,7 +101,8 @@ codec_unpack(lua_State *L)
 		lua_getfield(L, 2, "functions");
 		functions = lua_toboolean(L, -1);
 	}
-	return fz_codec_decode(L, bytes, len, functions);
+	return fz_codec_decode(
+	    L, bytes, len, functions ? FZ_CODEC_FUNCTIONS : FZ_CODEC_VALUES);
 }
 
 /* register_class(name, metatable) -> metatable */

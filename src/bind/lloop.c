@@ -13,13 +13,14 @@
 #include "base/clock.h"
 #include "bind/lerror.h"
 #include "engine/engine.h"
+#include "os/commons.h"
 #include "os/fd.h"
 #include "os/host.h"
 
 #define LOOP_TYPE "fzlua.Loop"
 
-/* Its address is the key of the loop in the registry. */
-static const char loop_key;
+/* Their addresses are keys in the registry: the loop, who is told of news. */
+static const char loop_key, news_key;
 
 struct lloop {
 	struct fz_engine engine;
@@ -30,6 +31,7 @@ struct lloop {
 	pid_t main;  /* of the process that opened the library */
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
+	struct fz_watch bell; /* of the commons; its fd is -1 until wanted */
 	struct fz_fork_hook hook;
 	bool held;        /* core.turn() must not wait */
 	int output_errno; /* of the first write that failed, 0: none */
@@ -224,6 +226,66 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 	}
 }
 
+bool
+fz_lloop_is_idle(lua_State *L)
+{
+	const struct lloop *ll = get(L);
+	unsigned own =
+	    (ll->wake_watch.fd != -1 ? 1U : 0) + (ll->bell.fd != -1 ? 1U : 0);
+
+	return ll->locals == NULL && fz_loop_nwatched(ll->engine.loop) == own;
+}
+
+static void
+rung(struct fz_watch *watch, unsigned events)
+{
+	(void)watch;
+	(void)events;
+}
+
+void
+fz_lloop_listen(lua_State *L)
+{
+	struct lloop *ll = get(L);
+	struct fz_err err = { 0 };
+
+	if (ll->bell.fd == -1 &&
+	    fz_loop_watch(ll->engine.loop, &ll->bell, fz_commons_bell(),
+		FZ_LOOP_READ | FZ_LOOP_EDGE, &err) != 0)
+		fz_lerror_raise(L, &err);
+}
+
+void
+fz_lloop_step(lua_State *L, int64_t until_ns)
+{
+	struct lloop *ll = get(L);
+	unsigned long news = ll->engine.news;
+	struct fz_err err = { 0 };
+
+	fz_lloop_check_free(L);
+	if (work_local(L, ll))
+		until_ns = 0;
+	if (fz_loop_step(ll->engine.loop, until_ns, &err) < 0)
+		fz_lerror_raise(L, &err);
+	fz_lloop_check(L);
+	check_output(L, ll);
+	if (ll->engine.news != news &&
+	    lua_rawgetp(L, LUA_REGISTRYINDEX, &news_key) != LUA_TNIL)
+		lua_call(L, 0, 0);
+	else if (ll->engine.news != news)
+		lua_pop(L, 1);
+}
+
+/* on_news(f): f() is called while C waits and others should look */
+static int
+loop_on_news(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TFUNCTION);
+	lua_settop(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &news_key);
+	return 0;
+}
+
 /* news() -> integer: another one when a waiter should look */
 static int
 loop_news(lua_State *L)
@@ -332,6 +394,7 @@ loop_gc(lua_State *L)
 	if (ll->engine.loop == NULL)
 		return 0;
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
+	fz_loop_unwatch(ll->engine.loop, &ll->bell);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
 	fz_loop_unhook(&ll->hook);
@@ -347,6 +410,7 @@ in_child(struct fz_fork_hook *hook)
 	    (struct lloop *)((char *)hook - offsetof(struct lloop, hook));
 
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
+	fz_loop_unwatch(ll->engine.loop, &ll->bell);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
 	ll->pid = getpid();
@@ -359,6 +423,7 @@ in_child(struct fz_fork_hook *hook)
 static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
 	{ "news", loop_news },
+	{ "on_news", loop_on_news },
 	{ "now", loop_now },
 	{ "wall", loop_wall },
 	{ "cpu_count", loop_cpu_count },
@@ -387,6 +452,7 @@ fz_lloop_open(lua_State *L)
 	ll->pid = ll->main = getpid();
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
+	ll->bell = (struct fz_watch){ .fd = -1, .ready = rung };
 	ll->hook.in_child = in_child;
 	if (luaL_newmetatable(L, LOOP_TYPE))
 		luaL_setfuncs(L, metamethods, 0);

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <lua.h>
 
@@ -54,11 +55,27 @@ void fz_lloop_check_free(lua_State *L);
 void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
+/*
+ * Whether nothing but signals and the bell of the commons could be ready: one
+ * may sleep elsewhere then.
+ */
+bool fz_lloop_is_idle(lua_State *L);
+
+/* Have the bell of the commons end a step. [-0, +0, e] */
+void fz_lloop_listen(lua_State *L);
+
+/*
+ * A step for who waits in C until `until_ns`, and lets others look where there
+ * are news: functions of runs with jobs = 0, and callbacks. [-0, +0, e]
+ */
+void fz_lloop_step(lua_State *L, int64_t until_ns);
+
 /* Raise "interrupted" if it is pending. [-0, +0, e] */
 void fz_lloop_check(lua_State *L);
 
 /*
- * Open: core.turn, .poll, .news, .now, .cpu_count, .random_seed, .pid.
+ * Open: core.turn, .on_news, .poll, .news, .now, .cpu_count, .random_seed,
+ * .pid.
  * [-0, +0, e]
  */
 int fz_lloop_open(lua_State *L);

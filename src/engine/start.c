@@ -5,6 +5,7 @@
 
 #include "engine/slice.h"
 #include "engine/worker_state.h"
+#include "os/commons.h"
 #include "os/fd.h"
 #include "os/shm.h"
 
@@ -111,6 +112,7 @@ fz_start(struct fz_worker_pipes *p, struct fz_err *err)
 	struct fz_proc_opts opts;
 
 	fz_engine_shm(p->opts.engine);
+	fz_commons_open(NULL); /* who wants to share will be told why not */
 	p->slice = fz_slice_new(p->opts.engine, p->worker, err);
 	p->cell = p->slice != NULL ? fz_cell_new(err) : NULL;
 	if (p->cell == NULL || open_pipes(&b, err) != 0)

@@ -31,6 +31,8 @@ epoll_events(unsigned events)
 		e |= EPOLLIN;
 	if (events & FZ_LOOP_WRITE)
 		e |= EPOLLOUT;
+	if (events & FZ_LOOP_EDGE)
+		e |= EPOLLET;
 	return e;
 }
 
@@ -90,6 +92,16 @@ fz_loop_free(struct fz_loop *loop)
 	fz_fd_close(&loop->epfd);
 	free(loop->heap);
 	free(loop);
+}
+
+unsigned
+fz_loop_nwatched(const struct fz_loop *loop)
+{
+	unsigned n = (unsigned)loop->ntimers + (loop->defers != NULL);
+
+	for (const struct fz_watch *w = loop->watches; w != NULL; w = w->next)
+		n++;
+	return n;
 }
 
 int

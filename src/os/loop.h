@@ -14,7 +14,8 @@
 struct fz_err;
 struct fz_loop;
 
-enum { FZ_LOOP_READ = 1, FZ_LOOP_WRITE = 2 };
+/* With FZ_LOOP_EDGE only a change makes it ready, as EPOLLET says. */
+enum { FZ_LOOP_READ = 1, FZ_LOOP_WRITE = 2, FZ_LOOP_EDGE = 4 };
 
 struct fz_watch {
 	int fd;          /* -1: not watched */
@@ -73,6 +74,9 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
  * signal), -1 and `err`.
  */
 int fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
+
+/* How many descriptors and timers it has, and whether something is deferred. */
+unsigned fz_loop_nwatched(const struct fz_loop *loop);
 
 /* Call what was deferred now. Not from a callback of the loop. */
 void fz_loop_flush(struct fz_loop *loop);

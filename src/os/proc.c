@@ -273,6 +273,61 @@ set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 	return redirect(opts, err);
 }
 
+/* The children that are not reaped, in the order of their forks. */
+static struct child {
+	pid_t pid;
+	uint64_t number;
+} * children;
+static size_t nchildren, children_room;
+static uint64_t nforks;
+static uint64_t nuncounted; /* the last one that found no room there, 0: none */
+
+static void
+add_child(pid_t pid)
+{
+	nforks++;
+	if (nchildren == children_room) {
+		size_t room = 2 * children_room + 8;
+		struct child *more = realloc(children, room * sizeof(*more));
+
+		if (more == NULL) {
+			nuncounted = nforks;
+			return;
+		}
+		children = more;
+		children_room = room;
+	}
+	children[nchildren++] = (struct child){ pid, nforks };
+}
+
+static void
+drop_child(pid_t pid)
+{
+	size_t i = nchildren;
+
+	while (i > 0 && children[i - 1].pid != pid)
+		i--;
+	if (i == 0)
+		return;
+	nchildren--;
+	memmove(&children[i - 1], &children[i],
+	    (nchildren - i + 1) * sizeof(*children));
+}
+
+uint64_t
+fz_proc_forks(void)
+{
+	return nforks;
+}
+
+uint64_t
+fz_proc_newest(void)
+{
+	uint64_t newest = nchildren != 0 ? children[nchildren - 1].number : 0;
+
+	return newest > nuncounted ? newest : nuncounted;
+}
+
 static _Noreturn void
 run_child(const struct fz_proc_opts *opts, pid_t parent, sigset_t *mask,
     fz_proc_main entry, void *ctx)
@@ -280,6 +335,8 @@ run_child(const struct fz_proc_opts *opts, pid_t parent, sigset_t *mask,
 	struct fz_err err = { 0 };
 	int rc = set_up(opts, parent, &err);
 
+	nchildren = 0; /* its parent's */
+	nuncounted = 0;
 #ifdef FZ_VALGRIND
 	/* Looking for leaks it would touch every page of the arena. */
 	VALGRIND_CLO_CHANGE("--leak-check=no");
@@ -312,6 +369,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid == -1)
 		return fz_err_sys(err, code, "cannot start a process");
+	add_child(pid);
 	proc->pid = pid;
 	proc->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	return 0;
@@ -437,6 +495,7 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 	death->peak_rss = 0;
 	if (dead == 1)
 		reap_dead(proc->pid, death);
+	drop_child(proc->pid);
 	proc->pid = 0;
 	fz_fd_close(&proc->pidfd);
 	return 1;

@@ -50,6 +50,13 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
 
 /*
+ * How many children this process has forked, and the number of the last one of
+ * them, from 1, that is not reaped; 0: there is none.
+ */
+uint64_t fz_proc_forks(void);
+uint64_t fz_proc_newest(void);
+
+/*
  * End the child and everything it started, at once: setsid and double forks
  * are no escape. The child is still to be reaped. Safe to call again. Does
  * nothing when it is no child of this process. What a child that died by

@@ -1,0 +1,234 @@
+#include "bind/lhandle.h"
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "bind/lerror.h"
+#include "os/commons.h"
+#include "os/proc.h"
+
+struct class
+{
+	const char *name; /* NULL: there is none */
+	void (*load)(lua_State *L, struct fz_lhandle *handle);
+};
+
+/* The same in every state of the process. */
+static struct class classes[FZ_LHANDLE_NTYPES];
+
+/* Objects whose handles are gone, while children may have them. */
+static struct fz_object *dropped;
+
+/* ---- life ------------------------------------------------------------------
+ */
+
+static void
+free_dropped(void)
+{
+	struct fz_object **at = &dropped;
+
+	while (*at != NULL) {
+		struct fz_object *object = *at;
+
+		if (fz_proc_newest() > object->forks) {
+			at = &object->next;
+			continue;
+		}
+		*at = object->next;
+		fz_commons_free(object);
+	}
+}
+
+void
+fz_lhandle_drop(struct fz_lhandle *handle)
+{
+	struct fz_object *object = handle->object;
+
+	if (object == NULL)
+		return;
+	handle->object = NULL;
+	/* In a worker it may be one of its parent, or one it has got. */
+	if (object->maker != fz_commons_self(NULL) ||
+	    atomic_load(&object->sent))
+		return;
+	object->forks = handle->forks;
+	object->next = dropped;
+	dropped = object;
+	free_dropped();
+}
+
+static int
+handle_gc(lua_State *L)
+{
+	fz_lhandle_drop(lua_touserdata(L, 1));
+	return 0;
+}
+
+static int
+handle_eq(lua_State *L)
+{
+	const struct fz_lhandle *a = lua_touserdata(L, 1);
+	const struct fz_lhandle *b = lua_touserdata(L, 2);
+
+	lua_pushboolean(L, a != NULL && b != NULL && a->name == b->name &&
+			       a->object == b->object && a->part == b->part);
+	return 1;
+}
+
+static int
+handle_tostring(lua_State *L)
+{
+	const struct fz_lhandle *handle = lua_touserdata(L, 1);
+
+	lua_pushfstring(L, "%s: %p", handle->name, handle->object);
+	return 1;
+}
+
+static const luaL_Reg defaults[] = {
+	{ "__gc", handle_gc },
+	{ "__eq", handle_eq },
+	{ "__tostring", handle_tostring },
+	{ NULL, NULL },
+};
+
+void
+fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
+    const luaL_Reg *methods, const luaL_Reg *metamethods,
+    void (*load)(lua_State *L, struct fz_lhandle *handle))
+{
+	classes[type] = (struct class){ name, load };
+	if (luaL_newmetatable(L, name)) {
+		luaL_setfuncs(L, defaults, 0);
+		if (metamethods != NULL)
+			luaL_setfuncs(L, metamethods, 0);
+		if (methods != NULL &&
+		    lua_getfield(L, -1, "__index") == LUA_TNIL) {
+			lua_pop(L, 1);
+			lua_newtable(L);
+			luaL_setfuncs(L, methods, 0);
+			lua_setfield(L, -2, "__index");
+		} else if (methods != NULL) {
+			lua_pop(L, 1);
+		}
+	}
+	lua_pop(L, 1);
+}
+
+struct fz_lhandle *
+fz_lhandle_push(
+    lua_State *L, enum fz_lhandle_type type, void *object, uint32_t part)
+{
+	struct fz_lhandle *handle = lua_newuserdatauv(L, sizeof(*handle), 1);
+
+	*handle = (struct fz_lhandle){ classes[type].name, NULL,
+		fz_proc_forks(), part, false };
+	luaL_setmetatable(L, handle->name);
+	handle->object = object;
+	return handle;
+}
+
+void *
+fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
+{
+	struct fz_lhandle *handle = fz_lhandle_push(L, type, NULL, 0);
+	struct fz_err err = { 0 };
+
+	free_dropped();
+	handle->object = fz_commons_new((uint32_t)type, size, &err);
+	if (handle->object == NULL)
+		fz_lerror_raise(L, &err);
+	return handle->object;
+}
+
+/* ---- use --------------------------------------------------------------------
+ */
+
+struct fz_lhandle *
+fz_lhandle_test(lua_State *L, int idx, enum fz_lhandle_type type)
+{
+	struct fz_lhandle *handle = lua_touserdata(L, idx);
+
+	if (handle == NULL || lua_rawlen(L, idx) != sizeof(*handle) ||
+	    handle->name != classes[type].name || handle->object == NULL)
+		return NULL;
+	return handle;
+}
+
+struct fz_lhandle *
+fz_lhandle_check(lua_State *L, int idx, enum fz_lhandle_type type)
+{
+	struct fz_lhandle *handle = fz_lhandle_test(L, idx, type);
+
+	if (handle == NULL)
+		luaL_typeerror(L, idx, classes[type].name);
+	return handle;
+}
+
+uint32_t
+fz_lhandle_self(lua_State *L)
+{
+	struct fz_err err = { 0 };
+	uint32_t self = fz_commons_self(&err);
+
+	if (self == 0)
+		fz_lerror_raise(L, &err);
+	return self;
+}
+
+/* ---- in messages -----------------------------------------------------------
+ */
+
+/* The type of the handle at `idx`, 0 where it is none. */
+static unsigned
+type_of(lua_State *L, int idx)
+{
+	const struct fz_lhandle *handle = lua_touserdata(L, idx);
+	unsigned type = FZ_LHANDLE_NTYPES;
+
+	if (handle == NULL || lua_rawlen(L, idx) != sizeof(*handle))
+		return 0;
+	while (--type > 0) {
+		if (classes[type].name != NULL &&
+		    handle->name == classes[type].name)
+			break;
+	}
+	return type;
+}
+
+bool
+fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes)
+{
+	const struct fz_lhandle *handle = lua_touserdata(L, idx);
+	unsigned type = type_of(L, idx);
+	struct fz_object *object;
+
+	if (type == 0 || handle->object == NULL)
+		return false;
+	object = handle->object;
+	atomic_store(&object->sent, 1);
+	fz_le32_store(bytes, type);
+	fz_le32_store(bytes + 4, fz_commons_name(object));
+	fz_le32_store(bytes + 8, object->generation);
+	fz_le32_store(bytes + 12, handle->part);
+	return true;
+}
+
+bool
+fz_lhandle_load(lua_State *L, const unsigned char *bytes)
+{
+	uint32_t type = fz_le32_load(bytes);
+	struct fz_object *object;
+	struct fz_lhandle *handle;
+
+	if (type == 0 || type >= FZ_LHANDLE_NTYPES ||
+	    classes[type].name == NULL)
+		return false;
+	object = fz_commons_find(
+	    fz_le32_load(bytes + 4), fz_le32_load(bytes + 8), type);
+	if (object == NULL)
+		return false;
+	handle = fz_lhandle_push(
+	    L, (enum fz_lhandle_type)type, object, fz_le32_load(bytes + 12));
+	if (classes[type].load != NULL)
+		classes[type].load(L, handle);
+	return true;
+}
