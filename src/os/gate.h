@@ -50,6 +50,17 @@ fz_gate_wake(struct fz_gate *gate, uint32_t n)
 		fz_gate_wake_slowly(gate, n);
 }
 
+/* Between two looks at what another processor is about to change. */
+static inline void
+fz_gate_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 /* Others may sleep still: the next change is to wake one. */
 static inline void
 fz_gate_again(struct fz_gate *gate)
