@@ -17,6 +17,8 @@ require "fzlua.error"
 ---@field process fun(f: function, ...): fzlua.Process
 ---@field active_children fun(): fzlua.Process[]
 ---@field current_process fun(): fzlua.CurrentProcess
+---@field value fun(code: string, number?: number): fzlua.Value
+---@field array fun(code: string, numbers: integer|number[]): fzlua.Array
 ---@field Error fz.Error
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
@@ -24,6 +26,8 @@ local fz = {
   pack = core.pack,
   unpack = core.unpack,
   now = core.now,
+  value = core.value,
+  array = core.array,
 }
 
 -- name -> module, field (nil: the module itself)

@@ -5,16 +5,19 @@
 #include <lauxlib.h>
 
 #include "bind/codec.h"
+#include "bind/larray.h"
 #include "bind/lbatch.h"
 #include "bind/lerror.h"
 #include "bind/lexec.h"
 #include "bind/lgraph.h"
+#include "bind/lhold.h"
 #include "bind/ljson.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
 #include "bind/lprocess.h"
 #include "bind/lrun.h"
 #include "bind/lslots.h"
+#include "bind/lvalue.h"
 #include "fzlua_modules.h"
 
 const char *
@@ -30,7 +33,8 @@ open_core(lua_State *L)
 	static int (*const openers[])(lua_State *) = { fz_lerror_open,
 		fz_lloop_open, fz_lcodec_open, fz_ljson_open, fz_lgraph_open,
 		fz_lslots_open, fz_lpool_open, fz_lprocess_open, fz_lrun_open,
-		fz_lbatch_open, fz_lexec_open };
+		fz_lbatch_open, fz_lexec_open, fz_lhold_open, fz_lvalue_open,
+		fz_larray_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

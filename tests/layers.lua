@@ -24,7 +24,8 @@ local C_LAYERS = {
   {dir = "bind/", lua = true, "lerror", "lhandle", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "items", "random", "child child_state child_batch", "serve",
-    "ljson", "lblob", "lfailure", "llimits", "lloop", "lwait", "lgraph", "lfuncs", "lslots", "lpool",
+    "ljson", "lblob", "lfailure", "llimits", "lloop", "lwait",
+    "number", "lhold", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
