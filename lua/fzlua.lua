@@ -22,12 +22,16 @@ require "fzlua.error"
 ---@field Error fz.Error
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
+---@field lock fun(): fzlua.Lock held by one process at a time
+---@field rlock fun(): fzlua.Lock which its holder may acquire again
 local fz = {
   pack = core.pack,
   unpack = core.unpack,
   now = core.now,
   value = core.value,
   array = core.array,
+  lock = core.lock,
+  rlock = core.rlock,
 }
 
 -- name -> module, field (nil: the module itself)

@@ -12,6 +12,7 @@
 #include "bind/lgraph.h"
 #include "bind/lhold.h"
 #include "bind/ljson.h"
+#include "bind/llock.h"
 #include "bind/lloop.h"
 #include "bind/lpool.h"
 #include "bind/lprocess.h"
@@ -34,7 +35,7 @@ open_core(lua_State *L)
 		fz_lloop_open, fz_lcodec_open, fz_ljson_open, fz_lgraph_open,
 		fz_lslots_open, fz_lpool_open, fz_lprocess_open, fz_lrun_open,
 		fz_lbatch_open, fz_lexec_open, fz_lhold_open, fz_lvalue_open,
-		fz_larray_open };
+		fz_larray_open, fz_llock_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

@@ -16,7 +16,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
   {dir = "os/", "fd", "heap", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop",
-    "commons gate", "lock", "sync"},
+    "commons gate", "lock",
+    "semaphore", "event", "condition", "barrier"},
   {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
     "slots",
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
@@ -25,7 +26,7 @@ local C_LAYERS = {
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "items", "random", "child child_state child_batch", "serve",
     "ljson", "lblob", "lfailure", "llimits", "lloop", "lwait",
-    "number", "lhold", "lgraph", "lfuncs", "lslots", "lpool",
+    "number", "lhold", "lguard", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
