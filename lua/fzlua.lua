@@ -19,6 +19,7 @@ require "fzlua.error"
 ---@field current_process fun(): fzlua.CurrentProcess
 ---@field value fun(code: string, number?: number): fzlua.Value
 ---@field array fun(code: string, numbers: integer|number[]): fzlua.Array
+---@field queue fun(maxsize?: integer): fzlua.Queue
 ---@field Error fz.Error
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
@@ -32,6 +33,7 @@ local fz = {
   array = core.array,
   lock = core.lock,
   rlock = core.rlock,
+  queue = core.queue,
 }
 
 -- name -> module, field (nil: the module itself)

@@ -27,7 +27,7 @@ local C_LAYERS = {
     "items", "random", "child child_state child_batch", "serve",
     "ljson", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lhold", "lguard", "llock", "lgraph", "lfuncs", "lslots", "lpool",
-    "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "l*"},
+    "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }
 -- Programs: the only .c files that need no header of their own.

@@ -653,6 +653,20 @@ fz_commons_own(void *chunks, const struct fz_object *object)
 }
 
 void
+fz_commons_trim(void *chunks, size_t size)
+{
+	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
+	uint32_t keep = (uint32_t)((size + CHUNK - 1) / CHUNK);
+
+	if (keep == 0)
+		keep = 1;
+	if (keep >= n)
+		return;
+	atomic_store(&commons.owners[i], owner_word(commons.self, keep));
+	free_chunks(i + keep, n - keep);
+}
+
+void
 fz_commons_give(void *chunks)
 {
 	free_chunks(chunk_number(chunks), chunk_count(chunks));

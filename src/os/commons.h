@@ -113,6 +113,9 @@ void *fz_commons_take(size_t size, struct fz_err *err);
 /* They are the object's from now on; this process's where it is NULL. */
 void fz_commons_own(void *chunks, const struct fz_object *object);
 
+/* Free those of this process that are not needed for `size` bytes. */
+void fz_commons_trim(void *chunks, size_t size);
+
 /* Free what fz_commons_take() gave, to whoever it belongs now. */
 void fz_commons_give(void *chunks);
 

@@ -1,0 +1,40 @@
+/* lchannel.h - Lua values into a shared queue, and out of it. */
+#ifndef FZ_LCHANNEL_H
+#define FZ_LCHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "engine/queue.h"
+
+#define FZ_LCHANNEL_NOW INT64_MIN /* do not wait */
+
+/* How one takes. */
+struct fz_lchannel {
+	struct fz_queue *queue;
+	uint32_t self;
+	_Atomic uint64_t *owed; /* see fz_queue_take() */
+	/* Asked while it is empty: whether nothing will come. NULL: never. */
+	bool (*is_over)(void *ctx);
+	void *ctx;
+};
+
+/*
+ * Put the value at `idx`, when there is room, until `until_ns`: FZ_QUEUE_DONE,
+ * _WAIT or _CLOSED. Raises for values that cannot be sent, for memory, and
+ * "interrupted"; the queue is as it was then. [-0, +0, e]
+ */
+enum fz_queue_state fz_lchannel_put(lua_State *L, struct fz_queue *queue,
+    uint32_t self, int idx, int64_t until_ns);
+
+/*
+ * Take an item when there is one, until `until_ns`, and push its value.
+ * FZ_QUEUE_DONE, or _WAIT or _CLOSED and nothing. What cannot be decoded is
+ * lost, and raises. [-0, +1|0, e]
+ */
+enum fz_queue_state fz_lchannel_take(
+    lua_State *L, const struct fz_lchannel *channel, int64_t until_ns);
+
+#endif
