@@ -25,6 +25,9 @@ require "fzlua.error"
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 ---@field lock fun(): fzlua.Lock held by one process at a time
 ---@field rlock fun(): fzlua.Lock which its holder may acquire again
+---@field semaphore fun(n: integer): fzlua.Semaphore
+---@field bounded_semaphore fun(n: integer): fzlua.Semaphore which raises above n
+---@field event fun(): fzlua.Event
 local fz = {
   pack = core.pack,
   unpack = core.unpack,
@@ -34,6 +37,9 @@ local fz = {
   lock = core.lock,
   rlock = core.rlock,
   queue = core.queue,
+  semaphore = core.semaphore,
+  bounded_semaphore = core.bounded_semaphore,
+  event = core.event,
 }
 
 -- name -> module, field (nil: the module itself)

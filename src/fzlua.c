@@ -8,6 +8,7 @@
 #include "bind/larray.h"
 #include "bind/lbatch.h"
 #include "bind/lerror.h"
+#include "bind/levent.h"
 #include "bind/lexec.h"
 #include "bind/lgraph.h"
 #include "bind/lhold.h"
@@ -18,6 +19,7 @@
 #include "bind/lprocess.h"
 #include "bind/lqueue.h"
 #include "bind/lrun.h"
+#include "bind/lsemaphore.h"
 #include "bind/lslots.h"
 #include "bind/lvalue.h"
 #include "fzlua_modules.h"
@@ -36,7 +38,8 @@ open_core(lua_State *L)
 		fz_lloop_open, fz_lcodec_open, fz_ljson_open, fz_lgraph_open,
 		fz_lslots_open, fz_lpool_open, fz_lprocess_open, fz_lrun_open,
 		fz_lbatch_open, fz_lexec_open, fz_lhold_open, fz_lvalue_open,
-		fz_larray_open, fz_llock_open, fz_lqueue_open };
+		fz_larray_open, fz_llock_open, fz_lqueue_open,
+		fz_lsemaphore_open, fz_levent_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)
