@@ -26,7 +26,7 @@ local C_LAYERS = {
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "items", "random", "child child_state child_batch", "serve",
     "ljson", "lblob", "lfailure", "llimits", "lloop", "lwait",
-    "number", "lhold", "lguard", "llock", "lgraph", "lfuncs", "lslots", "lpool",
+    "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
 }

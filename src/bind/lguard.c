@@ -89,6 +89,7 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg metamethods[] = {
 	{ "__close", guard_release },
+	{ "__gc", guard_release }, /* of a coroutine that was left */
 	{ "__tostring", guard_tostring },
 	{ NULL, NULL },
 };

@@ -25,7 +25,4 @@ void fz_lhold_give(struct fz_lock *lock);
  */
 int fz_lhold_with(lua_State *L, struct fz_lock *lock);
 
-/* Open. [-0, +0, m] */
-int fz_lhold_open(lua_State *L);
-
 #endif
