@@ -324,7 +324,7 @@ arena_bytes(void)
 		struct stat st;
 
 		if (readlinkat(dirfd(dir), e->d_name, link, 63) > 0 &&
-		    strncmp(link, "/memfd:fzlua", 12) == 0 &&
+		    strncmp(link, "/memfd:fzlua ", 13) == 0 &&
 		    fstat(atoi(e->d_name), &st) == 0)
 			bytes += (size_t)st.st_blocks * 512;
 	}

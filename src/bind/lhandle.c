@@ -15,16 +15,13 @@ struct class
 /* The same in every state of the process. */
 static struct class classes[FZ_LHANDLE_NTYPES];
 
-/* Objects whose handles are gone, while children may have them. */
-static struct fz_object *dropped;
-
 /* ---- life ------------------------------------------------------------------
  */
 
 static void
 free_dropped(void)
 {
-	struct fz_object **at = &dropped;
+	struct fz_object **at = fz_commons_dropped();
 
 	while (*at != NULL) {
 		struct fz_object *object = *at;
@@ -43,16 +40,16 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 {
 	struct fz_object *object = handle->object;
 
-	if (object == NULL)
-		return;
 	handle->object = NULL;
+	if (object == NULL || fz_commons_bell() == -1)
+		return;
 	/* In a worker it may be one of its parent, or one it has got. */
 	if (object->maker != fz_commons_self(NULL) ||
 	    atomic_load(&object->sent))
 		return;
 	object->forks = handle->forks;
-	object->next = dropped;
-	dropped = object;
+	object->next = *fz_commons_dropped();
+	*fz_commons_dropped() = object;
 	free_dropped();
 }
 

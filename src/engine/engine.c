@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include "os/commons.h"
 #include "os/proc.h"
 #include "os/shm.h"
 
@@ -29,6 +30,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 		return -1;
 	engine->hook.in_child = in_child;
 	fz_loop_hook(engine->loop, &engine->hook);
+	fz_commons_hold();
 	return 0;
 }
 
@@ -40,6 +42,7 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_loop_unhook(&engine->hook);
 	fz_loop_free(engine->loop);
 	fz_shm_free(engine->shm);
+	fz_commons_let_go();
 	engine->loop = NULL;
 	engine->shm = NULL;
 }

@@ -72,6 +72,8 @@ static struct {
 	uint32_t self;        /* 0: no member */
 	unsigned char *cells; /* the own chunk of these; NULL: none */
 	size_t next_cell;     /* the first of it that may be free */
+	struct fz_object *dropped;
+	unsigned nholders;
 } commons = { .fd = -1, .bell = -1 };
 
 static uint64_t
@@ -84,6 +86,12 @@ static uint32_t
 whose(uint64_t owner)
 {
 	return (uint32_t)(owner >> 32);
+}
+
+static struct member *
+member_at(uint32_t place)
+{
+	return &commons.head->members[place];
 }
 
 /* ---- the region ------------------------------------------------------------
@@ -142,11 +150,13 @@ reserve(const void *at, size_t len)
 	return rc;
 }
 
+/* What it was to its parent it is no more. */
 static void
 in_child(void)
 {
 	commons.self = 0;
 	commons.cells = NULL;
+	commons.dropped = NULL;
 }
 
 static int
@@ -218,6 +228,11 @@ fz_commons_open(struct fz_err *err)
 		close_region();
 		return -1;
 	}
+	if (fz_fd_clear_standard(&commons.fd, err) != 0 ||
+	    fz_fd_clear_standard(&commons.bell, err) != 0) {
+		close_region();
+		return -1;
+	}
 	at = map_region(commons.fd, &commons.size);
 	if (at == MAP_FAILED) {
 		fz_err_sys(err, errno, "cannot map shared memory");
@@ -234,6 +249,25 @@ fz_commons_open(struct fz_err *err)
 	}
 	close_region();
 	return -1;
+}
+
+void
+fz_commons_hold(void)
+{
+	commons.nholders++;
+}
+
+void
+fz_commons_let_go(void)
+{
+	if (--commons.nholders != 0 || commons.head == NULL)
+		return;
+	/* It must not be in the list of what this thread holds. */
+	if (commons.self != 0)
+		pthread_mutex_unlock(
+		    &member_at(fz_commons_place(commons.self))->life);
+	in_child();
+	close_region();
 }
 
 int
@@ -391,12 +425,6 @@ owner_object(uint64_t owner)
 
 /* ---- members --------------------------------------------------------------
  */
-
-static struct member *
-member_at(uint32_t place)
-{
-	return &commons.head->members[place];
-}
 
 uint32_t
 fz_commons_place(uint32_t member)
@@ -811,6 +839,12 @@ fz_commons_free(struct fz_object *object)
 	}
 	free_owned(fz_commons_name(object), i);
 	free_chunks(i, 1);
+}
+
+struct fz_object **
+fz_commons_dropped(void)
+{
+	return &commons.dropped;
 }
 
 struct fz_object *

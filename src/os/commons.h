@@ -36,6 +36,13 @@ struct fz_err;
  */
 int fz_commons_open(struct fz_err *err);
 
+/*
+ * Who may open it, an engine, says so before, and when it is at its end: with
+ * the last one this process closes it.
+ */
+void fz_commons_hold(void);
+void fz_commons_let_go(void);
+
 /* ---- members --------------------------------------------------------------
  */
 
@@ -93,6 +100,12 @@ void *fz_commons_new(uint32_t type, size_t size, struct fz_err *err);
  * of more than 256 bytes may own any. Nobody may be using it.
  */
 void fz_commons_free(struct fz_object *object);
+
+/*
+ * The list of this process's objects that are to be freed later, by `next`. A
+ * forked child has none, nor has one that has closed the commons.
+ */
+struct fz_object **fz_commons_dropped(void);
 
 /* Its name in every process; not 0. */
 uint32_t fz_commons_name(const struct fz_object *object);
