@@ -1,0 +1,114 @@
+#include "os/commons_state.h"
+
+#include "base/clock.h"
+
+/* What a process that was killed had started ends a moment after it. */
+#define SWEEP_AFTER_NS FZ_CLOCK_SECOND
+
+/* The object that owns a chunk, NULL where none does. */
+static const struct fz_object *
+owner_object(uint64_t owner)
+{
+	if (!(whose(owner) & OBJECT_BIT))
+		return NULL;
+	return fz_commons_at((uint64_t)(whose(owner) & ~OBJECT_BIT) * CELL);
+}
+
+/* Whether an object can be freed, since nobody can come to have it any more. */
+static bool
+is_left(const struct fz_object *object, uint32_t maker)
+{
+	return object->maker == maker && !atomic_load(&object->sent);
+}
+
+/* Free a dead member's objects in a chunk of cells, and the chunk. */
+static void
+sweep_cells(uint32_t i, uint32_t member)
+{
+	bool used = false;
+
+	for (size_t k = 0; k < NCELLS; k++) {
+		struct fz_object *object = cell_at(chunk_at(i), k);
+
+		if (is_left(object, member))
+			atomic_store(&object->type, 0);
+		used = used || atomic_load(&object->type) != 0;
+	}
+	if (!used)
+		fz_commons_free_chunks(i, 1);
+}
+
+/*
+ * Free what a dead member owned: what it had taken, and was about to free, and
+ * the objects that it had not sent. Those last that own other chunks.
+ */
+static void
+sweep(uint32_t member)
+{
+	uint32_t top = atomic_load(&fz_commons.head->top);
+
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; i < top; i++) {
+			uint64_t owner = atomic_load(&fz_commons.owners[i]);
+			const struct fz_object *object = owner_object(owner);
+
+			if (whose(owner) == member)
+				fz_commons_free_chunks(i, 1);
+			else if (owner == owner_word(CELLS, member))
+				sweep_cells(i, member);
+			else if (object != NULL && is_left(object, member) &&
+				 (pass == 1 || chunk_number(object) != i))
+				fz_commons_free_chunks(i, 1);
+		}
+	}
+}
+
+/* Whether the place of a dead member, taken, can be another's. */
+static bool
+is_over(struct member *m)
+{
+	int64_t now = fz_clock_ns();
+
+	if (atomic_load(&m->wait.member) == 0)
+		return true;
+	if (m->dead_ns == 0)
+		m->dead_ns = now;
+	return now - m->dead_ns >= SWEEP_AFTER_NS;
+}
+
+/* A place whose member is dead, taken; NULL: there is none. */
+struct member *
+fz_commons_dead_place(uint32_t *place)
+{
+	uint32_t n = fz_commons_nplaces();
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct member *m = member_at(i);
+
+		if (fz_commons_lock(&m->life, false) != 0)
+			continue;
+		if (!is_over(m)) {
+			pthread_mutex_unlock(&m->life);
+			continue;
+		}
+		if (atomic_load(&m->wait.member) != 0)
+			sweep(atomic_load(&m->wait.member));
+		atomic_store(&m->wait.member, 0);
+		*place = i;
+		return m;
+	}
+	return NULL;
+}
+
+void
+fz_commons_sweep_dead(void)
+{
+	uint32_t n = fz_commons_nplaces();
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t member = atomic_load(&member_at(i)->wait.member);
+
+		if (member != 0 && !fz_commons_alive(member))
+			sweep(member);
+	}
+}
