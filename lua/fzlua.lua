@@ -20,6 +20,7 @@ require "fzlua.error"
 ---@field value fun(code: string, number?: number): fzlua.Value
 ---@field array fun(code: string, numbers: integer|number[]): fzlua.Array
 ---@field queue fun(maxsize?: integer): fzlua.Queue
+---@field pipe fun(): fzlua.Pipe, fzlua.Pipe
 ---@field Error fz.Error
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
@@ -37,6 +38,7 @@ local fz = {
   lock = core.lock,
   rlock = core.rlock,
   queue = core.queue,
+  pipe = core.pipe,
   semaphore = core.semaphore,
   bounded_semaphore = core.bounded_semaphore,
   event = core.event,

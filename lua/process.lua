@@ -93,8 +93,10 @@ function methods:start()
   local name, path, args = self._name, self._path, self._args
   local function enter() state = own_state(name, path) end
   live_children()
+  core.give_pipes(self._f, table.unpack(args, 1, args.n))
   self._handle = core.process(name, core.random_seed(), process.finish, enter, self._f,
     table.unpack(args, 1, args.n))
+  core.give_pipes()
   self._f, self._args = false, false
   table.insert(here().children, self)
   return self

@@ -10,6 +10,7 @@ struct class
 {
 	const char *name; /* NULL: there is none */
 	void (*load)(lua_State *L, struct fz_lhandle *handle);
+	void (*stored)(const struct fz_lhandle *handle);
 };
 
 /* The same in every state of the process. */
@@ -92,7 +93,7 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
     const luaL_Reg *methods, const luaL_Reg *metamethods,
     void (*load)(lua_State *L, struct fz_lhandle *handle))
 {
-	classes[type] = (struct class){ name, load };
+	classes[type] = (struct class){ name, load, NULL };
 	if (luaL_newmetatable(L, name)) {
 		luaL_setfuncs(L, defaults, 0);
 		if (metamethods != NULL)
@@ -108,6 +109,13 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
 		}
 	}
 	lua_pop(L, 1);
+}
+
+void
+fz_lhandle_on_store(
+    enum fz_lhandle_type type, void (*stored)(const struct fz_lhandle *handle))
+{
+	classes[type].stored = stored;
 }
 
 struct fz_lhandle *
@@ -206,6 +214,8 @@ fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes)
 	fz_le32_store(bytes + 4, fz_commons_name(object));
 	fz_le32_store(bytes + 8, object->generation);
 	fz_le32_store(bytes + 12, handle->part);
+	if (classes[type].stored != NULL)
+		classes[type].stored(handle);
 	return true;
 }
 

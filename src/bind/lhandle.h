@@ -49,6 +49,10 @@ void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
     const luaL_Reg *methods, const luaL_Reg *metamethods,
     void (*load)(lua_State *L, struct fz_lhandle *handle));
 
+/* Have `stored` called whenever one of them was put into a message. */
+void fz_lhandle_on_store(
+    enum fz_lhandle_type type, void (*stored)(const struct fz_lhandle *handle));
+
 /*
  * Push a new object of `size` bytes and its handle. Raises for memory.
  * [-0, +1, e]

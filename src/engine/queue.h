@@ -88,9 +88,8 @@ uint32_t fz_queue_size(const struct fz_queue *q);
 static inline bool
 fz_queue_is_ready(const struct fz_queue *q)
 {
-	return atomic_load_explicit(&q->head, memory_order_relaxed) !=
-		   atomic_load_explicit(&q->tail, memory_order_relaxed) ||
-	       atomic_load_explicit(&q->closed, memory_order_relaxed);
+	return atomic_load(&q->head) != atomic_load(&q->tail) ||
+	       atomic_load(&q->closed);
 }
 
 /* ---- what was taken and not said to be done --------------------------------

@@ -1,0 +1,210 @@
+-- Pipes: two ends, each sends what the other receives, and when one of them is over.
+
+local t = ...
+
+local function start(f, ...)
+  local p = fz.process(f, ...)
+  p:start()
+  return p
+end
+
+return {
+  ["what one end sends the other receives"] = function()
+    local a, b = fz.pipe()
+    a:send { 1, { x = "y" } }
+    b:send(nil)
+    t.equal(b:recv(), { 1, { x = "y" } })
+    t.equal(select("#", a:recv()), 1)
+    t.equal({ a:poll(), a:recv(0.01) }, { false, nil, "timeout" })
+  end,
+
+  ["a child answers"] = function()
+    local a, b = fz.pipe()
+    local p = start(function()
+      for v in function() return b:recv() end do b:send(v * 2) end
+      b:send "over"
+    end)
+    for i = 1, 300 do
+      a:send(i)
+      t.equal(a:recv(), i * 2)
+    end
+    a:send(nil)
+    t.equal(a:poll(10), true)
+    t.equal(a:recv(), "over")
+    p:join()
+  end,
+
+  ["a child that has closed its end is over, though we have a copy of it"] = function()
+    local a, b = fz.pipe()
+    local p = start(function()
+      b:send(1)
+      b:close()
+      fz.queue():get(20)
+    end)
+    t.equal(a:recv(), 1)
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+    t.equal(a:poll(), true)
+    t.fails("closed", a.send, a, 1)
+    p:kill()
+    p:join()
+  end,
+
+  ["a child that dies is over"] = function()
+    local a, b = fz.pipe()
+    local p = start(function()
+      b:send(1)
+      fz.queue():get()
+    end)
+    t.equal(a:recv(), 1)
+    t.equal({ a:recv(0.1) }, { [2] = "timeout" })
+    p:kill()
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+    p:join()
+  end,
+
+  ["one that dies before it has used its end is over"] = function()
+    local a = fz.pipe()
+    local p = start(function() end)
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+    p:join()
+    t.fails("closed", a.send, a, 1)
+  end,
+
+  ["one that was not born yet is not over"] = function()
+    for _ = 1, 20 do
+      local a, b = fz.pipe()
+      local p = start(function() b:send "here" end)
+      b:close()
+      t.equal(a:recv(20), "here")
+      t.equal({ a:recv(20) }, { [2] = "closed" })
+      p:join()
+    end
+  end,
+
+  ["children one after another use the same end"] = function()
+    local a, b = fz.pipe()
+    for i = 1, 20 do
+      local p = start(function() b:send(i) end)
+      t.equal(a:recv(20), i)
+      p:join()
+    end
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+  end,
+
+  ["several children share an end"] = function()
+    local a, b = fz.pipe()
+    local ps = {}
+    for i = 1, 4 do
+      ps[i] = start(function()
+        fz.queue():get(i * 0.03)
+        b:send(i)
+      end)
+    end
+    for i = 1, 4 do t.equal(a:recv(20), i) end
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+    for _, p in ipairs(ps) do p:join() end
+  end,
+
+  ["what others only inherited keeps no end open"] = function()
+    local ends, ps = {}, {}
+    for i = 1, 3 do
+      local a, b = fz.pipe()
+      ends[i] = a
+      ps[i] = start(function()
+        b:send(i)
+        b:recv()
+      end)
+    end
+    for i = 1, 3 do t.equal(ends[i]:recv(20), i) end
+    ps[1]:kill()
+    t.equal({ ends[1]:recv(20) }, { [2] = "closed" })
+    t.equal({ ends[3]:recv(0.01) }, { [2] = "timeout" })
+    for i = 2, 3 do ends[i]:send(0) end
+    for _, p in ipairs(ps) do p:join() end
+  end,
+
+  ["a child sees that we have closed our end"] = function()
+    local a, b = fz.pipe()
+    local p = start(function()
+      local got = {}
+      for v in function() return b:recv() end do got[#got + 1] = v end
+      return got, select(2, b:recv()), pcall(b.send, b, 1)
+    end)
+    a:send(1)
+    a:send(2)
+    a:close()
+    a:close()
+    local got, why, ok, e = p:result(20)
+    t.equal({ got, why, ok, e.kind }, { { 1, 2 }, "closed", false, "closed" })
+    t.equal({ a:recv() }, { [2] = "closed" })
+    t.equal(a:poll(), true)
+    t.fails("closed", a.send, a, 1)
+    p:join()
+  end,
+
+  ["in one process alone recv waits, until the other end is closed"] = function()
+    local a, b = fz.pipe()
+    t.equal({ a:recv(0.1) }, { [2] = "timeout" })
+    do local _ <close> = b end
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+  end,
+
+  ["an end that nobody refers to is over"] = function()
+    local a = fz.pipe()
+    collectgarbage()
+    collectgarbage()
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+  end,
+
+  ["an end is a value"] = function()
+    local q, answer = fz.queue(), fz.queue()
+    local p = start(function()
+      local b = q:get()
+      b:send "hello"
+      answer:get()
+      b:send "bye"
+    end)
+    local a, b = fz.pipe()
+    q:put(b)
+    b:close()
+    t.equal({ a:recv(20) }, { "hello" })
+    t.equal({ a:recv(0.1) }, { [2] = "timeout" })
+    answer:put(1)
+    t.equal(a:recv(20), "bye")
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+    p:join()
+  end,
+
+  ["one that is in a message that nobody has read yet is not over"] = function()
+    local q = fz.queue()
+    local a, b = fz.pipe()
+    local p = start(function()
+      fz.queue():get(0.3)
+      q:get():send(1)
+    end)
+    q:put(b)
+    b:close()
+    t.equal(a:recv(20), 1)
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+    p:join()
+  end,
+
+  ["workers of a pool get it as an argument"] = function()
+    local pool <close> = fz.pool(2)
+    local a, b = fz.pipe()
+    for i = 1, 10 do
+      local r = pool:apply_async(function(conn, n) conn:send(n) return n end, { b, i })
+      t.equal(a:recv(20), i)
+      t.equal(r:get(20), i)
+    end
+  end,
+
+  ["a big message goes through"] = function()
+    local a, b = fz.pipe()
+    local p = start(function() b:send(#b:recv()) b:send(("x"):rep(20000000)) end)
+    a:send(("y"):rep(10000000))
+    t.equal(a:recv(), 10000000)
+    t.equal(a:recv() == ("x"):rep(20000000), true)
+    p:join()
+  end,
+}
