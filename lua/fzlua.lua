@@ -21,6 +21,7 @@ require "fzlua.error"
 ---@field array fun(code: string, numbers: integer|number[]): fzlua.Array
 ---@field queue fun(maxsize?: integer): fzlua.Queue
 ---@field pipe fun(): fzlua.Pipe, fzlua.Pipe
+---@field manager fun(): fzlua.Manager
 ---@field Error fz.Error
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
@@ -56,9 +57,15 @@ local LAZY = {
   active_children = { "fzlua.process", "active_children" },
   current_process = { "fzlua.process", "current" },
   Error = { "fzlua.error" },
+  manager = { "fzlua.manager", "new" },
   exec = { "fzlua.exec", "exec" },
   run_scripts = { "fzlua.exec", "run_scripts" },
 }
+
+-- A proxy may come in a message before this process has used any.
+core.register_class("fzlua.Proxy", {
+  __fzunpack = function(packed) return require "fzlua.proxy".unpack(packed) end,
+})
 
 ---Have objects with this metatable cross processes under `name`.
 ---@param name string

@@ -14,6 +14,7 @@
 #include "bind/ljson.h"
 #include "bind/llock.h"
 #include "bind/lloop.h"
+#include "bind/lmember.h"
 #include "bind/lpipe.h"
 #include "bind/lpool.h"
 #include "bind/lprocess.h"
@@ -39,7 +40,7 @@ open_core(lua_State *L)
 		fz_lslots_open, fz_lpool_open, fz_lprocess_open, fz_lrun_open,
 		fz_lbatch_open, fz_lexec_open, fz_lvalue_open, fz_larray_open,
 		fz_llock_open, fz_lqueue_open, fz_lpipe_open,
-		fz_lsemaphore_open, fz_levent_open };
+		fz_lsemaphore_open, fz_levent_open, fz_lmember_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

@@ -37,7 +37,7 @@ local LUA_LAYERS = {
   {"error", "defaults", "check", "log"},
   {"task", "future", "result", "mapping"},
   {"map", "imap", "pool", "process", "exec", "channel", "shared"},
-  {"manager"},
+  {"manager_client", "proxy", "manager_server", "manager"},
   {"progress", "draw"},
   {"registry", "workers", "plan", "invocation", "pipeline"},
   {"stage chain", "dag", "stream"}, -- a stage >> a stage is a chain, and a chain is made of stages

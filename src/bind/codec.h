@@ -40,7 +40,8 @@ int fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust);
 
 /*
- * Open: core.pack, core.unpack, core.register_class; `core` is at the top.
+ * Open: core.pack, .unpack, .encode, .decode, .register_class; `core` is at the
+ * top.
  * [-0, +0, m]
  */
 int fz_lcodec_open(lua_State *L);

@@ -70,15 +70,26 @@ call_encode(lua_State *L)
 	return 1;
 }
 
-/* pack(...) -> string */
+/* The same within the run. */
 static int
-codec_pack(lua_State *L)
+call_encode_run(lua_State *L)
+{
+	int n = lua_gettop(L) - 1;
+	struct fz_buf *out = lua_touserdata(L, n + 1);
+
+	fz_codec_encode(L, 1, n, out);
+	lua_pushlstring(L, (const char *)out->data, out->len);
+	return 1;
+}
+
+static int
+pack_by(lua_State *L, lua_CFunction encode)
 {
 	int n = lua_gettop(L), rc;
 	struct lcodec *lc;
 
 	luaL_checkstack(L, 8, NULL);
-	lua_pushcfunction(L, call_encode);
+	lua_pushcfunction(L, encode);
 	lua_insert(L, 1);
 	lc = lcodec_get(L);
 	lua_insert(L, 1);
@@ -86,6 +97,33 @@ codec_pack(lua_State *L)
 	rc = lua_pcall(L, n + 1, 1, 0);
 	lcodec_put_back(lc);
 	return rc == LUA_OK ? 1 : lua_error(L);
+}
+
+/* pack(...) -> string */
+static int
+codec_pack(lua_State *L)
+{
+	return pack_by(L, call_encode);
+}
+
+/* encode(...) -> string, for processes of this run alone: with handles */
+static int
+codec_encode(lua_State *L)
+{
+	return pack_by(L, call_encode_run);
+}
+
+/* decode(string, skip) -> ... of what encode() gave, behind `skip` bytes */
+static int
+codec_decode(lua_State *L)
+{
+	size_t len;
+	const char *bytes = luaL_checklstring(L, 1, &len);
+	lua_Integer skip = luaL_checkinteger(L, 2);
+
+	luaL_argcheck(L, 0 <= skip && (size_t)skip <= len, 2, "out of range");
+	return fz_codec_decode(
+	    L, bytes + skip, len - (size_t)skip, FZ_CODEC_RUN);
 }
 
 /* unpack(string [, {functions = boolean}]) -> ... */
@@ -122,6 +160,8 @@ codec_register_class(lua_State *L)
 static const luaL_Reg functions[] = {
 	{ "pack", codec_pack },
 	{ "unpack", codec_unpack },
+	{ "encode", codec_encode },
+	{ "decode", codec_decode },
 	{ "register_class", codec_register_class },
 	{ NULL, NULL },
 };

@@ -1,0 +1,234 @@
+--- proxy.lua - what stands for a table in a manager's server: a dict, a list, a namespace.
+--
+-- A proxy has no fields: what is read, assigned or called is asked of the server.
+-- In messages it goes as the names of the manager and of the table; in the server
+-- itself it becomes that table.
+
+local core = require "fzlua.core"
+local check = require "fzlua.check"
+local client = require "fzlua.manager_client"
+
+local proxy = {}
+
+---@class fzlua.Proxy
+---@field copy fun(self): table deep, a plain table
+local Proxy = {}
+Proxy.__name = "fzlua.Proxy"
+
+---@class fzlua.DictProxy : fzlua.Proxy
+---@class fzlua.ListProxy : fzlua.Proxy
+---@class fzlua.NamespaceProxy : fzlua.Proxy
+
+-- What a proxy has, by keys that no user has.
+local CLIENT <const>, OBJECT <const>, CLASS <const> = {}, {}, {}
+
+-- name -> { name =, noun =, methods =, length =, assign = }; the names are those of answers
+local classes = {}
+
+---Make a proxy of the class of this name.
+---@return fzlua.Proxy
+function proxy.new(of, class, object)
+  return setmetatable({ [CLIENT] = of, [OBJECT] = object, [CLASS] = classes[class] }, Proxy)
+end
+
+---Whether `value` is a proxy.
+function proxy.is(value)
+  return getmetatable(value) == Proxy
+end
+
+-- What ask() returns as the user gets it.
+local function received(of, code, value, ...)
+  if code == client.VALUES then return value, ... end
+  return proxy.new(of, code, value)
+end
+
+local function ask(self, operation, ...)
+  local of = self[CLIENT]
+  return received(of, of:ask(operation, self[OBJECT], ...))
+end
+
+-- ---- arguments ---------------------------------------------------------------------
+
+local function check_self(self, class, method)
+  if not proxy.is(self) or class and rawget(self, CLASS) ~= class then
+    check.fail("bad argument #1 to '%s' (a %s expected: write proxy:%s)", method,
+      class and class.noun or "proxy", method)
+  end
+end
+
+local function check_key(key, place, what)
+  if key == nil or key ~= key then
+    check.fail("bad argument #%d to '%s' (a key expected, got %s)", place, what, tostring(key))
+  end
+end
+
+local function check_value(value, place, what)
+  if value == nil then check.fail("bad argument #%d to '%s' (value expected)", place, what) end
+end
+
+local function check_index(index, place, what)
+  local i = math.type(index) and math.tointeger(index)
+  if i then return i end
+  check.fail("bad argument #%d to '%s' (an integer expected, got %s)", place, what,
+    math.type(index) == "float" and tostring(index) or check.typename(index))
+end
+
+-- ---- dicts, lists, namespaces ---------------------------------------------------------
+
+local Dict = { name = "dict", noun = "dict", length = "count", assign = "set", methods = {} }
+local List = { name = "list", noun = "list", length = "length", assign = "assign", methods = {} }
+local Namespace = {
+  name = "namespace", noun = "namespace", length = "count", assign = "set", methods = {},
+}
+classes.dict, classes.list, classes.namespace = Dict, List, Namespace
+
+local dict, list = Dict.methods, List.methods
+
+---The value of a key; the only way to one that has a method's name.
+function dict:get(key)
+  check_self(self, Dict, "get")
+  check_key(key, 1, "dict:get")
+  return ask(self, "get", key)
+end
+
+---Set the value of a key; nil takes it out.
+function dict:set(key, value)
+  check_self(self, Dict, "set")
+  check_key(key, 1, "dict:set")
+  ask(self, "set", key, value)
+end
+
+---Set the value of `key` to what f(its value) returns, and return that. f runs in the
+---server, where nothing else is done meanwhile; it gets and gives plain tables.
+---@param f fun(value: any): any
+function dict:update(key, f)
+  check_self(self, Dict, "update")
+  check_key(key, 1, "dict:update")
+  check.type(f, "function", 2, "dict:update")
+  return ask(self, "update", key, f)
+end
+
+---Add `n`, 1 where it is not given, to the number of `key`, 0 where there is none.
+---@param n? number
+---@return number new
+function dict:incr(key, n)
+  check_self(self, Dict, "incr")
+  check_key(key, 1, "dict:incr")
+  if n ~= nil then check.type(n, "number", 2, "dict:incr") end
+  return ask(self, "incr", key, n)
+end
+
+---Put a value behind the last one.
+function list:append(value)
+  check_self(self, List, "append")
+  check_value(value, 1, "list:append")
+  ask(self, "append", value)
+end
+
+---Put a value before the one at `index`.
+---@param index integer from 1 to the length + 1
+function list:insert(index, value)
+  check_self(self, List, "insert")
+  index = check_index(index, 1, "list:insert")
+  check_value(value, 2, "list:insert")
+  ask(self, "insert", index, value)
+end
+
+---Take out the value at `index` and return it: a table as a plain copy, unless it was made
+---by the manager's dict, list or namespace.
+---@param index integer from 1 to the length
+function list:remove(index)
+  check_self(self, List, "remove")
+  return ask(self, "remove", check_index(index, 1, "list:remove"))
+end
+
+---Take out the last value and return it as remove() does; nil where there is none.
+function list:pop()
+  check_self(self, List, "pop")
+  return ask(self, "pop")
+end
+
+---Sort in the server; by `less` as table.sort does.
+---@param less? fun(a: any, b: any): boolean
+function list:sort(less)
+  check_self(self, List, "sort")
+  if less ~= nil then check.type(less, "function", 1, "list:sort") end
+  ask(self, "sort", less)
+end
+
+local function copy(self)
+  check_self(self, nil, "copy")
+  return ask(self, "copy")
+end
+dict.copy, list.copy, Namespace.methods.copy = copy, copy, copy
+
+-- ---- as a table ------------------------------------------------------------------------
+
+function Proxy:__index(key)
+  local method = self[CLASS].methods[key]
+  if method then return method end
+  if key == nil then return nil end
+  return ask(self, "get", key)
+end
+
+function Proxy:__newindex(key, value)
+  local class = self[CLASS]
+  if class == List then
+    key = check_index(key, 1, "list[]")
+  else
+    check_key(key, 1, class.name .. "[]")
+    if class == Namespace and class.methods[key] then
+      check.fail("cannot set '%s' of a namespace: it is a method", key)
+    end
+  end
+  ask(self, class.assign, key, value)
+end
+
+function Proxy:__len()
+  return ask(self, self[CLASS].length)
+end
+
+---What was there when the loop began; a list in order.
+function Proxy:__pairs()
+  local all, at = ask(self, "all"), -1
+  return function()
+    at = at + 2
+    return all[at], all[at + 1]
+  end
+end
+
+function Proxy.__eq(a, b)
+  return proxy.is(a) and proxy.is(b) and a[OBJECT] == b[OBJECT]
+    and a[CLIENT].server == b[CLIENT].server
+end
+
+function Proxy:__tostring()
+  return ("%s (%s %d of manager %d)"):format(Proxy.__name, self[CLASS].noun, self[OBJECT],
+    self[CLIENT].pid)
+end
+
+-- ---- in messages -------------------------------------------------------------------------
+
+function Proxy:__fzpack()
+  local of = self[CLIENT]
+  return { of.server, of.pid, of.questions, of.spare, self[CLASS].name, self[OBJECT] }
+end
+
+local find_table -- in a server: from an object to its table, nil where it is gone
+
+---This process is a manager's server, where proxies of it become tables.
+---@param find fun(object: integer): table|nil
+function proxy.serve(find)
+  find_table = find
+end
+
+function Proxy.__fzunpack(packed)
+  local server, pid, questions, spare, class, object = table.unpack(packed, 1, 6)
+  local found = server == core.member() and find_table(object)
+  return found or proxy.new(client.of(server, pid, questions, spare), class, object)
+end
+
+proxy.unpack = Proxy.__fzunpack
+core.register_class("fzlua.Proxy", Proxy)
+
+return proxy
