@@ -14,6 +14,10 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"pool", ""},
   {"primes_map", ""},
   {"wordcount", ""},
+  {"bank", ""},
+  {"histogram", ""},
+  {"worklist", ""},
+  {"logmerge", ""},
 }
 local JOBS = {0, 1, 2, 8}
 

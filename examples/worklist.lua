@@ -1,0 +1,75 @@
+-- worklist.lua: all that a package needs, found by three workers that share a list of what to do.
+--
+--   fzlua examples/worklist.lua                  what gcc needs, in examples/data/packages.txt
+--   fzlua examples/worklist.lua bash FILE        another package, another Debian index
+--
+-- Shows fz.manager. Work makes more work: a package that is looked at adds those it depends on to
+-- the list, unless somebody has seen them before. The list, the set of those seen and the count of
+-- those not done are kept by the manager's process, and used as if they were here.
+
+local fz = require "fzlua"
+
+local WORKERS <const> = 3
+
+local here = arg[0]:match("^(.-)[^/]*$")
+local wanted, path = arg[1] or "gcc", arg[2] or here .. "data/packages.txt"
+
+-- name -> the names it depends on; the first one of alternatives
+local function read_packages()
+  local file <close> = assert(io.open(path, "rb"))
+  local packages = {}
+  for entry in (file:read("a") .. "\n\n"):gmatch("(.-)\n\n+") do
+    local name, needs = entry:match("Package: (%S+)"), {}
+    for field in entry:gmatch("\n[PreD-]*Depends: ([^\n]*)") do
+      for word in field:gmatch("([%w.+-]+)[^,]*") do needs[#needs + 1] = word end
+    end
+    if name then packages[name] = needs end
+  end
+  return packages
+end
+
+local packages = read_packages()
+local manager <close> = fz.manager()
+local todo, seen, count = manager:list(), manager:dict(), manager:dict{open = 0}
+
+-- Who is the first to see a name is the one to add it.
+local function add(name)
+  if packages[name] and seen:incr(name) == 1 then
+    count:incr("open")
+    todo:append(name)
+  end
+end
+
+-- A list that is empty may be filled again while somebody is still at work.
+local function work()
+  local done = 0
+  while count.open > 0 do
+    local name = todo:pop()
+    if name then
+      for _, needed in ipairs(packages[name]) do add(needed) end
+      count:incr("open", -1)
+      done = done + 1
+    end
+  end
+  return done
+end
+
+add(wanted)
+local workers, done = {}, 0
+for i = 1, WORKERS do workers[i] = fz.process(work):start() end
+for _, worker in ipairs(workers) do done = done + worker:result() end
+
+local names, column = {}, 0
+for name in pairs(seen) do names[#names + 1] = name end
+table.sort(names)
+print(("%s needs %d packages; each was looked at once: %s"):format(wanted, #names - 1,
+  done == #names))
+for _, name in ipairs(names) do
+  if column + #name > 78 then
+    print()
+    column = 0
+  end
+  io.write("  ", name)
+  column = column + #name + 2
+end
+print()
