@@ -15,8 +15,11 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"primes_map", ""},
   {"wordcount", ""},
   {"bank", ""},
+  {"ratelimit", ""},
+  {"startgun", ""},
   {"histogram", ""},
   {"worklist", ""},
+  {"pingpong", ""},
   {"logmerge", ""},
 }
 local JOBS = {0, 1, 2, 8}
