@@ -30,6 +30,8 @@ require "fzlua.error"
 ---@field semaphore fun(n: integer): fzlua.Semaphore
 ---@field bounded_semaphore fun(n: integer): fzlua.Semaphore which raises above n
 ---@field event fun(): fzlua.Event
+---@field condition fun(lock?: fzlua.Lock): fzlua.Condition
+---@field barrier fun(n: integer, action?: function): fzlua.Barrier
 local fz = {
   pack = core.pack,
   unpack = core.unpack,
@@ -43,6 +45,8 @@ local fz = {
   semaphore = core.semaphore,
   bounded_semaphore = core.bounded_semaphore,
   event = core.event,
+  condition = core.condition,
+  barrier = core.barrier,
 }
 
 -- name -> module, field (nil: the module itself)

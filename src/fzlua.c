@@ -6,7 +6,9 @@
 
 #include "bind/codec.h"
 #include "bind/larray.h"
+#include "bind/lbarrier.h"
 #include "bind/lbatch.h"
+#include "bind/lcondition.h"
 #include "bind/lerror.h"
 #include "bind/levent.h"
 #include "bind/lexec.h"
@@ -40,7 +42,8 @@ open_core(lua_State *L)
 		fz_lslots_open, fz_lpool_open, fz_lprocess_open, fz_lrun_open,
 		fz_lbatch_open, fz_lexec_open, fz_lvalue_open, fz_larray_open,
 		fz_llock_open, fz_lqueue_open, fz_lpipe_open,
-		fz_lsemaphore_open, fz_levent_open, fz_lmember_open };
+		fz_lsemaphore_open, fz_levent_open, fz_lmember_open,
+		fz_lcondition_open, fz_lbarrier_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

@@ -17,7 +17,7 @@ local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
   {dir = "os/", "fd", "heap", "jobserver", "tree", "extent", "shm", "host", "lines", "proc", "loop",
     "commons commons_state commons_chunks commons_members commons_objects commons_sweep gate",
-    "lock", "semaphore", "event", "condition", "barrier"},
+    "lock", "semaphore", "event", "waiter", "condition", "barrier"},
   {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
     "slots", "ends",
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",

@@ -19,6 +19,16 @@ new_guard(lua_State *L)
 	return guard;
 }
 
+struct fz_lguard *
+fz_lguard_enter(lua_State *L)
+{
+	struct fz_lguard *guard = new_guard(L);
+
+	guard->self = fz_commons_self(NULL);
+	lua_toclose(L, -1);
+	return guard;
+}
+
 static bool
 acquire_for(
     lua_State *L, fz_lguard_acquire acquire, void *of, struct fz_lguard *guard)

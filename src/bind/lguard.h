@@ -29,6 +29,12 @@ typedef bool (*fz_lguard_acquire)(
 int fz_lguard_push(lua_State *L, fz_lguard_acquire acquire, void *of);
 
 /*
+ * Push a guard that keeps the handle at index 1, has nothing to release yet,
+ * and is closed when the C function that calls this ends, however. [-0, +1, e]
+ */
+struct fz_lguard *fz_lguard_enter(lua_State *L);
+
+/*
  * The method with(f, ...): call what is at index 2 with what is above it while
  * it is acquired. Releases whatever f does; an error goes on as it was raised.
  * A return value for a C function, "return fz_lguard_with()".

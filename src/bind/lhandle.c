@@ -199,6 +199,22 @@ type_of(lua_State *L, int idx)
 	return type;
 }
 
+/* So that it lives; and with it the one that it keeps, if any. */
+static void
+mark_sent(lua_State *L, int idx)
+{
+	const struct fz_lhandle *handle = lua_touserdata(L, idx);
+	struct fz_object *object = handle->object;
+
+	if (atomic_exchange(&object->sent, 1))
+		return;
+	lua_getiuservalue(L, idx, 1);
+	handle = lua_touserdata(L, -1);
+	if (type_of(L, -1) != 0 && handle->object != NULL)
+		mark_sent(L, lua_gettop(L));
+	lua_pop(L, 1);
+}
+
 bool
 fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes)
 {
@@ -209,7 +225,7 @@ fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes)
 	if (type == 0 || handle->object == NULL)
 		return false;
 	object = handle->object;
-	atomic_store(&object->sent, 1);
+	mark_sent(L, idx);
 	fz_le32_store(bytes, type);
 	fz_le32_store(bytes + 4, fz_commons_name(object));
 	fz_le32_store(bytes + 8, object->generation);

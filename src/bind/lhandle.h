@@ -82,7 +82,10 @@ uint32_t fz_lhandle_self(lua_State *L);
 
 #define FZ_LHANDLE_BYTES 16
 
-/* Store the handle at `idx`; false where that is none. */
+/*
+ * Store the handle at `idx`; false where that is none. One that is its user
+ * value counts as sent with it. Takes a slot of the stack.
+ */
 bool fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes);
 
 /* Push the handle; false where its object is gone. [-0, +1|0, m] */

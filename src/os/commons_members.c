@@ -103,6 +103,7 @@ join(struct fz_err *err)
 		fz_commons.self = m->generation << PLACE_BITS | place;
 		m->dead_ns = 0;
 		atomic_store(&m->wait.what, 0);
+		atomic_store(&m->wait.ticket, 0);
 		atomic_store(&m->wait.member, fz_commons.self);
 	}
 	pthread_mutex_unlock(&head->joining);
