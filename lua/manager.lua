@@ -130,10 +130,11 @@ function manager.new()
   local process = core.process("Manager", core.random_seed(), nothing, nothing, server.run,
     questions, spare, channel)
   local of = client.of(wait(process, channel), process:pid(), questions, spare)
-  of:own(process, channel)
-  return setmetatable({
+  local self = setmetatable({
     _client = of, _process = process, _owner = core.pid(), _closed = false,
   }, Manager)
+  of:own(self, process, channel)
+  return self
 end
 
 return manager

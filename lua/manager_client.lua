@@ -35,7 +35,8 @@ local pack, unpack = string.pack, string.unpack
 local Client = {}
 Client.__index = Client
 
-local clients = {} -- server -> client: one for each manager this process knows
+local clients = setmetatable({}, { __mode = "v" }) -- server -> client
+local idle, owner = {}, nil -- server -> channels that nobody uses now; whose these are
 local ids = 0 -- channels made by this process and those it was forked from
 
 ---A channel of this process; `answers` is its queue.
@@ -49,23 +50,28 @@ function client.member(id)
   return id >> ID_SHIFT
 end
 
--- Those of managers that have ended are of no use any more.
-local function forget_dead()
-  for server in pairs(clients) do
-    if not core.alive(server) then clients[server] = nil end
+-- Those of this process: a forked one has none of its parent's.
+local function idle_channels(server)
+  if owner ~= own_pid() then
+    idle, owner = {}, own_pid()
   end
+  local list = idle[server]
+  if not list then
+    list = {}
+    idle[server] = list
+  end
+  return list
 end
 
 ---The client of that server, made where there is none.
 ---@return fzlua.ManagerClient
 function client.of(server, pid, questions, spare)
-  local known = clients[server]
-  if known then return known end
-  forget_dead()
-  local self = setmetatable({
-    server = server, pid = pid, questions = questions, spare = spare,
-    _idle = {}, _owner = own_pid(), _process = false,
-  }, Client)
+  local self = clients[server]
+  if self then return self end
+  for other in pairs(idle) do
+    if not core.alive(other) then idle[other] = nil end
+  end
+  self = setmetatable({ server = server, pid = pid, questions = questions, spare = spare }, Client)
   clients[server] = self
   return self
 end
@@ -76,24 +82,23 @@ function client.first_channel()
   return new_channel(core.queue())
 end
 
----The owner of the server knows more than others: the handle of its process and a channel.
-function Client:own(process, channel)
-  self._process = process
-  self._idle[1] = channel
+---In the maker of the server: the manager, which lives as long as any proxy does here, the
+---handle of its process, and a channel.
+function Client:own(manager, process, channel)
+  self._manager, self._process, self._owner = manager, process, own_pid()
+  idle_channels(self.server)[1] = channel
 end
 
 -- How the server ended. Its parent was told.
 local function crash(self)
   local e = { kind = "crash", pid = self.pid, message = "the manager's server has died" }
-  local process = self._owner == own_pid() and self._process
-  if process then
-    core.poll()
-    local _, death = true, nil
-    if process:answered() then _, death = process:result() end
-    if Error.is(death, "crash") then
-      e.message, e.signal, e.exitcode = "the manager's server: " .. death.message,
-        death.signal, death.exitcode
-    end
+  if self._owner ~= own_pid() then return e end
+  core.poll()
+  local _, death = true, nil
+  if self._process:answered() then _, death = self._process:result() end
+  if Error.is(death, "crash") then
+    e.message = "the manager's server: " .. death.message
+    e.signal, e.exitcode = death.signal, death.exitcode
   end
   return e
 end
@@ -116,13 +121,10 @@ end
 
 -- A channel of this process that nobody uses now.
 local function take(self)
-  if self._owner ~= own_pid() then
-    self._idle, self._owner, self._process = {}, own_pid(), false
-  end
-  local idle = self._idle
-  local channel = idle[#idle]
+  local list = idle_channels(self.server)
+  local channel = list[#list]
   if channel then
-    idle[#idle] = nil
+    list[#list] = nil
     return channel
   end
   if self.server == core.member() then
@@ -134,8 +136,11 @@ local function take(self)
   return channel
 end
 
--- The answer to question `number`. Those to earlier ones were given up.
-local function wait(self, answers, number)
+-- Put the next question and wait for its answer. An earlier one may come that was given up.
+local function exchange(self, channel, question)
+  local number, answers = channel.number + 1, channel.answers
+  channel.number = number
+  put(self, pack(client.HEADER, channel.id, number) .. question)
   while true do
     local answer = answers:get(LOOK)
     if not answer and not core.alive(self.server) then
@@ -178,15 +183,14 @@ end
 ---@return integer|string code client.VALUES or the class of a proxy
 ---@return any ... the values, or the proxy's object
 function Client:ask(operation, object, ...)
+  core.check_free()
   local encoded, question = pcall(encode, operation, object, ...)
   if not encoded then fail_encoding(operation, question) end
   local channel = take(self)
-  local number = channel.number + 1
-  channel.number = number
-  put(self, pack(client.HEADER, channel.id, number) .. question)
-  local answer = wait(self, channel.answers, number)
-  local idle = self._idle
-  idle[#idle + 1] = channel
+  local ok, answer = pcall(exchange, self, channel, question)
+  local list = idle_channels(self.server)
+  list[#list + 1] = channel
+  if not ok then error(answer, 0) end
   return results(decode(answer, NUMBER_BYTES))
 end
 
@@ -199,7 +203,7 @@ end
 ---The manager has ended; questions are refused.
 function Client:close()
   self.questions:close()
-  clients[self.server] = nil
+  idle[self.server] = nil
 end
 
 return client

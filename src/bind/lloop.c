@@ -420,6 +420,14 @@ in_child(struct fz_fork_hook *hook)
 		fz_lloop_drop_local(ll->locals);
 }
 
+/* check_free(): raises while values are packed for the engine */
+static int
+loop_check_free(lua_State *L)
+{
+	fz_lloop_check_free(L);
+	return 0;
+}
+
 static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
 	{ "news", loop_news },
@@ -429,6 +437,7 @@ static const luaL_Reg functions[] = {
 	{ "cpu_count", loop_cpu_count },
 	{ "pid", loop_pid },
 	{ "poll", loop_poll },
+	{ "check_free", loop_check_free },
 	{ "random_seed", loop_random_seed },
 	{ NULL, NULL },
 };

@@ -75,7 +75,7 @@ void fz_lloop_check(lua_State *L);
 
 /*
  * Open: core.turn, .on_news, .poll, .news, .now, .cpu_count, .random_seed,
- * .pid.
+ * .pid, .check_free.
  * [-0, +0, e]
  */
 int fz_lloop_open(lua_State *L);
