@@ -17,6 +17,8 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"bank", ""},
   {"ratelimit", ""},
   {"startgun", ""},
+  {"producer_consumer", ""},
+  {"phases", ""},
   {"histogram", ""},
   {"worklist", ""},
   {"pingpong", ""},
