@@ -42,13 +42,11 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	struct fz_object *object = handle->object;
 
 	handle->object = NULL;
-	if (object == NULL || fz_commons_bell() == -1)
-		return;
 	/* In a worker it may be one of its parent, or one it has got. */
-	if (object->maker != fz_commons_self(NULL) ||
+	if (object == NULL || fz_commons_me() == 0 ||
+	    object->maker != fz_commons_me() || --object->handles != 0 ||
 	    atomic_load(&object->sent))
 		return;
-	object->forks = handle->forks;
 	object->next = *fz_commons_dropped();
 	*fz_commons_dropped() = object;
 	free_dropped();
@@ -118,16 +116,23 @@ fz_lhandle_on_store(
 	classes[type].stored = stored;
 }
 
+static void
+count_handle(struct fz_object *object)
+{
+	if (object != NULL && object->maker == fz_commons_me())
+		object->handles++;
+}
+
 struct fz_lhandle *
 fz_lhandle_push(
     lua_State *L, enum fz_lhandle_type type, void *object, uint32_t part)
 {
 	struct fz_lhandle *handle = lua_newuserdatauv(L, sizeof(*handle), 1);
 
-	*handle = (struct fz_lhandle){ classes[type].name, NULL,
-		fz_proc_forks(), part, false };
+	*handle = (struct fz_lhandle){ classes[type].name, NULL, part, false };
 	luaL_setmetatable(L, handle->name);
 	handle->object = object;
+	count_handle(object);
 	return handle;
 }
 
@@ -135,13 +140,17 @@ void *
 fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 {
 	struct fz_lhandle *handle = fz_lhandle_push(L, type, NULL, 0);
+	struct fz_object *object;
 	struct fz_err err = { 0 };
 
 	free_dropped();
-	handle->object = fz_commons_new((uint32_t)type, size, &err);
-	if (handle->object == NULL)
+	object = fz_commons_new((uint32_t)type, size, &err);
+	if (object == NULL)
 		fz_lerror_raise(L, &err);
-	return handle->object;
+	object->forks = fz_proc_forks();
+	object->handles = 1;
+	handle->object = object;
+	return object;
 }
 
 /* ---- use --------------------------------------------------------------------
@@ -171,9 +180,12 @@ fz_lhandle_check(lua_State *L, int idx, enum fz_lhandle_type type)
 uint32_t
 fz_lhandle_self(lua_State *L)
 {
+	uint32_t self = fz_commons_me();
 	struct fz_err err = { 0 };
-	uint32_t self = fz_commons_self(&err);
 
+	if (self != 0)
+		return self;
+	self = fz_commons_self(&err);
 	if (self == 0)
 		fz_lerror_raise(L, &err);
 	return self;

@@ -34,9 +34,8 @@ enum fz_lhandle_type {
 struct fz_lhandle {
 	const char *name; /* of its class; its address marks our userdata */
 	void *object;
-	uint64_t forks; /* how many children this process had had */
-	uint32_t part;  /* its class's: which end of a pipe */
-	bool closed;    /* its class's: in this process */
+	uint32_t part; /* its class's: which end of a pipe */
+	bool closed;   /* its class's: in this process */
 };
 
 /*

@@ -14,6 +14,8 @@
 #include "os/commons_state.h"
 #include "os/fd.h"
 
+#define PIECE ((size_t)8 << 20)
+
 struct fz_commons fz_commons = { .fd = -1, .bell = -1 };
 
 static size_t
@@ -55,17 +57,22 @@ map_region(int fd, size_t *size)
 	return at;
 }
 
+/* By the piece: a signal undoes all of one. */
 int
 fz_commons_reserve(const void *at, size_t len)
 {
-	size_t offset = (size_t)((const unsigned char *)at -
-				 (unsigned char *)fz_commons.head);
-	int rc;
+	size_t offset = (size_t)fz_commons_offset(at), end = offset + len;
 
-	do
-		rc = fallocate(fz_commons.fd, 0, (off_t)offset, (off_t)len);
-	while (rc == -1 && errno == EINTR);
-	return rc;
+	while (offset < end) {
+		size_t n = end - offset < PIECE ? end - offset : PIECE;
+		int rc = fallocate(fz_commons.fd, 0, (off_t)offset, (off_t)n);
+
+		if (rc == 0)
+			offset += n;
+		else if (errno != EINTR)
+			return -1;
+	}
+	return 0;
 }
 
 /* What it was to its parent it is no more. */
@@ -124,47 +131,58 @@ init_region(struct fz_err *err)
 	return 0;
 }
 
-int
-fz_commons_open(struct fz_err *err)
+static int
+make_files(struct fz_err *err)
 {
 	struct rlimit limit;
-	void *at;
 
-	if (fz_commons.head != NULL)
-		return 0;
 	/* Growing a file beyond the limit is a signal, not an error. */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
 	    limit.rlim_cur != RLIM_INFINITY)
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "no shared memory under a file size limit");
-	fz_commons.size = wanted_size();
 	fz_commons.fd = memfd_create("fzlua-commons", MFD_CLOEXEC);
 	fz_commons.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fz_commons.fd == -1 || fz_commons.bell == -1) {
-		fz_err_sys(err, errno, "cannot make shared memory");
-		close_region();
+	if (fz_commons.fd == -1 || fz_commons.bell == -1)
+		return fz_err_sys(err, errno, "cannot make shared memory");
+	if (fz_fd_clear_standard(&fz_commons.fd, err) != 0)
 		return -1;
-	}
-	if (fz_fd_clear_standard(&fz_commons.fd, err) != 0 ||
-	    fz_fd_clear_standard(&fz_commons.bell, err) != 0) {
-		close_region();
+	return fz_fd_clear_standard(&fz_commons.bell, err);
+}
+
+static int
+open_region(struct fz_err *err)
+{
+	void *at;
+
+	if (make_files(err) != 0)
 		return -1;
-	}
+	fz_commons.size = wanted_size();
 	at = map_region(fz_commons.fd, &fz_commons.size);
-	if (at == MAP_FAILED) {
-		fz_err_sys(err, errno, "cannot map shared memory");
-		close_region();
-		return -1;
-	}
+	if (at == MAP_FAILED)
+		return fz_err_sys(err, errno, "cannot map shared memory");
 	fz_commons.head = at;
 	madvise(at, fz_commons.size, MADV_DONTDUMP);
-	if (fz_commons_reserve(at, offsetof(struct head, members)) == 0) {
-		if (init_region(err) == 0)
-			return 0;
-	} else {
-		fz_err_sys(err, errno, "no memory to share");
-	}
+	if (fz_commons_reserve(at, offsetof(struct head, members)) != 0)
+		return fz_err_sys(err, errno, "no memory to share");
+	return init_region(err);
+}
+
+int
+fz_commons_open(struct fz_err *err)
+{
+	if (fz_commons.head != NULL)
+		return 0;
+	/* One of its own would not be that of the others. */
+	if (fz_commons.failed != 0 && fz_commons.failed != getpid())
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "no shared memory, as there was none when this process "
+		    "was started");
+	fz_commons.failed = 0;
+	if (open_region(err) == 0)
+		return 0;
 	close_region();
+	fz_commons.failed = getpid();
 	return -1;
 }
 

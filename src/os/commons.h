@@ -52,6 +52,9 @@ void fz_commons_let_go(void);
  */
 uint32_t fz_commons_self(struct fz_err *err);
 
+/* The same, but 0 where it is no member yet. */
+uint32_t fz_commons_me(void);
+
 /* Whether the process that is or was that member lives. */
 bool fz_commons_alive(uint32_t member);
 
@@ -84,9 +87,11 @@ struct fz_object {
 	uint32_t generation;   /* another one for each object */
 	_Atomic uint32_t sent; /* as a value: others may come to have it */
 	uint32_t maker;        /* member */
-	/* The maker's, once it has dropped it. */
-	struct fz_object *next;
+	/* The maker's: its handles, how many children it had had, and a list.
+	 */
+	uint32_t handles;
 	uint64_t forks;
+	struct fz_object *next;
 };
 
 /*

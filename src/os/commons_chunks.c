@@ -5,28 +5,50 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "os/commons_state.h"
+#include "os/host.h"
 
-#define WARM_MAX ((256 << 20) / (64 << 10)) /* chunks kept with their memory \
-					     */
+#define WARM_MAX 4096    /* chunks that are kept with their memory */
+#define MUCH (64U << 20) /* looked at before it is taken */
+
+/* From the end, so that what a killed process leaves says whose it is. */
+static void
+set_free(uint32_t i, uint32_t n, uint32_t state)
+{
+	if (state == WARM)
+		atomic_fetch_add(&fz_commons.head->nwarm, (int32_t)n);
+	atomic_fetch_sub(&fz_commons.head->nused, n);
+	while (n-- > 0)
+		atomic_store(&fz_commons.owners[i + n], owner_word(state, 0));
+}
+
+static bool
+punch(uint32_t i, uint32_t n)
+{
+	size_t offset =
+	    (size_t)(chunk_at(i) - (unsigned char *)fz_commons.head);
+
+	return fallocate(fz_commons.fd,
+		   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+		   (off_t)(n * CHUNK)) == 0;
+}
 
 void
 fz_commons_free_chunks(uint32_t i, uint32_t n)
 {
-	struct head *head = fz_commons.head;
-	uint32_t state = WARM;
+	bool full =
+	    atomic_load(&fz_commons.head->nwarm) + (int32_t)n > WARM_MAX;
 
-	if (atomic_load(&head->nwarm) + n > WARM_MAX &&
-	    fallocate(fz_commons.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		(off_t)(chunk_at(i) - (unsigned char *)head),
-		(off_t)(n * CHUNK)) == 0)
-		state = COLD;
-	if (state == WARM)
-		atomic_fetch_add(&head->nwarm, n);
-	atomic_fetch_sub(&head->nused, n);
-	while (n-- > 0)
-		atomic_store(&fz_commons.owners[i + n], owner_word(state, 0));
+	set_free(i, n, full && punch(i, n) ? COLD : WARM);
+}
+
+void
+fz_commons_drop_chunks(uint32_t i, uint32_t n)
+{
+	punch(i, n);
+	set_free(i, n, COLD);
 }
 
 /* Claim chunk `i` if it is free; then `*cold` says whether it has no memory. */
@@ -48,14 +70,20 @@ claim_chunk(uint32_t i, bool *cold)
 	return true;
 }
 
-static void
+/* Before chunks below `top` are claimed. 0, or -1 and errno. */
+static int
 raise_top(uint32_t top)
 {
-	uint32_t before = atomic_load(&fz_commons.head->top);
+	struct head *head = fz_commons.head;
+	uint32_t before = atomic_load(&head->top);
 
-	while (before < top && !atomic_compare_exchange_weak(
-				   &fz_commons.head->top, &before, top))
+	if (before < top && fz_commons_reserve(&fz_commons.owners[before],
+				(top - before) * sizeof(uint64_t)) != 0)
+		return -1;
+	while (before < top &&
+	       !atomic_compare_exchange_weak(&head->top, &before, top))
 		continue;
+	return 0;
 }
 
 /* Claim `n` chunks from `i` on, with memory. 1, 0 where not all are free, -1 */
@@ -63,14 +91,22 @@ static int
 claim_row(uint32_t i, uint32_t n, uint32_t *got)
 {
 	bool cold = false;
+	int code;
 
-	raise_top(i + n);
-	for (*got = 0; *got < n && claim_chunk(i + *got, &cold); ++*got)
-		continue;
+	*got = 0;
+	if (raise_top(i + n) != 0)
+		return -1;
+	while (*got < n && claim_chunk(i + *got, &cold))
+		++*got;
 	if (*got == n &&
 	    (!cold || fz_commons_reserve(chunk_at(i), n * CHUNK) == 0))
 		return 1;
-	fz_commons_free_chunks(i, *got);
+	code = errno;
+	if (cold)
+		fz_commons_drop_chunks(i, *got);
+	else
+		fz_commons_free_chunks(i, *got);
+	errno = code;
 	return *got == n ? -1 : 0;
 }
 
@@ -78,9 +114,10 @@ claim_row(uint32_t i, uint32_t n, uint32_t *got)
 static uint32_t
 free_row(uint32_t i, uint32_t n)
 {
-	uint32_t k = 0;
+	uint32_t k = 0, top = atomic_load(&fz_commons.head->top);
 
-	while (k < n && is_free(atomic_load(&fz_commons.owners[i + k])))
+	while (k < n && (i + k >= top ||
+			    is_free(atomic_load(&fz_commons.owners[i + k]))))
 		k++;
 	return k;
 }
@@ -108,6 +145,26 @@ take_row(uint32_t n, uint32_t *at)
 	return -1;
 }
 
+/* What the dead had is to be free again soon, also where nobody joins. */
+static void
+sweep_now_and_then(void)
+{
+	int64_t now = fz_clock_ns();
+
+	if (now < fz_commons.sweep_ns)
+		return;
+	fz_commons.sweep_ns = now + FZ_CLOCK_SECOND;
+	fz_commons_sweep_dead();
+}
+
+/* Taking more than there is would not fail but have processes killed. */
+static bool
+is_too_much(size_t size)
+{
+	return size > fz_commons.size ||
+	       (size >= MUCH && size > fz_host_free_memory());
+}
+
 void *
 fz_commons_take(size_t size, struct fz_err *err)
 {
@@ -115,20 +172,17 @@ fz_commons_take(size_t size, struct fz_err *err)
 
 	if (fz_commons_self(err) == 0)
 		return NULL;
-	if (size > fz_commons.size) {
-		fz_err_nomem(err, "something shared");
+	sweep_now_and_then();
+	if (is_too_much(size)) {
+		fz_err_sys(err, ENOMEM, "no memory for something shared");
 		return NULL;
 	}
 	n = (uint32_t)((size + CHUNK - 1) / CHUNK);
 	if (n == 0)
 		n = 1;
 	if (take_row(n, &i) != 0) {
-		fz_commons_sweep_dead();
-		if (take_row(n, &i) != 0) {
-			fz_err_sys(
-			    err, errno, "no memory for something shared");
-			return NULL;
-		}
+		fz_err_sys(err, errno, "no memory for something shared");
+		return NULL;
 	}
 	atomic_store(&fz_commons.owners[i], owner_word(fz_commons.self, n));
 	return chunk_at(i);

@@ -111,6 +111,12 @@ join(struct fz_err *err)
 }
 
 uint32_t
+fz_commons_me(void)
+{
+	return fz_commons.self;
+}
+
+uint32_t
 fz_commons_self(struct fz_err *err)
 {
 	if (fz_commons.self != 0)

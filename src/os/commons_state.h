@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "os/commons.h"
 
@@ -42,8 +43,8 @@ struct head {
 	uint32_t nchunks;
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
-	_Atomic uint32_t top;   /* no chunk from here on was ever used */
-	_Atomic uint32_t nwarm; /* about */
+	_Atomic uint32_t top;  /* no chunk from here on was ever used */
+	_Atomic int32_t nwarm; /* about */
 	_Atomic uint32_t nused;
 	_Atomic uint32_t generation; /* of objects */
 	struct member members[FZ_COMMONS_MEMBERS];
@@ -61,6 +62,8 @@ extern struct fz_commons {
 	size_t next_cell;     /* the first of it that may be free */
 	struct fz_object *dropped;
 	unsigned nholders;
+	int64_t sweep_ns; /* when to look for dead members again */
+	pid_t failed;     /* who could not open it, 0: nobody */
 } fz_commons;
 
 static inline uint64_t
@@ -116,13 +119,14 @@ int fz_commons_init_lock(pthread_mutex_t *mutex);
 /* Lock one whose last owner may be dead: what it guards is always whole. */
 int fz_commons_lock(pthread_mutex_t *mutex, bool wait);
 
-/* From the end, so that what a killed process leaves says whose it is. */
+/* Some with memory, and such as may have none or will not be needed. */
 void fz_commons_free_chunks(uint32_t i, uint32_t n);
+void fz_commons_drop_chunks(uint32_t i, uint32_t n);
 
-/* A place whose member is dead, taken; NULL: there is none. */
+/* A place whose member is dead, locked; NULL: there is none. */
 struct member *fz_commons_dead_place(uint32_t *place);
 
-/* Free what dead members had. */
+/* Free what members had that have been dead for a while. */
 void fz_commons_sweep_dead(void);
 
 #endif

@@ -35,7 +35,7 @@ sweep_cells(uint32_t i, uint32_t member)
 		used = used || atomic_load(&object->type) != 0;
 	}
 	if (!used)
-		fz_commons_free_chunks(i, 1);
+		fz_commons_drop_chunks(i, 1);
 }
 
 /*
@@ -53,17 +53,17 @@ sweep(uint32_t member)
 			const struct fz_object *object = owner_object(owner);
 
 			if (whose(owner) == member)
-				fz_commons_free_chunks(i, 1);
+				fz_commons_drop_chunks(i, 1);
 			else if (owner == owner_word(CELLS, member))
 				sweep_cells(i, member);
 			else if (object != NULL && is_left(object, member) &&
 				 (pass == 1 || chunk_number(object) != i))
-				fz_commons_free_chunks(i, 1);
+				fz_commons_drop_chunks(i, 1);
 		}
 	}
 }
 
-/* Whether the place of a dead member, taken, can be another's. */
+/* Whether a place, locked, can be another's. */
 static bool
 is_over(struct member *m)
 {
@@ -76,28 +76,37 @@ is_over(struct member *m)
 	return now - m->dead_ns >= SWEEP_AFTER_NS;
 }
 
-/* A place whose member is dead, taken; NULL: there is none. */
+/* Lock the place and free what its member had; NULL where that may live. */
+static struct member *
+bury(uint32_t place)
+{
+	struct member *m = member_at(place);
+	uint32_t member;
+
+	if (fz_commons_lock(&m->life, false) != 0)
+		return NULL;
+	if (!is_over(m)) {
+		pthread_mutex_unlock(&m->life);
+		return NULL;
+	}
+	member = atomic_load(&m->wait.member);
+	if (member != 0)
+		sweep(member);
+	atomic_store(&m->wait.member, 0);
+	return m;
+}
+
 struct member *
 fz_commons_dead_place(uint32_t *place)
 {
 	uint32_t n = fz_commons_nplaces();
+	struct member *m = NULL;
 
-	for (uint32_t i = 0; i < n; i++) {
-		struct member *m = member_at(i);
-
-		if (fz_commons_lock(&m->life, false) != 0)
-			continue;
-		if (!is_over(m)) {
-			pthread_mutex_unlock(&m->life);
-			continue;
-		}
-		if (atomic_load(&m->wait.member) != 0)
-			sweep(atomic_load(&m->wait.member));
-		atomic_store(&m->wait.member, 0);
+	for (uint32_t i = 0; i < n && m == NULL; i++) {
+		m = bury(i);
 		*place = i;
-		return m;
 	}
-	return NULL;
+	return m;
 }
 
 void
@@ -106,9 +115,11 @@ fz_commons_sweep_dead(void)
 	uint32_t n = fz_commons_nplaces();
 
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t member = atomic_load(&member_at(i)->wait.member);
+		struct member *m = NULL;
 
-		if (member != 0 && !fz_commons_alive(member))
-			sweep(member);
+		if (atomic_load(&member_at(i)->wait.member) != 0)
+			m = bury(i);
+		if (m != NULL)
+			pthread_mutex_unlock(&m->life);
 	}
 }

@@ -319,3 +319,17 @@ fz_host_cores(void)
 	CPU_FREE(cpus.set);
 	return cut(n);
 }
+
+uint64_t
+fz_host_free_memory(void)
+{
+	char text[8 * SMALL_FILE];
+	const char *line;
+
+	if (!slurp("/proc/meminfo", text, sizeof(text)))
+		return UINT64_MAX;
+	line = strstr(text, "\nMemAvailable:");
+	if (line == NULL)
+		return UINT64_MAX;
+	return (uint64_t)strtoull(strchr(line, ':') + 1, NULL, 10) << 10;
+}

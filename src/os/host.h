@@ -2,6 +2,8 @@
 #ifndef FZ_HOST_H
 #define FZ_HOST_H
 
+#include <stdint.h>
+
 /*
  * Processors this process may use at once: the affinity mask, cut to the
  * cgroup (v1 or v2) quota rounded up, cut to FZLUA_JOBS where that is a
@@ -17,5 +19,11 @@ int fz_host_cores(void);
  * processors rounded up; 0 where there is none or the text is not one.
  */
 int fz_host_parse_cpu_max(const char *text);
+
+/*
+ * Bytes of memory that can be had before something is swapped out or killed,
+ * about; UINT64_MAX where the machine does not say.
+ */
+uint64_t fz_host_free_memory(void);
 
 #endif
