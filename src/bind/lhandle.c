@@ -145,8 +145,10 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 
 	free_dropped();
 	object = fz_commons_new((uint32_t)type, size, &err);
-	if (object == NULL)
+	if (object == NULL) {
 		fz_lerror_raise(L, &err);
+		return NULL;
+	}
 	object->forks = fz_proc_forks();
 	object->handles = 1;
 	handle->object = object;

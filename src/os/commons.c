@@ -195,7 +195,10 @@ fz_commons_hold(void)
 void
 fz_commons_let_go(void)
 {
-	if (--fz_commons.nholders != 0 || fz_commons.head == NULL)
+	if (--fz_commons.nholders != 0)
+		return;
+	fz_commons.failed = 0;
+	if (fz_commons.head == NULL)
 		return;
 	/* It must not be in the list of what this thread holds. */
 	if (fz_commons.self != 0)

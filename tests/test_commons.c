@@ -1,0 +1,871 @@
+/*
+ * The commons: what its members share, at any moment at which one of them may
+ * be killed.
+ * wrap: memfd_create eventfd mmap fallocate pthread_mutexattr_init
+ * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
+ * wrap: pthread_mutex_unlock getrlimit
+ */
+/* kill, fallocate and others are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/commons.h"
+#include "os/commons_state.h"
+
+enum { TYPE = 7 };
+
+/* What children tell. */
+static struct told {
+	_Atomic uint64_t number;
+	_Atomic uint64_t other;
+	_Atomic int bad;
+	_Atomic int rounds;
+} * told;
+
+/* ---- calls that fail, or are a process's last --------------------------- */
+
+static struct {
+	pid_t pid;      /* whose; 0: none */
+	unsigned calls; /* counted since then */
+	unsigned at;    /* the one that fails */
+	bool die;       /* the process is killed there instead */
+	unsigned reserves;
+} faults;
+
+static void
+faults_at(unsigned n, bool die)
+{
+	faults.pid = getpid();
+	faults.calls = 0;
+	faults.at = n;
+	faults.die = die;
+}
+
+/* Whether the call that was to fail came. */
+static bool
+faults_end(void)
+{
+	faults.pid = 0;
+	return faults.calls >= faults.at;
+}
+
+static bool
+fails(void)
+{
+	if (faults.pid == 0 || faults.pid != getpid() ||
+	    ++faults.calls != faults.at)
+		return false;
+	if (faults.die)
+		raise(SIGKILL);
+	return true;
+}
+
+int __real_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags);
+int __real_eventfd(unsigned n, int flags);
+int __wrap_eventfd(unsigned n, int flags);
+void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
+int __real_fallocate(int fd, int mode, off_t at, off_t len);
+int __wrap_fallocate(int fd, int mode, off_t at, off_t len);
+int __real_getrlimit(__rlimit_resource_t what, struct rlimit *limit);
+int __wrap_getrlimit(__rlimit_resource_t what, struct rlimit *limit);
+int __real_pthread_mutexattr_init(pthread_mutexattr_t *attr);
+int __wrap_pthread_mutexattr_init(pthread_mutexattr_t *attr);
+int __real_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *a);
+int __wrap_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *a);
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __real_pthread_mutex_trylock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex);
+int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
+
+static int
+failed(int code)
+{
+	errno = code;
+	return -1;
+}
+
+int
+__wrap_memfd_create(const char *name, unsigned flags)
+{
+	return fails() ? failed(EMFILE) : __real_memfd_create(name, flags);
+}
+
+int
+__wrap_eventfd(unsigned n, int flags)
+{
+	return fails() ? failed(EMFILE) : __real_eventfd(n, flags);
+}
+
+void *
+__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
+{
+	/* It is tried again with less. */
+	if (fails()) {
+		faults.at = n > ((size_t)64 << 20) * 2 ? faults.at + 1 : 0;
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return __real_mmap(at, n, prot, flags, fd, off);
+}
+
+int
+__wrap_fallocate(int fd, int mode, off_t at, off_t len)
+{
+	if (mode == 0)
+		faults.reserves++;
+	return fails() ? failed(ENOMEM) : __real_fallocate(fd, mode, at, len);
+}
+
+int
+__wrap_getrlimit(__rlimit_resource_t what, struct rlimit *limit)
+{
+	return fails() ? failed(EINVAL) : __real_getrlimit(what, limit);
+}
+
+int
+__wrap_pthread_mutexattr_init(pthread_mutexattr_t *attr)
+{
+	return fails() ? ENOMEM : __real_pthread_mutexattr_init(attr);
+}
+
+int
+__wrap_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *a)
+{
+	return fails() ? ENOMEM : __real_pthread_mutex_init(m, a);
+}
+
+int
+__wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+	return fails() ? ENOTRECOVERABLE : __real_pthread_mutex_lock(mutex);
+}
+
+int
+__wrap_pthread_mutex_trylock(pthread_mutex_t *mutex)
+{
+	return fails() ? EBUSY : __real_pthread_mutex_trylock(mutex);
+}
+
+int
+__wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+	if (faults.die)
+		fails();
+	return __real_pthread_mutex_unlock(mutex);
+}
+
+/* ---- helpers ------------------------------------------------------------ */
+
+static int
+count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void
+nap(int ms)
+{
+	struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+/* A child that runs f(arg) and waits to be killed. */
+static pid_t
+start(void (*f)(uint64_t arg), uint64_t arg)
+{
+	pid_t pid = fork();
+
+	assert_int_not_equal(pid, -1);
+	if (pid != 0)
+		return pid;
+	alarm(60); /* whatever becomes of the test */
+	f(arg);
+	for (;;)
+		pause();
+}
+
+static void
+finish(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void
+await(_Atomic uint64_t *what)
+{
+	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+
+	while (atomic_load(what) == 0 && fz_clock_ns() < until)
+		nap(1);
+	assert_int_not_equal(atomic_load(what), 0);
+}
+
+/* A child that has told its number. */
+static pid_t
+start_told(void (*f)(uint64_t arg), uint64_t arg)
+{
+	pid_t pid;
+
+	atomic_store(&told->number, 0);
+	pid = start(f, arg);
+	await(&told->number);
+	return pid;
+}
+
+/* Take and give until what the dead had is free. */
+static void
+await_used(size_t used)
+{
+	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+
+	while (fz_commons_used() != used && fz_clock_ns() < until) {
+		void *chunk = fz_commons_take(1, NULL);
+
+		if (chunk != NULL)
+			fz_commons_give(chunk);
+		nap(20);
+	}
+	assert_int_equal(fz_commons_used(), used);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	fz_commons_hold();
+	return told == MAP_FAILED ? -1 : 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	faults.pid = 0;
+	fz_commons_let_go();
+	munmap(told, sizeof(*told));
+	return fz_commons_bell() == -1 ? 0 : -1;
+}
+
+/* ---- the region --------------------------------------------------------- */
+
+static void
+test_commons_any_call_may_fail(void **state)
+{
+	int nfds = count_fds(), nbad = 0;
+
+	(void)state;
+	for (unsigned n = 1; n < 100; n++) {
+		struct fz_err err = { 0 };
+		void *object;
+
+		faults_at(n, false);
+		object = fz_commons_new(TYPE, 1000, &err);
+		if (!faults_end()) {
+			assert_non_null(object);
+			assert_int_equal(count_fds(), nfds + 2);
+			break;
+		}
+		/* It goes on with less, or another place. */
+		if (object != NULL)
+			fz_commons_free(object);
+		else
+			nbad++;
+		assert_int_equal(object == NULL, err.kind != FZ_ERR_NONE);
+		assert_int_equal(fz_commons_used(), 0);
+		fz_commons_let_go();
+		assert_int_equal(count_fds(), nfds);
+		fz_commons_hold();
+	}
+	assert_true(nbad >= 8);
+	assert_int_equal(fz_commons_used(), FZ_COMMONS_CHUNK);
+}
+
+static void
+refused_child(uint64_t arg)
+{
+	struct fz_err err = { 0 };
+
+	(void)arg;
+	told->bad = fz_commons_open(&err) == 0 || err.kind == FZ_ERR_NONE ||
+		    fz_commons_self(&err) != 0 || fz_commons_bell() != -1;
+	told->number = 1;
+}
+
+static void
+test_commons_a_child_of_one_without_makes_none(void **state)
+{
+	(void)state;
+	faults_at(1, false);
+	assert_int_equal(fz_commons_open(NULL), -1);
+	faults_end();
+	finish(start_told(refused_child, 0));
+	assert_int_equal(told->bad, 0);
+	assert_int_equal(fz_commons_open(NULL), 0); /* now it can */
+}
+
+static void
+test_commons_is_not_where_files_are_limited(void **state)
+{
+	struct rlimit before, limit;
+	struct fz_err err = { 0 };
+
+	(void)state;
+	getrlimit(RLIMIT_FSIZE, &before);
+	limit = before;
+	limit.rlim_cur = 1 << 20;
+	setrlimit(RLIMIT_FSIZE, &limit);
+	assert_int_equal(fz_commons_self(&err), 0);
+	setrlimit(RLIMIT_FSIZE, &before);
+	assert_non_null(strstr(err.text, "file size"));
+}
+
+/* With 64 MB at least all may be taken, and given back. */
+static void
+small_child(uint64_t arg)
+{
+	struct rlimit limit = { (rlim_t)arg, (rlim_t)arg };
+	struct fz_err err = { 0 };
+	void *chunks[8192];
+	size_t n = 0, again = 0;
+
+	if (setrlimit(RLIMIT_AS, &limit) != 0 || fz_commons_self(&err) == 0)
+		_exit(1);
+	if (fz_commons.size > ((size_t)512 << 20))
+		_exit(2);
+	while (n < 8192 && (chunks[n] = fz_commons_take(1, &err)) != NULL)
+		n++;
+	if (n < 900 || n == 8192 || err.kind == FZ_ERR_NONE)
+		_exit(3);
+	if (fz_commons_take(fz_commons.size, &err) != NULL)
+		_exit(4);
+	for (size_t i = 0; i < n; i++)
+		fz_commons_give(chunks[i]);
+	if (fz_commons_used() != 0)
+		_exit(5);
+	while ((chunks[again] = fz_commons_take(1, NULL)) != NULL)
+		again++;
+	_exit(n == again ? 0 : 6);
+}
+
+static void
+test_commons_is_smaller_where_addresses_are_few(void **state)
+{
+	int status = -1;
+	pid_t pid;
+
+	(void)state;
+#ifdef __SANITIZE_ADDRESS__
+	skip(); /* it needs the addresses */
+#endif
+	pid = start(small_child, (uint64_t)400 << 20);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+/* ---- members ------------------------------------------------------------ */
+
+static void
+joining_child(uint64_t arg)
+{
+	struct fz_err err = { 0 };
+
+	(void)arg;
+	told->number = fz_commons_self(&err);
+}
+
+static void
+test_commons_a_forked_child_is_another_member(void **state)
+{
+	uint32_t self = fz_commons_self(NULL), child;
+	pid_t pid;
+
+	(void)state;
+	assert_int_not_equal(self, 0);
+	assert_int_equal(fz_commons_me(), self);
+	assert_true(fz_commons_alive(self));
+	assert_false(fz_commons_alive(0));
+	pid = start_told(joining_child, 0);
+	child = (uint32_t)told->number;
+	assert_int_not_equal(child, self);
+	assert_int_not_equal(fz_commons_place(child), fz_commons_place(self));
+	assert_true(fz_commons_alive(child));
+	assert_true(fz_commons_alive(child));
+	finish(pid);
+	assert_false(fz_commons_alive(child));
+	assert_true(fz_commons_alive(self));
+}
+
+static void
+test_commons_a_place_is_used_again_after_a_second(void **state)
+{
+	uint32_t first, next, place;
+
+	(void)state;
+	fz_commons_self(NULL);
+	finish(start_told(joining_child, 0));
+	first = (uint32_t)told->number;
+	place = fz_commons_place(first);
+	finish(start_told(joining_child, 0)); /* notes the death */
+	assert_int_not_equal(fz_commons_place((uint32_t)told->number), place);
+	nap(1100);
+	finish(start_told(joining_child, 0));
+	next = (uint32_t)told->number;
+	assert_int_equal(fz_commons_place(next), place);
+	assert_int_not_equal(next, first);
+	assert_false(fz_commons_alive(first));
+	assert_false(fz_commons_alive(next));
+	assert_int_equal(fz_commons_nplaces(), 3);
+}
+
+static void
+dying_child(uint64_t arg)
+{
+	faults_at((unsigned)arg, true);
+	if (fz_commons_self(NULL) != 0)
+		fz_commons_new(TYPE, 8, NULL);
+	told->number = arg;
+}
+
+/* Held locks, half a place, a chunk that is claimed, ... */
+static void
+test_commons_who_dies_joining_or_taking_holds_nobody_up(void **state)
+{
+	unsigned n = 0;
+	uint32_t self = fz_commons_self(NULL);
+	pid_t pid;
+	int status;
+
+	(void)state;
+	do {
+		atomic_store(&told->number, 0);
+		pid = start(dying_child, ++n);
+		while (waitpid(pid, &status, WNOHANG) == 0 &&
+		       atomic_load(&told->number) == 0)
+			nap(1);
+		if (atomic_load(&told->number) != 0)
+			finish(pid);
+		finish(start_told(joining_child, 0));
+	} while (atomic_load(&told->number) != 0 && n < 40 &&
+		 WIFSIGNALED(status) && n < 30);
+	assert_true(n >= 5);
+	assert_true(fz_commons_alive(self));
+	await_used(0);
+}
+
+static void
+test_commons_has_room_for_4096(void **state)
+{
+	struct fz_err err = { 0 };
+	uint32_t first = fz_commons_self(NULL);
+
+	(void)state;
+	for (int i = 1; i < FZ_COMMONS_MEMBERS; i++) {
+		fz_commons.self = 0; /* it is alive all the same */
+		assert_int_not_equal(fz_commons_self(NULL), 0);
+	}
+	assert_int_equal(fz_commons_nplaces(), FZ_COMMONS_MEMBERS);
+	fz_commons.self = 0;
+	assert_int_equal(fz_commons_self(&err), 0);
+	assert_non_null(strstr(err.text, "4096"));
+	for (uint32_t i = 0; i < FZ_COMMONS_MEMBERS; i++)
+		pthread_mutex_unlock(&member_at(i)->life);
+	assert_false(fz_commons_alive(first));
+	assert_int_equal(fz_commons_self(&err), 0); /* they died just now */
+	nap(1100);
+	assert_int_not_equal(fz_commons_self(&err), 0);
+	assert_int_equal(fz_commons_nplaces(), FZ_COMMONS_MEMBERS);
+}
+
+/* ---- chunks ------------------------------------------------------------- */
+
+static void
+test_commons_chunks_have_the_room_that_was_asked_for(void **state)
+{
+	static const size_t sizes[] = { 0, 1, 65536, 65537, 1 << 20,
+		(9 << 20) + 1 };
+	const size_t n = sizeof(sizes) / sizeof(sizes[0]);
+	unsigned char *chunks[6];
+	size_t used = 0;
+
+	(void)state;
+	for (size_t i = 0; i < n; i++) {
+		chunks[i] = fz_commons_take(sizes[i], NULL);
+		assert_non_null(chunks[i]);
+		assert_true(fz_commons_room(chunks[i]) >= sizes[i]);
+		assert_true(
+		    fz_commons_room(chunks[i]) <= sizes[i] + FZ_COMMONS_CHUNK);
+		used += fz_commons_room(chunks[i]);
+		memset(chunks[i], (int)i, fz_commons_room(chunks[i]));
+		assert_ptr_equal(
+		    fz_commons_at(fz_commons_offset(chunks[i])), chunks[i]);
+	}
+	assert_int_equal(fz_commons_used(), used);
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < fz_commons_room(chunks[i]); k += 4096)
+			assert_int_equal(chunks[i][k], i);
+	fz_commons_trim(chunks[4], 100);
+	assert_int_equal(fz_commons_room(chunks[4]), FZ_COMMONS_CHUNK);
+	fz_commons_trim(chunks[4], 100);
+	for (size_t i = 0; i < n; i++)
+		fz_commons_give(chunks[i]);
+	assert_int_equal(fz_commons_used(), 0);
+	assert_null(fz_commons_at(0));
+	assert_null(fz_commons_take(SIZE_MAX, NULL));
+	assert_null(fz_commons_take(fz_commons.size, NULL));
+}
+
+static void
+test_commons_chunks_keep_their_memory_for_a_while(void **state)
+{
+	void *chunks = fz_commons_take(1 << 20, NULL);
+	unsigned reserves = faults.reserves;
+	void *much;
+
+	(void)state;
+	fz_commons_give(chunks);
+	assert_ptr_equal(fz_commons_take(1 << 20, NULL), chunks);
+	assert_int_equal(faults.reserves, reserves);
+	fz_commons_give(chunks);
+	much = fz_commons_take((size_t)300 << 20, NULL);
+	assert_non_null(much);
+	fz_commons_give(much); /* too much to keep */
+	reserves = faults.reserves;
+	chunks = fz_commons_take(1 << 20, NULL);
+	assert_true(faults.reserves > reserves);
+	fz_commons_give(chunks);
+}
+
+/* It must not count as having memory after that. */
+static void
+test_commons_a_chunk_that_got_no_memory_is_without(void **state)
+{
+	unsigned reserves;
+	void *chunk;
+
+	(void)state;
+	fz_commons_give(fz_commons_take(1, NULL)); /* the words have some */
+	fz_commons_take(1, NULL);
+	for (unsigned n = 1; n <= 2; n++) {
+		struct fz_err err = { 0 };
+
+		faults_at(n, false);
+		assert_null(fz_commons_take(1 << 20, &err));
+		faults_end();
+		assert_int_equal(err.code, ENOMEM);
+		assert_int_equal(fz_commons_used(), FZ_COMMONS_CHUNK);
+	}
+	reserves = faults.reserves;
+	chunk = fz_commons_take(1 << 20, NULL);
+	assert_true(faults.reserves > reserves);
+	memset(chunk, 1, 1 << 20);
+}
+
+/* ---- objects ------------------------------------------------------------ */
+
+static void
+test_commons_objects_are_found_by_name(void **state)
+{
+	static const size_t sizes[] = { sizeof(struct fz_object), 256, 257,
+		200000 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct fz_object *o = fz_commons_new(TYPE, sizes[i], NULL);
+		uint32_t name, generation;
+
+		assert_non_null(o);
+		for (size_t k = sizeof(*o); k < sizes[i]; k++)
+			assert_int_equal(((unsigned char *)o)[k], 0);
+		memset(o + 1, 0xff, sizes[i] - sizeof(*o));
+		name = fz_commons_name(o);
+		generation = o->generation;
+		assert_int_equal(o->maker, fz_commons_self(NULL));
+		assert_ptr_equal(fz_commons_find(name, generation, TYPE), o);
+		assert_null(fz_commons_find(name, generation + 1, TYPE));
+		assert_null(fz_commons_find(name, generation, TYPE + 1));
+		fz_commons_free(o);
+		assert_null(fz_commons_find(name, generation, TYPE));
+		o = fz_commons_new(TYPE, sizes[i], NULL);
+		assert_int_equal(fz_commons_name(o), name); /* used again */
+		assert_int_not_equal(o->generation, generation);
+		assert_null(fz_commons_find(name, generation, TYPE));
+		fz_commons_free(o);
+	}
+	for (uint32_t i = 0; i < 100000; i++)
+		assert_null(fz_commons_find(i * 42949u, i, TYPE));
+	assert_null(fz_commons_find(UINT32_MAX, 1, TYPE));
+}
+
+static void
+test_commons_cells_are_freed_with_their_chunk(void **state)
+{
+	struct fz_object *objects[1000];
+
+	(void)state;
+	for (int i = 0; i < 1000; i++)
+		objects[i] = fz_commons_new(TYPE, 100, NULL);
+	assert_int_equal(fz_commons_used(), 4 * FZ_COMMONS_CHUNK);
+	for (int i = 0; i < 1000; i++)
+		fz_commons_free(objects[i]);
+	assert_int_equal(fz_commons_used(), FZ_COMMONS_CHUNK); /* the last */
+	for (int i = 0; i < 256; i++)
+		objects[i] = fz_commons_new(TYPE, 100, NULL);
+	assert_int_equal(fz_commons_used(), FZ_COMMONS_CHUNK);
+}
+
+static void
+test_commons_an_object_is_freed_with_its_chunks(void **state)
+{
+	struct fz_object *o = fz_commons_new(TYPE, 1000, NULL);
+	void *own = fz_commons_take(1 << 20, NULL);
+	void *back = fz_commons_take(1 << 20, NULL);
+
+	(void)state;
+	fz_commons_own(own, o);
+	fz_commons_own(back, o);
+	fz_commons_own(back, NULL);
+	fz_commons_free(o);
+	assert_int_equal(fz_commons_used(), 1 << 20);
+	fz_commons_give(back);
+	assert_int_equal(fz_commons_used(), 0);
+}
+
+/* What a child makes: one of each kind, sent or not. */
+static void
+making_child(uint64_t sent)
+{
+	struct fz_object *cell = fz_commons_new(TYPE, 100, NULL);
+	struct fz_object *large = fz_commons_new(TYPE, 100000, NULL);
+
+	fz_commons_own(fz_commons_take(1 << 20, NULL), large);
+	fz_commons_take(1 << 20, NULL);
+	memset(cell + 1, 1, 100 - sizeof(*cell));
+	atomic_store(&cell->sent, (uint32_t)sent);
+	atomic_store(&large->sent, (uint32_t)sent);
+	told->other = (uint64_t)cell->generation << 32 | fz_commons_name(cell);
+	told->number =
+	    (uint64_t)large->generation << 32 | fz_commons_name(large);
+}
+
+static struct fz_object *
+find_told(uint64_t who)
+{
+	return fz_commons_find((uint32_t)who, (uint32_t)(who >> 32), TYPE);
+}
+
+static void
+test_commons_of_the_dead_what_was_sent_stays(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	fz_commons_self(NULL);
+	pid = start_told(making_child, 0);
+	assert_non_null(find_told(told->number));
+	assert_non_null(find_told(told->other));
+	finish(pid);
+	nap(200);
+	fz_commons_sweep_dead();
+	assert_non_null(find_told(told->number)); /* for its children */
+	await_used(0);
+	assert_null(find_told(told->number));
+	assert_null(find_told(told->other));
+	finish(start_told(making_child, 1));
+	await_used((1 << 20) + 3 * FZ_COMMONS_CHUNK);
+	assert_non_null(find_told(told->number));
+	assert_non_null(find_told(told->other));
+}
+
+static void
+grandchild(uint64_t arg)
+{
+	struct fz_object *o = find_told(arg);
+
+	told->bad = o == NULL;
+	if (o != NULL)
+		memcpy(o + 1, "written", 8);
+	told->number = 1;
+}
+
+static void
+forking_child(uint64_t arg)
+{
+	struct fz_object *o = fz_commons_new(TYPE, 100, NULL);
+	pid_t pid = fork();
+
+	(void)arg;
+	if (pid == 0) {
+		alarm(20);
+		grandchild((uint64_t)o->generation << 32 | fz_commons_name(o));
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+	told->bad |= memcmp(o + 1, "written", 8) != 0;
+	told->other = 1;
+}
+
+static void
+test_commons_a_fork_of_a_fork_has_it_too(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	fz_commons_self(NULL);
+	pid = start_told(forking_child, 0);
+	await(&told->other);
+	finish(pid);
+	assert_int_equal(told->bad, 0);
+}
+
+/* ---- killed at any instruction ------------------------------------------ */
+
+static bool
+is_all(const unsigned char *at, size_t n, unsigned char c)
+{
+	return at[0] == c && memcmp(at, at + 1, n - 1) == 0;
+}
+
+/* Takes and gives at random, and sees that nobody else has what it has. */
+static void
+busy_child(uint64_t seed)
+{
+	unsigned char mark = (unsigned char)(seed % 255 + 1);
+	uint64_t x = seed * 2654435761u + 1;
+	struct fz_object *own = fz_commons_new(TYPE, 1000, NULL);
+
+	for (;;) {
+		size_t size, room;
+		unsigned char *at;
+
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		size = (size_t)(x >> 33) % (5 * FZ_COMMONS_CHUNK);
+		at = fz_commons_take(size, NULL);
+		if (at == NULL || own == NULL) {
+			told->bad = 1;
+			return;
+		}
+		room = fz_commons_room(at);
+		memset(at, mark, room);
+		if (x >> 20 & 1)
+			fz_commons_own(at, own);
+		if (x >> 21 & 1) {
+			fz_commons_free(own);
+			if (!(x >> 20 & 1)) {
+				if (!is_all(at, room, mark))
+					told->bad = 2;
+				fz_commons_give(at);
+			}
+			own = fz_commons_new(TYPE, 1000, NULL);
+		} else {
+			if (!is_all(at, room, mark))
+				told->bad = 3;
+			fz_commons_give(at);
+		}
+		fz_commons_free(fz_commons_new(TYPE, 64, NULL));
+		told->rounds++;
+	}
+}
+
+/* fz_commons_used() does not know of what was freed when one was killed. */
+static bool
+all_free(void)
+{
+	uint32_t i = 0, top = fz_commons.head->top;
+
+	while (i < top && is_free(atomic_load(&fz_commons.owners[i])))
+		i++;
+	return i == top;
+}
+
+static void
+test_commons_killed_at_any_instruction(void **state)
+{
+	pid_t pids[3];
+	uint64_t n = 0;
+	int64_t until;
+
+	(void)state;
+	fz_commons_self(NULL);
+	for (int i = 0; i < 3; i++)
+		pids[i] = start(busy_child, ++n);
+	srand(1);
+	for (int i = 0; i < 300; i++) {
+		struct timespec ts = { 0, 1000 * (rand() % 12000) };
+
+		nanosleep(&ts, NULL);
+		finish(pids[i % 3]);
+		pids[i % 3] = start(busy_child, ++n);
+	}
+	for (int i = 0; i < 3; i++)
+		finish(pids[i]);
+	assert_int_equal(told->bad, 0);
+	assert_true(told->rounds > 100);
+	until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+	while (!all_free() && fz_clock_ns() < until) {
+		fz_commons_give(fz_commons_take(1, NULL));
+		nap(50);
+	}
+	assert_true(all_free());
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_commons_any_call_may_fail),
+		TEST(test_commons_a_child_of_one_without_makes_none),
+		TEST(test_commons_is_not_where_files_are_limited),
+		TEST(test_commons_is_smaller_where_addresses_are_few),
+		TEST(test_commons_a_forked_child_is_another_member),
+		TEST(test_commons_a_place_is_used_again_after_a_second),
+		TEST(test_commons_who_dies_joining_or_taking_holds_nobody_up),
+		TEST(test_commons_has_room_for_4096),
+		TEST(test_commons_chunks_have_the_room_that_was_asked_for),
+		TEST(test_commons_chunks_keep_their_memory_for_a_while),
+		TEST(test_commons_a_chunk_that_got_no_memory_is_without),
+		TEST(test_commons_objects_are_found_by_name),
+		TEST(test_commons_cells_are_freed_with_their_chunk),
+		TEST(test_commons_an_object_is_freed_with_its_chunks),
+		TEST(test_commons_of_the_dead_what_was_sent_stays),
+		TEST(test_commons_a_fork_of_a_fork_has_it_too),
+		TEST(test_commons_killed_at_any_instruction),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
