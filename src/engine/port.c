@@ -3,12 +3,14 @@
 #include "engine/port.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "os/fd.h"
+#include "os/spin.h"
 
 /* Replies wait at most this long for others to share their write. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
@@ -161,6 +163,17 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 		fz_shm_give_back(port->shm, offset);
 }
 
+/* The next call often comes at once. */
+static void
+look(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct fz_spin spin = { 0 };
+
+	while (poll(&pfd, 1, 0) == 0 && fz_spin_again(&spin))
+		continue;
+}
+
 int
 fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 {
@@ -178,6 +191,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)
 			return -1;
+		look(port->in);
 		n = fz_wire_fill(&port->wire, port->in);
 		if (n == 0)
 			return 0;
