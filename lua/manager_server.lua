@@ -235,7 +235,12 @@ local function describe(e)
   }
 end
 
+-- `fields` is a text where there was no memory to describe anything, or no stack.
 local function encode_error(fields)
+  if type(fields) == "string" then
+    in_function = false
+    fields = { kind = fields == "not enough memory" and "memory" or "error", message = fields }
+  end
   local ok, answer = pcall(core.encode, ERROR, fields)
   if ok then return answer end
   fields.cause = nil

@@ -222,8 +222,10 @@ function proxy.serve(find)
   find_table = find
 end
 
+-- Bytes from elsewhere may say anything, but hold no queues.
 function Proxy.__fzunpack(packed)
   local server, pid, questions, spare, class, object = table.unpack(packed, 1, 6)
+  if check.typename(questions) ~= "fzlua.Queue" then error("no proxy of this run", 0) end
   local found = server == core.member() and find_table(object)
   return found or proxy.new(client.of(server, pid, questions, spare), class, object)
 end

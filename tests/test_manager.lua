@@ -293,6 +293,23 @@ tests["a proxy is not for files, a manager for nobody else"] = function()
   t.match(t.fails("unsendable", q.put, q, { m }), "a manager cannot be sent: its proxies can")
 end
 
+tests["bytes that say they are a proxy are none"] = function()
+  local Fake = { __fzpack = function(self) return self.packed end }
+  fz.register_class("fzlua.Prox1", Fake) -- a name as long as the real one
+  local function forged(packed)
+    local bytes = fz.pack(setmetatable({ packed = packed }, Fake))
+    return (bytes:gsub("fzlua.Prox1", "fzlua.Proxy"))
+  end
+  local m <close> = fz.manager()
+  local d = m:dict { x = 1 }
+  for _, packed in ipairs {
+    5, {}, { 1, 2, 3, 4, "dict", 1 }, { 1, 2, io.stdout, io.stdout, "dict", 1 },
+  } do
+    t.match(t.fails("error", fz.unpack, forged(packed)), "__fzunpack of class 'fzlua.Proxy'")
+  end
+  t.equal(d.x, 1)
+end
+
 -- ---- errors ------------------------------------------------------------------------
 
 tests["an error in the server has its traceback and cause, and it goes on"] = function()
@@ -315,6 +332,30 @@ tests["an error in the server has its traceback and cause, and it goes on"] = fu
   e = t.fails("error", d.incr, d, "text")
   t.equal({ e.message, e.traceback, d.text }, { "incr of what is not a number: a string", nil,
     "five" })
+end
+
+tests["memory and stack that a function lacks are its error"] = function()
+  local m <close> = fz.manager()
+  local d = m:dict { x = 1 }
+  local e = t.fails("error", d.update, d, "x", function()
+    local function deeper(n) return 1 + deeper(n + 1) end
+    return deeper(1)
+  end)
+  t.match(e, "stack overflow")
+  e = t.fails("error", d.update, d, "x", function()
+    local mt = {}
+    mt.__index = function(self, key) return self[key .. "x"] end
+    return setmetatable({}, mt).x
+  end)
+  t.match(e, "stack overflow")
+  if not os.getenv "ASAN_OPTIONS" then
+    e = t.fails("memory", d.update, d, "x", function()
+      os.execute "prlimit --pid $PPID --as=1000000"
+      return ("x"):rep(1 << 29)
+    end)
+    t.equal(e.message, "not enough memory")
+  end
+  t.equal(d.x, 1)
 end
 
 tests["an index outside of a list is an error that says so"] = function()
@@ -527,6 +568,7 @@ tests["queues of clients that have died are used again"] = function()
     end
   end
   t.equal(d.n, 200)
+  assert(m._client.spare:size() > 0)
 end
 
 -- ---- ends --------------------------------------------------------------------------
