@@ -121,7 +121,9 @@ fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_place *at)
 	    put_handle(e, idx) || fz_encode_object(e, idx, at))
 		return;
 	if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING)
-		lua_pushfstring(L, "a %s", lua_tostring(L, -1));
+		lua_pushfstring(L, "a %s%s", lua_tostring(L, -1),
+		    fz_lhandle_is(L, idx) ? ", shared within one run alone,"
+					  : "");
 	else
 		lua_pushliteral(L, "a userdata");
 	fz_encode_refuse(e, lua_tostring(L, -1), at);

@@ -213,6 +213,12 @@ type_of(lua_State *L, int idx)
 	return type;
 }
 
+bool
+fz_lhandle_is(lua_State *L, int idx)
+{
+	return type_of(L, idx) != 0;
+}
+
 /* So that it lives; and with it the one that it keeps, if any. */
 static void
 mark_sent(lua_State *L, int idx)
@@ -220,13 +226,13 @@ mark_sent(lua_State *L, int idx)
 	const struct fz_lhandle *handle = lua_touserdata(L, idx);
 	struct fz_object *object = handle->object;
 
-	if (atomic_exchange(&object->sent, 1))
-		return;
+	/* The inner one first: the process may be killed in between. */
 	lua_getiuservalue(L, idx, 1);
 	handle = lua_touserdata(L, -1);
 	if (type_of(L, -1) != 0 && handle->object != NULL)
 		mark_sent(L, lua_gettop(L));
 	lua_pop(L, 1);
+	atomic_store(&object->sent, 1);
 }
 
 bool

@@ -70,6 +70,9 @@ struct fz_lhandle *fz_lhandle_check(
 struct fz_lhandle *fz_lhandle_test(
     lua_State *L, int idx, enum fz_lhandle_type type);
 
+/* Whether the value at `idx` is a handle of any type. */
+bool fz_lhandle_is(lua_State *L, int idx);
+
 /* The end of a handle: its object is freed when that may be. Again: nothing. */
 void fz_lhandle_drop(struct fz_lhandle *handle);
 

@@ -79,6 +79,8 @@ fz_commons_reserve(const void *at, size_t len)
 static void
 in_child(void)
 {
+	if (fz_commons.self == 0)
+		return; /* nothing of this page is to be copied */
 	fz_commons.self = 0;
 	fz_commons.cells = NULL;
 	fz_commons.dropped = NULL;
