@@ -118,7 +118,10 @@ local operations = {}
 
 function operations.new(_, class, t)
   t = t or {}
-  if numbers[t] then t = shallow_copy(t) end -- a proxy's
+  if numbers[t] then -- a proxy's
+    if class == "list" and count(t) ~= #t then refuse("error", "a list of what is no sequence") end
+    t = shallow_copy(t)
+  end
   local number = number_of(t)
   roots[number], made_as[t] = t, class
   return class, number

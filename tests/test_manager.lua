@@ -232,7 +232,8 @@ tests["proxies in proxies are the same tables, cycles too"] = function()
   -- A dict made of a proxy is another one.
   local c = m:dict(a)
   c.only = 1
-  t.equal({ a.only, c.b == b }, { nil, true })
+  t.equal({ a.only, c.b == b, #m:list(b) }, { nil, true, 3 })
+  t.match(t.fails("error", m.list, m, a), "a list of what is no sequence")
 end
 
 tests["objects of classes, handles and proxies of others are values"] = function()
