@@ -289,7 +289,7 @@ end
 
 tests["a proxy is not for files, a manager for nobody else"] = function()
   local m <close> = fz.manager()
-  t.match(t.fails("unsendable", fz.pack, { p = m:dict() }), ".p", "within one run alone, cannot be sent")
+  t.match(t.fails("unsendable", fz.pack, { p = m:dict() }), ".p", "within one run alone")
   local q = fz.queue()
   t.match(t.fails("unsendable", q.put, q, { m }), "a manager cannot be sent: its proxies can")
 end
