@@ -1,0 +1,436 @@
+/*
+ * Gates and locks in shared memory: no wake-up is missed, none is lost with
+ * who got it, and no dead process holds a lock.
+ * wrap: syscall write
+ */
+/* kill and others are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "os/commons.h"
+#include "os/gate.h"
+#include "os/lock.h"
+
+static struct shared {
+	struct fz_object head;
+	struct fz_gate gate;
+	struct fz_lock lock;
+	_Atomic int tokens;
+	_Atomic int ntaken;
+	_Atomic int inside;
+	_Atomic int bad;
+	_Atomic uint32_t member;
+} * shared;
+
+static struct {
+	unsigned nfutexes;
+	unsigned nwrites;
+	int write_error; /* of the next one, 0: none */
+} calls;
+
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+ssize_t __real_write(int fd, const void *bytes, size_t n);
+ssize_t __wrap_write(int fd, const void *bytes, size_t n);
+
+long
+__wrap_syscall(long number, ...)
+{
+	long arg[6];
+	va_list ap;
+
+	va_start(ap, number);
+	for (int i = 0; i < 6; i++)
+		arg[i] = va_arg(ap, long);
+	va_end(ap);
+	calls.nfutexes += number == SYS_futex;
+	return __real_syscall(
+	    number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+}
+
+ssize_t
+__wrap_write(int fd, const void *bytes, size_t n)
+{
+	int code = calls.write_error;
+
+	calls.nwrites++;
+	calls.write_error = 0;
+	if (code == 0)
+		return __real_write(fd, bytes, n);
+	errno = code;
+	return -1;
+}
+
+static pid_t
+start(void (*f)(void))
+{
+	pid_t pid = fork();
+
+	assert_int_not_equal(pid, -1);
+	if (pid != 0)
+		return pid;
+	alarm(60); /* whatever becomes of the test */
+	f();
+	_exit(0);
+}
+
+static void
+finish(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void
+nap(long us)
+{
+	struct timespec ts = { us / 1000000, us % 1000000 * 1000 };
+
+	nanosleep(&ts, NULL);
+}
+
+static void
+await(_Atomic int *what, int value)
+{
+	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+
+	while (atomic_load(what) != value && fz_clock_ns() < until)
+		nap(200);
+	assert_int_equal(atomic_load(what), value);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	fz_commons_hold();
+	shared = fz_commons_new(1, sizeof(*shared), NULL);
+	return shared == NULL ? -1 : 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	fz_commons_free(&shared->head);
+	fz_commons_let_go();
+	return 0;
+}
+
+/* ---- gates -------------------------------------------------------------- */
+
+static void
+test_gate_waking_nobody_is_no_call(void **state)
+{
+	(void)state;
+	calls.nfutexes = calls.nwrites = 0;
+	fz_gate_wake(&shared->gate, 1);
+	fz_gate_wake(&shared->gate, FZ_GATE_ALL);
+	assert_int_equal(calls.nfutexes, 0);
+	fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+	fz_gate_wake(&shared->gate, 1);
+	fz_gate_wake(&shared->gate, 1); /* nobody again */
+	assert_int_equal(calls.nfutexes, 1);
+	fz_gate_again(&shared->gate);
+	fz_gate_wake(&shared->gate, FZ_GATE_ALL);
+	assert_int_equal(calls.nfutexes, 2);
+	assert_int_equal(calls.nwrites, 0);
+}
+
+static void
+test_gate_a_change_before_the_sleep_is_not_missed(void **state)
+{
+	int64_t begin = fz_clock_ns();
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		uint32_t seq = fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+
+		fz_gate_wake(&shared->gate, 1);
+		fz_gate_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
+	}
+	assert_true(fz_clock_ns() - begin < 100 * FZ_GATE_LOOK_NS / 2);
+}
+
+static void
+test_gate_a_sleep_ends_in_time(void **state)
+{
+	int64_t begin = fz_clock_ns(), end;
+	uint32_t seq = fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+
+	(void)state;
+	fz_gate_sleep(&shared->gate, seq, begin); /* it is over */
+	end = fz_clock_ns();
+	assert_true(end - begin < FZ_GATE_LOOK_NS);
+	fz_gate_sleep(&shared->gate, seq, end + 10 * FZ_CLOCK_MS);
+	assert_true(fz_clock_ns() - end >= 10 * FZ_CLOCK_MS);
+	begin = fz_clock_ns();
+	fz_gate_sleep(&shared->gate, seq, FZ_CLOCK_NEVER); /* to look again */
+	end = fz_clock_ns();
+	assert_true(end - begin >= FZ_GATE_LOOK_NS);
+	assert_true(end - begin < 20 * FZ_GATE_LOOK_NS);
+}
+
+static bool
+take_token(void)
+{
+	int n = atomic_load(&shared->tokens);
+
+	while (n > 0)
+		if (atomic_compare_exchange_weak(&shared->tokens, &n, n - 1))
+			return true;
+	return false;
+}
+
+static void
+put_token(void)
+{
+	atomic_fetch_add(&shared->tokens, 1);
+	fz_gate_wake(&shared->gate, 1);
+}
+
+/* Waits for tokens as lwait.c does. */
+static void
+taker(void)
+{
+	for (;;) {
+		bool slept = false;
+
+		for (;;) {
+			uint32_t seq =
+			    fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+
+			if (take_token())
+				break;
+			fz_gate_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
+			slept = true;
+		}
+		if (slept) {
+			fz_gate_again(&shared->gate);
+			if (atomic_load(&shared->tokens) > 0)
+				fz_gate_wake(&shared->gate, 1);
+		}
+		atomic_fetch_add(&shared->ntaken, 1);
+	}
+}
+
+static void
+test_gate_every_change_is_seen_by_one(void **state)
+{
+	pid_t pids[3];
+	int n = 0;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		pids[i] = start(taker);
+	for (int round = 0; round < 300; round++) {
+		for (int i = 0; i <= round % 4; i++, n++)
+			put_token();
+		if (round % 16 == 0)
+			await(&shared->ntaken, n);
+	}
+	await(&shared->ntaken, n);
+	for (int i = 0; i < 3; i++)
+		finish(pids[i]);
+}
+
+/* Who was woken may be killed before it does anything. */
+static void
+test_gate_a_wake_up_dies_with_nobody(void **state)
+{
+	pid_t pids[3];
+
+	(void)state;
+	srand(1);
+	for (int i = 0; i < 3; i++)
+		pids[i] = start(taker);
+	for (int i = 0; i < 120; i++) {
+		put_token();
+		put_token();
+		nap(rand() % 300);
+		finish(pids[i % 3]);
+		pids[i % 3] = start(taker);
+		if (i % 4 == 0)
+			await(&shared->tokens, 0);
+	}
+	await(&shared->tokens, 0);
+	for (int i = 0; i < 3; i++)
+		finish(pids[i]);
+}
+
+static bool
+is_ready(int ep)
+{
+	struct epoll_event event;
+
+	return epoll_wait(ep, &event, 1, 0) == 1;
+}
+
+static void
+test_gate_the_bell_is_heard_by_every_loop(void **state)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+	int eps[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		eps[i] = epoll_create1(EPOLL_CLOEXEC);
+		assert_int_equal(
+		    epoll_ctl(eps[i], EPOLL_CTL_ADD, fz_commons_bell(), &event),
+		    0);
+		is_ready(eps[i]);
+	}
+	for (int round = 0; round < 3; round++) {
+		fz_gate_enter(&shared->gate, FZ_GATE_LOOP);
+		calls.write_error = round == 1 ? EINTR : 0;
+		fz_gate_wake(&shared->gate, 1);
+		for (int i = 0; i < 2; i++) {
+			assert_true(is_ready(eps[i]));
+			assert_false(is_ready(eps[i]));
+		}
+	}
+	fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+	fz_gate_wake(&shared->gate, 1);
+	for (int i = 0; i < 2; i++) {
+		assert_false(is_ready(eps[i]));
+		close(eps[i]);
+	}
+}
+
+/* ---- locks -------------------------------------------------------------- */
+
+static void
+test_lock_one_has_it(void **state)
+{
+	uint32_t self = fz_commons_self(NULL);
+
+	(void)state;
+	assert_true(fz_lock_try(&shared->lock, self));
+	assert_true(fz_lock_is_mine(&shared->lock, self));
+	assert_false(fz_lock_try(&shared->lock, self + 1));
+	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_BUSY);
+	fz_lock_release(&shared->lock);
+	assert_false(fz_lock_is_mine(&shared->lock, self));
+	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_TAKEN);
+	fz_lock_release(&shared->lock);
+}
+
+static void
+holder(void)
+{
+	uint32_t self = fz_commons_self(NULL);
+
+	if (!fz_lock_try(&shared->lock, self))
+		shared->bad = 1;
+	shared->member = self;
+	shared->inside = 1;
+	pause();
+}
+
+static void
+test_lock_of_a_dead_holder_is_abandoned(void **state)
+{
+	uint32_t self = fz_commons_self(NULL);
+	pid_t pid = start(holder);
+
+	(void)state;
+	await(&shared->inside, 1);
+	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_BUSY);
+	finish(pid);
+	assert_false(fz_lock_try(&shared->lock, self));
+	assert_int_equal(
+	    fz_lock_inherit(&shared->lock, self), FZ_LOCK_ABANDONED);
+	assert_true(fz_lock_is_mine(&shared->lock, self));
+	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_BUSY);
+	fz_lock_release(&shared->lock);
+	assert_int_equal(shared->bad, 0);
+}
+
+/* As soon as it can, and whoever had it before. */
+static void
+user(void)
+{
+	uint32_t self = fz_commons_self(NULL);
+
+	for (int i = 0;; i++) {
+		if (!fz_lock_try(&shared->lock, self) &&
+		    (i % 8 != 0 ||
+			fz_lock_inherit(&shared->lock, self) == FZ_LOCK_BUSY)) {
+			nap(50);
+			continue;
+		}
+		/* Of the dead it is not known whether they were inside. */
+		atomic_store(&shared->member, self);
+		for (volatile int k = 0; k < 1000; k++)
+			continue;
+		if (atomic_load(&shared->member) != self)
+			shared->bad = 1;
+		atomic_fetch_add(&shared->ntaken, 1);
+		fz_lock_release(&shared->lock);
+	}
+}
+
+static void
+test_lock_is_held_by_one_though_holders_are_killed(void **state)
+{
+	pid_t pids[3];
+
+	(void)state;
+	srand(2);
+	for (int i = 0; i < 3; i++)
+		pids[i] = start(user);
+	for (int i = 0; i < 200; i++) {
+		int before = atomic_load(&shared->ntaken);
+
+		nap(rand() % 3000);
+		finish(pids[i % 3]);
+		pids[i % 3] = start(user);
+		if (i % 10 == 0) {
+			int64_t until = fz_clock_ns() + 10 * FZ_CLOCK_SECOND;
+
+			while (atomic_load(&shared->ntaken) == before &&
+			       fz_clock_ns() < until)
+				nap(200);
+			assert_int_not_equal(
+			    atomic_load(&shared->ntaken), before);
+		}
+	}
+	for (int i = 0; i < 3; i++)
+		finish(pids[i]);
+	assert_int_equal(shared->bad, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_gate_waking_nobody_is_no_call),
+		TEST(test_gate_a_change_before_the_sleep_is_not_missed),
+		TEST(test_gate_a_sleep_ends_in_time),
+		TEST(test_gate_every_change_is_seen_by_one),
+		TEST(test_gate_a_wake_up_dies_with_nobody),
+		TEST(test_gate_the_bell_is_heard_by_every_loop),
+		TEST(test_lock_one_has_it),
+		TEST(test_lock_of_a_dead_holder_is_abandoned),
+		TEST(test_lock_is_held_by_one_though_holders_are_killed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
