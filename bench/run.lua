@@ -11,6 +11,7 @@ local fz = require "fzlua"
 local limits = require "limits"
 local peers = require "peers"
 local pool_rows = require "pool"
+local shared_rows = require "shared"
 local clock = limits.clock
 
 local WATCHDOG_S <const> = 120
@@ -231,6 +232,7 @@ for _, name in ipairs { "ints", "floats", "records", "string64M", "deep" } do
 end
 
 for _, row in ipairs(pool_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
+for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
 
 local function median(list)
   table.sort(list)
@@ -263,7 +265,8 @@ end
 
 -- A sample is in seconds or in bytes.
 local scales = {
-  ms = 1e3, us = 1e6, ["us/node"] = 1e6, ["us/job"] = 1e6, ["ns/value"] = 1e9,
+  ms = 1e3, us = 1e6, ["us/node"] = 1e6, ["us/job"] = 1e6, ["us/item"] = 1e6,
+  ns = 1e9, ["ns/value"] = 1e9,
   KiB = 2 ^ -10, MiB = 2 ^ -20,
 }
 

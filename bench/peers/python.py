@@ -1,4 +1,4 @@
-"""The pool's rows by Python's multiprocessing: python3 python.py [ROW...].
+"""Rows by Python's multiprocessing: python3 python.py [ROW...].
 
 Prints `row<TAB>median<TAB>unit`, nothing for a row it lacks; ../README.md says what each row is.
 """
@@ -11,6 +11,10 @@ import time
 JOBS = 10_000
 PAIRS = 1_000_000
 SQUARES = 100_000
+ITEMS = 50_000
+TRIPS = 1_000
+CALLS = 50_000
+BIG = 100_000_000
 
 
 def echo(x):
@@ -120,6 +124,112 @@ def memory(pool):
     report("pool_memory", private_kib(multiprocessing.active_children()[0].pid), "KiB")
 
 
+def run_beside(count, target, *args):
+    processes = [multiprocessing.Process(target=target, args=args) for _ in range(count)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def produce(go, items):
+    go.wait()
+    for i in range(ITEMS):
+        items.put(i)
+
+
+def queue():
+    def sample():
+        go, items = multiprocessing.Event(), multiprocessing.Queue()
+        (process,) = run_beside(1, produce, go, items)
+        started = time.perf_counter()
+        go.set()
+        expect("sum", sum(items.get() for _ in range(ITEMS)), ITEMS * (ITEMS - 1) // 2)
+        taken = time.perf_counter() - started
+        process.join()
+        return taken * 1e6 / ITEMS
+
+    report("queue", statistics.median(sample() for _ in range(5)), "us/item")
+
+
+def answer(there, back):
+    while (x := there.get()) is not None:
+        back.put(x)
+
+
+def queue_roundtrip():
+    there, back = multiprocessing.Queue(), multiprocessing.Queue()
+    (process,) = run_beside(1, answer, there, back)
+
+    def trips():
+        for i in range(TRIPS):
+            there.put(i)
+            back.get()
+
+    measure("queue_roundtrip", "us", 1e6 / TRIPS, 7, trips)
+    there.put(None)
+    process.join()
+
+
+def repeat(statement, **names):
+    """A function of n that runs the statement so often."""
+    exec(f"def loop(n):\n for i in range(n):\n  {statement}\n", names)
+    return names["loop"]
+
+
+def per_call(row, loop):
+    measure(row, "ns", 1e9 / CALLS, 7, lambda: loop(CALLS))
+
+
+ADD = "with v.get_lock(): v.value += 1"
+
+
+def contended():
+    v, gun = multiprocessing.Value("q", 0), multiprocessing.Barrier(3)
+    loop = repeat(ADD, v=v)
+
+    def work():
+        gun.wait()
+        loop(CALLS)
+        gun.wait()
+
+    def sample():
+        processes = run_beside(2, work)
+        gun.wait()
+        started = time.perf_counter()
+        gun.wait()
+        taken = time.perf_counter() - started
+        for process in processes:
+            process.join()
+        return taken * 1e9 / (2 * CALLS)
+
+    report("value_add_contended", statistics.median(sample() for _ in range(3)), "ns")
+
+
+def give(end):
+    big = bytes(BIG)
+    while end.recv():
+        end.send(big)
+
+
+def pipe():
+    a, b = multiprocessing.Pipe()
+    (process,) = run_beside(1, give, b)
+
+    def fetch():
+        a.send(True)
+        expect("length", len(a.recv()), BIG)
+
+    measure("pipe_100M", "ms", 1e3, 5, fetch)
+    a.send(False)
+    process.join()
+
+
+def manager(row, statement):
+    with multiprocessing.Manager() as server:
+        loop = repeat(statement, d=server.dict(key=1))
+        measure(row, "us", 1e6 / TRIPS, 7, lambda: loop(TRIPS))
+
+
 ROWS = {
     "pool_start": lambda: measure("pool_start", "ms", 1e3, 9, first_result),
     "pool_apply": lambda: with_pool(apply),
@@ -129,6 +239,18 @@ ROWS = {
     "map_starmap": lambda: with_pool(starmap),
     "pool_factor_once": lambda: with_pool(factor),
     "pool_memory": lambda: with_pool(memory),
+    "queue": queue,
+    "queue_roundtrip": queue_roundtrip,
+    "lock": lambda: per_call("lock", repeat("l.acquire(); l.release()", l=multiprocessing.Lock())),
+    "value_add": lambda: per_call("value_add", repeat(ADD, v=multiprocessing.Value("q", 0))),
+    "value_add_contended": contended,
+    "array_read": lambda: per_call(
+        "array_read", repeat("a[i & 1023]", a=multiprocessing.Array("d", 1024))),
+    "array_write": lambda: per_call(
+        "array_write", repeat("a[i & 1023] = i", a=multiprocessing.Array("d", 1024))),
+    "pipe_100M": pipe,
+    "manager_get": lambda: manager("manager_get", "d['key']"),
+    "manager_set": lambda: manager("manager_set", "d['key'] = i"),
 }
 
 if __name__ == "__main__":
