@@ -24,7 +24,7 @@ return function(timed, expect)
     local go, items = fz.event(), fz.queue()
     local function fzlua()
       go:clear()
-      local p <close> = fz.process(function()
+      local _ <close> = fz.process(function()
         go:wait()
         for i = 1, ITEMS do items:put(i) end
       end):start()
