@@ -1,0 +1,538 @@
+/*
+ * A queue in shared memory, and processes that are killed at each instruction
+ * of what they do to it: one steps them by ptrace.
+ *
+ * wrap: fallocate
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "base/err.h"
+#include "engine/queue.h"
+#include "fzlua.h"
+#include "os/commons.h"
+#include "os/commons_state.h"
+
+/*
+ * Instrumented code has many more instructions: not each of them there, and
+ * each of all only with FZLUA_LONG in the environment.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(FZ_COVERAGE)
+enum { STRIDE = 61 };
+#else
+enum { STRIDE = 4 };
+#endif
+
+enum { TEST_SECONDS = 120, TYPE = 1 };
+
+struct box {
+	struct fz_object object;
+	struct fz_queue queue;
+	struct fz_queue_tasks tasks;
+	_Atomic uint32_t done; /* by the child that is stepped */
+};
+
+static bool no_memory;
+
+int __real_fallocate(int fd, int mode, off_t offset, off_t len);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
+
+int
+__wrap_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	if (no_memory && mode == 0) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return __real_fallocate(fd, mode, offset, len);
+}
+
+static struct box *
+new_box(uint32_t max)
+{
+	struct box *box = fz_commons_new(TYPE, sizeof(*box), NULL);
+
+	assert_non_null(box);
+	fz_queue_init(&box->queue, &box->object, max);
+	return box;
+}
+
+static unsigned long
+stride(void)
+{
+	return getenv("FZLUA_LONG") != NULL ? 1 : STRIDE;
+}
+
+static uint32_t
+self(void)
+{
+	uint32_t member = fz_commons_self(NULL);
+
+	assert_int_not_equal(member, 0);
+	return member;
+}
+
+/* ---- items: bytes of one value, which is their number ------------------- */
+
+static enum fz_queue_state
+put(struct box *box, unsigned number, size_t len)
+{
+	static unsigned char bytes[FZ_QUEUE_INLINE];
+	struct fz_queue_item item = { .head = "", .body = bytes, .nbody = len };
+
+	memset(bytes, (int)number, len);
+	return fz_queue_put(&box->queue, fz_commons_self(NULL), &item, NULL);
+}
+
+static enum fz_queue_state
+put_big(struct box *box, unsigned number, size_t len)
+{
+	struct fz_queue_item item = { .nbody = len };
+	enum fz_queue_state state;
+
+	item.chunks = fz_commons_take(len + FZ_COMMONS_CHUNK, NULL);
+	if (item.chunks == NULL)
+		return FZ_QUEUE_FAILED;
+	memset(item.chunks, (int)number, len);
+	state = fz_queue_put(&box->queue, fz_commons_self(NULL), &item, NULL);
+	if (state != FZ_QUEUE_DONE)
+		fz_commons_give(item.chunks);
+	return state;
+}
+
+/* The number of the next item; 0: there is none. All of it must be whole. */
+static unsigned
+take(struct box *box, size_t *len)
+{
+	static unsigned char bytes[FZ_QUEUE_INLINE];
+	struct fz_queue_taken taken = { .bytes = bytes };
+	const unsigned char *p;
+	unsigned number;
+
+	taken.owed = &box->tasks.owed[fz_commons_place(fz_commons_self(NULL))];
+	if (fz_queue_take(&box->queue, fz_commons_self(NULL), &taken) !=
+	    FZ_QUEUE_DONE)
+		return 0;
+	p = taken.chunks != NULL ? taken.chunks : bytes;
+	number = taken.len != 0 ? p[0] : 0;
+	for (size_t i = 0; i < taken.len; i++)
+		assert_int_equal(p[i], number);
+	if (len != NULL)
+		*len = taken.len;
+	if (taken.chunks != NULL)
+		fz_commons_give(taken.chunks);
+	return number;
+}
+
+/* ---- what is killed ------------------------------------------------------ */
+
+static void
+put_small_one(struct box *box)
+{
+	put(box, 200, 9);
+}
+
+static void
+put_one(struct box *box)
+{
+	put(box, 200, 700);
+}
+
+static void
+put_big_one(struct box *box)
+{
+	put_big(box, 200, 100);
+}
+
+static void
+take_one(struct box *box)
+{
+	take(box, NULL);
+}
+
+static void
+close_it(struct box *box)
+{
+	fz_queue_close(&box->queue, fz_commons_self(NULL));
+}
+
+static void
+take_and_say_done(struct box *box)
+{
+	take(box, NULL);
+	fz_queue_task_done(&box->tasks, fz_commons_self(NULL));
+}
+
+/*
+ * Have a child do `act` and kill it after `n` instructions. False where it had
+ * done all before.
+ */
+static bool
+kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_int_not_equal(pid, -1);
+	if (pid == 0) {
+		if (fz_commons_self(NULL) == 0 ||
+		    ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
+			_exit(1);
+		raise(SIGSTOP);
+		act(box);
+		atomic_store(&box->done, 1);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status))
+		skip(); /* it may not be traced here */
+	while (n-- > 0) {
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSTOPPED(status));
+		if (atomic_load(&box->done))
+			break;
+	}
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return !atomic_load(&box->done);
+}
+
+/*
+ * Kill it after each instruction. Before, there are `n` items of `len` bytes;
+ * then one more is put, and all are read. `fewer`: the first may be lost;
+ * otherwise there may be a 200 behind them.
+ */
+static void
+walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
+{
+	size_t before = (fz_commons_sweep_dead(), fz_commons_used());
+	unsigned long nkilled = 0, nlost = 0;
+
+	for (unsigned long k = 0;; k += stride()) {
+		struct box *box = new_box(0);
+		unsigned number, first = 1;
+		bool killed;
+
+		for (unsigned i = 1; i <= n; i++)
+			assert_int_equal(put(box, i, len), FZ_QUEUE_DONE);
+		killed = kill_after(box, act, k);
+		assert_int_equal(put(box, n + 1, len), FZ_QUEUE_DONE);
+		assert_int_equal(put_big(box, n + 2, 100000), FZ_QUEUE_DONE);
+		number = take(box, NULL);
+		if (fewer && number == 2) {
+			first = 2;
+			nlost++;
+		}
+		for (unsigned i = first; i <= n + 2; i++) {
+			if (i == n + 1 && number == 200) {
+				assert_false(fewer);
+				number = take(box, NULL);
+				nlost++;
+			}
+			assert_int_equal(number, i);
+			number = take(box, NULL);
+		}
+		assert_int_equal(number, 0);
+		assert_int_equal(fz_queue_size(&box->queue), 0);
+		/* Only we have taken something and not said that it is done. */
+		while (fz_queue_task_done(&box->tasks, self()))
+			continue;
+		assert_true(fz_queue_all_done(&box->queue, &box->tasks, true));
+		fz_commons_free(&box->object);
+		fz_commons_sweep_dead();
+		assert_int_equal(fz_commons_used(), before);
+		if (!killed)
+			break;
+		nkilled++;
+	}
+	assert_true(nkilled * stride() > 200);
+	assert_true(nlost > 0); /* it was killed behind the store, too */
+}
+
+static void
+test_queue_who_is_killed_while_putting_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_small_one, 2, 100, false);
+}
+
+static void
+test_queue_who_is_killed_at_the_first_put_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_small_one, 0, 100, false);
+}
+
+/* 2 x 32500 bytes and 700 do not fit into one. */
+static void
+test_queue_who_is_killed_at_a_new_segment_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_one, 2, 32500, false);
+}
+
+static void
+test_queue_who_is_killed_with_a_big_one_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_big_one, 1, 100, false);
+}
+
+static void
+test_queue_who_is_killed_while_taking_takes_one_at_most(void **state)
+{
+	(void)state;
+	walk(take_one, 3, 8, true);
+	walk(take_and_say_done, 3, 8, true);
+}
+
+#define TEST(name) cmocka_unit_test(name)
+
+/* ---- alive --------------------------------------------------------------- */
+
+static void
+test_queue_items_come_out_as_they_went_in(void **state)
+{
+	static const size_t lens[] = { 1, 5, 6, 7, 8, 100, 20000,
+		FZ_QUEUE_INLINE };
+	struct box *box = new_box(0);
+	size_t n = sizeof(lens) / sizeof(lens[0]), len = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 1; i <= 250; i++)
+			assert_int_equal(
+			    put(box, i, lens[i % n]), FZ_QUEUE_DONE);
+		assert_int_equal(fz_queue_size(&box->queue), 250);
+		for (unsigned i = 1; i <= 250; i++) {
+			assert_int_equal(take(box, &len), i);
+			assert_int_equal(len, lens[i % n]);
+		}
+		assert_int_equal(take(box, NULL), 0);
+	}
+	fz_commons_free(&box->object);
+}
+
+static void
+test_queue_gives_its_memory_back(void **state)
+{
+	size_t before = fz_commons_used(), full;
+	struct box *box = new_box(0);
+
+	(void)state;
+	for (int i = 0; i < 100000; i++)
+		put(box, 1, 3);
+	full = fz_commons_used() - before;
+	assert_true(full > 800000 && full < 1100000);
+	for (int i = 0; i < 10; i++)
+		put_big(box, 2, 1000000);
+	while (take(box, NULL) != 0)
+		continue;
+	/* The object, the segment in use and the spare one. */
+	assert_int_equal(fz_commons_used() - before, 3 * FZ_COMMONS_CHUNK);
+	fz_commons_free(&box->object);
+	assert_int_equal(fz_commons_used(), before);
+}
+
+static void
+test_queue_a_bounded_one_is_full(void **state)
+{
+	struct box *box = new_box(3);
+
+	(void)state;
+	for (unsigned i = 1; i <= 3; i++)
+		assert_int_equal(put(box, i, 10), FZ_QUEUE_DONE);
+	assert_int_equal(put(box, 4, 10), FZ_QUEUE_WAIT);
+	assert_int_equal(put_big(box, 4, 100000), FZ_QUEUE_WAIT);
+	assert_int_equal(take(box, NULL), 1);
+	assert_int_equal(put(box, 4, 10), FZ_QUEUE_DONE);
+	fz_commons_free(&box->object);
+}
+
+static void
+test_queue_a_closed_one_takes_nothing(void **state)
+{
+	struct box *box = new_box(1);
+	unsigned char bytes[FZ_QUEUE_INLINE];
+	struct fz_queue_taken taken = { .bytes = bytes };
+
+	(void)state;
+	put(box, 1, 10);
+	fz_queue_close(&box->queue, self());
+	assert_int_equal(put(box, 2, 10), FZ_QUEUE_CLOSED);
+	assert_int_equal(
+	    fz_queue_take(&box->queue, self(), &taken), FZ_QUEUE_DONE);
+	assert_int_equal(
+	    fz_queue_take(&box->queue, self(), &taken), FZ_QUEUE_CLOSED);
+	fz_commons_free(&box->object);
+}
+
+/* Killed in close(): it is closed or it is not, and others can close it. */
+static void
+test_queue_who_is_killed_while_closing_leaves_it_whole(void **state)
+{
+	bool more = true;
+
+	(void)state;
+	for (unsigned long k = 0; more; k += stride()) {
+		struct box *box = new_box(0);
+		enum fz_queue_state got;
+
+		more = kill_after(box, close_it, k);
+		got = put(box, 1, 10);
+		assert_true(got == FZ_QUEUE_DONE || got == FZ_QUEUE_CLOSED);
+		assert_int_equal(take(box, NULL), got == FZ_QUEUE_DONE);
+		close_it(box);
+		assert_int_equal(put(box, 1, 10), FZ_QUEUE_CLOSED);
+		fz_commons_free(&box->object);
+	}
+}
+
+static void
+test_queue_what_is_taken_is_owed(void **state)
+{
+	struct box *box = new_box(0);
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_false(fz_queue_task_done(&box->tasks, self()));
+	for (unsigned i = 1; i <= 3; i++)
+		put(box, i, 10);
+	assert_false(fz_queue_all_done(&box->queue, &box->tasks, true));
+	assert_int_equal(take(box, NULL), 1);
+	pid = fork();
+	if (pid == 0)
+		_exit(take(box, NULL) == 2 && take(box, NULL) == 3 ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_false(fz_queue_all_done(&box->queue, &box->tasks, true));
+	assert_true(fz_queue_task_done(&box->tasks, self()));
+	/* What the dead one had is done, as one sees who looks for it. */
+	assert_false(fz_queue_all_done(&box->queue, &box->tasks, false));
+	assert_true(fz_queue_all_done(&box->queue, &box->tasks, true));
+	/* It may have handed them on. */
+	assert_true(fz_queue_task_done(&box->tasks, self()));
+	assert_true(fz_queue_task_done(&box->tasks, self()));
+	assert_false(fz_queue_task_done(&box->tasks, self()));
+	fz_commons_free(&box->object);
+}
+
+/* ---- failures ------------------------------------------------------------ */
+
+static void
+test_queue_without_memory_it_stays_as_it_is(void **state)
+{
+	struct box *box = new_box(0);
+	size_t before = fz_commons_used();
+	unsigned n = 0;
+
+	(void)state;
+	no_memory = true;
+	assert_int_equal(put_big(box, 1, 400 << 20), FZ_QUEUE_FAILED);
+	assert_int_equal(fz_commons_used(), before);
+	while (n < 100000 && put(box, 1, FZ_QUEUE_INLINE) == FZ_QUEUE_DONE)
+		n++;
+	no_memory = false;
+	assert_true(n < 100000);
+	assert_int_equal(put(box, 2, 10), FZ_QUEUE_DONE);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(take(box, NULL), 1);
+	assert_int_equal(take(box, NULL), 2);
+	assert_int_equal(take(box, NULL), 0);
+	fz_commons_free(&box->object);
+}
+
+static void
+test_queue_without_memory_put_raises(void **state)
+{
+	static const char script[] =
+	    "local fz, starve = ...\n"
+	    "local q = fz.queue()\n"
+	    "q:put(1)\n"
+	    "starve(true)\n"
+	    "local ok, e = pcall(q.put, q, ('x'):rep(300 << 20))\n"
+	    "assert(not ok and e.kind == 'memory', tostring(e))\n"
+	    "ok, e = pcall(q.put, q, {a = ('x'):rep(300 << 20)})\n"
+	    "assert(not ok and e.kind == 'memory', tostring(e))\n"
+	    "starve(false)\n"
+	    "q:put(2)\n"
+	    "assert(q:get() == 1 and q:get() == 2 and q:size() == 0)\n";
+	lua_State *L = *state;
+
+	assert_int_equal(luaL_loadstring(L, script), LUA_OK);
+	lua_pushcfunction(L, luaopen_fzlua);
+	lua_call(L, 0, 1);
+	lua_getglobal(L, "starve");
+	if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+		fail_msg("%s", lua_tostring(L, -1));
+}
+
+static int
+starve(lua_State *L)
+{
+	no_memory = lua_toboolean(L, 1);
+	return 0;
+}
+
+static int
+state_setup(void **state)
+{
+	lua_State *L = luaL_newstate();
+
+	luaL_openlibs(L);
+	lua_register(L, "starve", starve);
+	*state = L;
+	return 0;
+}
+
+static int
+state_teardown(void **state)
+{
+	lua_close(*state);
+	no_memory = false;
+	return 0;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_queue_items_come_out_as_they_went_in),
+		TEST(test_queue_gives_its_memory_back),
+		TEST(test_queue_a_bounded_one_is_full),
+		TEST(test_queue_a_closed_one_takes_nothing),
+		TEST(test_queue_what_is_taken_is_owed),
+		TEST(test_queue_without_memory_it_stays_as_it_is),
+		TEST(test_queue_who_is_killed_while_putting_leaves_it_whole),
+		TEST(test_queue_who_is_killed_at_the_first_put_leaves_it_whole),
+		TEST(test_queue_who_is_killed_at_a_new_segment_leaves_it_whole),
+		TEST(test_queue_who_is_killed_with_a_big_one_leaves_it_whole),
+		TEST(test_queue_who_is_killed_while_taking_takes_one_at_most),
+		TEST(test_queue_who_is_killed_while_closing_leaves_it_whole),
+		cmocka_unit_test_setup_teardown(
+		    test_queue_without_memory_put_raises, state_setup,
+		    state_teardown),
+	};
+
+	alarm(TEST_SECONDS);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
