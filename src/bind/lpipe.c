@@ -157,7 +157,7 @@ close_end(struct known *k, struct fz_lhandle *handle)
 	if (handle->closed)
 		return;
 	handle->closed = true;
-	if (--k->nopen[handle->part] != 0)
+	if (--k->nopen[handle->part] != 0 || fz_commons_me() == 0)
 		return;
 	fz_end_leave(&end->end, member);
 	fz_gate_wake(&end->out.items, FZ_GATE_ALL);
@@ -174,7 +174,6 @@ forget(struct known *k)
 	free(k);
 }
 
-/* Only the last handle is the end of the object here. */
 static int
 pipe_gc(lua_State *L)
 {
@@ -183,11 +182,8 @@ pipe_gc(lua_State *L)
 
 	if (k != NULL) {
 		close_end(k, handle);
-		if (--k->nhandles != 0) {
-			handle->object = NULL;
-			return 0;
-		}
-		forget(k);
+		if (--k->nhandles == 0)
+			forget(k);
 	}
 	fz_lhandle_drop(handle);
 	return 0;
@@ -380,16 +376,14 @@ static int
 pipe_new(lua_State *L)
 {
 	struct lpipe *pipe;
-	struct fz_lhandle *a, *b;
+	struct fz_lhandle *a;
 
 	pipe = fz_lhandle_new(L, FZ_LHANDLE_PIPE, sizeof(*pipe));
 	a = lua_touserdata(L, -1);
 	fz_queue_init(&pipe->ends[0].out, &pipe->object, 0);
 	fz_queue_init(&pipe->ends[1].out, &pipe->object, 0);
 	enter(L, a);
-	b = fz_lhandle_push(L, FZ_LHANDLE_PIPE, NULL, 1);
-	b->object = pipe;
-	enter(L, b);
+	enter(L, fz_lhandle_push(L, FZ_LHANDLE_PIPE, pipe, 1));
 	return 2;
 }
 

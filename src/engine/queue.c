@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "os/spin.h"
 
 /*
  *   segment  next, items one behind the other, room for a NEXT
@@ -21,7 +22,7 @@ enum {
 	NEXT = 0xffff,
 	BIG_SIZE = 24,
 	COUNT_BITS = 29,
-	SPINS = 200, /* looks before a sleep */
+	SPINS = 50, /* looks at a lock that is held for so short a time */
 };
 
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
@@ -97,10 +98,16 @@ load_u16(const unsigned char *at)
 static void
 hold_slowly(struct fz_lock *lock, uint32_t self)
 {
+	struct fz_spin spin = { 0 };
+
 	for (int i = 0; i < SPINS; i++) {
 		if (fz_lock_try(lock, self))
 			return;
 		fz_gate_pause();
+	}
+	while (fz_spin_again(&spin)) {
+		if (fz_lock_try(lock, self))
+			return;
 	}
 	for (;;) {
 		uint32_t seq = fz_gate_enter(&lock->gate, FZ_GATE_SLEEP);
