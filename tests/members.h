@@ -1,0 +1,92 @@
+/* members.h - processes that share the commons, and are killed anywhere. */
+#ifndef MEMBERS_H
+#define MEMBERS_H
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "os/commons.h"
+
+#define MEMBERS_SECONDS 100 /* a test or a process that takes longer hangs */
+
+static inline int
+members_setup(void **state)
+{
+	(void)state;
+	alarm(MEMBERS_SECONDS);
+	fz_commons_hold();
+	assert_int_equal(fz_commons_open(NULL), 0);
+	assert_int_not_equal(fz_commons_self(NULL), 0);
+	return 0;
+}
+
+static inline int
+members_teardown(void **state)
+{
+	(void)state;
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	fz_commons_let_go();
+	alarm(0);
+	return 0;
+}
+
+/* A new member that calls f(ctx), and then exits with what it returns. */
+static inline pid_t
+member_start(int (*f)(void *ctx), void *ctx)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		alarm(MEMBERS_SECONDS);
+		_exit(f(ctx));
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
+/* Its exit status, or less than 0: the signal that ended it. */
+static inline int
+member_wait(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) == -1)
+		assert_int_equal(errno, EINTR);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static inline void
+member_kill(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	member_wait(pid);
+}
+
+static unsigned members_die_at; /* calls from now on, 0: never */
+
+/* At the begin and the end of what is wrapped: this may be where one dies. */
+static inline void
+members_step(void)
+{
+	if (members_die_at != 0 && --members_die_at == 0)
+		raise(SIGKILL);
+}
+
+/* A new member that calls f(ctx), and is killed at its `n`-th step. */
+static inline pid_t
+member_start_dying(int (*f)(void *ctx), void *ctx, unsigned n)
+{
+	pid_t pid;
+
+	members_die_at = n;
+	pid = member_start(f, ctx);
+	members_die_at = 0;
+	return pid;
+}
+
+#endif

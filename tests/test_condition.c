@@ -1,0 +1,351 @@
+/*
+ * Who waits is told, in order, whoever dies.
+ * wrap: fz_waiter_begin fz_waiter_end fz_waiter_tell fz_commons_alive
+ */
+/* kill is not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "members.h"
+#include "os/condition.h"
+#include "os/lock.h"
+#include "os/waiter.h"
+
+bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
+bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
+enum fz_waiter_state __real_fz_waiter_end(uint32_t self);
+enum fz_waiter_state __wrap_fz_waiter_end(uint32_t self);
+bool __real_fz_waiter_tell(
+    const struct fz_waiter *w, enum fz_waiter_state state);
+bool __wrap_fz_waiter_tell(
+    const struct fz_waiter *w, enum fz_waiter_state state);
+bool __real_fz_commons_alive(uint32_t member);
+bool __wrap_fz_commons_alive(uint32_t member);
+
+bool
+__wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
+{
+	bool began;
+
+	members_step();
+	began = __real_fz_waiter_begin(self, name, number);
+	members_step();
+	return began;
+}
+
+enum fz_waiter_state
+__wrap_fz_waiter_end(uint32_t self)
+{
+	enum fz_waiter_state state;
+
+	members_step();
+	state = __real_fz_waiter_end(self);
+	members_step();
+	return state;
+}
+
+bool
+__wrap_fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
+{
+	bool told;
+
+	members_step();
+	told = __real_fz_waiter_tell(w, state);
+	members_step();
+	return told;
+}
+
+bool
+__wrap_fz_commons_alive(uint32_t member)
+{
+	members_step();
+	return __real_fz_commons_alive(member);
+}
+
+struct shared {
+	struct fz_object head;
+	struct fz_lock lock;
+	uint32_t tickets;
+	_Atomic uint32_t began, told;
+	_Atomic bool inherits;
+};
+
+static struct shared *
+new_shared(void)
+{
+	struct shared *s = fz_commons_new(1, sizeof(*s), NULL);
+
+	assert_non_null(s);
+	return s;
+}
+
+static uint32_t
+name_of(const struct shared *s)
+{
+	return fz_commons_name(&s->head);
+}
+
+static void
+take_lock(struct shared *s)
+{
+	uint32_t self = fz_commons_self(NULL);
+
+	while (fz_lock_inherit(&s->lock, self) == FZ_LOCK_BUSY)
+		usleep(100);
+}
+
+static uint32_t
+begin(struct shared *s)
+{
+	uint32_t self = fz_commons_self(NULL);
+
+	take_lock(s);
+	if (!fz_condition_begin(&s->tickets, name_of(s), self))
+		_exit(9);
+	atomic_fetch_add(&s->began, 1);
+	fz_lock_release(&s->lock);
+	return self;
+}
+
+/* Exits with its place among those that were told. */
+static int
+wait_once(void *ctx)
+{
+	struct shared *s = ctx;
+	uint32_t self = begin(s), told;
+
+	while (fz_waiter_state(self) == FZ_WAITER_WAITS) {
+		struct fz_gate *gate = fz_waiter_gate(self);
+		uint32_t seq = fz_gate_enter(gate, FZ_GATE_SLEEP);
+
+		if (fz_waiter_state(self) == FZ_WAITER_WAITS)
+			fz_gate_sleep(gate, seq, FZ_CLOCK_NEVER);
+		if (atomic_load(&s->inherits))
+			fz_condition_inherit(name_of(s));
+	}
+	take_lock(s);
+	told = atomic_fetch_add(&s->told, 1);
+	if (fz_waiter_end(self) != FZ_WAITER_GO)
+		return 99;
+	fz_lock_release(&s->lock);
+	return (int)told;
+}
+
+static pid_t
+start_waiter(struct shared *s)
+{
+	uint32_t before = atomic_load(&s->began);
+	pid_t pid = member_start(wait_once, s);
+
+	while (atomic_load(&s->began) == before)
+		usleep(100);
+	return pid;
+}
+
+static void
+notify(struct shared *s, uint32_t n)
+{
+	take_lock(s);
+	fz_condition_notify(name_of(s), n);
+	fz_lock_release(&s->lock);
+}
+
+static void
+wait_told(struct shared *s, uint32_t n)
+{
+	for (int ms = 0; atomic_load(&s->told) < n; ms++) {
+		assert_true(ms < 10000);
+		usleep(1000);
+	}
+}
+
+static void
+test_waiter_waits_for_one_thing(void **state)
+{
+	uint32_t self = fz_commons_self(NULL);
+
+	(void)state;
+	assert_int_equal(fz_waiter_state(self), FZ_WAITER_NONE);
+	assert_false(fz_waiter_cancel(self));
+	assert_true(fz_waiter_begin(self, 5, 1));
+	assert_false(fz_waiter_begin(self, 5, 2));
+	assert_false(fz_waiter_begin(self, 6, 1));
+	assert_int_equal(fz_waiter_state(self), FZ_WAITER_WAITS);
+	assert_true(fz_waiter_cancel(self));
+	assert_false(fz_waiter_begin(self, 6, 1));
+	assert_int_equal(fz_waiter_end(self), FZ_WAITER_NONE);
+	assert_true(fz_waiter_begin(self, (1U << 30) - 1, UINT32_MAX));
+	assert_int_equal(fz_waiter_end(self), FZ_WAITER_WAITS);
+}
+
+static void
+test_waiter_is_told_what_is_meant_for_it(void **state)
+{
+	uint32_t self = fz_commons_self(NULL);
+	struct fz_waiter w = { 0 }, none = { 0 };
+
+	(void)state;
+	assert_true(fz_waiter_begin(self, 5, 1));
+	assert_false(fz_waiter_next(&none, 6, FZ_WAITER_WAITS));
+	assert_false(fz_waiter_next(&none, 5, FZ_WAITER_GO));
+	assert_true(fz_waiter_next(&w, 5, FZ_WAITER_WAITS));
+	assert_int_equal(w.member, self);
+	fz_waiter_end(self);
+	assert_false(fz_waiter_tell(&w, FZ_WAITER_GO));
+	assert_true(fz_waiter_begin(self, 5, 2));
+	assert_false(fz_waiter_tell(&w, FZ_WAITER_GO));
+	fz_waiter_end(self);
+	assert_true(fz_waiter_begin(self, 7, 1));
+	assert_false(fz_waiter_tell(&w, FZ_WAITER_FAILS));
+	assert_int_equal(fz_waiter_state(self), FZ_WAITER_WAITS);
+	fz_waiter_end(self);
+	assert_true(fz_waiter_begin(self, 5, 1));
+	assert_true(fz_waiter_tell(&w, FZ_WAITER_FAILS));
+	assert_false(fz_waiter_tell(&w, FZ_WAITER_GO));
+	assert_false(fz_waiter_cancel(self));
+	assert_int_equal(fz_waiter_end(self), FZ_WAITER_FAILS);
+}
+
+static void
+test_condition_tells_those_first_that_came_first(void **state)
+{
+	struct shared *s = new_shared();
+	pid_t pids[6];
+
+	(void)state;
+	s->tickets = UINT32_MAX - 2; /* they start again from 0 meanwhile */
+	for (int i = 0; i < 6; i++)
+		pids[i] = start_waiter(s);
+	for (uint32_t i = 0; i < 2; i++) {
+		notify(s, 1);
+		wait_told(s, i + 1);
+		assert_int_equal(member_wait(pids[i]), i);
+	}
+	notify(s, 0);
+	notify(s, 2);
+	wait_told(s, 4);
+	member_wait(pids[2]);
+	member_wait(pids[3]);
+	notify(s, FZ_CONDITION_ALL);
+	member_wait(pids[4]);
+	member_wait(pids[5]);
+	notify(s, 7); /* nobody is there */
+	fz_commons_free(&s->head);
+}
+
+static void
+test_condition_passes_over_the_dead(void **state)
+{
+	struct shared *s = new_shared();
+	pid_t pids[4];
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		pids[i] = start_waiter(s);
+	member_kill(pids[0]);
+	member_kill(pids[2]);
+	notify(s, 1);
+	assert_int_equal(member_wait(pids[1]), 0);
+	notify(s, 1);
+	assert_int_equal(member_wait(pids[3]), 1);
+	fz_commons_free(&s->head);
+}
+
+static void
+test_condition_hands_on_what_the_dead_were_told(void **state)
+{
+	struct shared *s = new_shared();
+	pid_t first, second, third;
+
+	(void)state;
+	atomic_store(&s->inherits, true);
+	first = start_waiter(s);
+	second = start_waiter(s);
+	third = start_waiter(s);
+	take_lock(s);
+	fz_condition_notify(name_of(s), 1);
+	usleep(20000);
+	member_kill(first); /* it waits for the lock */
+	fz_lock_release(&s->lock);
+	assert_int_equal(member_wait(second), 0);
+	usleep(150000);
+	assert_int_equal(atomic_load(&s->told), 1); /* handed on once */
+	notify(s, 1);
+	assert_int_equal(member_wait(third), 1);
+	fz_commons_free(&s->head);
+}
+
+/* It waits first, and is told; another one gets that where it has died. */
+static void
+test_condition_loses_nothing_wherever_a_waiter_is_killed(void **state)
+{
+	struct shared *s = new_shared();
+	uint32_t told = 0;
+	int how = -SIGKILL;
+
+	(void)state;
+	atomic_store(&s->inherits, true);
+	for (unsigned n = 1; how == -SIGKILL; n++) {
+		pid_t first = member_start_dying(wait_once, s, n), second;
+
+		usleep(20000);
+		second = start_waiter(s);
+		notify(s, 1);
+		how = member_wait(first);
+		if (atomic_load(&s->told) > told) {
+			told++; /* by the first, which may have died then */
+			notify(s, 1);
+		}
+		assert_int_equal(member_wait(second), told++);
+	}
+	fz_commons_free(&s->head);
+}
+
+static int
+notify_one(void *ctx)
+{
+	notify(ctx, 1);
+	return 0;
+}
+
+static void
+test_condition_is_whole_wherever_a_notifier_is_killed(void **state)
+{
+	struct shared *s = new_shared();
+	uint32_t told = 0;
+	int how = -SIGKILL;
+
+	(void)state;
+	for (unsigned n = 1; how == -SIGKILL; n++) {
+		pid_t pid = start_waiter(s);
+
+		how = member_wait(member_start_dying(notify_one, s, n));
+		notify(s, 1);
+		assert_int_equal(member_wait(pid), told++);
+	}
+	assert_int_equal(how, 0);
+	fz_commons_free(&s->head);
+}
+
+#define TEST(f) \
+	cmocka_unit_test_setup_teardown(f, members_setup, members_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_waiter_waits_for_one_thing),
+		TEST(test_waiter_is_told_what_is_meant_for_it),
+		TEST(test_condition_tells_those_first_that_came_first),
+		TEST(test_condition_passes_over_the_dead),
+		TEST(test_condition_hands_on_what_the_dead_were_told),
+		TEST(test_condition_loses_nothing_wherever_a_waiter_is_killed),
+		TEST(test_condition_is_whole_wherever_a_notifier_is_killed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

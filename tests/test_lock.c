@@ -1,0 +1,330 @@
+/*
+ * Locks, semaphores and events in shared memory: whoever dies, and where.
+ * wrap: fz_gate_wake_slowly fz_commons_alive
+ */
+/* kill is not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "members.h"
+#include "os/event.h"
+#include "os/lock.h"
+#include "os/semaphore.h"
+
+void __real_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);
+void __wrap_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);
+bool __real_fz_commons_alive(uint32_t member);
+bool __wrap_fz_commons_alive(uint32_t member);
+
+void
+__wrap_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n)
+{
+	members_step();
+	__real_fz_gate_wake_slowly(gate, n);
+	members_step();
+}
+
+bool
+__wrap_fz_commons_alive(uint32_t member)
+{
+	bool alive;
+
+	members_step();
+	alive = __real_fz_commons_alive(member);
+	members_step();
+	return alive;
+}
+
+struct shared {
+	struct fz_object head;
+	struct fz_lock lock;
+	struct fz_semaphore semaphore;
+	struct fz_event event;
+	_Atomic uint32_t a, b, rounds;
+	_Atomic bool over;
+};
+
+static struct shared *
+new_shared(void)
+{
+	struct shared *s = fz_commons_new(1, sizeof(*s), NULL);
+
+	assert_non_null(s);
+	return s;
+}
+
+static void
+free_shared(struct shared *s)
+{
+	fz_commons_free(&s->head);
+}
+
+static enum fz_lock_state
+wait_for_lock(struct fz_lock *lock)
+{
+	uint32_t self = fz_commons_self(NULL);
+
+	for (;;) {
+		uint32_t seq = fz_gate_enter(&lock->gate, FZ_GATE_SLEEP);
+		enum fz_lock_state state = fz_lock_inherit(lock, self);
+
+		if (state != FZ_LOCK_BUSY) {
+			fz_gate_again(&lock->gate);
+			return state;
+		}
+		fz_gate_sleep(&lock->gate, seq, FZ_CLOCK_NEVER);
+	}
+}
+
+static int
+take_it(void *ctx)
+{
+	struct shared *s = ctx;
+
+	return (int)fz_lock_inherit(&s->lock, fz_commons_self(NULL));
+}
+
+static int
+take_and_stay(void *ctx)
+{
+	struct shared *s = ctx;
+
+	take_it(ctx);
+	fz_event_set(&s->event);
+	while (pause() == -1)
+		continue;
+	return 0;
+}
+
+static void
+wait_for_event(struct fz_event *event)
+{
+	uint32_t then = fz_event_now(event);
+
+	for (;;) {
+		uint32_t seq = fz_gate_enter(&event->gate, FZ_GATE_SLEEP);
+
+		if (fz_event_came(event, then))
+			return;
+		fz_gate_sleep(&event->gate, seq, FZ_CLOCK_NEVER);
+	}
+}
+
+static void
+test_lock_is_whose_took_it(void **state)
+{
+	uint32_t self = fz_commons_self(NULL);
+	struct shared *s = new_shared();
+
+	(void)state;
+	assert_true(fz_lock_try(&s->lock, self));
+	assert_true(fz_lock_is_mine(&s->lock, self));
+	assert_false(fz_lock_try(&s->lock, self));
+	assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_BUSY);
+	assert_int_equal(member_wait(member_start(take_it, s)), FZ_LOCK_BUSY);
+	fz_lock_release(&s->lock);
+	assert_false(fz_lock_is_mine(&s->lock, self));
+	/* It exits with it, and so leaves it. */
+	assert_int_equal(member_wait(member_start(take_it, s)), FZ_LOCK_TAKEN);
+	assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_ABANDONED);
+	fz_lock_release(&s->lock);
+	assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_TAKEN);
+	free_shared(s);
+}
+
+static void
+test_lock_of_one_that_was_killed_is_abandoned_once(void **state)
+{
+	uint32_t self = fz_commons_self(NULL);
+	struct shared *s = new_shared();
+	pid_t pid;
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		fz_event_clear(&s->event);
+		pid = member_start(take_and_stay, s);
+		while (!fz_event_is_set(&s->event))
+			wait_for_event(&s->event);
+		assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_BUSY);
+		member_kill(pid);
+		assert_false(fz_lock_try(&s->lock, self));
+		assert_int_equal(wait_for_lock(&s->lock), FZ_LOCK_ABANDONED);
+		assert_int_equal(
+		    member_wait(member_start(take_it, s)), FZ_LOCK_BUSY);
+		fz_lock_release(&s->lock);
+		assert_true(fz_lock_try(&s->lock, self));
+		fz_lock_release(&s->lock);
+	}
+	free_shared(s);
+}
+
+/* The two numbers are the same whenever nobody is at work on them. */
+static int
+count_up(void *ctx)
+{
+	struct shared *s = ctx;
+
+	while (!atomic_load(&s->over)) {
+		enum fz_lock_state state = wait_for_lock(&s->lock);
+		uint32_t a = atomic_load(&s->a);
+
+		if (a != atomic_load(&s->b) && state != FZ_LOCK_ABANDONED)
+			return 1;
+		atomic_store(&s->a, a + 1);
+		for (volatile int i = 0; i < (int)(a % 64); i++)
+			continue;
+		atomic_store(&s->b, a + 1);
+		atomic_fetch_add(&s->rounds, 1);
+		fz_lock_release(&s->lock);
+	}
+	return 0;
+}
+
+static void
+test_lock_lets_in_one_at_a_time_while_others_are_killed(void **state)
+{
+	struct shared *s = new_shared();
+	pid_t stay[3], victim;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		stay[i] = member_start(count_up, s);
+	for (int i = 0; i < 30; i++) {
+		uint32_t before;
+
+		victim = member_start(count_up, s);
+		usleep((useconds_t)(i * 37 % 3000));
+		member_kill(victim);
+		before = atomic_load(&s->rounds);
+		for (int ms = 0; atomic_load(&s->rounds) == before; ms++) {
+			assert_true(ms < 10000);
+			usleep(1000);
+		}
+	}
+	atomic_store(&s->over, true);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(member_wait(stay[i]), 0);
+	free_shared(s);
+}
+
+static int
+take_and_release(void *ctx)
+{
+	struct shared *s = ctx;
+	enum fz_lock_state how = (enum fz_lock_state)take_it(ctx);
+
+	fz_gate_enter(&s->lock.gate, FZ_GATE_SLEEP); /* somebody waits */
+	fz_lock_release(&s->lock);
+	return (int)how;
+}
+
+/* One that takes it over from a dead one, and dies at some step, too. */
+static void
+test_lock_can_be_taken_wherever_its_heirs_are_killed(void **state)
+{
+	uint32_t self = fz_commons_self(NULL);
+	struct shared *s = new_shared();
+	bool abandoned = false, taken = false;
+	int how = -SIGKILL;
+
+	(void)state;
+	for (unsigned n = 1; how == -SIGKILL; n++) {
+		assert_int_equal(
+		    member_wait(member_start(take_it, s)), FZ_LOCK_TAKEN);
+		how = member_wait(member_start_dying(take_and_release, s, n));
+		if (how != -SIGKILL)
+			assert_int_equal(how, FZ_LOCK_ABANDONED);
+		how = how == -SIGKILL ? how : 0;
+		if (fz_lock_inherit(&s->lock, self) == FZ_LOCK_TAKEN)
+			taken = true;
+		else
+			abandoned = true;
+		assert_true(fz_lock_is_mine(&s->lock, self));
+		fz_lock_release(&s->lock);
+	}
+	assert_true(abandoned && taken);
+	free_shared(s);
+}
+
+static int
+take_a_permit(void *ctx)
+{
+	struct shared *s = ctx;
+
+	for (;;) {
+		uint32_t seq = fz_gate_enter(&s->semaphore.gate, FZ_GATE_SLEEP);
+
+		if (fz_semaphore_try(&s->semaphore))
+			break;
+		fz_gate_sleep(&s->semaphore.gate, seq, FZ_CLOCK_NEVER);
+	}
+	fz_semaphore_pass_on(&s->semaphore);
+	return 0;
+}
+
+static void
+test_semaphore_gives_what_it_has(void **state)
+{
+	struct shared *s = new_shared();
+	pid_t pids[4];
+
+	(void)state;
+	s->semaphore.limit = 4;
+	assert_false(fz_semaphore_try(&s->semaphore));
+	assert_false(fz_semaphore_give(&s->semaphore, 5));
+	for (int i = 0; i < 4; i++)
+		pids[i] = member_start(take_a_permit, s);
+	usleep(10000);
+	assert_true(fz_semaphore_give(&s->semaphore, 3));
+	assert_true(fz_semaphore_give(&s->semaphore, 1));
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(member_wait(pids[i]), 0);
+	assert_false(fz_semaphore_try(&s->semaphore));
+	s->semaphore.limit = FZ_SEMAPHORE_MAX;
+	assert_true(fz_semaphore_give(&s->semaphore, FZ_SEMAPHORE_MAX));
+	assert_false(fz_semaphore_give(&s->semaphore, 1));
+	free_shared(s);
+}
+
+static void
+test_event_that_was_set_meanwhile_has_come(void **state)
+{
+	struct shared *s = new_shared();
+	uint32_t then = fz_event_now(&s->event);
+
+	(void)state;
+	assert_false(fz_event_came(&s->event, then));
+	fz_event_set(&s->event);
+	fz_event_set(&s->event);
+	assert_true(fz_event_is_set(&s->event));
+	assert_true(fz_event_came(&s->event, then));
+	fz_event_clear(&s->event);
+	assert_false(fz_event_is_set(&s->event));
+	assert_true(fz_event_came(&s->event, then));
+	assert_false(fz_event_came(&s->event, fz_event_now(&s->event)));
+	fz_event_clear(&s->event);
+	assert_false(fz_event_came(&s->event, fz_event_now(&s->event)));
+	free_shared(s);
+}
+
+#define TEST(f) \
+	cmocka_unit_test_setup_teardown(f, members_setup, members_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_lock_is_whose_took_it),
+		TEST(test_lock_of_one_that_was_killed_is_abandoned_once),
+		TEST(test_lock_lets_in_one_at_a_time_while_others_are_killed),
+		TEST(test_lock_can_be_taken_wherever_its_heirs_are_killed),
+		TEST(test_semaphore_gives_what_it_has),
+		TEST(test_event_that_was_set_meanwhile_has_come),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
