@@ -1,6 +1,6 @@
 /*
- * Usable processors; files come from a directory of the test, the affinity
- * mask is too small at first or cannot be had.
+ * Usable processors, free memory; files come from a directory of the test, the
+ * affinity mask is too small at first or cannot be had.
  * wrap: open sched_getaffinity malloc __sched_cpualloc
  */
 /* sched_getaffinity is a GNU extension. */
@@ -288,6 +288,40 @@ test_host_cores_count_threads_of_one_once(void **state)
 	assert_int_equal(fz_host_cpus(), 8);
 }
 
+static void
+test_host_free_memory_is_the_machines_or_the_groups(void **state)
+{
+	static const struct file machine[] = {
+		{ "/proc/meminfo",
+		    "MemTotal: 99 kB\nMemAvailable:    2000 kB\n" },
+		{ "/sys/fs/cgroup/memory.max", "max\n" },
+		{ "/sys/fs/cgroup/memory.current", "7\n" },
+		{ NULL, NULL },
+	};
+	static const struct file group[] = {
+		{ "/proc/meminfo", "MemTotal: 9 kB\nMemAvailable: 2000 kB\n" },
+		{ "/sys/fs/cgroup/memory.max", "500000\n" },
+		{ "/sys/fs/cgroup/memory.current", "400000\n" },
+		{ "/sys/fs/cgroup/memory.stat",
+		    "anon 1\ninactive_file 20000\nactive_file 5\n" },
+		{ NULL, NULL },
+	};
+	static const struct file full[] = {
+		{ "/sys/fs/cgroup/memory.max", "500000\n" },
+		{ "/sys/fs/cgroup/memory.current", "600000\n" },
+		{ NULL, NULL },
+	};
+
+	(void)state;
+	assert_true(fz_host_free_memory() == UINT64_MAX);
+	files = machine;
+	assert_int_equal(fz_host_free_memory(), 2000 << 10);
+	files = group;
+	assert_int_equal(fz_host_free_memory(), 120000);
+	files = full;
+	assert_int_equal(fz_host_free_memory(), 0);
+}
+
 int
 main(void)
 {
@@ -310,6 +344,9 @@ main(void)
 		    test_host_jobs_from_the_environment_cap, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_host_cores_count_threads_of_one_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_free_memory_is_the_machines_or_the_groups, setup,
+		    teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
