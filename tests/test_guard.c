@@ -1,0 +1,177 @@
+/* What the bindings hold is let go, and freed, when memory is short too. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "fzlua.h"
+#include "os/commons.h"
+
+/* The n-th allocation from now on fails, and all after it; 0: none does. */
+static unsigned long fail_at;
+static bool failed;
+
+static void *
+allocate(void *ctx, void *p, size_t before, size_t n)
+{
+	(void)ctx;
+	if (n == 0) {
+		free(p);
+		return NULL;
+	}
+	if (fail_at != 0 && (p == NULL || n > before)) {
+		if (fail_at == 1) { /* a second try comes after a collection */
+			failed = true;
+			return NULL;
+		}
+		fail_at--;
+	}
+	return realloc(p, n);
+}
+
+static void
+run(lua_State *L, const char *code)
+{
+	if (luaL_dostring(L, code) != LUA_OK)
+		fail_msg("%s", lua_tostring(L, -1));
+	lua_settop(L, 0);
+}
+
+static int
+setup(void **state)
+{
+	lua_State *L = lua_newstate(allocate, NULL);
+
+	alarm(60);
+	luaL_openlibs(L);
+	luaL_requiref(L, "fzlua", luaopen_fzlua, 1);
+	lua_setglobal(L, "fz");
+	lua_settop(L, 0);
+	run(L, "lock, rlock, sem = fz.lock(), fz.rlock(), fz.semaphore(1)\n"
+	       "cond, bar = fz.condition(), fz.barrier(1, function()\n"
+	       "  return {}\n"
+	       "end)\n"
+	       "bar2 = fz.barrier(2)\n"
+	       "local function f() return {} end\n"
+	       "function with() lock:with(f) rlock:with(f) sem:with(f) end\n"
+	       "function guard()\n"
+	       "  local a <close> = lock:guard()\n"
+	       "  local b <close> = rlock:guard()\n"
+	       "  local c <close> = sem:guard()\n"
+	       "  return f()\n"
+	       "end\n"
+	       "function wait() cond:acquire() cond:wait(0) cond:wait(0.001)\n"
+	       "  cond:wait_for(f) cond:release() end\n"
+	       "function barrier() bar:wait() end\n"
+	       "function late() pcall(bar2.wait, bar2, 0) end\n"
+	       "function check()\n"
+	       "  assert(lock:acquire(0)) lock:release()\n"
+	       "  assert(not pcall(rlock.release, rlock))\n"
+	       "  assert(sem:value() == 1)\n"
+	       "  while pcall(cond.release, cond) do end\n"
+	       "  bar:reset() assert(bar:wait(0) == 0)\n"
+	       "  assert(bar2.n_waiting == 0) bar2:reset()\n"
+	       "end");
+	*state = L;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	lua_close(*state);
+	alarm(0);
+	return 0;
+}
+
+/* Call the global function with each of its allocations failing in turn. */
+static void
+starve(lua_State *L, const char *function)
+{
+	unsigned long n = 0;
+
+	do {
+		int status;
+
+		run(L, "collectgarbage()");
+		lua_getglobal(L, function);
+		failed = false;
+		fail_at = ++n;
+		status = lua_pcall(L, 0, 0, 0);
+		fail_at = 0;
+		if (status != LUA_OK && status != LUA_ERRMEM)
+			fail_msg("%s", luaL_tolstring(L, -1, NULL));
+		lua_settop(L, 0);
+		run(L, "collectgarbage() check()");
+		assert_true(n < 1000);
+	} while (failed);
+	assert_true(n > 1);
+}
+
+static void
+test_guard_holds_nothing_where_memory_ends(void **state)
+{
+	starve(*state, "with");
+	starve(*state, "guard");
+}
+
+static void
+test_wait_leaves_all_whole_where_memory_ends(void **state)
+{
+	starve(*state, "wait");
+	starve(*state, "barrier");
+	starve(*state, "late");
+}
+
+static void
+test_objects_are_freed_with_their_handles(void **state)
+{
+	static const char code[] =
+	    "for _ = 1, 3000 do fz.lock() fz.rlock() fz.semaphore(1)\n"
+	    "  fz.event() fz.condition() fz.condition(fz.lock())\n"
+	    "  fz.barrier(2, print):abort() end\n"
+	    "collectgarbage()";
+	size_t before;
+
+	run(*state, code);
+	before = fz_commons_used();
+	for (int i = 0; i < 5; i++)
+		run(*state, code);
+	assert_true(fz_commons_used() <= before);
+	/* Of 21000 objects of 256 bytes next to nothing is left. */
+	assert_true(before < 16 * FZ_COMMONS_CHUNK);
+}
+
+static void
+test_objects_of_a_condition_keep_its_lock(void **state)
+{
+	run(*state, "local c = fz.condition(fz.lock())\n"
+		    "collectgarbage() collectgarbage()\n"
+		    "for _ = 1, 1000 do fz.lock():acquire() end\n"
+		    "assert(c:acquire(0))\n"
+		    "assert(not c:acquire(0))\n"
+		    "c:release()");
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_guard_holds_nothing_where_memory_ends),
+		TEST(test_wait_leaves_all_whole_where_memory_ends),
+		TEST(test_objects_are_freed_with_their_handles),
+		TEST(test_objects_of_a_condition_keep_its_lock),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
