@@ -2,7 +2,7 @@
  * A queue in shared memory, and processes that are killed at each instruction
  * of what they do to it: one steps them by ptrace.
  *
- * wrap: fallocate
+ * wrap: fallocate malloc calloc pthread_atfork
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -63,6 +63,37 @@ __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
 		return -1;
 	}
 	return __real_fallocate(fd, mode, offset, len);
+}
+
+static size_t no_block; /* of that size */
+static bool no_hook, no_heap;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+int __real_pthread_atfork(
+    void (*before)(void), void (*parent)(void), void (*child)(void));
+int __wrap_pthread_atfork(
+    void (*before)(void), void (*parent)(void), void (*child)(void));
+
+void *
+__wrap_malloc(size_t size)
+{
+	return size != 0 && size == no_block ? NULL : __real_malloc(size);
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	return no_heap ? NULL : __real_calloc(n, size);
+}
+
+int
+__wrap_pthread_atfork(
+    void (*before)(void), void (*parent)(void), void (*child)(void))
+{
+	return no_hook ? ENOMEM : __real_pthread_atfork(before, parent, child);
 }
 
 static struct box *
@@ -484,35 +515,86 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 	fz_commons_free(&box->object);
 }
 
+/* Run a script, in which starve(what) makes something fail. */
+static void
+run(lua_State *L, const char *script)
+{
+	lua_pushcfunction(L, luaopen_fzlua);
+	lua_call(L, 0, 1);
+	lua_setglobal(L, "fz");
+	if (luaL_dostring(L, script) != LUA_OK)
+		fail_msg("%s", lua_tostring(L, -1));
+}
+
 static void
 test_queue_without_memory_put_raises(void **state)
 {
-	static const char script[] =
-	    "local fz, starve = ...\n"
-	    "local q = fz.queue()\n"
-	    "q:put(1)\n"
-	    "starve(true)\n"
-	    "local ok, e = pcall(q.put, q, ('x'):rep(300 << 20))\n"
-	    "assert(not ok and e.kind == 'memory', tostring(e))\n"
-	    "ok, e = pcall(q.put, q, {a = ('x'):rep(300 << 20)})\n"
-	    "assert(not ok and e.kind == 'memory', tostring(e))\n"
-	    "starve(false)\n"
-	    "q:put(2)\n"
-	    "assert(q:get() == 1 and q:get() == 2 and q:size() == 0)\n";
-	lua_State *L = *state;
+	run(*state, "local q = fz.queue()\n"
+		    "q:put(1)\n"
+		    "starve 'chunks'\n"
+		    "local ok, e = pcall(q.put, q, ('x'):rep(300 << 20))\n"
+		    "assert(not ok and e.kind == 'memory', tostring(e))\n"
+		    "ok, e = pcall(q.put, q, {a = ('x'):rep(300 << 20)})\n"
+		    "assert(not ok and e.kind == 'memory', tostring(e))\n"
+		    "local n, s = 0, ('x'):rep(30000)\n"
+		    "repeat ok, e = pcall(q.put, q, s) n = n + 1\n"
+		    "until not ok or n > 100000\n"
+		    "assert(not ok and e.kind == 'memory', tostring(e))\n"
+		    "starve()\n"
+		    "q:put(2)\n"
+		    "assert(q:get() == 1)\n"
+		    "for i = 2, n do assert(q:get() == s) end\n"
+		    "assert(q:get() == 2 and q:size() == 0)\n");
+}
 
-	assert_int_equal(luaL_loadstring(L, script), LUA_OK);
-	lua_pushcfunction(L, luaopen_fzlua);
-	lua_call(L, 0, 1);
-	lua_getglobal(L, "starve");
-	if (lua_pcall(L, 2, 0, 0) != LUA_OK)
-		fail_msg("%s", lua_tostring(L, -1));
+/* What is decoded takes another one, for which there is no buffer. */
+static void
+test_queue_without_memory_a_nested_get_raises(void **state)
+{
+	run(*state,
+	    "local q, other = fz.queue(), fz.queue()\n"
+	    "local Nested = {__fzpack = function() return 1 end,\n"
+	    "  __fzunpack = function() return {pcall(other.get, other)} end}\n"
+	    "fz.register_class('Nested', Nested)\n"
+	    "local v = setmetatable({}, Nested)\n"
+	    "other:put(7)\n"
+	    "q:put {v}\n"
+	    "q:put {v}\n"
+	    "starve 'block'\n"
+	    "local got = q:get()[1]\n"
+	    "starve()\n"
+	    "assert(not got[1])\n"
+	    "assert(got[2].message:find 'Cannot allocate')\n"
+	    "got = q:get()[1]\n"
+	    "assert(got[1] and got[2] == 7, tostring(got[2]))\n");
+}
+
+static void
+test_queue_without_memory_there_is_no_pipe(void **state)
+{
+	run(*state, "for _, what in ipairs {'hook', 'heap'} do\n"
+		    "  starve(what)\n"
+		    "  local ok, e = pcall(fz.pipe)\n"
+		    "  starve()\n"
+		    "  assert(not ok and e.message:find 'Cannot allocate')\n"
+		    "end\n"
+		    "local a, b = fz.pipe()\n"
+		    "a:send(1)\n"
+		    "assert(b:recv() == 1)\n"
+		    "a, b = nil\n"
+		    "collectgarbage()\n");
+	assert_int_equal(fz_commons_used(), 0);
 }
 
 static int
 starve(lua_State *L)
 {
-	no_memory = lua_toboolean(L, 1);
+	const char *what = luaL_optstring(L, 1, "");
+
+	no_memory = strcmp(what, "chunks") == 0;
+	no_hook = strcmp(what, "hook") == 0;
+	no_heap = strcmp(what, "heap") == 0;
+	no_block = strcmp(what, "block") == 0 ? FZ_QUEUE_INLINE : 0;
 	return 0;
 }
 
@@ -535,6 +617,9 @@ state_teardown(void **state)
 	return 0;
 }
 
+#define TEST_LUA(name) \
+	cmocka_unit_test_setup_teardown(name, state_setup, state_teardown)
+
 int
 main(void)
 {
@@ -552,9 +637,9 @@ main(void)
 		TEST(test_queue_who_is_killed_while_taking_takes_one_at_most),
 		TEST(test_queue_who_is_killed_while_closing_leaves_it_whole),
 		TEST(test_queue_what_the_killed_had_comes_back),
-		cmocka_unit_test_setup_teardown(
-		    test_queue_without_memory_put_raises, state_setup,
-		    state_teardown),
+		TEST_LUA(test_queue_without_memory_put_raises),
+		TEST_LUA(test_queue_without_memory_a_nested_get_raises),
+		TEST_LUA(test_queue_without_memory_there_is_no_pipe),
 	};
 
 	alarm(TEST_SECONDS);

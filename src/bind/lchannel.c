@@ -120,8 +120,10 @@ fz_lchannel_put(lua_State *L, struct fz_queue *queue, uint32_t self, int idx,
 		put_item(L, &p);
 	else
 		put_any(L, idx, &p);
-	if (p.state == FZ_QUEUE_FAILED)
+	if (p.state == FZ_QUEUE_FAILED) {
+		p.err.kind = FZ_ERR_MEMORY;
 		fz_lerror_raise(L, &p.err);
+	}
 	return p.state;
 }
 
