@@ -9,6 +9,7 @@
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz_*.c for FUZZ_RUNS inputs
+#   soak       what processes share under stress, SOAK seconds each, and the long tests
 #   bench      speeds beside the machine's limits: make bench ROWS="start encode"
 #   compile_commands.json  install  uninstall  clean
 #
@@ -161,6 +162,11 @@ fuzz:
 fuzz-here: $(FUZZBIN)
 	@set -e; for f in $(FUZZBIN); do echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
 
+SOAK ?= 10
+soak: $(BIN)
+	FZLUA=$(abspath $(BIN)) FZLUA_SOAK=$(SOAK) FZLUA_LONG=1 FZLUA_TEST_LIMIT=600 \
+	    $(BIN) tests/run.lua tests/test_soak.lua $(wildcard tests/test_queue*.lua)
+
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
 	    all test UNDER=.ci/valgrind
@@ -233,6 +239,6 @@ clean:
 
 FORCE:
 .PHONY: all tests run check test test-c test-lua asan asan-build asan-test-c asan-test-lua \
-	fuzz fuzz-here valgrind cov bench lint lint-format lint-lua lint-cppcheck lint-layers fmt \
+	fuzz fuzz-here soak valgrind cov bench lint lint-format lint-lua lint-cppcheck lint-layers fmt \
 	install uninstall clean FORCE
 .DELETE_ON_ERROR:
