@@ -433,6 +433,7 @@ static void
 test_commons_a_place_is_used_again_after_a_second(void **state)
 {
 	uint32_t first, next, place;
+	pid_t pid;
 
 	(void)state;
 	fz_commons_self(NULL);
@@ -442,10 +443,13 @@ test_commons_a_place_is_used_again_after_a_second(void **state)
 	finish(start_told(joining_child, 0)); /* notes the death */
 	assert_int_not_equal(fz_commons_place((uint32_t)told->number), place);
 	nap(1100);
-	finish(start_told(joining_child, 0));
+	pid = start_told(joining_child, 0);
 	next = (uint32_t)told->number;
 	assert_int_equal(fz_commons_place(next), place);
 	assert_int_not_equal(next, first);
+	assert_true(fz_commons_alive(next));
+	assert_false(fz_commons_alive(first));
+	finish(pid);
 	assert_false(fz_commons_alive(first));
 	assert_false(fz_commons_alive(next));
 	assert_int_equal(fz_commons_nplaces(), 3);

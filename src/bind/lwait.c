@@ -76,8 +76,8 @@ fz_lwait(lua_State *L, struct fz_gate *gate, fz_lwait_try try, void *ctx,
 		} else {
 			turn(L, until_ns);
 		}
-		if (slept != NULL)
-			*slept = idle;
+		if (slept != NULL && idle)
+			*slept = true;
 		now = fz_clock_ns();
 		idle = fz_lloop_is_idle(L);
 		if (!idle)
