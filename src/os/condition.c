@@ -18,21 +18,20 @@ notify_all(uint32_t name)
 		fz_waiter_tell(&w, FZ_WAITER_GO);
 }
 
+/* The living one that has waited longest. */
 static bool
 find_first(uint32_t name, struct fz_waiter *first)
 {
 	struct fz_waiter w = { 0 };
-	bool found = false;
 
+	*first = w;
 	while (fz_waiter_next(&w, name, FZ_WAITER_WAITS)) {
-		if (found && !fz_waiter_is_before(&w, first))
+		if (first->member != 0 && !fz_waiter_is_before(&w, first))
 			continue;
-		if (!fz_commons_alive(w.member))
-			continue;
-		*first = w;
-		found = true;
+		if (fz_commons_alive(w.member))
+			*first = w;
 	}
-	return found;
+	return first->member != 0;
 }
 
 void
