@@ -189,6 +189,42 @@ return {
     p:join()
   end,
 
+  ["one that is in a message again is not over, for a while"] = function()
+    local q = fz.queue()
+    local a, b = fz.pipe()
+    local function once(delay)
+      return start(function()
+        fz.queue():get(delay)
+        q:get():send "got it"
+      end)
+    end
+    for _, delay in ipairs { 0, 0.3 } do
+      local p = once(delay)
+      q:put(b)
+      if delay > 0 then b:close() end
+      t.equal(a:recv(20), "got it")
+      p:join()
+    end
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+    q:put(b) -- nobody reads it
+    t.equal({ a:recv(0.1) }, { [2] = "timeout" })
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+  end,
+
+  ["poll waits"] = function()
+    local a, b = fz.pipe()
+    local p = start(function()
+      fz.queue():get(0.2)
+      b:send(1)
+      b:recv()
+    end)
+    t.equal({ a:poll(0.01), a:poll(20), a:recv(), a:poll(0.01) }, { false, true, 1, false })
+    b:close()
+    a:send(0)
+    t.equal({ a:poll(20), select(2, a:recv()) }, { true, "closed" })
+    p:join()
+  end,
+
   ["workers of a pool get it as an argument"] = function()
     local pool <close> = fz.pool(2)
     local a, b = fz.pipe()

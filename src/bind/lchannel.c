@@ -145,7 +145,7 @@ try_take(void *ctx, bool late)
 	t->state = fz_queue_take(c->queue, c->self, &t->taken);
 	if (t->state != FZ_QUEUE_WAIT)
 		return true;
-	if (!late || c->is_over == NULL || !c->is_over(c->ctx))
+	if (c->is_over == NULL || !c->is_over(c->ctx, late))
 		return false;
 	/* It may have put one before its end. */
 	t->state = fz_queue_take(c->queue, c->self, &t->taken);

@@ -16,8 +16,11 @@ struct fz_lchannel {
 	struct fz_queue *queue;
 	uint32_t self;
 	_Atomic uint64_t *owed; /* see fz_queue_take() */
-	/* Asked while it is empty: whether nothing will come. NULL: never. */
-	bool (*is_over)(void *ctx);
+	/*
+	 * Asked while it is empty: whether nothing will come; `late`: also for
+	 * a death. NULL: never.
+	 */
+	bool (*is_over)(void *ctx, bool late);
 	void *ctx;
 };
 

@@ -26,6 +26,7 @@ struct lpipe_end {
 	struct fz_queue out;      /* what it sends */
 	_Atomic uint32_t nsent;   /* how often it was put into a message */
 	_Atomic uint32_t nloaded; /* how often it came out of one */
+	_Atomic uint32_t nleft;   /* how many processes have closed it */
 };
 
 struct lpipe {
@@ -160,6 +161,7 @@ close_end(struct known *k, struct fz_lhandle *handle)
 	if (--k->nopen[handle->part] != 0 || fz_commons_me() == 0)
 		return;
 	fz_end_leave(&end->end, member);
+	atomic_fetch_add(&end->nleft, 1);
 	fz_gate_wake(&end->out.items, FZ_GATE_ALL);
 }
 
@@ -239,11 +241,29 @@ is_over(struct lpipe *pipe, unsigned part)
 }
 
 static bool
-handle_is_over(void *ctx)
+is_other_over(const struct fz_lhandle *handle)
 {
-	const struct fz_lhandle *handle = ctx;
-
 	return is_over(handle->object, 1 - handle->part);
+}
+
+/* Who waits for what the other end sends, or for its end. */
+struct receiver {
+	const struct fz_lhandle *handle;
+	uint32_t nleft; /* as last seen */
+};
+
+/* It takes a while to see: only when there is something new, or late. */
+static bool
+is_nothing_to_come(void *ctx, bool late)
+{
+	struct receiver *r = ctx;
+	struct lpipe *pipe = r->handle->object;
+	uint32_t nleft = atomic_load(&pipe->ends[1 - r->handle->part].nleft);
+
+	if (!late && nleft == r->nleft)
+		return false;
+	r->nleft = nleft;
+	return is_other_over(r->handle);
 }
 
 /* ---- methods --------------------------------------------------------------
@@ -298,7 +318,7 @@ pipe_send(lua_State *L)
 	if (end == NULL)
 		return raise_closed(L, "this end of the pipe is closed");
 	fz_end_use(&end->end, member);
-	if (handle_is_over(handle))
+	if (is_other_over(handle))
 		return raise_closed(L, "the other end of the pipe is closed");
 	fz_lchannel_put(L, &end->out, member, 2, FZ_CLOCK_NEVER);
 	return 0;
@@ -310,10 +330,11 @@ pipe_recv(lua_State *L)
 {
 	struct fz_lhandle *handle;
 	struct lpipe_end *end = check_end(L, &handle);
+	struct receiver receiver = { handle, 0 };
 	struct fz_lchannel channel = { .queue = queue_in(handle),
 		.self = member,
-		.is_over = handle_is_over,
-		.ctx = handle };
+		.is_over = is_nothing_to_come,
+		.ctx = &receiver };
 	int64_t until_ns = fz_lwait_until(L, 2);
 
 	if (end == NULL)
@@ -332,8 +353,10 @@ pipe_recv(lua_State *L)
 static bool
 try_poll(void *ctx, bool late)
 {
-	return fz_queue_is_ready(queue_in(ctx)) ||
-	       (late && handle_is_over(ctx));
+	const struct receiver *r = ctx;
+
+	return fz_queue_is_ready(queue_in(r->handle)) ||
+	       is_nothing_to_come(ctx, late);
 }
 
 /* connection:poll([timeout = 0]) -> whether recv would not wait */
@@ -343,16 +366,18 @@ pipe_poll(lua_State *L)
 	struct fz_lhandle *handle;
 	struct lpipe_end *end = check_end(L, &handle);
 	struct fz_gate *items = &queue_in(handle)->items;
+	struct receiver receiver = { handle, 0 };
 	bool wait = !lua_isnoneornil(L, 2), slept = false;
 	int64_t until_ns = fz_lwait_until(L, 2);
 	bool ready = true;
 
 	if (end != NULL) {
 		fz_end_use(&end->end, member);
-		ready = try_poll(handle, true);
+		ready = try_poll(&receiver, true);
 	}
 	if (!ready && wait)
-		ready = fz_lwait(L, items, try_poll, handle, until_ns, &slept);
+		ready =
+		    fz_lwait(L, items, try_poll, &receiver, until_ns, &slept);
 	if (ready && slept) { /* another may take it */
 		fz_gate_again(items);
 		fz_gate_wake(items, 1);
