@@ -258,11 +258,9 @@ enum fz_queue_state
 fz_lchannel_take(
     lua_State *L, const struct fz_lchannel *channel, int64_t until_ns)
 {
-	struct taking t;
+	struct taking t = { .channel = channel,
+		.taken = { .bytes = scratch[1].bytes, .owed = channel->owed } };
 
-	t.channel = channel;
-	t.taken.owed = channel->owed;
-	t.taken.bytes = scratch[1].bytes;
 	if (scratch[1].busy) {
 		take_apart(L, &t, until_ns);
 	} else {
