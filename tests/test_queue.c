@@ -439,6 +439,29 @@ test_queue_a_closed_one_takes_nothing(void **state)
 	fz_commons_free(&box->object);
 }
 
+/* One that lives and does not go on: nobody is kept in here for ever. */
+static void
+test_queue_a_lock_that_stays_held_is_told(void **state)
+{
+	struct box *box = new_box(0);
+	unsigned char bytes[FZ_QUEUE_INLINE];
+	struct fz_queue_taken taken = { .bytes = bytes };
+	uint32_t me = self();
+
+	(void)state;
+	put(box, 1, 10);
+	assert_true(fz_lock_try(&box->queue.putting, me));
+	assert_true(fz_lock_try(&box->queue.taking, me));
+	assert_int_equal(put(box, 2, 10), FZ_QUEUE_BUSY);
+	assert_int_equal(fz_queue_take(&box->queue, me, &taken), FZ_QUEUE_BUSY);
+	fz_lock_release(&box->queue.putting);
+	fz_lock_release(&box->queue.taking);
+	assert_int_equal(put(box, 2, 10), FZ_QUEUE_DONE);
+	assert_int_equal(take(box, NULL), 1);
+	assert_int_equal(take(box, NULL), 2);
+	fz_commons_free(&box->object);
+}
+
 /* Killed in close(): it is closed or it is not, and others can close it. */
 static void
 test_queue_who_is_killed_while_closing_leaves_it_whole(void **state)
@@ -628,6 +651,7 @@ main(void)
 		TEST(test_queue_gives_its_memory_back),
 		TEST(test_queue_a_bounded_one_is_full),
 		TEST(test_queue_a_closed_one_takes_nothing),
+		TEST(test_queue_a_lock_that_stays_held_is_told),
 		TEST(test_queue_what_is_taken_is_owed),
 		TEST(test_queue_without_memory_it_stays_as_it_is),
 		TEST(test_queue_who_is_killed_while_putting_leaves_it_whole),

@@ -9,6 +9,7 @@
 #include "bind/codec.h"
 #include "bind/items.h"
 #include "bind/lerror.h"
+#include "bind/lloop.h"
 #include "bind/lwait.h"
 
 /* A message as it is encoded or copied; a nested one has another. */
@@ -25,6 +26,7 @@ struct putting {
 	uint32_t self;
 	struct fz_queue_item item;
 	enum fz_queue_state state;
+	bool busy; /* one that was stopped is in the way */
 	struct fz_err err;
 	int64_t until_ns;
 	struct fz_queue_buf out;
@@ -38,6 +40,9 @@ try_put(void *ctx, bool late)
 
 	(void)late;
 	p->state = fz_queue_put(p->queue, p->self, &p->item, &p->err);
+	p->busy = p->state == FZ_QUEUE_BUSY;
+	if (p->busy)
+		p->state = FZ_QUEUE_WAIT;
 	return p->state != FZ_QUEUE_WAIT;
 }
 
@@ -46,9 +51,13 @@ static void
 put_item(lua_State *L, struct putting *p)
 {
 	struct fz_gate *room = &p->queue->room;
-	bool slept;
+	bool slept, done = try_put(p, true);
 
-	if (try_put(p, true) || p->until_ns == FZ_LCHANNEL_NOW)
+	while (!done && p->busy && p->until_ns == FZ_LCHANNEL_NOW) {
+		fz_lloop_check(L);
+		done = try_put(p, true);
+	}
+	if (done || p->until_ns == FZ_LCHANNEL_NOW)
 		return;
 	if (!fz_lwait(L, room, try_put, p, p->until_ns, &slept) || !slept)
 		return;
@@ -134,7 +143,19 @@ struct taking {
 	const struct fz_lchannel *channel;
 	struct fz_queue_taken taken;
 	enum fz_queue_state state;
+	bool busy; /* one that was stopped is in the way */
 };
+
+static void
+take(struct taking *t)
+{
+	const struct fz_lchannel *c = t->channel;
+
+	t->state = fz_queue_take(c->queue, c->self, &t->taken);
+	t->busy = t->state == FZ_QUEUE_BUSY;
+	if (t->busy)
+		t->state = FZ_QUEUE_WAIT;
+}
 
 static bool
 try_take(void *ctx, bool late)
@@ -142,25 +163,29 @@ try_take(void *ctx, bool late)
 	struct taking *t = ctx;
 	const struct fz_lchannel *c = t->channel;
 
-	t->state = fz_queue_take(c->queue, c->self, &t->taken);
+	take(t);
 	if (t->state != FZ_QUEUE_WAIT)
 		return true;
-	if (c->is_over == NULL || !c->is_over(c->ctx, late))
+	if (t->busy || c->is_over == NULL || !c->is_over(c->ctx, late))
 		return false;
 	/* It may have put one before its end. */
-	t->state = fz_queue_take(c->queue, c->self, &t->taken);
-	if (t->state == FZ_QUEUE_WAIT)
+	take(t);
+	if (t->state == FZ_QUEUE_WAIT && !t->busy)
 		t->state = FZ_QUEUE_CLOSED;
-	return true;
+	return t->state != FZ_QUEUE_WAIT;
 }
 
 static void
 take_item(lua_State *L, struct taking *t, int64_t until_ns)
 {
 	struct fz_queue *queue = t->channel->queue;
-	bool slept;
+	bool slept, done = try_take(t, true);
 
-	if (try_take(t, true) || until_ns == FZ_LCHANNEL_NOW)
+	while (!done && t->busy && until_ns == FZ_LCHANNEL_NOW) {
+		fz_lloop_check(L);
+		done = try_take(t, true);
+	}
+	if (done || until_ns == FZ_LCHANNEL_NOW)
 		return;
 	if (!fz_lwait(L, &queue->items, try_take, t, until_ns, &slept) ||
 	    !slept)

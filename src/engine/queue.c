@@ -95,36 +95,43 @@ load_u16(const unsigned char *at)
 /* ---- locks ----------------------------------------------------------------
  */
 
-static void
+static bool
 hold_slowly(struct fz_lock *lock, uint32_t self)
 {
 	struct fz_spin spin = { 0 };
+	int64_t until_ns;
 
 	for (int i = 0; i < SPINS; i++) {
 		if (fz_lock_try(lock, self))
-			return;
+			return true;
 		fz_gate_pause();
 	}
 	while (fz_spin_again(&spin)) {
 		if (fz_lock_try(lock, self))
-			return;
+			return true;
 	}
+	until_ns = fz_clock_after(fz_clock_ns(), FZ_GATE_LOOK_NS);
 	for (;;) {
 		uint32_t seq = fz_gate_enter(&lock->gate, FZ_GATE_SLEEP);
 
 		if (fz_lock_inherit(lock, self) != FZ_LOCK_BUSY)
 			break;
-		fz_gate_sleep(&lock->gate, seq, FZ_CLOCK_NEVER);
+		if (fz_clock_ns() >= until_ns)
+			return false;
+		fz_gate_sleep(&lock->gate, seq, until_ns);
 	}
 	fz_gate_again(&lock->gate);
+	return true;
 }
 
-/* Have it, for a moment. What a dead one that had it has left is harmless. */
-static inline void
+/*
+ * Have it, for a moment. What a dead one that had it has left is harmless.
+ * False: the one that has it was stopped there, or gets no processor.
+ */
+static inline bool
 hold(struct fz_lock *lock, uint32_t self)
 {
-	if (!fz_lock_try(lock, self))
-		hold_slowly(lock, self);
+	return fz_lock_try(lock, self) || hold_slowly(lock, self);
 }
 
 /* ---- putting --------------------------------------------------------------
@@ -230,7 +237,8 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 	if (q->bounded && fz_queue_size(q) >= q->max &&
 	    !atomic_load(&q->closed))
 		return FZ_QUEUE_WAIT;
-	hold(&q->putting, self);
+	if (!hold(&q->putting, self))
+		return FZ_QUEUE_BUSY;
 	state = put_held(q, item, err);
 	fz_lock_release(&q->putting);
 	if (state == FZ_QUEUE_DONE)
@@ -241,7 +249,8 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 void
 fz_queue_close(struct fz_queue *q, uint32_t self)
 {
-	hold(&q->putting, self);
+	while (!hold(&q->putting, self))
+		continue;
 	atomic_store(&q->closed, 1);
 	fz_lock_release(&q->putting);
 	fz_gate_wake(&q->items, FZ_GATE_ALL);
@@ -327,7 +336,8 @@ fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 
 	if (atomic_load(&q->head) == atomic_load(&q->tail))
 		return closed ? FZ_QUEUE_CLOSED : FZ_QUEUE_WAIT;
-	hold(&q->taking, self);
+	if (!hold(&q->taking, self))
+		return FZ_QUEUE_BUSY;
 	done = take_held(q, self, taken);
 	fz_lock_release(&q->taking);
 	if (!done)

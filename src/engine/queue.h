@@ -29,6 +29,7 @@ struct fz_queue_segment;
 enum fz_queue_state {
 	FZ_QUEUE_DONE,
 	FZ_QUEUE_WAIT,   /* there is no room, or no item */
+	FZ_QUEUE_BUSY,   /* one that was stopped is in the way: try again */
 	FZ_QUEUE_CLOSED, /* for good */
 	FZ_QUEUE_FAILED, /* no memory */
 };

@@ -1,0 +1,82 @@
+-- Queues among processes that are stopped, which may be where they have one of its locks.
+
+local t = ...
+
+local function signal(p, name)
+  t.equal(fz.exec({ "kill", "-" .. name, tostring(p.pid) }).exitcode, 0)
+end
+
+local function sleep(seconds) fz.exec { "sleep", tostring(seconds) } end
+
+-- A process that does `f` all the time, stopped where another one can do `probe` no longer.
+local function stop_within(f, probe)
+  for i = 1, 100 do
+    local p = fz.process(function() while true do f() end end):start()
+    sleep(0.01 + i % 7 * 0.0003)
+    signal(p, "STOP")
+    local other = fz.process(probe):start()
+    local stuck = other:join(0.3) == nil
+    other:kill()
+    other:join()
+    if stuck then return p end
+    p:kill()
+    p:join()
+  end
+  error "it was never stopped there"
+end
+
+local function go_on(p)
+  p:kill()
+  p:join()
+end
+
+return {
+  ["a put keeps its timeout where a stopped process is in the way"] = function()
+    local q = fz.queue()
+    local p = stop_within(function() q:put("x") end, function() q:put("y") end)
+    t.equal({ q:put("z", 0.05) }, { [2] = "timeout" })
+    t.equal({ q:put({}, 0.05) }, { [2] = "timeout" })
+    go_on(p)
+    t.equal(q:put("z", 10), true)
+  end,
+
+  ["a get keeps its timeout where a stopped process is in the way"] = function()
+    local q = fz.queue()
+    for i = 1, 200000 do q:put(i) end
+    local p = stop_within(function() q:put(q:get()) end, function() q:try_get() end)
+    t.equal({ q:get(0.05) }, { [2] = "timeout" })
+    go_on(p)
+    t.equal(math.type(q:get(10)), "integer")
+  end,
+
+  ["Ctrl-C ends a put where a stopped process is in the way"] = function()
+    local script = t.file [[
+      local method, q = ..., fz.queue()
+      local pid, p = fz.current_process().pid
+      local function signal(name, of) fz.exec { "kill", "-" .. name, tostring(of) } end
+      for i = 1, 100 do
+        p = fz.process(function() while true do q:put("x") end end):start()
+        fz.exec { "sleep", "0.01" }
+        signal("STOP", p.pid)
+        local other = fz.process(function() q:put("y") end):start()
+        local stuck = other:join(0.3) == nil
+        other:kill()
+        if stuck then break end
+        p:kill()
+      end
+      local killer = fz.process(function()
+        fz.exec { "sleep", "0.2" }
+        signal("INT", pid)
+      end):start()
+      local ok, e = pcall(q[method], q, "z")
+      print(ok, e and e.kind)
+      p:kill()
+      killer:join()
+    ]]
+    for _, method in ipairs { "put", "try_put" } do
+      local out = t.shell(('timeout --foreground 60 env --default-signal=INT "$FZLUA" %s %s')
+        :format(script, method))
+      t.equal(out, "false\tinterrupted\n")
+    end
+  end,
+}
