@@ -79,4 +79,34 @@ return {
       t.equal(out, "false\tinterrupted\n")
     end
   end,
+
+  ["what cannot be put is named from the value on"] = function()
+    local q, co = fz.queue(), coroutine.create(print)
+    local a, b = fz.pipe()
+    t.equal(t.fails("unsendable", q.put, q, co).message, "value: a coroutine cannot be sent")
+    t.equal(t.fails("unsendable", q.try_put, q, { f = { co } }).message,
+      "value: .f[1]: a coroutine cannot be sent")
+    t.equal(t.fails("unsendable", a.send, a, { co }).message,
+      "value: [1]: a coroutine cannot be sent")
+    local Bad = { __fzpack = function() error("no", 0) end, __fzunpack = print }
+    fz.register_class("test_queue_break.Bad", Bad)
+    t.equal(t.fails("error", q.put, q, setmetatable({}, Bad)).message,
+      "value: __fzpack of class 'test_queue_break.Bad': no")
+    b:close()
+    t.equal(q:size(), 0)
+  end,
+
+  ["an fz.Error in __fzunpack keeps its kind"] = function()
+    local closed, q = fz.queue(), fz.queue()
+    closed:close()
+    local Late = {
+      __fzpack = function() return 1 end,
+      __fzunpack = function() closed:put(1) end,
+    }
+    fz.register_class("test_queue_break.Late", Late)
+    q:put(setmetatable({}, Late))
+    local e = t.fails("closed", q.get, q)
+    t.match(e, "__fzunpack of class 'test_queue_break.Late': the queue is closed")
+    t.equal(e.cause.kind, "closed")
+  end,
 }

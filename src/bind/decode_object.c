@@ -28,6 +28,10 @@ raise_unpacker(lua_State *L, int name)
 	fz_lerror_push(L, FZ_ERR_ERROR, lua_tostring(L, -1));
 	lua_pushvalue(L, cause);
 	lua_setfield(L, -2, "cause");
+	if (fz_lerror_is(L, cause)) {
+		lua_getfield(L, cause, "kind");
+		lua_setfield(L, -2, "kind");
+	}
 	return lua_error(L);
 }
 

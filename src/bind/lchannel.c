@@ -1,6 +1,7 @@
 #include "bind/lchannel.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <lauxlib.h>
 
@@ -90,6 +91,25 @@ put_message(lua_State *L)
 	return 0;
 }
 
+/* Say in the error on top of what its path begins, if it has one. */
+static void
+name_value(lua_State *L)
+{
+	const char *text;
+
+	if (!fz_lerror_is(L, -1))
+		return;
+	luaL_checkstack(L, 4, NULL);
+	lua_getfield(L, -1, "message");
+	text = lua_tostring(L, -1);
+	if (text != NULL && *text != '\0' && strchr(":.[<", *text) != NULL) {
+		lua_pushfstring(
+		    L, *text == ':' ? "value%s" : "value: %s", text);
+		lua_setfield(L, -3, "message");
+	}
+	lua_pop(L, 1);
+}
+
 /* A value of any kind: while it is encoded, others may be put. */
 static void
 put_any(lua_State *L, int idx, struct putting *p)
@@ -106,8 +126,10 @@ put_any(lua_State *L, int idx, struct putting *p)
 	rc = lua_pcall(L, 2, 0, 0);
 	scratch[0].busy = nested;
 	fz_buf_fini(&p->out.buf);
-	if (rc != LUA_OK)
-		lua_error(L);
+	if (rc == LUA_OK)
+		return;
+	name_value(L);
+	lua_error(L);
 }
 
 enum fz_queue_state
