@@ -109,4 +109,33 @@ return {
     t.match(e, "__fzunpack of class 'test_queue_break.Late': the queue is closed")
     t.equal(e.cause.kind, "closed")
   end,
+
+  ["an end of a pipe in what was not put is not on its way"] = function()
+    local q, other, a, b = fz.queue(1), fz.queue(), fz.pipe()
+    q:put(1)
+    t.equal(q:try_put(b), false)
+    t.equal({ q:put({ b }, 0.01) }, { [2] = "timeout" })
+    t.fails("unsendable", q.put, other, { b, coroutine.create(print) })
+    other:close()
+    t.fails("closed", q.put, other, { b })
+    b:close()
+    t.equal({ a:recv(20) }, { [2] = "closed" })
+  end,
+
+  ["an end of a pipe that a packer has put is on its way"] = function()
+    local q, a, b = fz.queue(), fz.pipe()
+    local Both = {
+      __fzpack = function()
+        q:put { reply = b }
+        error "no"
+      end,
+      __fzunpack = print,
+    }
+    fz.register_class("test_queue_break.Both", Both)
+    t.fails("error", q.put, q, setmetatable({}, Both))
+    b:close()
+    t.equal({ a:recv(0.2) }, { [2] = "timeout" })
+    q:get().reply:send("there")
+    t.equal(a:recv(10), "there")
+  end,
 }

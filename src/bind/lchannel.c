@@ -10,6 +10,7 @@
 #include "bind/codec.h"
 #include "bind/items.h"
 #include "bind/lerror.h"
+#include "bind/lhandle.h"
 #include "bind/lloop.h"
 #include "bind/lwait.h"
 
@@ -76,6 +77,7 @@ put_message(lua_State *L)
 	struct fz_queue_item *item = &p->item;
 
 	fz_codec_encode(L, 1, 1, &out->buf);
+	fz_lhandle_end();
 	item->body = out->buf.data;
 	item->nbody = out->buf.len;
 	if (item->nbody <= FZ_QUEUE_INLINE - FZ_ITEMS_HEAD) {
@@ -115,15 +117,19 @@ static void
 put_any(lua_State *L, int idx, struct putting *p)
 {
 	bool nested = scratch[0].busy;
+	size_t stored;
 	int rc;
 
+	p->state = FZ_QUEUE_WAIT;
 	lua_pushcfunction(L, put_message);
 	lua_pushvalue(L, idx);
 	lua_pushlightuserdata(L, p);
 	fz_queue_buf_init(&p->out, nested ? NULL : scratch[0].bytes,
 	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
 	scratch[0].busy = true;
+	stored = fz_lhandle_begin();
 	rc = lua_pcall(L, 2, 0, 0);
+	fz_lhandle_settle(stored, p->state == FZ_QUEUE_DONE);
 	scratch[0].busy = nested;
 	fz_buf_fini(&p->out.buf);
 	if (rc == LUA_OK)

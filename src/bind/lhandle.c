@@ -1,5 +1,7 @@
 #include "bind/lhandle.h"
 
+#include <stdlib.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 #include "bind/lerror.h"
@@ -10,7 +12,7 @@ struct class
 {
 	const char *name; /* NULL: there is none */
 	void (*load)(lua_State *L, struct fz_lhandle *handle);
-	void (*stored)(const struct fz_lhandle *handle);
+	void (*stored)(void *object, uint32_t part, int n);
 };
 
 /* The same in every state of the process. */
@@ -110,8 +112,8 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
 }
 
 void
-fz_lhandle_on_store(
-    enum fz_lhandle_type type, void (*stored)(const struct fz_lhandle *handle))
+fz_lhandle_on_store(enum fz_lhandle_type type,
+    void (*stored)(void *object, uint32_t part, int n))
 {
 	classes[type].stored = stored;
 }
@@ -235,6 +237,66 @@ mark_sent(lua_State *L, int idx)
 	atomic_store(&object->sent, 1);
 }
 
+/* What is in messages that are neither sent nor given up. */
+static struct {
+	struct stored {
+		unsigned type;
+		void *object;
+		uint32_t part;
+	} * at;
+	size_t n, room;
+	bool on;
+} noted;
+
+/* Without memory it counts as sent. */
+static void
+note(unsigned type, void *object, uint32_t part)
+{
+	size_t room = noted.room != 0 ? 2 * noted.room : 16;
+
+	if (!noted.on)
+		return;
+	if (noted.n == noted.room) {
+		struct stored *at = realloc(noted.at, room * sizeof(*at));
+
+		if (at == NULL)
+			return;
+		noted.at = at;
+		noted.room = room;
+	}
+	noted.at[noted.n++] = (struct stored){ type, object, part };
+}
+
+size_t
+fz_lhandle_begin(void)
+{
+	noted.on = true;
+	return noted.n;
+}
+
+void
+fz_lhandle_end(void)
+{
+	noted.on = false;
+}
+
+void
+fz_lhandle_settle(size_t begin, bool sent)
+{
+	noted.on = false;
+	while (noted.n > begin) {
+		struct stored *s = &noted.at[--noted.n];
+
+		if (!sent)
+			classes[s->type].stored(s->object, s->part, -1);
+	}
+	if (noted.n == 0) {
+		free(noted.at);
+		noted.at = NULL;
+		noted.room = 0;
+	}
+}
+
 bool
 fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes)
 {
@@ -250,8 +312,10 @@ fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes)
 	fz_le32_store(bytes + 4, fz_commons_name(object));
 	fz_le32_store(bytes + 8, object->generation);
 	fz_le32_store(bytes + 12, handle->part);
-	if (classes[type].stored != NULL)
-		classes[type].stored(handle);
+	if (classes[type].stored != NULL) {
+		classes[type].stored(object, handle->part, 1);
+		note(type, object, handle->part);
+	}
 	return true;
 }
 

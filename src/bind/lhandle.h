@@ -48,9 +48,12 @@ void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
     const luaL_Reg *methods, const luaL_Reg *metamethods,
     void (*load)(lua_State *L, struct fz_lhandle *handle));
 
-/* Have `stored` called whenever one of them was put into a message. */
-void fz_lhandle_on_store(
-    enum fz_lhandle_type type, void (*stored)(const struct fz_lhandle *handle));
+/*
+ * Have `stored` called whenever one of them was put into a message, with 1, and
+ * with -1 when that message was given up.
+ */
+void fz_lhandle_on_store(enum fz_lhandle_type type,
+    void (*stored)(void *object, uint32_t part, int n));
 
 /*
  * Push a new object of `size` bytes and its handle. Raises for memory.
@@ -89,6 +92,14 @@ uint32_t fz_lhandle_self(lua_State *L);
  * value counts as sent with it. Takes a slot of the stack.
  */
 bool fz_lhandle_store(lua_State *L, int idx, unsigned char *bytes);
+
+/*
+ * What is stored between begin() and end() is known by its place until
+ * settle() says whether the message was sent. Nested ones settle first.
+ */
+size_t fz_lhandle_begin(void);
+void fz_lhandle_end(void);
+void fz_lhandle_settle(size_t begin, bool sent);
 
 /* Push the handle; false where its object is gone. [-0, +1|0, m] */
 bool fz_lhandle_load(lua_State *L, const unsigned char *bytes);

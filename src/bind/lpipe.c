@@ -452,11 +452,11 @@ pipe_give(lua_State *L)
  */
 
 static void
-stored(const struct fz_lhandle *handle)
+stored(void *object, uint32_t part, int n)
 {
-	struct lpipe *pipe = handle->object;
+	struct lpipe *pipe = object;
 
-	atomic_fetch_add(&pipe->ends[handle->part].nsent, 1);
+	atomic_fetch_add(&pipe->ends[part].nsent, (uint32_t)n);
 }
 
 static void
