@@ -1,4 +1,7 @@
-/* What the bindings hold is let go, and freed, when memory is short too. */
+/*
+ * What the bindings hold is let go, and freed, when memory is short too.
+ * wrap: fz_commons_self
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,12 +10,14 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
 
+#include "base/err.h"
 #include "fzlua.h"
 #include "os/commons.h"
 
@@ -36,6 +41,21 @@ allocate(void *ctx, void *p, size_t before, size_t n)
 		fail_at--;
 	}
 	return realloc(p, n);
+}
+
+/* Set in a process that gets no number. */
+static bool stranger;
+
+uint32_t __real_fz_commons_self(struct fz_err *err);
+uint32_t __wrap_fz_commons_self(struct fz_err *err);
+
+uint32_t
+__wrap_fz_commons_self(struct fz_err *err)
+{
+	if (!stranger)
+		return __real_fz_commons_self(err);
+	fz_err_set(err, FZ_ERR_ERROR, "no number");
+	return 0;
 }
 
 static void
@@ -124,6 +144,33 @@ test_guard_holds_nothing_where_memory_ends(void **state)
 	starve(*state, "guard");
 }
 
+/* Holding it as nobody would be holding it with others. */
+static void
+test_guard_is_not_for_who_is_no_member(void **state)
+{
+	int status = -1;
+	pid_t pid;
+
+	run(*state, "lock:with(print) held = lock:guard()");
+	pid = fork();
+	if (pid == 0) {
+		stranger = true;
+		run(*state, "local function raises(f, ...)\n"
+			    "  local ok, e = pcall(f, ...)\n"
+			    "  assert(not ok and e.message:find 'no number')\n"
+			    "end\n"
+			    "for _, x in ipairs { lock, rlock, sem, cond } do\n"
+			    "  raises(x.with, x, error)\n"
+			    "  raises(x.guard, x)\n"
+			    "end\n"
+			    "held:release()"); /* its parent's: nothing */
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	run(*state, "assert(not lock:acquire(0)) held:release() check()");
+}
+
 static void
 test_wait_leaves_all_whole_where_memory_ends(void **state)
 {
@@ -168,6 +215,7 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_guard_holds_nothing_where_memory_ends),
+		TEST(test_guard_is_not_for_who_is_no_member),
 		TEST(test_wait_leaves_all_whole_where_memory_ends),
 		TEST(test_objects_are_freed_with_their_handles),
 		TEST(test_objects_of_a_condition_keep_its_lock),

@@ -2,6 +2,7 @@
 
 #include <lauxlib.h>
 
+#include "bind/lhandle.h"
 #include "os/commons.h"
 
 #define GUARD_TYPE "fzlua.Guard"
@@ -24,7 +25,7 @@ fz_lguard_enter(lua_State *L)
 {
 	struct fz_lguard *guard = new_guard(L);
 
-	guard->self = fz_commons_self(NULL);
+	guard->self = fz_lhandle_self(L);
 	lua_toclose(L, -1);
 	return guard;
 }
@@ -34,7 +35,7 @@ acquire_for(
     lua_State *L, fz_lguard_acquire acquire, void *of, struct fz_lguard *guard)
 {
 	guard->of = of;
-	guard->self = fz_commons_self(NULL);
+	guard->self = fz_lhandle_self(L);
 	return acquire(L, of, guard);
 }
 
@@ -80,7 +81,7 @@ guard_release(lua_State *L)
 	void (*release)(struct fz_lguard *) = guard->release;
 
 	guard->release = NULL;
-	if (release != NULL && guard->self == fz_commons_self(NULL))
+	if (release != NULL && guard->self == fz_commons_me())
 		release(guard);
 	return 0;
 }
