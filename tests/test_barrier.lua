@@ -98,6 +98,15 @@ tests["an action may yield, and its end breaks the barrier"] = function()
   t.equal(b.broken, true)
 end
 
+tests["an action that waits for its own barrier would do so for ever"] = function()
+  local b
+  b = fz.barrier(1, function() b:wait() end)
+  t.match(t.fails("error", b.wait, b).message, "the action of a barrier cannot wait for it")
+  t.equal(b.broken, true)
+  b = fz.barrier(1, function() pcall(b.wait, b) end)
+  t.equal({ b:wait(), b.broken }, { 0, false })
+end
+
 tests["an action that aborts or resets the barrier"] = function()
   local b
   b = fz.barrier(1, function() b:abort() end)

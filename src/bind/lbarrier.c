@@ -177,6 +177,9 @@ barrier_wait(lua_State *L)
 	case FZ_BARRIER_TWICE:
 		return raise_error(
 		    L, "this process waits for a condition or barrier already");
+	case FZ_BARRIER_INSIDE:
+		return raise_error(
+		    L, "the action of a barrier cannot wait for it");
 	default:
 		return raise_error(L, BROKEN);
 	}

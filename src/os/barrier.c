@@ -109,6 +109,8 @@ fz_barrier_arrive(struct fz_barrier *b, uint32_t self, uint32_t *index)
 		step = FZ_BARRIER_BROKEN;
 	else if (state == OPEN)
 		step = arrive(b, self);
+	else if (atomic_load(&b->runner) == self)
+		step = FZ_BARRIER_INSIDE;
 	unlock(b);
 	return step;
 }

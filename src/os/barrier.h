@@ -38,7 +38,8 @@ enum fz_barrier_step {
 	FZ_BARRIER_WAITS,  /* wait to be told, then fz_barrier_leave() */
 	FZ_BARRIER_LAST,   /* run the action, if any, fz_barrier_finish() */
 	FZ_BARRIER_BROKEN, /* it is */
-	FZ_BARRIER_TWICE   /* this process waits for something already */
+	FZ_BARRIER_TWICE,  /* this process waits for something already */
+	FZ_BARRIER_INSIDE  /* this process runs the action */
 };
 
 /* Come; `*index` says how many came before. `self` is fz_commons_self(). */
