@@ -364,7 +364,7 @@ small_child(uint64_t arg)
 
 	if (setrlimit(RLIMIT_AS, &limit) != 0 || fz_commons_self(&err) == 0)
 		_exit(1);
-	if (fz_commons.size > ((size_t)512 << 20))
+	if (fz_commons.size > arg / 4) /* the script needs some, too */
 		_exit(2);
 	while (n < 8192 && (chunks[n] = fz_commons_take(1, &err)) != NULL)
 		n++;

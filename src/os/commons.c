@@ -15,6 +15,7 @@
 #include "os/fd.h"
 
 #define PIECE ((size_t)8 << 20)
+#define SIZE_FEW ((size_t)64 << 20) /* with less it does not begin */
 
 struct fz_commons fz_commons = { .fd = -1, .bell = -1 };
 
@@ -34,17 +35,25 @@ head_size(uint32_t nchunks)
 #define SIZE_MOST (UINT64_C(1) << 38) /* a name has 30 bits */
 #endif
 
-/* Twice what the machine has: some of it is mostly free. */
+/*
+ * Twice what the machine has: some of it is mostly free. But of the addresses
+ * that a process may have most are left to the script.
+ */
 static size_t
 wanted_size(void)
 {
 	uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
 	uint64_t size = 2 * pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	struct rlimit limit;
 
 	if (size < SIZE_LEAST)
 		size = SIZE_LEAST;
 	if (size > SIZE_MOST)
 		size = SIZE_MOST;
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur / 4 < size)
+		size = limit.rlim_cur / 4;
+	if (size < SIZE_FEW)
+		size = SIZE_FEW;
 	return (size_t)(size & ~(uint64_t)(CHUNK - 1));
 }
 
@@ -54,7 +63,7 @@ map_region(int fd, size_t *size)
 {
 	void *at = MAP_FAILED;
 
-	for (; *size >= (size_t)64 << 20; *size /= 2) {
+	for (; *size >= SIZE_FEW; *size /= 2) {
 		if (ftruncate(fd, (off_t)*size) == -1)
 			continue;
 		at = mmap(NULL, *size, PROT_READ | PROT_WRITE,
