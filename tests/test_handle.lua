@@ -82,6 +82,34 @@ tests["the bytes of a handle are no value for fz.unpack, whatever is allowed"] =
   t.equal(v.value, 7)
 end
 
+tests["metamethods called by hand take handles alone"] = function()
+  for _, h in ipairs(one_of_each()) do
+    local mt = getmetatable(h)
+    for _, wrong in ipairs { 1, io.stdout, {}, "x" } do
+      assert(not pcall(mt.__gc, wrong))
+      assert(not pcall(mt.__tostring, wrong))
+      assert(not mt.__eq(h, wrong) and not mt.__eq(wrong, h))
+    end
+    assert(not pcall(mt.__gc) and not pcall(mt.__tostring))
+    mt.__gc(h)
+    mt.__gc(h)
+    assert(h == h and h ~= fz.lock())
+  end
+end
+
+tests["many that are dropped while a child may have them take no time each"] = function()
+  local list = {} -- luacheck: ignore
+  for i = 1, 30000 do list[i] = fz.event() end
+  local p <close> = fz.process(function() fz.event():wait() end):start()
+  local began = os.clock()
+  list = nil
+  collectgarbage()
+  for _ = 1, 10000 do fz.event() end
+  assert(os.clock() - began < 2, "quadratic")
+  p:kill()
+  p:join()
+end
+
 -- ---- life -------------------------------------------------------------------
 
 tests["what is collected is freed, with its memory"] = function()

@@ -21,21 +21,49 @@ static struct class classes[FZ_LHANDLE_NTYPES];
 /* ---- life ------------------------------------------------------------------
  */
 
+/* The most forks that one of those dropped had seen; it may be too many. */
+static uint64_t latest;
+
+/* A child that was forked since may have the object. */
+static bool
+may_be_used(const struct fz_object *object)
+{
+	return fz_proc_newest() > object->forks;
+}
+
 static void
 free_dropped(void)
 {
 	struct fz_object **at = fz_commons_dropped();
 
+	if (fz_proc_newest() > latest)
+		return;
+	latest = 0;
 	while (*at != NULL) {
 		struct fz_object *object = *at;
 
-		if (fz_proc_newest() > object->forks) {
+		if (may_be_used(object)) {
+			if (object->forks > latest)
+				latest = object->forks;
 			at = &object->next;
 			continue;
 		}
 		*at = object->next;
 		fz_commons_free(object);
 	}
+}
+
+static void
+drop(struct fz_object *object)
+{
+	if (!may_be_used(object)) {
+		fz_commons_free(object);
+		return;
+	}
+	if (object->forks > latest)
+		latest = object->forks;
+	object->next = *fz_commons_dropped();
+	*fz_commons_dropped() = object;
 }
 
 void
@@ -49,33 +77,43 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	    object->maker != fz_commons_me() || --object->handles != 0 ||
 	    atomic_load(&object->sent))
 		return;
-	object->next = *fz_commons_dropped();
-	*fz_commons_dropped() = object;
+	drop(object);
 	free_dropped();
+}
+
+/* A handle of any class; its object may be gone. */
+static struct fz_lhandle *
+check_any(lua_State *L, int idx)
+{
+	if (!fz_lhandle_is(L, idx))
+		luaL_typeerror(L, idx, "handle");
+	return lua_touserdata(L, idx);
 }
 
 static int
 handle_gc(lua_State *L)
 {
-	fz_lhandle_drop(lua_touserdata(L, 1));
+	fz_lhandle_drop(check_any(L, 1));
 	return 0;
 }
 
+/* Lua asks for any two userdata of which one is a handle. */
 static int
 handle_eq(lua_State *L)
 {
 	const struct fz_lhandle *a = lua_touserdata(L, 1);
 	const struct fz_lhandle *b = lua_touserdata(L, 2);
 
-	lua_pushboolean(L, a != NULL && b != NULL && a->name == b->name &&
-			       a->object == b->object && a->part == b->part);
+	lua_pushboolean(L, fz_lhandle_is(L, 1) && fz_lhandle_is(L, 2) &&
+			       a->name == b->name && a->object == b->object &&
+			       a->part == b->part);
 	return 1;
 }
 
 static int
 handle_tostring(lua_State *L)
 {
-	const struct fz_lhandle *handle = lua_touserdata(L, 1);
+	const struct fz_lhandle *handle = check_any(L, 1);
 
 	lua_pushfstring(L, "%s: %p", handle->name, handle->object);
 	return 1;
