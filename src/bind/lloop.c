@@ -16,7 +16,6 @@
 #include "os/commons.h"
 #include "os/fd.h"
 #include "os/host.h"
-#include "os/spin.h"
 
 #define LOOP_TYPE "fzlua.Loop"
 
@@ -215,15 +214,12 @@ void
 fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 {
 	struct lloop *ll = get(L);
-	struct fz_spin spin = { 0 };
 	struct fz_err err = { 0 };
 
 	fz_lloop_check_free(L);
 	fz_lloop_check(L);
 	while (!done(ctx)) {
-		int64_t until = fz_spin_again(&spin) ? 0 : FZ_CLOCK_NEVER;
-
-		if (fz_loop_step(ll->engine.loop, until, &err) < 0)
+		if (fz_loop_step(ll->engine.loop, FZ_CLOCK_NEVER, &err) < 0)
 			fz_lerror_raise(L, &err);
 		fz_lloop_check(L);
 		check_output(L, ll);

@@ -32,12 +32,14 @@ turn(lua_State *L, int64_t until_ns)
 static bool
 look(fz_lwait_try try, void *ctx)
 {
-	struct fz_spin spin = { 0 };
+	static struct fz_spin spin;
 
 	do {
 		for (int i = 0; i < LWAIT_LOOKS; i++) {
-			if (try(ctx, false))
+			if (try(ctx, false)) {
+				fz_spin_paid(&spin);
 				return true;
+			}
 			fz_gate_pause();
 		}
 	} while (fz_spin_again(&spin));

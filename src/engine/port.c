@@ -165,13 +165,16 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 
 /* The next call often comes at once. */
 static void
-look(int fd)
+look(struct fz_port *port)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	struct fz_spin spin = { 0 };
+	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
 
-	while (poll(&pfd, 1, 0) == 0 && fz_spin_again(&spin))
-		continue;
+	while (fz_spin_again(&port->spin)) {
+		if (poll(&pfd, 1, 0) != 0) {
+			fz_spin_paid(&port->spin);
+			return;
+		}
+	}
 }
 
 int
@@ -191,7 +194,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)
 			return -1;
-		look(port->in);
+		look(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		if (n == 0)
 			return 0;

@@ -26,6 +26,7 @@
 #include "engine/claim.h"
 #include "engine/wire.h"
 #include "os/shm.h"
+#include "os/spin.h"
 
 struct fz_err;
 
@@ -85,6 +86,7 @@ struct fz_port {
 	struct fz_wire_in wire;  /* calls not yet taken */
 	struct fz_buf frame;     /* the reply under construction */
 	struct fz_shm_buf value; /* where the worker encodes one value */
+	struct fz_spin spin;     /* before it sleeps for calls */
 	int64_t flushed_ns;
 	bool open;                 /* `frame` holds a reply that was not sent */
 	uint32_t items_seq;        /* of the first item of the open frame */

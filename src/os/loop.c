@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "os/fd.h"
+#include "os/spin.h"
 
 enum { LOOP_BATCH = 64 };
 
@@ -17,6 +18,7 @@ struct fz_loop {
 	size_t ntimers, heap_cap;
 	struct fz_defer *defers, **last_defer;
 	struct fz_fork_hook *hooks;
+	struct fz_spin spin;
 	/* The events being handled; unwatch takes a watch out of them. */
 	struct epoll_event batch[LOOP_BATCH];
 	int nbatch, at;
@@ -311,7 +313,14 @@ wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 	loop->nbatch = 0;
 	if (open_epoll(loop, err) != 0)
 		return -1;
-	loop->nbatch = epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, ms);
+	while (ms != 0 && loop->nbatch == 0 && fz_spin_again(&loop->spin))
+		loop->nbatch =
+		    epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, 0);
+	if (loop->nbatch != 0)
+		fz_spin_paid(&loop->spin);
+	else
+		loop->nbatch =
+		    epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, ms);
 	if (loop->nbatch >= 0)
 		return 0;
 	loop->nbatch = 0;

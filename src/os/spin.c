@@ -5,24 +5,49 @@
 #include "base/clock.h"
 #include "os/host.h"
 
-/* About what a sleep takes. */
-#define SPIN_NS (10 * FZ_CLOCK_MS / 1000)
+/* More than it takes to wake another processor. */
+#define SPIN_NS (FZ_CLOCK_MS / 20)
 
-bool
-fz_spin_again(struct fz_spin *spin)
+enum { SPIN_LOST_MAX = 6 };
+
+/* Whether a moment begins. */
+static bool
+begin(struct fz_spin *spin, int64_t now)
 {
 	static int ncpus;
-	int64_t now;
 
 	if (ncpus == 0)
 		ncpus = fz_host_cpus();
 	if (ncpus == 1)
 		return false;
-	now = fz_clock_ns();
-	if (spin->end_ns == 0)
-		spin->end_ns = now + SPIN_NS;
-	if (now >= spin->end_ns)
+	if (spin->nskip != 0) {
+		spin->nskip--;
 		return false;
+	}
+	spin->end_ns = now + SPIN_NS;
+	return true;
+}
+
+bool
+fz_spin_again(struct fz_spin *spin)
+{
+	int64_t now = fz_clock_ns();
+
+	if (spin->end_ns == 0 && !begin(spin, now))
+		return false;
+	if (now >= spin->end_ns) {
+		spin->end_ns = 0;
+		if (spin->nlost < SPIN_LOST_MAX)
+			spin->nlost++;
+		spin->nskip = (1U << spin->nlost) / 4;
+		return false;
+	}
 	sched_yield();
 	return true;
+}
+
+void
+fz_spin_paid(struct fz_spin *spin)
+{
+	*spin = (struct fz_spin){ 0 };
 }

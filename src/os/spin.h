@@ -1,13 +1,18 @@
 /*
  * spin.h - a moment of looking again before a sleep.
  *
- * Who is to wake us is mostly at work on another processor, and a sleep takes
+ * Who is to wake us is often at work on another processor, and a sleep takes
  * two switches and a wake-up there. Between two looks others that wait for this
  * very processor get it, so that nobody is kept from being what we wait for.
+ * Where that moment was too short a few times, most sleeps go without one.
  *
- *	struct fz_spin spin = { 0 };
- *	while (!is_ready() && fz_spin_again(&spin))
- *		continue;
+ *	while (fz_spin_again(&spin)) {
+ *		if (is_ready()) {
+ *			fz_spin_paid(&spin);
+ *			return;
+ *		}
+ *	}
+ *	sleep
  */
 #ifndef FZ_SPIN_H
 #define FZ_SPIN_H
@@ -15,12 +20,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* All zero before the first look. */
+/* Of who waits for the same things again and again; zero at first. */
 struct fz_spin {
-	int64_t end_ns;
+	int64_t end_ns; /* of this moment; 0: it has not begun */
+	unsigned nlost; /* how many were too short in a row */
+	unsigned nskip; /* how many sleeps go without */
 };
 
 /* Whether to look again; never where this process has but one processor. */
 bool fz_spin_again(struct fz_spin *spin);
+
+/* What one waits for has come before the sleep. */
+void fz_spin_paid(struct fz_spin *spin);
 
 #endif
