@@ -243,4 +243,51 @@ return {
     t.equal(a:recv() == ("x"):rep(20000000), true)
     p:join()
   end,
+
+  ["an end that is handed on waits for whoever reads it last"] = function()
+    local first, second = fz.queue(), fz.queue()
+    local dispatcher = fz.process(function()
+      second:put(first:get())
+      collectgarbage()
+      while true do os.execute "sleep 60" end
+    end):start()
+    local worker = fz.process(function()
+      os.execute "sleep 1.5"
+      local job = second:get()
+      job.reply:send(2 * job.n)
+    end):start()
+    local a, b = fz.pipe()
+    first:put { n = 4, reply = b }
+    b:close()
+    t.equal({ a:recv(20) }, { 8 })
+    dispatcher:kill()
+    assert(dispatcher:join(10) and worker:join(10))
+  end,
+
+  ["a message with an end is lost: nobody is left who could read it"] = function()
+    local lost = fz.queue()
+    local p = fz.process(function() os.execute "sleep 60" end):start()
+    local a, b = fz.pipe()
+    lost:put(b)
+    b:close()
+    t.equal({ a:recv(0.1) }, { nil, "timeout" })
+    p:kill()
+    assert(p:join(10))
+    t.equal({ a:recv(20) }, { nil, "closed" })
+  end,
+
+  ["a process may have both ends of a pipe that another one made"] = function()
+    local ends = fz.queue()
+    local maker = fz.process(function()
+      local a, b = fz.pipe()
+      ends:put(a)
+      ends:put(b)
+    end):start()
+    assert(maker:join(10))
+    local a, b = ends:get(), ends:get()
+    a:send "there"
+    t.equal(b:recv(10), "there")
+    b:send "back"
+    t.equal(a:recv(10), "back")
+  end,
 }

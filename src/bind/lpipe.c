@@ -14,11 +14,12 @@
 #include "engine/ends.h"
 #include "engine/queue.h"
 #include "os/commons.h"
+#include "os/proc.h"
 
 #define PIPE_TYPE "fzlua.Pipe"
 /* A child that was not born after this time was killed, or never forked. */
 #define BIRTH_NS (5 * FZ_CLOCK_SECOND)
-/* What was sent in a message is thought to be lost after this time. */
+/* What is in a message while nobody else lives is thought to be lost then. */
 #define FLIGHT_NS FZ_CLOCK_SECOND
 
 struct lpipe_end {
@@ -44,7 +45,7 @@ struct known {
 	unsigned nopen[2]; /* of these, by end */
 	uint32_t nforked;  /* as many are to be born */
 	int64_t forked_ns;
-	uint32_t nsent[2]; /* as last seen */
+	uint32_t nsent[2]; /* as last seen while nobody else lived */
 	int64_t sent_ns[2];
 	bool given[2]; /* to the child that is forked next */
 };
@@ -207,17 +208,23 @@ is_waiting_for_birth(struct known *k)
 	return false;
 }
 
-/* It is in a message that nobody has read. */
+/* Whoever was forked has a parent that lives. */
+static bool
+is_alone(void)
+{
+	return !fz_proc_is_child() && fz_proc_newest() == 0;
+}
+
+/* It is in a message that nobody has read, and that may be read yet. */
 static bool
 is_in_flight(struct known *k, unsigned part)
 {
 	const struct lpipe_end *end = &k->pipe->ends[part];
 	uint32_t nsent = atomic_load(&end->nsent);
-	uint32_t nloaded = atomic_load(&end->nloaded);
 
-	if ((int32_t)(nsent - nloaded) <= 0)
+	if ((int32_t)(nsent - atomic_load(&end->nloaded)) <= 0)
 		return false;
-	if (nloaded == 0)
+	if (!is_alone())
 		return true;
 	if (k->nsent[part] != nsent) {
 		k->nsent[part] = nsent;
@@ -281,6 +288,14 @@ check_end(lua_State *L, struct fz_lhandle **handle)
 	return (*handle)->closed ? NULL : &pipe->ends[(*handle)->part];
 }
 
+static const struct fz_end *
+other_end(const struct fz_lhandle *handle)
+{
+	const struct lpipe *pipe = handle->object;
+
+	return &pipe->ends[1 - handle->part].end;
+}
+
 /* What the other end sends. */
 static struct fz_queue *
 queue_in(const struct fz_lhandle *handle)
@@ -318,7 +333,7 @@ pipe_send(lua_State *L)
 	if (end == NULL)
 		return raise_closed(L, "this end of the pipe is closed");
 	fz_end_use(&end->end, member);
-	if (is_other_over(handle))
+	if (!fz_end_is_used(other_end(handle), member) && is_other_over(handle))
 		return raise_closed(L, "the other end of the pipe is closed");
 	fz_lchannel_put(L, &end->out, member, 2, FZ_CLOCK_NEVER);
 	return 0;

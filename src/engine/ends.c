@@ -62,6 +62,12 @@ fz_end_leave(struct fz_end *end, uint32_t self)
 }
 
 bool
+fz_end_is_used(const struct fz_end *end, uint32_t self)
+{
+	return atomic_load(&end->at[fz_commons_place(self)]) == (USED | self);
+}
+
+bool
 fz_end_is_over(const struct fz_end *end, uint32_t self)
 {
 	uint32_t n = fz_commons_nplaces();

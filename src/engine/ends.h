@@ -32,6 +32,9 @@ void fz_end_use(struct fz_end *end, uint32_t self);
 /* This process has it no longer. */
 void fz_end_leave(struct fz_end *end, uint32_t self);
 
+/* Whether it uses it. */
+bool fz_end_is_used(const struct fz_end *end, uint32_t self);
+
 /*
  * Whether nobody but this process will use it. Processes that are to have it
  * and do not yet are not known here.

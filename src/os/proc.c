@@ -314,6 +314,12 @@ drop_child(pid_t pid)
 	    (nchildren - i + 1) * sizeof(*children));
 }
 
+bool
+fz_proc_is_child(void)
+{
+	return parent_pid != 0;
+}
+
 uint64_t
 fz_proc_forks(void)
 {

@@ -56,6 +56,9 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 uint64_t fz_proc_forks(void);
 uint64_t fz_proc_newest(void);
 
+/* Whether this process was itself forked by fz_proc_fork(). */
+bool fz_proc_is_child(void);
+
 /*
  * End the child and everything it started, at once: setsid and double forks
  * are no escape. The child is still to be reaped. Safe to call again. Does
