@@ -9,7 +9,9 @@
 #include <cmocka.h>
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,6 +211,70 @@ test_objects_of_a_condition_keep_its_lock(void **state)
 		    "c:release()");
 }
 
+/* Of what was made before the library, the finalizers run last. */
+static const char early[] =
+    "keep = setmetatable({}, { __gc = function()\n"
+    "  local function f(x) return x end\n"
+    "  local calls = {\n"
+    "    function() fz.event() end,\n"
+    "    function() value:add(1) end,\n"
+    "    function() wait(lock, 0) end,\n"
+    "    function() fz.map(f, { 1, 2 }) end,\n"
+    "    function() fz.pool(1):apply(f, 1) end,\n"
+    "    function() pool:apply(f, 1) end,\n"
+    "    function() fz.process(f):start() end,\n"
+    "    function() fz.exec { 'true' } end,\n"
+    "    function() chain:invoke { a = 1 } end,\n"
+    "  }\n"
+    "  for i, call in ipairs(calls) do\n"
+    "    local ok, e = pcall(call)\n"
+    "    told = told .. (ok and 'ok' or tostring(e)) .. '\\n'\n"
+    "  end\n"
+    "  tell(told)\n"
+    "end })\n"
+    "told = ''";
+
+static char told[4096];
+
+static int
+tell(lua_State *L)
+{
+	snprintf(told, sizeof(told), "%s", luaL_checkstring(L, 1));
+	return 0;
+}
+
+static void
+test_wait_is_an_error_at_the_end_of_the_state(void **state)
+{
+	lua_State *L = luaL_newstate();
+	unsigned n = 0;
+
+	(void)state;
+	luaL_openlibs(L);
+	lua_register(L, "tell", tell);
+	run(L, early);
+	luaL_requiref(L, "fzlua", luaopen_fzlua, 1);
+	lua_setglobal(L, "fz");
+	run(L,
+	    "local s = fz.stage 's'\n"
+	    "function s.b(a) return a end\n"
+	    "chain = fz.chain { s }\n"
+	    "chain:invoke { a = 1 }\n"
+	    "value, lock, wait = fz.value 'i', fz.lock(), fz.lock().acquire\n"
+	    "pool = fz.pool(1)\n"
+	    "pool:apply(print)\n"
+	    "process = fz.process(function() fz.event():wait() end)\n"
+	    "process:start()");
+	lua_close(L);
+	for (char *line = strtok(told, "\n"); line != NULL; n++) {
+		if (strstr(line, "closed") == NULL &&
+		    strstr(line, "it has been collected") == NULL)
+			fail_msg("%s", line);
+		line = strtok(NULL, "\n");
+	}
+	assert_int_equal(n, 9);
+}
+
 int
 main(void)
 {
@@ -217,6 +283,7 @@ main(void)
 		TEST(test_guard_holds_nothing_where_memory_ends),
 		TEST(test_guard_is_not_for_who_is_no_member),
 		TEST(test_wait_leaves_all_whole_where_memory_ends),
+		TEST(test_wait_is_an_error_at_the_end_of_the_state),
 		TEST(test_objects_are_freed_with_their_handles),
 		TEST(test_objects_of_a_condition_keep_its_lock),
 	};

@@ -18,6 +18,29 @@ struct class
 /* The same in every state of the process. */
 static struct class classes[FZ_LHANDLE_NTYPES];
 
+/* The type of the handle at `idx`, 0 where it is none. */
+static unsigned
+type_of(lua_State *L, int idx)
+{
+	const struct fz_lhandle *handle = lua_touserdata(L, idx);
+	unsigned type = FZ_LHANDLE_NTYPES;
+
+	if (handle == NULL || lua_rawlen(L, idx) != sizeof(*handle))
+		return 0;
+	while (--type > 0) {
+		if (classes[type].name != NULL &&
+		    handle->name == classes[type].name)
+			break;
+	}
+	return type;
+}
+
+bool
+fz_lhandle_is(lua_State *L, int idx)
+{
+	return type_of(L, idx) != 0;
+}
+
 /* ---- life ------------------------------------------------------------------
  */
 
@@ -183,6 +206,8 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	struct fz_object *object;
 	struct fz_err err = { 0 };
 
+	if (!fz_commons_is_held()) /* nobody would close it again */
+		luaL_error(L, "fzlua is closed: this Lua state is at its end");
 	free_dropped();
 	object = fz_commons_new((uint32_t)type, size, &err);
 	if (object == NULL) {
@@ -214,9 +239,12 @@ fz_lhandle_check(lua_State *L, int idx, enum fz_lhandle_type type)
 {
 	struct fz_lhandle *handle = fz_lhandle_test(L, idx, type);
 
-	if (handle == NULL)
-		luaL_typeerror(L, idx, classes[type].name);
-	return handle;
+	if (handle != NULL)
+		return handle;
+	if (type_of(L, idx) == type)
+		luaL_argerror(L, idx, "it has been collected");
+	luaL_typeerror(L, idx, classes[type].name);
+	return NULL;
 }
 
 uint32_t
@@ -235,29 +263,6 @@ fz_lhandle_self(lua_State *L)
 
 /* ---- in messages -----------------------------------------------------------
  */
-
-/* The type of the handle at `idx`, 0 where it is none. */
-static unsigned
-type_of(lua_State *L, int idx)
-{
-	const struct fz_lhandle *handle = lua_touserdata(L, idx);
-	unsigned type = FZ_LHANDLE_NTYPES;
-
-	if (handle == NULL || lua_rawlen(L, idx) != sizeof(*handle))
-		return 0;
-	while (--type > 0) {
-		if (classes[type].name != NULL &&
-		    handle->name == classes[type].name)
-			break;
-	}
-	return type;
-}
-
-bool
-fz_lhandle_is(lua_State *L, int idx)
-{
-	return type_of(L, idx) != 0;
-}
 
 /* So that it lives; and with it the one that it keeps, if any. */
 static void

@@ -48,10 +48,21 @@ get(lua_State *L)
 	return ll;
 }
 
+/* A finalizer of the script's may run when that of the loop has. */
+static struct lloop *
+check_open(lua_State *L)
+{
+	struct lloop *ll = get(L);
+
+	if (ll->engine.loop == NULL)
+		luaL_error(L, "fzlua is closed: this Lua state is at its end");
+	return ll;
+}
+
 struct fz_engine *
 fz_lloop_engine(lua_State *L)
 {
-	return &get(L)->engine;
+	return &check_open(L)->engine;
 }
 
 void
@@ -206,7 +217,7 @@ step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
 void
 fz_lloop_check_free(lua_State *L)
 {
-	if (get(L)->held)
+	if (check_open(L)->held)
 		luaL_error(L, "cannot do this while a value is packed");
 }
 
@@ -369,7 +380,7 @@ loop_poll(lua_State *L)
 {
 	struct lloop *ll = get(L);
 
-	if (!ll->held)
+	if (!ll->held && ll->engine.loop != NULL)
 		step_until_news(L, ll, 0);
 	return 0;
 }

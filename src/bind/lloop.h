@@ -10,7 +10,10 @@
 
 struct fz_engine;
 
-/* The engine of this state; made when the library is opened. [-0, +0, -] */
+/*
+ * The engine of this state; made when the library is opened. Raises when the
+ * state is at its end, and has freed it. [-0, +0, e]
+ */
 struct fz_engine *fz_lloop_engine(lua_State *L);
 
 /* Somebody with functions to run in this process: a run with jobs = 0. */
@@ -47,7 +50,9 @@ lua_State *volatile *fz_lloop_running(lua_State *L);
  */
 bool fz_lloop_hold(lua_State *L, bool held);
 
-/* Raise while it is held: before the engine is made to do anything. [-0, +0, e]
+/*
+ * Raise while it is held, or when the engine has been freed: before that is
+ * made to do anything. [-0, +0, e]
  */
 void fz_lloop_check_free(lua_State *L);
 

@@ -51,9 +51,10 @@ fz_lwait(lua_State *L, struct fz_gate *gate, fz_lwait_try try, void *ctx,
     int64_t until_ns, bool *slept)
 {
 	int64_t now, late_ns;
-	bool idle = fz_lloop_is_idle(L);
+	bool idle;
 
 	fz_lloop_check_free(L);
+	idle = fz_lloop_is_idle(L);
 	if (slept != NULL)
 		*slept = false;
 	if (look(try, ctx))

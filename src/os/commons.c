@@ -211,6 +211,12 @@ fz_commons_hold(void)
 	fz_commons.nholders++;
 }
 
+bool
+fz_commons_is_held(void)
+{
+	return fz_commons.nholders != 0;
+}
+
 void
 fz_commons_let_go(void)
 {

@@ -42,6 +42,7 @@ int fz_commons_open(struct fz_err *err);
  */
 void fz_commons_hold(void);
 void fz_commons_let_go(void);
+bool fz_commons_is_held(void);
 
 /* ---- members --------------------------------------------------------------
  */
