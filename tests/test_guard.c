@@ -283,7 +283,7 @@ main(void)
 		TEST(test_guard_holds_nothing_where_memory_ends),
 		TEST(test_guard_is_not_for_who_is_no_member),
 		TEST(test_wait_leaves_all_whole_where_memory_ends),
-		TEST(test_wait_is_an_error_at_the_end_of_the_state),
+		cmocka_unit_test(test_wait_is_an_error_at_the_end_of_the_state),
 		TEST(test_objects_are_freed_with_their_handles),
 		TEST(test_objects_of_a_condition_keep_its_lock),
 	};
