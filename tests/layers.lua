@@ -20,7 +20,7 @@ local C_LAYERS = {
     "commons commons_state commons_chunks commons_members commons_objects commons_sweep gate",
     "lock", "semaphore", "event", "waiter", "condition", "barrier"},
   {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
-    "slots", "ends",
+    "slots", "ends", "owed",
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "lhandle", "place", "refmap", "names",

@@ -668,6 +668,33 @@ test_commons_an_object_is_freed_with_its_chunks(void **state)
 	assert_int_equal(fz_commons_used(), 0);
 }
 
+static void
+test_commons_a_cell_is_freed_with_its_chunks(void **state)
+{
+	struct fz_object *o = fz_commons_new(TYPE, 256, NULL);
+	struct fz_object *other = fz_commons_new(TYPE, 256, NULL);
+	void *chunks = fz_commons_take(1 << 20, NULL);
+	uint32_t name = fz_commons_name(o);
+
+	(void)state;
+	fz_commons_own(fz_commons_take(1 << 20, NULL), o);
+	fz_commons_own(chunks, other);
+	fz_commons_free(o);
+	assert_int_equal(
+	    fz_commons_used(), (1 << 20) + FZ_COMMONS_CHUNK); /* the cells */
+	assert_ptr_equal(
+	    fz_commons_find(fz_commons_name(other), other->generation, TYPE),
+	    other);
+	/* The next one there owns none. */
+	o = fz_commons_new(TYPE, 256, NULL);
+	assert_int_equal(fz_commons_name(o), name);
+	assert_int_equal(o->owns, 0);
+	fz_commons_free(o);
+	fz_commons_give(chunks);
+	fz_commons_free(other);
+	assert_int_equal(fz_commons_used(), FZ_COMMONS_CHUNK);
+}
+
 /* What a child makes: one of each kind, sent or not. */
 static void
 making_child(uint64_t sent)
@@ -676,6 +703,7 @@ making_child(uint64_t sent)
 	struct fz_object *large = fz_commons_new(TYPE, 100000, NULL);
 
 	fz_commons_own(fz_commons_take(1 << 20, NULL), large);
+	fz_commons_own(fz_commons_take(1 << 20, NULL), cell);
 	fz_commons_take(1 << 20, NULL);
 	memset(cell + 1, 1, 100 - sizeof(*cell));
 	atomic_store(&cell->sent, (uint32_t)sent);
@@ -709,9 +737,36 @@ test_commons_of_the_dead_what_was_sent_stays(void **state)
 	assert_null(find_told(told->number));
 	assert_null(find_told(told->other));
 	finish(start_told(making_child, 1));
-	await_used((1 << 20) + 3 * FZ_COMMONS_CHUNK);
+	await_used((2 << 20) + 3 * FZ_COMMONS_CHUNK);
 	assert_non_null(find_told(told->number));
 	assert_non_null(find_told(told->other));
+}
+
+/* Killed at the first store of fz_commons_free(). */
+static void
+freeing_child(uint64_t arg)
+{
+	struct fz_object *cell = fz_commons_new(TYPE, 100, NULL);
+	struct fz_object *large = fz_commons_new(TYPE, 1000, NULL);
+
+	(void)arg;
+	fz_commons_own(fz_commons_take(1 << 20, NULL), cell);
+	fz_commons_own(fz_commons_take(1 << 20, NULL), large);
+	atomic_store(&cell->sent, 1);
+	atomic_store(&large->sent, 1);
+	atomic_store(&cell->type, 0);
+	atomic_store(&large->type, 0);
+	told->number = 1;
+}
+
+static void
+test_commons_of_the_dead_what_was_half_freed_goes(void **state)
+{
+	(void)state;
+	fz_commons_self(NULL);
+	finish(start_told(freeing_child, 0));
+	assert_true(fz_commons_used() > 2 << 20);
+	await_used(0);
 }
 
 static void
@@ -769,7 +824,9 @@ busy_child(uint64_t seed)
 {
 	unsigned char mark = (unsigned char)(seed % 255 + 1);
 	uint64_t x = seed * 2654435761u + 1;
-	struct fz_object *own = fz_commons_new(TYPE, 1000, NULL);
+	/* In a cell or in a chunk. */
+	struct fz_object *own =
+	    fz_commons_new(TYPE, seed % 2 ? 1000 : 200, NULL);
 
 	for (;;) {
 		size_t size, room;
@@ -793,7 +850,8 @@ busy_child(uint64_t seed)
 					told->bad = 2;
 				fz_commons_give(at);
 			}
-			own = fz_commons_new(TYPE, 1000, NULL);
+			own = fz_commons_new(
+			    TYPE, x >> 22 & 1 ? 1000 : 200, NULL);
 		} else {
 			if (!is_all(at, room, mark))
 				told->bad = 3;
@@ -866,7 +924,9 @@ main(void)
 		TEST(test_commons_objects_are_found_by_name),
 		TEST(test_commons_cells_are_freed_with_their_chunk),
 		TEST(test_commons_an_object_is_freed_with_its_chunks),
+		TEST(test_commons_a_cell_is_freed_with_its_chunks),
 		TEST(test_commons_of_the_dead_what_was_sent_stays),
+		TEST(test_commons_of_the_dead_what_was_half_freed_goes),
 		TEST(test_commons_a_fork_of_a_fork_has_it_too),
 		TEST(test_commons_killed_at_any_instruction),
 	};

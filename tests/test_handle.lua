@@ -198,6 +198,91 @@ tests["many short-lived makers do not use up memory"] = function()
   assert(shared_bytes() < before + (300 << 20))
 end
 
+-- ---- what was sent stays, and is small --------------------------------------
+
+-- How much shared memory that adds, behind some rounds that make what is kept anyway.
+local function growth(rounds, f)
+  for i = 1, 100 do f(i) end
+  local before = shared_bytes()
+  for i = 1, rounds do f(i) end
+  return shared_bytes() - before
+end
+
+tests["a reply queue per request costs little: in a call of a pool"] = function()
+  local pool <close> = fz.pool(1)
+  local bytes = growth(10000, function(i)
+    local reply = fz.queue()
+    pool:apply(function(q, x) q:put { x, ("r"):rep(100) } end, reply, i)
+    t.equal(reply:get(20)[1], i)
+  end)
+  assert(bytes < 10 << 20, bytes)
+end
+
+tests["a reply queue per request costs little: through a queue"] = function()
+  local requests = fz.queue()
+  local p <close> = fz.process(function()
+    for request in function() return requests:get() end do
+      request.reply:put(request.x + 1)
+    end
+  end):start()
+  local bytes = growth(10000, function(i)
+    local reply = fz.queue(3)
+    requests:put { reply = reply, x = i }
+    t.equal(reply:get(20), i + 1)
+  end)
+  requests:close()
+  p:join()
+  assert(bytes < 10 << 20, bytes)
+end
+
+tests["a queue that its maker has dropped, or closed, is that of the others"] = function()
+  local mine, out = fz.queue(), fz.queue()
+  local p <close> = fz.process(function()
+    local q = mine:get(20)
+    q:put(1)
+    t.equal(q:get(20), 1)
+    out:put "had it"
+    mine:get(20)
+    for i = 1, 5000 do q:put { i } end -- its maker has dropped it
+    for i = 1, 5000 do t.equal(q:get(20), { i }) end
+    t.equal({ q:size(), q:try_get() }, { 0, false })
+    for _ = 1, 5001 do q:task_done() end
+    q:close()
+    t.equal({ q:get() }, { nil, "closed" })
+    return "went on"
+  end):start()
+  mine:put(fz.queue())
+  t.equal(out:get(20), "had it")
+  collectgarbage()
+  collectgarbage()
+  mine:put "dropped"
+  t.equal(p:result(20), "went on")
+  p:join()
+end
+
+tests["what a dropped pipe has carried is given back"] = function()
+  local pool <close> = fz.pool(1)
+  local item = ("x"):rep(30000)
+  local before = shared_bytes()
+  for i = 1, 100 do
+    local a, b = fz.pipe()
+    pool:apply(function(c, n)
+      for _ = 1, n do c:send(c:recv(20)) end
+      c:close()
+    end, (function()
+      for _ = 1, 10 do a:send(item) end
+      return b
+    end)(), 10)
+    for _ = 1, 10 do t.equal(#a:recv(20), #item) end
+    a:close()
+    b:close()
+    if i % 20 == 0 then collectgarbage() end
+  end
+  -- Each keeps 64 KiB; what they have carried would be twice that and more.
+  local bytes = shared_bytes() - before
+  assert(bytes < 10 << 20, bytes)
+end
+
 tests["a huge one that there is no memory for raises"] = function()
   local file <close> = assert(io.open "/proc/meminfo")
   local kib = math.tointeger(file:read("a"):match "MemAvailable:%s*(%d+)")

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,10 +46,11 @@ enum { TEST_SECONDS = 120, TYPE = 1 };
 
 struct box {
 	struct fz_object object;
-	struct fz_queue queue;
-	struct fz_queue_tasks tasks;
 	_Atomic uint32_t done; /* by the child that is stepped */
+	struct fz_queue queue;
 };
+
+_Static_assert(sizeof(struct box) <= FZ_COMMONS_CELL, "as in the binding");
 
 static bool no_memory;
 
@@ -154,11 +156,10 @@ static unsigned
 take(struct box *box, size_t *len)
 {
 	static unsigned char bytes[FZ_QUEUE_INLINE];
-	struct fz_queue_taken taken = { .bytes = bytes };
+	struct fz_queue_taken taken = { .bytes = bytes, .is_owed = true };
 	const unsigned char *p;
 	unsigned number;
 
-	taken.owed = &box->tasks.owed[fz_commons_place(fz_commons_self(NULL))];
 	if (fz_queue_take(&box->queue, fz_commons_self(NULL), &taken) !=
 	    FZ_QUEUE_DONE)
 		return 0;
@@ -206,10 +207,16 @@ close_it(struct box *box)
 }
 
 static void
+compact_it(struct box *box)
+{
+	fz_queue_compact(&box->queue, fz_commons_self(NULL));
+}
+
+static void
 take_and_say_done(struct box *box)
 {
 	take(box, NULL);
-	fz_queue_task_done(&box->tasks, fz_commons_self(NULL));
+	fz_queue_task_done(&box->queue, fz_commons_self(NULL));
 }
 
 /*
@@ -284,9 +291,9 @@ walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
 		assert_int_equal(number, 0);
 		assert_int_equal(fz_queue_size(&box->queue), 0);
 		/* Only we have taken something and not said that it is done. */
-		while (fz_queue_task_done(&box->tasks, self()))
+		while (fz_queue_task_done(&box->queue, self()))
 			continue;
-		assert_true(fz_queue_all_done(&box->queue, &box->tasks, true));
+		assert_true(fz_queue_all_done(&box->queue, true));
 		fz_commons_free(&box->object);
 		if (!killed)
 			break;
@@ -355,7 +362,85 @@ test_queue_what_the_killed_had_comes_back(void **state)
 	fz_commons_sweep_dead();
 	nanosleep(&second, NULL);
 	fz_commons_sweep_dead();
-	assert_int_equal(count_used(), 0);
+	assert_int_equal(count_used(), 1); /* that of our cells */
+}
+
+/* Once emptied, with a segment or two, or as one that was killed has left it.
+ */
+static struct box *
+emptied_box(size_t len, unsigned long twice)
+{
+	struct box *box = new_box(0);
+
+	for (unsigned i = 1; i <= 3; i++)
+		assert_int_equal(put(box, i, len), FZ_QUEUE_DONE);
+	for (unsigned i = 1; i <= 3; i++)
+		assert_int_equal(take(box, NULL), i);
+	if (twice != 0)
+		kill_after(box, compact_it, twice);
+	atomic_store(&box->done, 0);
+	return box;
+}
+
+/* Kill it there after each instruction; the queue goes on as a new one. */
+static void
+walk_compacting(size_t len, unsigned long twice)
+{
+	unsigned long nkilled = 0;
+	bool killed;
+
+	do {
+		struct box *box = emptied_box(len, twice);
+
+		killed = kill_after(box, compact_it, nkilled++ * stride());
+		assert_int_equal(fz_queue_size(&box->queue), 0);
+		for (unsigned round = 0; round < 2; round++) {
+			assert_int_equal(take(box, NULL), 0);
+			for (unsigned i = 1; i <= 5; i++)
+				assert_int_equal(
+				    put(box, i, len), FZ_QUEUE_DONE);
+			assert_int_equal(put_big(box, 6, 100), FZ_QUEUE_DONE);
+			assert_int_equal(fz_queue_size(&box->queue), 6);
+			for (unsigned i = 1; i <= 6; i++)
+				assert_int_equal(take(box, NULL), i);
+			fz_queue_compact(&box->queue, self());
+		}
+		fz_commons_free(&box->object);
+	} while (killed);
+	/* Little is left to do where the first one was killed late. */
+	assert_true(twice != 0 || nkilled * stride() > 200);
+}
+
+static bool
+kill_and_free(struct box *box, unsigned long n)
+{
+	bool killed = kill_after(box, compact_it, n * 16);
+
+	fz_commons_free(&box->object);
+	return killed;
+}
+
+static void
+test_queue_who_is_killed_while_compacting_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk_compacting(100, 0);
+	walk_compacting(32500, 0);
+}
+
+/* What one has left, another is killed at. */
+static void
+test_queue_who_is_killed_while_compacting_again_leaves_it_whole(void **state)
+{
+	struct box *box;
+	unsigned long n = 0;
+
+	(void)state;
+	do
+		box = emptied_box(100, 0);
+	while (kill_and_free(box, ++n));
+	for (unsigned long k = 1; k < 16 * n; k += 1 + 2 * n)
+		walk_compacting(100, k);
 }
 
 #define TEST(name) cmocka_unit_test(name)
@@ -400,10 +485,112 @@ test_queue_gives_its_memory_back(void **state)
 		put_big(box, 2, 1000000);
 	while (take(box, NULL) != 0)
 		continue;
-	/* The object, the segment in use and the spare one. */
-	assert_int_equal(fz_commons_used() - before, 3 * FZ_COMMONS_CHUNK);
+	/* The segment in use and the spare one. */
+	assert_int_equal(fz_commons_used() - before, 2 * FZ_COMMONS_CHUNK);
+	fz_queue_compact(&box->queue, self());
+	assert_int_equal(fz_commons_used(), before);
 	fz_commons_free(&box->object);
 	assert_int_equal(fz_commons_used(), before);
+}
+
+static void
+test_queue_a_compacted_one_goes_on(void **state)
+{
+	size_t before, lens[] = { 3, 20000, FZ_QUEUE_INLINE };
+	struct box *box = new_box(0);
+	int status;
+	pid_t pid;
+
+	(void)state;
+	before = fz_commons_used();
+	fz_queue_compact(&box->queue, self());
+	for (unsigned round = 0; round < 6; round++) {
+		for (unsigned i = 1; i <= 5; i++)
+			put(box, i, lens[round % 3]);
+		fz_queue_compact(&box->queue, self()); /* not an empty one */
+		for (unsigned i = 1; i <= 4; i++)
+			assert_int_equal(take(box, NULL), i);
+		fz_queue_compact(&box->queue, self());
+		pid = fork(); /* another finds it where it is now */
+		if (pid == 0)
+			_exit(take(box, NULL) == 5 ? 0 : 1);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		fz_queue_compact(&box->queue, self());
+		assert_int_equal(fz_commons_used(), before);
+		assert_int_equal(fz_queue_size(&box->queue), 0);
+		assert_false(fz_queue_is_ready(&box->queue));
+	}
+	/* What was taken is owed all the same. */
+	assert_false(fz_queue_all_done(&box->queue, true));
+	for (int i = 0; i < 6 * 4; i++)
+		assert_true(fz_queue_task_done(&box->queue, self()));
+	assert_true(fz_queue_all_done(&box->queue, true));
+	put(box, 1, 10);
+	assert_false(fz_queue_all_done(&box->queue, true));
+	fz_commons_free(&box->object);
+	assert_int_equal(fz_commons_used(), before);
+}
+
+/* By who reads the last one, or by who closes it. */
+static void
+test_queue_a_closed_one_has_no_memory(void **state)
+{
+	struct box *box = new_box(0);
+	size_t before = fz_commons_used();
+
+	(void)state;
+	put(box, 1, 10);
+	put(box, 2, 10);
+	take(box, NULL);
+	fz_queue_close(&box->queue, self());
+	assert_int_equal(fz_commons_used(), before + FZ_COMMONS_CHUNK);
+	take(box, NULL);
+	assert_int_equal(fz_commons_used(), before);
+	fz_commons_free(&box->object);
+	box = new_box(0);
+	put(box, 1, 10);
+	take(box, NULL);
+	fz_queue_close(&box->queue, self());
+	assert_int_equal(fz_commons_used(), before);
+	fz_commons_free(&box->object);
+}
+
+static void
+holding_child(struct box *box, _Atomic uint32_t *owner)
+{
+	atomic_store(owner, fz_commons_self(NULL));
+	atomic_store(&box->done, 1);
+	for (;;)
+		pause();
+}
+
+/* Who has stopped with a lock must not hold up who merely tidies. */
+static void
+test_queue_one_that_is_in_use_is_not_compacted(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct box *box = new_box(0);
+		size_t before = fz_commons_used();
+		pid_t pid;
+
+		put(box, 1, 10);
+		take(box, NULL);
+		pid = fork();
+		if (pid == 0)
+			holding_child(box, i == 0 ? &box->queue.putting.owner
+						  : &box->queue.taking.owner);
+		while (!atomic_load(&box->done))
+			sched_yield();
+		fz_queue_compact(&box->queue, self());
+		assert_int_equal(fz_commons_used(), before + FZ_COMMONS_CHUNK);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		fz_queue_compact(&box->queue, self());
+		assert_int_equal(fz_commons_used(), before);
+		fz_commons_free(&box->object);
+	}
 }
 
 static void
@@ -491,26 +678,85 @@ test_queue_what_is_taken_is_owed(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_false(fz_queue_task_done(&box->tasks, self()));
+	assert_false(fz_queue_task_done(&box->queue, self()));
 	for (unsigned i = 1; i <= 3; i++)
 		put(box, i, 10);
-	assert_false(fz_queue_all_done(&box->queue, &box->tasks, true));
+	assert_false(fz_queue_all_done(&box->queue, true));
 	assert_int_equal(take(box, NULL), 1);
 	pid = fork();
 	if (pid == 0)
 		_exit(take(box, NULL) == 2 && take(box, NULL) == 3 ? 0 : 1);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	assert_false(fz_queue_all_done(&box->queue, &box->tasks, true));
-	assert_true(fz_queue_task_done(&box->tasks, self()));
+	assert_false(fz_queue_all_done(&box->queue, true));
+	assert_true(fz_queue_task_done(&box->queue, self()));
 	/* What the dead one had is done, as one sees who looks for it. */
-	assert_false(fz_queue_all_done(&box->queue, &box->tasks, false));
-	assert_true(fz_queue_all_done(&box->queue, &box->tasks, true));
+	assert_false(fz_queue_all_done(&box->queue, false));
+	assert_true(fz_queue_all_done(&box->queue, true));
 	/* It may have handed them on. */
-	assert_true(fz_queue_task_done(&box->tasks, self()));
-	assert_true(fz_queue_task_done(&box->tasks, self()));
-	assert_false(fz_queue_task_done(&box->tasks, self()));
+	assert_true(fz_queue_task_done(&box->queue, self()));
+	assert_true(fz_queue_task_done(&box->queue, self()));
+	assert_false(fz_queue_task_done(&box->queue, self()));
 	fz_commons_free(&box->object);
+}
+
+/* Children that have taken an item each, of `n`, and live; their pids. */
+static void
+start_takers(struct box *box, pid_t *pids, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		assert_int_equal(put(box, i + 1, 10), FZ_QUEUE_DONE);
+		atomic_store(&box->done, 0);
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			if (take(box, NULL) != i + 1)
+				_exit(1);
+			atomic_store(&box->done, 1);
+			for (;;)
+				pause();
+		}
+		while (!atomic_load(&box->done))
+			sched_yield();
+	}
+}
+
+static void
+end_takers(pid_t *pids, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		kill(pids[i], SIGKILL);
+		assert_int_equal(waitpid(pids[i], NULL, 0), pids[i]);
+	}
+}
+
+/* More than are counted in place. */
+static void
+test_queue_what_many_have_taken_is_owed(void **state)
+{
+	enum { N = FZ_OWED_FEW + 2 };
+	struct box *box = new_box(0);
+	size_t before = fz_commons_used();
+	pid_t pids[N];
+
+	(void)state;
+	start_takers(box, pids, N);
+	fz_queue_compact(&box->queue, self());
+	assert_int_equal(fz_commons_used(), before + FZ_COMMONS_CHUNK);
+	put(box, 1, 10);
+	assert_int_equal(take(box, NULL), 1);
+	assert_true(fz_queue_task_done(&box->queue, self())); /* its own */
+	end_takers(pids, FZ_OWED_FEW);
+	assert_false(fz_queue_all_done(&box->queue, true));
+	end_takers(pids + FZ_OWED_FEW, N - FZ_OWED_FEW);
+	assert_false(fz_queue_all_done(&box->queue, false));
+	assert_true(fz_queue_all_done(&box->queue, true));
+	for (int i = 0; i < N; i++)
+		assert_true(fz_queue_task_done(&box->queue, self()));
+	assert_false(fz_queue_task_done(&box->queue, self()));
+	assert_true(fz_queue_all_done(&box->queue, false));
+	fz_queue_compact(&box->queue, self());
+	fz_commons_free(&box->object);
+	assert_int_equal(fz_commons_used(), before);
 }
 
 /* ---- failures ------------------------------------------------------------ */
@@ -535,6 +781,35 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 		assert_int_equal(take(box, NULL), 1);
 	assert_int_equal(take(box, NULL), 2);
 	assert_int_equal(take(box, NULL), 0);
+	fz_commons_free(&box->object);
+}
+
+/* Commons without a free chunk: all that are known are taken. */
+static void
+test_queue_without_memory_to_count_it_takes_nothing(void **state)
+{
+	struct box *box = new_box(0);
+	unsigned char bytes[FZ_QUEUE_INLINE];
+	struct fz_queue_taken taken = { .bytes = bytes, .is_owed = true };
+	void *all[10000];
+	pid_t pids[FZ_OWED_FEW];
+	size_t n = 0;
+
+	(void)state;
+	start_takers(box, pids, FZ_OWED_FEW);
+	put(box, 9, 10);
+	no_memory = true;
+	while (n < 10000 && (all[n] = fz_commons_take(1, NULL)) != NULL)
+		n++;
+	assert_true(n < 10000);
+	assert_int_equal(
+	    fz_queue_take(&box->queue, self(), &taken), FZ_QUEUE_FAILED);
+	assert_int_equal(fz_queue_size(&box->queue), 1);
+	no_memory = false;
+	while (n > 0)
+		fz_commons_give(all[--n]);
+	assert_int_equal(take(box, NULL), 9);
+	end_takers(pids, FZ_OWED_FEW);
 	fz_commons_free(&box->object);
 }
 
@@ -649,10 +924,15 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_queue_items_come_out_as_they_went_in),
 		TEST(test_queue_gives_its_memory_back),
+		TEST(test_queue_a_compacted_one_goes_on),
+		TEST(test_queue_a_closed_one_has_no_memory),
+		TEST(test_queue_one_that_is_in_use_is_not_compacted),
 		TEST(test_queue_a_bounded_one_is_full),
 		TEST(test_queue_a_closed_one_takes_nothing),
 		TEST(test_queue_a_lock_that_stays_held_is_told),
 		TEST(test_queue_what_is_taken_is_owed),
+		TEST(test_queue_what_many_have_taken_is_owed),
+		TEST(test_queue_without_memory_to_count_it_takes_nothing),
 		TEST(test_queue_without_memory_it_stays_as_it_is),
 		TEST(test_queue_who_is_killed_while_putting_leaves_it_whole),
 		TEST(test_queue_who_is_killed_at_the_first_put_leaves_it_whole),
@@ -660,6 +940,9 @@ main(void)
 		TEST(test_queue_who_is_killed_with_a_big_one_leaves_it_whole),
 		TEST(test_queue_who_is_killed_while_taking_takes_one_at_most),
 		TEST(test_queue_who_is_killed_while_closing_leaves_it_whole),
+		TEST(test_queue_who_is_killed_while_compacting_leaves_it_whole),
+		TEST(
+		    test_queue_who_is_killed_while_compacting_again_leaves_it_whole),
 		TEST(test_queue_what_the_killed_had_comes_back),
 		TEST_LUA(test_queue_without_memory_put_raises),
 		TEST_LUA(test_queue_without_memory_a_nested_get_raises),

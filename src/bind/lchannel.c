@@ -285,6 +285,16 @@ take_nested(lua_State *L)
 	return 1;
 }
 
+static void
+raise_uncounted(lua_State *L)
+{
+	struct fz_err err;
+
+	fz_err_set(
+	    &err, FZ_ERR_MEMORY, "no memory to count who has taken items");
+	fz_lerror_raise(L, &err);
+}
+
 /* From within the decoding of another one, which has the scratch. */
 static void
 take_apart(lua_State *L, struct taking *t, int64_t until_ns)
@@ -312,7 +322,8 @@ fz_lchannel_take(
     lua_State *L, const struct fz_lchannel *channel, int64_t until_ns)
 {
 	struct taking t = { .channel = channel,
-		.taken = { .bytes = scratch[1].bytes, .owed = channel->owed } };
+		.taken = {
+		    .bytes = scratch[1].bytes, .is_owed = channel->is_owed } };
 
 	if (scratch[1].busy) {
 		take_apart(L, &t, until_ns);
@@ -321,5 +332,7 @@ fz_lchannel_take(
 		if (t.state == FZ_QUEUE_DONE)
 			push_item(L, &t);
 	}
+	if (t.state == FZ_QUEUE_FAILED)
+		raise_uncounted(L);
 	return t.state;
 }

@@ -15,7 +15,7 @@
 struct fz_lchannel {
 	struct fz_queue *queue;
 	uint32_t self;
-	_Atomic uint64_t *owed; /* see fz_queue_take() */
+	bool is_owed; /* see fz_queue_take() */
 	/*
 	 * Asked while it is empty: whether nothing will come; `late`: also for
 	 * a death. NULL: never.
@@ -35,7 +35,8 @@ enum fz_queue_state fz_lchannel_put(lua_State *L, struct fz_queue *queue,
 /*
  * Take an item when there is one, until `until_ns`, and push its value.
  * FZ_QUEUE_DONE, or _WAIT or _CLOSED and nothing. What cannot be decoded is
- * lost, and raises. [-0, +1|0, e]
+ * lost, and raises; so does one that there is no memory for, which is not. [-0,
+ * +1|0, e]
  */
 enum fz_queue_state fz_lchannel_take(
     lua_State *L, const struct fz_lchannel *channel, int64_t until_ns);

@@ -8,11 +8,14 @@
 #include "os/commons.h"
 #include "os/proc.h"
 
+#define MUCH ((size_t)4 << 20) /* bytes, for a script that shares little */
+
 struct class
 {
 	const char *name; /* NULL: there is none */
 	void (*load)(lua_State *L, struct fz_lhandle *handle);
 	void (*stored)(void *object, uint32_t part, int n);
+	void (*idle)(void *object);
 };
 
 /* The same in every state of the process. */
@@ -89,17 +92,39 @@ drop(struct fz_object *object)
 	*fz_commons_dropped() = object;
 }
 
+/*
+ * The object stays, as somebody may have it. In a process that has outlived its
+ * parent it may be gone if it was never sent, and another be there.
+ */
+static void
+let_idle(struct fz_object *object, uint32_t generation)
+{
+	uint32_t type = atomic_load(&object->type);
+
+	if (type != 0 && type < FZ_LHANDLE_NTYPES &&
+	    classes[type].idle != NULL && atomic_load(&object->sent) &&
+	    object->generation == generation &&
+	    (atomic_load(&object->handles) == 0 ||
+		!fz_commons_alive(object->maker)))
+		classes[type].idle(object);
+}
+
 void
 fz_lhandle_drop(struct fz_lhandle *handle)
 {
 	struct fz_object *object = handle->object;
 
 	handle->object = NULL;
-	/* In a worker it may be one of its parent, or one it has got. */
-	if (object == NULL || fz_commons_me() == 0 ||
-	    object->maker != fz_commons_me() || --object->handles != 0 ||
-	    atomic_load(&object->sent))
+	if (object == NULL || fz_commons_me() == 0)
 		return;
+	/* In a worker it may be one of its parent, or one it has got. */
+	if (object->maker == fz_commons_me() &&
+	    atomic_fetch_sub(&object->handles, 1) != 1)
+		return;
+	if (object->maker != fz_commons_me() || atomic_load(&object->sent)) {
+		let_idle(object, handle->generation);
+		return;
+	}
 	drop(object);
 	free_dropped();
 }
@@ -154,7 +179,7 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
     const luaL_Reg *methods, const luaL_Reg *metamethods,
     void (*load)(lua_State *L, struct fz_lhandle *handle))
 {
-	classes[type] = (struct class){ name, load, NULL };
+	classes[type] = (struct class){ name, load, NULL, NULL };
 	if (luaL_newmetatable(L, name)) {
 		luaL_setfuncs(L, defaults, 0);
 		if (metamethods != NULL)
@@ -179,11 +204,19 @@ fz_lhandle_on_store(enum fz_lhandle_type type,
 	classes[type].stored = stored;
 }
 
-static void
-count_handle(struct fz_object *object)
+void
+fz_lhandle_on_idle(enum fz_lhandle_type type, void (*idle)(void *object))
 {
-	if (object != NULL && object->maker == fz_commons_me())
-		object->handles++;
+	classes[type].idle = idle;
+}
+
+static void
+set_object(struct fz_lhandle *handle, struct fz_object *object)
+{
+	handle->object = object;
+	handle->generation = object->generation;
+	if (object->maker == fz_commons_me())
+		atomic_fetch_add(&object->handles, 1);
 }
 
 struct fz_lhandle *
@@ -192,11 +225,27 @@ fz_lhandle_push(
 {
 	struct fz_lhandle *handle = lua_newuserdatauv(L, sizeof(*handle), 1);
 
-	*handle = (struct fz_lhandle){ classes[type].name, NULL, part, false };
+	*handle =
+	    (struct fz_lhandle){ .name = classes[type].name, .part = part };
 	luaL_setmetatable(L, handle->name);
-	handle->object = object;
-	count_handle(object);
+	if (object != NULL)
+		set_object(handle, object);
 	return handle;
+}
+
+/*
+ * For Lua's collector a handle is as small as any userdata: have it look for
+ * those that are garbage when what is shared has doubled.
+ */
+static void
+collect_if_much(lua_State *L)
+{
+	static size_t enough = MUCH;
+
+	if (fz_commons_used() < enough || !lua_gc(L, LUA_GCISRUNNING))
+		return;
+	lua_gc(L, LUA_GCCOLLECT);
+	enough = 2 * fz_commons_used() + MUCH;
 }
 
 void *
@@ -208,6 +257,7 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 
 	if (!fz_commons_is_held()) /* nobody would close it again */
 		luaL_error(L, "fzlua is closed: this Lua state is at its end");
+	collect_if_much(L);
 	free_dropped();
 	object = fz_commons_new((uint32_t)type, size, &err);
 	if (object == NULL) {
@@ -215,8 +265,7 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 		return NULL;
 	}
 	object->forks = fz_proc_forks();
-	object->handles = 1;
-	handle->object = object;
+	set_object(handle, object);
 	return object;
 }
 

@@ -3,7 +3,9 @@
  *
  * A fork inherits it, and messages within the run carry it as its name. The
  * object lives until its maker has collected the handle and no child that was
- * forked meanwhile lives; one that was sent as a value, until the run ends.
+ * forked meanwhile lives; one that was sent as a value, until the run ends,
+ * since nobody knows who may still get it. So its class is told when it may
+ * give back what it can do without.
  */
 #ifndef FZ_LHANDLE_H
 #define FZ_LHANDLE_H
@@ -34,8 +36,9 @@ enum fz_lhandle_type {
 struct fz_lhandle {
 	const char *name; /* of its class; its address marks our userdata */
 	void *object;
-	uint32_t part; /* its class's: which end of a pipe */
-	bool closed;   /* its class's: in this process */
+	uint32_t part;       /* its class's: which end of a pipe */
+	uint32_t generation; /* the object's */
+	bool closed;         /* its class's: in this process */
 };
 
 /*
@@ -54,6 +57,12 @@ void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
  */
 void fz_lhandle_on_store(enum fz_lhandle_type type,
     void (*stored)(void *object, uint32_t part, int n));
+
+/*
+ * Have `idle` called when a handle of one that was sent is collected, and its
+ * maker has none any more. Others may have handles, and be using it.
+ */
+void fz_lhandle_on_idle(enum fz_lhandle_type type, void (*idle)(void *object));
 
 /*
  * Push a new object of `size` bytes and its handle. Raises for memory.

@@ -152,6 +152,15 @@ enter(lua_State *L, const struct fz_lhandle *handle)
 }
 
 static void
+compact(void *object)
+{
+	struct lpipe *pipe = object;
+
+	fz_queue_compact(&pipe->ends[0].out, fz_commons_me());
+	fz_queue_compact(&pipe->ends[1].out, fz_commons_me());
+}
+
+static void
 close_end(struct known *k, struct fz_lhandle *handle)
 {
 	struct lpipe_end *end = &k->pipe->ends[handle->part];
@@ -162,6 +171,8 @@ close_end(struct known *k, struct fz_lhandle *handle)
 	if (--k->nopen[handle->part] != 0 || fz_commons_me() == 0)
 		return;
 	fz_end_leave(&end->end, member);
+	if (k->nopen[1 - handle->part] == 0)
+		compact(k->pipe);
 	atomic_fetch_add(&end->nleft, 1);
 	fz_gate_wake(&end->out.items, FZ_GATE_ALL);
 }
@@ -510,6 +521,7 @@ fz_lpipe_open(lua_State *L)
 	fz_lhandle_class(
 	    L, FZ_LHANDLE_PIPE, PIPE_TYPE, methods, metamethods, load);
 	fz_lhandle_on_store(FZ_LHANDLE_PIPE, stored);
+	fz_lhandle_on_idle(FZ_LHANDLE_PIPE, compact);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

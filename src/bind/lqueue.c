@@ -16,8 +16,9 @@
 struct lqueue {
 	struct fz_object object;
 	struct fz_queue queue;
-	struct fz_queue_tasks tasks;
 };
+
+_Static_assert(sizeof(struct lqueue) <= FZ_COMMONS_CELL, "there may be many");
 
 static struct lqueue *
 check_queue(lua_State *L)
@@ -85,10 +86,9 @@ static enum fz_queue_state
 take(lua_State *L, int64_t until_ns)
 {
 	struct lqueue *lq = check_queue(L);
-	uint32_t self = fz_lhandle_self(L);
-	struct fz_lchannel channel = { .queue = &lq->queue,
-		.self = self,
-		.owed = &lq->tasks.owed[fz_commons_place(self)] };
+	struct fz_lchannel channel = {
+		.queue = &lq->queue, .self = fz_lhandle_self(L), .is_owed = true
+	};
 
 	return fz_lchannel_take(L, &channel, until_ns);
 }
@@ -159,7 +159,7 @@ queue_task_done(lua_State *L)
 	struct lqueue *lq = check_queue(L);
 	struct fz_err err;
 
-	if (fz_queue_task_done(&lq->tasks, fz_lhandle_self(L)))
+	if (fz_queue_task_done(&lq->queue, fz_lhandle_self(L)))
 		return 0;
 	fz_err_set(&err, FZ_ERR_ERROR,
 	    "task_done() was called more often than items were taken");
@@ -171,7 +171,7 @@ try_join(void *ctx, bool late)
 {
 	struct lqueue *lq = ctx;
 
-	return fz_queue_all_done(&lq->queue, &lq->tasks, late);
+	return fz_queue_all_done(&lq->queue, late);
 }
 
 /* queue:join([timeout]) -> true | nil, "timeout": all that was put is done */
@@ -182,7 +182,7 @@ queue_join(lua_State *L)
 	int64_t until_ns = fz_lwait_until(L, 2);
 
 	fz_lhandle_self(L);
-	if (!fz_lwait(L, &lq->tasks.gate, try_join, lq, until_ns, NULL))
+	if (!fz_lwait(L, &lq->queue.owed.gate, try_join, lq, until_ns, NULL))
 		return push_timeout(L);
 	lua_pushboolean(L, 1);
 	return 1;
@@ -196,6 +196,14 @@ queue_close(lua_State *L)
 
 	fz_queue_close(&lq->queue, fz_lhandle_self(L));
 	return 0;
+}
+
+static void
+idle(void *object)
+{
+	struct lqueue *lq = object;
+
+	fz_queue_compact(&lq->queue, fz_commons_me());
 }
 
 static const luaL_Reg functions[] = {
@@ -221,6 +229,7 @@ int
 fz_lqueue_open(lua_State *L)
 {
 	fz_lhandle_class(L, FZ_LHANDLE_QUEUE, QUEUE_TYPE, methods, NULL, NULL);
+	fz_lhandle_on_idle(FZ_LHANDLE_QUEUE, idle);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

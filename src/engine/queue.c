@@ -15,6 +15,10 @@
  * that are overwritten, or a next segment that is used. Chunks are the queue's
  * before the tail says so, and no longer once the head does; who is killed
  * there leaves them until the queue is freed.
+ *
+ * An empty queue gives its segment back in steps (see fz_queue_compact()): the
+ * tail may be nowhere again before the head is. The head is then at a NEXT
+ * that nothing follows, and goes on with the first segment.
  */
 enum {
 	ALIGN = 8,
@@ -63,6 +67,12 @@ static uint32_t
 between(uint64_t head, uint64_t tail)
 {
 	return (count_at(tail) - count_at(head)) & COUNT_MASK;
+}
+
+static bool
+is_empty(const struct fz_queue *q)
+{
+	return between(atomic_load(&q->head), atomic_load(&q->tail)) == 0;
 }
 
 static struct fz_queue_segment *
@@ -138,11 +148,16 @@ hold(struct fz_lock *lock, uint32_t self)
  */
 
 void
-fz_queue_init(struct fz_queue *q, const struct fz_object *object, uint32_t max)
+fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max)
 {
 	q->object = object;
-	q->bounded = max != 0 && max < FZ_QUEUE_MAX;
-	q->max = q->bounded ? max : FZ_QUEUE_MAX;
+	q->max = max != 0 && max < FZ_QUEUE_MAX ? max : FZ_QUEUE_MAX;
+}
+
+static bool
+is_bounded(const struct fz_queue *q)
+{
+	return q->max != FZ_QUEUE_MAX;
 }
 
 static struct fz_queue_segment *
@@ -234,7 +249,7 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 {
 	enum fz_queue_state state;
 
-	if (q->bounded && fz_queue_size(q) >= q->max &&
+	if (is_bounded(q) && fz_queue_size(q) >= q->max &&
 	    !atomic_load(&q->closed))
 		return FZ_QUEUE_WAIT;
 	if (!hold(&q->putting, self))
@@ -255,24 +270,11 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 	fz_lock_release(&q->putting);
 	fz_gate_wake(&q->items, FZ_GATE_ALL);
 	fz_gate_wake(&q->room, FZ_GATE_ALL);
+	fz_queue_compact(q, self);
 }
 
 /* ---- taking ---------------------------------------------------------------
  */
-
-/* Before it is taken: it is in the queue or owed, whenever one looks. */
-static void
-owe(_Atomic uint64_t *owed, uint32_t self)
-{
-	uint64_t before = atomic_load(owed), after;
-
-	do {
-		after = before >> 32 == self ? before + 1
-					     : (uint64_t)self << 32 | 1;
-		if ((uint32_t)after == 0)
-			return;
-	} while (!atomic_compare_exchange_weak(owed, &before, after));
-}
 
 /* The segment is read: keep one. */
 static void
@@ -301,50 +303,72 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 	return size_of(len);
 }
 
-static bool
+/* Where the item is that the head is at; `*old`: the segment before, if any. */
+static const unsigned char *
+find_item(struct fz_queue *q, uint64_t head, struct fz_queue_segment **old)
+{
+	const unsigned char *at = at_position(head);
+	struct fz_queue_segment *next = NULL;
+
+	*old = NULL;
+	if (at != NULL && load_u16(at) != NEXT)
+		return at;
+	if (at != NULL) {
+		*old = segment_of(at);
+		next = atomic_load(&(*old)->next);
+	}
+	return next != NULL ? next->bytes : atomic_load(&q->first)->bytes;
+}
+
+static enum fz_queue_state
 take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
 	uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
-	const unsigned char *at = at_position(head);
-	struct fz_queue_segment *old = NULL;
+	_Atomic uint64_t *slot = NULL;
+	struct fz_queue_segment *old;
+	const unsigned char *at;
 	size_t size;
 
-	if (head == atomic_load(&q->tail))
-		return false;
-	if (at == NULL) {
-		at = atomic_load(&q->first)->bytes;
-	} else if (load_u16(at) == NEXT) {
-		old = segment_of(at);
-		at = atomic_load(&old->next)->bytes;
+	if (between(head, atomic_load(&q->tail)) == 0)
+		return FZ_QUEUE_WAIT;
+	if (taken->is_owed) {
+		slot = fz_owed_slot(&q->owed, q->object, self, NULL);
+		if (slot == NULL)
+			return FZ_QUEUE_FAILED;
 	}
+	at = find_item(q, head, &old);
 	size = read_item(at, taken);
-	if (taken->owed != NULL)
-		owe(taken->owed, self);
+	/* Before it is taken: it is there or owed, whenever one looks. */
+	if (slot != NULL)
+		fz_owed_count(slot, self);
 	atomic_store(&q->head, position(at + size, count_at(head) + 1));
 	if (taken->chunks != NULL)
 		fz_commons_own(taken->chunks, NULL);
 	if (old != NULL)
 		retire(q, old);
-	return true;
+	return FZ_QUEUE_DONE;
 }
 
 enum fz_queue_state
 fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
 	/* First: what is there then is all there will be. */
-	bool closed = atomic_load(&q->closed), done;
+	bool closed = atomic_load(&q->closed);
+	enum fz_queue_state state;
 
-	if (atomic_load(&q->head) == atomic_load(&q->tail))
+	if (is_empty(q))
 		return closed ? FZ_QUEUE_CLOSED : FZ_QUEUE_WAIT;
 	if (!hold(&q->taking, self))
 		return FZ_QUEUE_BUSY;
-	done = take_held(q, self, taken);
+	state = take_held(q, self, taken);
 	fz_lock_release(&q->taking);
-	if (!done)
-		return closed ? FZ_QUEUE_CLOSED : FZ_QUEUE_WAIT;
-	if (q->bounded)
+	if (state == FZ_QUEUE_WAIT && closed)
+		return FZ_QUEUE_CLOSED;
+	if (state == FZ_QUEUE_DONE && is_bounded(q))
 		fz_gate_wake(&q->room, 1);
-	return FZ_QUEUE_DONE;
+	if (state == FZ_QUEUE_DONE && atomic_load(&q->closed))
+		fz_queue_compact(q, self);
+	return state;
 }
 
 uint32_t
@@ -359,65 +383,81 @@ fz_queue_size(const struct fz_queue *q)
 	return between(head, tail);
 }
 
+/* ---- giving memory back ----------------------------------------------------
+ */
+
+static bool
+has_memory(const struct fz_queue *q)
+{
+	return at_position(atomic_load(&q->head)) != NULL ||
+	       at_position(atomic_load(&q->tail)) != NULL ||
+	       atomic_load(&q->first) != NULL || atomic_load(&q->spare) != NULL;
+}
+
+static void
+give(struct fz_queue_segment *s)
+{
+	if (s != NULL)
+		fz_commons_give(s);
+}
+
+/*
+ * With both locks. Who is killed between any two stores leaves a queue that
+ * goes on, and at worst a segment that is freed with it.
+ */
+static void
+compact_held(struct fz_queue *q)
+{
+	uint64_t head = atomic_load(&q->head), tail = atomic_load(&q->tail);
+	unsigned char *at = at_position(head);
+	struct fz_queue_segment *s = at != NULL ? segment_of(at) : NULL;
+	struct fz_queue_segment *first;
+
+	/* With the tail somewhere it is the one of old. */
+	first = atomic_exchange(&q->first, NULL);
+	if (at_position(tail) == NULL)
+		give(first);
+	if (s != NULL) {
+		give(atomic_exchange(&s->next, NULL)); /* of one killed */
+		store_u16(at, NEXT);
+	}
+	atomic_store(&q->tail, count_at(tail));
+	atomic_store(&q->head, count_at(head));
+	give(s);
+	give(atomic_exchange(&q->spare, NULL));
+}
+
+void
+fz_queue_compact(struct fz_queue *q, uint32_t self)
+{
+	if (!is_empty(q) || !has_memory(q) || !hold(&q->putting, self))
+		return;
+	if (hold(&q->taking, self)) {
+		if (is_empty(q))
+			compact_held(q);
+		fz_lock_release(&q->taking);
+	}
+	fz_lock_release(&q->putting);
+}
+
 /* ---- what was taken and not said to be done --------------------------------
  */
 
-/* Take one off; false where there is none. */
-static bool
-pay(_Atomic uint64_t *owed, uint32_t *left)
+bool
+fz_queue_task_done(struct fz_queue *q, uint32_t self)
 {
-	uint64_t before = atomic_load(owed);
-
-	while ((uint32_t)before != 0) {
-		if (atomic_compare_exchange_weak(owed, &before, before - 1)) {
-			*left = (uint32_t)before - 1;
-			return true;
-		}
-	}
-	return false;
+	return fz_owed_pay(&q->owed, self);
 }
 
 bool
-fz_queue_task_done(struct fz_queue_tasks *tasks, uint32_t self)
-{
-	uint32_t own = fz_commons_place(self), n = fz_commons_nplaces();
-	_Atomic uint64_t *owed = &tasks->owed[own];
-	bool paid = false;
-	uint32_t left = 0;
-
-	if (atomic_load(owed) >> 32 == self)
-		paid = pay(owed, &left);
-	/* Another may have handed on what it took. */
-	for (uint32_t i = 0; i < n && !paid; i++)
-		paid = pay(&tasks->owed[i], &left);
-	if (paid && left == 0)
-		fz_gate_wake(&tasks->gate, FZ_GATE_ALL);
-	return paid;
-}
-
-static bool
-is_owed(struct fz_queue_tasks *tasks, bool late)
-{
-	uint32_t n = fz_commons_nplaces();
-
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t owed = atomic_load(&tasks->owed[i]);
-
-		if ((uint32_t)owed != 0 &&
-		    (!late || fz_commons_alive((uint32_t)(owed >> 32))))
-			return true;
-	}
-	return false;
-}
-
-bool
-fz_queue_all_done(struct fz_queue *q, struct fz_queue_tasks *tasks, bool late)
+fz_queue_all_done(struct fz_queue *q, bool late)
 {
 	uint64_t tail = atomic_load(&q->tail);
 
 	/* Who puts another one and then says done changes the tail. */
-	return atomic_load(&q->head) == tail && !is_owed(tasks, late) &&
-	       atomic_load(&q->tail) == tail;
+	return between(atomic_load(&q->head), tail) == 0 &&
+	       !fz_owed_any(&q->owed, late) &&
+	       between(atomic_load(&q->tail), tail) == 0;
 }
 
 /* ---- bytes for it ----------------------------------------------------------

@@ -5,7 +5,7 @@
  * One store makes an item be there, and one makes it be taken: who is killed
  * in between leaves nothing that others would see, and its lock is inherited.
  * Items lie in segments, a chunk of the commons each; big ones in chunks of
- * their own.
+ * their own. One that nothing was put into is small: it has no segment.
  */
 #ifndef FZ_QUEUE_H
 #define FZ_QUEUE_H
@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "engine/owed.h"
 #include "os/commons.h"
 #include "os/gate.h"
 #include "os/lock.h"
@@ -34,27 +35,25 @@ enum fz_queue_state {
 	FZ_QUEUE_FAILED, /* no memory */
 };
 
-/* In an object of more than 256 bytes. */
 struct fz_queue {
-	const struct fz_object *object; /* the memory is its */
-	uint32_t max;                   /* items at once */
-	bool bounded;                   /* by its user */
-	_Atomic uint32_t closed;
-	_Atomic(struct fz_queue_segment *) first; /* ever */
-	_Atomic(struct fz_queue_segment *) spare; /* kept for the next */
 	/* Those who put. */
 	_Alignas(64) struct fz_lock putting;
 	_Atomic uint64_t tail; /* where the next goes, and how many were put */
 	struct fz_gate items;
+	_Atomic(struct fz_queue_segment *) first; /* where there was none */
+	_Atomic(struct fz_queue_segment *) spare; /* kept for the next */
+	struct fz_object *object;                 /* the memory is its */
+	uint32_t max; /* items at once; FZ_QUEUE_MAX: its user sets none */
+	_Atomic uint32_t closed;
 	/* Those who take. */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t head; /* the next one, and how many were taken */
 	struct fz_gate room;
+	struct fz_owed owed;
 };
 
 /* A new one, all zero before. `max` 0: any number of items. */
-void fz_queue_init(
-    struct fz_queue *q, const struct fz_object *object, uint32_t max);
+void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 
 /* What is put: two runs of bytes, FZ_QUEUE_INLINE together at most, or chunks.
  */
@@ -72,11 +71,14 @@ enum fz_queue_state fz_queue_put(struct fz_queue *q, uint32_t self,
 struct fz_queue_taken {
 	unsigned char *bytes; /* the caller's, with room for FZ_QUEUE_INLINE */
 	size_t len;
-	void *chunks;           /* not NULL: `len` bytes there, to give back */
-	_Atomic uint64_t *owed; /* of this process; NULL: nobody counts */
+	void *chunks; /* not NULL: `len` bytes there, to give back */
+	bool is_owed; /* until it is said to be done */
 };
 
-/* Take the first one. After the last of a closed one: FZ_QUEUE_CLOSED. */
+/*
+ * Take the first one. After the last of a closed one: FZ_QUEUE_CLOSED. Without
+ * memory to count it is still there.
+ */
 enum fz_queue_state fz_queue_take(
     struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken);
 
@@ -85,32 +87,32 @@ void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
 
+/*
+ * Give the memory of an empty one back; the next put takes some anew. One that
+ * others have in hand for long stays as it is.
+ */
+void fz_queue_compact(struct fz_queue *q, uint32_t self);
+
 /* Whether one can be taken, or never will be again. Without a lock. */
 static inline bool
 fz_queue_is_ready(const struct fz_queue *q)
 {
-	return atomic_load(&q->head) != atomic_load(&q->tail) ||
+	return ((atomic_load(&q->head) ^ atomic_load(&q->tail)) &
+		   FZ_QUEUE_MAX) != 0 ||
 	       atomic_load(&q->closed);
 }
 
 /* ---- what was taken and not said to be done --------------------------------
  */
 
-struct fz_queue_tasks {
-	struct fz_gate gate;
-	/* By place: the member, and how many it has taken. */
-	_Atomic uint64_t owed[FZ_COMMONS_MEMBERS];
-};
-
 /* One was done, by this process if it has any. False: there is none. */
-bool fz_queue_task_done(struct fz_queue_tasks *tasks, uint32_t self);
+bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
 
 /*
  * Whether every item that was put is done. What a dead process had is, which
  * only `late` sees.
  */
-bool fz_queue_all_done(
-    struct fz_queue *q, struct fz_queue_tasks *tasks, bool late);
+bool fz_queue_all_done(struct fz_queue *q, bool late);
 
 /* ---- bytes for it ----------------------------------------------------------
  */

@@ -11,7 +11,7 @@
  *   members  each holds a robust mutex as long as it lives
  *   chunks   64 KiB; one word says whose: nobody's, a member's, an object's
  *   objects  a lock, a queue, ...: small ones in cells of a chunk of their
- *            maker, others in chunks of their own
+ *            maker, others in chunks of their own; both may own further chunks
  *
  * One per process, made for one thread.
  */
@@ -28,7 +28,8 @@
 struct fz_err;
 
 #define FZ_COMMONS_CHUNK ((size_t)64 << 10)
-#define FZ_COMMONS_MEMBERS 4096 /* at once */
+#define FZ_COMMONS_CELL ((size_t)256) /* objects up to it share a chunk */
+#define FZ_COMMONS_MEMBERS 4096       /* at once */
 
 /*
  * Map it, unless this process or the one it was forked from has. Before the
@@ -90,7 +91,8 @@ struct fz_object {
 	uint32_t maker;        /* member */
 	/* The maker's: its handles, how many children it had had, and a list.
 	 */
-	uint32_t handles;
+	_Atomic uint32_t handles;
+	_Atomic uint32_t owns; /* chunks, ever */
 	uint64_t forks;
 	struct fz_object *next;
 };
@@ -102,8 +104,8 @@ struct fz_object {
 void *fz_commons_new(uint32_t type, size_t size, struct fz_err *err);
 
 /*
- * Free one that this process has made, with all chunks that it owns: only one
- * of more than 256 bytes may own any. Nobody may be using it.
+ * Free one that this process has made, with all chunks that it owns. Nobody may
+ * be using it.
  */
 void fz_commons_free(struct fz_object *object);
 
@@ -130,7 +132,7 @@ struct fz_object *fz_commons_find(
 void *fz_commons_take(size_t size, struct fz_err *err);
 
 /* They are the object's from now on; this process's where it is NULL. */
-void fz_commons_own(void *chunks, const struct fz_object *object);
+void fz_commons_own(void *chunks, struct fz_object *object);
 
 /* Free those of this process that are not needed for `size` bytes. */
 void fz_commons_trim(void *chunks, size_t size);
@@ -145,7 +147,7 @@ size_t fz_commons_room(const void *chunks);
 uint64_t fz_commons_offset(const void *at);
 void *fz_commons_at(uint64_t offset);
 
-/* Bytes in chunks that belong to somebody. For tests. */
+/* Bytes in chunks that belong to somebody; about, after somebody was killed. */
 size_t fz_commons_used(void);
 
 /* ---- waking ---------------------------------------------------------------

@@ -195,12 +195,15 @@ chunk_count(const void *chunks)
 }
 
 void
-fz_commons_own(void *chunks, const struct fz_object *object)
+fz_commons_own(void *chunks, struct fz_object *object)
 {
 	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
 	uint32_t owner = object != NULL ? OBJECT_BIT | fz_commons_name(object)
 					: fz_commons.self;
 
+	/* Before: who frees it looks for them. */
+	if (object != NULL && object != chunks && !atomic_load(&object->owns))
+		atomic_store(&object->owns, 1);
 	for (uint32_t k = 0; k < n; k++)
 		atomic_store(&fz_commons.owners[i + k],
 		    owner_word(owner, k == 0 ? n : 0));

@@ -83,6 +83,15 @@ free_owned(uint32_t name, uint32_t own)
 	}
 }
 
+/* Those that it is in. */
+static void
+free_object_chunks(const struct fz_object *object)
+{
+	uint32_t i = chunk_number(object);
+
+	fz_commons_free_chunks(i, (uint32_t)atomic_load(&fz_commons.owners[i]));
+}
+
 static void
 free_cell_at(struct fz_object *object)
 {
@@ -109,12 +118,12 @@ fz_commons_free(struct fz_object *object)
 	uint32_t i = chunk_number(object);
 
 	atomic_store(&object->type, 0);
-	if (whose(atomic_load(&fz_commons.owners[i])) == CELLS) {
+	if (atomic_load(&object->owns))
+		free_owned(fz_commons_name(object), i);
+	if (whose(atomic_load(&fz_commons.owners[i])) == CELLS)
 		free_cell_at(object);
-		return;
-	}
-	free_owned(fz_commons_name(object), i);
-	fz_commons_free_chunks(i, 1);
+	else
+		free_object_chunks(object);
 }
 
 struct fz_object **

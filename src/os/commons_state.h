@@ -23,7 +23,7 @@
  *   name       offset / CELL: that of the cell, or of the object's first chunk
  */
 #define CHUNK FZ_COMMONS_CHUNK
-#define CELL ((size_t)256)
+#define CELL FZ_COMMONS_CELL
 #define OBJECT_BIT UINT32_C(0x80000000)
 #define COLD UINT32_C(0)
 #define WARM UINT32_C(0x7fffffff)

@@ -14,11 +14,15 @@ owner_object(uint64_t owner)
 	return fz_commons_at((uint64_t)(whose(owner) & ~OBJECT_BIT) * CELL);
 }
 
-/* Whether an object can be freed, since nobody can come to have it any more. */
+/*
+ * Whether an object can be freed, since nobody can come to have it any more;
+ * its maker may have been killed while it did so.
+ */
 static bool
 is_left(const struct fz_object *object, uint32_t maker)
 {
-	return object->maker == maker && !atomic_load(&object->sent);
+	return object->maker == maker &&
+	       (atomic_load(&object->type) == 0 || !atomic_load(&object->sent));
 }
 
 /* Free a dead member's objects in a chunk of cells, and the chunk. */
@@ -40,7 +44,8 @@ sweep_cells(uint32_t i, uint32_t member)
 
 /*
  * Free what a dead member owned: what it had taken, and was about to free, and
- * the objects that it had not sent. Those last that own other chunks.
+ * the objects that it had not sent. Those last, as by them one finds what they
+ * own.
  */
 static void
 sweep(uint32_t member)
@@ -54,7 +59,8 @@ sweep(uint32_t member)
 
 			if (whose(owner) == member)
 				fz_commons_drop_chunks(i, 1);
-			else if (owner == owner_word(CELLS, member))
+			else if (owner == owner_word(CELLS, member) &&
+				 pass == 1)
 				sweep_cells(i, member);
 			else if (object != NULL && is_left(object, member) &&
 				 (pass == 1 || chunk_number(object) != i))
