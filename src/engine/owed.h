@@ -16,7 +16,7 @@
 
 struct fz_err;
 
-#define FZ_OWED_FEW 8
+#define FZ_OWED_FEW 6
 
 /* In shared memory; all zero is a new one. A count is a member and how many. */
 struct fz_owed {

@@ -40,16 +40,17 @@ struct fz_queue {
 	_Alignas(64) struct fz_lock putting;
 	_Atomic uint64_t tail; /* where the next goes, and how many were put */
 	struct fz_gate items;
-	_Atomic(struct fz_queue_segment *) first; /* where there was none */
-	_Atomic(struct fz_queue_segment *) spare; /* kept for the next */
-	struct fz_object *object;                 /* the memory is its */
-	uint32_t max; /* items at once; FZ_QUEUE_MAX: its user sets none */
-	_Atomic uint32_t closed;
 	/* Those who take. */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t head; /* the next one, and how many were taken */
 	struct fz_gate room;
 	struct fz_owed owed;
+	/* Seldom written, and far enough from what often is. */
+	struct fz_object *object; /* the memory is its */
+	uint32_t max; /* items at once; FZ_QUEUE_MAX: its user sets none */
+	_Atomic uint32_t closed;
+	_Atomic(struct fz_queue_segment *) first; /* where there was none */
+	_Atomic(struct fz_queue_segment *) spare; /* kept for the next */
 };
 
 /* A new one, all zero before. `max` 0: any number of items. */
