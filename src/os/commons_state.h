@@ -123,7 +123,10 @@ int fz_commons_lock(pthread_mutex_t *mutex, bool wait);
 void fz_commons_free_chunks(uint32_t i, uint32_t n);
 void fz_commons_drop_chunks(uint32_t i, uint32_t n);
 
-/* A place whose member is dead, locked; NULL: there is none. */
+/*
+ * A place whose member is dead, locked; NULL: there is none. Where there is no
+ * other place either it waits for that of one that has died just now.
+ */
 struct member *fz_commons_dead_place(uint32_t *place);
 
 /* Free what members had that have been dead for a while. */

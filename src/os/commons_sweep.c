@@ -1,4 +1,8 @@
+/* nanosleep is no part of C. */
+#define _GNU_SOURCE
 #include "os/commons_state.h"
+
+#include <time.h>
 
 #include "base/clock.h"
 
@@ -82,9 +86,12 @@ is_over(struct member *m)
 	return now - m->dead_ns >= SWEEP_AFTER_NS;
 }
 
-/* Lock the place and free what its member had; NULL where that may live. */
+/*
+ * Lock the place and free what its member had; NULL where that may live, or
+ * has died just now: then `*soon`.
+ */
 static struct member *
-bury(uint32_t place)
+bury(uint32_t place, bool *soon)
 {
 	struct member *m = member_at(place);
 	uint32_t member;
@@ -93,6 +100,7 @@ bury(uint32_t place)
 		return NULL;
 	if (!is_over(m)) {
 		pthread_mutex_unlock(&m->life);
+		*soon = true;
 		return NULL;
 	}
 	member = atomic_load(&m->wait.member);
@@ -102,16 +110,30 @@ bury(uint32_t place)
 	return m;
 }
 
-struct member *
-fz_commons_dead_place(uint32_t *place)
+static struct member *
+dead_place(uint32_t *place, bool *soon)
 {
 	uint32_t n = fz_commons_nplaces();
 	struct member *m = NULL;
 
+	*soon = false;
 	for (uint32_t i = 0; i < n && m == NULL; i++) {
-		m = bury(i);
+		m = bury(i, soon);
 		*place = i;
 	}
+	return m;
+}
+
+struct member *
+fz_commons_dead_place(uint32_t *place)
+{
+	const struct timespec nap = { 0, 10 * FZ_CLOCK_MS };
+	struct member *m;
+	bool soon;
+
+	while ((m = dead_place(place, &soon)) == NULL && soon &&
+	       fz_commons_nplaces() == FZ_COMMONS_MEMBERS)
+		nanosleep(&nap, NULL);
 	return m;
 }
 
@@ -119,12 +141,13 @@ void
 fz_commons_sweep_dead(void)
 {
 	uint32_t n = fz_commons_nplaces();
+	bool soon;
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct member *m = NULL;
 
 		if (atomic_load(&member_at(i)->wait.member) != 0)
-			m = bury(i);
+			m = bury(i, &soon);
 		if (m != NULL)
 			pthread_mutex_unlock(&m->life);
 	}
