@@ -138,10 +138,21 @@ local function make_arg(args, script)
   return arg
 end
 
+-- Kinds of errors that the script's own call may have raised.
+local OWN = { error = true, closed = true, unsendable = true, memory = true }
+
+-- What happened elsewhere says where, and has the traceback from there.
+local function is_own(e)
+  return OWN[e.kind] and not (e.traceback or e.pid or e.stage or e.output or e.index)
+end
+
 -- As lua5.4 does: a text gets a traceback, an object with __tostring is itself.
 local function traceback(e)
   if type(e) == "string" then return debug.traceback(e, 2) end
-  if Error.is(e) then return e end
+  if Error.is(e) then
+    if is_own(e) then e.traceback = debug.traceback(nil, 2) end
+    return e
+  end
   local mt = debug.getmetatable(e)
   if mt == Misuse or mt == Failure then return e end
   if type(mt) == "table" and mt.__tostring then return e end

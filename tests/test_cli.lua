@@ -352,4 +352,13 @@ return g]]
   end
 end
 
+tests["an error that the script's own call raised says where"] = function()
+  local _, err, status = t.command("-e", "local function leave() fz.lock():release() end\nleave()")
+  t.equal(status, 1)
+  t.match(err, "fzlua: this process does not hold the lock\nstack traceback:",
+    "(command line):1: in", "(command line):2: in")
+  _, err = t.command("-e", "fz.pool(1):apply(function() error { } end)")
+  t.equal(select(2, err:gsub("stack traceback:", "")), 1)
+end
+
 return tests
