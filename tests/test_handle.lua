@@ -346,18 +346,21 @@ end
 tests["Ctrl-C ends a wait, and what is waited for is whole after it"] = function()
   for _, wait in ipairs { "event:wait()", "v:add(1)", "q:get()", "lock:acquire()" } do
     local out, err, status = t.command("-e", [[
-      local event, v, inside = fz.event(), fz.value("i"), fz.value("b")
+      local event, v, inside, outside = fz.event(), fz.value("i"), fz.value("b"), fz.value("b")
       local q, lock = fz.queue(), fz.lock()
       local pid = fz.current_process().pid
       local p <close> = fz.process(function()
         v:with(function()
           lock:acquire()
           inside.value = 1
+          -- os.execute ignores Ctrl-C: not before the other one has left it.
+          while outside.value == 0 do os.execute "sleep 0.01" end
           os.execute("sleep 0.2; kill -INT " .. pid .. "; sleep 0.2")
           lock:release()
         end)
       end):start()
       while inside.value == 0 do os.execute "sleep 0.01" end
+      outside.value = 1
       local ok, e = pcall(function() ]] .. wait .. [[ end)
       p:join()
       q:put(1)
