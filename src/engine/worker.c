@@ -98,6 +98,14 @@ start_head(struct fz_worker_pipes *p, int64_t now_ns)
 		arm_timeout(p);
 }
 
+/* It has one less. */
+static void
+drop_job(struct fz_worker *w)
+{
+	if (--w->njobs == 0)
+		fz_loop_busy(loop_of(w->pipes), false);
+}
+
 static struct fz_job *
 pop_head(struct fz_worker *w)
 {
@@ -106,7 +114,7 @@ pop_head(struct fz_worker *w)
 	w->head = job->next;
 	if (w->head == NULL)
 		w->tail = &w->head;
-	w->njobs--;
+	drop_job(w);
 	w->nbytes -= job->nbytes;
 	job->next = NULL;
 	job->worker = NULL;
@@ -448,7 +456,7 @@ return_from(struct fz_worker_pipes *p, uint32_t claim)
 
 		job->next = NULL;
 		job->worker = NULL;
-		w->njobs--;
+		drop_job(w);
 		w->nbytes -= job->nbytes;
 		n += return_items(w, job, claim);
 		job = next;
@@ -559,6 +567,7 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 	job->nbytes = nbytes;
 	worker->nbytes += nbytes;
 	if (worker->njobs++ == 0) {
+		fz_loop_busy(loop_of(p), true);
 		worker->news_ns = fz_clock_ns();
 		start_head(p, worker->news_ns);
 	}
@@ -911,6 +920,8 @@ fz_worker_free(struct fz_worker *worker, bool in_child)
 		fz_fd_close(&p->proc.pidfd);
 	else
 		end_process(p);
+	if (worker->njobs != 0 && !in_child)
+		fz_loop_busy(loop_of(p), false);
 	fz_loop_undefer(loop_of(p), &p->flush);
 	close_watch(p, &p->jobs);
 	close_watch(p, &p->results);

@@ -96,6 +96,15 @@ fz_loop_free(struct fz_loop *loop)
 	free(loop);
 }
 
+void
+fz_loop_busy(struct fz_loop *loop, bool more)
+{
+	if (more)
+		loop->spin.nbusy++;
+	else if (loop->spin.nbusy != 0)
+		loop->spin.nbusy--;
+}
+
 unsigned
 fz_loop_nwatched(const struct fz_loop *loop)
 {
@@ -404,4 +413,5 @@ fz_loop_in_child(struct fz_loop *loop)
 	while (loop->defers != NULL)
 		fz_loop_undefer(loop, loop->defers);
 	loop->nbatch = 0;
+	loop->spin = (struct fz_spin){ 0 };
 }

@@ -75,6 +75,9 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
  */
 int fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
+/* One more, or one less, that it will hear of is at work. */
+void fz_loop_busy(struct fz_loop *loop, bool more);
+
 /* How many descriptors and timers it has, and whether something is deferred. */
 unsigned fz_loop_nwatched(const struct fz_loop *loop);
 

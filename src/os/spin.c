@@ -18,7 +18,7 @@ begin(struct fz_spin *spin, int64_t now)
 
 	if (ncpus == 0)
 		ncpus = fz_host_cpus();
-	if (ncpus == 1)
+	if (ncpus == 1 || spin->nbusy >= (unsigned)ncpus)
 		return false;
 	if (spin->nskip != 0) {
 		spin->nskip--;
@@ -49,5 +49,5 @@ fz_spin_again(struct fz_spin *spin)
 void
 fz_spin_paid(struct fz_spin *spin)
 {
-	*spin = (struct fz_spin){ 0 };
+	*spin = (struct fz_spin){ .nbusy = spin->nbusy };
 }

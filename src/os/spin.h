@@ -25,9 +25,10 @@ struct fz_spin {
 	int64_t end_ns; /* of this moment; 0: it has not begun */
 	unsigned nlost; /* how many were too short in a row */
 	unsigned nskip; /* how many sleeps go without */
+	unsigned nbusy; /* its user's: processors that are at work for it */
 };
 
-/* Whether to look again; never where this process has but one processor. */
+/* Whether to look again; never where no processor would be idle meanwhile. */
 bool fz_spin_again(struct fz_spin *spin);
 
 /* What one waits for has come before the sleep. */
