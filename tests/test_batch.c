@@ -483,8 +483,7 @@ test_batch_is_told_of_when_it_is_done(void **state)
 	trial_fini(&u);
 }
 
-/* ---- failures -------------------------------------------------------------
- */
+/* ---- failures ---------------------------------------------------------- */
 
 static void
 test_batch_items_are_tried_again(void **state)
@@ -728,8 +727,7 @@ test_batch_may_be_freed_at_any_time(void **state)
 	}
 }
 
-/* ---- workers --------------------------------------------------------------
- */
+/* ---- workers ----------------------------------------------------------- */
 
 static void
 test_batch_a_worker_does_so_many_items_at_most(void **state)
@@ -976,8 +974,7 @@ test_batch_workers_killed_200_times_lose_nothing(void **state)
 	trial_fini(&t);
 }
 
-/* ---- without workers -------------------------------------------------------
- */
+/* ---- without workers --------------------------------------------------- */
 
 static void
 test_batch_local_items_are_called_by_who_asks(void **state)
@@ -1070,8 +1067,7 @@ test_batch_local_may_be_cancelled_within_an_item(void **state)
 	trial_fini(&t);
 }
 
-/* ---- calls that fail -------------------------------------------------------
- */
+/* ---- calls that fail --------------------------------------------------- */
 
 static void
 test_batch_without_workers_to_be_had_it_fails(void **state)

@@ -143,8 +143,7 @@ __wrap_waitpid(pid_t pid, int *status, int flags)
 	return __real_waitpid(pid, status, flags);
 }
 
-/* ---- one program -----------------------------------------------------------
- */
+/* ---- one program ------------------------------------------------------- */
 
 /* `words` ends with NULL; what it is not given it has not. */
 static struct fz_exec_opts
@@ -543,8 +542,7 @@ test_exec_any_call_may_fail(void **state)
 	print_message("%lu calls, %lu\n", first, fail_each_call(*state));
 }
 
-/* ---- time, and what is left ------------------------------------------------
- */
+/* ---- time, and what is left -------------------------------------------- */
 
 /* The number that a program has written to the file, once it has. */
 static pid_t
@@ -663,8 +661,7 @@ test_exec_in_a_forked_child_is_the_parents(void **state)
 	fz_exec_free(exec);
 }
 
-/* ---- its last bytes ---------------------------------------------------------
- */
+/* ---- its last bytes ---------------------------------------------------- */
 
 /* This program itself as the one that is run. */
 static char *const *

@@ -673,8 +673,7 @@ test_worker_killed_from_outside_at_any_time_loses_nothing(void **state)
 	print_message("60 kills: %d jobs were in the midst\n", nfailed);
 }
 
-/* ---- a job that begins at the fork -----------------------------------------
- */
+/* ---- a job that begins at the fork ------------------------------------- */
 
 /* Answers call 0 without a frame, or waits to be killed where deaf. */
 static int
@@ -759,8 +758,7 @@ test_worker_terminate_is_a_crash_by_sigterm(void **state)
 	assert_failed(&t, FZ_ERR_CRASH);
 }
 
-/* ---- kill, end, recall, peek ----------------------------------------------
- */
+/* ---- kill, end, recall, peek ------------------------------------------- */
 
 static void
 test_worker_kill_gives_the_reason(void **state)
@@ -931,8 +929,7 @@ test_worker_peek_never_takes_a_torn_reply(void **state)
 	fz_worker_free(k.worker, false);
 }
 
-/* ---- time ------------------------------------------------------------------
- */
+/* ---- time -------------------------------------------------------------- */
 
 static void
 test_worker_a_timeout_ends_the_job(void **state)
@@ -1032,8 +1029,7 @@ test_worker_a_timeout_holds_after_a_recall(void **state)
 	assert_returned(&u);
 }
 
-/* ---- bulk through the pipe --------------------------------------------------
- */
+/* ---- bulk through the pipe --------------------------------------------- */
 
 static void
 test_worker_without_an_arena_big_values_go_inline(void **state)

@@ -473,8 +473,7 @@ test_worker_batch_recall_races_with_its_items(void **state)
 	assert_true(nsplit != 0);
 }
 
-/* ---- death ----------------------------------------------------------------
- */
+/* ---- death ------------------------------------------------------------- */
 
 static void
 test_worker_batch_death_keeps_what_was_finished(void **state)
@@ -566,8 +565,7 @@ test_worker_batch_killed_from_outside_at_any_time_loses_nothing(void **state)
 	assert_true(ndone != 0);
 }
 
-/* ---- peek and time --------------------------------------------------------
- */
+/* ---- peek and time ----------------------------------------------------- */
 
 static void
 test_worker_batch_what_was_peeked_at_is_not_told_again(void **state)
@@ -664,8 +662,7 @@ test_worker_batch_a_timeout_ends_one_item(void **state)
 	assert_fates(&b, 4, 8, RETURNED);
 }
 
-/* ---- calls that fail ------------------------------------------------------
- */
+/* ---- calls that fail --------------------------------------------------- */
 
 static void
 test_worker_batch_short_and_interrupted_calls_lose_nothing(void **state)

@@ -37,8 +37,7 @@ push_at(lua_State *L, struct array *a, lua_Integer i)
 	fz_number_push(L, a->type, fz_number_load(a->type, number_at(a, i)));
 }
 
-/* ---- a new one ------------------------------------------------------------
- */
+/* ---- a new one --------------------------------------------------------- */
 
 /* From the list that is the second argument. */
 static void
@@ -81,8 +80,7 @@ array_new(lua_State *L)
 	return 1;
 }
 
-/* ---- methods --------------------------------------------------------------
- */
+/* ---- methods ----------------------------------------------------------- */
 
 /* Numbers i to j as a table. */
 static int
@@ -149,8 +147,7 @@ array_with(lua_State *L)
 	return fz_lhold_with(L, &check_array(L, 1)->lock);
 }
 
-/* ---- metamethods ----------------------------------------------------------
- */
+/* ---- metamethods ------------------------------------------------------- */
 
 /* The place that the number at `idx` is; 0 where it is none of the array. */
 static lua_Integer

@@ -48,8 +48,7 @@ raise_error(lua_State *L, const char *text)
 	return fz_lerror_raise(L, &err);
 }
 
-/* ---- waiting ---------------------------------------------------------------
- */
+/* ---- waiting ----------------------------------------------------------- */
 
 static bool
 try_arrive(void *ctx, bool late)
@@ -101,8 +100,7 @@ wait_for_others(lua_State *L, struct waiting *w)
 	return raise_error(L, w->in_time ? BROKEN : TOO_LATE);
 }
 
-/* ---- the action ------------------------------------------------------------
- */
+/* ---- the action -------------------------------------------------------- */
 
 static void
 break_round(struct fz_lguard *guard)
@@ -185,8 +183,7 @@ barrier_wait(lua_State *L)
 	}
 }
 
-/* ---- the other methods, and fields -----------------------------------------
- */
+/* ---- the other methods, and fields ------------------------------------- */
 
 /* barrier:reset(): as new; those that wait find it broken */
 static int

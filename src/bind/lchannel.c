@@ -20,8 +20,7 @@ static struct {
 	bool busy;
 } scratch[2];
 
-/* ---- putting --------------------------------------------------------------
- */
+/* ---- putting ----------------------------------------------------------- */
 
 struct putting {
 	struct fz_queue *queue;
@@ -164,8 +163,7 @@ fz_lchannel_put(lua_State *L, struct fz_queue *queue, uint32_t self, int idx,
 	return p.state;
 }
 
-/* ---- taking ---------------------------------------------------------------
- */
+/* ---- taking ------------------------------------------------------------ */
 
 struct taking {
 	const struct fz_lchannel *channel;

@@ -34,8 +34,7 @@ check_condition(lua_State *L)
 	return fz_lhandle_check(L, 1, FZ_LHANDLE_CONDITION)->object;
 }
 
-/* ---- waiting ---------------------------------------------------------------
- */
+/* ---- waiting ----------------------------------------------------------- */
 
 static bool
 try_wait(void *ctx, bool late)
@@ -198,8 +197,7 @@ condition_wait_for(lua_State *L)
 	return 2;
 }
 
-/* ---- notifying, and the lock -----------------------------------------------
- */
+/* ---- notifying, and the lock ------------------------------------------- */
 
 static int
 notify(lua_State *L, uint32_t n)
@@ -254,8 +252,7 @@ condition_guard(lua_State *L)
 	return fz_llock_guard(L, check_condition(L)->lock);
 }
 
-/* ---- making it -------------------------------------------------------------
- */
+/* ---- making it --------------------------------------------------------- */
 
 /* condition([lock]) -> condition, with an rlock of its own if none is given */
 static int

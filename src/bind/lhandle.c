@@ -44,8 +44,7 @@ fz_lhandle_is(lua_State *L, int idx)
 	return type_of(L, idx) != 0;
 }
 
-/* ---- life ------------------------------------------------------------------
- */
+/* ---- life -------------------------------------------------------------- */
 
 /* The most forks that one of those dropped had seen; it may be too many. */
 static uint64_t latest;
@@ -269,8 +268,7 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	return object;
 }
 
-/* ---- use --------------------------------------------------------------------
- */
+/* ---- use --------------------------------------------------------------- */
 
 struct fz_lhandle *
 fz_lhandle_test(lua_State *L, int idx, enum fz_lhandle_type type)
@@ -310,8 +308,7 @@ fz_lhandle_self(lua_State *L)
 	return self;
 }
 
-/* ---- in messages -----------------------------------------------------------
- */
+/* ---- in messages ------------------------------------------------------- */
 
 /* So that it lives; and with it the one that it keeps, if any. */
 static void

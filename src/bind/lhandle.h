@@ -91,8 +91,7 @@ void fz_lhandle_drop(struct fz_lhandle *handle);
 /* The number of this process in the commons; raises where it gets none. */
 uint32_t fz_lhandle_self(lua_State *L);
 
-/* ---- in messages -----------------------------------------------------------
- */
+/* ---- in messages ------------------------------------------------------- */
 
 #define FZ_LHANDLE_BYTES 16
 

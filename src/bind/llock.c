@@ -14,8 +14,7 @@ struct llock {
 	struct fz_llock lock;
 };
 
-/* ---- taking it -------------------------------------------------------------
- */
+/* ---- taking it --------------------------------------------------------- */
 
 struct taking {
 	struct fz_lock *lock;
@@ -105,8 +104,7 @@ fz_llock_acquire(lua_State *L, struct fz_llock *lock)
 	return 2;
 }
 
-/* ---- letting it go ---------------------------------------------------------
- */
+/* ---- letting it go ----------------------------------------------------- */
 
 void
 fz_llock_check_held(lua_State *L, const struct fz_llock *lock, uint32_t self)
@@ -165,8 +163,7 @@ fz_llock_guard(lua_State *L, struct fz_llock *lock)
 	return fz_lguard_push(L, take_guarded, lock);
 }
 
-/* ---- the methods -----------------------------------------------------------
- */
+/* ---- the methods ------------------------------------------------------- */
 
 struct fz_llock *
 fz_llock_test(lua_State *L, int idx)

@@ -63,8 +63,7 @@ find(const struct lpipe *pipe)
 	return k;
 }
 
-/* ---- forks ----------------------------------------------------------------
- */
+/* ---- forks ------------------------------------------------------------- */
 
 static void
 forked(void)
@@ -114,8 +113,7 @@ hook_forks(void)
 	return 0;
 }
 
-/* ---- what this process has ------------------------------------------------
- */
+/* ---- what this process has --------------------------------------------- */
 
 static struct known *
 add_known(lua_State *L, struct lpipe *pipe)
@@ -203,8 +201,7 @@ pipe_gc(lua_State *L)
 	return 0;
 }
 
-/* ---- whether an end is over ------------------------------------------------
- */
+/* ---- whether an end is over -------------------------------------------- */
 
 static bool
 is_waiting_for_birth(struct known *k)
@@ -284,8 +281,7 @@ is_nothing_to_come(void *ctx, bool late)
 	return is_other_over(r->handle);
 }
 
-/* ---- methods --------------------------------------------------------------
- */
+/* ---- methods ----------------------------------------------------------- */
 
 /* Its end; NULL where it is closed here. */
 static struct lpipe_end *
@@ -474,8 +470,7 @@ pipe_give(lua_State *L)
 	return 0;
 }
 
-/* ---- in messages ----------------------------------------------------------
- */
+/* ---- in messages ------------------------------------------------------- */
 
 static void
 stored(void *object, uint32_t part, int n)

@@ -64,8 +64,7 @@ check_number(lua_State *L, int idx, uint32_t n)
 	return (uint32_t)number - 1;
 }
 
-/* ---- options ----------------------------------------------------------------
- */
+/* ---- options ----------------------------------------------------------- */
 
 /* The options in the table at 3; leaves the stack as it was. */
 static void

@@ -321,8 +321,7 @@ finish(struct fz_exec *exec)
 	exec->engine->news++;
 }
 
-/* ---- while it runs ---------------------------------------------------------
- */
+/* ---- while it runs ----------------------------------------------------- */
 
 static void
 end_now(struct fz_exec *exec)
@@ -407,8 +406,7 @@ in_child(struct fz_fork_hook *hook)
 	let_go(exec);
 }
 
-/* ---- its start -------------------------------------------------------------
- */
+/* ---- its start --------------------------------------------------------- */
 
 static int
 open_pipes(struct ends *b, struct fz_err *err)

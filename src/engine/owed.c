@@ -10,8 +10,7 @@ member_of(uint64_t count)
 	return (uint32_t)(count >> 32);
 }
 
-/* ---- counting ---------------------------------------------------------------
- */
+/* ---- counting ---------------------------------------------------------- */
 
 /* The own one among the few, or one that is free; NULL: others have all. */
 static _Atomic uint64_t *
@@ -72,8 +71,7 @@ fz_owed_count(_Atomic uint64_t *slot, uint32_t self)
 	} while (!atomic_compare_exchange_weak(slot, &before, after));
 }
 
-/* ---- paying -----------------------------------------------------------------
- */
+/* ---- paying ------------------------------------------------------------ */
 
 /* How many there are, and each of them. */
 static uint32_t

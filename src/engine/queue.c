@@ -40,8 +40,7 @@ struct fz_queue_segment {
 _Static_assert(sizeof(struct fz_queue_segment) == FZ_COMMONS_CHUNK, "one");
 _Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
 
-/* ---- positions ------------------------------------------------------------
- */
+/* ---- positions --------------------------------------------------------- */
 
 static uint64_t
 position(const unsigned char *at, uint32_t count)
@@ -102,8 +101,7 @@ load_u16(const unsigned char *at)
 	return (size_t)at[0] | (size_t)at[1] << 8;
 }
 
-/* ---- locks ----------------------------------------------------------------
- */
+/* ---- locks ------------------------------------------------------------- */
 
 static bool
 hold_slowly(struct fz_lock *lock, uint32_t self)
@@ -144,8 +142,7 @@ hold(struct fz_lock *lock, uint32_t self)
 	return fz_lock_try(lock, self) || hold_slowly(lock, self);
 }
 
-/* ---- putting --------------------------------------------------------------
- */
+/* ---- putting ----------------------------------------------------------- */
 
 void
 fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max)
@@ -273,8 +270,7 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 	fz_queue_compact(q, self);
 }
 
-/* ---- taking ---------------------------------------------------------------
- */
+/* ---- taking ------------------------------------------------------------ */
 
 /* The segment is read: keep one. */
 static void
@@ -383,8 +379,7 @@ fz_queue_size(const struct fz_queue *q)
 	return between(head, tail);
 }
 
-/* ---- giving memory back ----------------------------------------------------
- */
+/* ---- giving memory back ------------------------------------------------ */
 
 static bool
 has_memory(const struct fz_queue *q)
@@ -440,8 +435,7 @@ fz_queue_compact(struct fz_queue *q, uint32_t self)
 	fz_lock_release(&q->putting);
 }
 
-/* ---- what was taken and not said to be done --------------------------------
- */
+/* ---- what was taken and not said to be done ---------------------------- */
 
 bool
 fz_queue_task_done(struct fz_queue *q, uint32_t self)
@@ -460,8 +454,7 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 	       between(atomic_load(&q->tail), tail) == 0;
 }
 
-/* ---- bytes for it ----------------------------------------------------------
- */
+/* ---- bytes for it ------------------------------------------------------ */
 
 static void
 release_chunks(struct fz_buf *buf)

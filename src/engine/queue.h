@@ -103,8 +103,7 @@ fz_queue_is_ready(const struct fz_queue *q)
 	       atomic_load(&q->closed);
 }
 
-/* ---- what was taken and not said to be done --------------------------------
- */
+/* ---- what was taken and not said to be done ---------------------------- */
 
 /* One was done, by this process if it has any. False: there is none. */
 bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
@@ -115,8 +114,7 @@ bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
  */
 bool fz_queue_all_done(struct fz_queue *q, bool late);
 
-/* ---- bytes for it ----------------------------------------------------------
- */
+/* ---- bytes for it ------------------------------------------------------ */
 
 /*
  * A buffer that begins in `bytes`, which may be NULL, and moves to chunks.

@@ -45,8 +45,7 @@ void fz_commons_hold(void);
 void fz_commons_let_go(void);
 bool fz_commons_is_held(void);
 
-/* ---- members --------------------------------------------------------------
- */
+/* ---- members ----------------------------------------------------------- */
 
 /*
  * The number of this process; it becomes a member with the first call. 0 and
@@ -80,8 +79,7 @@ struct fz_commons_wait {
 
 struct fz_commons_wait *fz_commons_wait(uint32_t place);
 
-/* ---- objects --------------------------------------------------------------
- */
+/* ---- objects ----------------------------------------------------------- */
 
 /* What each begins with. */
 struct fz_object {
@@ -122,8 +120,7 @@ uint32_t fz_commons_name(const struct fz_object *object);
 struct fz_object *fz_commons_find(
     uint32_t name, uint32_t generation, uint32_t type);
 
-/* ---- chunks ---------------------------------------------------------------
- */
+/* ---- chunks ------------------------------------------------------------ */
 
 /*
  * At least `size` bytes, not zeroed, in whole chunks, owned by this process:
@@ -150,8 +147,7 @@ void *fz_commons_at(uint64_t offset);
 /* Bytes in chunks that belong to somebody; about, after somebody was killed. */
 size_t fz_commons_used(void);
 
-/* ---- waking ---------------------------------------------------------------
- */
+/* ---- waking ------------------------------------------------------------ */
 
 /*
  * Readable by edge (EPOLLET) whenever somebody rings; nobody reads it. -1 while

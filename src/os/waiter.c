@@ -35,8 +35,7 @@ own(uint32_t self)
 	return fz_commons_wait(fz_commons_place(self));
 }
 
-/* ---- the own place ---------------------------------------------------------
- */
+/* ---- the own place ----------------------------------------------------- */
 
 bool
 fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
@@ -82,8 +81,7 @@ fz_waiter_end(uint32_t self)
 	return state_of(word);
 }
 
-/* ---- others ----------------------------------------------------------------
- */
+/* ---- others ------------------------------------------------------------ */
 
 bool
 fz_waiter_next(struct fz_waiter *w, uint32_t name, enum fz_waiter_state state)

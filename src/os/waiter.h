@@ -22,8 +22,7 @@ enum fz_waiter_state {
 	FZ_WAITER_FAILS /* it will not come */
 };
 
-/* ---- the own place --------------------------------------------------------
- */
+/* ---- the own place ----------------------------------------------------- */
 
 /*
  * Begin to wait for the object `name`; lower numbers came earlier. `self` is
@@ -42,8 +41,7 @@ bool fz_waiter_cancel(uint32_t self);
 /* The end of it; returns the state it was in. */
 enum fz_waiter_state fz_waiter_end(uint32_t self);
 
-/* ---- others ---------------------------------------------------------------
- */
+/* ---- others ------------------------------------------------------------ */
 
 /* As it was when it was found. */
 struct fz_waiter {
