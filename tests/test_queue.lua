@@ -2,11 +2,7 @@
 
 local t = ...
 
-local function start(f, ...)
-  local p = fz.process(f, ...)
-  p:start()
-  return p
-end
+local function start(f, ...) return fz.process(f, ...):start() end
 
 return {
   ["what is put comes out in order"] = function()

@@ -1,0 +1,83 @@
+/*
+ * Looking again before a sleep: how long, how often, and when not.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdbool.h>
+
+#include "os/host.h"
+#include "os/spin.h"
+
+/* Spin until the moment is over. Whether there was one. */
+static bool
+lose(struct fz_spin *spin)
+{
+	bool began = false;
+
+	while (fz_spin_again(spin))
+		began = true;
+	return began;
+}
+
+static void
+test_spin_ends_and_is_rarer_where_it_does_not_pay(void **state)
+{
+	struct fz_spin spin = { 0 };
+	int moments = 0;
+
+	(void)state;
+	if (fz_host_cpus() == 1)
+		skip();
+	assert_true(lose(&spin));
+	for (int i = 0; i < 300; i++)
+		moments += lose(&spin);
+	assert_true(moments > 10 && moments < 30);
+}
+
+static void
+test_spin_that_pays_is_done_again(void **state)
+{
+	struct fz_spin spin = { 0 };
+
+	(void)state;
+	if (fz_host_cpus() == 1)
+		skip();
+	for (int i = 0; i < 100; i++)
+		lose(&spin);
+	fz_spin_paid(&spin);
+	for (int i = 0; i < 100; i++) {
+		assert_true(fz_spin_again(&spin));
+		fz_spin_paid(&spin);
+	}
+}
+
+static void
+test_spin_takes_no_processor_from_who_is_at_work(void **state)
+{
+	struct fz_spin spin = { .nbusy = (unsigned)fz_host_cpus() };
+
+	(void)state;
+	assert_false(fz_spin_again(&spin));
+	fz_spin_paid(&spin);
+	assert_false(fz_spin_again(&spin));
+	spin.nbusy--;
+	assert_true(fz_spin_again(&spin) == (fz_host_cpus() > 1));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+		    test_spin_ends_and_is_rarer_where_it_does_not_pay),
+		cmocka_unit_test(test_spin_that_pays_is_done_again),
+		cmocka_unit_test(
+		    test_spin_takes_no_processor_from_who_is_at_work),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
