@@ -345,7 +345,7 @@ end
 
 tests["Ctrl-C ends a wait, and what is waited for is whole after it"] = function()
   for _, wait in ipairs { "event:wait()", "v:add(1)", "q:get()", "lock:acquire()" } do
-    local out, err, status = t.command("-e", [[
+    local script = t.file([[
       local event, v, inside, outside = fz.event(), fz.value("i"), fz.value("b"), fz.value("b")
       local q, lock = fz.queue(), fz.lock()
       local pid = fz.current_process().pid
@@ -368,6 +368,8 @@ tests["Ctrl-C ends a wait, and what is waited for is whole after it"] = function
       assert(lock:acquire(0) and q:get() == 1 and event:wait(0))
       print(ok, e.kind, v:add(1))
     ]])
+    -- Where the tests run in the background of a shell, SIGINT is ignored.
+    local out, err, status = t.shell("env --default-signal=INT \"$FZLUA\" " .. script)
     t.equal({ err, status, out }, { "", 0, "false\tinterrupted\t1\n" })
   end
 end
