@@ -2,16 +2,18 @@
 #define _GNU_SOURCE
 #include "os/heap.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-enum { HEAP_BLOCKS = 16 };           /* that are kept at most */
-#define HEAP_HUGE ((size_t)2 << 20)  /* what one huge page has */
-#define HEAP_KEPT ((size_t)64 << 20) /* and their bytes */
+enum { HEAP_BLOCKS = 16 };            /* that are kept at most */
+#define HEAP_HUGE ((size_t)2 << 20)   /* what one huge page has */
+#define HEAP_KEPT ((size_t)128 << 20) /* and their bytes */
 
 struct kept_block {
 	void *at;
@@ -25,6 +27,45 @@ static size_t
 round_up(size_t size, size_t step)
 {
 	return (size + step - 1) & ~(step - 1);
+}
+
+/*
+ * Small blocks are malloc's. Once its heap has grown by this much it goes on
+ * in huge pages: a fork has an entry to copy for each page, and a small script
+ * none that it would not use.
+ */
+#define HEAP_MANY ((size_t)8 << 20)
+
+static uintptr_t seen; /* end of that heap when it was looked at last */
+
+/* `block` lies behind it, or there was no look yet. */
+static void
+look_at_growth(uintptr_t block)
+{
+	uintptr_t end = (uintptr_t)sbrk(0), from;
+
+	if (seen == 0) {
+		seen = end + HEAP_MANY;
+		return;
+	}
+	if (block >= end)
+		return; /* of another heap */
+	mallopt(M_TOP_PAD, HEAP_MANY);
+	mallopt(M_TRIM_THRESHOLD, 2 * HEAP_MANY);
+	from = round_up(seen, HEAP_HUGE);
+	if (from < end)
+		madvise((void *)from, end - from, MADV_HUGEPAGE);
+	seen = end;
+}
+
+static void *
+small_resize(void *block, size_t size)
+{
+	void *p = realloc(block, size);
+
+	if ((uintptr_t)p >= seen && p != NULL)
+		look_at_growth((uintptr_t)p);
+	return p;
 }
 
 /*
@@ -72,19 +113,24 @@ take(size_t room)
 	return NULL;
 }
 
+/*
+ * A new one, of which `size` bytes will be written at once: a fault for each
+ * page would take longer than what they are written for.
+ */
 static void *
-big_new(size_t room)
+big_new(size_t size)
 {
+	size_t room = room_of(size);
 	void *at = take(room);
 
-	if (at != NULL)
-		return at;
-	at = mmap(NULL, room, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == NULL)
+		at = mmap(NULL, room, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		return NULL;
 	if (room >= HEAP_HUGE) /* otherwise it is only slower */
 		madvise(at, room, MADV_HUGEPAGE);
+	madvise(at, size, MADV_POPULATE_WRITE);
 	return at;
 }
 
@@ -137,7 +183,8 @@ big_resize(void *at, size_t old, size_t room)
 static void *
 cross(void *block, size_t old_size, size_t size)
 {
-	void *p = size >= FZ_HEAP_BIG ? big_new(room_of(size)) : malloc(size);
+	void *p =
+	    size >= FZ_HEAP_BIG ? big_new(size) : small_resize(NULL, size);
 
 	if (p == NULL || block == NULL)
 		return p;
@@ -165,7 +212,7 @@ fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
 		return NULL;
 	}
 	if (old_size < FZ_HEAP_BIG && size < FZ_HEAP_BIG)
-		return realloc(block, size);
+		return small_resize(block, size);
 	if (old_size >= FZ_HEAP_BIG && size >= FZ_HEAP_BIG)
 		return big_resize(block, room_of(old_size), room_of(size));
 	return cross(block, old_size, size);

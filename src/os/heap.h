@@ -1,10 +1,11 @@
 /*
  * heap.h - memory for the Lua state of the command.
  *
- * Small blocks come from malloc. Big ones, the arrays of long tables and long
- * strings, are mappings of their own. Some that were freed are kept warm, and
- * no child shares them: the first touch of fresh memory, and a write to memory
- * that a child shares, cost more than most of what is done with it.
+ * Small blocks come from malloc, whose heap grows in huge pages once it is
+ * long. Big ones, the arrays of long tables and long strings, are mappings of
+ * their own. Some that were freed are kept warm, and no child shares them: the
+ * first touch of fresh memory, and a write to memory that a child shares, cost
+ * more than most of what is done with it.
  */
 #ifndef FZ_HEAP_H
 #define FZ_HEAP_H
