@@ -2,6 +2,7 @@
  * Usable processors, free memory; files come from a directory of the test, the
  * affinity mask is too small at first or cannot be had.
  * wrap: open sched_getaffinity malloc __sched_cpualloc
+ * wrap: sched_setaffinity sched_getcpu
  */
 /* sched_getaffinity is a GNU extension. */
 #define _GNU_SOURCE
@@ -14,11 +15,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "os/host.h"
@@ -32,6 +35,11 @@ void *__wrap_malloc(size_t n);
 cpu_set_t *__real___sched_cpualloc(size_t n);
 cpu_set_t *__wrap___sched_cpualloc(size_t n);
 
+int __real_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
+int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
+int __real_sched_getcpu(void);
+int __wrap_sched_getcpu(void);
+
 /* The text of the files that host.c reads, by path, up to a NULL. */
 struct file {
 	const char *path, *text;
@@ -42,6 +50,14 @@ static size_t mask_size;         /* of a pretended machine, 0: the real one */
 static int ncpus;                /* of it; the mask has 0 .. ncpus - 1 */
 static int mask_error;
 static bool no_memory;
+static int here; /* the processor of a pretended machine */
+
+/* What was asked for of a pretended machine. */
+static struct {
+	pid_t pid;
+	cpu_set_t set;
+} places[8];
+static int nplaces;
 
 static int
 open_text(const char *text)
@@ -89,6 +105,24 @@ __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
 	for (i = 0; i < ncpus; i++)
 		CPU_SET_S((size_t)i, size, set);
 	return 0;
+}
+
+int
+__wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
+{
+	if (mask_size == 0)
+		return __real_sched_setaffinity(pid, size, set);
+	assert_int_equal(size, sizeof(*set));
+	assert_true(nplaces < 8);
+	places[nplaces].pid = pid;
+	places[nplaces++].set = *set;
+	return 0;
+}
+
+int
+__wrap_sched_getcpu(void)
+{
+	return mask_size == 0 ? __real_sched_getcpu() : here;
 }
 
 void *
@@ -322,6 +356,119 @@ test_host_free_memory_is_the_machines_or_the_groups(void **state)
 	assert_int_equal(fz_host_free_memory(), 0);
 }
 
+/* ---- where a child begins ------------------------------------------------ */
+
+/* The one processor where child 77 is put for a moment; -1: it is not. */
+static int
+place_of(unsigned n)
+{
+	cpu_set_t all;
+
+	nplaces = 0;
+	fz_host_place(77, n);
+	if (nplaces == 0)
+		return -1;
+	assert_int_equal(nplaces, 2);
+	assert_int_equal(places[0].pid, 77);
+	assert_int_equal(places[1].pid, 77);
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	assert_true(CPU_EQUAL(&places[1].set, &all));
+	assert_int_equal(CPU_COUNT(&places[0].set), 1);
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET((size_t)i, &places[0].set))
+			return i;
+	return -1;
+}
+
+static void
+test_host_children_begin_on_the_processors_behind_ours(void **state)
+{
+	(void)state;
+	mask_size = sizeof(cpu_set_t);
+	ncpus = 8;
+	here = 5;
+	for (unsigned n = 0; n < 20; n++)
+		assert_int_equal(place_of(n), (int)(6 + n) % 8);
+	assert_int_equal(place_of(UINT32_MAX), 5);
+	here = 100; /* it was ours a moment ago */
+	assert_int_equal(place_of(0), 0);
+	assert_int_equal(place_of(3), 3);
+	ncpus = CPU_SETSIZE;
+	here = CPU_SETSIZE - 1;
+	assert_int_equal(place_of(0), 0);
+	assert_int_equal(place_of(CPU_SETSIZE - 1), CPU_SETSIZE - 1);
+	ncpus = 1;
+	here = 0;
+	assert_int_equal(place_of(0), 0);
+	assert_int_equal(place_of(9), 0);
+}
+
+/* More processors than a mask has, no mask, none known: nothing is asked. */
+static void
+test_host_where_it_cannot_be_known_children_begin_anywhere(void **state)
+{
+	(void)state;
+	mask_size = sizeof(cpu_set_t);
+	here = -1;
+	assert_int_equal(place_of(0), -1);
+	here = 3;
+	mask_size = 2 * sizeof(cpu_set_t);
+	nplaces = 0;
+	fz_host_place(77, 0);
+	assert_int_equal(nplaces, 0);
+	mask_size = sizeof(cpu_set_t);
+	mask_error = ENOSYS;
+	fz_host_place(77, 0);
+	assert_int_equal(nplaces, 0);
+}
+
+/* A child of this very machine has the mask that it had. */
+static void
+assert_placed(const cpu_set_t *mask)
+{
+	pid_t pid = fork();
+	cpu_set_t seen;
+
+	assert_int_not_equal(pid, -1);
+	if (pid == 0) {
+		alarm(30);
+		for (;;)
+			pause();
+	}
+	for (unsigned n = 0; n < 10; n++) {
+		fz_host_place(pid, n);
+		assert_int_equal(
+		    sched_getaffinity(pid, sizeof(seen), &seen), 0);
+		assert_true(CPU_EQUAL(&seen, mask));
+		assert_int_equal(sched_getaffinity(0, sizeof(seen), &seen), 0);
+		assert_true(CPU_EQUAL(&seen, mask));
+	}
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	fz_host_place(pid, 0); /* there is none any more */
+	assert_int_equal(sched_getaffinity(0, sizeof(seen), &seen), 0);
+	assert_true(CPU_EQUAL(&seen, mask));
+}
+
+static void
+test_host_a_child_may_go_where_it_could(void **state)
+{
+	cpu_set_t all, one;
+	int i = 0;
+
+	(void)state;
+	teardown(NULL); /* nothing is pretended */
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	assert_placed(&all);
+	while (!CPU_ISSET((size_t)i, &all))
+		i++;
+	CPU_ZERO(&one);
+	CPU_SET((size_t)i, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	assert_placed(&one);
+	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+
 int
 main(void)
 {
@@ -347,6 +494,14 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_host_free_memory_is_the_machines_or_the_groups, setup,
 		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_children_begin_on_the_processors_behind_ours,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_where_it_cannot_be_known_children_begin_anywhere,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_host_a_child_may_go_where_it_could, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -361,3 +361,30 @@ fz_host_free_memory(void)
 
 	return group < machine ? group : machine;
 }
+
+/* The processor of a set that comes `n` + 1 behind number `cpu`. */
+static int
+nth_behind(const cpu_set_t *set, int cpu, unsigned n)
+{
+	unsigned left = n % (unsigned)CPU_COUNT(set) + 1;
+
+	while (left != 0) {
+		cpu = (cpu + 1) % CPU_SETSIZE;
+		left -= CPU_ISSET((size_t)cpu, set) != 0;
+	}
+	return cpu;
+}
+
+void
+fz_host_place(pid_t pid, unsigned n)
+{
+	int here = sched_getcpu();
+	cpu_set_t all, one;
+
+	if (here == -1 || sched_getaffinity(0, sizeof(all), &all) == -1)
+		return;
+	CPU_ZERO(&one);
+	CPU_SET((size_t)nth_behind(&all, here, n), &one);
+	sched_setaffinity(pid, sizeof(one), &one);
+	sched_setaffinity(pid, sizeof(all), &all);
+}

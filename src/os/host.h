@@ -3,6 +3,7 @@
 #define FZ_HOST_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Processors this process may use at once: the affinity mask, cut to the
@@ -25,5 +26,13 @@ int fz_host_parse_cpu_max(const char *text);
  * about; UINT64_MAX where the machine does not say.
  */
 uint64_t fz_host_free_memory(void);
+
+/*
+ * Have `pid`, a child just forked, begin on the processor that comes `n` + 1
+ * behind ours; from there the kernel may move it as ever. Left alone it gives
+ * two children that are born within a millisecond the same processor, and
+ * takes a while to see that. Only a wish.
+ */
+void fz_host_place(pid_t pid, unsigned n);
 
 #endif
