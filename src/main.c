@@ -15,6 +15,7 @@
 
 #include "bind/lerror.h"
 #include "bind/lloop.h"
+#include "bind/random.h"
 #include "engine/engine.h"
 #include "engine/slots.h"
 #include "fzlua.h"
@@ -266,6 +267,7 @@ run(lua_State *L)
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 does */
 	luaL_openlibs(L);
+	fz_random_wrap(L);
 	follow_coroutines(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -15,6 +17,9 @@
 
 enum { NUMBERS = 100 };
 
+/* In the command the state is set when the first number is asked for. */
+static bool late;
+
 static int
 setup(void **state)
 {
@@ -22,6 +27,8 @@ setup(void **state)
 
 	assert_non_null(L);
 	luaL_openlibs(L);
+	if (late)
+		fz_random_wrap(L);
 	*state = L;
 	return 0;
 }
@@ -189,6 +196,213 @@ test_random_of_others_is_left_alone(void **state)
 	(void)state;
 }
 
+enum { SEEDS = 1000, FEW = 4 };
+
+static uint64_t
+draw_one(lua_State *L)
+{
+	uint64_t n;
+
+	assert_int_equal(luaL_dostring(L, "return math.random(0)"), LUA_OK);
+	n = (uint64_t)lua_tointeger(L, -1);
+	lua_pop(L, 1);
+	return n;
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Each bit of `numbers` is set in about half of them. */
+static void
+assert_even_bits(const uint64_t *numbers, size_t step)
+{
+	for (int bit = 0; bit < 64; bit++) {
+		int nset = 0;
+
+		for (size_t i = 0; i < SEEDS; i++)
+			nset += (numbers[i * step] >> bit & 1) != 0;
+		assert_in_range(nset, SEEDS * 2 / 5, SEEDS * 3 / 5);
+	}
+}
+
+/* As the calls of a map have them: of these most take a few numbers. */
+static void
+test_random_first_numbers_of_neighbours_are_unlike(void **state)
+{
+	static uint64_t numbers[SEEDS * FEW], other[SEEDS];
+	lua_State *L = *state;
+	struct fz_random r;
+
+	fz_random_find(L, &r);
+	for (size_t i = 0; i < SEEDS; i++) {
+		fz_random_seed(&r, 12345 + i);
+		for (size_t k = 0; k < FEW; k++)
+			numbers[FEW * i + k] = draw_one(L);
+	}
+	for (size_t k = 0; k < FEW; k++) {
+		assert_even_bits(numbers + k, FEW);
+		for (size_t j = 0; j < FEW; j++) { /* nor are two alike */
+			for (size_t i = 0; i < SEEDS; i++)
+				other[i] =
+				    numbers[FEW * i + k] ^
+				    (j != k ? numbers[FEW * i + j]
+					    : numbers[(FEW * i + k + FEW) %
+						      (SEEDS * FEW)]);
+			assert_even_bits(other, 1);
+		}
+	}
+	qsort(numbers, SEEDS * FEW, sizeof(*numbers), compare);
+	for (size_t i = 1; i < SEEDS * FEW; i++)
+		assert_true(numbers[i] != numbers[i - 1]);
+}
+
+/* Whatever was drawn before, and however the state was set. */
+static void
+test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
+{
+	static const char *const calls[] = { "", "math.random()",
+		"for i = 1, 2 do math.random(7) end",
+		"for i = 1, 3 do math.random(0) end",
+		"for i = 1, 1000 do math.random() end", "math.randomseed(1)",
+		"math.randomseed(0x243f6a8885a308d3, 0) math.random()",
+		"math.randomseed()" };
+	/* The last ones have words that are those of pi, or 0, mixed. */
+	static const uint64_t seeds[] = { 0, 1, 42, UINT64_MAX,
+		UINT64_C(0x61c8864680b583eb), UINT64_C(0x3a873e4d800c0486),
+		UINT64_C(0xf8573a3f0dca4d2c) };
+	lua_Integer first[NUMBERS], again[NUMBERS];
+	lua_State *L = *state;
+	struct fz_random r;
+
+	fz_random_find(L, &r);
+	fz_random_seed(&r, 77);
+	draw(L, first);
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+		for (size_t j = 0; j < sizeof(seeds) / sizeof(*seeds); j++) {
+			fz_random_seed(&r, seeds[j]);
+			assert_int_equal(luaL_dostring(L, calls[i]), LUA_OK);
+			lua_settop(L, 0);
+			fz_random_seed(&r, 77);
+			draw(L, again);
+			assert_memory_equal(first, again, sizeof(first));
+		}
+	}
+}
+
+/* The generator stands still where all its words are 0. */
+static void
+test_random_no_seed_stops_the_generator(void **state)
+{
+	uint64_t seed = UINT64_C(0x61c8864680b583eb); /* that is mixed to 0 */
+	lua_State *L = *state;
+	lua_Integer numbers[NUMBERS];
+	struct fz_random r;
+
+	assert_int_equal(fz_random_mix(seed, 0), 0);
+	fz_random_find(L, &r);
+	fz_random_seed(&r, seed);
+	draw(L, numbers);
+	for (int i = 10; i < NUMBERS; i++)
+		for (int j = 10; j < i; j++)
+			assert_int_not_equal(numbers[i], numbers[j]);
+}
+
+/* What the script sets itself counts, also before its first number. */
+static void
+test_random_of_its_own_seed_is_kept_to(void **state)
+{
+	lua_Integer first[NUMBERS], again[NUMBERS];
+	lua_State *other = luaL_newstate(), *L = *state;
+	struct fz_random r;
+
+	luaL_openlibs(other);
+	fz_random_find(L, &r);
+	assert_int_equal(r.due != NULL, late);
+	assert_int_equal(luaL_dostring(other, "math.randomseed(5)"), LUA_OK);
+	draw(other, first);
+	fz_random_seed(&r, 7);
+	assert_int_equal(luaL_dostring(L, "math.randomseed(5)"), LUA_OK);
+	draw(L, again);
+	assert_memory_equal(first, again, sizeof(first));
+	lua_close(other);
+}
+
+/* A number that could not be given is one all the same. */
+static void
+test_random_an_error_is_no_reason_for_the_same_numbers(void **state)
+{
+	lua_Integer first[NUMBERS], again[NUMBERS];
+	lua_State *L = *state;
+	struct fz_random r;
+
+	fz_random_find(L, &r);
+	fz_random_seed(&r, 7);
+	draw(L, first);
+	fz_random_seed(&r, 7);
+	assert_int_not_equal(luaL_dostring(L, "math.random(2, 1)"), LUA_OK);
+	lua_settop(L, 0);
+	draw(L, again);
+	assert_memory_equal(&first[1], again, sizeof(first) - sizeof(*first));
+}
+
+static void
+test_random_a_seed_that_is_due_is_saved_too(void **state)
+{
+	lua_Integer first[NUMBERS], again[NUMBERS];
+	lua_State *L = *state;
+	struct fz_random r;
+
+	fz_random_find(L, &r);
+	fz_random_seed(&r, 7);
+	draw(L, first);
+	for (int drawn = 0; drawn < 2; drawn++) {
+		fz_random_seed(&r, 7); /* no number of it */
+		fz_random_save(&r);
+		fz_random_seed(&r, 8);
+		if (drawn != 0)
+			draw(L, again);
+		fz_random_restore(&r);
+		draw(L, again);
+		assert_memory_equal(first, again, sizeof(first));
+	}
+	draw(L, first);
+	fz_random_restore(&r); /* and once more */
+	fz_random_save(&r);
+	draw(L, again);
+	fz_random_restore(&r);
+	draw(L, first);
+	assert_memory_equal(first, again, sizeof(first));
+}
+
+/* Without the library, or with others in its place, nothing is replaced. */
+static void
+test_random_what_is_no_generator_is_not_wrapped(void **state)
+{
+	static const char *const others[] = { "math.random = nil",
+		"math.randomseed = nil", "math.randomseed = print",
+		"math.random = ('x'):gmatch('x')" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+		lua_State *L = luaL_newstate();
+
+		luaL_openlibs(L);
+		assert_int_equal(luaL_dostring(L, others[i]), LUA_OK);
+		assert_int_equal(
+		    luaL_dostring(L, "before = math.random"), LUA_OK);
+		fz_random_wrap(L);
+		assert_int_equal(lua_gettop(L), 0);
+		assert_int_equal(
+		    luaL_dostring(L, "assert(before == math.random)"), LUA_OK);
+		lua_close(L);
+	}
+}
+
 int
 main(void)
 {
@@ -208,7 +422,29 @@ main(void)
 		    test_random_of_old_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_random_of_others_is_left_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_random_first_numbers_of_neighbours_are_unlike, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_random_a_call_does_not_change_the_numbers_of_the_next,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_random_no_seed_stops_the_generator, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_random_of_its_own_seed_is_kept_to, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_random_an_error_is_no_reason_for_the_same_numbers,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_random_a_seed_that_is_due_is_saved_too, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_random_what_is_no_generator_is_not_wrapped, setup,
+		    teardown),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int nfailed = cmocka_run_group_tests_name("at once", tests, NULL, NULL);
+
+	late = true;
+	return nfailed + cmocka_run_group_tests_name("late", tests, NULL, NULL);
 }
