@@ -7,33 +7,19 @@
 #include "engine/engine.h"
 #include "os/shm.h"
 
-static void
-give_back(void *owner, uint64_t offset)
-{
-	struct fz_engine *engine = owner;
-
-	if (engine->shm != NULL)
-		fz_shm_give_back(engine->shm, offset);
-}
-
 struct fz_blob *
 fz_lblob_take(
     struct fz_engine *engine, struct fz_shm_buf *buf, struct fz_err *err)
 {
 	size_t len = buf->buf.len;
 	struct fz_blob *blob;
-	uint64_t offset;
 
 	if (!buf->in_shm) {
 		blob = fz_blob_new(buf->buf.data, len, err);
 		fz_buf_clear(&buf->buf);
 		return blob;
 	}
-	offset = fz_shm_buf_take(buf);
-	blob = fz_blob_in_shm(offset, len, give_back, engine, err);
-	if (blob == NULL)
-		give_back(engine, offset);
-	return blob;
+	return fz_engine_blob(engine, fz_shm_buf_take(buf), len, err);
 }
 
 struct decoding {

@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include "base/err.h"
+#include "engine/blob.h"
 #include "os/commons.h"
 #include "os/proc.h"
 #include "os/shm.h"
@@ -55,6 +57,42 @@ fz_engine_shm(struct fz_engine *engine)
 		engine->shm = fz_shm_new(NULL);
 	}
 	return engine->shm;
+}
+
+static void
+give_back(void *owner, uint64_t offset)
+{
+	struct fz_engine *engine = owner;
+
+	if (engine->shm != NULL)
+		fz_shm_give_back(engine->shm, offset);
+}
+
+struct fz_blob *
+fz_engine_blob(
+    struct fz_engine *engine, uint64_t offset, size_t len, struct fz_err *err)
+{
+	struct fz_blob *blob =
+	    fz_blob_in_shm(offset, len, give_back, engine, err);
+
+	if (blob == NULL)
+		give_back(engine, offset);
+	return blob;
+}
+
+struct fz_blob *
+fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
+{
+	struct fz_shm *shm = fz_engine_shm(engine);
+	uint64_t offset;
+
+	if (shm == NULL) {
+		fz_err_set(err, FZ_ERR_ERROR, "no shared memory");
+		return NULL;
+	}
+	if (fz_shm_alloc(shm, len, &offset, err) == NULL)
+		return NULL;
+	return fz_engine_blob(engine, offset, len, err);
 }
 
 void

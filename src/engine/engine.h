@@ -3,9 +3,11 @@
 #define FZ_ENGINE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "os/loop.h"
 
+struct fz_blob;
 struct fz_err;
 struct fz_shm;
 struct fz_slots;
@@ -49,6 +51,15 @@ void fz_engine_fini(struct fz_engine *engine);
 
 /* The arena, made at first use; NULL where the kernel does not give one. */
 struct fz_shm *fz_engine_shm(struct fz_engine *engine);
+
+/*
+ * `len` bytes of the arena, or bytes there that are the caller's, as a blob.
+ * NULL and `err` where there is no memory, then the bytes are given back.
+ */
+struct fz_blob *fz_engine_room(
+    struct fz_engine *engine, size_t len, struct fz_err *err);
+struct fz_blob *fz_engine_blob(
+    struct fz_engine *engine, uint64_t offset, size_t len, struct fz_err *err);
 
 /* A run that has workers begins, or has ended. */
 void fz_engine_begin(struct fz_engine *engine);

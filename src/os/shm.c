@@ -465,6 +465,29 @@ fz_shm_map(struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
 	return (const unsigned char *)view + before;
 }
 
+void *
+fz_shm_map_room(
+    struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
+{
+	void *at;
+
+	if (len == 0 || offset % page_size() != 0 ||
+	    slice_of(offset) >= SLICES_MAX - 1 ||
+	    len > SLICE_SIZE - place_of(offset)) {
+		fz_err_set(err, FZ_ERR_ERROR, "not inside shared memory");
+		return NULL;
+	}
+	at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, shm->fd,
+	    (off_t)offset);
+	if (at == MAP_FAILED) {
+		fz_err_sys(err, errno, "cannot map shared memory");
+		return NULL;
+	}
+	/* Read first, pages are mapped by the dozen; written, one by one. */
+	madvise(at, len, MADV_POPULATE_READ);
+	return at;
+}
+
 static bool
 is_inside(const struct window *w, const void *at)
 {

@@ -59,6 +59,13 @@ const void *fz_shm_map(
 void fz_shm_unmap(struct fz_shm *shm, const void *at, size_t len);
 
 /*
+ * A view of an extent to write to, for whom its owner has asked to. Unmap it
+ * likewise.
+ */
+void *fz_shm_map_room(
+    struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err);
+
+/*
  * Return all memory of a slice whose owner is dead to the kernel. No view of
  * it may be in use.
  */
