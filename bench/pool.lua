@@ -246,7 +246,7 @@ return function(command, here, timed, expect)
       peers = true, measure = squares },
     { name = "map_squares_pool", unit = "ms", samples = 31, against = "serial loop",
       measure = squares_pool },
-    { name = "map_starmap", unit = "ms", samples = 15, against = "serial loop", target = 1,
+    { name = "map_starmap", unit = "ms", samples = 31, against = "serial loop", target = 1,
       peers = true, measure = starmap },
     { name = "map_starmap_pool", unit = "ms", samples = 15, against = "serial loop",
       measure = starmap_pool },

@@ -59,7 +59,6 @@ function Mapping.start(pool, kind, f, list, options)
     _count = 0, _closed = false,
   }, Mapping)
   batch:start()
-  self.values = batch:list() -- fresh memory, not what workers that were forked share
   return self
 end
 
@@ -91,7 +90,12 @@ end
 ---Take what has come; called by task.lua.
 function Mapping:pump()
   if self._pumping or self._closed then return end
-  self.batch:take(self.values, self.errors)
+  if self.batch:news() then
+    -- Not before: it is fresh memory, which workers that were forked do not share, and a
+    -- processor that one of them has left makes it.
+    self.values = self.values or self.batch:list()
+    self.batch:take(self.values, self.errors)
+  end
   if not self._options.progress then return end
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
@@ -137,7 +141,7 @@ function Mapping:outcome()
   local e = failure(self)
   self:cancel()
   if e then return false, e end
-  local values = self.values
+  local values = self.values or {}
   values.n = self.n
   if self._options.on_error == "continue" then
     for index, item_error in pairs(self.errors) do Mapping.name_error(item_error, index) end

@@ -27,15 +27,18 @@ enum item_op {
 	ITEM_KILL_STORED,  /* with a reply that is whole but not written */
 	ITEM_KILL_HALF,    /* with a part of it written */
 	ITEM_KILL_WRITTEN, /* with all of it written, still counted as not */
+	ITEM_PLACE,        /* in the strip; as kept where there is none */
+	ITEM_NAP_PLACE,    /* the same, after a millisecond */
 	ITEM_NOPS
 };
 
 #define ITEM_OF(op, value) ((uint64_t)(op) << 32 | (uint64_t)(value))
 
 enum {
-	ITEMS_MAX = 1 << 17,      /* items of which it is known what ran */
-	ITEMS_BULK = 100 << 10,   /* so much goes by the arena */
-	ITEMS_WORKER_MAX = 1 << 8 /* workers of which the items are counted */
+	ITEMS_MAX = 1 << 17,       /* items of which it is known what ran */
+	ITEMS_BULK = 100 << 10,    /* so much goes by the arena */
+	ITEMS_WORKER_MAX = 1 << 8, /* workers of which the items are counted */
+	ITEMS_SLOT = 16            /* bytes: a value, and the same inverted */
 };
 
 /* What all workers tell of, and are told by. */
@@ -53,6 +56,9 @@ struct items_home {
 	uint64_t (*probe)(void *ctx);    /* called in the worker */
 	void *probe_ctx;
 	int birth; /* in the worker: its number */
+	/* In the worker: the slots of the batch at hand, NULL: it has none. */
+	unsigned char *strip;
+	uint64_t first; /* item of that batch */
 };
 
 /* ---- in a worker -------------------------------------------------------- */
@@ -129,6 +135,11 @@ items_call(struct items_home *home, struct fz_port *port,
 		return items_raise(port, call);
 	case ITEM_KEEP:
 		break;
+	case ITEM_PLACE:
+		break;
+	case ITEM_NAP_PLACE:
+		nap(1);
+		break;
 	case ITEM_FLUSH:
 		if (items_keep(port, call, v) != 0)
 			return -1;
@@ -148,13 +159,83 @@ items_call(struct items_home *home, struct fz_port *port,
 	return items_keep(port, call, v);
 }
 
+/* Item number `i` of the batch whose items are at `at`, NULL: it has none. */
+static inline uint64_t
+items_at(const struct items_home *home, const unsigned char *at, uint64_t i)
+{
+	if (at != NULL)
+		return fz_le64_load(at + 8 * (i - home->first));
+	return ITEM_OF(home->strip != NULL ? ITEM_PLACE : ITEM_KEEP, i);
+}
+
+static inline void
+items_note(struct items_home *home, uint64_t i)
+{
+	atomic_fetch_add(&home->shared->ran[i % ITEMS_MAX], 1);
+	atomic_fetch_add(
+	    &home->shared->ncalls[home->birth % ITEMS_WORKER_MAX], 1);
+}
+
+static inline bool
+items_is_placed(const struct items_home *home, uint64_t item)
+{
+	enum item_op op = (enum item_op)(item >> 32);
+
+	return home->strip != NULL &&
+	       (op == ITEM_PLACE || op == ITEM_NAP_PLACE);
+}
+
+/*
+ * Place the results of the items from the one at hand on. 0: the one then at
+ * hand is done, 1: it is of another kind, -1: nobody takes them.
+ */
+static inline int
+items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
+    const unsigned char *at)
+{
+	struct fz_port_run run;
+	int rc = 0;
+
+	if (fz_port_run_begin(port, call, &run, NULL) != 0)
+		return -1;
+	do {
+		uint64_t i = call->item + (run.seq - call->seq);
+		uint64_t item = items_at(home, at, i), v;
+		unsigned char *slot =
+		    home->strip + ITEMS_SLOT * (i - home->first);
+
+		if (!items_is_placed(home, item)) {
+			rc = 1;
+			break;
+		}
+		items_note(home, i);
+		if (item >> 32 == ITEM_NAP_PLACE)
+			nap(1);
+		v = (item & UINT32_MAX) + home->funcs[call->func];
+		fz_le64_store(slot, v);
+		fz_le64_store(slot + 8, ~v);
+		fz_port_run_placed(&run); /* whole before it counts */
+	} while (fz_port_run_advance(&run));
+	fz_port_run_end(port, call, &run);
+	return rc;
+}
+
 static inline int
 items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 {
 	struct fz_part part = { .bytes = NULL };
 	const unsigned char *at = NULL;
+	size_t len = ITEMS_SLOT * (size_t)call->nitems;
 	int rc = 0;
 
+	home->first = call->item;
+	home->strip = NULL;
+	if (call->type == FZ_WIRE_BATCH && call->strip != 0) {
+		home->strip =
+		    fz_shm_map_room(port->shm, call->strip, len, NULL);
+		if (home->strip == NULL)
+			_exit(89);
+	}
 	if (call->nargs != 0) {
 		if (fz_wire_part(&call->args, &part) != 0)
 			_exit(90);
@@ -164,19 +245,20 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 		if (at == NULL || part.len < 8 * (size_t)call->nitems)
 			_exit(91);
 	}
-	for (size_t i = 0; rc == 0; i++) {
-		uint64_t item = at != NULL ? fz_le64_load(at + 8 * i)
-					   : ITEM_OF(ITEM_KEEP, call->item);
+	do {
+		uint64_t item = items_at(home, at, call->item);
 
-		atomic_fetch_add(&home->shared->ran[call->item % ITEMS_MAX], 1);
-		atomic_fetch_add(
-		    &home->shared->ncalls[home->birth % ITEMS_WORKER_MAX], 1);
-		rc = items_call(home, port, call, item);
-		if (!fz_port_advance(port, call))
-			break;
-	}
+		if (items_is_placed(home, item)) {
+			rc = items_run(home, port, call, at);
+		} else {
+			items_note(home, call->item);
+			rc = items_call(home, port, call, item);
+		}
+	} while (rc == 1 || (rc == 0 && fz_port_advance(port, call)));
 	if (at != NULL && part.bytes == NULL)
 		fz_shm_unmap(port->shm, at, part.len);
+	if (home->strip != NULL)
+		fz_shm_unmap(port->shm, home->strip, len);
 	return rc == 0 ? fz_port_pause(port, NULL) : -1;
 }
 
@@ -227,6 +309,16 @@ items_forget(struct items_shared *shared, uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++)
 		atomic_store(&shared->ran[i], 0);
+}
+
+/* The value in slot `n` of a strip that is mapped; it must be whole. */
+static inline uint64_t
+items_slot(const unsigned char *strip, size_t n)
+{
+	uint64_t v = fz_le64_load(strip + ITEMS_SLOT * n);
+
+	assert_int_equal(fz_le64_load(strip + ITEMS_SLOT * n + 8), ~v);
+	return v;
 }
 
 /* All items as the part of a frame; NULL where there is no memory. */

@@ -2,6 +2,7 @@
  * Batches and their scheduler: each item has one outcome, whatever happens.
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
  * wrap: pipe2 read write pwritev2
+ * wrap: fz_engine_room
  */
 /* kill and usleep are not in C11. */
 #define _GNU_SOURCE
@@ -13,11 +14,20 @@
 
 #include "batches.h"
 #include "engine/batch.h"
+#include "engine/blob.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
 #include "faults.h"
 
 enum { TRIAL_MAX = 5000, TRIAL_CHUNKS = 1000 };
+
+/* The strips of all batches. */
+static struct {
+	bool fails;           /* there is no memory for one */
+	unsigned asked, live; /* how often; those that were not given back */
+	void (*release)(void *owner, uint64_t offset);
+	uint64_t least_n, most_done; /* seen when it was asked */
+} strips;
 
 /* A scheduler and its pool. */
 struct bench {
@@ -30,6 +40,7 @@ struct bench {
 
 /* What became of one item. */
 struct outcome {
+	bool placed;
 	unsigned ndone, nfailed, attempt;
 	enum fz_err_kind kind;
 	uint64_t value;
@@ -45,7 +56,7 @@ struct trial {
 	uint64_t bad;  /* the one that cannot be sent, 0: none */
 	uint32_t chunks[TRIAL_CHUNKS], nchunks; /* as they were encoded */
 	struct outcome outcomes[TRIAL_MAX + 1]; /* by index */
-	uint64_t ndone, nfailed;
+	uint64_t ndone, nfailed, nplaced;
 	unsigned nevents[4]; /* by kind; of each item */
 };
 
@@ -55,6 +66,8 @@ setup(void **state)
 	struct bench *b = calloc(1, sizeof(*b));
 	void *w;
 
+	memset(&strips, 0, sizeof(strips));
+	strips.least_n = UINT64_MAX;
 	world_setup(&w);
 	b->w = w;
 	b->home = items_home_new();
@@ -79,6 +92,7 @@ teardown(void **state)
 	void *w = b->w;
 
 	bench_close(b);
+	assert_int_equal(strips.live, 0);
 	items_home_free(b->home);
 	free(b);
 	return world_teardown(&w);
@@ -174,7 +188,13 @@ take_values(struct trial *t, const struct fz_batch_news *news)
 		assert_true(news->first + i <= TRIAL_MAX);
 		o->ndone++;
 		t->ndone++;
-		if (at != NULL && news->blob->len != ITEMS_BULK)
+		if (news->strip) {
+			assert_non_null(at);
+			assert_false(news->whole);
+			o->value = items_slot(at, news->skip + i);
+			o->placed = true;
+			t->nplaced++;
+		} else if (at != NULL && news->blob->len != ITEMS_BULK)
 			o->value =
 			    fz_le64_load(at + 8 * (size_t)(news->skip + i));
 	}
@@ -303,6 +323,39 @@ open_gate(struct trial *t)
 }
 
 static struct trial t, u;
+
+static void
+give_back_strip(void *owner, uint64_t offset)
+{
+	strips.live--;
+	strips.release(owner, offset);
+}
+
+struct fz_blob *__real_fz_engine_room(
+    struct fz_engine *engine, size_t len, struct fz_err *err);
+struct fz_blob *__wrap_fz_engine_room(
+    struct fz_engine *engine, size_t len, struct fz_err *err);
+
+struct fz_blob *
+__wrap_fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
+{
+	struct fz_blob *blob = NULL;
+	uint64_t done = t.batch != NULL ? fz_batch_counts(t.batch).done : 0;
+
+	strips.asked++;
+	if (len / ITEMS_SLOT < strips.least_n)
+		strips.least_n = len / ITEMS_SLOT;
+	if (done > strips.most_done)
+		strips.most_done = done;
+	if (!strips.fails)
+		blob = __real_fz_engine_room(engine, len, err);
+	if (blob != NULL) {
+		strips.live++;
+		strips.release = blob->release;
+		blob->release = give_back_strip;
+	}
+	return blob;
+}
 
 /* ---- all is well --------------------------------------------------------- */
 
@@ -974,6 +1027,280 @@ test_batch_workers_killed_200_times_lose_nothing(void **state)
 	trial_fini(&t);
 }
 
+/* ---- results that are placed --------------------------------------------- */
+
+/* `n` items in chunks of `chunk`, with results that would fit a slot. */
+static void
+place_init(struct bench *b, uint64_t n, uint32_t chunk)
+{
+	trial_init(&t, b, n);
+	for (uint64_t i = 0; i < TRIAL_MAX; i++)
+		t.items[i] = ITEM_OF(ITEM_PLACE, i + 1);
+	t.opts.slot = ITEMS_SLOT;
+	t.opts.chunk = chunk;
+}
+
+/* Each item that is done has its own value, wherever it was stored. */
+static void
+assert_values(struct trial *trial)
+{
+	for (uint64_t i = 1; i <= TRIAL_MAX; i++) {
+		if (trial->outcomes[i].ndone != 0)
+			assert_int_equal(trial->outcomes[i].value, i);
+	}
+}
+
+static void
+test_batch_results_are_placed(void **state)
+{
+	place_init(*state, TRIAL_MAX, 500);
+	trial_start(&t);
+	assert_all_done(&t);
+	assert_values(&t);
+	assert_int_equal(t.nplaced, TRIAL_MAX);
+	assert_true(strips.asked >= TRIAL_MAX / 500); /* or more were stolen */
+	trial_fini(&t);
+	assert_int_equal(strips.live, 0);
+}
+
+static void
+test_batch_results_of_an_inherited_list_are_placed(void **state)
+{
+	place_init(*state, 3000, 0);
+	t.opts.kind |= FZ_WIRE_INHERITED;
+	trial_start(&t);
+	assert_all_done(&t);
+	assert_values(&t);
+	assert_true(t.nplaced > 2000); /* the tail may be in small chunks */
+	assert_true(strips.least_n >= 256);
+	trial_fini(&t);
+}
+
+static void
+test_batch_only_long_chunks_have_a_strip(void **state)
+{
+	static const struct {
+		uint32_t chunk, most;
+		size_t slot;
+		bool placed;
+	} cases[] = { { 256, 0, ITEMS_SLOT, true },
+		{ 255, 0, ITEMS_SLOT, false }, { 512, 0, 0, false },
+		{ 512, 255, ITEMS_SLOT, false } /* no more go together */ };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		strips.asked = 0;
+		place_init(*state, 1024, cases[i].chunk);
+		t.opts.slot = cases[i].slot;
+		t.most = cases[i].most;
+		trial_start(&t);
+		assert_all_done(&t);
+		assert_values(&t);
+		assert_int_equal(t.nplaced, cases[i].placed ? 1024 : 0);
+		assert_int_equal(strips.asked, cases[i].placed ? 4 : 0);
+		trial_fini(&t);
+	}
+}
+
+static void
+test_batch_without_memory_for_a_strip_results_are_sent(void **state)
+{
+	strips.fails = true;
+	place_init(*state, 3000, 500);
+	trial_start(&t);
+	assert_all_done(&t);
+	assert_values(&t);
+	assert_int_equal(t.nplaced, 0);
+	assert_int_equal(strips.asked, 6);
+	trial_fini(&t);
+}
+
+/* Once that is known: what is sent ahead before has strips. */
+static void
+test_batch_where_most_results_do_not_fit_there_are_no_strips(void **state)
+{
+	place_init(*state, TRIAL_MAX, 300);
+	for (uint64_t i = 0; i < TRIAL_MAX; i++)
+		t.items[i] =
+		    ITEM_OF(i % 3 == 0 ? ITEM_PLACE : ITEM_KEEP, i + 1);
+	trial_start(&t);
+	assert_all_done(&t);
+	assert_values(&t);
+	assert_true(strips.asked != 0 && strips.asked < 17);
+	assert_true(strips.most_done < 256);
+	assert_true(t.nplaced > 0 && t.nplaced < TRIAL_MAX / 3);
+	trial_fini(&t);
+}
+
+static void
+test_batch_where_most_results_fit_there_are_strips(void **state)
+{
+	place_init(*state, TRIAL_MAX, 300);
+	for (uint64_t i = 0; i < TRIAL_MAX; i++)
+		t.items[i] =
+		    ITEM_OF(i % 3 != 0 ? ITEM_PLACE : ITEM_KEEP, i + 1);
+	trial_start(&t);
+	assert_all_done(&t);
+	assert_values(&t);
+	assert_int_equal(strips.asked, 16); /* not the tail of 200 */
+	assert_true(strips.most_done > 256);
+	trial_fini(&t);
+}
+
+/* Replies, errors and items that are sent, among those that are placed. */
+static void
+test_batch_placed_and_other_results_are_told_apart(void **state)
+{
+	place_init(*state, TRIAL_MAX, 1000);
+	for (uint64_t i = 0; i < TRIAL_MAX; i += 10)
+		t.items[i] = ITEM_OF(ITEM_REPLY, i + 1);
+	for (uint64_t i = 5; i < TRIAL_MAX; i += 10)
+		t.items[i] = ITEM_OF(ITEM_KEEP, i + 1);
+	for (uint64_t i = 7; i < TRIAL_MAX; i += 100)
+		t.items[i] = ITEM_OF(ITEM_RAISE, i + 1);
+	t.items[1000] = ITEM_OF(ITEM_FLUSH, 1001);
+	t.opts.limits.retries = 1;
+	trial_start(&t);
+	assert_true(finishes(&t));
+	assert_true(has_all_outcomes(&t));
+	assert_values(&t);
+	for (uint64_t i = 0; i < TRIAL_MAX; i++) {
+		assert_int_equal(t.outcomes[i + 1].nfailed, i % 100 == 7);
+		assert_int_equal(
+		    t.outcomes[i + 1].placed, i % 5 != 0 && i % 100 != 7);
+	}
+	trial_fini(&t);
+}
+
+/* With its news: taken or not, the strips go back. */
+static void
+test_batch_strips_go_back_whatever_becomes_of_it(void **state)
+{
+	struct bench *b = *state;
+	size_t held = 0;
+
+	for (int i = 0; i < 60; i++) {
+		items_forget(b->home->shared, TRIAL_MAX + 1);
+		atomic_store(&b->home->shared->gate, false);
+		atomic_store(&b->home->shared->waiting, 0);
+		place_init(b, TRIAL_MAX, 1000);
+		t.opts.limits.retries = 3;
+		if (i % 6 == 0) /* cancelled in its midst */
+			t.items[1500] = ITEM_OF(ITEM_WAIT, 1501);
+		if (i % 6 == 1)
+			t.items[1500] = ITEM_OF(ITEM_KILL_ONCE, 1501);
+		if (i % 6 == 2) /* its worker is ended, the rest returned */
+			t.items[1500] = ITEM_OF(ITEM_SLEEP, 60000);
+		if (i % 6 == 2)
+			t.opts.limits.timeout_ns = 5 * FZ_CLOCK_MS;
+		if (i % 6 == 2)
+			t.opts.limits.retries = 0;
+		if (i % 6 == 3) { /* all else stops */
+			t.items[1500] = ITEM_OF(ITEM_RAISE, 1501);
+			t.opts.policy = FZ_RUN_NOW;
+			t.opts.limits.retries = 0;
+		}
+		atomic_store(&b->home->shared->onces, 0);
+		trial_start(&t);
+		if (i % 6 == 0) {
+			wait_for_gate(&t, 1);
+			fz_batch_cancel(t.batch, FZ_ERR_CANCELLED, "by hand");
+		} else if (i % 6 == 4) { /* freed, with news */
+			for (int j = 0; j < i; j++)
+				fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
+		} else {
+			assert_true(finishes(&t));
+		}
+		if (i % 6 != 4)
+			trial_take(&t);
+		assert_values(&t);
+		trial_fini(&t);
+		assert_int_equal(strips.live, 0);
+		if (i == 11)
+			held = fz_shm_held(b->w->engine.shm);
+	}
+	assert_true(strips.asked > 60);
+	/* Each has 16 kB: all of them would be much more. */
+	assert_true(fz_shm_held(b->w->engine.shm) <= held + (64 << 10));
+}
+
+/* The rest of a chunk goes to another worker, and has a strip of its own. */
+static void
+test_batch_placed_results_of_a_chunk_that_was_shared(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 10; i++) {
+		items_forget(b->home->shared, TRIAL_MAX + 1);
+		place_init(b, TRIAL_MAX, i % 2 != 0 ? TRIAL_MAX : 2500);
+		for (uint64_t j = 0; j < TRIAL_MAX; j += 100)
+			t.items[j] = ITEM_OF(ITEM_NAP_PLACE, j + 1);
+		trial_start(&t);
+		assert_all_done(&t);
+		assert_values(&t);
+		for (uint64_t j = 1; j <= TRIAL_MAX; j++)
+			assert_int_equal(ran(&t, j), 1);
+		trial_fini(&t);
+		assert_int_equal(strips.live, 0);
+	}
+	assert_true(atomic_load(&b->home->shared->births) >= 2);
+}
+
+/* Otherwise it would go from one to the other, and neither gets to it. */
+static void
+test_batch_what_a_worker_has_not_begun_it_keeps(void **state)
+{
+	int64_t until = in_ms(30000);
+
+	for (int i = 0; i < 10; i++) {
+		place_init(*state, TRIAL_MAX, TRIAL_MAX);
+		for (uint64_t j = 0; j < TRIAL_MAX; j += 100)
+			t.items[j] = ITEM_OF(ITEM_NAP_PLACE, j + 1);
+		trial_start(&t);
+		while (!fz_batch_done(t.batch)) {
+			assert_true(step_until(t.bench->w, until));
+			assert_true(t.nchunks < TRIAL_CHUNKS);
+			trial_take(&t);
+		}
+		assert_all_done(&t);
+		trial_fini(&t);
+	}
+}
+
+static void
+test_batch_workers_killed_while_they_place_lose_nothing(void **state)
+{
+	struct bench *b = *state;
+	uint64_t before = 0;
+	int nkills = 0;
+
+	for (int round = 0; round < 20; round++) {
+		place_init(b, TRIAL_MAX, 700);
+		for (uint64_t i = 0; i < TRIAL_MAX; i += 50)
+			t.items[i] = ITEM_OF(ITEM_NAP_PLACE, i + 1);
+		t.opts.limits.retries = UINT32_MAX - 1;
+		trial_start(&t);
+		before = 0;
+		while (!fz_batch_done(t.batch)) {
+			pid_t pid = 0;
+
+			fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
+			trial_take(&t);
+			if (nkills == 10 * (round + 1) || t.ndone == before)
+				continue;
+			before = t.ndone;
+			fz_pool_pids(b->pool, note_pid, &pid);
+			if (pid != 0)
+				nkills += kill(pid, SIGKILL) == 0;
+		}
+		assert_all_done(&t);
+		assert_values(&t);
+		trial_fini(&t);
+		assert_int_equal(strips.live, 0);
+	}
+	print_message("%d kills, %u strips\n", nkills, strips.asked);
+	assert_true(nkills > 20);
+}
+
 /* ---- without workers --------------------------------------------------- */
 
 static void
@@ -1277,6 +1604,9 @@ main(void)
 		    test_batch_an_idle_worker_gets_of_what_another_has, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
+		    test_batch_what_a_worker_has_not_begun_it_keeps, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
 		    test_batch_workers_may_all_be_forked_before, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
@@ -1290,6 +1620,34 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_batch_workers_killed_200_times_lose_nothing, setup,
 		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_results_are_placed, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_results_of_an_inherited_list_are_placed, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_only_long_chunks_have_a_strip, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_without_memory_for_a_strip_results_are_sent,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_where_most_results_do_not_fit_there_are_no_strips,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_where_most_results_fit_there_are_strips, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_placed_and_other_results_are_told_apart, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_strips_go_back_whatever_becomes_of_it, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_placed_results_of_a_chunk_that_was_shared, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_batch_workers_killed_while_they_place_lose_nothing,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_batch_local_items_are_called_by_who_asks, setup,
 		    teardown),

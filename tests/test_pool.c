@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <sched.h>
+
 #include "engine/pool.h"
 #include "faults.h"
 #include "world.h"
@@ -441,6 +443,81 @@ test_pool_idle_workers_leave_fast(void **state)
 }
 
 /* A worker must not keep what is its siblings'. */
+/* Of those that are idle; who works goes on. */
+static void
+test_pool_all_that_are_idle_may_be_retired(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 3);
+	int64_t until = in_ms(10000);
+	struct task tasks[3];
+	struct user u;
+
+	user_init(&u);
+	assert_false(fz_pool_has_idle(pool));
+	fz_pool_retire_idle(pool); /* there is none */
+	for (int i = 0; i < 3; i++) {
+		struct fz_worker *worker = fz_pool_take(pool, &u.user, NULL);
+
+		assert_non_null(worker);
+		assert_int_equal(send_job(worker, &u, &tasks[i],
+				     i == 0 ? JOB_SLEEP : JOB_ADD, 300),
+		    0);
+	}
+	assert_false(fz_pool_has_idle(pool));
+	step_until_told(w, &u, 2);
+	assert_true(fz_pool_has_idle(pool));
+	assert_true(fz_pool_has_free(pool));
+	fz_pool_retire_idle(pool);
+	assert_false(fz_pool_has_idle(pool));
+	while (fz_pool_nworkers(pool) != 1)
+		assert_true(step_until(w, until));
+	assert_int_equal(atomic_load(&w->shared->leaves), 2);
+	step_until_told(w, &u, 3);
+	assert_int_equal(u.ndone, 3);
+	assert_true(fz_pool_has_idle(pool));
+	fz_pool_untake(pool, fz_pool_take(pool, &u.user, NULL));
+	assert_int_equal(atomic_load(&w->shared->births), 3);
+	fz_pool_free(pool);
+}
+
+static void
+compare_mask(void *ctx, pid_t pid)
+{
+	cpu_set_t mask;
+
+	assert_int_equal(sched_getaffinity(pid, sizeof(mask), &mask), 0);
+	assert_true(CPU_EQUAL(&mask, (cpu_set_t *)ctx));
+}
+
+/* They begin on other processors, and may go anywhere then. */
+static void
+test_pool_workers_that_are_spread_have_our_processors(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool_opts opts = { .engine = &w->engine,
+		.max = 5,
+		.spread = true,
+		.main = serve,
+		.main_ctx = w->shared };
+	struct fz_pool *pool = fz_pool_new(&opts, NULL);
+	struct task task;
+	cpu_set_t mask;
+	struct user u;
+
+	user_init(&u);
+	assert_int_equal(sched_getaffinity(0, sizeof(mask), &mask), 0);
+	assert_int_equal(fz_pool_fill(pool, NULL), 0);
+	assert_int_equal(npids(pool), 5);
+	fz_pool_pids(pool, compare_mask, &mask);
+	assert_int_equal(
+	    send_job(fz_pool_take(pool, &u.user, NULL), &u, &task, JOB_ADD, 1),
+	    0);
+	step_until_told(w, &u, 1);
+	assert_int_equal(u.ndone, 1);
+	fz_pool_free(pool);
+}
+
 static void
 test_pool_workers_do_not_hold_each_others_pipes(void **state)
 {
@@ -562,6 +639,12 @@ main(void)
 		    world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_pool_any_call_may_fail, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_all_that_are_idle_may_be_retired, world_setup,
+		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_workers_that_are_spread_have_our_processors,
+		    world_setup, world_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,10 +13,14 @@
 
 #include "faults.h"
 #include "batches.h"
+#include "os/fd.h"
 
-enum { MANY = 2000 };
+enum { MANY = 2000, KEEPER_STRIPS = 400 };
 
 enum fate { UNTOLD, DONE, FAILED, RETURNED };
+
+/* How results come that could wait: all tests run in each of these ways. */
+static enum way { KEPT, PLACED, MIXED } way;
 
 /* A batch, and what was told of each item. */
 struct batch {
@@ -24,7 +28,10 @@ struct batch {
 	uint32_t n, ntold, next;
 	enum fate fate[MANY];
 	uint64_t value[MANY]; /* of what is done */
+	struct fz_shm *shm;   /* where its strip is */
+	uint32_t nplaced;
 	int nstarted, nframes, nlost;
+	bool torn; /* it may be told of what nobody has written */
 	bool bulk;
 	struct fz_failure failure; /* the last one */
 	char raised[8];
@@ -35,6 +42,8 @@ struct keeper {
 	struct items_home *home;
 	struct fz_worker *worker; /* NULL: dead and freed */
 	int nidle, ndead;
+	struct fz_blob *strips[KEEPER_STRIPS]; /* of all its batches */
+	int nstrips;
 };
 
 static struct batch *
@@ -98,6 +107,25 @@ batch_started(struct fz_job *job)
 	batch_of(job)->nstarted++;
 }
 
+/* They are in the slots of these items; all others are as they were. */
+static void
+batch_placed(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
+{
+	struct fz_blob *strip = b->job.strip;
+	const unsigned char *at = fz_blob_map(strip, b->shm, NULL);
+
+	assert_non_null(at);
+	assert_int_equal(skip, first);
+	assert_true(ITEMS_SLOT * (size_t)(first + n) <= strip->len);
+	for (uint32_t i = first; i < first + n; i++) {
+		tell(b, i, DONE);
+		if (!b->torn)
+			b->value[i] = items_slot(at, i);
+	}
+	b->nplaced += n;
+	fz_blob_unmap(strip, b->shm, at);
+}
+
 static void
 batch_items(struct fz_job *job, uint32_t first, uint32_t n,
     struct fz_blob *blob, uint32_t skip)
@@ -107,9 +135,13 @@ batch_items(struct fz_job *job, uint32_t first, uint32_t n,
 	b->nframes++;
 	b->nlost += blob == NULL;
 	assert_int_equal(first + n, job->ndone);
+	if (blob != NULL && blob == job->strip) {
+		batch_placed(b, first, n, skip);
+		return;
+	}
 	for (uint32_t i = 0; i < n; i++) {
 		tell(b, first + i, blob != NULL ? DONE : FAILED);
-		if (blob == NULL)
+		if (blob == NULL || b->torn)
 			continue;
 		assert_true(blob->len >= 8 * (size_t)(skip + i + 1));
 		b->value[first + i] =
@@ -145,13 +177,13 @@ keeper_dead(void *ctx, struct fz_worker *worker)
 static const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
 
 static struct fz_worker *
-keep(struct keeper *k)
+keep_main(struct keeper *k, fz_worker_main serve_items)
 {
 	struct fz_worker_opts opts = {
 		.engine = &k->w->engine,
 		.ops = &keeper_ops,
 		.ops_ctx = k,
-		.main = items_serve,
+		.main = serve_items,
 		.main_ctx = k->home,
 	};
 
@@ -162,12 +194,20 @@ keep(struct keeper *k)
 	return k->worker;
 }
 
+static struct fz_worker *
+keep(struct keeper *k)
+{
+	return keep_main(k, items_serve);
+}
+
 static void
 let_go(struct keeper *k)
 {
 	if (k->worker != NULL)
 		fz_worker_free(k->worker, false);
 	k->worker = NULL;
+	while (k->nstrips != 0)
+		fz_blob_unref(k->strips[--k->nstrips]);
 }
 
 static int
@@ -207,14 +247,54 @@ batch_init(struct batch *b, uint32_t n)
 	};
 }
 
+/* Slots for its results, of which none is whole. None without memory. */
+static void
+lay_strip(struct keeper *k, struct batch *b)
+{
+	size_t len = ITEMS_SLOT * (size_t)b->n;
+	struct fz_blob *strip;
+	unsigned char *at;
+
+	b->shm = k->w->engine.shm;
+	if (way == KEPT || b->shm == NULL)
+		return;
+	assert_true(k->nstrips < KEEPER_STRIPS);
+	strip = fz_engine_room(&k->w->engine, len, NULL);
+	if (strip == NULL)
+		return;
+	k->strips[k->nstrips++] = strip;
+	at = fz_shm_map_room(b->shm, strip->offset, len, NULL);
+	if (at == NULL)
+		return;
+	memset(at, 0xee, len);
+	fz_shm_unmap(b->shm, at, len);
+	b->job.strip = strip;
+}
+
+/* The items of which the results could wait, in the way of the test. */
+static struct fz_blob *
+part_of(const struct batch *b, const uint64_t *items)
+{
+	uint64_t list[MANY];
+
+	for (uint32_t i = 0; i < b->n; i++) {
+		list[i] = items[i];
+		if (items[i] >> 32 == ITEM_KEEP &&
+		    (way == PLACED || (way == MIXED && i * 5 / 3 % 2 == 0)))
+			list[i] |= ITEM_OF(ITEM_PLACE, 0);
+	}
+	return items_part(list, b->n);
+}
+
 /* Send the items of `b`; 0, or -1 where there is no memory for it. */
 static int
 send_items(struct keeper *k, struct batch *b, const uint64_t *items)
 {
 	struct fz_worker_batch head = { FZ_WIRE_MAP, 1 };
-	struct fz_blob *part = items_part(items, b->n);
+	struct fz_blob *part = part_of(b, items);
 	int rc = -1;
 
+	lay_strip(k, b);
 	if (part != NULL)
 		rc = fz_worker_send_batch(
 		    k->worker, &b->job, &head, &part, 1, NULL);
@@ -316,7 +396,13 @@ test_worker_batch_items_are_told_in_order(void **state)
 	for (uint32_t i = 0; i < MANY; i++)
 		assert_int_equal(b.value[i], i);
 	assert_int_equal(k->nidle, 1);
-	assert_true(b.nframes < MANY / 10);
+	assert_int_equal(b.nplaced, way == KEPT     ? 0
+				    : way == PLACED ? MANY
+						    : b.nplaced);
+	if (way == MIXED)
+		assert_true(b.nplaced > MANY / 3 && b.nplaced < MANY);
+	else
+		assert_true(b.nframes < MANY / 10);
 	assert_true(b.nstarted >= 1);
 	assert_int_equal(k->worker->nsent, MANY);
 }
@@ -329,10 +415,12 @@ test_worker_batch_of_what_it_inherited_has_no_parts(void **state)
 	static struct batch b;
 
 	batch_init(&b, 5);
+	lay_strip(k, &b);
 	assert_int_equal(
 	    fz_worker_send_batch(k->worker, &b.job, &head, NULL, 0, NULL), 0);
 	assert_true(settle(k));
 	assert_fates(&b, 0, 5, DONE);
+	assert_int_equal(b.nplaced, way == KEPT ? 0 : 5);
 	for (uint32_t i = 0; i < 5; i++)
 		assert_int_equal(b.value[i], 70 + i);
 }
@@ -471,6 +559,36 @@ test_worker_batch_recall_races_with_its_items(void **state)
 		      "midst\n",
 	    nback, ROUNDS * ITEMS, nsplit);
 	assert_true(nsplit != 0);
+}
+
+static void
+test_worker_batch_has_begun_once_an_item_is_started(void **state)
+{
+	static const uint64_t items[4] = { ITEM_OF(ITEM_KEEP, 0),
+		ITEM_OF(ITEM_WAIT, 1), ITEM_OF(ITEM_KEEP, 2) };
+	struct keeper *k = *state;
+	static struct batch b, c;
+
+	assert_false(fz_worker_has_begun(k->worker));
+	batch_init(&b, 4);
+	assert_int_equal(send_items(k, &b, items), 0);
+	send_kept(k, &c, 3);
+	assert_false(fz_worker_has_begun(k->worker)); /* it was not written */
+	fz_worker_write(k->worker);
+	while (atomic_load(&k->home->shared->waiting) == 0)
+		usleep(100);
+	assert_true(fz_worker_has_begun(k->worker));
+	fz_worker_peek(k->worker);
+	assert_true(fz_worker_has_begun(k->worker));
+	assert_int_equal(fz_worker_recall(k->worker), 2 + 3);
+	assert_true(fz_worker_has_begun(k->worker));
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(settle(k));
+	assert_false(fz_worker_has_begun(k->worker));
+	send_kept(k, &c, 3);
+	assert_false(fz_worker_has_begun(k->worker));
+	assert_true(settle(k));
+	assert_fates(&c, 0, 3, DONE);
 }
 
 /* ---- death ------------------------------------------------------------- */
@@ -662,6 +780,216 @@ test_worker_batch_a_timeout_ends_one_item(void **state)
 	assert_fates(&b, 4, 8, RETURNED);
 }
 
+/* ---- a worker that lies -------------------------------------------------- */
+
+/* A frame with `len` bytes behind the number `n`. */
+static void
+write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    uint32_t n, size_t len)
+{
+	struct fz_buf *frame = &port->frame;
+
+	fz_buf_clear(frame);
+	fz_wire_begin(frame, type, 0, seq);
+	fz_buf_put_u32(frame, n);
+	for (size_t i = 0; i < len; i++)
+		fz_buf_put_u32(frame, 7);
+	fz_wire_end(frame, 0);
+	fz_fd_write_all(port->out, frame->data, frame->len);
+}
+
+/* Shorter than the number. */
+static void
+write_short(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
+{
+	struct fz_buf *frame = &port->frame;
+
+	for (size_t len = 0; len < 4; len++) {
+		fz_buf_clear(frame);
+		fz_wire_begin(frame, type, 0, seq);
+		fz_buf_put(frame, "\1\1\1", len);
+		fz_wire_end(frame, 0);
+		fz_fd_write_all(port->out, frame->data, frame->len);
+	}
+}
+
+/* To every call: results that nobody has asked for, then its reply. */
+static int
+serve_lies(void *ctx, struct fz_port *port)
+{
+	static const uint32_t counts[] = { 0, 5, 1 << 20, 1 << 30 };
+	struct items_home *home = ctx;
+	struct fz_call call;
+
+	while (fz_port_next(port, &call, NULL) == 1) {
+		bool lies = call.type == FZ_WIRE_JOB;
+
+		fz_port_flush(port, NULL);
+		for (uint32_t i = 0; i < 4; i++) {
+			uint32_t before = call.seq - counts[i] - 9;
+
+			/* All before this one, far behind it, at it. */
+			write_frame(port, FZ_WIRE_PLACED, before, counts[i], 0);
+			write_frame(port, FZ_WIRE_ITEMS, before, counts[i], 3);
+			write_frame(port, FZ_WIRE_PLACED, call.seq + 100000 + i,
+			    counts[i], i);
+			if (!lies)
+				continue;
+			write_frame(
+			    port, FZ_WIRE_PLACED, call.seq, counts[i], i);
+			write_frame(
+			    port, FZ_WIRE_ITEMS, call.seq, counts[i], i);
+		}
+		write_short(port, FZ_WIRE_PLACED, call.seq);
+		write_short(port, FZ_WIRE_ITEMS, call.seq);
+		if (!lies && items_batch(home, port, &call) != 0)
+			return 96;
+		if (!lies)
+			continue;
+		fz_port_begin(port, &call, FZ_WIRE_RESULT, 1);
+		put_number(port, 77);
+		if (fz_port_send(port, NULL) != 0)
+			return 96;
+	}
+	return 0;
+}
+
+/* What `items` cannot be told of; the others are as of any batch. */
+static const struct fz_job_ops job_ops = { batch_done, batch_failed,
+	batch_returned, batch_started, NULL };
+
+static void
+test_worker_batch_lies_about_items_harm_nothing(void **state)
+{
+	struct keeper *k = *state;
+	static struct batch b, c, d;
+
+	let_go(k);
+	assert_non_null(keep_main(k, serve_lies));
+	batch_init(&b, 1);
+	b.job.ops = &job_ops;
+	b.job.nvalues = 1;
+	assert_int_equal(fz_worker_send(k->worker, &b.job, NULL, 0, NULL), 0);
+	send_kept(k, &c, MANY);
+	batch_init(&d, 1);
+	d.job.ops = &job_ops;
+	d.job.nvalues = 1;
+	assert_int_equal(fz_worker_send(k->worker, &d.job, NULL, 0, NULL), 0);
+	assert_true(settle(k));
+	assert_non_null(k->worker);
+	assert_fates(&b, 0, 1, DONE);
+	assert_int_equal(b.value[0], 77);
+	assert_fates(&c, 0, MANY, DONE);
+	for (uint32_t i = 0; i < MANY; i++)
+		assert_int_equal(c.value[i], i);
+	assert_fates(&d, 0, 1, DONE);
+}
+
+/* Of all its items, in a frame or in the cell: they are lost, that is all. */
+static int
+serve_placed_nowhere(void *ctx, struct fz_port *port)
+{
+	struct items_home *home = ctx;
+	struct fz_port_run run;
+	struct fz_call call;
+
+	while (fz_port_next(port, &call, NULL) == 1) {
+		if (fz_port_run_begin(port, &call, &run, NULL) != 0)
+			return 96;
+		do
+			fz_port_run_placed(&run);
+		while (fz_port_run_advance(&run));
+		fz_port_run_end(port, &call, &run);
+		atomic_fetch_add(&home->shared->waiting, 1);
+		while (!atomic_load(&home->shared->gate))
+			usleep(100);
+	}
+	return 0;
+}
+
+static void
+test_worker_batch_what_is_placed_nowhere_is_lost(void **state)
+{
+	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
+	struct keeper *k = *state;
+	static struct batch b;
+
+	for (int peeks = 0; peeks < 2; peeks++) {
+		let_go(k);
+		assert_non_null(keep_main(k, serve_placed_nowhere));
+		batch_init(&b, 300);
+		assert_int_equal(fz_worker_send_batch(
+				     k->worker, &b.job, &head, NULL, 0, NULL),
+		    0);
+		wait_for_gate(k);
+		if (peeks != 0)
+			fz_worker_peek(k->worker);
+		assert_int_equal(b.ntold, peeks != 0 ? 300 : 0);
+		atomic_store(&k->home->shared->gate, true);
+		assert_true(settle(k));
+		assert_non_null(k->worker);
+		assert_fates(&b, 0, 300, FAILED);
+		assert_int_equal(b.nlost, 1);
+		assert_int_equal(k->nidle, 1);
+	}
+}
+
+/* The cell is the worker's to write: anything may stand there. */
+static int
+serve_wild_cell(void *ctx, struct fz_port *port)
+{
+	struct items_home *home = ctx;
+	struct fz_cell *cell = port->cell;
+	struct fz_call call;
+
+	if (fz_port_next(port, &call, NULL) != 1)
+		return 96;
+	for (uint32_t i = 0; i < 200000; i++) {
+		struct fz_cell_open open = { i % 3 != 0 ? 0 : i,
+			FZ_WIRE_HEADER + 4 + i % 5 - 1,
+			i * 31 & FZ_CELL_OPEN_ITEMS };
+
+		if (i == 1000)
+			atomic_fetch_add(&home->shared->waiting, 1);
+		cell->out[0] = (unsigned char)(i % 2 != 0 ? FZ_WIRE_PLACED : i);
+		fz_le32_store(cell->out + 4, call.seq + i % 900 - 300);
+		atomic_store(&cell->open, fz_cell_open_word(&open));
+		atomic_store(&cell->nout, i % 11 != 0 ? 0 : i * 77);
+	}
+	raise(SIGKILL);
+	return 0;
+}
+
+static void
+test_worker_batch_a_wild_cell_tells_no_item_twice(void **state)
+{
+	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
+	struct keeper *k = *state;
+	static struct batch b, c;
+
+	for (int round = 0; round < 10; round++) {
+		let_go(k);
+		assert_non_null(keep_main(k, serve_wild_cell));
+		batch_init(&b, 300);
+		b.torn = true;
+		batch_init(&c, 1);
+		c.job.ops = &job_ops;
+		lay_strip(k, &b);
+		assert_int_equal(fz_worker_send_batch(
+				     k->worker, &b.job, &head, NULL, 0, NULL),
+		    0);
+		assert_int_equal(
+		    fz_worker_send(k->worker, &c.job, NULL, 0, NULL), 0);
+		wait_for_gate(k);
+		while (k->worker != NULL) {
+			fz_worker_peek(k->worker);
+			fz_loop_step(k->w->engine.loop, in_ms(1), NULL);
+		}
+		assert_int_equal(count(&b, UNTOLD), 0);
+		assert_int_equal(count(&c, UNTOLD), 0);
+	}
+}
+
 /* ---- calls that fail --------------------------------------------------- */
 
 static void
@@ -741,7 +1069,8 @@ test_worker_batch_any_call_may_fail(void **state)
 	} while (faults_end());
 	assert_int_equal(rc, 0);
 	assert_true(nfailed > 10);
-	assert_true(nlost != 0); /* results there was no memory for */
+	if (way != PLACED) /* then there is memory for all */
+		assert_true(nlost != 0);
 	print_message("%lu calls, %d failures\n", n, nfailed);
 }
 
@@ -770,6 +1099,9 @@ main(void)
 		    test_worker_batch_recall_races_with_its_items, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_has_begun_once_an_item_is_started, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_death_keeps_what_was_finished, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
@@ -787,11 +1119,26 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_a_timeout_ends_one_item, setup, teardown),
 		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_lies_about_items_harm_nothing, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_what_is_placed_nowhere_is_lost, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_batch_a_wild_cell_tells_no_item_twice, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_short_and_interrupted_calls_lose_nothing,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_any_call_may_fail, setup, teardown),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	static const char *const names[] = { "kept", "placed", "mixed" };
+	int nfailed = 0;
+
+	for (way = KEPT; way <= MIXED; way++)
+		nfailed +=
+		    cmocka_run_group_tests_name(names[way], tests, NULL, NULL);
+	return nfailed;
 }

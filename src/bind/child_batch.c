@@ -9,6 +9,7 @@
 #include "bind/codec.h"
 #include "bind/items.h"
 #include "bind/random.h"
+#include "bind/strip.h"
 #include "engine/port.h"
 
 /* On the thread's stack while a batch is under way. */
@@ -45,42 +46,39 @@ enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
 enum { ITEMS_KEPT = 16 };
 
 /*
- * Push the elements of the item at `item`, a table: as many as its field n
- * says, or as it is long. Returns how many.
+ * Push the function and the elements of the item on top, a table: as many as
+ * its field n says, or as it is long. Returns how many. The field stays below
+ * them: many have none, and one call less is felt.
  */
 static int
-push_elements(lua_State *L, int item)
+push_elements(lua_State *L)
 {
 	lua_Integer n;
 
-	if (lua_type(L, item) != LUA_TTABLE)
-		return luaL_error(L, "a list of arguments expected, got %s",
-		    luaL_typename(L, item));
 	lua_pushvalue(L, ITEMS_N);
-	if (lua_rawget(L, item) != LUA_TNIL && lua_isinteger(L, -1))
+	if (lua_rawget(L, -2) != LUA_TNIL && lua_isinteger(L, -1))
 		n = lua_tointeger(L, -1);
 	else
-		n = (lua_Integer)lua_rawlen(L, item);
-	lua_pop(L, 1);
+		n = (lua_Integer)lua_rawlen(L, -2);
 	if (n < 0 || n > INT32_MAX / 2 ||
 	    (n > ITEMS_KEPT && !lua_checkstack(L, (int)n + 8)))
 		return luaL_error(L, "too many arguments");
-	for (lua_Integer i = 1; i <= n; i++)
-		lua_rawgeti(L, item, i);
+	lua_pushvalue(L, ITEMS_FUNC);
+	for (int i = 1; i <= (int)n; i++)
+		lua_rawgeti(L, -2 - i, i);
 	return (int)n;
 }
 
-static void
-push_item(lua_State *L, const struct fz_child_batch *b)
+/* Push item `i`. Returns its type. */
+static inline int
+push_item(lua_State *L, const struct fz_child_batch *b, lua_Integer i)
 {
-	lua_Integer i = (lua_Integer)b->item;
-
 	if (!(b->kind & FZ_WIRE_INHERITED))
-		lua_rawgeti(L, ITEMS_LIST, i - (lua_Integer)b->first + 1);
-	else if (b->plain)
-		lua_rawgeti(L, ITEMS_LIST, i);
-	else
-		lua_geti(L, ITEMS_LIST, i);
+		return lua_rawgeti(
+		    L, ITEMS_LIST, i - (lua_Integer)b->first + 1);
+	if (b->plain)
+		return lua_rawgeti(L, ITEMS_LIST, i);
+	return lua_geti(L, ITEMS_LIST, i);
 }
 
 /* In a worker without a detour: this is done for each item. */
@@ -172,34 +170,92 @@ call_alone(lua_State *L, struct fz_child_calls *c)
 	lua_settop(L, ITEMS_TOP);
 }
 
-static void
-call_item(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+/* Call the function with item `i`, and leave its result on top. */
+static inline void
+call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
 	const struct fz_child_batch *b = c->batch;
 	int n = 1;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
-	fz_random_seed(b->random, b->seed + b->item);
+	fz_random_seed(b->random, b->seed + i);
 	if (kind == FZ_WIRE_MAP) {
 		lua_pushvalue(L, ITEMS_FUNC);
-		push_item(L, b);
-	} else if (kind == FZ_WIRE_STARMAP) {
-		push_item(L, b);
-		lua_pushvalue(L, ITEMS_FUNC);
-		n = push_elements(L, lua_gettop(L) - 1);
+		push_item(L, b, (lua_Integer)i);
 	} else {
-		call_alone(L, c);
-		return;
+		if (push_item(L, b, (lua_Integer)i) != LUA_TTABLE)
+			luaL_error(L, "a list of arguments expected, got %s",
+			    luaL_typename(L, -1));
+		n = push_elements(L);
 	}
 	c->phase = FZ_CHILD_PHASE_CALL;
 	lua_call(L, n, 1);
 	c->phase = FZ_CHILD_PHASE_RESULTS;
-	put_item(L, c);
-	/* Not after each, since many have one small result. */
+}
+
+/* A result on top was used. Not each is dropped: many have one small result. */
+static inline void
+keep_result(lua_State *L, struct fz_child_calls *c)
+{
 	if (++c->nkept == ITEMS_KEPT) {
 		lua_settop(L, ITEMS_TOP);
 		c->nkept = 0;
 	}
+}
+
+static void
+end_run(struct fz_child_calls *c)
+{
+	if (c->running)
+		c->batch->item +=
+		    fz_port_run_end(c->io->port, c->io->at, &c->run);
+	c->running = false;
+}
+
+/*
+ * Call items from the one at hand on while their results find their place in
+ * the strip. False: that of the item then at hand does not, and is on top.
+ */
+static inline bool
+place_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+{
+	const struct fz_child_batch *b = c->batch;
+	uint64_t i = b->item;
+	bool placed;
+
+	c->gone = fz_port_run_begin(c->io->port, c->io->at, &c->run, NULL) != 0;
+	if (c->gone)
+		return true;
+	c->running = true;
+	do {
+		call_one(L, c, kind, i);
+		placed = fz_strip_store(L, -1, &b->strip[i - b->first]);
+		if (!placed)
+			break;
+		fz_port_run_placed(&c->run);
+		keep_result(L, c);
+		i++;
+	} while (fz_port_run_advance(&c->run));
+	end_run(c);
+	return placed;
+}
+
+static void
+call_some(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+{
+	if (kind == FZ_WIRE_CALL) {
+		c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+		fz_random_seed(
+		    c->batch->random, c->batch->seed + c->batch->item);
+		call_alone(L, c);
+		return;
+	}
+	if (c->batch->strip == NULL)
+		call_one(L, c, kind, c->batch->item);
+	else if (place_items(L, c, kind))
+		return;
+	put_item(L, c);
+	keep_result(L, c);
 }
 
 /* (call, function, list): all items from the one at hand on; protected */
@@ -209,13 +265,13 @@ items_body(lua_State *L)
 	struct fz_child_calls *c = lua_touserdata(L, 1);
 	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
 
-	luaL_checkstack(L, 4 * ITEMS_KEPT, NULL);
+	luaL_checkstack(L, 5 * ITEMS_KEPT, NULL);
 	lua_pushliteral(L, "n");
 	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
 	lua_settop(L, ITEMS_TOP);
 	c->nkept = 0;
 	do
-		call_item(L, c, kind);
+		call_some(L, c, kind);
 	while (!c->gone && item_advance(c));
 	return 0;
 }
@@ -251,6 +307,7 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, BATCH_FUNC);
 	lua_pushvalue(L, list);
 	status = lua_pcall(L, 3, 0, BATCH_HANDLER);
+	end_run(c); /* an error may have left it */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

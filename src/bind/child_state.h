@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "bind/child.h"
+#include "engine/port.h"
 
 enum fz_child_phase {
 	FZ_CHILD_PHASE_INIT,
@@ -30,6 +31,8 @@ struct fz_child_calls {
 	bool plain;            /* send it without its cause */
 	bool gone;             /* nobody takes results any more */
 	unsigned nkept;        /* results of items on the stack */
+	bool running;          /* items are placed: `run` is how far */
+	struct fz_port_run run;
 };
 
 /* Push the values of the next part. Returns how many. [-0, +n, e] */

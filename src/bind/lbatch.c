@@ -15,6 +15,7 @@
 #include "bind/lloop.h"
 #include "bind/lpool.h"
 #include "bind/random.h"
+#include "bind/strip.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/pool.h"
@@ -24,6 +25,9 @@
 #include "os/shm.h"
 
 #define BATCH_TYPE "fzlua.Batch"
+
+/* Lists that are longer are no reason to collect ahead. */
+enum { COLLECT_MAX = 1 << 26 };
 
 /* Its address marks our userdata: cheaper than the name of a metatable. */
 static const char lbatch_tag;
@@ -214,6 +218,8 @@ batch_new(lua_State *L)
 	/* Those of its items follow it: neighbours must not share them. */
 	opts.seed = fz_random_mix(opts.seed, 0);
 	opts.growing = lua_isnil(L, 3);
+	if (!opts.growing && fz_strip_learn(L))
+		opts.slot = sizeof(struct fz_slot);
 	init_buf(lb, fz_sched_is_local(sched));
 	fz_lbatch_keep(L, lb, opts.growing ? 2 : 3);
 	find_slot(L, lb, 1, 2);
@@ -362,9 +368,36 @@ batch_add(lua_State *L)
 static int
 batch_list(lua_State *L)
 {
-	const struct fz_lbatch *lb = check_batch(L);
+	struct fz_lbatch *lb = check_batch(L);
 
-	lua_createtable(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
+	lb->slots =
+	    fz_strip_push_list(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
+	lb->list = lua_topointer(L, -1);
+	return 1;
+}
+
+/*
+ * Have the garbage that making the list will lead to collected before the fork:
+ * after it each mark would copy a page.
+ */
+static void
+collect_ahead(lua_State *L, const struct fz_lbatch *lb)
+{
+	int kib =
+	    (int)(lb->n < COLLECT_MAX ? lb->n * sizeof(struct fz_slot) / 1024
+				      : 0);
+
+	if (kib == 0 || lua_gc(L, LUA_GCISRUNNING) == 0)
+		return;
+	lua_gc(L, LUA_GCSTEP, kib);
+	lua_gc(L, LUA_GCSTEP, -kib);
+}
+
+/* batch:news() -> whether take() would find some */
+static int
+batch_news(lua_State *L)
+{
+	lua_pushboolean(L, fz_batch_has_news(check_batch(L)->batch));
 	return 1;
 }
 
@@ -375,6 +408,8 @@ batch_start(lua_State *L)
 	struct fz_lbatch *lb = check_batch(L);
 
 	fz_lloop_check_free(L);
+	if (lb->kind & FZ_WIRE_INHERITED)
+		collect_ahead(L, lb);
 	lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 	start(L, lb, 1, lua_gettop(L));
 	return 0;
@@ -423,6 +458,7 @@ batch_take(lua_State *L)
 			list = 3;
 		}
 		news->first++;
+		news->skip++;
 		news->n--;
 		taken++;
 		lua_rawseti(L, list, i);
@@ -652,6 +688,7 @@ batch_tostring(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "add", batch_add },
 	{ "list", batch_list },
+	{ "news", batch_news },
 	{ "id", batch_id },
 	{ "start", batch_start },
 	{ "finish", batch_finish },

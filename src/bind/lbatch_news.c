@@ -10,6 +10,7 @@
 #include "bind/lblob.h"
 #include "bind/lerror.h"
 #include "bind/lfailure.h"
+#include "bind/strip.h"
 #include "engine/blob.h"
 #include "engine/engine.h"
 #include "engine/worker.h"
@@ -42,6 +43,8 @@ open_news(lua_State *L, struct fz_lbatch *lb)
 		fz_reader_init(&lb->items, lb->mapped, news->blob->len);
 		lb->nread = 0;
 	}
+	if (news->strip)
+		return;
 	for (; lb->nread < news->skip; lb->nread++)
 		fz_items_skip(&lb->items);
 	lb->nread += news->n;
@@ -79,12 +82,34 @@ item_body(lua_State *L)
 	return 1;
 }
 
+/* The slot that the strip at hand has next. */
+static const struct fz_slot *
+next_slot(const struct fz_lbatch *lb)
+{
+	return (const struct fz_slot *)lb->mapped + lb->news.skip;
+}
+
+/* Push the value in the next slot, or what went wrong with it. [+1] */
+static int
+push_slot(lua_State *L, const struct fz_slot *slot)
+{
+	if (fz_strip_is_plain(slot)) {
+		fz_strip_push(L, slot);
+		return LUA_OK;
+	}
+	fz_lerror_push(L, FZ_ERR_CRASH, "its worker has broken its results");
+	return LUA_ERRRUN;
+}
+
 /* Push the next value, or what went wrong with it. [+1] */
 int
 fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 {
 	struct fz_reader before;
 	int status, top = lua_gettop(L);
+
+	if (lb->news.strip)
+		return push_slot(L, next_slot(lb));
 
 	if (lb->news.whole) {
 		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
@@ -111,23 +136,45 @@ fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb)
 	fz_lfailure_set(L, "index", (lua_Integer)lb->news.first);
 }
 
-/* Put small items at hand into the list at 2. Returns how many. */
-uint32_t
-fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
+/* Copy a strip into the list at 2. Returns how many values that were. */
+static uint32_t
+copy_strip(lua_State *L, const struct fz_lbatch *lb)
 {
-	struct fz_batch_news *news = &lb->news;
+	const struct fz_batch_news *news = &lb->news;
+	size_t at = news->first - 1;
+
+	if (lb->slots == NULL || lua_topointer(L, 2) != lb->list)
+		return 0; /* each is pushed */
+	return (uint32_t)fz_strip_copy(lb->slots + at, next_slot(lb), news->n);
+}
+
+/* Put numbers into the list at 2. Returns how many come before another item. */
+static uint32_t
+take_numbers(lua_State *L, struct fz_lbatch *lb)
+{
 	struct fz_reader items = lb->items;
-	lua_Integer i = (lua_Integer)news->first;
+	lua_Integer i = (lua_Integer)lb->news.first;
 	uint32_t n = 0;
 
-	if (news->failure != NULL || news->whole)
-		return 0;
-	while (n < news->n && fz_items_push_number(L, &items)) {
+	while (n < lb->news.n && fz_items_push_number(L, &items)) {
 		lua_rawseti(L, 2, i++);
 		n++;
 	}
 	lb->items = items;
+	return n;
+}
+
+uint32_t
+fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news *news = &lb->news;
+	uint32_t n;
+
+	if (news->failure != NULL || news->whole)
+		return 0;
+	n = news->strip ? copy_strip(L, lb) : take_numbers(L, lb);
 	news->first += n;
+	news->skip += n;
 	news->n -= n;
 	return n;
 }

@@ -13,6 +13,7 @@
 #include "os/shm.h"
 
 struct fz_lfuncs;
+struct fz_slot;
 
 /* User values of a batch: what it needs stays alive with it. */
 enum {
@@ -38,6 +39,8 @@ struct fz_lbatch {
 	lua_State *thread;         /* that encodes them */
 	uint64_t n;                /* of the list */
 	bool counted;              /* by the list's field n */
+	const void *list;          /* that batch:list() made */
+	struct fz_slot *slots;     /* its array part, NULL: not known */
 	uint32_t together;         /* items that were encoded at once of late */
 	uint32_t nread;            /* of the blob of the news, with `items` */
 	struct fz_batch_news news; /* being read; n is 0 where none is */
@@ -65,7 +68,7 @@ bool fz_lbatch_next_news(lua_State *L, struct fz_lbatch *lb);
 /* These news are done with. */
 void fz_lbatch_drop_news(struct fz_lbatch *lb, struct fz_batch_news *news);
 
-/* Put small items at hand into the list at 2. Returns how many. */
+/* Put small items at hand into the list at 2. Returns how many. [-0, +0, m] */
 uint32_t fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
 
 /* Push the next value, or what went wrong with it: a status. [-0, +1, m] */

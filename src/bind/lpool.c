@@ -185,7 +185,9 @@ pool_new(lua_State *L)
 	workers = luaL_checkinteger(L, -1);
 	lua_getfield(L, 1, "batches");
 	batches = lua_toboolean(L, -1);
-	lua_pop(L, 1);
+	lua_getfield(L, 1, "once");
+	opts.spread = lua_toboolean(L, -1);
+	lua_pop(L, 2);
 	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
 	    "workers out of range");
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)

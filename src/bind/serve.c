@@ -11,6 +11,7 @@
 #include "bind/codec.h"
 #include "bind/lerror.h"
 #include "bind/random.h"
+#include "bind/strip.h"
 #include "engine/port.h"
 #include "os/proc.h"
 #include "os/shm.h"
@@ -212,9 +213,23 @@ serve_func(lua_State *L, struct worker *w)
 	return status == LUA_OK ? 0 : -1;
 }
 
+/* Where results are to be stored; without it they are sent. */
+static size_t
+open_strip(struct worker *w)
+{
+	size_t len = w->call.nitems * sizeof(*w->batch.strip);
+
+	w->batch.strip = NULL;
+	if (w->call.strip != 0 && w->port->shm != NULL)
+		w->batch.strip =
+		    fz_shm_map_room(w->port->shm, w->call.strip, len, NULL);
+	return len;
+}
+
 static int
 serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 {
+	size_t len = open_strip(w);
 	int rc;
 
 	w->batch.func = w->call.func;
@@ -225,7 +240,13 @@ serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 	limit_memory(L, w);
 	rc = fz_child_batch(L, &w->batch, io);
 	fflush(stdout);
-	return rc == 0 ? fz_port_pause(w->port, NULL) : rc;
+	if (w->batch.strip == NULL)
+		return rc == 0 ? fz_port_pause(w->port, NULL) : rc;
+	/* First: to let go of much memory takes as long as many calls. */
+	if (rc == 0)
+		rc = fz_port_flush(w->port, NULL);
+	fz_shm_unmap(w->port->shm, w->batch.strip, len);
+	return rc;
 }
 
 static int

@@ -13,6 +13,8 @@
 
 /* Work that says how long an item takes. */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
+/* Fewer in a chunk get no strip. */
+enum { BATCH_STRIP_ITEMS = 256 };
 
 static const struct fz_job_ops chunk_ops;
 
@@ -66,6 +68,12 @@ fz_batch_next_event(struct fz_batch *b, struct fz_batch_event *event)
 	}
 	*event = b->events[b->event_at++];
 	return 1;
+}
+
+bool
+fz_batch_has_news(const struct fz_batch *b)
+{
+	return b->news_at != b->nnews;
 }
 
 int
@@ -167,6 +175,7 @@ static void
 chunk_free(struct fz_chunk *chunk)
 {
 	fz_blob_unref(chunk->part);
+	fz_blob_unref(chunk->job.strip);
 	free(chunk);
 }
 
@@ -372,6 +381,9 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 		}
 	} else {
 		news.blob = fz_blob_ref(blob);
+		news.strip = blob == job->strip;
+		if (news.strip)
+			b->nplaced += n;
 		count_done(chunk, news.first, n);
 		if (!tell(b, &news))
 			stop(b);
@@ -458,6 +470,8 @@ job_returned(struct fz_job *job, uint32_t nitems)
 	} else {
 		b->nsent--;
 		drop_part(chunk); /* it may be cut another way now */
+		fz_blob_unref(job->strip);
+		job->strip = NULL;
 	}
 	if (rest != NULL) {
 		insert(b, rest);
@@ -537,6 +551,21 @@ next_chunk(struct fz_batch *b, uint32_t max)
 	return chunk;
 }
 
+/*
+ * Slots for the results, where they pay: without memory for them, or where
+ * most results do not fit one, they come as bytes.
+ */
+static void
+lay_strip(struct fz_chunk *chunk)
+{
+	struct fz_batch *b = chunk->batch;
+	size_t len = chunk->n * b->opts.slot;
+	bool fit = b->ndone < BATCH_STRIP_ITEMS || b->nplaced > b->ndone / 2;
+
+	if (len != 0 && chunk->n >= BATCH_STRIP_ITEMS && fit)
+		chunk->job.strip = fz_engine_room(b->engine, len, NULL);
+}
+
 struct fz_chunk *
 fz_batch_cut(struct fz_batch *b, uint32_t max)
 {
@@ -550,6 +579,7 @@ fz_batch_cut(struct fz_batch *b, uint32_t max)
 		}
 		if (encode_part(chunk)) {
 			chunk->job.nitems = chunk->n;
+			lay_strip(chunk);
 			return chunk;
 		}
 		if (chunk->n != 0 && !b->stopping)

@@ -37,6 +37,7 @@ struct fz_batch_opts {
 	uint32_t chunk; /* items in one, 0: by measured time */
 	bool events;    /* record them */
 	bool told;      /* fz_sched_finished() tells when it is done */
+	size_t slot;    /* bytes that hold a small result, 0: none do */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their
 	 * frame; `*n` is made smaller where later ones cannot be encoded with
@@ -53,6 +54,7 @@ struct fz_batch_news {
 	uint64_t first;
 	uint32_t n, skip;     /* results, behind `skip` others in `blob` */
 	bool whole;           /* it is one message, not a list of items */
+	bool strip;           /* it is one slot after the other */
 	struct fz_blob *blob; /* the taker's reference */
 	struct fz_failure *failure; /* of the one item `first`; the taker's */
 };
@@ -107,6 +109,9 @@ void fz_batch_cancel(
 const struct fz_failure *fz_batch_whole(const struct fz_batch *batch);
 
 struct fz_batch_counts fz_batch_counts(const struct fz_batch *batch);
+
+/* Whether there are news. */
+bool fz_batch_has_news(const struct fz_batch *batch);
 
 /* Take the oldest news or event. Returns 1, or 0 where there is none. */
 int fz_batch_take(struct fz_batch *batch, struct fz_batch_news *news);

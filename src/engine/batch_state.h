@@ -43,6 +43,8 @@ struct fz_batch {
 	int64_t timed_ns, ntimed; /* what that is made of: recent items */
 	bool growing, stopping, told, done;
 	bool whole_failed;
+	uint64_t share;   /* items that each worker is to have, 0: not known */
+	uint64_t nplaced; /* of those done: came in a slot */
 	struct fz_failure whole;
 	struct fz_batch_news *news;
 	size_t news_at, nnews, news_cap;

@@ -1,5 +1,6 @@
 #include "engine/pool.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -7,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/port.h"
 #include "engine/slots.h"
+#include "os/host.h"
 #include "os/loop.h"
 
 enum {
@@ -252,6 +254,8 @@ serve(void *ctx, struct fz_port *port)
 
 	if (slots != NULL)
 		fz_slots_enter(slots, &port->cell->account);
+	if (pool->opts.spread) /* what comes behind a share is seldom near */
+		port->spin.nbusy = UINT_MAX;
 	status = pool->opts.main(pool->opts.main_ctx, port);
 	if (slots != NULL)
 		fz_slots_leave(slots);
@@ -286,6 +290,8 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
 		w->stamp = pool->stamp;
+		if (pool->opts.spread)
+			fz_host_place(w->pid, pool->nworkers);
 		pool->nworkers++;
 	}
 	return w;
@@ -303,6 +309,12 @@ fz_pool_has_free(const struct fz_pool *pool)
 	const struct fz_slots *slots = slots_of(pool);
 
 	return has_worker(pool) && (slots == NULL || fz_slots_has_free(slots));
+}
+
+bool
+fz_pool_has_idle(const struct fz_pool *pool)
+{
+	return pool->idle != NULL;
 }
 
 struct fz_worker *
@@ -401,6 +413,13 @@ fz_pool_retire(struct fz_pool *pool, struct fz_worker *w)
 	unlink_worker(w);
 	link_worker(&pool->busy, w);
 	fz_worker_dismiss(w);
+}
+
+void
+fz_pool_retire_idle(struct fz_pool *pool)
+{
+	while (pool->idle != NULL)
+		fz_pool_retire(pool, pool->idle);
 }
 
 int

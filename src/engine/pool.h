@@ -30,6 +30,7 @@ struct fz_pool_opts {
 	unsigned max; /* workers at most, at least 1 */
 	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
 	struct fz_slots *slots;
+	bool spread; /* each begins on another processor: see host.h */
 	fz_worker_main main;
 	void *main_ctx;
 };
@@ -80,8 +81,12 @@ unsigned fz_pool_nworkers(const struct fz_pool *pool);
 /* Whether fz_pool_take() could give a worker now. */
 bool fz_pool_has_free(const struct fz_pool *pool);
 
+/* Whether it would be one that is there already. */
+bool fz_pool_has_idle(const struct fz_pool *pool);
+
 /* An idle worker has done enough: it leaves by itself, `dead` as any. */
 void fz_pool_retire(struct fz_pool *pool, struct fz_worker *worker);
+void fz_pool_retire_idle(struct fz_pool *pool); /* all of them */
 
 /* Fork all workers that there may be. 0, or -1 and `err`. */
 int fz_pool_fill(struct fz_pool *pool, struct fz_err *err);

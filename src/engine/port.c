@@ -111,6 +111,7 @@ open_batch(struct fz_call *call)
 	call->item = fz_reader_u64(r);
 	call->seed = fz_reader_u64(r);
 	call->memory = fz_reader_u64(r);
+	call->strip = fz_reader_u64(r);
 	if (call->nitems == 0)
 		r->failed = true;
 }
@@ -148,7 +149,8 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 		return fz_err_set(
 		    err, FZ_ERR_CRASH, "a job frame is too short");
 	return frame->type == FZ_WIRE_FUNC ||
-	       claim(port, call->seq, call->timed);
+	       claim(port, call->seq,
+		   call->timed || frame->type == FZ_WIRE_BATCH);
 }
 
 static void
@@ -234,7 +236,7 @@ close_items(struct fz_port *port)
 }
 
 static void
-open_items(struct fz_port *port, uint32_t seq)
+open_items(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
 {
 	struct fz_cell *cell = port->cell;
 	uint32_t start =
@@ -243,28 +245,70 @@ open_items(struct fz_port *port, uint32_t seq)
 		.cap = FZ_WIRE_HEADER + 4,
 		.store = &cell_store };
 
-	fz_wire_begin(&head, FZ_WIRE_ITEMS, 0, seq);
+	fz_wire_begin(&head, type, 0, seq);
 	port->items = (struct fz_cell_open){ start, FZ_WIRE_HEADER + 4, 0 };
 	port->items_seq = seq;
+	port->items_type = type;
 }
 
-unsigned char *
-fz_port_open_item(
-    struct fz_port *port, const struct fz_call *call, struct fz_err *err)
+/* Have a frame open that the item of `call` is next in. 0, or -1 and `err`. */
+static int
+continue_items(struct fz_port *port, enum fz_wire_type type,
+    const struct fz_call *call, struct fz_err *err)
 {
-	struct fz_cell_open *open = &port->items;
+	const struct fz_cell_open *open = &port->items;
 	size_t used =
 	    open->nitems != 0
 		? open->start + open->len
 		: atomic_load_explicit(&port->cell->nout, memory_order_relaxed);
 
 	if (used > FZ_PORT_ITEMS && fz_port_flush(port, err) != 0)
-		return NULL;
-	if (open->nitems != 0 && port->items_seq + open->nitems != call->seq)
+		return -1;
+	if (open->nitems != 0 && !fz_port_continues(port, type, call))
 		close_items(port);
 	if (open->nitems == 0)
-		open_items(port, call->seq);
+		open_items(port, type, call->seq);
+	return 0;
+}
+
+unsigned char *
+fz_port_open_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err)
+{
+	const struct fz_cell_open *open = &port->items;
+
+	if (continue_items(port, FZ_WIRE_ITEMS, call, err) != 0)
+		return NULL;
 	return port->cell->out + open->start + open->len;
+}
+
+int
+fz_port_run_begin(struct fz_port *port, const struct fz_call *call,
+    struct fz_port_run *run, struct fz_err *err)
+{
+	uint32_t room;
+
+	if (!fz_port_continues(port, FZ_WIRE_PLACED, call) &&
+	    continue_items(port, FZ_WIRE_PLACED, call, err) != 0)
+		return -1;
+	room = FZ_CELL_OPEN_ITEMS - port->items.nitems;
+	*run = (struct fz_port_run){ port->cell,
+		fz_cell_open_word(&port->items), call->seq,
+		(room < call->nitems ? room : call->nitems) - 1, call->timed };
+	return 0;
+}
+
+uint32_t
+fz_port_run_end(
+    struct fz_port *port, struct fz_call *call, const struct fz_port_run *run)
+{
+	uint32_t n = run->seq - call->seq;
+
+	port->items.nitems = (uint32_t)run->word & FZ_CELL_OPEN_ITEMS;
+	call->seq += n;
+	call->item += n;
+	call->nitems -= n;
+	return n;
 }
 
 /* A reply that is given up gives back what it has in the arena. */

@@ -51,7 +51,7 @@ struct fz_cell {
 	_Atomic uint32_t nwhy;    /* of out[]: why the worker cannot start */
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
 	_Atomic uint64_t open;    /* fz_cell_open(); 0: none */
-	_Atomic int64_t start_ns; /* when the last timed job started */
+	_Atomic int64_t start_ns; /* when the last timed job or batch started */
 	struct fz_account account;
 	unsigned char out[FZ_CELL_OUT];
 	/*
@@ -65,6 +65,8 @@ struct fz_cell {
 struct fz_cell_open {
 	uint32_t start, len, nitems; /* bytes of out[], header included */
 };
+
+enum { FZ_CELL_OPEN_ITEMS = (1 << 20) - 1 }; /* at most */
 
 struct fz_cell_open fz_cell_open(const struct fz_cell *cell);
 
@@ -91,6 +93,7 @@ struct fz_port {
 	bool open;                 /* `frame` holds a reply that was not sent */
 	uint32_t items_seq;        /* of the first item of the open frame */
 	struct fz_cell_open items; /* that frame; nitems is 0 where none is */
+	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _PLACED */
 };
 
 /* What to do next; `args` holds `nargs` parts. */
@@ -104,6 +107,7 @@ struct fz_call {
 	uint64_t item;    /* of a batch: index of the one at hand */
 	uint64_t seed;
 	uint64_t memory; /* bytes the worker may use, 0: no limit */
+	uint64_t strip;  /* of a batch: where in the arena, 0: nowhere */
 	struct fz_reader args;
 };
 
@@ -138,6 +142,18 @@ fz_port_advance(struct fz_port *port, struct fz_call *call)
 	return true;
 }
 
+/* Whether the open frame is of that type and can have the item at hand next. */
+static inline bool
+fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
+    const struct fz_call *call)
+{
+	const struct fz_cell_open *open = &port->items;
+
+	return open->nitems != 0 && port->items_type == type &&
+	       port->items_seq + open->nitems == call->seq &&
+	       open->nitems < FZ_CELL_OPEN_ITEMS;
+}
+
 /* For fz_port_item(): where the open frame cannot take it. */
 unsigned char *fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err);
@@ -153,7 +169,7 @@ fz_port_item(
 {
 	const struct fz_cell_open *open = &port->items;
 
-	if (open->nitems == 0 || port->items_seq + open->nitems != call->seq ||
+	if (!fz_port_continues(port, FZ_WIRE_ITEMS, call) ||
 	    open->start + open->len > FZ_PORT_ITEMS)
 		return fz_port_open_item(port, call, err);
 	return port->cell->out + open->start + open->len;
@@ -166,6 +182,56 @@ fz_port_item_end(struct fz_port *port, size_t len)
 	port->items.nitems++;
 	atomic_store_explicit(&port->cell->open,
 	    fz_cell_open_word(&port->items), memory_order_release);
+}
+
+/*
+ * Items whose results are in their slots of the strip, from the one at hand on:
+ * what is done for each of them, in as few steps as there can be. From begin to
+ * end nothing else may be put.
+ *
+ *	begin
+ *	do
+ *		... place the result, or leave
+ *		fz_port_run_placed()
+ *	while (fz_port_run_advance())
+ *	end
+ */
+struct fz_port_run {
+	struct fz_cell *cell;
+	uint64_t word; /* of the open frame, as fz_cell_open_word() */
+	uint32_t seq;  /* of the item at hand */
+	uint32_t left; /* items that may follow it */
+	bool timed;
+};
+
+/* 0, or -1 and `err` where the parent is gone. */
+int fz_port_run_begin(struct fz_port *port, const struct fz_call *call,
+    struct fz_port_run *run, struct fz_err *err);
+
+/* `call` is that of the item at hand again. Returns how many came before it. */
+uint32_t fz_port_run_end(
+    struct fz_port *port, struct fz_call *call, const struct fz_port_run *run);
+
+static inline void
+fz_port_run_placed(struct fz_port_run *run)
+{
+	atomic_store_explicit(
+	    &run->cell->open, ++run->word, memory_order_release);
+}
+
+/* Start the next item; false: this run has none. */
+static inline bool
+fz_port_run_advance(struct fz_port_run *run)
+{
+	if (run->left == 0)
+		return false;
+	if (run->timed)
+		atomic_store(&run->cell->start_ns, fz_clock_ns());
+	if (!fz_claim_start(&run->cell->claim, run->seq + 1))
+		return false;
+	run->seq++;
+	run->left--;
+	return true;
 }
 
 /* A pause between batches: let items go that have waited long. */

@@ -16,13 +16,17 @@
 /* One that has said nothing for so long is looked at. */
 #define SCHED_LOOK_NS (4 * FZ_CLOCK_MS)
 /*
- * Work that is worth being taken from a busy worker for an idle one, and the
- * time that one has it for itself.
+ * Work that is worth being taken from a busy worker for an idle one, and for
+ * one that would have to be forked.
  */
-#define SCHED_STEAL_NS (FZ_CLOCK_MS / 10)
+#define SCHED_STEAL_NS (FZ_CLOCK_MS / 2)
+#define SCHED_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
+/* A chunk that is sent has more, if it can. */
+#define SCHED_LEAST_NS (FZ_CLOCK_MS / 10)
 
 enum {
-	SCHED_UNMEASURED = 4,        /* chunks ahead while nothing is known */
+	SCHED_UNMEASURED = 4, /* chunks ahead while nothing is known */
+	SCHED_UNMEASURED_ITEMS = 1 << 16, /* and items, when there is one */
 	SCHED_GROWTH = 8,            /* each of these, times the last one */
 	SCHED_CHUNK_MAX = 1 << 20,   /* items */
 	SCHED_AHEAD_MAX = 64,        /* chunks at one worker */
@@ -161,7 +165,8 @@ has_room(const struct fz_worker *w)
 	    w->njobs >= SCHED_AHEAD_MAX)
 		return false;
 	if (w->mean_ns == 0)
-		return w->njobs < SCHED_UNMEASURED;
+		return w->njobs < SCHED_UNMEASURED &&
+		       w->nitems < SCHED_UNMEASURED_ITEMS;
 	return work_left(w) < SCHED_CHUNK_NS;
 }
 
@@ -191,27 +196,58 @@ pick(struct fz_sched *s, struct fz_err *err)
 	return w;
 }
 
-/* How many items the next chunk for `w` is to have. */
-static uint32_t
-chunk_size(
-    const struct fz_sched *s, const struct fz_worker *w, struct fz_batch *b)
+/* Of what each worker of the scheduler gets the same. */
+static uint64_t
+share_of(const struct fz_sched *s, uint64_t n)
 {
-	uint64_t left = fz_batch_ready(b), n, least = 1;
+	return (n + s->opts.workers - 1) / s->opts.workers;
+}
 
-	if (b->mean_ns != 0) {
-		n = (uint64_t)(SCHED_CHUNK_NS / b->mean_ns);
-		least = (uint64_t)(SCHED_STEAL_NS / b->mean_ns);
-	} else if (b->opts.kind & FZ_WIRE_INHERITED) {
-		n = left; /* costs nothing to take back */
-	} else {
+/*
+ * Items that workers have already cost nothing to send nor to take back: all
+ * there are, in equal shares, until somebody is idle.
+ */
+static uint64_t
+inherited_size(const struct fz_sched *s, struct fz_batch *b, uint64_t usual)
+{
+	if (b->share == 0)
+		b->share = share_of(s, b->total);
+	return b->mean_ns != 0 && usual < b->share ? usual : b->share;
+}
+
+/* Others cost their encoding. */
+static uint64_t
+sent_size(const struct fz_sched *s, const struct fz_worker *w,
+    const struct fz_batch *b, uint64_t usual)
+{
+	uint64_t left = fz_batch_ready(b), n = usual, least = 1;
+
+	if (b->mean_ns == 0)
 		n = w->nitems * SCHED_GROWTH;
-	}
+	else
+		least = (uint64_t)(SCHED_LEAST_NS / b->mean_ns);
 	if (n > left / (2 * s->opts.workers)) /* the tail in small ones */
 		n = left / (2 * s->opts.workers);
 	if (n < least)
 		n = least;
 	if (n > left / s->opts.workers) /* something for each */
 		n = left / s->opts.workers;
+	return n;
+}
+
+/* How many items the next chunk for `w` is to have. */
+static uint32_t
+chunk_size(
+    const struct fz_sched *s, const struct fz_worker *w, struct fz_batch *b)
+{
+	uint64_t n = 0;
+
+	if (b->mean_ns != 0)
+		n = (uint64_t)(SCHED_CHUNK_NS / b->mean_ns);
+	if (b->opts.kind & FZ_WIRE_INHERITED)
+		n = inherited_size(s, b, n);
+	else
+		n = sent_size(s, w, b, n);
 	if (b->opts.chunk != 0)
 		n = b->opts.chunk;
 	if (s->opts.max_tasks != 0 && n > s->opts.max_tasks - w->nsent)
@@ -260,6 +296,8 @@ send(struct fz_sched *s, struct fz_worker *w, struct fz_batch *b)
 		return;
 	}
 	fz_batch_sent(chunk);
+	if (b->opts.kind & FZ_WIRE_INHERITED) /* others are forked meanwhile */
+		fz_worker_write(w);
 }
 
 /* ---- dispatch ----------------------------------------------------------- */
@@ -327,25 +365,55 @@ send_ready(struct fz_sched *s)
 	}
 }
 
+/*
+ * Of those that have something to give the one with the most. One that has not
+ * begun keeps it: work might go from one to the other and back, and pipes fill
+ * with it, faster than any of them reads what was sent.
+ */
+static struct fz_worker *
+fullest(const struct fz_sched *s)
+{
+	struct fz_worker *best = NULL, *w = first_own(s);
+
+	for (; w != NULL; w = next_own(s, w->next)) {
+		if (!w->dying && w->nitems > 1 && fz_worker_has_begun(w) &&
+		    (best == NULL || work_left(w) > work_left(best)))
+			best = w;
+	}
+	return best;
+}
+
 /* With nothing to send and somebody idle, the fullest worker gives of its. */
 static bool
 steal(struct fz_sched *s)
 {
-	struct fz_worker *best = NULL, *w = first_own(s);
-	int64_t now = fz_clock_ns();
+	struct fz_worker *best = fullest(s);
+	int64_t least = SCHED_STEAL_NS;
 
-	if (s->ready.head != NULL || s->nbusy >= s->opts.workers ||
+	if (best == NULL || s->nbusy >= s->opts.workers ||
 	    !fz_pool_has_free(s->opts.pool))
 		return false;
-	for (; w != NULL; w = next_own(s, w->next)) {
-		if (!w->dying && w->nitems > 1 &&
-		    now - w->news_ns >= SCHED_STEAL_NS &&
-		    (best == NULL || work_left(w) > work_left(best)))
-			best = w;
-	}
-	if (best == NULL || work_left(best) < SCHED_STEAL_NS)
+	fz_worker_peek(best); /* it may have done more than it told */
+	if (!fz_pool_has_idle(s->opts.pool))
+		least = SCHED_STEAL_FORK_NS;
+	if (work_left(best) < least || fz_worker_recall(best) == 0)
 		return false;
-	return fz_worker_recall(best) != 0;
+	for (struct fz_batch *b = s->ready.head; b != NULL; b = b->ready.next)
+		b->share = share_of(s, fz_batch_ready(b));
+	return true;
+}
+
+/* Whether one that is idle could soon be given what another has not begun. */
+static bool
+may_soon_steal(const struct fz_sched *s)
+{
+	struct fz_worker *w = first_own(s);
+
+	for (; w != NULL; w = next_own(s, w->next)) {
+		if (!w->dying && w->nitems > 1 && !fz_worker_has_begun(w))
+			return true;
+	}
+	return false;
 }
 
 /* Come back when a worker has been silent for a while. */
@@ -389,21 +457,21 @@ dispatch(struct fz_defer *defer)
 	struct fz_sched *s = SCHED_OF(dispatch, defer);
 
 	send_ready(s);
-	if (steal(s))
+	if (s->ready.head == NULL && steal(s))
 		send_ready(s);
+	if (s->opts.once && s->ready.head == NULL && !may_soon_steal(s))
+		fz_pool_retire_idle(s->opts.pool);
 	arm_look(s);
 }
 
 /* ---- what the pool tells ------------------------------------------------ */
 
-/* An idle worker that is to leave, since another takes its place or none. */
+/* An idle worker that is to leave, since another takes its place. */
 static bool
-is_over(const struct fz_sched *s, const struct fz_worker *w)
+is_worn(const struct fz_sched *s, const struct fz_worker *w)
 {
-	if (w->dying || w->njobs != 0)
-		return false;
-	return (s->opts.max_tasks != 0 && w->nsent >= s->opts.max_tasks) ||
-	       (s->opts.once && s->ready.head == NULL);
+	return !w->dying && w->njobs == 0 && s->opts.max_tasks != 0 &&
+	       w->nsent >= s->opts.max_tasks;
 }
 
 static void
@@ -413,7 +481,7 @@ freed(struct fz_pool_user *user, struct fz_worker *w)
 
 	if (w != NULL) {
 		s->nbusy--;
-		if (is_over(s, w))
+		if (is_worn(s, w))
 			fz_pool_retire(s->opts.pool, w);
 	}
 	fz_loop_defer(loop_of(s), &s->dispatch);

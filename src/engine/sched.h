@@ -2,8 +2,9 @@
  * sched.h - hands the workers of one pool to its batches, in turn.
  *
  * A worker gets chunks ahead, about 5 ms of work by what was measured, and at
- * most its share of what is left. Sending too much is no harm: what a worker
- * has not started is taken back for one that is idle.
+ * most its share of what is left; of a list that workers have inherited, all of
+ * its share at first. Sending too much is no harm: what a worker has not
+ * started is taken back for one that is idle.
  */
 #ifndef FZ_SCHED_H
 #define FZ_SCHED_H

@@ -7,13 +7,16 @@
  * FREE   = offset u64                  an extent of the worker's own slice
  * FUNC   = slot u32 | part             a function that is newer than the worker
  * BATCH  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
- *          | seed u64 | memory u64 | part * nparts
+ *          | seed u64 | memory u64 | strip u64 | part * nparts
  *          takes the numbers seq .. seq + nitems - 1, one for each item
  * RESULT = nparts u32 | part * nparts
  * ITEMS  = nitems u32 | bytes          what the items from seq on returned
+ * PLACED = nitems u32                  they are in the strip, from seq on
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
+ * strip  = the offset in the arena of a slot for each item, 0 for none: where
+ *          its result is stored if a slot can hold it
  *
  * All numbers are little-endian. A length is checked against a limit before
  * anything is allocated.
@@ -38,6 +41,7 @@ enum fz_wire_type {
 	FZ_WIRE_RESULT,  /* worker to parent: what the function returned */
 	FZ_WIRE_ERROR,   /* worker to parent: why it did not */
 	FZ_WIRE_ITEMS,   /* worker to parent: results of many calls */
+	FZ_WIRE_PLACED,  /* worker to parent: the same, where they belong */
 	FZ_WIRE_NTYPES
 };
 

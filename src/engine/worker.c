@@ -194,7 +194,10 @@ error_done(
 	job->ops->failed(job, &failure);
 }
 
-/* Results of `n` items from number `seq` on. Returns how many were news. */
+/*
+ * Results of `n` items from number `seq` on: `len` bytes, or none where they
+ * are in their strips. Returns how many were news.
+ */
 static uint32_t
 take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
     const void *bytes, size_t len, int64_t now_ns)
@@ -203,13 +206,14 @@ take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
 	struct fz_blob *blob = NULL;
 	uint32_t at = 0, from = 0, news = 0;
 
-	if (p->seen.nitems != 0 && p->seen.seq == seq && p->seen.nitems <= n &&
+	if (bytes != NULL && p->seen.nitems != 0 && p->seen.seq == seq &&
+	    p->seen.nitems <= n &&
 	    p->seen.len <= len) { /* only what came since then */
 		at = from = p->seen.nitems;
 		bytes = (const unsigned char *)bytes + p->seen.len;
 		len -= p->seen.len;
 	}
-	while (at < n && w->head != NULL) {
+	while (at < n && w->head != NULL && w->head->ops->items != NULL) {
 		int32_t known = (int32_t)(next_number(w->head) - (seq + at));
 		uint32_t first = w->head->ndone;
 		uint32_t more = w->head->nitems - first;
@@ -221,12 +225,15 @@ take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
 			at += (uint32_t)known;
 			continue;
 		}
-		if (blob == NULL)
+		if (blob == NULL && bytes != NULL)
 			blob = fz_blob_new(bytes, len, NULL);
 		if (more > n - at)
 			more = n - at;
 		job = answer_head(w, more);
-		job->ops->items(job, first, more, blob, at - from);
+		if (bytes != NULL)
+			job->ops->items(job, first, more, blob, at - from);
+		else
+			job->ops->items(job, first, more, job->strip, first);
 		start_head(p, now_ns);
 		at += more;
 		news += more;
@@ -245,11 +252,12 @@ take_reply(
 	struct fz_job *job;
 
 	fz_reader_init(&body, frame->body, frame->len);
-	if (frame->type == FZ_WIRE_ITEMS) {
+	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_PLACED) {
+		bool placed = frame->type == FZ_WIRE_PLACED;
 		uint32_t n = fz_reader_u32(&body);
 
-		return take_items(
-		    p, frame->seq, n, body.p, fz_reader_left(&body), now_ns);
+		return take_items(p, frame->seq, n, placed ? NULL : body.p,
+		    fz_reader_left(&body), now_ns);
 	}
 	if (w->head == NULL || frame->seq != next_number(w->head))
 		return 0;
@@ -265,11 +273,13 @@ take_reply(
 static void
 count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 {
-	int64_t each;
+	int64_t since = atomic_load(&w->pipes->cell->start_ns), each;
 
 	if (n == 0)
 		return;
-	each = (now_ns - w->news_ns) / n;
+	if (since < w->news_ns || since > now_ns)
+		since = w->news_ns; /* the way there took time, too */
+	each = (now_ns - since) / n;
 	w->mean_ns = w->mean_ns != 0 ? (7 * w->mean_ns + each) / 8 : each;
 	if (w->mean_ns == 0)
 		w->mean_ns = 1;
@@ -377,7 +387,10 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
 
 	while (fz_wire_scan(&at, end, &frame, NULL) == 1)
 		n += take_reply(p, &frame, now_ns);
-	if (x->open.nitems != 0) {
+	if (x->open.nitems != 0 && *end == FZ_WIRE_PLACED) {
+		n += take_items(
+		    p, fz_le32_load(end + 4), x->open.nitems, NULL, 0, now_ns);
+	} else if (x->open.nitems != 0) {
 		struct fz_worker_seen seen = { fz_le32_load(end + 4),
 			x->open.nitems, x->open.len - FZ_WIRE_HEADER - 4 };
 
@@ -464,6 +477,15 @@ return_from(struct fz_worker_pipes *p, uint32_t claim)
 	return n;
 }
 
+bool
+fz_worker_has_begun(const struct fz_worker *worker)
+{
+	const struct fz_job *head = worker->head;
+
+	return head != NULL &&
+	       (int32_t)(claimed(worker->pipes) - head->seq) > 0;
+}
+
 unsigned
 fz_worker_recall(struct fz_worker *worker)
 {
@@ -509,6 +531,15 @@ static void
 flush_deferred(struct fz_defer *defer)
 {
 	flush(PIPES_OF(flush, defer));
+}
+
+void
+fz_worker_write(struct fz_worker *worker)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+
+	fz_loop_undefer(loop_of(p), &p->flush);
+	flush(p);
 }
 
 static void
@@ -629,6 +660,7 @@ fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
 	fz_buf_put_u64(out, batch->first);
 	fz_buf_put_u64(out, job->seed);
 	fz_buf_put_u64(out, job->memory);
+	fz_buf_put_u64(out, job->strip != NULL ? job->strip->offset : 0);
 	return send_job(worker, job, start, parts, nparts, err);
 }
 

@@ -62,8 +62,9 @@ struct fz_job_ops {
 	/*
 	 * Of a batch: `n` items from its item number `first` (from 0) on have
 	 * returned what `blob` holds behind `skip` others; NULL where it could
-	 * not be kept. Not a new reference. Items that are told by `done`
-	 * or `failed` are those before `job->ndone`.
+	 * not be kept. It is the job's strip, behind `first` slots, where
+	 * the worker has stored them there. Not a new reference. Items that are
+	 * told by `done` or `failed` are those before `job->ndone`.
 	 */
 	void (*items)(struct fz_job *job, uint32_t first, uint32_t n,
 	    struct fz_blob *blob, uint32_t skip);
@@ -80,6 +81,7 @@ struct fz_job {
 	uint32_t nitems;          /* numbers it takes: 1, or those of a batch */
 	uint32_t ndone;           /* of these that were answered */
 	size_t nbytes;            /* of its frame */
+	struct fz_blob *strip;    /* slots for its results, NULL: none */
 	uint64_t seed;
 	uint64_t memory;    /* bytes, 0: no limit */
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
@@ -157,6 +159,9 @@ int fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
     const struct fz_worker_batch *batch, struct fz_blob *const *parts,
     uint32_t nparts, struct fz_err *err);
 
+/* What was sent leaves now: for what is seldom sent, and waited for. */
+void fz_worker_write(struct fz_worker *worker);
+
 /*
  * `job` is what a new worker does from its fork on, once: nothing is sent to
  * it. Its main replies to the call number 0 without fz_port_next().
@@ -166,6 +171,9 @@ void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 /* Have it keep an encoded function in `slot`. 0, or -1 and `err`. */
 int fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
     const struct fz_blob *code, struct fz_err *err);
+
+/* Whether it has started an item of what it was sent and has not answered. */
+bool fz_worker_has_begun(const struct fz_worker *worker);
 
 /*
  * Take back the jobs and items it has not started; they are told by
