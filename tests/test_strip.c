@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -544,11 +545,87 @@ test_strip_an_old_list_may_be_filled(void **state)
 	}
 }
 
+/* ---- looking ------------------------------------------------------------- */
+
+/* Run a chunk that returns a table, which stays on the stack. */
+static const void *
+table_of(lua_State *L, const char *chunk)
+{
+	assert_int_equal(luaL_dostring(L, chunk), LUA_OK);
+	return lua_topointer(L, -1);
+}
+
+static void
+test_strip_look_finds_what_is_in_the_array_part(void **state)
+{
+	lua_State *L = *state;
+	const void *table = table_of(L, "return { 7, 0.5, 'x', { 1, 2 } }");
+	const struct fz_slot *array;
+
+	assert_true(fz_strip_table.known);
+	for (unsigned i = 1; i <= 2; i++) {
+		assert_true(fz_strip_is_number(fz_strip_look(table, i)));
+		fz_strip_push_number(L, fz_strip_look(table, i));
+		lua_rawgeti(L, -2, i);
+		assert_true(lua_compare(L, -1, -2, LUA_OPEQ));
+		lua_pop(L, 2);
+	}
+	assert_false(fz_strip_is_number(fz_strip_look(table, 3)));
+	assert_int_equal(
+	    fz_strip_look_into(fz_strip_look(table, 3), &array), 0);
+	assert_int_equal(
+	    fz_strip_look_into(fz_strip_look(table, 4), &array), 2);
+	assert_null(fz_strip_look(table, 0));
+	assert_null(fz_strip_look(table, 5));
+	assert_null(fz_strip_look(table, UINT64_MAX));
+	table = table_of(L, "return { x = 1 }");
+	assert_null(fz_strip_look(table, 1));
+}
+
+/* How many numbers are seen in the table that an expression makes. */
+static unsigned
+nseen(lua_State *L, const char *expression)
+{
+	const struct fz_slot *array;
+	const void *outer;
+	char chunk[200];
+
+	snprintf(chunk, sizeof(chunk), "return { %s }", expression);
+	outer = table_of(L, chunk);
+	return fz_strip_look_into(fz_strip_look(outer, 1), &array);
+}
+
+static void
+test_strip_look_into_sees_a_few_numbers_and_nothing_else(void **state)
+{
+	lua_State *L = *state;
+
+	assert_int_equal(nseen(L, "{ 1 }"), 1);
+	assert_int_equal(nseen(L, "{ 1, 2.5 }"), 2);
+	assert_int_equal(nseen(L, "{ 1, 2, 3, 4 }"), 4);
+	assert_int_equal(nseen(L, "{}"), 0);
+	assert_int_equal(nseen(L, "{ 1, 2, n = 1 }"), 0);
+	assert_int_equal(nseen(L, "{ 1, nil }"), 0);
+	assert_int_equal(nseen(L, "{ nil, 2 }"), 0);
+	assert_int_equal(nseen(L, "{ 1, 'x' }"), 0);
+	assert_int_equal(nseen(L, "{ [1] = 1, [2] = 2 }"), 0);
+	assert_int_equal(nseen(L, "table.pack(1, 2)"), 0);
+	assert_int_equal(nseen(L, "5"), 0);
+	assert_int_equal(nseen(L, "print"), 0);
+	lua_settop(L, 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_strip_is_learned_though_memory_was_short),
+		cmocka_unit_test_setup_teardown(
+		    test_strip_look_finds_what_is_in_the_array_part, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_strip_look_into_sees_a_few_numbers_and_nothing_else,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_strip_tags_are_those_of_this_lua, setup, teardown),
 		cmocka_unit_test_setup_teardown(

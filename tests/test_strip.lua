@@ -227,6 +227,103 @@ tests["an element of starmap has as many arguments as its field n says"] = funct
   t.equal(pool:starmap(count, list), expected)
 end
 
+-- Elements of every shape: how they were made decides where Lua keeps what is in them.
+local SHAPES <const> = {
+  function(i) return { i, i + 1 } end, function(i) return { i } end, function() return {} end,
+  function(i) return { i, 0.5, i, -i } end, function(i) return { i, i, i } end,
+  function(i) return { i, nil, i } end, function(i) return { i, "s" } end,
+  function(i) return { i, true } end, function(i) return { i, { i } } end,
+  function(i) return { [1] = i, [2] = i } end, function(i) return { i, i, n = 1 } end,
+  function(i) return { i, i, n = 3 } end, function(i) return { i, i, x = 1 } end,
+  function(i) return setmetatable({ i, i }, { __index = { 1, 2, 3 }, __len = error }) end,
+  function(i) return table.pack(i, nil) end,
+  function(i) local e = { i, i, i, i } e[4] = nil e[3] = nil return #e == 2 and e or e end,
+  function(i) local e = { i, i, i, i } e[1] = nil return e end,
+  function(i) local e = { i, i } e.x = 1 e.x = nil return e end,
+  function(i) local e = { i, i } e[3] = i return e end,
+  function(i) local e = { i, i } e[2] = nil return e end,
+  function(i) local e = {} for k = 1, 4 do e[k] = i + k end return e end,
+  function(i) local e = { i, i, i, i } e[4] = nil return #e == 3 and e or e end,
+  function(i) local e = { i, i, i, nil, i, i } e[6] = nil e[5] = nil return #e and e end,
+}
+
+tests["elements of every shape are the arguments that table.unpack makes of them"] = function()
+  local list, expected = {}, { n = 1000 }
+  local function tell(...)
+    local told = { select("#", ...) }
+    for k = 1, told[1] do
+      local v = select(k, ...)
+      told[k + 1] = type(v) == "table" and v[1] or tostring(v)
+    end
+    return table.concat(told, " ")
+  end
+  for i = 1, 1000 do
+    local e = SHAPES[i * 7919 % #SHAPES + 1](i)
+    list[i], expected[i] = e, tell(table.unpack(e, 1, rawget(e, "n") or rawlen(e)))
+  end
+  for _, jobs in ipairs { 0, 1, 2 } do
+    t.equal(fz.starmap(tell, list, { jobs = jobs }), expected)
+  end
+end
+
+-- What calls change in the list and in its elements, one worker's later calls see.
+local function change(list)
+  return function(i, j)
+    if i % 50 == 0 then list[i + 1] = { i, "changed" } end
+    if i % 70 == 0 then list[i + 1] = setmetatable({ 1, 2 }, {}) end
+    if i % 90 == 0 then list[i + 2][2] = nil end
+    if i % 110 == 0 then list[i + 2][3] = i end
+    if i % 130 == 0 then for k = 1, 500 do list[#list + 1] = { k, k } end end
+    if i % 170 == 0 then for k = 1, 400 do list["k" .. i + k] = { k } end end
+    if i % 410 == 0 then collectgarbage() end
+    return ("%s %s"):format(i, j)
+  end
+end
+
+tests["a list that is changed while it is being mapped"] = function()
+  local function make(n)
+    local list = {}
+    for i = 1, n do list[i] = { i, i } end
+    return list
+  end
+  local n <const> = 1000
+  local list, expected = make(n), { n = n }
+  local f = change(list)
+  for i = 1, n do expected[i] = f(table.unpack(list[i])) end
+  list = make(n)
+  t.equal(fz.starmap(change(list), list, { jobs = 1 }), expected)
+
+  local numbers, seen = t.numbers(n), {}
+  local function shrink(i)
+    if i % 100 == 0 then for k = i + 1, i + 50 do numbers[k] = ("s%d"):format(k) end end
+    return i
+  end
+  for i = 1, n do
+    local changed = i > 100 and i % 100 >= 1 and i % 100 <= 50
+    seen[i] = changed and ("s%d"):format(i) or i
+  end
+  local function tolerant(i) return type(i) == "number" and shrink(i) or i end
+  seen.n = n
+  t.equal(fz.map(tolerant, numbers, { jobs = 1 }), seen)
+end
+
+tests["workers that are older than the first map place its results, too"] = function()
+  local out = t.shell(([["$FZLUA" %s]]):format(t.file [[
+local list = {}
+for i = 1, 20000 do list[i] = i end
+local pool <close> = fz.pool(2)
+local function pid() fz.exec({ "sleep", "0.1" }) return fz.current_process().pid end
+local a, b = pool:apply_async(pid), pool:apply_async(pid)
+print(a:get() ~= b:get())
+for _, f in ipairs { function(x) return x * 2 end, function(x) return x + 0.5 end } do
+  local got, wrong = pool:map(f, list, { chunksize = 1000 }), 0
+  for i = 1, #list do if got[i] ~= f(i) then wrong = wrong + 1 end end
+  print(got.n, wrong)
+end
+]]))
+  t.equal(out, "true\n20000\t0\n20000\t0\n")
+end
+
 -- How far the counts of pairs of 16 values each are from equal; 255 is usual.
 local function unevenness(pairs_of, n)
   local counts, sum = {}, 0

@@ -170,19 +170,51 @@ call_alone(lua_State *L, struct fz_child_calls *c)
 	lua_settop(L, ITEMS_TOP);
 }
 
+/*
+ * Push the function and its arguments where these can be seen: most lists are
+ * of numbers, or of a few numbers each. Returns how many, 0: ask Lua.
+ */
+static inline int
+push_seen(
+    lua_State *L, const struct fz_child_calls *c, uint32_t kind, uint64_t i)
+{
+	const struct fz_child_batch *b = c->batch;
+	const struct fz_slot *slot, *array;
+	unsigned n = 1;
+
+	if (c->list == NULL)
+		return 0;
+	if (!(b->kind & FZ_WIRE_INHERITED))
+		i -= b->first - 1;
+	array = slot = fz_strip_look(c->list, i);
+	if (slot == NULL)
+		return 0;
+	if (kind == FZ_WIRE_STARMAP)
+		n = fz_strip_look_into(slot, &array);
+	else if (!fz_strip_is_number(slot))
+		return 0;
+	if (n != 0)
+		lua_pushvalue(L, ITEMS_FUNC);
+	for (unsigned k = 0; k < n; k++)
+		fz_strip_push_number(L, &array[k]);
+	return (int)n;
+}
+
 /* Call the function with item `i`, and leave its result on top. */
 static inline void
 call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
 	const struct fz_child_batch *b = c->batch;
-	int n = 1;
+	int n;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 	fz_random_seed(b->random, b->seed + i);
-	if (kind == FZ_WIRE_MAP) {
+	n = push_seen(L, c, kind, i);
+	if (n == 0 && kind == FZ_WIRE_MAP) {
 		lua_pushvalue(L, ITEMS_FUNC);
 		push_item(L, b, (lua_Integer)i);
-	} else {
+		n = 1;
+	} else if (n == 0) {
 		if (push_item(L, b, (lua_Integer)i) != LUA_TTABLE)
 			luaL_error(L, "a list of arguments expected, got %s",
 			    luaL_typename(L, -1));
@@ -269,6 +301,10 @@ items_body(lua_State *L)
 	lua_pushliteral(L, "n");
 	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
 	lua_settop(L, ITEMS_TOP);
+	c->list = NULL;
+	if (c->batch->plain && fz_strip_table.known &&
+	    lua_type(L, ITEMS_LIST) == LUA_TTABLE)
+		c->list = lua_topointer(L, ITEMS_LIST);
 	c->nkept = 0;
 	do
 		call_some(L, c, kind);

@@ -31,6 +31,7 @@ struct fz_child_calls {
 	bool plain;            /* send it without its cause */
 	bool gone;             /* nobody takes results any more */
 	unsigned nkept;        /* results of items on the stack */
+	const void *list;      /* the table of items, NULL: ask Lua */
 	bool running;          /* items are placed: `run` is how far */
 	struct fz_port_run run;
 };

@@ -9,6 +9,7 @@
 #include "bind/lloop.h"
 #include "bind/lslots.h"
 #include "bind/serve.h"
+#include "bind/strip.h"
 #include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
@@ -157,6 +158,7 @@ make_sched(lua_State *L, int idx, unsigned workers)
 	lua_getfield(L, 1, "seed");
 	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_pop(L, 3);
+	fz_strip_learn(L); /* before the fork: workers are to know, too */
 	fz_lfuncs_init(L, &lp->funcs);
 	lua_setiuservalue(L, idx, POOL_TABLES);
 	lp->sched = fz_sched_new(&opts, &err);

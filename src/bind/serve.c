@@ -220,7 +220,7 @@ open_strip(struct worker *w)
 	size_t len = w->call.nitems * sizeof(*w->batch.strip);
 
 	w->batch.strip = NULL;
-	if (w->call.strip != 0 && w->port->shm != NULL)
+	if (w->call.strip != 0 && w->port->shm != NULL && fz_strip_tags.known)
 		w->batch.strip =
 		    fz_shm_map_room(w->port->shm, w->call.strip, len, NULL);
 	return len;

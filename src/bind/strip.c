@@ -1,8 +1,9 @@
 #include "bind/strip.h"
 
-#include <limits.h>
+#include <lauxlib.h>
 
 struct fz_strip_tags fz_strip_tags;
+struct fz_strip_table fz_strip_table;
 
 /* Stands before the allocator of a state while one table is made. */
 struct catcher {
@@ -80,23 +81,77 @@ probe(lua_State *L, const struct fz_slot *list, const void *value)
 	return slot->tag;
 }
 
-bool
-fz_strip_learn(lua_State *L)
+/* Bytes of a table that are looked at. */
+enum { TABLE_BYTES = 40 };
+
+/* One to learn of: its bytes, where they are, and its array part. */
+struct sample {
+	const unsigned char *at;
+	const struct fz_slot *array;
+};
+
+static struct sample
+push_sample(lua_State *L, int n, int nrec)
 {
-	static bool tried;
+	struct sample s = { .array = push_list(L, n, nrec) };
+
+	s.at = lua_topointer(L, -1);
+	return s;
+}
+
+static bool
+has_pointer(const struct sample *s, int at, const void *pointer)
+{
+	return memcmp(s->at + at, &pointer, sizeof(pointer)) == 0;
+}
+
+static bool
+has_limit(const struct sample *s, int at, uint32_t limit)
+{
+	return memcmp(s->at + at, &limit, sizeof(limit)) == 0;
+}
+
+/* Of three tables: four slots, eight, and four with room for a field. */
+static void
+compare(const struct sample *four, const struct sample *eight,
+    const struct sample *field)
+{
+	struct fz_strip_table t = { .known = true };
+	int narrays = 0, nlimits = 0, nrests = 0;
+
+	for (int at = TABLE_BYTES - 4; at >= 0; at -= 4) {
+		if (has_limit(four, at, 4) && has_limit(eight, at, 8) &&
+		    has_limit(field, at, 4)) {
+			t.limit = (unsigned char)at;
+			nlimits++;
+		}
+		if (at % 8 != 0)
+			continue;
+		if (has_pointer(four, at, four->array) &&
+		    has_pointer(eight, at, eight->array) &&
+		    has_pointer(field, at, field->array)) {
+			t.array = (unsigned char)at;
+			narrays++;
+		}
+		if (memcmp(four->at + at, eight->at + at, 8) == 0 &&
+		    memcmp(four->at + at, field->at + at, 8) != 0) {
+			t.rest = (unsigned char)at;
+			memcpy(&t.nothing, four->at + at, sizeof(t.nothing));
+			nrests++;
+		}
+	}
+	t.known = narrays == 1 && nlimits == 1 && nrests != 0;
+	fz_strip_table = t;
+}
+
+/* Of the list on top, which goes: its slots are at `list`. */
+static bool
+learn_tags(lua_State *L, const struct fz_slot *list)
+{
 	lua_Integer i = 0x0123456789abcdef;
 	lua_Number n = 0.1;
-	const struct fz_slot *list;
 	int tags[5];
 
-	if (tried || sizeof(i) != 8 || sizeof(n) != 8)
-		return fz_strip_tags.known;
-	list = push_list(L, PROBE_SLOTS, 0);
-	tried = true;
-	if (list == NULL) {
-		lua_pop(L, 1);
-		return false;
-	}
 	lua_pushinteger(L, i);
 	tags[0] = probe(L, list, &i);
 	lua_pushnumber(L, n);
@@ -121,7 +176,44 @@ fz_strip_learn(lua_State *L)
 	fz_strip_tags.yes = (unsigned char)tags[2];
 	fz_strip_tags.no = (unsigned char)tags[3];
 	fz_strip_tags.nil = (unsigned char)tags[4];
-	return fz_strip_tags.known = true;
+	return true;
+}
+
+/* Of the three on top, which go: `field` is the last. */
+static void
+learn_table(lua_State *L, const struct sample *four, const struct sample *eight,
+    const struct sample *field)
+{
+	compare(four, eight, field);
+	lua_rawseti(L, -3, 1); /* `field` in the first slot of `four` */
+	fz_strip_table.tag = four->array->tag;
+	if (memcmp(four->array->value, &field->at, sizeof(field->at)) != 0)
+		fz_strip_table.known = false;
+	lua_pop(L, 2);
+}
+
+bool
+fz_strip_learn(lua_State *L)
+{
+	static bool tried;
+	struct sample four, eight, field, list;
+	int top = lua_gettop(L);
+
+	if (tried || sizeof(lua_Integer) != 8 || sizeof(lua_Number) != 8)
+		return fz_strip_tags.known;
+	luaL_checkstack(L, 8, NULL);
+	four = push_sample(L, 4, 0);
+	eight = push_sample(L, 8, 0);
+	field = push_sample(L, 4, 1);
+	list = push_sample(L, PROBE_SLOTS, 0);
+	tried = true; /* from here on no memory is needed */
+	if (four.array != NULL && eight.array != NULL && field.array != NULL &&
+	    list.array != NULL && learn_tags(L, list.array)) {
+		fz_strip_tags.known = true;
+		learn_table(L, &four, &eight, &field);
+	}
+	lua_settop(L, top);
+	return fz_strip_tags.known;
 }
 
 struct fz_slot *
@@ -153,18 +245,10 @@ fz_strip_copy(struct fz_slot *list, const struct fz_slot *strip, size_t n)
 void
 fz_strip_push(lua_State *L, const struct fz_slot *slot)
 {
-	lua_Integer i;
-	lua_Number n;
-
-	if (slot->tag == fz_strip_tags.integer) {
-		memcpy(&i, slot->value, sizeof(i));
-		lua_pushinteger(L, i);
-	} else if (slot->tag == fz_strip_tags.number) {
-		memcpy(&n, slot->value, sizeof(n));
-		lua_pushnumber(L, n);
-	} else if (slot->tag == fz_strip_tags.nil) {
+	if (fz_strip_is_number(slot))
+		fz_strip_push_number(L, slot);
+	else if (slot->tag == fz_strip_tags.nil)
 		lua_pushnil(L);
-	} else {
+	else
 		lua_pushboolean(L, slot->tag == fz_strip_tags.yes);
-	}
 }

@@ -33,6 +33,21 @@ struct fz_strip_tags {
 
 extern struct fz_strip_tags fz_strip_tags;
 
+/*
+ * Where a table has what is asked here, learned likewise: the bytes from its
+ * address (lua_topointer()) to the address of its array part, to how many slots
+ * that has if it has a power of two of them, and to what is `nothing` where it
+ * has no other part. And the tag of a table in a slot, whose value its address
+ * is then.
+ */
+struct fz_strip_table {
+	bool known;
+	unsigned char tag, array, limit, rest;
+	const void *nothing;
+};
+
+extern struct fz_strip_table fz_strip_table;
+
 /* Whether there can be strips: ask before the others. [-0, +0, m] */
 bool fz_strip_learn(lua_State *L);
 
@@ -52,6 +67,70 @@ size_t fz_strip_copy(
 
 /* Push the value there, which is plain. [-0, +1, -] */
 void fz_strip_push(lua_State *L, const struct fz_slot *slot);
+
+/* The slot of element `i` of a table, NULL: look there as ever. */
+static inline const struct fz_slot *
+fz_strip_look(const void *table, uint64_t i)
+{
+	const unsigned char *t = table;
+	const struct fz_slot *array;
+	uint32_t limit;
+
+	memcpy(&limit, t + fz_strip_table.limit, sizeof(limit));
+	if (i - 1 >= limit)
+		return NULL;
+	memcpy(&array, t + fz_strip_table.array, sizeof(array));
+	return &array[i - 1];
+}
+
+static inline bool
+fz_strip_is_number(const struct fz_slot *slot)
+{
+	return slot->tag == fz_strip_tags.integer ||
+	       slot->tag == fz_strip_tags.number;
+}
+
+/*
+ * How many elements the table in a slot has, where these are one, two or four
+ * numbers and all it has; `*array` are they. 0: it may be anything.
+ */
+static inline unsigned
+fz_strip_look_into(const struct fz_slot *slot, const struct fz_slot **array)
+{
+	const unsigned char *t;
+	const void *rest;
+	uint32_t n;
+
+	if (slot->tag != fz_strip_table.tag)
+		return 0;
+	memcpy(&t, slot->value, sizeof(t));
+	memcpy(&n, t + fz_strip_table.limit, sizeof(n));
+	memcpy(&rest, t + fz_strip_table.rest, sizeof(rest));
+	if (rest != fz_strip_table.nothing || (n != 2 && n != 1 && n != 4))
+		return 0;
+	memcpy(array, t + fz_strip_table.array, sizeof(*array));
+	for (uint32_t i = 0; i < n; i++) {
+		if (!fz_strip_is_number(&(*array)[i]))
+			return 0;
+	}
+	return n;
+}
+
+/* Push the number in a slot. [-0, +1, -] */
+static inline void
+fz_strip_push_number(lua_State *L, const struct fz_slot *slot)
+{
+	lua_Integer i;
+	lua_Number n;
+
+	if (slot->tag == fz_strip_tags.integer) {
+		memcpy(&i, slot->value, sizeof(i));
+		lua_pushinteger(L, i);
+	} else {
+		memcpy(&n, slot->value, sizeof(n));
+		lua_pushnumber(L, n);
+	}
+}
 
 static inline bool
 fz_strip_is_plain(const struct fz_slot *slot)
