@@ -61,6 +61,13 @@ push_list(lua_State *L, int n, int nrec)
 
 enum { PROBE_SLOTS = 61, PROBE_AT = 29 };
 
+static bool
+are_alike(const struct fz_slot *a, const struct fz_slot *b)
+{
+	return a->tag == b->tag &&
+	       memcmp(a->value, b->value, sizeof(a->value)) == 0;
+}
+
 /*
  * Have the value on top, which goes, stored in the table below it: its tag, or
  * -1 where anything but the one slot changes, or its value is not `value`.
@@ -75,10 +82,11 @@ probe(lua_State *L, const struct fz_slot *list, const void *value)
 	lua_rawseti(L, -2, PROBE_AT);
 	if (value != NULL && memcmp(slot->value, value, sizeof(lua_Integer)))
 		return -1;
-	memcpy(&before[PROBE_AT - 1], slot, sizeof(*slot));
-	if (memcmp(before, list, sizeof(before)) != 0 || slot->tag >= 64)
-		return -1;
-	return slot->tag;
+	for (int i = 0; i < PROBE_SLOTS; i++) {
+		if (&list[i] != slot && !are_alike(&list[i], &before[i]))
+			return -1;
+	}
+	return slot->tag < 64 ? slot->tag : -1;
 }
 
 /* Bytes of a table that are looked at. */
@@ -152,6 +160,10 @@ learn_tags(lua_State *L, const struct fz_slot *list)
 	lua_Number n = 0.1;
 	int tags[5];
 
+	for (int at = 1; at <= PROBE_SLOTS; at++) {
+		lua_pushinteger(L, at);
+		lua_rawseti(L, -2, at);
+	}
 	lua_pushinteger(L, i);
 	tags[0] = probe(L, list, &i);
 	lua_pushnumber(L, n);
