@@ -218,7 +218,7 @@ batch_new(lua_State *L)
 	/* Those of its items follow it: neighbours must not share them. */
 	opts.seed = fz_random_mix(opts.seed, 0);
 	opts.growing = lua_isnil(L, 3);
-	if (!opts.growing && fz_strip_learn(L))
+	if (!opts.growing && fz_strip_tags.known) /* by its pool */
 		opts.slot = sizeof(struct fz_slot);
 	init_buf(lb, fz_sched_is_local(sched));
 	fz_lbatch_keep(L, lb, opts.growing ? 2 : 3);

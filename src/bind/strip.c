@@ -124,7 +124,7 @@ static void
 compare(const struct sample *four, const struct sample *eight,
     const struct sample *field)
 {
-	struct fz_strip_table t = { .known = true };
+	struct fz_strip_table t = { .known = false };
 	int narrays = 0, nlimits = 0, nrests = 0;
 
 	for (int at = TABLE_BYTES - 4; at >= 0; at -= 4) {

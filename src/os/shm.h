@@ -3,9 +3,10 @@
  *
  * One sparse memfd is one arena; it has no name and dies with its last user.
  * It is cut into slices of 1 TiB of offsets, one a process: only the owner of
- * a slice allocates in it and writes to it, all others read. Given-back
- * extents are kept warm (touching fresh memory is the dearest thing there
- * is) up to FZ_SHM_WARM bytes; what is more goes back to the kernel.
+ * a slice allocates in it, and writes to it but for what it has asked another
+ * to fill (fz_shm_map_room()); all others read. Given-back extents are kept
+ * warm (touching fresh memory is the dearest thing there is) up to FZ_SHM_WARM
+ * bytes; what is more goes back to the kernel.
  */
 #ifndef FZ_SHM_H
 #define FZ_SHM_H
