@@ -134,9 +134,11 @@ check:
 test: test-c test-lua
 
 # UNDER is put before each program, a checker such as valgrind.
-test-c: $(TESTBIN)
+test-c: $(TESTBIN) $(BIN)
 	@failed=; for t in $(TESTBIN); do \
-	    FZLUA=$(abspath $(BIN)) $(UNDER) $$t || failed="$$failed $${t##*/}"; \
+	    from=$$(date +%s%N); \
+	    FZLUA=$(abspath $(BIN)) .ci/limited $(UNDER) $$t || failed="$$failed $${t##*/}"; \
+	    echo "$${t##*/}: $$((($$(date +%s%N) - from) / 1000000)) ms"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
 	echo "$(words $(TESTBIN)) tests in C passed"
@@ -169,7 +171,7 @@ soak: $(BIN)
 
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
-	    all test UNDER=.ci/valgrind
+	    all test UNDER=.ci/valgrind FZLUA_TEST_LIMIT=1200
 
 cov:
 	rm -rf build/cov
@@ -186,7 +188,10 @@ cov:
 	        printf "%6.1f %%  of %5d  %s\n", p[1], p[2], $$1 } \
 	    END { if (all) printf "%6.1f %%  of %5d  all\n", 100 * hit / all, all }'
 
-bench: $(BIN) $(BUILD)/bench/limits.so
+bench:
+	@.ci/setup bench
+	@$(MAKE) --no-print-directory bench-here
+bench-here: $(BIN) $(BUILD)/bench/limits.so
 	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
 
 # -- lint ------------------------------------------------------------------
@@ -239,6 +244,6 @@ clean:
 
 FORCE:
 .PHONY: all tests run check test test-c test-lua asan asan-build asan-test-c asan-test-lua \
-	fuzz fuzz-here soak valgrind cov bench lint lint-format lint-lua lint-cppcheck lint-layers fmt \
+	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers fmt \
 	install uninstall clean FORCE
 .DELETE_ON_ERROR:

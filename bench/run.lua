@@ -206,7 +206,7 @@ end
 
 local rows = {
   { name = "start", unit = "ms", samples = 201, against = "lua5.4 -e ''", target = 1.2,
-    measure = measure_start },
+    needs = "lua5.4", measure = measure_start },
   { name = "worker", unit = "ms", samples = 101, against = "forked Lua state", target = 2,
     measure = measure_worker },
   { name = "roundtrip", unit = "us/node", samples = 21, against = "two-pipe ping-pong",
@@ -274,7 +274,16 @@ local scales = {
 local OK <const>, FAILED <const>, MISS <const>, INTERRUPTED <const> = 0, 3, 4, 130
 local SIGINT <const> = 2
 
+---Whether a program that a row runs beside ours is installed.
+local function has(program)
+  return os.execute(("command -v %s >/dev/null"):format(program)) == true
+end
+
 local function run_row(row)
+  if row.needs and not has(row.needs) then
+    print_row(row, "-", "-", "-", "skipped: no " .. row.needs)
+    return OK
+  end
   limits.watchdog(WATCHDOG_S)
   local ok, ours, theirs = xpcall(function()
     local a, b = row.measure()

@@ -14,13 +14,10 @@
 #include "base/clock.h"
 #include "os/commons.h"
 
-#define MEMBERS_SECONDS 100 /* a test or a process that takes longer hangs */
-
 static inline int
 members_setup(void **state)
 {
 	(void)state;
-	alarm(MEMBERS_SECONDS);
 	fz_commons_hold();
 	assert_int_equal(fz_commons_open(NULL), 0);
 	assert_int_not_equal(fz_commons_self(NULL), 0);
@@ -34,7 +31,6 @@ members_teardown(void **state)
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
 	fz_commons_let_go();
-	alarm(0);
 	return 0;
 }
 
@@ -45,7 +41,6 @@ member_start(int (*f)(void *ctx), void *ctx)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		alarm(MEMBERS_SECONDS);
 #ifdef FZ_VALGRIND
 		/* Looking for leaks it would touch all of the commons. */
 		VALGRIND_CLO_CHANGE("--leak-check=no");

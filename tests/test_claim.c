@@ -56,7 +56,6 @@ setup(void **state)
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	assert_true(r != MAP_FAILED);
-	alarm(120);
 	fz_claim_init(&r->claim);
 	*state = r;
 	return 0;
@@ -67,7 +66,6 @@ teardown(void **state)
 {
 	no_membarrier = false;
 	munmap(*state, sizeof(struct race));
-	alarm(0);
 	return 0;
 }
 

@@ -73,7 +73,6 @@ setup(void **state)
 {
 	lua_State *L = lua_newstate(allocate, NULL);
 
-	alarm(60);
 	luaL_openlibs(L);
 	luaL_requiref(L, "fzlua", luaopen_fzlua, 1);
 	lua_setglobal(L, "fz");
@@ -111,7 +110,6 @@ static int
 teardown(void **state)
 {
 	lua_close(*state);
-	alarm(0);
 	return 0;
 }
 

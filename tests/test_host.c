@@ -431,7 +431,6 @@ assert_placed(const cpu_set_t *mask)
 
 	assert_int_not_equal(pid, -1);
 	if (pid == 0) {
-		alarm(30);
 		for (;;)
 			pause();
 	}

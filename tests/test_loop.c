@@ -118,7 +118,6 @@ setup(void **state)
 {
 	struct fz_loop *loop = fz_loop_new(NULL);
 
-	alarm(30);
 	norder = 0;
 	*state = loop;
 	return loop == NULL;
@@ -128,7 +127,6 @@ static int
 teardown(void **state)
 {
 	fz_loop_free(*state);
-	alarm(0);
 	return 0;
 }
 

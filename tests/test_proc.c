@@ -243,7 +243,6 @@ setup(void **state)
 {
 	static struct fixture fixture;
 
-	alarm(60);
 	failing = NONE;
 	interruptions = 0;
 	fixture.proc = (struct fz_proc){ 0, -1 };
@@ -263,7 +262,6 @@ teardown(void **state)
 	fz_proc_reap(&f->proc, true, &death);
 	fz_fd_close(&f->ends[0]);
 	fz_fd_close(&f->ends[1]);
-	alarm(0);
 	if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD)
 		return -1;
 	return count_fds() == f->nfds ? 0 : -1;
@@ -951,7 +949,6 @@ test_proc_forks_among_threads(void **state)
 		n = 20; /* its threads take turns */
 		print_message("under valgrind: %d forks\n", n);
 	}
-	alarm(60 + (unsigned)n / 10);
 	atomic_store(&over, false);
 	for (i = 0; i < 8; i++)
 		assert_int_equal(

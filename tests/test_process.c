@@ -98,7 +98,6 @@ setup(void **state)
 {
 	struct host *h = calloc(1, sizeof(*h));
 
-	alarm(WORLD_TEST_SECONDS);
 	h->nfds = count_fds();
 	h->L = lua_newstate(allocate, h);
 	luaL_openlibs(h->L);
@@ -123,7 +122,6 @@ teardown(void **state)
 	lua_close(h->L);
 	assert_int_equal(count_fds(), h->nfds);
 	assert_no_children();
-	alarm(0);
 	free(h);
 	return 0;
 }

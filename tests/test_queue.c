@@ -42,7 +42,7 @@ enum { STRIDE = 61 };
 enum { STRIDE = 4 };
 #endif
 
-enum { TEST_SECONDS = 120, TYPE = 1 };
+enum { TYPE = 1 };
 
 struct box {
 	struct fz_object object;
@@ -996,6 +996,5 @@ main(void)
 		TEST_LUA(test_queue_without_memory_there_is_no_pipe),
 	};
 
-	alarm(TEST_SECONDS);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

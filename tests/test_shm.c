@@ -190,7 +190,6 @@ all_works(void)
 static int
 setup(void **state)
 {
-	alarm(60);
 	all_works();
 	nfds = count_fds();
 	*state = fz_shm_new(NULL);
@@ -202,7 +201,6 @@ teardown(void **state)
 {
 	all_works();
 	fz_shm_free(*state);
-	alarm(0);
 	return count_fds() == nfds ? 0 : -1;
 }
 
@@ -273,7 +271,6 @@ in_child(struct fz_shm *shm, uint32_t slice,
 	int status;
 
 	if (pid == 0) {
-		alarm(30);
 		fz_shm_enter(shm, slice);
 		_exit(act(shm, offset));
 	}

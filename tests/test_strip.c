@@ -138,7 +138,6 @@ test_strip_is_learned_though_memory_was_short(void **state)
 	(void)state;
 	assert_int_not_equal(pid, -1);
 	if (pid == 0) {
-		alarm(60);
 		_exit(learn_without_memory());
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);

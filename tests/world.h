@@ -27,8 +27,6 @@
 #include "os/loop.h"
 #include "os/shm.h"
 
-enum { WORLD_TEST_SECONDS = 120 };
-
 /* What a worker can be asked for; a number is eight bytes, little-endian. */
 enum job {
 	JOB_ECHO,          /* its arguments */
@@ -449,7 +447,6 @@ world_setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
-	alarm(WORLD_TEST_SECONDS);
 	w->nfds = count_fds();
 	w->shared = mmap(NULL, sizeof(*w->shared), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -468,7 +465,6 @@ world_teardown(void **state)
 	munmap(w->shared, sizeof(*w->shared));
 	assert_int_equal(count_fds(), w->nfds);
 	assert_no_children();
-	alarm(0);
 	free(w);
 	return 0;
 }
