@@ -51,7 +51,8 @@ function Table:__tostring()
   end
   for i, line in ipairs(lines) do
     for k in ipairs(columns) do line[k] = padded(line[k], widths[k], numeric[k]) end
-    lines[i] = table.concat(line, "  "):gsub("%s+$", "")
+    -- A greedy match, which is linear; "%s+$" tries every run of padding to its end.
+    lines[i] = table.concat(line, "  "):match "^.*%S" or ""
   end
   return table.concat(lines, "\n")
 end

@@ -36,6 +36,16 @@ tests["edge_table reads as a list of rows"] = function()
     { -1, "A", 0, "function A" })
 end
 
+tests["the time of a table grows with its length, also of a name of 400,000 bytes"] = function()
+  local long = ("x"):rep(400000)
+  local s = fz.stage "s"
+  s:register(long, { "A" }, function(a) return a end)
+  local text = tostring(fz.chain({ s }).edge_table)
+  t.equal(#text > 2 * #long, true)
+  t.equal(text:find " \n", nil)
+  t.equal(text:match "^.*\n(.*)", "       -1  A" .. (" "):rep(#long + 8) .. "          0  function " .. long)
+end
+
 tests["as_table has one row per input"] = function()
   local rows = example():as_table()
   t.equal(tostring(rows), [[
