@@ -148,7 +148,9 @@ end
 
 -- As lua5.4 does: a text gets a traceback, an object with __tostring is itself.
 local function traceback(e)
-  if type(e) == "string" then return debug.traceback(e, 2) end
+  if type(e) == "string" or type(e) == "number" then
+    return debug.traceback(tostring(e), 2)
+  end
   if Error.is(e) then
     if is_own(e) then e.traceback = debug.traceback(nil, 2) end
     return e
@@ -156,7 +158,9 @@ local function traceback(e)
   local mt = debug.getmetatable(e)
   if mt == Misuse or mt == Failure then return e end
   if type(mt) == "table" and mt.__tostring then return e end
-  return debug.traceback(("(error object is a %s value)"):format(type(e)), 2)
+  local ok, text = pcall(require "fzlua.literal".of, e)
+  if type(e) ~= "table" or not ok then text = ("(error object is a %s value)"):format(type(e)) end
+  return debug.traceback(text, 2)
 end
 
 -- Tell what went wrong; returns the exit status.
@@ -372,7 +376,9 @@ local function run_script(options, args)
   if script == "-" and args[options.script - 1] ~= "--" then script = nil end
   local chunk, message = loadfile(script)
   if not chunk then fail(message) end
-  return chunk(table.unpack(args, (options.script or #args) + 1))
+  if not options.script then return chunk() end
+  if type(arg) ~= "table" then error("'arg' is not a table", 0) end
+  return chunk(table.unpack(arg)) -- -e and -l may have changed it
 end
 
 local function run(args)

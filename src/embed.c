@@ -85,6 +85,7 @@ embed(lua_State *L)
 
 		printf("\t{ \"%s%s\", module_%d, sizeof(module_%d) },\n",
 		    strcmp(noun, "fzlua") == 0 ? "" : "fzlua.", noun, i, i);
+		lua_pop(L, 1);
 	}
 	printf("\t{ NULL, NULL, 0 },\n};\n");
 	return 0;

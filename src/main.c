@@ -180,6 +180,37 @@ coroutine_resume(lua_State *L)
 	return n + 1;
 }
 
+/* Lua's name for it and its arguments changed twice. */
+static int
+close_thread(lua_State *co, lua_State *from)
+{
+#if LUA_VERSION_RELEASE_NUM >= 50406
+	return lua_closethread(co, from);
+#elif LUA_VERSION_RELEASE_NUM == 50405
+	return lua_resetthread(co, from);
+#else
+	(void)from;
+	return lua_resetthread(co);
+#endif
+}
+
+/*
+ * Close the variables of `co`, which ended with an error of this status; the
+ * error is on top of L. An error of a variable replaces it. Before Lua 5.4.3
+ * only such an error is left in `co`; later versions leave either one there.
+ * Returns the status of the error on top of L.
+ */
+static int
+close_variables(lua_State *L, lua_State *co, int status)
+{
+	int closed = close_thread(co, L);
+
+	if (closed == LUA_OK)
+		return status;
+	lua_xmove(co, L, 1);
+	return closed;
+}
+
 /* What coroutine.wrap returns; its upvalue is the coroutine. */
 static int
 coroutine_call(lua_State *L)
@@ -191,10 +222,8 @@ coroutine_call(lua_State *L)
 	if (n >= 0)
 		return n;
 	status = lua_status(co);
-	if (status != LUA_OK && status != LUA_YIELD) {
-		status = lua_resetthread(co); /* closes its variables */
-		lua_xmove(co, L, 1);
-	}
+	if (status != LUA_OK && status != LUA_YIELD)
+		status = close_variables(L, co, status);
 	if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
 		luaL_where(L, 1);
 		lua_insert(L, -2);

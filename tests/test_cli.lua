@@ -214,6 +214,35 @@ tests["-e, -l, -W, -- and the table arg are as in lua"] = function()
   check(0, "0\ttrue\t--\tnil\tnil\n", "--", script)
 end
 
+tests["-e changes what the script gets as its arguments"] = function()
+  local script = t.file "print(#arg, ...)"
+  check(0, "3\tx\tb\tc\n", "-e", "arg[1], arg[3] = 'x', 'c'", script, "a", "b")
+  t.match(check(1, "", "-e", "arg = nil", script, "a"), "'arg' is not a table")
+end
+
+tests["an uncaught error of any type says what it is"] = function()
+  t.match(check(1, "", "-e", "error(42)"), "fzlua: 42\n")
+  t.match(check(1, "", "-e", "error(4.5)"), "fzlua: 4.5\n")
+  t.match(check(1, "", "-e", "error {code = 1, 'why'}"), 'fzlua: {"why", code = 1}\n')
+  t.match(check(1, "", "-e", "error(print)"), "(error object is a function value)")
+  t.match(check(1, "", "-e", "error(setmetatable({}, {__index = function() error() end}))"),
+    "(error object is a table value)")
+end
+
+tests["an error leaves coroutine.wrap as it was raised, whatever closes meanwhile"] = function()
+  check(0, [[
+false	(command line):4: text
+false	42
+false	closing
+false	text
+]], "-e", [[local function raise(e, close)
+  print(pcall(coroutine.wrap(function()
+    local x <close> = setmetatable({}, {__close = close or function() end})
+    error(e, e == "text" and not close and 1 or 0) end))) end
+raise "text" raise(42) raise("text", function() error("closing", 0) end)
+raise("text", function() return 1 end)]])
+end
+
 tests["standard input is the script without one, and for -"] = function()
   local out = t.shell [[echo 'print("in", ...)' | "$FZLUA"]]
   t.equal(out, "in\n")
@@ -241,7 +270,7 @@ tests["a script's own error has a traceback and status 1"] = function()
   t.match(err, "fzlua: (command line):1: oops", "stack traceback:")
   t.match(check(1, "", "-e", "error(setmetatable({}, {__tostring = function() return 'obj' end}))"),
     "fzlua: obj\n")
-  t.match(check(1, "", "-e", "error({})"), "(error object is a table value)")
+  t.match(check(1, "", "-e", "error({})"), "fzlua: {}\n")
   t.match(check(1, "", "-e", "error(nil)"), "nil")
   t.match(check(1, "", "-e", "x ="), "(command line):1:")
   t.match(check(1, "", "/nonexistent.lua"), "/nonexistent.lua")

@@ -31,6 +31,26 @@ tests["lists, objects with sorted keys, holes and null"] = function()
   assert(decode "null" == nil)
 end
 
+tests["a list with null has its length in n, and comes back as it was"] = function()
+  t.equal(decode "[1,null,3]", { 1, nil, 3, n = 3 })
+  t.equal(decode "[null,[2,null]]", { nil, { 2, nil, n = 2 }, n = 2 })
+  t.equal(decode "[1,2]", { 1, 2 })
+  local long = "[1," .. ("null,"):rep(900) .. "null]"
+  for _, text in ipairs { "[1,null,3]", "[1,null,null]", "[null,null,1]", "[[],[1,null]]", long } do
+    t.equal(encode(decode(text)), text)
+  end
+end
+
+tests["n is a length only where it can be one"] = function()
+  t.equal(encode { n = 3 }, '{"n":3}')
+  t.equal(encode { 1, 2, n = 1 }, '{"1":1,"2":2,"n":1}')
+  t.equal(encode { 1, n = 2.0 }, '{"1":1,"n":2.0}')
+  t.equal(encode { 1, n = -1 }, '{"1":1,"n":-1}')
+  t.equal(encode { 1, n = 2, m = 3 }, '{"1":1,"m":3,"n":2}')
+  t.equal(encode { 1, n = math.maxinteger }, '{"1":1,"n":9223372036854775807}')
+  t.equal(encode { n = 0 }, "[]")
+end
+
 tests["strings are escaped and any text comes back"] = function()
   t.equal(encode 'q"\\\n\t\1é', [["q\"\\\n\t\u0001é"]])
   for _, text in ipairs { "", "\0", "日本", ("x"):rep(10000), "\u{10FFFF}" } do

@@ -1,6 +1,7 @@
 #include "bind/ljson.h"
 
 #include <float.h>
+#include <limits.h>
 #include <locale.h>
 #include <math.h>
 #include <stdbool.h>
@@ -18,6 +19,7 @@
 
 /* Tables nested deeper than this have no JSON text; jansson reads no more. */
 #define DEPTH_MAX 2000
+#define HOLES_MAX 1000 /* a list up to this length may miss any elements */
 
 /* A decoded tree, in a userdata: pushing its values may raise for memory. */
 struct tree {
@@ -34,13 +36,35 @@ tree_free(lua_State *L)
 	return 0;
 }
 
+static void push_json(lua_State *L, json_t *json);
+
+/* Push the list of an array's values; `n` is its length if it has a null. */
+static void
+push_array(lua_State *L, json_t *json)
+{
+	size_t n = json_array_size(json);
+	bool whole = true;
+
+	lua_createtable(L, n <= INT_MAX ? (int)n : 0, 0);
+	for (size_t i = 0; i < n; i++) {
+		json_t *value = json_array_get(json, i);
+
+		push_json(L, value);
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+		whole = whole && !json_is_null(value);
+	}
+	if (!whole) {
+		lua_pushinteger(L, (lua_Integer)n);
+		lua_setfield(L, -2, "n");
+	}
+}
+
 /* Push the value of `json`; null is nil. [-0, +1, m] */
 static void
 push_json(lua_State *L, json_t *json)
 {
 	const char *key;
 	json_t *value;
-	size_t i;
 
 	luaL_checkstack(L, 4, "JSON is nested too deep");
 	switch (json_typeof(json)) {
@@ -53,12 +77,7 @@ push_json(lua_State *L, json_t *json)
 		}
 		break;
 	case JSON_ARRAY:
-		lua_newtable(L);
-		json_array_foreach(json, i, value)
-		{
-			push_json(L, value);
-			lua_rawseti(L, -2, (lua_Integer)i + 1);
-		}
+		push_array(L, json);
 		break;
 	case JSON_STRING:
 		lua_pushlstring(
@@ -254,29 +273,45 @@ put_number(struct writer *w, int idx, const struct place *place)
 	put(w, text, len);
 }
 
+/* Whether the key below the top is "n" and the value on top can be a length. */
+static bool
+is_length(lua_State *L)
+{
+	return lua_type(L, -2) == LUA_TSTRING && lua_isinteger(L, -1) &&
+	       strcmp(lua_tostring(L, -2), "n") == 0 &&
+	       lua_tointeger(L, -1) >= 0;
+}
+
 /*
- * The length of the table at `idx` as a list: all its keys are from 1 up and
- * at most half of them are missing; -1 where it is no list.
+ * The length of the table at `idx` as a list; -1 if it is no list. A list has
+ * keys from 1 up, and `n` if it ends in nil. Few elements may be missing, so
+ * that a table with one large key is not written as a million nulls.
  */
 static lua_Integer
 list_length(lua_State *L, int idx)
 {
-	lua_Integer count = 0, most = 0;
+	lua_Integer count = 0, most = 0, n = 0;
 
 	lua_pushnil(L);
 	while (lua_next(L, idx) != 0) {
 		lua_Integer key =
 		    lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
 
-		lua_pop(L, 1);
-		if (key < 1) {
-			lua_pop(L, 1);
+		if (key >= 1) {
+			count++;
+			most = key > most ? key : most;
+		} else if (is_length(L)) {
+			n = lua_tointeger(L, -1);
+		} else {
+			lua_pop(L, 2);
 			return -1;
 		}
-		count++;
-		most = key > most ? key : most;
+		lua_pop(L, 1);
 	}
-	return most / 2 <= count ? most : -1;
+	if (n != 0 && (n < most || count == 0))
+		return -1;
+	most = n != 0 ? n : most;
+	return most / 2 <= count || most <= HOLES_MAX ? most : -1;
 }
 
 static void put_value(struct writer *w, int idx, const struct place *place);
