@@ -43,7 +43,8 @@ tests["the time of a table grows with its length, also of a name of 400,000 byte
   local text = tostring(fz.chain({ s }).edge_table)
   t.equal(#text > 2 * #long, true)
   t.equal(text:find " \n", nil)
-  t.equal(text:match "^.*\n(.*)", "       -1  A" .. (" "):rep(#long + 8) .. "          0  function " .. long)
+  t.equal(text:match "^.*\n(.*)",
+    "       -1  A" .. (" "):rep(#long + 8) .. "          0  function " .. long)
 end
 
 tests["as_table has one row per input"] = function()
