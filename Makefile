@@ -31,6 +31,7 @@ LUA_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LUA_PC) 2>/dev/null)
 static      = $(filter /%,$(shell $(CC) -print-file-name=$1 2>/dev/null))
 LUA_LIBS   := $(or $(call static,liblua5.4.a),$(shell $(PKG_CONFIG) --libs $(LUA_PC) 2>/dev/null))
 JSON_LIBS  := $(or $(call static,libjansson.a),$(shell $(PKG_CONFIG) --libs jansson 2>/dev/null))
+TEXT_LIBS  := $(or $(call static,libutf8proc.a),$(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null))
 
 # -- flags -----------------------------------------------------------------
 
@@ -43,8 +44,8 @@ ALL_CFLAGS  = $(OWN_CFLAGS) $(CFLAGS)
 # The whole Lua library is in the command and visible, so that C modules load.
 # Bound at the start: a worker would bind, and fault, again and again.
 MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_LIBS) \
-	-Wl,--no-whole-archive $(JSON_LIBS) -lm -ldl -lpthread
-TEST_LIBS  := $(LUA_LIBS) $(JSON_LIBS) -lcmocka -lm -ldl -lpthread
+	-Wl,--no-whole-archive $(JSON_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+TEST_LIBS  := $(LUA_LIBS) $(JSON_LIBS) $(TEXT_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,
 
 # The name of what is made; the command itself with V=1.

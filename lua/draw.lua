@@ -3,6 +3,8 @@
 -- All of it follows the order of registration: the same graph gives the same
 -- bytes. It draws what a plan holds and computes nothing.
 
+local core = require "fzlua.core"
+
 local draw = {}
 
 local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
@@ -30,7 +32,7 @@ local function cell_text(value)
 end
 
 local function padded(text, width, right)
-  local gap = (" "):rep(width - utf8.len(text))
+  local gap = (" "):rep(width - core.text_width(text))
   return right and gap .. text or text .. gap
 end
 
@@ -38,13 +40,13 @@ function Table:__tostring()
   local columns = columns_of[self]
   local lines, widths, numeric = { {} }, {}, {}
   for k, column in ipairs(columns) do
-    lines[1][k], widths[k], numeric[k] = column, utf8.len(column), true
+    lines[1][k], widths[k], numeric[k] = column, core.text_width(column), true
   end
   for i, row in ipairs(self) do
     local line = {}
     for k, column in ipairs(columns) do
       line[k] = cell_text(row[column])
-      widths[k] = math.max(widths[k], utf8.len(line[k]))
+      widths[k] = math.max(widths[k], core.text_width(line[k]))
       numeric[k] = numeric[k] and (row[column] == nil or math.type(row[column]) ~= nil)
     end
     lines[i + 1] = line

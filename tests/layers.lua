@@ -26,7 +26,7 @@ local C_LAYERS = {
   {dir = "bind/", lua = true, "lerror", "lhandle", "place", "refmap", "names",
     "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
     "items", "strip", "random", "child child_state child_batch", "serve",
-    "ljson", "lblob", "lfailure", "llimits", "lloop", "lwait",
+    "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},
   {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},

@@ -159,6 +159,28 @@ tests["any character in a name is safe"] = function()
   end
 end
 
+tests["columns are aligned as a terminal shows them, whatever the script"] = function()
+  local width = require "fzlua.core".text_width
+  for text, columns in pairs {
+    [""] = 0, abc = 3, ["größe"] = 5, ["日本語"] = 6, ["한국"] = 4, ["ｆ"] = 2, ["e\u{301}"] = 1,
+    ["🙂"] = 2, ["👩‍👩‍👧"] = 2, ["🇩🇪🇫🇷"] = 4, ["👍🏽"] = 2, ["a\u{200B}b"] = 2,
+    ["\xff\xfe"] = 2, ["日\xff"] = 3,
+  } do
+    if width(text) ~= columns then error(("%s: %d columns"):format(text, width(text))) end
+  end
+  local names = { "日本語", "🙂", "e\u{301}te\u{301}", "plain" }
+  local s = fz.stage "工程"
+  for _, name in ipairs(names) do s:register(name, name, function(x) return x end) end
+  local lines, column = {}, nil
+  for line in tostring(fz.chain({ s }):as_table()):gmatch "[^\n]+" do lines[#lines + 1] = line end
+  for i = 2, #lines do
+    local start = width(lines[i]:match "^(.*)function")
+    column = column or start
+    t.equal(start, column)
+  end
+  t.equal(#lines, #names + 1)
+end
+
 tests["UTF-8 names are kept and columns stay aligned"] = function()
   local s = fz.stage "größe"
   s:register("ä", "b", function(x) return x end)
