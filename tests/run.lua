@@ -89,12 +89,13 @@ local least = 0
 while arg[least - 1] do least = least - 1 end
 t.fzlua = os.getenv "FZLUA" or arg[least]
 
----Run a shell command in which $FZLUA is the command under test.
+---Run a shell command in which $FZLUA is the command under test. Signals have their
+---default actions there, also if the tests run in the background of a shell.
 ---@return string out, string err, integer status 128 + signal where one ended it
 function t.shell(command)
   local out, err = t.file "", t.file ""
-  local _, how, code = os.execute(("FZLUA=%s; export FZLUA; (%s) >%s 2>%s"):format(
-    quote(t.fzlua), command, quote(out), quote(err)))
+  local _, how, code = os.execute(("FZLUA=%s env --default-signal sh -c %s >%s 2>%s"):format(
+    quote(t.fzlua), quote("(" .. command .. "\n)"), quote(out), quote(err)))
   return read(out), read(err), how == "signal" and 128 + code or code
 end
 
