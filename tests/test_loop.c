@@ -35,6 +35,7 @@ struct thing {
 	unsigned events;
 	struct thing *other; /* to be unwatched, disarmed, deferred */
 	int64_t again_ns;    /* a timer arms itself for this once more */
+	bool always;         /* and each time */
 };
 
 static int order[MANY]; /* of timers that fired, by ncalls of the first */
@@ -70,7 +71,8 @@ fired(struct fz_timer *timer)
 		fz_loop_disarm(t->loop, &t->other->timer);
 	if (t->again_ns != 0) {
 		fz_loop_arm(t->loop, timer, t->again_ns);
-		t->again_ns = 0;
+		if (!t->always)
+			t->again_ns = 0;
 	}
 }
 
@@ -333,6 +335,38 @@ test_loop_a_timer_may_rearm_itself(void **state)
 	thing_fini(&t);
 }
 
+/* Whatever calls itself again, the step ends and all else is served. */
+static void
+test_loop_what_calls_itself_for_ever_holds_up_nothing(void **state)
+{
+	struct fz_loop *loop = *state;
+	struct thing timer, a, b, pipe;
+
+	thing_init(&timer, loop);
+	thing_init(&a, loop);
+	thing_init(&b, loop);
+	thing_init(&pipe, loop);
+	timer.always = true;
+	timer.again_ns = 1;
+	fz_loop_arm(loop, &timer.timer, 1);
+	a.other = &b; /* each defers the other one */
+	b.other = &a;
+	fz_loop_defer(loop, &a.defer);
+	thing_watch(&pipe);
+	assert_int_equal(write(pipe.fd[1], "x", 1), 1);
+	for (int i = 1; i <= 3; i++) {
+		assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
+		assert_int_equal(timer.ncalls, i);
+		assert_int_equal(pipe.ncalls, i);
+	}
+	assert_true(a.ncalls > 0 && b.ncalls > 0);
+	a.other = b.other = NULL;
+	thing_fini(&timer);
+	thing_fini(&a);
+	thing_fini(&b);
+	thing_fini(&pipe);
+}
+
 static void
 test_loop_a_timer_may_disarm_a_due_one(void **state)
 {
@@ -525,6 +559,9 @@ main(void)
 		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_loop_a_timer_may_rearm_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_loop_what_calls_itself_for_ever_holds_up_nothing,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_loop_a_timer_may_disarm_a_due_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(

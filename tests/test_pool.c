@@ -355,6 +355,80 @@ test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 	fz_pool_free(pool);
 }
 
+/* A caller that asks as often as it is told of a free worker must end. */
+static void
+test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 2);
+	int64_t until = in_ms(20000);
+	struct fz_worker *a, *b;
+	struct user u;
+
+	user_init(&u);
+	fz_pool_join(pool, &u.user, NULL);
+	a = fz_pool_take(pool, &u.user, NULL);
+	assert_non_null(a);
+	assert_true(fz_pool_has_free(pool));
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	assert_null(fz_pool_take(pool, &u.user, NULL));
+	assert_false(fz_pool_has_free(pool));
+	faults_end();
+	assert_null(fz_pool_take(pool, &u.user, NULL)); /* it does not try */
+	u.nothers = 0;
+	while (u.nothers == 0)
+		assert_true(step_until(w, until));
+	assert_true(fz_pool_has_free(pool));
+	b = fz_pool_take(pool, &u.user, NULL);
+	assert_non_null(b);
+	fz_pool_untake(pool, a);
+	fz_pool_untake(pool, b);
+	fz_pool_leave(pool, &u.user);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_without_workers_forks_at_once_whatever_failed_before(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_worker *a;
+	struct user u;
+
+	user_init(&u);
+	a = fz_pool_take(pool, &u.user, NULL);
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	assert_null(fz_pool_take(pool, &u.user, NULL));
+	faults_end();
+	fz_worker_end(a, FZ_ERR_CANCELLED, "ended");
+	assert_true(fz_pool_has_free(pool));
+	a = fz_pool_take(pool, &u.user, NULL);
+	assert_non_null(a);
+	fz_pool_untake(pool, a);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_may_be_closed_while_it_forks_none(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = pool_of(w, 2);
+	unsigned nwatched = fz_loop_nwatched(w->engine.loop);
+	struct user u;
+
+	user_init(&u);
+	assert_non_null(fz_pool_take(pool, &u.user, NULL));
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	assert_null(fz_pool_take(pool, &u.user, NULL));
+	faults_end();
+	fz_pool_free(pool);
+	fz_loop_flush(w->engine.loop);
+	assert_int_equal(fz_loop_nwatched(w->engine.loop), nwatched);
+}
+
 static void
 test_pool_does_not_fork_for_ever_what_dies_at_once(void **state)
 {
@@ -625,6 +699,15 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_pool_a_fork_that_fails_is_an_error_only_without_workers,
 		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_has_no_free_worker_for_a_while_after_a_fork_failed,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_without_workers_forks_at_once_whatever_failed_before,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_pool_may_be_closed_while_it_forks_none, world_setup,
+		    world_teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_pool_does_not_fork_for_ever_what_dies_at_once,
 		    world_setup, world_teardown),

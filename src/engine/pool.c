@@ -19,6 +19,8 @@ enum {
 };
 /* Jobs that take this long together are enough to hide a round trip. */
 #define POOL_AHEAD_NS (FZ_CLOCK_MS / 2)
+/* From a fork that failed to the next one, while other workers do the jobs. */
+#define POOL_PAUSE_NS (100 * FZ_CLOCK_MS)
 
 struct fz_pool {
 	struct fz_pool_opts opts;
@@ -28,8 +30,15 @@ struct fz_pool {
 	struct fz_pool_user **users;
 	size_t nusers, users_cap;
 	unsigned nfailed_starts; /* since a worker was last of use */
+	struct fz_err start_err; /* of the last of them; NONE: not known */
 	uint32_t stamp;          /* of workers forked from now on */
 	bool closed;
+	/*
+	 * Armed after a fork failed: until it fires the pool has only the
+	 * workers that live. A caller that is told of a free worker and then
+	 * gets none would ask again at once, and for ever.
+	 */
+	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
 	struct fz_fork_hook hook;
 };
@@ -94,6 +103,35 @@ worker_idle(void *ctx, struct fz_worker *w)
 	tell_users(pool, w);
 }
 
+/* While others live, the pool has only the workers that live for a while. */
+static void
+pause_forks(struct fz_pool *pool)
+{
+	fz_loop_arm(pool->opts.engine->loop, &pool->pause,
+	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
+}
+
+/*
+ * Workers that die as they start are tried again, not for ever. One that said
+ * why would say it again.
+ */
+static void
+count_start(struct fz_pool *pool, const struct fz_worker *w)
+{
+	if (!w->failed_start) {
+		pool->nfailed_starts = 0;
+		return;
+	}
+	pool->nfailed_starts++;
+	pool->start_err = w->start_err;
+	if (w->start_err.kind == FZ_ERR_NONE)
+		return;
+	if (pool->nworkers == 0)
+		pool->nfailed_starts = POOL_FAILED_STARTS_MAX;
+	else
+		pause_forks(pool);
+}
+
 static void
 worker_dead(void *ctx, struct fz_worker *w)
 {
@@ -105,7 +143,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 	if (slots != NULL)
 		fz_slots_died(slots, fz_worker_account(w));
 	give_slot(pool, w);
-	pool->nfailed_starts = w->failed_start ? pool->nfailed_starts + 1 : 0;
+	count_start(pool, w);
 	tell_users(pool, w);
 	fz_worker_free(w, false);
 }
@@ -118,6 +156,17 @@ slot_freed(struct fz_slots_waiter *waiter)
 	struct fz_pool *pool =
 	    (struct fz_pool *)((char *)waiter -
 			       offsetof(struct fz_pool, waiter));
+
+	for (size_t i = 0; i < pool->nusers; i++)
+		pool->users[i]->freed(pool->users[i], NULL);
+}
+
+/* Forks may be tried again. */
+static void
+pause_over(struct fz_timer *timer)
+{
+	const struct fz_pool *pool =
+	    (struct fz_pool *)((char *)timer - offsetof(struct fz_pool, pause));
 
 	for (size_t i = 0; i < pool->nusers; i++)
 		pool->users[i]->freed(pool->users[i], NULL);
@@ -156,6 +205,7 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 	if (opts->slots != NULL)
 		fz_slots_ref(opts->slots);
 	pool->waiter.freed = slot_freed;
+	pool->pause.fired = pause_over;
 	pool->hook.in_child = in_child;
 	fz_loop_hook(opts->engine->loop, &pool->hook);
 	return pool;
@@ -195,6 +245,7 @@ fz_pool_close(struct fz_pool *pool)
 		fz_worker_free(w, false);
 	}
 	fz_loop_unhook(&pool->hook); /* nothing is left to let go of */
+	fz_loop_disarm(pool->opts.engine->loop, &pool->pause);
 	fz_slots_forget(&pool->waiter);
 	trim_slots(pool);
 	fz_slots_unref(pool->opts.slots);
@@ -263,7 +314,7 @@ serve(void *ctx, struct fz_port *port)
 }
 
 static struct fz_worker *
-fork_worker(struct fz_pool *pool, struct fz_err *err)
+try_fork(struct fz_pool *pool, struct fz_err *err)
 {
 	struct fz_worker_opts opts = {
 		.engine = pool->opts.engine,
@@ -271,18 +322,19 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 		.ops_ctx = pool,
 		.main = serve,
 		.main_ctx = pool,
+		.replaceable = true,
 	};
 	struct fz_slots *slots = slots_of(pool);
 	struct fz_worker *w;
 
-	/* With one worker there, a fork that fails only makes us slower. */
-	if (pool->nworkers != 0)
-		err = NULL;
 	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
-		if (err != NULL) /* it may be tried once again */
-			pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
-		fz_err_set(err, FZ_ERR_CRASH,
-		    "its workers die before they start a job");
+		/* It may be tried once again. */
+		pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
+		if (err != NULL && pool->start_err.kind != FZ_ERR_NONE)
+			*err = pool->start_err;
+		else
+			fz_err_set(err, FZ_ERR_CRASH,
+			    "its workers die before they start a job");
 		return NULL;
 	}
 	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
@@ -297,10 +349,33 @@ fork_worker(struct fz_pool *pool, struct fz_err *err)
 	return w;
 }
 
+/*
+ * A new worker. While others live, a fork that fails only makes the pool
+ * slower: no error, but a pause.
+ */
+static struct fz_worker *
+fork_worker(struct fz_pool *pool, struct fz_err *err)
+{
+	bool others = pool->nworkers != 0;
+	struct fz_worker *w = try_fork(pool, others ? NULL : err);
+
+	if (w == NULL && others)
+		pause_forks(pool);
+	return w;
+}
+
+/* A pool whose last worker died forks anew, whatever failed before. */
+static bool
+may_fork(const struct fz_pool *pool)
+{
+	return pool->nworkers == 0 ||
+	       (pool->nworkers < pool->opts.max && pool->pause.place == 0);
+}
+
 static bool
 has_worker(const struct fz_pool *pool)
 {
-	return pool->idle != NULL || pool->nworkers < pool->opts.max;
+	return pool->idle != NULL || may_fork(pool);
 }
 
 bool

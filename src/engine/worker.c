@@ -719,18 +719,30 @@ fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
 	job->ops->failed(job, &failure);
 }
 
-/* A worker that said why it could not start fails one job with that. */
+/* What the worker has said if it could not start. */
+static void
+read_start_error(struct fz_worker_pipes *p)
+{
+	uint32_t n = atomic_load(&p->cell->nwhy);
+
+	if (n != 0 && n <= FZ_ERR_TEXT_MAX)
+		fz_err_set(&p->worker->start_err, FZ_ERR_ERROR,
+		    "cannot start a %s: %.*s", noun(p), (int)n,
+		    (const char *)p->cell->out);
+}
+
+/* A worker that could not start fails one job, unless another takes over. */
 static void
 fail_unstarted(struct fz_worker_pipes *p)
 {
-	uint32_t n = atomic_load(&p->cell->nwhy);
-	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+	struct fz_failure failure = { .err = p->worker->start_err,
+		.pid = p->worker->pid,
+		.exitcode = -1 };
 	struct fz_job *job = p->worker->head;
 
-	if (n == 0 || n > FZ_ERR_TEXT_MAX || job == NULL)
+	if (failure.err.kind == FZ_ERR_NONE || job == NULL ||
+	    p->opts.replaceable)
 		return;
-	fz_err_set(&failure.err, FZ_ERR_ERROR, "cannot start a %s: %.*s",
-	    noun(p), (int)n, (const char *)p->cell->out);
 	answer_head(p->worker, 1);
 	job->ops->failed(job, &failure);
 }
@@ -754,6 +766,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	left = cell_extract(p->cell);
 	scan_cell(p, p->cell->out, &left);
 	fz_relay_drain(&p->relay);
+	read_start_error(p);
 	fail_unstarted(p);
 	claim = claimed(p);
 	/* One, unless its replies could not be read. */

@@ -114,6 +114,8 @@ struct fz_worker_opts {
 	fz_worker_main main;
 	void *main_ctx;
 	const char *noun; /* what texts call it, NULL: "worker" */
+	bool replaceable; /* its owner starts another one if it cannot start,
+			   * so that no job fails of that */
 };
 
 struct fz_worker {
@@ -129,8 +131,9 @@ struct fz_worker {
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
 	bool leaving;    /* dismissed: it will end by itself */
-	bool failed_start;     /* dead by itself before it started any job */
-	struct fz_death death; /* how it ended, once it is dead */
+	bool failed_start;       /* dead by itself before it started any job */
+	struct fz_err start_err; /* what it said then; NONE: nothing */
+	struct fz_death death;   /* how it ended, once it is dead */
 	/* For who sends it functions: which version it has in each slot. */
 	uint32_t funcs[FZ_WORKER_FUNCS];
 	uint32_t stamp; /* versions up to this one it has inherited */

@@ -9,7 +9,10 @@
 #include "os/fd.h"
 #include "os/spin.h"
 
-enum { LOOP_BATCH = 64 };
+enum {
+	LOOP_BATCH = 64,
+	LOOP_ROUNDS = 16, /* of deferred calls in one step */
+};
 
 struct fz_loop {
 	int epfd; /* -1: made anew with the next watch or step */
@@ -345,8 +348,12 @@ fire_timers(struct fz_loop *loop)
 	if (loop->ntimers == 0)
 		return 0;
 	now = fz_clock_ns();
-	while (loop->ntimers != 0 && loop->heap[1]->at_ns <= now) {
+	/* No more than there are: one may arm itself for a time gone by. */
+	for (size_t n = loop->ntimers; n > 0 && loop->ntimers != 0; n--) {
 		struct fz_timer *timer = loop->heap[1];
+
+		if (timer->at_ns > now)
+			break;
 
 		fz_loop_disarm(loop, timer);
 		timer->fired(timer);
@@ -355,17 +362,28 @@ fire_timers(struct fz_loop *loop)
 	return called;
 }
 
+/*
+ * Calls may defer others. Those that still do after many rounds go on in the
+ * next step, so that timers, descriptors and signals are served in between.
+ */
 static int
 call_deferred(struct fz_loop *loop)
 {
 	int called = 0;
 
-	while (loop->defers != NULL) {
-		struct fz_defer *defer = loop->defers;
+	for (int round = 0; loop->defers != NULL && round < LOOP_ROUNDS;
+	     round++) {
+		size_t n = 0;
 
-		fz_loop_undefer(loop, defer);
-		defer->call(defer);
-		called = 1;
+		for (struct fz_defer *d = loop->defers; d != NULL; d = d->next)
+			n++;
+		for (; loop->defers != NULL && n > 0; n--) {
+			struct fz_defer *defer = loop->defers;
+
+			fz_loop_undefer(loop, defer);
+			defer->call(defer);
+			called = 1;
+		}
 	}
 	return called;
 }
