@@ -17,6 +17,7 @@ local core = require "fzlua.core"
 ---@field exitcode integer|nil
 ---@field traceback string|nil
 ---@field cause any
+---@field others fz.Error[]|nil further failures while the run or map stopped
 local Error = core.Error
 Error.__name = "fz.Error"
 core.register_class("fz.Error", Error)
@@ -38,6 +39,20 @@ local function starts_with(text, prefix)
   return text:sub(1, #prefix) == prefix
 end
 
+local OTHERS_SHOWN <const> = 3
+
+-- "\nalso failed: slow: why; item 7: why; and 2 more", each by its first line; or "".
+local function others_text(others)
+  if type(others) ~= "table" or #others == 0 then return "" end
+  local parts = {}
+  for i = 1, math.min(#others, OTHERS_SHOWN) do
+    parts[i] = tostring(others[i]):match "^[^\n]*"
+  end
+  local hidden = #others - OTHERS_SHOWN
+  if hidden > 0 then parts[#parts + 1] = ("and %d more"):format(hidden) end
+  return "\nalso failed: " .. table.concat(parts, "; ")
+end
+
 -- A graph error has not run anywhere: its message says all there is to say.
 function Error:__tostring()
   local message = tostring(self.message or self.kind or "error")
@@ -46,6 +61,7 @@ function Error:__tostring()
     if not starts_with(message, output) then message = output .. message end
     message = place_text(self) .. message
   end
+  message = message .. others_text(self.others)
   local traceback = self.traceback
   if type(traceback) ~= "string" or traceback == "" then return message end
   return message .. "\n" .. traceback

@@ -242,19 +242,66 @@ local function collect_errors(self)
   return errors
 end
 
--- What left the end; `decoded` keeps values that several stages passed on.
-local function collect_output(self, decoded)
-  local plan, run, output = self.plan, self.run, {}
+-- The other nodes that failed while the run stopped, in the order of time. Those that
+-- were ended because of the failure are no failures of their own.
+local function collect_others(self, first)
+  local others, id = {}, self.run:failed()
+  while id do
+    local e = id ~= first and error_of(self, id)
+    if e and e.kind ~= "cancelled" then others[#others + 1] = name_error(e, self.plan.nodes[id]) end
+    id = self.run:failed(id)
+  end
+  return #others > 0 and others or nil
+end
+
+-- Why the run as a whole failed, or nil.
+local function collect_failure(self)
+  local id, e = self.run:failure()
+  if not id then return nil end
+  -- Ctrl-C in a function that ran in this process is no failure of it.
+  if Error.is(e.cause, "interrupted") then return e.cause end
+  if id > 0 then name_error(e, self.plan.nodes[id]) end
+  e.others = collect_others(self, id)
+  return e
+end
+
+---@class fzlua.Results what a run left, read value by value
+---@field run userdata
+---@field decoded table<integer, any> values that several stages passed on
+---@field errors table<string, fz.Error> by output
+---@field keeps boolean whether a value that cannot be read costs only its output
+
+-- The value `value`, which is the output `name`; `there` is false if there is none. A
+-- result may be whole and still not be read: its class's __fzunpack raises.
+local function read_value(self, results, value, name)
+  if results.decoded[value] ~= nil then return true, results.decoded[value] end
+  local ok, there, decoded = pcall(results.run.value, results.run, value)
+  if ok then
+    results.decoded[value] = decoded
+    return there, decoded
+  end
+  local e = there
+  if Error.is(e, "interrupted") then error(e, 0) end
+  if not Error.is(e) then e = Error.new { kind = "memory", message = tostring(e) } end
+  name_error(e, self.plan.nodes[self.plan.maker[value]], name)
+  if not results.keeps then error(e, 0) end
+  results.errors[name] = results.errors[name] or e
+  return false
+end
+
+-- What left the end.
+local function collect_output(self, results)
+  local plan, output = self.plan, {}
   for _, final in ipairs(plan.final) do
-    local there, value = run:value(final.value)
-    if there then output[final.name], decoded[final.value] = value, value end
+    local there, value = read_value(self, results, final.value, final.name)
+    if there then output[final.name] = value end
   end
   for _, name in ipairs(plan:passed(self.input)) do output[name] = self.input[name] end
   return output
 end
 
 -- What left each stage, for keep = "all".
-local function collect_layers(self, decoded)
+local function collect_layers(self, results)
   local layers, passing = {}, self.input
   for number, layer in ipairs(self.plan.layers) do
     local leaving = {}
@@ -262,11 +309,7 @@ local function collect_layers(self, decoded)
       for name, value in pairs(passing) do leaving[name] = value end
     end
     for _, made in ipairs(layer.made) do
-      local value, there = decoded[made.value], true
-      if value == nil then
-        there, value = self.run:value(made.value)
-        decoded[made.value] = value
-      end
+      local there, value = read_value(self, results, made.value, made.name)
       leaving[made.name] = nil -- what it replaces does not leave
       if there then leaving[made.name] = value end
     end
@@ -279,20 +322,15 @@ end
 function Invocation:_settle()
   local run = self.run
   task.unwatch(self)
-  local failure, errors = nil, {}
-  local decoded, output = {}, {}
+  local failure, errors, output = nil, {}, {}
+  local keeps = self.options.on_error == "continue"
   local ok, e = pcall(function()
-    if run then
-      local id, e = run:failure()
-      if id then failure = id > 0 and name_error(e, self.plan.nodes[id]) or e end
-      -- Ctrl-C in a function that ran in this process is no failure of it.
-      if failure and Error.is(failure.cause, "interrupted") then failure = failure.cause end
-      if failure or self.options.on_error == "continue" then errors = collect_errors(self) end
-    end
-    if not failure then
-      output = collect_output(self, decoded)
-      if self.options.keep == "all" then self.layers = collect_layers(self, decoded) end
-    end
+    failure = run and collect_failure(self)
+    if run and (failure or keeps) then errors = collect_errors(self) end
+    if failure then return end
+    local results = { run = run, decoded = {}, errors = errors, keeps = keeps }
+    output = collect_output(self, results)
+    if self.options.keep == "all" then self.layers = collect_layers(self, results) end
   end)
   if not ok then failure = e end
   self.run = nil

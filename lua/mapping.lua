@@ -115,21 +115,28 @@ function Mapping:cancel()
   self.batch:close()
 end
 
--- Which error to raise: of the whole, or that of the first item in the list.
+-- The other items that failed while the map stopped, in the order of the list. Those
+-- that were ended because of the failure are no failures of their own.
+local function others(self, first)
+  local indexes, list = {}, {}
+  for index, e in pairs(self.errors) do
+    if index ~= first and not Error.is(e, "cancelled") then indexes[#indexes + 1] = index end
+  end
+  table.sort(indexes)
+  for i, index in ipairs(indexes) do list[i] = Mapping.name_error(self.errors[index], index) end
+  return #list > 0 and list or nil
+end
+
+-- Which error to raise: of the whole, or that of the item that failed first in time.
 local function failure(self)
   local whole = self.batch:whole()
   if whole then return whole end
   if self._options.on_error == "continue" then return nil end
-  local first, ended
-  for index, e in pairs(self.errors) do
-    if Error.is(e, "cancelled") then -- most likely by the policy "now", for another's error
-      ended = math.min(index, ended or index)
-    else
-      first = math.min(index, first or index)
-    end
-  end
-  first = first or ended
-  return first and Mapping.name_error(self.errors[first], first)
+  local first = self.batch:first_error()
+  if not first then return nil end
+  local e = Mapping.name_error(self.errors[first], first)
+  if Error.is(e) then e.others = others(self, first) end
+  return e
 end
 
 ---Its outcome, once it is done: true and the list, or false and the error.

@@ -457,6 +457,8 @@ batch_take(lua_State *L)
 		} else if (fz_lbatch_push_value(L, lb) != LUA_OK) {
 			list = 3;
 		}
+		if (list == 3 && lb->first_error == 0)
+			lb->first_error = i;
 		news->first++;
 		news->skip++;
 		news->n--;
@@ -469,6 +471,18 @@ batch_take(lua_State *L)
 	}
 	leave_batch(L, lb);
 	lua_pushinteger(L, taken);
+	return 1;
+}
+
+/* batch:first_error() -> nil | index: the item whose error was taken first */
+static int
+batch_first_error(lua_State *L)
+{
+	const struct fz_lbatch *lb = check_batch(L);
+
+	if (lb->first_error == 0)
+		return 0;
+	lua_pushinteger(L, lb->first_error);
 	return 1;
 }
 
@@ -693,6 +707,7 @@ static const luaL_Reg methods[] = {
 	{ "start", batch_start },
 	{ "finish", batch_finish },
 	{ "take", batch_take },
+	{ "first_error", batch_first_error },
 	{ "result", batch_result },
 	{ "whole", batch_whole },
 	{ "counts", batch_counts },

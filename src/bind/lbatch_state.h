@@ -41,6 +41,7 @@ struct fz_lbatch {
 	bool counted;              /* by the list's field n */
 	const void *list;          /* that batch:list() made */
 	struct fz_slot *slots;     /* its array part, NULL: not known */
+	lua_Integer first_error;   /* item of the first one taken, 0: none */
 	uint32_t together;         /* items that were encoded at once of late */
 	uint32_t nread;            /* of the blob of the news, with `items` */
 	struct fz_batch_news news; /* being read; n is 0 where none is */

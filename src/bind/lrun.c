@@ -364,6 +364,22 @@ run_failure(lua_State *L)
 	return 2;
 }
 
+/* run:failed([node]) -> nil | node: the next one that failed in time */
+static int
+run_failed(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = FZ_GRAPH_NONE;
+
+	if (!lua_isnoneornil(L, 2))
+		node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	node = fz_run_next_failed(lr->run, node);
+	if (node == FZ_GRAPH_NONE)
+		return 0;
+	lua_pushinteger(L, (lua_Integer)node + 1);
+	return 1;
+}
+
 /* run:event() -> nil | kind, node, pid, seconds */
 static int
 run_event(lua_State *L)
@@ -426,6 +442,7 @@ static const luaL_Reg methods[] = {
 	{ "value", run_value },
 	{ "error", run_error },
 	{ "failure", run_failure },
+	{ "failed", run_failed },
 	{ "event", run_event },
 	{ "close", run_close },
 	{ NULL, NULL },

@@ -59,6 +59,7 @@ in_child(struct fz_fork_hook *hook)
 
 	run->done = true;
 	run->joined = false;
+	run->failed = NULL;
 	memset(run->values, 0, run->nvalues * sizeof(*run->values));
 	for (uint32_t i = 0; i < run->nnodes; i++)
 		run->steps[i].failure = NULL;
@@ -124,6 +125,7 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 	run->steal.fired = fz_dispatch_steal;
 	run->hook.in_child = in_child;
 	run->whole.exitcode = run->lost.exitcode = -1;
+	run->last_failed = &run->failed;
 	fz_err_set(&run->lost.err, FZ_ERR_MEMORY,
 	    "not enough memory to keep the error");
 	if (allocate(run, err) != 0) {
@@ -268,15 +270,20 @@ fz_run_failure(const struct fz_run *run, uint32_t *node)
 	if (run->whole_failed && (run->opts.policy != FZ_RUN_CONTINUE ||
 				     run->whole.err.kind != FZ_ERR_TIMEOUT))
 		return &run->whole;
-	if (run->opts.policy == FZ_RUN_CONTINUE)
+	if (run->opts.policy == FZ_RUN_CONTINUE || run->failed == NULL)
 		return NULL;
-	for (uint32_t i = 0; i < run->nnodes; i++) {
-		if (run->steps[i].state == FZ_STEP_FAILED) {
-			*node = i;
-			return run->steps[i].failure;
-		}
-	}
-	return NULL;
+	*node = fz_step_number(run->failed);
+	return run->failed->failure;
+}
+
+uint32_t
+fz_run_next_failed(const struct fz_run *run, uint32_t node)
+{
+	const struct fz_step *next = node != FZ_GRAPH_NONE
+					 ? run->steps[node].next_failed
+					 : run->failed;
+
+	return next != NULL ? fz_step_number(next) : FZ_GRAPH_NONE;
 }
 
 int

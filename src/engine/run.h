@@ -108,11 +108,18 @@ const struct fz_failure *fz_run_failure_of(
 
 /*
  * What the whole run failed of, NULL if it did not: a deadline or cancel
- * (`*node` is FZ_GRAPH_NONE), else the failed node with the lowest number.
- * With FZ_RUN_CONTINUE only a cancel counts.
+ * (`*node` is FZ_GRAPH_NONE), else the node that failed first in time, for
+ * which the run stopped. With FZ_RUN_CONTINUE only a cancel counts.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
+
+/*
+ * The node that failed next in time after `node`, the first one after
+ * FZ_GRAPH_NONE. Returns FZ_GRAPH_NONE after the last one. Nodes that were
+ * ended because another one failed are among them, with FZ_ERR_CANCELLED.
+ */
+uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
 /* Take the oldest event. Returns 1, or 0 where there is none. */
 int fz_run_next_event(struct fz_run *run, struct fz_run_event *event);

@@ -34,7 +34,8 @@ struct fz_step {
 	enum fz_step_state state;
 	unsigned attempts; /* that have ended */
 	struct fz_failure *failure;
-	struct fz_timer *delay; /* while delayed */
+	struct fz_step *next_failed; /* in the order of time */
+	struct fz_timer *delay;      /* while delayed */
 };
 
 /* Jobs of one pool that could start now, oldest first. */
@@ -60,6 +61,7 @@ struct fz_run {
 	bool stopping;    /* start nothing new */
 	bool recalled;    /* while stopping: workers have been told */
 	uint32_t because; /* the node it stops for */
+	struct fz_step *failed, **last_failed; /* for good, the first one first */
 	bool whole_failed;
 	struct fz_failure whole; /* a deadline or a cancel */
 	struct fz_failure lost;  /* for a node whose failure had no memory */

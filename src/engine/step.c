@@ -271,6 +271,8 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 		return;
 	}
 	keep_failure(step, failure);
+	*run->last_failed = step;
+	run->last_failed = &step->next_failed;
 	fz_step_record(step, FZ_RUN_EVENT_FAILED, failure->pid);
 	end_step(step, FZ_STEP_FAILED);
 	if (run->opts.policy == FZ_RUN_CONTINUE)
