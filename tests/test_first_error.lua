@@ -179,7 +179,7 @@ tests["a map keeps what can be read"] = function()
     t.equal({ r[1], r[3], r.n }, { { 1 }, { 3 }, 4 })
     t.equal({ r.errors[2].index, r.errors[4].index }, { 2, 4 })
     t.match(r.errors[4].message, "item 4")
-    t.equal(t.fails("error", map, f, t.numbers(4)).index, 2)
+    t.equal(t.fails("error", map, f, t.numbers(4)).index % 2, 0)
   end
 end
 
