@@ -82,6 +82,21 @@ function fz.register_class(name, mt)
   return mt
 end
 
+---Have one table or userdata, which all processes have for themselves, cross under `name`.
+---@generic T
+---@param name string
+---@param value T
+---@return T value
+function fz.register_value(name, value)
+  local check = require "fzlua.check"
+  check.type(name, "string", 1, "fz.register_value")
+  if type(value) ~= "table" and type(value) ~= "userdata" then
+    check.fail("bad argument #2 to 'fz.register_value' (table or userdata expected, got %s)",
+      type(value))
+  end
+  return core.register_value(name, value)
+end
+
 ---How many processors this process may use: affinity and cgroup limits count.
 ---@param options? {physical: boolean}
 ---@return integer

@@ -10,10 +10,20 @@ local function stamp()
   return ("%s.%03d"):format(os.date("%H:%M:%S", whole), math.floor((seconds - whole) * 1000))
 end
 
----Tell of an error; the text may have several lines.
+local function write(level, fmt, ...)
+  io.stderr:write(("%s %s fzlua[%d]: %s\n"):format(stamp(), level, core.pid(), fmt:format(...)))
+end
+
+---Log an error; the text may have several lines.
 ---@param fmt string
 function log.error(fmt, ...)
-  io.stderr:write(("%s ERROR fzlua[%d]: %s\n"):format(stamp(), core.pid(), fmt:format(...)))
+  write("ERROR", fmt, ...)
+end
+
+---Log what may be a mistake.
+---@param fmt string
+function log.warn(fmt, ...)
+  write("WARN", fmt, ...)
 end
 
 return log

@@ -23,9 +23,10 @@ enum fz_codec_trust {
 /*
  * Append one message with the `n` values from stack index `first` on to
  * `out`. Raises an fz.Error of kind "unsendable" whose message starts with
- * the path to the value (".rows[3].file: a FILE* cannot be sent"; a bare
- * ": a coroutine cannot be sent" where the value itself is meant; its field
- * `value` counts the values from 1), and of kind "memory" when `out` fails.
+ * the path to the value (".rows[3].file: a FILE* cannot be sent"; "a coroutine
+ * cannot be sent" if the value itself is meant; its field `value` counts the
+ * values from 1), and of kind "memory" when `out` fails. Calls Lua code:
+ * __fzpack, finalizers, and the log if a class is not registered.
  * What was appended before a raise is the caller's to drop. [-0, +0, e]
  */
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
@@ -40,8 +41,8 @@ int fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust);
 
 /*
- * Open: core.pack, .unpack, .encode, .decode, .register_class; `core` is at the
- * top.
+ * Open: core.pack, .unpack, .encode, .decode, .register_class and
+ * .register_value; `core` is at the top.
  * [-0, +0, m]
  */
 int fz_lcodec_open(lua_State *L);

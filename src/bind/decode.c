@@ -11,7 +11,7 @@
 #include "bind/decode.h"
 #include "bind/format.h"
 #include "bind/lerror.h"
-#include "bind/names.h"
+#include "bind/registered.h"
 
 enum {
 	BIG_MESSAGE = 65536, /* the collector rests while one is read */
@@ -247,8 +247,10 @@ get_class(struct fz_decoder *d)
 	unsigned tag;
 
 	fz_decode_name(d);
-	if (!fz_names_metatable(d->L, -1))
+	if (!fz_registered_metatable(d->L, -1)) {
+		fz_decode_miss_class(d);
 		lua_pushnil(d->L);
+	}
 	lua_remove(d->L, -2);
 	tag = fz_decode_u8(d);
 	if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
@@ -358,8 +360,8 @@ get_object(struct fz_decoder *d, unsigned tag)
 	case FZ_FORMAT_GLOBALS:
 		fz_decode_globals(d);
 		break;
-	case FZ_FORMAT_FILE:
-		fz_decode_file(d);
+	case FZ_FORMAT_HERE:
+		fz_decode_here(d);
 		break;
 	default:
 		d->in.p--;

@@ -38,6 +38,9 @@ struct fz_decoder {
 /* Raise: the bytes are no message, as `what` says. */
 int fz_decode_refuse(const struct fz_decoder *d, const char *what);
 
+/* Log, the first time, that the class named on top is not registered here. */
+void fz_decode_miss_class(struct fz_decoder *d);
+
 /* One level deeper on the C stack; the caller lowers `level` again. */
 void fz_decode_enter(struct fz_decoder *d);
 
@@ -56,7 +59,7 @@ void fz_decode_function(struct fz_decoder *d);
 void fz_decode_cfunction(struct fz_decoder *d);
 void fz_decode_module(struct fz_decoder *d);
 void fz_decode_globals(struct fz_decoder *d);
-void fz_decode_file(struct fz_decoder *d);
+void fz_decode_here(struct fz_decoder *d);
 
 /* The next `n` bytes; raises where fewer are left. */
 static inline const unsigned char *

@@ -6,6 +6,8 @@
 #include "bind/lerror.h"
 #include "bind/lhandle.h"
 #include "bind/names.h"
+#include "bind/registered.h"
+#include "bind/warning.h"
 
 static void
 need_functions(const struct fz_decoder *d)
@@ -14,6 +16,35 @@ need_functions(const struct fz_decoder *d)
 		fz_decode_refuse(d, "functions are not allowed");
 	if (!(d->flags & FZ_FORMAT_HAS_FUNCTIONS))
 		fz_decode_refuse(d, "bad flags");
+}
+
+#define EARLIER "before the worker is started, or in its init"
+
+/* Raise: what is named at `name` is not registered here; `by` registers it. */
+static int
+raise_unknown(lua_State *L, const char *noun, int name, const char *by)
+{
+	struct fz_err err;
+
+	fz_err_set(&err, FZ_ERR_ERROR,
+	    "%s '%.80s' is not registered here (call %s " EARLIER ")", noun,
+	    lua_tostring(L, name), by);
+	return fz_lerror_raise(L, &err);
+}
+
+void
+fz_decode_miss_class(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+
+	if (d->trust < FZ_CODEC_RUN || !fz_registered_miss(L, -1))
+		return;
+	lua_pushfstring(L,
+	    "a table of class '%s' has lost its metatable: the class is not "
+	    "registered here (call fz.register_class " EARLIER
+	    "; said once for each class)",
+	    lua_tostring(L, -1));
+	fz_warning(L);
 }
 
 /* Raise what the __fzunpack of the class named at `name` raised, on top. */
@@ -42,8 +73,8 @@ call_unpacker(struct fz_decoder *d, int name)
 	lua_State *L = d->L;
 	int rc;
 
-	if (!fz_names_metatable(L, name))
-		fz_decode_refuse(d, "a class that is not registered here");
+	if (!fz_registered_metatable(L, name))
+		raise_unknown(L, "class", name, "fz.register_class");
 	lua_pushliteral(L, "__fzunpack");
 	if (lua_rawget(L, -2) == LUA_TNIL)
 		fz_decode_refuse(d, "a class without __fzunpack");
@@ -145,6 +176,22 @@ fz_decode_function(struct fz_decoder *d)
 	d->level--;
 }
 
+/* Push the module that is named next, below it its name. */
+static void
+push_module(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+	struct fz_err err;
+
+	fz_decode_name(d);
+	if (fz_names_require(L, -1))
+		return;
+	fz_err_set(&err, FZ_ERR_ERROR,
+	    "module '%.80s' cannot be loaded here: %s", lua_tostring(L, -2),
+	    fz_lerror_text(L, -1));
+	fz_lerror_raise(L, &err);
+}
+
 void
 fz_decode_cfunction(struct fz_decoder *d)
 {
@@ -152,8 +199,7 @@ fz_decode_cfunction(struct fz_decoder *d)
 
 	need_functions(d);
 	luaL_checkstack(L, 10, NULL);
-	fz_decode_name(d);
-	fz_names_require(L, -1);
+	push_module(d);
 	fz_decode_name(d);
 	if (lua_istable(L, -2))
 		lua_rawget(L, -2);
@@ -169,10 +215,7 @@ fz_decode_module(struct fz_decoder *d)
 {
 	need_functions(d);
 	luaL_checkstack(d->L, 10, NULL);
-	fz_decode_name(d);
-	fz_names_require(d->L, -1);
-	if (lua_isnil(d->L, -1))
-		fz_decode_refuse(d, "a module that is not here");
+	push_module(d);
 	lua_replace(d->L, -2);
 	fz_decode_remember(d);
 }
@@ -197,16 +240,40 @@ get_handle(struct fz_decoder *d)
 	fz_decode_remember(d);
 }
 
-void
-fz_decode_file(struct fz_decoder *d)
+static void
+get_registered(struct fz_decoder *d, bool metatable)
 {
-	unsigned number = fz_decode_u8(d);
+	lua_State *L = d->L;
+
+	fz_decode_name(d);
+	if (metatable && !fz_registered_metatable(L, -1))
+		raise_unknown(L, "class", -1, "fz.register_class");
+	if (!metatable && !fz_registered_value(L, -1))
+		raise_unknown(L, "value", -1, "fz.register_value");
+	lua_replace(L, -2);
+	fz_decode_remember(d);
+}
+
+void
+fz_decode_here(struct fz_decoder *d)
+{
+	unsigned what = fz_decode_u8(d);
 
 	luaL_checkstack(d->L, 10, NULL);
-	if (number == FZ_FORMAT_HANDLE)
+	switch (what) {
+	case FZ_FORMAT_HERE_HANDLE:
 		get_handle(d);
-	else if (number < FZ_FORMAT_HANDLE)
-		fz_names_push_file(d->L, (int)number);
-	else
-		fz_decode_refuse(d, "no such file");
+		break;
+	case FZ_FORMAT_HERE_NULL:
+		lua_pushlightuserdata(d->L, NULL);
+		break;
+	case FZ_FORMAT_HERE_VALUE:
+	case FZ_FORMAT_HERE_METATABLE:
+		get_registered(d, what == FZ_FORMAT_HERE_METATABLE);
+		break;
+	default:
+		if (what > FZ_FORMAT_HERE_METATABLE)
+			fz_decode_refuse(d, "an unknown thing of the receiver");
+		fz_names_push_file(d->L, (int)what);
+	}
 }

@@ -10,6 +10,7 @@
 #include "bind/format.h"
 #include "bind/lerror.h"
 #include "bind/names.h"
+#include "bind/registered.h"
 
 enum {
 	HOLES_MAX = 64, /* nils an array part may have for nothing */
@@ -28,7 +29,7 @@ fz_encode_refuse(
 	fz_place_push_error(e->L, FZ_ERR_UNSENDABLE, at);
 	lua_pushinteger(e->L, e->value);
 	lua_setfield(e->L, -2, "value");
-	e->busy = false;
+	fz_encode_release(e);
 	return lua_error(e->L);
 }
 
@@ -38,7 +39,7 @@ fz_encode_no_memory(struct fz_encoder *e)
 	struct fz_err err;
 
 	fz_err_set(&err, FZ_ERR_MEMORY, "no memory for a message");
-	e->busy = false;
+	fz_encode_release(e);
 	return fz_lerror_raise(e->L, &err);
 }
 
@@ -487,7 +488,8 @@ put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
 
 /* True, and a reference is written, where the object at `p` came before. */
 static inline bool
-put_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
+put_known(
+    struct fz_encoder *e, int idx, const void *p, const struct fz_place *at)
 {
 	bool fresh = false;
 	const struct fz_refmap_slot *slot =
@@ -497,6 +499,8 @@ put_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 		fz_encode_no_memory(e);
 	if (fresh) {
 		e->nobjects++;
+		if (e->full)
+			fz_encode_keep(e, idx);
 		return false;
 	}
 	if (slot->number & FZ_ENCODE_OPEN)
@@ -508,20 +512,41 @@ put_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
 }
 
 bool
-fz_encode_known(struct fz_encoder *e, const void *p, const struct fz_place *at)
+fz_encode_known(struct fz_encoder *e, int idx, const struct fz_place *at)
 {
-	return put_known(e, p, at);
+	return put_known(e, idx, lua_topointer(e->L, idx), at);
+}
+
+bool
+fz_encode_named(struct fz_encoder *e, int idx)
+{
+	lua_State *L = e->L;
+
+	if (!fz_encode_may_be_named(e, lua_topointer(L, idx)))
+		return false;
+	luaL_checkstack(L, 10, NULL);
+	if (fz_registered_value(L, idx)) {
+		fz_encode_u8(e, FZ_FORMAT_HERE);
+		fz_encode_u8(e, FZ_FORMAT_HERE_VALUE);
+	} else if (fz_registered_metatable(L, idx)) {
+		fz_encode_u8(e, FZ_FORMAT_HERE);
+		fz_encode_u8(e, FZ_FORMAT_HERE_METATABLE);
+	} else if (fz_names_module(L, idx)) {
+		e->flags |= FZ_FORMAT_HAS_FUNCTIONS;
+		fz_encode_u8(e, FZ_FORMAT_MODULE);
+	} else {
+		return false;
+	}
+	fz_encode_string(e, lua_gettop(L));
+	lua_pop(L, 1);
+	return true;
 }
 
 void
-fz_encode_keep(lua_State *L, int list, lua_Integer i, int idx)
+fz_encode_keep(struct fz_encoder *e, int idx)
 {
-	if (lua_isnil(L, list)) {
-		lua_newtable(L);
-		lua_replace(L, list);
-	}
-	lua_pushvalue(L, idx);
-	lua_rawseti(L, list, i);
+	lua_pushvalue(e->L, idx);
+	lua_rawseti(e->L, e->kept, ++e->nkept);
 }
 
 void
@@ -532,7 +557,9 @@ fz_encode_plain(
 		e->flags |= FZ_FORMAT_HAS_LATER;
 		fz_encode_u8(e, FZ_FORMAT_LATER);
 		luaL_checkstack(e->L, 8, NULL);
-		fz_encode_keep(e->L, e->later, ++e->nlater, t);
+		e->listed = true;
+		lua_pushvalue(e->L, t);
+		lua_rawseti(e->L, e->list, ++e->nlater);
 		return;
 	}
 	if (classed) {
@@ -551,8 +578,8 @@ fz_encode_later(struct fz_encoder *e, lua_Integer mark)
 
 	for (lua_Integer i = mark + 1; i <= e->nlater; i++) {
 		luaL_checkstack(L, 16, "a table is too deep");
-		lua_rawgeti(L, e->later, i);
-		if (fz_names_class(L, top + 1)) {
+		lua_rawgeti(L, e->list, i);
+		if (fz_registered_class(L, top + 1)) {
 			fz_encode_u8(e, FZ_FORMAT_CLASS);
 			fz_encode_string(e, lua_gettop(L));
 		}
@@ -583,17 +610,34 @@ put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
 		fz_encode_u8(e, FZ_FORMAT_GLOBALS);
 		return;
 	}
-	if (put_known(e, p, at))
+	if (put_known(e, idx, p, at))
+		return;
+	if (fz_encode_may_be_named(e, p) && fz_encode_named(e, idx))
 		return;
 	if (lua_getmetatable(e->L, idx)) {
+		const void *mt = lua_topointer(e->L, -1);
+
 		lua_pop(e->L, 1);
-		if (fz_encode_object(e, idx, at))
+		if (mt != e->bare && fz_encode_object(e, idx, at))
 			return;
 	}
 	if (e->level < FZ_FORMAT_DEPTH)
 		put_contents(e, idx, at);
 	else
 		fz_encode_plain(e, idx, false, at);
+}
+
+static void
+put_light(struct fz_encoder *e, int idx, const struct fz_place *at)
+{
+	if (fz_encode_named(e, idx)) {
+		e->nobjects++;
+		return;
+	}
+	if (lua_touserdata(e->L, idx) != NULL)
+		fz_encode_refuse(e, "a light userdata", at);
+	fz_encode_u8(e, FZ_FORMAT_HERE);
+	fz_encode_u8(e, FZ_FORMAT_HERE_NULL);
 }
 
 /* A value that is neither small nor a table. */
@@ -617,7 +661,7 @@ put_other(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 		fz_encode_refuse(e, "a coroutine", at);
 		break;
 	default:
-		fz_encode_refuse(e, "a light userdata", at);
+		put_light(e, idx, at);
 	}
 }
 

@@ -2,6 +2,7 @@
 #ifndef FZ_ENCODE_H
 #define FZ_ENCODE_H
 
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -32,6 +33,14 @@ struct fz_encode_glance {
 /*
  * One per message, kept in the registry for the next one. Where a Lua call
  * raises it stays busy, and the next message makes a new one.
+ *
+ * Objects and strings are remembered by address, which holds only as long as
+ * they live. A message is therefore written in one or two passes. The first
+ * calls no Lua code and lets no collector step run, so that all that it reaches
+ * stays where it is. A packer, a weak table, a function or a userdata needs
+ * more than that: there the first pass is given up with nothing done, and the
+ * full pass begins at the first value. It holds a reference to all that it
+ * remembers.
  */
 struct fz_encoder {
 	lua_State *L;
@@ -39,23 +48,34 @@ struct fz_encoder {
 	const unsigned char *end; /* of the room there */
 	struct fz_buf *out;       /* its `len` is behind; fz_encode_sync() */
 	const void *globals;      /* NULL until asked for */
+	const void *plain; /* a registered metatable without __fzpack, or NULL;
+			      in the first pass */
+	const void *bare;  /* a metatable that objects cross without, or NULL */
 	bool busy;
+	bool full;    /* this is the full pass */
+	bool modules; /* `loaded` is filled */
+	bool leaves;  /* the run: no handles, and long strings stay apart */
+	bool listed;  /* `list` was used */
 	uint8_t flags;
-	int later;   /* stack index: {tables whose bodies are due} or nil */
-	int kept;    /* stack index: {what __fzpack made}, alive till the end */
-	int spliced; /* {strings left out} or nil; 0 where none may be */
+	int list; /* stack index: {tables whose bodies are due; strings left out
+		     of the buffer below 0} */
+	int kept; /* stack index, in the full pass: {what is remembered} */
 	unsigned nsplices;
 	int value;          /* the value being written, from 1 */
 	unsigned level;     /* C calls deep, in tables, objects, functions */
-	lua_Integer nlater; /* in the list `later` */
+	lua_Integer nlater; /* tables in `list` */
 	lua_Integer nkept;
-	uint32_t nobjects; /* numbers given to tables, functions, ... */
-	uint32_t ncells;   /* numbers given to upvalues */
-	uint32_t nstrings; /* strings in the receiver's list */
-	uint32_t stamp;    /* of this message's glances */
-	size_t splices[FZ_ENCODE_SPLICES]; /* where they belong in `out` */
-	struct fz_refmap objects;          /* objects and upvalues */
-	struct fz_refmap strings;          /* strings in the list */
+	lua_Integer nmissed; /* lines for the log, in `kept` below 1 */
+	uint32_t nobjects;   /* numbers given to tables, functions, ... */
+	uint32_t ncells;     /* numbers given to upvalues */
+	uint32_t nstrings;   /* strings in the receiver's list */
+	uint32_t stamp;      /* of this message's glances */
+	size_t splices[FZ_ENCODE_SPLICES];  /* where they belong in `out` */
+	const struct fz_refmap *registered; /* what crosses by name */
+	struct fz_refmap loaded;            /* the same, modules */
+	struct fz_refmap objects;           /* objects and upvalues */
+	struct fz_refmap strings;           /* strings in the list */
+	jmp_buf first_pass;                 /* where it is given up */
 	struct fz_encode_glance glances[FZ_ENCODE_GLANCES];
 };
 
@@ -70,9 +90,36 @@ void fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out);
 /* encode.c: any value. */
 void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at);
 
-/* True, and a reference is written, where the object at `p` came before. */
-bool fz_encode_known(
-    struct fz_encoder *e, const void *p, const struct fz_place *at);
+/* True, and a reference is written, if the object at `idx` came before. */
+bool fz_encode_known(struct fz_encoder *e, int idx, const struct fz_place *at);
+
+/* True, and it is written, if the new object at `idx` crosses by a name. */
+bool fz_encode_named(struct fz_encoder *e, int idx);
+
+/*
+ * From here on a loaded module crosses by its name. Modules are looked for only
+ * where one may be: a message of plain data is not slowed down by them.
+ */
+void fz_encode_need_modules(struct fz_encoder *e);
+
+/* Why a full pass is needed. */
+enum { FZ_ENCODE_CALLS = 1, FZ_ENCODE_MODULES = 2 };
+
+/*
+ * Call this before anything that may run Lua code or the collector, and before
+ * the first effect outside of the message: does not return in the first pass.
+ */
+static inline void
+fz_encode_need_full(struct fz_encoder *e, int why)
+{
+	if (!e->full)
+		longjmp(e->first_pass, why);
+	if (why == FZ_ENCODE_MODULES)
+		fz_encode_need_modules(e);
+}
+
+/* Hold the value at `idx` until the end of the message; in the full pass. */
+void fz_encode_keep(struct fz_encoder *e, int idx);
 
 /*
  * The table at `t`, whatever its metatable, or its promise for later. With
@@ -84,11 +131,11 @@ void fz_encode_plain(
 /* The bodies of promised tables, down to `mark` of them. */
 void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
 
-/* Put the value at `idx` into a list as number `i`; see `later`, `kept`. */
-void fz_encode_keep(lua_State *L, int list, lua_Integer i, int idx);
-
 /* The table of globals of the state. */
 const void *fz_encode_globals(struct fz_encoder *e);
+
+/* The message is done, or about to raise: the encoder is free for another. */
+void fz_encode_release(struct fz_encoder *e);
 
 /* Raise: the value at `at` cannot be sent; there is no memory. */
 int fz_encode_refuse(
@@ -112,8 +159,8 @@ unsigned char *fz_encode_store_float(unsigned char *p, lua_Number v);
 void fz_encode_string(struct fz_encoder *e, int idx);
 
 /*
- * encode_object.c: the object at `idx` by its class; false where it has
- * none, or is a userdata whose class cannot pack it.
+ * encode_object.c: the object at `idx`, which has a metatable, by its class;
+ * false if it has none, or is a userdata whose class cannot pack it.
  */
 bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at);
 
@@ -144,6 +191,14 @@ fz_encode_bytes(struct fz_encoder *e, const void *bytes, size_t n)
 {
 	memcpy(fz_encode_room(e, n), bytes, n);
 	e->p += n;
+}
+
+/* True if the object at `p` may cross by a name. */
+static inline bool
+fz_encode_may_be_named(const struct fz_encoder *e, const void *p)
+{
+	return fz_refmap_find(e->registered, p) != NULL ||
+	       fz_refmap_find(&e->loaded, p) != NULL;
 }
 
 /* How many bytes the buffer holds. */

@@ -1,5 +1,7 @@
 #include "bind/encode.h"
 
+#include <string.h>
+
 #include <lauxlib.h>
 
 #include "base/buf.h"
@@ -7,6 +9,13 @@
 #include "bind/lerror.h"
 #include "bind/lhandle.h"
 #include "bind/names.h"
+#include "bind/registered.h"
+
+/* The names of the classes of fzlua begin so. */
+#define OURS "fzlua."
+
+/* The reason that a handle cannot be packed. */
+#define SHARED ", shared within one run alone,"
 
 static void
 enter_object(struct fz_encoder *e, const struct fz_place *at)
@@ -33,7 +42,7 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_place *at)
 		lua_getfield(L, cause, "kind");
 		lua_setfield(L, -2, "kind");
 	}
-	e->busy = false;
+	fz_encode_release(e);
 	return lua_error(L);
 }
 
@@ -50,6 +59,7 @@ put_packed(struct fz_encoder *e, int idx, const struct fz_place *at)
 	lua_Integer mark = e->nlater;
 	int rc;
 
+	here.name = lua_tostring(L, name);
 	enter_object(e, at);
 	slot->number |= FZ_ENCODE_OPEN;
 	lua_pushvalue(L, idx);
@@ -58,7 +68,6 @@ put_packed(struct fz_encoder *e, int idx, const struct fz_place *at)
 		lua_error(L);
 	if (rc != LUA_OK)
 		raise_packer(e, name, at);
-	fz_encode_keep(L, e->kept, ++e->nkept, name + 1);
 	fz_encode_u8(e, FZ_FORMAT_PACKED);
 	fz_encode_string(e, name);
 	fz_encode_value(e, name + 1, &here);
@@ -67,27 +76,170 @@ put_packed(struct fz_encoder *e, int idx, const struct fz_place *at)
 	e->level--;
 }
 
+/* True if the table at `t` holds a function. */
+static bool
+has_function(lua_State *L, int t)
+{
+	lua_pushnil(L);
+	while (lua_next(L, t)) {
+		if (lua_isfunction(L, -1)) {
+			lua_pop(L, 2);
+			return true;
+		}
+		lua_pop(L, 1);
+	}
+	return false;
+}
+
+/*
+ * True and pushes how to call it if the metatable at `mt` looks like a class:
+ * it has a name, or methods.
+ */
+static bool
+looks_like_class(lua_State *L, int mt)
+{
+	int index = lua_gettop(L) + 1;
+
+	if (fz_registered_field(L, mt, FZ_REGISTERED_INDEX) == LUA_TTABLE &&
+	    has_function(L, index)) {
+		lua_pop(L, 1);
+		if (fz_registered_field(L, mt, FZ_REGISTERED_NAME) !=
+		    LUA_TSTRING)
+			lua_pushliteral(L, "without a name");
+		lua_replace(L, index);
+		lua_settop(L, index);
+		return true;
+	}
+	lua_pop(L, 1);
+	if (fz_registered_field(L, mt, FZ_REGISTERED_NAME) == LUA_TSTRING)
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
+/* Push "a stage" for "fzlua.Stage", "an async result" for "fzlua.AsyncResult".
+ */
+static void
+push_noun(lua_State *L, const char *class)
+{
+	const char *p = strncmp(class, OURS, sizeof(OURS) - 1) == 0
+			    ? class + sizeof(OURS) - 1
+			    : class;
+	luaL_Buffer b;
+
+	luaL_buffinit(L, &b);
+	luaL_addstring(&b, strchr("AEIOU", *p) != NULL ? "an" : "a");
+	for (const char *c = p; *c != '\0'; c++) {
+		bool upper = *c >= 'A' && *c <= 'Z';
+
+		if (upper || c == p)
+			luaL_addchar(&b, ' ');
+		luaL_addchar(&b, (char)(upper ? *c - 'A' + 'a' : *c));
+	}
+	luaL_pushresult(&b);
+}
+
+/* The metatable on top is no class: refuse objects of it if it says so. */
+static void
+check_sendable(struct fz_encoder *e, const struct fz_place *at)
+{
+	lua_State *L = e->L;
+	int mt = lua_gettop(L);
+
+	if (fz_registered_field(L, mt, FZ_REGISTERED_PACK) == LUA_TBOOLEAN &&
+	    fz_registered_field(L, mt, FZ_REGISTERED_NAME) == LUA_TSTRING) {
+		fz_encode_need_full(e, FZ_ENCODE_CALLS);
+		push_noun(L, lua_tostring(L, -1));
+		fz_encode_refuse(e, lua_tostring(L, -1), at);
+	}
+	lua_settop(L, mt);
+}
+
+/* Have it logged that a table goes without the metatable on top. */
+static void
+log_missed(struct fz_encoder *e)
+{
+	lua_State *L = e->L;
+	int mt = lua_gettop(L);
+
+	if (!looks_like_class(L, mt))
+		return;
+	lua_pushfstring(L,
+	    "a table of class %s is sent without its metatable: "
+	    "fz.register_class lets it keep that (said once for each class)",
+	    lua_tostring(L, mt + 1));
+	lua_rawseti(L, e->kept, -e->nmissed++);
+	lua_settop(L, mt);
+}
+
+/*
+ * The table at `idx` has the metatable on top, which is not registered. True if
+ * it goes by name all the same.
+ */
+static bool
+put_bare(struct fz_encoder *e, int idx, const struct fz_place *at)
+{
+	lua_State *L = e->L;
+	int mt = lua_gettop(L);
+
+	check_sendable(e, at);
+	if (!fz_registered_is_missed(L, mt) ||
+	    fz_registered_field(L, mt, FZ_REGISTERED_MODE) != LUA_TNIL)
+		fz_encode_need_full(e, FZ_ENCODE_MODULES);
+	lua_settop(L, mt);
+	if (e->full) {
+		if (fz_registered_miss(L, mt))
+			log_missed(e);
+		fz_encode_keep(e, mt);
+	}
+	fz_encode_need_modules(e);
+	if (fz_encode_named(e, idx))
+		return true;
+	e->bare = lua_topointer(L, mt);
+	return false;
+}
+
+/* As the class of the object says; its metatable and name are on top. */
+static bool
+put_classed(struct fz_encoder *e, int idx, const struct fz_place *at)
+{
+	lua_State *L = e->L;
+	int mt = lua_gettop(L) - 1;
+
+	if (fz_registered_field(L, mt, FZ_REGISTERED_PACK) != LUA_TNIL) {
+		fz_encode_need_full(e, FZ_ENCODE_CALLS);
+		put_packed(e, idx, at);
+		return true;
+	}
+	lua_pop(L, 1);
+	if (!lua_istable(L, idx))
+		return false;
+	if (fz_registered_field(L, mt, FZ_REGISTERED_MODE) != LUA_TNIL)
+		fz_encode_need_full(e, FZ_ENCODE_CALLS);
+	lua_pop(L, 1);
+	e->plain = lua_topointer(L, mt);
+	fz_encode_plain(e, idx, true, at);
+	return true;
+}
+
 bool
 fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at)
 {
 	lua_State *L = e->L;
 	int top = lua_gettop(L);
+	bool done = true;
 
-	luaL_checkstack(L, 10, NULL);
-	if (!fz_names_class(L, idx))
-		return false;
-	lua_pushliteral(L, "__fzpack");
-	if (lua_rawget(L, top + 1) != LUA_TNIL) {
-		put_packed(e, idx, at);
-	} else if (lua_istable(L, idx)) {
-		lua_pop(L, 1);
+	luaL_checkstack(L, 16, NULL);
+	if (!fz_registered_class(L, idx)) {
+		lua_getmetatable(L, idx);
+		done = lua_istable(L, idx) && put_bare(e, idx, at);
+	} else if (!e->full && lua_topointer(L, top + 1) == e->plain) {
 		fz_encode_plain(e, idx, true, at);
 	} else {
-		lua_settop(L, top);
-		return false;
+		done = put_classed(e, idx, at);
 	}
 	lua_settop(L, top);
-	return true;
+	return done;
 }
 
 /* False where it is no handle, or the message may leave this run. */
@@ -96,12 +248,30 @@ put_handle(struct fz_encoder *e, int idx)
 {
 	unsigned char bytes[FZ_LHANDLE_BYTES];
 
-	if (e->spliced != 0 || !fz_lhandle_store(e->L, idx, bytes))
+	if (e->leaves || !fz_lhandle_store(e->L, idx, bytes))
 		return false;
-	fz_encode_u8(e, FZ_FORMAT_FILE);
-	fz_encode_u8(e, FZ_FORMAT_HANDLE);
+	fz_encode_u8(e, FZ_FORMAT_HERE);
+	fz_encode_u8(e, FZ_FORMAT_HERE_HANDLE);
 	fz_encode_bytes(e, bytes, sizeof(bytes));
 	return true;
+}
+
+/* Raise if the place is inside of what one of our own objects is packed into.
+ */
+static void
+refuse_packed(struct fz_encoder *e, const struct fz_place *at)
+{
+	const struct fz_place *packed = NULL;
+
+	for (const struct fz_place *p = at; p != NULL; p = p->up) {
+		if (p->kind == FZ_PLACE_PACKED &&
+		    strncmp(p->name, OURS, sizeof(OURS) - 1) == 0)
+			packed = p;
+	}
+	if (packed == NULL)
+		return;
+	lua_pushfstring(e->L, "a %s%s", packed->name, SHARED);
+	fz_encode_refuse(e, lua_tostring(e->L, -1), packed->up);
 }
 
 void
@@ -113,17 +283,18 @@ fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_place *at)
 	luaL_checkstack(L, 10, NULL);
 	file = fz_names_file(L, idx);
 	if (file >= 0) {
-		fz_encode_u8(e, FZ_FORMAT_FILE);
+		fz_encode_u8(e, FZ_FORMAT_HERE);
 		fz_encode_u8(e, (unsigned)file);
 		return;
 	}
-	if (fz_encode_known(e, lua_topointer(L, idx), at) ||
+	fz_encode_need_full(e, FZ_ENCODE_MODULES);
+	if (fz_encode_known(e, idx, at) || fz_encode_named(e, idx) ||
 	    put_handle(e, idx) || fz_encode_object(e, idx, at))
 		return;
+	refuse_packed(e, at);
 	if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING)
 		lua_pushfstring(L, "a %s%s", lua_tostring(L, -1),
-		    fz_lhandle_is(L, idx) ? ", shared within one run alone,"
-					  : "");
+		    fz_lhandle_is(L, idx) ? SHARED : "");
 	else
 		lua_pushliteral(L, "a userdata");
 	fz_encode_refuse(e, lua_tostring(L, -1), at);
@@ -134,8 +305,6 @@ put_cfunction(struct fz_encoder *e, int idx, const struct fz_place *at)
 {
 	lua_State *L = e->L;
 
-	if (fz_encode_known(e, lua_topointer(L, idx), at))
-		return;
 	if (!fz_names_cfunction(L, idx))
 		fz_encode_refuse(e, "a C function of no loaded module", at);
 	fz_encode_u8(e, FZ_FORMAT_CFUNCTION);
@@ -170,22 +339,19 @@ put_dump(struct fz_encoder *e, int f)
 	fz_encode_resume(e);
 }
 
-/* A module held by an upvalue is the receiver's module. */
+/* Hold an upvalue of the function at `f`: debug.upvaluejoin may take it away.
+ */
 static void
-put_upvalue(struct fz_encoder *e, int idx, const struct fz_place *at)
+keep_cell(struct fz_encoder *e, int f, int i)
 {
 	lua_State *L = e->L;
-	const void *p = lua_topointer(L, idx);
 
-	if (lua_istable(L, idx) && p != fz_encode_globals(e) &&
-	    fz_refmap_find(&e->objects, p) == NULL && fz_names_module(L, idx)) {
-		(void)fz_encode_known(e, p, at);
-		fz_encode_u8(e, FZ_FORMAT_MODULE);
-		fz_encode_string(e, lua_gettop(L));
-		lua_pop(L, 1);
-	} else {
-		fz_encode_value(e, idx, at);
-	}
+	/* An empty chunk has one upvalue. */
+	if (luaL_loadbufferx(L, "", 0, "=cell", "t") == LUA_ERRMEM)
+		lua_error(L);
+	lua_upvaluejoin(L, -1, 1, f, i);
+	fz_encode_keep(e, lua_gettop(L));
+	lua_pop(L, 1);
 }
 
 static void
@@ -207,8 +373,9 @@ put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 			continue;
 		}
 		e->ncells++;
+		keep_cell(e, f, i);
 		here.name = lua_getupvalue(L, f, i);
-		put_upvalue(e, lua_gettop(L), &here);
+		fz_encode_value(e, lua_gettop(L), &here);
 		lua_pop(L, 1);
 	}
 }
@@ -219,14 +386,15 @@ fz_encode_function(struct fz_encoder *e, int idx, const struct fz_place *at)
 	lua_State *L = e->L;
 	lua_Debug ar;
 
+	fz_encode_need_full(e, FZ_ENCODE_MODULES);
 	luaL_checkstack(L, 10, NULL);
 	e->flags |= FZ_FORMAT_HAS_FUNCTIONS;
+	if (fz_encode_known(e, idx, at) || fz_encode_named(e, idx))
+		return;
 	if (lua_iscfunction(L, idx)) {
 		put_cfunction(e, idx, at);
 		return;
 	}
-	if (fz_encode_known(e, lua_topointer(L, idx), at))
-		return;
 	enter_object(e, at);
 	fz_encode_u8(e, FZ_FORMAT_FUNCTION);
 	put_dump(e, idx);

@@ -18,7 +18,9 @@ splice(struct fz_encoder *e, int idx)
 {
 	luaL_checkstack(e->L, 4, NULL);
 	e->splices[e->nsplices++] = fz_encode_len(e);
-	fz_encode_keep(e->L, e->spliced, (lua_Integer)e->nsplices, idx);
+	e->listed = true;
+	lua_pushvalue(e->L, idx);
+	lua_rawseti(e->L, e->list, -(lua_Integer)e->nsplices);
 }
 
 /* The string at `idx` with its bytes. */
@@ -27,8 +29,8 @@ put_literal(struct fz_encoder *e, int idx)
 {
 	size_t len;
 	const char *s = lua_tolstring(e->L, idx, &len);
-	bool apart = len >= SPLICE_MIN && e->spliced != 0 &&
-		     e->nsplices < FZ_ENCODE_SPLICES;
+	bool apart =
+	    len >= SPLICE_MIN && e->leaves && e->nsplices < FZ_ENCODE_SPLICES;
 	unsigned char *p = fz_encode_room(e, 9 + (apart ? 0 : len));
 
 	if (len < 64) {
@@ -106,6 +108,8 @@ fz_encode_string(struct fz_encoder *e, int idx)
 		g->string = string;
 		g->stamp = e->stamp;
 		g->len = 0;
+		if (e->full)
+			fz_encode_keep(e, idx);
 		slot = fz_refmap_find(&e->strings, string);
 		if (slot != NULL)
 			refer(g, slot->number);

@@ -24,7 +24,11 @@ enum {
 	FZ_FORMAT_RUN_MAX = 65536, /* numbers in one run */
 	FZ_FORMAT_BODY_MIN = 3,    /* bytes of the smallest body */
 
-	FZ_FORMAT_HANDLE = 3, /* behind FZ_FORMAT_FILE */
+	/* Behind FZ_FORMAT_HERE; 0, 1, 2: standard input, output, error. */
+	FZ_FORMAT_HERE_HANDLE = 3,    /* u32 type, u32 name, ... */
+	FZ_FORMAT_HERE_NULL = 4,      /* the light userdata */
+	FZ_FORMAT_HERE_VALUE = 5,     /* name of a registered value */
+	FZ_FORMAT_HERE_METATABLE = 6, /* name of a registered class */
 };
 
 enum fz_format_tag {
@@ -51,16 +55,15 @@ enum fz_format_tag {
 	FZ_FORMAT_RUN32,
 	FZ_FORMAT_RUN64,
 	FZ_FORMAT_RUN_FLOAT,
-	FZ_FORMAT_LATER,     /* a table whose body follows */
-	FZ_FORMAT_REF,       /* varint number of an object */
-	FZ_FORMAT_CLASS,     /* name, table */
-	FZ_FORMAT_PACKED,    /* name, plain value, body* */
-	FZ_FORMAT_FUNCTION,  /* u32 length, dump, u8 n, upvalue*n */
-	FZ_FORMAT_CFUNCTION, /* module, field */
-	FZ_FORMAT_MODULE,    /* name */
-	FZ_FORMAT_GLOBALS,   /* the receiver's */
-	/* u8: 0 stdin, 1 stdout, 2 stderr; 3 a handle: u32 type, name, ... */
-	FZ_FORMAT_FILE,
+	FZ_FORMAT_LATER,        /* a table whose body follows */
+	FZ_FORMAT_REF,          /* varint number of an object */
+	FZ_FORMAT_CLASS,        /* name, table */
+	FZ_FORMAT_PACKED,       /* name, plain value, body* */
+	FZ_FORMAT_FUNCTION,     /* u32 length, dump, u8 n, upvalue*n */
+	FZ_FORMAT_CFUNCTION,    /* module, field */
+	FZ_FORMAT_MODULE,       /* name */
+	FZ_FORMAT_GLOBALS,      /* the receiver's */
+	FZ_FORMAT_HERE,         /* u8, see above: what the receiver has */
 	FZ_FORMAT_CELL,         /* varint number of an upvalue seen before */
 	FZ_FORMAT_ITEM,         /* outside messages: see items.h */
 	FZ_FORMAT_SREF5 = 0xe0, /* 0xe0..0xff: place in the list of strings */

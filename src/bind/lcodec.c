@@ -4,7 +4,8 @@
 
 #include "base/buf.h"
 #include "bind/encode.h"
-#include "bind/names.h"
+#include "bind/lerror.h"
+#include "bind/registered.h"
 
 enum { KEEP_MAX = 1 << 22 }; /* bytes of room that stay for the next pack */
 
@@ -82,6 +83,22 @@ call_encode_run(lua_State *L)
 	return 1;
 }
 
+/* Say in the error on top which of `n` values it is about. */
+static void
+name_value(lua_State *L, int n)
+{
+	if (n < 2 || !fz_lerror_is(L, -1))
+		return;
+	luaL_checkstack(L, 4, NULL);
+	if (lua_getfield(L, -1, "value") == LUA_TNUMBER) {
+		lua_pushfstring(L, "value %d: ", (int)lua_tointeger(L, -1));
+		lua_getfield(L, -3, "message");
+		lua_concat(L, 2);
+		lua_setfield(L, -3, "message");
+	}
+	lua_pop(L, 1);
+}
+
 static int
 pack_by(lua_State *L, lua_CFunction encode)
 {
@@ -96,21 +113,26 @@ pack_by(lua_State *L, lua_CFunction encode)
 	lua_pushlightuserdata(L, &lc->out);
 	rc = lua_pcall(L, n + 1, 1, 0);
 	lcodec_put_back(lc);
-	return rc == LUA_OK ? 1 : lua_error(L);
+	return rc;
 }
 
 /* pack(...) -> string */
 static int
 codec_pack(lua_State *L)
 {
-	return pack_by(L, call_encode);
+	int n = lua_gettop(L);
+
+	if (pack_by(L, call_encode) == LUA_OK)
+		return 1;
+	name_value(L, n);
+	return lua_error(L);
 }
 
 /* encode(...) -> string, for processes of this run alone: with handles */
 static int
 codec_encode(lua_State *L)
 {
-	return pack_by(L, call_encode_run);
+	return pack_by(L, call_encode_run) == LUA_OK ? 1 : lua_error(L);
 }
 
 /* decode(string, skip) -> ... of what encode() gave, behind `skip` bytes */
@@ -153,7 +175,22 @@ codec_register_class(lua_State *L)
 	luaL_checktype(L, 2, LUA_TTABLE);
 	lua_settop(L, 2);
 	lua_pushvalue(L, 2);
-	fz_names_register(L, name);
+	fz_registered_add_class(L, name);
+	return 1;
+}
+
+/* register_value(name, value) -> value */
+static int
+codec_register_value(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+
+	luaL_argcheck(L, *name != '\0', 1, "a name is expected");
+	luaL_argexpected(L, lua_istable(L, 2) || lua_isuserdata(L, 2), 2,
+	    "table or userdata");
+	lua_settop(L, 2);
+	lua_pushvalue(L, 2);
+	fz_registered_add_value(L, name);
 	return 1;
 }
 
@@ -163,12 +200,14 @@ static const luaL_Reg functions[] = {
 	{ "encode", codec_encode },
 	{ "decode", codec_decode },
 	{ "register_class", codec_register_class },
+	{ "register_value", codec_register_value },
 	{ NULL, NULL },
 };
 
 int
 fz_lcodec_open(lua_State *L)
 {
+	fz_registered_open(L);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

@@ -6,82 +6,12 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-/* Its address is the registry key of {[name] = mt, [mt] = name}. */
-static const char classes_key;
-
-static bool
-push_classes(lua_State *L)
-{
-	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &classes_key) == LUA_TTABLE)
-		return true;
-	lua_pop(L, 1);
-	return false;
-}
-
-void
-fz_names_register(lua_State *L, const char *name)
-{
-	int mt = lua_gettop(L);
-
-	if (!push_classes(L)) {
-		lua_newtable(L);
-		lua_pushvalue(L, -1);
-		lua_rawsetp(L, LUA_REGISTRYINDEX, &classes_key);
-	}
-	lua_pushstring(L, name);
-	if (lua_rawget(L, -2) == LUA_TTABLE) {
-		lua_pushnil(L);
-		lua_rawset(L, -3);
-	} else {
-		lua_pop(L, 1);
-	}
-	lua_pushvalue(L, mt);
-	lua_pushstring(L, name);
-	lua_rawset(L, -3);
-	lua_pushstring(L, name);
-	lua_pushvalue(L, mt);
-	lua_rawset(L, -3);
-	lua_settop(L, mt - 1);
-}
-
-bool
-fz_names_class(lua_State *L, int idx)
-{
-	if (!lua_getmetatable(L, idx))
-		return false;
-	if (!push_classes(L)) {
-		lua_pop(L, 1);
-		return false;
-	}
-	lua_pushvalue(L, -2);
-	if (lua_rawget(L, -2) != LUA_TSTRING) {
-		lua_pop(L, 3);
-		return false;
-	}
-	lua_remove(L, -2);
-	return true;
-}
-
-bool
-fz_names_metatable(lua_State *L, int idx)
-{
-	idx = lua_absindex(L, idx);
-	if (!push_classes(L))
-		return false;
-	lua_pushvalue(L, idx);
-	if (lua_rawget(L, -2) != LUA_TTABLE) {
-		lua_pop(L, 2);
-		return false;
-	}
-	lua_remove(L, -2);
-	return true;
-}
+#include "bind/refmap.h"
 
 static bool
 push_loaded(lua_State *L)
 {
-	lua_pushliteral(L, LUA_LOADED_TABLE);
-	if (lua_rawget(L, LUA_REGISTRYINDEX) == LUA_TTABLE)
+	if (lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE) == LUA_TTABLE)
 		return true;
 	lua_pop(L, 1);
 	return false;
@@ -148,20 +78,6 @@ fz_names_cfunction(lua_State *L, int idx)
 	return false;
 }
 
-static bool
-has_cfunction(lua_State *L, int t)
-{
-	lua_pushnil(L);
-	while (lua_next(L, t)) {
-		if (lua_iscfunction(L, -1)) {
-			lua_pop(L, 2);
-			return true;
-		}
-		lua_pop(L, 1);
-	}
-	return false;
-}
-
 bool
 fz_names_module(lua_State *L, int idx)
 {
@@ -183,36 +99,73 @@ fz_names_module(lua_State *L, int idx)
 		}
 	}
 	lua_settop(L, best);
-	if (!lua_isnil(L, best) && has_cfunction(L, idx))
+	if (!lua_isnil(L, best))
 		return true;
 	lua_pop(L, 1);
 	return false;
 }
 
-void
+/* True if the value at the top has an identity, as most modules have. */
+static bool
+is_object(lua_State *L)
+{
+	int type = lua_type(L, -1);
+
+	return type == LUA_TTABLE || type == LUA_TFUNCTION ||
+	       type == LUA_TUSERDATA;
+}
+
+int
+fz_names_add_modules(lua_State *L, struct fz_refmap *map)
+{
+	bool fresh;
+
+	if (!push_loaded(L))
+		return 0;
+	lua_pushnil(L);
+	while (lua_next(L, -2)) {
+		if (is_object(L) &&
+		    fz_refmap_enter(map, L, lua_topointer(L, -1), 0, &fresh) ==
+			NULL)
+			return -1;
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
+	return 0;
+}
+
+/* (name) -> module */
+static int
+require_module(lua_State *L)
+{
+	lua_getglobal(L, "require");
+	lua_insert(L, 1);
+	lua_call(L, 1, 1);
+	return is_object(L) ? 1 : luaL_error(L, "it is a plain value");
+}
+
+bool
 fz_names_require(lua_State *L, int idx)
 {
 	int top = lua_gettop(L);
+	bool found = false;
 
 	luaL_checkstack(L, 6, NULL);
 	idx = lua_absindex(L, idx);
 	if (push_loaded(L)) {
 		lua_pushvalue(L, idx);
-		if (lua_rawget(L, -2) == LUA_TTABLE) {
-			lua_replace(L, top + 1);
-			lua_settop(L, top + 1);
-			return;
-		}
+		lua_rawget(L, -2);
+		found = is_object(L);
 	}
-	lua_settop(L, top);
-	if (lua_getglobal(L, "require") == LUA_TFUNCTION) {
-		lua_pushvalue(L, idx);
-		lua_call(L, 1, 1);
-	}
-	if (!lua_istable(L, -1)) {
+	if (!found) {
 		lua_settop(L, top);
-		lua_pushnil(L);
+		lua_pushcfunction(L, require_module);
+		lua_pushvalue(L, idx);
+		found = lua_pcall(L, 1, 1, 0) == LUA_OK;
 	}
+	lua_replace(L, top + 1);
+	lua_settop(L, top + 1);
+	return found;
 }
 
 int

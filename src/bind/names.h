@@ -1,7 +1,6 @@
 /*
- * names.h - what crosses by name: classes, C functions, modules and the
- * standard files. Tables are read raw; all but fz_names_file() may raise for
- * memory.
+ * names.h - what crosses by the name that the Lua library gives it: C
+ * functions, modules and the standard files. Tables are read raw.
  */
 #ifndef FZ_NAMES_H
 #define FZ_NAMES_H
@@ -10,20 +9,7 @@
 
 #include <lua.h>
 
-/*
- * The metatable at the top is class `name` from now on. A metatable that had
- * the name loses it. Pops the metatable. [-1, +0, m]
- */
-void fz_names_register(lua_State *L, const char *name);
-
-/*
- * True if the object at `idx` has a registered metatable: pushes it and its
- * name. Else pushes nothing. [-0, +(0|2), m]
- */
-bool fz_names_class(lua_State *L, int idx);
-
-/* True and pushes the metatable of the class named at `idx`. [-0, +(0|1), m] */
-bool fz_names_metatable(lua_State *L, int idx);
+struct fz_refmap;
 
 /*
  * True and pushes module and field where a loaded module holds the C function
@@ -32,16 +18,22 @@ bool fz_names_metatable(lua_State *L, int idx);
 bool fz_names_cfunction(lua_State *L, int idx);
 
 /*
- * True and pushes the name where the table at `idx` is a loaded module with
- * a C function in it: its contents mean nothing elsewhere. [-0, +(0|1), m]
+ * True and pushes the name if that at `idx` is a loaded module; the first in
+ * order where it has several. [-0, +(0|1), m]
  */
 bool fz_names_module(lua_State *L, int idx);
 
 /*
- * Push the module named at `idx`, required if need be. May raise what require
- * raises; pushes nil where that gave no table. [-0, +1, e]
+ * Enter the addresses of all loaded modules into `map`. Returns 0, or -1
+ * without memory. [-0, +0, m]
  */
-void fz_names_require(lua_State *L, int idx);
+int fz_names_add_modules(lua_State *L, struct fz_refmap *map);
+
+/*
+ * Push the module named at `idx`, required if need be. False: pushes what
+ * require raised instead. [-0, +1, m]
+ */
+bool fz_names_require(lua_State *L, int idx);
 
 /* 0, 1, 2 for the standard files, -1 for any other value. [-0, +0, -] */
 int fz_names_file(lua_State *L, int idx);

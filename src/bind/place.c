@@ -9,7 +9,10 @@
 
 #include "bind/lerror.h"
 
-enum { PATH_KEY_MAX = 64 }; /* bytes of a key that a path shows */
+enum {
+	PATH_KEY_MAX = 64, /* bytes of a key that a path shows */
+	PATH_ENDS = 8,     /* steps at each end of a path that are shown */
+};
 
 static bool
 is_identifier(const char *s, size_t len)
@@ -80,12 +83,10 @@ add_key(lua_State *L, luaL_Buffer *b, int key)
 }
 
 static void
-add_path(lua_State *L, luaL_Buffer *b, const struct fz_place *at)
+add_step(lua_State *L, luaL_Buffer *b, const struct fz_place *at)
 {
-	char text[64];
+	char text[PATH_KEY_MAX + 16];
 
-	if (at->up != NULL)
-		add_path(L, b, at->up);
 	switch (at->kind) {
 	case FZ_PLACE_ROOT:
 		break;
@@ -104,14 +105,44 @@ add_path(lua_State *L, luaL_Buffer *b, const struct fz_place *at)
 		luaL_addstring(b, "<key>");
 		break;
 	case FZ_PLACE_UPVALUE:
-		luaL_addstring(b, "<upvalue ");
-		luaL_addstring(b, at->name);
-		luaL_addchar(b, '>');
+		snprintf(text, sizeof(text), "<upvalue %.*s>", PATH_KEY_MAX,
+		    at->name);
+		luaL_addstring(b, text);
 		break;
 	case FZ_PLACE_PACKED:
-		luaL_addstring(b, "<packed>");
+		snprintf(text, sizeof(text), "<packed %.*s>", PATH_KEY_MAX,
+		    at->name);
+		luaL_addstring(b, text);
 		break;
 	}
+}
+
+/* The last `n` steps, but for those in the middle. */
+static void
+add_path(lua_State *L, luaL_Buffer *b, const struct fz_place *at, size_t n,
+    size_t total)
+{
+	if (n == 0)
+		return;
+	add_path(L, b, at->up, n - 1, total);
+	if (n <= PATH_ENDS || n > total - PATH_ENDS)
+		add_step(L, b, at);
+	else if (n == PATH_ENDS + 1)
+		luaL_addstring(b, "...");
+}
+
+static void
+push_path(lua_State *L, const struct fz_place *at)
+{
+	size_t total = 0;
+	luaL_Buffer b;
+
+	for (const struct fz_place *p = at; p != NULL; p = p->up)
+		total++;
+	luaL_checkstack(L, 10, NULL);
+	luaL_buffinit(L, &b);
+	add_path(L, &b, at, total, total);
+	luaL_pushresult(&b);
 }
 
 void
@@ -119,16 +150,16 @@ fz_place_push_error(
     lua_State *L, enum fz_err_kind kind, const struct fz_place *at)
 {
 	int text = lua_gettop(L);
-	luaL_Buffer b;
 
 	luaL_checkstack(L, 10, NULL);
-	luaL_buffinit(L, &b);
-	add_path(L, &b, at);
-	luaL_addstring(&b, ": ");
-	luaL_pushresult(&b);
-	lua_pushvalue(L, text);
-	lua_concat(L, 2);
-	fz_lerror_push(L, kind, lua_tostring(L, -1));
-	lua_replace(L, text);
+	push_path(L, at);
+	if (lua_rawlen(L, -1) != 0) {
+		lua_pushliteral(L, ": ");
+		lua_pushvalue(L, text);
+		lua_concat(L, 3);
+		lua_replace(L, text);
+	}
 	lua_settop(L, text);
+	fz_lerror_push(L, kind, lua_tostring(L, text));
+	lua_replace(L, text);
 }

@@ -13,7 +13,8 @@ enum fz_place_kind {
 	FZ_PLACE_FIELD,   /* field with the key at stack index `key`: ".name" */
 	FZ_PLACE_KEY,     /* a key itself: "<key>" */
 	FZ_PLACE_UPVALUE, /* upvalue `name`: "<upvalue x>" */
-	FZ_PLACE_PACKED,  /* what __fzpack made of an object: "<packed>" */
+	FZ_PLACE_PACKED, /* what __fzpack of class `name` returned: "<packed X>"
+			  */
 };
 
 /* Lives on the C stack of the call that writes what surrounds the value. */
@@ -27,7 +28,8 @@ struct fz_place {
 
 /*
  * Replace the string on top by an fz.Error of `kind` whose message is the
- * path to `at`, ": " and the string. [-1, +1, m]
+ * path to `at`, ": " and the string; the string alone if the path is empty.
+ * A long path has "..." in its middle. [-1, +1, m]
  */
 void fz_place_push_error(
     lua_State *L, enum fz_err_kind kind, const struct fz_place *at);
