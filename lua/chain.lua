@@ -13,7 +13,7 @@ local stage = require "fzlua.stage"
 ---@field edge_table table
 ---@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
 ---@operator len: integer
-local Chain = { __name = "fzlua.Chain" }
+local Chain = { __name = "fzlua.Chain", __fzpack = false } -- cannot be sent
 
 local chain = {}
 

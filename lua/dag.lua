@@ -6,7 +6,7 @@ local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
 
 ---@class fzlua.Dag: fzlua.Pipeline
-local Dag = { __name = "fzlua.Dag" }
+local Dag = { __name = "fzlua.Dag", __fzpack = false } -- cannot be sent
 
 local dag = {}
 

@@ -83,12 +83,11 @@ function Error.is(value, kind)
   return kind == nil or value.kind == kind
 end
 
----Put before the message of `e` what it is about; the message may begin with the path
----from there to a value.
+---Put before the message of `e` what it is about.
 ---@param e fz.Error
 ---@param what string
 function Error.about(e, what)
-  e.message = what .. (starts_with(e.message, ":") and "" or ": ") .. e.message
+  e.message = what .. ": " .. e.message
 end
 
 ---Raise an fz.Error of kind "graph".

@@ -8,6 +8,7 @@ local task = require "fzlua.task"
 local Future = {}
 Future.__index = Future
 Future.__name = "fzlua.Future"
+Future.__fzpack = false -- cannot be sent
 
 ---A pending future; `cancel` is called once if it is cancelled before it is done.
 ---@param cancel? fun()

@@ -13,6 +13,7 @@ local task = require "fzlua.task"
 local Imap = {}
 Imap.__index = Imap
 Imap.__name = "fzlua.Imap"
+Imap.__fzpack = false -- cannot be sent
 
 -- The elements of a list, or of an iterator, one a call: true, item or nothing.
 local function reader(source)

@@ -6,6 +6,7 @@ local literal = {}
 
 local WIDTH = 78
 local DEPTH_MAX, ENTRIES_MAX = 50, 100000
+local BRIEF_ENTRIES, BRIEF_BYTES = 50, 1000
 local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or
   repeat return then true until while]]):gmatch "%a+" do
@@ -140,7 +141,10 @@ end
 
 local function atom(state, value)
   local kind = type(value)
-  if kind == "string" then return quoted(value) end
+  if kind == "string" then
+    if #value <= state.bytes then return quoted(value) end
+    return quoted(value:sub(1, state.bytes)) .. "..."
+  end
   if kind == "number" or kind == "boolean" or kind == "nil" then return tostring(value) end
   if kind ~= "table" then return "<" .. kind .. ">" end
   local mt = getmetatable(value)
@@ -159,11 +163,25 @@ function read(state, key, value)
   return { key, text, width = not lines and #key + #text or nil }
 end
 
+-- What is left to show: entries of tables, and bytes of each string.
+local function new_state(entries, bytes)
+  return { ancestors = {}, depth = 0, left = entries, bytes = bytes }
+end
+
 ---Any value as text. Tables are shown down to a depth, up to a number of entries.
 ---@param value any
 ---@return string
 function literal.of(value)
-  return text_of(read({ ancestors = {}, depth = 0, left = ENTRIES_MAX }, "", value))
+  return text_of(read(new_state(ENTRIES_MAX, math.huge), "", value))
+end
+
+---The same, cut where it is long, for a message.
+---@param value any
+---@return string
+function literal.brief(value)
+  local text = text_of(read(new_state(BRIEF_ENTRIES, BRIEF_BYTES), "", value))
+  if #text <= BRIEF_BYTES then return text end
+  return text:sub(1, utf8.offset(text, 0, BRIEF_BYTES + 1) - 1) .. "..."
 end
 
 return literal

@@ -232,9 +232,9 @@ local function describe(e)
     return { kind = e.kind, message = e.message, cause = e.cause }
   end
   in_function = false
-  local _, text = pcall(tostring, e)
   return {
-    kind = "error", message = text, traceback = debug.traceback(nil, 2), cause = e, pid = own.pid,
+    kind = "error", message = core.error_text(e),
+    traceback = debug.traceback(nil, 2), cause = e, pid = own.pid,
   }
 end
 

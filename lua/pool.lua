@@ -16,6 +16,7 @@ local task = require "fzlua.task"
 ---@field workers integer[] their pids; asking starts those that are not there yet
 local Pool = {}
 Pool.__name = "fzlua.Pool"
+Pool.__fzpack = false -- cannot be sent
 
 -- Pools with a callback to come are not to be collected.
 local kept = {}

@@ -18,6 +18,7 @@ local process = {}
 ---@field exitcode integer|nil once it has ended; a signal's number is negative
 local Process = {}
 Process.__name = "fzlua.Process"
+Process.__fzpack = false -- cannot be sent
 
 ---@class fzlua.CurrentProcess
 ---@field name string

@@ -14,6 +14,7 @@ local task = require "fzlua.task"
 local AsyncResult = setmetatable({}, { __index = Future })
 AsyncResult.__index = AsyncResult
 AsyncResult.__name = "fzlua.AsyncResult"
+AsyncResult.__fzpack = false -- cannot be sent
 
 ---@param owner table what does the work: pump(), and cancel() that ends it
 ---@param options table callback, error_callback
@@ -26,7 +27,7 @@ function AsyncResult.new(owner, options)
 end
 
 local function traced(e)
-  return Error.is(e, "interrupted") and e or debug.traceback(tostring(e), 2)
+  return Error.is(e, "interrupted") and e or debug.traceback(core.error_text(e), 2)
 end
 
 local function call(callback, ...)

@@ -16,7 +16,7 @@ local check = require "fzlua.check"
 ---@field pass_input boolean whether names that nothing here makes pass through
 ---@field workers integer|nil
 ---@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
-local Stage = { __name = "fzlua.Stage" }
+local Stage = { __name = "fzlua.Stage", __fzpack = false } -- cannot be sent
 
 local STATE = {}
 

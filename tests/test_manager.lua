@@ -263,7 +263,8 @@ tests["what the server cannot make is an error, not silence"] = function()
   local Late = { __fzpack = function(self) return self.x end, __fzunpack = error }
   fz.register_class("test_manager.Late", Late)
   local late = setmetatable({ x = 1 }, Late)
-  t.match(t.fails("error", function() d.a = late end), "a class that is not registered here")
+  t.match(t.fails("error", function() d.a = late end),
+    "class 'test_manager.Late' is not registered here")
   t.equal(d.a, 1)
 end
 

@@ -173,8 +173,8 @@ fz_child_push_result_message(lua_State *L, const struct fz_child_calls *c)
 	if (!c->all || text == NULL)
 		return;
 	if (lua_getfield(L, 1, "value") == LUA_TNUMBER) {
-		lua_pushfstring(L, "result %d%s%s", (int)lua_tointeger(L, -1),
-		    *text == ':' ? "" : ": ", text);
+		lua_pushfstring(
+		    L, "result %d: %s", (int)lua_tointeger(L, -1), text);
 		lua_replace(L, -3);
 	}
 	lua_pop(L, 1);

@@ -66,21 +66,15 @@ encode_body(lua_State *L)
 	}
 }
 
-/* What comes between a thing and the path into it that a message begins with.
- */
+/* The text without the first index of its path, which is in a table of ours. */
 static const char *
-separator(const char *text)
-{
-	return text[0] == ':' ? "" : ": ";
-}
-
-/* The path without its first index, which is in a table of our own. */
-static const char *
-inner_path(const char *text)
+inner_text(const char *text)
 {
 	const char *end = text[0] == '[' ? strchr(text, ']') : NULL;
 
-	return end != NULL ? end + 1 : text;
+	if (end == NULL)
+		return text;
+	return strncmp(end, "]: ", 3) == 0 ? end + 3 : end + 1;
 }
 
 /* What the item of a map is to its function. */
@@ -114,9 +108,9 @@ cannot_encode(
 	}
 	if (text == NULL)
 		text = "an item cannot be sent";
-	text = inner_path(text);
-	fz_err_set(&failure->err, failure->err.kind, "%s%s%s",
-	    item_name(lb->kind), separator(text), text);
+	text = inner_text(text);
+	fz_err_set(&failure->err, failure->err.kind, "%s: %s",
+	    item_name(lb->kind), text);
 }
 
 /* For the engine: see fz_batch_opts. */
@@ -217,14 +211,14 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 	if (lua_getfield(L, -1, "message") == LUA_TSTRING) {
 		text = lua_tostring(L, -1);
 		if (!is_call)
-			text = inner_path(text);
+			text = inner_text(text);
 		if (!is_call)
 			lua_pushstring(L, item_name(lb->kind));
 		else if (n == 0)
 			lua_pushliteral(L, "the function");
 		else
 			lua_pushfstring(L, "argument %I", (LUAI_UACINT)n);
-		lua_pushfstring(L, "%s%s", separator(text), text);
+		lua_pushfstring(L, ": %s", text);
 		lua_concat(L, 2);
 		lua_setfield(L, -3, "message");
 	}

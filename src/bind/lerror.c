@@ -1,5 +1,7 @@
 #include "bind/lerror.h"
 
+#include <stdbool.h>
+
 #include <lauxlib.h>
 
 /* An error without a metatable would print as "table: 0x...". */
@@ -58,11 +60,52 @@ fz_lerror_is(lua_State *L, int idx)
 	return same;
 }
 
+/* (value) -> text */
 static int
 call_tolstring(lua_State *L)
 {
 	luaL_tolstring(L, 1, NULL);
 	return 1;
+}
+
+/* (table) -> text: as a literal, cut where it is long */
+static int
+call_literal(lua_State *L)
+{
+	lua_getglobal(L, "require");
+	lua_pushliteral(L, "fzlua.literal");
+	lua_call(L, 1, 1);
+	lua_getfield(L, -1, "brief");
+	lua_pushvalue(L, 1);
+	lua_call(L, 1, 1);
+	return lua_type(L, -1) == LUA_TSTRING ? 1 : luaL_error(L, "no text");
+}
+
+/* True, and the text is pushed, where `f` makes one of the value at `idx`. */
+static bool
+push_text(lua_State *L, lua_CFunction f, int idx)
+{
+	lua_pushcfunction(L, f);
+	if (lua_type(L, idx) == LUA_TNONE)
+		lua_pushnil(L);
+	else
+		lua_pushvalue(L, idx);
+	if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
+/* A table without a text of its own, which would print as an address. */
+static bool
+is_anonymous(lua_State *L, int idx)
+{
+	if (lua_type(L, idx) != LUA_TTABLE)
+		return false;
+	if (luaL_getmetafield(L, idx, "__tostring") == LUA_TNIL)
+		return true;
+	lua_pop(L, 1);
+	return false;
 }
 
 const char *
@@ -72,17 +115,21 @@ fz_lerror_text(lua_State *L, int idx)
 
 	idx = lua_absindex(L, idx);
 	luaL_checkstack(L, 4, "no room for an error");
-	lua_pushcfunction(L, call_tolstring);
-	if (type == LUA_TNONE)
-		lua_pushnil(L);
-	else
-		lua_pushvalue(L, idx);
-	if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
-		lua_pop(L, 1);
+	if (is_anonymous(L, idx) && push_text(L, call_literal, idx))
+		return lua_tostring(L, -1);
+	if (!push_text(L, call_tolstring, idx))
 		lua_pushfstring(
 		    L, "(a %s that has no text)", lua_typename(L, type));
-	}
 	return lua_tostring(L, -1);
+}
+
+/* error_text(value) -> string: as fz_lerror_text() has it */
+static int
+error_text(lua_State *L)
+{
+	luaL_checkany(L, 1);
+	fz_lerror_text(L, 1);
+	return 1;
 }
 
 int
@@ -90,5 +137,7 @@ fz_lerror_open(lua_State *L)
 {
 	push_metatable(L);
 	lua_setfield(L, -2, "Error");
+	lua_pushcfunction(L, error_text);
+	lua_setfield(L, -2, "error_text");
 	return 0;
 }

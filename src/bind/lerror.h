@@ -23,11 +23,15 @@ int fz_lerror_is(lua_State *L, int idx);
 
 /*
  * Push a text for any value whatever, an error object whose __tostring
- * raises included. Never raises but for memory. [-0, +1, m]
+ * raises included. A table without __tostring is shown as a literal. Never
+ * raises but for memory. [-0, +1, m]
  */
 const char *fz_lerror_text(lua_State *L, int idx);
 
-/* Open: core.Error is the metatable; `core` is at the top. [-0, +0, m] */
+/*
+ * Open: core.Error is the metatable, core.error_text(value) a text; `core` is
+ * at the top. [-0, +0, m]
+ */
 int fz_lerror_open(lua_State *L);
 
 #endif
