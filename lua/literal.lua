@@ -112,10 +112,10 @@ end
 
 local function read_items(state, parent, value)
   local length = 0
-  for i, element in ipairs(value) do
+  while rawget(value, length + 1) ~= nil do -- raw: a metamethod may raise
     if not spend(state, parent) then return end
-    add(parent, read(state, "", element))
-    length = i
+    length = length + 1
+    add(parent, read(state, "", rawget(value, length)))
   end
   local keys = {}
   for key in next, value do

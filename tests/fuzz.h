@@ -63,7 +63,7 @@ fuzz_allocate(void *ud, void *p, size_t osize, size_t nsize)
 	return q;
 }
 
-/* A state with two classes, P and Q, that objects may be of. */
+/* A state with two classes, P and Q, a registered value and NULL. */
 static inline lua_State *
 fuzz_state(void)
 {
@@ -72,7 +72,8 @@ fuzz_state(void)
 	    "Q = { __fzpack = function(q) return { q.v } end,\n"
 	    "  __fzunpack = function(t) return { v = t } end }\n"
 	    "core.register_class('P', P)\n"
-	    "core.register_class('Q', Q)\n";
+	    "core.register_class('Q', Q)\n"
+	    "V = core.register_value('V', {})\n";
 	lua_State *L = lua_newstate(fuzz_allocate, &fuzz_memory);
 
 	if (L == NULL)
@@ -82,6 +83,8 @@ fuzz_state(void)
 	fz_lerror_open(L);
 	fz_lcodec_open(L);
 	lua_setglobal(L, "core");
+	lua_pushlightuserdata(L, NULL);
+	lua_setglobal(L, "null");
 	if (luaL_dostring(L, classes) != LUA_OK)
 		abort();
 	lua_gc(L, LUA_GCGEN, 0, 0);
@@ -132,6 +135,7 @@ static const char *const fuzz_seeds[] = {
 	"local t = { 1, nil, 3, x = 'y' } t.t, t[t] = t, { t } return t, t",
 	"return { ('x'):rep(5000), ('y'):rep(100), ('y'):rep(100), io.stdout }",
 	"return { setmetatable({ 1 }, P), setmetatable({ v = 2 }, Q) }",
+	"return { V, P, Q, null, [V] = null, { V, P } }",
 };
 
 enum { FUZZ_NSEEDS = sizeof(fuzz_seeds) / sizeof(*fuzz_seeds) };

@@ -416,6 +416,69 @@ test_codec_small_messages_allocate_nothing(void **state)
 	assert_int_equal(encode(h), LUA_OK);
 }
 
+/* All kinds of values that are written in one pass. */
+static const char plain_value[] =
+    "local P = core.register_class('P', { __index = { f = print } })\n"
+    "local V = core.register_value('V', setmetatable({}, { __call = print }))\n"
+    "local t = { _G, io.stdout, P, V, null, 1, 2, 3, 4, 5.5, true }\n"
+    "for i = 1, 300 do t['k' .. i] = { i, id = i, name = 'n' .. i % 7 } end\n"
+    "for i = 1, 20 do t[#t + 1] = setmetatable({ i, t }, P) end\n"
+    "t.bare = setmetatable({ 1 }, { __index = { colour = 'red' } })\n"
+    "t.long = ('x'):rep(5000)\n"
+    "return t\n";
+
+/* (out, value, weak): whether the first element of `weak` outlives a message */
+static int
+call_encode_in_debt(lua_State *L)
+{
+	struct fz_buf *out = lua_touserdata(L, 1);
+
+	lua_gc(L, LUA_GCGEN, 0, 0);
+	lua_gc(L, LUA_GCSTOP);
+	lua_newtable(L); /* to grow, which alone lets no collector run */
+	lua_newtable(L);
+	lua_rawseti(L, 3, 1);
+	lua_gc(L, LUA_GCRESTART);
+	for (int i = 1; i <= 1000; i++) {
+		lua_pushinteger(L, i);
+		lua_rawseti(L, 4, i);
+	}
+	fz_codec_encode(L, 2, 1, out);
+	lua_pushboolean(L, lua_rawgeti(L, 3, 1) != LUA_TNIL);
+	lua_replace(L, 1);
+	lua_settop(L, 4);
+	lua_newtable(L); /* here it may */
+	lua_pushboolean(L, lua_rawgeti(L, 3, 1) == LUA_TNIL);
+	lua_pushvalue(L, 1);
+	return 2;
+}
+
+static void
+test_codec_first_pass_lets_no_collector_run(void **state)
+{
+	struct host *h = *state;
+	lua_State *L = h->L;
+
+	lua_pushlightuserdata(L, NULL);
+	lua_setglobal(L, "null");
+	assert_int_equal(luaL_dostring(L, plain_value), LUA_OK);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(encode(h), LUA_OK); /* all is there already */
+		fz_buf_clear(&h->out);
+		lua_pushcfunction(L, call_encode_in_debt);
+		lua_pushlightuserdata(L, &h->out);
+		lua_pushvalue(L, -3);
+		assert_int_equal(
+		    luaL_dostring(
+			L, "return setmetatable({}, { __mode = 'v' })"),
+		    LUA_OK);
+		assert_int_equal(lua_pcall(L, 3, 2, 0), LUA_OK);
+		assert_true(lua_toboolean(L, -2)); /* it was due */
+		assert_true(lua_toboolean(L, -1));
+		lua_pop(L, 2);
+	}
+}
+
 static void
 test_lerror_text_survives_any_value(void **state)
 {
@@ -456,6 +519,7 @@ main(void)
 		TEST(test_codec_pack_leaks_nothing_when_it_fails),
 		TEST(test_codec_pack_gives_the_bytes_of_encode),
 		TEST(test_codec_small_messages_allocate_nothing),
+		TEST(test_codec_first_pass_lets_no_collector_run),
 		TEST(test_lerror_text_survives_any_value),
 	};
 

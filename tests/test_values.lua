@@ -196,7 +196,7 @@ end
 function T.metamethods_of_plain_tables_are_not_called()
   local function never() error("called") end
   local mt = { __index = never, __newindex = never, __pairs = never, __len = never,
-    __metatable = false, __name = "Quiet", __gc = nil, __eq = never }
+    __metatable = false, __gc = nil, __eq = never }
   local t = setmetatable({ 1, 2, x = 3 }, mt)
   local c = copy({ t })[1]
   assert(getmetatable(c) == nil and c[1] == 1 and c[2] == 2 and c.x == 3)

@@ -176,19 +176,22 @@ fz_decode_function(struct fz_decoder *d)
 	d->level--;
 }
 
-/* Push the module that is named next, below it its name. */
+/* Push the name of the next module, and the module. */
 static void
 push_module(struct fz_decoder *d)
 {
 	lua_State *L = d->L;
+	int name = lua_gettop(L) + 1;
+	const char *why;
 	struct fz_err err;
 
 	fz_decode_name(d);
-	if (fz_names_require(L, -1))
+	if (fz_names_require(L, name))
 		return;
+	why = fz_lerror_text(L, -1);
 	fz_err_set(&err, FZ_ERR_ERROR,
-	    "module '%.80s' cannot be loaded here: %s", lua_tostring(L, -2),
-	    fz_lerror_text(L, -1));
+	    "module '%.80s' cannot be loaded here: %s", lua_tostring(L, name),
+	    why);
 	fz_lerror_raise(L, &err);
 }
 

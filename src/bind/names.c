@@ -163,7 +163,7 @@ fz_names_require(lua_State *L, int idx)
 		lua_pushvalue(L, idx);
 		found = lua_pcall(L, 1, 1, 0) == LUA_OK;
 	}
-	lua_replace(L, top + 1);
+	lua_copy(L, -1, top + 1);
 	lua_settop(L, top + 1);
 	return found;
 }
