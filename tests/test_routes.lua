@@ -355,6 +355,13 @@ function routes.process(c)
   return c.check(value)
 end
 
+function routes.manager(c)
+  local m <close> = fz.manager()
+  local d = m:dict()
+  d.value = { c.make() }
+  return c.check(d:copy().value[1])
+end
+
 function routes.upvalue(c)
   local pool <close> = pool_of(c)
   local value, check = c.make(), c.check
