@@ -158,7 +158,7 @@ local function traceback(e)
   local mt = debug.getmetatable(e)
   if mt == Misuse or mt == Failure then return e end
   if type(mt) == "table" and mt.__tostring then return e end
-  local ok, text = pcall(require "fzlua.literal".of, e)
+  local ok, text = pcall(require "fzlua.literal".brief, e)
   if type(e) ~= "table" or not ok then text = ("(error object is a %s value)"):format(type(e)) end
   return debug.traceback(text, 2)
 end

@@ -25,7 +25,8 @@ enum fz_codec_trust {
  * `out`. Raises an fz.Error of kind "unsendable" whose message starts with
  * the path to the value (".rows[3].file: a FILE* cannot be sent"; "a coroutine
  * cannot be sent" if the value itself is meant; its field `value` counts the
- * values from 1), and of kind "memory" when `out` fails. Calls Lua code:
+ * values from 1, also if a __fzpack raised), and of kind "memory" when `out`
+ * fails. Calls Lua code:
  * __fzpack, finalizers, and the log if a class is not registered.
  * What was appended before a raise is the caller's to drop. [-0, +0, e]
  */

@@ -36,6 +36,8 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_place *at)
 	lua_pushfstring(L, "__fzpack of class '%s': %s", lua_tostring(L, name),
 	    fz_lerror_text(L, cause));
 	fz_place_push_error(L, FZ_ERR_ERROR, at);
+	lua_pushinteger(L, e->value);
+	lua_setfield(L, -2, "value");
 	lua_pushvalue(L, cause);
 	lua_setfield(L, -2, "cause");
 	if (fz_lerror_is(L, cause)) {

@@ -203,7 +203,7 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 	if (!fz_lerror_is(L, -1))
 		return;
 	if (lua_getfield(L, -1, "value") != LUA_TNUMBER) {
-		lua_pop(L, 1); /* no path: what a __fzpack raised */
+		lua_pop(L, 1); /* it is about none of them */
 		return;
 	}
 	n = lua_tointeger(L, -1) - (has_func ? 1 : 0);

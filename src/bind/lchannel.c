@@ -92,25 +92,20 @@ put_message(lua_State *L)
 	return 0;
 }
 
-/* Say in the error on top that it is about the value, or a place in it. */
+/* Say in the error on top that it is about the value, if it is. */
 static void
 name_value(lua_State *L)
 {
-	const char *text;
-	bool sent;
-
 	if (!fz_lerror_is(L, -1))
 		return;
 	luaL_checkstack(L, 4, NULL);
-	sent = lua_getfield(L, -1, "value") == LUA_TNUMBER;
-	lua_getfield(L, -2, "message");
-	text = lua_tostring(L, -1);
-	if (text != NULL &&
-	    (sent || (*text != '\0' && strchr(".[<", *text) != NULL))) {
-		lua_pushfstring(L, "value: %s", text);
-		lua_setfield(L, -4, "message");
+	if (lua_getfield(L, -1, "value") == LUA_TNUMBER) {
+		lua_pushliteral(L, "value: ");
+		lua_getfield(L, -3, "message");
+		lua_concat(L, 2);
+		lua_setfield(L, -3, "message");
 	}
-	lua_pop(L, 2);
+	lua_pop(L, 1);
 }
 
 /* A value of any kind: while it is encoded, others may be put. */
