@@ -126,6 +126,14 @@ tests["a userdata may be registered"] = function()
   assert(a[1] == file and b == file)
 end
 
+tests["a light userdata may be registered"] = function()
+  local light, shared = debug.upvalueid(function() return t end, 1), {}
+  t.match(t.fails("unsendable", fz.pack, { light }).message, "[1]: a light userdata cannot be sent")
+  fz.register_value("names.light", light)
+  local a, b = fz.unpack(fz.pack({ shared, light, light }, { light, shared }))
+  assert(a[2] == light and a[3] == light and b[1] == light and b[2] == a[1])
+end
+
 tests["wrong arguments of register_value raise a text at the caller"] = function()
   t.match(t.wrong(fz.register_value), "bad argument #1")
   t.match(t.wrong(fz.register_value, "names.x"), "bad argument #2", "table or userdata expected")
