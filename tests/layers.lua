@@ -25,7 +25,8 @@ local C_LAYERS = {
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "lhandle", "place", "refmap", "registered", "names",
     "warning",
-    "codec lcodec format encode encode_message encode_object encode_string decode decode_object",
+    "codec lcodec format encode encode_class encode_message encode_object encode_string decode "
+      .. "decode_object",
     "items", "strip", "random", "child child_state child_batch", "serve",
     "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",

@@ -19,6 +19,9 @@ enum {
 	FZ_ENCODE_SPLICES = 16,  /* strings left out of the buffer */
 };
 
+/* The names of the classes of fzlua begin so. */
+#define FZ_ENCODE_OURS "fzlua."
+
 /* The number of an object whose __fzpack has not ended has this bit. */
 #define FZ_ENCODE_OPEN UINT32_C(0x80000000)
 
@@ -159,10 +162,14 @@ unsigned char *fz_encode_store_float(unsigned char *p, lua_Number v);
 void fz_encode_string(struct fz_encoder *e, int idx);
 
 /*
- * encode_object.c: the object at `idx`, which has a metatable, by its class;
+ * encode_class.c: the object at `idx`, which has a metatable, by its class;
  * false if it has none, or is a userdata whose class cannot pack it.
  */
 bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at);
+
+/* encode_object.c: one level deeper on the C stack; the caller lowers `level`.
+ */
+void fz_encode_enter(struct fz_encoder *e, const struct fz_place *at);
 
 /* A userdata; a function with its upvalues, or by name. */
 void fz_encode_userdata(
