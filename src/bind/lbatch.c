@@ -244,6 +244,7 @@ start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 	fz_batch_start(lb->batch);
 	if (!fz_sched_is_local(sched)) {
 		fz_sched_flush(sched);
+		fz_lloop_collect(L);
 		return;
 	}
 	if (fz_batch_done(lb->batch) || lb->local.prev != NULL)
@@ -568,6 +569,7 @@ work_body(lua_State *L)
 	unsigned *ncalls;
 
 	item.number = fz_batch_local_next(lb->batch, &item.part);
+	fz_lloop_collect(L);
 	if (item.number != 0) {
 		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 		ncalls = fz_lpool_calls(L, -1);

@@ -121,13 +121,11 @@ fz_lbatch_encode(
 	struct fz_lbatch *lb = ctx;
 	lua_State *L = lb->thread;
 	struct encoding e = { lb, first, *n };
-	bool collects = lua_gc(L, LUA_GCISRUNNING) == 1;
 	bool outer = fz_lloop_hold(L, true);
 	struct fz_blob *blob = NULL;
 	int status;
 
-	/* No finalizer may come here, where the engine is under way. */
-	lua_gc(L, LUA_GCSTOP);
+	fz_lloop_delay_gc(L); /* no finalizer may come here */
 	if (e.n > lb->together)
 		e.n = lb->together;
 	do {
@@ -149,8 +147,6 @@ fz_lbatch_encode(
 	lua_settop(L, THREAD_TOP);
 	lb->together = 2 * e.n;
 	*n = e.n;
-	if (collects)
-		lua_gc(L, LUA_GCRESTART);
 	fz_lloop_hold(L, outer);
 	return blob;
 }

@@ -22,6 +22,9 @@
 /* Their addresses are keys in the registry: the loop, who is told of news. */
 static const char loop_key, news_key;
 
+/* What a call that delays the collector may allocate without waking it. */
+enum { GC_CREDIT_KIB = 1 << 20 };
+
 struct lloop {
 	struct fz_engine engine;
 	struct fz_local *locals;
@@ -34,6 +37,7 @@ struct lloop {
 	struct fz_watch bell; /* of the commons; its fd is -1 until wanted */
 	struct fz_fork_hook hook;
 	bool held;        /* core.turn() must not wait */
+	unsigned ncredits; /* of GC_CREDIT_KIB each that the collector got */
 	int output_errno; /* of the first write that failed, 0: none */
 };
 
@@ -102,6 +106,32 @@ fz_lloop_hold(lua_State *L, bool held)
 
 	ll->held = held;
 	return before;
+}
+
+void
+fz_lloop_delay_gc(lua_State *L)
+{
+	struct lloop *ll = get(L);
+
+	if (lua_gc(L, LUA_GCISRUNNING) != 1)
+		return; /* the script has stopped it */
+	lua_gc(L, LUA_GCSTEP, -GC_CREDIT_KIB);
+	ll->ncredits++;
+}
+
+static void
+collect(lua_State *L, struct lloop *ll)
+{
+	while (ll->ncredits != 0) {
+		ll->ncredits--;
+		lua_gc(L, LUA_GCSTEP, GC_CREDIT_KIB);
+	}
+}
+
+void
+fz_lloop_collect(lua_State *L)
+{
+	collect(L, get(L));
 }
 
 lua_State *volatile *
@@ -206,6 +236,7 @@ step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
 	do {
 		if (fz_loop_step(ll->engine.loop, until_ns, &err) < 0)
 			fz_lerror_raise(L, &err);
+		collect(L, ll);
 		fz_lloop_check(L);
 		check_output(L, ll);
 		if (ll->engine.news != news || ll->locals != NULL)
@@ -232,6 +263,7 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 	while (!done(ctx)) {
 		if (fz_loop_step(ll->engine.loop, FZ_CLOCK_NEVER, &err) < 0)
 			fz_lerror_raise(L, &err);
+		collect(L, ll);
 		fz_lloop_check(L);
 		check_output(L, ll);
 	}
@@ -278,6 +310,7 @@ fz_lloop_step(lua_State *L, int64_t until_ns)
 		until_ns = 0;
 	if (fz_loop_step(ll->engine.loop, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
+	collect(L, ll);
 	fz_lloop_check(L);
 	check_output(L, ll);
 	if (ll->engine.news != news &&
