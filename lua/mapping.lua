@@ -39,6 +39,39 @@ function Mapping.name_error(e, index)
   return e
 end
 
+local function copy(value)
+  return core.decode(core.encode(value), 0)
+end
+
+-- `value` as it is now, whatever becomes of it; nil if it cannot be sent.
+local function frozen(value)
+  local ok, now = pcall(copy, value)
+  if ok then return now end
+  if Error.is(now, "interrupted") then error(now, 0) end
+end
+
+local MUTABLE = { table = true, ["function"] = true, userdata = true }
+
+---A list of `n` elements as it is now, for a map whose caller goes on meanwhile. An
+---element that cannot be sent stays itself: its item fails of that in its turn.
+---@param list table
+---@param n integer
+---@return table with the field n
+function Mapping.freeze(list, n)
+  local elements, mutable = { n = n }, false
+  for i = 1, n do
+    elements[i] = list[i]
+    mutable = mutable or MUTABLE[type(elements[i])]
+  end
+  if not mutable then return elements end
+  local all = frozen(elements)
+  if all then return all end
+  for i = 1, n do
+    if MUTABLE[type(elements[i])] then elements[i] = frozen(elements[i]) or elements[i] end
+  end
+  return elements
+end
+
 ---Start it.
 ---@param pool userdata of core.pool
 ---@param kind string "map" or "starmap"
@@ -48,6 +81,7 @@ end
 ---@return fzlua.Mapping
 function Mapping.start(pool, kind, f, list, options)
   local n, counted = length(list)
+  if options.told then list, counted = Mapping.freeze(list, n), true end
   local batch = core.batch(pool, f, list, {
     kind = kind, n = n, counted = counted, inherited = options.inherited,
     chunk = options.chunksize, on_error = options.on_error, seed = options.seed,

@@ -268,7 +268,7 @@ function Pool:starmap(f, list, options)
   return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
 end
 
----As pool:map, without waiting.
+---As pool:map, without waiting. The list is taken as it is now.
 ---@param options? table as pool:map, and callback, error_callback
 ---@return fzlua.AsyncResult
 function Pool:map_async(f, list, options)

@@ -918,4 +918,51 @@ tests["many calls are cancelled in no time"] = function()
   assert(seconds(20000) < 40 * few) -- ten times as many; each pair would be a hundred times
 end
 
+tests["map_async and starmap_async take the list as it is at the call, at any depth"] = function()
+  local pool <close> = fz.pool(1)
+  local gate = fz.event()
+  local function first(x) gate:wait(20) return type(x) == "table" and x.a.b or x end
+  local function sum(a, b) gate:wait(20) return a.n + b end
+  for _, case in ipairs {
+    { "numbers", function(i) return i end, function(list, i) list[i] = -1 end, first },
+    { "records", function(i) return { a = { b = i } } end,
+      function(list, i) list[i].a.b = -1 end, first },
+    { "arguments", function(i) return { { n = i }, i } end,
+      function(list, i) list[i][1].n = -1 list[i][2] = -1 end, sum },
+  } do
+    local name, make, change, f = table.unpack(case)
+    local list, expected = {}, { n = 500 }
+    for i = 1, 500 do
+      list[i] = make(i)
+      expected[i] = f == sum and 2 * i or i
+    end
+    local start = f == sum and pool.starmap_async or pool.map_async
+    local r = start(pool, f, list)
+    for i = 1, 500 do change(list, i) end
+    list[501] = make(501)
+    gate:set()
+    local ok, got = pcall(r.get, r)
+    gate:clear()
+    if not ok then error(name .. ": " .. tostring(got)) end
+    t.equal(got, expected)
+  end
+end
+
+tests["map_async: functions as elements have the upvalues of the call"] = function()
+  local pool <close> = fz.pool(1)
+  local n = 1
+  local r = pool:map_async(function(f) return f() end, { function() return n end })
+  n = 2
+  t.equal(r:get(), { 1, n = 1 })
+end
+
+tests["map_async: an element that cannot be sent fails by itself"] = function()
+  local pool <close> = fz.pool(1)
+  local list = { { 1 }, { coroutine.create(print) }, { 3 } }
+  local r = pool:map_async(function(x) return x[1] end, list, { on_error = "continue" })
+  list[1][1], list[3][1] = -1, -1
+  local got = r:get()
+  t.equal({ got[1], got[3], got.errors[2].kind }, { 1, 3, "unsendable" })
+end
+
 return tests
