@@ -102,7 +102,7 @@ local function step(self)
   local arrival = self._ready
   self._ready = nil
   if not arrival then
-    local whole = not self._closed and self._batch:whole()
+    local whole = not self._closed and (self._batch:whole() or self._cut)
     self:close()
     if whole then error(whole, 0) end
     return nil
@@ -117,6 +117,17 @@ local function step(self)
     end
   end
   return index, value, e
+end
+
+---Read the source no further: its pool is joined, and whoever joins cannot wait for
+---the reader, which may be the same. What was read goes on and can be taken.
+function Imap:stop_reading()
+  if self._closed or self._ended then return end
+  self._ended = true
+  self._cut = Error.new {
+    kind = "closed", message = "the pool was joined before the source was read to its end",
+  }
+  self._batch:finish()
 end
 
 ---End what runs.
@@ -144,7 +155,9 @@ function Imap.new(pool, core_pool, f, source, ordered, options)
     _room = options.room, _low = options.room - (options.inflight + 1) // 2, -- read on from here
     _count = 0, _sent = 0, _handed = 0, _last = 0, _ended = false, _closed = false,
     _place = {}, _arrived = {}, _waiting = {}, _queue = {}, _ready = nil,
+    _cut = nil, -- what to raise where the source was not read to its end
   }, Imap)
+  pool._imaps[self] = true
   return function() return step(self) end, nil, nil, self
 end
 

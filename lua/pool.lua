@@ -54,7 +54,7 @@ function Pool.new(options)
   local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
     _options = options, _limits = nil, _size = workers, _results = {}, _calls = 0,
-    _closed = false,
+    _closed = false, _imaps = setmetatable({}, { __mode = "k" }),
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
       workers = workers, slots = slots, seed = options.seed,
@@ -338,6 +338,7 @@ function Pool:join(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "pool:join") end
   if not self._closed then check.fail("pool:join: close() or terminate() comes first") end
   if self._core:calling() then check.fail("pool:join: waits for itself, in a call of its own") end
+  for imap in pairs(self._imaps) do imap:stop_reading() end
   local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
   if not ok then return nil, why end
   self._core:close()

@@ -360,4 +360,44 @@ tests["wrong sources are told at the user's line"] = function()
   end)
 end
 
+-- ---- a reader that stops ----------------------------------------------------
+
+tests["join and a scope wait for no imap that is not read to its end"] = function()
+  for _, name in ipairs { "imap", "imap_unordered" } do
+    local unread, broken, inner
+    do
+      local pool <close> = fz.pool(2)
+      unread = pool[name](pool, twice, { 1, 2, 3 }) -- stored, never called
+      broken = pool[name](pool, twice, counter(100))
+      for _ in broken do break end -- without the closing value nothing is closed
+      inner = coroutine.wrap(function()
+        for _, v in pool[name](pool, twice, { 1, 2, 3 }) do coroutine.yield(v) end
+      end)
+      inner()
+    end
+    local pool = fz.pool(2)
+    local next_item = pool[name](pool, twice, counter(100), { inflight = 4 })
+    next_item()
+    pool:close()
+    t.equal(pool:join(60), true)
+    t.fails("closed", unread)
+    -- What was read before can still be taken.
+    local n = 0
+    local e = t.fails("closed", function() for _ in next_item do n = n + 1 end end)
+    t.match(e.message, "before the source was read to its end")
+    assert(n >= 1 and n <= 6, n)
+    t.equal(next_item(), nil)
+  end
+end
+
+tests["a loop over an imap may close its pool and goes on"] = function()
+  local pool = fz.pool(2)
+  local sum = 0
+  for i, v in pool:imap(twice, t.numbers(50), { inflight = 2 }) do
+    if i == 1 then pool:close() end
+    sum = sum + v
+  end
+  t.equal({ sum, pool:join(60) }, { 50 * 51, true })
+end
+
 return tests
