@@ -338,7 +338,7 @@ function Pool:join(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "pool:join") end
   if not self._closed then check.fail("pool:join: close() or terminate() comes first") end
   if self._core:calling() then check.fail("pool:join: waits for itself, in a call of its own") end
-  for imap in pairs(self._imaps) do imap:stop_reading() end
+  for reader in pairs(self._imaps) do reader:stop_reading() end
   local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
   if not ok then return nil, why end
   self._core:close()

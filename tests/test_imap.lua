@@ -368,8 +368,8 @@ tests["join and a scope wait for no imap that is not read to its end"] = functio
     do
       local pool <close> = fz.pool(2)
       unread = pool[name](pool, twice, { 1, 2, 3 }) -- stored, never called
-      broken = pool[name](pool, twice, counter(100))
-      for _ in broken do break end -- without the closing value nothing is closed
+      broken = pool[name](pool, twice, (counter(100)))
+      broken() -- a loop without the closing value that is left closes nothing
       inner = coroutine.wrap(function()
         for _, v in pool[name](pool, twice, { 1, 2, 3 }) do coroutine.yield(v) end
       end)

@@ -61,7 +61,8 @@ struct fz_run {
 	bool stopping;    /* start nothing new */
 	bool recalled;    /* while stopping: workers have been told */
 	uint32_t because; /* the node it stops for */
-	struct fz_step *failed, **last_failed; /* for good, the first one first */
+	struct fz_step *failed,
+	    **last_failed; /* for good, the first one first */
 	bool whole_failed;
 	struct fz_failure whole; /* a deadline or a cancel */
 	struct fz_failure lost;  /* for a node whose failure had no memory */
