@@ -351,6 +351,7 @@ main(int argc, char **argv)
 	int status;
 
 	hold_standard();
+	signal(SIGCHLD, SIG_DFL); /* ignored, it would hide exit codes */
 	fz_jobserver_find(make_fd);
 	L = luaL_newstate();
 	if (L == NULL) {

@@ -102,10 +102,10 @@ set_files(posix_spawn_file_actions_t *files, const struct ends *b)
 }
 
 /*
- * Of our own handlers exec forgets all, but not that we ignore SIGINT, nor what
- * a thread of the host has blocked. In a session of its own the program has no
- * terminal: what asks for a password there fails at once, where in the
- * background it would be stopped, and we would wait.
+ * The exec resets all handlers, but not what the supervisor ignores. In a
+ * session of its own the program has no terminal: what asks for a password
+ * there fails at once, where in the background it would be stopped, and we
+ * would wait.
  */
 static void
 set_attributes(posix_spawnattr_t *attributes)
@@ -114,7 +114,8 @@ set_attributes(posix_spawnattr_t *attributes)
 
 	sigemptyset(&signals);
 	posix_spawnattr_setsigmask(attributes, &signals);
-	sigaddset(&signals, SIGINT);
+	for (size_t i = 0; i < FZ_PROC_NIGNORED; i++)
+		sigaddset(&signals, fz_proc_ignored[i]);
 	posix_spawnattr_setsigdefault(attributes, &signals);
 	posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
 						 POSIX_SPAWN_SETSIGDEF |

@@ -7,9 +7,9 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/single_threaded.h>
@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "os/fd.h"
+#include "os/streams.h"
 #include "os/tree.h"
 
 #define DEATH_SIGNAL (SIGRTMAX - 2)
@@ -133,29 +134,7 @@ on_terminate(int sig)
 	raise(sig);
 }
 
-static void
-flush_stream(FILE *stream)
-{
-	if (ftrylockfile(stream) != 0)
-		return;
-	fflush_unlocked(stream);
-	funlockfile(stream);
-}
-
-/*
- * What stays in a buffer could be written twice. With other threads about, a
- * stream may be locked for as long as somebody reads from it.
- */
-static void
-flush_before_fork(void)
-{
-	if (__libc_single_threaded) {
-		fflush(NULL);
-		return;
-	}
-	flush_stream(stdout);
-	flush_stream(stderr);
-}
+const int fz_proc_ignored[FZ_PROC_NIGNORED] = { SIGINT, SIGTTIN, SIGTTOU };
 
 static int
 default_signals(struct fz_err *err)
@@ -169,7 +148,8 @@ default_signals(struct fz_err *err)
 	for (sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &action, NULL);
 	action.sa_handler = SIG_IGN;
-	sigaction(SIGINT, &action, NULL);
+	for (size_t i = 0; i < FZ_PROC_NIGNORED; i++)
+		sigaction(fz_proc_ignored[i], &action, NULL);
 	sigfillset(&action.sa_mask);
 	action.sa_handler = on_hangup;
 	sigaction(SIGHUP, &action, NULL);
@@ -230,17 +210,6 @@ redirect(const struct fz_proc_opts *opts, struct fz_err *err)
 	return 0;
 }
 
-/* The parent's bytes are not ours to use. */
-static void
-fresh_stdio(void)
-{
-	__fpurge(stdin);
-	clearerr(stdin);
-	__fpurge(stdout);
-	__fpurge(stderr);
-	setvbuf(stdout, NULL, _IONBF, 0); /* nothing is lost in a crash */
-}
-
 /* "FZLUA_WORKER=4711": what a worker starts inherits it. */
 static void
 format_mark(char *mark, size_t len, pid_t pid)
@@ -265,7 +234,7 @@ set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 
 	format_name(name, sizeof(name), parent);
 	prctl(PR_SET_NAME, name);
-	fresh_stdio();
+	fz_streams_in_child();
 	if (own_mark[0] != '\0')
 		format_mark(own_mark, sizeof(own_mark), getpid());
 	if (default_signals(err) == -1 || tie_to_parent(parent, err) == -1)
@@ -334,21 +303,88 @@ fz_proc_newest(void)
 	return newest > nuncounted ? newest : nuncounted;
 }
 
+/* How a child is forked. */
+struct birth {
+	pid_t parent;
+	bool alone;     /* the thread that forks is the only one */
+	int watched[2]; /* a pipe that ends once the pidfd is open, or -1 */
+};
+
+/*
+ * Whether the kernel reaps children of this process at once, because a host
+ * ignores SIGCHLD: only a pidfd that was opened before knows how they ended.
+ */
+static bool
+reaps_itself(void)
+{
+	struct sigaction action;
+
+	return sigaction(SIGCHLD, NULL, &action) == 0 &&
+	       (action.sa_handler == SIG_IGN ||
+		   (action.sa_flags & SA_NOCLDWAIT) != 0);
+}
+
+/* In the child: it may die once its parent could see how. */
+static void
+wait_until_watched(struct birth *birth)
+{
+	char byte;
+
+	fz_fd_close(&birth->watched[1]);
+	if (birth->watched[0] != -1)
+		fz_fd_read(birth->watched[0], &byte, 1);
+	fz_fd_close(&birth->watched[0]);
+}
+
+static void
+watch_child(struct fz_proc *proc, pid_t pid)
+{
+	add_child(pid);
+	proc->pid = pid;
+	proc->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (proc->pidfd != -1)
+		fz_fd_clear_standard(&proc->pidfd, NULL);
+}
+
+/* A handler of exit(), called before those that the parent has registered. */
+static void
+leave_on_exit(int status, void *ctx)
+{
+	(void)ctx;
+	fz_proc_exit(status);
+}
+
+/*
+ * Have exit() leave the child as fz_proc_exit() does. Not in a fork of one
+ * among several threads: another one may have held the lock of the handlers.
+ */
+static void
+catch_exit(bool alone)
+{
+	static bool caught;
+
+	if (!caught && alone)
+		caught = on_exit(leave_on_exit, NULL) == 0;
+}
+
 static _Noreturn void
-run_child(const struct fz_proc_opts *opts, pid_t parent, sigset_t *mask,
+run_child(struct birth *birth, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx)
 {
 	struct fz_err err = { 0 };
-	int rc = set_up(opts, parent, &err);
+	int rc = set_up(opts, birth->parent, &err);
+	sigset_t none;
 
+	catch_exit(birth->alone);
+	wait_until_watched(birth);
 	nchildren = 0; /* its parent's */
 	nuncounted = 0;
 #ifdef FZ_VALGRIND
 	/* Looking for leaks it would touch every page of the arena. */
 	VALGRIND_CLO_CHANGE("--leak-check=no");
 #endif
-	sigdelset(mask, DEATH_SIGNAL);
-	pthread_sigmask(SIG_SETMASK, mask, NULL);
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	fz_proc_exit(entry(ctx, rc == 0 ? NULL : &err));
 }
 
@@ -356,29 +392,33 @@ int
 fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err)
 {
+	struct birth birth = { .parent = getpid(),
+		.alone = __libc_single_threaded,
+		.watched = { -1, -1 } };
 	sigset_t all, before;
-	pid_t parent = getpid(), pid;
+	pid_t pid;
 	int code;
 
 	proc->pid = 0;
 	proc->pidfd = -1;
-	flush_before_fork();
+	if (reaps_itself() && fz_fd_pipe(birth.watched, err) != 0)
+		return -1;
+	fz_streams_flush();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pid = fork();
 	code = errno;
 	if (pid == 0)
-		run_child(opts, parent, &before, entry, ctx);
+		run_child(&birth, opts, entry, ctx);
 	/* Also done by the child: whoever comes first. */
 	if (pid > 0)
 		setpgid(pid, pid);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (pid == -1)
-		return fz_err_sys(err, code, "cannot start a process");
-	add_child(pid);
-	proc->pid = pid;
-	proc->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	return 0;
+	if (pid > 0)
+		watch_child(proc, pid);
+	fz_fd_close(&birth.watched[0]);
+	fz_fd_close(&birth.watched[1]);
+	return pid > 0 ? 0 : fz_err_sys(err, code, "cannot start a process");
 }
 
 /* 1 it is dead and not yet reaped, 0 alive, -1 no child of ours. */
@@ -466,6 +506,13 @@ end_orphans(pid_t pid, bool died)
 }
 
 static void
+note_death(struct fz_death *death, int status)
+{
+	death->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	death->exitcode = WIFSIGNALED(status) ? 0 : WEXITSTATUS(status);
+}
+
+static void
 reap_dead(pid_t pid, struct fz_death *death)
 {
 	struct rusage usage = { 0 };
@@ -479,14 +526,37 @@ reap_dead(pid_t pid, struct fz_death *death)
 	while (got == -1 && errno == EINTR);
 	if (got != pid)
 		return;
-	if (WIFSIGNALED(status)) {
-		death->signal = WTERMSIG(status);
-		death->exitcode = 0;
-	} else {
-		death->exitcode = WEXITSTATUS(status);
-	}
+	note_death(death, status);
 	death->peak_rss = (uint64_t)usage.ru_maxrss * 1024;
 	end_orphans(pid, status != 0);
+}
+
+/* As <linux/pidfd.h> of Linux 6.15 has it; older ones of the header do not. */
+struct pidfd_exit {
+	uint64_t mask, cgroup;
+	uint32_t ids[11];
+	int32_t status;
+};
+#define PIDFD_EXIT_MASK UINT64_C(8)
+#define PIDFD_EXIT_GET _IOWR(0xff, 11, struct pidfd_exit)
+#define PIDFD_GROUP 4U /* of Linux 6.9 */
+
+/*
+ * How a child ended that was reaped, but not by us; its group is killed. Does
+ * nothing where it lives: then it is the child of another process.
+ */
+static void
+ask_pidfd(const struct fz_proc *proc, struct fz_death *death)
+{
+	struct pidfd_exit info = { .mask = PIDFD_EXIT_MASK };
+
+	if (proc->pidfd == -1 ||
+	    ioctl(proc->pidfd, PIDFD_EXIT_GET, &info) == -1 ||
+	    (info.mask & PIDFD_EXIT_MASK) == 0)
+		return;
+	syscall(SYS_pidfd_send_signal, proc->pidfd, SIGKILL, NULL, PIDFD_GROUP);
+	note_death(death, info.status);
+	end_orphans(proc->pid, info.status != 0);
 }
 
 int
@@ -501,6 +571,8 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 	death->peak_rss = 0;
 	if (dead == 1)
 		reap_dead(proc->pid, death);
+	else
+		ask_pidfd(proc, death);
 	drop_child(proc->pid);
 	proc->pid = 0;
 	fz_fd_close(&proc->pidfd);
@@ -545,8 +617,7 @@ fz_proc_exit(int status)
 {
 	/* A reader that is gone must not end us before our descendants. */
 	signal(SIGPIPE, SIG_IGN);
-	fflush(stdout);
-	fflush(stderr);
+	fflush(NULL);
 	end_children();
 #ifdef FZ_COVERAGE
 	__gcov_dump();

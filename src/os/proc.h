@@ -3,7 +3,7 @@
  *
  * The only file that forks. A child leads a process group of its own, adopts
  * its orphaned descendants (PR_SET_CHILD_SUBREAPER), reads nothing from
- * standard input, ignores SIGINT, and ends itself and all its descendants
+ * standard input, ignores Ctrl-C, and ends itself and all its descendants
  * when its parent dies by whatever means. It leaves through fz_proc_exit().
  */
 #ifndef FZ_PROC_H
@@ -32,19 +32,25 @@ struct fz_proc_opts {
 	int err; /* becomes its standard error, -1: the parent's */
 };
 
+/*
+ * What a child ignores: Ctrl-C is its parent's, and a process group in the
+ * background must not be stopped for the terminal: a read of it fails instead,
+ * and a write succeeds. A program that a child starts inherits this.
+ */
+enum { FZ_PROC_NIGNORED = 3 };
+extern const int fz_proc_ignored[FZ_PROC_NIGNORED];
+
 /* The child's life; what it returns is its exit status. */
 typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
 
 /*
  * Fork. In the child `entry(ctx, NULL)` runs and then fz_proc_exit(); where
  * the child could not be set up (a descriptor, a process group) it is
- * `entry(ctx, what failed)` instead, so that it can tell its parent. All
- * signals have their default action in the child but SIGINT, which is
- * ignored, SIGTERM, which also ends what it has started, and the real-time one
- * that tells of the parent's death; the signal mask is the caller's. Buffered
- * output is flushed before the fork (that of other streams than stdout and
- * stderr only while there is one thread), and what could not be is forgotten in
- * the child. Returns 0 in the parent, or -1 and `err`.
+ * `entry(ctx, what failed)` instead, so that it can tell its parent. No signal
+ * is blocked in the child, and all have their default action but those of
+ * fz_proc_ignored, SIGTERM, which also ends what it has started, and the
+ * real-time one that tells of the parent's death. The streams of the parent
+ * stay the parent's: see streams.h. Returns 0 in the parent, or -1 and `err`.
  */
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
@@ -85,7 +91,8 @@ struct fz_death {
  * what is left of its process group and, in a subreaper, all that a child that
  * crashed had started (unless it has a new environment). Returns 1 and fills
  * `death` when it is reaped (`proc` is then empty), 0 when it is alive. A child
- * that somebody else has reaped counts as reaped, its exit code not known.
+ * that other code has reaped, or the kernel because SIGCHLD is ignored here,
+ * counts as reaped; before Linux 6.15 its exit code is then not known.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
@@ -96,8 +103,8 @@ int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 const char *fz_death_text(const struct fz_death *death, char *text, size_t len);
 
 /*
- * Leave a child: flush stdio, end all descendants, _exit. No atexit handler
- * of the parent runs. Never returns.
+ * Leave a child: flush all streams, end all descendants, _exit. No atexit
+ * handler of the parent runs. exit() does the same in a child. Never returns.
  */
 _Noreturn void fz_proc_exit(int status);
 

@@ -1,0 +1,93 @@
+/* O_PATH is Linux; fopencookie and the list of all streams are glibc's. */
+#define _GNU_SOURCE
+#include "os/streams.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <sys/single_threaded.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void
+flush_stream(FILE *stream)
+{
+	if (ftrylockfile(stream) != 0)
+		return;
+	fflush_unlocked(stream);
+	funlockfile(stream);
+}
+
+void
+fz_streams_flush(void)
+{
+	if (__libc_single_threaded) {
+		fflush(NULL);
+		return;
+	}
+	flush_stream(stdout);
+	flush_stream(stderr);
+}
+
+/* Whether the descriptor's other end waits for the last copy to be closed. */
+static bool
+has_reader_or_writer(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 &&
+	       (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+/* Close `fd` and keep its number taken by a file that nobody can use. */
+static void
+put_away(int fd)
+{
+	int none = open("/dev/null", O_PATH | O_CLOEXEC);
+
+	if (none == -1) {
+		close(fd);
+		return;
+	}
+	dup3(none, fd, O_CLOEXEC);
+	close(none);
+}
+
+static void
+disown(FILE *stream)
+{
+	int fd = fileno_unlocked(stream);
+
+	if (fd == -1)
+		return; /* of memory: a copy that belongs to this process */
+	if (__fpending(stream) != 0)
+		__fpurge(stream);
+	if (fd > STDERR_FILENO && has_reader_or_writer(fd))
+		put_away(fd);
+}
+
+/* glibc links a new stream before all that are open. */
+static void
+disown_all(void)
+{
+	FILE *newest = fopencookie(NULL, "r", (cookie_io_functions_t){ 0 });
+
+	if (newest == NULL)
+		return;
+	for (FILE *stream = newest->_chain; stream != NULL;
+	     stream = stream->_chain)
+		disown(stream);
+	fclose(newest);
+}
+
+void
+fz_streams_in_child(void)
+{
+	disown_all();
+	__fpurge(stdin);
+	__fpurge(stdout);
+	__fpurge(stderr);
+	clearerr(stdin);
+	setvbuf(stdout, NULL, _IONBF, 0); /* nothing is lost in a crash */
+}

@@ -1,0 +1,146 @@
+/* Streams of a parent in its child: see streams.h. */
+/* O_PATH and open_memstream. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/streams.h"
+
+/* Run `check` in a child, where each bit of its result is a step gone wrong. */
+static void
+assert_in_child(int (*check)(void *ctx), void *ctx)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		fz_streams_in_child();
+		_exit(check(ctx));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+/* A write through `stream` fails with EBADF, also if a file was opened since.
+ */
+static int
+check_closed(void *ctx)
+{
+	FILE *stream = ctx;
+	int other = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	int bad = other == fileno(stream);
+
+	bad |= (fputs("x", stream) < 0) << 1;
+	errno = 0;
+	bad |= (fflush(stream) != EOF) << 2;
+	bad |= (errno != EBADF) << 3;
+	fclose(stream);
+	return bad;
+}
+
+static void
+test_streams_pipes_and_sockets_are_closed_in_a_child(void **state)
+{
+	FILE *streams[3];
+	int sides[2], piped[2];
+	char c;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sides), 0);
+	assert_int_equal(pipe(piped), 0);
+	streams[0] = popen("cat", "w");
+	streams[1] = fdopen(sides[0], "w");
+	streams[2] = fdopen(piped[1], "w");
+	for (int i = 0; i < 3; i++)
+		assert_in_child(check_closed, streams[i]);
+	/* They are open in the parent. */
+	for (int i = 1; i < 3; i++) {
+		assert_int_equal(fputs("x", streams[i]), 1);
+		assert_int_equal(fflush(streams[i]), 0);
+		assert_int_equal(read(i == 1 ? sides[1] : piped[0], &c, 1), 1);
+		fclose(streams[i]);
+	}
+	assert_int_equal(pclose(streams[0]), 0);
+	close(sides[1]);
+	close(piped[0]);
+}
+
+static int
+flush_all(void *ctx)
+{
+	(void)ctx;
+	return fflush(NULL);
+}
+
+/* As in a host with threads, whose streams are not all flushed at the fork. */
+static void
+test_streams_buffered_bytes_of_the_parent_are_written_once(void **state)
+{
+	FILE *file = tmpfile();
+
+	(void)state;
+	fputs("once", file);
+	assert_in_child(flush_all, NULL);
+	fflush(file);
+	assert_int_equal(ftell(file), 4);
+	assert_int_equal(fseek(file, 0, SEEK_END), 0);
+	assert_int_equal(ftell(file), 4);
+	fclose(file);
+}
+
+struct memory {
+	FILE *stream;
+	char *text;
+	size_t len;
+};
+
+static int
+check_memory(void *ctx)
+{
+	struct memory *m = ctx;
+
+	fputs(" more", m->stream);
+	fflush(m->stream);
+	return strcmp(m->text, "kept more") != 0;
+}
+
+static void
+test_streams_of_memory_are_the_childs_own(void **state)
+{
+	struct memory m = { NULL, NULL, 0 };
+
+	(void)state;
+	m.stream = open_memstream(&m.text, &m.len);
+	fputs("kept", m.stream);
+	assert_in_child(check_memory, &m);
+	fclose(m.stream);
+	assert_string_equal(m.text, "kept");
+	free(m.text);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+		    test_streams_pipes_and_sockets_are_closed_in_a_child),
+		cmocka_unit_test(
+		    test_streams_buffered_bytes_of_the_parent_are_written_once),
+		cmocka_unit_test(test_streams_of_memory_are_the_childs_own),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
