@@ -19,6 +19,7 @@
 #include "engine/engine.h"
 #include "engine/slots.h"
 #include "fzlua.h"
+#include "os/fd.h"
 #include "os/heap.h"
 #include "os/jobserver.h"
 
@@ -352,6 +353,7 @@ main(int argc, char **argv)
 
 	hold_standard();
 	signal(SIGCHLD, SIG_DFL); /* ignored, it would hide exit codes */
+	fz_fd_raise_limit();
 	fz_jobserver_find(make_fd);
 	L = luaL_newstate();
 	if (L == NULL) {

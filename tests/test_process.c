@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
+
 #include <lauxlib.h>
 #include <lualib.h>
 
@@ -284,10 +286,64 @@ test_process_ends_with_its_state(void **state)
 	       "assert(#fz.active_children() == 2)");
 }
 
+/* All that opens descriptors: the loop, the arena, the shared heap, pipes. */
+static const char use_all[] =
+    "local q, e, l = fz.queue(), fz.event(), fz.lock()\n"
+    "local a, b = fz.pipe()\n"
+    "local p = fz.process(function() b:send(q:get()) end):start()\n"
+    "q:put(('x'):rep(1 << 20))\n"
+    "assert(#a:recv() == 1 << 20)\n"
+    "p:join()\n"
+    "local function where(n)\n"
+    "  return fz.exec({ 'readlink', '/proc/' .. fz.current_process().pid\n"
+    "    .. '/fd/' .. n }).stdout\n"
+    "end\n"
+    "local fds = fz.map(where, { 0, 1, 2 }, { jobs = 2 })\n"
+    "assert(fds[1] == '/dev/null\\n', fds[1])\n"
+    "assert(fds[2]:find '^pipe:' and fds[3]:find '^pipe:')\n"
+    "assert(fz.exec({ 'cat' }, { stdin = 'in' }).stdout == 'in')";
+
+/* The numbers 0 to 2 that are open, as bits; 8 where the script raises. */
+static int
+use_without_standard_files(void)
+{
+	int bad = 0;
+	lua_State *L;
+
+	for (int fd = 0; fd <= 2; fd++)
+		close(fd);
+	L = luaL_newstate();
+	luaL_openlibs(L);
+	luaopen_fzlua(L);
+	lua_setglobal(L, "fz");
+	if (luaL_dostring(L, use_all) != LUA_OK)
+		bad = 8;
+	for (int fd = 0; fd <= 2; fd++)
+		bad |= (fcntl(fd, F_GETFD) != -1) << fd;
+	lua_close(L);
+	return bad;
+}
+
+static void
+test_process_host_without_standard_files_keeps_none(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (pid == 0)
+		_exit(use_without_standard_files());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+		    test_process_host_without_standard_files_keeps_none),
 		cmocka_unit_test_setup_teardown(
 		    test_process_start_that_fails_is_told_and_can_be_tried_again,
 		    setup, teardown),

@@ -1,4 +1,4 @@
-/* close_range and F_GETPIPE_SZ are Linux, environ is GNU. */
+/* F_GETPIPE_SZ is Linux, environ is GNU. */
 #define _GNU_SOURCE
 #include "engine/exec.h"
 
@@ -8,7 +8,6 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,10 +18,6 @@
 #include "os/proc.h"
 
 enum { EXEC_READ = 64 << 10, EXEC_PIPES = 4 };
-
-#ifndef CLOSE_RANGE_CLOEXEC
-#define CLOSE_RANGE_CLOEXEC 4U
-#endif
 
 /* What the supervisor tells, in one write. */
 struct report {
@@ -77,9 +72,7 @@ enter(const struct fz_exec_opts *opts, struct fz_err *err)
 	if (opts->cwd != NULL && chdir(opts->cwd) != 0)
 		return fz_err_sys(err, errno,
 		    "cannot change to directory '%.128s'", opts->cwd);
-	/* Files of the script's are not the program's; old kernels do without.
-	 */
-	syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+	fz_fd_restore_limit();
 	return 0;
 }
 
@@ -182,6 +175,24 @@ end_of(struct ends *b, int i)
 	return &pipes[i / 2][i % 2];
 }
 
+/*
+ * Close all descriptors of the script: neither the supervisor nor the program
+ * uses them. Where the kernel has no call for that, close at least our own.
+ */
+static void
+close_inherited(struct ends *b)
+{
+	int keep[] = { b->in[0], b->out[1], b->err[1], b->report[1] };
+
+	if (fz_fd_close_others(keep, sizeof(keep) / sizeof(*keep)) == 0)
+		return;
+	fz_fd_close(&b->in[1]);
+	fz_fd_close(&b->out[0]);
+	fz_fd_close(&b->err[0]);
+	fz_fd_close(&b->report[0]);
+	fz_loop_in_child(b->opts->engine->loop);
+}
+
 /* What the program left running ends with us: see fz_proc_exit(). */
 static int
 supervisor_main(void *ctx, const struct fz_err *failed)
@@ -189,11 +200,7 @@ supervisor_main(void *ctx, const struct fz_err *failed)
 	struct ends *b = ctx;
 	struct report report = { .status = 0 };
 
-	fz_fd_close(&b->in[1]);
-	fz_fd_close(&b->out[0]);
-	fz_fd_close(&b->err[0]);
-	fz_fd_close(&b->report[0]);
-	fz_loop_in_child(b->opts->engine->loop);
+	close_inherited(b);
 	if (failed != NULL)
 		report.err = *failed;
 	else
@@ -416,12 +423,6 @@ open_pipes(struct ends *b, struct fz_err *err)
 	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0 ||
 	    fz_fd_pipe(b->report, err) != 0)
 		return -1;
-	for (int i = 0; i < 2 * EXEC_PIPES; i++) {
-		int *fd = end_of(b, i);
-
-		if (*fd != -1 && fz_fd_clear_standard(fd, err) != 0)
-			return -1;
-	}
 	return 0;
 }
 

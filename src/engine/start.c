@@ -61,10 +61,6 @@ open_pipes(struct ends *b, struct fz_err *err)
 	if (fz_fd_pipe(b->jobs, err) != 0 || fz_fd_pipe(b->results, err) != 0 ||
 	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0)
 		return -1;
-	for (int i = 0; i < START_ENDS; i++) {
-		if (fz_fd_clear_standard(end_of(b, i), err) != 0)
-			return -1;
-	}
 	return 0;
 }
 

@@ -1,13 +1,17 @@
-/* pipe2, pwritev2 and sigtimedwait are not in C11. */
+/* pipe2, pwritev2, sigtimedwait and syscall are not in C11. */
 #define _GNU_SOURCE
 #include "os/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,10 +27,16 @@
 int
 fz_fd_pipe(int fd[2], struct fz_err *err)
 {
-	if (pipe2(fd, O_CLOEXEC) == 0)
+	if (pipe2(fd, O_CLOEXEC) != 0) {
+		fd[0] = fd[1] = -1;
+		return fz_err_sys(err, errno, "cannot make a pipe");
+	}
+	if (fz_fd_clear_standard(&fd[0], err) == 0 &&
+	    fz_fd_clear_standard(&fd[1], err) == 0)
 		return 0;
-	fd[0] = fd[1] = -1;
-	return fz_err_sys(err, errno, "cannot make a pipe");
+	fz_fd_close(&fd[0]);
+	fz_fd_close(&fd[1]);
+	return -1;
 }
 
 int
@@ -64,6 +74,65 @@ fz_fd_close(int *fd)
 		close(*fd);
 	*fd = -1;
 	errno = keep;
+}
+
+static int
+close_between(int first, int last)
+{
+	if (first > last)
+		return 0;
+	return (int)syscall(
+	    SYS_close_range, (unsigned)first, (unsigned)last, 0U);
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+int
+fz_fd_close_others(int *keep, size_t n)
+{
+	int first = STDERR_FILENO + 1;
+
+	qsort(keep, n, sizeof(*keep), compare);
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] < first)
+			continue;
+		if (close_between(first, keep[i] - 1) != 0)
+			return -1;
+		first = keep[i] + 1;
+	}
+	return close_between(first, INT_MAX);
+}
+
+/* The soft limit before it was raised; rlim_max is 0 until then. */
+static struct rlimit old_limit;
+
+void
+fz_fd_raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	old_limit = limit;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void
+fz_fd_restore_limit(void)
+{
+	struct rlimit limit;
+
+	if (old_limit.rlim_max == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = old_limit.rlim_cur < limit.rlim_max
+			     ? old_limit.rlim_cur
+			     : limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 ssize_t

@@ -7,7 +7,10 @@
 
 struct fz_err;
 
-/* A close-on-exec pipe: fd[0] reads, fd[1] writes. 0, or -1 and `err`. */
+/*
+ * A close-on-exec pipe: fd[0] reads, fd[1] writes; neither is a standard
+ * number. 0, or -1 and `err`.
+ */
 int fz_fd_pipe(int fd[2], struct fz_err *err);
 
 /* Make reads and writes return EAGAIN instead of waiting. 0, or -1 and `err`.
@@ -15,10 +18,23 @@ int fz_fd_pipe(int fd[2], struct fz_err *err);
 int fz_fd_nonblock(int fd, struct fz_err *err);
 
 /*
- * Move *fd away from 0, 1 and 2, which a pipe gets in a host that has closed
- * them: a child opens those. 0, or -1 and `err`.
+ * Move *fd away from 0, 1 and 2, which a new descriptor gets in a host that has
+ * closed them: a child opens those. 0, or -1 and `err`.
  */
 int fz_fd_clear_standard(int *fd, struct fz_err *err);
+
+/*
+ * Close all descriptors from 3 on but the `n` of `keep`, which is sorted; -1
+ * there means none. 0, or -1 where the kernel has no call for it.
+ */
+int fz_fd_close_others(int *keep, size_t n);
+
+/*
+ * Raise the soft limit of descriptors to the hard one; go back to the soft
+ * limit that there was, for another program. Does nothing if it was not raised.
+ */
+void fz_fd_raise_limit(void);
+void fz_fd_restore_limit(void);
 
 /* Close *fd unless it is -1, make it -1, keep errno. */
 void fz_fd_close(int *fd);

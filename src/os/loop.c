@@ -60,6 +60,10 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 	loop->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epfd == -1)
 		return fz_err_sys(err, errno, "epoll_create1");
+	if (fz_fd_clear_standard(&loop->epfd, err) != 0) {
+		fz_fd_close(&loop->epfd);
+		return -1;
+	}
 	for (struct fz_watch *w = loop->watches; w != NULL; w = w->next) {
 		if (epoll_edit(loop, EPOLL_CTL_ADD, w, w->fd, w->events) == 0 ||
 		    errno == EBADF)

@@ -97,6 +97,10 @@ open_arena(struct fz_err *err)
 	fd = memfd_create("fzlua", MFD_CLOEXEC);
 	if (fd == -1)
 		return fz_err_sys(err, errno, "cannot make shared memory");
+	if (fz_fd_clear_standard(&fd, err) != 0) {
+		fz_fd_close(&fd);
+		return -1;
+	}
 	if (ftruncate(fd, (off_t)offset_of(SLICES_MAX - 1, 0)) == -1) {
 		fz_err_sys(err, errno, "cannot size shared memory");
 		fz_fd_close(&fd);
