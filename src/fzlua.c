@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 
 #include "bind/codec.h"
+#include "bind/exit.h"
 #include "bind/larray.h"
 #include "bind/lbarrier.h"
 #include "bind/lbatch.h"
@@ -74,6 +75,7 @@ load_module(lua_State *L)
 int
 luaopen_fzlua(lua_State *L)
 {
+	fz_exit_wrap(L);
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
 	lua_pushcfunction(L, open_core);
 	lua_setfield(L, -2, "fzlua.core");

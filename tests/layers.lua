@@ -27,7 +27,7 @@ local C_LAYERS = {
     "warning",
     "codec lcodec format encode encode_class encode_message encode_object encode_string decode "
       .. "decode_object",
-    "items", "strip", "random", "child child_state child_batch", "serve",
+    "items", "strip", "random", "exit", "child child_state child_batch", "serve",
     "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},

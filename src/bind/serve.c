@@ -9,6 +9,7 @@
 #include "bind/child.h"
 #include "bind/child_state.h"
 #include "bind/codec.h"
+#include "bind/exit.h"
 #include "bind/lerror.h"
 #include "bind/random.h"
 #include "bind/strip.h"
@@ -148,19 +149,6 @@ send_reply(void *ctx)
 	return rc;
 }
 
-/* os.exit(): leave at once, with no finalizer of the parent's objects run. */
-static int
-child_exit(lua_State *L)
-{
-	int status = EXIT_SUCCESS;
-
-	if (lua_isboolean(L, 1))
-		status = lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
-	else
-		status = (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
-	fz_proc_exit(status);
-}
-
 /* What a worker changes in its copy of the script's state; protected. */
 static int
 settle(lua_State *L)
@@ -168,11 +156,7 @@ settle(lua_State *L)
 	int kib = lua_gc(L, LUA_GCCOUNT);
 
 	fz_random_find(L, lua_touserdata(L, 1));
-	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-	if (lua_getfield(L, -1, "os") == LUA_TTABLE) {
-		lua_pushcfunction(L, child_exit);
-		lua_setfield(L, -2, "exit");
-	}
+	fz_exit_wrap(L);
 	/*
 	 * A collection would touch, and so copy, the whole inherited heap. A
 	 * step of negative size is a credit: none begins before the worker
