@@ -130,6 +130,25 @@ local function measure_dag()
   return fzlua, function() return 5e-6 end
 end
 
+-- The first invoke of a chain of n stages, which forks a worker for each.
+local function invoke_stages(n)
+  local chain = fz.stage "s1"
+  chain:register("x", "x", function(x) return x + 1 end)
+  for i = 2, n do
+    local stage = fz.stage("s" .. i)
+    stage:register("x", "x", function(x) return x + 1 end)
+    chain = chain >> stage
+  end
+  local seconds = timed(function() chain:invoke({ x = 0 }) end)
+  expect("x", chain.output.x, n)
+  chain:close()
+  return seconds
+end
+
+local function measure_stages()
+  return function() return invoke_stages(400) end, function() return invoke_stages(200) end
+end
+
 local function measure_string_in()
   local big = ("x"):rep(BIG)
   local chain = one_stage(function(s) return #s end)
@@ -215,6 +234,8 @@ local rows = {
     target = 2, measure = measure_roundtrip_1core },
   { name = "dag", unit = "us/node", samples = 21, against = "5 us", target = 1,
     measure = measure_dag },
+  { name = "stages", unit = "ms", samples = 9, against = "half as many stages", target = 2.2,
+    measure = measure_stages },
   { name = "string_in", unit = "ms", samples = 15, against = "lua_pushlstring", target = 2.5,
     measure = measure_string_in },
   { name = "string_out", unit = "ms", samples = 15, against = "lua_pushlstring", target = 2.5,

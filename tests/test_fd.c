@@ -15,8 +15,10 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <time.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -188,6 +190,124 @@ test_fd_a_standard_number_is_left_for_another(void **state)
 	close(fd);
 }
 
+static bool
+is_open(int fd)
+{
+	return __real_fcntl(fd, F_GETFD) != -1;
+}
+
+static void
+test_fd_pipes_have_no_standard_numbers(void **state)
+{
+	int keep = dup(STDIN_FILENO), fd[2];
+
+	(void)state;
+	close(STDIN_FILENO);
+	assert_int_equal(fz_fd_pipe(fd, NULL), 0);
+	assert_false(is_open(STDIN_FILENO));
+	assert_true(fd[0] > STDERR_FILENO && fd[1] > STDERR_FILENO);
+	fz_fd_close(&fd[0]);
+	fz_fd_close(&fd[1]);
+	failing_cmd = F_DUPFD_CLOEXEC;
+	assert_int_equal(fz_fd_pipe(fd, NULL), -1);
+	failing_cmd = -1;
+	assert_int_equal(fd[0], -1);
+	assert_int_equal(fd[1], -1);
+	assert_false(is_open(STDIN_FILENO));
+	dup2(keep, STDIN_FILENO);
+	close(keep);
+}
+
+/* Copies of a descriptor from number 100 on, over the end of two words. */
+enum { FIRST = 100, NFD = 100 };
+
+static void
+open_many(void)
+{
+	for (int i = 0; i < NFD; i++)
+		assert_int_equal(dup2(ends[0], FIRST + i), FIRST + i);
+}
+
+static void
+test_fd_private_ones_are_closed_and_no_other(void **state)
+{
+	int fd = FIRST + 5;
+
+	(void)state;
+	open_many();
+	for (int i = 0; i < NFD; i++) {
+		if (i % 3 != 0)
+			assert_int_equal(
+			    fz_fd_make_private(FIRST + i, NULL), 0);
+	}
+	assert_true(fz_fd_is_private(fd));
+	fz_fd_close(&fd); /* its number is used for something else */
+	assert_int_equal(dup2(ends[0], FIRST + 5), FIRST + 5);
+	assert_false(fz_fd_is_private(FIRST + 5));
+	fz_fd_close_private();
+	for (int i = 0; i < NFD; i++) {
+		fd = FIRST + i;
+		assert_int_equal(is_open(fd), i % 3 == 0 || i == 5);
+		assert_false(fz_fd_is_private(fd));
+		if (is_open(fd))
+			fz_fd_close(&fd);
+	}
+	assert_true(is_open(ends[0]) && is_open(ends[1]));
+	fz_fd_close_private();
+}
+
+static int
+close_others_in_child(void)
+{
+	int keep[] = { FIRST + 70, -1, 1, FIRST + 7, FIRST + 8 };
+	int bad;
+
+	bad = fz_fd_close_others(keep, sizeof(keep) / sizeof(*keep));
+	for (int i = 0; i < NFD; i++)
+		bad |= is_open(FIRST + i) != (i == 70 || i == 7 || i == 8);
+	return bad | is_open(ends[0]) | !is_open(STDIN_FILENO) |
+	       !is_open(STDERR_FILENO);
+}
+
+static void
+test_fd_close_others_keeps_those_and_the_standard_ones(void **state)
+{
+	pid_t pid;
+	int status;
+
+	(void)state;
+	open_many();
+	pid = fork();
+	if (pid == 0)
+		_exit(close_others_in_child() != 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	for (int i = 0; i < NFD; i++)
+		close(FIRST + i);
+	assert_int_equal(status, 0);
+}
+
+static void
+test_fd_limit_is_raised_and_restored(void **state)
+{
+	struct rlimit before, limit;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 250;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	fz_fd_restore_limit(); /* it was not raised */
+	getrlimit(RLIMIT_NOFILE, &limit);
+	assert_int_equal(limit.rlim_cur, 250);
+	fz_fd_raise_limit();
+	getrlimit(RLIMIT_NOFILE, &limit);
+	assert_true(limit.rlim_cur == before.rlim_max);
+	fz_fd_restore_limit();
+	getrlimit(RLIMIT_NOFILE, &limit);
+	assert_int_equal(limit.rlim_cur, 250);
+	setrlimit(RLIMIT_NOFILE, &before);
+}
+
 static void
 test_fd_close_keeps_errno(void **state)
 {
@@ -308,6 +428,16 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_fd_a_standard_number_is_left_for_another, setup,
 		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_pipes_have_no_standard_numbers, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_private_ones_are_closed_and_no_other, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_close_others_keeps_those_and_the_standard_ones,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_limit_is_raised_and_restored, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_fd_close_keeps_errno, setup, teardown),
 		cmocka_unit_test_setup_teardown(

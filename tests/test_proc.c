@@ -1014,6 +1014,7 @@ test_proc_copy_of_a_handle_ends_nothing(void **state)
 	other = __real_fork();
 	if (other == 0) {
 		fz_proc_kill(&f->proc);
+		fz_proc_reap(&f->proc, false, &death);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(other, NULL, 0), other);

@@ -15,6 +15,7 @@
 #include "engine/blob.h"
 #include "engine/engine.h"
 #include "engine/worker.h"
+#include "os/proc.h"
 
 #define PROCESS_TYPE "fzlua.ProcessHandle"
 
@@ -27,7 +28,7 @@ struct lprocess {
 	struct fz_job job;        /* its one call, begun at the fork */
 	struct fz_worker *worker; /* NULL: not started, dead, or our parent's */
 	struct fz_engine *engine;
-	struct fz_fork_hook hook; /* linked while `worker` is set */
+	unsigned depth; /* of the process that it is a child of */
 	enum answer answer;
 	struct fz_blob *result;    /* of a RESULT, until it is closed */
 	struct fz_failure failure; /* the ERROR; its value is ours */
@@ -36,10 +37,22 @@ struct lprocess {
 	pid_t pid;
 };
 
+/*
+ * The process at 1. In a child the first use forgets what is the parent's: the
+ * worker, and bytes in the parent's arena, which the parent may use again.
+ */
 static struct lprocess *
 check_process(lua_State *L)
 {
-	return luaL_checkudata(L, 1, PROCESS_TYPE);
+	struct lprocess *lp = luaL_checkudata(L, 1, PROCESS_TYPE);
+
+	if (lp->depth == fz_proc_depth())
+		return lp;
+	lp->depth = fz_proc_depth();
+	lp->worker = NULL;
+	lp->result = NULL;
+	lp->failure.value = NULL;
+	return lp;
 }
 
 /* ---- what the engine tells --------------------------------------------- */
@@ -99,26 +112,12 @@ process_dead(void *ctx, struct fz_worker *worker)
 	lp->death = worker->death;
 	lp->dead = true;
 	lp->worker = NULL;
-	fz_loop_unhook(&lp->hook);
 	fz_engine_end(lp->engine);
 	lp->engine->news++;
 	fz_worker_free(worker, false);
 }
 
 static const struct fz_worker_ops worker_ops = { process_idle, process_dead };
-
-/* Our parent's process is not ours; its bytes may be used again any time. */
-static void
-in_child(struct fz_fork_hook *hook)
-{
-	struct lprocess *lp =
-	    (struct lprocess *)((char *)hook - offsetof(struct lprocess, hook));
-
-	fz_worker_free(lp->worker, true);
-	lp->worker = NULL;
-	lp->result = NULL;
-	lp->failure.value = NULL;
-}
 
 /* ---- start -------------------------------------------------------------- */
 
@@ -159,7 +158,6 @@ start(struct lprocess *lp, struct fz_serve_process *home, struct fz_err *err)
 	lp->job.ops = &job_ops;
 	lp->job.timeout_ns = FZ_CLOCK_NEVER;
 	fz_worker_begin(lp->worker, &lp->job);
-	fz_loop_hook(lp->engine->loop, &lp->hook);
 	return 0;
 }
 
@@ -183,7 +181,7 @@ process_new(lua_State *L)
 	lp = lua_newuserdatauv(L, sizeof(*lp), 0);
 	memset(lp, 0, sizeof(*lp));
 	lp->engine = fz_lloop_engine(L);
-	lp->hook.in_child = in_child;
+	lp->depth = fz_proc_depth();
 	luaL_setmetatable(L, PROCESS_TYPE);
 	home.L = push_thread(L, nargs);
 	if (start(lp, &home, &err) != 0)

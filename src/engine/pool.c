@@ -10,6 +10,7 @@
 #include "engine/slots.h"
 #include "os/host.h"
 #include "os/loop.h"
+#include "os/proc.h"
 
 enum {
 	POOL_AHEAD_MAX = 64,         /* jobs at one worker */
@@ -40,13 +41,36 @@ struct fz_pool {
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
-	struct fz_fork_hook hook;
+	unsigned depth; /* of the process that it has workers in */
 };
 
 static struct fz_slots *
 slots_of(const struct fz_pool *pool)
 {
 	return fz_slots_for(pool->opts.engine, pool->opts.slots);
+}
+
+static bool
+is_own(const struct fz_pool *pool)
+{
+	return pool->depth == fz_proc_depth();
+}
+
+/*
+ * In a child: forget the workers and users of the parent. Only when the pool is
+ * used there: a fork would otherwise take longer with each pool there is. The
+ * memory of these workers stays as it is, since a write would copy it.
+ */
+static void
+own(struct fz_pool *pool)
+{
+	if (is_own(pool))
+		return;
+	pool->depth = fz_proc_depth();
+	pool->idle = pool->busy = NULL;
+	pool->nworkers = 0;
+	pool->nusers = 0;
+	pool->waiter.prev = NULL; /* the slots have forgotten it */
 }
 
 static void
@@ -172,26 +196,6 @@ pause_over(struct fz_timer *timer)
 		pool->users[i]->freed(pool->users[i], NULL);
 }
 
-static void
-in_child(struct fz_fork_hook *hook)
-{
-	struct fz_pool *pool =
-	    (struct fz_pool *)((char *)hook - offsetof(struct fz_pool, hook));
-	struct fz_worker **lists[] = { &pool->idle, &pool->busy };
-
-	for (size_t i = 0; i < 2; i++) {
-		while (*lists[i] != NULL) {
-			struct fz_worker *w = *lists[i];
-
-			unlink_worker(w);
-			fz_worker_free(w, true);
-		}
-	}
-	pool->nworkers = 0;
-	pool->nusers = 0;
-	pool->waiter.prev = NULL; /* the slots have forgotten it */
-}
-
 struct fz_pool *
 fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 {
@@ -206,8 +210,7 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 		fz_slots_ref(opts->slots);
 	pool->waiter.freed = slot_freed;
 	pool->pause.fired = pause_over;
-	pool->hook.in_child = in_child;
-	fz_loop_hook(opts->engine->loop, &pool->hook);
+	pool->depth = fz_proc_depth();
 	return pool;
 }
 
@@ -224,6 +227,7 @@ trim_slots(const struct fz_pool *pool)
 void
 fz_pool_close(struct fz_pool *pool)
 {
+	own(pool);
 	pool->closed = true;
 	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
 		next = w->next;
@@ -244,7 +248,6 @@ fz_pool_close(struct fz_pool *pool)
 		pool->nworkers--;
 		fz_worker_free(w, false);
 	}
-	fz_loop_unhook(&pool->hook); /* nothing is left to let go of */
 	fz_loop_disarm(pool->opts.engine->loop, &pool->pause);
 	fz_slots_forget(&pool->waiter);
 	trim_slots(pool);
@@ -266,6 +269,7 @@ int
 fz_pool_join(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
 {
+	own(pool);
 	if (pool->nusers == pool->users_cap) {
 		size_t cap = pool->users_cap != 0 ? 2 * pool->users_cap : 4;
 		struct fz_pool_user **users;
@@ -283,6 +287,7 @@ fz_pool_join(
 void
 fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
 {
+	own(pool);
 	for (size_t i = 0; i < pool->nusers; i++) {
 		if (pool->users[i] == user)
 			pool->users[i] = pool->users[--pool->nusers];
@@ -476,6 +481,8 @@ void
 fz_pool_pids(
     const struct fz_pool *pool, void (*each)(void *ctx, pid_t pid), void *ctx)
 {
+	if (!is_own(pool))
+		return;
 	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
 		each(ctx, w->pid);
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next)
@@ -500,6 +507,7 @@ fz_pool_retire_idle(struct fz_pool *pool)
 int
 fz_pool_fill(struct fz_pool *pool, struct fz_err *err)
 {
+	own(pool);
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
 		struct fz_worker *w = fork_worker(pool, err);
 
@@ -525,5 +533,5 @@ fz_pool_is_closed(const struct fz_pool *pool)
 unsigned
 fz_pool_nworkers(const struct fz_pool *pool)
 {
-	return pool->nworkers;
+	return is_own(pool) ? pool->nworkers : 0;
 }

@@ -36,6 +36,13 @@ fz_cell_free(struct fz_cell *cell)
 		munmap(cell, sizeof(*cell));
 }
 
+void
+fz_cell_keep(struct fz_cell *cell)
+{
+	/* Where it fails, a fork only takes longer. */
+	madvise(cell, sizeof(*cell), MADV_DONTFORK);
+}
+
 /* Calls that outgrow the cell move to memory of the worker's own. */
 static int
 leave_cell(struct fz_buf *buf, size_t need)

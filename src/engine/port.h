@@ -81,6 +81,9 @@ fz_cell_open_word(const struct fz_cell_open *open)
 struct fz_cell *fz_cell_new(struct fz_err *err);
 void fz_cell_free(struct fz_cell *cell);
 
+/* Later forks do not share it any more: it is of one worker alone. */
+void fz_cell_keep(struct fz_cell *cell);
+
 struct fz_port {
 	int in, out; /* blocking ends of the pipes */
 	struct fz_cell *cell;

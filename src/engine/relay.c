@@ -52,7 +52,7 @@ fz_relay_open(
 {
 	struct fz_relay_stream *s = &relay->streams[stream];
 
-	if (fz_fd_nonblock(fd, err) != 0)
+	if (fz_fd_nonblock(fd, err) != 0 || fz_fd_make_private(fd, err) != 0)
 		return -1;
 	s->watch.ready = stream_ready;
 	if (fz_loop_watch(

@@ -61,8 +61,10 @@ in_child(struct fz_fork_hook *hook)
 	run->joined = false;
 	run->failed = NULL;
 	memset(run->values, 0, run->nvalues * sizeof(*run->values));
-	for (uint32_t i = 0; i < run->nnodes; i++)
-		run->steps[i].failure = NULL;
+	for (uint32_t i = 0; i < run->nnodes; i++) {
+		if (run->steps[i].failure != NULL) /* a write copies a page */
+			run->steps[i].failure = NULL;
+	}
 }
 
 static int

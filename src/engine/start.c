@@ -77,6 +77,7 @@ watch_end(struct fz_worker_pipes *p, struct fz_watch *watch, int *fd,
     unsigned events, struct fz_err *err)
 {
 	if (fz_fd_nonblock(*fd, err) != 0 ||
+	    fz_fd_make_private(*fd, err) != 0 ||
 	    fz_loop_watch(loop_of(p), watch, *fd, events, err) != 0)
 		return -1;
 	*fd = -1;
@@ -117,6 +118,7 @@ fz_start(struct fz_worker_pipes *p, struct fz_err *err)
 	if (fz_proc_fork(&p->proc, &opts, child_main, &b, err) != 0 ||
 	    watch_pipes(p, &b, err) != 0)
 		goto fail;
+	fz_cell_keep(p->cell);
 	close_pipes(&b); /* the child's ends */
 	p->worker->pid = p->proc.pid;
 	return 0;

@@ -6,7 +6,7 @@
 #include "engine/blob.h"
 #include "os/fd.h"
 
-enum { WIRE_MAGIC = 0x5a46, WIRE_READ = 64 << 10 };
+enum { WIRE_MAGIC = 0x5a46, WIRE_READ_FIRST = 4 << 10, WIRE_READ = 64 << 10 };
 #define PART_IN_SHM ((uint64_t)1 << 63)
 
 size_t
@@ -78,6 +78,7 @@ fz_wire_in_init(struct fz_wire_in *in)
 {
 	fz_buf_init(&in->buf);
 	in->at = 0;
+	in->room = WIRE_READ_FIRST; /* of many workers most send little */
 }
 
 void
@@ -112,8 +113,8 @@ fz_wire_fill(struct fz_wire_in *in, int fd)
 	if (in->at != 0)
 		fz_buf_consume(&in->buf, in->at);
 	in->at = 0;
-	if (want < WIRE_READ)
-		want = WIRE_READ;
+	if (want < in->room)
+		want = in->room;
 	p = fz_buf_reserve(&in->buf, want);
 	if (p == NULL) {
 		in->buf.failed = false;
@@ -123,6 +124,8 @@ fz_wire_fill(struct fz_wire_in *in, int fd)
 	n = fz_fd_read(fd, p, want);
 	if (n > 0)
 		in->buf.len += (size_t)n;
+	if (n >= (ptrdiff_t)in->room && in->room < WIRE_READ)
+		in->room *= 4;
 	return n;
 }
 

@@ -94,7 +94,8 @@ int fz_wire_part(struct fz_reader *body, struct fz_part *part);
 /* What has come through a pipe and was not yet taken. */
 struct fz_wire_in {
 	struct fz_buf buf;
-	size_t at; /* start of the first frame not taken */
+	size_t at;   /* start of the first frame not taken */
+	size_t room; /* bytes asked for at once: more after a read of as many */
 };
 
 void fz_wire_in_init(struct fz_wire_in *in);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -64,11 +65,45 @@ fz_fd_clear_standard(int *fd, struct fz_err *err)
 	return 0;
 }
 
+/* One bit for each private descriptor. */
+static struct {
+	uint64_t *words;
+	int n; /* words */
+} privates;
+
+int
+fz_fd_make_private(int fd, struct fz_err *err)
+{
+	if (fd / 64 >= privates.n) {
+		int n = 2 * (fd / 64) + 4;
+		uint64_t *words =
+		    realloc(privates.words, (size_t)n * sizeof(*words));
+
+		if (words == NULL)
+			return fz_err_nomem(err, "a descriptor");
+		memset(words + privates.n, 0,
+		    (size_t)(n - privates.n) * sizeof(*words));
+		privates.words = words;
+		privates.n = n;
+	}
+	privates.words[fd / 64] |= UINT64_C(1) << fd % 64;
+	return 0;
+}
+
+bool
+fz_fd_is_private(int fd)
+{
+	return fd / 64 < privates.n &&
+	       (privates.words[fd / 64] >> fd % 64 & 1) != 0;
+}
+
 void
 fz_fd_close(int *fd)
 {
 	int keep = errno;
 
+	if (*fd != -1 && fz_fd_is_private(*fd))
+		privates.words[*fd / 64] &= ~(UINT64_C(1) << *fd % 64);
 	/* Not retried on EINTR: Linux has closed it by then. */
 	if (*fd != -1)
 		close(*fd);
@@ -105,6 +140,35 @@ fz_fd_close_others(int *keep, size_t n)
 		first = keep[i] + 1;
 	}
 	return close_between(first, INT_MAX);
+}
+
+/* The first private descriptor from `fd` on, or the first that is not one. */
+static int
+next_private(int fd, bool wanted)
+{
+	while (fd < 64 * privates.n && fz_fd_is_private(fd) != wanted) {
+		if (wanted && privates.words[fd / 64] == 0)
+			fd |= 63; /* none in this word */
+		fd++;
+	}
+	return fd;
+}
+
+void
+fz_fd_close_private(void)
+{
+	int first = next_private(0, true), end;
+
+	for (; first < 64 * privates.n; first = next_private(end, true)) {
+		end = next_private(first, false);
+		if (close_between(first, end - 1) == 0)
+			continue;
+		for (int fd = first; fd < end; fd++)
+			close(fd);
+	}
+	if (privates.n != 0)
+		memset(privates.words, 0,
+		    (size_t)privates.n * sizeof(*privates.words));
 }
 
 /* The soft limit before it was raised; rlim_max is 0 until then. */

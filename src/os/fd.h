@@ -2,6 +2,7 @@
 #ifndef FZ_FD_H
 #define FZ_FD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -28,6 +29,15 @@ int fz_fd_clear_standard(int *fd, struct fz_err *err);
  * there means none. 0, or -1 where the kernel has no call for it.
  */
 int fz_fd_close_others(int *keep, size_t n);
+
+/*
+ * Have the next fz_fd_close_private() close `fd`, unless fz_fd_close() has done
+ * so before. A parent marks its ends of pipes to each child; with many of them,
+ * a later child closes all at once. 0, or -1 and `err`. For one thread.
+ */
+int fz_fd_make_private(int fd, struct fz_err *err);
+bool fz_fd_is_private(int fd);
+void fz_fd_close_private(void);
 
 /*
  * Raise the soft limit of descriptors to the hard one; go back to the soft

@@ -64,32 +64,31 @@ pass_whole_lines(struct fz_lines *lines, size_t fresh)
 		pass_on(lines, held->len);
 }
 
-/* Where the next bytes go; a piece is passed on where memory is short. */
-static unsigned char *
-room(struct fz_lines *lines)
+/* Bytes that have come; a piece is passed on where memory is short. */
+static void
+take(struct fz_lines *lines, const char *bytes, size_t n)
 {
-	unsigned char *p = fz_buf_reserve(&lines->held, READ_SIZE);
+	unsigned char *room = fz_buf_reserve(&lines->held, n);
 
-	if (p != NULL || lines->held.cap < READ_SIZE)
-		return p;
-	fz_lines_flush(lines);
-	return lines->held.data;
+	if (room == NULL) {
+		fz_lines_flush(lines);
+		lines->out(lines->ctx, bytes, n);
+		return;
+	}
+	memcpy(room, bytes, n);
+	lines->held.len += n;
+	pass_whole_lines(lines, n);
 }
 
 int
 fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 {
+	char bytes[READ_SIZE]; /* most workers print nothing: they hold none */
 	int i;
 
 	for (i = 0; i < READS_MAX && !lines->ended; i++) {
-		unsigned char *p = room(lines);
-		ssize_t n;
+		ssize_t n = fz_fd_read(lines->fd, bytes, sizeof(bytes));
 
-		if (p == NULL) {
-			fz_buf_clear(&lines->held);
-			return fz_err_nomem(err, "relay of a worker's output");
-		}
-		n = fz_fd_read(lines->fd, p, READ_SIZE);
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return 1;
 		if (n == -1)
@@ -100,8 +99,7 @@ fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 			lines->ended = true;
 			break;
 		}
-		lines->held.len += (size_t)n;
-		pass_whole_lines(lines, (size_t)n);
+		take(lines, bytes, (size_t)n);
 	}
 	return !lines->ended;
 }

@@ -16,8 +16,8 @@ enum {
 
 struct fz_loop {
 	int epfd; /* -1: made anew with the next watch or step */
-	struct fz_watch *watches;
-	struct fz_timer **heap; /* heap[1] is the first to fire */
+	struct fz_watch *watches[2]; /* [1]: of private descriptors */
+	struct fz_timer **heap;      /* heap[1] is the first to fire */
 	size_t ntimers, heap_cap;
 	struct fz_defer *defers, **last_defer;
 	struct fz_fork_hook *hooks;
@@ -51,6 +51,20 @@ epoll_edit(const struct fz_loop *loop, int op, struct fz_watch *watch, int fd,
 	return epoll_ctl(loop->epfd, op, fd, &ev);
 }
 
+/* Add a list of watches to the epoll set; those of closed descriptors cannot
+ * be.
+ */
+static int
+add_all(const struct fz_loop *loop, struct fz_watch *list)
+{
+	for (struct fz_watch *w = list; w != NULL; w = w->next) {
+		if (epoll_edit(loop, EPOLL_CTL_ADD, w, w->fd, w->events) != 0 &&
+		    errno != EBADF)
+			return -1;
+	}
+	return 0;
+}
+
 /* The epoll set, with all watches in it. */
 static int
 open_epoll(struct fz_loop *loop, struct fz_err *err)
@@ -64,15 +78,12 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 		fz_fd_close(&loop->epfd);
 		return -1;
 	}
-	for (struct fz_watch *w = loop->watches; w != NULL; w = w->next) {
-		if (epoll_edit(loop, EPOLL_CTL_ADD, w, w->fd, w->events) == 0 ||
-		    errno == EBADF)
-			continue;
-		fz_err_sys(err, errno, "epoll_ctl");
-		fz_fd_close(&loop->epfd);
-		return -1;
-	}
-	return 0;
+	if (add_all(loop, loop->watches[0]) == 0 &&
+	    add_all(loop, loop->watches[1]) == 0)
+		return 0;
+	fz_err_sys(err, errno, "epoll_ctl");
+	fz_fd_close(&loop->epfd);
+	return -1;
 }
 
 struct fz_loop *
@@ -117,8 +128,11 @@ fz_loop_nwatched(const struct fz_loop *loop)
 {
 	unsigned n = (unsigned)loop->ntimers + (loop->defers != NULL);
 
-	for (const struct fz_watch *w = loop->watches; w != NULL; w = w->next)
-		n++;
+	for (int i = 0; i < 2; i++) {
+		for (const struct fz_watch *w = loop->watches[i]; w != NULL;
+		     w = w->next)
+			n++;
+	}
 	return n;
 }
 
@@ -126,17 +140,19 @@ int
 fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
     unsigned events, struct fz_err *err)
 {
+	struct fz_watch **list = &loop->watches[fz_fd_is_private(fd)];
+
 	if (open_epoll(loop, err) != 0)
 		return -1;
 	if (epoll_edit(loop, EPOLL_CTL_ADD, watch, fd, events) != 0)
 		return fz_err_sys(err, errno, "epoll_ctl");
 	watch->fd = fd;
 	watch->events = events;
-	watch->next = loop->watches;
-	watch->prev = &loop->watches;
+	watch->next = *list;
+	watch->prev = list;
 	if (watch->next != NULL)
 		watch->next->prev = &watch->next;
-	loop->watches = watch;
+	*list = watch;
 	return 0;
 }
 
@@ -430,10 +446,13 @@ fz_loop_in_child(struct fz_loop *loop)
 	for (size_t i = 1; i <= loop->ntimers; i++)
 		loop->heap[i]->place = 0;
 	loop->ntimers = 0;
-	while (loop->watches != NULL)
-		fz_loop_unwatch(loop, loop->watches);
+	while (loop->watches[0] != NULL)
+		fz_loop_unwatch(loop, loop->watches[0]);
+	/* Their owners are not written to: that would copy memory of each. */
+	loop->watches[1] = NULL;
 	while (loop->defers != NULL)
 		fz_loop_undefer(loop, loop->defers);
+	fz_fd_close_private();
 	loop->nbatch = 0;
 	loop->spin = (struct fz_spin){ 0 };
 }

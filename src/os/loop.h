@@ -85,8 +85,10 @@ unsigned fz_loop_nwatched(const struct fz_loop *loop);
 void fz_loop_flush(struct fz_loop *loop);
 
 /*
- * In a forked child, before anything else: forget all of the parent's
- * watches and timers, after the fork hooks have closed what they own.
+ * In a forked child, before anything else: forget all of the parent's watches
+ * and timers, after the fork hooks have closed what they own, and close private
+ * descriptors (see fd.h). Watches of these, and what they belong to, stay as
+ * they were: the child must not use them.
  */
 void fz_loop_in_child(struct fz_loop *loop);
 

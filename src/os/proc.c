@@ -283,10 +283,18 @@ drop_child(pid_t pid)
 	    (nchildren - i + 1) * sizeof(*children));
 }
 
+static unsigned depth;
+
+unsigned
+fz_proc_depth(void)
+{
+	return depth;
+}
+
 bool
 fz_proc_is_child(void)
 {
-	return parent_pid != 0;
+	return depth != 0;
 }
 
 uint64_t
@@ -342,8 +350,10 @@ watch_child(struct fz_proc *proc, pid_t pid)
 	add_child(pid);
 	proc->pid = pid;
 	proc->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (proc->pidfd != -1)
-		fz_fd_clear_standard(&proc->pidfd, NULL);
+	if (proc->pidfd != -1 &&
+	    (fz_fd_clear_standard(&proc->pidfd, NULL) != 0 ||
+		fz_fd_make_private(proc->pidfd, NULL) != 0))
+		fz_fd_close(&proc->pidfd);
 }
 
 /* A handler of exit(), called before those that the parent has registered. */
@@ -377,6 +387,7 @@ run_child(struct birth *birth, const struct fz_proc_opts *opts,
 
 	catch_exit(birth->alone);
 	wait_until_watched(birth);
+	depth++;
 	nchildren = 0; /* its parent's */
 	nuncounted = 0;
 #ifdef FZ_VALGRIND

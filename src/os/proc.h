@@ -62,6 +62,12 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 uint64_t fz_proc_forks(void);
 uint64_t fz_proc_newest(void);
 
+/*
+ * How many calls of fz_proc_fork() lie between the first process and this one.
+ * An object that was made at a smaller depth is an inherited copy.
+ */
+unsigned fz_proc_depth(void);
+
 /* Whether this process was itself forked by fz_proc_fork(). */
 bool fz_proc_is_child(void);
 
