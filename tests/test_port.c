@@ -140,6 +140,36 @@ test_port_gives_calls_in_order(void **state)
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 0);
 }
 
+static bool
+accept_below_two(const struct fz_call *call)
+{
+	return call->seq < 2;
+}
+
+static void
+test_port_takes_no_call_from_one_on_that_it_does_not_accept(void **state)
+{
+	struct ends *e = *state;
+	struct fz_frame frame;
+	struct fz_call call;
+
+	e->port.accepts = accept_below_two;
+	for (uint32_t seq = 0; seq < 4; seq++)
+		put_job(e, seq, 0, "a");
+	write_jobs(e);
+	for (uint32_t seq = 0; seq < 2; seq++) {
+		assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
+		assert_int_equal(call.seq, seq);
+		reply(e, &call, "r");
+	}
+	assert_int_equal(fz_port_next(&e->port, &call, NULL), 0);
+	/* The others count as not started, and no reply waits. */
+	assert_int_equal(fz_claim_started(&e->cell->claim), 2);
+	take(e, &frame);
+	take(e, &frame);
+	assert_int_equal(frame.seq, 1);
+}
+
 static void
 test_port_skips_what_was_taken_back(void **state)
 {
@@ -1270,6 +1300,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 		    test_port_gives_calls_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_port_takes_no_call_from_one_on_that_it_does_not_accept,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_port_skips_what_was_taken_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -1,5 +1,6 @@
 #include "bind/serve.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -22,15 +23,18 @@ enum { SERVE_GC_KIB = 32 << 10 };
 /* Beyond the limit of the Lua allocator, for what C libraries allocate. */
 #define SERVE_MEMORY_SLACK ((uint64_t)64 << 20)
 
-/* Counts what the Lua state of this worker allocates beyond the fork. */
+/* What the Lua state of this worker has beyond what it inherited. */
 struct memory {
-	lua_Alloc alloc; /* the allocator the state had */
+	int64_t inherited; /* bytes of the state at the fork */
+	bool counting;     /* else `used` is not known */
+	lua_Alloc alloc;   /* the allocator the state had */
 	void *ud;
 	int64_t used;
 	int64_t limit; /* INT64_MAX: none */
 };
 
 struct worker {
+	lua_State *L;
 	struct fz_port *port;
 	struct fz_call call;
 	struct fz_child_batch batch;
@@ -39,7 +43,7 @@ struct worker {
 	const void *mapped; /* an argument in the arena, NULL: none */
 	size_t mapped_len;
 	struct memory memory;
-	bool counting;
+	bool started; /* a call */
 };
 
 static void *
@@ -58,6 +62,44 @@ counting_alloc(void *ud, void *block, size_t osize, size_t nsize)
 	return p;
 }
 
+/* Bytes in use by the Lua state. */
+static int64_t
+state_bytes(lua_State *L)
+{
+	return ((int64_t)lua_gc(L, LUA_GCCOUNT) << 10) +
+	       lua_gc(L, LUA_GCCOUNTB);
+}
+
+static void
+count_memory(lua_State *L, struct memory *m)
+{
+	m->used = state_bytes(L) - m->inherited;
+	m->limit = INT64_MAX;
+	m->alloc = lua_getallocf(L, &m->ud);
+	lua_setallocf(L, counting_alloc, m);
+	m->counting = true;
+}
+
+/*
+ * Whether earlier calls have left less than the call may have: garbage counts,
+ * since to collect it costs as much as a new worker. The first call can always
+ * start.
+ */
+static bool
+has_memory(const struct fz_call *call)
+{
+	const struct worker *w =
+	    (const struct worker *)((const char *)call -
+				    offsetof(struct worker, call));
+	int64_t held;
+
+	if (call->memory == 0 || call->memory > INT64_MAX || !w->started)
+		return true;
+	held = w->memory.counting ? w->memory.used
+				  : state_bytes(w->L) - w->memory.inherited;
+	return held <= (int64_t)call->memory;
+}
+
 static void
 limit_memory(lua_State *L, struct worker *w)
 {
@@ -66,14 +108,11 @@ limit_memory(lua_State *L, struct worker *w)
 	int64_t limit =
 	    bytes == 0 || bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
 
-	if (!w->counting && bytes == 0)
+	w->started = true;
+	if (!m->counting && bytes == 0)
 		return;
-	if (!w->counting) {
-		m->alloc = lua_getallocf(L, &m->ud);
-		m->limit = INT64_MAX;
-		lua_setallocf(L, counting_alloc, m);
-		w->counting = true;
-	}
+	if (!m->counting)
+		count_memory(L, m);
 	if (m->limit == limit)
 		return;
 	m->limit = limit;
@@ -268,7 +307,7 @@ fz_serve_main(void *ctx, struct fz_port *port)
 {
 	struct fz_serve_home *home = ctx;
 	lua_State *L = home->L;
-	struct worker w = { .port = port, .batch = { .init = true } };
+	struct worker w = { .L = L, .port = port, .batch = { .init = true } };
 	struct fz_child_io io = { next_argument, release_argument, begin_reply,
 		put_value, send_reply, NULL, NULL, port, &w.call,
 		&port->value.buf, &w };
@@ -279,6 +318,8 @@ fz_serve_main(void *ctx, struct fz_port *port)
 	lua_pushcfunction(L, settle);
 	lua_pushlightuserdata(L, &w.random);
 	lua_pcall(L, 1, 0, 0);
+	w.memory.inherited = state_bytes(L);
+	port->accepts = has_memory;
 	while ((rc = fz_port_next(port, &w.call, NULL)) == 1) {
 		rc = serve(L, &w, &io);
 		if (rc != 0)

@@ -130,8 +130,10 @@ open_func(struct fz_call *call)
 	call->nargs = 1;
 }
 
-/* Read the head of a frame; 1 where it is to be passed on, else 0, or -1. */
-static int
+enum opened { OPENED_BROKEN = -1, OPENED_NOTHING, OPENED_CALL, OPENED_REFUSED };
+
+/* Read the head of a frame, and claim its call if it is one. */
+static enum opened
 open_call(struct fz_port *port, const struct fz_frame *frame,
     struct fz_call *call, struct fz_err *err)
 {
@@ -150,14 +152,20 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 		open_func(call);
 		break;
 	default:
-		return 0;
+		return OPENED_NOTHING;
 	}
-	if (call->args.failed)
-		return fz_err_set(
-		    err, FZ_ERR_CRASH, "a job frame is too short");
-	return frame->type == FZ_WIRE_FUNC ||
-	       claim(port, call->seq,
-		   call->timed || frame->type == FZ_WIRE_BATCH);
+	if (call->args.failed) {
+		fz_err_set(err, FZ_ERR_CRASH, "a job frame is too short");
+		return OPENED_BROKEN;
+	}
+	if (frame->type == FZ_WIRE_FUNC)
+		return OPENED_CALL;
+	if (port->accepts != NULL && !port->accepts(call))
+		return OPENED_REFUSED;
+	return claim(
+		   port, call->seq, call->timed || frame->type == FZ_WIRE_BATCH)
+		   ? OPENED_CALL
+		   : OPENED_NOTHING;
 }
 
 static void
@@ -198,7 +206,9 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 			if (frame.type == FZ_WIRE_FREE)
 				free_extent(port, &frame);
 			rc = open_call(port, &frame, call, err);
-			if (rc != 0)
+			if (rc == OPENED_REFUSED)
+				return fz_port_flush(port, err);
+			if (rc != OPENED_NOTHING)
 				return rc;
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)

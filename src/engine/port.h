@@ -84,6 +84,8 @@ void fz_cell_free(struct fz_cell *cell);
 /* Later forks do not share it any more: it is of one worker alone. */
 void fz_cell_keep(struct fz_cell *cell);
 
+struct fz_call;
+
 struct fz_port {
 	int in, out; /* blocking ends of the pipes */
 	struct fz_cell *cell;
@@ -92,6 +94,11 @@ struct fz_port {
 	struct fz_buf frame;     /* the reply under construction */
 	struct fz_shm_buf value; /* where the worker encodes one value */
 	struct fz_spin spin;     /* before it sleeps for calls */
+	/*
+	 * Whether this worker can start a call; where not, it takes no more,
+	 * and its parent gives the call to another one. NULL: always.
+	 */
+	bool (*accepts)(const struct fz_call *call);
 	int64_t flushed_ns;
 	bool open;                 /* `frame` holds a reply that was not sent */
 	uint32_t items_seq;        /* of the first item of the open frame */
@@ -120,7 +127,8 @@ void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 
 /*
  * Wait for the next call and claim it, or for a function to keep. Returns 1, 0
- * when the parent wants no more (end of file), or -1 and `err` for a broken
+ * when the parent wants no more (end of file), or this worker does not accept
+ * the call, or -1 and `err` for a broken
  * pipe or frame.
  */
 int fz_port_next(
