@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <lauxlib.h>
@@ -19,6 +20,7 @@
 #include "engine/engine.h"
 #include "engine/slots.h"
 #include "fzlua.h"
+#include "os/cwd.h"
 #include "os/fd.h"
 #include "os/heap.h"
 #include "os/jobserver.h"
@@ -315,6 +317,24 @@ run(lua_State *L)
 	return 1;
 }
 
+/*
+ * C modules, such as lfs, call these instead of those of the C library: see
+ * cwd.h. The attribute puts them where the dynamic linker looks first.
+ */
+__attribute__((visibility("default"))) int
+chdir(const char *path)
+{
+	fz_cwd_moving();
+	return (int)syscall(SYS_chdir, path);
+}
+
+__attribute__((visibility("default"))) int
+fchdir(int fd)
+{
+	fz_cwd_moving();
+	return (int)syscall(SYS_fchdir, fd);
+}
+
 /* Where a standard file is closed, no file of ours is to become it. */
 static void
 hold_standard(void)
@@ -354,6 +374,7 @@ main(int argc, char **argv)
 	hold_standard();
 	signal(SIGCHLD, SIG_DFL); /* ignored, it would hide exit codes */
 	fz_fd_raise_limit();
+	fz_cwd_reported();
 	fz_jobserver_find(make_fd);
 	L = luaL_newstate();
 	if (L == NULL) {

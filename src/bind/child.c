@@ -9,6 +9,7 @@
 #include "bind/codec.h"
 #include "bind/lerror.h"
 #include "bind/random.h"
+#include "os/cwd.h"
 
 lua_State *
 fz_child_prepare(lua_State *L, int funcs, int init, int list)
@@ -78,6 +79,7 @@ fz_child_run_init(lua_State *L)
 		return;
 	lua_pushvalue(L, FZ_CHILD_INIT);
 	lua_call(L, 0, 0);
+	fz_cwd_stay();
 }
 
 static void
@@ -283,5 +285,6 @@ fz_child_call(
 	if (status != LUA_OK)
 		kind = fz_child_put_error(L, &c, status);
 	lua_settop(L, FZ_CHILD_LIST);
+	fz_cwd_return();
 	return kind;
 }

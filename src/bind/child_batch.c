@@ -11,6 +11,7 @@
 #include "bind/random.h"
 #include "bind/strip.h"
 #include "engine/port.h"
+#include "os/cwd.h"
 
 /* On the thread's stack while a batch is under way. */
 enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
@@ -208,6 +209,7 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	int n;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+	fz_cwd_return(); /* the one before may have left it */
 	fz_random_seed(b->random, b->seed + i);
 	n = push_seen(L, c, kind, i);
 	if (n == 0 && kind == FZ_WIRE_MAP) {
@@ -277,6 +279,7 @@ call_some(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 {
 	if (kind == FZ_WIRE_CALL) {
 		c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+		fz_cwd_return();
 		fz_random_seed(
 		    c->batch->random, c->batch->seed + c->batch->item);
 		call_alone(L, c);
@@ -368,5 +371,6 @@ fz_child_batch(
 			c.gone = io->send(io->ctx) != 0;
 	} while (failed && !c.gone && item_advance(&c));
 	lua_settop(L, FZ_CHILD_LIST);
+	fz_cwd_return();
 	return c.gone ? -1 : 0;
 }

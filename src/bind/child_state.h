@@ -45,7 +45,10 @@ int fz_child_push_part(lua_State *L, struct fz_child_calls *c);
  */
 void fz_child_push_function(lua_State *L, uint32_t number);
 
-/* Call the init that there may be. [-0, +0, e] */
+/*
+ * Call the init that there may be. All calls begin in the directory that it
+ * goes to. [-0, +0, e]
+ */
 void fz_child_run_init(lua_State *L);
 
 /*

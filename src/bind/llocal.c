@@ -21,6 +21,7 @@
 #include "engine/port.h"
 #include "engine/run.h"
 #include "engine/worker.h"
+#include "os/cwd.h"
 
 /* How often a function with a timeout looks at the clock. */
 enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };
@@ -261,8 +262,30 @@ struct visit {
 	lua_State *outer;
 	void *outer_call;
 	struct fz_random random;
-	bool *init; /* of the pool: it is still to be run */
+	struct fz_lpool_init *init; /* of the pool */
+	bool needed;                /* its init, at the beginning */
+	struct fz_cwd script, calls;
 };
+
+/* Calls begin in the script's directory, or where the pool's init went to. */
+static void
+enter_directory(struct visit *v)
+{
+	fz_cwd_enter(&v->script);
+	if (v->init->directory != -1)
+		fz_cwd_go(v->init->directory);
+	fz_cwd_enter(&v->calls);
+}
+
+/* The script goes on in its own, and the pool knows where its init went to. */
+static void
+leave_directory(struct visit *v)
+{
+	fz_cwd_leave(&v->calls);
+	if (v->needed && !v->init->needed && fz_cwd_moved)
+		v->init->directory = fz_cwd_open();
+	fz_cwd_leave(&v->script);
+}
 
 /* The thread that calls for `c` with the functions of the pool on top. */
 static lua_State *
@@ -273,19 +296,22 @@ enter(lua_State *L, struct local_call *c, struct visit *v)
 	v->running = fz_lloop_running(L);
 	v->outer = *v->running;
 	v->outer_call = get_current(L);
-	v->init = fz_lpool_needs_init(L, -1);
+	v->init = fz_lpool_init(L, -1);
+	v->needed = v->init->needed;
 	thread = fz_lpool_prepare(L, -1);
 	fz_random_find(L, &v->random);
 	fz_random_save(&v->random);
 	set_current(L, c);
 	arm_hook(thread, c);
 	*v->running = thread;
+	enter_directory(v);
 	return thread;
 }
 
 static void
 leave(lua_State *L, struct local_call *c, struct visit *v)
 {
+	leave_directory(v);
 	*v->running = v->outer;
 	set_current(L, v->outer_call);
 	fz_random_restore(&v->random);
@@ -321,10 +347,10 @@ fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
 	lua_pushvalue(L, pools);
 	lua_rawgeti(L, -1, (lua_Integer)plan->pool + 1);
 	thread = enter(L, c, &v);
-	call.init = *v.init;
+	call.init = v.needed;
 	call.random = &v.random;
 	fz_child_call(thread, &call, &io);
-	*v.init = call.init;
+	v.init->needed = call.init;
 	leave(L, c, &v);
 }
 
@@ -346,10 +372,10 @@ fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
 	c->timeout_ns = item->timeout_ns;
 	lua_pushvalue(L, pool);
 	thread = enter(L, c, &v);
-	batch.init = *v.init;
+	batch.init = v.needed;
 	batch.random = &v.random;
 	fz_child_batch(thread, &batch, &io);
-	*v.init = batch.init;
+	v.init->needed = batch.init;
 	leave(L, c, &v);
 	fz_blob_unref(item->part);
 }

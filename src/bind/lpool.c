@@ -13,6 +13,7 @@
 #include "engine/batch.h"
 #include "engine/pool.h"
 #include "engine/sched.h"
+#include "os/fd.h"
 
 #define POOL_TYPE "fzlua.Pool"
 #define POOL_MAX 65536
@@ -39,7 +40,7 @@ struct lpool {
 	uint64_t seed, ncalls;
 	unsigned calls; /* in this process, under way */
 	struct fz_serve_home home;
-	bool needs_init; /* for functions that run in this process */
+	struct fz_lpool_init init; /* for functions that run in this process */
 };
 
 static struct lpool *
@@ -104,10 +105,10 @@ fz_lpool_set_spare(lua_State *L, int idx)
 	lua_setiuservalue(L, idx, POOL_SPARE);
 }
 
-bool *
-fz_lpool_needs_init(lua_State *L, int idx)
+struct fz_lpool_init *
+fz_lpool_init(lua_State *L, int idx)
 {
-	return &to_lpool(L, idx)->needs_init;
+	return &to_lpool(L, idx)->init;
 }
 
 lua_State *
@@ -201,7 +202,7 @@ pool_new(lua_State *L)
 	lp->sched = NULL;
 	lp->ncalls = 0;
 	lp->calls = 0;
-	lp->needs_init = true;
+	lp->init = (struct fz_lpool_init){ true, -1 };
 	luaL_setmetatable(L, POOL_TYPE);
 	lua_getfield(L, 1, "funcs");
 	luaL_checktype(L, -1, LUA_TTABLE);
@@ -318,6 +319,7 @@ pool_gc(lua_State *L)
 	lp->sched = NULL;
 	fz_pool_free(lp->pool);
 	lp->pool = NULL;
+	fz_fd_close(&lp->init.directory);
 	return 0;
 }
 

@@ -46,11 +46,12 @@ lua_State *fz_lpool_prepare(lua_State *L, int idx);
  */
 void fz_lpool_rehome(lua_State *L, int idx);
 
-/*
- * Whether the pool's init is still to run in this process; the caller clears
- * it when it has run.
- */
-bool *fz_lpool_needs_init(lua_State *L, int idx);
+/* The pool's init in this process, which its callers set. */
+struct fz_lpool_init {
+	bool needed;   /* it has not run */
+	int directory; /* where it went to, -1: nowhere; closed with the pool */
+};
+struct fz_lpool_init *fz_lpool_init(lua_State *L, int idx);
 
 /* Open: core.pool. The core table is on top. [-0, +0, e] */
 int fz_lpool_open(lua_State *L);

@@ -15,6 +15,7 @@
 #include "bind/random.h"
 #include "bind/strip.h"
 #include "engine/port.h"
+#include "os/cwd.h"
 #include "os/proc.h"
 #include "os/shm.h"
 
@@ -43,6 +44,7 @@ struct worker {
 	const void *mapped; /* an argument in the arena, NULL: none */
 	size_t mapped_len;
 	struct memory memory;
+	struct fz_cwd cwd;
 	bool started; /* a call */
 };
 
@@ -319,6 +321,7 @@ fz_serve_main(void *ctx, struct fz_port *port)
 	lua_pushlightuserdata(L, &w.random);
 	lua_pcall(L, 1, 0, 0);
 	w.memory.inherited = state_bytes(L);
+	fz_cwd_enter(&w.cwd);
 	port->accepts = has_memory;
 	while ((rc = fz_port_next(port, &w.call, NULL)) == 1) {
 		rc = serve(L, &w, &io);

@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "os/cwd.h"
 #include "os/fd.h"
 #include "os/streams.h"
 #include "os/tree.h"
@@ -388,6 +389,7 @@ run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	catch_exit(birth->alone);
 	wait_until_watched(birth);
 	depth++;
+	fz_cwd_in_child();
 	nchildren = 0; /* its parent's */
 	nuncounted = 0;
 #ifdef FZ_VALGRIND
