@@ -29,7 +29,9 @@ FZLUA_API const char *fzlua_version(void);
 /*
  * Open the library in `L`, which has the standard libraries open already:
  * afterwards require "fzlua" works, and its table is on top of the stack.
- * A lua_CFunction: raises for lack of memory or descriptors. [-0, +1, e]
+ * Replaces os.exit by a function that does the same here, and leaves a worker
+ * at once; modules that keep os.exit for later should be loaded afterwards. A
+ * lua_CFunction: raises for lack of memory or descriptors. [-0, +1, e]
  */
 FZLUA_API int luaopen_fzlua(lua_State *L);
 
