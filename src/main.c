@@ -24,6 +24,7 @@
 #include "os/fd.h"
 #include "os/heap.h"
 #include "os/jobserver.h"
+#include "os/proc.h"
 
 #define STATUS_INTERRUPTED 130
 
@@ -304,7 +305,7 @@ run(lua_State *L)
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
-	fz_lloop_engine(L)->adopts = true; /* this process is ours alone */
+	fz_proc_adopt(); /* this process is ours alone */
 	join_make(L);
 	catch_interrupt(L);
 	lua_getglobal(L, "require");

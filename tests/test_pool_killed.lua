@@ -291,6 +291,21 @@ tests["what a job leaves running does not hold up its pool, and ends with the wo
   t.equal(left_of(mark), "")
 end
 
+tests["what a stage left running ends when its idle worker is killed"] = function()
+  local mark = new_mark()
+  local stage = fz.stage "s"
+  stage:register("PID", {}, function()
+    os.execute(("MARK=%s setsid sleep 77 >/dev/null &"):format(mark))
+    return core.pid()
+  end)
+  local chain <close> = fz.chain { stage }
+  local pid = chain().PID
+  kill(pid)
+  t.until_true(function() return not t.is_running(pid) end)
+  chain:close()
+  t.equal(left_of(mark), "")
+end
+
 -- ---- leaks ------------------------------------------------------------------
 
 tests["max_tasks replaces workers that leak"] = function()

@@ -938,12 +938,11 @@ test_proc_reap_ends_what_a_dead_child_left(void **state)
 	assert_gone_within_a_second(pid);
 }
 
-static int
-leave_a_daemon(void *ctx, const struct fz_err *failed)
+static void
+start_daemon(struct fixture *f)
 {
 	pid_t pid = __real_fork();
 
-	(void)failed;
 	if (pid == 0) {
 		setsid();
 		for (;;)
@@ -951,7 +950,14 @@ leave_a_daemon(void *ctx, const struct fz_err *failed)
 	}
 	while (getsid(pid) != pid)
 		nap(1);
-	tell_number(ctx, pid);
+	tell_number(f, pid);
+}
+
+static int
+leave_a_daemon(void *ctx, const struct fz_err *failed)
+{
+	(void)failed;
+	start_daemon(ctx);
 	return 5;
 }
 
@@ -965,6 +971,31 @@ test_proc_exit_ends_all_descendants(void **state)
 	assert_gone_within_a_second(hear_pid(f));
 	assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
 	assert_int_equal(death.exitcode, 5);
+}
+
+static int
+write_to_no_reader(void *ctx, const struct fz_err *failed)
+{
+	int fd[2];
+
+	(void)failed;
+	start_daemon(ctx);
+	if (fz_fd_pipe(fd, NULL) == -1)
+		return 99;
+	fz_fd_close(&fd[0]);
+	return fz_fd_write_all(fd[1], "x", 1) == 0 ? 98 : 97;
+}
+
+static void
+test_proc_sigpipe_ends_all_descendants(void **state)
+{
+	struct fixture *f = *state;
+	struct fz_death death;
+
+	start(f, write_to_no_reader);
+	assert_gone_within_a_second(hear_pid(f));
+	assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
+	assert_int_equal(death.signal, SIGPIPE);
 }
 
 /* A worker of a worker; all signals were blocked where it was started. */
@@ -999,6 +1030,136 @@ test_proc_parent_killed_ends_worker_and_descendants(void **state)
 	kill(f->proc.pid, SIGKILL);
 	for (i = 0; i < 3; i++)
 		assert_gone_within_a_second(pid[i]);
+}
+
+/* No signal is handled while the child of a vfork() runs. */
+static int
+wait_in_vfork(void *ctx, const struct fz_err *failed)
+{
+	(void)failed;
+	tell_number(ctx, getpid());
+	if (vfork() == 0) {
+		tell_number(ctx, getpid());
+		for (;;)
+			pause();
+	}
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static int
+run_wait_in_vfork(void *ctx, const struct fz_err *failed)
+{
+	struct fz_proc inner;
+
+	(void)failed;
+	if (fz_proc_fork(&inner, &as_parent, wait_in_vfork, ctx, NULL) == -1)
+		return 99;
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static void
+test_proc_parent_killed_ends_a_worker_whose_stop_is_pending(void **state)
+{
+	struct fixture *f = *state;
+	pid_t worker, child;
+
+	start(f, run_wait_in_vfork);
+	worker = hear_pid(f);
+	child = hear_pid(f);
+	kill(worker, SIGSTOP);
+	kill(f->proc.pid, SIGKILL);
+	assert_gone_within_a_second(f->proc.pid);
+	kill(child, SIGKILL);
+	assert_gone_within_a_second(child);
+	assert_gone_within_a_second(worker);
+}
+
+static int
+leave_a_program(void *ctx, const struct fz_err *failed)
+{
+	static char sleep_[] = "sleep", seconds[] = "77";
+	char *const argv[] = { sleep_, seconds, NULL };
+	struct fixture *f = ctx;
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		setsid();
+		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
+		execvp(argv[0], argv);
+		_exit(99);
+	}
+	tell_number(f, pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static bool
+is_subreaper(void)
+{
+	int is = 0;
+
+	return prctl(PR_GET_CHILD_SUBREAPER, &is) == 0 && is != 0;
+}
+
+static void
+wait_for_program(pid_t pid, const char *name)
+{
+	char path[64], text[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	while (strncmp(text, name, strlen(name)) != 0) {
+		file = fopen(path, "r");
+		if (file == NULL || fgets(text, sizeof(text), file) == NULL)
+			_exit(98);
+		fclose(file);
+	}
+}
+
+/* Returns how many of the checks have failed. */
+static int
+crash_a_child(struct fixture *f)
+{
+	static char big[100 << 10];
+	char name[16];
+	struct fz_death death;
+	int failures = 0;
+	pid_t pid;
+
+	memset(big, 'x', sizeof(big) - 1);
+	for (int i = 0; i < 6; i++) {
+		snprintf(name, sizeof(name), "BIG%d", i);
+		setenv(name, big, 1);
+	}
+	fz_proc_adopt();
+	failures += is_subreaper();
+	start(f, leave_a_program);
+	failures += !is_subreaper();
+	pid = hear_pid(f);
+	wait_for_program(pid, "sleep");
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !is_gone(pid);
+	return failures + is_subreaper();
+}
+
+static void
+test_proc_adopter_ends_what_a_crashed_child_left(void **state)
+{
+	struct fixture *f = *state;
+	pid_t adopter = __real_fork();
+	int status;
+
+	if (adopter == 0)
+		_exit(crash_a_child(f));
+	assert_int_equal(waitpid(adopter, &status, 0), adopter);
+	assert_int_equal(status, 0);
 }
 
 static void
@@ -1209,6 +1370,9 @@ main(void)
 		    test_proc_terminate_ends_all_descendants_by_sigterm, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
+		    test_proc_sigpipe_ends_all_descendants, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
 		    test_proc_kill_ends_all_descendants, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_kill_ends_daemons, setup, teardown),
@@ -1222,6 +1386,12 @@ main(void)
 		    test_proc_exit_ends_all_descendants, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_parent_killed_ends_worker_and_descendants, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_proc_parent_killed_ends_a_worker_whose_stop_is_pending, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_proc_adopter_ends_what_a_crashed_child_left, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_copy_of_a_handle_ends_nothing, setup, teardown),

@@ -112,7 +112,6 @@ process_dead(void *ctx, struct fz_worker *worker)
 	lp->death = worker->death;
 	lp->dead = true;
 	lp->worker = NULL;
-	fz_engine_end(lp->engine);
 	lp->engine->news++;
 	fz_worker_free(worker, false);
 }
@@ -148,12 +147,9 @@ start(struct lprocess *lp, struct fz_serve_process *home, struct fz_err *err)
 		.noun = "process",
 	};
 
-	fz_engine_begin(lp->engine);
 	lp->worker = fz_worker_new(&opts, err);
-	if (lp->worker == NULL) {
-		fz_engine_end(lp->engine);
+	if (lp->worker == NULL)
 		return -1;
-	}
 	lp->pid = lp->worker->pid;
 	lp->job.ops = &job_ops;
 	lp->job.timeout_ns = FZ_CLOCK_NEVER;

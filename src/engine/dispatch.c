@@ -191,8 +191,6 @@ fz_dispatch_finish(struct fz_run *run)
 {
 	struct fz_loop *loop = run->opts.engine->loop;
 
-	if (run->started && run->local == NULL)
-		fz_engine_end(run->opts.engine);
 	run->done = true;
 	run->opts.engine->news++;
 	fz_loop_disarm(loop, &run->deadline);

@@ -3,7 +3,6 @@
 #include "base/err.h"
 #include "engine/blob.h"
 #include "os/commons.h"
-#include "os/proc.h"
 #include "os/shm.h"
 
 /* A worker reads its parent's arena, but makes one of its own for its own. */
@@ -17,8 +16,6 @@ in_child(struct fz_fork_hook *hook)
 	engine->inherited = engine->shm;
 	engine->shm = NULL;
 	engine->shm_tried = false;
-	engine->adopts = false; /* a worker always does */
-	engine->nrunning = 0;
 }
 
 int
@@ -93,18 +90,4 @@ fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
 	if (fz_shm_alloc(shm, len, &offset, err) == NULL)
 		return NULL;
 	return fz_engine_blob(engine, offset, len, err);
-}
-
-void
-fz_engine_begin(struct fz_engine *engine)
-{
-	if (engine->nrunning++ == 0 && engine->adopts)
-		fz_proc_adopt(true);
-}
-
-void
-fz_engine_end(struct fz_engine *engine)
-{
-	if (--engine->nrunning == 0 && engine->adopts)
-		fz_proc_adopt(false);
 }

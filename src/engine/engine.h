@@ -28,16 +28,10 @@ struct fz_engine {
 	fz_engine_output output;
 	void *output_ctx;
 	/*
-	 * While jobs run be a subreaper: what a worker that crashes has started
-	 * becomes ours, to be ended. For a process that has no other children.
-	 */
-	bool adopts;
-	/*
 	 * Those this process works for: in a worker its pool's, under make
 	 * those of make. NULL: none, each chain has its own.
 	 */
 	struct fz_slots *slots;
-	unsigned nrunning;  /* runs that have workers */
 	unsigned long news; /* moves when who waits for a run should look */
 	struct fz_fork_hook hook;
 	/* In a worker: the arena of its parent. Not ours to give out. */
@@ -60,9 +54,5 @@ struct fz_blob *fz_engine_room(
     struct fz_engine *engine, size_t len, struct fz_err *err);
 struct fz_blob *fz_engine_blob(
     struct fz_engine *engine, uint64_t offset, size_t len, struct fz_err *err);
-
-/* A run that has workers begins, or has ended. */
-void fz_engine_begin(struct fz_engine *engine);
-void fz_engine_end(struct fz_engine *engine);
 
 #endif

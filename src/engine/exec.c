@@ -325,7 +325,6 @@ finish(struct fz_exec *exec)
 		take_rest(exec, &exec->streams[i]);
 	tell_end(exec, &death);
 	let_go(exec);
-	fz_engine_end(exec->engine);
 	exec->engine->news++;
 }
 
@@ -507,7 +506,6 @@ fz_exec_new(const struct fz_exec_opts *opts, struct fz_err *err)
 
 	if (exec == NULL)
 		return NULL;
-	fz_engine_begin(opts->engine);
 	if (open_pipes(&b, err) != 0 ||
 	    fz_proc_fork(&exec->proc, &inherit, supervisor_main, &b, err) !=
 		0 ||
@@ -539,7 +537,6 @@ fz_exec_free(struct fz_exec *exec)
 		fz_proc_kill(&exec->proc);
 		fz_proc_reap(&exec->proc, true, &death);
 		let_go(exec);
-		fz_engine_end(exec->engine);
 	}
 	fz_buf_fini(&exec->end.out);
 	fz_buf_fini(&exec->end.errors);

@@ -229,8 +229,6 @@ fz_run_start(struct fz_run *run, struct fz_err *err)
 		run->opts.deadline_ns) != 0)
 		return fz_err_nomem(err, "a deadline");
 	run->started = true;
-	if (run->local == NULL)
-		fz_engine_begin(run->opts.engine);
 	for (uint32_t i = 0; i < run->nnodes; i++) {
 		if (run->steps[i].waiting == 0)
 			fz_step_ready(&run->steps[i]);

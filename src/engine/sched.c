@@ -602,8 +602,7 @@ fz_sched_add(struct fz_sched *s, struct fz_batch *b)
 	if (b->next != NULL)
 		b->next->prev = &b->next;
 	s->batches = b;
-	if (s->nbatches++ == 0 && s->opts.workers != 0)
-		fz_engine_begin(s->opts.engine);
+	s->nbatches++;
 }
 
 /* Pieces of lines that its workers have printed: none calls anything now. */
@@ -622,10 +621,8 @@ fz_sched_remove(struct fz_sched *s, struct fz_batch *b)
 	*b->prev = b->next;
 	if (b->next != NULL)
 		b->next->prev = b->prev;
-	if (--s->nbatches == 0 && s->opts.workers != 0) {
-		fz_engine_end(s->opts.engine);
+	if (--s->nbatches == 0 && s->opts.workers != 0)
 		flush_output(s);
-	}
 	if (b->opts.told)
 		queue_push(&s->finished, b);
 	if (b->ready.at != NULL)

@@ -40,11 +40,15 @@ void __gcov_dump(void);
 #endif
 
 /*
- * The variable FZ_PROC_MARK itself, part of the environment once somebody
- * adopts: a child writes its number over its parent's. setenv() would cost it
- * as much as the fork.
+ * The variable FZ_PROC_MARK itself, part of the environment of a process that
+ * adopts orphans and of its children: a child writes its number over its
+ * parent's. setenv() would cost it as much as the fork.
  */
 static char own_mark[40];
+
+/* The process is a subreaper while it has children that are not reaped. */
+static bool adopts;
+static size_t nunreaped;
 
 /* For the signal handler: the process that forked us, 0 in one of our own. */
 static pid_t parent_pid;
@@ -100,8 +104,11 @@ end_all(void)
 }
 
 /*
- * Runs wherever the user's code is, in a loop or in system(). The kernel
- * also sends the signal when just the thread ends that forked us.
+ * Handles DEATH_SIGNAL, which the parent sends, and SIGCONT, which the kernel
+ * sends when the parent dies. SIGCONT also discards a stop that is pending and
+ * wakes a stopped process; no other signal does. The kernel sends it when just
+ * the thread that forked us ends, too. It interrupts the user's code wherever
+ * that is, in a loop or in system().
  */
 static void
 on_parent_death(int sig, siginfo_t *info, void *context)
@@ -126,7 +133,12 @@ on_hangup(int sig)
 	raise(sig);
 }
 
-/* Nobody who asks us to end wants what we have started to go on. */
+/*
+ * Ends all descendants, then this process by the same signal. SIGPIPE is
+ * handled because the pipes of a parent that is killed close before the kernel
+ * reports its death: a child that writes just then must not leave its
+ * descendants running.
+ */
 static void
 on_terminate(int sig)
 {
@@ -156,9 +168,11 @@ default_signals(struct fz_err *err)
 	sigaction(SIGHUP, &action, NULL);
 	action.sa_handler = on_terminate;
 	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGPIPE, &action, NULL);
 	action.sa_sigaction = on_parent_death;
 	action.sa_flags = SA_RESTART | SA_SIGINFO;
-	if (sigaction(DEATH_SIGNAL, &action, NULL) == -1)
+	if (sigaction(SIGCONT, &action, NULL) == -1 ||
+	    sigaction(DEATH_SIGNAL, &action, NULL) == -1)
 		return fz_err_sys(err, errno, "cannot handle a signal");
 	return 0;
 }
@@ -167,7 +181,7 @@ static int
 tie_to_parent(pid_t parent, struct fz_err *err)
 {
 	parent_pid = parent;
-	if (prctl(PR_SET_PDEATHSIG, DEATH_SIGNAL) == -1)
+	if (prctl(PR_SET_PDEATHSIG, SIGCONT) == -1)
 		return fz_err_sys(err, errno, "cannot watch the parent");
 	if (getppid() != parent) /* it died before we could ask */
 		end_all();
@@ -349,6 +363,7 @@ static void
 watch_child(struct fz_proc *proc, pid_t pid)
 {
 	add_child(pid);
+	nunreaped++;
 	proc->pid = pid;
 	proc->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (proc->pidfd != -1 &&
@@ -378,6 +393,22 @@ catch_exit(bool alone)
 		caught = on_exit(leave_on_exit, NULL) == 0;
 }
 
+/* Before a fork: adopt orphans from the first child on. */
+static void
+begin_adoption(void)
+{
+	if (adopts && nunreaped == 0)
+		prctl(PR_SET_CHILD_SUBREAPER, 1L);
+}
+
+/* Stop adopting if no child is left. */
+static void
+end_adoption(void)
+{
+	if (adopts && nunreaped == 0)
+		prctl(PR_SET_CHILD_SUBREAPER, 0L);
+}
+
 static _Noreturn void
 run_child(struct birth *birth, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx)
@@ -392,6 +423,8 @@ run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	fz_cwd_in_child();
 	nchildren = 0; /* its parent's */
 	nuncounted = 0;
+	nunreaped = 0;
+	adopts = false; /* a child is a subreaper for all its life */
 #ifdef FZ_VALGRIND
 	/* Looking for leaks it would touch every page of the arena. */
 	VALGRIND_CLO_CHANGE("--leak-check=no");
@@ -417,6 +450,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	if (reaps_itself() && fz_fd_pipe(birth.watched, err) != 0)
 		return -1;
 	fz_streams_flush();
+	begin_adoption();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pid = fork();
@@ -429,6 +463,8 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid > 0)
 		watch_child(proc, pid);
+	else
+		end_adoption();
 	fz_fd_close(&birth.watched[0]);
 	fz_fd_close(&birth.watched[1]);
 	return pid > 0 ? 0 : fz_err_sys(err, code, "cannot start a process");
@@ -587,6 +623,9 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 	else
 		ask_pidfd(proc, death);
 	drop_child(proc->pid);
+	if (nunreaped > 0) /* else it is the parent's child */
+		nunreaped--;
+	end_adoption();
 	proc->pid = 0;
 	fz_fd_close(&proc->pidfd);
 	return 1;
@@ -639,13 +678,11 @@ fz_proc_exit(int status)
 }
 
 void
-fz_proc_adopt(bool adopt)
+fz_proc_adopt(void)
 {
-	if (own_mark[0] == '\0') {
-		format_mark(own_mark, sizeof(own_mark), 0);
-		putenv(own_mark);
-	}
-	prctl(PR_SET_CHILD_SUBREAPER, adopt ? 1L : 0L);
+	adopts = true;
+	format_mark(own_mark, sizeof(own_mark), 0);
+	putenv(own_mark);
 }
 
 /* What RLIMIT_DATA counts, in bytes; 0 where /proc does not say. */

@@ -16,8 +16,8 @@
 struct fz_err;
 
 /*
- * Once fz_proc_adopt() was called, a child has its number in this environment
- * variable, and what it starts inherits it. 0 is the process that adopts.
+ * After fz_proc_adopt(), a child has its pid in this environment variable, and
+ * the programs it starts inherit it. The process that adopts has 0 there.
  */
 #define FZ_PROC_MARK "FZLUA_WORKER"
 
@@ -48,9 +48,10 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
  * the child could not be set up (a descriptor, a process group) it is
  * `entry(ctx, what failed)` instead, so that it can tell its parent. No signal
  * is blocked in the child, and all have their default action but those of
- * fz_proc_ignored, SIGTERM, which also ends what it has started, and the
- * real-time one that tells of the parent's death. The streams of the parent
- * stay the parent's: see streams.h. Returns 0 in the parent, or -1 and `err`.
+ * fz_proc_ignored, SIGTERM and SIGPIPE, which also end what it has started, and
+ * SIGCONT and a real-time one, which report the parent's death. The streams of
+ * the parent stay the parent's: see streams.h. Returns 0 in the parent, or -1
+ * and `err`.
  */
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
@@ -115,11 +116,12 @@ const char *fz_death_text(const struct fz_death *death, char *text, size_t len);
 _Noreturn void fz_proc_exit(int status);
 
 /*
- * Become a subreaper, or be one no longer: orphaned descendants, as those of a
- * child that has crashed, are children of this process then. Puts FZ_PROC_MARK
- * into the environment.
+ * From now on be a subreaper while there are children that are not reaped, as
+ * an idle child may crash as well: what it has started becomes a child of this
+ * process, to be ended. Puts FZ_PROC_MARK into the environment. For a process
+ * that has no other children.
  */
-void fz_proc_adopt(bool adopt);
+void fz_proc_adopt(void);
 
 /*
  * Limit the private memory that this process may have beyond what it has now

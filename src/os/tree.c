@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -20,7 +19,6 @@
 enum {
 	KNOWN_MAX = 2048,
 	NAP_NS = 100000,
-	ENVIRON_MAX = 256 << 10,
 };
 
 /* Something that cannot be ended must not hold us for ever. */
@@ -202,26 +200,32 @@ fz_tree_kill(pid_t root)
 	errno = keep;
 }
 
-/* Whether `text`, an environment, has the variable `mark` ("NAME=value"). */
+/*
+ * Whether the file of an environment has the variable `mark` ("NAME=value"). An
+ * environment may have megabytes, so it is read in blocks.
+ */
 static bool
-has_mark(const char *text, size_t n, const char *mark)
+has_mark(int fd, const char *mark)
 {
-	size_t len = strlen(mark) + 1; /* its end counts */
+	char block[4096];
+	const char *at = mark; /* NULL: this variable differs */
+	ssize_t n;
 
-	for (const char *p = text;
-	     p != NULL && (size_t)(text + n - p) >= len;) {
-		if (memcmp(p, mark, len) == 0)
-			return true;
-		p = memchr(p, '\0', (size_t)(text + n - p));
-		p = p != NULL ? p + 1 : NULL;
+	while ((n = read(fd, block, sizeof(block))) > 0) {
+		for (ssize_t i = 0; i < n; i++) {
+			if (at != NULL && block[i] == *at) {
+				if (*at++ == '\0')
+					return true;
+			} else {
+				at = block[i] == '\0' ? mark : NULL;
+			}
+		}
 	}
 	return false;
 }
 
 struct orphans {
 	const char *mark, *name;
-	char *environ_; /* room for one */
-	size_t size;
 	int64_t deadline_ns;
 };
 
@@ -234,17 +238,18 @@ visit_orphan(int proc, const char *name, void *ctx)
 	pid_t pid = parse_pid(name);
 	struct status status;
 	char path[40];
-	ssize_t n, all = 0;
+	pid_t got;
+	bool marked;
 	int fd;
 
 	if (pid == 0 || !read_status(proc, name, &status) ||
 	    status.parent != getpid())
 		return false;
 	if (strcmp(status.name, o->name) == 0) {
-		while ((n = waitpid(pid, NULL, WNOHANG)) == 0 &&
+		while ((got = waitpid(pid, NULL, WNOHANG)) == 0 &&
 		       fz_clock_ns() < o->deadline_ns)
 			nanosleep(&nap, NULL);
-		return n == 0;
+		return got == 0;
 	}
 	if (status.state == 'Z') { /* of a session that it had left ours for */
 		if (status.session != getsid(0))
@@ -255,10 +260,9 @@ visit_orphan(int proc, const char *name, void *ctx)
 	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
 	if (fd == -1)
 		return false;
-	while ((n = read(fd, o->environ_ + all, o->size - (size_t)all)) > 0)
-		all += n;
+	marked = has_mark(fd, o->mark);
 	close(fd);
-	if (!has_mark(o->environ_, (size_t)all, o->mark))
+	if (!marked)
 		return false;
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -268,15 +272,12 @@ visit_orphan(int proc, const char *name, void *ctx)
 void
 fz_tree_kill_orphans(const char *mark, const char *name)
 {
-	int64_t deadline = fz_clock_ns() + TIME_MAX;
-	struct orphans o = { mark, name, NULL, ENVIRON_MAX, deadline };
+	struct orphans o = { mark, name, fz_clock_ns() + TIME_MAX };
 	int keep = errno;
 
-	o.environ_ = malloc(o.size);
 	/* Those below one that was killed are ours in the next pass. */
-	while (o.environ_ != NULL && proc_is_ours() &&
-	       each_entry(visit_orphan, &o) > 0 && fz_clock_ns() < deadline)
+	while (proc_is_ours() && each_entry(visit_orphan, &o) > 0 &&
+	       fz_clock_ns() < o.deadline_ns)
 		continue;
-	free(o.environ_);
 	errno = keep;
 }
