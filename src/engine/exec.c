@@ -48,7 +48,7 @@ struct fz_exec {
 	size_t nunread;
 	struct report report;
 	size_t nreport; /* bytes of it that have come */
-	bool ending; /* the supervisor was asked to end */
+	bool ending;    /* the supervisor was asked to end */
 	bool done;
 	struct fz_exec_end end;
 };
@@ -332,8 +332,8 @@ end_soon(struct fz_exec *exec)
 		return;
 	exec->ending = true;
 	if (fz_proc_ask(&exec->proc) &&
-	    fz_loop_arm(exec->engine->loop, &exec->timer,
-		exec->proc.force_ns) == 0)
+	    fz_loop_arm(
+		exec->engine->loop, &exec->timer, exec->proc.force_ns) == 0)
 		return;
 	fz_proc_kill(&exec->proc);
 	finish(exec);

@@ -33,7 +33,7 @@ struct fz_worker_pipes {
 	char why[FZ_ERR_TEXT_MAX];
 	bool overdue;     /* killed because it has not begun its head in time */
 	int64_t lost_ns;  /* when it closed a pipe, 0: not; the timer ends it */
-	int64_t leave_ns; /* until then it may leave by itself; 0: not dismissed */
+	int64_t leave_ns; /* when it must have left; 0: it was not dismissed */
 	struct fz_watch jobs, results, death;
 	struct fz_relay relay;
 	struct fz_timer timer;

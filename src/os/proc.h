@@ -95,8 +95,7 @@ struct fz_death {
 	int signal;        /* the signal that killed it, else 0 */
 	int exitcode;      /* its exit status where signal is 0; -1 not known */
 	uint64_t peak_rss; /* bytes */
-	/* Seconds of its limit of CPU time if that may have ended it, else 0. */
-	uint64_t cpu_limit;
+	uint64_t cpu_limit; /* seconds, if that may have ended it, else 0 */
 };
 
 /*
