@@ -149,10 +149,10 @@ end
 -- As lua5.4 does: a text gets a traceback, an object with __tostring is itself.
 local function traceback(e)
   if type(e) == "string" or type(e) == "number" then
-    return debug.traceback(tostring(e), 2)
+    return core.traceback(tostring(e), 2)
   end
   if Error.is(e) then
-    if is_own(e) then e.traceback = debug.traceback(nil, 2) end
+    if is_own(e) then e.traceback = core.traceback(nil, 2) end
     return e
   end
   local mt = debug.getmetatable(e)
@@ -160,7 +160,7 @@ local function traceback(e)
   if type(mt) == "table" and mt.__tostring then return e end
   local ok, text = pcall(require "fzlua.literal".brief, e)
   if type(e) ~= "table" or not ok then text = ("(error object is a %s value)"):format(type(e)) end
-  return debug.traceback(text, 2)
+  return core.traceback(text, 2)
 end
 
 -- Tell what went wrong; returns the exit status.

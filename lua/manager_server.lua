@@ -234,7 +234,7 @@ local function describe(e)
   in_function = false
   return {
     kind = "error", message = core.error_text(e),
-    traceback = debug.traceback(nil, 2), cause = e, pid = own.pid,
+    traceback = core.traceback(nil, 2), cause = e, pid = own.pid,
   }
 end
 

@@ -27,7 +27,7 @@ function AsyncResult.new(owner, options)
 end
 
 local function traced(e)
-  return Error.is(e, "interrupted") and e or debug.traceback(core.error_text(e), 2)
+  return Error.is(e, "interrupted") and e or core.traceback(core.error_text(e), 2)
 end
 
 local function call(callback, ...)

@@ -381,6 +381,31 @@ return g]]
   end
 end
 
+-- A wrong argument, a callback that raises, and a task: ours are in between and around.
+local MISUSES = {
+  "local function mine() fz.map(3, {}) end mine()",
+  "local function mine() fz.stage 's':register('A', 3) end mine()",
+  "local function mine() error 'x' end fz.map(mine, {1}, {jobs = 0, progress = mine})",
+  "local function mine() fz.queue(-1) end mine()",
+  "local function mine() return fz.pool{workers = 0} end local p = mine() print(p)",
+}
+
+tests["a traceback shows the user's frames, with FZLUA_DEBUG=1 all"] = function()
+  for _, code in ipairs(MISUSES) do
+    local command = ('"$FZLUA" -e "%s"'):format(code)
+    local _, err, status = t.shell(command)
+    t.equal(status, 1)
+    t.match(err, "stack traceback:\n", "(command line):1: in ")
+    for line in err:gmatch "\n\t([^\n]*)" do
+      if line:find "^fzlua/" or line:find "xpcall" or line:find "in %?" then
+        error(("%s\nshows %s"):format(err, line))
+      end
+    end
+    _, err = t.shell("FZLUA_DEBUG=1 " .. command)
+    t.match(err, "stack traceback:\n", "fzlua/cli.lua:", "[C]: in ?")
+  end
+end
+
 tests["an error that the script's own call raised says where"] = function()
   local _, err, status = t.command("-e", "local function leave() fz.lock():release() end\nleave()")
   t.equal(status, 1)

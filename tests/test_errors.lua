@@ -24,6 +24,23 @@ end
 
 local BOTH = { 0, 2 }
 
+tests["an error that no function of the user's raised has no traceback"] = function()
+  local Raising = { __fzpack = function() return 1 end, __fzunpack = function() error "no" end }
+  fz.register_class("test_errors.Raising", Raising)
+  local pool <close> = fz.pool(1)
+  local e = t.fails("error", pool.apply, pool, function() end, setmetatable({}, Raising))
+  t.equal(e.traceback, nil)
+  t.equal(tostring(e):find("traceback", 1, true), nil)
+end
+
+tests["a misuse in a worker shows the frames of the worker's function"] = function()
+  local pool <close> = fz.pool(1)
+  local function inner() fz.map(3, {}) end
+  local e = t.fails("error", pool.apply, pool, function() inner() return 1 end)
+  t.match(e.traceback, "stack traceback:\n", "test_errors.lua", "inner")
+  t.equal(e.traceback:find("fzlua/check.lua", 1, true), nil)
+end
+
 tests["an error says stage, output, attempt and pid and ends with the traceback"] = function()
   for _, jobs in ipairs(BOTH) do
     local function inner() error "boom" end

@@ -13,6 +13,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -247,7 +248,7 @@ setup(void **state)
 
 	failing = NONE;
 	interruptions = 0;
-	fixture.proc = (struct fz_proc){ 0, -1 };
+	fixture.proc = (struct fz_proc){ .pidfd = -1 };
 	fixture.nfds = count_fds();
 	*state = &fixture;
 	return fz_fd_pipe(fixture.ends, NULL);
@@ -437,7 +438,8 @@ test_proc_a_child_reaped_by_others_is_never_waited_for(void **state)
 static void
 test_proc_death_texts(void **state)
 {
-	struct fz_death death = { SIGSEGV, 0, UINT64_C(420000000) };
+	struct fz_death death = { .signal = SIGSEGV,
+		.peak_rss = UINT64_C(420000000) };
 	char text[128];
 
 	(void)state;
@@ -474,6 +476,45 @@ test_proc_death_by_a_signal_is_told(void **state)
 	death.peak_rss = 0;
 	assert_string_equal(fz_death_text(&death, text, sizeof(text)),
 	    "killed by signal 6 (SIGABRT)");
+}
+
+static int
+use_cpu_time(void *ctx, const struct fz_err *failed)
+{
+	(void)ctx;
+	(void)failed;
+	for (volatile unsigned n = 0; n != UINT_MAX; n = n % 1000 + 1)
+		continue;
+	return 0;
+}
+
+/* At the soft limit; the hard one says the same of SIGKILL. */
+static void
+test_proc_death_by_the_cpu_limit_is_told(void **state)
+{
+	struct fixture *f = *state;
+	struct rlimit before, limit;
+	struct fz_death death;
+	struct rusage usage;
+	char text[128];
+
+	getrlimit(RLIMIT_CPU, &before);
+	getrusage(RUSAGE_SELF, &usage);
+	limit.rlim_cur = (rlim_t)usage.ru_utime.tv_sec + 3; /* ours as well */
+	limit.rlim_max = before.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_CPU, &limit), 0);
+	start(f, use_cpu_time);
+	assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
+	setrlimit(RLIMIT_CPU, &before);
+	assert_int_equal(death.signal, SIGXCPU);
+	assert_int_equal(death.cpu_limit, limit.rlim_cur);
+	death.peak_rss = 0;
+	fz_death_text(&death, text, sizeof(text));
+	assert_non_null(strstr(text, "(SIGXCPU), at its CPU time limit of "));
+	death.signal = SIGKILL;
+	fz_death_text(&death, text, sizeof(text));
+	assert_null(strstr(text, "memory"));
+	assert_non_null(strstr(text, "perhaps at its CPU time limit of "));
 }
 
 static int
@@ -1341,6 +1382,8 @@ main(void)
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_death_texts, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_proc_death_by_the_cpu_limit_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_death_by_a_signal_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(

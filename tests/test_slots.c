@@ -147,6 +147,40 @@ test_slots_tokens_go_back_as_they_were(void **state)
 	make_end(w, &m);
 }
 
+/* Bytes that are no tokens, until the pipe has no room. */
+static void
+fill_pipe(int fd)
+{
+	static char bytes[4096];
+	int flags = fcntl(fd, F_GETFL);
+
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	while (write(fd, bytes, sizeof(bytes)) > 0)
+		continue;
+	while (write(fd, bytes, 1) > 0)
+		continue;
+	fcntl(fd, F_SETFL, flags);
+}
+
+/* A program that shares the pipe fills it: tokens are lost, and no time. */
+static void
+test_slots_a_full_pipe_blocks_nobody(void **state)
+{
+	struct world *w = *state;
+	struct waiter waiter = waiter_of(NULL);
+	struct make m;
+
+	make_begin(w, &m, "+++");
+	for (int i = 0; i < 4; i++)
+		assert_true(fz_slots_take(m.slots, &waiter.waiter));
+	fill_pipe(m.pipe[1]);
+	fz_slots_give(m.slots);
+	assert_true(step_until(w, in_ms(1000)));
+	fz_slots_give(m.slots);
+	fz_slots_trim(m.slots);
+	make_end(w, &m);
+}
+
 static void
 test_slots_within_a_step_tokens_are_kept(void **state)
 {
@@ -883,6 +917,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_slots_the_first_needs_no_token_and_no_call),
 		TEST(test_slots_tokens_go_back_as_they_were),
+		TEST(test_slots_a_full_pipe_blocks_nobody),
 		TEST(test_slots_within_a_step_tokens_are_kept),
 		TEST(test_slots_who_waits_gets_what_becomes_free),
 		TEST(test_slots_a_token_of_others_wakes_who_waits),

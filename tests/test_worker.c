@@ -1,7 +1,7 @@
 /*
  * One worker as its parent sees it: killed at every step, and worse.
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
- * wrap: pipe2 read write pwritev2 syscall
+ * wrap: pipe2 read write pwritev2 syscall nanosleep
  */
 /* kill, syscall and usleep are not in C11. */
 #define _GNU_SOURCE
@@ -41,6 +41,19 @@ without_pidfd(void **state)
 	(void)state;
 	no_pidfd = true;
 	return 0;
+}
+
+/* Naps of this process of 0.5 ms, as it takes while it waits for a death. */
+static int nnaps;
+
+int __real_nanosleep(const struct timespec *nap, struct timespec *left);
+int __wrap_nanosleep(const struct timespec *nap, struct timespec *left);
+
+int
+__wrap_nanosleep(const struct timespec *nap, struct timespec *left)
+{
+	nnaps += nap->tv_sec == 0 && nap->tv_nsec == 500000;
+	return __real_nanosleep(nap, left);
 }
 
 /* A job, and what was told of it. */
@@ -781,6 +794,68 @@ test_worker_kill_gives_the_reason(void **state)
 	assert_returned(&u);
 }
 
+/* Whether the worker has begun a job of this kind, soon. */
+static bool
+begins(struct world *w, enum job func)
+{
+	int64_t until = in_ms(20000);
+
+	while (atomic_load(&w->shared->calls[func]) == 0) {
+		if (!step_until(w, until < in_ms(5) ? until : in_ms(5)))
+			return false;
+	}
+	return true;
+}
+
+/* The parent goes on at once, and uses force later or at once. */
+static void
+test_worker_kill_never_waits(void **state)
+{
+	static const enum job wedged[] = { JOB_SLEEP, JOB_IGNORE, JOB_BLOCK };
+	struct world *w = *state;
+	struct task t = { 0 };
+	struct keeper k;
+
+	for (int i = 0; i < 3; i++) {
+		keep(w, &k, NULL);
+		send_number(&k, &t, wedged[i], 60000);
+		assert_true(begins(w, wedged[i]));
+		usleep(10000); /* it has the job, and soon is as it asks */
+		nnaps = 0;
+		fz_worker_kill(k.worker, FZ_ERR_CANCELLED, "no longer wanted");
+		assert_non_null(k.worker);
+		assert_true(dies(w, &k, 20000));
+		assert_int_equal(nnaps, 0);
+		assert_failed(&t, FZ_ERR_CANCELLED);
+	}
+}
+
+/* The time that they have to end themselves is the same for all of them. */
+static void
+test_worker_several_that_ignore_signals_end_together(void **state)
+{
+	enum { N = 6 };
+	struct world *w = *state;
+	struct task t[N] = { 0 };
+	struct keeper k[N];
+
+	for (int i = 0; i < N; i++) {
+		keep(w, &k[i], NULL);
+		send_number(&k[i], &t[i], JOB_IGNORE, 60000);
+	}
+	while (atomic_load(&w->shared->calls[JOB_IGNORE]) < N)
+		assert_true(step_until(w, in_ms(20)));
+	usleep(20000);
+	nnaps = 0;
+	for (int i = 0; i < N; i++)
+		fz_worker_kill(k[i].worker, FZ_ERR_CANCELLED, "all of them");
+	for (int i = 0; i < N; i++)
+		fz_worker_end(k[i].worker, FZ_ERR_CANCELLED, "all of them");
+	assert_true(nnaps <= 501); /* of 0.5 ms: for one of them alone */
+	for (int i = 0; i < N; i++)
+		assert_failed(&t[i], FZ_ERR_CANCELLED);
+}
+
 static void
 test_worker_end_waits_until_all_is_told(void **state)
 {
@@ -1027,6 +1102,35 @@ test_worker_a_timeout_holds_after_a_recall(void **state)
 	assert_true(dies(w, &k, 2000));
 	assert_failed(&t, FZ_ERR_TIMEOUT);
 	assert_returned(&u);
+}
+
+/* A worker that never reads, and one that is stopped with jobs before it. */
+static void
+test_worker_a_timeout_holds_for_a_job_that_is_not_begun(void **state)
+{
+	struct world *w = *state;
+	struct task t = { .job.timeout_ns = 10 * FZ_CLOCK_MS }, u = { 0 };
+	struct keeper k;
+
+	for (int stopped = 0; stopped < 2; stopped++) {
+		w->shared->mode = stopped ? BORN_WELL : BORN_DEAF;
+		t.job.timeout_ns = 10 * FZ_CLOCK_MS;
+		keep(w, &k, NULL);
+		if (stopped) {
+			send_number(&k, &u, JOB_ADD, 7);
+			assert_true(settle(w, &k, 20000));
+			assert_done(w, &u, 7);
+			kill(k.worker->pid, SIGSTOP);
+		}
+		send_number(&k, &t, JOB_ADD, 1);
+		send_number(&k, &u, JOB_ADD, 2);
+		assert_true(dies(w, &k, 20000));
+		assert_non_null(strstr(t.failure.err.text, "did not start"));
+		assert_failed(&t, FZ_ERR_TIMEOUT);
+		assert_returned(&u);
+		assert_int_equal(
+		    atomic_load(&w->shared->calls[JOB_ADD]), stopped);
+	}
 }
 
 /* ---- bulk through the pipe --------------------------------------------- */
@@ -1293,6 +1397,11 @@ main(void)
 		    test_worker_kill_gives_the_reason, world_setup,
 		    world_teardown),
 		cmocka_unit_test_setup_teardown(
+		    test_worker_kill_never_waits, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_several_that_ignore_signals_end_together,
+		    world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(
 		    test_worker_end_waits_until_all_is_told, world_setup,
 		    world_teardown),
 		cmocka_unit_test_setup_teardown(
@@ -1325,6 +1434,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_worker_a_timeout_holds_after_a_recall, world_setup,
 		    world_teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_worker_a_timeout_holds_for_a_job_that_is_not_begun,
+		    world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_without_an_arena_big_values_go_inline,
 		    world_setup, world_teardown),

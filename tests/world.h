@@ -53,6 +53,8 @@ enum job {
 	JOB_PRINT,     /* prints its argument */
 	JOB_TOO_MANY,  /* a reply that promises more values than it has */
 	JOB_TOO_FEW,   /* one value less than is wanted */
+	JOB_BLOCK,     /* blocks all signals, sleeps */
+	JOB_IGNORE,    /* ignores all signals, sleeps */
 	JOB_NJOBS
 };
 
@@ -245,6 +247,22 @@ reply_and_garbage(struct fz_port *port)
 	nap(60000);
 }
 
+static inline void
+block_signals(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+}
+
+static inline void
+ignore_signals(void)
+{
+	for (int sig = 1; sig <= SIGRTMAX; sig++)
+		signal(sig, SIG_IGN);
+}
+
 /* True where the reply is complete and to be sent. */
 static inline bool
 do_job(struct shared *shared, struct fz_port *port, struct fz_call *call)
@@ -354,6 +372,14 @@ do_job(struct shared *shared, struct fz_port *port, struct fz_call *call)
 		for (uint32_t i = 0; i < nvalues; i++)
 			put_number(port, i);
 		return true;
+	case JOB_BLOCK:
+		block_signals();
+		nap(60000);
+		return false;
+	case JOB_IGNORE:
+		ignore_signals();
+		nap(60000);
+		return false;
 	case JOB_RAISE:
 	case JOB_RAISE_LATE:
 	case JOB_NJOBS:

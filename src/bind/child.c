@@ -8,6 +8,7 @@
 #include "bind/child_state.h"
 #include "bind/codec.h"
 #include "bind/lerror.h"
+#include "bind/ltraceback.h"
 #include "bind/random.h"
 #include "os/cwd.h"
 
@@ -117,30 +118,13 @@ call_body(lua_State *L)
 	return 0;
 }
 
-/* The traceback without our own frames at its end. */
-static void
-push_traceback(lua_State *L)
-{
-	static const char ours[] = "\n\t[C]: in ?";
-	const char *text;
-	size_t len;
-
-	luaL_traceback(L, L, NULL, 1);
-	text = lua_tolstring(L, -1, &len);
-	if (len >= sizeof(ours) - 1 &&
-	    strcmp(text + len - (sizeof(ours) - 1), ours) == 0) {
-		lua_pushlstring(L, text, len - (sizeof(ours) - 1));
-		lua_remove(L, -2);
-	}
-}
-
 /* Its address is the registry key of the traceback of the last error. */
 static const char traceback_key;
 
 int
 fz_child_note_traceback(lua_State *L)
 {
-	push_traceback(L);
+	fz_ltraceback_push(L, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
 	lua_settop(L, 1);
 	return 1;

@@ -57,7 +57,7 @@ void fz_child_run_init(lua_State *L);
  */
 int fz_child_note_traceback(lua_State *L);
 
-/* Push the traceback that was noted last. [-0, +1, -] */
+/* Push the traceback that was noted last, or nil. [-0, +1, -] */
 void fz_child_push_traceback(lua_State *L);
 
 /*

@@ -375,7 +375,10 @@ tell_body(lua_State *L)
 	lua_pushliteral(L, "\n");
 	if (traced) {
 		fz_child_push_traceback(L);
-		lua_pushliteral(L, "\n");
+		if (lua_isnil(L, -1))
+			lua_pop(L, 1);
+		else
+			lua_pushliteral(L, "\n");
 	}
 	lua_concat(L, lua_gettop(L) - 2);
 	text = lua_tolstring(L, -1, &len);

@@ -43,6 +43,7 @@ struct fz_exec {
 	size_t nunread;
 	struct report report;
 	size_t nreport; /* bytes of it that have come */
+	bool ending;    /* the supervisor was asked to end */
 	bool done;
 	struct fz_exec_end end;
 };
@@ -330,9 +331,17 @@ finish(struct fz_exec *exec)
 
 /* ---- while it runs ----------------------------------------------------- */
 
+/* The report ends when the supervisor has, or the timer fires once more. */
 static void
-end_now(struct fz_exec *exec)
+end_soon(struct fz_exec *exec)
 {
+	if (exec->ending)
+		return;
+	exec->ending = true;
+	if (fz_proc_ask(&exec->proc) &&
+	    fz_loop_arm(
+		exec->engine->loop, &exec->timer, exec->proc.force_ns) == 0)
+		return;
 	fz_proc_kill(&exec->proc);
 	finish(exec);
 }
@@ -351,7 +360,8 @@ input_ready(struct fz_watch *watch, unsigned events)
 	if (n == -1 && errno != EPIPE) {
 		fz_err_sys(&exec->end.err, errno,
 		    "cannot write the input of '%s'", exec->name);
-		end_now(exec);
+		close_watch(exec, watch);
+		end_soon(exec);
 		return;
 	}
 	if (n > 0) {
@@ -374,7 +384,8 @@ output_ready(struct fz_watch *watch, unsigned events)
 		close_watch(s->exec, watch);
 	} else if (n == -1 && errno != EAGAIN) {
 		lose_output(s->exec);
-		end_now(s->exec);
+		close_watch(s->exec, watch);
+		end_soon(s->exec);
 	}
 }
 
@@ -388,7 +399,7 @@ supervisor_ready(struct fz_watch *watch, unsigned events)
 	if (n == 0)
 		finish(exec);
 	else if (n == -1 && errno != EAGAIN)
-		end_now(exec);
+		end_soon(exec);
 }
 
 static void
@@ -396,8 +407,13 @@ time_is_up(struct fz_timer *timer)
 {
 	struct fz_exec *exec = EXEC_OF(timer, timer);
 
+	if (exec->ending) {
+		fz_proc_kill(&exec->proc);
+		finish(exec);
+		return;
+	}
 	exec->end.timed_out = true;
-	end_now(exec);
+	end_soon(exec);
 }
 
 /* It is our parent's, and so is all that it has started. */

@@ -279,9 +279,8 @@ fz_run_failure(const struct fz_run *run, uint32_t *node)
 uint32_t
 fz_run_next_failed(const struct fz_run *run, uint32_t node)
 {
-	const struct fz_step *next = node != FZ_GRAPH_NONE
-					 ? run->steps[node].next_failed
-					 : run->failed;
+	const struct fz_step *next =
+	    node != FZ_GRAPH_NONE ? run->steps[node].next_failed : run->failed;
 
 	return next != NULL ? fz_step_number(next) : FZ_GRAPH_NONE;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -94,23 +95,44 @@ uncount(struct fz_account *account, int32_t n)
 	return !is_gone(atomic_fetch_sub(&account->held, n)) && good;
 }
 
-/* The pipe has room for all tokens there are, so this never waits. */
-static void
-write_tokens(const struct fz_slots *s, const void *tokens, unsigned n)
+enum { WRITE_MAX = 256 }; /* tokens in one write: a part of a page */
+
+static bool
+has_room(int fd)
 {
-	fz_fd_write_all(s->out, tokens, n);
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	int rc;
+
+	do
+		rc = poll(&pfd, 1, 0);
+	while (rc == -1 && errno == EINTR);
+	return rc == 1 && (pfd.revents & POLLOUT) != 0;
+}
+
+/*
+ * The pipe has room for all tokens there are. One that is full holds bytes that
+ * are none, as many as the tokens that are lost here: waiting for a reader
+ * could take for ever.
+ */
+static void
+write_tokens(const struct fz_slots *s, const unsigned char *tokens, unsigned n)
+{
+	for (unsigned some; n > 0 && has_room(s->out); n -= some) {
+		some = n < WRITE_MAX ? n : WRITE_MAX;
+		fz_fd_write_all(s->out, tokens, some);
+		tokens += some;
+	}
 }
 
 static void
 write_new_tokens(const struct fz_slots *s, unsigned n)
 {
-	enum { SOME = 256 };
-	char some[SOME];
+	unsigned char some[WRITE_MAX];
 
-	memset(some, TOKEN, SOME);
-	for (; n > SOME; n -= SOME)
-		write_tokens(s, some, SOME);
-	write_tokens(s, some, n);
+	memset(some, TOKEN, WRITE_MAX);
+	for (; n > WRITE_MAX && has_room(s->out); n -= WRITE_MAX)
+		write_tokens(s, some, WRITE_MAX);
+	write_tokens(s, some, n < WRITE_MAX ? n : WRITE_MAX);
 }
 
 static bool

@@ -13,10 +13,14 @@
 #include "engine/worker_state.h"
 #include "os/fd.h"
 
-enum {
-	WORKER_VALUES = 8,      /* results taken without an allocation */
-	WORKER_LEAVE_MS = 1000, /* from the end of its jobs to the kill */
-};
+enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
+/* From the end of its jobs to the kill. */
+#define WORKER_LEAVE_NS FZ_CLOCK_SECOND
+/*
+ * From sending a job to the timeout of one that is not begun, at least: on a
+ * busy machine a new worker may need longer than the timeout to begin it.
+ */
+#define WORKER_BEGIN_NS FZ_CLOCK_SECOND
 /* From the end of its results to the kill. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
 /* How often it is asked for its death, where no pidfd tells of it. */
@@ -755,6 +759,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	struct extract left;
 	uint32_t claim;
 
+	fz_loop_disarm(loop_of(p), &p->force);
 	w->dying = true;
 	w->death = *death;
 	w->failed_start = p->ending == FZ_ERR_NONE && claimed(p) == 0;
@@ -769,6 +774,8 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	read_start_error(p);
 	fail_unstarted(p);
 	claim = claimed(p);
+	if (p->overdue && w->head != NULL)
+		claim = next_number(w->head) + 1;
 	/* One, unless its replies could not be read. */
 	while (w->head != NULL && (int32_t)(next_number(w->head) - claim) < 0)
 		fail_started(p, death);
@@ -790,6 +797,12 @@ death_ready(struct fz_watch *watch, unsigned events)
 	reaped(p, &death);
 }
 
+static void
+use_force(struct fz_timer *timer)
+{
+	fz_proc_kill(&PIPES_OF(force, timer)->proc);
+}
+
 void
 fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text)
@@ -801,7 +814,9 @@ fz_worker_kill(
 	worker->dying = true;
 	p->ending = kind;
 	snprintf(p->why, sizeof(p->why), "%s", text);
-	fz_proc_kill(&p->proc);
+	if (!fz_proc_ask(&p->proc) ||
+	    fz_loop_arm(loop_of(p), &p->force, p->proc.force_ns) != 0)
+		fz_proc_kill(&p->proc);
 }
 
 void
@@ -818,6 +833,7 @@ fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 	struct fz_death death;
 
 	fz_worker_kill(worker, kind, text);
+	fz_proc_kill(&p->proc);
 	fz_loop_unwatch(loop_of(p), &p->death);
 	fz_proc_reap(&p->proc, true, &death);
 	reaped(p, &death);
@@ -831,7 +847,7 @@ end_without_pipe(struct fz_worker_pipes *p)
 	int64_t now_ns = fz_clock_ns();
 	struct fz_death death;
 
-	if (!watched && fz_proc_reap(&p->proc, p->worker->dying, &death) == 1) {
+	if (!watched && fz_proc_reap(&p->proc, false, &death) == 1) {
 		reaped(p, &death);
 		return;
 	}
@@ -845,13 +861,65 @@ end_without_pipe(struct fz_worker_pipes *p)
 		arm(p, now_ns + WORKER_LOOK_NS);
 }
 
+/* When a job fails that is sent, but not begun. */
+static int64_t
+begin_deadline(const struct fz_job *job)
+{
+	int64_t ns = job->timeout_ns > WORKER_BEGIN_NS ? job->timeout_ns
+						       : WORKER_BEGIN_NS;
+
+	return fz_clock_after(job->started_ns, ns);
+}
+
+static void
+time_out(struct fz_worker_pipes *p, const char *what)
+{
+	char text[80];
+
+	snprintf(text, sizeof(text), "%s its timeout of %g s", what,
+	    (double)p->worker->head->timeout_ns / (double)FZ_CLOCK_SECOND);
+	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
+}
+
+/*
+ * The worker has not begun its head: it may be stopped. The head is taken back
+ * together with the jobs behind it, so that none of them begins meanwhile, but
+ * it fails, and they are returned.
+ */
+static void
+time_out_head(struct fz_worker_pipes *p)
+{
+	uint32_t claim = fz_claim_recall(&p->cell->claim, p->next_seq);
+	uint32_t behind = next_number(p->worker->head) + 1;
+
+	p->overdue = (int32_t)(claim - behind) < 0;
+	return_from(p, p->overdue ? behind : claim);
+	if (p->overdue)
+		time_out(p, "did not start within");
+	else
+		arm_timeout(p);
+}
+
+static void
+wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
+{
+	const struct fz_job *head = p->worker->head;
+	int64_t deadline = begin_deadline(head);
+	/* 0 is a timeout, too */
+	int64_t next = fz_clock_after(now_ns, head->timeout_ns + FZ_CLOCK_MS);
+
+	if (now_ns >= deadline)
+		time_out_head(p);
+	else
+		arm(p, next < deadline ? next : deadline);
+}
+
 static void
 time_is_up(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(timer, timer);
 	struct fz_job *head;
 	int64_t now = fz_clock_ns(), started;
-	char text[80];
 
 	if (p->lost_ns != 0) {
 		end_without_pipe(p);
@@ -859,11 +927,12 @@ time_is_up(struct fz_timer *timer)
 	}
 	fz_worker_peek(p->worker); /* perhaps it has done it */
 	head = p->worker->head;
-	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER)
+	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER ||
+	    p->worker->dying)
 		return;
 	started = began(p, -1);
-	if (started < 0) { /* it has not begun; 0 is a timeout, too */
-		arm(p, fz_clock_after(now, head->timeout_ns + FZ_CLOCK_MS));
+	if (started < 0) {
+		wait_for_begin(p, now);
 		return;
 	}
 	if (now - started < head->timeout_ns) {
@@ -872,9 +941,7 @@ time_is_up(struct fz_timer *timer)
 	}
 	/* So that it cannot start another one, which then would die too. */
 	fz_worker_recall(p->worker);
-	snprintf(text, sizeof(text), "ran longer than its timeout of %g s",
-	    (double)head->timeout_ns / (double)FZ_CLOCK_SECOND);
-	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
+	time_out(p, "ran longer than");
 }
 
 struct fz_worker *
@@ -901,6 +968,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	p->results = (struct fz_watch){ .fd = -1, .ready = results_ready };
 	p->death = (struct fz_watch){ .fd = -1, .ready = death_ready };
 	p->timer.fired = time_is_up;
+	p->force.fired = use_force;
 	p->flush.call = flush_deferred;
 	if (fz_start(p, err) != 0) {
 		fz_worker_free(w, false);
@@ -916,6 +984,7 @@ fz_worker_dismiss(struct fz_worker *worker)
 	int fd = p->jobs.fd;
 
 	worker->leaving = true;
+	p->leave_ns = fz_clock_after(fz_clock_ns(), WORKER_LEAVE_NS);
 	fz_loop_unwatch(loop_of(p), &p->jobs);
 	fz_fd_close(&fd);
 }
@@ -932,11 +1001,15 @@ fz_worker_flush(struct fz_worker *worker)
 	fz_relay_flush(&worker->pipes->relay);
 }
 
-/* A dismissed worker gets a moment to leave by itself. */
+/*
+ * A dismissed worker gets a moment to leave by itself, which is the same moment
+ * for all that were dismissed together.
+ */
 static void
 end_process(struct fz_worker_pipes *p)
 {
 	struct pollfd pfd = { .fd = p->proc.pidfd, .events = POLLIN };
+	int ms = fz_clock_poll_ms(fz_clock_ns(), p->leave_ns);
 	struct fz_death death;
 
 	if (p->proc.pid == 0)
@@ -945,7 +1018,7 @@ end_process(struct fz_worker_pipes *p)
 	if (pfd.fd == -1)
 		pfd = (struct pollfd){ .fd = p->results.fd };
 	if (p->worker->dying || p->jobs.fd != -1 || pfd.fd == -1 ||
-	    poll(&pfd, 1, WORKER_LEAVE_MS) != 1 || p->proc.pidfd == -1)
+	    poll(&pfd, 1, ms) != 1 || p->proc.pidfd == -1)
 		fz_proc_kill(&p->proc);
 	fz_proc_reap(&p->proc, true, &death);
 	fz_relay_drain(&p->relay);
@@ -960,6 +1033,7 @@ fz_worker_free(struct fz_worker *worker, bool in_child)
 		return;
 	p = worker->pipes;
 	fz_loop_disarm(loop_of(p), &p->timer);
+	fz_loop_disarm(loop_of(p), &p->force);
 	fz_loop_unwatch(loop_of(p), &p->death);
 	if (in_child)
 		fz_fd_close(&p->proc.pidfd);

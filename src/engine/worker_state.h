@@ -31,10 +31,13 @@ struct fz_worker_pipes {
 	struct fz_worker_seen seen;
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
-	int64_t lost_ns; /* when it closed a pipe, 0: not; the timer ends it */
+	bool overdue;     /* killed because it has not begun its head in time */
+	int64_t lost_ns;  /* when it closed a pipe, 0: not; the timer ends it */
+	int64_t leave_ns; /* when it must have left; 0: it was not dismissed */
 	struct fz_watch jobs, results, death;
 	struct fz_relay relay;
 	struct fz_timer timer;
+	struct fz_timer force; /* kills it if it does not end as it was asked */
 	struct fz_defer flush;
 };
 

@@ -67,7 +67,7 @@ open_pair(const char *text, int fd[2])
 	    in.st_dev != out.st_dev)
 		return;
 	fd[0] = reopen(theirs[0], O_RDONLY | O_NONBLOCK);
-	fd[1] = reopen(theirs[1], O_WRONLY);
+	fd[1] = reopen(theirs[1], O_WRONLY | O_NONBLOCK);
 }
 
 /* "fifo:/tmp/GMfifo4711"; O_RDWR: opening one end alone could wait. */
@@ -84,7 +84,7 @@ open_fifo(const char *path, size_t len, int fd[2])
 	if (stat(name, &st) != 0 || !S_ISFIFO(st.st_mode))
 		return;
 	fd[0] = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	fd[1] = open(name, O_RDWR | O_CLOEXEC);
+	fd[1] = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 }
 
 bool

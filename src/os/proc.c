@@ -28,8 +28,6 @@
 #define DEATH_SIGNAL (SIGRTMAX - 2)
 /* What was killed is given this long to be gone. */
 #define ORPHANS_NS FZ_CLOCK_SECOND
-/* A child that was asked to end itself has this long. */
-#define ASKED_NS (FZ_CLOCK_SECOND / 4)
 #define SHOW_PEAK_FROM (UINT64_C(64) << 20)
 
 #ifdef FZ_COVERAGE
@@ -445,8 +443,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	pid_t pid;
 	int code;
 
-	proc->pid = 0;
-	proc->pidfd = -1;
+	*proc = (struct fz_proc){ .pidfd = -1 };
 	if (reaps_itself() && fz_fd_pipe(birth.watched, err) != 0)
 		return -1;
 	fz_streams_flush();
@@ -486,23 +483,52 @@ is_dead(pid_t pid, int flags)
 	return info.si_pid == pid;
 }
 
-/*
- * Ask the child to end itself and all below it, as when we had died: if we are
- * killed in the midst of it, it goes on. Whether it did: it may be wedged, or
- * have blocked the signal.
- */
+/* Whether the child blocks DEATH_SIGNAL, so that asking it is in vain. */
+static bool
+blocks_death_signal(pid_t pid)
+{
+	char path[40], text[4096];
+	const char *field;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%ld/status", (long)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd == -1)
+		return false;
+	n = fz_fd_read(fd, text, sizeof(text) - 1);
+	fz_fd_close(&fd);
+	text[n > 0 ? n : 0] = '\0';
+	field = strstr(text, "\nSigBlk:");
+	if (field == NULL)
+		return false;
+	return strtoull(field + sizeof("\nSigBlk:") - 1, NULL, 16) >>
+		   (DEATH_SIGNAL - 1) &
+	       1;
+}
+
+bool
+fz_proc_ask(struct fz_proc *proc)
+{
+	union sigval none = { 0 };
+
+	if (proc->pid <= 0 || is_dead(proc->pid, WNOHANG) != 0 ||
+	    blocks_death_signal(proc->pid) ||
+	    sigqueue(proc->pid, DEATH_SIGNAL, none) == -1)
+		return false;
+	kill(proc->pid, SIGCONT); /* it may have been stopped */
+	proc->force_ns = fz_clock_after(fz_clock_ns(), FZ_PROC_ASKED_NS);
+	return true;
+}
+
+/* Whether the child, which was asked to, has ended itself in time. */
 static bool
 ends_itself(const struct fz_proc *proc)
 {
 	const struct timespec nap = { 0, 500000 };
-	int64_t deadline = fz_clock_ns() + ASKED_NS;
-	union sigval none = { 0 };
 
-	if (sigqueue(proc->pid, DEATH_SIGNAL, none) == -1)
-		return false;
-	kill(proc->pid, SIGCONT); /* it may have been stopped */
 	while (is_dead(proc->pid, WNOHANG) == 0) {
-		if (fz_clock_ns() > deadline)
+		if (fz_clock_ns() >= proc->force_ns)
 			return false;
 		nanosleep(&nap, NULL);
 	}
@@ -510,13 +536,15 @@ ends_itself(const struct fz_proc *proc)
 }
 
 void
-fz_proc_kill(const struct fz_proc *proc)
+fz_proc_kill(struct fz_proc *proc)
 {
 	int dead = proc->pid > 0 ? is_dead(proc->pid, WNOHANG) : -1;
+	bool asked;
 
 	if (dead == -1)
 		return;
-	if (dead == 0 && !ends_itself(proc)) {
+	asked = proc->force_ns != 0 || fz_proc_ask(proc);
+	if (dead == 0 && !(asked && ends_itself(proc))) {
 		/* It stays their parent until they are gone. */
 		kill(proc->pid, SIGSTOP);
 		fz_tree_kill(proc->pid);
@@ -554,6 +582,38 @@ end_orphans(pid_t pid, bool died)
 		fz_tree_kill_orphans(mark, name);
 }
 
+static int64_t
+cpu_ns(const struct rusage *usage)
+{
+	return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) *
+		   FZ_CLOCK_SECOND +
+	       (usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000;
+}
+
+/*
+ * The limit of CPU time that may have ended a child, in seconds; 0: another
+ * cause. The child has this process's limits, unless it has set its own. The
+ * kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. It counts
+ * whole ticks for them, which on a busy machine may be far more than the usage
+ * that it reports.
+ */
+static uint64_t
+cpu_limit_of(int sig, const struct rusage *usage)
+{
+	struct rlimit limit;
+	rlim_t seconds;
+
+	if ((sig != SIGXCPU && sig != SIGKILL) ||
+	    getrlimit(RLIMIT_CPU, &limit) == -1)
+		return 0;
+	seconds = sig == SIGXCPU ? limit.rlim_cur : limit.rlim_max;
+	if (seconds >= INT64_MAX / FZ_CLOCK_SECOND ||
+	    (sig == SIGKILL &&
+		cpu_ns(usage) < (int64_t)seconds * FZ_CLOCK_SECOND / 2))
+		return 0;
+	return seconds;
+}
+
 static void
 note_death(struct fz_death *death, int status)
 {
@@ -577,6 +637,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 		return;
 	note_death(death, status);
 	death->peak_rss = (uint64_t)usage.ru_maxrss * 1024;
+	death->cpu_limit = cpu_limit_of(death->signal, &usage);
 	end_orphans(pid, status != 0);
 }
 
@@ -618,6 +679,7 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 	death->signal = 0;
 	death->exitcode = -1;
 	death->peak_rss = 0;
+	death->cpu_limit = 0;
 	if (dead == 1)
 		reap_dead(proc->pid, death);
 	else
@@ -637,6 +699,7 @@ describe_signal(const struct fz_death *death, char *text, size_t len)
 	const char *name = sigabbrev_np(death->signal);
 	char peak[64] = "";
 	char known[32] = "";
+	char cause[64] = "";
 
 	if (name != NULL)
 		snprintf(known, sizeof(known), " (SIG%s)", name);
@@ -646,8 +709,17 @@ describe_signal(const struct fz_death *death, char *text, size_t len)
 	else if (death->peak_rss >= SHOW_PEAK_FROM)
 		snprintf(peak, sizeof(peak), "; peak memory %" PRIu64 " MB",
 		    death->peak_rss / 1000000);
+	if (death->cpu_limit != 0)
+		snprintf(cause, sizeof(cause),
+		    ", %sat its CPU time limit of %" PRIu64 " s",
+		    death->signal == SIGKILL ? "perhaps " : "",
+		    death->cpu_limit);
+	else if (death->signal == SIGXCPU)
+		snprintf(cause, sizeof(cause), ", at its CPU time limit");
+	else if (death->signal == SIGKILL)
+		snprintf(cause, sizeof(cause), ", perhaps out of memory");
 	snprintf(text, len, "killed by signal %d%s%s%s", death->signal, known,
-	    death->signal == SIGKILL ? ", perhaps out of memory" : "", peak);
+	    cause, peak);
 }
 
 const char *

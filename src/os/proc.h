@@ -13,7 +13,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/clock.h"
+
 struct fz_err;
+
+/* A child that was asked to end itself is ended by force after this time. */
+#define FZ_PROC_ASKED_NS (FZ_CLOCK_SECOND / 4)
 
 /*
  * After fz_proc_adopt(), a child has its pid in this environment variable, and
@@ -24,6 +29,7 @@ struct fz_err;
 struct fz_proc {
 	pid_t pid; /* 0: none */
 	int pidfd; /* readable once the child is dead; -1 on old kernels */
+	int64_t force_ns; /* when fz_proc_kill() stops waiting; 0: not asked */
 };
 
 /* Both stay open under their own numbers too: the caller's to close. */
@@ -73,12 +79,23 @@ unsigned fz_proc_depth(void);
 bool fz_proc_is_child(void);
 
 /*
- * End the child and everything it started, at once: setsid and double forks
- * are no escape. The child is still to be reaped. Safe to call again. Does
- * nothing when it is no child of this process. What a child that died by
- * itself has started is out of reach, but for its process group.
+ * Ask the child to end itself and everything it started, as it does when its
+ * parent dies: if this process is killed meanwhile, the child goes on with it.
+ * Never waits. True: the child is dead soon, and if it still lives
+ * FZ_PROC_ASKED_NS later, because it is wedged, fz_proc_kill() does not wait
+ * either. False: it is dead, or blocks the signal; call fz_proc_kill().
  */
-void fz_proc_kill(const struct fz_proc *proc);
+bool fz_proc_ask(struct fz_proc *proc);
+
+/*
+ * End the child and everything it started: setsid and double forks are no
+ * escape. Asks it first, unless that was done, waits until FZ_PROC_ASKED_NS
+ * after that at most, and then uses force. The child is still to be reaped.
+ * Safe to call again. Does nothing when it is no child of this process. What a
+ * child that died by itself has started is out of reach, but for its process
+ * group.
+ */
+void fz_proc_kill(struct fz_proc *proc);
 
 /*
  * Send the child SIGTERM, and wake it to be ended where it was stopped. Does
@@ -91,6 +108,7 @@ struct fz_death {
 	int signal;        /* the signal that killed it, else 0 */
 	int exitcode;      /* its exit status where signal is 0; -1 not known */
 	uint64_t peak_rss; /* bytes */
+	uint64_t cpu_limit; /* seconds, if that may have ended it, else 0 */
 };
 
 /*
@@ -105,6 +123,7 @@ int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
 /*
  * "killed by signal 9 (SIGKILL), perhaps out of memory; peak memory 3.9 GB",
+ * "killed by signal 9 (SIGKILL), perhaps at its CPU time limit of 10 s",
  * "exited with code 3". Returns `text`.
  */
 const char *fz_death_text(const struct fz_death *death, char *text, size_t len);
