@@ -86,9 +86,7 @@ end
 -- ---- operations ------------------------------------------------------------------------------
 
 -- A wrong request, and not a function that has failed: it has no traceback.
-local function refuse(kind, fmt, ...)
-  error(Error.new { kind = kind, message = fmt:format(...) }, 0)
-end
+local refuse = Error.raise
 
 local function check_place(t, index, most)
   if index < 1 or index > most then

@@ -59,7 +59,8 @@ check_open(lua_State *L)
 	struct lloop *ll = get(L);
 
 	if (ll->engine.loop == NULL)
-		luaL_error(L, "fzlua is closed: this Lua state is at its end");
+		fz_lerror_fail(L, FZ_ERR_CLOSED,
+		    "fzlua is closed: this Lua state is at its end");
 	return ll;
 }
 
@@ -251,7 +252,8 @@ void
 fz_lloop_check_free(lua_State *L)
 {
 	if (check_open(L)->held)
-		luaL_error(L, "cannot do this while a value is packed");
+		fz_lerror_fail(
+		    L, FZ_ERR_ERROR, "cannot do this while a value is packed");
 }
 
 void
