@@ -39,6 +39,7 @@ struct lloop {
 	bool held;        /* core.turn() must not wait */
 	unsigned ncredits; /* of GC_CREDIT_KIB each that the collector got */
 	int output_errno; /* of the first write that failed, 0: none */
+	uint32_t works_for; /* the member whose question is answered, 0: none */
 };
 
 static struct lloop *
@@ -145,13 +146,20 @@ void
 fz_lloop_check(lua_State *L)
 {
 	struct lloop *ll = get(L);
-	struct fz_err err;
 
-	if (ll->pending == NULL || !*ll->pending)
-		return;
-	*ll->pending = 0;
-	fz_err_set(&err, FZ_ERR_INTERRUPTED, "interrupted");
-	fz_lerror_raise(L, &err);
+	if (ll->pending != NULL && *ll->pending) {
+		*ll->pending = 0;
+		fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
+	}
+	if (ll->works_for != 0 && !fz_commons_alive(ll->works_for))
+		fz_lerror_fail(L, FZ_ERR_CANCELLED,
+		    "the process that asked for this has ended");
+}
+
+uint32_t *
+fz_lloop_works_for(lua_State *L)
+{
+	return &get(L)->works_for;
 }
 
 static void
