@@ -46,6 +46,8 @@ struct head {
 	_Atomic uint32_t top;  /* no chunk from here on was ever used */
 	_Atomic int32_t nwarm; /* about */
 	_Atomic uint32_t nused;
+	/* No chunk below the lower half is free; the upper counts frees. */
+	_Atomic uint64_t lowest;
 	_Atomic uint32_t generation; /* of objects */
 	struct member members[FZ_COMMONS_MEMBERS];
 };
@@ -118,6 +120,9 @@ int fz_commons_init_lock(pthread_mutex_t *mutex);
 
 /* Lock one whose last owner may be dead: what it guards is always whole. */
 int fz_commons_lock(pthread_mutex_t *mutex, bool wait);
+
+/* Have the next search for chunks begin at `i` or before it. */
+void fz_commons_search_from(uint32_t i);
 
 /* Some with memory, and such as may have none or will not be needed. */
 void fz_commons_free_chunks(uint32_t i, uint32_t n);
