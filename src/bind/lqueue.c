@@ -71,7 +71,7 @@ queue_put(lua_State *L)
 	return 1;
 }
 
-/* queue:try_put(value) -> whether there was room */
+/* queue:try_put(value) -> whether it was put: without waiting */
 static int
 queue_try_put(lua_State *L)
 {
