@@ -278,6 +278,23 @@ fz_slots_forget(struct fz_slots_waiter *waiter)
 		unlink_waiter(waiter);
 }
 
+/*
+ * The account of a process that has overwritten it may say any number: no more
+ * tokens can be lost than are neither here nor in the pipe.
+ */
+static int32_t
+at_most_missing(const struct fz_slots *s, int32_t n)
+{
+	int32_t missing = SLOTS_OF_MAKE;
+
+	if (s->shared[0] != -1)
+		missing = (int32_t)(s->n - 1 - s->ntokens -
+				    fz_jobserver_count(s->shared[0]));
+	if (missing < 0)
+		missing = 0;
+	return n < missing ? n : missing;
+}
+
 void
 fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 {
@@ -285,6 +302,7 @@ fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 
 	if (n == 0 || is_gone(n))
 		return;
+	n = at_most_missing(slots, n);
 	/* Less than none: killed between two steps, one has counted wrong. */
 	if (uncount(slots->account, n) && n > 0)
 		write_new_tokens(slots, (unsigned)n);
