@@ -11,6 +11,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "faults.h"
 #include "batches.h"
 #include "os/fd.h"
@@ -812,10 +815,12 @@ enum lie {
 	LIE_HALF,       /* the first bytes of one that is very long */
 	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another */
 	LIE_GARBAGE,
+	LIE_CLOSED, /* none: its pipe is closed, and a file opened */
 	NLIES
 };
 
 static enum lie lie;
+static char closed_path[40];
 
 static void
 write_head(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
@@ -875,6 +880,12 @@ tell_lie(struct fz_port *port, uint32_t seq)
 		fz_port_flush(port, NULL);
 		write_head(port, FZ_WIRE_RESULT, seq + 1, 1 << 20, "abc");
 		break;
+	case LIE_CLOSED:
+		close(port->out);
+		/* It gets the number of the pipe. */
+		if (open(closed_path, O_WRONLY) != port->out)
+			_exit(97);
+		break;
 	default:
 		memset(garbage, 'g', sizeof(garbage));
 		fz_fd_write_all(port->out, garbage, sizeof(garbage));
@@ -924,7 +935,12 @@ test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
 {
 	struct keeper *k = *state;
 	static struct batch b, c;
+	struct stat st;
+	int fd;
 
+	strcpy(closed_path, "/tmp/fzlua-closed-XXXXXX");
+	fd = mkstemp(closed_path);
+	assert_int_not_equal(fd, -1);
 	for (int i = 0; i < NLIES; i++) {
 		lie = (enum lie)i;
 		let_go(k);
@@ -941,6 +957,10 @@ test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
 			assert_int_not_equal(c.fate[0], UNTOLD);
 		}
 	}
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	close(fd);
+	unlink(closed_path);
 }
 
 /* Of all its items, in a frame or in the cell: the worker is lost. */

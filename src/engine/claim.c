@@ -4,7 +4,6 @@
 
 #include <linux/membarrier.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -105,5 +104,5 @@ fz_claim_granted(struct fz_claim *c, uint32_t n)
 			return (int32_t)(n - load(&c->granted)) < 0;
 		sched_yield(); /* the parent is about to decide */
 	}
-	_exit(EXIT_FAILURE);
+	return false;
 }

@@ -48,7 +48,7 @@ void fz_claim_init(struct fz_claim *claim);
 /* In the worker, at its start. */
 void fz_claim_enter(void);
 
-/* In the parent: whether all words are words. */
+/* Whether all words are words. */
 bool fz_claim_is_whole(const struct fz_claim *claim);
 
 /*
@@ -70,8 +70,8 @@ uint32_t fz_claim_recall(struct fz_claim *claim, uint32_t next);
 void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
 
 /*
- * For fz_claim_start(): number `n` is below the floor. Ends the worker if the
- * parent's words are none: it could not know whose the call is.
+ * For fz_claim_start(): number `n` is below the floor. False also where the
+ * claim is not whole: the worker cannot know whose the call is, and must end.
  */
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n);
 

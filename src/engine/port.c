@@ -230,9 +230,14 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 				return fz_port_flush(port, err);
 			if (rc != OPENED_NOTHING)
 				return rc;
+			if (!fz_claim_is_whole(&port->cell->claim))
+				break;
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)
 			return -1;
+		if (!fz_claim_is_whole(&port->cell->claim))
+			return fz_err_set(err, FZ_ERR_CRASH,
+			    "what it shares with its parent was overwritten");
 		look(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		if (n == 0)

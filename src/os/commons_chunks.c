@@ -1,9 +1,9 @@
-/* fallocate is no part of C. */
+/* madvise is no part of C. */
 #define _GNU_SOURCE
 #include "os/commons.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -41,12 +41,7 @@ set_free(uint32_t i, uint32_t n, uint32_t state)
 static bool
 punch(uint32_t i, uint32_t n)
 {
-	size_t offset =
-	    (size_t)(chunk_at(i) - (unsigned char *)fz_commons.head);
-
-	return fallocate(fz_commons.fd,
-		   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-		   (off_t)(n * CHUNK)) == 0;
+	return madvise(chunk_at(i), n * CHUNK, MADV_REMOVE) == 0;
 }
 
 void

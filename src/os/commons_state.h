@@ -58,7 +58,8 @@ extern struct fz_commons {
 	_Atomic uint64_t *owners;
 	unsigned char *chunks;
 	size_t size;
-	int fd, bell;
+	int fd; /* -1 once it is mapped, where the kernel lets us do without */
+	int bell;
 	uint32_t self;        /* 0: no member */
 	unsigned char *cells; /* the own chunk of these; NULL: none */
 	size_t next_cell;     /* the first of it that may be free */
