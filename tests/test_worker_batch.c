@@ -953,7 +953,11 @@ test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
 			assert_int_equal(b.value[0], 77);
 			assert_fates(&c, 0, 1, FAILED);
 		} else {
-			assert_fates(&b, 0, 1, FAILED);
+			/* The reply itself may still be in the cell. */
+			if (b.fate[0] == DONE)
+				assert_int_equal(b.value[0], 77);
+			else
+				assert_fates(&b, 0, 1, FAILED);
 			assert_int_not_equal(c.fate[0], UNTOLD);
 		}
 	}

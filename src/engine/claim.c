@@ -7,6 +7,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Of this worker; the parent may repair its words, but not what we did. */
+static bool lost;
+
 static bool
 membarrier(int command)
 {
@@ -26,6 +29,7 @@ fz_claim_init(struct fz_claim *c)
 void
 fz_claim_enter(void)
 {
+	lost = false;
 	membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
 }
 
@@ -104,5 +108,12 @@ fz_claim_granted(struct fz_claim *c, uint32_t n)
 			return (int32_t)(n - load(&c->granted)) < 0;
 		sched_yield(); /* the parent is about to decide */
 	}
+	lost = true;
 	return false;
+}
+
+bool
+fz_claim_is_lost(void)
+{
+	return lost;
 }

@@ -75,6 +75,9 @@ void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
  */
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n);
 
+/* In the worker: whether fz_claim_start() has found it not to be whole. */
+bool fz_claim_is_lost(void);
+
 /* In the worker: start number `n`; false: it was taken back. */
 static inline bool
 fz_claim_start(struct fz_claim *c, uint32_t n)

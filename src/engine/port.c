@@ -230,12 +230,12 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 				return fz_port_flush(port, err);
 			if (rc != OPENED_NOTHING)
 				return rc;
-			if (!fz_claim_is_whole(&port->cell->claim))
+			if (fz_claim_is_lost())
 				break;
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)
 			return -1;
-		if (!fz_claim_is_whole(&port->cell->claim))
+		if (fz_claim_is_lost())
 			return fz_err_set(err, FZ_ERR_CRASH,
 			    "what it shares with its parent was overwritten");
 		look(port);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -94,11 +95,34 @@ uncount(struct fz_account *account, int32_t n)
 	return !is_gone(atomic_fetch_sub(&account->held, n)) && good;
 }
 
-/* The pipe has room for all tokens there are, so this never waits. */
+/*
+ * The account of a process that has overwritten it may say any number: no more
+ * tokens can be lost than are neither here nor in the pipe.
+ */
+static int32_t
+at_most_missing(const struct fz_slots *s, int32_t n)
+{
+	int32_t missing = SLOTS_OF_MAKE;
+
+	if (s->shared[0] != -1)
+		missing = (int32_t)(s->n - 1 - s->ntokens -
+				    fz_jobserver_count(s->shared[0]));
+	if (missing < 0)
+		missing = 0;
+	return n < missing ? n : missing;
+}
+
+/*
+ * The pipe has room for all tokens there are. Full of what some process has
+ * written to it, it needs no more: this never waits.
+ */
 static void
 write_tokens(const struct fz_slots *s, const void *tokens, unsigned n)
 {
-	fz_fd_write_all(s->out, tokens, n);
+	struct pollfd pfd = { .fd = s->out, .events = POLLOUT };
+
+	if (poll(&pfd, 1, 0) == 1 && pfd.revents == POLLOUT)
+		fz_fd_write_all(s->out, tokens, n);
 }
 
 static void
@@ -276,23 +300,6 @@ fz_slots_forget(struct fz_slots_waiter *waiter)
 {
 	if (waiter->prev != NULL)
 		unlink_waiter(waiter);
-}
-
-/*
- * The account of a process that has overwritten it may say any number: no more
- * tokens can be lost than are neither here nor in the pipe.
- */
-static int32_t
-at_most_missing(const struct fz_slots *s, int32_t n)
-{
-	int32_t missing = SLOTS_OF_MAKE;
-
-	if (s->shared[0] != -1)
-		missing = (int32_t)(s->n - 1 - s->ntokens -
-				    fz_jobserver_count(s->shared[0]));
-	if (missing < 0)
-		missing = 0;
-	return n < missing ? n : missing;
 }
 
 void
@@ -551,7 +558,10 @@ fz_slots_leave(struct fz_slots *slots)
 	slots->ntokens = 0;
 	if (account != NULL) {
 		held = atomic_exchange(&account->held, GONE);
-		if (is_gone(held) || !uncount(account->above, held))
+		if (is_gone(held))
+			return;
+		held = at_most_missing(slots, held);
+		if (!uncount(account->above, held))
 			return;
 	}
 	write_tokens(slots, slots->tokens, own);

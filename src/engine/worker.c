@@ -916,10 +916,10 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
 			continue;
 	}
-	if (!p->distrusted && take_replies(p, NULL) >= 0) {
-		left = cell_extract(p->cell);
-		scan_cell(p, p->cell->out, &left);
-	}
+	if (!p->distrusted)
+		take_replies(p, NULL);
+	left = cell_extract(p->cell);
+	scan_cell(p, p->cell->out, &left);
 	fz_relay_drain(&p->relay);
 	read_start_error(p);
 	fail_unstarted(p);
