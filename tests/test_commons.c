@@ -619,12 +619,12 @@ test_commons_takes_as_fast_with_many_chunks_in_use(void **state)
 	assert_int_not_equal(fz_commons_self(NULL), 0);
 	many = fz_commons.head->nchunks / 2;
 	rounds = (uint32_t)(UINT64_C(20000000000) / many);
-	assert_int_equal(fz_commons_reserve(fz_commons.owners,
-			     (many + 2) * sizeof(uint64_t)),
+	assert_int_equal(fz_commons_reserve(
+			     fz_commons.owners, (many + 2) * sizeof(uint64_t)),
 	    0);
 	for (uint32_t i = 0; i < many; i++) /* without memory of their own */
-		atomic_store(&fz_commons.owners[i],
-		    owner_word(fz_commons.self, 1));
+		atomic_store(
+		    &fz_commons.owners[i], owner_word(fz_commons.self, 1));
 	atomic_store(&fz_commons.head->top, many);
 	fz_commons_give(fz_commons_take(1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);

@@ -716,6 +716,10 @@ tests["clients that are killed leave the server and others as they were"] = func
   t.equal(d:incr("n", 0), d.n)
 end
 
+local Endless = {
+  __fzpack = function() return 1 end, __fzunpack = function() while true do end end,
+}
+
 -- A client that dies, or is ended by a timeout, while the server runs what it has written.
 local FOREVER = {
   a_loop = function(d) d:update("x", function() while true do end end) end,
@@ -730,7 +734,7 @@ local FOREVER = {
     d:update("x", function() return q:get() end)
   end,
   a_comparison = function(d) d.list:sort(function() while true do end end) end,
-  an_unpacker = function(d) d.x = setmetatable({}, fz.test_endless) end,
+  an_unpacker = function(d) d.x = setmetatable({}, Endless) end,
   a_tostring = function(d)
     d:update("x", function()
       error(setmetatable({}, { __tostring = function() while true do end end }))
@@ -740,10 +744,7 @@ local FOREVER = {
 
 for name, ask in pairs(FOREVER) do
   tests[("a client that dies in %s holds up no other"):format(name:gsub("_", " "))] = function()
-    fz.test_endless = {
-      __fzpack = function() return 1 end, __fzunpack = function() while true do end end,
-    }
-    fz.register_class("test_manager.Endless", fz.test_endless)
+    fz.register_class("test_manager.Endless", Endless)
     local m <close> = fz.manager()
     local d = m:dict { n = 1, list = { 3, 1, 2 } }
     local p = started(function() ask(d) end)
@@ -753,7 +754,6 @@ for name, ask in pairs(FOREVER) do
     t.equal({ d.n, d.list:copy() }, { 1, { 3, 1, 2 } })
     t.fails("timeout", fz.map, ask, { d }, { jobs = 1, timeout = 0.2 })
     t.equal({ d:incr "n", d:update("n", function(n) return n + 1 end) }, { 2, 3 })
-    fz.test_endless = nil
   end
 end
 

@@ -335,7 +335,8 @@ tests["fields have types, and are settled by the start"] = function()
   p.name = "d"
   p:start()
   t.equal({ p.daemon, p.name }, { true, "d" })
-  t.match(t.fails("error", function() p.daemon = false end), "cannot set 'daemon' of d: it was started")
+  t.match(t.fails("error", function() p.daemon = false end),
+    "cannot set 'daemon' of d: it was started")
   t.match(t.fails("error", function() p.name = "e" end), "cannot set 'name' of d: it was started")
   p:kill()
 end

@@ -803,16 +803,16 @@ write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 
 /* What a function of the worker may write to its pipe, as it is to a job. */
 enum lie {
-	LIE_ITEMS,      /* results of items, to what is no batch */
-	LIE_PLACED,     /* the same in a strip that there is not */
-	LIE_AHEAD,      /* a reply to what was not sent */
-	LIE_NEXT,       /* a reply to the job after this one */
-	LIE_BEFORE,     /* replies to what came before all */
-	LIE_NONE,       /* results of no item */
-	LIE_MANY,       /* more results than bytes */
-	LIE_SHORT,      /* a frame without its number */
-	LIE_CALL,       /* a frame of the parent's */
-	LIE_HALF,       /* the first bytes of one that is very long */
+	LIE_ITEMS,       /* results of items, to what is no batch */
+	LIE_PLACED,      /* the same in a strip that there is not */
+	LIE_AHEAD,       /* a reply to what was not sent */
+	LIE_NEXT,        /* a reply to the job after this one */
+	LIE_BEFORE,      /* replies to what came before all */
+	LIE_NONE,        /* results of no item */
+	LIE_MANY,        /* more results than bytes */
+	LIE_SHORT,       /* a frame without its number */
+	LIE_CALL,        /* a frame of the parent's */
+	LIE_HALF,        /* the first bytes of one that is very long */
 	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another */
 	LIE_GARBAGE,
 	LIE_CLOSED, /* none: its pipe is closed, and a file opened */
@@ -869,12 +869,11 @@ tell_lie(struct fz_port *port, uint32_t seq)
 		write_frame(port, FZ_WIRE_JOB, seq, 1, 4);
 		break;
 	case LIE_HALF:
-		write_head(
-		    port, FZ_WIRE_RESULT, seq, UINT64_C(1) << 39, "abc");
+		write_head(port, FZ_WIRE_RESULT, seq, UINT64_C(1) << 39, "abc");
 		break;
 	case LIE_HALF_OF_TWO:
-		fz_port_begin(port, &(struct fz_call){ .seq = seq },
-		    FZ_WIRE_RESULT, 1);
+		fz_port_begin(
+		    port, &(struct fz_call){ .seq = seq }, FZ_WIRE_RESULT, 1);
 		put_number(port, 77);
 		fz_port_send(port, NULL);
 		fz_port_flush(port, NULL);
@@ -1202,8 +1201,8 @@ main(void)
 		    test_worker_batch_a_lie_costs_one_worker_and_one_job, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_worker_batch_what_is_placed_nowhere_costs_the_worker, setup,
-		    teardown),
+		    test_worker_batch_what_is_placed_nowhere_costs_the_worker,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_worker_batch_a_wild_cell_tells_no_item_twice, setup,
 		    teardown),

@@ -36,9 +36,9 @@ struct lloop {
 	struct fz_watch wake_watch;
 	struct fz_watch bell; /* of the commons; its fd is -1 until wanted */
 	struct fz_fork_hook hook;
-	bool held;        /* core.turn() must not wait */
-	unsigned ncredits; /* of GC_CREDIT_KIB each that the collector got */
-	int output_errno; /* of the first write that failed, 0: none */
+	bool held;          /* core.turn() must not wait */
+	unsigned ncredits;  /* of GC_CREDIT_KIB each that the collector got */
+	int output_errno;   /* of the first write that failed, 0: none */
 	uint32_t works_for; /* the member whose question is answered, 0: none */
 };
 

@@ -90,8 +90,7 @@ fz_claim_start(struct fz_claim *c, uint32_t n)
 		atomic_thread_fence(memory_order_seq_cst);
 	else
 		atomic_signal_fence(memory_order_seq_cst);
-	floor =
-	    (uint32_t)atomic_load_explicit(&c->floor, memory_order_relaxed);
+	floor = (uint32_t)atomic_load_explicit(&c->floor, memory_order_relaxed);
 	return __builtin_expect((int32_t)(n - floor) >= 0, 1) ||
 	       fz_claim_granted(c, n);
 }

@@ -13,7 +13,9 @@
 #include "os/fd.h"
 #include "os/spin.h"
 
-enum { ITEMS_HEAD = FZ_WIRE_HEADER + 4 }; /* bytes before the items of a frame */
+enum {
+	ITEMS_HEAD = FZ_WIRE_HEADER + 4
+}; /* bytes before the items of a frame */
 
 /* Replies wait at most this long for others to share their write. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
@@ -24,8 +26,8 @@ struct fz_cell *
 fz_cell_new(struct fz_err *err)
 {
 	const int prot = PROT_READ | PROT_WRITE;
-	unsigned char *own = mmap(
-	    NULL, CELL_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *own =
+	    mmap(NULL, CELL_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct fz_cell *cell;
 
 	if (own == MAP_FAILED) {
@@ -310,8 +312,7 @@ continue_items(struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call, struct fz_err *err)
 {
 	const struct fz_cell_open *open = &port->items;
-	size_t used =
-	    open->nitems != 0 ? open->start + open->len : port->nout;
+	size_t used = open->nitems != 0 ? open->start + open->len : port->nout;
 
 	if (used > FZ_PORT_ITEMS && fz_port_flush(port, err) != 0)
 		return -1;
@@ -418,8 +419,7 @@ fz_port_put(struct fz_port *port)
  * is a file of the user.
  */
 static int
-write_out(
-    struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
+write_out(struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
 {
 	struct stat st;
 

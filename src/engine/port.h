@@ -108,7 +108,7 @@ void fz_cell_keep(struct fz_cell *cell);
 struct fz_call;
 
 struct fz_port {
-	int in, out; /* blocking ends of the pipes */
+	int in, out;   /* blocking ends of the pipes */
 	dev_t out_dev; /* which pipe that is */
 	ino_t out_ino;
 	struct fz_cell *cell;

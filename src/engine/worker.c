@@ -388,8 +388,8 @@ take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	while ((rc = fz_wire_next(&p->wire, &frame, err)) == 1) {
 		struct claim_of_reply c;
 
-		if (!read_claim(&frame, &c) || (int32_t)(c.seq - p->piped) < 0 ||
-		    !is_possible(p, &c)) {
+		if (!read_claim(&frame, &c) ||
+		    (int32_t)(c.seq - p->piped) < 0 || !is_possible(p, &c)) {
 			rc = fz_err_set(err, FZ_ERR_CRASH,
 			    "its pipe carries a reply to what it was not sent");
 			break;
@@ -777,8 +777,8 @@ fz_worker_begin(struct fz_worker *worker, struct fz_job *job)
 	job->nitems = 1;
 	queue_job(worker, job, 0);
 	/* As fz_claim_start() does, but that is not for a parent. */
-	atomic_store(&worker->pipes->cell->claim.started,
-	    fz_claim_word(job->seq + 1));
+	atomic_store(
+	    &worker->pipes->cell->claim.started, fz_claim_word(job->seq + 1));
 }
 
 int

@@ -24,7 +24,7 @@ struct fz_worker_pipes {
 	struct fz_proc proc;
 	struct fz_cell *cell;
 	struct fz_slice *slice;
-	uint32_t next_seq;      /* of the next job sent */
+	uint32_t next_seq; /* of the next job sent */
 	uint32_t answered; /* no number below it is still to be answered */
 	uint32_t piped;    /* the pipe has replies from this number on alone */
 	struct fz_buf unsent;   /* frames the pipe had no room for */

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "os/extent.h"
 #include "os/fd.h"
+#include "os/host.h"
 
 /*
  * A process maps its slice at once, twice what the machine has and less where
@@ -35,7 +36,7 @@
 #define HUGE ((size_t)2 << 20)
 #define VIEW_SIZE (UINT64_C(1) << 33)
 #define BIG_FROM ((size_t)1 << 20)
-#define ASK_MEMINFO_FROM ((size_t)16 << 20)
+#define ASK_MEMORY_FROM ((size_t)16 << 20)
 
 enum { WINDOWS_MAX = 256 };
 
@@ -142,8 +143,7 @@ map_arena(const struct fz_shm *shm, void *at, size_t len, int prot, int flags,
 {
 	if (!has_arena(shm))
 		return MAP_FAILED;
-	return mmap(
-	    at, len, prot, MAP_SHARED | flags, shm->fd, (off_t)offset);
+	return mmap(at, len, prot, MAP_SHARED | flags, shm->fd, (off_t)offset);
 }
 
 struct fz_shm *
@@ -322,27 +322,6 @@ punch(const struct fz_shm *shm, uint64_t offset, uint64_t len)
 	madvise(shm->own.base + place_of(offset), len, MADV_REMOVE);
 }
 
-/* The kernel would rather end a process than refuse memory it has not. */
-static bool
-machine_has(size_t len)
-{
-	char text[512];
-	const char *field;
-	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd == -1)
-		return true;
-	n = fz_fd_read(fd, text, sizeof(text) - 1);
-	fz_fd_close(&fd);
-	text[n > 0 ? n : 0] = '\0';
-	field = strstr(text, "\nMemAvailable:");
-	if (field == NULL)
-		return true;
-	field += sizeof("\nMemAvailable:") - 1;
-	return strtoull(field, NULL, 10) > len / 1024;
-}
-
 /* Have the kernel put memory behind it now. 0, or -1 with errno. */
 static int
 reserve(const struct fz_shm *shm, uint64_t place, size_t len)
@@ -350,7 +329,8 @@ reserve(const struct fz_shm *shm, uint64_t place, size_t len)
 	off_t offset = (off_t)offset_of(shm->slice, place);
 	int rc;
 
-	if (len >= ASK_MEMINFO_FROM && !machine_has(len)) {
+	/* The kernel would rather end a process than refuse what it has not. */
+	if (len >= ASK_MEMORY_FROM && fz_host_free_memory() <= len) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -360,9 +340,8 @@ reserve(const struct fz_shm *shm, uint64_t place, size_t len)
 	if (rc == 0 || errno != EINVAL)
 		return rc;
 	do /* before Linux 5.14 */
-		rc = has_arena(shm)
-			 ? fallocate(shm->fd, 0, offset, (off_t)len)
-			 : -1;
+		rc = has_arena(shm) ? fallocate(shm->fd, 0, offset, (off_t)len)
+				    : -1;
 	while (rc == -1 && errno == EINTR);
 	return rc;
 }
