@@ -128,7 +128,7 @@ function methods:at(which)
   local place = place_of(self, which)
   if self._layers then return self._layers[place] end
   if place == #self._stages then return self._output end
-  check.fail('chain:at needs an invoke with keep = "all"')
+  Error.raise("error", 'chain:at needs an invoke with keep = "all"')
 end
 
 ---One row per input of each output: stage_id, stage_name, output, prev_stage_id,

@@ -1,7 +1,8 @@
 --- check.lua - arguments and options: what is wrong is told at the user's line.
 --
 -- Everything here raises a plain string, as the Lua library does for a wrong
--- argument. What can only be known when a chain runs is not checked here.
+-- argument. What can only be known when a chain runs is not checked here, and a
+-- call in a wrong state raises an Error (Error.raise).
 
 local check = {}
 

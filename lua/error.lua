@@ -90,6 +90,13 @@ function Error.about(e, what)
   e.message = what .. ": " .. e.message
 end
 
+---Raise an fz.Error of this kind: a call in a wrong state is "error", or "closed".
+---@param kind string
+---@param fmt string
+function Error.raise(kind, fmt, ...)
+  error(Error.new { kind = kind, message = fmt:format(...) }, 0)
+end
+
 ---Raise an fz.Error of kind "graph".
 ---@param fields table stage, output, input: what is known
 ---@param fmt string

@@ -23,7 +23,7 @@ function Future:done()
 end
 
 local function settle(self, state, value)
-  if self._state then check.fail("the future is done already") end
+  if self._state then Error.raise("error", "the future is done already") end
   self._state, self._value, self._cancel = state, value, nil
 end
 

@@ -83,7 +83,7 @@ end
 function Manager:close()
   check_own(self, "close")
   if self._owner ~= core.pid() then
-    check.fail("the manager cannot be closed here: it belongs to process %d, its maker",
+    Error.raise("error", "the manager cannot be closed here: it belongs to process %d, its maker",
       self._owner)
   end
   if self._closed then return end
@@ -104,9 +104,7 @@ function Manager:__tostring()
 end
 
 function Manager.__fzpack()
-  error(Error.new {
-    kind = "unsendable", message = "a manager cannot be sent: its proxies can",
-  }, 0)
+  Error.raise("unsendable", "a manager cannot be sent: its proxies can")
 end
 core.register_class("fzlua.Manager", Manager)
 

@@ -128,7 +128,7 @@ local function take(self)
     return channel
   end
   if self.server == core.member() then
-    error("a manager cannot be asked by a function that it runs itself", 0)
+    Error.raise("error", "a manager cannot be asked by a function that it runs itself")
   end
   local ok, answers = self.spare:try_get()
   channel = new_channel(ok and answers or core.queue())

@@ -83,12 +83,10 @@ local function as_element(value)
   return value
 end
 
--- ---- operations ------------------------------------------------------------------------------
+-- ---- requests --------------------------------------------------------------------------------
 
 -- A wrong request, and not a function that has failed: it has no traceback.
-local function refuse(kind, fmt, ...)
-  error(Error.new { kind = kind, message = fmt:format(...) }, 0)
-end
+local refuse = Error.raise
 
 local function check_place(t, index, most)
   if index < 1 or index > most then
@@ -105,14 +103,39 @@ local function store(t, key, value)
   t[key] = value
 end
 
-local in_function = false -- a user's
+-- ---- functions of users -----------------------------------------------------------------------
+
+local asker = 0 -- the member whose question is answered
+local in_function = false -- one that a question brought with it
+
+-- Call what a user has written: when the process that asked has died, an error ends f, so that
+-- no call runs on while all other clients wait.
+local function guarded(f, ...)
+  return core.work_for(asker, f, ...)
+end
 
 local function call(f, ...)
   in_function = true
-  local value = f(...)
+  local value = guarded(f, ...)
   in_function = false
   return value
 end
+
+-- What packs and unpacks the objects of a class is a user's, too.
+local function guard_class(metatable)
+  for _, event in ipairs { "__fzpack", "__fzunpack" } do
+    local f = rawget(metatable, event)
+    if f then rawset(metatable, event, function(...) return guarded(f, ...) end) end
+  end
+end
+
+local function guard_classes()
+  for name, metatable in pairs(core.classes()) do
+    if name:sub(1, 6) ~= "fzlua." and name:sub(1, 3) ~= "fz." then guard_class(metatable) end
+  end
+end
+
+-- ---- operations ------------------------------------------------------------------------------
 
 local operations = {}
 
@@ -167,7 +190,7 @@ function operations.copy(t) return VALUES, t end
 function operations.update(t, key, f)
   local before = t[key]
   local value = call(f, before)
-  if value ~= before then core.encode(value) end
+  if not rawequal(value, before) then core.encode(value) end
   if is_table(value) then lists[value] = nil end
   store(t, key, value)
   return answer_with(value)
@@ -232,8 +255,9 @@ local function describe(e)
     return { kind = e.kind, message = e.message, cause = e.cause }
   end
   in_function = false
+  local _, text = pcall(guarded, core.error_text, e)
   return {
-    kind = "error", message = core.error_text(e),
+    kind = "error", message = text,
     traceback = core.traceback(nil, 2), cause = e, pid = own.pid,
   }
 end
@@ -276,6 +300,7 @@ local function serve(question)
   if number == 0 then return add_channel(id, core.decode(question, at)) end
   local answers = channels[id]
   if not answers then return end -- its process has died
+  asker = client.member(id)
   local ok, answer = xpcall(perform, describe, question, at)
   if not ok then answer = encode_error(answer) end
   answers:put(string.pack(client.NUMBER, number) .. answer)
@@ -287,6 +312,7 @@ function server.run(asked, spare, channel)
   questions = asked
   own = client.of(core.member(), core.pid(), questions, spare)
   proxy.serve(function(object) return objects[object] end)
+  guard_classes()
   add_channel(channel.id, channel.answers)
   channel.answers:put(own.server)
   while true do

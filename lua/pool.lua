@@ -81,7 +81,7 @@ local function open(self, what)
     check.fail("bad argument #1 to '%s' (a pool expected: call it with a colon)", what)
   end
   if self._closed then
-    error(Error.new { kind = "closed", message = what .. ": the pool is closed" }, 0)
+    Error.raise("closed", "%s: the pool is closed", what)
   end
   return self._core
 end
@@ -336,8 +336,12 @@ end
 ---@return boolean|nil done, string|nil "timeout"
 function Pool:join(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "pool:join") end
-  if not self._closed then check.fail("pool:join: close() or terminate() comes first") end
-  if self._core:calling() then check.fail("pool:join: waits for itself, in a call of its own") end
+  if not self._closed then
+    Error.raise("error", "pool:join: close() or terminate() comes first")
+  end
+  if self._core:calling() then
+    Error.raise("error", "pool:join: waits for itself, in a call of its own")
+  end
   for reader in pairs(self._imaps) do reader:stop_reading() end
   local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
   if not ok then return nil, why end

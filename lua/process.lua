@@ -5,6 +5,7 @@
 -- for it but its joins, and the end of the script where it is no daemon.
 
 local core = require "fzlua.core"
+local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local check = require "fzlua.check"
 local task = require "fzlua.task"
@@ -66,16 +67,16 @@ local function check_own(self, method)
     check.fail("bad argument #1 to '%s' (a process expected: write p:%s)", method, method)
   end
   if self._owner ~= core.pid() then
-    check.fail("%s cannot be used here: it belongs to process %d, its maker", self._name,
-      self._owner)
+    Error.raise("error", "%s cannot be used here: it belongs to process %d, its maker",
+      self._name, self._owner)
   end
 end
 
 -- The handle of a process that was started and not closed.
 local function check_started(self, method)
   check_own(self, method)
-  if self._closed then check.fail("%s is closed", self._name) end
-  if not self._handle then check.fail("%s was not started", self._name) end
+  if self._closed then Error.raise("closed", "%s is closed", self._name) end
+  if not self._handle then Error.raise("error", "%s was not started", self._name) end
   return self._handle
 end
 
@@ -89,8 +90,10 @@ local methods = {}
 ---@return fzlua.Process self
 function methods:start()
   check_own(self, "start")
-  if self._closed then check.fail("%s is closed", self._name) end
-  if self._handle then check.fail("%s was started before: a process runs once", self._name) end
+  if self._closed then Error.raise("closed", "%s is closed", self._name) end
+  if self._handle then
+    Error.raise("error", "%s was started before: a process runs once", self._name)
+  end
   local name, path, args = self._name, self._path, self._args
   local function enter() state = own_state(name, path) end
   live_children()
@@ -197,7 +200,8 @@ function Process:__newindex(key, value)
       check.typename(value))
   end
   if self._handle or self._closed then
-    check.fail("cannot set '%s' of %s: it was started", key, self._name)
+    Error.raise(self._closed and "closed" or "error", "cannot set '%s' of %s: it was %s", key,
+      self._name, self._closed and "closed" or "started")
   end
   rawset(self, "_" .. key, value)
 end

@@ -99,7 +99,8 @@ function dict:set(key, value)
 end
 
 ---Set the value of `key` to what f(its value) returns, and return that. f runs in the
----server, where nothing else is done meanwhile; it gets and gives plain tables.
+---server, where nothing else is done meanwhile; it gets and gives plain tables. If the process
+---that asked dies, f ends by an error at its next instruction or wait and nothing changes.
 ---@param f fun(value: any): any
 function dict:update(key, f)
   check_self(self, Dict, "update")

@@ -40,9 +40,7 @@ end
 -- In another process it would never be done.
 local function check_owner(self)
   if self:done() or self._pid == core.pid() then return end
-  error(Error.new {
-    kind = "closed", message = "the result belongs to the process that asked for it",
-  }, 0)
+  Error.raise("closed", "the result belongs to the process that asked for it")
 end
 
 ---The work is done: `ok` and its results, or not and its error.

@@ -70,10 +70,7 @@ function task.wait(object, timeout)
   local deadline = timeout and core.now() + timeout
   local last = false
   if object._pumping and not timeout then
-    error(Error.new {
-      kind = "error",
-      message = "waits for itself: awaited in its own progress callback or __fzunpack",
-    }, 0)
+    Error.raise("error", "waits for itself: awaited in its own progress callback or __fzunpack")
   end
   while true do
     -- A callback may wait too, and take the news that this one is to look at.

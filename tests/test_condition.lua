@@ -83,13 +83,15 @@ tests["its own lock is recursive, with and guards are as those of locks"] = func
   assert(is_free(c))
 end
 
-tests["wait_for: what f returned last"] = function()
+tests["wait_for: the value of f once it is true, else a timeout"] = function()
   local c, calls = fz.condition(), 0
   c:acquire()
   t.equal({ c:wait_for(function() return 7, 8 end) }, { 7 })
-  t.equal({ c:wait_for(function() calls = calls + 1 return false end, 0.05) }, { false })
+  local function never() calls = calls + 1 return false end
+  t.equal({ c:wait_for(never, 0.05) }, { nil, "timeout" })
   t.equal(calls, 2)
-  t.equal(c:wait_for(function() return nil end, 0), nil)
+  t.equal({ c:wait_for(function() return nil end, 0) }, { nil, "timeout" })
+  t.equal({ c:wait_for(function() calls = calls + 1 return calls == 4 end, 0) }, { true })
   local ok, e = pcall(c.wait_for, c, function() error "in f" end)
   assert(not ok)
   t.match(e, "in f")

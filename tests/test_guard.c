@@ -266,7 +266,7 @@ test_wait_is_an_error_at_the_end_of_the_state(void **state)
 	lua_close(L);
 	for (char *line = strtok(told, "\n"); line != NULL; n++) {
 		if (strstr(line, "closed") == NULL &&
-		    strstr(line, "it has been collected") == NULL)
+		    strstr(line, "has been collected") == NULL)
 			fail_msg("%s", line);
 		line = strtok(NULL, "\n");
 	}

@@ -12,13 +12,17 @@ local function one_of_each()
   }
 end
 
--- Bytes of memory that the commons of this process have.
+-- Bytes of memory that the commons of this process have, or that it has touched of them where
+-- the file behind a mapping may not be looked at. No descriptor of it is open.
 local function shared_bytes()
   local pipe <close> = assert(io.popen(
-    "for f in /proc/$PPID/fd/*; do case $(readlink $f) in *fzlua-commons*) "
-    .. "stat -Lc '%b %B' $f;; esac; done"))
+    "for f in /proc/$PPID/map_files/*; do case $(readlink $f) in *fzlua-commons*) "
+    .. "stat -Lc '%b %B' $f;; esac; done 2>/dev/null"))
   local blocks, size = pipe:read("a"):match "(%d+) (%d+)"
-  return blocks and blocks * size or 0
+  if blocks then return blocks * size end
+  local smaps <close> = assert(io.open "/proc/self/smaps")
+  local rss = smaps:read("a"):match "fzlua%-commons[^\n]*\n.-\nRss: +(%d+) kB"
+  return rss and rss * 1024 or 0
 end
 
 -- ---- messages ---------------------------------------------------------------

@@ -629,7 +629,7 @@ tests["only its maker can close it"] = function()
     collectgarbage()
     return select(2, pcall(m.close, m))
   end)
-  t.match(said, "test_manager.lua:", "cannot be closed here: it belongs to process ")
+  t.match(said, "cannot be closed here: it belongs to process ")
   t.equal(d.x, 1)
 end
 
@@ -714,6 +714,47 @@ tests["clients that are killed leave the server and others as they were"] = func
     t.equal(#d.rows, 3)
   end
   t.equal(d:incr("n", 0), d.n)
+end
+
+local Endless = {
+  __fzpack = function() return 1 end, __fzunpack = function() while true do end end,
+}
+
+-- A client that dies, or is ended by a timeout, while the server runs what it has written.
+local FOREVER = {
+  a_loop = function(d) d:update("x", function() while true do end end) end,
+  a_loop_that_catches = function(d)
+    d:update("x", function() while true do pcall(function() while true do end end) end end)
+  end,
+  a_coroutine = function(d)
+    d:update("x", function() return coroutine.wrap(function() while true do end end)() end)
+  end,
+  a_wait = function(d)
+    local q = fz.queue()
+    d:update("x", function() return q:get() end)
+  end,
+  a_comparison = function(d) d.list:sort(function() while true do end end) end,
+  an_unpacker = function(d) d.x = setmetatable({}, Endless) end,
+  a_tostring = function(d)
+    d:update("x", function()
+      error(setmetatable({}, { __tostring = function() while true do end end }))
+    end)
+  end,
+}
+
+for name, ask in pairs(FOREVER) do
+  tests[("a client that dies in %s holds up no other"):format(name:gsub("_", " "))] = function()
+    fz.register_class("test_manager.Endless", Endless)
+    local m <close> = fz.manager()
+    local d = m:dict { n = 1, list = { 3, 1, 2 } }
+    local p = started(function() ask(d) end)
+    os.execute "sleep 0.2"
+    p:kill()
+    p:join()
+    t.equal({ d.n, d.list:copy() }, { 1, { 3, 1, 2 } })
+    t.fails("timeout", fz.map, ask, { d }, { jobs = 1, timeout = 0.2 })
+    t.equal({ d:incr "n", d:update("n", function(n) return n + 1 end) }, { 2, 3 })
+  end
 end
 
 tests["nothing is left when its owner is killed, nor when the script ends"] = function()

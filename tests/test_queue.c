@@ -2,7 +2,7 @@
  * A queue in shared memory, and processes that are killed at each instruction
  * of what they do to it: one steps them by ptrace.
  *
- * wrap: fallocate malloc calloc pthread_atfork
+ * wrap: madvise malloc calloc pthread_atfork
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -54,17 +55,17 @@ _Static_assert(sizeof(struct box) <= FZ_COMMONS_CELL, "as in the binding");
 
 static bool no_memory;
 
-int __real_fallocate(int fd, int mode, off_t offset, off_t len);
-int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
+int __real_madvise(void *at, size_t len, int advice);
+int __wrap_madvise(void *at, size_t len, int advice);
 
 int
-__wrap_fallocate(int fd, int mode, off_t offset, off_t len)
+__wrap_madvise(void *at, size_t len, int advice)
 {
-	if (no_memory && mode == 0) {
-		errno = ENOSPC;
+	if (no_memory && advice == MADV_POPULATE_WRITE) {
+		errno = EFAULT;
 		return -1;
 	}
-	return __real_fallocate(fd, mode, offset, len);
+	return __real_madvise(at, len, advice);
 }
 
 static size_t no_block; /* of that size */

@@ -276,6 +276,38 @@ return {
     t.equal(q:get(20), 2)
   end,
 
+  ["try_get, try_put and close do not wait for a stopped process"] = function()
+    local q = fz.queue()
+    local big = ("x"):rep(30000)
+    local p = fz.process(function()
+      while true do
+        for _ = 1, 3 do q:try_put(big) end
+        q:try_get()
+      end
+    end):start()
+    for _ = 1, 30 do -- it is stopped with one of the locks, or with none
+      os.execute(("kill -STOP %d"):format(p.pid))
+      t.until_true(function()
+        local file <close> = assert(io.open(("/proc/%d/stat"):format(p.pid)))
+        return file:read("a"):match "%) T "
+      end)
+      local before = fz.now()
+      for _ = 1, 3 do
+        q:try_put "small"
+        q:try_get()
+      end
+      q:size()
+      assert(fz.now() - before < 10, "it waits")
+      os.execute(("kill -CONT %d"):format(p.pid))
+      while q:size() > 100 and q:try_get() do end
+    end
+    os.execute(("kill -STOP %d"):format(p.pid))
+    q:close()
+    t.fails("closed", q.put, q, 1)
+    p:kill()
+    p:join()
+  end,
+
   ["wrong arguments say where"] = function()
     t.wrong(function() fz.queue(-1) end)
     t.wrong(function() fz.queue "x" end)

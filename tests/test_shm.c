@@ -135,8 +135,13 @@ __wrap_open(const char *path, int flags, ...)
 ssize_t
 __wrap_read(int fd, void *bytes, size_t n)
 {
+	static bool at_end;
+
 	if (meminfo == NULL)
 		return __real_read(fd, bytes, n);
+	at_end = !at_end;
+	if (!at_end)
+		return 0;
 	memcpy(bytes, meminfo, strlen(meminfo));
 	return (ssize_t)strlen(meminfo);
 }

@@ -238,10 +238,11 @@ reply_and_garbage(struct fz_port *port)
 	size_t n;
 
 	fz_port_send(port, NULL);
-	n = atomic_load(&port->cell->nout);
+	n = port->nout;
 	memcpy(bytes, port->cell->out, n);
 	memset(bytes + n, '#', sizeof(bytes) - n);
 	atomic_store(&port->cell->nout, 0);
+	port->nout = 0;
 	if (write(port->out, bytes, sizeof(bytes)) < 0)
 		_exit(92);
 	nap(60000);

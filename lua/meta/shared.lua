@@ -76,7 +76,8 @@ function Condition:wait(timeout) end
 ---Wait until f() is true; it is called with the lock held.
 ---@param f function
 ---@param timeout? number
----@return any value the last one of f
+---@return any value the one of f, which is true; nil where the time ran out
+---@return "timeout"|"abandoned"? how
 function Condition:wait_for(f, timeout) end
 
 ---Wake those that wait longest. Raises without the lock.
@@ -90,10 +91,12 @@ function Condition:notify_all() end
 ---@field broken boolean
 local Barrier = {}
 
----Wait until as many as it is for have come; the last one calls its action before. Raises where
----it is broken: by a wait that ran out, a process that died waiting, an action that raised, abort().
+---Wait until as many as it is for have come; the last one calls its action before. A wait that runs
+---out breaks the barrier. Raises if it is broken: by a wait that ran out, a process that died
+---waiting, an action that raised, or abort().
 ---@param timeout? number
----@return integer index how many came before this one
+---@return integer? index how many came before this one
+---@return "timeout"? why
 function Barrier:wait(timeout) end
 
 ---Those that wait get the error; it is as new.

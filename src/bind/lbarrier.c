@@ -14,7 +14,6 @@
 
 #define BARRIER_TYPE "fzlua.Barrier"
 #define BROKEN "the barrier is broken"
-#define TOO_LATE BROKEN ": a wait for it ran out"
 
 /* The user value of its handle is the action, nil: there is none here. */
 struct lbarrier {
@@ -42,10 +41,15 @@ check_barrier(lua_State *L)
 static int
 raise_error(lua_State *L, const char *text)
 {
-	struct fz_err err;
+	return fz_lerror_fail(L, FZ_ERR_ERROR, "%s", text);
+}
 
-	fz_err_set(&err, FZ_ERR_ERROR, "%s", text);
-	return fz_lerror_raise(L, &err);
+static int
+push_timeout(lua_State *L)
+{
+	lua_pushnil(L);
+	lua_pushliteral(L, "timeout");
+	return 2;
 }
 
 /* ---- waiting ----------------------------------------------------------- */
@@ -97,7 +101,7 @@ wait_for_others(lua_State *L, struct waiting *w)
 		lua_pushinteger(L, w->index);
 		return 1;
 	}
-	return raise_error(L, w->in_time ? BROKEN : TOO_LATE);
+	return w->in_time ? raise_error(L, BROKEN) : push_timeout(L);
 }
 
 /* ---- the action -------------------------------------------------------- */
@@ -148,8 +152,8 @@ arrive(lua_State *L, struct waiting *w)
 }
 
 /*
- * barrier:wait([timeout]) -> 0 to n-1, in order of arrival. Raises where the
- * barrier is broken, and breaks it where the time runs out.
+ * barrier:wait([timeout]) -> 0 to n-1, in order of arrival | nil, "timeout",
+ * which breaks the barrier. Raises if the barrier is broken.
  */
 static int
 barrier_wait(lua_State *L)
@@ -163,7 +167,7 @@ barrier_wait(lua_State *L)
 	if (b->has_action)
 		fz_lguard_enter(L); /* while it may raise for memory */
 	if (!arrive(L, &w))
-		return raise_error(L, TOO_LATE);
+		return push_timeout(L);
 	switch (w.step) {
 	case FZ_BARRIER_WAITS:
 		return wait_for_others(L, &w);

@@ -48,7 +48,8 @@ check_batch(lua_State *L)
 {
 	struct fz_lbatch *lb = to_lbatch(L, 1);
 
-	luaL_argcheck(L, lb->batch != NULL && !lb->closing, 1, "is closed");
+	if (lb->batch == NULL || lb->closing)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the batch is closed");
 	return lb;
 }
 
@@ -142,13 +143,10 @@ static struct fz_sched *
 check_open_pool(lua_State *L, int pool)
 {
 	struct fz_sched *sched = fz_lpool_sched(L, pool);
-	struct fz_err err = { 0 };
 
 	luaL_argcheck(L, sched != NULL, pool, "the pool is one of a run");
-	if (fz_pool_is_closed(fz_lpool_check(L, pool))) {
-		fz_err_set(&err, FZ_ERR_CLOSED, "the pool is closed");
-		fz_lerror_raise(L, &err);
-	}
+	if (fz_pool_is_closed(fz_lpool_check(L, pool)))
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the pool is closed");
 	return sched;
 }
 
@@ -223,14 +221,10 @@ batch_new(lua_State *L)
 	init_buf(lb, fz_sched_is_local(sched));
 	fz_lbatch_keep(L, lb, opts.growing ? 2 : 3);
 	find_slot(L, lb, 1, 2);
-	if (lb->kind & FZ_WIRE_INLINE) {
-		struct fz_err err;
-
-		fz_err_set(&err, FZ_ERR_ERROR,
+	if (lb->kind & FZ_WIRE_INLINE)
+		return fz_lerror_fail(L, FZ_ERR_ERROR,
 		    "more than %d functions are being mapped at once",
 		    FZ_WORKER_FUNCS);
-		return fz_lerror_raise(L, &err);
-	}
 	make_batch(L, lb, &opts);
 	return 1;
 }

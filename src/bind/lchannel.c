@@ -54,10 +54,6 @@ put_item(lua_State *L, struct putting *p)
 	struct fz_gate *room = &p->queue->room;
 	bool slept, done = try_put(p, true);
 
-	while (!done && p->busy && p->until_ns == FZ_LCHANNEL_NOW) {
-		fz_lloop_check(L);
-		done = try_put(p, true);
-	}
 	if (done || p->until_ns == FZ_LCHANNEL_NOW)
 		return;
 	if (!fz_lwait(L, room, try_put, p, p->until_ns, &slept) || !slept)
@@ -204,10 +200,6 @@ take_item(lua_State *L, struct taking *t, int64_t until_ns)
 	struct fz_queue *queue = t->channel->queue;
 	bool slept, done = try_take(t, true);
 
-	while (!done && t->busy && until_ns == FZ_LCHANNEL_NOW) {
-		fz_lloop_check(L);
-		done = try_take(t, true);
-	}
 	if (done || until_ns == FZ_LCHANNEL_NOW)
 		return;
 	if (!fz_lwait(L, &queue->items, try_take, t, until_ns, &slept) ||

@@ -9,7 +9,8 @@
 
 #include "engine/queue.h"
 
-#define FZ_LCHANNEL_NOW INT64_MIN /* do not wait */
+/* Do not wait: a moment at most, for a process that was stopped within. */
+#define FZ_LCHANNEL_NOW INT64_MIN
 
 /* How one takes. */
 struct fz_lchannel {

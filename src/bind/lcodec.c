@@ -194,6 +194,14 @@ codec_register_value(lua_State *L)
 	return 1;
 }
 
+/* classes() -> { [name] = metatable } of all that are registered */
+static int
+codec_classes(lua_State *L)
+{
+	fz_registered_classes(L);
+	return 1;
+}
+
 static const luaL_Reg functions[] = {
 	{ "pack", codec_pack },
 	{ "unpack", codec_unpack },
@@ -201,6 +209,7 @@ static const luaL_Reg functions[] = {
 	{ "decode", codec_decode },
 	{ "register_class", codec_register_class },
 	{ "register_value", codec_register_value },
+	{ "classes", codec_classes },
 	{ NULL, NULL },
 };
 

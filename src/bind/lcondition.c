@@ -110,16 +110,13 @@ relock(lua_State *L, struct waiting *w, int status)
 static void
 begin(lua_State *L, struct lcondition *c, uint32_t self)
 {
-	struct fz_err err;
-
 	fz_llock_check_held(L, c->lock, self);
 	fz_lloop_check_free(L);
 	luaL_checkstack(L, 4, NULL);
 	if (fz_condition_begin(&c->tickets, fz_commons_name(&c->head), self))
 		return;
-	fz_err_set(&err, FZ_ERR_ERROR,
+	fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "this process waits for a condition or barrier already");
-	fz_lerror_raise(L, &err);
 }
 
 /* Let go, wait, have the lock as before. Returns whether it was notified. */
@@ -147,6 +144,13 @@ wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, bool *lost)
 	return notified;
 }
 
+static void
+push_timeout(lua_State *L)
+{
+	lua_pushnil(L);
+	lua_pushliteral(L, "timeout");
+}
+
 /*
  * condition:wait([timeout]) -> true; nil, "timeout"; and "abandoned" after it
  * where a process has died with the lock meanwhile
@@ -159,20 +163,18 @@ condition_wait(lua_State *L)
 	bool lost = false;
 
 	lua_settop(L, 1);
-	if (wait_until(L, c, until_ns, &lost)) {
+	if (wait_until(L, c, until_ns, &lost))
 		lua_pushboolean(L, 1);
-	} else {
-		lua_pushnil(L);
-		lua_pushliteral(L, "timeout");
-	}
+	else
+		push_timeout(L);
 	if (lost)
 		lua_pushliteral(L, "abandoned");
 	return lua_gettop(L) - 1;
 }
 
 /*
- * condition:wait_for(f [, timeout]) -> what f returned last, something true
- * unless the time ran out; and "abandoned" as after wait()
+ * condition:wait_for(f [, timeout]) -> the value of f, once that is true | nil,
+ * "timeout"; and "abandoned" as after wait()
  */
 static int
 condition_wait_for(lua_State *L)
@@ -182,19 +184,23 @@ condition_wait_for(lua_State *L)
 	bool lost = false, in_time = true;
 
 	luaL_checkany(L, 2);
+	lua_settop(L, 3);
 	fz_llock_check_held(L, c->lock, fz_lhandle_self(L));
 	for (;;) {
 		lua_pushvalue(L, 2);
 		lua_call(L, 0, 1);
-		if (lua_toboolean(L, -1) || !in_time)
+		if (lua_toboolean(L, -1))
 			break;
 		lua_pop(L, 1);
+		if (!in_time) {
+			push_timeout(L);
+			break;
+		}
 		in_time = wait_until(L, c, until_ns, &lost);
 	}
-	if (!lost)
-		return 1;
-	lua_pushliteral(L, "abandoned");
-	return 2;
+	if (lost)
+		lua_pushliteral(L, "abandoned");
+	return lua_gettop(L) - 3;
 }
 
 /* ---- notifying, and the lock ------------------------------------------- */
@@ -294,7 +300,8 @@ load(lua_State *L, struct fz_lhandle *handle)
 	lock =
 	    fz_commons_find(c->lock_name, c->lock_generation, FZ_LHANDLE_LOCK);
 	if (lock == NULL)
-		luaL_error(L, "the lock of a condition is gone");
+		fz_lerror_fail(
+		    L, FZ_ERR_CLOSED, "the lock of a condition is gone");
 	fz_lhandle_push(L, FZ_LHANDLE_LOCK, lock, 0);
 	lua_setiuservalue(L, -2, 1);
 }

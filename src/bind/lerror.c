@@ -1,6 +1,8 @@
 #include "bind/lerror.h"
 
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include <lauxlib.h>
 
@@ -43,6 +45,19 @@ int
 fz_lerror_raise(lua_State *L, const struct fz_err *err)
 {
 	fz_lerror_push(L, err->kind, err->text);
+	return lua_error(L);
+}
+
+int
+fz_lerror_fail(lua_State *L, enum fz_err_kind kind, const char *fmt, ...)
+{
+	char text[FZ_ERR_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fz_lerror_push(L, kind, text);
 	return lua_error(L);
 }
 

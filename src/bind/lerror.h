@@ -18,6 +18,13 @@ void fz_lerror_push(lua_State *L, enum fz_err_kind kind, const char *message);
 /* Raise `err` as an fz.Error; never returns, "return fz_lerror_raise()". */
 int fz_lerror_raise(lua_State *L, const struct fz_err *err);
 
+/*
+ * Raise a new fz.Error with a formatted message, such as that of a call in a
+ * wrong state; never returns, "return fz_lerror_fail()".
+ */
+int fz_lerror_fail(lua_State *L, enum fz_err_kind kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* True if the value at `idx` is an fz.Error. [-0, +0, -] */
 int fz_lerror_is(lua_State *L, int idx);
 

@@ -32,7 +32,8 @@ check_exec(lua_State *L)
 {
 	struct lexec *le = to_lexec(L);
 
-	luaL_argcheck(L, le->exec != NULL, 1, "is closed");
+	if (le->exec == NULL)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the program is closed");
 	return le->exec;
 }
 
@@ -117,7 +118,9 @@ exec_result(lua_State *L)
 {
 	struct fz_exec_end *end = fz_exec_end(check_exec(L));
 
-	luaL_argcheck(L, end != NULL, 1, "is not done");
+	if (end == NULL)
+		return fz_lerror_fail(
+		    L, FZ_ERR_ERROR, "the program is not done");
 	if (end->err.kind != FZ_ERR_NONE)
 		return fz_lerror_raise(L, &end->err);
 	lua_createtable(L, 0, 4);

@@ -27,7 +27,8 @@ check_open(lua_State *L)
 {
 	struct fz_graph *graph = fz_lgraph_check(L, 1);
 
-	luaL_argcheck(L, !fz_graph_frozen(graph), 1, "is in use already");
+	if (fz_graph_frozen(graph))
+		fz_lerror_fail(L, FZ_ERR_ERROR, "the graph is in use already");
 	return graph;
 }
 

@@ -255,7 +255,8 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	struct fz_err err = { 0 };
 
 	if (!fz_commons_is_held()) /* nobody would close it again */
-		luaL_error(L, "fzlua is closed: this Lua state is at its end");
+		fz_lerror_fail(L, FZ_ERR_CLOSED,
+		    "fzlua is closed: this Lua state is at its end");
 	collect_if_much(L);
 	free_dropped();
 	object = fz_commons_new((uint32_t)type, size, &err);
@@ -289,7 +290,8 @@ fz_lhandle_check(lua_State *L, int idx, enum fz_lhandle_type type)
 	if (handle != NULL)
 		return handle;
 	if (type_of(L, idx) == type)
-		luaL_argerror(L, idx, "it has been collected");
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the %s has been collected",
+		    classes[type].name);
 	luaL_typeerror(L, idx, classes[type].name);
 	return NULL;
 }

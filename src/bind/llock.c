@@ -50,12 +50,9 @@ fz_llock_wait(
 static int
 raise_held(lua_State *L)
 {
-	struct fz_err err;
-
-	fz_err_set(&err, FZ_ERR_ERROR,
+	return fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "this process holds the lock already (use fz.rlock to acquire it "
 	    "more than once)");
-	return fz_lerror_raise(L, &err);
 }
 
 /* What takes longer than one look; `timeout` is the index of one, 0: none. */
@@ -109,12 +106,9 @@ fz_llock_acquire(lua_State *L, struct fz_llock *lock)
 void
 fz_llock_check_held(lua_State *L, const struct fz_llock *lock, uint32_t self)
 {
-	struct fz_err err;
-
-	if (fz_lock_is_mine(&lock->lock, self))
-		return;
-	fz_err_set(&err, FZ_ERR_ERROR, "this process does not hold the lock");
-	fz_lerror_raise(L, &err);
+	if (!fz_lock_is_mine(&lock->lock, self))
+		fz_lerror_fail(
+		    L, FZ_ERR_ERROR, "this process does not hold the lock");
 }
 
 int

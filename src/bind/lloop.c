@@ -36,9 +36,10 @@ struct lloop {
 	struct fz_watch wake_watch;
 	struct fz_watch bell; /* of the commons; its fd is -1 until wanted */
 	struct fz_fork_hook hook;
-	bool held;        /* core.turn() must not wait */
-	unsigned ncredits; /* of GC_CREDIT_KIB each that the collector got */
-	int output_errno; /* of the first write that failed, 0: none */
+	bool held;          /* core.turn() must not wait */
+	unsigned ncredits;  /* of GC_CREDIT_KIB each that the collector got */
+	int output_errno;   /* of the first write that failed, 0: none */
+	uint32_t works_for; /* the member whose question is answered, 0: none */
 };
 
 static struct lloop *
@@ -59,7 +60,8 @@ check_open(lua_State *L)
 	struct lloop *ll = get(L);
 
 	if (ll->engine.loop == NULL)
-		luaL_error(L, "fzlua is closed: this Lua state is at its end");
+		fz_lerror_fail(L, FZ_ERR_CLOSED,
+		    "fzlua is closed: this Lua state is at its end");
 	return ll;
 }
 
@@ -144,13 +146,20 @@ void
 fz_lloop_check(lua_State *L)
 {
 	struct lloop *ll = get(L);
-	struct fz_err err;
 
-	if (ll->pending == NULL || !*ll->pending)
-		return;
-	*ll->pending = 0;
-	fz_err_set(&err, FZ_ERR_INTERRUPTED, "interrupted");
-	fz_lerror_raise(L, &err);
+	if (ll->pending != NULL && *ll->pending) {
+		*ll->pending = 0;
+		fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
+	}
+	if (ll->works_for != 0 && !fz_commons_alive(ll->works_for))
+		fz_lerror_fail(L, FZ_ERR_CANCELLED,
+		    "the process that asked for this has ended");
+}
+
+uint32_t *
+fz_lloop_works_for(lua_State *L)
+{
+	return &get(L)->works_for;
 }
 
 static void
@@ -251,7 +260,8 @@ void
 fz_lloop_check_free(lua_State *L)
 {
 	if (check_open(L)->held)
-		luaL_error(L, "cannot do this while a value is packed");
+		fz_lerror_fail(
+		    L, FZ_ERR_ERROR, "cannot do this while a value is packed");
 }
 
 void

@@ -86,8 +86,14 @@ void fz_lloop_listen(lua_State *L);
  */
 void fz_lloop_step(lua_State *L, int64_t until_ns);
 
-/* Raise "interrupted" if it is pending. [-0, +0, e] */
+/*
+ * Raise "interrupted" if it is pending, or "cancelled" if the member that this
+ * process works for has died. [-0, +0, e]
+ */
 void fz_lloop_check(lua_State *L);
+
+/* The member of the commons that this process works for; 0: for itself. */
+uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*
  * Open: core.turn, .on_news, .poll, .news, .now, .cpu_count, .random_seed,

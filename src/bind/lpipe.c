@@ -315,10 +315,7 @@ queue_in(const struct fz_lhandle *handle)
 static int
 raise_closed(lua_State *L, const char *what)
 {
-	struct fz_err err;
-
-	fz_err_set(&err, FZ_ERR_CLOSED, "%s", what);
-	return fz_lerror_raise(L, &err);
+	return fz_lerror_fail(L, FZ_ERR_CLOSED, "%s", what);
 }
 
 static int

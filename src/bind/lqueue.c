@@ -53,14 +53,11 @@ put(lua_State *L, int64_t until_ns)
 {
 	struct lqueue *lq = check_queue(L);
 	enum fz_queue_state state;
-	struct fz_err err;
 
 	luaL_checkany(L, 2);
 	state = fz_lchannel_put(L, &lq->queue, fz_lhandle_self(L), 2, until_ns);
-	if (state == FZ_QUEUE_CLOSED) {
-		fz_err_set(&err, FZ_ERR_CLOSED, "the queue is closed");
-		fz_lerror_raise(L, &err);
-	}
+	if (state == FZ_QUEUE_CLOSED)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the queue is closed");
 	return state;
 }
 
@@ -74,7 +71,7 @@ queue_put(lua_State *L)
 	return 1;
 }
 
-/* queue:try_put(value) -> whether there was room */
+/* queue:try_put(value) -> whether it was put: without waiting */
 static int
 queue_try_put(lua_State *L)
 {
@@ -157,13 +154,11 @@ static int
 queue_task_done(lua_State *L)
 {
 	struct lqueue *lq = check_queue(L);
-	struct fz_err err;
 
 	if (fz_queue_task_done(&lq->queue, fz_lhandle_self(L)))
 		return 0;
-	fz_err_set(&err, FZ_ERR_ERROR,
+	return fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "task_done() was called more often than items were taken");
-	return fz_lerror_raise(L, &err);
 }
 
 static bool

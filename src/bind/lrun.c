@@ -50,7 +50,8 @@ check_run(lua_State *L)
 {
 	struct lrun *lr = to_lrun(L, 1);
 
-	luaL_argcheck(L, lr->run != NULL && !lr->closing, 1, "is closed");
+	if (lr->run == NULL || lr->closing)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the run is closed");
 	return lr;
 }
 

@@ -62,14 +62,12 @@ semaphore_release(lua_State *L)
 {
 	struct fz_semaphore *s = check_semaphore(L);
 	lua_Integer n = luaL_optinteger(L, 2, 1);
-	struct fz_err err;
 
 	luaL_argcheck(L, n >= 1, 2, "out of range");
 	if (fz_semaphore_give(s, n))
 		return 0;
-	fz_err_set(&err, FZ_ERR_ERROR,
+	return fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "the semaphore is released more often than acquired");
-	return fz_lerror_raise(L, &err);
 }
 
 /* semaphore:value() -> how many can be acquired now */

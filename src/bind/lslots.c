@@ -19,7 +19,8 @@ fz_lslots_check(lua_State *L, int idx)
 {
 	struct lslots *ls = luaL_checkudata(L, idx, SLOTS_TYPE);
 
-	luaL_argcheck(L, ls->slots != NULL, idx, "is closed");
+	if (ls->slots == NULL)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the slots are closed");
 	return ls->slots;
 }
 

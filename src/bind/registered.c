@@ -123,6 +123,23 @@ fz_registered_add_value(lua_State *L, const char *name)
 	lua_pop(L, 1);
 }
 
+void
+fz_registered_classes(lua_State *L)
+{
+	int all = lua_gettop(L) + 1;
+
+	lua_newtable(L);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &classes_key);
+	for (lua_pushnil(L); lua_next(L, all + 1); lua_pop(L, 1)) {
+		if (lua_type(L, -2) != LUA_TSTRING)
+			continue;
+		lua_pushvalue(L, -2);
+		lua_pushvalue(L, -2);
+		lua_rawset(L, all);
+	}
+	lua_pop(L, 1);
+}
+
 /* True and pushes what the table of `key` has for that at `idx`. */
 static bool
 look_up(lua_State *L, const void *key, int idx)

@@ -33,6 +33,9 @@ void fz_registered_open(lua_State *L);
 void fz_registered_add_class(lua_State *L, const char *name);
 void fz_registered_add_value(lua_State *L, const char *name);
 
+/* Push { [name] = metatable } of all classes. [-0, +1, m] */
+void fz_registered_classes(lua_State *L);
+
 /*
  * The addresses of all registered metatables and values, and of some that were
  * registered once. The map lives as long as the state.

@@ -9,6 +9,9 @@
  *
  *   worker: started = n + 1; below the floor? then only what was granted
  *   parent: floor = next; barrier; granted = started; decided = floor
+ *
+ * Each number is stored in one word with its complement, so that both notice
+ * when a function of the worker has overwritten this memory.
  */
 #ifndef FZ_CLAIM_H
 #define FZ_CLAIM_H
@@ -17,22 +20,41 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In memory that both share. All zero means: nothing was started. */
+/* In memory that both share. Words are those of fz_claim_word(). */
 struct fz_claim {
-	_Atomic uint32_t started; /* the worker's: one more than the last */
-	bool fenced;              /* it needs a barrier of its own */
+	_Atomic uint64_t started; /* the worker's: one more than the last */
+	uint32_t fenced;          /* not 0: it needs a barrier of its own */
 	/* The parent's: numbers below the floor that are not below `granted`
 	 * are taken back, as soon as `decided` is the floor. */
-	_Atomic uint32_t floor, granted, decided;
+	_Atomic uint64_t floor, granted, decided;
 };
 
-/* In the parent, before the worker is forked. */
+static inline uint64_t
+fz_claim_word(uint32_t n)
+{
+	return (uint64_t)~n << 32 | n;
+}
+
+/* Whether a word is one; its number is the lower half. */
+static inline bool
+fz_claim_is_word(uint64_t word)
+{
+	return word == fz_claim_word((uint32_t)word);
+}
+
+/* In the parent, before the worker is forked: nothing was started. */
 void fz_claim_init(struct fz_claim *claim);
 
 /* In the worker, at its start. */
 void fz_claim_enter(void);
 
-/* In the parent: one more than the number that was started last. */
+/* Whether all words are words. */
+bool fz_claim_is_whole(const struct fz_claim *claim);
+
+/*
+ * In the parent: one more than the number that was started last. Of one that
+ * is not whole it may be any number.
+ */
 uint32_t fz_claim_started(const struct fz_claim *claim);
 
 /*
@@ -47,8 +69,14 @@ uint32_t fz_claim_recall(struct fz_claim *claim, uint32_t next);
  */
 void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
 
-/* For fz_claim_start(): number `n` is below the floor. */
+/*
+ * For fz_claim_start(): number `n` is below the floor. False also where the
+ * claim is not whole: the worker cannot know whose the call is, and must end.
+ */
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n);
+
+/* In the worker: whether fz_claim_start() has found it not to be whole. */
+bool fz_claim_is_lost(void);
 
 /* In the worker: start number `n`; false: it was taken back. */
 static inline bool
@@ -56,12 +84,13 @@ fz_claim_start(struct fz_claim *c, uint32_t n)
 {
 	uint32_t floor;
 
-	atomic_store_explicit(&c->started, n + 1, memory_order_relaxed);
-	if (c->fenced)
+	atomic_store_explicit(
+	    &c->started, fz_claim_word(n + 1), memory_order_relaxed);
+	if (c->fenced != 0)
 		atomic_thread_fence(memory_order_seq_cst);
 	else
 		atomic_signal_fence(memory_order_seq_cst);
-	floor = atomic_load_explicit(&c->floor, memory_order_relaxed);
+	floor = (uint32_t)atomic_load_explicit(&c->floor, memory_order_relaxed);
 	return __builtin_expect((int32_t)(n - floor) >= 0, 1) ||
 	       fz_claim_granted(c, n);
 }

@@ -6,34 +6,50 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "os/fd.h"
 #include "os/spin.h"
 
+enum {
+	ITEMS_HEAD = FZ_WIRE_HEADER + 4
+}; /* bytes before the items of a frame */
+
 /* Replies wait at most this long for others to share their write. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
+
+#define CELL_SIZE (sizeof(struct fz_cell_own) + sizeof(struct fz_cell))
 
 struct fz_cell *
 fz_cell_new(struct fz_err *err)
 {
-	void *p = mmap(NULL, sizeof(struct fz_cell), PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const int prot = PROT_READ | PROT_WRITE;
+	unsigned char *own =
+	    mmap(NULL, CELL_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct fz_cell *cell;
 
-	if (p == MAP_FAILED) {
+	if (own == MAP_FAILED) {
 		fz_err_sys(err, errno, "mmap");
 		return NULL;
 	}
-	fz_claim_init(&((struct fz_cell *)p)->claim);
-	return p;
+	cell = mmap(own + sizeof(struct fz_cell_own), sizeof(*cell), prot,
+	    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (cell == MAP_FAILED) {
+		fz_err_sys(err, errno, "mmap");
+		munmap(own, CELL_SIZE);
+		return NULL;
+	}
+	fz_claim_init(&cell->claim);
+	return cell;
 }
 
 void
 fz_cell_free(struct fz_cell *cell)
 {
 	if (cell != NULL)
-		munmap(cell, sizeof(*cell));
+		munmap(fz_cell_own(cell), CELL_SIZE);
 }
 
 void
@@ -74,12 +90,18 @@ void
 fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
     struct fz_shm *shm)
 {
+	struct stat st = { 0 };
+
 	*port =
 	    (struct fz_port){ .in = in, .out = out, .cell = cell, .shm = shm };
+	port->own = fz_cell_own(cell);
+	fstat(out, &st);
+	port->out_dev = st.st_dev;
+	port->out_ino = st.st_ino;
 	fz_claim_enter();
 	fz_wire_in_init(&port->wire);
 	port->wire.buf = (struct fz_buf){
-		.data = cell->in, .cap = FZ_CELL_IN, .store = &cell_store
+		.data = port->own->in, .cap = FZ_CELL_IN, .store = &cell_store
 	};
 	fz_buf_init(&port->frame);
 	fz_shm_buf_init(&port->value, shm, 64 << 10);
@@ -210,9 +232,14 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 				return fz_port_flush(port, err);
 			if (rc != OPENED_NOTHING)
 				return rc;
+			if (fz_claim_is_lost())
+				break;
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)
 			return -1;
+		if (fz_claim_is_lost())
+			return fz_err_set(err, FZ_ERR_CRASH,
+			    "what it shares with its parent was overwritten");
 		look(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		if (n == 0)
@@ -234,36 +261,47 @@ fz_cell_open(const struct fz_cell *cell)
 	return open;
 }
 
+/* Copy `n` bytes of the replies from `at` on to the cell. */
+static void
+show(struct fz_port *port, size_t at, size_t n)
+{
+	memcpy(port->cell->out + at, port->own->out + at, n);
+}
+
+static void
+set_nout(struct fz_port *port, uint32_t n)
+{
+	port->nout = n;
+	atomic_store_explicit(&port->cell->nout, n, memory_order_release);
+}
+
 /* The open frame becomes one of the whole replies. */
 static void
 close_items(struct fz_port *port)
 {
-	struct fz_cell *cell = port->cell;
 	struct fz_cell_open *open = &port->items;
-	unsigned char *at = cell->out + open->start;
+	unsigned char *at = port->own->out + open->start;
 
 	if (open->nitems == 0)
 		return;
 	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
 	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
-	atomic_store_explicit(
-	    &cell->nout, open->start + open->len, memory_order_release);
-	atomic_store_explicit(&cell->open, 0, memory_order_release);
+	show(port, open->start, ITEMS_HEAD);
+	set_nout(port, open->start + open->len);
+	atomic_store_explicit(&port->cell->open, 0, memory_order_release);
 	open->nitems = 0;
 }
 
 static void
 open_items(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
 {
-	struct fz_cell *cell = port->cell;
-	uint32_t start =
-	    atomic_load_explicit(&cell->nout, memory_order_relaxed);
-	struct fz_buf head = { .data = cell->out + start,
-		.cap = FZ_WIRE_HEADER + 4,
+	struct fz_buf head = { .data = port->own->out + port->nout,
+		.cap = ITEMS_HEAD,
 		.store = &cell_store };
 
 	fz_wire_begin(&head, type, 0, seq);
-	port->items = (struct fz_cell_open){ start, FZ_WIRE_HEADER + 4, 0 };
+	show(port, port->nout, FZ_WIRE_HEADER);
+	port->items = (struct fz_cell_open){ port->nout, ITEMS_HEAD, 0 };
 	port->items_seq = seq;
 	port->items_type = type;
 }
@@ -274,10 +312,7 @@ continue_items(struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call, struct fz_err *err)
 {
 	const struct fz_cell_open *open = &port->items;
-	size_t used =
-	    open->nitems != 0
-		? open->start + open->len
-		: atomic_load_explicit(&port->cell->nout, memory_order_relaxed);
+	size_t used = open->nitems != 0 ? open->start + open->len : port->nout;
 
 	if (used > FZ_PORT_ITEMS && fz_port_flush(port, err) != 0)
 		return -1;
@@ -296,7 +331,7 @@ fz_port_open_item(
 
 	if (continue_items(port, FZ_WIRE_ITEMS, call, err) != 0)
 		return NULL;
-	return port->cell->out + open->start + open->len;
+	return port->own->out + open->start + open->len;
 }
 
 int
@@ -379,20 +414,46 @@ fz_port_put(struct fz_port *port)
 	fz_buf_clear(value);
 }
 
+/*
+ * Write to the pipe, unless a function has closed it: what has its number then
+ * is a file of the user.
+ */
+static int
+write_out(struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
+{
+	struct stat st;
+
+	if (fstat(port->out, &st) != 0 || st.st_ino != port->out_ino ||
+	    st.st_dev != port->out_dev)
+		return fz_err_set(
+		    err, FZ_ERR_CRASH, "its pipe to the parent was closed");
+	if (fz_fd_write_all(port->out, bytes, n) != 0)
+		return fz_err_sys(err, errno, "writing results");
+	return 0;
+}
+
+/* The parent is to know that more of it comes: see fz_cell. */
+static int
+write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
+{
+	int rc;
+
+	atomic_store(&port->cell->writing, 1);
+	rc = write_out(port, frame->data, frame->len, err);
+	atomic_store(&port->cell->writing, 0);
+	return rc;
+}
+
 int
 fz_port_flush(struct fz_port *port, struct fz_err *err)
 {
-	struct fz_cell *cell = port->cell;
-	uint32_t n;
-
 	close_items(port);
-	n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
-	if (n == 0)
+	if (port->nout == 0)
 		return 0;
-	if (fz_fd_write_all(port->out, cell->out, n) != 0)
-		return fz_err_sys(err, errno, "writing results");
-	atomic_store(&cell->nout, 0);
-	atomic_fetch_add(&cell->epoch, 1);
+	if (write_out(port, port->own->out, port->nout, err) != 0)
+		return -1;
+	set_nout(port, 0);
+	atomic_store(&port->cell->epoch, ++port->epoch);
 	atomic_thread_fence(memory_order_release);
 	return 0;
 }
@@ -415,29 +476,21 @@ fz_port_pause(struct fz_port *port, struct fz_err *err)
 int
 fz_port_send(struct fz_port *port, struct fz_err *err)
 {
-	struct fz_cell *cell = port->cell;
 	struct fz_buf *frame = &port->frame;
-	uint32_t n;
 
 	fz_wire_end(frame, 0);
 	if (frame->failed)
 		return fz_err_set(
 		    err, FZ_ERR_MEMORY, "not enough memory for the results");
 	close_items(port);
-	n = atomic_load_explicit(&cell->nout, memory_order_relaxed);
-	if (frame->len > FZ_CELL_OUT - n) {
-		if (fz_port_flush(port, err) != 0)
-			return -1;
-		n = 0;
-	}
+	if (frame->len > FZ_CELL_OUT - port->nout &&
+	    fz_port_flush(port, err) != 0)
+		return -1;
 	port->open = false;
-	if (frame->len > FZ_CELL_OUT) {
-		if (fz_fd_write_all(port->out, frame->data, frame->len) != 0)
-			return fz_err_sys(err, errno, "writing results");
-		return 0;
-	}
-	memcpy(cell->out + n, frame->data, frame->len);
-	atomic_store_explicit(
-	    &cell->nout, n + (uint32_t)frame->len, memory_order_release);
+	if (frame->len > FZ_CELL_OUT)
+		return write_big(port, frame, err);
+	memcpy(port->own->out + port->nout, frame->data, frame->len);
+	show(port, port->nout, frame->len);
+	set_nout(port, port->nout + (uint32_t)frame->len);
 	return fz_port_pause(port, err);
 }

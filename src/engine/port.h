@@ -14,6 +14,12 @@
  *          where it starts, its bytes and its items in one word. An item
  *          counts from the moment this word covers it. It means nothing
  *          where it does not start at `nout`.
+ *
+ * A function of the worker may overwrite this memory, or close the pipes. So
+ * the worker builds replies in memory of its own and has only a copy of them in
+ * the cell, keeps its own copy of what the cell says, and writes to its pipe
+ * only if that is still the one that it was given. The parent checks all that
+ * it reads.
  */
 #ifndef FZ_PORT_H
 #define FZ_PORT_H
@@ -21,6 +27,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/types.h>
 
 #include "base/clock.h"
 #include "engine/claim.h"
@@ -48,18 +56,31 @@ struct fz_account {
 struct fz_cell {
 	struct fz_claim claim;
 	_Atomic uint32_t nout;    /* bytes of out[] that are whole replies */
+	_Atomic uint32_t writing; /* a reply that was never in out[] */
 	_Atomic uint32_t nwhy;    /* of out[]: why the worker cannot start */
 	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
 	_Atomic uint64_t open;    /* fz_cell_open(); 0: none */
 	_Atomic int64_t start_ns; /* when the last timed job or batch started */
 	struct fz_account account;
 	unsigned char out[FZ_CELL_OUT];
-	/*
-	 * Where the worker reads calls to. Its first large malloc would have
-	 * glibc tidy up, and so copy, much of the inherited heap.
-	 */
+};
+
+/*
+ * The worker's own memory before the cell: replies, and where it reads calls
+ * to. Its first large malloc would have glibc tidy up, and so copy, much of the
+ * inherited heap.
+ */
+struct fz_cell_own {
+	unsigned char out[FZ_CELL_OUT];
 	unsigned char in[FZ_CELL_IN];
 };
+
+static inline struct fz_cell_own *
+fz_cell_own(struct fz_cell *cell)
+{
+	return (struct fz_cell_own *)(void *)((unsigned char *)cell -
+					      sizeof(struct fz_cell_own));
+}
 
 /* The frame of items that grows behind the whole replies of a cell. */
 struct fz_cell_open {
@@ -87,8 +108,12 @@ void fz_cell_keep(struct fz_cell *cell);
 struct fz_call;
 
 struct fz_port {
-	int in, out; /* blocking ends of the pipes */
+	int in, out;   /* blocking ends of the pipes */
+	dev_t out_dev; /* which pipe that is */
+	ino_t out_ino;
 	struct fz_cell *cell;
+	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
+	uint32_t nout, epoch;    /* what the cell is to say */
 	struct fz_shm *shm;      /* NULL: all values are inline */
 	struct fz_wire_in wire;  /* calls not yet taken */
 	struct fz_buf frame;     /* the reply under construction */
@@ -183,12 +208,20 @@ fz_port_item(
 	if (!fz_port_continues(port, FZ_WIRE_ITEMS, call) ||
 	    open->start + open->len > FZ_PORT_ITEMS)
 		return fz_port_open_item(port, call, err);
-	return port->cell->out + open->start + open->len;
+	return port->own->out + open->start + open->len;
 }
+
+enum { FZ_PORT_FEW = 16 }; /* bytes copied at once: most items are small */
 
 static inline void
 fz_port_item_end(struct fz_port *port, size_t len)
 {
+	size_t at = port->items.start + port->items.len;
+
+	if (len <= FZ_PORT_FEW)
+		memcpy(port->cell->out + at, port->own->out + at, FZ_PORT_FEW);
+	else
+		memcpy(port->cell->out + at, port->own->out + at, len);
 	port->items.len += (uint32_t)len;
 	port->items.nitems++;
 	atomic_store_explicit(&port->cell->open,

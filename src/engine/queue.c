@@ -261,10 +261,12 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 void
 fz_queue_close(struct fz_queue *q, uint32_t self)
 {
-	while (!hold(&q->putting, self))
-		continue;
+	bool held = hold(&q->putting, self);
+
+	/* A process that was stopped while it put may still put that item. */
 	atomic_store(&q->closed, 1);
-	fz_lock_release(&q->putting);
+	if (held)
+		fz_lock_release(&q->putting);
 	fz_gate_wake(&q->items, FZ_GATE_ALL);
 	fz_gate_wake(&q->room, FZ_GATE_ALL);
 	fz_queue_compact(q, self);

@@ -65,6 +65,12 @@ fz_slice_blob(
 {
 	struct fz_blob *blob;
 
+	if (offset >> FZ_SHM_SLICE_BITS != slice->number ||
+	    len > (UINT64_C(1) << FZ_SHM_SLICE_BITS) -
+		      (offset & ((UINT64_C(1) << FZ_SHM_SLICE_BITS) - 1))) {
+		fz_err_set(err, FZ_ERR_CRASH, "a result is not in its memory");
+		return NULL;
+	}
 	blob = fz_blob_in_shm(offset, len, release, slice, err);
 	if (blob != NULL)
 		slice->nblobs++;

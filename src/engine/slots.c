@@ -95,6 +95,23 @@ uncount(struct fz_account *account, int32_t n)
 	return !is_gone(atomic_fetch_sub(&account->held, n)) && good;
 }
 
+/*
+ * The account of a process that has overwritten it may say any number: no more
+ * tokens can be lost than are neither here nor in the pipe.
+ */
+static int32_t
+at_most_missing(const struct fz_slots *s, int32_t n)
+{
+	int32_t missing = SLOTS_OF_MAKE;
+
+	if (s->shared[0] != -1)
+		missing = (int32_t)(s->n - 1 - s->ntokens -
+				    fz_jobserver_count(s->shared[0]));
+	if (missing < 0)
+		missing = 0;
+	return n < missing ? n : missing;
+}
+
 enum { WRITE_MAX = 256 }; /* tokens in one write: a part of a page */
 
 static bool
@@ -307,6 +324,7 @@ fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 
 	if (n == 0 || is_gone(n))
 		return;
+	n = at_most_missing(slots, n);
 	/* Less than none: killed between two steps, one has counted wrong. */
 	if (uncount(slots->account, n) && n > 0)
 		write_new_tokens(slots, (unsigned)n);
@@ -555,7 +573,10 @@ fz_slots_leave(struct fz_slots *slots)
 	slots->ntokens = 0;
 	if (account != NULL) {
 		held = atomic_exchange(&account->held, GONE);
-		if (is_gone(held) || !uncount(account->above, held))
+		if (is_gone(held))
+			return;
+		held = at_most_missing(slots, held);
+		if (!uncount(account->above, held))
 			return;
 	}
 	write_tokens(slots, slots->tokens, own);

@@ -113,6 +113,9 @@ fz_wire_fill(struct fz_wire_in *in, int fd)
 	if (in->at != 0)
 		fz_buf_consume(&in->buf, in->at);
 	in->at = 0;
+	/* A length is believed as far as bytes have come. */
+	if (want > in->buf.len)
+		want = in->buf.len;
 	if (want < in->room)
 		want = in->room;
 	p = fz_buf_reserve(&in->buf, want);

@@ -23,6 +23,8 @@ enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
 #define WORKER_BEGIN_NS FZ_CLOCK_SECOND
 /* From the end of its results to the kill. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
+/* From the last bytes of half a reply to a look at where the rest is. */
+#define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 /* How often it is asked for its death, where no pidfd tells of it. */
 #define WORKER_LOOK_NS FZ_CLOCK_MS
 
@@ -46,11 +48,28 @@ next_number(const struct fz_job *job)
 	return job->seq + job->ndone;
 }
 
+/*
+ * `started` as the cell has it, if that can be: the worker has started all that
+ * is answered, and nothing that was not sent. In a cell that was overwritten it
+ * is the job at hand that has been started, and has done that.
+ */
+static uint32_t
+plausible(const struct fz_worker_pipes *p, uint32_t started)
+{
+	const struct fz_job *head = p->worker->head;
+
+	if (fz_claim_is_whole(&p->cell->claim) &&
+	    (int32_t)(started - p->answered) >= 0 &&
+	    (int32_t)(p->next_seq - started) >= 0)
+		return started;
+	return head != NULL ? next_number(head) + 1 : p->next_seq;
+}
+
 /* One more than the number of the job that it has started last, 0: none. */
 static uint32_t
 claimed(const struct fz_worker_pipes *p)
 {
-	return fz_claim_started(&p->cell->claim);
+	return plausible(p, fz_claim_started(&p->cell->claim));
 }
 
 /*
@@ -60,9 +79,12 @@ claimed(const struct fz_worker_pipes *p)
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
 {
+	int64_t at = atomic_load(&p->cell->start_ns);
+
 	if (claimed(p) != next_number(p->worker->head) + 1)
 		return otherwise;
-	return atomic_load(&p->cell->start_ns);
+	/* Of a cell that was overwritten: when it became the head. */
+	return at <= fz_clock_ns() ? at : p->worker->head->started_ns;
 }
 
 /* Without its timer nothing might ever end it. */
@@ -133,6 +155,7 @@ answer_head(struct fz_worker *w, uint32_t n)
 
 	job->ndone += n;
 	w->nitems -= n;
+	w->pipes->answered = next_number(job);
 	return job->ndone == job->nitems ? pop_head(w) : job;
 }
 
@@ -217,14 +240,12 @@ take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
 		bytes = (const unsigned char *)bytes + p->seen.len;
 		len -= p->seen.len;
 	}
-	while (at < n && w->head != NULL && w->head->ops->items != NULL) {
+	while (at < n && w->head != NULL) {
 		int32_t known = (int32_t)(next_number(w->head) - (seq + at));
 		uint32_t first = w->head->ndone;
 		uint32_t more = w->head->nitems - first;
 		struct fz_job *job;
 
-		if (known < 0)
-			break;
 		if (known > 0) { /* a copy of these has come before */
 			at += (uint32_t)known;
 			continue;
@@ -244,6 +265,67 @@ take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
 	}
 	fz_blob_unref(blob);
 	return news;
+}
+
+/* What a reply says that it answers. */
+struct claim_of_reply {
+	enum fz_wire_type type;
+	uint32_t seq, nitems;
+	size_t len; /* bytes of the results of items */
+};
+
+/* Whether the jobs from the head on can have replies of that type. */
+static bool
+fits_jobs(const struct fz_worker *w, const struct claim_of_reply *c)
+{
+	const struct fz_job *job = w->head;
+
+	if (c->type != FZ_WIRE_ITEMS && c->type != FZ_WIRE_PLACED)
+		return true;
+	for (; job != NULL && (int32_t)(job->seq - (c->seq + c->nitems)) < 0;
+	     job = job->next) {
+		if (job->ops->items == NULL ||
+		    (c->type == FZ_WIRE_PLACED && job->strip == NULL))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Whether the worker can have given that reply: to what it was sent, and with
+ * none left out before it. A copy of what is answered is none that hurts.
+ */
+static bool
+is_possible(const struct fz_worker_pipes *p, const struct claim_of_reply *c)
+{
+	const struct fz_worker *w = p->worker;
+	uint32_t end = c->seq + c->nitems;
+
+	if (c->nitems == 0 || c->nitems > INT32_MAX ||
+	    (c->type == FZ_WIRE_ITEMS && c->nitems > c->len))
+		return false;
+	if ((int32_t)(p->answered - end) >= 0)
+		return true;
+	return w->head != NULL &&
+	       (int32_t)(next_number(w->head) - c->seq) >= 0 &&
+	       (int32_t)(p->next_seq - end) >= 0 && fits_jobs(w, c);
+}
+
+/* What the frame says; false where it is none that a worker sends. */
+static bool
+read_claim(const struct fz_frame *frame, struct claim_of_reply *c)
+{
+	struct fz_reader body;
+
+	*c = (struct claim_of_reply){ frame->type, frame->seq, 1, 0 };
+	if (frame->type == FZ_WIRE_RESULT || frame->type == FZ_WIRE_ERROR)
+		return true;
+	if (frame->type != FZ_WIRE_ITEMS && frame->type != FZ_WIRE_PLACED)
+		return false;
+	fz_reader_init(&body, frame->body, frame->len);
+	c->nitems = fz_reader_u32(&body);
+	c->len = fz_reader_left(&body);
+	return !body.failed;
 }
 
 /* One reply. Returns how many were news, and no copy of one had before. */
@@ -307,10 +389,56 @@ take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	int rc;
 
 	fz_relay_pump(&p->relay); /* was printed before they were sent */
-	while ((rc = fz_wire_next(&p->wire, &frame, err)) == 1)
+	while ((rc = fz_wire_next(&p->wire, &frame, err)) == 1) {
+		struct claim_of_reply c;
+
+		if (!read_claim(&frame, &c) ||
+		    (int32_t)(c.seq - p->piped) < 0 || !is_possible(p, &c)) {
+			rc = fz_err_set(err, FZ_ERR_CRASH,
+			    "its pipe carries a reply to what it was not sent");
+			break;
+		}
+		p->piped = c.seq + c.nitems;
 		n += take_reply(p, &frame, now_ns);
+	}
 	count_news(p->worker, n, now_ns);
 	return rc < 0 ? -1 : (int)n;
+}
+
+/*
+ * A function may have written what looks like the beginning of a reply: it
+ * waits for the rest while nothing more will come.
+ */
+static void
+watch_half(struct fz_worker_pipes *p)
+{
+	bool half = p->wire.at != p->wire.buf.len && !p->worker->dying;
+
+	if (half && p->half.place == 0)
+		fz_loop_arm(loop_of(p), &p->half,
+		    fz_clock_after(fz_clock_ns(), WORKER_HALF_NS));
+	else if (!half)
+		fz_loop_disarm(loop_of(p), &p->half);
+}
+
+static void
+look_at_half(struct fz_timer *timer)
+{
+	struct fz_worker_pipes *p = PIPES_OF(half, timer);
+	/* First: what it has written by then is in the pipe. */
+	bool writes = atomic_load(&p->cell->nout) != 0 ||
+		      atomic_load(&p->cell->writing) != 0;
+	struct pollfd pfd = { .fd = p->results.fd, .events = POLLIN };
+
+	if (pfd.fd == -1 || p->worker->dying)
+		return;
+	if (writes || poll(&pfd, 1, 0) != 0) {
+		watch_half(p);
+		return;
+	}
+	p->distrusted = true;
+	fz_worker_kill(
+	    p->worker, FZ_ERR_CRASH, "its pipe carries half a reply");
 }
 
 /* The end of a pipe: it is dead, or has closed it and will soon be. */
@@ -346,8 +474,12 @@ results_ready(struct fz_watch *watch, unsigned events)
 		lose_pipe(p, watch);
 		return;
 	}
+	if (p->distrusted)
+		return;
 	nreplies = take_replies(p, &err);
-	if (nreplies < 0)
+	watch_half(p);
+	p->distrusted = nreplies < 0;
+	if (p->distrusted)
 		fz_worker_kill(p->worker, FZ_ERR_CRASH, err.text);
 	else
 		end_busy(p, (unsigned)nreplies);
@@ -379,6 +511,31 @@ is_answered(const struct fz_worker *w, uint32_t n)
 	return w->head == NULL || (int32_t)(next_number(w->head) - n) >= 0;
 }
 
+/* The frame of items at `at` that still grows. */
+static uint32_t
+scan_open(struct fz_worker_pipes *p, const unsigned char *at,
+    const struct fz_cell_open *open, int64_t now_ns)
+{
+	const unsigned char *items = at + FZ_WIRE_HEADER + 4;
+	struct fz_worker_seen seen = { fz_le32_load(at + 4), open->nitems,
+		open->len - FZ_WIRE_HEADER - 4 };
+	struct claim_of_reply c = { *at == FZ_WIRE_PLACED ? FZ_WIRE_PLACED
+							  : FZ_WIRE_ITEMS,
+		seen.seq, seen.nitems, seen.len };
+	uint32_t n;
+
+	if (*at != c.type || !is_possible(p, &c) ||
+	    (int32_t)(claimed(p) - (seen.seq + seen.nitems)) < 0)
+		return 0;
+	if (c.type == FZ_WIRE_PLACED)
+		return take_items(p, seen.seq, seen.nitems, NULL, 0, now_ns);
+	n = take_items(p, seen.seq, seen.nitems, items, seen.len, now_ns);
+	/* Not where others before them are still in the pipe. */
+	if (is_answered(p->worker, seen.seq + seen.nitems))
+		p->seen = seen;
+	return n;
+}
+
 /* Replies in the cell that are not, or not all, in the pipe. */
 static unsigned
 scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
@@ -389,21 +546,15 @@ scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
 	struct fz_frame frame;
 	unsigned n = 0;
 
-	while (fz_wire_scan(&at, end, &frame, NULL) == 1)
-		n += take_reply(p, &frame, now_ns);
-	if (x->open.nitems != 0 && *end == FZ_WIRE_PLACED) {
-		n += take_items(
-		    p, fz_le32_load(end + 4), x->open.nitems, NULL, 0, now_ns);
-	} else if (x->open.nitems != 0) {
-		struct fz_worker_seen seen = { fz_le32_load(end + 4),
-			x->open.nitems, x->open.len - FZ_WIRE_HEADER - 4 };
+	while (fz_wire_scan(&at, end, &frame, NULL) == 1) {
+		struct claim_of_reply c;
 
-		n += take_items(p, seen.seq, seen.nitems,
-		    end + FZ_WIRE_HEADER + 4, seen.len, now_ns);
-		/* Not where others before them are still in the pipe. */
-		if (is_answered(p->worker, seen.seq + seen.nitems))
-			p->seen = seen;
+		if (!read_claim(&frame, &c) || !is_possible(p, &c))
+			break;
+		n += take_reply(p, &frame, now_ns);
 	}
+	if (x->open.nitems != 0 && at == end)
+		n += scan_open(p, end, &x->open, now_ns);
 	count_news(p->worker, n, now_ns);
 	return n;
 }
@@ -494,7 +645,8 @@ unsigned
 fz_worker_recall(struct fz_worker *worker)
 {
 	struct fz_worker_pipes *p = worker->pipes;
-	uint32_t claim = fz_claim_recall(&p->cell->claim, p->next_seq);
+	uint32_t claim =
+	    plausible(p, fz_claim_recall(&p->cell->claim, p->next_seq));
 	unsigned n;
 
 	n = return_from(p, claim);
@@ -628,7 +780,9 @@ fz_worker_begin(struct fz_worker *worker, struct fz_job *job)
 {
 	job->nitems = 1;
 	queue_job(worker, job, 0);
-	fz_claim_start(&worker->pipes->cell->claim, job->seq);
+	/* As fz_claim_start() does, but that is not for a parent. */
+	atomic_store(
+	    &worker->pipes->cell->claim.started, fz_claim_word(job->seq + 1));
 }
 
 int
@@ -729,7 +883,7 @@ read_start_error(struct fz_worker_pipes *p)
 {
 	uint32_t n = atomic_load(&p->cell->nwhy);
 
-	if (n != 0 && n <= FZ_ERR_TEXT_MAX)
+	if (n != 0 && n <= FZ_ERR_TEXT_MAX && p->answered == 0)
 		fz_err_set(&p->worker->start_err, FZ_ERR_ERROR,
 		    "cannot start a %s: %.*s", noun(p), (int)n,
 		    (const char *)p->cell->out);
@@ -767,7 +921,8 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
 			continue;
 	}
-	take_replies(p, NULL);
+	if (!p->distrusted)
+		take_replies(p, NULL);
 	left = cell_extract(p->cell);
 	scan_cell(p, p->cell->out, &left);
 	fz_relay_drain(&p->relay);
@@ -889,7 +1044,8 @@ time_out(struct fz_worker_pipes *p, const char *what)
 static void
 time_out_head(struct fz_worker_pipes *p)
 {
-	uint32_t claim = fz_claim_recall(&p->cell->claim, p->next_seq);
+	uint32_t claim =
+	    plausible(p, fz_claim_recall(&p->cell->claim, p->next_seq));
 	uint32_t behind = next_number(p->worker->head) + 1;
 
 	p->overdue = (int32_t)(claim - behind) < 0;
@@ -969,6 +1125,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	p->death = (struct fz_watch){ .fd = -1, .ready = death_ready };
 	p->timer.fired = time_is_up;
 	p->force.fired = use_force;
+	p->half.fired = look_at_half;
 	p->flush.call = flush_deferred;
 	if (fz_start(p, err) != 0) {
 		fz_worker_free(w, false);
@@ -1034,6 +1191,7 @@ fz_worker_free(struct fz_worker *worker, bool in_child)
 	p = worker->pipes;
 	fz_loop_disarm(loop_of(p), &p->timer);
 	fz_loop_disarm(loop_of(p), &p->force);
+	fz_loop_disarm(loop_of(p), &p->half);
 	fz_loop_unwatch(loop_of(p), &p->death);
 	if (in_child)
 		fz_fd_close(&p->proc.pidfd);

@@ -24,11 +24,14 @@ struct fz_worker_pipes {
 	struct fz_proc proc;
 	struct fz_cell *cell;
 	struct fz_slice *slice;
-	uint32_t next_seq;      /* of the next job sent */
+	uint32_t next_seq; /* of the next job sent */
+	uint32_t answered; /* no number below it is still to be answered */
+	uint32_t piped;    /* the pipe has replies from this number on alone */
 	struct fz_buf unsent;   /* frames the pipe had no room for */
 	size_t written;         /* bytes of these that it had room for */
 	struct fz_wire_in wire; /* replies not yet whole */
 	struct fz_worker_seen seen;
+	bool distrusted; /* it has sent what it cannot: the rest is not read */
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
 	bool overdue;     /* killed because it has not begun its head in time */
@@ -38,6 +41,7 @@ struct fz_worker_pipes {
 	struct fz_relay relay;
 	struct fz_timer timer;
 	struct fz_timer force; /* kills it if it does not end as it was asked */
+	struct fz_timer half;  /* armed while a reply has come in part */
 	struct fz_defer flush;
 };
 

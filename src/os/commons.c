@@ -1,4 +1,4 @@
-/* memfd_create and fallocate are no part of C. */
+/* memfd_create, fallocate and madvise are no part of C. */
 #define _GNU_SOURCE
 #include "os/commons.h"
 
@@ -74,17 +74,32 @@ map_region(int fd, size_t *size)
 	return at;
 }
 
+/* 0, or -1 and errno. */
+static int
+reserve_piece(size_t offset, size_t len)
+{
+	if (fz_commons.fd != -1)
+		return fallocate(fz_commons.fd, 0, (off_t)offset, (off_t)len);
+	if (madvise((unsigned char *)fz_commons.head + offset, len,
+		MADV_POPULATE_WRITE) == 0)
+		return 0;
+	if (errno == EFAULT) /* the fault of a page that cannot be had */
+		errno = ENOMEM;
+	return -1;
+}
+
 /* By the piece: a signal undoes all of one. */
 int
 fz_commons_reserve(const void *at, size_t len)
 {
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t offset = (size_t)fz_commons_offset(at), end = offset + len;
 
+	offset &= ~(page - 1);
 	while (offset < end) {
 		size_t n = end - offset < PIECE ? end - offset : PIECE;
-		int rc = fallocate(fz_commons.fd, 0, (off_t)offset, (off_t)n);
 
-		if (rc == 0)
+		if (reserve_piece(offset, n) == 0)
 			offset += n;
 		else if (errno != EINTR)
 			return -1;
@@ -169,6 +184,18 @@ make_files(struct fz_err *err)
 	return fz_fd_clear_standard(&fz_commons.bell, err);
 }
 
+/*
+ * A process that writes to all of its descriptors, or closes them and opens
+ * files, is to do nothing to what all share: the mapping alone is kept. Before
+ * Linux 5.14 the file is needed to reserve memory.
+ */
+static void
+close_file(void)
+{
+	if (madvise(fz_commons.head, 1, MADV_POPULATE_WRITE) == 0)
+		fz_fd_close(&fz_commons.fd);
+}
+
 static int
 open_region(struct fz_err *err)
 {
@@ -182,6 +209,7 @@ open_region(struct fz_err *err)
 		return fz_err_sys(err, errno, "cannot map shared memory");
 	fz_commons.head = at;
 	madvise(at, fz_commons.size, MADV_DONTDUMP);
+	close_file();
 	if (fz_commons_reserve(at, offsetof(struct head, members)) != 0)
 		return fz_err_sys(err, errno, "no memory to share");
 	return init_region(err);
@@ -242,14 +270,18 @@ fz_commons_bell(void)
 void
 fz_commons_ring(void)
 {
-	uint64_t one = 1;
+	uint64_t one = 1, many;
 	ssize_t n;
 
 	if (fz_commons.bell == -1)
 		return;
 	do
 		n = write(fz_commons.bell, &one, sizeof(one));
-	while (n == -1 && errno == EINTR);
+	while (n == -1 &&
+	       (errno == EINTR ||
+		   /* Full, of what some process has written to it. */
+		   (errno == EAGAIN &&
+		       read(fz_commons.bell, &many, sizeof(many)) > 0)));
 }
 
 uint64_t

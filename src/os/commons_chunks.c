@@ -1,9 +1,9 @@
-/* fallocate is no part of C. */
+/* madvise is no part of C. */
 #define _GNU_SOURCE
 #include "os/commons.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -12,6 +12,19 @@
 
 #define WARM_MAX 4096    /* chunks that are kept with their memory */
 #define MUCH (64U << 20) /* looked at before it is taken */
+
+void
+fz_commons_search_from(uint32_t i)
+{
+	_Atomic uint64_t *lowest = &fz_commons.head->lowest;
+	uint64_t before = atomic_load(lowest), after;
+
+	do {
+		uint32_t least = (uint32_t)before < i ? (uint32_t)before : i;
+
+		after = ((before >> 32) + 1) << 32 | least;
+	} while (!atomic_compare_exchange_weak(lowest, &before, after));
+}
 
 /* From the end, so that what a killed process leaves says whose it is. */
 static void
@@ -22,17 +35,13 @@ set_free(uint32_t i, uint32_t n, uint32_t state)
 	atomic_fetch_sub(&fz_commons.head->nused, n);
 	while (n-- > 0)
 		atomic_store(&fz_commons.owners[i + n], owner_word(state, 0));
+	fz_commons_search_from(i);
 }
 
 static bool
 punch(uint32_t i, uint32_t n)
 {
-	size_t offset =
-	    (size_t)(chunk_at(i) - (unsigned char *)fz_commons.head);
-
-	return fallocate(fz_commons.fd,
-		   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-		   (off_t)(n * CHUNK)) == 0;
+	return madvise(chunk_at(i), n * CHUNK, MADV_REMOVE) == 0;
 }
 
 void
@@ -122,10 +131,11 @@ free_row(uint32_t i, uint32_t n)
 	return k;
 }
 
+/* 1, 0 where there is no such row, -1 and errno */
 static int
-take_row(uint32_t n, uint32_t *at)
+take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 {
-	uint32_t i = 0, got = 0, end = fz_commons.head->nchunks;
+	uint32_t got = 0, end = fz_commons.head->nchunks;
 
 	while (n <= end && i <= end - n) {
 		uint32_t k = free_row(i, n);
@@ -133,16 +143,35 @@ take_row(uint32_t n, uint32_t *at)
 
 		if (k == n)
 			rc = claim_row(i, n, &got);
-		if (rc == 1) {
+		if (rc == 1)
 			*at = i;
-			return 0;
-		}
-		if (rc == -1)
-			return -1;
+		if (rc != 0)
+			return rc;
 		i += k == n ? got + 1 : k + 1;
 	}
-	errno = ENOMEM;
-	return -1;
+	return 0;
+}
+
+/*
+ * A single chunk is the first that is free: the next search begins behind it,
+ * unless a chunk was freed meanwhile. A process that is killed before it says
+ * that it has freed one hides that until memory is short or its end is seen.
+ */
+static int
+take_row(uint32_t n, uint32_t *at)
+{
+	_Atomic uint64_t *lowest = &fz_commons.head->lowest;
+	uint64_t before = atomic_load(lowest);
+	int rc = take_row_from((uint32_t)before, n, at);
+
+	if (rc == 1 && n == 1)
+		atomic_compare_exchange_strong(lowest, &before,
+		    (before & ~(uint64_t)UINT32_MAX) | (*at + 1));
+	if (rc == 0)
+		rc = take_row_from(0, n, at);
+	if (rc == 0)
+		errno = ENOMEM;
+	return rc == 1 ? 0 : -1;
 }
 
 /* What the dead had is to be free again soon, also where nobody joins. */

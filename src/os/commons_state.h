@@ -46,6 +46,8 @@ struct head {
 	_Atomic uint32_t top;  /* no chunk from here on was ever used */
 	_Atomic int32_t nwarm; /* about */
 	_Atomic uint32_t nused;
+	/* No chunk below the lower half is free; the upper counts frees. */
+	_Atomic uint64_t lowest;
 	_Atomic uint32_t generation; /* of objects */
 	struct member members[FZ_COMMONS_MEMBERS];
 };
@@ -56,7 +58,8 @@ extern struct fz_commons {
 	_Atomic uint64_t *owners;
 	unsigned char *chunks;
 	size_t size;
-	int fd, bell;
+	int fd; /* -1 once it is mapped, where the kernel lets us do without */
+	int bell;
 	uint32_t self;        /* 0: no member */
 	unsigned char *cells; /* the own chunk of these; NULL: none */
 	size_t next_cell;     /* the first of it that may be free */
@@ -118,6 +121,9 @@ int fz_commons_init_lock(pthread_mutex_t *mutex);
 
 /* Lock one whose last owner may be dead: what it guards is always whole. */
 int fz_commons_lock(pthread_mutex_t *mutex, bool wait);
+
+/* Have the next search for chunks begin at `i` or before it. */
+void fz_commons_search_from(uint32_t i);
 
 /* Some with memory, and such as may have none or will not be needed. */
 void fz_commons_free_chunks(uint32_t i, uint32_t n);

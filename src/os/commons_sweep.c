@@ -71,6 +71,7 @@ sweep(uint32_t member)
 				fz_commons_drop_chunks(i, 1);
 		}
 	}
+	fz_commons_search_from(0);
 }
 
 /* Whether a place, locked, can be another's. */

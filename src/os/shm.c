@@ -10,11 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "os/extent.h"
 #include "os/fd.h"
+#include "os/host.h"
 
 /*
  * A process maps its slice at once, twice what the machine has and less where
@@ -34,7 +36,7 @@
 #define HUGE ((size_t)2 << 20)
 #define VIEW_SIZE (UINT64_C(1) << 33)
 #define BIG_FROM ((size_t)1 << 20)
-#define ASK_MEMINFO_FROM ((size_t)16 << 20)
+#define ASK_MEMORY_FROM ((size_t)16 << 20)
 
 enum { WINDOWS_MAX = 256 };
 
@@ -46,11 +48,14 @@ struct window {
 
 /* One page that all processes share. */
 struct head {
-	_Atomic uint32_t next_slice;
+	/* With its complement above: what a stray write leaves is no number. */
+	_Atomic uint64_t next_slice;
 };
 
 struct fz_shm {
 	int fd;
+	dev_t dev; /* the file's: a script may close it, and open another */
+	ino_t ino;
 	struct head *head;
 	uint32_t slice;                  /* our own */
 	struct window own;               /* base NULL until first needed */
@@ -83,6 +88,12 @@ slice_of(uint64_t offset)
 	return (uint32_t)(offset >> FZ_SHM_SLICE_BITS);
 }
 
+static uint64_t
+slice_word(uint32_t slice)
+{
+	return (uint64_t)~slice << 32 | slice;
+}
+
 static int
 open_arena(struct fz_err *err)
 {
@@ -94,7 +105,7 @@ open_arena(struct fz_err *err)
 	    limit.rlim_cur != RLIM_INFINITY)
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "no shared memory under a file size limit");
-	fd = memfd_create("fzlua", MFD_CLOEXEC);
+	fd = memfd_create("fzlua", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd == -1)
 		return fz_err_sys(err, errno, "cannot make shared memory");
 	if (fz_fd_clear_standard(&fd, err) != 0) {
@@ -104,14 +115,42 @@ open_arena(struct fz_err *err)
 	if (ftruncate(fd, (off_t)offset_of(SLICES_MAX - 1, 0)) == -1) {
 		fz_err_sys(err, errno, "cannot size shared memory");
 		fz_fd_close(&fd);
+		return -1;
 	}
+	/* Cut short, it would kill who reads it; written to, it would grow. */
+	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	lseek(fd, 0, SEEK_END);
 	return fd;
+}
+
+/* Whether the descriptor is still that of the arena. */
+static bool
+has_arena(const struct fz_shm *shm)
+{
+	struct stat st;
+
+	if (fstat(shm->fd, &st) == 0 && st.st_ino == shm->ino &&
+	    st.st_dev == shm->dev)
+		return true;
+	errno = EBADF;
+	return false;
+}
+
+/* mmap() of the arena. */
+static void *
+map_arena(const struct fz_shm *shm, void *at, size_t len, int prot, int flags,
+    uint64_t offset)
+{
+	if (!has_arena(shm))
+		return MAP_FAILED;
+	return mmap(at, len, prot, MAP_SHARED | flags, shm->fd, (off_t)offset);
 }
 
 struct fz_shm *
 fz_shm_new(struct fz_err *err)
 {
 	struct fz_shm *shm = calloc(1, sizeof(*shm));
+	struct stat st;
 	void *page;
 
 	if (shm == NULL) {
@@ -121,6 +160,12 @@ fz_shm_new(struct fz_err *err)
 	shm->fd = open_arena(err);
 	if (shm->fd == -1)
 		goto fail;
+	if (fstat(shm->fd, &st) == -1) {
+		fz_err_sys(err, errno, "cannot make shared memory");
+		goto fail;
+	}
+	shm->dev = st.st_dev;
+	shm->ino = st.st_ino;
 	page = mmap(NULL, page_size(), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED) {
@@ -128,7 +173,7 @@ fz_shm_new(struct fz_err *err)
 		goto fail;
 	}
 	shm->head = page;
-	atomic_init(&shm->head->next_slice, 1);
+	atomic_init(&shm->head->next_slice, slice_word(1));
 	return shm;
 fail:
 	fz_fd_close(&shm->fd);
@@ -157,12 +202,16 @@ fz_shm_free(struct fz_shm *shm)
 uint32_t
 fz_shm_next_slice(struct fz_shm *shm)
 {
-	uint32_t slice = atomic_fetch_add(&shm->head->next_slice, 1);
+	uint64_t word = atomic_load(&shm->head->next_slice);
+	uint32_t slice;
 
-	if (slice < SLICES_MAX - 1)
-		return slice;
-	atomic_store(&shm->head->next_slice, SLICES_MAX - 1);
-	return NO_SLICE;
+	do {
+		slice = (uint32_t)word;
+		if (word != slice_word(slice) || slice >= SLICES_MAX - 1)
+			return NO_SLICE;
+	} while (!atomic_compare_exchange_weak(
+	    &shm->head->next_slice, &word, slice_word(slice + 1)));
+	return slice;
 }
 
 /* Map a window where huge pages fit. 0 or -1. */
@@ -177,8 +226,8 @@ map_window(const struct fz_shm *shm, struct window *w, int prot)
 	if (all == MAP_FAILED)
 		return -1;
 	base = all + (HUGE - (uintptr_t)all % HUGE) % HUGE;
-	if (mmap(base, size, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
-		shm->fd, (off_t)w->offset) == MAP_FAILED) {
+	if (map_arena(shm, base, size, prot, MAP_NORESERVE | MAP_FIXED,
+		w->offset) == MAP_FAILED) {
 		munmap(all, size + HUGE);
 		return -1;
 	}
@@ -266,32 +315,11 @@ book_of(struct fz_shm *shm, uint64_t place)
 	return is_big(shm, place) ? &shm->big : &shm->small;
 }
 
+/* Return the memory of a part of the own slice to the kernel. */
 static void
 punch(const struct fz_shm *shm, uint64_t offset, uint64_t len)
 {
-	fallocate(shm->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-	    (off_t)offset, (off_t)len);
-}
-
-/* The kernel would rather end a process than refuse memory it has not. */
-static bool
-machine_has(size_t len)
-{
-	char text[512];
-	const char *field;
-	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd == -1)
-		return true;
-	n = fz_fd_read(fd, text, sizeof(text) - 1);
-	fz_fd_close(&fd);
-	text[n > 0 ? n : 0] = '\0';
-	field = strstr(text, "\nMemAvailable:");
-	if (field == NULL)
-		return true;
-	field += sizeof("\nMemAvailable:") - 1;
-	return strtoull(field, NULL, 10) > len / 1024;
+	madvise(shm->own.base + place_of(offset), len, MADV_REMOVE);
 }
 
 /* Have the kernel put memory behind it now. 0, or -1 with errno. */
@@ -301,7 +329,8 @@ reserve(const struct fz_shm *shm, uint64_t place, size_t len)
 	off_t offset = (off_t)offset_of(shm->slice, place);
 	int rc;
 
-	if (len >= ASK_MEMINFO_FROM && !machine_has(len)) {
+	/* The kernel would rather end a process than refuse what it has not. */
+	if (len >= ASK_MEMORY_FROM && fz_host_free_memory() <= len) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -311,7 +340,8 @@ reserve(const struct fz_shm *shm, uint64_t place, size_t len)
 	if (rc == 0 || errno != EINVAL)
 		return rc;
 	do /* before Linux 5.14 */
-		rc = fallocate(shm->fd, 0, offset, (off_t)len);
+		rc = has_arena(shm) ? fallocate(shm->fd, 0, offset, (off_t)len)
+				    : -1;
 	while (rc == -1 && errno == EINTR);
 	return rc;
 }
@@ -460,8 +490,8 @@ fz_shm_map(struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
 		at = find_in_new_window(shm, offset, len);
 	if (at != NULL)
 		return at;
-	view = mmap(NULL, before + len, PROT_READ, MAP_SHARED | MAP_POPULATE,
-	    shm->fd, (off_t)(offset - before));
+	view = map_arena(
+	    shm, NULL, before + len, PROT_READ, MAP_POPULATE, offset - before);
 	if (view == MAP_FAILED) {
 		fz_err_sys(err, errno, "cannot map shared memory");
 		return NULL;
@@ -481,8 +511,7 @@ fz_shm_map_room(
 		fz_err_set(err, FZ_ERR_ERROR, "not inside shared memory");
 		return NULL;
 	}
-	at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, shm->fd,
-	    (off_t)offset);
+	at = map_arena(shm, NULL, len, PROT_READ | PROT_WRITE, 0, offset);
 	if (at == MAP_FAILED) {
 		fz_err_sys(err, errno, "cannot map shared memory");
 		return NULL;
@@ -520,7 +549,9 @@ fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice)
 
 	if (slice == shm->slice || slice >= SLICES_MAX - 1)
 		return;
-	punch(shm, offset_of(slice, 0), SLICE_SIZE);
+	if (has_arena(shm))
+		fallocate(shm->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		    (off_t)offset_of(slice, 0), (off_t)SLICE_SIZE);
 	while (i < shm->nseen) {
 		struct window *w = &shm->seen[i];
 

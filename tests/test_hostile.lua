@@ -1,0 +1,203 @@
+-- test_hostile.lua - what a function of a worker writes over what it shares with its parent,
+-- as a stray pointer or a job that closes all descriptors does: it costs one worker at most.
+
+local t = ...
+
+local tests = {}
+
+-- The mappings that this process shares with its parent, by what they are.
+local function shared_mappings()
+  local list = {}
+  for line in io.lines "/proc/self/maps" do
+    local from, to, name = line:match "^(%x+)%-(%x+) rw%-s %x+ %S+ %d+ *(.*)$"
+    if from then
+      from, to = tonumber(from, 16), tonumber(to, 16)
+      list[#list + 1] = { at = from, size = to - from, name = name }
+    end
+  end
+  return list
+end
+
+-- The cell of this worker: its parent's are not mapped here, and other pages are smaller.
+local function cells()
+  local list = {}
+  for _, m in ipairs(shared_mappings()) do
+    if m.name:find("/dev/zero", 1, true) and m.size > 100000 and m.size < 1000000 then
+      list[#list + 1] = m
+    end
+  end
+  return list
+end
+
+local function overwrite(at, bytes)
+  local memory <close> = assert(io.open("/proc/self/mem", "r+b"))
+  memory:setvbuf "no"
+  assert(memory:seek("set", at))
+  assert(memory:write(bytes))
+end
+
+local function fill_cells(byte)
+  for _, cell in ipairs(cells()) do overwrite(cell.at, byte:rep(cell.size)) end
+end
+
+local function descriptors()
+  local list = {}
+  for line in io.popen("ls /proc/" .. fz.current_process().pid .. "/fd"):lines() do
+    list[#list + 1] = tonumber(line)
+  end
+  return list
+end
+
+-- A worker may be lost, and `most` items, 1 where it is not given; all others are right.
+local function one_lost(f, n, options, most)
+  options = options or {}
+  options.on_error = "continue"
+  local list = {}
+  for i = 1, n do list[i] = i end
+  local r = fz.map(f, list, options)
+  local failed = 0
+  for i = 1, n do
+    local e = r.errors[i]
+    if e then
+      failed = failed + 1
+      assert(e.kind == "crash" or e.kind == "error", tostring(e))
+    else
+      t.equal(r[i], i * 2)
+    end
+  end
+  if failed > (most or 1) then
+    for i = 1, n do if r.errors[i] then print(i, r.errors[i]) end end
+    error(("%d items failed"):format(failed))
+  end
+  -- What all share is as it was.
+  local q, l = fz.queue(), fz.lock()
+  q:put(1)
+  t.equal({ q:get(5), l:acquire(5) }, { 1, true })
+  t.equal(fz.map(function(x) return x * 2 end, { 1, 2, 3 }, { jobs = 2 }), { 2, 4, 6, n = 3 })
+  return failed
+end
+
+tests["there is a cell to write to"] = function()
+  local n = fz.map(function() return #cells() end, { 1 }, { jobs = 1 })[1]
+  assert(n >= 1, n)
+end
+
+tests["no descriptor of the shared heap is open"] = function()
+  fz.queue()
+  local names = fz.map(function()
+    local list = {}
+    for _, fd in ipairs(descriptors()) do
+      local p <close> = io.popen(("readlink /proc/%d/fd/%d"):format(fz.current_process().pid, fd))
+      list[#list + 1] = p:read "l"
+    end
+    return table.concat(list, "\n")
+  end, { 1 }, { jobs = 1 })[1]
+  assert(names ~= "" and not names:find("commons", 1, true), names)
+end
+
+for name, byte in pairs { zeros = "\0", ones = "\1", ["all bits"] = "\255" } do
+  for _, ending in ipairs { "goes on", "dies" } do
+    for place = 1, 40, 13 do
+      tests[("a cell filled with %s by item %d, which %s"):format(name, place, ending)] = function()
+        one_lost(function(i)
+          if i == place then
+            fill_cells(byte)
+            if ending == "dies" then os.execute "kill -9 $PPID" end
+          end
+          return i * 2
+        end, 40, { jobs = 2, chunksize = 10 },
+          ending == "dies" and 10 or 1) -- with it go replies that were in the cell alone
+      end
+    end
+  end
+end
+
+tests["64 bytes to each descriptor"] = function()
+  for _, mode in ipairs { "r+b", "wb" } do -- the second one cuts files short
+    one_lost(function(i)
+      if i == 7 then
+        for _, fd in ipairs(descriptors()) do
+          local file = fd > 2 and io.open("/proc/self/fd/" .. fd, mode)
+          if file then
+            file:write(("\1"):rep(64))
+            pcall(file.close, file)
+          end
+        end
+      end
+      return i * 2
+    end, 20, { jobs = 2 }, 20) -- replies behind them in the pipe are lost, too
+  end
+end
+
+tests["the arena cannot be cut short"] = function()
+  local big = ("x"):rep(1 << 20)
+  local r = fz.map(function(s)
+    for _, fd in ipairs(descriptors()) do
+      local path = "/proc/self/fd/" .. fd
+      local p <close> = io.popen(("readlink /proc/%d/fd/%d"):format(fz.current_process().pid, fd))
+      if p:read "l":find("memfd", 1, true) then
+        local file = io.open(path, "wb")
+        assert(not file, "it was")
+      end
+    end
+    return s .. s
+  end, { big, big }, { jobs = 2, chunksize = 1 })
+  t.equal({ #r[1], #r[2] }, { 2 << 20, 2 << 20 })
+end
+
+tests["numbers of slices that were overwritten are not given"] = function()
+  for _, byte in ipairs { "\0", "\1" } do
+    local script = t.file(([[
+      local big = ("x"):rep(1 << 18)
+      local function f(i) return big .. i end
+      local function small()
+        for line in io.lines "/proc/self/maps" do
+          local from, to, name = line:match "^(%%x+)%%-(%%x+) rw%%-s %%x+ %%S+ %%d+ *(.*)$"
+          if from and name:find("/dev/zero", 1, true) then
+            from, to = tonumber(from, 16), tonumber(to, 16)
+            if to - from <= 65536 then
+              local memory <close> = io.open("/proc/self/mem", "r+b")
+              memory:seek("set", from)
+              memory:write(("\%d"):rep(64))
+            end
+          end
+        end
+      end
+      local a <close> = fz.pool(1)
+      a:apply(small)
+      local b <close> = fz.pool(2)
+      local one, two = a:map_async(f, {1, 2, 3}), b:map_async(f, {4, 5, 6})
+      one, two = one:get(60), two:get(60)
+      for i = 1, 3 do assert(one[i] == big .. i and two[i] == big .. i + 3) end
+      print "right"
+    ]]):format(byte:byte()))
+    t.equal({ t.command(script) }, { "right\n", "", 0 })
+  end
+end
+
+tests["at random: cells and frames"] = function()
+  local seed = tonumber(os.getenv "FZLUA_SEED") or os.time()
+  for round = 1, 40 do
+    one_lost(function(i)
+      if i == 17 then
+        math.randomseed(seed, round)
+        for _, cell in ipairs(cells()) do
+          for _ = 1, math.random(4) do
+            -- Results that are in the cell by now are not known from others: leave them.
+            local head = math.random(2) == 1
+            local at = head and math.random(0, 100) or cell.size - math.random(1, 4096)
+            local bytes = {}
+            for k = 1, math.random(1, math.min(64, cell.size - at)) do
+              bytes[k] = string.char(math.random(0, 255))
+            end
+            overwrite(cell.at + at, table.concat(bytes))
+          end
+        end
+        if math.random(3) == 1 then os.execute "kill -9 $PPID" end
+      end
+      return i * 2
+    end, 40, { jobs = 2, chunksize = 8 }, 16)
+  end
+end
+
+return tests
