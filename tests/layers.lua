@@ -15,8 +15,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- each other; a name that ends in * stands for all that begin so.
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
-  {dir = "os/", "fd", "cwd", "heap", "jobserver", "tree", "extent", "shm", "host", "spin", "lines",
-    "streams", "proc", "loop",
+  {dir = "os/", "fd", "cwd", "slab", "heap", "jobserver", "tree", "extent", "shm", "host",
+    "spin", "lines", "streams", "proc", "loop",
     "commons commons_state commons_chunks commons_members commons_objects commons_sweep gate",
     "lock", "semaphore", "event", "waiter", "condition", "barrier"},
   {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
@@ -31,7 +31,7 @@ local C_LAYERS = {
     "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},
-  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
+  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "state", "main"},
 }
 -- Programs: the only .c files that need no header of their own.
 local PROGRAMS = {embed = true, main = true}

@@ -11,6 +11,23 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "os/slab.h"
+
+/*
+ * A block of `size` bytes is a slab's. A checker of memory must see each block:
+ * then all small ones are malloc's.
+ */
+static bool
+is_small(size_t size)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(FZ_VALGRIND)
+	(void)size;
+	return false;
+#else
+	return size - 1 < FZ_SLAB_MAX; /* 0 is not */
+#endif
+}
+
 enum { HEAP_BLOCKS = 16 };            /* that are kept at most */
 #define HEAP_HUGE ((size_t)2 << 20)   /* what one huge page has */
 #define HEAP_KEPT ((size_t)128 << 20) /* and their bytes */
@@ -30,7 +47,7 @@ round_up(size_t size, size_t step)
 }
 
 /*
- * Small blocks are malloc's. Once its heap has grown by this much it goes on
+ * Medium blocks are malloc's. Once its heap has grown by this much it goes on
  * in huge pages: a fork has an entry to copy for each page, and a small script
  * none that it would not use.
  */
@@ -59,7 +76,7 @@ look_at_growth(uintptr_t block)
 }
 
 static void *
-small_resize(void *block, size_t size)
+medium_resize(void *block, size_t size)
 {
 	void *p = realloc(block, size);
 
@@ -179,21 +196,53 @@ big_resize(void *at, size_t old, size_t room)
 	return p != MAP_FAILED ? p : NULL;
 }
 
-/* From malloc to a mapping, or back. */
 static void *
-cross(void *block, size_t old_size, size_t size)
+new_block(size_t size)
 {
-	void *p =
-	    size >= FZ_HEAP_BIG ? big_new(size) : small_resize(NULL, size);
+	if (is_small(size))
+		return fz_slab_alloc(size);
+	if (size == 0 || size > PTRDIFF_MAX)
+		return NULL;
+	return size < FZ_HEAP_BIG ? medium_resize(NULL, size) : big_new(size);
+}
 
-	if (p == NULL || block == NULL)
-		return p;
-	memcpy(p, block, old_size < size ? old_size : size);
-	if (old_size >= FZ_HEAP_BIG)
-		big_free(block, room_of(old_size));
-	else
+static void
+free_block(void *block, size_t size)
+{
+	if (is_small(size))
+		fz_slab_free(block);
+	else if (size < FZ_HEAP_BIG)
 		free(block);
+	else
+		big_free(block, room_of(size));
+}
+
+/* A block of another kind, or of another size class. */
+static void *
+move_block(void *block, size_t old_size, size_t size)
+{
+	void *p = new_block(size);
+
+	if (p == NULL)
+		return NULL;
+	memcpy(p, block, old_size < size ? old_size : size);
+	free_block(block, old_size);
 	return p;
+}
+
+static void *
+resize(void *block, size_t old_size, size_t size)
+{
+	if (is_small(old_size) && is_small(size) &&
+	    fz_slab_room(old_size) == fz_slab_room(size))
+		return block;
+	if (is_small(old_size) || is_small(size))
+		return move_block(block, old_size, size);
+	if (old_size < FZ_HEAP_BIG && size < FZ_HEAP_BIG)
+		return medium_resize(block, size);
+	if (old_size >= FZ_HEAP_BIG && size >= FZ_HEAP_BIG)
+		return big_resize(block, room_of(old_size), room_of(size));
+	return move_block(block, old_size, size);
 }
 
 void *
@@ -201,21 +250,12 @@ fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
 {
 	(void)ud;
 	if (block == NULL)
-		old_size = 0; /* Lua tells a type by it */
-	if (size > PTRDIFF_MAX)
-		return NULL;
+		return new_block(size); /* old_size is the object's type */
 	if (size == 0) {
-		if (old_size >= FZ_HEAP_BIG)
-			big_free(block, room_of(old_size));
-		else
-			free(block);
+		free_block(block, old_size);
 		return NULL;
 	}
-	if (old_size < FZ_HEAP_BIG && size < FZ_HEAP_BIG)
-		return small_resize(block, size);
-	if (old_size >= FZ_HEAP_BIG && size >= FZ_HEAP_BIG)
-		return big_resize(block, room_of(old_size), room_of(size));
-	return cross(block, old_size, size);
+	return size <= PTRDIFF_MAX ? resize(block, old_size, size) : NULL;
 }
 
 size_t

@@ -1,0 +1,39 @@
+/*
+ * slab.h - small blocks of memory for the Lua state of the command.
+ *
+ * A chunk is an aligned mapping of FZ_SLAB_CHUNK bytes, cut into spans. A span
+ * holds blocks of one size class and has a free list of its own; blocks have
+ * no headers.
+ *
+ * In a forked child the inherited spans are full: the child allocates from new
+ * chunks, because each write to an inherited page copies it. A span from which
+ * the child frees a block is in use again, for the blocks that the child freed.
+ */
+#ifndef FZ_SLAB_H
+#define FZ_SLAB_H
+
+#include <stddef.h>
+
+/* Bytes of the largest block. */
+#define FZ_SLAB_MAX ((size_t)1024)
+/* Bytes and alignment of a chunk: one huge page. */
+#define FZ_SLAB_CHUNK ((size_t)2 << 20)
+
+/*
+ * A block of `size` bytes, 1 to FZ_SLAB_MAX, aligned for any object. NULL if
+ * there is no memory. Free with fz_slab_free(). For one thread.
+ */
+void *fz_slab_alloc(size_t size);
+
+void fz_slab_free(void *block);
+
+/* Bytes that a block for `size` bytes has. */
+size_t fz_slab_room(size_t size);
+
+/* Return the memory of all empty spans to the system. */
+void fz_slab_trim(void);
+
+/* Bytes of empty spans whose memory was not returned to the system. */
+size_t fz_slab_idle(void);
+
+#endif
