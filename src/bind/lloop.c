@@ -38,6 +38,8 @@ struct lloop {
 	struct fz_fork_hook hook;
 	bool held;        /* core.turn() must not wait */
 	unsigned ncredits; /* of GC_CREDIT_KIB each that the collector got */
+	int ncpus;        /* when they were last counted; 0: never */
+	int64_t counted_ns;
 	int output_errno; /* of the first write that failed, 0: none */
 };
 
@@ -383,12 +385,28 @@ loop_wall(lua_State *L)
 	return 1;
 }
 
-/* cpu_count([physical]) -> n */
+/* The processors as of the last second: to count them reads many files. */
+static int
+recent_cpus(struct lloop *ll)
+{
+	int64_t now_ns = fz_clock_ns();
+
+	if (ll->ncpus == 0 || now_ns - ll->counted_ns >= FZ_CLOCK_SECOND) {
+		ll->ncpus = fz_host_cpus();
+		ll->counted_ns = now_ns;
+	}
+	return ll->ncpus;
+}
+
+/* cpu_count([physical]) -> n; without an argument as of the last second */
 static int
 loop_cpu_count(lua_State *L)
 {
-	lua_pushinteger(
-	    L, lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
+	if (lua_isnone(L, 1))
+		lua_pushinteger(L, recent_cpus(get(L)));
+	else
+		lua_pushinteger(L,
+		    lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
 	return 1;
 }
 
