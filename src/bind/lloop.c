@@ -36,9 +36,9 @@ struct lloop {
 	struct fz_watch wake_watch;
 	struct fz_watch bell; /* of the commons; its fd is -1 until wanted */
 	struct fz_fork_hook hook;
-	bool held;        /* core.turn() must not wait */
+	bool held;         /* core.turn() must not wait */
 	unsigned ncredits; /* of GC_CREDIT_KIB each that the collector got */
-	int ncpus;        /* when they were last counted; 0: never */
+	int ncpus;         /* when they were last counted; 0: never */
 	int64_t counted_ns;
 	int output_errno; /* of the first write that failed, 0: none */
 };
@@ -405,8 +405,8 @@ loop_cpu_count(lua_State *L)
 	if (lua_isnone(L, 1))
 		lua_pushinteger(L, recent_cpus(get(L)));
 	else
-		lua_pushinteger(L,
-		    lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
+		lua_pushinteger(
+		    L, lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
 	return 1;
 }
 
