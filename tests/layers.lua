@@ -15,7 +15,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- each other; a name that ends in * stands for all that begin so.
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
-  {dir = "os/", "fd", "cwd", "slab", "heap", "jobserver", "tree", "extent", "shm", "host",
+  {dir = "os/", "fd", "cwd", "slab", "heap", "jobserver", "tree", "extent", "shm", "idle", "host",
     "spin", "lines", "streams", "proc", "loop",
     "commons commons_state commons_chunks commons_members commons_objects commons_sweep gate",
     "lock", "semaphore", "event", "waiter", "condition", "barrier"},

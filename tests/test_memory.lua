@@ -112,4 +112,63 @@ tests["objects that die while a worker starts are finalized once"] = function()
   t.equal(out, "3\n1000\n", err)
 end
 
+-- What follows is about blocks of 16 MB, in a script with little else.
+local BLOCKS <const> = [[
+local function field(pid, name)
+  for line in io.lines(("/proc/%s/status"):format(pid)) do
+    local kib = line:match("^" .. name .. ":%s+(%d+)")
+    if kib then return tonumber(kib) end
+  end
+end
+local block = ("x"):rep(16 << 20)
+]]
+
+local function numbers_of_blocks(code)
+  local out, err, status = t.command("-e", BLOCKS .. code)
+  assert(status == 0, err)
+  local list = {}
+  for number in out:gmatch "%d+" do list[#list + 1] = tonumber(number) end
+  return list
+end
+
+tests["who receives big messages keeps few of them"] = function()
+  if CHECKED then return end
+  local most = numbers_of_blocks [[
+    local a, b = fz.pipe()
+    local p = fz.process(function()
+      local n = 0
+      for _ = 1, 40 do n = n + #b:recv() end
+      return n, field("self", "VmHWM")
+    end)
+    p:start()
+    for _ = 1, 40 do a:send(block) end
+    local n, most = p:result()
+    assert(n == 40 * #block)
+    local s = fz.stage "s"
+    s:register("n", "x", function(x) return #x end)
+    s:register("most", "x", function() return field("self", "VmHWM") end)
+    local chain <close> = fz.chain({s}, {jobs = 1})
+    for _ = 1, 40 do assert(chain({x = block}).n == #block) end
+    print(most, chain({x = block}).most)]]
+  for i, kib in ipairs(most) do assert(kib < 300 * MB, ("%d: %d KiB"):format(i, kib)) end
+end
+
+tests["memory that was kept for big values goes back while nothing happens"] = function()
+  if CHECKED then return end
+  local kib = numbers_of_blocks [[
+    local pool <close> = fz.pool(1)
+    for _ = 1, 6 do assert(#pool:apply(function(s) return s .. "y" end, block) == #block + 1) end
+    local worker, before = pool.workers[1], field("self", "VmRSS")
+    collectgarbage()
+    local queue, till = fz.queue(), fz.now() + 20
+    local function rss() return field("self", "VmRSS"), field(worker, "VmRSS") end
+    local mine, its
+    repeat
+      queue:get(0.1)
+      mine, its = rss()
+    until mine < 40 << 10 and its < 40 << 10 or fz.now() > till
+    print(mine, its, before)]]
+  assert(kib[1] < 40 * MB and kib[2] < 40 * MB, table.concat(kib, " "))
+end
+
 return tests

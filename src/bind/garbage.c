@@ -1,16 +1,22 @@
 #include "bind/garbage.h"
 
+#include <limits.h>
+
 #include "os/proc.h"
 
 /* KiB of a heap below which copying it is cheap. */
 enum { GARBAGE_HEAP = 32 << 10 };
 /* KiB that a child allocates before its first collection. */
 enum { GARBAGE_FIRST = 32 << 10 };
+/* KiB of messages, and part of the heap, that are worth a collection. */
+enum { GARBAGE_MESSAGES = 16 << 10, GARBAGE_SHARE = 4 };
 /* KiB that a worker allocates between two collections of young objects. */
 enum { GARBAGE_YOUNG = 16 << 10 };
 
 struct fz_garbage {
 	int aged_kib; /* the heap when its objects were made old; 0: never */
+	int received; /* KiB of big messages since the last collection */
+	bool copies;  /* a collection would copy much that was inherited */
 };
 
 /* Its address is the key in the registry. */
@@ -27,7 +33,7 @@ fz_garbage_open(lua_State *L)
 	if (garbage != NULL)
 		return garbage;
 	garbage = lua_newuserdatauv(L, sizeof(*garbage), 0);
-	garbage->aged_kib = 0;
+	*garbage = (struct fz_garbage){ .aged_kib = 0 };
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &garbage_key);
 	return garbage;
 }
@@ -64,16 +70,35 @@ fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect)
 }
 
 void
+fz_garbage_before_message(lua_State *L, size_t len)
+{
+	struct fz_garbage *garbage = fz_garbage_open(L);
+
+	if (!garbage->copies && garbage->received >= GARBAGE_MESSAGES &&
+	    garbage->received >= lua_gc(L, LUA_GCCOUNT) / GARBAGE_SHARE) {
+		lua_gc(L, LUA_GCSTEP, 0);
+		garbage->received = 0;
+	}
+	if (len / 1024 > (size_t)(INT_MAX - garbage->received))
+		garbage->received = INT_MAX;
+	else
+		garbage->received += (int)(len / 1024);
+}
+
+void
 fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
 {
 	int kib = lua_gc(L, LUA_GCCOUNT);
 
-	*child = (struct fz_garbage_child){ aged, kib, kib };
+	*child = (struct fz_garbage_child){ .inherited = kib,
+		.kib = kib,
+		.collects = aged || kib < GARBAGE_HEAP };
+	fz_garbage_open(L)->copies = !child->collects;
 	/*
 	 * A step of negative size is a credit. If the inherited objects are
 	 * not old, the first collection copies all of them: it comes late.
 	 */
-	if (aged || kib < GARBAGE_FIRST)
+	if (child->collects)
 		kib = GARBAGE_FIRST;
 	lua_gc(L, LUA_GCSTEP, -kib);
 }
@@ -81,16 +106,17 @@ fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
 void
 fz_garbage_collect_young(struct fz_garbage_child *child, lua_State *L)
 {
-	int kib;
+	int kib, least;
 
-	if (!child->aged)
+	if (!child->collects)
 		return;
 	kib = lua_gc(L, LUA_GCCOUNT);
 	if (kib < child->kib)
 		child->kib = kib;
-	/* A heap that has grown by half has its own data: Lua's own pace. */
-	if (kib - child->kib < GARBAGE_YOUNG ||
-	    kib - child->inherited > child->inherited / 2 ||
+	/* Beside much data of its own a worker collects at that data's pace. */
+	least = (child->kib - child->inherited) / 2;
+	if (kib - child->kib <
+		(least > GARBAGE_YOUNG ? least : GARBAGE_YOUNG) ||
 	    !lua_gc(L, LUA_GCISRUNNING))
 		return;
 	lua_gc(L, LUA_GCSTEP, 0);

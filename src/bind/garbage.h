@@ -12,6 +12,7 @@
 #define FZ_GARBAGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <lua.h>
 
@@ -28,11 +29,18 @@ struct fz_garbage *fz_garbage_open(lua_State *L);
  */
 bool fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect);
 
+/*
+ * The collector rests while a big message is decoded, so that a state that only
+ * receives would never collect. Before one: collect, if much was decoded since
+ * the last time. Then count the message's `len` bytes. [-0, +0, e]
+ */
+void fz_garbage_before_message(lua_State *L, size_t len);
+
 /* In a forked child. */
 struct fz_garbage_child {
-	bool aged;     /* its inherited objects are old */
 	int inherited; /* KiB of the heap at the fork */
 	int kib;       /* KiB of the heap after the last collection */
+	bool collects; /* a collection copies little of what it inherited */
 };
 
 /*
@@ -43,8 +51,9 @@ void fz_garbage_inherit(
     struct fz_garbage_child *child, lua_State *L, bool aged);
 
 /*
- * After a job: collect young objects if the child has allocated much and all
- * that it inherited is old. [-0, +0, -]
+ * After a job: collect young objects if the child has allocated much and a
+ * collection copies little. Big blocks that become free so are those that the
+ * next job allocates. [-0, +0, -]
  */
 void fz_garbage_collect_young(struct fz_garbage_child *child, lua_State *L);
 

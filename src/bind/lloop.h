@@ -77,6 +77,13 @@ void fz_lloop_wait(
  */
 bool fz_lloop_is_idle(lua_State *L);
 
+/*
+ * For who sleeps elsewhere: return the memory that is kept for reuse if it was
+ * not used for a second. Returns until when it may stay, FZ_CLOCK_NEVER if
+ * nothing is kept.
+ */
+int64_t fz_lloop_rest(lua_State *L);
+
 /* Have the bell of the commons end a step. [-0, +0, e] */
 void fz_lloop_listen(lua_State *L);
 

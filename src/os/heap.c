@@ -39,6 +39,7 @@ struct kept_block {
 
 static struct kept_block kept[HEAP_BLOCKS]; /* the oldest first */
 static size_t nkept, kept_bytes;
+static unsigned long turnover;
 
 static size_t
 round_up(size_t size, size_t step)
@@ -113,6 +114,13 @@ remove_kept(size_t i)
 	memmove(&kept[i], &kept[i + 1], (nkept - i) * sizeof(kept[0]));
 }
 
+static void
+unmap_oldest(void)
+{
+	munmap(kept[0].at, kept[0].room);
+	remove_kept(0);
+}
+
 /* One that is kept, the warmest; NULL: there is none of that size. */
 static void *
 take(size_t room)
@@ -125,6 +133,7 @@ take(size_t room)
 		if (madvise(at, room, MADV_DOFORK) != 0)
 			return NULL;
 		remove_kept(i);
+		turnover++;
 		return at;
 	}
 	return NULL;
@@ -170,12 +179,11 @@ big_free(void *at, size_t room)
 		munmap(at, room);
 		return;
 	}
-	while (nkept == HEAP_BLOCKS || kept_bytes + room > HEAP_KEPT) {
-		munmap(kept[0].at, kept[0].room);
-		remove_kept(0);
-	}
+	while (nkept == HEAP_BLOCKS || kept_bytes + room > HEAP_KEPT)
+		unmap_oldest();
 	kept[nkept++] = (struct kept_block){ at, room };
 	kept_bytes += room;
+	turnover++;
 }
 
 static void *
@@ -261,5 +269,19 @@ fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
 size_t
 fz_heap_kept(void)
 {
-	return kept_bytes;
+	return kept_bytes + fz_slab_idle();
+}
+
+unsigned long
+fz_heap_turnover(void)
+{
+	return turnover;
+}
+
+void
+fz_heap_trim(void)
+{
+	while (nkept != 0)
+		unmap_oldest();
+	fz_slab_trim();
 }

@@ -22,7 +22,13 @@
  */
 void *fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size);
 
-/* Bytes that are kept and not in use. */
+/* Bytes that are kept and not in use, those of empty spans included. */
 size_t fz_heap_kept(void);
+
+/* Moves whenever a big block is taken or kept. */
+unsigned long fz_heap_turnover(void);
+
+/* Return what is kept to the system. */
+void fz_heap_trim(void);
 
 #endif
