@@ -168,10 +168,11 @@ local getters = {
 }
 
 function Chain:__index(name)
-  if math.type(name) then return rawget(self, "_stages")[name] end
+  local method = methods[name] -- first: an invoke calls several
+  if method then return method end
   local getter = getters[name]
   if getter then return getter(self) end
-  return methods[name]
+  return math.type(name) and rawget(self, "_stages")[name] or nil
 end
 
 Chain.__newindex = Pipeline.set

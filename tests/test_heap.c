@@ -24,8 +24,8 @@ enum {
 	MEDIUM = 2000,
 	BIG = 300 << 10,
 	BIGGER = 3 << 20,
-	TOO_BIG = 130 << 20,
-	MOST_KEPT = 128 << 20
+	TOO_BIG = 258 << 20,
+	MOST_KEPT = 256 << 20
 };
 
 static bool no_memory;

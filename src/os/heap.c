@@ -30,7 +30,7 @@ is_small(size_t size)
 
 enum { HEAP_BLOCKS = 16 };            /* that are kept at most */
 #define HEAP_HUGE ((size_t)2 << 20)   /* what one huge page has */
-#define HEAP_KEPT ((size_t)128 << 20) /* and their bytes */
+#define HEAP_KEPT ((size_t)256 << 20) /* and their bytes */
 
 struct kept_block {
 	void *at;
@@ -253,17 +253,35 @@ resize(void *block, size_t old_size, size_t size)
 	return move_block(block, old_size, size);
 }
 
+static void *
+allocate(void *block, size_t old_size, size_t size)
+{
+	if (block == NULL)
+		return new_block(size);
+	return size <= PTRDIFF_MAX ? resize(block, old_size, size) : NULL;
+}
+
 void *
 fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
 {
+	void *p;
+
 	(void)ud;
-	if (block == NULL)
-		return new_block(size); /* old_size is the object's type */
+	if (block == NULL && is_small(size)) {
+		p = fz_slab_alloc(size); /* old_size is the object's type */
+		if (p != NULL)
+			return p;
+	}
 	if (size == 0) {
-		free_block(block, old_size);
+		if (block != NULL)
+			free_block(block, old_size);
 		return NULL;
 	}
-	return size <= PTRDIFF_MAX ? resize(block, old_size, size) : NULL;
+	p = allocate(block, old_size, size);
+	if (p != NULL || fz_heap_kept() == 0)
+		return p;
+	fz_heap_trim(); /* under a limit of memory what is kept counts */
+	return allocate(block, old_size, size);
 }
 
 size_t

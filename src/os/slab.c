@@ -7,12 +7,6 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-/*
- * Size classes: steps of 16 bytes to 256, then of 64 bytes to FZ_SLAB_MAX. A
- * class is found by the size in units of 16 bytes, rounded up.
- */
-enum { SLAB_UNIT = 16, SLAB_FINE = 16, SLAB_CLASSES = SLAB_FINE + 12 };
-
 #define SPAN_SIZE ((size_t)64 << 10)
 enum { CHUNK_SPANS = FZ_SLAB_CHUNK / SPAN_SIZE };
 #define ALL_SPANS UINT32_MAX
@@ -27,21 +21,17 @@ enum { CHUNKS_PLAIN = 4 };
 /* Empty spans that a process may keep, if it does not use as many. */
 enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
 
-struct block {
-	struct block *next;
-};
-
 struct span {
-	struct block *free; /* freed blocks; the current span: since the last
-			       time that its class ran out of blocks */
-	uint32_t linked;    /* blocks that were ever in a free list; a child
-			       leaves out those that were free at the fork */
-	uint32_t used;      /* of them: not in `free` */
-	uint32_t listed;    /* generation in which the span is current or in the
-			       list of its class; 0: it is full or empty */
-	uint32_t fresh;     /* offset of the bytes that were never linked */
-	uint32_t taken;     /* generation that took the empty span */
-	uint32_t size;      /* of its blocks */
+	struct fz_slab_block *free; /* freed blocks; the current span: since the
+			       last time that its class ran out of blocks */
+	uint32_t linked; /* blocks that were ever in a free list; a child
+			    leaves out those that were free at the fork */
+	uint32_t used;   /* of them: not in `free` */
+	uint32_t listed; /* generation in which the span is current or in the
+			    list of its class; 0: it is full or empty */
+	uint32_t fresh;  /* offset of the bytes that were never linked */
+	uint32_t taken;  /* generation that took the empty span */
+	uint32_t size;   /* of its blocks */
 	uint32_t class;
 	struct span *next, *prev;
 };
@@ -55,36 +45,36 @@ struct chunk {
 };
 
 /* What the header leaves of the first span. */
-#define FIRST_OFFSET                                         \
-	((uint32_t)((sizeof(struct chunk) + SLAB_UNIT - 1) & \
-		    ~(size_t)(SLAB_UNIT - 1)))
+#define FIRST_OFFSET                                            \
+	((uint32_t)((sizeof(struct chunk) + FZ_SLAB_UNIT - 1) & \
+		    ~(size_t)(FZ_SLAB_UNIT - 1)))
 
 struct class
 {
-	struct block *free;        /* blocks of the current span */
-	struct span *current;      /* NULL: none */
+	struct span *current;      /* its blocks are in the list; NULL: none */
 	struct span *first, *last; /* other spans with free blocks */
 };
 
-static struct class classes[SLAB_CLASSES];
+/* Sixteen units, one by one, then four at a time. */
+#define FOUR(class) class, class, class, class
+const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1] = { 0, 0,
+	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, FOUR(16), FOUR(17),
+	FOUR(18), FOUR(19), FOUR(20), FOUR(21), FOUR(22), FOUR(23), FOUR(24),
+	FOUR(25), FOUR(26), FOUR(27) };
+
+struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
+
+static struct class classes[FZ_SLAB_CLASSES];
 static struct chunk *open_chunks; /* those with empty spans */
 static uint32_t generation = 1;   /* of forks */
 static uint32_t nchunks;          /* made by this process */
 static uint32_t nused, nidle;     /* spans of this process */
 
-static unsigned
-class_of(size_t size)
-{
-	unsigned units = (unsigned)((size + SLAB_UNIT - 1) / SLAB_UNIT);
-
-	return units <= SLAB_FINE ? units - 1 : SLAB_FINE + (units - 17) / 4;
-}
-
 static uint32_t
 size_of(unsigned class)
 {
-	return class < SLAB_FINE ? (class + 1) * SLAB_UNIT
-				 : (class - SLAB_FINE + 5) * 4 * SLAB_UNIT;
+	return class < 16 ? (class + 1) * FZ_SLAB_UNIT
+			  : (class - 16 + 5) * 4 * FZ_SLAB_UNIT;
 }
 
 static struct chunk *
@@ -166,8 +156,10 @@ unlist_span(struct span *span)
 static void
 in_child(void)
 {
-	for (unsigned i = 0; i < SLAB_CLASSES; i++)
-		classes[i] = (struct class){ NULL, NULL, NULL, NULL };
+	for (unsigned i = 0; i < FZ_SLAB_CLASSES; i++) {
+		classes[i] = (struct class){ NULL, NULL, NULL };
+		fz_slab_lists[i] = NULL;
+	}
 	open_chunks = NULL;
 	generation++;
 	nchunks = nused = nidle = 0;
@@ -310,22 +302,22 @@ span_free(struct span *span)
 }
 
 /* Link the blocks of the next page that was never used. */
-static struct block *
+static struct fz_slab_block *
 link_fresh(struct span *span)
 {
 	char *start = span_start(span);
 	uint32_t end = span->fresh + SPAN_STEP;
-	struct block *first, *last;
+	struct fz_slab_block *first, *last;
 
 	if (end > SPAN_SIZE)
 		end = SPAN_SIZE;
 	if (end - span->fresh < span->size)
 		return NULL;
-	first = last = (struct block *)(start + span->fresh);
+	first = last = (struct fz_slab_block *)(start + span->fresh);
 	span->linked++;
 	for (span->fresh += span->size; span->fresh + span->size <= end;
 	     span->fresh += span->size) {
-		last->next = (struct block *)(start + span->fresh);
+		last->next = (struct fz_slab_block *)(start + span->fresh);
 		last = last->next;
 		span->linked++;
 	}
@@ -334,10 +326,10 @@ link_fresh(struct span *span)
 }
 
 /* All free blocks of a span, for the list of its class. NULL: it is full. */
-static struct block *
+static struct fz_slab_block *
 take_blocks(struct span *span)
 {
-	struct block *blocks = span->free;
+	struct fz_slab_block *blocks = span->free;
 
 	if (blocks == NULL)
 		blocks = link_fresh(span);
@@ -346,12 +338,11 @@ take_blocks(struct span *span)
 	return blocks;
 }
 
-/* The class has no more blocks: find some, and return the first. */
-static void *
-refill(unsigned number)
+void *
+fz_slab_refill(unsigned number)
 {
 	struct class *class = &classes[number];
-	struct block *block = NULL;
+	struct fz_slab_block *block = NULL;
 
 	while (class->current == NULL ||
 	       (block = take_blocks(class->current)) == NULL) {
@@ -363,19 +354,7 @@ refill(unsigned number)
 		else if ((class->current = span_new(number)) == NULL)
 			return NULL;
 	}
-	class->free = block->next;
-	return block;
-}
-
-void *
-fz_slab_alloc(size_t size)
-{
-	unsigned number = class_of(size);
-	struct block *block = classes[number].free;
-
-	if (__builtin_expect(block == NULL, 0))
-		return refill(number);
-	classes[number].free = block->next;
+	fz_slab_lists[number] = block->next;
 	return block;
 }
 
@@ -384,7 +363,7 @@ fz_slab_alloc(size_t size)
  * before.
  */
 static void
-span_freed(struct span *span, struct block *block)
+span_freed(struct span *span, struct fz_slab_block *block)
 {
 	struct class *class = &classes[span->class];
 
@@ -404,7 +383,7 @@ void
 fz_slab_free(void *at)
 {
 	struct span *span = span_of(at);
-	struct block *block = at;
+	struct fz_slab_block *block = at;
 
 	block->next = span->free;
 	span->free = block;
@@ -416,7 +395,8 @@ fz_slab_free(void *at)
 size_t
 fz_slab_room(size_t size)
 {
-	return size_of(class_of(size));
+	return size_of(
+	    fz_slab_class_of[(size + FZ_SLAB_UNIT - 1) / FZ_SLAB_UNIT]);
 }
 
 void

@@ -19,11 +19,37 @@
 /* Bytes and alignment of a chunk: one huge page. */
 #define FZ_SLAB_CHUNK ((size_t)2 << 20)
 
+/* Size classes: steps of 16 bytes to 256, then of 64 bytes to FZ_SLAB_MAX. */
+enum { FZ_SLAB_UNIT = 16, FZ_SLAB_CLASSES = 28 };
+
+struct fz_slab_block {
+	struct fz_slab_block *next;
+};
+
+/* For fz_slab_alloc() alone: the classes of sizes in units, rounded up. */
+extern const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1];
+/* For fz_slab_alloc() alone: free blocks of each class. */
+extern struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
+
+/* Find more free blocks for an empty list; returns the first, or NULL. */
+void *fz_slab_refill(unsigned class);
+
 /*
  * A block of `size` bytes, 1 to FZ_SLAB_MAX, aligned for any object. NULL if
  * there is no memory. Free with fz_slab_free(). For one thread.
  */
-void *fz_slab_alloc(size_t size);
+static inline void *
+fz_slab_alloc(size_t size)
+{
+	unsigned class =
+	    fz_slab_class_of[(size + FZ_SLAB_UNIT - 1) / FZ_SLAB_UNIT];
+	struct fz_slab_block *block = fz_slab_lists[class];
+
+	if (__builtin_expect(block == NULL, 0))
+		return fz_slab_refill(class);
+	fz_slab_lists[class] = block->next;
+	return block;
+}
 
 void fz_slab_free(void *block);
 
