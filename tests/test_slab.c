@@ -36,11 +36,11 @@ __wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 			 : __real_mmap(at, n, prot, flags, fd, off);
 }
 
-/* Bytes of a field of /proc/self/smaps_rollup, 0: there is none. */
+/* Bytes that a line of `path` says behind `field`, 0: it says nothing. */
 static size_t
-memory_of(const char *field)
+bytes_in(const char *path, const char *field)
 {
-	FILE *file = fopen("/proc/self/smaps_rollup", "r");
+	FILE *file = fopen(path, "r");
 	size_t kib = 0;
 	char line[256];
 
@@ -51,6 +51,15 @@ memory_of(const char *field)
 	if (file != NULL)
 		fclose(file);
 	return kib << 10;
+}
+
+/* 0 where a checker of memory has pages of its own for ours. */
+static size_t
+memory_of(const char *field)
+{
+	if (getenv("FZLUA_VALGRIND") != NULL)
+		return 0;
+	return bytes_in("/proc/self/smaps_rollup", field);
 }
 
 static void
@@ -170,13 +179,14 @@ test_slab_memory_of_one_size_serves_another(void **state)
 	allocate_many();
 	free_each(0, 2);
 	free_each(1, 2);
-	before = memory_of("VmSize:");
+	before = bytes_in("/proc/self/status", "VmSize:");
+	assert_int_not_equal(before, 0);
 	for (size_t i = 0; i < FEW; i++) {
 		blocks[i] = fz_slab_alloc(OTHER);
 		memset(blocks[i], 1, OTHER);
 	}
 	assert_true(fz_slab_idle() <= 20 * MB);
-	assert_int_equal(memory_of("VmSize:"), before);
+	assert_int_equal(bytes_in("/proc/self/status", "VmSize:"), before);
 	free_each(0, 1);
 }
 
