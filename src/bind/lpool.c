@@ -42,7 +42,7 @@ struct lpool {
 	unsigned calls; /* in this process, under way */
 	struct fz_serve_home home;
 	struct fz_garbage *garbage;
-	bool once;       /* its workers do not outlive its one map */
+	bool once;                 /* its workers do not outlive its one map */
 	struct fz_lpool_init init; /* for functions that run in this process */
 };
 
