@@ -9,6 +9,7 @@ package.path = here .. "?.lua;" .. package.path
 
 local fz = require "fzlua"
 local limits = require "limits"
+local alloc_rows = require "alloc"
 local peers = require "peers"
 local pool_rows = require "pool"
 local shared_rows = require "shared"
@@ -57,6 +58,22 @@ local function measure_worker()
     return seconds
   end
   return fzlua, function() return limits.fork(same) end
+end
+
+-- Warm, with the options that a user gives who gives none.
+local function measure_invoke()
+  local n = 1000
+  local chain = one_stage(function(x) return x end)
+  local function invokes()
+    for i = 1, n do chain:invoke { x = i } end
+  end
+  local function fzlua()
+    local seconds = timed(invokes)
+    expect("result", chain.output.y, n)
+    return seconds / n
+  end
+  fzlua()
+  return fzlua, function() return 20e-6 end
 end
 
 -- New processes for every sample on both sides: the scheduler's choice of
@@ -179,6 +196,44 @@ local function measure_string_out()
   return fzlua, function() return limits.push(big) end
 end
 
+-- Nothing of one call is left in the worker, nor here, when the next one comes.
+local function dropped(f)
+  return function(...)
+    collectgarbage()
+    return f(...)
+  end
+end
+
+local function measure_string_in_dropped()
+  local big = ("x"):rep(BIG)
+  local chain = one_stage(dropped(function(s) return #s end))
+  local function fzlua()
+    local seconds = timed(chain.invoke, chain, { x = big }, { jobs = 1 })
+    chain:prune()
+    return seconds
+  end
+  for _ = 1, 3 do fzlua() end
+  return fzlua, function() return limits.push(big) end
+end
+
+local function measure_string_out_dropped()
+  local piece, pieces = ("x"):rep(1 << 20), BIG >> 20
+  local chain = one_stage(dropped(function() return piece:rep(pieces) end))
+  local function invoke()
+    chain:invoke({ x = 1 }, { jobs = 1 })
+    return chain.output.y
+  end
+  local function fzlua()
+    local seconds, s = timed(invoke)
+    expect("length", #s, BIG)
+    chain:prune()
+    return seconds
+  end
+  for _ = 1, 3 do fzlua() end
+  local big = ("x"):rep(BIG)
+  return fzlua, function() return limits.push(big) * 2 end
+end
+
 -- Payloads: how to make one, and the bare work of encoding and decoding it.
 -- A string has no walk: both ways are one copy.
 local function table_payload(name, count)
@@ -228,6 +283,8 @@ local rows = {
     needs = "lua5.4", measure = measure_start },
   { name = "worker", unit = "ms", samples = 101, against = "forked Lua state", target = 2,
     measure = measure_worker },
+  { name = "invoke", unit = "us", samples = 21, against = "20 us", target = 1,
+    measure = measure_invoke },
   { name = "roundtrip", unit = "us/node", samples = 21, against = "two-pipe ping-pong",
     target = 2, measure = measure_roundtrip },
   { name = "roundtrip_1core", unit = "us/node", samples = 21, against = "two-pipe ping-pong",
@@ -240,6 +297,10 @@ local rows = {
     measure = measure_string_in },
   { name = "string_out", unit = "ms", samples = 15, against = "lua_pushlstring", target = 2.5,
     measure = measure_string_out },
+  { name = "string_in_dropped", unit = "ms", samples = 15, against = "lua_pushlstring",
+    target = 2.5, measure = measure_string_in_dropped },
+  { name = "string_out_dropped", unit = "ms", samples = 15, against = "two lua_pushlstring",
+    target = 2.5, measure = measure_string_out_dropped },
 }
 for _, name in ipairs { "ints", "floats", "records", "string64M", "deep" } do
   local payload, is_string = payloads[name], name == "string64M"
@@ -252,6 +313,7 @@ for _, name in ipairs { "ints", "floats", "records", "string64M", "deep" } do
     measure = function() return measure_decode(payload) end }
 end
 
+for _, row in ipairs(alloc_rows(command, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(pool_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
 

@@ -88,17 +88,28 @@ local methods = {
 }
 
 function methods:_states()
-  local states = {}
-  for i, each in ipairs(self._stages) do states[i] = stage.state(each) end
-  return states
+  if not self._state_list then
+    local states = {}
+    for i, each in ipairs(self._stages) do states[i] = stage.state(each) end
+    self._state_list = states
+  end
+  return self._state_list
+end
+
+-- Whether no stage has changed since the versions in `key`.
+local function is_current(states, key)
+  for i, state in ipairs(states) do
+    if state.registry.version ~= key[i] then return false end
+  end
+  return true
 end
 
 -- The plan, made anew when a stage has changed since.
 function methods:_compile()
-  local states, versions = self:_states(), {}
-  for i, state in ipairs(states) do versions[i] = state.registry.version end
-  local key = table.concat(versions, " ")
-  if self._plan_key ~= key then
+  local states, key = self:_states(), self._plan_key
+  if not key or not is_current(states, key) then
+    key = {}
+    for i, state in ipairs(states) do key[i] = state.registry.version end
     self._plan, self._plan_key = Plan.of_chain(states), key
   end
   return self._plan
@@ -157,10 +168,11 @@ local getters = {
 }
 
 function Chain:__index(name)
-  if math.type(name) then return rawget(self, "_stages")[name] end
+  local method = methods[name] -- first: an invoke calls several
+  if method then return method end
   local getter = getters[name]
   if getter then return getter(self) end
-  return methods[name]
+  return math.type(name) and rawget(self, "_stages")[name] or nil
 end
 
 Chain.__newindex = Pipeline.set

@@ -210,7 +210,7 @@ function check.options(options, allowed, place, what)
   for name in pairs(options) do
     names[#names + 1] = type(name) == "string" and name or ("[%s]"):format(tostring(name))
   end
-  table.sort(names)
+  if names[2] then table.sort(names) end
   for _, name in ipairs(names) do
     if not allowed[name] then check.fail("bad option '%s' to '%s' (no such option)", name, what) end
     checked[name] = OPTIONS[name](options[name], name, what)

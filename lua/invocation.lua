@@ -17,26 +17,36 @@ local Invocation = {}
 Invocation.__index = Invocation
 Invocation.__name = "fzlua.Invocation"
 
-local function first_given(name, list, last)
-  for i = 1, last do
+local function first_given(name, list)
+  for i = 1, #list do
     if list[i][name] ~= nil then return list[i][name] end
   end
 end
 
+---What all invokes of a chain go by where they say nothing.
+---@param list table[] the chain's options, then each stage's
+---@return table
+function Invocation.defaults(list)
+  local limits, merged = { list[1], command_line }, {}
+  list[#list + 1] = command_line
+  for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list) end
+  -- Those of one stage are no other stage's: the plan has them.
+  for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, limits) end
+  merged.on_error = merged.on_error or "stop"
+  return merged
+end
+
 ---What a whole run goes by.
 ---@param given table the invoke's options, which win
----@param defaults table[] the chain's, then each stage's
+---@param defaults table see Invocation.defaults
 ---@return table
 function Invocation.options(given, defaults)
-  local list, merged = { given, table.unpack(defaults) }, {}
-  list[#list + 1] = command_line
-  for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list, #list) end
-  -- Those of one stage are no other stage's: the plan has them.
-  list = { given, defaults[1], command_line }
-  for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, list, #list) end
+  local merged = {}
+  for name, value in pairs(defaults) do merged[name] = value end
+  for name, value in pairs(given) do merged[name] = value end
   merged.jobs = merged.jobs or core.cpu_count()
   merged.seed = merged.seed or core.random_seed()
-  merged.on_error = merged.on_error or "stop"
+  merged.events = merged.progress ~= nil
   return merged
 end
 
@@ -65,16 +75,16 @@ local function set_inputs(run, plan, input)
   end
 end
 
-local function kept_values(plan, keep)
-  local values = {}
-  if keep == "all" then
-    for _, layer in ipairs(plan.layers) do
-      for _, made in ipairs(layer.made) do values[#values + 1] = made.value end
-    end
-  else
-    for i, final in ipairs(plan.final) do values[i] = final.value end
-  end
-  return values
+-- Make the run and start it; self.run is there as soon as it is made.
+local function start_run(self, given)
+  local plan, merged, pools = self.plan, self.options, {}
+  for i, entry in ipairs(self._entries) do pools[i] = entry.pool end
+  local run = core.run(plan.graph, pools, merged)
+  self.run = run
+  set_limits(run, plan, given)
+  set_inputs(run, plan, self.input)
+  run:keep(plan:kept(merged.keep))
+  run:start()
 end
 
 -- Put the names an error is about into it.
@@ -106,26 +116,13 @@ function Invocation.start(owner, plan, entries, input, given, merged)
     self:_settle()
     return self
   end
-  local pools = {}
-  for i, entry in ipairs(entries) do pools[i] = entry.pool end
-  local run
-  local ok, e = pcall(function()
-    run = core.run(plan.graph, pools, {
-      jobs = merged.jobs, deadline = merged.deadline, on_error = merged.on_error,
-      seed = merged.seed, events = merged.progress ~= nil, timeout = merged.timeout,
-      retries = merged.retries, backoff = merged.backoff, memory = merged.memory,
-    })
-    set_limits(run, plan, given)
-    set_inputs(run, plan, input)
-    run:keep(kept_values(plan, merged.keep))
-    run:start()
-  end)
+  local ok, e = pcall(start_run, self, given)
   if not ok then
-    if run then run:close() end
+    if self.run then self.run:close() end
+    self.run = nil
     self:_release()
     error(e, 0)
   end
-  self.run = run
   task.watch(self)
   return self
 end
@@ -344,12 +341,14 @@ function Invocation:_settle()
   end
 end
 
+function Invocation:__close()
+  self.future:cancel()
+end
+
 ---Wait for the output; an error on the way, Ctrl-C for one, ends what runs.
 ---@return table output
 function Invocation:wait()
-  local _ <close> = setmetatable({}, {
-    __close = function() self.future:cancel() end,
-  })
+  local _ <close> = self
   return self.future:await()
 end
 

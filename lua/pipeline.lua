@@ -21,6 +21,7 @@ function Pipeline.init(self, options)
   self._options = options
   self._workers = Workers.new()
   self._plan, self._plan_key, self._layers = false, false, false
+  self._state_list = false -- of a chain's stages, once they were asked for
   self._live = {} -- invocations under way, in order of their start
   return self
 end
@@ -30,17 +31,17 @@ local function worker_count(state, pool)
   return state.options.workers or math.min(#pool.funcs, check.WORKERS_MAX)
 end
 
-local function take_workers(self, plan)
-  local entries, states = {}, self:_states()
-  local ok, e = pcall(function()
-    for i, pool in ipairs(plan.pools) do
-      local state = states[pool.layer]
-      entries[i] = self._workers:take(state.registry, state.registry.version, {
-        name = state.name or "dag", funcs = pool.funcs, init = state.options.init,
-        workers = worker_count(state, pool),
-      })
-    end
-  end)
+local function add_workers(self, plan, states, entries)
+  for i, pool in ipairs(plan.pools) do
+    local state = states[pool.layer]
+    entries[i] = self._workers:take(
+      state.registry, worker_count(state, pool), pool.funcs, state.options.init)
+  end
+end
+
+local function take_workers(self, plan, states)
+  local entries = {}
+  local ok, e = pcall(add_workers, self, plan, states, entries)
   if not ok then
     for _, entry in ipairs(entries) do Workers.release(entry) end
     error(e, 0)
@@ -48,17 +49,25 @@ local function take_workers(self, plan)
   return entries
 end
 
+-- What the chain and its stages say of a run; kept with the plan.
+local function defaults_of(self, plan, states)
+  if not plan.defaults then
+    local list = { self._options }
+    for i, state in ipairs(states) do list[i + 1] = state.options end
+    plan.defaults = Invocation.defaults(list)
+  end
+  return plan.defaults
+end
+
 local function start(self, what, input, given)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
   given = check.options(given, check.INVOKE, 2, what)
   self._output, self._errors, self._layers = {}, {}, false
-  local plan = self:_compile()
+  local plan, states = self:_compile(), self:_states()
   plan:check_inputs(self._input)
-  local defaults = { self._options }
-  for i, state in ipairs(self:_states()) do defaults[i + 1] = state.options end
-  local merged = Invocation.options(given, defaults)
+  local merged = Invocation.options(given, defaults_of(self, plan, states))
   self._workers:share(merged.jobs)
-  local entries = take_workers(self, plan)
+  local entries = take_workers(self, plan, states)
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
   if not invocation:done() then self._live[#self._live + 1] = invocation end
   return invocation

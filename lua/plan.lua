@@ -26,6 +26,7 @@ local check = require "fzlua.check"
 ---@field limits table[] for nodes with limits of their own: node, timeout, retries, ...
 ---@field final table[] name, value: what functions made and what leaves the end
 ---@field passes boolean whether inputs that no function makes leave the end
+---@field defaults table|false options of the chain and its stages, merged by its first invoke
 local Plan = {}
 Plan.__index = Plan
 Plan.__name = "fzlua.Plan"
@@ -33,7 +34,8 @@ Plan.__name = "fzlua.Plan"
 local function new()
   return setmetatable({
     graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
-    limits = {}, final = {}, passes = true, _inputs = {},
+    limits = {}, final = {}, passes = true, defaults = false,
+    _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
 
@@ -195,6 +197,35 @@ function Plan.of_dag(registry)
   return self
 end
 
+---The engine's values that a run is to keep.
+---@param keep "final"|"all"|nil
+---@return integer[]
+function Plan:kept(keep)
+  keep = keep or "final"
+  local values = self._kept[keep]
+  if values then return values end
+  values = {}
+  if keep == "all" then
+    for _, layer in ipairs(self.layers) do
+      for _, made in ipairs(layer.made) do values[#values + 1] = made.value end
+    end
+  else
+    for i, final in ipairs(self.final) do values[i] = final.value end
+  end
+  self._kept[keep] = values
+  return values
+end
+
+-- The names that functions make and that leave the end, as a set.
+local function made_names(self)
+  if not self._made then
+    local made = {}
+    for _, final in ipairs(self.final) do made[final.name] = true end
+    self._made = made
+  end
+  return self._made
+end
+
 ---The needed inputs that `values` lacks, in the order of their first use.
 ---@param values table
 ---@return table[] of needs
@@ -227,11 +258,11 @@ end
 function Plan:passed(values)
   local names = {}
   if not self.passes then return names end
-  local made = {}
-  for _, final in ipairs(self.final) do made[final.name] = true end
+  local made = made_names(self)
   for name in pairs(values) do
     if not made[name] then names[#names + 1] = name end
   end
+  if not names[2] then return names end
   table.sort(names, function(a, b)
     if type(a) == type(b) and (type(a) == "string" or type(a) == "number") then return a < b end
     return tostring(a) < tostring(b)

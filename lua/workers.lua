@@ -31,23 +31,31 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
----The pool for `key`, made anew when it was made for another version or for fewer
----workers; give it back with release().
----@param key any the stage
----@param version integer
----@param spec table name, funcs, init, workers: as core.pool takes them; gets its slots
----@return table entry `entry.pool` is the pool
-function Workers:take(key, version, spec)
-  local entry = self._entries[key]
-  if entry and (entry.version ~= version or entry.workers < spec.workers) then
-    self._entries[key] = nil
+-- The entry of `registry`, if it was made for this version and as many workers.
+local function find(self, registry, workers)
+  local entry = self._entries[registry]
+  if entry and (entry.version ~= registry.version or entry.workers < workers) then
+    self._entries[registry] = nil
     retire(entry)
-    entry = nil
+    return nil
   end
+  return entry
+end
+
+---The pool for a registry, made anew when that has changed or the pool was made for
+---fewer workers; give it back with release().
+---@param registry fzlua.Registry
+---@param workers integer
+---@param funcs function[]
+---@param init function|nil called in each new worker
+---@return table entry `entry.pool` is the pool
+function Workers:take(registry, workers, funcs, init)
+  local entry = find(self, registry, workers)
   if not entry then
-    spec.slots = slots_of(self)
-    entry = { pool = core.pool(spec), version = version, workers = spec.workers, users = 0 }
-    self._entries[key] = entry
+    local pool =
+      core.pool { funcs = funcs, init = init, workers = workers, slots = slots_of(self) }
+    entry = { pool = pool, version = registry.version, workers = workers, users = 0 }
+    self._entries[registry] = entry
   end
   entry.users = entry.users + 1
   return entry

@@ -22,9 +22,9 @@
 #include "fzlua.h"
 #include "os/cwd.h"
 #include "os/fd.h"
-#include "os/heap.h"
 #include "os/jobserver.h"
 #include "os/proc.h"
+#include "state.h"
 
 #define STATUS_INTERRUPTED 130
 
@@ -377,12 +377,11 @@ main(int argc, char **argv)
 	fz_fd_raise_limit();
 	fz_cwd_reported();
 	fz_jobserver_find(make_fd);
-	L = luaL_newstate();
+	L = fz_state_new();
 	if (L == NULL) {
 		fputs("fzlua: not enough memory\n", stderr);
 		return EXIT_FAILURE;
 	}
-	lua_setallocf(L, fz_heap_alloc, NULL); /* it has small blocks as yet */
 	atexit(close_output);
 	atexit(leave_make); /* first: the other one may end us */
 	lua_pushcfunction(L, run);

@@ -15,8 +15,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- each other; a name that ends in * stands for all that begin so.
 local C_LAYERS = {
   {dir = "base/", "err", "clock", "buf"},
-  {dir = "os/", "fd", "cwd", "heap", "jobserver", "tree", "extent", "host", "shm", "spin", "lines",
-    "streams", "proc", "loop",
+  {dir = "os/", "fd", "cwd", "slab", "heap", "jobserver", "tree", "extent", "host", "shm", "idle",
+    "spin", "lines", "streams", "proc", "loop",
     "commons commons_state commons_chunks commons_members commons_objects commons_sweep gate",
     "lock", "semaphore", "event", "waiter", "condition", "barrier"},
   {dir = "engine/", "blob", "wire", "claim", "port", "engine", "exec", "relay",
@@ -24,14 +24,14 @@ local C_LAYERS = {
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "ltraceback", "lhandle", "place", "refmap", "registered",
-    "names", "warning",
+    "names", "warning", "garbage",
     "codec lcodec format encode encode_class encode_message encode_object encode_string decode "
       .. "decode_object",
     "items", "strip", "random", "exit", "child child_state child_batch", "serve",
     "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},
-  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "main"},
+  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "state", "main"},
 }
 -- Programs: the only .c files that need no header of their own.
 local PROGRAMS = {embed = true, main = true}

@@ -349,4 +349,34 @@ tests["a function that runs in this process may close its own chain"] = function
   t.fails("cancelled", chain.invoke, chain, {}, { jobs = 0 })
 end
 
+tests["options of one invoke, and what it kept, do not reach the next"] = function()
+  local a = fz.stage { name = "a", pass_input = false, retries = 1 }
+  a:register("y", "x", function(x) return x < 3 and x + 1 or error "too much" end)
+  local b = fz.stage { name = "b", pass_input = false }
+  b:register("z", "y", function(y) return { y, fz.current_process().name } end)
+  local chain <close> = fz.chain({ a, b }, { on_error = "continue" })
+  local function here() return chain.output.z[2] == fz.current_process().name end
+  for _ = 1, 2 do
+    assert(chain({ x = 1 }, { jobs = 0, keep = "all" }).z[1] == 2 and here())
+    assert(chain:at(1).y == 2)
+    assert(chain({ x = 2 }).z[1] == 3 and not here())
+    assert(not pcall(chain.at, chain, 1))
+    assert(next(chain { x = 3 }) == nil and chain.errors.y.kind == "error")
+    local ok, e = pcall(chain, { x = 3 }, { on_error = "stop" })
+    assert(not ok and e.kind == "error" and e.attempt == 2, e)
+    assert(chain { x = 0, unread = 1 }.z[1] == 1)
+    a:register("y", "x", function(x) return x < 3 and x + 1 or error "too much" end)
+  end
+end
+
+tests["a stage that was registered anew changes what the next invoke takes and gives"] = function()
+  local s = fz.stage "s"
+  s:register("y", "x", function(x) return x + 1 end)
+  local chain <close> = fz.chain { s }
+  t.equal(chain { x = 1, other = 2 }, { y = 2, other = 2, x = 1 })
+  s:register("other", { "x", "z" }, function(x, z) return x + z end)
+  t.match(t.fails("graph", chain, { x = 1, other = 2 }), "input z is missing")
+  t.equal(chain { x = 1, z = 5 }, { y = 2, other = 6, x = 1, z = 5 })
+end
+
 return tests

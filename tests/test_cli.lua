@@ -243,6 +243,14 @@ raise "text" raise(42) raise("text", function() error("closing", 0) end)
 raise("text", function() return 1 end)]])
 end
 
+tests["warnings are printed while they are on, in one line from several pieces"] = function()
+  local code = [[warn("lost") warn("@on") warn("a", "b", "c") warn("@x") warn("@", "on")
+    warn("@off") warn("lost") warn("@on") warn("last")]]
+  local out, err, status = t.command("-e", code)
+  assert(status == 0 and out == "", err)
+  assert(err == "Lua warning: abc\nLua warning: @on\nLua warning: last\n", err)
+end
+
 tests["standard input is the script without one, and for -"] = function()
   local out = t.shell [[echo 'print("in", ...)' | "$FZLUA"]]
   t.equal(out, "in\n")

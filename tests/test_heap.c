@@ -21,10 +21,11 @@
 
 enum {
 	SMALL = 1000,
+	MEDIUM = 2000,
 	BIG = 300 << 10,
 	BIGGER = 3 << 20,
-	TOO_BIG = 130 << 20,
-	MOST_KEPT = 128 << 20
+	TOO_BIG = 258 << 20,
+	MOST_KEPT = 256 << 20
 };
 
 static bool no_memory;
@@ -98,8 +99,9 @@ static void *new (size_t n)
 static void
 test_heap_a_block_keeps_its_bytes_from_any_size_to_any(void **state)
 {
-	static const size_t sizes[] = { 1, SMALL, FZ_HEAP_BIG - 1, FZ_HEAP_BIG,
-		FZ_HEAP_BIG + 1, BIG, BIGGER, BIGGER + 1, 40 << 20, 70 << 20 };
+	static const size_t sizes[] = { 1, SMALL, SMALL + 24, MEDIUM,
+		FZ_HEAP_BIG - 1, FZ_HEAP_BIG, FZ_HEAP_BIG + 1, BIG, BIGGER,
+		BIGGER + 1, 40 << 20, 70 << 20 };
 	size_t n = sizeof(sizes) / sizeof(sizes[0]);
 
 	(void)state;
@@ -178,7 +180,7 @@ test_heap_a_child_has_none_of_what_is_kept(void **state)
 static void
 test_heap_without_memory_a_block_is_as_it_was(void **state)
 {
-	static const size_t sizes[] = { SMALL, BIG, BIGGER };
+	static const size_t sizes[] = { MEDIUM, BIG, BIGGER };
 
 	(void)state;
 	for (size_t i = 0; i < 9; i++) {
@@ -225,16 +227,16 @@ find_mapping(const void *at, bool *heap, bool *huge)
 }
 
 static void
-test_heap_many_small_blocks_are_in_huge_pages(void **state)
+test_heap_many_medium_blocks_are_in_huge_pages(void **state)
 {
-	enum { MANY = 30000 }; /* of SMALL: 30 MB */
+	enum { MANY = 15000 }; /* of MEDIUM: 30 MB */
 	static unsigned char *p[MANY];
 	bool heap = false, huge = false;
 	int nhuge = 0;
 
 	(void)state;
 	for (int i = 0; i < MANY; i++)
-		p[i] = new (SMALL);
+		p[i] = new (MEDIUM);
 	if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0 ||
 	    !find_mapping(p[0], &heap, &huge) || !heap) {
 		print_message("skipped: malloc has another heap\n");
@@ -248,8 +250,8 @@ test_heap_many_small_blocks_are_in_huge_pages(void **state)
 		assert_true(huge);
 	}
 	for (int i = 0; i < MANY; i++) {
-		assert_filled(p[i], SMALL);
-		fz_heap_alloc(NULL, p[i], SMALL, 0);
+		assert_filled(p[i], MEDIUM);
+		fz_heap_alloc(NULL, p[i], MEDIUM, 0);
 	}
 }
 
@@ -258,7 +260,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		/* First: the heap is small. */
-		cmocka_unit_test(test_heap_many_small_blocks_are_in_huge_pages),
+		cmocka_unit_test(
+		    test_heap_many_medium_blocks_are_in_huge_pages),
 		cmocka_unit_test(
 		    test_heap_a_block_keeps_its_bytes_from_any_size_to_any),
 		cmocka_unit_test(

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "bind/decode.h"
 #include "bind/format.h"
+#include "bind/garbage.h"
 #include "bind/lerror.h"
 #include "bind/registered.h"
 
@@ -516,6 +517,7 @@ fz_codec_decode(
 	if (!is_big(L, len))
 		return get_message(&d);
 	luaL_checkstack(L, 4, NULL);
+	fz_garbage_before_message(L, len);
 	lua_pushcfunction(L, call_get_message);
 	lua_pushlightuserdata(L, &d);
 	lua_gc(L, LUA_GCSTOP);

@@ -6,6 +6,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "bind/garbage.h"
 #include "bind/lbatch_state.h"
 #include "bind/lerror.h"
 #include "bind/lfailure.h"
@@ -238,7 +239,7 @@ start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 	fz_batch_start(lb->batch);
 	if (!fz_sched_is_local(sched)) {
 		fz_sched_flush(sched);
-		fz_lloop_collect(L);
+		fz_garbage_catch_up(fz_garbage_open(L), L);
 		return;
 	}
 	if (fz_batch_done(lb->batch) || lb->local.prev != NULL)
@@ -563,7 +564,7 @@ work_body(lua_State *L)
 	unsigned *ncalls;
 
 	item.number = fz_batch_local_next(lb->batch, &item.part);
-	fz_lloop_collect(L);
+	fz_garbage_catch_up(fz_garbage_open(L), L);
 	if (item.number != 0) {
 		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 		ncalls = fz_lpool_calls(L, -1);

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "bind/codec.h"
 #include "bind/format.h"
+#include "bind/garbage.h"
 #include "bind/lblob.h"
 #include "bind/lerror.h"
 #include "engine/worker.h"
@@ -125,7 +126,8 @@ fz_lbatch_encode(
 	struct fz_blob *blob = NULL;
 	int status;
 
-	fz_lloop_delay_gc(L); /* no finalizer may come here */
+	/* No finalizer may come here. */
+	fz_garbage_delay(fz_garbage_open(L), L);
 	if (e.n > lb->together)
 		e.n = lb->together;
 	do {

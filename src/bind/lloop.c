@@ -11,19 +11,18 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "bind/garbage.h"
 #include "bind/lerror.h"
 #include "engine/engine.h"
 #include "os/commons.h"
 #include "os/fd.h"
 #include "os/host.h"
+#include "os/idle.h"
 
 #define LOOP_TYPE "fzlua.Loop"
 
 /* Their addresses are keys in the registry: the loop, who is told of news. */
 static const char loop_key, news_key;
-
-/* What a call that delays the collector may allocate without waking it. */
-enum { GC_CREDIT_KIB = 1 << 20 };
 
 struct lloop {
 	struct fz_engine engine;
@@ -36,8 +35,12 @@ struct lloop {
 	struct fz_watch wake_watch;
 	struct fz_watch bell; /* of the commons; its fd is -1 until wanted */
 	struct fz_fork_hook hook;
-	bool held;          /* core.turn() must not wait */
-	unsigned ncredits;  /* of GC_CREDIT_KIB each that the collector got */
+	struct fz_idle idle;  /* since when no more memory is needed */
+	struct fz_timer rest; /* returns what is kept of it */
+	bool held;            /* core.turn() must not wait */
+	struct fz_garbage *garbage;
+	int ncpus; /* when they were last counted; 0: never */
+	int64_t counted_ns;
 	int output_errno;   /* of the first write that failed, 0: none */
 	uint32_t works_for; /* the member whose question is answered, 0: none */
 };
@@ -108,32 +111,6 @@ fz_lloop_hold(lua_State *L, bool held)
 
 	ll->held = held;
 	return before;
-}
-
-void
-fz_lloop_delay_gc(lua_State *L)
-{
-	struct lloop *ll = get(L);
-
-	if (lua_gc(L, LUA_GCISRUNNING) != 1)
-		return; /* the script has stopped it */
-	lua_gc(L, LUA_GCSTEP, -GC_CREDIT_KIB);
-	ll->ncredits++;
-}
-
-static void
-collect(lua_State *L, struct lloop *ll)
-{
-	while (ll->ncredits != 0) {
-		ll->ncredits--;
-		lua_gc(L, LUA_GCSTEP, GC_CREDIT_KIB);
-	}
-}
-
-void
-fz_lloop_collect(lua_State *L)
-{
-	collect(L, get(L));
 }
 
 lua_State *volatile *
@@ -234,6 +211,36 @@ work_local(lua_State *L, struct lloop *ll)
 	return 0;
 }
 
+static void
+rested(struct fz_timer *timer)
+{
+	struct lloop *ll =
+	    (struct lloop *)((char *)timer - offsetof(struct lloop, rest));
+
+	fz_idle_trim(&ll->idle, ll->engine.shm);
+}
+
+/* One step; a timer returns memory that is not needed while it waits. */
+static int
+step(struct lloop *ll, int64_t until_ns, struct fz_err *err)
+{
+	struct fz_loop *loop = ll->engine.loop;
+	int64_t rest_ns = fz_idle_until(&ll->idle, ll->engine.shm);
+
+	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.place == 0)
+		fz_loop_arm(loop, &ll->rest, rest_ns); /* or another time */
+	return fz_loop_step(loop, until_ns, err);
+}
+
+int64_t
+fz_lloop_rest(lua_State *L)
+{
+	struct lloop *ll = get(L);
+
+	fz_idle_trim(&ll->idle, ll->engine.shm);
+	return fz_idle_until(&ll->idle, ll->engine.shm);
+}
+
 /*
  * Step until a waiter should look, or `until_ns`. Returns whether one should.
  * Most steps only move jobs: those need no Lua.
@@ -245,9 +252,9 @@ step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
 	struct fz_err err = { 0 };
 
 	do {
-		if (fz_loop_step(ll->engine.loop, until_ns, &err) < 0)
+		if (step(ll, until_ns, &err) < 0)
 			fz_lerror_raise(L, &err);
-		collect(L, ll);
+		fz_garbage_catch_up(ll->garbage, L);
 		fz_lloop_check(L);
 		check_output(L, ll);
 		if (ll->engine.news != news || ll->locals != NULL)
@@ -273,9 +280,9 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 	fz_lloop_check_free(L);
 	fz_lloop_check(L);
 	while (!done(ctx)) {
-		if (fz_loop_step(ll->engine.loop, FZ_CLOCK_NEVER, &err) < 0)
+		if (step(ll, FZ_CLOCK_NEVER, &err) < 0)
 			fz_lerror_raise(L, &err);
-		collect(L, ll);
+		fz_garbage_catch_up(ll->garbage, L);
 		fz_lloop_check(L);
 		check_output(L, ll);
 	}
@@ -285,8 +292,9 @@ bool
 fz_lloop_is_idle(lua_State *L)
 {
 	const struct lloop *ll = get(L);
-	unsigned own =
-	    (ll->wake_watch.fd != -1 ? 1U : 0) + (ll->bell.fd != -1 ? 1U : 0);
+	unsigned own = (ll->wake_watch.fd != -1 ? 1U : 0) +
+		       (ll->bell.fd != -1 ? 1U : 0) +
+		       (ll->rest.place != 0 ? 1U : 0);
 
 	return ll->locals == NULL && fz_loop_nwatched(ll->engine.loop) == own;
 }
@@ -320,9 +328,9 @@ fz_lloop_step(lua_State *L, int64_t until_ns)
 	fz_lloop_check_free(L);
 	if (work_local(L, ll))
 		until_ns = 0;
-	if (fz_loop_step(ll->engine.loop, until_ns, &err) < 0)
+	if (step(ll, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
-	collect(L, ll);
+	fz_garbage_catch_up(ll->garbage, L);
 	fz_lloop_check(L);
 	check_output(L, ll);
 	if (ll->engine.news != news &&
@@ -393,12 +401,28 @@ loop_wall(lua_State *L)
 	return 1;
 }
 
-/* cpu_count([physical]) -> n */
+/* The processors as of the last second: to count them reads many files. */
+static int
+recent_cpus(struct lloop *ll)
+{
+	int64_t now_ns = fz_clock_ns();
+
+	if (ll->ncpus == 0 || now_ns - ll->counted_ns >= FZ_CLOCK_SECOND) {
+		ll->ncpus = fz_host_cpus();
+		ll->counted_ns = now_ns;
+	}
+	return ll->ncpus;
+}
+
+/* cpu_count([physical]) -> n; without an argument as of the last second */
 static int
 loop_cpu_count(lua_State *L)
 {
-	lua_pushinteger(
-	    L, lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
+	if (lua_isnone(L, 1))
+		lua_pushinteger(L, recent_cpus(get(L)));
+	else
+		lua_pushinteger(
+		    L, lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
 	return 1;
 }
 
@@ -451,6 +475,7 @@ loop_gc(lua_State *L)
 		return 0;
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
 	fz_loop_unwatch(ll->engine.loop, &ll->bell);
+	fz_loop_disarm(ll->engine.loop, &ll->rest);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
 	fz_loop_unhook(&ll->hook);
@@ -518,7 +543,9 @@ fz_lloop_open(lua_State *L)
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->bell = (struct fz_watch){ .fd = -1, .ready = rung };
+	ll->rest.fired = rested;
 	ll->hook.in_child = in_child;
+	ll->garbage = fz_garbage_open(L);
 	if (luaL_newmetatable(L, LOOP_TYPE))
 		luaL_setfuncs(L, metamethods, 0);
 	lua_setmetatable(L, -2);

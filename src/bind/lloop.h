@@ -51,17 +51,6 @@ lua_State *volatile *fz_lloop_running(lua_State *L);
 bool fz_lloop_hold(lua_State *L, bool held);
 
 /*
- * Keep the collector from running, and with it finalizers, which must not come
- * where the engine is under way. It catches up in the next call of
- * fz_lloop_collect(). Its debt is kept: LUA_GCSTOP and LUA_GCRESTART would
- * forget it, so that a loop of them collects each time. [-0, +0, -]
- */
-void fz_lloop_delay_gc(lua_State *L);
-
-/* Let the collector run again if it was kept from it. [-0, +0, e] */
-void fz_lloop_collect(lua_State *L);
-
-/*
  * Raise while it is held, or when the engine has been freed: before that is
  * made to do anything. [-0, +0, e]
  */
@@ -76,6 +65,13 @@ void fz_lloop_wait(
  * may sleep elsewhere then.
  */
 bool fz_lloop_is_idle(lua_State *L);
+
+/*
+ * For who sleeps elsewhere: return the memory that is kept for reuse if it was
+ * not used for a second. Returns until when it may stay, FZ_CLOCK_NEVER if
+ * nothing is kept.
+ */
+int64_t fz_lloop_rest(lua_State *L);
 
 /* Have the bell of the commons end a step. [-0, +0, e] */
 void fz_lloop_listen(lua_State *L);

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "bind/child.h"
+#include "bind/garbage.h"
 #include "bind/lerror.h"
 #include "bind/lfuncs.h"
 #include "bind/lloop.h"
@@ -40,6 +41,8 @@ struct lpool {
 	uint64_t seed, ncalls;
 	unsigned calls; /* in this process, under way */
 	struct fz_serve_home home;
+	struct fz_garbage *garbage;
+	bool once;                 /* its workers do not outlive its one map */
 	struct fz_lpool_init init; /* for functions that run in this process */
 };
 
@@ -134,7 +137,7 @@ fz_lpool_rehome(lua_State *L, int idx)
 	if (!lp->home.serving)
 		return;
 	idx = lua_absindex(L, idx);
-	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, idx), false };
+	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, idx) };
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
@@ -167,6 +170,17 @@ make_sched(lua_State *L, int idx, unsigned workers)
 		fz_lerror_raise(L, &err);
 }
 
+/* A map alone is over sooner than a collection beforehand would pay. */
+static void
+before_fork(void *ctx)
+{
+	struct fz_serve_home *home = ctx;
+	struct lpool *lp =
+	    (struct lpool *)((char *)home - offsetof(struct lpool, home));
+
+	home->aged = fz_garbage_age(lp->garbage, home->L, !lp->once);
+}
+
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
  * [, slots = s] } -> pool
@@ -176,7 +190,8 @@ make_sched(lua_State *L, int idx, unsigned workers)
 static int
 pool_new(lua_State *L)
 {
-	struct fz_pool_opts opts = { .main = fz_serve_main };
+	struct fz_pool_opts opts = { .before_fork = before_fork,
+		.main = fz_serve_main };
 	struct fz_err err = { 0 };
 	lua_Integer workers;
 	struct lpool *lp;
@@ -202,6 +217,8 @@ pool_new(lua_State *L)
 	lp->sched = NULL;
 	lp->ncalls = 0;
 	lp->calls = 0;
+	lp->once = opts.spread;
+	lp->garbage = fz_garbage_open(L);
 	lp->init = (struct fz_lpool_init){ true, -1 };
 	luaL_setmetatable(L, POOL_TYPE);
 	lua_getfield(L, 1, "funcs");
@@ -213,7 +230,7 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
-	lp->home = (struct fz_serve_home){ fz_lpool_prepare(L, 3), false };
+	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 3) };
 	opts.main_ctx = &lp->home;
 	lua_setiuservalue(L, 3, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);

@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "bind/garbage.h"
 #include "bind/serve.h"
 #include "bind/lblob.h"
 #include "bind/lerror.h"
@@ -180,6 +181,7 @@ process_new(lua_State *L)
 	lp->depth = fz_proc_depth();
 	luaL_setmetatable(L, PROCESS_TYPE);
 	home.L = push_thread(L, nargs);
+	home.aged = fz_garbage_age(fz_garbage_open(L), L, true);
 	if (start(lp, &home, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	lua_pop(L, 1);

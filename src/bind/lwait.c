@@ -74,7 +74,10 @@ fz_lwait(lua_State *L, struct fz_gate *gate, fz_lwait_try try, void *ctx,
 		if (late)
 			late_ns = fz_clock_after(now, FZ_GATE_LOOK_NS);
 		if (idle) {
-			fz_gate_sleep(gate, seq, until_ns);
+			int64_t rest_ns = fz_lloop_rest(L);
+
+			fz_gate_sleep(
+			    gate, seq, until_ns < rest_ns ? until_ns : rest_ns);
 			fz_lloop_check(L);
 		} else {
 			turn(L, until_ns);

@@ -11,6 +11,7 @@
 #include "bind/child_state.h"
 #include "bind/codec.h"
 #include "bind/exit.h"
+#include "bind/garbage.h"
 #include "bind/lerror.h"
 #include "bind/random.h"
 #include "bind/strip.h"
@@ -19,8 +20,6 @@
 #include "os/proc.h"
 #include "os/shm.h"
 
-/* A worker collects no garbage before it has made this much of its own. */
-enum { SERVE_GC_KIB = 32 << 10 };
 /* Beyond the limit of the Lua allocator, for what C libraries allocate. */
 #define SERVE_MEMORY_SLACK ((uint64_t)64 << 20)
 
@@ -46,6 +45,7 @@ struct worker {
 	struct memory memory;
 	struct fz_cwd cwd;
 	bool started; /* a call */
+	struct fz_garbage_child garbage;
 };
 
 static void *
@@ -194,16 +194,8 @@ send_reply(void *ctx)
 static int
 settle(lua_State *L)
 {
-	int kib = lua_gc(L, LUA_GCCOUNT);
-
 	fz_random_find(L, lua_touserdata(L, 1));
 	fz_exit_wrap(L);
-	/*
-	 * A collection would touch, and so copy, the whole inherited heap. A
-	 * step of negative size is a credit: none begins before the worker
-	 * has made that much garbage of its own.
-	 */
-	lua_gc(L, LUA_GCSTEP, -(kib > SERVE_GC_KIB ? kib : SERVE_GC_KIB));
 	return 0;
 }
 
@@ -323,10 +315,12 @@ fz_serve_main(void *ctx, struct fz_port *port)
 	w.memory.inherited = state_bytes(L);
 	fz_cwd_enter(&w.cwd);
 	port->accepts = has_memory;
+	fz_garbage_inherit(&w.garbage, L, home->aged);
 	while ((rc = fz_port_next(port, &w.call, NULL)) == 1) {
 		rc = serve(L, &w, &io);
 		if (rc != 0)
 			break;
+		fz_garbage_collect_young(&w.garbage, L);
 	}
 	return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
@@ -449,6 +443,7 @@ fz_serve_process(void *ctx, struct fz_port *port)
 	lua_pushcfunction(L, settle);
 	lua_pushlightuserdata(L, &w.random);
 	lua_pcall(L, 1, 0, 0);
+	fz_garbage_inherit(&w.garbage, L, process->aged);
 	rc = process_call(L, &w, &c);
 	if (rc != EXIT_SUCCESS)
 		return rc;

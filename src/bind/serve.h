@@ -13,6 +13,7 @@ struct fz_port;
 struct fz_serve_home {
 	lua_State *L; /* a thread of fz_child_prepare() */
 	bool serving; /* this process is a worker that runs on it */
+	bool aged;    /* its objects are old: see garbage.h */
 };
 
 /* The life of a worker: a fz_worker_main, `ctx` is its fz_serve_home. */
@@ -27,6 +28,7 @@ enum { FZ_SERVE_NAME = 1, FZ_SERVE_LEAVE, FZ_SERVE_ENTER };
 struct fz_serve_process {
 	lua_State *L;
 	uint64_t seed; /* of its random numbers */
+	bool aged;     /* the objects of its state are old: see garbage.h */
 };
 
 /*

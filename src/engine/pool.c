@@ -344,6 +344,8 @@ try_fork(struct fz_pool *pool, struct fz_err *err)
 	}
 	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
 		return NULL;
+	if (pool->opts.before_fork != NULL)
+		pool->opts.before_fork(pool->opts.main_ctx);
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
 		w->stamp = pool->stamp;

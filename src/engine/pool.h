@@ -31,6 +31,7 @@ struct fz_pool_opts {
 	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
 	struct fz_slots *slots;
 	bool spread; /* each begins on another processor: see host.h */
+	void (*before_fork)(void *main_ctx); /* in the parent; may be NULL */
 	fz_worker_main main;
 	void *main_ctx;
 };

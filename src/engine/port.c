@@ -216,6 +216,18 @@ look(struct fz_port *port)
 	}
 }
 
+/* Wait for a frame; memory that is kept goes back meanwhile. */
+static void
+rest(struct fz_port *port)
+{
+	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
+	int64_t until_ns = fz_idle_until(&port->idle, port->shm);
+
+	if (until_ns != FZ_CLOCK_NEVER &&
+	    poll(&pfd, 1, fz_clock_poll_ms(fz_clock_ns(), until_ns)) == 0)
+		fz_idle_trim(&port->idle, port->shm);
+}
+
 int
 fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 {
@@ -241,6 +253,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 			return fz_err_set(err, FZ_ERR_CRASH,
 			    "what it shares with its parent was overwritten");
 		look(port);
+		rest(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		if (n == 0)
 			return 0;

@@ -33,6 +33,7 @@
 #include "base/clock.h"
 #include "engine/claim.h"
 #include "engine/wire.h"
+#include "os/idle.h"
 #include "os/shm.h"
 #include "os/spin.h"
 
@@ -125,6 +126,7 @@ struct fz_port {
 	 */
 	bool (*accepts)(const struct fz_call *call);
 	int64_t flushed_ns;
+	struct fz_idle idle;       /* since when it needs no more memory */
 	bool open;                 /* `frame` holds a reply that was not sent */
 	uint32_t items_seq;        /* of the first item of the open frame */
 	struct fz_cell_open items; /* that frame; nitems is 0 where none is */

@@ -11,9 +11,26 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "os/slab.h"
+
+/*
+ * A block of `size` bytes is a slab's. A checker of memory must see each block:
+ * then all small ones are malloc's.
+ */
+static bool
+is_small(size_t size)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(FZ_VALGRIND)
+	(void)size;
+	return false;
+#else
+	return size - 1 < FZ_SLAB_MAX; /* 0 is not */
+#endif
+}
+
 enum { HEAP_BLOCKS = 16 };            /* that are kept at most */
 #define HEAP_HUGE ((size_t)2 << 20)   /* what one huge page has */
-#define HEAP_KEPT ((size_t)128 << 20) /* and their bytes */
+#define HEAP_KEPT ((size_t)256 << 20) /* and their bytes */
 
 struct kept_block {
 	void *at;
@@ -22,6 +39,7 @@ struct kept_block {
 
 static struct kept_block kept[HEAP_BLOCKS]; /* the oldest first */
 static size_t nkept, kept_bytes;
+static unsigned long turnover;
 
 static size_t
 round_up(size_t size, size_t step)
@@ -30,7 +48,7 @@ round_up(size_t size, size_t step)
 }
 
 /*
- * Small blocks are malloc's. Once its heap has grown by this much it goes on
+ * Medium blocks are malloc's. Once its heap has grown by this much it goes on
  * in huge pages: a fork has an entry to copy for each page, and a small script
  * none that it would not use.
  */
@@ -59,7 +77,7 @@ look_at_growth(uintptr_t block)
 }
 
 static void *
-small_resize(void *block, size_t size)
+medium_resize(void *block, size_t size)
 {
 	void *p = realloc(block, size);
 
@@ -96,6 +114,13 @@ remove_kept(size_t i)
 	memmove(&kept[i], &kept[i + 1], (nkept - i) * sizeof(kept[0]));
 }
 
+static void
+unmap_oldest(void)
+{
+	munmap(kept[0].at, kept[0].room);
+	remove_kept(0);
+}
+
 /* One that is kept, the warmest; NULL: there is none of that size. */
 static void *
 take(size_t room)
@@ -108,6 +133,7 @@ take(size_t room)
 		if (madvise(at, room, MADV_DOFORK) != 0)
 			return NULL;
 		remove_kept(i);
+		turnover++;
 		return at;
 	}
 	return NULL;
@@ -153,12 +179,11 @@ big_free(void *at, size_t room)
 		munmap(at, room);
 		return;
 	}
-	while (nkept == HEAP_BLOCKS || kept_bytes + room > HEAP_KEPT) {
-		munmap(kept[0].at, kept[0].room);
-		remove_kept(0);
-	}
+	while (nkept == HEAP_BLOCKS || kept_bytes + room > HEAP_KEPT)
+		unmap_oldest();
 	kept[nkept++] = (struct kept_block){ at, room };
 	kept_bytes += room;
+	turnover++;
 }
 
 static void *
@@ -179,47 +204,102 @@ big_resize(void *at, size_t old, size_t room)
 	return p != MAP_FAILED ? p : NULL;
 }
 
-/* From malloc to a mapping, or back. */
 static void *
-cross(void *block, size_t old_size, size_t size)
+new_block(size_t size)
 {
-	void *p =
-	    size >= FZ_HEAP_BIG ? big_new(size) : small_resize(NULL, size);
+	if (is_small(size))
+		return fz_slab_alloc(size);
+	if (size == 0 || size > PTRDIFF_MAX)
+		return NULL;
+	return size < FZ_HEAP_BIG ? medium_resize(NULL, size) : big_new(size);
+}
 
-	if (p == NULL || block == NULL)
-		return p;
-	memcpy(p, block, old_size < size ? old_size : size);
-	if (old_size >= FZ_HEAP_BIG)
-		big_free(block, room_of(old_size));
-	else
+static void
+free_block(void *block, size_t size)
+{
+	if (is_small(size))
+		fz_slab_free(block);
+	else if (size < FZ_HEAP_BIG)
 		free(block);
+	else
+		big_free(block, room_of(size));
+}
+
+/* A block of another kind, or of another size class. */
+static void *
+move_block(void *block, size_t old_size, size_t size)
+{
+	void *p = new_block(size);
+
+	if (p == NULL)
+		return NULL;
+	memcpy(p, block, old_size < size ? old_size : size);
+	free_block(block, old_size);
 	return p;
+}
+
+static void *
+resize(void *block, size_t old_size, size_t size)
+{
+	if (is_small(old_size) && is_small(size) &&
+	    fz_slab_room(old_size) == fz_slab_room(size))
+		return block;
+	if (is_small(old_size) || is_small(size))
+		return move_block(block, old_size, size);
+	if (old_size < FZ_HEAP_BIG && size < FZ_HEAP_BIG)
+		return medium_resize(block, size);
+	if (old_size >= FZ_HEAP_BIG && size >= FZ_HEAP_BIG)
+		return big_resize(block, room_of(old_size), room_of(size));
+	return move_block(block, old_size, size);
+}
+
+static void *
+allocate(void *block, size_t old_size, size_t size)
+{
+	if (block == NULL)
+		return new_block(size);
+	return size <= PTRDIFF_MAX ? resize(block, old_size, size) : NULL;
 }
 
 void *
 fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
 {
+	void *p;
+
 	(void)ud;
-	if (block == NULL)
-		old_size = 0; /* Lua tells a type by it */
-	if (size > PTRDIFF_MAX)
-		return NULL;
+	if (block == NULL && is_small(size)) {
+		p = fz_slab_alloc(size); /* old_size is the object's type */
+		if (p != NULL)
+			return p;
+	}
 	if (size == 0) {
-		if (old_size >= FZ_HEAP_BIG)
-			big_free(block, room_of(old_size));
-		else
-			free(block);
+		if (block != NULL)
+			free_block(block, old_size);
 		return NULL;
 	}
-	if (old_size < FZ_HEAP_BIG && size < FZ_HEAP_BIG)
-		return small_resize(block, size);
-	if (old_size >= FZ_HEAP_BIG && size >= FZ_HEAP_BIG)
-		return big_resize(block, room_of(old_size), room_of(size));
-	return cross(block, old_size, size);
+	p = allocate(block, old_size, size);
+	if (p != NULL || fz_heap_kept() == 0)
+		return p;
+	fz_heap_trim(); /* under a limit of memory what is kept counts */
+	return allocate(block, old_size, size);
 }
 
 size_t
 fz_heap_kept(void)
 {
-	return kept_bytes;
+	return kept_bytes + fz_slab_idle();
+}
+
+unsigned long
+fz_heap_turnover(void)
+{
+	return turnover;
+}
+
+void
+fz_heap_trim(void)
+{
+	while (nkept != 0)
+		unmap_oldest();
+	fz_slab_trim();
 }

@@ -1,11 +1,11 @@
 /*
  * heap.h - memory for the Lua state of the command.
  *
- * Small blocks come from malloc, whose heap grows in huge pages once it is
- * long. Big ones, the arrays of long tables and long strings, are mappings of
- * their own. Some that were freed are kept warm, and no child shares them: the
- * first touch of fresh memory, and a write to memory that a child shares, cost
- * more than most of what is done with it.
+ * Small blocks come from slabs (slab.h). Medium ones come from malloc, whose
+ * heap grows in huge pages once it is long. Big ones, the arrays of long tables
+ * and long strings, are mappings of their own. Some that were freed are kept
+ * warm, and no child shares them: the first touch of fresh memory, and a write
+ * to memory that a child shares, cost more than most of what is done with it.
  */
 #ifndef FZ_HEAP_H
 #define FZ_HEAP_H
@@ -17,12 +17,18 @@
 
 /*
  * A lua_Alloc: as realloc(), with the old size told; size 0 frees. NULL where
- * there is no memory, then the block is as it was. `ud` is not used. Blocks
- * below FZ_HEAP_BIG may be those of realloc(). For one thread.
+ * there is no memory, then the block is as it was. `ud` is not used. `block`
+ * must have come from here. For one thread.
  */
 void *fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size);
 
-/* Bytes that are kept and not in use. */
+/* Bytes that are kept and not in use, those of empty spans included. */
 size_t fz_heap_kept(void);
+
+/* Moves whenever a big block is taken or kept. */
+unsigned long fz_heap_turnover(void);
+
+/* Return what is kept to the system. */
+void fz_heap_trim(void);
 
 #endif

@@ -62,6 +62,7 @@ struct fz_shm {
 	struct fz_extents small, big;    /* places in it */
 	struct window seen[WINDOWS_MAX]; /* others' slices, to read */
 	unsigned nseen;
+	unsigned long turnover;
 };
 
 static size_t
@@ -359,6 +360,7 @@ alloc(struct fz_shm *shm, size_t len, uint64_t *offset)
 		errno = ENOMEM;
 		return NULL;
 	}
+	shm->turnover++;
 	got = fz_extents_find(book, place)->len;
 	*offset = offset_of(shm->slice, place);
 	if (cold && reserve(shm, place, got) == -1) {
@@ -383,13 +385,14 @@ fz_shm_alloc(
 	return at;
 }
 
+/* Have at most `most` warm bytes; those of `book` go. */
 static void
-cool_down(struct fz_shm *shm, struct fz_extents *book)
+cool_down(struct fz_shm *shm, struct fz_extents *book, uint64_t most)
 {
 	uint64_t warm, place, len;
 
-	while ((warm = shm->small.warm + shm->big.warm) > FZ_SHM_WARM) {
-		len = fz_extents_cool(book, warm - FZ_SHM_WARM, &place);
+	while ((warm = shm->small.warm + shm->big.warm) > most) {
+		len = fz_extents_cool(book, warm - most, &place);
 		if (len == 0)
 			return;
 		punch(shm, offset_of(shm->slice, place), len);
@@ -410,9 +413,10 @@ fz_shm_give_back(struct fz_shm *shm, uint64_t offset)
 
 	if (!is_own(shm, offset))
 		return;
+	shm->turnover++;
 	fz_extents_give(book_of(shm, place), place, FZ_EXTENT_WARM);
-	cool_down(shm, &shm->big);
-	cool_down(shm, &shm->small);
+	cool_down(shm, &shm->big, FZ_SHM_WARM);
+	cool_down(shm, &shm->small, FZ_SHM_WARM);
 }
 
 /* Make an extent longer where it is. Returns its new length, 0 if not. */
@@ -564,6 +568,25 @@ fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice)
 	}
 }
 
+void
+fz_shm_trim(struct fz_shm *shm)
+{
+	cool_down(shm, &shm->big, 0);
+	cool_down(shm, &shm->small, 0);
+}
+
+size_t
+fz_shm_warm(const struct fz_shm *shm)
+{
+	return shm->small.warm + shm->big.warm;
+}
+
+unsigned long
+fz_shm_turnover(const struct fz_shm *shm)
+{
+	return shm->turnover;
+}
+
 size_t
 fz_shm_held(const struct fz_shm *shm)
 {
@@ -678,7 +701,7 @@ fz_shm_buf_take(struct fz_shm_buf *sb)
 
 	fz_extents_shrink(
 	    book_of(sb->shm, place), place, sb->buf.len, FZ_EXTENT_WARM);
-	cool_down(sb->shm, &sb->shm->big);
+	cool_down(sb->shm, &sb->shm->big, FZ_SHM_WARM);
 	sb->buf.data = NULL;
 	sb->buf.len = sb->buf.cap = 0;
 	sb->in_shm = false;

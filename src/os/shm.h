@@ -6,7 +6,7 @@
  * a slice allocates in it, and writes to it but for what it has asked another
  * to fill (fz_shm_map_room()); all others read. Given-back extents are kept
  * warm (touching fresh memory is the dearest thing there is) up to FZ_SHM_WARM
- * bytes; what is more goes back to the kernel.
+ * bytes and until fz_shm_trim(); what is more goes back to the kernel.
  */
 #ifndef FZ_SHM_H
 #define FZ_SHM_H
@@ -71,6 +71,15 @@ void *fz_shm_map_room(
  * it may be in use.
  */
 void fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice);
+
+/* Return the memory of all given-back extents to the kernel. */
+void fz_shm_trim(struct fz_shm *shm);
+
+/* Bytes of given-back extents that have memory. */
+size_t fz_shm_warm(const struct fz_shm *shm);
+
+/* Moves whenever an extent is allocated or given back. */
+unsigned long fz_shm_turnover(const struct fz_shm *shm);
 
 /* Bytes the own slice holds now, in use and warm. For tests and limits. */
 size_t fz_shm_held(const struct fz_shm *shm);

@@ -1,0 +1,412 @@
+/* madvise and MAP_ANONYMOUS are Linux. */
+#define _GNU_SOURCE
+#include "os/slab.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#define SPAN_SIZE ((size_t)64 << 10)
+enum { CHUNK_SPANS = FZ_SLAB_CHUNK / SPAN_SIZE };
+#define ALL_SPANS UINT32_MAX
+_Static_assert(CHUNK_SPANS == 32, "a bit of uint32_t for each span");
+
+/* Blocks that are linked at once: a page, so that the next stays untouched. */
+enum { SPAN_STEP = 4096 };
+
+/* Chunks of a process before it uses huge pages: a small script needs none. */
+enum { CHUNKS_PLAIN = 4 };
+
+/* Empty spans that a process may keep, if it does not use as many. */
+enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
+
+struct span {
+	struct fz_slab_block *free; /* freed blocks; the current span: since the
+			       last time that its class ran out of blocks */
+	uint32_t linked; /* blocks that were ever in a free list; a child
+			    leaves out those that were free at the fork */
+	uint32_t used;   /* of them: not in `free` */
+	uint32_t listed; /* generation in which the span is current or in the
+			    list of its class; 0: it is full or empty */
+	uint32_t fresh;  /* offset of the bytes that were never linked */
+	uint32_t taken;  /* generation that took the empty span */
+	uint32_t size;   /* of its blocks */
+	uint32_t class;
+	struct span *next, *prev;
+};
+
+struct chunk {
+	struct chunk *next, *prev; /* list of chunks with empty spans */
+	uint32_t listed;           /* generation in which it is listed, or 0 */
+	uint32_t empty;            /* bits: spans that no class has */
+	uint32_t idle;             /* bits of `empty` that still have memory */
+	struct span spans[CHUNK_SPANS];
+};
+
+/* What the header leaves of the first span. */
+#define FIRST_OFFSET                                            \
+	((uint32_t)((sizeof(struct chunk) + FZ_SLAB_UNIT - 1) & \
+		    ~(size_t)(FZ_SLAB_UNIT - 1)))
+
+struct class
+{
+	struct span *current;      /* its blocks are in the list; NULL: none */
+	struct span *first, *last; /* other spans with free blocks */
+};
+
+/* Sixteen units, one by one, then four at a time. */
+#define FOUR(class) class, class, class, class
+const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1] = { 0, 0,
+	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, FOUR(16), FOUR(17),
+	FOUR(18), FOUR(19), FOUR(20), FOUR(21), FOUR(22), FOUR(23), FOUR(24),
+	FOUR(25), FOUR(26), FOUR(27) };
+
+struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
+
+static struct class classes[FZ_SLAB_CLASSES];
+static struct chunk *open_chunks; /* those with empty spans */
+static uint32_t generation = 1;   /* of forks */
+static uint32_t nchunks;          /* made by this process */
+static uint32_t nused, nidle;     /* spans of this process */
+
+static uint32_t
+size_of(unsigned class)
+{
+	return class < 16 ? (class + 1) * FZ_SLAB_UNIT
+			  : (class - 16 + 5) * 4 * FZ_SLAB_UNIT;
+}
+
+static struct chunk *
+chunk_of(const void *at)
+{
+	return (struct chunk *)((uintptr_t)at & ~(FZ_SLAB_CHUNK - 1));
+}
+
+static struct span *
+span_of(const void *block)
+{
+	size_t offset = (uintptr_t)block & (FZ_SLAB_CHUNK - 1);
+
+	return &chunk_of(block)->spans[offset / SPAN_SIZE];
+}
+
+static char *
+span_start(struct span *span)
+{
+	struct chunk *chunk = chunk_of(span);
+
+	return (char *)chunk + (size_t)(span - chunk->spans) * SPAN_SIZE;
+}
+
+static void
+list_chunk(struct chunk *chunk)
+{
+	chunk->prev = NULL;
+	chunk->next = open_chunks;
+	if (open_chunks != NULL)
+		open_chunks->prev = chunk;
+	open_chunks = chunk;
+	chunk->listed = generation;
+}
+
+static void
+unlist_chunk(struct chunk *chunk)
+{
+	if (chunk->prev != NULL)
+		chunk->prev->next = chunk->next;
+	else
+		open_chunks = chunk->next;
+	if (chunk->next != NULL)
+		chunk->next->prev = chunk->prev;
+	chunk->listed = 0;
+}
+
+static void
+list_span(struct span *span)
+{
+	struct class *class = &classes[span->class];
+
+	span->next = NULL;
+	span->prev = class->last;
+	if (class->last != NULL)
+		class->last->next = span;
+	else
+		class->first = span;
+	class->last = span;
+	span->listed = generation;
+}
+
+static void
+unlist_span(struct span *span)
+{
+	struct class *class = &classes[span->class];
+
+	if (span->prev != NULL)
+		span->prev->next = span->next;
+	else
+		class->first = span->next;
+	if (span->next != NULL)
+		span->next->prev = span->prev;
+	else
+		class->last = span->prev;
+}
+
+/* A child allocates nothing from what it shares with its parent. */
+static void
+in_child(void)
+{
+	for (unsigned i = 0; i < FZ_SLAB_CLASSES; i++) {
+		classes[i] = (struct class){ NULL, NULL, NULL };
+		fz_slab_lists[i] = NULL;
+	}
+	open_chunks = NULL;
+	generation++;
+	nchunks = nused = nidle = 0;
+}
+
+/* Without the handler a child would copy what it shares. */
+static bool
+watch_forks(void)
+{
+	static int rc = -1;
+
+	if (rc == -1)
+		rc = pthread_atfork(NULL, NULL, in_child);
+	return rc == 0;
+}
+
+static void *
+map(size_t size)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return at != MAP_FAILED ? at : NULL;
+}
+
+/* An aligned mapping of one chunk: the kernel's first choice, or a cut. */
+static void *
+map_chunk(void)
+{
+	char *at = map(FZ_SLAB_CHUNK);
+	size_t before;
+
+	if (at == NULL || (uintptr_t)at % FZ_SLAB_CHUNK == 0)
+		return at;
+	munmap(at, FZ_SLAB_CHUNK);
+	at = map(2 * FZ_SLAB_CHUNK);
+	if (at == NULL)
+		return NULL;
+	before = FZ_SLAB_CHUNK - (uintptr_t)at % FZ_SLAB_CHUNK;
+	munmap(at, before);
+	at += before;
+	if (before != FZ_SLAB_CHUNK)
+		munmap(at + FZ_SLAB_CHUNK, FZ_SLAB_CHUNK - before);
+	return at;
+}
+
+static struct chunk *
+chunk_new(void)
+{
+	struct chunk *chunk = watch_forks() ? map_chunk() : NULL;
+
+	if (chunk == NULL)
+		return NULL;
+	madvise(chunk, FZ_SLAB_CHUNK,
+	    nchunks < CHUNKS_PLAIN ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+	nchunks++;
+	chunk->empty = ALL_SPANS;
+	list_chunk(chunk);
+	return chunk;
+}
+
+/* Return the idle memory of a listed chunk, which may be all of it. */
+static void
+trim_chunk(struct chunk *chunk)
+{
+	nidle -= (uint32_t)__builtin_popcount(chunk->idle);
+	if (chunk->empty == ALL_SPANS) {
+		unlist_chunk(chunk);
+		munmap(chunk, FZ_SLAB_CHUNK);
+		nchunks -= nchunks != 0;
+		return;
+	}
+	for (unsigned i = 1; i < CHUNK_SPANS; i++) {
+		if (chunk->idle >> i & 1)
+			madvise((char *)chunk + i * SPAN_SIZE, SPAN_SIZE,
+			    MADV_DONTNEED);
+	}
+	chunk->idle = 0; /* the first span has the header: it stays */
+}
+
+static void
+trim_until(uint32_t most)
+{
+	struct chunk *next;
+
+	for (struct chunk *c = open_chunks; c != NULL && nidle > most;
+	     c = next) {
+		next = c->next;
+		if (c->idle != 0)
+			trim_chunk(c);
+	}
+}
+
+/* An empty span for blocks of a class. */
+static struct span *
+span_new(unsigned class)
+{
+	struct chunk *chunk = open_chunks != NULL ? open_chunks : chunk_new();
+	struct span *span;
+	unsigned i;
+
+	if (chunk == NULL)
+		return NULL;
+	i = (unsigned)__builtin_ctz(
+	    chunk->idle != 0 ? chunk->idle : chunk->empty);
+	nidle -= chunk->idle >> i & 1;
+	nused++;
+	chunk->idle &= ~((uint32_t)1 << i);
+	chunk->empty &= ~((uint32_t)1 << i);
+	if (chunk->empty == 0)
+		unlist_chunk(chunk);
+	span = &chunk->spans[i];
+	span->free = NULL;
+	span->used = span->linked = 0;
+	span->listed = span->taken = generation;
+	span->fresh = i == 0 ? FIRST_OFFSET : 0;
+	span->size = size_of(class);
+	span->class = class;
+	return span;
+}
+
+/* The last block of a span that no class has as its current one is free. */
+static void
+span_free(struct span *span)
+{
+	struct chunk *chunk = chunk_of(span);
+	uint32_t bit = (uint32_t)1 << (span - chunk->spans);
+
+	span->listed = 0;
+	if (chunk->listed != generation) {
+		chunk->idle = 0; /* what it had is the parent's memory, too */
+		list_chunk(chunk);
+	}
+	chunk->empty |= bit;
+	chunk->idle |= bit;
+	nidle++;
+	nused -= span->taken == generation;
+	if (nidle > IDLE_SPANS && nidle > nused)
+		trim_until(nidle / 2);
+}
+
+/* Link the blocks of the next page that was never used. */
+static struct fz_slab_block *
+link_fresh(struct span *span)
+{
+	char *start = span_start(span);
+	uint32_t end = span->fresh + SPAN_STEP;
+	struct fz_slab_block *first, *last;
+
+	if (end > SPAN_SIZE)
+		end = SPAN_SIZE;
+	if (end - span->fresh < span->size)
+		return NULL;
+	first = last = (struct fz_slab_block *)(start + span->fresh);
+	span->linked++;
+	for (span->fresh += span->size; span->fresh + span->size <= end;
+	     span->fresh += span->size) {
+		last->next = (struct fz_slab_block *)(start + span->fresh);
+		last = last->next;
+		span->linked++;
+	}
+	last->next = NULL;
+	return first;
+}
+
+/* All free blocks of a span, for the list of its class. NULL: it is full. */
+static struct fz_slab_block *
+take_blocks(struct span *span)
+{
+	struct fz_slab_block *blocks = span->free;
+
+	if (blocks == NULL)
+		blocks = link_fresh(span);
+	span->free = NULL;
+	span->used = span->linked;
+	return blocks;
+}
+
+void *
+fz_slab_refill(unsigned number)
+{
+	struct class *class = &classes[number];
+	struct fz_slab_block *block = NULL;
+
+	while (class->current == NULL ||
+	       (block = take_blocks(class->current)) == NULL) {
+		if (class->current != NULL)
+			class->current->listed = 0; /* it is full */
+		class->current = class->first;
+		if (class->first != NULL)
+			unlist_span(class->first);
+		else if ((class->current = span_new(number)) == NULL)
+			return NULL;
+	}
+	fz_slab_lists[number] = block->next;
+	return block;
+}
+
+/*
+ * A block was freed in a span that is empty now, or that was full or inherited
+ * before.
+ */
+static void
+span_freed(struct span *span, struct fz_slab_block *block)
+{
+	struct class *class = &classes[span->class];
+
+	if (span->listed != generation) {
+		block->next = NULL; /* the others are on shared pages */
+		span->free = block;
+		span->linked = span->used + 1;
+		list_span(span);
+	}
+	if (span->used != 0 || span == class->current)
+		return;
+	unlist_span(span);
+	span_free(span);
+}
+
+void
+fz_slab_free(void *at)
+{
+	struct span *span = span_of(at);
+	struct fz_slab_block *block = at;
+
+	block->next = span->free;
+	span->free = block;
+	span->used--;
+	if (__builtin_expect(span->listed != generation || span->used == 0, 0))
+		span_freed(span, block);
+}
+
+size_t
+fz_slab_room(size_t size)
+{
+	return size_of(
+	    fz_slab_class_of[(size + FZ_SLAB_UNIT - 1) / FZ_SLAB_UNIT]);
+}
+
+void
+fz_slab_trim(void)
+{
+	trim_until(0);
+}
+
+size_t
+fz_slab_idle(void)
+{
+	return nidle * SPAN_SIZE;
+}
