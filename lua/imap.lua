@@ -110,7 +110,7 @@ local function step(self)
   self._handed = self._handed + 1
   local index, value, e = table.unpack(arrival, 1, 3)
   if e ~= nil then
-    Mapping.name_error(e, index)
+    e = Mapping.name_error(e, index)
     if self._options.on_error ~= "continue" then
       self:close()
       error(e, 0)
@@ -146,12 +146,13 @@ Imap.__close = Imap.close
 ---@param ordered boolean
 ---@param options table checked, with all defaults
 function Imap.new(pool, core_pool, f, source, ordered, options)
+  local read = reader(source) -- may raise: before there is a batch to be waited for
   local batch = core.batch(core_pool, f, nil, {
     kind = "map", on_error = "continue", seed = options.seed, timeout = options.timeout,
     retries = options.retries, backoff = options.backoff, memory = options.memory,
   })
   local self = setmetatable({
-    _pool = pool, _batch = batch, _next = reader(source), _ordered = ordered, _options = options,
+    _pool = pool, _batch = batch, _next = read, _ordered = ordered, _options = options,
     _room = options.room, _low = options.room - (options.inflight + 1) // 2, -- read on from here
     _count = 0, _sent = 0, _handed = 0, _last = 0, _ended = false, _closed = false,
     _place = {}, _arrived = {}, _waiting = {}, _queue = {}, _ready = nil,

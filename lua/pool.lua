@@ -18,6 +18,9 @@ local Pool = {}
 Pool.__name = "fzlua.Pool"
 Pool.__fzpack = false -- cannot be sent
 
+-- What the stack of a function has room for.
+local ARGUMENTS_MAX <const> = 900000
+
 -- Pools with a callback to come are not to be collected.
 local kept = {}
 
@@ -180,7 +183,7 @@ local function settle(self, id)
   result:settle(table.unpack(values, 1, values.n))
 end
 
--- A progress callback that raises fails its own map, and no other.
+-- An error in one map's events, such as no memory, fails that map alone.
 local function tell_progress(self, result)
   if result:done() then return end
   local ok, e = pcall(result._owner.pump, result._owner)
@@ -224,10 +227,14 @@ function Pool:apply_async(f, args, options)
   local what = "pool:apply_async"
   local pool = open(self, what)
   check.type(f, "function", 1, what)
-  args = args == nil and {} or check.type(args, "table", 2, what)
+  args = args == nil and {} or Mapping.readable(check.type(args, "table", 2, what))
+  local n = Mapping.length(args)
+  if n > ARGUMENTS_MAX then
+    check.fail("bad argument #2 to '%s' (%d arguments are too many)", what, n)
+  end
   options = options_of(self, options, check.APPLY, 3, what)
   options.told = true
-  local batch = core.call(pool, f, options, table.unpack(args, 1, (Mapping.length(args))))
+  local batch = core.call(pool, f, options, table.unpack(args, 1, n))
   return promise(self, batch, setmetatable({ batch = batch }, Call), options)
 end
 
@@ -237,7 +244,7 @@ local function start_map(self, what, kind, f, list, options, allowed)
   check.type(list, "table", 2, what)
   options = options_of(self, options, allowed, 3, what)
   options.told = allowed == check.MAP_ASYNC
-  return Mapping.start(pool, kind, f, list, options), options
+  return Mapping.start(pool, kind, f, Mapping.readable(list), options), options
 end
 
 local function map_async(self, what, kind, f, list, options)
