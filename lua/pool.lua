@@ -289,32 +289,37 @@ function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
 
-local function imap(self, what, f, source, ordered, options)
+-- Source and options out of (source [, options]) or, as pairs() and the like return an
+-- iterator, (source, state, control [, closing [, options]]).
+local function imap_arguments(what, source, ...)
+  if select("#", ...) <= 1 then return Imap.source(what, source), (...) end
+  local state, control, closing, options = ...
+  return Imap.source(what, source, state, control, closing), options
+end
+
+local function imap(self, what, f, ordered, ...)
   local pool = open(self, what)
   check.type(f, "function", 1, what)
-  Imap.check(source, what)
+  local source, options = imap_arguments(what, ...)
   options = options_of(self, options, check.IMAP, 3, what)
-  local workers = math.max(self._size, 1)
-  options.inflight = options.inflight or 2 * workers
-  options.room = workers + options.inflight
+  options.workers = math.max(self._size, 1)
   return Imap.new(self, pool, f, source, ordered, options)
 end
 
 ---Results in the order of the source, which is read no further than needed:
 ---`for i, value, err in pool:imap(f, source) do`.
----@param f function
----@param source table|function a list, or a function that returns an item, nil at the end
----@param options? table inflight, on_error, timeout, retries, backoff, memory, seed
-function Pool:imap(f, source, options)
-  return imap(self, "pool:imap", f, source, true, options)
+---@param f function of an item; of all values of an iterator that has a state, as pairs has
+---@param ... any source: a list, or an iterator as a loop takes it, with up to three more
+---values; options: inflight, on_error, timeout, retries, backoff, memory, seed
+function Pool:imap(f, ...)
+  return imap(self, "pool:imap", f, true, ...)
 end
 
 ---The same in the order in which results come.
 ---@param f function
----@param source table|function
----@param options? table as pool:imap
-function Pool:imap_unordered(f, source, options)
-  return imap(self, "pool:imap_unordered", f, source, false, options)
+---@param ... any as pool:imap
+function Pool:imap_unordered(f, ...)
+  return imap(self, "pool:imap_unordered", f, false, ...)
 end
 
 ---No new work; what was submitted goes on.

@@ -677,6 +677,44 @@ fz_batch_start(struct fz_batch *b)
 }
 
 int
+fz_batch_grow(struct fz_batch *b, uint64_t n, struct fz_err *err)
+{
+	if (n > UINT64_MAX - 1 - b->total) {
+		fz_err_set(err, FZ_ERR_ERROR, "too many items");
+		return -1;
+	}
+	b->total += n;
+	if (!b->done)
+		fz_sched_wake(b->opts.sched, b);
+	return 0;
+}
+
+int64_t
+fz_batch_mean_ns(const struct fz_batch *b)
+{
+	return b->mean_ns;
+}
+
+/* Put the items that are in no chunk behind those that wait. */
+static int
+cut_rest(struct fz_batch *b)
+{
+	while (b->uncut <= b->total) {
+		uint64_t n = b->total + 1 - b->uncut;
+		struct fz_chunk *chunk;
+
+		if (n > UINT32_MAX)
+			n = UINT32_MAX;
+		chunk = chunk_new(b, b->uncut, (uint32_t)n, 0);
+		if (chunk == NULL)
+			return -1;
+		push_back(b, chunk);
+		b->uncut += n;
+	}
+	return 0;
+}
+
+int
 fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 {
 	struct fz_chunk *chunk;
@@ -685,7 +723,7 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 		fz_blob_unref(part);
 		return 0; /* it would never be called */
 	}
-	chunk = chunk_new(b, b->total + 1, 1, 0);
+	chunk = cut_rest(b) == 0 ? chunk_new(b, b->total + 1, 1, 0) : NULL;
 	if (chunk == NULL) {
 		fz_blob_unref(part);
 		return fz_err_nomem(err, "an item");
