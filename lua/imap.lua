@@ -81,7 +81,6 @@ local function send(self)
 end
 
 local function weigh(self, number, bytes)
-  if bytes <= SMALL then return end
   self._weight[number] = (self._weight[number] or 0) + bytes
   self._bytes = self._bytes + bytes
 end
@@ -93,7 +92,7 @@ local function add(self, item)
   local ok, bytes = pcall(self._batch.add, self._batch, item)
   if ok then
     self._sent = self._sent + 1
-    weigh(self, self._sent, bytes)
+    if bytes > SMALL then weigh(self, self._sent, bytes) end
     return self._sent
   end
   if Error.is(bytes, "interrupted") then error(bytes, 0) end
@@ -128,7 +127,7 @@ local function read(self)
     self._sent, self._listed = number, self._listed + 1
     self._items[number] = item
     if number ~= self._count then self._place[number] = self._count end
-    if type(item) == "string" then weigh(self, number, #item) end
+    if type(item) == "string" and #item > SMALL then weigh(self, number, #item) end
     return true
   end
   local number = add(self, item)
@@ -169,7 +168,7 @@ function Imap:pump()
     local number = order[i]
     order[i] = nil
     local value = self._values[number]
-    if type(value) == "string" then weigh(self, number, #value) end
+    if type(value) == "string" and #value > SMALL then weigh(self, number, #value) end
     arrive(self, number)
   end
 end
