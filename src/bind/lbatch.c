@@ -181,10 +181,10 @@ init_buf(struct fz_lbatch *lb, bool local)
 
 /*
  * batch(pool, f, list, options) -> batch, not yet started. Options: kind ("map"
- * or "starmap"), n, counted (n is the list's field), inherited (the workers have
- * list and f by the fork), growing (items are added, or are put into the list
- * before it is said to grow), chunk, on_error, seed, events, timeout, retries,
- * backoff, memory.
+ * or "starmap"), n, counted (n is the list's field), inherited (the workers
+ * have list and f by the fork), growing (items are added, or are put into the
+ * list before it is said to grow), chunk, on_error, seed, events, timeout,
+ * retries, backoff, memory.
  */
 static int
 batch_new(lua_State *L)

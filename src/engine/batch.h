@@ -90,7 +90,8 @@ int fz_batch_add(
     struct fz_batch *batch, struct fz_blob *part, struct fz_err *err);
 
 /*
- * `n` more items, which opts.encode gets when they are sent. 0, or -1 and `err`.
+ * `n` more items, which opts.encode gets when they are sent. 0, or -1 and
+ * `err`.
  */
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 
