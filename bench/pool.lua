@@ -4,7 +4,7 @@ local fz = require "fzlua"
 local limits = require "limits"
 
 local JOBS <const>, SQUARES <const>, PAIRS <const> = 10000, 100000, 1000000
-local MILLION <const> = 1000000
+local MILLION <const>, LINES <const> = 1000000, 200000
 
 local function echo(x) return x end
 local function square(x) return x * x end
@@ -189,6 +189,63 @@ return function(command, here, timed, expect)
     end
   end
 
+  -- 1 M strings as results: the list of them grows while they come.
+  local function strings(of)
+    local list = first(MILLION, function(i) return i end)
+    local function name(x) return "result " .. x end
+    local map = of and warm(name, 1)
+    local function fzlua()
+      local seconds, names
+      if map then
+        seconds, names = timed(map.map, map, name, list)
+      else
+        seconds, names = timed(fz.map, name, list, { jobs = 2 })
+      end
+      expect("last result", names[MILLION], "result 1000000")
+      return seconds
+    end
+    local function serial()
+      local seconds = timed(function()
+        local names = {}
+        for i = 1, #list do names[i] = name(list[i]) end
+        return names
+      end)
+      return seconds
+    end
+    return fzlua, serial
+  end
+
+  -- Lines of a log, each to its hour and status.
+  local function line_by_line(method)
+    local lines = first(LINES, function(i)
+      return ('10.0.0.%d - - [01/Jan/2024:%02d:00:00 +0000] "GET /%d HTTP/1.1" %d 512'):format(
+        i % 250, i % 24, i, i % 5 == 0 and 404 or 200)
+    end)
+    local function hour(line)
+      local h, status = line:match '%[[^:]+:(%d%d):[^%]]*%] "[^"]*" (%d%d%d)'
+      return h .. " " .. status
+    end
+    local pool = warm(hour, lines[1])
+    local function lazy()
+      local i, n = 0, 0
+      local function source()
+        i = i + 1
+        return lines[i]
+      end
+      for _ in pool[method](pool, hour, source) do n = n + 1 end
+      return n
+    end
+    local function fzlua()
+      local seconds, n = timed(lazy)
+      expect("number of results", n, LINES)
+      return seconds / LINES
+    end
+    local function map()
+      return timed(pool.map, pool, hour, lines) / LINES
+    end
+    return fzlua, map
+  end
+
   -- One imap gives both sides: its last jobs, and its first but for the start.
   local function millionth()
     local pool = warm(echo, 1)
@@ -236,6 +293,14 @@ return function(command, here, timed, expect)
       target = 1 / 0.95, measure = factor(10) },
     { name = "pool_factor_once", unit = "ms", samples = 21, against = "two serial runs at once",
       peers = true, measure = factor(1) },
+    { name = "map_strings", unit = "ms", samples = 3, against = "a serial loop", target = 1.5,
+      measure = function() return strings(false) end },
+    { name = "map_strings_pool", unit = "ms", samples = 3, against = "a serial loop",
+      target = 1.5, measure = function() return strings(true) end },
+    { name = "imap_lines", unit = "us", samples = 11, against = "pool:map", target = 2,
+      measure = function() return line_by_line "imap" end },
+    { name = "imap_lines_unordered", unit = "us", samples = 11, against = "pool:map",
+      target = 2, measure = function() return line_by_line "imap_unordered" end },
     { name = "pool_millionth", unit = "us/job", samples = 7, against = "the ten-thousandth",
       target = 1.2, measure = millionth },
     { name = "pool_memory", unit = "KiB", samples = 5, against = "400 KiB", target = 1,

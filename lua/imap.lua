@@ -1,7 +1,10 @@
 --- imap.lua - a lazy map: results while the source is still being read.
 --
--- At most as many items are under way as there are workers, and `inflight`
--- more; the source is asked for another one when a result has been taken.
+-- Numbers, strings and booleans wait in a list, and are encoded many at once when a
+-- worker has room. A table may change before that, so that it is encoded when it is read.
+--
+-- A result that is ready is handed out before the source is asked again. The room says
+-- how many items may have been read and not yet handed out.
 
 local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"
@@ -15,108 +18,209 @@ Imap.__index = Imap
 Imap.__name = "fzlua.Imap"
 Imap.__fzpack = false -- cannot be sent
 
--- The elements of a list, or of an iterator, one a call: true, item or nothing.
-local function reader(source)
-  if type(source) == "table" and not (getmetatable(source) or {}).__call then
-    local n, i = Mapping.length(source), 0
-    return function()
-      if i >= n then return end
-      i = i + 1
-      return true, source[i]
-    end
-  end
+-- Bounds of a room that sizes itself: items, bytes, and seconds of work for each worker.
+local ROOM_MAX <const>, BYTES_MAX <const>, WORK <const> = 1024, 8 << 20, 0.005
+-- Smaller strings are not counted: ROOM_MAX of them are no more than 1 MiB.
+local SMALL <const> = 1024
+-- A source that takes longer, in seconds, is slow: what it gave is sent, and results are
+-- looked for, before it is asked again. They are waited for a fraction of its time.
+local SLOW <const>, PATIENCE <const> = 50e-6, 1 / 16
+
+local PLAIN <const> = { number = true, string = true, boolean = true }
+
+-- The elements of a list, one a call: true, item or nothing.
+local function list_reader(list)
+  local n, i = Mapping.length(list), 0
   return function()
-    local item = source()
-    if item == nil then return end
-    return true, item
+    if i >= n then return end
+    i = i + 1
+    return true, list[i]
   end
 end
 
--- Read the source while there is room, several items at once rather than one at each
--- step; what cannot be sent has failed at once.
-local function fill(self)
-  local added = false
-  if self._count - self._handed > self._low then return end
-  while not self._ended and self._count - self._handed < self._room do
-    local there, item = self._next()
-    if not there then
-      self._ended = true
-      self._batch:finish()
-      break
-    end
-    self._count = self._count + 1
-    local ok, e = pcall(self._batch.add, self._batch, item)
-    if ok then
-      self._sent = self._sent + 1
-      self._place[self._sent] = self._count
-      added = true
-    elseif Error.is(e, "interrupted") then
-      error(e, 0)
-    else
-      self._arrived[#self._arrived + 1] = { self._count, nil, e }
+-- The same of an iterator. One with a state or a control value is called as a loop calls
+-- it, and an item is the list of all its values.
+local function iterator_reader(source, state, control)
+  if state == nil and control == nil then
+    return function()
+      local item = source()
+      if item == nil then return end
+      return true, item
     end
   end
-  if added then self._batch:start() end
+  return function()
+    local values = table.pack(source(state, control))
+    control = values[1]
+    if control == nil then return end
+    return true, values
+  end
+end
+
+local function is_callable(source)
+  return type(source) == "function" or (getmetatable(source) or {}).__call ~= nil
+end
+
+-- How many items may be out now.
+local function room(self)
+  if self._inflight then return self._inflight end
+  return self._bytes < BYTES_MAX and self._room or 0
+end
+
+-- The consumer had to wait: let more items be out, up to some milliseconds of work.
+local function widen(self)
+  local mean = self._batch:mean()
+  local most = mean > 0 and WORK * self._workers / mean or ROOM_MAX
+  self._room = math.max(self._room, math.min(2 * self._room, most // 1 | 0, ROOM_MAX))
+end
+
+-- Have the items that were put into the list sent.
+local function send(self)
+  if self._listed > 0 then self._batch:grow(self._listed) end
+  self._listed = 0
+  self._batch:start()
+end
+
+local function weigh(self, number, bytes)
+  self._weight[number] = (self._weight[number] or 0) + bytes
+  self._bytes = self._bytes + bytes
+end
+
+-- An item that is no plain value. Returns its number, or that of its error.
+local function add(self, item)
+  if self._listed > 0 then self._batch:grow(self._listed) end
+  self._listed = 0
+  local ok, bytes = pcall(self._batch.add, self._batch, item)
+  if ok then
+    self._sent = self._sent + 1
+    if bytes > SMALL then weigh(self, self._sent, bytes) end
+    return self._sent
+  end
+  if Error.is(bytes, "interrupted") then error(bytes, 0) end
+  local number = -self._count -- the batch has none for it
+  self._errors[number] = bytes
+  return number
+end
+
+local function arrive(self, number)
+  self._items[number] = nil
+  if self._ordered then
+    self._came[self._place[number] or number] = number
+  else
+    self._last = self._last + 1
+    self._came[self._last] = number
+  end
+end
+
+-- Read one item from the source; false at its end.
+local function read(self)
+  local there, item = self._next()
+  if self._closed or self._ended then return false end -- by the source itself
+  if not there then
+    self._ended = true
+    send(self)
+    self._batch:finish()
+    return false
+  end
+  self._count = self._count + 1
+  if PLAIN[type(item)] then
+    local number = self._sent + 1
+    self._sent, self._listed = number, self._listed + 1
+    self._items[number] = item
+    if number ~= self._count then self._place[number] = self._count end
+    if type(item) == "string" and #item > SMALL then weigh(self, number, #item) end
+    return true
+  end
+  local number = add(self, item)
+  if number ~= self._count then self._place[number] = self._count end
+  if number < 0 then arrive(self, number) end
+  return true
+end
+
+local function is_ready(self)
+  return self._came[self._handed + 1] ~= nil
+end
+
+-- Read the source while there is room and no result is ready.
+local function fill(self)
+  local limit, before = room(self), core.now()
+  if self._count - self._handed > limit - limit // 4 and limit >= 64 then return end
+  while not self._ended and self._count - self._handed < limit and read(self) do
+    local now = core.now()
+    local took = now - before
+    if took > SLOW then
+      send(self)
+      task.wait(self, took * PATIENCE)
+      now = core.now()
+    end
+    if is_ready(self) or self._closed then break end
+    before = now
+    if not self._inflight and self._bytes >= BYTES_MAX then break end
+  end
+  if not self._closed then send(self) end
 end
 
 ---Take what has come; called by task.lua.
 function Imap:pump()
-  local values, errors, order = {}, {}, {}
-  if self._closed or self._batch:take(values, errors, order) == 0 then return end
-  for _, number in ipairs(order) do
-    local place = self._place[number]
-    self._place[number] = nil
-    self._arrived[#self._arrived + 1] = { place, values[number], errors[number] }
+  if self._closed then return end
+  local order = self._order
+  local n = self._batch:take(self._values, self._errors, order)
+  for i = 1, n do
+    local number = order[i]
+    order[i] = nil
+    local value = self._values[number]
+    if type(value) == "string" and #value > SMALL then weigh(self, number, #value) end
+    arrive(self, number)
   end
-end
-
--- What can be handed out now, or nil.
-local function take(self)
-  if #self._arrived > 0 then
-    for _, arrival in ipairs(self._arrived) do
-      if self._ordered then
-        self._waiting[arrival[1]] = arrival
-      else
-        self._queue[self._last + 1] = arrival
-        self._last = self._last + 1
-      end
-    end
-    self._arrived = {}
-  end
-  local list = self._ordered and self._waiting or self._queue
-  local arrival = list[self._handed + 1]
-  list[self._handed + 1] = nil
-  return arrival
 end
 
 ---Whether something can be handed out, or nothing will come; called by task.lua.
 function Imap:done()
-  self._ready = self._ready or take(self)
-  return self._ready ~= nil or self._closed or self._batch:done()
+  return is_ready(self) or self._closed or self._batch:done()
 end
 
-local function step(self)
-  if self._closed then return nil end
-  fill(self)
-  task.wait(self)
-  local arrival = self._ready
-  self._ready = nil
-  if not arrival then
-    local whole = not self._closed and (self._batch:whole() or self._cut)
-    self:close()
-    if whole then error(whole, 0) end
-    return nil
-  end
+-- The source is exhausted: end, or raise why the batch as a whole failed.
+local function finish(self)
+  local whole = not self._closed and (self._batch:whole() or self._cut)
+  self:close()
+  if whole then error(whole, 0) end
+  return nil
+end
+
+-- Place, value and error of the next result, which is ready.
+local function hand_out(self)
   self._handed = self._handed + 1
-  local index, value, e = table.unpack(arrival, 1, 3)
+  local number = self._came[self._handed]
+  local place, value, e = self._place[number] or number, self._values[number], self._errors[number]
+  local weight = self._weight[number]
+  self._came[self._handed], self._values[number] = nil, nil
+  if weight then
+    self._weight[number] = nil
+    self._bytes = self._bytes - weight
+  end
+  if place ~= number then self._place[number] = nil end
   if e ~= nil then
-    Mapping.name_error(e, index)
+    self._errors[number] = nil
+    e = Mapping.name_error(e, place)
     if self._options.on_error ~= "continue" then
       self:close()
       error(e, 0)
     end
   end
-  return index, value, e
+  return place, value, e
+end
+
+local function step(self)
+  if self._closed then return nil end
+  if not is_ready(self) then
+    self:pump()
+    if not is_ready(self) then
+      fill(self)
+      if not self._inflight and not is_ready(self) then widen(self) end
+      task.wait(self)
+    end
+    if not is_ready(self) then return finish(self) end
+  end
+  return hand_out(self)
 end
 
 ---Read the source no further: its pool is joined, and whoever joins cannot wait for
@@ -127,6 +231,7 @@ function Imap:stop_reading()
   self._cut = Error.new {
     kind = "closed", message = "the pool was joined before the source was read to its end",
   }
+  send(self)
   self._batch:finish()
 end
 
@@ -135,6 +240,7 @@ function Imap:close()
   if self._closed then return end
   self._closed = true
   self._batch:close()
+  local _ <close> = self._closing -- the iterator's
 end
 
 Imap.__close = Imap.close
@@ -142,32 +248,49 @@ Imap.__close = Imap.close
 ---@param pool fzlua.Pool kept alive
 ---@param core_pool userdata
 ---@param f function
----@param source table|function
+---@param source table what Imap.source() returned
 ---@param ordered boolean
----@param options table checked, with all defaults
+---@param options table checked, with all defaults; workers: how many the pool has
 function Imap.new(pool, core_pool, f, source, ordered, options)
-  local batch = core.batch(core_pool, f, nil, {
-    kind = "map", on_error = "continue", seed = options.seed, timeout = options.timeout,
-    retries = options.retries, backoff = options.backoff, memory = options.memory,
+  local items = {}
+  local batch = core.batch(core_pool, f, items, {
+    kind = source.kind, growing = true, on_error = "continue", seed = options.seed,
+    timeout = options.timeout, retries = options.retries, backoff = options.backoff,
+    memory = options.memory,
   })
   local self = setmetatable({
-    _pool = pool, _batch = batch, _next = reader(source), _ordered = ordered, _options = options,
-    _room = options.room, _low = options.room - (options.inflight + 1) // 2, -- read on from here
-    _count = 0, _sent = 0, _handed = 0, _last = 0, _ended = false, _closed = false,
-    _place = {}, _arrived = {}, _waiting = {}, _queue = {}, _ready = nil,
+    _pool = pool, _batch = batch, _next = source.next, _closing = source.closing,
+    _ordered = ordered, _options = options, _inflight = options.inflight,
+    _workers = options.workers, _room = 2 * options.workers,
+    _items = items, -- by number in the batch, until they have ended
+    _values = {}, _errors = {}, _weight = {}, -- by number, until they are handed out
+    _place = {}, -- number -> place in the source, where they differ
+    _order = {}, -- numbers of what came; empty outside of pump()
+    _came = {}, -- place, or the order of coming -> number
+    _count = 0, _sent = 0, _listed = 0, _handed = 0, _last = 0, _bytes = 0,
+    _ended = false, _closed = false,
     _cut = nil, -- what to raise where the source was not read to its end
   }, Imap)
   pool._imaps[self] = true
   return function() return step(self) end, nil, nil, self
 end
 
----Raise unless `source` is a list or can be called.
-function Imap.check(source, what)
-  local callable = type(source) == "function" or (getmetatable(source) or {}).__call
-  if type(source) ~= "table" and not callable then
+---Check the source: a list, or an iterator with the further values of a loop's.
+---@param what string the call
+---@return table next =, kind =, closing =
+function Imap.source(what, source, state, control, closing)
+  if is_callable(source) then
+    local plain = state == nil and control == nil
+    return {
+      next = iterator_reader(source, state, control), closing = closing,
+      kind = plain and "map" or "starmap",
+    }
+  end
+  if type(source) ~= "table" then
     check.fail("bad argument #2 to '%s' (a list or an iterator expected, got %s)", what,
       source == nil and "no value" or check.typename(source))
   end
+  return { next = list_reader(source), kind = "map" }
 end
 
 return Imap

@@ -7,6 +7,7 @@ local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local Workers = require "fzlua.workers"
+local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local task = require "fzlua.task"
@@ -110,6 +111,7 @@ function Invocation.start(owner, plan, entries, input, given, merged)
   local self = setmetatable({
     owner = owner, plan = plan, input = input, options = merged,
     _entries = entries, _ended = {}, _count = 0,
+    _progress = callback.progress(merged.progress),
   }, Invocation)
   self.future = Future.new(function() self:_cancel() end)
   if #plan.nodes == 0 then
@@ -156,7 +158,7 @@ local function tell(self, kind, id, pid, seconds)
     self._ended[id] = true
     self._count = self._count + 1
   end
-  self.options.progress(self._count, #self.plan.nodes, {
+  self._progress(self._count, #self.plan.nodes, {
     kind = kind, stage = node.stage, output = node.outputs[1], pid = pid, seconds = seconds,
   })
 end
@@ -192,7 +194,7 @@ end
 ---Look how far the run is; called by task.lua.
 function Invocation:pump()
   if self._pumping or not self.run then return end
-  if self.options.progress then
+  if self._progress then
     set_pumping(self, true)
     local ok, e = pcall(tell_all, self)
     set_pumping(self, false)

@@ -20,6 +20,7 @@ local function run(kind, what, f, list, options)
   options.on_error = options.on_error or "stop"
   options.inherited = true
   local jobs = options.jobs or core.cpu_count()
+  list = Mapping.readable(list)
   local n = Mapping.length(list)
   local slots <close> = core.slots(jobs)
   local pool <close> = core.pool {

@@ -4,6 +4,7 @@
 -- they come, while workers go on.
 
 local Error = require "fzlua.error"
+local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
 local task = require "fzlua.task"
@@ -13,24 +14,45 @@ local Mapping = {}
 Mapping.__index = Mapping
 Mapping.__name = "fzlua.Mapping"
 
+-- A Lua table has room for no more elements.
+local LENGTH_MAX = 0x7fffffff
+
+-- Raise where a table without elements was hardly meant as an empty list.
+local function check_empty(list)
+  local key = getmetatable(list) == nil and next(list)
+  if key ~= nil and key ~= false then
+    check.fail("a list expected, got a table without elements that has the key %s", tostring(key))
+  end
+end
+
 ---How long a list is: its integer field n, else its border.
 ---@return integer n, boolean counted
 local function length(list)
   local n = list.n
-  if math.type(n) == "integer" and n >= 0 then return n, true end
-  n = #list
-  if math.type(n) ~= "integer" or n < 0 then
+  local counted = math.type(n) == "integer" and n >= 0
+  if not counted then n = #list end
+  if math.type(n) ~= "integer" or n < 0 or n > LENGTH_MAX then
     check.fail("a list expected, but its length is %s", tostring(n))
   end
-  return n, false
+  if n == 0 and not counted then check_empty(list) end
+  return n, counted
 end
 
 Mapping.length = length
 
----Put into an error of item `index` what it is about.
----@return any e
+---A list as it can be read while items are encoded, when no call may wait: of a manager's
+---list, whose elements its server has, a copy.
+---@param list table
+---@return table
+function Mapping.readable(list)
+  return check.typename(list) == "fzlua.Proxy" and list:copy() or list
+end
+
+---Put into an error of item `index` what it is about. Only for want of memory it is no
+---fz.Error yet.
+---@return fz.Error e
 function Mapping.name_error(e, index)
-  if not Error.is(e) then return e end
+  if not Error.is(e) then e = Error.new { kind = "memory", message = tostring(e) } end
   e.index = index
   if e.result then
     Error.about(e, "result")
@@ -90,6 +112,7 @@ function Mapping.start(pool, kind, f, list, options)
   })
   local self = setmetatable({
     batch = batch, n = n, values = false, errors = {}, _options = options,
+    _progress = callback.progress(options.progress),
     _count = 0, _closed = false,
   }, Mapping)
   batch:start()
@@ -100,7 +123,7 @@ local ENDS = { done = true, failed = true }
 
 local function tell(self, kind, index, pid, seconds)
   if ENDS[kind] then self._count = self._count + 1 end
-  self._options.progress(self._count, self.n, {
+  self._progress(self._count, self.n, {
     kind = kind, index = index, pid = pid ~= 0 and pid or nil, seconds = seconds,
   })
 end
@@ -130,7 +153,7 @@ function Mapping:pump()
     self.values = self.values or self.batch:list()
     self.batch:take(self.values, self.errors)
   end
-  if not self._options.progress then return end
+  if not self._progress then return end
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
   tell_events(self)
@@ -169,7 +192,7 @@ local function failure(self)
   local first = self.batch:first_error()
   if not first then return nil end
   local e = Mapping.name_error(self.errors[first], first)
-  if Error.is(e) then e.others = others(self, first) end
+  e.others = others(self, first)
   return e
 end
 
@@ -185,7 +208,9 @@ function Mapping:outcome()
   local values = self.values or {}
   values.n = self.n
   if self._options.on_error == "continue" then
-    for index, item_error in pairs(self.errors) do Mapping.name_error(item_error, index) end
+    for index, item_error in pairs(self.errors) do
+      self.errors[index] = Mapping.name_error(item_error, index)
+    end
     values.errors = self.errors
   end
   return true, values

@@ -18,6 +18,9 @@ local Pool = {}
 Pool.__name = "fzlua.Pool"
 Pool.__fzpack = false -- cannot be sent
 
+-- What the stack of a function has room for.
+local ARGUMENTS_MAX <const> = 900000
+
 -- Pools with a callback to come are not to be collected.
 local kept = {}
 
@@ -180,7 +183,7 @@ local function settle(self, id)
   result:settle(table.unpack(values, 1, values.n))
 end
 
--- A progress callback that raises fails its own map, and no other.
+-- An error in one map's events, such as no memory, fails that map alone.
 local function tell_progress(self, result)
   if result:done() then return end
   local ok, e = pcall(result._owner.pump, result._owner)
@@ -224,10 +227,14 @@ function Pool:apply_async(f, args, options)
   local what = "pool:apply_async"
   local pool = open(self, what)
   check.type(f, "function", 1, what)
-  args = args == nil and {} or check.type(args, "table", 2, what)
+  args = args == nil and {} or Mapping.readable(check.type(args, "table", 2, what))
+  local n = Mapping.length(args)
+  if n > ARGUMENTS_MAX then
+    check.fail("bad argument #2 to '%s' (%d arguments are too many)", what, n)
+  end
   options = options_of(self, options, check.APPLY, 3, what)
   options.told = true
-  local batch = core.call(pool, f, options, table.unpack(args, 1, (Mapping.length(args))))
+  local batch = core.call(pool, f, options, table.unpack(args, 1, n))
   return promise(self, batch, setmetatable({ batch = batch }, Call), options)
 end
 
@@ -237,7 +244,7 @@ local function start_map(self, what, kind, f, list, options, allowed)
   check.type(list, "table", 2, what)
   options = options_of(self, options, allowed, 3, what)
   options.told = allowed == check.MAP_ASYNC
-  return Mapping.start(pool, kind, f, list, options), options
+  return Mapping.start(pool, kind, f, Mapping.readable(list), options), options
 end
 
 local function map_async(self, what, kind, f, list, options)
@@ -282,32 +289,37 @@ function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
 
-local function imap(self, what, f, source, ordered, options)
+-- Source and options out of (source [, options]) or, as pairs() and the like return an
+-- iterator, (source, state, control [, closing [, options]]).
+local function imap_arguments(what, source, ...)
+  if select("#", ...) <= 1 then return Imap.source(what, source), (...) end
+  local state, control, closing, options = ...
+  return Imap.source(what, source, state, control, closing), options
+end
+
+local function imap(self, what, f, ordered, ...)
   local pool = open(self, what)
   check.type(f, "function", 1, what)
-  Imap.check(source, what)
+  local source, options = imap_arguments(what, ...)
   options = options_of(self, options, check.IMAP, 3, what)
-  local workers = math.max(self._size, 1)
-  options.inflight = options.inflight or 2 * workers
-  options.room = workers + options.inflight
+  options.workers = math.max(self._size, 1)
   return Imap.new(self, pool, f, source, ordered, options)
 end
 
 ---Results in the order of the source, which is read no further than needed:
 ---`for i, value, err in pool:imap(f, source) do`.
----@param f function
----@param source table|function a list, or a function that returns an item, nil at the end
----@param options? table inflight, on_error, timeout, retries, backoff, memory, seed
-function Pool:imap(f, source, options)
-  return imap(self, "pool:imap", f, source, true, options)
+---@param f function of an item; of all values of an iterator that has a state, as pairs has
+---@param ... any source: a list, or an iterator as a loop takes it, with up to three more
+---values; options: inflight, on_error, timeout, retries, backoff, memory, seed
+function Pool:imap(f, ...)
+  return imap(self, "pool:imap", f, true, ...)
 end
 
 ---The same in the order in which results come.
 ---@param f function
----@param source table|function
----@param options? table as pool:imap
-function Pool:imap_unordered(f, source, options)
-  return imap(self, "pool:imap_unordered", f, source, false, options)
+---@param ... any as pool:imap
+function Pool:imap_unordered(f, ...)
+  return imap(self, "pool:imap_unordered", f, false, ...)
 end
 
 ---No new work; what was submitted goes on.

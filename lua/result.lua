@@ -5,9 +5,9 @@
 
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
+local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
-local log = require "fzlua.log"
 local task = require "fzlua.task"
 
 ---@class fzlua.AsyncResult : fzlua.Future
@@ -26,15 +26,8 @@ function AsyncResult.new(owner, options)
   }, AsyncResult)
 end
 
-local function traced(e)
-  return Error.is(e, "interrupted") and e or core.traceback(core.error_text(e), 2)
-end
-
-local function call(callback, ...)
-  if not callback then return end
-  local ok, e = xpcall(callback, traced, ...)
-  if not ok and Error.is(e, "interrupted") then error(e, 0) end
-  if not ok then log.error("a callback raised: %s", e) end
+local function call(f, ...)
+  if f then callback.call("a callback", f, ...) end
 end
 
 -- In another process it would never be done.

@@ -38,7 +38,7 @@ local PROGRAMS = {embed = true, main = true}
 
 local LUA_LAYERS = {
   {"error", "defaults", "check", "log"},
-  {"task", "future", "result", "mapping"},
+  {"task", "callback", "future", "result", "mapping"},
   {"map", "imap", "pool", "process", "exec", "channel", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"progress", "draw"},

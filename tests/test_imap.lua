@@ -136,11 +136,11 @@ end
 
 -- ---- laziness ---------------------------------------------------------------
 
-tests["an endless source: starts at once, is read no further than workers + inflight"] = function()
-  every_way(function(imap, _, workers)
+tests["an endless source: starts at once, is read no further than inflight"] = function()
+  every_way(function(imap)
     for _, inflight in ipairs { 1, 3, 0 } do
       local source, read = counter()
-      local ahead = inflight > 0 and inflight or 2 * workers
+      local ahead = inflight > 0 and inflight or 1024
       local taken, most = 0, 0
       for i, v in imap(twice, source, { inflight = inflight > 0 and inflight or nil }) do
         t.equal(v, 2 * i)
@@ -148,8 +148,8 @@ tests["an endless source: starts at once, is read no further than workers + infl
         taken = taken + 1
         if taken == 100 then break end
       end
-      assert(most <= workers + ahead, ("%d read ahead"):format(most))
-      assert(read() <= 100 + workers + ahead)
+      assert(most <= ahead, ("%d read ahead"):format(most))
+      assert(read() <= 100 + ahead)
     end
   end)
 end
@@ -167,6 +167,90 @@ tests["a source that is slow is no reason to wait with what it gave"] = function
   end
   t.equal(seen, { 1, 2, 3 })
   t.equal(#io.open(begun):read "a", 3)
+end
+
+tests["a ready result is handed out before the source is asked again"] = function()
+  every_way(function(imap)
+    for _, inflight in ipairs { 1, 4, 0 } do
+      -- The loop makes the work: a source that has none left is asked too early. It is
+      -- slow, so that each result is there before it would be asked again.
+      local work, asked, seen = { 1 }, 0, 0
+      local function source()
+        asked = asked + 1
+        local x = table.remove(work)
+        local till = fz.now() + 0.002
+        while fz.now() < till do end
+        return x
+      end
+      for _, v in imap(twice, source, { inflight = inflight > 0 and inflight or nil,
+        on_error = "continue" }) do
+        seen = seen + 1
+        if v < 64 then work[#work + 1] = v end
+        if inflight == 1 then t.equal(asked, seen) end
+      end
+      if inflight == 1 then t.equal(seen, 6) end
+    end
+  end)
+end
+
+tests["results of a slow source come while it is asked for more"] = function()
+  local pool <close> = fz.pool(2)
+  local read, handed, behind = 0, 0, 0
+  local never = fz.event()
+  for _ in pool:imap(twice, function()
+    behind = math.max(behind, read - handed)
+    if read == 5 then return nil end
+    read = read + 1
+    never:wait(0.3)
+    return read
+  end) do
+    handed = handed + 1
+  end
+  t.equal(handed, 5)
+  assert(behind <= 2, behind)
+end
+
+tests["an iterator with state: f gets the values of a loop's turn"] = function()
+  every_way(function(imap)
+    local function join(...) return table.concat({ ... }, ",") end
+    t.equal((collect(imap(join, ipairs { "a", "b" }))), { "1,a", "2,b" })
+    t.equal((collect(imap(join, pairs { x = 5 }))), { "x,5" })
+    t.equal((collect(imap(join, utf8.codes "hé"))), { "1,104", "2,233" })
+    local function count(limit, i) if i < limit then return i + 1 end end
+    t.equal((collect(imap(twice, count, 3, 0))), { 2, 4, 6 })
+    local values, errors = collect(imap(function(i) if i == 2 then error "no" end return i end,
+      count, 3, 0, nil, { on_error = "continue" }))
+    t.equal({ values, errors[2].index }, { { 1, nil, 3 }, 2 })
+  end)
+end
+
+tests["the closing value of an iterator is closed when the loop is left"] = function()
+  every_way(function(imap)
+    local path = t.file "1\n2\n3\n"
+    t.equal((collect(imap(tonumber, io.lines(path)))), { 1, 2, 3 })
+    for _, leave in ipairs { true, false } do
+      local closed = 0
+      local guard = setmetatable({}, { __close = function() closed = closed + 1 end })
+      for _ in imap(twice, (counter(3)), nil, nil, guard) do
+        if leave then break end
+      end
+      t.equal(closed, 1)
+    end
+  end)
+end
+
+tests["a table that the source uses again is taken as it was when it was read"] = function()
+  every_way(function(imap)
+    local row, n = {}, 0
+    local values = collect(imap(function(x) return type(x) == "table" and x[1] or x end, function()
+      n = n + 1
+      if n > 300 then return nil end
+      if n % 3 == 0 then return n end
+      row[1] = n
+      return row
+    end, { inflight = 200 }))
+    for i = 1, 300 do t.equal(values[i], i) end
+  end)
 end
 
 local function resident()

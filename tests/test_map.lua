@@ -321,15 +321,18 @@ end
 
 tests["a list that changes while it is mapped is an error that says so"] = function()
   local pool <close> = fz.pool(2)
-  local list = t.numbers(100000)
-  local r = pool:map_async(function(x) return x end, list)
-  list[#list + 1] = 1
-  t.match(t.fails("error", r.get, r), "the list was changed while it was being mapped",
-    "it had 100000 elements, now 100001")
-  list = t.numbers(100000)
-  r = pool:map_async(function(x) return x end, list)
-  for i = 100000, 1001, -1 do list[i] = nil end
-  t.match(t.fails("error", r.get, r), "the list was changed", "now 1000")
+  local function changed_by(change)
+    local list = t.numbers(300000)
+    local function progress()
+      if change then change(list) end
+      change = nil
+    end
+    return t.fails("error", pool.map, pool, twice, list, { progress = progress })
+  end
+  t.match(changed_by(function(list) list[#list + 1] = 1 end),
+    "the list was changed while it was being mapped", "it had 300000 elements, now 300001")
+  t.match(changed_by(function(list) for i = 300000, 1001, -1 do list[i] = nil end end),
+    "the list was changed", "now 1000")
   t.equal(pool:map(twice, { 1, 2 }), { 2, 4, n = 2 })
 end
 
@@ -377,15 +380,39 @@ tests["progress of failures and retries ends with done == total, too"] = functio
   end)
 end
 
-tests["a progress function that raises ends the map and is raised"] = function()
-  local pool <close> = fz.pool(2)
-  for _, map in ipairs { fz.map, function(...) return pool:map(...) end } do
-    local ok, e = pcall(map, twice, t.numbers(1000), {
-      progress = function(done) if done == 10 then error("enough", 0) end end,
-    })
-    t.equal({ ok, e }, { false, "enough" })
+tests["a progress function that raises is logged once, and the map goes on"] = function()
+  local script = t.file [[
+local pool <close> = fz.pool(2)
+local calls = 0
+local options = { progress = function()
+  calls = calls + 1
+  error { code = 1 }
+end }
+local list = {}
+for i = 1, 1000 do list[i] = -i end
+print(#fz.map(math.abs, list, options), #pool:starmap(math.max, { { 1 }, { 2 } }, options))
+print(pool:map_async(math.abs, list, options):get()[1000], calls)]]
+  for _, jobs in ipairs { "-j2", "-j0" } do
+    local out, err, status = t.command(jobs, script)
+    t.equal({ out, status }, { "1000\t2\n1000\t3\n", 0 })
+    local _, logged = err:gsub("a progress function raised", "")
+    t.equal(logged, 3)
   end
-  t.equal(pool:map(twice, { 1 }), { 2, n = 1 })
+end
+
+tests["events of failures and retries say how long the attempt took"] = function()
+  every_way(function(map)
+    local took = {}
+    map(function(x)
+      local till = fz.now() + 0.01
+      while fz.now() < till do end
+      error(x)
+    end, { "a", "b" }, { retries = 1, on_error = "continue", progress = function(_, _, event)
+      if event.kind ~= "start" then took[#took + 1] = event.seconds end
+    end })
+    t.equal(#took, 4)
+    for _, seconds in ipairs(took) do assert(seconds > 0) end
+  end)
 end
 
 tests["a progress function may use the pool"] = function()
@@ -496,6 +523,37 @@ tests["many workers, few elements, again and again: none is lost"] = function()
 end
 
 -- ---- wrong use --------------------------------------------------------------
+
+tests["a table that is no list, or a length that no list has, is a wrong argument"] = function()
+  local pool <close> = fz.pool(1)
+  local cases = { { a = 1 }, { [3] = true }, { n = 1 << 53 }, { 1, n = math.maxinteger } }
+  for _, what in ipairs(cases) do
+    for _, method in ipairs { "map", "starmap", "map_async", "starmap_async", "imap" } do
+      t.match(t.wrong(pool[method], pool, twice, what), "a list expected")
+    end
+    t.match(t.wrong(pool.apply_async, pool, twice, what), "a list expected")
+    t.match(t.wrong(fz.map, twice, what), "a list expected")
+    t.match(t.wrong(fz.starmap, twice, what), "a list expected")
+  end
+  t.match(t.wrong(pool.apply_async, pool, twice, { n = 1 << 30 }), "too many")
+  t.equal(fz.map(twice, { a = 1, n = 0 }), { n = 0 })
+  t.equal(pool:map(twice, {}), { n = 0 })
+end
+
+tests["a manager's list is mapped like any other"] = function()
+  local manager <close> = fz.manager()
+  local list = manager:list { 1, 2, 3 }
+  local rows = manager:list { { 1, 2 }, { 3, 4 } }
+  local pool <close> = fz.pool(2)
+  local function add(a, b) return a + b end
+  t.equal(pool:map(twice, list), { 2, 4, 6, n = 3 })
+  t.equal(pool:map_async(twice, list):get(), { 2, 4, 6, n = 3 })
+  t.equal(pool:starmap(add, rows), { 3, 7, n = 2 })
+  t.equal(fz.map(twice, list), { 2, 4, 6, n = 3 })
+  t.equal(fz.starmap(add, rows), { 3, 7, n = 2 })
+  t.equal(pool:apply_async(add, rows[2]):get(), 7)
+  t.match(t.wrong(pool.map, pool, twice, manager:dict { a = 1 }), "the key a")
+end
 
 tests["wrong arguments of fz.map are told at the user's line"] = function()
   for _, name in ipairs { "map", "starmap" } do

@@ -869,14 +869,6 @@ tests["what unpacks a result may cancel it, but not wait for it"] = function()
   t.equal(pool:apply(math.abs, -1), 1)
 end
 
-tests["a progress callback that raises fails its own map alone"] = function()
-  local pool <close> = fz.pool(2)
-  local r = pool:map_async(math.abs, { 1, 2, 3 }, { progress = function() error "mine" end })
-  t.equal(pool:map(math.abs, { -1, -2 }), { 1, 2, n = 2 })
-  t.match(select(2, pcall(r.get, r, 30)), "mine")
-  t.equal(pool:apply(math.abs, -1), 1)
-end
-
 tests["a result is its own process's alone"] = function()
   local pool <close> = fz.pool(2)
   local r = pool:apply_async(function() os.execute "sleep 0.2" return 7 end)

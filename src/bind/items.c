@@ -5,9 +5,11 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
+#include "base/err.h"
 #include "bind/codec.h"
 #include "bind/encode.h"
 #include "bind/format.h"
+#include "bind/lerror.h"
 
 enum { SHORT_STRING = FZ_FORMAT_NIL - FZ_FORMAT_STR6 - 1 };
 
@@ -112,6 +114,16 @@ push_float(lua_State *L, const unsigned char *p)
 	lua_pushnumber(L, v);
 }
 
+/* Raise: a worker that works as it should does not send this. */
+static int
+refuse(lua_State *L, const char *why)
+{
+	struct fz_err err = { 0 };
+
+	fz_err_set(&err, FZ_ERR_CRASH, "%s", why);
+	return fz_lerror_raise(L, &err);
+}
+
 void
 fz_items_push(lua_State *L, struct fz_reader *items)
 {
@@ -120,7 +132,7 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 	const unsigned char *p = take(items, &tag, &len);
 
 	if (p == NULL)
-		luaL_error(L, "results are cut short");
+		refuse(L, "results are cut short");
 	if (tag < FZ_FORMAT_STR6) {
 		lua_pushinteger(L, (lua_Integer)tag);
 		return;
@@ -150,7 +162,7 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 		break;
 	case FZ_FORMAT_ITEM:
 		if (fz_codec_decode(L, p, len, FZ_CODEC_RUN) != 1)
-			luaL_error(L, "a result is not one value");
+			refuse(L, "a result is not one value");
 		break;
 	default:
 		lua_pushlstring(L, (const char *)p, len);
@@ -165,6 +177,6 @@ fz_items_push_message(lua_State *L, struct fz_reader *items)
 	const unsigned char *p = take(items, &tag, &len);
 
 	if (p == NULL || tag != FZ_FORMAT_ITEM)
-		return luaL_error(L, "results are cut short");
+		return refuse(L, "results are cut short");
 	return fz_codec_decode(L, p, len, FZ_CODEC_RUN);
 }

@@ -179,10 +179,11 @@ init_buf(struct fz_lbatch *lb, bool local)
 }
 
 /*
- * batch(pool, f, list | nil, options) -> batch, not yet started. Options: kind
- * ("map" or "starmap"), n, counted (n is the list's field), inherited (the
- * workers have list and f by the fork), chunk, on_error, seed, events, timeout,
- * retries, backoff, memory. Without a list items are added.
+ * batch(pool, f, list, options) -> batch, not yet started. Options: kind ("map"
+ * or "starmap"), n, counted (n is the list's field), inherited (the workers
+ * have list and f by the fork), growing (items are added, or are put into the
+ * list before it is said to grow), chunk, on_error, seed, events, timeout,
+ * retries, backoff, memory.
  */
 static int
 batch_new(lua_State *L)
@@ -193,6 +194,7 @@ batch_new(lua_State *L)
 
 	fz_lloop_check_free(L);
 	luaL_checktype(L, 2, LUA_TFUNCTION);
+	luaL_checktype(L, 3, LUA_TTABLE);
 	luaL_checktype(L, 4, LUA_TTABLE);
 	lua_settop(L, 4);
 	sched = opts.sched = check_open_pool(L, 1);
@@ -203,6 +205,8 @@ batch_new(lua_State *L)
 	opts.n = lb->n = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_getfield(L, 4, "counted");
 	lb->counted = lua_toboolean(L, -1);
+	lua_getfield(L, 4, "growing");
+	lb->growing = opts.growing = lua_toboolean(L, -1);
 	lua_getfield(L, 4, "chunk");
 	opts.chunk = (uint32_t)luaL_optinteger(L, -1, 0);
 	lua_getfield(L, 4, "on_error");
@@ -216,11 +220,10 @@ batch_new(lua_State *L)
 	read_limits(L, 4, &opts);
 	/* Those of its items follow it: neighbours must not share them. */
 	opts.seed = fz_random_mix(opts.seed, 0);
-	opts.growing = lua_isnil(L, 3);
 	if (!opts.growing && fz_strip_tags.known) /* by its pool */
 		opts.slot = sizeof(struct fz_slot);
 	init_buf(lb, fz_sched_is_local(sched));
-	fz_lbatch_keep(L, lb, opts.growing ? 2 : 3);
+	fz_lbatch_keep(L, lb, 3);
 	find_slot(L, lb, 1, 2);
 	if (lb->kind & FZ_WIRE_INLINE)
 		return fz_lerror_fail(L, FZ_ERR_ERROR,
@@ -349,7 +352,7 @@ batch_call(lua_State *L)
 	return 1;
 }
 
-/* batch:add(item): for one without a list */
+/* batch:add(item) -> bytes: for one that grows; the item is encoded now */
 static int
 batch_add(lua_State *L)
 {
@@ -357,7 +360,35 @@ batch_add(lua_State *L)
 
 	fz_lloop_check_free(L);
 	lua_settop(L, 2);
-	return fz_lbatch_add(L, lb, 2) == LUA_OK ? 0 : lua_error(L);
+	if (fz_lbatch_add(L, lb, 2) != LUA_OK)
+		return lua_error(L);
+	lua_pushinteger(L, (lua_Integer)lb->added);
+	return 1;
+}
+
+/* batch:grow(n): the next `n` items are in the list, and stay until they end */
+static int
+batch_grow(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	struct fz_err err = { 0 };
+	lua_Integer n = luaL_checkinteger(L, 2);
+
+	luaL_argcheck(L, n >= 0 && lb->growing, 2, "it does not grow so");
+	fz_lloop_check_free(L);
+	if (fz_batch_grow(lb->batch, (uint64_t)n, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* batch:mean() -> seconds that an item takes lately; 0: not known yet */
+static int
+batch_mean(lua_State *L)
+{
+	int64_t ns = fz_batch_mean_ns(check_batch(L)->batch);
+
+	lua_pushnumber(L, (double)ns / (double)FZ_CLOCK_SECOND);
+	return 1;
 }
 
 /* batch:list() -> {}: with room for what its items return */
@@ -698,6 +729,8 @@ batch_tostring(lua_State *L)
 
 static const luaL_Reg methods[] = {
 	{ "add", batch_add },
+	{ "grow", batch_grow },
+	{ "mean", batch_mean },
 	{ "list", batch_list },
 	{ "news", batch_news },
 	{ "id", batch_id },

@@ -28,6 +28,8 @@ check_list(lua_State *L, const struct fz_lbatch *lb)
 {
 	lua_Integer n = -1;
 
+	if (lb->growing)
+		return;
 	if (!lb->counted) {
 		n = luaL_len(L, THREAD_LIST);
 	} else {
@@ -180,6 +182,7 @@ part_body(lua_State *L)
 		n = 1;
 	}
 	fz_codec_encode(L, 2, n, &lb->buf.buf);
+	lb->added = lb->buf.buf.len;
 	blob = fz_lblob_take(lb->engine, &lb->buf, &err);
 	if (blob == NULL || fz_batch_add(lb->batch, blob, &err) != 0)
 		return fz_lerror_raise(L, &err);

@@ -39,6 +39,8 @@ struct fz_lbatch {
 	lua_State *thread;         /* that encodes them */
 	uint64_t n;                /* of the list */
 	bool counted;              /* by the list's field n */
+	bool growing;              /* items come while it is under way */
+	size_t added;              /* bytes of the item added last */
 	const void *list;          /* that batch:list() made */
 	struct fz_slot *slots;     /* its array part, NULL: not known */
 	lua_Integer first_error;   /* item of the first one taken, 0: none */

@@ -292,22 +292,44 @@ retry(
 	return true;
 }
 
-/* An attempt at `item` failed; `part` is where only it can be had from. */
-static void
-item_failed(struct fz_batch *b, uint64_t item, unsigned attempts,
-    struct fz_blob *part, struct fz_failure *failure)
+static struct fz_blob *
+added_part(const struct fz_chunk *chunk)
 {
-	failure->attempt = attempts + 1;
+	return chunk->added ? chunk->part : NULL;
+}
+
+/* Nanoseconds since the chunk's last news; 0 before its job has started. */
+static int64_t
+restart_clock(struct fz_chunk *chunk)
+{
+	int64_t since = chunk->job.started_ns;
+
+	if (since == 0)
+		return 0;
+	if (chunk->news_ns > since)
+		since = chunk->news_ns;
+	chunk->news_ns = fz_clock_ns();
+	return chunk->news_ns - since;
+}
+
+/* An attempt at `item` of the chunk failed. */
+static void
+item_failed(struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure)
+{
+	struct fz_batch *b = chunk->batch;
+	int64_t took_ns = restart_clock(chunk);
+	unsigned attempts = chunk->attempts + 1;
+
+	failure->attempt = attempts;
 	if (!b->stopping &&
-	    fz_step_may_retry(
-		&b->opts.limits, attempts + 1, failure->err.kind) &&
-	    retry(b, item, attempts + 1, part)) {
+	    fz_step_may_retry(&b->opts.limits, attempts, failure->err.kind) &&
+	    retry(b, item, attempts, added_part(chunk))) {
 		fz_blob_unref(failure->value);
-		record(b, FZ_RUN_EVENT_RETRY, item, 1, failure->pid, 0);
+		record(b, FZ_RUN_EVENT_RETRY, item, 1, failure->pid, took_ns);
 		return;
 	}
 	b->nfailed++;
-	record(b, FZ_RUN_EVENT_FAILED, item, 1, failure->pid, 0);
+	record(b, FZ_RUN_EVENT_FAILED, item, 1, failure->pid, took_ns);
 	if (!tell_failure(b, item, failure) ||
 	    (b->opts.policy != FZ_RUN_CONTINUE && !b->stopping))
 		stop(b);
@@ -338,28 +360,17 @@ static void
 count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 {
 	struct fz_batch *b = chunk->batch;
-	int64_t now = fz_clock_ns();
-	int64_t since = chunk->news_ns > chunk->job.started_ns
-			    ? chunk->news_ns
-			    : chunk->job.started_ns;
-	int64_t each = (now - since) / n;
+	int64_t took_ns = restart_clock(chunk);
 
 	b->ndone += n;
-	chunk->news_ns = now;
-	b->timed_ns += now - since;
+	b->timed_ns += took_ns;
 	b->ntimed += n;
 	b->mean_ns = 1 + b->timed_ns / b->ntimed;
 	if (b->timed_ns > BATCH_RECENT_NS) { /* what is older counts less */
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
-	record(b, FZ_RUN_EVENT_DONE, first, n, chunk->job.pid, each);
-}
-
-static struct fz_blob *
-added_part(const struct fz_chunk *chunk)
-{
-	return chunk->added ? chunk->part : NULL;
+	record(b, FZ_RUN_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
 }
 
 static void
@@ -376,8 +387,7 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 		for (uint32_t i = 0; i < n; i++) {
 			struct fz_failure failure = lost;
 
-			item_failed(b, news.first + i, chunk->attempts,
-			    added_part(chunk), &failure);
+			item_failed(chunk, news.first + i, &failure);
 		}
 	} else {
 		news.blob = fz_blob_ref(blob);
@@ -409,8 +419,7 @@ value_done(struct fz_chunk *chunk, uint64_t item, struct fz_blob *value)
 
 	if (value == NULL) {
 		failure = lost;
-		item_failed(
-		    b, item, chunk->attempts, added_part(chunk), &failure);
+		item_failed(chunk, item, &failure);
 		return;
 	}
 	count_done(chunk, item, 1);
@@ -434,9 +443,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 
-	chunk->news_ns = fz_clock_ns();
-	item_failed(chunk->batch, answered(chunk), chunk->attempts,
-	    added_part(chunk), failure);
+	item_failed(chunk, answered(chunk), failure);
 	end_if_answered(chunk);
 }
 
@@ -511,7 +518,7 @@ encode_part(struct fz_chunk *chunk)
 
 		chunk->first++;
 		chunk->n--;
-		item_failed(b, item, chunk->attempts, NULL, &failure);
+		item_failed(chunk, item, &failure);
 		return false;
 	}
 	if (n < chunk->n) {
@@ -607,8 +614,7 @@ fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure)
 	for (uint32_t i = 0; i < chunk->n; i++) {
 		struct fz_failure copy = *failure;
 
-		item_failed(b, chunk->first + i, chunk->attempts,
-		    added_part(chunk), &copy);
+		item_failed(chunk, chunk->first + i, &copy);
 	}
 	chunk_free(chunk);
 	fz_batch_settle(b);
@@ -671,6 +677,44 @@ fz_batch_start(struct fz_batch *b)
 }
 
 int
+fz_batch_grow(struct fz_batch *b, uint64_t n, struct fz_err *err)
+{
+	if (n > UINT64_MAX - 1 - b->total) {
+		fz_err_set(err, FZ_ERR_ERROR, "too many items");
+		return -1;
+	}
+	b->total += n;
+	if (!b->done)
+		fz_sched_wake(b->opts.sched, b);
+	return 0;
+}
+
+int64_t
+fz_batch_mean_ns(const struct fz_batch *b)
+{
+	return b->mean_ns;
+}
+
+/* Put the items that are in no chunk behind those that wait. */
+static int
+cut_rest(struct fz_batch *b)
+{
+	while (b->uncut <= b->total) {
+		uint64_t n = b->total + 1 - b->uncut;
+		struct fz_chunk *chunk;
+
+		if (n > UINT32_MAX)
+			n = UINT32_MAX;
+		chunk = chunk_new(b, b->uncut, (uint32_t)n, 0);
+		if (chunk == NULL)
+			return -1;
+		push_back(b, chunk);
+		b->uncut += n;
+	}
+	return 0;
+}
+
+int
 fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 {
 	struct fz_chunk *chunk;
@@ -679,7 +723,7 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 		fz_blob_unref(part);
 		return 0; /* it would never be called */
 	}
-	chunk = chunk_new(b, b->total + 1, 1, 0);
+	chunk = cut_rest(b) == 0 ? chunk_new(b, b->total + 1, 1, 0) : NULL;
 	if (chunk == NULL) {
 		fz_blob_unref(part);
 		return fz_err_nomem(err, "an item");
@@ -817,6 +861,6 @@ fz_batch_local_failed(
 		fz_blob_unref(failure->value);
 		return;
 	}
-	item_failed(b, item, chunk->attempts, added_part(chunk), failure);
+	item_failed(chunk, item, failure);
 	end_chunk(chunk);
 }

@@ -89,6 +89,16 @@ void fz_batch_start(struct fz_batch *batch);
 int fz_batch_add(
     struct fz_batch *batch, struct fz_blob *part, struct fz_err *err);
 
+/*
+ * `n` more items, which opts.encode gets when they are sent. 0, or -1 and
+ * `err`.
+ */
+int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
+
+/* Nanoseconds that an item takes lately, the way to its worker included; 0: not
+ * known yet. */
+int64_t fz_batch_mean_ns(const struct fz_batch *batch);
+
 /* There will be no more items. */
 void fz_batch_end(struct fz_batch *batch);
 

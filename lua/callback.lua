@@ -1,0 +1,34 @@
+--- callback.lua - calls of the user's callbacks, which must not end what they watch.
+
+local core = require "fzlua.core"
+local Error = require "fzlua.error"
+local log = require "fzlua.log"
+
+local callback = {}
+
+local function traced(e)
+  return Error.is(e, "interrupted") and e or core.traceback(core.error_text(e), 2)
+end
+
+---Call f(...); an error is logged, but Ctrl-C is raised.
+---@param what string the noun of the log line
+---@param f function
+---@return boolean ok
+function callback.call(what, f, ...)
+  local ok, e = xpcall(f, traced, ...)
+  if not ok and Error.is(e, "interrupted") then error(e, 0) end
+  if not ok then log.error("%s raised: %s", what, e) end
+  return ok
+end
+
+---Guard a progress function: after its first error it is not called again.
+---@param f nil|fun(done: integer, total: integer, event: table)
+---@return nil|fun(done: integer, total: integer, event: table)
+function callback.progress(f)
+  local failed = f == nil
+  return f and function(...)
+    failed = failed or not callback.call("a progress function", f, ...)
+  end
+end
+
+return callback
