@@ -1095,8 +1095,10 @@ test_batch_only_long_chunks_have_a_strip(void **state)
 		trial_start(&t);
 		assert_all_done(&t);
 		assert_values(&t);
-		assert_int_equal(t.nplaced, cases[i].placed ? 1024 : 0);
-		assert_int_equal(strips.asked, cases[i].placed ? 4 : 0);
+		/* What is stolen from a chunk may be too short for one. */
+		assert_int_equal(t.nplaced >= 256, cases[i].placed);
+		assert_int_equal(strips.asked != 0, cases[i].placed);
+		assert_true(t.nplaced == 0 || cases[i].placed);
 		trial_fini(&t);
 	}
 }
