@@ -1413,8 +1413,7 @@ main(void)
 		    test_proc_terminate_ends_all_descendants_by_sigterm, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_proc_sigpipe_ends_all_descendants, setup,
-		    teardown),
+		    test_proc_sigpipe_ends_all_descendants, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_kill_ends_all_descendants, setup, teardown),
 		cmocka_unit_test_setup_teardown(
@@ -1431,8 +1430,8 @@ main(void)
 		    test_proc_parent_killed_ends_worker_and_descendants, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_proc_parent_killed_ends_a_worker_whose_stop_is_pending, setup,
-		    teardown),
+		    test_proc_parent_killed_ends_a_worker_whose_stop_is_pending,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_proc_adopter_ends_what_a_crashed_child_left, setup,
 		    teardown),
