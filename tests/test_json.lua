@@ -51,6 +51,42 @@ tests["n is a length only where it can be one"] = function()
   t.equal(encode { n = 0 }, "[]")
 end
 
+tests["an object stays an object, also where it looks like a list"] = function()
+  for _, text in ipairs { "{}", "[]", '[{},{"a":{}}]', '{"n":0}', '{"n":3}', '{"1":true}' } do
+    t.equal(encode(decode(text)), text)
+  end
+  t.equal(encode(decode '{"a":null}'), "{}")
+  local object = decode "{}"
+  object[1] = true
+  t.equal(encode(object), '{"1":true}')
+  t.equal(getmetatable(decode '{"a":1}'), nil)
+  t.equal(encode(setmetatable({}, { __jsontype = "object" })), "{}") -- that of dkjson
+end
+
+tests["an empty object crosses processes as one"] = function()
+  local function through(v) return v, { v } end
+  local object = decode '{"a":{},"b":[]}'
+  for _, jobs in ipairs { 0, 2 } do
+    local got = fz.map(through, { object, decode "{}" }, { jobs = jobs })
+    t.equal({ encode(got[1]), encode(got[2]) }, { '{"a":{},"b":[]}', "{}" })
+  end
+  t.equal(encode(fz.unpack(fz.pack(decode "[{}]"))), "[{}]")
+  local queue = fz.queue()
+  queue:put(decode "{}")
+  t.equal(encode(queue:get()), "{}")
+end
+
+tests["what has no JSON form can be noted and written as null"] = function()
+  local noted = {}
+  local text, count = encode({ a = { 1 / 0 }, b = { [print] = 1 }, c = 1 }, nil, noted)
+  t.equal({ text, count }, { '{"a":[null],"b":null,"c":1}', 2 })
+  t.match(table.concat(noted, "\n"), ".a[1]: infinity", ".b: a key")
+  t.equal({ encode(1, nil, {}) }, { "1", 0 })
+  local deep = {}
+  for _ = 1, 3000 do deep = { deep } end
+  t.equal(select(2, encode(deep, nil, {})), 1)
+end
+
 tests["strings are escaped and any text comes back"] = function()
   t.equal(encode 'q"\\\n\t\1é', [["q\"\\\n\t\u0001é"]])
   for _, text in ipairs { "", "\0", "日本", ("x"):rep(10000), "\u{10FFFF}" } do
@@ -62,6 +98,7 @@ tests["what has no JSON form is refused with its path"] = function()
   refused(0 / 0, "NaN")
   refused({ rows = { 1, { x = 1 / 0 } } }, ".rows[2].x", "infinity")
   refused({ a = "\xff" }, ".a", "UTF-8")
+  refused({ a = { ["\xff"] = 1 } }, ".a", "UTF-8")
   refused({ print }, "[1]", "function")
   refused({ [true] = 1 }, "key")
   refused({ [1] = 1, ["1"] = 2, x = 3 }, "two keys")

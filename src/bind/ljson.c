@@ -14,12 +14,22 @@
 #include <lualib.h>
 
 #include "bind/lerror.h"
+#include "bind/registered.h"
 
 #define TREE_TYPE "fzlua.json"
+
+/*
+ * The class of tables that are JSON objects though they look like lists: {}.
+ * The name crosses processes, `__jsontype` is what dkjson and rapidjson read.
+ */
+#define OBJECT_TYPE "fzlua.Object"
+#define OBJECT_FIELD "__jsontype"
+#define OBJECT_VALUE "object"
 
 /* Tables nested deeper than this have no JSON text; jansson reads no more. */
 #define DEPTH_MAX 2000
 #define HOLES_MAX 1000 /* a list up to this length may miss any elements */
+#define REFUSED_MAX 20 /* messages about values that have no JSON form */
 
 /* A decoded tree, in a userdata: pushing its values may raise for memory. */
 struct tree {
@@ -59,22 +69,72 @@ push_array(lua_State *L, json_t *json)
 	}
 }
 
-/* Push the value of `json`; null is nil. [-0, +1, m] */
+/* Whether the key below the top is "n" and the value on top can be a length. */
+static bool
+is_length(lua_State *L)
+{
+	return lua_type(L, -2) == LUA_TSTRING && lua_isinteger(L, -1) &&
+	       strcmp(lua_tostring(L, -2), "n") == 0 &&
+	       lua_tointeger(L, -1) >= 0;
+}
+
+/*
+ * The length of the table at `idx` as a list; -1 if it is no list. A list has
+ * keys from 1 up, and `n` if it ends in nil. Few elements may be missing, so
+ * that a table with one large key is not written as a million nulls.
+ */
+static lua_Integer
+list_length(lua_State *L, int idx)
+{
+	lua_Integer count = 0, most = 0, n = 0;
+
+	lua_pushnil(L);
+	while (lua_next(L, idx) != 0) {
+		lua_Integer key =
+		    lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+
+		if (key >= 1) {
+			count++;
+			most = key > most ? key : most;
+		} else if (is_length(L)) {
+			n = lua_tointeger(L, -1);
+		} else {
+			lua_pop(L, 2);
+			return -1;
+		}
+		lua_pop(L, 1);
+	}
+	if (n != 0 && (n < most || count == 0))
+		return -1;
+	most = n != 0 ? n : most;
+	return most / 2 <= count || most <= HOLES_MAX ? most : -1;
+}
+
+/* Push the table of an object's values. */
 static void
-push_json(lua_State *L, json_t *json)
+push_object(lua_State *L, json_t *json)
 {
 	const char *key;
 	json_t *value;
 
+	lua_newtable(L);
+	json_object_foreach(json, key, value)
+	{
+		push_json(L, value);
+		lua_setfield(L, -2, key);
+	}
+	if (list_length(L, lua_gettop(L)) >= 0)
+		luaL_setmetatable(L, OBJECT_TYPE);
+}
+
+/* Push the value of `json`; null is nil. [-0, +1, m] */
+static void
+push_json(lua_State *L, json_t *json)
+{
 	luaL_checkstack(L, 4, "JSON is nested too deep");
 	switch (json_typeof(json)) {
 	case JSON_OBJECT:
-		lua_newtable(L);
-		json_object_foreach(json, key, value)
-		{
-			push_json(L, value);
-			lua_setfield(L, -2, key);
-		}
+		push_object(L, json);
 		break;
 	case JSON_ARRAY:
 		push_array(L, json);
@@ -140,6 +200,8 @@ struct writer {
 	int pieces; /* stack index of the pieces done */
 	lua_Integer npieces;
 	int ancestors; /* stack index of the set of tables being written */
+	int refused;   /* stack index of the list of messages; 0: raise them */
+	lua_Integer nrefused;
 	int depth;
 	size_t len;
 	char text[4096]; /* the piece being filled */
@@ -185,26 +247,53 @@ push_place(lua_State *L, const struct place *place)
 	lua_concat(L, 2);
 }
 
-static int
+/*
+ * A value has no JSON form: raise an error, or note it if the caller has asked
+ * for that.
+ */
+static void
 refuse(struct writer *w, const struct place *place, const char *what)
 {
-	push_place(w->L, place);
-	lua_pushfstring(w->L, "JSON%s%s: %s", place != NULL ? " " : "",
-	    lua_tostring(w->L, -1), what);
-	fz_lerror_push(w->L, FZ_ERR_ERROR, lua_tostring(w->L, -1));
-	return lua_error(w->L);
+	lua_State *L = w->L;
+
+	if (w->refused != 0 && ++w->nrefused > REFUSED_MAX)
+		return;
+	luaL_checkstack(L, 4, NULL);
+	push_place(L, place);
+	lua_pushfstring(L, "%s%s%s: %s", w->refused == 0 ? "JSON" : "",
+	    w->refused == 0 && place != NULL ? " " : "", lua_tostring(L, -1),
+	    what);
+	if (w->refused == 0) {
+		fz_lerror_push(L, FZ_ERR_ERROR, lua_tostring(L, -1));
+		lua_error(L);
+	}
+	lua_rawseti(L, w->refused, w->nrefused);
+	lua_pop(L, 1);
 }
 
+/* As refuse(), and null takes the place of the value. */
 static void
-put_string(
-    struct writer *w, const char *s, size_t len, const struct place *place)
+put_refused(struct writer *w, const struct place *place, const char *what)
 {
-	static const char hex[] = "0123456789abcdef";
+	refuse(w, place, what);
+	put(w, "null", 4);
+}
+
+static bool
+is_utf8(const char *s, size_t len)
+{
 	json_t *checked = json_stringn(s, len);
 
-	if (checked == NULL)
-		refuse(w, place, "a string that is no UTF-8 has no JSON form");
 	json_decref(checked);
+	return checked != NULL;
+}
+
+/* Write a string in UTF-8. */
+static void
+put_string(struct writer *w, const char *s, size_t len)
+{
+	static const char hex[] = "0123456789abcdef";
+
 	put(w, "\"", 1);
 	for (const char *end = s + len; s < end; s++) {
 		unsigned char c = (unsigned char)*s;
@@ -264,54 +353,15 @@ put_number(struct writer *w, int idx, const struct place *place)
 	} else {
 		double x = lua_tonumber(w->L, idx);
 
-		if (isnan(x))
-			refuse(w, place, "NaN has no JSON form");
-		if (isinf(x))
-			refuse(w, place, "infinity has no JSON form");
+		if (!isfinite(x)) {
+			put_refused(w, place,
+			    isnan(x) ? "NaN has no JSON form"
+				     : "infinity has no JSON form");
+			return;
+		}
 		len = real_text(x, text, sizeof(text));
 	}
 	put(w, text, len);
-}
-
-/* Whether the key below the top is "n" and the value on top can be a length. */
-static bool
-is_length(lua_State *L)
-{
-	return lua_type(L, -2) == LUA_TSTRING && lua_isinteger(L, -1) &&
-	       strcmp(lua_tostring(L, -2), "n") == 0 &&
-	       lua_tointeger(L, -1) >= 0;
-}
-
-/*
- * The length of the table at `idx` as a list; -1 if it is no list. A list has
- * keys from 1 up, and `n` if it ends in nil. Few elements may be missing, so
- * that a table with one large key is not written as a million nulls.
- */
-static lua_Integer
-list_length(lua_State *L, int idx)
-{
-	lua_Integer count = 0, most = 0, n = 0;
-
-	lua_pushnil(L);
-	while (lua_next(L, idx) != 0) {
-		lua_Integer key =
-		    lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
-
-		if (key >= 1) {
-			count++;
-			most = key > most ? key : most;
-		} else if (is_length(L)) {
-			n = lua_tointeger(L, -1);
-		} else {
-			lua_pop(L, 2);
-			return -1;
-		}
-		lua_pop(L, 1);
-	}
-	if (n != 0 && (n < most || count == 0))
-		return -1;
-	most = n != 0 ? n : most;
-	return most / 2 <= count || most <= HOLES_MAX ? most : -1;
 }
 
 static void put_value(struct writer *w, int idx, const struct place *place);
@@ -333,11 +383,34 @@ put_list(struct writer *w, int idx, lua_Integer n, const struct place *place)
 	put(w, "]", 1);
 }
 
-/* Push a list of the table's keys as sorted texts, and texts -> keys. [+2] */
-static void
-push_sorted_keys(struct writer *w, int idx, const struct place *place)
+/* Why the key on top cannot name a member beside `keys`; NULL if it can. */
+static const char *
+wrong_key(lua_State *L, int keys)
 {
-	lua_State *L = w->L;
+	const char *text;
+	size_t len;
+	bool twice;
+
+	if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
+		return "a key that is no string or number has no JSON form";
+	lua_pushvalue(L, -1);
+	text = lua_tolstring(L, -1, &len);
+	if (!is_utf8(text, len)) {
+		lua_pop(L, 1);
+		return "a key that is no UTF-8 has no JSON form";
+	}
+	twice = lua_rawget(L, keys) != LUA_TNIL;
+	lua_pop(L, 1);
+	return twice ? "two keys have the same JSON form" : NULL;
+}
+
+/*
+ * Push a list of the table's keys as sorted texts, and texts -> keys. Returns
+ * NULL, or why the keys have no JSON form. [+2]
+ */
+static const char *
+push_sorted_keys(lua_State *L, int idx)
+{
 	int list, keys;
 	lua_Integer n = 0;
 
@@ -347,18 +420,16 @@ push_sorted_keys(struct writer *w, int idx, const struct place *place)
 	keys = list + 1;
 	lua_pushnil(L);
 	while (lua_next(L, idx) != 0) {
+		const char *wrong;
+
 		lua_pop(L, 1);
-		if (lua_type(L, -1) != LUA_TSTRING &&
-		    lua_type(L, -1) != LUA_TNUMBER)
-			refuse(w, place,
-			    "a key that is no string or number has no JSON "
-			    "form");
+		wrong = wrong_key(L, keys);
+		if (wrong != NULL) {
+			lua_settop(L, keys);
+			return wrong;
+		}
 		lua_pushvalue(L, -1);
 		lua_tostring(L, -1);
-		lua_pushvalue(L, -1);
-		if (lua_rawget(L, keys) != LUA_TNIL)
-			refuse(w, place, "two keys have the same JSON form");
-		lua_pop(L, 1);
 		lua_pushvalue(L, -1);
 		lua_rawseti(L, list, ++n);
 		lua_pushvalue(L, -2);
@@ -370,6 +441,7 @@ push_sorted_keys(struct writer *w, int idx, const struct place *place)
 	lua_pushvalue(L, list);
 	lua_call(L, 1, 0);
 	lua_settop(L, keys);
+	return NULL;
 }
 
 /* Write the members named by the list at `list`, through `keys` when not 0. */
@@ -380,16 +452,24 @@ put_members(
 	lua_State *L = w->L;
 	struct place member = { place, NULL, 0 };
 	lua_Integer n = luaL_len(L, list);
+	bool first = true;
 
 	put(w, "{", 1);
 	for (lua_Integer i = 1; i <= n; i++) {
 		size_t len;
 
-		if (i > 1)
-			put(w, ",", 1);
 		lua_rawgeti(L, list, i);
 		member.key = luaL_checklstring(L, -1, &len);
-		put_string(w, member.key, len, place);
+		if (keys == 0 && !is_utf8(member.key, len)) {
+			refuse(w, &member,
+			    "a name that is no UTF-8 has no JSON form");
+			lua_pop(L, 1);
+			continue;
+		}
+		if (!first)
+			put(w, ",", 1);
+		first = false;
+		put_string(w, member.key, len);
 		put(w, ":", 1);
 		lua_pushvalue(L, -1);
 		if (keys != 0)
@@ -401,6 +481,33 @@ put_members(
 	put(w, "}", 1);
 }
 
+/* Whether the metatable of the table at `idx` says that it is no list. */
+static bool
+is_object(lua_State *L, int idx)
+{
+	bool object = false;
+
+	if (!lua_getmetatable(L, idx))
+		return false;
+	lua_pushliteral(L, OBJECT_FIELD);
+	if (lua_rawget(L, -2) == LUA_TSTRING)
+		object = strcmp(lua_tostring(L, -1), OBJECT_VALUE) == 0;
+	lua_pop(L, 2);
+	return object;
+}
+
+static void
+put_object(struct writer *w, int idx, const struct place *place)
+{
+	int top = lua_gettop(w->L);
+	const char *wrong = push_sorted_keys(w->L, idx);
+
+	if (wrong != NULL)
+		put_refused(w, place, wrong);
+	else
+		put_members(w, idx, top + 1, top + 2, place);
+}
+
 static void
 put_table(struct writer *w, int idx, const struct place *place)
 {
@@ -410,20 +517,26 @@ put_table(struct writer *w, int idx, const struct place *place)
 
 	luaL_checkstack(L, 12, "nested too deep for JSON");
 	lua_pushvalue(L, idx);
-	if (lua_rawget(L, w->ancestors) != LUA_TNIL)
-		refuse(w, place, "a table that holds itself has no JSON form");
-	if (++w->depth > DEPTH_MAX)
-		refuse(w, NULL, "nested too deep for JSON");
+	if (lua_rawget(L, w->ancestors) != LUA_TNIL) {
+		put_refused(
+		    w, place, "a table that holds itself has no JSON form");
+		lua_settop(L, top);
+		return;
+	}
+	if (w->depth == DEPTH_MAX) {
+		put_refused(w, NULL, "nested too deep for JSON");
+		lua_settop(L, top);
+		return;
+	}
+	w->depth++;
 	lua_pushvalue(L, idx);
 	lua_pushboolean(L, true);
 	lua_rawset(L, w->ancestors);
-	n = list_length(L, idx);
-	if (n >= 0) {
+	n = is_object(L, idx) ? -1 : list_length(L, idx);
+	if (n >= 0)
 		put_list(w, idx, n, place);
-	} else {
-		push_sorted_keys(w, idx, place);
-		put_members(w, idx, top + 2, top + 3, place);
-	}
+	else
+		put_object(w, idx, place);
 	w->depth--;
 	lua_pushvalue(L, idx);
 	lua_pushnil(L);
@@ -451,7 +564,11 @@ put_value(struct writer *w, int idx, const struct place *place)
 		break;
 	case LUA_TSTRING:
 		s = lua_tolstring(L, idx, &len);
-		put_string(w, s, len, place);
+		if (is_utf8(s, len))
+			put_string(w, s, len);
+		else
+			put_refused(w, place,
+			    "a string that is no UTF-8 has no JSON form");
 		break;
 	case LUA_TTABLE:
 		put_table(w, idx, place);
@@ -459,13 +576,17 @@ put_value(struct writer *w, int idx, const struct place *place)
 	default:
 		lua_pushfstring(
 		    L, "a %s has no JSON form", luaL_typename(L, idx));
-		refuse(w, place, lua_tostring(L, -1));
+		put_refused(w, place, lua_tostring(L, -1));
+		lua_pop(L, 1);
 	}
 }
 
 /*
- * json_encode(value [, keys]) -> text
- * With `keys`, value is an object with these members in this order.
+ * json_encode(value [, keys [, refused]]) -> text [, count]
+ * With `keys`, value is an object with these members in this order. What has no
+ * JSON form raises an error; with the list `refused` it becomes null (a member
+ * whose name has none is left out), the list gets messages, and `count` is the
+ * number of such values.
  */
 static int
 json_encode(lua_State *L)
@@ -478,9 +599,13 @@ json_encode(lua_State *L)
 		luaL_checktype(L, 1, LUA_TTABLE);
 		luaL_checktype(L, 2, LUA_TTABLE);
 	}
-	lua_settop(L, 2);
+	if (!lua_isnoneornil(L, 3))
+		luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 3);
 	w = lua_newuserdatauv(L, sizeof(*w), 0);
 	w->L = L;
+	w->refused = lua_isnil(L, 3) ? 0 : 3;
+	w->nrefused = 0;
 	w->npieces = 0;
 	w->depth = 0;
 	w->len = 0;
@@ -498,7 +623,10 @@ json_encode(lua_State *L)
 	lua_getfield(L, -1, "concat");
 	lua_pushvalue(L, w->pieces);
 	lua_call(L, 1, 1);
-	return 1;
+	if (w->refused == 0)
+		return 1;
+	lua_pushinteger(L, w->nrefused);
+	return 2;
 }
 
 static const luaL_Reg tree_meta[] = {
@@ -518,6 +646,11 @@ fz_ljson_open(lua_State *L)
 	luaL_newmetatable(L, TREE_TYPE);
 	luaL_setfuncs(L, tree_meta, 0);
 	lua_pop(L, 1);
+	luaL_newmetatable(L, OBJECT_TYPE);
+	lua_pushliteral(L, OBJECT_VALUE);
+	lua_setfield(L, -2, OBJECT_FIELD);
+	fz_registered_open(L);
+	fz_registered_add_class(L, OBJECT_TYPE);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }
