@@ -58,6 +58,7 @@ LUA     := $(sort $(wildcard lua/*.lua))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
 TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
 FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))
+COMMAND := src/main.c src/output.c src/state.c
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
 FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)
@@ -77,7 +78,7 @@ $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$FLAGS" | cmp -s - $@ || printf '%s\n' "$$FLAGS" > $@
 
-$(BIN): $(BUILD)/obj/main.o $(BUILD)/obj/state.o $(LIB)
+$(BIN): $(COMMAND:src/%.c=$(BUILD)/obj/%.o) $(LIB)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(MAIN_LIBS)
 
 $(LIB): $(OBJ)
@@ -180,7 +181,7 @@ cov:
 	    CFLAGS='-O0 -g --coverage -DFZ_COVERAGE' all tests
 	+-$(MAKE) --no-print-directory -k BUILD=build/cov CC=gcc LDFLAGS=--coverage \
 	    CFLAGS='-O0 -g --coverage -DFZ_COVERAGE' test >build/cov/log 2>&1
-	@for f in $(SRC) src/main.c; do \
+	@for f in $(SRC) $(COMMAND); do \
 	    o=build/cov/obj/$${f#src/}; \
 	    gcov -n -o $${o%.c}.gcda $$f 2>/dev/null | \
 	        awk -v file=$$f 'index($$0, "File") { own = index($$0, "\047" file "\047") } \
@@ -216,7 +217,7 @@ fmt:
 compile_commands.json: export FLAGS = $(subst ",\",$(ALL_CFLAGS))
 compile_commands.json: FORCE
 	@{ echo '['; separator=; \
-	for f in $(SRC) src/main.c $(TESTS_C); do \
+	for f in $(SRC) $(COMMAND) $(TESTS_C); do \
 	    printf '%s{"directory": "%s", "file": "%s", "command": "%s %s -c %s"}' \
 	        "$$separator" "$(CURDIR)" "$$f" "$(CC)" "$$FLAGS" "$$f"; \
 	    separator=$$(printf ',\nx'); separator=$${separator%x}; \

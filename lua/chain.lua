@@ -6,6 +6,7 @@ local Error = require "fzlua.error"
 local Pipeline = require "fzlua.pipeline"
 local Plan = require "fzlua.plan"
 local check = require "fzlua.check"
+local made = require "fzlua.made"
 local stage = require "fzlua.stage"
 
 ---@class fzlua.Chain: fzlua.Pipeline
@@ -107,6 +108,7 @@ end
 -- The plan, made anew when a stage has changed since.
 function methods:_compile()
   local states, key = self:_states(), self._plan_key
+  made.used = true
   if not key or not is_current(states, key) then
     key = {}
     for i, state in ipairs(states) do key[i] = state.registry.version end
@@ -185,6 +187,7 @@ function Chain:__len()
 end
 
 function Chain:__tostring()
+  made.used = true
   local names = {}
   for i, each in ipairs(self._stages) do names[i] = ("%s(%d)"):format(each.name, i) end
   return ("StageChain(%s)"):format(table.concat(names, " >> "))

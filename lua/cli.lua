@@ -11,8 +11,9 @@ local OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 local USAGE = [==[
 usage: fzlua [options] [script [args]]
-A script that returns a chain is run: args NAME=VALUE are its inputs
-(numbers, true, false and JSON are read as such, A=@file is the file's bytes).
+A script that returns a chain is run: args NAME=VALUE are its inputs. A number,
+true, false, and a JSON object, array or string are read as such, anything else
+is a string; A:=JSON is always JSON, A=@file the file's bytes.
 
   -e STAT          run the string STAT
   -l MOD, -l G=MOD require MOD into a global
@@ -22,7 +23,7 @@ A script that returns a chain is run: args NAME=VALUE are its inputs
   --               no more options
   -j N             run N functions at once; 0: all in this process
   --input FILE     inputs from a JSON object
-  --json           print the outputs as one JSON object
+  --json           print the outputs as one JSON object, all else to stderr
   --graph[=KIND]   print the graph (text, mermaid or dot), run nothing
   --timeout S      seconds that one attempt of a function may take
   --retries N      further attempts after a failure
@@ -230,63 +231,44 @@ local RUN = {
   end,
 }
 
-local function needs_chain(options)
+-- What stands behind the script on the command line.
+local function script_arguments(options, args)
+  return table.move(args, (options.script or #args) + 1, #args, 1, {})
+end
+
+-- Complain about a script that returned no chain, if it was to: `result` is what it returned.
+local function needs_no_chain(options, args, result)
   for _, name in ipairs { "graph", "input", "json" } do
     if options[name] then misuse("--%s: the script returned no chain", name) end
   end
-end
-
--- The bytes of a file that `what` asks for.
-local function read_file(path, what)
-  if path == "" then misuse("%s: the name of a file is missing", what) end
-  local file, message = io.open(path, "rb")
-  if not file then misuse("%s: %s", what, message) end
-  local bytes, why = file:read "a"
-  file:close()
-  if not bytes then misuse("%s: %s: %s", what, path, why) end
-  return bytes
-end
-
-local function json_object(path)
-  local ok, value = pcall(core.json_decode, read_file(path, "--input"))
-  if not ok then misuse("%s: %s", path, value.message) end
-  if type(value) ~= "table" or #value > 0 then misuse("%s: not a JSON object", path) end
-  return value
-end
-
-local JSON_START = { ["{"] = true, ["["] = true, ['"'] = true }
-
--- The value of NAME=VALUE; nil for the JSON null.
-local function read_value(name, text)
-  if text:sub(1, 1) == "@" then return read_file(text:sub(2), "input " .. name) end
-  if text == "true" or text == "false" then return text == "true" end
-  if text == "null" then return nil end
-  local number = tonumber(text)
-  if number then return number end
-  if JSON_START[text:sub(1, 1)] then
-    local ok, value = pcall(core.json_decode, text)
-    if ok then return value end
+  local made = require "fzlua.made"
+  if made.used or not options.script then return end
+  if made.stage or made.pipeline then
+    if require("fzlua.inputs").are_in(script_arguments(options, args)) then
+      misuse "inputs are given but the script returned no chain: end it with 'return chain'"
+    end
   end
-  return text
+  if made.pipeline and result == nil then
+    misuse "the script makes a chain and neither invokes nor returns it: end it with 'return chain'"
+  end
 end
 
 -- Inputs of the command line; those of the chain that the script set hold where it says nothing.
-local function read_inputs(options, args, pipeline)
-  local inputs = {}
-  for name, value in pairs(pipeline.input) do inputs[name] = value end
-  for name, value in pairs(options.input and json_object(options.input) or {}) do
-    inputs[name] = value
+local function read_inputs(options, args, pipeline, plan)
+  local inputs = require "fzlua.inputs"
+  local ok, given = pcall(inputs.read, options.input, script_arguments(options, args))
+  if not ok then misuse("%s", given) end
+  local errors, warnings = inputs.unread(plan, given)
+  local merged = {}
+  for name, value in pairs(pipeline.input) do merged[name] = value end
+  for name, value in pairs(given) do merged[name] = value end
+  for i, need in ipairs(plan:missing(merged)) do
+    table.insert(errors, i, ("missing input %s (read for %s%s)"):format(need.name,
+      need.stage and need.stage .. "." or "", need.output))
   end
-  for i = options.script and options.script + 1 or #args + 1, #args do
-    local name, text = args[i]:match "^([^=]+)=(.*)$"
-    if args[i]:sub(1, 1) == "-" then
-      misuse("%s: options come before the script", args[i])
-    elseif not name then
-      misuse("%s: an input is written NAME=VALUE", args[i])
-    end
-    inputs[name] = read_value(name, text)
-  end
-  return inputs
+  for _, warning in ipairs(warnings) do complain("warning: " .. warning) end
+  if #errors > 0 then misuse("%s", table.concat(errors, "\nfzlua: ")) end
+  return merged
 end
 
 local function print_graph(pipeline, kind)
@@ -317,13 +299,23 @@ local function output_names(pipeline, plan)
   return names
 end
 
+-- What has no JSON form is printed as null; returns the exit status.
+local function print_json(output, names)
+  local refused = {}
+  local text, count = core.json_encode(output, names, refused)
+  io.write(text, "\n")
+  for _, message in ipairs(refused) do complain("output " .. message:sub(2)) end
+  if count > #refused then
+    complain(("%d more values have no JSON form"):format(count - #refused))
+  end
+  return count == 0 and OK or FAILED
+end
+
 local function print_outputs(options, pipeline, plan)
   local names = output_names(pipeline, plan)
-  if options.json then
-    io.write(core.json_encode(pipeline.output, names), "\n")
-    return
-  end
+  if options.json then return print_json(pipeline.output, names) end
   for _, name in ipairs(names) do print_output(name, pipeline.output[name]) end
+  return OK
 end
 
 -- The errors of on_error = "continue", in order of registration.
@@ -347,19 +339,10 @@ local function run_pipeline(options, args, pipeline)
     print_graph(pipeline, options.graph)
     return OK
   end
-  local inputs = read_inputs(options, args, pipeline)
-  local missing = plan:missing(inputs)
-  if #missing > 0 then
-    local names = {}
-    for i, need in ipairs(missing) do
-      names[i] = ("missing input %s (read for %s%s)"):format(need.name,
-        need.stage and need.stage .. "." or "", need.output)
-    end
-    misuse("%s", table.concat(names, "\nfzlua: "))
-  end
-  pipeline:invoke(inputs, options.invoke)
-  print_outputs(options, pipeline, plan)
-  return print_errors(pipeline, plan)
+  pipeline:invoke(read_inputs(options, args, pipeline, plan), options.invoke)
+  if options.json then cli.host.restore_output() end
+  local printed = print_outputs(options, pipeline, plan)
+  return math.max(printed, print_errors(pipeline, plan))
 end
 
 -- What the script returned as something that can be run, or nil.
@@ -389,6 +372,7 @@ local function run(args)
   end
   if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
   for name, value in pairs(options.invoke) do require "fzlua.defaults"[name] = value end
+  if options.json then cli.host.divert_output() end
   _G.arg = make_arg(args, options.script)
   run_init()
   for _, chunk in ipairs(options.chunks) do RUN[chunk[1]](chunk[2]) end
@@ -400,7 +384,7 @@ local function run(args)
   if pipeline then
     status = run_pipeline(options, args, pipeline)
   else
-    needs_chain(options)
+    needs_no_chain(options, args, result)
   end
   local task = package.loaded["fzlua.task"]
   if task then task.drain() end
@@ -414,8 +398,10 @@ cli.version = "fzlua"
 ---Run the command.
 ---@param args string[] from 0: the command's name
 ---@param version string
+---@param host table divert_output, restore_output: see output.h
 ---@return integer status
-function cli.main(args, version)
+function cli.main(args, version, host)
+  cli.host = host
   cli.version = "fzlua " .. version
   core.command = args[0] -- this process can run scripts
   local ok, status = xpcall(run, traceback, args)

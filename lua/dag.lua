@@ -4,6 +4,7 @@ local Pipeline = require "fzlua.pipeline"
 local Plan = require "fzlua.plan"
 local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
+local made = require "fzlua.made"
 
 ---@class fzlua.Dag: fzlua.Pipeline
 local Dag = { __name = "fzlua.Dag", __fzpack = false } -- cannot be sent
@@ -48,6 +49,7 @@ function methods:_states()
 end
 
 function methods:_compile()
+  made.used = true
   if self._plan_key ~= self._registry.version then
     self._plan, self._plan_key = Plan.of_dag(self._registry), self._registry.version
   end
@@ -87,6 +89,7 @@ Dag.__call = Pipeline.call
 Dag.__close = Pipeline.leave
 
 function Dag:__tostring()
+  made.used = true
   return ("Dag(%d nodes)"):format(#self._registry:list())
 end
 

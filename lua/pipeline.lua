@@ -6,6 +6,7 @@
 local Invocation = require "fzlua.invocation"
 local Workers = require "fzlua.workers"
 local check = require "fzlua.check"
+local made = require "fzlua.made"
 local task = require "fzlua.task"
 
 ---@class fzlua.Pipeline
@@ -23,6 +24,7 @@ function Pipeline.init(self, options)
   self._plan, self._plan_key, self._layers = false, false, false
   self._state_list = false -- of a chain's stages, once they were asked for
   self._live = {} -- invocations under way, in order of their start
+  made.pipeline = true
   return self
 end
 

@@ -6,6 +6,7 @@
 local Error = require "fzlua.error"
 local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
+local made = require "fzlua.made"
 
 ---@class fzlua.Stage
 ---@field name string
@@ -44,6 +45,7 @@ function stage.new(options)
     name = options.name or "stage", registry = Registry.new(), options = options,
     pass_input = options.pass_input ~= false, input = {}, output = {},
   }
+  made.stage = true
   return setmetatable({ [STATE] = state }, Stage)
 end
 

@@ -24,6 +24,7 @@
 #include "os/fd.h"
 #include "os/jobserver.h"
 #include "os/proc.h"
+#include "output.h"
 #include "state.h"
 
 #define STATUS_INTERRUPTED 130
@@ -262,24 +263,6 @@ follow_coroutines(lua_State *L)
 	lua_pop(L, 1);
 }
 
-/*
- * Output that cannot be written is an error, also after os.exit(). Nobody
- * reads a closed pipe: then there is nobody to tell. Workers do not come here.
- */
-static void
-close_output(void)
-{
-	int failed = ferror(stdout);
-
-	errno = 0;
-	if (fflush(stdout) == 0 && !failed)
-		return;
-	if (errno != EPIPE)
-		fprintf(stderr, "fzlua: cannot write standard output%s%s\n",
-		    errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
-	_exit(EXIT_FAILURE);
-}
-
 static void
 push_args(lua_State *L, int argc, char **argv)
 {
@@ -289,6 +272,13 @@ push_args(lua_State *L, int argc, char **argv)
 		lua_rawseti(L, -2, i);
 	}
 }
+
+/* What fzlua.cli needs of the command's own C code. */
+static const luaL_Reg host[] = {
+	{ "divert_output", fz_output_divert },
+	{ "restore_output", fz_output_restore },
+	{ NULL, NULL },
+};
 
 /* (argc, argv) -> status */
 static int
@@ -314,7 +304,8 @@ run(lua_State *L)
 	lua_getfield(L, -1, "main");
 	push_args(L, argc, argv);
 	lua_pushliteral(L, FZLUA_VERSION);
-	lua_call(L, 2, 1);
+	luaL_newlib(L, host);
+	lua_call(L, 3, 1);
 	return 1;
 }
 
@@ -382,7 +373,7 @@ main(int argc, char **argv)
 		fputs("fzlua: not enough memory\n", stderr);
 		return EXIT_FAILURE;
 	}
-	atexit(close_output);
+	atexit(fz_output_close);
 	atexit(leave_make); /* first: the other one may end us */
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);

@@ -31,13 +31,13 @@ local C_LAYERS = {
     "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},
-  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "state", "main"},
+  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "output", "state", "main"},
 }
 -- Programs: the only .c files that need no header of their own.
 local PROGRAMS = {embed = true, main = true}
 
 local LUA_LAYERS = {
-  {"error", "defaults", "check", "log"},
+  {"error", "defaults", "made", "check", "log"},
   {"task", "callback", "future", "result", "mapping"},
   {"map", "imap", "pool", "process", "exec", "channel", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
@@ -45,7 +45,7 @@ local LUA_LAYERS = {
   {"registry", "workers", "plan", "invocation", "pipeline"},
   {"stage chain", "dag", "stream"}, -- a stage >> a stage is a chain, and a chain is made of stages
   {"fzlua"},
-  {"literal", "repl", "cli"},
+  {"literal", "repl", "inputs", "cli"},
 }
 
 local LUA_HEADERS = {["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true}

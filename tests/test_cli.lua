@@ -48,11 +48,15 @@ end
 tests["values are numbers, true, false, JSON, a file or a string"] = function()
   local script, file = t.file(ECHO), t.file "bytes\0of\na file"
   for _, case in ipairs {
-    { "1", "1", "integer" }, { "1.0", "1.0", "float" }, { "0x10", "16", "integer" },
+    { "1", "1", "integer" }, { "1.0", "1.0", "float" }, { "-7", "-7", "integer" },
+    { "9223372036854775807", "9223372036854775807", "integer" },
+    { "0.3333333333333333", "0.3333333333333333", "float" }, { "1e+100", "1e+100", "float" },
     { "true", "true", "boolean" }, { "false", "false", "boolean" }, { "text", '"text"', "string" },
     { '"1"', '"1"', "string" }, { "[1,2]", "[1,2]", "table" }, { "[1,", '"[1,"', "string" },
     { "", '""', "string" }, { "a=b", '"a=b"', "string" },
-    { '{"a":null}', "[]", "table" }, { "@" .. file, '"bytes\\u0000of\\na file"', "string" },
+    { '{"a":null}', "{}", "table" },
+    { '[{},[],{"n":0}]', '[{},[],{"n":0}]', "table" },
+    { "@" .. file, '"bytes\\u0000of\\na file"', "string" },
   } do
     check(0, ('{"OUT":%s,"TYPE":"%s"}\n'):format(case[2], case[3]), "--json", script,
       "IN=" .. case[1])
@@ -60,11 +64,100 @@ tests["values are numbers, true, false, JSON, a file or a string"] = function()
   check(2, "", script, "IN=@/nonexistent/file")
 end
 
+tests["text that a number does not read back as stays a string"] = function()
+  local script = t.file(ECHO)
+  for _, text in ipairs { "00", "-0", "+1", " 1", "1 ", "1.", ".5", "1.10", "1e5", "0x1p4",
+    "9223372036854775808", "0.1000000000000000055", "1e999", "inf", "nan", "null", "True" } do
+    check(0, ('{"OUT":"%s","TYPE":"string"}\n'):format(text), "--json", script, "IN=" .. text)
+  end
+end
+
+tests["NAME:=JSON is always JSON"] = function()
+  local script = t.file(ECHO)
+  for _, case in ipairs {
+    { "1e2", "100.0", "float" }, { '"@x"', '"@x"', "string" }, { " [ 1 ]", "[1]", "table" },
+    { "{}", "{}", "table" }, { '"a:=b"', '"a:=b"', "string" },
+  } do
+    check(0, ('{"OUT":%s,"TYPE":"%s"}\n'):format(case[2], case[3]), "--json", script,
+      "IN:=" .. case[1])
+  end
+  for _, text in ipairs { "", "text", "007", "@file", "[1", "null" } do
+    t.match(check(2, "", script, "IN:=" .. text), "input IN")
+  end
+end
+
+tests["an input that no function reads: a warning, or an error if it cannot pass"] = function()
+  local err = check(0, "A = 2\nB = 4\nC = 6\nD = 8\nEXTRA = 1\n", t.file(EXAMPLE), "A=1", "B=2",
+    "EXTRA=1")
+  t.match(err, "warning", "EXTRA")
+  local script = t.file [[
+local s = fz.stage {name = "s", pass_input = false}
+s:register("OUT", {"threshold", "path"}, function(x, y) return x .. y end)
+return fz.chain({s})]]
+  err = check(2, "", script, "threshhold=1", "path=x")
+  t.match(err, "missing input threshold", "threshhold", "nearest name is threshold")
+  t.match(check(2, "", script, "--", "threshold=1", "path=x"), "options come before")
+  t.match(check(2, "", "--input", t.file '{"threshold":1,"path":2,"Paht":3}', script), "Paht",
+    "nearest name is path")
+  t.match(check(2, "", t.file(EXAMPLE), "A=1", "B=2", "D=3"), "input D") -- merge makes D
+end
+
+tests["a script that forgets to return its chain is wrong use"] = function()
+  local forgets = EXAMPLE:gsub("return clean", "local chain = clean")
+  t.match(check(2, "", t.file(forgets)), "return chain")
+  t.match(check(2, "", t.file(forgets), "A=1", "B=2"), "return chain")
+  local stages = EXAMPLE:gsub("return clean >> merge", "")
+  check(0, "", t.file(stages))
+  t.match(check(2, "", t.file(stages), "A=1"), "return chain")
+  t.match(check(2, "", t.file "fz.dag():add('a', {}, print)"), "return chain")
+  for _, ending in ipairs { "(clean >> merge):invoke {A = 1, B = 2}", "print(clean >> merge)",
+    "tostring((clean >> merge).edge_table)" } do
+    check(0, nil, t.file((EXAMPLE:gsub("return clean >> merge", ending))), "A=1")
+  end
+  check(0, "name=x\n", t.file "print(...)", "name=x")
+end
+
+tests["--json: one object on standard output, all else on standard error"] = function()
+  local script = t.file [[
+print "script"
+local s = fz.stage "s"
+s:register("A", {}, function() print "function" os.execute "echo program" return 1 end)
+return fz.chain {s}]]
+  for _, jobs in ipairs { "-j0", "-j2" } do
+    local err = check(0, '{"A":1}\n', "--json", jobs, script)
+    t.match(err, "script\n", "function\n", "program\n")
+  end
+end
+
+tests["--json prints null and an error for what has no JSON form"] = function()
+  local script = t.file [[
+local s = fz.stage "s"
+s:register("A", {}, function() return {1, {x = -1/0, y = {0/0}}, [4] = function() end} end)
+s:register("B", {}, function() local t = {} t.self = t return {t, {[true] = 1}} end)
+s:register("C", {}, function() return "\xff" end)
+s:register("D", {}, function() return {ok = true} end)
+return fz.chain {s}]]
+  local err = check(1, '{"A":[1,{"x":null,"y":[null]},null,null],"B":[{"self":null},null],'
+    .. '"C":null,"D":{"ok":true},"E":2}\n', "--json", script, "E=2", "F\xff=3")
+  t.match(err, "output A[2].x: infinity", "output A[2].y[1]: NaN", "output A[4]: a function",
+    "output B[1].self: ", "output B[2]: a key", "output C: a string", "output F\xff: a name")
+  local many = t.file [[
+local s = fz.stage "s"
+s:register("A", {}, function() local t = {} for i = 1, 1000 do t[i] = 1 / 0 end return t end)
+return fz.chain {s}]]
+  err = check(1, '{"A":[null' .. (",null"):rep(999) .. "]}\n", "--json", many)
+  t.match(err, "output A[20]:", "980 more values")
+  t.equal(select(2, err:gsub("\n", "")), 21)
+end
+
 tests["--input gives many inputs, arguments win"] = function()
   local inputs = t.file '{"A": 10, "B": 3}'
   check(0, "A = 2\nB = 9\nC = 11\nD = 18\n", "--input", inputs, t.file(EXAMPLE), "A=1")
   t.match(check(2, "", "--input", t.file "[1", t.file(EXAMPLE)), "line 1")
-  t.match(check(2, "", "--input", t.file "[1]", t.file(EXAMPLE)), "object")
+  for _, text in ipairs { "[1]", "[]", "[null]", "1" } do
+    t.match(check(2, "", "--input", t.file(text), t.file(EXAMPLE)), "not a JSON object")
+  end
+  check(0, "A = 2\nB = 4\nC = 6\nD = 8\n", "--input", t.file " {}", t.file(EXAMPLE), "A=1", "B=2")
 end
 
 tests["outputs print readably and the same every time"] = function()

@@ -1,0 +1,161 @@
+--- inputs.lua - the inputs of a pipeline that the command line gives: NAME=VALUE and --input FILE.
+--
+-- Wrong use raises the message as a plain string.
+
+local core = require "fzlua.core"
+
+local inputs = {}
+
+local function fail(fmt, ...)
+  error(fmt:format(...), 0)
+end
+
+-- The bytes of a file that `what` asks for.
+local function read_file(path, what)
+  if path == "" then fail("%s: the name of a file is missing", what) end
+  local file, message = io.open(path, "rb")
+  if not file then fail("%s: %s", what, message) end
+  local bytes, why = file:read "a"
+  file:close()
+  if not bytes then fail("%s: %s: %s", what, path, why) end
+  return bytes
+end
+
+-- The value of a JSON text that `what` gives.
+local function read_json(text, what)
+  local ok, value = pcall(core.json_decode, text)
+  if not ok then fail("%s: %s", what, value.message) end
+  return value
+end
+
+local function read_object(path)
+  local text = read_file(path, "--input")
+  local value = read_json(text, path)
+  if not text:find "^%s*{" then fail("%s: not a JSON object", path) end
+  return value
+end
+
+-- The number whose text is `text`. Text that reads as a number but is not written so is no
+-- number: reading 007 or a hash such as 123e4567 would change it.
+local function number_of(text)
+  local number = tonumber(text)
+  local is_finite = number and number - number == 0
+  return is_finite and core.json_encode(number) == text and number or nil
+end
+
+local JSON_START = { ["{"] = true, ["["] = true, ['"'] = true }
+
+local function read_value(name, text)
+  if text:sub(1, 1) == "@" then return read_file(text:sub(2), "input " .. name) end
+  if text == "true" or text == "false" then return text == "true" end
+  if JSON_START[text:sub(1, 1)] then
+    local ok, value = pcall(core.json_decode, text)
+    if ok then return value end
+  end
+  return number_of(text) or text
+end
+
+-- Read an argument NAME=VALUE or NAME:=JSON. Returns the name and the value.
+local function read_argument(argument)
+  if argument:sub(1, 1) == "-" then fail("%s: options come before the script", argument) end
+  local name, colon, text = argument:match "^([^=]-)(:?)=(.*)$"
+  if not name or name == "" then fail("%s: an input is written NAME=VALUE", argument) end
+  if colon == "" then return name, read_value(name, text) end
+  local value = read_json(text, "input " .. name)
+  if value == nil then fail("input %s: null is no value of an input", name) end
+  return name, value
+end
+
+---Read the inputs that the command line gives; arguments win over the file.
+---@param file? string --input
+---@param arguments string[]
+---@return table<string, any>
+function inputs.read(file, arguments)
+  local given = file and read_object(file) or {}
+  for _, argument in ipairs(arguments) do
+    local name, value = read_argument(argument)
+    given[name] = value
+  end
+  return setmetatable(given, nil) -- of an empty JSON object
+end
+
+---Whether any of the arguments gives an input.
+---@param arguments string[]
+---@return boolean
+function inputs.are_in(arguments)
+  for _, argument in ipairs(arguments) do
+    if argument:find "^[%a_][%w_]*:?=" then return true end
+  end
+  return false
+end
+
+-- The number of characters to insert, delete, replace or swap to turn `a` into `b`.
+local function distance(a, b)
+  local before, row = {}, {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local last = row
+    row = { [0] = i }
+    for j = 1, #b do
+      local same = a:byte(i) == b:byte(j)
+      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (same and 0 or 1))
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
+    end
+    before = last
+  end
+  return row[#b]
+end
+
+local NAME_MAX = 200 -- bytes of a name that are compared
+
+-- The name in the list `names` that is nearest to `name`, or nil if the list is empty.
+local function nearest(name, names)
+  local best, least
+  for _, other in ipairs(names) do
+    local d = distance(name:sub(1, NAME_MAX):lower(), other:sub(1, NAME_MAX):lower())
+    if not least or d < least then best, least = other, d end
+  end
+  return best
+end
+
+-- The names of inputs that functions of the plan read.
+local function read_names(plan)
+  local list, set = {}, {}
+  for _, need in ipairs(plan.needs) do
+    if type(need.name) == "string" and not set[need.name] then
+      list[#list + 1], set[need.name] = need.name, true
+    end
+  end
+  return list, set
+end
+
+---What is wrong with the inputs `given` that no function of the plan reads.
+---@param plan fzlua.Plan
+---@param given table<string, any>
+---@return string[] errors of those that cannot pass through
+---@return string[] warnings of the others
+function inputs.unread(plan, given)
+  local errors, warnings = {}, {}
+  local names, is_read = read_names(plan)
+  local passes, unread = {}, {}
+  for _, name in ipairs(plan:passed(given)) do passes[name] = true end
+  for name in pairs(given) do
+    if not is_read[name] then unread[#unread + 1] = name end
+  end
+  table.sort(unread)
+  for _, name in ipairs(unread) do
+    local near = nearest(name, names)
+    local hint = near and (" (the nearest name is %s)"):format(near) or ""
+    if passes[name] then
+      warnings[#warnings + 1] = ("no function reads input %s%s"):format(name, hint)
+    else
+      errors[#errors + 1] =
+        ("no function reads input %s, and it does not pass through%s"):format(name, hint)
+    end
+  end
+  return errors, warnings
+end
+
+return inputs
