@@ -1,6 +1,7 @@
 --- cli.lua - the fzlua command: options, the script, the chain that it returns.
 --
--- main.c calls main() protected and exits with the status it returns.
+-- main.c calls what the steps return, so that chunks run at the level of the stack at which
+-- lua runs them, and exits with the status that the last step returns.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -147,8 +148,21 @@ local function is_own(e)
   return OWN[e.kind] and not (e.traceback or e.pid or e.stage or e.output or e.index)
 end
 
+-- The name of the module that -l loads, while it does; else false.
+local loading = false
+
+-- The error of require() in one line, if there is no such module or only a wrong one; or nil.
+local function loading_error(e)
+  local missing = ("module '%s' not found"):format(loading)
+  local broken = ("error loading module '%s'"):format(loading)
+  if e:sub(1, #missing) == missing then return missing end
+  if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
+end
+
 -- As lua5.4 does: a text gets a traceback, an object with __tostring is itself.
 local function traceback(e)
+  local message = loading and type(e) == "string" and loading_error(e)
+  if message then return setmetatable({ message = message }, Failure) end
   if type(e) == "string" or type(e) == "number" then
     return core.traceback(tostring(e), 2)
   end
@@ -183,51 +197,40 @@ local function report(e)
   return FAILED
 end
 
-local function run_chunk(chunk, message)
+local function checked(chunk, message)
   if not chunk then fail(message) end
-  return chunk()
-end
-
--- require() whose error is one line where there is no such module, or only a wrong one.
-local function require_module(name)
-  local missing = ("module '%s' not found"):format(name)
-  local broken = ("error loading module '%s'"):format(name)
-  local ok, result = xpcall(require, function(e)
-    if type(e) == "string" then
-      if e:sub(1, #missing) == missing then
-        return setmetatable({ message = missing }, Failure)
-      elseif e:sub(1, #broken) == broken then
-        return setmetatable({ message = (e:gsub("\n%s*", " ")) }, Failure)
-      end
-    end
-    local text = traceback(e)
-    return type(text) == "string" and setmetatable({ message = text }, Failure) or text
-  end, name)
-  if not ok then error(result, 0) end
-  return result
+  return chunk
 end
 
 -- LUA_INIT as lua5.4 reads it: a chunk, or @file.
-local function run_init()
+local function load_init()
   for _, name in ipairs { "LUA_INIT_5_4", "LUA_INIT" } do
     local init = os.getenv(name)
     if init then
-      if init:sub(1, 1) == "@" then
-        run_chunk(loadfile(init:sub(2)))
-      else
-        run_chunk(load(init, "=" .. name))
-      end
-      return
+      if init:sub(1, 1) == "@" then return checked(loadfile(init:sub(2))) end
+      return checked(load(init, "=" .. name))
     end
   end
 end
 
-local RUN = {
-  ["-e"] = function(text) run_chunk(load(text, "=(command line)")) end,
-  ["-W"] = function() warn "@on" end,
-  ["-l"] = function(text)
+-- For each option that runs something: add its steps, see `next_step`.
+local ADD = {
+  ["-e"] = function(steps, text)
+    steps[#steps + 1] = function() return checked(load(text, "=(command line)")) end
+  end,
+  ["-W"] = function(steps)
+    steps[#steps + 1] = function() warn "@on" end
+  end,
+  ["-l"] = function(steps, text)
     local global, module = text:match "^([^=]+)=(.*)$"
-    _G[global or text] = require_module(module or text)
+    steps[#steps + 1] = function()
+      loading = module or text
+      return require, loading
+    end
+    steps[#steps + 1] = function(result)
+      loading = false
+      _G[global or text] = result
+    end
   end,
 }
 
@@ -354,32 +357,18 @@ local function as_pipeline(value)
   if stage and stage.is(value) then return require("fzlua.chain").new { value } end
 end
 
-local function run_script(options, args)
+local function load_script(options, args)
   local script = args[options.script]
   if script == "-" and args[options.script - 1] ~= "--" then script = nil end
-  local chunk, message = loadfile(script)
-  if not chunk then fail(message) end
-  if not options.script then return chunk() end
+  local chunk = checked(loadfile(script))
+  if not options.script then return chunk end
   if type(arg) ~= "table" then error("'arg' is not a table", 0) end
-  return chunk(table.unpack(arg)) -- -e and -l may have changed it
+  return chunk, table.unpack(arg) -- -e and -l may have changed it
 end
 
-local function run(args)
-  local options = parse(args)
-  if options.help then
-    io.write(USAGE)
-    return OK
-  end
-  if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
-  for name, value in pairs(options.invoke) do require "fzlua.defaults"[name] = value end
-  if options.json then cli.host.divert_output() end
-  _G.arg = make_arg(args, options.script)
-  run_init()
-  for _, chunk in ipairs(options.chunks) do RUN[chunk[1]](chunk[2]) end
-  local status, result = OK, nil
-  if options.script or not (options.has_code or options.version) then
-    result = run_script(options, args)
-  end
+-- Run what the script returned, and wait for what it started. Returns the exit status.
+local function finish(options, args, result)
+  local status = OK
   local pipeline = as_pipeline(result)
   if pipeline then
     status = run_pipeline(options, args, pipeline)
@@ -393,19 +382,54 @@ local function run(args)
   return status
 end
 
+-- Read the options and append the steps that they ask for.
+local function prepare(steps, args)
+  local options = parse(args)
+  if options.help then
+    io.write(USAGE)
+    return OK
+  end
+  if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
+  for name, value in pairs(options.invoke) do require "fzlua.defaults"[name] = value end
+  if options.json then cli.host.divert_output() end
+  _G.arg = make_arg(args, options.script)
+  steps[#steps + 1] = load_init
+  for _, chunk in ipairs(options.chunks) do ADD[chunk[1]](steps, chunk[2]) end
+  steps[#steps + 1] = function()
+    if options.script or not (options.has_code or options.version) then
+      return load_script(options, args)
+    end
+  end
+  steps[#steps + 1] = function(result) return finish(options, args, result) end
+end
+
+-- Run steps until one returns something: a function and its arguments, whose results the
+-- following step gets, or the exit status.
+local function next_step(steps, what, ...)
+  if what ~= nil then return what, ... end
+  local step = steps[steps.place]
+  steps.place = steps.place + 1
+  return next_step(steps, step(...))
+end
+
 cli.version = "fzlua"
 
----Run the command.
+---Start the command. The caller calls step() with no arguments, calls the function that it
+---returns with the further values, gives the results to step(), and so on, until that returns
+---the exit status.
 ---@param args string[] from 0: the command's name
 ---@param version string
 ---@param host table divert_output, restore_output: see output.h
----@return integer status
+---@return function step
+---@return function traceback the message handler of all calls
+---@return function report prints an error that a call has ended with, returns the exit status
 function cli.main(args, version, host)
   cli.host = host
   cli.version = "fzlua " .. version
   core.command = args[0] -- this process can run scripts
-  local ok, status = xpcall(run, traceback, args)
-  return ok and status or report(status)
+  local steps = { place = 1 }
+  steps[1] = function() return prepare(steps, args) end
+  return function(...) return next_step(steps, nil, ...) end, traceback, report
 end
 
 return cli

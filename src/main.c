@@ -280,6 +280,36 @@ static const luaL_Reg host[] = {
 	{ NULL, NULL },
 };
 
+/*
+ * Call what the steps of fzlua.cli return, with the message handler, in the
+ * frame of the caller: a chunk has the level in the stack that it has in lua.
+ * The functions of cli.main() are at `step` and behind it. Pushes the status.
+ */
+static void
+call_steps(lua_State *L, int step)
+{
+	int handler = step + 1, report = step + 2, n = 0, status;
+
+	for (;;) {
+		luaL_checkstack(L, 2, "too many results of the script");
+		lua_pushvalue(L, step);
+		lua_insert(L, report + 1);
+		status = lua_pcall(L, n, LUA_MULTRET, handler);
+		if (status != LUA_OK || lua_isinteger(L, report + 1))
+			break;
+		n = lua_gettop(L) - report - 1;
+		status = lua_pcall(L, n, LUA_MULTRET, handler);
+		if (status != LUA_OK)
+			break;
+		n = lua_gettop(L) - report;
+	}
+	if (status != LUA_OK) {
+		lua_pushvalue(L, report);
+		lua_insert(L, -2);
+		lua_call(L, 1, 1);
+	}
+}
+
 /* (argc, argv) -> status */
 static int
 run(lua_State *L)
@@ -305,7 +335,8 @@ run(lua_State *L)
 	push_args(L, argc, argv);
 	lua_pushliteral(L, FZLUA_VERSION);
 	luaL_newlib(L, host);
-	lua_call(L, 3, 1);
+	lua_call(L, 3, 3);
+	call_steps(L, lua_gettop(L) - 2);
 	return 1;
 }
 

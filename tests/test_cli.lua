@@ -491,6 +491,33 @@ local MISUSES = {
   "local function mine() return fz.pool{workers = 0} end local p = mine() print(p)",
 }
 
+-- Fails unless it runs where lua runs a chunk: by a C function that nothing calls.
+local LEVEL = [[
+local bottom = debug.getinfo(2)
+assert(bottom.what == "C" and bottom.name == nil and not debug.getinfo(3), debug.traceback())
+assert(debug.traceback("", 1):match "^\n[^\n]*\n\t[^\n]*: in main chunk\n\t%[C%]: in %?$")
+io.write(pcall(debug.getlocal, 4, 1) and "module\n" or "main\n")
+]]
+
+tests["a chunk is called at the level where lua calls it"] = function()
+  local script = t.file(LEVEL)
+  check(0, "main\n", script)
+  check(0, "main\n", script, "a", "b")
+  check(0, "main\nmain\n", "-e", LEVEL, "-e", LEVEL)
+  t.equal({ t.shell(('"$FZLUA" - <%s'):format(script)) }, { "main\n", "", 0 })
+  t.equal({ t.shell(('LUA_INIT="@%s" "$FZLUA" -e ""'):format(script)) }, { "main\n", "", 0 })
+  t.equal({ t.shell(("LUA_INIT='%s' \"$FZLUA\" -v -e ''"):format(LEVEL:gsub("'", '"'))) },
+    { select(2, check(0, nil, "-v")) .. "main\n", "", 0 })
+  local module = t.file 'io.write(pcall(debug.getlocal, 4, 1) and "module\\n" or "main\\n")'
+  local found = ("package.path = %q"):format(module)
+  t.equal(select(2, check(0, nil, "-e", found, "-l", "G=m", "-e", "print(G)")), "module\ntrue\n")
+end
+
+tests["a script that asks whether it is the main one may return a chain"] = function()
+  check(0, "A = 2\nB = 4\nC = 6\nD = 8\n",
+    t.file("if pcall(debug.getlocal, 4, 1) then return end\n" .. EXAMPLE), "A=1", "B=2")
+end
+
 tests["a traceback shows the user's frames, with FZLUA_DEBUG=1 all"] = function()
   for _, code in ipairs(MISUSES) do
     local command = ('"$FZLUA" -e "%s"'):format(code)
@@ -503,8 +530,10 @@ tests["a traceback shows the user's frames, with FZLUA_DEBUG=1 all"] = function(
       end
     end
     _, err = t.shell("FZLUA_DEBUG=1 " .. command)
-    t.match(err, "stack traceback:\n", "fzlua/cli.lua:", "[C]: in ?")
+    t.match(err, "stack traceback:\n", "[C]: in ?")
   end
+  local _, err = t.shell [[FZLUA_DEBUG=1 "$FZLUA" -e "fz.stage 's':register('A', 3)"]]
+  t.match(err, "\n\tfzlua/stage.lua:")
 end
 
 tests["an error that the script's own call raised says where"] = function()
