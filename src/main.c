@@ -100,12 +100,56 @@ on_interrupt(int sig)
 	errno = saved;
 }
 
+/*
+ * No script is left to interrupt. The next Ctrl-C only lets a further one end
+ * the process: it does not use the state, and a write of the last output goes
+ * on, because stdio would drop the bytes of a write that fails with EINTR.
+ */
+static void
+uncatch_interrupt(void)
+{
+	struct sigaction action;
+
+	if (sigaction(SIGINT, NULL, &action) != 0 ||
+	    action.sa_handler != on_interrupt)
+		return;
+	action.sa_handler = end_by;
+	action.sa_flags = SA_RESTART;
+	sigaction(SIGINT, &action, NULL);
+}
+
+/* __gc of a table: the state is about to be freed. */
+static int
+state_closes(lua_State *L)
+{
+	(void)L;
+	uncatch_interrupt();
+	return 0;
+}
+
+/*
+ * Call state_closes() when the state is closed. Finalizers run in the reverse
+ * order of their creation: this one behind those of the script, and before that
+ * of the loop, whose descriptor the handler writes to.
+ */
+static void
+watch_close(lua_State *L)
+{
+	lua_newtable(L);
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, state_closes);
+	lua_setfield(L, -2, "__gc");
+	lua_setmetatable(L, -2);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &main_state);
+}
+
 /* A command that was started with SIGINT ignored (nohup, "&") ignores it. */
 static void
 catch_interrupt(lua_State *L)
 {
 	struct sigaction action;
 
+	watch_close(L);
 	main_state = L;
 	wake_fd = fz_lloop_wake_fd(L);
 	running_state = fz_lloop_running(L);
@@ -405,7 +449,8 @@ main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	atexit(fz_output_close);
-	atexit(leave_make); /* first: the other one may end us */
+	atexit(uncatch_interrupt); /* before the last output */
+	atexit(leave_make);        /* first: the other one may end us */
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);
 	lua_pushlightuserdata(L, argv);
@@ -413,7 +458,6 @@ main(int argc, char **argv)
 		status = (int)lua_tointeger(L, -1);
 	else
 		status = report(L);
-	end_by(SIGINT); /* its handler needs the state */
 	lua_close(L);
 	return status;
 }

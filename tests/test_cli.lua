@@ -459,6 +459,55 @@ while true do pcall(function() while true do end end) end]], 2)
   t.equal(status, 130)
 end
 
+-- Run `code` with the pipe at standard output full but for nothing. When the command has
+-- written a line to standard error and sleeps in its next write, it gets SIGINT, and then the
+-- pipe is read. Returns the last line of the pipe, what follows on standard error, the status.
+local function interrupt_write(code)
+  local script, status = t.file([[
+io.stdout:setvbuf("full", 4096)
+for _ = 1, 16 do io.stdout:write(("x"):rep(4096)) end
+io.stdout:flush()
+]] .. code), t.file ""
+  local names = { FIFO = script .. ".fifo", SCRIPT = script, ERR = script .. ".err",
+    PID = script .. ".pid", STATUS = status }
+  local out, err = t.shell(([[
+mkfifo FIFO || exit
+{ env --default-signal=INT "$FZLUA" -j1 SCRIPT 2>ERR & pid=$!; echo $pid >PID
+  wait $pid; echo $? >STATUS; } >FIFO &
+{ until grep -q ready ERR && grep -q '^State:.S' /proc/$(cat PID)/status; do sleep 0.01; done
+  sleep 0.1; kill -INT $(cat PID); sleep 0.1; tail -n 1; } <FIFO
+wait; cat ERR >&2; rm FIFO ERR PID]]):gsub("%u%u%u+", names))
+  return out, err:gsub("^.-ready\n", ""), io.open(status):read "n"
+end
+
+tests["Ctrl-C behind the end of the script loses no output"] = function()
+  for _, ending in ipairs { "os.exit(3, true)", "os.exit(3)", "" } do
+    local out, err, status = interrupt_write(
+      [[io.stdout:write "\nthe last line\n" io.stderr:write "ready\n" ]] .. ending)
+    t.equal({ out, err, status }, { "the last line\n", "", ending == "" and 0 or 3 })
+  end
+end
+
+tests["Ctrl-C in the write of what a worker prints is raised as such, once"] = function()
+  local _, err, status = interrupt_write [[
+local function talk() io.stderr:write "ready\n" io.write "line\n" end
+io.stderr:write(select(2, pcall(fz.map, talk, { 1 })).kind, "\n")
+io.stderr:write(table.concat(fz.map(function(x) return x end, { 2 })), "\n")]]
+  t.equal({ err, status }, { "interrupted\n2\n", 0 })
+end
+
+tests["Ctrl-C in a finalizer is raised there, and the loop is closed only then"] = function()
+  local out, err, status = interrupt(READY .. [[
+kept = setmetatable({}, { __gc = function()
+  local event = fz.event()
+  ready()
+  print(pcall(event.wait, event, 20))
+end })
+os.exit(4, true)]])
+  t.match(out, "false\tinterrupted")
+  t.equal({ err, status }, { "", 4 })
+end
+
 tests["what a worker prints comes before the call returns, and once"] = function()
   local script = t.file [[
 io.write "start\n"

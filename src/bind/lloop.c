@@ -181,7 +181,8 @@ output(void *ctx, enum fz_stream stream, const char *bytes, size_t len)
 	if (fwrite(bytes, 1, len, f) != len || fflush(f) != 0) {
 		if (errno == EBADF) /* closed by whoever started us: ">&-" */
 			return;
-		if (ll->output_errno == 0)
+		/* EINTR: by Ctrl-C, which is raised as such. */
+		if (ll->output_errno == 0 && errno != EINTR)
 			ll->output_errno = errno != 0 ? errno : EIO;
 		clearerr(f);
 	}
