@@ -239,11 +239,15 @@ local function script_arguments(options, args)
   return table.move(args, (options.script or #args) + 1, #args, 1, {})
 end
 
--- Complain about a script that returned no chain, if it was to: `result` is what it returned.
-local function needs_no_chain(options, args, result)
+-- Complain about options that need a chain, for a script that returned none.
+local function check_no_chain(options)
   for _, name in ipairs { "graph", "input", "json" } do
     if options[name] then misuse("--%s: the script returned no chain", name) end
   end
+end
+
+-- Complain about a script that has forgotten its chain: `result` is what it returned.
+local function check_forgotten(options, args, result)
   local made = require "fzlua.made"
   if made.used or not options.script then return end
   if made.stage or made.pipeline then
@@ -373,12 +377,13 @@ local function finish(options, args, result)
   if pipeline then
     status = run_pipeline(options, args, pipeline)
   else
-    needs_no_chain(options, args, result)
+    check_no_chain(options)
   end
   local task = package.loaded["fzlua.task"]
   if task then task.drain() end
   local process = package.loaded["fzlua.process"]
   if process then process.finish() end
+  if not pipeline then check_forgotten(options, args, result) end
   return status
 end
 
@@ -391,7 +396,7 @@ local function prepare(steps, args)
   end
   if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
   for name, value in pairs(options.invoke) do require "fzlua.defaults"[name] = value end
-  if options.json then cli.host.divert_output() end
+  if options.json and not options.graph then cli.host.divert_output() end
   _G.arg = make_arg(args, options.script)
   steps[#steps + 1] = load_init
   for _, chunk in ipairs(options.chunks) do ADD[chunk[1]](steps, chunk[2]) end

@@ -5,7 +5,8 @@
 ---@class fzlua.Made
 ---@field stage boolean a stage was made
 ---@field pipeline boolean a chain or a dag was made
----@field used boolean a chain or a dag was run, drawn or printed
+---@field used boolean a chain or a dag was run, drawn or printed, or may be: by a function
+---that other processes run
 local made = { stage = false, pipeline = false, used = false }
 
 return made

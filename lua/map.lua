@@ -6,6 +6,7 @@ local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
+local made = require "fzlua.made"
 
 local map = {}
 
@@ -22,6 +23,7 @@ local function run(kind, what, f, list, options)
   local jobs = options.jobs or core.cpu_count()
   list = Mapping.readable(list)
   local n = Mapping.length(list)
+  made.used = true
   local slots <close> = core.slots(jobs)
   local pool <close> = core.pool {
     funcs = {}, list = list, init = options.init, batches = true, once = true, slots = slots,

@@ -10,6 +10,7 @@ local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
+local made = require "fzlua.made"
 local task = require "fzlua.task"
 
 ---@class fzlua.Pool
@@ -54,6 +55,7 @@ function Pool.new(options)
   if command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
+  made.used = true
   local slots <close> = core.slots(workers) -- the pool keeps them
   local self = setmetatable({
     _options = options, _limits = nil, _size = workers, _results = {}, _calls = 0,

@@ -5,6 +5,7 @@
 -- for it but its joins, and the end of the script where it is no daemon.
 
 local core = require "fzlua.core"
+local made = require "fzlua.made"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local check = require "fzlua.check"
@@ -228,6 +229,7 @@ end
 ---@return fzlua.Process
 function process.new(f, ...)
   check.type(f, "function", 1, "fz.process")
+  made.used = true
   local own = here()
   own.count = own.count + 1
   local number = own.path .. own.count

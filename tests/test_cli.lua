@@ -114,6 +114,12 @@ tests["a script that forgets to return its chain is wrong use"] = function()
     "tostring((clean >> merge).edge_table)" } do
     check(0, nil, t.file((EXAMPLE:gsub("return clean >> merge", ending))), "A=1")
   end
+  for _, use in ipairs { "fz.map(function(a) return chain{A = a, B = 1}.C end, {1})",
+    "fz.process(function() return chain{A = 1, B = 1} end):start()",
+    "local p = fz.pool(1) print(p:apply(function() return chain{A = 1, B = 1}.C end))",
+    "chain:invoke_async{A = 1, B = 1}" } do
+    check(0, nil, t.file(forgets .. use), "A=1")
+  end
   check(0, "name=x\n", t.file "print(...)", "name=x")
 end
 
@@ -223,7 +229,7 @@ tests["--graph prints the graph and runs nothing"] = function()
   end
   local _, out = check(0, nil, "--graph=mermaid", script)
   t.match(out, "flowchart LR", 'subgraph g1["clean"]')
-  _, out = check(0, nil, "--graph=dot", script)
+  _, out = check(0, nil, "--json", "--graph=dot", script)
   t.match(out, "digraph {")
   t.match(check(2, "", "--graph=png", script), "png")
   t.match(check(2, "", "--graph", t.file "return 1"), "no chain")

@@ -181,7 +181,7 @@ output(void *ctx, enum fz_stream stream, const char *bytes, size_t len)
 	if (fwrite(bytes, 1, len, f) != len || fflush(f) != 0) {
 		if (errno == EBADF) /* closed by whoever started us: ">&-" */
 			return;
-		/* EINTR: by Ctrl-C, which is raised as such. */
+		/* EINTR: Ctrl-C, which raises an error of its own. */
 		if (ll->output_errno == 0 && errno != EINTR)
 			ll->output_errno = errno != 0 ? errno : EIO;
 		clearerr(f);
