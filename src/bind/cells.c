@@ -243,7 +243,7 @@ add_function(struct walk *w)
 	lua_pop(L, 1);
 }
 
-/* Those in the list at the top. */
+/* Those in the list at the top belong to it, too; the list goes. */
 static void
 add_functions(struct walk *w)
 {
@@ -254,7 +254,7 @@ add_functions(struct walk *w)
 			add_function(w);
 		lua_pop(L, 1);
 	}
-	lua_pop(L, 1);
+	lua_pop(L, 2);
 }
 
 /* The number of an upvalue, which it is given if need be. */
@@ -459,7 +459,6 @@ fz_cells_holds(lua_State *L, int cells, int record)
 		return true;
 	luaL_checkstack(L, 8, NULL);
 	c->look++;
-	fz_contents_begin(&c->contents, L);
 	for (lua_Integer j = 1; same && at < r->n; j++) {
 		const void *id;
 

@@ -10,13 +10,20 @@
 #include "bind/names.h"
 #include "bind/registered.h"
 
+enum {
+	DEPTH = 100, /* tables nested deeper come later */
+	ROOM = 5     /* stack that one takes */
+};
+
 struct walk {
 	lua_State *L;
 	struct fz_contents *c;
 	struct fz_contents_sum sum;
 	int found; /* stack index, 0: none */
 	lua_Integer nfound;
-	int due; /* stack index: {tables that were met and are not walked} */
+	const struct fz_refmap *registered;
+	unsigned depth;
+	int due; /* stack index: {tables that come later}, or nil */
 	lua_Integer ndue;
 };
 
@@ -53,47 +60,67 @@ no_memory(lua_State *L)
 	return fz_lerror_raise(L, &err);
 }
 
-static bool
-is_named(struct fz_contents *c, lua_State *L, int idx)
+static void
+fill_modules(struct fz_contents *c, lua_State *L)
 {
-	const void *p = lua_topointer(L, idx);
 	bool fresh;
 
-	if (!c->filled) {
-		lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-		if (fz_names_add_modules(L, &c->modules) != 0 ||
-		    fz_refmap_enter(&c->modules, L, lua_topointer(L, -1), 0,
-			&fresh) == NULL)
-			no_memory(L);
-		lua_pop(L, 1);
-		c->filled = true;
-	}
-	return fz_refmap_find(&c->modules, p) != NULL ||
-	       fz_refmap_find(fz_registered_objects(L), p) != NULL;
+	if (c->filled)
+		return;
+	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+	if (fz_names_add_modules(L, &c->modules) != 0 ||
+	    fz_refmap_enter(&c->modules, L, lua_topointer(L, -1), 0, &fresh) ==
+		NULL)
+		no_memory(L);
+	lua_pop(L, 1);
+	c->filled = true;
 }
 
-/* Whether a userdata crosses by value, which only its packer knows. */
-static bool
-packs_itself(lua_State *L, int idx)
+/* The type of the __fzpack that the value at the top has. */
+static int
+packer_type(lua_State *L)
 {
-	bool packs;
+	int type;
 
-	if (fz_lhandle_is(L, idx))
+	if (!lua_getmetatable(L, -1))
+		return LUA_TNIL;
+	lua_pushliteral(L, "__fzpack");
+	type = lua_rawget(L, -2);
+	lua_pop(L, 2);
+	return type;
+}
+
+/*
+ * Whether the table or userdata at the top has contents that cross. What never
+ * crosses is compared by its address: a pool for one changes with each use.
+ */
+static bool
+has_contents(const struct fz_contents *c, lua_State *L,
+    const struct fz_refmap *registered)
+{
+	const void *p = lua_topointer(L, -1);
+
+	if (fz_refmap_find(&c->modules, p) != NULL ||
+	    fz_refmap_find(registered, p) != NULL)
 		return false;
-	packs = luaL_getmetafield(L, idx, "__fzpack") == LUA_TFUNCTION;
-	lua_settop(L, idx);
-	return packs;
+	if (lua_istable(L, -1))
+		return packer_type(L) != LUA_TBOOLEAN;
+	return !fz_lhandle_is(L, -1) && packer_type(L) == LUA_TFUNCTION;
 }
 
 bool
 fz_contents_has(struct fz_contents *c, lua_State *L, int idx)
 {
 	int type = lua_type(L, idx);
+	bool has;
 
 	if (type != LUA_TTABLE && type != LUA_TUSERDATA)
 		return false;
-	return !is_named(c, L, idx) &&
-	       (type == LUA_TTABLE || packs_itself(L, idx));
+	fill_modules(c, L);
+	lua_pushvalue(L, idx);
+	has = has_contents(c, L, fz_registered_objects(L));
+	lua_pop(L, 1);
+	return has;
 }
 
 static inline void
@@ -149,7 +176,9 @@ add_address(struct walk *w)
 	lua_rawseti(w->L, w->found, ++w->nfound);
 }
 
-/* The table at the top: its number, and its contents later. */
+static void add_contents(struct walk *w);
+
+/* The table at the top: its number, and the first time its contents. */
 static void
 add_table(struct walk *w)
 {
@@ -157,7 +186,7 @@ add_table(struct walk *w)
 	bool fresh;
 	const struct fz_refmap_slot *slot;
 
-	if (is_named(w->c, L, lua_gettop(L))) {
+	if (!has_contents(w->c, L, w->registered)) {
 		add_address(w);
 		return;
 	}
@@ -168,6 +197,14 @@ add_table(struct walk *w)
 	add_word(w, slot->number);
 	if (!fresh)
 		return;
+	if (w->depth < DEPTH) {
+		add_contents(w);
+		return;
+	}
+	if (w->ndue == 0) {
+		lua_newtable(L);
+		lua_replace(L, w->due);
+	}
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, w->due, ++w->ndue);
 }
@@ -194,7 +231,7 @@ add_value(struct walk *w)
 		add_table(w);
 		break;
 	case LUA_TUSERDATA:
-		if (!is_named(w->c, L, top) && packs_itself(L, top))
+		if (has_contents(w->c, L, w->registered))
 			w->sum.certain = false;
 		add_address(w);
 		break;
@@ -210,6 +247,7 @@ add_contents(struct walk *w)
 	lua_State *L = w->L;
 	int t = lua_gettop(L);
 
+	w->depth++;
 	if (lua_getmetatable(L, t)) {
 		add_address(w);
 		lua_pop(L, 1);
@@ -222,6 +260,7 @@ add_contents(struct walk *w)
 		lua_pop(L, 2);
 	}
 	add_word(w, UINT64_MAX);
+	w->depth--;
 }
 
 struct fz_contents_sum
@@ -230,12 +269,14 @@ fz_contents_sum(struct fz_contents *c, lua_State *L, int idx, int found)
 	struct walk w = { .L = L,
 		.c = c,
 		.sum = { .certain = true },
+		.registered = fz_registered_objects(L),
 		.found = found };
 	int top = lua_gettop(L);
 
-	luaL_checkstack(L, 12, NULL);
+	luaL_checkstack(L, (DEPTH + 2) * ROOM, NULL);
+	fill_modules(c, L);
 	fz_refmap_clear(&c->seen, L);
-	lua_newtable(L);
+	lua_pushnil(L);
 	w.due = lua_gettop(L);
 	lua_pushvalue(L, idx);
 	add_value(&w);

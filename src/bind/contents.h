@@ -2,9 +2,9 @@
  * contents.h - a sum over all that a value holds, to see that it has changed.
  *
  * Tables are walked at any depth, with their strings and numbers by content.
- * What crosses by a name (globals, modules, registered classes and values), and
- * functions, userdata and coroutines count by their address: hold those
- * that were found for as long as the sum is used. Metatables likewise. The
+ * What crosses by a name (globals, modules, registered classes and values) or
+ * not at all, functions, userdata, coroutines and metatables count by their
+ * address: hold those that were found for as long as the sum is used. The
  * upvalues of functions are not part of the sum.
  */
 #ifndef FZ_CONTENTS_H
@@ -31,11 +31,16 @@ struct fz_contents_sum {
 void fz_contents_init(struct fz_contents *c);
 void fz_contents_fini(struct fz_contents *c, lua_State *L);
 
-/* Modules may have been loaded since: look for them again. */
+/*
+ * Modules may have been loaded since: look for them again. Needed for a sum
+ * that is noted; one that is compared may find the same names as that.
+ */
 void fz_contents_begin(struct fz_contents *c, lua_State *L);
 
-/* True if the value at `idx` has contents: a table, or a userdata that packs
- * itself, and neither crosses by a name. [-0, +0, m] */
+/*
+ * True if the value at `idx` has contents that cross: it is a table, or a
+ * userdata that packs itself, and has no name. [-0, +0, m]
+ */
 bool fz_contents_has(struct fz_contents *c, lua_State *L, int idx);
 
 /*
