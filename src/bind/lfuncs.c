@@ -177,9 +177,9 @@ encode(lua_State *L, int list, int record, int f, uint32_t had)
 	return e.blob;
 }
 
-/* The slot that the function has already, -1: none that still holds. */
+/* The slot that the function has, -1: none. */
 static int
-known(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list, int f)
+known(lua_State *L, int tables, int f)
 {
 	int slot;
 
@@ -187,37 +187,41 @@ known(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list, int f)
 	lua_rawget(L, tables);
 	slot = (int)lua_tointeger(L, -1) - 1;
 	lua_pop(L, 1);
-	return slot == -1 || !funcs->compares ||
-		       is_unchanged(L, tables, list, slot)
-		   ? slot
-		   : -1;
+	return slot;
 }
 
-/* Put the function at `f` into a slot that is free, or used least. */
+/*
+ * Put the function at `f` into a slot: the one it has where that is not pinned,
+ * so that one that changes each time does not take those of all others.
+ */
 static int
 fill_slot(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_sched *sched, bool send)
 {
 	struct fz_blob *code = NULL;
-	int slot = oldest(funcs);
+	int slot = known(L, tables, f);
 	int record;
 
+	if (slot == -1 || funcs->pins[slot] != 0)
+		slot = oldest(funcs);
 	if (slot == -1)
 		return -1;
-	/* Should anything raise now, nobody has the slot. */
-	forget(L, tables, list, slot);
 	if (funcs->compares)
 		note(L, list, f, fz_sched_version(sched));
 	else
 		lua_pushnil(L);
 	record = lua_gettop(L);
+	/*
+	 * Should anything raise now, nobody has the slot. What was there goes
+	 * last: upvalues that both have keep their numbers.
+	 */
+	forget(L, tables, list, slot);
 	lua_pushvalue(L, record);
 	lua_rawseti(L, tables, -(lua_Integer)slot - 1);
 	lua_pushnil(L);
 	lua_rawseti(L, list, slot + 1);
 	if (send)
-		code =
-		    encode(L, list, record, f, fz_sched_oldest(sched));
+		code = encode(L, list, record, f, fz_sched_oldest(sched));
 	fz_sched_func(sched, (uint32_t)slot, code);
 	lua_pushvalue(L, f);
 	lua_rawseti(L, list, slot + 1);
@@ -232,10 +236,11 @@ int
 fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_sched *sched, bool send)
 {
-	int slot = known(L, funcs, tables, list, f);
+	int slot = known(L, tables, f);
 
 	luaL_checkstack(L, 12, NULL);
-	if (slot == -1) {
+	if (slot == -1 ||
+	    (funcs->compares && !is_unchanged(L, tables, list, slot))) {
 		if (!send)
 			fz_lfuncs_note_init(L, funcs, tables, list, sched);
 		slot = fill_slot(L, funcs, tables, list, f, sched, send);
