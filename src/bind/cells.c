@@ -463,8 +463,8 @@ fz_cells_holds(lua_State *L, int cells, int record)
 		const void *id;
 
 		lua_rawgeti(L, record, j);
-		for (int i = 1;
-		     same && (id = lua_upvalueid(L, -1, i)) != NULL; i++) {
+		for (int i = 1; same && (id = lua_upvalueid(L, -1, i)) != NULL;
+		     i++) {
 			uint32_t number = r->numbers[at++];
 			struct cell *cell = &c->list[number];
 
@@ -546,8 +546,8 @@ fz_cells_push_newer(lua_State *L, int cells, int record, uint32_t version)
 /* ---- in a worker -------------------------------------------------------- */
 
 bool
-fz_cells_join(lua_State *L, int cells, int f, int i,
-    const struct fz_cells_name *name)
+fz_cells_join(
+    lua_State *L, int cells, int f, int i, const struct fz_cells_name *name)
 {
 	struct cells *c = to_cells(L, cells);
 	struct cell *cell = at_number(L, c, name->number);

@@ -50,8 +50,7 @@ void fz_cells_drop(lua_State *L, int cells, int record);
  * Push for each upvalue of the record that is newer than `version` a function
  * that has it. Returns how many. [-0, +n, m]
  */
-int fz_cells_push_newer(
-    lua_State *L, int cells, int record, uint32_t version);
+int fz_cells_push_newer(lua_State *L, int cells, int record, uint32_t version);
 
 /* Whether the upvalue with that lua_upvalueid() is known. [-0, +0, -] */
 bool fz_cells_find(
@@ -63,11 +62,10 @@ bool fz_cells_find(
  * Upvalue `i` of the function at `f` becomes the one that is named. False where
  * that was not known: it is from now on, without a version. [-0, +0, m]
  */
-bool fz_cells_join(lua_State *L, int cells, int f, int i,
-    const struct fz_cells_name *name);
+bool fz_cells_join(
+    lua_State *L, int cells, int f, int i, const struct fz_cells_name *name);
 
 /* Whether it has that version, or a later one; from now on it has. */
-bool fz_cells_update(
-    lua_State *L, int cells, const struct fz_cells_name *name);
+bool fz_cells_update(lua_State *L, int cells, const struct fz_cells_name *name);
 
 #endif

@@ -190,8 +190,8 @@ encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
 }
 
 void
-fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
-    int cells, uint32_t had)
+fz_codec_encode_shared(
+    lua_State *L, int first, int n, struct fz_buf *out, int cells, uint32_t had)
 {
 	int top = lua_gettop(L);
 	struct fz_encoder *e = encode(L, first, n, out, false, cells, had);

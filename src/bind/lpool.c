@@ -138,8 +138,8 @@ renew_funcs(lua_State *L, int idx)
 	struct lpool *lp = to_lpool(L, idx);
 
 	lua_getiuservalue(L, idx, POOL_INIT);
-	fz_lfuncs_init(L, &lp->funcs, -1,
-	    !lp->once && !fz_sched_is_local(lp->sched));
+	fz_lfuncs_init(
+	    L, &lp->funcs, -1, !lp->once && !fz_sched_is_local(lp->sched));
 	lua_setiuservalue(L, idx, POOL_FUNCS);
 	lua_setiuservalue(L, idx, POOL_TABLES);
 	lua_pop(L, 1);

@@ -47,10 +47,10 @@ lua_State *fz_lpool_prepare(lua_State *L, int idx);
 void fz_lpool_rehome(lua_State *L, int idx);
 
 /*
- * Before the first call, and when no worker is left: fork all workers that there
- * may be, so that they see the same globals and upvalues. Some are enough, and
- * without any the call tells why. Not those of one map, which come as they are
- * needed, nor in this process. [-0, +0, m]
+ * Before the first call, and when no worker is left: fork all workers that
+ * there may be, so that they see the same globals and upvalues. Some are
+ * enough, and without any the call tells why. Not those of one map, which come
+ * as they are needed, nor in this process. [-0, +0, m]
  */
 void fz_lpool_fill_first(lua_State *L, int idx);
 
