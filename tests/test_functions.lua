@@ -110,7 +110,7 @@ tests["debug.upvaluejoin and setupvalue are changes"] = function()
   end)
 end
 
-tests["a function that has changed to what cannot be sent says so, and works when it is changed back"] = function()
+tests["a function that has changed to what cannot be sent says so, and works when mended"] = function()
   local pool <close> = fz.pool(2)
   local file <close> = assert(io.tmpfile())
   local log = { file = file, lines = 0 }
@@ -122,6 +122,21 @@ tests["a function that has changed to what cannot be sent says so, and works whe
   log.file = "name"
   local kind, lines = pool:apply(job)
   t.equal({ tostring(kind), lines }, { "nil", 1 })
+end
+
+tests["a file that is an upvalue, and a module, are no reason to send a function"] = function()
+  local pool <close> = fz.pool(1)
+  local file <close> = assert(io.tmpfile())
+  local lib, mine = string, setmetatable({ text = lib }, { __fzpack = false })
+  local box = { file, mine, lib, pool }
+  local function job()
+    mine.text = "worker"
+    return io.type(box[1]), lib.rep("x", 2), mine.text
+  end
+  for i = 1, 100 do
+    mine[i] = i -- it never crosses
+    t.equal({ pool:apply(job) }, { "file", "xx", "worker" })
+  end
 end
 
 -- ---- shared upvalues --------------------------------------------------------
@@ -149,6 +164,16 @@ tests["what init opens is there for functions that come later, behind tables too
   end
 end
 
+tests["init is shared where workers were there before any function"] = function()
+  local db
+  local pool <close> = fz.pool { workers = 2, init = function() db = io.tmpfile() end }
+  t.equal(#pool.workers, 2)
+  for _ = 1, 3 do
+    t.equal(pool:map(function() return io.type(db) end, { 1, 2, 3, 4 }, { chunksize = 1 }),
+      { "file", "file", "file", "file", n = 4 })
+  end
+end
+
 tests["functions that came later share what they count, in upvalues and tables"] = function()
   both(1, function(pool)
     pool:apply(type, 1)
@@ -165,7 +190,7 @@ tests["functions that came later share what they count, in upvalues and tables"]
   end)
 end
 
-tests["a function that has not changed is not sent again: tables keep what the worker put there"] = function()
+tests["a function that has not changed is not sent again: tables keep what is put there"] = function()
   local pool <close> = fz.pool(1)
   local known, late = {}, {}
   local function remember(x)
@@ -218,7 +243,7 @@ tests["a thousand functions, of which a pool keeps few, leave no upvalue behind"
     local own = { i }
     weak[own] = true
     base = i // 100
-    t.equal(pool:apply(function() return base + own[1] end), i // 100 + i)
+    t.equal(pool:apply(function() return base + own[1] end), base + i)
   end
   collectgarbage()
   collectgarbage()
@@ -273,22 +298,22 @@ end
 
 tests["all workers of a pool see the globals of its first call"] = function()
   local pool <close> = fz.pool(3)
-  fz_test_global = 1
+  _G.fz_test_global = 1
   local queue, go = fz.queue(), fz.event()
   local function job()
     queue:put(true)
     go:wait()
-    return fz_test_global
+    return _G.fz_test_global
   end
   pool:apply(type, 1)
   local results = {}
   for i = 1, 3 do
-    fz_test_global = i + 1
+    _G.fz_test_global = i + 1
     results[i] = pool:apply_async(job)
   end
   for _ = 1, 3 do queue:get(30) end -- each has its own worker
   go:set()
-  fz_test_global = nil
+  _G.fz_test_global = nil
   for i = 1, 3 do t.equal(results[i]:get(30), 1) end
 end
 

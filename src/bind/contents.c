@@ -192,8 +192,10 @@ add_table(struct walk *w)
 	}
 	slot = fz_refmap_enter(&w->c->seen, L, lua_topointer(L, -1),
 	    (uint32_t)w->c->seen.n, &fresh);
-	if (slot == NULL)
+	if (slot == NULL) {
 		no_memory(L);
+		return;
+	}
 	add_word(w, slot->number);
 	if (!fresh)
 		return;
