@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "bind/contents.h"
+#include "bind/garbage.h"
 #include "bind/lerror.h"
 
 enum {
@@ -48,6 +49,7 @@ struct cells {
  */
 struct record {
 	uint32_t version;
+	bool deep; /* one of them is */
 	uint32_t n;
 	uint32_t numbers[]; /* of all upvalues of all functions, in order */
 };
@@ -198,6 +200,7 @@ struct walk {
 	int record;
 	lua_Integer nfunctions;
 	uint32_t version;
+	bool deep; /* an upvalue is */
 };
 
 static bool
@@ -336,6 +339,7 @@ note_cell(struct walk *w, uint32_t number, int f, int i)
 	    (deep && !is_sum(&sum, &cell->sum)))
 		cell->version = w->version;
 	cell->deep = deep;
+	w->deep = w->deep || deep;
 	cell->sum = sum;
 	if (is_lua_function(L, v)) {
 		lua_pushvalue(L, v);
@@ -378,6 +382,7 @@ note_numbers(struct walk *w, uint32_t n)
 	    lua_newuserdatauv(L, sizeof(*r) + n * sizeof(*r->numbers), 0);
 
 	r->version = w->version;
+	r->deep = w->deep;
 	r->n = 0;
 	for (lua_Integer j = 1; j <= w->nfunctions; j++) {
 		const void *id;
@@ -395,6 +400,7 @@ fz_cells_note(lua_State *L, int cells, int f, uint32_t version)
 {
 	struct walk w = { .L = L, .cells = cells, .version = version };
 	struct cells *c = to_cells(L, cells);
+	struct fz_garbage *garbage = fz_garbage_open(L);
 	uint32_t n = 0;
 
 	luaL_checkstack(L, 20, NULL);
@@ -404,6 +410,7 @@ fz_cells_note(lua_State *L, int cells, int f, uint32_t version)
 		note_numbers(&w, 0);
 		return;
 	}
+	fz_garbage_delay(garbage, L); /* a finalizer might use the pool */
 	c->look++;
 	fz_contents_begin(&c->contents, L);
 	lua_pushvalue(L, f);
@@ -415,6 +422,7 @@ fz_cells_note(lua_State *L, int cells, int f, uint32_t version)
 		lua_settop(L, w.record);
 	}
 	note_numbers(&w, n);
+	fz_garbage_catch_up(garbage, L);
 }
 
 static const struct record *
@@ -447,17 +455,13 @@ holds(lua_State *L, int cells, uint32_t number, int f, int i)
 	return same;
 }
 
-bool
-fz_cells_holds(lua_State *L, int cells, int record)
+static bool
+record_holds(lua_State *L, int cells, int record, const struct record *r)
 {
 	struct cells *c = to_cells(L, cells);
-	const struct record *r = to_record(L, record);
 	uint32_t at = 0;
 	bool same = true;
 
-	if (r->n == 0)
-		return true;
-	luaL_checkstack(L, 8, NULL);
 	c->look++;
 	for (lua_Integer j = 1; same && at < r->n; j++) {
 		const void *id;
@@ -475,6 +479,25 @@ fz_cells_holds(lua_State *L, int cells, int record)
 		}
 		lua_pop(L, 1);
 	}
+	return same;
+}
+
+bool
+fz_cells_holds(lua_State *L, int cells, int record)
+{
+	const struct record *r = to_record(L, record);
+	struct fz_garbage *garbage;
+	bool same;
+
+	if (r->n == 0)
+		return true;
+	luaL_checkstack(L, 8, NULL);
+	if (!r->deep) /* nothing is allocated */
+		return record_holds(L, cells, record, r);
+	garbage = fz_garbage_open(L);
+	fz_garbage_delay(garbage, L);
+	same = record_holds(L, cells, record, r);
+	fz_garbage_catch_up(garbage, L);
 	return same;
 }
 

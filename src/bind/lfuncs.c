@@ -8,7 +8,6 @@
 #include "base/err.h"
 #include "bind/cells.h"
 #include "bind/codec.h"
-#include "bind/garbage.h"
 #include "bind/lerror.h"
 #include "engine/blob.h"
 #include "engine/sched.h"
@@ -36,20 +35,13 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 
 /* ---- what its upvalues are ---------------------------------------------- */
 
-/*
- * Push a record of the function at `f`. No finalizer comes meanwhile, which
- * might use the pool.
- */
+/* Push a record of the function at `f`. */
 static void
 note(lua_State *L, int list, int f, uint32_t version)
 {
-	struct fz_garbage *garbage = fz_garbage_open(L);
-
-	fz_garbage_delay(garbage, L);
 	lua_rawgeti(L, list, 0);
 	fz_cells_note(L, lua_gettop(L), f, version);
 	lua_remove(L, -2);
-	fz_garbage_catch_up(garbage, L);
 }
 
 void
@@ -69,15 +61,12 @@ fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs, int tables,
 static bool
 is_unchanged(lua_State *L, int tables, int list, int slot)
 {
-	struct fz_garbage *garbage = fz_garbage_open(L);
 	bool same;
 
-	fz_garbage_delay(garbage, L);
 	lua_rawgeti(L, tables, -(lua_Integer)slot - 1);
 	lua_rawgeti(L, list, 0);
 	same = fz_cells_holds(L, lua_gettop(L), lua_gettop(L) - 1);
 	lua_pop(L, 2);
-	fz_garbage_catch_up(garbage, L);
 	return same;
 }
 
