@@ -209,18 +209,19 @@ is_lua_function(lua_State *L, int idx)
 	return lua_isfunction(L, idx) && !lua_iscfunction(L, idx);
 }
 
-/* Whether two values are the same one. Numbers are by their bits: NaN is NaN,
- * and -0.0 is another one than 0. */
+/*
+ * Whether two values are the same one. Numbers are by their bits: NaN is NaN,
+ * and -0.0 is another one than 0.
+ */
 static bool
 is_same(lua_State *L, int a, int b)
 {
 	lua_Number x, y;
 
-	if (lua_type(L, a) != lua_type(L, b))
-		return false;
 	if (lua_type(L, a) != LUA_TNUMBER)
 		return lua_rawequal(L, a, b);
-	if (lua_isinteger(L, a) != lua_isinteger(L, b))
+	if (lua_type(L, b) != LUA_TNUMBER ||
+	    lua_isinteger(L, a) != lua_isinteger(L, b))
 		return false;
 	if (lua_isinteger(L, a))
 		return lua_tointeger(L, a) == lua_tointeger(L, b);
@@ -281,30 +282,27 @@ number_of(struct walk *w, int f, int i)
 	return number;
 }
 
-/* Note the value at the top, and what its sum found above it; both go. */
+/* Note the value and what its sum found, which lie above the notes; all go. */
 static void
-note(struct walk *w, uint32_t number)
+note(lua_State *L, uint32_t number)
 {
-	lua_State *L = w->L;
 	lua_Integer key = (lua_Integer)number + 1;
 
-	lua_getiuservalue(L, w->cells, CELLS_NOTES);
-	lua_insert(L, -3);
 	lua_rawseti(L, -3, -key);
 	lua_rawseti(L, -2, key);
 	lua_pop(L, 1);
 }
 
-/* Whether the value at `v` is the one that was noted. */
+/* Whether the value at `v` is the one that was noted in the table at `notes`.
+ */
 static bool
-is_noted(lua_State *L, int cells, uint32_t number, int v)
+is_noted(lua_State *L, int notes, uint32_t number, int v)
 {
 	bool same;
 
-	lua_getiuservalue(L, cells, CELLS_NOTES);
-	lua_rawgeti(L, -1, (lua_Integer)number + 1);
+	lua_rawgeti(L, notes, (lua_Integer)number + 1);
 	same = is_same(L, -1, v);
-	lua_pop(L, 2);
+	lua_pop(L, 1);
 	return same;
 }
 
@@ -325,6 +323,7 @@ note_cell(struct walk *w, uint32_t number, int f, int i)
 	bool deep;
 	int v;
 
+	lua_getiuservalue(L, w->cells, CELLS_NOTES);
 	lua_getupvalue(L, f, i);
 	v = lua_gettop(L);
 	deep = fz_contents_has(&c->contents, L, v);
@@ -335,7 +334,7 @@ note_cell(struct walk *w, uint32_t number, int f, int i)
 	if (deep)
 		sum = fz_contents_sum(&c->contents, L, v, v + 1);
 	if (cell->version == 0 || cell->deep != deep ||
-	    !is_noted(L, w->cells, number, v) ||
+	    !is_noted(L, v - 1, number, v) ||
 	    (deep && !is_sum(&sum, &cell->sum)))
 		cell->version = w->version;
 	cell->deep = deep;
@@ -350,7 +349,7 @@ note_cell(struct walk *w, uint32_t number, int f, int i)
 		lua_pushvalue(L, v + 1);
 		add_functions(w);
 	}
-	note(w, number);
+	note(L, number);
 }
 
 /* Look at the upvalues of the function at the top. Returns how many. */
@@ -436,19 +435,18 @@ to_record(lua_State *L, int record)
 	return r;
 }
 
-/* Whether upvalue `i` of the function at `f` is as it was noted. */
+/* Whether upvalue `i` of the function at the top is as it was noted. */
 static bool
-holds(lua_State *L, int cells, uint32_t number, int f, int i)
+holds(lua_State *L, struct cells *c, int notes, uint32_t number, int i)
 {
-	struct cells *c = to_cells(L, cells);
 	const struct cell *cell = &c->list[number];
 	struct fz_contents_sum sum;
 	bool same;
 
-	lua_getupvalue(L, f, i);
-	same = is_noted(L, cells, number, lua_gettop(L));
+	lua_getupvalue(L, -1, i);
+	same = is_noted(L, notes, number, notes + 2);
 	if (same && cell->deep) {
-		sum = fz_contents_sum(&c->contents, L, lua_gettop(L), 0);
+		sum = fz_contents_sum(&c->contents, L, notes + 2, 0);
 		same = is_sum(&sum, &cell->sum);
 	}
 	lua_pop(L, 1);
@@ -461,8 +459,11 @@ record_holds(lua_State *L, int cells, int record, const struct record *r)
 	struct cells *c = to_cells(L, cells);
 	uint32_t at = 0;
 	bool same = true;
+	int notes;
 
 	c->look++;
+	lua_getiuservalue(L, cells, CELLS_NOTES);
+	notes = lua_gettop(L);
 	for (lua_Integer j = 1; same && at < r->n; j++) {
 		const void *id;
 
@@ -474,11 +475,12 @@ record_holds(lua_State *L, int cells, int record, const struct record *r)
 
 			same = cell->id == id && cell->version <= r->version &&
 			       (cell->look == c->look ||
-				   holds(L, cells, number, lua_gettop(L), i));
+				   holds(L, c, notes, number, i));
 			cell->look = c->look;
 		}
 		lua_pop(L, 1);
 	}
+	lua_pop(L, 1);
 	return same;
 }
 
@@ -541,6 +543,12 @@ fz_cells_drop(lua_State *L, int cells, int record)
 		if (--cell->nrecords == 0)
 			release(L, cells, r->numbers[at]);
 	}
+}
+
+bool
+fz_cells_is_bare(lua_State *L, int record)
+{
+	return to_record(L, record)->n == 0;
 }
 
 int

@@ -40,6 +40,9 @@ void fz_cells_new(lua_State *L);
  */
 void fz_cells_note(lua_State *L, int cells, int f, uint32_t version);
 
+/* Whether it has no upvalue, so that it always holds. [-0, +0, -] */
+bool fz_cells_is_bare(lua_State *L, int record);
+
 /* Whether all is as it was when the record was made. [-0, +0, m] */
 bool fz_cells_holds(lua_State *L, int cells, int record);
 

@@ -184,8 +184,8 @@ known(lua_State *L, int tables, int f)
  * so that one that changes each time does not take those of all others.
  */
 static int
-fill_slot(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
-    int f, struct fz_sched *sched, bool send)
+fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
+    struct fz_sched *sched, bool send)
 {
 	struct fz_blob *code = NULL;
 	int slot = known(L, tables, f);
@@ -209,6 +209,7 @@ fill_slot(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
 	lua_rawseti(L, tables, -(lua_Integer)slot - 1);
 	lua_pushnil(L);
 	lua_rawseti(L, list, slot + 1);
+	funcs->bare[slot] = !funcs->compares || fz_cells_is_bare(L, record);
 	if (send)
 		code = encode(L, list, record, f, fz_sched_oldest(sched));
 	fz_sched_func(sched, (uint32_t)slot, code);
@@ -229,7 +230,7 @@ fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
 
 	luaL_checkstack(L, 12, NULL);
 	if (slot == -1 ||
-	    (funcs->compares && !is_unchanged(L, tables, list, slot))) {
+	    (!funcs->bare[slot] && !is_unchanged(L, tables, list, slot))) {
 		if (!send)
 			fz_lfuncs_note_init(L, funcs, tables, list, sched);
 		slot = fill_slot(L, funcs, tables, list, f, sched, send);
