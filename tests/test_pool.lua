@@ -732,8 +732,11 @@ tests["a pool used inside its own call has workers of its own there"] = function
   end
   local a, b, c = pool:apply(f, 2)
   assert(a == pool.workers[1] and a ~= b and b ~= c and c ~= core.pid())
-  local e = t.fails("unsendable", pool.apply, pool, function() return pool:apply(f, 1) end)
-  t.match(e.message, "upvalue pool", "a pool cannot be sent")
+  local d, e = pool:apply(function() return pool:apply(f, 1) end) -- shares the upvalue of f
+  assert(d ~= a and d ~= e)
+  local again = pool -- one that the worker has not
+  local err = t.fails("unsendable", pool.apply, pool, function() return again:apply(f, 1) end)
+  t.match(err.message, "upvalue again", "a pool cannot be sent")
   local other <close> = fz.pool(1) -- inherited: made before there are workers
   t.equal(other:map(function(n) return #other:map(math.abs, t.numbers(n)) end, { 3, 5 }),
     { 3, 5, n = 2 })

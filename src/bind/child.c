@@ -60,17 +60,22 @@ void
 fz_child_push_function(lua_State *L, uint32_t number)
 {
 	lua_Integer i = (lua_Integer)number + 1;
+	int top = lua_gettop(L);
 	size_t len;
 	const char *bytes;
 
 	if (lua_rawgeti(L, FZ_CHILD_FUNCS, i) != LUA_TSTRING)
 		return;
 	bytes = lua_tolstring(L, -1, &len);
-	if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
-		luaL_error(L, "a function is not one value");
+	lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
+	/* Behind it come functions that only bring their upvalues. */
+	if (fz_codec_decode_shared(L, bytes, len, -1) == 0)
+		luaL_error(L, "a function is missing");
+	lua_settop(L, top + 3);
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, FZ_CHILD_FUNCS, i);
-	lua_remove(L, -2);
+	lua_replace(L, top + 1);
+	lua_settop(L, top + 1);
 }
 
 void

@@ -75,7 +75,8 @@ struct fz_child_batch {
 
 /*
  * A new thread that calls functions of the list at `funcs` (a table; where a
- * function is a string it is decoded first), after the function or nil at
+ * function is a string it is decoded first; at 0 may be what its upvalues are
+ * shared with, see cells.h), after the function or nil at
  * `init`, with items of the list or nil at `list`. Leaves the thread on top.
  * [-0, +1, m]
  */

@@ -33,6 +33,13 @@ enum fz_codec_trust {
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
+ * The same for workers that share the upvalues of fz_cells_new() at `cells`:
+ * those of a version up to `had` are named and not sent. [-0, +0, e]
+ */
+void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
+    int cells, uint32_t had);
+
+/*
  * Push the values of the one message in `bytes`; returns how many. Functions,
  * modules and handles are refused as far as the bytes are not trusted. Raises
  * an fz.Error of kind "error" for bytes that are no whole message; never reads
@@ -40,6 +47,13 @@ void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
  */
 int fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust);
+
+/*
+ * The same from the process of this run that encoded it as shared; `cells` is
+ * the index of what this process has of fz_cells_new(), or of nil. [-0, +n, e]
+ */
+int fz_codec_decode_shared(
+    lua_State *L, const void *bytes, size_t len, int cells);
 
 /*
  * Open: core.pack, .unpack, .encode, .decode, .register_class and

@@ -489,9 +489,10 @@ get_message(struct fz_decoder *d)
 static int
 call_get_message(lua_State *L)
 {
-	struct fz_decoder *d = lua_touserdata(L, 1);
+	struct fz_decoder *d = lua_touserdata(L, 2);
 
-	lua_settop(L, 0);
+	lua_settop(L, 1); /* what the upvalues are shared with, or nil */
+	d->shared = d->shared != 0 ? 1 : 0;
 	return get_message(d);
 }
 
@@ -503,13 +504,15 @@ is_big(lua_State *L, size_t len)
 	       len / 1024 >= (size_t)lua_gc(L, LUA_GCCOUNT) / HEAP_SHARE;
 }
 
-int
-fz_codec_decode(
-    lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust)
+static int
+decode(lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust,
+    int shared)
 {
-	struct fz_decoder d = {
-		.L = L, .start = bytes, .unclaimed = len, .trust = trust
-	};
+	struct fz_decoder d = { .L = L,
+		.start = bytes,
+		.unclaimed = len,
+		.trust = trust,
+		.shared = shared };
 	int top = lua_gettop(L);
 	int rc;
 
@@ -519,11 +522,29 @@ fz_codec_decode(
 	luaL_checkstack(L, 4, NULL);
 	fz_garbage_before_message(L, len);
 	lua_pushcfunction(L, call_get_message);
+	if (shared != 0)
+		lua_pushvalue(L, shared);
+	else
+		lua_pushnil(L);
 	lua_pushlightuserdata(L, &d);
 	lua_gc(L, LUA_GCSTOP);
-	rc = lua_pcall(L, 1, LUA_MULTRET, 0);
+	rc = lua_pcall(L, 2, LUA_MULTRET, 0);
 	lua_gc(L, LUA_GCRESTART);
 	if (rc != LUA_OK)
 		return lua_error(L);
 	return lua_gettop(L) - top;
+}
+
+int
+fz_codec_decode(
+    lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust)
+{
+	return decode(L, bytes, len, trust, 0);
+}
+
+int
+fz_codec_decode_shared(lua_State *L, const void *bytes, size_t len, int cells)
+{
+	return decode(L, bytes, len, FZ_CODEC_RUN,
+	    lua_isnil(L, cells) ? 0 : lua_absindex(L, cells));
 }

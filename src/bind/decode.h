@@ -25,6 +25,7 @@ struct fz_decoder {
 	uint8_t flags;
 	enum fz_codec_trust trust;
 	unsigned level; /* C calls deep */
+	int shared;     /* stack index of fz_cells_new(), 0: none */
 	int strings;    /* stack index: {strings by number + 1} */
 	int objects;    /* {tables, functions, ... by number + 1} */
 	int cells;      /* {function, upvalue index} of every upvalue */

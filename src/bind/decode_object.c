@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/err.h"
+#include "bind/cells.h"
 #include "bind/lerror.h"
 #include "bind/lhandle.h"
 #include "bind/names.h"
@@ -127,10 +128,68 @@ join_upvalue(struct fz_decoder *d, int f, int i)
 	lua_pop(L, 2);
 }
 
+static uint32_t
+get_number(struct fz_decoder *d)
+{
+	uint64_t v = fz_decode_varint(d);
+
+	if (v > UINT32_MAX)
+		fz_decode_refuse(d, "no such upvalue");
+	return (uint32_t)v;
+}
+
+/* Upvalue `i` of the function at `f` has the value that comes next. */
+static void
+get_value(struct fz_decoder *d, int f, int i)
+{
+	fz_decode_value(d);
+	lua_setupvalue(d->L, f, i);
+}
+
+/*
+ * Upvalue `i` is one that this worker may have, without a value that follows
+ * where it is `kept`. It keeps what it has unless the sender has changed it.
+ */
+static void
+get_named_upvalue(struct fz_decoder *d, int f, int i, bool kept)
+{
+	struct fz_cells_name name;
+
+	if (d->shared == 0)
+		fz_decode_refuse(d, "an upvalue of another pool");
+	name.number = get_number(d);
+	name.born = get_number(d);
+	name.version = kept ? 0 : get_number(d);
+	if (!fz_cells_join(d->L, d->shared, f, i, &name) && kept)
+		fz_decode_refuse(d, "no such upvalue");
+	if (kept)
+		return;
+	fz_decode_value(d);
+	if (fz_cells_update(d->L, d->shared, &name))
+		lua_pop(d->L, 1);
+	else
+		lua_setupvalue(d->L, f, i);
+}
+
+/* True and past it where a named upvalue comes next. */
+static bool
+take_upvalue_tag(struct fz_decoder *d, bool *kept)
+{
+	const unsigned char *p = d->in.p;
+
+	if (fz_reader_left(&d->in) < 2 || p[0] != FZ_FORMAT_HERE ||
+	    (p[1] != FZ_FORMAT_HERE_UPVALUE && p[1] != FZ_FORMAT_HERE_KEPT))
+		return false;
+	*kept = p[1] == FZ_FORMAT_HERE_KEPT;
+	d->in.p += 2;
+	return true;
+}
+
 static void
 get_upvalues(struct fz_decoder *d, int f, int n)
 {
 	lua_State *L = d->L;
+	bool kept;
 
 	for (int i = 1; i <= n; i++) {
 		if (d->in.p < d->in.end && *d->in.p == FZ_FORMAT_CELL) {
@@ -143,8 +202,10 @@ get_upvalues(struct fz_decoder *d, int f, int n)
 		lua_pushinteger(L, i);
 		lua_rawseti(L, d->cells, d->ncells * 2 + 2);
 		d->ncells++;
-		fz_decode_value(d);
-		lua_setupvalue(L, f, i);
+		if (take_upvalue_tag(d, &kept))
+			get_named_upvalue(d, f, i, kept);
+		else
+			get_value(d, f, i);
 	}
 }
 

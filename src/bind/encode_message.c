@@ -162,7 +162,8 @@ put_passes(struct fz_encoder *e, int first, int n)
  * until the caller releases it.
  */
 static struct fz_encoder *
-encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves)
+encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
+    int cells, uint32_t had)
 {
 	struct fz_encoder *e;
 
@@ -172,6 +173,8 @@ encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves)
 	e->out = out;
 	e->busy = true;
 	e->leaves = leaves;
+	e->cells = cells;
+	e->had = had;
 	e->list = lua_gettop(L) + 1;
 	e->kept = e->list + 1;
 	if (e->listed)
@@ -187,20 +190,27 @@ encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves)
 }
 
 void
-fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
+fz_codec_encode_shared(
+    lua_State *L, int first, int n, struct fz_buf *out, int cells, uint32_t had)
 {
 	int top = lua_gettop(L);
-	struct fz_encoder *e = encode(L, first, n, out, false);
+	struct fz_encoder *e = encode(L, first, n, out, false, cells, had);
 
 	fz_encode_release(e);
 	lua_settop(L, top);
 }
 
 void
+fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
+{
+	fz_codec_encode_shared(L, first, n, out, 0, 0);
+}
+
+void
 fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out)
 {
 	int top = lua_gettop(L);
-	struct fz_encoder *e = encode(L, first, n, out, true);
+	struct fz_encoder *e = encode(L, first, n, out, true, 0, 0);
 	size_t done = 0;
 
 	luaL_checkstack(L, 2 * FZ_ENCODE_SPLICES + 2, "no room to pack");

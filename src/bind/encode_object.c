@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
+#include "bind/cells.h"
 #include "bind/format.h"
 #include "bind/lhandle.h"
 #include "bind/names.h"
@@ -133,6 +134,28 @@ keep_cell(struct fz_encoder *e, int f, int i)
 	lua_pop(L, 1);
 }
 
+/*
+ * True where the value of the upvalue with that id need not follow: the
+ * receiver has it. Else it follows, behind the name that the upvalue may have.
+ */
+static bool
+put_cell_name(struct fz_encoder *e, const void *id)
+{
+	struct fz_cells_name name;
+	bool kept;
+
+	if (e->cells == 0 || !fz_cells_find(e->L, e->cells, id, &name))
+		return false;
+	kept = name.version <= e->had;
+	fz_encode_u8(e, FZ_FORMAT_HERE);
+	fz_encode_u8(e, kept ? FZ_FORMAT_HERE_KEPT : FZ_FORMAT_HERE_UPVALUE);
+	fz_encode_varint(e, name.number);
+	fz_encode_varint(e, name.born);
+	if (!kept)
+		fz_encode_varint(e, name.version);
+	return kept;
+}
+
 static void
 put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 {
@@ -153,6 +176,8 @@ put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 		}
 		e->ncells++;
 		keep_cell(e, f, i);
+		if (put_cell_name(e, lua_upvalueid(L, f, i)))
+			continue;
 		here.name = lua_getupvalue(L, f, i);
 		fz_encode_value(e, lua_gettop(L), &here);
 		lua_pop(L, 1);

@@ -29,6 +29,10 @@ enum {
 	FZ_FORMAT_HERE_NULL = 4,      /* the light userdata */
 	FZ_FORMAT_HERE_VALUE = 5,     /* name of a registered value */
 	FZ_FORMAT_HERE_METATABLE = 6, /* name of a registered class */
+
+	/* As an upvalue only: one that a worker of a pool may have. */
+	FZ_FORMAT_HERE_UPVALUE = 7, /* varint*3 number, birth, version; value */
+	FZ_FORMAT_HERE_KEPT = 8,    /* varint*2 number, birth */
 };
 
 enum fz_format_tag {

@@ -117,6 +117,7 @@ find_slot(lua_State *L, struct fz_lbatch *lb, int pool, int f)
 	struct fz_sched *sched = fz_lpool_sched(L, pool);
 	int top = lua_gettop(L);
 
+	fz_lpool_rehome(L, pool);
 	lb->funcs = fz_lpool_funcs(L, pool);
 	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, sched,
 	    fz_pool_nworkers(fz_lpool_check(L, pool)) != 0);
@@ -238,9 +239,9 @@ start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 {
 	struct fz_sched *sched = fz_lpool_sched(L, pool);
 
-	fz_lpool_rehome(L, pool);
 	fz_batch_start(lb->batch);
 	if (!fz_sched_is_local(sched)) {
+		fz_lpool_fill_first(L, pool);
 		fz_sched_flush(sched);
 		fz_garbage_catch_up(fz_garbage_open(L), L);
 		return;

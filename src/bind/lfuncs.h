@@ -2,9 +2,11 @@
  * lfuncs.h - the functions that a pool's batches call, and their slots.
  *
  * A function that was used before a worker was forked is inherited there;
- * others are sent by value, once to each worker. A function whose upvalues
- * are other values than when it was last used counts as another one; what
- * is inside a table they hold is not looked at.
+ * others are sent by value, once to each worker. Before each use a function is
+ * compared with what was noted: its upvalues, those of the functions that it
+ * reaches, and the contents of the tables that they reach, at any depth. One
+ * that has changed, or may have, is sent again. See cells.h for what a worker
+ * does with an upvalue that it has already.
  */
 #ifndef FZ_LFUNCS_H
 #define FZ_LFUNCS_H
@@ -22,17 +24,27 @@ struct fz_sched;
 struct fz_lfuncs {
 	unsigned pins[FZ_WORKER_FUNCS]; /* batches that are not done */
 	uint64_t used[FZ_WORKER_FUNCS]; /* when last; 0: empty */
+	bool bare[FZ_WORKER_FUNCS];     /* nothing to compare */
 	uint64_t now;
+	bool compares; /* else a function is called once, or here */
 };
 
-/* Make the tables it needs: pushes one. [-0, +1, m] */
-void fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs);
+/*
+ * Push the table that it needs and the list of the functions, for a pool with
+ * the function or nil at `init`; no slot is in use. [-0, +2, m]
+ */
+void fz_lfuncs_init(
+    lua_State *L, struct fz_lfuncs *funcs, int init, bool compares);
+
+/* Workers are about to be forked: note the upvalues of init. [-0, +0, m] */
+void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
+    int tables, int list, struct fz_sched *sched);
 
 /*
  * The slot of the function at `f`, pinned until fz_lfuncs_unpin(); -1 where
- * all slots are pinned. `tables` is the index of the table of fz_lfuncs_init(),
- * `list` that of the functions of the pool. With `send` it is encoded for
- * workers that there are; raises where it cannot be. [-0, +0, e]
+ * all slots are pinned. `tables` and `list` are the indexes of what
+ * fz_lfuncs_init() pushed. With `send` it is encoded for workers that there
+ * are; raises where it cannot be. [-0, +0, e]
  */
 int fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_sched *sched, bool send);

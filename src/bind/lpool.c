@@ -1,5 +1,7 @@
 #include "bind/lpool.h"
 
+#include <string.h>
+
 #include <lauxlib.h>
 
 #include "base/err.h"
@@ -129,6 +131,20 @@ fz_lpool_prepare(lua_State *L, int idx)
 	return thread;
 }
 
+/* No function of the pool at `idx` is known. */
+static void
+renew_funcs(lua_State *L, int idx)
+{
+	struct lpool *lp = to_lpool(L, idx);
+
+	lua_getiuservalue(L, idx, POOL_INIT);
+	fz_lfuncs_init(
+	    L, &lp->funcs, -1, !lp->once && !fz_sched_is_local(lp->sched));
+	lua_setiuservalue(L, idx, POOL_FUNCS);
+	lua_setiuservalue(L, idx, POOL_TABLES);
+	lua_pop(L, 1);
+}
+
 void
 fz_lpool_rehome(lua_State *L, int idx)
 {
@@ -137,6 +153,8 @@ fz_lpool_rehome(lua_State *L, int idx)
 	if (!lp->home.serving)
 		return;
 	idx = lua_absindex(L, idx);
+	if (lp->sched != NULL)
+		renew_funcs(L, idx);
 	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, idx) };
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
@@ -163,11 +181,10 @@ make_sched(lua_State *L, int idx, unsigned workers)
 	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_pop(L, 3);
 	fz_strip_learn(L); /* before the fork: workers are to know, too */
-	fz_lfuncs_init(L, &lp->funcs);
-	lua_setiuservalue(L, idx, POOL_TABLES);
 	lp->sched = fz_sched_new(&opts, &err);
 	if (lp->sched == NULL)
 		fz_lerror_raise(L, &err);
+	renew_funcs(L, idx);
 }
 
 /* A map alone is over sooner than a collection beforehand would pay. */
@@ -216,6 +233,7 @@ pool_new(lua_State *L)
 	lp->pool = NULL; /* __gc may come before they are made */
 	lp->sched = NULL;
 	lp->ncalls = 0;
+	memset(&lp->funcs, 0, sizeof(lp->funcs));
 	lp->calls = 0;
 	lp->once = opts.spread;
 	lp->garbage = fz_garbage_open(L);
@@ -230,14 +248,15 @@ pool_new(lua_State *L)
 	lua_setiuservalue(L, 3, POOL_LIST);
 	opts.engine = fz_lloop_engine(L);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
-	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 3) };
+	lp->home = (struct fz_serve_home){ 0 };
 	opts.main_ctx = &lp->home;
-	lua_setiuservalue(L, 3, POOL_THREAD);
 	lp->pool = fz_pool_new(&opts, &err);
 	if (lp->pool == NULL)
 		return fz_lerror_raise(L, &err);
 	if (batches)
 		make_sched(L, 3, (unsigned)workers);
+	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 3) };
+	lua_setiuservalue(L, 3, POOL_THREAD);
 	return 1;
 }
 
@@ -250,6 +269,32 @@ add_pid(void *ctx, pid_t pid)
 	lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
+/* Fork the workers that there may be of the pool at `idx`. */
+static int
+fill(lua_State *L, int idx, struct fz_err *err)
+{
+	struct lpool *lp = to_lpool(L, idx);
+	int top = lua_gettop(L);
+
+	if (fz_pool_nworkers(lp->pool) == 0) {
+		fz_lpool_funcs(L, idx);
+		fz_lfuncs_note_init(L, &lp->funcs, top + 1, top + 2, lp->sched);
+		lua_settop(L, top);
+	}
+	return fz_sched_fill(lp->sched, err);
+}
+
+void
+fz_lpool_fill_first(lua_State *L, int idx)
+{
+	struct lpool *lp = to_lpool(L, idx);
+
+	if (lp->once || fz_sched_is_local(lp->sched) ||
+	    fz_pool_nworkers(lp->pool) != 0)
+		return;
+	fill(L, idx, NULL);
+}
+
 /* pool:fill(): fork the workers that there may be */
 static int
 pool_fill(lua_State *L)
@@ -259,8 +304,9 @@ pool_fill(lua_State *L)
 
 	fz_lloop_check_free(L);
 	fz_lpool_rehome(L, 1);
-	if (lp->sched != NULL && !fz_sched_is_local(lp->sched) &&
-	    fz_sched_fill(lp->sched, &err) != 0)
+	if (lp->sched == NULL || fz_sched_is_local(lp->sched))
+		return 0;
+	if (fill(L, 1, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	return 0;
 }

@@ -46,6 +46,14 @@ lua_State *fz_lpool_prepare(lua_State *L, int idx);
  */
 void fz_lpool_rehome(lua_State *L, int idx);
 
+/*
+ * Before the first call, and when no worker is left: fork all workers that
+ * there may be, so that they see the same globals and upvalues. Some are
+ * enough, and without any the call tells why. Not those of one map, which come
+ * as they are needed, nor in this process. [-0, +0, m]
+ */
+void fz_lpool_fill_first(lua_State *L, int idx);
+
 /* The pool's init in this process, which its callers set. */
 struct fz_lpool_init {
 	bool needed;   /* it has not run */

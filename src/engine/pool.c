@@ -526,6 +526,20 @@ fz_pool_stamp(struct fz_pool *pool, uint32_t stamp)
 	pool->stamp = stamp;
 }
 
+uint32_t
+fz_pool_oldest(const struct fz_pool *pool)
+{
+	uint32_t oldest = pool->stamp;
+
+	if (!is_own(pool))
+		return oldest;
+	for (const struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		oldest = w->stamp < oldest ? w->stamp : oldest;
+	for (const struct fz_worker *w = pool->busy; w != NULL; w = w->next)
+		oldest = w->stamp < oldest ? w->stamp : oldest;
+	return oldest;
+}
+
 bool
 fz_pool_is_closed(const struct fz_pool *pool)
 {

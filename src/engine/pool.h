@@ -95,6 +95,9 @@ int fz_pool_fill(struct fz_pool *pool, struct fz_err *err);
 /* Workers that are forked from now on get this stamp. */
 void fz_pool_stamp(struct fz_pool *pool, uint32_t stamp);
 
+/* The lowest stamp of a worker that lives; without one that of the next. */
+uint32_t fz_pool_oldest(const struct fz_pool *pool);
+
 /* The first worker that has jobs; others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 

@@ -553,6 +553,19 @@ fz_sched_free(struct fz_sched *s)
 	free(s);
 }
 
+uint32_t
+fz_sched_version(struct fz_sched *s)
+{
+	fz_pool_stamp(s->opts.pool, ++s->nversions);
+	return s->nversions;
+}
+
+uint32_t
+fz_sched_oldest(const struct fz_sched *s)
+{
+	return fz_pool_oldest(s->opts.pool);
+}
+
 void
 fz_sched_func(struct fz_sched *s, uint32_t slot, struct fz_blob *code)
 {
@@ -560,8 +573,7 @@ fz_sched_func(struct fz_sched *s, uint32_t slot, struct fz_blob *code)
 
 	fz_blob_unref(func->code);
 	func->code = code;
-	func->version = ++s->nversions;
-	fz_pool_stamp(s->opts.pool, s->nversions);
+	func->version = fz_sched_version(s);
 }
 
 int

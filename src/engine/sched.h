@@ -42,6 +42,13 @@ void fz_sched_free(struct fz_sched *sched);
  */
 void fz_sched_func(struct fz_sched *sched, uint32_t slot, struct fz_blob *code);
 
+/*
+ * A new version of what workers inherit: those that are forked from now on have
+ * it. The other: the version that all workers have.
+ */
+uint32_t fz_sched_version(struct fz_sched *sched);
+uint32_t fz_sched_oldest(const struct fz_sched *sched);
+
 /* Fork all workers that there may be. 0, or -1 and `err`. */
 int fz_sched_fill(struct fz_sched *sched, struct fz_err *err);
 

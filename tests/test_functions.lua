@@ -1,0 +1,320 @@
+-- test_functions.lua - the functions of a pool: what workers see of their upvalues, and when.
+
+local t = ...
+
+local tests = {}
+
+-- Run f(pool, workers) with two workers, and with -j0.
+local function both(options, f)
+  do
+    local pool <close> = fz.pool(options)
+    f(pool, true)
+  end
+  local _ <close> = t.in_this_process()
+  local pool <close> = fz.pool(options)
+  f(pool, false)
+end
+
+-- ---- changes ----------------------------------------------------------------
+
+tests["a change in a table is seen, however deep and behind functions in tables"] = function()
+  both(2, function(pool)
+    local config = { level = { [2] = { name = "a" } } }
+    local module = { get = function() return config.level[2].name end }
+    local function job() return module.get() end
+    t.equal(pool:apply(job), "a")
+    config.level[2].name = "b"
+    t.equal(pool:apply(job), "b")
+    t.equal(pool:map(job, { 1, 2, 3, 4 }, { chunksize = 1 }), { "b", "b", "b", "b", n = 4 })
+    config.level[2] = { name = "c" }
+    t.equal(pool:apply_async(job):get(), "c")
+    config.level = setmetatable({ [2] = { name = "d" } }, {})
+    for _, v in pool:imap(job, { 1, 2, 3 }) do t.equal(v, "d") end
+    module.get = function() return "e" end
+    t.equal(pool:starmap(job, { {}, {} })[2], "e")
+  end)
+end
+
+tests["each kind of value is compared as it is"] = function()
+  both(1, function(pool)
+    local v, box = nil, {}
+    local function job() return v, box.v, math.type(v), v == 0 and 1 / v or 0 end
+    local values = { 1, 1.0, 0.0, -0.0, 0, true, "1", "1\0", "12345678", "12345679",
+      ("x"):rep(100), 2 ^ 53, math.mininteger, false }
+    pool:apply(job)
+    for _, value in ipairs(values) do
+      v, box.v = value, value
+      local a, b, kind, inverse = pool:apply(job)
+      t.equal({ a, b, kind }, { value, value, math.type(value) })
+      t.equal(inverse, value == 0 and 1 / value or 0)
+    end
+    v = 0 / 0
+    local a = pool:apply(job)
+    assert(a ~= a)
+  end)
+end
+
+tests["an upvalue of a hundred functions and a list of ten thousand tables"] = function()
+  both(2, function(pool)
+    local value = 1
+    local job = function() return value end
+    for _ = 1, 100 do
+      local inner = job
+      job = function() return inner() end
+    end
+    t.equal(pool:apply(job), 1)
+    value = 2
+    t.equal(pool:apply(job), 2)
+    local list, last = {}, nil
+    for _ = 1, 10000 do
+      list = { next = list }
+      last = last or list.next
+    end
+    local function deepest()
+      local at = list
+      while at.next do at = at.next end
+      return at.v
+    end
+    if pool:apply(deepest) ~= nil then error("it had a value") end
+    last.v = "here"
+    t.equal(pool:apply(deepest), "here")
+  end)
+end
+
+tests["what one function brought to one worker, another brings to the others"] = function()
+  both(3, function(pool)
+    local value = 1
+    local function get() return value end
+    local function more() return value + 100 end
+    local one = { n = 12 }
+    for i = 1, 12 do one[i] = i end
+    t.equal(pool:map(get, one, { chunksize = 1 })[12], 1)
+    for round = 2, 5 do
+      value = round
+      t.equal(pool:apply(more), round + 100)
+      for _, got in ipairs(pool:map(get, one, { chunksize = 1 })) do t.equal(got, round) end
+    end
+  end)
+end
+
+tests["debug.upvaluejoin and setupvalue are changes"] = function()
+  both(1, function(pool)
+    local a, b = 1, 2
+    local function first() return a end
+    local function second() return b end
+    t.equal(pool:apply(first), 1)
+    debug.setupvalue(first, 1, 3)
+    t.equal(pool:apply(first), 3)
+    debug.upvaluejoin(first, 1, second, 1)
+    t.equal(pool:apply(first), 2)
+  end)
+end
+
+tests["a change to what cannot be sent is an error until it is mended"] = function()
+  local pool <close> = fz.pool(2)
+  local file <close> = assert(io.tmpfile())
+  local log = { file = file, lines = 0 }
+  local function job() return io.type(log.file), log.lines end
+  t.equal({ pool:apply(job) }, { "file", 0 }) -- by the fork
+  log.lines = 1
+  local e = t.fails("unsendable", pool.apply, pool, job)
+  t.match(e.message, "the function: <upvalue log>.file: a FILE* cannot be sent")
+  log.file = "name"
+  local kind, lines = pool:apply(job)
+  t.equal({ tostring(kind), lines }, { "nil", 1 })
+end
+
+tests["a file that is an upvalue, and a module, are no reason to send a function"] = function()
+  local pool <close> = fz.pool(1)
+  local file <close> = assert(io.tmpfile())
+  local lib, mine = string, setmetatable({}, { __fzpack = false })
+  local box = { file, mine, lib, pool }
+  local function job()
+    mine.text = "worker"
+    return io.type(box[1]), lib.rep("x", 2), mine.text
+  end
+  for i = 1, 100 do
+    mine[i] = i -- it never crosses
+    t.equal({ pool:apply(job) }, { "file", "xx", "worker" })
+  end
+end
+
+-- ---- shared upvalues --------------------------------------------------------
+
+tests["what init opens is there for functions that come later, behind tables too"] = function()
+  for _, workers in ipairs { 1, 2 } do
+    local db, open
+    local pool <close> = fz.pool {
+      workers = workers,
+      init = function() db, open = { rows = { 7 } }, io.tmpfile() end,
+    }
+    local lib = {}
+    function lib.get() return db.rows[1], io.type(open) end
+    local function first() return lib.get() end
+    local function second() return lib.get() end
+    t.equal({ pool:apply(first) }, { 7, "file" })
+    t.equal({ pool:apply(second) }, { 7, "file" })
+    for _ = 1, 3 do
+      local function third() return db.rows[1] end
+      t.equal(pool:map(third, { 1, 2, 3, 4 }, { chunksize = 1 }), { 7, 7, 7, 7, n = 4 })
+    end
+    db = { rows = { 8 } } -- the script's own: it is set
+    t.equal(select("#", pool:apply(second)), 2)
+    t.equal((pool:apply(second)), 8)
+  end
+end
+
+tests["init is shared where workers were there before any function"] = function()
+  local db
+  local pool <close> = fz.pool { workers = 2, init = function() db = io.tmpfile() end }
+  t.equal(#pool.workers, 2)
+  for _ = 1, 3 do
+    t.equal(pool:map(function() return io.type(db) end, { 1, 2, 3, 4 }, { chunksize = 1 }),
+      { "file", "file", "file", "file", n = 4 })
+  end
+end
+
+tests["functions that came later share what they count, in upvalues and tables"] = function()
+  both(1, function(pool)
+    pool:apply(type, 1)
+    local count, stock = 0, { n = 0 }
+    local function put(n) count, stock.n = count + n, stock.n + n end
+    local function get() return count, stock.n end
+    pool:apply(put, 2)
+    pool:apply(put, 3)
+    t.equal({ pool:apply(get) }, { 5, 5 })
+    count = 100
+    t.equal((pool:apply(get)), 100)
+    pool:apply(put, 1)
+    t.equal((pool:apply(get)), 101)
+  end)
+end
+
+tests["what has not changed is not sent again: tables keep what is put there"] = function()
+  local pool <close> = fz.pool(1)
+  local known, late = {}, {}
+  local function remember(x)
+    known[#known + 1] = x
+    return #known
+  end
+  for i = 1, 3 do t.equal(pool:apply(remember, i), i) end
+  local function later(x)
+    late[#late + 1] = x
+    return #late
+  end
+  for i = 1, 3 do t.equal(pool:apply(later, i), i) end
+  local function reset() known = {} end
+  pool:apply(reset)
+  t.equal(pool:apply(remember, 1), 1)
+end
+
+tests["a value that cannot be sent is shared by functions that come after the fork"] = function()
+  local file <close> = assert(io.tmpfile())
+  local value = 1
+  local function helper() return value, io.type(file) end
+  local pool <close> = fz.pool(2)
+  t.equal({ pool:apply(function() return helper() end) }, { 1, "file" })
+  for i = 2, 4 do
+    value = i -- behind an upvalue that the workers keep
+    local function job() return helper() end
+    t.equal({ pool:apply(job) }, { i, "file" })
+    t.equal(pool:map(function() return (helper()) end, { 1, 2, 3 }), { i, i, i, n = 3 })
+  end
+end
+
+tests["functions that are their own upvalues, and each other's"] = function()
+  both(2, function(pool)
+    local n = 3
+    local function down(x) return x == 0 and n or down(x - 1) end
+    local even, odd
+    function even(x) return x == 0 and n or odd(x - 1) end
+    function odd(x) return x == 0 and -n or even(x - 1) end
+    for i = 3, 5 do
+      n = i
+      t.equal({ pool:apply(down, 2), pool:apply(even, 3), pool:apply(odd, 3) }, { i, -i, i })
+    end
+  end)
+end
+
+tests["a thousand functions, of which a pool keeps few, leave no upvalue behind"] = function()
+  local pool <close> = fz.pool(2)
+  local base <const>, weak = { 0 }, setmetatable({}, { __mode = "k" })
+  for i = 1, 1000 do
+    local own = { i }
+    weak[own] = true
+    base[1] = i // 100
+    t.equal(pool:apply(function() return base[1] + own[1] end), base[1] + i)
+  end
+  collectgarbage()
+  collectgarbage()
+  local n = 0
+  for _ in pairs(weak) do n = n + 1 end
+  assert(n <= 64, n)
+end
+
+tests["workers that are killed or worn out are replaced by others that share"] = function()
+  local conn
+  local function init() conn = (conn or 0) + 1 end
+  local pool <close> = fz.pool { workers = 2, max_tasks = 3, init = init }
+  for i = 1, 20 do
+    t.equal(pool:apply(function() return conn + i end), 1 + i)
+    if i % 5 == 0 then
+      t.fails("crash", pool.apply, pool, function()
+        os.execute("kill -9 " .. fz.current_process().pid)
+      end)
+    end
+  end
+end
+
+tests["two pools have the same functions and do not mix their upvalues"] = function()
+  local value = 1
+  local function add(n)
+    value = value + n
+    return value
+  end
+  local one <close> = fz.pool(1)
+  t.equal(one:apply(add, 1), 2)
+  local other <close> = fz.pool(1)
+  t.equal({ other:apply(add, 10), one:apply(add, 1) }, { 11, 3 })
+  value = 50
+  t.equal({ other:apply(add, 10), one:apply(add, 1) }, { 60, 51 })
+end
+
+tests["a worker that uses its own pool leaves the functions that it serves alone"] = function()
+  local pool <close> = fz.pool(2)
+  local function outer(i)
+    local sum = 0
+    for k = 1, 3 do sum = sum + pool:apply(function() return k * i end) end
+    return sum
+  end
+  local function other(i) return i end
+  for _ = 1, 3 do
+    t.equal(pool:map(outer, { 1, 2, 3, 4 }, { chunksize = 1 }), { 6, 12, 18, 24, n = 4 })
+    t.equal(pool:map(other, { 1, 2, 3, 4 }, { chunksize = 1 }), { 1, 2, 3, 4, n = 4 })
+  end
+end
+
+-- ---- globals ----------------------------------------------------------------
+
+tests["all workers of a pool see the globals of its first call"] = function()
+  local pool <close> = fz.pool(3)
+  _G.fz_test_global = 1
+  local queue, go = fz.queue(), fz.event()
+  local function job()
+    queue:put(true)
+    go:wait()
+    return _G.fz_test_global
+  end
+  pool:apply(type, 1)
+  local results = {}
+  for i = 1, 3 do
+    _G.fz_test_global = i + 1
+    results[i] = pool:apply_async(job)
+  end
+  for _ = 1, 3 do queue:get(30) end -- each has its own worker
+  go:set()
+  _G.fz_test_global = nil
+  for i = 1, 3 do t.equal(results[i]:get(30), 1) end
+end
+
+return tests
