@@ -317,4 +317,25 @@ tests["all workers of a pool see the globals of its first call"] = function()
   for i = 1, 3 do t.equal(results[i]:get(30), 1) end
 end
 
+-- What was registered once is a table like any other, wherever its memory is used again.
+tests["a change is seen in tables that lie where a class was that lost its name"] = function()
+  local pool <close> = fz.pool(1)
+  for _ = 1, 300 do fz.register_class("test.replaced", { {} }) end
+  fz.register_class("test.replaced", {})
+  collectgarbage()
+  collectgarbage()
+  local boxes = {}
+  for i = 1, 600 do boxes[i] = { 1 } end
+  local function sum()
+    local n = 0
+    for i = 1, #boxes do n = n + boxes[i][1] end
+    return n
+  end
+  t.equal(pool:apply(sum), 600)
+  for i = 1, #boxes do
+    boxes[i][1] = 2
+    t.equal(pool:apply(sum), 600 + i)
+  end
+end
+
 return tests

@@ -82,19 +82,48 @@ fz_registered_objects(lua_State *L)
 	return objects(L);
 }
 
+static void
+enter_object(lua_State *L, int idx)
+{
+	bool fresh;
+
+	if (fz_refmap_enter(objects(L), L, lua_topointer(L, idx), 0, &fresh) ==
+	    NULL)
+		luaL_error(L, "not enough memory");
+}
+
+/*
+ * After an object has lost its name nothing holds it, and another one may get
+ * its address: make the map of addresses anew.
+ */
+static void
+reenter_objects(lua_State *L)
+{
+	const void *const keys[] = { &classes_key, &values_key };
+
+	fz_refmap_clear(objects(L), L);
+	for (int i = 0; i < 2; i++) {
+		lua_rawgetp(L, LUA_REGISTRYINDEX, keys[i]);
+		for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+			if (lua_type(L, -2) != LUA_TSTRING)
+				enter_object(L, -2);
+		}
+		lua_pop(L, 1);
+	}
+}
+
 /* Register the object at the top, which stays, in the table of `key`. */
 static void
 add(lua_State *L, const void *key, const char *name)
 {
 	int object = lua_gettop(L);
-	bool fresh;
+	bool replaces;
 
-	if (fz_refmap_enter(
-		objects(L), L, lua_topointer(L, object), 0, &fresh) == NULL)
-		luaL_error(L, "not enough memory");
+	enter_object(L, object);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, key);
 	lua_pushstring(L, name);
-	if (lua_rawget(L, -2) != LUA_TNIL) {
+	replaces = lua_rawget(L, -2) != LUA_TNIL;
+	if (replaces) {
 		lua_pushnil(L);
 		lua_rawset(L, -3);
 	} else {
@@ -106,6 +135,8 @@ add(lua_State *L, const void *key, const char *name)
 	lua_pushstring(L, name);
 	lua_pushvalue(L, object);
 	lua_rawset(L, -3);
+	if (replaces)
+		reenter_objects(L);
 	lua_settop(L, object);
 }
 
