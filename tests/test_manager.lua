@@ -340,6 +340,10 @@ tests["memory and stack that a function lacks are its error"] = function()
   local m <close> = fz.manager()
   local d = m:dict { x = 1 }
   local e = t.fails("error", d.update, d, "x", function()
+    -- A finalizer without stack fails, and what it should free leaks.
+    local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
+    collectgarbage()
+    collectgarbage "stop"
     local function deeper(n) return 1 + deeper(n + 1) end
     return deeper(1)
   end)

@@ -86,7 +86,14 @@ tests["whatever is raised arrives, and the pool goes on"] = function()
       function() error(print) end,
       function() error({ co = coroutine.create(print) }) end,
       function() error(setmetatable({}, { __tostring = function() return "named" end })) end,
-      function() local function deep(n) return deep(n + 1) + 1 end deep(1) end,
+      function()
+        -- A finalizer without stack fails, and what it should free leaks.
+        local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
+        collectgarbage()
+        collectgarbage "stop"
+        local function deep(n) return deep(n + 1) + 1 end
+        deep(1)
+      end,
     }
     for i, f in ipairs(values) do
       local e = t.fails("error", pool.apply, pool, f)
