@@ -119,15 +119,37 @@ fz_lloop_running(lua_State *L)
 	return &get(L)->running;
 }
 
+static void
+check_interrupt(lua_State *L, struct lloop *ll)
+{
+	if (ll->pending == NULL || !*ll->pending)
+		return;
+	*ll->pending = 0;
+	fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
+}
+
+/*
+ * A host's signal handler can just set a hook, as that of lua.c does, and Lua
+ * code must run for the hook to be called. Waits are in C, so run an empty
+ * chunk, which any kind of hook sees.
+ */
+static void
+run_hook(lua_State *L)
+{
+	luaL_checkstack(L, 1, NULL);
+	if (luaL_loadbufferx(L, "", 0, "=fzlua", "t") != LUA_OK)
+		lua_error(L);
+	lua_call(L, 0, 0);
+}
+
 void
 fz_lloop_check(lua_State *L)
 {
 	struct lloop *ll = get(L);
 
-	if (ll->pending != NULL && *ll->pending) {
-		*ll->pending = 0;
-		fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
-	}
+	check_interrupt(L, ll);
+	if (lua_gethookmask(L) != 0)
+		run_hook(L);
 	if (ll->works_for != 0 && !fz_commons_alive(ll->works_for))
 		fz_lerror_fail(L, FZ_ERR_CANCELLED,
 		    "the process that asked for this has ended");

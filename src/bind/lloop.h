@@ -84,7 +84,7 @@ void fz_lloop_step(lua_State *L, int64_t until_ns);
 
 /*
  * Raise "interrupted" if it is pending, or "cancelled" if the member that this
- * process works for has died. [-0, +0, e]
+ * process works for has died. Calls the hook of L, if it has one. [-0, +0, e]
  */
 void fz_lloop_check(lua_State *L);
 

@@ -1,0 +1,174 @@
+/*
+ * A host whose handler of SIGINT sets a hook, as lua.c does: the hook is called
+ * in whatever call of the library waits.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "fzlua.h"
+
+enum { HANGS_S = 120 };
+
+static lua_State *interrupted_state; /* NULL: no code is to be interrupted */
+static int hook_mask;
+
+static void
+stop(lua_State *L, lua_Debug *ar)
+{
+	(void)ar;
+	lua_sethook(L, NULL, 0, 0);
+	luaL_error(L, "interrupted!");
+}
+
+static void
+on_interrupt(int sig)
+{
+	(void)sig;
+	if (interrupted_state != NULL)
+		lua_sethook(interrupted_state, stop, hook_mask, 1);
+}
+
+/* A process that sends SIGINT to this one until it is killed. */
+static pid_t
+start_sender(void)
+{
+	const struct timespec nap = { 0, 50000000 };
+	pid_t host = getpid(), pid = fork();
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (kill(host, SIGINT) == 0)
+		nanosleep(&nap, NULL);
+	_exit(0);
+}
+
+static void
+assert_interrupted(lua_State *L, const char *code)
+{
+	pid_t sender;
+	int status;
+
+	assert_int_equal(luaL_loadstring(L, code), LUA_OK);
+	interrupted_state = L;
+	sender = start_sender();
+	alarm(HANGS_S);
+	status = lua_pcall(L, 0, 0, 0);
+	alarm(0);
+	interrupted_state = NULL;
+	kill(sender, SIGKILL);
+	assert_int_equal(waitpid(sender, NULL, 0), sender);
+	lua_sethook(L, NULL, 0, 0);
+	assert_int_not_equal(status, LUA_OK);
+	if (strstr(luaL_tolstring(L, -1, NULL), "interrupted!") == NULL)
+		fail_msg("%s: %s", code, lua_tostring(L, -1));
+	lua_settop(L, 0);
+}
+
+static void
+test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
+{
+	static const char *const waits[] = {
+		"fz.pool(1):apply(function() while true do end end)",
+		"fz.map(function() while true do end end, {1, 2})",
+		"for _ in fz.pool(1):imap(function() while true do end end, "
+		"{1}) "
+		"do end",
+		"local s = fz.stage 's'\n"
+		"s:register('A', {}, function() while true do end end)\n"
+		"fz.chain({s}):invoke()",
+		"local p <close> = fz.process(function() while true do end "
+		"end)\n"
+		"p.daemon = true p:start() p:join()",
+		"fz.exec{'sleep', '77'}",
+		"fz.queue():get()",
+		"fz.pipe():recv()",
+		"fz.event():wait()",
+		"fz.semaphore(0):acquire()",
+	};
+	static const int masks[] = {
+		LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT,
+		LUA_MASKCOUNT,
+	};
+	lua_State *L = *state;
+
+	for (size_t m = 0; m < sizeof(masks) / sizeof(*masks); m++) {
+		hook_mask = masks[m];
+		for (size_t i = 0; i < sizeof(waits) / sizeof(*waits); i++)
+			assert_interrupted(L, waits[i]);
+	}
+}
+
+static void
+count_calls(lua_State *L, lua_Debug *ar)
+{
+	(void)L;
+	(void)ar;
+}
+
+static void
+test_interrupt_leaves_a_wait_under_another_hook_alone(void **state)
+{
+	lua_State *L = *state;
+
+	lua_sethook(L, count_calls, LUA_MASKCOUNT | LUA_MASKCALL, 1000);
+	assert_int_equal(
+	    luaL_dostring(L,
+		"local p <close> = fz.pool(1)\n"
+		"assert(p:apply(function(x) return x + 1 end, 1) == 2)"),
+	    LUA_OK);
+	assert_ptr_equal(lua_gethook(L), count_calls);
+	lua_sethook(L, NULL, 0, 0);
+}
+
+static int
+setup(void **state)
+{
+	struct sigaction action = { .sa_handler = on_interrupt,
+		.sa_flags = SA_RESTART };
+	lua_State *L = luaL_newstate();
+
+	sigaction(SIGINT, &action, NULL);
+	luaL_openlibs(L);
+	luaopen_fzlua(L);
+	lua_setglobal(L, "fz");
+	*state = L;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	lua_close(*state);
+	signal(SIGINT, SIG_DFL);
+	return waitpid(-1, NULL, WNOHANG) == -1 ? 0 : -1;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+		    test_interrupt_calls_the_hook_of_a_host_in_every_wait,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_interrupt_leaves_a_wait_under_another_hook_alone,
+		    setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
