@@ -58,7 +58,7 @@ LUA     := $(sort $(wildcard lua/*.lua))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
 TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
 FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))
-COMMAND := src/main.c src/output.c src/state.c
+COMMAND := src/main.c src/output.c src/state.c src/suspend.c
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
 FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)

@@ -26,6 +26,7 @@
 #include "os/proc.h"
 #include "output.h"
 #include "state.h"
+#include "suspend.h"
 
 #define STATUS_INTERRUPTED 130
 
@@ -372,6 +373,7 @@ run(lua_State *L)
 	fz_proc_adopt(); /* this process is ours alone */
 	join_make(L);
 	catch_interrupt(L);
+	fz_suspend_catch();
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.cli");
 	lua_call(L, 1, 1);

@@ -31,7 +31,7 @@ local C_LAYERS = {
     "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},
-  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "output", "state", "main"},
+  {dir = "", lua = true, "fzlua_modules", "embed", "fzlua", "output", "state", "suspend", "main"},
 }
 -- Programs: the only .c files that need no header of their own.
 local PROGRAMS = {embed = true, main = true}

@@ -514,6 +514,85 @@ os.exit(4, true)]])
   t.equal({ err, status }, { "", 4 })
 end
 
+-- The state of a process: "T" if it is stopped.
+local function state_of(pid)
+  local file <close> = io.open(("/proc/%d/stat"):format(pid))
+  return file and file:read("a"):match "^.*%) (%a)"
+end
+
+-- Run the command in a process of its own, which leads a group: one that no shell could
+-- continue is not stopped. Returns its pid, and those that the script writes, by name.
+local function start_in_group(code)
+  local pids, out = t.file "", t.file ""
+  local script = t.file(([[
+function note(name) -- the pid of this process, or of a program that it starts
+  io.open(%q, "a"):write(name, " ", io.open("/proc/self/stat"):read "n", "\n"):close()
+end
+PIDS = %q
+note "command"
+]]):format(pids, pids) .. code)
+  local process = fz.process(os.execute, ("exec %s %s >%s"):format(t.fzlua, script, out))
+  process:start()
+  local function read()
+    local found = {}
+    for line in io.lines(pids) do
+      local name, pid = line:match "^(%S+) (%d+)$"
+      if name then found[name] = tonumber(pid) end
+    end
+    return found
+  end
+  return process, read, out
+end
+
+tests["Ctrl-Z stops the workers and what they started, and no timeout passes meanwhile"] =
+function()
+  local go = t.file ""
+  os.remove(go)
+  local process, read, out = start_in_group(([[
+local s = fz.stage "s"
+s:register("A", {}, function()
+  note "worker"
+  local p = fz.process(function() note "inner" while true do end end)
+  p:start()
+  os.execute("setsid sh -c 'echo program $$ >>" .. PIDS .. "; exec sleep 77' &")
+  while not io.open(%q) do end
+  p:terminate()
+  return "done"
+end)
+print(fz.chain({s})({}, {timeout = 5}).A)]]):format(go))
+  local pids
+  t.until_true(function()
+    pids = read()
+    return pids.worker and pids.inner and pids.program
+  end)
+  os.execute(("kill -TSTP %d"):format(pids.command))
+  local until_stopped = fz.now() + 6
+  for _, name in ipairs { "command", "worker", "inner", "program" } do
+    t.until_true(function() return state_of(pids[name]) == "T" end)
+  end
+  t.until_true(function() return fz.now() > until_stopped end)
+  io.open(go, "w"):close()
+  os.execute(("kill -CONT %d"):format(pids.command))
+  process:join()
+  os.remove(go)
+  t.equal(io.open(out):read "a", "done\n")
+  for name, pid in pairs(pids) do
+    assert(not t.is_running(pid), name .. " is left")
+  end
+end
+
+tests["a stopped command that is killed leaves no worker"] = function()
+  local process, read = start_in_group [[
+fz.pool(1):apply(function() note "worker" while true do end end)]]
+  t.until_true(function() return read().worker end)
+  local pids = read()
+  os.execute(("kill -TSTP %d"):format(pids.command))
+  t.until_true(function() return state_of(pids.worker) == "T" end)
+  os.execute(("kill -KILL %d"):format(pids.command))
+  process:join()
+  t.until_true(function() return not t.is_running(pids.worker) end)
+end
+
 tests["what a worker prints comes before the call returns, and once"] = function()
   local script = t.file [[
 io.write "start\n"

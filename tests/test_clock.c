@@ -6,6 +6,9 @@
 
 #include <limits.h>
 #include <math.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -20,6 +23,45 @@ test_clock_never_goes_back(void **state)
 		now = fz_clock_ns();
 		assert_true(now >= before);
 	}
+}
+
+/* Returns how many checks have failed, in a process of its own. */
+static int
+skip_in_parent_and_child(void)
+{
+	int64_t before = fz_clock_ns(), hour = 3600 * FZ_CLOCK_SECOND;
+	int failures = 0, status;
+	pid_t child;
+
+	fz_clock_skip(hour); /* it is not shared: no effect */
+	failures += fz_clock_ns() < before;
+	fz_clock_share();
+	child = fork();
+	if (child == 0) {
+		while (fz_clock_ns() > before - hour / 2)
+			sched_yield();
+		_exit(0);
+	}
+	fz_clock_skip(hour);
+	failures += fz_clock_ns() > before - hour / 2;
+	if (waitpid(child, &status, 0) != child || status != 0)
+		failures++;
+	return failures;
+}
+
+static void
+test_clock_skips_time_in_all_processes_that_share_it(void **state)
+{
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	if (pid == 0) {
+		alarm(60);
+		_exit(skip_in_parent_and_child());
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
 }
 
 static void
@@ -67,6 +109,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_clock_never_goes_back),
+		cmocka_unit_test(
+		    test_clock_skips_time_in_all_processes_that_share_it),
 		cmocka_unit_test(test_clock_seconds_become_nanoseconds),
 		cmocka_unit_test(test_clock_after_does_not_overflow),
 		cmocka_unit_test(test_clock_poll_rounds_up),

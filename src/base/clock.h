@@ -8,8 +8,23 @@
 #define FZ_CLOCK_SECOND INT64_C(1000000000)
 #define FZ_CLOCK_MS INT64_C(1000000)
 
-/* Nanoseconds since some fixed point; never goes back. */
+/*
+ * Nanoseconds since some fixed point, less those that were skipped; never goes
+ * back in a process that does not run while time is skipped.
+ */
 int64_t fz_clock_ns(void);
+
+/*
+ * Share what is skipped with all processes that are forked later. Without
+ * memory for this the clock skips nothing.
+ */
+void fz_clock_share(void);
+
+/*
+ * Let the `ns` nanoseconds that have just passed not count, in all processes
+ * that share it. Async-signal-safe.
+ */
+void fz_clock_skip(int64_t ns);
 
 /*
  * Seconds as nanoseconds. Too long for the clock, or infinite, gives

@@ -38,7 +38,7 @@ struct known {
 };
 
 struct status {
-	pid_t parent, session;
+	pid_t parent, group, session;
 	char state; /* as in /proc/PID/stat: R S D T t Z X */
 	char name[16];
 };
@@ -94,8 +94,8 @@ read_status(int proc, const char *name, struct status *status)
 	status->name[n] = '\0';
 	status->state = p[2];
 	status->parent = parse_pid(p + 4);
-	for (int field = 0; field < 3 && p != NULL; field++)
-		p = strchr(p + 1, ' '); /* parent, group, session */
+	p = strchr(p + 4, ' ');
+	status->group = p != NULL ? parse_pid(p + 1) : 0;
 	p = p != NULL ? strchr(p + 1, ' ') : NULL;
 	status->session = p != NULL ? parse_pid(p + 1) : 0;
 	return true;
@@ -197,6 +197,53 @@ fz_tree_kill(pid_t root)
 			known.n = 1;
 		known.full = false;
 	}
+	errno = keep;
+}
+
+struct workers {
+	struct known known; /* those that were sent the signal */
+	pid_t root, session;
+	int sig;
+};
+
+/* A visit_fn: sends the signal to a worker, or to one below a worker. */
+static bool
+visit_worker(int proc, const char *name, void *ctx)
+{
+	struct workers *w = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
+	bool is_worker;
+
+	if (pid == 0 || !read_status(proc, name, &status) ||
+	    status.state == 'Z' || status.state == 'X')
+		return false;
+	is_worker = status.parent == w->root && status.group == pid &&
+		    status.session == w->session;
+	if ((!is_worker && !knows(&w->known, status.parent)) ||
+	    knows(&w->known, pid))
+		return false;
+	kill(pid, w->sig);
+	if (w->known.n == KNOWN_MAX)
+		return false;
+	w->known.pid[w->known.n++] = pid;
+	return true;
+}
+
+void
+fz_tree_signal_workers(int sig)
+{
+	int64_t deadline = fz_clock_ns() + TIME_MAX;
+	int keep = errno;
+	struct workers w;
+
+	w.known.n = 0;
+	w.root = getpid();
+	w.session = getsid(0);
+	w.sig = sig;
+	while (proc_is_ours() && each_entry(visit_worker, &w) > 0 &&
+	       fz_clock_ns() < deadline)
+		continue;
 	errno = keep;
 }
 

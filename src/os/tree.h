@@ -13,6 +13,14 @@
 void fz_tree_kill(pid_t root);
 
 /*
+ * Send `sig`, SIGSTOP or SIGCONT, to the workers of this process, which are its
+ * children that lead a group of our session, and to all below them. Returns
+ * once no other one is found, or after a bounded time. Async-signal-safe; keeps
+ * errno. Does nothing where /proc is missing.
+ */
+void fz_tree_signal_workers(int sig);
+
+/*
  * SIGKILL and reap the children of this process whose environment has `mark`
  * ("NAME=value"), and then theirs; zombies that had left our session are reaped
  * too. Those that are called `name` end themselves and what is below them: they
