@@ -223,8 +223,8 @@ local function step(self)
   return hand_out(self)
 end
 
----Read the source no further: its pool is joined, and whoever joins cannot wait for
----the reader, which may be the same. What was read goes on and can be taken.
+---Read the source no further, because the pool is joined: join() cannot wait for the
+---reader, which may be its own caller. What was read goes on and can be taken.
 function Imap:stop_reading()
   if self._closed or self._ended then return end
   self._ended = true

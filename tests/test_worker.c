@@ -140,7 +140,7 @@ keeper_dead(void *ctx, struct fz_worker *worker)
 	k->ndead++;
 	k->death = worker->death;
 	k->worker = NULL;
-	fz_worker_free(worker, false);
+	fz_worker_free(worker);
 }
 
 static const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
@@ -273,7 +273,7 @@ test_worker_does_a_job(void **state)
 	assert_int_equal(t.job.pid, k.worker->pid);
 	assert_done(w, &t, 42);
 	assert_int_equal(k.nidle, 1);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -298,7 +298,7 @@ test_worker_does_jobs_in_order(void **state)
 	for (uint64_t i = 0; i < 1000; i++)
 		assert_done(w, &t[i], i);
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 1000);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -316,7 +316,7 @@ test_worker_an_error_is_no_death(void **state)
 	assert_memory_equal(t.value->bytes, "raised", 6);
 	assert_failed(&t, FZ_ERR_ERROR);
 	assert_done(w, &u, 1);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -333,7 +333,7 @@ test_worker_a_reply_with_too_few_values_is_told_as_it_is(void **state)
 	assert_failed(&t, FZ_ERR_CRASH);
 	assert_int_equal(u.ndone, 1);
 	assert_int_equal(u.nvalues, 0);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -349,7 +349,7 @@ test_worker_prints_through_its_parent(void **state)
 	fz_worker_flush(k.worker);
 	assert_string_equal(w->output, "a line\nhalf");
 	assert_done(w, &t, 1);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -372,7 +372,7 @@ test_worker_big_values_go_by_the_arena_and_come_back(void **state)
 	assert_int_equal(at[(8 << 20) - 1], 'x');
 	fz_blob_unmap(u.value, w->engine.shm, at);
 	/* A blob may live longer than who made it. */
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 	at = fz_blob_map(u.value, w->engine.shm, NULL);
 	assert_int_equal(at[12345], 'x');
 	fz_blob_unmap(u.value, w->engine.shm, at);
@@ -402,7 +402,7 @@ test_worker_released_values_are_used_again(void **state)
 		task_fini(&t);
 		fz_loop_step(w->engine.loop, 0, NULL);
 	}
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -415,7 +415,7 @@ test_worker_leaves_by_itself_when_dismissed(void **state)
 	keep(w, &k, NULL);
 	start = fz_clock_ns();
 	fz_worker_dismiss(k.worker);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 	assert_true(fz_clock_ns() - start < 900 * FZ_CLOCK_MS);
 	assert_int_equal(atomic_load(&w->shared->leaves), 1);
 }
@@ -439,7 +439,7 @@ test_worker_runs_in_a_host_without_standard_descriptors(void **state)
 	done = settle(w, &k, 5000);
 	if (k.worker != NULL) {
 		fz_worker_flush(k.worker);
-		fz_worker_free(k.worker, false);
+		fz_worker_free(k.worker);
 	}
 	for (int i = 0; i < 3; i++) {
 		dup2(keep_fd[i], i);
@@ -899,7 +899,7 @@ test_worker_recall_takes_back_what_has_not_started(void **state)
 	assert_done(w, &v, 9);
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 1);
 	assert_int_equal(k.nidle, 1);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -918,7 +918,7 @@ test_worker_recall_of_all_makes_it_idle(void **state)
 	send_number(&k, &u, JOB_ADD, 2);
 	assert_true(settle(w, &k, 5000));
 	assert_done(w, &u, 2);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 /* Recalled while it claims: somebody has each job, and only one. */
@@ -952,7 +952,7 @@ test_worker_recall_races_with_claims(void **state)
 		assert_int_equal(
 		    atomic_load(&w->shared->calls[JOB_ADD]) - before, ndone);
 	}
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -1001,7 +1001,7 @@ test_worker_peek_never_takes_a_torn_reply(void **state)
 	}
 	for (uint64_t i = 0; i < 2000; i++)
 		assert_done(w, &t[i], i);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 /* ---- time -------------------------------------------------------------- */
@@ -1037,7 +1037,7 @@ test_worker_a_timeout_counts_from_the_start_of_the_job(void **state)
 	assert_true(settle(w, &k, 5000));
 	assert_done(w, &t, 200);
 	assert_done(w, &u, 20);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 /*
@@ -1061,7 +1061,7 @@ test_worker_a_timeout_does_not_hit_the_job_behind(void **state)
 	assert_done(w, &t[0], 1);
 	assert_done(w, &t[1], 2);
 	assert_done(w, &t[2], 300);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -1152,7 +1152,7 @@ test_worker_without_an_arena_big_values_go_inline(void **state)
 	assert_int_equal(t.value->len, bulk_size());
 	assert_int_equal(t.value->bytes[bulk_size() - 1], 'x');
 	task_fini(&t);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 static void
@@ -1199,7 +1199,7 @@ test_worker_killed_while_it_reads_a_big_argument_loses_nothing(void **state)
 	assert_true(settle(w, &k, 60000));
 	assert_int_equal(t.ndone, 1);
 	task_fini(&t);
-	fz_worker_free(k.worker, false);
+	fz_worker_free(k.worker);
 }
 
 /* ---- calls that fail
@@ -1227,7 +1227,7 @@ test_worker_short_and_interrupted_calls_lose_nothing(void **state)
 		faults_end();
 		for (uint64_t i = 0; i < 20; i++)
 			assert_done(w, &t[i], i);
-		fz_worker_free(k.worker, false);
+		fz_worker_free(k.worker);
 	}
 }
 
@@ -1257,7 +1257,7 @@ scenario(struct world *w)
 	while (k.worker != NULL && k.worker->njobs != 0)
 		fz_loop_step(w->engine.loop, in_ms(5000), NULL);
 	if (k.worker != NULL)
-		fz_worker_free(k.worker, false);
+		fz_worker_free(k.worker);
 	for (int i = 0; i < nsent; i++) {
 		assert_int_equal(t[i].ndone + t[i].nfailed + t[i].nreturned, 1);
 		if (t[i].ndone != 1 || t[i].value == NULL)

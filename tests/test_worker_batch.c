@@ -174,7 +174,7 @@ keeper_dead(void *ctx, struct fz_worker *worker)
 
 	k->ndead++;
 	k->worker = NULL;
-	fz_worker_free(worker, false);
+	fz_worker_free(worker);
 }
 
 static const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
@@ -207,7 +207,7 @@ static void
 let_go(struct keeper *k)
 {
 	if (k->worker != NULL)
-		fz_worker_free(k->worker, false);
+		fz_worker_free(k->worker);
 	k->worker = NULL;
 	while (k->nstrips != 0)
 		fz_blob_unref(k->strips[--k->nstrips]);

@@ -114,7 +114,7 @@ process_dead(void *ctx, struct fz_worker *worker)
 	lp->dead = true;
 	lp->worker = NULL;
 	lp->engine->news++;
-	fz_worker_free(worker, false);
+	fz_worker_free(worker);
 }
 
 static const struct fz_worker_ops worker_ops = { process_idle, process_dead };

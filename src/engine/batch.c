@@ -26,36 +26,38 @@ static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 
 /* ---- news and events ---------------------------------------------------- */
 
-/* Room for one more behind the `n` elements of a list; NULL: no memory. */
+/*
+ * The list `list` of `n` elements, moved if need be, with room for one more;
+ * NULL: no memory, and the list is where it was.
+ */
 static void *
-list_room(void **list, size_t *cap, size_t n, size_t size)
+list_room(void *list, size_t *cap, size_t n, size_t size)
 {
-	if (n == *cap) {
-		size_t more = *cap != 0 ? 2 * *cap : 8;
-		void *p = realloc(*list, more * size);
+	size_t more = *cap != 0 ? 2 * *cap : 8;
 
-		if (p == NULL)
-			return NULL;
-		*list = p;
+	if (n < *cap)
+		return list;
+	list = realloc(list, more * size);
+	if (list != NULL)
 		*cap = more;
-	}
-	return (char *)*list + n * size;
+	return list;
 }
 
 static void
 record(struct fz_batch *b, enum fz_run_event_kind kind, uint64_t first,
     uint32_t n, pid_t pid, int64_t took_ns)
 {
-	struct fz_batch_event *event;
+	struct fz_batch_event *events;
 
 	if (!b->opts.events)
 		return;
-	event = list_room(
-	    (void **)&b->events, &b->events_cap, b->nevents, sizeof(*event));
-	if (event == NULL)
-		return; /* somebody watches a little less */
-	*event = (struct fz_batch_event){ kind, first, n, pid, took_ns };
-	b->nevents++;
+	events =
+	    list_room(b->events, &b->events_cap, b->nevents, sizeof(*events));
+	if (events == NULL)
+		return; /* out of memory: drop this event */
+	b->events = events;
+	events[b->nevents++] =
+	    (struct fz_batch_event){ kind, first, n, pid, took_ns };
 	b->engine->news++;
 }
 
@@ -120,8 +122,7 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 		fz_blob_unref(news->blob);
 		return true;
 	}
-	room =
-	    list_room((void **)&b->news, &b->news_cap, b->nnews, sizeof(*room));
+	room = list_room(b->news, &b->news_cap, b->nnews, sizeof(*room));
 	if (room == NULL) {
 		struct fz_batch_news gone = *news;
 
@@ -129,8 +130,8 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 		lose_news(b);
 		return false;
 	}
-	*room = *news;
-	b->nnews++;
+	b->news = room;
+	room[b->nnews++] = *news;
 	return true;
 }
 

@@ -169,7 +169,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 	give_slot(pool, w);
 	count_start(pool, w);
 	tell_users(pool, w);
-	fz_worker_free(w, false);
+	fz_worker_free(w);
 }
 
 static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
@@ -246,7 +246,7 @@ fz_pool_close(struct fz_pool *pool)
 
 		unlink_worker(w);
 		pool->nworkers--;
-		fz_worker_free(w, false);
+		fz_worker_free(w);
 	}
 	fz_loop_disarm(pool->opts.engine->loop, &pool->pause);
 	fz_slots_forget(&pool->waiter);

@@ -1128,7 +1128,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	p->half.fired = look_at_half;
 	p->flush.call = flush_deferred;
 	if (fz_start(p, err) != 0) {
-		fz_worker_free(w, false);
+		fz_worker_free(w);
 		return NULL;
 	}
 	return w;
@@ -1182,7 +1182,7 @@ end_process(struct fz_worker_pipes *p)
 }
 
 void
-fz_worker_free(struct fz_worker *worker, bool in_child)
+fz_worker_free(struct fz_worker *worker)
 {
 	struct fz_worker_pipes *p;
 
@@ -1193,18 +1193,14 @@ fz_worker_free(struct fz_worker *worker, bool in_child)
 	fz_loop_disarm(loop_of(p), &p->force);
 	fz_loop_disarm(loop_of(p), &p->half);
 	fz_loop_unwatch(loop_of(p), &p->death);
-	if (in_child)
-		fz_fd_close(&p->proc.pidfd);
-	else
-		end_process(p);
-	if (worker->njobs != 0 && !in_child)
+	end_process(p);
+	if (worker->njobs != 0)
 		fz_loop_busy(loop_of(p), false);
 	fz_loop_undefer(loop_of(p), &p->flush);
 	close_watch(p, &p->jobs);
 	close_watch(p, &p->results);
 	fz_relay_fini(&p->relay);
-	if (!in_child)
-		fz_slice_orphan(p->slice);
+	fz_slice_orphan(p->slice);
 	fz_cell_free(p->cell);
 	fz_buf_fini(&p->unsent);
 	fz_wire_in_fini(&p->wire);

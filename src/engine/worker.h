@@ -217,9 +217,9 @@ struct fz_account *fz_worker_account(const struct fz_worker *worker);
 void fz_worker_flush(struct fz_worker *worker);
 
 /*
- * Kill if need be, wait until it is dead, free. Jobs it still has are not
- * told. In a forked child (`in_child`) only descriptors and memory go.
+ * Kill if need be, wait until it is dead, free. Jobs that it still has are not
+ * reported. NULL is allowed.
  */
-void fz_worker_free(struct fz_worker *worker, bool in_child);
+void fz_worker_free(struct fz_worker *worker);
 
 #endif
