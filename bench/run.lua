@@ -166,22 +166,23 @@ local function measure_stages()
   return function() return invoke_stages(400) end, function() return invoke_stages(200) end
 end
 
-local function measure_string_in()
+-- A big string into f, after `warm` calls that do not count.
+local function string_in(f, warm)
   local big = ("x"):rep(BIG)
-  local chain = one_stage(function(s) return #s end)
+  local chain = one_stage(f)
   local function fzlua()
     local seconds = timed(chain.invoke, chain, { x = big }, { jobs = 1 })
     expect("length", chain.output.y, BIG)
     chain:prune()
     return seconds
   end
-  fzlua()
+  for _ = 1, warm do fzlua() end
   return fzlua, function() return limits.push(big) end
 end
 
-local function measure_string_out()
-  local big = ("x"):rep(BIG)
-  local chain = one_stage(function() return big end)
+-- A big string out of f. The limit copies it `copies` times: once more if f makes it anew.
+local function string_out(f, warm, copies)
+  local chain = one_stage(f)
   local function invoke()
     chain:invoke({ x = 1 }, { jobs = 1 })
     return chain.output.y
@@ -192,8 +193,18 @@ local function measure_string_out()
     chain:prune()
     return seconds
   end
-  fzlua()
-  return fzlua, function() return limits.push(big) end
+  for _ = 1, warm do fzlua() end
+  local big = ("x"):rep(BIG)
+  return fzlua, function() return limits.push(big) * copies end
+end
+
+local function measure_string_in()
+  return string_in(function(s) return #s end, 1)
+end
+
+local function measure_string_out()
+  local big = ("x"):rep(BIG)
+  return string_out(function() return big end, 1, 1)
 end
 
 -- Nothing of one call is left in the worker, nor here, when the next one comes.
@@ -205,33 +216,12 @@ local function dropped(f)
 end
 
 local function measure_string_in_dropped()
-  local big = ("x"):rep(BIG)
-  local chain = one_stage(dropped(function(s) return #s end))
-  local function fzlua()
-    local seconds = timed(chain.invoke, chain, { x = big }, { jobs = 1 })
-    chain:prune()
-    return seconds
-  end
-  for _ = 1, 3 do fzlua() end
-  return fzlua, function() return limits.push(big) end
+  return string_in(dropped(function(s) return #s end), 3)
 end
 
 local function measure_string_out_dropped()
   local piece, pieces = ("x"):rep(1 << 20), BIG >> 20
-  local chain = one_stage(dropped(function() return piece:rep(pieces) end))
-  local function invoke()
-    chain:invoke({ x = 1 }, { jobs = 1 })
-    return chain.output.y
-  end
-  local function fzlua()
-    local seconds, s = timed(invoke)
-    expect("length", #s, BIG)
-    chain:prune()
-    return seconds
-  end
-  for _ = 1, 3 do fzlua() end
-  local big = ("x"):rep(BIG)
-  return fzlua, function() return limits.push(big) * 2 end
+  return string_out(dropped(function() return piece:rep(pieces) end), 3, 2)
 end
 
 -- Payloads: how to make one, and the bare work of encoding and decoding it.
