@@ -38,6 +38,13 @@ fz_clock_share(void)
 }
 
 void
+fz_clock_in_child(void)
+{
+	if (skipped_ns != NULL)
+		mprotect(skipped_ns, sizeof(*skipped_ns), PROT_READ);
+}
+
+void
 fz_clock_skip(int64_t ns)
 {
 	if (skipped_ns != NULL)
@@ -57,7 +64,8 @@ fz_clock_from_seconds(double seconds)
 int64_t
 fz_clock_after(int64_t now_ns, int64_t delay_ns)
 {
-	if (delay_ns >= FZ_CLOCK_NEVER - now_ns)
+	if (delay_ns == FZ_CLOCK_NEVER ||
+	    (now_ns > 0 && delay_ns >= FZ_CLOCK_NEVER - now_ns))
 		return FZ_CLOCK_NEVER;
 	return now_ns + delay_ns;
 }

@@ -20,9 +20,13 @@ int64_t fz_clock_ns(void);
  */
 void fz_clock_share(void);
 
+/* In a forked child: what is skipped can be read only, so that no stray write
+ * changes the time of all processes. */
+void fz_clock_in_child(void);
+
 /*
- * Let the `ns` nanoseconds that have just passed not count, in all processes
- * that share it. Async-signal-safe.
+ * Not in a forked child. Let the `ns` nanoseconds that have just passed not
+ * count, in all processes that share it. Async-signal-safe.
  */
 void fz_clock_skip(int64_t ns);
 

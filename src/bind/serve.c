@@ -64,12 +64,14 @@ counting_alloc(void *ud, void *block, size_t osize, size_t nsize)
 	return p;
 }
 
-/* Bytes in use by the Lua state. */
+/*
+ * Bytes in use by the Lua state; always the same number in a worker that was
+ * forked by a finalizer, where lua_gc() answers -1.
+ */
 static int64_t
 state_bytes(lua_State *L)
 {
-	return ((int64_t)lua_gc(L, LUA_GCCOUNT) << 10) +
-	       lua_gc(L, LUA_GCCOUNTB);
+	return (int64_t)lua_gc(L, LUA_GCCOUNT) * 1024 + lua_gc(L, LUA_GCCOUNTB);
 }
 
 static void

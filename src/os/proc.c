@@ -419,6 +419,7 @@ run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	wait_until_watched(birth);
 	depth++;
 	fz_cwd_in_child();
+	fz_clock_in_child();
 	nchildren = 0; /* its parent's */
 	nuncounted = 0;
 	nunreaped = 0;
