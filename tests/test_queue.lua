@@ -298,8 +298,9 @@ return {
       end
       q:size()
       assert(fz.now() - before < 10, "it waits")
-      os.execute(("kill -CONT %d"):format(p.pid))
+      -- Before the process goes on: it may put faster than items are taken here.
       while q:size() > 100 and q:try_get() do end
+      os.execute(("kill -CONT %d"):format(p.pid))
     end
     os.execute(("kill -STOP %d"):format(p.pid))
     q:close()
