@@ -1,15 +1,25 @@
 /*
  * cells.h - the upvalues that a pool's process and its workers both have.
  *
- * An upvalue that is reached from init or from a function of the pool has a
- * number. A worker inherits the numbers with the upvalues, and gets others with
- * the functions that are sent to it, so that a later function joins the upvalue
- * that is there. The rule: an upvalue that the script has not changed since it
- * was last noted keeps what the worker has, one that it has changed is set.
+ * A cell is the variable that upvalues of one or several functions refer to.
+ * Each one that init or a function of the pool reaches has a number, and what
+ * it holds has a version: a new one whenever the script has changed anything
+ * that it reaches. A function that is sent names its cells by both. A worker
+ * that has that version of the cell, from its fork or from an earlier function,
+ * joins it, and finds there what it has changed itself. Any other makes a cell
+ * of the value that came along, and leaves alone what earlier functions use: a
+ * call sees the values that the script had when it was made.
  *
- * Versions are those of fz_sched_version(): an upvalue has the one at which it
- * was last seen changed. What is noted is referenced, so that an address means
- * the same object for as long as it is compared.
+ * A cell with a function in it has changed if a cell of that function has: a
+ * worker needs another function then, one that refers to the new cell.
+ *
+ * Cells that hold the same table have to reach a worker in one message, or it
+ * would have two copies of that table. Unless all workers have inherited all of
+ * them, the functions that reach all of them name copies of these cells, which
+ * no other function does.
+ *
+ * Versions are those of fz_sched_version(). What is noted is referenced, so
+ * that an address means the same object for as long as it is compared.
  */
 #ifndef FZ_CELLS_H
 #define FZ_CELLS_H
@@ -19,56 +29,70 @@
 
 #include <lua.h>
 
-/* How a message names an upvalue. A number is used again by a later birth. */
-struct fz_cells_name {
+/* A cell as a function uses it. */
+struct fz_cells_use {
+	const void *id; /* its lua_upvalueid() */
+	uint64_t version, base_version;
 	uint32_t number;
-	uint32_t born;
-	uint32_t version;
+	uint32_t base; /* the cell that it is a copy of, or `number` */
+	bool small;    /* its value takes few bytes, and can be sent */
 };
 
 /*
- * Push a userdata that knows no upvalue; the others take its index. [-0, +1, m]
+ * Push a userdata that knows no upvalue; `cells` is its index. [-0, +1, m]
  */
 void fz_cells_new(lua_State *L);
 
 /* ---- in the process that calls ------------------------------------------ */
 
 /*
- * Push a record of all upvalues that the function at `f` reaches, by functions
- * and tables at any depth. Those that are new, or have changed since they were
- * noted, get `version`. [-0, +1, m]
+ * Push a record of all cells that the function at `f` reaches, by functions and
+ * tables at any depth. Those that have changed get `version`, which is higher
+ * than all before. All workers have inherited the versions up to `had`.
+ * [-0, +1, m]
  */
-void fz_cells_note(lua_State *L, int cells, int f, uint32_t version);
+void fz_cells_note(
+    lua_State *L, int cells, int f, uint64_t version, uint64_t had);
 
-/* Whether it has no upvalue, so that it always holds. [-0, +0, -] */
+/* Whether it has no cell, so that it always holds. [-0, +0, -] */
 bool fz_cells_is_bare(lua_State *L, int record);
 
-/* Whether all is as it was when the record was made. [-0, +0, m] */
-bool fz_cells_holds(lua_State *L, int cells, int record);
-
-/* The record is not used any more. [-0, +0, m] */
-void fz_cells_drop(lua_State *L, int cells, int record);
+/* About the size of a message with all its values, in bytes. [-0, +0, -] */
+uint64_t fz_cells_size(lua_State *L, int record);
 
 /*
- * Push for each upvalue of the record that is newer than `version` a function
- * that has it. Returns how many. [-0, +n, m]
+ * Whether all is as it was when the record was made. Without `look` the values
+ * are taken for those that were seen last. [-0, +0, m]
  */
-int fz_cells_push_newer(lua_State *L, int cells, int record, uint32_t version);
+bool fz_cells_holds(lua_State *L, int record, bool look);
 
-/* Whether the upvalue with that lua_upvalueid() is known. [-0, +0, -] */
-bool fz_cells_find(
-    lua_State *L, int cells, const void *id, struct fz_cells_name *name);
+/* The record is not used any more. [-0, +0, m] */
+void fz_cells_drop(lua_State *L, int record);
+
+/* The cell with that id, NULL: it is none of the record. [-0, +0, -] */
+const struct fz_cells_use *fz_cells_find(
+    lua_State *L, int record, const void *id);
+
+/*
+ * Before a fork: all cells that have changed get `version`, so that the worker
+ * inherits them with the versions of what it inherits. [-0, +0, m]
+ */
+void fz_cells_refresh(lua_State *L, int cells, uint64_t version);
+
+/* The same where nothing is known: all of them get it. [-0, +0, -] */
+void fz_cells_doubt(lua_State *L, int cells, uint64_t version);
 
 /* ---- in a worker -------------------------------------------------------- */
 
 /*
- * Upvalue `i` of the function at `f` becomes the one that is named. False where
- * that was not known: it is from now on, without a version. [-0, +0, m]
+ * Upvalue `i` of the function at `f` joins the cell that is here, if it has
+ * that version; any with 0. False: it has not. [-0, +0, m]
  */
-bool fz_cells_join(
-    lua_State *L, int cells, int f, int i, const struct fz_cells_name *name);
+bool fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
+    uint64_t version);
 
-/* Whether it has that version, or a later one; from now on it has. */
-bool fz_cells_update(lua_State *L, int cells, const struct fz_cells_name *name);
+/* It is the cell of that number and version, unless a later one is here. */
+void fz_cells_add(lua_State *L, int cells, int f, int i, uint32_t number,
+    uint64_t version);
 
 #endif

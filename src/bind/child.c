@@ -29,7 +29,7 @@ fz_child_prepare(lua_State *L, int funcs, int init, int list)
 }
 
 int
-fz_child_push_part(lua_State *L, struct fz_child_calls *c)
+fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells)
 {
 	const struct fz_child_io *io = c->io;
 	struct fz_err err = { 0 };
@@ -41,7 +41,10 @@ fz_child_push_part(lua_State *L, struct fz_child_calls *c)
 	if (io->next(io->ctx, &bytes, &len, &err) != 0)
 		fz_lerror_raise(L, &err);
 	c->mapped = true;
-	n = fz_codec_decode(L, bytes, len, FZ_CODEC_RUN);
+	if (cells != 0)
+		n = fz_codec_decode_shared(L, bytes, len, cells);
+	else
+		n = fz_codec_decode(L, bytes, len, FZ_CODEC_RUN);
 	c->mapped = false;
 	io->release(io->ctx);
 	return n;
@@ -51,7 +54,7 @@ static void
 push_arguments(lua_State *L, struct fz_child_calls *c)
 {
 	for (uint32_t i = 0; i < c->what->nargs; i++) {
-		if (fz_child_push_part(L, c) != 1)
+		if (fz_child_push_part(L, c, 0) != 1)
 			luaL_error(L, "an argument is not one value");
 	}
 }
@@ -68,10 +71,8 @@ fz_child_push_function(lua_State *L, uint32_t number)
 		return;
 	bytes = lua_tolstring(L, -1, &len);
 	lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
-	/* Behind it come functions that only bring their upvalues. */
-	if (fz_codec_decode_shared(L, bytes, len, -1) == 0)
-		luaL_error(L, "a function is missing");
-	lua_settop(L, top + 3);
+	if (fz_codec_decode_shared(L, bytes, len, -1) != 1)
+		luaL_error(L, "not a function");
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, FZ_CHILD_FUNCS, i);
 	lua_replace(L, top + 1);

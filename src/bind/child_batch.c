@@ -16,7 +16,10 @@
 /* On the thread's stack while a batch is under way. */
 enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
 
-/* (funcs, init, call) -> function, items: what all items share */
+/*
+ * (funcs, init, call) -> function, items: what all items share. If each comes
+ * with its function: the cells of these.
+ */
 static int
 open_body(lua_State *L)
 {
@@ -29,12 +32,14 @@ open_body(lua_State *L)
 		fz_child_run_init(L);
 	b->init = false;
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
-	if (!(b->kind & FZ_WIRE_INLINE))
+	if (b->kind & FZ_WIRE_INLINE)
+		lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
+	else
 		fz_child_push_function(L, b->func);
 	/* The arguments of a call are read right before it. */
 	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
-		n = fz_child_push_part(L, c);
-	lua_settop(L, 3 + (b->kind & FZ_WIRE_INLINE ? 0 : 1) + n);
+		n = fz_child_push_part(L, c, 0);
+	lua_settop(L, 4 + n);
 	while (lua_gettop(L) < 5)
 		lua_pushnil(L);
 	return 2;
@@ -161,9 +166,12 @@ put_item(lua_State *L, struct fz_child_calls *c)
 static void
 call_alone(lua_State *L, struct fz_child_calls *c)
 {
-	if (!(c->batch->kind & FZ_WIRE_INLINE))
+	if (c->batch->kind & FZ_WIRE_INLINE) {
+		fz_child_push_part(L, c, ITEMS_FUNC);
+	} else {
 		lua_pushvalue(L, ITEMS_FUNC);
-	fz_child_push_part(L, c);
+		fz_child_push_part(L, c, 0);
+	}
 	c->phase = FZ_CHILD_PHASE_CALL;
 	lua_call(L, lua_gettop(L) - ITEMS_TOP - 1, LUA_MULTRET);
 	c->phase = FZ_CHILD_PHASE_RESULTS;

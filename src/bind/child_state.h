@@ -36,8 +36,11 @@ struct fz_child_calls {
 	struct fz_port_run run;
 };
 
-/* Push the values of the next part. Returns how many. [-0, +n, e] */
-int fz_child_push_part(lua_State *L, struct fz_child_calls *c);
+/*
+ * Push the values of the next part; the cells that it names are at `cells`, 0:
+ * it names none. Returns how many. [-0, +n, e]
+ */
+int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
 
 /*
  * Push a function of the list; one that came as bytes is decoded first.

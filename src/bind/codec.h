@@ -33,11 +33,12 @@ enum fz_codec_trust {
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
- * The same for workers that share the upvalues of fz_cells_new() at `cells`:
- * those of a version up to `had` are named and not sent. [-0, +0, e]
+ * The same for workers that share the cells of the record at `record` (see
+ * cells.h); 0: none. Those of a version up to `had` are there: what cannot be
+ * told in a few bytes of these is not sent. [-0, +0, e]
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
-    int cells, uint32_t had);
+    int record, uint64_t had);
 
 /*
  * Push the values of the one message in `bytes`; returns how many. Functions,

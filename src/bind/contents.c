@@ -30,9 +30,10 @@ struct walk {
 void
 fz_contents_init(struct fz_contents *c)
 {
+	memset(c, 0, sizeof(*c));
 	fz_refmap_init(&c->seen);
 	fz_refmap_init(&c->modules);
-	c->filled = false;
+	fz_refmap_init(&c->owners);
 }
 
 void
@@ -40,15 +41,21 @@ fz_contents_fini(struct fz_contents *c, lua_State *L)
 {
 	fz_refmap_fini(&c->seen, L);
 	fz_refmap_fini(&c->modules, L);
+	fz_refmap_fini(&c->owners, L);
 	c->filled = false;
 }
 
 void
-fz_contents_begin(struct fz_contents *c, lua_State *L)
+fz_contents_begin(struct fz_contents *c, lua_State *L,
+    void (*shared)(lua_State *L, void *ctx, uint32_t owner), void *ctx)
 {
 	if (c->filled)
 		fz_refmap_clear(&c->modules, L);
 	c->filled = false;
+	if (c->owners.n != 0)
+		fz_refmap_clear(&c->owners, L);
+	c->shared = shared;
+	c->ctx = ctx;
 }
 
 static int
@@ -129,6 +136,7 @@ add_word(struct walk *w, uint64_t word)
 	uint64_t h = (w->sum.hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
 
 	w->sum.hash = h ^ h >> 29;
+	w->sum.size++;
 }
 
 static void
@@ -176,6 +184,21 @@ add_address(struct walk *w)
 	lua_rawseti(w->L, w->found, ++w->nfound);
 }
 
+/* The table at the top is in the sum at hand. */
+static void
+note_owner(struct walk *w)
+{
+	struct fz_contents *c = w->c;
+	bool fresh;
+	const struct fz_refmap_slot *slot = fz_refmap_enter(&c->owners, w->L,
+	    lua_topointer(w->L, -1), c->owner, &fresh);
+
+	if (slot == NULL)
+		no_memory(w->L);
+	else if (!fresh && slot->number != c->owner)
+		c->shared(w->L, c->ctx, slot->number);
+}
+
 static void add_contents(struct walk *w);
 
 /* The table at the top: its number, and the first time its contents. */
@@ -199,6 +222,8 @@ add_table(struct walk *w)
 	add_word(w, slot->number);
 	if (!fresh)
 		return;
+	if (w->found != 0 && w->c->shared != NULL)
+		note_owner(w);
 	if (w->depth < DEPTH) {
 		add_contents(w);
 		return;
@@ -235,9 +260,11 @@ add_value(struct walk *w)
 	case LUA_TUSERDATA:
 		if (has_contents(w->c, L, w->registered))
 			w->sum.certain = false;
+		w->sum.opaque = true;
 		add_address(w);
 		break;
 	default:
+		w->sum.opaque = w->sum.opaque || type != LUA_TNIL;
 		add_address(w);
 	}
 }

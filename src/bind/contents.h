@@ -21,21 +21,33 @@ struct fz_contents {
 	struct fz_refmap seen; /* tables of the value at hand */
 	struct fz_refmap modules;
 	bool filled; /* `modules` is */
+	/*
+	 * Called with each table of a sum that is noted and that was in
+	 * another one before, since fz_contents_begin(); with the number of
+	 * that one. NULL: nothing is called.
+	 */
+	void (*shared)(lua_State *L, void *ctx, uint32_t owner);
+	void *ctx;
+	struct fz_refmap owners; /* table -> number of the first sum */
+	uint32_t owner;          /* number of the next sum */
 };
 
 struct fz_contents_sum {
 	uint64_t hash;
+	uint64_t size; /* about that of a message with the value, in words */
 	bool certain; /* else it may have changed without a change of `hash` */
+	bool opaque;  /* it holds what cannot be sent, or by an effort */
 };
 
 void fz_contents_init(struct fz_contents *c);
 void fz_contents_fini(struct fz_contents *c, lua_State *L);
 
 /*
- * Modules may have been loaded since: look for them again. Needed for a sum
- * that is noted; one that is compared may find the same names as that.
+ * Modules may have been loaded since: look for them again. Needed for sums that
+ * are noted; one that is compared may find the same names as these.
  */
-void fz_contents_begin(struct fz_contents *c, lua_State *L);
+void fz_contents_begin(struct fz_contents *c, lua_State *L,
+    void (*shared)(lua_State *L, void *ctx, uint32_t owner), void *ctx);
 
 /*
  * True if the value at `idx` has contents that cross: it is a table, or a
@@ -45,7 +57,7 @@ bool fz_contents_has(struct fz_contents *c, lua_State *L, int idx);
 
 /*
  * The sum of the value at `idx`. The list at `found` gets what counted by
- * its address; 0: no list. [-0, +0, m]
+ * its address; 0: no list, it is not noted. [-0, +0, m]
  */
 struct fz_contents_sum fz_contents_sum(
     struct fz_contents *c, lua_State *L, int idx, int found);

@@ -479,6 +479,8 @@ get_message(struct fz_decoder *d)
 	fz_decode_later(d, 0);
 	if (d->in.p != d->in.end)
 		fz_decode_refuse(d, "bytes left over");
+	if (d->nnamed != 0)
+		fz_decode_share(d);
 	if (nlists != 0) {
 		lua_rotate(L, -(int)n - nlists, -nlists);
 		lua_pop(L, nlists);

@@ -28,11 +28,13 @@ struct fz_decoder {
 	int shared;     /* stack index of fz_cells_new(), 0: none */
 	int strings;    /* stack index: {strings by number + 1} */
 	int objects;    /* {tables, functions, ... by number + 1} */
-	int cells;      /* {function, upvalue index} of every upvalue */
+	int cells;      /* {function, upvalue index} of every upvalue; below 0
+			   those to be shared: its number, name, version */
 	int later;      /* {tables whose bodies are due} */
 	lua_Integer nstrings;
 	lua_Integer nobjects;
 	lua_Integer ncells;
+	lua_Integer nnamed; /* to be shared */
 	lua_Integer nlater;
 };
 
@@ -61,6 +63,9 @@ void fz_decode_cfunction(struct fz_decoder *d);
 void fz_decode_module(struct fz_decoder *d);
 void fz_decode_globals(struct fz_decoder *d);
 void fz_decode_here(struct fz_decoder *d);
+
+/* The message is read: later ones find the cells that it brought. */
+void fz_decode_share(struct fz_decoder *d);
 
 /* The next `n` bytes; raises where fewer are left. */
 static inline const unsigned char *

@@ -138,37 +138,76 @@ get_number(struct fz_decoder *d)
 	return (uint32_t)v;
 }
 
-/* Upvalue `i` of the function at `f` has the value that comes next. */
+/* The cell of the upvalue that was remembered last is to be known later. */
 static void
-get_value(struct fz_decoder *d, int f, int i)
+share_later(struct fz_decoder *d, uint32_t number, uint64_t version)
 {
-	fz_decode_value(d);
-	lua_setupvalue(d->L, f, i);
+	lua_State *L = d->L;
+	lua_Integer at = -3 * d->nnamed++;
+
+	lua_pushinteger(L, d->ncells - 1);
+	lua_rawseti(L, d->cells, at - 1);
+	lua_pushinteger(L, (lua_Integer)number);
+	lua_rawseti(L, d->cells, at - 2);
+	lua_pushinteger(L, (lua_Integer)version);
+	lua_rawseti(L, d->cells, at - 3);
+}
+
+void
+fz_decode_share(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+	int top = lua_gettop(L);
+
+	luaL_checkstack(L, 12, NULL);
+	for (lua_Integer at = 0; at > -3 * d->nnamed; at -= 3) {
+		lua_Integer cell;
+
+		lua_rawgeti(L, d->cells, at - 1);
+		cell = lua_tointeger(L, -1);
+		lua_rawgeti(L, d->cells, at - 2);
+		lua_rawgeti(L, d->cells, at - 3);
+		lua_rawgeti(L, d->cells, cell * 2 + 1);
+		lua_rawgeti(L, d->cells, cell * 2 + 2);
+		fz_cells_add(L, d->shared, top + 4,
+		    (int)lua_tointeger(L, top + 5),
+		    (uint32_t)lua_tointeger(L, top + 2),
+		    (uint64_t)lua_tointeger(L, top + 3));
+		lua_settop(L, top);
+	}
 }
 
 /*
- * Upvalue `i` is one that this worker may have, without a value that follows
- * where it is `kept`. It keeps what it has unless the sender has changed it.
+ * Upvalue `i` of the function at `f` is a cell that this worker may have; has,
+ * where it is `kept`. A value that follows is read in any case: others may
+ * refer to what is in it.
  */
 static void
-get_named_upvalue(struct fz_decoder *d, int f, int i, bool kept)
+get_cell(struct fz_decoder *d, int f, int i, bool kept)
 {
-	struct fz_cells_name name;
+	lua_State *L = d->L;
+	uint32_t number;
+	uint64_t version;
+	bool joined;
 
 	if (d->shared == 0)
 		fz_decode_refuse(d, "an upvalue of another pool");
-	name.number = get_number(d);
-	name.born = get_number(d);
-	name.version = kept ? 0 : get_number(d);
-	if (!fz_cells_join(d->L, d->shared, f, i, &name) && kept)
+	number = get_number(d);
+	version = kept ? 0 : fz_decode_varint(d);
+	if (!kept && version == 0)
+		fz_decode_refuse(d, "no such upvalue");
+	joined = fz_cells_join(L, d->shared, f, i, number, version);
+	if (kept && !joined)
 		fz_decode_refuse(d, "no such upvalue");
 	if (kept)
 		return;
+	if (!joined)
+		share_later(d, number, version);
 	fz_decode_value(d);
-	if (fz_cells_update(d->L, d->shared, &name))
-		lua_pop(d->L, 1);
+	if (joined)
+		lua_pop(L, 1);
 	else
-		lua_setupvalue(d->L, f, i);
+		lua_setupvalue(L, f, i);
 }
 
 /* True and past it where a named upvalue comes next. */
@@ -202,10 +241,12 @@ get_upvalues(struct fz_decoder *d, int f, int n)
 		lua_pushinteger(L, i);
 		lua_rawseti(L, d->cells, d->ncells * 2 + 2);
 		d->ncells++;
-		if (take_upvalue_tag(d, &kept))
-			get_named_upvalue(d, f, i, kept);
-		else
-			get_value(d, f, i);
+		if (take_upvalue_tag(d, &kept)) {
+			get_cell(d, f, i, kept);
+			continue;
+		}
+		fz_decode_value(d);
+		lua_setupvalue(L, f, i);
 	}
 }
 

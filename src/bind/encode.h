@@ -63,8 +63,8 @@ struct fz_encoder {
 	int list; /* stack index: {tables whose bodies are due; strings left out
 		     of the buffer below 0} */
 	int kept; /* stack index, in the full pass: {what is remembered} */
-	int cells; /* stack index of fz_cells_new(), 0: upvalues have no name */
-	uint32_t had; /* receivers have the upvalues up to this version */
+	int record;   /* stack index of one of cells.h, 0: cells have no name */
+	uint64_t had; /* receivers have the cells up to this version */
 	unsigned nsplices;
 	int value;          /* the value being written, from 1 */
 	unsigned level;     /* C calls deep, in tables, objects, functions */

@@ -135,32 +135,52 @@ keep_cell(struct fz_encoder *e, int f, int i)
 }
 
 /*
- * True where the value of the upvalue with that id need not follow: the
- * receiver has it. Else it follows, behind the name that the upvalue may have.
+ * Upvalue `i` of the function at `f`, which is in the record: its name, and its
+ * value unless all receivers have it. A small one comes even so, for workers
+ * that are forked later and inherit another one.
  */
-static bool
-put_cell_name(struct fz_encoder *e, const void *id)
+static void
+put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
+    const struct fz_place *at)
 {
-	struct fz_cells_name name;
+	lua_State *L = e->L;
+	struct fz_place here = { at, FZ_PLACE_UPVALUE, 0, 0, NULL };
 	bool kept;
 
-	if (e->cells == 0 || !fz_cells_find(e->L, e->cells, id, &name))
-		return false;
-	kept = name.version <= e->had;
+	here.name = lua_getupvalue(L, f, i);
+	kept = use->version <= e->had && !use->small;
 	fz_encode_u8(e, FZ_FORMAT_HERE);
 	fz_encode_u8(e, kept ? FZ_FORMAT_HERE_KEPT : FZ_FORMAT_HERE_UPVALUE);
-	fz_encode_varint(e, name.number);
-	fz_encode_varint(e, name.born);
-	if (!kept)
-		fz_encode_varint(e, name.version);
-	return kept;
+	fz_encode_varint(e, use->number);
+	if (!kept) {
+		fz_encode_varint(e, use->version);
+		fz_encode_value(e, lua_gettop(L), &here);
+	}
+	lua_pop(L, 1);
+}
+
+static void
+put_upvalue(struct fz_encoder *e, int f, int i, const struct fz_place *at)
+{
+	lua_State *L = e->L;
+	struct fz_place here = { at, FZ_PLACE_UPVALUE, 0, 0, NULL };
+	const struct fz_cells_use *use = NULL;
+
+	if (e->record != 0)
+		use = fz_cells_find(L, e->record, lua_upvalueid(L, f, i));
+	if (use != NULL) {
+		put_cell(e, f, i, use, at);
+		return;
+	}
+	here.name = lua_getupvalue(L, f, i);
+	fz_encode_value(e, lua_gettop(L), &here);
+	lua_pop(L, 1);
 }
 
 static void
 put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 {
 	lua_State *L = e->L;
-	struct fz_place here = { at, FZ_PLACE_UPVALUE, 0, 0, NULL };
 
 	for (int i = 1; i <= n; i++) {
 		bool fresh = false;
@@ -176,11 +196,7 @@ put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 		}
 		e->ncells++;
 		keep_cell(e, f, i);
-		if (put_cell_name(e, lua_upvalueid(L, f, i)))
-			continue;
-		here.name = lua_getupvalue(L, f, i);
-		fz_encode_value(e, lua_gettop(L), &here);
-		lua_pop(L, 1);
+		put_upvalue(e, f, i, at);
 	}
 }
 

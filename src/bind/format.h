@@ -31,8 +31,8 @@ enum {
 	FZ_FORMAT_HERE_METATABLE = 6, /* name of a registered class */
 
 	/* As an upvalue only: one that a worker of a pool may have. */
-	FZ_FORMAT_HERE_UPVALUE = 7, /* varint*3 number, birth, version; value */
-	FZ_FORMAT_HERE_KEPT = 8,    /* varint*2 number, birth */
+	FZ_FORMAT_HERE_UPVALUE = 7, /* varint*2 number, version; value */
+	FZ_FORMAT_HERE_KEPT = 8,    /* varint number */
 };
 
 enum fz_format_tag {

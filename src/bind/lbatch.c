@@ -6,6 +6,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "bind/cells.h"
 #include "bind/garbage.h"
 #include "bind/lbatch_state.h"
 #include "bind/lerror.h"
@@ -110,9 +111,12 @@ push_spare(lua_State *L, int pool)
 	return lb;
 }
 
-/* The slot of the function at `f`; without one it travels with the items. */
+/*
+ * The slot of the function at `f`, for the batch at `idx`; without one it
+ * travels with the items.
+ */
 static void
-find_slot(lua_State *L, struct fz_lbatch *lb, int pool, int f)
+find_slot(lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f)
 {
 	struct fz_sched *sched = fz_lpool_sched(L, pool);
 	int top = lua_gettop(L);
@@ -121,9 +125,12 @@ find_slot(lua_State *L, struct fz_lbatch *lb, int pool, int f)
 	lb->funcs = fz_lpool_funcs(L, pool);
 	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, sched,
 	    fz_pool_nworkers(fz_lpool_check(L, pool)) != 0);
-	lua_settop(L, top);
-	if (lb->slot == -1)
+	if (lb->slot == -1) {
 		lb->kind |= FZ_WIRE_INLINE;
+		lb->had = fz_sched_oldest(sched);
+		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+	}
+	lua_settop(L, top);
 }
 
 static void
@@ -225,7 +232,7 @@ batch_new(lua_State *L)
 		opts.slot = sizeof(struct fz_slot);
 	init_buf(lb, fz_sched_is_local(sched));
 	fz_lbatch_keep(L, lb, 3);
-	find_slot(L, lb, 1, 2);
+	find_slot(L, lb, 5, 1, 2);
 	if (lb->kind & FZ_WIRE_INLINE)
 		return fz_lerror_fail(L, FZ_ERR_ERROR,
 		    "more than %d functions are being mapped at once",
@@ -279,9 +286,23 @@ unlink_local(lua_State *L, struct fz_lbatch *lb)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
 }
 
-/* Free what it has; one that the pool keeps may be used again. */
+/* The record of a function without a slot, which the batch at `idx` has. */
 static void
-end_batch(lua_State *L, struct fz_lbatch *lb)
+drop_record(lua_State *L, int idx)
+{
+	if (lua_getiuservalue(L, idx, FZ_LBATCH_RECORD) == LUA_TTABLE) {
+		fz_cells_drop(L, lua_gettop(L));
+		lua_pushnil(L);
+		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+	}
+	lua_pop(L, 1);
+}
+
+/*
+ * Free what the batch at `idx` has; one that the pool keeps may be used again.
+ */
+static void
+end_batch(lua_State *L, struct fz_lbatch *lb, int idx)
 {
 	if (lb->batch != NULL) {
 		unlink_local(L, lb);
@@ -291,17 +312,19 @@ end_batch(lua_State *L, struct fz_lbatch *lb)
 	}
 	if (lb->slot != -1)
 		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	else if (lb->kind & FZ_WIRE_INLINE)
+		drop_record(L, idx);
 	lb->slot = -1;
 	fz_buf_fini(&lb->buf.buf);
 	lb->busy = false;
 }
 
-/* What was using it does so no more. */
+/* What was using it, which is at 1, does so no more. */
 static void
 leave_batch(lua_State *L, struct fz_lbatch *lb)
 {
 	if (--lb->calls == 0 && lb->closing)
-		end_batch(L, lb);
+		end_batch(L, lb, 1);
 }
 
 /* Start the call that batch_call() gets; leaves the batch on top. */
@@ -310,7 +333,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
 	struct fz_lbatch *lb;
-	int n = lua_gettop(L);
+	int n = lua_gettop(L), record = 0;
 
 	fz_lloop_check_free(L);
 	luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -324,16 +347,18 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 		lua_toclose(L, 3);
 	lb->kind = FZ_WIRE_CALL;
 	init_buf(lb, fz_sched_is_local(opts.sched));
-	find_slot(L, lb, 1, 2);
+	find_slot(L, lb, 3, 1, 2);
 	make_batch(L, lb, &opts);
+	lua_settop(L, n);
 	if (lb->kind & FZ_WIRE_INLINE) {
 		lua_pushvalue(L, 2);
 		lua_insert(L, 4);
-		n++;
+		if (lua_getiuservalue(L, 3, FZ_LBATCH_RECORD) != LUA_TNIL)
+			record = 2;
+		lua_replace(L, 2);
 	}
-	lua_settop(L, n);
-	if (fz_lbatch_add(L, lb, 4) != LUA_OK) {
-		end_batch(L, lb); /* there will be no other item */
+	if (fz_lbatch_add(L, lb, 4, record) != LUA_OK) {
+		end_batch(L, lb, 3); /* there will be no other item */
 		lua_error(L);
 	}
 	fz_batch_end(lb->batch);
@@ -361,7 +386,7 @@ batch_add(lua_State *L)
 
 	fz_lloop_check_free(L);
 	lua_settop(L, 2);
-	if (fz_lbatch_add(L, lb, 2) != LUA_OK)
+	if (fz_lbatch_add(L, lb, 2, 0) != LUA_OK)
 		return lua_error(L);
 	lua_pushinteger(L, (lua_Integer)lb->added);
 	return 1;
@@ -681,7 +706,7 @@ batch_apply(lua_State *L)
 		fz_lfailure_push(L, lb->engine, fz_batch_whole(lb->batch));
 		n = 2;
 	}
-	end_batch(L, lb);
+	end_batch(L, lb, 3);
 	return n >= 0 ? n : lua_error(L);
 }
 
@@ -707,7 +732,7 @@ batch_close(lua_State *L)
 		return 0;
 	fz_lloop_check_free(L);
 	if (lb->calls == 0) {
-		end_batch(L, lb);
+		end_batch(L, lb, 1);
 		return 0;
 	}
 	unlink_local(L, lb);

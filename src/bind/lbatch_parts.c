@@ -164,24 +164,25 @@ fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list)
 	lua_setiuservalue(L, -2, FZ_LBATCH_THREAD);
 }
 
-/* (batch, ...): what is behind it as the one part; protected */
+/* (batch, record | nil, ...): what is behind them as the one part; protected */
 static int
 part_body(lua_State *L)
 {
 	struct fz_lbatch *lb = lua_touserdata(L, 1);
 	struct fz_err err = { 0 };
 	struct fz_blob *blob;
-	int n = lua_gettop(L) - 1;
+	int n = lua_gettop(L) - 2;
 
 	fz_buf_clear(&lb->buf.buf);
 	if ((lb->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL) {
 		lua_createtable(L, n, 0);
-		lua_insert(L, 2);
+		lua_insert(L, 3);
 		for (int i = n; i >= 1; i--)
-			lua_rawseti(L, 2, i);
+			lua_rawseti(L, 3, i);
 		n = 1;
 	}
-	fz_codec_encode(L, 2, n, &lb->buf.buf);
+	fz_codec_encode_shared(
+	    L, 3, n, &lb->buf.buf, lua_isnil(L, 2) ? 0 : 2, lb->had);
 	lb->added = lb->buf.buf.len;
 	blob = fz_lblob_take(lb->engine, &lb->buf, &err);
 	if (blob == NULL || fz_batch_add(lb->batch, blob, &err) != 0)
@@ -229,7 +230,7 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 }
 
 int
-fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first)
+fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record)
 {
 	int n = lua_gettop(L) - first + 1, status;
 
@@ -238,8 +239,13 @@ fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first)
 	lua_insert(L, first);
 	lua_pushlightuserdata(L, lb);
 	lua_insert(L, first + 1);
+	if (record != 0)
+		lua_pushvalue(L, record);
+	else
+		lua_pushnil(L);
+	lua_insert(L, first + 2);
 	fz_lloop_hold(L, true);
-	status = lua_pcall(L, n + 1, 0, 0);
+	status = lua_pcall(L, n + 2, 0, 0);
 	fz_lloop_hold(L, false);
 	if (status != LUA_OK)
 		name_part(L, lb);

@@ -19,7 +19,8 @@ struct fz_slot;
 enum {
 	FZ_LBATCH_POOL = 1,
 	FZ_LBATCH_THREAD,
-	FZ_LBATCH_NUSER = FZ_LBATCH_THREAD
+	FZ_LBATCH_RECORD, /* of a function that travels with its arguments */
+	FZ_LBATCH_NUSER = FZ_LBATCH_RECORD
 };
 
 struct fz_lbatch {
@@ -28,6 +29,7 @@ struct fz_lbatch {
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
 	int slot;      /* pinned there, -1: none */
+	uint64_t had;  /* workers have the cells of the record up to this */
 	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
 	int64_t timeout_ns;
@@ -59,11 +61,11 @@ struct fz_blob *fz_lbatch_encode(
     void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);
 
 /*
- * Add the values from index `first` to the top, which go, as the next item.
- * Returns a status; where they cannot be sent the error is on top. [-n, +0|1,
- * m]
+ * Add the values from index `first` to the top, which go, as the next item;
+ * their cells are in the record at `record`, 0: in none. Returns a status; if
+ * they cannot be sent the error is on top. [-n, +0|1, m]
  */
-int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first);
+int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record);
 
 /* lbatch_news.c: have some news at hand; false: there are none. [-0, +0, e] */
 bool fz_lbatch_next_news(lua_State *L, struct fz_lbatch *lb);

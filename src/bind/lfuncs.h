@@ -5,8 +5,9 @@
  * others are sent by value, once to each worker. Before each use a function is
  * compared with what was noted: its upvalues, those of the functions that it
  * reaches, and the contents of the tables that they reach, at any depth. One
- * that has changed, or may have, is sent again. See cells.h for what a worker
- * does with an upvalue that it has already.
+ * that has changed, or may have, goes into another slot and is sent again,
+ * while calls that wait keep the one they were made with. See cells.h for how
+ * functions share what has not changed.
  */
 #ifndef FZ_LFUNCS_H
 #define FZ_LFUNCS_H
@@ -41,13 +42,22 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
     int tables, int list, struct fz_sched *sched);
 
 /*
- * The slot of the function at `f`, pinned until fz_lfuncs_unpin(); -1 where
- * all slots are pinned. `tables` and `list` are the indexes of what
- * fz_lfuncs_init() pushed. With `send` it is encoded for workers that there
- * are; raises where it cannot be. [-0, +0, e]
+ * The slot of the function at `f`, pinned until fz_lfuncs_unpin(). `tables` and
+ * `list` are the indexes of what fz_lfuncs_init() pushed. With `send` it is
+ * encoded for workers that there are; raises if it cannot be.
+ *
+ * -1 if all slots are pinned: then pushes a record of its cells (see cells.h)
+ * or nil, to be dropped when the call is done. [-0, +(0|1), e]
  */
 int fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_sched *sched, bool send);
 void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot);
+
+/*
+ * Right before a fork: see which functions the worker inherits as they were
+ * noted. Does not raise. [-0, +0, -]
+ */
+void fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs,
+    int list, struct fz_sched *sched);
 
 #endif

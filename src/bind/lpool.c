@@ -195,6 +195,9 @@ before_fork(void *ctx)
 	struct lpool *lp =
 	    (struct lpool *)((char *)home - offsetof(struct lpool, home));
 
+	if (lp->sched != NULL)
+		fz_lfuncs_before_fork(
+		    home->L, &lp->funcs, FZ_CHILD_FUNCS, lp->sched);
 	home->aged = fz_garbage_age(lp->garbage, home->L, !lp->once);
 }
 

@@ -32,7 +32,7 @@ struct fz_pool {
 	size_t nusers, users_cap;
 	unsigned nfailed_starts; /* since a worker was last of use */
 	struct fz_err start_err; /* of the last of them; NONE: not known */
-	uint32_t stamp;          /* of workers forked from now on */
+	uint64_t stamp;          /* of workers forked from now on */
 	bool closed;
 	/*
 	 * Armed after a fork failed: until it fires the pool has only the
@@ -319,7 +319,7 @@ serve(void *ctx, struct fz_port *port)
 }
 
 static struct fz_worker *
-try_fork(struct fz_pool *pool, struct fz_err *err)
+try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 {
 	struct fz_worker_opts opts = {
 		.engine = pool->opts.engine,
@@ -344,7 +344,7 @@ try_fork(struct fz_pool *pool, struct fz_err *err)
 	}
 	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
 		return NULL;
-	if (pool->opts.before_fork != NULL)
+	if (first && pool->opts.before_fork != NULL)
 		pool->opts.before_fork(pool->opts.main_ctx);
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
@@ -357,14 +357,14 @@ try_fork(struct fz_pool *pool, struct fz_err *err)
 }
 
 /*
- * A new worker. While others live, a fork that fails only makes the pool
- * slower: no error, but a pause.
+ * A new worker, the `first` of those that are forked now. While others live, a
+ * fork that fails only makes the pool slower: no error, but a pause.
  */
 static struct fz_worker *
-fork_worker(struct fz_pool *pool, struct fz_err *err)
+fork_worker(struct fz_pool *pool, bool first, struct fz_err *err)
 {
 	bool others = pool->nworkers != 0;
-	struct fz_worker *w = try_fork(pool, others ? NULL : err);
+	struct fz_worker *w = try_fork(pool, first, others ? NULL : err);
 
 	if (w == NULL && others)
 		pause_forks(pool);
@@ -416,7 +416,7 @@ fz_pool_take(
 	if (w != NULL)
 		unlink_worker(w);
 	else
-		w = fork_worker(pool, err);
+		w = fork_worker(pool, true, err);
 	if (w == NULL) {
 		if (slots != NULL)
 			fz_slots_give(slots);
@@ -509,27 +509,30 @@ fz_pool_retire_idle(struct fz_pool *pool)
 int
 fz_pool_fill(struct fz_pool *pool, struct fz_err *err)
 {
+	bool first = true;
+
 	own(pool);
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
-		struct fz_worker *w = fork_worker(pool, err);
+		struct fz_worker *w = fork_worker(pool, first, err);
 
 		if (w == NULL)
 			return pool->nworkers != 0 ? 0 : -1;
+		first = false;
 		link_worker(&pool->idle, w);
 	}
 	return 0;
 }
 
 void
-fz_pool_stamp(struct fz_pool *pool, uint32_t stamp)
+fz_pool_stamp(struct fz_pool *pool, uint64_t stamp)
 {
 	pool->stamp = stamp;
 }
 
-uint32_t
+uint64_t
 fz_pool_oldest(const struct fz_pool *pool)
 {
-	uint32_t oldest = pool->stamp;
+	uint64_t oldest = pool->stamp;
 
 	if (!is_own(pool))
 		return oldest;

@@ -31,7 +31,8 @@ struct fz_pool_opts {
 	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
 	struct fz_slots *slots;
 	bool spread; /* each begins on another processor: see host.h */
-	void (*before_fork)(void *main_ctx); /* in the parent; may be NULL */
+	/* In the parent, before one or several forks; may be NULL. */
+	void (*before_fork)(void *main_ctx);
 	fz_worker_main main;
 	void *main_ctx;
 };
@@ -93,10 +94,10 @@ void fz_pool_retire_idle(struct fz_pool *pool); /* all of them */
 int fz_pool_fill(struct fz_pool *pool, struct fz_err *err);
 
 /* Workers that are forked from now on get this stamp. */
-void fz_pool_stamp(struct fz_pool *pool, uint32_t stamp);
+void fz_pool_stamp(struct fz_pool *pool, uint64_t stamp);
 
 /* The lowest stamp of a worker that lives; without one that of the next. */
-uint32_t fz_pool_oldest(const struct fz_pool *pool);
+uint64_t fz_pool_oldest(const struct fz_pool *pool);
 
 /* The first worker that has jobs; others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);

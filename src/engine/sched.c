@@ -34,7 +34,9 @@ enum {
 };
 
 struct func {
-	uint32_t version; /* 0: none yet */
+	uint64_t version; /* 0: none yet */
+	uint64_t lost;    /* workers of this one or later do not inherit it;
+			     0: all do */
 	struct fz_blob *code;
 };
 
@@ -53,7 +55,7 @@ struct fz_sched {
 	unsigned nbatches;
 	unsigned nbusy; /* workers */
 	bool joined;    /* the pool tells of its workers */
-	uint32_t nversions;
+	uint64_t nversions;
 	struct func funcs[FZ_WORKER_FUNCS];
 	struct fz_defer dispatch;
 	struct fz_timer look;
@@ -257,7 +259,17 @@ chunk_size(
 	return n != 0 ? (uint32_t)n : 1;
 }
 
-/* The worker gets the function unless it has it. */
+static bool
+is_inherited(const struct func *func, const struct fz_worker *w)
+{
+	return func->version <= w->stamp &&
+	       (func->lost == 0 || w->stamp < func->lost);
+}
+
+/*
+ * The worker gets the function unless it has it. One without code was meant to
+ * be inherited, by workers that are forked later as it is then.
+ */
 static int
 send_func(struct fz_sched *s, struct fz_worker *w, const struct fz_batch *b,
     struct fz_err *err)
@@ -267,9 +279,9 @@ send_func(struct fz_sched *s, struct fz_worker *w, const struct fz_batch *b,
 	if (b->opts.kind & FZ_WIRE_INLINE)
 		return 0;
 	func = &s->funcs[b->opts.func];
-	if (w->funcs[b->opts.func] == func->version ||
-	    func->version <= w->stamp)
-		return 0; /* it was sent there, or inherited */
+	if (w->funcs[b->opts.func] == func->version || func->code == NULL ||
+	    is_inherited(func, w))
+		return 0;
 	if (fz_worker_send_func(w, b->opts.func, func->code, err) != 0)
 		return -1;
 	w->funcs[b->opts.func] = func->version;
@@ -553,14 +565,14 @@ fz_sched_free(struct fz_sched *s)
 	free(s);
 }
 
-uint32_t
+uint64_t
 fz_sched_version(struct fz_sched *s)
 {
 	fz_pool_stamp(s->opts.pool, ++s->nversions);
 	return s->nversions;
 }
 
-uint32_t
+uint64_t
 fz_sched_oldest(const struct fz_sched *s)
 {
 	return fz_pool_oldest(s->opts.pool);
@@ -574,6 +586,14 @@ fz_sched_func(struct fz_sched *s, uint32_t slot, struct fz_blob *code)
 	fz_blob_unref(func->code);
 	func->code = code;
 	func->version = fz_sched_version(s);
+	func->lost = 0;
+}
+
+void
+fz_sched_lose(struct fz_sched *s, uint32_t slot)
+{
+	if (s->funcs[slot].lost == 0)
+		s->funcs[slot].lost = fz_sched_version(s);
 }
 
 int

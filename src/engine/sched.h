@@ -37,17 +37,20 @@ void fz_sched_free(struct fz_sched *sched);
 
 /*
  * The function in `slot` is another one from now on. Workers that are forked
- * later inherit it; others get `code` (the reference is taken; NULL where
- * there are no others).
+ * later inherit it; others get `code` (the reference is taken; NULL if there
+ * are no others).
  */
 void fz_sched_func(struct fz_sched *sched, uint32_t slot, struct fz_blob *code);
+
+/* Workers that are forked from now on get its code, if there is any. */
+void fz_sched_lose(struct fz_sched *sched, uint32_t slot);
 
 /*
  * A new version of what workers inherit: those that are forked from now on have
  * it. The other: the version that all workers have.
  */
-uint32_t fz_sched_version(struct fz_sched *sched);
-uint32_t fz_sched_oldest(const struct fz_sched *sched);
+uint64_t fz_sched_version(struct fz_sched *sched);
+uint64_t fz_sched_oldest(const struct fz_sched *sched);
 
 /* Fork all workers that there may be. 0, or -1 and `err`. */
 int fz_sched_fill(struct fz_sched *sched, struct fz_err *err);

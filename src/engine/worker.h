@@ -135,8 +135,8 @@ struct fz_worker {
 	struct fz_err start_err; /* what it said then; NONE: nothing */
 	struct fz_death death;   /* how it ended, once it is dead */
 	/* For who sends it functions: which version it has in each slot. */
-	uint32_t funcs[FZ_WORKER_FUNCS];
-	uint32_t stamp; /* versions up to this one it has inherited */
+	uint64_t funcs[FZ_WORKER_FUNCS];
+	uint64_t stamp; /* versions up to this one it has inherited */
 	bool has_slot;  /* of fz_slots, while it is busy; the pool's to set */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
