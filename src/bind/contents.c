@@ -184,6 +184,27 @@ add_address(struct walk *w)
 	lua_rawseti(w->L, w->found, ++w->nfound);
 }
 
+/*
+ * Whether the object at the top, which has a packer, is one of ours: what those
+ * are packed into does not change. That of others may lie anywhere.
+ */
+static bool
+is_ours(lua_State *L)
+{
+	const char *name;
+	bool ours = false;
+
+	lua_getmetatable(L, -1);
+	lua_pushliteral(L, "__name");
+	lua_rawget(L, -2);
+	name = lua_tostring(L, -1);
+	if (name != NULL)
+		ours = strncmp(name, FZ_REGISTERED_OURS,
+			   sizeof(FZ_REGISTERED_OURS) - 1) == 0;
+	lua_pop(L, 2);
+	return ours;
+}
+
 /* The table at the top is in the sum at hand. */
 static void
 note_owner(struct walk *w)
@@ -213,6 +234,8 @@ add_table(struct walk *w)
 		add_address(w);
 		return;
 	}
+	if (packer_type(L) == LUA_TFUNCTION && !is_ours(L))
+		w->sum.certain = false;
 	slot = fz_refmap_enter(&w->c->seen, L, lua_topointer(L, -1),
 	    (uint32_t)w->c->seen.n, &fresh);
 	if (slot == NULL) {

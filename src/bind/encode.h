@@ -19,9 +19,6 @@ enum {
 	FZ_ENCODE_SPLICES = 16,  /* strings left out of the buffer */
 };
 
-/* The names of the classes of fzlua begin so. */
-#define FZ_ENCODE_OURS "fzlua."
-
 /* The number of an object whose __fzpack has not ended has this bit. */
 #define FZ_ENCODE_OPEN UINT32_C(0x80000000)
 

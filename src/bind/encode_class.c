@@ -93,11 +93,11 @@ has_methods(lua_State *L, int mt)
 static void
 push_noun(lua_State *L, const char *class)
 {
-	const size_t ours = sizeof(FZ_ENCODE_OURS) - 1;
+	const size_t ours = sizeof(FZ_REGISTERED_OURS) - 1;
 	const char *noun = class;
 	luaL_Buffer b;
 
-	if (strncmp(class, FZ_ENCODE_OURS, ours) == 0)
+	if (strncmp(class, FZ_REGISTERED_OURS, ours) == 0)
 		noun += ours;
 	luaL_buffinit(L, &b);
 	luaL_addstring(&b, strchr("AEIOU", *noun) != NULL ? "an" : "a");

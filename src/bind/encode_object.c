@@ -9,6 +9,7 @@
 #include "bind/format.h"
 #include "bind/lhandle.h"
 #include "bind/names.h"
+#include "bind/registered.h"
 
 /* The reason that a handle cannot be packed. */
 #define SHARED ", shared within one run alone,"
@@ -44,8 +45,8 @@ refuse_packed(struct fz_encoder *e, const struct fz_place *at)
 
 	for (const struct fz_place *p = at; p != NULL; p = p->up) {
 		if (p->kind == FZ_PLACE_PACKED &&
-		    strncmp(p->name, FZ_ENCODE_OURS,
-			sizeof(FZ_ENCODE_OURS) - 1) == 0)
+		    strncmp(p->name, FZ_REGISTERED_OURS,
+			sizeof(FZ_REGISTERED_OURS) - 1) == 0)
 			packed = p;
 	}
 	if (packed == NULL)

@@ -14,6 +14,9 @@
 
 struct fz_refmap;
 
+/* The names of the classes of fzlua begin so. */
+#define FZ_REGISTERED_OURS "fzlua."
+
 /* Fields of a metatable that the codec reads. */
 enum fz_registered_field {
 	FZ_REGISTERED_PACK,  /* __fzpack; false: objects of it cannot be sent */

@@ -246,8 +246,10 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 {
 	enum fz_queue_state state;
 
-	if (is_bounded(q) && fz_queue_size(q) >= q->max &&
-	    !atomic_load(&q->closed))
+	/* First: one that was stopped may be in the way for ever. */
+	if (atomic_load(&q->closed))
+		return FZ_QUEUE_CLOSED;
+	if (is_bounded(q) && fz_queue_size(q) >= q->max)
 		return FZ_QUEUE_WAIT;
 	if (!hold(&q->putting, self))
 		return FZ_QUEUE_BUSY;
