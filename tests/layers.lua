@@ -24,10 +24,10 @@ local C_LAYERS = {
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "ltraceback", "lhandle", "place", "refmap", "registered",
-    "names", "warning", "garbage", "contents", "cells cells_state cells_note",
+    "names", "warning", "garbage", "strip", "contents", "cells cells_state cells_note",
     "codec lcodec format encode encode_class encode_message encode_object encode_string decode "
       .. "decode_object",
-    "items", "strip", "random", "exit", "child child_state child_batch", "serve",
+    "items", "random", "exit", "child child_state child_batch", "serve",
     "ljson", "ltext", "lblob", "lfailure", "llimits", "lloop", "lwait",
     "number", "lguard", "lhold", "llock", "lgraph", "lfuncs", "lslots", "lpool",
     "llocal lrun", "lbatch lbatch_state lbatch_parts lbatch_news", "lchannel", "l*"},

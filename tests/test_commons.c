@@ -491,6 +491,103 @@ test_commons_who_dies_joining_or_taking_holds_nobody_up(void **state)
 	await_used(0);
 }
 
+static void *
+joining_thread(void *arg)
+{
+	(void)arg;
+	fz_commons_self(NULL);
+	return NULL;
+}
+
+static void
+join_by_a_thread(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, joining_thread, NULL) != 0 ||
+	    pthread_join(thread, NULL) != 0)
+		told->bad++;
+}
+
+static void
+child_of_threads(uint64_t arg)
+{
+	(void)arg;
+	join_by_a_thread();
+	if (!fz_commons_alive(fz_commons_me()))
+		told->bad++;
+	fz_commons_sweep_dead();
+	told->other = fz_commons_name(fz_commons_new(TYPE, 8, NULL));
+	told->number = fz_commons_me();
+}
+
+static void
+test_commons_a_member_outlives_the_thread_that_joined(void **state)
+{
+	uint32_t child;
+	pid_t pid;
+
+	(void)state;
+	fz_commons_self(NULL);
+	pid = start_told(child_of_threads, 0);
+	child = (uint32_t)told->number;
+	assert_int_equal(told->bad, 0);
+	assert_int_not_equal(child, fz_commons_me());
+	for (int i = 0; i < 30; i++) { /* more than a second after its end */
+		assert_true(fz_commons_alive(child));
+		fz_commons_sweep_dead();
+		nap(50);
+	}
+	finish(start_told(joining_child, 0));
+	assert_int_not_equal(fz_commons_place((uint32_t)told->number),
+	    fz_commons_place(child));
+	assert_true(fz_commons_used() > 0);
+	finish(pid);
+	assert_false(fz_commons_alive(child));
+	await_used(0);
+}
+
+/* teardown() sees that the region is gone. */
+static void
+test_commons_ends_after_the_thread_that_joined(void **state)
+{
+	(void)state;
+	join_by_a_thread();
+	assert_int_equal(told->bad, 0);
+}
+
+static pthread_barrier_t stages;
+
+static void *
+living_thread(void *arg)
+{
+	fz_commons_self(NULL);
+	pthread_barrier_wait(&stages);
+	pthread_barrier_wait(&stages);
+	return arg;
+}
+
+static void
+test_commons_stays_while_the_thread_that_joined_lives(void **state)
+{
+	pthread_t thread;
+	uint32_t self;
+
+	(void)state;
+	assert_int_equal(pthread_barrier_init(&stages, NULL, 2), 0);
+	assert_int_equal(
+	    pthread_create(&thread, NULL, living_thread, NULL), 0);
+	pthread_barrier_wait(&stages);
+	self = fz_commons_me();
+	fz_commons_let_go(); /* its lock must stay mapped */
+	assert_int_not_equal(fz_commons_bell(), -1);
+	fz_commons_hold();
+	assert_int_equal(fz_commons_self(NULL), self);
+	pthread_barrier_wait(&stages);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_barrier_destroy(&stages);
+}
+
 static void
 test_commons_has_room_for_4096(void **state)
 {
@@ -506,8 +603,10 @@ test_commons_has_room_for_4096(void **state)
 	fz_commons.self = 0;
 	assert_int_equal(fz_commons_self(&err), 0);
 	assert_non_null(strstr(err.text, "4096"));
-	for (uint32_t i = 0; i < FZ_COMMONS_MEMBERS; i++)
+	for (uint32_t i = 0; i < FZ_COMMONS_MEMBERS; i++) {
+		member_at(i)->pid = 0;
 		pthread_mutex_unlock(&member_at(i)->life);
+	}
 	assert_false(fz_commons_alive(first));
 	/* They died just now: it waits until one of the places is free. */
 	assert_int_not_equal(fz_commons_self(&err), 0);
@@ -978,6 +1077,9 @@ main(void)
 		TEST(test_commons_a_forked_child_is_another_member),
 		TEST(test_commons_a_place_is_used_again_after_a_second),
 		TEST(test_commons_who_dies_joining_or_taking_holds_nobody_up),
+		TEST(test_commons_a_member_outlives_the_thread_that_joined),
+		TEST(test_commons_ends_after_the_thread_that_joined),
+		TEST(test_commons_stays_while_the_thread_that_joined_lives),
 		TEST(test_commons_has_room_for_4096),
 		TEST(test_commons_chunks_have_the_room_that_was_asked_for),
 		TEST(test_commons_chunks_keep_their_memory_for_a_while),

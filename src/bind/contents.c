@@ -9,6 +9,7 @@
 #include "bind/lhandle.h"
 #include "bind/names.h"
 #include "bind/registered.h"
+#include "bind/strip.h"
 
 enum {
 	DEPTH = 100, /* tables nested deeper come later */
@@ -292,25 +293,63 @@ add_value(struct walk *w)
 	}
 }
 
-/* What is in the table at the top. */
+/*
+ * Numbers that lie side by side from the first element on: most of what big
+ * tables hold. Returns how many.
+ */
+static lua_Integer
+add_numbers(struct walk *w, const void *table)
+{
+	lua_Integer i = 1;
+	const struct fz_slot *slot;
+	uint64_t bits;
+
+	while ((slot = fz_strip_look(table, (uint64_t)i)) != NULL &&
+	       fz_strip_is_number(slot)) {
+		memcpy(&bits, slot->value, sizeof(bits));
+		add_word(w, slot->tag);
+		add_word(w, bits);
+		i++;
+	}
+	return i - 1;
+}
+
+/* All pairs of the table at `t` but for the first `n` elements. */
 static void
-add_contents(struct walk *w)
+add_pairs(struct walk *w, int t, lua_Integer n)
 {
 	lua_State *L = w->L;
-	int t = lua_gettop(L);
 
-	w->depth++;
-	if (lua_getmetatable(L, t)) {
-		add_address(w);
-		lua_pop(L, 1);
-	}
-	lua_pushnil(L);
+	if (n != 0)
+		lua_pushinteger(L, n);
+	else
+		lua_pushnil(L);
 	while (lua_next(L, t)) {
 		add_value(w);
 		lua_pushvalue(L, -2);
 		add_value(w);
 		lua_pop(L, 2);
 	}
+}
+
+/* What is in the table at the top. */
+static void
+add_contents(struct walk *w)
+{
+	lua_State *L = w->L;
+	int t = lua_gettop(L);
+	lua_Integer n = 0;
+
+	w->depth++;
+	if (lua_getmetatable(L, t)) {
+		add_address(w);
+		lua_pop(L, 1);
+	}
+	if (fz_strip_table.known)
+		n = add_numbers(w, lua_topointer(L, t));
+	add_word(w, (uint64_t)n);
+	if (n == 0 || !fz_strip_is_whole(lua_topointer(L, t), (uint64_t)n))
+		add_pairs(w, t, n);
 	add_word(w, UINT64_MAX);
 	w->depth--;
 }

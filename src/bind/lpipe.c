@@ -1,6 +1,5 @@
 #include "bind/lpipe.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include <lauxlib.h>
@@ -76,7 +75,11 @@ forked(void)
 	}
 }
 
-/* Behind the commons' own handler: this process is no member yet. */
+/*
+ * This process was forked and is no member yet. In a child that the host has
+ * forked itself this comes with the first use of a pipe: what all share is not
+ * touched in a fork that has nothing to do with it.
+ */
 static void
 born(void)
 {
@@ -102,15 +105,14 @@ born(void)
 	}
 }
 
-static int
-hook_forks(void)
-{
-	static bool hooked;
+static struct fz_proc_hook hook = { .forked = forked, .born = born };
 
-	if (!hooked && pthread_atfork(NULL, forked, born) != 0)
-		return -1;
-	hooked = true;
-	return 0;
+static void
+be_member(lua_State *L)
+{
+	if (fz_commons_me() == 0)
+		born();
+	member = fz_lhandle_self(L);
 }
 
 /* ---- what this process has --------------------------------------------- */
@@ -121,8 +123,9 @@ add_known(lua_State *L, struct lpipe *pipe)
 	struct known *k;
 	struct fz_err err;
 
-	member = fz_lhandle_self(L);
-	k = hook_forks() == 0 ? calloc(1, sizeof(*k)) : NULL;
+	be_member(L);
+	fz_proc_hook(&hook);
+	k = calloc(1, sizeof(*k));
 	if (k == NULL) {
 		fz_err_nomem(&err, "a pipe");
 		fz_lerror_raise(L, &err);
@@ -291,7 +294,7 @@ check_end(lua_State *L, struct fz_lhandle **handle)
 
 	*handle = fz_lhandle_check(L, 1, FZ_LHANDLE_PIPE);
 	pipe = (*handle)->object;
-	member = fz_lhandle_self(L);
+	be_member(L);
 	return (*handle)->closed ? NULL : &pipe->ends[(*handle)->part];
 }
 

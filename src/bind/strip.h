@@ -90,6 +90,20 @@ fz_strip_is_number(const struct fz_slot *slot)
 	       slot->tag == fz_strip_tags.number;
 }
 
+/* True if its first `n` elements are all that a table has; false: perhaps. */
+static inline bool
+fz_strip_is_whole(const void *table, uint64_t n)
+{
+	const unsigned char *t = table;
+	const void *rest;
+	uint32_t limit;
+
+	memcpy(&limit, t + fz_strip_table.limit, sizeof(limit));
+	memcpy(&rest, t + fz_strip_table.rest, sizeof(rest));
+	return rest == fz_strip_table.nothing && n == limit &&
+	       (n & (n - 1)) == 0;
+}
+
 /*
  * How many elements the table in a slot has, where these are one, two or four
  * numbers and all it has; `*array` are they. 0: it may be anything.

@@ -245,6 +245,24 @@ fz_commons_is_held(void)
 	return fz_commons.nholders != 0;
 }
 
+/*
+ * A robust mutex that is locked is in a list of its thread's, and must not be
+ * unmapped. False: it is that of another thread, which lives: the region stays,
+ * for the next who needs one.
+ */
+static bool
+leave(void)
+{
+	struct member *m = member_at(fz_commons_place(fz_commons.self));
+
+	if (pthread_mutex_unlock(&m->life) == 0)
+		return true;
+	if (fz_commons_lock(&m->life, false) != 0)
+		return false;
+	pthread_mutex_unlock(&m->life);
+	return true;
+}
+
 void
 fz_commons_let_go(void)
 {
@@ -253,10 +271,8 @@ fz_commons_let_go(void)
 	fz_commons.failed = 0;
 	if (fz_commons.head == NULL)
 		return;
-	/* It must not be in the list of what this thread holds. */
-	if (fz_commons.self != 0)
-		pthread_mutex_unlock(
-		    &member_at(fz_commons_place(fz_commons.self))->life);
+	if (fz_commons.self != 0 && !leave())
+		return;
 	in_child();
 	close_region();
 }

@@ -4,9 +4,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "os/commons_state.h"
+#include "os/tree.h"
 
 uint32_t
 fz_commons_place(uint32_t member)
@@ -39,9 +43,16 @@ fz_commons_lock(pthread_mutex_t *mutex, bool wait)
 }
 
 bool
+fz_commons_runs(const struct member *m)
+{
+	return m->pid != 0 && fz_tree_runs_since(m->pid, m->joined_ns);
+}
+
+bool
 fz_commons_alive(uint32_t member)
 {
 	struct member *m;
+	bool runs;
 
 	if (member == 0 || fz_commons.head == NULL)
 		return false;
@@ -52,9 +63,10 @@ fz_commons_alive(uint32_t member)
 		return false;
 	if (fz_commons_lock(&m->life, false) != 0)
 		return true;
+	runs = fz_commons_runs(m);
 	pthread_mutex_unlock(&m->life);
 	/* Between the two looks the place may have got another member. */
-	return false;
+	return runs && atomic_load(&m->wait.member) == member;
 }
 
 static struct member *
@@ -83,6 +95,15 @@ new_place(uint32_t *place, struct fz_err *err)
 	return m;
 }
 
+static int64_t
+boot_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (int64_t)t.tv_sec * FZ_CLOCK_SECOND + t.tv_nsec;
+}
+
 static uint32_t
 join(struct fz_err *err)
 {
@@ -102,6 +123,8 @@ join(struct fz_err *err)
 		m->generation = m->generation % (GENERATIONS - 1) + 1;
 		fz_commons.self = m->generation << PLACE_BITS | place;
 		m->dead_ns = 0;
+		m->pid = getpid();
+		m->joined_ns = boot_ns();
 		atomic_store(&m->wait.what, 0);
 		atomic_store(&m->wait.ticket, 0);
 		atomic_store(&m->wait.member, fz_commons.self);

@@ -32,8 +32,14 @@
 
 enum { PLACE_BITS = 12, NCELLS = (64 << 10) / 256 };
 
+/*
+ * Held by the thread that made the process a member. Whoever gets the lock asks
+ * whether the process is dead, or that thread alone.
+ */
 struct member {
-	pthread_mutex_t life; /* held by the member as long as it lives */
+	pthread_mutex_t life;
+	pid_t pid;
+	int64_t joined_ns; /* of CLOCK_BOOTTIME */
 	struct fz_commons_wait wait;
 	uint32_t generation;
 	int64_t dead_ns; /* when somebody saw that it is; 0: nobody has */
@@ -121,6 +127,9 @@ int fz_commons_init_lock(pthread_mutex_t *mutex);
 
 /* Lock one whose last owner may be dead: what it guards is always whole. */
 int fz_commons_lock(pthread_mutex_t *mutex, bool wait);
+
+/* Whether the process of a member, whose lock the caller has, still lives. */
+bool fz_commons_runs(const struct member *m);
 
 /* Have the next search for chunks begin at `i` or before it. */
 void fz_commons_search_from(uint32_t i);

@@ -99,12 +99,16 @@ bury(uint32_t place, bool *soon)
 
 	if (fz_commons_lock(&m->life, false) != 0)
 		return NULL;
+	member = atomic_load(&m->wait.member);
+	if (member != 0 && (member == fz_commons.self || fz_commons_runs(m))) {
+		pthread_mutex_unlock(&m->life);
+		return NULL;
+	}
 	if (!is_over(m)) {
 		pthread_mutex_unlock(&m->life);
 		*soon = true;
 		return NULL;
 	}
-	member = atomic_load(&m->wait.member);
 	if (member != 0)
 		sweep(member);
 	atomic_store(&m->wait.member, 0);

@@ -297,6 +297,7 @@ drop_child(pid_t pid)
 }
 
 static unsigned depth;
+static struct fz_proc_hook *hooks;
 
 unsigned
 fz_proc_depth(void)
@@ -420,6 +421,10 @@ run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	depth++;
 	fz_cwd_in_child();
 	fz_clock_in_child();
+	for (const struct fz_proc_hook *h = hooks; h != NULL; h = h->next) {
+		if (h->born != NULL)
+			h->born();
+	}
 	nchildren = 0; /* its parent's */
 	nuncounted = 0;
 	nunreaped = 0;
@@ -431,6 +436,25 @@ run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	fz_proc_exit(entry(ctx, rc == 0 ? NULL : &err));
+}
+
+static void
+call_forked(void)
+{
+	for (const struct fz_proc_hook *h = hooks; h != NULL; h = h->next) {
+		if (h->forked != NULL)
+			h->forked();
+	}
+}
+
+void
+fz_proc_hook(struct fz_proc_hook *hook)
+{
+	if (hook->hooked)
+		return;
+	hook->hooked = true;
+	hook->next = hooks;
+	hooks = hook;
 }
 
 int
@@ -455,9 +479,11 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	code = errno;
 	if (pid == 0)
 		run_child(&birth, opts, entry, ctx);
-	/* Also done by the child: whoever comes first. */
-	if (pid > 0)
+	if (pid > 0) {
+		/* Also done by the child: the first of both counts. */
 		setpgid(pid, pid);
+		call_forked();
+	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid > 0)
 		watch_child(proc, pid);

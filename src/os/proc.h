@@ -62,6 +62,17 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
 
+/* What else is to be done for each child. Either function may be NULL. */
+struct fz_proc_hook {
+	void (*forked)(void); /* in the parent, right after the fork */
+	void (*born)(void);   /* in the child, before its entry */
+	struct fz_proc_hook *next;
+	bool hooked;
+};
+
+/* Call it at all forks from now on; again does nothing. It stays the caller's. */
+void fz_proc_hook(struct fz_proc_hook *hook);
+
 /*
  * How many children this process has forked, and the number of the last one of
  * them, from 1, that is not reaped; 0: there is none.

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -15,6 +16,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+
+/* Fields of /proc/PID/stat, from 1. */
+enum { SESSION = 6, STARTED = 22 };
 
 enum {
 	KNOWN_MAX = 2048,
@@ -39,6 +43,7 @@ struct known {
 
 struct status {
 	pid_t parent, group, session;
+	uint64_t started; /* in clock ticks since the boot */
 	char state; /* as in /proc/PID/stat: R S D T t Z X */
 	char name[16];
 };
@@ -98,7 +103,30 @@ read_status(int proc, const char *name, struct status *status)
 	status->group = p != NULL ? parse_pid(p + 1) : 0;
 	p = p != NULL ? strchr(p + 1, ' ') : NULL;
 	status->session = p != NULL ? parse_pid(p + 1) : 0;
+	for (int field = SESSION; p != NULL && field < STARTED; field++)
+		p = strchr(p + 1, ' ');
+	status->started = 0;
+	for (; p != NULL && '0' <= p[1] && p[1] <= '9'; p++)
+		status->started = status->started * 10 + (uint64_t)(p[1] - '0');
 	return true;
+}
+
+bool
+fz_tree_runs_since(pid_t pid, int64_t boot_ns)
+{
+	struct status status;
+	char name[16];
+	int64_t tick_ns = FZ_CLOCK_SECOND / sysconf(_SC_CLK_TCK);
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool found;
+
+	if (proc == -1)
+		return kill(pid, 0) == 0 || errno == EPERM;
+	snprintf(name, sizeof(name), "%ld", (long)pid);
+	found = read_status(proc, name, &status);
+	close(proc);
+	return found && status.state != 'Z' && status.state != 'X' &&
+	       (int64_t)status.started <= boot_ns / tick_ns;
 }
 
 static bool

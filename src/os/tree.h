@@ -2,6 +2,8 @@
 #ifndef FZ_TREE_H
 #define FZ_TREE_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
@@ -19,6 +21,12 @@ void fz_tree_kill(pid_t root);
  * errno. Does nothing where /proc is missing.
  */
 void fz_tree_signal_workers(int sig);
+
+/*
+ * Whether the process `pid` that was there at `boot_ns`, a time of
+ * CLOCK_BOOTTIME, still lives. Not async-signal-safe.
+ */
+bool fz_tree_runs_since(pid_t pid, int64_t boot_ns);
 
 /*
  * SIGKILL and reap the children of this process whose environment has `mark`
