@@ -24,7 +24,7 @@ local C_LAYERS = {
     "worker slice start worker_state", "queue", "pool", "graph", "run run_state step dispatch",
     "batch batch_state sched"},
   {dir = "bind/", lua = true, "lerror", "ltraceback", "lhandle", "place", "refmap", "registered",
-    "names", "warning", "garbage", "strip", "contents", "cells cells_state cells_note",
+    "names", "warning", "garbage", "strip", "contents", "cells cells_state cells_value cells_note",
     "codec lcodec format encode encode_class encode_message encode_object encode_string decode "
       .. "decode_object",
     "items", "random", "exit", "child child_state child_batch", "serve",

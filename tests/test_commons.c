@@ -539,8 +539,8 @@ test_commons_a_member_outlives_the_thread_that_joined(void **state)
 		nap(50);
 	}
 	finish(start_told(joining_child, 0));
-	assert_int_not_equal(fz_commons_place((uint32_t)told->number),
-	    fz_commons_place(child));
+	assert_int_not_equal(
+	    fz_commons_place((uint32_t)told->number), fz_commons_place(child));
 	assert_true(fz_commons_used() > 0);
 	finish(pid);
 	assert_false(fz_commons_alive(child));
@@ -575,8 +575,7 @@ test_commons_stays_while_the_thread_that_joined_lives(void **state)
 
 	(void)state;
 	assert_int_equal(pthread_barrier_init(&stages, NULL, 2), 0);
-	assert_int_equal(
-	    pthread_create(&thread, NULL, living_thread, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, living_thread, NULL), 0);
 	pthread_barrier_wait(&stages);
 	self = fz_commons_me();
 	fz_commons_let_go(); /* its lock must stay mapped */

@@ -1,8 +1,13 @@
 -- test_functions.lua - the functions of a pool: what workers see of their upvalues, and when.
 
 local t = ...
+local core = require "fzlua.core"
 
 local tests = {}
+
+local function kill_worker()
+  os.execute("kill -9 " .. core.pid())
+end
 
 -- Run f(pool, workers) with two workers, and with -j0.
 local function both(options, f)
@@ -292,6 +297,130 @@ tests["a worker that uses its own pool leaves the functions that it serves alone
     t.equal(pool:map(outer, { 1, 2, 3, 4 }, { chunksize = 1 }), { 6, 12, 18, 24, n = 4 })
     t.equal(pool:map(other, { 1, 2, 3, 4 }, { chunksize = 1 }), { 1, 2, 3, 4, n = 4 })
   end
+end
+
+-- Functions that share one upvalue: read it, set it.
+local function shared(value)
+  return function() return value end, function(v) value = v end,
+    function() return value, "another" end
+end
+
+tests["functions share in a worker what they share in the script"] = function()
+  for _, used in ipairs { false, true } do
+    local pool <close> = fz.pool(1)
+    if used then pool:apply(math.abs, 1) end
+    local get, set, again = shared(1)
+    t.equal(pool:apply(get), 1)
+    pool:apply(set, 2)
+    t.equal({ pool:apply(again) }, { 2, "another" })
+    t.equal(pool:apply(get), 2)
+    t.equal(get(), 1)
+    set(3)
+    for _, f in ipairs { again, get } do t.equal((pool:apply(f)), 3) end
+    pool:apply(set, 4)
+    t.equal(pool:map(get, { 1, 2 }), { 4, 4, n = 2 })
+  end
+end
+
+tests["init runs again in a worker that replaces another, with the values of that moment"] =
+function()
+  local connection, base = nil, 1
+  local pool <close> = fz.pool { workers = 1, init = function() connection = base * 10 end }
+  local function get() return connection end
+  t.equal(pool:apply(get), 10)
+  base = 2
+  t.equal(pool:apply(function() return connection, base end), 10)
+  t.fails("crash", pool.apply, pool, kill_worker)
+  t.equal({ pool:apply(function() return connection, base end) }, { 20, 2 })
+  t.equal(pool:apply(get), 20)
+end
+
+tests["functions beyond those that a worker keeps share, too"] = function()
+  local connection
+  local pool <close> = fz.pool { workers = 2, init = function() connection = "open" end }
+  pool:apply(math.abs, 1)
+  local results = {}
+  for i = 1, 300 do results[i] = pool:apply_async(function() return connection, i end) end
+  for i, result in ipairs(results) do t.equal({ result:get() }, { "open", i }) end
+end
+
+tests["what cannot be sent is shared with functions that have it by the fork"] = function()
+  local thread = coroutine.wrap(function() while true do coroutine.yield "next" end end)
+  local file <close> = assert(io.tmpfile())
+  local held = { file = file, name = "temporary" }
+  local function first() return thread(), io.type(held.file) end
+  local function second() return thread(), io.type(held.file), held.name end
+  local pool <close> = fz.pool(2)
+  t.equal({ pool:apply(first) }, { "next", "file" })
+  for _ = 1, 3 do
+    t.equal({ pool:apply(first) }, { "next", "file" })
+    t.equal({ pool:apply(second) }, { "next", "file", "temporary" })
+    t.equal(pool:map(second, { 1, 2, 3, 4 }), { "next", "next", "next", "next", n = 4 })
+  end
+  held.name = "changed" -- now it would have to be sent
+  local e = t.fails("unsendable", pool.apply, pool, second)
+  t.match(e.message, "the function: <upvalue held>.file", "a FILE* cannot be sent")
+end
+
+tests["one table in upvalues that came one by one stays one"] = function()
+  local pool <close> = fz.pool(1)
+  pool:apply(math.abs, 1)
+  local list = {}
+  local alias, holder = list, { list = list }
+  t.equal(pool:apply(function() list.a = 1 return list.a end), 1)
+  t.equal(pool:apply(function() alias.b = 2 return alias.b end), 2)
+  t.equal(pool:apply(function() holder.list.c = 3 return holder.list.c end), 3)
+  for _ = 1, 2 do
+    t.equal({ pool:apply(function()
+      list.d, alias.e, holder.list.f = 4, 5, 6
+      return alias.d, holder.list.e, list.f
+    end) }, { 4, 5, 6 })
+  end
+end
+
+tests["a pool used in its own worker leaves the functions of that worker alone"] = function()
+  local pool <close> = fz.pool(1)
+  local value = 1
+  local function inner() return value end
+  local function outer()
+    local results = {}
+    for i = 1, 100 do -- more than a worker keeps
+      value = i
+      results[i] = pool:apply(inner) + pool:apply(function() return value end)
+    end
+    return results
+  end
+  local function double(x) return 2 * x end
+  local expected = {}
+  for i = 1, 100 do expected[i] = 2 * i end
+  t.equal(pool:apply(outer), expected)
+  t.equal(pool:apply(double, 4), 8)
+  for _ = 1, 2 do
+    t.equal(pool:map(function() return #outer() end, { 1 }), { 100, n = 1 })
+    t.equal(pool:apply(double, 5), 10)
+    t.equal(pool:apply(outer), expected)
+  end
+end
+
+tests["cells are forgotten with the functions that had them"] = function()
+  local pool <close> = fz.pool(1)
+  pool:apply(math.abs, 1)
+  local function call(n)
+    for i = 1, n do
+      local list = { i }
+      t.equal(pool:apply(function() return list[1] end), i)
+    end
+    collectgarbage()
+    collectgarbage()
+    return collectgarbage "count", pool:apply(function()
+      collectgarbage()
+      return collectgarbage "count"
+    end)
+  end
+  local here, there = call(2000)
+  local here_now, there_now = call(10000)
+  assert(here_now < here + 300, here_now - here)
+  assert(there_now < there + 300, there_now - there)
 end
 
 -- ---- globals ----------------------------------------------------------------

@@ -60,8 +60,8 @@ fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size)
 	void *items;
 
 	if (list->n == list->cap) {
-		items = cap <= CELLS_MAX ? realloc(list->items, cap * size)
-					 : NULL;
+		items =
+		    cap <= CELLS_MAX ? realloc(list->items, cap * size) : NULL;
 		if (items == NULL)
 			fz_cells_no_memory(L);
 		list->items = items;
@@ -246,8 +246,8 @@ fz_cells_drop(lua_State *L, int record)
 	lua_getiuservalue(L, -1, 1);
 	cells = lua_gettop(L);
 	/* After the end of the cells there is nothing to leave. */
-	for (uint32_t i = 0; fz_cells_to(L, cells)->list != NULL && i < r->nuses;
-	     i++) {
+	for (uint32_t i = 0;
+	     fz_cells_to(L, cells)->list != NULL && i < r->nuses; i++) {
 		leave(L, cells, r->uses[i].number);
 		if (r->uses[i].base != r->uses[i].number)
 			leave(L, cells, r->uses[i].base);
@@ -259,8 +259,8 @@ fz_cells_drop(lua_State *L, int record)
 /* ---- in a worker -------------------------------------------------------- */
 
 bool
-fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
-    uint64_t version)
+fz_cells_join(
+    lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version)
 {
 	const struct fz_cells *c = fz_cells_to(L, cells);
 
@@ -276,8 +276,8 @@ fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
 }
 
 void
-fz_cells_add(lua_State *L, int cells, int f, int i, uint32_t number,
-    uint64_t version)
+fz_cells_add(
+    lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version)
 {
 	struct fz_cell *cell = at_number(L, fz_cells_to(L, cells), number);
 

@@ -88,11 +88,11 @@ void fz_cells_doubt(lua_State *L, int cells, uint64_t version);
  * Upvalue `i` of the function at `f` joins the cell that is here, if it has
  * that version; any with 0. False: it has not. [-0, +0, m]
  */
-bool fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
-    uint64_t version);
+bool fz_cells_join(
+    lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version);
 
 /* It is the cell of that number and version, unless a later one is here. */
-void fz_cells_add(lua_State *L, int cells, int f, int i, uint32_t number,
-    uint64_t version);
+void fz_cells_add(
+    lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version);
 
 #endif

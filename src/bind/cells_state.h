@@ -12,8 +12,9 @@
 
 /* User values of the userdata. */
 enum {
-	FZ_CELLS_HOLDERS = 1, /* number + 1 -> function whose 1st upvalue it is */
-	FZ_CELLS_INDEX,       /* lua_upvalueid() -> number + 1, but for copies */
+	FZ_CELLS_HOLDERS =
+	    1,          /* number + 1 -> function whose 1st upvalue it is */
+	FZ_CELLS_INDEX, /* lua_upvalueid() -> number + 1, but for copies */
 	FZ_CELLS_NOTES, /* number + 1 -> its value; -(number + 1) -> list of
 			   what its sum knows by address */
 	FZ_CELLS_NUSER = FZ_CELLS_NOTES
@@ -26,9 +27,9 @@ struct fz_cell {
 	bool small;        /* as fz_cells_use has it */
 	uint32_t nrecords; /* that have it */
 	uint32_t step;     /* of the walk with the number `look` */
-	uint32_t next;     /* number + 1 of the next free one, or copy; 0: none */
-	uint32_t copies;   /* number + 1 of the first copy, 0: none */
-	uint32_t base;     /* number + 1, 0: it is no copy */
+	uint32_t next;   /* number + 1 of the next free one, or copy; 0: none */
+	uint32_t copies; /* number + 1 of the first copy, 0: none */
+	uint32_t base;   /* number + 1, 0: it is no copy */
 	const void *id;
 	uint64_t version; /* 0: it was not looked at */
 	uint64_t look;    /* the last one that came by */
@@ -42,10 +43,11 @@ struct fz_cell {
 /* A cell that a walk has come to. */
 struct fz_cells_step {
 	uint32_t number;
-	uint32_t up;    /* a step of the same group, or itself */
-	uint64_t group; /* of the step that all of these lead up to: their sum */
-	bool fresh;     /* the cell has got its version now */
-	bool copied;    /* the function gets a copy of it */
+	uint32_t up; /* a step of the same group, or itself */
+	uint64_t
+	    group;   /* of the step that all of these lead up to: their sum */
+	bool fresh;  /* the cell has got its version now */
+	bool copied; /* the function gets a copy of it */
 };
 
 /* Two steps whose cells hold the same table. */
@@ -93,6 +95,12 @@ fz_cells_ups(struct fz_cells_record *record)
 	return (uint32_t *)(void *)&record->uses[record->nuses];
 }
 
+static inline bool
+fz_cells_is_function(lua_State *L, int idx)
+{
+	return lua_isfunction(L, idx) && !lua_iscfunction(L, idx);
+}
+
 /* Raise the error for too little memory. */
 int fz_cells_no_memory(lua_State *L);
 
@@ -110,5 +118,31 @@ uint32_t fz_cells_take(lua_State *L, int cells, int f, int i, bool indexed);
 
 /* No record has it: its number is free. [-0, +0, m] */
 void fz_cells_release(lua_State *L, int cells, uint32_t number);
+
+/* cells_value.c: what one look at cells works with. */
+struct fz_cells_look {
+	lua_State *L;
+	int cells;
+	struct fz_cells *c;
+	int notes; /* stack index of FZ_CELLS_NOTES */
+	uint64_t version;
+};
+
+/*
+ * Note the value on top, which goes: it is what the cell holds. True if that is
+ * another one than before. What its sum knows by address is left there, as a
+ * list or nil. [-1, +1, m]
+ */
+bool fz_cells_note_value(const struct fz_cells_look *look, uint32_t number);
+
+/*
+ * The sum of the names of all cells that functions in the cell refer to; calls
+ * meet(), if it is not NULL, with the number of each that is known. [-0, +0, -]
+ */
+uint64_t fz_cells_links(const struct fz_cells_look *look, uint32_t number,
+    void (*meet)(void *ctx, uint32_t number), void *ctx);
+
+/* A sum goes on with a word. */
+uint64_t fz_cells_mix(uint64_t sum, uint64_t word);
 
 #endif

@@ -212,8 +212,8 @@ note_owner(struct walk *w)
 {
 	struct fz_contents *c = w->c;
 	bool fresh;
-	const struct fz_refmap_slot *slot = fz_refmap_enter(&c->owners, w->L,
-	    lua_topointer(w->L, -1), c->owner, &fresh);
+	const struct fz_refmap_slot *slot = fz_refmap_enter(
+	    &c->owners, w->L, lua_topointer(w->L, -1), c->owner, &fresh);
 
 	if (slot == NULL)
 		no_memory(w->L);

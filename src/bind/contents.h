@@ -35,8 +35,8 @@ struct fz_contents {
 struct fz_contents_sum {
 	uint64_t hash;
 	uint64_t size; /* about that of a message with the value, in words */
-	bool certain; /* else it may have changed without a change of `hash` */
-	bool opaque;  /* it holds what cannot be sent, or by an effort */
+	bool certain;  /* else it may have changed without a change of `hash` */
+	bool opaque;   /* it holds what cannot be sent, or by an effort */
 };
 
 void fz_contents_init(struct fz_contents *c);

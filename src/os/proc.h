@@ -70,7 +70,8 @@ struct fz_proc_hook {
 	bool hooked;
 };
 
-/* Call it at all forks from now on; again does nothing. It stays the caller's. */
+/* Call it at all forks from now on; again does nothing. It stays the caller's.
+ */
 void fz_proc_hook(struct fz_proc_hook *hook);
 
 /*

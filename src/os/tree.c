@@ -44,7 +44,7 @@ struct known {
 struct status {
 	pid_t parent, group, session;
 	uint64_t started; /* in clock ticks since the boot */
-	char state; /* as in /proc/PID/stat: R S D T t Z X */
+	char state;       /* as in /proc/PID/stat: R S D T t Z X */
 	char name[16];
 };
 

@@ -1,0 +1,151 @@
+/*
+ * A host that forks by itself, as servers do: its children take no part in what
+ * the processes of a run share until they use it.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "fzlua.h"
+#include "os/commons.h"
+
+static void
+run(lua_State *L, const char *code)
+{
+	if (luaL_dostring(L, code) != LUA_OK)
+		fail_msg("%s: %s", code, luaL_tolstring(L, -1, NULL));
+}
+
+/* Fork; in the child exit with what f() returns. Returns the exit status. */
+static int
+in_fork(int (*f)(lua_State *L), lua_State *L)
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_int_not_equal(pid, -1);
+	if (pid == 0) {
+		alarm(60);
+		_exit(f(L));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int
+look(lua_State *L)
+{
+	(void)L;
+	return fz_commons_me() == 0 ? 0 : 1;
+}
+
+static void
+test_host_forks_join_nothing(void **state)
+{
+	lua_State *L = *state;
+	uint32_t n;
+
+	run(L, "a, b = fz.pipe() q = fz.queue()");
+	n = fz_commons_nplaces();
+	assert_true(n > 0);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(in_fork(look, L), 0);
+	assert_int_equal(fz_commons_nplaces(), n);
+	/* Nothing waits for these to be born. */
+	run(L, "b:close() local v, why = a:recv(10) "
+	       "assert(v == nil and why == 'closed', why)");
+}
+
+static int
+use(lua_State *L)
+{
+	return luaL_dostring(L, "assert(b:recv(10) == 'ping') b:send('pong') "
+				"local c, d = fz.pipe() c:send(1) "
+				"assert(d:recv(10) == 1)") == LUA_OK
+		   ? 0
+		   : 1;
+}
+
+static void
+test_host_forks_may_use_a_pipe(void **state)
+{
+	lua_State *L = *state;
+
+	run(L, "a, b = fz.pipe() a:send('ping')");
+	assert_int_equal(in_fork(use, L), 0);
+	run(L, "assert(a:recv(10) == 'pong')");
+	/* The child has left; what it held was not that of its parent. */
+	run(L, "b:send('still here') assert(a:recv(10) == 'still here')");
+}
+
+static void *
+make_pipe(void *L)
+{
+	if (luaL_dostring(L, "a, b = fz.pipe() q = fz.queue()") != LUA_OK)
+		return L;
+	return NULL;
+}
+
+/* The state goes from thread to thread, as in a host with a pool of them. */
+static void
+test_host_threads_may_end_before_what_they_made(void **state)
+{
+	lua_State *L = *state;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, make_pipe, L), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	run(L, "local p <close> = fz.process(function() "
+	       "local v = b:recv(20) b:send(v) return v end) "
+	       "p:start() a:send('x') assert(a:recv(20) == 'x') "
+	       "assert(p:result(20) == 'x')");
+	run(L, "local pool <close> = fz.pool(2) "
+	       "local r = pool:map(function(i) q:put(i) return i end, {1, 2}) "
+	       "assert(r[2] == 2 and q:get(20) + q:get(20) == 3)");
+}
+
+static int
+setup(void **state)
+{
+	lua_State *L = luaL_newstate();
+
+	if (L == NULL)
+		return -1;
+	luaL_openlibs(L);
+	luaL_requiref(L, "fzlua", luaopen_fzlua, 0);
+	lua_setglobal(L, "fz");
+	*state = L;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	lua_close(*state);
+	return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_host_forks_join_nothing),
+		TEST(test_host_forks_may_use_a_pipe),
+		TEST(test_host_threads_may_end_before_what_they_made),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
