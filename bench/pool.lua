@@ -102,6 +102,31 @@ return function(command, here, timed, expect)
     return apply()
   end
 
+  -- What a call compares, or sends, beside one that has neither to do.
+  local function apply_of(make)
+    return function()
+      local n, pool = 2000, warm(echo, 1)
+      local function side(each)
+        each(0)
+        return function()
+          local seconds = timed(function() for i = 1, n do each(i) end end)
+          return seconds / n
+        end
+      end
+      return side(make(pool)), side(function(i) expect("result", pool:apply(echo, i), i) end)
+    end
+  end
+
+  local apply_list = apply_of(function(pool)
+    local list = first(1000, echo)
+    local function last(i) return list[1000] + i end
+    return function(i) expect("result", pool:apply(last, i), 1000 + i) end
+  end)
+
+  local apply_new = apply_of(function(pool)
+    return function(i) expect("result", pool:apply(function() return i end), i) end
+  end)
+
   local function trivial(options, limit_s)
     return function()
       local list, pool = first(JOBS, echo), warm(echo, 1)
@@ -285,6 +310,10 @@ return function(command, here, timed, expect)
       target = 2, peers = true, measure = apply },
     { name = "pool_apply_1core", unit = "us", samples = 21, against = "two-pipe ping-pong",
       target = 2, measure = apply_1core },
+    { name = "pool_apply_list", unit = "us", samples = 21, against = "without an upvalue",
+      target = 2, measure = apply_list },
+    { name = "pool_apply_new", unit = "us", samples = 21, against = "without an upvalue",
+      target = 4, measure = apply_new },
     { name = "pool_jobs", unit = "us/job", samples = 31, against = "1.5 us", target = 1,
       peers = true, measure = trivial({ chunksize = 1 }, 1.5e-6) },
     { name = "pool_batched", unit = "us/job", samples = 51, against = "0.4 us", target = 1,
