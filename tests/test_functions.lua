@@ -254,7 +254,7 @@ tests["a thousand functions, of which a pool keeps few, leave no upvalue behind"
   collectgarbage()
   local n = 0
   for _ in pairs(weak) do n = n + 1 end
-  assert(n <= 64, n)
+  assert(n <= 65, n) -- the first one is inherited
 end
 
 tests["workers that are killed or worn out are replaced by others that share"] = function()

@@ -307,22 +307,18 @@ end
 
 local DEPTH <const> = 5
 
--- Append what can be seen of a value: its contents and which tables are the same one.
-local function show(value, out, seen, depth)
+-- Append what can be seen of a value, down to a depth.
+local function show(value, out, depth)
   if type(value) == "function" then
     out[#out + 1] = "f("
-    if depth < DEPTH then value(out, seen, depth + 1) end
+    if depth < DEPTH then value(out, depth + 1) end
     out[#out + 1] = ")"
   elseif type(value) ~= "table" then
     out[#out + 1] = (math.type(value) or type(value)) .. ":" .. tostring(value)
-  elseif seen[value] then
-    out[#out + 1] = "#" .. seen[value]
   else
-    seen.n = seen.n + 1
-    seen[value] = seen.n
     out[#out + 1] = "{" .. (getmetatable(value) == Plain and "Plain" or "")
-    for i = 1, depth < DEPTH and 4 or 0 do show(value[i], out, seen, depth + 1) end
-    show(value.v, out, seen, depth + 1)
+    for i = 1, depth < DEPTH and 4 or 0 do show(value[i], out, depth + 1) end
+    show(value.v, out, depth + 1)
     out[#out + 1] = "}"
   end
 end
@@ -403,7 +399,7 @@ end
 local function new_job(f)
   return function()
     local out = {}
-    f(out, { n = 0 }, 0)
+    f(out, 0)
     return table.concat(out, " ")
   end
 end
@@ -522,24 +518,177 @@ tests["a map that is under way keeps the values of its call"] = function()
   for i, v in ipairs(result:get(60)) do t.equal(v, i + 1) end
 end
 
-tests["a table that two upvalues have stays one table when one of them changes"] = function()
+tests["a table that is one upvalue and in another stays one table"] = function()
   for _, used in ipairs { false, true } do
-    local pool <close> = fz.pool(2)
-    if used then pool:apply(math.abs, 1) end
     local part = {}
+    local pool <close> = fz.pool { workers = 2, init = function() part.conn = "open" end }
+    if used then pool:apply(math.abs, 1) end
     local whole = { part = part, n = 0 }
+    local deep = { { whole = whole } }
+    local alias = part
     local function f()
       part.seen = (part.seen or 0) + 1
-      return whole.part == part, whole.n, whole.part.seen == part.seen
+      return whole.part == part and alias == part and deep[1].whole == whole, whole.n,
+        whole.part.seen == part.seen, part.conn
     end
-    local function g() return part, whole.part end
+    local function g() return deep[1].whole.part.conn, whole.n end
     for i = 0, 5 do
       whole.n = i
       t.equal(pool:map(f, { 1, 2, 3, 4 }, { chunksize = 1 }).n, 4)
-      t.equal({ pool:apply(f) }, { true, i, true })
-      local a, b = pool:apply(g)
-      assert(a == b)
+      t.equal({ pool:apply(f) }, { true, i, true, "open" })
+      t.equal({ pool:apply(g) }, { "open", i })
     end
+  end
+end
+
+-- ---- calls that come in the midst of others ---------------------------------
+
+local Caller = fz.register_class("test_pool_values.Caller", {
+  __fzpack = function(object) return object.call() end,
+})
+function Caller.__fzunpack(v) return setmetatable({ v = v }, Caller) end
+
+tests["a packer that uses the pool gets its own function, and the call gets its"] = function()
+  for _, used in ipairs { false, true } do
+    local pool <close> = fz.pool(1)
+    if used then pool:apply(math.abs, 1) end
+    local function g() return "g" end
+    local object = setmetatable({ call = function() return pool:apply(g) end }, Caller)
+    local function f() return "f", object.v end
+    for _ = 1, 3 do
+      if used then t.equal({ pool:apply(f) }, { "f", "g" }) end
+      t.equal(pool:apply(g), "g")
+    end
+  end
+end
+
+tests["finalizers that use the pool leave the calls alone in which they come"] = function()
+  local pool <close> = fz.pool(2)
+  pool:apply(math.abs, 1)
+  local bad, count = 0, 0
+  local function g() return "g" end
+  local function arm()
+    setmetatable({}, { __gc = function()
+      count = count + 1
+      local ok, got = pcall(pool.apply, pool, g)
+      if ok and got ~= "g" then bad = bad + 1 end
+    end })
+  end
+  for i = 1, 400 do
+    local functions = {}
+    for k = 1, 30 do functions[k] = function() return k + i end end
+    arm()
+    local function h() return functions[30]() end
+    if pool:apply(h) ~= 30 + i or pool:apply(g) ~= "g" then bad = bad + 1 end
+  end
+  assert(bad == 0 and count > 0, bad)
+end
+
+-- ---- workers that have several versions -------------------------------------
+
+tests["a call that waits finds what was inherited, after a later call brought another"] = function()
+  local pool <close> = fz.pool(2)
+  local list, small = t.numbers(1000), { 1 }
+  pool:apply(function() return list[1], small[1] end)
+  local go = { fz.event(), fz.event() }
+  for i = 1, 2 do pool:apply_async(function() return go[i]:wait(30) end) end
+  local first = pool:apply_async(function() return list[1], small[1] end)
+  list[1], small[1] = 2, 2
+  local second = pool:apply_async(function() return list[1], small[1] end)
+  go[1]:set() -- one worker makes both calls, in whatever order
+  t.equal({ first:get(30) }, { 1, 1 })
+  t.equal({ second:get(30) }, { 2, 2 })
+  go[2]:set()
+end
+
+tests["imap sees what there was at its call, whatever its source changes"] = function()
+  for _, n in ipairs { 1, 20000 } do
+    local list = t.numbers(n)
+    local pool <close> = fz.pool(2)
+    local i = 0
+    for _, v in pool:imap(function() return list[1] end, function()
+      list[1], i = 99, i + 1
+      return i <= 20 and i or nil
+    end) do t.equal(v, 1) end
+  end
+end
+
+tests["one function may wait in more calls than a worker keeps functions"] = function()
+  local pool <close> = fz.pool(2)
+  pool:apply(math.abs, 1)
+  local value = 0
+  local function f(x) return value, x end
+  local results, sums = {}, {}
+  for i = 1, 150 do
+    value = i
+    results[i] = pool:map_async(f, { 1, 2, 3 }, { chunksize = i % 3 + 1 })
+  end
+  for i, result in ipairs(results) do t.equal(result:get(60), { i, i, i, n = 3 }) end
+  for i = 1, 70 do
+    value = i
+    sums[i] = pool:imap(f, { {}, 2, "3" })
+  end
+  for i, it in ipairs(sums) do
+    for _, v in it do t.equal(v, i) end
+  end
+end
+
+-- ---- what is kept, and for how long -----------------------------------------
+
+tests["a function that comes back after many others finds what it left"] = function()
+  local pool <close> = fz.pool(1)
+  local count, file <close> = 0, assert(io.tmpfile())
+  local function next_count()
+    count = count + 1
+    return count, io.type(file)
+  end
+  local late = 0
+  local function next_late()
+    late = late + 1
+    return late
+  end
+  for round = 1, 4 do
+    t.equal({ pool:apply(next_count) }, { round, "file" })
+    t.equal(pool:apply(next_late), round)
+    for i = 1, 100 do pool:apply(function() return i end) end
+    collectgarbage()
+  end
+end
+
+tests["weak tables in upvalues are cleaned as ever"] = function()
+  local pool <close> = fz.pool(1)
+  local cache = setmetatable({}, { __mode = "k" })
+  local function f(i)
+    local n = 0
+    for _ in pairs(cache) do n = n + 1 end
+    return n > 0 and i
+  end
+  for i = 1, 500 do
+    local key <const> = function() return i end
+    cache[key] = i
+    t.equal(pool:apply(f, i), i)
+  end
+  collectgarbage()
+  collectgarbage()
+  local n = 0
+  for _ in pairs(cache) do n = n + 1 end
+  assert(n < 20, n)
+end
+
+tests["reading a table is no change of it"] = function()
+  local pool <close> = fz.pool(1)
+  local list = table.move(t.numbers(16), 1, 16, 1, {})
+  local box = { list = list, hits = 0 }
+  for i = 10, 16 do list[i] = nil end
+  local _ = #list
+  for i = 10, 12 do list[i] = i end
+  local function f()
+    box.hits = box.hits + 1
+    return box.hits
+  end
+  for i = 1, 3 do
+    t.equal(pool:apply(f), i)
+    _ = #list
   end
 end
 

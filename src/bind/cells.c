@@ -8,11 +8,15 @@
 #include "base/err.h"
 #include "bind/cells_state.h"
 #include "bind/lerror.h"
+#include "os/proc.h"
 
 enum {
 	CELLS_MAX = 1 << 24, /* numbers */
 	CELLS_FIRST = 16,
 };
+
+/* Its address is the registry key of the metatable of records. */
+static const char record_key;
 
 static int
 cells_gc(lua_State *L)
@@ -22,7 +26,6 @@ cells_gc(lua_State *L)
 	fz_contents_fini(&c->contents, L);
 	free(c->list);
 	free(c->steps.items);
-	free(c->pairs.items);
 	memset(c, 0, sizeof(*c));
 	return 0;
 }
@@ -33,6 +36,7 @@ fz_cells_new(lua_State *L)
 	struct fz_cells *c = lua_newuserdatauv(L, sizeof(*c), FZ_CELLS_NUSER);
 
 	memset(c, 0, sizeof(*c));
+	c->depth = fz_proc_depth();
 	fz_contents_init(&c->contents);
 	for (int i = 1; i <= FZ_CELLS_NUSER; i++) {
 		lua_newtable(L);
@@ -107,34 +111,31 @@ fz_cells_number(lua_State *L, int cells, const void *id)
 	return number;
 }
 
-/* The function at `number` has upvalue `i` of the one at `f`. */
+/* The function at `key` of the holders has upvalue `i` of the one at `f`. */
 static void
-hold(lua_State *L, int cells, uint32_t number, int f, int i)
+hold(lua_State *L, int cells, lua_Integer key, int f, int i)
 {
 	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
 	/* An empty chunk has one upvalue. */
 	if (luaL_loadbufferx(L, "", 0, "=cell", "t") != LUA_OK)
 		lua_error(L);
 	lua_upvaluejoin(L, -1, 1, f, i);
-	lua_rawseti(L, -2, (lua_Integer)number + 1);
+	lua_rawseti(L, -2, key);
 	lua_pop(L, 1);
 }
 
 uint32_t
-fz_cells_take(lua_State *L, int cells, int f, int i, bool indexed)
+fz_cells_take(lua_State *L, int cells, int f, int i)
 {
 	struct fz_cells *c = fz_cells_to(L, cells);
 	uint32_t number = c->free != 0 ? c->free - 1 : c->n;
 	const void *id = lua_upvalueid(L, f, i);
 
-	f = lua_absindex(L, f);
-	hold(L, cells, number, f, i);
-	if (indexed) {
-		lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
-		lua_pushinteger(L, (lua_Integer)number + 1);
-		lua_rawsetp(L, -2, id);
-		lua_pop(L, 1);
-	}
+	hold(L, cells, (lua_Integer)number + 1, f, i);
+	lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
+	lua_pushinteger(L, (lua_Integer)number + 1);
+	lua_rawsetp(L, -2, id);
+	lua_pop(L, 1);
 	at_number(L, c, number);
 	if (c->free != 0)
 		c->free = c->list[number].next;
@@ -142,41 +143,44 @@ fz_cells_take(lua_State *L, int cells, int f, int i, bool indexed)
 	return number;
 }
 
-/* A copy is none of its base's any more. */
-static void
-unlink_copy(struct fz_cells *c, uint32_t number)
+void
+fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number)
 {
-	const struct fz_cell *copy = &c->list[number];
-	uint32_t *at = &c->list[copy->base - 1].copies;
+	lua_Integer key = (lua_Integer)number + 1;
 
-	while (*at != number + 1)
-		at = &c->list[*at - 1].next;
-	*at = copy->next;
+	if (lua_rawgeti(L, notes, key) == LUA_TTABLE) {
+		lua_pushvalue(L, -1);
+		lua_rawget(L, roots);
+		if (lua_tointeger(L, -1) == key) {
+			lua_pushvalue(L, -2);
+			lua_pushnil(L);
+			lua_rawset(L, roots);
+		}
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
 }
 
-void
-fz_cells_release(lua_State *L, int cells, uint32_t number)
+static void
+release(lua_State *L, int cells, uint32_t number)
 {
 	struct fz_cells *c = fz_cells_to(L, cells);
 	lua_Integer key = (lua_Integer)number + 1;
 
-	if (c->list[number].base != 0) {
-		unlink_copy(c, number);
-	} else {
-		lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
-		lua_pushnil(L);
-		lua_rawsetp(L, -2, c->list[number].id);
-		lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
-		for (int sign = -1; sign <= 1; sign += 2) {
-			lua_pushnil(L);
-			lua_rawseti(L, -2, sign * key);
-		}
-		lua_pop(L, 2);
-	}
+	lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
+	lua_pushnil(L);
+	lua_rawsetp(L, -2, c->list[number].id);
 	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
 	lua_pushnil(L);
 	lua_rawseti(L, -2, key);
-	lua_pop(L, 1);
+	lua_getiuservalue(L, cells, FZ_CELLS_ROOTS);
+	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
+	fz_cells_drop_root(L, lua_gettop(L) - 1, lua_gettop(L), number);
+	for (int sign = -1; sign <= 1; sign += 2) {
+		lua_pushnil(L);
+		lua_rawseti(L, -2, sign * key);
+	}
+	lua_pop(L, 4);
 	c->list[number] = (struct fz_cell){ .next = c->free };
 	c->free = number + 1;
 }
@@ -207,9 +211,8 @@ fz_cells_size(lua_State *L, int record)
 }
 
 const struct fz_cells_use *
-fz_cells_find(lua_State *L, int record, const void *id)
+fz_cells_use_of(const struct fz_cells_record *r, const void *id)
 {
-	const struct fz_cells_record *r = to_record(L, record);
 	uint32_t low = 0, high = r->nuses;
 
 	while (low < high) {
@@ -225,51 +228,92 @@ fz_cells_find(lua_State *L, int record, const void *id)
 	return NULL;
 }
 
-static void
-leave(lua_State *L, int cells, uint32_t number)
+const struct fz_cells_use *
+fz_cells_find(lua_State *L, int record, const void *id)
 {
-	struct fz_cell *cell = &fz_cells_to(L, cells)->list[number];
+	return fz_cells_use_of(to_record(L, record), id);
+}
 
-	if (--cell->nrecords == 0)
-		fz_cells_release(L, cells, number);
+const struct fz_cells_use *
+fz_cells_find_root(lua_State *L, int record, int idx)
+{
+	const struct fz_cells_record *r = to_record(L, record);
+	const struct fz_cells_use *use = NULL;
+
+	lua_pushvalue(L, idx);
+	if (lua_rawget(L, record) == LUA_TNUMBER)
+		use = &r->uses[-lua_tointeger(L, -1) - 1];
+	lua_pop(L, 1);
+	return use;
 }
 
 void
-fz_cells_drop(lua_State *L, int record)
+fz_cells_push_holder(lua_State *L, int record, const struct fz_cells_use *use)
 {
-	struct fz_cells_record *r;
-	int cells;
-
-	luaL_checkstack(L, 8, NULL);
 	lua_rawgeti(L, record, 0);
-	r = lua_touserdata(L, -1);
 	lua_getiuservalue(L, -1, 1);
-	cells = lua_gettop(L);
-	/* After the end of the cells there is nothing to leave. */
-	for (uint32_t i = 0;
-	     fz_cells_to(L, cells)->list != NULL && i < r->nuses; i++) {
-		leave(L, cells, r->uses[i].number);
-		if (r->uses[i].base != r->uses[i].number)
-			leave(L, cells, r->uses[i].base);
-	}
-	r->nuses = 0;
+	lua_getiuservalue(L, -1, FZ_CELLS_HOLDERS);
+	lua_rawgeti(L, -1, (lua_Integer)use->number + 1);
+	lua_replace(L, -4);
 	lua_pop(L, 2);
+}
+
+/*
+ * The record is garbage. After the end of its cells there is nothing to do, nor
+ * in a worker: its parent may go on with these numbers.
+ */
+static int
+record_gc(lua_State *L)
+{
+	const struct fz_cells_record *r = lua_touserdata(L, 1);
+	struct fz_cells *c;
+
+	luaL_checkstack(L, 10, NULL);
+	lua_settop(L, 1);
+	lua_getiuservalue(L, 1, 1);
+	c = fz_cells_to(L, 2);
+	if (c->list == NULL || c->depth != fz_proc_depth())
+		return 0;
+	for (uint32_t i = 0; i < r->nuses; i++) {
+		if (--c->list[r->uses[i].number].nrecords == 0)
+			release(L, 2, r->uses[i].number);
+	}
+	return 0;
+}
+
+void
+fz_cells_push_record_class(lua_State *L)
+{
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &record_key) == LUA_TTABLE)
+		return;
+	lua_pop(L, 1);
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, record_gc);
+	lua_setfield(L, -2, "__gc");
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &record_key);
 }
 
 /* ---- in a worker -------------------------------------------------------- */
 
 bool
-fz_cells_join(
-    lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version)
+fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
+    uint64_t version, bool inherited)
 {
 	const struct fz_cells *c = fz_cells_to(L, cells);
+	const struct fz_cell *cell;
+	lua_Integer key = (lua_Integer)number + 1;
 
-	if (number >= c->n || !c->list[number].used ||
-	    (version != 0 && c->list[number].version != version))
+	if (number >= c->n)
+		return false;
+	cell = &c->list[number];
+	if (cell->later == version)
+		key = -key;
+	else if (!cell->used || (cell->version != version && !inherited))
 		return false;
 	luaL_checkstack(L, 4, NULL);
 	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
-	lua_rawgeti(L, -1, (lua_Integer)number + 1);
+	lua_rawgeti(L, -1, key);
 	lua_upvaluejoin(L, f, i, -1, 1);
 	lua_pop(L, 2);
 	return true;
@@ -281,10 +325,9 @@ fz_cells_add(
 {
 	struct fz_cell *cell = at_number(L, fz_cells_to(L, cells), number);
 
-	if (cell->used && cell->version >= version)
+	if (cell->version >= version || cell->later >= version)
 		return;
 	luaL_checkstack(L, 6, NULL);
-	hold(L, cells, number, f, i);
-	cell->used = true;
-	cell->version = version;
+	hold(L, cells, -(lua_Integer)number - 1, f, i);
+	cell->later = version;
 }

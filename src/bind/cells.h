@@ -13,10 +13,12 @@
  * A cell with a function in it has changed if a cell of that function has: a
  * worker needs another function then, one that refers to the new cell.
  *
- * Cells that hold the same table have to reach a worker in one message, or it
- * would have two copies of that table. Unless all workers have inherited all of
- * them, the functions that reach all of them name copies of these cells, which
- * no other function does.
+ * A table that one cell holds and another reaches is the first one's: it is
+ * named by that cell wherever it comes, so that a worker that has it does not
+ * get a second one.
+ *
+ * A cell has its number as long as the script has a function that was seen to
+ * reach it; for ever if the first workers of the pool inherited it.
  *
  * Versions are those of fz_sched_version(). What is noted is referenced, so
  * that an address means the same object for as long as it is compared.
@@ -32,10 +34,9 @@
 /* A cell as a function uses it. */
 struct fz_cells_use {
 	const void *id; /* its lua_upvalueid() */
-	uint64_t version, base_version;
+	uint64_t version;
 	uint32_t number;
-	uint32_t base; /* the cell that it is a copy of, or `number` */
-	bool small;    /* its value takes few bytes, and can be sent */
+	bool small; /* its value takes few bytes, and can be sent */
 };
 
 /*
@@ -48,11 +49,10 @@ void fz_cells_new(lua_State *L);
 /*
  * Push a record of all cells that the function at `f` reaches, by functions and
  * tables at any depth. Those that have changed get `version`, which is higher
- * than all before. All workers have inherited the versions up to `had`.
+ * than all before. They keep their numbers as long as the record lives.
  * [-0, +1, m]
  */
-void fz_cells_note(
-    lua_State *L, int cells, int f, uint64_t version, uint64_t had);
+void fz_cells_note(lua_State *L, int cells, int f, uint64_t version);
 
 /* Whether it has no cell, so that it always holds. [-0, +0, -] */
 bool fz_cells_is_bare(lua_State *L, int record);
@@ -66,12 +66,19 @@ uint64_t fz_cells_size(lua_State *L, int record);
  */
 bool fz_cells_holds(lua_State *L, int record, bool look);
 
-/* The record is not used any more. [-0, +0, m] */
-void fz_cells_drop(lua_State *L, int record);
-
 /* The cell with that id, NULL: it is none of the record. [-0, +0, -] */
 const struct fz_cells_use *fz_cells_find(
     lua_State *L, int record, const void *id);
+
+/*
+ * The cell whose value is the table at `idx`, NULL: it is none's of the record;
+ * and push a function whose first upvalue that cell is. [-0, +0, -]
+ * [-0, +1, -]
+ */
+const struct fz_cells_use *fz_cells_find_root(
+    lua_State *L, int record, int idx);
+void fz_cells_push_holder(
+    lua_State *L, int record, const struct fz_cells_use *use);
 
 /*
  * Before a fork: all cells that have changed get `version`, so that the worker
@@ -86,12 +93,16 @@ void fz_cells_doubt(lua_State *L, int cells, uint64_t version);
 
 /*
  * Upvalue `i` of the function at `f` joins the cell that is here, if it has
- * that version; any with 0. False: it has not. [-0, +0, m]
+ * that version; with `inherited` any that came by the fork. False: there is
+ * none. [-0, +0, m]
  */
-bool fz_cells_join(
-    lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version);
+bool fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
+    uint64_t version, bool inherited);
 
-/* It is the cell of that number and version, unless a later one is here. */
+/*
+ * It is the cell of that number and version, unless a later one is here. One
+ * that came by the fork stays, too.
+ */
 void fz_cells_add(
     lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version);
 

@@ -11,12 +11,12 @@
 /* The making of one record. */
 struct walk {
 	struct fz_cells_look look;
-	uint64_t had;
 	int record;
 	lua_Integer nfunctions;
 	uint32_t nups;
 	bool deep;
 	uint64_t size;
+	uint32_t at; /* the number of the cell at hand */
 };
 
 static struct fz_cells_step *
@@ -30,24 +30,6 @@ static void
 renew(const struct walk *w, uint32_t number)
 {
 	w->look.c->list[number].version = w->look.version;
-}
-
-/* ---- groups of copies --------------------------------------------------- */
-
-/* The step that stands for the group of step `i`. */
-static uint32_t
-top_of(const struct fz_cells *c, uint32_t i)
-{
-	while (step_at(c, i)->up != i)
-		i = step_at(c, i)->up;
-	return i;
-}
-
-/* The cells of both steps go together. */
-static void
-join_groups(const struct fz_cells *c, uint32_t a, uint32_t b)
-{
-	step_at(c, top_of(c, a))->up = top_of(c, b);
 }
 
 /* ---- a record: what is reached ------------------------------------------ */
@@ -89,20 +71,23 @@ add_functions(struct walk *w, struct fz_cell *cell)
 	lua_pop(L, 1);
 }
 
-/* For contents.h: the table that is walked was in the cell of that step. */
+/* For contents.h: the cell whose value the table is belongs to the record. */
 static void
-note_pair(lua_State *L, void *ctx, uint32_t step)
+meet_table(lua_State *L, void *ctx)
 {
-	struct fz_cells *c = ctx;
-	struct fz_cells_pair *pair = c->pairs.items;
+	struct walk *w = ctx;
+	lua_Integer key;
 
-	if (c->pairs.n != 0) {
-		pair += c->pairs.n - 1;
-		if (pair->a == step && pair->b == c->contents.owner)
-			return;
+	lua_pushvalue(L, -1);
+	lua_rawget(L, w->look.roots);
+	key = lua_tointeger(L, -1);
+	if (key != 0 && key != (lua_Integer)w->at + 1) {
+		lua_getiuservalue(L, w->look.cells, FZ_CELLS_HOLDERS);
+		lua_rawgeti(L, -1, key);
+		add_function(w);
+		lua_pop(L, 2);
 	}
-	pair = fz_cells_append(L, &c->pairs, sizeof(*pair));
-	*pair = (struct fz_cells_pair){ step, c->contents.owner };
+	lua_pop(L, 1);
 }
 
 /* Upvalue `i` of the function at `f` is the first one of its cell. */
@@ -115,10 +100,9 @@ add_cell(struct walk *w, uint32_t number, int f, int i)
 	    fz_cells_append(L, &c->steps, sizeof(*step));
 	struct fz_cell *cell = &c->list[number];
 
-	*step =
-	    (struct fz_cells_step){ .number = number, .up = c->steps.n - 1 };
+	*step = (struct fz_cells_step){ .number = number };
 	cell->look = c->look;
-	cell->step = c->contents.owner = c->steps.n - 1;
+	w->at = number;
 	lua_getupvalue(L, f, i);
 	if (fz_cells_is_function(L, -1))
 		add_function(w);
@@ -143,7 +127,7 @@ add_upvalues(struct walk *w)
 		uint32_t number = (uint32_t)known;
 
 		if (known < 0)
-			number = fz_cells_take(L, w->look.cells, f, i, true);
+			number = fz_cells_take(L, w->look.cells, f, i);
 		if (w->look.c->list[number].look != w->look.c->look)
 			add_cell(w, number, f, i);
 	}
@@ -152,73 +136,40 @@ add_upvalues(struct walk *w)
 
 /* ---- a record: what has changed with it --------------------------------- */
 
-/* What fz_cells_links() calls. */
-struct linked {
-	struct fz_cells *c;
-	struct fz_cells_step *step;
-};
+/* Whether the cell of step `i` has changed since a cell of its functions has.
+ */
+static bool
+follow_links(struct walk *w, uint32_t i)
+{
+	struct fz_cells *c = w->look.c;
+	struct fz_cells_step *step = step_at(c, i);
 
-/* A cell goes with the copies that a function in it refers to. */
+	if (!c->list[step->number].linked || step->fresh ||
+	    fz_cells_links(&w->look, step->number) ==
+		c->list[step->number].links)
+		return false;
+	renew(w, step->number);
+	step->fresh = true;
+	return true;
+}
+
+/*
+ * A change goes from cell to cell, mostly along the order in which they were
+ * found, one way or the other.
+ */
 static void
-meet_link(void *ctx, uint32_t number)
+follow_all_links(struct walk *w)
 {
-	const struct linked *k = ctx;
-	uint32_t other = k->c->list[number].step;
+	uint32_t n = w->look.c->steps.n;
+	bool changed;
 
-	if (!step_at(k->c, other)->copied)
-		return;
-	join_groups(k->c, k->c->list[k->step->number].step, other);
-	k->step->copied = true;
-}
-
-/* A cell has changed, or is a copy, if a cell of a function in it is. */
-static bool
-follow_links(struct walk *w)
-{
-	struct fz_cells *c = w->look.c;
-	bool changed = false;
-
-	for (uint32_t i = c->steps.n; i-- > 0;) {
-		struct fz_cells_step *step = step_at(c, i);
-		struct linked linked = { c, step };
-		bool copied = step->copied;
-		uint64_t links;
-
-		if (!c->list[step->number].linked)
-			continue;
-		links =
-		    fz_cells_links(&w->look, step->number, meet_link, &linked);
-		if (!step->fresh && links != c->list[step->number].links) {
-			renew(w, step->number);
-			step->fresh = changed = true;
-		}
-		changed = changed || step->copied != copied;
-	}
-	return changed;
-}
-
-/* Groups of cells with tables in common are copied, unless all inherit them. */
-static bool
-part_pairs(struct walk *w)
-{
-	struct fz_cells *c = w->look.c;
-	bool changed = false;
-
-	for (uint32_t i = 0; i < c->pairs.n; i++) {
-		const struct fz_cells_pair *pair =
-		    (struct fz_cells_pair *)c->pairs.items + i;
-		struct fz_cells_step *a = step_at(c, pair->a);
-		struct fz_cells_step *b = step_at(c, pair->b);
-
-		if (!a->copied && !b->copied &&
-		    c->list[a->number].version <= w->had &&
-		    c->list[b->number].version <= w->had)
-			continue;
-		join_groups(c, pair->a, pair->b);
-		changed = changed || !a->copied || !b->copied;
-		a->copied = b->copied = true;
-	}
-	return changed;
+	do {
+		changed = false;
+		for (uint32_t i = n; i-- > 0;)
+			changed = follow_links(w, i) || changed;
+		for (uint32_t i = 0; changed && i < n; i++)
+			follow_links(w, i);
+	} while (changed);
 }
 
 /* All is known of the cells: count the record with them. */
@@ -228,50 +179,16 @@ count_record(struct walk *w)
 	struct fz_cells *c = w->look.c;
 
 	for (uint32_t i = 0; i < c->steps.n; i++) {
-		struct fz_cells_step *step = step_at(c, i);
-		struct fz_cell *cell = &c->list[step->number];
+		uint32_t number = step_at(c, i)->number;
+		struct fz_cell *cell = &c->list[number];
 
 		if (cell->linked)
-			cell->links =
-			    fz_cells_links(&w->look, step->number, NULL, NULL);
+			cell->links = fz_cells_links(&w->look, number);
 		cell->nrecords++;
-		if (step->copied)
-			step_at(c, top_of(c, i))->group += fz_cells_mix(
-			    fz_cells_mix(1, step->number), cell->version);
 	}
 }
 
 /* ---- a record: what is kept of it --------------------------------------- */
-
-/* The number of the copy of a cell that goes with such a group. */
-static uint32_t
-copy_cell(struct walk *w, uint32_t number, uint64_t group)
-{
-	lua_State *L = w->look.L;
-	struct fz_cells *c = w->look.c;
-	struct fz_cell *copy;
-	uint32_t i = c->list[number].copies;
-
-	while (i != 0 && c->list[i - 1].group != group)
-		i = c->list[i - 1].next;
-	if (i != 0) {
-		c->list[i - 1].nrecords++;
-		return i - 1;
-	}
-	lua_getiuservalue(L, w->look.cells, FZ_CELLS_HOLDERS);
-	lua_rawgeti(L, -1, (lua_Integer)number + 1);
-	i = fz_cells_take(L, w->look.cells, lua_gettop(L), 1, false);
-	lua_pop(L, 2);
-	copy = &c->list[i];
-	copy->version = w->look.version;
-	copy->base = number + 1;
-	copy->base_version = c->list[number].version;
-	copy->group = group;
-	copy->nrecords = 1;
-	copy->next = c->list[number].copies;
-	c->list[number].copies = i + 1;
-	return i;
-}
 
 static int
 by_id(const void *a, const void *b)
@@ -282,50 +199,58 @@ by_id(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The uses; the steps then have the index of each as their number. */
 static void
-fill_uses(struct walk *w, struct fz_cells_record *r)
+fill_uses(const struct walk *w, struct fz_cells_record *r)
 {
-	struct fz_cells *c = w->look.c;
+	const struct fz_cells *c = w->look.c;
 
 	for (uint32_t i = 0; i < c->steps.n; i++) {
-		const struct fz_cells_step *step = step_at(c, i);
-		uint32_t number = step->number;
+		uint32_t number = step_at(c, i)->number;
+		const struct fz_cell *cell = &c->list[number];
 
-		if (step->copied)
-			number = copy_cell(
-			    w, number, step_at(c, top_of(c, i))->group);
-		r->uses[i] = (struct fz_cells_use){
-			.id = c->list[step->number].id,
-			.version = c->list[number].version,
-			.base_version = c->list[step->number].version,
+		r->uses[i] = (struct fz_cells_use){ .id = cell->id,
+			.version = cell->version,
 			.number = number,
-			.base = step->number,
-			.small = c->list[step->number].small,
-		};
+			.small = cell->small };
 	}
 	r->nuses = c->steps.n;
 	qsort(r->uses, r->nuses, sizeof(r->uses[0]), by_id);
-	for (uint32_t i = 0; i < r->nuses; i++)
-		step_at(c, c->list[r->uses[i].base].step)->number = i;
 }
 
 static void
-fill_ups(struct walk *w, struct fz_cells_record *r)
+fill_ups(const struct walk *w, struct fz_cells_record *r)
 {
 	lua_State *L = w->look.L;
-	const struct fz_cells *c = w->look.c;
 	uint32_t *ups = fz_cells_ups(r);
 
 	for (lua_Integer j = 1; j <= w->nfunctions; j++) {
 		const void *id;
 
 		lua_rawgeti(L, w->record, j);
-		for (int i = 1; (id = lua_upvalueid(L, -1, i)) != NULL; i++) {
-			int64_t number = fz_cells_number(L, w->look.cells, id);
-
+		for (int i = 1; (id = lua_upvalueid(L, -1, i)) != NULL; i++)
 			ups[r->nups++] =
-			    step_at(c, c->list[number].step)->number;
+			    (uint32_t)(fz_cells_use_of(r, id) - r->uses);
+		lua_pop(L, 1);
+	}
+}
+
+static void
+fill_roots(const struct walk *w, const struct fz_cells_record *r)
+{
+	lua_State *L = w->look.L;
+
+	for (uint32_t i = 0; i < r->nuses; i++) {
+		lua_Integer key = (lua_Integer)r->uses[i].number + 1;
+
+		if (lua_rawgeti(L, w->look.notes, key) == LUA_TTABLE) {
+			lua_pushvalue(L, -1);
+			lua_rawget(L, w->look.roots);
+			if (lua_tointeger(L, -1) == key) {
+				lua_pushvalue(L, -2);
+				lua_pushinteger(L, -(lua_Integer)i - 1);
+				lua_rawset(L, w->record);
+			}
+			lua_pop(L, 1);
 		}
 		lua_pop(L, 1);
 	}
@@ -343,22 +268,26 @@ keep_record(struct walk *w)
 	r->deep = w->deep;
 	r->size = w->size;
 	r->nups = r->nuses = 0;
+	fz_cells_push_record_class(L);
+	lua_setmetatable(L, -2);
 	lua_pushvalue(L, w->look.cells);
 	lua_setiuservalue(L, -2, 1);
 	count_record(w);
 	fill_uses(w, r);
 	fill_ups(w, r);
+	fill_roots(w, r);
 	lua_rawseti(L, w->record, 0);
 }
 
 void
-fz_cells_note(lua_State *L, int cells, int f, uint64_t version, uint64_t had)
+fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
 {
 	struct fz_cells *c = fz_cells_to(L, cells);
 	struct fz_garbage *garbage = fz_garbage_open(L);
-	struct walk w = { .look = { L, cells, c, 0, version }, .had = had };
+	struct walk w = {
+		.look = { .L = L, .cells = cells, .c = c, .version = version }
+	};
 	int top = lua_gettop(L);
-	bool changed;
 
 	luaL_checkstack(L, 20, NULL);
 	fz_garbage_delay(garbage, L); /* a finalizer might use the pool */
@@ -366,22 +295,21 @@ fz_cells_note(lua_State *L, int cells, int f, uint64_t version, uint64_t had)
 	w.record = top + 1;
 	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
 	w.look.notes = top + 2;
+	lua_getiuservalue(L, cells, FZ_CELLS_ROOTS);
+	w.look.roots = top + 3;
 	c->look++;
-	c->steps.n = c->pairs.n = 0;
-	fz_contents_begin(&c->contents, L, note_pair, c);
+	c->steps.n = 0;
+	fz_contents_begin(&c->contents, L, meet_table, &w);
 	lua_pushvalue(L, f);
 	if (fz_cells_is_function(L, -1))
 		add_function(&w);
 	for (lua_Integer j = 1; j <= w.nfunctions; j++) {
-		lua_settop(L, w.look.notes);
+		lua_settop(L, w.look.roots);
 		lua_rawgeti(L, w.record, j);
 		add_upvalues(&w);
 	}
-	lua_settop(L, w.look.notes);
-	do {
-		changed = follow_links(&w);
-		changed = part_pairs(&w) || changed;
-	} while (changed);
+	lua_settop(L, w.look.roots);
+	follow_all_links(&w);
 	keep_record(&w);
 	lua_settop(L, w.record);
 	fz_garbage_catch_up(garbage, L);

@@ -12,12 +12,14 @@
 
 /* User values of the userdata. */
 enum {
-	FZ_CELLS_HOLDERS =
-	    1,          /* number + 1 -> function whose 1st upvalue it is */
-	FZ_CELLS_INDEX, /* lua_upvalueid() -> number + 1, but for copies */
+	FZ_CELLS_HOLDERS = 1, /* number + 1 -> function whose 1st upvalue it is;
+				 -(number + 1) -> the same of one that came
+				 later */
+	FZ_CELLS_INDEX,       /* lua_upvalueid() -> number + 1 */
 	FZ_CELLS_NOTES, /* number + 1 -> its value; -(number + 1) -> list of
 			   what its sum knows by address */
-	FZ_CELLS_NUSER = FZ_CELLS_NOTES
+	FZ_CELLS_ROOTS, /* table -> number + 1 of the cell whose value it is */
+	FZ_CELLS_NUSER = FZ_CELLS_ROOTS
 };
 
 struct fz_cell {
@@ -26,33 +28,19 @@ struct fz_cell {
 	bool linked;       /* there are functions in it */
 	bool small;        /* as fz_cells_use has it */
 	uint32_t nrecords; /* that have it */
-	uint32_t step;     /* of the walk with the number `look` */
-	uint32_t next;   /* number + 1 of the next free one, or copy; 0: none */
-	uint32_t copies; /* number + 1 of the first copy, 0: none */
-	uint32_t base;   /* number + 1, 0: it is no copy */
+	uint32_t next;     /* number + 1 of the next free one, 0: none */
 	const void *id;
 	uint64_t version; /* 0: it was not looked at */
+	uint64_t later;   /* in a worker: of one that came by a message */
 	uint64_t look;    /* the last one that came by */
 	uint64_t links;   /* sum of the names of the cells of its functions */
 	struct fz_contents_sum sum;
-	/* Of a copy: */
-	uint64_t group;        /* sum of the names of all that it goes with */
-	uint64_t base_version; /* that it has of the base */
 };
 
 /* A cell that a walk has come to. */
 struct fz_cells_step {
 	uint32_t number;
-	uint32_t up; /* a step of the same group, or itself */
-	uint64_t
-	    group;   /* of the step that all of these lead up to: their sum */
-	bool fresh;  /* the cell has got its version now */
-	bool copied; /* the function gets a copy of it */
-};
-
-/* Two steps whose cells hold the same table. */
-struct fz_cells_pair {
-	uint32_t a, b;
+	bool fresh; /* it has got its version now */
 };
 
 /* Items of one kind; their room is kept for the next walk. */
@@ -67,7 +55,9 @@ struct fz_cells {
 	uint32_t n, cap; /* numbers up to the highest that was used */
 	uint32_t free;   /* number + 1 of the first free one, 0: none */
 	uint64_t look;
-	struct fz_cells_list steps, pairs;
+	unsigned depth; /* of the process that calls, see proc.h */
+	bool forked;    /* there have been workers */
+	struct fz_cells_list steps;
 };
 
 static inline struct fz_cells *
@@ -77,7 +67,8 @@ fz_cells_to(lua_State *L, int cells)
 }
 
 /*
- * A record is a table: the functions from 1 on, each one's place by itself, and
+ * A record is a table: the functions from 1 on, each one's place by itself, the
+ * index of a cell's use, as -1 and less, by the table that is its value, and
  * this userdata at 0, whose user value is the cells.
  */
 struct fz_cells_record {
@@ -94,6 +85,10 @@ fz_cells_ups(struct fz_cells_record *record)
 {
 	return (uint32_t *)(void *)&record->uses[record->nuses];
 }
+
+/* The cell with that id, NULL: it is none of the record. */
+const struct fz_cells_use *fz_cells_use_of(
+    const struct fz_cells_record *record, const void *id);
 
 static inline bool
 fz_cells_is_function(lua_State *L, int idx)
@@ -112,19 +107,22 @@ int64_t fz_cells_number(lua_State *L, int cells, const void *id);
 
 /*
  * A free number for upvalue `i` of the function at `f`, which is in no record
- * yet; with `indexed` fz_cells_number() finds it. [-0, +0, m]
+ * yet. [-0, +0, m]
  */
-uint32_t fz_cells_take(lua_State *L, int cells, int f, int i, bool indexed);
+uint32_t fz_cells_take(lua_State *L, int cells, int f, int i);
 
-/* No record has it: its number is free. [-0, +0, m] */
-void fz_cells_release(lua_State *L, int cells, uint32_t number);
+/* The noted value of the cell is not its root any more. [-0, +0, -] */
+void fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number);
+
+/* A metatable for records: what they have is released with them. [-0, +1, m] */
+void fz_cells_push_record_class(lua_State *L);
 
 /* cells_value.c: what one look at cells works with. */
 struct fz_cells_look {
 	lua_State *L;
 	int cells;
 	struct fz_cells *c;
-	int notes; /* stack index of FZ_CELLS_NOTES */
+	int notes, roots; /* stack indexes of these user values */
 	uint64_t version;
 };
 
@@ -136,13 +134,9 @@ struct fz_cells_look {
 bool fz_cells_note_value(const struct fz_cells_look *look, uint32_t number);
 
 /*
- * The sum of the names of all cells that functions in the cell refer to; calls
- * meet(), if it is not NULL, with the number of each that is known. [-0, +0, -]
+ * The sum of the names of all cells that functions in the cell refer to.
+ * [-0, +0, -]
  */
-uint64_t fz_cells_links(const struct fz_cells_look *look, uint32_t number,
-    void (*meet)(void *ctx, uint32_t number), void *ctx);
-
-/* A sum goes on with a word. */
-uint64_t fz_cells_mix(uint64_t sum, uint64_t word);
+uint64_t fz_cells_links(const struct fz_cells_look *look, uint32_t number);
 
 #endif

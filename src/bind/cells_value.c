@@ -86,6 +86,24 @@ is_small(lua_State *L, int v, const struct fz_contents_sum *sum)
 	}
 }
 
+/* The value below the top is now that of the cell. */
+static void
+set_root(const struct fz_cells_look *k, uint32_t number, bool deep)
+{
+	lua_State *L = k->L;
+
+	fz_cells_drop_root(L, k->roots, k->notes, number);
+	if (!deep || !lua_istable(L, -2))
+		return;
+	lua_pushvalue(L, -2);
+	if (lua_rawget(L, k->roots) == LUA_TNIL) { /* it is no other's */
+		lua_pushvalue(L, -3);
+		lua_pushinteger(L, (lua_Integer)number + 1);
+		lua_rawset(L, k->roots);
+	}
+	lua_pop(L, 1);
+}
+
 bool
 fz_cells_note_value(const struct fz_cells_look *k, uint32_t number)
 {
@@ -107,6 +125,8 @@ fz_cells_note_value(const struct fz_cells_look *k, uint32_t number)
 	fresh = cell->version == 0 || cell->deep != deep ||
 		!is_noted(L, k->notes, number, v) ||
 		(deep && !is_sum(&sum, &cell->sum));
+	if (fresh)
+		set_root(k, number, deep);
 	cell->deep = deep;
 	cell->linked = fz_cells_is_function(L, v);
 	cell->small = is_small(L, v, &sum);
@@ -121,8 +141,8 @@ fz_cells_note_value(const struct fz_cells_look *k, uint32_t number)
 
 /* ---- functions in cells ------------------------------------------------- */
 
-uint64_t
-fz_cells_mix(uint64_t sum, uint64_t word)
+static uint64_t
+mix(uint64_t sum, uint64_t word)
 {
 	sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
 	return sum ^ sum >> 29;
@@ -130,8 +150,7 @@ fz_cells_mix(uint64_t sum, uint64_t word)
 
 /* The sum goes on with the cells of the function on top. */
 static uint64_t
-add_links(const struct fz_cells_look *k, uint64_t sum,
-    void (*meet)(void *ctx, uint32_t number), void *ctx)
+add_links(const struct fz_cells_look *k, uint64_t sum)
 {
 	lua_State *L = k->L;
 	const void *id;
@@ -140,20 +159,17 @@ add_links(const struct fz_cells_look *k, uint64_t sum,
 		int64_t number = fz_cells_number(L, k->cells, id);
 
 		if (number < 0) { /* it was joined since, and not noted yet */
-			sum = fz_cells_mix(sum, (uintptr_t)id);
+			sum = mix(sum, (uintptr_t)id);
 			continue;
 		}
-		sum = fz_cells_mix(sum, (uint64_t)number);
-		sum = fz_cells_mix(sum, k->c->list[number].version);
-		if (meet != NULL)
-			meet(ctx, (uint32_t)number);
+		sum = mix(sum, (uint64_t)number);
+		sum = mix(sum, k->c->list[number].version);
 	}
 	return sum;
 }
 
 uint64_t
-fz_cells_links(const struct fz_cells_look *k, uint32_t number,
-    void (*meet)(void *ctx, uint32_t number), void *ctx)
+fz_cells_links(const struct fz_cells_look *k, uint32_t number)
 {
 	lua_State *L = k->L;
 	lua_Integer key = (lua_Integer)number + 1;
@@ -161,13 +177,13 @@ fz_cells_links(const struct fz_cells_look *k, uint32_t number,
 
 	lua_rawgeti(L, k->notes, key);
 	if (fz_cells_is_function(L, -1))
-		sum = add_links(k, sum, meet, ctx);
+		sum = add_links(k, sum);
 	lua_pop(L, 1);
 	if (lua_rawgeti(L, k->notes, -key) == LUA_TTABLE) {
 		for (lua_Integer j = 1; lua_rawgeti(L, -1, j) != LUA_TNIL;
 		     j++) {
 			if (fz_cells_is_function(L, -1))
-				sum = add_links(k, sum, meet, ctx);
+				sum = add_links(k, sum);
 			lua_pop(L, 1);
 		}
 		lua_pop(L, 1);
@@ -190,16 +206,15 @@ static bool
 use_holds(
     lua_State *L, const struct check *k, const struct fz_cells_use *use, int i)
 {
-	struct fz_cell *cell = &k->c->list[use->base];
+	struct fz_cell *cell = &k->c->list[use->number];
 
-	if (cell->version != use->base_version ||
-	    k->c->list[use->number].version != use->version)
+	if (cell->version != use->version)
 		return false;
 	if (!k->look || cell->look == k->c->look)
 		return true;
 	cell->look = k->c->look;
 	lua_getupvalue(L, -1, i);
-	return is_unchanged(L, k->c, k->notes, use->base);
+	return is_unchanged(L, k->c, k->notes, use->number);
 }
 
 static bool
@@ -254,49 +269,41 @@ fz_cells_holds(lua_State *L, int record, bool look)
 
 /* ---- forks -------------------------------------------------------------- */
 
-/* Of all cells with functions. */
+/* Of one cell with functions; whether that gave it its version. */
 static bool
-refresh_links(const struct fz_cells_look *k)
+refresh_links(const struct fz_cells_look *k, uint32_t number)
 {
-	struct fz_cells *c = k->c;
-	bool changed = false;
+	struct fz_cell *cell = &k->c->list[number];
+	uint64_t links;
 
-	for (uint32_t n = c->n; n-- > 0;) {
-		struct fz_cell *cell = &c->list[n];
-		uint64_t links;
-
-		if (!cell->linked)
-			continue;
-		links = fz_cells_links(k, n, NULL, NULL);
-		if (links == cell->links)
-			continue;
-		cell->links = links;
-		if (cell->version != k->version) {
-			cell->version = k->version;
-			changed = true;
-		}
-	}
-	return changed;
+	if (!cell->linked)
+		return false;
+	links = fz_cells_links(k, number);
+	if (links == cell->links)
+		return false;
+	cell->links = links;
+	if (cell->version == k->version)
+		return false;
+	cell->version = k->version;
+	return true;
 }
 
-/* A copy has changed with its base, and with it all that it goes with. */
+/*
+ * Of all cells. A change goes from cell to cell, mostly along their order, one
+ * way or the other.
+ */
 static void
-refresh_copies(const struct fz_cells_look *k)
+refresh_all_links(const struct fz_cells_look *k)
 {
-	struct fz_cells *c = k->c;
+	bool changed;
 
-	for (uint32_t n = 0; n < c->n; n++) {
-		const struct fz_cell *copy = &c->list[n];
-
-		if (copy->base == 0 || copy->version == k->version ||
-		    c->list[copy->base - 1].version == copy->base_version)
-			continue;
-		for (uint32_t i = 0; i < c->n; i++) {
-			if (c->list[i].base != 0 &&
-			    c->list[i].group == copy->group)
-				c->list[i].version = k->version;
-		}
-	}
+	do {
+		changed = false;
+		for (uint32_t n = k->c->n; n-- > 0;)
+			changed = refresh_links(k, n) || changed;
+		for (uint32_t n = 0; changed && n < k->c->n; n++)
+			refresh_links(k, n);
+	} while (changed);
 }
 
 /* The value on top is what the cell holds. Leaves any values there. */
@@ -334,19 +341,22 @@ fz_cells_refresh(lua_State *L, int cells, uint64_t version)
 	fz_garbage_delay(fz_garbage_open(L), L);
 	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
 	k.notes = top + 1;
+	lua_getiuservalue(L, cells, FZ_CELLS_ROOTS);
+	k.roots = top + 2;
 	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
 	fz_contents_begin(&c->contents, L, NULL, NULL);
 	for (uint32_t n = 0; n < c->n; n++) {
-		if (!c->list[n].used || c->list[n].base != 0)
+		if (!c->list[n].used)
 			continue;
-		lua_rawgeti(L, top + 2, (lua_Integer)n + 1);
+		if (!c->forked) /* what the first workers have is kept */
+			c->list[n].nrecords++;
+		lua_rawgeti(L, top + 3, (lua_Integer)n + 1);
 		lua_getupvalue(L, -1, 1);
 		refresh_value(&k, n);
-		lua_settop(L, top + 2);
+		lua_settop(L, top + 3);
 	}
-	while (refresh_links(&k))
-		continue;
-	refresh_copies(&k);
+	c->forked = true;
+	refresh_all_links(&k);
 	lua_settop(L, top);
 }
 

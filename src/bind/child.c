@@ -60,23 +60,29 @@ push_arguments(lua_State *L, struct fz_child_calls *c)
 }
 
 void
-fz_child_push_function(lua_State *L, uint32_t number)
+fz_child_decode_function(lua_State *L, int code)
 {
-	lua_Integer i = (lua_Integer)number + 1;
 	int top = lua_gettop(L);
 	size_t len;
-	const char *bytes;
+	const char *bytes = luaL_checklstring(L, code, &len);
 
-	if (lua_rawgeti(L, FZ_CHILD_FUNCS, i) != LUA_TSTRING)
-		return;
-	bytes = lua_tolstring(L, -1, &len);
 	lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
 	if (fz_codec_decode_shared(L, bytes, len, -1) != 1)
 		luaL_error(L, "not a function");
+	lua_replace(L, top + 1);
+}
+
+void
+fz_child_push_function(lua_State *L, uint32_t number)
+{
+	lua_Integer i = (lua_Integer)number + 1;
+
+	if (lua_rawgeti(L, FZ_CHILD_FUNCS, i) != LUA_TSTRING)
+		return;
+	fz_child_decode_function(L, lua_gettop(L));
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, FZ_CHILD_FUNCS, i);
-	lua_replace(L, top + 1);
-	lua_settop(L, top + 1);
+	lua_remove(L, -2);
 }
 
 void

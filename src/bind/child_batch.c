@@ -17,8 +17,8 @@
 enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
 
 /*
- * (funcs, init, call) -> function, items: what all items share. If each comes
- * with its function: the cells of these.
+ * (funcs, init, call) -> function, items: what all items share. If each call
+ * comes with its function: the cells of these.
  */
 static int
 open_body(lua_State *L)
@@ -32,13 +32,18 @@ open_body(lua_State *L)
 		fz_child_run_init(L);
 	b->init = false;
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
-	if (b->kind & FZ_WIRE_INLINE)
-		lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
-	else
+	if (!(b->kind & FZ_WIRE_INLINE))
 		fz_child_push_function(L, b->func);
 	/* The arguments of a call are read right before it. */
 	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
 		n = fz_child_push_part(L, c, 0);
+	if ((b->kind & FZ_WIRE_INLINE) && n != 0) {
+		fz_child_decode_function(L, 4);
+		lua_replace(L, 4);
+		n--;
+	} else if (b->kind & FZ_WIRE_INLINE) {
+		lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
+	}
 	lua_settop(L, 4 + n);
 	while (lua_gettop(L) < 5)
 		lua_pushnil(L);

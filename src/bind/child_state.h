@@ -48,6 +48,9 @@ int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
  */
 void fz_child_push_function(lua_State *L, uint32_t number);
 
+/* Push the function whose code is at `code`. [-0, +1, e] */
+void fz_child_decode_function(lua_State *L, int code);
+
 /*
  * Call the init that there may be. All calls begin in the directory that it
  * goes to. [-0, +0, e]

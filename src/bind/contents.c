@@ -23,6 +23,7 @@ struct walk {
 	int found; /* stack index, 0: none */
 	lua_Integer nfound;
 	const struct fz_refmap *registered;
+	bool weak; /* the table at hand is, or one that it is in */
 	unsigned depth;
 	int due; /* stack index: {tables that come later}, or nil */
 	lua_Integer ndue;
@@ -34,7 +35,6 @@ fz_contents_init(struct fz_contents *c)
 	memset(c, 0, sizeof(*c));
 	fz_refmap_init(&c->seen);
 	fz_refmap_init(&c->modules);
-	fz_refmap_init(&c->owners);
 }
 
 void
@@ -42,20 +42,17 @@ fz_contents_fini(struct fz_contents *c, lua_State *L)
 {
 	fz_refmap_fini(&c->seen, L);
 	fz_refmap_fini(&c->modules, L);
-	fz_refmap_fini(&c->owners, L);
 	c->filled = false;
 }
 
 void
 fz_contents_begin(struct fz_contents *c, lua_State *L,
-    void (*shared)(lua_State *L, void *ctx, uint32_t owner), void *ctx)
+    void (*met)(lua_State *L, void *ctx), void *ctx)
 {
 	if (c->filled)
 		fz_refmap_clear(&c->modules, L);
 	c->filled = false;
-	if (c->owners.n != 0)
-		fz_refmap_clear(&c->owners, L);
-	c->shared = shared;
+	c->met = met;
 	c->ctx = ctx;
 }
 
@@ -98,6 +95,17 @@ packer_type(lua_State *L)
 	return type;
 }
 
+/* Whether the object at the top crosses by a name. */
+static inline bool
+is_named(const struct fz_contents *c, lua_State *L,
+    const struct fz_refmap *registered)
+{
+	const void *p = lua_topointer(L, -1);
+
+	return fz_refmap_find(&c->modules, p) != NULL ||
+	       fz_refmap_find(registered, p) != NULL;
+}
+
 /*
  * Whether the table or userdata at the top has contents that cross. What never
  * crosses is compared by its address: a pool for one changes with each use.
@@ -106,10 +114,7 @@ static bool
 has_contents(const struct fz_contents *c, lua_State *L,
     const struct fz_refmap *registered)
 {
-	const void *p = lua_topointer(L, -1);
-
-	if (fz_refmap_find(&c->modules, p) != NULL ||
-	    fz_refmap_find(registered, p) != NULL)
+	if (is_named(c, L, registered))
 		return false;
 	if (lua_istable(L, -1))
 		return packer_type(L) != LUA_TBOOLEAN;
@@ -131,12 +136,19 @@ fz_contents_has(struct fz_contents *c, lua_State *L, int idx)
 	return has;
 }
 
+__extension__ typedef unsigned __int128 double_word;
+
+/* Any number: a word that is equal to a sum must not make it 0 for long. */
+#define SEED UINT64_C(0x85ebca77c2b2ae63)
+
 static inline void
 add_word(struct walk *w, uint64_t word)
 {
-	uint64_t h = (w->sum.hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+	/* Both halves: a difference in the top bits spreads, too. */
+	double_word product =
+	    (double_word)(w->sum.hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
 
-	w->sum.hash = h ^ h >> 29;
+	w->sum.hash = (uint64_t)product ^ (uint64_t)(product >> 64) ^ SEED;
 	w->sum.size++;
 }
 
@@ -174,12 +186,17 @@ add_number(struct walk *w, int idx)
 	add_word(w, bits);
 }
 
-/* The value at the top counts by its address. */
+/*
+ * The value at the top counts by its address, which means it as long as it is
+ * held. What is in a weak table must not be held.
+ */
 static void
 add_address(struct walk *w)
 {
 	add_word(w, (uintptr_t)lua_topointer(w->L, -1));
-	if (w->found == 0)
+	if (w->weak)
+		w->sum.certain = false;
+	if (w->found == 0 || w->weak)
 		return;
 	lua_pushvalue(w->L, -1);
 	lua_rawseti(w->L, w->found, ++w->nfound);
@@ -206,19 +223,16 @@ is_ours(lua_State *L)
 	return ours;
 }
 
-/* The table at the top is in the sum at hand. */
-static void
-note_owner(struct walk *w)
+/* Whether tables with the metatable on top are weak. */
+static bool
+is_weak(lua_State *L)
 {
-	struct fz_contents *c = w->c;
-	bool fresh;
-	const struct fz_refmap_slot *slot = fz_refmap_enter(
-	    &c->owners, w->L, lua_topointer(w->L, -1), c->owner, &fresh);
+	bool weak;
 
-	if (slot == NULL)
-		no_memory(w->L);
-	else if (!fresh && slot->number != c->owner)
-		c->shared(w->L, c->ctx, slot->number);
+	lua_pushliteral(L, "__mode");
+	weak = lua_rawget(L, -2) == LUA_TSTRING;
+	lua_pop(L, 1);
+	return weak;
 }
 
 static void add_contents(struct walk *w);
@@ -228,14 +242,17 @@ static void
 add_table(struct walk *w)
 {
 	lua_State *L = w->L;
-	bool fresh;
+	bool fresh, classed = lua_getmetatable(L, -1) != 0;
 	const struct fz_refmap_slot *slot;
 
-	if (!has_contents(w->c, L, w->registered)) {
+	if (classed)
+		lua_pop(L, 1);
+	if (is_named(w->c, L, w->registered) ||
+	    (classed && packer_type(L) == LUA_TBOOLEAN)) {
 		add_address(w);
 		return;
 	}
-	if (packer_type(L) == LUA_TFUNCTION && !is_ours(L))
+	if (classed && packer_type(L) == LUA_TFUNCTION && !is_ours(L))
 		w->sum.certain = false;
 	slot = fz_refmap_enter(&w->c->seen, L, lua_topointer(L, -1),
 	    (uint32_t)w->c->seen.n, &fresh);
@@ -246,8 +263,8 @@ add_table(struct walk *w)
 	add_word(w, slot->number);
 	if (!fresh)
 		return;
-	if (w->found != 0 && w->c->shared != NULL)
-		note_owner(w);
+	if (w->found != 0 && w->c->met != NULL)
+		w->c->met(L, w->c->ctx);
 	if (w->depth < DEPTH) {
 		add_contents(w);
 		return;
@@ -256,6 +273,8 @@ add_table(struct walk *w)
 		lua_newtable(L);
 		lua_replace(L, w->due);
 	}
+	if (w->weak) /* that is not known when it comes */
+		w->sum.certain = false;
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, w->due, ++w->ndue);
 }
@@ -294,41 +313,60 @@ add_value(struct walk *w)
 }
 
 /*
- * Numbers that lie side by side from the first element on: most of what big
- * tables hold. Returns how many.
+ * Numbers that the table at `t` has side by side from its first element on:
+ * most of what big tables hold. Returns how many. `*seen` are those that can be
+ * looked at, which is Lua's affair and may change when the table is read.
  */
 static lua_Integer
-add_numbers(struct walk *w, const void *table)
+add_numbers(struct walk *w, int t, lua_Integer *seen)
 {
+	lua_State *L = w->L;
+	const void *table = lua_topointer(L, t);
+	const struct fz_slot *slot = NULL;
 	lua_Integer i = 1;
-	const struct fz_slot *slot;
 	uint64_t bits;
 
-	while ((slot = fz_strip_look(table, (uint64_t)i)) != NULL &&
-	       fz_strip_is_number(slot)) {
+	for (; (slot = fz_strip_look(table, (uint64_t)i)) != NULL; i++) {
+		if (!fz_strip_is_number(slot))
+			break;
 		memcpy(&bits, slot->value, sizeof(bits));
-		add_word(w, slot->tag);
+		add_word(w, slot->tag == fz_strip_tags.number);
 		add_word(w, bits);
-		i++;
 	}
+	*seen = i - 1;
+	if (slot == NULL && !fz_strip_is_whole(table, (uint64_t)*seen)) {
+		for (; lua_rawgeti(L, t, i) == LUA_TNUMBER; i++) {
+			add_number(w, -1);
+			lua_pop(L, 1);
+		}
+		lua_pop(L, 1);
+	}
+	add_word(w, (uint64_t)i);
 	return i - 1;
 }
 
-/* All pairs of the table at `t` but for the first `n` elements. */
+/*
+ * All pairs of the table at `t` but for the first `n` elements, of which `seen`
+ * come first.
+ */
 static void
-add_pairs(struct walk *w, int t, lua_Integer n)
+add_pairs(struct walk *w, int t, lua_Integer n, lua_Integer seen)
 {
 	lua_State *L = w->L;
 
-	if (n != 0)
+	if (n != 0 && n == seen)
 		lua_pushinteger(L, n);
 	else
 		lua_pushnil(L);
 	while (lua_next(L, t)) {
-		add_value(w);
-		lua_pushvalue(L, -2);
-		add_value(w);
-		lua_pop(L, 2);
+		if (n == seen || !lua_isinteger(L, -2) ||
+		    lua_tointeger(L, -2) < 1 || lua_tointeger(L, -2) > n) {
+			add_value(w);
+			lua_pushvalue(L, -2);
+			add_value(w);
+			lua_pop(L, 1);
+		}
+		lua_pop(L, 1);
 	}
 }
 
@@ -338,19 +376,22 @@ add_contents(struct walk *w)
 {
 	lua_State *L = w->L;
 	int t = lua_gettop(L);
-	lua_Integer n = 0;
+	lua_Integer n = 0, seen = 0;
+	bool outer = w->weak;
 
 	w->depth++;
 	if (lua_getmetatable(L, t)) {
 		add_address(w);
+		w->weak = w->weak || is_weak(L);
 		lua_pop(L, 1);
 	}
 	if (fz_strip_table.known)
-		n = add_numbers(w, lua_topointer(L, t));
-	add_word(w, (uint64_t)n);
-	if (n == 0 || !fz_strip_is_whole(lua_topointer(L, t), (uint64_t)n))
-		add_pairs(w, t, n);
+		n = add_numbers(w, t, &seen);
+	if (n == 0 || n != seen ||
+	    !fz_strip_is_whole(lua_topointer(L, t), (uint64_t)n))
+		add_pairs(w, t, n, seen);
 	add_word(w, UINT64_MAX);
+	w->weak = outer;
 	w->depth--;
 }
 
@@ -364,7 +405,7 @@ fz_contents_sum(struct fz_contents *c, lua_State *L, int idx, int found)
 		.found = found };
 	int top = lua_gettop(L);
 
-	luaL_checkstack(L, (DEPTH + 2) * ROOM, NULL);
+	luaL_checkstack(L, (DEPTH + 2) * ROOM + 10, NULL);
 	fill_modules(c, L);
 	fz_refmap_clear(&c->seen, L);
 	lua_pushnil(L);

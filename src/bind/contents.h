@@ -22,14 +22,11 @@ struct fz_contents {
 	struct fz_refmap modules;
 	bool filled; /* `modules` is */
 	/*
-	 * Called with each table of a sum that is noted and that was in
-	 * another one before, since fz_contents_begin(); with the number of
-	 * that one. NULL: nothing is called.
+	 * Called with each table that is walked for a sum that is noted, which
+	 * is on top of the stack and has room for 10 others; may be NULL.
 	 */
-	void (*shared)(lua_State *L, void *ctx, uint32_t owner);
+	void (*met)(lua_State *L, void *ctx);
 	void *ctx;
-	struct fz_refmap owners; /* table -> number of the first sum */
-	uint32_t owner;          /* number of the next sum */
 };
 
 struct fz_contents_sum {
@@ -47,7 +44,7 @@ void fz_contents_fini(struct fz_contents *c, lua_State *L);
  * are noted; one that is compared may find the same names as these.
  */
 void fz_contents_begin(struct fz_contents *c, lua_State *L,
-    void (*shared)(lua_State *L, void *ctx, uint32_t owner), void *ctx);
+    void (*met)(lua_State *L, void *ctx), void *ctx);
 
 /*
  * True if the value at `idx` has contents that cross: it is a table, or a

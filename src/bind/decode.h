@@ -35,6 +35,7 @@ struct fz_decoder {
 	lua_Integer nobjects;
 	lua_Integer ncells;
 	lua_Integer nnamed; /* to be shared */
+	int alias; /* stack index of what the next object is here; 0: itself */
 	lua_Integer nlater;
 };
 
@@ -91,9 +92,10 @@ fz_decode_remember(struct fz_decoder *d)
 {
 	d->nobjects++;
 	if (d->flags & FZ_FORMAT_HAS_REFS) {
-		lua_pushvalue(d->L, -1);
+		lua_pushvalue(d->L, d->alias != 0 ? d->alias : -1);
 		lua_rawseti(d->L, d->objects, d->nobjects);
 	}
+	d->alias = 0;
 }
 
 #endif

@@ -97,8 +97,9 @@ fz_decode_packed(struct fz_decoder *d)
 	lua_State *L = d->L;
 	lua_Integer number = ++d->nobjects;
 	lua_Integer mark = d->nlater;
-	int name;
+	int name, alias = d->alias;
 
+	d->alias = 0;
 	fz_decode_enter(d);
 	luaL_checkstack(L, 80, "a message is too deep");
 	fz_decode_name(d);
@@ -107,7 +108,7 @@ fz_decode_packed(struct fz_decoder *d)
 	fz_decode_later(d, mark);
 	call_unpacker(d, name);
 	if (d->flags & FZ_FORMAT_HAS_REFS) {
-		lua_pushvalue(L, -1);
+		lua_pushvalue(L, alias != 0 ? alias : -1);
 		lua_rawseti(L, d->objects, number);
 	}
 	d->level--;
@@ -177,10 +178,56 @@ fz_decode_share(struct fz_decoder *d)
 	}
 }
 
+/* Whether a table, or an object that was packed, comes next. */
+static bool
+is_table_next(const struct fz_decoder *d)
+{
+	if (fz_reader_left(&d->in) == 0)
+		return false;
+	switch (*d->in.p) {
+	case FZ_FORMAT_TABLE:
+	case FZ_FORMAT_TABLE_WIDE:
+	case FZ_FORMAT_CLASS:
+	case FZ_FORMAT_LATER:
+	case FZ_FORMAT_PACKED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * The value of a cell, upvalue `i` of the function at `f`, that is here: it is
+ * dropped, but what refers to its table gets the one that is here.
+ */
+static void
+drop_value(struct fz_decoder *d, int f, int i)
+{
+	lua_State *L = d->L;
+	int top = lua_gettop(L);
+
+	lua_getupvalue(L, f, i);
+	if (lua_istable(L, -1) && is_table_next(d))
+		d->alias = top + 1;
+	fz_decode_value(d);
+	lua_settop(L, top);
+}
+
+/* A cell that is here and whose value does not come. */
+static void
+keep_value(struct fz_decoder *d, int f, int i)
+{
+	if (fz_decode_u8(d) == 0)
+		return;
+	lua_getupvalue(d->L, f, i);
+	fz_decode_remember(d);
+	lua_pop(d->L, 1);
+}
+
 /*
  * Upvalue `i` of the function at `f` is a cell that this worker may have; has,
- * where it is `kept`. A value that follows is read in any case: others may
- * refer to what is in it.
+ * if it is `kept`. A value that follows is read in any case: others may refer
+ * to what is in it.
  */
 static void
 get_cell(struct fz_decoder *d, int f, int i, bool kept)
@@ -193,21 +240,21 @@ get_cell(struct fz_decoder *d, int f, int i, bool kept)
 	if (d->shared == 0)
 		fz_decode_refuse(d, "an upvalue of another pool");
 	number = get_number(d);
-	version = kept ? 0 : fz_decode_varint(d);
-	if (!kept && version == 0)
+	version = fz_decode_varint(d);
+	if (version == 0)
 		fz_decode_refuse(d, "no such upvalue");
-	joined = fz_cells_join(L, d->shared, f, i, number, version);
+	joined = fz_cells_join(L, d->shared, f, i, number, version, kept);
 	if (kept && !joined)
 		fz_decode_refuse(d, "no such upvalue");
-	if (kept)
-		return;
-	if (!joined)
+	if (kept) {
+		keep_value(d, f, i);
+	} else if (joined) {
+		drop_value(d, f, i);
+	} else {
 		share_later(d, number, version);
-	fz_decode_value(d);
-	if (joined)
-		lua_pop(L, 1);
-	else
+		fz_decode_value(d);
 		lua_setupvalue(L, f, i);
+	}
 }
 
 /* True and past it where a named upvalue comes next. */
@@ -224,6 +271,41 @@ take_upvalue_tag(struct fz_decoder *d, bool *kept)
 	return true;
 }
 
+/* Upvalue `i` of the function at `f` is the next one that has a number. */
+static void
+number_upvalue(struct fz_decoder *d, int f, int i)
+{
+	lua_State *L = d->L;
+
+	lua_pushvalue(L, f);
+	lua_rawseti(L, d->cells, d->ncells * 2 + 1);
+	lua_pushinteger(L, i);
+	lua_rawseti(L, d->cells, d->ncells * 2 + 2);
+	d->ncells++;
+}
+
+/* A cell for itself: push its value. */
+static void
+get_lone_cell(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+	int f = lua_gettop(L) + 1;
+	bool kept = false;
+
+	need_functions(d);
+	fz_decode_enter(d);
+	luaL_checkstack(L, 80, "a message is too deep");
+	if (luaL_loadbufferx(L, "", 0, "=cell", "t") != LUA_OK)
+		lua_error(L);
+	number_upvalue(d, f, 1);
+	if (!take_upvalue_tag(d, &kept))
+		fz_decode_refuse(d, "bad upvalue");
+	get_cell(d, f, 1, kept);
+	lua_getupvalue(L, f, 1);
+	lua_replace(L, f);
+	d->level--;
+}
+
 static void
 get_upvalues(struct fz_decoder *d, int f, int n)
 {
@@ -236,11 +318,7 @@ get_upvalues(struct fz_decoder *d, int f, int n)
 			join_upvalue(d, f, i);
 			continue;
 		}
-		lua_pushvalue(L, f);
-		lua_rawseti(L, d->cells, d->ncells * 2 + 1);
-		lua_pushinteger(L, i);
-		lua_rawseti(L, d->cells, d->ncells * 2 + 2);
-		d->ncells++;
+		number_upvalue(d, f, i);
 		if (take_upvalue_tag(d, &kept)) {
 			get_cell(d, f, i, kept);
 			continue;
@@ -375,6 +453,9 @@ fz_decode_here(struct fz_decoder *d)
 	case FZ_FORMAT_HERE_VALUE:
 	case FZ_FORMAT_HERE_METATABLE:
 		get_registered(d, what == FZ_FORMAT_HERE_METATABLE);
+		break;
+	case FZ_FORMAT_HERE_CELL:
+		get_lone_cell(d);
 		break;
 	default:
 		if (what > FZ_FORMAT_HERE_METATABLE)

@@ -610,6 +610,8 @@ put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
 		fz_encode_u8(e, FZ_FORMAT_GLOBALS);
 		return;
 	}
+	if (e->record != 0 && fz_encode_root(e, idx, at))
+		return;
 	if (put_known(e, idx, p, at))
 		return;
 	if (fz_encode_may_be_named(e, p) && fz_encode_named(e, idx))

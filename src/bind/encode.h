@@ -170,6 +170,12 @@ bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at);
  */
 void fz_encode_enter(struct fz_encoder *e, const struct fz_place *at);
 
+/*
+ * True if the table at `idx` is the value of a cell of the record that did not
+ * come yet: it comes with that.
+ */
+bool fz_encode_root(struct fz_encoder *e, int idx, const struct fz_place *at);
+
 /* A userdata; a function with its upvalues, or by name. */
 void fz_encode_userdata(
     struct fz_encoder *e, int idx, const struct fz_place *at);

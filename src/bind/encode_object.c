@@ -137,8 +137,9 @@ keep_cell(struct fz_encoder *e, int f, int i)
 
 /*
  * Upvalue `i` of the function at `f`, which is in the record: its name, and its
- * value unless all receivers have it. A small one comes even so, for workers
- * that are forked later and inherit another one.
+ * value unless all receivers have it; of a table they have also whether it is
+ * an object of this message from here on. A small one comes even so, for
+ * workers that are forked later and inherit another one.
  */
 static void
 put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
@@ -146,18 +147,65 @@ put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
 {
 	lua_State *L = e->L;
 	struct fz_place here = { at, FZ_PLACE_UPVALUE, 0, 0, NULL };
-	bool kept;
+	int v = lua_gettop(L) + 1;
+	bool kept = use->version <= e->had && !use->small, object;
 
 	here.name = lua_getupvalue(L, f, i);
-	kept = use->version <= e->had && !use->small;
 	fz_encode_u8(e, FZ_FORMAT_HERE);
 	fz_encode_u8(e, kept ? FZ_FORMAT_HERE_KEPT : FZ_FORMAT_HERE_UPVALUE);
 	fz_encode_varint(e, use->number);
-	if (!kept) {
-		fz_encode_varint(e, use->version);
-		fz_encode_value(e, lua_gettop(L), &here);
+	fz_encode_varint(e, use->version);
+	if (kept) {
+		object = lua_istable(L, v) && fz_refmap_find(&e->objects,
+						  lua_topointer(L, v)) == NULL;
+		fz_encode_u8(e, object);
+		if (object)
+			fz_encode_known(e, v, at);
+	} else {
+		fz_encode_value(e, v, &here);
 	}
 	lua_pop(L, 1);
+}
+
+/* The number of upvalue `i` of the function at `f`; false: it has one. */
+static bool
+number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
+{
+	bool fresh = false;
+	const struct fz_refmap_slot *slot = fz_refmap_enter(
+	    &e->objects, e->L, lua_upvalueid(e->L, f, i), e->ncells, &fresh);
+
+	if (slot == NULL || e->ncells == UINT32_MAX)
+		fz_encode_no_memory(e);
+	*number = slot->number;
+	if (fresh) {
+		e->ncells++;
+		keep_cell(e, f, i);
+	}
+	return fresh;
+}
+
+bool
+fz_encode_root(struct fz_encoder *e, int idx, const struct fz_place *at)
+{
+	lua_State *L = e->L;
+	const struct fz_cells_use *use;
+	uint32_t number;
+
+	luaL_checkstack(L, 10, NULL);
+	use = fz_cells_find_root(L, e->record, idx);
+	if (use == NULL || fz_refmap_find(&e->objects, use->id) != NULL ||
+	    fz_refmap_find(&e->objects, lua_topointer(L, idx)) != NULL)
+		return false;
+	fz_encode_enter(e, at);
+	fz_cells_push_holder(L, e->record, use);
+	fz_encode_u8(e, FZ_FORMAT_HERE);
+	fz_encode_u8(e, FZ_FORMAT_HERE_CELL);
+	number_cell(e, lua_gettop(L), 1, &number);
+	put_cell(e, lua_gettop(L), 1, use, at);
+	lua_pop(L, 1);
+	e->level--;
+	return true;
 }
 
 static void
@@ -181,23 +229,15 @@ put_upvalue(struct fz_encoder *e, int f, int i, const struct fz_place *at)
 static void
 put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 {
-	lua_State *L = e->L;
-
 	for (int i = 1; i <= n; i++) {
-		bool fresh = false;
-		const struct fz_refmap_slot *slot = fz_refmap_enter(
-		    &e->objects, L, lua_upvalueid(L, f, i), e->ncells, &fresh);
+		uint32_t number;
 
-		if (slot == NULL || e->ncells == UINT32_MAX)
-			fz_encode_no_memory(e);
-		if (!fresh) {
-			fz_encode_u8(e, FZ_FORMAT_CELL);
-			fz_encode_varint(e, slot->number);
+		if (number_cell(e, f, i, &number)) {
+			put_upvalue(e, f, i, at);
 			continue;
 		}
-		e->ncells++;
-		keep_cell(e, f, i);
-		put_upvalue(e, f, i, at);
+		fz_encode_u8(e, FZ_FORMAT_CELL);
+		fz_encode_varint(e, number);
 	}
 }
 

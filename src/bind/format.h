@@ -32,7 +32,8 @@ enum {
 
 	/* As an upvalue only: one that a worker of a pool may have. */
 	FZ_FORMAT_HERE_UPVALUE = 7, /* varint*2 number, version; value */
-	FZ_FORMAT_HERE_KEPT = 8,    /* varint number */
+	FZ_FORMAT_HERE_KEPT = 8,    /* varint*2 number, version; u8 object */
+	FZ_FORMAT_HERE_CELL = 9,    /* a value: that of the one that follows */
 };
 
 enum fz_format_tag {

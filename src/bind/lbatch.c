@@ -6,7 +6,6 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
-#include "bind/cells.h"
 #include "bind/garbage.h"
 #include "bind/lbatch_state.h"
 #include "bind/lerror.h"
@@ -131,6 +130,9 @@ find_slot(lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f)
 		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
 	}
 	lua_settop(L, top);
+	/* What is read, or packed, for the call may change what it uses. */
+	if (!fz_sched_is_local(sched))
+		fz_lpool_fill_first(L, pool);
 }
 
 static void
@@ -233,11 +235,13 @@ batch_new(lua_State *L)
 	init_buf(lb, fz_sched_is_local(sched));
 	fz_lbatch_keep(L, lb, 3);
 	find_slot(L, lb, 5, 1, 2);
-	if (lb->kind & FZ_WIRE_INLINE)
-		return fz_lerror_fail(L, FZ_ERR_ERROR,
-		    "more than %d functions are being mapped at once",
-		    FZ_WORKER_FUNCS);
 	make_batch(L, lb, &opts);
+	if (lb->kind & FZ_WIRE_INLINE) {
+		lua_getiuservalue(L, 5, FZ_LBATCH_RECORD);
+		fz_lfuncs_push_code(L, -1, 2, sched);
+		fz_lbatch_keep_code(L, lb);
+		lua_settop(L, 5);
+	}
 	return 1;
 }
 
@@ -286,18 +290,6 @@ unlink_local(lua_State *L, struct fz_lbatch *lb)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
 }
 
-/* The record of a function without a slot, which the batch at `idx` has. */
-static void
-drop_record(lua_State *L, int idx)
-{
-	if (lua_getiuservalue(L, idx, FZ_LBATCH_RECORD) == LUA_TTABLE) {
-		fz_cells_drop(L, lua_gettop(L));
-		lua_pushnil(L);
-		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
-	}
-	lua_pop(L, 1);
-}
-
 /*
  * Free what the batch at `idx` has; one that the pool keeps may be used again.
  */
@@ -312,8 +304,10 @@ end_batch(lua_State *L, struct fz_lbatch *lb, int idx)
 	}
 	if (lb->slot != -1)
 		fz_lfuncs_unpin(lb->funcs, lb->slot);
-	else if (lb->kind & FZ_WIRE_INLINE)
-		drop_record(L, idx);
+	else if (lb->kind & FZ_WIRE_INLINE) {
+		lua_pushnil(L);
+		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+	}
 	lb->slot = -1;
 	fz_buf_fini(&lb->buf.buf);
 	lb->busy = false;

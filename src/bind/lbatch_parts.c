@@ -14,7 +14,7 @@
 #include "engine/worker.h"
 
 /* Stack of the thread that encodes items. */
-enum { THREAD_LIST = 1, THREAD_TOP = THREAD_LIST };
+enum { THREAD_LIST = 1, THREAD_CODE, THREAD_TOP = THREAD_CODE };
 
 struct encoding {
 	struct fz_lbatch *lb;
@@ -44,27 +44,32 @@ check_list(lua_State *L, const struct fz_lbatch *lb)
 		    (LUAI_UACINT)lb->n, (LUAI_UACINT)n);
 }
 
-/* (list, encoding): items as one table; protected, on the batch's thread */
+/*
+ * (list, code | nil, encoding): items as one table, behind the code of the
+ * function if there is one; protected, on the batch's thread
+ */
 static int
 encode_body(lua_State *L)
 {
-	struct encoding *e = lua_touserdata(L, 2);
+	struct encoding *e = lua_touserdata(L, 3);
+	int n = lua_isnil(L, THREAD_CODE) ? 1 : 2;
 	struct fz_lbatch *lb = e->lb;
 	struct fz_buf *out = &lb->buf.buf;
 
 	check_list(L, lb);
 	for (;;) {
+		lua_settop(L, 3);
+		lua_pushvalue(L, THREAD_CODE);
 		lua_createtable(L, (int)e->n, 0);
 		for (uint32_t i = 0; i < e->n; i++) {
 			lua_geti(L, THREAD_LIST, (lua_Integer)(e->first + i));
 			lua_rawseti(L, -2, (lua_Integer)i + 1);
 		}
 		fz_buf_clear(out);
-		fz_codec_encode(L, lua_gettop(L), 1, out);
+		fz_codec_encode(L, lua_gettop(L) - n + 1, n, out);
 		/* What two items share would be shared in the worker, too. */
 		if (e->n == 1 || !(out->data[1] & FZ_FORMAT_HAS_REFS))
 			return 0;
-		lua_pop(L, 1);
 		e->n /= 2;
 	}
 }
@@ -136,8 +141,9 @@ fz_lbatch_encode(
 		lua_settop(L, THREAD_TOP);
 		lua_pushcfunction(L, encode_body);
 		lua_pushvalue(L, THREAD_LIST);
+		lua_pushvalue(L, THREAD_CODE);
 		lua_pushlightuserdata(L, &e);
-		status = lua_pcall(L, 2, 0, 0);
+		status = lua_pcall(L, 3, 0, 0);
 		if (status == LUA_OK || e.n == 1)
 			break;
 		e.n /= 2; /* those before the one that cannot be sent */
@@ -160,8 +166,25 @@ fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list)
 {
 	lb->thread = lua_newthread(L);
 	lua_pushvalue(L, list);
-	lua_xmove(L, lb->thread, 1);
+	lua_pushnil(L);
+	lua_xmove(L, lb->thread, 2);
 	lua_setiuservalue(L, -2, FZ_LBATCH_THREAD);
+}
+
+void
+fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb)
+{
+	lua_xmove(L, lb->thread, 1);
+	lua_replace(lb->thread, THREAD_CODE);
+}
+
+/* Push the code that comes with each part, below the table on top. */
+static void
+insert_code(lua_State *L, const struct fz_lbatch *lb)
+{
+	lua_pushvalue(lb->thread, THREAD_CODE);
+	lua_xmove(lb->thread, L, 1);
+	lua_insert(L, -2);
 }
 
 /* (batch, record | nil, ...): what is behind them as the one part; protected */
@@ -180,6 +203,10 @@ part_body(lua_State *L)
 		for (int i = n; i >= 1; i--)
 			lua_rawseti(L, 3, i);
 		n = 1;
+		if (lb->kind & FZ_WIRE_INLINE) {
+			insert_code(L, lb);
+			n = 2;
+		}
 	}
 	fz_codec_encode_shared(
 	    L, 3, n, &lb->buf.buf, lua_isnil(L, 2) ? 0 : 2, lb->had);

@@ -56,6 +56,9 @@ struct fz_lbatch {
 /* lbatch_parts.c: keep the list at `list` on a thread that encodes it. [+0] */
 void fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list);
 
+/* The code on top, which goes, comes with each part of the list. [-1, +0, -] */
+void fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb);
+
 /* For the engine: see fz_batch_opts. */
 struct fz_blob *fz_lbatch_encode(
     void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);

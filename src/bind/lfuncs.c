@@ -16,9 +16,20 @@
 enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
- * In the table: function -> slot + 1; 0 -> init, or its record. In the list:
+ * In the table: function -> slot + 1; 0 -> init, or its record; "left" ->
+ * {function that has lost its slot -> its record}, with weak keys. In the list:
  * slot + 1 -> function; -(slot + 1) -> its record, see cells.h; 0 -> the cells.
  */
+
+static void
+push_weak_keys(lua_State *L)
+{
+	lua_newtable(L);
+	lua_createtable(L, 0, 1);
+	lua_pushliteral(L, "k");
+	lua_setfield(L, -2, "__mode");
+	lua_setmetatable(L, -2);
+}
 
 void
 fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
@@ -29,11 +40,15 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 	lua_createtable(L, 4, 4);
 	lua_pushvalue(L, init);
 	lua_rawseti(L, -2, 0);
+	if (compares) {
+		push_weak_keys(L);
+		lua_setfield(L, -2, "left");
+	}
 	lua_createtable(L, 4, 1);
-	if (!compares)
-		return;
-	fz_cells_new(L);
-	lua_rawseti(L, -2, 0);
+	if (compares) {
+		fz_cells_new(L);
+		lua_rawseti(L, -2, 0);
+	}
 }
 
 /* ---- what its upvalues are ---------------------------------------------- */
@@ -45,7 +60,7 @@ note(lua_State *L, int list, int f, struct fz_sched *sched)
 	uint64_t version = fz_sched_version(sched);
 
 	lua_rawgeti(L, list, 0);
-	fz_cells_note(L, lua_gettop(L), f, version, fz_sched_oldest(sched));
+	fz_cells_note(L, lua_gettop(L), f, version);
 	lua_remove(L, -2);
 }
 
@@ -92,48 +107,51 @@ oldest(const struct fz_lfuncs *funcs)
 	return best;
 }
 
+/*
+ * The slot is free for another function. The one that had it keeps its record,
+ * and with it the cells that workers know, as long as the script has it.
+ */
 static void
 forget(lua_State *L, int tables, int list, int slot)
 {
 	int top = lua_gettop(L);
+	lua_Integer i = (lua_Integer)slot + 1;
 
-	if (lua_rawgeti(L, list, (lua_Integer)slot + 1) == LUA_TFUNCTION) {
+	if (lua_rawgeti(L, list, i) == LUA_TFUNCTION) {
 		lua_pushvalue(L, -1);
 		lua_rawget(L, tables);
-		if (lua_tointeger(L, -1) == slot + 1) {
-			lua_pushvalue(L, -2);
+		if (lua_tointeger(L, -1) == i) {
+			lua_pushvalue(L, top + 1);
 			lua_pushnil(L);
 			lua_rawset(L, tables);
 		}
+		if (lua_getfield(L, tables, "left") == LUA_TTABLE) {
+			lua_pushvalue(L, top + 1);
+			lua_rawgeti(L, list, -i);
+			lua_rawset(L, -3);
+		}
 	}
-	if (lua_rawgeti(L, list, -(lua_Integer)slot - 1) == LUA_TTABLE) {
-		fz_cells_drop(L, lua_gettop(L));
-		lua_pushnil(L);
-		lua_rawseti(L, list, -(lua_Integer)slot - 1);
-	}
+	lua_pushnil(L);
+	lua_rawseti(L, list, i);
+	lua_pushnil(L);
+	lua_rawseti(L, list, -i);
 	lua_settop(L, top);
 }
 
 struct encoding {
 	struct fz_buf out;
-	struct fz_blob *blob;
 	uint64_t had; /* all workers have the cells up to this version */
 };
 
-/*
- * (encoding, record | nil, function): protected, so that the buffer is given
- * back.
- */
+/* (encoding, record | nil, function): protected, as the buffer is freed. */
 static int
 encode_body(lua_State *L)
 {
 	struct encoding *e = lua_touserdata(L, 1);
-	struct fz_err err = { 0 };
 
 	fz_codec_encode_shared(
 	    L, 3, 1, &e->out, lua_isnil(L, 2) ? 0 : 2, e->had);
-	e->blob = fz_blob_new(e->out.data, e->out.len, &err);
-	return e->blob != NULL ? 0 : fz_lerror_raise(L, &err);
+	return 0;
 }
 
 /* Raise the error on top, which tells the way to a value in a function. */
@@ -152,47 +170,65 @@ raise_unsendable(lua_State *L)
 }
 
 /*
- * The function at `f` for workers that have the cells up to `had`. With the
- * error on top and NULL if it cannot be sent.
+ * Encode the function at `f` for workers that have the cells up to `had`. False
+ * with an error on top if it cannot be sent. The buffer is the caller's.
  */
-static struct fz_blob *
-encode(lua_State *L, int record, int f, uint64_t had)
+static bool
+encode(lua_State *L, int record, int f, struct encoding *e)
 {
-	struct encoding e = { FZ_BUF_INIT, NULL, had };
-	int status;
-
 	lua_pushcfunction(L, encode_body);
-	lua_pushlightuserdata(L, &e);
+	lua_pushlightuserdata(L, e);
 	lua_pushvalue(L, record);
 	lua_pushvalue(L, f);
-	status = lua_pcall(L, 3, 0, 0);
-	fz_buf_fini(&e.out);
-	return status == LUA_OK ? e.blob : NULL;
+	return lua_pcall(L, 3, 0, 0) == LUA_OK;
 }
 
 /*
- * The code of the function at `f`. Without `send` there is no worker: one that
- * is forked later, when it may have changed, is to have it as it is now. That
- * is worth the time if it takes little; else, and if it cannot be sent, workers
- * inherit it as it is then.
+ * The code of the function at `f`; false with an error on top if it must be
+ * sent and cannot be. Without `send` there is no worker: one that is forked
+ * later, when it may have changed, is to have it as it is now. That is worth
+ * the time if it takes little; else, and if it cannot be sent, workers inherit
+ * it as it is then.
  */
-static struct fz_blob *
-make_code(
-    lua_State *L, int record, int f, const struct fz_sched *sched, bool send)
+static bool
+make_code(lua_State *L, int record, int f, const struct fz_sched *sched,
+    bool send, struct fz_blob **code)
 {
-	int top = lua_gettop(L);
-	struct fz_blob *code = NULL;
+	struct encoding e = { FZ_BUF_INIT, 0 };
+	struct fz_err err = { 0 };
+	bool encoded;
 
-	if (send) {
-		code = encode(L, record, f, fz_sched_oldest(sched));
-		if (code == NULL)
-			raise_unsendable(L);
-	} else if (!lua_isnil(L, record) &&
-		   fz_cells_size(L, record) <= LFUNCS_SMALL) {
-		code = encode(L, record, f, 0);
-		lua_settop(L, top);
+	*code = NULL;
+	if (send)
+		e.had = fz_sched_oldest(sched);
+	else if (lua_isnil(L, record) ||
+		 fz_cells_size(L, record) > LFUNCS_SMALL)
+		return true;
+	encoded = encode(L, record, f, &e);
+	if (encoded)
+		*code = fz_blob_new(e.out.data, e.out.len, &err);
+	if (encoded && *code == NULL)
+		fz_lerror_push(L, err.kind, err.text);
+	fz_buf_fini(&e.out);
+	if (*code != NULL || send)
+		return *code != NULL;
+	lua_pop(L, 1);
+	return true;
+}
+
+void
+fz_lfuncs_push_code(
+    lua_State *L, int record, int f, const struct fz_sched *sched)
+{
+	struct encoding e = { FZ_BUF_INIT, fz_sched_oldest(sched) };
+
+	record = lua_absindex(L, record);
+	if (!encode(L, record, f, &e)) {
+		fz_buf_fini(&e.out);
+		raise_unsendable(L);
 	}
-	return code;
+	lua_pushlstring(L, (const char *)e.out.data, e.out.len);
+	fz_buf_fini(&e.out);
 }
 
 /* The slot that the function has, -1: none. */
@@ -225,17 +261,17 @@ fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 		slot = oldest(funcs);
 	if (slot == -1)
 		return -1;
-	/*
-	 * Should anything raise now, no function has the slot. What was there
-	 * goes last: cells that both have keep their numbers.
-	 */
+	/* Pinned at once: what packers call must not take it. */
+	funcs->pins[slot]++;
+	funcs->used[slot] = ++funcs->now;
 	forget(L, tables, list, slot);
 	lua_pushvalue(L, record);
 	lua_rawseti(L, list, -(lua_Integer)slot - 1);
-	lua_pushnil(L);
-	lua_rawseti(L, list, slot + 1);
 	funcs->bare[slot] = !funcs->compares || fz_cells_is_bare(L, record);
-	code = make_code(L, record, f, sched, send);
+	if (!make_code(L, record, f, sched, send, &code)) {
+		funcs->pins[slot]--; /* no function has the slot */
+		raise_unsendable(L);
+	}
 	fz_sched_func(sched, (uint32_t)slot, code);
 	lua_pushvalue(L, f);
 	lua_rawseti(L, list, slot + 1);
@@ -246,28 +282,40 @@ fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	return slot;
 }
 
+/* The slot that the function has, if it is as it was noted; pinned. Else -1. */
+static int
+pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
+{
+	int slot = known(L, tables, f);
+
+	if (slot == -1)
+		return -1;
+	funcs->pins[slot]++; /* finalizers may come, and call it or others */
+	if (!funcs->bare[slot] && !is_unchanged(L, list, slot, true)) {
+		funcs->pins[slot]--;
+		return -1;
+	}
+	funcs->used[slot] = ++funcs->now;
+	return slot;
+}
+
 int
 fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_sched *sched, bool send)
 {
-	int slot = known(L, tables, f);
+	int slot;
 
 	luaL_checkstack(L, 12, NULL);
-	if (slot == -1 ||
-	    (!funcs->bare[slot] && !is_unchanged(L, list, slot, true))) {
-		if (!send)
-			fz_lfuncs_note_init(L, funcs, tables, list, sched);
-		if (funcs->compares)
-			note(L, list, f, sched);
-		else
-			lua_pushnil(L);
-		slot = fill_slot(L, funcs, tables, list, f, sched, send);
-	}
-	if (slot == -1)
-		return -1;
-	funcs->pins[slot]++;
-	funcs->used[slot] = ++funcs->now;
-	return slot;
+	slot = pin_known(L, funcs, tables, list, f);
+	if (slot != -1)
+		return slot;
+	if (!send)
+		fz_lfuncs_note_init(L, funcs, tables, list, sched);
+	if (funcs->compares)
+		note(L, list, f, sched);
+	else
+		lua_pushnil(L);
+	return fill_slot(L, funcs, tables, list, f, sched, send);
 }
 
 void

@@ -47,11 +47,18 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
  * encoded for workers that there are; raises if it cannot be.
  *
  * -1 if all slots are pinned: then pushes a record of its cells (see cells.h)
- * or nil, to be dropped when the call is done. [-0, +(0|1), e]
+ * or nil, to be kept until the call is done. [-0, +(0|1), e]
  */
 int fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_sched *sched, bool send);
 void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot);
+
+/*
+ * Push the code of the function at `f` without a slot, whose record or nil is
+ * at `record`, as a string. Raises if it cannot be sent. [-0, +1, e]
+ */
+void fz_lfuncs_push_code(
+    lua_State *L, int record, int f, const struct fz_sched *sched);
 
 /*
  * Right before a fork: see which functions the worker inherits as they were
