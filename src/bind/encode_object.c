@@ -175,8 +175,10 @@ number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 	const struct fz_refmap_slot *slot = fz_refmap_enter(
 	    &e->objects, e->L, lua_upvalueid(e->L, f, i), e->ncells, &fresh);
 
-	if (slot == NULL || e->ncells == UINT32_MAX)
+	if (slot == NULL || e->ncells == UINT32_MAX) {
 		fz_encode_no_memory(e);
+		return false;
+	}
 	*number = slot->number;
 	if (fresh) {
 		e->ncells++;

@@ -248,7 +248,7 @@ fz_commons_is_held(void)
 /*
  * A robust mutex that is locked is in a list of its thread's, and must not be
  * unmapped. False: it is that of another thread, which lives: the region stays,
- * for the next who needs one.
+ * for the next state that needs one.
  */
 static bool
 leave(void)

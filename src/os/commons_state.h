@@ -33,8 +33,8 @@
 enum { PLACE_BITS = 12, NCELLS = (64 << 10) / 256 };
 
 /*
- * Held by the thread that made the process a member. Whoever gets the lock asks
- * whether the process is dead, or that thread alone.
+ * Held by the thread that made the process a member. A process that gets the
+ * lock asks whether the member is dead, or that thread alone.
  */
 struct member {
 	pthread_mutex_t life;
