@@ -574,6 +574,7 @@ tests["finalizers that use the pool leave the calls alone in which they come"] =
       if ok and got ~= "g" then bad = bad + 1 end
     end })
   end
+  local mode = collectgarbage("incremental", 100, 400)
   for i = 1, 400 do
     local functions = {}
     for k = 1, 30 do functions[k] = function() return k + i end end
@@ -581,6 +582,8 @@ tests["finalizers that use the pool leave the calls alone in which they come"] =
     local function h() return functions[30]() end
     if pool:apply(h) ~= 30 + i or pool:apply(g) ~= "g" then bad = bad + 1 end
   end
+  collectgarbage(mode)
+  collectgarbage()
   assert(bad == 0 and count > 0, bad)
 end
 
@@ -649,7 +652,7 @@ tests["a function that comes back after many others finds what it left"] = funct
   end
   for round = 1, 4 do
     t.equal({ pool:apply(next_count) }, { round, "file" })
-    t.equal(pool:apply(next_late), round)
+    for i = 1, 2 do t.equal(pool:apply(next_late), 2 * round + i - 2) end
     for i = 1, 100 do pool:apply(function() return i end) end
     collectgarbage()
   end

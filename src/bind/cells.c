@@ -259,26 +259,44 @@ fz_cells_push_holder(lua_State *L, int record, const struct fz_cells_use *use)
 }
 
 /*
- * The record is garbage. After the end of its cells there is nothing to do, nor
- * in a worker: its parent may go on with these numbers.
+ * The record, whose userdata is on top, has no cells any more. After the end of
+ * these there is nothing to do, nor in a worker: its parent may go on with
+ * them.
  */
-static int
-record_gc(lua_State *L)
+static void
+drop(lua_State *L)
 {
-	const struct fz_cells_record *r = lua_touserdata(L, 1);
+	struct fz_cells_record *r = lua_touserdata(L, -1);
+	int cells = lua_gettop(L) + 1;
 	struct fz_cells *c;
 
 	luaL_checkstack(L, 10, NULL);
-	lua_settop(L, 1);
-	lua_getiuservalue(L, 1, 1);
-	c = fz_cells_to(L, 2);
-	if (c->list == NULL || c->depth != fz_proc_depth())
-		return 0;
-	for (uint32_t i = 0; i < r->nuses; i++) {
-		if (--c->list[r->uses[i].number].nrecords == 0)
-			release(L, 2, r->uses[i].number);
+	lua_getiuservalue(L, -1, 1);
+	c = fz_cells_to(L, cells);
+	if (c->list != NULL && c->depth == fz_proc_depth()) {
+		for (uint32_t i = 0; i < r->nuses; i++) {
+			if (--c->list[r->uses[i].number].nrecords == 0)
+				release(L, cells, r->uses[i].number);
+		}
+		r->nuses = 0;
 	}
+	lua_pop(L, 1);
+}
+
+static int
+record_gc(lua_State *L)
+{
+	lua_settop(L, 1);
+	drop(L);
 	return 0;
+}
+
+void
+fz_cells_drop(lua_State *L, int record)
+{
+	lua_rawgeti(L, record, 0);
+	drop(L);
+	lua_pop(L, 1);
 }
 
 void

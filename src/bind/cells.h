@@ -17,8 +17,8 @@
  * named by that cell wherever it comes, so that a worker that has it does not
  * get a second one.
  *
- * A cell has its number as long as the script has a function that was seen to
- * reach it; for ever if the first workers of the pool inherited it.
+ * A cell has its number as long as a record has it; for ever if the first
+ * workers of the pool inherited it.
  *
  * Versions are those of fz_sched_version(). What is noted is referenced, so
  * that an address means the same object for as long as it is compared.
@@ -65,6 +65,9 @@ uint64_t fz_cells_size(lua_State *L, int record);
  * are taken for those that were seen last. [-0, +0, m]
  */
 bool fz_cells_holds(lua_State *L, int record, bool look);
+
+/* The record is not used any more; else it is dropped with its table. */
+void fz_cells_drop(lua_State *L, int record);
 
 /* The cell with that id, NULL: it is none of the record. [-0, +0, -] */
 const struct fz_cells_use *fz_cells_find(

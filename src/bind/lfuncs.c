@@ -17,8 +17,9 @@ enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
  * In the table: function -> slot + 1; 0 -> init, or its record; "left" ->
- * {function that has lost its slot -> its record}, with weak keys. In the list:
- * slot + 1 -> function; -(slot + 1) -> its record, see cells.h; 0 -> the cells.
+ * {function that has lost its slot -> its record, or true}, with weak keys. In
+ * the list: slot + 1 -> function; -(slot + 1) -> its record, see cells.h; 0 ->
+ * the cells.
  */
 
 static void
@@ -108,11 +109,50 @@ oldest(const struct fz_lfuncs *funcs)
 }
 
 /*
- * The slot is free for another function. The one that had it keeps its record,
- * and with it the cells that workers know, as long as the script has it.
+ * The function at `f` loses its slot. If it was called more than once the table
+ * on top keeps the record, on top of that, and with it the cells that workers
+ * know, as long as the script has the function. Both go. Many are called once
+ * and then garbage, which the collector may be late to see.
  */
 static void
-forget(lua_State *L, int tables, int list, int slot)
+leave(lua_State *L, const struct fz_lfuncs *funcs, int f, int slot)
+{
+	if (!funcs->again[slot] && lua_istable(L, -1)) {
+		fz_cells_drop(L, lua_gettop(L));
+		lua_pop(L, 1);
+		lua_pushboolean(L, true);
+	}
+	lua_pushvalue(L, f);
+	lua_insert(L, -2);
+	lua_rawset(L, -3);
+	lua_pop(L, 1);
+}
+
+/* Whether the function at `f`, which has a record now, has lost a slot before.
+ */
+static bool
+comes_back(lua_State *L, int tables, int f)
+{
+	int top = lua_gettop(L);
+	bool found = false;
+
+	if (lua_getfield(L, tables, "left") == LUA_TTABLE) {
+		lua_pushvalue(L, f);
+		found = lua_rawget(L, top + 1) != LUA_TNIL;
+	}
+	if (found) { /* not with the old record */
+		lua_pushvalue(L, f);
+		lua_pushboolean(L, true);
+		lua_rawset(L, top + 1);
+	}
+	lua_settop(L, top);
+	return found;
+}
+
+/* The slot is free for another function. */
+static void
+forget(
+    lua_State *L, const struct fz_lfuncs *funcs, int tables, int list, int slot)
 {
 	int top = lua_gettop(L);
 	lua_Integer i = (lua_Integer)slot + 1;
@@ -126,9 +166,8 @@ forget(lua_State *L, int tables, int list, int slot)
 			lua_rawset(L, tables);
 		}
 		if (lua_getfield(L, tables, "left") == LUA_TTABLE) {
-			lua_pushvalue(L, top + 1);
 			lua_rawgeti(L, list, -i);
-			lua_rawset(L, -3);
+			leave(L, funcs, top + 1, slot);
 		}
 	}
 	lua_pushnil(L);
@@ -264,7 +303,8 @@ fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	/* Pinned at once: what packers call must not take it. */
 	funcs->pins[slot]++;
 	funcs->used[slot] = ++funcs->now;
-	forget(L, tables, list, slot);
+	forget(L, funcs, tables, list, slot);
+	funcs->again[slot] = comes_back(L, tables, f);
 	lua_pushvalue(L, record);
 	lua_rawseti(L, list, -(lua_Integer)slot - 1);
 	funcs->bare[slot] = !funcs->compares || fz_cells_is_bare(L, record);
@@ -295,6 +335,7 @@ pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
 		funcs->pins[slot]--;
 		return -1;
 	}
+	funcs->again[slot] = true;
 	funcs->used[slot] = ++funcs->now;
 	return slot;
 }

@@ -26,6 +26,7 @@ struct fz_lfuncs {
 	unsigned pins[FZ_WORKER_FUNCS]; /* batches that are not done */
 	uint64_t used[FZ_WORKER_FUNCS]; /* when last; 0: empty */
 	bool bare[FZ_WORKER_FUNCS];     /* nothing to compare */
+	bool again[FZ_WORKER_FUNCS];    /* called more than once */
 	uint64_t now;
 	bool compares; /* else a function is called once, or here */
 };
