@@ -53,18 +53,19 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 
 # -- files -----------------------------------------------------------------
 
-SRC     := $(sort $(wildcard src/*/*.c)) src/fzlua.c
+COMMAND := $(sort $(wildcard src/cli/*.c))
+SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
 LUA     := $(sort $(wildcard lua/*.lua))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
 TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
 FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))
-COMMAND := src/main.c src/output.c src/state.c src/suspend.c
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
 FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)
 LIB     := $(BUILD)/libfzlua.a
 BIN     := $(BUILD)/fzlua
-C_FILES := $(sort $(wildcard src/*.[ch] src/*/*.[ch] tests/*.[ch] bench/*.[ch] examples/*.[ch]))
+C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tools/*.[ch] bench/*.[ch] \
+	examples/*.[ch]))
 
 all: $(BIN) $(LIB)
 tests: $(TESTBIN)
@@ -95,7 +96,7 @@ $(BUILD)/modules: export MODULES = $(LUA)
 $(BUILD)/modules: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$MODULES" | cmp -s - $@ || printf '%s\n' "$$MODULES" > $@
-$(BUILD)/embed: src/embed.c $(BUILD)/flags
+$(BUILD)/embed: tools/embed.c $(BUILD)/flags
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LUA_LIBS) -lm -ldl
 $(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(LUA)
 	@mkdir -p $(@D)
@@ -116,7 +117,8 @@ $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/tests/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d \
+	$(BUILD)/tests/*.d)
 
 # -- run -------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ lint-cppcheck:
 	    --enable=warning,performance,portability --suppress=missingIncludeSystem \
 	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' src
 lint-layers:
-	CC='$(CC)' LAYER_CFLAGS='$(LUA_CFLAGS)' lua5.4 tests/layers.lua
+	CC='$(CC)' LAYER_CFLAGS='$(LUA_CFLAGS)' lua5.4 tools/layers.lua
 
 fmt:
 	clang-format -i $(C_FILES)
@@ -232,7 +234,7 @@ install: all
 	install -d $(to)/bin $(to)/lib $(to)/include $(to)/share/man/man1 $(to)/share/doc/fzlua
 	install -m 755 $(BIN) $(to)/bin/fzlua
 	install -m 644 $(LIB) $(to)/lib/libfzlua.a
-	install -m 644 src/fzlua.h $(to)/include/fzlua.h
+	install -m 644 src/api/fzlua.h $(to)/include/fzlua.h
 	install -m 644 doc/fzlua.1 $(to)/share/man/man1/fzlua.1
 	install -m 644 $(DOC) $(to)/share/doc/fzlua
 

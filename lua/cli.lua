@@ -1,6 +1,6 @@
 --- cli.lua - the fzlua command: options, the script, the chain that it returns.
 --
--- main.c calls what the steps return, so that chunks run at the level of the stack at which
+-- cli/main.c calls what the steps return, so that chunks run at the level of the stack at which
 -- lua runs them, and exits with the status that the last step returns.
 
 local Error = require "fzlua.error"
@@ -424,7 +424,7 @@ cli.version = "fzlua"
 ---the exit status.
 ---@param args string[] from 0: the command's name
 ---@param version string
----@param host table divert_output, restore_output: see output.h
+---@param host table divert_output, restore_output: see cli/output.h
 ---@return function step
 ---@return function traceback the message handler of all calls
 ---@return function report prints an error that a call has ended with, returns the exit status

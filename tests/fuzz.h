@@ -16,8 +16,8 @@
 #include <lualib.h>
 
 #include "base/buf.h"
-#include "bind/codec.h"
-#include "bind/lerror.h"
+#include "value/codec.h"
+#include "value/lerror.h"
 
 enum {
 	FUZZ_MULTIPLE = 96, /* bytes allocated per byte of input, at most */

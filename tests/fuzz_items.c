@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "bind/items.h"
+#include "value/items.h"
 
 static void
 must(bool fact, const char *text)

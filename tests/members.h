@@ -12,7 +12,7 @@
 #endif
 
 #include "base/clock.h"
-#include "os/commons.h"
+#include "shared/heap.h"
 
 static inline int
 members_setup(void **state)

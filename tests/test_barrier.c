@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "members.h"
-#include "os/barrier.h"
+#include "shared/barrier.h"
 
 bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);

@@ -13,11 +13,11 @@
 #include <cmocka.h>
 
 #include "batches.h"
-#include "engine/batch.h"
-#include "engine/blob.h"
-#include "engine/pool.h"
-#include "engine/sched.h"
 #include "faults.h"
+#include "sched/batch.h"
+#include "sched/batch_dispatch.h"
+#include "sched/pool.h"
+#include "worker/blob.h"
 
 enum { TRIAL_MAX = 5000, TRIAL_CHUNKS = 1000 };
 

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "engine/blob.h"
-#include "os/shm.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
 
 void *__real_malloc(size_t n);
 void *__wrap_malloc(size_t n);

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/claim.h"
+#include "worker/claim.h"
 
 enum { NUMBERS = 60000, BURST = 8 };
 

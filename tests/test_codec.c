@@ -14,9 +14,9 @@
 #include <lualib.h>
 
 #include "base/buf.h"
-#include "bind/codec.h"
-#include "bind/format.h"
-#include "bind/lerror.h"
+#include "value/codec.h"
+#include "value/format.h"
+#include "value/lerror.h"
 
 /* Counts what a state holds, and fails when told to. */
 struct memory {

@@ -28,8 +28,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "os/commons.h"
-#include "os/commons_state.h"
+#include "shared/heap.h"
+#include "shared/heap_state.h"
 
 enum { TYPE = 7 };
 

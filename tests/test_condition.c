@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 #include "members.h"
-#include "os/condition.h"
-#include "os/lock.h"
-#include "os/waiter.h"
+#include "shared/condition.h"
+#include "shared/lock.h"
+#include "shared/waiter.h"
 
 bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);

@@ -18,9 +18,9 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "engine/exec.h"
 #include "faults.h"
 #include "os/proc.h"
+#include "worker/program.h"
 #include "world.h"
 
 enum { PIPE_BYTES = 1 << 20 };

@@ -10,7 +10,7 @@
 
 #include <stdlib.h>
 
-#include "os/extent.h"
+#include "shared/extent.h"
 
 void *__real_malloc(size_t n);
 void *__wrap_malloc(size_t n);

@@ -22,9 +22,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "os/commons.h"
-#include "os/gate.h"
-#include "os/lock.h"
+#include "shared/eventcount.h"
+#include "shared/heap.h"
+#include "shared/lock.h"
 
 static struct shared {
 	struct fz_object head;

@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "engine/graph.h"
+#include "sched/graph.h"
 
 void *__real_malloc(size_t n);
 void *__wrap_malloc(size_t n);

@@ -19,9 +19,9 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include "api/fzlua.h"
 #include "base/err.h"
-#include "fzlua.h"
-#include "os/commons.h"
+#include "shared/heap.h"
 
 /* The n-th allocation from now on fails, and all after it; 0: none does. */
 static unsigned long fail_at;

@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "os/heap.h"
+#include "os/alloc.h"
 
 enum {
 	SMALL = 1000,

@@ -16,8 +16,8 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include "fzlua.h"
-#include "os/commons.h"
+#include "api/fzlua.h"
+#include "shared/heap.h"
 
 static void
 run(lua_State *L, const char *code)

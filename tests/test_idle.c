@@ -11,9 +11,9 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "os/heap.h"
-#include "os/idle.h"
-#include "os/shm.h"
+#include "os/alloc.h"
+#include "shared/arena.h"
+#include "shared/idle.h"
 
 #define MB ((size_t)1 << 20)
 

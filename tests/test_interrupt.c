@@ -19,7 +19,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include "fzlua.h"
+#include "api/fzlua.h"
 
 enum { HANGS_S = 120 };
 

@@ -14,10 +14,10 @@
 #include <lualib.h>
 
 #include "base/buf.h"
-#include "bind/codec.h"
-#include "bind/format.h"
-#include "bind/items.h"
-#include "bind/lerror.h"
+#include "value/codec.h"
+#include "value/format.h"
+#include "value/items.h"
+#include "value/lerror.h"
 
 /* A state whose allocations fail when told to. */
 struct host {

@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 #include "members.h"
-#include "os/event.h"
-#include "os/lock.h"
-#include "os/semaphore.h"
+#include "shared/event.h"
+#include "shared/lock.h"
+#include "shared/semaphore.h"
 
 void __real_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);
 void __wrap_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);

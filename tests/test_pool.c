@@ -13,8 +13,8 @@
 
 #include <sched.h>
 
-#include "engine/pool.h"
 #include "faults.h"
+#include "sched/pool.h"
 #include "world.h"
 
 /* Somebody who sends jobs and counts what it is told. */

@@ -21,11 +21,11 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "engine/blob.h"
-#include "engine/port.h"
 #include "faults.h"
 #include "os/fd.h"
-#include "os/shm.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
 
 struct ends {
 	struct fz_port port;

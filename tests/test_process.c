@@ -15,9 +15,9 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include "bind/lerror.h"
+#include "api/fzlua.h"
 #include "faults.h"
-#include "fzlua.h"
+#include "value/lerror.h"
 #include "world.h"
 
 enum { TRIES_MAX = 400 };

@@ -27,11 +27,11 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
+#include "api/fzlua.h"
 #include "base/err.h"
-#include "engine/queue.h"
-#include "fzlua.h"
-#include "os/commons.h"
-#include "os/commons_state.h"
+#include "shared/heap.h"
+#include "shared/heap_state.h"
+#include "shared/queue.h"
 
 /*
  * Instrumented code has many more instructions: not each of them there, and

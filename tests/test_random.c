@@ -13,7 +13,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include "bind/random.h"
+#include "child/random.h"
 
 enum { NUMBERS = 100 };
 

@@ -13,10 +13,10 @@
 
 #include <sys/stat.h>
 
-#include "engine/graph.h"
-#include "engine/pool.h"
-#include "engine/run.h"
 #include "faults.h"
+#include "sched/graph.h"
+#include "sched/pool.h"
+#include "sched/run.h"
 #include "world.h"
 
 enum { NPOOLS = 2, NODES_MAX = 512 };

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "os/shm.h"
+#include "shared/arena.h"
 
 int __real_memfd_create(const char *name, unsigned flags);
 int __wrap_memfd_create(const char *name, unsigned flags);

@@ -13,10 +13,10 @@
 
 #include <fcntl.h>
 
-#include "engine/pool.h"
-#include "engine/slots.h"
 #include "faults.h"
 #include "os/jobserver.h"
+#include "sched/pool.h"
+#include "sched/slots.h"
 #include "world.h"
 
 struct waiter {

@@ -19,7 +19,7 @@
 #include <lua.h>
 #include <lualib.h>
 
-#include "bind/strip.h"
+#include "value/rawarray.h"
 
 /* The n-th allocation from now on fails, and all after it; 0: none does. */
 static unsigned long fail_at;

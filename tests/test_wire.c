@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "engine/blob.h"
-#include "engine/wire.h"
+#include "worker/blob.h"
+#include "worker/wire.h"
 
 void *__real_realloc(void *p, size_t n);
 void *__wrap_realloc(void *p, size_t n);

@@ -14,8 +14,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "faults.h"
 #include "batches.h"
+#include "faults.h"
 #include "os/fd.h"
 
 enum { MANY = 2000, KEEPER_STRIPS = 400 };

@@ -20,12 +20,12 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "engine/blob.h"
-#include "engine/engine.h"
-#include "engine/port.h"
-#include "engine/worker.h"
 #include "os/loop.h"
-#include "os/shm.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/engine.h"
+#include "worker/worker.h"
 
 /* What a worker can be asked for; a number is eight bytes, little-endian. */
 enum job {

@@ -11,13 +11,13 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
-#include "bind/garbage.h"
-#include "bind/lerror.h"
-#include "engine/engine.h"
-#include "os/commons.h"
 #include "os/fd.h"
 #include "os/host.h"
-#include "os/idle.h"
+#include "shared/heap.h"
+#include "shared/idle.h"
+#include "value/garbage.h"
+#include "value/lerror.h"
+#include "worker/engine.h"
 
 #define LOOP_TYPE "fzlua.Loop"
 

@@ -22,8 +22,8 @@
 #include "base/err.h"
 #include "os/cwd.h"
 #include "os/fd.h"
+#include "os/proctree.h"
 #include "os/streams.h"
-#include "os/tree.h"
 
 #define DEATH_SIGNAL (SIGRTMAX - 2)
 /* What was killed is given this long to be gone. */

@@ -1,0 +1,93 @@
+#include "api/fzlua.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "api/modules.h"
+#include "bind/jobs/lbatch.h"
+#include "bind/jobs/lgraph.h"
+#include "bind/jobs/lpool.h"
+#include "bind/jobs/lprocess.h"
+#include "bind/jobs/lprogram.h"
+#include "bind/jobs/lrun.h"
+#include "bind/jobs/lslots.h"
+#include "bind/lloop.h"
+#include "bind/shared/larray.h"
+#include "bind/shared/lbarrier.h"
+#include "bind/shared/lcondition.h"
+#include "bind/shared/levent.h"
+#include "bind/shared/llock.h"
+#include "bind/shared/lmember.h"
+#include "bind/shared/lpipe.h"
+#include "bind/shared/lqueue.h"
+#include "bind/shared/lsemaphore.h"
+#include "bind/shared/lvalue.h"
+#include "child/exit.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+#include "value/ljson.h"
+#include "value/ltext.h"
+#include "value/ltraceback.h"
+
+const char *
+fzlua_version(void)
+{
+	return FZLUA_VERSION;
+}
+
+/* The "fzlua.core" module: every binding adds its functions to one table. */
+static int
+open_core(lua_State *L)
+{
+	static int (*const openers[])(lua_State *) = { fz_lerror_open,
+		fz_ltraceback_open, fz_lloop_open, fz_lcodec_open,
+		fz_ljson_open, fz_ltext_open, fz_lgraph_open, fz_lslots_open,
+		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lbatch_open,
+		fz_lexec_open, fz_lvalue_open, fz_larray_open, fz_llock_open,
+		fz_lqueue_open, fz_lpipe_open, fz_lsemaphore_open,
+		fz_levent_open, fz_lmember_open, fz_lcondition_open,
+		fz_lbarrier_open };
+
+	lua_newtable(L);
+	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)
+		openers[i](L);
+	return 1;
+}
+
+/* Loader of an embedded module; its name is the first argument. */
+static int
+load_module(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+	const struct fz_module *m = fz_modules;
+
+	while (m->name != NULL && strcmp(m->name, name) != 0)
+		m++;
+	if (m->name == NULL)
+		return luaL_error(L, "no module '%s' in fzlua", name);
+	if (luaL_loadbufferx(L, (const char *)m->bytes, m->len, name, "b") !=
+	    LUA_OK)
+		return lua_error(L);
+	lua_pushvalue(L, 1);
+	lua_call(L, 1, 1);
+	return 1;
+}
+
+int
+luaopen_fzlua(lua_State *L)
+{
+	fz_exit_wrap(L);
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+	lua_pushcfunction(L, open_core);
+	lua_setfield(L, -2, "fzlua.core");
+	for (const struct fz_module *m = fz_modules; m->name != NULL; m++) {
+		lua_pushcfunction(L, load_module);
+		lua_setfield(L, -2, m->name);
+	}
+	lua_pop(L, 1);
+	lua_getglobal(L, "require");
+	lua_pushliteral(L, "fzlua");
+	lua_call(L, 1, 1);
+	return 1;
+}

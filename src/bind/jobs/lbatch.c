@@ -1,0 +1,797 @@
+#include "bind/jobs/lbatch.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "bind/jobs/lbatch_state.h"
+#include "bind/jobs/lfailure.h"
+#include "bind/jobs/lfuncs.h"
+#include "bind/jobs/llimits.h"
+#include "bind/jobs/llocal.h"
+#include "bind/jobs/lpool.h"
+#include "bind/lloop.h"
+#include "child/random.h"
+#include "sched/batch.h"
+#include "sched/batch_dispatch.h"
+#include "sched/pool.h"
+#include "shared/arena.h"
+#include "value/garbage.h"
+#include "value/lerror.h"
+#include "value/rawarray.h"
+#include "worker/engine.h"
+#include "worker/wire.h"
+#include "worker/worker.h"
+
+#define BATCH_TYPE "fzlua.Batch"
+
+/* Lists that are longer are no reason to collect ahead. */
+enum { COLLECT_MAX = 1 << 26 };
+
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lbatch_tag;
+
+static struct fz_lbatch *
+to_lbatch(lua_State *L, int idx)
+{
+	struct fz_lbatch *lb = lua_touserdata(L, idx);
+
+	if (lb == NULL || lua_rawlen(L, idx) != sizeof(*lb) ||
+	    lb->tag != &lbatch_tag)
+		luaL_typeerror(L, idx, BATCH_TYPE);
+	return lb;
+}
+
+static struct fz_lbatch *
+check_batch(lua_State *L)
+{
+	struct fz_lbatch *lb = to_lbatch(L, 1);
+
+	if (lb->batch == NULL || lb->closing)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the batch is closed");
+	return lb;
+}
+
+/* ---- making one --------------------------------------------------------- */
+
+/* Whether a local pool's item was called. */
+static int work(lua_State *L, struct fz_local *local);
+
+static uint32_t
+check_kind(lua_State *L, int idx)
+{
+	static const char *const kinds[] = { "call", "map", "starmap", NULL };
+
+	return (uint32_t)luaL_checkoption(L, idx, NULL, kinds);
+}
+
+/* An empty one on top of the stack; the pool is at `pool`. */
+static struct fz_lbatch *
+push_batch(lua_State *L, int pool)
+{
+	struct fz_lbatch *lb =
+	    lua_newuserdatauv(L, sizeof(*lb), FZ_LBATCH_NUSER);
+
+	memset(lb, 0, sizeof(*lb));
+	lb->tag = &lbatch_tag;
+	lb->slot = -1;
+	lb->together = 1;
+	lb->engine = fz_lloop_engine(L);
+	luaL_setmetatable(L, BATCH_TYPE);
+	lua_pushvalue(L, pool);
+	lua_setiuservalue(L, -2, FZ_LBATCH_POOL);
+	return lb;
+}
+
+/*
+ * The same for a call that is over before the caller goes on: mostly the one
+ * that the pool keeps, since making and collecting them takes long.
+ */
+static struct fz_lbatch *
+push_spare(lua_State *L, int pool)
+{
+	struct fz_lbatch *lb;
+
+	fz_lpool_push_spare(L, pool);
+	if (lua_isnil(L, -1)) {
+		lua_pop(L, 1);
+		push_batch(L, pool);
+		lua_pushvalue(L, -1);
+		fz_lpool_set_spare(L, pool);
+	}
+	lb = to_lbatch(L, -1);
+	if (lb->busy) { /* waited for in one of its own callbacks */
+		lua_pop(L, 1);
+		return push_batch(L, pool);
+	}
+	lb->busy = true;
+	return lb;
+}
+
+/*
+ * The slot of the function at `f`, for the batch at `idx`; without one it
+ * travels with the items.
+ */
+static void
+find_slot(lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f)
+{
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
+	int top = lua_gettop(L);
+
+	fz_lpool_rehome(L, pool);
+	lb->funcs = fz_lpool_funcs(L, pool);
+	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, sched,
+	    fz_pool_nworkers(fz_lpool_check(L, pool)) != 0);
+	if (lb->slot == -1) {
+		lb->kind |= FZ_WIRE_INLINE;
+		lb->had = fz_sched_oldest(sched);
+		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+	}
+	lua_settop(L, top);
+	/* What is read, or packed, for the call may change what it uses. */
+	if (!fz_sched_is_local(sched))
+		fz_lpool_fill_first(L, pool);
+}
+
+static void
+make_batch(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
+{
+	struct fz_err err = { 0 };
+
+	opts->kind = lb->kind;
+	opts->func = lb->slot != -1 ? (uint32_t)lb->slot : 0;
+	opts->ctx = lb;
+	lb->seed = opts->seed;
+	lb->timeout_ns = opts->limits.timeout_ns;
+	lb->batch = fz_batch_new(opts, &err);
+	if (lb->batch == NULL)
+		fz_lerror_raise(L, &err);
+}
+
+static struct fz_sched *
+check_open_pool(lua_State *L, int pool)
+{
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
+
+	luaL_argcheck(L, sched != NULL, pool, "the pool is one of a run");
+	if (fz_pool_is_closed(fz_lpool_check(L, pool)))
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the pool is closed");
+	return sched;
+}
+
+static void
+read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
+{
+	int top = lua_gettop(L);
+
+	opts->limits.timeout_ns = FZ_CLOCK_NEVER;
+	if (lua_isnil(L, options))
+		return;
+	lua_getfield(L, options, "timeout");
+	lua_getfield(L, options, "retries");
+	lua_getfield(L, options, "backoff");
+	lua_getfield(L, options, "memory");
+	fz_llimits_read(L, top + 1, &opts->limits);
+	lua_getfield(L, options, "seed");
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
+	lua_getfield(L, options, "told");
+	opts->told = lua_toboolean(L, -1);
+	lua_settop(L, top);
+}
+
+static void
+init_buf(struct fz_lbatch *lb, bool local)
+{
+	fz_shm_buf_init(
+	    &lb->buf, local ? NULL : fz_engine_shm(lb->engine), FZ_ENGINE_BULK);
+}
+
+/*
+ * batch(pool, f, list, options) -> batch, not yet started. Options: kind ("map"
+ * or "starmap"), n, counted (n is the list's field), inherited (the workers
+ * have list and f by the fork), growing (items are added, or are put into the
+ * list before it is said to grow), chunk, on_error, seed, events, timeout,
+ * retries, backoff, memory.
+ */
+static int
+batch_new(lua_State *L)
+{
+	struct fz_batch_opts opts = { .encode = fz_lbatch_encode };
+	struct fz_sched *sched;
+	struct fz_lbatch *lb;
+
+	fz_lloop_check_free(L);
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	luaL_checktype(L, 4, LUA_TTABLE);
+	lua_settop(L, 4);
+	sched = opts.sched = check_open_pool(L, 1);
+	lb = push_batch(L, 1);
+	lua_getfield(L, 4, "kind");
+	lb->kind = check_kind(L, -1);
+	lua_getfield(L, 4, "n");
+	opts.n = lb->n = (uint64_t)luaL_optinteger(L, -1, 0);
+	lua_getfield(L, 4, "counted");
+	lb->counted = lua_toboolean(L, -1);
+	lua_getfield(L, 4, "growing");
+	lb->growing = opts.growing = lua_toboolean(L, -1);
+	lua_getfield(L, 4, "chunk");
+	opts.chunk = (uint32_t)luaL_optinteger(L, -1, 0);
+	lua_getfield(L, 4, "on_error");
+	opts.policy = fz_llimits_policy(L, -1);
+	lua_getfield(L, 4, "events");
+	opts.events = lua_toboolean(L, -1);
+	lua_getfield(L, 4, "inherited");
+	if (lua_toboolean(L, -1))
+		lb->kind |= FZ_WIRE_INHERITED;
+	lua_settop(L, 5);
+	read_limits(L, 4, &opts);
+	/* Those of its items follow it: neighbours must not share them. */
+	opts.seed = fz_random_mix(opts.seed, 0);
+	if (!opts.growing && fz_strip_tags.known) /* by its pool */
+		opts.slot = sizeof(struct fz_slot);
+	init_buf(lb, fz_sched_is_local(sched));
+	fz_lbatch_keep(L, lb, 3);
+	find_slot(L, lb, 5, 1, 2);
+	make_batch(L, lb, &opts);
+	if (lb->kind & FZ_WIRE_INLINE) {
+		lua_getiuservalue(L, 5, FZ_LBATCH_RECORD);
+		fz_lfuncs_push_code(L, -1, 2, sched);
+		fz_lbatch_keep_code(L, lb);
+		lua_settop(L, 5);
+	}
+	return 1;
+}
+
+static void
+start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
+{
+	struct fz_sched *sched = fz_lpool_sched(L, pool);
+
+	fz_batch_start(lb->batch);
+	if (!fz_sched_is_local(sched)) {
+		fz_lpool_fill_first(L, pool);
+		fz_sched_flush(sched);
+		fz_garbage_catch_up(fz_garbage_open(L), L);
+		return;
+	}
+	if (fz_batch_done(lb->batch) || lb->local.prev != NULL)
+		return;
+	lua_pushvalue(L, idx); /* kept alive until it is done */
+	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
+	lb->local.work = work;
+	fz_lloop_add_local(L, &lb->local);
+}
+
+/* Without a seed of their own two calls have different random numbers. */
+static uint64_t
+call_seed(lua_State *L, int pool, int options, uint64_t given)
+{
+	uint64_t now = fz_lpool_ncalls(L, pool);
+	bool own = false;
+
+	if (!lua_isnil(L, options)) {
+		own = lua_getfield(L, options, "seed") != LUA_TNIL;
+		lua_pop(L, 1);
+	}
+	return own ? fz_random_mix(given, 0)
+		   : fz_random_mix(fz_lpool_seed(L, pool), now);
+}
+
+static void
+unlink_local(lua_State *L, struct fz_lbatch *lb)
+{
+	if (lb->local.prev == NULL)
+		return;
+	fz_lloop_drop_local(&lb->local);
+	lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
+}
+
+/*
+ * Free what the batch at `idx` has; one that the pool keeps may be used again.
+ */
+static void
+end_batch(lua_State *L, struct fz_lbatch *lb, int idx)
+{
+	if (lb->batch != NULL) {
+		unlink_local(L, lb);
+		fz_lbatch_drop_news(lb, &lb->news);
+		fz_batch_free(lb->batch);
+		lb->batch = NULL;
+	}
+	if (lb->slot != -1)
+		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	else if (lb->kind & FZ_WIRE_INLINE) {
+		lua_pushnil(L);
+		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+	}
+	lb->slot = -1;
+	fz_buf_fini(&lb->buf.buf);
+	lb->busy = false;
+}
+
+/* What was using it, which is at 1, does so no more. */
+static void
+leave_batch(lua_State *L, struct fz_lbatch *lb)
+{
+	if (--lb->calls == 0 && lb->closing)
+		end_batch(L, lb, 1);
+}
+
+/* Start the call that batch_call() gets; leaves the batch on top. */
+static struct fz_lbatch *
+start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
+{
+	struct fz_batch_opts opts = { .n = 0, .growing = true };
+	struct fz_lbatch *lb;
+	int n = lua_gettop(L), record = 0;
+
+	fz_lloop_check_free(L);
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	luaL_checkstack(L, 8, "too many arguments");
+	opts.sched = check_open_pool(L, 1);
+	read_limits(L, 3, &opts);
+	opts.seed = call_seed(L, 1, 3, opts.seed);
+	lb = push(L, 1);
+	lua_replace(L, 3);
+	if (lb->busy)
+		lua_toclose(L, 3);
+	lb->kind = FZ_WIRE_CALL;
+	init_buf(lb, fz_sched_is_local(opts.sched));
+	find_slot(L, lb, 3, 1, 2);
+	make_batch(L, lb, &opts);
+	lua_settop(L, n);
+	if (lb->kind & FZ_WIRE_INLINE) {
+		lua_pushvalue(L, 2);
+		lua_insert(L, 4);
+		if (lua_getiuservalue(L, 3, FZ_LBATCH_RECORD) != LUA_TNIL)
+			record = 2;
+		lua_replace(L, 2);
+	}
+	if (fz_lbatch_add(L, lb, 4, record) != LUA_OK) {
+		end_batch(L, lb, 3); /* there will be no other item */
+		lua_error(L);
+	}
+	fz_batch_end(lb->batch);
+	start(L, lb, 3, 1);
+	lua_settop(L, 3);
+	return lb;
+}
+
+/*
+ * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
+ * as those of batch() for one item, and told: pool:finished() tells of it.
+ */
+static int
+batch_call(lua_State *L)
+{
+	start_call(L, push_batch);
+	return 1;
+}
+
+/* batch:add(item) -> bytes: for one that grows; the item is encoded now */
+static int
+batch_add(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+
+	fz_lloop_check_free(L);
+	lua_settop(L, 2);
+	if (fz_lbatch_add(L, lb, 2, 0) != LUA_OK)
+		return lua_error(L);
+	lua_pushinteger(L, (lua_Integer)lb->added);
+	return 1;
+}
+
+/* batch:grow(n): the next `n` items are in the list, and stay until they end */
+static int
+batch_grow(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	struct fz_err err = { 0 };
+	lua_Integer n = luaL_checkinteger(L, 2);
+
+	luaL_argcheck(L, n >= 0 && lb->growing, 2, "it does not grow so");
+	fz_lloop_check_free(L);
+	if (fz_batch_grow(lb->batch, (uint64_t)n, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* batch:mean() -> seconds that an item takes lately; 0: not known yet */
+static int
+batch_mean(lua_State *L)
+{
+	int64_t ns = fz_batch_mean_ns(check_batch(L)->batch);
+
+	lua_pushnumber(L, (double)ns / (double)FZ_CLOCK_SECOND);
+	return 1;
+}
+
+/* batch:list() -> {}: with room for what its items return */
+static int
+batch_list(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+
+	lb->slots =
+	    fz_strip_push_list(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
+	lb->list = lua_topointer(L, -1);
+	return 1;
+}
+
+/*
+ * Have the garbage that making the list will lead to collected before the fork:
+ * after it each mark would copy a page.
+ */
+static void
+collect_ahead(lua_State *L, const struct fz_lbatch *lb)
+{
+	int kib =
+	    (int)(lb->n < COLLECT_MAX ? lb->n * sizeof(struct fz_slot) / 1024
+				      : 0);
+
+	if (kib == 0 || lua_gc(L, LUA_GCISRUNNING) == 0)
+		return;
+	lua_gc(L, LUA_GCSTEP, kib);
+	lua_gc(L, LUA_GCSTEP, -kib);
+}
+
+/* batch:news() -> whether take() would find some */
+static int
+batch_news(lua_State *L)
+{
+	lua_pushboolean(L, fz_batch_has_news(check_batch(L)->batch));
+	return 1;
+}
+
+/* batch:start() */
+static int
+batch_start(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+
+	fz_lloop_check_free(L);
+	if (lb->kind & FZ_WIRE_INHERITED)
+		collect_ahead(L, lb);
+	lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
+	start(L, lb, 1, lua_gettop(L));
+	return 0;
+}
+
+/* batch:finish(): no more items */
+static int
+batch_finish(lua_State *L)
+{
+	fz_batch_end(check_batch(L)->batch);
+	return 0;
+}
+
+/* ---- results ------------------------------------------------------------ */
+
+/*
+ * batch:take(values, errors [, order]) -> n: put what has come into the lists
+ * by index, and the indexes as they came behind `order`. Of how many items.
+ */
+static int
+batch_take(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	struct fz_batch_news *news = &lb->news;
+	bool ordered = !lua_isnoneornil(L, 4);
+	lua_Integer taken = 0;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 4);
+	lb->calls++; /* __fzunpack may close it */
+	while (!lb->closing && fz_lbatch_next_news(L, lb)) {
+		lua_Integer i;
+		int list = 2;
+
+		if (!ordered)
+			taken += fz_lbatch_take_small(L, lb);
+		if (news->n == 0)
+			continue;
+		i = (lua_Integer)news->first;
+
+		if (news->failure != NULL) {
+			fz_lbatch_push_failure(L, lb);
+			list = 3;
+		} else if (fz_lbatch_push_value(L, lb) != LUA_OK) {
+			list = 3;
+		}
+		if (list == 3 && lb->first_error == 0)
+			lb->first_error = i;
+		news->first++;
+		news->skip++;
+		news->n--;
+		taken++;
+		lua_rawseti(L, list, i);
+		if (ordered) {
+			lua_pushinteger(L, i);
+			lua_rawseti(L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
+		}
+	}
+	leave_batch(L, lb);
+	lua_pushinteger(L, taken);
+	return 1;
+}
+
+/* batch:first_error() -> nil | index: the item whose error was taken first */
+static int
+batch_first_error(lua_State *L)
+{
+	const struct fz_lbatch *lb = check_batch(L);
+
+	if (lb->first_error == 0)
+		return 0;
+	lua_pushinteger(L, lb->first_error);
+	return 1;
+}
+
+/* batch:result() -> true, ... | false, Error | nothing yet: of one call */
+static int
+batch_result(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	int n;
+
+	lua_settop(L, 1);
+	lb->calls++;
+	n = fz_lbatch_push_outcome(L, lb);
+	leave_batch(L, lb);
+	return n >= 0 ? n : lua_error(L);
+}
+
+/* batch:whole() -> nil | Error: why all of it ended */
+static int
+batch_whole(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	const struct fz_failure *failure = fz_batch_whole(lb->batch);
+
+	if (failure == NULL)
+		return 0;
+	fz_lfailure_push(L, lb->engine, failure);
+	return 1;
+}
+
+/* batch:counts() -> done, failed, running, waiting */
+static int
+batch_counts(lua_State *L)
+{
+	struct fz_batch_counts c = fz_batch_counts(check_batch(L)->batch);
+
+	lua_pushinteger(L, (lua_Integer)c.done);
+	lua_pushinteger(L, (lua_Integer)c.failed);
+	lua_pushinteger(L, (lua_Integer)c.running);
+	lua_pushinteger(L, (lua_Integer)c.waiting);
+	return 4;
+}
+
+/* batch:id() -> a key for pool:finished() */
+static int
+batch_id(lua_State *L)
+{
+	lua_pushlightuserdata(L, check_batch(L));
+	return 1;
+}
+
+/* batch:event() -> nil | kind, first, n, pid, seconds */
+static int
+batch_event(lua_State *L)
+{
+	static const char *const kinds[] = { "start", "done", "failed",
+		"retry" };
+	struct fz_lbatch *lb = check_batch(L);
+	struct fz_batch_event event;
+
+	if (!fz_batch_next_event(lb->batch, &event))
+		return 0;
+	lua_pushstring(L, kinds[event.kind]);
+	lua_pushinteger(L, (lua_Integer)event.first);
+	lua_pushinteger(L, (lua_Integer)event.n);
+	lua_pushinteger(L, event.pid);
+	lua_pushnumber(L, (double)event.took_ns / (double)FZ_CLOCK_SECOND);
+	return 5;
+}
+
+/* ---- calls in this process ---------------------------------------------- */
+
+/* (batch) -> whether an item was called; protected by whoever turns */
+static int
+work_body(lua_State *L)
+{
+	struct fz_lbatch *lb = to_lbatch(L, 1);
+	struct fz_llocal_item item = { .batch = lb->batch,
+		.kind = lb->kind,
+		.func = lb->slot != -1 ? (uint32_t)lb->slot : 0,
+		.seed = lb->seed,
+		.timeout_ns = lb->timeout_ns };
+	unsigned *ncalls;
+
+	item.number = fz_batch_local_next(lb->batch, &item.part);
+	fz_garbage_catch_up(fz_garbage_open(L), L);
+	if (item.number != 0) {
+		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
+		ncalls = fz_lpool_calls(L, -1);
+		lb->calls++;
+		++*ncalls;
+		fz_llocal_item(L, lua_gettop(L), &item);
+		--*ncalls;
+		leave_batch(L, lb);
+	}
+	lua_pushboolean(L, item.number != 0);
+	return 1;
+}
+
+static int
+work(lua_State *L, struct fz_local *local)
+{
+	struct fz_lbatch *lb =
+	    (struct fz_lbatch *)((char *)local -
+				 offsetof(struct fz_lbatch, local));
+	int did;
+
+	if (lb->calls != 0) /* it waits: the next comes after it */
+		return 0;
+	lua_pushcfunction(L, work_body);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, lb); /* while it is linked */
+	lua_call(L, 1, 1);
+	did = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return did;
+}
+
+/* ---- life --------------------------------------------------------------- */
+
+/* batch:done() -> boolean */
+static int
+batch_done(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	bool done = fz_batch_done(lb->batch);
+
+	if (done)
+		unlink_local(L, lb);
+	lua_pushboolean(L, done);
+	return 1;
+}
+
+static bool
+is_done(const void *ctx)
+{
+	const struct fz_lbatch *lb = ctx;
+
+	return fz_batch_done(lb->batch);
+}
+
+/* batch:wait_alone() -> boolean: until it is done, if that takes no Lua */
+static int
+batch_wait_alone(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	bool can = lb->local.prev == NULL;
+
+	if (can)
+		fz_lloop_wait(L, is_done, lb);
+	lua_pushboolean(L, can);
+	return 1;
+}
+
+/*
+ * apply(pool, f, options | nil, ...) -> as batch:result(), once it is done: for
+ * who waits alone, with workers. An error that comes meanwhile ends the call.
+ */
+static int
+batch_apply(lua_State *L)
+{
+	struct fz_lbatch *lb = start_call(L, push_spare);
+	int n;
+
+	fz_lloop_wait(L, is_done, lb);
+	n = fz_lbatch_push_outcome(L, lb);
+	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
+		lua_pushboolean(L, false);
+		fz_lfailure_push(L, lb->engine, fz_batch_whole(lb->batch));
+		n = 2;
+	}
+	end_batch(L, lb, 3);
+	return n >= 0 ? n : lua_error(L);
+}
+
+/* batch:cancel(): again does nothing */
+static int
+batch_cancel(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+
+	fz_lloop_check_free(L);
+	unlink_local(L, lb);
+	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "cancelled");
+	return 0;
+}
+
+/* batch:close(): cancels what is not done; again does nothing */
+static int
+batch_close(lua_State *L)
+{
+	struct fz_lbatch *lb = to_lbatch(L, 1);
+
+	if (lb->batch == NULL)
+		return 0;
+	fz_lloop_check_free(L);
+	if (lb->calls == 0) {
+		end_batch(L, lb, 1);
+		return 0;
+	}
+	unlink_local(L, lb);
+	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "it was closed");
+	lb->closing = true;
+	return 0;
+}
+
+static int
+batch_tostring(lua_State *L)
+{
+	const struct fz_lbatch *lb = to_lbatch(L, 1);
+
+	lua_pushfstring(L, BATCH_TYPE " (%s)",
+	    lb->batch == NULL          ? "closed"
+	    : fz_batch_done(lb->batch) ? "done"
+				       : "under way");
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "add", batch_add },
+	{ "grow", batch_grow },
+	{ "mean", batch_mean },
+	{ "list", batch_list },
+	{ "news", batch_news },
+	{ "id", batch_id },
+	{ "start", batch_start },
+	{ "finish", batch_finish },
+	{ "take", batch_take },
+	{ "first_error", batch_first_error },
+	{ "result", batch_result },
+	{ "whole", batch_whole },
+	{ "counts", batch_counts },
+	{ "event", batch_event },
+	{ "done", batch_done },
+	{ "wait_alone", batch_wait_alone },
+	{ "cancel", batch_cancel },
+	{ "close", batch_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", batch_close },
+	{ "__close", batch_close },
+	{ "__tostring", batch_tostring },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg functions[] = {
+	{ "batch", batch_new },
+	{ "call", batch_call },
+	{ "apply", batch_apply },
+	{ NULL, NULL },
+};
+
+int
+fz_lbatch_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, BATCH_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	luaL_setfuncs(L, functions, 0);
+	return 0;
+}

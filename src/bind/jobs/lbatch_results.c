@@ -1,0 +1,213 @@
+#include "bind/jobs/lbatch_state.h"
+
+#include <stdlib.h>
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "bind/jobs/lblob.h"
+#include "bind/jobs/lfailure.h"
+#include "value/codec.h"
+#include "value/items.h"
+#include "value/lerror.h"
+#include "value/rawarray.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+#include "worker/worker.h"
+
+void
+fz_lbatch_drop_news(struct fz_lbatch *lb, struct fz_batch_news *news)
+{
+	if (lb->mapped != NULL)
+		fz_blob_unmap(news->blob, lb->engine->shm, lb->mapped);
+	lb->mapped = NULL;
+	fz_blob_unref(news->blob);
+	if (news->failure != NULL) {
+		fz_blob_unref(news->failure->value);
+		free(news->failure);
+	}
+	*news = (struct fz_batch_news){ .n = 0 };
+}
+
+/* Have the blob of new news read as far as these begin. */
+static void
+open_news(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news *news = &lb->news;
+	struct fz_err err = { 0 };
+
+	if (lb->mapped == NULL) {
+		lb->mapped = fz_blob_map(news->blob, lb->engine->shm, &err);
+		if (lb->mapped == NULL)
+			fz_lerror_raise(L, &err);
+		fz_reader_init(&lb->items, lb->mapped, news->blob->len);
+		lb->nread = 0;
+	}
+	if (news->strip)
+		return;
+	for (; lb->nread < news->skip; lb->nread++)
+		fz_items_skip(&lb->items);
+	lb->nread += news->n;
+}
+
+/* Have some news at hand; false: there are none. */
+bool
+fz_lbatch_next_news(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news before = lb->news, *news = &lb->news;
+	bool more;
+
+	if (news->n != 0)
+		return true;
+	*news = (struct fz_batch_news){ .n = 0 };
+	more = fz_batch_take(lb->batch, news);
+	/* Chunks that came in one frame are news one after the other. */
+	if (lb->mapped != NULL && more && news->blob == before.blob &&
+	    news->skip >= lb->nread)
+		fz_blob_unref(before.blob);
+	else
+		fz_lbatch_drop_news(lb, &before);
+	if (more && news->blob != NULL && !news->whole)
+		open_news(L, lb);
+	return more;
+}
+
+/* (reader) -> value; protected */
+static int
+item_body(lua_State *L)
+{
+	struct fz_reader *items = lua_touserdata(L, 1);
+
+	fz_items_push(L, items);
+	return 1;
+}
+
+/* The slot that the strip at hand has next. */
+static const struct fz_slot *
+next_slot(const struct fz_lbatch *lb)
+{
+	return (const struct fz_slot *)lb->mapped + lb->news.skip;
+}
+
+/* Push the value in the next slot, or what went wrong with it. [+1] */
+static int
+push_slot(lua_State *L, const struct fz_slot *slot)
+{
+	if (fz_strip_is_plain(slot)) {
+		fz_strip_push(L, slot);
+		return LUA_OK;
+	}
+	fz_lerror_push(L, FZ_ERR_CRASH, "its worker has broken its results");
+	return LUA_ERRRUN;
+}
+
+/* Push the next value, or what went wrong with it. [+1] */
+int
+fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_reader before;
+	int status, top = lua_gettop(L);
+
+	if (lb->news.strip)
+		return push_slot(L, next_slot(lb));
+
+	if (lb->news.whole) {
+		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
+		lua_settop(L, top + 1);
+		return status;
+	}
+	if (lb->items.p < lb->items.end && *lb->items.p != FZ_FORMAT_ITEM) {
+		fz_items_push(L, &lb->items);
+		return LUA_OK;
+	}
+	before = lb->items;
+	lua_pushcfunction(L, item_body);
+	lua_pushlightuserdata(L, &before);
+	status = lua_pcall(L, 1, 1, 0);
+	fz_items_skip(&lb->items);
+	return status;
+}
+
+/* Push the error of the one item that the news are about. */
+void
+fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb)
+{
+	fz_lfailure_push(L, lb->engine, lb->news.failure);
+	fz_lfailure_set(L, "index", (lua_Integer)lb->news.first);
+}
+
+/* Copy a strip into the list at 2. Returns how many values that were. */
+static uint32_t
+copy_strip(lua_State *L, const struct fz_lbatch *lb)
+{
+	const struct fz_batch_news *news = &lb->news;
+	size_t at = news->first - 1;
+
+	if (lb->slots == NULL || lua_topointer(L, 2) != lb->list)
+		return 0; /* each is pushed */
+	return (uint32_t)fz_strip_copy(lb->slots + at, next_slot(lb), news->n);
+}
+
+/* Put numbers into the list at 2. Returns how many come before another item. */
+static uint32_t
+take_numbers(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_reader items = lb->items;
+	lua_Integer i = (lua_Integer)lb->news.first;
+	uint32_t n = 0;
+
+	while (n < lb->news.n && fz_items_push_number(L, &items)) {
+		lua_rawseti(L, 2, i++);
+		n++;
+	}
+	lb->items = items;
+	return n;
+}
+
+uint32_t
+fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news *news = &lb->news;
+	uint32_t n;
+
+	if (news->failure != NULL || news->whole)
+		return 0;
+	n = news->strip ? copy_strip(L, lb) : take_numbers(L, lb);
+	news->first += n;
+	news->skip += n;
+	news->n -= n;
+	return n;
+}
+
+/* Push true and the results of one call, or false and its error. [+n] */
+/* (reader) -> the values of the next item; protected */
+static int
+message_body(lua_State *L)
+{
+	struct fz_reader *items = lua_touserdata(L, 1);
+
+	lua_settop(L, 0);
+	fz_items_push_message(L, items);
+	return lua_gettop(L);
+}
+
+int
+fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb)
+{
+	int top = lua_gettop(L), status = LUA_OK;
+
+	if (!fz_lbatch_next_news(L, lb))
+		return 0;
+	lua_pushboolean(L, lb->news.failure == NULL);
+	if (lb->news.failure != NULL) {
+		fz_lfailure_push(L, lb->engine, lb->news.failure);
+	} else if (lb->news.whole) {
+		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
+	} else {
+		lua_pushcfunction(L, message_body);
+		lua_pushlightuserdata(L, &lb->items);
+		status = lua_pcall(L, 1, LUA_MULTRET, 0);
+	}
+	lb->news.n = 0;
+	return status == LUA_OK ? lua_gettop(L) - top : -1;
+}

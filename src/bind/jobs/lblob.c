@@ -1,0 +1,57 @@
+#include "bind/jobs/lblob.h"
+
+#include "base/err.h"
+#include "shared/arena.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+
+struct fz_blob *
+fz_lblob_take(
+    struct fz_engine *engine, struct fz_shm_buf *buf, struct fz_err *err)
+{
+	size_t len = buf->buf.len;
+	struct fz_blob *blob;
+
+	if (!buf->in_shm) {
+		blob = fz_blob_new(buf->buf.data, len, err);
+		fz_buf_clear(&buf->buf);
+		return blob;
+	}
+	return fz_engine_blob(engine, fz_shm_buf_take(buf), len, err);
+}
+
+struct decoding {
+	const void *at;
+	size_t len;
+};
+
+/* Protected: so that the mapping is given back whatever happens. */
+static int
+decode_body(lua_State *L)
+{
+	const struct decoding *d = lua_touserdata(L, 1);
+
+	lua_settop(L, 0);
+	return fz_codec_decode(L, d->at, d->len, FZ_CODEC_RUN);
+}
+
+int
+fz_lblob_decode(lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
+{
+	struct decoding d = { NULL, blob->len };
+	struct fz_err err = { 0 };
+	int status;
+
+	d.at = fz_blob_map(blob, engine->shm, &err);
+	if (d.at == NULL) {
+		fz_lerror_push(L, err.kind, err.text);
+		return LUA_ERRRUN;
+	}
+	lua_pushcfunction(L, decode_body);
+	lua_pushlightuserdata(L, &d);
+	status = lua_pcall(L, 1, LUA_MULTRET, 0);
+	fz_blob_unmap(blob, engine->shm, d.at);
+	return status;
+}

@@ -1,0 +1,69 @@
+#include "bind/jobs/lfailure.h"
+
+#include "base/err.h"
+#include "bind/jobs/lblob.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+#include "worker/worker.h"
+
+void
+fz_lfailure_set(lua_State *L, const char *field, lua_Integer n)
+{
+	lua_pushinteger(L, n);
+	lua_setfield(L, -2, field);
+}
+
+/* Fields that the worker told, from the table at -2 into the error at -1. */
+static void
+copy_details(lua_State *L)
+{
+	static const char *const fields[] = { "traceback", "cause", "result" };
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		lua_getfield(L, -2, fields[i]);
+		lua_setfield(L, -2, fields[i]);
+	}
+}
+
+static const char *
+default_message(const struct fz_failure *failure)
+{
+	if (failure->err.text[0] != '\0')
+		return failure->err.text;
+	if (failure->err.kind == FZ_ERR_MEMORY)
+		return "not enough memory";
+	return "an error that could not be described";
+}
+
+void
+fz_lfailure_push(
+    lua_State *L, struct fz_engine *engine, const struct fz_failure *failure)
+{
+	const char *message = default_message(failure);
+	int top = lua_gettop(L);
+
+	if (failure->value != NULL && failure->value->len != 0 &&
+	    fz_lblob_decode(L, engine, failure->value) == LUA_OK &&
+	    lua_istable(L, -1)) {
+		lua_getfield(L, -1, "message");
+		if (lua_type(L, -1) == LUA_TSTRING)
+			message = lua_tostring(L, -1);
+		fz_lerror_push(L, failure->err.kind, message);
+		lua_remove(L, -2);
+		copy_details(L);
+		lua_remove(L, -2);
+	} else {
+		fz_lerror_push(L, failure->err.kind, message);
+	}
+	if (lua_gettop(L) > top + 1)
+		lua_replace(L, top + 1);
+	lua_settop(L, top + 1);
+	if (failure->pid != 0)
+		fz_lfailure_set(L, "pid", failure->pid);
+	if (failure->signal != 0)
+		fz_lfailure_set(L, "signal", failure->signal);
+	if (failure->exitcode != -1)
+		fz_lfailure_set(L, "exitcode", failure->exitcode);
+	if (failure->attempt != 0)
+		fz_lfailure_set(L, "attempt", failure->attempt);
+}

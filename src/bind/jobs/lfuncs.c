@@ -1,0 +1,411 @@
+#include "bind/jobs/lfuncs.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "sched/batch_dispatch.h"
+#include "value/cells.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+
+/* Bytes that take less time to encode than the fork of a worker takes. */
+enum { LFUNCS_SMALL = 64 << 10 };
+
+/*
+ * In the table: function -> slot + 1; 0 -> init, or its record; "left" ->
+ * {function that has lost its slot -> its record, or true}, with weak keys. In
+ * the list: slot + 1 -> function; -(slot + 1) -> its record, see cells.h; 0 ->
+ * the cells.
+ */
+
+static void
+push_weak_keys(lua_State *L)
+{
+	lua_newtable(L);
+	lua_createtable(L, 0, 1);
+	lua_pushliteral(L, "k");
+	lua_setfield(L, -2, "__mode");
+	lua_setmetatable(L, -2);
+}
+
+void
+fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
+{
+	init = lua_absindex(L, init);
+	memset(funcs->used, 0, sizeof(funcs->used));
+	funcs->compares = compares;
+	lua_createtable(L, 4, 4);
+	lua_pushvalue(L, init);
+	lua_rawseti(L, -2, 0);
+	if (compares) {
+		push_weak_keys(L);
+		lua_setfield(L, -2, "left");
+	}
+	lua_createtable(L, 4, 1);
+	if (compares) {
+		fz_cells_new(L);
+		lua_rawseti(L, -2, 0);
+	}
+}
+
+/* ---- what its upvalues are ---------------------------------------------- */
+
+/* Push a record of the function at `f`. */
+static void
+note(lua_State *L, int list, int f, struct fz_sched *sched)
+{
+	uint64_t version = fz_sched_version(sched);
+
+	lua_rawgeti(L, list, 0);
+	fz_cells_note(L, lua_gettop(L), f, version);
+	lua_remove(L, -2);
+}
+
+void
+fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs, int tables,
+    int list, struct fz_sched *sched)
+{
+	if (funcs->compares && lua_rawgeti(L, tables, 0) == LUA_TFUNCTION) {
+		note(L, list, lua_gettop(L), sched);
+		lua_rawseti(L, tables, 0);
+		lua_pop(L, 1);
+	} else if (funcs->compares) {
+		lua_pop(L, 1);
+	}
+}
+
+/* Whether the function in the slot is as it was noted. */
+static bool
+is_unchanged(lua_State *L, int list, int slot, bool look)
+{
+	bool same;
+
+	if (lua_rawgeti(L, list, -(lua_Integer)slot - 1) != LUA_TTABLE)
+		same = false; /* it was given up */
+	else
+		same = fz_cells_holds(L, lua_gettop(L), look);
+	lua_pop(L, 1);
+	return same;
+}
+
+/* ---- slots -------------------------------------------------------------- */
+
+/* The slot that was not used for longest, -1 where all are pinned. */
+static int
+oldest(const struct fz_lfuncs *funcs)
+{
+	int best = -1;
+
+	for (int i = 0; i < FZ_WORKER_FUNCS; i++) {
+		if (funcs->pins[i] == 0 &&
+		    (best == -1 || funcs->used[i] < funcs->used[best]))
+			best = i;
+	}
+	return best;
+}
+
+/*
+ * The function at `f` loses its slot. If it was called more than once the table
+ * on top keeps the record, on top of that, and with it the cells that workers
+ * know, as long as the script has the function. Both go. Many are called once
+ * and then garbage, which the collector may be late to see.
+ */
+static void
+leave(lua_State *L, const struct fz_lfuncs *funcs, int f, int slot)
+{
+	if (!funcs->again[slot] && lua_istable(L, -1)) {
+		fz_cells_drop(L, lua_gettop(L));
+		lua_pop(L, 1);
+		lua_pushboolean(L, true);
+	}
+	lua_pushvalue(L, f);
+	lua_insert(L, -2);
+	lua_rawset(L, -3);
+	lua_pop(L, 1);
+}
+
+/* Whether the function at `f`, which has a record now, has lost a slot before.
+ */
+static bool
+comes_back(lua_State *L, int tables, int f)
+{
+	int top = lua_gettop(L);
+	bool found = false;
+
+	if (lua_getfield(L, tables, "left") == LUA_TTABLE) {
+		lua_pushvalue(L, f);
+		found = lua_rawget(L, top + 1) != LUA_TNIL;
+	}
+	if (found) { /* not with the old record */
+		lua_pushvalue(L, f);
+		lua_pushboolean(L, true);
+		lua_rawset(L, top + 1);
+	}
+	lua_settop(L, top);
+	return found;
+}
+
+/* The slot is free for another function. */
+static void
+forget(
+    lua_State *L, const struct fz_lfuncs *funcs, int tables, int list, int slot)
+{
+	int top = lua_gettop(L);
+	lua_Integer i = (lua_Integer)slot + 1;
+
+	if (lua_rawgeti(L, list, i) == LUA_TFUNCTION) {
+		lua_pushvalue(L, -1);
+		lua_rawget(L, tables);
+		if (lua_tointeger(L, -1) == i) {
+			lua_pushvalue(L, top + 1);
+			lua_pushnil(L);
+			lua_rawset(L, tables);
+		}
+		if (lua_getfield(L, tables, "left") == LUA_TTABLE) {
+			lua_rawgeti(L, list, -i);
+			leave(L, funcs, top + 1, slot);
+		}
+	}
+	lua_pushnil(L);
+	lua_rawseti(L, list, i);
+	lua_pushnil(L);
+	lua_rawseti(L, list, -i);
+	lua_settop(L, top);
+}
+
+struct encoding {
+	struct fz_buf out;
+	uint64_t had; /* all workers have the cells up to this version */
+};
+
+/* (encoding, record | nil, function): protected, as the buffer is freed. */
+static int
+encode_body(lua_State *L)
+{
+	struct encoding *e = lua_touserdata(L, 1);
+
+	fz_codec_encode_shared(
+	    L, 3, 1, &e->out, lua_isnil(L, 2) ? 0 : 2, e->had);
+	return 0;
+}
+
+/* Raise the error on top, which tells the way to a value in a function. */
+static void
+raise_unsendable(lua_State *L)
+{
+	if (fz_lerror_is(L, -1)) {
+		lua_pushliteral(L, "the function: ");
+		lua_getfield(L, -2, "message");
+		lua_concat(L, 2);
+		lua_setfield(L, -2, "message");
+		lua_pushnil(L);
+		lua_setfield(L, -2, "value");
+	}
+	lua_error(L);
+}
+
+/*
+ * Encode the function at `f` for workers that have the cells up to `had`. False
+ * with an error on top if it cannot be sent. The buffer is the caller's.
+ */
+static bool
+encode(lua_State *L, int record, int f, struct encoding *e)
+{
+	lua_pushcfunction(L, encode_body);
+	lua_pushlightuserdata(L, e);
+	lua_pushvalue(L, record);
+	lua_pushvalue(L, f);
+	return lua_pcall(L, 3, 0, 0) == LUA_OK;
+}
+
+/*
+ * The code of the function at `f`; false with an error on top if it must be
+ * sent and cannot be. Without `send` there is no worker: one that is forked
+ * later, when it may have changed, is to have it as it is now. That is worth
+ * the time if it takes little; else, and if it cannot be sent, workers inherit
+ * it as it is then.
+ */
+static bool
+make_code(lua_State *L, int record, int f, const struct fz_sched *sched,
+    bool send, struct fz_blob **code)
+{
+	struct encoding e = { FZ_BUF_INIT, 0 };
+	struct fz_err err = { 0 };
+	bool encoded;
+
+	*code = NULL;
+	if (send)
+		e.had = fz_sched_oldest(sched);
+	else if (lua_isnil(L, record) ||
+		 fz_cells_size(L, record) > LFUNCS_SMALL)
+		return true;
+	encoded = encode(L, record, f, &e);
+	if (encoded)
+		*code = fz_blob_new(e.out.data, e.out.len, &err);
+	if (encoded && *code == NULL)
+		fz_lerror_push(L, err.kind, err.text);
+	fz_buf_fini(&e.out);
+	if (*code != NULL || send)
+		return *code != NULL;
+	lua_pop(L, 1);
+	return true;
+}
+
+void
+fz_lfuncs_push_code(
+    lua_State *L, int record, int f, const struct fz_sched *sched)
+{
+	struct encoding e = { FZ_BUF_INIT, fz_sched_oldest(sched) };
+
+	record = lua_absindex(L, record);
+	if (!encode(L, record, f, &e)) {
+		fz_buf_fini(&e.out);
+		raise_unsendable(L);
+	}
+	lua_pushlstring(L, (const char *)e.out.data, e.out.len);
+	fz_buf_fini(&e.out);
+}
+
+/* The slot that the function has, -1: none. */
+static int
+known(lua_State *L, int tables, int f)
+{
+	int slot;
+
+	lua_pushvalue(L, f);
+	lua_rawget(L, tables);
+	slot = (int)lua_tointeger(L, -1) - 1;
+	lua_pop(L, 1);
+	return slot;
+}
+
+/*
+ * Put the function at `f`, whose record or nil is on top, into a slot: the one
+ * it has if that is not pinned, so that one that changes each time does not
+ * take those of all others.
+ */
+static int
+fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
+    struct fz_sched *sched, bool send)
+{
+	struct fz_blob *code;
+	int slot = known(L, tables, f);
+	int record = lua_gettop(L);
+
+	if (slot == -1 || funcs->pins[slot] != 0)
+		slot = oldest(funcs);
+	if (slot == -1)
+		return -1;
+	/* Pinned at once: what packers call must not take it. */
+	funcs->pins[slot]++;
+	funcs->used[slot] = ++funcs->now;
+	forget(L, funcs, tables, list, slot);
+	funcs->again[slot] = comes_back(L, tables, f);
+	lua_pushvalue(L, record);
+	lua_rawseti(L, list, -(lua_Integer)slot - 1);
+	funcs->bare[slot] = !funcs->compares || fz_cells_is_bare(L, record);
+	if (!make_code(L, record, f, sched, send, &code)) {
+		funcs->pins[slot]--; /* no function has the slot */
+		raise_unsendable(L);
+	}
+	fz_sched_func(sched, (uint32_t)slot, code);
+	lua_pushvalue(L, f);
+	lua_rawseti(L, list, slot + 1);
+	lua_pushvalue(L, f);
+	lua_pushinteger(L, slot + 1);
+	lua_rawset(L, tables);
+	lua_pop(L, 1);
+	return slot;
+}
+
+/* The slot that the function has, if it is as it was noted; pinned. Else -1. */
+static int
+pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
+{
+	int slot = known(L, tables, f);
+
+	if (slot == -1)
+		return -1;
+	funcs->pins[slot]++; /* finalizers may come, and call it or others */
+	if (!funcs->bare[slot] && !is_unchanged(L, list, slot, true)) {
+		funcs->pins[slot]--;
+		return -1;
+	}
+	funcs->again[slot] = true;
+	funcs->used[slot] = ++funcs->now;
+	return slot;
+}
+
+int
+fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
+    int f, struct fz_sched *sched, bool send)
+{
+	int slot;
+
+	luaL_checkstack(L, 12, NULL);
+	slot = pin_known(L, funcs, tables, list, f);
+	if (slot != -1)
+		return slot;
+	if (!send)
+		fz_lfuncs_note_init(L, funcs, tables, list, sched);
+	if (funcs->compares)
+		note(L, list, f, sched);
+	else
+		lua_pushnil(L);
+	return fill_slot(L, funcs, tables, list, f, sched, send);
+}
+
+void
+fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot)
+{
+	funcs->pins[slot]--;
+}
+
+/* ---- forks -------------------------------------------------------------- */
+
+/* (list, version): protected */
+static int
+refresh_body(lua_State *L)
+{
+	lua_rawgeti(L, 1, 0);
+	fz_cells_refresh(L, 3, *(const uint64_t *)lua_touserdata(L, 2));
+	return 0;
+}
+
+/* The worker gets what was noted, and not what the function is now. */
+static void
+lose_changed(lua_State *L, const struct fz_lfuncs *funcs, int list,
+    struct fz_sched *sched)
+{
+	for (int slot = 0; slot < FZ_WORKER_FUNCS; slot++) {
+		if (funcs->used[slot] != 0 && !funcs->bare[slot] &&
+		    !is_unchanged(L, list, slot, false))
+			fz_sched_lose(sched, (uint32_t)slot);
+	}
+}
+
+void
+fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs, int list,
+    struct fz_sched *sched)
+{
+	uint64_t version;
+
+	if (!funcs->compares || !lua_checkstack(L, 20))
+		return;
+	version = fz_sched_version(sched);
+	list = lua_absindex(L, list);
+	lua_pushcfunction(L, refresh_body);
+	lua_pushvalue(L, list);
+	lua_pushlightuserdata(L, &version);
+	if (lua_pcall(L, 2, 0, 0) != LUA_OK) { /* no memory */
+		lua_pop(L, 1);
+		lua_rawgeti(L, list, 0);
+		fz_cells_doubt(L, lua_gettop(L), version);
+		lua_pop(L, 1);
+	}
+	lose_changed(L, funcs, list, sched);
+}

@@ -1,0 +1,186 @@
+#include "bind/jobs/lgraph.h"
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "sched/graph.h"
+#include "value/lerror.h"
+
+#define GRAPH_TYPE "fzlua.Graph"
+/* Node, value and pool numbers fit an int with room to spare. */
+#define GRAPH_MAX 0x3fffffff
+
+struct lgraph {
+	struct fz_graph *graph;
+};
+
+struct fz_graph *
+fz_lgraph_check(lua_State *L, int idx)
+{
+	struct lgraph *lg = luaL_checkudata(L, idx, GRAPH_TYPE);
+
+	return lg->graph;
+}
+
+static struct fz_graph *
+check_open(lua_State *L)
+{
+	struct fz_graph *graph = fz_lgraph_check(L, 1);
+
+	if (fz_graph_frozen(graph))
+		fz_lerror_fail(L, FZ_ERR_ERROR, "the graph is in use already");
+	return graph;
+}
+
+static uint32_t
+check_number(lua_State *L, int idx, lua_Integer lowest)
+{
+	lua_Integer n = luaL_checkinteger(L, idx);
+
+	luaL_argcheck(L, lowest <= n && n <= GRAPH_MAX, idx, "out of range");
+	return (uint32_t)n;
+}
+
+/* graph() -> graph */
+static int
+graph_new(lua_State *L)
+{
+	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
+	struct fz_err err = { 0 };
+
+	lg->graph = NULL; /* __gc may come before it is made */
+	luaL_setmetatable(L, GRAPH_TYPE);
+	lg->graph = fz_graph_new(&err);
+	return lg->graph != NULL ? 1 : fz_lerror_raise(L, &err);
+}
+
+/* graph:input() -> value */
+static int
+graph_input(lua_State *L)
+{
+	struct fz_graph *graph = check_open(L);
+	struct fz_err err = { 0 };
+	uint32_t value = fz_graph_input(graph, &err);
+
+	if (value == FZ_GRAPH_NONE)
+		return fz_lerror_raise(L, &err);
+	lua_pushinteger(L, (lua_Integer)value + 1);
+	return 1;
+}
+
+/* graph:node(pool, func, nvalues) -> node, first value */
+static int
+graph_node(lua_State *L)
+{
+	struct fz_graph *graph = check_open(L);
+	uint32_t pool = check_number(L, 2, 1) - 1;
+	uint32_t func = check_number(L, 3, 1) - 1;
+	uint32_t nvalues = check_number(L, 4, 0);
+	struct fz_err err = { 0 };
+	uint32_t node = fz_graph_node(graph, pool, func, nvalues, &err);
+
+	if (node == FZ_GRAPH_NONE)
+		return fz_lerror_raise(L, &err);
+	lua_pushinteger(L, (lua_Integer)node + 1);
+	lua_pushinteger(
+	    L, (lua_Integer)fz_graph_get(graph, node)->first_value + 1);
+	return 2;
+}
+
+/* graph:feed(node, {values}) */
+static int
+graph_feed(lua_State *L)
+{
+	struct fz_graph *graph = check_open(L);
+	uint32_t node = check_number(L, 2, 1) - 1;
+	lua_Unsigned n = lua_rawlen(L, 3);
+	struct fz_err err = { 0 };
+	uint32_t *values;
+
+	luaL_checktype(L, 3, LUA_TTABLE);
+	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
+	luaL_argcheck(L, n <= GRAPH_MAX, 3, "too many");
+	values = lua_newuserdatauv(L, n * sizeof(*values) + 1, 0);
+	for (lua_Unsigned i = 0; i < n; i++) {
+		lua_rawgeti(L, 3, (lua_Integer)i + 1);
+		values[i] = check_number(L, -1, 1) - 1;
+		lua_pop(L, 1);
+	}
+	if (fz_graph_feed(graph, node, values, (uint32_t)n, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* graph:cycle() -> nil | { node, ... } */
+static int
+graph_cycle(lua_State *L)
+{
+	struct fz_graph *graph = fz_lgraph_check(L, 1);
+	struct fz_err err = { 0 };
+	uint32_t *nodes;
+	ptrdiff_t n;
+
+	nodes = lua_newuserdatauv(
+	    L, ((size_t)fz_graph_nnodes(graph) + 1) * sizeof(*nodes), 0);
+	if (fz_graph_freeze(graph, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	n = fz_graph_cycle(graph, nodes, &err);
+	if (n < 0)
+		return fz_lerror_raise(L, &err);
+	if (n == 0)
+		return 0;
+	lua_createtable(L, (int)n, 0);
+	for (ptrdiff_t i = 0; i < n; i++) {
+		lua_pushinteger(L, (lua_Integer)nodes[i] + 1);
+		lua_rawseti(L, -2, i + 1);
+	}
+	return 1;
+}
+
+static int
+graph_gc(lua_State *L)
+{
+	struct lgraph *lg = luaL_checkudata(L, 1, GRAPH_TYPE);
+
+	fz_graph_free(lg->graph);
+	lg->graph = NULL;
+	return 0;
+}
+
+static int
+graph_tostring(lua_State *L)
+{
+	const struct fz_graph *graph = fz_lgraph_check(L, 1);
+
+	lua_pushfstring(
+	    L, GRAPH_TYPE " (%d nodes)", (int)fz_graph_nnodes(graph));
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "input", graph_input },
+	{ "node", graph_node },
+	{ "feed", graph_feed },
+	{ "cycle", graph_cycle },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", graph_gc },
+	{ "__tostring", graph_tostring },
+	{ NULL, NULL },
+};
+
+int
+fz_lgraph_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, GRAPH_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, graph_new);
+	lua_setfield(L, -2, "graph");
+	return 0;
+}

@@ -1,0 +1,381 @@
+#include "bind/jobs/llocal.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "bind/jobs/lpool.h"
+#include "bind/lloop.h"
+#include "child/call.h"
+#include "child/random.h"
+#include "os/cwd.h"
+#include "sched/batch.h"
+#include "sched/graph.h"
+#include "sched/run.h"
+#include "value/format.h"
+#include "value/items.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/engine.h"
+#include "worker/worker.h"
+
+/* How often a function with a timeout looks at the clock. */
+enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };
+
+/* A call in this process; a userdata, so that a raise leaks nothing. */
+struct local_call {
+	struct fz_run *run; /* NULL: for an item of a batch */
+	const struct fz_graph *graph;
+	const struct fz_llocal_item *item;
+	struct fz_shm *shm;
+	uint32_t node;
+	uint32_t next; /* input */
+	int64_t timeout_ns;
+	unsigned char *room; /* FZ_PORT_ITEM bytes for a result of an item */
+	struct fz_blob *mapped;
+	const void *at;
+	struct fz_buf out;
+	struct fz_blob **values; /* results so far */
+	uint32_t nvalues;
+	bool error;
+	int64_t deadline_ns;
+	bool timed_out;
+	struct fz_failure failure;
+};
+
+static int
+local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
+{
+	struct local_call *c = ctx;
+
+	if (c->run != NULL)
+		c->mapped = fz_run_local_input(
+		    c->run, fz_graph_inputs(c->graph, c->node)[c->next++]);
+	else
+		c->mapped = c->item->part;
+	c->at = fz_blob_map(c->mapped, c->shm, err);
+	*bytes = c->at;
+	*len = c->mapped->len;
+	return c->at != NULL ? 0 : -1;
+}
+
+static void
+local_release(void *ctx)
+{
+	struct local_call *c = ctx;
+
+	fz_blob_unmap(c->mapped, c->shm, c->at);
+}
+
+static void
+drop_values(struct local_call *c)
+{
+	while (c->nvalues > 0)
+		fz_blob_unref(c->values[--c->nvalues]);
+}
+
+static void
+local_begin(void *ctx, bool error, uint32_t word)
+{
+	struct local_call *c = ctx;
+
+	drop_values(c);
+	fz_buf_clear(&c->out);
+	c->error = error;
+	if (error)
+		c->failure.err.kind = (enum fz_err_kind)word;
+}
+
+static void
+local_put(void *ctx)
+{
+	struct local_call *c = ctx;
+	struct fz_blob *blob = NULL;
+
+	if (!c->out.failed)
+		blob = fz_blob_new(c->out.data, c->out.len, NULL);
+	fz_buf_clear(&c->out);
+	if (c->error)
+		c->failure.value = blob;
+	else
+		c->values[c->nvalues++] = blob;
+}
+
+static int
+local_send(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+static unsigned char *
+local_room(void *ctx)
+{
+	struct local_call *c = ctx;
+
+	local_begin(c, false, 1);
+	return c->room;
+}
+
+/* Small or not, it becomes a message. */
+static void
+local_end(void *ctx, size_t len)
+{
+	static const unsigned char head[] = { FZ_FORMAT_VERSION, 0, 1 };
+	struct local_call *c = ctx;
+
+	fz_buf_clear(&c->out);
+	if (*c->room != FZ_FORMAT_ITEM) {
+		fz_buf_put(&c->out, head, sizeof(head));
+		fz_buf_put(&c->out, c->room, len);
+	} else {
+		fz_buf_put(
+		    &c->out, c->room + FZ_ITEMS_HEAD, len - FZ_ITEMS_HEAD);
+	}
+	local_put(c);
+}
+
+/* Its address is the key of the call under way, for the hook. */
+static const char local_key;
+
+static void
+local_hook(lua_State *L, lua_Debug *ar)
+{
+	struct local_call *c;
+	struct fz_err err = { 0 };
+
+	(void)ar;
+	fz_lloop_check(L);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &local_key);
+	c = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	if (c == NULL || fz_clock_ns() < c->deadline_ns)
+		return;
+	c->timed_out = true;
+	fz_err_set(&err, FZ_ERR_TIMEOUT, "ran longer than its timeout");
+	fz_lerror_raise(L, &err);
+}
+
+static int
+local_call_gc(lua_State *L)
+{
+	struct local_call *c = lua_touserdata(L, 1);
+
+	drop_values(c);
+	fz_buf_fini(&c->out);
+	return 0;
+}
+
+/* A call on top of the stack, with room for `nvalues` results. */
+static struct local_call *
+push_local_call(lua_State *L, uint32_t nvalues, size_t room)
+{
+	static const luaL_Reg metamethods[] = { { "__gc", local_call_gc },
+		{ NULL, NULL } };
+	struct local_call *c;
+
+	c = lua_newuserdatauv(
+	    L, sizeof(*c) + nvalues * sizeof(struct fz_blob *) + room, 0);
+	*c = (struct local_call){ .shm = fz_lloop_engine(L)->shm,
+		.values = (struct fz_blob **)(c + 1),
+		.room = (unsigned char *)(c + 1) +
+			nvalues * sizeof(struct fz_blob *),
+		.failure = { .exitcode = -1 } };
+	if (luaL_newmetatable(L, "fzlua.LocalCall"))
+		luaL_setfuncs(L, metamethods, 0);
+	lua_setmetatable(L, -2);
+	return c;
+}
+
+/* It did not return: of its timeout, if that has run out. */
+static struct fz_failure *
+failure_of(struct local_call *c)
+{
+	struct fz_failure *failure = &c->failure;
+
+	if (c->timed_out) {
+		fz_blob_unref(failure->value);
+		failure->value = NULL;
+		fz_err_set(&failure->err, FZ_ERR_TIMEOUT,
+		    "ran longer than its timeout of %g s",
+		    (double)c->timeout_ns / (double)FZ_CLOCK_SECOND);
+	}
+	return failure;
+}
+
+/* Hand the results, or what went wrong, to the run or batch. */
+static void
+end_local(struct local_call *c)
+{
+	uint32_t n = c->nvalues;
+
+	c->nvalues = 0; /* they are taken */
+	if (c->run != NULL && !c->error)
+		fz_run_local_done(c->run, c->node, c->values, n);
+	else if (c->run != NULL)
+		fz_run_local_failed(c->run, c->node, failure_of(c));
+	else if (!c->error)
+		fz_batch_local_done(
+		    c->item->batch, c->item->number, c->values[0]);
+	else
+		fz_batch_local_failed(
+		    c->item->batch, c->item->number, failure_of(c));
+}
+
+static void
+set_current(lua_State *L, void *call)
+{
+	if (call != NULL)
+		lua_pushlightuserdata(L, call);
+	else
+		lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &local_key);
+}
+
+static void *
+get_current(lua_State *L)
+{
+	void *call;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &local_key);
+	call = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	return call;
+}
+
+static void
+arm_hook(lua_State *thread, struct local_call *c)
+{
+	if (c->timeout_ns == FZ_CLOCK_NEVER)
+		return;
+	c->deadline_ns = fz_clock_after(fz_clock_ns(), c->timeout_ns);
+	lua_sethook(thread, local_hook, LUA_MASKCOUNT, LOCAL_HOOK_INSTRUCTIONS);
+}
+
+/* What this process has while it calls a function as a worker would. */
+struct visit {
+	lua_State *volatile *running;
+	lua_State *outer;
+	void *outer_call;
+	struct fz_random random;
+	struct fz_lpool_init *init; /* of the pool */
+	bool needed;                /* its init, at the beginning */
+	struct fz_cwd script, calls;
+};
+
+/* Calls begin in the script's directory, or where the pool's init went to. */
+static void
+enter_directory(struct visit *v)
+{
+	fz_cwd_enter(&v->script);
+	if (v->init->directory != -1)
+		fz_cwd_go(v->init->directory);
+	fz_cwd_enter(&v->calls);
+}
+
+/* The script goes on in its own, and the pool knows where its init went to. */
+static void
+leave_directory(struct visit *v)
+{
+	fz_cwd_leave(&v->calls);
+	if (v->needed && !v->init->needed && fz_cwd_moved)
+		v->init->directory = fz_cwd_open();
+	fz_cwd_leave(&v->script);
+}
+
+/* The thread that calls for `c` with the functions of the pool on top. */
+static lua_State *
+enter(lua_State *L, struct local_call *c, struct visit *v)
+{
+	lua_State *thread;
+
+	v->running = fz_lloop_running(L);
+	v->outer = *v->running;
+	v->outer_call = get_current(L);
+	v->init = fz_lpool_init(L, -1);
+	v->needed = v->init->needed;
+	thread = fz_lpool_prepare(L, -1);
+	fz_random_find(L, &v->random);
+	fz_random_save(&v->random);
+	set_current(L, c);
+	arm_hook(thread, c);
+	*v->running = thread;
+	enter_directory(v);
+	return thread;
+}
+
+static void
+leave(lua_State *L, struct local_call *c, struct visit *v)
+{
+	leave_directory(v);
+	*v->running = v->outer;
+	set_current(L, v->outer_call);
+	fz_random_restore(&v->random);
+	end_local(c);
+}
+
+static struct fz_child_io
+local_io(struct local_call *c)
+{
+	return (struct fz_child_io){ local_next, local_release, local_begin,
+		local_put, local_send, local_room, local_end, NULL, NULL,
+		&c->out, c };
+}
+
+void
+fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
+    const struct fz_graph *graph, uint32_t node)
+{
+	const struct fz_node *plan = fz_graph_get(graph, node);
+	struct local_call *c = push_local_call(L, plan->nvalues, 0);
+	struct fz_child_io io = local_io(c);
+	struct fz_child_call call = { .func = plan->func,
+		.nargs = plan->ninputs,
+		.nvalues = plan->nvalues,
+		.seed = fz_run_local_seed(run, node) };
+	struct visit v;
+	lua_State *thread;
+
+	c->run = run;
+	c->graph = graph;
+	c->node = node;
+	c->timeout_ns = fz_run_limits_of(run, node)->timeout_ns;
+	lua_pushvalue(L, pools);
+	lua_rawgeti(L, -1, (lua_Integer)plan->pool + 1);
+	thread = enter(L, c, &v);
+	call.init = v.needed;
+	call.random = &v.random;
+	fz_child_call(thread, &call, &io);
+	v.init->needed = call.init;
+	leave(L, c, &v);
+}
+
+void
+fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
+{
+	struct local_call *c = push_local_call(L, 1, FZ_PORT_ITEM);
+	struct fz_child_io io = local_io(c);
+	struct fz_child_batch batch = { .func = item->func,
+		.kind = item->kind,
+		.nparts = item->part != NULL,
+		.item = item->number,
+		.first = item->number,
+		.seed = item->seed };
+	struct visit v;
+	lua_State *thread;
+
+	c->item = item;
+	c->timeout_ns = item->timeout_ns;
+	lua_pushvalue(L, pool);
+	thread = enter(L, c, &v);
+	batch.init = v.needed;
+	batch.random = &v.random;
+	fz_child_batch(thread, &batch, &io);
+	v.init->needed = batch.init;
+	leave(L, c, &v);
+	fz_blob_unref(item->part);
+}

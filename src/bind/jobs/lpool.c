@@ -1,0 +1,428 @@
+#include "bind/jobs/lpool.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "bind/jobs/lfuncs.h"
+#include "bind/jobs/lslots.h"
+#include "bind/lloop.h"
+#include "child/call.h"
+#include "child/worker_main.h"
+#include "os/fd.h"
+#include "sched/batch.h"
+#include "sched/batch_dispatch.h"
+#include "sched/pool.h"
+#include "value/garbage.h"
+#include "value/lerror.h"
+#include "value/rawarray.h"
+
+#define POOL_TYPE "fzlua.Pool"
+#define POOL_MAX 65536
+
+/* User values of a pool. */
+enum {
+	POOL_THREAD = 1,
+	POOL_FUNCS,
+	POOL_INIT,
+	POOL_LIST,
+	POOL_TABLES,
+	POOL_SPARE,
+	POOL_NUSER = POOL_SPARE
+};
+
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lpool_tag;
+
+struct lpool {
+	const char *tag;
+	struct fz_pool *pool;   /* NULL until it is made */
+	struct fz_sched *sched; /* NULL: a pool for runs */
+	struct fz_lfuncs funcs;
+	uint64_t seed, ncalls;
+	unsigned calls; /* in this process, under way */
+	struct fz_serve_home home;
+	struct fz_garbage *garbage;
+	bool once;                 /* its workers do not outlive its one map */
+	struct fz_lpool_init init; /* for functions that run in this process */
+};
+
+static struct lpool *
+to_lpool(lua_State *L, int idx)
+{
+	struct lpool *lp = lua_touserdata(L, idx);
+
+	if (lp == NULL || lua_rawlen(L, idx) != sizeof(*lp) ||
+	    lp->tag != &lpool_tag)
+		luaL_typeerror(L, idx, POOL_TYPE);
+	return lp;
+}
+
+struct fz_pool *
+fz_lpool_check(lua_State *L, int idx)
+{
+	return to_lpool(L, idx)->pool;
+}
+
+struct fz_sched *
+fz_lpool_sched(lua_State *L, int idx)
+{
+	return to_lpool(L, idx)->sched;
+}
+
+struct fz_lfuncs *
+fz_lpool_funcs(lua_State *L, int idx)
+{
+	idx = lua_absindex(L, idx);
+	lua_getiuservalue(L, idx, POOL_TABLES);
+	lua_getiuservalue(L, idx, POOL_FUNCS);
+	return &to_lpool(L, idx)->funcs;
+}
+
+uint64_t
+fz_lpool_seed(lua_State *L, int idx)
+{
+	return to_lpool(L, idx)->seed;
+}
+
+uint64_t
+fz_lpool_ncalls(lua_State *L, int idx)
+{
+	return ++to_lpool(L, idx)->ncalls;
+}
+
+unsigned *
+fz_lpool_calls(lua_State *L, int idx)
+{
+	return &to_lpool(L, idx)->calls;
+}
+
+void
+fz_lpool_push_spare(lua_State *L, int idx)
+{
+	lua_getiuservalue(L, idx, POOL_SPARE);
+}
+
+void
+fz_lpool_set_spare(lua_State *L, int idx)
+{
+	lua_setiuservalue(L, idx, POOL_SPARE);
+}
+
+struct fz_lpool_init *
+fz_lpool_init(lua_State *L, int idx)
+{
+	return &to_lpool(L, idx)->init;
+}
+
+lua_State *
+fz_lpool_prepare(lua_State *L, int idx)
+{
+	lua_State *thread;
+
+	idx = lua_absindex(L, idx);
+	lua_getiuservalue(L, idx, POOL_FUNCS);
+	lua_getiuservalue(L, idx, POOL_INIT);
+	lua_getiuservalue(L, idx, POOL_LIST);
+	thread = fz_child_prepare(L, -3, -2, -1);
+	lua_replace(L, -4);
+	lua_pop(L, 2);
+	return thread;
+}
+
+/* No function of the pool at `idx` is known. */
+static void
+renew_funcs(lua_State *L, int idx)
+{
+	struct lpool *lp = to_lpool(L, idx);
+
+	lua_getiuservalue(L, idx, POOL_INIT);
+	fz_lfuncs_init(
+	    L, &lp->funcs, -1, !lp->once && !fz_sched_is_local(lp->sched));
+	lua_setiuservalue(L, idx, POOL_FUNCS);
+	lua_setiuservalue(L, idx, POOL_TABLES);
+	lua_pop(L, 1);
+}
+
+void
+fz_lpool_rehome(lua_State *L, int idx)
+{
+	struct lpool *lp = to_lpool(L, idx);
+
+	if (!lp->home.serving)
+		return;
+	idx = lua_absindex(L, idx);
+	if (lp->sched != NULL)
+		renew_funcs(L, idx);
+	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, idx) };
+	lua_setiuservalue(L, idx, POOL_THREAD);
+}
+
+/* Have batches share the workers of the pool at `idx`; options are at 1. */
+static void
+make_sched(lua_State *L, int idx, unsigned workers)
+{
+	struct lpool *lp = to_lpool(L, idx);
+	struct fz_sched_opts opts = { .engine = fz_lloop_engine(L),
+		.pool = lp->pool,
+		.workers = workers };
+	struct fz_err err = { 0 };
+	lua_Integer max_tasks;
+
+	lua_getfield(L, 1, "max_tasks");
+	max_tasks = luaL_optinteger(L, -1, 0);
+	luaL_argcheck(L, 0 <= max_tasks && max_tasks <= INT32_MAX, 1,
+	    "max_tasks out of range");
+	opts.max_tasks = (uint32_t)max_tasks;
+	lua_getfield(L, 1, "once");
+	opts.once = lua_toboolean(L, -1);
+	lua_getfield(L, 1, "seed");
+	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	lua_pop(L, 3);
+	fz_strip_learn(L); /* before the fork: workers are to know, too */
+	lp->sched = fz_sched_new(&opts, &err);
+	if (lp->sched == NULL)
+		fz_lerror_raise(L, &err);
+	renew_funcs(L, idx);
+}
+
+/* A map alone is over sooner than a collection beforehand would pay. */
+static void
+before_fork(void *ctx)
+{
+	struct fz_serve_home *home = ctx;
+	struct lpool *lp =
+	    (struct lpool *)((char *)home - offsetof(struct lpool, home));
+
+	if (lp->sched != NULL)
+		fz_lfuncs_before_fork(
+		    home->L, &lp->funcs, FZ_CHILD_FUNCS, lp->sched);
+	home->aged = fz_garbage_age(lp->garbage, home->L, !lp->once);
+}
+
+/*
+ * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
+ * [, slots = s] } -> pool
+ * With batches = true also: max_tasks, once, seed; and 0 workers, to call all
+ * here.
+ */
+static int
+pool_new(lua_State *L)
+{
+	struct fz_pool_opts opts = { .before_fork = before_fork,
+		.main = fz_serve_main };
+	struct fz_err err = { 0 };
+	lua_Integer workers;
+	struct lpool *lp;
+	bool batches;
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_settop(L, 1);
+	lua_getfield(L, 1, "workers");
+	workers = luaL_checkinteger(L, -1);
+	lua_getfield(L, 1, "batches");
+	batches = lua_toboolean(L, -1);
+	lua_getfield(L, 1, "once");
+	opts.spread = lua_toboolean(L, -1);
+	lua_pop(L, 2);
+	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
+	    "workers out of range");
+	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
+		opts.slots = fz_lslots_check(L, -1);
+	lua_pop(L, 1); /* the table keeps them */
+	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
+	lp->tag = &lpool_tag;
+	lp->pool = NULL; /* __gc may come before they are made */
+	lp->sched = NULL;
+	lp->ncalls = 0;
+	memset(&lp->funcs, 0, sizeof(lp->funcs));
+	lp->calls = 0;
+	lp->once = opts.spread;
+	lp->garbage = fz_garbage_open(L);
+	lp->init = (struct fz_lpool_init){ true, -1 };
+	luaL_setmetatable(L, POOL_TYPE);
+	lua_getfield(L, 1, "funcs");
+	luaL_checktype(L, -1, LUA_TTABLE);
+	lua_setiuservalue(L, 3, POOL_FUNCS);
+	lua_getfield(L, 1, "init");
+	lua_setiuservalue(L, 3, POOL_INIT);
+	lua_getfield(L, 1, "list");
+	lua_setiuservalue(L, 3, POOL_LIST);
+	opts.engine = fz_lloop_engine(L);
+	opts.max = workers != 0 ? (unsigned)workers : 1;
+	lp->home = (struct fz_serve_home){ 0 };
+	opts.main_ctx = &lp->home;
+	lp->pool = fz_pool_new(&opts, &err);
+	if (lp->pool == NULL)
+		return fz_lerror_raise(L, &err);
+	if (batches)
+		make_sched(L, 3, (unsigned)workers);
+	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 3) };
+	lua_setiuservalue(L, 3, POOL_THREAD);
+	return 1;
+}
+
+static void
+add_pid(void *ctx, pid_t pid)
+{
+	lua_State *L = ctx;
+
+	lua_pushinteger(L, pid);
+	lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+}
+
+/* Fork the workers that there may be of the pool at `idx`. */
+static int
+fill(lua_State *L, int idx, struct fz_err *err)
+{
+	struct lpool *lp = to_lpool(L, idx);
+	int top = lua_gettop(L);
+
+	if (fz_pool_nworkers(lp->pool) == 0) {
+		fz_lpool_funcs(L, idx);
+		fz_lfuncs_note_init(L, &lp->funcs, top + 1, top + 2, lp->sched);
+		lua_settop(L, top);
+	}
+	return fz_sched_fill(lp->sched, err);
+}
+
+void
+fz_lpool_fill_first(lua_State *L, int idx)
+{
+	struct lpool *lp = to_lpool(L, idx);
+
+	if (lp->once || fz_sched_is_local(lp->sched) ||
+	    fz_pool_nworkers(lp->pool) != 0)
+		return;
+	fill(L, idx, NULL);
+}
+
+/* pool:fill(): fork the workers that there may be */
+static int
+pool_fill(lua_State *L)
+{
+	struct lpool *lp = to_lpool(L, 1);
+	struct fz_err err = { 0 };
+
+	fz_lloop_check_free(L);
+	fz_lpool_rehome(L, 1);
+	if (lp->sched == NULL || fz_sched_is_local(lp->sched))
+		return 0;
+	if (fill(L, 1, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* pool:workers() -> { pid, ... } */
+static int
+pool_workers(lua_State *L)
+{
+	const struct fz_pool *pool = fz_lpool_check(L, 1);
+
+	lua_newtable(L);
+	fz_pool_pids(pool, add_pid, L);
+	return 1;
+}
+
+static struct fz_sched *
+check_sched(lua_State *L)
+{
+	struct lpool *lp = to_lpool(L, 1);
+
+	luaL_argcheck(L, lp->sched != NULL, 1, "the pool is one of a run");
+	return lp->sched;
+}
+
+/* pool:finished() -> id | nil: of a batch that is done and was to be told */
+static int
+pool_finished(lua_State *L)
+{
+	struct fz_batch *batch = fz_sched_finished(check_sched(L));
+
+	if (batch == NULL)
+		return 0;
+	lua_pushlightuserdata(L, fz_batch_ctx(batch));
+	return 1;
+}
+
+/* pool:pending() -> how many batches are not done */
+static int
+pool_pending(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
+	return 1;
+}
+
+/* pool:calling() -> whether the caller is in a call of it (0 workers) */
+static int
+pool_calling(lua_State *L)
+{
+	lua_pushboolean(L, to_lpool(L, 1)->calls != 0);
+	return 1;
+}
+
+/* pool:close(): again does nothing */
+static int
+pool_close(lua_State *L)
+{
+	struct lpool *lp = to_lpool(L, 1);
+
+	fz_lloop_check_free(L);
+	if (lp->sched != NULL)
+		fz_sched_cancel(lp->sched, "its pool was closed");
+	if (lp->pool != NULL)
+		fz_pool_close(lp->pool);
+	return 0;
+}
+
+static int
+pool_gc(lua_State *L)
+{
+	struct lpool *lp = to_lpool(L, 1);
+
+	fz_sched_free(lp->sched);
+	lp->sched = NULL;
+	fz_pool_free(lp->pool);
+	lp->pool = NULL;
+	fz_fd_close(&lp->init.directory);
+	return 0;
+}
+
+static int
+pool_tostring(lua_State *L)
+{
+	lua_pushfstring(L, POOL_TYPE ": %p", (void *)to_lpool(L, 1));
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "fill", pool_fill },
+	{ "workers", pool_workers },
+	{ "finished", pool_finished },
+	{ "pending", pool_pending },
+	{ "calling", pool_calling },
+	{ "close", pool_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", pool_gc },
+	{ "__close", pool_close },
+	{ "__tostring", pool_tostring },
+	{ NULL, NULL },
+};
+
+int
+fz_lpool_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, POOL_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, pool_new);
+	lua_setfield(L, -2, "pool");
+	return 0;
+}

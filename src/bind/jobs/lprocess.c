@@ -1,0 +1,332 @@
+#include "bind/jobs/lprocess.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "bind/jobs/lblob.h"
+#include "bind/jobs/lfailure.h"
+#include "bind/lloop.h"
+#include "child/worker_main.h"
+#include "os/proc.h"
+#include "value/garbage.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+#include "worker/worker.h"
+
+#define PROCESS_TYPE "fzlua.ProcessHandle"
+
+/* Its exit status where nobody could read it, as in Python. */
+enum { PROCESS_UNKNOWN = 255 };
+
+enum answer { NOT_YET, RESULT, ERROR };
+
+struct lprocess {
+	struct fz_job job;        /* its one call, begun at the fork */
+	struct fz_worker *worker; /* NULL: not started, dead, or our parent's */
+	struct fz_engine *engine;
+	unsigned depth; /* of the process that it is a child of */
+	enum answer answer;
+	struct fz_blob *result;    /* of a RESULT, until it is closed */
+	struct fz_failure failure; /* the ERROR; its value is ours */
+	struct fz_death death;     /* where `dead` */
+	bool dead;
+	pid_t pid;
+};
+
+/*
+ * The process at 1. In a child the first use forgets what is the parent's: the
+ * worker, and bytes in the parent's arena, which the parent may use again.
+ */
+static struct lprocess *
+check_process(lua_State *L)
+{
+	struct lprocess *lp = luaL_checkudata(L, 1, PROCESS_TYPE);
+
+	if (lp->depth == fz_proc_depth())
+		return lp;
+	lp->depth = fz_proc_depth();
+	lp->worker = NULL;
+	lp->result = NULL;
+	lp->failure.value = NULL;
+	return lp;
+}
+
+/* ---- what the engine tells --------------------------------------------- */
+
+static struct lprocess *
+of_job(struct fz_job *job)
+{
+	return (
+	    struct lprocess *)((char *)job - offsetof(struct lprocess, job));
+}
+
+static void
+job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+{
+	struct lprocess *lp = of_job(job);
+
+	lp->answer = RESULT;
+	lp->result = n != 0 ? values[0] : NULL;
+	for (uint32_t i = 1; i < n; i++)
+		fz_blob_unref(values[i]);
+	lp->engine->news++;
+}
+
+static void
+job_failed(struct fz_job *job, struct fz_failure *failure)
+{
+	struct lprocess *lp = of_job(job);
+
+	lp->answer = ERROR;
+	lp->failure = *failure;
+	lp->engine->news++;
+}
+
+static void
+job_started(struct fz_job *job)
+{
+	(void)job; /* it was, by the fork */
+}
+
+/* It is begun and never sent ahead: so it is not returned, nor has it items. */
+static const struct fz_job_ops job_ops = {
+	.done = job_done, .failed = job_failed, .started = job_started
+};
+
+static void
+process_idle(void *ctx, struct fz_worker *worker)
+{
+	(void)ctx; /* it has answered and leaves by itself */
+	(void)worker;
+}
+
+static void
+process_dead(void *ctx, struct fz_worker *worker)
+{
+	struct lprocess *lp = ctx;
+
+	lp->death = worker->death;
+	lp->dead = true;
+	lp->worker = NULL;
+	lp->engine->news++;
+	fz_worker_free(worker);
+}
+
+static const struct fz_worker_ops worker_ops = { process_idle, process_dead };
+
+/* ---- start -------------------------------------------------------------- */
+
+/* A thread with all that is above index 1 and then the name. [-0, +1, m] */
+static lua_State *
+push_thread(lua_State *L, int nargs)
+{
+	lua_State *thread = lua_newthread(L);
+
+	if (!lua_checkstack(thread, nargs + LUA_MINSTACK))
+		luaL_error(L, "too many arguments");
+	lua_pushvalue(L, 1);
+	for (int i = 3; i <= nargs + 1; i++)
+		lua_pushvalue(L, i);
+	lua_xmove(L, thread, nargs);
+	return thread;
+}
+
+static int
+start(struct lprocess *lp, struct fz_serve_process *home, struct fz_err *err)
+{
+	struct fz_worker_opts opts = {
+		.engine = lp->engine,
+		.ops = &worker_ops,
+		.ops_ctx = lp,
+		.main = fz_serve_process,
+		.main_ctx = home,
+		.noun = "process",
+	};
+
+	lp->worker = fz_worker_new(&opts, err);
+	if (lp->worker == NULL)
+		return -1;
+	lp->pid = lp->worker->pid;
+	lp->job.ops = &job_ops;
+	lp->job.timeout_ns = FZ_CLOCK_NEVER;
+	fz_worker_begin(lp->worker, &lp->job);
+	return 0;
+}
+
+/*
+ * process(name, seed, leave, enter, f, ...) -> process: forked. In it enter()
+ * is called, f(...), and once its results are on their way leave().
+ */
+static int
+process_new(lua_State *L)
+{
+	int nargs = lua_gettop(L) - 1;
+	struct fz_serve_process home = { .seed = 0 };
+	struct fz_err err = { 0 };
+	struct lprocess *lp;
+
+	luaL_checkstring(L, 1);
+	home.seed = (uint64_t)luaL_checkinteger(L, 2);
+	for (int i = 3; i <= 5; i++)
+		luaL_checktype(L, i, LUA_TFUNCTION);
+	luaL_checkstack(L, nargs + 4, "too many arguments");
+	lp = lua_newuserdatauv(L, sizeof(*lp), 0);
+	memset(lp, 0, sizeof(*lp));
+	lp->engine = fz_lloop_engine(L);
+	lp->depth = fz_proc_depth();
+	luaL_setmetatable(L, PROCESS_TYPE);
+	home.L = push_thread(L, nargs);
+	home.aged = fz_garbage_age(fz_garbage_open(L), L, true);
+	if (start(lp, &home, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	lua_pop(L, 1);
+	return 1;
+}
+
+/* ---- methods ------------------------------------------------------------ */
+
+/* process:pid() */
+static int
+process_pid(lua_State *L)
+{
+	lua_pushinteger(L, check_process(L)->pid);
+	return 1;
+}
+
+/* process:done() -> boolean: it has ended */
+static int
+process_done(lua_State *L)
+{
+	lua_pushboolean(L, check_process(L)->dead);
+	return 1;
+}
+
+/* process:answered() -> boolean: result() has something to say */
+static int
+process_answered(lua_State *L)
+{
+	lua_pushboolean(L, check_process(L)->answer != NOT_YET);
+	return 1;
+}
+
+/* process:exitcode() -> nil while it runs | integer, a signal's is negative */
+static int
+process_exitcode(lua_State *L)
+{
+	const struct lprocess *lp = check_process(L);
+	int code = lp->death.exitcode;
+
+	if (!lp->dead)
+		return 0;
+	if (lp->death.signal != 0)
+		code = -lp->death.signal;
+	else if (code < 0) /* somebody else has reaped it */
+		code = lp->answer == RESULT ? 0 : PROCESS_UNKNOWN;
+	lua_pushinteger(L, code);
+	return 1;
+}
+
+/* process:terminate() */
+static int
+process_terminate(lua_State *L)
+{
+	struct lprocess *lp = check_process(L);
+
+	if (lp->worker != NULL)
+		fz_worker_terminate(lp->worker);
+	return 0;
+}
+
+/* process:kill(), and all that it has started */
+static int
+process_kill(lua_State *L)
+{
+	struct lprocess *lp = check_process(L);
+
+	if (lp->worker != NULL)
+		fz_worker_kill(
+		    lp->worker, FZ_ERR_CRASH, "the process was killed");
+	return 0;
+}
+
+/* process:result() -> true, what it returned | false, its Error; answered */
+static int
+process_result(lua_State *L)
+{
+	struct lprocess *lp = check_process(L);
+	struct fz_err err = { 0 };
+	bool returned = lp->answer == RESULT && lp->result != NULL;
+
+	lua_settop(L, 1);
+	lua_pushboolean(L, returned);
+	if (lp->answer == ERROR) {
+		fz_lfailure_push(L, lp->engine, &lp->failure);
+	} else if (!returned) {
+		fz_err_nomem(&err, "the results");
+		fz_lerror_push(L, err.kind, err.text);
+	} else if (fz_lblob_decode(L, lp->engine, lp->result) != LUA_OK) {
+		lua_pushboolean(L, 0);
+		lua_replace(L, 2);
+	}
+	return lua_gettop(L) - 1;
+}
+
+/* process:close(): ends it if need be, drops its results; again does nothing */
+static int
+process_close(lua_State *L)
+{
+	struct lprocess *lp = check_process(L);
+
+	if (lp->worker != NULL)
+		fz_worker_end(
+		    lp->worker, FZ_ERR_CRASH, "the process was closed");
+	fz_blob_unref(lp->result);
+	fz_blob_unref(lp->failure.value);
+	lp->result = lp->failure.value = NULL;
+	return 0;
+}
+
+static int
+process_tostring(lua_State *L)
+{
+	lua_pushfstring(L, PROCESS_TYPE ": %p", (void *)check_process(L));
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "pid", process_pid },
+	{ "done", process_done },
+	{ "answered", process_answered },
+	{ "exitcode", process_exitcode },
+	{ "terminate", process_terminate },
+	{ "kill", process_kill },
+	{ "result", process_result },
+	{ "close", process_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", process_close },
+	{ "__close", process_close },
+	{ "__tostring", process_tostring },
+	{ NULL, NULL },
+};
+
+int
+fz_lprocess_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, PROCESS_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, process_new);
+	lua_setfield(L, -2, "process");
+	return 0;
+}

@@ -1,0 +1,471 @@
+#include "bind/jobs/lrun.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "bind/jobs/lblob.h"
+#include "bind/jobs/lfailure.h"
+#include "bind/jobs/lgraph.h"
+#include "bind/jobs/llimits.h"
+#include "bind/jobs/llocal.h"
+#include "bind/jobs/lpool.h"
+#include "bind/lloop.h"
+#include "sched/graph.h"
+#include "sched/run.h"
+#include "shared/arena.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+#include "worker/worker.h"
+
+#define RUN_TYPE "fzlua.Run"
+#define RUN_JOBS_MAX 65536
+
+/* User values of a run: what it needs stays alive with it. */
+enum { RUN_GRAPH = 1, RUN_POOLS, RUN_NUSER = RUN_POOLS };
+
+struct lrun {
+	struct fz_run *run; /* NULL once closed */
+	struct fz_engine *engine;
+	struct fz_graph *graph;
+	struct fz_local local; /* linked while it runs with jobs = 0 */
+	struct fz_shm_buf buf; /* an input being encoded */
+	unsigned calls;        /* of its functions in this process */
+	bool closing;          /* by one of these: to be freed after it */
+};
+
+static struct lrun *
+to_lrun(lua_State *L, int idx)
+{
+	return luaL_checkudata(L, idx, RUN_TYPE);
+}
+
+static struct lrun *
+check_run(lua_State *L)
+{
+	struct lrun *lr = to_lrun(L, 1);
+
+	if (lr->run == NULL || lr->closing)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the run is closed");
+	return lr;
+}
+
+/* A value's or node's number, from 1 in Lua, below `n` in C. */
+static uint32_t
+check_number(lua_State *L, int idx, uint32_t n)
+{
+	lua_Integer number = luaL_checkinteger(L, idx);
+
+	luaL_argcheck(L, 1 <= number && number <= n, idx, "out of range");
+	return (uint32_t)number - 1;
+}
+
+/* ---- options ----------------------------------------------------------- */
+
+/* The options in the table at 3; leaves the stack as it was. */
+static void
+read_options(lua_State *L, struct fz_run_opts *opts)
+{
+	int top = lua_gettop(L);
+	lua_Integer jobs;
+
+	lua_getfield(L, 3, "jobs");
+	jobs = luaL_checkinteger(L, -1);
+	luaL_argcheck(
+	    L, 0 <= jobs && jobs <= RUN_JOBS_MAX, 3, "jobs out of range");
+	opts->jobs = (unsigned)jobs;
+	lua_getfield(L, 3, "on_error");
+	opts->policy = fz_llimits_policy(L, -1);
+	lua_getfield(L, 3, "seed");
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	lua_getfield(L, 3, "events");
+	opts->events = lua_toboolean(L, -1);
+	lua_getfield(L, 3, "deadline");
+	opts->deadline_ns =
+	    fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
+	if (opts->deadline_ns != FZ_CLOCK_NEVER)
+		opts->deadline_ns =
+		    fz_clock_after(fz_clock_ns(), opts->deadline_ns);
+	lua_settop(L, top);
+	lua_getfield(L, 3, "timeout");
+	lua_getfield(L, 3, "retries");
+	lua_getfield(L, 3, "backoff");
+	lua_getfield(L, 3, "memory");
+	fz_llimits_read(L, top + 1, &opts->limits);
+	lua_settop(L, top);
+}
+
+/* ---- runs with jobs = 0 ------------------------------------------------ */
+
+static int run_close(lua_State *L);
+
+/* Protected: the next function of the run at index 1, if one is ready. */
+static int
+work_body(lua_State *L)
+{
+	struct lrun *lr = to_lrun(L, 1);
+	uint32_t node = fz_run_local_next(lr->run);
+
+	if (node != FZ_GRAPH_NONE) {
+		lua_getiuservalue(L, 1, RUN_POOLS);
+		lr->calls++;
+		fz_llocal_call(L, 2, lr->run, lr->graph, node);
+		if (--lr->calls == 0 && lr->closing)
+			run_close(L);
+	}
+	lua_pushboolean(L, node != FZ_GRAPH_NONE);
+	return 1;
+}
+
+static int
+work(lua_State *L, struct fz_local *local)
+{
+	struct lrun *lr =
+	    (struct lrun *)((char *)local - offsetof(struct lrun, local));
+	int did;
+
+	if (lr->calls != 0) /* it waits: the next comes after it */
+		return 0;
+	lua_pushcfunction(L, work_body);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, lr); /* while it is linked */
+	lua_call(L, 1, 1);
+	did = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return did;
+}
+
+/* A run with jobs = 0 is worked on, and kept alive, until it is done. */
+static void
+link_local(lua_State *L, struct lrun *lr)
+{
+	lua_pushvalue(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, lr);
+	lr->local.work = work;
+	fz_lloop_add_local(L, &lr->local);
+}
+
+static void
+unlink_local(lua_State *L, struct lrun *lr)
+{
+	if (lr->local.prev == NULL)
+		return;
+	fz_lloop_drop_local(&lr->local);
+	lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, lr);
+}
+
+/* ---- making and running
+ * ---------------------------------------------------------- */
+
+/* The pools in the list at 2 as an array in a userdata left on the stack. */
+static struct fz_pool **
+push_pools(lua_State *L, uint32_t *n)
+{
+	lua_Unsigned npools = lua_rawlen(L, 2);
+	struct fz_pool **pools;
+
+	luaL_argcheck(L, npools <= RUN_JOBS_MAX, 2, "too many pools");
+	pools =
+	    lua_newuserdatauv(L, (npools + 1) * sizeof(struct fz_pool *), 0);
+	for (lua_Unsigned i = 0; i < npools; i++) {
+		lua_rawgeti(L, 2, (lua_Integer)i + 1);
+		pools[i] = fz_lpool_check(L, -1);
+		fz_lpool_rehome(L, -1);
+		lua_pop(L, 1);
+	}
+	*n = (uint32_t)npools;
+	return pools;
+}
+
+/* run(graph, { pools }, options) -> run */
+static int
+run_new(lua_State *L)
+{
+	struct fz_run_opts opts = { .limits = { FZ_CLOCK_NEVER, 0, 0, 0 } };
+	struct fz_graph *graph = fz_lgraph_check(L, 1);
+	struct fz_err err = { 0 };
+	struct lrun *lr;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 3);
+	read_options(L, &opts);
+	opts.pools = push_pools(L, &opts.npools);
+	luaL_argcheck(L, fz_graph_npools(graph) <= opts.npools, 2,
+	    "too few pools for the graph");
+	if (fz_graph_freeze(graph, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	lr = lua_newuserdatauv(L, sizeof(*lr), RUN_NUSER);
+	memset(lr, 0, sizeof(*lr));
+	lr->engine = opts.engine = fz_lloop_engine(L);
+	lr->graph = graph;
+	opts.graph = graph;
+	fz_shm_buf_init(&lr->buf,
+	    opts.jobs != 0 ? fz_engine_shm(lr->engine) : NULL, FZ_ENGINE_BULK);
+	luaL_setmetatable(L, RUN_TYPE);
+	lua_pushvalue(L, 1);
+	lua_setiuservalue(L, -2, RUN_GRAPH);
+	lua_pushvalue(L, 2);
+	lua_setiuservalue(L, -2, RUN_POOLS);
+	lr->run = fz_run_new(&opts, &err);
+	return lr->run != NULL ? 1 : fz_lerror_raise(L, &err);
+}
+
+/* run:limits(node, timeout, retries, backoff, memory) */
+static int
+run_limits(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	struct fz_run_limits limits = *fz_run_limits_of(lr->run, node);
+	struct fz_err err = { 0 };
+
+	fz_llimits_read(L, 3, &limits);
+	if (fz_run_limit(lr->run, node, &limits, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* run:set(value, v) */
+static int
+run_set(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t value = check_number(L, 2, fz_graph_nvalues(lr->graph));
+	struct fz_err err = { 0 };
+	struct fz_blob *blob;
+
+	luaL_checkany(L, 3);
+	lua_settop(L, 3);
+	fz_buf_clear(&lr->buf.buf);
+	fz_codec_encode(L, 3, 1, &lr->buf.buf);
+	blob = fz_lblob_take(lr->engine, &lr->buf, &err);
+	if (blob == NULL)
+		return fz_lerror_raise(L, &err);
+	fz_run_set(lr->run, value, blob);
+	return 0;
+}
+
+/* run:keep{ value, ... } */
+static int
+run_keep(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	lua_Integer n;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	n = (lua_Integer)lua_rawlen(L, 2);
+	for (lua_Integer i = 1; i <= n; i++) {
+		lua_rawgeti(L, 2, i);
+		fz_run_keep(
+		    lr->run, check_number(L, -1, fz_graph_nvalues(lr->graph)));
+		lua_pop(L, 1);
+	}
+	return 0;
+}
+
+/* run:start() */
+static int
+run_start(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	struct fz_err err = { 0 };
+
+	fz_lloop_check_free(L);
+	fz_buf_fini(&lr->buf.buf);
+	if (fz_run_start(lr->run, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	if (fz_run_is_local(lr->run))
+		link_local(L, lr);
+	return 0;
+}
+
+/* run:done() -> boolean */
+static int
+run_done(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	bool done = fz_run_done(lr->run);
+
+	if (done)
+		unlink_local(L, lr);
+	lua_pushboolean(L, done);
+	return 1;
+}
+
+/* run:cancel(): again does nothing */
+static int
+run_cancel(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+
+	fz_lloop_check_free(L);
+	unlink_local(L, lr);
+	fz_run_cancel(lr->run, FZ_ERR_CANCELLED, "cancelled");
+	return 0;
+}
+
+/* ---- results and errors
+ * ------------------------------------------------------------ */
+
+/* run:value(value) -> true, v | false */
+static int
+run_value(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t value = check_number(L, 2, fz_graph_nvalues(lr->graph));
+	struct fz_blob *blob = fz_run_value(lr->run, value);
+
+	lua_settop(L, 2);
+	lua_pushboolean(L, blob != NULL);
+	if (blob == NULL)
+		return 1;
+	if (fz_lblob_decode(L, lr->engine, blob) != LUA_OK)
+		return lua_error(L);
+	if (lua_gettop(L) != 4)
+		return luaL_error(L, "not one value");
+	return 2;
+}
+
+/* run:error(node) -> nil | Error; its `because`: the node it depended on */
+static int
+run_error(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	uint32_t because;
+	const struct fz_failure *failure;
+
+	failure = fz_run_failure_of(lr->run, node, &because);
+	if (failure == NULL)
+		return 0;
+	fz_lfailure_push(L, lr->engine, failure);
+	if (because != FZ_GRAPH_NONE)
+		fz_lfailure_set(L, "because", (lua_Integer)because + 1);
+	return 1;
+}
+
+/* run:failure() -> nil | node, Error; node 0: the run as a whole */
+static int
+run_failure(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node;
+	const struct fz_failure *failure = fz_run_failure(lr->run, &node);
+
+	if (failure == NULL)
+		return 0;
+	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
+	fz_lfailure_push(L, lr->engine, failure);
+	return 2;
+}
+
+/* run:failed([node]) -> nil | node: the next one that failed in time */
+static int
+run_failed(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = FZ_GRAPH_NONE;
+
+	if (!lua_isnoneornil(L, 2))
+		node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	node = fz_run_next_failed(lr->run, node);
+	if (node == FZ_GRAPH_NONE)
+		return 0;
+	lua_pushinteger(L, (lua_Integer)node + 1);
+	return 1;
+}
+
+/* run:event() -> nil | kind, node, pid, seconds */
+static int
+run_event(lua_State *L)
+{
+	static const char *const kinds[] = { "start", "done", "failed",
+		"retry" };
+	struct lrun *lr = check_run(L);
+	struct fz_run_event event;
+
+	if (!fz_run_next_event(lr->run, &event))
+		return 0;
+	lua_pushstring(L, kinds[event.kind]);
+	lua_pushinteger(L, (lua_Integer)event.node + 1);
+	lua_pushinteger(L, event.pid);
+	lua_pushnumber(L, (double)event.took_ns / (double)FZ_CLOCK_SECOND);
+	return 4;
+}
+
+/* ---- life
+ * ----------------------------------------------------------------------------
+ */
+
+/* run:close(): cancels what is not done; again does nothing */
+static int
+run_close(lua_State *L)
+{
+	struct lrun *lr = to_lrun(L, 1);
+
+	unlink_local(L, lr);
+	fz_buf_fini(&lr->buf.buf);
+	if (lr->calls != 0) {
+		fz_run_cancel(lr->run, FZ_ERR_CANCELLED, "the run was closed");
+		lr->closing = true;
+		return 0;
+	}
+	fz_run_free(lr->run);
+	lr->run = NULL;
+	return 0;
+}
+
+static int
+run_tostring(lua_State *L)
+{
+	const struct lrun *lr = to_lrun(L, 1);
+
+	lua_pushfstring(L, RUN_TYPE " (%s)",
+	    lr->run == NULL        ? "closed"
+	    : fz_run_done(lr->run) ? "done"
+				   : "under way");
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "limits", run_limits },
+	{ "set", run_set },
+	{ "keep", run_keep },
+	{ "start", run_start },
+	{ "done", run_done },
+	{ "cancel", run_cancel },
+	{ "value", run_value },
+	{ "error", run_error },
+	{ "failure", run_failure },
+	{ "failed", run_failed },
+	{ "event", run_event },
+	{ "close", run_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", run_close },
+	{ "__close", run_close },
+	{ "__tostring", run_tostring },
+	{ NULL, NULL },
+};
+
+int
+fz_lrun_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, RUN_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, run_new);
+	lua_setfield(L, -2, "run");
+	return 0;
+}

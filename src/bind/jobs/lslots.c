@@ -1,0 +1,102 @@
+#include "bind/jobs/lslots.h"
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "bind/lloop.h"
+#include "sched/slots.h"
+#include "value/lerror.h"
+
+#define SLOTS_TYPE "fzlua.Slots"
+#define SLOTS_MAX 65536
+
+struct lslots {
+	struct fz_slots *slots; /* NULL once closed; pools may still have it */
+};
+
+struct fz_slots *
+fz_lslots_check(lua_State *L, int idx)
+{
+	struct lslots *ls = luaL_checkudata(L, idx, SLOTS_TYPE);
+
+	if (ls->slots == NULL)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the slots are closed");
+	return ls->slots;
+}
+
+/* slots([n]) -> slots; without a number, or with 0, they limit nothing yet */
+static int
+slots_new(lua_State *L)
+{
+	lua_Integer n = luaL_optinteger(L, 1, 0);
+	struct lslots *ls = lua_newuserdatauv(L, sizeof(*ls), 0);
+	struct fz_err err = { 0 };
+
+	luaL_argcheck(L, 0 <= n && n <= SLOTS_MAX, 1, "out of range");
+	ls->slots = NULL; /* __gc may come before it is made */
+	luaL_setmetatable(L, SLOTS_TYPE);
+	ls->slots = fz_slots_new(fz_lloop_engine(L), &err);
+	if (ls->slots == NULL ||
+	    (n != 0 && fz_slots_resize(ls->slots, (unsigned)n, &err) != 0))
+		return fz_lerror_raise(L, &err);
+	return 1;
+}
+
+/* slots:resize(n): while some are in use, their number only grows */
+static int
+slots_resize(lua_State *L)
+{
+	struct fz_slots *slots = fz_lslots_check(L, 1);
+	lua_Integer n = luaL_checkinteger(L, 2);
+	struct fz_err err = { 0 };
+
+	luaL_argcheck(L, 1 <= n && n <= SLOTS_MAX, 2, "out of range");
+	if (fz_slots_resize(slots, (unsigned)n, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* slots:close(): pools keep them as long as they need them */
+static int
+slots_close(lua_State *L)
+{
+	struct lslots *ls = luaL_checkudata(L, 1, SLOTS_TYPE);
+
+	fz_slots_unref(ls->slots);
+	ls->slots = NULL;
+	return 0;
+}
+
+static int
+slots_tostring(lua_State *L)
+{
+	lua_pushfstring(L, SLOTS_TYPE ": %p", lua_topointer(L, 1));
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "resize", slots_resize },
+	{ "close", slots_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", slots_close },
+	{ "__close", slots_close },
+	{ "__tostring", slots_tostring },
+	{ NULL, NULL },
+};
+
+int
+fz_lslots_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, SLOTS_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, slots_new);
+	lua_setfield(L, -2, "slots");
+	return 0;
+}

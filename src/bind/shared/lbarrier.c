@@ -1,0 +1,273 @@
+#include "bind/shared/lbarrier.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "bind/lloop.h"
+#include "bind/shared/lguard.h"
+#include "bind/shared/lhandle.h"
+#include "bind/shared/lwait.h"
+#include "shared/barrier.h"
+#include "shared/heap.h"
+#include "value/lerror.h"
+
+#define BARRIER_TYPE "fzlua.Barrier"
+#define BROKEN "the barrier is broken"
+
+/* The user value of its handle is the action, nil: there is none here. */
+struct lbarrier {
+	struct fz_object head;
+	struct fz_barrier barrier;
+};
+
+struct waiting {
+	struct fz_barrier *barrier;
+	uint32_t self, index;
+	enum fz_barrier_step step;
+	int64_t until_ns;
+	bool in_time;
+};
+
+static struct fz_barrier *
+check_barrier(lua_State *L)
+{
+	struct lbarrier *lb =
+	    fz_lhandle_check(L, 1, FZ_LHANDLE_BARRIER)->object;
+
+	return &lb->barrier;
+}
+
+static int
+raise_error(lua_State *L, const char *text)
+{
+	return fz_lerror_fail(L, FZ_ERR_ERROR, "%s", text);
+}
+
+static int
+push_timeout(lua_State *L)
+{
+	lua_pushnil(L);
+	lua_pushliteral(L, "timeout");
+	return 2;
+}
+
+/* ---- waiting ----------------------------------------------------------- */
+
+static bool
+try_arrive(void *ctx, bool late)
+{
+	struct waiting *w = ctx;
+
+	(void)late;
+	w->step = fz_barrier_arrive(w->barrier, w->self, &w->index);
+	return w->step != FZ_BARRIER_LATER;
+}
+
+static bool
+try_wait(void *ctx, bool late)
+{
+	const struct waiting *w = ctx;
+
+	if (late)
+		fz_barrier_look(w->barrier, w->self);
+	return fz_waiter_state(w->self) != FZ_WAITER_WAITS;
+}
+
+static int
+wait_protected(lua_State *L)
+{
+	struct waiting *w = lua_touserdata(L, 1);
+
+	w->in_time = fz_lwait(
+	    L, fz_waiter_gate(w->self), try_wait, w, w->until_ns, NULL);
+	return 0;
+}
+
+/* Until the others have come. An error breaks the barrier. */
+static int
+wait_for_others(lua_State *L, struct waiting *w)
+{
+	enum fz_waiter_state state;
+	int status;
+
+	lua_pushcfunction(L, wait_protected);
+	lua_pushlightuserdata(L, w);
+	status = lua_pcall(L, 1, 0, 0);
+	state = fz_barrier_leave(w->barrier, w->self);
+	if (status != LUA_OK)
+		return lua_error(L);
+	if (state == FZ_WAITER_GO) {
+		lua_pushinteger(L, w->index);
+		return 1;
+	}
+	return w->in_time ? raise_error(L, BROKEN) : push_timeout(L);
+}
+
+/* ---- the action -------------------------------------------------------- */
+
+static void
+break_round(struct fz_lguard *guard)
+{
+	fz_barrier_finish(guard->of, guard->self, false);
+}
+
+/* The guard is at index 2; `ctx` is the index of this process. */
+static int
+action_end(lua_State *L, int status, lua_KContext ctx)
+{
+	struct fz_lguard *guard = lua_touserdata(L, 2);
+
+	(void)status;
+	guard->release = NULL;
+	if (!fz_barrier_finish(guard->of, guard->self, true))
+		return raise_error(L, BROKEN);
+	lua_pushinteger(L, (lua_Integer)ctx);
+	return 1;
+}
+
+static int
+run_action(lua_State *L, struct waiting *w)
+{
+	struct fz_lguard *guard = lua_touserdata(L, 2);
+
+	guard->of = w->barrier;
+	guard->release = break_round;
+	if (lua_getiuservalue(L, 1, 1) == LUA_TNIL)
+		return raise_error(L, BROKEN
+		    ": the last to come got it in a message, without its "
+		    "action");
+	lua_callk(L, 0, 0, (lua_KContext)w->index, action_end);
+	return action_end(L, LUA_OK, (lua_KContext)w->index);
+}
+
+/* Come; whether that was possible in time. */
+static bool
+arrive(lua_State *L, struct waiting *w)
+{
+	if (fz_lwait(L, &w->barrier->gate, try_arrive, w, w->until_ns, NULL))
+		return true;
+	fz_barrier_abort(w->barrier, w->self);
+	return false;
+}
+
+/*
+ * barrier:wait([timeout]) -> 0 to n-1, in order of arrival | nil, "timeout",
+ * which breaks the barrier. Raises if the barrier is broken.
+ */
+static int
+barrier_wait(lua_State *L)
+{
+	struct fz_barrier *b = check_barrier(L);
+	struct waiting w = { b, fz_lhandle_self(L), 0, FZ_BARRIER_LATER,
+		fz_lwait_until(L, 2), false };
+
+	lua_settop(L, 1);
+	luaL_checkstack(L, 4, NULL);
+	if (b->has_action)
+		fz_lguard_enter(L); /* while it may raise for memory */
+	if (!arrive(L, &w))
+		return push_timeout(L);
+	switch (w.step) {
+	case FZ_BARRIER_WAITS:
+		return wait_for_others(L, &w);
+	case FZ_BARRIER_LAST:
+		if (b->has_action)
+			return run_action(L, &w);
+		lua_pushinteger(L, w.index);
+		return 1;
+	case FZ_BARRIER_TWICE:
+		return raise_error(
+		    L, "this process waits for a condition or barrier already");
+	case FZ_BARRIER_INSIDE:
+		return raise_error(
+		    L, "the action of a barrier cannot wait for it");
+	default:
+		return raise_error(L, BROKEN);
+	}
+}
+
+/* ---- the other methods, and fields ------------------------------------- */
+
+/* barrier:reset(): as new; those that wait find it broken */
+static int
+barrier_reset(lua_State *L)
+{
+	fz_barrier_reset(check_barrier(L), fz_lhandle_self(L));
+	return 0;
+}
+
+/* barrier:abort(): broken until it is reset */
+static int
+barrier_abort(lua_State *L)
+{
+	fz_barrier_abort(check_barrier(L), fz_lhandle_self(L));
+	return 0;
+}
+
+/* The upvalue is the table of methods. */
+static int
+barrier_index(lua_State *L)
+{
+	struct fz_barrier *b = check_barrier(L);
+	uint32_t self = fz_lhandle_self(L);
+	const char *key =
+	    lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+
+	if (strcmp(key, "parties") == 0) {
+		lua_pushinteger(L, b->parties);
+	} else if (strcmp(key, "n_waiting") == 0) {
+		lua_pushinteger(L, fz_barrier_nwaiting(b, self));
+	} else if (strcmp(key, "broken") == 0) {
+		lua_pushboolean(L, fz_barrier_is_broken(b, self));
+	} else {
+		lua_settop(L, 2);
+		lua_rawget(L, lua_upvalueindex(1));
+	}
+	return 1;
+}
+
+/*
+ * barrier(n [, action]) -> barrier. The last to come calls action() before the
+ * others go on; it must have the barrier from a fork, since a message does not
+ * carry the action.
+ */
+static int
+barrier_new(lua_State *L)
+{
+	lua_Integer n = luaL_checkinteger(L, 1);
+	struct lbarrier *lb;
+
+	luaL_argcheck(L, 1 <= n && n <= FZ_COMMONS_MEMBERS, 1, "out of range");
+	lua_settop(L, 2);
+	if (!lua_isnil(L, 2))
+		luaL_checktype(L, 2, LUA_TFUNCTION);
+	lb = fz_lhandle_new(L, FZ_LHANDLE_BARRIER, sizeof(*lb));
+	lb->barrier.parties = (uint32_t)n;
+	lb->barrier.name = fz_commons_name(&lb->head);
+	lb->barrier.has_action = !lua_isnil(L, 2);
+	lua_pushvalue(L, 2);
+	lua_setiuservalue(L, -2, 1);
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "wait", barrier_wait },
+	{ "reset", barrier_reset },
+	{ "abort", barrier_abort },
+	{ NULL, NULL },
+};
+
+int
+fz_lbarrier_open(lua_State *L)
+{
+	fz_lhandle_class(L, FZ_LHANDLE_BARRIER, BARRIER_TYPE, NULL, NULL, NULL);
+	luaL_getmetatable(L, BARRIER_TYPE);
+	luaL_newlib(L, methods);
+	lua_pushcclosure(L, barrier_index, 1);
+	lua_setfield(L, -2, "__index");
+	lua_pop(L, 1);
+	lua_pushcfunction(L, barrier_new);
+	lua_setfield(L, -2, "barrier");
+	return 0;
+}

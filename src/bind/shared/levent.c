@@ -1,0 +1,102 @@
+#include "bind/shared/levent.h"
+
+#include <lauxlib.h>
+
+#include "bind/shared/lhandle.h"
+#include "bind/shared/lwait.h"
+#include "shared/event.h"
+#include "shared/heap.h"
+
+struct levent {
+	struct fz_object head;
+	struct fz_event event;
+};
+
+struct waiting {
+	struct fz_event *event;
+	uint32_t since;
+};
+
+static struct fz_event *
+check_event(lua_State *L)
+{
+	struct levent *le = fz_lhandle_check(L, 1, FZ_LHANDLE_EVENT)->object;
+
+	return &le->event;
+}
+
+/* event:set(): all that wait go on, even if it is cleared at once */
+static int
+event_set(lua_State *L)
+{
+	fz_event_set(check_event(L));
+	return 0;
+}
+
+/* event:clear() */
+static int
+event_clear(lua_State *L)
+{
+	fz_event_clear(check_event(L));
+	return 0;
+}
+
+/* event:is_set() -> boolean */
+static int
+event_is_set(lua_State *L)
+{
+	lua_pushboolean(L, fz_event_is_set(check_event(L)));
+	return 1;
+}
+
+static bool
+try_wait(void *ctx, bool late)
+{
+	struct waiting *w = ctx;
+
+	(void)late;
+	return fz_event_came(w->event, w->since);
+}
+
+/* event:wait([timeout]) -> true; nil, "timeout" */
+static int
+event_wait(lua_State *L)
+{
+	struct fz_event *event = check_event(L);
+	struct waiting w = { event, fz_event_now(event) };
+
+	if (fz_lwait(
+		L, &event->gate, try_wait, &w, fz_lwait_until(L, 2), NULL)) {
+		lua_pushboolean(L, 1);
+		return 1;
+	}
+	lua_pushnil(L);
+	lua_pushliteral(L, "timeout");
+	return 2;
+}
+
+/* event() -> event that is not set */
+static int
+event_new(lua_State *L)
+{
+	fz_lhandle_new(L, FZ_LHANDLE_EVENT, sizeof(struct levent));
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "set", event_set },
+	{ "clear", event_clear },
+	{ "is_set", event_is_set },
+	{ "wait", event_wait },
+	{ NULL, NULL },
+};
+
+int
+fz_levent_open(lua_State *L)
+{
+	fz_lhandle_class(
+	    L, FZ_LHANDLE_EVENT, "fzlua.Event", methods, NULL, NULL);
+	lua_pushcfunction(L, event_new);
+	lua_setfield(L, -2, "event");
+	return 0;
+}

@@ -1,0 +1,44 @@
+/* llock.h - core.lock and core.rlock, and what else is a lock to its users. */
+#ifndef FZ_LLOCK_H
+#define FZ_LLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "shared/lock.h"
+
+/* In shared memory; all zero is a free one that is not recursive. */
+struct fz_llock {
+	struct fz_lock lock;
+	bool recursive;
+};
+
+/*
+ * The methods acquire([timeout]), release(), with(f, ...), guard() of what has
+ * such a lock and is at index 1. They return as C functions do.
+ */
+int fz_llock_acquire(lua_State *L, struct fz_llock *lock);
+int fz_llock_release(lua_State *L, struct fz_llock *lock);
+int fz_llock_with(lua_State *L, struct fz_llock *lock);
+int fz_llock_guard(lua_State *L, struct fz_llock *lock);
+
+/* Raise unless this process, `self`, holds it. [-0, +0, e] */
+void fz_llock_check_held(
+    lua_State *L, const struct fz_llock *lock, uint32_t self);
+
+/*
+ * Wait until it is ours, or `until_ns`: FZ_LOCK_BUSY. One that is ours already
+ * is no other. Its depth is the caller's to set. [-0, +0, e]
+ */
+enum fz_lock_state fz_llock_wait(
+    lua_State *L, struct fz_lock *lock, uint32_t self, int64_t until_ns);
+
+/* The lock whose handle is at `idx`; NULL for anything else. */
+struct fz_llock *fz_llock_test(lua_State *L, int idx);
+
+/* Open: core.lock, core.rlock. The core table is on top. [-0, +0, e] */
+int fz_llock_open(lua_State *L);
+
+#endif

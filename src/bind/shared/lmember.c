@@ -1,0 +1,95 @@
+#include "bind/shared/lmember.h"
+
+#include <lauxlib.h>
+
+#include "bind/lloop.h"
+#include "bind/shared/lguard.h"
+#include "bind/shared/lhandle.h"
+#include "shared/heap.h"
+
+/* member() -> the number of this process, another one for each of the run */
+static int
+member_self(lua_State *L)
+{
+	lua_pushinteger(L, fz_lhandle_self(L));
+	return 1;
+}
+
+static uint32_t
+check_member(lua_State *L)
+{
+	lua_Integer member = luaL_checkinteger(L, 1);
+
+	luaL_argcheck(L, 0 < member && member <= UINT32_MAX, 1, "out of range");
+	return (uint32_t)member;
+}
+
+/* alive(member) -> boolean: whether that process lives */
+static int
+member_alive(lua_State *L)
+{
+	lua_pushboolean(L, fz_commons_alive(check_member(L)));
+	return 1;
+}
+
+enum { WORK_INSTRUCTIONS = 1000 }; /* of Lua between two checks */
+
+/*
+ * Once it raises, it raises at every instruction until the work is left: a
+ * function that catches the error in a loop ends, too.
+ */
+static void
+work_hook(lua_State *L, lua_Debug *ar)
+{
+	(void)ar;
+	if (*fz_lloop_works_for(L) == 0) {
+		lua_sethook(L, NULL, 0, 0);
+		return;
+	}
+	lua_sethook(L, work_hook, LUA_MASKCOUNT, 1);
+	fz_lloop_check(L);
+	lua_sethook(L, work_hook, LUA_MASKCOUNT, WORK_INSTRUCTIONS);
+}
+
+static void
+end_work(struct fz_lguard *guard)
+{
+	*(uint32_t *)guard->of = guard->before;
+}
+
+static bool
+begin_work(lua_State *L, void *of, struct fz_lguard *guard)
+{
+	uint32_t *works_for = of;
+
+	guard->before = *works_for;
+	guard->release = end_work;
+	*works_for = (uint32_t)lua_tointeger(L, 1);
+	lua_sethook(L, work_hook, LUA_MASKCOUNT, WORK_INSTRUCTIONS);
+	return false;
+}
+
+/*
+ * work_for(member, f, ...) -> what f returns; when that process dies an error
+ * ends f at its next instruction or wait
+ */
+static int
+member_work_for(lua_State *L)
+{
+	check_member(L);
+	return fz_lguard_with(L, begin_work, fz_lloop_works_for(L));
+}
+
+static const luaL_Reg functions[] = {
+	{ "member", member_self },
+	{ "alive", member_alive },
+	{ "work_for", member_work_for },
+	{ NULL, NULL },
+};
+
+int
+fz_lmember_open(lua_State *L)
+{
+	luaL_setfuncs(L, functions, 0);
+	return 0;
+}

@@ -1,0 +1,230 @@
+#include "bind/shared/lqueue.h"
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "bind/shared/lchannel.h"
+#include "bind/shared/lhandle.h"
+#include "bind/shared/lwait.h"
+#include "shared/heap.h"
+#include "shared/queue.h"
+#include "value/lerror.h"
+
+#define QUEUE_TYPE "fzlua.Queue"
+
+struct lqueue {
+	struct fz_object object;
+	struct fz_queue queue;
+};
+
+_Static_assert(sizeof(struct lqueue) <= FZ_COMMONS_CELL, "there may be many");
+
+static struct lqueue *
+check_queue(lua_State *L)
+{
+	return fz_lhandle_check(L, 1, FZ_LHANDLE_QUEUE)->object;
+}
+
+/* queue([maxsize]) -> queue; without one, or with 0, `put` never waits */
+static int
+queue_new(lua_State *L)
+{
+	lua_Integer max = luaL_optinteger(L, 1, 0);
+	struct lqueue *lq;
+
+	luaL_argcheck(L, max >= 0, 1, "must not be negative");
+	lq = fz_lhandle_new(L, FZ_LHANDLE_QUEUE, sizeof(*lq));
+	fz_queue_init(
+	    &lq->queue, &lq->object, max < FZ_QUEUE_MAX ? (uint32_t)max : 0);
+	return 1;
+}
+
+static int
+push_timeout(lua_State *L)
+{
+	lua_pushnil(L);
+	lua_pushliteral(L, "timeout");
+	return 2;
+}
+
+static enum fz_queue_state
+put(lua_State *L, int64_t until_ns)
+{
+	struct lqueue *lq = check_queue(L);
+	enum fz_queue_state state;
+
+	luaL_checkany(L, 2);
+	state = fz_lchannel_put(L, &lq->queue, fz_lhandle_self(L), 2, until_ns);
+	if (state == FZ_QUEUE_CLOSED)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the queue is closed");
+	return state;
+}
+
+/* queue:put(value [, timeout]) -> true | nil, "timeout" */
+static int
+queue_put(lua_State *L)
+{
+	if (put(L, fz_lwait_until(L, 3)) == FZ_QUEUE_WAIT)
+		return push_timeout(L);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+/* queue:try_put(value) -> whether it was put: without waiting */
+static int
+queue_try_put(lua_State *L)
+{
+	lua_pushboolean(L, put(L, FZ_LCHANNEL_NOW) == FZ_QUEUE_DONE);
+	return 1;
+}
+
+static enum fz_queue_state
+take(lua_State *L, int64_t until_ns)
+{
+	struct lqueue *lq = check_queue(L);
+	struct fz_lchannel channel = {
+		.queue = &lq->queue, .self = fz_lhandle_self(L), .is_owed = true
+	};
+
+	return fz_lchannel_take(L, &channel, until_ns);
+}
+
+/* queue:get([timeout]) -> value | nil, "timeout" | nil, "closed" */
+static int
+queue_get(lua_State *L)
+{
+	switch (take(L, fz_lwait_until(L, 2))) {
+	case FZ_QUEUE_DONE:
+		return 1;
+	case FZ_QUEUE_CLOSED:
+		lua_pushnil(L);
+		lua_pushliteral(L, "closed");
+		return 2;
+	default:
+		return push_timeout(L);
+	}
+}
+
+/* queue:try_get() -> true, value | false | false, "closed" */
+static int
+queue_try_get(lua_State *L)
+{
+	enum fz_queue_state state = take(L, FZ_LCHANNEL_NOW);
+
+	lua_pushboolean(L, state == FZ_QUEUE_DONE);
+	if (state == FZ_QUEUE_DONE) {
+		lua_insert(L, -2);
+		return 2;
+	}
+	if (state != FZ_QUEUE_CLOSED)
+		return 1;
+	lua_pushliteral(L, "closed");
+	return 2;
+}
+
+/* queue:size() */
+static int
+queue_size(lua_State *L)
+{
+	lua_pushinteger(L, fz_queue_size(&check_queue(L)->queue));
+	return 1;
+}
+
+/* queue:empty() */
+static int
+queue_empty(lua_State *L)
+{
+	lua_pushboolean(L, fz_queue_size(&check_queue(L)->queue) == 0);
+	return 1;
+}
+
+/* queue:full() */
+static int
+queue_full(lua_State *L)
+{
+	struct fz_queue *q = &check_queue(L)->queue;
+
+	lua_pushboolean(L, fz_queue_size(q) >= q->max);
+	return 1;
+}
+
+/* queue:task_done(): one item that was taken is done */
+static int
+queue_task_done(lua_State *L)
+{
+	struct lqueue *lq = check_queue(L);
+
+	if (fz_queue_task_done(&lq->queue, fz_lhandle_self(L)))
+		return 0;
+	return fz_lerror_fail(L, FZ_ERR_ERROR,
+	    "task_done() was called more often than items were taken");
+}
+
+static bool
+try_join(void *ctx, bool late)
+{
+	struct lqueue *lq = ctx;
+
+	return fz_queue_all_done(&lq->queue, late);
+}
+
+/* queue:join([timeout]) -> true | nil, "timeout": all that was put is done */
+static int
+queue_join(lua_State *L)
+{
+	struct lqueue *lq = check_queue(L);
+	int64_t until_ns = fz_lwait_until(L, 2);
+
+	fz_lhandle_self(L);
+	if (!fz_lwait(L, &lq->queue.owed.gate, try_join, lq, until_ns, NULL))
+		return push_timeout(L);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+/* queue:close(): for all processes; what is in it can still be read */
+static int
+queue_close(lua_State *L)
+{
+	struct lqueue *lq = check_queue(L);
+
+	fz_queue_close(&lq->queue, fz_lhandle_self(L));
+	return 0;
+}
+
+static void
+idle(void *object)
+{
+	struct lqueue *lq = object;
+
+	fz_queue_compact(&lq->queue, fz_commons_me());
+}
+
+static const luaL_Reg functions[] = {
+	{ "queue", queue_new },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg methods[] = {
+	{ "put", queue_put },
+	{ "get", queue_get },
+	{ "try_put", queue_try_put },
+	{ "try_get", queue_try_get },
+	{ "size", queue_size },
+	{ "empty", queue_empty },
+	{ "full", queue_full },
+	{ "task_done", queue_task_done },
+	{ "join", queue_join },
+	{ "close", queue_close },
+	{ NULL, NULL },
+};
+
+int
+fz_lqueue_open(lua_State *L)
+{
+	fz_lhandle_class(L, FZ_LHANDLE_QUEUE, QUEUE_TYPE, methods, NULL, NULL);
+	fz_lhandle_on_idle(FZ_LHANDLE_QUEUE, idle);
+	luaL_setfuncs(L, functions, 0);
+	return 0;
+}

@@ -1,0 +1,143 @@
+#include "bind/shared/lvalue.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "bind/shared/lhandle.h"
+#include "bind/shared/lhold.h"
+#include "bind/shared/number.h"
+#include "shared/heap.h"
+#include "shared/lock.h"
+
+struct value {
+	struct fz_object head;
+	struct fz_lock lock; /* who changes it has it */
+	struct fz_number type;
+	_Alignas(8) unsigned char number[8];
+};
+
+static struct value *
+check_value(lua_State *L, int idx)
+{
+	return fz_lhandle_check(L, idx, FZ_LHANDLE_VALUE)->object;
+}
+
+/* value(code [, number = 0]) -> value */
+static int
+value_new(lua_State *L)
+{
+	struct fz_number type = fz_number_type(L, 1);
+	const char *why = NULL;
+	uint64_t bits = 0;
+	struct value *value;
+
+	if (!lua_isnoneornil(L, 2))
+		why = fz_number_bits(L, 2, type, &bits);
+	if (why != NULL)
+		return luaL_argerror(L, 2, why);
+	value = fz_lhandle_new(L, FZ_LHANDLE_VALUE, sizeof(*value));
+	value->type = type;
+	fz_number_store(type, value->number, bits);
+	return 1;
+}
+
+/* value:add(n) -> its new number */
+static int
+value_add(lua_State *L)
+{
+	struct value *value = check_value(L, 1);
+	union fz_number_term term;
+	const char *why = fz_number_term(L, 2, value->type, &term);
+	uint64_t bits;
+	bool fits;
+
+	if (why != NULL)
+		return luaL_argerror(L, 2, why);
+	fz_lhold_take(L, &value->lock);
+	bits = fz_number_load(value->type, value->number);
+	fits = fz_number_add(value->type, &bits, term);
+	if (fits)
+		fz_number_store(value->type, value->number, bits);
+	fz_lhold_give(&value->lock);
+	if (!fits)
+		return luaL_error(
+		    L, "the sum does not fit type '%c'", value->type.code);
+	fz_number_push(L, value->type, bits);
+	return 1;
+}
+
+/* value:with(f) -> what f(value) returns */
+static int
+value_with(lua_State *L)
+{
+	return fz_lhold_with(L, &check_value(L, 1)->lock);
+}
+
+static bool
+is_value(lua_State *L, int idx)
+{
+	return lua_type(L, idx) == LUA_TSTRING &&
+	       strcmp(lua_tostring(L, idx), "value") == 0;
+}
+
+/* value.value; its upvalue is the table of methods */
+static int
+value_index(lua_State *L)
+{
+	const struct value *value = check_value(L, 1);
+
+	if (!is_value(L, 2)) {
+		lua_settop(L, 2);
+		lua_rawget(L, lua_upvalueindex(1));
+		return 1;
+	}
+	fz_number_push(
+	    L, value->type, fz_number_load(value->type, value->number));
+	return 1;
+}
+
+/* value.value = number */
+static int
+value_newindex(lua_State *L)
+{
+	struct value *value = check_value(L, 1);
+	const char *why;
+	uint64_t bits;
+
+	if (!is_value(L, 2))
+		return luaL_error(L, "a shared value has one field, 'value'");
+	why = fz_number_bits(L, 3, value->type, &bits);
+	if (why != NULL)
+		return luaL_error(L, "%s", why);
+	fz_lhold_take(L, &value->lock);
+	fz_number_store(value->type, value->number, bits);
+	fz_lhold_give(&value->lock);
+	return 0;
+}
+
+static const luaL_Reg methods[] = {
+	{ "add", value_add },
+	{ "with", value_with },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__newindex", value_newindex },
+	{ NULL, NULL },
+};
+
+int
+fz_lvalue_open(lua_State *L)
+{
+	fz_lhandle_class(
+	    L, FZ_LHANDLE_VALUE, "fzlua.Value", NULL, metamethods, NULL);
+	luaL_getmetatable(L, "fzlua.Value");
+	luaL_newlib(L, methods);
+	lua_pushcclosure(L, value_index, 1);
+	lua_setfield(L, -2, "__index");
+	lua_pop(L, 1);
+	lua_pushcfunction(L, value_new);
+	lua_setfield(L, -2, "value");
+	return 0;
+}

@@ -1,0 +1,286 @@
+#include "child/call.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "child/call_state.h"
+#include "child/random.h"
+#include "os/cwd.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+#include "value/ltraceback.h"
+
+lua_State *
+fz_child_prepare(lua_State *L, int funcs, int init, int list)
+{
+	lua_State *thread;
+
+	funcs = lua_absindex(L, funcs);
+	init = lua_absindex(L, init);
+	list = lua_absindex(L, list);
+	thread = lua_newthread(L);
+	lua_pushvalue(L, funcs);
+	lua_pushvalue(L, init);
+	lua_pushvalue(L, list);
+	lua_xmove(L, thread, 3);
+	return thread;
+}
+
+int
+fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells)
+{
+	const struct fz_child_io *io = c->io;
+	struct fz_err err = { 0 };
+	const void *bytes;
+	size_t len;
+	int n;
+
+	luaL_checkstack(L, 8, "too many arguments");
+	if (io->next(io->ctx, &bytes, &len, &err) != 0)
+		fz_lerror_raise(L, &err);
+	c->mapped = true;
+	if (cells != 0)
+		n = fz_codec_decode_shared(L, bytes, len, cells);
+	else
+		n = fz_codec_decode(L, bytes, len, FZ_CODEC_RUN);
+	c->mapped = false;
+	io->release(io->ctx);
+	return n;
+}
+
+static void
+push_arguments(lua_State *L, struct fz_child_calls *c)
+{
+	for (uint32_t i = 0; i < c->what->nargs; i++) {
+		if (fz_child_push_part(L, c, 0) != 1)
+			luaL_error(L, "an argument is not one value");
+	}
+}
+
+void
+fz_child_decode_function(lua_State *L, int code)
+{
+	int top = lua_gettop(L);
+	size_t len;
+	const char *bytes = luaL_checklstring(L, code, &len);
+
+	lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
+	if (fz_codec_decode_shared(L, bytes, len, -1) != 1)
+		luaL_error(L, "not a function");
+	lua_replace(L, top + 1);
+}
+
+void
+fz_child_push_function(lua_State *L, uint32_t number)
+{
+	lua_Integer i = (lua_Integer)number + 1;
+
+	if (lua_rawgeti(L, FZ_CHILD_FUNCS, i) != LUA_TSTRING)
+		return;
+	fz_child_decode_function(L, lua_gettop(L));
+	lua_pushvalue(L, -1);
+	lua_rawseti(L, FZ_CHILD_FUNCS, i);
+	lua_remove(L, -2);
+}
+
+void
+fz_child_run_init(lua_State *L)
+{
+	if (lua_isnil(L, FZ_CHILD_INIT))
+		return;
+	lua_pushvalue(L, FZ_CHILD_INIT);
+	lua_call(L, 0, 0);
+	fz_cwd_stay();
+}
+
+static void
+put_results(lua_State *L, struct fz_child_calls *c)
+{
+	const struct fz_child_io *io = c->io;
+	int first = lua_gettop(L) - (int)c->what->nvalues + 1;
+
+	io->begin(io->ctx, false, c->what->nvalues);
+	for (c->value = 1; c->value <= c->what->nvalues; c->value++) {
+		fz_codec_encode(L, first + (int)c->value - 1, 1, io->out);
+		io->put(io->ctx);
+	}
+}
+
+/* The whole call, protected. The struct fz_child_calls is on top of the stack.
+ */
+static int
+call_body(lua_State *L)
+{
+	struct fz_child_calls *c = lua_touserdata(L, -1);
+
+	/* A frame of its own: the list and init came as arguments. */
+	fz_random_seed(c->what->random, c->what->seed);
+	if (c->what->init)
+		fz_child_run_init(L);
+	c->what->init = false;
+	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+	fz_child_push_function(L, c->what->func);
+	push_arguments(L, c);
+	c->phase = FZ_CHILD_PHASE_CALL;
+	lua_call(L, (int)c->what->nargs, (int)c->what->nvalues);
+	c->phase = FZ_CHILD_PHASE_RESULTS;
+	put_results(L, c);
+	return 0;
+}
+
+/* Its address is the registry key of the traceback of the last error. */
+static const char traceback_key;
+
+int
+fz_child_note_traceback(lua_State *L)
+{
+	fz_ltraceback_push(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+	lua_settop(L, 1);
+	return 1;
+}
+
+void
+fz_child_push_traceback(lua_State *L)
+{
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+}
+
+const char *
+fz_child_kind_word(lua_State *L)
+{
+	const char *word;
+
+	if (!fz_lerror_is(L, 1))
+		return "";
+	lua_getfield(L, 1, "kind");
+	word = lua_tostring(L, -1);
+	lua_pop(L, 1); /* the error keeps it */
+	return word != NULL ? word : "";
+}
+
+void
+fz_child_push_result_message(lua_State *L, const struct fz_child_calls *c)
+{
+	const char *text;
+
+	lua_getfield(L, 1, "message");
+	text = lua_tostring(L, -1);
+	if (!c->all || text == NULL)
+		return;
+	if (lua_getfield(L, 1, "value") == LUA_TNUMBER) {
+		lua_pushfstring(
+		    L, "result %d: %s", (int)lua_tointeger(L, -1), text);
+		lua_replace(L, -3);
+	}
+	lua_pop(L, 1);
+}
+
+/* An error of the codec about a result: its message says all. */
+static void
+describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
+{
+	if (strcmp(word, fz_err_kind_name(FZ_ERR_UNSENDABLE)) == 0)
+		c->kind = FZ_ERR_UNSENDABLE;
+	else if (strcmp(word, fz_err_kind_name(FZ_ERR_MEMORY)) == 0)
+		c->kind = FZ_ERR_MEMORY;
+	fz_child_push_result_message(L, c);
+	lua_setfield(L, -2, "message");
+	if (c->batch == NULL && !c->all)
+		lua_pushinteger(L, (lua_Integer)c->value);
+	else
+		lua_getfield(L, 1, "value");
+	lua_setfield(L, -2, "result");
+}
+
+/* What the function raised, or what it did wrong. */
+static void
+describe_error(lua_State *L, const struct fz_child_calls *c)
+{
+	fz_lerror_text(L, 1);
+	lua_setfield(L, -2, "message");
+	fz_child_push_traceback(L);
+	lua_setfield(L, -2, "traceback");
+	if (!c->plain) {
+		lua_pushvalue(L, 1);
+		lua_setfield(L, -2, "cause");
+	}
+}
+
+/* Encode the error at index 1 as a table; protected. */
+static int
+error_body(lua_State *L)
+{
+	struct fz_child_calls *c = lua_touserdata(L, 2);
+	const char *word = fz_child_kind_word(L);
+
+	lua_createtable(L, 0, 4);
+	if (c->phase == FZ_CHILD_PHASE_RESULTS && *word != '\0')
+		describe_result(L, c, word);
+	else
+		describe_error(L, c);
+	if (strcmp(word, fz_err_kind_name(FZ_ERR_INTERRUPTED)) == 0)
+		c->kind = FZ_ERR_INTERRUPTED;
+	c->io->begin(c->io->ctx, true, c->kind);
+	fz_codec_encode(L, lua_gettop(L), 1, c->io->out);
+	return 0;
+}
+
+static int
+encode_error(lua_State *L, struct fz_child_calls *c)
+{
+	int status;
+
+	lua_pushcfunction(L, error_body);
+	lua_pushvalue(L, -2);
+	lua_pushlightuserdata(L, c);
+	status = lua_pcall(L, 2, 0, 0);
+	if (status != LUA_OK)
+		lua_pop(L, 1);
+	return status;
+}
+
+enum fz_err_kind
+fz_child_put_error(lua_State *L, struct fz_child_calls *c, int status)
+{
+	bool put = false;
+
+	c->kind = status == LUA_ERRMEM ? FZ_ERR_MEMORY : FZ_ERR_ERROR;
+	if (status == LUA_ERRRUN) {
+		put = encode_error(L, c) == LUA_OK;
+		c->plain = true;
+		put = put || encode_error(L, c) == LUA_OK;
+	}
+	if (!put)
+		c->io->begin(c->io->ctx, true, c->kind);
+	c->io->put(c->io->ctx);
+	return c->kind;
+}
+
+enum fz_err_kind
+fz_child_call(
+    lua_State *L, struct fz_child_call *call, const struct fz_child_io *io)
+{
+	struct fz_child_calls c = {
+		.what = call, .io = io, .phase = FZ_CHILD_PHASE_INIT
+	};
+	enum fz_err_kind kind = FZ_ERR_NONE;
+	int status;
+
+	lua_settop(L, FZ_CHILD_LIST);
+	lua_pushcfunction(L, fz_child_note_traceback);
+	lua_pushcfunction(L, call_body);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pushvalue(L, FZ_CHILD_INIT);
+	lua_pushlightuserdata(L, &c);
+	status = lua_pcall(L, 3, 0, FZ_CHILD_LIST + 1);
+	if (c.mapped)
+		io->release(io->ctx);
+	if (status != LUA_OK)
+		kind = fz_child_put_error(L, &c, status);
+	lua_settop(L, FZ_CHILD_LIST);
+	fz_cwd_return();
+	return kind;
+}

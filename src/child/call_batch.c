@@ -1,0 +1,389 @@
+#include "child/call.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "child/call_state.h"
+#include "child/random.h"
+#include "os/cwd.h"
+#include "value/codec.h"
+#include "value/items.h"
+#include "value/rawarray.h"
+#include "worker/child_port.h"
+
+/* On the thread's stack while a batch is under way. */
+enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
+
+/*
+ * (funcs, init, call) -> function, items: what all items share. If each call
+ * comes with its function: the cells of these.
+ */
+static int
+open_body(lua_State *L)
+{
+	struct fz_child_calls *c = lua_touserdata(L, -1);
+	struct fz_child_batch *b = c->batch;
+	int n = 0;
+
+	fz_random_seed(b->random, b->seed + b->item);
+	if (b->init)
+		fz_child_run_init(L);
+	b->init = false;
+	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+	if (!(b->kind & FZ_WIRE_INLINE))
+		fz_child_push_function(L, b->func);
+	/* The arguments of a call are read right before it. */
+	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
+		n = fz_child_push_part(L, c, 0);
+	if ((b->kind & FZ_WIRE_INLINE) && n != 0) {
+		fz_child_decode_function(L, 4);
+		lua_replace(L, 4);
+		n--;
+	} else if (b->kind & FZ_WIRE_INLINE) {
+		lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
+	}
+	lua_settop(L, 4 + n);
+	while (lua_gettop(L) < 5)
+		lua_pushnil(L);
+	return 2;
+}
+
+/* The stack of the protected call of items. */
+enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
+
+/* Results that stay on the stack, until they are dropped together. */
+enum { ITEMS_KEPT = 16 };
+
+/*
+ * Push the function and the elements of the item on top, a table: as many as
+ * its field n says, or as it is long. Returns how many. The field stays below
+ * them: many have none, and one call less is felt.
+ */
+static int
+push_elements(lua_State *L)
+{
+	lua_Integer n;
+
+	lua_pushvalue(L, ITEMS_N);
+	if (lua_rawget(L, -2) != LUA_TNIL && lua_isinteger(L, -1))
+		n = lua_tointeger(L, -1);
+	else
+		n = (lua_Integer)lua_rawlen(L, -2);
+	if (n < 0 || n > INT32_MAX / 2 ||
+	    (n > ITEMS_KEPT && !lua_checkstack(L, (int)n + 8)))
+		return luaL_error(L, "too many arguments");
+	lua_pushvalue(L, ITEMS_FUNC);
+	for (int i = 1; i <= (int)n; i++)
+		lua_rawgeti(L, -2 - i, i);
+	return (int)n;
+}
+
+/* Push item `i`. Returns its type. */
+static inline int
+push_item(lua_State *L, const struct fz_child_batch *b, lua_Integer i)
+{
+	if (!(b->kind & FZ_WIRE_INHERITED))
+		return lua_rawgeti(
+		    L, ITEMS_LIST, i - (lua_Integer)b->first + 1);
+	if (b->plain)
+		return lua_rawgeti(L, ITEMS_LIST, i);
+	return lua_geti(L, ITEMS_LIST, i);
+}
+
+/* In a worker without a detour: this is done for each item. */
+static inline unsigned char *
+item_room(struct fz_child_calls *c)
+{
+	const struct fz_child_io *io = c->io;
+	unsigned char *p = io->port != NULL
+			       ? fz_port_item(io->port, io->at, NULL)
+			       : io->room(io->ctx);
+
+	c->gone = p == NULL;
+	return p;
+}
+
+static inline void
+item_end(struct fz_child_calls *c, size_t len)
+{
+	const struct fz_child_io *io = c->io;
+
+	if (io->port != NULL)
+		fz_port_item_end(io->port, len);
+	else
+		io->end(io->ctx, len);
+}
+
+static inline bool
+item_advance(struct fz_child_calls *c)
+{
+	const struct fz_child_io *io = c->io;
+
+	if (io->port == NULL || !fz_port_advance(io->port, io->at))
+		return false;
+	c->batch->item++;
+	return true;
+}
+
+/* A result that is no small item; `n` values from index `first` on. */
+static void
+put_message(lua_State *L, struct fz_child_calls *c, int first, int n)
+{
+	const struct fz_child_io *io = c->io;
+	unsigned char *p;
+	size_t len;
+
+	io->begin(io->ctx, false, 1);
+	fz_codec_encode(L, first, n, io->out);
+	len = io->out->len;
+	if (len > FZ_PORT_ITEM - FZ_ITEMS_HEAD) {
+		io->put(io->ctx);
+		c->gone = io->send(io->ctx) != 0;
+		return;
+	}
+	p = item_room(c);
+	if (p == NULL)
+		return;
+	fz_items_store_head(p, (uint32_t)len);
+	memcpy(p + FZ_ITEMS_HEAD, io->out->data, len);
+	fz_buf_clear(io->out);
+	item_end(c, FZ_ITEMS_HEAD + len);
+}
+
+static void
+put_item(lua_State *L, struct fz_child_calls *c)
+{
+	unsigned char *p = item_room(c);
+	size_t len;
+
+	if (p == NULL)
+		return;
+	len = fz_items_store(L, -1, p);
+	if (len != 0)
+		item_end(c, len);
+	else
+		put_message(L, c, lua_gettop(L), 1);
+}
+
+/* Its arguments are a part of their own, its results all there are. */
+static void
+call_alone(lua_State *L, struct fz_child_calls *c)
+{
+	if (c->batch->kind & FZ_WIRE_INLINE) {
+		fz_child_push_part(L, c, ITEMS_FUNC);
+	} else {
+		lua_pushvalue(L, ITEMS_FUNC);
+		fz_child_push_part(L, c, 0);
+	}
+	c->phase = FZ_CHILD_PHASE_CALL;
+	lua_call(L, lua_gettop(L) - ITEMS_TOP - 1, LUA_MULTRET);
+	c->phase = FZ_CHILD_PHASE_RESULTS;
+	put_message(L, c, ITEMS_TOP + 1, lua_gettop(L) - ITEMS_TOP);
+	lua_settop(L, ITEMS_TOP);
+}
+
+/*
+ * Push the function and its arguments where these can be seen: most lists are
+ * of numbers, or of a few numbers each. Returns how many, 0: ask Lua.
+ */
+static inline int
+push_seen(
+    lua_State *L, const struct fz_child_calls *c, uint32_t kind, uint64_t i)
+{
+	const struct fz_child_batch *b = c->batch;
+	const struct fz_slot *slot, *array;
+	unsigned n = 1;
+
+	if (c->list == NULL)
+		return 0;
+	if (!(b->kind & FZ_WIRE_INHERITED))
+		i -= b->first - 1;
+	array = slot = fz_strip_look(c->list, i);
+	if (slot == NULL)
+		return 0;
+	if (kind == FZ_WIRE_STARMAP)
+		n = fz_strip_look_into(slot, &array);
+	else if (!fz_strip_is_number(slot))
+		return 0;
+	if (n != 0)
+		lua_pushvalue(L, ITEMS_FUNC);
+	for (unsigned k = 0; k < n; k++)
+		fz_strip_push_number(L, &array[k]);
+	return (int)n;
+}
+
+/* Call the function with item `i`, and leave its result on top. */
+static inline void
+call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
+{
+	const struct fz_child_batch *b = c->batch;
+	int n;
+
+	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+	fz_cwd_return(); /* the one before may have left it */
+	fz_random_seed(b->random, b->seed + i);
+	n = push_seen(L, c, kind, i);
+	if (n == 0 && kind == FZ_WIRE_MAP) {
+		lua_pushvalue(L, ITEMS_FUNC);
+		push_item(L, b, (lua_Integer)i);
+		n = 1;
+	} else if (n == 0) {
+		if (push_item(L, b, (lua_Integer)i) != LUA_TTABLE)
+			luaL_error(L, "a list of arguments expected, got %s",
+			    luaL_typename(L, -1));
+		n = push_elements(L);
+	}
+	c->phase = FZ_CHILD_PHASE_CALL;
+	lua_call(L, n, 1);
+	c->phase = FZ_CHILD_PHASE_RESULTS;
+}
+
+/* A result on top was used. Not each is dropped: many have one small result. */
+static inline void
+keep_result(lua_State *L, struct fz_child_calls *c)
+{
+	if (++c->nkept == ITEMS_KEPT) {
+		lua_settop(L, ITEMS_TOP);
+		c->nkept = 0;
+	}
+}
+
+static void
+end_run(struct fz_child_calls *c)
+{
+	if (c->running)
+		c->batch->item +=
+		    fz_port_run_end(c->io->port, c->io->at, &c->run);
+	c->running = false;
+}
+
+/*
+ * Call items from the one at hand on while their results find their place in
+ * the strip. False: that of the item then at hand does not, and is on top.
+ */
+static inline bool
+place_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+{
+	const struct fz_child_batch *b = c->batch;
+	uint64_t i = b->item;
+	bool placed;
+
+	c->gone = fz_port_run_begin(c->io->port, c->io->at, &c->run, NULL) != 0;
+	if (c->gone)
+		return true;
+	c->running = true;
+	do {
+		call_one(L, c, kind, i);
+		placed = fz_strip_store(L, -1, &b->strip[i - b->first]);
+		if (!placed)
+			break;
+		fz_port_run_placed(&c->run);
+		keep_result(L, c);
+		i++;
+	} while (fz_port_run_advance(&c->run));
+	end_run(c);
+	return placed;
+}
+
+static void
+call_some(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+{
+	if (kind == FZ_WIRE_CALL) {
+		c->phase = FZ_CHILD_PHASE_ARGUMENTS;
+		fz_cwd_return();
+		fz_random_seed(
+		    c->batch->random, c->batch->seed + c->batch->item);
+		call_alone(L, c);
+		return;
+	}
+	if (c->batch->strip == NULL)
+		call_one(L, c, kind, c->batch->item);
+	else if (place_items(L, c, kind))
+		return;
+	put_item(L, c);
+	keep_result(L, c);
+}
+
+/* (call, function, list): all items from the one at hand on; protected */
+static int
+items_body(lua_State *L)
+{
+	struct fz_child_calls *c = lua_touserdata(L, 1);
+	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
+
+	luaL_checkstack(L, 5 * ITEMS_KEPT, NULL);
+	lua_pushliteral(L, "n");
+	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
+	lua_settop(L, ITEMS_TOP);
+	c->list = NULL;
+	if (c->batch->plain && fz_strip_table.known &&
+	    lua_type(L, ITEMS_LIST) == LUA_TTABLE)
+		c->list = lua_topointer(L, ITEMS_LIST);
+	c->nkept = 0;
+	do
+		call_some(L, c, kind);
+	while (!c->gone && item_advance(c));
+	return 0;
+}
+
+/* What all items need; false: the one at hand has failed of it. */
+static bool
+open_items(lua_State *L, struct fz_child_calls *c)
+{
+	int status;
+
+	c->phase = FZ_CHILD_PHASE_INIT;
+	lua_settop(L, BATCH_HANDLER);
+	lua_pushcfunction(L, open_body);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pushvalue(L, FZ_CHILD_INIT);
+	lua_pushlightuserdata(L, c);
+	status = lua_pcall(L, 3, 2, BATCH_HANDLER);
+	if (status != LUA_OK)
+		fz_child_put_error(L, c, status);
+	return status == LUA_OK;
+}
+
+static bool
+call_items(lua_State *L, struct fz_child_calls *c)
+{
+	int status, list = BATCH_ITEMS;
+
+	if (c->batch->kind & FZ_WIRE_INHERITED)
+		list = FZ_CHILD_LIST;
+	lua_settop(L, BATCH_ITEMS);
+	lua_pushcfunction(L, items_body);
+	lua_pushlightuserdata(L, c);
+	lua_pushvalue(L, BATCH_FUNC);
+	lua_pushvalue(L, list);
+	status = lua_pcall(L, 3, 0, BATCH_HANDLER);
+	end_run(c); /* an error may have left it */
+	if (status != LUA_OK)
+		fz_child_put_error(L, c, status);
+	return status == LUA_OK;
+}
+
+int
+fz_child_batch(
+    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io)
+{
+	struct fz_child_calls c = { .batch = batch, .io = io };
+	bool opened = false, failed;
+
+	lua_settop(L, FZ_CHILD_LIST);
+	lua_pushcfunction(L, fz_child_note_traceback);
+	do {
+		opened = opened || open_items(L, &c);
+		failed = !opened || !call_items(L, &c);
+		if (c.mapped)
+			io->release(io->ctx);
+		c.mapped = c.plain = false;
+		if (failed)
+			c.gone = io->send(io->ctx) != 0;
+	} while (failed && !c.gone && item_advance(&c));
+	lua_settop(L, FZ_CHILD_LIST);
+	fz_cwd_return();
+	return c.gone ? -1 : 0;
+}

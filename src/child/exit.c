@@ -1,0 +1,45 @@
+#include "child/exit.h"
+
+#include <stdlib.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "os/proc.h"
+
+static int
+check_status(lua_State *L)
+{
+	if (lua_isboolean(L, 1))
+		return lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
+	return (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
+}
+
+/* os.exit([code [, close]]); its upvalue is the function it replaces. */
+static int
+os_exit(lua_State *L)
+{
+	int nargs = lua_gettop(L), status = check_status(L);
+
+	if (fz_proc_is_child())
+		fz_proc_exit(status);
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_call(L, nargs, LUA_MULTRET);
+	return lua_gettop(L);
+}
+
+void
+fz_exit_wrap(lua_State *L)
+{
+	int top = lua_gettop(L);
+
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	if (lua_getfield(L, -1, LUA_OSLIBNAME) == LUA_TTABLE &&
+	    lua_getfield(L, -1, "exit") == LUA_TFUNCTION &&
+	    lua_tocfunction(L, -1) != os_exit) {
+		lua_pushcclosure(L, os_exit, 1);
+		lua_setfield(L, -2, "exit");
+	}
+	lua_settop(L, top);
+}

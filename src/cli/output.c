@@ -1,0 +1,71 @@
+#define _GNU_SOURCE /* F_DUPFD_CLOEXEC */
+#include "cli/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "os/fd.h"
+#include "value/lerror.h"
+
+/* Standard output while it is diverted; -1 while it is not. */
+static int diverted = -1;
+
+void
+fz_output_close(void)
+{
+	int failed = ferror(stdout);
+
+	errno = 0;
+	if (fflush(stdout) == 0 && !failed)
+		return;
+	if (errno != EPIPE)
+		fprintf(stderr, "fzlua: cannot write standard output%s%s\n",
+		    errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+	_exit(EXIT_FAILURE);
+}
+
+/* Raise the error of a system call. */
+static int
+fail(lua_State *L, int code)
+{
+	struct fz_err err = { 0 };
+
+	fz_err_sys(&err, code, "cannot divert standard output");
+	return fz_lerror_raise(L, &err);
+}
+
+int
+fz_output_divert(lua_State *L)
+{
+	struct fz_err err = { 0 };
+
+	fflush(stdout);
+	diverted = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (diverted == -1)
+		return fail(L, errno);
+	if (fz_fd_make_private(diverted, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	if (dup2(STDERR_FILENO, STDOUT_FILENO) == -1)
+		return fail(L, errno);
+	return 0;
+}
+
+int
+fz_output_restore(lua_State *L)
+{
+	if (diverted == -1)
+		return 0;
+	fflush(stdout);
+	clearerr(stdout); /* of standard error */
+	if (dup2(diverted, STDOUT_FILENO) == -1)
+		return fail(L, errno);
+	fz_fd_close(&diverted);
+	return 0;
+}

@@ -1,0 +1,75 @@
+#include "cli/state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "os/alloc.h"
+
+/* Print what ends the process: an error outside of any protected call. */
+static int
+panic(lua_State *L)
+{
+	const char *message = lua_tostring(L, -1);
+
+	fprintf(stderr, "PANIC: unprotected error in call to Lua API (%s)\n",
+	    message != NULL ? message : "error object is not a string");
+	fflush(stderr);
+	return 0; /* Lua aborts */
+}
+
+static void warn_off(void *ud, const char *message, int more);
+static void warn_on(void *ud, const char *message, int more);
+static void warn_more(void *ud, const char *message, int more);
+
+/* Whether `message` is a control message, which is obeyed. */
+static int
+obey(lua_State *L, const char *message, int more)
+{
+	if (more || *message != '@')
+		return 0;
+	if (strcmp(message, "@off") == 0)
+		lua_setwarnf(L, warn_off, L);
+	else if (strcmp(message, "@on") == 0)
+		lua_setwarnf(L, warn_on, L);
+	return 1;
+}
+
+static void
+warn_off(void *ud, const char *message, int more)
+{
+	obey(ud, message, more);
+}
+
+/* A piece of a warning that has begun. */
+static void
+warn_more(void *ud, const char *message, int more)
+{
+	fputs(message, stderr);
+	if (!more)
+		fputs("\n", stderr);
+	fflush(stderr);
+	lua_setwarnf(ud, more ? warn_more : warn_on, ud);
+}
+
+static void
+warn_on(void *ud, const char *message, int more)
+{
+	if (obey(ud, message, more))
+		return;
+	fputs("Lua warning: ", stderr);
+	warn_more(ud, message, more);
+}
+
+lua_State *
+fz_state_new(void)
+{
+	lua_State *L = lua_newstate(fz_heap_alloc, NULL);
+
+	if (L == NULL)
+		return NULL;
+	lua_atpanic(L, panic);
+	lua_setwarnf(L, warn_off, L);
+	return L;
+}

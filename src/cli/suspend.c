@@ -1,0 +1,53 @@
+/* sigaction is POSIX, which -std=c11 hides. */
+#define _GNU_SOURCE
+#include "cli/suspend.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "os/proctree.h"
+
+/*
+ * The workers lead groups of their own, which the terminal does not signal. The
+ * default action stops this process, so that a shell sees it as ever, and so
+ * that it is not stopped if no shell could continue it (an orphaned group).
+ */
+static void
+on_suspend(int sig)
+{
+	int keep = errno;
+	int64_t began_ns = fz_clock_ns();
+	struct sigaction action, before;
+	sigset_t set, mask;
+
+	fz_tree_signal_workers(SIGSTOP);
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = SIG_DFL;
+	sigaction(sig, &action, &before);
+	raise(sig);
+	sigemptyset(&set);
+	sigaddset(&set, sig);
+	pthread_sigmask(SIG_UNBLOCK, &set, &mask); /* stopped in here */
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	sigaction(sig, &before, NULL);
+	fz_clock_skip(fz_clock_ns() - began_ns);
+	fz_tree_signal_workers(SIGCONT);
+	errno = keep;
+}
+
+void
+fz_suspend_catch(void)
+{
+	struct sigaction action;
+
+	if (sigaction(SIGTSTP, NULL, &action) != 0 ||
+	    action.sa_handler != SIG_DFL)
+		return;
+	fz_clock_share();
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = on_suspend;
+	action.sa_flags = SA_RESTART;
+	sigaction(SIGTSTP, &action, NULL);
+}

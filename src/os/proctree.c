@@ -1,0 +1,358 @@
+/* getdents64 is a Linux system call: readdir may not be used in a handler. */
+#define _GNU_SOURCE
+#include "os/proctree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+/* Fields of /proc/PID/stat, from 1. */
+enum { SESSION = 6, STARTED = 22 };
+
+enum {
+	KNOWN_MAX = 2048,
+	NAP_NS = 100000,
+};
+
+/* Something that cannot be ended must not hold us for ever. */
+#define TIME_MAX (2 * FZ_CLOCK_SECOND)
+
+/*
+ * The root and those below it that were killed or have died. A pass over
+ * /proc that finds nobody whose parent is known has seen all of them: when a
+ * process ends in the midst of it, its children come below the root where
+ * the pass may have been already, but then it is itself seen as a new zombie.
+ */
+struct known {
+	pid_t pid[KNOWN_MAX];
+	size_t n;
+	bool full;      /* a live one did not fit in */
+	bool root_runs; /* as the last pass saw it */
+};
+
+struct status {
+	pid_t parent, group, session;
+	uint64_t started; /* in clock ticks since the boot */
+	char state;       /* as in /proc/PID/stat: R S D T t Z X */
+	char name[16];
+};
+
+static bool
+knows(const struct known *known, pid_t pid)
+{
+	size_t i;
+
+	for (i = known->n; i > 0; i--)
+		if (known->pid[i - 1] == pid)
+			return true;
+	return false;
+}
+
+static pid_t
+parse_pid(const char *text)
+{
+	pid_t pid = 0;
+
+	while (*text >= '0' && *text <= '9')
+		pid = pid * 10 + (*text++ - '0');
+	return *text == '\0' || *text == ' ' ? pid : 0;
+}
+
+/* "4674 (a name) R 4657 ..."; the name may hold anything, even ") R 1". */
+static bool
+read_status(int proc, const char *name, struct status *status)
+{
+	char path[32], text[512];
+	const char *p;
+	ssize_t n;
+	int fd;
+
+	if (strlen(name) + sizeof("/stat") > sizeof(path))
+		return false;
+	strcpy(path, name);
+	strcat(path, "/stat");
+	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	if (fd == -1)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	name = strchr(text, '(');
+	p = strrchr(text, ')');
+	if (name == NULL || p == NULL || strlen(p) < sizeof(") R 1"))
+		return false;
+	n = p - (name + 1) < 15 ? p - (name + 1) : 15;
+	memcpy(status->name, name + 1, (size_t)n);
+	status->name[n] = '\0';
+	status->state = p[2];
+	status->parent = parse_pid(p + 4);
+	p = strchr(p + 4, ' ');
+	status->group = p != NULL ? parse_pid(p + 1) : 0;
+	p = p != NULL ? strchr(p + 1, ' ') : NULL;
+	status->session = p != NULL ? parse_pid(p + 1) : 0;
+	for (int field = SESSION; p != NULL && field < STARTED; field++)
+		p = strchr(p + 1, ' ');
+	status->started = 0;
+	for (; p != NULL && '0' <= p[1] && p[1] <= '9'; p++)
+		status->started = status->started * 10 + (uint64_t)(p[1] - '0');
+	return true;
+}
+
+bool
+fz_tree_runs_since(pid_t pid, int64_t boot_ns)
+{
+	struct status status;
+	char name[16];
+	int64_t tick_ns = FZ_CLOCK_SECOND / sysconf(_SC_CLK_TCK);
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool found;
+
+	if (proc == -1)
+		return kill(pid, 0) == 0 || errno == EPERM;
+	snprintf(name, sizeof(name), "%ld", (long)pid);
+	found = read_status(proc, name, &status);
+	close(proc);
+	return found && status.state != 'Z' && status.state != 'X' &&
+	       (int64_t)status.started <= boot_ns / tick_ns;
+}
+
+static bool
+is_stopped(char state)
+{
+	return state == 'T' || state == 't' || state == 'Z' || state == 'X';
+}
+
+/* Called for each entry of /proc; returns whether it was what is looked for. */
+typedef bool (*visit_fn)(int proc, const char *name, void *ctx);
+
+/* One pass over /proc. Returns how many were found, -1 without /proc. */
+static int
+each_entry(visit_fn visit, void *ctx)
+{
+	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_Alignas(struct dirent64) char block[4096];
+	int found = 0;
+	ssize_t n, at;
+
+	if (proc == -1)
+		return -1;
+	while ((n = getdents64(proc, block, sizeof(block))) > 0) {
+		for (at = 0; at < n;) {
+			const struct dirent64 *entry =
+			    (const void *)(block + at);
+
+			found += visit(proc, entry->d_name, ctx);
+			at += entry->d_reclen;
+		}
+	}
+	close(proc);
+	return found;
+}
+
+/* A visit_fn: kills it if it is below one that is known. */
+static bool
+visit_below(int proc, const char *name, void *ctx)
+{
+	struct known *known = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
+	bool dead;
+
+	if (pid == 0 || !read_status(proc, name, &status))
+		return false;
+	if (pid == known->pid[0])
+		known->root_runs = !is_stopped(status.state);
+	if (!knows(known, status.parent) || knows(known, pid))
+		return false;
+	dead = status.state == 'Z' || status.state == 'X';
+	if (!dead)
+		kill(pid, SIGKILL);
+	if (known->n < KNOWN_MAX) {
+		known->pid[known->n++] = pid;
+		return true;
+	}
+	known->full |= !dead;
+	return !dead;
+}
+
+/* In a new pid namespace /proc may still show the numbers of the old one. */
+static bool
+proc_is_ours(void)
+{
+	char text[16];
+	ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return parse_pid(text) == getpid();
+}
+
+void
+fz_tree_kill(pid_t root)
+{
+	const struct timespec nap = { 0, NAP_NS };
+	int64_t deadline = fz_clock_ns() + TIME_MAX;
+	bool self = root == getpid();
+	struct known known;
+	int keep = errno, found = 0;
+
+	known.pid[0] = root;
+	known.n = 1;
+	known.full = false;
+	while (proc_is_ours() && fz_clock_ns() < deadline) {
+		known.root_runs = false;
+		found = each_entry(visit_below, &known);
+		if (found == -1 || (found == 0 && (self || !known.root_runs)))
+			break;
+		if (found == 0)
+			nanosleep(&nap, NULL);
+		/* The dead have left their children to the root by now. */
+		if (known.full)
+			known.n = 1;
+		known.full = false;
+	}
+	errno = keep;
+}
+
+struct workers {
+	struct known known; /* those that were sent the signal */
+	pid_t root, session;
+	int sig;
+};
+
+/* A visit_fn: sends the signal to a worker, or to one below a worker. */
+static bool
+visit_worker(int proc, const char *name, void *ctx)
+{
+	struct workers *w = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
+	bool is_worker;
+
+	if (pid == 0 || !read_status(proc, name, &status) ||
+	    status.state == 'Z' || status.state == 'X')
+		return false;
+	is_worker = status.parent == w->root && status.group == pid &&
+		    status.session == w->session;
+	if ((!is_worker && !knows(&w->known, status.parent)) ||
+	    knows(&w->known, pid))
+		return false;
+	kill(pid, w->sig);
+	if (w->known.n == KNOWN_MAX)
+		return false;
+	w->known.pid[w->known.n++] = pid;
+	return true;
+}
+
+void
+fz_tree_signal_workers(int sig)
+{
+	int64_t deadline = fz_clock_ns() + TIME_MAX;
+	int keep = errno;
+	struct workers w;
+
+	w.known.n = 0;
+	w.root = getpid();
+	w.session = getsid(0);
+	w.sig = sig;
+	while (proc_is_ours() && each_entry(visit_worker, &w) > 0 &&
+	       fz_clock_ns() < deadline)
+		continue;
+	errno = keep;
+}
+
+/*
+ * Whether the file of an environment has the variable `mark` ("NAME=value"). An
+ * environment may have megabytes, so it is read in blocks.
+ */
+static bool
+has_mark(int fd, const char *mark)
+{
+	char block[4096];
+	const char *at = mark; /* NULL: this variable differs */
+	ssize_t n;
+
+	while ((n = read(fd, block, sizeof(block))) > 0) {
+		for (ssize_t i = 0; i < n; i++) {
+			if (at != NULL && block[i] == *at) {
+				if (*at++ == '\0')
+					return true;
+			} else {
+				at = block[i] == '\0' ? mark : NULL;
+			}
+		}
+	}
+	return false;
+}
+
+struct orphans {
+	const char *mark, *name;
+	int64_t deadline_ns;
+};
+
+/* A visit_fn: ends and reaps a child of ours that has mark or name, or had. */
+static bool
+visit_orphan(int proc, const char *name, void *ctx)
+{
+	const struct timespec nap = { 0, NAP_NS };
+	const struct orphans *o = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
+	char path[40];
+	pid_t got;
+	bool marked;
+	int fd;
+
+	if (pid == 0 || !read_status(proc, name, &status) ||
+	    status.parent != getpid())
+		return false;
+	if (strcmp(status.name, o->name) == 0) {
+		while ((got = waitpid(pid, NULL, WNOHANG)) == 0 &&
+		       fz_clock_ns() < o->deadline_ns)
+			nanosleep(&nap, NULL);
+		return got == 0;
+	}
+	if (status.state == 'Z') { /* of a session that it had left ours for */
+		if (status.session != getsid(0))
+			waitpid(pid, NULL, WNOHANG);
+		return false;
+	}
+	snprintf(path, sizeof(path), "%s/environ", name);
+	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	if (fd == -1)
+		return false;
+	marked = has_mark(fd, o->mark);
+	close(fd);
+	if (!marked)
+		return false;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return true;
+}
+
+void
+fz_tree_kill_orphans(const char *mark, const char *name)
+{
+	struct orphans o = { mark, name, fz_clock_ns() + TIME_MAX };
+	int keep = errno;
+
+	/* Those below one that was killed are ours in the next pass. */
+	while (proc_is_ours() && each_entry(visit_orphan, &o) > 0 &&
+	       fz_clock_ns() < o.deadline_ns)
+		continue;
+	errno = keep;
+}

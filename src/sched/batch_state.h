@@ -1,0 +1,80 @@
+/* batch_state.h - what batch.c and batch_dispatch.c share of one batch. */
+#ifndef FZ_BATCH_STATE_H
+#define FZ_BATCH_STATE_H
+
+#include "os/loop.h"
+#include "sched/batch.h"
+#include "worker/worker.h"
+
+/* Consecutive items that travel in one frame. */
+struct fz_chunk {
+	struct fz_job job;
+	struct fz_batch *batch;
+	struct fz_chunk *next; /* of those that wait, or are delayed */
+	uint64_t first;
+	uint32_t n;
+	unsigned attempts;     /* of its items that have ended before */
+	struct fz_blob *part;  /* NULL: to be encoded, or inherited */
+	bool added;            /* `part` is all there is of it */
+	int64_t news_ns;       /* when it was last heard of */
+	struct fz_timer delay; /* while it waits for another attempt */
+};
+
+/* A place in one of the scheduler's queues. */
+struct fz_batch_link {
+	struct fz_batch *next, **at; /* `at` is NULL outside of it */
+};
+
+struct fz_batch {
+	struct fz_batch_opts opts;
+	struct fz_engine *engine;
+	/* Of the scheduler: all that are not done; those with items to send. */
+	struct fz_batch *next, **prev;
+	struct fz_batch_link ready;    /* in turn: those with items to send */
+	struct fz_batch_link finished; /* those to be told of */
+	struct fz_chunk *head, **tail; /* wait to be sent, before what is new */
+	struct fz_chunk *delayed;      /* wait for another attempt */
+	struct fz_chunk *local;        /* under way in this process */
+	uint64_t total, uncut;         /* items; the first not in a chunk */
+	uint64_t nwaiting;             /* in chunks that wait */
+	unsigned nsent;                /* chunks at workers, or local */
+	uint64_t ndone, nfailed;
+	int64_t mean_ns;          /* an item takes, 0: not known */
+	int64_t timed_ns, ntimed; /* what that is made of: recent items */
+	bool growing, stopping, told, done;
+	bool whole_failed;
+	uint64_t share;   /* items that each worker is to have, 0: not known */
+	uint64_t nplaced; /* of those done: came in a slot */
+	struct fz_failure whole;
+	struct fz_batch_news *news;
+	size_t news_at, nnews, news_cap;
+	struct fz_batch_event *events;
+	size_t event_at, nevents, events_cap;
+};
+
+static inline struct fz_chunk *
+fz_chunk_of(struct fz_job *job)
+{
+	return (struct fz_chunk *)job;
+}
+
+/* Items that could be sent now. */
+uint64_t fz_batch_ready(const struct fz_batch *batch);
+
+/*
+ * At most `max` of them, ready to be sent; NULL where none is left after all,
+ * since what could not be encoded has failed.
+ */
+struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
+
+/* It was sent; or could not be. */
+void fz_batch_sent(struct fz_chunk *chunk);
+void fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure);
+
+/* The next of the items that are ready fails of what is no fault of its own. */
+void fz_batch_fail_next(struct fz_batch *batch, struct fz_failure *failure);
+
+/* End it if nothing is left to wait for. */
+void fz_batch_settle(struct fz_batch *batch);
+
+#endif

@@ -1,0 +1,322 @@
+#include "sched/graph.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+/* A list of numbers, or of nodes, that grows by doubling. */
+struct list {
+	void *items;
+	uint32_t n, cap;
+};
+
+struct fz_graph {
+	struct list nodes;  /* struct fz_node */
+	struct list makers; /* of each value, its node */
+	struct list inputs; /* of all nodes, one after the other */
+	uint32_t npools;
+	/* Frozen: users of value v are users[first[v]] .. users[first[v+1]-1]
+	 */
+	uint32_t *first, *users;
+};
+
+static void *
+list_add(struct list *list, uint32_t n, size_t size, struct fz_err *err)
+{
+	void *items = list->items;
+	uint32_t cap = list->cap;
+
+	if (n > FZ_GRAPH_NONE / 2 - list->n) {
+		fz_err_set(err, FZ_ERR_GRAPH, "the graph is too large");
+		return NULL;
+	}
+	while (cap < list->n + n)
+		cap = cap != 0 ? 2 * cap : 16;
+	if (cap != list->cap) {
+		items = realloc(items, cap * size);
+		if (items == NULL) {
+			fz_err_nomem(err, "a graph");
+			return NULL;
+		}
+		list->items = items;
+		list->cap = cap;
+	}
+	list->n += n;
+	return (char *)items + (list->n - n) * size;
+}
+
+static struct fz_node *
+node_at(const struct fz_graph *graph, uint32_t node)
+{
+	return (struct fz_node *)graph->nodes.items + node;
+}
+
+struct fz_graph *
+fz_graph_new(struct fz_err *err)
+{
+	struct fz_graph *graph = calloc(1, sizeof(*graph));
+
+	if (graph == NULL)
+		fz_err_nomem(err, "a graph");
+	return graph;
+}
+
+void
+fz_graph_free(struct fz_graph *graph)
+{
+	if (graph == NULL)
+		return;
+	free(graph->nodes.items);
+	free(graph->makers.items);
+	free(graph->inputs.items);
+	free(graph->first);
+	free(graph->users);
+	free(graph);
+}
+
+static uint32_t
+add_values(
+    struct fz_graph *graph, uint32_t maker, uint32_t n, struct fz_err *err)
+{
+	uint32_t *p;
+
+	if (n == 0)
+		return graph->makers.n;
+	p = list_add(&graph->makers, n, sizeof(*p), err);
+	if (p == NULL)
+		return FZ_GRAPH_NONE;
+	for (uint32_t i = 0; i < n; i++)
+		p[i] = maker;
+	return graph->makers.n - n;
+}
+
+uint32_t
+fz_graph_input(struct fz_graph *graph, struct fz_err *err)
+{
+	return add_values(graph, FZ_GRAPH_NONE, 1, err);
+}
+
+uint32_t
+fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
+    uint32_t nvalues, struct fz_err *err)
+{
+	struct fz_node *node;
+	uint32_t number = graph->nodes.n, value;
+
+	node = list_add(&graph->nodes, 1, sizeof(*node), err);
+	if (node == NULL)
+		return FZ_GRAPH_NONE;
+	value = add_values(graph, number, nvalues, err);
+	if (value == FZ_GRAPH_NONE) {
+		graph->nodes.n--;
+		return FZ_GRAPH_NONE;
+	}
+	*node = (struct fz_node){ .pool = pool,
+		.func = func,
+		.first_value = value,
+		.nvalues = nvalues };
+	if (pool >= graph->npools)
+		graph->npools = pool + 1;
+	return number;
+}
+
+int
+fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
+    uint32_t n, struct fz_err *err)
+{
+	uint32_t *p;
+
+	if (n == 0)
+		return 0;
+	p = list_add(&graph->inputs, n, sizeof(*p), err);
+	if (p == NULL)
+		return -1;
+	memcpy(p, values, n * sizeof(*p));
+	node_at(graph, node)->first_input = graph->inputs.n - n;
+	node_at(graph, node)->ninputs = n;
+	return 0;
+}
+
+/* Count each value's users into first[v + 1], and what nodes wait for. */
+static int
+count_users(struct fz_graph *graph, struct fz_err *err)
+{
+	for (uint32_t i = 0; i < graph->nodes.n; i++) {
+		struct fz_node *node = node_at(graph, i);
+		const uint32_t *inputs = fz_graph_inputs(graph, i);
+
+		node->nmade = 0;
+		for (uint32_t k = 0; k < node->ninputs; k++) {
+			if (inputs[k] >= graph->makers.n)
+				return fz_err_set(err, FZ_ERR_GRAPH,
+				    "node %u takes value %u, which is not "
+				    "there",
+				    i + 1, inputs[k] + 1);
+			graph->first[inputs[k] + 1]++;
+			if (fz_graph_maker(graph, inputs[k]) != FZ_GRAPH_NONE)
+				node->nmade++;
+		}
+	}
+	return 0;
+}
+
+int
+fz_graph_freeze(struct fz_graph *graph, struct fz_err *err)
+{
+	uint32_t nvalues = graph->makers.n, *at;
+
+	if (graph->users != NULL)
+		return 0;
+	free(graph->first);
+	graph->first = calloc((size_t)nvalues + 2, sizeof(*graph->first));
+	graph->users =
+	    calloc((size_t)graph->inputs.n + 1, sizeof(*graph->users));
+	at = graph->first;
+	if (at == NULL || graph->users == NULL) {
+		fz_err_nomem(err, "a graph");
+		goto fail;
+	}
+	if (count_users(graph, err) != 0)
+		goto fail;
+	for (uint32_t v = 0; v < nvalues; v++)
+		at[v + 1] += at[v];
+	/* Fill from behind: afterwards at[v + 1] is where v's users end. */
+	for (uint32_t i = graph->nodes.n; i-- > 0;) {
+		const uint32_t *inputs = fz_graph_inputs(graph, i);
+
+		for (uint32_t k = node_at(graph, i)->ninputs; k-- > 0;)
+			graph->users[--at[inputs[k] + 1]] = i;
+	}
+	/* Now at[v + 1] is where v's users begin: shift by one. */
+	memmove(at, at + 1, nvalues * sizeof(*at));
+	at[nvalues] = graph->inputs.n;
+	return 0;
+fail:
+	free(graph->users);
+	graph->users = NULL;
+	return -1;
+}
+
+int
+fz_graph_frozen(const struct fz_graph *graph)
+{
+	return graph->users != NULL;
+}
+
+/* Take away every node that can run; what stays waits for a cycle. */
+static uint32_t
+drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
+{
+	uint32_t head = 0, tail = 0;
+
+	for (uint32_t i = 0; i < graph->nodes.n; i++) {
+		waiting[i] = node_at(graph, i)->nmade;
+		if (waiting[i] == 0)
+			queue[tail++] = i;
+	}
+	while (head < tail) {
+		const struct fz_node *node = node_at(graph, queue[head++]);
+
+		for (uint32_t v = 0; v < node->nvalues; v++) {
+			uint32_t n;
+			const uint32_t *users =
+			    fz_graph_users(graph, node->first_value + v, &n);
+
+			for (uint32_t k = 0; k < n; k++) {
+				if (--waiting[users[k]] == 0)
+					queue[tail++] = users[k];
+			}
+		}
+	}
+	return graph->nodes.n - tail;
+}
+
+/* A node that `node` waits for and that waits itself. */
+static uint32_t
+waiting_input(
+    const struct fz_graph *graph, uint32_t node, const uint32_t *waiting)
+{
+	const uint32_t *inputs = fz_graph_inputs(graph, node);
+
+	for (uint32_t k = 0; k < node_at(graph, node)->ninputs; k++) {
+		uint32_t maker = fz_graph_maker(graph, inputs[k]);
+
+		if (maker != FZ_GRAPH_NONE && waiting[maker] != 0)
+			return maker;
+	}
+	return FZ_GRAPH_NONE;
+}
+
+ptrdiff_t
+fz_graph_cycle(
+    const struct fz_graph *graph, uint32_t *nodes, struct fz_err *err)
+{
+	uint32_t nnodes = graph->nodes.n, node = 0, n = 0;
+	uint32_t *waiting = calloc((size_t)nnodes + 1, sizeof(*waiting));
+
+	if (waiting == NULL)
+		return fz_err_nomem(err, "a graph");
+	if (drop_runnable(graph, waiting, nodes) != 0) {
+		while (waiting[node] == 0)
+			node++;
+		/* Going back from it long enough ends inside a cycle. */
+		for (uint32_t i = 0; i < nnodes; i++)
+			node = waiting_input(graph, node, waiting);
+		nodes[n++] = node;
+		while ((node = waiting_input(graph, node, waiting)) != nodes[0])
+			nodes[n++] = node;
+		for (uint32_t i = 0; i < n / 2; i++) {
+			uint32_t other = nodes[n - 1 - i];
+
+			nodes[n - 1 - i] = nodes[i];
+			nodes[i] = other;
+		}
+	}
+	free(waiting);
+	return n;
+}
+
+uint32_t
+fz_graph_nnodes(const struct fz_graph *graph)
+{
+	return graph->nodes.n;
+}
+
+uint32_t
+fz_graph_nvalues(const struct fz_graph *graph)
+{
+	return graph->makers.n;
+}
+
+const struct fz_node *
+fz_graph_get(const struct fz_graph *graph, uint32_t node)
+{
+	return node_at(graph, node);
+}
+
+const uint32_t *
+fz_graph_inputs(const struct fz_graph *graph, uint32_t node)
+{
+	return (const uint32_t *)graph->inputs.items +
+	       node_at(graph, node)->first_input;
+}
+
+const uint32_t *
+fz_graph_users(const struct fz_graph *graph, uint32_t value, uint32_t *n)
+{
+	*n = graph->first[value + 1] - graph->first[value];
+	return graph->users + graph->first[value];
+}
+
+uint32_t
+fz_graph_maker(const struct fz_graph *graph, uint32_t value)
+{
+	return ((const uint32_t *)graph->makers.items)[value];
+}
+
+uint32_t
+fz_graph_npools(const struct fz_graph *graph)
+{
+	return graph->npools;
+}

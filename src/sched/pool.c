@@ -1,0 +1,556 @@
+#include "sched/pool.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/host.h"
+#include "os/loop.h"
+#include "os/proc.h"
+#include "sched/slots.h"
+#include "worker/child_port.h"
+#include "worker/engine.h"
+
+enum {
+	POOL_AHEAD_MAX = 64,         /* jobs at one worker */
+	POOL_AHEAD_FIRST = 4,        /* while nobody knows how long one takes */
+	POOL_AHEAD_BYTES = 48 << 10, /* a pipe holds 64 KiB */
+	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
+};
+/* Jobs that take this long together are enough to hide a round trip. */
+#define POOL_AHEAD_NS (FZ_CLOCK_MS / 2)
+/* From a fork that failed to the next one, while other workers do the jobs. */
+#define POOL_PAUSE_NS (100 * FZ_CLOCK_MS)
+
+struct fz_pool {
+	struct fz_pool_opts opts;
+	struct fz_worker *idle; /* the one used last first */
+	struct fz_worker *busy;
+	unsigned nworkers; /* in both lists */
+	struct fz_pool_user **users;
+	size_t nusers, users_cap;
+	unsigned nfailed_starts; /* since a worker was last of use */
+	struct fz_err start_err; /* of the last of them; NONE: not known */
+	uint64_t stamp;          /* of workers forked from now on */
+	bool closed;
+	/*
+	 * Armed after a fork failed: until it fires the pool has only the
+	 * workers that live. A caller that is told of a free worker and then
+	 * gets none would ask again at once, and for ever.
+	 */
+	struct fz_timer pause;
+	struct fz_slots_waiter waiter;
+	unsigned depth; /* of the process that it has workers in */
+};
+
+static struct fz_slots *
+slots_of(const struct fz_pool *pool)
+{
+	return fz_slots_for(pool->opts.engine, pool->opts.slots);
+}
+
+static bool
+is_own(const struct fz_pool *pool)
+{
+	return pool->depth == fz_proc_depth();
+}
+
+/*
+ * In a child: forget the workers and users of the parent. Only when the pool is
+ * used there: a fork would otherwise take longer with each pool there is. The
+ * memory of these workers stays as it is, since a write would copy it.
+ */
+static void
+own(struct fz_pool *pool)
+{
+	if (is_own(pool))
+		return;
+	pool->depth = fz_proc_depth();
+	pool->idle = pool->busy = NULL;
+	pool->nworkers = 0;
+	pool->nusers = 0;
+	pool->waiter.prev = NULL; /* the slots have forgotten it */
+}
+
+static void
+link_worker(struct fz_worker **list, struct fz_worker *w)
+{
+	w->next = *list;
+	w->prev = list;
+	if (w->next != NULL)
+		w->next->prev = &w->next;
+	*list = w;
+}
+
+static void
+unlink_worker(struct fz_worker *w)
+{
+	*w->prev = w->next;
+	if (w->next != NULL)
+		w->next->prev = w->prev;
+}
+
+static void
+tell_users(struct fz_pool *pool, struct fz_worker *w)
+{
+	struct fz_pool_user *owner = w->owner;
+
+	w->owner = NULL;
+	if (owner != NULL)
+		owner->freed(owner, w);
+	for (size_t i = 0; i < pool->nusers; i++) {
+		if (pool->users[i] != owner)
+			pool->users[i]->freed(pool->users[i], NULL);
+	}
+}
+
+/* It runs nothing any more. */
+static void
+give_slot(const struct fz_pool *pool, struct fz_worker *w)
+{
+	if (w->has_slot)
+		fz_slots_give(slots_of(pool));
+	w->has_slot = false;
+}
+
+static void
+worker_idle(void *ctx, struct fz_worker *w)
+{
+	struct fz_pool *pool = ctx;
+
+	if (w->mean_ns != 0) /* it has answered */
+		pool->nfailed_starts = 0;
+	unlink_worker(w);
+	link_worker(&pool->idle, w);
+	give_slot(pool, w);
+	tell_users(pool, w);
+}
+
+/* While others live, the pool has only the workers that live for a while. */
+static void
+pause_forks(struct fz_pool *pool)
+{
+	fz_loop_arm(pool->opts.engine->loop, &pool->pause,
+	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
+}
+
+/*
+ * Workers that die as they start are tried again, not for ever. One that said
+ * why would say it again.
+ */
+static void
+count_start(struct fz_pool *pool, const struct fz_worker *w)
+{
+	if (!w->failed_start) {
+		pool->nfailed_starts = 0;
+		return;
+	}
+	pool->nfailed_starts++;
+	pool->start_err = w->start_err;
+	if (w->start_err.kind == FZ_ERR_NONE)
+		return;
+	if (pool->nworkers == 0)
+		pool->nfailed_starts = POOL_FAILED_STARTS_MAX;
+	else
+		pause_forks(pool);
+}
+
+static void
+worker_dead(void *ctx, struct fz_worker *w)
+{
+	struct fz_pool *pool = ctx;
+	struct fz_slots *slots = slots_of(pool);
+
+	unlink_worker(w);
+	pool->nworkers--;
+	if (slots != NULL)
+		fz_slots_died(slots, fz_worker_account(w));
+	give_slot(pool, w);
+	count_start(pool, w);
+	tell_users(pool, w);
+	fz_worker_free(w);
+}
+
+static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
+
+static void
+slot_freed(struct fz_slots_waiter *waiter)
+{
+	struct fz_pool *pool =
+	    (struct fz_pool *)((char *)waiter -
+			       offsetof(struct fz_pool, waiter));
+
+	for (size_t i = 0; i < pool->nusers; i++)
+		pool->users[i]->freed(pool->users[i], NULL);
+}
+
+/* Forks may be tried again. */
+static void
+pause_over(struct fz_timer *timer)
+{
+	const struct fz_pool *pool =
+	    (struct fz_pool *)((char *)timer - offsetof(struct fz_pool, pause));
+
+	for (size_t i = 0; i < pool->nusers; i++)
+		pool->users[i]->freed(pool->users[i], NULL);
+}
+
+struct fz_pool *
+fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
+{
+	struct fz_pool *pool = calloc(1, sizeof(*pool));
+
+	if (pool == NULL) {
+		fz_err_nomem(err, "a pool");
+		return NULL;
+	}
+	pool->opts = *opts;
+	if (opts->slots != NULL)
+		fz_slots_ref(opts->slots);
+	pool->waiter.freed = slot_freed;
+	pool->pause.fired = pause_over;
+	pool->depth = fz_proc_depth();
+	return pool;
+}
+
+/* The loop may not turn for long, and others could use what is kept. */
+static void
+trim_slots(const struct fz_pool *pool)
+{
+	struct fz_slots *slots = slots_of(pool);
+
+	if (slots != NULL)
+		fz_slots_trim(slots);
+}
+
+void
+fz_pool_close(struct fz_pool *pool)
+{
+	own(pool);
+	pool->closed = true;
+	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
+		next = w->next;
+		if (w->leaving) { /* as the idle ones will be */
+			unlink_worker(w);
+			link_worker(&pool->idle, w);
+		}
+	}
+	while (pool->busy != NULL)
+		fz_worker_end(
+		    pool->busy, FZ_ERR_CANCELLED, "its workers were closed");
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		fz_worker_dismiss(w);
+	while (pool->idle != NULL) {
+		struct fz_worker *w = pool->idle;
+
+		unlink_worker(w);
+		pool->nworkers--;
+		fz_worker_free(w);
+	}
+	fz_loop_disarm(pool->opts.engine->loop, &pool->pause);
+	fz_slots_forget(&pool->waiter);
+	trim_slots(pool);
+	fz_slots_unref(pool->opts.slots);
+	pool->opts.slots = NULL;
+}
+
+void
+fz_pool_free(struct fz_pool *pool)
+{
+	if (pool == NULL)
+		return;
+	fz_pool_close(pool);
+	free(pool->users);
+	free(pool);
+}
+
+int
+fz_pool_join(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
+{
+	own(pool);
+	if (pool->nusers == pool->users_cap) {
+		size_t cap = pool->users_cap != 0 ? 2 * pool->users_cap : 4;
+		struct fz_pool_user **users;
+
+		users = realloc(pool->users, cap * sizeof(*users));
+		if (users == NULL)
+			return fz_err_nomem(err, "a run");
+		pool->users = users;
+		pool->users_cap = cap;
+	}
+	pool->users[pool->nusers++] = user;
+	return 0;
+}
+
+void
+fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
+{
+	own(pool);
+	for (size_t i = 0; i < pool->nusers; i++) {
+		if (pool->users[i] == user)
+			pool->users[i] = pool->users[--pool->nusers];
+	}
+	/* One that was killed may have answered its last job just before. */
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
+		if (w->owner == user)
+			w->owner = NULL;
+	}
+	trim_slots(pool);
+}
+
+/* The life of a worker: what it starts shares our slots. */
+static int
+serve(void *ctx, struct fz_port *port)
+{
+	const struct fz_pool *pool = ctx;
+	struct fz_slots *slots = slots_of(pool);
+	int status;
+
+	if (slots != NULL)
+		fz_slots_enter(slots, &port->cell->account);
+	if (pool->opts.spread) /* what comes behind a share is seldom near */
+		port->spin.nbusy = UINT_MAX;
+	status = pool->opts.main(pool->opts.main_ctx, port);
+	if (slots != NULL)
+		fz_slots_leave(slots);
+	return status;
+}
+
+static struct fz_worker *
+try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
+{
+	struct fz_worker_opts opts = {
+		.engine = pool->opts.engine,
+		.ops = &worker_ops,
+		.ops_ctx = pool,
+		.main = serve,
+		.main_ctx = pool,
+		.replaceable = true,
+	};
+	struct fz_slots *slots = slots_of(pool);
+	struct fz_worker *w;
+
+	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
+		/* It may be tried once again. */
+		pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
+		if (err != NULL && pool->start_err.kind != FZ_ERR_NONE)
+			*err = pool->start_err;
+		else
+			fz_err_set(err, FZ_ERR_CRASH,
+			    "its workers die before they start a job");
+		return NULL;
+	}
+	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
+		return NULL;
+	if (first && pool->opts.before_fork != NULL)
+		pool->opts.before_fork(pool->opts.main_ctx);
+	w = fz_worker_new(&opts, err);
+	if (w != NULL) {
+		w->stamp = pool->stamp;
+		if (pool->opts.spread)
+			fz_host_place(w->pid, pool->nworkers);
+		pool->nworkers++;
+	}
+	return w;
+}
+
+/*
+ * A new worker, the `first` of those that are forked now. While others live, a
+ * fork that fails only makes the pool slower: no error, but a pause.
+ */
+static struct fz_worker *
+fork_worker(struct fz_pool *pool, bool first, struct fz_err *err)
+{
+	bool others = pool->nworkers != 0;
+	struct fz_worker *w = try_fork(pool, first, others ? NULL : err);
+
+	if (w == NULL && others)
+		pause_forks(pool);
+	return w;
+}
+
+/* A pool whose last worker died forks anew, whatever failed before. */
+static bool
+may_fork(const struct fz_pool *pool)
+{
+	return pool->nworkers == 0 ||
+	       (pool->nworkers < pool->opts.max && pool->pause.place == 0);
+}
+
+static bool
+has_worker(const struct fz_pool *pool)
+{
+	return pool->idle != NULL || may_fork(pool);
+}
+
+bool
+fz_pool_has_free(const struct fz_pool *pool)
+{
+	const struct fz_slots *slots = slots_of(pool);
+
+	return has_worker(pool) && (slots == NULL || fz_slots_has_free(slots));
+}
+
+bool
+fz_pool_has_idle(const struct fz_pool *pool)
+{
+	return pool->idle != NULL;
+}
+
+struct fz_worker *
+fz_pool_take(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
+{
+	struct fz_slots *slots = slots_of(pool);
+	struct fz_worker *w = pool->idle;
+
+	if (pool->closed) {
+		fz_err_set(err, FZ_ERR_CLOSED, "its workers were closed");
+		return NULL;
+	}
+	if (!has_worker(pool) ||
+	    (slots != NULL && !fz_slots_take(slots, &pool->waiter)))
+		return NULL;
+	if (w != NULL)
+		unlink_worker(w);
+	else
+		w = fork_worker(pool, true, err);
+	if (w == NULL) {
+		if (slots != NULL)
+			fz_slots_give(slots);
+		return NULL;
+	}
+	w->has_slot = slots != NULL;
+	w->owner = user;
+	link_worker(&pool->busy, w);
+	return w;
+}
+
+void
+fz_pool_untake(struct fz_pool *pool, struct fz_worker *w)
+{
+	if (w->njobs == 0 && !w->dying)
+		worker_idle(pool, w);
+}
+
+/* How many jobs it may have: enough to hide the way, not more. */
+static unsigned
+ahead(const struct fz_worker *w)
+{
+	int64_t n;
+
+	if (w->dying || w->nbytes > POOL_AHEAD_BYTES)
+		return 0;
+	if (w->mean_ns == 0)
+		return POOL_AHEAD_FIRST;
+	n = 1 + POOL_AHEAD_NS / w->mean_ns;
+	return n < POOL_AHEAD_MAX ? (unsigned)n : POOL_AHEAD_MAX;
+}
+
+struct fz_worker *
+fz_pool_room(struct fz_pool *pool, const struct fz_pool_user *user)
+{
+	struct fz_worker *best = NULL;
+
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
+		if (w->owner == user && w->njobs < ahead(w) &&
+		    (best == NULL || w->njobs < best->njobs))
+			best = w;
+	}
+	return best;
+}
+
+struct fz_worker *
+fz_pool_busy(const struct fz_pool *pool)
+{
+	return pool->busy;
+}
+
+void
+fz_pool_flush(const struct fz_pool *pool)
+{
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		fz_worker_flush(w);
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
+		if (w->owner == NULL)
+			fz_worker_flush(w);
+	}
+}
+
+void
+fz_pool_pids(
+    const struct fz_pool *pool, void (*each)(void *ctx, pid_t pid), void *ctx)
+{
+	if (!is_own(pool))
+		return;
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		each(ctx, w->pid);
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next)
+		each(ctx, w->pid);
+}
+
+void
+fz_pool_retire(struct fz_pool *pool, struct fz_worker *w)
+{
+	unlink_worker(w);
+	link_worker(&pool->busy, w);
+	fz_worker_dismiss(w);
+}
+
+void
+fz_pool_retire_idle(struct fz_pool *pool)
+{
+	while (pool->idle != NULL)
+		fz_pool_retire(pool, pool->idle);
+}
+
+int
+fz_pool_fill(struct fz_pool *pool, struct fz_err *err)
+{
+	bool first = true;
+
+	own(pool);
+	while (!pool->closed && pool->nworkers < pool->opts.max) {
+		struct fz_worker *w = fork_worker(pool, first, err);
+
+		if (w == NULL)
+			return pool->nworkers != 0 ? 0 : -1;
+		first = false;
+		link_worker(&pool->idle, w);
+	}
+	return 0;
+}
+
+void
+fz_pool_stamp(struct fz_pool *pool, uint64_t stamp)
+{
+	pool->stamp = stamp;
+}
+
+uint64_t
+fz_pool_oldest(const struct fz_pool *pool)
+{
+	uint64_t oldest = pool->stamp;
+
+	if (!is_own(pool))
+		return oldest;
+	for (const struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		oldest = w->stamp < oldest ? w->stamp : oldest;
+	for (const struct fz_worker *w = pool->busy; w != NULL; w = w->next)
+		oldest = w->stamp < oldest ? w->stamp : oldest;
+	return oldest;
+}
+
+bool
+fz_pool_is_closed(const struct fz_pool *pool)
+{
+	return pool->closed;
+}
+
+unsigned
+fz_pool_nworkers(const struct fz_pool *pool)
+{
+	return is_own(pool) ? pool->nworkers : 0;
+}

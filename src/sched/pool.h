@@ -1,0 +1,112 @@
+/*
+ * pool.h - the workers of one stage: who is idle, who has room for more.
+ *
+ * Workers are forked when they are first needed and kept until the pool is
+ * closed. One that died is replaced when there is work for it again.
+ */
+#ifndef FZ_POOL_H
+#define FZ_POOL_H
+
+#include <stddef.h>
+
+#include "worker/worker.h"
+
+struct fz_engine;
+struct fz_err;
+struct fz_pool;
+struct fz_slots;
+
+/* Somebody who sends jobs to workers of pools: a run. */
+struct fz_pool_user {
+	/*
+	 * `worker`, which had this user's jobs, has none any more: idle or
+	 * dead. With NULL: a worker that others used has become free.
+	 */
+	void (*freed)(struct fz_pool_user *user, struct fz_worker *worker);
+};
+
+struct fz_pool_opts {
+	struct fz_engine *engine;
+	unsigned max; /* workers at most, at least 1 */
+	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
+	struct fz_slots *slots;
+	bool spread; /* each begins on another processor: see host.h */
+	/* In the parent, before one or several forks; may be NULL. */
+	void (*before_fork)(void *main_ctx);
+	fz_worker_main main;
+	void *main_ctx;
+};
+
+/* NULL and `err` on failure. No worker is forked yet. */
+struct fz_pool *fz_pool_new(
+    const struct fz_pool_opts *opts, struct fz_err *err);
+
+/*
+ * End all workers, busy ones at once, their jobs as cancelled. From now on
+ * taking a worker fails.
+ */
+void fz_pool_close(struct fz_pool *pool);
+
+/* Close and free; no run may have it. NULL is allowed. */
+void fz_pool_free(struct fz_pool *pool);
+
+/* Be told of free workers from now on. 0, or -1 and `err` (no memory). */
+int fz_pool_join(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
+/* It has no jobs there any more, and is told nothing from now on. */
+void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
+
+/*
+ * An idle worker, the one used last, or a new one; it is the user's until it
+ * is told `freed`. NULL where all are busy or there is no slot, or (with `err`
+ * filled) the pool is closed, or a fork failed (or workers died before they
+ * started a job, many in a row) and it has no worker at all.
+ */
+struct fz_worker *fz_pool_take(
+    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
+
+/* Give up one that was taken and has got no job: `freed` is told. */
+void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
+
+/*
+ * Of the workers that have jobs of `user`, the one with the fewest that has
+ * room for one more. NULL: all have enough.
+ */
+struct fz_worker *fz_pool_room(
+    struct fz_pool *pool, const struct fz_pool_user *user);
+
+bool fz_pool_is_closed(const struct fz_pool *pool);
+
+/* Workers that live, busy or not. */
+unsigned fz_pool_nworkers(const struct fz_pool *pool);
+
+/* Whether fz_pool_take() could give a worker now. */
+bool fz_pool_has_free(const struct fz_pool *pool);
+
+/* Whether it would be one that is there already. */
+bool fz_pool_has_idle(const struct fz_pool *pool);
+
+/* An idle worker has done enough: it leaves by itself, `dead` as any. */
+void fz_pool_retire(struct fz_pool *pool, struct fz_worker *worker);
+void fz_pool_retire_idle(struct fz_pool *pool); /* all of them */
+
+/* Fork all workers that there may be. 0, or -1 and `err`. */
+int fz_pool_fill(struct fz_pool *pool, struct fz_err *err);
+
+/* Workers that are forked from now on get this stamp. */
+void fz_pool_stamp(struct fz_pool *pool, uint64_t stamp);
+
+/* The lowest stamp of a worker that lives; without one that of the next. */
+uint64_t fz_pool_oldest(const struct fz_pool *pool);
+
+/* The first worker that has jobs; others by its `next`. */
+struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
+
+/* Pass on the pieces of lines of the workers that nobody uses now. */
+void fz_pool_flush(const struct fz_pool *pool);
+
+/* Call `each` for the process of every living worker. */
+void fz_pool_pids(
+    const struct fz_pool *pool, void (*each)(void *ctx, pid_t pid), void *ctx);
+
+#endif

@@ -1,0 +1,352 @@
+#include "sched/run_step.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "sched/graph.h"
+#include "sched/run_state.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+
+struct delay {
+	struct fz_timer timer; /* first: the step knows it by this */
+	struct fz_step *step;
+};
+
+static struct fz_step *
+step_of(struct fz_job *job)
+{
+	return (struct fz_step *)((char *)job - offsetof(struct fz_step, job));
+}
+
+uint32_t
+fz_step_number(const struct fz_step *step)
+{
+	return (uint32_t)(step - step->run->steps);
+}
+
+const struct fz_node *
+fz_step_plan(const struct fz_step *step)
+{
+	return fz_graph_get(step->run->opts.graph, fz_step_number(step));
+}
+
+void
+fz_step_record(struct fz_step *step, enum fz_run_event_kind kind, pid_t pid)
+{
+	struct fz_run *run = step->run;
+	struct fz_run_event *event;
+
+	if (!run->opts.events)
+		return;
+	if (run->nevents == run->events_cap) {
+		size_t cap = run->events_cap != 0 ? 2 * run->events_cap : 64;
+
+		event = realloc(run->events, cap * sizeof(*event));
+		if (event == NULL)
+			return; /* somebody watches a little less */
+		run->events = event;
+		run->events_cap = cap;
+	}
+	event = &run->events[run->nevents++];
+	run->opts.engine->news++;
+	*event = (struct fz_run_event){
+		.kind = kind, .node = fz_step_number(step), .pid = pid
+	};
+	if (kind != FZ_RUN_EVENT_START && step->job.started_ns != 0)
+		event->took_ns = fz_clock_ns() - step->job.started_ns;
+}
+
+static void
+drop_use(struct fz_run *run, uint32_t value)
+{
+	if (--run->uses[value] != 0)
+		return;
+	fz_blob_unref(run->values[value]);
+	run->values[value] = NULL;
+}
+
+/* The step is over: it needs its inputs no more. */
+static void
+end_step(struct fz_step *step, enum fz_step_state state)
+{
+	struct fz_run *run = step->run;
+	const uint32_t *inputs =
+	    fz_graph_inputs(run->opts.graph, fz_step_number(step));
+
+	step->state = state;
+	for (uint32_t i = 0; i < fz_step_plan(step)->ninputs; i++)
+		drop_use(run, inputs[i]);
+	run->unfinished--;
+	fz_loop_defer(run->opts.engine->loop, &run->dispatch);
+}
+
+void
+fz_step_ready(struct fz_step *step)
+{
+	struct fz_run *run = step->run;
+	uint32_t n = fz_step_number(step);
+
+	step->state = FZ_STEP_READY;
+	if (run->local != NULL) {
+		run->local[n / 64] |= UINT64_C(1) << n % 64;
+		if (n / 64 < run->local_from)
+			run->local_from = n / 64;
+	} else {
+		struct fz_ready *ready = &run->ready[fz_step_plan(step)->pool];
+
+		step->job.next = NULL;
+		*ready->tail = &step->job;
+		ready->tail = &step->job.next;
+	}
+	fz_loop_defer(run->opts.engine->loop, &run->dispatch);
+}
+
+/* A value is there: those who waited for it may be ready now. */
+static void
+value_made(struct fz_run *run, uint32_t value, struct fz_blob *blob)
+{
+	uint32_t n;
+	const uint32_t *users = fz_graph_users(run->opts.graph, value, &n);
+
+	if (run->uses[value] != 0)
+		run->values[value] = blob;
+	else
+		fz_blob_unref(blob);
+	for (uint32_t i = 0; i < n; i++) {
+		struct fz_step *user = &run->steps[users[i]];
+
+		if (--user->waiting == 0 && user->state == FZ_STEP_WAITING &&
+		    !run->stopping)
+			fz_step_ready(user);
+	}
+}
+
+static void
+keep_failure(struct fz_step *step, const struct fz_failure *failure)
+{
+	step->failure = malloc(sizeof(*step->failure));
+	if (step->failure == NULL) {
+		fz_blob_unref(failure->value);
+		step->failure = &step->run->lost;
+		return;
+	}
+	*step->failure = *failure;
+}
+
+static void
+cancel(struct fz_step *step, uint32_t because)
+{
+	step->because = because;
+	end_step(step, FZ_STEP_CANCELLED);
+	step->job.started_ns = 0;
+	fz_step_record(step, FZ_RUN_EVENT_FAILED, 0);
+}
+
+/* Everything that depends on a failed step will never run. */
+static void
+cancel_users(struct fz_step *failed, uint32_t because)
+{
+	struct fz_run *run = failed->run;
+	const struct fz_node *plan = fz_step_plan(failed);
+	struct fz_step *list =
+	    NULL; /* by job.next: cancelled, users still to do */
+
+	for (;;) {
+		for (uint32_t v = 0; v < plan->nvalues; v++) {
+			uint32_t n;
+			const uint32_t *users = fz_graph_users(
+			    run->opts.graph, plan->first_value + v, &n);
+
+			for (uint32_t i = 0; i < n; i++) {
+				struct fz_step *user = &run->steps[users[i]];
+
+				if (user->state != FZ_STEP_WAITING)
+					continue;
+				cancel(user, because);
+				user->job.next =
+				    list != NULL ? &list->job : NULL;
+				list = user;
+			}
+		}
+		if (list == NULL)
+			return;
+		plan = fz_step_plan(list);
+		list = list->job.next != NULL ? step_of(list->job.next) : NULL;
+	}
+}
+
+/* Start nothing new: what waits, is ready or delayed is cancelled. */
+void
+fz_step_stop(struct fz_run *run, uint32_t because)
+{
+	if (run->stopping)
+		return;
+	run->stopping = true;
+	run->because = because;
+	for (uint32_t i = 0; i < run->nnodes; i++) {
+		struct fz_step *step = &run->steps[i];
+
+		if (step->state == FZ_STEP_DELAYED) {
+			fz_loop_disarm(run->opts.engine->loop, step->delay);
+			free(step->delay);
+			step->delay = NULL;
+			/* It did run, and failed. */
+			step->state = FZ_STEP_WAITING;
+		}
+		if (step->state == FZ_STEP_WAITING ||
+		    step->state == FZ_STEP_READY)
+			cancel(step, because);
+	}
+	for (uint32_t i = 0; i < run->opts.npools; i++)
+		run->ready[i].tail = &run->ready[i].head;
+	for (uint32_t i = 0; i < run->opts.npools; i++)
+		run->ready[i].head = NULL;
+}
+
+static void
+delay_over(struct fz_timer *timer)
+{
+	struct delay *delay = (struct delay *)timer;
+	struct fz_step *step = delay->step;
+
+	free(delay);
+	step->delay = NULL;
+	fz_step_ready(step);
+}
+
+static void
+retry_later(struct fz_step *step, int64_t delay_ns)
+{
+	struct delay *delay;
+
+	if (delay_ns == 0 || (delay = calloc(1, sizeof(*delay))) == NULL) {
+		fz_step_ready(step);
+		return;
+	}
+	delay->timer.fired = delay_over;
+	delay->step = step;
+	step->delay = &delay->timer;
+	step->state = FZ_STEP_DELAYED;
+	if (fz_loop_arm(step->run->opts.engine->loop, step->delay,
+		fz_clock_after(fz_clock_ns(), delay_ns)) != 0)
+		delay_over(step->delay);
+}
+
+bool
+fz_step_may_retry(const struct fz_run_limits *limits, unsigned attempts,
+    enum fz_err_kind kind)
+{
+	return kind != FZ_ERR_CANCELLED && kind != FZ_ERR_INTERRUPTED &&
+	       kind != FZ_ERR_UNSENDABLE && kind != FZ_ERR_CLOSED &&
+	       attempts <= limits->retries;
+}
+
+int64_t
+fz_step_backoff(const struct fz_run_limits *limits, unsigned attempts)
+{
+	int64_t ns = limits->backoff_ns;
+
+	for (unsigned i = 1; i < attempts && ns != 0; i++) {
+		if (ns == FZ_CLOCK_NEVER)
+			break;
+		ns = fz_clock_after(ns, ns);
+	}
+	return ns;
+}
+
+void
+fz_step_failed(struct fz_step *step, struct fz_failure *failure)
+{
+	struct fz_run *run = step->run;
+	const struct fz_run_limits *limits =
+	    fz_run_limits_of(run, fz_step_number(step));
+
+	failure->attempt = ++step->attempts;
+	if (!run->stopping &&
+	    fz_step_may_retry(limits, step->attempts, failure->err.kind)) {
+		fz_step_record(step, FZ_RUN_EVENT_RETRY, failure->pid);
+		fz_blob_unref(failure->value);
+		retry_later(step, fz_step_backoff(limits, step->attempts));
+		return;
+	}
+	keep_failure(step, failure);
+	*run->last_failed = step;
+	run->last_failed = &step->next_failed;
+	fz_step_record(step, FZ_RUN_EVENT_FAILED, failure->pid);
+	end_step(step, FZ_STEP_FAILED);
+	if (run->opts.policy == FZ_RUN_CONTINUE)
+		cancel_users(step, fz_step_number(step));
+	else
+		fz_step_stop(run, fz_step_number(step));
+}
+
+void
+fz_step_done(
+    struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
+{
+	const struct fz_node *plan = fz_step_plan(step);
+	struct fz_failure failure = { .pid = pid, .exitcode = -1 };
+	bool whole = n == plan->nvalues;
+
+	for (uint32_t i = 0; i < n; i++)
+		whole = whole && values[i] != NULL;
+	if (!whole) {
+		for (uint32_t i = 0; i < n; i++)
+			fz_blob_unref(values[i]);
+		if (n != plan->nvalues)
+			fz_err_set(&failure.err, FZ_ERR_CRASH,
+			    "the worker answered with %u values, not %u", n,
+			    plan->nvalues);
+		else
+			fz_err_set(&failure.err, FZ_ERR_MEMORY,
+			    "not enough memory to keep the results");
+		fz_step_failed(step, &failure);
+		return;
+	}
+	step->attempts++;
+	fz_step_record(step, FZ_RUN_EVENT_DONE, pid);
+	end_step(step, FZ_STEP_DONE);
+	for (uint32_t i = 0; i < n; i++)
+		value_made(step->run, plan->first_value + i, values[i]);
+}
+
+static void
+job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+{
+	struct fz_step *step = step_of(job);
+
+	step->run->sent--;
+	fz_step_done(step, values, n, job->pid);
+}
+
+static void
+job_failed(struct fz_job *job, struct fz_failure *failure)
+{
+	struct fz_step *step = step_of(job);
+
+	step->run->sent--;
+	fz_step_failed(step, failure);
+}
+
+static void
+job_returned(struct fz_job *job, uint32_t nitems)
+{
+	struct fz_step *step = step_of(job);
+
+	(void)nitems; /* it is one */
+	step->run->sent--;
+	if (step->run->stopping)
+		cancel(step, step->run->because);
+	else
+		fz_step_ready(step);
+}
+
+static void
+job_started(struct fz_job *job)
+{
+	fz_step_record(step_of(job), FZ_RUN_EVENT_START, job->pid);
+}
+
+const struct fz_job_ops fz_step_job_ops = { job_done, job_failed, job_returned,
+	job_started, NULL };

@@ -1,0 +1,49 @@
+/* run_step.h - one node of a run: its states, its attempts, its values. */
+#ifndef FZ_RUN_STEP_H
+#define FZ_RUN_STEP_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sched/run.h"
+
+struct fz_blob;
+struct fz_failure;
+struct fz_job_ops;
+struct fz_node;
+struct fz_step;
+
+/*
+ * Whether what has failed so after `attempts` of them is tried once more, and
+ * how long to wait before it.
+ */
+bool fz_step_may_retry(const struct fz_run_limits *limits, unsigned attempts,
+    enum fz_err_kind kind);
+int64_t fz_step_backoff(const struct fz_run_limits *limits, unsigned attempts);
+
+/* How a worker tells of a step's job. */
+extern const struct fz_job_ops fz_step_job_ops;
+
+/* Its number in the graph, and what the graph says of it. */
+uint32_t fz_step_number(const struct fz_step *step);
+const struct fz_node *fz_step_plan(const struct fz_step *step);
+
+/* It could start now. */
+void fz_step_ready(struct fz_step *step);
+
+/* An attempt has ended with values, or without; as in struct fz_job_ops. */
+void fz_step_done(
+    struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid);
+void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
+
+/* Record an event, if the run wants any. */
+void fz_step_record(
+    struct fz_step *step, enum fz_run_event_kind kind, pid_t pid);
+
+/*
+ * Nothing new is started in the run: steps that wait, are ready or delayed
+ * are cancelled, because of the node `because` or of none.
+ */
+void fz_step_stop(struct fz_run *run, uint32_t because);
+
+#endif

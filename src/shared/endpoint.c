@@ -1,0 +1,90 @@
+#include "shared/endpoint.h"
+
+#define USED UINT32_C(0x80000000) /* members are below */
+
+static _Atomic uint32_t *
+own_place(struct fz_end *end, uint32_t self)
+{
+	return &end->at[fz_commons_place(self)];
+}
+
+/* Note that `self` is among those, and whether it is not the only one ever. */
+static void
+note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
+{
+	uint32_t nobody = 0;
+
+	if (!atomic_compare_exchange_strong(first, &nobody, self) &&
+	    nobody != self)
+		atomic_store(n, 2);
+}
+
+/* Whether another one ever was. */
+static bool
+was_other(
+    const _Atomic uint32_t *first, const _Atomic uint32_t *n, uint32_t self)
+{
+	uint32_t member = atomic_load(first);
+
+	return member != 0 && (member != self || atomic_load(n) == 2);
+}
+
+void
+fz_end_hold(struct fz_end *end, uint32_t self)
+{
+	_Atomic uint32_t *at = own_place(end, self);
+
+	if ((atomic_load(at) & ~USED) == self)
+		return;
+	note(&end->holder, &end->nholders, self);
+	atomic_store(at, self);
+}
+
+void
+fz_end_use(struct fz_end *end, uint32_t self)
+{
+	_Atomic uint32_t *at = own_place(end, self);
+
+	if (atomic_load_explicit(at, memory_order_relaxed) == (USED | self))
+		return;
+	fz_end_hold(end, self);
+	note(&end->user, &end->nusers, self);
+	atomic_store(at, USED | self);
+}
+
+void
+fz_end_leave(struct fz_end *end, uint32_t self)
+{
+	_Atomic uint32_t *at = own_place(end, self);
+
+	if ((atomic_load(at) & ~USED) == self)
+		atomic_store(at, 0);
+}
+
+bool
+fz_end_is_used(const struct fz_end *end, uint32_t self)
+{
+	return atomic_load(&end->at[fz_commons_place(self)]) == (USED | self);
+}
+
+bool
+fz_end_is_over(const struct fz_end *end, uint32_t self)
+{
+	uint32_t n = fz_commons_nplaces();
+	bool held = false, own = false;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t at = atomic_load(&end->at[i]), member = at & ~USED;
+
+		if (member == self) {
+			own = true;
+		} else if (member != 0 && fz_commons_alive(member)) {
+			if (at & USED)
+				return false;
+			held = true;
+		}
+	}
+	if (was_other(&end->user, &end->nusers, self))
+		return true;
+	return !held && (!own || was_other(&end->holder, &end->nholders, self));
+}

@@ -1,0 +1,60 @@
+/* event.h - a flag in shared memory that processes wait for. */
+#ifndef FZ_EVENT_H
+#define FZ_EVENT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/eventcount.h"
+
+/* In shared memory; all zero is one that is not set. */
+struct fz_event {
+	_Atomic uint32_t
+	    word; /* bit 0: it is set; the others count how often */
+	struct fz_gate gate;
+};
+
+static inline bool
+fz_event_is_set(const struct fz_event *event)
+{
+	return atomic_load(&event->word) & 1;
+}
+
+static inline void
+fz_event_set(struct fz_event *event)
+{
+	uint32_t word = atomic_load(&event->word);
+
+	while (!(word & 1)) {
+		if (!atomic_compare_exchange_weak(
+			&event->word, &word, word + 3))
+			continue;
+		fz_gate_wake(&event->gate, FZ_GATE_ALL);
+		return;
+	}
+}
+
+static inline void
+fz_event_clear(struct fz_event *event)
+{
+	atomic_fetch_and(&event->word, ~UINT32_C(1));
+}
+
+/* What fz_event_came() takes, before one waits. */
+static inline uint32_t
+fz_event_now(const struct fz_event *event)
+{
+	return atomic_load(&event->word);
+}
+
+/* Whether it is set, or was since then: it may be cleared again. */
+static inline bool
+fz_event_came(const struct fz_event *event, uint32_t then)
+{
+	uint32_t word = atomic_load(&event->word);
+
+	return (word & 1) || word >> 1 != then >> 1;
+}
+
+#endif

@@ -1,0 +1,49 @@
+/* syscall is no part of POSIX. */
+#define _GNU_SOURCE
+#include "shared/eventcount.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "shared/heap.h"
+
+uint32_t
+fz_gate_enter(struct fz_gate *gate, uint32_t how)
+{
+	uint32_t seq = atomic_load(&gate->seq);
+
+	atomic_fetch_or(&gate->waiting, how);
+	return seq;
+}
+
+void
+fz_gate_sleep(struct fz_gate *gate, uint32_t seq, int64_t until_ns)
+{
+	int64_t left = until_ns - fz_clock_ns();
+	struct timespec ts;
+
+	if (left <= 0)
+		return;
+	if (left > FZ_GATE_LOOK_NS)
+		left = FZ_GATE_LOOK_NS;
+	ts.tv_sec = (time_t)(left / FZ_CLOCK_SECOND);
+	ts.tv_nsec = (long)(left % FZ_CLOCK_SECOND);
+	/* Woken, too late, by a signal or for the time: all is the same. */
+	syscall(SYS_futex, &gate->seq, FUTEX_WAIT, seq, &ts, NULL, 0);
+}
+
+void
+fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n)
+{
+	uint32_t how = atomic_exchange(&gate->waiting, 0);
+
+	atomic_fetch_add(&gate->seq, 1);
+	if (how & FZ_GATE_SLEEP)
+		syscall(SYS_futex, &gate->seq, FUTEX_WAKE,
+		    n < INT32_MAX ? n : INT32_MAX, NULL, NULL, 0);
+	if (how & FZ_GATE_LOOP)
+		fz_commons_ring();
+}

@@ -1,0 +1,278 @@
+#include "shared/extent.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROOM_FIRST = 16 };
+
+int
+fz_extents_init(
+    struct fz_extents *ex, uint64_t at, uint64_t len, uint64_t grain)
+{
+	ex->grain = grain;
+	ex->used = ex->warm = 0;
+	ex->n = 0;
+	ex->room = ROOM_FIRST;
+	ex->list = malloc(ROOM_FIRST * sizeof(*ex->list));
+	if (ex->list == NULL)
+		return -1;
+	ex->list[ex->n++] = (struct fz_extent){ at, len, FZ_EXTENT_COLD };
+	return 0;
+}
+
+void
+fz_extents_fini(struct fz_extents *ex)
+{
+	free(ex->list);
+	ex->list = NULL;
+	ex->n = ex->room = 0;
+	ex->used = ex->warm = 0;
+}
+
+/* Room for one more entry, so that what follows cannot fail. */
+static int
+make_room(struct fz_extents *ex)
+{
+	struct fz_extent *list;
+
+	if (ex->n < ex->room)
+		return 0;
+	list = realloc(ex->list, 2 * ex->room * sizeof(*list));
+	if (list == NULL)
+		return -1;
+	ex->list = list;
+	ex->room *= 2;
+	return 0;
+}
+
+static void
+insert(struct fz_extents *ex, size_t i, struct fz_extent e)
+{
+	memmove(
+	    ex->list + i + 1, ex->list + i, (ex->n - i) * sizeof(*ex->list));
+	ex->list[i] = e;
+	ex->n++;
+}
+
+static void delete (struct fz_extents *ex, size_t i)
+{
+	ex->n--;
+	memmove(
+	    ex->list + i, ex->list + i + 1, (ex->n - i) * sizeof(*ex->list));
+}
+
+/* Where free extents of one state meet, make them one. */
+static void
+join_around(struct fz_extents *ex, size_t i)
+{
+	struct fz_extent *e = ex->list;
+
+	if (i + 1 < ex->n && e[i].state == e[i + 1].state) {
+		e[i].len += e[i + 1].len;
+		delete (ex, i + 1);
+	}
+	if (i > 0 && e[i - 1].state == e[i].state) {
+		e[i - 1].len += e[i].len;
+		delete (ex, i);
+	}
+}
+
+static uint64_t
+round_up(const struct fz_extents *ex, uint64_t len)
+{
+	if (len == 0)
+		return ex->grain;
+	return len > UINT64_MAX - ex->grain
+		   ? 0
+		   : (len + ex->grain - 1) / ex->grain * ex->grain;
+}
+
+/* Bytes of the free extents in a row from `i`, counted up to `enough`. */
+static uint64_t
+free_from(const struct fz_extents *ex, size_t i, uint64_t enough)
+{
+	uint64_t len = 0;
+
+	for (; i < ex->n && len < enough; i++) {
+		if (ex->list[i].state == FZ_EXTENT_USED)
+			break;
+		len += ex->list[i].len;
+	}
+	return len;
+}
+
+static size_t
+choose(const struct fz_extents *ex, uint64_t len)
+{
+	const struct fz_extent *e = ex->list;
+	size_t i, best = ex->n;
+
+	for (i = 0; ex->warm >= len && i < ex->n; i++)
+		if (e[i].state == FZ_EXTENT_WARM && e[i].len >= len &&
+		    (best == ex->n || e[i].len < e[best].len))
+			best = i;
+	for (i = 0; best == ex->n && i < ex->n; i++)
+		if (e[i].state != FZ_EXTENT_USED &&
+		    free_from(ex, i, len) >= len)
+			return i;
+	return best;
+}
+
+/*
+ * Cut `len` bytes off the free extents at `i`, which are there and more than
+ * one of them may go. Returns whether some were cold.
+ */
+static bool
+cut_off(struct fz_extents *ex, size_t i, uint64_t len)
+{
+	bool cold = false;
+
+	while (len > 0) {
+		struct fz_extent *e = ex->list + i;
+		uint64_t part = e->len < len ? e->len : len;
+
+		if (e->state == FZ_EXTENT_WARM)
+			ex->warm -= part;
+		else
+			cold = true;
+		len -= part;
+		e->at += part;
+		e->len -= part;
+		if (e->len == 0)
+			delete (ex, i);
+	}
+	return cold;
+}
+
+int
+fz_extents_take(struct fz_extents *ex, uint64_t len, uint64_t *at, bool *cold)
+{
+	size_t i;
+
+	len = round_up(ex, len);
+	if (len == 0 || make_room(ex) == -1)
+		return -1;
+	i = choose(ex, len);
+	if (i == ex->n)
+		return -1;
+	*at = ex->list[i].at;
+	*cold = cut_off(ex, i, len);
+	insert(ex, i, (struct fz_extent){ *at, len, FZ_EXTENT_USED });
+	ex->used += len;
+	return 0;
+}
+
+static size_t
+search(const struct fz_extents *ex, uint64_t at)
+{
+	size_t low = 0, high = ex->n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (ex->list[mid].at < at)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (low < ex->n && ex->list[low].at == at &&
+	    ex->list[low].state == FZ_EXTENT_USED)
+		return low;
+	return ex->n;
+}
+
+const struct fz_extent *
+fz_extents_find(const struct fz_extents *ex, uint64_t at)
+{
+	size_t i = search(ex, at);
+
+	return i == ex->n ? NULL : ex->list + i;
+}
+
+int
+fz_extents_extend(struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold)
+{
+	size_t i = search(ex, at);
+	uint64_t more;
+
+	len = round_up(ex, len);
+	*cold = false;
+	if (i == ex->n || len == 0)
+		return -1;
+	if (len <= ex->list[i].len)
+		return 0;
+	more = len - ex->list[i].len;
+	if (free_from(ex, i + 1, more) < more)
+		return -1;
+	*cold = cut_off(ex, i + 1, more);
+	ex->list[i].len = len;
+	ex->used += more;
+	return 0;
+}
+
+int
+fz_extents_shrink(
+    struct fz_extents *ex, uint64_t at, uint64_t len, enum fz_extent_state tail)
+{
+	size_t i = search(ex, at);
+	uint64_t less;
+
+	len = round_up(ex, len);
+	if (i == ex->n || len == 0 || make_room(ex) == -1)
+		return -1;
+	if (len >= ex->list[i].len)
+		return 0;
+	less = ex->list[i].len - len;
+	ex->list[i].len = len;
+	insert(ex, i + 1, (struct fz_extent){ at + len, less, tail });
+	ex->used -= less;
+	if (tail == FZ_EXTENT_WARM)
+		ex->warm += less;
+	join_around(ex, i + 1);
+	return 0;
+}
+
+uint64_t
+fz_extents_give(struct fz_extents *ex, uint64_t at, enum fz_extent_state state)
+{
+	size_t i = search(ex, at);
+	uint64_t len;
+
+	if (i == ex->n)
+		return 0;
+	len = ex->list[i].len;
+	ex->list[i].state = state;
+	ex->used -= len;
+	if (state == FZ_EXTENT_WARM)
+		ex->warm += len;
+	join_around(ex, i);
+	return len;
+}
+
+uint64_t
+fz_extents_cool(struct fz_extents *ex, uint64_t len, uint64_t *at)
+{
+	struct fz_extent *e;
+	size_t i = ex->n;
+
+	while (i > 0 && ex->list[i - 1].state != FZ_EXTENT_WARM)
+		i--;
+	if (i-- == 0)
+		return 0;
+	e = ex->list + i;
+	len = round_up(ex, len);
+	/* Without memory for one more entry the whole extent goes. */
+	if (len == 0 || len >= e->len || make_room(ex) == -1) {
+		len = ex->list[i].len;
+		*at = ex->list[i].at;
+		ex->list[i].state = FZ_EXTENT_COLD;
+	} else {
+		e = ex->list + i;
+		e->len -= len;
+		*at = e->at + e->len;
+		insert(ex, ++i, (struct fz_extent){ *at, len, FZ_EXTENT_COLD });
+	}
+	ex->warm -= len;
+	join_around(ex, i);
+	return len;
+}

@@ -1,0 +1,314 @@
+/* memfd_create, fallocate and madvise are no part of C. */
+#define _GNU_SOURCE
+#include "shared/heap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "os/fd.h"
+#include "shared/heap_state.h"
+
+#define PIECE ((size_t)8 << 20)
+#define SIZE_FEW ((size_t)64 << 20) /* with less it does not begin */
+
+struct fz_commons fz_commons = { .fd = -1, .bell = -1 };
+
+static size_t
+head_size(uint32_t nchunks)
+{
+	size_t n = sizeof(struct head) + nchunks * sizeof(uint64_t);
+
+	return (n + CHUNK - 1) & ~(CHUNK - 1);
+}
+
+#ifdef FZ_VALGRIND /* looking for leaks it touches every page */
+#define SIZE_LEAST (UINT64_C(1) << 29)
+#define SIZE_MOST SIZE_LEAST
+#else
+#define SIZE_LEAST (UINT64_C(1) << 32)
+#define SIZE_MOST (UINT64_C(1) << 38) /* a name has 30 bits */
+#endif
+
+/*
+ * Twice what the machine has: some of it is mostly free. But of the addresses
+ * that a process may have most are left to the script.
+ */
+static size_t
+wanted_size(void)
+{
+	uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
+	uint64_t size = 2 * pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	struct rlimit limit;
+
+	if (size < SIZE_LEAST)
+		size = SIZE_LEAST;
+	if (size > SIZE_MOST)
+		size = SIZE_MOST;
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur / 4 < size)
+		size = limit.rlim_cur / 4;
+	if (size < SIZE_FEW)
+		size = SIZE_FEW;
+	return (size_t)(size & ~(uint64_t)(CHUNK - 1));
+}
+
+/* Less where address space is short. */
+static void *
+map_region(int fd, size_t *size)
+{
+	void *at = MAP_FAILED;
+
+	for (; *size >= SIZE_FEW; *size /= 2) {
+		if (ftruncate(fd, (off_t)*size) == -1)
+			continue;
+		at = mmap(NULL, *size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_NORESERVE, fd, 0);
+		if (at != MAP_FAILED)
+			break;
+	}
+	return at;
+}
+
+/* 0, or -1 and errno. */
+static int
+reserve_piece(size_t offset, size_t len)
+{
+	if (fz_commons.fd != -1)
+		return fallocate(fz_commons.fd, 0, (off_t)offset, (off_t)len);
+	if (madvise((unsigned char *)fz_commons.head + offset, len,
+		MADV_POPULATE_WRITE) == 0)
+		return 0;
+	if (errno == EFAULT) /* the fault of a page that cannot be had */
+		errno = ENOMEM;
+	return -1;
+}
+
+/* By the piece: a signal undoes all of one. */
+int
+fz_commons_reserve(const void *at, size_t len)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t offset = (size_t)fz_commons_offset(at), end = offset + len;
+
+	offset &= ~(page - 1);
+	while (offset < end) {
+		size_t n = end - offset < PIECE ? end - offset : PIECE;
+
+		if (reserve_piece(offset, n) == 0)
+			offset += n;
+		else if (errno != EINTR)
+			return -1;
+	}
+	return 0;
+}
+
+/* What it was to its parent it is no more. */
+static void
+in_child(void)
+{
+	if (fz_commons.self == 0)
+		return; /* nothing of this page is to be copied */
+	fz_commons.self = 0;
+	fz_commons.cells = NULL;
+	fz_commons.dropped = NULL;
+}
+
+int
+fz_commons_init_lock(pthread_mutex_t *mutex)
+{
+	pthread_mutexattr_t attr;
+	int code = pthread_mutexattr_init(&attr);
+
+	if (code != 0)
+		return code;
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	code = pthread_mutex_init(mutex, &attr);
+	pthread_mutexattr_destroy(&attr);
+	return code;
+}
+
+static void
+close_region(void)
+{
+	if (fz_commons.head != NULL)
+		munmap(fz_commons.head, fz_commons.size);
+	fz_commons.head = NULL;
+	fz_fd_close(&fz_commons.bell);
+	fz_fd_close(&fz_commons.fd);
+}
+
+static int
+init_region(struct fz_err *err)
+{
+	static bool hooked;
+	struct head *head = fz_commons.head;
+	size_t room = fz_commons.size;
+	int code;
+
+	head->nchunks =
+	    (uint32_t)((room - head_size((uint32_t)(room / CHUNK))) / CHUNK);
+	fz_commons.owners = (_Atomic uint64_t *)(head + 1);
+	fz_commons.chunks =
+	    (unsigned char *)head + head_size((uint32_t)(room / CHUNK));
+	code = fz_commons_init_lock(&head->joining);
+	if (code == 0 && !hooked)
+		code = pthread_atfork(NULL, NULL, in_child);
+	if (code != 0)
+		return fz_err_sys(err, code, "cannot set up shared memory");
+	hooked = true;
+	return 0;
+}
+
+static int
+make_files(struct fz_err *err)
+{
+	struct rlimit limit;
+
+	/* Growing a file beyond the limit is a signal, not an error. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
+	    limit.rlim_cur != RLIM_INFINITY)
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "no shared memory under a file size limit");
+	fz_commons.fd = memfd_create("fzlua-commons", MFD_CLOEXEC);
+	fz_commons.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fz_commons.fd == -1 || fz_commons.bell == -1)
+		return fz_err_sys(err, errno, "cannot make shared memory");
+	if (fz_fd_clear_standard(&fz_commons.fd, err) != 0)
+		return -1;
+	return fz_fd_clear_standard(&fz_commons.bell, err);
+}
+
+/*
+ * A process that writes to all of its descriptors, or closes them and opens
+ * files, is to do nothing to what all share: the mapping alone is kept. Before
+ * Linux 5.14 the file is needed to reserve memory.
+ */
+static void
+close_file(void)
+{
+	if (madvise(fz_commons.head, 1, MADV_POPULATE_WRITE) == 0)
+		fz_fd_close(&fz_commons.fd);
+}
+
+static int
+open_region(struct fz_err *err)
+{
+	void *at;
+
+	if (make_files(err) != 0)
+		return -1;
+	fz_commons.size = wanted_size();
+	at = map_region(fz_commons.fd, &fz_commons.size);
+	if (at == MAP_FAILED)
+		return fz_err_sys(err, errno, "cannot map shared memory");
+	fz_commons.head = at;
+	madvise(at, fz_commons.size, MADV_DONTDUMP);
+	close_file();
+	if (fz_commons_reserve(at, offsetof(struct head, members)) != 0)
+		return fz_err_sys(err, errno, "no memory to share");
+	return init_region(err);
+}
+
+int
+fz_commons_open(struct fz_err *err)
+{
+	if (fz_commons.head != NULL)
+		return 0;
+	/* One of its own would not be that of the others. */
+	if (fz_commons.failed != 0 && fz_commons.failed != getpid())
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "no shared memory, as there was none when this process "
+		    "was started");
+	fz_commons.failed = 0;
+	if (open_region(err) == 0)
+		return 0;
+	close_region();
+	fz_commons.failed = getpid();
+	return -1;
+}
+
+void
+fz_commons_hold(void)
+{
+	fz_commons.nholders++;
+}
+
+bool
+fz_commons_is_held(void)
+{
+	return fz_commons.nholders != 0;
+}
+
+/*
+ * A robust mutex that is locked is in a list of its thread's, and must not be
+ * unmapped. False: it is that of another thread, which lives: the region stays,
+ * for the next state that needs one.
+ */
+static bool
+leave(void)
+{
+	struct member *m = member_at(fz_commons_place(fz_commons.self));
+
+	if (pthread_mutex_unlock(&m->life) == 0)
+		return true;
+	if (fz_commons_lock(&m->life, false) != 0)
+		return false;
+	pthread_mutex_unlock(&m->life);
+	return true;
+}
+
+void
+fz_commons_let_go(void)
+{
+	if (--fz_commons.nholders != 0)
+		return;
+	fz_commons.failed = 0;
+	if (fz_commons.head == NULL)
+		return;
+	if (fz_commons.self != 0 && !leave())
+		return;
+	in_child();
+	close_region();
+}
+
+int
+fz_commons_bell(void)
+{
+	return fz_commons.bell;
+}
+
+void
+fz_commons_ring(void)
+{
+	uint64_t one = 1, many;
+	ssize_t n;
+
+	if (fz_commons.bell == -1)
+		return;
+	do
+		n = write(fz_commons.bell, &one, sizeof(one));
+	while (n == -1 &&
+	       (errno == EINTR ||
+		   /* Full, of what some process has written to it. */
+		   (errno == EAGAIN &&
+		       read(fz_commons.bell, &many, sizeof(many)) > 0)));
+}
+
+uint64_t
+fz_commons_offset(const void *at)
+{
+	return (uint64_t)((const unsigned char *)at -
+			  (unsigned char *)fz_commons.head);
+}
+
+void *
+fz_commons_at(uint64_t offset)
+{
+	return offset != 0 ? (unsigned char *)fz_commons.head + offset : NULL;
+}

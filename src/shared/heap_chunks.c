@@ -1,0 +1,273 @@
+/* madvise is no part of C. */
+#define _GNU_SOURCE
+#include "shared/heap.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/host.h"
+#include "shared/heap_state.h"
+
+#define WARM_MAX 4096    /* chunks that are kept with their memory */
+#define MUCH (64U << 20) /* looked at before it is taken */
+
+void
+fz_commons_search_from(uint32_t i)
+{
+	_Atomic uint64_t *lowest = &fz_commons.head->lowest;
+	uint64_t before = atomic_load(lowest), after;
+
+	do {
+		uint32_t least = (uint32_t)before < i ? (uint32_t)before : i;
+
+		after = ((before >> 32) + 1) << 32 | least;
+	} while (!atomic_compare_exchange_weak(lowest, &before, after));
+}
+
+/* From the end, so that what a killed process leaves says whose it is. */
+static void
+set_free(uint32_t i, uint32_t n, uint32_t state)
+{
+	if (state == WARM)
+		atomic_fetch_add(&fz_commons.head->nwarm, (int32_t)n);
+	atomic_fetch_sub(&fz_commons.head->nused, n);
+	while (n-- > 0)
+		atomic_store(&fz_commons.owners[i + n], owner_word(state, 0));
+	fz_commons_search_from(i);
+}
+
+static bool
+punch(uint32_t i, uint32_t n)
+{
+	return madvise(chunk_at(i), n * CHUNK, MADV_REMOVE) == 0;
+}
+
+void
+fz_commons_free_chunks(uint32_t i, uint32_t n)
+{
+	bool full =
+	    atomic_load(&fz_commons.head->nwarm) + (int32_t)n > WARM_MAX;
+
+	set_free(i, n, full && punch(i, n) ? COLD : WARM);
+}
+
+void
+fz_commons_drop_chunks(uint32_t i, uint32_t n)
+{
+	punch(i, n);
+	set_free(i, n, COLD);
+}
+
+/* Claim chunk `i` if it is free; then `*cold` says whether it has no memory. */
+static bool
+claim_chunk(uint32_t i, bool *cold)
+{
+	struct head *head = fz_commons.head;
+	uint64_t before = atomic_load(&fz_commons.owners[i]);
+
+	if (!is_free(before) ||
+	    !atomic_compare_exchange_strong(
+		&fz_commons.owners[i], &before, owner_word(fz_commons.self, 0)))
+		return false;
+	atomic_fetch_add(&head->nused, 1);
+	if (whose(before) == WARM)
+		atomic_fetch_sub(&head->nwarm, 1);
+	else
+		*cold = true;
+	return true;
+}
+
+/* Before chunks below `top` are claimed. 0, or -1 and errno. */
+static int
+raise_top(uint32_t top)
+{
+	struct head *head = fz_commons.head;
+	uint32_t before = atomic_load(&head->top);
+
+	if (before < top && fz_commons_reserve(&fz_commons.owners[before],
+				(top - before) * sizeof(uint64_t)) != 0)
+		return -1;
+	while (before < top &&
+	       !atomic_compare_exchange_weak(&head->top, &before, top))
+		continue;
+	return 0;
+}
+
+/* Claim `n` chunks from `i` on, with memory. 1, 0 where not all are free, -1 */
+static int
+claim_row(uint32_t i, uint32_t n, uint32_t *got)
+{
+	bool cold = false;
+	int code;
+
+	*got = 0;
+	if (raise_top(i + n) != 0)
+		return -1;
+	while (*got < n && claim_chunk(i + *got, &cold))
+		++*got;
+	if (*got == n &&
+	    (!cold || fz_commons_reserve(chunk_at(i), n * CHUNK) == 0))
+		return 1;
+	code = errno;
+	if (cold)
+		fz_commons_drop_chunks(i, *got);
+	else
+		fz_commons_free_chunks(i, *got);
+	errno = code;
+	return *got == n ? -1 : 0;
+}
+
+/* How many free ones begin at `i`, at most `n`. */
+static uint32_t
+free_row(uint32_t i, uint32_t n)
+{
+	uint32_t k = 0, top = atomic_load(&fz_commons.head->top);
+
+	while (k < n && (i + k >= top ||
+			    is_free(atomic_load(&fz_commons.owners[i + k]))))
+		k++;
+	return k;
+}
+
+/* 1, 0 where there is no such row, -1 and errno */
+static int
+take_row_from(uint32_t i, uint32_t n, uint32_t *at)
+{
+	uint32_t got = 0, end = fz_commons.head->nchunks;
+
+	while (n <= end && i <= end - n) {
+		uint32_t k = free_row(i, n);
+		int rc = 0;
+
+		if (k == n)
+			rc = claim_row(i, n, &got);
+		if (rc == 1)
+			*at = i;
+		if (rc != 0)
+			return rc;
+		i += k == n ? got + 1 : k + 1;
+	}
+	return 0;
+}
+
+/*
+ * A single chunk is the first that is free: the next search begins behind it,
+ * unless a chunk was freed meanwhile. A process that is killed before it says
+ * that it has freed one hides that until memory is short or its end is seen.
+ */
+static int
+take_row(uint32_t n, uint32_t *at)
+{
+	_Atomic uint64_t *lowest = &fz_commons.head->lowest;
+	uint64_t before = atomic_load(lowest);
+	int rc = take_row_from((uint32_t)before, n, at);
+
+	if (rc == 1 && n == 1)
+		atomic_compare_exchange_strong(lowest, &before,
+		    (before & ~(uint64_t)UINT32_MAX) | (*at + 1));
+	if (rc == 0)
+		rc = take_row_from(0, n, at);
+	if (rc == 0)
+		errno = ENOMEM;
+	return rc == 1 ? 0 : -1;
+}
+
+/* What the dead had is to be free again soon, also where nobody joins. */
+static void
+sweep_now_and_then(void)
+{
+	int64_t now = fz_clock_ns();
+
+	if (now < fz_commons.sweep_ns)
+		return;
+	fz_commons.sweep_ns = now + FZ_CLOCK_SECOND;
+	fz_commons_sweep_dead();
+}
+
+/* Taking more than there is would not fail but have processes killed. */
+static bool
+is_too_much(size_t size)
+{
+	return size > fz_commons.size ||
+	       (size >= MUCH && size > fz_host_free_memory());
+}
+
+void *
+fz_commons_take(size_t size, struct fz_err *err)
+{
+	uint32_t n, i = 0;
+
+	if (fz_commons_self(err) == 0)
+		return NULL;
+	sweep_now_and_then();
+	if (is_too_much(size)) {
+		fz_err_sys(err, ENOMEM, "no memory for something shared");
+		return NULL;
+	}
+	n = (uint32_t)((size + CHUNK - 1) / CHUNK);
+	if (n == 0)
+		n = 1;
+	if (take_row(n, &i) != 0) {
+		fz_err_sys(err, errno, "no memory for something shared");
+		return NULL;
+	}
+	atomic_store(&fz_commons.owners[i], owner_word(fz_commons.self, n));
+	return chunk_at(i);
+}
+
+static uint32_t
+chunk_count(const void *chunks)
+{
+	return (uint32_t)atomic_load(&fz_commons.owners[chunk_number(chunks)]);
+}
+
+void
+fz_commons_own(void *chunks, struct fz_object *object)
+{
+	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
+	uint32_t owner = object != NULL ? OBJECT_BIT | fz_commons_name(object)
+					: fz_commons.self;
+
+	/* Before: who frees it looks for them. */
+	if (object != NULL && object != chunks && !atomic_load(&object->owns))
+		atomic_store(&object->owns, 1);
+	for (uint32_t k = 0; k < n; k++)
+		atomic_store(&fz_commons.owners[i + k],
+		    owner_word(owner, k == 0 ? n : 0));
+}
+
+void
+fz_commons_trim(void *chunks, size_t size)
+{
+	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
+	uint32_t keep = (uint32_t)((size + CHUNK - 1) / CHUNK);
+
+	if (keep == 0)
+		keep = 1;
+	if (keep >= n)
+		return;
+	atomic_store(&fz_commons.owners[i], owner_word(fz_commons.self, keep));
+	fz_commons_free_chunks(i + keep, n - keep);
+}
+
+void
+fz_commons_give(void *chunks)
+{
+	fz_commons_free_chunks(chunk_number(chunks), chunk_count(chunks));
+}
+
+size_t
+fz_commons_room(const void *chunks)
+{
+	return chunk_count(chunks) * CHUNK;
+}
+
+size_t
+fz_commons_used(void)
+{
+	return fz_commons.head != NULL
+		   ? atomic_load(&fz_commons.head->nused) * CHUNK
+		   : 0;
+}

@@ -1,0 +1,150 @@
+/* Robust mutexes are no part of C. */
+#define _GNU_SOURCE
+#include "shared/heap.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/proctree.h"
+#include "shared/heap_state.h"
+
+uint32_t
+fz_commons_place(uint32_t member)
+{
+	return member & (FZ_COMMONS_MEMBERS - 1);
+}
+
+uint32_t
+fz_commons_nplaces(void)
+{
+	return fz_commons.head != NULL ? atomic_load(&fz_commons.head->nplaces)
+				       : 0;
+}
+
+struct fz_commons_wait *
+fz_commons_wait(uint32_t place)
+{
+	return &member_at(place)->wait;
+}
+
+int
+fz_commons_lock(pthread_mutex_t *mutex, bool wait)
+{
+	int code =
+	    wait ? pthread_mutex_lock(mutex) : pthread_mutex_trylock(mutex);
+
+	if (code == EOWNERDEAD)
+		code = pthread_mutex_consistent(mutex);
+	return code;
+}
+
+bool
+fz_commons_runs(const struct member *m)
+{
+	return m->pid != 0 && fz_tree_runs_since(m->pid, m->joined_ns);
+}
+
+bool
+fz_commons_alive(uint32_t member)
+{
+	struct member *m;
+	bool runs;
+
+	if (member == 0 || fz_commons.head == NULL)
+		return false;
+	if (member == fz_commons.self)
+		return true;
+	m = member_at(fz_commons_place(member));
+	if (atomic_load(&m->wait.member) != member)
+		return false;
+	if (fz_commons_lock(&m->life, false) != 0)
+		return true;
+	runs = fz_commons_runs(m);
+	pthread_mutex_unlock(&m->life);
+	/* Between the two looks the place may have got another member. */
+	return runs && atomic_load(&m->wait.member) == member;
+}
+
+static struct member *
+new_place(uint32_t *place, struct fz_err *err)
+{
+	uint32_t n = fz_commons_nplaces();
+	struct member *m = member_at(n);
+	int code;
+
+	if (n == FZ_COMMONS_MEMBERS) {
+		fz_err_set(err, FZ_ERR_ERROR,
+		    "more than %d processes at once share something", (int)n);
+		return NULL;
+	}
+	code = fz_commons_reserve(m, sizeof(*m)) == 0
+		   ? fz_commons_init_lock(&m->life)
+		   : errno;
+	if (code == 0)
+		code = fz_commons_lock(&m->life, false);
+	if (code != 0) {
+		fz_err_sys(err, code, "cannot share with other processes");
+		return NULL;
+	}
+	atomic_store(&fz_commons.head->nplaces, n + 1);
+	*place = n;
+	return m;
+}
+
+static int64_t
+boot_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (int64_t)t.tv_sec * FZ_CLOCK_SECOND + t.tv_nsec;
+}
+
+static uint32_t
+join(struct fz_err *err)
+{
+	struct head *head = fz_commons.head;
+	uint32_t place = 0;
+	struct member *m;
+	int code = fz_commons_lock(&head->joining, true);
+
+	if (code != 0) {
+		fz_err_sys(err, code, "cannot share with other processes");
+		return 0;
+	}
+	m = fz_commons_dead_place(&place);
+	if (m == NULL)
+		m = new_place(&place, err);
+	if (m != NULL) {
+		m->generation = m->generation % (GENERATIONS - 1) + 1;
+		fz_commons.self = m->generation << PLACE_BITS | place;
+		m->dead_ns = 0;
+		m->pid = getpid();
+		m->joined_ns = boot_ns();
+		atomic_store(&m->wait.what, 0);
+		atomic_store(&m->wait.ticket, 0);
+		atomic_store(&m->wait.member, fz_commons.self);
+	}
+	pthread_mutex_unlock(&head->joining);
+	return m != NULL ? fz_commons.self : 0;
+}
+
+uint32_t
+fz_commons_me(void)
+{
+	return fz_commons.self;
+}
+
+uint32_t
+fz_commons_self(struct fz_err *err)
+{
+	if (fz_commons.self != 0)
+		return fz_commons.self;
+	if (fz_commons_open(err) != 0)
+		return 0;
+	return join(err);
+}

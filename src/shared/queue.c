@@ -1,0 +1,514 @@
+#include "shared/queue.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "os/spin.h"
+
+/*
+ *   segment  next, items one behind the other, room for a NEXT
+ *   item     u16 length, bytes; or u16 BIG, u64 chunks, u64 length
+ *            or u16 NEXT: the item is the first of the next segment
+ *   head, tail  offset / 8 in the upper 35 bits, below how many
+ *
+ * What is behind the tail is nobody's: who was killed there has left bytes
+ * that are overwritten, or a next segment that is used. Chunks are the queue's
+ * before the tail says so, and no longer once the head does; who is killed
+ * there leaves them until the queue is freed.
+ *
+ * An empty queue gives its segment back in steps (see fz_queue_compact()): the
+ * tail may be nowhere again before the head is. The head is then at a NEXT
+ * that nothing follows, and goes on with the first segment.
+ */
+enum {
+	ALIGN = 8,
+	BIG = 0xfffe,
+	NEXT = 0xffff,
+	BIG_SIZE = 24,
+	COUNT_BITS = 29,
+	SPINS = 50, /* looks at a lock that is held for so short a time */
+};
+
+#define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
+
+struct fz_queue_segment {
+	_Atomic(struct fz_queue_segment *) next;
+	unsigned char bytes[FZ_COMMONS_CHUNK - 2 * ALIGN];
+	unsigned char end[ALIGN]; /* a NEXT may begin here */
+};
+
+_Static_assert(sizeof(struct fz_queue_segment) == FZ_COMMONS_CHUNK, "one");
+_Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
+
+/* ---- positions --------------------------------------------------------- */
+
+static uint64_t
+position(const unsigned char *at, uint32_t count)
+{
+	return fz_commons_offset(at) / ALIGN << COUNT_BITS |
+	       (count & COUNT_MASK);
+}
+
+/* NULL: nothing was put or taken yet. */
+static unsigned char *
+at_position(uint64_t pos)
+{
+	return fz_commons_at((pos >> COUNT_BITS) * ALIGN);
+}
+
+static uint32_t
+count_at(uint64_t pos)
+{
+	return (uint32_t)(pos & COUNT_MASK);
+}
+
+static uint32_t
+between(uint64_t head, uint64_t tail)
+{
+	return (count_at(tail) - count_at(head)) & COUNT_MASK;
+}
+
+static bool
+is_empty(const struct fz_queue *q)
+{
+	return between(atomic_load(&q->head), atomic_load(&q->tail)) == 0;
+}
+
+static struct fz_queue_segment *
+segment_of(const unsigned char *at)
+{
+	uint64_t offset = fz_commons_offset(at);
+
+	return fz_commons_at(offset & ~(uint64_t)(FZ_COMMONS_CHUNK - 1));
+}
+
+static size_t
+size_of(size_t len)
+{
+	return (2 + len + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
+
+static void
+store_u16(unsigned char *at, size_t n)
+{
+	at[0] = (unsigned char)n;
+	at[1] = (unsigned char)(n >> 8);
+}
+
+static size_t
+load_u16(const unsigned char *at)
+{
+	return (size_t)at[0] | (size_t)at[1] << 8;
+}
+
+/* ---- locks ------------------------------------------------------------- */
+
+static bool
+hold_slowly(struct fz_lock *lock, uint32_t self)
+{
+	struct fz_spin spin = { 0 };
+	int64_t until_ns;
+
+	for (int i = 0; i < SPINS; i++) {
+		if (fz_lock_try(lock, self))
+			return true;
+		fz_gate_pause();
+	}
+	while (fz_spin_again(&spin)) {
+		if (fz_lock_try(lock, self))
+			return true;
+	}
+	until_ns = fz_clock_after(fz_clock_ns(), FZ_GATE_LOOK_NS);
+	for (;;) {
+		uint32_t seq = fz_gate_enter(&lock->gate, FZ_GATE_SLEEP);
+
+		if (fz_lock_inherit(lock, self) != FZ_LOCK_BUSY)
+			break;
+		if (fz_clock_ns() >= until_ns)
+			return false;
+		fz_gate_sleep(&lock->gate, seq, until_ns);
+	}
+	fz_gate_again(&lock->gate);
+	return true;
+}
+
+/*
+ * Have it, for a moment. What a dead one that had it has left is harmless.
+ * False: the one that has it was stopped there, or gets no processor.
+ */
+static inline bool
+hold(struct fz_lock *lock, uint32_t self)
+{
+	return fz_lock_try(lock, self) || hold_slowly(lock, self);
+}
+
+/* ---- putting ----------------------------------------------------------- */
+
+void
+fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max)
+{
+	q->object = object;
+	q->max = max != 0 && max < FZ_QUEUE_MAX ? max : FZ_QUEUE_MAX;
+}
+
+static bool
+is_bounded(const struct fz_queue *q)
+{
+	return q->max != FZ_QUEUE_MAX;
+}
+
+static struct fz_queue_segment *
+new_segment(struct fz_queue *q, struct fz_err *err)
+{
+	struct fz_queue_segment *s = atomic_exchange(&q->spare, NULL);
+
+	if (s != NULL)
+		return s;
+	s = fz_commons_take(sizeof(*s), err);
+	if (s != NULL)
+		fz_commons_own(s, q->object);
+	return s;
+}
+
+/* Where an item of `size` bytes goes; NULL: there is no memory. */
+static unsigned char *
+make_room(struct fz_queue *q, uint64_t tail, size_t size, struct fz_err *err)
+{
+	unsigned char *at = at_position(tail);
+	_Atomic(struct fz_queue_segment *) *link = &q->first;
+	struct fz_queue_segment *s;
+
+	if (at != NULL) {
+		s = segment_of(at);
+		if (size <= (size_t)(s->end - at))
+			return at;
+		link = &s->next;
+	}
+	s = atomic_load(link); /* of one who was killed */
+	if (s == NULL) {
+		s = new_segment(q, err);
+		if (s == NULL)
+			return NULL;
+		atomic_store(&s->next, NULL);
+		atomic_store(link, s);
+	}
+	if (at != NULL)
+		store_u16(at, NEXT);
+	return s->bytes;
+}
+
+static void
+write_bytes(unsigned char *at, const struct fz_queue_item *item)
+{
+	store_u16(at, item->nhead + item->nbody);
+	memcpy(at + 2, item->head, item->nhead);
+	if (item->nbody != 0)
+		memcpy(at + 2 + item->nhead, item->body, item->nbody);
+}
+
+static void
+write_big(unsigned char *at, const struct fz_queue_item *item)
+{
+	store_u16(at, BIG);
+	fz_le64_store(at + 8, fz_commons_offset(item->chunks));
+	fz_le64_store(at + 16, item->nbody);
+}
+
+static enum fz_queue_state
+put_held(
+    struct fz_queue *q, const struct fz_queue_item *item, struct fz_err *err)
+{
+	uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed);
+	size_t size = item->chunks != NULL ? BIG_SIZE
+					   : size_of(item->nhead + item->nbody);
+	unsigned char *at;
+
+	if (atomic_load(&q->closed))
+		return FZ_QUEUE_CLOSED;
+	if (between(atomic_load(&q->head), tail) >= q->max)
+		return FZ_QUEUE_WAIT;
+	at = make_room(q, tail, size, err);
+	if (at == NULL)
+		return FZ_QUEUE_FAILED;
+	if (item->chunks != NULL) {
+		write_big(at, item);
+		fz_commons_own(item->chunks, q->object);
+	} else {
+		write_bytes(at, item);
+	}
+	atomic_store(&q->tail, position(at + size, count_at(tail) + 1));
+	return FZ_QUEUE_DONE;
+}
+
+enum fz_queue_state
+fz_queue_put(struct fz_queue *q, uint32_t self,
+    const struct fz_queue_item *item, struct fz_err *err)
+{
+	enum fz_queue_state state;
+
+	/* First: one that was stopped may be in the way for ever. */
+	if (atomic_load(&q->closed))
+		return FZ_QUEUE_CLOSED;
+	if (is_bounded(q) && fz_queue_size(q) >= q->max)
+		return FZ_QUEUE_WAIT;
+	if (!hold(&q->putting, self))
+		return FZ_QUEUE_BUSY;
+	state = put_held(q, item, err);
+	fz_lock_release(&q->putting);
+	if (state == FZ_QUEUE_DONE)
+		fz_gate_wake(&q->items, 1);
+	return state;
+}
+
+void
+fz_queue_close(struct fz_queue *q, uint32_t self)
+{
+	bool held = hold(&q->putting, self);
+
+	/* A process that was stopped while it put may still put that item. */
+	atomic_store(&q->closed, 1);
+	if (held)
+		fz_lock_release(&q->putting);
+	fz_gate_wake(&q->items, FZ_GATE_ALL);
+	fz_gate_wake(&q->room, FZ_GATE_ALL);
+	fz_queue_compact(q, self);
+}
+
+/* ---- taking ------------------------------------------------------------ */
+
+/* The segment is read: keep one. */
+static void
+retire(struct fz_queue *q, struct fz_queue_segment *s)
+{
+	struct fz_queue_segment *none = NULL;
+
+	if (!atomic_compare_exchange_strong(&q->spare, &none, s))
+		fz_commons_give(s);
+}
+
+/* Copy the item at `at`. Returns its size. */
+static size_t
+read_item(const unsigned char *at, struct fz_queue_taken *taken)
+{
+	size_t len = load_u16(at);
+
+	taken->chunks = NULL;
+	if (len == BIG) {
+		taken->chunks = fz_commons_at(fz_le64_load(at + 8));
+		taken->len = fz_le64_load(at + 16);
+		return BIG_SIZE;
+	}
+	memcpy(taken->bytes, at + 2, len);
+	taken->len = len;
+	return size_of(len);
+}
+
+/* Where the item is that the head is at; `*old`: the segment before, if any. */
+static const unsigned char *
+find_item(struct fz_queue *q, uint64_t head, struct fz_queue_segment **old)
+{
+	const unsigned char *at = at_position(head);
+	struct fz_queue_segment *next = NULL;
+
+	*old = NULL;
+	if (at != NULL && load_u16(at) != NEXT)
+		return at;
+	if (at != NULL) {
+		*old = segment_of(at);
+		next = atomic_load(&(*old)->next);
+	}
+	return next != NULL ? next->bytes : atomic_load(&q->first)->bytes;
+}
+
+static enum fz_queue_state
+take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
+{
+	uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
+	_Atomic uint64_t *slot = NULL;
+	struct fz_queue_segment *old;
+	const unsigned char *at;
+	size_t size;
+
+	if (between(head, atomic_load(&q->tail)) == 0)
+		return FZ_QUEUE_WAIT;
+	if (taken->is_owed) {
+		slot = fz_owed_slot(&q->owed, q->object, self, NULL);
+		if (slot == NULL)
+			return FZ_QUEUE_FAILED;
+	}
+	at = find_item(q, head, &old);
+	size = read_item(at, taken);
+	/* Before it is taken: it is there or owed, whenever one looks. */
+	if (slot != NULL)
+		fz_owed_count(slot, self);
+	atomic_store(&q->head, position(at + size, count_at(head) + 1));
+	if (taken->chunks != NULL)
+		fz_commons_own(taken->chunks, NULL);
+	if (old != NULL)
+		retire(q, old);
+	return FZ_QUEUE_DONE;
+}
+
+enum fz_queue_state
+fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
+{
+	/* First: what is there then is all there will be. */
+	bool closed = atomic_load(&q->closed);
+	enum fz_queue_state state;
+
+	if (is_empty(q))
+		return closed ? FZ_QUEUE_CLOSED : FZ_QUEUE_WAIT;
+	if (!hold(&q->taking, self))
+		return FZ_QUEUE_BUSY;
+	state = take_held(q, self, taken);
+	fz_lock_release(&q->taking);
+	if (state == FZ_QUEUE_WAIT && closed)
+		return FZ_QUEUE_CLOSED;
+	if (state == FZ_QUEUE_DONE && is_bounded(q))
+		fz_gate_wake(&q->room, 1);
+	if (state == FZ_QUEUE_DONE && atomic_load(&q->closed))
+		fz_queue_compact(q, self);
+	return state;
+}
+
+uint32_t
+fz_queue_size(const struct fz_queue *q)
+{
+	uint64_t head, tail;
+
+	do {
+		head = atomic_load(&q->head);
+		tail = atomic_load(&q->tail);
+	} while (head != atomic_load(&q->head));
+	return between(head, tail);
+}
+
+/* ---- giving memory back ------------------------------------------------ */
+
+static bool
+has_memory(const struct fz_queue *q)
+{
+	return at_position(atomic_load(&q->head)) != NULL ||
+	       at_position(atomic_load(&q->tail)) != NULL ||
+	       atomic_load(&q->first) != NULL || atomic_load(&q->spare) != NULL;
+}
+
+static void
+give(struct fz_queue_segment *s)
+{
+	if (s != NULL)
+		fz_commons_give(s);
+}
+
+/*
+ * With both locks. Who is killed between any two stores leaves a queue that
+ * goes on, and at worst a segment that is freed with it.
+ */
+static void
+compact_held(struct fz_queue *q)
+{
+	uint64_t head = atomic_load(&q->head), tail = atomic_load(&q->tail);
+	unsigned char *at = at_position(head);
+	struct fz_queue_segment *s = at != NULL ? segment_of(at) : NULL;
+	struct fz_queue_segment *first;
+
+	/* With the tail somewhere it is the one of old. */
+	first = atomic_exchange(&q->first, NULL);
+	if (at_position(tail) == NULL)
+		give(first);
+	if (s != NULL) {
+		give(atomic_exchange(&s->next, NULL)); /* of one killed */
+		store_u16(at, NEXT);
+	}
+	atomic_store(&q->tail, count_at(tail));
+	atomic_store(&q->head, count_at(head));
+	give(s);
+	give(atomic_exchange(&q->spare, NULL));
+}
+
+void
+fz_queue_compact(struct fz_queue *q, uint32_t self)
+{
+	if (!is_empty(q) || !has_memory(q) || !hold(&q->putting, self))
+		return;
+	if (hold(&q->taking, self)) {
+		if (is_empty(q))
+			compact_held(q);
+		fz_lock_release(&q->taking);
+	}
+	fz_lock_release(&q->putting);
+}
+
+/* ---- what was taken and not said to be done ---------------------------- */
+
+bool
+fz_queue_task_done(struct fz_queue *q, uint32_t self)
+{
+	return fz_owed_pay(&q->owed, self);
+}
+
+bool
+fz_queue_all_done(struct fz_queue *q, bool late)
+{
+	uint64_t tail = atomic_load(&q->tail);
+
+	/* Who puts another one and then says done changes the tail. */
+	return between(atomic_load(&q->head), tail) == 0 &&
+	       !fz_owed_any(&q->owed, late) &&
+	       between(atomic_load(&q->tail), tail) == 0;
+}
+
+/* ---- bytes for it ------------------------------------------------------ */
+
+static void
+release_chunks(struct fz_buf *buf)
+{
+	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
+
+	if (qb->chunks != NULL)
+		fz_commons_give(qb->chunks);
+	qb->chunks = NULL;
+}
+
+static int
+move_to_chunks(struct fz_buf *buf, size_t need)
+{
+	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
+	size_t want = need / 2 < buf->cap ? 2 * buf->cap : need;
+	void *chunks = fz_commons_take(want, NULL);
+
+	if (chunks == NULL)
+		return -1;
+	if (buf->len != 0)
+		memcpy(chunks, buf->data, buf->len);
+	release_chunks(buf);
+	qb->chunks = chunks;
+	buf->data = chunks;
+	buf->cap = fz_commons_room(chunks);
+	return 0;
+}
+
+static const struct fz_buf_store store = { move_to_chunks, release_chunks };
+
+void
+fz_queue_buf_init(struct fz_queue_buf *qb, unsigned char *bytes, size_t room)
+{
+	*qb = (struct fz_queue_buf){ 0 };
+	qb->buf.data = bytes;
+	qb->buf.cap = bytes != NULL ? room : 0;
+	qb->buf.store = &store;
+}
+
+void *
+fz_queue_buf_trim(struct fz_queue_buf *qb)
+{
+	fz_commons_trim(qb->chunks, qb->buf.len);
+	qb->buf.cap = fz_commons_room(qb->chunks);
+	return qb->chunks;
+}
+
+void
+fz_queue_buf_forget(struct fz_queue_buf *qb)
+{
+	qb->chunks = NULL;
+}

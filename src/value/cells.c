@@ -1,0 +1,351 @@
+#include "value/cells.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "os/proc.h"
+#include "value/cells_state.h"
+#include "value/lerror.h"
+
+enum {
+	CELLS_MAX = 1 << 24, /* numbers */
+	CELLS_FIRST = 16,
+};
+
+/* Its address is the registry key of the metatable of records. */
+static const char record_key;
+
+static int
+cells_gc(lua_State *L)
+{
+	struct fz_cells *c = fz_cells_to(L, 1);
+
+	fz_contents_fini(&c->contents, L);
+	free(c->list);
+	free(c->steps.items);
+	memset(c, 0, sizeof(*c));
+	return 0;
+}
+
+void
+fz_cells_new(lua_State *L)
+{
+	struct fz_cells *c = lua_newuserdatauv(L, sizeof(*c), FZ_CELLS_NUSER);
+
+	memset(c, 0, sizeof(*c));
+	c->depth = fz_proc_depth();
+	fz_contents_init(&c->contents);
+	for (int i = 1; i <= FZ_CELLS_NUSER; i++) {
+		lua_newtable(L);
+		lua_setiuservalue(L, -2, i);
+	}
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, cells_gc);
+	lua_setfield(L, -2, "__gc");
+	lua_setmetatable(L, -2);
+}
+
+int
+fz_cells_no_memory(lua_State *L)
+{
+	struct fz_err err;
+
+	fz_err_nomem(&err, "the upvalues of a pool");
+	return fz_lerror_raise(L, &err);
+}
+
+void *
+fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size)
+{
+	uint32_t cap = list->cap != 0 ? 2 * list->cap : CELLS_FIRST;
+	void *items;
+
+	if (list->n == list->cap) {
+		items =
+		    cap <= CELLS_MAX ? realloc(list->items, cap * size) : NULL;
+		if (items == NULL)
+			fz_cells_no_memory(L);
+		list->items = items;
+		list->cap = cap;
+	}
+	return (char *)list->items + size * list->n++;
+}
+
+/* ---- numbers ------------------------------------------------------------ */
+
+/* The one with that number, made if need be. */
+static struct fz_cell *
+at_number(lua_State *L, struct fz_cells *c, uint32_t number)
+{
+	uint32_t cap = c->cap != 0 ? c->cap : CELLS_FIRST;
+	struct fz_cell *list;
+
+	if (number >= CELLS_MAX)
+		fz_cells_no_memory(L);
+	while (cap <= number)
+		cap *= 2;
+	if (cap != c->cap) {
+		list = realloc(c->list, cap * sizeof(*list));
+		if (list == NULL)
+			fz_cells_no_memory(L);
+		c->list = list;
+		c->cap = cap;
+	}
+	for (; c->n <= number; c->n++)
+		memset(&c->list[c->n], 0, sizeof(*c->list));
+	return &c->list[number];
+}
+
+int64_t
+fz_cells_number(lua_State *L, int cells, const void *id)
+{
+	int64_t number;
+
+	lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
+	lua_rawgetp(L, -1, id);
+	number = (int64_t)lua_tointeger(L, -1) - 1;
+	lua_pop(L, 2);
+	return number;
+}
+
+/* The function at `key` of the holders has upvalue `i` of the one at `f`. */
+static void
+hold(lua_State *L, int cells, lua_Integer key, int f, int i)
+{
+	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
+	/* An empty chunk has one upvalue. */
+	if (luaL_loadbufferx(L, "", 0, "=cell", "t") != LUA_OK)
+		lua_error(L);
+	lua_upvaluejoin(L, -1, 1, f, i);
+	lua_rawseti(L, -2, key);
+	lua_pop(L, 1);
+}
+
+uint32_t
+fz_cells_take(lua_State *L, int cells, int f, int i)
+{
+	struct fz_cells *c = fz_cells_to(L, cells);
+	uint32_t number = c->free != 0 ? c->free - 1 : c->n;
+	const void *id = lua_upvalueid(L, f, i);
+
+	hold(L, cells, (lua_Integer)number + 1, f, i);
+	lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
+	lua_pushinteger(L, (lua_Integer)number + 1);
+	lua_rawsetp(L, -2, id);
+	lua_pop(L, 1);
+	at_number(L, c, number);
+	if (c->free != 0)
+		c->free = c->list[number].next;
+	c->list[number] = (struct fz_cell){ .used = true, .id = id };
+	return number;
+}
+
+void
+fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number)
+{
+	lua_Integer key = (lua_Integer)number + 1;
+
+	if (lua_rawgeti(L, notes, key) == LUA_TTABLE) {
+		lua_pushvalue(L, -1);
+		lua_rawget(L, roots);
+		if (lua_tointeger(L, -1) == key) {
+			lua_pushvalue(L, -2);
+			lua_pushnil(L);
+			lua_rawset(L, roots);
+		}
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
+}
+
+static void
+release(lua_State *L, int cells, uint32_t number)
+{
+	struct fz_cells *c = fz_cells_to(L, cells);
+	lua_Integer key = (lua_Integer)number + 1;
+
+	lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
+	lua_pushnil(L);
+	lua_rawsetp(L, -2, c->list[number].id);
+	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
+	lua_pushnil(L);
+	lua_rawseti(L, -2, key);
+	lua_getiuservalue(L, cells, FZ_CELLS_ROOTS);
+	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
+	fz_cells_drop_root(L, lua_gettop(L) - 1, lua_gettop(L), number);
+	for (int sign = -1; sign <= 1; sign += 2) {
+		lua_pushnil(L);
+		lua_rawseti(L, -2, sign * key);
+	}
+	lua_pop(L, 4);
+	c->list[number] = (struct fz_cell){ .next = c->free };
+	c->free = number + 1;
+}
+
+/* ---- records ------------------------------------------------------------ */
+
+static struct fz_cells_record *
+to_record(lua_State *L, int record)
+{
+	struct fz_cells_record *r;
+
+	lua_rawgeti(L, record, 0);
+	r = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	return r;
+}
+
+bool
+fz_cells_is_bare(lua_State *L, int record)
+{
+	return to_record(L, record)->nups == 0;
+}
+
+uint64_t
+fz_cells_size(lua_State *L, int record)
+{
+	return to_record(L, record)->size;
+}
+
+const struct fz_cells_use *
+fz_cells_use_of(const struct fz_cells_record *r, const void *id)
+{
+	uint32_t low = 0, high = r->nuses;
+
+	while (low < high) {
+		uint32_t at = low + (high - low) / 2;
+
+		if (r->uses[at].id == id)
+			return &r->uses[at];
+		if ((uintptr_t)r->uses[at].id < (uintptr_t)id)
+			low = at + 1;
+		else
+			high = at;
+	}
+	return NULL;
+}
+
+const struct fz_cells_use *
+fz_cells_find(lua_State *L, int record, const void *id)
+{
+	return fz_cells_use_of(to_record(L, record), id);
+}
+
+const struct fz_cells_use *
+fz_cells_find_root(lua_State *L, int record, int idx)
+{
+	const struct fz_cells_record *r = to_record(L, record);
+	const struct fz_cells_use *use = NULL;
+
+	lua_pushvalue(L, idx);
+	if (lua_rawget(L, record) == LUA_TNUMBER)
+		use = &r->uses[-lua_tointeger(L, -1) - 1];
+	lua_pop(L, 1);
+	return use;
+}
+
+void
+fz_cells_push_holder(lua_State *L, int record, const struct fz_cells_use *use)
+{
+	lua_rawgeti(L, record, 0);
+	lua_getiuservalue(L, -1, 1);
+	lua_getiuservalue(L, -1, FZ_CELLS_HOLDERS);
+	lua_rawgeti(L, -1, (lua_Integer)use->number + 1);
+	lua_replace(L, -4);
+	lua_pop(L, 2);
+}
+
+/*
+ * The record, whose userdata is on top, has no cells any more. After the end of
+ * these there is nothing to do, nor in a worker: its parent may go on with
+ * them.
+ */
+static void
+drop(lua_State *L)
+{
+	struct fz_cells_record *r = lua_touserdata(L, -1);
+	int cells = lua_gettop(L) + 1;
+	struct fz_cells *c;
+
+	luaL_checkstack(L, 10, NULL);
+	lua_getiuservalue(L, -1, 1);
+	c = fz_cells_to(L, cells);
+	if (c->list != NULL && c->depth == fz_proc_depth()) {
+		for (uint32_t i = 0; i < r->nuses; i++) {
+			if (--c->list[r->uses[i].number].nrecords == 0)
+				release(L, cells, r->uses[i].number);
+		}
+		r->nuses = 0;
+	}
+	lua_pop(L, 1);
+}
+
+static int
+record_gc(lua_State *L)
+{
+	lua_settop(L, 1);
+	drop(L);
+	return 0;
+}
+
+void
+fz_cells_drop(lua_State *L, int record)
+{
+	lua_rawgeti(L, record, 0);
+	drop(L);
+	lua_pop(L, 1);
+}
+
+void
+fz_cells_push_record_class(lua_State *L)
+{
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &record_key) == LUA_TTABLE)
+		return;
+	lua_pop(L, 1);
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, record_gc);
+	lua_setfield(L, -2, "__gc");
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &record_key);
+}
+
+/* ---- in a worker -------------------------------------------------------- */
+
+bool
+fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
+    uint64_t version, bool inherited)
+{
+	const struct fz_cells *c = fz_cells_to(L, cells);
+	const struct fz_cell *cell;
+	lua_Integer key = (lua_Integer)number + 1;
+
+	if (number >= c->n)
+		return false;
+	cell = &c->list[number];
+	if (cell->later == version)
+		key = -key;
+	else if (!cell->used || (cell->version != version && !inherited))
+		return false;
+	luaL_checkstack(L, 4, NULL);
+	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
+	lua_rawgeti(L, -1, key);
+	lua_upvaluejoin(L, f, i, -1, 1);
+	lua_pop(L, 2);
+	return true;
+}
+
+void
+fz_cells_add(
+    lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version)
+{
+	struct fz_cell *cell = at_number(L, fz_cells_to(L, cells), number);
+
+	if (cell->version >= version || cell->later >= version)
+		return;
+	luaL_checkstack(L, 6, NULL);
+	hold(L, cells, -(lua_Integer)number - 1, f, i);
+	cell->later = version;
+}

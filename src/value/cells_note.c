@@ -1,0 +1,316 @@
+#include "value/cells.h"
+
+#include <stdlib.h>
+
+#include <lauxlib.h>
+
+#include "value/cells_state.h"
+#include "value/contents.h"
+#include "value/garbage.h"
+
+/* The making of one record. */
+struct walk {
+	struct fz_cells_look look;
+	int record;
+	lua_Integer nfunctions;
+	uint32_t nups;
+	bool deep;
+	uint64_t size;
+	uint32_t at; /* the number of the cell at hand */
+};
+
+static struct fz_cells_step *
+step_at(const struct fz_cells *c, uint32_t i)
+{
+	return (struct fz_cells_step *)c->steps.items + i;
+}
+
+/* The cell has got a value that no worker has yet. */
+static void
+renew(const struct walk *w, uint32_t number)
+{
+	w->look.c->list[number].version = w->look.version;
+}
+
+/* ---- a record: what is reached ------------------------------------------ */
+
+/* The function at the top belongs to the record. */
+static void
+add_function(struct walk *w)
+{
+	lua_State *L = w->look.L;
+
+	lua_pushvalue(L, -1);
+	if (lua_rawget(L, w->record) == LUA_TNIL) {
+		lua_pushvalue(L, -2);
+		lua_rawseti(L, w->record, ++w->nfunctions);
+		lua_pushvalue(L, -2);
+		lua_pushinteger(L, w->nfunctions);
+		lua_rawset(L, w->record);
+	}
+	lua_pop(L, 1);
+}
+
+/* Those in the list at the top, or nil, belong to it; the list goes. */
+static void
+add_functions(struct walk *w, struct fz_cell *cell)
+{
+	lua_State *L = w->look.L;
+
+	if (lua_istable(L, -1)) {
+		for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL;
+		     i++) {
+			if (fz_cells_is_function(L, -1)) {
+				cell->linked = true;
+				add_function(w);
+			}
+			lua_pop(L, 1);
+		}
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
+}
+
+/* For contents.h: the cell whose value the table is belongs to the record. */
+static void
+meet_table(lua_State *L, void *ctx)
+{
+	struct walk *w = ctx;
+	lua_Integer key;
+
+	lua_pushvalue(L, -1);
+	lua_rawget(L, w->look.roots);
+	key = lua_tointeger(L, -1);
+	if (key != 0 && key != (lua_Integer)w->at + 1) {
+		lua_getiuservalue(L, w->look.cells, FZ_CELLS_HOLDERS);
+		lua_rawgeti(L, -1, key);
+		add_function(w);
+		lua_pop(L, 2);
+	}
+	lua_pop(L, 1);
+}
+
+/* Upvalue `i` of the function at `f` is the first one of its cell. */
+static void
+add_cell(struct walk *w, uint32_t number, int f, int i)
+{
+	lua_State *L = w->look.L;
+	struct fz_cells *c = w->look.c;
+	struct fz_cells_step *step =
+	    fz_cells_append(L, &c->steps, sizeof(*step));
+	struct fz_cell *cell = &c->list[number];
+
+	*step = (struct fz_cells_step){ .number = number };
+	cell->look = c->look;
+	w->at = number;
+	lua_getupvalue(L, f, i);
+	if (fz_cells_is_function(L, -1))
+		add_function(w);
+	step->fresh = fz_cells_note_value(&w->look, number);
+	if (step->fresh)
+		renew(w, number);
+	w->deep = w->deep || cell->deep;
+	w->size += cell->sum.size * sizeof(uint64_t);
+	add_functions(w, cell);
+}
+
+/* Look at the upvalues of the function at the top. */
+static void
+add_upvalues(struct walk *w)
+{
+	lua_State *L = w->look.L;
+	int f = lua_gettop(L), i = 1;
+	const void *id;
+
+	for (; (id = lua_upvalueid(L, f, i)) != NULL; i++) {
+		int64_t known = fz_cells_number(L, w->look.cells, id);
+		uint32_t number = (uint32_t)known;
+
+		if (known < 0)
+			number = fz_cells_take(L, w->look.cells, f, i);
+		if (w->look.c->list[number].look != w->look.c->look)
+			add_cell(w, number, f, i);
+	}
+	w->nups += (uint32_t)i - 1;
+}
+
+/* ---- a record: what has changed with it --------------------------------- */
+
+/* Whether the cell of step `i` has changed since a cell of its functions has.
+ */
+static bool
+follow_links(struct walk *w, uint32_t i)
+{
+	struct fz_cells *c = w->look.c;
+	struct fz_cells_step *step = step_at(c, i);
+
+	if (!c->list[step->number].linked || step->fresh ||
+	    fz_cells_links(&w->look, step->number) ==
+		c->list[step->number].links)
+		return false;
+	renew(w, step->number);
+	step->fresh = true;
+	return true;
+}
+
+/*
+ * A change goes from cell to cell, mostly along the order in which they were
+ * found, one way or the other.
+ */
+static void
+follow_all_links(struct walk *w)
+{
+	uint32_t n = w->look.c->steps.n;
+	bool changed;
+
+	do {
+		changed = false;
+		for (uint32_t i = n; i-- > 0;)
+			changed = follow_links(w, i) || changed;
+		for (uint32_t i = 0; changed && i < n; i++)
+			follow_links(w, i);
+	} while (changed);
+}
+
+/* All is known of the cells: count the record with them. */
+static void
+count_record(struct walk *w)
+{
+	struct fz_cells *c = w->look.c;
+
+	for (uint32_t i = 0; i < c->steps.n; i++) {
+		uint32_t number = step_at(c, i)->number;
+		struct fz_cell *cell = &c->list[number];
+
+		if (cell->linked)
+			cell->links = fz_cells_links(&w->look, number);
+		cell->nrecords++;
+	}
+}
+
+/* ---- a record: what is kept of it --------------------------------------- */
+
+static int
+by_id(const void *a, const void *b)
+{
+	uintptr_t x = (uintptr_t)((const struct fz_cells_use *)a)->id;
+	uintptr_t y = (uintptr_t)((const struct fz_cells_use *)b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+fill_uses(const struct walk *w, struct fz_cells_record *r)
+{
+	const struct fz_cells *c = w->look.c;
+
+	for (uint32_t i = 0; i < c->steps.n; i++) {
+		uint32_t number = step_at(c, i)->number;
+		const struct fz_cell *cell = &c->list[number];
+
+		r->uses[i] = (struct fz_cells_use){ .id = cell->id,
+			.version = cell->version,
+			.number = number,
+			.small = cell->small };
+	}
+	r->nuses = c->steps.n;
+	qsort(r->uses, r->nuses, sizeof(r->uses[0]), by_id);
+}
+
+static void
+fill_ups(const struct walk *w, struct fz_cells_record *r)
+{
+	lua_State *L = w->look.L;
+	uint32_t *ups = fz_cells_ups(r);
+
+	for (lua_Integer j = 1; j <= w->nfunctions; j++) {
+		const void *id;
+
+		lua_rawgeti(L, w->record, j);
+		for (int i = 1; (id = lua_upvalueid(L, -1, i)) != NULL; i++)
+			ups[r->nups++] =
+			    (uint32_t)(fz_cells_use_of(r, id) - r->uses);
+		lua_pop(L, 1);
+	}
+}
+
+static void
+fill_roots(const struct walk *w, const struct fz_cells_record *r)
+{
+	lua_State *L = w->look.L;
+
+	for (uint32_t i = 0; i < r->nuses; i++) {
+		lua_Integer key = (lua_Integer)r->uses[i].number + 1;
+
+		if (lua_rawgeti(L, w->look.notes, key) == LUA_TTABLE) {
+			lua_pushvalue(L, -1);
+			lua_rawget(L, w->look.roots);
+			if (lua_tointeger(L, -1) == key) {
+				lua_pushvalue(L, -2);
+				lua_pushinteger(L, -(lua_Integer)i - 1);
+				lua_rawset(L, w->record);
+			}
+			lua_pop(L, 1);
+		}
+		lua_pop(L, 1);
+	}
+}
+
+static void
+keep_record(struct walk *w)
+{
+	lua_State *L = w->look.L;
+	uint32_t n = w->look.c->steps.n;
+	struct fz_cells_record *r = lua_newuserdatauv(L,
+	    sizeof(*r) + n * sizeof(r->uses[0]) + w->nups * sizeof(uint32_t),
+	    1);
+
+	r->deep = w->deep;
+	r->size = w->size;
+	r->nups = r->nuses = 0;
+	fz_cells_push_record_class(L);
+	lua_setmetatable(L, -2);
+	lua_pushvalue(L, w->look.cells);
+	lua_setiuservalue(L, -2, 1);
+	count_record(w);
+	fill_uses(w, r);
+	fill_ups(w, r);
+	fill_roots(w, r);
+	lua_rawseti(L, w->record, 0);
+}
+
+void
+fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
+{
+	struct fz_cells *c = fz_cells_to(L, cells);
+	struct fz_garbage *garbage = fz_garbage_open(L);
+	struct walk w = {
+		.look = { .L = L, .cells = cells, .c = c, .version = version }
+	};
+	int top = lua_gettop(L);
+
+	luaL_checkstack(L, 20, NULL);
+	fz_garbage_delay(garbage, L); /* a finalizer might use the pool */
+	lua_newtable(L);
+	w.record = top + 1;
+	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
+	w.look.notes = top + 2;
+	lua_getiuservalue(L, cells, FZ_CELLS_ROOTS);
+	w.look.roots = top + 3;
+	c->look++;
+	c->steps.n = 0;
+	fz_contents_begin(&c->contents, L, meet_table, &w);
+	lua_pushvalue(L, f);
+	if (fz_cells_is_function(L, -1))
+		add_function(&w);
+	for (lua_Integer j = 1; j <= w.nfunctions; j++) {
+		lua_settop(L, w.look.roots);
+		lua_rawgeti(L, w.record, j);
+		add_upvalues(&w);
+	}
+	lua_settop(L, w.look.roots);
+	follow_all_links(&w);
+	keep_record(&w);
+	lua_settop(L, w.record);
+	fz_garbage_catch_up(garbage, L);
+}

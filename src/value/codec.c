@@ -1,0 +1,229 @@
+#include "value/codec.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "value/byname.h"
+#include "value/encode.h"
+#include "value/format.h"
+#include "value/registered.h"
+#include "value/warning.h"
+
+/* Its address is the registry key of the encoder. */
+static const char encoder_key;
+
+static int
+encoder_gc(lua_State *L)
+{
+	struct fz_encoder *e = lua_touserdata(L, 1);
+
+	fz_refmap_fini(&e->loaded, L);
+	fz_refmap_fini(&e->objects, L);
+	fz_refmap_fini(&e->strings, L);
+	return 0;
+}
+
+/* A new encoder for this and later messages. [+1] */
+static struct fz_encoder *
+encoder_new(lua_State *L)
+{
+	struct fz_encoder *e = lua_newuserdatauv(L, sizeof(*e), 1);
+
+	memset(e, 0, sizeof(*e));
+	e->listed = true; /* it has no list yet */
+	e->registered = fz_registered_objects(L);
+	fz_refmap_init(&e->loaded);
+	fz_refmap_init(&e->objects);
+	fz_refmap_init(&e->strings);
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, encoder_gc);
+	lua_setfield(L, -2, "__gc");
+	lua_setmetatable(L, -2);
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &encoder_key);
+	return e;
+}
+
+/* An encoder at the top of the stack that no other message uses. [+1] */
+static struct fz_encoder *
+encoder_get(lua_State *L)
+{
+	struct fz_encoder *e;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &encoder_key);
+	e = lua_touserdata(L, -1);
+	if (e == NULL || e->busy) {
+		lua_pop(L, 1);
+		e = encoder_new(L);
+	}
+	return e;
+}
+
+/* The list of the encoder at `idx` is empty. */
+static void
+renew_list(struct fz_encoder *e, int idx)
+{
+	lua_newtable(e->L);
+	lua_setiuservalue(e->L, idx, 1);
+	e->listed = false;
+}
+
+void
+fz_encode_release(struct fz_encoder *e)
+{
+	if (e->listed)
+		renew_list(e, e->list - 1);
+	e->busy = false;
+}
+
+/* Nothing is remembered; the message goes on at the end of its buffer. */
+static void
+start_pass(struct fz_encoder *e)
+{
+	if (fz_buf_reserve(e->out, FZ_ENCODE_SMALL) == NULL)
+		fz_encode_no_memory(e);
+	fz_encode_resume(e);
+	e->globals = e->plain = e->bare = NULL;
+	e->full = e->modules = false;
+	e->flags = 0;
+	e->level = 0;
+	e->nsplices = 0;
+	e->nlater = e->nkept = e->nmissed = 0;
+	e->nobjects = e->ncells = e->nstrings = 0;
+	fz_refmap_clear(&e->loaded, e->L);
+	fz_refmap_clear(&e->objects, e->L);
+	fz_refmap_clear(&e->strings, e->L);
+	if (++e->stamp == 0) {
+		memset(e->glances, 0, sizeof(e->glances));
+		e->stamp = 1;
+	}
+}
+
+void
+fz_encode_need_modules(struct fz_encoder *e)
+{
+	if (!e->modules && fz_names_add_modules(e->L, &e->loaded) != 0)
+		fz_encode_no_memory(e);
+	e->modules = true;
+}
+
+static void
+restart(struct fz_encoder *e, size_t start, int why)
+{
+	lua_settop(e->L, e->kept);
+	e->out->len = start;
+	start_pass(e);
+	lua_createtable(e->L, 8, 0);
+	lua_replace(e->L, e->kept);
+	e->full = true;
+	fz_encode_need_full(e, why);
+}
+
+static void
+put_message(struct fz_encoder *e, int first, int n, size_t start)
+{
+	const struct fz_place root = { NULL, FZ_PLACE_ROOT, 0, 0, NULL };
+
+	fz_encode_u8(e, FZ_FORMAT_VERSION);
+	fz_encode_u8(e, 0);
+	fz_encode_varint(e, (uint64_t)n);
+	for (e->value = 1; e->value <= n; e->value++)
+		fz_encode_value(e, first + e->value - 1, &root);
+	fz_encode_later(e, 0);
+	fz_encode_sync(e);
+	e->out->data[start + 1] = e->flags;
+}
+
+/* Both passes, or the first alone. */
+static __attribute__((noinline)) void
+put_passes(struct fz_encoder *e, int first, int n)
+{
+	size_t start = e->out->len;
+
+	start_pass(e);
+	/* The first pass calls no Lua code: no frame of Lua is jumped over. */
+	switch (setjmp(e->first_pass)) {
+	case 0:
+		put_message(e, first, n, start);
+		return;
+	case FZ_ENCODE_CALLS:
+		restart(e, start, FZ_ENCODE_CALLS);
+		break;
+	default:
+		restart(e, start, FZ_ENCODE_MODULES);
+	}
+	put_message(e, first, n, start);
+}
+
+/*
+ * Append the message. Its encoder stays on the stack, with two lists above it,
+ * until the caller releases it.
+ */
+static struct fz_encoder *
+encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
+    int record, uint64_t had)
+{
+	struct fz_encoder *e;
+
+	luaL_checkstack(L, 16, "no room to pack");
+	e = encoder_get(L);
+	e->L = L;
+	e->out = out;
+	e->busy = true;
+	e->leaves = leaves;
+	e->record = record;
+	e->had = had;
+	e->list = lua_gettop(L) + 1;
+	e->kept = e->list + 1;
+	if (e->listed)
+		renew_list(e, e->list - 1);
+	lua_getiuservalue(L, e->list - 1, 1);
+	lua_pushnil(L);
+	put_passes(e, first, n);
+	for (lua_Integer i = 0; i < e->nmissed; i++) {
+		lua_rawgeti(L, e->kept, -i);
+		fz_warning(L);
+	}
+	return e;
+}
+
+void
+fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
+    int record, uint64_t had)
+{
+	int top = lua_gettop(L);
+	struct fz_encoder *e = encode(L, first, n, out, false, record, had);
+
+	fz_encode_release(e);
+	lua_settop(L, top);
+}
+
+void
+fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
+{
+	fz_codec_encode_shared(L, first, n, out, 0, 0);
+}
+
+void
+fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out)
+{
+	int top = lua_gettop(L);
+	struct fz_encoder *e = encode(L, first, n, out, true, 0, 0);
+	size_t done = 0;
+
+	luaL_checkstack(L, 2 * FZ_ENCODE_SPLICES + 2, "no room to pack");
+	for (unsigned i = 0; i < e->nsplices; i++) {
+		const char *from = (const char *)out->data + done;
+
+		lua_pushlstring(L, from, e->splices[i] - done);
+		lua_rawgeti(L, e->list, -(lua_Integer)i - 1);
+		done = e->splices[i];
+	}
+	lua_pushlstring(L, (const char *)out->data + done, out->len - done);
+	lua_concat(L, 2 * (int)e->nsplices + 1);
+	fz_encode_release(e);
+	lua_replace(L, top + 1);
+	lua_settop(L, top + 1);
+}

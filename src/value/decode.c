@@ -1,0 +1,552 @@
+#include "value/decode.h"
+
+#include <limits.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "value/codec.h"
+#include "value/format.h"
+#include "value/garbage.h"
+#include "value/lerror.h"
+#include "value/registered.h"
+
+enum {
+	BIG_MESSAGE = 65536, /* the collector rests while one is read */
+	HEAP_SHARE = 16,     /* big is also at least 1/16 of the heap */
+	LEVELS_MAX = FZ_FORMAT_NEST + 2,
+};
+
+/* --- Failure and bytes ------------------------------------------------- */
+
+int
+fz_decode_refuse(const struct fz_decoder *d, const char *what)
+{
+	struct fz_err err;
+
+	fz_err_set(&err, FZ_ERR_ERROR, "not a packed message: %s at byte %zu",
+	    what, (size_t)(d->in.p - d->start));
+	luaL_checkstack(d->L, 10, NULL);
+	return fz_lerror_raise(d->L, &err);
+}
+
+static inline unsigned
+take_u16(struct fz_decoder *d)
+{
+	const unsigned char *p = fz_decode_take(d, 2);
+
+	return (unsigned)p[0] | (unsigned)p[1] << 8;
+}
+
+uint64_t
+fz_decode_varint(struct fz_decoder *d)
+{
+	uint64_t n = fz_reader_varint(&d->in);
+
+	if (d->in.failed)
+		fz_decode_refuse(d, "bad count");
+	return n;
+}
+
+void
+fz_decode_enter(struct fz_decoder *d)
+{
+	if (d->level >= LEVELS_MAX)
+		fz_decode_refuse(d, "nested too deep");
+	if (d->level++ % 8 == 0)
+		luaL_checkstack(d->L, 64, "a message is too deep");
+}
+
+/* --- Strings ----------------------------------------------------------- */
+
+static void
+push_bytes(struct fz_decoder *d, uint64_t len)
+{
+	const unsigned char *p = fz_decode_take(d, len);
+
+	lua_pushlstring(d->L, (const char *)p, (size_t)len);
+}
+
+static void
+push_string_ref(struct fz_decoder *d, uint32_t number)
+{
+	if (number >= d->nstrings)
+		fz_decode_refuse(d, "no such string");
+	lua_rawgeti(d->L, d->strings, (lua_Integer)number + 1);
+}
+
+/* The tag of the next value, FZ_FORMAT_NIL where there is none. */
+static unsigned
+next_tag(const struct fz_decoder *d)
+{
+	return d->in.p == d->in.end ? FZ_FORMAT_NIL : *d->in.p;
+}
+
+static bool
+is_literal(unsigned tag)
+{
+	return (tag >= FZ_FORMAT_STR6 && tag < FZ_FORMAT_NIL) ||
+	       (tag >= FZ_FORMAT_STR8 && tag <= FZ_FORMAT_STR64);
+}
+
+static void
+get_definition(struct fz_decoder *d)
+{
+	if (!(d->flags & FZ_FORMAT_HAS_STRINGS))
+		fz_decode_refuse(d, "bad flags");
+	if (!is_literal(next_tag(d)))
+		fz_decode_refuse(d, "bad string");
+	fz_decode_value(d);
+	lua_pushvalue(d->L, -1);
+	lua_rawseti(d->L, d->strings, ++d->nstrings);
+}
+
+void
+fz_decode_name(struct fz_decoder *d)
+{
+	unsigned tag = next_tag(d);
+
+	if (!is_literal(tag) && tag < FZ_FORMAT_SREF5 &&
+	    (tag < FZ_FORMAT_DEF || tag > FZ_FORMAT_SREF32))
+		fz_decode_refuse(d, "bad name");
+	fz_decode_value(d);
+}
+
+/* --- Tables ------------------------------------------------------------ */
+
+struct header {
+	int narr;
+	uint32_t npairs;
+};
+
+static struct header
+get_header(struct fz_decoder *d, unsigned tag)
+{
+	uint64_t narr = fz_decode_varint(d);
+	uint64_t npairs = tag == FZ_FORMAT_TABLE
+			      ? fz_decode_u8(d)
+			      : fz_le32_load(fz_decode_take(d, 4));
+	size_t left = d->unclaimed;
+
+	if (fz_reader_left(&d->in) < left)
+		left = fz_reader_left(&d->in);
+	if (narr > left || npairs * 2 > left - narr || narr > INT_MAX ||
+	    npairs > INT_MAX)
+		fz_decode_refuse(d, "a count beyond the end");
+	d->unclaimed -= (size_t)(narr + npairs * 2);
+	return (struct header){ (int)narr, (uint32_t)npairs };
+}
+
+/* One loop per width: the integers are read as fast as they can be stored. */
+#define GET_INTEGERS(type, load)                               \
+	for (lua_Integer i = 0; i < n; i++) {                  \
+		lua_pushinteger(L, (lua_Integer)(type)(load)); \
+		lua_rawseti(L, t, first + i);                  \
+	}
+
+/* Elements of table `t` from `first` on, `room` at most; returns how many. */
+static int
+get_run(struct fz_decoder *d, int t, int first, int room)
+{
+	lua_State *L = d->L;
+	unsigned tag = fz_decode_u8(d);
+	int n = (int)take_u16(d) + 1;
+	unsigned shift = tag == FZ_FORMAT_RUN_FLOAT ? 3 : tag - FZ_FORMAT_RUN8;
+	const unsigned char *p;
+
+	if (n > room)
+		fz_decode_refuse(d, "a count beyond the end");
+	p = fz_decode_take(d, (uint64_t)n << shift);
+	switch (tag) {
+	case FZ_FORMAT_RUN8:
+		GET_INTEGERS(int8_t, p[i]);
+		break;
+	case FZ_FORMAT_RUN16:
+		GET_INTEGERS(int16_t, p[i * 2] | p[i * 2 + 1] << 8);
+		break;
+	case FZ_FORMAT_RUN32:
+		GET_INTEGERS(int32_t, fz_le32_load(p + i * 4));
+		break;
+	case FZ_FORMAT_RUN64:
+		GET_INTEGERS(int64_t, fz_le64_load(p + i * 8));
+		break;
+	default:
+		for (lua_Integer i = 0; i < n; i++) {
+			uint64_t bits = fz_le64_load(p + i * 8);
+			lua_Number v;
+
+			memcpy(&v, &bits, sizeof(v));
+			lua_pushnumber(L, v);
+			lua_rawseti(L, t, first + i);
+		}
+	}
+	return n;
+}
+
+static inline bool
+is_run(const struct fz_decoder *d)
+{
+	return d->in.p < d->in.end && *d->in.p >= FZ_FORMAT_RUN8 &&
+	       *d->in.p <= FZ_FORMAT_RUN_FLOAT;
+}
+
+/* A key that lua_rawset takes: neither nil nor NaN. */
+static void
+get_key(struct fz_decoder *d)
+{
+	unsigned tag = next_tag(d);
+
+	fz_decode_value(d);
+	if (tag < FZ_FORMAT_NIL || tag >= FZ_FORMAT_SREF5)
+		return;
+	if (lua_isnil(d->L, -1) ||
+	    (lua_type(d->L, -1) == LUA_TNUMBER && !lua_rawequal(d->L, -1, -1)))
+		fz_decode_refuse(d, "bad key");
+}
+
+/* Fill the table on top. */
+static void
+get_contents(struct fz_decoder *d, struct header h)
+{
+	lua_State *L = d->L;
+	int t = lua_gettop(L);
+
+	fz_decode_enter(d);
+	for (int i = 1; i <= h.narr;) {
+		if (is_run(d)) {
+			i += get_run(d, t, i, h.narr - i + 1);
+		} else {
+			fz_decode_value(d);
+			lua_rawseti(L, t, i++);
+		}
+	}
+	for (; h.npairs > 0; h.npairs--) {
+		get_key(d);
+		fz_decode_value(d);
+		lua_rawset(L, t);
+	}
+	d->level--;
+}
+
+static void
+get_table(struct fz_decoder *d, unsigned tag)
+{
+	struct header h = get_header(d, tag);
+
+	lua_createtable(d->L, h.narr, (int)h.npairs);
+	fz_decode_remember(d);
+	get_contents(d, h);
+}
+
+/* Name, and the tag of the table that follows; its metatable or nil. [+1] */
+static unsigned
+get_class(struct fz_decoder *d)
+{
+	unsigned tag;
+
+	fz_decode_name(d);
+	if (!fz_registered_metatable(d->L, -1)) {
+		fz_decode_miss_class(d);
+		lua_pushnil(d->L);
+	}
+	lua_remove(d->L, -2);
+	tag = fz_decode_u8(d);
+	if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
+		fz_decode_refuse(d, "bad class");
+	return tag;
+}
+
+static void
+get_classed(struct fz_decoder *d)
+{
+	unsigned tag;
+
+	luaL_checkstack(d->L, 10, NULL);
+	tag = get_class(d);
+	get_table(d, tag);
+	lua_insert(d->L, -2);
+	lua_setmetatable(d->L, -2);
+}
+
+static void
+promise_table(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+
+	if (!(d->flags & FZ_FORMAT_HAS_LATER))
+		fz_decode_refuse(d, "bad flags");
+	if (++d->due > fz_reader_left(&d->in) / FZ_FORMAT_BODY_MIN)
+		fz_decode_refuse(d, "a body beyond the end");
+	lua_newtable(L);
+	fz_decode_remember(d);
+	lua_pushvalue(L, -1);
+	lua_rawseti(L, d->later, ++d->nlater);
+}
+
+void
+fz_decode_later(struct fz_decoder *d, lua_Integer mark)
+{
+	lua_State *L = d->L;
+
+	for (lua_Integer i = mark + 1; i <= d->nlater; i++) {
+		unsigned tag = fz_decode_u8(d);
+
+		luaL_checkstack(L, 16, "a message is too deep");
+		lua_rawgeti(L, d->later, i);
+		d->due--;
+		if (tag == FZ_FORMAT_CLASS) {
+			tag = get_class(d);
+			lua_setmetatable(L, -2);
+		}
+		if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
+			fz_decode_refuse(d, "bad body");
+		get_contents(d, get_header(d, tag));
+		lua_pop(L, 1);
+	}
+	d->nlater = mark;
+}
+
+static void
+get_ref(struct fz_decoder *d)
+{
+	uint64_t number = fz_decode_varint(d);
+
+	if (number >= (uint64_t)d->nobjects ||
+	    !(d->flags & FZ_FORMAT_HAS_REFS) ||
+	    lua_rawgeti(d->L, d->objects, (lua_Integer)number + 1) == LUA_TNIL)
+		fz_decode_refuse(d, "no such object");
+}
+
+/* --- Values ------------------------------------------------------------ */
+
+static void
+get_float(struct fz_decoder *d)
+{
+	uint64_t bits = fz_le64_load(fz_decode_take(d, 8));
+	lua_Number v;
+
+	memcpy(&v, &bits, sizeof(v));
+	lua_pushnumber(d->L, v);
+}
+
+/* What holds other values, or stands for something of the receiver's. */
+static void
+get_object(struct fz_decoder *d, unsigned tag)
+{
+	switch (tag) {
+	case FZ_FORMAT_LATER:
+		promise_table(d);
+		break;
+	case FZ_FORMAT_REF:
+		get_ref(d);
+		break;
+	case FZ_FORMAT_CLASS:
+		get_classed(d);
+		break;
+	case FZ_FORMAT_PACKED:
+		fz_decode_packed(d);
+		break;
+	case FZ_FORMAT_FUNCTION:
+		fz_decode_function(d);
+		break;
+	case FZ_FORMAT_CFUNCTION:
+		fz_decode_cfunction(d);
+		break;
+	case FZ_FORMAT_MODULE:
+		fz_decode_module(d);
+		break;
+	case FZ_FORMAT_GLOBALS:
+		fz_decode_globals(d);
+		break;
+	case FZ_FORMAT_HERE:
+		fz_decode_here(d);
+		break;
+	default:
+		d->in.p--;
+		fz_decode_refuse(d, "an unknown tag");
+	}
+}
+
+static void
+get_scalar(struct fz_decoder *d, unsigned tag)
+{
+	lua_State *L = d->L;
+
+	switch (tag) {
+	case FZ_FORMAT_NIL:
+		lua_pushnil(L);
+		break;
+	case FZ_FORMAT_FALSE:
+		lua_pushboolean(L, 0);
+		break;
+	case FZ_FORMAT_TRUE:
+		lua_pushboolean(L, 1);
+		break;
+	case FZ_FORMAT_INT8:
+		lua_pushinteger(L, (int8_t)fz_decode_u8(d));
+		break;
+	case FZ_FORMAT_INT16:
+		lua_pushinteger(L, (int16_t)take_u16(d));
+		break;
+	case FZ_FORMAT_INT32:
+		lua_pushinteger(L, (int32_t)fz_le32_load(fz_decode_take(d, 4)));
+		break;
+	case FZ_FORMAT_INT64:
+		lua_pushinteger(
+		    L, (lua_Integer)fz_le64_load(fz_decode_take(d, 8)));
+		break;
+	case FZ_FORMAT_FLOAT:
+		get_float(d);
+		break;
+	case FZ_FORMAT_STR8:
+		push_bytes(d, fz_decode_u8(d));
+		break;
+	case FZ_FORMAT_STR32:
+		push_bytes(d, fz_le32_load(fz_decode_take(d, 4)));
+		break;
+	case FZ_FORMAT_STR64:
+		push_bytes(d, fz_le64_load(fz_decode_take(d, 8)));
+		break;
+	case FZ_FORMAT_DEF:
+		get_definition(d);
+		break;
+	case FZ_FORMAT_SREF8:
+		push_string_ref(d, fz_decode_u8(d));
+		break;
+	case FZ_FORMAT_SREF32:
+		push_string_ref(d, fz_le32_load(fz_decode_take(d, 4)));
+		break;
+	default:
+		get_object(d, tag);
+	}
+}
+
+void
+fz_decode_value(struct fz_decoder *d)
+{
+	unsigned tag = fz_decode_u8(d);
+
+	if (tag < FZ_FORMAT_STR6)
+		lua_pushinteger(d->L, (lua_Integer)tag);
+	else if (tag < FZ_FORMAT_NIL)
+		push_bytes(d, tag - FZ_FORMAT_STR6);
+	else if (tag >= FZ_FORMAT_SREF5)
+		push_string_ref(d, tag - FZ_FORMAT_SREF5);
+	else if (tag == FZ_FORMAT_TABLE || tag == FZ_FORMAT_TABLE_WIDE)
+		get_table(d, tag);
+	else
+		get_scalar(d, tag);
+}
+
+/* The tables that the flags ask for; a small message asks for none. [+0|4] */
+static int
+push_lists(struct fz_decoder *d)
+{
+	int top = lua_gettop(d->L);
+
+	if (d->flags == 0)
+		return 0;
+	d->strings = top + 1;
+	d->objects = top + 2;
+	d->cells = top + 3;
+	d->later = top + 4;
+	for (int i = 0; i < 4; i++)
+		lua_newtable(d->L);
+	return 4;
+}
+
+static int
+get_message(struct fz_decoder *d)
+{
+	lua_State *L = d->L;
+	uint64_t n;
+	int nlists;
+
+	luaL_checkstack(L, 16, NULL);
+	if (fz_decode_u8(d) != FZ_FORMAT_VERSION)
+		fz_decode_refuse(d, "an unknown version");
+	d->flags = (uint8_t)fz_decode_u8(d);
+	n = fz_decode_varint(d);
+	nlists = push_lists(d);
+	if (n > fz_reader_left(&d->in) || n > INT_MAX / 2 ||
+	    !lua_checkstack(L, (int)n + 16))
+		fz_decode_refuse(d, "too many values");
+	for (uint64_t i = 0; i < n; i++)
+		fz_decode_value(d);
+	fz_decode_later(d, 0);
+	if (d->in.p != d->in.end)
+		fz_decode_refuse(d, "bytes left over");
+	if (d->nnamed != 0)
+		fz_decode_share(d);
+	if (nlists != 0) {
+		lua_rotate(L, -(int)n - nlists, -nlists);
+		lua_pop(L, nlists);
+	}
+	return (int)n;
+}
+
+static int
+call_get_message(lua_State *L)
+{
+	struct fz_decoder *d = lua_touserdata(L, 2);
+
+	lua_settop(L, 1); /* what the upvalues are shared with, or nil */
+	d->shared = d->shared != 0 ? 1 : 0;
+	return get_message(d);
+}
+
+/* True where reading makes enough objects to set the collector off. */
+static bool
+is_big(lua_State *L, size_t len)
+{
+	return len >= BIG_MESSAGE && lua_gc(L, LUA_GCISRUNNING) == 1 &&
+	       len / 1024 >= (size_t)lua_gc(L, LUA_GCCOUNT) / HEAP_SHARE;
+}
+
+static int
+decode(lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust,
+    int shared)
+{
+	struct fz_decoder d = { .L = L,
+		.start = bytes,
+		.unclaimed = len,
+		.trust = trust,
+		.shared = shared };
+	int top = lua_gettop(L);
+	int rc;
+
+	fz_reader_init(&d.in, bytes, len);
+	if (!is_big(L, len))
+		return get_message(&d);
+	luaL_checkstack(L, 4, NULL);
+	fz_garbage_before_message(L, len);
+	lua_pushcfunction(L, call_get_message);
+	if (shared != 0)
+		lua_pushvalue(L, shared);
+	else
+		lua_pushnil(L);
+	lua_pushlightuserdata(L, &d);
+	lua_gc(L, LUA_GCSTOP);
+	rc = lua_pcall(L, 2, LUA_MULTRET, 0);
+	lua_gc(L, LUA_GCRESTART);
+	if (rc != LUA_OK)
+		return lua_error(L);
+	return lua_gettop(L) - top;
+}
+
+int
+fz_codec_decode(
+    lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust)
+{
+	return decode(L, bytes, len, trust, 0);
+}
+
+int
+fz_codec_decode_shared(lua_State *L, const void *bytes, size_t len, int cells)
+{
+	return decode(L, bytes, len, FZ_CODEC_RUN,
+	    lua_isnil(L, cells) ? 0 : lua_absindex(L, cells));
+}

@@ -1,0 +1,125 @@
+#include "value/encode.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "value/format.h"
+
+enum {
+	LONG_STRING = 4096,     /* remembered for good at first sight */
+	SPLICE_MIN = 64 * 1024, /* worth a piece of its own */
+};
+
+/* The bytes of the string at `idx` come between those before and behind. */
+static void
+splice(struct fz_encoder *e, int idx)
+{
+	luaL_checkstack(e->L, 4, NULL);
+	e->splices[e->nsplices++] = fz_encode_len(e);
+	e->listed = true;
+	lua_pushvalue(e->L, idx);
+	lua_rawseti(e->L, e->list, -(lua_Integer)e->nsplices);
+}
+
+/* The string at `idx` with its bytes. */
+static void
+put_literal(struct fz_encoder *e, int idx)
+{
+	size_t len;
+	const char *s = lua_tolstring(e->L, idx, &len);
+	bool apart =
+	    len >= SPLICE_MIN && e->leaves && e->nsplices < FZ_ENCODE_SPLICES;
+	unsigned char *p = fz_encode_room(e, 9 + (apart ? 0 : len));
+
+	if (len < 64) {
+		*p++ = (unsigned char)(FZ_FORMAT_STR6 + len);
+	} else if (len <= UINT8_MAX) {
+		*p++ = FZ_FORMAT_STR8;
+		*p++ = (unsigned char)len;
+	} else if (len <= UINT32_MAX) {
+		*p = FZ_FORMAT_STR32;
+		fz_le32_store(p + 1, (uint32_t)len);
+		p += 5;
+	} else {
+		*p = FZ_FORMAT_STR64;
+		fz_le64_store(p + 1, len);
+		p += 9;
+	}
+	e->p = p;
+	if (apart) {
+		splice(e, idx);
+	} else {
+		memcpy(p, s, len);
+		e->p += len;
+	}
+}
+
+/* From now on the string is sent as its number. */
+static void
+refer(struct fz_encode_glance *g, uint32_t number)
+{
+	if (number < 32) {
+		g->ref[0] = (unsigned char)(FZ_FORMAT_SREF5 + number);
+		g->len = 1;
+	} else if (number <= UINT8_MAX) {
+		g->ref[0] = FZ_FORMAT_SREF8;
+		g->ref[1] = (unsigned char)number;
+		g->len = 2;
+	} else {
+		g->ref[0] = FZ_FORMAT_SREF32;
+		fz_le32_store(g->ref + 1, number);
+		g->len = 5;
+	}
+}
+
+/* The string at `idx` enters the receiver's list; returns its place there. */
+static uint32_t
+define_string(struct fz_encoder *e, int idx)
+{
+	const void *string = lua_topointer(e->L, idx);
+	uint32_t number = e->nstrings;
+	bool fresh = false;
+
+	if (number == UINT32_MAX ||
+	    fz_refmap_enter(&e->strings, e->L, string, number, &fresh) == NULL)
+		fz_encode_no_memory(e);
+	e->nstrings++;
+	e->flags |= FZ_FORMAT_HAS_STRINGS;
+	fz_encode_u8(e, FZ_FORMAT_DEF);
+	put_literal(e, idx);
+	return number;
+}
+
+/*
+ * The second time a string comes it enters the receiver's list, so that one
+ * that comes once costs nothing there and a key of many records little.
+ */
+void
+fz_encode_string(struct fz_encoder *e, int idx)
+{
+	const void *string = lua_topointer(e->L, idx);
+	struct fz_encode_glance *g = fz_encode_glance(e, string);
+	bool again = g->string == string && g->stamp == e->stamp;
+	const struct fz_refmap_slot *slot;
+
+	if (!again) {
+		g->string = string;
+		g->stamp = e->stamp;
+		g->len = 0;
+		if (e->full)
+			fz_encode_keep(e, idx);
+		slot = fz_refmap_find(&e->strings, string);
+		if (slot != NULL)
+			refer(g, slot->number);
+	}
+	if (g->len != 0) {
+		fz_encode_bytes(e, g->ref, g->len);
+		return;
+	}
+	if (again || lua_rawlen(e->L, idx) >= LONG_STRING)
+		refer(g, define_string(e, idx));
+	else
+		put_literal(e, idx);
+}

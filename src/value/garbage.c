@@ -1,0 +1,146 @@
+#include "value/garbage.h"
+
+#include <limits.h>
+
+#include "os/proc.h"
+
+/* KiB of a heap below which copying it is cheap. */
+enum { GARBAGE_HEAP = 32 << 10 };
+/* KiB that a child allocates before its first collection. */
+enum { GARBAGE_FIRST = 32 << 10 };
+/* KiB of messages, and part of the heap, that are worth a collection. */
+enum { GARBAGE_MESSAGES = 16 << 10, GARBAGE_SHARE = 4 };
+/* KiB that a worker allocates between two collections of young objects. */
+enum { GARBAGE_YOUNG = 16 << 10 };
+/* KiB that may be allocated while the collector is kept from running. */
+enum { GARBAGE_DELAY = 1 << 20 };
+
+struct fz_garbage {
+	int aged_kib; /* the heap when its objects were made old; 0: never */
+	int received; /* KiB of big messages since the last collection */
+	bool copies;  /* a collection would copy much that was inherited */
+	unsigned ndelays; /* credits of GARBAGE_DELAY that are not taken back */
+};
+
+/* Its address is the key in the registry. */
+static const char garbage_key;
+
+struct fz_garbage *
+fz_garbage_open(lua_State *L)
+{
+	struct fz_garbage *garbage;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &garbage_key);
+	garbage = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	if (garbage != NULL)
+		return garbage;
+	garbage = lua_newuserdatauv(L, sizeof(*garbage), 0);
+	*garbage = (struct fz_garbage){ .aged_kib = 0 };
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &garbage_key);
+	return garbage;
+}
+
+/*
+ * Whether the collector is in generational mode, with all objects old. The
+ * first call ends what was under way in that mode; incremental mode, where the
+ * script has chosen it, comes back at once.
+ */
+static bool
+make_old(lua_State *L)
+{
+	if (lua_gc(L, LUA_GCINC, 0, 0, 0) == LUA_GCINC)
+		return false;
+	lua_gc(L, LUA_GCGEN, 0, 0);
+	return true;
+}
+
+bool
+fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect)
+{
+	int kib = lua_gc(L, LUA_GCCOUNT);
+
+	if (kib < garbage->aged_kib)
+		garbage->aged_kib = kib; /* what was old has died */
+	if (kib < GARBAGE_HEAP || !lua_gc(L, LUA_GCISRUNNING))
+		return false;
+	if (kib <= garbage->aged_kib + garbage->aged_kib / 4)
+		return true;
+	if (!collect || fz_proc_is_child() || !make_old(L))
+		return false;
+	garbage->aged_kib = lua_gc(L, LUA_GCCOUNT);
+	return true;
+}
+
+void
+fz_garbage_before_message(lua_State *L, size_t len)
+{
+	struct fz_garbage *garbage = fz_garbage_open(L);
+
+	if (!garbage->copies && garbage->received >= GARBAGE_MESSAGES &&
+	    garbage->received >= lua_gc(L, LUA_GCCOUNT) / GARBAGE_SHARE) {
+		lua_gc(L, LUA_GCSTEP, 0);
+		garbage->received = 0;
+	}
+	if (len / 1024 > (size_t)(INT_MAX - garbage->received))
+		garbage->received = INT_MAX;
+	else
+		garbage->received += (int)(len / 1024);
+}
+
+void
+fz_garbage_delay(struct fz_garbage *garbage, lua_State *L)
+{
+	if (lua_gc(L, LUA_GCISRUNNING) != 1)
+		return; /* the script has stopped it */
+	lua_gc(L, LUA_GCSTEP, -GARBAGE_DELAY);
+	garbage->ndelays++;
+}
+
+void
+fz_garbage_catch_up(struct fz_garbage *garbage, lua_State *L)
+{
+	while (garbage->ndelays != 0) {
+		garbage->ndelays--;
+		lua_gc(L, LUA_GCSTEP, GARBAGE_DELAY);
+	}
+}
+
+void
+fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
+{
+	int kib = lua_gc(L, LUA_GCCOUNT);
+
+	*child = (struct fz_garbage_child){ .inherited = kib,
+		.kib = kib,
+		.collects = aged || kib < GARBAGE_HEAP };
+	fz_garbage_open(L)->copies = !child->collects;
+	/*
+	 * A step of negative size is a credit. If the inherited objects are
+	 * not old, the first collection copies all of them: it comes late.
+	 */
+	if (child->collects)
+		kib = GARBAGE_FIRST;
+	lua_gc(L, LUA_GCSTEP, -kib);
+	fz_garbage_catch_up(fz_garbage_open(L), L); /* the parent's delays */
+}
+
+void
+fz_garbage_collect_young(struct fz_garbage_child *child, lua_State *L)
+{
+	int kib, least;
+
+	if (!child->collects)
+		return;
+	kib = lua_gc(L, LUA_GCCOUNT);
+	if (kib < child->kib)
+		child->kib = kib;
+	/* Beside much data of its own a worker collects at that data's pace. */
+	least = (child->kib - child->inherited) / 2;
+	if (kib - child->kib <
+		(least > GARBAGE_YOUNG ? least : GARBAGE_YOUNG) ||
+	    !lua_gc(L, LUA_GCISRUNNING))
+		return;
+	lua_gc(L, LUA_GCSTEP, 0);
+	child->kib = lua_gc(L, LUA_GCCOUNT);
+}

@@ -1,0 +1,158 @@
+#include "value/lerror.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <lauxlib.h>
+
+/* An error without a metatable would print as "table: 0x...". */
+static int
+error_tostring(lua_State *L)
+{
+	if (lua_type(L, 1) == LUA_TTABLE) {
+		lua_pushliteral(L, "message");
+		if (lua_rawget(L, 1) == LUA_TSTRING)
+			return 1;
+	}
+	lua_pushliteral(L, "error");
+	return 1;
+}
+
+static void
+push_metatable(lua_State *L)
+{
+	if (luaL_newmetatable(L, FZ_LERROR_TYPE) == 0)
+		return;
+	lua_pushcfunction(L, error_tostring);
+	lua_setfield(L, -2, "__tostring");
+}
+
+void
+fz_lerror_push(lua_State *L, enum fz_err_kind kind, const char *message)
+{
+	luaL_checkstack(L, 4, "no room for an error");
+	lua_createtable(L, 0, 4);
+	lua_pushstring(L, fz_err_kind_name(kind));
+	lua_setfield(L, -2, "kind");
+	lua_pushstring(L, message);
+	lua_setfield(L, -2, "message");
+	push_metatable(L);
+	lua_setmetatable(L, -2);
+}
+
+int
+fz_lerror_raise(lua_State *L, const struct fz_err *err)
+{
+	fz_lerror_push(L, err->kind, err->text);
+	return lua_error(L);
+}
+
+int
+fz_lerror_fail(lua_State *L, enum fz_err_kind kind, const char *fmt, ...)
+{
+	char text[FZ_ERR_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fz_lerror_push(L, kind, text);
+	return lua_error(L);
+}
+
+int
+fz_lerror_is(lua_State *L, int idx)
+{
+	int same;
+
+	if (lua_type(L, idx) != LUA_TTABLE || !lua_checkstack(L, 2) ||
+	    !lua_getmetatable(L, idx))
+		return 0;
+	luaL_getmetatable(L, FZ_LERROR_TYPE);
+	same = lua_rawequal(L, -1, -2);
+	lua_pop(L, 2);
+	return same;
+}
+
+/* (value) -> text */
+static int
+call_tolstring(lua_State *L)
+{
+	luaL_tolstring(L, 1, NULL);
+	return 1;
+}
+
+/* (table) -> text: as a literal, cut where it is long */
+static int
+call_literal(lua_State *L)
+{
+	lua_getglobal(L, "require");
+	lua_pushliteral(L, "fzlua.literal");
+	lua_call(L, 1, 1);
+	lua_getfield(L, -1, "brief");
+	lua_pushvalue(L, 1);
+	lua_call(L, 1, 1);
+	return lua_type(L, -1) == LUA_TSTRING ? 1 : luaL_error(L, "no text");
+}
+
+/* True, and the text is pushed, where `f` makes one of the value at `idx`. */
+static bool
+push_text(lua_State *L, lua_CFunction f, int idx)
+{
+	lua_pushcfunction(L, f);
+	if (lua_type(L, idx) == LUA_TNONE)
+		lua_pushnil(L);
+	else
+		lua_pushvalue(L, idx);
+	if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
+/* A table without a text of its own, which would print as an address. */
+static bool
+is_anonymous(lua_State *L, int idx)
+{
+	if (lua_type(L, idx) != LUA_TTABLE)
+		return false;
+	if (luaL_getmetafield(L, idx, "__tostring") == LUA_TNIL)
+		return true;
+	lua_pop(L, 1);
+	return false;
+}
+
+const char *
+fz_lerror_text(lua_State *L, int idx)
+{
+	int type = lua_type(L, idx);
+
+	idx = lua_absindex(L, idx);
+	luaL_checkstack(L, 4, "no room for an error");
+	if (is_anonymous(L, idx) && push_text(L, call_literal, idx))
+		return lua_tostring(L, -1);
+	if (!push_text(L, call_tolstring, idx))
+		lua_pushfstring(
+		    L, "(a %s that has no text)", lua_typename(L, type));
+	return lua_tostring(L, -1);
+}
+
+/* error_text(value) -> string: as fz_lerror_text() has it */
+static int
+error_text(lua_State *L)
+{
+	luaL_checkany(L, 1);
+	fz_lerror_text(L, 1);
+	return 1;
+}
+
+int
+fz_lerror_open(lua_State *L)
+{
+	push_metatable(L);
+	lua_setfield(L, -2, "Error");
+	lua_pushcfunction(L, error_text);
+	lua_setfield(L, -2, "error_text");
+	return 0;
+}

@@ -1,0 +1,165 @@
+#include "value/path.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <lauxlib.h>
+
+#include "value/lerror.h"
+
+enum {
+	PATH_KEY_MAX = 64, /* bytes of a key that a path shows */
+	PATH_ENDS = 8,     /* steps at each end of a path that are shown */
+};
+
+static bool
+is_identifier(const char *s, size_t len)
+{
+	if (len == 0 || (*s >= '0' && *s <= '9'))
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			(c >= '0' && c <= '9') || c == '_'))
+			return false;
+	}
+	return true;
+}
+
+static void
+add_string_key(lua_State *L, luaL_Buffer *b, int key)
+{
+	size_t len;
+	const char *s = lua_tolstring(L, key, &len);
+	bool cut = len > PATH_KEY_MAX;
+	char escape[8];
+
+	if (!cut && is_identifier(s, len)) {
+		luaL_addchar(b, '.');
+		luaL_addlstring(b, s, len);
+		return;
+	}
+	luaL_addstring(b, "[\"");
+	for (size_t i = 0; i < (cut ? PATH_KEY_MAX : len); i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (c == '"' || c == '\\') {
+			luaL_addchar(b, '\\');
+			luaL_addchar(b, (char)c);
+		} else if (c < ' ' || c == 0x7f) {
+			snprintf(escape, sizeof(escape), "\\%03u", c);
+			luaL_addstring(b, escape);
+		} else {
+			luaL_addchar(b, (char)c);
+		}
+	}
+	luaL_addstring(b, cut ? "...\"]" : "\"]");
+}
+
+static void
+add_key(lua_State *L, luaL_Buffer *b, int key)
+{
+	char text[64];
+
+	if (lua_type(L, key) == LUA_TSTRING) {
+		add_string_key(L, b, key);
+		return;
+	}
+	if (lua_isinteger(L, key))
+		snprintf(text, sizeof(text), "[%" PRId64 "]",
+		    (int64_t)lua_tointeger(L, key));
+	else if (lua_type(L, key) == LUA_TNUMBER)
+		snprintf(text, sizeof(text), "[%.14g]", lua_tonumber(L, key));
+	else if (lua_isboolean(L, key))
+		snprintf(text, sizeof(text), "[%s]",
+		    lua_toboolean(L, key) ? "true" : "false");
+	else
+		snprintf(text, sizeof(text), "[a %s]",
+		    lua_typename(L, lua_type(L, key)));
+	luaL_addstring(b, text);
+}
+
+static void
+add_step(lua_State *L, luaL_Buffer *b, const struct fz_place *at)
+{
+	char text[PATH_KEY_MAX + 16];
+
+	switch (at->kind) {
+	case FZ_PLACE_ROOT:
+		break;
+	case FZ_PLACE_DEEP:
+		luaL_addstring(b, "...");
+		break;
+	case FZ_PLACE_INDEX:
+		snprintf(
+		    text, sizeof(text), "[%" PRId64 "]", (int64_t)at->index);
+		luaL_addstring(b, text);
+		break;
+	case FZ_PLACE_FIELD:
+		add_key(L, b, at->key);
+		break;
+	case FZ_PLACE_KEY:
+		luaL_addstring(b, "<key>");
+		break;
+	case FZ_PLACE_UPVALUE:
+		snprintf(text, sizeof(text), "<upvalue %.*s>", PATH_KEY_MAX,
+		    at->name);
+		luaL_addstring(b, text);
+		break;
+	case FZ_PLACE_PACKED:
+		snprintf(text, sizeof(text), "<packed %.*s>", PATH_KEY_MAX,
+		    at->name);
+		luaL_addstring(b, text);
+		break;
+	}
+}
+
+/* The last `n` steps, but for those in the middle. */
+static void
+add_path(lua_State *L, luaL_Buffer *b, const struct fz_place *at, size_t n,
+    size_t total)
+{
+	if (n == 0)
+		return;
+	add_path(L, b, at->up, n - 1, total);
+	if (n <= PATH_ENDS || n > total - PATH_ENDS)
+		add_step(L, b, at);
+	else if (n == PATH_ENDS + 1)
+		luaL_addstring(b, "...");
+}
+
+static void
+push_path(lua_State *L, const struct fz_place *at)
+{
+	size_t total = 0;
+	luaL_Buffer b;
+
+	for (const struct fz_place *p = at; p != NULL; p = p->up)
+		total++;
+	luaL_checkstack(L, 10, NULL);
+	luaL_buffinit(L, &b);
+	add_path(L, &b, at, total, total);
+	luaL_pushresult(&b);
+}
+
+void
+fz_place_push_error(
+    lua_State *L, enum fz_err_kind kind, const struct fz_place *at)
+{
+	int text = lua_gettop(L);
+
+	luaL_checkstack(L, 10, NULL);
+	push_path(L, at);
+	if (lua_rawlen(L, -1) != 0) {
+		lua_pushliteral(L, ": ");
+		lua_pushvalue(L, text);
+		lua_concat(L, 3);
+		lua_replace(L, text);
+	}
+	lua_settop(L, text);
+	fz_lerror_push(L, kind, lua_tostring(L, text));
+	lua_replace(L, text);
+}

@@ -1,0 +1,37 @@
+/* path.h - where a value stands in a message, for the path in an error. */
+#ifndef FZ_PATH_H
+#define FZ_PATH_H
+
+#include <lua.h>
+
+#include "base/err.h"
+
+enum fz_place_kind {
+	FZ_PLACE_ROOT,    /* a value of the message */
+	FZ_PLACE_DEEP,    /* somewhere below the depth limit: "..." */
+	FZ_PLACE_INDEX,   /* element `index`: "[3]" */
+	FZ_PLACE_FIELD,   /* field with the key at stack index `key`: ".name" */
+	FZ_PLACE_KEY,     /* a key itself: "<key>" */
+	FZ_PLACE_UPVALUE, /* upvalue `name`: "<upvalue x>" */
+	FZ_PLACE_PACKED, /* what __fzpack of class `name` returned: "<packed X>"
+			  */
+};
+
+/* Lives on the C stack of the call that writes what surrounds the value. */
+struct fz_place {
+	const struct fz_place *up; /* NULL at the start of a path */
+	enum fz_place_kind kind;
+	int key;
+	lua_Integer index;
+	const char *name;
+};
+
+/*
+ * Replace the string on top by an fz.Error of `kind` whose message is the
+ * path to `at`, ": " and the string; the string alone if the path is empty.
+ * A long path has "..." in its middle. [-1, +1, m]
+ */
+void fz_place_push_error(
+    lua_State *L, enum fz_err_kind kind, const struct fz_place *at);
+
+#endif

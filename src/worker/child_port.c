@@ -1,0 +1,509 @@
+/* MAP_ANONYMOUS is no part of C or POSIX. */
+#define _GNU_SOURCE
+#include "worker/child_port.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/fd.h"
+#include "os/spin.h"
+
+enum {
+	ITEMS_HEAD = FZ_WIRE_HEADER + 4
+}; /* bytes before the items of a frame */
+
+/* Replies wait at most this long for others to share their write. */
+#define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
+
+#define CELL_SIZE (sizeof(struct fz_cell_own) + sizeof(struct fz_cell))
+
+struct fz_cell *
+fz_cell_new(struct fz_err *err)
+{
+	const int prot = PROT_READ | PROT_WRITE;
+	unsigned char *own =
+	    mmap(NULL, CELL_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct fz_cell *cell;
+
+	if (own == MAP_FAILED) {
+		fz_err_sys(err, errno, "mmap");
+		return NULL;
+	}
+	cell = mmap(own + sizeof(struct fz_cell_own), sizeof(*cell), prot,
+	    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (cell == MAP_FAILED) {
+		fz_err_sys(err, errno, "mmap");
+		munmap(own, CELL_SIZE);
+		return NULL;
+	}
+	fz_claim_init(&cell->claim);
+	return cell;
+}
+
+void
+fz_cell_free(struct fz_cell *cell)
+{
+	if (cell != NULL)
+		munmap(fz_cell_own(cell), CELL_SIZE);
+}
+
+void
+fz_cell_keep(struct fz_cell *cell)
+{
+	/* Where it fails, a fork only takes longer. */
+	madvise(cell, sizeof(*cell), MADV_DONTFORK);
+}
+
+/* Calls that outgrow the cell move to memory of the worker's own. */
+static int
+leave_cell(struct fz_buf *buf, size_t need)
+{
+	size_t cap = 2 * FZ_CELL_IN;
+	unsigned char *data;
+
+	while (cap < need)
+		cap *= 2;
+	data = malloc(cap);
+	if (data == NULL)
+		return -1;
+	memcpy(data, buf->data, buf->len);
+	buf->data = data;
+	buf->cap = cap;
+	buf->store = NULL;
+	return 0;
+}
+
+static void
+stay_in_cell(struct fz_buf *buf)
+{
+	(void)buf;
+}
+
+static const struct fz_buf_store cell_store = { leave_cell, stay_in_cell };
+
+void
+fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
+    struct fz_shm *shm)
+{
+	struct stat st = { 0 };
+
+	*port =
+	    (struct fz_port){ .in = in, .out = out, .cell = cell, .shm = shm };
+	port->own = fz_cell_own(cell);
+	fstat(out, &st);
+	port->out_dev = st.st_dev;
+	port->out_ino = st.st_ino;
+	fz_claim_enter();
+	fz_wire_in_init(&port->wire);
+	port->wire.buf = (struct fz_buf){
+		.data = port->own->in, .cap = FZ_CELL_IN, .store = &cell_store
+	};
+	fz_buf_init(&port->frame);
+	fz_shm_buf_init(&port->value, shm, 64 << 10);
+}
+
+/* Whether number `seq` is ours: the parent may have taken it back. */
+static bool
+claim(struct fz_port *port, uint32_t seq, bool timed)
+{
+	if (timed)
+		atomic_store(&port->cell->start_ns, fz_clock_ns());
+	return fz_claim_start(&port->cell->claim, seq);
+}
+
+static void
+open_job(struct fz_call *call)
+{
+	struct fz_reader *r = &call->args;
+
+	call->func = fz_reader_u32(r);
+	call->nargs = fz_reader_u32(r);
+	call->nvalues = fz_reader_u32(r);
+	call->seed = fz_reader_u64(r);
+	call->memory = fz_reader_u64(r);
+}
+
+static void
+open_batch(struct fz_call *call)
+{
+	struct fz_reader *r = &call->args;
+
+	call->func = fz_reader_u32(r);
+	call->kind = fz_reader_u32(r);
+	call->nitems = fz_reader_u32(r);
+	call->nargs = fz_reader_u32(r);
+	call->item = fz_reader_u64(r);
+	call->seed = fz_reader_u64(r);
+	call->memory = fz_reader_u64(r);
+	call->strip = fz_reader_u64(r);
+	if (call->nitems == 0)
+		r->failed = true;
+}
+
+static void
+open_func(struct fz_call *call)
+{
+	call->func = fz_reader_u32(&call->args);
+	call->nargs = 1;
+}
+
+enum opened { OPENED_BROKEN = -1, OPENED_NOTHING, OPENED_CALL, OPENED_REFUSED };
+
+/* Read the head of a frame, and claim its call if it is one. */
+static enum opened
+open_call(struct fz_port *port, const struct fz_frame *frame,
+    struct fz_call *call, struct fz_err *err)
+{
+	call->type = frame->type;
+	call->timed = frame->flags & FZ_WIRE_TIMED;
+	call->seq = frame->seq;
+	fz_reader_init(&call->args, frame->body, frame->len);
+	switch ((int)frame->type) {
+	case FZ_WIRE_JOB:
+		open_job(call);
+		break;
+	case FZ_WIRE_BATCH:
+		open_batch(call);
+		break;
+	case FZ_WIRE_FUNC:
+		open_func(call);
+		break;
+	default:
+		return OPENED_NOTHING;
+	}
+	if (call->args.failed) {
+		fz_err_set(err, FZ_ERR_CRASH, "a job frame is too short");
+		return OPENED_BROKEN;
+	}
+	if (frame->type == FZ_WIRE_FUNC)
+		return OPENED_CALL;
+	if (port->accepts != NULL && !port->accepts(call))
+		return OPENED_REFUSED;
+	return claim(
+		   port, call->seq, call->timed || frame->type == FZ_WIRE_BATCH)
+		   ? OPENED_CALL
+		   : OPENED_NOTHING;
+}
+
+static void
+free_extent(struct fz_port *port, const struct fz_frame *frame)
+{
+	struct fz_reader r;
+	uint64_t offset;
+
+	fz_reader_init(&r, frame->body, frame->len);
+	offset = fz_reader_u64(&r);
+	if (!r.failed && port->shm != NULL)
+		fz_shm_give_back(port->shm, offset);
+}
+
+/* The next call often comes at once. */
+static void
+look(struct fz_port *port)
+{
+	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
+
+	while (fz_spin_again(&port->spin)) {
+		if (poll(&pfd, 1, 0) != 0) {
+			fz_spin_paid(&port->spin);
+			return;
+		}
+	}
+}
+
+/* Wait for a frame; memory that is kept goes back meanwhile. */
+static void
+rest(struct fz_port *port)
+{
+	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
+	int64_t until_ns = fz_idle_until(&port->idle, port->shm);
+
+	if (until_ns != FZ_CLOCK_NEVER &&
+	    poll(&pfd, 1, fz_clock_poll_ms(fz_clock_ns(), until_ns)) == 0)
+		fz_idle_trim(&port->idle, port->shm);
+}
+
+int
+fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
+{
+	struct fz_frame frame;
+	ptrdiff_t n;
+	int rc;
+
+	for (;;) {
+		while ((rc = fz_wire_next(&port->wire, &frame, err)) == 1) {
+			if (frame.type == FZ_WIRE_FREE)
+				free_extent(port, &frame);
+			rc = open_call(port, &frame, call, err);
+			if (rc == OPENED_REFUSED)
+				return fz_port_flush(port, err);
+			if (rc != OPENED_NOTHING)
+				return rc;
+			if (fz_claim_is_lost())
+				break;
+		}
+		if (rc < 0 || fz_port_flush(port, err) != 0)
+			return -1;
+		if (fz_claim_is_lost())
+			return fz_err_set(err, FZ_ERR_CRASH,
+			    "what it shares with its parent was overwritten");
+		look(port);
+		rest(port);
+		n = fz_wire_fill(&port->wire, port->in);
+		if (n == 0)
+			return 0;
+		if (n < 0)
+			return fz_err_sys(err, errno, "reading jobs");
+	}
+}
+
+/* ---- results of items --------------------------------------------------- */
+
+struct fz_cell_open
+fz_cell_open(const struct fz_cell *cell)
+{
+	uint64_t word = atomic_load(&cell->open);
+	struct fz_cell_open open = { (uint32_t)(word >> 40),
+		(uint32_t)(word >> 20 & 0xfffff), (uint32_t)(word & 0xfffff) };
+
+	return open;
+}
+
+/* Copy `n` bytes of the replies from `at` on to the cell. */
+static void
+show(struct fz_port *port, size_t at, size_t n)
+{
+	memcpy(port->cell->out + at, port->own->out + at, n);
+}
+
+static void
+set_nout(struct fz_port *port, uint32_t n)
+{
+	port->nout = n;
+	atomic_store_explicit(&port->cell->nout, n, memory_order_release);
+}
+
+/* The open frame becomes one of the whole replies. */
+static void
+close_items(struct fz_port *port)
+{
+	struct fz_cell_open *open = &port->items;
+	unsigned char *at = port->own->out + open->start;
+
+	if (open->nitems == 0)
+		return;
+	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
+	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
+	show(port, open->start, ITEMS_HEAD);
+	set_nout(port, open->start + open->len);
+	atomic_store_explicit(&port->cell->open, 0, memory_order_release);
+	open->nitems = 0;
+}
+
+static void
+open_items(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
+{
+	struct fz_buf head = { .data = port->own->out + port->nout,
+		.cap = ITEMS_HEAD,
+		.store = &cell_store };
+
+	fz_wire_begin(&head, type, 0, seq);
+	show(port, port->nout, FZ_WIRE_HEADER);
+	port->items = (struct fz_cell_open){ port->nout, ITEMS_HEAD, 0 };
+	port->items_seq = seq;
+	port->items_type = type;
+}
+
+/* Have a frame open that the item of `call` is next in. 0, or -1 and `err`. */
+static int
+continue_items(struct fz_port *port, enum fz_wire_type type,
+    const struct fz_call *call, struct fz_err *err)
+{
+	const struct fz_cell_open *open = &port->items;
+	size_t used = open->nitems != 0 ? open->start + open->len : port->nout;
+
+	if (used > FZ_PORT_ITEMS && fz_port_flush(port, err) != 0)
+		return -1;
+	if (open->nitems != 0 && !fz_port_continues(port, type, call))
+		close_items(port);
+	if (open->nitems == 0)
+		open_items(port, type, call->seq);
+	return 0;
+}
+
+unsigned char *
+fz_port_open_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err)
+{
+	const struct fz_cell_open *open = &port->items;
+
+	if (continue_items(port, FZ_WIRE_ITEMS, call, err) != 0)
+		return NULL;
+	return port->own->out + open->start + open->len;
+}
+
+int
+fz_port_run_begin(struct fz_port *port, const struct fz_call *call,
+    struct fz_port_run *run, struct fz_err *err)
+{
+	uint32_t room;
+
+	if (!fz_port_continues(port, FZ_WIRE_PLACED, call) &&
+	    continue_items(port, FZ_WIRE_PLACED, call, err) != 0)
+		return -1;
+	room = FZ_CELL_OPEN_ITEMS - port->items.nitems;
+	*run = (struct fz_port_run){ port->cell,
+		fz_cell_open_word(&port->items), call->seq,
+		(room < call->nitems ? room : call->nitems) - 1, call->timed };
+	return 0;
+}
+
+uint32_t
+fz_port_run_end(
+    struct fz_port *port, struct fz_call *call, const struct fz_port_run *run)
+{
+	uint32_t n = run->seq - call->seq;
+
+	port->items.nitems = (uint32_t)run->word & FZ_CELL_OPEN_ITEMS;
+	call->seq += n;
+	call->item += n;
+	call->nitems -= n;
+	return n;
+}
+
+/* A reply that is given up gives back what it has in the arena. */
+static void
+abandon(struct fz_port *port)
+{
+	struct fz_reader r;
+	struct fz_part part;
+
+	if (!port->open || port->frame.len < FZ_WIRE_HEADER + 4)
+		return;
+	fz_reader_init(&r, port->frame.data, port->frame.len);
+	fz_reader_take(&r, FZ_WIRE_HEADER + 4);
+	while (fz_reader_left(&r) != 0 && fz_wire_part(&r, &part) == 0) {
+		if (part.bytes == NULL)
+			fz_shm_give_back(port->shm, part.offset);
+	}
+	port->open = false;
+}
+
+void
+fz_port_begin(struct fz_port *port, const struct fz_call *call,
+    enum fz_wire_type type, uint32_t word)
+{
+	abandon(port);
+	fz_buf_clear(&port->frame);
+	fz_buf_clear(&port->value.buf);
+	fz_wire_begin(&port->frame, type, 0, call->seq);
+	fz_buf_put_u32(&port->frame, word);
+	if (type == FZ_WIRE_ERROR)
+		fz_buf_put_u32(&port->frame, 1);
+	port->open = type == FZ_WIRE_RESULT;
+}
+
+void
+fz_port_put(struct fz_port *port)
+{
+	struct fz_buf *value = &port->value.buf;
+	size_t len = value->len;
+
+	if (value->failed) {
+		port->frame.failed = true;
+	} else if (port->value.in_shm) {
+		/* Room first: an extent must not be lost between the two. */
+		if (fz_buf_reserve(&port->frame, 16) != NULL)
+			fz_wire_put_offset(
+			    &port->frame, fz_shm_buf_take(&port->value), len);
+	} else {
+		fz_wire_put_bytes(&port->frame, value->data, len);
+	}
+	fz_buf_clear(value);
+}
+
+/*
+ * Write to the pipe, unless a function has closed it: what has its number then
+ * is a file of the user.
+ */
+static int
+write_out(struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
+{
+	struct stat st;
+
+	if (fstat(port->out, &st) != 0 || st.st_ino != port->out_ino ||
+	    st.st_dev != port->out_dev)
+		return fz_err_set(
+		    err, FZ_ERR_CRASH, "its pipe to the parent was closed");
+	if (fz_fd_write_all(port->out, bytes, n) != 0)
+		return fz_err_sys(err, errno, "writing results");
+	return 0;
+}
+
+/* The parent is to know that more of it comes: see fz_cell. */
+static int
+write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
+{
+	int rc;
+
+	atomic_store(&port->cell->writing, 1);
+	rc = write_out(port, frame->data, frame->len, err);
+	atomic_store(&port->cell->writing, 0);
+	return rc;
+}
+
+int
+fz_port_flush(struct fz_port *port, struct fz_err *err)
+{
+	close_items(port);
+	if (port->nout == 0)
+		return 0;
+	if (write_out(port, port->own->out, port->nout, err) != 0)
+		return -1;
+	set_nout(port, 0);
+	atomic_store(&port->cell->epoch, ++port->epoch);
+	atomic_thread_fence(memory_order_release);
+	return 0;
+}
+
+/* With more jobs waiting, let replies share a write, but not for long. */
+int
+fz_port_pause(struct fz_port *port, struct fz_err *err)
+{
+	int64_t now;
+
+	if (port->wire.at == port->wire.buf.len)
+		return 0; /* the next read flushes */
+	now = fz_clock_ns();
+	if (now - port->flushed_ns < PORT_FLUSH_NS)
+		return 0;
+	port->flushed_ns = now;
+	return fz_port_flush(port, err);
+}
+
+int
+fz_port_send(struct fz_port *port, struct fz_err *err)
+{
+	struct fz_buf *frame = &port->frame;
+
+	fz_wire_end(frame, 0);
+	if (frame->failed)
+		return fz_err_set(
+		    err, FZ_ERR_MEMORY, "not enough memory for the results");
+	close_items(port);
+	if (frame->len > FZ_CELL_OUT - port->nout &&
+	    fz_port_flush(port, err) != 0)
+		return -1;
+	port->open = false;
+	if (frame->len > FZ_CELL_OUT)
+		return write_big(port, frame, err);
+	memcpy(port->own->out + port->nout, frame->data, frame->len);
+	show(port, port->nout, frame->len);
+	set_nout(port, port->nout + (uint32_t)frame->len);
+	return fz_port_pause(port, err);
+}

@@ -1,0 +1,93 @@
+#include "worker/engine.h"
+
+#include "base/err.h"
+#include "shared/arena.h"
+#include "shared/heap.h"
+#include "worker/blob.h"
+
+/* A worker reads its parent's arena, but makes one of its own for its own. */
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct fz_engine *engine =
+	    (struct fz_engine *)((char *)hook -
+				 offsetof(struct fz_engine, hook));
+
+	engine->inherited = engine->shm;
+	engine->shm = NULL;
+	engine->shm_tried = false;
+}
+
+int
+fz_engine_init(struct fz_engine *engine, fz_engine_output output,
+    void *output_ctx, struct fz_err *err)
+{
+	*engine =
+	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
+	engine->loop = fz_loop_new(err);
+	if (engine->loop == NULL)
+		return -1;
+	engine->hook.in_child = in_child;
+	fz_loop_hook(engine->loop, &engine->hook);
+	fz_commons_hold();
+	return 0;
+}
+
+void
+fz_engine_fini(struct fz_engine *engine)
+{
+	if (engine->loop == NULL)
+		return;
+	fz_loop_unhook(&engine->hook);
+	fz_loop_free(engine->loop);
+	fz_shm_free(engine->shm);
+	fz_commons_let_go();
+	engine->loop = NULL;
+	engine->shm = NULL;
+}
+
+struct fz_shm *
+fz_engine_shm(struct fz_engine *engine)
+{
+	if (engine->shm == NULL && !engine->shm_tried) {
+		engine->shm_tried = true;
+		engine->shm = fz_shm_new(NULL);
+	}
+	return engine->shm;
+}
+
+static void
+give_back(void *owner, uint64_t offset)
+{
+	struct fz_engine *engine = owner;
+
+	if (engine->shm != NULL)
+		fz_shm_give_back(engine->shm, offset);
+}
+
+struct fz_blob *
+fz_engine_blob(
+    struct fz_engine *engine, uint64_t offset, size_t len, struct fz_err *err)
+{
+	struct fz_blob *blob =
+	    fz_blob_in_shm(offset, len, give_back, engine, err);
+
+	if (blob == NULL)
+		give_back(engine, offset);
+	return blob;
+}
+
+struct fz_blob *
+fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
+{
+	struct fz_shm *shm = fz_engine_shm(engine);
+	uint64_t offset;
+
+	if (shm == NULL) {
+		fz_err_set(err, FZ_ERR_ERROR, "no shared memory");
+		return NULL;
+	}
+	if (fz_shm_alloc(shm, len, &offset, err) == NULL)
+		return NULL;
+	return fz_engine_blob(engine, offset, len, err);
+}

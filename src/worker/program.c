@@ -1,0 +1,560 @@
+/* F_GETPIPE_SZ is Linux, environ is GNU. */
+#define _GNU_SOURCE
+#include "worker/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "os/fd.h"
+#include "os/loop.h"
+#include "os/proc.h"
+#include "worker/engine.h"
+
+enum { EXEC_READ = 64 << 10, EXEC_PIPES = 4 };
+
+/* What the supervisor tells, in one write. */
+struct report {
+	struct fz_err err; /* why the program did not start, or kind NONE */
+	int status;        /* as waitpid() has it */
+};
+
+struct stream {
+	struct fz_watch watch;
+	struct fz_buf *bytes;
+	struct fz_exec *exec;
+};
+
+struct fz_exec {
+	struct fz_engine *engine;
+	struct fz_proc proc;
+	char name[128]; /* of the program, perhaps cut */
+	struct fz_watch input, supervisor;
+	struct stream streams[2]; /* its standard output and error */
+	struct fz_timer timer;
+	struct fz_fork_hook hook;
+	const unsigned char *unread; /* what it has not been given yet */
+	size_t nunread;
+	struct report report;
+	size_t nreport; /* bytes of it that have come */
+	bool ending;    /* the supervisor was asked to end */
+	bool done;
+	struct fz_exec_end end;
+};
+
+#define EXEC_OF(member, ptr) \
+	((struct fz_exec *)((char *)(ptr)-offsetof(struct fz_exec, member)))
+
+/* A program's pipes while it is started; -1 once they are given away. */
+struct ends {
+	const struct fz_exec_opts *opts;
+	struct fz_exec *exec;
+	int in[2], out[2], err[2], report[2];
+};
+
+/* ---- the supervisor ------------------------------------------------------ */
+
+static int
+enter(const struct fz_exec_opts *opts, struct fz_err *err)
+{
+	/* A string without "=" is a name to remove. */
+	for (char *const *entry = opts->env; entry != NULL && *entry != NULL;
+	     entry++) {
+		if (putenv(*entry) != 0)
+			return fz_err_sys(
+			    err, errno, "cannot set the environment");
+	}
+	if (opts->cwd != NULL && chdir(opts->cwd) != 0)
+		return fz_err_sys(err, errno,
+		    "cannot change to directory '%.128s'", opts->cwd);
+	fz_fd_restore_limit();
+	return 0;
+}
+
+/* Without input its standard input is ours, which is empty. */
+static int
+set_files(posix_spawn_file_actions_t *files, const struct ends *b)
+{
+	int code = 0;
+
+	if (b->in[0] != -1)
+		code = posix_spawn_file_actions_adddup2(
+		    files, b->in[0], STDIN_FILENO);
+	if (code == 0)
+		code = posix_spawn_file_actions_adddup2(
+		    files, b->out[1], STDOUT_FILENO);
+	if (code == 0)
+		code = posix_spawn_file_actions_adddup2(
+		    files, b->err[1], STDERR_FILENO);
+	return code;
+}
+
+/*
+ * The exec resets all handlers, but not what the supervisor ignores. In a
+ * session of its own the program has no terminal: what asks for a password
+ * there fails at once, where in the background it would be stopped, and we
+ * would wait.
+ */
+static void
+set_attributes(posix_spawnattr_t *attributes)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	posix_spawnattr_setsigmask(attributes, &signals);
+	for (size_t i = 0; i < FZ_PROC_NIGNORED; i++)
+		sigaddset(&signals, fz_proc_ignored[i]);
+	posix_spawnattr_setsigdefault(attributes, &signals);
+	posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
+						 POSIX_SPAWN_SETSIGDEF |
+						 POSIX_SPAWN_SETSID);
+}
+
+static pid_t
+spawn(const struct ends *b, struct fz_err *err)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attributes;
+	pid_t pid = -1;
+	int code;
+
+	posix_spawn_file_actions_init(&files);
+	posix_spawnattr_init(&attributes);
+	set_attributes(&attributes);
+	code = set_files(&files, b);
+	if (code == 0)
+		code = posix_spawnp(&pid, b->opts->file, &files, &attributes,
+		    b->opts->argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&files);
+	if (code == 0)
+		return pid;
+	fz_err_sys(err, code, "cannot run '%s'", b->exec->name);
+	return -1;
+}
+
+/* Reaps orphans that come below us, too: it may run for long. */
+static int
+wait_for(pid_t pid)
+{
+	int status = 0;
+	pid_t got;
+
+	do
+		got = waitpid(-1, &status, 0);
+	while (got != pid && (got != -1 || errno == EINTR));
+	return status;
+}
+
+static void
+supervise(struct ends *b, struct report *report)
+{
+	pid_t pid;
+
+	if (enter(b->opts, &report->err) != 0)
+		return;
+	pid = spawn(b, &report->err);
+	/* Whoever reads or writes them from now on is below us. */
+	fz_fd_close(&b->in[0]);
+	fz_fd_close(&b->out[1]);
+	fz_fd_close(&b->err[1]);
+	if (pid != -1)
+		report->status = wait_for(pid);
+}
+
+static int *
+end_of(struct ends *b, int i)
+{
+	int *pipes[] = { b->in, b->out, b->err, b->report };
+
+	return &pipes[i / 2][i % 2];
+}
+
+/*
+ * Close all descriptors of the script: neither the supervisor nor the program
+ * uses them. Where the kernel has no call for that, close at least our own.
+ */
+static void
+close_inherited(struct ends *b)
+{
+	int keep[] = { b->in[0], b->out[1], b->err[1], b->report[1] };
+
+	if (fz_fd_close_others(keep, sizeof(keep) / sizeof(*keep)) == 0)
+		return;
+	fz_fd_close(&b->in[1]);
+	fz_fd_close(&b->out[0]);
+	fz_fd_close(&b->err[0]);
+	fz_fd_close(&b->report[0]);
+	fz_loop_in_child(b->opts->engine->loop);
+}
+
+/* What the program left running ends with us: see fz_proc_exit(). */
+static int
+supervisor_main(void *ctx, const struct fz_err *failed)
+{
+	struct ends *b = ctx;
+	struct report report = { .status = 0 };
+
+	close_inherited(b);
+	if (failed != NULL)
+		report.err = *failed;
+	else
+		supervise(b, &report);
+	return fz_fd_write_all(b->report[1], &report, sizeof(report)) == 0
+		   ? EXIT_SUCCESS
+		   : EXIT_FAILURE;
+}
+
+/* ---- its end ------------------------------------------------------------- */
+
+static void
+close_watch(struct fz_exec *exec, struct fz_watch *watch)
+{
+	int fd = watch->fd;
+
+	fz_loop_unwatch(exec->engine->loop, watch);
+	fz_fd_close(&fd);
+}
+
+static void
+let_go(struct fz_exec *exec)
+{
+	exec->done = true;
+	close_watch(exec, &exec->input);
+	close_watch(exec, &exec->supervisor);
+	for (int i = 0; i < 2; i++)
+		close_watch(exec, &exec->streams[i].watch);
+	fz_loop_disarm(exec->engine->loop, &exec->timer);
+	fz_loop_unhook(&exec->hook);
+}
+
+/* One read. Returns what fz_fd_read() does; -1 with ENOMEM for lack of room. */
+static ssize_t
+read_stream(struct stream *s)
+{
+	unsigned char *room = fz_buf_reserve(s->bytes, EXEC_READ);
+	ssize_t n;
+
+	if (room == NULL) {
+		errno = ENOMEM;
+		return -1;
+	}
+	n = fz_fd_read(s->watch.fd, room, EXEC_READ);
+	if (n > 0)
+		s->bytes->len += (size_t)n;
+	return n;
+}
+
+static void
+lose_output(struct fz_exec *exec)
+{
+	if (errno == ENOMEM)
+		fz_err_set(&exec->end.err, FZ_ERR_MEMORY,
+		    "not enough memory for the output of '%s'", exec->name);
+	else
+		fz_err_sys(&exec->end.err, errno,
+		    "cannot read the output of '%s'", exec->name);
+}
+
+/* What is in the pipe; what still writes to it has got away from us. */
+static void
+take_rest(struct fz_exec *exec, struct stream *s)
+{
+	size_t most = s->bytes->len;
+	ssize_t n = 1;
+
+	if (s->watch.fd != -1)
+		most += (size_t)fcntl(s->watch.fd, F_GETPIPE_SZ);
+	while (s->bytes->len < most && n > 0)
+		n = read_stream(s);
+	if (n == -1 && errno != EAGAIN)
+		lose_output(exec);
+}
+
+/* Bytes of the report. Returns what fz_fd_read() does. */
+static ssize_t
+read_report(struct fz_exec *exec)
+{
+	size_t left = sizeof(exec->report) - exec->nreport;
+	ssize_t n = fz_fd_read(
+	    exec->supervisor.fd, (char *)&exec->report + exec->nreport, left);
+
+	if (n > 0)
+		exec->nreport += (size_t)n;
+	return n;
+}
+
+static void
+tell_end(struct fz_exec *exec, const struct fz_death *death)
+{
+	struct fz_exec_end *end = &exec->end;
+	int status = exec->report.status;
+	char text[160];
+
+	if (end->err.kind != FZ_ERR_NONE)
+		return;
+	if (exec->nreport == sizeof(exec->report)) {
+		end->err = exec->report.err;
+		end->timed_out = false; /* it was there in time */
+		end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+		end->exitcode = WIFSIGNALED(status) ? 0 : WEXITSTATUS(status);
+	} else if (end->timed_out) {
+		end->signal = SIGKILL;
+	} else {
+		fz_err_set(&end->err, FZ_ERR_CRASH,
+		    "the process that watched over '%s' %s", exec->name,
+		    fz_death_text(death, text, sizeof(text)));
+	}
+}
+
+/* The supervisor is dead or about to be. */
+static void
+finish(struct fz_exec *exec)
+{
+	struct fz_death death;
+
+	fz_proc_reap(&exec->proc, true, &death);
+	while (exec->nreport < sizeof(exec->report) && read_report(exec) > 0)
+		continue;
+	for (int i = 0; i < 2; i++)
+		take_rest(exec, &exec->streams[i]);
+	tell_end(exec, &death);
+	let_go(exec);
+	exec->engine->news++;
+}
+
+/* ---- while it runs ----------------------------------------------------- */
+
+/* The report ends when the supervisor has, or the timer fires once more. */
+static void
+end_soon(struct fz_exec *exec)
+{
+	if (exec->ending)
+		return;
+	exec->ending = true;
+	if (fz_proc_ask(&exec->proc) &&
+	    fz_loop_arm(
+		exec->engine->loop, &exec->timer, exec->proc.force_ns) == 0)
+		return;
+	fz_proc_kill(&exec->proc);
+	finish(exec);
+}
+
+/* A program need not read what it is given: only it knows when it has enough.
+ */
+static void
+input_ready(struct fz_watch *watch, unsigned events)
+{
+	struct fz_exec *exec = EXEC_OF(input, watch);
+	ssize_t n = fz_fd_write(watch->fd, exec->unread, exec->nunread);
+
+	(void)events;
+	if (n == -1 && errno == EAGAIN)
+		return;
+	if (n == -1 && errno != EPIPE) {
+		fz_err_sys(&exec->end.err, errno,
+		    "cannot write the input of '%s'", exec->name);
+		close_watch(exec, watch);
+		end_soon(exec);
+		return;
+	}
+	if (n > 0) {
+		exec->unread += n;
+		exec->nunread -= (size_t)n;
+	}
+	if (n == -1 || exec->nunread == 0)
+		close_watch(exec, watch);
+}
+
+static void
+output_ready(struct fz_watch *watch, unsigned events)
+{
+	struct stream *s =
+	    (struct stream *)((char *)watch - offsetof(struct stream, watch));
+	ssize_t n = read_stream(s);
+
+	(void)events;
+	if (n == 0) {
+		close_watch(s->exec, watch);
+	} else if (n == -1 && errno != EAGAIN) {
+		lose_output(s->exec);
+		close_watch(s->exec, watch);
+		end_soon(s->exec);
+	}
+}
+
+static void
+supervisor_ready(struct fz_watch *watch, unsigned events)
+{
+	struct fz_exec *exec = EXEC_OF(supervisor, watch);
+	ssize_t n = read_report(exec);
+
+	(void)events;
+	if (n == 0)
+		finish(exec);
+	else if (n == -1 && errno != EAGAIN)
+		end_soon(exec);
+}
+
+static void
+time_is_up(struct fz_timer *timer)
+{
+	struct fz_exec *exec = EXEC_OF(timer, timer);
+
+	if (exec->ending) {
+		fz_proc_kill(&exec->proc);
+		finish(exec);
+		return;
+	}
+	exec->end.timed_out = true;
+	end_soon(exec);
+}
+
+/* It is our parent's, and so is all that it has started. */
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct fz_exec *exec = EXEC_OF(hook, hook);
+
+	fz_err_set(&exec->end.err, FZ_ERR_CLOSED,
+	    "'%s' was started by another process", exec->name);
+	fz_fd_close(&exec->proc.pidfd);
+	exec->proc.pid = 0;
+	let_go(exec);
+}
+
+/* ---- its start --------------------------------------------------------- */
+
+static int
+open_pipes(struct ends *b, struct fz_err *err)
+{
+	if ((b->opts->ninput != 0 && fz_fd_pipe(b->in, err) != 0) ||
+	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0 ||
+	    fz_fd_pipe(b->report, err) != 0)
+		return -1;
+	return 0;
+}
+
+static void
+close_pipes(struct ends *b)
+{
+	for (int i = 0; i < 2 * EXEC_PIPES; i++)
+		fz_fd_close(end_of(b, i));
+}
+
+/* Watch `*fd`, which the watch then owns. */
+static int
+watch_end(struct fz_exec *exec, struct fz_watch *watch, int *fd,
+    unsigned events, struct fz_err *err)
+{
+	if (*fd == -1)
+		return 0;
+	if (fz_fd_nonblock(*fd, err) != 0 ||
+	    fz_loop_watch(exec->engine->loop, watch, *fd, events, err) != 0)
+		return -1;
+	*fd = -1;
+	return 0;
+}
+
+static int
+watch_all(struct ends *b, struct fz_err *err)
+{
+	struct fz_exec *x = b->exec;
+	struct fz_loop *loop = x->engine->loop;
+	int64_t timeout_ns = b->opts->timeout_ns;
+
+	if (watch_end(x, &x->input, &b->in[1], FZ_LOOP_WRITE, err) != 0 ||
+	    watch_end(x, &x->streams[0].watch, &b->out[0], FZ_LOOP_READ, err) !=
+		0 ||
+	    watch_end(x, &x->streams[1].watch, &b->err[0], FZ_LOOP_READ, err) !=
+		0 ||
+	    watch_end(x, &x->supervisor, &b->report[0], FZ_LOOP_READ, err) != 0)
+		return -1;
+	if (fz_loop_arm(loop, &x->timer,
+		fz_clock_after(fz_clock_ns(), timeout_ns)) != 0)
+		return fz_err_nomem(err, "a timer");
+	return 0;
+}
+
+static struct fz_exec *
+alloc_exec(const struct fz_exec_opts *opts, struct fz_err *err)
+{
+	struct fz_exec *exec = calloc(1, sizeof(*exec));
+
+	if (exec == NULL) {
+		fz_err_nomem(err, "a program");
+		return NULL;
+	}
+	exec->engine = opts->engine;
+	exec->proc.pidfd = -1;
+	snprintf(exec->name, sizeof(exec->name), "%s", opts->argv[0]);
+	exec->unread = opts->input;
+	exec->nunread = opts->ninput;
+	fz_buf_init(&exec->end.out);
+	fz_buf_init(&exec->end.errors);
+	exec->input = (struct fz_watch){ .fd = -1, .ready = input_ready };
+	exec->supervisor =
+	    (struct fz_watch){ .fd = -1, .ready = supervisor_ready };
+	for (int i = 0; i < 2; i++)
+		exec->streams[i] = (struct stream){
+			.watch = { .fd = -1, .ready = output_ready },
+			.bytes = i == 0 ? &exec->end.out : &exec->end.errors,
+			.exec = exec,
+		};
+	exec->timer.fired = time_is_up;
+	exec->hook.in_child = in_child;
+	return exec;
+}
+
+struct fz_exec *
+fz_exec_new(const struct fz_exec_opts *opts, struct fz_err *err)
+{
+	struct fz_proc_opts inherit = { .out = -1, .err = -1 };
+	struct fz_exec *exec = alloc_exec(opts, err);
+	struct ends b = { opts, exec, { -1, -1 }, { -1, -1 }, { -1, -1 },
+		{ -1, -1 } };
+
+	if (exec == NULL)
+		return NULL;
+	if (open_pipes(&b, err) != 0 ||
+	    fz_proc_fork(&exec->proc, &inherit, supervisor_main, &b, err) !=
+		0 ||
+	    watch_all(&b, err) != 0)
+		goto fail;
+	close_pipes(&b); /* the supervisor's ends */
+	fz_loop_hook(opts->engine->loop, &exec->hook);
+	return exec;
+fail:
+	close_pipes(&b);
+	fz_exec_free(exec);
+	return NULL;
+}
+
+struct fz_exec_end *
+fz_exec_end(struct fz_exec *exec)
+{
+	return exec->done ? &exec->end : NULL;
+}
+
+void
+fz_exec_free(struct fz_exec *exec)
+{
+	struct fz_death death;
+
+	if (exec == NULL)
+		return;
+	if (!exec->done) {
+		fz_proc_kill(&exec->proc);
+		fz_proc_reap(&exec->proc, true, &death);
+		let_go(exec);
+	}
+	fz_buf_fini(&exec->end.out);
+	fz_buf_fini(&exec->end.errors);
+	free(exec);
+}

@@ -1,0 +1,180 @@
+#include "worker/wire.h"
+
+#include <errno.h>
+
+#include "base/err.h"
+#include "os/fd.h"
+#include "worker/blob.h"
+
+enum { WIRE_MAGIC = 0x5a46, WIRE_READ_FIRST = 4 << 10, WIRE_READ = 64 << 10 };
+#define PART_IN_SHM ((uint64_t)1 << 63)
+
+size_t
+fz_wire_begin(
+    struct fz_buf *out, enum fz_wire_type type, unsigned flags, uint32_t seq)
+{
+	size_t start = out->len;
+	unsigned char *p = fz_buf_reserve(out, FZ_WIRE_HEADER);
+
+	if (p == NULL)
+		return start;
+	fz_le32_store(
+	    p, (uint32_t)type | flags << 8 | (uint32_t)WIRE_MAGIC << 16);
+	fz_le32_store(p + 4, seq);
+	fz_le64_store(p + 8, 0);
+	out->len += FZ_WIRE_HEADER;
+	return start;
+}
+
+void
+fz_wire_end(struct fz_buf *out, size_t start)
+{
+	if (!out->failed)
+		fz_le64_store(
+		    out->data + start + 8, out->len - start - FZ_WIRE_HEADER);
+}
+
+void
+fz_wire_put_bytes(struct fz_buf *out, const void *bytes, size_t len)
+{
+	fz_buf_put_u64(out, len);
+	fz_buf_put(out, bytes, len);
+}
+
+void
+fz_wire_put_offset(struct fz_buf *out, uint64_t offset, size_t len)
+{
+	fz_buf_put_u64(out, len | PART_IN_SHM);
+	fz_buf_put_u64(out, offset);
+}
+
+void
+fz_wire_put_blob(struct fz_buf *out, const struct fz_blob *blob)
+{
+	if (blob->in_shm)
+		fz_wire_put_offset(out, blob->offset, blob->len);
+	else
+		fz_wire_put_bytes(out, blob->bytes, blob->len);
+}
+
+int
+fz_wire_part(struct fz_reader *body, struct fz_part *part)
+{
+	uint64_t len = fz_reader_u64(body);
+
+	if (len & PART_IN_SHM) {
+		part->len = len & ~PART_IN_SHM;
+		part->offset = fz_reader_u64(body);
+		part->bytes = NULL;
+	} else {
+		part->len = len;
+		part->bytes = fz_reader_take(body, len);
+	}
+	return body->failed ? -1 : 0;
+}
+
+void
+fz_wire_in_init(struct fz_wire_in *in)
+{
+	fz_buf_init(&in->buf);
+	in->at = 0;
+	in->room = WIRE_READ_FIRST; /* of many workers most send little */
+}
+
+void
+fz_wire_in_fini(struct fz_wire_in *in)
+{
+	fz_buf_fini(&in->buf);
+	in->at = 0;
+}
+
+/* Bytes the frame at `in->at` still lacks, where its header is there. */
+static size_t
+missing(const struct fz_wire_in *in)
+{
+	size_t have = in->buf.len - in->at;
+	uint64_t len;
+
+	if (have < FZ_WIRE_HEADER)
+		return 0;
+	len = fz_le64_load(in->buf.data + in->at + 8);
+	if (len > FZ_WIRE_MAX || len <= have - FZ_WIRE_HEADER)
+		return 0;
+	return (size_t)len - (have - FZ_WIRE_HEADER);
+}
+
+ptrdiff_t
+fz_wire_fill(struct fz_wire_in *in, int fd)
+{
+	size_t want = missing(in);
+	unsigned char *p;
+	ssize_t n;
+
+	if (in->at != 0)
+		fz_buf_consume(&in->buf, in->at);
+	in->at = 0;
+	/* A length is believed as far as bytes have come. */
+	if (want > in->buf.len)
+		want = in->buf.len;
+	if (want < in->room)
+		want = in->room;
+	p = fz_buf_reserve(&in->buf, want);
+	if (p == NULL) {
+		in->buf.failed = false;
+		errno = ENOMEM;
+		return -1;
+	}
+	n = fz_fd_read(fd, p, want);
+	if (n > 0)
+		in->buf.len += (size_t)n;
+	if (n >= (ptrdiff_t)in->room && in->room < WIRE_READ)
+		in->room *= 4;
+	return n;
+}
+
+int
+fz_wire_scan(const unsigned char **p, const unsigned char *end,
+    struct fz_frame *frame, struct fz_err *err)
+{
+	size_t have = (size_t)(end - *p);
+	uint32_t head;
+	uint64_t len;
+
+	if (have < FZ_WIRE_HEADER)
+		return 0;
+	head = fz_le32_load(*p);
+	len = fz_le64_load(*p + 8);
+	if (head >> 16 != WIRE_MAGIC || (head & 0xff) == 0 ||
+	    (head & 0xff) >= FZ_WIRE_NTYPES)
+		return fz_err_set(err, FZ_ERR_CRASH,
+		    "its pipe carries bytes that are no frame");
+	if (len > FZ_WIRE_MAX)
+		return fz_err_set(err, FZ_ERR_CRASH,
+		    "a frame on its pipe claims %llu bytes",
+		    (unsigned long long)len);
+	if (len > have - FZ_WIRE_HEADER)
+		return 0;
+	frame->type = (enum fz_wire_type)(head & 0xff);
+	frame->flags = head >> 8 & 0xff;
+	frame->seq = fz_le32_load(*p + 4);
+	frame->body = *p + FZ_WIRE_HEADER;
+	frame->len = (size_t)len;
+	*p = frame->body + len;
+	return 1;
+}
+
+int
+fz_wire_next(struct fz_wire_in *in, struct fz_frame *frame, struct fz_err *err)
+{
+	const unsigned char *p, *end;
+	int rc;
+
+	if (in->at == in->buf.len)
+		return 0;
+	p = in->buf.data + in->at;
+	end = in->buf.data + in->buf.len;
+	rc = fz_wire_scan(&p, end, frame, err);
+	if (rc == 1)
+		in->at = (size_t)(p - in->buf.data);
+	return rc;
+}

@@ -1,0 +1,87 @@
+#include "worker/worker_slice.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+#include "worker/worker.h"
+
+struct fz_slice {
+	struct fz_engine *engine;
+	struct fz_worker *worker; /* NULL once it is dead */
+	uint32_t number;
+	size_t nblobs; /* that have not been released */
+};
+
+struct fz_slice *
+fz_slice_new(
+    struct fz_engine *engine, struct fz_worker *worker, struct fz_err *err)
+{
+	struct fz_slice *slice = calloc(1, sizeof(*slice));
+
+	if (slice == NULL) {
+		fz_err_nomem(err, "a worker");
+		return NULL;
+	}
+	slice->engine = engine;
+	slice->worker = worker;
+	if (engine->shm != NULL)
+		slice->number = fz_shm_next_slice(engine->shm);
+	return slice;
+}
+
+uint32_t
+fz_slice_number(const struct fz_slice *slice)
+{
+	return slice->number;
+}
+
+static void
+end_orphan(struct fz_slice *slice)
+{
+	if (slice->worker != NULL || slice->nblobs != 0)
+		return;
+	if (slice->engine->shm != NULL)
+		fz_shm_drop_slice(slice->engine->shm, slice->number);
+	free(slice);
+}
+
+static void
+release(void *owner, uint64_t offset)
+{
+	struct fz_slice *slice = owner;
+
+	slice->nblobs--;
+	if (slice->worker != NULL)
+		fz_worker_give_back(slice->worker, offset);
+	end_orphan(slice);
+}
+
+struct fz_blob *
+fz_slice_blob(
+    struct fz_slice *slice, uint64_t offset, size_t len, struct fz_err *err)
+{
+	struct fz_blob *blob;
+
+	if (offset >> FZ_SHM_SLICE_BITS != slice->number ||
+	    len > (UINT64_C(1) << FZ_SHM_SLICE_BITS) -
+		      (offset & ((UINT64_C(1) << FZ_SHM_SLICE_BITS) - 1))) {
+		fz_err_set(err, FZ_ERR_CRASH, "a result is not in its memory");
+		return NULL;
+	}
+	blob = fz_blob_in_shm(offset, len, release, slice, err);
+	if (blob != NULL)
+		slice->nblobs++;
+	return blob;
+}
+
+void
+fz_slice_orphan(struct fz_slice *slice)
+{
+	if (slice == NULL)
+		return;
+	slice->worker = NULL;
+	end_orphan(slice);
+}

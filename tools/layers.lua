@@ -1,0 +1,226 @@
+-- layers.lua: holds the order of the source files and fails on an include that points up.
+--
+--   lua5.4 tools/layers.lua [ROOT]
+--
+-- Checks that a file of src/ includes only files of lower layers or further left in its own, that
+-- Lua is not known below bind/, that a .c includes the header of its noun first, that each header
+-- compiles alone, and that a module of lua/ requires only modules further left. CC and LAYER_CFLAGS
+-- in the environment say how to compile. Each finding is a line "file:line: what (what to do)".
+
+local ROOT = (arg[1] or "."):gsub("/$", "")
+local CC = os.getenv "CC" or "cc"
+local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
+
+-- The rooms from the lowest to the highest, and the files of each likewise. Names in one string are one
+-- noun in several files and may include each other.
+local C_LAYERS = {
+  {dir = "base/", "buf", "clock", "err"},
+  {dir = "os/", "slab", "alloc", "fd", "cwd", "host", "jobserver", "lines", "spin", "loop",
+    "proctree", "streams", "proc"},
+  {dir = "shared/", "extent", "arena", "eventcount heap heap_state", "lock", "waiter", "barrier",
+    "condition", "endpoint", "event", "heap_chunks", "heap_members", "heap_objects",
+    "heap_reclaim", "idle", "unfinished", "queue", "semaphore"},
+  {dir = "worker/", "blob", "claim", "wire", "child_port", "engine", "program", "worker_output",
+    "worker worker_slice worker_spawn worker_state"},
+  {dir = "sched/", "slots", "pool", "graph", "run run_dispatch run_state run_step",
+    "batch batch_dispatch batch_state"},
+  {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",
+    "contents", "cells cells_state", "garbage", "cells_note", "cells_value", "format", "path",
+    "encode", "warning", "codec", "decode", "decode_object", "encode_class", "encode_object",
+    "encode_string", "items", "lcodec", "ljson", "ltext", "ltraceback"},
+  {dir = "child/", lua = true, "random", "call call_state", "call_batch", "exit", "worker_main"},
+  {dir = "bind/", lua = true, "lloop"},
+  {dir = "bind/shared/", lua = true, "lhandle", "lguard", "lwait", "lhold", "number", "larray",
+    "lbarrier", "lchannel", "llock", "lcondition", "levent", "lmember", "lpipe", "lqueue",
+    "lsemaphore", "lvalue"},
+  {dir = "bind/jobs/", lua = true, "lbatch_state", "lblob", "lfailure", "lfuncs", "llimits",
+    "lslots", "lpool", "llocal", "lbatch", "lbatch_encode", "lbatch_results", "lgraph",
+    "lprocess", "lprogram", "lrun"},
+  {dir = "api/", lua = true, "fzlua", "modules", "open"},
+  {dir = "cli/", lua = true, "output", "state", "suspend", "main"},
+}
+-- The program: the only .c file that needs no header.
+local PROGRAMS = {main = true}
+-- Files whose header has another name. One that is called NOUN_WHAT may have that of NOUN.
+local HEADERS = {lcodec = "codec", open = "fzlua"}
+
+local LUA_LAYERS = {
+  {"error", "defaults", "made", "check", "log"},
+  {"task", "callback", "future", "result", "mapping"},
+  {"map", "imap", "pool", "process", "exec", "channel", "shared"},
+  {"manager_client", "proxy", "manager_server", "manager"},
+  {"progress", "draw"},
+  {"registry", "workers", "plan", "invocation", "pipeline"},
+  {"stage chain", "dag", "stream"}, -- a stage >> a stage is a chain, and a chain is made of stages
+  {"fzlua"},
+  {"literal", "repl", "inputs", "cli"},
+}
+
+local LUA_HEADERS = {["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true}
+
+local findings = 0
+
+local function report(path, line, message, ...)
+  findings = findings + 1
+  print(("%s:%d: %s"):format(path, line, message:format(...)))
+end
+
+-- Paths below ROOT/dir that end in one of the suffixes, sorted, without ROOT.
+local function files(dir, ...)
+  local found = {}
+  local list <close> = assert(io.popen(("find '%s/%s' -type f | LC_ALL=C sort"):format(ROOT, dir)))
+  for path in list:lines() do
+    for _, suffix in ipairs{...} do
+      if path:sub(-#suffix) == suffix then found[#found + 1] = path:sub(#ROOT + 2) end
+    end
+  end
+  return found
+end
+
+local function exists(path)
+  local file = io.open(ROOT .. "/" .. path)
+  if file then file:close() end
+  return file ~= nil
+end
+
+-- The noun of a path: what its .c and its .h have in common.
+local function noun_of(path) return path:match("([^/]+)%.%w+$") end
+
+-- The place of src/DIR/NOUN.x in the table: its height, a number that files of one noun share, its
+-- layer, and whether it got there by a "*" alone.
+local function place(path)
+  local dir, noun = path:match("^src/(.-)[^/]+$"), noun_of(path)
+  if not dir then return nil end
+  local base = 0
+  for _, layer in ipairs(C_LAYERS) do
+    if layer.dir == dir then
+      local wild
+      for i, names in ipairs(layer) do
+        for name in names:gmatch("%S+") do
+          if name == noun then return base + i, layer end
+          if name:sub(-1) == "*" and noun:sub(1, #name - 1) == name:sub(1, -2) then wild = i end
+        end
+      end
+      if wild then return base + wild, layer, true end
+    end
+    base = base + #layer
+  end
+end
+
+-- What `#include "target"` means in the file at `path`: beside it, or below src/.
+local function resolve(path, target)
+  local beside = path:match("^(.*/)") .. target
+  return exists(beside) and beside or "src/" .. target
+end
+
+local function check_include(path, line, target)
+  local height = place(path)
+  local included = resolve(path, target)
+  local other, _, wild = place(included)
+  if not exists(included) then
+    report(path, line, '"%s" is not below src/ (write the path from src/)', target)
+  elseif not other then
+    report(path, line, "%s has no place in the table of tools/layers.lua (give it one)", included)
+  elseif other > height or other == height and wild and noun_of(included) ~= noun_of(path) then
+    report(path, line, "includes %s, which is above it or to its right (move what both need down, "
+      .. "or pass it in as a callback)", included)
+  end
+end
+
+-- Whether a header says what the .c file at `path` does.
+local function is_header_of(header, path)
+  local noun = noun_of(path)
+  return header:match("^.*/") == path:match("^.*/")
+    and (HEADERS[noun] == noun_of(header) or noun_of(header):match("^[^_]+") == noun:match("^[^_]+"))
+end
+
+local function check_source(path)
+  local height, layer = place(path)
+  if not height then
+    return report(path, 1, "has no place in the table of tools/layers.lua (give it one)")
+  end
+  local own = path:gsub("%.c$", ".h")
+  local number, first = 0, nil
+  for text in io.lines(ROOT .. "/" .. path) do
+    number = number + 1
+    local mark, target = text:match('^%s*#%s*include%s*([<"])([^>"]+)')
+    if mark == '"' then
+      first = first or {number, resolve(path, target)}
+      check_include(path, number, target)
+    elseif mark == "<" then
+      first = first or {number, target}
+      if LUA_HEADERS[target] and not layer.lua then
+        report(path, number, "<%s> below bind/ (the engine knows no Lua: take a callback)", target)
+      end
+    end
+  end
+  if path:match("%.c$") and not PROGRAMS[noun_of(path)]
+      and not (first and (first[2] == own or is_header_of(first[2], path))) then
+    report(path, first and first[1] or 1, "does not include %s first, or a header of the same noun "
+      .. "(so that a header that lacks an include is found)", own)
+  end
+end
+
+local function check_header(path)
+  local pipe = assert(io.popen(("%s -std=c11 -Wall -Werror -fsyntax-only -I'%s/src' %s -x c "
+    .. "'%s/%s' 2>&1"):format(CC, ROOT, CFLAGS, ROOT, path)))
+  local said = pipe:read("a")
+  if not pipe:close() then
+    report(path, 1, "does not compile alone (include what it needs):\n%s", said)
+  end
+end
+
+local function lua_heights()
+  local heights, n = {}, 0
+  for _, layer in ipairs(LUA_LAYERS) do
+    for _, names in ipairs(layer) do
+      n = n + 1
+      for noun in names:gmatch("%S+") do heights[noun] = n end
+    end
+  end
+  return heights
+end
+
+-- A require counts wherever it stands: one inside a function would only hide the circle.
+local function check_module(path, heights)
+  local noun = noun_of(path)
+  local height = heights[noun]
+  if not height then
+    return report(path, 1, "has no place in the table of tools/layers.lua (give it one)")
+  end
+  local number = 0
+  for text in io.lines(ROOT .. "/" .. path) do
+    number = number + 1
+    local code = text:gsub("%-%-.*", "")
+    for quoted, rest in code:gmatch("require%s*%(?%s*[\"']([%w_.]+)[\"']%s*(%.?%.?)") do
+      local required = quoted == "fzlua" and "fzlua" or quoted:match("^fzlua%.(.*)$")
+      if rest == ".." then
+        if noun ~= "fzlua" then
+          report(path, number, "requires a module by a made-up name (write the name out)")
+        end
+      elseif required and required ~= "core" then
+        if not heights[required] then
+          report(path, number, "requires fzlua.%s, which has no place in the table", required)
+        elseif heights[required] > height then
+          report(path, number, "requires %s, which is above it or to its right (move what both "
+            .. "need down, or pass it in)", quoted)
+        end
+      end
+    end
+  end
+end
+
+local sources = files("src", ".c", ".h")
+for _, path in ipairs(sources) do check_source(path) end
+for _, path in ipairs(sources) do
+  if path:match("%.h$") then check_header(path) end
+end
+local heights = lua_heights()
+local modules = exists("lua/fzlua.lua") and files("lua", ".lua") or {}
+for _, path in ipairs(modules) do check_module(path, heights) end
+
+if findings > 0 then
+  print(("layers: %d findings"):format(findings))
+  os.exit(1)
+end
+print(("layers: %d files of src/ and %d of lua/ keep their order"):format(#sources, #modules))
