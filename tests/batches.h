@@ -232,7 +232,7 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 	home->strip = NULL;
 	if (call->type == FZ_WIRE_BATCH && call->strip != 0) {
 		home->strip =
-		    fz_shm_map_room(port->shm, call->strip, len, NULL);
+		    fz_arena_map_room(port->shm, call->strip, len, NULL);
 		if (home->strip == NULL)
 			_exit(89);
 	}
@@ -241,7 +241,8 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 			_exit(90);
 		at = part.bytes;
 		if (at == NULL)
-			at = fz_shm_map(port->shm, part.offset, part.len, NULL);
+			at = fz_arena_map(
+			    port->shm, part.offset, part.len, NULL);
 		if (at == NULL || part.len < 8 * (size_t)call->nitems)
 			_exit(91);
 	}
@@ -256,9 +257,9 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 		}
 	} while (rc == 1 || (rc == 0 && fz_port_advance(port, call)));
 	if (at != NULL && part.bytes == NULL)
-		fz_shm_unmap(port->shm, at, part.len);
+		fz_arena_unmap(port->shm, at, part.len);
 	if (home->strip != NULL)
-		fz_shm_unmap(port->shm, home->strip, len);
+		fz_arena_unmap(port->shm, home->strip, len);
 	return rc == 0 ? fz_port_pause(port, NULL) : -1;
 }
 

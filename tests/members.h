@@ -1,4 +1,4 @@
-/* members.h - processes that share the commons, and are killed anywhere. */
+/* members.h - processes that share the shared heap, and are killed anywhere. */
 #ifndef MEMBERS_H
 #define MEMBERS_H
 
@@ -18,9 +18,9 @@ static inline int
 members_setup(void **state)
 {
 	(void)state;
-	fz_commons_hold();
-	assert_int_equal(fz_commons_open(NULL), 0);
-	assert_int_not_equal(fz_commons_self(NULL), 0);
+	fz_heap_hold();
+	assert_int_equal(fz_heap_open(NULL), 0);
+	assert_int_not_equal(fz_heap_self(NULL), 0);
 	return 0;
 }
 
@@ -30,7 +30,7 @@ members_teardown(void **state)
 	(void)state;
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
-	fz_commons_let_go();
+	fz_heap_let_go();
 	return 0;
 }
 
@@ -42,7 +42,7 @@ member_start(int (*f)(void *ctx), void *ctx)
 
 	if (pid == 0) {
 #ifdef FZ_VALGRIND
-		/* Looking for leaks it would touch all of the commons. */
+		/* Looking for leaks it would touch all of the shared heap. */
 		VALGRIND_CLO_CHANGE("--leak-check=no");
 #endif
 		_exit(f(ctx));

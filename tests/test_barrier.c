@@ -1,6 +1,6 @@
 /*
  * All go on, or all find it broken; wherever one of them is killed.
- * wrap: fz_waiter_begin fz_waiter_tell fz_waiter_next fz_gate_wake_slowly
+ * wrap: fz_waiter_begin fz_waiter_tell fz_waiter_next fz_eventcount_wake_slowly
  */
 /* kill is not in C11. */
 #define _GNU_SOURCE
@@ -23,8 +23,8 @@ bool __real_fz_waiter_tell(
     const struct fz_waiter *w, enum fz_waiter_state state);
 bool __wrap_fz_waiter_tell(
     const struct fz_waiter *w, enum fz_waiter_state state);
-void __real_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);
-void __wrap_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);
+void __real_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
+void __wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
 
 bool
 __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
@@ -57,10 +57,10 @@ __wrap_fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
 }
 
 void
-__wrap_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n)
+__wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n)
 {
 	members_step();
-	__real_fz_gate_wake_slowly(gate, n);
+	__real_fz_eventcount_wake_slowly(gate, n);
 	members_step();
 }
 
@@ -75,10 +75,10 @@ enum { INDEX = 16, BROKEN = 100 }; /* what the processes exit with */
 static struct shared *
 new_shared(uint32_t parties, bool has_action)
 {
-	struct shared *s = fz_commons_new(1, sizeof(*s), NULL);
+	struct shared *s = fz_heap_new(1, sizeof(*s), NULL);
 
 	assert_non_null(s);
-	s->barrier.name = fz_commons_name(&s->head);
+	s->barrier.name = fz_heap_name(&s->head);
 	s->barrier.parties = parties;
 	s->barrier.has_action = has_action;
 	return s;
@@ -101,7 +101,7 @@ wait_once(void *ctx)
 {
 	struct shared *s = ctx;
 	struct fz_barrier *b = &s->barrier;
-	uint32_t self = fz_commons_self(NULL), index;
+	uint32_t self = fz_heap_self(NULL), index;
 	enum fz_barrier_step step;
 
 	while ((step = fz_barrier_arrive(b, self, &index)) == FZ_BARRIER_LATER)
@@ -117,7 +117,7 @@ wait_once(void *ctx)
 static void
 start_waiters(struct shared *s, pid_t *pids, uint32_t n)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	for (uint32_t i = 0; i < n; i++) {
 		pids[i] = member_start(wait_once, s);
@@ -132,7 +132,7 @@ start_waiters(struct shared *s, pid_t *pids, uint32_t n)
 static void
 test_barrier_lets_all_go_in_order(void **state)
 {
-	uint32_t self = fz_commons_self(NULL), index;
+	uint32_t self = fz_heap_self(NULL), index;
 	struct shared *s = new_shared(4, false);
 	pid_t pids[3];
 
@@ -146,13 +146,13 @@ test_barrier_lets_all_go_in_order(void **state)
 			assert_int_equal(member_wait(pids[i]), INDEX + i);
 		assert_int_equal(fz_barrier_nwaiting(&s->barrier, self), 0);
 	}
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static void
 test_barrier_is_broken_until_it_is_reset(void **state)
 {
-	uint32_t self = fz_commons_self(NULL), index;
+	uint32_t self = fz_heap_self(NULL), index;
 	struct shared *s = new_shared(3, false);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2];
@@ -176,13 +176,13 @@ test_barrier_is_broken_until_it_is_reset(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(member_wait(pids[i]), BROKEN);
 	assert_true(fz_barrier_is_broken(b, self));
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static void
 test_barrier_waits_for_one_thing_at_a_time(void **state)
 {
-	uint32_t self = fz_commons_self(NULL), index;
+	uint32_t self = fz_heap_self(NULL), index;
 	struct shared *s = new_shared(3, false);
 
 	(void)state;
@@ -192,13 +192,13 @@ test_barrier_waits_for_one_thing_at_a_time(void **state)
 	    fz_barrier_arrive(&s->barrier, self, &index), FZ_BARRIER_TWICE);
 	assert_int_equal(fz_barrier_nwaiting(&s->barrier, self), 1);
 	fz_barrier_leave(&s->barrier, self);
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static void
 test_barrier_with_an_action_holds_all_until_its_end(void **state)
 {
-	uint32_t self = fz_commons_self(NULL), index;
+	uint32_t self = fz_heap_self(NULL), index;
 	struct shared *s = new_shared(2, true);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2];
@@ -216,7 +216,7 @@ test_barrier_with_an_action_holds_all_until_its_end(void **state)
 		assert_int_equal(member_wait(pids[0]), well ? INDEX : BROKEN);
 		fz_barrier_reset(b, self);
 	}
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static int
@@ -225,7 +225,7 @@ arrive_and_stay(void *ctx)
 	struct shared *s = ctx;
 	uint32_t index;
 
-	fz_barrier_arrive(&s->barrier, fz_commons_self(NULL), &index);
+	fz_barrier_arrive(&s->barrier, fz_heap_self(NULL), &index);
 	while (pause() == -1)
 		continue;
 	return 0;
@@ -234,7 +234,7 @@ arrive_and_stay(void *ctx)
 static void
 test_barrier_breaks_when_somebody_is_killed(void **state)
 {
-	uint32_t self = fz_commons_self(NULL), index;
+	uint32_t self = fz_heap_self(NULL), index;
 	struct shared *s = new_shared(3, true);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2], last;
@@ -255,14 +255,14 @@ test_barrier_breaks_when_somebody_is_killed(void **state)
 	member_kill(last); /* it was to run the action */
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(member_wait(pids[i]), BROKEN);
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 /* Two wait; the third is killed at each step. */
 static void
 kill_the_third(struct shared *s)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 	bool went = false, broke = false;
 	int third = -SIGKILL;
 	pid_t pids[2];
@@ -302,7 +302,7 @@ test_barrier_tells_all_the_same_wherever_the_last_is_killed(void **state)
 	kill_the_third(s);
 	s->barrier.has_action = true;
 	kill_the_third(s);
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static int
@@ -310,14 +310,14 @@ reset_it(void *ctx)
 {
 	struct shared *s = ctx;
 
-	fz_barrier_reset(&s->barrier, fz_commons_self(NULL));
+	fz_barrier_reset(&s->barrier, fz_heap_self(NULL));
 	return 0;
 }
 
 static void
 test_barrier_is_whole_wherever_one_that_resets_is_killed(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 	struct shared *s = new_shared(3, false);
 	int how = -SIGKILL;
 	pid_t pids[2];
@@ -332,7 +332,7 @@ test_barrier_is_whole_wherever_one_that_resets_is_killed(void **state)
 			assert_int_equal(member_wait(pids[i]), BROKEN);
 		fz_barrier_reset(&s->barrier, self);
 	}
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 #define TEST(f) \

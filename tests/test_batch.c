@@ -179,7 +179,7 @@ trial_start(struct trial *t)
 static void
 take_values(struct trial *t, const struct fz_batch_news *news)
 {
-	struct fz_shm *shm = t->bench->w->engine.shm;
+	struct fz_arena *shm = t->bench->w->engine.shm;
 	const unsigned char *at = fz_blob_map(news->blob, shm, NULL);
 
 	for (uint32_t i = 0; i < news->n; i++) {
@@ -1218,11 +1218,11 @@ test_batch_strips_go_back_whatever_becomes_of_it(void **state)
 		trial_fini(&t);
 		assert_int_equal(strips.live, 0);
 		if (i == 11)
-			held = fz_shm_held(b->w->engine.shm);
+			held = fz_arena_held(b->w->engine.shm);
 	}
 	assert_true(strips.asked > 60);
 	/* Each has 16 kB: all of them would be much more. */
-	assert_true(fz_shm_held(b->w->engine.shm) <= held + (64 << 10));
+	assert_true(fz_arena_held(b->w->engine.shm) <= held + (64 << 10));
 }
 
 /* The rest of a chunk goes to another worker, and has a strip of its own. */

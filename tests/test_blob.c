@@ -87,7 +87,7 @@ test_blob_is_released_with_its_last_reference(void **state)
 static void
 test_blob_shows_the_arena(void **state)
 {
-	struct fz_shm *shm = fz_shm_new(NULL);
+	struct fz_arena *shm = fz_arena_new(NULL);
 	struct owner owner = { 0 };
 	struct fz_blob *blob;
 	const void *seen;
@@ -96,20 +96,20 @@ test_blob_shows_the_arena(void **state)
 
 	(void)state;
 	assert_non_null(shm);
-	at = fz_shm_alloc(shm, 100000, &offset, NULL);
+	at = fz_arena_alloc(shm, 100000, &offset, NULL);
 	memset(at, 'a', 100000);
 	blob = fz_blob_in_shm(offset, 100000, released, &owner, NULL);
 	seen = fz_blob_map(blob, shm, NULL);
 	assert_memory_equal(seen, at, 100000);
 	fz_blob_unmap(blob, shm, seen);
 	fz_blob_unref(blob);
-	fz_shm_free(shm);
+	fz_arena_free(shm);
 }
 
 static void
 test_blob_outside_the_arena_cannot_be_mapped(void **state)
 {
-	struct fz_shm *shm = fz_shm_new(NULL);
+	struct fz_arena *shm = fz_arena_new(NULL);
 	struct owner owner = { 0 };
 	struct fz_err err = { 0 };
 	struct fz_blob *blob =
@@ -119,7 +119,7 @@ test_blob_outside_the_arena_cannot_be_mapped(void **state)
 	assert_null(fz_blob_map(blob, shm, &err));
 	assert_int_not_equal(err.kind, FZ_ERR_NONE);
 	fz_blob_unref(blob);
-	fz_shm_free(shm);
+	fz_arena_free(shm);
 }
 
 static void

@@ -1,6 +1,6 @@
 /*
  * Who waits is told, in order, whoever dies.
- * wrap: fz_waiter_begin fz_waiter_end fz_waiter_tell fz_commons_alive
+ * wrap: fz_waiter_begin fz_waiter_end fz_waiter_tell fz_heap_alive
  */
 /* kill is not in C11. */
 #define _GNU_SOURCE
@@ -23,8 +23,8 @@ bool __real_fz_waiter_tell(
     const struct fz_waiter *w, enum fz_waiter_state state);
 bool __wrap_fz_waiter_tell(
     const struct fz_waiter *w, enum fz_waiter_state state);
-bool __real_fz_commons_alive(uint32_t member);
-bool __wrap_fz_commons_alive(uint32_t member);
+bool __real_fz_heap_alive(uint32_t member);
+bool __wrap_fz_heap_alive(uint32_t member);
 
 bool
 __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
@@ -60,10 +60,10 @@ __wrap_fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
 }
 
 bool
-__wrap_fz_commons_alive(uint32_t member)
+__wrap_fz_heap_alive(uint32_t member)
 {
 	members_step();
-	return __real_fz_commons_alive(member);
+	return __real_fz_heap_alive(member);
 }
 
 struct shared {
@@ -78,7 +78,7 @@ struct shared {
 static struct shared *
 new_shared(void)
 {
-	struct shared *s = fz_commons_new(1, sizeof(*s), NULL);
+	struct shared *s = fz_heap_new(1, sizeof(*s), NULL);
 
 	assert_non_null(s);
 	return s;
@@ -87,13 +87,13 @@ new_shared(void)
 static uint32_t
 name_of(const struct shared *s)
 {
-	return fz_commons_name(&s->head);
+	return fz_heap_name(&s->head);
 }
 
 static void
 take_lock(struct shared *s)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	while (fz_lock_inherit(&s->lock, self) == FZ_LOCK_BUSY)
 		usleep(100);
@@ -102,7 +102,7 @@ take_lock(struct shared *s)
 static uint32_t
 begin(struct shared *s)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	take_lock(s);
 	if (!fz_condition_begin(&s->tickets, name_of(s), self))
@@ -120,11 +120,11 @@ wait_once(void *ctx)
 	uint32_t self = begin(s), told;
 
 	while (fz_waiter_state(self) == FZ_WAITER_WAITS) {
-		struct fz_gate *gate = fz_waiter_gate(self);
-		uint32_t seq = fz_gate_enter(gate, FZ_GATE_SLEEP);
+		struct fz_eventcount *gate = fz_waiter_gate(self);
+		uint32_t seq = fz_eventcount_enter(gate, FZ_EVENTCOUNT_SLEEP);
 
 		if (fz_waiter_state(self) == FZ_WAITER_WAITS)
-			fz_gate_sleep(gate, seq, FZ_CLOCK_NEVER);
+			fz_eventcount_sleep(gate, seq, FZ_CLOCK_NEVER);
 		if (atomic_load(&s->inherits))
 			fz_condition_inherit(name_of(s));
 	}
@@ -169,7 +169,7 @@ wait_told(struct shared *s, uint32_t n)
 static void
 test_waiter_waits_for_one_thing(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	(void)state;
 	assert_int_equal(fz_waiter_state(self), FZ_WAITER_NONE);
@@ -188,7 +188,7 @@ test_waiter_waits_for_one_thing(void **state)
 static void
 test_waiter_is_told_what_is_meant_for_it(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 	struct fz_waiter w = { 0 }, none = { 0 };
 
 	(void)state;
@@ -237,7 +237,7 @@ test_condition_tells_those_first_that_came_first(void **state)
 	member_wait(pids[4]);
 	member_wait(pids[5]);
 	notify(s, 7); /* nobody is there */
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static void
@@ -255,7 +255,7 @@ test_condition_passes_over_the_dead(void **state)
 	assert_int_equal(member_wait(pids[1]), 0);
 	notify(s, 1);
 	assert_int_equal(member_wait(pids[3]), 1);
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static void
@@ -279,7 +279,7 @@ test_condition_hands_on_what_the_dead_were_told(void **state)
 	assert_int_equal(atomic_load(&s->told), 1); /* handed on once */
 	notify(s, 1);
 	assert_int_equal(member_wait(third), 1);
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 /* It waits first, and is told; another one gets that where it has died. */
@@ -306,7 +306,7 @@ test_condition_loses_nothing_wherever_a_waiter_is_killed(void **state)
 		}
 		assert_int_equal(member_wait(second), told++);
 	}
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static int
@@ -332,7 +332,7 @@ test_condition_is_whole_wherever_a_notifier_is_killed(void **state)
 		assert_int_equal(member_wait(pid), told++);
 	}
 	assert_int_equal(how, 0);
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 #define TEST(f) \

@@ -1,6 +1,6 @@
 /*
  * What the bindings hold is let go, and freed, when memory is short too.
- * wrap: fz_commons_self
+ * wrap: fz_heap_self
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,14 +48,14 @@ allocate(void *ctx, void *p, size_t before, size_t n)
 /* Set in a process that gets no number. */
 static bool stranger;
 
-uint32_t __real_fz_commons_self(struct fz_err *err);
-uint32_t __wrap_fz_commons_self(struct fz_err *err);
+uint32_t __real_fz_heap_self(struct fz_err *err);
+uint32_t __wrap_fz_heap_self(struct fz_err *err);
 
 uint32_t
-__wrap_fz_commons_self(struct fz_err *err)
+__wrap_fz_heap_self(struct fz_err *err)
 {
 	if (!stranger)
-		return __real_fz_commons_self(err);
+		return __real_fz_heap_self(err);
 	fz_err_set(err, FZ_ERR_ERROR, "no number");
 	return 0;
 }
@@ -190,12 +190,12 @@ test_objects_are_freed_with_their_handles(void **state)
 	size_t before;
 
 	run(*state, code);
-	before = fz_commons_used();
+	before = fz_heap_used();
 	for (int i = 0; i < 5; i++)
 		run(*state, code);
-	assert_true(fz_commons_used() <= before);
+	assert_true(fz_heap_used() <= before);
 	/* Of 21000 objects of 256 bytes next to nothing is left. */
-	assert_true(before < 16 * FZ_COMMONS_CHUNK);
+	assert_true(before < 16 * FZ_HEAP_CHUNK);
 }
 
 static void

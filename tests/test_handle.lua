@@ -12,11 +12,11 @@ local function one_of_each()
   }
 end
 
--- Bytes of memory that the commons of this process have, or that it has touched of them where
+-- Bytes of memory that the shared heap of this process have, or that it has touched of them where
 -- the file behind a mapping may not be looked at. No descriptor of it is open.
 local function shared_bytes()
   local pipe <close> = assert(io.popen(
-    "for f in /proc/$PPID/map_files/*; do case $(readlink $f) in *fzlua-commons*) "
+    "for f in /proc/$PPID/map_files/*; do case $(readlink $f) in *fzlua-heap*) "
     .. "stat -Lc '%b %B' $f;; esac; done 2>/dev/null"))
   local blocks, size = pipe:read("a"):match "(%d+) (%d+)"
   if blocks then return blocks * size end

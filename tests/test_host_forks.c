@@ -47,7 +47,7 @@ static int
 look(lua_State *L)
 {
 	(void)L;
-	return fz_commons_me() == 0 ? 0 : 1;
+	return fz_heap_me() == 0 ? 0 : 1;
 }
 
 static void
@@ -57,11 +57,11 @@ test_host_forks_join_nothing(void **state)
 	uint32_t n;
 
 	run(L, "a, b = fz.pipe() q = fz.queue()");
-	n = fz_commons_nplaces();
+	n = fz_heap_nplaces();
 	assert_true(n > 0);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(in_fork(look, L), 0);
-	assert_int_equal(fz_commons_nplaces(), n);
+	assert_int_equal(fz_heap_nplaces(), n);
 	/* Nothing waits for these to be born. */
 	run(L, "b:close() local v, why = a:recv(10) "
 	       "assert(v == nil and why == 'closed', why)");

@@ -30,34 +30,34 @@ __wrap_fz_clock_ns(void)
 static int
 setup(void **state)
 {
-	*state = fz_shm_new(NULL);
+	*state = fz_arena_new(NULL);
 	return *state != NULL ? 0 : -1;
 }
 
 static int
 teardown(void **state)
 {
-	fz_shm_free(*state);
-	fz_heap_trim();
+	fz_arena_free(*state);
+	fz_alloc_trim();
 	return 0;
 }
 
 static void
 use_heap(size_t size)
 {
-	void *block = fz_heap_alloc(NULL, NULL, 0, size);
+	void *block = fz_alloc_alloc(NULL, NULL, 0, size);
 
 	assert_non_null(block);
-	fz_heap_alloc(NULL, block, size, 0);
+	fz_alloc_alloc(NULL, block, size, 0);
 }
 
 static void
-use_arena(struct fz_shm *shm, size_t size)
+use_arena(struct fz_arena *shm, size_t size)
 {
 	uint64_t offset;
 
-	assert_non_null(fz_shm_alloc(shm, size, &offset, NULL));
-	fz_shm_give_back(shm, offset);
+	assert_non_null(fz_arena_alloc(shm, size, &offset, NULL));
+	fz_arena_give_back(shm, offset);
 }
 
 static void
@@ -83,13 +83,13 @@ test_idle_memory_goes_back_after_a_second(void **state)
 	assert_int_equal(fz_idle_until(&idle, *state), until_ns);
 	now_ns = until_ns - 1;
 	fz_idle_trim(&idle, *state);
-	assert_true(fz_heap_kept() >= 16 * MB);
-	assert_true(fz_shm_warm(*state) >= 16 * MB);
+	assert_true(fz_alloc_kept() >= 16 * MB);
+	assert_true(fz_arena_warm(*state) >= 16 * MB);
 	assert_int_equal(fz_idle_until(&idle, *state), until_ns);
 	now_ns = until_ns;
 	fz_idle_trim(&idle, *state);
-	assert_int_equal(fz_heap_kept(), 0);
-	assert_int_equal(fz_shm_warm(*state), 0);
+	assert_int_equal(fz_alloc_kept(), 0);
+	assert_int_equal(fz_arena_warm(*state), 0);
 	assert_int_equal(fz_idle_until(&idle, *state), FZ_CLOCK_NEVER);
 }
 
@@ -109,8 +109,8 @@ test_idle_memory_that_is_used_stays(void **state)
 		else
 			use_arena(*state, 16 * MB);
 		fz_idle_trim(&idle, *state);
-		assert_true(fz_heap_kept() >= 16 * MB);
-		assert_true(fz_shm_warm(*state) >= 16 * MB);
+		assert_true(fz_alloc_kept() >= 16 * MB);
+		assert_true(fz_arena_warm(*state) >= 16 * MB);
 	}
 }
 
@@ -119,8 +119,8 @@ test_idle_memory_in_use_does_not_go(void **state)
 {
 	struct fz_idle idle = { 0, 0 };
 	uint64_t offset;
-	char *at = fz_shm_alloc(*state, 16 * MB, &offset, NULL);
-	char *block = fz_heap_alloc(NULL, NULL, 0, 16 * MB);
+	char *at = fz_arena_alloc(*state, 16 * MB, &offset, NULL);
+	char *block = fz_alloc_alloc(NULL, NULL, 0, 16 * MB);
 
 	assert_non_null(at);
 	assert_non_null(block);
@@ -130,11 +130,11 @@ test_idle_memory_in_use_does_not_go(void **state)
 	fz_idle_until(&idle, *state);
 	now_ns += FZ_CLOCK_SECOND;
 	fz_idle_trim(&idle, *state);
-	assert_int_equal(fz_heap_kept(), 0);
+	assert_int_equal(fz_alloc_kept(), 0);
 	assert_int_equal(at[MB], 'x');
 	assert_int_equal(block[MB], 'x');
-	fz_heap_alloc(NULL, block, 16 * MB, 0);
-	fz_shm_give_back(*state, offset);
+	fz_alloc_alloc(NULL, block, 16 * MB, 0);
+	fz_arena_give_back(*state, offset);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -1,6 +1,6 @@
 /*
  * Locks, semaphores and events in shared memory: whoever dies, and where.
- * wrap: fz_gate_wake_slowly fz_commons_alive
+ * wrap: fz_eventcount_wake_slowly fz_heap_alive
  */
 /* kill is not in C11. */
 #define _GNU_SOURCE
@@ -15,26 +15,26 @@
 #include "shared/lock.h"
 #include "shared/semaphore.h"
 
-void __real_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);
-void __wrap_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n);
-bool __real_fz_commons_alive(uint32_t member);
-bool __wrap_fz_commons_alive(uint32_t member);
+void __real_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
+void __wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
+bool __real_fz_heap_alive(uint32_t member);
+bool __wrap_fz_heap_alive(uint32_t member);
 
 void
-__wrap_fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n)
+__wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n)
 {
 	members_step();
-	__real_fz_gate_wake_slowly(gate, n);
+	__real_fz_eventcount_wake_slowly(gate, n);
 	members_step();
 }
 
 bool
-__wrap_fz_commons_alive(uint32_t member)
+__wrap_fz_heap_alive(uint32_t member)
 {
 	bool alive;
 
 	members_step();
-	alive = __real_fz_commons_alive(member);
+	alive = __real_fz_heap_alive(member);
 	members_step();
 	return alive;
 }
@@ -51,7 +51,7 @@ struct shared {
 static struct shared *
 new_shared(void)
 {
-	struct shared *s = fz_commons_new(1, sizeof(*s), NULL);
+	struct shared *s = fz_heap_new(1, sizeof(*s), NULL);
 
 	assert_non_null(s);
 	return s;
@@ -60,23 +60,24 @@ new_shared(void)
 static void
 free_shared(struct shared *s)
 {
-	fz_commons_free(&s->head);
+	fz_heap_free(&s->head);
 }
 
 static enum fz_lock_state
 wait_for_lock(struct fz_lock *lock)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	for (;;) {
-		uint32_t seq = fz_gate_enter(&lock->gate, FZ_GATE_SLEEP);
+		uint32_t seq =
+		    fz_eventcount_enter(&lock->gate, FZ_EVENTCOUNT_SLEEP);
 		enum fz_lock_state state = fz_lock_inherit(lock, self);
 
 		if (state != FZ_LOCK_BUSY) {
-			fz_gate_again(&lock->gate);
+			fz_eventcount_again(&lock->gate);
 			return state;
 		}
-		fz_gate_sleep(&lock->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_sleep(&lock->gate, seq, FZ_CLOCK_NEVER);
 	}
 }
 
@@ -85,7 +86,7 @@ take_it(void *ctx)
 {
 	struct shared *s = ctx;
 
-	return (int)fz_lock_inherit(&s->lock, fz_commons_self(NULL));
+	return (int)fz_lock_inherit(&s->lock, fz_heap_self(NULL));
 }
 
 static int
@@ -106,18 +107,19 @@ wait_for_event(struct fz_event *event)
 	uint32_t then = fz_event_now(event);
 
 	for (;;) {
-		uint32_t seq = fz_gate_enter(&event->gate, FZ_GATE_SLEEP);
+		uint32_t seq =
+		    fz_eventcount_enter(&event->gate, FZ_EVENTCOUNT_SLEEP);
 
 		if (fz_event_came(event, then))
 			return;
-		fz_gate_sleep(&event->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_sleep(&event->gate, seq, FZ_CLOCK_NEVER);
 	}
 }
 
 static void
 test_lock_is_whose_took_it(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 	struct shared *s = new_shared();
 
 	(void)state;
@@ -139,7 +141,7 @@ test_lock_is_whose_took_it(void **state)
 static void
 test_lock_of_one_that_was_killed_is_abandoned_once(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 	struct shared *s = new_shared();
 	pid_t pid;
 
@@ -217,7 +219,8 @@ take_and_release(void *ctx)
 	struct shared *s = ctx;
 	enum fz_lock_state how = (enum fz_lock_state)take_it(ctx);
 
-	fz_gate_enter(&s->lock.gate, FZ_GATE_SLEEP); /* somebody waits */
+	fz_eventcount_enter(
+	    &s->lock.gate, FZ_EVENTCOUNT_SLEEP); /* somebody waits */
 	fz_lock_release(&s->lock);
 	return (int)how;
 }
@@ -226,7 +229,7 @@ take_and_release(void *ctx)
 static void
 test_lock_can_be_taken_wherever_its_heirs_are_killed(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 	struct shared *s = new_shared();
 	bool abandoned = false, taken = false;
 	int how = -SIGKILL;
@@ -256,11 +259,12 @@ take_a_permit(void *ctx)
 	struct shared *s = ctx;
 
 	for (;;) {
-		uint32_t seq = fz_gate_enter(&s->semaphore.gate, FZ_GATE_SLEEP);
+		uint32_t seq = fz_eventcount_enter(
+		    &s->semaphore.gate, FZ_EVENTCOUNT_SLEEP);
 
 		if (fz_semaphore_try(&s->semaphore))
 			break;
-		fz_gate_sleep(&s->semaphore.gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_sleep(&s->semaphore.gate, seq, FZ_CLOCK_NEVER);
 	}
 	fz_semaphore_pass_on(&s->semaphore);
 	return 0;

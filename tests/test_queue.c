@@ -51,7 +51,7 @@ struct box {
 	struct fz_queue queue;
 };
 
-_Static_assert(sizeof(struct box) <= FZ_COMMONS_CELL, "as in the binding");
+_Static_assert(sizeof(struct box) <= FZ_HEAP_CELL, "as in the binding");
 
 static bool no_memory;
 
@@ -91,7 +91,7 @@ __wrap_calloc(size_t n, size_t size)
 static struct box *
 new_box(uint32_t max)
 {
-	struct box *box = fz_commons_new(TYPE, sizeof(*box), NULL);
+	struct box *box = fz_heap_new(TYPE, sizeof(*box), NULL);
 
 	assert_non_null(box);
 	fz_queue_init(&box->queue, &box->object, max);
@@ -107,7 +107,7 @@ stride(void)
 static uint32_t
 self(void)
 {
-	uint32_t member = fz_commons_self(NULL);
+	uint32_t member = fz_heap_self(NULL);
 
 	assert_int_not_equal(member, 0);
 	return member;
@@ -122,7 +122,7 @@ put(struct box *box, unsigned number, size_t len)
 	struct fz_queue_item item = { .head = "", .body = bytes, .nbody = len };
 
 	memset(bytes, (int)number, len);
-	return fz_queue_put(&box->queue, fz_commons_self(NULL), &item, NULL);
+	return fz_queue_put(&box->queue, fz_heap_self(NULL), &item, NULL);
 }
 
 static enum fz_queue_state
@@ -131,13 +131,13 @@ put_big(struct box *box, unsigned number, size_t len)
 	struct fz_queue_item item = { .nbody = len };
 	enum fz_queue_state state;
 
-	item.chunks = fz_commons_take(len + FZ_COMMONS_CHUNK, NULL);
+	item.chunks = fz_heap_take(len + FZ_HEAP_CHUNK, NULL);
 	if (item.chunks == NULL)
 		return FZ_QUEUE_FAILED;
 	memset(item.chunks, (int)number, len);
-	state = fz_queue_put(&box->queue, fz_commons_self(NULL), &item, NULL);
+	state = fz_queue_put(&box->queue, fz_heap_self(NULL), &item, NULL);
 	if (state != FZ_QUEUE_DONE)
-		fz_commons_give(item.chunks);
+		fz_heap_give(item.chunks);
 	return state;
 }
 
@@ -150,7 +150,7 @@ take(struct box *box, size_t *len)
 	const unsigned char *p;
 	unsigned number;
 
-	if (fz_queue_take(&box->queue, fz_commons_self(NULL), &taken) !=
+	if (fz_queue_take(&box->queue, fz_heap_self(NULL), &taken) !=
 	    FZ_QUEUE_DONE)
 		return 0;
 	p = taken.chunks != NULL ? taken.chunks : bytes;
@@ -160,7 +160,7 @@ take(struct box *box, size_t *len)
 	if (len != NULL)
 		*len = taken.len;
 	if (taken.chunks != NULL)
-		fz_commons_give(taken.chunks);
+		fz_heap_give(taken.chunks);
 	return number;
 }
 
@@ -193,20 +193,20 @@ take_one(struct box *box)
 static void
 close_it(struct box *box)
 {
-	fz_queue_close(&box->queue, fz_commons_self(NULL));
+	fz_queue_close(&box->queue, fz_heap_self(NULL));
 }
 
 static void
 compact_it(struct box *box)
 {
-	fz_queue_compact(&box->queue, fz_commons_self(NULL));
+	fz_queue_compact(&box->queue, fz_heap_self(NULL));
 }
 
 static void
 take_and_say_done(struct box *box)
 {
 	take(box, NULL);
-	fz_queue_task_done(&box->queue, fz_commons_self(NULL));
+	fz_queue_task_done(&box->queue, fz_heap_self(NULL));
 }
 
 /*
@@ -221,7 +221,7 @@ kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
 
 	assert_int_not_equal(pid, -1);
 	if (pid == 0) {
-		if (fz_commons_self(NULL) == 0 ||
+		if (fz_heap_self(NULL) == 0 ||
 		    ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
 			_exit(1);
 		raise(SIGSTOP);
@@ -284,7 +284,7 @@ walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
 		while (fz_queue_task_done(&box->queue, self()))
 			continue;
 		assert_true(fz_queue_all_done(&box->queue, true));
-		fz_commons_free(&box->object);
+		fz_heap_free(&box->object);
 		if (!killed)
 			break;
 		nkilled++;
@@ -334,11 +334,11 @@ test_queue_who_is_killed_while_taking_takes_one_at_most(void **state)
 static size_t
 count_used(void)
 {
-	uint32_t top = atomic_load(&fz_commons.head->top);
+	uint32_t top = atomic_load(&fz_heap.head->top);
 	size_t n = 0;
 
 	for (uint32_t i = 0; i < top; i++)
-		n += !is_free(atomic_load(&fz_commons.owners[i]));
+		n += !is_free(atomic_load(&fz_heap.owners[i]));
 	return n;
 }
 
@@ -349,9 +349,9 @@ test_queue_what_the_killed_had_comes_back(void **state)
 	struct timespec second = { 1, 200000000 };
 
 	(void)state;
-	fz_commons_sweep_dead();
+	fz_heap_sweep_dead();
 	nanosleep(&second, NULL);
-	fz_commons_sweep_dead();
+	fz_heap_sweep_dead();
 	assert_int_equal(count_used(), 1); /* that of our cells */
 }
 
@@ -398,7 +398,7 @@ walk_compacting(size_t len, unsigned long twice)
 				assert_int_equal(take(box, NULL), i);
 			fz_queue_compact(&box->queue, self());
 		}
-		fz_commons_free(&box->object);
+		fz_heap_free(&box->object);
 	} while (killed);
 	/* Little is left to do where the first one was killed late. */
 	assert_true(twice != 0 || nkilled * stride() > 200);
@@ -425,7 +425,7 @@ find_half_done(void)
 			at = k;
 		else
 			below = k;
-		fz_commons_free(&box->object);
+		fz_heap_free(&box->object);
 	}
 	return at;
 }
@@ -448,7 +448,7 @@ test_queue_who_is_killed_while_compacting_again_leaves_it_whole(void **state)
 	(void)state;
 	assert_true(is_nowhere(&box->queue.tail));
 	assert_false(is_nowhere(&box->queue.head));
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 	walk_compacting(100, at);
 	walk_compacting(100, at - 1);
 }
@@ -477,30 +477,30 @@ test_queue_items_come_out_as_they_went_in(void **state)
 		}
 		assert_int_equal(take(box, NULL), 0);
 	}
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 }
 
 static void
 test_queue_gives_its_memory_back(void **state)
 {
-	size_t before = fz_commons_used(), full;
+	size_t before = fz_heap_used(), full;
 	struct box *box = new_box(0);
 
 	(void)state;
 	for (int i = 0; i < 100000; i++)
 		put(box, 1, 3);
-	full = fz_commons_used() - before;
+	full = fz_heap_used() - before;
 	assert_true(full > 800000 && full < 1100000);
 	for (int i = 0; i < 10; i++)
 		put_big(box, 2, 1000000);
 	while (take(box, NULL) != 0)
 		continue;
 	/* The segment in use and the spare one. */
-	assert_int_equal(fz_commons_used() - before, 2 * FZ_COMMONS_CHUNK);
+	assert_int_equal(fz_heap_used() - before, 2 * FZ_HEAP_CHUNK);
 	fz_queue_compact(&box->queue, self());
-	assert_int_equal(fz_commons_used(), before);
-	fz_commons_free(&box->object);
-	assert_int_equal(fz_commons_used(), before);
+	assert_int_equal(fz_heap_used(), before);
+	fz_heap_free(&box->object);
+	assert_int_equal(fz_heap_used(), before);
 }
 
 static void
@@ -512,7 +512,7 @@ test_queue_a_compacted_one_goes_on(void **state)
 	pid_t pid;
 
 	(void)state;
-	before = fz_commons_used();
+	before = fz_heap_used();
 	fz_queue_compact(&box->queue, self());
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 1; i <= 5; i++)
@@ -527,7 +527,7 @@ test_queue_a_compacted_one_goes_on(void **state)
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		assert_int_equal(status, 0);
 		fz_queue_compact(&box->queue, self());
-		assert_int_equal(fz_commons_used(), before);
+		assert_int_equal(fz_heap_used(), before);
 		assert_int_equal(fz_queue_size(&box->queue), 0);
 		assert_false(fz_queue_is_ready(&box->queue));
 	}
@@ -538,8 +538,8 @@ test_queue_a_compacted_one_goes_on(void **state)
 	assert_true(fz_queue_all_done(&box->queue, true));
 	put(box, 1, 10);
 	assert_false(fz_queue_all_done(&box->queue, true));
-	fz_commons_free(&box->object);
-	assert_int_equal(fz_commons_used(), before);
+	fz_heap_free(&box->object);
+	assert_int_equal(fz_heap_used(), before);
 }
 
 /* A segment that one had linked who was killed before the tail said so. */
@@ -547,25 +547,25 @@ static void
 test_queue_a_linked_segment_is_given_back(void **state)
 {
 	struct box *box = new_box(0);
-	size_t before = fz_commons_used();
-	void *chunk = fz_commons_take(1, NULL);
+	size_t before = fz_heap_used();
+	void *chunk = fz_heap_take(1, NULL);
 
 	(void)state;
-	fz_commons_own(chunk, &box->object);
+	fz_heap_own(chunk, &box->object);
 	atomic_store(&box->queue.first, chunk);
 	fz_queue_compact(&box->queue, self());
-	assert_int_equal(fz_commons_used(), before);
+	assert_int_equal(fz_heap_used(), before);
 	put(box, 1, 10);
 	assert_int_equal(take(box, NULL), 1);
-	chunk = fz_commons_take(1, NULL);
-	fz_commons_own(chunk, &box->object);
+	chunk = fz_heap_take(1, NULL);
+	fz_heap_own(chunk, &box->object);
 	/* What comes behind a segment is what it begins with. */
 	memcpy(atomic_load(&box->queue.first), &chunk, sizeof(chunk));
 	fz_queue_compact(&box->queue, self());
-	assert_int_equal(fz_commons_used(), before);
+	assert_int_equal(fz_heap_used(), before);
 	put(box, 2, 10);
 	assert_int_equal(take(box, NULL), 2);
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 }
 
 /* By who reads the last one, or by who closes it. */
@@ -573,29 +573,29 @@ static void
 test_queue_a_closed_one_has_no_memory(void **state)
 {
 	struct box *box = new_box(0);
-	size_t before = fz_commons_used();
+	size_t before = fz_heap_used();
 
 	(void)state;
 	put(box, 1, 10);
 	put(box, 2, 10);
 	take(box, NULL);
 	fz_queue_close(&box->queue, self());
-	assert_int_equal(fz_commons_used(), before + FZ_COMMONS_CHUNK);
+	assert_int_equal(fz_heap_used(), before + FZ_HEAP_CHUNK);
 	take(box, NULL);
-	assert_int_equal(fz_commons_used(), before);
-	fz_commons_free(&box->object);
+	assert_int_equal(fz_heap_used(), before);
+	fz_heap_free(&box->object);
 	box = new_box(0);
 	put(box, 1, 10);
 	take(box, NULL);
 	fz_queue_close(&box->queue, self());
-	assert_int_equal(fz_commons_used(), before);
-	fz_commons_free(&box->object);
+	assert_int_equal(fz_heap_used(), before);
+	fz_heap_free(&box->object);
 }
 
 static void
 holding_child(struct box *box, _Atomic uint32_t *owner)
 {
-	atomic_store(owner, fz_commons_self(NULL));
+	atomic_store(owner, fz_heap_self(NULL));
 	atomic_store(&box->done, 1);
 	for (;;)
 		pause();
@@ -608,7 +608,7 @@ test_queue_one_that_is_in_use_is_not_compacted(void **state)
 	(void)state;
 	for (int i = 0; i < 2; i++) {
 		struct box *box = new_box(0);
-		size_t before = fz_commons_used();
+		size_t before = fz_heap_used();
 		pid_t pid;
 
 		put(box, 1, 10);
@@ -620,12 +620,12 @@ test_queue_one_that_is_in_use_is_not_compacted(void **state)
 		while (!atomic_load(&box->done))
 			sched_yield();
 		fz_queue_compact(&box->queue, self());
-		assert_int_equal(fz_commons_used(), before + FZ_COMMONS_CHUNK);
+		assert_int_equal(fz_heap_used(), before + FZ_HEAP_CHUNK);
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
 		fz_queue_compact(&box->queue, self());
-		assert_int_equal(fz_commons_used(), before);
-		fz_commons_free(&box->object);
+		assert_int_equal(fz_heap_used(), before);
+		fz_heap_free(&box->object);
 	}
 }
 
@@ -641,7 +641,7 @@ test_queue_a_bounded_one_is_full(void **state)
 	assert_int_equal(put_big(box, 4, 100000), FZ_QUEUE_WAIT);
 	assert_int_equal(take(box, NULL), 1);
 	assert_int_equal(put(box, 4, 10), FZ_QUEUE_DONE);
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 }
 
 static void
@@ -659,7 +659,7 @@ test_queue_a_closed_one_takes_nothing(void **state)
 	    fz_queue_take(&box->queue, self(), &taken), FZ_QUEUE_DONE);
 	assert_int_equal(
 	    fz_queue_take(&box->queue, self(), &taken), FZ_QUEUE_CLOSED);
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 }
 
 /* One that lives and does not go on: nobody is kept in here for ever. */
@@ -682,7 +682,7 @@ test_queue_a_lock_that_stays_held_is_told(void **state)
 	assert_int_equal(put(box, 2, 10), FZ_QUEUE_DONE);
 	assert_int_equal(take(box, NULL), 1);
 	assert_int_equal(take(box, NULL), 2);
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 }
 
 /* Killed in close(): it is closed or it is not, and others can close it. */
@@ -702,7 +702,7 @@ test_queue_who_is_killed_while_closing_leaves_it_whole(void **state)
 		assert_int_equal(take(box, NULL), got == FZ_QUEUE_DONE);
 		close_it(box);
 		assert_int_equal(put(box, 1, 10), FZ_QUEUE_CLOSED);
-		fz_commons_free(&box->object);
+		fz_heap_free(&box->object);
 	}
 }
 
@@ -733,7 +733,7 @@ test_queue_what_is_taken_is_owed(void **state)
 	assert_true(fz_queue_task_done(&box->queue, self()));
 	assert_true(fz_queue_task_done(&box->queue, self()));
 	assert_false(fz_queue_task_done(&box->queue, self()));
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 }
 
 /* Children that have taken an item each, of `n`, and live; their pids. */
@@ -769,21 +769,21 @@ end_takers(pid_t *pids, unsigned n)
 static void
 test_queue_what_many_have_taken_is_owed(void **state)
 {
-	enum { N = FZ_OWED_FEW + 2 };
+	enum { N = FZ_UNFINISHED_FEW + 2 };
 	struct box *box = new_box(0);
-	size_t before = fz_commons_used();
+	size_t before = fz_heap_used();
 	pid_t pids[N];
 
 	(void)state;
 	start_takers(box, pids, N);
 	fz_queue_compact(&box->queue, self());
-	assert_int_equal(fz_commons_used(), before + FZ_COMMONS_CHUNK);
+	assert_int_equal(fz_heap_used(), before + FZ_HEAP_CHUNK);
 	put(box, 1, 10);
 	assert_int_equal(take(box, NULL), 1);
 	assert_true(fz_queue_task_done(&box->queue, self())); /* its own */
-	end_takers(pids, FZ_OWED_FEW);
+	end_takers(pids, FZ_UNFINISHED_FEW);
 	assert_false(fz_queue_all_done(&box->queue, true));
-	end_takers(pids + FZ_OWED_FEW, N - FZ_OWED_FEW);
+	end_takers(pids + FZ_UNFINISHED_FEW, N - FZ_UNFINISHED_FEW);
 	assert_false(fz_queue_all_done(&box->queue, false));
 	assert_true(fz_queue_all_done(&box->queue, true));
 	for (int i = 0; i < N; i++)
@@ -791,8 +791,8 @@ test_queue_what_many_have_taken_is_owed(void **state)
 	assert_false(fz_queue_task_done(&box->queue, self()));
 	assert_true(fz_queue_all_done(&box->queue, false));
 	fz_queue_compact(&box->queue, self());
-	fz_commons_free(&box->object);
-	assert_int_equal(fz_commons_used(), before);
+	fz_heap_free(&box->object);
+	assert_int_equal(fz_heap_used(), before);
 }
 
 /* ---- failures ------------------------------------------------------------ */
@@ -801,13 +801,13 @@ static void
 test_queue_without_memory_it_stays_as_it_is(void **state)
 {
 	struct box *box = new_box(0);
-	size_t before = fz_commons_used();
+	size_t before = fz_heap_used();
 	unsigned n = 0;
 
 	(void)state;
 	no_memory = true;
 	assert_int_equal(put_big(box, 1, 400 << 20), FZ_QUEUE_FAILED);
-	assert_int_equal(fz_commons_used(), before);
+	assert_int_equal(fz_heap_used(), before);
 	while (n < 100000 && put(box, 1, FZ_QUEUE_INLINE) == FZ_QUEUE_DONE)
 		n++;
 	no_memory = false;
@@ -817,7 +817,7 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 		assert_int_equal(take(box, NULL), 1);
 	assert_int_equal(take(box, NULL), 2);
 	assert_int_equal(take(box, NULL), 0);
-	fz_commons_free(&box->object);
+	fz_heap_free(&box->object);
 }
 
 /* Commons without a free chunk: all that are known are taken. */
@@ -828,14 +828,14 @@ test_queue_without_memory_to_count_it_takes_nothing(void **state)
 	unsigned char bytes[FZ_QUEUE_INLINE];
 	struct fz_queue_taken taken = { .bytes = bytes, .is_owed = true };
 	void *all[10000];
-	pid_t pids[FZ_OWED_FEW];
+	pid_t pids[FZ_UNFINISHED_FEW];
 	size_t n = 0;
 
 	(void)state;
-	start_takers(box, pids, FZ_OWED_FEW);
+	start_takers(box, pids, FZ_UNFINISHED_FEW);
 	put(box, 9, 10);
 	no_memory = true;
-	while (n < 10000 && (all[n] = fz_commons_take(1, NULL)) != NULL)
+	while (n < 10000 && (all[n] = fz_heap_take(1, NULL)) != NULL)
 		n++;
 	assert_true(n < 10000);
 	assert_int_equal(
@@ -843,10 +843,10 @@ test_queue_without_memory_to_count_it_takes_nothing(void **state)
 	assert_int_equal(fz_queue_size(&box->queue), 1);
 	no_memory = false;
 	while (n > 0)
-		fz_commons_give(all[--n]);
+		fz_heap_give(all[--n]);
 	assert_int_equal(take(box, NULL), 9);
-	end_takers(pids, FZ_OWED_FEW);
-	fz_commons_free(&box->object);
+	end_takers(pids, FZ_UNFINISHED_FEW);
+	fz_heap_free(&box->object);
 }
 
 /* Run a script, in which starve(what) makes something fail. */
@@ -915,7 +915,7 @@ test_queue_without_memory_there_is_no_pipe(void **state)
 		    "assert(b:recv() == 1)\n"
 		    "a, b = nil\n"
 		    "collectgarbage()\n");
-	assert_int_equal(fz_commons_used(), 0);
+	assert_int_equal(fz_heap_used(), 0);
 }
 
 static int

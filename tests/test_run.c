@@ -367,7 +367,7 @@ test_run_gives_the_arena_back(void **state)
 static void
 give_back(void *owner, uint64_t offset)
 {
-	fz_shm_give_back(owner, offset);
+	fz_arena_give_back(owner, offset);
 }
 
 static void
@@ -375,7 +375,7 @@ test_run_gives_its_own_extents_back(void **state)
 {
 	enum { LEN = 300 << 20 }; /* more than is kept warm */
 	struct world *w = *state;
-	struct fz_shm *shm = fz_engine_shm(&w->engine);
+	struct fz_arena *shm = fz_engine_arena(&w->engine);
 	struct plan p;
 	uint32_t in;
 	uint64_t offset;
@@ -383,15 +383,15 @@ test_run_gives_its_own_extents_back(void **state)
 	plan_init(&p, w, 1, 1);
 	in = input(&p);
 	add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
-	if (fz_shm_alloc(shm, LEN, &offset, NULL) != NULL) {
+	if (fz_arena_alloc(shm, LEN, &offset, NULL) != NULL) {
 		assert_int_equal(fz_graph_freeze(p.graph, NULL), 0);
 		p.run = fz_run_new(&p.opts, NULL);
 		fz_run_set(p.run, in,
 		    fz_blob_in_shm(offset, LEN, give_back, shm, NULL));
 		plan_start(&p);
-		assert_true(fz_shm_held(shm) >= LEN);
+		assert_true(fz_arena_held(shm) >= LEN);
 		assert_true(finishes(&p, 10000));
-		assert_true(fz_shm_held(shm) <= FZ_SHM_WARM);
+		assert_true(fz_arena_held(shm) <= FZ_ARENA_WARM);
 	}
 	plan_fini(&p);
 }

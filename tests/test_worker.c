@@ -429,7 +429,7 @@ test_worker_runs_in_a_host_without_standard_descriptors(void **state)
 	bool done;
 	int keep_fd[3];
 
-	fz_engine_shm(&w->engine);
+	fz_engine_arena(&w->engine);
 	for (int i = 0; i < 3; i++) {
 		keep_fd[i] = fcntl(i, F_DUPFD_CLOEXEC, 10);
 		close(i);

@@ -31,7 +31,7 @@ struct batch {
 	uint32_t n, ntold, next;
 	enum fate fate[MANY];
 	uint64_t value[MANY]; /* of what is done */
-	struct fz_shm *shm;   /* where its strip is */
+	struct fz_arena *shm; /* where its strip is */
 	uint32_t nplaced;
 	int nstarted, nframes, nlost;
 	bool torn; /* it may be told of what nobody has written */
@@ -266,11 +266,11 @@ lay_strip(struct keeper *k, struct batch *b)
 	if (strip == NULL)
 		return;
 	k->strips[k->nstrips++] = strip;
-	at = fz_shm_map_room(b->shm, strip->offset, len, NULL);
+	at = fz_arena_map_room(b->shm, strip->offset, len, NULL);
 	if (at == NULL)
 		return;
 	memset(at, 0xee, len);
-	fz_shm_unmap(b->shm, at, len);
+	fz_arena_unmap(b->shm, at, len);
 	b->job.strip = strip;
 }
 

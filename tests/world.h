@@ -117,12 +117,12 @@ next_arg(struct fz_port *port, struct fz_call *call, void *bytes, size_t n)
 		_exit(90);
 	at = part.bytes;
 	if (at == NULL)
-		at = fz_shm_map(port->shm, part.offset, part.len, NULL);
+		at = fz_arena_map(port->shm, part.offset, part.len, NULL);
 	if (at == NULL)
 		_exit(91);
 	memcpy(bytes, at, n < part.len ? n : part.len);
 	if (part.bytes == NULL)
-		fz_shm_unmap(port->shm, at, part.len);
+		fz_arena_unmap(port->shm, at, part.len);
 	return part.len;
 }
 
@@ -155,12 +155,13 @@ job_echo(struct fz_port *port, struct fz_call *call)
 			_exit(90);
 		at = part.bytes;
 		if (at == NULL)
-			at = fz_shm_map(port->shm, part.offset, part.len, NULL);
+			at = fz_arena_map(
+			    port->shm, part.offset, part.len, NULL);
 		if (at == NULL)
 			_exit(91);
 		fz_buf_put(&port->value.buf, at, part.len);
 		if (part.bytes == NULL)
-			fz_shm_unmap(port->shm, at, part.len);
+			fz_arena_unmap(port->shm, at, part.len);
 		fz_port_put(port);
 	}
 }

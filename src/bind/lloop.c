@@ -33,7 +33,8 @@ struct lloop {
 	pid_t main;  /* of the process that opened the library */
 	int wake[2]; /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
-	struct fz_watch bell; /* of the commons; its fd is -1 until wanted */
+	struct fz_watch
+	    bell; /* of the shared heap; its fd is -1 until wanted */
 	struct fz_fork_hook hook;
 	struct fz_idle idle;  /* since when no more memory is needed */
 	struct fz_timer rest; /* returns what is kept of it */
@@ -150,7 +151,7 @@ fz_lloop_check(lua_State *L)
 	check_interrupt(L, ll);
 	if (lua_gethookmask(L) != 0)
 		run_hook(L);
-	if (ll->works_for != 0 && !fz_commons_alive(ll->works_for))
+	if (ll->works_for != 0 && !fz_heap_alive(ll->works_for))
 		fz_lerror_fail(L, FZ_ERR_CANCELLED,
 		    "the process that asked for this has ended");
 }
@@ -336,7 +337,7 @@ fz_lloop_listen(lua_State *L)
 	struct fz_err err = { 0 };
 
 	if (ll->bell.fd == -1 &&
-	    fz_loop_watch(ll->engine.loop, &ll->bell, fz_commons_bell(),
+	    fz_loop_watch(ll->engine.loop, &ll->bell, fz_heap_bell(),
 		FZ_LOOP_READ | FZ_LOOP_EDGE, &err) != 0)
 		fz_lerror_raise(L, &err);
 }

@@ -61,8 +61,8 @@ void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
 /*
- * Whether nothing but signals and the bell of the commons could be ready: one
- * may sleep elsewhere then.
+ * Whether nothing but signals and the bell of the shared heap could be ready:
+ * one may sleep elsewhere then.
  */
 bool fz_lloop_is_idle(lua_State *L);
 
@@ -73,7 +73,7 @@ bool fz_lloop_is_idle(lua_State *L);
  */
 int64_t fz_lloop_rest(lua_State *L);
 
-/* Have the bell of the commons end a step. [-0, +0, e] */
+/* Have the bell of the shared heap end a step. [-0, +0, e] */
 void fz_lloop_listen(lua_State *L);
 
 /*
@@ -88,7 +88,7 @@ void fz_lloop_step(lua_State *L, int64_t until_ns);
  */
 void fz_lloop_check(lua_State *L);
 
-/* The member of the commons that this process works for; 0: for itself. */
+/* The member of the shared heap that this process works for; 0: for itself. */
 uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*

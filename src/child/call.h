@@ -19,7 +19,7 @@ struct fz_buf;
 struct fz_call;
 struct fz_port;
 struct fz_random;
-struct fz_slot;
+struct fz_raw_value;
 
 /* Stack of the thread that makes calls, as fz_child_prepare() leaves it. */
 enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
@@ -69,7 +69,8 @@ struct fz_child_batch {
 	uint64_t seed;  /* of the batch */
 	bool init;
 	bool plain; /* the list has no metatable; noted at the first item */
-	struct fz_slot *strip; /* a slot for each from `first` on, or NULL */
+	struct fz_raw_value
+	    *strip; /* a slot for each from `first` on, or NULL */
 	struct fz_random *random;
 };
 

@@ -193,24 +193,24 @@ push_seen(
     lua_State *L, const struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
 	const struct fz_child_batch *b = c->batch;
-	const struct fz_slot *slot, *array;
+	const struct fz_raw_value *slot, *array;
 	unsigned n = 1;
 
 	if (c->list == NULL)
 		return 0;
 	if (!(b->kind & FZ_WIRE_INHERITED))
 		i -= b->first - 1;
-	array = slot = fz_strip_look(c->list, i);
+	array = slot = fz_rawarray_look(c->list, i);
 	if (slot == NULL)
 		return 0;
 	if (kind == FZ_WIRE_STARMAP)
-		n = fz_strip_look_into(slot, &array);
-	else if (!fz_strip_is_number(slot))
+		n = fz_rawarray_look_into(slot, &array);
+	else if (!fz_rawarray_is_number(slot))
 		return 0;
 	if (n != 0)
 		lua_pushvalue(L, ITEMS_FUNC);
 	for (unsigned k = 0; k < n; k++)
-		fz_strip_push_number(L, &array[k]);
+		fz_rawarray_push_number(L, &array[k]);
 	return (int)n;
 }
 
@@ -276,7 +276,7 @@ place_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 	c->running = true;
 	do {
 		call_one(L, c, kind, i);
-		placed = fz_strip_store(L, -1, &b->strip[i - b->first]);
+		placed = fz_rawarray_store(L, -1, &b->strip[i - b->first]);
 		if (!placed)
 			break;
 		fz_port_run_placed(&c->run);
@@ -318,7 +318,7 @@ items_body(lua_State *L)
 	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
 	lua_settop(L, ITEMS_TOP);
 	c->list = NULL;
-	if (c->batch->plain && fz_strip_table.known &&
+	if (c->batch->plain && fz_rawarray_table.known &&
 	    lua_type(L, ITEMS_LIST) == LUA_TTABLE)
 		c->list = lua_topointer(L, ITEMS_LIST);
 	c->nkept = 0;

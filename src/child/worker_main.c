@@ -137,7 +137,7 @@ next_argument(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 	*len = part.len;
 	if (part.bytes != NULL)
 		return 0;
-	w->mapped = fz_shm_map(w->port->shm, part.offset, part.len, err);
+	w->mapped = fz_arena_map(w->port->shm, part.offset, part.len, err);
 	w->mapped_len = part.len;
 	*bytes = w->mapped;
 	return w->mapped != NULL ? 0 : -1;
@@ -149,7 +149,7 @@ release_argument(void *ctx)
 	struct worker *w = ctx;
 
 	if (w->mapped != NULL)
-		fz_shm_unmap(w->port->shm, w->mapped, w->mapped_len);
+		fz_arena_unmap(w->port->shm, w->mapped, w->mapped_len);
 	w->mapped = NULL;
 }
 
@@ -239,9 +239,10 @@ open_strip(struct worker *w)
 	size_t len = w->call.nitems * sizeof(*w->batch.strip);
 
 	w->batch.strip = NULL;
-	if (w->call.strip != 0 && w->port->shm != NULL && fz_strip_tags.known)
+	if (w->call.strip != 0 && w->port->shm != NULL &&
+	    fz_rawarray_tags.known)
 		w->batch.strip =
-		    fz_shm_map_room(w->port->shm, w->call.strip, len, NULL);
+		    fz_arena_map_room(w->port->shm, w->call.strip, len, NULL);
 	return len;
 }
 
@@ -264,7 +265,7 @@ serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 	/* First: to let go of much memory takes as long as many calls. */
 	if (rc == 0)
 		rc = fz_port_flush(w->port, NULL);
-	fz_shm_unmap(w->port->shm, w->batch.strip, len);
+	fz_arena_unmap(w->port->shm, w->batch.strip, len);
 	return rc;
 }
 

@@ -65,7 +65,7 @@ warn_on(void *ud, const char *message, int more)
 lua_State *
 fz_state_new(void)
 {
-	lua_State *L = lua_newstate(fz_heap_alloc, NULL);
+	lua_State *L = lua_newstate(fz_alloc_alloc, NULL);
 
 	if (L == NULL)
 		return NULL;

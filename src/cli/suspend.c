@@ -22,7 +22,7 @@ on_suspend(int sig)
 	struct sigaction action, before;
 	sigset_t set, mask;
 
-	fz_tree_signal_workers(SIGSTOP);
+	fz_proctree_signal_workers(SIGSTOP);
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = SIG_DFL;
 	sigaction(sig, &action, &before);
@@ -33,7 +33,7 @@ on_suspend(int sig)
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	sigaction(sig, &before, NULL);
 	fz_clock_skip(fz_clock_ns() - began_ns);
-	fz_tree_signal_workers(SIGCONT);
+	fz_proctree_signal_workers(SIGCONT);
 	errno = keep;
 }
 

@@ -211,7 +211,7 @@ new_block(size_t size)
 		return fz_slab_alloc(size);
 	if (size == 0 || size > PTRDIFF_MAX)
 		return NULL;
-	return size < FZ_HEAP_BIG ? medium_resize(NULL, size) : big_new(size);
+	return size < FZ_ALLOC_BIG ? medium_resize(NULL, size) : big_new(size);
 }
 
 static void
@@ -219,7 +219,7 @@ free_block(void *block, size_t size)
 {
 	if (is_small(size))
 		fz_slab_free(block);
-	else if (size < FZ_HEAP_BIG)
+	else if (size < FZ_ALLOC_BIG)
 		free(block);
 	else
 		big_free(block, room_of(size));
@@ -246,9 +246,9 @@ resize(void *block, size_t old_size, size_t size)
 		return block;
 	if (is_small(old_size) || is_small(size))
 		return move_block(block, old_size, size);
-	if (old_size < FZ_HEAP_BIG && size < FZ_HEAP_BIG)
+	if (old_size < FZ_ALLOC_BIG && size < FZ_ALLOC_BIG)
 		return medium_resize(block, size);
-	if (old_size >= FZ_HEAP_BIG && size >= FZ_HEAP_BIG)
+	if (old_size >= FZ_ALLOC_BIG && size >= FZ_ALLOC_BIG)
 		return big_resize(block, room_of(old_size), room_of(size));
 	return move_block(block, old_size, size);
 }
@@ -262,7 +262,7 @@ allocate(void *block, size_t old_size, size_t size)
 }
 
 void *
-fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
+fz_alloc_alloc(void *ud, void *block, size_t old_size, size_t size)
 {
 	void *p;
 
@@ -278,26 +278,26 @@ fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size)
 		return NULL;
 	}
 	p = allocate(block, old_size, size);
-	if (p != NULL || fz_heap_kept() == 0)
+	if (p != NULL || fz_alloc_kept() == 0)
 		return p;
-	fz_heap_trim(); /* under a limit of memory what is kept counts */
+	fz_alloc_trim(); /* under a limit of memory what is kept counts */
 	return allocate(block, old_size, size);
 }
 
 size_t
-fz_heap_kept(void)
+fz_alloc_kept(void)
 {
 	return kept_bytes + fz_slab_idle();
 }
 
 unsigned long
-fz_heap_turnover(void)
+fz_alloc_turnover(void)
 {
 	return turnover;
 }
 
 void
-fz_heap_trim(void)
+fz_alloc_trim(void)
 {
 	while (nkept != 0)
 		unmap_oldest();

@@ -13,22 +13,22 @@
 #include <stddef.h>
 
 /* Bytes from which a block is a mapping. */
-#define FZ_HEAP_BIG ((size_t)256 << 10)
+#define FZ_ALLOC_BIG ((size_t)256 << 10)
 
 /*
  * A lua_Alloc: as realloc(), with the old size told; size 0 frees. NULL where
  * there is no memory, then the block is as it was. `ud` is not used. `block`
  * must have come from here. For one thread.
  */
-void *fz_heap_alloc(void *ud, void *block, size_t old_size, size_t size);
+void *fz_alloc_alloc(void *ud, void *block, size_t old_size, size_t size);
 
 /* Bytes that are kept and not in use, those of empty spans included. */
-size_t fz_heap_kept(void);
+size_t fz_alloc_kept(void);
 
 /* Moves whenever a big block is taken or kept. */
-unsigned long fz_heap_turnover(void);
+unsigned long fz_alloc_turnover(void);
 
 /* Return what is kept to the system. */
-void fz_heap_trim(void);
+void fz_alloc_trim(void);
 
 #endif

@@ -86,7 +86,7 @@ end_children(void)
 	/* Looking for them takes two descriptors: there may be none left. */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	fz_tree_kill(getpid());
+	fz_proctree_kill(getpid());
 	reap_killed(-1);
 }
 
@@ -574,7 +574,7 @@ fz_proc_kill(struct fz_proc *proc)
 	if (dead == 0 && !(asked && ends_itself(proc))) {
 		/* It stays their parent until they are gone. */
 		kill(proc->pid, SIGSTOP);
-		fz_tree_kill(proc->pid);
+		fz_proctree_kill(proc->pid);
 	}
 	kill(-proc->pid, SIGKILL);
 	kill(proc->pid, SIGKILL);
@@ -606,7 +606,7 @@ end_orphans(pid_t pid, bool died)
 	format_mark(mark, sizeof(mark), pid);
 	format_name(name, sizeof(name), pid);
 	if (died)
-		fz_tree_kill_orphans(mark, name);
+		fz_proctree_kill_orphans(mark, name);
 }
 
 static int64_t

@@ -112,7 +112,7 @@ read_status(int proc, const char *name, struct status *status)
 }
 
 bool
-fz_tree_runs_since(pid_t pid, int64_t boot_ns)
+fz_proctree_runs_since(pid_t pid, int64_t boot_ns)
 {
 	struct status status;
 	char name[16];
@@ -202,7 +202,7 @@ proc_is_ours(void)
 }
 
 void
-fz_tree_kill(pid_t root)
+fz_proctree_kill(pid_t root)
 {
 	const struct timespec nap = { 0, NAP_NS };
 	int64_t deadline = fz_clock_ns() + TIME_MAX;
@@ -259,7 +259,7 @@ visit_worker(int proc, const char *name, void *ctx)
 }
 
 void
-fz_tree_signal_workers(int sig)
+fz_proctree_signal_workers(int sig)
 {
 	int64_t deadline = fz_clock_ns() + TIME_MAX;
 	int keep = errno;
@@ -345,7 +345,7 @@ visit_orphan(int proc, const char *name, void *ctx)
 }
 
 void
-fz_tree_kill_orphans(const char *mark, const char *name)
+fz_proctree_kill_orphans(const char *mark, const char *name)
 {
 	struct orphans o = { mark, name, fz_clock_ns() + TIME_MAX };
 	int keep = errno;

@@ -12,7 +12,7 @@
  * was sent SIGSTOP, so that nothing starts anew and orphans stay below it.
  * Async-signal-safe; keeps errno. Does nothing where /proc is missing.
  */
-void fz_tree_kill(pid_t root);
+void fz_proctree_kill(pid_t root);
 
 /*
  * Send `sig`, SIGSTOP or SIGCONT, to the workers of this process, which are its
@@ -20,13 +20,13 @@ void fz_tree_kill(pid_t root);
  * once no other one is found, or after a bounded time. Async-signal-safe; keeps
  * errno. Does nothing where /proc is missing.
  */
-void fz_tree_signal_workers(int sig);
+void fz_proctree_signal_workers(int sig);
 
 /*
  * Whether the process `pid` that was there at `boot_ns`, a time of
  * CLOCK_BOOTTIME, still lives. Not async-signal-safe.
  */
-bool fz_tree_runs_since(pid_t pid, int64_t boot_ns);
+bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 
 /*
  * SIGKILL and reap the children of this process whose environment has `mark`
@@ -35,6 +35,6 @@ bool fz_tree_runs_since(pid_t pid, int64_t boot_ns);
  * are waited for. Only a subreaper has orphans for children. Not
  * async-signal-safe; keeps errno.
  */
-void fz_tree_kill_orphans(const char *mark, const char *name);
+void fz_proctree_kill_orphans(const char *mark, const char *name);
 
 #endif

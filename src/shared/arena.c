@@ -29,7 +29,7 @@
  *   offset  63     40 39                            0
  *           | slice  | place: small | big            |
  */
-#define SLICE_SIZE (UINT64_C(1) << FZ_SHM_SLICE_BITS)
+#define SLICE_SIZE (UINT64_C(1) << FZ_ARENA_SLICE_BITS)
 #define SLICES_MAX (UINT32_C(1) << 22)
 #define NO_SLICE UINT32_MAX
 #define WINDOW_MIN (UINT64_C(1) << 28)
@@ -52,7 +52,7 @@ struct head {
 	_Atomic uint64_t next_slice;
 };
 
-struct fz_shm {
+struct fz_arena {
 	int fd;
 	dev_t dev; /* the file's: a script may close it, and open another */
 	ino_t ino;
@@ -74,7 +74,7 @@ page_size(void)
 static uint64_t
 offset_of(uint32_t slice, uint64_t place)
 {
-	return (uint64_t)slice << FZ_SHM_SLICE_BITS | place;
+	return (uint64_t)slice << FZ_ARENA_SLICE_BITS | place;
 }
 
 static uint64_t
@@ -86,7 +86,7 @@ place_of(uint64_t offset)
 static uint32_t
 slice_of(uint64_t offset)
 {
-	return (uint32_t)(offset >> FZ_SHM_SLICE_BITS);
+	return (uint32_t)(offset >> FZ_ARENA_SLICE_BITS);
 }
 
 static uint64_t
@@ -126,7 +126,7 @@ open_arena(struct fz_err *err)
 
 /* Whether the descriptor is still that of the arena. */
 static bool
-has_arena(const struct fz_shm *shm)
+has_arena(const struct fz_arena *shm)
 {
 	struct stat st;
 
@@ -139,7 +139,7 @@ has_arena(const struct fz_shm *shm)
 
 /* mmap() of the arena. */
 static void *
-map_arena(const struct fz_shm *shm, void *at, size_t len, int prot, int flags,
+map_arena(const struct fz_arena *shm, void *at, size_t len, int prot, int flags,
     uint64_t offset)
 {
 	if (!has_arena(shm))
@@ -147,10 +147,10 @@ map_arena(const struct fz_shm *shm, void *at, size_t len, int prot, int flags,
 	return mmap(at, len, prot, MAP_SHARED | flags, shm->fd, (off_t)offset);
 }
 
-struct fz_shm *
-fz_shm_new(struct fz_err *err)
+struct fz_arena *
+fz_arena_new(struct fz_err *err)
 {
-	struct fz_shm *shm = calloc(1, sizeof(*shm));
+	struct fz_arena *shm = calloc(1, sizeof(*shm));
 	struct stat st;
 	void *page;
 
@@ -183,7 +183,7 @@ fail:
 }
 
 void
-fz_shm_free(struct fz_shm *shm)
+fz_arena_free(struct fz_arena *shm)
 {
 	unsigned i;
 
@@ -201,7 +201,7 @@ fz_shm_free(struct fz_shm *shm)
 }
 
 uint32_t
-fz_shm_next_slice(struct fz_shm *shm)
+fz_arena_next_slice(struct fz_arena *shm)
 {
 	uint64_t word = atomic_load(&shm->head->next_slice);
 	uint32_t slice;
@@ -217,7 +217,7 @@ fz_shm_next_slice(struct fz_shm *shm)
 
 /* Map a window where huge pages fit. 0 or -1. */
 static int
-map_window(const struct fz_shm *shm, struct window *w, int prot)
+map_window(const struct fz_arena *shm, struct window *w, int prot)
 {
 	unsigned char *all, *base;
 	size_t size = w->size;
@@ -242,7 +242,7 @@ map_window(const struct fz_shm *shm, struct window *w, int prot)
 }
 
 void
-fz_shm_enter(struct fz_shm *shm, uint32_t slice)
+fz_arena_enter(struct fz_arena *shm, uint32_t slice)
 {
 	struct window *w = &shm->own;
 
@@ -274,7 +274,7 @@ window_size(void)
 
 /* The window and the books of the own slice, made when first needed. */
 static int
-open_window(struct fz_shm *shm)
+open_window(struct fz_arena *shm)
 {
 	struct window w = { NULL, offset_of(shm->slice, 0), window_size() };
 	size_t page = page_size();
@@ -305,27 +305,27 @@ fail:
 }
 
 static bool
-is_big(const struct fz_shm *shm, uint64_t place)
+is_big(const struct fz_arena *shm, uint64_t place)
 {
 	return place >= shm->own.size / 2;
 }
 
 static struct fz_extents *
-book_of(struct fz_shm *shm, uint64_t place)
+book_of(struct fz_arena *shm, uint64_t place)
 {
 	return is_big(shm, place) ? &shm->big : &shm->small;
 }
 
 /* Return the memory of a part of the own slice to the kernel. */
 static void
-punch(const struct fz_shm *shm, uint64_t offset, uint64_t len)
+punch(const struct fz_arena *shm, uint64_t offset, uint64_t len)
 {
 	madvise(shm->own.base + place_of(offset), len, MADV_REMOVE);
 }
 
 /* Have the kernel put memory behind it now. 0, or -1 with errno. */
 static int
-reserve(const struct fz_shm *shm, uint64_t place, size_t len)
+reserve(const struct fz_arena *shm, uint64_t place, size_t len)
 {
 	off_t offset = (off_t)offset_of(shm->slice, place);
 	int rc;
@@ -347,9 +347,9 @@ reserve(const struct fz_shm *shm, uint64_t place, size_t len)
 	return rc;
 }
 
-/* Like fz_shm_alloc(), with errno. */
+/* Like fz_arena_alloc(), with errno. */
 static void *
-alloc(struct fz_shm *shm, size_t len, uint64_t *offset)
+alloc(struct fz_arena *shm, size_t len, uint64_t *offset)
 {
 	struct fz_extents *book = len < BIG_FROM ? &shm->small : &shm->big;
 	uint64_t place, got;
@@ -375,8 +375,8 @@ alloc(struct fz_shm *shm, size_t len, uint64_t *offset)
 }
 
 void *
-fz_shm_alloc(
-    struct fz_shm *shm, size_t len, uint64_t *offset, struct fz_err *err)
+fz_arena_alloc(
+    struct fz_arena *shm, size_t len, uint64_t *offset, struct fz_err *err)
 {
 	void *at = alloc(shm, len, offset);
 
@@ -387,7 +387,7 @@ fz_shm_alloc(
 
 /* Have at most `most` warm bytes; those of `book` go. */
 static void
-cool_down(struct fz_shm *shm, struct fz_extents *book, uint64_t most)
+cool_down(struct fz_arena *shm, struct fz_extents *book, uint64_t most)
 {
 	uint64_t warm, place, len;
 
@@ -400,14 +400,14 @@ cool_down(struct fz_shm *shm, struct fz_extents *book, uint64_t most)
 }
 
 static bool
-is_own(const struct fz_shm *shm, uint64_t offset)
+is_own(const struct fz_arena *shm, uint64_t offset)
 {
 	return shm->own.base != NULL && slice_of(offset) == shm->slice &&
 	       place_of(offset) < shm->own.size;
 }
 
 void
-fz_shm_give_back(struct fz_shm *shm, uint64_t offset)
+fz_arena_give_back(struct fz_arena *shm, uint64_t offset)
 {
 	uint64_t place = place_of(offset);
 
@@ -415,13 +415,13 @@ fz_shm_give_back(struct fz_shm *shm, uint64_t offset)
 		return;
 	shm->turnover++;
 	fz_extents_give(book_of(shm, place), place, FZ_EXTENT_WARM);
-	cool_down(shm, &shm->big, FZ_SHM_WARM);
-	cool_down(shm, &shm->small, FZ_SHM_WARM);
+	cool_down(shm, &shm->big, FZ_ARENA_WARM);
+	cool_down(shm, &shm->small, FZ_ARENA_WARM);
 }
 
 /* Make an extent longer where it is. Returns its new length, 0 if not. */
 static size_t
-extend(struct fz_shm *shm, uint64_t offset, size_t len)
+extend(struct fz_arena *shm, uint64_t offset, size_t len)
 {
 	uint64_t place = place_of(offset), was, now;
 	struct fz_extents *book = book_of(shm, place);
@@ -453,7 +453,7 @@ look(const struct window *w, uint64_t offset, size_t len)
 }
 
 static const unsigned char *
-find_in_windows(const struct fz_shm *shm, uint64_t offset, size_t len)
+find_in_windows(const struct fz_arena *shm, uint64_t offset, size_t len)
 {
 	const unsigned char *at = look(&shm->own, offset, len);
 	unsigned i;
@@ -465,7 +465,7 @@ find_in_windows(const struct fz_shm *shm, uint64_t offset, size_t len)
 
 /* A new window around the bytes, which stays. NULL where it cannot be had. */
 static const unsigned char *
-find_in_new_window(struct fz_shm *shm, uint64_t offset, size_t len)
+find_in_new_window(struct fz_arena *shm, uint64_t offset, size_t len)
 {
 	struct window w = { NULL, offset & ~(VIEW_SIZE - 1), VIEW_SIZE };
 
@@ -478,7 +478,8 @@ find_in_new_window(struct fz_shm *shm, uint64_t offset, size_t len)
 }
 
 const void *
-fz_shm_map(struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
+fz_arena_map(
+    struct fz_arena *shm, uint64_t offset, size_t len, struct fz_err *err)
 {
 	size_t page = page_size(), before = offset % page;
 	const unsigned char *at;
@@ -504,8 +505,8 @@ fz_shm_map(struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
 }
 
 void *
-fz_shm_map_room(
-    struct fz_shm *shm, uint64_t offset, size_t len, struct fz_err *err)
+fz_arena_map_room(
+    struct fz_arena *shm, uint64_t offset, size_t len, struct fz_err *err)
 {
 	void *at;
 
@@ -533,7 +534,7 @@ is_inside(const struct window *w, const void *at)
 }
 
 void
-fz_shm_unmap(struct fz_shm *shm, const void *at, size_t len)
+fz_arena_unmap(struct fz_arena *shm, const void *at, size_t len)
 {
 	size_t before = (uintptr_t)at % page_size();
 	unsigned i;
@@ -547,7 +548,7 @@ fz_shm_unmap(struct fz_shm *shm, const void *at, size_t len)
 }
 
 void
-fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice)
+fz_arena_drop_slice(struct fz_arena *shm, uint32_t slice)
 {
 	unsigned i = 0;
 
@@ -569,40 +570,40 @@ fz_shm_drop_slice(struct fz_shm *shm, uint32_t slice)
 }
 
 void
-fz_shm_trim(struct fz_shm *shm)
+fz_arena_trim(struct fz_arena *shm)
 {
 	cool_down(shm, &shm->big, 0);
 	cool_down(shm, &shm->small, 0);
 }
 
 size_t
-fz_shm_warm(const struct fz_shm *shm)
+fz_arena_warm(const struct fz_arena *shm)
 {
 	return shm->small.warm + shm->big.warm;
 }
 
 unsigned long
-fz_shm_turnover(const struct fz_shm *shm)
+fz_arena_turnover(const struct fz_arena *shm)
 {
 	return shm->turnover;
 }
 
 size_t
-fz_shm_held(const struct fz_shm *shm)
+fz_arena_held(const struct fz_arena *shm)
 {
 	return shm->small.used + shm->small.warm + shm->big.used +
 	       shm->big.warm;
 }
 
 static int
-move_to_heap(struct fz_shm_buf *sb, size_t need)
+move_to_heap(struct fz_arena_buf *sb, size_t need)
 {
 	unsigned char *data = malloc(need);
 
 	if (data == NULL)
 		return -1;
 	memcpy(data, sb->buf.data, sb->buf.len);
-	fz_shm_give_back(sb->shm, sb->offset);
+	fz_arena_give_back(sb->shm, sb->offset);
 	sb->buf.data = data;
 	sb->buf.cap = need;
 	sb->in_shm = false;
@@ -610,7 +611,7 @@ move_to_heap(struct fz_shm_buf *sb, size_t need)
 }
 
 static int
-resize_heap(struct fz_shm_buf *sb, size_t need)
+resize_heap(struct fz_arena_buf *sb, size_t need)
 {
 	size_t cap = sb->buf.cap < 128 ? 256 : 2 * sb->buf.cap;
 	unsigned char *data;
@@ -632,7 +633,7 @@ resize_heap(struct fz_shm_buf *sb, size_t need)
  * needed in the end would be touched for nothing.
  */
 static int
-resize_shm(struct fz_shm_buf *sb, size_t need)
+resize_shm(struct fz_arena_buf *sb, size_t need)
 {
 	size_t longer = 0, cap = need + need / 2;
 	unsigned char *data;
@@ -660,7 +661,7 @@ resize_shm(struct fz_shm_buf *sb, size_t need)
 static int
 shm_buf_resize(struct fz_buf *buf, size_t need)
 {
-	struct fz_shm_buf *sb = (struct fz_shm_buf *)buf;
+	struct fz_arena_buf *sb = (struct fz_arena_buf *)buf;
 
 	if (sb->shm != NULL && need > sb->threshold &&
 	    resize_shm(sb, need) == 0)
@@ -671,10 +672,10 @@ shm_buf_resize(struct fz_buf *buf, size_t need)
 static void
 shm_buf_release(struct fz_buf *buf)
 {
-	struct fz_shm_buf *sb = (struct fz_shm_buf *)buf;
+	struct fz_arena_buf *sb = (struct fz_arena_buf *)buf;
 
 	if (sb->in_shm)
-		fz_shm_give_back(sb->shm, sb->offset);
+		fz_arena_give_back(sb->shm, sb->offset);
 	else
 		free(buf->data);
 	sb->in_shm = false;
@@ -684,7 +685,8 @@ static const struct fz_buf_store shm_buf_store = { shm_buf_resize,
 	shm_buf_release };
 
 void
-fz_shm_buf_init(struct fz_shm_buf *sb, struct fz_shm *shm, size_t threshold)
+fz_arena_buf_init(
+    struct fz_arena_buf *sb, struct fz_arena *shm, size_t threshold)
 {
 	fz_buf_init(&sb->buf);
 	sb->buf.store = &shm_buf_store;
@@ -695,13 +697,13 @@ fz_shm_buf_init(struct fz_shm_buf *sb, struct fz_shm *shm, size_t threshold)
 }
 
 uint64_t
-fz_shm_buf_take(struct fz_shm_buf *sb)
+fz_arena_buf_take(struct fz_arena_buf *sb)
 {
 	uint64_t offset = sb->offset, place = place_of(offset);
 
 	fz_extents_shrink(
 	    book_of(sb->shm, place), place, sb->buf.len, FZ_EXTENT_WARM);
-	cool_down(sb->shm, &sb->shm->big, FZ_SHM_WARM);
+	cool_down(sb->shm, &sb->shm->big, FZ_ARENA_WARM);
 	sb->buf.data = NULL;
 	sb->buf.len = sb->buf.cap = 0;
 	sb->in_shm = false;

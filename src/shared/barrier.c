@@ -21,7 +21,7 @@ count_alive(const struct fz_barrier *b)
 	uint32_t n = 0;
 
 	while (fz_waiter_next(&w, b->name, FZ_WAITER_WAITS))
-		n += fz_commons_alive(w.member);
+		n += fz_heap_alive(w.member);
 	return n;
 }
 
@@ -32,7 +32,7 @@ settle(struct fz_barrier *b)
 	uint32_t state = atomic_load(&b->state);
 
 	if ((state == OPEN && count_alive(b) != b->count) ||
-	    (state == RUNNING && !fz_commons_alive(atomic_load(&b->runner)))) {
+	    (state == RUNNING && !fz_heap_alive(atomic_load(&b->runner)))) {
 		state = BROKEN;
 		atomic_store(&b->state, state);
 	}
@@ -43,7 +43,7 @@ settle(struct fz_barrier *b)
 		b->count = 0;
 		atomic_store(&b->state, OPEN);
 	}
-	fz_gate_wake(&b->gate, FZ_GATE_ALL);
+	fz_eventcount_wake(&b->gate, FZ_EVENTCOUNT_ALL);
 }
 
 static void
@@ -56,17 +56,18 @@ change(struct fz_barrier *b, uint32_t state)
 static void
 lock(struct fz_barrier *b, uint32_t self)
 {
-	struct fz_gate *gate = &b->lock.gate;
+	struct fz_eventcount *gate = &b->lock.gate;
 
 	if (!fz_lock_try(&b->lock, self)) {
 		for (;;) {
-			uint32_t seq = fz_gate_enter(gate, FZ_GATE_SLEEP);
+			uint32_t seq =
+			    fz_eventcount_enter(gate, FZ_EVENTCOUNT_SLEEP);
 
 			if (fz_lock_inherit(&b->lock, self) != FZ_LOCK_BUSY)
 				break;
-			fz_gate_sleep(gate, seq, FZ_CLOCK_NEVER);
+			fz_eventcount_sleep(gate, seq, FZ_CLOCK_NEVER);
 		}
-		fz_gate_again(gate);
+		fz_eventcount_again(gate);
 	}
 	settle(b);
 }

@@ -25,12 +25,12 @@
 struct fz_barrier {
 	struct fz_lock lock; /* for a moment, by who looks or changes */
 	_Atomic uint32_t state;
-	_Atomic uint32_t runner; /* who runs the action */
-	uint32_t count;          /* how many have come */
-	uint32_t parties;        /* its maker's */
-	uint32_t name;           /* its maker's: of the object it is in */
-	bool has_action;         /* its maker's */
-	struct fz_gate gate;     /* of those who come while the action runs */
+	_Atomic uint32_t runner;   /* who runs the action */
+	uint32_t count;            /* how many have come */
+	uint32_t parties;          /* its maker's */
+	uint32_t name;             /* its maker's: of the object it is in */
+	bool has_action;           /* its maker's */
+	struct fz_eventcount gate; /* of those who come while the action runs */
 };
 
 enum fz_barrier_step {
@@ -42,7 +42,7 @@ enum fz_barrier_step {
 	FZ_BARRIER_INSIDE  /* this process runs the action */
 };
 
-/* Come; `*index` says how many came before. `self` is fz_commons_self(). */
+/* Come; `*index` says how many came before. `self` is fz_heap_self(). */
 enum fz_barrier_step fz_barrier_arrive(
     struct fz_barrier *b, uint32_t self, uint32_t *index);
 

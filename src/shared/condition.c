@@ -28,7 +28,7 @@ find_first(uint32_t name, struct fz_waiter *first)
 	while (fz_waiter_next(&w, name, FZ_WAITER_WAITS)) {
 		if (first->member != 0 && !fz_waiter_is_before(&w, first))
 			continue;
-		if (fz_commons_alive(w.member))
+		if (fz_heap_alive(w.member))
 			*first = w;
 	}
 	return first->member != 0;
@@ -53,7 +53,7 @@ fz_condition_inherit(uint32_t name)
 	struct fz_waiter w = { 0 };
 
 	while (fz_waiter_next(&w, name, FZ_WAITER_GO)) {
-		if (!fz_commons_alive(w.member) &&
+		if (!fz_heap_alive(w.member) &&
 		    fz_waiter_tell(&w, FZ_WAITER_NONE))
 			fz_condition_notify(name, 1);
 	}

@@ -3,9 +3,9 @@
 #define USED UINT32_C(0x80000000) /* members are below */
 
 static _Atomic uint32_t *
-own_place(struct fz_end *end, uint32_t self)
+own_place(struct fz_endpoint *end, uint32_t self)
 {
-	return &end->at[fz_commons_place(self)];
+	return &end->at[fz_heap_place(self)];
 }
 
 /* Note that `self` is among those, and whether it is not the only one ever. */
@@ -30,7 +30,7 @@ was_other(
 }
 
 void
-fz_end_hold(struct fz_end *end, uint32_t self)
+fz_endpoint_hold(struct fz_endpoint *end, uint32_t self)
 {
 	_Atomic uint32_t *at = own_place(end, self);
 
@@ -41,19 +41,19 @@ fz_end_hold(struct fz_end *end, uint32_t self)
 }
 
 void
-fz_end_use(struct fz_end *end, uint32_t self)
+fz_endpoint_use(struct fz_endpoint *end, uint32_t self)
 {
 	_Atomic uint32_t *at = own_place(end, self);
 
 	if (atomic_load_explicit(at, memory_order_relaxed) == (USED | self))
 		return;
-	fz_end_hold(end, self);
+	fz_endpoint_hold(end, self);
 	note(&end->user, &end->nusers, self);
 	atomic_store(at, USED | self);
 }
 
 void
-fz_end_leave(struct fz_end *end, uint32_t self)
+fz_endpoint_leave(struct fz_endpoint *end, uint32_t self)
 {
 	_Atomic uint32_t *at = own_place(end, self);
 
@@ -62,15 +62,15 @@ fz_end_leave(struct fz_end *end, uint32_t self)
 }
 
 bool
-fz_end_is_used(const struct fz_end *end, uint32_t self)
+fz_endpoint_is_used(const struct fz_endpoint *end, uint32_t self)
 {
-	return atomic_load(&end->at[fz_commons_place(self)]) == (USED | self);
+	return atomic_load(&end->at[fz_heap_place(self)]) == (USED | self);
 }
 
 bool
-fz_end_is_over(const struct fz_end *end, uint32_t self)
+fz_endpoint_is_over(const struct fz_endpoint *end, uint32_t self)
 {
-	uint32_t n = fz_commons_nplaces();
+	uint32_t n = fz_heap_nplaces();
 	bool held = false, own = false;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -78,7 +78,7 @@ fz_end_is_over(const struct fz_end *end, uint32_t self)
 
 		if (member == self) {
 			own = true;
-		} else if (member != 0 && fz_commons_alive(member)) {
+		} else if (member != 0 && fz_heap_alive(member)) {
 			if (at & USED)
 				return false;
 			held = true;

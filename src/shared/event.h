@@ -12,7 +12,7 @@
 struct fz_event {
 	_Atomic uint32_t
 	    word; /* bit 0: it is set; the others count how often */
-	struct fz_gate gate;
+	struct fz_eventcount gate;
 };
 
 static inline bool
@@ -30,7 +30,7 @@ fz_event_set(struct fz_event *event)
 		if (!atomic_compare_exchange_weak(
 			&event->word, &word, word + 3))
 			continue;
-		fz_gate_wake(&event->gate, FZ_GATE_ALL);
+		fz_eventcount_wake(&event->gate, FZ_EVENTCOUNT_ALL);
 		return;
 	}
 }

@@ -11,7 +11,7 @@
 #include "shared/heap.h"
 
 uint32_t
-fz_gate_enter(struct fz_gate *gate, uint32_t how)
+fz_eventcount_enter(struct fz_eventcount *gate, uint32_t how)
 {
 	uint32_t seq = atomic_load(&gate->seq);
 
@@ -20,15 +20,15 @@ fz_gate_enter(struct fz_gate *gate, uint32_t how)
 }
 
 void
-fz_gate_sleep(struct fz_gate *gate, uint32_t seq, int64_t until_ns)
+fz_eventcount_sleep(struct fz_eventcount *gate, uint32_t seq, int64_t until_ns)
 {
 	int64_t left = until_ns - fz_clock_ns();
 	struct timespec ts;
 
 	if (left <= 0)
 		return;
-	if (left > FZ_GATE_LOOK_NS)
-		left = FZ_GATE_LOOK_NS;
+	if (left > FZ_EVENTCOUNT_LOOK_NS)
+		left = FZ_EVENTCOUNT_LOOK_NS;
 	ts.tv_sec = (time_t)(left / FZ_CLOCK_SECOND);
 	ts.tv_nsec = (long)(left % FZ_CLOCK_SECOND);
 	/* Woken, too late, by a signal or for the time: all is the same. */
@@ -36,14 +36,14 @@ fz_gate_sleep(struct fz_gate *gate, uint32_t seq, int64_t until_ns)
 }
 
 void
-fz_gate_wake_slowly(struct fz_gate *gate, uint32_t n)
+fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n)
 {
 	uint32_t how = atomic_exchange(&gate->waiting, 0);
 
 	atomic_fetch_add(&gate->seq, 1);
-	if (how & FZ_GATE_SLEEP)
+	if (how & FZ_EVENTCOUNT_SLEEP)
 		syscall(SYS_futex, &gate->seq, FUTEX_WAKE,
 		    n < INT32_MAX ? n : INT32_MAX, NULL, NULL, 0);
-	if (how & FZ_GATE_LOOP)
-		fz_commons_ring();
+	if (how & FZ_EVENTCOUNT_LOOP)
+		fz_heap_ring();
 }

@@ -17,7 +17,7 @@
 #define PIECE ((size_t)8 << 20)
 #define SIZE_FEW ((size_t)64 << 20) /* with less it does not begin */
 
-struct fz_commons fz_commons = { .fd = -1, .bell = -1 };
+struct fz_heap fz_heap = { .fd = -1, .bell = -1 };
 
 static size_t
 head_size(uint32_t nchunks)
@@ -78,9 +78,9 @@ map_region(int fd, size_t *size)
 static int
 reserve_piece(size_t offset, size_t len)
 {
-	if (fz_commons.fd != -1)
-		return fallocate(fz_commons.fd, 0, (off_t)offset, (off_t)len);
-	if (madvise((unsigned char *)fz_commons.head + offset, len,
+	if (fz_heap.fd != -1)
+		return fallocate(fz_heap.fd, 0, (off_t)offset, (off_t)len);
+	if (madvise((unsigned char *)fz_heap.head + offset, len,
 		MADV_POPULATE_WRITE) == 0)
 		return 0;
 	if (errno == EFAULT) /* the fault of a page that cannot be had */
@@ -90,10 +90,10 @@ reserve_piece(size_t offset, size_t len)
 
 /* By the piece: a signal undoes all of one. */
 int
-fz_commons_reserve(const void *at, size_t len)
+fz_heap_reserve(const void *at, size_t len)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t offset = (size_t)fz_commons_offset(at), end = offset + len;
+	size_t offset = (size_t)fz_heap_offset(at), end = offset + len;
 
 	offset &= ~(page - 1);
 	while (offset < end) {
@@ -111,15 +111,15 @@ fz_commons_reserve(const void *at, size_t len)
 static void
 in_child(void)
 {
-	if (fz_commons.self == 0)
+	if (fz_heap.self == 0)
 		return; /* nothing of this page is to be copied */
-	fz_commons.self = 0;
-	fz_commons.cells = NULL;
-	fz_commons.dropped = NULL;
+	fz_heap.self = 0;
+	fz_heap.cells = NULL;
+	fz_heap.dropped = NULL;
 }
 
 int
-fz_commons_init_lock(pthread_mutex_t *mutex)
+fz_heap_init_lock(pthread_mutex_t *mutex)
 {
 	pthread_mutexattr_t attr;
 	int code = pthread_mutexattr_init(&attr);
@@ -136,27 +136,27 @@ fz_commons_init_lock(pthread_mutex_t *mutex)
 static void
 close_region(void)
 {
-	if (fz_commons.head != NULL)
-		munmap(fz_commons.head, fz_commons.size);
-	fz_commons.head = NULL;
-	fz_fd_close(&fz_commons.bell);
-	fz_fd_close(&fz_commons.fd);
+	if (fz_heap.head != NULL)
+		munmap(fz_heap.head, fz_heap.size);
+	fz_heap.head = NULL;
+	fz_fd_close(&fz_heap.bell);
+	fz_fd_close(&fz_heap.fd);
 }
 
 static int
 init_region(struct fz_err *err)
 {
 	static bool hooked;
-	struct head *head = fz_commons.head;
-	size_t room = fz_commons.size;
+	struct head *head = fz_heap.head;
+	size_t room = fz_heap.size;
 	int code;
 
 	head->nchunks =
 	    (uint32_t)((room - head_size((uint32_t)(room / CHUNK))) / CHUNK);
-	fz_commons.owners = (_Atomic uint64_t *)(head + 1);
-	fz_commons.chunks =
+	fz_heap.owners = (_Atomic uint64_t *)(head + 1);
+	fz_heap.chunks =
 	    (unsigned char *)head + head_size((uint32_t)(room / CHUNK));
-	code = fz_commons_init_lock(&head->joining);
+	code = fz_heap_init_lock(&head->joining);
 	if (code == 0 && !hooked)
 		code = pthread_atfork(NULL, NULL, in_child);
 	if (code != 0)
@@ -175,13 +175,13 @@ make_files(struct fz_err *err)
 	    limit.rlim_cur != RLIM_INFINITY)
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "no shared memory under a file size limit");
-	fz_commons.fd = memfd_create("fzlua-commons", MFD_CLOEXEC);
-	fz_commons.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fz_commons.fd == -1 || fz_commons.bell == -1)
+	fz_heap.fd = memfd_create("fzlua-heap", MFD_CLOEXEC);
+	fz_heap.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fz_heap.fd == -1 || fz_heap.bell == -1)
 		return fz_err_sys(err, errno, "cannot make shared memory");
-	if (fz_fd_clear_standard(&fz_commons.fd, err) != 0)
+	if (fz_fd_clear_standard(&fz_heap.fd, err) != 0)
 		return -1;
-	return fz_fd_clear_standard(&fz_commons.bell, err);
+	return fz_fd_clear_standard(&fz_heap.bell, err);
 }
 
 /*
@@ -192,8 +192,8 @@ make_files(struct fz_err *err)
 static void
 close_file(void)
 {
-	if (madvise(fz_commons.head, 1, MADV_POPULATE_WRITE) == 0)
-		fz_fd_close(&fz_commons.fd);
+	if (madvise(fz_heap.head, 1, MADV_POPULATE_WRITE) == 0)
+		fz_fd_close(&fz_heap.fd);
 }
 
 static int
@@ -203,46 +203,46 @@ open_region(struct fz_err *err)
 
 	if (make_files(err) != 0)
 		return -1;
-	fz_commons.size = wanted_size();
-	at = map_region(fz_commons.fd, &fz_commons.size);
+	fz_heap.size = wanted_size();
+	at = map_region(fz_heap.fd, &fz_heap.size);
 	if (at == MAP_FAILED)
 		return fz_err_sys(err, errno, "cannot map shared memory");
-	fz_commons.head = at;
-	madvise(at, fz_commons.size, MADV_DONTDUMP);
+	fz_heap.head = at;
+	madvise(at, fz_heap.size, MADV_DONTDUMP);
 	close_file();
-	if (fz_commons_reserve(at, offsetof(struct head, members)) != 0)
+	if (fz_heap_reserve(at, offsetof(struct head, members)) != 0)
 		return fz_err_sys(err, errno, "no memory to share");
 	return init_region(err);
 }
 
 int
-fz_commons_open(struct fz_err *err)
+fz_heap_open(struct fz_err *err)
 {
-	if (fz_commons.head != NULL)
+	if (fz_heap.head != NULL)
 		return 0;
 	/* One of its own would not be that of the others. */
-	if (fz_commons.failed != 0 && fz_commons.failed != getpid())
+	if (fz_heap.failed != 0 && fz_heap.failed != getpid())
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "no shared memory, as there was none when this process "
 		    "was started");
-	fz_commons.failed = 0;
+	fz_heap.failed = 0;
 	if (open_region(err) == 0)
 		return 0;
 	close_region();
-	fz_commons.failed = getpid();
+	fz_heap.failed = getpid();
 	return -1;
 }
 
 void
-fz_commons_hold(void)
+fz_heap_hold(void)
 {
-	fz_commons.nholders++;
+	fz_heap.nholders++;
 }
 
 bool
-fz_commons_is_held(void)
+fz_heap_is_held(void)
 {
-	return fz_commons.nholders != 0;
+	return fz_heap.nholders != 0;
 }
 
 /*
@@ -253,62 +253,62 @@ fz_commons_is_held(void)
 static bool
 leave(void)
 {
-	struct member *m = member_at(fz_commons_place(fz_commons.self));
+	struct member *m = member_at(fz_heap_place(fz_heap.self));
 
 	if (pthread_mutex_unlock(&m->life) == 0)
 		return true;
-	if (fz_commons_lock(&m->life, false) != 0)
+	if (fz_heap_lock(&m->life, false) != 0)
 		return false;
 	pthread_mutex_unlock(&m->life);
 	return true;
 }
 
 void
-fz_commons_let_go(void)
+fz_heap_let_go(void)
 {
-	if (--fz_commons.nholders != 0)
+	if (--fz_heap.nholders != 0)
 		return;
-	fz_commons.failed = 0;
-	if (fz_commons.head == NULL)
+	fz_heap.failed = 0;
+	if (fz_heap.head == NULL)
 		return;
-	if (fz_commons.self != 0 && !leave())
+	if (fz_heap.self != 0 && !leave())
 		return;
 	in_child();
 	close_region();
 }
 
 int
-fz_commons_bell(void)
+fz_heap_bell(void)
 {
-	return fz_commons.bell;
+	return fz_heap.bell;
 }
 
 void
-fz_commons_ring(void)
+fz_heap_ring(void)
 {
 	uint64_t one = 1, many;
 	ssize_t n;
 
-	if (fz_commons.bell == -1)
+	if (fz_heap.bell == -1)
 		return;
 	do
-		n = write(fz_commons.bell, &one, sizeof(one));
-	while (n == -1 &&
-	       (errno == EINTR ||
-		   /* Full, of what some process has written to it. */
-		   (errno == EAGAIN &&
-		       read(fz_commons.bell, &many, sizeof(many)) > 0)));
+		n = write(fz_heap.bell, &one, sizeof(one));
+	while (
+	    n == -1 && (errno == EINTR ||
+			   /* Full, of what some process has written to it. */
+			   (errno == EAGAIN &&
+			       read(fz_heap.bell, &many, sizeof(many)) > 0)));
 }
 
 uint64_t
-fz_commons_offset(const void *at)
+fz_heap_offset(const void *at)
 {
 	return (uint64_t)((const unsigned char *)at -
-			  (unsigned char *)fz_commons.head);
+			  (unsigned char *)fz_heap.head);
 }
 
 void *
-fz_commons_at(uint64_t offset)
+fz_heap_at(uint64_t offset)
 {
-	return offset != 0 ? (unsigned char *)fz_commons.head + offset : NULL;
+	return offset != 0 ? (unsigned char *)fz_heap.head + offset : NULL;
 }

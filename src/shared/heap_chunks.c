@@ -14,9 +14,9 @@
 #define MUCH (64U << 20) /* looked at before it is taken */
 
 void
-fz_commons_search_from(uint32_t i)
+fz_heap_search_from(uint32_t i)
 {
-	_Atomic uint64_t *lowest = &fz_commons.head->lowest;
+	_Atomic uint64_t *lowest = &fz_heap.head->lowest;
 	uint64_t before = atomic_load(lowest), after;
 
 	do {
@@ -31,11 +31,11 @@ static void
 set_free(uint32_t i, uint32_t n, uint32_t state)
 {
 	if (state == WARM)
-		atomic_fetch_add(&fz_commons.head->nwarm, (int32_t)n);
-	atomic_fetch_sub(&fz_commons.head->nused, n);
+		atomic_fetch_add(&fz_heap.head->nwarm, (int32_t)n);
+	atomic_fetch_sub(&fz_heap.head->nused, n);
 	while (n-- > 0)
-		atomic_store(&fz_commons.owners[i + n], owner_word(state, 0));
-	fz_commons_search_from(i);
+		atomic_store(&fz_heap.owners[i + n], owner_word(state, 0));
+	fz_heap_search_from(i);
 }
 
 static bool
@@ -45,16 +45,15 @@ punch(uint32_t i, uint32_t n)
 }
 
 void
-fz_commons_free_chunks(uint32_t i, uint32_t n)
+fz_heap_free_chunks(uint32_t i, uint32_t n)
 {
-	bool full =
-	    atomic_load(&fz_commons.head->nwarm) + (int32_t)n > WARM_MAX;
+	bool full = atomic_load(&fz_heap.head->nwarm) + (int32_t)n > WARM_MAX;
 
 	set_free(i, n, full && punch(i, n) ? COLD : WARM);
 }
 
 void
-fz_commons_drop_chunks(uint32_t i, uint32_t n)
+fz_heap_drop_chunks(uint32_t i, uint32_t n)
 {
 	punch(i, n);
 	set_free(i, n, COLD);
@@ -64,12 +63,12 @@ fz_commons_drop_chunks(uint32_t i, uint32_t n)
 static bool
 claim_chunk(uint32_t i, bool *cold)
 {
-	struct head *head = fz_commons.head;
-	uint64_t before = atomic_load(&fz_commons.owners[i]);
+	struct head *head = fz_heap.head;
+	uint64_t before = atomic_load(&fz_heap.owners[i]);
 
 	if (!is_free(before) ||
 	    !atomic_compare_exchange_strong(
-		&fz_commons.owners[i], &before, owner_word(fz_commons.self, 0)))
+		&fz_heap.owners[i], &before, owner_word(fz_heap.self, 0)))
 		return false;
 	atomic_fetch_add(&head->nused, 1);
 	if (whose(before) == WARM)
@@ -83,10 +82,10 @@ claim_chunk(uint32_t i, bool *cold)
 static int
 raise_top(uint32_t top)
 {
-	struct head *head = fz_commons.head;
+	struct head *head = fz_heap.head;
 	uint32_t before = atomic_load(&head->top);
 
-	if (before < top && fz_commons_reserve(&fz_commons.owners[before],
+	if (before < top && fz_heap_reserve(&fz_heap.owners[before],
 				(top - before) * sizeof(uint64_t)) != 0)
 		return -1;
 	while (before < top &&
@@ -108,13 +107,13 @@ claim_row(uint32_t i, uint32_t n, uint32_t *got)
 	while (*got < n && claim_chunk(i + *got, &cold))
 		++*got;
 	if (*got == n &&
-	    (!cold || fz_commons_reserve(chunk_at(i), n * CHUNK) == 0))
+	    (!cold || fz_heap_reserve(chunk_at(i), n * CHUNK) == 0))
 		return 1;
 	code = errno;
 	if (cold)
-		fz_commons_drop_chunks(i, *got);
+		fz_heap_drop_chunks(i, *got);
 	else
-		fz_commons_free_chunks(i, *got);
+		fz_heap_free_chunks(i, *got);
 	errno = code;
 	return *got == n ? -1 : 0;
 }
@@ -123,10 +122,10 @@ claim_row(uint32_t i, uint32_t n, uint32_t *got)
 static uint32_t
 free_row(uint32_t i, uint32_t n)
 {
-	uint32_t k = 0, top = atomic_load(&fz_commons.head->top);
+	uint32_t k = 0, top = atomic_load(&fz_heap.head->top);
 
-	while (k < n && (i + k >= top ||
-			    is_free(atomic_load(&fz_commons.owners[i + k]))))
+	while (k < n &&
+	       (i + k >= top || is_free(atomic_load(&fz_heap.owners[i + k]))))
 		k++;
 	return k;
 }
@@ -135,7 +134,7 @@ free_row(uint32_t i, uint32_t n)
 static int
 take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 {
-	uint32_t got = 0, end = fz_commons.head->nchunks;
+	uint32_t got = 0, end = fz_heap.head->nchunks;
 
 	while (n <= end && i <= end - n) {
 		uint32_t k = free_row(i, n);
@@ -160,7 +159,7 @@ take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 static int
 take_row(uint32_t n, uint32_t *at)
 {
-	_Atomic uint64_t *lowest = &fz_commons.head->lowest;
+	_Atomic uint64_t *lowest = &fz_heap.head->lowest;
 	uint64_t before = atomic_load(lowest);
 	int rc = take_row_from((uint32_t)before, n, at);
 
@@ -180,26 +179,26 @@ sweep_now_and_then(void)
 {
 	int64_t now = fz_clock_ns();
 
-	if (now < fz_commons.sweep_ns)
+	if (now < fz_heap.sweep_ns)
 		return;
-	fz_commons.sweep_ns = now + FZ_CLOCK_SECOND;
-	fz_commons_sweep_dead();
+	fz_heap.sweep_ns = now + FZ_CLOCK_SECOND;
+	fz_heap_sweep_dead();
 }
 
 /* Taking more than there is would not fail but have processes killed. */
 static bool
 is_too_much(size_t size)
 {
-	return size > fz_commons.size ||
+	return size > fz_heap.size ||
 	       (size >= MUCH && size > fz_host_free_memory());
 }
 
 void *
-fz_commons_take(size_t size, struct fz_err *err)
+fz_heap_take(size_t size, struct fz_err *err)
 {
 	uint32_t n, i = 0;
 
-	if (fz_commons_self(err) == 0)
+	if (fz_heap_self(err) == 0)
 		return NULL;
 	sweep_now_and_then();
 	if (is_too_much(size)) {
@@ -213,33 +212,33 @@ fz_commons_take(size_t size, struct fz_err *err)
 		fz_err_sys(err, errno, "no memory for something shared");
 		return NULL;
 	}
-	atomic_store(&fz_commons.owners[i], owner_word(fz_commons.self, n));
+	atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, n));
 	return chunk_at(i);
 }
 
 static uint32_t
 chunk_count(const void *chunks)
 {
-	return (uint32_t)atomic_load(&fz_commons.owners[chunk_number(chunks)]);
+	return (uint32_t)atomic_load(&fz_heap.owners[chunk_number(chunks)]);
 }
 
 void
-fz_commons_own(void *chunks, struct fz_object *object)
+fz_heap_own(void *chunks, struct fz_object *object)
 {
 	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
-	uint32_t owner = object != NULL ? OBJECT_BIT | fz_commons_name(object)
-					: fz_commons.self;
+	uint32_t owner =
+	    object != NULL ? OBJECT_BIT | fz_heap_name(object) : fz_heap.self;
 
 	/* Before: who frees it looks for them. */
 	if (object != NULL && object != chunks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);
 	for (uint32_t k = 0; k < n; k++)
-		atomic_store(&fz_commons.owners[i + k],
-		    owner_word(owner, k == 0 ? n : 0));
+		atomic_store(
+		    &fz_heap.owners[i + k], owner_word(owner, k == 0 ? n : 0));
 }
 
 void
-fz_commons_trim(void *chunks, size_t size)
+fz_heap_trim(void *chunks, size_t size)
 {
 	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
 	uint32_t keep = (uint32_t)((size + CHUNK - 1) / CHUNK);
@@ -248,26 +247,25 @@ fz_commons_trim(void *chunks, size_t size)
 		keep = 1;
 	if (keep >= n)
 		return;
-	atomic_store(&fz_commons.owners[i], owner_word(fz_commons.self, keep));
-	fz_commons_free_chunks(i + keep, n - keep);
+	atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, keep));
+	fz_heap_free_chunks(i + keep, n - keep);
 }
 
 void
-fz_commons_give(void *chunks)
+fz_heap_give(void *chunks)
 {
-	fz_commons_free_chunks(chunk_number(chunks), chunk_count(chunks));
+	fz_heap_free_chunks(chunk_number(chunks), chunk_count(chunks));
 }
 
 size_t
-fz_commons_room(const void *chunks)
+fz_heap_room(const void *chunks)
 {
 	return chunk_count(chunks) * CHUNK;
 }
 
 size_t
-fz_commons_used(void)
+fz_heap_used(void)
 {
-	return fz_commons.head != NULL
-		   ? atomic_load(&fz_commons.head->nused) * CHUNK
-		   : 0;
+	return fz_heap.head != NULL ? atomic_load(&fz_heap.head->nused) * CHUNK
+				    : 0;
 }

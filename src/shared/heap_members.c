@@ -13,26 +13,25 @@
 #include "shared/heap_state.h"
 
 uint32_t
-fz_commons_place(uint32_t member)
+fz_heap_place(uint32_t member)
 {
-	return member & (FZ_COMMONS_MEMBERS - 1);
+	return member & (FZ_HEAP_MEMBERS - 1);
 }
 
 uint32_t
-fz_commons_nplaces(void)
+fz_heap_nplaces(void)
 {
-	return fz_commons.head != NULL ? atomic_load(&fz_commons.head->nplaces)
-				       : 0;
+	return fz_heap.head != NULL ? atomic_load(&fz_heap.head->nplaces) : 0;
 }
 
-struct fz_commons_wait *
-fz_commons_wait(uint32_t place)
+struct fz_heap_wait *
+fz_heap_wait(uint32_t place)
 {
 	return &member_at(place)->wait;
 }
 
 int
-fz_commons_lock(pthread_mutex_t *mutex, bool wait)
+fz_heap_lock(pthread_mutex_t *mutex, bool wait)
 {
 	int code =
 	    wait ? pthread_mutex_lock(mutex) : pthread_mutex_trylock(mutex);
@@ -43,27 +42,27 @@ fz_commons_lock(pthread_mutex_t *mutex, bool wait)
 }
 
 bool
-fz_commons_runs(const struct member *m)
+fz_heap_runs(const struct member *m)
 {
-	return m->pid != 0 && fz_tree_runs_since(m->pid, m->joined_ns);
+	return m->pid != 0 && fz_proctree_runs_since(m->pid, m->joined_ns);
 }
 
 bool
-fz_commons_alive(uint32_t member)
+fz_heap_alive(uint32_t member)
 {
 	struct member *m;
 	bool runs;
 
-	if (member == 0 || fz_commons.head == NULL)
+	if (member == 0 || fz_heap.head == NULL)
 		return false;
-	if (member == fz_commons.self)
+	if (member == fz_heap.self)
 		return true;
-	m = member_at(fz_commons_place(member));
+	m = member_at(fz_heap_place(member));
 	if (atomic_load(&m->wait.member) != member)
 		return false;
-	if (fz_commons_lock(&m->life, false) != 0)
+	if (fz_heap_lock(&m->life, false) != 0)
 		return true;
-	runs = fz_commons_runs(m);
+	runs = fz_heap_runs(m);
 	pthread_mutex_unlock(&m->life);
 	/* Between the two looks the place may have got another member. */
 	return runs && atomic_load(&m->wait.member) == member;
@@ -72,25 +71,24 @@ fz_commons_alive(uint32_t member)
 static struct member *
 new_place(uint32_t *place, struct fz_err *err)
 {
-	uint32_t n = fz_commons_nplaces();
+	uint32_t n = fz_heap_nplaces();
 	struct member *m = member_at(n);
 	int code;
 
-	if (n == FZ_COMMONS_MEMBERS) {
+	if (n == FZ_HEAP_MEMBERS) {
 		fz_err_set(err, FZ_ERR_ERROR,
 		    "more than %d processes at once share something", (int)n);
 		return NULL;
 	}
-	code = fz_commons_reserve(m, sizeof(*m)) == 0
-		   ? fz_commons_init_lock(&m->life)
-		   : errno;
+	code = fz_heap_reserve(m, sizeof(*m)) == 0 ? fz_heap_init_lock(&m->life)
+						   : errno;
 	if (code == 0)
-		code = fz_commons_lock(&m->life, false);
+		code = fz_heap_lock(&m->life, false);
 	if (code != 0) {
 		fz_err_sys(err, code, "cannot share with other processes");
 		return NULL;
 	}
-	atomic_store(&fz_commons.head->nplaces, n + 1);
+	atomic_store(&fz_heap.head->nplaces, n + 1);
 	*place = n;
 	return m;
 }
@@ -107,44 +105,44 @@ boot_ns(void)
 static uint32_t
 join(struct fz_err *err)
 {
-	struct head *head = fz_commons.head;
+	struct head *head = fz_heap.head;
 	uint32_t place = 0;
 	struct member *m;
-	int code = fz_commons_lock(&head->joining, true);
+	int code = fz_heap_lock(&head->joining, true);
 
 	if (code != 0) {
 		fz_err_sys(err, code, "cannot share with other processes");
 		return 0;
 	}
-	m = fz_commons_dead_place(&place);
+	m = fz_heap_dead_place(&place);
 	if (m == NULL)
 		m = new_place(&place, err);
 	if (m != NULL) {
 		m->generation = m->generation % (GENERATIONS - 1) + 1;
-		fz_commons.self = m->generation << PLACE_BITS | place;
+		fz_heap.self = m->generation << PLACE_BITS | place;
 		m->dead_ns = 0;
 		m->pid = getpid();
 		m->joined_ns = boot_ns();
 		atomic_store(&m->wait.what, 0);
 		atomic_store(&m->wait.ticket, 0);
-		atomic_store(&m->wait.member, fz_commons.self);
+		atomic_store(&m->wait.member, fz_heap.self);
 	}
 	pthread_mutex_unlock(&head->joining);
-	return m != NULL ? fz_commons.self : 0;
+	return m != NULL ? fz_heap.self : 0;
 }
 
 uint32_t
-fz_commons_me(void)
+fz_heap_me(void)
 {
-	return fz_commons.self;
+	return fz_heap.self;
 }
 
 uint32_t
-fz_commons_self(struct fz_err *err)
+fz_heap_self(struct fz_err *err)
 {
-	if (fz_commons.self != 0)
-		return fz_commons.self;
-	if (fz_commons_open(err) != 0)
+	if (fz_heap.self != 0)
+		return fz_heap.self;
+	if (fz_heap_open(err) != 0)
 		return 0;
 	return join(err);
 }

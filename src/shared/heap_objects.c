@@ -5,19 +5,19 @@
 #include "shared/heap_state.h"
 
 uint32_t
-fz_commons_name(const struct fz_object *object)
+fz_heap_name(const struct fz_object *object)
 {
-	return (uint32_t)(fz_commons_offset(object) / CELL);
+	return (uint32_t)(fz_heap_offset(object) / CELL);
 }
 
 /* In the own chunk of cells; NULL: there is none. */
 static struct fz_object *
 free_cell(void)
 {
-	for (; fz_commons.cells != NULL && fz_commons.next_cell < NCELLS;
-	     fz_commons.next_cell++) {
+	for (; fz_heap.cells != NULL && fz_heap.next_cell < NCELLS;
+	     fz_heap.next_cell++) {
 		struct fz_object *cell =
-		    cell_at(fz_commons.cells, fz_commons.next_cell);
+		    cell_at(fz_heap.cells, fz_heap.next_cell);
 
 		if (atomic_load(&cell->type) == 0)
 			return cell;
@@ -33,38 +33,37 @@ new_cell(struct fz_err *err)
 
 	if (cell != NULL)
 		return cell;
-	chunk = fz_commons_take(CHUNK, err);
+	chunk = fz_heap_take(CHUNK, err);
 	if (chunk == NULL)
 		return NULL;
 	memset(chunk, 0, CHUNK);
-	atomic_store(&fz_commons.owners[chunk_number(chunk)],
-	    owner_word(CELLS, fz_commons.self));
-	fz_commons.cells = chunk;
-	fz_commons.next_cell = 0;
+	atomic_store(&fz_heap.owners[chunk_number(chunk)],
+	    owner_word(CELLS, fz_heap.self));
+	fz_heap.cells = chunk;
+	fz_heap.next_cell = 0;
 	return cell_at(chunk, 0);
 }
 
 void *
-fz_commons_new(uint32_t type, size_t size, struct fz_err *err)
+fz_heap_new(uint32_t type, size_t size, struct fz_err *err)
 {
 	struct fz_object *object;
 
-	if (fz_commons_self(err) == 0)
+	if (fz_heap_self(err) == 0)
 		return NULL;
 	if (size <= CELL) {
 		object = new_cell(err);
 		size = CELL;
 	} else {
-		object = fz_commons_take(size, err);
+		object = fz_heap_take(size, err);
 	}
 	if (object == NULL)
 		return NULL;
 	memset(object, 0, size);
-	object->generation =
-	    atomic_fetch_add(&fz_commons.head->generation, 1) + 1;
-	object->maker = fz_commons.self;
+	object->generation = atomic_fetch_add(&fz_heap.head->generation, 1) + 1;
+	object->maker = fz_heap.self;
 	if (size > CELL)
-		fz_commons_own(object, object);
+		fz_heap_own(object, object);
 	atomic_store(&object->type, type);
 	return object;
 }
@@ -73,13 +72,13 @@ fz_commons_new(uint32_t type, size_t size, struct fz_err *err)
 static void
 free_owned(uint32_t name, uint32_t own)
 {
-	uint32_t top = atomic_load(&fz_commons.head->top);
+	uint32_t top = atomic_load(&fz_heap.head->top);
 
 	for (uint32_t i = 0; i < top; i++) {
-		uint64_t owner = atomic_load(&fz_commons.owners[i]);
+		uint64_t owner = atomic_load(&fz_heap.owners[i]);
 
 		if (whose(owner) == (OBJECT_BIT | name) && i != own)
-			fz_commons_free_chunks(i, 1);
+			fz_heap_free_chunks(i, 1);
 	}
 }
 
@@ -89,7 +88,7 @@ free_object_chunks(const struct fz_object *object)
 {
 	uint32_t i = chunk_number(object);
 
-	fz_commons_free_chunks(i, (uint32_t)atomic_load(&fz_commons.owners[i]));
+	fz_heap_free_chunks(i, (uint32_t)atomic_load(&fz_heap.owners[i]));
 }
 
 static void
@@ -98,51 +97,51 @@ free_cell_at(struct fz_object *object)
 	unsigned char *chunk = chunk_at(chunk_number(object));
 	size_t i = 0;
 
-	if (chunk == fz_commons.cells) {
+	if (chunk == fz_heap.cells) {
 		size_t place =
 		    ((size_t)((unsigned char *)object - chunk)) / CELL;
 
-		if (place < fz_commons.next_cell)
-			fz_commons.next_cell = place;
+		if (place < fz_heap.next_cell)
+			fz_heap.next_cell = place;
 		return;
 	}
 	while (i < NCELLS && atomic_load(&cell_at(chunk, i)->type) == 0)
 		i++;
 	if (i == NCELLS)
-		fz_commons_free_chunks(chunk_number(object), 1);
+		fz_heap_free_chunks(chunk_number(object), 1);
 }
 
 void
-fz_commons_free(struct fz_object *object)
+fz_heap_free(struct fz_object *object)
 {
 	uint32_t i = chunk_number(object);
 
 	atomic_store(&object->type, 0);
 	if (atomic_load(&object->owns))
-		free_owned(fz_commons_name(object), i);
-	if (whose(atomic_load(&fz_commons.owners[i])) == CELLS)
+		free_owned(fz_heap_name(object), i);
+	if (whose(atomic_load(&fz_heap.owners[i])) == CELLS)
 		free_cell_at(object);
 	else
 		free_object_chunks(object);
 }
 
 struct fz_object **
-fz_commons_dropped(void)
+fz_heap_dropped(void)
 {
-	return &fz_commons.dropped;
+	return &fz_heap.dropped;
 }
 
 struct fz_object *
-fz_commons_find(uint32_t name, uint32_t generation, uint32_t type)
+fz_heap_find(uint32_t name, uint32_t generation, uint32_t type)
 {
 	uint64_t offset = (uint64_t)name * CELL;
-	struct fz_object *object = fz_commons_at(offset);
+	struct fz_object *object = fz_heap_at(offset);
 
-	if (fz_commons.head == NULL || offset == 0 ||
-	    offset > fz_commons.size - CELL ||
-	    (unsigned char *)object < fz_commons.chunks ||
-	    chunk_number(object) >= atomic_load(&fz_commons.head->top) ||
-	    is_free(atomic_load(&fz_commons.owners[chunk_number(object)])))
+	if (fz_heap.head == NULL || offset == 0 ||
+	    offset > fz_heap.size - CELL ||
+	    (unsigned char *)object < fz_heap.chunks ||
+	    chunk_number(object) >= atomic_load(&fz_heap.head->top) ||
+	    is_free(atomic_load(&fz_heap.owners[chunk_number(object)])))
 		return NULL;
 	return atomic_load(&object->type) == type &&
 		       object->generation == generation

@@ -15,7 +15,7 @@ owner_object(uint64_t owner)
 {
 	if (!(whose(owner) & OBJECT_BIT))
 		return NULL;
-	return fz_commons_at((uint64_t)(whose(owner) & ~OBJECT_BIT) * CELL);
+	return fz_heap_at((uint64_t)(whose(owner) & ~OBJECT_BIT) * CELL);
 }
 
 /*
@@ -43,7 +43,7 @@ sweep_cells(uint32_t i, uint32_t member)
 		used = used || atomic_load(&object->type) != 0;
 	}
 	if (!used)
-		fz_commons_drop_chunks(i, 1);
+		fz_heap_drop_chunks(i, 1);
 }
 
 /*
@@ -54,24 +54,24 @@ sweep_cells(uint32_t i, uint32_t member)
 static void
 sweep(uint32_t member)
 {
-	uint32_t top = atomic_load(&fz_commons.head->top);
+	uint32_t top = atomic_load(&fz_heap.head->top);
 
 	for (unsigned pass = 0; pass < 2; pass++) {
 		for (uint32_t i = 0; i < top; i++) {
-			uint64_t owner = atomic_load(&fz_commons.owners[i]);
+			uint64_t owner = atomic_load(&fz_heap.owners[i]);
 			const struct fz_object *object = owner_object(owner);
 
 			if (whose(owner) == member)
-				fz_commons_drop_chunks(i, 1);
+				fz_heap_drop_chunks(i, 1);
 			else if (owner == owner_word(CELLS, member) &&
 				 pass == 1)
 				sweep_cells(i, member);
 			else if (object != NULL && is_left(object, member) &&
 				 (pass == 1 || chunk_number(object) != i))
-				fz_commons_drop_chunks(i, 1);
+				fz_heap_drop_chunks(i, 1);
 		}
 	}
-	fz_commons_search_from(0);
+	fz_heap_search_from(0);
 }
 
 /* Whether a place, locked, can be another's. */
@@ -97,10 +97,10 @@ bury(uint32_t place, bool *soon)
 	struct member *m = member_at(place);
 	uint32_t member;
 
-	if (fz_commons_lock(&m->life, false) != 0)
+	if (fz_heap_lock(&m->life, false) != 0)
 		return NULL;
 	member = atomic_load(&m->wait.member);
-	if (member != 0 && (member == fz_commons.self || fz_commons_runs(m))) {
+	if (member != 0 && (member == fz_heap.self || fz_heap_runs(m))) {
 		pthread_mutex_unlock(&m->life);
 		return NULL;
 	}
@@ -118,7 +118,7 @@ bury(uint32_t place, bool *soon)
 static struct member *
 dead_place(uint32_t *place, bool *soon)
 {
-	uint32_t n = fz_commons_nplaces();
+	uint32_t n = fz_heap_nplaces();
 	struct member *m = NULL;
 
 	*soon = false;
@@ -130,22 +130,22 @@ dead_place(uint32_t *place, bool *soon)
 }
 
 struct member *
-fz_commons_dead_place(uint32_t *place)
+fz_heap_dead_place(uint32_t *place)
 {
 	const struct timespec nap = { 0, 10 * FZ_CLOCK_MS };
 	struct member *m;
 	bool soon;
 
 	while ((m = dead_place(place, &soon)) == NULL && soon &&
-	       fz_commons_nplaces() == FZ_COMMONS_MEMBERS)
+	       fz_heap_nplaces() == FZ_HEAP_MEMBERS)
 		nanosleep(&nap, NULL);
 	return m;
 }
 
 void
-fz_commons_sweep_dead(void)
+fz_heap_sweep_dead(void)
 {
-	uint32_t n = fz_commons_nplaces();
+	uint32_t n = fz_heap_nplaces();
 	bool soon;
 
 	for (uint32_t i = 0; i < n; i++) {

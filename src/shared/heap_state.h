@@ -1,6 +1,6 @@
-/* heap_state.h - what the files of the commons share. */
-#ifndef FZ_HEAP_STATE_H
-#define FZ_HEAP_STATE_H
+/* heap_state.h - what the files of the shared heap share. */
+#ifndef FZ_ALLOC_STATE_H
+#define FZ_ALLOC_STATE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,8 +22,8 @@
  *   member     generation 19 bits | place 12 bits
  *   name       offset / CELL: that of the cell, or of the object's first chunk
  */
-#define CHUNK FZ_COMMONS_CHUNK
-#define CELL FZ_COMMONS_CELL
+#define CHUNK FZ_HEAP_CHUNK
+#define CELL FZ_HEAP_CELL
 #define OBJECT_BIT UINT32_C(0x80000000)
 #define COLD UINT32_C(0)
 #define WARM UINT32_C(0x7fffffff)
@@ -40,7 +40,7 @@ struct member {
 	pthread_mutex_t life;
 	pid_t pid;
 	int64_t joined_ns; /* of CLOCK_BOOTTIME */
-	struct fz_commons_wait wait;
+	struct fz_heap_wait wait;
 	uint32_t generation;
 	int64_t dead_ns; /* when somebody saw that it is; 0: nobody has */
 };
@@ -55,11 +55,11 @@ struct head {
 	/* No chunk below the lower half is free; the upper counts frees. */
 	_Atomic uint64_t lowest;
 	_Atomic uint32_t generation; /* of objects */
-	struct member members[FZ_COMMONS_MEMBERS];
+	struct member members[FZ_HEAP_MEMBERS];
 };
 
 /* Of it `head` to `bell` are the same in every process of the run. */
-extern struct fz_commons {
+extern struct fz_heap {
 	struct head *head; /* NULL: not open */
 	_Atomic uint64_t *owners;
 	unsigned char *chunks;
@@ -73,7 +73,7 @@ extern struct fz_commons {
 	unsigned nholders;
 	int64_t sweep_ns; /* when to look for dead members again */
 	pid_t failed;     /* who could not open it, 0: nobody */
-} fz_commons;
+} fz_heap;
 
 static inline uint64_t
 owner_word(uint32_t whose, uint32_t n)
@@ -96,15 +96,14 @@ is_free(uint64_t owner)
 static inline uint32_t
 chunk_number(const void *at)
 {
-	return (
-	    uint32_t)((size_t)((const unsigned char *)at - fz_commons.chunks) /
-		      CHUNK);
+	return (uint32_t)((size_t)((const unsigned char *)at - fz_heap.chunks) /
+			  CHUNK);
 }
 
 static inline unsigned char *
 chunk_at(uint32_t i)
 {
-	return fz_commons.chunks + (size_t)i * CHUNK;
+	return fz_heap.chunks + (size_t)i * CHUNK;
 }
 
 static inline struct fz_object *
@@ -116,35 +115,35 @@ cell_at(unsigned char *chunk, size_t i)
 static inline struct member *
 member_at(uint32_t place)
 {
-	return &fz_commons.head->members[place];
+	return &fz_heap.head->members[place];
 }
 
 /* Memory for a part of it, so that touching it cannot fail. 0 or -1, errno. */
-int fz_commons_reserve(const void *at, size_t len);
+int fz_heap_reserve(const void *at, size_t len);
 
 /* A robust mutex in shared memory. 0 or errno. */
-int fz_commons_init_lock(pthread_mutex_t *mutex);
+int fz_heap_init_lock(pthread_mutex_t *mutex);
 
 /* Lock one whose last owner may be dead: what it guards is always whole. */
-int fz_commons_lock(pthread_mutex_t *mutex, bool wait);
+int fz_heap_lock(pthread_mutex_t *mutex, bool wait);
 
 /* Whether the process of a member, whose lock the caller has, still lives. */
-bool fz_commons_runs(const struct member *m);
+bool fz_heap_runs(const struct member *m);
 
 /* Have the next search for chunks begin at `i` or before it. */
-void fz_commons_search_from(uint32_t i);
+void fz_heap_search_from(uint32_t i);
 
 /* Some with memory, and such as may have none or will not be needed. */
-void fz_commons_free_chunks(uint32_t i, uint32_t n);
-void fz_commons_drop_chunks(uint32_t i, uint32_t n);
+void fz_heap_free_chunks(uint32_t i, uint32_t n);
+void fz_heap_drop_chunks(uint32_t i, uint32_t n);
 
 /*
  * A place whose member is dead, locked; NULL: there is none. Where there is no
  * other place either it waits for that of one that has died just now.
  */
-struct member *fz_commons_dead_place(uint32_t *place);
+struct member *fz_heap_dead_place(uint32_t *place);
 
 /* Free what members had that have been dead for a while. */
-void fz_commons_sweep_dead(void);
+void fz_heap_sweep_dead(void);
 
 #endif

@@ -10,11 +10,11 @@
 #define IDLE_LEAST ((size_t)4 << 20)
 
 int64_t
-fz_idle_until(struct fz_idle *idle, const struct fz_shm *shm)
+fz_idle_until(struct fz_idle *idle, const struct fz_arena *shm)
 {
-	size_t kept = fz_heap_kept() + (shm != NULL ? fz_shm_warm(shm) : 0);
+	size_t kept = fz_alloc_kept() + (shm != NULL ? fz_arena_warm(shm) : 0);
 	unsigned long turnover =
-	    fz_heap_turnover() + (shm != NULL ? fz_shm_turnover(shm) : 0);
+	    fz_alloc_turnover() + (shm != NULL ? fz_arena_turnover(shm) : 0);
 
 	if (kept < IDLE_LEAST)
 		return FZ_CLOCK_NEVER;
@@ -24,11 +24,11 @@ fz_idle_until(struct fz_idle *idle, const struct fz_shm *shm)
 }
 
 void
-fz_idle_trim(struct fz_idle *idle, struct fz_shm *shm)
+fz_idle_trim(struct fz_idle *idle, struct fz_arena *shm)
 {
 	if (fz_clock_ns() < fz_idle_until(idle, shm))
 		return;
-	fz_heap_trim();
+	fz_alloc_trim();
 	if (shm != NULL)
-		fz_shm_trim(shm);
+		fz_arena_trim(shm);
 }

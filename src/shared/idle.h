@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-struct fz_shm;
+struct fz_arena;
 
 struct fz_idle {
 	unsigned long turnover; /* of the kept memory at since_ns */
@@ -21,9 +21,9 @@ struct fz_idle {
  * The time until which the kept memory may stay: a second after it was last
  * used. FZ_CLOCK_NEVER if next to nothing is kept. `shm` may be NULL.
  */
-int64_t fz_idle_until(struct fz_idle *idle, const struct fz_shm *shm);
+int64_t fz_idle_until(struct fz_idle *idle, const struct fz_arena *shm);
 
 /* Return the kept memory to the system if that time has come. */
-void fz_idle_trim(struct fz_idle *idle, struct fz_shm *shm);
+void fz_idle_trim(struct fz_idle *idle, struct fz_arena *shm);
 
 #endif

@@ -9,7 +9,7 @@ fz_lock_inherit(struct fz_lock *lock, uint32_t self)
 
 	if (owner == 0)
 		return fz_lock_try(lock, self) ? FZ_LOCK_TAKEN : FZ_LOCK_BUSY;
-	if (fz_commons_alive(owner) ||
+	if (fz_heap_alive(owner) ||
 	    !atomic_compare_exchange_strong(&lock->owner, &owner, self))
 		return FZ_LOCK_BUSY;
 	return FZ_LOCK_ABANDONED;

@@ -2,8 +2,8 @@
  * lock.h - a lock in shared memory that no dead process holds.
  *
  * Taking a free one and letting it go are one instruction each, and a wake-up
- * where somebody waits. Whose it is is a number of the commons, so that those
- * who wait see when the holder has died.
+ * where somebody waits. Whose it is is a number of the shared heap, so that
+ * those who wait see when the holder has died.
  */
 #ifndef FZ_LOCK_H
 #define FZ_LOCK_H
@@ -16,14 +16,14 @@
 
 /* In shared memory; all zero is a free one. */
 struct fz_lock {
-	_Atomic uint32_t owner; /* member of the commons, 0: nobody */
+	_Atomic uint32_t owner; /* member of the shared heap, 0: nobody */
 	uint32_t depth;         /* its user's: how often the owner has it */
-	struct fz_gate gate;
+	struct fz_eventcount gate;
 };
 
 enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_TAKEN, FZ_LOCK_ABANDONED };
 
-/* Take it if it is free. `self` is fz_commons_self(). */
+/* Take it if it is free. `self` is fz_heap_self(). */
 static inline bool
 fz_lock_try(struct fz_lock *lock, uint32_t self)
 {
@@ -47,7 +47,7 @@ static inline void
 fz_lock_release(struct fz_lock *lock)
 {
 	atomic_store(&lock->owner, 0);
-	fz_gate_wake(&lock->gate, 1);
+	fz_eventcount_wake(&lock->gate, 1);
 }
 
 #endif

@@ -33,11 +33,11 @@ enum {
 
 struct fz_queue_segment {
 	_Atomic(struct fz_queue_segment *) next;
-	unsigned char bytes[FZ_COMMONS_CHUNK - 2 * ALIGN];
+	unsigned char bytes[FZ_HEAP_CHUNK - 2 * ALIGN];
 	unsigned char end[ALIGN]; /* a NEXT may begin here */
 };
 
-_Static_assert(sizeof(struct fz_queue_segment) == FZ_COMMONS_CHUNK, "one");
+_Static_assert(sizeof(struct fz_queue_segment) == FZ_HEAP_CHUNK, "one");
 _Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
 
 /* ---- positions --------------------------------------------------------- */
@@ -45,15 +45,14 @@ _Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
 static uint64_t
 position(const unsigned char *at, uint32_t count)
 {
-	return fz_commons_offset(at) / ALIGN << COUNT_BITS |
-	       (count & COUNT_MASK);
+	return fz_heap_offset(at) / ALIGN << COUNT_BITS | (count & COUNT_MASK);
 }
 
 /* NULL: nothing was put or taken yet. */
 static unsigned char *
 at_position(uint64_t pos)
 {
-	return fz_commons_at((pos >> COUNT_BITS) * ALIGN);
+	return fz_heap_at((pos >> COUNT_BITS) * ALIGN);
 }
 
 static uint32_t
@@ -77,9 +76,9 @@ is_empty(const struct fz_queue *q)
 static struct fz_queue_segment *
 segment_of(const unsigned char *at)
 {
-	uint64_t offset = fz_commons_offset(at);
+	uint64_t offset = fz_heap_offset(at);
 
-	return fz_commons_at(offset & ~(uint64_t)(FZ_COMMONS_CHUNK - 1));
+	return fz_heap_at(offset & ~(uint64_t)(FZ_HEAP_CHUNK - 1));
 }
 
 static size_t
@@ -112,23 +111,24 @@ hold_slowly(struct fz_lock *lock, uint32_t self)
 	for (int i = 0; i < SPINS; i++) {
 		if (fz_lock_try(lock, self))
 			return true;
-		fz_gate_pause();
+		fz_eventcount_pause();
 	}
 	while (fz_spin_again(&spin)) {
 		if (fz_lock_try(lock, self))
 			return true;
 	}
-	until_ns = fz_clock_after(fz_clock_ns(), FZ_GATE_LOOK_NS);
+	until_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_LOOK_NS);
 	for (;;) {
-		uint32_t seq = fz_gate_enter(&lock->gate, FZ_GATE_SLEEP);
+		uint32_t seq =
+		    fz_eventcount_enter(&lock->gate, FZ_EVENTCOUNT_SLEEP);
 
 		if (fz_lock_inherit(lock, self) != FZ_LOCK_BUSY)
 			break;
 		if (fz_clock_ns() >= until_ns)
 			return false;
-		fz_gate_sleep(&lock->gate, seq, until_ns);
+		fz_eventcount_sleep(&lock->gate, seq, until_ns);
 	}
-	fz_gate_again(&lock->gate);
+	fz_eventcount_again(&lock->gate);
 	return true;
 }
 
@@ -164,9 +164,9 @@ new_segment(struct fz_queue *q, struct fz_err *err)
 
 	if (s != NULL)
 		return s;
-	s = fz_commons_take(sizeof(*s), err);
+	s = fz_heap_take(sizeof(*s), err);
 	if (s != NULL)
-		fz_commons_own(s, q->object);
+		fz_heap_own(s, q->object);
 	return s;
 }
 
@@ -210,7 +210,7 @@ static void
 write_big(unsigned char *at, const struct fz_queue_item *item)
 {
 	store_u16(at, BIG);
-	fz_le64_store(at + 8, fz_commons_offset(item->chunks));
+	fz_le64_store(at + 8, fz_heap_offset(item->chunks));
 	fz_le64_store(at + 16, item->nbody);
 }
 
@@ -232,7 +232,7 @@ put_held(
 		return FZ_QUEUE_FAILED;
 	if (item->chunks != NULL) {
 		write_big(at, item);
-		fz_commons_own(item->chunks, q->object);
+		fz_heap_own(item->chunks, q->object);
 	} else {
 		write_bytes(at, item);
 	}
@@ -256,7 +256,7 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 	state = put_held(q, item, err);
 	fz_lock_release(&q->putting);
 	if (state == FZ_QUEUE_DONE)
-		fz_gate_wake(&q->items, 1);
+		fz_eventcount_wake(&q->items, 1);
 	return state;
 }
 
@@ -269,8 +269,8 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 	atomic_store(&q->closed, 1);
 	if (held)
 		fz_lock_release(&q->putting);
-	fz_gate_wake(&q->items, FZ_GATE_ALL);
-	fz_gate_wake(&q->room, FZ_GATE_ALL);
+	fz_eventcount_wake(&q->items, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_wake(&q->room, FZ_EVENTCOUNT_ALL);
 	fz_queue_compact(q, self);
 }
 
@@ -283,7 +283,7 @@ retire(struct fz_queue *q, struct fz_queue_segment *s)
 	struct fz_queue_segment *none = NULL;
 
 	if (!atomic_compare_exchange_strong(&q->spare, &none, s))
-		fz_commons_give(s);
+		fz_heap_give(s);
 }
 
 /* Copy the item at `at`. Returns its size. */
@@ -294,7 +294,7 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 
 	taken->chunks = NULL;
 	if (len == BIG) {
-		taken->chunks = fz_commons_at(fz_le64_load(at + 8));
+		taken->chunks = fz_heap_at(fz_le64_load(at + 8));
 		taken->len = fz_le64_load(at + 16);
 		return BIG_SIZE;
 	}
@@ -332,7 +332,7 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 	if (between(head, atomic_load(&q->tail)) == 0)
 		return FZ_QUEUE_WAIT;
 	if (taken->is_owed) {
-		slot = fz_owed_slot(&q->owed, q->object, self, NULL);
+		slot = fz_unfinished_slot(&q->owed, q->object, self, NULL);
 		if (slot == NULL)
 			return FZ_QUEUE_FAILED;
 	}
@@ -340,10 +340,10 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 	size = read_item(at, taken);
 	/* Before it is taken: it is there or owed, whenever one looks. */
 	if (slot != NULL)
-		fz_owed_count(slot, self);
+		fz_unfinished_count(slot, self);
 	atomic_store(&q->head, position(at + size, count_at(head) + 1));
 	if (taken->chunks != NULL)
-		fz_commons_own(taken->chunks, NULL);
+		fz_heap_own(taken->chunks, NULL);
 	if (old != NULL)
 		retire(q, old);
 	return FZ_QUEUE_DONE;
@@ -365,7 +365,7 @@ fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 	if (state == FZ_QUEUE_WAIT && closed)
 		return FZ_QUEUE_CLOSED;
 	if (state == FZ_QUEUE_DONE && is_bounded(q))
-		fz_gate_wake(&q->room, 1);
+		fz_eventcount_wake(&q->room, 1);
 	if (state == FZ_QUEUE_DONE && atomic_load(&q->closed))
 		fz_queue_compact(q, self);
 	return state;
@@ -397,7 +397,7 @@ static void
 give(struct fz_queue_segment *s)
 {
 	if (s != NULL)
-		fz_commons_give(s);
+		fz_heap_give(s);
 }
 
 /*
@@ -444,7 +444,7 @@ fz_queue_compact(struct fz_queue *q, uint32_t self)
 bool
 fz_queue_task_done(struct fz_queue *q, uint32_t self)
 {
-	return fz_owed_pay(&q->owed, self);
+	return fz_unfinished_pay(&q->owed, self);
 }
 
 bool
@@ -454,7 +454,7 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 
 	/* Who puts another one and then says done changes the tail. */
 	return between(atomic_load(&q->head), tail) == 0 &&
-	       !fz_owed_any(&q->owed, late) &&
+	       !fz_unfinished_any(&q->owed, late) &&
 	       between(atomic_load(&q->tail), tail) == 0;
 }
 
@@ -466,7 +466,7 @@ release_chunks(struct fz_buf *buf)
 	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
 
 	if (qb->chunks != NULL)
-		fz_commons_give(qb->chunks);
+		fz_heap_give(qb->chunks);
 	qb->chunks = NULL;
 }
 
@@ -475,7 +475,7 @@ move_to_chunks(struct fz_buf *buf, size_t need)
 {
 	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
 	size_t want = need / 2 < buf->cap ? 2 * buf->cap : need;
-	void *chunks = fz_commons_take(want, NULL);
+	void *chunks = fz_heap_take(want, NULL);
 
 	if (chunks == NULL)
 		return -1;
@@ -484,7 +484,7 @@ move_to_chunks(struct fz_buf *buf, size_t need)
 	release_chunks(buf);
 	qb->chunks = chunks;
 	buf->data = chunks;
-	buf->cap = fz_commons_room(chunks);
+	buf->cap = fz_heap_room(chunks);
 	return 0;
 }
 
@@ -502,8 +502,8 @@ fz_queue_buf_init(struct fz_queue_buf *qb, unsigned char *bytes, size_t room)
 void *
 fz_queue_buf_trim(struct fz_queue_buf *qb)
 {
-	fz_commons_trim(qb->chunks, qb->buf.len);
-	qb->buf.cap = fz_commons_room(qb->chunks);
+	fz_heap_trim(qb->chunks, qb->buf.len);
+	qb->buf.cap = fz_heap_room(qb->chunks);
 	return qb->chunks;
 }
 

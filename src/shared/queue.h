@@ -4,7 +4,7 @@
  * Those who put and those who take have a lock each, held for a short copy.
  * One store makes an item be there, and one makes it be taken: who is killed
  * in between leaves nothing that others would see, and its lock is inherited.
- * Items lie in segments, a chunk of the commons each; big ones in chunks of
+ * Items lie in segments, a chunk of the shared heap each; big ones in chunks of
  * their own. One that nothing was put into is small: it has no segment.
  */
 #ifndef FZ_QUEUE_H
@@ -39,12 +39,12 @@ struct fz_queue {
 	/* Those who put. */
 	_Alignas(64) struct fz_lock putting;
 	_Atomic uint64_t tail; /* where the next goes, and how many were put */
-	struct fz_gate items;
+	struct fz_eventcount items;
 	/* Those who take. */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t head; /* the next one, and how many were taken */
-	struct fz_gate room;
-	struct fz_owed owed;
+	struct fz_eventcount room;
+	struct fz_unfinished owed;
 	/* Seldom written, and far enough from what often is. */
 	struct fz_object *object; /* the memory is its */
 	uint32_t max; /* items at once; FZ_QUEUE_MAX: its user sets none */

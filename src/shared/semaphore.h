@@ -18,7 +18,7 @@
 struct fz_semaphore {
 	_Atomic int64_t count;
 	int64_t limit; /* of the count */
-	struct fz_gate gate;
+	struct fz_eventcount gate;
 };
 
 /* Take one if there is any. */
@@ -44,7 +44,8 @@ fz_semaphore_give(struct fz_semaphore *s, int64_t n)
 		if (n > s->limit - count)
 			return false;
 	} while (!atomic_compare_exchange_weak(&s->count, &count, count + n));
-	fz_gate_wake(&s->gate, n < FZ_GATE_ALL ? (uint32_t)n : FZ_GATE_ALL);
+	fz_eventcount_wake(
+	    &s->gate, n < FZ_EVENTCOUNT_ALL ? (uint32_t)n : FZ_EVENTCOUNT_ALL);
 	return true;
 }
 
@@ -52,9 +53,9 @@ fz_semaphore_give(struct fz_semaphore *s, int64_t n)
 static inline void
 fz_semaphore_pass_on(struct fz_semaphore *s)
 {
-	fz_gate_again(&s->gate);
+	fz_eventcount_again(&s->gate);
 	if (atomic_load(&s->count) > 0)
-		fz_gate_wake(&s->gate, 1);
+		fz_eventcount_wake(&s->gate, 1);
 }
 
 #endif

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { TABLE = FZ_COMMONS_MEMBERS * sizeof(uint64_t) };
+enum { TABLE = FZ_HEAP_MEMBERS * sizeof(uint64_t) };
 
 static uint32_t
 member_of(uint64_t count)
@@ -14,11 +14,11 @@ member_of(uint64_t count)
 
 /* The own one among the few, or one that is free; NULL: others have all. */
 static _Atomic uint64_t *
-slot_of_few(struct fz_owed *owed, uint32_t self)
+slot_of_few(struct fz_unfinished *owed, uint32_t self)
 {
 	_Atomic uint64_t *slot = NULL;
 
-	for (unsigned i = 0; i < FZ_OWED_FEW; i++) {
+	for (unsigned i = 0; i < FZ_UNFINISHED_FEW; i++) {
 		uint64_t count =
 		    atomic_load_explicit(&owed->few[i], memory_order_relaxed);
 
@@ -32,21 +32,22 @@ slot_of_few(struct fz_owed *owed, uint32_t self)
 
 /* Who is killed here leaves a chunk that is freed with the object. */
 static _Atomic uint64_t *
-make_table(struct fz_owed *owed, struct fz_object *object, struct fz_err *err)
+make_table(
+    struct fz_unfinished *owed, struct fz_object *object, struct fz_err *err)
 {
-	void *table = fz_commons_take(TABLE, err);
+	void *table = fz_heap_take(TABLE, err);
 
 	if (table == NULL)
 		return NULL;
 	memset(table, 0, TABLE);
-	fz_commons_own(table, object);
+	fz_heap_own(table, object);
 	atomic_store(&owed->many, table);
 	return table;
 }
 
 _Atomic uint64_t *
-fz_owed_slot(struct fz_owed *owed, struct fz_object *object, uint32_t self,
-    struct fz_err *err)
+fz_unfinished_slot(struct fz_unfinished *owed, struct fz_object *object,
+    uint32_t self, struct fz_err *err)
 {
 	_Atomic uint64_t *slot = slot_of_few(owed, self), *table;
 
@@ -55,11 +56,11 @@ fz_owed_slot(struct fz_owed *owed, struct fz_object *object, uint32_t self,
 	table = atomic_load(&owed->many);
 	if (table == NULL)
 		table = make_table(owed, object, err);
-	return table != NULL ? &table[fz_commons_place(self)] : NULL;
+	return table != NULL ? &table[fz_heap_place(self)] : NULL;
 }
 
 void
-fz_owed_count(_Atomic uint64_t *slot, uint32_t self)
+fz_unfinished_count(_Atomic uint64_t *slot, uint32_t self)
 {
 	uint64_t before = atomic_load(slot), after;
 
@@ -75,18 +76,19 @@ fz_owed_count(_Atomic uint64_t *slot, uint32_t self)
 
 /* How many there are, and each of them. */
 static uint32_t
-slots(struct fz_owed *owed)
+slots(struct fz_unfinished *owed)
 {
 	return atomic_load(&owed->many) == NULL
-		   ? FZ_OWED_FEW
-		   : FZ_OWED_FEW + fz_commons_nplaces();
+		   ? FZ_UNFINISHED_FEW
+		   : FZ_UNFINISHED_FEW + fz_heap_nplaces();
 }
 
 static _Atomic uint64_t *
-slot_at(struct fz_owed *owed, uint32_t i)
+slot_at(struct fz_unfinished *owed, uint32_t i)
 {
-	return i < FZ_OWED_FEW ? &owed->few[i]
-			       : atomic_load(&owed->many) + (i - FZ_OWED_FEW);
+	return i < FZ_UNFINISHED_FEW
+		   ? &owed->few[i]
+		   : atomic_load(&owed->many) + (i - FZ_UNFINISHED_FEW);
 }
 
 /* Take one off; false where there is none, or not of `self`, if not 0. */
@@ -106,26 +108,26 @@ pay(_Atomic uint64_t *slot, uint32_t self, uint32_t *left)
 }
 
 bool
-fz_owed_pay(struct fz_owed *owed, uint32_t self)
+fz_unfinished_pay(struct fz_unfinished *owed, uint32_t self)
 {
 	_Atomic uint64_t *table = atomic_load(&owed->many);
 	uint32_t n = slots(owed), left = 0;
 	bool paid = false;
 
-	for (uint32_t i = 0; i < FZ_OWED_FEW && !paid; i++)
+	for (uint32_t i = 0; i < FZ_UNFINISHED_FEW && !paid; i++)
 		paid = pay(&owed->few[i], self, &left);
 	if (!paid && table != NULL)
-		paid = pay(&table[fz_commons_place(self)], self, &left);
+		paid = pay(&table[fz_heap_place(self)], self, &left);
 	/* Another may have handed on what it took. */
 	for (uint32_t i = 0; i < n && !paid; i++)
 		paid = pay(slot_at(owed, i), 0, &left);
 	if (paid && left == 0)
-		fz_gate_wake(&owed->gate, FZ_GATE_ALL);
+		fz_eventcount_wake(&owed->gate, FZ_EVENTCOUNT_ALL);
 	return paid;
 }
 
 bool
-fz_owed_any(struct fz_owed *owed, bool late)
+fz_unfinished_any(struct fz_unfinished *owed, bool late)
 {
 	uint32_t n = slots(owed);
 
@@ -133,7 +135,7 @@ fz_owed_any(struct fz_owed *owed, bool late)
 		uint64_t count = atomic_load(slot_at(owed, i));
 
 		if ((uint32_t)count != 0 &&
-		    (!late || fz_commons_alive(member_of(count))))
+		    (!late || fz_heap_alive(member_of(count))))
 			return true;
 	}
 	return false;

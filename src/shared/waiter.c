@@ -29,10 +29,10 @@ number_of(uint64_t word)
 	return (uint32_t)(word >> STATE_BITS);
 }
 
-static struct fz_commons_wait *
+static struct fz_heap_wait *
 own(uint32_t self)
 {
-	return fz_commons_wait(fz_commons_place(self));
+	return fz_heap_wait(fz_heap_place(self));
 }
 
 /* ---- the own place ----------------------------------------------------- */
@@ -40,7 +40,7 @@ own(uint32_t self)
 bool
 fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
 {
-	struct fz_commons_wait *wait = own(self);
+	struct fz_heap_wait *wait = own(self);
 
 	if (atomic_load(&wait->what) != 0)
 		return false;
@@ -55,7 +55,7 @@ fz_waiter_state(uint32_t self)
 	return state_of(atomic_load(&own(self)->ticket));
 }
 
-struct fz_gate *
+struct fz_eventcount *
 fz_waiter_gate(uint32_t self)
 {
 	return &own(self)->gate;
@@ -64,7 +64,7 @@ fz_waiter_gate(uint32_t self)
 bool
 fz_waiter_cancel(uint32_t self)
 {
-	struct fz_commons_wait *wait = own(self);
+	struct fz_heap_wait *wait = own(self);
 	uint64_t word = atomic_load(&wait->ticket);
 
 	return state_of(word) == FZ_WAITER_WAITS &&
@@ -74,7 +74,7 @@ fz_waiter_cancel(uint32_t self)
 enum fz_waiter_state
 fz_waiter_end(uint32_t self)
 {
-	struct fz_commons_wait *wait = own(self);
+	struct fz_heap_wait *wait = own(self);
 	uint64_t word = atomic_exchange(&wait->ticket, 0);
 
 	atomic_store(&wait->what, 0);
@@ -86,10 +86,10 @@ fz_waiter_end(uint32_t self)
 bool
 fz_waiter_next(struct fz_waiter *w, uint32_t name, enum fz_waiter_state state)
 {
-	uint32_t n = fz_commons_nplaces();
+	uint32_t n = fz_heap_nplaces();
 
 	for (uint32_t i = w->member != 0 ? w->place + 1 : 0; i < n; i++) {
-		struct fz_commons_wait *wait = fz_commons_wait(i);
+		struct fz_heap_wait *wait = fz_heap_wait(i);
 		uint32_t member = atomic_load(&wait->member);
 		uint64_t word = atomic_load(&wait->ticket);
 
@@ -111,12 +111,12 @@ fz_waiter_is_before(const struct fz_waiter *a, const struct fz_waiter *b)
 bool
 fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
 {
-	struct fz_commons_wait *wait = fz_commons_wait(w->place);
+	struct fz_heap_wait *wait = fz_heap_wait(w->place);
 	uint64_t before = w->word;
 	uint64_t after = word_of(name_of(before), number_of(before), state);
 
 	if (!atomic_compare_exchange_strong(&wait->ticket, &before, after))
 		return false;
-	fz_gate_wake(&wait->gate, FZ_GATE_ALL);
+	fz_eventcount_wake(&wait->gate, FZ_EVENTCOUNT_ALL);
 	return true;
 }

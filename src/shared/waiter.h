@@ -1,11 +1,11 @@
 /*
  * waiter.h - a process that waits until another one tells it how to go on.
  *
- * It stands at its place in the commons, where others find it by what it waits
- * for. All that they decide about is in one word, so that nobody is told what
- * was meant for the one that had the place before:
+ * It stands at its place in the shared heap, where others find it by what it
+ * waits for. All that they decide about is in one word, so that nobody is told
+ * what was meant for the one that had the place before:
  *
- *   ticket of fz_commons_wait   name 30 bits | number 32 bits | state 2 bits
+ *   ticket of fz_heap_wait   name 30 bits | number 32 bits | state 2 bits
  */
 #ifndef FZ_WAITER_H
 #define FZ_WAITER_H
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fz_gate;
+struct fz_eventcount;
 
 enum fz_waiter_state {
 	FZ_WAITER_NONE,
@@ -26,14 +26,14 @@ enum fz_waiter_state {
 
 /*
  * Begin to wait for the object `name`; lower numbers came earlier. `self` is
- * fz_commons_self(). False where this process waits for something already.
+ * fz_heap_self(). False where this process waits for something already.
  */
 bool fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 
 enum fz_waiter_state fz_waiter_state(uint32_t self);
 
 /* Where to sleep. */
-struct fz_gate *fz_waiter_gate(uint32_t self);
+struct fz_eventcount *fz_waiter_gate(uint32_t self);
 
 /* Wait no more, unless one was told something: then false. */
 bool fz_waiter_cancel(uint32_t self);

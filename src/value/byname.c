@@ -45,7 +45,7 @@ push_field(lua_State *L, int t, int f)
 }
 
 bool
-fz_names_cfunction(lua_State *L, int idx)
+fz_byname_cfunction(lua_State *L, int idx)
 {
 	int best;
 
@@ -79,7 +79,7 @@ fz_names_cfunction(lua_State *L, int idx)
 }
 
 bool
-fz_names_module(lua_State *L, int idx)
+fz_byname_module(lua_State *L, int idx)
 {
 	int best;
 
@@ -116,7 +116,7 @@ is_object(lua_State *L)
 }
 
 int
-fz_names_add_modules(lua_State *L, struct fz_refmap *map)
+fz_byname_add_modules(lua_State *L, struct fz_refmap *map)
 {
 	bool fresh;
 
@@ -145,7 +145,7 @@ require_module(lua_State *L)
 }
 
 bool
-fz_names_require(lua_State *L, int idx)
+fz_byname_require(lua_State *L, int idx)
 {
 	int top = lua_gettop(L);
 	bool found = false;
@@ -169,7 +169,7 @@ fz_names_require(lua_State *L, int idx)
 }
 
 int
-fz_names_file(lua_State *L, int idx)
+fz_byname_file(lua_State *L, int idx)
 {
 	const luaL_Stream *stream = luaL_testudata(L, idx, LUA_FILEHANDLE);
 
@@ -182,7 +182,7 @@ fz_names_file(lua_State *L, int idx)
 }
 
 void
-fz_names_push_file(lua_State *L, int number)
+fz_byname_push_file(lua_State *L, int number)
 {
 	static const char *const fields[] = { "stdin", "stdout", "stderr" };
 

@@ -104,7 +104,7 @@ start_pass(struct fz_encoder *e)
 void
 fz_encode_need_modules(struct fz_encoder *e)
 {
-	if (!e->modules && fz_names_add_modules(e->L, &e->loaded) != 0)
+	if (!e->modules && fz_byname_add_modules(e->L, &e->loaded) != 0)
 		fz_encode_no_memory(e);
 	e->modules = true;
 }
@@ -124,7 +124,7 @@ restart(struct fz_encoder *e, size_t start, int why)
 static void
 put_message(struct fz_encoder *e, int first, int n, size_t start)
 {
-	const struct fz_place root = { NULL, FZ_PLACE_ROOT, 0, 0, NULL };
+	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
 
 	fz_encode_u8(e, FZ_FORMAT_VERSION);
 	fz_encode_u8(e, 0);

@@ -73,7 +73,7 @@ fill_modules(struct fz_contents *c, lua_State *L)
 	if (c->filled)
 		return;
 	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-	if (fz_names_add_modules(L, &c->modules) != 0 ||
+	if (fz_byname_add_modules(L, &c->modules) != 0 ||
 	    fz_refmap_enter(&c->modules, L, lua_topointer(L, -1), 0, &fresh) ==
 		NULL)
 		no_memory(L);
@@ -322,19 +322,19 @@ add_numbers(struct walk *w, int t, lua_Integer *seen)
 {
 	lua_State *L = w->L;
 	const void *table = lua_topointer(L, t);
-	const struct fz_slot *slot = NULL;
+	const struct fz_raw_value *slot = NULL;
 	lua_Integer i = 1;
 	uint64_t bits;
 
-	for (; (slot = fz_strip_look(table, (uint64_t)i)) != NULL; i++) {
-		if (!fz_strip_is_number(slot))
+	for (; (slot = fz_rawarray_look(table, (uint64_t)i)) != NULL; i++) {
+		if (!fz_rawarray_is_number(slot))
 			break;
 		memcpy(&bits, slot->value, sizeof(bits));
-		add_word(w, slot->tag == fz_strip_tags.number);
+		add_word(w, slot->tag == fz_rawarray_tags.number);
 		add_word(w, bits);
 	}
 	*seen = i - 1;
-	if (slot == NULL && !fz_strip_is_whole(table, (uint64_t)*seen)) {
+	if (slot == NULL && !fz_rawarray_is_whole(table, (uint64_t)*seen)) {
 		for (; lua_rawgeti(L, t, i) == LUA_TNUMBER; i++) {
 			add_number(w, -1);
 			lua_pop(L, 1);
@@ -385,10 +385,10 @@ add_contents(struct walk *w)
 		w->weak = w->weak || is_weak(L);
 		lua_pop(L, 1);
 	}
-	if (fz_strip_table.known)
+	if (fz_rawarray_table.known)
 		n = add_numbers(w, t, &seen);
 	if (n == 0 || n != seen ||
-	    !fz_strip_is_whole(lua_topointer(L, t), (uint64_t)n))
+	    !fz_rawarray_is_whole(lua_topointer(L, t), (uint64_t)n))
 		add_pairs(w, t, n, seen);
 	add_word(w, UINT64_MAX);
 	w->weak = outer;

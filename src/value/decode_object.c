@@ -366,7 +366,7 @@ push_module(struct fz_decoder *d)
 	struct fz_err err;
 
 	fz_decode_name(d);
-	if (fz_names_require(L, name))
+	if (fz_byname_require(L, name))
 		return;
 	why = fz_lerror_text(L, -1);
 	fz_err_set(&err, FZ_ERR_ERROR,
@@ -460,6 +460,6 @@ fz_decode_here(struct fz_decoder *d)
 	default:
 		if (what > FZ_FORMAT_HERE_METATABLE)
 			fz_decode_refuse(d, "an unknown thing of the receiver");
-		fz_names_push_file(d->L, (int)what);
+		fz_byname_push_file(d->L, (int)what);
 	}
 }

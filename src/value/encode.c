@@ -16,17 +16,17 @@ enum {
 	HOLES_MAX = 64, /* nils an array part may have for nothing */
 };
 
-static void put_table(struct fz_encoder *e, int idx, const struct fz_place *at);
+static void put_table(struct fz_encoder *e, int idx, const struct fz_path *at);
 static void put_other(
-    struct fz_encoder *e, int idx, int type, const struct fz_place *at);
+    struct fz_encoder *e, int idx, int type, const struct fz_path *at);
 
 int
 fz_encode_refuse(
-    struct fz_encoder *e, const char *what, const struct fz_place *at)
+    struct fz_encoder *e, const char *what, const struct fz_path *at)
 {
 	luaL_checkstack(e->L, 10, NULL);
 	lua_pushfstring(e->L, "%s cannot be sent", what);
-	fz_place_push_error(e->L, FZ_ERR_UNSENDABLE, at);
+	fz_path_push_error(e->L, FZ_ERR_UNSENDABLE, at);
 	lua_pushinteger(e->L, e->value);
 	lua_setfield(e->L, -2, "value");
 	fz_encode_release(e);
@@ -164,7 +164,7 @@ store_small(struct fz_encoder *e, unsigned char *p, int idx, int type)
 /* The value at `idx` behind `p`, which has FZ_ENCODE_SMALL bytes of room. */
 static inline __attribute__((always_inline)) void
 put_value(struct fz_encoder *e, unsigned char *p, int idx, int type,
-    const struct fz_place *at)
+    const struct fz_path *at)
 {
 	unsigned char *end = store_small(e, p, idx, type);
 
@@ -329,7 +329,7 @@ cut_array(struct fz_encoder *e, const struct walk *w)
  * the rest are pairs.
  */
 static void
-put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
+put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 {
 	lua_Integer holes = HOLES_MAX;
 
@@ -352,7 +352,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 
 /* The array part; the first key is an integer. */
 static inline void
-put_array(struct fz_encoder *e, struct walk *w, struct fz_place *here)
+put_array(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 {
 	lua_State *L = e->L;
 	int value = w->key + 1;
@@ -404,14 +404,14 @@ is_element(lua_State *L, const struct walk *w)
 
 /* The pair at hand and all that follow, but not the array part again. */
 static inline void
-put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
+put_pairs(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 {
 	lua_State *L = e->L;
 	int key = w->key;
 	uint32_t n = 0;
 
 	here->key = key;
-	here->kind = FZ_PLACE_FIELD;
+	here->kind = FZ_PATH_FIELD;
 	do {
 		unsigned char *p = fz_encode_room(e, 2 * FZ_ENCODE_SMALL);
 		unsigned char *end = p;
@@ -423,9 +423,9 @@ put_pairs(struct fz_encoder *e, struct walk *w, struct fz_place *here)
 				lua_pop(L, 1);
 				continue;
 			}
-			here->kind = FZ_PLACE_KEY;
+			here->kind = FZ_PATH_KEY;
 			fz_encode_value(e, key, here);
-			here->kind = FZ_PLACE_FIELD;
+			here->kind = FZ_PATH_FIELD;
 			end = fz_encode_room(e, FZ_ENCODE_SMALL);
 		}
 		put_value(e, end, key + 1, lua_type(L, key + 1), here);
@@ -466,9 +466,9 @@ put_header(struct fz_encoder *e, struct walk *w)
  * where an integer comes first: lua_rawlen looks into the hash part.
  */
 static void
-put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
+put_contents(struct fz_encoder *e, int t, const struct fz_path *at)
 {
-	struct fz_place here = { at, FZ_PLACE_INDEX, 0, 0, NULL };
+	struct fz_path here = { at, FZ_PATH_INDEX, 0, 0, NULL };
 	struct walk w = { .t = t, .key = lua_gettop(e->L) + 1 };
 	lua_Unsigned narr = 0;
 
@@ -489,7 +489,7 @@ put_contents(struct fz_encoder *e, int t, const struct fz_place *at)
 /* True, and a reference is written, where the object at `p` came before. */
 static inline bool
 put_known(
-    struct fz_encoder *e, int idx, const void *p, const struct fz_place *at)
+    struct fz_encoder *e, int idx, const void *p, const struct fz_path *at)
 {
 	bool fresh = false;
 	const struct fz_refmap_slot *slot =
@@ -512,7 +512,7 @@ put_known(
 }
 
 bool
-fz_encode_known(struct fz_encoder *e, int idx, const struct fz_place *at)
+fz_encode_known(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	return put_known(e, idx, lua_topointer(e->L, idx), at);
 }
@@ -531,7 +531,7 @@ fz_encode_named(struct fz_encoder *e, int idx)
 	} else if (fz_registered_metatable(L, idx)) {
 		fz_encode_u8(e, FZ_FORMAT_HERE);
 		fz_encode_u8(e, FZ_FORMAT_HERE_METATABLE);
-	} else if (fz_names_module(L, idx)) {
+	} else if (fz_byname_module(L, idx)) {
 		e->flags |= FZ_FORMAT_HAS_FUNCTIONS;
 		fz_encode_u8(e, FZ_FORMAT_MODULE);
 	} else {
@@ -551,7 +551,7 @@ fz_encode_keep(struct fz_encoder *e, int idx)
 
 void
 fz_encode_plain(
-    struct fz_encoder *e, int t, bool classed, const struct fz_place *at)
+    struct fz_encoder *e, int t, bool classed, const struct fz_path *at)
 {
 	if (e->level >= FZ_FORMAT_DEPTH) {
 		e->flags |= FZ_FORMAT_HAS_LATER;
@@ -573,7 +573,7 @@ void
 fz_encode_later(struct fz_encoder *e, lua_Integer mark)
 {
 	lua_State *L = e->L;
-	struct fz_place deep = { NULL, FZ_PLACE_DEEP, 0, 0, NULL };
+	struct fz_path deep = { NULL, FZ_PATH_DEEP, 0, 0, NULL };
 	int top = lua_gettop(L);
 
 	for (lua_Integer i = mark + 1; i <= e->nlater; i++) {
@@ -601,7 +601,7 @@ fz_encode_globals(struct fz_encoder *e)
 }
 
 static void
-put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
+put_table(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	const void *p = lua_topointer(e->L, idx);
 
@@ -630,7 +630,7 @@ put_table(struct fz_encoder *e, int idx, const struct fz_place *at)
 }
 
 static void
-put_light(struct fz_encoder *e, int idx, const struct fz_place *at)
+put_light(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	if (fz_encode_named(e, idx)) {
 		e->nobjects++;
@@ -644,7 +644,7 @@ put_light(struct fz_encoder *e, int idx, const struct fz_place *at)
 
 /* A value that is neither small nor a table. */
 static void
-put_other(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
+put_other(struct fz_encoder *e, int idx, int type, const struct fz_path *at)
 {
 	switch (type) {
 	case LUA_TNIL:
@@ -668,7 +668,7 @@ put_other(struct fz_encoder *e, int idx, int type, const struct fz_place *at)
 }
 
 void
-fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at)
+fz_encode_value(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	put_value(e, fz_encode_room(e, FZ_ENCODE_SMALL), idx,
 	    lua_type(e->L, idx), at);

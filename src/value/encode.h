@@ -90,10 +90,10 @@ void fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out);
 /* All of these write into the message and may raise. */
 
 /* encode.c: any value. */
-void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_place *at);
+void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_path *at);
 
 /* True, and a reference is written, if the object at `idx` came before. */
-bool fz_encode_known(struct fz_encoder *e, int idx, const struct fz_place *at);
+bool fz_encode_known(struct fz_encoder *e, int idx, const struct fz_path *at);
 
 /* True, and it is written, if the new object at `idx` crosses by a name. */
 bool fz_encode_named(struct fz_encoder *e, int idx);
@@ -128,7 +128,7 @@ void fz_encode_keep(struct fz_encoder *e, int idx);
  * `classed` the name of its class is on top.
  */
 void fz_encode_plain(
-    struct fz_encoder *e, int t, bool classed, const struct fz_place *at);
+    struct fz_encoder *e, int t, bool classed, const struct fz_path *at);
 
 /* The bodies of promised tables, down to `mark` of them. */
 void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
@@ -141,7 +141,7 @@ void fz_encode_release(struct fz_encoder *e);
 
 /* Raise: the value at `at` cannot be sent; there is no memory. */
 int fz_encode_refuse(
-    struct fz_encoder *e, const char *what, const struct fz_place *at);
+    struct fz_encoder *e, const char *what, const struct fz_path *at);
 int fz_encode_no_memory(struct fz_encoder *e);
 
 /*
@@ -164,23 +164,23 @@ void fz_encode_string(struct fz_encoder *e, int idx);
  * encode_class.c: the object at `idx`, which has a metatable, by its class;
  * false if it has none, or is a userdata whose class cannot pack it.
  */
-bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at);
+bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at);
 
 /* encode_object.c: one level deeper on the C stack; the caller lowers `level`.
  */
-void fz_encode_enter(struct fz_encoder *e, const struct fz_place *at);
+void fz_encode_enter(struct fz_encoder *e, const struct fz_path *at);
 
 /*
  * True if the table at `idx` is the value of a cell of the record that did not
  * come yet: it comes with that.
  */
-bool fz_encode_root(struct fz_encoder *e, int idx, const struct fz_place *at);
+bool fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at);
 
 /* A userdata; a function with its upvalues, or by name. */
 void fz_encode_userdata(
-    struct fz_encoder *e, int idx, const struct fz_place *at);
+    struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_function(
-    struct fz_encoder *e, int idx, const struct fz_place *at);
+    struct fz_encoder *e, int idx, const struct fz_path *at);
 
 /* Room for `n` more bytes. */
 static inline unsigned char *

@@ -10,7 +10,7 @@
 
 /* Raise the error on top, from the __fzpack of the class named at `name`. */
 static int
-raise_packer(struct fz_encoder *e, int name, const struct fz_place *at)
+raise_packer(struct fz_encoder *e, int name, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	int cause = lua_gettop(L);
@@ -18,7 +18,7 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_place *at)
 	luaL_checkstack(L, 10, NULL);
 	lua_pushfstring(L, "__fzpack of class '%s': %s", lua_tostring(L, name),
 	    fz_lerror_text(L, cause));
-	fz_place_push_error(L, FZ_ERR_ERROR, at);
+	fz_path_push_error(L, FZ_ERR_ERROR, at);
 	lua_pushinteger(L, e->value);
 	lua_setfield(L, -2, "value");
 	lua_pushvalue(L, cause);
@@ -33,10 +33,10 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_place *at)
 
 /* The packed form of the object at `idx`; its class name and packer on top. */
 static void
-put_packed(struct fz_encoder *e, int idx, const struct fz_place *at)
+put_packed(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
-	struct fz_place here = { at, FZ_PLACE_PACKED, 0, 0, NULL };
+	struct fz_path here = { at, FZ_PATH_PACKED, 0, 0, NULL };
 	const void *p = lua_topointer(L, idx);
 	struct fz_refmap_slot *slot = fz_refmap_find(&e->objects, p);
 	uint32_t number = slot->number;
@@ -113,7 +113,7 @@ push_noun(lua_State *L, const char *class)
 
 /* The metatable on top is no class: refuse objects of it if it says so. */
 static void
-check_sendable(struct fz_encoder *e, const struct fz_place *at)
+check_sendable(struct fz_encoder *e, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	int mt = lua_gettop(L);
@@ -155,7 +155,7 @@ log_missed(struct fz_encoder *e)
  * it goes by name all the same.
  */
 static bool
-put_bare(struct fz_encoder *e, int idx, const struct fz_place *at)
+put_bare(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	int mt = lua_gettop(L);
@@ -179,7 +179,7 @@ put_bare(struct fz_encoder *e, int idx, const struct fz_place *at)
 
 /* As the class of the object says; its metatable and name are on top. */
 static bool
-put_classed(struct fz_encoder *e, int idx, const struct fz_place *at)
+put_classed(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	int mt = lua_gettop(L) - 1;
@@ -201,7 +201,7 @@ put_classed(struct fz_encoder *e, int idx, const struct fz_place *at)
 }
 
 bool
-fz_encode_object(struct fz_encoder *e, int idx, const struct fz_place *at)
+fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	int top = lua_gettop(L);

@@ -15,7 +15,7 @@
 #define SHARED ", shared within one run alone,"
 
 void
-fz_encode_enter(struct fz_encoder *e, const struct fz_place *at)
+fz_encode_enter(struct fz_encoder *e, const struct fz_path *at)
 {
 	luaL_checkstack(e->L, 80, "an object is too deep");
 	if (e->level++ >= FZ_FORMAT_NEST)
@@ -39,12 +39,12 @@ put_handle(struct fz_encoder *e, int idx)
 /* Raise if the place is inside of what one of our own objects is packed into.
  */
 static void
-refuse_packed(struct fz_encoder *e, const struct fz_place *at)
+refuse_packed(struct fz_encoder *e, const struct fz_path *at)
 {
-	const struct fz_place *packed = NULL;
+	const struct fz_path *packed = NULL;
 
-	for (const struct fz_place *p = at; p != NULL; p = p->up) {
-		if (p->kind == FZ_PLACE_PACKED &&
+	for (const struct fz_path *p = at; p != NULL; p = p->up) {
+		if (p->kind == FZ_PATH_PACKED &&
 		    strncmp(p->name, FZ_REGISTERED_OURS,
 			sizeof(FZ_REGISTERED_OURS) - 1) == 0)
 			packed = p;
@@ -56,13 +56,13 @@ refuse_packed(struct fz_encoder *e, const struct fz_place *at)
 }
 
 void
-fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_place *at)
+fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	int file;
 
 	luaL_checkstack(L, 10, NULL);
-	file = fz_names_file(L, idx);
+	file = fz_byname_file(L, idx);
 	if (file >= 0) {
 		fz_encode_u8(e, FZ_FORMAT_HERE);
 		fz_encode_u8(e, (unsigned)file);
@@ -82,11 +82,11 @@ fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_place *at)
 }
 
 static void
-put_cfunction(struct fz_encoder *e, int idx, const struct fz_place *at)
+put_cfunction(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 
-	if (!fz_names_cfunction(L, idx))
+	if (!fz_byname_cfunction(L, idx))
 		fz_encode_refuse(e, "a C function of no loaded module", at);
 	fz_encode_u8(e, FZ_FORMAT_CFUNCTION);
 	fz_encode_string(e, lua_gettop(L) - 1);
@@ -143,10 +143,10 @@ keep_cell(struct fz_encoder *e, int f, int i)
  */
 static void
 put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
-    const struct fz_place *at)
+    const struct fz_path *at)
 {
 	lua_State *L = e->L;
-	struct fz_place here = { at, FZ_PLACE_UPVALUE, 0, 0, NULL };
+	struct fz_path here = { at, FZ_PATH_UPVALUE, 0, 0, NULL };
 	int v = lua_gettop(L) + 1;
 	bool kept = use->version <= e->had && !use->small, object;
 
@@ -188,7 +188,7 @@ number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 }
 
 bool
-fz_encode_root(struct fz_encoder *e, int idx, const struct fz_place *at)
+fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	const struct fz_cells_use *use;
@@ -211,10 +211,10 @@ fz_encode_root(struct fz_encoder *e, int idx, const struct fz_place *at)
 }
 
 static void
-put_upvalue(struct fz_encoder *e, int f, int i, const struct fz_place *at)
+put_upvalue(struct fz_encoder *e, int f, int i, const struct fz_path *at)
 {
 	lua_State *L = e->L;
-	struct fz_place here = { at, FZ_PLACE_UPVALUE, 0, 0, NULL };
+	struct fz_path here = { at, FZ_PATH_UPVALUE, 0, 0, NULL };
 	const struct fz_cells_use *use = NULL;
 
 	if (e->record != 0)
@@ -229,7 +229,7 @@ put_upvalue(struct fz_encoder *e, int f, int i, const struct fz_place *at)
 }
 
 static void
-put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
+put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_path *at)
 {
 	for (int i = 1; i <= n; i++) {
 		uint32_t number;
@@ -244,7 +244,7 @@ put_upvalues(struct fz_encoder *e, int f, int n, const struct fz_place *at)
 }
 
 void
-fz_encode_function(struct fz_encoder *e, int idx, const struct fz_place *at)
+fz_encode_function(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	lua_State *L = e->L;
 	lua_Debug ar;

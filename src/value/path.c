@@ -83,33 +83,33 @@ add_key(lua_State *L, luaL_Buffer *b, int key)
 }
 
 static void
-add_step(lua_State *L, luaL_Buffer *b, const struct fz_place *at)
+add_step(lua_State *L, luaL_Buffer *b, const struct fz_path *at)
 {
 	char text[PATH_KEY_MAX + 16];
 
 	switch (at->kind) {
-	case FZ_PLACE_ROOT:
+	case FZ_PATH_ROOT:
 		break;
-	case FZ_PLACE_DEEP:
+	case FZ_PATH_DEEP:
 		luaL_addstring(b, "...");
 		break;
-	case FZ_PLACE_INDEX:
+	case FZ_PATH_INDEX:
 		snprintf(
 		    text, sizeof(text), "[%" PRId64 "]", (int64_t)at->index);
 		luaL_addstring(b, text);
 		break;
-	case FZ_PLACE_FIELD:
+	case FZ_PATH_FIELD:
 		add_key(L, b, at->key);
 		break;
-	case FZ_PLACE_KEY:
+	case FZ_PATH_KEY:
 		luaL_addstring(b, "<key>");
 		break;
-	case FZ_PLACE_UPVALUE:
+	case FZ_PATH_UPVALUE:
 		snprintf(text, sizeof(text), "<upvalue %.*s>", PATH_KEY_MAX,
 		    at->name);
 		luaL_addstring(b, text);
 		break;
-	case FZ_PLACE_PACKED:
+	case FZ_PATH_PACKED:
 		snprintf(text, sizeof(text), "<packed %.*s>", PATH_KEY_MAX,
 		    at->name);
 		luaL_addstring(b, text);
@@ -119,7 +119,7 @@ add_step(lua_State *L, luaL_Buffer *b, const struct fz_place *at)
 
 /* The last `n` steps, but for those in the middle. */
 static void
-add_path(lua_State *L, luaL_Buffer *b, const struct fz_place *at, size_t n,
+add_path(lua_State *L, luaL_Buffer *b, const struct fz_path *at, size_t n,
     size_t total)
 {
 	if (n == 0)
@@ -132,12 +132,12 @@ add_path(lua_State *L, luaL_Buffer *b, const struct fz_place *at, size_t n,
 }
 
 static void
-push_path(lua_State *L, const struct fz_place *at)
+push_path(lua_State *L, const struct fz_path *at)
 {
 	size_t total = 0;
 	luaL_Buffer b;
 
-	for (const struct fz_place *p = at; p != NULL; p = p->up)
+	for (const struct fz_path *p = at; p != NULL; p = p->up)
 		total++;
 	luaL_checkstack(L, 10, NULL);
 	luaL_buffinit(L, &b);
@@ -146,8 +146,8 @@ push_path(lua_State *L, const struct fz_place *at)
 }
 
 void
-fz_place_push_error(
-    lua_State *L, enum fz_err_kind kind, const struct fz_place *at)
+fz_path_push_error(
+    lua_State *L, enum fz_err_kind kind, const struct fz_path *at)
 {
 	int text = lua_gettop(L);
 

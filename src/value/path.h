@@ -6,21 +6,21 @@
 
 #include "base/err.h"
 
-enum fz_place_kind {
-	FZ_PLACE_ROOT,    /* a value of the message */
-	FZ_PLACE_DEEP,    /* somewhere below the depth limit: "..." */
-	FZ_PLACE_INDEX,   /* element `index`: "[3]" */
-	FZ_PLACE_FIELD,   /* field with the key at stack index `key`: ".name" */
-	FZ_PLACE_KEY,     /* a key itself: "<key>" */
-	FZ_PLACE_UPVALUE, /* upvalue `name`: "<upvalue x>" */
-	FZ_PLACE_PACKED, /* what __fzpack of class `name` returned: "<packed X>"
+enum fz_path_kind {
+	FZ_PATH_ROOT,    /* a value of the message */
+	FZ_PATH_DEEP,    /* somewhere below the depth limit: "..." */
+	FZ_PATH_INDEX,   /* element `index`: "[3]" */
+	FZ_PATH_FIELD,   /* field with the key at stack index `key`: ".name" */
+	FZ_PATH_KEY,     /* a key itself: "<key>" */
+	FZ_PATH_UPVALUE, /* upvalue `name`: "<upvalue x>" */
+	FZ_PATH_PACKED,  /* what __fzpack of class `name` returned: "<packed X>"
 			  */
 };
 
 /* Lives on the C stack of the call that writes what surrounds the value. */
-struct fz_place {
-	const struct fz_place *up; /* NULL at the start of a path */
-	enum fz_place_kind kind;
+struct fz_path {
+	const struct fz_path *up; /* NULL at the start of a path */
+	enum fz_path_kind kind;
 	int key;
 	lua_Integer index;
 	const char *name;
@@ -31,7 +31,7 @@ struct fz_place {
  * path to `at`, ": " and the string; the string alone if the path is empty.
  * A long path has "..." in its middle. [-1, +1, m]
  */
-void fz_place_push_error(
-    lua_State *L, enum fz_err_kind kind, const struct fz_place *at);
+void fz_path_push_error(
+    lua_State *L, enum fz_err_kind kind, const struct fz_path *at);
 
 #endif

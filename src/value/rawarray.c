@@ -2,8 +2,8 @@
 
 #include <lauxlib.h>
 
-struct fz_strip_tags fz_strip_tags;
-struct fz_strip_table fz_strip_table;
+struct fz_rawarray_tags fz_rawarray_tags;
+struct fz_rawarray_table fz_rawarray_table;
 
 /* Stands before the allocator of a state while one table is made. */
 struct catcher {
@@ -40,10 +40,10 @@ make_list(lua_State *L)
 }
 
 /* Push a table; the one block of `n` slots that it took, or NULL. */
-static struct fz_slot *
+static struct fz_raw_value *
 push_list(lua_State *L, int n, int nrec)
 {
-	struct catcher c = { .size = (size_t)n * sizeof(struct fz_slot) };
+	struct catcher c = { .size = (size_t)n * sizeof(struct fz_raw_value) };
 	int status;
 
 	lua_pushcfunction(L, make_list);
@@ -62,7 +62,7 @@ push_list(lua_State *L, int n, int nrec)
 enum { PROBE_SLOTS = 61, PROBE_AT = 29 };
 
 static bool
-are_alike(const struct fz_slot *a, const struct fz_slot *b)
+are_alike(const struct fz_raw_value *a, const struct fz_raw_value *b)
 {
 	return a->tag == b->tag &&
 	       memcmp(a->value, b->value, sizeof(a->value)) == 0;
@@ -73,10 +73,10 @@ are_alike(const struct fz_slot *a, const struct fz_slot *b)
  * -1 where anything but the one slot changes, or its value is not `value`.
  */
 static int
-probe(lua_State *L, const struct fz_slot *list, const void *value)
+probe(lua_State *L, const struct fz_raw_value *list, const void *value)
 {
-	const struct fz_slot *slot = &list[PROBE_AT - 1];
-	struct fz_slot before[PROBE_SLOTS];
+	const struct fz_raw_value *slot = &list[PROBE_AT - 1];
+	struct fz_raw_value before[PROBE_SLOTS];
 
 	memcpy(before, list, sizeof(before));
 	lua_rawseti(L, -2, PROBE_AT);
@@ -95,7 +95,7 @@ enum { TABLE_BYTES = 40 };
 /* One to learn of: its bytes, where they are, and its array part. */
 struct sample {
 	const unsigned char *at;
-	const struct fz_slot *array;
+	const struct fz_raw_value *array;
 };
 
 static struct sample
@@ -124,7 +124,7 @@ static void
 compare(const struct sample *four, const struct sample *eight,
     const struct sample *field)
 {
-	struct fz_strip_table t = { .known = false };
+	struct fz_rawarray_table t = { .known = false };
 	int narrays = 0, nlimits = 0, nrests = 0;
 
 	for (int at = TABLE_BYTES - 4; at >= 0; at -= 4) {
@@ -149,12 +149,12 @@ compare(const struct sample *four, const struct sample *eight,
 		}
 	}
 	t.known = narrays == 1 && nlimits == 1 && nrests != 0;
-	fz_strip_table = t;
+	fz_rawarray_table = t;
 }
 
 /* Of the list on top, which goes: its slots are at `list`. */
 static bool
-learn_tags(lua_State *L, const struct fz_slot *list)
+learn_tags(lua_State *L, const struct fz_raw_value *list)
 {
 	lua_Integer i = 0x0123456789abcdef;
 	lua_Number n = 0.1;
@@ -181,13 +181,13 @@ learn_tags(lua_State *L, const struct fz_slot *list)
 		for (int b = 0; b < a; b++)
 			if (tags[a] == tags[b])
 				return false;
-		fz_strip_tags.plain |= UINT64_C(1) << tags[a];
+		fz_rawarray_tags.plain |= UINT64_C(1) << tags[a];
 	}
-	fz_strip_tags.integer = (unsigned char)tags[0];
-	fz_strip_tags.number = (unsigned char)tags[1];
-	fz_strip_tags.yes = (unsigned char)tags[2];
-	fz_strip_tags.no = (unsigned char)tags[3];
-	fz_strip_tags.nil = (unsigned char)tags[4];
+	fz_rawarray_tags.integer = (unsigned char)tags[0];
+	fz_rawarray_tags.number = (unsigned char)tags[1];
+	fz_rawarray_tags.yes = (unsigned char)tags[2];
+	fz_rawarray_tags.no = (unsigned char)tags[3];
+	fz_rawarray_tags.nil = (unsigned char)tags[4];
 	return true;
 }
 
@@ -198,21 +198,21 @@ learn_table(lua_State *L, const struct sample *four, const struct sample *eight,
 {
 	compare(four, eight, field);
 	lua_rawseti(L, -3, 1); /* `field` in the first slot of `four` */
-	fz_strip_table.tag = four->array->tag;
+	fz_rawarray_table.tag = four->array->tag;
 	if (memcmp(four->array->value, &field->at, sizeof(field->at)) != 0)
-		fz_strip_table.known = false;
+		fz_rawarray_table.known = false;
 	lua_pop(L, 2);
 }
 
 bool
-fz_strip_learn(lua_State *L)
+fz_rawarray_learn(lua_State *L)
 {
 	static bool tried;
 	struct sample four, eight, field, list;
 	int top = lua_gettop(L);
 
 	if (tried || sizeof(lua_Integer) != 8 || sizeof(lua_Number) != 8)
-		return fz_strip_tags.known;
+		return fz_rawarray_tags.known;
 	luaL_checkstack(L, 8, NULL);
 	four = push_sample(L, 4, 0);
 	eight = push_sample(L, 8, 0);
@@ -221,32 +221,33 @@ fz_strip_learn(lua_State *L)
 	tried = true; /* from here on no memory is needed */
 	if (four.array != NULL && eight.array != NULL && field.array != NULL &&
 	    list.array != NULL && learn_tags(L, list.array)) {
-		fz_strip_tags.known = true;
+		fz_rawarray_tags.known = true;
 		learn_table(L, &four, &eight, &field);
 	}
 	lua_settop(L, top);
-	return fz_strip_tags.known;
+	return fz_rawarray_tags.known;
 }
 
-struct fz_slot *
-fz_strip_push_list(lua_State *L, int n, int nrec)
+struct fz_raw_value *
+fz_rawarray_push_list(lua_State *L, int n, int nrec)
 {
-	if (n > 0 && fz_strip_tags.known)
+	if (n > 0 && fz_rawarray_tags.known)
 		return push_list(L, n, nrec);
 	lua_createtable(L, n, nrec);
 	return NULL;
 }
 
 size_t
-fz_strip_copy(struct fz_slot *list, const struct fz_slot *strip, size_t n)
+fz_rawarray_copy(
+    struct fz_raw_value *list, const struct fz_raw_value *strip, size_t n)
 {
-	struct fz_slot slot;
+	struct fz_raw_value slot;
 	size_t i = 0;
 
 	for (; i < n; i++) {
 		/* Once: who broke its results might go on, and write here. */
 		slot.tag = *(const volatile unsigned char *)&strip[i].tag;
-		if (!fz_strip_is_plain(&slot))
+		if (!fz_rawarray_is_plain(&slot))
 			break;
 		memcpy(list[i].value, strip[i].value, sizeof(slot.value));
 		list[i].tag = slot.tag;
@@ -255,12 +256,12 @@ fz_strip_copy(struct fz_slot *list, const struct fz_slot *strip, size_t n)
 }
 
 void
-fz_strip_push(lua_State *L, const struct fz_slot *slot)
+fz_rawarray_push(lua_State *L, const struct fz_raw_value *slot)
 {
-	if (fz_strip_is_number(slot))
-		fz_strip_push_number(L, slot);
-	else if (slot->tag == fz_strip_tags.nil)
+	if (fz_rawarray_is_number(slot))
+		fz_rawarray_push_number(L, slot);
+	else if (slot->tag == fz_rawarray_tags.nil)
 		lua_pushnil(L);
 	else
-		lua_pushboolean(L, slot->tag == fz_strip_tags.yes);
+		lua_pushboolean(L, slot->tag == fz_rawarray_tags.yes);
 }

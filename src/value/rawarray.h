@@ -20,19 +20,19 @@
 
 #include <lua.h>
 
-struct fz_slot {
+struct fz_raw_value {
 	unsigned char value[8]; /* of a number, in the machine's order */
 	unsigned char tag, unused[7];
 };
 
 /* How Lua tags plain values; learned once, `known` is false before. */
-struct fz_strip_tags {
+struct fz_rawarray_tags {
 	bool known;
 	unsigned char nil, no, yes, integer, number;
 	uint64_t plain; /* bit n: the tag n is that of a plain value */
 };
 
-extern struct fz_strip_tags fz_strip_tags;
+extern struct fz_rawarray_tags fz_rawarray_tags;
 
 /*
  * Where a table has what is asked here, learned likewise: the bytes from its
@@ -41,67 +41,67 @@ extern struct fz_strip_tags fz_strip_tags;
  * has no other part. And the tag of a table in a slot, whose value its address
  * is then.
  */
-struct fz_strip_table {
+struct fz_rawarray_table {
 	bool known;
 	unsigned char tag, array, limit, rest;
 	const void *nothing;
 };
 
-extern struct fz_strip_table fz_strip_table;
+extern struct fz_rawarray_table fz_rawarray_table;
 
 /* Whether there can be strips: ask before the others. [-0, +0, m] */
-bool fz_strip_learn(lua_State *L);
+bool fz_rawarray_learn(lua_State *L);
 
 /*
  * Push a table with room for `n` elements and `nrec` fields. Returns where its
  * array part is, until a field beyond these is set; NULL where that cannot be
  * known. [-0, +1, m]
  */
-struct fz_slot *fz_strip_push_list(lua_State *L, int n, int nrec);
+struct fz_raw_value *fz_rawarray_push_list(lua_State *L, int n, int nrec);
 
 /*
  * Copy `n` values into the array part of a list. Returns how many come before
  * one that is not plain, which no worker of ours has written: `n` for none.
  */
-size_t fz_strip_copy(
-    struct fz_slot *list, const struct fz_slot *strip, size_t n);
+size_t fz_rawarray_copy(
+    struct fz_raw_value *list, const struct fz_raw_value *strip, size_t n);
 
 /* Push the value there, which is plain. [-0, +1, -] */
-void fz_strip_push(lua_State *L, const struct fz_slot *slot);
+void fz_rawarray_push(lua_State *L, const struct fz_raw_value *slot);
 
 /* The slot of element `i` of a table, NULL: look there as ever. */
-static inline const struct fz_slot *
-fz_strip_look(const void *table, uint64_t i)
+static inline const struct fz_raw_value *
+fz_rawarray_look(const void *table, uint64_t i)
 {
 	const unsigned char *t = table;
-	const struct fz_slot *array;
+	const struct fz_raw_value *array;
 	uint32_t limit;
 
-	memcpy(&limit, t + fz_strip_table.limit, sizeof(limit));
+	memcpy(&limit, t + fz_rawarray_table.limit, sizeof(limit));
 	if (i - 1 >= limit)
 		return NULL;
-	memcpy(&array, t + fz_strip_table.array, sizeof(array));
+	memcpy(&array, t + fz_rawarray_table.array, sizeof(array));
 	return &array[i - 1];
 }
 
 static inline bool
-fz_strip_is_number(const struct fz_slot *slot)
+fz_rawarray_is_number(const struct fz_raw_value *slot)
 {
-	return slot->tag == fz_strip_tags.integer ||
-	       slot->tag == fz_strip_tags.number;
+	return slot->tag == fz_rawarray_tags.integer ||
+	       slot->tag == fz_rawarray_tags.number;
 }
 
 /* True if its first `n` elements are all that a table has; false: perhaps. */
 static inline bool
-fz_strip_is_whole(const void *table, uint64_t n)
+fz_rawarray_is_whole(const void *table, uint64_t n)
 {
 	const unsigned char *t = table;
 	const void *rest;
 	uint32_t limit;
 
-	memcpy(&limit, t + fz_strip_table.limit, sizeof(limit));
-	memcpy(&rest, t + fz_strip_table.rest, sizeof(rest));
-	return rest == fz_strip_table.nothing && n == limit &&
+	memcpy(&limit, t + fz_rawarray_table.limit, sizeof(limit));
+	memcpy(&rest, t + fz_rawarray_table.rest, sizeof(rest));
+	return rest == fz_rawarray_table.nothing && n == limit &&
 	       (n & (n - 1)) == 0;
 }
 
@@ -110,22 +110,23 @@ fz_strip_is_whole(const void *table, uint64_t n)
  * numbers and all it has; `*array` are they. 0: it may be anything.
  */
 static inline unsigned
-fz_strip_look_into(const struct fz_slot *slot, const struct fz_slot **array)
+fz_rawarray_look_into(
+    const struct fz_raw_value *slot, const struct fz_raw_value **array)
 {
 	const unsigned char *t;
 	const void *rest;
 	uint32_t n;
 
-	if (slot->tag != fz_strip_table.tag)
+	if (slot->tag != fz_rawarray_table.tag)
 		return 0;
 	memcpy(&t, slot->value, sizeof(t));
-	memcpy(&n, t + fz_strip_table.limit, sizeof(n));
-	memcpy(&rest, t + fz_strip_table.rest, sizeof(rest));
-	if (rest != fz_strip_table.nothing || (n != 2 && n != 1 && n != 4))
+	memcpy(&n, t + fz_rawarray_table.limit, sizeof(n));
+	memcpy(&rest, t + fz_rawarray_table.rest, sizeof(rest));
+	if (rest != fz_rawarray_table.nothing || (n != 2 && n != 1 && n != 4))
 		return 0;
-	memcpy(array, t + fz_strip_table.array, sizeof(*array));
+	memcpy(array, t + fz_rawarray_table.array, sizeof(*array));
 	for (uint32_t i = 0; i < n; i++) {
-		if (!fz_strip_is_number(&(*array)[i]))
+		if (!fz_rawarray_is_number(&(*array)[i]))
 			return 0;
 	}
 	return n;
@@ -133,12 +134,12 @@ fz_strip_look_into(const struct fz_slot *slot, const struct fz_slot **array)
 
 /* Push the number in a slot. [-0, +1, -] */
 static inline void
-fz_strip_push_number(lua_State *L, const struct fz_slot *slot)
+fz_rawarray_push_number(lua_State *L, const struct fz_raw_value *slot)
 {
 	lua_Integer i;
 	lua_Number n;
 
-	if (slot->tag == fz_strip_tags.integer) {
+	if (slot->tag == fz_rawarray_tags.integer) {
 		memcpy(&i, slot->value, sizeof(i));
 		lua_pushinteger(L, i);
 	} else {
@@ -148,14 +149,14 @@ fz_strip_push_number(lua_State *L, const struct fz_slot *slot)
 }
 
 static inline bool
-fz_strip_is_plain(const struct fz_slot *slot)
+fz_rawarray_is_plain(const struct fz_raw_value *slot)
 {
-	return slot->tag < 64 && (fz_strip_tags.plain >> slot->tag & 1);
+	return slot->tag < 64 && (fz_rawarray_tags.plain >> slot->tag & 1);
 }
 
 /* Store the value at `idx`; false: it is not plain. [-0, +0, -] */
 static inline bool
-fz_strip_store(lua_State *L, int idx, struct fz_slot *slot)
+fz_rawarray_store(lua_State *L, int idx, struct fz_raw_value *slot)
 {
 	lua_Integer i;
 	lua_Number n;
@@ -163,21 +164,21 @@ fz_strip_store(lua_State *L, int idx, struct fz_slot *slot)
 	if (lua_isinteger(L, idx)) {
 		i = lua_tointeger(L, idx);
 		memcpy(slot->value, &i, sizeof(i));
-		slot->tag = fz_strip_tags.integer;
+		slot->tag = fz_rawarray_tags.integer;
 		return true;
 	}
 	switch (lua_type(L, idx)) {
 	case LUA_TNUMBER:
 		n = lua_tonumber(L, idx);
 		memcpy(slot->value, &n, sizeof(n));
-		slot->tag = fz_strip_tags.number;
+		slot->tag = fz_rawarray_tags.number;
 		return true;
 	case LUA_TBOOLEAN:
-		slot->tag = lua_toboolean(L, idx) ? fz_strip_tags.yes
-						  : fz_strip_tags.no;
+		slot->tag = lua_toboolean(L, idx) ? fz_rawarray_tags.yes
+						  : fz_rawarray_tags.no;
 		return true;
 	case LUA_TNIL:
-		slot->tag = fz_strip_tags.nil;
+		slot->tag = fz_rawarray_tags.nil;
 		return true;
 	default:
 		return false;

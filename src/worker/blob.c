@@ -60,16 +60,16 @@ fz_blob_unref(struct fz_blob *blob)
 }
 
 const void *
-fz_blob_map(struct fz_blob *blob, struct fz_shm *shm, struct fz_err *err)
+fz_blob_map(struct fz_blob *blob, struct fz_arena *shm, struct fz_err *err)
 {
 	if (!blob->in_shm)
 		return blob->bytes;
-	return fz_shm_map(shm, blob->offset, blob->len, err);
+	return fz_arena_map(shm, blob->offset, blob->len, err);
 }
 
 void
-fz_blob_unmap(struct fz_blob *blob, struct fz_shm *shm, const void *at)
+fz_blob_unmap(struct fz_blob *blob, struct fz_arena *shm, const void *at)
 {
 	if (blob->in_shm)
-		fz_shm_unmap(shm, at, blob->len);
+		fz_arena_unmap(shm, at, blob->len);
 }

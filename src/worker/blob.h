@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 struct fz_err;
-struct fz_shm;
+struct fz_arena;
 
 struct fz_blob {
 	size_t len;
@@ -51,7 +51,7 @@ void fz_blob_unref(struct fz_blob *blob);
  * them fails.
  */
 const void *fz_blob_map(
-    struct fz_blob *blob, struct fz_shm *shm, struct fz_err *err);
-void fz_blob_unmap(struct fz_blob *blob, struct fz_shm *shm, const void *at);
+    struct fz_blob *blob, struct fz_arena *shm, struct fz_err *err);
+void fz_blob_unmap(struct fz_blob *blob, struct fz_arena *shm, const void *at);
 
 #endif

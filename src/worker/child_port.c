@@ -88,7 +88,7 @@ static const struct fz_buf_store cell_store = { leave_cell, stay_in_cell };
 
 void
 fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
-    struct fz_shm *shm)
+    struct fz_arena *shm)
 {
 	struct stat st = { 0 };
 
@@ -104,7 +104,7 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 		.data = port->own->in, .cap = FZ_CELL_IN, .store = &cell_store
 	};
 	fz_buf_init(&port->frame);
-	fz_shm_buf_init(&port->value, shm, 64 << 10);
+	fz_arena_buf_init(&port->value, shm, 64 << 10);
 }
 
 /* Whether number `seq` is ours: the parent may have taken it back. */
@@ -199,7 +199,7 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 	fz_reader_init(&r, frame->body, frame->len);
 	offset = fz_reader_u64(&r);
 	if (!r.failed && port->shm != NULL)
-		fz_shm_give_back(port->shm, offset);
+		fz_arena_give_back(port->shm, offset);
 }
 
 /* The next call often comes at once. */
@@ -389,7 +389,7 @@ abandon(struct fz_port *port)
 	fz_reader_take(&r, FZ_WIRE_HEADER + 4);
 	while (fz_reader_left(&r) != 0 && fz_wire_part(&r, &part) == 0) {
 		if (part.bytes == NULL)
-			fz_shm_give_back(port->shm, part.offset);
+			fz_arena_give_back(port->shm, part.offset);
 	}
 	port->open = false;
 }
@@ -420,7 +420,7 @@ fz_port_put(struct fz_port *port)
 		/* Room first: an extent must not be lost between the two. */
 		if (fz_buf_reserve(&port->frame, 16) != NULL)
 			fz_wire_put_offset(
-			    &port->frame, fz_shm_buf_take(&port->value), len);
+			    &port->frame, fz_arena_buf_take(&port->value), len);
 	} else {
 		fz_wire_put_bytes(&port->frame, value->data, len);
 	}

@@ -115,11 +115,11 @@ struct fz_port {
 	struct fz_cell *cell;
 	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
 	uint32_t nout, epoch;    /* what the cell is to say */
-	struct fz_shm *shm;      /* NULL: all values are inline */
+	struct fz_arena *shm;    /* NULL: all values are inline */
 	struct fz_wire_in wire;  /* calls not yet taken */
 	struct fz_buf frame;     /* the reply under construction */
-	struct fz_shm_buf value; /* where the worker encodes one value */
-	struct fz_spin spin;     /* before it sleeps for calls */
+	struct fz_arena_buf value; /* where the worker encodes one value */
+	struct fz_spin spin;       /* before it sleeps for calls */
 	/*
 	 * Whether this worker can start a call; where not, it takes no more,
 	 * and its parent gives the call to another one. NULL: always.
@@ -150,7 +150,7 @@ struct fz_call {
 
 /* Start with these descriptors and cell. `shm` may be NULL. */
 void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
-    struct fz_shm *shm);
+    struct fz_arena *shm);
 
 /*
  * Wait for the next call and claim it, or for a function to keep. Returns 1, 0

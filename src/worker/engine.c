@@ -29,7 +29,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 		return -1;
 	engine->hook.in_child = in_child;
 	fz_loop_hook(engine->loop, &engine->hook);
-	fz_commons_hold();
+	fz_heap_hold();
 	return 0;
 }
 
@@ -40,18 +40,18 @@ fz_engine_fini(struct fz_engine *engine)
 		return;
 	fz_loop_unhook(&engine->hook);
 	fz_loop_free(engine->loop);
-	fz_shm_free(engine->shm);
-	fz_commons_let_go();
+	fz_arena_free(engine->shm);
+	fz_heap_let_go();
 	engine->loop = NULL;
 	engine->shm = NULL;
 }
 
-struct fz_shm *
-fz_engine_shm(struct fz_engine *engine)
+struct fz_arena *
+fz_engine_arena(struct fz_engine *engine)
 {
 	if (engine->shm == NULL && !engine->shm_tried) {
 		engine->shm_tried = true;
-		engine->shm = fz_shm_new(NULL);
+		engine->shm = fz_arena_new(NULL);
 	}
 	return engine->shm;
 }
@@ -62,7 +62,7 @@ give_back(void *owner, uint64_t offset)
 	struct fz_engine *engine = owner;
 
 	if (engine->shm != NULL)
-		fz_shm_give_back(engine->shm, offset);
+		fz_arena_give_back(engine->shm, offset);
 }
 
 struct fz_blob *
@@ -80,14 +80,14 @@ fz_engine_blob(
 struct fz_blob *
 fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
 {
-	struct fz_shm *shm = fz_engine_shm(engine);
+	struct fz_arena *shm = fz_engine_arena(engine);
 	uint64_t offset;
 
 	if (shm == NULL) {
 		fz_err_set(err, FZ_ERR_ERROR, "no shared memory");
 		return NULL;
 	}
-	if (fz_shm_alloc(shm, len, &offset, err) == NULL)
+	if (fz_arena_alloc(shm, len, &offset, err) == NULL)
 		return NULL;
 	return fz_engine_blob(engine, offset, len, err);
 }

@@ -9,7 +9,7 @@
 
 struct fz_blob;
 struct fz_err;
-struct fz_shm;
+struct fz_arena;
 struct fz_slots;
 
 /* Bytes of a value above which it travels through shared memory. */
@@ -23,7 +23,7 @@ typedef void (*fz_engine_output)(
 
 struct fz_engine {
 	struct fz_loop *loop;
-	struct fz_shm *shm; /* NULL: not made yet, or not to be had */
+	struct fz_arena *shm; /* NULL: not made yet, or not to be had */
 	bool shm_tried;
 	fz_engine_output output;
 	void *output_ctx;
@@ -35,7 +35,7 @@ struct fz_engine {
 	unsigned long news; /* moves when who waits for a run should look */
 	struct fz_fork_hook hook;
 	/* In a worker: the arena of its parent. Not ours to give out. */
-	struct fz_shm *inherited;
+	struct fz_arena *inherited;
 };
 
 /* 0, or -1 and `err`. End with fz_engine_fini(). */
@@ -44,7 +44,7 @@ int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 void fz_engine_fini(struct fz_engine *engine);
 
 /* The arena, made at first use; NULL where the kernel does not give one. */
-struct fz_shm *fz_engine_shm(struct fz_engine *engine);
+struct fz_arena *fz_engine_arena(struct fz_engine *engine);
 
 /*
  * `len` bytes of the arena, or bytes there that are the caller's, as a blob.

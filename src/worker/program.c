@@ -28,10 +28,10 @@ struct report {
 struct stream {
 	struct fz_watch watch;
 	struct fz_buf *bytes;
-	struct fz_exec *exec;
+	struct fz_program *exec;
 };
 
-struct fz_exec {
+struct fz_program {
 	struct fz_engine *engine;
 	struct fz_proc proc;
 	char name[128]; /* of the program, perhaps cut */
@@ -45,23 +45,24 @@ struct fz_exec {
 	size_t nreport; /* bytes of it that have come */
 	bool ending;    /* the supervisor was asked to end */
 	bool done;
-	struct fz_exec_end end;
+	struct fz_program_end end;
 };
 
-#define EXEC_OF(member, ptr) \
-	((struct fz_exec *)((char *)(ptr)-offsetof(struct fz_exec, member)))
+#define EXEC_OF(member, ptr)                           \
+	((struct fz_program *)((char *)(ptr)-offsetof( \
+	    struct fz_program, member)))
 
 /* A program's pipes while it is started; -1 once they are given away. */
 struct ends {
-	const struct fz_exec_opts *opts;
-	struct fz_exec *exec;
+	const struct fz_program_opts *opts;
+	struct fz_program *exec;
 	int in[2], out[2], err[2], report[2];
 };
 
 /* ---- the supervisor ------------------------------------------------------ */
 
 static int
-enter(const struct fz_exec_opts *opts, struct fz_err *err)
+enter(const struct fz_program_opts *opts, struct fz_err *err)
 {
 	/* A string without "=" is a name to remove. */
 	for (char *const *entry = opts->env; entry != NULL && *entry != NULL;
@@ -214,7 +215,7 @@ supervisor_main(void *ctx, const struct fz_err *failed)
 /* ---- its end ------------------------------------------------------------- */
 
 static void
-close_watch(struct fz_exec *exec, struct fz_watch *watch)
+close_watch(struct fz_program *exec, struct fz_watch *watch)
 {
 	int fd = watch->fd;
 
@@ -223,7 +224,7 @@ close_watch(struct fz_exec *exec, struct fz_watch *watch)
 }
 
 static void
-let_go(struct fz_exec *exec)
+let_go(struct fz_program *exec)
 {
 	exec->done = true;
 	close_watch(exec, &exec->input);
@@ -252,7 +253,7 @@ read_stream(struct stream *s)
 }
 
 static void
-lose_output(struct fz_exec *exec)
+lose_output(struct fz_program *exec)
 {
 	if (errno == ENOMEM)
 		fz_err_set(&exec->end.err, FZ_ERR_MEMORY,
@@ -264,7 +265,7 @@ lose_output(struct fz_exec *exec)
 
 /* What is in the pipe; what still writes to it has got away from us. */
 static void
-take_rest(struct fz_exec *exec, struct stream *s)
+take_rest(struct fz_program *exec, struct stream *s)
 {
 	size_t most = s->bytes->len;
 	ssize_t n = 1;
@@ -279,7 +280,7 @@ take_rest(struct fz_exec *exec, struct stream *s)
 
 /* Bytes of the report. Returns what fz_fd_read() does. */
 static ssize_t
-read_report(struct fz_exec *exec)
+read_report(struct fz_program *exec)
 {
 	size_t left = sizeof(exec->report) - exec->nreport;
 	ssize_t n = fz_fd_read(
@@ -291,9 +292,9 @@ read_report(struct fz_exec *exec)
 }
 
 static void
-tell_end(struct fz_exec *exec, const struct fz_death *death)
+tell_end(struct fz_program *exec, const struct fz_death *death)
 {
-	struct fz_exec_end *end = &exec->end;
+	struct fz_program_end *end = &exec->end;
 	int status = exec->report.status;
 	char text[160];
 
@@ -315,7 +316,7 @@ tell_end(struct fz_exec *exec, const struct fz_death *death)
 
 /* The supervisor is dead or about to be. */
 static void
-finish(struct fz_exec *exec)
+finish(struct fz_program *exec)
 {
 	struct fz_death death;
 
@@ -333,7 +334,7 @@ finish(struct fz_exec *exec)
 
 /* The report ends when the supervisor has, or the timer fires once more. */
 static void
-end_soon(struct fz_exec *exec)
+end_soon(struct fz_program *exec)
 {
 	if (exec->ending)
 		return;
@@ -351,7 +352,7 @@ end_soon(struct fz_exec *exec)
 static void
 input_ready(struct fz_watch *watch, unsigned events)
 {
-	struct fz_exec *exec = EXEC_OF(input, watch);
+	struct fz_program *exec = EXEC_OF(input, watch);
 	ssize_t n = fz_fd_write(watch->fd, exec->unread, exec->nunread);
 
 	(void)events;
@@ -392,7 +393,7 @@ output_ready(struct fz_watch *watch, unsigned events)
 static void
 supervisor_ready(struct fz_watch *watch, unsigned events)
 {
-	struct fz_exec *exec = EXEC_OF(supervisor, watch);
+	struct fz_program *exec = EXEC_OF(supervisor, watch);
 	ssize_t n = read_report(exec);
 
 	(void)events;
@@ -405,7 +406,7 @@ supervisor_ready(struct fz_watch *watch, unsigned events)
 static void
 time_is_up(struct fz_timer *timer)
 {
-	struct fz_exec *exec = EXEC_OF(timer, timer);
+	struct fz_program *exec = EXEC_OF(timer, timer);
 
 	if (exec->ending) {
 		fz_proc_kill(&exec->proc);
@@ -420,7 +421,7 @@ time_is_up(struct fz_timer *timer)
 static void
 in_child(struct fz_fork_hook *hook)
 {
-	struct fz_exec *exec = EXEC_OF(hook, hook);
+	struct fz_program *exec = EXEC_OF(hook, hook);
 
 	fz_err_set(&exec->end.err, FZ_ERR_CLOSED,
 	    "'%s' was started by another process", exec->name);
@@ -450,7 +451,7 @@ close_pipes(struct ends *b)
 
 /* Watch `*fd`, which the watch then owns. */
 static int
-watch_end(struct fz_exec *exec, struct fz_watch *watch, int *fd,
+watch_end(struct fz_program *exec, struct fz_watch *watch, int *fd,
     unsigned events, struct fz_err *err)
 {
 	if (*fd == -1)
@@ -465,7 +466,7 @@ watch_end(struct fz_exec *exec, struct fz_watch *watch, int *fd,
 static int
 watch_all(struct ends *b, struct fz_err *err)
 {
-	struct fz_exec *x = b->exec;
+	struct fz_program *x = b->exec;
 	struct fz_loop *loop = x->engine->loop;
 	int64_t timeout_ns = b->opts->timeout_ns;
 
@@ -482,10 +483,10 @@ watch_all(struct ends *b, struct fz_err *err)
 	return 0;
 }
 
-static struct fz_exec *
-alloc_exec(const struct fz_exec_opts *opts, struct fz_err *err)
+static struct fz_program *
+alloc_exec(const struct fz_program_opts *opts, struct fz_err *err)
 {
-	struct fz_exec *exec = calloc(1, sizeof(*exec));
+	struct fz_program *exec = calloc(1, sizeof(*exec));
 
 	if (exec == NULL) {
 		fz_err_nomem(err, "a program");
@@ -512,11 +513,11 @@ alloc_exec(const struct fz_exec_opts *opts, struct fz_err *err)
 	return exec;
 }
 
-struct fz_exec *
-fz_exec_new(const struct fz_exec_opts *opts, struct fz_err *err)
+struct fz_program *
+fz_program_new(const struct fz_program_opts *opts, struct fz_err *err)
 {
 	struct fz_proc_opts inherit = { .out = -1, .err = -1 };
-	struct fz_exec *exec = alloc_exec(opts, err);
+	struct fz_program *exec = alloc_exec(opts, err);
 	struct ends b = { opts, exec, { -1, -1 }, { -1, -1 }, { -1, -1 },
 		{ -1, -1 } };
 
@@ -532,18 +533,18 @@ fz_exec_new(const struct fz_exec_opts *opts, struct fz_err *err)
 	return exec;
 fail:
 	close_pipes(&b);
-	fz_exec_free(exec);
+	fz_program_free(exec);
 	return NULL;
 }
 
-struct fz_exec_end *
-fz_exec_end(struct fz_exec *exec)
+struct fz_program_end *
+fz_program_end(struct fz_program *exec)
 {
 	return exec->done ? &exec->end : NULL;
 }
 
 void
-fz_exec_free(struct fz_exec *exec)
+fz_program_free(struct fz_program *exec)
 {
 	struct fz_death death;
 

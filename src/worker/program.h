@@ -18,9 +18,9 @@
 #include "base/err.h"
 
 struct fz_engine;
-struct fz_exec;
+struct fz_program;
 
-struct fz_exec_opts {
+struct fz_program_opts {
 	struct fz_engine *engine;
 	const char
 	    *file; /* what to run; without "/" it is looked for in PATH */
@@ -33,7 +33,7 @@ struct fz_exec_opts {
 };
 
 /* How it ended; the object owns the bytes. */
-struct fz_exec_end {
+struct fz_program_end {
 	struct fz_err err; /* kind NONE, or it could not be run to its end */
 	int signal;        /* that killed it, else 0 */
 	int exitcode;      /* where `signal` is 0 */
@@ -45,13 +45,13 @@ struct fz_exec_end {
  * Start it. `engine->news` moves when it is done. NULL and `err` where not
  * even the supervisor could be started; what else fails is told at the end.
  */
-struct fz_exec *fz_exec_new(
-    const struct fz_exec_opts *opts, struct fz_err *err);
+struct fz_program *fz_program_new(
+    const struct fz_program_opts *opts, struct fz_err *err);
 
 /* NULL while it runs. In a forked child it has ended as far as that knows. */
-struct fz_exec_end *fz_exec_end(struct fz_exec *exec);
+struct fz_program_end *fz_program_end(struct fz_program *exec);
 
 /* Ends it and all that it started, if it runs. NULL is allowed. */
-void fz_exec_free(struct fz_exec *exec);
+void fz_program_free(struct fz_program *exec);
 
 #endif

@@ -28,7 +28,7 @@ fz_slice_new(
 	slice->engine = engine;
 	slice->worker = worker;
 	if (engine->shm != NULL)
-		slice->number = fz_shm_next_slice(engine->shm);
+		slice->number = fz_arena_next_slice(engine->shm);
 	return slice;
 }
 
@@ -44,7 +44,7 @@ end_orphan(struct fz_slice *slice)
 	if (slice->worker != NULL || slice->nblobs != 0)
 		return;
 	if (slice->engine->shm != NULL)
-		fz_shm_drop_slice(slice->engine->shm, slice->number);
+		fz_arena_drop_slice(slice->engine->shm, slice->number);
 	free(slice);
 }
 
@@ -65,9 +65,9 @@ fz_slice_blob(
 {
 	struct fz_blob *blob;
 
-	if (offset >> FZ_SHM_SLICE_BITS != slice->number ||
-	    len > (UINT64_C(1) << FZ_SHM_SLICE_BITS) -
-		      (offset & ((UINT64_C(1) << FZ_SHM_SLICE_BITS) - 1))) {
+	if (offset >> FZ_ARENA_SLICE_BITS != slice->number ||
+	    len > (UINT64_C(1) << FZ_ARENA_SLICE_BITS) -
+		      (offset & ((UINT64_C(1) << FZ_ARENA_SLICE_BITS) - 1))) {
 		fz_err_set(err, FZ_ERR_CRASH, "a result is not in its memory");
 		return NULL;
 	}

@@ -41,7 +41,7 @@ child_main(void *ctx, const struct fz_err *failed)
 	fz_fd_close(&b->err[1]);
 	fz_loop_in_child(engine->loop);
 	if (engine->inherited != NULL)
-		fz_shm_enter(engine->inherited, slice);
+		fz_arena_enter(engine->inherited, slice);
 	fz_port_init(
 	    &port, b->jobs[0], b->results[1], p->cell, engine->inherited);
 	return p->opts.main(p->opts.main_ctx, &port);
@@ -108,8 +108,8 @@ fz_start(struct fz_worker_pipes *p, struct fz_err *err)
 	struct ends b = { p, { -1, -1 }, { -1, -1 }, { -1, -1 }, { -1, -1 } };
 	struct fz_proc_opts opts;
 
-	fz_engine_shm(p->opts.engine);
-	fz_commons_open(NULL); /* who wants to share will be told why not */
+	fz_engine_arena(p->opts.engine);
+	fz_heap_open(NULL); /* who wants to share will be told why not */
 	p->slice = fz_slice_new(p->opts.engine, p->worker, err);
 	p->cell = p->slice != NULL ? fz_cell_new(err) : NULL;
 	if (p->cell == NULL || open_pipes(&b, err) != 0)

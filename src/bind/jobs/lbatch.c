@@ -184,8 +184,8 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 static void
 init_buf(struct fz_lbatch *lb, bool local)
 {
-	fz_shm_buf_init(
-	    &lb->buf, local ? NULL : fz_engine_shm(lb->engine), FZ_ENGINE_BULK);
+	fz_arena_buf_init(&lb->buf, local ? NULL : fz_engine_arena(lb->engine),
+	    FZ_ENGINE_BULK);
 }
 
 /*
@@ -230,8 +230,8 @@ batch_new(lua_State *L)
 	read_limits(L, 4, &opts);
 	/* Those of its items follow it: neighbours must not share them. */
 	opts.seed = fz_random_mix(opts.seed, 0);
-	if (!opts.growing && fz_strip_tags.known) /* by its pool */
-		opts.slot = sizeof(struct fz_slot);
+	if (!opts.growing && fz_rawarray_tags.known) /* by its pool */
+		opts.slot = sizeof(struct fz_raw_value);
 	init_buf(lb, fz_sched_is_local(sched));
 	fz_lbatch_keep(L, lb, 3);
 	find_slot(L, lb, 5, 1, 2);
@@ -418,7 +418,7 @@ batch_list(lua_State *L)
 	struct fz_lbatch *lb = check_batch(L);
 
 	lb->slots =
-	    fz_strip_push_list(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
+	    fz_rawarray_push_list(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
 	lb->list = lua_topointer(L, -1);
 	return 1;
 }
@@ -430,9 +430,9 @@ batch_list(lua_State *L)
 static void
 collect_ahead(lua_State *L, const struct fz_lbatch *lb)
 {
-	int kib =
-	    (int)(lb->n < COLLECT_MAX ? lb->n * sizeof(struct fz_slot) / 1024
-				      : 0);
+	int kib = (int)(lb->n < COLLECT_MAX
+			    ? lb->n * sizeof(struct fz_raw_value) / 1024
+			    : 0);
 
 	if (kib == 0 || lua_gc(L, LUA_GCISRUNNING) == 0)
 		return;

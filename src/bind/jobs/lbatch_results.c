@@ -83,18 +83,18 @@ item_body(lua_State *L)
 }
 
 /* The slot that the strip at hand has next. */
-static const struct fz_slot *
+static const struct fz_raw_value *
 next_slot(const struct fz_lbatch *lb)
 {
-	return (const struct fz_slot *)lb->mapped + lb->news.skip;
+	return (const struct fz_raw_value *)lb->mapped + lb->news.skip;
 }
 
 /* Push the value in the next slot, or what went wrong with it. [+1] */
 static int
-push_slot(lua_State *L, const struct fz_slot *slot)
+push_slot(lua_State *L, const struct fz_raw_value *slot)
 {
-	if (fz_strip_is_plain(slot)) {
-		fz_strip_push(L, slot);
+	if (fz_rawarray_is_plain(slot)) {
+		fz_rawarray_push(L, slot);
 		return LUA_OK;
 	}
 	fz_lerror_push(L, FZ_ERR_CRASH, "its worker has broken its results");
@@ -145,7 +145,8 @@ copy_strip(lua_State *L, const struct fz_lbatch *lb)
 
 	if (lb->slots == NULL || lua_topointer(L, 2) != lb->list)
 		return 0; /* each is pushed */
-	return (uint32_t)fz_strip_copy(lb->slots + at, next_slot(lb), news->n);
+	return (uint32_t)fz_rawarray_copy(
+	    lb->slots + at, next_slot(lb), news->n);
 }
 
 /* Put numbers into the list at 2. Returns how many come before another item. */

@@ -9,7 +9,7 @@
 
 struct fz_blob *
 fz_lblob_take(
-    struct fz_engine *engine, struct fz_shm_buf *buf, struct fz_err *err)
+    struct fz_engine *engine, struct fz_arena_buf *buf, struct fz_err *err)
 {
 	size_t len = buf->buf.len;
 	struct fz_blob *blob;
@@ -19,7 +19,7 @@ fz_lblob_take(
 		fz_buf_clear(&buf->buf);
 		return blob;
 	}
-	return fz_engine_blob(engine, fz_shm_buf_take(buf), len, err);
+	return fz_engine_blob(engine, fz_arena_buf_take(buf), len, err);
 }
 
 struct decoding {

@@ -7,14 +7,14 @@
 struct fz_blob;
 struct fz_engine;
 struct fz_err;
-struct fz_shm_buf;
+struct fz_arena_buf;
 
 /*
  * The encoded bytes of the buffer as a blob; the buffer is then empty. NULL
  * and `err` on failure.
  */
 struct fz_blob *fz_lblob_take(
-    struct fz_engine *engine, struct fz_shm_buf *buf, struct fz_err *err);
+    struct fz_engine *engine, struct fz_arena_buf *buf, struct fz_err *err);
 
 /*
  * Push the values of a blob, or what went wrong. Returns a status of

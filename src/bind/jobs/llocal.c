@@ -31,7 +31,7 @@ struct local_call {
 	struct fz_run *run; /* NULL: for an item of a batch */
 	const struct fz_graph *graph;
 	const struct fz_llocal_item *item;
-	struct fz_shm *shm;
+	struct fz_arena *shm;
 	uint32_t node;
 	uint32_t next; /* input */
 	int64_t timeout_ns;

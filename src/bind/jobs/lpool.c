@@ -180,7 +180,7 @@ make_sched(lua_State *L, int idx, unsigned workers)
 	lua_getfield(L, 1, "seed");
 	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_pop(L, 3);
-	fz_strip_learn(L); /* before the fork: workers are to know, too */
+	fz_rawarray_learn(L); /* before the fork: workers are to know, too */
 	lp->sched = fz_sched_new(&opts, &err);
 	if (lp->sched == NULL)
 		fz_lerror_raise(L, &err);

@@ -17,7 +17,7 @@
 enum { EXEC_INPUT = 1, EXEC_NUSER = EXEC_INPUT };
 
 struct lexec {
-	struct fz_exec
+	struct fz_program
 	    *exec; /* NULL until it is started and once it is closed */
 };
 
@@ -27,7 +27,7 @@ to_lexec(lua_State *L)
 	return luaL_checkudata(L, 1, EXEC_TYPE);
 }
 
-static struct fz_exec *
+static struct fz_program *
 check_exec(lua_State *L)
 {
 	struct lexec *le = to_lexec(L);
@@ -68,7 +68,7 @@ push_strings(lua_State *L, int idx)
 static int
 exec_new(lua_State *L)
 {
-	struct fz_exec_opts opts = { .timeout_ns = FZ_CLOCK_NEVER };
+	struct fz_program_opts opts = { .timeout_ns = FZ_CLOCK_NEVER };
 	struct fz_err err = { 0 };
 	struct lexec *le;
 
@@ -88,7 +88,7 @@ exec_new(lua_State *L)
 	luaL_setmetatable(L, EXEC_TYPE);
 	lua_pushvalue(L, 3);
 	lua_setiuservalue(L, -2, EXEC_INPUT);
-	le->exec = fz_exec_new(&opts, &err);
+	le->exec = fz_program_new(&opts, &err);
 	return le->exec != NULL ? 1 : fz_lerror_raise(L, &err);
 }
 
@@ -96,7 +96,7 @@ exec_new(lua_State *L)
 static int
 exec_done(lua_State *L)
 {
-	lua_pushboolean(L, fz_exec_end(check_exec(L)) != NULL);
+	lua_pushboolean(L, fz_program_end(check_exec(L)) != NULL);
 	return 1;
 }
 
@@ -116,7 +116,7 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 static int
 exec_result(lua_State *L)
 {
-	struct fz_exec_end *end = fz_exec_end(check_exec(L));
+	struct fz_program_end *end = fz_program_end(check_exec(L));
 
 	if (end == NULL)
 		return fz_lerror_fail(
@@ -141,7 +141,7 @@ exec_close(lua_State *L)
 {
 	struct lexec *le = to_lexec(L);
 
-	fz_exec_free(le->exec);
+	fz_program_free(le->exec);
 	le->exec = NULL;
 	return 0;
 }

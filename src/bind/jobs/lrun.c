@@ -33,10 +33,10 @@ struct lrun {
 	struct fz_run *run; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	struct fz_local local; /* linked while it runs with jobs = 0 */
-	struct fz_shm_buf buf; /* an input being encoded */
-	unsigned calls;        /* of its functions in this process */
-	bool closing;          /* by one of these: to be freed after it */
+	struct fz_local local;   /* linked while it runs with jobs = 0 */
+	struct fz_arena_buf buf; /* an input being encoded */
+	unsigned calls;          /* of its functions in this process */
+	bool closing;            /* by one of these: to be freed after it */
 };
 
 static struct lrun *
@@ -205,8 +205,9 @@ run_new(lua_State *L)
 	lr->engine = opts.engine = fz_lloop_engine(L);
 	lr->graph = graph;
 	opts.graph = graph;
-	fz_shm_buf_init(&lr->buf,
-	    opts.jobs != 0 ? fz_engine_shm(lr->engine) : NULL, FZ_ENGINE_BULK);
+	fz_arena_buf_init(&lr->buf,
+	    opts.jobs != 0 ? fz_engine_arena(lr->engine) : NULL,
+	    FZ_ENGINE_BULK);
 	luaL_setmetatable(L, RUN_TYPE);
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, RUN_GRAPH);

@@ -238,13 +238,13 @@ barrier_new(lua_State *L)
 	lua_Integer n = luaL_checkinteger(L, 1);
 	struct lbarrier *lb;
 
-	luaL_argcheck(L, 1 <= n && n <= FZ_COMMONS_MEMBERS, 1, "out of range");
+	luaL_argcheck(L, 1 <= n && n <= FZ_HEAP_MEMBERS, 1, "out of range");
 	lua_settop(L, 2);
 	if (!lua_isnil(L, 2))
 		luaL_checktype(L, 2, LUA_TFUNCTION);
 	lb = fz_lhandle_new(L, FZ_LHANDLE_BARRIER, sizeof(*lb));
 	lb->barrier.parties = (uint32_t)n;
-	lb->barrier.name = fz_commons_name(&lb->head);
+	lb->barrier.name = fz_heap_name(&lb->head);
 	lb->barrier.has_action = !lua_isnil(L, 2);
 	lua_pushvalue(L, 2);
 	lua_setiuservalue(L, -2, 1);

@@ -51,16 +51,16 @@ try_put(void *ctx, bool late)
 static void
 put_item(lua_State *L, struct putting *p)
 {
-	struct fz_gate *room = &p->queue->room;
+	struct fz_eventcount *room = &p->queue->room;
 	bool slept, done = try_put(p, true);
 
 	if (done || p->until_ns == FZ_LCHANNEL_NOW)
 		return;
 	if (!fz_lwait(L, room, try_put, p, p->until_ns, &slept) || !slept)
 		return;
-	fz_gate_again(room);
+	fz_eventcount_again(room);
 	if (fz_queue_size(p->queue) < p->queue->max)
-		fz_gate_wake(room, 1);
+		fz_eventcount_wake(room, 1);
 }
 
 /* (value, struct putting) */
@@ -205,9 +205,9 @@ take_item(lua_State *L, struct taking *t, int64_t until_ns)
 	if (!fz_lwait(L, &queue->items, try_take, t, until_ns, &slept) ||
 	    !slept)
 		return;
-	fz_gate_again(&queue->items);
+	fz_eventcount_again(&queue->items);
 	if (fz_queue_is_ready(queue))
-		fz_gate_wake(&queue->items, 1);
+		fz_eventcount_wake(&queue->items, 1);
 }
 
 /* (struct fz_queue_taken) -> value */
@@ -241,7 +241,7 @@ push_message(lua_State *L, struct taking *t)
 	rc = lua_pcall(L, 1, 1, 0);
 	scratch[1].busy = nested;
 	if (t->taken.chunks != NULL)
-		fz_commons_give(t->taken.chunks);
+		fz_heap_give(t->taken.chunks);
 	if (rc != LUA_OK)
 		lua_error(L);
 }

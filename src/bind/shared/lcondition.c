@@ -76,13 +76,13 @@ protect(lua_State *L, lua_CFunction f, struct waiting *w)
 static enum fz_lock_state
 relock_silently(struct waiting *w)
 {
-	uint32_t seq = fz_gate_enter(&w->lock->gate, FZ_GATE_SLEEP);
+	uint32_t seq = fz_eventcount_enter(&w->lock->gate, FZ_EVENTCOUNT_SLEEP);
 	enum fz_lock_state state = fz_lock_inherit(w->lock, w->self);
 
 	if (state == FZ_LOCK_BUSY)
-		fz_gate_sleep(&w->lock->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_sleep(&w->lock->gate, seq, FZ_CLOCK_NEVER);
 	else
-		fz_gate_again(&w->lock->gate);
+		fz_eventcount_again(&w->lock->gate);
 	return state;
 }
 
@@ -113,7 +113,7 @@ begin(lua_State *L, struct lcondition *c, uint32_t self)
 	fz_llock_check_held(L, c->lock, self);
 	fz_lloop_check_free(L);
 	luaL_checkstack(L, 4, NULL);
-	if (fz_condition_begin(&c->tickets, fz_commons_name(&c->head), self))
+	if (fz_condition_begin(&c->tickets, fz_heap_name(&c->head), self))
 		return;
 	fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "this process waits for a condition or barrier already");
@@ -124,7 +124,7 @@ static bool
 wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, bool *lost)
 {
 	uint32_t depth = c->lock->lock.depth;
-	struct waiting w = { &c->lock->lock, fz_commons_name(&c->head),
+	struct waiting w = { &c->lock->lock, fz_heap_name(&c->head),
 		fz_lhandle_self(L), until_ns, FZ_LOCK_BUSY };
 	bool notified;
 	int status;
@@ -211,7 +211,7 @@ notify(lua_State *L, uint32_t n)
 	struct lcondition *c = check_condition(L);
 
 	fz_llock_check_held(L, c->lock, fz_lhandle_self(L));
-	fz_condition_notify(fz_commons_name(&c->head), n);
+	fz_condition_notify(fz_heap_name(&c->head), n);
 	return 0;
 }
 
@@ -274,7 +274,7 @@ condition_new(lua_State *L)
 
 		lock = fz_llock_test(L, 1);
 		c = fz_lhandle_new(L, FZ_LHANDLE_CONDITION, sizeof(*c));
-		c->lock_name = fz_commons_name(handle->object);
+		c->lock_name = fz_heap_name(handle->object);
 		c->lock_generation =
 		    ((struct fz_object *)handle->object)->generation;
 		c->lock = lock;
@@ -297,8 +297,7 @@ load(lua_State *L, struct fz_lhandle *handle)
 
 	if (c->lock_name == 0)
 		return;
-	lock =
-	    fz_commons_find(c->lock_name, c->lock_generation, FZ_LHANDLE_LOCK);
+	lock = fz_heap_find(c->lock_name, c->lock_generation, FZ_LHANDLE_LOCK);
 	if (lock == NULL)
 		fz_lerror_fail(
 		    L, FZ_ERR_CLOSED, "the lock of a condition is gone");

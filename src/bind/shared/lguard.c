@@ -81,7 +81,7 @@ guard_release(lua_State *L)
 	void (*release)(struct fz_lguard *) = guard->release;
 
 	guard->release = NULL;
-	if (release != NULL && guard->self == fz_commons_me())
+	if (release != NULL && guard->self == fz_heap_me())
 		release(guard);
 	return 0;
 }

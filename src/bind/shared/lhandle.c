@@ -60,7 +60,7 @@ may_be_used(const struct fz_object *object)
 static void
 free_dropped(void)
 {
-	struct fz_object **at = fz_commons_dropped();
+	struct fz_object **at = fz_heap_dropped();
 
 	if (fz_proc_newest() > latest)
 		return;
@@ -75,7 +75,7 @@ free_dropped(void)
 			continue;
 		}
 		*at = object->next;
-		fz_commons_free(object);
+		fz_heap_free(object);
 	}
 }
 
@@ -83,13 +83,13 @@ static void
 drop(struct fz_object *object)
 {
 	if (!may_be_used(object)) {
-		fz_commons_free(object);
+		fz_heap_free(object);
 		return;
 	}
 	if (object->forks > latest)
 		latest = object->forks;
-	object->next = *fz_commons_dropped();
-	*fz_commons_dropped() = object;
+	object->next = *fz_heap_dropped();
+	*fz_heap_dropped() = object;
 }
 
 /*
@@ -105,7 +105,7 @@ let_idle(struct fz_object *object, uint32_t generation)
 	    classes[type].idle != NULL && atomic_load(&object->sent) &&
 	    object->generation == generation &&
 	    (atomic_load(&object->handles) == 0 ||
-		!fz_commons_alive(object->maker)))
+		!fz_heap_alive(object->maker)))
 		classes[type].idle(object);
 }
 
@@ -115,13 +115,13 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	struct fz_object *object = handle->object;
 
 	handle->object = NULL;
-	if (object == NULL || fz_commons_me() == 0)
+	if (object == NULL || fz_heap_me() == 0)
 		return;
 	/* In a worker it may be one of its parent, or one it has got. */
-	if (object->maker == fz_commons_me() &&
+	if (object->maker == fz_heap_me() &&
 	    atomic_fetch_sub(&object->handles, 1) != 1)
 		return;
-	if (object->maker != fz_commons_me() || atomic_load(&object->sent)) {
+	if (object->maker != fz_heap_me() || atomic_load(&object->sent)) {
 		let_idle(object, handle->generation);
 		return;
 	}
@@ -222,7 +222,7 @@ set_object(struct fz_lhandle *handle, struct fz_object *object)
 {
 	handle->object = object;
 	handle->generation = object->generation;
-	if (object->maker == fz_commons_me())
+	if (object->maker == fz_heap_me())
 		atomic_fetch_add(&object->handles, 1);
 }
 
@@ -249,10 +249,10 @@ collect_if_much(lua_State *L)
 {
 	static size_t enough = MUCH;
 
-	if (fz_commons_used() < enough || !lua_gc(L, LUA_GCISRUNNING))
+	if (fz_heap_used() < enough || !lua_gc(L, LUA_GCISRUNNING))
 		return;
 	lua_gc(L, LUA_GCCOLLECT);
-	enough = 2 * fz_commons_used() + MUCH;
+	enough = 2 * fz_heap_used() + MUCH;
 }
 
 void *
@@ -262,12 +262,12 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	struct fz_object *object;
 	struct fz_err err = { 0 };
 
-	if (!fz_commons_is_held()) /* nobody would close it again */
+	if (!fz_heap_is_held()) /* nobody would close it again */
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
 		    "fzlua is closed: this Lua state is at its end");
 	collect_if_much(L);
 	free_dropped();
-	object = fz_commons_new((uint32_t)type, size, &err);
+	object = fz_heap_new((uint32_t)type, size, &err);
 	if (object == NULL) {
 		fz_lerror_raise(L, &err);
 		return NULL;
@@ -307,12 +307,12 @@ fz_lhandle_check(lua_State *L, int idx, enum fz_lhandle_type type)
 uint32_t
 fz_lhandle_self(lua_State *L)
 {
-	uint32_t self = fz_commons_me();
+	uint32_t self = fz_heap_me();
 	struct fz_err err = { 0 };
 
 	if (self != 0)
 		return self;
-	self = fz_commons_self(&err);
+	self = fz_heap_self(&err);
 	if (self == 0)
 		fz_lerror_raise(L, &err);
 	return self;
@@ -408,7 +408,7 @@ store_handle(lua_State *L, int idx, unsigned char *bytes)
 	object = handle->object;
 	mark_sent(L, idx);
 	fz_le32_store(bytes, type);
-	fz_le32_store(bytes + 4, fz_commons_name(object));
+	fz_le32_store(bytes + 4, fz_heap_name(object));
 	fz_le32_store(bytes + 8, object->generation);
 	fz_le32_store(bytes + 12, handle->part);
 	if (classes[type].stored != NULL) {
@@ -428,7 +428,7 @@ load_handle(lua_State *L, const unsigned char *bytes)
 	if (type == 0 || type >= FZ_LHANDLE_NTYPES ||
 	    classes[type].name == NULL)
 		return false;
-	object = fz_commons_find(
+	object = fz_heap_find(
 	    fz_le32_load(bytes + 4), fz_le32_load(bytes + 8), type);
 	if (object == NULL)
 		return false;

@@ -1,5 +1,5 @@
 /*
- * lhandle.h - a userdata for an object of the commons.
+ * lhandle.h - a userdata for an object of the shared heap.
  *
  * A fork inherits it, and messages within the run carry it as its name. The
  * object lives until its maker has collected the handle and no child that was
@@ -85,7 +85,7 @@ struct fz_lhandle *fz_lhandle_test(
 /* The end of a handle: its object is freed when that may be. Again: nothing. */
 void fz_lhandle_drop(struct fz_lhandle *handle);
 
-/* The number of this process in the commons; raises where it gets none. */
+/* The number of this process in the shared heap; raises where it gets none. */
 uint32_t fz_lhandle_self(lua_State *L);
 
 /* ---- in messages ------------------------------------------------------- */

@@ -37,13 +37,13 @@ take_slowly(lua_State *L, struct fz_lock *lock, uint32_t self)
 
 	for (int pauses = 1; pauses <= MOST_PAUSES; pauses *= 2) {
 		for (int i = 0; i < pauses; i++)
-			fz_gate_pause();
+			fz_eventcount_pause();
 		if (fz_lock_try(lock, self))
 			return;
 	}
 	fz_lwait(L, &lock->gate, try_take, &w, FZ_CLOCK_NEVER, &slept);
 	if (slept)
-		fz_gate_again(&lock->gate);
+		fz_eventcount_again(&lock->gate);
 }
 
 void

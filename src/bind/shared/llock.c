@@ -42,7 +42,7 @@ fz_llock_wait(
 	bool slept;
 
 	if (fz_lwait(L, &lock->gate, try_take, &t, until_ns, &slept) && slept)
-		fz_gate_again(&lock->gate);
+		fz_eventcount_again(&lock->gate);
 	return t.state;
 }
 

@@ -28,7 +28,7 @@ check_member(lua_State *L)
 static int
 member_alive(lua_State *L)
 {
-	lua_pushboolean(L, fz_commons_alive(check_member(L)));
+	lua_pushboolean(L, fz_heap_alive(check_member(L)));
 	return 1;
 }
 

@@ -22,7 +22,7 @@
 #define FLIGHT_NS FZ_CLOCK_SECOND
 
 struct lpipe_end {
-	struct fz_end end;
+	struct fz_endpoint end;
 	struct fz_queue out;      /* what it sends */
 	_Atomic uint32_t nsent;   /* how often it was put into a message */
 	_Atomic uint32_t nloaded; /* how often it came out of one */
@@ -33,7 +33,7 @@ struct lpipe {
 	struct fz_object object;
 	struct lpipe_end ends[2];
 	/* By place: how many children of the member there have the pipe. */
-	_Atomic uint32_t nborn[FZ_COMMONS_MEMBERS];
+	_Atomic uint32_t nborn[FZ_HEAP_MEMBERS];
 };
 
 /* A pipe that this process has handles of. */
@@ -87,21 +87,20 @@ born(void)
 
 	if (all_known == NULL)
 		return;
-	member = fz_commons_self(NULL);
+	member = fz_heap_self(NULL);
 	for (struct known *k = all_known; member != 0 && k != NULL;
 	     k = k->next) {
 		struct lpipe *pipe = k->pipe;
 
 		for (unsigned i = 0; i < 2; i++) {
 			if (k->nopen[i] != 0)
-				fz_end_hold(&pipe->ends[i].end, member);
+				fz_endpoint_hold(&pipe->ends[i].end, member);
 			if (k->given[i])
-				fz_end_use(&pipe->ends[i].end, member);
+				fz_endpoint_use(&pipe->ends[i].end, member);
 			k->given[i] = false;
 		}
-		k->nforked =
-		    atomic_load(&pipe->nborn[fz_commons_place(member)]);
-		atomic_fetch_add(&pipe->nborn[fz_commons_place(parent)], 1);
+		k->nforked = atomic_load(&pipe->nborn[fz_heap_place(member)]);
+		atomic_fetch_add(&pipe->nborn[fz_heap_place(parent)], 1);
 	}
 }
 
@@ -110,7 +109,7 @@ static struct fz_proc_hook hook = { .forked = forked, .born = born };
 static void
 be_member(lua_State *L)
 {
-	if (fz_commons_me() == 0)
+	if (fz_heap_me() == 0)
 		born();
 	member = fz_lhandle_self(L);
 }
@@ -132,7 +131,7 @@ add_known(lua_State *L, struct lpipe *pipe)
 		return NULL;
 	}
 	k->pipe = pipe;
-	k->nforked = atomic_load(&pipe->nborn[fz_commons_place(member)]);
+	k->nforked = atomic_load(&pipe->nborn[fz_heap_place(member)]);
 	k->next = all_known;
 	all_known = k;
 	return k;
@@ -149,7 +148,7 @@ enter(lua_State *L, const struct fz_lhandle *handle)
 		k = add_known(L, pipe);
 	k->nhandles++;
 	k->nopen[handle->part]++;
-	fz_end_hold(&pipe->ends[handle->part].end, member);
+	fz_endpoint_hold(&pipe->ends[handle->part].end, member);
 }
 
 static void
@@ -157,8 +156,8 @@ compact(void *object)
 {
 	struct lpipe *pipe = object;
 
-	fz_queue_compact(&pipe->ends[0].out, fz_commons_me());
-	fz_queue_compact(&pipe->ends[1].out, fz_commons_me());
+	fz_queue_compact(&pipe->ends[0].out, fz_heap_me());
+	fz_queue_compact(&pipe->ends[1].out, fz_heap_me());
 }
 
 static void
@@ -169,13 +168,13 @@ close_end(struct known *k, struct fz_lhandle *handle)
 	if (handle->closed)
 		return;
 	handle->closed = true;
-	if (--k->nopen[handle->part] != 0 || fz_commons_me() == 0)
+	if (--k->nopen[handle->part] != 0 || fz_heap_me() == 0)
 		return;
-	fz_end_leave(&end->end, member);
+	fz_endpoint_leave(&end->end, member);
 	if (k->nopen[1 - handle->part] == 0)
 		compact(k->pipe);
 	atomic_fetch_add(&end->nleft, 1);
-	fz_gate_wake(&end->out.items, FZ_GATE_ALL);
+	fz_eventcount_wake(&end->out.items, FZ_EVENTCOUNT_ALL);
 }
 
 static void
@@ -209,7 +208,7 @@ pipe_gc(lua_State *L)
 static bool
 is_waiting_for_birth(struct known *k)
 {
-	uint32_t n = atomic_load(&k->pipe->nborn[fz_commons_place(member)]);
+	uint32_t n = atomic_load(&k->pipe->nborn[fz_heap_place(member)]);
 
 	if ((int32_t)(k->nforked - n) <= 0)
 		return false;
@@ -249,13 +248,13 @@ is_over(struct lpipe *pipe, unsigned part)
 {
 	struct known *k;
 
-	if (!fz_end_is_over(&pipe->ends[part].end, member))
+	if (!fz_endpoint_is_over(&pipe->ends[part].end, member))
 		return false;
 	k = find(pipe);
 	if (is_waiting_for_birth(k) || is_in_flight(k, part))
 		return false;
 	/* Somebody may have come to have it between the two looks. */
-	return fz_end_is_over(&pipe->ends[part].end, member);
+	return fz_endpoint_is_over(&pipe->ends[part].end, member);
 }
 
 static bool
@@ -298,7 +297,7 @@ check_end(lua_State *L, struct fz_lhandle **handle)
 	return (*handle)->closed ? NULL : &pipe->ends[(*handle)->part];
 }
 
-static const struct fz_end *
+static const struct fz_endpoint *
 other_end(const struct fz_lhandle *handle)
 {
 	const struct lpipe *pipe = handle->object;
@@ -339,8 +338,9 @@ pipe_send(lua_State *L)
 	luaL_checkany(L, 2);
 	if (end == NULL)
 		return raise_closed(L, "this end of the pipe is closed");
-	fz_end_use(&end->end, member);
-	if (!fz_end_is_used(other_end(handle), member) && is_other_over(handle))
+	fz_endpoint_use(&end->end, member);
+	if (!fz_endpoint_is_used(other_end(handle), member) &&
+	    is_other_over(handle))
 		return raise_closed(L, "the other end of the pipe is closed");
 	fz_lchannel_put(L, &end->out, member, 2, FZ_CLOCK_NEVER);
 	return 0;
@@ -361,7 +361,7 @@ pipe_recv(lua_State *L)
 
 	if (end == NULL)
 		return push_nothing(L, "closed");
-	fz_end_use(&end->end, member);
+	fz_endpoint_use(&end->end, member);
 	switch (fz_lchannel_take(L, &channel, until_ns)) {
 	case FZ_QUEUE_DONE:
 		return 1;
@@ -387,22 +387,22 @@ pipe_poll(lua_State *L)
 {
 	struct fz_lhandle *handle;
 	struct lpipe_end *end = check_end(L, &handle);
-	struct fz_gate *items = &queue_in(handle)->items;
+	struct fz_eventcount *items = &queue_in(handle)->items;
 	struct receiver receiver = { handle, 0 };
 	bool wait = !lua_isnoneornil(L, 2), slept = false;
 	int64_t until_ns = fz_lwait_until(L, 2);
 	bool ready = true;
 
 	if (end != NULL) {
-		fz_end_use(&end->end, member);
+		fz_endpoint_use(&end->end, member);
 		ready = try_poll(&receiver, true);
 	}
 	if (!ready && wait)
 		ready =
 		    fz_lwait(L, items, try_poll, &receiver, until_ns, &slept);
 	if (ready && slept) { /* another may take it */
-		fz_gate_again(items);
-		fz_gate_wake(items, 1);
+		fz_eventcount_again(items);
+		fz_eventcount_wake(items, 1);
 	}
 	lua_pushboolean(L, ready);
 	return 1;
@@ -486,7 +486,7 @@ load(lua_State *L, struct fz_lhandle *handle)
 	struct lpipe *pipe = handle->object;
 
 	enter(L, handle);
-	fz_end_use(&pipe->ends[handle->part].end, member);
+	fz_endpoint_use(&pipe->ends[handle->part].end, member);
 	atomic_fetch_add(&pipe->ends[handle->part].nloaded, 1);
 }
 

@@ -18,7 +18,7 @@ struct lqueue {
 	struct fz_queue queue;
 };
 
-_Static_assert(sizeof(struct lqueue) <= FZ_COMMONS_CELL, "there may be many");
+_Static_assert(sizeof(struct lqueue) <= FZ_HEAP_CELL, "there may be many");
 
 static struct lqueue *
 check_queue(lua_State *L)
@@ -198,7 +198,7 @@ idle(void *object)
 {
 	struct lqueue *lq = object;
 
-	fz_queue_compact(&lq->queue, fz_commons_me());
+	fz_queue_compact(&lq->queue, fz_heap_me());
 }
 
 static const luaL_Reg functions[] = {

@@ -24,7 +24,7 @@ fz_lwait_until(lua_State *L, int idx)
 static void
 turn(lua_State *L, int64_t until_ns)
 {
-	int64_t look = fz_clock_after(fz_clock_ns(), FZ_GATE_LOOK_NS);
+	int64_t look = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_LOOK_NS);
 
 	fz_lloop_step(L, until_ns < look ? until_ns : look);
 }
@@ -40,14 +40,14 @@ look(fz_lwait_try try, void *ctx)
 				fz_spin_paid(&spin);
 				return true;
 			}
-			fz_gate_pause();
+			fz_eventcount_pause();
 		}
 	} while (fz_spin_again(&spin));
 	return false;
 }
 
 bool
-fz_lwait(lua_State *L, struct fz_gate *gate, fz_lwait_try try, void *ctx,
+fz_lwait(lua_State *L, struct fz_eventcount *gate, fz_lwait_try try, void *ctx,
     int64_t until_ns, bool *slept)
 {
 	int64_t now, late_ns;
@@ -63,8 +63,8 @@ fz_lwait(lua_State *L, struct fz_gate *gate, fz_lwait_try try, void *ctx,
 	if (!idle)
 		fz_lloop_listen(L);
 	for (;;) {
-		uint32_t seq =
-		    fz_gate_enter(gate, idle ? FZ_GATE_SLEEP : FZ_GATE_LOOP);
+		uint32_t seq = fz_eventcount_enter(
+		    gate, idle ? FZ_EVENTCOUNT_SLEEP : FZ_EVENTCOUNT_LOOP);
 		bool late = now >= late_ns;
 
 		if (try(ctx, late))
@@ -72,11 +72,11 @@ fz_lwait(lua_State *L, struct fz_gate *gate, fz_lwait_try try, void *ctx,
 		if (now >= until_ns)
 			return false;
 		if (late)
-			late_ns = fz_clock_after(now, FZ_GATE_LOOK_NS);
+			late_ns = fz_clock_after(now, FZ_EVENTCOUNT_LOOK_NS);
 		if (idle) {
 			int64_t rest_ns = fz_lloop_rest(L);
 
-			fz_gate_sleep(
+			fz_eventcount_sleep(
 			    gate, seq, until_ns < rest_ns ? until_ns : rest_ns);
 			fz_lloop_check(L);
 		} else {

@@ -28,7 +28,7 @@
 
 static struct shared {
 	struct fz_object head;
-	struct fz_gate gate;
+	struct fz_eventcount gate;
 	struct fz_lock lock;
 	_Atomic int tokens;
 	_Atomic int ntaken;
@@ -117,8 +117,8 @@ static int
 setup(void **state)
 {
 	(void)state;
-	fz_commons_hold();
-	shared = fz_commons_new(1, sizeof(*shared), NULL);
+	fz_heap_hold();
+	shared = fz_heap_new(1, sizeof(*shared), NULL);
 	return shared == NULL ? -1 : 0;
 }
 
@@ -126,63 +126,65 @@ static int
 teardown(void **state)
 {
 	(void)state;
-	fz_commons_free(&shared->head);
-	fz_commons_let_go();
+	fz_heap_free(&shared->head);
+	fz_heap_let_go();
 	return 0;
 }
 
 /* ---- gates -------------------------------------------------------------- */
 
 static void
-test_gate_waking_nobody_is_no_call(void **state)
+test_eventcount_waking_nobody_is_no_call(void **state)
 {
 	(void)state;
 	calls.nfutexes = calls.nwrites = 0;
-	fz_gate_wake(&shared->gate, 1);
-	fz_gate_wake(&shared->gate, FZ_GATE_ALL);
+	fz_eventcount_wake(&shared->gate, 1);
+	fz_eventcount_wake(&shared->gate, FZ_EVENTCOUNT_ALL);
 	assert_int_equal(calls.nfutexes, 0);
-	fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
-	fz_gate_wake(&shared->gate, 1);
-	fz_gate_wake(&shared->gate, 1); /* nobody again */
+	fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
+	fz_eventcount_wake(&shared->gate, 1);
+	fz_eventcount_wake(&shared->gate, 1); /* nobody again */
 	assert_int_equal(calls.nfutexes, 1);
-	fz_gate_again(&shared->gate);
-	fz_gate_wake(&shared->gate, FZ_GATE_ALL);
+	fz_eventcount_again(&shared->gate);
+	fz_eventcount_wake(&shared->gate, FZ_EVENTCOUNT_ALL);
 	assert_int_equal(calls.nfutexes, 2);
 	assert_int_equal(calls.nwrites, 0);
 }
 
 static void
-test_gate_a_change_before_the_sleep_is_not_missed(void **state)
+test_eventcount_a_change_before_the_sleep_is_not_missed(void **state)
 {
 	int64_t begin = fz_clock_ns();
 
 	(void)state;
 	for (int i = 0; i < 100; i++) {
-		uint32_t seq = fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+		uint32_t seq =
+		    fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
 
-		fz_gate_wake(&shared->gate, 1);
-		fz_gate_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_wake(&shared->gate, 1);
+		fz_eventcount_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
 	}
-	assert_true(fz_clock_ns() - begin < 100 * FZ_GATE_LOOK_NS / 2);
+	assert_true(fz_clock_ns() - begin < 100 * FZ_EVENTCOUNT_LOOK_NS / 2);
 }
 
 static void
-test_gate_a_sleep_ends_in_time(void **state)
+test_eventcount_a_sleep_ends_in_time(void **state)
 {
 	int64_t begin = fz_clock_ns(), end;
-	uint32_t seq = fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+	uint32_t seq = fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
 
 	(void)state;
-	fz_gate_sleep(&shared->gate, seq, begin); /* it is over */
+	fz_eventcount_sleep(&shared->gate, seq, begin); /* it is over */
 	end = fz_clock_ns();
-	assert_true(end - begin < FZ_GATE_LOOK_NS);
-	fz_gate_sleep(&shared->gate, seq, end + 10 * FZ_CLOCK_MS);
+	assert_true(end - begin < FZ_EVENTCOUNT_LOOK_NS);
+	fz_eventcount_sleep(&shared->gate, seq, end + 10 * FZ_CLOCK_MS);
 	assert_true(fz_clock_ns() - end >= 10 * FZ_CLOCK_MS);
 	begin = fz_clock_ns();
-	fz_gate_sleep(&shared->gate, seq, FZ_CLOCK_NEVER); /* to look again */
+	fz_eventcount_sleep(
+	    &shared->gate, seq, FZ_CLOCK_NEVER); /* to look again */
 	end = fz_clock_ns();
-	assert_true(end - begin >= FZ_GATE_LOOK_NS);
-	assert_true(end - begin < 20 * FZ_GATE_LOOK_NS);
+	assert_true(end - begin >= FZ_EVENTCOUNT_LOOK_NS);
+	assert_true(end - begin < 20 * FZ_EVENTCOUNT_LOOK_NS);
 }
 
 static bool
@@ -200,7 +202,7 @@ static void
 put_token(void)
 {
 	atomic_fetch_add(&shared->tokens, 1);
-	fz_gate_wake(&shared->gate, 1);
+	fz_eventcount_wake(&shared->gate, 1);
 }
 
 /* Waits for tokens as lwait.c does. */
@@ -211,25 +213,25 @@ taker(void)
 		bool slept = false;
 
 		for (;;) {
-			uint32_t seq =
-			    fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
+			uint32_t seq = fz_eventcount_enter(
+			    &shared->gate, FZ_EVENTCOUNT_SLEEP);
 
 			if (take_token())
 				break;
-			fz_gate_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
+			fz_eventcount_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
 			slept = true;
 		}
 		if (slept) {
-			fz_gate_again(&shared->gate);
+			fz_eventcount_again(&shared->gate);
 			if (atomic_load(&shared->tokens) > 0)
-				fz_gate_wake(&shared->gate, 1);
+				fz_eventcount_wake(&shared->gate, 1);
 		}
 		atomic_fetch_add(&shared->ntaken, 1);
 	}
 }
 
 static void
-test_gate_every_change_is_seen_by_one(void **state)
+test_eventcount_every_change_is_seen_by_one(void **state)
 {
 	pid_t pids[3];
 	int n = 0;
@@ -250,7 +252,7 @@ test_gate_every_change_is_seen_by_one(void **state)
 
 /* Who was woken may be killed before it does anything. */
 static void
-test_gate_a_wake_up_dies_with_nobody(void **state)
+test_eventcount_a_wake_up_dies_with_nobody(void **state)
 {
 	pid_t pids[3];
 
@@ -281,7 +283,7 @@ is_ready(int ep)
 }
 
 static void
-test_gate_the_bell_is_heard_by_every_loop(void **state)
+test_eventcount_the_bell_is_heard_by_every_loop(void **state)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 	int eps[2];
@@ -290,21 +292,21 @@ test_gate_the_bell_is_heard_by_every_loop(void **state)
 	for (int i = 0; i < 2; i++) {
 		eps[i] = epoll_create1(EPOLL_CLOEXEC);
 		assert_int_equal(
-		    epoll_ctl(eps[i], EPOLL_CTL_ADD, fz_commons_bell(), &event),
+		    epoll_ctl(eps[i], EPOLL_CTL_ADD, fz_heap_bell(), &event),
 		    0);
 		is_ready(eps[i]);
 	}
 	for (int round = 0; round < 3; round++) {
-		fz_gate_enter(&shared->gate, FZ_GATE_LOOP);
+		fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_LOOP);
 		calls.write_error = round == 1 ? EINTR : 0;
-		fz_gate_wake(&shared->gate, 1);
+		fz_eventcount_wake(&shared->gate, 1);
 		for (int i = 0; i < 2; i++) {
 			assert_true(is_ready(eps[i]));
 			assert_false(is_ready(eps[i]));
 		}
 	}
-	fz_gate_enter(&shared->gate, FZ_GATE_SLEEP);
-	fz_gate_wake(&shared->gate, 1);
+	fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
+	fz_eventcount_wake(&shared->gate, 1);
 	for (int i = 0; i < 2; i++) {
 		assert_false(is_ready(eps[i]));
 		close(eps[i]);
@@ -316,7 +318,7 @@ test_gate_the_bell_is_heard_by_every_loop(void **state)
 static void
 test_lock_one_has_it(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	(void)state;
 	assert_true(fz_lock_try(&shared->lock, self));
@@ -332,7 +334,7 @@ test_lock_one_has_it(void **state)
 static void
 holder(void)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	if (!fz_lock_try(&shared->lock, self))
 		shared->bad = 1;
@@ -344,7 +346,7 @@ holder(void)
 static void
 test_lock_of_a_dead_holder_is_abandoned(void **state)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 	pid_t pid = start(holder);
 
 	(void)state;
@@ -364,7 +366,7 @@ test_lock_of_a_dead_holder_is_abandoned(void **state)
 static void
 user(void)
 {
-	uint32_t self = fz_commons_self(NULL);
+	uint32_t self = fz_heap_self(NULL);
 
 	for (int i = 0;; i++) {
 		if (!fz_lock_try(&shared->lock, self) &&
@@ -420,12 +422,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_gate_waking_nobody_is_no_call),
-		TEST(test_gate_a_change_before_the_sleep_is_not_missed),
-		TEST(test_gate_a_sleep_ends_in_time),
-		TEST(test_gate_every_change_is_seen_by_one),
-		TEST(test_gate_a_wake_up_dies_with_nobody),
-		TEST(test_gate_the_bell_is_heard_by_every_loop),
+		TEST(test_eventcount_waking_nobody_is_no_call),
+		TEST(test_eventcount_a_change_before_the_sleep_is_not_missed),
+		TEST(test_eventcount_a_sleep_ends_in_time),
+		TEST(test_eventcount_every_change_is_seen_by_one),
+		TEST(test_eventcount_a_wake_up_dies_with_nobody),
+		TEST(test_eventcount_the_bell_is_heard_by_every_loop),
 		TEST(test_lock_one_has_it),
 		TEST(test_lock_of_a_dead_holder_is_abandoned),
 		TEST(test_lock_is_held_by_one_though_holders_are_killed),

@@ -197,7 +197,7 @@ setup(void **state)
 {
 	all_works();
 	nfds = count_fds();
-	*state = fz_shm_new(NULL);
+	*state = fz_arena_new(NULL);
 	return *state != NULL ? 0 : -1;
 }
 
@@ -205,18 +205,18 @@ static int
 teardown(void **state)
 {
 	all_works();
-	fz_shm_free(*state);
+	fz_arena_free(*state);
 	return count_fds() == nfds ? 0 : -1;
 }
 
 static void
-test_shm_extents_are_writable_and_apart(void **state)
+test_arena_extents_are_writable_and_apart(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	uint64_t a_at, b_at, c_at;
-	char *a = fz_shm_alloc(shm, 100, &a_at, NULL);
-	char *b = fz_shm_alloc(shm, 64 * KIB, &b_at, NULL);
-	char *c = fz_shm_alloc(shm, 3 * MIB, &c_at, NULL);
+	char *a = fz_arena_alloc(shm, 100, &a_at, NULL);
+	char *b = fz_arena_alloc(shm, 64 * KIB, &b_at, NULL);
+	char *c = fz_arena_alloc(shm, 3 * MIB, &c_at, NULL);
 
 	assert_true(a_at != 0 && b_at != 0 && c_at != 0);
 	memset(a, 'a', 100);
@@ -224,59 +224,60 @@ test_shm_extents_are_writable_and_apart(void **state)
 	memset(c, 'c', 3 * MIB);
 	assert_int_equal(a[99], 'a');
 	assert_int_equal(b[64 * KIB - 1], 'b');
-	assert_int_equal(*(const char *)fz_shm_map(shm, a_at, 100, NULL), 'a');
-	assert_true(fz_shm_held(shm) >= 3 * MIB + 65 * KIB);
-	assert_true(fz_shm_held(shm) <= 4 * MIB + 128 * KIB);
+	assert_int_equal(
+	    *(const char *)fz_arena_map(shm, a_at, 100, NULL), 'a');
+	assert_true(fz_arena_held(shm) >= 3 * MIB + 65 * KIB);
+	assert_true(fz_arena_held(shm) <= 4 * MIB + 128 * KIB);
 }
 
 static void
-test_shm_given_back_memory_is_used_again(void **state)
+test_arena_given_back_memory_is_used_again(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	uint64_t at, again;
-	char *p = fz_shm_alloc(shm, 5 * MIB, &at, NULL);
-	size_t held = fz_shm_held(shm);
+	char *p = fz_arena_alloc(shm, 5 * MIB, &at, NULL);
+	size_t held = fz_arena_held(shm);
 
 	p[0] = 'x';
-	fz_shm_give_back(shm, at);
-	fz_shm_give_back(shm, at);
-	assert_int_equal(fz_shm_held(shm), held);
-	assert_ptr_equal(fz_shm_alloc(shm, 5 * MIB, &again, NULL), p);
+	fz_arena_give_back(shm, at);
+	fz_arena_give_back(shm, at);
+	assert_int_equal(fz_arena_held(shm), held);
+	assert_ptr_equal(fz_arena_alloc(shm, 5 * MIB, &again, NULL), p);
 	assert_int_equal(again, at);
 	assert_int_equal(p[0], 'x');
-	assert_int_equal(fz_shm_held(shm), held);
+	assert_int_equal(fz_arena_held(shm), held);
 }
 
 static void
-test_shm_more_than_enough_goes_back_to_the_kernel(void **state)
+test_arena_more_than_enough_goes_back_to_the_kernel(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	uint64_t a, b, c;
 	char *p;
 
-	assert_non_null(fz_shm_alloc(shm, FZ_SHM_WARM / 2, &a, NULL));
-	p = fz_shm_alloc(shm, FZ_SHM_WARM / 2, &b, NULL);
+	assert_non_null(fz_arena_alloc(shm, FZ_ARENA_WARM / 2, &a, NULL));
+	p = fz_arena_alloc(shm, FZ_ARENA_WARM / 2, &b, NULL);
 	assert_non_null(p);
-	p[FZ_SHM_WARM / 2 - 1] = 'x';
-	assert_non_null(fz_shm_alloc(shm, 64 * KIB, &c, NULL));
-	fz_shm_give_back(shm, a);
-	fz_shm_give_back(shm, b);
-	assert_true(fz_shm_held(shm) > FZ_SHM_WARM);
-	fz_shm_give_back(shm, c);
-	assert_true(fz_shm_held(shm) <= FZ_SHM_WARM);
-	assert_int_equal(p[FZ_SHM_WARM / 2 - 1], 0);
+	p[FZ_ARENA_WARM / 2 - 1] = 'x';
+	assert_non_null(fz_arena_alloc(shm, 64 * KIB, &c, NULL));
+	fz_arena_give_back(shm, a);
+	fz_arena_give_back(shm, b);
+	assert_true(fz_arena_held(shm) > FZ_ARENA_WARM);
+	fz_arena_give_back(shm, c);
+	assert_true(fz_arena_held(shm) <= FZ_ARENA_WARM);
+	assert_int_equal(p[FZ_ARENA_WARM / 2 - 1], 0);
 }
 
 /* What `act` returns in a child that has entered `slice`. */
 static int
-in_child(struct fz_shm *shm, uint32_t slice,
-    int (*act)(struct fz_shm *shm, uint64_t offset), uint64_t offset)
+in_child(struct fz_arena *shm, uint32_t slice,
+    int (*act)(struct fz_arena *shm, uint64_t offset), uint64_t offset)
 {
 	pid_t pid = fork();
 	int status;
 
 	if (pid == 0) {
-		fz_shm_enter(shm, slice);
+		fz_arena_enter(shm, slice);
 		_exit(act(shm, offset));
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -285,197 +286,197 @@ in_child(struct fz_shm *shm, uint32_t slice,
 }
 
 static int
-read_byte(struct fz_shm *shm, uint64_t offset)
+read_byte(struct fz_arena *shm, uint64_t offset)
 {
-	const unsigned char *p = fz_shm_map(shm, offset, 1, NULL);
+	const unsigned char *p = fz_arena_map(shm, offset, 1, NULL);
 
 	return p == NULL ? 255 : *p;
 }
 
 static int
-write_own(struct fz_shm *shm, uint64_t offset)
+write_own(struct fz_arena *shm, uint64_t offset)
 {
 	uint64_t at;
-	char *p = fz_shm_alloc(shm, 10000, &at, NULL);
+	char *p = fz_arena_alloc(shm, 10000, &at, NULL);
 
-	if (p == NULL || fz_shm_held(shm) > 20000)
+	if (p == NULL || fz_arena_held(shm) > 20000)
 		return 255;
-	fz_shm_give_back(shm, offset); /* not ours: nothing happens */
+	fz_arena_give_back(shm, offset); /* not ours: nothing happens */
 	memset(p, 'w', 10000);
 	/* Its first extent is at the place of our parent's first. */
 	return (at & 0xffffffff) == (offset & 0xffffffff) && at != offset;
 }
 
 static int
-grandchild(struct fz_shm *shm, uint64_t offset)
+grandchild(struct fz_arena *shm, uint64_t offset)
 {
-	return in_child(shm, fz_shm_next_slice(shm), read_byte, offset);
+	return in_child(shm, fz_arena_next_slice(shm), read_byte, offset);
 }
 
 static void
-test_shm_child_reads_what_the_parent_wrote(void **state)
+test_arena_child_reads_what_the_parent_wrote(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	uint64_t at, later;
-	char *p = fz_shm_alloc(shm, 100, &at, NULL);
-	uint32_t slice = fz_shm_next_slice(shm);
+	char *p = fz_arena_alloc(shm, 100, &at, NULL);
+	uint32_t slice = fz_arena_next_slice(shm);
 
 	*p = 42;
 	assert_int_equal(in_child(shm, slice, read_byte, at), 42);
-	p = fz_shm_alloc(shm, 2 * MIB, &later, NULL);
+	p = fz_arena_alloc(shm, 2 * MIB, &later, NULL);
 	*p = 43;
 	assert_int_equal(in_child(shm, slice, read_byte, later), 43);
 	assert_int_equal(in_child(shm, slice, grandchild, later), 43);
-	assert_int_equal(fz_shm_next_slice(shm), slice + 2);
+	assert_int_equal(fz_arena_next_slice(shm), slice + 2);
 }
 
 static void
-test_shm_parent_reads_what_a_child_wrote(void **state)
+test_arena_parent_reads_what_a_child_wrote(void **state)
 {
 	size_t lens[] = { (size_t)1 << 34, (size_t)1 << 32 };
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	const char *view;
 	uint64_t at;
 	size_t i;
 
-	assert_non_null(fz_shm_alloc(shm, 100, &at, NULL));
+	assert_non_null(fz_arena_alloc(shm, 100, &at, NULL));
 	for (i = 0; i < 2; i++) {
-		uint32_t slice = fz_shm_next_slice(shm);
-		uint64_t there = at | (uint64_t)slice << FZ_SHM_SLICE_BITS;
+		uint32_t slice = fz_arena_next_slice(shm);
+		uint64_t there = at | (uint64_t)slice << FZ_ARENA_SLICE_BITS;
 
 		assert_int_equal(in_child(shm, slice, write_own, at), 1);
 		mmap_max = lens[i]; /* with a window, or with a mapping */
-		view = fz_shm_map(shm, there + 5000, 5000, NULL);
+		view = fz_arena_map(shm, there + 5000, 5000, NULL);
 		assert_non_null(view);
 		assert_int_equal(view[0], 'w');
 		assert_int_equal(view[4999], 'w');
-		fz_shm_unmap(shm, view, 5000);
-		fz_shm_drop_slice(shm, slice);
+		fz_arena_unmap(shm, view, 5000);
+		fz_arena_drop_slice(shm, slice);
 		mmap_max = (size_t)1 << 32;
-		view = fz_shm_map(shm, there, 1, NULL);
+		view = fz_arena_map(shm, there, 1, NULL);
 		assert_int_equal(view[0], 0);
-		fz_shm_unmap(shm, view, 1);
+		fz_arena_unmap(shm, view, 1);
 	}
 }
 
 static void
-test_shm_nonsense_cannot_be_mapped(void **state)
+test_arena_nonsense_cannot_be_mapped(void **state)
 {
-	struct fz_shm *shm = *state;
-	uint64_t slice_end = UINT64_C(1) << FZ_SHM_SLICE_BITS;
+	struct fz_arena *shm = *state;
+	uint64_t slice_end = UINT64_C(1) << FZ_ARENA_SLICE_BITS;
 	struct fz_err err = { 0 };
 
-	assert_null(fz_shm_map(shm, 4096, 0, &err));
-	assert_null(fz_shm_map(shm, slice_end - 10, 11, &err));
-	assert_null(fz_shm_map(shm, 1, SIZE_MAX, &err));
-	assert_null(fz_shm_map(shm, UINT64_MAX, 1, &err));
-	assert_null(fz_shm_map(shm, UINT64_MAX - 4096, 8192, &err));
+	assert_null(fz_arena_map(shm, 4096, 0, &err));
+	assert_null(fz_arena_map(shm, slice_end - 10, 11, &err));
+	assert_null(fz_arena_map(shm, 1, SIZE_MAX, &err));
+	assert_null(fz_arena_map(shm, UINT64_MAX, 1, &err));
+	assert_null(fz_arena_map(shm, UINT64_MAX - 4096, 8192, &err));
 	assert_string_equal(err.text, "not inside shared memory");
 	mmap_max = 0;
-	assert_null(fz_shm_map(shm, slice_end, 10, &err));
+	assert_null(fz_arena_map(shm, slice_end, 10, &err));
 	assert_int_equal(err.code, ENOMEM);
 }
 
 static void
-test_shm_more_than_the_machine_has_is_refused(void **state)
+test_arena_more_than_the_machine_has_is_refused(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	struct fz_err err = { 0 };
 	uint64_t at;
 
-	assert_null(fz_shm_alloc(shm, (size_t)300 << 30, &at, &err));
+	assert_null(fz_arena_alloc(shm, (size_t)300 << 30, &at, &err));
 	assert_int_equal(err.code, ENOMEM);
-	assert_null(fz_shm_alloc(shm, SIZE_MAX, &at, &err));
+	assert_null(fz_arena_alloc(shm, SIZE_MAX, &at, &err));
 	meminfo = "MemTotal: 1 kB\nMemAvailable: 20000 kB\n";
-	assert_null(fz_shm_alloc(shm, 64 * MIB, &at, &err));
-	assert_int_equal(fz_shm_held(shm), 0);
+	assert_null(fz_arena_alloc(shm, 64 * MIB, &at, &err));
+	assert_int_equal(fz_arena_held(shm), 0);
 	meminfo = "nothing";
-	assert_non_null(fz_shm_alloc(shm, 16 * MIB, &at, &err));
+	assert_non_null(fz_arena_alloc(shm, 16 * MIB, &at, &err));
 	meminfo = NULL;
 	meminfo_fails = true;
-	assert_non_null(fz_shm_alloc(shm, 16 * MIB, &at, &err));
+	assert_non_null(fz_arena_alloc(shm, 16 * MIB, &at, &err));
 }
 
 static void
-test_shm_unreservable_memory_is_refused(void **state)
+test_arena_unreservable_memory_is_refused(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	struct fz_err err = { 0 };
 	uint64_t at;
 
 	populate_error = ENOMEM;
-	assert_null(fz_shm_alloc(shm, MIB, &at, &err));
+	assert_null(fz_arena_alloc(shm, MIB, &at, &err));
 	assert_int_equal(err.code, ENOMEM);
 	populate_error = EINVAL;
 	allocate_error = ENOSPC;
-	assert_null(fz_shm_alloc(shm, MIB, &at, &err));
+	assert_null(fz_arena_alloc(shm, MIB, &at, &err));
 	assert_int_equal(err.code, ENOSPC);
-	assert_int_equal(fz_shm_held(shm), 0);
+	assert_int_equal(fz_arena_held(shm), 0);
 	allocate_error = 0;
 	interruptions = 3;
-	assert_non_null(fz_shm_alloc(shm, MIB, &at, &err));
+	assert_non_null(fz_arena_alloc(shm, MIB, &at, &err));
 	populate_error = 0;
 	interruptions = 3;
-	assert_non_null(fz_shm_alloc(shm, MIB, &at, &err));
+	assert_non_null(fz_arena_alloc(shm, MIB, &at, &err));
 }
 
 static void
-test_shm_small_address_space_is_enough(void **state)
+test_arena_small_address_space_is_enough(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	uint64_t at;
 
 	mmap_max = (size_t)1 << 31;
-	assert_non_null(fz_shm_alloc(shm, MIB, &at, NULL));
-	assert_null(fz_shm_alloc(shm, mmap_max / 2, &at, NULL));
+	assert_non_null(fz_arena_alloc(shm, MIB, &at, NULL));
+	assert_null(fz_arena_alloc(shm, mmap_max / 2, &at, NULL));
 }
 
 static void
-test_shm_no_address_space_is_told(void **state)
+test_arena_no_address_space_is_told(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	struct fz_err err = { 0 };
 	uint64_t at;
 	int i;
 
 	mmap_max = 4096;
-	assert_null(fz_shm_alloc(shm, MIB, &at, &err));
+	assert_null(fz_arena_alloc(shm, MIB, &at, &err));
 	assert_int_equal(err.code, ENOMEM);
 	all_works();
 	for (i = 0; i < 2; i++) {
 		good_mallocs = i;
-		assert_null(fz_shm_alloc(shm, MIB, &at, &err));
+		assert_null(fz_arena_alloc(shm, MIB, &at, &err));
 	}
 	good_mallocs = -1;
-	fz_shm_enter(shm, UINT32_MAX);
-	assert_null(fz_shm_alloc(shm, MIB, &at, &err));
+	fz_arena_enter(shm, UINT32_MAX);
+	assert_null(fz_arena_alloc(shm, MIB, &at, &err));
 }
 
 static void
-test_shm_failures_of_new_are_told(void **state)
+test_arena_failures_of_new_are_told(void **state)
 {
 	struct fz_err err = { 0 };
 
 	(void)state;
 	memfd_fails = true;
-	assert_null(fz_shm_new(&err));
+	assert_null(fz_arena_new(&err));
 	assert_int_equal(err.code, ENOSYS);
 	all_works();
 	ftruncate_fails = true;
-	assert_null(fz_shm_new(&err));
+	assert_null(fz_arena_new(&err));
 	assert_int_equal(err.code, EFBIG);
 	all_works();
 	file_size_limited = true;
-	assert_null(fz_shm_new(&err));
+	assert_null(fz_arena_new(&err));
 	assert_non_null(strstr(err.text, "file size limit"));
 	all_works();
 	mmap_max = 0;
-	assert_null(fz_shm_new(&err));
+	assert_null(fz_arena_new(&err));
 	assert_int_equal(err.code, ENOMEM);
 	all_works();
 	no_memory = true;
-	assert_null(fz_shm_new(&err));
-	fz_shm_free(NULL);
+	assert_null(fz_arena_new(&err));
+	fz_arena_free(NULL);
 }
 
 static void
@@ -497,14 +498,14 @@ assert_filled(const unsigned char *p, size_t len)
 }
 
 static void
-test_shm_buf_moves_in_beyond_the_threshold(void **state)
+test_arena_buf_moves_in_beyond_the_threshold(void **state)
 {
-	struct fz_shm *shm = *state;
-	struct fz_shm_buf sb;
+	struct fz_arena *shm = *state;
+	struct fz_arena_buf sb;
 	uint64_t at;
 	size_t held;
 
-	fz_shm_buf_init(&sb, shm, 64 * KIB);
+	fz_arena_buf_init(&sb, shm, 64 * KIB);
 	fill(&sb.buf, 64 * KIB);
 	assert_false(sb.in_shm);
 	fill(&sb.buf, 4);
@@ -513,32 +514,32 @@ test_shm_buf_moves_in_beyond_the_threshold(void **state)
 	fill(&sb.buf, 5 * MIB);
 	assert_true(sb.in_shm && !sb.buf.failed);
 	assert_filled(sb.buf.data, 5 * MIB);
-	at = fz_shm_buf_take(&sb);
+	at = fz_arena_buf_take(&sb);
 	assert_int_equal(sb.buf.len, 0);
-	assert_filled(fz_shm_map(shm, at, 5 * MIB, NULL), 5 * MIB);
-	held = fz_shm_held(shm);
-	fz_shm_give_back(shm, at);
-	assert_int_equal(fz_shm_held(shm), held);
+	assert_filled(fz_arena_map(shm, at, 5 * MIB, NULL), 5 * MIB);
+	held = fz_arena_held(shm);
+	fz_arena_give_back(shm, at);
+	assert_int_equal(fz_arena_held(shm), held);
 	fill(&sb.buf, 3 * MIB);
 	assert_true(sb.in_shm);
 	fz_buf_fini(&sb.buf);
-	assert_int_equal(fz_shm_held(shm), held);
+	assert_int_equal(fz_arena_held(shm), held);
 	fill(&sb.buf, 100);
 	fz_buf_fini(&sb.buf);
 }
 
 static void
-test_shm_buf_falls_back_to_malloc(void **state)
+test_arena_buf_falls_back_to_malloc(void **state)
 {
-	struct fz_shm *shm = *state;
-	struct fz_shm_buf sb;
+	struct fz_arena *shm = *state;
+	struct fz_arena_buf sb;
 
-	fz_shm_buf_init(&sb, NULL, 0);
+	fz_arena_buf_init(&sb, NULL, 0);
 	fill(&sb.buf, MIB);
 	assert_false(sb.in_shm || sb.buf.failed);
 	fz_buf_fini(&sb.buf);
 
-	fz_shm_buf_init(&sb, shm, 1024);
+	fz_arena_buf_init(&sb, shm, 1024);
 	fill(&sb.buf, 2 * MIB);
 	assert_true(sb.in_shm);
 	populate_error = ENOMEM;
@@ -563,15 +564,15 @@ test_shm_buf_falls_back_to_malloc(void **state)
 }
 
 static void
-test_shm_buf_moves_where_it_cannot_grow(void **state)
+test_arena_buf_moves_where_it_cannot_grow(void **state)
 {
-	struct fz_shm *shm = *state;
-	struct fz_shm_buf sb;
+	struct fz_arena *shm = *state;
+	struct fz_arena_buf sb;
 	uint64_t wall;
 
-	fz_shm_buf_init(&sb, shm, 1024);
+	fz_arena_buf_init(&sb, shm, 1024);
 	fill(&sb.buf, 2 * MIB);
-	assert_non_null(fz_shm_alloc(shm, 2 * MIB, &wall, NULL));
+	assert_non_null(fz_arena_alloc(shm, 2 * MIB, &wall, NULL));
 	assert_true(wall > sb.offset);
 	fz_buf_clear(&sb.buf);
 	fill(&sb.buf, 12 * MIB);
@@ -586,33 +587,33 @@ test_shm_buf_moves_where_it_cannot_grow(void **state)
 enum { ROOM = 10000 };
 
 static int
-fill_room(struct fz_shm *shm, uint64_t offset)
+fill_room(struct fz_arena *shm, uint64_t offset)
 {
-	unsigned char *p = fz_shm_map_room(shm, offset, ROOM, NULL);
+	unsigned char *p = fz_arena_map_room(shm, offset, ROOM, NULL);
 
 	if (p == NULL || p[0] != 'o' || p[ROOM - 1] != 'o')
 		return 255;
 	memset(p, 'w', ROOM);
-	fz_shm_unmap(shm, p, ROOM);
-	return fz_shm_held(shm) == 0; /* it is not ours */
+	fz_arena_unmap(shm, p, ROOM);
+	return fz_arena_held(shm) == 0; /* it is not ours */
 }
 
 static int
-fill_room_below(struct fz_shm *shm, uint64_t offset)
+fill_room_below(struct fz_arena *shm, uint64_t offset)
 {
-	return in_child(shm, fz_shm_next_slice(shm), fill_room, offset);
+	return in_child(shm, fz_arena_next_slice(shm), fill_room, offset);
 }
 
 static void
-test_shm_room_that_a_child_writes_is_its_owners(void **state)
+test_arena_room_that_a_child_writes_is_its_owners(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	uint64_t at, behind;
-	unsigned char *p = fz_shm_alloc(shm, ROOM, &at, NULL);
-	unsigned char *q = fz_shm_alloc(shm, ROOM, &behind, NULL);
+	unsigned char *p = fz_arena_alloc(shm, ROOM, &at, NULL);
+	unsigned char *q = fz_arena_alloc(shm, ROOM, &behind, NULL);
 
 	for (int i = 0; i < 2; i++) {
-		uint32_t slice = fz_shm_next_slice(shm);
+		uint32_t slice = fz_arena_next_slice(shm);
 
 		memset(p, 'o', ROOM);
 		memset(q, 'q', ROOM);
@@ -623,16 +624,16 @@ test_shm_room_that_a_child_writes_is_its_owners(void **state)
 			assert_int_equal(p[j], 'w');
 			assert_int_equal(q[j], 'q');
 		}
-		fz_shm_drop_slice(shm, slice); /* that was not there */
+		fz_arena_drop_slice(shm, slice); /* that was not there */
 		assert_int_equal(p[0], 'w');
 	}
 	/* Its owner reads it as any other extent. */
-	q = fz_shm_map_room(shm, at, ROOM, NULL);
+	q = fz_arena_map_room(shm, at, ROOM, NULL);
 	memset(q, 'x', ROOM);
 	assert_int_equal(p[ROOM - 1], 'x');
-	fz_shm_unmap(shm, q, ROOM);
+	fz_arena_unmap(shm, q, ROOM);
 	assert_int_equal(p[ROOM - 1], 'x');
-	fz_shm_give_back(shm, at);
+	fz_arena_give_back(shm, at);
 }
 
 static int
@@ -649,29 +650,29 @@ count_mappings(void)
 }
 
 static void
-test_shm_room_is_unmapped(void **state)
+test_arena_room_is_unmapped(void **state)
 {
-	struct fz_shm *shm = *state;
+	struct fz_arena *shm = *state;
 	uint64_t at;
 	int before;
 
-	assert_non_null(fz_shm_alloc(shm, 1 << 20, &at, NULL));
+	assert_non_null(fz_arena_alloc(shm, 1 << 20, &at, NULL));
 	before = count_mappings();
 	for (size_t len = 1; len <= 1 << 20; len += 9999) {
-		char *p = fz_shm_map_room(shm, at, len, NULL);
+		char *p = fz_arena_map_room(shm, at, len, NULL);
 
 		assert_non_null(p);
 		p[len - 1] = 'x';
-		fz_shm_unmap(shm, p, len);
+		fz_arena_unmap(shm, p, len);
 	}
 	assert_int_equal(count_mappings(), before);
 }
 
 static void
-test_shm_room_that_is_none_cannot_be_mapped(void **state)
+test_arena_room_that_is_none_cannot_be_mapped(void **state)
 {
-	struct fz_shm *shm = *state;
-	uint64_t slice_end = UINT64_C(1) << FZ_SHM_SLICE_BITS;
+	struct fz_arena *shm = *state;
+	uint64_t slice_end = UINT64_C(1) << FZ_ARENA_SLICE_BITS;
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), at;
 	struct {
 		uint64_t offset;
@@ -685,15 +686,15 @@ test_shm_room_that_is_none_cannot_be_mapped(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		err = (struct fz_err){ 0 };
-		assert_null(
-		    fz_shm_map_room(shm, cases[i].offset, cases[i].len, &err));
+		assert_null(fz_arena_map_room(
+		    shm, cases[i].offset, cases[i].len, &err));
 		assert_string_equal(err.text, "not inside shared memory");
-		assert_null(
-		    fz_shm_map_room(shm, cases[i].offset, cases[i].len, NULL));
+		assert_null(fz_arena_map_room(
+		    shm, cases[i].offset, cases[i].len, NULL));
 	}
-	assert_non_null(fz_shm_alloc(shm, ROOM, &at, NULL));
+	assert_non_null(fz_arena_alloc(shm, ROOM, &at, NULL));
 	mmap_max = 0;
-	assert_null(fz_shm_map_room(shm, at, ROOM, &err));
+	assert_null(fz_arena_map_room(shm, at, ROOM, &err));
 	assert_int_equal(err.code, ENOMEM);
 	assert_non_null(strstr(err.text, "cannot map shared memory"));
 }
@@ -703,44 +704,46 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
-		    test_shm_extents_are_writable_and_apart, setup, teardown),
+		    test_arena_extents_are_writable_and_apart, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_given_back_memory_is_used_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_more_than_enough_goes_back_to_the_kernel, setup,
+		    test_arena_given_back_memory_is_used_again, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_child_reads_what_the_parent_wrote, setup,
+		    test_arena_more_than_enough_goes_back_to_the_kernel, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_parent_reads_what_a_child_wrote, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_nonsense_cannot_be_mapped, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_more_than_the_machine_has_is_refused, setup,
+		    test_arena_child_reads_what_the_parent_wrote, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_unreservable_memory_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_small_address_space_is_enough, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_no_address_space_is_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_failures_of_new_are_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_buf_moves_in_beyond_the_threshold, setup,
+		    test_arena_parent_reads_what_a_child_wrote, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_buf_falls_back_to_malloc, setup, teardown),
+		    test_arena_nonsense_cannot_be_mapped, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_buf_moves_where_it_cannot_grow, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_shm_room_that_a_child_writes_is_its_owners, setup,
+		    test_arena_more_than_the_machine_has_is_refused, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_room_is_unmapped, setup, teardown),
+		    test_arena_unreservable_memory_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_shm_room_that_is_none_cannot_be_mapped, setup,
+		    test_arena_small_address_space_is_enough, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_no_address_space_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_failures_of_new_are_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_buf_moves_in_beyond_the_threshold, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_buf_falls_back_to_malloc, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_buf_moves_where_it_cannot_grow, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_room_that_a_child_writes_is_its_owners, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_room_is_unmapped, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_arena_room_that_is_none_cannot_be_mapped, setup,
 		    teardown),
 	};
 

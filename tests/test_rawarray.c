@@ -54,7 +54,7 @@ setup(void **state)
 
 	assert_non_null(L);
 	luaL_openlibs(L);
-	assert_true(fz_strip_learn(L));
+	assert_true(fz_rawarray_learn(L));
 	*state = L;
 	return 0;
 }
@@ -71,14 +71,14 @@ teardown(void **state)
 static int
 learn(lua_State *L)
 {
-	lua_pushboolean(L, fz_strip_learn(L));
+	lua_pushboolean(L, fz_rawarray_learn(L));
 	return 1;
 }
 
 static int
 push_list(lua_State *L)
 {
-	struct fz_slot *list = fz_strip_push_list(L, 1000, 2);
+	struct fz_raw_value *list = fz_rawarray_push_list(L, 1000, 2);
 
 	lua_pushlightuserdata(L, list);
 	return 1;
@@ -112,17 +112,17 @@ learn_without_memory(void)
 	unsigned long n = 1;
 
 	assert_non_null(L);
-	assert_false(fz_strip_tags.known);
-	assert_null(fz_strip_push_list(L, 100, 0)); /* nobody has asked */
+	assert_false(fz_rawarray_tags.known);
+	assert_null(fz_rawarray_push_list(L, 100, 0)); /* nobody has asked */
 	lua_settop(L, 0);
 	while (fails_at(L, learn, n)) {
-		assert_false(fz_strip_tags.known);
+		assert_false(fz_rawarray_tags.known);
 		lua_settop(L, 0);
 		n++;
 	}
 	assert_true(n > 2);
 	assert_true(lua_toboolean(L, -1));
-	assert_true(fz_strip_tags.known);
+	assert_true(fz_rawarray_tags.known);
 	lua_close(L);
 	assert_int_equal(allocated, 0);
 	return 0;
@@ -130,7 +130,7 @@ learn_without_memory(void)
 
 /* Of this Lua, whatever its memory does. Called before all others. */
 static void
-test_strip_is_learned_though_memory_was_short(void **state)
+test_rawarray_is_learned_though_memory_was_short(void **state)
 {
 	int status;
 	pid_t pid = fork();
@@ -145,9 +145,9 @@ test_strip_is_learned_though_memory_was_short(void **state)
 }
 
 static void
-test_strip_tags_are_those_of_this_lua(void **state)
+test_rawarray_tags_are_those_of_this_lua(void **state)
 {
-	const struct fz_strip_tags *t = &fz_strip_tags;
+	const struct fz_rawarray_tags *t = &fz_rawarray_tags;
 	unsigned char tags[] = { t->nil, t->no, t->yes, t->integer, t->number };
 	int nplain = 0;
 
@@ -171,7 +171,7 @@ test_strip_tags_are_those_of_this_lua(void **state)
 /* ---- lists --------------------------------------------------------------- */
 
 static void
-test_strip_a_list_without_memory_is_an_error(void **state)
+test_rawarray_a_list_without_memory_is_an_error(void **state)
 {
 	lua_State *L = lua_newstate(allocate, &fail_at);
 	unsigned long n = 1;
@@ -189,20 +189,20 @@ test_strip_a_list_without_memory_is_an_error(void **state)
 
 /* Written there it is in the table, and the other way round. */
 static void
-assert_is_array(lua_State *L, int table, struct fz_slot *list, int n)
+assert_is_array(lua_State *L, int table, struct fz_raw_value *list, int n)
 {
-	struct fz_slot slot;
+	struct fz_raw_value slot;
 
 	for (int i = 1; i <= n; i += n < 8 ? 1 : n / 7) {
 		lua_pushinteger(L, 1000 + i);
-		assert_true(fz_strip_store(L, -1, &slot));
+		assert_true(fz_rawarray_store(L, -1, &slot));
 		lua_rawseti(L, table, i);
 		assert_memory_equal(list[i - 1].value, slot.value, 8);
 		assert_int_equal(list[i - 1].tag, slot.tag);
 		lua_pushnumber(L, i + 0.5);
-		assert_true(fz_strip_store(L, -1, &slot));
+		assert_true(fz_rawarray_store(L, -1, &slot));
 		lua_pop(L, 1);
-		assert_int_equal(fz_strip_copy(&list[i - 1], &slot, 1), 1);
+		assert_int_equal(fz_rawarray_copy(&list[i - 1], &slot, 1), 1);
 		assert_int_equal(lua_rawgeti(L, table, i), LUA_TNUMBER);
 		assert_true(lua_tonumber(L, -1) == i + 0.5);
 		lua_pop(L, 1);
@@ -210,14 +210,15 @@ assert_is_array(lua_State *L, int table, struct fz_slot *list, int n)
 }
 
 static void
-test_strip_push_list_tells_where_the_array_is(void **state)
+test_rawarray_push_list_tells_where_the_array_is(void **state)
 {
 	lua_State *L = *state;
 	int nknown = 0, nasked = 0;
 
 	for (int n = 0; n < 3000; n += n < 70 ? 1 : 97) {
 		for (int nrec = 0; nrec < 8; nrec++) {
-			struct fz_slot *list = fz_strip_push_list(L, n, nrec);
+			struct fz_raw_value *list =
+			    fz_rawarray_push_list(L, n, nrec);
 
 			assert_int_equal(lua_type(L, -1), LUA_TTABLE);
 			nasked += n != 0;
@@ -227,7 +228,7 @@ test_strip_push_list_tells_where_the_array_is(void **state)
 			lua_pop(L, 1);
 		}
 	}
-	assert_null(fz_strip_push_list(L, 0, 2));
+	assert_null(fz_rawarray_push_list(L, 0, 2));
 	/* Not where a field takes as much as the array, which is seldom. */
 	assert_true(nknown > nasked * 9 / 10);
 	lua_pop(L, 1);
@@ -236,7 +237,7 @@ test_strip_push_list_tells_where_the_array_is(void **state)
 
 /* Finalizers make tables of that very size while the list is made. */
 static void
-test_strip_a_list_is_right_among_finalizers(void **state)
+test_rawarray_a_list_is_right_among_finalizers(void **state)
 {
 	enum { N = 50 };
 	lua_State *L = *state;
@@ -255,13 +256,13 @@ test_strip_a_list_is_right_among_finalizers(void **state)
 		"collectgarbage('stop')"),
 	    LUA_OK);
 	for (int i = 0; i < 2000; i++) {
-		struct fz_slot *list;
+		struct fz_raw_value *list;
 
 		lua_getglobal(L, "litter");
 		lua_call(L, 0, 0);
 		if (i % 2 != 0) /* with a collection in its midst */
 			lua_gc(L, LUA_GCRESTART);
-		list = fz_strip_push_list(L, N, 2);
+		list = fz_rawarray_push_list(L, N, 2);
 		lua_gc(L, LUA_GCSTOP);
 		nknown += list != NULL;
 		if (list != NULL)
@@ -276,22 +277,23 @@ test_strip_a_list_is_right_among_finalizers(void **state)
 /* ---- values -------------------------------------------------------------- */
 
 static void
-test_strip_copy_stops_at_what_is_not_plain(void **state)
+test_rawarray_copy_stops_at_what_is_not_plain(void **state)
 {
 	enum { N = 9, AT = 5 };
-	struct fz_slot strip[N], list[N];
+	struct fz_raw_value strip[N], list[N];
 
 	(void)state;
 	for (unsigned tag = 0; tag < 256; tag++) {
-		bool plain = tag < 64 && (fz_strip_tags.plain >> tag & 1);
+		bool plain = tag < 64 && (fz_rawarray_tags.plain >> tag & 1);
 
 		memset(list, 0xaa, sizeof(list));
 		memset(strip, 0x55, sizeof(strip));
 		for (int i = 0; i < N; i++)
-			strip[i].tag = fz_strip_tags.integer;
+			strip[i].tag = fz_rawarray_tags.integer;
 		strip[AT].tag = (unsigned char)tag;
-		assert_int_equal(fz_strip_is_plain(&strip[AT]), plain);
-		assert_int_equal(fz_strip_copy(list, strip, N), plain ? N : AT);
+		assert_int_equal(fz_rawarray_is_plain(&strip[AT]), plain);
+		assert_int_equal(
+		    fz_rawarray_copy(list, strip, N), plain ? N : AT);
 		for (int i = 0; i < N; i++) {
 			bool copied = plain || i < AT;
 
@@ -301,11 +303,11 @@ test_strip_copy_stops_at_what_is_not_plain(void **state)
 			    list[i].tag, copied ? strip[i].tag : 0xaa);
 		}
 	}
-	assert_int_equal(fz_strip_copy(list, strip, 0), 0);
+	assert_int_equal(fz_rawarray_copy(list, strip, 0), 0);
 }
 
 /* Who writes there must not, but a process that is broken may. */
-static struct fz_slot shared_strip[64];
+static struct fz_raw_value shared_strip[64];
 static atomic_bool copied;
 
 static void *
@@ -314,28 +316,28 @@ scribble(void *unused)
 	volatile unsigned char *tag = &shared_strip[40].tag;
 
 	while (!atomic_load(&copied)) {
-		*tag = fz_strip_tags.integer;
+		*tag = fz_rawarray_tags.integer;
 		*tag = 0x45; /* a table's, if anybody believed it */
 	}
 	return unused;
 }
 
 static void
-test_strip_copy_believes_only_what_it_has_checked(void **state)
+test_rawarray_copy_believes_only_what_it_has_checked(void **state)
 {
-	struct fz_slot list[64];
+	struct fz_raw_value list[64];
 	pthread_t thread;
 	int nwhole = 0;
 
 	(void)state;
 	for (int i = 0; i < 64; i++)
-		shared_strip[i].tag = fz_strip_tags.integer;
+		shared_strip[i].tag = fz_rawarray_tags.integer;
 	assert_int_equal(pthread_create(&thread, NULL, scribble, NULL), 0);
 	for (int i = 0; i < 1000000; i++) {
 		memset(&list[40], 0, sizeof(list[40]));
-		list[40].tag = fz_strip_tags.nil;
-		nwhole += fz_strip_copy(list, shared_strip, 64) == 64;
-		if (!fz_strip_is_plain(&list[40]))
+		list[40].tag = fz_rawarray_tags.nil;
+		nwhole += fz_rawarray_copy(list, shared_strip, 64) == 64;
+		if (!fz_rawarray_is_plain(&list[40]))
 			fail_msg("after %d copies", i);
 	}
 	atomic_store(&copied, true);
@@ -361,14 +363,14 @@ assert_same(lua_State *L, int a, int b)
 }
 
 static void
-test_strip_plain_values_come_back_as_they_were(void **state)
+test_rawarray_plain_values_come_back_as_they_were(void **state)
 {
 	static const lua_Integer integers[] = { 0, 1, -1, 255, 1 << 30,
 		LUA_MININTEGER, LUA_MAXINTEGER };
 	lua_Number numbers[] = { 0.0, -0.0, 0.1, -1e308, 5e-324, 1.0, HUGE_VAL,
 		-HUGE_VAL, (lua_Number)NAN, -(lua_Number)NAN };
 	lua_State *L = *state;
-	struct fz_slot slot, *list;
+	struct fz_raw_value slot, *list;
 	int n;
 
 	lua_pushnil(L);
@@ -380,15 +382,15 @@ test_strip_plain_values_come_back_as_they_were(void **state)
 		lua_pushnumber(L, numbers[i]);
 	n = lua_gettop(L);
 	assert_true(lua_checkstack(L, 10));
-	list = fz_strip_push_list(L, n, 0);
+	list = fz_rawarray_push_list(L, n, 0);
 	assert_non_null(list);
 	for (int i = 1; i <= n; i++) {
 		memset(&slot, 0xff, sizeof(slot)); /* of memory used before */
-		assert_true(fz_strip_store(L, i, &slot));
-		assert_true(fz_strip_is_plain(&slot));
-		fz_strip_push(L, &slot);
+		assert_true(fz_rawarray_store(L, i, &slot));
+		assert_true(fz_rawarray_is_plain(&slot));
+		fz_rawarray_push(L, &slot);
 		assert_same(L, i, -1);
-		assert_int_equal(fz_strip_copy(&list[i - 1], &slot, 1), 1);
+		assert_int_equal(fz_rawarray_copy(&list[i - 1], &slot, 1), 1);
 		lua_rawgeti(L, n + 1, i);
 		assert_same(L, i, -1);
 		lua_pop(L, 2);
@@ -396,10 +398,10 @@ test_strip_plain_values_come_back_as_they_were(void **state)
 }
 
 static void
-test_strip_other_values_are_refused(void **state)
+test_rawarray_other_values_are_refused(void **state)
 {
 	lua_State *L = *state;
-	struct fz_slot slot, before;
+	struct fz_raw_value slot, before;
 
 	lua_pushliteral(L, "");
 	lua_pushliteral(L, "12"); /* no number, though it looks like one */
@@ -411,7 +413,7 @@ test_strip_other_values_are_refused(void **state)
 	memset(&slot, 0x5a, sizeof(slot));
 	before = slot;
 	for (int i = 1; i <= lua_gettop(L); i++) {
-		assert_false(fz_strip_store(L, i, &slot));
+		assert_false(fz_rawarray_store(L, i, &slot));
 		assert_memory_equal(&slot, &before, sizeof(slot));
 	}
 }
@@ -422,8 +424,8 @@ test_strip_other_values_are_refused(void **state)
 static void
 copy_list(lua_State *L, int n)
 {
-	struct fz_slot *list = fz_strip_push_list(L, n, 2);
-	struct fz_slot *strip = malloc((size_t)n * sizeof(*strip));
+	struct fz_raw_value *list = fz_rawarray_push_list(L, n, 2);
+	struct fz_raw_value *strip = malloc((size_t)n * sizeof(*strip));
 
 	assert_non_null(list);
 	assert_non_null(strip);
@@ -437,10 +439,10 @@ copy_list(lua_State *L, int n)
 			lua_pushnil(L);
 		else
 			lua_pushinteger(L, i);
-		assert_true(fz_strip_store(L, -1, &strip[i - 1]));
+		assert_true(fz_rawarray_store(L, -1, &strip[i - 1]));
 		lua_pop(L, 1);
 	}
-	assert_int_equal(fz_strip_copy(list, strip, (size_t)n), n);
+	assert_int_equal(fz_rawarray_copy(list, strip, (size_t)n), n);
 	free(strip);
 	lua_setglobal(L, "list");
 }
@@ -491,7 +493,7 @@ static const char use[] =
     "collectgarbage()\n";
 
 static void
-test_strip_a_copied_list_is_one_for_lua(void **state)
+test_rawarray_a_copied_list_is_one_for_lua(void **state)
 {
 	static const char *const modes[] = { "incremental", "generational" };
 	lua_State *L = *state;
@@ -513,11 +515,11 @@ test_strip_a_copied_list_is_one_for_lua(void **state)
 
 /* It becomes old while it is empty, and is filled then. */
 static void
-test_strip_an_old_list_may_be_filled(void **state)
+test_rawarray_an_old_list_may_be_filled(void **state)
 {
 	enum { N = 5000 };
 	lua_State *L = *state;
-	struct fz_slot slot, *list = fz_strip_push_list(L, N, 2);
+	struct fz_raw_value slot, *list = fz_rawarray_push_list(L, N, 2);
 
 	assert_non_null(list);
 	lua_gc(L, LUA_GCGEN, 0, 0);
@@ -530,9 +532,9 @@ test_strip_an_old_list_may_be_filled(void **state)
 			continue;
 		}
 		lua_pushinteger(L, i);
-		assert_true(fz_strip_store(L, -1, &slot));
+		assert_true(fz_rawarray_store(L, -1, &slot));
 		lua_pop(L, 1);
-		assert_int_equal(fz_strip_copy(&list[i], &slot, 1), 1);
+		assert_int_equal(fz_rawarray_copy(&list[i], &slot, 1), 1);
 	}
 	lua_gc(L, LUA_GCCOLLECT);
 	for (int i = 0; i < N; i++) {
@@ -555,47 +557,47 @@ table_of(lua_State *L, const char *chunk)
 }
 
 static void
-test_strip_look_finds_what_is_in_the_array_part(void **state)
+test_rawarray_look_finds_what_is_in_the_array_part(void **state)
 {
 	lua_State *L = *state;
 	const void *table = table_of(L, "return { 7, 0.5, 'x', { 1, 2 } }");
-	const struct fz_slot *array;
+	const struct fz_raw_value *array;
 
-	assert_true(fz_strip_table.known);
+	assert_true(fz_rawarray_table.known);
 	for (unsigned i = 1; i <= 2; i++) {
-		assert_true(fz_strip_is_number(fz_strip_look(table, i)));
-		fz_strip_push_number(L, fz_strip_look(table, i));
+		assert_true(fz_rawarray_is_number(fz_rawarray_look(table, i)));
+		fz_rawarray_push_number(L, fz_rawarray_look(table, i));
 		lua_rawgeti(L, -2, i);
 		assert_true(lua_compare(L, -1, -2, LUA_OPEQ));
 		lua_pop(L, 2);
 	}
-	assert_false(fz_strip_is_number(fz_strip_look(table, 3)));
+	assert_false(fz_rawarray_is_number(fz_rawarray_look(table, 3)));
 	assert_int_equal(
-	    fz_strip_look_into(fz_strip_look(table, 3), &array), 0);
+	    fz_rawarray_look_into(fz_rawarray_look(table, 3), &array), 0);
 	assert_int_equal(
-	    fz_strip_look_into(fz_strip_look(table, 4), &array), 2);
-	assert_null(fz_strip_look(table, 0));
-	assert_null(fz_strip_look(table, 5));
-	assert_null(fz_strip_look(table, UINT64_MAX));
+	    fz_rawarray_look_into(fz_rawarray_look(table, 4), &array), 2);
+	assert_null(fz_rawarray_look(table, 0));
+	assert_null(fz_rawarray_look(table, 5));
+	assert_null(fz_rawarray_look(table, UINT64_MAX));
 	table = table_of(L, "return { x = 1 }");
-	assert_null(fz_strip_look(table, 1));
+	assert_null(fz_rawarray_look(table, 1));
 }
 
 /* How many numbers are seen in the table that an expression makes. */
 static unsigned
 nseen(lua_State *L, const char *expression)
 {
-	const struct fz_slot *array;
+	const struct fz_raw_value *array;
 	const void *outer;
 	char chunk[200];
 
 	snprintf(chunk, sizeof(chunk), "return { %s }", expression);
 	outer = table_of(L, chunk);
-	return fz_strip_look_into(fz_strip_look(outer, 1), &array);
+	return fz_rawarray_look_into(fz_rawarray_look(outer, 1), &array);
 }
 
 static void
-test_strip_look_into_sees_a_few_numbers_and_nothing_else(void **state)
+test_rawarray_look_into_sees_a_few_numbers_and_nothing_else(void **state)
 {
 	lua_State *L = *state;
 
@@ -619,39 +621,41 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_strip_is_learned_though_memory_was_short),
+		cmocka_unit_test(
+		    test_rawarray_is_learned_though_memory_was_short),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_look_finds_what_is_in_the_array_part, setup,
+		    test_rawarray_look_finds_what_is_in_the_array_part, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_look_into_sees_a_few_numbers_and_nothing_else,
+		    test_rawarray_look_into_sees_a_few_numbers_and_nothing_else,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_tags_are_those_of_this_lua, setup, teardown),
+		    test_rawarray_tags_are_those_of_this_lua, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_a_list_without_memory_is_an_error, setup,
+		    test_rawarray_a_list_without_memory_is_an_error, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_push_list_tells_where_the_array_is, setup,
+		    test_rawarray_push_list_tells_where_the_array_is, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_a_list_is_right_among_finalizers, setup,
+		    test_rawarray_a_list_is_right_among_finalizers, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_copy_stops_at_what_is_not_plain, setup,
+		    test_rawarray_copy_stops_at_what_is_not_plain, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_copy_believes_only_what_it_has_checked, setup,
+		    test_rawarray_copy_believes_only_what_it_has_checked, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_plain_values_come_back_as_they_were, setup,
+		    test_rawarray_plain_values_come_back_as_they_were, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_other_values_are_refused, setup, teardown),
+		    test_rawarray_other_values_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_a_copied_list_is_one_for_lua, setup, teardown),
+		    test_rawarray_a_copied_list_is_one_for_lua, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_strip_an_old_list_may_be_filled, setup, teardown),
+		    test_rawarray_an_old_list_may_be_filled, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
--- test_strip.lua - results of maps that are plain values, which workers place in shared
+-- test_rawarray.lua - results of maps that are plain values, which workers place in shared
 -- memory: whatever comes between them, and however the items are shared out.
 
 local t = ...

@@ -146,10 +146,10 @@ __wrap_waitpid(pid_t pid, int *status, int flags)
 /* ---- one program ------------------------------------------------------- */
 
 /* `words` ends with NULL; what it is not given it has not. */
-static struct fz_exec_opts
+static struct fz_program_opts
 options(struct world *w, char *const *words)
 {
-	return (struct fz_exec_opts){ .engine = &w->engine,
+	return (struct fz_program_opts){ .engine = &w->engine,
 		.file = words[0],
 		.argv = words,
 		.timeout_ns = FZ_CLOCK_NEVER };
@@ -168,11 +168,11 @@ shell(const char *script)
 	return words;
 }
 
-static struct fz_exec *
-start(const struct fz_exec_opts *opts)
+static struct fz_program *
+start(const struct fz_program_opts *opts)
 {
 	struct fz_err err = { 0 };
-	struct fz_exec *exec = fz_exec_new(opts, &err);
+	struct fz_program *exec = fz_program_new(opts, &err);
 
 	if (exec == NULL)
 		fail_msg("%s", err.text);
@@ -180,18 +180,18 @@ start(const struct fz_exec_opts *opts)
 }
 
 /* Its end, within ten seconds. */
-static struct fz_exec_end *
-wait_end(struct world *w, struct fz_exec *exec)
+static struct fz_program_end *
+wait_end(struct world *w, struct fz_program *exec)
 {
 	int64_t until = in_ms(on_valgrind() ? 60000 : 10000);
 	unsigned long news = w->engine.news;
 
-	while (fz_exec_end(exec) == NULL) {
+	while (fz_program_end(exec) == NULL) {
 		assert_int_equal(w->engine.news, news);
 		assert_true(step_until(w, until));
 	}
 	assert_int_equal(w->engine.news, news + 1);
-	return fz_exec_end(exec);
+	return fz_program_end(exec);
 }
 
 static void
@@ -204,7 +204,7 @@ assert_bytes(const struct fz_buf *buf, const char *text)
 
 /* It ended by itself, and wrote these. */
 static void
-assert_ended(const struct fz_exec_end *end, int exitcode, const char *out,
+assert_ended(const struct fz_program_end *end, int exitcode, const char *out,
     const char *errors)
 {
 	assert_string_equal(end->err.text, "");
@@ -217,34 +217,34 @@ assert_ended(const struct fz_exec_end *end, int exitcode, const char *out,
 }
 
 static void
-test_exec_tells_what_a_program_wrote_and_how_it_ended(void **state)
+test_program_tells_what_a_program_wrote_and_how_it_ended(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts =
+	struct fz_program_opts opts =
 	    options(w, shell("echo out; echo err >&2; exit 3"));
-	struct fz_exec *exec = start(&opts);
+	struct fz_program *exec = start(&opts);
 
 	assert_ended(wait_end(w, exec), 3, "out\n", "err\n");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 static void
-test_exec_tells_the_signal(void **state)
+test_program_tells_the_signal(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(w, shell("kill -TERM $$"));
-	struct fz_exec *exec = start(&opts);
-	struct fz_exec_end *end = wait_end(w, exec);
+	struct fz_program_opts opts = options(w, shell("kill -TERM $$"));
+	struct fz_program *exec = start(&opts);
+	struct fz_program_end *end = wait_end(w, exec);
 
 	assert_int_equal(end->err.kind, FZ_ERR_NONE);
 	assert_int_equal(end->signal, SIGTERM);
 	assert_int_equal(end->exitcode, 0);
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 /* A host's threads often block them all. */
 static void
-test_exec_a_program_has_no_signal_blocked_or_ignored(void **state)
+test_program_a_program_has_no_signal_blocked_or_ignored(void **state)
 {
 	struct world *w = *state;
 	sigset_t all, before;
@@ -252,14 +252,14 @@ test_exec_a_program_has_no_signal_blocked_or_ignored(void **state)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	for (int i = 0; i < 2; i++) {
-		struct fz_exec_opts opts =
+		struct fz_program_opts opts =
 		    options(w, shell(i == 0 ? "kill -TERM $$; sleep 9"
 					    : "kill -INT $$; sleep 9"));
-		struct fz_exec *exec = start(&opts);
+		struct fz_program *exec = start(&opts);
 
 		assert_int_equal(
 		    wait_end(w, exec)->signal, i == 0 ? SIGTERM : SIGINT);
-		fz_exec_free(exec);
+		fz_program_free(exec);
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -269,9 +269,9 @@ static void
 through_cat(struct world *w, size_t n)
 {
 	unsigned char *input = malloc(n);
-	struct fz_exec_opts opts = options(w, shell("exec cat"));
-	struct fz_exec *exec;
-	struct fz_exec_end *end;
+	struct fz_program_opts opts = options(w, shell("exec cat"));
+	struct fz_program *exec;
+	struct fz_program_end *end;
 
 	for (size_t i = 0; i < n; i++)
 		input[i] = (unsigned char)(i * 7 + i / 251);
@@ -282,12 +282,12 @@ through_cat(struct world *w, size_t n)
 	assert_int_equal(end->err.kind, FZ_ERR_NONE);
 	assert_int_equal(end->out.len, n);
 	assert_memory_equal(end->out.data, input, n);
-	fz_exec_free(exec);
+	fz_program_free(exec);
 	free(input);
 }
 
 static void
-test_exec_input_of_any_size_comes_back(void **state)
+test_program_input_of_any_size_comes_back(void **state)
 {
 	through_cat(*state, 1);
 	through_cat(*state, 65536);
@@ -295,7 +295,7 @@ test_exec_input_of_any_size_comes_back(void **state)
 }
 
 static void
-test_exec_goes_on_after_short_and_interrupted_calls(void **state)
+test_program_goes_on_after_short_and_interrupted_calls(void **state)
 {
 	faults.pid = getpid();
 	faults.most = 1000;
@@ -308,38 +308,38 @@ test_exec_goes_on_after_short_and_interrupted_calls(void **state)
 }
 
 static void
-test_exec_a_program_need_not_read(void **state)
+test_program_a_program_need_not_read(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(w, shell("exec <&-; echo there"));
+	struct fz_program_opts opts = options(w, shell("exec <&-; echo there"));
 	size_t n = (size_t)4 << 20;
 	char *input = calloc(1, n);
-	struct fz_exec *exec;
+	struct fz_program *exec;
 
 	opts.input = input;
 	opts.ninput = n;
 	exec = start(&opts);
 	assert_ended(wait_end(w, exec), 0, "there\n", "");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 	free(input);
 }
 
 static void
-test_exec_sets_environment_and_directory(void **state)
+test_program_sets_environment_and_directory(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts =
+	struct fz_program_opts opts =
 	    options(w, shell("echo $ONE ${HOME-none} ${PATH:+path}; pwd"));
 	char one[] = "ONE=a b", home[] = "HOME";
 	char *env[] = { one, home, NULL };
-	struct fz_exec *exec;
+	struct fz_program *exec;
 
 	opts.env = env;
 	opts.cwd = "/usr";
 	exec = start(&opts);
 	assert_ended(wait_end(w, exec), 0, "a b none path\n/usr\n", "");
 	assert_null(getenv("ONE"));
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 /* ---- what goes wrong
@@ -347,26 +347,26 @@ test_exec_sets_environment_and_directory(void **state)
  */
 
 static void
-assert_not_run(struct world *w, const struct fz_exec_opts *opts,
+assert_not_run(struct world *w, const struct fz_program_opts *opts,
     const char *what, int code)
 {
-	struct fz_exec *exec = start(opts);
-	struct fz_exec_end *end = wait_end(w, exec);
+	struct fz_program *exec = start(opts);
+	struct fz_program_end *end = wait_end(w, exec);
 
 	assert_int_equal(end->err.kind, FZ_ERR_ERROR);
 	assert_int_equal(end->err.code, code);
 	assert_non_null(strstr(end->err.text, what));
 	assert_non_null(strstr(end->err.text, strerror(code)));
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 static void
-test_exec_a_missing_program_is_told(void **state)
+test_program_a_missing_program_is_told(void **state)
 {
 	struct world *w = *state;
 	char name[] = "/no/such/program";
 	char *words[] = { name, NULL };
-	struct fz_exec_opts opts = options(w, words);
+	struct fz_program_opts opts = options(w, words);
 
 	if (on_valgrind()) /* its vfork() is a fork() */
 		skip();
@@ -374,18 +374,18 @@ test_exec_a_missing_program_is_told(void **state)
 }
 
 static void
-test_exec_a_missing_directory_is_told(void **state)
+test_program_a_missing_directory_is_told(void **state)
 {
-	struct fz_exec_opts opts = options(*state, shell("true"));
+	struct fz_program_opts opts = options(*state, shell("true"));
 
 	opts.cwd = "/no/such/directory";
 	assert_not_run(*state, &opts, "directory '/no/such/directory'", ENOENT);
 }
 
 static void
-test_exec_tells_what_a_supervisor_could_not_do(void **state)
+test_program_tells_what_a_supervisor_could_not_do(void **state)
 {
-	struct fz_exec_opts opts = options(*state, shell("true"));
+	struct fz_program_opts opts = options(*state, shell("true"));
 	char one[] = "ONE=1";
 	char *env[] = { one, NULL };
 
@@ -402,39 +402,41 @@ test_exec_tells_what_a_supervisor_could_not_do(void **state)
 }
 
 static void
-test_exec_a_supervisor_waits_on_after_a_signal(void **state)
+test_program_a_supervisor_waits_on_after_a_signal(void **state)
 {
-	struct fz_exec_opts opts = options(*state, shell("sleep 0.05; exit 5"));
-	struct fz_exec *exec;
+	struct fz_program_opts opts =
+	    options(*state, shell("sleep 0.05; exit 5"));
+	struct fz_program *exec;
 
 	failing = WAITPID_ONCE;
 	exec = start(&opts);
 	failing = NOTHING; /* here, not there */
 	assert_ended(wait_end(*state, exec), 5, "", "");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 static void
-test_exec_a_supervisor_that_is_killed_is_a_crash(void **state)
+test_program_a_supervisor_that_is_killed_is_a_crash(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(w, shell("kill -9 $PPID; sleep 77"));
-	struct fz_exec *exec = start(&opts);
-	struct fz_exec_end *end = wait_end(w, exec);
+	struct fz_program_opts opts =
+	    options(w, shell("kill -9 $PPID; sleep 77"));
+	struct fz_program *exec = start(&opts);
+	struct fz_program_end *end = wait_end(w, exec);
 
 	assert_int_equal(end->err.kind, FZ_ERR_CRASH);
 	assert_non_null(strstr(end->err.text, "watched over 'sh' killed by"));
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 static void
-test_exec_runs_in_a_host_without_standard_descriptors(void **state)
+test_program_runs_in_a_host_without_standard_descriptors(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(w, shell("cat; echo err >&2"));
+	struct fz_program_opts opts = options(w, shell("cat; echo err >&2"));
 	int64_t until = in_ms(10000);
-	struct fz_exec_end *end;
-	struct fz_exec *exec;
+	struct fz_program_end *end;
+	struct fz_program *exec;
 	int keep_fd[3];
 
 	opts.input = "in";
@@ -443,31 +445,31 @@ test_exec_runs_in_a_host_without_standard_descriptors(void **state)
 		keep_fd[i] = fcntl(i, F_DUPFD_CLOEXEC, 10);
 		close(i);
 	}
-	exec = fz_exec_new(&opts, NULL);
-	while (
-	    exec != NULL && fz_exec_end(exec) == NULL && fz_clock_ns() < until)
+	exec = fz_program_new(&opts, NULL);
+	while (exec != NULL && fz_program_end(exec) == NULL &&
+	       fz_clock_ns() < until)
 		fz_loop_step(w->engine.loop, until, NULL);
-	end = exec != NULL ? fz_exec_end(exec) : NULL;
+	end = exec != NULL ? fz_program_end(exec) : NULL;
 	for (int i = 0; i < 3; i++) {
 		dup2(keep_fd[i], i);
 		close(keep_fd[i]);
 	}
 	assert_non_null(end);
 	assert_ended(end, 0, "in", "err\n");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 static void
-test_exec_a_pipe_that_cannot_be_moved_is_told(void **state)
+test_program_a_pipe_that_cannot_be_moved_is_told(void **state)
 {
-	struct fz_exec_opts opts = options(*state, shell("true"));
+	struct fz_program_opts opts = options(*state, shell("true"));
 	int keep_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10);
 	struct fz_err err = { 0 };
-	struct fz_exec *exec;
+	struct fz_program *exec;
 
 	close(STDIN_FILENO);
 	failing = DUPFD;
-	exec = fz_exec_new(&opts, &err);
+	exec = fz_program_new(&opts, &err);
 	failing = NOTHING;
 	dup2(keep_fd, STDIN_FILENO);
 	close(keep_fd);
@@ -479,30 +481,30 @@ test_exec_a_pipe_that_cannot_be_moved_is_told(void **state)
 static int
 scenario(struct world *w)
 {
-	struct fz_exec_opts opts = options(w, shell("cat; echo err >&2"));
+	struct fz_program_opts opts = options(w, shell("cat; echo err >&2"));
 	int64_t until = in_ms(10000);
 	struct fz_err err = { 0 };
-	struct fz_exec *exec;
-	struct fz_exec_end *end;
+	struct fz_program *exec;
+	struct fz_program_end *end;
 	int rc = -1;
 
 	opts.input = "in";
 	opts.ninput = 2;
 	opts.timeout_ns = 60 * FZ_CLOCK_SECOND;
-	exec = fz_exec_new(&opts, &err);
+	exec = fz_program_new(&opts, &err);
 	if (exec == NULL) {
 		assert_int_not_equal(err.kind, FZ_ERR_NONE);
 		return -1;
 	}
-	while (fz_exec_end(exec) == NULL && fz_clock_ns() < until)
+	while (fz_program_end(exec) == NULL && fz_clock_ns() < until)
 		fz_loop_step(w->engine.loop, until, NULL);
-	end = fz_exec_end(exec);
+	end = fz_program_end(exec);
 	assert_non_null(end);
 	if (end->err.kind == FZ_ERR_NONE) {
 		assert_ended(end, 0, "in", "err\n");
 		rc = 0;
 	}
-	fz_exec_free(exec);
+	fz_program_free(exec);
 	return rc;
 }
 
@@ -531,7 +533,7 @@ fail_each_call(struct world *w)
  * made but once, and moved the calls behind it past the one that was to fail.
  */
 static void
-test_exec_any_call_may_fail(void **state)
+test_program_any_call_may_fail(void **state)
 {
 	unsigned long first = fail_each_call(*state);
 
@@ -542,7 +544,7 @@ test_exec_any_call_may_fail(void **state)
 
 /* The number that a program has written to the file, once it has. */
 static pid_t
-wait_pid(const struct world *w, struct fz_exec *exec, const char *path)
+wait_pid(const struct world *w, struct fz_program *exec, const char *path)
 {
 	int64_t until = in_ms(10000);
 	long pid = 0;
@@ -554,7 +556,7 @@ wait_pid(const struct world *w, struct fz_exec *exec, const char *path)
 		if (fscanf(f, "%ld", &pid) != 1)
 			pid = 0;
 		fclose(f);
-		assert_null(fz_exec_end(exec));
+		assert_null(fz_program_end(exec));
 		fz_loop_step(w->engine.loop, in_ms(1), NULL);
 	}
 	assert_true(pid > 0);
@@ -562,13 +564,13 @@ wait_pid(const struct world *w, struct fz_exec *exec, const char *path)
 }
 
 static void
-test_exec_ends_all_of_it_when_its_time_is_over(void **state)
+test_program_ends_all_of_it_when_its_time_is_over(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(
+	struct fz_program_opts opts = options(
 	    w, shell("echo so far; setsid sleep 77 & trap '' TERM; sleep 78"));
-	struct fz_exec *exec;
-	struct fz_exec_end *end;
+	struct fz_program *exec;
+	struct fz_program_end *end;
 	int64_t from = fz_clock_ns();
 
 	opts.timeout_ns = 100 * FZ_CLOCK_MS * (on_valgrind() ? 50 : 1);
@@ -579,16 +581,16 @@ test_exec_ends_all_of_it_when_its_time_is_over(void **state)
 	assert_true(end->timed_out);
 	assert_int_equal(end->signal, SIGKILL);
 	assert_bytes(&end->out, "so far\n");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 /* Steps of the loop may be far apart: it had ended before it was to. */
 static void
-test_exec_what_ended_in_time_has_not_run_out_of_it(void **state)
+test_program_what_ended_in_time_has_not_run_out_of_it(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(w, shell("echo x; exit 4"));
-	struct fz_exec *exec;
+	struct fz_program_opts opts = options(w, shell("echo x; exit 4"));
+	struct fz_program *exec;
 
 	if (on_valgrind())
 		skip();
@@ -596,17 +598,17 @@ test_exec_what_ended_in_time_has_not_run_out_of_it(void **state)
 	exec = start(&opts);
 	usleep(600000);
 	assert_ended(wait_end(w, exec), 4, "x\n", "");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 static void
-test_exec_freed_while_it_runs_ends_it(void **state)
+test_program_freed_while_it_runs_ends_it(void **state)
 {
 	struct world *w = *state;
 	char path[] = "/tmp/test_exec.XXXXXX", script[256];
 	int fd = mkstemp(path);
-	struct fz_exec_opts opts;
-	struct fz_exec *exec;
+	struct fz_program_opts opts;
+	struct fz_program *exec;
 	pid_t pid;
 
 	snprintf(script, sizeof(script),
@@ -615,21 +617,22 @@ test_exec_freed_while_it_runs_ends_it(void **state)
 	exec = start(&opts);
 	pid = wait_pid(w, exec, path);
 	assert_int_equal(kill(pid, 0), 0);
-	fz_exec_free(exec);
+	fz_program_free(exec);
 	assert_int_equal(kill(pid, 0), -1);
 	close(fd);
 	unlink(path);
-	fz_exec_free(NULL);
+	fz_program_free(NULL);
 }
 
 /* As a worker that is forked meanwhile: it lets go, and ends nothing. */
 static void
-test_exec_in_a_forked_child_is_the_parents(void **state)
+test_program_in_a_forked_child_is_the_parents(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(w, shell("cat; sleep 0.2; exit 6"));
+	struct fz_program_opts opts =
+	    options(w, shell("cat; sleep 0.2; exit 6"));
 	int nfds = count_fds();
-	struct fz_exec *exec;
+	struct fz_program *exec;
 	pid_t pid;
 	int status;
 
@@ -638,22 +641,22 @@ test_exec_in_a_forked_child_is_the_parents(void **state)
 	exec = start(&opts);
 	pid = fork();
 	if (pid == 0) {
-		struct fz_exec_end *end;
+		struct fz_program_end *end;
 
 		fz_loop_in_child(w->engine.loop);
-		end = fz_exec_end(exec);
+		end = fz_program_end(exec);
 		if (end == NULL || end->err.kind != FZ_ERR_CLOSED)
 			_exit(1);
 		if (strstr(end->err.text, "by another process") == NULL)
 			_exit(2);
-		fz_exec_free(exec);
+		fz_program_free(exec);
 		/* No epoll set; valgrind's log of this process is its own. */
 		_exit(on_valgrind() || count_fds() == nfds - 1 ? 0 : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 	assert_ended(wait_end(w, exec), 6, "in", "");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 /* ---- its last bytes ---------------------------------------------------- */
@@ -681,12 +684,12 @@ act_fill(void)
 }
 
 static void
-test_exec_what_is_left_in_a_pipe_is_read(void **state)
+test_program_what_is_left_in_a_pipe_is_read(void **state)
 {
 	struct world *w = *state;
-	struct fz_exec_opts opts = options(w, self("fill"));
-	struct fz_exec *exec;
-	struct fz_exec_end *end;
+	struct fz_program_opts opts = options(w, self("fill"));
+	struct fz_program *exec;
+	struct fz_program_end *end;
 
 	if (on_valgrind())
 		skip();
@@ -695,18 +698,18 @@ test_exec_what_is_left_in_a_pipe_is_read(void **state)
 	end = wait_end(w, exec);
 	assert_int_equal(end->exitcode, 0);
 	assert_int_equal(end->out.len, PIPE_BYTES);
-	fz_exec_free(exec);
+	fz_program_free(exec);
 }
 
 /* Something that we may not end, as another user's process, holds the pipe. */
 static void
-test_exec_does_not_wait_for_a_pipe_that_others_hold(void **state)
+test_program_does_not_wait_for_a_pipe_that_others_hold(void **state)
 {
 	struct world *w = *state;
 	char path[] = "/tmp/test_exec.XXXXXX", script[256], name[64];
 	int fd = mkstemp(path), held;
-	struct fz_exec_opts opts;
-	struct fz_exec *exec;
+	struct fz_program_opts opts;
+	struct fz_program *exec;
 	pid_t pid;
 
 	snprintf(script, sizeof(script),
@@ -722,7 +725,7 @@ test_exec_does_not_wait_for_a_pipe_that_others_hold(void **state)
 	snprintf(script, sizeof(script), "%s.go", path);
 	close(open(script, O_CREAT | O_WRONLY, 0600));
 	assert_ended(wait_end(w, exec), 0, "held", "");
-	fz_exec_free(exec);
+	fz_program_free(exec);
 	close(held);
 	close(fd);
 	unlink(script);
@@ -744,27 +747,27 @@ int
 main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_exec_tells_what_a_program_wrote_and_how_it_ended),
-		TEST(test_exec_tells_the_signal),
-		TEST(test_exec_a_program_has_no_signal_blocked_or_ignored),
-		TEST(test_exec_input_of_any_size_comes_back),
-		TEST(test_exec_goes_on_after_short_and_interrupted_calls),
-		TEST(test_exec_a_program_need_not_read),
-		TEST(test_exec_sets_environment_and_directory),
-		TEST(test_exec_a_missing_program_is_told),
-		TEST(test_exec_a_missing_directory_is_told),
-		TEST(test_exec_tells_what_a_supervisor_could_not_do),
-		TEST(test_exec_a_supervisor_waits_on_after_a_signal),
-		TEST(test_exec_a_supervisor_that_is_killed_is_a_crash),
-		TEST(test_exec_runs_in_a_host_without_standard_descriptors),
-		TEST(test_exec_a_pipe_that_cannot_be_moved_is_told),
-		TEST(test_exec_any_call_may_fail),
-		TEST(test_exec_ends_all_of_it_when_its_time_is_over),
-		TEST(test_exec_what_ended_in_time_has_not_run_out_of_it),
-		TEST(test_exec_freed_while_it_runs_ends_it),
-		TEST(test_exec_in_a_forked_child_is_the_parents),
-		TEST(test_exec_what_is_left_in_a_pipe_is_read),
-		TEST(test_exec_does_not_wait_for_a_pipe_that_others_hold),
+		TEST(test_program_tells_what_a_program_wrote_and_how_it_ended),
+		TEST(test_program_tells_the_signal),
+		TEST(test_program_a_program_has_no_signal_blocked_or_ignored),
+		TEST(test_program_input_of_any_size_comes_back),
+		TEST(test_program_goes_on_after_short_and_interrupted_calls),
+		TEST(test_program_a_program_need_not_read),
+		TEST(test_program_sets_environment_and_directory),
+		TEST(test_program_a_missing_program_is_told),
+		TEST(test_program_a_missing_directory_is_told),
+		TEST(test_program_tells_what_a_supervisor_could_not_do),
+		TEST(test_program_a_supervisor_waits_on_after_a_signal),
+		TEST(test_program_a_supervisor_that_is_killed_is_a_crash),
+		TEST(test_program_runs_in_a_host_without_standard_descriptors),
+		TEST(test_program_a_pipe_that_cannot_be_moved_is_told),
+		TEST(test_program_any_call_may_fail),
+		TEST(test_program_ends_all_of_it_when_its_time_is_over),
+		TEST(test_program_what_ended_in_time_has_not_run_out_of_it),
+		TEST(test_program_freed_while_it_runs_ends_it),
+		TEST(test_program_in_a_forked_child_is_the_parents),
+		TEST(test_program_what_is_left_in_a_pipe_is_read),
+		TEST(test_program_does_not_wait_for_a_pipe_that_others_hold),
 	};
 	int failed;
 
