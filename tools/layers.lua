@@ -29,7 +29,7 @@ local C_LAYERS = {
     "encode", "warning", "codec", "decode", "decode_object", "encode_class", "encode_object",
     "encode_string", "items", "lcodec", "ljson", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "call call_state", "call_batch", "exit", "worker_main"},
-  {dir = "bind/", lua = true, "lloop"},
+  {dir = "bind/", lua = true, "lloop", "open"},
   {dir = "bind/shared/", lua = true, "lhandle", "lguard", "lwait", "lhold", "number", "larray",
     "lbarrier", "lchannel", "llock", "lcondition", "levent", "lmember", "lpipe", "lqueue",
     "lsemaphore", "lvalue"},
@@ -41,8 +41,10 @@ local C_LAYERS = {
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
--- Files whose header has another name. One that is called NOUN_WHAT may have that of NOUN.
+-- Files whose header has another name. One that is called NOUN_WHAT may have that of NOUN, and each
+-- binding that of all.
 local HEADERS = {lcodec = "codec", open = "fzlua"}
+local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
   {"error", "defaults", "made", "check", "log"},
@@ -130,6 +132,7 @@ end
 -- Whether a header says what the .c file at `path` does.
 local function is_header_of(header, path)
   local noun = noun_of(path)
+  if header == BINDINGS then return path:match("^src/bind/") ~= nil end
   return header:match("^.*/") == path:match("^.*/")
     and (HEADERS[noun] == noun_of(header) or noun_of(header):match("^[^_]+") == noun:match("^[^_]+"))
 end

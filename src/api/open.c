@@ -5,24 +5,12 @@
 #include <lauxlib.h>
 
 #include "api/modules.h"
-#include "bind/jobs/lbatch.h"
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/lpool.h"
-#include "bind/jobs/lprocess.h"
-#include "bind/jobs/lprogram.h"
-#include "bind/jobs/lrun.h"
 #include "bind/jobs/lslots.h"
 #include "bind/lloop.h"
-#include "bind/shared/larray.h"
-#include "bind/shared/lbarrier.h"
-#include "bind/shared/lcondition.h"
-#include "bind/shared/levent.h"
+#include "bind/open.h"
 #include "bind/shared/llock.h"
-#include "bind/shared/lmember.h"
-#include "bind/shared/lpipe.h"
-#include "bind/shared/lqueue.h"
-#include "bind/shared/lsemaphore.h"
-#include "bind/shared/lvalue.h"
 #include "child/exit.h"
 #include "value/codec.h"
 #include "value/lerror.h"
@@ -44,7 +32,7 @@ open_core(lua_State *L)
 		fz_ltraceback_open, fz_lloop_open, fz_lcodec_open,
 		fz_ljson_open, fz_ltext_open, fz_lgraph_open, fz_lslots_open,
 		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lbatch_open,
-		fz_lexec_open, fz_lvalue_open, fz_larray_open, fz_llock_open,
+		fz_lprogram_open, fz_lvalue_open, fz_larray_open, fz_llock_open,
 		fz_lqueue_open, fz_lpipe_open, fz_lsemaphore_open,
 		fz_levent_open, fz_lmember_open, fz_lcondition_open,
 		fz_lbarrier_open };

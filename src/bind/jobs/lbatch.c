@@ -1,4 +1,4 @@
-#include "bind/jobs/lbatch.h"
+#include "bind/open.h"
 
 #include <stdbool.h>
 #include <string.h>

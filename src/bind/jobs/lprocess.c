@@ -1,4 +1,4 @@
-#include "bind/jobs/lprocess.h"
+#include "bind/open.h"
 
 #include <stdbool.h>
 #include <stddef.h>

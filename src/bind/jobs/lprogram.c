@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L /* readlink, access */
-#include "bind/jobs/lprogram.h"
+#include "bind/open.h"
 
 #include <stdint.h>
 #include <unistd.h>
@@ -184,7 +184,7 @@ static const luaL_Reg metamethods[] = {
 };
 
 int
-fz_lexec_open(lua_State *L)
+fz_lprogram_open(lua_State *L)
 {
 	if (luaL_newmetatable(L, EXEC_TYPE)) {
 		luaL_setfuncs(L, metamethods, 0);

@@ -1,4 +1,4 @@
-#include "bind/shared/larray.h"
+#include "bind/open.h"
 
 #include <limits.h>
 

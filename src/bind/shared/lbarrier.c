@@ -1,4 +1,4 @@
-#include "bind/shared/lbarrier.h"
+#include "bind/open.h"
 
 #include <string.h>
 

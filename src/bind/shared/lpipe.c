@@ -1,4 +1,4 @@
-#include "bind/shared/lpipe.h"
+#include "bind/open.h"
 
 #include <stdlib.h>
 

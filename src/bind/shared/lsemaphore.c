@@ -1,4 +1,4 @@
-#include "bind/shared/lsemaphore.h"
+#include "bind/open.h"
 
 #include <lauxlib.h>
 

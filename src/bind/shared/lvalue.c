@@ -1,4 +1,4 @@
-#include "bind/shared/lvalue.h"
+#include "bind/open.h"
 
 #include <string.h>
 
