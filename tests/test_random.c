@@ -120,12 +120,12 @@ test_random_mixed_seeds_differ(void **state)
 
 	(void)state;
 	for (uint64_t i = 0; i < 1000; i++) {
-		seeds[i] = fz_random_mix(i / 100, i % 100);
+		seeds[i] = fz_seed_mix(i / 100, i % 100);
 		for (uint64_t j = 0; j < i; j++)
 			assert_true(seeds[i] != seeds[j]);
 	}
 	/* The first number that SplitMix64 gives for seed 0. */
-	assert_true(fz_random_mix(0, 0) == UINT64_C(0xe220a8397b1dcdaf));
+	assert_true(fz_seed_mix(0, 0) == UINT64_C(0xe220a8397b1dcdaf));
 }
 
 static void
@@ -303,7 +303,7 @@ test_random_no_seed_stops_the_generator(void **state)
 	lua_Integer numbers[NUMBERS];
 	struct fz_random r;
 
-	assert_int_equal(fz_random_mix(seed, 0), 0);
+	assert_int_equal(fz_seed_mix(seed, 0), 0);
 	fz_random_find(L, &r);
 	fz_random_seed(&r, seed);
 	draw(L, numbers);

@@ -14,7 +14,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- The rooms from the lowest to the highest, and the files of each likewise. Names in one string are one
 -- noun in several files and may include each other.
 local C_LAYERS = {
-  {dir = "base/", "buf", "clock", "err"},
+  {dir = "base/", "container", "seed", "buf", "clock", "err"},
   {dir = "os/", "slab", "alloc", "fd", "cwd", "host", "jobserver", "lines", "spin", "loop",
     "proctree", "streams", "proc"},
   {dir = "shared/", "extent", "arena", "eventcount heap heap_state", "lock", "waiter", "barrier",

@@ -11,6 +11,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "os/fd.h"
 #include "os/host.h"
 #include "shared/heap.h"
@@ -238,8 +239,7 @@ work_local(lua_State *L, struct lloop *ll)
 static void
 rested(struct fz_timer *timer)
 {
-	struct lloop *ll =
-	    (struct lloop *)((char *)timer - offsetof(struct lloop, rest));
+	struct lloop *ll = FZ_CONTAINER_OF(timer, struct lloop, rest);
 
 	fz_idle_trim(&ll->idle, ll->engine.shm);
 }
@@ -511,8 +511,7 @@ loop_gc(lua_State *L)
 static void
 in_child(struct fz_fork_hook *hook)
 {
-	struct lloop *ll =
-	    (struct lloop *)((char *)hook - offsetof(struct lloop, hook));
+	struct lloop *ll = FZ_CONTAINER_OF(hook, struct lloop, hook);
 
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
 	fz_loop_unwatch(ll->engine.loop, &ll->bell);

@@ -14,6 +14,8 @@
 
 #include <lua.h>
 
+#include "base/seed.h"
+
 enum { FZ_RANDOM_WORDS = 4 };
 
 /* A seed that the next number is to follow from. */
@@ -40,20 +42,6 @@ void fz_random_wrap(lua_State *L);
 void fz_random_find(lua_State *L, struct fz_random *random);
 
 /*
- * The seed of call number `n` of what was given `seed`: SplitMix64 of Steele,
- * Lea and Flood.
- */
-static inline uint64_t
-fz_random_mix(uint64_t seed, uint64_t n)
-{
-	uint64_t x = seed + (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
-
-	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
-}
-
-/*
  * Have the numbers that follow depend on `seed` alone. Lua's generator,
  * xoshiro256**, makes its first number of state[1], the second of the words 0
  * to 2, the third of 0, 1 and 3: where the words are too much alike, so are
@@ -64,7 +52,7 @@ fz_random_set(uint64_t *state, uint64_t seed)
 {
 	uint64_t x, y;
 
-	x = fz_random_mix(seed, 0); /* each bit of it depends on all */
+	x = fz_seed_mix(seed, 0); /* each bit of it depends on all */
 	y = x * UINT64_C(0xd1342543de82ef95);
 	y = y << 32 | y >> 32; /* its high bits are the good ones */
 	state[0] = UINT64_C(0x243f6a8885a308d3); /* the fraction of pi */

@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
+#include "base/container.h"
 #include "child/call.h"
 #include "child/call_state.h"
 #include "child/exit.h"
@@ -92,9 +93,7 @@ count_memory(lua_State *L, struct memory *m)
 static bool
 has_memory(const struct fz_call *call)
 {
-	const struct worker *w =
-	    (const struct worker *)((const char *)call -
-				    offsetof(struct worker, call));
+	const struct worker *w = FZ_CONTAINER_OF(call, struct worker, call);
 	int64_t held;
 
 	if (call->memory == 0 || call->memory > INT64_MAX || !w->started)

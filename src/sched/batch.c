@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "sched/batch_dispatch.h"
 #include "sched/batch_state.h"
 #include "sched/run_step.h"
@@ -254,9 +255,7 @@ fail_whole(struct fz_batch *b, enum fz_err_kind kind, const char *text)
 static void
 delay_over(struct fz_timer *timer)
 {
-	struct fz_chunk *chunk =
-	    (struct fz_chunk *)((char *)timer -
-				offsetof(struct fz_chunk, delay));
+	struct fz_chunk *chunk = FZ_CONTAINER_OF(timer, struct fz_chunk, delay);
 	struct fz_batch *b = chunk->batch;
 	struct fz_chunk **at = &b->delayed;
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "base/err.h"
 #include "sched/batch_state.h"
 #include "sched/pool.h"
@@ -62,8 +63,7 @@ struct fz_sched {
 	struct fz_fork_hook hook;
 };
 
-#define SCHED_OF(member, ptr) \
-	((struct fz_sched *)((char *)(ptr)-offsetof(struct fz_sched, member)))
+#define SCHED_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_sched, member)
 
 static void
 queue_init(struct queue *q, size_t link)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "base/err.h"
 #include "os/host.h"
 #include "os/loop.h"
@@ -177,9 +178,7 @@ static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
 static void
 slot_freed(struct fz_slots_waiter *waiter)
 {
-	struct fz_pool *pool =
-	    (struct fz_pool *)((char *)waiter -
-			       offsetof(struct fz_pool, waiter));
+	struct fz_pool *pool = FZ_CONTAINER_OF(waiter, struct fz_pool, waiter);
 
 	for (size_t i = 0; i < pool->nusers; i++)
 		pool->users[i]->freed(pool->users[i], NULL);
@@ -190,7 +189,7 @@ static void
 pause_over(struct fz_timer *timer)
 {
 	const struct fz_pool *pool =
-	    (struct fz_pool *)((char *)timer - offsetof(struct fz_pool, pause));
+	    FZ_CONTAINER_OF(timer, struct fz_pool, pause);
 
 	for (size_t i = 0; i < pool->nusers; i++)
 		pool->users[i]->freed(pool->users[i], NULL);

@@ -4,22 +4,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/seed.h"
 #include "sched/graph.h"
 #include "sched/run_dispatch.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
-
-static uint64_t
-mix(uint64_t seed, uint64_t n)
-{
-	uint64_t x = seed + (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
-
-	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
-}
 
 static void
 fail_whole(struct fz_run *run, enum fz_err_kind kind, const char *text)
@@ -100,7 +91,7 @@ init_steps(struct fz_run *run)
 		step->job = (struct fz_job){ .ops = &fz_step_job_ops,
 			.func = plan->func,
 			.nvalues = plan->nvalues,
-			.seed = mix(run->opts.seed, i) };
+			.seed = fz_seed_mix(run->opts.seed, i) };
 	}
 	for (uint32_t v = 0; v < run->nvalues; v++)
 		fz_graph_users(run->opts.graph, v, &run->uses[v]);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "sched/graph.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
@@ -14,7 +15,7 @@
 static struct fz_step *
 step_of(struct fz_job *job)
 {
-	return (struct fz_step *)((char *)job - offsetof(struct fz_step, job));
+	return FZ_CONTAINER_OF(job, struct fz_step, job);
 }
 
 static struct fz_job *

@@ -10,6 +10,7 @@
 #ifndef FZ_RUN_STATE_H
 #define FZ_RUN_STATE_H
 
+#include "base/container.h"
 #include "os/loop.h"
 #include "sched/pool.h"
 #include "sched/run.h"
@@ -73,7 +74,6 @@ struct fz_run {
 	size_t nevents, event_at, events_cap;
 };
 
-#define FZ_RUN_OF(member, ptr) \
-	((struct fz_run *)((char *)(ptr)-offsetof(struct fz_run, member)))
+#define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "sched/graph.h"
 #include "sched/run_state.h"
 #include "worker/blob.h"
@@ -16,7 +17,7 @@ struct delay {
 static struct fz_step *
 step_of(struct fz_job *job)
 {
-	return (struct fz_step *)((char *)job - offsetof(struct fz_step, job));
+	return FZ_CONTAINER_OF(job, struct fz_step, job);
 }
 
 uint32_t

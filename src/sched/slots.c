@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/container.h"
 #include "base/err.h"
 #include "os/fd.h"
 #include "os/jobserver.h"
@@ -45,8 +46,7 @@ struct fz_slots {
 	bool entered; /* it is the environment of this process */
 };
 
-#define SLOTS_OF(member, ptr) \
-	((struct fz_slots *)((char *)(ptr)-offsetof(struct fz_slots, member)))
+#define SLOTS_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_slots, member)
 
 /* ---- tokens ------------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 #include "worker/engine.h"
 
+#include "base/container.h"
 #include "base/err.h"
 #include "shared/arena.h"
 #include "shared/heap.h"
@@ -10,8 +11,7 @@ static void
 in_child(struct fz_fork_hook *hook)
 {
 	struct fz_engine *engine =
-	    (struct fz_engine *)((char *)hook -
-				 offsetof(struct fz_engine, hook));
+	    FZ_CONTAINER_OF(hook, struct fz_engine, hook);
 
 	engine->inherited = engine->shm;
 	engine->shm = NULL;

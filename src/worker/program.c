@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/proc.h"
@@ -48,9 +49,7 @@ struct fz_program {
 	struct fz_program_end end;
 };
 
-#define EXEC_OF(member, ptr)                           \
-	((struct fz_program *)((char *)(ptr)-offsetof( \
-	    struct fz_program, member)))
+#define EXEC_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_program, member)
 
 /* A program's pipes while it is started; -1 once they are given away. */
 struct ends {
@@ -376,8 +375,7 @@ input_ready(struct fz_watch *watch, unsigned events)
 static void
 output_ready(struct fz_watch *watch, unsigned events)
 {
-	struct stream *s =
-	    (struct stream *)((char *)watch - offsetof(struct stream, watch));
+	struct stream *s = FZ_CONTAINER_OF(watch, struct stream, watch);
 	ssize_t n = read_stream(s);
 
 	(void)events;

@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 
+#include "base/container.h"
 #include "os/fd.h"
 #include "os/lines.h"
 
@@ -41,9 +42,7 @@ static void
 stream_ready(struct fz_watch *watch, unsigned events)
 {
 	(void)events;
-	pump((
-	    struct fz_relay_stream *)((char *)watch -
-				      offsetof(struct fz_relay_stream, watch)));
+	pump(FZ_CONTAINER_OF(watch, struct fz_relay_stream, watch));
 }
 
 int

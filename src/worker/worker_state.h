@@ -2,6 +2,7 @@
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
 
+#include "base/container.h"
 #include "os/loop.h"
 #include "os/proc.h"
 #include "worker/child_port.h"
@@ -45,9 +46,8 @@ struct fz_worker_pipes {
 	struct fz_defer flush;
 };
 
-#define PIPES_OF(member, ptr)                               \
-	((struct fz_worker_pipes *)((char *)(ptr)-offsetof( \
-	    struct fz_worker_pipes, member)))
+#define PIPES_OF(member, ptr) \
+	FZ_CONTAINER_OF(ptr, struct fz_worker_pipes, member)
 
 static inline struct fz_loop *
 loop_of(const struct fz_worker_pipes *p)

@@ -6,6 +6,8 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
+#include "base/seed.h"
 #include "bind/jobs/lbatch_state.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lfuncs.h"
@@ -229,7 +231,7 @@ batch_new(lua_State *L)
 	lua_settop(L, 5);
 	read_limits(L, 4, &opts);
 	/* Those of its items follow it: neighbours must not share them. */
-	opts.seed = fz_random_mix(opts.seed, 0);
+	opts.seed = fz_seed_mix(opts.seed, 0);
 	if (!opts.growing && fz_rawarray_tags.known) /* by its pool */
 		opts.slot = sizeof(struct fz_raw_value);
 	init_buf(lb, fz_sched_is_local(sched));
@@ -276,8 +278,8 @@ call_seed(lua_State *L, int pool, int options, uint64_t given)
 		own = lua_getfield(L, options, "seed") != LUA_TNIL;
 		lua_pop(L, 1);
 	}
-	return own ? fz_random_mix(given, 0)
-		   : fz_random_mix(fz_lpool_seed(L, pool), now);
+	return own ? fz_seed_mix(given, 0)
+		   : fz_seed_mix(fz_lpool_seed(L, pool), now);
 }
 
 static void
@@ -632,9 +634,7 @@ work_body(lua_State *L)
 static int
 work(lua_State *L, struct fz_local *local)
 {
-	struct fz_lbatch *lb =
-	    (struct fz_lbatch *)((char *)local -
-				 offsetof(struct fz_lbatch, local));
+	struct fz_lbatch *lb = FZ_CONTAINER_OF(local, struct fz_lbatch, local);
 	int did;
 
 	if (lb->calls != 0) /* it waits: the next comes after it */

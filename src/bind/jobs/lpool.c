@@ -4,6 +4,7 @@
 
 #include <lauxlib.h>
 
+#include "base/container.h"
 #include "base/err.h"
 #include "bind/jobs/lfuncs.h"
 #include "bind/jobs/lslots.h"
@@ -192,8 +193,7 @@ static void
 before_fork(void *ctx)
 {
 	struct fz_serve_home *home = ctx;
-	struct lpool *lp =
-	    (struct lpool *)((char *)home - offsetof(struct lpool, home));
+	struct lpool *lp = FZ_CONTAINER_OF(home, struct lpool, home);
 
 	if (lp->sched != NULL)
 		fz_lfuncs_before_fork(

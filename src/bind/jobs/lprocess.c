@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/lloop.h"
@@ -61,8 +62,7 @@ check_process(lua_State *L)
 static struct lprocess *
 of_job(struct fz_job *job)
 {
-	return (
-	    struct lprocess *)((char *)job - offsetof(struct lprocess, job));
+	return FZ_CONTAINER_OF(job, struct lprocess, job);
 }
 
 static void

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lgraph.h"
@@ -125,8 +126,7 @@ work_body(lua_State *L)
 static int
 work(lua_State *L, struct fz_local *local)
 {
-	struct lrun *lr =
-	    (struct lrun *)((char *)local - offsetof(struct lrun, local));
+	struct lrun *lr = FZ_CONTAINER_OF(local, struct lrun, local);
 	int did;
 
 	if (lr->calls != 0) /* it waits: the next comes after it */
