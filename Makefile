@@ -55,7 +55,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 
 COMMAND := $(sort $(wildcard src/cli/*.c))
 SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
-LUA     := $(sort $(wildcard lua/*.lua))
+LUA     := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua)))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
 TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
 FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))

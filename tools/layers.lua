@@ -48,11 +48,11 @@ local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
   {"error", "defaults", "made", "check", "log"},
-  {"task", "callback", "future", "result", "mapping"},
+  {"wait", "callback", "future", "async_result", "mapping"},
   {"map", "imap", "pool", "process", "exec", "channel", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"progress", "draw"},
-  {"registry", "workers", "plan", "invocation", "pipeline"},
+  {"registry", "stage_pools", "plan", "invocation", "pipeline"},
   {"stage chain", "dag", "stream"}, -- a stage >> a stage is a chain, and a chain is made of stages
   {"fzlua"},
   {"literal", "repl", "inputs", "cli"},

@@ -6,7 +6,8 @@
 
 #include "base/err.h"
 
-/* Registry name of the metatable of every fz.Error; lua/error.lua fills it. */
+/* Registry name of the metatable of every fz.Error; lua/core/error.lua fills
+ * it. */
 #define FZ_LERROR_TYPE "fzlua.Error"
 
 /*

@@ -4,10 +4,10 @@
 -- registries, and `_options`.
 
 local Invocation = require "fzlua.invocation"
-local Workers = require "fzlua.workers"
+local StagePools = require "fzlua.stage_pools"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 ---@class fzlua.Pipeline
 ---@field input table
@@ -20,7 +20,7 @@ local Pipeline = {}
 function Pipeline.init(self, options)
   self._input, self._output, self._errors = {}, {}, {}
   self._options = options
-  self._workers = Workers.new()
+  self._workers = StagePools.new()
   self._plan, self._plan_key, self._layers = false, false, false
   self._state_list = false -- of a chain's stages, once they were asked for
   self._live = {} -- invocations under way, in order of their start
@@ -45,7 +45,7 @@ local function take_workers(self, plan, states)
   local entries = {}
   local ok, e = pcall(add_workers, self, plan, states, entries)
   if not ok then
-    for _, entry in ipairs(entries) do Workers.release(entry) end
+    for _, entry in ipairs(entries) do StagePools.release(entry) end
     error(e, 0)
   end
   return entries
@@ -134,7 +134,7 @@ end
 function Pipeline:leave(e)
   if e == nil then
     for _, invocation in ipairs { table.unpack(self._live) } do
-      task.wait(invocation)
+      wait.until_done(invocation)
     end
   end
   self:close()

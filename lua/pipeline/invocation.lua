@@ -1,16 +1,16 @@
 --- invocation.lua - one invoke of a plan: its run, events, outputs and errors.
 --
--- It is pumped by task.lua while anything waits, and settles a future. Chains
+-- It is pumped by wait.lua while anything waits, and settles a future. Chains
 -- and dags differ only in the owner that is told the outcome.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
-local Workers = require "fzlua.workers"
+local StagePools = require "fzlua.stage_pools"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 ---@class fzlua.Invocation
 ---@field future fzlua.Future of the output table
@@ -102,7 +102,7 @@ end
 ---Start `plan`; raises what can be known before anything runs.
 ---@param owner table told by owner:_ended(invocation, output, errors)
 ---@param plan fzlua.Plan
----@param entries table[] of Workers, one for each of the plan's pools
+---@param entries table[] of StagePools, one for each of the plan's pools
 ---@param input table
 ---@param given table the invoke's own options
 ---@param merged table those the whole run goes by
@@ -125,7 +125,7 @@ function Invocation.start(owner, plan, entries, input, given, merged)
     self:_release()
     error(e, 0)
   end
-  task.watch(self)
+  wait.watch(self)
   return self
 end
 
@@ -134,13 +134,13 @@ function Invocation:done()
 end
 
 function Invocation:_release()
-  for _, entry in ipairs(self._entries) do Workers.release(entry) end
+  for _, entry in ipairs(self._entries) do StagePools.release(entry) end
   self._entries = {}
 end
 
 -- End what runs and forget the run; the future is settled by the caller.
 function Invocation:_cancel()
-  task.unwatch(self)
+  wait.unwatch(self)
   if self.run then
     self.run:cancel()
     self.run:close()
@@ -191,7 +191,7 @@ local function set_pumping(self, pumping)
   self._pumping, self.future._pumping = pumping, pumping
 end
 
----Look how far the run is; called by task.lua.
+---Look how far the run is; called by wait.lua.
 function Invocation:pump()
   if self._pumping or not self.run then return end
   if self._progress then
@@ -320,7 +320,7 @@ end
 -- The run is over: tell the owner and settle the future.
 function Invocation:_settle()
   local run = self.run
-  task.unwatch(self)
+  wait.unwatch(self)
   local failure, errors, output = nil, {}, {}
   local keeps = self.options.on_error == "continue"
   local ok, e = pcall(function()

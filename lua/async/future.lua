@@ -2,7 +2,7 @@
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 ---@class fzlua.Future
 local Future = {}
@@ -42,7 +42,7 @@ end
 function Future:await(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "future:await") end
   if not self._state then
-    local ok, why = task.wait(self, timeout)
+    local ok, why = wait.until_done(self, timeout)
     if not ok then return nil, why end
   end
   if self._state == "error" then error(self._value, 0) end

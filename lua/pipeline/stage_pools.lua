@@ -1,17 +1,17 @@
---- workers.lua - the worker pools of one chain or dag: made, kept, made anew.
+--- stage_pools.lua - the worker pools of one chain or dag: made, kept, made anew.
 --
 -- There is one pool for each stage with functions. A pool whose stage has
 -- changed is closed when the last invoke that uses it has ended.
 
 local core = require "fzlua.core"
 
----@class fzlua.Workers
-local Workers = {}
-Workers.__index = Workers
-Workers.__name = "fzlua.Workers"
+---@class fzlua.StagePools
+local StagePools = {}
+StagePools.__index = StagePools
+StagePools.__name = "fzlua.StagePools"
 
-function Workers.new()
-  return setmetatable({ _entries = {}, _slots = false }, Workers)
+function StagePools.new()
+  return setmetatable({ _entries = {}, _slots = false }, StagePools)
 end
 
 -- What they all share: how many run at once, they and what they start.
@@ -22,7 +22,7 @@ end
 
 ---At most `jobs` functions run at once, those of pools that workers make counted.
 ---@param jobs integer 0: all in this process
-function Workers:share(jobs)
+function StagePools:share(jobs)
   if jobs > 0 then slots_of(self):resize(jobs) end
 end
 
@@ -49,7 +49,7 @@ end
 ---@param funcs function[]
 ---@param init function|nil called in each new worker
 ---@return table entry `entry.pool` is the pool
-function Workers:take(registry, workers, funcs, init)
+function StagePools:take(registry, workers, funcs, init)
   local entry = find(self, registry, workers)
   if not entry then
     local pool =
@@ -62,13 +62,13 @@ function Workers:take(registry, workers, funcs, init)
 end
 
 ---Give an entry back.
-function Workers.release(entry)
+function StagePools.release(entry)
   entry.users = entry.users - 1
   if entry.retired and entry.users == 0 then entry.pool:close() end
 end
 
 ---End all workers as soon as nobody uses them.
-function Workers:close()
+function StagePools:close()
   local entries = self._entries
   self._entries = {}
   for _, entry in pairs(entries) do retire(entry) end
@@ -78,7 +78,7 @@ end
 
 ---The pids of all workers, by pool.
 ---@return integer[]
-function Workers:pids()
+function StagePools:pids()
   local pids = {}
   for _, entry in pairs(self._entries) do
     table.move(entry.pool:workers(), 1, #entry.pool:workers(), #pids + 1, pids)
@@ -87,4 +87,4 @@ function Workers:pids()
   return pids
 end
 
-return Workers
+return StagePools

@@ -10,7 +10,7 @@ local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 ---@class fzlua.Imap
 local Imap = {}
@@ -149,7 +149,7 @@ local function fill(self)
     local took = now - before
     if took > SLOW then
       send(self)
-      task.wait(self, took * PATIENCE)
+      wait.until_done(self, took * PATIENCE)
       now = core.now()
     end
     if is_ready(self) or self._closed then break end
@@ -159,7 +159,7 @@ local function fill(self)
   if not self._closed then send(self) end
 end
 
----Take what has come; called by task.lua.
+---Take what has come; called by wait.lua.
 function Imap:pump()
   if self._closed then return end
   local order = self._order
@@ -173,7 +173,7 @@ function Imap:pump()
   end
 end
 
----Whether something can be handed out, or nothing will come; called by task.lua.
+---Whether something can be handed out, or nothing will come; called by wait.lua.
 function Imap:done()
   return is_ready(self) or self._closed or self._batch:done()
 end
@@ -216,7 +216,7 @@ local function step(self)
     if not is_ready(self) then
       fill(self)
       if not self._inflight and not is_ready(self) then widen(self) end
-      task.wait(self)
+      wait.until_done(self)
     end
     if not is_ready(self) then return finish(self) end
   end

@@ -7,7 +7,7 @@ local Error = require "fzlua.error"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 ---@class fzlua.Mapping
 local Mapping = {}
@@ -144,7 +144,7 @@ local function tell_rest(self)
   while self._count < self.n and not self._closed do tell(self, "failed", nil) end
 end
 
----Take what has come; called by task.lua.
+---Take what has come; called by wait.lua.
 function Mapping:pump()
   if self._pumping or self._closed then return end
   if self.batch:news() then
@@ -232,7 +232,7 @@ function Mapping:wait()
       self:cancel()
     end,
   })
-  task.wait(self)
+  wait.until_done(self)
   local ok, outcome = self:outcome()
   if not ok then error(outcome, 0) end
   return outcome

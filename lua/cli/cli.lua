@@ -379,8 +379,8 @@ local function finish(options, args, result)
   else
     check_no_chain(options)
   end
-  local task = package.loaded["fzlua.task"]
-  if task then task.drain() end
+  local wait = package.loaded["fzlua.wait"]
+  if wait then wait.drain() end
   local process = package.loaded["fzlua.process"]
   if process then process.finish() end
   if not pipeline then check_forgotten(options, args, result) end

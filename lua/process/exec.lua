@@ -5,7 +5,7 @@
 
 local check = require "fzlua.check"
 local core = require "fzlua.core"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 local exec = {}
 
@@ -62,7 +62,7 @@ function exec.exec(words, options)
   options = check.options(options, check.EXEC, 2, "fz.exec")
   local program <close> = core.exec(words, nil, options.stdin, options.env, options.cwd,
     options.timeout)
-  task.wait(program)
+  wait.until_done(program)
   local ended = program:result()
   if ended.timed_out then return nil, "timeout", ended end
   return ended
@@ -139,7 +139,7 @@ function exec.run_scripts(scripts, options)
         program = core.exec(lines[started], file, nil, nil, nil, options.timeout),
       })
     end
-    task.wait(batch)
+    wait.until_done(batch)
     collect(batch, results)
   end
   return results

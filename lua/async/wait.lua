@@ -1,4 +1,4 @@
---- task.lua - the one place in Lua that waits.
+--- wait.lua - the one place in Lua that waits.
 --
 -- Waiting is turning the engine's loop until something is done. Whatever is
 -- under way and wants to know of it is pumped after each turn.
@@ -6,7 +6,7 @@
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 
-local task = {}
+local wait = {}
 
 local watched = {} -- objects with pump(), in order of their start
 local owner = nil -- the process they belong to: a forked worker has none of them
@@ -19,13 +19,13 @@ local function own()
   return watched
 end
 
----Pump `object` after every turn until task.unwatch().
-function task.watch(object)
+---Pump `object` after every turn until wait.unwatch().
+function wait.watch(object)
   local list = own()
   list[#list + 1] = object
 end
 
-function task.unwatch(object)
+function wait.unwatch(object)
   local list = own()
   for i, other in ipairs(list) do
     if other == object then
@@ -52,7 +52,7 @@ core.on_news(pump) -- a wait in C, for a queue or a lock, lets others look, too
 
 ---Whether nobody but the caller is to be told of what happens.
 ---@return boolean
-function task.alone()
+function wait.alone()
   return own()[1] == nil
 end
 
@@ -62,9 +62,9 @@ end
 ---@param object table
 ---@param timeout number|nil nil: for ever
 ---@return boolean|nil done, "timeout"|nil
-function task.wait(object, timeout)
+function wait.until_done(object, timeout)
   -- The engine can wait for a batch alone, where nobody else is to look.
-  if not timeout and object.wait_alone and task.alone() and object:wait_alone() then
+  if not timeout and object.wait_alone and wait.alone() and object:wait_alone() then
     return true
   end
   local deadline = timeout and core.now() + timeout
@@ -86,10 +86,10 @@ function task.wait(object, timeout)
 end
 
 ---Wait until nothing that was started is under way any more.
-function task.drain()
+function wait.drain()
   for _, object in ipairs { table.unpack(own()) } do
-    task.wait(object)
+    wait.until_done(object)
   end
 end
 
-return task
+return wait

@@ -1,7 +1,7 @@
 --- process.lua - fz.process: one function in a process of its own.
 --
 -- It is forked from this one when it starts, so the function and its arguments
--- are simply there. It lives beside what task.lua watches: nobody has to wait
+-- are simply there. It lives beside what wait.lua watches: nobody has to wait
 -- for it but its joins, and the end of the script where it is no daemon.
 
 local core = require "fzlua.core"
@@ -9,7 +9,7 @@ local made = require "fzlua.made"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local check = require "fzlua.check"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 local process = {}
 
@@ -113,7 +113,7 @@ end
 function methods:join(timeout)
   local handle = check_started(self, "join")
   timeout = check_timeout(timeout, "join")
-  local ok, why = task.wait(handle, timeout)
+  local ok, why = wait.until_done(handle, timeout)
   if ok then prune() end
   return ok, why
 end
@@ -149,7 +149,7 @@ function methods:result(timeout)
   local handle = check_started(self, "result")
   timeout = check_timeout(timeout, "result")
   if not self._future then
-    local ok, why = task.wait({ done = function() return handle:answered() end }, timeout)
+    local ok, why = wait.until_done({ done = function() return handle:answered() end }, timeout)
     if not ok then return nil, why end
     self._future = self._future or settled(handle:result())
   end
@@ -255,7 +255,7 @@ end
 ---What the end of a script or of a process waits for: all that is under way, and the
 ---processes that are no daemons.
 function process.finish()
-  task.drain()
+  wait.drain()
   local i = 1
   while here().children[i] do
     local child = here().children[i]

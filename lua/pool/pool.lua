@@ -3,7 +3,7 @@
 -- The engine has the workers and hands them batches; this module checks what
 -- users write, and settles the results of asynchronous calls.
 
-local AsyncResult = require "fzlua.result"
+local AsyncResult = require "fzlua.async_result"
 local Error = require "fzlua.error"
 local Imap = require "fzlua.imap"
 local Mapping = require "fzlua.mapping"
@@ -11,7 +11,7 @@ local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
 local made = require "fzlua.made"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 ---@class fzlua.Pool
 ---@field workers integer[] their pids; asking starts those that are not there yet
@@ -25,7 +25,7 @@ local ARGUMENTS_MAX <const> = 900000
 -- Pools with a callback to come are not to be collected.
 local kept = {}
 
--- What task.lua pumps for a pool, which may be collected meanwhile.
+-- What wait.lua pumps for a pool, which may be collected meanwhile.
 local Watch = { __mode = "v" }
 Watch.__index = Watch
 
@@ -33,7 +33,7 @@ function Watch:pump()
   if self.pool then
     self.pool:_pump()
   else
-    task.unwatch(self)
+    wait.unwatch(self)
   end
 end
 
@@ -131,11 +131,11 @@ end
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
-  if self._size > 0 and task.alone() then
+  if self._size > 0 and wait.alone() then
     return raise_or_return(core.apply(pool, f, self._limits, ...))
   end
   local batch <close> = core.call(pool, f, self._limits, ...)
-  task.wait(batch)
+  wait.until_done(batch)
   return raise_or_return(outcome(batch, batch:result()))
 end
 
@@ -144,7 +144,7 @@ local function forget(self, id)
   local result = self._results[id]
   if not result then return nil end
   self._results[id] = nil
-  if next(self._results) == nil then task.unwatch(self._watch) end
+  if next(self._results) == nil then wait.unwatch(self._watch) end
   if result._kept then
     kept[self] = kept[self] > 1 and kept[self] - 1 or nil
   end
@@ -155,7 +155,7 @@ end
 local function promise(self, batch, owner, options)
   local result = AsyncResult.new(owner, options)
   result._pool = self
-  if next(self._results) == nil then task.watch(self._watch) end
+  if next(self._results) == nil then wait.watch(self._watch) end
   local id = batch:id()
   self._results[id], result._id = result, id
   result._cancel = function()
@@ -196,7 +196,7 @@ local function tell_progress(self, result)
   result:settle(false, e)
 end
 
----Settle what has ended; called by task.lua.
+---Settle what has ended; called by wait.lua.
 function Pool:_pump()
   local pool = self._core
   for _, result in pairs(self._progressing or {}) do tell_progress(self, result) end
@@ -357,7 +357,7 @@ function Pool:join(timeout)
     Error.raise("error", "pool:join: waits for itself, in a call of its own")
   end
   for reader in pairs(self._imaps) do reader:stop_reading() end
-  local ok, why = task.wait(setmetatable({ pool = self }, Work), timeout)
+  local ok, why = wait.until_done(setmetatable({ pool = self }, Work), timeout)
   if not ok then return nil, why end
   self._core:close()
   return true

@@ -1,4 +1,4 @@
---- result.lua - what an asynchronous call of a pool returns: a future, and more.
+--- async_result.lua - what an asynchronous call of a pool returns: a future, and more.
 --
 -- The pool settles it when its batch is done. Names are those of Python's
 -- AsyncResult.
@@ -8,7 +8,7 @@ local Future = require "fzlua.future"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
-local task = require "fzlua.task"
+local wait = require "fzlua.wait"
 
 ---@class fzlua.AsyncResult : fzlua.Future
 local AsyncResult = setmetatable({}, { __index = Future })
@@ -68,14 +68,14 @@ function AsyncResult:wait(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "result:wait") end
   check_owner(self)
   if self:done() then return true end
-  return task.wait(self, timeout)
+  return wait.until_done(self, timeout)
 end
 
 ---Whether it is done; takes what has come, and waits for nothing.
 ---@return boolean
 function AsyncResult:ready()
   check_owner(self)
-  if not self:done() then task.wait(self, 0) end
+  if not self:done() then wait.until_done(self, 0) end
   return self:done()
 end
 
