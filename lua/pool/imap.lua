@@ -28,31 +28,29 @@ local SLOW <const>, PATIENCE <const> = 50e-6, 1 / 16
 
 local PLAIN <const> = { number = true, string = true, boolean = true }
 
--- The elements of a list, one a call: true, item or nothing.
+local NOTHING <const> = {} -- an element of a list that is nil
+
+-- The elements of a list, one a call; nil at its end.
 local function list_reader(list)
   local n, i = Mapping.length(list), 0
   return function()
-    if i >= n then return end
+    if i >= n then return nil end
     i = i + 1
-    return true, list[i]
+    local item = list[i]
+    if item == nil then return NOTHING end
+    return item
   end
 end
 
 -- The same of an iterator. One with a state or a control value is called as a loop calls
 -- it, and an item is the list of all its values.
 local function iterator_reader(source, state, control)
-  if state == nil and control == nil then
-    return function()
-      local item = source()
-      if item == nil then return end
-      return true, item
-    end
-  end
+  if state == nil and control == nil then return source end
   return function()
     local values = table.pack(source(state, control))
     control = values[1]
-    if control == nil then return end
-    return true, values
+    if control == nil then return nil end
+    return values
   end
 end
 
@@ -81,6 +79,7 @@ local function send(self)
 end
 
 local function weigh(self, number, bytes)
+  self._odd = true
   self._weight[number] = (self._weight[number] or 0) + bytes
   self._bytes = self._bytes + bytes
 end
@@ -98,9 +97,11 @@ local function add(self, item)
   if Error.is(bytes, "interrupted") then error(bytes, 0) end
   local number = -self._count -- the batch has none for it
   self._errors[number] = bytes
+  self._odd = true
   return number
 end
 
+-- A result, or an error, is here: it can be handed out when its turn comes.
 local function arrive(self, number)
   self._items[number] = nil
   if self._ordered then
@@ -111,27 +112,38 @@ local function arrive(self, number)
   end
 end
 
+local function set_place(self, number)
+  self._place[number] = self._count
+  self._odd = true
+end
+
+-- The source is read to its end.
+local function finish_source(self)
+  self._ended = true
+  send(self)
+  self._batch:finish()
+end
+
 -- Read one item from the source; false at its end.
 local function read(self)
-  local there, item = self._next()
+  local item = self._next()
   if self._closed or self._ended then return false end -- by the source itself
-  if not there then
-    self._ended = true
-    send(self)
-    self._batch:finish()
+  if item == nil then
+    finish_source(self)
     return false
   end
-  self._count = self._count + 1
-  if PLAIN[type(item)] then
+  if item == NOTHING then item = nil end
+  local count, kind = self._count + 1, type(item)
+  self._count = count
+  if PLAIN[kind] then
     local number = self._sent + 1
-    self._sent, self._listed = number, self._listed + 1
-    self._items[number] = item
-    if number ~= self._count then self._place[number] = self._count end
-    if type(item) == "string" and #item > SMALL then weigh(self, number, #item) end
+    self._sent, self._listed, self._items[number] = number, self._listed + 1, item
+    if number ~= count then set_place(self, number) end
+    if kind == "string" and #item > SMALL then weigh(self, number, #item) end
     return true
   end
   local number = add(self, item)
-  if number ~= self._count then self._place[number] = self._count end
+  if number ~= count then set_place(self, number) end
   if number < 0 then arrive(self, number) end
   return true
 end
@@ -162,14 +174,21 @@ end
 ---Take what has come; called by wait.lua.
 function Imap:pump()
   if self._closed then return end
-  local order = self._order
-  local n = self._batch:take(self._values, self._errors, order)
+  local order, values = self._order, self._values
+  local n = self._batch:take(values, self._errors, order)
+  if next(self._errors) then self._odd = true end
+  local simple = self._ordered and not self._odd
+  local items, came = self._items, self._came
   for i = 1, n do
     local number = order[i]
     order[i] = nil
-    local value = self._values[number]
+    local value = values[number]
     if type(value) == "string" and #value > SMALL then weigh(self, number, #value) end
-    arrive(self, number)
+    if simple then
+      items[number], came[number] = nil, number
+    else
+      arrive(self, number)
+    end
   end
 end
 
@@ -186,13 +205,9 @@ local function finish(self)
   return nil
 end
 
--- Place, value and error of the next result, which is ready.
-local function hand_out(self)
-  self._handed = self._handed + 1
-  local number = self._came[self._handed]
-  local place, value, e = self._place[number] or number, self._values[number], self._errors[number]
-  local weight = self._weight[number]
-  self._came[self._handed], self._values[number] = nil, nil
+-- What is rare about the next result, which is ready: its error, place and weight.
+local function hand_out_odd(self, number, value)
+  local place, e, weight = self._place[number] or number, self._errors[number], self._weight[number]
   if weight then
     self._weight[number] = nil
     self._bytes = self._bytes - weight
@@ -209,8 +224,19 @@ local function hand_out(self)
   return place, value, e
 end
 
+-- Place, value and error of the next result, which is ready.
+local function hand_out(self, number)
+  local handed, values = self._handed + 1, self._values
+  local value = values[number]
+  self._handed, self._came[handed], values[number] = handed, nil, nil
+  if self._odd then return hand_out_odd(self, number, value) end
+  return number, value
+end
+
 local function step(self)
   if self._closed then return nil end
+  local number = self._came[self._handed + 1]
+  if number then return hand_out(self, number) end
   if not is_ready(self) then
     self:pump()
     if not is_ready(self) then
@@ -220,7 +246,7 @@ local function step(self)
     end
     if not is_ready(self) then return finish(self) end
   end
-  return hand_out(self)
+  return hand_out(self, self._came[self._handed + 1])
 end
 
 ---Read the source no further, because the pool is joined: join() cannot wait for the
@@ -267,6 +293,7 @@ function Imap.new(pool, core_pool, f, source, ordered, options)
     _place = {}, -- number -> place in the source, where they differ
     _order = {}, -- numbers of what came; empty outside of pump()
     _came = {}, -- place, or the order of coming -> number
+    _odd = false, -- there have been errors, weights, or places that differ
     _count = 0, _sent = 0, _listed = 0, _handed = 0, _last = 0, _bytes = 0,
     _ended = false, _closed = false,
     _cut = nil, -- what to raise where the source was not read to its end
