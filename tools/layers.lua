@@ -21,7 +21,7 @@ local C_LAYERS = {
     "condition", "endpoint", "event", "heap_chunks", "heap_members", "heap_objects",
     "heap_reclaim", "idle", "unfinished", "queue", "semaphore"},
   {dir = "worker/", "blob", "claim", "wire", "child_port", "engine", "program", "worker_output",
-    "worker worker_slice worker_spawn worker_state"},
+    "worker worker_slice worker_spawn worker_state worker_replies worker_death"},
   {dir = "sched/", "slots", "pool", "graph", "run run_dispatch run_state run_step",
     "batch batch_dispatch batch_state"},
   {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",

@@ -1,0 +1,338 @@
+#include "worker/worker_state.h"
+
+#include <poll.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "worker/worker_slice.h"
+
+/*
+ * From sending a job to the timeout of one that is not begun, at least: on a
+ * busy machine a new worker may need longer than the timeout to begin it.
+ */
+#define WORKER_BEGIN_NS FZ_CLOCK_SECOND
+/* From the end of its results to the kill. */
+#define WORKER_EOF_NS FZ_CLOCK_SECOND
+/* How often it is asked for its death, where no pidfd tells of it. */
+#define WORKER_LOOK_NS FZ_CLOCK_MS
+
+static const char *
+noun(const struct fz_worker_pipes *p)
+{
+	return p->opts.noun != NULL ? p->opts.noun : "worker";
+}
+
+static void
+fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
+{
+	struct fz_failure failure = {
+		.pid = p->worker->pid, .signal = death->signal, .exitcode = -1
+	};
+	struct fz_job *job = p->worker->head;
+	char text[160];
+
+	if (death->signal == 0)
+		failure.exitcode = death->exitcode;
+	if (p->ending != FZ_ERR_NONE)
+		fz_err_set(&failure.err, p->ending, "%s", p->why);
+	else
+		fz_err_set(&failure.err, FZ_ERR_CRASH, "the %s died: %s",
+		    noun(p), fz_death_text(death, text, sizeof(text)));
+	fz_worker_answer_head(p->worker, 1);
+	job->ops->failed(job, &failure);
+}
+
+/* What the worker has said if it could not start. */
+static void
+read_start_error(struct fz_worker_pipes *p)
+{
+	uint32_t n = atomic_load(&p->cell->nwhy);
+
+	if (n != 0 && n <= FZ_ERR_TEXT_MAX && p->answered == 0)
+		fz_err_set(&p->worker->start_err, FZ_ERR_ERROR,
+		    "cannot start a %s: %.*s", noun(p), (int)n,
+		    (const char *)p->cell->out);
+}
+
+/* A worker that could not start fails one job, unless another takes over. */
+static void
+fail_unstarted(struct fz_worker_pipes *p)
+{
+	struct fz_failure failure = { .err = p->worker->start_err,
+		.pid = p->worker->pid,
+		.exitcode = -1 };
+	struct fz_job *job = p->worker->head;
+
+	if (failure.err.kind == FZ_ERR_NONE || job == NULL ||
+	    p->opts.replaceable)
+		return;
+	fz_worker_answer_head(p->worker, 1);
+	job->ops->failed(job, &failure);
+}
+
+/* The worker is reaped: whatever it left is taken, then its jobs are told. */
+static void
+reaped(struct fz_worker_pipes *p, const struct fz_death *death)
+{
+	struct fz_worker *w = p->worker;
+	uint32_t claim;
+
+	fz_loop_disarm(loop_of(p), &p->force);
+	w->dying = true;
+	w->death = *death;
+	w->failed_start = p->ending == FZ_ERR_NONE && fz_worker_claimed(p) == 0;
+	if (p->results.fd != -1) {
+		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
+			continue;
+	}
+	if (!p->distrusted)
+		fz_worker_take_replies(p, NULL);
+	fz_worker_take_cell(p);
+	fz_relay_drain(&p->relay);
+	read_start_error(p);
+	fail_unstarted(p);
+	claim = fz_worker_claimed(p);
+	if (p->overdue && w->head != NULL)
+		claim = fz_worker_next_number(w->head) + 1;
+	/* One, unless its replies could not be read. */
+	while (w->head != NULL &&
+	       (int32_t)(fz_worker_next_number(w->head) - claim) < 0)
+		fail_started(p, death);
+	fz_worker_return_from(p, claim);
+	fz_slice_orphan(p->slice);
+	p->slice = NULL;
+	p->opts.ops->dead(p->opts.ops_ctx, w);
+}
+
+void
+fz_worker_death_ready(struct fz_watch *watch, unsigned events)
+{
+	struct fz_worker_pipes *p = PIPES_OF(death, watch);
+	struct fz_death death;
+
+	(void)events;
+	fz_loop_unwatch(loop_of(p), watch); /* reaping closes the pidfd */
+	fz_proc_reap(&p->proc, true, &death);
+	reaped(p, &death);
+}
+
+void
+fz_worker_use_force(struct fz_timer *timer)
+{
+	fz_proc_kill(&PIPES_OF(force, timer)->proc);
+}
+
+void
+fz_worker_kill(
+    struct fz_worker *worker, enum fz_err_kind kind, const char *text)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+
+	if (worker->dying)
+		return;
+	worker->dying = true;
+	p->ending = kind;
+	snprintf(p->why, sizeof(p->why), "%s", text);
+	if (!fz_proc_ask(&p->proc) ||
+	    fz_loop_arm(loop_of(p), &p->force, p->proc.force_ns) != 0)
+		fz_proc_kill(&p->proc);
+}
+
+void
+fz_worker_terminate(struct fz_worker *worker)
+{
+	if (!worker->dying)
+		fz_proc_terminate(&worker->pipes->proc);
+}
+
+void
+fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_death death;
+
+	fz_worker_kill(worker, kind, text);
+	fz_proc_kill(&p->proc);
+	fz_loop_unwatch(loop_of(p), &p->death);
+	fz_proc_reap(&p->proc, true, &death);
+	reaped(p, &death);
+}
+
+/* Without its timer nothing might ever end it. */
+static void
+arm(struct fz_worker_pipes *p, int64_t at_ns)
+{
+	if (fz_loop_arm(loop_of(p), &p->timer, at_ns) != 0)
+		fz_worker_kill(
+		    p->worker, FZ_ERR_MEMORY, "no memory for its timer");
+}
+
+/* It lives without its pipe; or no pidfd tells of its death, so look for it. */
+static void
+end_without_pipe(struct fz_worker_pipes *p)
+{
+	bool watched = p->death.fd != -1;
+	int64_t now_ns = fz_clock_ns();
+	struct fz_death death;
+
+	if (!watched && fz_proc_reap(&p->proc, false, &death) == 1) {
+		reaped(p, &death);
+		return;
+	}
+	if (now_ns - p->lost_ns >= WORKER_EOF_NS) {
+		char text[80];
+
+		snprintf(text, sizeof(text), "the %s closed its pipe", noun(p));
+		fz_worker_kill(p->worker, FZ_ERR_CRASH, text);
+	}
+	if (!watched)
+		arm(p, now_ns + WORKER_LOOK_NS);
+}
+
+void
+fz_worker_lose_pipe(struct fz_worker_pipes *p, struct fz_watch *watch)
+{
+	int64_t now_ns = fz_clock_ns();
+
+	fz_worker_close_watch(p, watch);
+	if (p->lost_ns == 0)
+		p->lost_ns = now_ns;
+	arm(p, p->death.fd == -1 ? now_ns : p->lost_ns + WORKER_EOF_NS);
+	if (p->timer.place == 0)
+		end_without_pipe(p);
+}
+
+/*
+ * When the job began that runs now, as the worker knows it, or `otherwise`
+ * where it has not begun yet, or has ended and its reply is under way.
+ */
+static int64_t
+began(const struct fz_worker_pipes *p, int64_t otherwise)
+{
+	int64_t at = atomic_load(&p->cell->start_ns);
+
+	if (fz_worker_claimed(p) != fz_worker_next_number(p->worker->head) + 1)
+		return otherwise;
+	/* Of a cell that was overwritten: when it became the head. */
+	return at <= fz_clock_ns() ? at : p->worker->head->started_ns;
+}
+
+void
+fz_worker_arm_timeout(struct fz_worker_pipes *p)
+{
+	struct fz_job *head = p->worker->head;
+	int64_t at = FZ_CLOCK_NEVER;
+
+	if (head != NULL && head->timeout_ns != FZ_CLOCK_NEVER)
+		at = fz_clock_after(
+		    began(p, head->started_ns), head->timeout_ns);
+	if (p->lost_ns == 0)
+		arm(p, at);
+}
+
+/* When a job fails that is sent, but not begun. */
+static int64_t
+begin_deadline(const struct fz_job *job)
+{
+	int64_t ns = job->timeout_ns > WORKER_BEGIN_NS ? job->timeout_ns
+						       : WORKER_BEGIN_NS;
+
+	return fz_clock_after(job->started_ns, ns);
+}
+
+static void
+time_out(struct fz_worker_pipes *p, const char *what)
+{
+	char text[80];
+
+	snprintf(text, sizeof(text), "%s its timeout of %g s", what,
+	    (double)p->worker->head->timeout_ns / (double)FZ_CLOCK_SECOND);
+	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
+}
+
+/*
+ * The worker has not begun its head: it may be stopped. The head is taken back
+ * together with the jobs behind it, so that none of them begins meanwhile, but
+ * it fails, and they are returned.
+ */
+static void
+time_out_head(struct fz_worker_pipes *p)
+{
+	uint32_t claim = fz_worker_plausible(
+	    p, fz_claim_recall(&p->cell->claim, p->next_seq));
+	uint32_t behind = fz_worker_next_number(p->worker->head) + 1;
+
+	p->overdue = (int32_t)(claim - behind) < 0;
+	fz_worker_return_from(p, p->overdue ? behind : claim);
+	if (p->overdue)
+		time_out(p, "did not start within");
+	else
+		fz_worker_arm_timeout(p);
+}
+
+static void
+wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
+{
+	const struct fz_job *head = p->worker->head;
+	int64_t deadline = begin_deadline(head);
+	/* 0 is a timeout, too */
+	int64_t next = fz_clock_after(now_ns, head->timeout_ns + FZ_CLOCK_MS);
+
+	if (now_ns >= deadline)
+		time_out_head(p);
+	else
+		arm(p, next < deadline ? next : deadline);
+}
+
+void
+fz_worker_time_is_up(struct fz_timer *timer)
+{
+	struct fz_worker_pipes *p = PIPES_OF(timer, timer);
+	struct fz_job *head;
+	int64_t now = fz_clock_ns(), started;
+
+	if (p->lost_ns != 0) {
+		end_without_pipe(p);
+		return;
+	}
+	fz_worker_peek(p->worker); /* perhaps it has done it */
+	head = p->worker->head;
+	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER ||
+	    p->worker->dying)
+		return;
+	started = began(p, -1);
+	if (started < 0) {
+		wait_for_begin(p, now);
+		return;
+	}
+	if (now - started < head->timeout_ns) {
+		arm(p, fz_clock_after(started, head->timeout_ns));
+		return;
+	}
+	/* So that it cannot start another one, which then would die too. */
+	fz_worker_recall(p->worker);
+	time_out(p, "ran longer than");
+}
+
+/*
+ * A dismissed worker gets a moment to leave by itself, which is the same moment
+ * for all that were dismissed together.
+ */
+void
+fz_worker_end_process(struct fz_worker_pipes *p)
+{
+	struct pollfd pfd = { .fd = p->proc.pidfd, .events = POLLIN };
+	int ms = fz_clock_poll_ms(fz_clock_ns(), p->leave_ns);
+	struct fz_death death;
+
+	if (p->proc.pid == 0)
+		return;
+	/* Without a pidfd the end of its results, which it may outlive. */
+	if (pfd.fd == -1)
+		pfd = (struct pollfd){ .fd = p->results.fd };
+	if (p->worker->dying || p->jobs.fd != -1 || pfd.fd == -1 ||
+	    poll(&pfd, 1, ms) != 1 || p->proc.pidfd == -1)
+		fz_proc_kill(&p->proc);
+	fz_proc_reap(&p->proc, true, &death);
+	fz_relay_drain(&p->relay);
+}
