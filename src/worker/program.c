@@ -1,15 +1,13 @@
-/* F_GETPIPE_SZ is Linux, environ is GNU. */
+/* F_GETPIPE_SZ is Linux. */
 #define _GNU_SOURCE
 #include "worker/program.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/container.h"
@@ -17,14 +15,9 @@
 #include "os/loop.h"
 #include "os/proc.h"
 #include "worker/engine.h"
+#include "worker/program_state.h"
 
 enum { EXEC_READ = 64 << 10, EXEC_PIPES = 4 };
-
-/* What the supervisor tells, in one write. */
-struct report {
-	struct fz_err err; /* why the program did not start, or kind NONE */
-	int status;        /* as waitpid() has it */
-};
 
 struct stream {
 	struct fz_watch watch;
@@ -42,7 +35,7 @@ struct fz_program {
 	struct fz_fork_hook hook;
 	const unsigned char *unread; /* what it has not been given yet */
 	size_t nunread;
-	struct report report;
+	struct fz_program_report report;
 	size_t nreport; /* bytes of it that have come */
 	bool ending;    /* the supervisor was asked to end */
 	bool done;
@@ -50,166 +43,6 @@ struct fz_program {
 };
 
 #define EXEC_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_program, member)
-
-/* A program's pipes while it is started; -1 once they are given away. */
-struct ends {
-	const struct fz_program_opts *opts;
-	struct fz_program *exec;
-	int in[2], out[2], err[2], report[2];
-};
-
-/* ---- the supervisor ------------------------------------------------------ */
-
-static int
-enter(const struct fz_program_opts *opts, struct fz_err *err)
-{
-	/* A string without "=" is a name to remove. */
-	for (char *const *entry = opts->env; entry != NULL && *entry != NULL;
-	     entry++) {
-		if (putenv(*entry) != 0)
-			return fz_err_sys(
-			    err, errno, "cannot set the environment");
-	}
-	if (opts->cwd != NULL && chdir(opts->cwd) != 0)
-		return fz_err_sys(err, errno,
-		    "cannot change to directory '%.128s'", opts->cwd);
-	fz_fd_restore_limit();
-	return 0;
-}
-
-/* Without input its standard input is ours, which is empty. */
-static int
-set_files(posix_spawn_file_actions_t *files, const struct ends *b)
-{
-	int code = 0;
-
-	if (b->in[0] != -1)
-		code = posix_spawn_file_actions_adddup2(
-		    files, b->in[0], STDIN_FILENO);
-	if (code == 0)
-		code = posix_spawn_file_actions_adddup2(
-		    files, b->out[1], STDOUT_FILENO);
-	if (code == 0)
-		code = posix_spawn_file_actions_adddup2(
-		    files, b->err[1], STDERR_FILENO);
-	return code;
-}
-
-/*
- * The exec resets all handlers, but not what the supervisor ignores. In a
- * session of its own the program has no terminal: what asks for a password
- * there fails at once, where in the background it would be stopped, and we
- * would wait.
- */
-static void
-set_attributes(posix_spawnattr_t *attributes)
-{
-	sigset_t signals;
-
-	sigemptyset(&signals);
-	posix_spawnattr_setsigmask(attributes, &signals);
-	for (size_t i = 0; i < FZ_PROC_NIGNORED; i++)
-		sigaddset(&signals, fz_proc_ignored[i]);
-	posix_spawnattr_setsigdefault(attributes, &signals);
-	posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
-						 POSIX_SPAWN_SETSIGDEF |
-						 POSIX_SPAWN_SETSID);
-}
-
-static pid_t
-spawn(const struct ends *b, struct fz_err *err)
-{
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attributes;
-	pid_t pid = -1;
-	int code;
-
-	posix_spawn_file_actions_init(&files);
-	posix_spawnattr_init(&attributes);
-	set_attributes(&attributes);
-	code = set_files(&files, b);
-	if (code == 0)
-		code = posix_spawnp(&pid, b->opts->file, &files, &attributes,
-		    b->opts->argv, environ);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&files);
-	if (code == 0)
-		return pid;
-	fz_err_sys(err, code, "cannot run '%s'", b->exec->name);
-	return -1;
-}
-
-/* Reaps orphans that come below us, too: it may run for long. */
-static int
-wait_for(pid_t pid)
-{
-	int status = 0;
-	pid_t got;
-
-	do
-		got = waitpid(-1, &status, 0);
-	while (got != pid && (got != -1 || errno == EINTR));
-	return status;
-}
-
-static void
-supervise(struct ends *b, struct report *report)
-{
-	pid_t pid;
-
-	if (enter(b->opts, &report->err) != 0)
-		return;
-	pid = spawn(b, &report->err);
-	/* Whoever reads or writes them from now on is below us. */
-	fz_fd_close(&b->in[0]);
-	fz_fd_close(&b->out[1]);
-	fz_fd_close(&b->err[1]);
-	if (pid != -1)
-		report->status = wait_for(pid);
-}
-
-static int *
-end_of(struct ends *b, int i)
-{
-	int *pipes[] = { b->in, b->out, b->err, b->report };
-
-	return &pipes[i / 2][i % 2];
-}
-
-/*
- * Close all descriptors of the script: neither the supervisor nor the program
- * uses them. Where the kernel has no call for that, close at least our own.
- */
-static void
-close_inherited(struct ends *b)
-{
-	int keep[] = { b->in[0], b->out[1], b->err[1], b->report[1] };
-
-	if (fz_fd_close_others(keep, sizeof(keep) / sizeof(*keep)) == 0)
-		return;
-	fz_fd_close(&b->in[1]);
-	fz_fd_close(&b->out[0]);
-	fz_fd_close(&b->err[0]);
-	fz_fd_close(&b->report[0]);
-	fz_loop_in_child(b->opts->engine->loop);
-}
-
-/* What the program left running ends with us: see fz_proc_exit(). */
-static int
-supervisor_main(void *ctx, const struct fz_err *failed)
-{
-	struct ends *b = ctx;
-	struct report report = { .status = 0 };
-
-	close_inherited(b);
-	if (failed != NULL)
-		report.err = *failed;
-	else
-		supervise(b, &report);
-	return fz_fd_write_all(b->report[1], &report, sizeof(report)) == 0
-		   ? EXIT_SUCCESS
-		   : EXIT_FAILURE;
-}
 
 /* ---- its end ------------------------------------------------------------- */
 
@@ -431,7 +264,7 @@ in_child(struct fz_fork_hook *hook)
 /* ---- its start --------------------------------------------------------- */
 
 static int
-open_pipes(struct ends *b, struct fz_err *err)
+open_pipes(struct fz_program_pipes *b, struct fz_err *err)
 {
 	if ((b->opts->ninput != 0 && fz_fd_pipe(b->in, err) != 0) ||
 	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0 ||
@@ -440,8 +273,16 @@ open_pipes(struct ends *b, struct fz_err *err)
 	return 0;
 }
 
+static int *
+end_of(struct fz_program_pipes *b, int i)
+{
+	int *pipes[] = { b->in, b->out, b->err, b->report };
+
+	return &pipes[i / 2][i % 2];
+}
+
 static void
-close_pipes(struct ends *b)
+close_pipes(struct fz_program_pipes *b)
 {
 	for (int i = 0; i < 2 * EXEC_PIPES; i++)
 		fz_fd_close(end_of(b, i));
@@ -462,9 +303,8 @@ watch_end(struct fz_program *exec, struct fz_watch *watch, int *fd,
 }
 
 static int
-watch_all(struct ends *b, struct fz_err *err)
+watch_all(struct fz_program *x, struct fz_program_pipes *b, struct fz_err *err)
 {
-	struct fz_program *x = b->exec;
 	struct fz_loop *loop = x->engine->loop;
 	int64_t timeout_ns = b->opts->timeout_ns;
 
@@ -516,15 +356,16 @@ fz_program_new(const struct fz_program_opts *opts, struct fz_err *err)
 {
 	struct fz_proc_opts inherit = { .out = -1, .err = -1 };
 	struct fz_program *exec = alloc_exec(opts, err);
-	struct ends b = { opts, exec, { -1, -1 }, { -1, -1 }, { -1, -1 },
-		{ -1, -1 } };
+	struct fz_program_pipes b = { opts, NULL, { -1, -1 }, { -1, -1 },
+		{ -1, -1 }, { -1, -1 } };
 
 	if (exec == NULL)
 		return NULL;
+	b.name = exec->name;
 	if (open_pipes(&b, err) != 0 ||
-	    fz_proc_fork(&exec->proc, &inherit, supervisor_main, &b, err) !=
-		0 ||
-	    watch_all(&b, err) != 0)
+	    fz_proc_fork(&exec->proc, &inherit, fz_program_supervisor_main, &b,
+		err) != 0 ||
+	    watch_all(exec, &b, err) != 0)
 		goto fail;
 	close_pipes(&b); /* the supervisor's ends */
 	fz_loop_hook(opts->engine->loop, &exec->hook);

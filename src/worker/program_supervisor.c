@@ -1,0 +1,159 @@
+/* environ is GNU. */
+#define _GNU_SOURCE
+#include "worker/program_state.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/fd.h"
+#include "os/loop.h"
+#include "os/proc.h"
+#include "worker/engine.h"
+#include "worker/program.h"
+
+static int
+enter(const struct fz_program_opts *opts, struct fz_err *err)
+{
+	/* A string without "=" is a name to remove. */
+	for (char *const *entry = opts->env; entry != NULL && *entry != NULL;
+	     entry++) {
+		if (putenv(*entry) != 0)
+			return fz_err_sys(
+			    err, errno, "cannot set the environment");
+	}
+	if (opts->cwd != NULL && chdir(opts->cwd) != 0)
+		return fz_err_sys(err, errno,
+		    "cannot change to directory '%.128s'", opts->cwd);
+	fz_fd_restore_limit();
+	return 0;
+}
+
+/* Without input its standard input is ours, which is empty. */
+static int
+set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
+{
+	int code = 0;
+
+	if (b->in[0] != -1)
+		code = posix_spawn_file_actions_adddup2(
+		    files, b->in[0], STDIN_FILENO);
+	if (code == 0)
+		code = posix_spawn_file_actions_adddup2(
+		    files, b->out[1], STDOUT_FILENO);
+	if (code == 0)
+		code = posix_spawn_file_actions_adddup2(
+		    files, b->err[1], STDERR_FILENO);
+	return code;
+}
+
+/*
+ * The exec resets all handlers, but not what the supervisor ignores. In a
+ * session of its own the program has no terminal: what asks for a password
+ * there fails at once, where in the background it would be stopped, and we
+ * would wait.
+ */
+static void
+set_attributes(posix_spawnattr_t *attributes)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	posix_spawnattr_setsigmask(attributes, &signals);
+	for (size_t i = 0; i < FZ_PROC_NIGNORED; i++)
+		sigaddset(&signals, fz_proc_ignored[i]);
+	posix_spawnattr_setsigdefault(attributes, &signals);
+	posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
+						 POSIX_SPAWN_SETSIGDEF |
+						 POSIX_SPAWN_SETSID);
+}
+
+static pid_t
+spawn(const struct fz_program_pipes *b, struct fz_err *err)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attributes;
+	pid_t pid = -1;
+	int code;
+
+	posix_spawn_file_actions_init(&files);
+	posix_spawnattr_init(&attributes);
+	set_attributes(&attributes);
+	code = set_files(&files, b);
+	if (code == 0)
+		code = posix_spawnp(&pid, b->opts->file, &files, &attributes,
+		    b->opts->argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&files);
+	if (code == 0)
+		return pid;
+	fz_err_sys(err, code, "cannot run '%s'", b->name);
+	return -1;
+}
+
+/* Reaps orphans that come below us, too: it may run for long. */
+static int
+wait_for(pid_t pid)
+{
+	int status = 0;
+	pid_t got;
+
+	do
+		got = waitpid(-1, &status, 0);
+	while (got != pid && (got != -1 || errno == EINTR));
+	return status;
+}
+
+static void
+supervise(struct fz_program_pipes *b, struct fz_program_report *report)
+{
+	pid_t pid;
+
+	if (enter(b->opts, &report->err) != 0)
+		return;
+	pid = spawn(b, &report->err);
+	/* Whoever reads or writes them from now on is below us. */
+	fz_fd_close(&b->in[0]);
+	fz_fd_close(&b->out[1]);
+	fz_fd_close(&b->err[1]);
+	if (pid != -1)
+		report->status = wait_for(pid);
+}
+
+/*
+ * Close all descriptors of the script: neither the supervisor nor the program
+ * uses them. Where the kernel has no call for that, close at least our own.
+ */
+static void
+close_inherited(struct fz_program_pipes *b)
+{
+	int keep[] = { b->in[0], b->out[1], b->err[1], b->report[1] };
+
+	if (fz_fd_close_others(keep, sizeof(keep) / sizeof(*keep)) == 0)
+		return;
+	fz_fd_close(&b->in[1]);
+	fz_fd_close(&b->out[0]);
+	fz_fd_close(&b->err[0]);
+	fz_fd_close(&b->report[0]);
+	fz_loop_in_child(b->opts->engine->loop);
+}
+
+/* What the program left running ends with us: see fz_proc_exit(). */
+int
+fz_program_supervisor_main(void *ctx, const struct fz_err *failed)
+{
+	struct fz_program_pipes *b = ctx;
+	struct fz_program_report report = { .status = 0 };
+
+	close_inherited(b);
+	if (failed != NULL)
+		report.err = *failed;
+	else
+		supervise(b, &report);
+	return fz_fd_write_all(b->report[1], &report, sizeof(report)) == 0
+		   ? EXIT_SUCCESS
+		   : EXIT_FAILURE;
+}
