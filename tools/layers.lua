@@ -24,7 +24,7 @@ local C_LAYERS = {
     "program_supervisor", "worker_output",
     "worker worker_slice worker_spawn worker_state worker_replies worker_death"},
   {dir = "sched/", "slots", "pool", "graph", "run run_dispatch run_state run_step",
-    "batch batch_dispatch batch_state"},
+    "batch batch_dispatch batch_state", "batch_chunk", "batch_results"},
   {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",
     "contents", "cells cells_state", "garbage", "cells_note", "cells_value", "format", "path",
     "encode", "warning", "codec", "decode", "decode_object", "encode_class", "encode_object",

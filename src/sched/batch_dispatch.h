@@ -68,7 +68,7 @@ void fz_sched_cancel(struct fz_sched *sched, const char *text);
 unsigned fz_sched_nbatches(const struct fz_sched *sched);
 
 /*
- * For batch.c: it has items to send; it stops; it is done; end what it has at
+ * For the batch: it has items to send; it stops; it is done; end what it has at
  * workers and wait for that; how many workers call items of it now.
  */
 struct fz_engine *fz_sched_engine(const struct fz_sched *sched);

@@ -1,4 +1,4 @@
-/* batch_state.h - what batch.c and batch_dispatch.c share of one batch. */
+/* batch_state.h - what the files of a batch share: its items and chunks. */
 #ifndef FZ_BATCH_STATE_H
 #define FZ_BATCH_STATE_H
 
@@ -76,5 +76,42 @@ void fz_batch_fail_next(struct fz_batch *batch, struct fz_failure *failure);
 
 /* End it if nothing is left to wait for. */
 void fz_batch_settle(struct fz_batch *batch);
+
+/* Make a chunk of `n` items that is in no list; NULL if memory runs out. */
+struct fz_chunk *fz_batch_chunk_new(
+    struct fz_batch *batch, uint64_t first, uint32_t n, unsigned attempts);
+
+/* Add a chunk to the waiting ones, in the order of their items. */
+void fz_batch_insert(struct fz_batch *batch, struct fz_chunk *chunk);
+
+/* Release the encoded items of a chunk if they can be encoded again. */
+void fz_batch_drop_part(struct fz_chunk *chunk);
+
+/* Free a chunk that expects no more answers, and settle its batch. */
+void fz_batch_end_chunk(struct fz_chunk *chunk);
+
+/* Free the chunks that wait or are delayed, and start no more items. */
+void fz_batch_stop(struct fz_batch *batch);
+
+/* Fail the batch as a whole and stop it; the first failure is kept. */
+void fz_batch_fail_whole(
+    struct fz_batch *batch, enum fz_err_kind kind, const char *text);
+
+/* The callbacks of a chunk's job: a worker's answers become news. */
+extern const struct fz_job_ops fz_batch_chunk_ops;
+
+/* Record the event that the next item of a job has started. */
+void fz_batch_job_started(struct fz_job *job);
+
+/* Report the result of one item; takes the reference; NULL: it is lost. */
+void fz_batch_value_done(
+    struct fz_chunk *chunk, uint64_t item, struct fz_blob *value);
+
+/* Retry an item or report its failure; takes the value in `failure`. */
+void fz_batch_item_failed(
+    struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure);
+
+/* Release the blob and the failure that a news entry owns. */
+void fz_batch_drop_news(struct fz_batch_news *news);
 
 #endif

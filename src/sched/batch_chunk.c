@@ -1,0 +1,320 @@
+#include "sched/batch.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "os/loop.h"
+#include "sched/batch_dispatch.h"
+#include "sched/batch_state.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+#include "worker/wire.h"
+
+/* Fewer in a chunk get no strip. */
+enum { BATCH_STRIP_ITEMS = 256 };
+
+struct fz_chunk *
+fz_batch_chunk_new(
+    struct fz_batch *b, uint64_t first, uint32_t n, unsigned attempts)
+{
+	struct fz_chunk *chunk = calloc(1, sizeof(*chunk));
+
+	if (chunk == NULL)
+		return NULL;
+	chunk->batch = b;
+	chunk->first = first;
+	chunk->n = n;
+	chunk->attempts = attempts;
+	chunk->job = (struct fz_job){ .ops = &fz_batch_chunk_ops,
+		.func = b->opts.func,
+		.seed = b->opts.seed,
+		.memory = b->opts.limits.memory,
+		.timeout_ns = b->opts.limits.timeout_ns };
+	return chunk;
+}
+
+static void
+chunk_free(struct fz_chunk *chunk)
+{
+	fz_blob_unref(chunk->part);
+	fz_blob_unref(chunk->job.strip);
+	free(chunk);
+}
+
+static void
+push_back(struct fz_batch *b, struct fz_chunk *chunk)
+{
+	chunk->next = NULL;
+	*b->tail = chunk;
+	b->tail = &chunk->next;
+	b->nwaiting += chunk->n;
+}
+
+void
+fz_batch_insert(struct fz_batch *b, struct fz_chunk *chunk)
+{
+	struct fz_chunk **at = &b->head;
+
+	while (*at != NULL && (*at)->first < chunk->first)
+		at = &(*at)->next;
+	chunk->next = *at;
+	*at = chunk;
+	if (chunk->next == NULL)
+		b->tail = &chunk->next;
+	b->nwaiting += chunk->n;
+}
+
+static struct fz_chunk *
+pop_front(struct fz_batch *b)
+{
+	struct fz_chunk *chunk = b->head;
+
+	b->head = chunk->next;
+	if (b->head == NULL)
+		b->tail = &b->head;
+	b->nwaiting -= chunk->n;
+	return chunk;
+}
+
+uint64_t
+fz_batch_ready(const struct fz_batch *b)
+{
+	if (b->stopping)
+		return 0;
+	return b->nwaiting + (b->total + 1 - b->uncut);
+}
+
+void
+fz_batch_stop(struct fz_batch *b)
+{
+	b->stopping = true;
+	b->told = false;
+	while (b->head != NULL)
+		chunk_free(pop_front(b));
+	while (b->delayed != NULL) {
+		struct fz_chunk *chunk = b->delayed;
+
+		b->delayed = chunk->next;
+		fz_loop_disarm(b->engine->loop, &chunk->delay);
+		chunk_free(chunk);
+	}
+	fz_sched_wake(b->opts.sched, b);
+}
+
+void
+fz_batch_fail_whole(struct fz_batch *b, enum fz_err_kind kind, const char *text)
+{
+	if (!b->whole_failed)
+		fz_err_set(&b->whole.err, kind, "%s", text);
+	b->whole_failed = true;
+	fz_batch_stop(b);
+}
+
+void
+fz_batch_drop_part(struct fz_chunk *chunk)
+{
+	if (chunk->added)
+		return;
+	fz_blob_unref(chunk->part);
+	chunk->part = NULL;
+}
+
+void
+fz_batch_end_chunk(struct fz_chunk *chunk)
+{
+	struct fz_batch *b = chunk->batch;
+
+	b->nsent--;
+	chunk_free(chunk);
+	fz_batch_settle(b);
+}
+
+/* The chunk's part, for as many of its items as go together. */
+static bool
+encode_part(struct fz_chunk *chunk)
+{
+	struct fz_batch *b = chunk->batch;
+	struct fz_failure failure = { .exitcode = -1 };
+	uint32_t n = chunk->n;
+
+	if (chunk->part != NULL || (b->opts.kind & FZ_WIRE_INHERITED))
+		return true;
+	chunk->part = b->opts.encode(b->opts.ctx, chunk->first, &n, &failure);
+	if (chunk->part == NULL) {
+		uint64_t item = chunk->first;
+
+		chunk->first++;
+		chunk->n--;
+		fz_batch_item_failed(chunk, item, &failure);
+		return false;
+	}
+	if (n < chunk->n) {
+		struct fz_chunk *rest = fz_batch_chunk_new(
+		    b, chunk->first + n, chunk->n - n, chunk->attempts);
+
+		if (rest == NULL) {
+			fz_batch_fail_whole(
+			    b, FZ_ERR_MEMORY, "no memory for a map");
+			return false;
+		}
+		chunk->n = n;
+		fz_batch_insert(b, rest);
+	}
+	return true;
+}
+
+/* The next chunk as it waits, or a new one; NULL: none, or no memory. */
+static struct fz_chunk *
+next_chunk(struct fz_batch *b, uint32_t max)
+{
+	struct fz_chunk *chunk;
+	uint64_t n = b->total + 1 - b->uncut;
+
+	if (b->head != NULL) {
+		chunk = pop_front(b);
+		if (chunk->n <= max || chunk->part != NULL)
+			return chunk;
+		chunk->first += max; /* its end waits on */
+		chunk->n -= max;
+		fz_batch_insert(b, chunk);
+		return fz_batch_chunk_new(
+		    b, chunk->first - max, max, chunk->attempts);
+	}
+	if (n > max)
+		n = max;
+	chunk = fz_batch_chunk_new(b, b->uncut, (uint32_t)n, 0);
+	b->uncut += n;
+	return chunk;
+}
+
+/*
+ * Slots for the results, where they pay: without memory for them, or where
+ * most results do not fit one, they come as bytes.
+ */
+static void
+lay_strip(struct fz_chunk *chunk)
+{
+	struct fz_batch *b = chunk->batch;
+	size_t len = chunk->n * b->opts.slot;
+	bool fit = b->ndone < BATCH_STRIP_ITEMS || b->nplaced > b->ndone / 2;
+
+	if (len != 0 && chunk->n >= BATCH_STRIP_ITEMS && fit)
+		chunk->job.strip = fz_engine_room(b->engine, len, NULL);
+}
+
+struct fz_chunk *
+fz_batch_cut(struct fz_batch *b, uint32_t max)
+{
+	struct fz_chunk *chunk;
+
+	while (fz_batch_ready(b) != 0) {
+		chunk = next_chunk(b, max);
+		if (chunk == NULL) {
+			fz_batch_fail_whole(
+			    b, FZ_ERR_MEMORY, "no memory for a map");
+			break;
+		}
+		if (encode_part(chunk)) {
+			chunk->job.nitems = chunk->n;
+			lay_strip(chunk);
+			return chunk;
+		}
+		if (chunk->n != 0 && !b->stopping)
+			fz_batch_insert(b, chunk);
+		else
+			chunk_free(chunk);
+	}
+	fz_batch_settle(b);
+	return NULL;
+}
+
+void
+fz_batch_sent(struct fz_chunk *chunk)
+{
+	chunk->batch->nsent++;
+	if (chunk->part != NULL && !chunk->part->in_shm)
+		fz_batch_drop_part(chunk); /* the frame has a copy */
+}
+
+void
+fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure)
+{
+	struct fz_batch *b = chunk->batch;
+
+	for (uint32_t i = 0; i < chunk->n; i++) {
+		struct fz_failure copy = *failure;
+
+		fz_batch_item_failed(chunk, chunk->first + i, &copy);
+	}
+	chunk_free(chunk);
+	fz_batch_settle(b);
+}
+
+void
+fz_batch_fail_next(struct fz_batch *b, struct fz_failure *failure)
+{
+	struct fz_chunk *chunk = next_chunk(b, 1);
+
+	if (chunk != NULL) {
+		fz_batch_unsent(chunk, failure);
+		return;
+	}
+	fz_batch_fail_whole(b, FZ_ERR_MEMORY, "no memory for a map");
+	fz_batch_settle(b);
+}
+
+void
+fz_batch_settle(struct fz_batch *b)
+{
+	bool more = fz_batch_ready(b) != 0 || b->delayed != NULL ||
+		    (b->growing && !b->stopping);
+
+	if (b->done || b->nsent != 0 || more)
+		return;
+	b->done = true;
+	b->engine->news++;
+	fz_sched_remove(b->opts.sched, b);
+}
+
+/* Put the items that are in no chunk behind those that wait. */
+static int
+cut_rest(struct fz_batch *b)
+{
+	while (b->uncut <= b->total) {
+		uint64_t n = b->total + 1 - b->uncut;
+		struct fz_chunk *chunk;
+
+		if (n > UINT32_MAX)
+			n = UINT32_MAX;
+		chunk = fz_batch_chunk_new(b, b->uncut, (uint32_t)n, 0);
+		if (chunk == NULL)
+			return -1;
+		push_back(b, chunk);
+		b->uncut += n;
+	}
+	return 0;
+}
+
+int
+fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
+{
+	struct fz_chunk *chunk;
+
+	if (b->done || b->stopping) {
+		fz_blob_unref(part);
+		return 0; /* it would never be called */
+	}
+	chunk =
+	    cut_rest(b) == 0 ? fz_batch_chunk_new(b, b->total + 1, 1, 0) : NULL;
+	if (chunk == NULL) {
+		fz_blob_unref(part);
+		return fz_err_nomem(err, "an item");
+	}
+	chunk->part = part;
+	chunk->added = true;
+	b->total++;
+	b->uncut++;
+	push_back(b, chunk);
+	fz_sched_wake(b->opts.sched, b);
+	return 0;
+}

@@ -1,0 +1,372 @@
+#include "sched/batch.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/container.h"
+#include "os/loop.h"
+#include "sched/batch_dispatch.h"
+#include "sched/batch_state.h"
+#include "sched/run_step.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+
+/* Work that says how long an item takes. */
+#define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
+
+/* Of what there is no memory to keep. */
+static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
+					    "not enough memory to keep the "
+					    "results" },
+	.exitcode = -1 };
+
+/*
+ * The list `list` of `n` elements, moved if need be, with room for one more;
+ * NULL: no memory, and the list is where it was.
+ */
+static void *
+list_room(void *list, size_t *cap, size_t n, size_t size)
+{
+	size_t more = *cap != 0 ? 2 * *cap : 8;
+
+	if (n < *cap)
+		return list;
+	list = realloc(list, more * size);
+	if (list != NULL)
+		*cap = more;
+	return list;
+}
+
+static void
+record(struct fz_batch *b, enum fz_run_event_kind kind, uint64_t first,
+    uint32_t n, pid_t pid, int64_t took_ns)
+{
+	struct fz_batch_event *events;
+
+	if (!b->opts.events)
+		return;
+	events =
+	    list_room(b->events, &b->events_cap, b->nevents, sizeof(*events));
+	if (events == NULL)
+		return; /* out of memory: drop this event */
+	b->events = events;
+	events[b->nevents++] =
+	    (struct fz_batch_event){ kind, first, n, pid, took_ns };
+	b->engine->news++;
+}
+
+int
+fz_batch_next_event(struct fz_batch *b, struct fz_batch_event *event)
+{
+	if (b->event_at == b->nevents) {
+		b->event_at = b->nevents = 0;
+		return 0;
+	}
+	*event = b->events[b->event_at++];
+	return 1;
+}
+
+bool
+fz_batch_has_news(const struct fz_batch *b)
+{
+	return b->news_at != b->nnews;
+}
+
+int
+fz_batch_take(struct fz_batch *b, struct fz_batch_news *news)
+{
+	if (b->news_at == b->nnews) {
+		b->news_at = b->nnews = 0;
+		return 0;
+	}
+	*news = b->news[b->news_at++];
+	return 1;
+}
+
+void
+fz_batch_drop_news(struct fz_batch_news *news)
+{
+	fz_blob_unref(news->blob);
+	if (news->failure != NULL) {
+		fz_blob_unref(news->failure->value);
+		free(news->failure);
+	}
+}
+
+static void
+lose_news(struct fz_batch *b)
+{
+	b->whole = lost;
+	b->whole_failed = true;
+}
+
+/* Without room for the news itself all of the batch has failed. */
+static bool
+tell(struct fz_batch *b, const struct fz_batch_news *news)
+{
+	struct fz_batch_news *last = NULL, *room;
+
+	if (b->nnews > b->news_at)
+		last = &b->news[b->nnews - 1];
+	b->engine->news++;
+	if (last != NULL && news->blob != NULL && last->blob == news->blob &&
+	    !news->whole && last->skip + last->n == news->skip &&
+	    last->first + last->n == news->first) {
+		last->n += news->n;
+		fz_blob_unref(news->blob);
+		return true;
+	}
+	room = list_room(b->news, &b->news_cap, b->nnews, sizeof(*room));
+	if (room == NULL) {
+		struct fz_batch_news gone = *news;
+
+		fz_batch_drop_news(&gone);
+		lose_news(b);
+		return false;
+	}
+	b->news = room;
+	room[b->nnews++] = *news;
+	return true;
+}
+
+/* Of one item; takes what `failure` has. */
+static bool
+tell_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
+{
+	struct fz_batch_news news = { .first = item, .n = 1 };
+
+	news.failure = malloc(sizeof(*news.failure));
+	if (news.failure == NULL) {
+		fz_blob_unref(failure->value);
+		lose_news(b);
+		return false;
+	}
+	*news.failure = *failure;
+	return tell(b, &news);
+}
+
+static void
+delay_over(struct fz_timer *timer)
+{
+	struct fz_chunk *chunk = FZ_CONTAINER_OF(timer, struct fz_chunk, delay);
+	struct fz_batch *b = chunk->batch;
+	struct fz_chunk **at = &b->delayed;
+
+	while (*at != chunk)
+		at = &(*at)->next;
+	*at = chunk->next;
+	fz_batch_insert(b, chunk);
+	fz_sched_wake(b->opts.sched, b);
+}
+
+/* Another attempt for item `item`; false where there is no memory for it. */
+static bool
+retry(
+    struct fz_batch *b, uint64_t item, unsigned attempts, struct fz_blob *part)
+{
+	int64_t ns = fz_step_backoff(&b->opts.limits, attempts);
+	struct fz_chunk *chunk = fz_batch_chunk_new(b, item, 1, attempts);
+
+	if (chunk == NULL)
+		return false;
+	if (part != NULL) {
+		chunk->part = fz_blob_ref(part);
+		chunk->added = true;
+	}
+	chunk->delay.fired = delay_over;
+	if (ns == 0 || fz_loop_arm(b->engine->loop, &chunk->delay,
+			   fz_clock_after(fz_clock_ns(), ns)) != 0) {
+		fz_batch_insert(b, chunk);
+	} else {
+		chunk->next = b->delayed;
+		b->delayed = chunk;
+	}
+	fz_sched_wake(b->opts.sched, b);
+	return true;
+}
+
+static struct fz_blob *
+added_part(const struct fz_chunk *chunk)
+{
+	return chunk->added ? chunk->part : NULL;
+}
+
+/* Nanoseconds since the chunk's last news; 0 before its job has started. */
+static int64_t
+restart_clock(struct fz_chunk *chunk)
+{
+	int64_t since = chunk->job.started_ns;
+
+	if (since == 0)
+		return 0;
+	if (chunk->news_ns > since)
+		since = chunk->news_ns;
+	chunk->news_ns = fz_clock_ns();
+	return chunk->news_ns - since;
+}
+
+void
+fz_batch_item_failed(
+    struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure)
+{
+	struct fz_batch *b = chunk->batch;
+	int64_t took_ns = restart_clock(chunk);
+	unsigned attempts = chunk->attempts + 1;
+
+	failure->attempt = attempts;
+	if (!b->stopping &&
+	    fz_step_may_retry(&b->opts.limits, attempts, failure->err.kind) &&
+	    retry(b, item, attempts, added_part(chunk))) {
+		fz_blob_unref(failure->value);
+		record(b, FZ_RUN_EVENT_RETRY, item, 1, failure->pid, took_ns);
+		return;
+	}
+	b->nfailed++;
+	record(b, FZ_RUN_EVENT_FAILED, item, 1, failure->pid, took_ns);
+	if (!tell_failure(b, item, failure) ||
+	    (b->opts.policy != FZ_RUN_CONTINUE && !b->stopping))
+		fz_batch_stop(b);
+}
+
+static void
+end_if_answered(struct fz_chunk *chunk)
+{
+	if (chunk->job.worker == NULL)
+		fz_batch_end_chunk(chunk);
+}
+
+/* `n` items are done, which was told now. */
+static void
+count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
+{
+	struct fz_batch *b = chunk->batch;
+	int64_t took_ns = restart_clock(chunk);
+
+	b->ndone += n;
+	b->timed_ns += took_ns;
+	b->ntimed += n;
+	b->mean_ns = 1 + b->timed_ns / b->ntimed;
+	if (b->timed_ns > BATCH_RECENT_NS) { /* what is older counts less */
+		b->timed_ns /= 2;
+		b->ntimed = 1 + b->ntimed / 2;
+	}
+	record(b, FZ_RUN_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
+}
+
+static void
+job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
+    uint32_t skip)
+{
+	struct fz_chunk *chunk = fz_chunk_of(job);
+	struct fz_batch *b = chunk->batch;
+	struct fz_batch_news news = {
+		.first = chunk->first + first, .n = n, .skip = skip
+	};
+
+	if (blob == NULL) {
+		for (uint32_t i = 0; i < n; i++) {
+			struct fz_failure failure = lost;
+
+			fz_batch_item_failed(chunk, news.first + i, &failure);
+		}
+	} else {
+		news.blob = fz_blob_ref(blob);
+		news.strip = blob == job->strip;
+		if (news.strip)
+			b->nplaced += n;
+		count_done(chunk, news.first, n);
+		if (!tell(b, &news))
+			fz_batch_stop(b);
+	}
+	end_if_answered(chunk);
+}
+
+/* The index of the item of a chunk that was answered last. */
+static uint64_t
+answered(const struct fz_chunk *chunk)
+{
+	return chunk->first + chunk->job.ndone - 1;
+}
+
+void
+fz_batch_value_done(
+    struct fz_chunk *chunk, uint64_t item, struct fz_blob *value)
+{
+	struct fz_batch *b = chunk->batch;
+	struct fz_batch_news news = {
+		.first = item, .n = 1, .whole = true, .blob = value
+	};
+	struct fz_failure failure;
+
+	if (value == NULL) {
+		failure = lost;
+		fz_batch_item_failed(chunk, item, &failure);
+		return;
+	}
+	count_done(chunk, item, 1);
+	if (!tell(b, &news))
+		fz_batch_stop(b);
+}
+
+static void
+job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+{
+	struct fz_chunk *chunk = fz_chunk_of(job);
+
+	for (uint32_t i = 1; i < n; i++)
+		fz_blob_unref(values[i]);
+	fz_batch_value_done(chunk, answered(chunk), n != 0 ? values[0] : NULL);
+	end_if_answered(chunk);
+}
+
+static void
+job_failed(struct fz_job *job, struct fz_failure *failure)
+{
+	struct fz_chunk *chunk = fz_chunk_of(job);
+
+	fz_batch_item_failed(chunk, answered(chunk), failure);
+	end_if_answered(chunk);
+}
+
+static void
+job_returned(struct fz_job *job, uint32_t nitems)
+{
+	struct fz_chunk *chunk = fz_chunk_of(job), *rest = chunk;
+	struct fz_batch *b = chunk->batch;
+	bool untouched = chunk->job.worker == NULL && chunk->job.ndone == 0;
+
+	if (b->stopping) {
+		end_if_answered(chunk);
+		return;
+	}
+	if (!untouched) {
+		rest = fz_batch_chunk_new(
+		    b, chunk->first + job->nitems, nitems, chunk->attempts);
+		if (rest == NULL)
+			fz_batch_fail_whole(b, FZ_ERR_MEMORY,
+			    "no memory for items that came back");
+	} else {
+		b->nsent--;
+		fz_batch_drop_part(chunk); /* it may be cut another way now */
+		fz_blob_unref(job->strip);
+		job->strip = NULL;
+	}
+	if (rest != NULL) {
+		fz_batch_insert(b, rest);
+		fz_sched_wake(b->opts.sched, b);
+	}
+	if (!untouched)
+		end_if_answered(chunk);
+}
+
+void
+fz_batch_job_started(struct fz_job *job)
+{
+	struct fz_chunk *chunk = fz_chunk_of(job);
+
+	record(chunk->batch, FZ_RUN_EVENT_START, chunk->first + job->ndone, 1,
+	    job->pid, 0);
+}
+
+const struct fz_job_ops fz_batch_chunk_ops = { job_done, job_failed,
+	job_returned, fz_batch_job_started, job_items };
