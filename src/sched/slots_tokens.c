@@ -1,0 +1,195 @@
+#include "sched/slots.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "os/fd.h"
+#include "os/jobserver.h"
+#include "sched/slots_state.h"
+#include "worker/child_port.h"
+
+#define TOKEN '+'
+
+/*
+ * What an account holds whose process has left: it has written back all that
+ * was counted. Those below end, and are to take no more and to write back
+ * nothing a second time.
+ */
+#define GONE (INT32_MIN / 2)
+
+static bool
+is_gone(int32_t held)
+{
+	return held < GONE / 2;
+}
+
+static bool
+may_take(struct fz_account *account)
+{
+	for (; account != NULL; account = account->above) {
+		if (is_gone(atomic_load(&account->held)))
+			return false;
+	}
+	return true;
+}
+
+/* Own account first, then those above: see slots.h. False: one is gone. */
+static bool
+count(struct fz_account *account)
+{
+	bool good = true;
+
+	for (; account != NULL; account = account->above)
+		good &= !is_gone(atomic_fetch_add(&account->held, 1));
+	return good;
+}
+
+static bool
+uncount(struct fz_account *account, int32_t n)
+{
+	bool good = true;
+
+	if (account == NULL)
+		return true;
+	good = uncount(account->above, n);
+	return !is_gone(atomic_fetch_sub(&account->held, n)) && good;
+}
+
+/*
+ * The account of a process that has overwritten it may say any number: no more
+ * tokens can be lost than are neither here nor in the pipe.
+ */
+static int32_t
+at_most_missing(const struct fz_slots *s, int32_t n)
+{
+	int32_t missing = SLOTS_OF_MAKE;
+
+	if (s->shared[0] != -1)
+		missing = (int32_t)(s->n - 1 - s->ntokens -
+				    fz_jobserver_count(s->shared[0]));
+	if (missing < 0)
+		missing = 0;
+	return n < missing ? n : missing;
+}
+
+enum { WRITE_MAX = 256 }; /* tokens in one write: a part of a page */
+
+static bool
+has_room(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	int rc;
+
+	do
+		rc = poll(&pfd, 1, 0);
+	while (rc == -1 && errno == EINTR);
+	return rc == 1 && (pfd.revents & POLLOUT) != 0;
+}
+
+/*
+ * The pipe has room for all tokens there are. One that is full holds bytes that
+ * are none, as many as the tokens that are lost here: waiting for a reader
+ * could take for ever.
+ */
+static void
+write_tokens(const struct fz_slots *s, const unsigned char *tokens, unsigned n)
+{
+	for (unsigned some; n > 0 && has_room(s->out); n -= some) {
+		some = n < WRITE_MAX ? n : WRITE_MAX;
+		fz_fd_write_all(s->out, tokens, some);
+		tokens += some;
+	}
+}
+
+void
+fz_slots_write_new_tokens(const struct fz_slots *s, unsigned n)
+{
+	unsigned char some[WRITE_MAX];
+
+	memset(some, TOKEN, WRITE_MAX);
+	for (; n > WRITE_MAX && has_room(s->out); n -= WRITE_MAX)
+		write_tokens(s, some, WRITE_MAX);
+	write_tokens(s, some, n < WRITE_MAX ? n : WRITE_MAX);
+}
+
+bool
+fz_slots_read_token(struct fz_slots *s)
+{
+	unsigned char *token = s->tokens + s->ntokens;
+
+	if (s->dry || s->ntokens == s->tokens_cap)
+		return false;
+	if (!may_take(s->account)) {
+		s->dry = true; /* for ever */
+		return false;
+	}
+	if (s->in == -1)
+		s->in = fz_jobserver_reader(s->shared[0]);
+	if (s->in == -1 || fz_fd_read(s->in, token, 1) != 1)
+		return false;
+	if (!count(s->account)) {
+		write_tokens(s, token, 1);
+		return false;
+	}
+	s->ntokens++;
+	return true;
+}
+
+void
+fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep)
+{
+	unsigned n = s->ntokens - keep;
+
+	s->ntokens = keep;
+	if (uncount(s->account, (int32_t)n))
+		write_tokens(s, s->tokens + keep, n);
+}
+
+/* Tokens that were lost with somebody who was killed are made anew. */
+void
+fz_slots_set_tokens(struct fz_slots *s, unsigned want)
+{
+	unsigned have = fz_jobserver_count(s->shared[0]);
+
+	if (have < want)
+		fz_slots_write_new_tokens(s, want - have);
+	for (; have > want && fz_slots_read_token(s); have--)
+		s->ntokens--;
+}
+
+void
+fz_slots_died(struct fz_slots *slots, struct fz_account *account)
+{
+	int32_t n = atomic_exchange(&account->held, GONE);
+
+	if (n == 0 || is_gone(n))
+		return;
+	n = at_most_missing(slots, n);
+	/* Less than none: killed between two steps, one has counted wrong. */
+	if (uncount(slots->account, n) && n > 0)
+		fz_slots_write_new_tokens(slots, (unsigned)n);
+}
+
+void
+fz_slots_leave(struct fz_slots *slots)
+{
+	struct fz_account *account = slots->account;
+	unsigned own = slots->ntokens;
+	int32_t held = (int32_t)own;
+
+	slots->ntokens = 0;
+	if (account != NULL) {
+		held = atomic_exchange(&account->held, GONE);
+		if (is_gone(held))
+			return;
+		held = at_most_missing(slots, held);
+		if (!uncount(account->above, held))
+			return;
+	}
+	write_tokens(slots, slots->tokens, own);
+	if (held > (int32_t)own)
+		fz_slots_write_new_tokens(slots, (unsigned)held - own);
+}
