@@ -32,6 +32,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "os/death.h"
 #include "os/fd.h"
 #include "os/proc.h"
 

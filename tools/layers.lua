@@ -16,7 +16,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 local C_LAYERS = {
   {dir = "base/", "container", "seed", "buf", "clock", "err"},
   {dir = "os/", "slab", "alloc", "fd", "cwd", "host", "jobserver", "lines", "spin", "loop",
-    "proctree", "streams", "proc"},
+    "proctree", "streams", "death", "proc proc_child proc_state"},
   {dir = "shared/", "extent", "arena", "eventcount heap heap_state", "lock", "waiter", "barrier",
     "condition", "endpoint", "event", "heap_chunks", "heap_members", "heap_objects",
     "heap_reclaim", "idle", "unfinished", "queue", "semaphore"},

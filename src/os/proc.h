@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 
+struct fz_death;
 struct fz_err;
 
 /* A child that was asked to end itself is ended by force after this time. */
@@ -115,14 +116,6 @@ void fz_proc_kill(struct fz_proc *proc);
  */
 void fz_proc_terminate(const struct fz_proc *proc);
 
-/* How a child ended. */
-struct fz_death {
-	int signal;        /* the signal that killed it, else 0 */
-	int exitcode;      /* its exit status where signal is 0; -1 not known */
-	uint64_t peak_rss; /* bytes */
-	uint64_t cpu_limit; /* seconds, if that may have ended it, else 0 */
-};
-
 /*
  * Reap the child if it is dead, or wait until it is when `wait` is set. Kills
  * what is left of its process group and, in a subreaper, all that a child that
@@ -132,13 +125,6 @@ struct fz_death {
  * counts as reaped; before Linux 6.15 its exit code is then not known.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
-
-/*
- * "killed by signal 9 (SIGKILL), perhaps out of memory; peak memory 3.9 GB",
- * "killed by signal 9 (SIGKILL), perhaps at its CPU time limit of 10 s",
- * "exited with code 3". Returns `text`.
- */
-const char *fz_death_text(const struct fz_death *death, char *text, size_t len);
 
 /*
  * Leave a child: flush all streams, end all descendants, _exit. No atexit

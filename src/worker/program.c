@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "os/death.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/proc.h"

@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "os/death.h"
 #include "os/proc.h"
 #include "worker/wire.h"
 

@@ -12,6 +12,7 @@
 #include "bind/jobs/lfailure.h"
 #include "bind/lloop.h"
 #include "child/worker_main.h"
+#include "os/death.h"
 #include "os/proc.h"
 #include "value/garbage.h"
 #include "value/lerror.h"

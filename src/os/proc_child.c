@@ -1,0 +1,338 @@
+/* sigaction, setpgid, on_exit and sigset_t are POSIX, Linux and GNU. */
+#define _GNU_SOURCE
+#include "os/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/cwd.h"
+#include "os/fd.h"
+#include "os/proc_state.h"
+#include "os/proctree.h"
+#include "os/streams.h"
+
+/* What was killed is given this long to be gone. */
+#define ORPHANS_NS FZ_CLOCK_SECOND
+
+#ifdef FZ_COVERAGE
+void __gcov_dump(void);
+#endif
+#ifdef FZ_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
+
+/*
+ * The variable FZ_PROC_MARK itself, part of the environment of a process that
+ * adopts orphans and of its children: a child writes its number over its
+ * parent's. setenv() would cost it as much as the fork.
+ */
+static char own_mark[40];
+
+/* For the signal handler: the process that forked us, 0 in one of our own. */
+static pid_t parent_pid;
+
+static unsigned depth;
+
+/* Reap children that were killed, as waitpid() has them, until none is left. */
+void
+fz_proc_reap_killed(pid_t which)
+{
+	const struct timespec nap = { 0, 1000000 };
+	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
+	pid_t got;
+
+	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
+		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
+		    fz_clock_ns() > deadline)
+			break;
+	}
+}
+
+/* Dead ones count: there may be live ones beside them. */
+static bool
+has_children(void)
+{
+	siginfo_t info;
+
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) ==
+		   0 ||
+	       errno != ECHILD;
+}
+
+/* All descendants, which would be our parent's zombies. Async-signal-safe. */
+static void
+end_children(void)
+{
+	if (!has_children())
+		return;
+	/* Looking for them takes two descriptors: there may be none left. */
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	fz_proctree_kill(getpid());
+	fz_proc_reap_killed(-1);
+}
+
+/* Ends all descendants and the group, where we lead it, or else just us. */
+static _Noreturn void
+end_all(void)
+{
+	end_children();
+	if (getpgrp() == getpid())
+		kill(0, SIGKILL);
+	kill(getpid(), SIGKILL);
+	_exit(128 + SIGKILL);
+}
+
+/*
+ * Handles DEATH_SIGNAL, which the parent sends, and SIGCONT, which the kernel
+ * sends when the parent dies. SIGCONT also discards a stop that is pending and
+ * wakes a stopped process; no other signal does. The kernel sends it when just
+ * the thread that forked us ends, too. It interrupts the user's code wherever
+ * that is, in a loop or in system().
+ */
+static void
+on_parent_death(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	if (getppid() != parent_pid ||
+	    (info->si_code == SI_QUEUE && info->si_pid == parent_pid))
+		end_all();
+}
+
+/*
+ * A process that was stopped when its parent died is sent this by the kernel,
+ * and woken, before it sees the other signal.
+ */
+static void
+on_hangup(int sig)
+{
+	if (getppid() != parent_pid)
+		end_all();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+/*
+ * Ends all descendants, then this process by the same signal. SIGPIPE is
+ * handled because the pipes of a parent that is killed close before the kernel
+ * reports its death: a child that writes just then must not leave its
+ * descendants running.
+ */
+static void
+on_terminate(int sig)
+{
+	end_children();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+const int fz_proc_ignored[FZ_PROC_NIGNORED] = { SIGINT, SIGTTIN, SIGTTOU };
+
+static int
+default_signals(struct fz_err *err)
+{
+	struct sigaction action;
+	int sig;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = SIG_DFL;
+	/* Refused for SIGKILL, SIGSTOP and libc's own: they are no matter. */
+	for (sig = 1; sig <= SIGRTMAX; sig++)
+		sigaction(sig, &action, NULL);
+	action.sa_handler = SIG_IGN;
+	for (size_t i = 0; i < FZ_PROC_NIGNORED; i++)
+		sigaction(fz_proc_ignored[i], &action, NULL);
+	sigfillset(&action.sa_mask);
+	action.sa_handler = on_hangup;
+	sigaction(SIGHUP, &action, NULL);
+	action.sa_handler = on_terminate;
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGPIPE, &action, NULL);
+	action.sa_sigaction = on_parent_death;
+	action.sa_flags = SA_RESTART | SA_SIGINFO;
+	if (sigaction(SIGCONT, &action, NULL) == -1 ||
+	    sigaction(DEATH_SIGNAL, &action, NULL) == -1)
+		return fz_err_sys(err, errno, "cannot handle a signal");
+	return 0;
+}
+
+static int
+tie_to_parent(pid_t parent, struct fz_err *err)
+{
+	parent_pid = parent;
+	if (prctl(PR_SET_PDEATHSIG, SIGCONT) == -1)
+		return fz_err_sys(err, errno, "cannot watch the parent");
+	if (getppid() != parent) /* it died before we could ask */
+		end_all();
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1)
+		return fz_err_sys(err, errno, "cannot adopt orphans");
+	if (setpgid(0, 0) == -1)
+		return fz_err_sys(err, errno, "cannot lead a process group");
+	return 0;
+}
+
+/* Make `fd` the descriptor `as`, open across exec. */
+static int
+take_as(int fd, int as, struct fz_err *err)
+{
+	if (fd == as ? fcntl(fd, F_SETFD, 0) == -1 : dup2(fd, as) == -1)
+		return fz_err_sys(
+		    err, errno, "cannot redirect descriptor %d", as);
+	return 0;
+}
+
+static int
+redirect(const struct fz_proc_opts *opts, struct fz_err *err)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int out = opts->out, errors = opts->err;
+
+	if (null == -1)
+		return fz_err_sys(err, errno, "cannot open /dev/null");
+	/* Where our caller has standard ones closed, a pipe may be one. */
+	if (errors >= 0 && errors < STDERR_FILENO &&
+	    (errors = fcntl(errors, F_DUPFD_CLOEXEC, 3)) == -1)
+		return fz_err_sys(err, errno, "cannot move a descriptor");
+	if (out == STDIN_FILENO && (out = fcntl(out, F_DUPFD_CLOEXEC, 3)) == -1)
+		return fz_err_sys(err, errno, "cannot move a descriptor");
+	if (take_as(null, STDIN_FILENO, err) == -1 ||
+	    (out != -1 && take_as(out, STDOUT_FILENO, err) == -1) ||
+	    (errors != -1 && take_as(errors, STDERR_FILENO, err) == -1))
+		return -1;
+	if (null > STDERR_FILENO)
+		close(null);
+	return 0;
+}
+
+/* "FZLUA_WORKER=4711": what a worker starts inherits it. */
+void
+fz_proc_format_mark(char *mark, size_t len, pid_t pid)
+{
+	snprintf(mark, len, FZ_PROC_MARK "=%ld", (long)pid);
+}
+
+/*
+ * "fzlua/4711": whose child a worker is, for people, and for whoever adopts it
+ * when its parent has died.
+ */
+void
+fz_proc_format_name(char *name, size_t len, pid_t parent)
+{
+	snprintf(name, len, "fzlua/%ld", (long)parent);
+}
+
+void
+fz_proc_export_mark(void)
+{
+	fz_proc_format_mark(own_mark, sizeof(own_mark), 0);
+	putenv(own_mark);
+}
+
+static int
+set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
+{
+	char name[32];
+
+	fz_proc_format_name(name, sizeof(name), parent);
+	prctl(PR_SET_NAME, name);
+	fz_streams_in_child();
+	if (own_mark[0] != '\0')
+		fz_proc_format_mark(own_mark, sizeof(own_mark), getpid());
+	if (default_signals(err) == -1 || tie_to_parent(parent, err) == -1)
+		return -1;
+	return redirect(opts, err);
+}
+
+unsigned
+fz_proc_depth(void)
+{
+	return depth;
+}
+
+bool
+fz_proc_is_child(void)
+{
+	return depth != 0;
+}
+
+/* In the child: it may die once its parent could see how. */
+static void
+wait_until_watched(struct birth *birth)
+{
+	char byte;
+
+	fz_fd_close(&birth->watched[1]);
+	if (birth->watched[0] != -1)
+		fz_fd_read(birth->watched[0], &byte, 1);
+	fz_fd_close(&birth->watched[0]);
+}
+
+/* A handler of exit(), called before those that the parent has registered. */
+static void
+leave_on_exit(int status, void *ctx)
+{
+	(void)ctx;
+	fz_proc_exit(status);
+}
+
+/*
+ * Have exit() leave the child as fz_proc_exit() does. Not in a fork of one
+ * among several threads: another one may have held the lock of the handlers.
+ */
+static void
+catch_exit(bool alone)
+{
+	static bool caught;
+
+	if (!caught && alone)
+		caught = on_exit(leave_on_exit, NULL) == 0;
+}
+
+_Noreturn void
+fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
+    fz_proc_main entry, void *ctx)
+{
+	struct fz_err err = { 0 };
+	int rc = set_up(opts, birth->parent, &err);
+	sigset_t none;
+
+	catch_exit(birth->alone);
+	wait_until_watched(birth);
+	depth++;
+	fz_cwd_in_child();
+	fz_clock_in_child();
+	fz_proc_call_born();
+	fz_proc_forget_children();
+#ifdef FZ_VALGRIND
+	/* Looking for leaks it would touch every page of the arena. */
+	VALGRIND_CLO_CHANGE("--leak-check=no");
+#endif
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	fz_proc_exit(entry(ctx, rc == 0 ? NULL : &err));
+}
+
+_Noreturn void
+fz_proc_exit(int status)
+{
+	/* A reader that is gone must not end us before our descendants. */
+	signal(SIGPIPE, SIG_IGN);
+	fflush(NULL);
+	end_children();
+#ifdef FZ_COVERAGE
+	__gcov_dump();
+#endif
+	_exit(status);
+}

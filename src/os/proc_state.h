@@ -1,0 +1,44 @@
+/* proc_state.h - what proc.c and proc_child.c share. */
+#ifndef FZ_PROC_STATE_H
+#define FZ_PROC_STATE_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "os/proc.h"
+
+/* The signal by which a parent asks a child to end itself. */
+#define DEATH_SIGNAL (SIGRTMAX - 2)
+
+/* How a child is forked. */
+struct birth {
+	pid_t parent;
+	bool alone;     /* the thread that forks is the only one */
+	int watched[2]; /* a pipe that ends once the pidfd is open, or -1 */
+};
+
+/* Set up a child that was just forked, run its entry, and exit. */
+_Noreturn void fz_proc_run_child(struct birth *birth,
+    const struct fz_proc_opts *opts, fz_proc_main entry, void *ctx);
+
+/* In a child: call the `born` function of each hook. */
+void fz_proc_call_born(void);
+
+/* In a child: clear the records of the parent's children. */
+void fz_proc_forget_children(void);
+
+/* Reap killed children; `which` is as of waitpid(). Async-signal-safe. */
+void fz_proc_reap_killed(pid_t which);
+
+/* Write the environment entry by which the descendants of `pid` are known. */
+void fz_proc_format_mark(char *mark, size_t len, pid_t pid);
+
+/* Write the process name of a child of `parent`. */
+void fz_proc_format_name(char *name, size_t len, pid_t parent);
+
+/* Put FZ_PROC_MARK with number 0 into the environment. */
+void fz_proc_export_mark(void);
+
+#endif
