@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#include "os/host.h"
+#include "os/cpus.h"
 #include "os/spin.h"
 
 /* Spin until the moment is over. Whether there was one. */
@@ -30,7 +30,7 @@ test_spin_ends_and_is_rarer_where_it_does_not_pay(void **state)
 	int moments = 0;
 
 	(void)state;
-	if (fz_host_cpus() == 1)
+	if (fz_cpus_count() == 1)
 		skip();
 	assert_true(lose(&spin));
 	for (int i = 0; i < 300; i++)
@@ -44,7 +44,7 @@ test_spin_that_pays_is_done_again(void **state)
 	struct fz_spin spin = { 0 };
 
 	(void)state;
-	if (fz_host_cpus() == 1)
+	if (fz_cpus_count() == 1)
 		skip();
 	for (int i = 0; i < 100; i++)
 		lose(&spin);
@@ -58,14 +58,14 @@ test_spin_that_pays_is_done_again(void **state)
 static void
 test_spin_takes_no_processor_from_who_is_at_work(void **state)
 {
-	struct fz_spin spin = { .nbusy = (unsigned)fz_host_cpus() };
+	struct fz_spin spin = { .nbusy = (unsigned)fz_cpus_count() };
 
 	(void)state;
 	assert_false(fz_spin_again(&spin));
 	fz_spin_paid(&spin);
 	assert_false(fz_spin_again(&spin));
 	spin.nbusy--;
-	assert_true(fz_spin_again(&spin) == (fz_host_cpus() > 1));
+	assert_true(fz_spin_again(&spin) == (fz_cpus_count() > 1));
 }
 
 int

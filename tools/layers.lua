@@ -15,7 +15,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- noun in several files and may include each other.
 local C_LAYERS = {
   {dir = "base/", "container", "seed", "buf", "clock", "err"},
-  {dir = "os/", "slab", "alloc", "fd", "cwd", "host", "jobserver", "lines", "spin", "loop",
+  {dir = "os/", "slab", "alloc", "fd", "cwd", "cpus", "memory", "jobserver", "lines", "spin", "loop",
     "proctree", "streams", "death", "proc proc_child proc_state"},
   {dir = "shared/", "extent", "arena", "eventcount heap heap_state", "lock", "waiter", "barrier",
     "condition", "endpoint", "event", "heap_chunks", "heap_members", "heap_objects",

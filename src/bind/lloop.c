@@ -12,8 +12,8 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "os/cpus.h"
 #include "os/fd.h"
-#include "os/host.h"
 #include "shared/heap.h"
 #include "shared/idle.h"
 #include "value/garbage.h"
@@ -432,7 +432,7 @@ recent_cpus(struct lloop *ll)
 	int64_t now_ns = fz_clock_ns();
 
 	if (ll->ncpus == 0 || now_ns - ll->counted_ns >= FZ_CLOCK_SECOND) {
-		ll->ncpus = fz_host_cpus();
+		ll->ncpus = fz_cpus_count();
 		ll->counted_ns = now_ns;
 	}
 	return ll->ncpus;
@@ -445,8 +445,8 @@ loop_cpu_count(lua_State *L)
 	if (lua_isnone(L, 1))
 		lua_pushinteger(L, recent_cpus(get(L)));
 	else
-		lua_pushinteger(
-		    L, lua_toboolean(L, 1) ? fz_host_cores() : fz_host_cpus());
+		lua_pushinteger(L, lua_toboolean(L, 1) ? fz_cpus_count_cores()
+						       : fz_cpus_count());
 	return 1;
 }
 

@@ -212,6 +212,22 @@ fz_fd_read(int fd, void *bytes, size_t n)
 	return got;
 }
 
+bool
+fz_fd_read_file(const char *path, char *text, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t have = 0;
+	ssize_t n;
+
+	if (fd == -1)
+		return false;
+	while ((n = fz_fd_read(fd, text + have, len - 1 - have)) > 0)
+		have += (size_t)n;
+	fz_fd_close(&fd);
+	text[have] = '\0';
+	return n == 0 && have > 0;
+}
+
 static ssize_t
 write_retried(int fd, const void *bytes, size_t n)
 {

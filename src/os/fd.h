@@ -53,6 +53,12 @@ void fz_fd_close(int *fd);
 ssize_t fz_fd_read(int fd, void *bytes, size_t n);
 
 /*
+ * The text of a small file, cut to `len` - 1 bytes. False: it cannot be read,
+ * or is empty.
+ */
+bool fz_fd_read_file(const char *path, char *text, size_t len);
+
+/*
  * write(2), EINTR retried, as much as of a read. A broken pipe is EPIPE and
  * never a signal: the kernel is told so, or SIGPIPE is blocked in this thread
  * for the call and one that it raised is consumed.

@@ -3,7 +3,7 @@
 #include <sched.h>
 
 #include "base/clock.h"
-#include "os/host.h"
+#include "os/cpus.h"
 
 /* More than it takes to wake another processor. */
 #define SPIN_NS (FZ_CLOCK_MS / 20)
@@ -17,7 +17,7 @@ begin(struct fz_spin *spin, int64_t now)
 	static int ncpus;
 
 	if (ncpus == 0)
-		ncpus = fz_host_cpus();
+		ncpus = fz_cpus_count();
 	if (ncpus == 1 || spin->nbusy >= (unsigned)ncpus)
 		return false;
 	if (spin->nskip != 0) {

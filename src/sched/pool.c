@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
-#include "os/host.h"
+#include "os/cpus.h"
 #include "os/loop.h"
 #include "os/proc.h"
 #include "sched/slots.h"
@@ -349,7 +349,7 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 	if (w != NULL) {
 		w->stamp = pool->stamp;
 		if (pool->opts.spread)
-			fz_host_place(w->pid, pool->nworkers);
+			fz_cpus_place(w->pid, pool->nworkers);
 		pool->nworkers++;
 	}
 	return w;

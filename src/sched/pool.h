@@ -30,7 +30,7 @@ struct fz_pool_opts {
 	unsigned max; /* workers at most, at least 1 */
 	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
 	struct fz_slots *slots;
-	bool spread; /* each begins on another processor: see host.h */
+	bool spread; /* each begins on another processor: see cpus.h */
 	/* In the parent, before one or several forks; may be NULL. */
 	void (*before_fork)(void *main_ctx);
 	fz_worker_main main;

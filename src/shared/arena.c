@@ -15,7 +15,7 @@
 
 #include "base/err.h"
 #include "os/fd.h"
-#include "os/host.h"
+#include "os/memory.h"
 #include "shared/extent.h"
 
 /*
@@ -331,7 +331,7 @@ reserve(const struct fz_arena *shm, uint64_t place, size_t len)
 	int rc;
 
 	/* The kernel would rather end a process than refuse what it has not. */
-	if (len >= ASK_MEMORY_FROM && fz_host_free_memory() <= len) {
+	if (len >= ASK_MEMORY_FROM && fz_memory_available() <= len) {
 		errno = ENOMEM;
 		return -1;
 	}

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "os/host.h"
+#include "os/memory.h"
 #include "shared/heap_state.h"
 
 #define WARM_MAX 4096    /* chunks that are kept with their memory */
@@ -190,7 +190,7 @@ static bool
 is_too_much(size_t size)
 {
 	return size > fz_heap.size ||
-	       (size >= MUCH && size > fz_host_free_memory());
+	       (size >= MUCH && size > fz_memory_available());
 }
 
 void *

@@ -1,6 +1,6 @@
 /*
- * Usable processors, free memory; files come from a directory of the test, the
- * affinity mask is too small at first or cannot be had.
+ * Usable processors; files come from the test, the affinity mask is too small
+ * at first or cannot be had.
  * wrap: open sched_getaffinity malloc __sched_cpualloc
  * wrap: sched_setaffinity sched_getcpu
  */
@@ -13,7 +13,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -24,30 +23,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "os/host.h"
+#include "files.h"
+#include "os/cpus.h"
 
-int __real_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...);
 int __real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
 int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
 void *__real_malloc(size_t n);
 void *__wrap_malloc(size_t n);
 cpu_set_t *__real___sched_cpualloc(size_t n);
 cpu_set_t *__wrap___sched_cpualloc(size_t n);
-
 int __real_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
 int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
 int __real_sched_getcpu(void);
 int __wrap_sched_getcpu(void);
 
-/* The text of the files that host.c reads, by path, up to a NULL. */
-struct file {
-	const char *path, *text;
-};
-
-static const struct file *files; /* NULL: the real ones */
-static size_t mask_size;         /* of a pretended machine, 0: the real one */
-static int ncpus;                /* of it; the mask has 0 .. ncpus - 1 */
+static size_t mask_size; /* of a pretended machine, 0: the real one */
+static int ncpus;        /* of it; the mask has 0 .. ncpus - 1 */
 static int mask_error;
 static bool no_memory;
 static int here; /* the processor of a pretended machine */
@@ -58,33 +49,6 @@ static struct {
 	cpu_set_t set;
 } places[8];
 static int nplaces;
-
-static int
-open_text(const char *text)
-{
-	int fd[2];
-
-	if (pipe(fd) == -1)
-		return -1;
-	if (write(fd[1], text, strlen(text)) != (ssize_t)strlen(text))
-		abort();
-	close(fd[1]);
-	return fd[0];
-}
-
-int
-__wrap_open(const char *path, int flags, ...)
-{
-	const struct file *file;
-
-	if (files == NULL)
-		return __real_open(path, flags);
-	for (file = files; file->path != NULL; file++)
-		if (strcmp(file->path, path) == 0)
-			return open_text(file->text);
-	errno = ENOENT;
-	return -1;
-}
 
 int
 __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
@@ -137,8 +101,6 @@ __wrap___sched_cpualloc(size_t n)
 	return no_memory ? NULL : __real___sched_cpualloc(n);
 }
 
-static const struct file no_files[] = { { NULL, NULL } };
-
 static int
 setup(void **state)
 {
@@ -163,22 +125,22 @@ teardown(void **state)
 }
 
 static void
-test_host_cpu_max_is_rounded_up(void **state)
+test_cpus_cpu_max_is_rounded_up(void **state)
 {
 	(void)state;
-	assert_int_equal(fz_host_parse_cpu_max("250000 100000\n"), 3);
-	assert_int_equal(fz_host_parse_cpu_max("200000 100000\n"), 2);
-	assert_int_equal(fz_host_parse_cpu_max("1000 100000"), 1);
-	assert_int_equal(fz_host_parse_cpu_max("max 100000\n"), 0);
-	assert_int_equal(fz_host_parse_cpu_max("-1 100000"), 0);
-	assert_int_equal(fz_host_parse_cpu_max("100000"), 0);
-	assert_int_equal(fz_host_parse_cpu_max("100000 0"), 0);
-	assert_int_equal(fz_host_parse_cpu_max("100000 x"), 0);
-	assert_int_equal(fz_host_parse_cpu_max(""), 0);
+	assert_int_equal(fz_cpus_parse_max("250000 100000\n"), 3);
+	assert_int_equal(fz_cpus_parse_max("200000 100000\n"), 2);
+	assert_int_equal(fz_cpus_parse_max("1000 100000"), 1);
+	assert_int_equal(fz_cpus_parse_max("max 100000\n"), 0);
+	assert_int_equal(fz_cpus_parse_max("-1 100000"), 0);
+	assert_int_equal(fz_cpus_parse_max("100000"), 0);
+	assert_int_equal(fz_cpus_parse_max("100000 0"), 0);
+	assert_int_equal(fz_cpus_parse_max("100000 x"), 0);
+	assert_int_equal(fz_cpus_parse_max(""), 0);
 }
 
 static void
-test_host_affinity_is_kept_to(void **state)
+test_cpus_affinity_is_kept_to(void **state)
 {
 	cpu_set_t all, one;
 	size_t i = 0;
@@ -190,37 +152,37 @@ test_host_affinity_is_kept_to(void **state)
 	CPU_ZERO(&one);
 	CPU_SET(i, &one);
 	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-	assert_int_equal(fz_host_cpus(), 1);
-	assert_int_equal(fz_host_cores(), 1);
+	assert_int_equal(fz_cpus_count(), 1);
+	assert_int_equal(fz_cpus_count_cores(), 1);
 	sched_setaffinity(0, sizeof(all), &all);
-	assert_true(fz_host_cpus() <= CPU_COUNT(&all));
-	assert_true(fz_host_cores() <= fz_host_cpus());
+	assert_true(fz_cpus_count() <= CPU_COUNT(&all));
+	assert_true(fz_cpus_count_cores() <= fz_cpus_count());
 }
 
 static void
-test_host_large_masks_are_read(void **state)
+test_cpus_large_masks_are_read(void **state)
 {
 	(void)state;
 	mask_size = 5000 / 8;
 	ncpus = 3000;
-	assert_int_equal(fz_host_cpus(), 3000);
+	assert_int_equal(fz_cpus_count(), 3000);
 }
 
 static void
-test_host_without_a_mask_counts_what_is_online(void **state)
+test_cpus_without_a_mask_counts_what_is_online(void **state)
 {
 	(void)state;
 	mask_error = ENOSYS;
-	assert_true(fz_host_cpus() >= 1);
-	assert_true(fz_host_cores() >= 1);
+	assert_true(fz_cpus_count() >= 1);
+	assert_true(fz_cpus_count_cores() >= 1);
 	mask_error = 0;
 	no_memory = true;
-	assert_true(fz_host_cpus() >= 1);
+	assert_true(fz_cpus_count() >= 1);
 	no_memory = false;
 }
 
 static void
-test_host_quota_of_an_outer_group_counts(void **state)
+test_cpus_quota_of_an_outer_group_counts(void **state)
 {
 	static const struct file v2[] = {
 		{ "/proc/self/cgroup", "0::/a/b\n" },
@@ -235,11 +197,11 @@ test_host_quota_of_an_outer_group_counts(void **state)
 
 	(void)state;
 	files = v2;
-	assert_int_equal(fz_host_cpus(), 3);
+	assert_int_equal(fz_cpus_count(), 3);
 }
 
 static void
-test_host_quota_inside_a_container_counts(void **state)
+test_cpus_quota_inside_a_container_counts(void **state)
 {
 	static const struct file v1[] = {
 		{ "/proc/self/cgroup",
@@ -257,11 +219,11 @@ test_host_quota_inside_a_container_counts(void **state)
 
 	(void)state;
 	files = v1;
-	assert_int_equal(fz_host_cpus(), 2);
+	assert_int_equal(fz_cpus_count(), 2);
 }
 
 static void
-test_host_foreign_group_paths_are_looked_up_at_the_mount(void **state)
+test_cpus_foreign_group_paths_are_looked_up_at_the_mount(void **state)
 {
 	static const struct file foreign[] = {
 		{ "/proc/self/cgroup", "4:cpu:/elsewhere\n" },
@@ -281,30 +243,30 @@ test_host_foreign_group_paths_are_looked_up_at_the_mount(void **state)
 
 	(void)state;
 	files = foreign;
-	assert_int_equal(fz_host_cpus(), 1);
+	assert_int_equal(fz_cpus_count(), 1);
 	files = none;
-	assert_int_equal(fz_host_cpus(), 8);
+	assert_int_equal(fz_cpus_count(), 8);
 }
 
 static void
-test_host_jobs_from_the_environment_cap(void **state)
+test_cpus_jobs_from_the_environment_cap(void **state)
 {
 	(void)state;
 	setenv("FZLUA_JOBS", "3", 1);
-	assert_int_equal(fz_host_cpus(), 3);
+	assert_int_equal(fz_cpus_count(), 3);
 	setenv("FZLUA_JOBS", "100", 1);
-	assert_int_equal(fz_host_cpus(), 8);
+	assert_int_equal(fz_cpus_count(), 8);
 	setenv("FZLUA_JOBS", "-2", 1);
-	assert_int_equal(fz_host_cpus(), 8);
+	assert_int_equal(fz_cpus_count(), 8);
 	setenv("FZLUA_JOBS", "2x", 1);
-	assert_int_equal(fz_host_cpus(), 8);
+	assert_int_equal(fz_cpus_count(), 8);
 }
 
 #define SIBLINGS(n) \
 	"/sys/devices/system/cpu/cpu" n "/topology/thread_siblings_list"
 
 static void
-test_host_cores_count_threads_of_one_once(void **state)
+test_cpus_cores_count_threads_of_one_once(void **state)
 {
 	static const struct file topology[] = {
 		{ SIBLINGS("0"), "0,4\n" },
@@ -318,42 +280,8 @@ test_host_cores_count_threads_of_one_once(void **state)
 
 	(void)state;
 	files = topology;
-	assert_int_equal(fz_host_cores(), 6);
-	assert_int_equal(fz_host_cpus(), 8);
-}
-
-static void
-test_host_free_memory_is_the_machines_or_the_groups(void **state)
-{
-	static const struct file machine[] = {
-		{ "/proc/meminfo",
-		    "MemTotal: 99 kB\nMemAvailable:    2000 kB\n" },
-		{ "/sys/fs/cgroup/memory.max", "max\n" },
-		{ "/sys/fs/cgroup/memory.current", "7\n" },
-		{ NULL, NULL },
-	};
-	static const struct file group[] = {
-		{ "/proc/meminfo", "MemTotal: 9 kB\nMemAvailable: 2000 kB\n" },
-		{ "/sys/fs/cgroup/memory.max", "500000\n" },
-		{ "/sys/fs/cgroup/memory.current", "400000\n" },
-		{ "/sys/fs/cgroup/memory.stat",
-		    "anon 1\ninactive_file 20000\nactive_file 5\n" },
-		{ NULL, NULL },
-	};
-	static const struct file full[] = {
-		{ "/sys/fs/cgroup/memory.max", "500000\n" },
-		{ "/sys/fs/cgroup/memory.current", "600000\n" },
-		{ NULL, NULL },
-	};
-
-	(void)state;
-	assert_true(fz_host_free_memory() == UINT64_MAX);
-	files = machine;
-	assert_int_equal(fz_host_free_memory(), 2000 << 10);
-	files = group;
-	assert_int_equal(fz_host_free_memory(), 120000);
-	files = full;
-	assert_int_equal(fz_host_free_memory(), 0);
+	assert_int_equal(fz_cpus_count_cores(), 6);
+	assert_int_equal(fz_cpus_count(), 8);
 }
 
 /* ---- where a child begins ------------------------------------------------ */
@@ -365,7 +293,7 @@ place_of(unsigned n)
 	cpu_set_t all;
 
 	nplaces = 0;
-	fz_host_place(77, n);
+	fz_cpus_place(77, n);
 	if (nplaces == 0)
 		return -1;
 	assert_int_equal(nplaces, 2);
@@ -381,7 +309,7 @@ place_of(unsigned n)
 }
 
 static void
-test_host_children_begin_on_the_processors_behind_ours(void **state)
+test_cpus_children_begin_on_the_processors_behind_ours(void **state)
 {
 	(void)state;
 	mask_size = sizeof(cpu_set_t);
@@ -405,7 +333,7 @@ test_host_children_begin_on_the_processors_behind_ours(void **state)
 
 /* More processors than a mask has, no mask, none known: nothing is asked. */
 static void
-test_host_where_it_cannot_be_known_children_begin_anywhere(void **state)
+test_cpus_where_it_cannot_be_known_children_begin_anywhere(void **state)
 {
 	(void)state;
 	mask_size = sizeof(cpu_set_t);
@@ -414,11 +342,11 @@ test_host_where_it_cannot_be_known_children_begin_anywhere(void **state)
 	here = 3;
 	mask_size = 2 * sizeof(cpu_set_t);
 	nplaces = 0;
-	fz_host_place(77, 0);
+	fz_cpus_place(77, 0);
 	assert_int_equal(nplaces, 0);
 	mask_size = sizeof(cpu_set_t);
 	mask_error = ENOSYS;
-	fz_host_place(77, 0);
+	fz_cpus_place(77, 0);
 	assert_int_equal(nplaces, 0);
 }
 
@@ -435,7 +363,7 @@ assert_placed(const cpu_set_t *mask)
 			pause();
 	}
 	for (unsigned n = 0; n < 10; n++) {
-		fz_host_place(pid, n);
+		fz_cpus_place(pid, n);
 		assert_int_equal(
 		    sched_getaffinity(pid, sizeof(seen), &seen), 0);
 		assert_true(CPU_EQUAL(&seen, mask));
@@ -444,13 +372,13 @@ assert_placed(const cpu_set_t *mask)
 	}
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	fz_host_place(pid, 0); /* there is none any more */
+	fz_cpus_place(pid, 0); /* there is none any more */
 	assert_int_equal(sched_getaffinity(0, sizeof(seen), &seen), 0);
 	assert_true(CPU_EQUAL(&seen, mask));
 }
 
 static void
-test_host_a_child_may_go_where_it_could(void **state)
+test_cpus_a_child_may_go_where_it_could(void **state)
 {
 	cpu_set_t all, one;
 	int i = 0;
@@ -472,35 +400,32 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_host_cpu_max_is_rounded_up),
-		cmocka_unit_test(test_host_affinity_is_kept_to),
+		cmocka_unit_test(test_cpus_cpu_max_is_rounded_up),
+		cmocka_unit_test(test_cpus_affinity_is_kept_to),
 		cmocka_unit_test_setup_teardown(
-		    test_host_large_masks_are_read, setup, teardown),
+		    test_cpus_large_masks_are_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_without_a_mask_counts_what_is_online, setup,
+		    test_cpus_without_a_mask_counts_what_is_online, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_quota_of_an_outer_group_counts, setup, teardown),
+		    test_cpus_quota_of_an_outer_group_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_quota_inside_a_container_counts, setup, teardown),
+		    test_cpus_quota_inside_a_container_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_foreign_group_paths_are_looked_up_at_the_mount,
+		    test_cpus_foreign_group_paths_are_looked_up_at_the_mount,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_jobs_from_the_environment_cap, setup, teardown),
+		    test_cpus_jobs_from_the_environment_cap, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_cores_count_threads_of_one_once, setup, teardown),
+		    test_cpus_cores_count_threads_of_one_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_free_memory_is_the_machines_or_the_groups, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_host_children_begin_on_the_processors_behind_ours,
+		    test_cpus_children_begin_on_the_processors_behind_ours,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_where_it_cannot_be_known_children_begin_anywhere,
+		    test_cpus_where_it_cannot_be_known_children_begin_anywhere,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_host_a_child_may_go_where_it_could, setup, teardown),
+		    test_cpus_a_child_may_go_where_it_could, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

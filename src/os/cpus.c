@@ -1,9 +1,8 @@
 /* sched_getaffinity and the CPU_ macros are GNU extensions. */
 #define _GNU_SOURCE
-#include "os/host.h"
+#include "os/cpus.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -21,23 +20,6 @@ enum {
 	MOUNTS_FILE = 64 << 10,
 	PATH_LEN = 1024,
 };
-
-/* The text of a file, cut to `len` - 1 bytes. Returns false without one. */
-static bool
-slurp(const char *path, char *text, size_t len)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t have = 0;
-	ssize_t n;
-
-	if (fd == -1)
-		return false;
-	while ((n = fz_fd_read(fd, text + have, len - 1 - have)) > 0)
-		have += (size_t)n;
-	fz_fd_close(&fd);
-	text[have] = '\0';
-	return n == 0 && have > 0;
-}
 
 struct cpus {
 	cpu_set_t *set; /* NULL: the kernel would not say */
@@ -80,7 +62,7 @@ cpus_count(const struct cpus *cpus)
 }
 
 int
-fz_host_parse_cpu_max(const char *text)
+fz_cpus_parse_max(const char *text)
 {
 	char *end;
 	long long quota, period;
@@ -97,12 +79,12 @@ fz_host_parse_cpu_max(const char *text)
 }
 
 static bool
-slurp_in(const char *dir, const char *name, char *text, size_t len)
+read_file_in(const char *dir, const char *name, char *text, size_t len)
 {
 	char path[2 * PATH_LEN + 32];
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	return slurp(path, text, len);
+	return fz_fd_read_file(path, text, len);
 }
 
 static int
@@ -110,9 +92,9 @@ quota_v2(const char *dir)
 {
 	char text[SMALL_FILE];
 
-	if (!slurp_in(dir, "cpu.max", text, sizeof(text)))
+	if (!read_file_in(dir, "cpu.max", text, sizeof(text)))
 		return 0;
-	return fz_host_parse_cpu_max(text);
+	return fz_cpus_parse_max(text);
 }
 
 static int
@@ -120,12 +102,12 @@ quota_v1(const char *dir)
 {
 	char quota[64], period[64], text[SMALL_FILE];
 
-	if (!slurp_in(dir, "cpu.cfs_quota_us", quota, sizeof(quota)) ||
-	    !slurp_in(dir, "cpu.cfs_period_us", period, sizeof(period)))
+	if (!read_file_in(dir, "cpu.cfs_quota_us", quota, sizeof(quota)) ||
+	    !read_file_in(dir, "cpu.cfs_period_us", period, sizeof(period)))
 		return 0;
 	quota[strcspn(quota, "\n")] = '\0';
 	snprintf(text, sizeof(text), "%s %s", quota, period);
-	return fz_host_parse_cpu_max(text);
+	return fz_cpus_parse_max(text);
 }
 
 static int
@@ -237,8 +219,8 @@ cgroup_quota(void)
 	int limit = 0;
 
 	if (mounts == NULL ||
-	    !slurp("/proc/self/cgroup", groups, sizeof(groups)) ||
-	    !slurp("/proc/self/mountinfo", mounts, MOUNTS_FILE))
+	    !fz_fd_read_file("/proc/self/cgroup", groups, sizeof(groups)) ||
+	    !fz_fd_read_file("/proc/self/mountinfo", mounts, MOUNTS_FILE))
 		goto out;
 	for (line = strtok_r(mounts, "\n", &save); line != NULL;
 	     line = strtok_r(NULL, "\n", &save))
@@ -279,7 +261,7 @@ has_lower_sibling(const struct cpus *cpus, int cpu)
 
 	snprintf(path, sizeof(path),
 	    "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-	if (!slurp(path, text, sizeof(text)))
+	if (!fz_fd_read_file(path, text, sizeof(text)))
 		return false;
 	while (*p >= '0' && *p <= '9') {
 		long from = strtol(p, &p, 10);
@@ -294,7 +276,7 @@ has_lower_sibling(const struct cpus *cpus, int cpu)
 }
 
 int
-fz_host_cpus(void)
+fz_cpus_count(void)
 {
 	struct cpus cpus;
 	int n;
@@ -306,7 +288,7 @@ fz_host_cpus(void)
 }
 
 int
-fz_host_cores(void)
+fz_cpus_count_cores(void)
 {
 	struct cpus cpus;
 	int n, cpu;
@@ -318,48 +300,6 @@ fz_host_cores(void)
 			n--;
 	CPU_FREE(cpus.set);
 	return cut(n);
-}
-
-/* The number behind `name` in a file, which may be "": UINT64_MAX for none. */
-static uint64_t
-number_in(const char *path, const char *name)
-{
-	char text[8192], *end;
-	const char *at;
-	unsigned long long n;
-
-	if (!slurp(path, text, sizeof(text)))
-		return UINT64_MAX;
-	at = strstr(text, name);
-	if (at == NULL)
-		return UINT64_MAX;
-	at += strlen(name);
-	n = strtoull(at, &end, 10);
-	return end != at ? n : UINT64_MAX;
-}
-
-/* What the container's group may have more; its cache would be given up. */
-static uint64_t
-group_memory(void)
-{
-	uint64_t max = number_in("/sys/fs/cgroup/memory.max", "");
-	uint64_t now = number_in("/sys/fs/cgroup/memory.current", "");
-	uint64_t cache =
-	    number_in("/sys/fs/cgroup/memory.stat", "\ninactive_file ");
-
-	if (max == UINT64_MAX || now == UINT64_MAX)
-		return UINT64_MAX;
-	return (max > now ? max - now : 0) + (cache < now ? cache : 0);
-}
-
-uint64_t
-fz_host_free_memory(void)
-{
-	uint64_t kib = number_in("/proc/meminfo", "\nMemAvailable:");
-	uint64_t machine = kib < UINT64_MAX >> 10 ? kib << 10 : UINT64_MAX;
-	uint64_t group = group_memory();
-
-	return group < machine ? group : machine;
 }
 
 /* The processor of a set that comes `n` + 1 behind number `cpu`. */
@@ -376,7 +316,7 @@ nth_behind(const cpu_set_t *set, int cpu, unsigned n)
 }
 
 void
-fz_host_place(pid_t pid, unsigned n)
+fz_cpus_place(pid_t pid, unsigned n)
 {
 	int here = sched_getcpu();
 	cpu_set_t all, one;
