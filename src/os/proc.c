@@ -188,16 +188,16 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	code = errno;
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
-	if (pid > 0) {
-		/* Also done by the child: the first of both counts. */
-		setpgid(pid, pid);
-		call_forked();
-	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	/* Also done by the child: the first of both counts. */
 	if (pid > 0)
+		setpgid(pid, pid);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (pid > 0) {
 		watch_child(proc, pid);
-	else
+		call_forked();
+	} else {
 		end_adoption();
+	}
 	fz_fd_close(&birth.watched[0]);
 	fz_fd_close(&birth.watched[1]);
 	return pid > 0 ? 0 : fz_err_sys(err, code, "cannot start a process");

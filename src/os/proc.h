@@ -65,7 +65,7 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 
 /* What else is to be done for each child. Either function may be NULL. */
 struct fz_proc_hook {
-	void (*forked)(void); /* in the parent, right after the fork */
+	void (*forked)(void); /* in the parent, which has counted the child */
 	void (*born)(void);   /* in the child, before its entry */
 	struct fz_proc_hook *next;
 	bool hooked;

@@ -43,7 +43,8 @@ struct known {
 	unsigned nhandles; /* until they are collected */
 	unsigned nopen[2]; /* of these, by end */
 	uint32_t nforked;  /* as many are to be born */
-	int64_t forked_ns;
+	uint64_t unborn;   /* number of the first child that may not be yet */
+	int64_t forked_ns; /* when the last one was forked */
 	uint32_t nsent[2]; /* as last seen while nobody else lived */
 	int64_t sent_ns[2];
 	bool given[2]; /* to the child that is forked next */
@@ -64,12 +65,26 @@ find(const struct lpipe *pipe)
 
 /* ---- forks ------------------------------------------------------------- */
 
+static uint32_t
+count_born(const struct known *k)
+{
+	return atomic_load(&k->pipe->nborn[fz_heap_place(member)]);
+}
+
+static bool
+has_unborn(const struct known *k)
+{
+	return (int32_t)(k->nforked - count_born(k)) > 0;
+}
+
 static void
 forked(void)
 {
 	int64_t now = all_known != NULL ? fz_clock_ns() : 0;
 
 	for (struct known *k = all_known; k != NULL; k = k->next) {
+		if (!has_unborn(k))
+			k->unborn = fz_proc_forks();
 		k->nforked++;
 		k->forked_ns = now;
 	}
@@ -131,7 +146,7 @@ add_known(lua_State *L, struct lpipe *pipe)
 		return NULL;
 	}
 	k->pipe = pipe;
-	k->nforked = atomic_load(&pipe->nborn[fz_heap_place(member)]);
+	k->nforked = count_born(k);
 	k->next = all_known;
 	all_known = k;
 	return k;
@@ -208,13 +223,13 @@ pipe_gc(lua_State *L)
 static bool
 is_waiting_for_birth(struct known *k)
 {
-	uint32_t n = atomic_load(&k->pipe->nborn[fz_heap_place(member)]);
-
-	if ((int32_t)(k->nforked - n) <= 0)
+	if (!has_unborn(k))
 		return false;
-	if (fz_clock_ns() - k->forked_ns < BIRTH_NS)
+	/* A child may have been killed before: it is no more, or takes long. */
+	if (fz_proc_newest() >= k->unborn &&
+	    fz_clock_ns() - k->forked_ns < BIRTH_NS)
 		return true;
-	k->nforked = n;
+	k->nforked = count_born(k);
 	return false;
 }
 
