@@ -65,7 +65,7 @@ teardown(void **state)
 	fz_wire_in_fini(&e->in);
 	fz_buf_fini(&e->out);
 	fz_arena_free(e->shm);
-	fz_cell_free(e->cell);
+	fz_cell_free(e->cell, false);
 	for (int i = 0; i < 2; i++) {
 		fz_fd_close(&e->jobs[i]);
 		fz_fd_close(&e->results[i]);
@@ -1290,7 +1290,7 @@ test_port_a_cell_without_memory_is_an_error(void **state)
 	assert_null(fz_cell_new(&err));
 	assert_true(faults_end());
 	assert_int_equal(err.code, ENOMEM);
-	fz_cell_free(NULL);
+	fz_cell_free(NULL, false);
 }
 
 int

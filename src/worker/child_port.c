@@ -46,17 +46,22 @@ fz_cell_new(struct fz_err *err)
 }
 
 void
-fz_cell_free(struct fz_cell *cell)
+fz_cell_free(struct fz_cell *cell, bool kept)
 {
-	if (cell != NULL)
+	if (cell == NULL)
+		return;
+	if (kept)
+		munmap(cell, sizeof(*cell));
+	else
 		munmap(fz_cell_own(cell), CELL_SIZE);
 }
 
-void
+bool
 fz_cell_keep(struct fz_cell *cell)
 {
-	/* Where it fails, a fork only takes longer. */
+	/* If one of these fails, a fork only takes longer. */
 	madvise(cell, sizeof(*cell), MADV_DONTFORK);
+	return munmap(fz_cell_own(cell), sizeof(struct fz_cell_own)) == 0;
 }
 
 /* Calls that outgrow the cell move to memory of the worker's own. */

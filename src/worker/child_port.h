@@ -101,10 +101,14 @@ fz_cell_open_word(const struct fz_cell_open *open)
 
 /* A cell that later forks share. NULL and `err` on failure. */
 struct fz_cell *fz_cell_new(struct fz_err *err);
-void fz_cell_free(struct fz_cell *cell);
+void fz_cell_free(struct fz_cell *cell, bool kept); /* NULL is allowed */
 
-/* Later forks do not share it any more: it is of one worker alone. */
-void fz_cell_keep(struct fz_cell *cell);
+/*
+ * In the parent, after the fork: the cell is of one worker alone, and later
+ * forks do not share it; what is the worker's own is the worker's. Whether the
+ * parent is free of that now, for fz_cell_free().
+ */
+bool fz_cell_keep(struct fz_cell *cell);
 
 struct fz_call;
 

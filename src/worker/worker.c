@@ -296,7 +296,7 @@ fz_worker_free(struct fz_worker *worker)
 	fz_worker_close_watch(p, &p->results);
 	fz_relay_fini(&p->relay);
 	fz_slice_orphan(p->slice);
-	fz_cell_free(p->cell);
+	fz_cell_free(p->cell, p->kept);
 	fz_buf_fini(&p->unsent);
 	fz_wire_in_fini(&p->wire);
 	free(p);

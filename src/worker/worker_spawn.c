@@ -118,7 +118,7 @@ fz_start(struct fz_worker_pipes *p, struct fz_err *err)
 	if (fz_proc_fork(&p->proc, &opts, child_main, &b, err) != 0 ||
 	    watch_pipes(p, &b, err) != 0)
 		goto fail;
-	fz_cell_keep(p->cell);
+	p->kept = fz_cell_keep(p->cell);
 	close_pipes(&b); /* the child's ends */
 	p->worker->pid = p->proc.pid;
 	return 0;

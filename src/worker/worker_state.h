@@ -28,6 +28,7 @@ struct fz_worker_pipes {
 	struct fz_worker *worker;
 	struct fz_proc proc;
 	struct fz_cell *cell;
+	bool kept; /* as fz_cell_keep() said */
 	struct fz_slice *slice;
 	uint32_t next_seq; /* of the next job sent */
 	uint32_t answered; /* no number below it is still to be answered */
