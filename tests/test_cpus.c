@@ -241,9 +241,22 @@ test_cpus_foreign_group_paths_are_looked_up_at_the_mount(void **state)
 		{ NULL, NULL },
 	};
 
+	static const struct file neighbour[] = {
+		{ "/proc/self/cgroup", "4:cpu:/docker/xy\n" },
+		{ "/proc/self/mountinfo",
+		    "30 1 0:26 /docker/x /cg rw - cgroup cgroup cpu,rw\n" },
+		{ "/cg/cpu.cfs_quota_us", "300000\n" },
+		{ "/cg/cpu.cfs_period_us", "100000\n" },
+		{ "/cgy/cpu.cfs_quota_us", "100000\n" },
+		{ "/cgy/cpu.cfs_period_us", "100000\n" },
+		{ NULL, NULL },
+	};
+
 	(void)state;
 	files = foreign;
 	assert_int_equal(fz_cpus_count(), 1);
+	files = neighbour;
+	assert_int_equal(fz_cpus_count(), 3);
 	files = none;
 	assert_int_equal(fz_cpus_count(), 8);
 }

@@ -195,7 +195,8 @@ quota_of(const struct mount *mount, const char *groups)
 
 	if (!find_group(groups, mount->v2, group, sizeof(group)))
 		return 0;
-	if (strncmp(group, mount->root, root) == 0)
+	if (strncmp(group, mount->root, root) == 0 &&
+	    (group[root] == '/' || group[root] == '\0'))
 		below = strcmp(group, "/") == 0 ? "" : group + root;
 	snprintf(dir, sizeof(dir), "%s%s", mount->point, below);
 	for (;;) {
