@@ -88,6 +88,10 @@ t.files = {}
 local least = 0
 while arg[least - 1] do least = least - 1 end
 t.fzlua = os.getenv "FZLUA" or arg[least]
+if t.fzlua:find "^[^/]+/" then -- tests change the directory
+  local pipe <close> = assert(io.popen "pwd")
+  t.fzlua = pipe:read() .. "/" .. t.fzlua
+end
 
 ---Run a shell command in which $FZLUA is the command under test. Signals have their
 ---default actions there, also if the tests run in the background of a shell.

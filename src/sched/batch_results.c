@@ -96,7 +96,8 @@ fz_batch_drop_news(struct fz_batch_news *news)
 static void
 lose_news(struct fz_batch *b)
 {
-	b->whole = lost;
+	if (!b->whole_failed) /* else it failed before of something else */
+		b->whole = lost;
 	b->whole_failed = true;
 }
 
