@@ -245,7 +245,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	p->force.fired = fz_worker_use_force;
 	p->half.fired = fz_worker_look_at_half;
 	p->flush.call = flush_deferred;
-	if (fz_start(p, err) != 0) {
+	if (fz_worker_spawn(p, err) != 0) {
 		fz_worker_free(w);
 		return NULL;
 	}
@@ -295,7 +295,7 @@ fz_worker_free(struct fz_worker *worker)
 	fz_worker_close_watch(p, &p->jobs);
 	fz_worker_close_watch(p, &p->results);
 	fz_relay_fini(&p->relay);
-	fz_slice_orphan(p->slice);
+	fz_worker_slice_orphan(p->slice);
 	fz_cell_free(p->cell, p->kept);
 	fz_buf_fini(&p->unsent);
 	fz_wire_in_fini(&p->wire);

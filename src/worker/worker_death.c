@@ -99,7 +99,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	       (int32_t)(fz_worker_next_number(w->head) - claim) < 0)
 		fail_started(p, death);
 	fz_worker_return_from(p, claim);
-	fz_slice_orphan(p->slice);
+	fz_worker_slice_orphan(p->slice);
 	p->slice = NULL;
 	p->opts.ops->dead(p->opts.ops_ctx, w);
 }

@@ -96,7 +96,7 @@ take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 	}
 	if (part.bytes != NULL)
 		return fz_blob_new(part.bytes, part.len, err);
-	blob = fz_slice_blob(p->slice, part.offset, part.len, err);
+	blob = fz_worker_slice_blob(p->slice, part.offset, part.len, err);
 	if (blob == NULL)
 		fz_worker_give_back(p->worker, part.offset);
 	return blob;

@@ -8,18 +8,18 @@
 #include "worker/engine.h"
 #include "worker/worker.h"
 
-struct fz_slice {
+struct fz_worker_slice {
 	struct fz_engine *engine;
 	struct fz_worker *worker; /* NULL once it is dead */
 	uint32_t number;
 	size_t nblobs; /* that have not been released */
 };
 
-struct fz_slice *
-fz_slice_new(
+struct fz_worker_slice *
+fz_worker_slice_new(
     struct fz_engine *engine, struct fz_worker *worker, struct fz_err *err)
 {
-	struct fz_slice *slice = calloc(1, sizeof(*slice));
+	struct fz_worker_slice *slice = calloc(1, sizeof(*slice));
 
 	if (slice == NULL) {
 		fz_err_nomem(err, "a worker");
@@ -33,13 +33,13 @@ fz_slice_new(
 }
 
 uint32_t
-fz_slice_number(const struct fz_slice *slice)
+fz_worker_slice_number(const struct fz_worker_slice *slice)
 {
 	return slice->number;
 }
 
 static void
-end_orphan(struct fz_slice *slice)
+end_orphan(struct fz_worker_slice *slice)
 {
 	if (slice->worker != NULL || slice->nblobs != 0)
 		return;
@@ -51,7 +51,7 @@ end_orphan(struct fz_slice *slice)
 static void
 release(void *owner, uint64_t offset)
 {
-	struct fz_slice *slice = owner;
+	struct fz_worker_slice *slice = owner;
 
 	slice->nblobs--;
 	if (slice->worker != NULL)
@@ -60,8 +60,8 @@ release(void *owner, uint64_t offset)
 }
 
 struct fz_blob *
-fz_slice_blob(
-    struct fz_slice *slice, uint64_t offset, size_t len, struct fz_err *err)
+fz_worker_slice_blob(struct fz_worker_slice *slice, uint64_t offset, size_t len,
+    struct fz_err *err)
 {
 	struct fz_blob *blob;
 
@@ -78,7 +78,7 @@ fz_slice_blob(
 }
 
 void
-fz_slice_orphan(struct fz_slice *slice)
+fz_worker_slice_orphan(struct fz_worker_slice *slice)
 {
 	if (slice == NULL)
 		return;

@@ -13,21 +13,21 @@
 struct fz_blob;
 struct fz_engine;
 struct fz_err;
-struct fz_slice;
+struct fz_worker_slice;
 struct fz_worker;
 
 /* NULL and `err` on failure. */
-struct fz_slice *fz_slice_new(
+struct fz_worker_slice *fz_worker_slice_new(
     struct fz_engine *engine, struct fz_worker *worker, struct fz_err *err);
 
 /* Its number in the arena. */
-uint32_t fz_slice_number(const struct fz_slice *slice);
+uint32_t fz_worker_slice_number(const struct fz_worker_slice *slice);
 
 /* A blob for bytes the worker wrote. NULL and `err` where that fails. */
-struct fz_blob *fz_slice_blob(
-    struct fz_slice *slice, uint64_t offset, size_t len, struct fz_err *err);
+struct fz_blob *fz_worker_slice_blob(struct fz_worker_slice *slice,
+    uint64_t offset, size_t len, struct fz_err *err);
 
 /* The worker is dead. The slice frees itself after its last blob. */
-void fz_slice_orphan(struct fz_slice *slice);
+void fz_worker_slice_orphan(struct fz_worker_slice *slice);
 
 #endif

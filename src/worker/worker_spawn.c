@@ -23,7 +23,7 @@ child_main(void *ctx, const struct fz_err *failed)
 	struct ends *b = ctx;
 	struct fz_worker_pipes *p = b->p;
 	struct fz_engine *engine = p->opts.engine;
-	uint32_t slice = fz_slice_number(p->slice);
+	uint32_t slice = fz_worker_slice_number(p->slice);
 	struct fz_port port;
 
 	if (failed != NULL) {
@@ -103,14 +103,14 @@ watch_pipes(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 }
 
 int
-fz_start(struct fz_worker_pipes *p, struct fz_err *err)
+fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
 {
 	struct ends b = { p, { -1, -1 }, { -1, -1 }, { -1, -1 }, { -1, -1 } };
 	struct fz_proc_opts opts;
 
 	fz_engine_arena(p->opts.engine);
 	fz_heap_open(NULL); /* who wants to share will be told why not */
-	p->slice = fz_slice_new(p->opts.engine, p->worker, err);
+	p->slice = fz_worker_slice_new(p->opts.engine, p->worker, err);
 	p->cell = p->slice != NULL ? fz_cell_new(err) : NULL;
 	if (p->cell == NULL || open_pipes(&b, err) != 0)
 		goto fail;

@@ -10,6 +10,6 @@ struct fz_worker_pipes;
  * Fork the worker's process and watch its pipes. 0, or -1 and `err`, then
  * what was opened is in `p` for fz_worker_free().
  */
-int fz_start(struct fz_worker_pipes *p, struct fz_err *err);
+int fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err);
 
 #endif

@@ -14,7 +14,7 @@
 #include "worker/worker.h"
 #include "worker/worker_output.h"
 
-struct fz_slice;
+struct fz_worker_slice;
 
 /* A frame of items of which the beginning was peeked at. */
 struct fz_worker_seen {
@@ -29,7 +29,7 @@ struct fz_worker_pipes {
 	struct fz_proc proc;
 	struct fz_cell *cell;
 	bool kept; /* as fz_cell_keep() said */
-	struct fz_slice *slice;
+	struct fz_worker_slice *slice;
 	uint32_t next_seq; /* of the next job sent */
 	uint32_t answered; /* no number below it is still to be answered */
 	uint32_t piped;    /* the pipe has replies from this number on alone */
