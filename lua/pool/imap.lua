@@ -124,26 +124,24 @@ local function finish_source(self)
   self._batch:finish()
 end
 
--- Read one item from the source; false at its end.
-local function read(self)
-  local item = self._next()
+-- Take what the source gave, no plain value like the ones before it; false at its end.
+local function take_odd(self, item)
   if self._closed or self._ended then return false end -- by the source itself
   if item == nil then
     finish_source(self)
     return false
   end
   if item == NOTHING then item = nil end
-  local count, kind = self._count + 1, type(item)
-  self._count = count
+  self._count = self._count + 1
+  local kind, number = type(item)
   if PLAIN[kind] then
-    local number = self._sent + 1
+    number = self._sent + 1
     self._sent, self._listed, self._items[number] = number, self._listed + 1, item
-    if number ~= count then set_place(self, number) end
     if kind == "string" and #item > SMALL then weigh(self, number, #item) end
-    return true
+  else
+    number = add(self, item)
   end
-  local number = add(self, item)
-  if number ~= count then set_place(self, number) end
+  if number ~= self._count then set_place(self, number) end
   if number < 0 then arrive(self, number) end
   return true
 end
@@ -152,20 +150,31 @@ local function is_ready(self)
   return self._came[self._handed + 1] ~= nil
 end
 
--- Read the source while there is room and no result is ready.
+-- Read the source while there is room and no result is ready. Most items are short
+-- plain values: for them this loop does as little as it can.
 local function fill(self)
-  local limit, before = room(self), core.now()
+  local limit, now = room(self), core.now
+  local source, items, came, before = self._next, self._items, self._came, now()
   if self._count - self._handed > limit - limit // 4 and limit >= 64 then return end
-  while not self._ended and self._count - self._handed < limit and read(self) do
-    local now = core.now()
-    local took = now - before
-    if took > SLOW then
-      send(self)
-      wait.until_done(self, took * PATIENCE)
-      now = core.now()
+  while not self._ended and self._count - self._handed < limit do
+    local item = source()
+    local number = self._sent + 1
+    local kind = type(item)
+    if (kind == "string" and #item <= SMALL or kind == "number") and number == self._count + 1
+        and not (self._closed or self._ended) then
+      self._count, self._sent, self._listed = number, number, self._listed + 1
+      items[number] = item
+    elseif not take_odd(self, item) then
+      break
     end
-    if is_ready(self) or self._closed then break end
-    before = now
+    local after = now()
+    if after - before > SLOW then
+      send(self)
+      wait.until_done(self, (after - before) * PATIENCE)
+      after = now()
+    end
+    if came[self._handed + 1] ~= nil or self._closed then break end
+    before = after
     if not self._inflight and self._bytes >= BYTES_MAX then break end
   end
   if not self._closed then send(self) end
@@ -235,8 +244,6 @@ end
 
 local function step(self)
   if self._closed then return nil end
-  local number = self._came[self._handed + 1]
-  if number then return hand_out(self, number) end
   if not is_ready(self) then
     self:pump()
     if not is_ready(self) then
@@ -299,7 +306,17 @@ function Imap.new(pool, core_pool, f, source, ordered, options)
     _cut = nil, -- what to raise where the source was not read to its end
   }, Imap)
   pool._imaps[self] = true
-  return function() return step(self) end, nil, nil, self
+  local came, values = self._came, self._values
+  return function()
+    local handed = self._handed + 1
+    local number = came[handed]
+    if number and not (self._odd or self._closed) then -- the same as step(), in short
+      local value = values[number]
+      self._handed, came[handed], values[number] = handed, nil, nil
+      return number, value
+    end
+    return step(self)
+  end, nil, nil, self
 end
 
 ---Check the source: a list, or an iterator with the further values of a loop's.
