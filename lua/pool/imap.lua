@@ -133,7 +133,8 @@ local function take_odd(self, item)
   end
   if item == NOTHING then item = nil end
   self._count = self._count + 1
-  local kind, number = type(item)
+  local number
+  local kind = type(item)
   if PLAIN[kind] then
     number = self._sent + 1
     self._sent, self._listed, self._items[number] = number, self._listed + 1, item
