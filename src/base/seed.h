@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* The seed number `n` of those that are made of `seed`. */
+/* Seed number `n` of the sequence that begins with `seed`. */
 static inline uint64_t
 fz_seed_mix(uint64_t seed, uint64_t n)
 {

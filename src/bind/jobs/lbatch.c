@@ -722,7 +722,8 @@ batch_close(lua_State *L)
 {
 	struct fz_lbatch *lb = to_lbatch(L, 1);
 
-	if (lb->batch == NULL)
+	/* One that could not be made may have a slot all the same. */
+	if (lb->batch == NULL && lb->slot == -1)
 		return 0;
 	fz_lloop_check_free(L);
 	if (lb->calls == 0) {

@@ -285,8 +285,8 @@ known(lua_State *L, int tables, int f)
 
 /*
  * Put the function at `f`, whose record or nil is on top, into a slot: the one
- * it has if that is not pinned, so that one that changes each time does not
- * take those of all others.
+ * it has if that is not pinned, so that a function that changes each time
+ * does not take the slots of the other functions.
  */
 static int
 fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
