@@ -1,12 +1,13 @@
 -- The watchdog of a test program: fzlua tests/watchdog.lua PID MARK LIMIT
 --
--- Ends process PID and all below it if one test takes more than LIMIT seconds. The
--- file MARK holds the name of the test; a new name starts a new count. Time in which
--- a process of the test was ready to run and had no processor does not count, so
--- that a slow or busy machine is not taken for a hang. The kernel tells that time as
--- the second number of /proc/PID/schedstat; if it does not, wall time counts.
+-- Ends process PID and all below it if no process of one test runs for LIMIT seconds in
+-- all, or if one test takes BUSY times as long. The file MARK holds the name of the test;
+-- a new name starts a new count. Time in which a process was ready to run and had no
+-- processor does not count, so that a slow or busy machine is not taken for a hang.
+-- /proc/PID/schedstat has both times, the running one first; without it, wall time counts.
 
 local TICK <const> = 1 -- seconds between two looks
+local BUSY <const> = 5
 
 local pid, mark, limit = math.tointeger(arg[1]), arg[2], tonumber(arg[3])
 
@@ -32,19 +33,34 @@ local function tree(root)
   return list
 end
 
-local waited = {} -- pid -> seconds that it has waited for a processor so far
+local looked = {} -- pid -> its two times at the last look, in seconds
 
----The longest that one process of the tree has waited since the last call.
----@return number seconds
-local function longest_wait()
-  local now, longest = {}, 0
+---What the tree did since the last call: the longest that one process was ready to run
+---and had no processor, and the longest that one ran.
+---@return number waited, number ran seconds
+local function busy()
+  local now, waited, ran = {}, 0, 0
   for _, p in ipairs(tree(pid)) do
-    local ns = (read(("/proc/%d/schedstat"):format(p)) or ""):match "^%d+ (%d+)"
-    now[p] = (tonumber(ns) or 0) / 1e9
-    longest = math.max(longest, now[p] - (waited[p] or 0))
+    local run, wait = (read(("/proc/%d/schedstat"):format(p)) or ""):match "^(%d+) (%d+)"
+    local last = looked[p] or { run = 0, wait = 0 }
+    now[p] = { run = (tonumber(run) or 0) / 1e9, wait = (tonumber(wait) or 0) / 1e9 }
+    waited = math.max(waited, now[p].wait - last.wait)
+    ran = math.max(ran, now[p].run - last.run)
   end
-  waited = now
-  return longest
+  looked = now
+  return waited, ran
+end
+
+---Write what each process of the tree does, for the reader of the log.
+local function describe()
+  for _, p in ipairs(tree(pid)) do
+    local dir = ("/proc/%d/"):format(p)
+    local words = (read(dir .. "cmdline") or ""):gsub("%z", " "):sub(1, 100)
+    local state = (read(dir .. "stat") or ""):match "%) (%a)"
+    local stack = (read(dir .. "stack") or ""):gsub("%[<%x+>%] ", ""):gsub("\n", " < "):sub(1, 300)
+    io.stderr:write(("watchdog: %d %s %s\n          in %s, call %s\n"):format(
+      p, state or "?", words, stack, (read(dir .. "syscall") or "?"):gsub("\n", "")))
+  end
 end
 
 ---Kill the tree, children first. The program is stopped, so that it starts no others.
@@ -59,17 +75,21 @@ local function is_running()
   return stat ~= nil and stat:match "%) (%a)" ~= "Z"
 end
 
-longest_wait()
-local name, spent, time = nil, 0, fz.now()
+busy()
+local name, time = nil, fz.now()
+local idle, total = 0, 0 -- seconds of this test: nothing ran; all but time without processor
 while is_running() do
   local current = read(mark)
   if not current then break end
   local now = fz.now()
-  spent = spent + math.max(0, now - time - longest_wait())
+  local waited, ran = busy()
+  local passed = math.max(0, now - time - waited)
+  idle, total = idle + math.max(0, passed - ran), total + passed
   time = now
-  if current ~= name then name, spent = current, 0 end
-  if spent > limit then
+  if current ~= name then name, idle, total = current, 0, 0 end
+  if idle > limit or total > BUSY * limit then
     io.stderr:write(("watchdog: hangs in %s\n"):format(name))
+    describe()
     kill()
     break
   end
