@@ -30,9 +30,10 @@ struct lloop {
 	struct fz_local *locals;
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
-	pid_t pid;   /* of this process: asked at every turn */
-	pid_t main;  /* of the process that opened the library */
-	int wake[2]; /* -1 until a handler wants them */
+	lua_State *task; /* the coroutine whose waits yield, NULL: none */
+	pid_t pid;       /* of this process: asked at every turn */
+	pid_t main;      /* of the process that opened the library */
+	int wake[2];     /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
 	struct fz_watch
 	    bell; /* of the shared heap; its fd is -1 until wanted */
@@ -313,6 +314,12 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 }
 
 bool
+fz_lloop_in_task(lua_State *L)
+{
+	return get(L)->task == L && lua_isyieldable(L);
+}
+
+bool
 fz_lloop_is_idle(lua_State *L)
 {
 	const struct lloop *ll = get(L);
@@ -406,6 +413,25 @@ loop_turn(lua_State *L)
 		    fz_clock_ns(), fz_clock_from_seconds(timeout));
 	happened |= step_until_news(L, ll, until);
 	lua_pushboolean(L, happened);
+	return 1;
+}
+
+/*
+ * task([coroutine]): the waits of this coroutine yield from now on, nil: of
+ * none. The caller keeps it alive while it is set.
+ */
+static int
+loop_task(lua_State *L)
+{
+	get(L)->task = lua_tothread(L, 1);
+	return 0;
+}
+
+/* in_task() -> boolean: whether the caller's waits yield */
+static int
+loop_in_task(lua_State *L)
+{
+	lua_pushboolean(L, fz_lloop_in_task(L));
 	return 1;
 }
 
@@ -519,7 +545,7 @@ in_child(struct fz_fork_hook *hook)
 	fz_fd_close(&ll->wake[1]);
 	ll->pid = getpid();
 	ll->pending = NULL;
-	ll->running = NULL;
+	ll->running = ll->task = NULL;
 	while (ll->locals != NULL)
 		fz_lloop_drop_local(ll->locals);
 }
@@ -536,6 +562,8 @@ static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
 	{ "news", loop_news },
 	{ "on_news", loop_on_news },
+	{ "task", loop_task },
+	{ "in_task", loop_in_task },
 	{ "now", loop_now },
 	{ "wall", loop_wall },
 	{ "cpu_count", loop_cpu_count },

@@ -56,6 +56,9 @@ bool fz_lloop_hold(lua_State *L, bool held);
  */
 void fz_lloop_check_free(lua_State *L);
 
+/* Whether L is the task that runs now: its waits yield. */
+bool fz_lloop_in_task(lua_State *L);
+
 /* Turn until `done`, for who need not let others look. [-0, +0, e] */
 void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);

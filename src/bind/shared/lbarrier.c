@@ -4,6 +4,7 @@
 
 #include <lauxlib.h>
 
+#include "base/container.h"
 #include "bind/lloop.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
@@ -22,11 +23,10 @@ struct lbarrier {
 };
 
 struct waiting {
+	struct fz_lwait wait; /* for its place, then for the other processes */
 	struct fz_barrier *barrier;
 	uint32_t self, index;
 	enum fz_barrier_step step;
-	int64_t until_ns;
-	bool in_time;
 };
 
 static struct fz_barrier *
@@ -44,20 +44,16 @@ raise_error(lua_State *L, const char *text)
 	return fz_lerror_fail(L, FZ_ERR_ERROR, "%s", text);
 }
 
-static int
-push_timeout(lua_State *L)
+static struct waiting *
+of_wait(struct fz_lwait *wait)
 {
-	lua_pushnil(L);
-	lua_pushliteral(L, "timeout");
-	return 2;
+	return FZ_CONTAINER_OF(wait, struct waiting, wait);
 }
 
-/* ---- waiting ----------------------------------------------------------- */
-
 static bool
-try_arrive(void *ctx, bool late)
+try_arrive(struct fz_lwait *wait, bool late)
 {
-	struct waiting *w = ctx;
+	struct waiting *w = of_wait(wait);
 
 	(void)late;
 	w->step = fz_barrier_arrive(w->barrier, w->self, &w->index);
@@ -65,9 +61,9 @@ try_arrive(void *ctx, bool late)
 }
 
 static bool
-try_wait(void *ctx, bool late)
+try_others(struct fz_lwait *wait, bool late)
 {
-	const struct waiting *w = ctx;
+	const struct waiting *w = of_wait(wait);
 
 	if (late)
 		fz_barrier_look(w->barrier, w->self);
@@ -75,34 +71,30 @@ try_wait(void *ctx, bool late)
 }
 
 static int
-wait_protected(lua_State *L)
+others_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	struct waiting *w = lua_touserdata(L, 1);
+	struct waiting *w = of_wait(wait);
 
-	w->in_time = fz_lwait(
-	    L, fz_waiter_gate(w->self), try_wait, w, w->until_ns, NULL);
-	return 0;
+	fz_lwait_over(wait);
+	if (fz_barrier_leave(w->barrier, w->self) != FZ_WAITER_GO)
+		return in_time ? raise_error(L, BROKEN)
+			       : fz_lwait_push_timeout(L);
+	lua_pushinteger(L, w->index);
+	return 1;
 }
 
-/* Until the others have come. An error breaks the barrier. */
-static int
-wait_for_others(lua_State *L, struct waiting *w)
+/* An error breaks the barrier. */
+static void
+abandon(lua_State *L, struct fz_lwait *wait)
 {
-	enum fz_waiter_state state;
-	int status;
+	struct waiting *w = of_wait(wait);
 
-	lua_pushcfunction(L, wait_protected);
-	lua_pushlightuserdata(L, w);
-	status = lua_pcall(L, 1, 0, 0);
-	state = fz_barrier_leave(w->barrier, w->self);
-	if (status != LUA_OK)
-		return lua_error(L);
-	if (state == FZ_WAITER_GO) {
-		lua_pushinteger(L, w->index);
-		return 1;
-	}
-	return w->in_time ? raise_error(L, BROKEN) : push_timeout(L);
+	(void)L;
+	fz_barrier_leave(w->barrier, w->self);
 }
+
+static const struct fz_lwait_class arriving,
+    waiting_class = { try_others, others_end, abandon };
 
 /* ---- the action -------------------------------------------------------- */
 
@@ -141,40 +133,30 @@ run_action(lua_State *L, struct waiting *w)
 	return action_end(L, LUA_OK, (lua_KContext)w->index);
 }
 
-/* Come; whether that was possible in time. */
-static bool
-arrive(lua_State *L, struct waiting *w)
+static int
+wait_for_others(lua_State *L, struct waiting *w)
 {
-	if (fz_lwait(L, &w->barrier->gate, try_arrive, w, w->until_ns, NULL))
-		return true;
-	fz_barrier_abort(w->barrier, w->self);
-	return false;
+	w->wait.class = &waiting_class;
+	w->wait.at = fz_waiter_gate(w->self);
+	return fz_lwait_pushed(L, &w->wait);
 }
 
-/*
- * barrier:wait([timeout]) -> 0 to n-1, in order of arrival | nil, "timeout",
- * which breaks the barrier. Raises if the barrier is broken.
- */
 static int
-barrier_wait(lua_State *L)
+arrive_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	struct fz_barrier *b = check_barrier(L);
-	struct waiting w = { b, fz_lhandle_self(L), 0, FZ_BARRIER_LATER,
-		fz_lwait_until(L, 2), false };
+	struct waiting *w = of_wait(wait);
 
-	lua_settop(L, 1);
-	luaL_checkstack(L, 4, NULL);
-	if (b->has_action)
-		fz_lguard_enter(L); /* while it may raise for memory */
-	if (!arrive(L, &w))
-		return push_timeout(L);
-	switch (w.step) {
+	if (!in_time) {
+		fz_barrier_abort(w->barrier, w->self);
+		return fz_lwait_push_timeout(L);
+	}
+	switch (w->step) {
 	case FZ_BARRIER_WAITS:
-		return wait_for_others(L, &w);
+		return wait_for_others(L, w);
 	case FZ_BARRIER_LAST:
-		if (b->has_action)
-			return run_action(L, &w);
-		lua_pushinteger(L, w.index);
+		if (w->barrier->has_action)
+			return run_action(L, w);
+		lua_pushinteger(L, w->index);
 		return 1;
 	case FZ_BARRIER_TWICE:
 		return raise_error(
@@ -185,6 +167,34 @@ barrier_wait(lua_State *L)
 	default:
 		return raise_error(L, BROKEN);
 	}
+}
+
+static const struct fz_lwait_class arriving = { .try = try_arrive,
+	.end = arrive_end };
+
+/*
+ * barrier:wait([timeout]) -> 0 to n-1, in order of arrival | nil, "timeout",
+ * which breaks the barrier. Raises if the barrier is broken.
+ */
+static int
+barrier_wait(lua_State *L)
+{
+	struct fz_barrier *b = check_barrier(L);
+	int64_t until_ns = fz_lwait_until(L, 2);
+	struct fz_lwait *wait;
+	struct waiting *w;
+
+	lua_settop(L, 1);
+	if (b->has_action)
+		fz_lguard_enter(L); /* while it may raise for memory */
+	wait = fz_lwait_new(L, sizeof(*w));
+	w = of_wait(wait);
+	w->barrier = b;
+	w->self = fz_lhandle_self(L);
+	wait->class = &arriving;
+	wait->at = &b->gate;
+	wait->until_ns = until_ns;
+	return fz_lwait_pushed(L, wait);
 }
 
 /* ---- the other methods, and fields ------------------------------------- */

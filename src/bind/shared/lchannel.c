@@ -5,7 +5,7 @@
 
 #include <lauxlib.h>
 
-#include "base/clock.h"
+#include "base/container.h"
 #include "base/err.h"
 #include "bind/lloop.h"
 #include "bind/shared/lhandle.h"
@@ -23,152 +23,227 @@ static struct {
 /* ---- putting ----------------------------------------------------------- */
 
 struct putting {
+	struct fz_lwait wait;
 	struct fz_queue *queue;
 	uint32_t self;
-	struct fz_queue_item item;
 	enum fz_queue_state state;
-	bool busy; /* one that was stopped is in the way */
-	struct fz_err err;
-	int64_t until_ns;
+	struct fz_err err; /* if the state is FAILED */
+	fz_lchannel_then then;
+	size_t nhead, nbody;
+	const void *body;
+	void *chunks; /* with the body, which the queue will own; or NULL */
+	unsigned char head[FZ_ITEMS_SMALL];
+};
+
+/* A value of any kind. */
+struct message {
+	struct putting putting;
 	struct fz_queue_buf out;
-	unsigned char small[FZ_ITEMS_SMALL];
+	struct fz_lhandle_stored stored;
+	bool borrowed; /* the body lies in the scratch */
+	void *copy;    /* of the body while it waits, or NULL */
 };
 
 static bool
-try_put(void *ctx, bool late)
+try_put(struct fz_lwait *wait, bool late)
 {
-	struct putting *p = ctx;
+	struct putting *p = FZ_CONTAINER_OF(wait, struct putting, wait);
+	struct fz_queue_item item = { p->head, p->body, p->nhead, p->nbody,
+		p->chunks };
 
 	(void)late;
-	p->state = fz_queue_put(p->queue, p->self, &p->item, &p->err);
-	p->busy = p->state == FZ_QUEUE_BUSY;
-	if (p->busy)
+	p->state = fz_queue_put(p->queue, p->self, &item, &p->err);
+	if (p->state == FZ_QUEUE_BUSY) /* a stopped process is inside */
 		p->state = FZ_QUEUE_WAIT;
 	return p->state != FZ_QUEUE_WAIT;
 }
 
-/* Put the item; what it is made of stays the caller's unless that is done. */
+/* This one was woken alone: wake the next if there is still room. */
 static void
-put_item(lua_State *L, struct putting *p)
+pass_room_on(struct fz_queue *queue)
 {
-	struct fz_eventcount *room = &p->queue->room;
-	bool slept, done = try_put(p, true);
-
-	if (done || p->until_ns == FZ_LCHANNEL_NOW)
-		return;
-	if (!fz_lwait(L, room, try_put, p, p->until_ns, &slept) || !slept)
-		return;
-	fz_eventcount_again(room);
-	if (fz_queue_size(p->queue) < p->queue->max)
-		fz_eventcount_wake(room, 1);
+	fz_eventcount_again(&queue->room);
+	if (fz_queue_size(queue) < queue->max)
+		fz_eventcount_wake(&queue->room, 1);
 }
 
-/* (value, struct putting) */
 static int
-put_message(lua_State *L)
+put_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	struct putting *p = lua_touserdata(L, 2);
-	struct fz_queue_buf *out = &p->out;
-	struct fz_queue_item *item = &p->item;
+	struct putting *p = FZ_CONTAINER_OF(wait, struct putting, wait);
 
-	fz_codec_encode(L, 1, 1, &out->buf);
-	fz_lhandle_end();
-	item->body = out->buf.data;
-	item->nbody = out->buf.len;
-	if (item->nbody <= FZ_QUEUE_INLINE - FZ_ITEMS_HEAD) {
-		fz_items_store_head(p->small, (uint32_t)item->nbody);
-		item->head = p->small;
-		item->nhead = FZ_ITEMS_HEAD;
-	} else {
-		item->chunks = fz_queue_buf_trim(out);
+	if (in_time && wait->slept)
+		pass_room_on(p->queue);
+	if (p->state == FZ_QUEUE_FAILED) {
+		p->err.kind = FZ_ERR_MEMORY;
+		return fz_lerror_raise(L, &p->err);
 	}
-	put_item(L, p);
-	if (p->state == FZ_QUEUE_DONE && item->chunks != NULL)
-		fz_queue_buf_forget(out);
-	return 0;
+	return p->then(L, p->state);
 }
 
-/* Say in the error on top that it is about the value, if it is. */
+static const struct fz_lwait_class putting_class = { .try = try_put,
+	.end = put_end };
+
+/* The scratch is free again, and what is not the queue's. */
 static void
-name_value(lua_State *L)
+settle(struct message *m)
 {
-	if (!fz_lerror_is(L, -1))
+	bool done = m->putting.state == FZ_QUEUE_DONE;
+
+	fz_lhandle_settle(&m->stored, done);
+	if (done && m->putting.chunks != NULL)
+		fz_queue_buf_forget(&m->out);
+	if (m->borrowed)
+		scratch[0].busy = false;
+	m->borrowed = false;
+	fz_buf_fini(&m->out.buf);
+	free(m->copy);
+	m->copy = NULL;
+}
+
+static int
+message_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	struct message *m = FZ_CONTAINER_OF(wait, struct message, putting.wait);
+
+	settle(m);
+	fz_lwait_over(wait);
+	return put_end(L, wait, in_time);
+}
+
+/* Say in an error about a part of the value that it is about the value. */
+static void
+name_value(lua_State *L, int idx)
+{
+	if (!fz_lerror_is(L, idx))
 		return;
 	luaL_checkstack(L, 4, NULL);
-	if (lua_getfield(L, -1, "value") == LUA_TNUMBER) {
+	if (lua_getfield(L, idx, "value") == LUA_TNUMBER) {
 		lua_pushliteral(L, "value: ");
-		lua_getfield(L, -3, "message");
+		lua_getfield(L, idx, "message");
 		lua_concat(L, 2);
-		lua_setfield(L, -3, "message");
+		lua_setfield(L, idx, "message");
 	}
 	lua_pop(L, 1);
 }
 
-/* A value of any kind: while it is encoded, others may be put. */
 static void
-put_any(lua_State *L, int idx, struct putting *p)
+message_abandon(lua_State *L, struct fz_lwait *wait)
 {
-	bool nested = scratch[0].busy;
-	size_t stored;
-	int rc;
-
-	p->state = FZ_QUEUE_WAIT;
-	lua_pushcfunction(L, put_message);
-	lua_pushvalue(L, idx);
-	lua_pushlightuserdata(L, p);
-	fz_queue_buf_init(&p->out, nested ? NULL : scratch[0].bytes,
-	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
-	scratch[0].busy = true;
-	stored = fz_lhandle_begin();
-	rc = lua_pcall(L, 2, 0, 0);
-	fz_lhandle_settle(stored, p->state == FZ_QUEUE_DONE);
-	scratch[0].busy = nested;
-	fz_buf_fini(&p->out.buf);
-	if (rc == LUA_OK)
-		return;
-	name_value(L);
-	lua_error(L);
+	settle(FZ_CONTAINER_OF(wait, struct message, putting.wait));
+	name_value(L, 2);
 }
 
-enum fz_queue_state
-fz_lchannel_put(lua_State *L, struct fz_queue *queue, uint32_t self, int idx,
-    int64_t until_ns)
+static const struct fz_lwait_class message_class = { try_put, message_end,
+	message_abandon };
+
+static void
+encode(lua_State *L, struct message *m)
+{
+	struct putting *p = &m->putting;
+	struct fz_queue_buf *out = &m->out;
+
+	m->borrowed = !scratch[0].busy;
+	fz_queue_buf_init(out, m->borrowed ? scratch[0].bytes : NULL,
+	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
+	scratch[0].busy = true;
+	p->state = FZ_QUEUE_WAIT;
+	fz_lhandle_begin(&m->stored);
+	p->wait.class = &message_class;
+	fz_codec_encode(L, 2, 1, &out->buf);
+	fz_lhandle_end(&m->stored);
+	p->body = out->buf.data;
+	p->nbody = out->buf.len;
+	p->nhead = 0;
+	if (p->nbody > FZ_QUEUE_INLINE - FZ_ITEMS_HEAD) {
+		p->chunks = fz_queue_buf_trim(out);
+		return;
+	}
+	fz_items_store_head(p->head, (uint32_t)p->nbody);
+	p->nhead = FZ_ITEMS_HEAD;
+}
+
+/* Others may put while this one waits: leave the scratch to them. */
+static void
+leave_scratch(lua_State *L, struct message *m)
+{
+	struct fz_err err;
+
+	if (!m->borrowed)
+		return;
+	m->copy = malloc(m->putting.nbody);
+	if (m->copy == NULL) {
+		fz_err_nomem(&err, "an item");
+		fz_lerror_raise(L, &err);
+		return;
+	}
+	memcpy(m->copy, m->putting.body, m->putting.nbody);
+	m->putting.body = m->copy;
+	m->borrowed = scratch[0].busy = false;
+}
+
+static void
+prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
+    fz_lchannel_then then)
+{
+	p->wait.class = &putting_class;
+	p->wait.at = &channel->queue->room;
+	p->wait.until_ns = until_ns;
+	p->wait.slept = false;
+	p->queue = channel->queue;
+	p->self = channel->self;
+	p->then = then;
+}
+
+static int
+put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
+    fz_lchannel_then then)
+{
+	struct fz_lwait *wait = fz_lwait_new(L, sizeof(struct message));
+	struct message *m = FZ_CONTAINER_OF(wait, struct message, putting.wait);
+
+	prepare(&m->putting, channel, until_ns, then);
+	encode(L, m);
+	if (try_put(wait, true) || until_ns == FZ_LCHANNEL_NOW)
+		return message_end(L, wait, true);
+	leave_scratch(L, m);
+	return fz_lwait_pushed(L, wait);
+}
+
+int
+fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
+    int64_t until_ns, fz_lchannel_then then)
 {
 	struct putting p;
 
-	p.queue = queue;
-	p.self = self;
-	p.until_ns = until_ns;
-	p.item.body = NULL;
-	p.item.nbody = 0;
-	p.item.chunks = NULL;
-	p.item.head = p.small;
-	p.item.nhead = fz_items_store(L, idx, p.small);
-	luaL_checkstack(L, 8, NULL);
-	if (p.item.nhead != 0)
-		put_item(L, &p);
-	else
-		put_any(L, idx, &p);
-	if (p.state == FZ_QUEUE_FAILED) {
-		p.err.kind = FZ_ERR_MEMORY;
-		fz_lerror_raise(L, &p.err);
-	}
-	return p.state;
+	p.nhead = fz_items_store(L, 2, p.head);
+	if (p.nhead == 0)
+		return put_message(L, channel, until_ns, then);
+	p.body = NULL;
+	p.nbody = 0;
+	p.chunks = NULL;
+	prepare(&p, channel, until_ns, then);
+	if (try_put(&p.wait, true) || until_ns == FZ_LCHANNEL_NOW)
+		return put_end(L, &p.wait, true);
+	return fz_lwait(L, &p.wait, sizeof(p));
 }
 
 /* ---- taking ------------------------------------------------------------ */
 
 struct taking {
-	const struct fz_lchannel *channel;
+	struct fz_lwait wait;
+	struct fz_lchannel channel;
 	struct fz_queue_taken taken;
 	enum fz_queue_state state;
-	bool busy; /* one that was stopped is in the way */
+	bool busy; /* a stopped process is inside */
+	fz_lchannel_then then;
+	void *own; /* bytes for the item instead of the scratch, or NULL */
 };
 
 static void
 take(struct taking *t)
 {
-	const struct fz_lchannel *c = t->channel;
+	const struct fz_lchannel *c = &t->channel;
 
 	t->state = fz_queue_take(c->queue, c->self, &t->taken);
 	t->busy = t->state == FZ_QUEUE_BUSY;
@@ -177,37 +252,21 @@ take(struct taking *t)
 }
 
 static bool
-try_take(void *ctx, bool late)
+try_take(struct fz_lwait *wait, bool late)
 {
-	struct taking *t = ctx;
-	const struct fz_lchannel *c = t->channel;
+	struct taking *t = FZ_CONTAINER_OF(wait, struct taking, wait);
+	struct fz_lchannel *c = &t->channel;
 
 	take(t);
 	if (t->state != FZ_QUEUE_WAIT)
 		return true;
-	if (t->busy || c->is_over == NULL || !c->is_over(c->ctx, late))
+	if (t->busy || c->is_over == NULL || !c->is_over(c, late))
 		return false;
-	/* It may have put one before its end. */
+	/* An item may have been put before the end. */
 	take(t);
 	if (t->state == FZ_QUEUE_WAIT && !t->busy)
 		t->state = FZ_QUEUE_CLOSED;
 	return t->state != FZ_QUEUE_WAIT;
-}
-
-static void
-take_item(lua_State *L, struct taking *t, int64_t until_ns)
-{
-	struct fz_queue *queue = t->channel->queue;
-	bool slept, done = try_take(t, true);
-
-	if (done || until_ns == FZ_LCHANNEL_NOW)
-		return;
-	if (!fz_lwait(L, &queue->items, try_take, t, until_ns, &slept) ||
-	    !slept)
-		return;
-	fz_eventcount_again(&queue->items);
-	if (fz_queue_is_ready(queue))
-		fz_eventcount_wake(&queue->items, 1);
 }
 
 /* (struct fz_queue_taken) -> value */
@@ -227,7 +286,7 @@ decode(lua_State *L)
 	return n == 1 ? 1 : luaL_error(L, "an item is not one value");
 }
 
-/* What is decoded may take others meanwhile. */
+/* The decoder calls __fzunpack, which may take other items meanwhile. */
 static void
 push_message(lua_State *L, struct taking *t)
 {
@@ -259,67 +318,102 @@ push_item(lua_State *L, struct taking *t)
 	fz_items_push(L, &items);
 }
 
-/* (struct taking, until_ns) -> value */
 static int
-take_nested(lua_State *L)
-{
-	struct taking *t = lua_touserdata(L, 1);
-
-	take_item(L, t, lua_tointeger(L, 2));
-	if (t->state != FZ_QUEUE_DONE)
-		return 0;
-	push_item(L, t);
-	return 1;
-}
-
-static void
 raise_uncounted(lua_State *L)
 {
 	struct fz_err err;
 
 	fz_err_set(
 	    &err, FZ_ERR_MEMORY, "no memory to count who has taken items");
-	fz_lerror_raise(L, &err);
+	return fz_lerror_raise(L, &err);
 }
 
-/* From within the decoding of another one, which has the scratch. */
+/* This one was woken alone: wake the next if there is another item. */
 static void
-take_apart(lua_State *L, struct taking *t, int64_t until_ns)
+pass_items_on(struct fz_queue *queue)
 {
-	struct fz_err err;
-	int rc;
-
-	luaL_checkstack(L, 4, NULL);
-	lua_pushcfunction(L, take_nested);
-	lua_pushlightuserdata(L, t);
-	lua_pushinteger(L, until_ns);
-	t->taken.bytes = malloc(FZ_QUEUE_INLINE);
-	if (t->taken.bytes == NULL) {
-		fz_err_nomem(&err, "an item");
-		fz_lerror_raise(L, &err);
-	}
-	rc = lua_pcall(L, 2, LUA_MULTRET, 0);
-	free(t->taken.bytes);
-	if (rc != LUA_OK)
-		lua_error(L);
+	fz_eventcount_again(&queue->items);
+	if (fz_queue_is_ready(queue))
+		fz_eventcount_wake(&queue->items, 1);
 }
 
-enum fz_queue_state
-fz_lchannel_take(
-    lua_State *L, const struct fz_lchannel *channel, int64_t until_ns)
+static int
+take_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	struct taking t = { .channel = channel,
-		.taken = {
-		    .bytes = scratch[1].bytes, .is_owed = channel->is_owed } };
+	struct taking *t = FZ_CONTAINER_OF(wait, struct taking, wait);
 
-	if (scratch[1].busy) {
-		take_apart(L, &t, until_ns);
-	} else {
-		take_item(L, &t, until_ns);
-		if (t.state == FZ_QUEUE_DONE)
-			push_item(L, &t);
+	if (in_time && wait->slept)
+		pass_items_on(t->channel.queue);
+	if (t->state == FZ_QUEUE_FAILED)
+		return raise_uncounted(L);
+	if (t->state == FZ_QUEUE_DONE)
+		push_item(L, t);
+	return t->then(L, t->state);
+}
+
+static const struct fz_lwait_class taking_class = { .try = try_take,
+	.end = take_end };
+
+static void
+free_own(lua_State *L, struct fz_lwait *wait)
+{
+	struct taking *t = FZ_CONTAINER_OF(wait, struct taking, wait);
+
+	(void)L;
+	free(t->own);
+	t->own = NULL;
+}
+
+/* The bytes are freed when the wait is closed, on the way out. */
+static const struct fz_lwait_class taking_apart_class = { try_take, take_end,
+	free_own };
+
+/*
+ * With bytes of its own: the scratch belongs to an item that is being decoded,
+ * or other tasks take items meanwhile.
+ */
+static int
+take_apart(lua_State *L, const struct taking *of)
+{
+	struct fz_lwait *wait = fz_lwait_new(L, sizeof(struct taking));
+	struct taking *t = FZ_CONTAINER_OF(wait, struct taking, wait);
+	struct fz_err err;
+
+	t->channel = of->channel;
+	t->taken.is_owed = of->channel.is_owed;
+	t->then = of->then;
+	wait->until_ns = of->wait.until_ns;
+	wait->at = of->wait.at;
+	wait->class = &taking_apart_class;
+	t->taken.bytes = t->own = malloc(FZ_QUEUE_INLINE);
+	if (t->own == NULL) {
+		fz_err_nomem(&err, "an item");
+		return fz_lerror_raise(L, &err);
 	}
-	if (t.state == FZ_QUEUE_FAILED)
-		raise_uncounted(L);
-	return t.state;
+	if (try_take(wait, true) || wait->until_ns == FZ_LCHANNEL_NOW)
+		return take_end(L, wait, true);
+	return fz_lwait_pushed(L, wait);
+}
+
+int
+fz_lchannel_take(lua_State *L, const struct fz_lchannel *channel,
+    int64_t until_ns, fz_lchannel_then then)
+{
+	struct taking t = {
+		.wait = { .class = &taking_class,
+		    .at = &channel->queue->items,
+		    .until_ns = until_ns },
+		.channel = *channel,
+		.taken = { .bytes = scratch[1].bytes,
+		    .is_owed = channel->is_owed },
+		.then = then,
+	};
+
+	if (scratch[1].busy)
+		return take_apart(L, &t);
+	if (try_take(&t.wait, true) || until_ns == FZ_LCHANNEL_NOW)
+		return take_end(L, &t.wait, true);
+	if (fz_lloop_in_task(L))
+		return take_apart(L, &t);
+	return fz_lwait(L, &t.wait, sizeof(t));
 }

@@ -12,34 +12,40 @@
 /* Do not wait: a moment at most, for a process that was stopped within. */
 #define FZ_LCHANNEL_NOW INT64_MIN
 
-/* How one takes. */
+/* How a value is put or taken. */
 struct fz_lchannel {
 	struct fz_queue *queue;
 	uint32_t self;
+	/* The rest is for taking. */
 	bool is_owed; /* see fz_queue_take() */
 	/*
-	 * Asked while it is empty: whether nothing will come; `late`: also for
-	 * a death. NULL: never.
+	 * Asked while the queue is empty: whether nothing will come; `late`:
+	 * also because of a death. NULL: never.
 	 */
-	bool (*is_over)(void *ctx, bool late);
-	void *ctx;
+	bool (*is_over)(struct fz_lchannel *channel, bool late);
+	const void *of; /* for is_over() */
+	uint32_t seen;  /* for is_over(), which may change it */
 };
 
-/*
- * Put the value at `idx`, when there is room, until `until_ns`: FZ_QUEUE_DONE,
- * _WAIT or _CLOSED. Raises for values that cannot be sent, for memory, and
- * "interrupted"; the queue is as it was then. [-0, +0, e]
- */
-enum fz_queue_state fz_lchannel_put(lua_State *L, struct fz_queue *queue,
-    uint32_t self, int idx, int64_t until_ns);
+/* What follows: returns as a C function does. The value taken is on top. */
+typedef int (*fz_lchannel_then)(lua_State *L, enum fz_queue_state state);
 
 /*
- * Take an item when there is one, until `until_ns`, and push its value.
- * FZ_QUEUE_DONE, or _WAIT or _CLOSED and nothing. What cannot be decoded is
- * lost, and raises; so does one that there is no memory for, which is not. [-0,
- * +1|0, e]
+ * Put the value at index 2 if there is room, until `until_ns`, and end with
+ * `then`: FZ_QUEUE_DONE, _WAIT (no room in time) or _CLOSED. Raises for values
+ * that cannot be sent, for memory, and "interrupted"; nothing is put then. A
+ * return value for a C function. [-0, +n, e]
  */
-enum fz_queue_state fz_lchannel_take(
-    lua_State *L, const struct fz_lchannel *channel, int64_t until_ns);
+int fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
+    int64_t until_ns, fz_lchannel_then then);
+
+/*
+ * Take an item if there is one, until `until_ns`, push its value and end with
+ * `then`: FZ_QUEUE_DONE, or _WAIT or _CLOSED and no value. An item that cannot
+ * be decoded is lost, and its error raised; an item for which there is no
+ * memory stays. A return value for a C function. [-0, +n, e]
+ */
+int fz_lchannel_take(lua_State *L, const struct fz_lchannel *channel,
+    int64_t until_ns, fz_lchannel_then then);
 
 #endif

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/lloop.h"
 #include "bind/shared/lhandle.h"
 #include "bind/shared/llock.h"
@@ -21,11 +22,15 @@ struct lcondition {
 	uint32_t tickets;
 };
 
+/* What follows a wait; `notified`: it was, in time. */
+typedef int (*wait_then)(lua_State *L, bool notified, bool abandoned);
+
 struct waiting {
+	struct fz_lwait wait; /* first to be notified, then for the lock */
 	struct fz_lock *lock;
-	uint32_t name, self;
-	int64_t until_ns;
-	enum fz_lock_state state; /* of taking the lock again */
+	uint32_t name, self, depth;
+	enum fz_lock_state state; /* of acquiring the lock again */
+	wait_then then;
 };
 
 static struct lcondition *
@@ -34,142 +39,222 @@ check_condition(lua_State *L)
 	return fz_lhandle_check(L, 1, FZ_LHANDLE_CONDITION)->object;
 }
 
-/* ---- waiting ----------------------------------------------------------- */
+static struct waiting *
+of_wait(struct fz_lwait *wait)
+{
+	return FZ_CONTAINER_OF(wait, struct waiting, wait);
+}
 
 static bool
-try_wait(void *ctx, bool late)
+try_notified(struct fz_lwait *wait, bool late)
 {
-	const struct waiting *w = ctx;
+	const struct waiting *w = of_wait(wait);
 
 	if (late)
 		fz_condition_inherit(w->name);
 	return fz_waiter_state(w->self) != FZ_WAITER_WAITS;
 }
 
-static int
-wait_protected(lua_State *L)
+static bool
+try_lock(struct fz_lwait *wait, bool late)
 {
-	struct waiting *w = lua_touserdata(L, 1);
+	struct waiting *w = of_wait(wait);
 
-	fz_lwait(L, fz_waiter_gate(w->self), try_wait, w, w->until_ns, NULL);
-	return 0;
+	return fz_llock_try(w->lock, w->self, late, &w->state);
+}
+
+/* The lock is ours as before. Returns whether this process was notified. */
+static bool
+leave(struct waiting *w)
+{
+	w->lock->depth = w->depth;
+	return fz_waiter_end(w->self) == FZ_WAITER_GO;
 }
 
 static int
-relock_protected(lua_State *L)
+lock_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	struct waiting *w = lua_touserdata(L, 1);
+	struct waiting *w = of_wait(wait);
 
-	w->state = fz_llock_wait(L, w->lock, w->self, FZ_CLOCK_NEVER);
-	return 0;
+	(void)in_time; /* always: it waits for ever */
+	if (wait->slept)
+		fz_eventcount_again(&w->lock->gate);
+	fz_lwait_over(wait);
+	return w->then(L, leave(w), w->state == FZ_LOCK_ABANDONED);
 }
 
-static int
-protect(lua_State *L, lua_CFunction f, struct waiting *w)
-{
-	lua_pushcfunction(L, f);
-	lua_pushlightuserdata(L, w);
-	return lua_pcall(L, 1, 0, 0);
-}
-
-/* One look at the lock, and a sleep, for who cannot raise any more. */
-static enum fz_lock_state
-relock_silently(struct waiting *w)
+/* One try for the lock, and a sleep. */
+static void
+lock_silently(struct waiting *w)
 {
 	uint32_t seq = fz_eventcount_enter(&w->lock->gate, FZ_EVENTCOUNT_SLEEP);
-	enum fz_lock_state state = fz_lock_inherit(w->lock, w->self);
 
-	if (state == FZ_LOCK_BUSY)
+	w->state = fz_lock_inherit(w->lock, w->self);
+	if (w->state == FZ_LOCK_BUSY)
 		fz_eventcount_sleep(&w->lock->gate, seq, FZ_CLOCK_NEVER);
 	else
 		fz_eventcount_again(&w->lock->gate);
-	return state;
+}
+
+static int
+lock_protected(lua_State *L)
+{
+	fz_lwait_here(L, lua_touserdata(L, 1));
+	return 0;
+}
+
+static const struct fz_lwait_class locking;
+
+static void
+wait_for_lock(struct waiting *w)
+{
+	w->state = FZ_LOCK_BUSY;
+	w->wait.class = &locking;
+	w->wait.at = &w->lock->gate;
+	w->wait.until_ns = FZ_CLOCK_NEVER;
 }
 
 /*
- * Take the lock again, whatever happens. The first error is left on the stack;
- * returns the status that goes with it.
+ * An error ends the wait: have the lock as before all the same. Further errors
+ * on the way are dropped; between two of them it sleeps.
  */
-static int
-relock(lua_State *L, struct waiting *w, int status)
+static void
+lock_again(lua_State *L, struct waiting *w)
 {
+	wait_for_lock(w);
 	while (w->state == FZ_LOCK_BUSY) {
-		int again = protect(L, relock_protected, w);
-
-		if (again == LUA_OK)
-			break;
-		if (status != LUA_OK)
-			lua_pop(L, 1);
-		else
-			status = again;
-		w->state = relock_silently(w);
+		lua_pushcfunction(L, lock_protected);
+		lua_pushlightuserdata(L, &w->wait);
+		if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+			return;
+		lua_pop(L, 1);
+		lock_silently(w);
 	}
-	return status;
 }
 
+/* Another waiter gets the notification that this one cannot use. */
 static void
-begin(lua_State *L, struct lcondition *c, uint32_t self)
+abandon(lua_State *L, struct fz_lwait *wait)
 {
-	fz_llock_check_held(L, c->lock, self);
-	fz_lloop_check_free(L);
-	luaL_checkstack(L, 4, NULL);
-	if (fz_condition_begin(&c->tickets, fz_heap_name(&c->head), self))
-		return;
-	fz_lerror_fail(L, FZ_ERR_ERROR,
-	    "this process waits for a condition or barrier already");
+	struct waiting *w = of_wait(wait);
+
+	fz_waiter_cancel(w->self);
+	lock_again(L, w);
+	if (leave(w))
+		fz_condition_notify(w->name, 1);
 }
 
-/* Let go, wait, have the lock as before. Returns whether it was notified. */
-static bool
-wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, bool *lost)
-{
-	uint32_t depth = c->lock->lock.depth;
-	struct waiting w = { &c->lock->lock, fz_heap_name(&c->head),
-		fz_lhandle_self(L), until_ns, FZ_LOCK_BUSY };
-	bool notified;
-	int status;
+static const struct fz_lwait_class locking = { try_lock, lock_end, abandon };
 
-	begin(L, c, w.self);
-	fz_lock_release(w.lock);
-	status = protect(L, wait_protected, &w);
-	fz_waiter_cancel(w.self);
-	status = relock(L, &w, status);
-	w.lock->depth = depth;
-	notified = fz_waiter_end(w.self) == FZ_WAITER_GO;
-	if (status != LUA_OK && notified)
-		fz_condition_notify(w.name, 1);
-	if (status != LUA_OK)
-		lua_error(L);
-	*lost = *lost || w.state == FZ_LOCK_ABANDONED;
-	return notified;
+/* Notified, or out of time: wait for the lock. */
+static int
+notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	struct waiting *w = of_wait(wait);
+
+	(void)in_time;
+	fz_waiter_cancel(w->self);
+	wait_for_lock(w);
+	return fz_lwait_pushed(L, wait);
 }
 
-static void
-push_timeout(lua_State *L)
+static const struct fz_lwait_class notifying = { try_notified, notified_end,
+	abandon };
+
+/* Release the lock, wait, have the lock as before, and end with then(). */
+static int
+wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 {
-	lua_pushnil(L);
-	lua_pushliteral(L, "timeout");
+	struct fz_lwait *wait = fz_lwait_new(L, sizeof(struct waiting));
+	struct waiting *w = of_wait(wait);
+
+	w->name = fz_heap_name(&c->head);
+	w->self = fz_lhandle_self(L);
+	w->lock = &c->lock->lock;
+	w->depth = w->lock->depth;
+	w->then = then;
+	fz_llock_check_held(L, c->lock, w->self);
+	if (!fz_condition_begin(&c->tickets, w->name, w->self))
+		return fz_lerror_fail(L, FZ_ERR_ERROR,
+		    "this process waits for a condition or barrier already");
+	wait->class = &notifying;
+	wait->at = fz_waiter_gate(w->self);
+	wait->until_ns = until_ns;
+	fz_lock_release(w->lock);
+	return fz_lwait_pushed(L, wait);
+}
+
+static int
+push_end(lua_State *L, bool notified, bool abandoned)
+{
+	int n = 1;
+
+	if (notified)
+		lua_pushboolean(L, 1);
+	else
+		n = fz_lwait_push_timeout(L);
+	if (abandoned)
+		lua_pushliteral(L, "abandoned");
+	return abandoned ? n + 1 : n;
 }
 
 /*
  * condition:wait([timeout]) -> true; nil, "timeout"; and "abandoned" after it
- * where a process has died with the lock meanwhile
+ * if a process has died with the lock meanwhile
  */
 static int
 condition_wait(lua_State *L)
 {
 	struct lcondition *c = check_condition(L);
-	int64_t until_ns = fz_lwait_until(L, 2);
-	bool lost = false;
 
-	lua_settop(L, 1);
-	if (wait_until(L, c, until_ns, &lost))
-		lua_pushboolean(L, 1);
-	else
-		push_timeout(L);
-	if (lost)
+	return wait_until(L, c, fz_lwait_until(L, 2), push_end);
+}
+
+/*
+ * wait_for() keeps its state on the stack: f is at index 2, the deadline at 3,
+ * at 4 whether the lock was found abandoned, at 5 whether there is time left.
+ */
+enum { PREDICATE = 2, DEADLINE, ABANDONED, IN_TIME };
+
+static int predicate_end(lua_State *L, int status, lua_KContext ctx);
+
+static int
+call_predicate(lua_State *L)
+{
+	lua_settop(L, IN_TIME);
+	lua_pushvalue(L, PREDICATE);
+	lua_callk(L, 0, 1, 0, predicate_end);
+	return predicate_end(L, LUA_OK, 0);
+}
+
+static int
+waited(lua_State *L, bool notified, bool abandoned)
+{
+	lua_pushboolean(L, abandoned || lua_toboolean(L, ABANDONED));
+	lua_replace(L, ABANDONED);
+	lua_pushboolean(L, notified);
+	lua_replace(L, IN_TIME);
+	return call_predicate(L);
+}
+
+static int
+predicate_end(lua_State *L, int status, lua_KContext ctx)
+{
+	bool abandoned = lua_toboolean(L, ABANDONED);
+	int n = 1;
+
+	(void)status;
+	(void)ctx;
+	if (!lua_toboolean(L, -1) && lua_toboolean(L, IN_TIME))
+		return wait_until(L, check_condition(L),
+		    (int64_t)lua_tointeger(L, DEADLINE), waited);
+	if (!lua_toboolean(L, -1))
+		return push_end(L, false, abandoned);
+	if (abandoned) {
 		lua_pushliteral(L, "abandoned");
-	return lua_gettop(L) - 1;
+		n++;
+	}
+	return n;
 }
 
 /*
@@ -181,26 +266,14 @@ condition_wait_for(lua_State *L)
 {
 	struct lcondition *c = check_condition(L);
 	int64_t until_ns = fz_lwait_until(L, 3);
-	bool lost = false, in_time = true;
 
 	luaL_checkany(L, 2);
-	lua_settop(L, 3);
+	lua_settop(L, 2);
 	fz_llock_check_held(L, c->lock, fz_lhandle_self(L));
-	for (;;) {
-		lua_pushvalue(L, 2);
-		lua_call(L, 0, 1);
-		if (lua_toboolean(L, -1))
-			break;
-		lua_pop(L, 1);
-		if (!in_time) {
-			push_timeout(L);
-			break;
-		}
-		in_time = wait_until(L, c, until_ns, &lost);
-	}
-	if (lost)
-		lua_pushliteral(L, "abandoned");
-	return lua_gettop(L) - 3;
+	lua_pushinteger(L, until_ns);
+	lua_pushboolean(L, 0);
+	lua_pushboolean(L, 1);
+	return call_predicate(L);
 }
 
 /* ---- notifying, and the lock ------------------------------------------- */

@@ -2,6 +2,7 @@
 
 #include <lauxlib.h>
 
+#include "base/container.h"
 #include "bind/shared/lhandle.h"
 #include "bind/shared/lwait.h"
 #include "shared/event.h"
@@ -13,6 +14,7 @@ struct levent {
 };
 
 struct waiting {
+	struct fz_lwait wait;
 	struct fz_event *event;
 	uint32_t since;
 };
@@ -50,29 +52,42 @@ event_is_set(lua_State *L)
 }
 
 static bool
-try_wait(void *ctx, bool late)
+try_wait(struct fz_lwait *wait, bool late)
 {
-	struct waiting *w = ctx;
+	struct waiting *w = FZ_CONTAINER_OF(wait, struct waiting, wait);
 
 	(void)late;
 	return fz_event_came(w->event, w->since);
 }
+
+static int
+wait_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	(void)wait;
+	if (in_time) {
+		lua_pushboolean(L, 1);
+		return 1;
+	}
+	return fz_lwait_push_timeout(L);
+}
+
+static const struct fz_lwait_class waiting_class = { .try = try_wait,
+	.end = wait_end };
 
 /* event:wait([timeout]) -> true; nil, "timeout" */
 static int
 event_wait(lua_State *L)
 {
 	struct fz_event *event = check_event(L);
-	struct waiting w = { event, fz_event_now(event) };
+	struct waiting w = {
+		.wait = { .class = &waiting_class,
+		    .at = &event->gate,
+		    .until_ns = fz_lwait_until(L, 2) },
+		.event = event,
+		.since = fz_event_now(event),
+	};
 
-	if (fz_lwait(
-		L, &event->gate, try_wait, &w, fz_lwait_until(L, 2), NULL)) {
-		lua_pushboolean(L, 1);
-		return 1;
-	}
-	lua_pushnil(L);
-	lua_pushliteral(L, "timeout");
-	return 2;
+	return fz_lwait(L, &w.wait, sizeof(w));
 }
 
 /* event() -> event that is not set */

@@ -7,56 +7,73 @@
 
 #define GUARD_TYPE "fzlua.Guard"
 
-/* The guard's user value keeps what it releases alive. */
+/* A user value of the guard keeps the object alive. */
 static struct fz_lguard *
-new_guard(lua_State *L)
+new_guard(lua_State *L, void *of)
 {
 	struct fz_lguard *guard = lua_newuserdatauv(L, sizeof(*guard), 1);
 
-	*guard = (struct fz_lguard){ NULL, NULL, 0, 0 };
+	*guard = (struct fz_lguard){ .of = of };
 	luaL_setmetatable(L, GUARD_TYPE);
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, 1);
+	guard->self = fz_lhandle_self(L);
 	return guard;
 }
 
 struct fz_lguard *
 fz_lguard_enter(lua_State *L)
 {
-	struct fz_lguard *guard = new_guard(L);
+	struct fz_lguard *guard = new_guard(L, NULL);
 
-	guard->self = fz_lhandle_self(L);
 	lua_toclose(L, -1);
 	return guard;
 }
 
-static bool
-acquire_for(
-    lua_State *L, fz_lguard_acquire acquire, void *of, struct fz_lguard *guard)
+/* The guard is at index 2. */
+static int
+return_guard(lua_State *L, struct fz_lguard *guard, bool abandoned)
 {
-	guard->of = of;
-	guard->self = fz_lhandle_self(L);
-	return acquire(L, of, guard);
-}
-
-int
-fz_lguard_push(lua_State *L, fz_lguard_acquire acquire, void *of)
-{
-	struct fz_lguard *guard = new_guard(L);
-
-	if (!acquire_for(L, acquire, of, guard))
+	(void)guard;
+	lua_pushvalue(L, 2);
+	if (!abandoned)
 		return 1;
 	lua_pushliteral(L, "abandoned");
 	return 2;
 }
 
-/* The results of f are above the guard, which is closed on the way out. */
+int
+fz_lguard_push(lua_State *L, fz_lguard_acquire acquire, void *of)
+{
+	lua_settop(L, 1);
+	return acquire(L, new_guard(L, of), return_guard);
+}
+
+/* The results of f are above index `ctx`. */
 static int
 with_end(lua_State *L, int status, lua_KContext ctx)
 {
 	(void)status;
-	(void)ctx;
-	return lua_gettop(L) - 2;
+	return lua_gettop(L) - (int)ctx;
+}
+
+/* The guard is at index 2, f and its arguments from 3 to the guard's top; a
+ * wait may lie above. */
+static int
+call_guarded(lua_State *L, struct fz_lguard *guard, bool abandoned)
+{
+	int top = lua_gettop(L), nargs = guard->top - 3;
+
+	(void)abandoned;
+	if (top == guard->top) {
+		top = 2;
+	} else {
+		luaL_checkstack(L, nargs + 1, "too many arguments");
+		for (int i = 3; i <= guard->top; i++)
+			lua_pushvalue(L, i);
+	}
+	lua_callk(L, nargs, LUA_MULTRET, top, with_end);
+	return with_end(L, LUA_OK, top);
 }
 
 int
@@ -65,12 +82,11 @@ fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of)
 	struct fz_lguard *guard;
 
 	luaL_checkany(L, 2);
-	guard = new_guard(L);
+	guard = new_guard(L, of);
 	lua_insert(L, 2);
 	lua_toclose(L, 2);
-	acquire_for(L, acquire, of, guard);
-	lua_callk(L, lua_gettop(L) - 3, LUA_MULTRET, 0, with_end);
-	return with_end(L, LUA_OK, 0);
+	guard->top = lua_gettop(L);
+	return acquire(L, guard, call_guarded);
 }
 
 /* guard:release(): at once; again, or at the end of the scope: nothing */

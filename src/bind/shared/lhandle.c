@@ -336,64 +336,61 @@ mark_sent(lua_State *L, int idx)
 	atomic_store(&object->sent, 1);
 }
 
-/* What is in messages that are neither sent nor given up. */
-static struct {
-	struct stored {
-		unsigned type;
-		void *object;
-		uint32_t part;
-	} * at;
-	size_t n, room;
-	bool on;
-} noted;
+struct fz_lhandle_note {
+	unsigned type;
+	void *object;
+	uint32_t part;
+};
+
+static struct fz_lhandle_stored *storing; /* the innermost that is on */
 
 /* Without memory it counts as sent. */
 static void
 note(unsigned type, void *object, uint32_t part)
 {
-	size_t room = noted.room != 0 ? 2 * noted.room : 16;
+	struct fz_lhandle_stored *s = storing;
 
-	if (!noted.on)
+	if (s == NULL)
 		return;
-	if (noted.n == noted.room) {
-		struct stored *at = realloc(noted.at, room * sizeof(*at));
+	if (s->n == s->room) {
+		size_t room = s->room != 0 ? 2 * s->room : 16;
+		void *notes = realloc(s->notes, room * sizeof(*s->notes));
 
-		if (at == NULL)
+		if (notes == NULL)
 			return;
-		noted.at = at;
-		noted.room = room;
+		s->notes = notes;
+		s->room = room;
 	}
-	noted.at[noted.n++] = (struct stored){ type, object, part };
-}
-
-size_t
-fz_lhandle_begin(void)
-{
-	noted.on = true;
-	return noted.n;
+	s->notes[s->n++] = (struct fz_lhandle_note){ type, object, part };
 }
 
 void
-fz_lhandle_end(void)
+fz_lhandle_begin(struct fz_lhandle_stored *stored)
 {
-	noted.on = false;
+	stored->outer = storing;
+	stored->on = true;
+	storing = stored;
 }
 
 void
-fz_lhandle_settle(size_t begin, bool sent)
+fz_lhandle_end(struct fz_lhandle_stored *stored)
 {
-	noted.on = false;
-	while (noted.n > begin) {
-		struct stored *s = &noted.at[--noted.n];
+	if (stored->on)
+		storing = stored->outer;
+	stored->on = false;
+}
 
-		if (!sent)
-			classes[s->type].stored(s->object, s->part, -1);
+void
+fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent)
+{
+	fz_lhandle_end(stored);
+	for (size_t i = 0; i < stored->n && !sent; i++) {
+		const struct fz_lhandle_note *n = &stored->notes[i];
+
+		classes[n->type].stored(n->object, n->part, -1);
 	}
-	if (noted.n == 0) {
-		free(noted.at);
-		noted.at = NULL;
-		noted.room = 0;
-	}
+	free(stored->notes);
+	*stored = (struct fz_lhandle_stored){ 0 };
 }
 
 static bool

@@ -90,12 +90,21 @@ uint32_t fz_lhandle_self(lua_State *L);
 
 /* ---- in messages ------------------------------------------------------- */
 
+/* The handles in a message that is neither sent nor given up. Zeroed: none. */
+struct fz_lhandle_stored {
+	struct fz_lhandle_note *notes;
+	size_t n, room;
+	bool on;
+	struct fz_lhandle_stored *outer;
+};
+
 /*
- * What is stored between begin() and end() is known by its place until
- * settle() says whether the message was sent. Nested ones settle first.
+ * Handles that are encoded between begin() and end() are noted for settle(),
+ * which says whether the message was sent. An inner message is ended, or
+ * settled, before the outer one goes on.
  */
-size_t fz_lhandle_begin(void);
-void fz_lhandle_end(void);
-void fz_lhandle_settle(size_t begin, bool sent);
+void fz_lhandle_begin(struct fz_lhandle_stored *stored);
+void fz_lhandle_end(struct fz_lhandle_stored *stored);
+void fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent);
 
 #endif

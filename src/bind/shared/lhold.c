@@ -3,83 +3,132 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
+#include "bind/shared/llock.h"
 #include "bind/shared/lwait.h"
-#include "shared/lock.h"
 
-enum { MOST_PAUSES = 64 }; /* between two looks */
+enum { MOST_PAUSES = 64 }; /* between two tries */
 
-struct wanted {
+struct acquiring {
+	struct fz_lwait wait;
 	struct fz_lock *lock;
 	uint32_t self;
+	enum fz_lock_state state;
+	lua_CFunction held;      /* NULL: of with() */
+	struct fz_lguard *guard; /* of with() */
+	fz_lguard_then then;
 };
 
-static bool
-try_take(void *ctx, bool late)
-{
-	const struct wanted *w = ctx;
-
-	if (late)
-		return fz_lock_inherit(w->lock, w->self) != FZ_LOCK_BUSY;
-	return fz_lock_try(w->lock, w->self);
-}
-
-/*
- * Most hold it for a moment only; looking less and less often leaves them the
- * memory that they work on.
- */
-static void
-take_slowly(lua_State *L, struct fz_lock *lock, uint32_t self)
-{
-	struct wanted w = { lock, self };
-	bool slept = false;
-
-	for (int pauses = 1; pauses <= MOST_PAUSES; pauses *= 2) {
-		for (int i = 0; i < pauses; i++)
-			fz_eventcount_pause();
-		if (fz_lock_try(lock, self))
-			return;
-	}
-	fz_lwait(L, &lock->gate, try_take, &w, FZ_CLOCK_NEVER, &slept);
-	if (slept)
-		fz_eventcount_again(&lock->gate);
-}
-
-void
-fz_lhold_take(lua_State *L, struct fz_lock *lock)
+bool
+fz_lhold_try(lua_State *L, struct fz_lock *lock)
 {
 	uint32_t self = fz_lhandle_self(L);
 
-	if (!fz_lock_try(lock, self)) {
-		if (fz_lock_is_mine(lock, self)) {
-			lock->depth++;
-			return;
-		}
-		take_slowly(L, lock, self);
+	if (fz_lock_try(lock, self)) {
+		lock->depth = 1;
+		return true;
 	}
-	lock->depth = 1;
+	if (!fz_lock_is_mine(lock, self))
+		return false;
+	lock->depth++;
+	return true;
 }
 
 void
-fz_lhold_give(struct fz_lock *lock)
+fz_lhold_release(struct fz_lock *lock)
 {
 	if (--lock->depth == 0)
 		fz_lock_release(lock);
 }
 
 static void
-release(struct fz_lguard *guard)
+release_guarded(struct fz_lguard *guard)
 {
-	fz_lhold_give(guard->of);
+	fz_lhold_release(guard->of);
 }
 
 static bool
-acquire(lua_State *L, void *of, struct fz_lguard *guard)
+try_acquire(struct fz_lwait *wait, bool late)
 {
-	fz_lhold_take(L, of);
-	guard->release = release;
+	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
+
+	return fz_llock_try(a->lock, a->self, late, &a->state);
+}
+
+static int
+acquired(lua_State *L, struct acquiring *a)
+{
+	if (a->held != NULL)
+		return a->held(L);
+	a->guard->release = release_guarded;
+	return a->then(L, a->guard, false);
+}
+
+static int
+acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
+
+	(void)in_time; /* always: it waits for ever */
+	if (wait->slept)
+		fz_eventcount_again(&a->lock->gate);
+	a->lock->depth = 1;
+	return acquired(L, a);
+}
+
+static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
+	.end = acquire_end };
+
+/*
+ * Most processes hold it for a moment only. Trying less and less often leaves
+ * them the memory that they work on.
+ */
+static bool
+try_for_a_moment(const struct acquiring *a)
+{
+	for (int pauses = 1; pauses <= MOST_PAUSES; pauses *= 2) {
+		for (int i = 0; i < pauses; i++)
+			fz_eventcount_pause();
+		if (fz_lock_try(a->lock, a->self))
+			return true;
+	}
 	return false;
+}
+
+static int
+acquire_slowly(lua_State *L, struct acquiring *a)
+{
+	a->wait.class = &acquiring_class;
+	a->wait.at = &a->lock->gate;
+	a->wait.until_ns = FZ_CLOCK_NEVER;
+	a->wait.slept = false;
+	a->self = fz_lhandle_self(L);
+	a->state = FZ_LOCK_BUSY;
+	if (try_for_a_moment(a))
+		return acquire_end(L, &a->wait, true);
+	return fz_lwait(L, &a->wait, sizeof(*a));
+}
+
+int
+fz_lhold_wait(lua_State *L, struct fz_lock *lock, lua_CFunction then)
+{
+	struct acquiring a = { .lock = lock, .held = then };
+
+	return acquire_slowly(L, &a);
+}
+
+static int
+acquire_guarded(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
+{
+	struct acquiring a = {
+		.lock = guard->of, .guard = guard, .then = then
+	};
+
+	if (fz_lhold_try(L, a.lock))
+		return acquired(L, &a);
+	return acquire_slowly(L, &a);
 }
 
 int
@@ -88,5 +137,5 @@ fz_lhold_with(lua_State *L, struct fz_lock *lock)
 	luaL_checkany(L, 2);
 	lua_settop(L, 2);
 	lua_pushvalue(L, 1);
-	return fz_lguard_with(L, acquire, lock);
+	return fz_lguard_with(L, acquire_guarded, lock);
 }

@@ -1,27 +1,38 @@
 /*
- * lhold.h - holding a lock for what is done now, not for what others are to
- * see.
+ * lhold.h - a lock of an object that is held for one operation, or one call of
+ * with(f).
  *
- * The same process may hold it several times. Of a holder that has died nobody
- * is told: what it guarded is whole at any time.
+ * The same process may hold it several times. A holder's death is not reported:
+ * the object is consistent at any time.
  */
 #ifndef FZ_LHOLD_H
 #define FZ_LHOLD_H
+
+#include <stdbool.h>
 
 #include <lua.h>
 
 struct fz_lock;
 
-/* Once more; waits for it. [-0, +0, e] */
-void fz_lhold_take(lua_State *L, struct fz_lock *lock);
-
-/* Once less. */
-void fz_lhold_give(struct fz_lock *lock);
+/*
+ * Acquire it, once more, if that is possible at once: true. Otherwise wait for
+ * it with fz_lhold_wait(). [-0, +0, e]
+ */
+bool fz_lhold_try(lua_State *L, struct fz_lock *lock);
 
 /*
- * A method `with`: call the function that is the second argument with the first
- * and return its results. The lock, of that first one, is held until the
- * function has returned, raised, or was cancelled. [-0, +n, e]
+ * Wait until it is acquired and call then(L), which releases it before it
+ * raises or returns. A return value for a C function. [-0, +n, e]
+ */
+int fz_lhold_wait(lua_State *L, struct fz_lock *lock, lua_CFunction then);
+
+/* Release it, once. */
+void fz_lhold_release(struct fz_lock *lock);
+
+/*
+ * A method `with`: call the function that is the second argument with the
+ * object, which is the first, and return its results. The object's lock is held
+ * until the function has returned, raised, or was cancelled. [-0, +n, e]
  */
 int fz_lhold_with(lua_State *L, struct fz_lock *lock);
 

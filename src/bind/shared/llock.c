@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
 #include "bind/shared/lwait.h"
@@ -14,39 +15,80 @@ struct llock {
 	struct fz_llock lock;
 };
 
-/* ---- taking it --------------------------------------------------------- */
-
-struct taking {
-	struct fz_lock *lock;
+struct acquiring {
+	struct fz_lwait wait;
+	struct fz_llock *lock;
 	uint32_t self;
 	enum fz_lock_state state;
+	struct fz_lguard *guard; /* NULL: of acquire(), which has none */
+	fz_lguard_then then;
 };
 
-static bool
-try_take(void *ctx, bool late)
+bool
+fz_llock_try(
+    struct fz_lock *lock, uint32_t self, bool late, enum fz_lock_state *state)
 {
-	struct taking *t = ctx;
-
 	if (late)
-		t->state = fz_lock_inherit(t->lock, t->self);
-	else if (fz_lock_try(t->lock, t->self))
-		t->state = FZ_LOCK_TAKEN;
-	return t->state != FZ_LOCK_BUSY;
+		*state = fz_lock_inherit(lock, self);
+	else if (fz_lock_try(lock, self))
+		*state = FZ_LOCK_TAKEN;
+	return *state != FZ_LOCK_BUSY;
 }
 
-enum fz_lock_state
-fz_llock_wait(
-    lua_State *L, struct fz_lock *lock, uint32_t self, int64_t until_ns)
+static bool
+try_acquire(struct fz_lwait *wait, bool late)
 {
-	struct taking t = { lock, self, FZ_LOCK_BUSY };
-	bool slept;
+	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
 
-	if (fz_lwait(L, &lock->gate, try_take, &t, until_ns, &slept) && slept)
-		fz_eventcount_again(&lock->gate);
-	return t.state;
+	return fz_llock_try(&a->lock->lock, a->self, late, &a->state);
 }
 
-/* Nobody but this process could let it go, and it would sleep for ever. */
+/* As it was before, if it is not yet. */
+static void
+release_guarded(struct fz_lguard *guard)
+{
+	struct fz_llock *lock = guard->of;
+
+	if (!fz_lock_is_mine(&lock->lock, guard->self) ||
+	    lock->lock.depth <= guard->before)
+		return;
+	lock->lock.depth = guard->before;
+	if (guard->before == 0)
+		fz_lock_release(&lock->lock);
+}
+
+/* The lock is ours, and its depth is set, unless the state is BUSY. */
+static int
+acquired(lua_State *L, struct acquiring *a)
+{
+	if (a->guard != NULL) {
+		a->guard->before = a->lock->lock.depth - 1;
+		a->guard->release = release_guarded;
+		return a->then(L, a->guard, a->state == FZ_LOCK_ABANDONED);
+	}
+	lua_pushboolean(L, a->state != FZ_LOCK_BUSY);
+	if (a->state != FZ_LOCK_ABANDONED)
+		return 1;
+	lua_pushliteral(L, "abandoned");
+	return 2;
+}
+
+static int
+acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
+
+	if (in_time && wait->slept)
+		fz_eventcount_again(&a->lock->lock.gate);
+	if (in_time)
+		a->lock->lock.depth = 1;
+	return acquired(L, a);
+}
+
+static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
+	.end = acquire_end };
+
+/* No other process could release it, so this one would wait for ever. */
 static int
 raise_held(lua_State *L)
 {
@@ -55,53 +97,74 @@ raise_held(lua_State *L)
 	    "more than once)");
 }
 
-/* What takes longer than one look; `timeout` is the index of one, 0: none. */
-static enum fz_lock_state
-take_slowly(lua_State *L, struct fz_llock *lock, uint32_t self, int timeout)
+/* The lock is not free; `timeout` is the index of one, 0: for ever. */
+static int
+acquire_slowly(lua_State *L, struct acquiring *a, int timeout)
 {
+	struct fz_llock *lock = a->lock;
 	bool forever = timeout == 0 || lua_isnoneornil(L, timeout);
-	enum fz_lock_state state;
 
-	if (fz_lock_is_mine(&lock->lock, self)) {
+	if (fz_lock_is_mine(&lock->lock, a->self)) {
 		if (lock->recursive) {
 			lock->lock.depth++;
-			return FZ_LOCK_TAKEN;
+			a->state = FZ_LOCK_TAKEN;
+			return acquired(L, a);
 		}
 		if (forever)
-			raise_held(L);
+			return raise_held(L);
 	}
-	state = fz_llock_wait(L, &lock->lock, self,
-	    forever ? FZ_CLOCK_NEVER : fz_lwait_until(L, timeout));
-	if (state != FZ_LOCK_BUSY)
-		lock->lock.depth = 1;
-	return state;
+	a->wait.class = &acquiring_class;
+	a->wait.at = &lock->lock.gate;
+	a->wait.until_ns =
+	    forever ? FZ_CLOCK_NEVER : fz_lwait_until(L, timeout);
+	return fz_lwait(L, &a->wait, sizeof(*a));
 }
 
-static inline enum fz_lock_state
-take(lua_State *L, struct fz_llock *lock, uint32_t self, int timeout)
+static inline int
+acquire(lua_State *L, struct acquiring *a, int timeout)
 {
-	if (!fz_lock_try(&lock->lock, self))
-		return take_slowly(L, lock, self, timeout);
-	lock->lock.depth = 1;
-	return FZ_LOCK_TAKEN;
+	if (!fz_lock_try(&a->lock->lock, a->self))
+		return acquire_slowly(L, a, timeout);
+	a->lock->lock.depth = 1;
+	a->state = FZ_LOCK_TAKEN;
+	return acquired(L, a);
 }
 
 int
 fz_llock_acquire(lua_State *L, struct fz_llock *lock)
 {
-	enum fz_lock_state state;
+	struct acquiring a = {
+		.lock = lock, .self = fz_lhandle_self(L), .state = FZ_LOCK_BUSY
+	};
 
 	if (!lua_isnoneornil(L, 2))
 		luaL_checknumber(L, 2);
-	state = take(L, lock, fz_lhandle_self(L), 2);
-	lua_pushboolean(L, state != FZ_LOCK_BUSY);
-	if (state != FZ_LOCK_ABANDONED)
-		return 1;
-	lua_pushliteral(L, "abandoned");
-	return 2;
+	return acquire(L, &a, 2);
 }
 
-/* ---- letting it go ----------------------------------------------------- */
+static int
+acquire_guarded(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
+{
+	struct acquiring a = { .lock = guard->of,
+		.self = guard->self,
+		.state = FZ_LOCK_BUSY,
+		.guard = guard,
+		.then = then };
+
+	return acquire(L, &a, 0);
+}
+
+int
+fz_llock_with(lua_State *L, struct fz_llock *lock)
+{
+	return fz_lguard_with(L, acquire_guarded, lock);
+}
+
+int
+fz_llock_guard(lua_State *L, struct fz_llock *lock)
+{
+	return fz_lguard_push(L, acquire_guarded, lock);
+}
 
 void
 fz_llock_check_held(lua_State *L, const struct fz_llock *lock, uint32_t self)
@@ -120,45 +183,6 @@ fz_llock_release(lua_State *L, struct fz_llock *lock)
 	return 0;
 }
 
-/* As it was before, if it is not yet. */
-static void
-release_guarded(struct fz_lguard *guard)
-{
-	struct fz_llock *lock = guard->of;
-
-	if (!fz_lock_is_mine(&lock->lock, guard->self) ||
-	    lock->lock.depth <= guard->before)
-		return;
-	lock->lock.depth = guard->before;
-	if (guard->before == 0)
-		fz_lock_release(&lock->lock);
-}
-
-static bool
-take_guarded(lua_State *L, void *of, struct fz_lguard *guard)
-{
-	struct fz_llock *lock = of;
-	enum fz_lock_state state = take(L, lock, guard->self, 0);
-
-	guard->before = lock->lock.depth - 1;
-	guard->release = release_guarded;
-	return state == FZ_LOCK_ABANDONED;
-}
-
-int
-fz_llock_with(lua_State *L, struct fz_llock *lock)
-{
-	return fz_lguard_with(L, take_guarded, lock);
-}
-
-int
-fz_llock_guard(lua_State *L, struct fz_llock *lock)
-{
-	return fz_lguard_push(L, take_guarded, lock);
-}
-
-/* ---- the methods ------------------------------------------------------- */
-
 struct fz_llock *
 fz_llock_test(lua_State *L, int idx)
 {
@@ -176,8 +200,8 @@ check_lock(lua_State *L)
 }
 
 /*
- * lock:acquire([timeout]) -> true; true, "abandoned" where its holder has died;
- * false where the time ran out
+ * lock:acquire([timeout]) -> true; true, "abandoned" if its holder has died;
+ * false if the time ran out
  */
 static int
 lock_acquire(lua_State *L)
@@ -252,6 +276,7 @@ int
 fz_llock_open(lua_State *L)
 {
 	fz_lguard_open(L);
+	fz_lwait_open(L);
 	fz_lhandle_class(
 	    L, FZ_LHANDLE_LOCK, "fzlua.Lock", methods, metamethods, NULL);
 	lua_pushcfunction(L, lock_new);

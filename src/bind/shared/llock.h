@@ -29,11 +29,11 @@ void fz_llock_check_held(
     lua_State *L, const struct fz_llock *lock, uint32_t self);
 
 /*
- * Wait until it is ours, or `until_ns`: FZ_LOCK_BUSY. One that is ours already
- * is no other. Its depth is the caller's to set. [-0, +0, e]
+ * A try() of a wait for the lock, which takes it over from a dead holder if
+ * `late`. `*state` is FZ_LOCK_BUSY before; the depth is the caller's to set.
  */
-enum fz_lock_state fz_llock_wait(
-    lua_State *L, struct fz_lock *lock, uint32_t self, int64_t until_ns);
+bool fz_llock_try(
+    struct fz_lock *lock, uint32_t self, bool late, enum fz_lock_state *state);
 
 /* The lock whose handle is at `idx`; NULL for anything else. */
 struct fz_llock *fz_llock_test(lua_State *L, int idx);

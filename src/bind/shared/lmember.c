@@ -57,16 +57,16 @@ end_work(struct fz_lguard *guard)
 	*(uint32_t *)guard->of = guard->before;
 }
 
-static bool
-begin_work(lua_State *L, void *of, struct fz_lguard *guard)
+static int
+begin_work(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
 {
-	uint32_t *works_for = of;
+	uint32_t *works_for = guard->of;
 
 	guard->before = *works_for;
 	guard->release = end_work;
 	*works_for = (uint32_t)lua_tointeger(L, 1);
 	lua_sethook(L, work_hook, LUA_MASKCOUNT, WORK_INSTRUCTIONS);
-	return false;
+	return then(L, guard, false);
 }
 
 /*

@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "base/err.h"
 #include "bind/shared/lchannel.h"
 #include "bind/shared/lhandle.h"
@@ -278,24 +279,21 @@ is_other_over(const struct fz_lhandle *handle)
 	return is_over(handle->object, 1 - handle->part);
 }
 
-/* Who waits for what the other end sends, or for its end. */
-struct receiver {
-	const struct fz_lhandle *handle;
-	uint32_t nleft; /* as last seen */
-};
-
-/* It takes a while to see: only when there is something new, or late. */
+/*
+ * Whether the other end of the handle `channel->of` sends nothing any more. It
+ * takes a while to see: only if it has been closed somewhere, or `late`.
+ */
 static bool
-is_nothing_to_come(void *ctx, bool late)
+is_nothing_to_come(struct fz_lchannel *channel, bool late)
 {
-	struct receiver *r = ctx;
-	struct lpipe *pipe = r->handle->object;
-	uint32_t nleft = atomic_load(&pipe->ends[1 - r->handle->part].nleft);
+	const struct fz_lhandle *handle = channel->of;
+	struct lpipe *pipe = handle->object;
+	uint32_t nleft = atomic_load(&pipe->ends[1 - handle->part].nleft);
 
-	if (!late && nleft == r->nleft)
+	if (!late && nleft == channel->seen)
 		return false;
-	r->nleft = nleft;
-	return is_other_over(r->handle);
+	channel->seen = nleft;
+	return is_other_over(handle);
 }
 
 /* ---- methods ----------------------------------------------------------- */
@@ -343,12 +341,22 @@ push_nothing(lua_State *L, const char *why)
 	return 2;
 }
 
+/* The queue is never closed, and has room for all. */
+static int
+send_end(lua_State *L, enum fz_queue_state state)
+{
+	(void)L;
+	(void)state;
+	return 0;
+}
+
 /* connection:send(value) */
 static int
 pipe_send(lua_State *L)
 {
 	struct fz_lhandle *handle;
 	struct lpipe_end *end = check_end(L, &handle);
+	struct fz_lchannel channel = { .self = member };
 
 	luaL_checkany(L, 2);
 	if (end == NULL)
@@ -357,8 +365,25 @@ pipe_send(lua_State *L)
 	if (!fz_endpoint_is_used(other_end(handle), member) &&
 	    is_other_over(handle))
 		return raise_closed(L, "the other end of the pipe is closed");
-	fz_lchannel_put(L, &end->out, member, 2, FZ_CLOCK_NEVER);
-	return 0;
+	channel.queue = &end->out;
+	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_end);
+}
+
+static struct fz_lchannel
+channel_in(const struct fz_lhandle *handle)
+{
+	return (struct fz_lchannel){ .queue = queue_in(handle),
+		.self = member,
+		.is_over = is_nothing_to_come,
+		.of = handle };
+}
+
+static int
+recv_end(lua_State *L, enum fz_queue_state state)
+{
+	if (state == FZ_QUEUE_DONE)
+		return 1;
+	return push_nothing(L, state == FZ_QUEUE_CLOSED ? "closed" : "timeout");
 }
 
 /* connection:recv([timeout]) -> value | nil, "timeout" | nil, "closed" */
@@ -367,34 +392,42 @@ pipe_recv(lua_State *L)
 {
 	struct fz_lhandle *handle;
 	struct lpipe_end *end = check_end(L, &handle);
-	struct receiver receiver = { handle, 0 };
-	struct fz_lchannel channel = { .queue = queue_in(handle),
-		.self = member,
-		.is_over = is_nothing_to_come,
-		.ctx = &receiver };
+	struct fz_lchannel channel = channel_in(handle);
 	int64_t until_ns = fz_lwait_until(L, 2);
 
 	if (end == NULL)
 		return push_nothing(L, "closed");
 	fz_endpoint_use(&end->end, member);
-	switch (fz_lchannel_take(L, &channel, until_ns)) {
-	case FZ_QUEUE_DONE:
-		return 1;
-	case FZ_QUEUE_CLOSED:
-		return push_nothing(L, "closed");
-	default:
-		return push_nothing(L, "timeout");
-	}
+	return fz_lchannel_take(L, &channel, until_ns, recv_end);
 }
+
+struct polling {
+	struct fz_lwait wait;
+	struct fz_lchannel channel;
+};
 
 static bool
-try_poll(void *ctx, bool late)
+try_poll(struct fz_lwait *wait, bool late)
 {
-	const struct receiver *r = ctx;
+	struct fz_lchannel *c =
+	    &FZ_CONTAINER_OF(wait, struct polling, wait)->channel;
 
-	return fz_queue_is_ready(queue_in(r->handle)) ||
-	       is_nothing_to_come(ctx, late);
+	return fz_queue_is_ready(c->queue) || is_nothing_to_come(c, late);
 }
+
+static int
+poll_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	if (in_time && wait->slept) { /* another may take it */
+		fz_eventcount_again(wait->at);
+		fz_eventcount_wake(wait->at, 1);
+	}
+	lua_pushboolean(L, in_time);
+	return 1;
+}
+
+static const struct fz_lwait_class polling_class = { .try = try_poll,
+	.end = poll_end };
 
 /* connection:poll([timeout = 0]) -> whether recv would not wait */
 static int
@@ -402,25 +435,21 @@ pipe_poll(lua_State *L)
 {
 	struct fz_lhandle *handle;
 	struct lpipe_end *end = check_end(L, &handle);
-	struct fz_eventcount *items = &queue_in(handle)->items;
-	struct receiver receiver = { handle, 0 };
-	bool wait = !lua_isnoneornil(L, 2), slept = false;
-	int64_t until_ns = fz_lwait_until(L, 2);
+	struct polling p = {
+		.wait = { .class = &polling_class,
+		    .at = &queue_in(handle)->items,
+		    .until_ns = fz_lwait_until(L, 2) },
+		.channel = channel_in(handle),
+	};
 	bool ready = true;
 
 	if (end != NULL) {
 		fz_endpoint_use(&end->end, member);
-		ready = try_poll(&receiver, true);
+		ready = try_poll(&p.wait, true);
 	}
-	if (!ready && wait)
-		ready =
-		    fz_lwait(L, items, try_poll, &receiver, until_ns, &slept);
-	if (ready && slept) { /* another may take it */
-		fz_eventcount_again(items);
-		fz_eventcount_wake(items, 1);
-	}
-	lua_pushboolean(L, ready);
-	return 1;
+	if (!ready && !lua_isnoneornil(L, 2))
+		return fz_lwait(L, &p.wait, sizeof(p));
+	return poll_end(L, &p.wait, ready);
 }
 
 /* connection:close(): this process's end */

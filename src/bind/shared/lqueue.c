@@ -2,8 +2,7 @@
 
 #include <lauxlib.h>
 
-#include "base/clock.h"
-#include "base/err.h"
+#include "base/container.h"
 #include "bind/shared/lchannel.h"
 #include "bind/shared/lhandle.h"
 #include "bind/shared/lwait.h"
@@ -40,78 +39,67 @@ queue_new(lua_State *L)
 	return 1;
 }
 
+/* What follows a put or a get: the state, and its value on top. */
 static int
-push_timeout(lua_State *L)
+put_end(lua_State *L, enum fz_queue_state state)
 {
-	lua_pushnil(L);
-	lua_pushliteral(L, "timeout");
-	return 2;
+	if (state == FZ_QUEUE_CLOSED)
+		return fz_lerror_fail(L, FZ_ERR_CLOSED, "the queue is closed");
+	if (state == FZ_QUEUE_WAIT)
+		return fz_lwait_push_timeout(L);
+	lua_pushboolean(L, 1);
+	return 1;
 }
 
-static enum fz_queue_state
-put(lua_State *L, int64_t until_ns)
+static int
+try_put_end(lua_State *L, enum fz_queue_state state)
+{
+	if (state == FZ_QUEUE_CLOSED)
+		return put_end(L, state);
+	lua_pushboolean(L, state == FZ_QUEUE_DONE);
+	return 1;
+}
+
+static int
+put(lua_State *L, int64_t until_ns, fz_lchannel_then then)
 {
 	struct lqueue *lq = check_queue(L);
-	enum fz_queue_state state;
+	struct fz_lchannel channel = { .queue = &lq->queue,
+		.self = fz_lhandle_self(L) };
 
 	luaL_checkany(L, 2);
-	state = fz_lchannel_put(L, &lq->queue, fz_lhandle_self(L), 2, until_ns);
-	if (state == FZ_QUEUE_CLOSED)
-		fz_lerror_fail(L, FZ_ERR_CLOSED, "the queue is closed");
-	return state;
+	return fz_lchannel_put(L, &channel, until_ns, then);
 }
 
 /* queue:put(value [, timeout]) -> true | nil, "timeout" */
 static int
 queue_put(lua_State *L)
 {
-	if (put(L, fz_lwait_until(L, 3)) == FZ_QUEUE_WAIT)
-		return push_timeout(L);
-	lua_pushboolean(L, 1);
-	return 1;
+	return put(L, fz_lwait_until(L, 3), put_end);
 }
 
 /* queue:try_put(value) -> whether it was put: without waiting */
 static int
 queue_try_put(lua_State *L)
 {
-	lua_pushboolean(L, put(L, FZ_LCHANNEL_NOW) == FZ_QUEUE_DONE);
-	return 1;
+	return put(L, FZ_LCHANNEL_NOW, try_put_end);
 }
 
-static enum fz_queue_state
-take(lua_State *L, int64_t until_ns)
-{
-	struct lqueue *lq = check_queue(L);
-	struct fz_lchannel channel = {
-		.queue = &lq->queue, .self = fz_lhandle_self(L), .is_owed = true
-	};
-
-	return fz_lchannel_take(L, &channel, until_ns);
-}
-
-/* queue:get([timeout]) -> value | nil, "timeout" | nil, "closed" */
 static int
-queue_get(lua_State *L)
+get_end(lua_State *L, enum fz_queue_state state)
 {
-	switch (take(L, fz_lwait_until(L, 2))) {
-	case FZ_QUEUE_DONE:
+	if (state == FZ_QUEUE_DONE)
 		return 1;
-	case FZ_QUEUE_CLOSED:
-		lua_pushnil(L);
-		lua_pushliteral(L, "closed");
-		return 2;
-	default:
-		return push_timeout(L);
-	}
+	if (state == FZ_QUEUE_WAIT)
+		return fz_lwait_push_timeout(L);
+	lua_pushnil(L);
+	lua_pushliteral(L, "closed");
+	return 2;
 }
 
-/* queue:try_get() -> true, value | false | false, "closed" */
 static int
-queue_try_get(lua_State *L)
+try_get_end(lua_State *L, enum fz_queue_state state)
 {
-	enum fz_queue_state state = take(L, FZ_LCHANNEL_NOW);
-
 	lua_pushboolean(L, state == FZ_QUEUE_DONE);
 	if (state == FZ_QUEUE_DONE) {
 		lua_insert(L, -2);
@@ -121,6 +109,31 @@ queue_try_get(lua_State *L)
 		return 1;
 	lua_pushliteral(L, "closed");
 	return 2;
+}
+
+static int
+take(lua_State *L, int64_t until_ns, fz_lchannel_then then)
+{
+	struct lqueue *lq = check_queue(L);
+	struct fz_lchannel channel = {
+		.queue = &lq->queue, .self = fz_lhandle_self(L), .is_owed = true
+	};
+
+	return fz_lchannel_take(L, &channel, until_ns, then);
+}
+
+/* queue:get([timeout]) -> value | nil, "timeout" | nil, "closed" */
+static int
+queue_get(lua_State *L)
+{
+	return take(L, fz_lwait_until(L, 2), get_end);
+}
+
+/* queue:try_get() -> true, value | false | false, "closed" */
+static int
+queue_try_get(lua_State *L)
+{
+	return take(L, FZ_LCHANNEL_NOW, try_get_end);
 }
 
 /* queue:size() */
@@ -161,26 +174,42 @@ queue_task_done(lua_State *L)
 	    "task_done() was called more often than items were taken");
 }
 
-static bool
-try_join(void *ctx, bool late)
-{
-	struct lqueue *lq = ctx;
+struct joining {
+	struct fz_lwait wait;
+	struct fz_queue *queue;
+};
 
-	return fz_queue_all_done(&lq->queue, late);
+static bool
+try_join(struct fz_lwait *wait, bool late)
+{
+	return fz_queue_all_done(
+	    FZ_CONTAINER_OF(wait, struct joining, wait)->queue, late);
 }
+
+static int
+join_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	(void)wait;
+	return put_end(L, in_time ? FZ_QUEUE_DONE : FZ_QUEUE_WAIT);
+}
+
+static const struct fz_lwait_class joining_class = { .try = try_join,
+	.end = join_end };
 
 /* queue:join([timeout]) -> true | nil, "timeout": all that was put is done */
 static int
 queue_join(lua_State *L)
 {
-	struct lqueue *lq = check_queue(L);
-	int64_t until_ns = fz_lwait_until(L, 2);
+	struct fz_queue *queue = &check_queue(L)->queue;
+	struct joining j = {
+		.wait = { .class = &joining_class,
+		    .at = &queue->owed.gate,
+		    .until_ns = fz_lwait_until(L, 2) },
+		.queue = queue,
+	};
 
 	fz_lhandle_self(L);
-	if (!fz_lwait(L, &lq->queue.owed.gate, try_join, lq, until_ns, NULL))
-		return push_timeout(L);
-	lua_pushboolean(L, 1);
-	return 1;
+	return fz_lwait(L, &j.wait, sizeof(j));
 }
 
 /* queue:close(): for all processes; what is in it can still be read */

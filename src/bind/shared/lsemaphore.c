@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
 #include "bind/shared/lwait.h"
@@ -24,36 +25,68 @@ check_semaphore(lua_State *L)
 	return &ls->semaphore;
 }
 
+struct acquiring {
+	struct fz_lwait wait;
+	struct fz_semaphore *semaphore;
+	struct fz_lguard *guard; /* NULL: of acquire(), which has none */
+	fz_lguard_then then;
+};
+
 static bool
-try_acquire(void *ctx, bool late)
+try_acquire(struct fz_lwait *wait, bool late)
 {
 	(void)late;
-	return fz_semaphore_try(ctx);
+	return fz_semaphore_try(
+	    FZ_CONTAINER_OF(wait, struct acquiring, wait)->semaphore);
 }
 
-static bool
-wait_for(lua_State *L, struct fz_semaphore *s, int64_t until_ns)
+static void
+release_guarded(struct fz_lguard *guard)
 {
-	bool slept;
-
-	if (!fz_lwait(L, &s->gate, try_acquire, s, until_ns, &slept))
-		return false;
-	if (slept)
-		fz_semaphore_pass_on(s);
-	return true;
+	fz_semaphore_give(guard->of, 1);
 }
 
-/* semaphore:acquire([timeout]) -> true; false where the time ran out */
+static int
+acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
+
+	if (in_time && wait->slept)
+		fz_semaphore_pass_on(a->semaphore);
+	if (a->guard != NULL) {
+		a->guard->release = release_guarded;
+		return a->then(L, a->guard, false);
+	}
+	lua_pushboolean(L, in_time);
+	return 1;
+}
+
+static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
+	.end = acquire_end };
+
+/* `timeout` is the index of one, which is asked for only if it has to wait. */
+static int
+acquire(lua_State *L, struct acquiring *a, int timeout)
+{
+	a->wait.class = &acquiring_class;
+	a->wait.at = &a->semaphore->gate;
+	a->wait.slept = false;
+	if (fz_semaphore_try(a->semaphore))
+		return acquire_end(L, &a->wait, true);
+	a->wait.until_ns =
+	    timeout == 0 ? FZ_CLOCK_NEVER : fz_lwait_until(L, timeout);
+	return fz_lwait(L, &a->wait, sizeof(*a));
+}
+
+/* semaphore:acquire([timeout]) -> true; false if the time ran out */
 static int
 semaphore_acquire(lua_State *L)
 {
-	struct fz_semaphore *s = check_semaphore(L);
+	struct acquiring a = { .semaphore = check_semaphore(L) };
 
 	if (!lua_isnoneornil(L, 2))
 		luaL_checknumber(L, 2);
-	lua_pushboolean(
-	    L, fz_semaphore_try(s) || wait_for(L, s, fz_lwait_until(L, 2)));
-	return 1;
+	return acquire(L, &a, 2);
 }
 
 /* semaphore:release([n = 1]): a bounded one raises above what it began with */
@@ -78,19 +111,14 @@ semaphore_value(lua_State *L)
 	return 1;
 }
 
-static void
-release_guarded(struct fz_lguard *guard)
+static int
+acquire_guarded(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
 {
-	fz_semaphore_give(guard->of, 1);
-}
+	struct acquiring a = {
+		.semaphore = guard->of, .guard = guard, .then = then
+	};
 
-static bool
-acquire_guarded(lua_State *L, void *of, struct fz_lguard *guard)
-{
-	if (!fz_semaphore_try(of))
-		wait_for(L, of, FZ_CLOCK_NEVER);
-	guard->release = release_guarded;
-	return false;
+	return acquire(L, &a, 0);
 }
 
 /* semaphore:with(f, ...) -> what f returns */

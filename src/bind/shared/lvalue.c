@@ -42,29 +42,53 @@ value_new(lua_State *L)
 	return 1;
 }
 
-/* value:add(n) -> its new number */
+/* The lock is held. */
 static int
-value_add(lua_State *L)
+add(lua_State *L, struct value *value, union fz_number_term term)
 {
-	struct value *value = check_value(L, 1);
-	union fz_number_term term;
-	const char *why = fz_number_term(L, 2, value->type, &term);
-	uint64_t bits;
-	bool fits;
+	uint64_t bits = fz_number_load(value->type, value->number);
+	bool fits = fz_number_add(value->type, &bits, term);
 
-	if (why != NULL)
-		return luaL_argerror(L, 2, why);
-	fz_lhold_take(L, &value->lock);
-	bits = fz_number_load(value->type, value->number);
-	fits = fz_number_add(value->type, &bits, term);
 	if (fits)
 		fz_number_store(value->type, value->number, bits);
-	fz_lhold_give(&value->lock);
+	fz_lhold_release(&value->lock);
 	if (!fits)
 		return luaL_error(
 		    L, "the sum does not fit type '%c'", value->type.code);
 	fz_number_push(L, value->type, bits);
 	return 1;
+}
+
+static union fz_number_term
+check_term(lua_State *L, const struct value *value)
+{
+	union fz_number_term term;
+	const char *why = fz_number_term(L, 2, value->type, &term);
+
+	if (why != NULL)
+		luaL_argerror(L, 2, why);
+	return term;
+}
+
+/* After a wait for the lock: the arguments are known to be good. */
+static int
+add_held(lua_State *L)
+{
+	struct value *value = check_value(L, 1);
+
+	return add(L, value, check_term(L, value));
+}
+
+/* value:add(n) -> its new number */
+static int
+value_add(lua_State *L)
+{
+	struct value *value = check_value(L, 1);
+	union fz_number_term term = check_term(L, value);
+
+	if (fz_lhold_try(L, &value->lock))
+		return add(L, value, term);
+	return fz_lhold_wait(L, &value->lock, add_held);
 }
 
 /* value:with(f) -> what f(value) returns */
@@ -97,23 +121,48 @@ value_index(lua_State *L)
 	return 1;
 }
 
+static uint64_t
+check_bits(lua_State *L, const struct value *value)
+{
+	uint64_t bits;
+	const char *why = fz_number_bits(L, 3, value->type, &bits);
+
+	if (why != NULL)
+		luaL_error(L, "%s", why);
+	return bits;
+}
+
+/* The lock is held. */
+static int
+set(struct value *value, uint64_t bits)
+{
+	fz_number_store(value->type, value->number, bits);
+	fz_lhold_release(&value->lock);
+	return 0;
+}
+
+/* After a wait for the lock: the arguments are known to be good. */
+static int
+set_held(lua_State *L)
+{
+	struct value *value = check_value(L, 1);
+
+	return set(value, check_bits(L, value));
+}
+
 /* value.value = number */
 static int
 value_newindex(lua_State *L)
 {
 	struct value *value = check_value(L, 1);
-	const char *why;
 	uint64_t bits;
 
 	if (!is_value(L, 2))
 		return luaL_error(L, "a shared value has one field, 'value'");
-	why = fz_number_bits(L, 3, value->type, &bits);
-	if (why != NULL)
-		return luaL_error(L, "%s", why);
-	fz_lhold_take(L, &value->lock);
-	fz_number_store(value->type, value->number, bits);
-	fz_lhold_give(&value->lock);
-	return 0;
+	bits = check_bits(L, value);
+	if (fz_lhold_try(L, &value->lock))
+		return set(value, bits);
+	return fz_lhold_wait(L, &value->lock, set_held);
 }
 
 static const luaL_Reg methods[] = {

@@ -1,13 +1,20 @@
 #include "bind/shared/lwait.h"
 
+#include <string.h>
+
 #include <lauxlib.h>
 
 #include "base/clock.h"
 #include "bind/lloop.h"
 #include "os/spin.h"
 #include "shared/eventcount.h"
+#include "shared/heap.h"
+
+#define WAIT_TYPE "fzlua.Wait"
 
 enum { LWAIT_LOOKS = 5 };
+
+enum { PENDING, DONE, TIMEOUT, OVER };
 
 int64_t
 fz_lwait_until(lua_State *L, int idx)
@@ -20,23 +27,23 @@ fz_lwait_until(lua_State *L, int idx)
 	return fz_clock_after(fz_clock_ns(), fz_clock_from_seconds(seconds));
 }
 
-/* Where others are to be looked after meanwhile: their news end the wait. */
-static void
-turn(lua_State *L, int64_t until_ns)
+int
+fz_lwait_push_timeout(lua_State *L)
 {
-	int64_t look = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_LOOK_NS);
-
-	fz_lloop_step(L, until_ns < look ? until_ns : look);
+	lua_pushnil(L);
+	lua_pushliteral(L, "timeout");
+	return 2;
 }
 
+/* Try as long as another processor may be about to make it succeed. */
 static bool
-look(fz_lwait_try try, void *ctx)
+try_for_a_moment(struct fz_lwait *wait)
 {
 	static struct fz_spin spin;
 
 	do {
 		for (int i = 0; i < LWAIT_LOOKS; i++) {
-			if (try(ctx, false)) {
+			if (wait->class->try(wait, false)) {
 				fz_spin_paid(&spin);
 				return true;
 			}
@@ -46,47 +53,234 @@ look(fz_lwait_try try, void *ctx)
 	return false;
 }
 
-bool
-fz_lwait(lua_State *L, struct fz_eventcount *gate, fz_lwait_try try, void *ctx,
-    int64_t until_ns, bool *slept)
+/* Try once after the eventcount was entered. Returns the state. */
+static int
+try_once(struct fz_lwait *wait)
 {
-	int64_t now, late_ns;
-	bool idle;
+	int64_t now_ns = fz_clock_ns();
+	bool late = now_ns >= wait->late_ns;
 
-	fz_lloop_check_free(L);
-	idle = fz_lloop_is_idle(L);
-	if (slept != NULL)
-		*slept = false;
-	if (look(try, ctx))
-		return true;
-	now = late_ns = fz_clock_ns();
-	if (!idle)
-		fz_lloop_listen(L);
+	if (wait->class->try(wait, late))
+		return DONE;
+	if (late)
+		wait->late_ns = fz_clock_after(now_ns, FZ_EVENTCOUNT_LOOK_NS);
+	return now_ns >= wait->until_ns ? TIMEOUT : PENDING;
+}
+
+static int64_t
+earlier(int64_t a_ns, int64_t b_ns)
+{
+	return a_ns < b_ns ? a_ns : b_ns;
+}
+
+static void
+sleep_at(lua_State *L, struct fz_lwait *wait, uint32_t seq)
+{
+	fz_eventcount_sleep(
+	    wait->at, seq, earlier(wait->until_ns, fz_lloop_rest(L)));
+	wait->slept = true;
+	fz_lloop_check(L);
+}
+
+static void
+turn_loop(lua_State *L, const struct fz_lwait *wait)
+{
+	int64_t look_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_LOOK_NS);
+
+	fz_lloop_step(L, earlier(wait->until_ns, look_ns));
+}
+
+bool
+fz_lwait_here(lua_State *L, struct fz_lwait *wait)
+{
 	for (;;) {
-		uint32_t seq = fz_eventcount_enter(
-		    gate, idle ? FZ_EVENTCOUNT_SLEEP : FZ_EVENTCOUNT_LOOP);
-		bool late = now >= late_ns;
+		bool idle = fz_lloop_is_idle(L);
+		uint32_t seq;
+		int state;
 
-		if (try(ctx, late))
-			return true;
-		if (now >= until_ns)
-			return false;
-		if (late)
-			late_ns = fz_clock_after(now, FZ_EVENTCOUNT_LOOK_NS);
-		if (idle) {
-			int64_t rest_ns = fz_lloop_rest(L);
-
-			fz_eventcount_sleep(
-			    gate, seq, until_ns < rest_ns ? until_ns : rest_ns);
-			fz_lloop_check(L);
-		} else {
-			turn(L, until_ns);
-		}
-		if (slept != NULL && idle)
-			*slept = true;
-		now = fz_clock_ns();
-		idle = fz_lloop_is_idle(L);
 		if (!idle)
 			fz_lloop_listen(L);
+		seq = fz_eventcount_enter(
+		    wait->at, idle ? FZ_EVENTCOUNT_SLEEP : FZ_EVENTCOUNT_LOOP);
+		state = try_once(wait);
+		if (state != PENDING)
+			return state == DONE;
+		if (idle)
+			sleep_at(L, wait, seq);
+		else
+			turn_loop(L, wait);
 	}
+}
+
+/* An abandon() that is still needed is up to end(): see fz_lwait_over(). */
+static int
+end(lua_State *L, struct fz_lwait *wait, bool in_time)
+{
+	if (wait->index == 0 || wait->class->abandon == NULL)
+		wait->state = OVER;
+	return wait->class->end(L, wait, in_time);
+}
+
+void
+fz_lwait_over(struct fz_lwait *wait)
+{
+	wait->state = OVER;
+}
+
+static int resumed(lua_State *L, int status, lua_KContext ctx);
+
+static int
+yield(lua_State *L, const struct fz_lwait *wait)
+{
+	lua_settop(L, wait->index);
+	lua_pushvalue(L, wait->index);
+	return lua_yieldk(L, 1, wait->index, resumed);
+}
+
+/*
+ * The task goes on; the wait is at index `ctx`, and above it an error that the
+ * scheduler has for the task, if any.
+ */
+static int
+resumed(lua_State *L, int status, lua_KContext ctx)
+{
+	struct fz_lwait *wait = lua_touserdata(L, (int)ctx);
+
+	(void)status;
+	if (wait->state == PENDING && !lua_isnoneornil(L, (int)ctx + 1)) {
+		lua_settop(L, (int)ctx + 1);
+		return lua_error(L);
+	}
+	if (wait->state == PENDING)
+		return yield(L, wait);
+	lua_settop(L, (int)ctx);
+	return end(L, wait, wait->state == DONE);
+}
+
+static void
+begin(struct fz_lwait *wait)
+{
+	wait->slept = false;
+	wait->state = PENDING;
+	wait->late_ns = 0;
+}
+
+int
+fz_lwait_pushed(lua_State *L, struct fz_lwait *wait)
+{
+	begin(wait);
+	if (try_for_a_moment(wait))
+		return end(L, wait, true);
+	if (!fz_lloop_in_task(L))
+		return end(L, wait, fz_lwait_here(L, wait));
+	fz_lloop_listen(L);
+	return yield(L, wait);
+}
+
+struct fz_lwait *
+fz_lwait_new(lua_State *L, size_t size)
+{
+	struct fz_lwait *wait;
+
+	fz_lloop_check_free(L);
+	luaL_checkstack(L, 5, NULL);
+	wait = lua_newuserdatauv(L, size, 0);
+	memset(wait, 0, size);
+	wait->state = PENDING;
+	wait->index = lua_gettop(L);
+	wait->self = fz_heap_me();
+	luaL_setmetatable(L, WAIT_TYPE);
+	lua_toclose(L, -1);
+	return wait;
+}
+
+/* Copy one of the C stack to the Lua stack, and yield it. */
+static int
+yield_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
+{
+	struct fz_lwait *copy = fz_lwait_new(L, size);
+	int index = copy->index;
+
+	memcpy(copy, wait, size);
+	copy->index = index;
+	copy->self = fz_heap_me();
+	fz_lloop_listen(L);
+	return yield(L, copy);
+}
+
+int
+fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
+{
+	wait->index = 0;
+	fz_lloop_check_free(L);
+	begin(wait);
+	if (try_for_a_moment(wait))
+		return end(L, wait, true);
+	if (fz_lloop_in_task(L))
+		return yield_copy(L, wait, size);
+	return end(L, wait, fz_lwait_here(L, wait));
+}
+
+/* -> boolean: whether it is over: resume the task then */
+static int
+wait_try(lua_State *L)
+{
+	struct fz_lwait *wait = luaL_checkudata(L, 1, WAIT_TYPE);
+
+	if (wait->state == PENDING) {
+		fz_eventcount_enter(wait->at, FZ_EVENTCOUNT_LOOP);
+		wait->state = (unsigned char)try_once(wait);
+	}
+	lua_pushboolean(L, wait->state != PENDING);
+	return 1;
+}
+
+/* -> seconds, as of core.now(): when it is to be tried at the latest */
+static int
+wait_deadline(lua_State *L)
+{
+	const struct fz_lwait *wait = luaL_checkudata(L, 1, WAIT_TYPE);
+	int64_t at_ns = earlier(wait->until_ns, wait->late_ns);
+
+	lua_pushnumber(L, (double)at_ns / (double)FZ_CLOCK_SECOND);
+	return 1;
+}
+
+/* Also of a task that is left: a child of the process has nothing to undo. */
+static int
+wait_close(lua_State *L)
+{
+	struct fz_lwait *wait = luaL_checkudata(L, 1, WAIT_TYPE);
+
+	if (wait->state == OVER)
+		return 0;
+	wait->state = OVER;
+	if (wait->class != NULL && wait->class->abandon != NULL &&
+	    wait->self == fz_heap_me())
+		wait->class->abandon(L, wait);
+	return 0;
+}
+
+static const luaL_Reg methods[] = {
+	{ "try", wait_try },
+	{ "deadline", wait_deadline },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__close", wait_close },
+	{ "__gc", wait_close },
+	{ NULL, NULL },
+};
+
+int
+fz_lwait_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, WAIT_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	return 0;
 }
