@@ -16,6 +16,7 @@
 #include "faults.h"
 #include "sched/batch.h"
 #include "sched/batch_dispatch.h"
+#include "sched/event.h"
 #include "sched/pool.h"
 #include "worker/blob.h"
 
@@ -145,7 +146,7 @@ trial_init(struct trial *t, struct bench *b, uint64_t n)
 	t->bench = b;
 	t->opts = (struct fz_batch_opts){ .kind = FZ_WIRE_MAP,
 		.n = n,
-		.policy = FZ_RUN_CONTINUE,
+		.policy = FZ_POLICY_CONTINUE,
 		.limits = { .timeout_ns = FZ_CLOCK_NEVER },
 		.events = true,
 		.encode = encode,
@@ -207,7 +208,7 @@ take_values(struct trial *t, const struct fz_batch_news *news)
 static void
 trial_take(struct trial *t)
 {
-	struct fz_batch_event event;
+	struct fz_event event;
 	struct fz_batch_news news;
 
 	while (fz_batch_take(t->batch, &news) == 1) {
@@ -375,9 +376,9 @@ test_batch_each_item_is_called_once(void **state)
 		if (i != 19)
 			assert_int_equal(t.outcomes[i].value, i);
 	}
-	assert_int_equal(t.nevents[FZ_RUN_EVENT_DONE], TRIAL_MAX);
-	assert_true(t.nevents[FZ_RUN_EVENT_START] != 0);
-	assert_int_equal(t.nevents[FZ_RUN_EVENT_FAILED], 0);
+	assert_int_equal(t.nevents[FZ_EVENT_DONE], TRIAL_MAX);
+	assert_true(t.nevents[FZ_EVENT_START] != 0);
+	assert_int_equal(t.nevents[FZ_EVENT_FAILED], 0);
 	trial_fini(&t);
 }
 
@@ -568,11 +569,10 @@ test_batch_items_are_tried_again(void **state)
 			assert_int_equal(t.outcomes[7].value, 7);
 		else
 			assert_failed(&t, 7, cases[i].kind, cases[i].attempt);
-		assert_int_equal(t.nevents[FZ_RUN_EVENT_RETRY],
+		assert_int_equal(t.nevents[FZ_EVENT_RETRY],
 		    cases[i].attempt != 0 ? cases[i].attempt - 1 : 1);
-		assert_int_equal(t.nevents[FZ_RUN_EVENT_FAILED] +
-				     t.nevents[FZ_RUN_EVENT_DONE],
-		    20);
+		assert_int_equal(
+		    t.nevents[FZ_EVENT_FAILED] + t.nevents[FZ_EVENT_DONE], 20);
 		for (uint64_t j = 1; j <= 20; j++)
 			assert_true(j == 7 || ran(&t, j) == 1);
 		trial_fini(&t);
@@ -653,7 +653,7 @@ test_batch_a_timeout_is_of_one_item(void **state)
 
 /* The first waits at the gate, the second fails, all others take a moment. */
 static void
-start_policy(struct bench *b, enum fz_run_policy policy)
+start_policy(struct bench *b, enum fz_policy policy)
 {
 	int64_t until = in_ms(20000);
 
@@ -674,7 +674,7 @@ start_policy(struct bench *b, enum fz_run_policy policy)
 static void
 test_batch_policy_stop_lets_end_what_runs(void **state)
 {
-	start_policy(*state, FZ_RUN_STOP);
+	start_policy(*state, FZ_POLICY_STOP);
 	assert_false(fz_batch_done(t.batch));
 	open_gate(&t);
 	assert_true(finishes(&t));
@@ -691,7 +691,7 @@ test_batch_policy_stop_lets_end_what_runs(void **state)
 static void
 test_batch_policy_now_ends_what_runs(void **state)
 {
-	start_policy(*state, FZ_RUN_NOW);
+	start_policy(*state, FZ_POLICY_NOW);
 	assert_true(finishes(&t));
 	assert_failed(&t, 1, FZ_ERR_CANCELLED, 1);
 	assert_false(has_all_outcomes(&t));
@@ -702,7 +702,7 @@ test_batch_policy_now_ends_what_runs(void **state)
 static void
 test_batch_policy_continue_calls_all(void **state)
 {
-	start_policy(*state, FZ_RUN_CONTINUE);
+	start_policy(*state, FZ_POLICY_CONTINUE);
 	open_gate(&t);
 	assert_true(finishes(&t));
 	assert_true(has_all_outcomes(&t));
@@ -752,7 +752,7 @@ test_batch_cancel_while_it_waits_for_another_attempt(void **state)
 	t.opts.limits.retries = 1;
 	t.opts.limits.backoff_ns = 600 * FZ_CLOCK_SECOND;
 	trial_start(&t);
-	while (t.nevents[FZ_RUN_EVENT_RETRY] == 0) {
+	while (t.nevents[FZ_EVENT_RETRY] == 0) {
 		assert_true(step_until(t.bench->w, until));
 		trial_take(&t);
 	}
@@ -1020,8 +1020,8 @@ test_batch_workers_killed_200_times_lose_nothing(void **state)
 	assert_all_done(&t);
 	assert_int_equal(nkills, 200);
 	print_message("200 kills: %u items were tried again\n",
-	    t.nevents[FZ_RUN_EVENT_RETRY]);
-	assert_true(t.nevents[FZ_RUN_EVENT_RETRY] <= 200);
+	    t.nevents[FZ_EVENT_RETRY]);
+	assert_true(t.nevents[FZ_EVENT_RETRY] <= 200);
 	for (uint64_t i = 1; i <= TRIAL_MAX; i++)
 		assert_true(ran(&t, i) >= 1);
 	trial_fini(&t);
@@ -1198,7 +1198,7 @@ test_batch_strips_go_back_whatever_becomes_of_it(void **state)
 			t.opts.limits.retries = 0;
 		if (i % 6 == 3) { /* all else stops */
 			t.items[1500] = ITEM_OF(ITEM_RAISE, 1501);
-			t.opts.policy = FZ_RUN_NOW;
+			t.opts.policy = FZ_POLICY_NOW;
 			t.opts.limits.retries = 0;
 		}
 		atomic_store(&b->home->shared->onces, 0);
@@ -1333,7 +1333,7 @@ test_batch_local_items_are_called_by_who_asks(void **state)
 	assert_done(&t, 1, 1);
 	assert_failed(&t, 2, FZ_ERR_ERROR, 1);
 	assert_done(&t, 3, 3);
-	assert_int_equal(t.nevents[FZ_RUN_EVENT_START], 3);
+	assert_int_equal(t.nevents[FZ_EVENT_START], 3);
 	assert_int_equal(atomic_load(&b->home->shared->births), 0);
 	trial_fini(&t);
 }

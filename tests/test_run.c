@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "faults.h"
+#include "sched/event.h"
 #include "sched/graph.h"
 #include "sched/pool.h"
 #include "sched/run.h"
@@ -29,7 +30,7 @@ struct plan {
 	struct fz_run *run;
 	struct fz_run_opts opts;
 	int starts[NODES_MAX], ends[NODES_MAX], retries[NODES_MAX];
-	enum fz_run_event_kind last[NODES_MAX];
+	enum fz_event_kind last[NODES_MAX];
 };
 
 static struct fz_pool *
@@ -60,7 +61,7 @@ plan_init(struct plan *p, struct world *w, unsigned max, unsigned jobs)
 		.pools = p->pools,
 		.npools = NPOOLS,
 		.jobs = jobs,
-		.policy = FZ_RUN_STOP,
+		.policy = FZ_POLICY_STOP,
 		.seed = 7,
 		.deadline_ns = FZ_CLOCK_NEVER,
 		.events = true,
@@ -132,17 +133,17 @@ plan_start(struct plan *p)
 static void
 take_events(struct plan *p)
 {
-	struct fz_run_event e;
+	struct fz_event e;
 
 	while (fz_run_next_event(p->run, &e) == 1) {
-		assert_true(e.node < NODES_MAX);
-		p->last[e.node] = e.kind;
-		if (e.kind == FZ_RUN_EVENT_START)
-			p->starts[e.node]++;
-		else if (e.kind == FZ_RUN_EVENT_RETRY)
-			p->retries[e.node]++;
+		assert_true(e.first < NODES_MAX);
+		p->last[e.first] = e.kind;
+		if (e.kind == FZ_EVENT_START)
+			p->starts[e.first]++;
+		else if (e.kind == FZ_EVENT_RETRY)
+			p->retries[e.first]++;
 		else
-			p->ends[e.node]++;
+			p->ends[e.first]++;
 	}
 }
 
@@ -166,8 +167,8 @@ assert_all_ended(const struct plan *p)
 {
 	for (uint32_t i = 0; i < fz_graph_nnodes(p->graph); i++) {
 		assert_int_equal(p->ends[i], 1);
-		assert_true(p->last[i] == FZ_RUN_EVENT_DONE ||
-			    p->last[i] == FZ_RUN_EVENT_FAILED);
+		assert_true(p->last[i] == FZ_EVENT_DONE ||
+			    p->last[i] == FZ_EVENT_FAILED);
 	}
 }
 
@@ -180,7 +181,7 @@ assert_value(struct plan *p, uint32_t node, uint64_t expected)
 	assert_non_null(blob);
 	assert_int_equal(number_of_blob(p->w, blob), expected);
 	assert_null(fz_run_failure_of(p->run, node, &because));
-	assert_int_equal(p->last[node], FZ_RUN_EVENT_DONE);
+	assert_int_equal(p->last[node], FZ_EVENT_DONE);
 }
 
 static void
@@ -194,7 +195,7 @@ assert_failure(
 	assert_non_null(failure);
 	assert_int_equal(failure->err.kind, kind);
 	assert_int_equal(because, expected);
-	assert_int_equal(p->last[node], FZ_RUN_EVENT_FAILED);
+	assert_int_equal(p->last[node], FZ_EVENT_FAILED);
 	assert_null(fz_run_value(p->run, value_of(p, node)));
 }
 
@@ -407,8 +408,8 @@ struct diamond {
 };
 
 static void
-start_diamond(struct plan *p, struct world *w, enum fz_run_policy policy,
-    struct diamond *n)
+start_diamond(
+    struct plan *p, struct world *w, enum fz_policy policy, struct diamond *n)
 {
 	plan_init(p, w, 2, 2);
 	p->opts.policy = policy;
@@ -442,7 +443,7 @@ assert_a_failed(struct plan *p, const struct diamond *n)
 	assert_failure(p, n->d, FZ_ERR_CANCELLED, n->a);
 	assert_all_ended(p);
 	failure = fz_run_failure(p->run, &failed);
-	if (p->opts.policy == FZ_RUN_CONTINUE) {
+	if (p->opts.policy == FZ_POLICY_CONTINUE) {
 		assert_null(failure);
 	} else {
 		assert_non_null(failure);
@@ -456,7 +457,7 @@ test_run_stop_lets_what_runs_end(void **state)
 	struct diamond n;
 	struct plan p;
 
-	start_diamond(&p, *state, FZ_RUN_STOP, &n);
+	start_diamond(&p, *state, FZ_POLICY_STOP, &n);
 	assert_true(finishes(&p, 10000));
 	assert_a_failed(&p, &n);
 	assert_value(&p, n.x, 100);
@@ -476,7 +477,7 @@ test_run_now_ends_what_runs(void **state)
 	int64_t start;
 
 	plan_init(&p, *state, 2, 2);
-	p.opts.policy = FZ_RUN_NOW;
+	p.opts.policy = FZ_POLICY_NOW;
 	n.in = input(&p);
 	n.x = add(&p, JOB_SLEEP, n.in, FZ_GRAPH_NONE);
 	n.a = add(&p, JOB_EXIT, n.in, FZ_GRAPH_NONE);
@@ -501,7 +502,7 @@ test_run_continue_does_what_does_not_depend(void **state)
 	struct diamond n;
 	struct plan p;
 
-	start_diamond(&p, *state, FZ_RUN_CONTINUE, &n);
+	start_diamond(&p, *state, FZ_POLICY_CONTINUE, &n);
 	assert_true(finishes(&p, 10000));
 	assert_a_failed(&p, &n);
 	assert_value(&p, n.x, 100);
@@ -519,7 +520,7 @@ test_run_a_worker_that_answers_nonsense_fails_its_node(void **state)
 	uint32_t in, failed, because;
 
 	plan_init(&p, *state, 5, 5);
-	p.opts.policy = FZ_RUN_CONTINUE;
+	p.opts.policy = FZ_POLICY_CONTINUE;
 	in = input(&p);
 	for (int i = 0; i < 5; i++)
 		add(&p, jobs[i], in, FZ_GRAPH_NONE);
@@ -674,7 +675,7 @@ test_run_timeouts_free_the_slot(void **state)
 	int64_t start = fz_clock_ns();
 
 	plan_init(&p, *state, 2, 2);
-	p.opts.policy = FZ_RUN_CONTINUE;
+	p.opts.policy = FZ_POLICY_CONTINUE;
 	p.opts.limits.timeout_ns = 100 * FZ_CLOCK_MS;
 	in = input(&p);
 	for (int i = 0; i < 4; i++)
@@ -693,12 +694,12 @@ test_run_timeouts_free_the_slot(void **state)
 static void
 test_run_a_node_may_have_its_own_limits(void **state)
 {
-	struct fz_run_limits limits = { .timeout_ns = 50 * FZ_CLOCK_MS };
+	struct fz_limits limits = { .timeout_ns = 50 * FZ_CLOCK_MS };
 	struct plan p;
 	uint32_t in, a, b;
 
 	plan_init(&p, *state, 2, 2);
-	p.opts.policy = FZ_RUN_CONTINUE;
+	p.opts.policy = FZ_POLICY_CONTINUE;
 	in = input(&p);
 	a = add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
 	b = add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
@@ -1013,7 +1014,7 @@ test_run_a_thousand_kills_lose_nothing(void **state)
 		plan_init(&p, w, 1, 4);
 		fz_pool_free(p.pools[0]);
 		p.pools[0] = pool;
-		p.opts.policy = FZ_RUN_CONTINUE;
+		p.opts.policy = FZ_POLICY_CONTINUE;
 		p.opts.limits.retries = 1;
 		in = input(&p);
 		for (uint32_t i = 0; i < NODES; i++)
@@ -1087,7 +1088,7 @@ test_run_ends_when_workers_die_at_once(void **state)
 
 	w->shared->mode = BORN_DEAD;
 	plan_init(&p, w, 2, 2);
-	p.opts.policy = FZ_RUN_CONTINUE;
+	p.opts.policy = FZ_POLICY_CONTINUE;
 	in = input(&p);
 	for (int i = 0; i < 5; i++)
 		add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
@@ -1108,7 +1109,7 @@ test_run_ends_when_no_worker_can_be_forked(void **state)
 	uint32_t in;
 
 	plan_init(&p, *state, 2, 2);
-	p.opts.policy = FZ_RUN_CONTINUE;
+	p.opts.policy = FZ_POLICY_CONTINUE;
 	p.opts.limits.retries = 2;
 	in = input(&p);
 	for (int i = 0; i < 5; i++)
@@ -1157,7 +1158,7 @@ test_run_ends_when_its_pool_is_closed(void **state)
 	int64_t until = in_ms(5000);
 
 	plan_init(&p, *state, 2, 2);
-	p.opts.policy = FZ_RUN_CONTINUE;
+	p.opts.policy = FZ_POLICY_CONTINUE;
 	p.opts.limits.retries = UINT32_MAX - 1;
 	in = input(&p);
 	for (int i = 0; i < 20; i++)
@@ -1297,8 +1298,8 @@ test_run_local_seeds_are_those_of_workers(void **state)
 static void
 test_run_local_failures_follow_the_policy(void **state)
 {
-	static const enum fz_run_policy policies[] = { FZ_RUN_STOP, FZ_RUN_NOW,
-		FZ_RUN_CONTINUE };
+	static const enum fz_policy policies[] = { FZ_POLICY_STOP,
+		FZ_POLICY_NOW, FZ_POLICY_CONTINUE };
 
 	for (int i = 0; i < 3; i++) {
 		struct fz_failure failure = { .err.kind = FZ_ERR_ERROR };
@@ -1316,7 +1317,7 @@ test_run_local_failures_follow_the_policy(void **state)
 		plan_start(&p);
 		assert_int_equal(fz_run_local_next(p.run), a);
 		fz_run_local_failed(p.run, a, &failure);
-		if (policies[i] == FZ_RUN_CONTINUE) {
+		if (policies[i] == FZ_POLICY_CONTINUE) {
 			assert_int_equal(fz_run_local_next(p.run), x);
 			local_done(&p, x, 9);
 		}
@@ -1324,7 +1325,7 @@ test_run_local_failures_follow_the_policy(void **state)
 		assert_true(finishes(&p, 1000));
 		assert_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
 		assert_failure(&p, b, FZ_ERR_CANCELLED, a);
-		if (policies[i] == FZ_RUN_CONTINUE)
+		if (policies[i] == FZ_POLICY_CONTINUE)
 			assert_value(&p, x, 9);
 		else
 			assert_failure(&p, x, FZ_ERR_CANCELLED, a);
@@ -1440,7 +1441,7 @@ test_run_a_large_graph_is_fast(void **state)
 static int
 scenario(struct world *w, struct fz_pool *pool, unsigned jobs)
 {
-	struct fz_run_limits limits = { .timeout_ns = 20 * FZ_CLOCK_SECOND,
+	struct fz_limits limits = { .timeout_ns = 20 * FZ_CLOCK_SECOND,
 		.retries = 1,
 		.backoff_ns = FZ_CLOCK_MS };
 	struct fz_run_opts opts = { .engine = &w->engine,

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/vec.h"
 #include "os/fd.h"
 #include "os/spin.h"
 
@@ -226,16 +227,13 @@ heap_settle(struct fz_loop *loop, size_t i, struct fz_timer *timer)
 static int
 heap_room(struct fz_loop *loop)
 {
-	size_t cap = loop->heap_cap != 0 ? loop->heap_cap * 2 : 16;
-	struct fz_timer **heap;
+	/* Places count from 1: one is never used. */
+	struct fz_timer **heap = fz_vec_room(
+	    loop->heap, &loop->heap_cap, loop->ntimers + 1, sizeof(*heap));
 
-	if (loop->ntimers + 1 < loop->heap_cap)
-		return 0;
-	heap = realloc(loop->heap, cap * sizeof(*heap));
 	if (heap == NULL)
 		return -1;
 	loop->heap = heap;
-	loop->heap_cap = cap;
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/vec.h"
 #include "os/death.h"
 #include "os/fd.h"
 #include "os/proc_state.h"
@@ -41,18 +42,15 @@ static uint64_t nuncounted; /* the last one that found no room there, 0: none */
 static void
 add_child(pid_t pid)
 {
-	nforks++;
-	if (nchildren == children_room) {
-		size_t room = 2 * children_room + 8;
-		struct child *more = realloc(children, room * sizeof(*more));
+	struct child *list =
+	    fz_vec_room(children, &children_room, nchildren, sizeof(*children));
 
-		if (more == NULL) {
-			nuncounted = nforks;
-			return;
-		}
-		children = more;
-		children_room = room;
+	nforks++;
+	if (list == NULL) {
+		nuncounted = nforks;
+		return;
 	}
+	children = list;
 	children[nchildren++] = (struct child){ pid, nforks };
 }
 

@@ -25,6 +25,7 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	b->uncut = 1;
 	b->growing = opts->growing;
 	b->whole.exitcode = -1;
+	b->events.engine = opts->events ? b->engine : NULL;
 	fz_sched_add(opts->sched, b);
 	return b;
 }
@@ -102,7 +103,7 @@ fz_batch_free(struct fz_batch *b)
 	while (b->news_at < b->nnews)
 		fz_batch_drop_news(&b->news[b->news_at++]);
 	free(b->news);
-	free(b->events);
+	fz_event_fini(&b->events);
 	free(b);
 }
 

@@ -16,13 +16,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
-#include "sched/run.h"
+#include "base/err.h"
+#include "sched/limits.h"
 
 struct fz_batch;
 struct fz_blob;
-struct fz_err;
+struct fz_event;
 struct fz_failure;
 struct fz_sched;
 
@@ -33,8 +33,8 @@ struct fz_batch_opts {
 	uint64_t n;    /* items there are from the start */
 	bool growing;  /* fz_batch_add() may come; `n` is 0 */
 	uint64_t seed;
-	enum fz_run_policy policy;
-	struct fz_run_limits limits;
+	enum fz_policy policy;
+	struct fz_limits limits;
 	uint32_t chunk; /* items in one, 0: by measured time */
 	bool events;    /* record them */
 	bool told;      /* fz_sched_finished() tells when it is done */
@@ -58,14 +58,6 @@ struct fz_batch_news {
 	bool strip;           /* it is one slot after the other */
 	struct fz_blob *blob; /* the taker's reference */
 	struct fz_failure *failure; /* of the one item `first`; the taker's */
-};
-
-struct fz_batch_event {
-	enum fz_run_event_kind kind;
-	uint64_t first;
-	uint32_t n;
-	pid_t pid;
-	int64_t took_ns; /* each of these, as far as is known */
 };
 
 /* How far it is, in items. */
@@ -126,7 +118,7 @@ bool fz_batch_has_news(const struct fz_batch *batch);
 
 /* Take the oldest news or event. Returns 1, or 0 where there is none. */
 int fz_batch_take(struct fz_batch *batch, struct fz_batch_news *news);
-int fz_batch_next_event(struct fz_batch *batch, struct fz_batch_event *event);
+int fz_batch_next_event(struct fz_batch *batch, struct fz_event *event);
 
 /*
  * Where the scheduler has no workers (local): the next item to call here, 0

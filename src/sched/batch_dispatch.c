@@ -344,7 +344,7 @@ static void
 tell_stopped(struct fz_sched *s, struct fz_batch *b)
 {
 	b->told = true;
-	recall(s, b, b->opts.policy == FZ_RUN_NOW, FZ_ERR_CANCELLED,
+	recall(s, b, b->opts.policy == FZ_POLICY_NOW, FZ_ERR_CANCELLED,
 	    "ended because another item failed");
 	fz_batch_settle(b);
 }

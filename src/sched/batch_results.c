@@ -4,10 +4,11 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "base/vec.h"
 #include "os/loop.h"
 #include "sched/batch_dispatch.h"
 #include "sched/batch_state.h"
-#include "sched/run_step.h"
+#include "sched/retry.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
 
@@ -20,50 +21,19 @@ static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 					    "results" },
 	.exitcode = -1 };
 
-/*
- * The list `list` of `n` elements, moved if need be, with room for one more;
- * NULL: no memory, and the list is where it was.
- */
-static void *
-list_room(void *list, size_t *cap, size_t n, size_t size)
-{
-	size_t more = *cap != 0 ? 2 * *cap : 8;
-
-	if (n < *cap)
-		return list;
-	list = realloc(list, more * size);
-	if (list != NULL)
-		*cap = more;
-	return list;
-}
-
 static void
-record(struct fz_batch *b, enum fz_run_event_kind kind, uint64_t first,
-    uint32_t n, pid_t pid, int64_t took_ns)
+record(struct fz_batch *b, enum fz_event_kind kind, uint64_t first, uint32_t n,
+    pid_t pid, int64_t took_ns)
 {
-	struct fz_batch_event *events;
+	struct fz_event event = { kind, first, n, pid, took_ns };
 
-	if (!b->opts.events)
-		return;
-	events =
-	    list_room(b->events, &b->events_cap, b->nevents, sizeof(*events));
-	if (events == NULL)
-		return; /* out of memory: drop this event */
-	b->events = events;
-	events[b->nevents++] =
-	    (struct fz_batch_event){ kind, first, n, pid, took_ns };
-	b->engine->news++;
+	fz_event_record(&b->events, &event);
 }
 
 int
-fz_batch_next_event(struct fz_batch *b, struct fz_batch_event *event)
+fz_batch_next_event(struct fz_batch *b, struct fz_event *event)
 {
-	if (b->event_at == b->nevents) {
-		b->event_at = b->nevents = 0;
-		return 0;
-	}
-	*event = b->events[b->event_at++];
-	return 1;
+	return fz_event_next(&b->events, event);
 }
 
 bool
@@ -117,7 +87,7 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 		fz_blob_unref(news->blob);
 		return true;
 	}
-	room = list_room(b->news, &b->news_cap, b->nnews, sizeof(*room));
+	room = fz_vec_room(b->news, &b->news_cap, b->nnews, sizeof(*room));
 	if (room == NULL) {
 		struct fz_batch_news gone = *news;
 
@@ -165,7 +135,6 @@ static bool
 retry(
     struct fz_batch *b, uint64_t item, unsigned attempts, struct fz_blob *part)
 {
-	int64_t ns = fz_step_backoff(&b->opts.limits, attempts);
 	struct fz_chunk *chunk = fz_batch_chunk_new(b, item, 1, attempts);
 
 	if (chunk == NULL)
@@ -175,12 +144,12 @@ retry(
 		chunk->added = true;
 	}
 	chunk->delay.fired = delay_over;
-	if (ns == 0 || fz_loop_arm(b->engine->loop, &chunk->delay,
-			   fz_clock_after(fz_clock_ns(), ns)) != 0) {
-		fz_batch_insert(b, chunk);
-	} else {
+	if (fz_retry_arm(
+		b->engine->loop, &chunk->delay, &b->opts.limits, attempts)) {
 		chunk->next = b->delayed;
 		b->delayed = chunk;
+	} else {
+		fz_batch_insert(b, chunk);
 	}
 	fz_sched_wake(b->opts.sched, b);
 	return true;
@@ -216,16 +185,16 @@ fz_batch_item_failed(
 
 	failure->attempt = attempts;
 	if (!b->stopping &&
-	    fz_step_may_retry(&b->opts.limits, attempts, failure->err.kind) &&
+	    fz_retry_may(&b->opts.limits, attempts, failure->err.kind) &&
 	    retry(b, item, attempts, added_part(chunk))) {
 		fz_blob_unref(failure->value);
-		record(b, FZ_RUN_EVENT_RETRY, item, 1, failure->pid, took_ns);
+		record(b, FZ_EVENT_RETRY, item, 1, failure->pid, took_ns);
 		return;
 	}
 	b->nfailed++;
-	record(b, FZ_RUN_EVENT_FAILED, item, 1, failure->pid, took_ns);
+	record(b, FZ_EVENT_FAILED, item, 1, failure->pid, took_ns);
 	if (!tell_failure(b, item, failure) ||
-	    (b->opts.policy != FZ_RUN_CONTINUE && !b->stopping))
+	    (b->opts.policy != FZ_POLICY_CONTINUE && !b->stopping))
 		fz_batch_stop(b);
 }
 
@@ -251,7 +220,7 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
-	record(b, FZ_RUN_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
+	record(b, FZ_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
 }
 
 static void
@@ -365,7 +334,7 @@ fz_batch_job_started(struct fz_job *job)
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 
-	record(chunk->batch, FZ_RUN_EVENT_START, chunk->first + job->ndone, 1,
+	record(chunk->batch, FZ_EVENT_START, chunk->first + job->ndone, 1,
 	    job->pid, 0);
 }
 

@@ -4,6 +4,7 @@
 
 #include "os/loop.h"
 #include "sched/batch.h"
+#include "sched/event.h"
 #include "worker/worker.h"
 
 /* Consecutive items that travel in one frame. */
@@ -48,8 +49,7 @@ struct fz_batch {
 	struct fz_failure whole;
 	struct fz_batch_news *news;
 	size_t news_at, nnews, news_cap;
-	struct fz_batch_event *events;
-	size_t event_at, nevents, events_cap;
+	struct fz_event_log events;
 };
 
 static inline struct fz_chunk *

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
+#include "base/vec.h"
 #include "os/cpus.h"
 #include "os/loop.h"
 #include "os/proc.h"
@@ -268,17 +269,14 @@ int
 fz_pool_join(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
 {
-	own(pool);
-	if (pool->nusers == pool->users_cap) {
-		size_t cap = pool->users_cap != 0 ? 2 * pool->users_cap : 4;
-		struct fz_pool_user **users;
+	struct fz_pool_user **users;
 
-		users = realloc(pool->users, cap * sizeof(*users));
-		if (users == NULL)
-			return fz_err_nomem(err, "a run");
-		pool->users = users;
-		pool->users_cap = cap;
-	}
+	own(pool);
+	users = fz_vec_room(
+	    pool->users, &pool->users_cap, pool->nusers, sizeof(*users));
+	if (users == NULL)
+		return fz_err_nomem(err, "a run");
+	pool->users = users;
 	pool->users[pool->nusers++] = user;
 	return 0;
 }

@@ -119,6 +119,7 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 	run->hook.in_child = in_child;
 	run->whole.exitcode = run->lost.exitcode = -1;
 	run->last_failed = &run->failed;
+	run->events.engine = opts->events ? opts->engine : NULL;
 	fz_err_set(&run->lost.err, FZ_ERR_MEMORY,
 	    "not enough memory to keep the error");
 	if (allocate(run, err) != 0) {
@@ -162,13 +163,13 @@ fz_run_free(struct fz_run *run)
 	free(run->opts.pools);
 	free(run->local);
 	free(run->limits);
-	free(run->events);
+	fz_event_fini(&run->events);
 	free(run);
 }
 
 int
-fz_run_limit(struct fz_run *run, uint32_t node,
-    const struct fz_run_limits *limits, struct fz_err *err)
+fz_run_limit(struct fz_run *run, uint32_t node, const struct fz_limits *limits,
+    struct fz_err *err)
 {
 	if (run->limits == NULL) {
 		run->limits = calloc(run->nnodes, sizeof(*run->limits));
@@ -181,7 +182,7 @@ fz_run_limit(struct fz_run *run, uint32_t node,
 	return 0;
 }
 
-const struct fz_run_limits *
+const struct fz_limits *
 fz_run_limits_of(const struct fz_run *run, uint32_t node)
 {
 	return run->limits != NULL ? &run->limits[node] : &run->opts.limits;
@@ -258,10 +259,10 @@ const struct fz_failure *
 fz_run_failure(const struct fz_run *run, uint32_t *node)
 {
 	*node = FZ_GRAPH_NONE;
-	if (run->whole_failed && (run->opts.policy != FZ_RUN_CONTINUE ||
+	if (run->whole_failed && (run->opts.policy != FZ_POLICY_CONTINUE ||
 				     run->whole.err.kind != FZ_ERR_TIMEOUT))
 		return &run->whole;
-	if (run->opts.policy == FZ_RUN_CONTINUE || run->failed == NULL)
+	if (run->opts.policy == FZ_POLICY_CONTINUE || run->failed == NULL)
 		return NULL;
 	*node = fz_step_number(run->failed);
 	return run->failed->failure;
@@ -277,14 +278,9 @@ fz_run_next_failed(const struct fz_run *run, uint32_t node)
 }
 
 int
-fz_run_next_event(struct fz_run *run, struct fz_run_event *event)
+fz_run_next_event(struct fz_run *run, struct fz_event *event)
 {
-	if (run->event_at == run->nevents) {
-		run->event_at = run->nevents = 0;
-		return 0;
-	}
-	*event = run->events[run->event_at++];
-	return 1;
+	return fz_event_next(&run->events, event);
 }
 
 bool
@@ -314,7 +310,7 @@ fz_run_local_next(struct fz_run *run)
 		step->state = FZ_STEP_SENT;
 		step->job.started_ns = fz_clock_ns();
 		run->sent++;
-		fz_step_record(step, FZ_RUN_EVENT_START, 0);
+		fz_step_record(step, FZ_EVENT_START, 0);
 		return n;
 	}
 	run->local_from = nwords;

@@ -10,30 +10,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "base/err.h"
+#include "sched/limits.h"
 
 struct fz_blob;
 struct fz_engine;
+struct fz_event;
 struct fz_failure;
 struct fz_graph;
 struct fz_pool;
 struct fz_run;
-
-enum fz_run_policy {
-	FZ_RUN_STOP,    /* after a failure start nothing new */
-	FZ_RUN_NOW,     /* and end what runs */
-	FZ_RUN_CONTINUE /* run all that does not depend on it */
-};
-
-/* What holds for the attempts of one node. */
-struct fz_run_limits {
-	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
-	int64_t backoff_ns; /* before the first retry, doubled each time */
-	uint64_t memory;    /* bytes, 0: no limit */
-	unsigned retries;
-};
 
 struct fz_run_opts {
 	struct fz_engine *engine;
@@ -41,25 +28,11 @@ struct fz_run_opts {
 	struct fz_pool **pools;       /* by number; outlive the run; copied */
 	uint32_t npools;
 	unsigned jobs; /* workers busy at once, 0: the caller runs the nodes */
-	enum fz_run_policy policy;
+	enum fz_policy policy;
 	uint64_t seed;
 	int64_t deadline_ns; /* a point in time */
 	bool events;         /* record them */
-	struct fz_run_limits limits;
-};
-
-enum fz_run_event_kind {
-	FZ_RUN_EVENT_START,
-	FZ_RUN_EVENT_DONE,
-	FZ_RUN_EVENT_FAILED, /* one a node, cancelled ones too */
-	FZ_RUN_EVENT_RETRY
-};
-
-struct fz_run_event {
-	enum fz_run_event_kind kind;
-	uint32_t node;
-	pid_t pid;       /* 0: none */
-	int64_t took_ns; /* since it started; 0 for start */
+	struct fz_limits limits;
 };
 
 /* NULL and `err` on failure. */
@@ -70,8 +43,8 @@ void fz_run_free(struct fz_run *run);
 
 /* Before the start: other limits for one node. 0, or -1 and `err`. */
 int fz_run_limit(struct fz_run *run, uint32_t node,
-    const struct fz_run_limits *limits, struct fz_err *err);
-const struct fz_run_limits *fz_run_limits_of(
+    const struct fz_limits *limits, struct fz_err *err);
+const struct fz_limits *fz_run_limits_of(
     const struct fz_run *run, uint32_t node);
 
 /* Before the start: a value from outside; takes the reference. */
@@ -109,7 +82,7 @@ const struct fz_failure *fz_run_failure_of(
 /*
  * What the whole run failed of, NULL if it did not: a deadline or cancel
  * (`*node` is FZ_GRAPH_NONE), else the node that failed first in time, for
- * which the run stopped. With FZ_RUN_CONTINUE only a cancel counts.
+ * which the run stopped. With FZ_POLICY_CONTINUE only a cancel counts.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
@@ -122,7 +95,7 @@ const struct fz_failure *fz_run_failure(
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
 /* Take the oldest event. Returns 1, or 0 where there is none. */
-int fz_run_next_event(struct fz_run *run, struct fz_run_event *event);
+int fz_run_next_event(struct fz_run *run, struct fz_event *event);
 
 /*
  * Local runs: the next node to run now, FZ_GRAPH_NONE if there is none (the

@@ -37,7 +37,7 @@ send(struct fz_run *run, struct fz_worker *w, struct fz_step *step,
 	const struct fz_node *plan = fz_step_plan(step);
 	const uint32_t *inputs =
 	    fz_graph_inputs(run->opts.graph, fz_step_number(step));
-	const struct fz_run_limits *limits;
+	const struct fz_limits *limits;
 	struct fz_blob *some[FEW], **args = some;
 	int rc;
 
@@ -183,7 +183,7 @@ recall(struct fz_run *run)
 	if (run->whole_failed)
 		stop_workers(run, true, err->kind, err->text);
 	else
-		stop_workers(run, run->opts.policy == FZ_RUN_NOW,
+		stop_workers(run, run->opts.policy == FZ_POLICY_NOW,
 		    FZ_ERR_CANCELLED, "ended because another function failed");
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/container.h"
 #include "os/loop.h"
+#include "sched/event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
 #include "worker/worker.h"
@@ -36,7 +37,7 @@ struct fz_step {
 	unsigned attempts; /* that have ended */
 	struct fz_failure *failure;
 	struct fz_step *next_failed; /* in the order of time */
-	struct fz_timer *delay;      /* while delayed */
+	struct fz_timer delay;       /* armed while delayed */
 };
 
 /* Jobs of one pool that could start now, oldest first. */
@@ -47,7 +48,7 @@ struct fz_ready {
 struct fz_run {
 	struct fz_pool_user user;
 	struct fz_run_opts opts;
-	struct fz_run_limits *limits; /* of each node, NULL: all as in opts */
+	struct fz_limits *limits; /* of each node, NULL: all as in opts */
 	struct fz_step *steps;
 	uint32_t nnodes, nvalues;
 	struct fz_blob **values;
@@ -70,8 +71,7 @@ struct fz_run {
 	struct fz_defer dispatch;
 	struct fz_timer deadline, steal;
 	struct fz_fork_hook hook;
-	struct fz_run_event *events;
-	size_t nevents, event_at, events_cap;
+	struct fz_event_log events;
 };
 
 #define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)

@@ -5,14 +5,10 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "sched/graph.h"
+#include "sched/retry.h"
 #include "sched/run_state.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
-
-struct delay {
-	struct fz_timer timer; /* first: the step knows it by this */
-	struct fz_step *step;
-};
 
 static struct fz_step *
 step_of(struct fz_job *job)
@@ -33,29 +29,15 @@ fz_step_plan(const struct fz_step *step)
 }
 
 void
-fz_step_record(struct fz_step *step, enum fz_run_event_kind kind, pid_t pid)
+fz_step_record(struct fz_step *step, enum fz_event_kind kind, pid_t pid)
 {
-	struct fz_run *run = step->run;
-	struct fz_run_event *event;
-
-	if (!run->opts.events)
-		return;
-	if (run->nevents == run->events_cap) {
-		size_t cap = run->events_cap != 0 ? 2 * run->events_cap : 64;
-
-		event = realloc(run->events, cap * sizeof(*event));
-		if (event == NULL)
-			return; /* somebody watches a little less */
-		run->events = event;
-		run->events_cap = cap;
-	}
-	event = &run->events[run->nevents++];
-	run->opts.engine->news++;
-	*event = (struct fz_run_event){
-		.kind = kind, .node = fz_step_number(step), .pid = pid
+	struct fz_event event = {
+		.kind = kind, .first = fz_step_number(step), .n = 1, .pid = pid
 	};
-	if (kind != FZ_RUN_EVENT_START && step->job.started_ns != 0)
-		event->took_ns = fz_clock_ns() - step->job.started_ns;
+
+	if (kind != FZ_EVENT_START && step->job.started_ns != 0)
+		event.took_ns = fz_clock_ns() - step->job.started_ns;
+	fz_event_record(&step->run->events, &event);
 }
 
 static void
@@ -141,7 +123,7 @@ cancel(struct fz_step *step, uint32_t because)
 	step->because = because;
 	end_step(step, FZ_STEP_CANCELLED);
 	step->job.started_ns = 0;
-	fz_step_record(step, FZ_RUN_EVENT_FAILED, 0);
+	fz_step_record(step, FZ_EVENT_FAILED, 0);
 }
 
 /* Everything that depends on a failed step will never run. */
@@ -189,9 +171,7 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		struct fz_step *step = &run->steps[i];
 
 		if (step->state == FZ_STEP_DELAYED) {
-			fz_loop_disarm(run->opts.engine->loop, step->delay);
-			free(step->delay);
-			step->delay = NULL;
+			fz_loop_disarm(run->opts.engine->loop, &step->delay);
 			/* It did run, and failed. */
 			step->state = FZ_STEP_WAITING;
 		}
@@ -208,75 +188,42 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 static void
 delay_over(struct fz_timer *timer)
 {
-	struct delay *delay = (struct delay *)timer;
-	struct fz_step *step = delay->step;
-
-	free(delay);
-	step->delay = NULL;
-	fz_step_ready(step);
+	fz_step_ready(FZ_CONTAINER_OF(timer, struct fz_step, delay));
 }
 
 static void
-retry_later(struct fz_step *step, int64_t delay_ns)
+retry(struct fz_step *step, const struct fz_limits *limits)
 {
-	struct delay *delay;
+	struct fz_loop *loop = step->run->opts.engine->loop;
 
-	if (delay_ns == 0 || (delay = calloc(1, sizeof(*delay))) == NULL) {
+	step->delay.fired = delay_over;
+	if (fz_retry_arm(loop, &step->delay, limits, step->attempts))
+		step->state = FZ_STEP_DELAYED;
+	else
 		fz_step_ready(step);
-		return;
-	}
-	delay->timer.fired = delay_over;
-	delay->step = step;
-	step->delay = &delay->timer;
-	step->state = FZ_STEP_DELAYED;
-	if (fz_loop_arm(step->run->opts.engine->loop, step->delay,
-		fz_clock_after(fz_clock_ns(), delay_ns)) != 0)
-		delay_over(step->delay);
-}
-
-bool
-fz_step_may_retry(const struct fz_run_limits *limits, unsigned attempts,
-    enum fz_err_kind kind)
-{
-	return kind != FZ_ERR_CANCELLED && kind != FZ_ERR_INTERRUPTED &&
-	       kind != FZ_ERR_UNSENDABLE && kind != FZ_ERR_CLOSED &&
-	       attempts <= limits->retries;
-}
-
-int64_t
-fz_step_backoff(const struct fz_run_limits *limits, unsigned attempts)
-{
-	int64_t ns = limits->backoff_ns;
-
-	for (unsigned i = 1; i < attempts && ns != 0; i++) {
-		if (ns == FZ_CLOCK_NEVER)
-			break;
-		ns = fz_clock_after(ns, ns);
-	}
-	return ns;
 }
 
 void
 fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 {
 	struct fz_run *run = step->run;
-	const struct fz_run_limits *limits =
+	const struct fz_limits *limits =
 	    fz_run_limits_of(run, fz_step_number(step));
 
 	failure->attempt = ++step->attempts;
 	if (!run->stopping &&
-	    fz_step_may_retry(limits, step->attempts, failure->err.kind)) {
-		fz_step_record(step, FZ_RUN_EVENT_RETRY, failure->pid);
+	    fz_retry_may(limits, step->attempts, failure->err.kind)) {
+		fz_step_record(step, FZ_EVENT_RETRY, failure->pid);
 		fz_blob_unref(failure->value);
-		retry_later(step, fz_step_backoff(limits, step->attempts));
+		retry(step, limits);
 		return;
 	}
 	keep_failure(step, failure);
 	*run->last_failed = step;
 	run->last_failed = &step->next_failed;
-	fz_step_record(step, FZ_RUN_EVENT_FAILED, failure->pid);
+	fz_step_record(step, FZ_EVENT_FAILED, failure->pid);
 	end_step(step, FZ_STEP_FAILED);
-	if (run->opts.policy == FZ_RUN_CONTINUE)
+	if (run->opts.policy == FZ_POLICY_CONTINUE)
 		cancel_users(step, fz_step_number(step));
 	else
 		fz_step_stop(run, fz_step_number(step));
@@ -306,7 +253,7 @@ fz_step_done(
 		return;
 	}
 	step->attempts++;
-	fz_step_record(step, FZ_RUN_EVENT_DONE, pid);
+	fz_step_record(step, FZ_EVENT_DONE, pid);
 	end_step(step, FZ_STEP_DONE);
 	for (uint32_t i = 0; i < n; i++)
 		value_made(step->run, plan->first_value + i, values[i]);
@@ -346,7 +293,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 static void
 job_started(struct fz_job *job)
 {
-	fz_step_record(step_of(job), FZ_RUN_EVENT_START, job->pid);
+	fz_step_record(step_of(job), FZ_EVENT_START, job->pid);
 }
 
 const struct fz_job_ops fz_step_job_ops = { job_done, job_failed, job_returned,

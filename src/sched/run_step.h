@@ -5,21 +5,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "sched/run.h"
+#include "sched/event.h"
 
 struct fz_blob;
 struct fz_failure;
 struct fz_job_ops;
 struct fz_node;
+struct fz_run;
 struct fz_step;
-
-/*
- * Whether what has failed so after `attempts` of them is tried once more, and
- * how long to wait before it.
- */
-bool fz_step_may_retry(const struct fz_run_limits *limits, unsigned attempts,
-    enum fz_err_kind kind);
-int64_t fz_step_backoff(const struct fz_run_limits *limits, unsigned attempts);
 
 /* How a worker tells of a step's job. */
 extern const struct fz_job_ops fz_step_job_ops;
@@ -37,8 +30,7 @@ void fz_step_done(
 void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 
 /* Record an event, if the run wants any. */
-void fz_step_record(
-    struct fz_step *step, enum fz_run_event_kind kind, pid_t pid);
+void fz_step_record(struct fz_step *step, enum fz_event_kind kind, pid_t pid);
 
 /*
  * Nothing new is started in the run: steps that wait, are ready or delayed

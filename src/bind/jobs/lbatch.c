@@ -18,6 +18,7 @@
 #include "child/random.h"
 #include "sched/batch.h"
 #include "sched/batch_dispatch.h"
+#include "sched/event.h"
 #include "sched/pool.h"
 #include "shared/arena.h"
 #include "value/garbage.h"
@@ -590,7 +591,7 @@ batch_event(lua_State *L)
 	static const char *const kinds[] = { "start", "done", "failed",
 		"retry" };
 	struct fz_lbatch *lb = check_batch(L);
-	struct fz_batch_event event;
+	struct fz_event event;
 
 	if (!fz_batch_next_event(lb->batch, &event))
 		return 0;

@@ -13,7 +13,7 @@ fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns)
 }
 
 void
-fz_llimits_read(lua_State *L, int idx, struct fz_run_limits *limits)
+fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits)
 {
 	lua_Integer retries = luaL_optinteger(L, idx + 1, limits->retries);
 	lua_Integer memory =
@@ -28,11 +28,11 @@ fz_llimits_read(lua_State *L, int idx, struct fz_run_limits *limits)
 	limits->memory = (uint64_t)memory;
 }
 
-enum fz_run_policy
+enum fz_policy
 fz_llimits_policy(lua_State *L, int idx)
 {
 	static const char *const policies[] = { "stop", "now", "continue",
 		NULL };
 
-	return (enum fz_run_policy)luaL_checkoption(L, idx, "stop", policies);
+	return (enum fz_policy)luaL_checkoption(L, idx, "stop", policies);
 }

@@ -6,7 +6,7 @@
 
 #include <lua.h>
 
-#include "sched/run.h"
+#include "sched/limits.h"
 
 /* Seconds at `idx` in nanoseconds; `otherwise_ns` for nil. [-0, +0, e] */
 int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
@@ -15,9 +15,9 @@ int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
  * Read timeout, retries, backoff and memory at `idx` and behind; what is nil
  * stays as it is. [-0, +0, e]
  */
-void fz_llimits_read(lua_State *L, int idx, struct fz_run_limits *limits);
+void fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits);
 
 /* Read a word for on_error; nil is "stop". [-0, +0, e] */
-enum fz_run_policy fz_llimits_policy(lua_State *L, int idx);
+enum fz_policy fz_llimits_policy(lua_State *L, int idx);
 
 #endif

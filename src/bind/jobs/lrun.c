@@ -15,6 +15,7 @@
 #include "bind/jobs/llocal.h"
 #include "bind/jobs/lpool.h"
 #include "bind/lloop.h"
+#include "sched/event.h"
 #include "sched/graph.h"
 #include "sched/run.h"
 #include "shared/arena.h"
@@ -223,7 +224,7 @@ run_limits(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
 	uint32_t node = check_number(L, 2, fz_graph_nnodes(lr->graph));
-	struct fz_run_limits limits = *fz_run_limits_of(lr->run, node);
+	struct fz_limits limits = *fz_run_limits_of(lr->run, node);
 	struct fz_err err = { 0 };
 
 	fz_llimits_read(L, 3, &limits);
@@ -389,12 +390,12 @@ run_event(lua_State *L)
 	static const char *const kinds[] = { "start", "done", "failed",
 		"retry" };
 	struct lrun *lr = check_run(L);
-	struct fz_run_event event;
+	struct fz_event event;
 
 	if (!fz_run_next_event(lr->run, &event))
 		return 0;
 	lua_pushstring(L, kinds[event.kind]);
-	lua_pushinteger(L, (lua_Integer)event.node + 1);
+	lua_pushinteger(L, (lua_Integer)event.first + 1);
 	lua_pushinteger(L, event.pid);
 	lua_pushnumber(L, (double)event.took_ns / (double)FZ_CLOCK_SECOND);
 	return 4;

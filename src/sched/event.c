@@ -1,0 +1,38 @@
+#include "sched/event.h"
+
+#include <stdlib.h>
+
+#include "base/vec.h"
+#include "worker/engine.h"
+
+void
+fz_event_record(struct fz_event_log *log, const struct fz_event *event)
+{
+	struct fz_event *list;
+
+	if (log->engine == NULL)
+		return;
+	list = fz_vec_room(log->list, &log->cap, log->n, sizeof(*list));
+	if (list == NULL)
+		return;
+	log->list = list;
+	list[log->n++] = *event;
+	log->engine->news++;
+}
+
+int
+fz_event_next(struct fz_event_log *log, struct fz_event *event)
+{
+	if (log->at == log->n) {
+		log->at = log->n = 0;
+		return 0;
+	}
+	*event = log->list[log->at++];
+	return 1;
+}
+
+void
+fz_event_fini(struct fz_event_log *log)
+{
+	free(log->list);
+}

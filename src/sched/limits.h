@@ -1,0 +1,20 @@
+/* limits.h - what holds for the attempts of a call, and after a failure. */
+#ifndef FZ_LIMITS_H
+#define FZ_LIMITS_H
+
+#include <stdint.h>
+
+enum fz_policy {
+	FZ_POLICY_STOP,    /* after a failure start nothing new */
+	FZ_POLICY_NOW,     /* and end what runs */
+	FZ_POLICY_CONTINUE /* run all that does not depend on it */
+};
+
+struct fz_limits {
+	int64_t timeout_ns; /* of one attempt; FZ_CLOCK_NEVER: none */
+	int64_t backoff_ns; /* before the first retry, doubled each time */
+	uint64_t memory;    /* bytes, 0: no limit */
+	unsigned retries;
+};
+
+#endif

@@ -1,0 +1,24 @@
+/* retry.h - whether a call that failed is tried again, and when. */
+#ifndef FZ_RETRY_H
+#define FZ_RETRY_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct fz_limits;
+struct fz_loop;
+struct fz_timer;
+
+/* Whether a failure of that kind after `attempts` attempts allows another. */
+bool fz_retry_may(
+    const struct fz_limits *limits, unsigned attempts, enum fz_err_kind kind);
+
+/*
+ * Arm `timer` for the attempt after `attempts` failed ones. Returns false if
+ * that is due at once, also because memory has run out.
+ */
+bool fz_retry_arm(struct fz_loop *loop, struct fz_timer *timer,
+    const struct fz_limits *limits, unsigned attempts);
+
+#endif
