@@ -14,7 +14,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- The rooms from the lowest to the highest, and the files of each likewise. Names in one string are one
 -- noun in several files and may include each other.
 local C_LAYERS = {
-  {dir = "base/", "container", "seed", "vec", "buf", "clock", "err"},
+  {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
   {dir = "os/", "slab", "alloc", "fd", "cwd", "cpus", "memory", "jobserver", "lines", "spin", "loop",
     "proctree", "streams", "death", "proc proc_child proc_state"},
   {dir = "shared/", "extent", "arena", "eventcount heap heap_state", "lock", "waiter", "barrier",
@@ -23,10 +23,10 @@ local C_LAYERS = {
   {dir = "worker/", "blob", "claim", "wire", "child_port", "engine", "program_state", "program",
     "program_supervisor", "worker_output",
     "worker worker_slice worker_spawn worker_state worker_replies worker_death"},
-  {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "graph", "limits",
-    "retry", "event",
-    "run run_dispatch run_state run_step", "batch batch_dispatch batch_state", "batch_chunk",
-    "batch_results"},
+  {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
+    "graph", "limits", "retry", "event",
+    "run run_dispatch run_state run_step", "batch batch_state", "batch_chunk",
+    "batch_results", "batch_dispatch"},
   {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",
     "contents", "cells cells_state", "garbage", "cells_note", "cells_value", "format", "path",
     "encode", "warning", "codec", "decode", "decode_object", "encode_class", "encode_object",

@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "sched/batch_dispatch.h"
 #include "sched/batch_state.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
@@ -19,14 +18,16 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	b->opts = *opts;
-	b->engine = fz_sched_engine(opts->sched);
+	b->engine = opts->owner->dispatcher->engine;
+	fz_source_init(
+	    &b->source, &fz_batch_source_ops, opts->owner->dispatcher, 0);
 	b->tail = &b->head;
 	b->total = opts->n;
 	b->uncut = 1;
 	b->growing = opts->growing;
 	b->whole.exitcode = -1;
 	b->events.engine = opts->events ? b->engine : NULL;
-	fz_sched_add(opts->sched, b);
+	opts->owner->made(opts->owner, b);
 	return b;
 }
 
@@ -35,7 +36,7 @@ fz_batch_start(struct fz_batch *b)
 {
 	fz_batch_settle(b);
 	if (!b->done)
-		fz_sched_wake(b->opts.sched, b);
+		fz_source_wake(&b->source);
 }
 
 int
@@ -47,7 +48,7 @@ fz_batch_grow(struct fz_batch *b, uint64_t n, struct fz_err *err)
 	}
 	b->total += n;
 	if (!b->done)
-		fz_sched_wake(b->opts.sched, b);
+		fz_source_wake(&b->source);
 	return 0;
 }
 
@@ -82,7 +83,7 @@ fz_batch_cancel(struct fz_batch *b, enum fz_err_kind kind, const char *text)
 	if (b->done)
 		return;
 	fz_batch_fail_whole(b, kind, text);
-	fz_sched_end(b->opts.sched, b);
+	fz_source_end(&b->source, &b->whole.err);
 	while (b->local != NULL) { /* what calls it will find it gone */
 		struct fz_chunk *chunk = b->local;
 
@@ -98,8 +99,7 @@ fz_batch_free(struct fz_batch *b)
 	if (b == NULL)
 		return;
 	fz_batch_cancel(b, FZ_ERR_CANCELLED, "it was closed");
-	if (b->finished.at != NULL) /* the scheduler may be gone otherwise */
-		fz_sched_forget(b->opts.sched, b);
+	fz_list_remove(&b->link);
 	while (b->news_at < b->nnews)
 		fz_batch_drop_news(&b->news[b->news_at++]);
 	free(b->news);
@@ -121,7 +121,7 @@ fz_batch_counts(const struct fz_batch *b)
 	};
 
 	if (!b->done)
-		c.running = fz_sched_running(b->opts.sched, b);
+		c.running = fz_source_nrunning(&b->source);
 	c.waiting = c.total - c.done - c.failed - c.running;
 	return c;
 }

@@ -2,8 +2,8 @@
  * batch.h - the items of one map or apply: which come next, what became of
  * each.
  *
- * A batch is cut into chunks when a worker has room for one (see
- * batch_dispatch.h); its results are told in the order in which they come.
+ * A batch is a source (dispatch.h) that is cut into chunks when a worker has
+ * room for one; its results are reported in the order in which they come.
  * Items have indexes from 1.
  *
  *   item:  not cut -> in a chunk that waits -> sent -> done
@@ -22,14 +22,29 @@
 
 struct fz_batch;
 struct fz_blob;
+struct fz_dispatcher;
 struct fz_event;
 struct fz_failure;
-struct fz_sched;
+struct fz_worker;
+
+/* What has the batches of one pool; embedded there. */
+struct fz_batch_owner {
+	struct fz_dispatcher *dispatcher;
+	/* `batch` was made; nothing of it runs or will run. */
+	void (*made)(struct fz_batch_owner *owner, struct fz_batch *batch);
+	void (*done)(struct fz_batch_owner *owner, struct fz_batch *batch);
+	/*
+	 * Before `worker` gets items of the batch: it is to have the function
+	 * in slot `func`. 0, or -1 and `err`.
+	 */
+	int (*prepare)(struct fz_batch_owner *owner, struct fz_worker *worker,
+	    uint32_t func, struct fz_err *err);
+};
 
 struct fz_batch_opts {
-	struct fz_sched *sched;
+	struct fz_batch_owner *owner;
 	uint32_t kind; /* enum fz_wire_kind */
-	uint32_t func; /* slot of the scheduler, whatever for FZ_WIRE_INLINE */
+	uint32_t func; /* slot of the workers, whatever for FZ_WIRE_INLINE */
 	uint64_t n;    /* items there are from the start */
 	bool growing;  /* fz_batch_add() may come; `n` is 0 */
 	uint64_t seed;
@@ -37,7 +52,7 @@ struct fz_batch_opts {
 	struct fz_limits limits;
 	uint32_t chunk; /* items in one, 0: by measured time */
 	bool events;    /* record them */
-	bool told;      /* fz_sched_finished() tells when it is done */
+	bool told;      /* its owner is to report that it is done */
 	size_t slot;    /* bytes that hold a small result, 0: none do */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their
@@ -121,7 +136,7 @@ int fz_batch_take(struct fz_batch *batch, struct fz_batch_news *news);
 int fz_batch_next_event(struct fz_batch *batch, struct fz_event *event);
 
 /*
- * Where the scheduler has no workers (local): the next item to call here, 0
+ * If there are no workers (local): the next item to call here, 0
  * where none is ready, with its part as above (the caller's reference; NULL
  * for FZ_WIRE_INHERITED). The caller ends it by one of the other two, which
  * take what they are given.

@@ -1,10 +1,5 @@
 /*
- * batch_dispatch.h - hands the workers of one pool to its batches, in turn.
- *
- * A worker gets chunks ahead, about 5 ms of work by what was measured, and at
- * most its share of what is left; of a list that workers have inherited, all of
- * its share at first. Sending too much is no harm: what a worker has not
- * started is taken back for one that is idle.
+ * batch_dispatch.h - the batches of one pool, and the functions of its workers.
  */
 #ifndef FZ_BATCH_DISPATCH_H
 #define FZ_BATCH_DISPATCH_H
@@ -13,6 +8,7 @@
 #include <stdint.h>
 
 struct fz_batch;
+struct fz_batch_owner;
 struct fz_blob;
 struct fz_engine;
 struct fz_err;
@@ -23,8 +19,6 @@ struct fz_sched_opts {
 	struct fz_engine *engine;
 	struct fz_pool *pool; /* all its workers are for this scheduler */
 	unsigned workers;     /* at most, 0: the caller runs the items */
-	uint32_t max_tasks;   /* items a worker calls before another takes its
-				 place, 0: no limit */
 	bool once; /* a worker leaves as soon as there is no more for it */
 };
 
@@ -34,6 +28,9 @@ struct fz_sched *fz_sched_new(
 
 /* All its batches are cancelled. NULL is allowed. */
 void fz_sched_free(struct fz_sched *sched);
+
+/* What its batches are made with. */
+struct fz_batch_owner *fz_sched_owner(struct fz_sched *sched);
 
 /*
  * The function in `slot` is another one from now on. Workers that are forked
@@ -67,18 +64,6 @@ void fz_sched_cancel(struct fz_sched *sched, const char *text);
 /* Batches that are not done. */
 unsigned fz_sched_nbatches(const struct fz_sched *sched);
 
-/*
- * For the batch: it has items to send; it stops; it is done; end what it has at
- * workers and wait for that; how many workers call items of it now.
- */
-struct fz_engine *fz_sched_engine(const struct fz_sched *sched);
 bool fz_sched_is_local(const struct fz_sched *sched);
-void fz_sched_add(struct fz_sched *sched, struct fz_batch *batch);
-void fz_sched_remove(struct fz_sched *sched, struct fz_batch *batch);
-void fz_sched_forget(struct fz_sched *sched, struct fz_batch *batch);
-void fz_sched_wake(struct fz_sched *sched, struct fz_batch *batch);
-void fz_sched_end(struct fz_sched *sched, struct fz_batch *batch);
-unsigned fz_sched_running(
-    const struct fz_sched *sched, const struct fz_batch *batch);
 
 #endif

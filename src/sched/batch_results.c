@@ -6,7 +6,6 @@
 #include "base/container.h"
 #include "base/vec.h"
 #include "os/loop.h"
-#include "sched/batch_dispatch.h"
 #include "sched/batch_state.h"
 #include "sched/retry.h"
 #include "worker/blob.h"
@@ -127,7 +126,7 @@ delay_over(struct fz_timer *timer)
 		at = &(*at)->next;
 	*at = chunk->next;
 	fz_batch_insert(b, chunk);
-	fz_sched_wake(b->opts.sched, b);
+	fz_source_wake(&b->source);
 }
 
 /* Another attempt for item `item`; false where there is no memory for it. */
@@ -151,7 +150,7 @@ retry(
 	} else {
 		fz_batch_insert(b, chunk);
 	}
-	fz_sched_wake(b->opts.sched, b);
+	fz_source_wake(&b->source);
 	return true;
 }
 
@@ -201,6 +200,7 @@ fz_batch_item_failed(
 static void
 end_if_answered(struct fz_chunk *chunk)
 {
+	fz_source_progress(&chunk->batch->source);
 	if (chunk->job.worker == NULL)
 		fz_batch_end_chunk(chunk);
 }
@@ -321,9 +321,10 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		fz_blob_unref(job->strip);
 		job->strip = NULL;
 	}
+	b->share = 0; /* of what is left now */
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
-		fz_sched_wake(b->opts.sched, b);
+		fz_source_wake(&b->source);
 	}
 	if (!untouched)
 		end_if_answered(chunk);

@@ -4,6 +4,7 @@
 
 #include "os/loop.h"
 #include "sched/batch.h"
+#include "sched/dispatch.h"
 #include "sched/event.h"
 #include "worker/worker.h"
 
@@ -21,18 +22,11 @@ struct fz_chunk {
 	struct fz_timer delay; /* while it waits for another attempt */
 };
 
-/* A place in one of the scheduler's queues. */
-struct fz_batch_link {
-	struct fz_batch *next, **at; /* `at` is NULL outside of it */
-};
-
 struct fz_batch {
+	struct fz_source source;
 	struct fz_batch_opts opts;
 	struct fz_engine *engine;
-	/* Of the scheduler: all that are not done; those with items to send. */
-	struct fz_batch *next, **prev;
-	struct fz_batch_link ready;    /* in turn: those with items to send */
-	struct fz_batch_link finished; /* those to be told of */
+	struct fz_list link;           /* for its owner */
 	struct fz_chunk *head, **tail; /* wait to be sent, before what is new */
 	struct fz_chunk *delayed;      /* wait for another attempt */
 	struct fz_chunk *local;        /* under way in this process */
@@ -42,7 +36,7 @@ struct fz_batch {
 	uint64_t ndone, nfailed;
 	int64_t mean_ns;          /* an item takes, 0: not known */
 	int64_t timed_ns, ntimed; /* what that is made of: recent items */
-	bool growing, stopping, told, done;
+	bool growing, stopping, done;
 	bool whole_failed;
 	uint64_t share;   /* items that each worker is to have, 0: not known */
 	uint64_t nplaced; /* of those done: came in a slot */
@@ -67,12 +61,8 @@ uint64_t fz_batch_ready(const struct fz_batch *batch);
  */
 struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
 
-/* It was sent; or could not be. */
-void fz_batch_sent(struct fz_chunk *chunk);
-void fz_batch_unsent(struct fz_chunk *chunk, struct fz_failure *failure);
-
-/* The next of the items that are ready fails of what is no fault of its own. */
-void fz_batch_fail_next(struct fz_batch *batch, struct fz_failure *failure);
+/* How a dispatcher gets its chunks. */
+extern const struct fz_source_ops fz_batch_source_ops;
 
 /* End it if nothing is left to wait for. */
 void fz_batch_settle(struct fz_batch *batch);

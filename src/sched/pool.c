@@ -116,6 +116,15 @@ give_slot(const struct fz_pool *pool, struct fz_worker *w)
 	w->has_slot = false;
 }
 
+/* A dismissed worker counts as busy until it is dead. */
+static void
+retire(struct fz_pool *pool, struct fz_worker *w)
+{
+	unlink_worker(w);
+	link_worker(&pool->busy, w);
+	fz_worker_dismiss(w);
+}
+
 static void
 worker_idle(void *ctx, struct fz_worker *w)
 {
@@ -123,8 +132,12 @@ worker_idle(void *ctx, struct fz_worker *w)
 
 	if (w->mean_ns != 0) /* it has answered */
 		pool->nfailed_starts = 0;
-	unlink_worker(w);
-	link_worker(&pool->idle, w);
+	if (fz_pool_nleft(pool, w) == 0) {
+		retire(pool, w);
+	} else {
+		unlink_worker(w);
+		link_worker(&pool->idle, w);
+	}
 	give_slot(pool, w);
 	tell_users(pool, w);
 }
@@ -432,6 +445,16 @@ fz_pool_untake(struct fz_pool *pool, struct fz_worker *w)
 		worker_idle(pool, w);
 }
 
+uint32_t
+fz_pool_nleft(const struct fz_pool *pool, const struct fz_worker *w)
+{
+	uint32_t max = pool->opts.max_tasks;
+
+	if (max == 0)
+		return UINT32_MAX;
+	return w->nsent < max ? max - (uint32_t)w->nsent : 0;
+}
+
 /* How many jobs it may have: enough to hide the way, not more. */
 static unsigned
 ahead(const struct fz_worker *w)
@@ -489,18 +512,10 @@ fz_pool_pids(
 }
 
 void
-fz_pool_retire(struct fz_pool *pool, struct fz_worker *w)
-{
-	unlink_worker(w);
-	link_worker(&pool->busy, w);
-	fz_worker_dismiss(w);
-}
-
-void
 fz_pool_retire_idle(struct fz_pool *pool)
 {
 	while (pool->idle != NULL)
-		fz_pool_retire(pool, pool->idle);
+		retire(pool, pool->idle);
 }
 
 int

@@ -28,6 +28,8 @@ struct fz_pool_user {
 struct fz_pool_opts {
 	struct fz_engine *engine;
 	unsigned max; /* workers at most, at least 1 */
+	/* Items a worker gets before another takes its place, 0: no limit. */
+	uint32_t max_tasks;
 	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
 	struct fz_slots *slots;
 	bool spread; /* each begins on another processor: see cpus.h */
@@ -75,6 +77,10 @@ void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
 struct fz_worker *fz_pool_room(
     struct fz_pool *pool, const struct fz_pool_user *user);
 
+/* How many more items the worker may get. */
+uint32_t fz_pool_nleft(
+    const struct fz_pool *pool, const struct fz_worker *worker);
+
 bool fz_pool_is_closed(const struct fz_pool *pool);
 
 /* Workers that live, busy or not. */
@@ -86,9 +92,8 @@ bool fz_pool_has_free(const struct fz_pool *pool);
 /* Whether it would be one that is there already. */
 bool fz_pool_has_idle(const struct fz_pool *pool);
 
-/* An idle worker has done enough: it leaves by itself, `dead` as any. */
-void fz_pool_retire(struct fz_pool *pool, struct fz_worker *worker);
-void fz_pool_retire_idle(struct fz_pool *pool); /* all of them */
+/* Let all idle workers leave by themselves. */
+void fz_pool_retire_idle(struct fz_pool *pool);
 
 /* Fork all workers that there may be. 0, or -1 and `err`. */
 int fz_pool_fill(struct fz_pool *pool, struct fz_err *err);

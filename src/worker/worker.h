@@ -75,6 +75,7 @@ struct fz_job {
 	const struct fz_job_ops *ops;
 	struct fz_job *next;      /* in the queue that holds it */
 	struct fz_worker *worker; /* who has it; NULL: nobody */
+	void *owner;              /* whose job it is; the sender's to set */
 	pid_t pid;                /* of the worker that had it last */
 	uint32_t func;            /* number of the function in the worker */
 	uint32_t nvalues;         /* results that are wanted */

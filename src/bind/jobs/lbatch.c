@@ -210,7 +210,8 @@ batch_new(lua_State *L)
 	luaL_checktype(L, 3, LUA_TTABLE);
 	luaL_checktype(L, 4, LUA_TTABLE);
 	lua_settop(L, 4);
-	sched = opts.sched = check_open_pool(L, 1);
+	sched = check_open_pool(L, 1);
+	opts.owner = fz_sched_owner(sched);
 	lb = push_batch(L, 1);
 	lua_getfield(L, 4, "kind");
 	lb->kind = check_kind(L, -1);
@@ -329,13 +330,15 @@ static struct fz_lbatch *
 start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
+	struct fz_sched *sched;
 	struct fz_lbatch *lb;
 	int n = lua_gettop(L), record = 0;
 
 	fz_lloop_check_free(L);
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checkstack(L, 8, "too many arguments");
-	opts.sched = check_open_pool(L, 1);
+	sched = check_open_pool(L, 1);
+	opts.owner = fz_sched_owner(sched);
 	read_limits(L, 3, &opts);
 	opts.seed = call_seed(L, 1, 3, opts.seed);
 	lb = push(L, 1);
@@ -343,7 +346,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	if (lb->busy)
 		lua_toclose(L, 3);
 	lb->kind = FZ_WIRE_CALL;
-	init_buf(lb, fz_sched_is_local(opts.sched));
+	init_buf(lb, fz_sched_is_local(sched));
 	find_slot(L, lb, 3, 1, 2);
 	make_batch(L, lb, &opts);
 	lua_settop(L, n);

@@ -169,18 +169,11 @@ make_sched(lua_State *L, int idx, unsigned workers)
 		.pool = lp->pool,
 		.workers = workers };
 	struct fz_err err = { 0 };
-	lua_Integer max_tasks;
 
-	lua_getfield(L, 1, "max_tasks");
-	max_tasks = luaL_optinteger(L, -1, 0);
-	luaL_argcheck(L, 0 <= max_tasks && max_tasks <= INT32_MAX, 1,
-	    "max_tasks out of range");
-	opts.max_tasks = (uint32_t)max_tasks;
-	lua_getfield(L, 1, "once");
-	opts.once = lua_toboolean(L, -1);
+	opts.once = lp->once;
 	lua_getfield(L, 1, "seed");
 	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
-	lua_pop(L, 3);
+	lua_pop(L, 1);
 	fz_rawarray_learn(L); /* before the fork: workers are to know, too */
 	lp->sched = fz_sched_new(&opts, &err);
 	if (lp->sched == NULL)
@@ -213,7 +206,7 @@ pool_new(lua_State *L)
 	struct fz_pool_opts opts = { .before_fork = before_fork,
 		.main = fz_serve_main };
 	struct fz_err err = { 0 };
-	lua_Integer workers;
+	lua_Integer workers, max_tasks;
 	struct lpool *lp;
 	bool batches;
 
@@ -225,7 +218,12 @@ pool_new(lua_State *L)
 	batches = lua_toboolean(L, -1);
 	lua_getfield(L, 1, "once");
 	opts.spread = lua_toboolean(L, -1);
-	lua_pop(L, 2);
+	lua_getfield(L, 1, "max_tasks");
+	max_tasks = luaL_optinteger(L, -1, 0);
+	luaL_argcheck(L, 0 <= max_tasks && max_tasks <= INT32_MAX, 1,
+	    "max_tasks out of range");
+	opts.max_tasks = (uint32_t)max_tasks;
+	lua_pop(L, 3);
 	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
 	    "workers out of range");
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)

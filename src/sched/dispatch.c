@@ -1,0 +1,519 @@
+#include "sched/dispatch.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/container.h"
+#include "base/err.h"
+#include "worker/engine.h"
+
+/* A worker with less work than this gets another job. */
+#define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
+/* A worker that has been silent for so long is checked for results. */
+#define DISPATCH_LOOK_NS (4 * FZ_CLOCK_MS)
+/*
+ * Work that is worth being taken from a busy worker for one that is idle, and
+ * for one that would have to be forked.
+ */
+#define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
+#define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
+
+enum {
+	DISPATCH_AHEAD_JOBS = 64, /* at one worker */
+	DISPATCH_AHEAD_BYTES = 48
+			       << 10, /* of their frames: a pipe holds 64 KiB */
+	DISPATCH_UNMEASURED_JOBS = 4, /* while the time of a job is unknown */
+	DISPATCH_UNMEASURED_ITEMS = 1 << 16
+};
+
+#define DISPATCHER_OF(member, ptr) \
+	FZ_CONTAINER_OF(ptr, struct fz_dispatcher, member)
+
+static struct fz_loop *
+loop_of(const struct fz_dispatcher *d)
+{
+	return d->engine->loop;
+}
+
+static struct fz_source *
+source_of(struct fz_list *link)
+{
+	return FZ_CONTAINER_OF(link, struct fz_source, link);
+}
+
+static struct fz_source *
+first_source(const struct fz_list *list)
+{
+	struct fz_list *link = fz_list_first(list);
+
+	return link != NULL ? source_of(link) : NULL;
+}
+
+static struct fz_worker *
+next_own(const struct fz_dispatcher *d, struct fz_worker *w)
+{
+	while (w != NULL && w->owner != &d->user)
+		w = w->next;
+	return w;
+}
+
+static struct fz_worker *
+first_own(const struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	return next_own(d, fz_pool_busy(lane->pool));
+}
+
+static bool
+runs(const struct fz_worker *w, const struct fz_source *source)
+{
+	return w->head != NULL && w->head->owner == source;
+}
+
+static bool
+has(const struct fz_worker *w, const struct fz_source *source)
+{
+	const struct fz_job *job = w->head;
+
+	while (job != NULL && job->owner != source)
+		job = job->next;
+	return job != NULL;
+}
+
+static int64_t
+now(struct fz_dispatcher *d)
+{
+	if (d->now_ns == 0)
+		d->now_ns = fz_clock_ns();
+	return d->now_ns;
+}
+
+/* An item takes what others took, or the one at hand has taken already. */
+static int64_t
+work_left(struct fz_dispatcher *d, const struct fz_worker *w)
+{
+	int64_t n = (int64_t)(w->nitems < INT32_MAX ? w->nitems : INT32_MAX);
+	int64_t each = now(d) - w->news_ns;
+
+	if (each < w->mean_ns)
+		each = w->mean_ns;
+	return each < FZ_CLOCK_NEVER / INT32_MAX ? n * each : FZ_CLOCK_NEVER;
+}
+
+static bool
+has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
+    const struct fz_worker *w)
+{
+	if (w->dying || w->nbytes > DISPATCH_AHEAD_BYTES ||
+	    w->njobs >= DISPATCH_AHEAD_JOBS ||
+	    fz_pool_nleft(lane->pool, w) == 0)
+		return false;
+	if (w->mean_ns == 0)
+		return w->njobs < DISPATCH_UNMEASURED_JOBS &&
+		       w->nitems < DISPATCH_UNMEASURED_ITEMS;
+	return work_left(d, w) < DISPATCH_AHEAD_NS;
+}
+
+static struct fz_worker *
+roomy_worker(struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	struct fz_worker *best = NULL, *w = first_own(d, lane);
+
+	for (; w != NULL; w = next_own(d, w->next)) {
+		if ((best == NULL || w->nitems < best->nitems) &&
+		    has_room(d, lane, w))
+			best = w;
+	}
+	return best;
+}
+
+/* A worker for the next job; NULL: none now, or never if `err` is filled. */
+static struct fz_worker *
+pick(struct fz_dispatcher *d, const struct fz_lane *lane, struct fz_err *err)
+{
+	struct fz_worker *w = NULL;
+
+	if (d->nbusy < d->max)
+		w = fz_pool_take(lane->pool, &d->user, err);
+	if (w == NULL)
+		return roomy_worker(d, lane);
+	d->nbusy++;
+	return w;
+}
+
+/*
+ * Send what is ready. Returns false if all workers that may be busy are: they
+ * are to become idle for this lane, so that no other one feeds them.
+ */
+static bool
+send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
+{
+	struct fz_source *source;
+
+	while ((source = first_source(&lane->ready)) != NULL) {
+		struct fz_failure failure = { .exitcode = -1 };
+		struct fz_worker *w;
+
+		fz_list_remove(&source->link);
+		if (!source->ops->has_next(source))
+			continue;
+		fz_list_push(&lane->ready, &source->link);
+		w = pick(d, lane, &failure.err);
+		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
+			return d->nbusy < d->max;
+		if (w == NULL)
+			source->ops->fail_next(source, &failure);
+		else if (!source->ops->send(
+			     source, w, fz_pool_nleft(lane->pool, w)))
+			fz_pool_untake(lane->pool, w);
+	}
+	return true;
+}
+
+static bool
+may_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	return d->nbusy < d->max && fz_pool_has_free(lane->pool);
+}
+
+/* Whether a worker has more than the item that it may be at. */
+static bool
+has_spare(const struct fz_worker *w)
+{
+	return !w->dying && w->nitems > 1;
+}
+
+/*
+ * The worker with the most work to give. A worker that has not begun keeps its
+ * jobs: they might go from one to the other and back, and fill pipes, faster
+ * than any worker reads them.
+ */
+static struct fz_worker *
+fullest(struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	struct fz_worker *best = NULL, *w = first_own(d, lane);
+
+	for (; w != NULL; w = next_own(d, w->next)) {
+		if (has_spare(w) && fz_worker_has_begun(w) &&
+		    (best == NULL || work_left(d, w) > work_left(d, best)))
+			best = w;
+	}
+	return best;
+}
+
+/* With a worker idle and nothing to send, the fullest worker returns jobs. */
+static bool
+steal(struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	struct fz_worker *best;
+	int64_t least = DISPATCH_STEAL_NS;
+
+	if (!may_steal(d, lane))
+		return false;
+	best = fullest(d, lane);
+	if (best == NULL)
+		return false;
+	fz_worker_peek(best); /* it may have done more than it has reported */
+	if (!fz_pool_has_idle(lane->pool))
+		least = DISPATCH_STEAL_FORK_NS;
+	return work_left(d, best) >= least && fz_worker_recall(best) != 0;
+}
+
+/* Whether an idle worker may soon get what another has not begun. */
+static bool
+may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	struct fz_worker *w = first_own(d, lane);
+
+	while (w != NULL && (!has_spare(w) || fz_worker_has_begun(w)))
+		w = next_own(d, w->next);
+	return w != NULL;
+}
+
+/* Busy workers share with idle ones, which leave if there is no more. */
+static void
+balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
+{
+	if (fz_list_first(&lane->ready) == NULL && steal(d, lane))
+		send_lane(d, lane);
+	if (d->once && fz_list_first(&lane->ready) == NULL &&
+	    !may_soon_steal(d, lane))
+		fz_pool_retire_idle(lane->pool);
+}
+
+/*
+ * Since when a worker of the lane is silent that is to be checked: once after
+ * each of its replies, and again while another one could have its jobs.
+ */
+static int64_t
+silent_since(const struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	struct fz_worker *w = first_own(d, lane);
+	int64_t at = FZ_CLOCK_NEVER;
+
+	for (; w != NULL; w = next_own(d, w->next)) {
+		if (w->nitems > 1 && w->news_ns < at &&
+		    (w->peeked_ns != w->news_ns || may_steal(d, lane)))
+			at = w->news_ns;
+	}
+	return at;
+}
+
+static void
+arm_look(struct fz_dispatcher *d)
+{
+	int64_t at = FZ_CLOCK_NEVER;
+
+	for (uint32_t i = 0; i < d->nlanes && d->look.place == 0; i++) {
+		int64_t since = silent_since(d, &d->lanes[i]);
+
+		if (since < at)
+			at = since;
+	}
+	if (at == FZ_CLOCK_NEVER)
+		return;
+	if (fz_clock_after(at, DISPATCH_LOOK_NS) < now(d))
+		at = now(d);
+	fz_loop_arm(loop_of(d), &d->look, fz_clock_after(at, DISPATCH_LOOK_NS));
+}
+
+static void
+look_at_lane(const struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	struct fz_worker *w = first_own(d, lane), *next;
+	int64_t now_ns = fz_clock_ns();
+
+	for (; w != NULL; w = next) {
+		next = next_own(d, w->next);
+		if (w->nitems < 2 || now_ns - w->news_ns < DISPATCH_LOOK_NS)
+			continue;
+		w->peeked_ns = w->news_ns;
+		fz_worker_peek(w);
+	}
+}
+
+static void
+look(struct fz_timer *timer)
+{
+	struct fz_dispatcher *d = DISPATCHER_OF(look, timer);
+
+	for (uint32_t i = 0; i < d->nlanes; i++)
+		look_at_lane(d, &d->lanes[i]);
+	fz_loop_defer(loop_of(d), &d->dispatch);
+}
+
+/* Take back what workers have not begun; with `kill`, end what they have. */
+static void
+recall(const struct fz_source *source, const struct fz_err *kill)
+{
+	struct fz_dispatcher *d = source->dispatcher;
+	struct fz_worker *w = first_own(d, source->lane), *next;
+
+	for (; w != NULL; w = next) {
+		next = next_own(d, w->next);
+		if (!has(w, source))
+			continue;
+		fz_worker_recall(w);
+		if (kill != NULL && runs(w, source))
+			fz_worker_kill(w, kill->kind, kill->text);
+	}
+}
+
+static void
+dispatch(struct fz_defer *defer)
+{
+	struct fz_dispatcher *d = DISPATCHER_OF(dispatch, defer);
+	struct fz_source *source;
+
+	d->now_ns = 0;
+	while ((source = first_source(&d->stopping)) != NULL) {
+		fz_list_remove(&source->link);
+		recall(source, source->kill);
+	}
+	for (uint32_t i = d->nlanes; i-- > 0;) {
+		if (!send_lane(d, &d->lanes[i]))
+			break;
+	}
+	for (uint32_t i = 0; i < d->nlanes; i++)
+		balance_lane(d, &d->lanes[i]);
+	arm_look(d);
+}
+
+static void
+freed(struct fz_pool_user *user, struct fz_worker *w)
+{
+	struct fz_dispatcher *d = DISPATCHER_OF(user, user);
+
+	if (w != NULL)
+		d->nbusy--;
+	fz_loop_defer(loop_of(d), &d->dispatch);
+}
+
+int
+fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
+    struct fz_pool *const *pools, uint32_t npools, unsigned max,
+    struct fz_err *err)
+{
+	*d = (struct fz_dispatcher){ .user = { freed },
+		.engine = engine,
+		.max = max,
+		.dispatch = { .call = dispatch },
+		.look = { .fired = look } };
+	fz_list_init(&d->stopping);
+	d->lanes = calloc(npools + 1, sizeof(*d->lanes));
+	if (d->lanes == NULL)
+		return fz_err_nomem(err, "a dispatcher");
+	d->nlanes = npools;
+	for (uint32_t i = 0; i < npools; i++) {
+		d->lanes[i].pool = pools[i];
+		fz_list_init(&d->lanes[i].ready);
+	}
+	return 0;
+}
+
+void
+fz_dispatcher_fini(struct fz_dispatcher *d)
+{
+	fz_dispatcher_leave(d);
+	free(d->lanes);
+	d->lanes = NULL;
+	d->nlanes = 0;
+}
+
+int
+fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err)
+{
+	for (uint32_t i = 0; i < d->nlanes && !d->joined; i++) {
+		if (fz_pool_join(d->lanes[i].pool, &d->user, err) == 0)
+			continue;
+		while (i-- > 0)
+			fz_pool_leave(d->lanes[i].pool, &d->user);
+		return -1;
+	}
+	d->joined = true;
+	return 0;
+}
+
+void
+fz_dispatcher_leave(struct fz_dispatcher *d)
+{
+	for (uint32_t i = 0; i < d->nlanes && d->joined; i++)
+		fz_pool_leave(d->lanes[i].pool, &d->user);
+	d->joined = false;
+	fz_loop_disarm(loop_of(d), &d->look);
+	fz_loop_undefer(loop_of(d), &d->dispatch);
+}
+
+static void
+forget_all(struct fz_list *list)
+{
+	struct fz_list *link;
+
+	while ((link = fz_list_first(list)) != NULL)
+		fz_list_remove(link);
+}
+
+void
+fz_dispatcher_in_child(struct fz_dispatcher *d)
+{
+	for (uint32_t i = 0; i < d->nlanes; i++)
+		forget_all(&d->lanes[i].ready);
+	forget_all(&d->stopping);
+	d->nbusy = 0;
+	d->joined = false;
+}
+
+void
+fz_dispatcher_flush(const struct fz_dispatcher *d)
+{
+	for (uint32_t i = 0; i < d->nlanes; i++) {
+		struct fz_worker *w = first_own(d, &d->lanes[i]);
+
+		fz_pool_flush(d->lanes[i].pool);
+		for (; w != NULL; w = next_own(d, w->next))
+			fz_worker_flush(w);
+	}
+}
+
+void
+fz_source_init(struct fz_source *source, const struct fz_source_ops *ops,
+    struct fz_dispatcher *d, uint32_t pool)
+{
+	*source = (struct fz_source){
+		.ops = ops, .dispatcher = d, .lane = &d->lanes[pool]
+	};
+}
+
+void
+fz_source_wake(struct fz_source *source)
+{
+	struct fz_dispatcher *d = source->dispatcher;
+
+	if (d->max == 0)
+		return;
+	/* A forked child has the pool of its parent, but not its workers. */
+	if (!d->joined)
+		fz_dispatcher_join(d, NULL);
+	if (!fz_list_is_linked(&source->link))
+		fz_list_push(&source->lane->ready, &source->link);
+	fz_loop_defer(loop_of(d), &d->dispatch);
+}
+
+void
+fz_source_progress(const struct fz_source *source)
+{
+	struct fz_dispatcher *d = source->dispatcher;
+
+	fz_loop_defer(loop_of(d), &d->dispatch);
+}
+
+void
+fz_source_stop(struct fz_source *source, const struct fz_err *kill)
+{
+	struct fz_dispatcher *d = source->dispatcher;
+
+	source->kill = kill;
+	fz_list_remove(&source->link);
+	fz_list_push(&d->stopping, &source->link);
+	fz_loop_defer(loop_of(d), &d->dispatch);
+}
+
+/* End one of its workers; false: it has none. */
+static bool
+end_one(const struct fz_source *source, const struct fz_err *kill)
+{
+	struct fz_dispatcher *d = source->dispatcher;
+	struct fz_worker *w = first_own(d, source->lane);
+
+	while (w != NULL && !has(w, source))
+		w = next_own(d, w->next);
+	if (w != NULL)
+		fz_worker_end(w, kill->kind, kill->text);
+	return w != NULL;
+}
+
+void
+fz_source_end(struct fz_source *source, const struct fz_err *kill)
+{
+	fz_list_remove(&source->link);
+	recall(source, kill); /* all at once, then one by one */
+	while (end_one(source, kill))
+		continue;
+}
+
+void
+fz_source_leave(struct fz_source *source)
+{
+	fz_list_remove(&source->link);
+}
+
+unsigned
+fz_source_nrunning(const struct fz_source *source)
+{
+	struct fz_dispatcher *d = source->dispatcher;
+	struct fz_worker *w = first_own(d, source->lane);
+	unsigned n = 0;
+
+	for (; w != NULL; w = next_own(d, w->next))
+		n += runs(w, source);
+	return n;
+}

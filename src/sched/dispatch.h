@@ -1,0 +1,135 @@
+/*
+ * dispatch.h - sends the jobs of sources to the workers of pools.
+ *
+ * A source has jobs for the workers of one pool: the items of a batch
+ * (batch.h), or the nodes of a run that are ready (run.h). Sources of the same
+ * pool take turns. Of several pools the last one is served first, because what
+ * is furthest down a chain frees the most memory.
+ *
+ * One rule says how far a worker is fed ahead: it gets another job while it has
+ * less than about 5 ms of work by what was measured. Too much does no harm,
+ * because a worker that becomes idle gets what another has not begun.
+ *
+ * A job belongs to its source, which allocates and frees it; `job->owner` is
+ * the source. While `job->worker` is set a worker has it; the ops of the job
+ * (worker.h) report what becomes of it: `done`, `failed` and `items` when it
+ * ends, `started`, and `returned` for what was not begun. In each of them the
+ * source calls fz_source_wake() if it has more to send, else
+ * fz_source_progress().
+ *
+ * A source may be endless. has_next() is false while a stream waits for its
+ * next item, or has as many items under way as it has credit for. When the item
+ * comes, or a result gives credit back, the stream calls fz_source_wake().
+ * A stream that is at its end only ceases to have a next job.
+ */
+#ifndef FZ_DISPATCH_H
+#define FZ_DISPATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "os/loop.h"
+#include "sched/pool.h"
+#include "worker/worker.h"
+
+struct fz_engine;
+struct fz_err;
+struct fz_source;
+
+struct fz_source_ops {
+	/* Whether it has a job to send now. A stopped source has none. */
+	bool (*has_next)(const struct fz_source *source);
+	/*
+	 * Send the next job, of at most `max` items, to `worker`. False if none
+	 * was sent; what cannot be sent has failed.
+	 */
+	bool (*send)(
+	    struct fz_source *source, struct fz_worker *worker, uint32_t max);
+	/* There is no worker, and there will be none: the next job fails. */
+	void (*fail_next)(
+	    struct fz_source *source, const struct fz_failure *failure);
+};
+
+/* Embedded in whatever has the jobs. */
+struct fz_source {
+	const struct fz_source_ops *ops;
+	struct fz_dispatcher *dispatcher;
+	struct fz_lane *lane;
+	struct fz_list link;       /* among those that send, or that stop */
+	const struct fz_err *kill; /* why its workers are killed; NULL: not */
+};
+
+/* One pool of a dispatcher. */
+struct fz_lane {
+	struct fz_pool *pool;
+	struct fz_list ready; /* sources with jobs to send, in turn */
+};
+
+struct fz_dispatcher {
+	struct fz_pool_user user;
+	struct fz_engine *engine;
+	struct fz_lane *lanes;
+	uint32_t nlanes;
+	unsigned max; /* workers busy at once; 0: the caller does the jobs */
+	unsigned nbusy;
+	bool once;   /* idle workers leave when there is no more to send */
+	bool joined; /* the pools report free workers */
+	struct fz_list stopping; /* sources whose workers are to know */
+	int64_t now_ns;          /* during a dispatch; 0: not read yet */
+	struct fz_defer dispatch;
+	struct fz_timer look;
+};
+
+/*
+ * A dispatcher of `npools` pools, which outlive it, that keeps at most `max`
+ * workers busy at once. 0, or -1 and `err`. End with fz_dispatcher_fini().
+ */
+int fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
+    struct fz_pool *const *pools, uint32_t npools, unsigned max,
+    struct fz_err *err);
+void fz_dispatcher_fini(struct fz_dispatcher *d);
+
+/*
+ * Use the pools, or use them no more; no job is at a worker then. 0, or -1 and
+ * `err`.
+ */
+int fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err);
+void fz_dispatcher_leave(struct fz_dispatcher *d);
+
+/* In a forked child: forget the sources and workers of the parent. */
+void fz_dispatcher_in_child(struct fz_dispatcher *d);
+
+/* Pass on pieces of lines that its workers have printed: none runs a job. */
+void fz_dispatcher_flush(const struct fz_dispatcher *d);
+
+/* A source for the pool number `pool`; it has nothing to send yet. */
+void fz_source_init(struct fz_source *source, const struct fz_source_ops *ops,
+    struct fz_dispatcher *d, uint32_t pool);
+
+/* It has a job to send. */
+void fz_source_wake(struct fz_source *source);
+
+/* One of its jobs got on, so that a worker may have room for another. */
+void fz_source_progress(const struct fz_source *source);
+
+/*
+ * It sends no more: at the end of the loop's step take back what its workers
+ * have not begun, and kill those that run a job of it if `kill` is set, which
+ * stays valid.
+ */
+void fz_source_stop(struct fz_source *source, const struct fz_err *kill);
+
+/*
+ * Kill the workers that run its jobs and wait until they are dead. Not from a
+ * callback of the loop.
+ */
+void fz_source_end(struct fz_source *source, const struct fz_err *kill);
+
+/* It is done: the dispatcher forgets it. */
+void fz_source_leave(struct fz_source *source);
+
+/* How many workers run a job of it now. */
+unsigned fz_source_nrunning(const struct fz_source *source);
+
+#endif
