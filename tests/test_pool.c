@@ -256,36 +256,6 @@ test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
 }
 
 static void
-test_pool_room_is_where_the_fewest_jobs_are(void **state)
-{
-	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 2);
-	struct fz_worker *a, *b;
-	struct task t[8];
-	struct user u, other;
-
-	user_init(&u);
-	user_init(&other);
-	a = fz_pool_take(pool, &u.user, NULL);
-	b = fz_pool_take(pool, &u.user, NULL);
-	send_job(a, &u, &t[0], JOB_ADD, 1);
-	send_job(a, &u, &t[1], JOB_ADD, 1);
-	send_job(b, &u, &t[2], JOB_ADD, 1);
-	assert_ptr_equal(fz_pool_room(pool, &u.user), b);
-	assert_null(fz_pool_room(pool, &other.user));
-	for (int i = 3; i < 8; i++) {
-		struct fz_worker *room = fz_pool_room(pool, &u.user);
-
-		assert_non_null(room);
-		send_job(room, &u, &t[i], JOB_ADD, 1);
-	}
-	/* As nobody knows how long a job takes, that is enough. */
-	assert_null(fz_pool_room(pool, &u.user));
-	step_until_told(w, &u, 8);
-	fz_pool_free(pool);
-}
-
-static void
 test_pool_tells_others_of_a_free_worker(void **state)
 {
 	struct world *w = *state;
@@ -635,7 +605,7 @@ scenario(struct world *w)
 
 		worker = fz_pool_take(pool, &u.user, &err);
 		if (worker == NULL)
-			worker = fz_pool_room(pool, &u.user);
+			worker = fz_pool_busy(pool);
 		if (worker == NULL)
 			continue;
 		if (send_job(worker, &u, &t[i], JOB_ADD, 1) == 0)
@@ -687,9 +657,6 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_pool_a_dead_worker_returns_what_it_is_sent,
 		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_room_is_where_the_fewest_jobs_are, world_setup,
-		    world_teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_pool_tells_others_of_a_free_worker, world_setup,
 		    world_teardown),

@@ -25,7 +25,7 @@ local C_LAYERS = {
     "worker worker_slice worker_spawn worker_state worker_replies worker_death"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
     "graph", "limits", "retry", "event",
-    "run run_dispatch run_state run_step", "batch batch_state", "batch_chunk",
+    "run run_source run_state run_step", "batch batch_state", "batch_chunk",
     "batch_results", "batch_dispatch"},
   {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",
     "contents", "cells cells_state", "garbage", "cells_note", "cells_value", "format", "path",

@@ -301,9 +301,8 @@ look(struct fz_timer *timer)
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
 
-/* Take back what workers have not begun; with `kill`, end what they have. */
-static void
-recall(const struct fz_source *source, const struct fz_err *kill)
+void
+fz_source_recall(const struct fz_source *source, const struct fz_err *kill)
 {
 	struct fz_dispatcher *d = source->dispatcher;
 	struct fz_worker *w = first_own(d, source->lane), *next;
@@ -327,7 +326,7 @@ dispatch(struct fz_defer *defer)
 	d->now_ns = 0;
 	while ((source = first_source(&d->stopping)) != NULL) {
 		fz_list_remove(&source->link);
-		recall(source, source->kill);
+		fz_source_recall(source, source->kill);
 	}
 	for (uint32_t i = d->nlanes; i-- > 0;) {
 		if (!send_lane(d, &d->lanes[i]))
@@ -495,7 +494,7 @@ void
 fz_source_end(struct fz_source *source, const struct fz_err *kill)
 {
 	fz_list_remove(&source->link);
-	recall(source, kill); /* all at once, then one by one */
+	fz_source_recall(source, kill); /* all at once, then one by one */
 	while (end_one(source, kill))
 		continue;
 }

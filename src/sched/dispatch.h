@@ -114,15 +114,21 @@ void fz_source_wake(struct fz_source *source);
 void fz_source_progress(const struct fz_source *source);
 
 /*
- * It sends no more: at the end of the loop's step take back what its workers
- * have not begun, and kill those that run a job of it if `kill` is set, which
- * stays valid.
+ * Take back what workers have not begun of it, and kill those that run a job of
+ * it if `kill` is set.
+ */
+void fz_source_recall(
+    const struct fz_source *source, const struct fz_err *kill);
+
+/*
+ * It sends no more: recall its jobs at the end of the loop's step. `kill` stays
+ * valid.
  */
 void fz_source_stop(struct fz_source *source, const struct fz_err *kill);
 
 /*
- * Kill the workers that run its jobs and wait until they are dead. Not from a
- * callback of the loop.
+ * Recall its jobs, kill the workers that run one, and wait until they are dead.
+ * Not from a callback of the loop.
  */
 void fz_source_end(struct fz_source *source, const struct fz_err *kill);
 

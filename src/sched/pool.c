@@ -15,13 +15,8 @@
 #include "worker/engine.h"
 
 enum {
-	POOL_AHEAD_MAX = 64,         /* jobs at one worker */
-	POOL_AHEAD_FIRST = 4,        /* while nobody knows how long one takes */
-	POOL_AHEAD_BYTES = 48 << 10, /* a pipe holds 64 KiB */
 	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
 };
-/* Jobs that take this long together are enough to hide a round trip. */
-#define POOL_AHEAD_NS (FZ_CLOCK_MS / 2)
 /* From a fork that failed to the next one, while other workers do the jobs. */
 #define POOL_PAUSE_NS (100 * FZ_CLOCK_MS)
 
@@ -453,33 +448,6 @@ fz_pool_nleft(const struct fz_pool *pool, const struct fz_worker *w)
 	if (max == 0)
 		return UINT32_MAX;
 	return w->nsent < max ? max - (uint32_t)w->nsent : 0;
-}
-
-/* How many jobs it may have: enough to hide the way, not more. */
-static unsigned
-ahead(const struct fz_worker *w)
-{
-	int64_t n;
-
-	if (w->dying || w->nbytes > POOL_AHEAD_BYTES)
-		return 0;
-	if (w->mean_ns == 0)
-		return POOL_AHEAD_FIRST;
-	n = 1 + POOL_AHEAD_NS / w->mean_ns;
-	return n < POOL_AHEAD_MAX ? (unsigned)n : POOL_AHEAD_MAX;
-}
-
-struct fz_worker *
-fz_pool_room(struct fz_pool *pool, const struct fz_pool_user *user)
-{
-	struct fz_worker *best = NULL;
-
-	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
-		if (w->owner == user && w->njobs < ahead(w) &&
-		    (best == NULL || w->njobs < best->njobs))
-			best = w;
-	}
-	return best;
 }
 
 struct fz_worker *

@@ -70,13 +70,6 @@ struct fz_worker *fz_pool_take(
 /* Give up one that was taken and has got no job: `freed` is told. */
 void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
 
-/*
- * Of the workers that have jobs of `user`, the one with the fewest that has
- * room for one more. NULL: all have enough.
- */
-struct fz_worker *fz_pool_room(
-    struct fz_pool *pool, const struct fz_pool_user *user);
-
 /* How many more items the worker may get. */
 uint32_t fz_pool_nleft(
     const struct fz_pool *pool, const struct fz_worker *worker);

@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/seed.h"
 #include "sched/graph.h"
-#include "sched/run_dispatch.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
 #include "worker/blob.h"
@@ -16,30 +15,56 @@ static void
 fail_whole(struct fz_run *run, enum fz_err_kind kind, const char *text)
 {
 	run->whole_failed = true;
-	run->recalled = false; /* now they are to be killed */
 	fz_err_set(&run->whole.err, kind, "%s", text);
 	fz_step_stop(run, FZ_GRAPH_NONE);
+	fz_step_stop_sources(run, &run->whole.err);
 }
 
 static void
 deadline_over(struct fz_timer *timer)
 {
-	struct fz_run *run = FZ_RUN_OF(deadline, timer);
-	const char *text = "the deadline of the whole call ran out";
+	fail_whole(FZ_RUN_OF(deadline, timer), FZ_ERR_TIMEOUT,
+	    "the deadline of the whole call ran out");
+}
 
-	fail_whole(run, FZ_ERR_TIMEOUT, text);
-	fz_loop_defer(run->opts.engine->loop, &run->dispatch);
+/* The run is done: pass on what its workers printed, and leave the pools. */
+static void
+finish(struct fz_run *run)
+{
+	struct fz_loop *loop = run->opts.engine->loop;
+
+	run->done = true;
+	run->opts.engine->news++;
+	fz_loop_disarm(loop, &run->deadline);
+	fz_loop_undefer(loop, &run->settle);
+	fz_dispatcher_leave(&run->dispatcher);
+	if (run->local == NULL)
+		fz_dispatcher_flush(&run->dispatcher);
+}
+
+static void
+settle(struct fz_defer *defer)
+{
+	struct fz_run *run = FZ_RUN_OF(settle, defer);
+
+	if (!run->done && run->sent == 0 &&
+	    (run->unfinished == 0 || run->stopping))
+		finish(run);
 }
 
 void
 fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text)
 {
+	const struct fz_err *err = &run->whole.err;
+
 	if (run->done)
 		return;
 	fail_whole(run, kind, text);
-	if (run->started && run->local == NULL)
-		fz_dispatch_end(run, kind, text);
-	fz_dispatch_finish(run);
+	for (uint32_t i = 0; i < run->opts.npools; i++)
+		fz_source_recall(&run->lanes[i].source, err);
+	for (uint32_t i = 0; i < run->opts.npools; i++)
+		fz_source_end(&run->lanes[i].source, err);
+	finish(run);
 }
 
 /* In a worker the run of its parent is nobody's: it holds what it holds. */
@@ -49,7 +74,7 @@ in_child(struct fz_fork_hook *hook)
 	struct fz_run *run = FZ_RUN_OF(hook, hook);
 
 	run->done = true;
-	run->joined = false;
+	fz_dispatcher_in_child(&run->dispatcher);
 	run->failed = NULL;
 	memset(run->values, 0, run->nvalues * sizeof(*run->values));
 	for (uint32_t i = 0; i < run->nnodes; i++) {
@@ -66,14 +91,11 @@ allocate(struct fz_run *run, struct fz_err *err)
 	run->steps = calloc(nnodes + 1, sizeof(*run->steps));
 	run->values = calloc(nvalues + 1, sizeof(*run->values));
 	run->uses = calloc(nvalues + 1, sizeof(*run->uses));
-	run->ready = calloc(run->opts.npools + 1, sizeof(*run->ready));
-	run->opts.pools =
-	    calloc(run->opts.npools + 1, sizeof(*run->opts.pools));
+	run->lanes = calloc(run->opts.npools + 1, sizeof(*run->lanes));
 	if (run->opts.jobs == 0)
 		run->local = calloc(nnodes / 64 + 1, sizeof(*run->local));
 	if (run->steps == NULL || run->values == NULL || run->uses == NULL ||
-	    run->ready == NULL || run->opts.pools == NULL ||
-	    (run->opts.jobs == 0 && run->local == NULL))
+	    run->lanes == NULL || (run->opts.jobs == 0 && run->local == NULL))
 		return fz_err_nomem(err, "a run");
 	return 0;
 }
@@ -89,14 +111,20 @@ init_steps(struct fz_run *run)
 		step->waiting = plan->nmade;
 		step->because = FZ_GRAPH_NONE;
 		step->job = (struct fz_job){ .ops = &fz_step_job_ops,
+			.owner = &run->lanes[plan->pool].source,
 			.func = plan->func,
 			.nvalues = plan->nvalues,
 			.seed = fz_seed_mix(run->opts.seed, i) };
 	}
 	for (uint32_t v = 0; v < run->nvalues; v++)
 		fz_graph_users(run->opts.graph, v, &run->uses[v]);
-	for (uint32_t i = 0; i < run->opts.npools; i++)
-		run->ready[i].tail = &run->ready[i].head;
+	for (uint32_t i = 0; i < run->opts.npools; i++) {
+		struct fz_run_lane *lane = &run->lanes[i];
+
+		lane->tail = &lane->head;
+		fz_source_init(
+		    &lane->source, &fz_run_source_ops, &run->dispatcher, i);
+	}
 }
 
 struct fz_run *
@@ -109,28 +137,24 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	run->opts = *opts;
-	run->opts.pools = NULL;
 	run->nnodes = fz_graph_nnodes(opts->graph);
 	run->nvalues = fz_graph_nvalues(opts->graph);
-	run->user.freed = fz_dispatch_freed;
-	run->dispatch.call = fz_dispatch;
+	run->settle.call = settle;
 	run->deadline.fired = deadline_over;
-	run->steal.fired = fz_dispatch_steal;
 	run->hook.in_child = in_child;
 	run->whole.exitcode = run->lost.exitcode = -1;
 	run->last_failed = &run->failed;
 	run->events.engine = opts->events ? opts->engine : NULL;
 	fz_err_set(&run->lost.err, FZ_ERR_MEMORY,
 	    "not enough memory to keep the error");
-	if (allocate(run, err) != 0) {
+	if (fz_dispatcher_init(&run->dispatcher, opts->engine, opts->pools,
+		opts->npools, opts->jobs, err) != 0 ||
+	    allocate(run, err) != 0) {
 		run->nnodes = run->nvalues = 0;
 		run->done = true;
 		fz_run_free(run);
 		return NULL;
 	}
-	if (opts->npools != 0)
-		memcpy(run->opts.pools, opts->pools,
-		    opts->npools * sizeof(*opts->pools));
 	run->unfinished = run->nnodes;
 	init_steps(run);
 	fz_loop_hook(opts->engine->loop, &run->hook);
@@ -144,7 +168,8 @@ fz_run_free(struct fz_run *run)
 		return;
 	fz_run_cancel(run, FZ_ERR_CANCELLED, "the run was closed");
 	/* A local one may have been done before its last node ended. */
-	fz_loop_undefer(run->opts.engine->loop, &run->dispatch);
+	fz_loop_undefer(run->opts.engine->loop, &run->settle);
+	fz_dispatcher_fini(&run->dispatcher);
 	fz_loop_unhook(&run->hook);
 	for (uint32_t v = 0; v < run->nvalues; v++)
 		fz_blob_unref(run->values[v]);
@@ -159,8 +184,7 @@ fz_run_free(struct fz_run *run)
 	free(run->steps);
 	free(run->values);
 	free(run->uses);
-	free(run->ready);
-	free(run->opts.pools);
+	free(run->lanes);
 	free(run->local);
 	free(run->limits);
 	fz_event_fini(&run->events);
@@ -212,20 +236,17 @@ fz_run_start(struct fz_run *run, struct fz_err *err)
 			return fz_err_set(
 			    err, FZ_ERR_GRAPH, "value %u was not given", v + 1);
 	}
-	for (uint32_t i = 0; i < run->opts.npools; i++) {
-		if (fz_pool_join(run->opts.pools[i], &run->user, err) != 0)
-			return -1;
-		run->joined = true;
-	}
+	if (run->local == NULL &&
+	    fz_dispatcher_join(&run->dispatcher, err) != 0)
+		return -1;
 	if (fz_loop_arm(run->opts.engine->loop, &run->deadline,
 		run->opts.deadline_ns) != 0)
 		return fz_err_nomem(err, "a deadline");
-	run->started = true;
 	for (uint32_t i = 0; i < run->nnodes; i++) {
 		if (run->steps[i].waiting == 0)
 			fz_step_ready(&run->steps[i]);
 	}
-	fz_loop_defer(run->opts.engine->loop, &run->dispatch);
+	fz_loop_defer(run->opts.engine->loop, &run->settle);
 	return 0;
 }
 

@@ -25,7 +25,7 @@ struct fz_run;
 struct fz_run_opts {
 	struct fz_engine *engine;
 	const struct fz_graph *graph; /* frozen; outlives the run */
-	struct fz_pool **pools;       /* by number; outlive the run; copied */
+	struct fz_pool *const *pools; /* by number; outlive the run; copied */
 	uint32_t npools;
 	unsigned jobs; /* workers busy at once, 0: the caller runs the nodes */
 	enum fz_policy policy;

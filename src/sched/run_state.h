@@ -1,5 +1,5 @@
 /*
- * run_state.h - what run_step.c, run_dispatch.c and run.c share of one run.
+ * run_state.h - what run_step.c, run_source.c and run.c share of one run.
  *
  * step:  waiting -> ready -> sent -> done
  *                     ^       |
@@ -12,8 +12,8 @@
 
 #include "base/container.h"
 #include "os/loop.h"
+#include "sched/dispatch.h"
 #include "sched/event.h"
-#include "sched/pool.h"
 #include "sched/run.h"
 #include "worker/worker.h"
 
@@ -40,40 +40,42 @@ struct fz_step {
 	struct fz_timer delay;       /* armed while delayed */
 };
 
-/* Jobs of one pool that could start now, oldest first. */
-struct fz_ready {
-	struct fz_job *head, **tail;
+/* The steps of one pool that could start now, as a source. */
+struct fz_run_lane {
+	struct fz_source source;
+	struct fz_job *head, **tail; /* of steps, the oldest first */
 };
 
 struct fz_run {
-	struct fz_pool_user user;
+	struct fz_dispatcher dispatcher;
 	struct fz_run_opts opts;
 	struct fz_limits *limits; /* of each node, NULL: all as in opts */
 	struct fz_step *steps;
 	uint32_t nnodes, nvalues;
 	struct fz_blob **values;
-	uint32_t *uses;         /* of each value: who still wants it */
-	struct fz_ready *ready; /* of each pool */
-	uint64_t *local;        /* local runs: a bit a node that is ready */
-	uint32_t local_from;    /* no bit is set below this word */
-	uint32_t unfinished;    /* nodes not done, failed or cancelled */
-	uint32_t sent;          /* jobs that workers have */
-	unsigned nbusy;         /* workers that have them: slots in use */
-	bool started, joined, done;
+	uint32_t *uses;            /* of each value: who still wants it */
+	struct fz_run_lane *lanes; /* of each pool */
+	uint64_t *local;           /* local runs: a bit a node that is ready */
+	uint32_t local_from;       /* no bit is set below this word */
+	uint32_t unfinished;       /* nodes not done, failed or cancelled */
+	uint32_t sent;             /* jobs that workers have */
+	bool done;
 	bool stopping;    /* start nothing new */
-	bool recalled;    /* while stopping: workers have been told */
 	uint32_t because; /* the node it stops for */
 	struct fz_step *failed,
 	    **last_failed; /* for good, the first one first */
 	bool whole_failed;
 	struct fz_failure whole; /* a deadline or a cancel */
 	struct fz_failure lost;  /* for a node whose failure had no memory */
-	struct fz_defer dispatch;
-	struct fz_timer deadline, steal;
+	struct fz_defer settle;  /* checks whether it is done */
+	struct fz_timer deadline;
 	struct fz_fork_hook hook;
 	struct fz_event_log events;
 };
 
 #define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)
+
+/* How a dispatcher gets the steps of a lane. */
+extern const struct fz_source_ops fz_run_source_ops;
 
 #endif

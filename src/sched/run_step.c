@@ -10,6 +10,9 @@
 #include "worker/blob.h"
 #include "worker/engine.h"
 
+static const struct fz_err another_failed = { FZ_ERR_CANCELLED, 0,
+	"ended because another function failed" };
+
 static struct fz_step *
 step_of(struct fz_job *job)
 {
@@ -61,7 +64,7 @@ end_step(struct fz_step *step, enum fz_step_state state)
 	for (uint32_t i = 0; i < fz_step_plan(step)->ninputs; i++)
 		drop_use(run, inputs[i]);
 	run->unfinished--;
-	fz_loop_defer(run->opts.engine->loop, &run->dispatch);
+	fz_loop_defer(run->opts.engine->loop, &run->settle);
 }
 
 void
@@ -76,13 +79,14 @@ fz_step_ready(struct fz_step *step)
 		if (n / 64 < run->local_from)
 			run->local_from = n / 64;
 	} else {
-		struct fz_ready *ready = &run->ready[fz_step_plan(step)->pool];
+		struct fz_run_lane *lane =
+		    &run->lanes[fz_step_plan(step)->pool];
 
 		step->job.next = NULL;
-		*ready->tail = &step->job;
-		ready->tail = &step->job.next;
+		*lane->tail = &step->job;
+		lane->tail = &step->job.next;
+		fz_source_wake(&lane->source);
 	}
-	fz_loop_defer(run->opts.engine->loop, &run->dispatch);
 }
 
 /* A value is there: those who waited for it may be ready now. */
@@ -159,6 +163,13 @@ cancel_users(struct fz_step *failed, uint32_t because)
 	}
 }
 
+void
+fz_step_stop_sources(struct fz_run *run, const struct fz_err *kill)
+{
+	for (uint32_t i = 0; i < run->opts.npools; i++)
+		fz_source_stop(&run->lanes[i].source, kill);
+}
+
 /* Start nothing new: what waits, is ready or delayed is cancelled. */
 void
 fz_step_stop(struct fz_run *run, uint32_t because)
@@ -179,10 +190,12 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		    step->state == FZ_STEP_READY)
 			cancel(step, because);
 	}
-	for (uint32_t i = 0; i < run->opts.npools; i++)
-		run->ready[i].tail = &run->ready[i].head;
-	for (uint32_t i = 0; i < run->opts.npools; i++)
-		run->ready[i].head = NULL;
+	for (uint32_t i = 0; i < run->opts.npools; i++) {
+		run->lanes[i].head = NULL;
+		run->lanes[i].tail = &run->lanes[i].head;
+	}
+	fz_step_stop_sources(
+	    run, run->opts.policy == FZ_POLICY_NOW ? &another_failed : NULL);
 }
 
 static void
@@ -265,6 +278,7 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 	struct fz_step *step = step_of(job);
 
 	step->run->sent--;
+	fz_source_progress(job->owner);
 	fz_step_done(step, values, n, job->pid);
 }
 
@@ -274,6 +288,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 	struct fz_step *step = step_of(job);
 
 	step->run->sent--;
+	fz_source_progress(job->owner);
 	fz_step_failed(step, failure);
 }
 

@@ -10,6 +10,7 @@
 struct fz_blob;
 struct fz_failure;
 struct fz_job_ops;
+struct fz_err;
 struct fz_node;
 struct fz_run;
 struct fz_step;
@@ -37,5 +38,8 @@ void fz_step_record(struct fz_step *step, enum fz_event_kind kind, pid_t pid);
  * are cancelled, because of the node `because` or of none.
  */
 void fz_step_stop(struct fz_run *run, uint32_t because);
+
+/* Its workers return what they have not begun; see fz_source_stop(). */
+void fz_step_stop_sources(struct fz_run *run, const struct fz_err *kill);
 
 #endif

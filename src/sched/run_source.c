@@ -1,0 +1,82 @@
+#include "sched/run_state.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "sched/graph.h"
+#include "sched/run_step.h"
+
+static struct fz_run_lane *
+lane_of(const struct fz_source *source)
+{
+	return FZ_CONTAINER_OF(source, struct fz_run_lane, source);
+}
+
+static struct fz_step *
+pop_ready(struct fz_run_lane *lane)
+{
+	struct fz_job *job = lane->head;
+
+	lane->head = job->next;
+	if (lane->head == NULL)
+		lane->tail = &lane->head;
+	return FZ_CONTAINER_OF(job, struct fz_step, job);
+}
+
+static int
+send_step(struct fz_step *step, struct fz_worker *w, struct fz_err *err)
+{
+	enum { FEW = 16 };
+	struct fz_run *run = step->run;
+	uint32_t number = fz_step_number(step);
+	const struct fz_node *plan = fz_step_plan(step);
+	const uint32_t *inputs = fz_graph_inputs(run->opts.graph, number);
+	const struct fz_limits *limits = fz_run_limits_of(run, number);
+	struct fz_blob *some[FEW], **args = some;
+	int rc;
+
+	if (plan->ninputs > FEW)
+		args = malloc(plan->ninputs * sizeof(struct fz_blob *));
+	if (args == NULL)
+		return fz_err_nomem(err, "arguments");
+	for (uint32_t i = 0; i < plan->ninputs; i++)
+		args[i] = run->values[inputs[i]];
+	step->job.timeout_ns = limits->timeout_ns;
+	step->job.memory = limits->memory;
+	step->state = FZ_STEP_SENT;
+	rc = fz_worker_send(w, &step->job, args, plan->ninputs, err);
+	if (args != some)
+		free(args);
+	return rc;
+}
+
+static bool
+has_next(const struct fz_source *source)
+{
+	return lane_of(source)->head != NULL;
+}
+
+static bool
+send(struct fz_source *source, struct fz_worker *w, uint32_t max)
+{
+	struct fz_failure failure = { .exitcode = -1 };
+	struct fz_step *step = pop_ready(lane_of(source));
+
+	(void)max; /* a step is one item */
+	if (send_step(step, w, &failure.err) != 0) {
+		fz_step_failed(step, &failure);
+		return false;
+	}
+	step->run->sent++;
+	return true;
+}
+
+static void
+fail_next(struct fz_source *source, const struct fz_failure *failure)
+{
+	struct fz_failure copy = *failure;
+
+	fz_step_failed(pop_ready(lane_of(source)), &copy);
+}
+
+const struct fz_source_ops fz_run_source_ops = { has_next, send, fail_next };
