@@ -153,13 +153,15 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 		struct fz_failure failure = { .exitcode = -1 };
 		struct fz_worker *w;
 
-		fz_list_remove(&source->link);
-		if (!source->ops->has_next(source))
+		if (!source->ops->has_next(source)) {
+			fz_list_remove(&source->link);
 			continue;
-		fz_list_push(&lane->ready, &source->link);
+		}
 		w = pick(d, lane, &failure.err);
 		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
 			return d->nbusy < d->max;
+		fz_list_remove(&source->link); /* behind the others */
+		fz_list_push(&lane->ready, &source->link);
 		if (w == NULL)
 			source->ops->fail_next(source, &failure);
 		else if (!source->ops->send(
