@@ -634,7 +634,7 @@ test_heap_chunks_have_the_room_that_was_asked_for(void **state)
 		used += fz_heap_room(chunks[i]);
 		memset(chunks[i], (int)i, fz_heap_room(chunks[i]));
 		assert_ptr_equal(
-		    fz_heap_at(fz_heap_offset(chunks[i])), chunks[i]);
+		    fz_ref_at(fz_ref_offset(chunks[i])), chunks[i]);
 	}
 	assert_int_equal(fz_heap_used(), used);
 	for (size_t i = 0; i < n; i++)
@@ -646,7 +646,7 @@ test_heap_chunks_have_the_room_that_was_asked_for(void **state)
 	for (size_t i = 0; i < n; i++)
 		fz_heap_give(chunks[i]);
 	assert_int_equal(fz_heap_used(), 0);
-	assert_null(fz_heap_at(0));
+	assert_null(fz_ref_at(0));
 	assert_null(fz_heap_take(SIZE_MAX, NULL));
 	assert_null(fz_heap_take(fz_heap.size, NULL));
 }
@@ -675,7 +675,7 @@ test_heap_chunks_keep_their_memory_for_a_while(void **state)
 static void
 giving_child(uint64_t chunk)
 {
-	fz_heap_give(fz_heap_at(chunk));
+	fz_heap_give(fz_ref_at(chunk));
 }
 
 static void
@@ -689,7 +689,7 @@ test_heap_takes_the_first_free_chunk_whoever_freed_it(void **state)
 	for (int i = 0; i < N; i++)
 		chunks[i] = fz_heap_take(1, NULL);
 	fz_heap_give(chunks[SECOND]);
-	pid = start(giving_child, fz_heap_offset(chunks[FIRST]));
+	pid = start(giving_child, fz_ref_offset(chunks[FIRST]));
 	await_used((N - 2) * FZ_HEAP_CHUNK);
 	finish(pid);
 	assert_ptr_equal(fz_heap_take(1, NULL), chunks[FIRST]);
@@ -715,13 +715,13 @@ test_heap_takes_as_fast_with_many_chunks_in_use(void **state)
 	skip();
 #endif
 	assert_int_not_equal(fz_heap_self(NULL), 0);
-	many = fz_heap.head->nchunks / 2;
+	many = heap_head()->nchunks / 2;
 	rounds = (uint32_t)(UINT64_C(20000000000) / many);
 	assert_int_equal(
 	    fz_heap_reserve(fz_heap.owners, (many + 2) * sizeof(uint64_t)), 0);
 	for (uint32_t i = 0; i < many; i++) /* without memory of their own */
 		atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, 1));
-	atomic_store(&fz_heap.head->top, many);
+	atomic_store(&heap_head()->top, many);
 	fz_heap_give(fz_heap_take(1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
 	for (uint32_t i = 0; i < rounds; i++)
@@ -1019,7 +1019,7 @@ busy_child(uint64_t seed)
 static bool
 all_free(void)
 {
-	uint32_t i = 0, top = fz_heap.head->top;
+	uint32_t i = 0, top = heap_head()->top;
 
 	while (i < top && is_free(atomic_load(&fz_heap.owners[i])))
 		i++;

@@ -334,7 +334,7 @@ test_queue_who_is_killed_while_taking_takes_one_at_most(void **state)
 static size_t
 count_used(void)
 {
-	uint32_t top = atomic_load(&fz_heap.head->top);
+	uint32_t top = atomic_load(&heap_head()->top);
 	size_t n = 0;
 
 	for (uint32_t i = 0; i < top; i++)
@@ -552,15 +552,15 @@ test_queue_a_linked_segment_is_given_back(void **state)
 
 	(void)state;
 	fz_heap_own(chunk, &box->object);
-	atomic_store(&box->queue.first, chunk);
+	fz_ref_set(&box->queue.first, chunk);
 	fz_queue_compact(&box->queue, self());
 	assert_int_equal(fz_heap_used(), before);
 	put(box, 1, 10);
 	assert_int_equal(take(box, NULL), 1);
 	chunk = fz_heap_take(1, NULL);
 	fz_heap_own(chunk, &box->object);
-	/* What comes behind a segment is what it begins with. */
-	memcpy(atomic_load(&box->queue.first), &chunk, sizeof(chunk));
+	/* A segment begins with the reference to the next one. */
+	fz_ref_set(fz_ref_get(&box->queue.first), chunk);
 	fz_queue_compact(&box->queue, self());
 	assert_int_equal(fz_heap_used(), before);
 	put(box, 2, 10);

@@ -17,7 +17,7 @@ local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
   {dir = "os/", "slab", "alloc", "fd", "cwd", "cpus", "memory", "jobserver", "lines", "spin", "loop",
     "proctree", "streams", "death", "proc proc_child proc_state"},
-  {dir = "shared/", "extent", "arena", "eventcount heap heap_state", "lock", "waiter", "barrier",
+  {dir = "shared/", "extent", "arena", "ref", "eventcount heap heap_state", "lock", "waiter", "barrier",
     "condition", "endpoint", "event", "heap_chunks", "heap_members", "heap_objects",
     "heap_reclaim", "idle", "unfinished", "queue", "semaphore"},
   {dir = "worker/", "blob", "claim", "wire", "child_port", "engine", "program_state", "program",

@@ -17,6 +17,7 @@
 #define PIECE ((size_t)8 << 20)
 #define SIZE_FEW ((size_t)64 << 20) /* with less it does not begin */
 
+unsigned char *fz_heap_base;
 struct fz_heap fz_heap = { .fd = -1, .bell = -1 };
 
 static size_t
@@ -80,8 +81,7 @@ reserve_piece(size_t offset, size_t len)
 {
 	if (fz_heap.fd != -1)
 		return fallocate(fz_heap.fd, 0, (off_t)offset, (off_t)len);
-	if (madvise((unsigned char *)fz_heap.head + offset, len,
-		MADV_POPULATE_WRITE) == 0)
+	if (madvise(fz_heap_base + offset, len, MADV_POPULATE_WRITE) == 0)
 		return 0;
 	if (errno == EFAULT) /* the fault of a page that cannot be had */
 		errno = ENOMEM;
@@ -93,7 +93,7 @@ int
 fz_heap_reserve(const void *at, size_t len)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t offset = (size_t)fz_heap_offset(at), end = offset + len;
+	size_t offset = (size_t)fz_ref_offset(at), end = offset + len;
 
 	offset &= ~(page - 1);
 	while (offset < end) {
@@ -115,7 +115,7 @@ in_child(void)
 		return; /* nothing of this page is to be copied */
 	fz_heap.self = 0;
 	fz_heap.cells = NULL;
-	fz_heap.dropped = NULL;
+	fz_ref_set(&fz_heap.dropped, NULL);
 }
 
 int
@@ -136,9 +136,9 @@ fz_heap_init_lock(pthread_mutex_t *mutex)
 static void
 close_region(void)
 {
-	if (fz_heap.head != NULL)
-		munmap(fz_heap.head, fz_heap.size);
-	fz_heap.head = NULL;
+	if (fz_heap_base != NULL)
+		munmap(fz_heap_base, fz_heap.size);
+	fz_heap_base = NULL;
 	fz_fd_close(&fz_heap.bell);
 	fz_fd_close(&fz_heap.fd);
 }
@@ -147,7 +147,7 @@ static int
 init_region(struct fz_err *err)
 {
 	static bool hooked;
-	struct head *head = fz_heap.head;
+	struct head *head = heap_head();
 	size_t room = fz_heap.size;
 	int code;
 
@@ -192,7 +192,7 @@ make_files(struct fz_err *err)
 static void
 close_file(void)
 {
-	if (madvise(fz_heap.head, 1, MADV_POPULATE_WRITE) == 0)
+	if (madvise(fz_heap_base, 1, MADV_POPULATE_WRITE) == 0)
 		fz_fd_close(&fz_heap.fd);
 }
 
@@ -207,7 +207,7 @@ open_region(struct fz_err *err)
 	at = map_region(fz_heap.fd, &fz_heap.size);
 	if (at == MAP_FAILED)
 		return fz_err_sys(err, errno, "cannot map shared memory");
-	fz_heap.head = at;
+	fz_heap_base = at;
 	madvise(at, fz_heap.size, MADV_DONTDUMP);
 	close_file();
 	if (fz_heap_reserve(at, offsetof(struct head, members)) != 0)
@@ -218,7 +218,7 @@ open_region(struct fz_err *err)
 int
 fz_heap_open(struct fz_err *err)
 {
-	if (fz_heap.head != NULL)
+	if (fz_heap_base != NULL)
 		return 0;
 	/* One of its own would not be that of the others. */
 	if (fz_heap.failed != 0 && fz_heap.failed != getpid())
@@ -269,7 +269,7 @@ fz_heap_let_go(void)
 	if (--fz_heap.nholders != 0)
 		return;
 	fz_heap.failed = 0;
-	if (fz_heap.head == NULL)
+	if (fz_heap_base == NULL)
 		return;
 	if (fz_heap.self != 0 && !leave())
 		return;
@@ -298,17 +298,4 @@ fz_heap_ring(void)
 			   /* Full, of what some process has written to it. */
 			   (errno == EAGAIN &&
 			       read(fz_heap.bell, &many, sizeof(many)) > 0)));
-}
-
-uint64_t
-fz_heap_offset(const void *at)
-{
-	return (uint64_t)((const unsigned char *)at -
-			  (unsigned char *)fz_heap.head);
-}
-
-void *
-fz_heap_at(uint64_t offset)
-{
-	return offset != 0 ? (unsigned char *)fz_heap.head + offset : NULL;
 }

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "shared/eventcount.h"
+#include "shared/ref.h"
 
 struct fz_err;
 
@@ -92,7 +93,7 @@ struct fz_object {
 	_Atomic uint32_t handles;
 	_Atomic uint32_t owns; /* chunks, ever */
 	uint64_t forks;
-	struct fz_object *next;
+	struct fz_ref next;
 };
 
 /*
@@ -111,7 +112,7 @@ void fz_heap_free(struct fz_object *object);
  * The list of this process's objects that are to be freed later, by `next`. A
  * forked child has none, nor has one that has closed the shared heap.
  */
-struct fz_object **fz_heap_dropped(void);
+struct fz_ref *fz_heap_dropped(void);
 
 /* Its name in every process; not 0. */
 uint32_t fz_heap_name(const struct fz_object *object);
@@ -139,10 +140,6 @@ void fz_heap_give(void *chunks);
 
 /* How many bytes they have. */
 size_t fz_heap_room(const void *chunks);
-
-/* Offsets mean the same in every process. 0 is none. */
-uint64_t fz_heap_offset(const void *at);
-void *fz_heap_at(uint64_t offset);
 
 /* Bytes in chunks that belong to somebody; about, after somebody was killed. */
 size_t fz_heap_used(void);

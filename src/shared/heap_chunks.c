@@ -16,7 +16,7 @@
 void
 fz_heap_search_from(uint32_t i)
 {
-	_Atomic uint64_t *lowest = &fz_heap.head->lowest;
+	_Atomic uint64_t *lowest = &heap_head()->lowest;
 	uint64_t before = atomic_load(lowest), after;
 
 	do {
@@ -31,8 +31,8 @@ static void
 set_free(uint32_t i, uint32_t n, uint32_t state)
 {
 	if (state == WARM)
-		atomic_fetch_add(&fz_heap.head->nwarm, (int32_t)n);
-	atomic_fetch_sub(&fz_heap.head->nused, n);
+		atomic_fetch_add(&heap_head()->nwarm, (int32_t)n);
+	atomic_fetch_sub(&heap_head()->nused, n);
 	while (n-- > 0)
 		atomic_store(&fz_heap.owners[i + n], owner_word(state, 0));
 	fz_heap_search_from(i);
@@ -47,7 +47,7 @@ punch(uint32_t i, uint32_t n)
 void
 fz_heap_free_chunks(uint32_t i, uint32_t n)
 {
-	bool full = atomic_load(&fz_heap.head->nwarm) + (int32_t)n > WARM_MAX;
+	bool full = atomic_load(&heap_head()->nwarm) + (int32_t)n > WARM_MAX;
 
 	set_free(i, n, full && punch(i, n) ? COLD : WARM);
 }
@@ -63,7 +63,7 @@ fz_heap_drop_chunks(uint32_t i, uint32_t n)
 static bool
 claim_chunk(uint32_t i, bool *cold)
 {
-	struct head *head = fz_heap.head;
+	struct head *head = heap_head();
 	uint64_t before = atomic_load(&fz_heap.owners[i]);
 
 	if (!is_free(before) ||
@@ -82,7 +82,7 @@ claim_chunk(uint32_t i, bool *cold)
 static int
 raise_top(uint32_t top)
 {
-	struct head *head = fz_heap.head;
+	struct head *head = heap_head();
 	uint32_t before = atomic_load(&head->top);
 
 	if (before < top && fz_heap_reserve(&fz_heap.owners[before],
@@ -122,7 +122,7 @@ claim_row(uint32_t i, uint32_t n, uint32_t *got)
 static uint32_t
 free_row(uint32_t i, uint32_t n)
 {
-	uint32_t k = 0, top = atomic_load(&fz_heap.head->top);
+	uint32_t k = 0, top = atomic_load(&heap_head()->top);
 
 	while (k < n &&
 	       (i + k >= top || is_free(atomic_load(&fz_heap.owners[i + k]))))
@@ -134,7 +134,7 @@ free_row(uint32_t i, uint32_t n)
 static int
 take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 {
-	uint32_t got = 0, end = fz_heap.head->nchunks;
+	uint32_t got = 0, end = heap_head()->nchunks;
 
 	while (n <= end && i <= end - n) {
 		uint32_t k = free_row(i, n);
@@ -159,7 +159,7 @@ take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 static int
 take_row(uint32_t n, uint32_t *at)
 {
-	_Atomic uint64_t *lowest = &fz_heap.head->lowest;
+	_Atomic uint64_t *lowest = &heap_head()->lowest;
 	uint64_t before = atomic_load(lowest);
 	int rc = take_row_from((uint32_t)before, n, at);
 
@@ -266,6 +266,6 @@ fz_heap_room(const void *chunks)
 size_t
 fz_heap_used(void)
 {
-	return fz_heap.head != NULL ? atomic_load(&fz_heap.head->nused) * CHUNK
+	return fz_heap_base != NULL ? atomic_load(&heap_head()->nused) * CHUNK
 				    : 0;
 }

@@ -21,7 +21,7 @@ fz_heap_place(uint32_t member)
 uint32_t
 fz_heap_nplaces(void)
 {
-	return fz_heap.head != NULL ? atomic_load(&fz_heap.head->nplaces) : 0;
+	return fz_heap_base != NULL ? atomic_load(&heap_head()->nplaces) : 0;
 }
 
 struct fz_heap_wait *
@@ -53,7 +53,7 @@ fz_heap_alive(uint32_t member)
 	struct member *m;
 	bool runs;
 
-	if (member == 0 || fz_heap.head == NULL)
+	if (member == 0 || fz_heap_base == NULL)
 		return false;
 	if (member == fz_heap.self)
 		return true;
@@ -88,7 +88,7 @@ new_place(uint32_t *place, struct fz_err *err)
 		fz_err_sys(err, code, "cannot share with other processes");
 		return NULL;
 	}
-	atomic_store(&fz_heap.head->nplaces, n + 1);
+	atomic_store(&heap_head()->nplaces, n + 1);
 	*place = n;
 	return m;
 }
@@ -105,7 +105,7 @@ boot_ns(void)
 static uint32_t
 join(struct fz_err *err)
 {
-	struct head *head = fz_heap.head;
+	struct head *head = heap_head();
 	uint32_t place = 0;
 	struct member *m;
 	int code = fz_heap_lock(&head->joining, true);

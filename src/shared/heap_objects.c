@@ -7,7 +7,7 @@
 uint32_t
 fz_heap_name(const struct fz_object *object)
 {
-	return (uint32_t)(fz_heap_offset(object) / CELL);
+	return (uint32_t)(fz_ref_offset(object) / CELL);
 }
 
 /* In the own chunk of cells; NULL: there is none. */
@@ -60,7 +60,7 @@ fz_heap_new(uint32_t type, size_t size, struct fz_err *err)
 	if (object == NULL)
 		return NULL;
 	memset(object, 0, size);
-	object->generation = atomic_fetch_add(&fz_heap.head->generation, 1) + 1;
+	object->generation = atomic_fetch_add(&heap_head()->generation, 1) + 1;
 	object->maker = fz_heap.self;
 	if (size > CELL)
 		fz_heap_own(object, object);
@@ -72,7 +72,7 @@ fz_heap_new(uint32_t type, size_t size, struct fz_err *err)
 static void
 free_owned(uint32_t name, uint32_t own)
 {
-	uint32_t top = atomic_load(&fz_heap.head->top);
+	uint32_t top = atomic_load(&heap_head()->top);
 
 	for (uint32_t i = 0; i < top; i++) {
 		uint64_t owner = atomic_load(&fz_heap.owners[i]);
@@ -125,7 +125,7 @@ fz_heap_free(struct fz_object *object)
 		free_object_chunks(object);
 }
 
-struct fz_object **
+struct fz_ref *
 fz_heap_dropped(void)
 {
 	return &fz_heap.dropped;
@@ -135,12 +135,12 @@ struct fz_object *
 fz_heap_find(uint32_t name, uint32_t generation, uint32_t type)
 {
 	uint64_t offset = (uint64_t)name * CELL;
-	struct fz_object *object = fz_heap_at(offset);
+	struct fz_object *object = fz_ref_at(offset);
 
-	if (fz_heap.head == NULL || offset == 0 ||
+	if (fz_heap_base == NULL || offset == 0 ||
 	    offset > fz_heap.size - CELL ||
 	    (unsigned char *)object < fz_heap.chunks ||
-	    chunk_number(object) >= atomic_load(&fz_heap.head->top) ||
+	    chunk_number(object) >= atomic_load(&heap_head()->top) ||
 	    is_free(atomic_load(&fz_heap.owners[chunk_number(object)])))
 		return NULL;
 	return atomic_load(&object->type) == type &&

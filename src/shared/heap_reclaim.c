@@ -15,7 +15,7 @@ owner_object(uint64_t owner)
 {
 	if (!(whose(owner) & OBJECT_BIT))
 		return NULL;
-	return fz_heap_at((uint64_t)(whose(owner) & ~OBJECT_BIT) * CELL);
+	return fz_ref_at((uint64_t)(whose(owner) & ~OBJECT_BIT) * CELL);
 }
 
 /*
@@ -54,7 +54,7 @@ sweep_cells(uint32_t i, uint32_t member)
 static void
 sweep(uint32_t member)
 {
-	uint32_t top = atomic_load(&fz_heap.head->top);
+	uint32_t top = atomic_load(&heap_head()->top);
 
 	for (unsigned pass = 0; pass < 2; pass++) {
 		for (uint32_t i = 0; i < top; i++) {

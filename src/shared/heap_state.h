@@ -58,9 +58,8 @@ struct head {
 	struct member members[FZ_HEAP_MEMBERS];
 };
 
-/* Of it `head` to `bell` are the same in every process of the run. */
+/* With fz_heap_base, this process's view of the shared heap. */
 extern struct fz_heap {
-	struct head *head; /* NULL: not open */
 	_Atomic uint64_t *owners;
 	unsigned char *chunks;
 	size_t size;
@@ -69,11 +68,17 @@ extern struct fz_heap {
 	uint32_t self;        /* 0: no member */
 	unsigned char *cells; /* the own chunk of these; NULL: none */
 	size_t next_cell;     /* the first of it that may be free */
-	struct fz_object *dropped;
+	struct fz_ref dropped;
 	unsigned nholders;
 	int64_t sweep_ns; /* when to look for dead members again */
 	pid_t failed;     /* who could not open it, 0: nobody */
 } fz_heap;
+
+static inline struct head *
+heap_head(void)
+{
+	return (struct head *)(void *)fz_heap_base;
+}
 
 static inline uint64_t
 owner_word(uint32_t whose, uint32_t n)
@@ -115,7 +120,7 @@ cell_at(unsigned char *chunk, size_t i)
 static inline struct member *
 member_at(uint32_t place)
 {
-	return &fz_heap.head->members[place];
+	return &heap_head()->members[place];
 }
 
 /* Memory for a part of it, so that touching it cannot fail. 0 or -1, errno. */

@@ -31,13 +31,13 @@ enum {
 
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
 
-struct fz_queue_segment {
-	_Atomic(struct fz_queue_segment *) next;
+struct segment {
+	struct fz_ref next;
 	unsigned char bytes[FZ_HEAP_CHUNK - 2 * ALIGN];
 	unsigned char end[ALIGN]; /* a NEXT may begin here */
 };
 
-_Static_assert(sizeof(struct fz_queue_segment) == FZ_HEAP_CHUNK, "one");
+_Static_assert(sizeof(struct segment) == FZ_HEAP_CHUNK, "one");
 _Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
 
 /* ---- positions --------------------------------------------------------- */
@@ -45,14 +45,14 @@ _Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
 static uint64_t
 position(const unsigned char *at, uint32_t count)
 {
-	return fz_heap_offset(at) / ALIGN << COUNT_BITS | (count & COUNT_MASK);
+	return fz_ref_offset(at) / ALIGN << COUNT_BITS | (count & COUNT_MASK);
 }
 
 /* NULL: nothing was put or taken yet. */
 static unsigned char *
 at_position(uint64_t pos)
 {
-	return fz_heap_at((pos >> COUNT_BITS) * ALIGN);
+	return fz_ref_at((pos >> COUNT_BITS) * ALIGN);
 }
 
 static uint32_t
@@ -73,12 +73,12 @@ is_empty(const struct fz_queue *q)
 	return between(atomic_load(&q->head), atomic_load(&q->tail)) == 0;
 }
 
-static struct fz_queue_segment *
+static struct segment *
 segment_of(const unsigned char *at)
 {
-	uint64_t offset = fz_heap_offset(at);
+	uint64_t offset = fz_ref_offset(at);
 
-	return fz_heap_at(offset & ~(uint64_t)(FZ_HEAP_CHUNK - 1));
+	return fz_ref_at(offset & ~(uint64_t)(FZ_HEAP_CHUNK - 1));
 }
 
 static size_t
@@ -147,7 +147,7 @@ hold(struct fz_lock *lock, uint32_t self)
 void
 fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max)
 {
-	q->object = object;
+	fz_ref_set(&q->object, object);
 	q->max = max != 0 && max < FZ_QUEUE_MAX ? max : FZ_QUEUE_MAX;
 }
 
@@ -157,16 +157,17 @@ is_bounded(const struct fz_queue *q)
 	return q->max != FZ_QUEUE_MAX;
 }
 
-static struct fz_queue_segment *
+static struct segment *
 new_segment(struct fz_queue *q, struct fz_err *err)
 {
-	struct fz_queue_segment *s = atomic_exchange(&q->spare, NULL);
+	struct segment *s = fz_ref_get(&q->spare);
 
+	fz_ref_set(&q->spare, NULL);
 	if (s != NULL)
 		return s;
 	s = fz_heap_take(sizeof(*s), err);
 	if (s != NULL)
-		fz_heap_own(s, q->object);
+		fz_heap_own(s, fz_ref_get(&q->object));
 	return s;
 }
 
@@ -175,8 +176,8 @@ static unsigned char *
 make_room(struct fz_queue *q, uint64_t tail, size_t size, struct fz_err *err)
 {
 	unsigned char *at = at_position(tail);
-	_Atomic(struct fz_queue_segment *) *link = &q->first;
-	struct fz_queue_segment *s;
+	struct fz_ref *link = &q->first;
+	struct segment *s;
 
 	if (at != NULL) {
 		s = segment_of(at);
@@ -184,13 +185,13 @@ make_room(struct fz_queue *q, uint64_t tail, size_t size, struct fz_err *err)
 			return at;
 		link = &s->next;
 	}
-	s = atomic_load(link); /* of one who was killed */
+	s = fz_ref_get(link); /* of one who was killed */
 	if (s == NULL) {
 		s = new_segment(q, err);
 		if (s == NULL)
 			return NULL;
-		atomic_store(&s->next, NULL);
-		atomic_store(link, s);
+		fz_ref_set(&s->next, NULL);
+		fz_ref_set(link, s);
 	}
 	if (at != NULL)
 		store_u16(at, NEXT);
@@ -210,7 +211,7 @@ static void
 write_big(unsigned char *at, const struct fz_queue_item *item)
 {
 	store_u16(at, BIG);
-	fz_le64_store(at + 8, fz_heap_offset(item->chunks));
+	fz_le64_store(at + 8, fz_ref_offset(item->chunks));
 	fz_le64_store(at + 16, item->nbody);
 }
 
@@ -232,7 +233,7 @@ put_held(
 		return FZ_QUEUE_FAILED;
 	if (item->chunks != NULL) {
 		write_big(at, item);
-		fz_heap_own(item->chunks, q->object);
+		fz_heap_own(item->chunks, fz_ref_get(&q->object));
 	} else {
 		write_bytes(at, item);
 	}
@@ -278,11 +279,11 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 
 /* The segment is read: keep one. */
 static void
-retire(struct fz_queue *q, struct fz_queue_segment *s)
+retire(struct fz_queue *q, struct segment *s)
 {
-	struct fz_queue_segment *none = NULL;
-
-	if (!atomic_compare_exchange_strong(&q->spare, &none, s))
+	if (fz_ref_get(&q->spare) == NULL)
+		fz_ref_set(&q->spare, s);
+	else
 		fz_heap_give(s);
 }
 
@@ -294,7 +295,7 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 
 	taken->chunks = NULL;
 	if (len == BIG) {
-		taken->chunks = fz_heap_at(fz_le64_load(at + 8));
+		taken->chunks = fz_ref_at(fz_le64_load(at + 8));
 		taken->len = fz_le64_load(at + 16);
 		return BIG_SIZE;
 	}
@@ -305,19 +306,21 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 
 /* Where the item is that the head is at; `*old`: the segment before, if any. */
 static const unsigned char *
-find_item(struct fz_queue *q, uint64_t head, struct fz_queue_segment **old)
+find_item(struct fz_queue *q, uint64_t head, struct segment **old)
 {
 	const unsigned char *at = at_position(head);
-	struct fz_queue_segment *next = NULL;
+	struct segment *next = NULL;
 
 	*old = NULL;
 	if (at != NULL && load_u16(at) != NEXT)
 		return at;
 	if (at != NULL) {
 		*old = segment_of(at);
-		next = atomic_load(&(*old)->next);
+		next = fz_ref_get(&(*old)->next);
 	}
-	return next != NULL ? next->bytes : atomic_load(&q->first)->bytes;
+	if (next == NULL)
+		next = fz_ref_get(&q->first);
+	return next->bytes;
 }
 
 static enum fz_queue_state
@@ -325,14 +328,15 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
 	uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
 	_Atomic uint64_t *slot = NULL;
-	struct fz_queue_segment *old;
+	struct segment *old;
 	const unsigned char *at;
 	size_t size;
 
 	if (between(head, atomic_load(&q->tail)) == 0)
 		return FZ_QUEUE_WAIT;
 	if (taken->is_owed) {
-		slot = fz_unfinished_slot(&q->owed, q->object, self, NULL);
+		slot = fz_unfinished_slot(
+		    &q->owed, fz_ref_get(&q->object), self, NULL);
 		if (slot == NULL)
 			return FZ_QUEUE_FAILED;
 	}
@@ -390,12 +394,16 @@ has_memory(const struct fz_queue *q)
 {
 	return at_position(atomic_load(&q->head)) != NULL ||
 	       at_position(atomic_load(&q->tail)) != NULL ||
-	       atomic_load(&q->first) != NULL || atomic_load(&q->spare) != NULL;
+	       fz_ref_get(&q->first) != NULL || fz_ref_get(&q->spare) != NULL;
 }
 
+/* Clear a reference to a segment and free that; the caller has both locks. */
 static void
-give(struct fz_queue_segment *s)
+free_segment(struct fz_ref *ref)
 {
+	struct segment *s = fz_ref_get(ref);
+
+	fz_ref_set(ref, NULL);
 	if (s != NULL)
 		fz_heap_give(s);
 }
@@ -409,21 +417,24 @@ compact_held(struct fz_queue *q)
 {
 	uint64_t head = atomic_load(&q->head), tail = atomic_load(&q->tail);
 	unsigned char *at = at_position(head);
-	struct fz_queue_segment *s = at != NULL ? segment_of(at) : NULL;
-	struct fz_queue_segment *first;
+	struct segment *s = at != NULL ? segment_of(at) : NULL;
 
-	/* With the tail somewhere it is the one of old. */
-	first = atomic_exchange(&q->first, NULL);
-	if (at_position(tail) == NULL)
-		give(first);
+	/*
+	 * If the tail is somewhere, `first` names the original segment, which
+	 * was freed when the head left it.
+	 */
+	if (at_position(tail) != NULL)
+		fz_ref_set(&q->first, NULL);
+	free_segment(&q->first);
 	if (s != NULL) {
-		give(atomic_exchange(&s->next, NULL)); /* of one killed */
+		free_segment(&s->next); /* of one killed */
 		store_u16(at, NEXT);
 	}
 	atomic_store(&q->tail, count_at(tail));
 	atomic_store(&q->head, count_at(head));
-	give(s);
-	give(atomic_exchange(&q->spare, NULL));
+	if (s != NULL)
+		fz_heap_give(s);
+	free_segment(&q->spare);
 }
 
 void

@@ -22,7 +22,6 @@
 #include "shared/unfinished.h"
 
 struct fz_err;
-struct fz_queue_segment;
 
 #define FZ_QUEUE_INLINE ((size_t)32 << 10)     /* bigger ones have own chunks */
 #define FZ_QUEUE_MAX ((UINT32_C(1) << 29) - 1) /* items at once */
@@ -46,11 +45,11 @@ struct fz_queue {
 	struct fz_eventcount room;
 	struct fz_unfinished owed;
 	/* Seldom written, and far enough from what often is. */
-	struct fz_object *object; /* the memory is its */
+	struct fz_ref object; /* the memory is its */
 	uint32_t max; /* items at once; FZ_QUEUE_MAX: its user sets none */
 	_Atomic uint32_t closed;
-	_Atomic(struct fz_queue_segment *) first; /* where there was none */
-	_Atomic(struct fz_queue_segment *) spare; /* kept for the next */
+	struct fz_ref first; /* segment of the first item ever; none: unused */
+	struct fz_ref spare; /* an empty segment, kept for the next put */
 };
 
 /* A new one, all zero before. `max` 0: any number of items. */

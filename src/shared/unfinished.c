@@ -41,7 +41,7 @@ make_table(
 		return NULL;
 	memset(table, 0, TABLE);
 	fz_heap_own(table, object);
-	atomic_store(&owed->many, table);
+	fz_ref_set(&owed->many, table);
 	return table;
 }
 
@@ -53,7 +53,7 @@ fz_unfinished_slot(struct fz_unfinished *owed, struct fz_object *object,
 
 	if (slot != NULL)
 		return slot;
-	table = atomic_load(&owed->many);
+	table = fz_ref_get(&owed->many);
 	if (table == NULL)
 		table = make_table(owed, object, err);
 	return table != NULL ? &table[fz_heap_place(self)] : NULL;
@@ -78,7 +78,7 @@ fz_unfinished_count(_Atomic uint64_t *slot, uint32_t self)
 static uint32_t
 slots(struct fz_unfinished *owed)
 {
-	return atomic_load(&owed->many) == NULL
+	return fz_ref_get(&owed->many) == NULL
 		   ? FZ_UNFINISHED_FEW
 		   : FZ_UNFINISHED_FEW + fz_heap_nplaces();
 }
@@ -86,9 +86,12 @@ slots(struct fz_unfinished *owed)
 static _Atomic uint64_t *
 slot_at(struct fz_unfinished *owed, uint32_t i)
 {
-	return i < FZ_UNFINISHED_FEW
-		   ? &owed->few[i]
-		   : atomic_load(&owed->many) + (i - FZ_UNFINISHED_FEW);
+	_Atomic uint64_t *table;
+
+	if (i < FZ_UNFINISHED_FEW)
+		return &owed->few[i];
+	table = fz_ref_get(&owed->many);
+	return &table[i - FZ_UNFINISHED_FEW];
 }
 
 /* Take one off; false where there is none, or not of `self`, if not 0. */
@@ -110,7 +113,7 @@ pay(_Atomic uint64_t *slot, uint32_t self, uint32_t *left)
 bool
 fz_unfinished_pay(struct fz_unfinished *owed, uint32_t self)
 {
-	_Atomic uint64_t *table = atomic_load(&owed->many);
+	_Atomic uint64_t *table = fz_ref_get(&owed->many);
 	uint32_t n = slots(owed), left = 0;
 	bool paid = false;
 

@@ -21,7 +21,7 @@ struct fz_err;
 /* In shared memory; all zero is a new one. A count is a member and how many. */
 struct fz_unfinished {
 	struct fz_eventcount gate; /* where one waits until none is left */
-	_Atomic(_Atomic uint64_t *) many;
+	struct fz_ref many;        /* a count by place, if six are too few */
 	_Atomic uint64_t few[FZ_UNFINISHED_FEW];
 };
 

@@ -16,8 +16,8 @@
 struct lcondition {
 	struct fz_object head;
 	struct fz_llock own;
-	struct fz_llock *lock; /* at the same address in all processes */
-	uint32_t lock_name;    /* of the lock it was given; 0: its own */
+	struct fz_ref lock; /* its own or the one that it was given */
+	uint32_t lock_name; /* of the lock it was given; 0: its own */
 	uint32_t lock_generation;
 	uint32_t tickets;
 };
@@ -32,6 +32,12 @@ struct waiting {
 	enum fz_lock_state state; /* of acquiring the lock again */
 	wait_then then;
 };
+
+static struct fz_llock *
+lock_of(const struct lcondition *c)
+{
+	return fz_ref_get(&c->lock);
+}
 
 static struct lcondition *
 check_condition(lua_State *L)
@@ -121,8 +127,8 @@ wait_for_lock(struct waiting *w)
 static void
 lock_again(lua_State *L, struct waiting *w)
 {
-	wait_for_lock(w);
 	while (w->state == FZ_LOCK_BUSY) {
+		wait_for_lock(w);
 		lua_pushcfunction(L, lock_protected);
 		lua_pushlightuserdata(L, &w->wait);
 		if (lua_pcall(L, 1, 0, 0) == LUA_OK)
@@ -170,10 +176,10 @@ wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 
 	w->name = fz_heap_name(&c->head);
 	w->self = fz_lhandle_self(L);
-	w->lock = &c->lock->lock;
+	w->lock = &lock_of(c)->lock;
 	w->depth = w->lock->depth;
 	w->then = then;
-	fz_llock_check_held(L, c->lock, w->self);
+	fz_llock_check_held(L, lock_of(c), w->self);
 	if (!fz_condition_begin(&c->tickets, w->name, w->self))
 		return fz_lerror_fail(L, FZ_ERR_ERROR,
 		    "this process waits for a condition or barrier already");
@@ -269,7 +275,7 @@ condition_wait_for(lua_State *L)
 
 	luaL_checkany(L, 2);
 	lua_settop(L, 2);
-	fz_llock_check_held(L, c->lock, fz_lhandle_self(L));
+	fz_llock_check_held(L, lock_of(c), fz_lhandle_self(L));
 	lua_pushinteger(L, until_ns);
 	lua_pushboolean(L, 0);
 	lua_pushboolean(L, 1);
@@ -283,7 +289,7 @@ notify(lua_State *L, uint32_t n)
 {
 	struct lcondition *c = check_condition(L);
 
-	fz_llock_check_held(L, c->lock, fz_lhandle_self(L));
+	fz_llock_check_held(L, lock_of(c), fz_lhandle_self(L));
 	fz_condition_notify(fz_heap_name(&c->head), n);
 	return 0;
 }
@@ -310,25 +316,25 @@ condition_notify_all(lua_State *L)
 static int
 condition_acquire(lua_State *L)
 {
-	return fz_llock_acquire(L, check_condition(L)->lock);
+	return fz_llock_acquire(L, lock_of(check_condition(L)));
 }
 
 static int
 condition_release(lua_State *L)
 {
-	return fz_llock_release(L, check_condition(L)->lock);
+	return fz_llock_release(L, lock_of(check_condition(L)));
 }
 
 static int
 condition_with(lua_State *L)
 {
-	return fz_llock_with(L, check_condition(L)->lock);
+	return fz_llock_with(L, lock_of(check_condition(L)));
 }
 
 static int
 condition_guard(lua_State *L)
 {
-	return fz_llock_guard(L, check_condition(L)->lock);
+	return fz_llock_guard(L, lock_of(check_condition(L)));
 }
 
 /* ---- making it --------------------------------------------------------- */
@@ -350,14 +356,14 @@ condition_new(lua_State *L)
 		c->lock_name = fz_heap_name(handle->object);
 		c->lock_generation =
 		    ((struct fz_object *)handle->object)->generation;
-		c->lock = lock;
+		fz_ref_set(&c->lock, lock);
 		lua_pushvalue(L, 1);
 		lua_setiuservalue(L, -2, 1);
 		return 1;
 	}
 	c = fz_lhandle_new(L, FZ_LHANDLE_CONDITION, sizeof(*c));
 	c->own.recursive = true;
-	c->lock = &c->own;
+	fz_ref_set(&c->lock, &c->own);
 	return 1;
 }
 

@@ -60,21 +60,20 @@ may_be_used(const struct fz_object *object)
 static void
 free_dropped(void)
 {
-	struct fz_object **at = fz_heap_dropped();
+	struct fz_ref *at = fz_heap_dropped();
+	struct fz_object *object;
 
 	if (fz_proc_newest() > latest)
 		return;
 	latest = 0;
-	while (*at != NULL) {
-		struct fz_object *object = *at;
-
+	while ((object = fz_ref_get(at)) != NULL) {
 		if (may_be_used(object)) {
 			if (object->forks > latest)
 				latest = object->forks;
 			at = &object->next;
 			continue;
 		}
-		*at = object->next;
+		fz_ref_set(at, fz_ref_get(&object->next));
 		fz_heap_free(object);
 	}
 }
@@ -88,8 +87,8 @@ drop(struct fz_object *object)
 	}
 	if (object->forks > latest)
 		latest = object->forks;
-	object->next = *fz_heap_dropped();
-	*fz_heap_dropped() = object;
+	fz_ref_set(&object->next, fz_ref_get(fz_heap_dropped()));
+	fz_ref_set(fz_heap_dropped(), object);
 }
 
 /*

@@ -1,0 +1,50 @@
+/*
+ * ref.h - references from one place of the shared heap to another.
+ *
+ * A process may map the heap at any address, so that nothing in it holds an
+ * address: a reference is an offset from the start of the heap.
+ */
+#ifndef FZ_REF_H
+#define FZ_REF_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Where this process maps the shared heap; NULL: nowhere. Set by heap.c. */
+extern unsigned char *fz_heap_base;
+
+/* The offset of an address in the heap. */
+static inline uint64_t
+fz_ref_offset(const void *at)
+{
+	return (uint64_t)((const unsigned char *)at - fz_heap_base);
+}
+
+/* The address of an offset; NULL for offset 0, where nothing is allocated. */
+static inline void *
+fz_ref_at(uint64_t offset)
+{
+	return offset != 0 ? fz_heap_base + offset : NULL;
+}
+
+/* In shared memory; all zero refers to nothing. */
+struct fz_ref {
+	_Atomic uint64_t offset;
+};
+
+/* The address, or NULL. Both calls are sequentially consistent. */
+static inline void *
+fz_ref_get(const struct fz_ref *ref)
+{
+	return fz_ref_at(atomic_load(&ref->offset));
+}
+
+/* Refer to `at`; NULL: to nothing. */
+static inline void
+fz_ref_set(struct fz_ref *ref, const void *at)
+{
+	atomic_store(&ref->offset, at != NULL ? fz_ref_offset(at) : 0);
+}
+
+#endif
