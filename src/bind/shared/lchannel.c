@@ -260,7 +260,8 @@ try_take(struct fz_lwait *wait, bool late)
 	take(t);
 	if (t->state != FZ_QUEUE_WAIT)
 		return true;
-	if (t->busy || c->is_over == NULL || !c->is_over(c, late))
+	if (t->busy || c->receiver.pipe == NULL ||
+	    !fz_pipe_has_ended(&c->receiver, late))
 		return false;
 	/* An item may have been put before the end. */
 	take(t);

@@ -7,6 +7,7 @@
 
 #include <lua.h>
 
+#include "shared/pipe.h"
 #include "shared/queue.h"
 
 /* Do not wait: a moment at most, for a process that was stopped within. */
@@ -18,13 +19,8 @@ struct fz_lchannel {
 	uint32_t self;
 	/* The rest is for taking. */
 	bool is_owed; /* see fz_queue_take() */
-	/*
-	 * Asked while the queue is empty: whether nothing will come; `late`:
-	 * also because of a death. NULL: never.
-	 */
-	bool (*is_over)(struct fz_lchannel *channel, bool late);
-	const void *of; /* for is_over() */
-	uint32_t seen;  /* for is_over(), which may change it */
+	/* Of a pipe, which can end without being closed; else without one. */
+	struct fz_pipe_receiver receiver;
 };
 
 /* What follows: returns as a C function does. The value taken is on top. */

@@ -1,0 +1,107 @@
+/*
+ * pipe.h - a pipe in shared memory: two ends, each with a queue of what it
+ * sends.
+ *
+ * An end is over once no process uses it, or can come to use it. A process can
+ * come to use an end that is in a message nobody has read, or that it has
+ * inherited: a forked child holds the open ends of its parent before it has
+ * registered itself. So this process keeps a record of each pipe that it has
+ * handles of, counts the forks since, and each child counts itself in when it
+ * registers.
+ *
+ * Parts are 0 and 1. Handles are the caller's; this process is the member of
+ * the shared heap that fz_pipe_self() returns.
+ */
+#ifndef FZ_PIPE_H
+#define FZ_PIPE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/endpoint.h"
+#include "shared/heap.h"
+#include "shared/queue.h"
+
+struct fz_err;
+
+struct fz_pipe_end {
+	struct fz_endpoint holders;
+	struct fz_queue out;      /* what this end sends */
+	_Atomic uint32_t nsent;   /* messages that this end was put into */
+	_Atomic uint32_t nloaded; /* messages that it was taken out of */
+	_Atomic uint32_t nclosed; /* processes that have closed it */
+};
+
+struct fz_pipe {
+	struct fz_object object;
+	struct fz_pipe_end ends[2];
+	/* By place of a member: its children that have registered here. */
+	_Atomic uint32_t nregistered[FZ_HEAP_MEMBERS];
+};
+
+/* A new object is all zero before. */
+void fz_pipe_init(struct fz_pipe *pipe);
+
+/*
+ * The member that this process is, before it uses a pipe. A forked child
+ * registers the ends that it has inherited with the first call. 0 and `err` if
+ * it cannot become a member.
+ */
+uint32_t fz_pipe_self(struct fz_err *err);
+
+/*
+ * This process has one more handle, an open one, of that end. 0, or -1 and
+ * `err`. Each one ends with fz_pipe_close() and then fz_pipe_forget().
+ */
+int fz_pipe_open(struct fz_pipe *pipe, unsigned part, struct fz_err *err);
+
+/* One of the open handles is closed. With the last this process leaves it. */
+void fz_pipe_close(struct fz_pipe *pipe, unsigned part);
+
+/* One handle of the pipe, which is closed, is gone. */
+void fz_pipe_forget(struct fz_pipe *pipe);
+
+/*
+ * The next child will use that end; fz_pipe_give_none(): it will use none.
+ * Returns whether this process has handles of any pipe.
+ */
+void fz_pipe_give(struct fz_pipe *pipe, unsigned part);
+bool fz_pipe_give_none(void);
+
+/* The end was put into a message (n = 1), which was given up (n = -1). */
+void fz_pipe_count_sent(struct fz_pipe *pipe, unsigned part, int n);
+
+/* The end came out of a message; its handle is open already. */
+void fz_pipe_count_loaded(struct fz_pipe *pipe, unsigned part);
+
+/* This process uses the end. */
+void fz_pipe_use(struct fz_pipe *pipe, unsigned part);
+
+/* Whether an item that this end sends may be read, by this process as well. */
+bool fz_pipe_is_connected(struct fz_pipe *pipe, unsigned part);
+
+/* What a receiver at `part` has seen of the other end. */
+struct fz_pipe_receiver {
+	struct fz_pipe *pipe;
+	unsigned part;
+	uint32_t nclosed; /* of the other end; 0 at first */
+};
+
+/*
+ * Whether the other end is over: no item follows those in the queue. That takes
+ * a look at all members, so without `late` only after a process has closed it.
+ */
+bool fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late);
+
+/* The queue that a receiver at `part` takes from. */
+static inline struct fz_queue *
+fz_pipe_in(struct fz_pipe *pipe, unsigned part)
+{
+	return &pipe->ends[1 - part].out;
+}
+
+/* Free the memory of empty queues; the next item allocates some anew. */
+void fz_pipe_compact(struct fz_pipe *pipe);
+
+#endif

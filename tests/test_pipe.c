@@ -1,0 +1,468 @@
+/*
+ * When an end of a pipe is over. The test forks, and says what fz_proc_fork()
+ * would have counted.
+ *
+ * wrap: fz_proc_hook fz_proc_forks fz_proc_newest fz_proc_is_child
+ * wrap: fz_clock_ns calloc
+ */
+/* kill and sched_yield are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <sched.h>
+
+#include "base/err.h"
+#include "members.h"
+#include "os/proc.h"
+#include "shared/pipe.h"
+
+enum { TYPE = 1 };
+
+static struct fz_proc_hook *hook;
+static uint64_t nforks, newest;
+static bool is_child;
+static int64_t now_ns;
+static bool no_memory;
+
+void __wrap_fz_proc_hook(struct fz_proc_hook *h);
+uint64_t __wrap_fz_proc_forks(void);
+uint64_t __wrap_fz_proc_newest(void);
+bool __wrap_fz_proc_is_child(void);
+int64_t __wrap_fz_clock_ns(void);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+void
+__wrap_fz_proc_hook(struct fz_proc_hook *h)
+{
+	hook = h;
+}
+
+uint64_t
+__wrap_fz_proc_forks(void)
+{
+	return nforks;
+}
+
+uint64_t
+__wrap_fz_proc_newest(void)
+{
+	return newest;
+}
+
+bool
+__wrap_fz_proc_is_child(void)
+{
+	return is_child;
+}
+
+int64_t
+__wrap_fz_clock_ns(void)
+{
+	return now_ns;
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	return no_memory ? NULL : __real_calloc(n, size);
+}
+
+/* A pipe of which this process has a handle for each end. */
+static struct fz_pipe *
+new_pipe(void)
+{
+	struct fz_pipe *pipe = fz_heap_new(TYPE, sizeof(*pipe), NULL);
+
+	fz_pipe_init(pipe);
+	assert_int_equal(fz_pipe_open(pipe, 0, NULL), 0);
+	assert_int_equal(fz_pipe_open(pipe, 1, NULL), 0);
+	return pipe;
+}
+
+/* With the handles of the ends that are open still. */
+static void
+free_pipe(struct fz_pipe *pipe, bool open0, bool open1)
+{
+	if (open0)
+		fz_pipe_close(pipe, 0);
+	if (open1)
+		fz_pipe_close(pipe, 1);
+	fz_pipe_forget(pipe);
+	fz_pipe_forget(pipe);
+	fz_heap_free(&pipe->object);
+}
+
+/* Whether a receiver at part 0 finds the other end over. */
+static bool
+has_ended(struct fz_pipe *pipe)
+{
+	struct fz_pipe_receiver r = { pipe, 0, 0 };
+
+	return fz_pipe_has_ended(&r, true);
+}
+
+/* Count a child that is forked next. */
+static void
+count_child(void)
+{
+	newest = ++nforks;
+	hook->forked();
+}
+
+static _Atomic int *ready; /* in the heap: the child is where it waits */
+
+static _Noreturn void
+live_on(void)
+{
+	atomic_store(ready, 1);
+	for (;;)
+		pause();
+}
+
+/* Register as a child of fz_proc_fork() does, and live on. */
+static int
+live(void *ctx)
+{
+	(void)ctx;
+	hook->born();
+	live_on();
+}
+
+static pid_t
+start_registered(int (*f)(void *ctx), struct fz_pipe *pipe)
+{
+	pid_t pid;
+
+	count_child();
+	ready = (_Atomic int *)fz_heap_take(1, NULL);
+	atomic_store(ready, 0);
+	pid = member_start(f, pipe);
+	while (atomic_load(ready) == 0)
+		sched_yield();
+	fz_heap_give((void *)(uintptr_t)ready);
+	return pid;
+}
+
+static void
+kill_child(pid_t pid)
+{
+	member_kill(pid);
+	newest = 0;
+}
+
+static void
+test_pipe_end_is_over_when_the_last_handle_is_closed(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+	struct fz_pipe_receiver r = { pipe, 0, 0 };
+
+	(void)state;
+	assert_int_equal(fz_pipe_open(pipe, 1, NULL), 0);
+	fz_pipe_close(pipe, 1);
+	fz_pipe_forget(pipe);
+	assert_false(has_ended(pipe));
+	assert_true(fz_pipe_is_connected(pipe, 0));
+	fz_pipe_close(pipe, 1);
+	/* Without `late` only once after a process has closed it. */
+	assert_true(fz_pipe_has_ended(&r, false));
+	assert_false(fz_pipe_has_ended(&r, false));
+	assert_true(fz_pipe_has_ended(&r, true));
+	assert_false(fz_pipe_is_connected(pipe, 0));
+	free_pipe(pipe, true, false);
+}
+
+static void
+test_pipe_process_that_uses_both_ends_is_connected(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	fz_pipe_use(pipe, 0);
+	fz_pipe_use(pipe, 1);
+	assert_true(fz_pipe_is_connected(pipe, 0));
+	assert_true(fz_pipe_is_connected(pipe, 1));
+	free_pipe(pipe, true, true);
+}
+
+static void
+test_pipe_end_is_not_over_while_a_child_holds_it(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+	pid_t pid = start_registered(live, pipe);
+
+	(void)state;
+	fz_pipe_close(pipe, 1);
+	assert_false(has_ended(pipe));
+	kill_child(pid);
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, false);
+}
+
+/* A child that is given an end uses it; the parent merely holds it. */
+static void
+test_pipe_end_that_was_given_is_over_with_the_child(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+	pid_t pid;
+
+	(void)state;
+	assert_true(fz_pipe_give_none());
+	fz_pipe_give(pipe, 1);
+	pid = start_registered(live, pipe);
+	fz_pipe_give_none();
+	assert_false(has_ended(pipe));
+	kill_child(pid);
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, true);
+	assert_false(fz_pipe_give_none());
+}
+
+/* A child that was given nothing uses nothing. */
+static void
+test_pipe_end_is_given_to_one_child_only(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+	pid_t pid;
+
+	(void)state;
+	fz_pipe_give(pipe, 1);
+	fz_pipe_give_none();
+	pid = start_registered(live, pipe);
+	assert_int_equal(pipe->ends[1].holders.user, 0);
+	kill_child(pid);
+	free_pipe(pipe, true, true);
+}
+
+static int
+close_both(void *ctx)
+{
+	struct fz_pipe *pipe = ctx;
+
+	hook->born();
+	fz_pipe_close(pipe, 0);
+	fz_pipe_close(pipe, 1);
+	live_on();
+}
+
+static void
+test_pipe_child_that_closes_an_end_leaves_it(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+	pid_t pid;
+
+	(void)state;
+	fz_pipe_give(pipe, 1);
+	pid = start_registered(close_both, pipe);
+	assert_true(has_ended(pipe));
+	kill_child(pid);
+	free_pipe(pipe, true, true);
+}
+
+static void
+test_pipe_waits_for_a_child_that_has_not_registered(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	fz_pipe_close(pipe, 1);
+	count_child();
+	assert_false(has_ended(pipe));
+	now_ns += 6 * FZ_CLOCK_SECOND; /* it was killed, but is not reaped */
+	assert_true(has_ended(pipe));
+	count_child();
+	assert_false(has_ended(pipe));
+	newest = 0; /* it is reaped */
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, false);
+}
+
+static int
+register_and_exit(void *ctx)
+{
+	(void)ctx;
+	hook->born();
+	return 0;
+}
+
+/* One registers, the other does not: it is the other that one waits for. */
+static void
+test_pipe_counts_the_children_that_register(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	fz_pipe_close(pipe, 1);
+	count_child();
+	count_child();
+	assert_int_equal(member_wait(member_start(register_and_exit, NULL)), 0);
+	assert_false(has_ended(pipe));
+	assert_int_equal(member_wait(member_start(register_and_exit, NULL)), 0);
+	assert_true(has_ended(pipe));
+	newest = 0;
+	free_pipe(pipe, true, false);
+}
+
+/* A child of the host registers with its first use of a pipe. */
+static int
+use_pipe(void *ctx)
+{
+	struct fz_pipe *pipe = ctx;
+	uint32_t self = fz_pipe_self(NULL);
+
+	fz_pipe_use(pipe, 1);
+	return self != 0 && self == fz_heap_me() &&
+		       fz_endpoint_is_used(&pipe->ends[1].holders, self)
+		   ? 0
+		   : 1;
+}
+
+static void
+test_pipe_child_of_the_host_registers_when_it_uses_one(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	assert_int_equal(member_wait(member_start(use_pipe, pipe)), 0);
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, true);
+}
+
+static void
+test_pipe_end_in_a_message_is_not_over(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	fz_pipe_count_sent(pipe, 1, 1);
+	fz_pipe_close(pipe, 1);
+	newest = 1; /* a child may read it */
+	assert_false(has_ended(pipe));
+	now_ns += 100 * FZ_CLOCK_SECOND;
+	assert_false(has_ended(pipe));
+	newest = 0;
+	is_child = true; /* the parent may read it */
+	now_ns += 100 * FZ_CLOCK_SECOND;
+	assert_false(has_ended(pipe));
+	fz_pipe_count_sent(pipe, 1, -1);
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, false);
+}
+
+static void
+test_pipe_end_in_a_message_is_lost_if_no_other_process_lives(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	fz_pipe_count_sent(pipe, 1, 1);
+	fz_pipe_close(pipe, 1);
+	assert_false(has_ended(pipe));
+	now_ns += FZ_CLOCK_SECOND / 2;
+	fz_pipe_count_sent(pipe, 1, 1); /* from now on it is another one */
+	assert_false(has_ended(pipe));
+	now_ns += FZ_CLOCK_SECOND / 2;
+	assert_false(has_ended(pipe));
+	now_ns += FZ_CLOCK_SECOND;
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, false);
+}
+
+static void
+test_pipe_end_that_was_loaded_is_used(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	fz_pipe_count_sent(pipe, 1, 1);
+	fz_pipe_close(pipe, 1);
+	assert_int_equal(fz_pipe_open(pipe, 1, NULL), 0);
+	fz_pipe_count_loaded(pipe, 1);
+	now_ns += 2 * FZ_CLOCK_SECOND;
+	assert_false(has_ended(pipe));
+	assert_true(fz_pipe_is_connected(pipe, 0));
+	fz_pipe_close(pipe, 1);
+	fz_pipe_forget(pipe);
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, false);
+}
+
+static void
+test_pipe_closed_on_both_sides_has_no_memory(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+	struct fz_queue_item item = { .head = "x", .nhead = 1 };
+	unsigned char bytes[FZ_QUEUE_INLINE];
+	struct fz_queue_taken taken = { .bytes = bytes };
+	size_t before = fz_heap_used();
+
+	(void)state;
+	assert_int_equal(
+	    fz_queue_put(fz_pipe_in(pipe, 1), fz_heap_me(), &item, NULL),
+	    FZ_QUEUE_DONE);
+	assert_int_equal(
+	    fz_queue_take(&pipe->ends[0].out, fz_heap_me(), &taken),
+	    FZ_QUEUE_DONE);
+	assert_true(fz_heap_used() > before);
+	fz_pipe_close(pipe, 0);
+	assert_true(fz_heap_used() > before);
+	fz_pipe_close(pipe, 1);
+	assert_int_equal(fz_heap_used(), before);
+	free_pipe(pipe, false, false);
+}
+
+static void
+test_pipe_cannot_be_opened_without_memory(void **state)
+{
+	struct fz_pipe *pipe = fz_heap_new(TYPE, sizeof(*pipe), NULL);
+	struct fz_err err = { 0 };
+
+	(void)state;
+	no_memory = true;
+	assert_int_equal(fz_pipe_open(pipe, 0, &err), -1);
+	no_memory = false;
+	assert_int_equal(err.code, ENOMEM);
+	assert_false(fz_pipe_give_none());
+	fz_heap_free(&pipe->object);
+}
+
+static int
+setup(void **state)
+{
+	newest = 0;
+	is_child = no_memory = false;
+	now_ns = FZ_CLOCK_SECOND;
+	return members_setup(state);
+}
+
+#define T(f)                                         \
+	{                                            \
+#f, f, setup, members_teardown, NULL \
+	}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_pipe_end_is_over_when_the_last_handle_is_closed),
+		T(test_pipe_process_that_uses_both_ends_is_connected),
+		T(test_pipe_end_is_not_over_while_a_child_holds_it),
+		T(test_pipe_end_that_was_given_is_over_with_the_child),
+		T(test_pipe_end_is_given_to_one_child_only),
+		T(test_pipe_child_that_closes_an_end_leaves_it),
+		T(test_pipe_waits_for_a_child_that_has_not_registered),
+		T(test_pipe_counts_the_children_that_register),
+		T(test_pipe_child_of_the_host_registers_when_it_uses_one),
+		T(test_pipe_end_in_a_message_is_not_over),
+		T(test_pipe_end_in_a_message_is_lost_if_no_other_process_lives),
+		T(test_pipe_end_that_was_loaded_is_used),
+		T(test_pipe_closed_on_both_sides_has_no_memory),
+		T(test_pipe_cannot_be_opened_without_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
