@@ -193,10 +193,10 @@ static inline int
 items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
     const unsigned char *at)
 {
-	struct fz_port_run run;
+	struct fz_direct run;
 	int rc = 0;
 
-	if (fz_port_run_begin(port, call, &run, NULL) != 0)
+	if (fz_direct_begin(port, call, &run, NULL) != 0)
 		return -1;
 	do {
 		uint64_t i = call->item + (run.seq - call->seq);
@@ -214,9 +214,9 @@ items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
 		v = (item & UINT32_MAX) + home->funcs[call->func];
 		fz_le64_store(slot, v);
 		fz_le64_store(slot + 8, ~v);
-		fz_port_run_placed(&run); /* whole before it counts */
-	} while (fz_port_run_advance(&run));
-	fz_port_run_end(port, call, &run);
+		fz_direct_stored(&run); /* whole before it counts */
+	} while (fz_direct_advance(&run));
+	fz_direct_end(port, call, &run);
 	return rc;
 }
 
@@ -260,7 +260,7 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 		fz_arena_unmap(port->shm, at, part.len);
 	if (home->strip != NULL)
 		fz_arena_unmap(port->shm, home->strip, len);
-	return rc == 0 ? fz_port_pause(port, NULL) : -1;
+	return rc == 0 ? fz_port_end_batch(port, NULL) : -1;
 }
 
 /* A fz_worker_main; `ctx` is a struct items_home. */

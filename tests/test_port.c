@@ -733,7 +733,7 @@ test_port_a_pause_lets_go_of_what_has_waited(void **state)
 		put_item(e, 0, 'a', 1);
 		e->port.flushed_ns =
 		    cases[i].late ? 0 : fz_clock_ns() + FZ_CLOCK_SECOND;
-		assert_int_equal(fz_port_pause(&e->port, NULL), 0);
+		assert_int_equal(fz_port_end_batch(&e->port, NULL), 0);
 		assert_int_equal(atomic_load(&e->cell->epoch), cases[i].epoch);
 		(void)teardown(state);
 	}
@@ -762,19 +762,19 @@ static void
 place_item(struct ends *e, uint32_t seq)
 {
 	struct fz_call call = { .seq = seq, .item = 40, .nitems = 1 };
-	struct fz_port_run run;
+	struct fz_direct run;
 
-	assert_int_equal(fz_port_run_begin(&e->port, &call, &run, NULL), 0);
-	fz_port_run_placed(&run);
-	assert_false(fz_port_run_advance(&run));
-	assert_int_equal(fz_port_run_end(&e->port, &call, &run), 0);
+	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
+	fz_direct_stored(&run);
+	assert_false(fz_direct_advance(&run));
+	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	assert_int_equal(call.seq, seq);
 }
 
 static void
 assert_placed(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
 {
-	assert_int_equal(frame->type, FZ_WIRE_PLACED);
+	assert_int_equal(frame->type, FZ_WIRE_STORED);
 	assert_int_equal(frame->seq, seq);
 	assert_int_equal(frame->len, 4);
 	assert_int_equal(fz_le32_load(frame->body), nitems);
@@ -796,7 +796,7 @@ test_port_placed_items_are_counted(void **state)
 		assert_int_equal(open.len, HEAD);
 		assert_int_equal(open.nitems, i + 1);
 	}
-	assert_int_equal(e->cell->out[0], FZ_WIRE_PLACED);
+	assert_int_equal(e->cell->out[0], FZ_WIRE_STORED);
 	assert_int_equal(fz_le32_load(e->cell->out + 4), UINT32_MAX - 2);
 	assert_int_equal(atomic_load(&e->cell->nout), 0);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
@@ -882,35 +882,35 @@ static void
 test_port_a_run_places_what_follows(void **state)
 {
 	struct ends *e = *state;
-	struct fz_port_run run;
+	struct fz_direct run;
 	struct fz_frame frame;
 	struct fz_call call;
 
 	begin_batch(e, 6, 0, &call);
-	assert_int_equal(fz_port_run_begin(&e->port, &call, &run, NULL), 0);
+	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	for (uint32_t i = 0; i < 3; i++) {
 		assert_int_equal(run.seq, i);
-		fz_port_run_placed(&run);
+		fz_direct_stored(&run);
 		assert_int_equal(fz_cell_open(e->cell).nitems, i + 1);
 		assert_int_equal(fz_claim_started(&e->cell->claim), i + 1);
-		assert_true(fz_port_run_advance(&run));
+		assert_true(fz_direct_advance(&run));
 	}
 	/* It is left with the fourth at hand, which is sent. */
-	assert_int_equal(fz_port_run_end(&e->port, &call, &run), 3);
+	assert_int_equal(fz_direct_end(&e->port, &call, &run), 3);
 	assert_int_equal(call.seq, 3);
 	assert_int_equal(call.item, 103);
 	assert_int_equal(call.nitems, 3);
 	put_item(e, 3, 'a', 1);
 	assert_true(fz_port_advance(&e->port, &call));
-	assert_int_equal(fz_port_run_begin(&e->port, &call, &run, NULL), 0);
+	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	/* None of this run: the item at hand is sent, too. */
-	assert_int_equal(fz_port_run_end(&e->port, &call, &run), 0);
+	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	put_item(e, 4, 'b', 1);
 	assert_true(fz_port_advance(&e->port, &call));
-	assert_int_equal(fz_port_run_begin(&e->port, &call, &run, NULL), 0);
-	fz_port_run_placed(&run);
-	assert_false(fz_port_run_advance(&run)); /* it was the last one */
-	assert_int_equal(fz_port_run_end(&e->port, &call, &run), 0);
+	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
+	fz_direct_stored(&run);
+	assert_false(fz_direct_advance(&run)); /* it was the last one */
+	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	assert_false(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take(e, &frame);
@@ -929,20 +929,20 @@ static void
 test_port_a_run_ends_where_the_rest_was_taken_back(void **state)
 {
 	struct ends *e = *state;
-	struct fz_port_run run;
+	struct fz_direct run;
 	struct fz_frame frame;
 	struct fz_call call;
 
 	begin_batch(e, 10, FZ_WIRE_TIMED, &call);
-	assert_int_equal(fz_port_run_begin(&e->port, &call, &run, NULL), 0);
-	fz_port_run_placed(&run);
+	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
+	fz_direct_stored(&run);
 	atomic_store(&e->cell->start_ns, 0);
-	assert_true(fz_port_run_advance(&run));
+	assert_true(fz_direct_advance(&run));
 	assert_true(atomic_load(&e->cell->start_ns) != 0);
 	assert_int_equal(fz_claim_recall(&e->cell->claim, 10), 2);
-	fz_port_run_placed(&run);
-	assert_false(fz_port_run_advance(&run));
-	assert_int_equal(fz_port_run_end(&e->port, &call, &run), 1);
+	fz_direct_stored(&run);
+	assert_false(fz_direct_advance(&run));
+	assert_int_equal(fz_direct_end(&e->port, &call, &run), 1);
 	assert_int_equal(call.item, 101);
 	assert_false(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
@@ -956,7 +956,7 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 {
 	enum { MOST = FZ_CELL_OPEN_ITEMS };
 	struct ends *e = *state;
-	struct fz_port_run run;
+	struct fz_direct run;
 	struct fz_frame frame;
 	struct fz_call call;
 	uint32_t n = 0;
@@ -966,18 +966,18 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 		place_item(e, call.seq);
 		assert_true(fz_port_advance(&e->port, &call));
 	}
-	assert_int_equal(fz_port_run_begin(&e->port, &call, &run, NULL), 0);
+	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	do {
-		fz_port_run_placed(&run);
+		fz_direct_stored(&run);
 		n++;
-	} while (fz_port_run_advance(&run));
+	} while (fz_direct_advance(&run));
 	assert_int_equal(n, MOST - 5);
-	assert_int_equal(fz_port_run_end(&e->port, &call, &run), n - 1);
+	assert_int_equal(fz_direct_end(&e->port, &call, &run), n - 1);
 	assert_int_equal(fz_cell_open(e->cell).nitems, MOST);
 	assert_true(fz_port_advance(&e->port, &call));
-	assert_int_equal(fz_port_run_begin(&e->port, &call, &run, NULL), 0);
-	fz_port_run_placed(&run);
-	fz_port_run_end(&e->port, &call, &run);
+	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
+	fz_direct_stored(&run);
+	fz_direct_end(&e->port, &call, &run);
 	assert_int_equal(fz_cell_open(e->cell).nitems, 1);
 	assert_int_equal(call.seq, MOST);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
@@ -1061,13 +1061,13 @@ test_port_without_a_reader_no_item_is_placed(void **state)
 	struct ends *e = *state;
 	struct fz_call call = { .seq = 0, .nitems = 1 };
 	struct fz_err err = { 0 };
-	struct fz_port_run run;
+	struct fz_direct run;
 
 	signal(SIGPIPE, SIG_IGN);
 	fz_fd_close(&e->results[0]);
-	while (fz_port_run_begin(&e->port, &call, &run, &err) == 0) {
-		fz_port_run_placed(&run);
-		fz_port_run_end(&e->port, &call, &run);
+	while (fz_direct_begin(&e->port, &call, &run, &err) == 0) {
+		fz_direct_stored(&run);
+		fz_direct_end(&e->port, &call, &run);
 		call.seq += 2; /* a frame for each */
 		assert_true(call.seq < FZ_CELL_OUT);
 	}

@@ -845,7 +845,7 @@ tell_lie(struct fz_port *port, uint32_t seq)
 		write_frame(port, FZ_WIRE_ITEMS, seq, 1, 4);
 		break;
 	case LIE_PLACED:
-		write_frame(port, FZ_WIRE_PLACED, seq, 1, 0);
+		write_frame(port, FZ_WIRE_STORED, seq, 1, 0);
 		break;
 	case LIE_AHEAD:
 		write_frame(port, FZ_WIRE_RESULT, seq + 100000, 0, 0);
@@ -971,16 +971,16 @@ static int
 serve_placed_nowhere(void *ctx, struct fz_port *port)
 {
 	struct items_home *home = ctx;
-	struct fz_port_run run;
+	struct fz_direct run;
 	struct fz_call call;
 
 	while (fz_port_next(port, &call, NULL) == 1) {
-		if (fz_port_run_begin(port, &call, &run, NULL) != 0)
+		if (fz_direct_begin(port, &call, &run, NULL) != 0)
 			return 96;
 		do
-			fz_port_run_placed(&run);
-		while (fz_port_run_advance(&run));
-		fz_port_run_end(port, &call, &run);
+			fz_direct_stored(&run);
+		while (fz_direct_advance(&run));
+		fz_direct_end(port, &call, &run);
 		atomic_fetch_add(&home->shared->waiting, 1);
 		while (!atomic_load(&home->shared->gate))
 			usleep(100);
@@ -1030,7 +1030,7 @@ serve_wild_cell(void *ctx, struct fz_port *port)
 
 		if (i == 1000)
 			atomic_fetch_add(&home->shared->waiting, 1);
-		cell->out[0] = (unsigned char)(i % 2 != 0 ? FZ_WIRE_PLACED : i);
+		cell->out[0] = (unsigned char)(i % 2 != 0 ? FZ_WIRE_STORED : i);
 		fz_le32_store(cell->out + 4, call.seq + i % 900 - 300);
 		atomic_store(&cell->open, fz_cell_open_word(&open));
 		atomic_store(&cell->nout, i % 11 != 0 ? 0 : i * 77);

@@ -20,7 +20,7 @@ local C_LAYERS = {
   {dir = "shared/", "extent", "arena", "ref", "eventcount heap heap_state", "lock", "waiter", "barrier",
     "condition", "endpoint", "event", "heap_chunks", "heap_members", "heap_objects",
     "heap_reclaim", "idle", "unfinished", "queue", "pipe", "semaphore"},
-  {dir = "worker/", "blob", "claim", "wire", "child_port", "engine", "program_state", "program",
+  {dir = "worker/", "blob", "claim", "wire", "cell", "child_port", "engine", "program_state", "program",
     "program_supervisor", "worker_output",
     "worker worker_slice worker_spawn worker_state worker_replies worker_death"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",

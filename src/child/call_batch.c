@@ -251,12 +251,12 @@ keep_result(lua_State *L, struct fz_child_calls *c)
 }
 
 static void
-end_run(struct fz_child_calls *c)
+end_storing(struct fz_child_calls *c)
 {
-	if (c->running)
+	if (c->storing)
 		c->batch->item +=
-		    fz_port_run_end(c->io->port, c->io->at, &c->run);
-	c->running = false;
+		    fz_direct_end(c->io->port, c->io->at, &c->direct);
+	c->storing = false;
 }
 
 /*
@@ -264,27 +264,28 @@ end_run(struct fz_child_calls *c)
  * the strip. False: that of the item then at hand does not, and is on top.
  */
 static inline bool
-place_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+store_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 {
 	const struct fz_child_batch *b = c->batch;
 	uint64_t i = b->item;
-	bool placed;
+	bool stored;
 
-	c->gone = fz_port_run_begin(c->io->port, c->io->at, &c->run, NULL) != 0;
+	c->gone =
+	    fz_direct_begin(c->io->port, c->io->at, &c->direct, NULL) != 0;
 	if (c->gone)
 		return true;
-	c->running = true;
+	c->storing = true;
 	do {
 		call_one(L, c, kind, i);
-		placed = fz_rawarray_store(L, -1, &b->strip[i - b->first]);
-		if (!placed)
+		stored = fz_rawarray_store(L, -1, &b->strip[i - b->first]);
+		if (!stored)
 			break;
-		fz_port_run_placed(&c->run);
+		fz_direct_stored(&c->direct);
 		keep_result(L, c);
 		i++;
-	} while (fz_port_run_advance(&c->run));
-	end_run(c);
-	return placed;
+	} while (fz_direct_advance(&c->direct));
+	end_storing(c);
+	return stored;
 }
 
 static void
@@ -300,7 +301,7 @@ call_some(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 	}
 	if (c->batch->strip == NULL)
 		call_one(L, c, kind, c->batch->item);
-	else if (place_items(L, c, kind))
+	else if (store_items(L, c, kind))
 		return;
 	put_item(L, c);
 	keep_result(L, c);
@@ -359,7 +360,7 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, BATCH_FUNC);
 	lua_pushvalue(L, list);
 	status = lua_pcall(L, 3, 0, BATCH_HANDLER);
-	end_run(c); /* an error may have left it */
+	end_storing(c); /* an error may have left it */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

@@ -32,8 +32,8 @@ struct fz_child_calls {
 	bool gone;             /* nobody takes results any more */
 	unsigned nkept;        /* results of items on the stack */
 	const void *list;      /* the table of items, NULL: ask Lua */
-	bool running;          /* items are placed: `run` is how far */
-	struct fz_port_run run;
+	bool storing;          /* results are stored directly: see `direct` */
+	struct fz_direct direct;
 };
 
 /*

@@ -14,7 +14,6 @@
 #include "child/random.h"
 #include "os/cwd.h"
 #include "os/proc.h"
-#include "shared/arena.h"
 #include "value/codec.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
@@ -40,9 +39,7 @@ struct worker {
 	struct fz_call call;
 	struct fz_child_batch batch;
 	struct fz_random random;
-	bool refused;       /* there was no memory for the last reply */
-	const void *mapped; /* an argument in the arena, NULL: none */
-	size_t mapped_len;
+	bool refused; /* there was no memory for the last reply */
 	struct memory memory;
 	struct fz_cwd cwd;
 	bool started; /* a call */
@@ -127,19 +124,8 @@ static int
 next_argument(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 {
 	struct worker *w = ctx;
-	struct fz_part part;
 
-	if (fz_wire_part(&w->call.args, &part) != 0)
-		return fz_err_set(err, FZ_ERR_CRASH,
-		    "a job came without all of its arguments");
-	*bytes = part.bytes;
-	*len = part.len;
-	if (part.bytes != NULL)
-		return 0;
-	w->mapped = fz_arena_map(w->port->shm, part.offset, part.len, err);
-	w->mapped_len = part.len;
-	*bytes = w->mapped;
-	return w->mapped != NULL ? 0 : -1;
+	return fz_port_argument(w->port, &w->call, bytes, len, err);
 }
 
 static void
@@ -147,9 +133,7 @@ release_argument(void *ctx)
 {
 	struct worker *w = ctx;
 
-	if (w->mapped != NULL)
-		fz_arena_unmap(w->port->shm, w->mapped, w->mapped_len);
-	w->mapped = NULL;
+	fz_port_release(w->port);
 }
 
 static void
@@ -231,26 +215,13 @@ serve_func(lua_State *L, struct worker *w)
 	return status == LUA_OK ? 0 : -1;
 }
 
-/* Where results are to be stored; without it they are sent. */
-static size_t
-open_strip(struct worker *w)
-{
-	size_t len = w->call.nitems * sizeof(*w->batch.strip);
-
-	w->batch.strip = NULL;
-	if (w->call.strip != 0 && w->port->shm != NULL &&
-	    fz_rawarray_tags.known)
-		w->batch.strip =
-		    fz_arena_map_room(w->port->shm, w->call.strip, len, NULL);
-	return len;
-}
-
 static int
 serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 {
-	size_t len = open_strip(w);
+	size_t size = fz_rawarray_tags.known ? sizeof(*w->batch.strip) : 0;
 	int rc;
 
+	w->batch.strip = fz_port_map_results(w->port, &w->call, size);
 	w->batch.func = w->call.func;
 	w->batch.kind = w->call.kind;
 	w->batch.nparts = w->call.nargs;
@@ -259,13 +230,7 @@ serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 	limit_memory(L, w);
 	rc = fz_child_batch(L, &w->batch, io);
 	fflush(stdout);
-	if (w->batch.strip == NULL)
-		return rc == 0 ? fz_port_pause(w->port, NULL) : rc;
-	/* First: to let go of much memory takes as long as many calls. */
-	if (rc == 0)
-		rc = fz_port_flush(w->port, NULL);
-	fz_arena_unmap(w->port->shm, w->batch.strip, len);
-	return rc;
+	return rc == 0 ? fz_port_end_batch(w->port, NULL) : rc;
 }
 
 static int

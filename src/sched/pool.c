@@ -1,6 +1,5 @@
 #include "sched/pool.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -314,9 +313,9 @@ serve(void *ctx, struct fz_port *port)
 	int status;
 
 	if (slots != NULL)
-		fz_slots_enter(slots, &port->cell->account);
+		fz_slots_enter(slots, fz_port_account(port));
 	if (pool->opts.spread) /* what comes behind a share is seldom near */
-		port->spin.nbusy = UINT_MAX;
+		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);
 	if (slots != NULL)
 		fz_slots_leave(slots);

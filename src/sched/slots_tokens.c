@@ -9,7 +9,7 @@
 #include "os/fd.h"
 #include "os/jobserver.h"
 #include "sched/slots_state.h"
-#include "worker/child_port.h"
+#include "worker/cell.h"
 
 #define TOKEN '+'
 

@@ -1,11 +1,9 @@
-/* MAP_ANONYMOUS is no part of C or POSIX. */
-#define _GNU_SOURCE
 #include "worker/child_port.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -19,50 +17,6 @@ enum {
 
 /* Replies wait at most this long for others to share their write. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
-
-#define CELL_SIZE (sizeof(struct fz_cell_own) + sizeof(struct fz_cell))
-
-struct fz_cell *
-fz_cell_new(struct fz_err *err)
-{
-	const int prot = PROT_READ | PROT_WRITE;
-	unsigned char *own =
-	    mmap(NULL, CELL_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct fz_cell *cell;
-
-	if (own == MAP_FAILED) {
-		fz_err_sys(err, errno, "mmap");
-		return NULL;
-	}
-	cell = mmap(own + sizeof(struct fz_cell_own), sizeof(*cell), prot,
-	    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	if (cell == MAP_FAILED) {
-		fz_err_sys(err, errno, "mmap");
-		munmap(own, CELL_SIZE);
-		return NULL;
-	}
-	fz_claim_init(&cell->claim);
-	return cell;
-}
-
-void
-fz_cell_free(struct fz_cell *cell, bool kept)
-{
-	if (cell == NULL)
-		return;
-	if (kept)
-		munmap(cell, sizeof(*cell));
-	else
-		munmap(fz_cell_own(cell), CELL_SIZE);
-}
-
-bool
-fz_cell_keep(struct fz_cell *cell)
-{
-	/* If one of these fails, a fork only takes longer. */
-	madvise(cell, sizeof(*cell), MADV_DONTFORK);
-	return munmap(fz_cell_own(cell), sizeof(struct fz_cell_own)) == 0;
-}
 
 /* Calls that outgrow the cell move to memory of the worker's own. */
 static int
@@ -207,6 +161,66 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 		fz_arena_give_back(port->shm, offset);
 }
 
+struct fz_account *
+fz_port_account(const struct fz_port *port)
+{
+	return &port->cell->account;
+}
+
+void
+fz_port_sleep_at_once(struct fz_port *port)
+{
+	port->spin.nbusy = UINT_MAX;
+}
+
+int
+fz_port_argument(struct fz_port *port, struct fz_call *call, const void **bytes,
+    size_t *len, struct fz_err *err)
+{
+	struct fz_part part;
+
+	if (fz_wire_part(&call->args, &part) != 0)
+		return fz_err_set(err, FZ_ERR_CRASH,
+		    "a job came without all of its arguments");
+	*bytes = part.bytes;
+	*len = part.len;
+	if (part.bytes != NULL)
+		return 0;
+	if (port->shm == NULL)
+		return fz_err_set(err, FZ_ERR_CRASH,
+		    "an argument is in memory that is not shared");
+	*bytes = fz_arena_map(port->shm, part.offset, part.len, err);
+	port->mapped = (struct fz_span){ *bytes, part.len };
+	return *bytes != NULL ? 0 : -1;
+}
+
+static void
+unmap(const struct fz_port *port, struct fz_span *span)
+{
+	if (span->at != NULL)
+		fz_arena_unmap(port->shm, span->at, span->len);
+	span->at = NULL;
+}
+
+void
+fz_port_release(struct fz_port *port)
+{
+	unmap(port, &port->mapped);
+}
+
+void *
+fz_port_map_results(
+    struct fz_port *port, const struct fz_call *call, size_t size)
+{
+	size_t len = call->nitems * size;
+	void *at = NULL;
+
+	if (call->strip != 0 && size != 0 && port->shm != NULL)
+		at = fz_arena_map_room(port->shm, call->strip, len, NULL);
+	port->results = (struct fz_span){ at, len };
+	return at;
+}
+
 /* The next call often comes at once. */
 static void
 look(struct fz_port *port)
@@ -265,18 +279,6 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		if (n < 0)
 			return fz_err_sys(err, errno, "reading jobs");
 	}
-}
-
-/* ---- results of items --------------------------------------------------- */
-
-struct fz_cell_open
-fz_cell_open(const struct fz_cell *cell)
-{
-	uint64_t word = atomic_load(&cell->open);
-	struct fz_cell_open open = { (uint32_t)(word >> 40),
-		(uint32_t)(word >> 20 & 0xfffff), (uint32_t)(word & 0xfffff) };
-
-	return open;
 }
 
 /* Copy `n` bytes of the replies from `at` on to the cell. */
@@ -353,28 +355,28 @@ fz_port_open_item(
 }
 
 int
-fz_port_run_begin(struct fz_port *port, const struct fz_call *call,
-    struct fz_port_run *run, struct fz_err *err)
+fz_direct_begin(struct fz_port *port, const struct fz_call *call,
+    struct fz_direct *direct, struct fz_err *err)
 {
 	uint32_t room;
 
-	if (!fz_port_continues(port, FZ_WIRE_PLACED, call) &&
-	    continue_items(port, FZ_WIRE_PLACED, call, err) != 0)
+	if (!fz_port_continues(port, FZ_WIRE_STORED, call) &&
+	    continue_items(port, FZ_WIRE_STORED, call, err) != 0)
 		return -1;
 	room = FZ_CELL_OPEN_ITEMS - port->items.nitems;
-	*run = (struct fz_port_run){ port->cell,
+	*direct = (struct fz_direct){ port->cell,
 		fz_cell_open_word(&port->items), call->seq,
 		(room < call->nitems ? room : call->nitems) - 1, call->timed };
 	return 0;
 }
 
 uint32_t
-fz_port_run_end(
-    struct fz_port *port, struct fz_call *call, const struct fz_port_run *run)
+fz_direct_end(
+    struct fz_port *port, struct fz_call *call, const struct fz_direct *direct)
 {
-	uint32_t n = run->seq - call->seq;
+	uint32_t n = direct->seq - call->seq;
 
-	port->items.nitems = (uint32_t)run->word & FZ_CELL_OPEN_ITEMS;
+	port->items.nitems = (uint32_t)direct->word & FZ_CELL_OPEN_ITEMS;
 	call->seq += n;
 	call->item += n;
 	call->nitems -= n;
@@ -477,8 +479,8 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 }
 
 /* With more jobs waiting, let replies share a write, but not for long. */
-int
-fz_port_pause(struct fz_port *port, struct fz_err *err)
+static int
+pause_replies(struct fz_port *port, struct fz_err *err)
 {
 	int64_t now;
 
@@ -489,6 +491,19 @@ fz_port_pause(struct fz_port *port, struct fz_err *err)
 		return 0;
 	port->flushed_ns = now;
 	return fz_port_flush(port, err);
+}
+
+int
+fz_port_end_batch(struct fz_port *port, struct fz_err *err)
+{
+	int rc;
+
+	if (port->results.at == NULL)
+		return pause_replies(port, err);
+	/* First: to unmap much memory takes as long as many calls. */
+	rc = fz_port_flush(port, err);
+	unmap(port, &port->results);
+	return rc;
 }
 
 int
@@ -510,5 +525,5 @@ fz_port_send(struct fz_port *port, struct fz_err *err)
 	memcpy(port->own->out + port->nout, frame->data, frame->len);
 	show(port, port->nout, frame->len);
 	set_nout(port, port->nout + (uint32_t)frame->len);
-	return fz_port_pause(port, err);
+	return pause_replies(port, err);
 }

@@ -1,25 +1,11 @@
 /*
- * child_port.h - the worker's end of its two pipes: calls in, replies out.
+ * child_port.h - the worker's end of the link to its parent: calls in, replies
+ * out.
  *
- * Beside the pipes, parent and worker share one cell of memory. It makes two
- * things exact that pipes leave open when a worker dies: which job had been
- * started, and which replies were whole though not yet written.
- *
- *   claim  which jobs were started (see claim.h).
- *   out    replies the worker has finished and not yet written to its pipe.
- *          A reply counts from the moment `nout` covers it. `epoch` moves
- *          before bytes of it are overwritten, so that the parent can copy
- *          replies that wait behind a long job and know if the copy is good.
- *   open   the frame of items behind those replies that is still growing:
- *          where it starts, its bytes and its items in one word. An item
- *          counts from the moment this word covers it. It means nothing
- *          where it does not start at `nout`.
- *
- * A function of the worker may overwrite this memory, or close the pipes. So
- * the worker builds replies in memory of its own and has only a copy of them in
- * the cell, keeps its own copy of what the cell says, and writes to its pipe
- * only if that is still the one that it was given. The parent checks all that
- * it reads.
+ * A function of the worker may overwrite the memory that it shares with its
+ * parent, or close the descriptors. Therefore the port builds replies in memory
+ * of its own and copies them to the cell (see cell.h), and writes to its
+ * descriptor only if that is still the file that it was given.
  */
 #ifndef FZ_CHILD_PORT_H
 #define FZ_CHILD_PORT_H
@@ -34,83 +20,22 @@
 #include "os/spin.h"
 #include "shared/arena.h"
 #include "shared/idle.h"
-#include "worker/claim.h"
+#include "worker/cell.h"
 #include "worker/wire.h"
 
 struct fz_err;
 
-/*
- * How many tokens of the jobserver (see slots.h) a worker and all below it
- * hold: who dies with some has them written back by its parent.
- */
-struct fz_account {
-	_Atomic int32_t held;
-	struct fz_account *above; /* of its parent; for the worker alone */
-};
-
-#define FZ_CELL_OUT ((size_t)128 << 10)
-#define FZ_CELL_IN ((size_t)128 << 10)
 #define FZ_PORT_ITEM ((size_t)4096)
 /* Items fill so many bytes, less than a pipe holds, and are written. */
 #define FZ_PORT_ITEMS ((size_t)48 << 10)
 
-struct fz_cell {
-	struct fz_claim claim;
-	_Atomic uint32_t nout;    /* bytes of out[] that are whole replies */
-	_Atomic uint32_t writing; /* a reply that was never in out[] */
-	_Atomic uint32_t nwhy;    /* of out[]: why the worker cannot start */
-	_Atomic uint32_t epoch;   /* how often out[] was begun anew */
-	_Atomic uint64_t open;    /* fz_cell_open(); 0: none */
-	_Atomic int64_t start_ns; /* when the last timed job or batch started */
-	struct fz_account account;
-	unsigned char out[FZ_CELL_OUT];
-};
-
-/*
- * The worker's own memory before the cell: replies, and where it reads calls
- * to. Its first large malloc would have glibc tidy up, and so copy, much of the
- * inherited heap.
- */
-struct fz_cell_own {
-	unsigned char out[FZ_CELL_OUT];
-	unsigned char in[FZ_CELL_IN];
-};
-
-static inline struct fz_cell_own *
-fz_cell_own(struct fz_cell *cell)
-{
-	return (struct fz_cell_own *)(void *)((unsigned char *)cell -
-					      sizeof(struct fz_cell_own));
-}
-
-/* The frame of items that grows behind the whole replies of a cell. */
-struct fz_cell_open {
-	uint32_t start, len, nitems; /* bytes of out[], header included */
-};
-
-enum { FZ_CELL_OPEN_ITEMS = (1 << 20) - 1 }; /* at most */
-
-struct fz_cell_open fz_cell_open(const struct fz_cell *cell);
-
-static inline uint64_t
-fz_cell_open_word(const struct fz_cell_open *open)
-{
-	return (uint64_t)open->start << 40 | (uint64_t)open->len << 20 |
-	       open->nitems;
-}
-
-/* A cell that later forks share. NULL and `err` on failure. */
-struct fz_cell *fz_cell_new(struct fz_err *err);
-void fz_cell_free(struct fz_cell *cell, bool kept); /* NULL is allowed */
-
-/*
- * In the parent, after the fork: the cell is of one worker alone, and later
- * forks do not share it; what is the worker's own is the worker's. Whether the
- * parent is free of that now, for fz_cell_free().
- */
-bool fz_cell_keep(struct fz_cell *cell);
-
 struct fz_call;
+
+/* A mapped part of the arena. */
+struct fz_span {
+	const void *at;
+	size_t len;
+};
 
 struct fz_port {
 	int in, out;   /* blocking ends of the pipes */
@@ -129,12 +54,14 @@ struct fz_port {
 	 * and its parent gives the call to another one. NULL: always.
 	 */
 	bool (*accepts)(const struct fz_call *call);
+	struct fz_span mapped;  /* an argument; at is NULL if it is inline */
+	struct fz_span results; /* of a batch; at is NULL if they are sent */
 	int64_t flushed_ns;
 	struct fz_idle idle;       /* since when it needs no more memory */
 	bool open;                 /* `frame` holds a reply that was not sent */
 	uint32_t items_seq;        /* of the first item of the open frame */
 	struct fz_cell_open items; /* that frame; nitems is 0 where none is */
-	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _PLACED */
+	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _STORED */
 };
 
 /* What to do next; `args` holds `nargs` parts. */
@@ -164,6 +91,20 @@ void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
  */
 int fz_port_next(
     struct fz_port *port, struct fz_call *call, struct fz_err *err);
+
+/* The tokens of this worker; NULL if it shares no jobserver with its parent. */
+struct fz_account *fz_port_account(const struct fz_port *port);
+
+/* Sleep without polling first: calls seldom follow each other closely. */
+void fz_port_sleep_at_once(struct fz_port *port);
+
+/*
+ * The bytes of the next argument of `call`, valid until fz_port_release(). 0,
+ * or -1 and `err`.
+ */
+int fz_port_argument(struct fz_port *port, struct fz_call *call,
+    const void **bytes, size_t *len, struct fz_err *err);
+void fz_port_release(struct fz_port *port);
 
 /*
  * The item at hand is done: start the next one of the batch. False where there
@@ -235,18 +176,18 @@ fz_port_item_end(struct fz_port *port, size_t len)
 }
 
 /*
- * Items whose results are in their slots of the strip, from the one at hand on:
- * what is done for each of them, in as few steps as there can be. From begin to
- * end nothing else may be put.
+ * Items whose results the worker stores directly in memory that the parent
+ * reads, from the item at hand on: the steps that each of them needs, as few as
+ * possible. Between begin and end no other reply may be put.
  *
  *	begin
  *	do
- *		... place the result, or leave
- *		fz_port_run_placed()
- *	while (fz_port_run_advance())
+ *		... store the result, or leave
+ *		fz_direct_stored()
+ *	while (fz_direct_advance())
  *	end
  */
-struct fz_port_run {
+struct fz_direct {
 	struct fz_cell *cell;
 	uint64_t word; /* of the open frame, as fz_cell_open_word() */
 	uint32_t seq;  /* of the item at hand */
@@ -255,37 +196,47 @@ struct fz_port_run {
 };
 
 /* 0, or -1 and `err` where the parent is gone. */
-int fz_port_run_begin(struct fz_port *port, const struct fz_call *call,
-    struct fz_port_run *run, struct fz_err *err);
+int fz_direct_begin(struct fz_port *port, const struct fz_call *call,
+    struct fz_direct *direct, struct fz_err *err);
 
 /* `call` is that of the item at hand again. Returns how many came before it. */
-uint32_t fz_port_run_end(
-    struct fz_port *port, struct fz_call *call, const struct fz_port_run *run);
+uint32_t fz_direct_end(
+    struct fz_port *port, struct fz_call *call, const struct fz_direct *direct);
 
 static inline void
-fz_port_run_placed(struct fz_port_run *run)
+fz_direct_stored(struct fz_direct *direct)
 {
 	atomic_store_explicit(
-	    &run->cell->open, ++run->word, memory_order_release);
+	    &direct->cell->open, ++direct->word, memory_order_release);
 }
 
-/* Start the next item; false: this run has none. */
+/* Start the next item; false if there is none. */
 static inline bool
-fz_port_run_advance(struct fz_port_run *run)
+fz_direct_advance(struct fz_direct *direct)
 {
-	if (run->left == 0)
+	if (direct->left == 0)
 		return false;
-	if (run->timed)
-		atomic_store(&run->cell->start_ns, fz_clock_ns());
-	if (!fz_claim_start(&run->cell->claim, run->seq + 1))
+	if (direct->timed)
+		atomic_store(&direct->cell->start_ns, fz_clock_ns());
+	if (!fz_claim_start(&direct->cell->claim, direct->seq + 1))
 		return false;
-	run->seq++;
-	run->left--;
+	direct->seq++;
+	direct->left--;
 	return true;
 }
 
-/* A pause between batches: let items go that have waited long. */
-int fz_port_pause(struct fz_port *port, struct fz_err *err);
+/*
+ * Map the memory where the results of the batch `call` go, `size` bytes for
+ * each item, until fz_port_end_batch(). NULL if the results are to be sent.
+ */
+void *fz_port_map_results(
+    struct fz_port *port, const struct fz_call *call, size_t size);
+
+/*
+ * The batch is done: send its results if they have waited long, or if all are
+ * in memory that the parent reads. 0, or -1 and `err`.
+ */
+int fz_port_end_batch(struct fz_port *port, struct fz_err *err);
 
 /*
  * Build the reply to `call`: begin (`word` is the number of values of a

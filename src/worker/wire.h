@@ -11,7 +11,7 @@
  *          takes the numbers seq .. seq + nitems - 1, one for each item
  * RESULT = nparts u32 | part * nparts
  * ITEMS  = nitems u32 | bytes          what the items from seq on returned
- * PLACED = nitems u32                  they are in the strip, from seq on
+ * STORED = nitems u32                  they are in the strip, from seq on
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
@@ -41,7 +41,7 @@ enum fz_wire_type {
 	FZ_WIRE_RESULT,  /* worker to parent: what the function returned */
 	FZ_WIRE_ERROR,   /* worker to parent: why it did not */
 	FZ_WIRE_ITEMS,   /* worker to parent: results of many calls */
-	FZ_WIRE_PLACED,  /* worker to parent: the same, where they belong */
+	FZ_WIRE_STORED,  /* worker to parent: the same, in the strip */
 	FZ_WIRE_NTYPES
 };
 

@@ -235,7 +235,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	p->proc.pidfd = -1;
 	fz_buf_init(&p->unsent);
 	fz_wire_in_init(&p->wire);
-	fz_relay_init(&p->relay, opts->engine);
+	fz_worker_output_init(&p->output, opts->engine);
 	p->jobs = (struct fz_watch){ .fd = -1, .ready = jobs_ready };
 	p->results =
 	    (struct fz_watch){ .fd = -1, .ready = fz_worker_results_ready };
@@ -273,7 +273,7 @@ fz_worker_account(const struct fz_worker *worker)
 void
 fz_worker_flush(struct fz_worker *worker)
 {
-	fz_relay_flush(&worker->pipes->relay);
+	fz_worker_output_flush(&worker->pipes->output);
 }
 
 void
@@ -294,7 +294,7 @@ fz_worker_free(struct fz_worker *worker)
 	fz_loop_undefer(loop_of(p), &p->flush);
 	fz_worker_close_watch(p, &p->jobs);
 	fz_worker_close_watch(p, &p->results);
-	fz_relay_fini(&p->relay);
+	fz_worker_output_fini(&p->output);
 	fz_worker_slice_orphan(p->slice);
 	fz_cell_free(p->cell, p->kept);
 	fz_buf_fini(&p->unsent);

@@ -88,7 +88,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	if (!p->distrusted)
 		fz_worker_take_replies(p, NULL);
 	fz_worker_take_cell(p);
-	fz_relay_drain(&p->relay);
+	fz_worker_output_drain(&p->output);
 	read_start_error(p);
 	fail_unstarted(p);
 	claim = fz_worker_claimed(p);
@@ -334,5 +334,5 @@ fz_worker_end_process(struct fz_worker_pipes *p)
 	    poll(&pfd, 1, ms) != 1 || p->proc.pidfd == -1)
 		fz_proc_kill(&p->proc);
 	fz_proc_reap(&p->proc, true, &death);
-	fz_relay_drain(&p->relay);
+	fz_worker_output_drain(&p->output);
 }

@@ -206,12 +206,12 @@ fits_jobs(const struct fz_worker *w, const struct claim_of_reply *c)
 {
 	const struct fz_job *job = w->head;
 
-	if (c->type != FZ_WIRE_ITEMS && c->type != FZ_WIRE_PLACED)
+	if (c->type != FZ_WIRE_ITEMS && c->type != FZ_WIRE_STORED)
 		return true;
 	for (; job != NULL && (int32_t)(job->seq - (c->seq + c->nitems)) < 0;
 	     job = job->next) {
 		if (job->ops->items == NULL ||
-		    (c->type == FZ_WIRE_PLACED && job->strip == NULL))
+		    (c->type == FZ_WIRE_STORED && job->strip == NULL))
 			return false;
 	}
 	return true;
@@ -246,7 +246,7 @@ read_claim(const struct fz_frame *frame, struct claim_of_reply *c)
 	*c = (struct claim_of_reply){ frame->type, frame->seq, 1, 0 };
 	if (frame->type == FZ_WIRE_RESULT || frame->type == FZ_WIRE_ERROR)
 		return true;
-	if (frame->type != FZ_WIRE_ITEMS && frame->type != FZ_WIRE_PLACED)
+	if (frame->type != FZ_WIRE_ITEMS && frame->type != FZ_WIRE_STORED)
 		return false;
 	fz_reader_init(&body, frame->body, frame->len);
 	c->nitems = fz_reader_u32(&body);
@@ -264,11 +264,11 @@ take_reply(
 	struct fz_job *job;
 
 	fz_reader_init(&body, frame->body, frame->len);
-	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_PLACED) {
-		bool placed = frame->type == FZ_WIRE_PLACED;
+	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_STORED) {
+		bool stored = frame->type == FZ_WIRE_STORED;
 		uint32_t n = fz_reader_u32(&body);
 
-		return take_items(p, frame->seq, n, placed ? NULL : body.p,
+		return take_items(p, frame->seq, n, stored ? NULL : body.p,
 		    fz_reader_left(&body), now_ns);
 	}
 	if (w->head == NULL || frame->seq != fz_worker_next_number(w->head))
@@ -313,7 +313,8 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	unsigned n = 0;
 	int rc;
 
-	fz_relay_pump(&p->relay); /* was printed before they were sent */
+	fz_worker_output_pump(
+	    &p->output); /* was printed before they were sent */
 	while ((rc = fz_wire_next(&p->wire, &frame, err)) == 1) {
 		struct claim_of_reply c;
 
@@ -431,7 +432,7 @@ scan_open(struct fz_worker_pipes *p, const unsigned char *at,
 	const unsigned char *items = at + FZ_WIRE_HEADER + 4;
 	struct fz_worker_seen seen = { fz_le32_load(at + 4), open->nitems,
 		open->len - FZ_WIRE_HEADER - 4 };
-	struct claim_of_reply c = { *at == FZ_WIRE_PLACED ? FZ_WIRE_PLACED
+	struct claim_of_reply c = { *at == FZ_WIRE_STORED ? FZ_WIRE_STORED
 							  : FZ_WIRE_ITEMS,
 		seen.seq, seen.nitems, seen.len };
 	uint32_t n;
@@ -439,7 +440,7 @@ scan_open(struct fz_worker_pipes *p, const unsigned char *at,
 	if (*at != c.type || !is_possible(p, &c) ||
 	    (int32_t)(fz_worker_claimed(p) - (seen.seq + seen.nitems)) < 0)
 		return 0;
-	if (c.type == FZ_WIRE_PLACED)
+	if (c.type == FZ_WIRE_STORED)
 		return take_items(p, seen.seq, seen.nitems, NULL, 0, now_ns);
 	n = take_items(p, seen.seq, seen.nitems, items, seen.len, now_ns);
 	/* Not where others before them are still in the pipe. */
@@ -497,7 +498,7 @@ fz_worker_peek(struct fz_worker *worker)
 	memcpy(copy, cell->out, n);
 	atomic_thread_fence(memory_order_acquire);
 	if (atomic_load(&cell->epoch) == epoch) {
-		fz_relay_pump(&p->relay);
+		fz_worker_output_pump(&p->output);
 		end_busy(p, scan_cell(p, copy, &x));
 	}
 	free(copy);

@@ -90,10 +90,12 @@ watch_pipes(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 	if (watch_end(p, &p->jobs, &b->jobs[1], 0, err) != 0 ||
 	    watch_end(p, &p->results, &b->results[0], FZ_LOOP_READ, err) != 0)
 		return -1;
-	if (fz_relay_open(&p->relay, FZ_STREAM_OUT, b->out[0], err) != 0)
+	if (fz_worker_output_open(&p->output, FZ_STREAM_OUT, b->out[0], err) !=
+	    0)
 		return -1;
 	b->out[0] = -1;
-	if (fz_relay_open(&p->relay, FZ_STREAM_ERR, b->err[0], err) != 0)
+	if (fz_worker_output_open(&p->output, FZ_STREAM_ERR, b->err[0], err) !=
+	    0)
 		return -1;
 	b->err[0] = -1;
 	if (p->proc.pidfd == -1)

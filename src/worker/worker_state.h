@@ -44,7 +44,7 @@ struct fz_worker_pipes {
 	int64_t lost_ns;  /* when it closed a pipe, 0: not; the timer ends it */
 	int64_t leave_ns; /* when it must have left; 0: it was not dismissed */
 	struct fz_watch jobs, results, death;
-	struct fz_relay relay;
+	struct fz_worker_output output;
 	struct fz_timer timer;
 	struct fz_timer force; /* kills it if it does not end as it was asked */
 	struct fz_timer half;  /* armed while a reply has come in part */
