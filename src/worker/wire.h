@@ -34,18 +34,24 @@ struct fz_blob;
 struct fz_err;
 
 enum fz_wire_type {
-	FZ_WIRE_JOB = 1, /* parent to worker: call a function */
-	FZ_WIRE_FREE,    /* parent to worker: bytes of yours are read */
-	FZ_WIRE_FUNC,    /* parent to worker: a function to keep */
-	FZ_WIRE_BATCH,   /* parent to worker: call a function for each item */
-	FZ_WIRE_RESULT,  /* worker to parent: what the function returned */
-	FZ_WIRE_ERROR,   /* worker to parent: why it did not */
-	FZ_WIRE_ITEMS,   /* worker to parent: results of many calls */
-	FZ_WIRE_STORED,  /* worker to parent: the same, in the strip */
+	FZ_WIRE_JOB = 1,  /* parent to worker: call a function */
+	FZ_WIRE_FREE,     /* parent to worker: bytes of yours are read */
+	FZ_WIRE_FUNC,     /* parent to worker: a function to keep */
+	FZ_WIRE_BATCH,    /* parent to worker: call a function for each item */
+	FZ_WIRE_RESULT,   /* worker to parent: what the function returned */
+	FZ_WIRE_ERROR,    /* worker to parent: why it did not */
+	FZ_WIRE_ITEMS,    /* worker to parent: results of many calls */
+	FZ_WIRE_STORED,   /* worker to parent: the same, in the strip */
+	FZ_WIRE_RECALLED, /* worker to parent: nothing more below seq starts */
 	FZ_WIRE_NTYPES
 };
 
-enum { FZ_WIRE_TIMED = 1 }; /* flag of a job: note when it starts */
+/* Flags of a frame. */
+enum {
+	FZ_WIRE_TIMED = 1, /* of a job: note when it starts */
+	FZ_WIRE_GROWS =
+	    2 /* of ITEMS and STORED: a copy of an unfinished frame */
+};
 
 /* What a batch is made of, and what becomes of it. */
 enum fz_wire_kind {

@@ -175,7 +175,7 @@ void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 
 /* Have it keep an encoded function in `slot`. 0, or -1 and `err`. */
 int fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
-    const struct fz_blob *code, struct fz_err *err);
+    struct fz_blob *code, struct fz_err *err);
 
 /* Whether it has started an item of what it was sent and has not answered. */
 bool fz_worker_has_begun(const struct fz_worker *worker);
@@ -209,9 +209,6 @@ void fz_worker_end(
 
 /* Let an idle worker leave by itself: it reads the end of its pipe. */
 void fz_worker_dismiss(struct fz_worker *worker);
-
-/* Its bytes at `offset` of the arena were read and may be used again. */
-void fz_worker_give_back(struct fz_worker *worker, uint64_t offset);
 
 /* The tokens that it and those below it hold; until it is freed. */
 struct fz_account *fz_worker_account(const struct fz_worker *worker);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "worker/worker_slice.h"
 
 /*
  * From sending a job to the timeout of one that is not begun, at least: on a
@@ -42,16 +41,16 @@ fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
 	job->ops->failed(job, &failure);
 }
 
-/* What the worker has said if it could not start. */
+/* Why the worker could not start, as it reported it. */
 static void
 read_start_error(struct fz_worker_pipes *p)
 {
-	uint32_t n = atomic_load(&p->cell->nwhy);
+	size_t n;
+	const char *text = p->link->ops->refusal(p->link, &n);
 
-	if (n != 0 && n <= FZ_ERR_TEXT_MAX && p->answered == 0)
+	if (n != 0 && p->answered == 0)
 		fz_err_set(&p->worker->start_err, FZ_ERR_ERROR,
-		    "cannot start a %s: %.*s", noun(p), (int)n,
-		    (const char *)p->cell->out);
+		    "cannot start a %s: %.*s", noun(p), (int)n, text);
 }
 
 /* A worker that could not start fails one job, unless another takes over. */
@@ -81,26 +80,20 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	w->dying = true;
 	w->death = *death;
 	w->failed_start = p->ending == FZ_ERR_NONE && fz_worker_claimed(p) == 0;
-	if (p->results.fd != -1) {
-		while (fz_wire_fill(&p->wire, p->results.fd) > 0)
-			continue;
-	}
+	while (p->link->in.fd != -1 && fz_link_fill(p->link) > 0)
+		continue;
 	if (!p->distrusted)
 		fz_worker_take_replies(p, NULL);
-	fz_worker_take_cell(p);
+	fz_worker_take_unsent(p);
 	fz_worker_output_drain(&p->output);
 	read_start_error(p);
 	fail_unstarted(p);
 	claim = fz_worker_claimed(p);
-	if (p->overdue && w->head != NULL)
-		claim = fz_worker_next_number(w->head) + 1;
 	/* One, unless its replies could not be read. */
 	while (w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - claim) < 0)
 		fail_started(p, death);
-	fz_worker_return_from(p, claim);
-	fz_worker_slice_orphan(p->slice);
-	p->slice = NULL;
+	fz_worker_return(p, claim, p->link->next_seq);
 	p->opts.ops->dead(p->opts.ops_ctx, w);
 }
 
@@ -190,11 +183,11 @@ end_without_pipe(struct fz_worker_pipes *p)
 }
 
 void
-fz_worker_lose_pipe(struct fz_worker_pipes *p, struct fz_watch *watch)
+fz_worker_link_lost(void *ctx)
 {
+	struct fz_worker_pipes *p = ctx;
 	int64_t now_ns = fz_clock_ns();
 
-	fz_worker_close_watch(p, watch);
 	if (p->lost_ns == 0)
 		p->lost_ns = now_ns;
 	arm(p, p->death.fd == -1 ? now_ns : p->lost_ns + WORKER_EOF_NS);
@@ -209,7 +202,7 @@ fz_worker_lose_pipe(struct fz_worker_pipes *p, struct fz_watch *watch)
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
 {
-	int64_t at = atomic_load(&p->cell->start_ns);
+	int64_t at = p->link->ops->started_at(p->link);
 
 	if (fz_worker_claimed(p) != fz_worker_next_number(p->worker->head) + 1)
 		return otherwise;
@@ -253,18 +246,21 @@ time_out(struct fz_worker_pipes *p, const char *what)
 /*
  * The worker has not begun its head: it may be stopped. The head is taken back
  * together with the jobs behind it, so that none of them begins meanwhile, but
- * it fails, and they are returned.
+ * it fails, and the others are returned: now, or once the worker is dead.
  */
 static void
 time_out_head(struct fz_worker_pipes *p)
 {
-	uint32_t claim = fz_worker_plausible(
-	    p, fz_claim_recall(&p->cell->claim, p->next_seq));
+	const struct fz_link *link = p->link;
+	bool exact = link->ops->recall(p->link);
+	uint32_t claim = fz_worker_claimed(p);
 	uint32_t behind = fz_worker_next_number(p->worker->head) + 1;
 
-	p->overdue = (int32_t)(claim - behind) < 0;
-	fz_worker_return_from(p, p->overdue ? behind : claim);
-	if (p->overdue)
+	p->head_begun = (int32_t)(claim - behind) < 0;
+	if (exact)
+		fz_worker_return(
+		    p, p->head_begun ? behind : claim, link->next_seq);
+	if (p->head_begun)
 		time_out(p, "did not start within");
 	else
 		fz_worker_arm_timeout(p);
@@ -329,8 +325,8 @@ fz_worker_end_process(struct fz_worker_pipes *p)
 		return;
 	/* Without a pidfd the end of its results, which it may outlive. */
 	if (pfd.fd == -1)
-		pfd = (struct pollfd){ .fd = p->results.fd };
-	if (p->worker->dying || p->jobs.fd != -1 || pfd.fd == -1 ||
+		pfd = (struct pollfd){ .fd = p->link->in.fd };
+	if (p->worker->dying || p->link->out.fd != -1 || pfd.fd == -1 ||
 	    poll(&pfd, 1, ms) != 1 || p->proc.pidfd == -1)
 		fz_proc_kill(&p->proc);
 	fz_proc_reap(&p->proc, true, &death);

@@ -3,37 +3,33 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "worker/blob.h"
-#include "worker/worker_slice.h"
 
 enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
 /* From the last bytes of half a reply to a look at where the rest is. */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 /*
- * `started` as the cell has it, if that can be: the worker has started all that
- * is answered, and nothing that was not sent. In a cell that was overwritten it
- * is the job at hand that has been started, and has done that.
+ * The worker has started all that is answered and nothing that was not sent. If
+ * the link says otherwise, the worker has overwritten the number, and it was
+ * the job at hand that did so.
  */
-uint32_t
-fz_worker_plausible(const struct fz_worker_pipes *p, uint32_t started)
-{
-	const struct fz_job *head = p->worker->head;
-
-	if (fz_claim_is_whole(&p->cell->claim) &&
-	    (int32_t)(started - p->answered) >= 0 &&
-	    (int32_t)(p->next_seq - started) >= 0)
-		return started;
-	return head != NULL ? fz_worker_next_number(head) + 1 : p->next_seq;
-}
-
 uint32_t
 fz_worker_claimed(const struct fz_worker_pipes *p)
 {
-	return fz_worker_plausible(p, fz_claim_started(&p->cell->claim));
+	const struct fz_job *head = p->worker->head;
+	uint32_t begun, started;
+
+	begun =
+	    head != NULL ? fz_worker_next_number(head) + 1 : p->link->next_seq;
+	if (!p->link->ops->started(p->link, &started) ||
+	    (int32_t)(started - p->answered) < 0 ||
+	    (int32_t)(p->link->next_seq - started) < 0)
+		return begun;
+	return p->head_begun && (int32_t)(started - begun) < 0 ? begun
+							       : started;
 }
 
 void
@@ -50,9 +46,8 @@ fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns)
 		fz_worker_arm_timeout(p);
 }
 
-/* It has one less. */
 static void
-drop_job(struct fz_worker *w)
+count_job_out(struct fz_worker *w)
 {
 	if (--w->njobs == 0)
 		fz_loop_busy(loop_of(w->pipes), false);
@@ -66,7 +61,7 @@ pop_head(struct fz_worker *w)
 	w->head = job->next;
 	if (w->head == NULL)
 		w->tail = &w->head;
-	drop_job(w);
+	count_job_out(w);
 	w->nbytes -= job->nbytes;
 	job->next = NULL;
 	job->worker = NULL;
@@ -87,7 +82,6 @@ fz_worker_answer_head(struct fz_worker *w, uint32_t n)
 static struct fz_blob *
 take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 {
-	struct fz_blob *blob;
 	struct fz_part part;
 
 	if (fz_wire_part(body, &part) != 0) {
@@ -96,10 +90,7 @@ take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 	}
 	if (part.bytes != NULL)
 		return fz_blob_new(part.bytes, part.len, err);
-	blob = fz_worker_slice_blob(p->slice, part.offset, part.len, err);
-	if (blob == NULL)
-		fz_worker_give_back(p->worker, part.offset);
-	return blob;
+	return p->link->ops->blob(p->link, part.offset, part.len, err);
 }
 
 static void
@@ -146,48 +137,69 @@ error_done(
 	job->ops->failed(job, &failure);
 }
 
-/*
- * Results of `n` items from number `seq` on: `len` bytes, or none where they
- * are in their strips. Returns how many were news.
- */
+/* Results of consecutive items. */
+struct results {
+	uint32_t seq, n;            /* number of the first; how many */
+	const unsigned char *bytes; /* NULL: they are in the jobs' strips */
+	size_t len;
+};
+
+/* Leave out the results that were peeked at before the frame came. */
+static void
+skip_seen(const struct fz_worker_seen *seen, struct results *r)
+{
+	if (r->bytes == NULL || seen->nitems == 0 || seen->seq != r->seq ||
+	    seen->nitems > r->n || seen->len > r->len)
+		return;
+	r->seq += seen->nitems;
+	r->n -= seen->nitems;
+	r->bytes += seen->len;
+	r->len -= seen->len;
+}
+
+/* Answer items of the head from number `at` of the results on. How many. */
 static uint32_t
-take_items(struct fz_worker_pipes *p, uint32_t seq, uint32_t n,
-    const void *bytes, size_t len, int64_t now_ns)
+answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
+    struct fz_blob *blob, int64_t now_ns)
+{
+	uint32_t first = p->worker->head->ndone;
+	uint32_t n = p->worker->head->nitems - first;
+	struct fz_job *job;
+
+	if (n > r->n - at)
+		n = r->n - at;
+	job = fz_worker_answer_head(p->worker, n);
+	if (r->bytes != NULL)
+		job->ops->items(job, first, n, blob, at);
+	else
+		job->ops->items(job, first, n, job->strip, first);
+	fz_worker_start_head(p, now_ns);
+	return n;
+}
+
+/* Returns how many of the results are new: others were copied from the cell. */
+static uint32_t
+take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 {
 	struct fz_worker *w = p->worker;
 	struct fz_blob *blob = NULL;
-	uint32_t at = 0, from = 0, news = 0;
+	uint32_t at = 0, news = 0;
 
-	if (bytes != NULL && p->seen.nitems != 0 && p->seen.seq == seq &&
-	    p->seen.nitems <= n &&
-	    p->seen.len <= len) { /* only what came since then */
-		at = from = p->seen.nitems;
-		bytes = (const unsigned char *)bytes + p->seen.len;
-		len -= p->seen.len;
-	}
-	while (at < n && w->head != NULL) {
+	skip_seen(&p->seen, &r);
+	while (at < r.n && w->head != NULL) {
 		int32_t known =
-		    (int32_t)(fz_worker_next_number(w->head) - (seq + at));
-		uint32_t first = w->head->ndone;
-		uint32_t more = w->head->nitems - first;
-		struct fz_job *job;
+		    (int32_t)(fz_worker_next_number(w->head) - (r.seq + at));
+		uint32_t n;
 
-		if (known > 0) { /* a copy of these has come before */
+		if (known > 0) {
 			at += (uint32_t)known;
 			continue;
 		}
-		if (blob == NULL && bytes != NULL)
-			blob = fz_blob_new(bytes, len, NULL);
-		if (more > n - at)
-			more = n - at;
-		job = fz_worker_answer_head(w, more);
-		if (bytes != NULL)
-			job->ops->items(job, first, more, blob, at - from);
-		else
-			job->ops->items(job, first, more, job->strip, first);
-		fz_worker_start_head(p, now_ns);
-		at += more;
-		news += more;
+		if (blob == NULL && r.bytes != NULL)
+			blob = fz_blob_new(r.bytes, r.len, NULL);
+		n = answer_items(p, &r, at, blob, now_ns);
+		at += n;
+		news += n;
 	}
 	fz_blob_unref(blob);
 	return news;
@@ -234,7 +246,7 @@ is_possible(const struct fz_worker_pipes *p, const struct claim_of_reply *c)
 		return true;
 	return w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - c->seq) >= 0 &&
-	       (int32_t)(p->next_seq - end) >= 0 && fits_jobs(w, c);
+	       (int32_t)(p->link->next_seq - end) >= 0 && fits_jobs(w, c);
 }
 
 /* What the frame says; false where it is none that a worker sends. */
@@ -268,8 +280,10 @@ take_reply(
 		bool stored = frame->type == FZ_WIRE_STORED;
 		uint32_t n = fz_reader_u32(&body);
 
-		return take_items(p, frame->seq, n, stored ? NULL : body.p,
-		    fz_reader_left(&body), now_ns);
+		return take_items(p,
+		    (struct results){ frame->seq, n, stored ? NULL : body.p,
+			fz_reader_left(&body) },
+		    now_ns);
 	}
 	if (w->head == NULL || frame->seq != fz_worker_next_number(w->head))
 		return 0;
@@ -285,7 +299,7 @@ take_reply(
 static void
 count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 {
-	int64_t since = atomic_load(&w->pipes->cell->start_ns), each;
+	int64_t since = w->pipes->link->ops->started_at(w->pipes->link), each;
 
 	if (n == 0)
 		return;
@@ -305,30 +319,46 @@ end_busy(struct fz_worker_pipes *p, unsigned nreplies)
 		p->opts.ops->idle(p->opts.ops_ctx, p->worker);
 }
 
+/* One reply that came. Returns how many are new; -1 and `err`. */
+static int
+take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
+    int64_t now_ns, struct fz_err *err)
+{
+	struct claim_of_reply c;
+
+	if (!read_claim(frame, &c) || (int32_t)(c.seq - p->piped) < 0 ||
+	    !is_possible(p, &c))
+		return fz_err_set(err, FZ_ERR_CRASH,
+		    "its pipe carries a reply to what it was not sent");
+	p->piped = c.seq + c.nitems;
+	return (int)take_reply(p, frame, now_ns);
+}
+
 int
 fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 {
+	struct fz_link *link = p->link;
+	bool exact = link->ops->flags & FZ_LINK_EXACT_RECALL;
 	int64_t now_ns = fz_clock_ns();
 	struct fz_frame frame;
-	unsigned n = 0;
+	unsigned news = 0, returned = 0;
 	int rc;
 
-	fz_worker_output_pump(
-	    &p->output); /* was printed before they were sent */
-	while ((rc = fz_wire_next(&p->wire, &frame, err)) == 1) {
-		struct claim_of_reply c;
-
-		if (!read_claim(&frame, &c) ||
-		    (int32_t)(c.seq - p->piped) < 0 || !is_possible(p, &c)) {
-			rc = fz_err_set(err, FZ_ERR_CRASH,
-			    "its pipe carries a reply to what it was not sent");
-			break;
+	/* The worker printed it before it sent its replies. */
+	fz_worker_output_pump(&p->output);
+	while ((rc = link->ops->next(link, &frame, err)) == 1) {
+		if (frame.type == FZ_WIRE_RECALLED && !exact) {
+			returned += fz_worker_return(
+			    p, fz_worker_claimed(p), frame.seq);
+			continue;
 		}
-		p->piped = c.seq + c.nitems;
-		n += take_reply(p, &frame, now_ns);
+		rc = take_frame(p, &frame, now_ns, err);
+		if (rc < 0)
+			break;
+		news += (unsigned)rc;
 	}
-	count_news(p->worker, n, now_ns);
-	return rc < 0 ? -1 : (int)n;
+	count_news(p->worker, news, now_ns);
+	return rc < 0 ? -1 : (int)(news + returned);
 }
 
 /*
@@ -338,7 +368,8 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 static void
 watch_half(struct fz_worker_pipes *p)
 {
-	bool half = p->wire.at != p->wire.buf.len && !p->worker->dying;
+	const struct fz_wire_in *wire = &p->link->wire;
+	bool half = wire->at != wire->buf.len && !p->worker->dying;
 
 	if (half && p->half.place == 0)
 		fz_loop_arm(loop_of(p), &p->half,
@@ -351,14 +382,13 @@ void
 fz_worker_look_at_half(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(half, timer);
-	/* First: what it has written by then is in the pipe. */
-	bool writes = atomic_load(&p->cell->nout) != 0 ||
-		      atomic_load(&p->cell->writing) != 0;
-	struct pollfd pfd = { .fd = p->results.fd, .events = POLLIN };
+	/* Asked first: what the worker has written by then can be read. */
+	bool more = p->link->ops->is_sending(p->link);
+	struct pollfd pfd = { .fd = p->link->in.fd, .events = POLLIN };
 
 	if (pfd.fd == -1 || p->worker->dying)
 		return;
-	if (writes || poll(&pfd, 1, 0) != 0) {
+	if (more || poll(&pfd, 1, 0) != 0) {
 		watch_half(p);
 		return;
 	}
@@ -368,14 +398,13 @@ fz_worker_look_at_half(struct fz_timer *timer)
 }
 
 void
-fz_worker_results_ready(struct fz_watch *watch, unsigned events)
+fz_worker_replies_ready(void *ctx)
 {
-	struct fz_worker_pipes *p = PIPES_OF(results, watch);
+	struct fz_worker_pipes *p = ctx;
 	struct fz_err err = { 0 };
-	ptrdiff_t n = fz_wire_fill(&p->wire, watch->fd);
+	ptrdiff_t n = fz_link_fill(p->link);
 	int nreplies;
 
-	(void)events;
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n < 0)
@@ -383,7 +412,7 @@ fz_worker_results_ready(struct fz_watch *watch, unsigned events)
 		    errno == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_CRASH,
 		    "its results cannot be read");
 	if (n <= 0) {
-		fz_worker_lose_pipe(p, watch);
+		fz_link_lose(p->link, &p->link->in);
 		return;
 	}
 	if (p->distrusted)
@@ -397,26 +426,7 @@ fz_worker_results_ready(struct fz_watch *watch, unsigned events)
 		end_busy(p, (unsigned)nreplies);
 }
 
-/* The replies in a cell: whole ones, then perhaps a frame that still grows. */
-struct extract {
-	size_t len;               /* of the whole ones */
-	struct fz_cell_open open; /* nitems is 0 where there is none */
-};
-
-static struct extract
-cell_extract(const struct fz_cell *cell)
-{
-	struct extract x = { atomic_load(&cell->nout), fz_cell_open(cell) };
-
-	if (x.len > FZ_CELL_OUT)
-		x.len = 0;
-	if (x.open.start != x.len || x.open.len < FZ_WIRE_HEADER + 4 ||
-	    x.open.len > FZ_CELL_OUT - x.len)
-		x.open = (struct fz_cell_open){ 0 };
-	return x;
-}
-
-/* Whether all that has a number below `n` is answered. */
+/* Whether all numbers below `n` are answered. */
 static bool
 is_answered(const struct fz_worker *w, uint32_t n)
 {
@@ -424,84 +434,54 @@ is_answered(const struct fz_worker *w, uint32_t n)
 	       (int32_t)(fz_worker_next_number(w->head) - n) >= 0;
 }
 
-/* The frame of items at `at` that still grows. */
-static uint32_t
-scan_open(struct fz_worker_pipes *p, const unsigned char *at,
-    const struct fz_cell_open *open, int64_t now_ns)
+/* One reply that is not sent. False: the worker cannot have written it. */
+static bool
+take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
+    int64_t now_ns, unsigned *news)
 {
-	const unsigned char *items = at + FZ_WIRE_HEADER + 4;
-	struct fz_worker_seen seen = { fz_le32_load(at + 4), open->nitems,
-		open->len - FZ_WIRE_HEADER - 4 };
-	struct claim_of_reply c = { *at == FZ_WIRE_STORED ? FZ_WIRE_STORED
-							  : FZ_WIRE_ITEMS,
-		seen.seq, seen.nitems, seen.len };
-	uint32_t n;
+	bool grows = frame->flags & FZ_WIRE_GROWS;
+	struct claim_of_reply c;
+	uint32_t end;
 
-	if (*at != c.type || !is_possible(p, &c) ||
-	    (int32_t)(fz_worker_claimed(p) - (seen.seq + seen.nitems)) < 0)
-		return 0;
-	if (c.type == FZ_WIRE_STORED)
-		return take_items(p, seen.seq, seen.nitems, NULL, 0, now_ns);
-	n = take_items(p, seen.seq, seen.nitems, items, seen.len, now_ns);
-	/* Not where others before them are still in the pipe. */
-	if (is_answered(p->worker, seen.seq + seen.nitems))
-		p->seen = seen;
-	return n;
+	if (!read_claim(frame, &c) || !is_possible(p, &c))
+		return false;
+	end = c.seq + c.nitems;
+	if (grows && (int32_t)(fz_worker_claimed(p) - end) < 0)
+		return false;
+	*news += take_reply(p, frame, now_ns);
+	/* Not while earlier items are still on their way. */
+	if (grows && c.type == FZ_WIRE_ITEMS && is_answered(p->worker, end))
+		p->seen = (struct fz_worker_seen){ c.seq, c.nitems, c.len };
+	return true;
 }
 
-/* Replies in the cell that are not, or not all, in the pipe. */
-static unsigned
-scan_cell(struct fz_worker_pipes *p, const unsigned char *bytes,
-    const struct extract *x)
+unsigned
+fz_worker_take_unsent(struct fz_worker_pipes *p)
 {
-	const unsigned char *at = bytes, *end = bytes + x->len;
+	struct fz_buf frames = FZ_BUF_INIT;
+	const unsigned char *at, *end;
 	int64_t now_ns = fz_clock_ns();
 	struct fz_frame frame;
-	unsigned n = 0;
+	unsigned news = 0;
 
-	while (fz_wire_scan(&at, end, &frame, NULL) == 1) {
-		struct claim_of_reply c;
-
-		if (!read_claim(&frame, &c) || !is_possible(p, &c))
-			break;
-		n += take_reply(p, &frame, now_ns);
+	if (p->link->ops->peek(p->link, &frames)) {
+		fz_worker_output_pump(&p->output);
+		at = frames.data;
+		end = at + frames.len;
+		while (fz_wire_scan(&at, end, &frame, NULL) == 1 &&
+		       take_unsent(p, &frame, now_ns, &news))
+			continue;
+		count_news(p->worker, news, now_ns);
 	}
-	if (x->open.nitems != 0 && at == end)
-		n += scan_open(p, end, &x->open, now_ns);
-	count_news(p->worker, n, now_ns);
-	return n;
-}
-
-void
-fz_worker_take_cell(struct fz_worker_pipes *p)
-{
-	struct extract left = cell_extract(p->cell);
-
-	scan_cell(p, p->cell->out, &left);
+	fz_buf_fini(&frames);
+	return news;
 }
 
 void
 fz_worker_peek(struct fz_worker *worker)
 {
-	struct fz_worker_pipes *p = worker->pipes;
-	struct fz_cell *cell = p->cell;
-	uint32_t epoch = atomic_load(&cell->epoch);
-	struct extract x = cell_extract(cell);
-	size_t n = x.len + x.open.len;
-	unsigned char *copy;
-
-	if (n == 0 || worker->dying)
-		return;
-	copy = malloc(n);
-	if (copy == NULL)
-		return; /* they will come through the pipe */
-	memcpy(copy, cell->out, n);
-	atomic_thread_fence(memory_order_acquire);
-	if (atomic_load(&cell->epoch) == epoch) {
-		fz_worker_output_pump(&p->output);
-		end_busy(p, scan_cell(p, copy, &x));
-	}
-	free(copy);
+	if (!worker->dying)
+		end_busy(worker->pipes, fz_worker_take_unsent(worker->pipes));
 }
 
 /* Return a job, or its items from number `claim` on. Returns how many. */
@@ -520,31 +500,34 @@ return_items(struct fz_worker *w, struct fz_job *job, uint32_t claim)
 }
 
 unsigned
-fz_worker_return_from(struct fz_worker_pipes *p, uint32_t claim)
+fz_worker_return(struct fz_worker_pipes *p, uint32_t claim, uint32_t end)
 {
 	struct fz_worker *w = p->worker;
-	struct fz_job **at = &w->head, *job, *cut = NULL;
+	struct fz_job **at = &w->head, *job, *cut = NULL, *last;
 	unsigned n = 0;
 
 	while (
 	    *at != NULL && (int32_t)((*at)->seq + (*at)->nitems - claim) <= 0)
 		at = &(*at)->next;
-	/* One that has begun keeps the items that were started. */
+	/* A job that has begun keeps the items that were started. */
 	if (*at != NULL && (int32_t)(claim - fz_worker_next_number(*at)) > 0) {
 		cut = *at;
 		at = &cut->next;
 	}
 	job = *at;
-	*at = NULL;
-	w->tail = at;
+	for (last = job; last != NULL && (int32_t)(last->seq - end) < 0;)
+		last = last->next;
+	*at = last;
+	if (last == NULL)
+		w->tail = at;
 	if (cut != NULL)
 		n += return_items(w, cut, claim);
-	while (job != NULL) {
+	while (job != last) {
 		struct fz_job *next = job->next;
 
 		job->next = NULL;
 		job->worker = NULL;
-		drop_job(w);
+		count_job_out(w);
 		w->nbytes -= job->nbytes;
 		n += return_items(w, job, claim);
 		job = next;
@@ -565,11 +548,11 @@ unsigned
 fz_worker_recall(struct fz_worker *worker)
 {
 	struct fz_worker_pipes *p = worker->pipes;
-	uint32_t claim = fz_worker_plausible(
-	    p, fz_claim_recall(&p->cell->claim, p->next_seq));
 	unsigned n;
 
-	n = fz_worker_return_from(p, claim);
+	if (!p->link->ops->recall(p->link))
+		return 0; /* they are returned when the answer comes */
+	n = fz_worker_return(p, fz_worker_claimed(p), p->link->next_seq);
 	end_busy(p, n);
 	return n;
 }

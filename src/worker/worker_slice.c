@@ -6,18 +6,19 @@
 #include "shared/arena.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
-#include "worker/worker.h"
 
 struct fz_worker_slice {
 	struct fz_engine *engine;
-	struct fz_worker *worker; /* NULL once it is dead */
+	void (*give_back)(void *ctx, uint64_t offset); /* NULL: it is dead */
+	void *ctx;
 	uint32_t number;
 	size_t nblobs; /* that have not been released */
 };
 
 struct fz_worker_slice *
-fz_worker_slice_new(
-    struct fz_engine *engine, struct fz_worker *worker, struct fz_err *err)
+fz_worker_slice_new(struct fz_engine *engine,
+    void (*give_back)(void *ctx, uint64_t offset), void *ctx,
+    struct fz_err *err)
 {
 	struct fz_worker_slice *slice = calloc(1, sizeof(*slice));
 
@@ -26,7 +27,8 @@ fz_worker_slice_new(
 		return NULL;
 	}
 	slice->engine = engine;
-	slice->worker = worker;
+	slice->give_back = give_back;
+	slice->ctx = ctx;
 	if (engine->shm != NULL)
 		slice->number = fz_arena_next_slice(engine->shm);
 	return slice;
@@ -41,7 +43,7 @@ fz_worker_slice_number(const struct fz_worker_slice *slice)
 static void
 end_orphan(struct fz_worker_slice *slice)
 {
-	if (slice->worker != NULL || slice->nblobs != 0)
+	if (slice->give_back != NULL || slice->nblobs != 0)
 		return;
 	if (slice->engine->shm != NULL)
 		fz_arena_drop_slice(slice->engine->shm, slice->number);
@@ -54,8 +56,8 @@ release(void *owner, uint64_t offset)
 	struct fz_worker_slice *slice = owner;
 
 	slice->nblobs--;
-	if (slice->worker != NULL)
-		fz_worker_give_back(slice->worker, offset);
+	if (slice->give_back != NULL)
+		slice->give_back(slice->ctx, offset);
 	end_orphan(slice);
 }
 
@@ -82,6 +84,6 @@ fz_worker_slice_orphan(struct fz_worker_slice *slice)
 {
 	if (slice == NULL)
 		return;
-	slice->worker = NULL;
+	slice->give_back = NULL;
 	end_orphan(slice);
 }

@@ -1,8 +1,9 @@
 /*
- * worker_slice.h - what a worker has put into its slice of the arena.
+ * worker_slice.h - the values that a worker has put into its slice of the
+ * arena.
  *
- * Its blobs may outlive it: the slice is dropped when the worker is dead and
- * the last of them is gone.
+ * Blobs may outlive the worker: the slice is dropped once the worker is dead
+ * and the last blob is freed.
  */
 #ifndef FZ_WORKER_SLICE_H
 #define FZ_WORKER_SLICE_H
@@ -14,16 +15,19 @@ struct fz_blob;
 struct fz_engine;
 struct fz_err;
 struct fz_worker_slice;
-struct fz_worker;
 
-/* NULL and `err` on failure. */
-struct fz_worker_slice *fz_worker_slice_new(
-    struct fz_engine *engine, struct fz_worker *worker, struct fz_err *err);
+/*
+ * `give_back` is called when the last reference to the bytes at `offset` is
+ * dropped, while the worker lives. NULL and `err` on failure.
+ */
+struct fz_worker_slice *fz_worker_slice_new(struct fz_engine *engine,
+    void (*give_back)(void *ctx, uint64_t offset), void *ctx,
+    struct fz_err *err);
 
 /* Its number in the arena. */
 uint32_t fz_worker_slice_number(const struct fz_worker_slice *slice);
 
-/* A blob for bytes the worker wrote. NULL and `err` where that fails. */
+/* A blob of bytes that the worker wrote. NULL and `err` on failure. */
 struct fz_blob *fz_worker_slice_blob(struct fz_worker_slice *slice,
     uint64_t offset, size_t len, struct fz_err *err);
 

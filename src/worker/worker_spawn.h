@@ -1,5 +1,4 @@
-/* worker_spawn.h - how a worker comes to be: its pipes, its fork, what is
- * watched. */
+/* worker_spawn.h - starts a worker: its link, its process, its output. */
 #ifndef FZ_WORKER_SPAWN_H
 #define FZ_WORKER_SPAWN_H
 
@@ -7,8 +6,8 @@ struct fz_err;
 struct fz_worker_pipes;
 
 /*
- * Fork the worker's process and watch its pipes. 0, or -1 and `err`, then
- * what was opened is in `p` for fz_worker_free().
+ * Open the link and fork the worker's process. 0, or -1 and `err`, then what
+ * was opened is in `p` for fz_worker_free().
  */
 int fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err);
 

@@ -1,7 +1,7 @@
 /*
- * worker_state.h - what the files of a worker share of it: worker_spawn.c
- * starts it, worker.c sends jobs, worker_replies.c takes replies and recalls
- * jobs, worker_death.c handles timeouts and its end.
+ * worker_state.h - the private part of a worker: worker_spawn.c starts it,
+ * worker.c sends jobs, worker_replies.c takes replies and recalls jobs,
+ * worker_death.c handles timeouts and its end.
  */
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
@@ -9,46 +9,37 @@
 #include "base/container.h"
 #include "os/loop.h"
 #include "os/proc.h"
-#include "worker/child_port.h"
 #include "worker/engine.h"
+#include "worker/link.h"
 #include "worker/worker.h"
 #include "worker/worker_output.h"
 
-struct fz_worker_slice;
-
-/* A frame of items of which the beginning was peeked at. */
+/* The results of a growing frame of items that were peeked at. */
 struct fz_worker_seen {
 	uint32_t seq, nitems;
 	size_t len; /* bytes of these items */
 };
 
-/* What only its own files know of a worker. */
+/* The private part of a worker. */
 struct fz_worker_pipes {
 	struct fz_worker_opts opts;
 	struct fz_worker *worker;
 	struct fz_proc proc;
-	struct fz_cell *cell;
-	bool kept; /* as fz_cell_keep() said */
-	struct fz_worker_slice *slice;
-	uint32_t next_seq; /* of the next job sent */
+	struct fz_link *link;
 	uint32_t answered; /* no number below it is still to be answered */
-	uint32_t piped;    /* the pipe has replies from this number on alone */
-	struct fz_buf unsent;   /* frames the pipe had no room for */
-	size_t written;         /* bytes of these that it had room for */
-	struct fz_wire_in wire; /* replies not yet whole */
+	uint32_t piped;    /* no number below it comes through the link again */
 	struct fz_worker_seen seen;
-	bool distrusted; /* it has sent what it cannot: the rest is not read */
+	bool head_begun; /* the head counts as begun, whatever the link says */
+	bool distrusted; /* it sent an impossible reply: the rest is not read */
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
-	bool overdue;     /* killed because it has not begun its head in time */
-	int64_t lost_ns;  /* when it closed a pipe, 0: not; the timer ends it */
+	int64_t lost_ns; /* when the link was lost, 0: not; the timer ends it */
 	int64_t leave_ns; /* when it must have left; 0: it was not dismissed */
-	struct fz_watch jobs, results, death;
+	struct fz_watch death;
 	struct fz_worker_output output;
 	struct fz_timer timer;
-	struct fz_timer force; /* kills it if it does not end as it was asked */
+	struct fz_timer force; /* kills it if it does not end when asked */
 	struct fz_timer half;  /* armed while a reply has come in part */
-	struct fz_defer flush;
 };
 
 #define PIPES_OF(member, ptr) \
@@ -67,13 +58,10 @@ fz_worker_next_number(const struct fz_job *job)
 	return job->seq + job->ndone;
 }
 
-/* Unwatch the watch's descriptor and close it. */
-void fz_worker_close_watch(struct fz_worker_pipes *p, struct fz_watch *watch);
-
-/* Return `started`, or a safe number if the worker cannot have started that. */
-uint32_t fz_worker_plausible(const struct fz_worker_pipes *p, uint32_t started);
-
-/* One above the number of the item it has started last; 0: none. */
+/*
+ * One above the number of the item that the worker started last, or a safe
+ * number if the link does not know it or says what cannot be.
+ */
 uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
 
 /* Record that the worker runs the head since `now_ns`, and arm its timeout. */
@@ -82,23 +70,25 @@ void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
 /* Count `n` items of the head as answered; dequeue it if none is left. */
 struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
 
-/* Process the replies in `p->wire`. Returns how many are new; -1 and `err`. */
+/* Process the replies that came. Returns how many are new; -1 and `err`. */
 int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
 
-/* Process the replies that a dead worker left in its cell. */
-void fz_worker_take_cell(struct fz_worker_pipes *p);
+/* Process the finished replies that are not sent. Returns how many are new. */
+unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
 
-/* Return all items from number `claim` on to their owners. Returns how many. */
-unsigned fz_worker_return_from(struct fz_worker_pipes *p, uint32_t claim);
+/*
+ * Return all items from number `claim` on, and below `end`, to their owners.
+ * Returns how many.
+ */
+unsigned fz_worker_return(
+    struct fz_worker_pipes *p, uint32_t claim, uint32_t end);
 
-/* Callback of `results`: read the pipe and process the replies. */
-void fz_worker_results_ready(struct fz_watch *watch, unsigned events);
+/* For the link: read replies and process them; the link is lost. */
+void fz_worker_replies_ready(void *ctx);
+void fz_worker_link_lost(void *ctx);
 
 /* Callback of `half`: kill the worker if the rest of a reply cannot come. */
 void fz_worker_look_at_half(struct fz_timer *timer);
-
-/* Close a pipe that has failed or ended, and arm the kill of the worker. */
-void fz_worker_lose_pipe(struct fz_worker_pipes *p, struct fz_watch *watch);
 
 /* Arm the timer for the timeout of the head; disarm it if there is none. */
 void fz_worker_arm_timeout(struct fz_worker_pipes *p);

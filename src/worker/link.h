@@ -1,0 +1,155 @@
+/*
+ * link.h - how a worker's parent reaches it.
+ *
+ * worker.c knows jobs, replies and policy; a link knows how frames get to the
+ * worker and back, and what the parent can find out about it meanwhile.
+ *
+ *                            link_fork               link_stream
+ *   bytes                    two pipes               any byte stream
+ *   big values               in the arena            inside the frames
+ *   results of a map         in the arena, too       inside the frames
+ *   start of an item         seen at once            a frame, sent before it
+ *   items not begun          taken back at once      asked for; the answer
+ * comes before the next item replies not yet sent     can be read lost if the
+ * worker dies an item that never ends  the others of its       they wait, or
+ * are lost with frame are taken back    it items that a death may   the one
+ * that ran        those that were announced cost together: half a millisecond
+ *   tokens of a jobserver    shared                  not shared
+ *
+ * Of both: the worker starts items in the order of their numbers; an item that
+ * counts as started is never sent to another worker; a reply that came is kept
+ * whatever happens to the worker. A link that ends, or carries anything but
+ * frames that a worker sends, is a lost worker. The output of the worker's
+ * functions does not travel through the link.
+ */
+#ifndef FZ_LINK_H
+#define FZ_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "os/loop.h"
+#include "worker/wire.h"
+
+struct fz_account;
+struct fz_blob;
+struct fz_engine;
+struct fz_err;
+struct fz_link;
+struct fz_port;
+
+enum {
+	FZ_LINK_SHARED_MEMORY = 1, /* frames may refer to the arena */
+	FZ_LINK_EXACT_RECALL = 2   /* fz_link_ops.recall is always true */
+};
+
+struct fz_link_ops {
+	unsigned flags;
+	/* A link to a worker that is started next. NULL and `err`. */
+	struct fz_link *(*open)(struct fz_engine *engine, struct fz_err *err);
+	/* In the worker: make `port` its end. 0, or -1 and `err`. */
+	int (*enter)(
+	    struct fz_link *link, struct fz_port *port, struct fz_err *err);
+	/* In the worker, which cannot start because of `text`. */
+	void (*refuse)(struct fz_link *link, const char *text);
+	/* That text, in the parent; *len is 0 if there is none. */
+	const char *(*refusal)(const struct fz_link *link, size_t *len);
+	/* In the parent, once the worker runs. */
+	void (*forked)(struct fz_link *link);
+	/* Append an argument to the frame; a failure sticks in `unsent`. */
+	void (*put)(struct fz_link *link, struct fz_blob *blob);
+	/* The blob of a reply that is in memory of the worker. As above. */
+	struct fz_blob *(*blob)(struct fz_link *link, uint64_t offset,
+	    size_t len, struct fz_err *err);
+	/* All numbers below `answered` are done with. Called now and then. */
+	void (*settle)(struct fz_link *link, uint32_t answered);
+	/*
+	 * One above the number of the item that the worker started last. False
+	 * if that is not known, because the worker has overwritten it.
+	 */
+	bool (*started)(const struct fz_link *link, uint32_t *started);
+	/* When it started that, if the job was timed, or its batch. */
+	int64_t (*started_at)(const struct fz_link *link);
+	/*
+	 * Take back all numbers below `next_seq` that are not started. True:
+	 * the worker will start none of them. False: next() gives an
+	 * FZ_WIRE_RECALLED when that is so.
+	 */
+	bool (*recall)(struct fz_link *link);
+	/* As fz_wire_next(): the next reply, or FZ_WIRE_RECALLED. */
+	int (*next)(
+	    struct fz_link *link, struct fz_frame *frame, struct fz_err *err);
+	/*
+	 * Append the replies that are finished and not sent to `frames`. The
+	 * last one has the flag FZ_WIRE_GROWS if items may be added to it.
+	 * False if there are none.
+	 */
+	bool (*peek)(struct fz_link *link, struct fz_buf *frames);
+	/* Whether the rest of a frame that has come in part may follow. */
+	bool (*is_sending)(const struct fz_link *link);
+	/* Free what is the link's own; for fz_link_free(). */
+	void (*close)(struct fz_link *link);
+};
+
+/* What a link reports. Either function may free nothing. */
+struct fz_link_owner {
+	void (*ready)(void *ctx); /* call fz_link_fill() */
+	void (*lost)(void *ctx);  /* an end was closed, by the worker or here */
+};
+
+struct fz_link {
+	const struct fz_link_ops *ops;
+	struct fz_engine *engine;
+	const struct fz_link_owner *owner;
+	void *ctx;                  /* of the owner */
+	struct fz_watch out, in;    /* to the worker, from the worker */
+	struct fz_buf unsent;       /* frames for the worker */
+	size_t written;             /* bytes of these that `out` had room for */
+	struct fz_wire_in wire;     /* replies that were not taken */
+	struct fz_defer flush;      /* writes `unsent` */
+	uint32_t next_seq;          /* number of the next item that is sent */
+	struct fz_account *account; /* the worker's; NULL: none is shared */
+	int worker_in, worker_out;  /* the worker's ends until it is forked */
+};
+
+extern const struct fz_link_ops fz_link_fork;
+
+/* NULL and `err` on failure. Nothing is reported before the first step. */
+struct fz_link *fz_link_open(const struct fz_link_ops *ops,
+    struct fz_engine *engine, const struct fz_link_owner *owner, void *ctx,
+    struct fz_err *err);
+
+/* In the parent, once the worker runs. */
+void fz_link_forked(struct fz_link *link);
+
+/*
+ * End the frame in `unsent` that starts at `start`. It leaves at the end of the
+ * loop's step, or with fz_link_write(). 0, or -1 and `err` (no memory), then it
+ * is dropped.
+ */
+int fz_link_end_frame(struct fz_link *link, size_t start, struct fz_err *err);
+void fz_link_write(struct fz_link *link);
+
+/* One read into `wire`; as fz_wire_fill(). */
+ptrdiff_t fz_link_fill(struct fz_link *link);
+
+/* Send no more: the worker reads the end of its calls. */
+void fz_link_finish(struct fz_link *link);
+
+/* An end has failed or has ended: close it and report that. */
+void fz_link_lose(struct fz_link *link, struct fz_watch *end);
+
+void fz_link_free(struct fz_link *link); /* NULL is allowed */
+
+/*
+ * For the kinds of links: `link` is the first member of what they allocate.
+ * attach: own the descriptors `*out` and `*in` and watch them. 0, or -1 and
+ * `err`, then what was not attached is still the caller's.
+ */
+void fz_link_init(struct fz_link *link, const struct fz_link_ops *ops,
+    struct fz_engine *engine);
+int fz_link_attach(struct fz_link *link, int *out, int *in, struct fz_err *err);
+
+#endif

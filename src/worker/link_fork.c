@@ -1,0 +1,255 @@
+#include "worker/link.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "os/fd.h"
+#include "shared/arena.h"
+#include "worker/cell.h"
+#include "worker/child_port.h"
+#include "worker/engine.h"
+#include "worker/worker_slice.h"
+
+/* Two pipes, a cell, and the worker's slice of the arena. */
+struct link_fork {
+	struct fz_link link;
+	struct fz_cell *cell;
+	bool kept; /* as fz_cell_keep() said */
+	struct fz_worker_slice *slice;
+};
+
+static struct link_fork *
+of(struct fz_link *link)
+{
+	return (struct link_fork *)link;
+}
+
+static const struct fz_cell *
+cell_of(const struct fz_link *link)
+{
+	return ((const struct link_fork *)link)->cell;
+}
+
+/* Bytes of the worker at `offset` of the arena are read. */
+static void
+give_back(void *ctx, uint64_t offset)
+{
+	struct fz_link *link = ctx;
+	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_FREE, 0, 0);
+
+	fz_buf_put_u64(&link->unsent, offset);
+	/* Without memory the extent stays allocated until the worker dies. */
+	fz_link_end_frame(link, start, NULL);
+}
+
+static int
+open_pipes(struct link_fork *f, struct fz_err *err)
+{
+	int jobs[2] = { -1, -1 }, results[2] = { -1, -1 }, rc = -1;
+
+	if (fz_fd_pipe(jobs, err) == 0 && fz_fd_pipe(results, err) == 0)
+		rc = fz_link_attach(&f->link, &jobs[1], &results[0], err);
+	f->link.worker_in = jobs[0];
+	f->link.worker_out = results[1];
+	fz_fd_close(&jobs[1]);
+	fz_fd_close(&results[0]);
+	return rc;
+}
+
+static struct fz_link *
+fork_open(struct fz_engine *engine, struct fz_err *err)
+{
+	struct link_fork *f = calloc(1, sizeof(*f));
+
+	if (f == NULL) {
+		fz_err_nomem(err, "a worker");
+		return NULL;
+	}
+	fz_link_init(&f->link, &fz_link_fork, engine);
+	fz_engine_arena(engine);
+	f->slice = fz_worker_slice_new(engine, give_back, f, err);
+	f->cell = f->slice != NULL ? fz_cell_new(err) : NULL;
+	if (f->cell != NULL && open_pipes(f, err) == 0) {
+		f->link.account = &f->cell->account;
+		return &f->link;
+	}
+	fz_link_free(&f->link);
+	return NULL;
+}
+
+static int
+fork_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
+{
+	const struct link_fork *f = of(link);
+	struct fz_arena *arena = link->engine->inherited;
+
+	(void)err;
+	if (arena != NULL)
+		fz_arena_enter(arena, fz_worker_slice_number(f->slice));
+	fz_port_init(port, link->worker_in, link->worker_out, f->cell, arena);
+	return 0;
+}
+
+static void
+fork_refuse(struct fz_link *link, const char *text)
+{
+	struct fz_cell *cell = of(link)->cell;
+	uint32_t n = (uint32_t)strlen(text);
+
+	memcpy(cell->out, text, n);
+	atomic_store(&cell->nwhy, n);
+}
+
+static const char *
+fork_refusal(const struct fz_link *link, size_t *len)
+{
+	const struct fz_cell *cell = cell_of(link);
+
+	*len = atomic_load(&cell->nwhy);
+	if (*len > FZ_ERR_TEXT_MAX)
+		*len = 0;
+	return (const char *)cell->out;
+}
+
+static void
+fork_forked(struct fz_link *link)
+{
+	of(link)->kept = fz_cell_keep(of(link)->cell);
+}
+
+static void
+fork_put(struct fz_link *link, struct fz_blob *blob)
+{
+	fz_wire_put_blob(&link->unsent, blob);
+}
+
+static struct fz_blob *
+fork_blob(struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
+{
+	struct fz_blob *blob =
+	    fz_worker_slice_blob(of(link)->slice, offset, len, err);
+
+	if (blob == NULL)
+		give_back(link, offset);
+	return blob;
+}
+
+static void
+fork_settle(struct fz_link *link, uint32_t answered)
+{
+	fz_claim_settle(&of(link)->cell->claim, answered);
+}
+
+static bool
+fork_started(const struct fz_link *link, uint32_t *started)
+{
+	const struct fz_claim *claim = &cell_of(link)->claim;
+
+	*started = fz_claim_started(claim);
+	return fz_claim_is_whole(claim);
+}
+
+static int64_t
+fork_started_at(const struct fz_link *link)
+{
+	return atomic_load(&cell_of(link)->start_ns);
+}
+
+static bool
+fork_recall(struct fz_link *link)
+{
+	fz_claim_recall(&of(link)->cell->claim, link->next_seq);
+	return true;
+}
+
+static int
+fork_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
+{
+	return fz_wire_next(&link->wire, frame, err);
+}
+
+/* The frame of items that grows behind `len` bytes; nitems is 0 for none. */
+static struct fz_cell_open
+growing(const struct fz_cell *cell, size_t len)
+{
+	struct fz_cell_open open = fz_cell_open(cell);
+
+	if (open.start != len || open.len < FZ_WIRE_HEADER + 4 ||
+	    open.len > FZ_CELL_OUT - len || open.nitems == 0)
+		open = (struct fz_cell_open){ 0 };
+	return open;
+}
+
+/* Make a frame of the copy of one that grows. */
+static void
+complete(unsigned char *at, const struct fz_cell_open *open)
+{
+	at[1] |= FZ_WIRE_GROWS;
+	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
+	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
+}
+
+static bool
+fork_peek(struct fz_link *link, struct fz_buf *frames)
+{
+	const struct fz_cell *cell = cell_of(link);
+	uint32_t epoch = atomic_load(&cell->epoch);
+	size_t len = atomic_load(&cell->nout);
+	struct fz_cell_open open;
+	unsigned char *copy;
+
+	if (len > FZ_CELL_OUT)
+		len = 0;
+	open = growing(cell, len);
+	if (len + open.len == 0)
+		return false;
+	copy = fz_buf_reserve(frames, len + open.len);
+	if (copy == NULL)
+		return false; /* they will come through the pipe */
+	memcpy(copy, cell->out, len + open.len);
+	atomic_thread_fence(memory_order_acquire);
+	if (atomic_load(&cell->epoch) != epoch)
+		return false;
+	if (open.nitems != 0)
+		complete(copy + len, &open);
+	frames->len += len + open.len;
+	return true;
+}
+
+static bool
+fork_is_sending(const struct fz_link *link)
+{
+	const struct fz_cell *cell = cell_of(link);
+
+	return atomic_load(&cell->nout) != 0 ||
+	       atomic_load(&cell->writing) != 0;
+}
+
+static void
+fork_close(struct fz_link *link)
+{
+	struct link_fork *f = of(link);
+
+	fz_worker_slice_orphan(f->slice);
+	fz_cell_free(f->cell, f->kept);
+}
+
+const struct fz_link_ops fz_link_fork = {
+	.flags = FZ_LINK_SHARED_MEMORY | FZ_LINK_EXACT_RECALL,
+	.open = fork_open,
+	.enter = fork_enter,
+	.refuse = fork_refuse,
+	.refusal = fork_refusal,
+	.forked = fork_forked,
+	.put = fork_put,
+	.blob = fork_blob,
+	.settle = fork_settle,
+	.started = fork_started,
+	.started_at = fork_started_at,
+	.recall = fork_recall,
+	.next = fork_next,
+	.peek = fork_peek,
+	.is_sending = fork_is_sending,
+	.close = fork_close,
+};
