@@ -1,8 +1,8 @@
 /*
- * buf.h - a growing run of bytes, and a reader that never goes past the end.
+ * buf.h - a growing byte buffer, and a reader that never goes past the end.
  *
- * Both carry a sticky failure: append or read freely, ask once at the end.
- * Numbers are little-endian on every machine.
+ * Both carry a sticky failure: append or read freely, then check it once at the
+ * end. Numbers are little-endian on every machine.
  */
 #ifndef FZ_BUF_H
 #define FZ_BUF_H
@@ -45,10 +45,9 @@ fz_le64_load(const unsigned char *p)
 struct fz_buf;
 
 /*
- * Where the bytes of a buffer live. `resize` makes room for `need` bytes in
- * all, or for as many more as it thinks wise, keeps the first `len`, sets
- * `data` and `cap` and returns 0, or -1 and leaves all as it was. `release`
- * gives the room back.
+ * The memory behind a buffer. `resize` provides room for at least `need` bytes
+ * in all, keeps the first `len`, sets `data` and `cap` and returns 0; on
+ * failure it changes nothing and returns -1. `release` frees the memory.
  */
 struct fz_buf_store {
 	int (*resize)(struct fz_buf *buf, size_t need);
@@ -56,12 +55,12 @@ struct fz_buf_store {
 };
 
 struct fz_buf {
-	unsigned char *data; /* NULL until something was put in */
+	unsigned char *data; /* NULL until the first put */
 	size_t len;          /* bytes in use */
-	size_t cap;          /* bytes there is room for */
-	bool failed; /* out of memory: what was appended is incomplete */
+	size_t cap;          /* bytes allocated */
+	bool failed;         /* out of memory: the contents are incomplete */
 	const struct fz_buf_store *store; /* NULL: malloc */
-	void *owner;                      /* for the store */
+	void *owner;                      /* owned by the store */
 };
 
 #define FZ_BUF_INIT                           \
@@ -69,18 +68,18 @@ struct fz_buf {
 		NULL, 0, 0, false, NULL, NULL \
 	}
 
-/* Start empty, bytes from malloc. Release with fz_buf_fini(). */
+/* Start empty; bytes come from malloc. Release with fz_buf_fini(). */
 void fz_buf_init(struct fz_buf *buf);
 
-/* Give the memory back; the buffer is empty and usable again. */
+/* Free the memory; the buffer is empty and usable again. */
 void fz_buf_fini(struct fz_buf *buf);
 
-/* Forget the bytes and the failure, keep the memory. */
+/* Drop the bytes and the failure, keep the memory. */
 void fz_buf_clear(struct fz_buf *buf);
 
 /*
- * Room for `n` more bytes. Returns where they go, or NULL and marks the
- * buffer failed. The caller adds what it used to `len`.
+ * Make room for `n` more bytes. Returns where they go, or NULL and marks the
+ * buffer failed. The caller adds the bytes it wrote to `len`.
  */
 unsigned char *fz_buf_grow(struct fz_buf *buf, size_t n);
 
@@ -144,8 +143,8 @@ void fz_buf_put_varint(struct fz_buf *buf, uint64_t v);
 
 struct fz_reader {
 	const unsigned char *p;   /* the next byte */
-	const unsigned char *end; /* one behind the last */
-	bool failed; /* something was asked for that is not there */
+	const unsigned char *end; /* one past the last byte */
+	bool failed;              /* a read went past the end */
 };
 
 static inline void
@@ -162,7 +161,7 @@ fz_reader_left(const struct fz_reader *r)
 	return (size_t)(r->end - r->p);
 }
 
-/* The next `n` bytes, or NULL (and failed) where fewer are left. */
+/* The next `n` bytes, or NULL (and failed) if fewer are left. */
 static inline const unsigned char *
 fz_reader_take(struct fz_reader *r, size_t n)
 {
@@ -177,7 +176,7 @@ fz_reader_take(struct fz_reader *r, size_t n)
 	return p;
 }
 
-/* These return 0 where the bytes are missing. */
+/* These return 0 if the bytes are missing. */
 static inline uint8_t
 fz_reader_u8(struct fz_reader *r)
 {
@@ -202,7 +201,7 @@ fz_reader_u64(struct fz_reader *r)
 	return p != NULL ? fz_le64_load(p) : 0;
 }
 
-/* Refuses more than ten bytes and what does not fit 64 bits. */
+/* Fails on more than ten bytes and on a value above 64 bits. */
 uint64_t fz_reader_varint(struct fz_reader *r);
 
 #endif

@@ -8,7 +8,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
-/* Nanoseconds in memory that the processes of a run share; NULL: none. */
+/*
+ * Nanoseconds that the clock leaves out, in memory that the processes of a run
+ * share; NULL if there is none.
+ */
 static _Atomic int64_t *skipped_ns;
 
 int64_t

@@ -1,15 +1,16 @@
-/* err.h - what went wrong: one kind and one text, filled where it is known. */
+/* err.h - an error: one kind and one text, filled where the cause is known. */
 #ifndef FZ_ERR_H
 #define FZ_ERR_H
 
 /* The kinds users see (api: "Conventions"), in the order of fz_err_kind(). */
 enum fz_err_kind {
 	FZ_ERR_NONE,
-	FZ_ERR_ERROR,       /* the user's function raised, or a call failed */
-	FZ_ERR_CRASH,       /* a worker died */
-	FZ_ERR_TIMEOUT,     /* a time limit ran out */
-	FZ_ERR_MEMORY,      /* a memory limit was reached */
-	FZ_ERR_CANCELLED,   /* never ran, or was ended before it finished */
+	FZ_ERR_ERROR,     /* the user's function raised, or a call failed */
+	FZ_ERR_CRASH,     /* a worker died */
+	FZ_ERR_TIMEOUT,   /* a time limit ran out */
+	FZ_ERR_MEMORY,    /* a memory limit was reached */
+	FZ_ERR_CANCELLED, /* the job never ran, or was ended before it finished
+			   */
 	FZ_ERR_INTERRUPTED, /* Ctrl-C */
 	FZ_ERR_UNSENDABLE,  /* a value cannot cross a process boundary */
 	FZ_ERR_CLOSED,      /* used after it was closed */
@@ -21,7 +22,7 @@ enum fz_err_kind {
 
 struct fz_err {
 	enum fz_err_kind kind;
-	int code; /* errno where a system call failed, else 0 */
+	int code; /* errno if a system call failed, else 0 */
 	char text[FZ_ERR_TEXT_MAX];
 };
 
@@ -36,7 +37,7 @@ int fz_err_set(struct fz_err *err, enum fz_err_kind kind, const char *fmt, ...)
 int fz_err_sys(struct fz_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* "malloc failed" for `what`. Always returns -1. */
+/* Report that memory for `what` is missing. Always returns -1. */
 int fz_err_nomem(struct fz_err *err, const char *what);
 
 /* The word users see for a kind: "error", "crash", ... Never NULL. */

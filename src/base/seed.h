@@ -1,4 +1,4 @@
-/* seed.h - seeds that are made of others: SplitMix64 (Steele, Lea, Flood). */
+/* seed.h - seeds derived from a seed: SplitMix64 (Steele, Lea, Flood). */
 #ifndef FZ_SEED_H
 #define FZ_SEED_H
 
