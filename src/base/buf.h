@@ -60,7 +60,7 @@ struct fz_buf {
 	size_t cap;          /* bytes allocated */
 	bool failed;         /* out of memory: the contents are incomplete */
 	const struct fz_buf_store *store; /* NULL: malloc */
-	void *owner;                      /* owned by the store */
+	void *owner;                      /* data of the store */
 };
 
 #define FZ_BUF_INIT                           \

@@ -14,8 +14,8 @@
 #include "os/slab.h"
 
 /*
- * A block of `size` bytes is a slab's. A checker of memory must see each block:
- * then all small ones are malloc's.
+ * Whether a slab holds blocks of `size` bytes. Under a memory checker malloc
+ * serves the small blocks, too, because the checker must see each block.
  */
 static bool
 is_small(size_t size)
@@ -24,20 +24,20 @@ is_small(size_t size)
 	(void)size;
 	return false;
 #else
-	return size - 1 < FZ_SLAB_MAX; /* 0 is not */
+	return size - 1 < FZ_SLAB_MAX; /* false for 0 */
 #endif
 }
 
-enum { HEAP_BLOCKS = 16 };            /* that are kept at most */
-#define HEAP_HUGE ((size_t)2 << 20)   /* what one huge page has */
-#define HEAP_KEPT ((size_t)256 << 20) /* and their bytes */
+enum { KEPT_BLOCKS_MAX = 16 };             /* blocks kept at most */
+#define HUGE_PAGE ((size_t)2 << 20)        /* bytes of one huge page */
+#define KEPT_BYTES_MAX ((size_t)256 << 20) /* bytes kept at most */
 
 struct kept_block {
 	void *at;
-	size_t room;
+	size_t bytes;
 };
 
-static struct kept_block kept[HEAP_BLOCKS]; /* the oldest first */
+static struct kept_block kept[KEPT_BLOCKS_MAX]; /* the oldest first */
 static size_t nkept, kept_bytes;
 static unsigned long turnover;
 
@@ -48,32 +48,33 @@ round_up(size_t size, size_t step)
 }
 
 /*
- * Medium blocks are malloc's. Once its heap has grown by this much it goes on
- * in huge pages: a fork has an entry to copy for each page, and a small script
- * none that it would not use.
+ * Bytes by which the heap of malloc grows before it gets huge pages. A fork
+ * copies one entry per page, so that a long heap gains from them; a small
+ * script would not use all of a huge page.
  */
-#define HEAP_MANY ((size_t)8 << 20)
+#define GROWTH_STEP ((size_t)8 << 20)
 
-static uintptr_t seen; /* end of that heap when it was looked at last */
+/* End of that heap at the last check; 0: not checked yet. */
+static uintptr_t known_end;
 
-/* `block` lies behind it, or there was no look yet. */
+/* Called with a block behind the known end of the heap. */
 static void
-look_at_growth(uintptr_t block)
+on_heap_growth(uintptr_t block)
 {
 	uintptr_t end = (uintptr_t)sbrk(0), from;
 
-	if (seen == 0) {
-		seen = end + HEAP_MANY;
+	if (known_end == 0) {
+		known_end = end + GROWTH_STEP;
 		return;
 	}
 	if (block >= end)
-		return; /* of another heap */
-	mallopt(M_TOP_PAD, HEAP_MANY);
-	mallopt(M_TRIM_THRESHOLD, 2 * HEAP_MANY);
-	from = round_up(seen, HEAP_HUGE);
+		return; /* from mmap, or of another heap */
+	mallopt(M_TOP_PAD, GROWTH_STEP);
+	mallopt(M_TRIM_THRESHOLD, 2 * GROWTH_STEP);
+	from = round_up(known_end, HUGE_PAGE);
 	if (from < end)
 		madvise((void *)from, end - from, MADV_HUGEPAGE);
-	seen = end;
+	known_end = end;
 }
 
 static void *
@@ -81,25 +82,26 @@ medium_resize(void *block, size_t size)
 {
 	void *p = realloc(block, size);
 
-	if ((uintptr_t)p >= seen && p != NULL)
-		look_at_growth((uintptr_t)p);
+	if ((uintptr_t)p >= known_end && p != NULL)
+		on_heap_growth((uintptr_t)p);
 	return p;
 }
 
 /*
- * What a block of `size` bytes has: four sizes for each power of two, and whole
- * huge pages where the last one is used by more than half.
+ * Bytes allocated for a block of `size` bytes: four sizes for each power of
+ * two, and whole huge pages if the last one is more than half used.
  */
 static size_t
-room_of(size_t size)
+block_bytes(size_t size)
 {
-	size_t room = round_up(size, (size_t)1 << (61 - __builtin_clzll(size)));
+	size_t bytes =
+	    round_up(size, (size_t)1 << (61 - __builtin_clzll(size)));
 
-	return room % HEAP_HUGE > HEAP_HUGE / 2 ? round_up(room, HEAP_HUGE)
-						: room;
+	return bytes % HUGE_PAGE > HUGE_PAGE / 2 ? round_up(bytes, HUGE_PAGE)
+						 : bytes;
 }
 
-/* A child has none of what is kept: those pages are not mapped there. */
+/* Kept blocks are not mapped in a child. */
 static void
 in_child(void)
 {
@@ -109,7 +111,7 @@ in_child(void)
 static void
 remove_kept(size_t i)
 {
-	kept_bytes -= kept[i].room;
+	kept_bytes -= kept[i].bytes;
 	nkept--;
 	memmove(&kept[i], &kept[i + 1], (nkept - i) * sizeof(kept[0]));
 }
@@ -117,20 +119,22 @@ remove_kept(size_t i)
 static void
 unmap_oldest(void)
 {
-	munmap(kept[0].at, kept[0].room);
+	munmap(kept[0].at, kept[0].bytes);
 	remove_kept(0);
 }
 
-/* One that is kept, the warmest; NULL: there is none of that size. */
+/*
+ * Reuse the kept block of this size that was freed last; NULL if there is none.
+ */
 static void *
-take(size_t room)
+reuse_kept(size_t bytes)
 {
 	for (size_t i = nkept; i-- > 0;) {
 		void *at = kept[i].at;
 
-		if (kept[i].room != room)
+		if (kept[i].bytes != bytes)
 			continue;
-		if (madvise(at, room, MADV_DOFORK) != 0)
+		if (madvise(at, bytes, MADV_DOFORK) != 0)
 			return NULL;
 		remove_kept(i);
 		turnover++;
@@ -140,27 +144,29 @@ take(size_t room)
 }
 
 /*
- * A new one, of which `size` bytes will be written at once: a fault for each
- * page would take longer than what they are written for.
+ * A new block, of which the caller writes `size` bytes at once. One populating
+ * call is cheaper than a page fault for each page.
  */
 static void *
 big_new(size_t size)
 {
-	size_t room = room_of(size);
-	void *at = take(room);
+	size_t bytes = block_bytes(size);
+	void *at = reuse_kept(bytes);
 
 	if (at == NULL)
-		at = mmap(NULL, room, PROT_READ | PROT_WRITE,
+		at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		return NULL;
-	if (room >= HEAP_HUGE) /* otherwise it is only slower */
-		madvise(at, room, MADV_HUGEPAGE);
+	if (bytes >= HUGE_PAGE) /* a smaller one only gets slower */
+		madvise(at, bytes, MADV_HUGEPAGE);
 	madvise(at, size, MADV_POPULATE_WRITE);
 	return at;
 }
 
-/* Without the handler a child might use what it does not have. */
+/*
+ * Without the fork handler a child might use a block that is not mapped there.
+ */
 static bool
 may_keep(void)
 {
@@ -172,35 +178,35 @@ may_keep(void)
 }
 
 static void
-big_free(void *at, size_t room)
+big_free(void *at, size_t bytes)
 {
-	if (room > HEAP_KEPT || !may_keep() ||
-	    madvise(at, room, MADV_DONTFORK) != 0) {
-		munmap(at, room);
+	if (bytes > KEPT_BYTES_MAX || !may_keep() ||
+	    madvise(at, bytes, MADV_DONTFORK) != 0) {
+		munmap(at, bytes);
 		return;
 	}
-	while (nkept == HEAP_BLOCKS || kept_bytes + room > HEAP_KEPT)
+	while (nkept == KEPT_BLOCKS_MAX || kept_bytes + bytes > KEPT_BYTES_MAX)
 		unmap_oldest();
-	kept[nkept++] = (struct kept_block){ at, room };
-	kept_bytes += room;
+	kept[nkept++] = (struct kept_block){ at, bytes };
+	kept_bytes += bytes;
 	turnover++;
 }
 
 static void *
-big_resize(void *at, size_t old, size_t room)
+big_resize(void *at, size_t old, size_t bytes)
 {
 	void *p = NULL;
 
-	if (old == room)
+	if (old == bytes)
 		return at;
-	if (room > old)
-		p = take(room);
+	if (bytes > old)
+		p = reuse_kept(bytes);
 	if (p != NULL) {
 		memcpy(p, at, old);
 		big_free(at, old);
 		return p;
 	}
-	p = mremap(at, old, room, MREMAP_MAYMOVE);
+	p = mremap(at, old, bytes, MREMAP_MAYMOVE);
 	return p != MAP_FAILED ? p : NULL;
 }
 
@@ -222,10 +228,10 @@ free_block(void *block, size_t size)
 	else if (size < FZ_ALLOC_BIG)
 		free(block);
 	else
-		big_free(block, room_of(size));
+		big_free(block, block_bytes(size));
 }
 
-/* A block of another kind, or of another size class. */
+/* Move to a block of another kind, or of another size class. */
 static void *
 move_block(void *block, size_t old_size, size_t size)
 {
@@ -249,7 +255,8 @@ resize(void *block, size_t old_size, size_t size)
 	if (old_size < FZ_ALLOC_BIG && size < FZ_ALLOC_BIG)
 		return medium_resize(block, size);
 	if (old_size >= FZ_ALLOC_BIG && size >= FZ_ALLOC_BIG)
-		return big_resize(block, room_of(old_size), room_of(size));
+		return big_resize(
+		    block, block_bytes(old_size), block_bytes(size));
 	return move_block(block, old_size, size);
 }
 
@@ -280,7 +287,7 @@ fz_alloc_alloc(void *ud, void *block, size_t old_size, size_t size)
 	p = allocate(block, old_size, size);
 	if (p != NULL || fz_alloc_kept() == 0)
 		return p;
-	fz_alloc_trim(); /* under a limit of memory what is kept counts */
+	fz_alloc_trim(); /* kept blocks count towards a memory limit */
 	return allocate(block, old_size, size);
 }
 

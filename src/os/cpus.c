@@ -22,9 +22,9 @@ enum {
 };
 
 struct cpus {
-	cpu_set_t *set; /* NULL: the kernel would not say */
-	size_t size;    /* bytes of it */
-	int max;        /* numbers it has room for */
+	cpu_set_t *set; /* NULL if the kernel refuses to say */
+	size_t size;    /* bytes of `set` */
+	int max;        /* processor numbers that fit in `set` */
 };
 
 static void
@@ -117,8 +117,8 @@ lower(int limit, int other)
 }
 
 /*
- * Where a hierarchy is mounted and which of its groups the mount shows: in
- * a container without a cgroup namespace that is a group below the root.
+ * One mount of a cgroup hierarchy. `root` is the group that the mount shows: in
+ * a container without a cgroup namespace that group lies below the root.
  */
 struct mount {
 	bool v2;
@@ -126,7 +126,10 @@ struct mount {
 	char point[PATH_LEN];
 };
 
-/* Whether "cpu" is in a list like "rw,cpu,cpuacct" that `ends` end. */
+/*
+ * Whether "cpu" is in a list like "rw,cpu,cpuacct", up to a character of
+ * `ends`.
+ */
 static bool
 names_cpu(const char *list, const char *ends)
 {
@@ -144,7 +147,9 @@ names_cpu(const char *list, const char *ends)
 	}
 }
 
-/* "36 35 98:0 /root /point rw,.. shared:1 - fstype source superoptions" */
+/*
+ * Parse "36 35 98:0 /root /point rw,.. shared:1 - fstype source superoptions".
+ */
 static bool
 parse_mount(const char *line, struct mount *mount)
 {
@@ -161,7 +166,7 @@ parse_mount(const char *line, struct mount *mount)
 	       (strcmp(type, "cgroup") == 0 && names_cpu(super, "\n"));
 }
 
-/* Our group in that hierarchy, from lines "0::/a" or "4:cpu,cpuacct:/a". */
+/* The group of this process, from lines "0::/a" or "4:cpu,cpuacct:/a". */
 static bool
 find_group(const char *groups, bool v2, char *group, size_t len)
 {
@@ -183,7 +188,10 @@ find_group(const char *groups, bool v2, char *group, size_t len)
 	return false;
 }
 
-/* The lowest quota of our group and those above it, as far as we see. */
+/*
+ * The lowest quota of this process's group and of the visible groups above it;
+ * 0 if there is none.
+ */
 static int
 quota_of(const struct mount *mount, const char *groups)
 {
@@ -209,7 +217,7 @@ quota_of(const struct mount *mount, const char *groups)
 	}
 }
 
-/* The processors that cgroups leave us, 0 where they set no limit. */
+/* The cgroup limit in processors; 0 if there is none. */
 static int
 cgroup_quota(void)
 {
@@ -253,7 +261,10 @@ cut(int n)
 	return n > 0 ? n : 1;
 }
 
-/* Whether a thread of the same core with a lower number is ours as well. */
+/*
+ * Whether this process may use another thread of the same core, with a lower
+ * number.
+ */
 static bool
 has_lower_sibling(const struct cpus *cpus, int cpu)
 {
@@ -303,7 +314,7 @@ fz_cpus_count_cores(void)
 	return cut(n);
 }
 
-/* The processor of a set that comes `n` + 1 behind number `cpu`. */
+/* The processor of `set` that follows number `cpu` after `n` others. */
 static int
 nth_behind(const cpu_set_t *set, int cpu, unsigned n)
 {

@@ -5,26 +5,26 @@
 #include <sys/types.h>
 
 /*
- * Processors this process may use at once: the affinity mask, cut to the
- * cgroup (v1 or v2) quota rounded up, cut to FZLUA_JOBS where that is a
- * positive number. At least 1.
+ * Number of processors that this process may use at once: the affinity mask,
+ * limited by the cgroup (v1 or v2) quota, rounded up, and by FZLUA_JOBS if that
+ * is a positive number. At least 1.
  */
 int fz_cpus_count(void);
 
-/* The same, counting one thread a physical core. */
+/* The same, but counting one thread per physical core. */
 int fz_cpus_count_cores(void);
 
 /*
  * The quota of a cgroup v2 "cpu.max" text ("250000 100000", "max 100000") in
- * processors rounded up; 0 where there is none or the text is not one.
+ * processors, rounded up; 0 if there is no quota or the text is malformed.
  */
 int fz_cpus_parse_max(const char *text);
 
 /*
- * Have `pid`, a child just forked, begin on the processor that comes `n` + 1
- * behind ours; from there the kernel may move it as ever. Left alone it gives
- * two children that are born within a millisecond the same processor, and
- * takes a while to see that. Only a wish.
+ * Start `pid`, a child that was just forked, on the processor that follows this
+ * one after `n` others, and then let the kernel move it freely. Without this,
+ * the kernel puts two children that are born within a millisecond on one
+ * processor, and corrects that late. Failure is ignored.
  */
 void fz_cpus_place(pid_t pid, unsigned n);
 

@@ -47,7 +47,7 @@ fz_cwd_enter(struct fz_cwd *cwd)
 void
 fz_cwd_go_back(void)
 {
-	/* A directory that cannot be entered any more: stay. */
+	/* If the directory cannot be entered any more, stay. */
 	if (innermost->fd == -1 || fchdir(innermost->fd) != 0 || !reported)
 		return;
 	fz_fd_close(&innermost->fd);
@@ -102,7 +102,7 @@ fz_cwd_go(int fd)
 {
 	fz_cwd_moving();
 	if (fchdir(fd) != 0)
-		return; /* it cannot be entered any more */
+		return; /* the directory cannot be entered any more */
 }
 
 void

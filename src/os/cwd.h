@@ -1,14 +1,15 @@
 /*
- * cwd.h - the working directory of calls: where one goes, the next does not.
+ * cwd.h - the working directory of calls: a change in one call ends with it.
  *
- *	enter           calls may follow
- *	  ... a call
- *	  return        before the next one: back to where they begin
- *	leave
+ * 	enter           calls may follow
+ * 	  ... a call
+ * 	  return        before the next call: back to the start directory
+ * 	leave
  *
- * A system call for each would cost more than a short call does. In a program
- * whose chdir() and fchdir() report themselves, as the command's do, a return
- * costs one only after a call that has changed the directory.
+ * A system call for each call of a function would cost more than a short one
+ * does. In a program whose chdir() and fchdir() report themselves, as those of
+ * the command do, fz_cwd_return() makes one only after a call that has changed
+ * the directory.
  */
 #ifndef FZ_CWD_H
 #define FZ_CWD_H
@@ -16,15 +17,19 @@
 #include <stdbool.h>
 
 struct fz_cwd {
-	struct fz_cwd *outer; /* entered and not left; NULL: none */
+	struct fz_cwd *outer; /* the enclosing one that was entered and not
+				 left; NULL: none */
 	bool outer_moved;
-	int fd; /* the directory that calls begin in; -1: still the current */
+	int fd; /* the directory in which calls start; -1: the current directory
+		 */
 };
 
-/* The directory may not be the one that calls begin in. */
+/* Whether the current directory may differ from the start directory. */
 extern bool fz_cwd_moved;
 
-/* Calls begin in the current directory until fz_cwd_leave(), which goes back.
+/*
+ * Make the current directory the start directory of calls, until
+ * fz_cwd_leave(), which goes back to it.
  */
 void fz_cwd_enter(struct fz_cwd *cwd);
 void fz_cwd_leave(struct fz_cwd *cwd);
@@ -32,7 +37,7 @@ void fz_cwd_leave(struct fz_cwd *cwd);
 /* For fz_cwd_return(). */
 void fz_cwd_go_back(void);
 
-/* Go back to the directory that calls begin in. */
+/* Go back to the start directory. */
 static inline void
 fz_cwd_return(void)
 {
@@ -40,21 +45,24 @@ fz_cwd_return(void)
 		fz_cwd_go_back();
 }
 
-/* From now on calls begin in the current directory. */
+/* Make the current directory the start directory from now on. */
 void fz_cwd_stay(void);
 
 /*
- * A descriptor of the current directory, -1 with errno. Go to one, as a call
- * does; where that fails, stay.
+ * fz_cwd_open() returns a descriptor of the current directory, or -1 with
+ * errno. fz_cwd_go() changes to one as a call would; on failure it stays.
  */
 int fz_cwd_open(void);
 void fz_cwd_go(int fd);
 
-/* The program's chdir() and fchdir() call fz_cwd_moving() first. */
+/*
+ * The program calls fz_cwd_reported() once, and fz_cwd_moving() before each
+ * chdir() and fchdir().
+ */
 void fz_cwd_reported(void);
 void fz_cwd_moving(void);
 
-/* In a forked child: calls of the parent are not under way here. */
+/* In a forked child: forget the parent's calls. */
 void fz_cwd_in_child(void);
 
 #endif

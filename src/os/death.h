@@ -8,15 +8,16 @@
 /* How a child ended. */
 struct fz_death {
 	int signal;        /* the signal that killed it, else 0 */
-	int exitcode;      /* its exit status where signal is 0; -1 not known */
+	int exitcode;      /* exit status if signal is 0; -1: unknown */
 	uint64_t peak_rss; /* bytes */
-	uint64_t cpu_limit; /* seconds, if that may have ended it, else 0 */
+	uint64_t
+	    cpu_limit; /* seconds, if this limit may be the cause, else 0 */
 };
 
 /*
- * "killed by signal 9 (SIGKILL), perhaps out of memory; peak memory 3.9 GB",
- * "killed by signal 9 (SIGKILL), perhaps at its CPU time limit of 10 s",
- * "exited with code 3". Returns `text`.
+ * Describe a death: "killed by signal 9 (SIGKILL), perhaps out of memory; peak
+ * memory 3.9 GB", "killed by signal 9 (SIGKILL), perhaps at its CPU time limit
+ * of 10 s", "exited with code 3". Returns `text`.
  */
 const char *fz_death_text(const struct fz_death *death, char *text, size_t len);
 

@@ -20,10 +20,11 @@
 #include "base/err.h"
 
 /*
- * Asked for at once. A pipe holds no more, and valgrind goes through all that
- * is asked for, whatever comes: a long frame would take it quadratic time.
+ * Bytes read or written in one call at most. A pipe holds no more, and valgrind
+ * checks all requested bytes whatever arrives, so that a long frame would take
+ * it quadratic time.
  */
-#define FD_MOST ((size_t)1 << 20)
+#define TRANSFER_MAX ((size_t)1 << 20)
 
 int
 fz_fd_pipe(int fd[2], struct fz_err *err)
@@ -68,7 +69,7 @@ fz_fd_clear_standard(int *fd, struct fz_err *err)
 /* One bit for each private descriptor. */
 static struct {
 	uint64_t *words;
-	int n; /* words */
+	int n; /* length of `words` */
 } privates;
 
 int
@@ -142,13 +143,16 @@ fz_fd_close_others(int *keep, size_t n)
 	return close_between(first, INT_MAX);
 }
 
-/* The first private descriptor from `fd` on, or the first that is not one. */
+/*
+ * The first descriptor from `fd` on that is private if `wanted`, or not private
+ * if not.
+ */
 static int
 next_private(int fd, bool wanted)
 {
 	while (fd < 64 * privates.n && fz_fd_is_private(fd) != wanted) {
 		if (wanted && privates.words[fd / 64] == 0)
-			fd |= 63; /* none in this word */
+			fd |= 63; /* skip the rest of this word */
 		fd++;
 	}
 	return fd;
@@ -204,8 +208,8 @@ fz_fd_read(int fd, void *bytes, size_t n)
 {
 	ssize_t got;
 
-	if (n > FD_MOST)
-		n = FD_MOST;
+	if (n > TRANSFER_MAX)
+		n = TRANSFER_MAX;
 	do
 		got = read(fd, bytes, n);
 	while (got == -1 && errno == EINTR);
@@ -216,16 +220,16 @@ bool
 fz_fd_read_file(const char *path, char *text, size_t len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t have = 0;
+	size_t len_read = 0;
 	ssize_t n;
 
 	if (fd == -1)
 		return false;
-	while ((n = fz_fd_read(fd, text + have, len - 1 - have)) > 0)
-		have += (size_t)n;
+	while ((n = fz_fd_read(fd, text + len_read, len - 1 - len_read)) > 0)
+		len_read += (size_t)n;
 	fz_fd_close(&fd);
-	text[have] = '\0';
-	return n == 0 && have > 0;
+	text[len_read] = '\0';
+	return n == 0 && len_read > 0;
 }
 
 static ssize_t
@@ -239,7 +243,10 @@ write_retried(int fd, const void *bytes, size_t n)
 	return put;
 }
 
-/* Only where it was blocked before can a SIGPIPE of somebody else wait. */
+/*
+ * Whether another SIGPIPE is pending, which is possible only if this thread
+ * blocked the signal before.
+ */
 static bool
 sigpipe_waits(const sigset_t *blocked)
 {
@@ -263,12 +270,14 @@ consume_sigpipe(const sigset_t *sigpipe)
 #define RWF_NOSIGNAL 0x00000100
 #endif
 
-/* A write that raises no signal. -1 with EOPNOTSUPP where there is none. */
+/*
+ * Write without raising a signal. Fails with EOPNOTSUPP if the kernel cannot.
+ */
 static ssize_t
 write_nosignal(int fd, const void *bytes, size_t n)
 {
 	static atomic_bool refused;
-	/* The iovec of a write is never written through. */
+	/* The iovec of a write is only read. */
 	struct iovec piece = { (void *)(uintptr_t)bytes, n };
 	ssize_t put = -1;
 
@@ -313,8 +322,8 @@ fz_fd_write(int fd, const void *bytes, size_t n)
 {
 	ssize_t put;
 
-	if (n > FD_MOST)
-		n = FD_MOST;
+	if (n > TRANSFER_MAX)
+		n = TRANSFER_MAX;
 	put = write_nosignal(fd, bytes, n);
 	if (put == -1 && errno == EOPNOTSUPP)
 		put = write_masked(fd, bytes, n);
@@ -327,7 +336,8 @@ fz_fd_write_all(int fd, const void *bytes, size_t n)
 	const unsigned char *p = bytes;
 
 	while (n > 0) {
-		ssize_t put = write_retried(fd, p, n < FD_MOST ? n : FD_MOST);
+		ssize_t put =
+		    write_retried(fd, p, n < TRANSFER_MAX ? n : TRANSFER_MAX);
 
 		if (put == -1)
 			return -1;

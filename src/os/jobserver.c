@@ -1,4 +1,4 @@
-/* pipe sizes and O_CLOEXEC are no part of C. */
+/* Pipe sizes and O_CLOEXEC are Linux and POSIX. */
 #define _GNU_SOURCE
 #include "os/jobserver.h"
 
@@ -26,7 +26,9 @@ next_word(const char **at, const char **word, size_t *len)
 	return *len != 0 && !(*len == 2 && memcmp(*word, "--", 2) == 0);
 }
 
-/* What follows `name` in the word, NULL if it does not begin so. */
+/*
+ * The text after `name` in the word; NULL if the word does not begin with it.
+ */
 static const char *
 value_of(const char *word, const char *name)
 {
@@ -54,7 +56,7 @@ is_pipe(int fd, int mode, struct stat *st)
 	       fstat(fd, st) == 0 && S_ISFIFO(st->st_mode);
 }
 
-/* "3,4" */
+/* Open "3,4", the numbers of two inherited descriptors. */
 static void
 open_pair(const char *text, int fd[2])
 {
@@ -70,7 +72,10 @@ open_pair(const char *text, int fd[2])
 	fd[1] = reopen(theirs[1], O_WRONLY | O_NONBLOCK);
 }
 
-/* "fifo:/tmp/GMfifo4711"; O_RDWR: opening one end alone could wait. */
+/*
+ * Open "fifo:/tmp/GMfifo4711" with O_RDWR, because opening one end alone could
+ * block.
+ */
 static void
 open_fifo(const char *path, size_t len, int fd[2])
 {
@@ -125,7 +130,10 @@ fz_jobserver_reader(int fd)
 
 	if (in != -1)
 		return in;
-	/* Without /proc its flags are those of all who share it. */
+	/*
+	 * Without /proc: this flag is shared with all processes that have the
+	 * pipe.
+	 */
 	in = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (in != -1 && fz_fd_nonblock(in, NULL) != 0)
 		fz_fd_close(&in);
@@ -138,9 +146,9 @@ fz_jobserver_room(int fd)
 	int bytes = fcntl(fd, F_GETPIPE_SZ);
 
 	/*
-	 * A page that is read in part has no room for more: one less than there
-	 * are. With a single one, as older kernels give to users of too many
-	 * pipes, a token could not always be written back.
+	 * A page that is read in part takes no new bytes, so that one page less
+	 * is usable. Older kernels give a user with too many pipes a single
+	 * page; with that a token could not always be written back.
 	 */
 	return bytes >= 2 * PIPE_PAGE ? (unsigned)bytes / 2 : 0;
 }
@@ -153,8 +161,6 @@ fz_jobserver_count(int fd)
 	return ioctl(fd, FIONREAD, &n) == 0 ? (unsigned)n : 0;
 }
 
-/* ---- the environment of workers ----------------------------------------- */
-
 static char threads[][32] = {
 	"OMP_NUM_THREADS=1",
 	"OPENBLAS_NUM_THREADS=1",
@@ -165,7 +171,7 @@ static char threads[][32] = {
 };
 enum { NTHREADS = sizeof(threads) / sizeof(threads[0]) };
 
-/* The variable that `set` ("NAME=value") sets, NULL where there is none. */
+/* The entry of `env` for the variable of `set` ("NAME=value"); NULL: none. */
 static const char *
 find(char *const *env, const char *set)
 {
@@ -178,7 +184,7 @@ find(char *const *env, const char *set)
 	return NULL;
 }
 
-/* The flags without those about jobs, then ours, then make's variables. */
+/* Write the flags that are not about jobs, then ours, then make's variables. */
 static void
 write_flags(char *out, const char *flags, unsigned njobs, const int shared[2])
 {

@@ -1,9 +1,9 @@
 /*
- * jobserver.h - how make shares its job slots: a pipe of tokens, MAKEFLAGS.
+ * jobserver.h - the job slots that make shares: a pipe of tokens, MAKEFLAGS.
  *
- * For N slots there are N - 1 tokens, bytes in a pipe. A process may run one
- * job as it is, and one more for each token that it has read; it writes each
- * back when that job has ended.
+ * For N slots there are N - 1 tokens, which are bytes in a pipe. A process may
+ * run one job without a token, and one more for each token that it has read; it
+ * writes the token back at the end of that job.
  */
 #ifndef FZ_JOBSERVER_H
 #define FZ_JOBSERVER_H
@@ -13,30 +13,31 @@
 struct fz_err;
 
 /*
- * The pipe that MAKEFLAGS tells of, opened anew: reading from fd[0] never
- * waits, and the flags of make's own descriptors stay. False where there is
- * none, or what it names is no open pipe. Before the process opens others,
- * whose numbers it might name.
+ * Open the pipe that MAKEFLAGS names. The new descriptors are independent of
+ * make's: reading from fd[0] never blocks, and make's own flags stay. False if
+ * there is no pipe, or if MAKEFLAGS names something else. Call it before the
+ * process opens other descriptors, whose numbers MAKEFLAGS might name.
  */
 bool fz_jobserver_find(int fd[2]);
 
 /*
- * Open anew the end of a pipe that is read from, so that reading never waits
- * and nobody who has `fd` can change that. -1 on failure.
+ * Open the read end of the pipe at `fd` again, non-blocking. The flag is
+ * independent of those of `fd`, so that another process cannot change it. -1 on
+ * failure.
  */
 int fz_jobserver_reader(int fd);
 
-/* Tokens that the pipe has room for, whatever was read and written before. */
+/* Tokens that always fit in the pipe, whatever was read and written before. */
 unsigned fz_jobserver_room(int fd);
 
-/* Tokens that are in the pipe. */
+/* Tokens in the pipe now. */
 unsigned fz_jobserver_count(int fd);
 
 /*
- * A copy of `env` for workers and what they start: MAKEFLAGS tells of the pipe
- * `shared` (-1: it stays as it is) and of `njobs`, and libraries of numbers are
- * told to start no threads, unless `env` tells them how many. The strings are
- * those of `env`. NULL: no memory. To be freed.
+ * A copy of `env` for workers and the programs they start. MAKEFLAGS names the
+ * pipe `shared` and `njobs`, or stays as it is if shared[0] is -1. Numerical
+ * libraries are set to one thread, unless `env` sets a number. The strings
+ * belong to `env`. NULL if there is no memory. Release with free().
  */
 char **fz_jobserver_environ(
     char *const *env, unsigned njobs, const int shared[2]);

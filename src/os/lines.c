@@ -13,15 +13,16 @@
 
 enum {
 	READ_SIZE = 16 << 10,
-	READS_MAX = 64, /* a pump: others want their turn too */
+	READS_MAX =
+	    64, /* per pump, because other relays must have their turn */
 };
 
 struct fz_lines {
 	int fd;
-	bool ended; /* nobody can write to it any more */
+	bool ended; /* the pipe has no writer any more */
 	fz_lines_out out;
 	void *ctx;
-	struct fz_buf held; /* the line not yet whole */
+	struct fz_buf held; /* the incomplete line */
 };
 
 struct fz_lines *
@@ -50,7 +51,7 @@ pass_on(struct fz_lines *lines, size_t len)
 	fz_buf_consume(&lines->held, len);
 }
 
-/* `fresh` bytes have just been added; no line ends before them. */
+/* Pass on the lines that the last `fresh` bytes complete. */
 static void
 pass_whole_lines(struct fz_lines *lines, size_t fresh)
 {
@@ -64,9 +65,9 @@ pass_whole_lines(struct fz_lines *lines, size_t fresh)
 		pass_on(lines, held->len);
 }
 
-/* Bytes that have come; a piece is passed on where memory is short. */
+/* Add bytes to the line; without memory for that, pass on what there is. */
 static void
-take(struct fz_lines *lines, const char *bytes, size_t n)
+add_bytes(struct fz_lines *lines, const char *bytes, size_t n)
 {
 	unsigned char *room = fz_buf_reserve(&lines->held, n);
 
@@ -83,7 +84,8 @@ take(struct fz_lines *lines, const char *bytes, size_t n)
 int
 fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 {
-	char bytes[READ_SIZE]; /* most workers print nothing: they hold none */
+	char bytes[READ_SIZE]; /* On the stack, because most workers print
+				  nothing. */
 	int i;
 
 	for (i = 0; i < READS_MAX && !lines->ended; i++) {
@@ -99,7 +101,7 @@ fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 			lines->ended = true;
 			break;
 		}
-		take(lines, bytes, (size_t)n);
+		add_bytes(lines, bytes, (size_t)n);
 	}
 	return !lines->ended;
 }

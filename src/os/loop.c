@@ -16,14 +16,15 @@ enum {
 };
 
 struct fz_loop {
-	int epfd; /* -1: made anew with the next watch or step */
-	struct fz_watch *watches[2]; /* [1]: of private descriptors */
-	struct fz_timer **heap;      /* heap[1] is the first to fire */
+	int epfd; /* -1: opened again by the next watch or step */
+	struct fz_watch
+	    *watches[2];        /* [0]: others, [1]: on private descriptors */
+	struct fz_timer **heap; /* heap[1] fires first; heap[0] is not used */
 	size_t ntimers, heap_cap;
 	struct fz_defer *defers, **last_defer;
 	struct fz_fork_hook *hooks;
 	struct fz_spin spin;
-	/* The events being handled; unwatch takes a watch out of them. */
+	/* The events being handled; unwatch removes those of its watch. */
 	struct epoll_event batch[LOOP_BATCH];
 	int nbatch, at;
 };
@@ -52,9 +53,7 @@ epoll_edit(const struct fz_loop *loop, int op, struct fz_watch *watch, int fd,
 	return epoll_ctl(loop->epfd, op, fd, &ev);
 }
 
-/* Add a list of watches to the epoll set; those of closed descriptors cannot
- * be.
- */
+/* Add a list of watches to the epoll set. Closed descriptors are skipped. */
 static int
 add_all(const struct fz_loop *loop, struct fz_watch *list)
 {
@@ -66,7 +65,7 @@ add_all(const struct fz_loop *loop, struct fz_watch *list)
 	return 0;
 }
 
-/* The epoll set, with all watches in it. */
+/* Open the epoll set and add all watches to it, if it is not open. */
 static int
 open_epoll(struct fz_loop *loop, struct fz_err *err)
 {
@@ -178,8 +177,9 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 	if (watch->fd == -1)
 		return;
 	/*
-	 * Closed too early, and a child that is being forked may still have
-	 * it: the set would then go on telling of it. A new set does not.
+	 * If the descriptor was closed before, a child that is being forked may
+	 * still have a copy, so that the set would go on reporting it. A new
+	 * set does not.
 	 */
 	if (loop->epfd != -1 &&
 	    epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL) != 0)
@@ -202,7 +202,7 @@ heap_put(struct fz_loop *loop, size_t place, struct fz_timer *timer)
 	timer->place = place;
 }
 
-/* Move `timer` from the free place `i` to where it belongs. */
+/* Move `timer` from the free index `i` to its place in heap order. */
 static void
 heap_settle(struct fz_loop *loop, size_t i, struct fz_timer *timer)
 {
@@ -225,7 +225,7 @@ heap_settle(struct fz_loop *loop, size_t i, struct fz_timer *timer)
 }
 
 static int
-heap_room(struct fz_loop *loop)
+heap_reserve(struct fz_loop *loop)
 {
 	/* Places count from 1: one is never used. */
 	struct fz_timer **heap = fz_vec_room(
@@ -249,7 +249,7 @@ fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns)
 		heap_settle(loop, timer->place, timer);
 		return 0;
 	}
-	if (heap_room(loop) != 0)
+	if (heap_reserve(loop) != 0)
 		return -1;
 	heap_settle(loop, ++loop->ntimers, timer);
 	return 0;
@@ -366,7 +366,10 @@ fire_timers(struct fz_loop *loop)
 	if (loop->ntimers == 0)
 		return 0;
 	now = fz_clock_ns();
-	/* No more than there are: one may arm itself for a time gone by. */
+	/*
+	 * At most `ntimers` calls, because a timer may arm itself for a past
+	 * time.
+	 */
 	for (size_t n = loop->ntimers; n > 0 && loop->ntimers != 0; n--) {
 		struct fz_timer *timer = loop->heap[1];
 
@@ -381,8 +384,8 @@ fire_timers(struct fz_loop *loop)
 }
 
 /*
- * Calls may defer others. Those that still do after many rounds go on in the
- * next step, so that timers, descriptors and signals are served in between.
+ * Deferred calls may defer others. After LOOP_ROUNDS rounds the rest is left to
+ * the next step, so that timers, descriptors and signals are served in between.
  */
 static int
 call_deferred(struct fz_loop *loop)
@@ -434,7 +437,9 @@ fz_loop_flush(struct fz_loop *loop)
 void
 fz_loop_in_child(struct fz_loop *loop)
 {
-	/* First: the epoll set is the parent's too, so it must not be edited.
+	/*
+	 * First, because the epoll set is shared with the parent and must not
+	 * be edited.
 	 */
 	fz_fd_close(&loop->epfd);
 	for (struct fz_fork_hook *h = loop->hooks, *next; h != NULL; h = next) {
@@ -446,7 +451,9 @@ fz_loop_in_child(struct fz_loop *loop)
 	loop->ntimers = 0;
 	while (loop->watches[0] != NULL)
 		fz_loop_unwatch(loop, loop->watches[0]);
-	/* Their owners are not written to: that would copy memory of each. */
+	/*
+	 * Their owners stay unwritten, because a write copies a page of each.
+	 */
 	loop->watches[1] = NULL;
 	while (loop->defers != NULL)
 		fz_loop_undefer(loop, loop->defers);

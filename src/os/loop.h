@@ -1,8 +1,8 @@
 /*
  * loop.h - polls the descriptors and deadlines of one lua_State.
  *
- * Watches and timers are embedded in their owners; callbacks must not raise.
- * A step is: wait, call what is ready, then call what was deferred meanwhile.
+ * Watches and timers are embedded in their owners; callbacks must not raise. A
+ * step waits, calls what is ready, and then calls what was deferred meanwhile.
  */
 #ifndef FZ_LOOP_H
 #define FZ_LOOP_H
@@ -14,30 +14,30 @@
 struct fz_err;
 struct fz_loop;
 
-/* With FZ_LOOP_EDGE only a change makes it ready, as EPOLLET says. */
+/* FZ_LOOP_EDGE reports changes only, like EPOLLET. */
 enum { FZ_LOOP_READ = 1, FZ_LOOP_WRITE = 2, FZ_LOOP_EDGE = 4 };
 
 struct fz_watch {
 	int fd;          /* -1: not watched */
 	unsigned events; /* FZ_LOOP_READ | FZ_LOOP_WRITE */
 	void (*ready)(struct fz_watch *watch, unsigned events);
-	struct fz_watch *next, **prev; /* of the loop */
+	struct fz_watch *next, **prev; /* list of the loop's watches */
 };
 
 struct fz_timer {
 	int64_t at_ns;
 	void (*fired)(struct fz_timer *timer);
-	size_t place; /* in the loop's heap, 0: not armed */
+	size_t place; /* index in the loop's heap; 0: not armed */
 };
 
-/* Called once, at the end of the step in which it was deferred. */
+/* A call that is made once, at the end of the step in which it was deferred. */
 struct fz_defer {
 	void (*call)(struct fz_defer *defer);
 	struct fz_defer *next;
 	bool pending;
 };
 
-/* Called in a forked child, which must let go of what is its parent's. */
+/* Called in a forked child, to drop what belongs to the parent. */
 struct fz_fork_hook {
 	void (*in_child)(struct fz_fork_hook *hook);
 	struct fz_fork_hook *next, **prev;
@@ -51,14 +51,19 @@ void fz_loop_free(struct fz_loop *loop);
 int fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
     unsigned events, struct fz_err *err);
 
-/* Wait for other events from now on. Setting the same ones costs nothing. */
+/* Change the events of a watch. Setting the same ones costs nothing. */
 int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
     unsigned events, struct fz_err *err);
 
-/* Before the descriptor is closed. Does nothing when not watched. */
+/*
+ * Call it before the descriptor is closed. Does nothing if it is not watched.
+ */
 void fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch);
 
-/* (Re)arm for `at_ns`; FZ_CLOCK_NEVER disarms. 0, or -1 for memory. */
+/*
+ * Arm, or arm again, for `at_ns`; FZ_CLOCK_NEVER disarms. 0, or -1 if there is
+ * no memory.
+ */
 int fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns);
 void fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer);
 
@@ -69,26 +74,26 @@ void fz_loop_hook(struct fz_loop *loop, struct fz_fork_hook *hook);
 void fz_loop_unhook(struct fz_fork_hook *hook);
 
 /*
- * One step: wait until something is ready, a timer is due or `until_ns`
- * comes. Returns 1 if anything was called, 0 if not (the time came, or a
+ * One step: wait until a descriptor is ready, a timer is due or `until_ns` has
+ * come. Returns 1 if anything was called, 0 if not (the time came, or a
  * signal), -1 and `err`.
  */
 int fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
-/* One more, or one less, that it will hear of is at work. */
+/* Count one more or one fewer busy process whose events this loop waits for. */
 void fz_loop_busy(struct fz_loop *loop, bool more);
 
-/* How many descriptors and timers it has, and whether something is deferred. */
+/* Number of watches and timers, plus one if calls are deferred. */
 unsigned fz_loop_nwatched(const struct fz_loop *loop);
 
-/* Call what was deferred now. Not from a callback of the loop. */
+/* Make the deferred calls now. Not from a callback of the loop. */
 void fz_loop_flush(struct fz_loop *loop);
 
 /*
- * In a forked child, before anything else: forget all of the parent's watches
- * and timers, after the fork hooks have closed what they own, and close private
- * descriptors (see fd.h). Watches of these, and what they belong to, stay as
- * they were: the child must not use them.
+ * In a forked child, before anything else: call the fork hooks, which close
+ * what they own, then drop all watches and timers of the parent and close
+ * private descriptors (see fd.h). The watches on private descriptors and their
+ * owners stay unchanged: the child must not use them.
  */
 void fz_loop_in_child(struct fz_loop *loop);
 

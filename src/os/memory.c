@@ -5,7 +5,10 @@
 
 #include "os/fd.h"
 
-/* The number behind `name` in a file, which may be "": UINT64_MAX for none. */
+/*
+ * The number after `name` ("": the first) in the file `path`; UINT64_MAX if
+ * there is none.
+ */
 static uint64_t
 number_in(const char *path, const char *name)
 {
@@ -23,7 +26,10 @@ number_in(const char *path, const char *name)
 	return end != at ? n : UINT64_MAX;
 }
 
-/* What the container's group may have more; its cache would be given up. */
+/*
+ * Bytes that the container's cgroup may still use, its reclaimable cache
+ * included.
+ */
 static uint64_t
 group_memory(void)
 {

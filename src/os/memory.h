@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /*
- * Bytes of memory that can be had before something is swapped out or killed,
- * about; UINT64_MAX where the machine does not say.
+ * Bytes that can be allocated before the system swaps or kills, as an estimate;
+ * UINT64_MAX if the system does not say.
  */
 uint64_t fz_memory_available(void);
 

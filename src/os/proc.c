@@ -37,7 +37,8 @@ static struct child {
 } * children;
 static size_t nchildren, children_room;
 static uint64_t nforks;
-static uint64_t nuncounted; /* the last one that found no room there, 0: none */
+static uint64_t nuncounted; /* number of the last child that did not fit in
+			       `children`; 0: none */
 
 static void
 add_child(pid_t pid)
@@ -85,8 +86,9 @@ fz_proc_newest(void)
 }
 
 /*
- * Whether the kernel reaps children of this process at once, because a host
- * ignores SIGCHLD: only a pidfd that was opened before knows how they ended.
+ * Whether the kernel reaps the children of this process at once, because a host
+ * ignores SIGCHLD. Then only a pidfd that was opened before knows how they
+ * ended.
  */
 static bool
 reaps_itself(void)
@@ -111,7 +113,7 @@ watch_child(struct fz_proc *proc, pid_t pid)
 		fz_fd_close(&proc->pidfd);
 }
 
-/* Before a fork: adopt orphans from the first child on. */
+/* Before a fork: become a subreaper for the first child. */
 static void
 begin_adoption(void)
 {
@@ -119,7 +121,7 @@ begin_adoption(void)
 		prctl(PR_SET_CHILD_SUBREAPER, 1L);
 }
 
-/* Stop adopting if no child is left. */
+/* Stop being a subreaper after the last child. */
 static void
 end_adoption(void)
 {
@@ -130,7 +132,7 @@ end_adoption(void)
 void
 fz_proc_forget_children(void)
 {
-	nchildren = 0; /* its parent's */
+	nchildren = 0; /* they are children of the parent */
 	nuncounted = 0;
 	nunreaped = 0;
 	adopts = false; /* a child is a subreaper for all its life */
@@ -186,7 +188,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	code = errno;
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
-	/* Also done by the child: the first of both counts. */
+	/* The child does this, too: the first call counts. */
 	if (pid > 0)
 		setpgid(pid, pid);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -201,7 +203,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	return pid > 0 ? 0 : fz_err_sys(err, code, "cannot start a process");
 }
 
-/* 1 it is dead and not yet reaped, 0 alive, -1 no child of ours. */
+/* 1: dead and not yet reaped; 0: alive; -1: not a child of this process. */
 static int
 is_dead(pid_t pid, int flags)
 {
@@ -217,7 +219,7 @@ is_dead(pid_t pid, int flags)
 	return info.si_pid == pid;
 }
 
-/* Whether the child blocks DEATH_SIGNAL, so that asking it is in vain. */
+/* Whether the child blocks DEATH_SIGNAL, so that asking it is useless. */
 static bool
 blocks_death_signal(pid_t pid)
 {
@@ -250,12 +252,15 @@ fz_proc_ask(struct fz_proc *proc)
 	    blocks_death_signal(proc->pid) ||
 	    sigqueue(proc->pid, DEATH_SIGNAL, none) == -1)
 		return false;
-	kill(proc->pid, SIGCONT); /* it may have been stopped */
+	kill(proc->pid, SIGCONT); /* it may be stopped */
 	proc->force_ns = fz_clock_after(fz_clock_ns(), FZ_PROC_ASKED_NS);
 	return true;
 }
 
-/* Whether the child, which was asked to, has ended itself in time. */
+/*
+ * Wait until the child ends itself as it was asked to. False: it did not in
+ * time.
+ */
 static bool
 ends_itself(const struct fz_proc *proc)
 {
@@ -279,7 +284,9 @@ fz_proc_kill(struct fz_proc *proc)
 		return;
 	asked = proc->force_ns != 0 || fz_proc_ask(proc);
 	if (dead == 0 && !(asked && ends_itself(proc))) {
-		/* It stays their parent until they are gone. */
+		/*
+		 * It stays the parent of its descendants until they are dead.
+		 */
 		kill(proc->pid, SIGSTOP);
 		fz_proctree_kill(proc->pid);
 	}
@@ -290,7 +297,10 @@ fz_proc_kill(struct fz_proc *proc)
 void
 fz_proc_terminate(const struct fz_proc *proc)
 {
-	/* A zombie of ours keeps its number: the signals reach no other. */
+	/*
+	 * An unreaped child keeps its pid, so that the signals reach no other
+	 * process.
+	 */
 	if (proc->pid <= 0 || is_dead(proc->pid, WNOHANG) == -1)
 		return;
 	kill(proc->pid, SIGTERM);
@@ -298,8 +308,9 @@ fz_proc_terminate(const struct fz_proc *proc)
 }
 
 /*
- * In a subreaper, as the command is, what a dead child had started is a child
- * of ours now: those in its group are dying, others have left it.
+ * Reap or kill the descendants of a dead child, which are children of this
+ * process now if it is a subreaper, as the command is. Those in the child's
+ * group are dying; others have left the group.
  */
 static void
 end_orphans(pid_t pid, bool died)
@@ -325,7 +336,7 @@ cpu_ns(const struct rusage *usage)
 }
 
 /*
- * The limit of CPU time that may have ended a child, in seconds; 0: another
+ * The limit of CPU time in seconds that may have ended a child; 0: another
  * cause. The child has this process's limits, unless it has set its own. The
  * kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. It counts
  * whole ticks for them, which on a busy machine may be far more than the usage
@@ -362,7 +373,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 	int status;
 	pid_t got;
 
-	/* Its zombie keeps the group's number from being used again. */
+	/* The zombie keeps the number of its group from being reused. */
 	kill(-pid, SIGKILL);
 	do
 		got = wait4(pid, &status, WNOHANG, &usage);
@@ -375,7 +386,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 	end_orphans(pid, status != 0);
 }
 
-/* As <linux/pidfd.h> of Linux 6.15 has it; older ones of the header do not. */
+/* As in <linux/pidfd.h> of Linux 6.15, which older headers lack. */
 struct pidfd_exit {
 	uint64_t mask, cgroup;
 	uint32_t ids[11];
@@ -383,11 +394,12 @@ struct pidfd_exit {
 };
 #define PIDFD_EXIT_MASK UINT64_C(8)
 #define PIDFD_EXIT_GET _IOWR(0xff, 11, struct pidfd_exit)
-#define PIDFD_GROUP 4U /* of Linux 6.9 */
+#define PIDFD_GROUP 4U /* since Linux 6.9 */
 
 /*
- * How a child ended that was reaped, but not by us; its group is killed. Does
- * nothing where it lives: then it is the child of another process.
+ * Ask the pidfd of a child that other code has reaped how it ended, and kill
+ * its group. Does nothing if the process is alive: then its parent is another
+ * process.
  */
 static void
 ask_pidfd(const struct fz_proc *proc, struct fz_death *death)
@@ -419,7 +431,7 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 	else
 		ask_pidfd(proc, death);
 	drop_child(proc->pid);
-	if (nunreaped > 0) /* else it is the parent's child */
+	if (nunreaped > 0) /* 0: it is a child of the parent */
 		nunreaped--;
 	end_adoption();
 	proc->pid = 0;
@@ -434,7 +446,7 @@ fz_proc_adopt(void)
 	fz_proc_export_mark();
 }
 
-/* What RLIMIT_DATA counts, in bytes; 0 where /proc does not say. */
+/* The bytes that RLIMIT_DATA counts; 0 if /proc does not say. */
 static uint64_t
 private_memory(void)
 {

@@ -1,10 +1,10 @@
 /*
- * proc.h - a forked child: how it starts, how it is ended, how it died.
+ * proc.h - a forked child: how it starts, is ended, and dies.
  *
  * The only file that forks. A child leads a process group of its own, adopts
- * its orphaned descendants (PR_SET_CHILD_SUBREAPER), reads nothing from
- * standard input, ignores Ctrl-C, and ends itself and all its descendants
- * when its parent dies by whatever means. It leaves through fz_proc_exit().
+ * its orphaned descendants (PR_SET_CHILD_SUBREAPER), has /dev/null as its
+ * standard input, ignores Ctrl-C, and ends itself and all its descendants when
+ * its parent dies, whatever the cause. It leaves through fz_proc_exit().
  */
 #ifndef FZ_PROC_H
 #define FZ_PROC_H
@@ -18,130 +18,140 @@
 struct fz_death;
 struct fz_err;
 
-/* A child that was asked to end itself is ended by force after this time. */
+/* Time that a child has to end itself after it was asked to. */
 #define FZ_PROC_ASKED_NS (FZ_CLOCK_SECOND / 4)
 
 /*
- * After fz_proc_adopt(), a child has its pid in this environment variable, and
- * the programs it starts inherit it. The process that adopts has 0 there.
+ * The environment variable that names the worker. After fz_proc_adopt() each
+ * child has its own pid there, and the programs that it starts inherit it. The
+ * process that adopts has 0.
  */
 #define FZ_PROC_MARK "FZLUA_WORKER"
 
 struct fz_proc {
 	pid_t pid; /* 0: none */
 	int pidfd; /* readable once the child is dead; -1 on old kernels */
-	int64_t force_ns; /* when fz_proc_kill() stops waiting; 0: not asked */
+	int64_t force_ns; /* time at which fz_proc_kill() uses force; 0: not
+			     asked yet */
 };
 
-/* Both stay open under their own numbers too: the caller's to close. */
+/* The caller closes both descriptors. */
 struct fz_proc_opts {
-	int out; /* becomes the child's standard output, -1: the parent's */
-	int err; /* becomes its standard error, -1: the parent's */
+	int out; /* the child's standard output; -1: the parent's */
+	int err; /* the child's standard error; -1: the parent's */
 };
 
 /*
- * What a child ignores: Ctrl-C is its parent's, and a process group in the
- * background must not be stopped for the terminal: a read of it fails instead,
- * and a write succeeds. A program that a child starts inherits this.
+ * The signals that a child ignores. Ctrl-C is for the parent. SIGTTIN and
+ * SIGTTOU would stop a process group in the background; ignored, they make a
+ * read of the terminal fail and a write succeed. Programs that a child starts
+ * inherit this.
  */
 enum { FZ_PROC_NIGNORED = 3 };
 extern const int fz_proc_ignored[FZ_PROC_NIGNORED];
 
-/* The child's life; what it returns is its exit status. */
+/*
+ * Runs in the child and returns its exit status. `failed` is NULL, or says why
+ * the child could not be set up.
+ */
 typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
 
 /*
- * Fork. In the child `entry(ctx, NULL)` runs and then fz_proc_exit(); where
- * the child could not be set up (a descriptor, a process group) it is
- * `entry(ctx, what failed)` instead, so that it can tell its parent. No signal
- * is blocked in the child, and all have their default action but those of
- * fz_proc_ignored, SIGTERM and SIGPIPE, which also end what it has started, and
- * SIGCONT and a real-time one, which report the parent's death. The streams of
- * the parent stay the parent's: see streams.h. Returns 0 in the parent, or -1
- * and `err`.
+ * Fork. The child runs `entry(ctx, NULL)` and then fz_proc_exit(). If the child
+ * cannot be set up (a descriptor, a process group) it runs `entry(ctx, failed)`
+ * instead, so that it can report that to its parent.
+ *
+ * The child has no signal blocked, and default actions for all signals except
+ * these: those of fz_proc_ignored; SIGTERM and SIGPIPE, which also end its
+ * descendants; SIGCONT and a real-time signal, which report the parent's death.
+ * The streams of the parent stay the parent's: see streams.h. Returns 0 in the
+ * parent, or -1 and `err`.
  */
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
 
-/* What else is to be done for each child. Either function may be NULL. */
+/* Called for each child. Either function may be NULL. */
 struct fz_proc_hook {
-	void (*forked)(void); /* in the parent, which has counted the child */
+	void (*forked)(void); /* in the parent, after the child was counted */
 	void (*born)(void);   /* in the child, before its entry */
 	struct fz_proc_hook *next;
 	bool hooked;
 };
 
-/* Call it at all forks from now on; again does nothing. It stays the caller's.
+/*
+ * Call `hook` at all later forks. It stays the caller's; a second call does
+ * nothing.
  */
 void fz_proc_hook(struct fz_proc_hook *hook);
 
 /*
- * How many children this process has forked, and the number of the last one of
- * them, from 1, that is not reaped; 0: there is none.
+ * fz_proc_forks() is the number of children this process has forked;
+ * fz_proc_newest() the number, from 1, of the last one that is not reaped, or
+ * 0.
  */
 uint64_t fz_proc_forks(void);
 uint64_t fz_proc_newest(void);
 
 /*
- * How many calls of fz_proc_fork() lie between the first process and this one.
- * An object that was made at a smaller depth is an inherited copy.
+ * Number of fz_proc_fork() calls between the first process and this one. An
+ * object that was created at a smaller depth is an inherited copy.
  */
 unsigned fz_proc_depth(void);
 
-/* Whether this process was itself forked by fz_proc_fork(). */
+/* Whether fz_proc_fork() made this process. */
 bool fz_proc_is_child(void);
 
 /*
- * Ask the child to end itself and everything it started, as it does when its
- * parent dies: if this process is killed meanwhile, the child goes on with it.
- * Never waits. True: the child is dead soon, and if it still lives
- * FZ_PROC_ASKED_NS later, because it is wedged, fz_proc_kill() does not wait
- * either. False: it is dead, or blocks the signal; call fz_proc_kill().
+ * Ask the child to end itself and all its descendants, as it does when its
+ * parent dies. It then goes on even if this process is killed. Never waits.
+ * True: the child will die soon; if it still lives FZ_PROC_ASKED_NS later,
+ * because it is wedged, fz_proc_kill() will not wait for it. False: it is dead,
+ * or blocks the signal; call fz_proc_kill().
  */
 bool fz_proc_ask(struct fz_proc *proc);
 
 /*
- * End the child and everything it started: setsid and double forks are no
- * escape. Asks it first, unless that was done, waits until FZ_PROC_ASKED_NS
- * after that at most, and then uses force. The child is still to be reaped.
- * Safe to call again. Does nothing when it is no child of this process. What a
- * child that died by itself has started is out of reach, but for its process
- * group.
+ * End the child and all its descendants; setsid and double forks are no escape.
+ * Asks the child first, unless fz_proc_ask() did, waits until FZ_PROC_ASKED_NS
+ * after that at most, and then uses force. The child still has to be reaped.
+ * Safe to call again. Does nothing if it is not a child of this process. If the
+ * child has died by itself, of its descendants only its process group is
+ * reached.
  */
 void fz_proc_kill(struct fz_proc *proc);
 
 /*
- * Send the child SIGTERM, and wake it to be ended where it was stopped. Does
- * nothing when it is no child of this process.
+ * Send the child SIGTERM, and SIGCONT so that a stopped child sees it. Does
+ * nothing if it is not a child of this process.
  */
 void fz_proc_terminate(const struct fz_proc *proc);
 
 /*
- * Reap the child if it is dead, or wait until it is when `wait` is set. Kills
- * what is left of its process group and, in a subreaper, all that a child that
- * crashed had started (unless it has a new environment). Returns 1 and fills
- * `death` when it is reaped (`proc` is then empty), 0 when it is alive. A child
- * that other code has reaped, or the kernel because SIGCHLD is ignored here,
- * counts as reaped; before Linux 6.15 its exit code is then not known.
+ * Reap the child if it is dead; with `wait`, wait for that. Kills the rest of
+ * its process group and, in a subreaper, the descendants of a child that
+ * crashed (unless they have a new environment). Returns 1 and fills `death` if
+ * it is reaped (`proc` is then empty), 0 if it is alive. A child that other
+ * code has reaped, or the kernel because this process ignores SIGCHLD, counts
+ * as reaped; before Linux 6.15 its exit code is then unknown.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
 /*
- * Leave a child: flush all streams, end all descendants, _exit. No atexit
- * handler of the parent runs. exit() does the same in a child. Never returns.
+ * Leave a child: flush all streams, end all descendants, _exit. The parent's
+ * atexit handlers do not run. exit() does the same in a child. Never returns.
  */
 _Noreturn void fz_proc_exit(int status);
 
 /*
- * From now on be a subreaper while there are children that are not reaped, as
- * an idle child may crash as well: what it has started becomes a child of this
- * process, to be ended. Puts FZ_PROC_MARK into the environment. For a process
- * that has no other children.
+ * From now on be a subreaper while there are unreaped children, so that the
+ * descendants of a child that crashes, even an idle one, become children of
+ * this process and can be ended. Puts FZ_PROC_MARK into the environment. For a
+ * process without other children.
  */
 void fz_proc_adopt(void);
 
 /*
- * Limit the private memory that this process may have beyond what it has now
+ * Limit the private memory of this process to `bytes` beyond its present use
  * (RLIMIT_DATA); 0 lifts the limit. 0, or -1 and `err`.
  */
 int fz_proc_limit_memory(uint64_t bytes, struct fz_err *err);

@@ -22,7 +22,7 @@
 #include "os/proctree.h"
 #include "os/streams.h"
 
-/* What was killed is given this long to be gone. */
+/* Time that killed descendants have to die. */
 #define ORPHANS_NS FZ_CLOCK_SECOND
 
 #ifdef FZ_COVERAGE
@@ -34,17 +34,16 @@ void __gcov_dump(void);
 
 /*
  * The variable FZ_PROC_MARK itself, part of the environment of a process that
- * adopts orphans and of its children: a child writes its number over its
- * parent's. setenv() would cost it as much as the fork.
+ * adopts orphans and of its children. A child writes its number over its
+ * parent's, because setenv() would take it as long as the fork.
  */
 static char own_mark[40];
 
-/* For the signal handler: the process that forked us, 0 in one of our own. */
+/* The process that forked this one, for the signal handlers; 0 in the first. */
 static pid_t parent_pid;
 
 static unsigned depth;
 
-/* Reap children that were killed, as waitpid() has them, until none is left. */
 void
 fz_proc_reap_killed(pid_t which)
 {
@@ -59,7 +58,7 @@ fz_proc_reap_killed(pid_t which)
 	}
 }
 
-/* Dead ones count: there may be live ones beside them. */
+/* Zombies count, because live children may exist beside them. */
 static bool
 has_children(void)
 {
@@ -70,20 +69,25 @@ has_children(void)
 	       errno != ECHILD;
 }
 
-/* All descendants, which would be our parent's zombies. Async-signal-safe. */
+/*
+ * End all descendants; they would become children of the parent.
+ * Async-signal-safe.
+ */
 static void
 end_children(void)
 {
 	if (!has_children())
 		return;
-	/* Looking for them takes two descriptors: there may be none left. */
+	/* Free two descriptors for the search, because none may be left. */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
 	fz_proctree_kill(getpid());
 	fz_proc_reap_killed(-1);
 }
 
-/* Ends all descendants and the group, where we lead it, or else just us. */
+/*
+ * End all descendants and this process; if it leads its group, the group, too.
+ */
 static _Noreturn void
 end_all(void)
 {
@@ -96,10 +100,10 @@ end_all(void)
 
 /*
  * Handles DEATH_SIGNAL, which the parent sends, and SIGCONT, which the kernel
- * sends when the parent dies. SIGCONT also discards a stop that is pending and
- * wakes a stopped process; no other signal does. The kernel sends it when just
- * the thread that forked us ends, too. It interrupts the user's code wherever
- * that is, in a loop or in system().
+ * sends when the parent dies. SIGCONT also discards a pending stop and wakes a
+ * stopped process; no other signal does. The kernel sends it even if only the
+ * thread that forked this process ends, so the parent is checked. The handler
+ * interrupts the user's code anywhere, in a loop or in system().
  */
 static void
 on_parent_death(int sig, siginfo_t *info, void *context)
@@ -112,8 +116,8 @@ on_parent_death(int sig, siginfo_t *info, void *context)
 }
 
 /*
- * A process that was stopped when its parent died is sent this by the kernel,
- * and woken, before it sees the other signal.
+ * The kernel sends SIGHUP to a process that was stopped when its parent died,
+ * and wakes it, before the process sees SIGCONT.
  */
 static void
 on_hangup(int sig)
@@ -125,10 +129,9 @@ on_hangup(int sig)
 }
 
 /*
- * Ends all descendants, then this process by the same signal. SIGPIPE is
- * handled because the pipes of a parent that is killed close before the kernel
- * reports its death: a child that writes just then must not leave its
- * descendants running.
+ * End all descendants, then this process by the same signal. SIGPIPE is handled
+ * because the pipes of a killed parent close before the kernel reports its
+ * death: a child that writes just then must not leave its descendants running.
  */
 static void
 on_terminate(int sig)
@@ -148,7 +151,10 @@ default_signals(struct fz_err *err)
 
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = SIG_DFL;
-	/* Refused for SIGKILL, SIGSTOP and libc's own: they are no matter. */
+	/*
+	 * The calls for SIGKILL, SIGSTOP and libc's own signals fail, which is
+	 * harmless.
+	 */
 	for (sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &action, NULL);
 	action.sa_handler = SIG_IGN;
@@ -174,7 +180,7 @@ tie_to_parent(pid_t parent, struct fz_err *err)
 	parent_pid = parent;
 	if (prctl(PR_SET_PDEATHSIG, SIGCONT) == -1)
 		return fz_err_sys(err, errno, "cannot watch the parent");
-	if (getppid() != parent) /* it died before we could ask */
+	if (getppid() != parent) /* it died before prctl() */
 		end_all();
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1)
 		return fz_err_sys(err, errno, "cannot adopt orphans");
@@ -183,7 +189,7 @@ tie_to_parent(pid_t parent, struct fz_err *err)
 	return 0;
 }
 
-/* Make `fd` the descriptor `as`, open across exec. */
+/* Make `fd` the descriptor `as`, which stays open across exec. */
 static int
 take_as(int fd, int as, struct fz_err *err)
 {
@@ -201,7 +207,10 @@ redirect(const struct fz_proc_opts *opts, struct fz_err *err)
 
 	if (null == -1)
 		return fz_err_sys(err, errno, "cannot open /dev/null");
-	/* Where our caller has standard ones closed, a pipe may be one. */
+	/*
+	 * If the caller has closed standard descriptors, a pipe may have their
+	 * number.
+	 */
 	if (errors >= 0 && errors < STDERR_FILENO &&
 	    (errors = fcntl(errors, F_DUPFD_CLOEXEC, 3)) == -1)
 		return fz_err_sys(err, errno, "cannot move a descriptor");
@@ -216,7 +225,7 @@ redirect(const struct fz_proc_opts *opts, struct fz_err *err)
 	return 0;
 }
 
-/* "FZLUA_WORKER=4711": what a worker starts inherits it. */
+/* "FZLUA_WORKER=4711", which the programs that a worker starts inherit. */
 void
 fz_proc_format_mark(char *mark, size_t len, pid_t pid)
 {
@@ -224,8 +233,8 @@ fz_proc_format_mark(char *mark, size_t len, pid_t pid)
 }
 
 /*
- * "fzlua/4711": whose child a worker is, for people, and for whoever adopts it
- * when its parent has died.
+ * "fzlua/4711": the parent of a worker, for users and for the process that
+ * adopts the worker when that parent dies.
  */
 void
 fz_proc_format_name(char *name, size_t len, pid_t parent)
@@ -267,7 +276,7 @@ fz_proc_is_child(void)
 	return depth != 0;
 }
 
-/* In the child: it may die once its parent could see how. */
+/* In the child: wait until the parent can see how this process will end. */
 static void
 wait_until_watched(struct birth *birth)
 {
@@ -279,7 +288,7 @@ wait_until_watched(struct birth *birth)
 	fz_fd_close(&birth->watched[0]);
 }
 
-/* A handler of exit(), called before those that the parent has registered. */
+/* A handler of exit(); it runs before those that the parent has registered. */
 static void
 leave_on_exit(int status, void *ctx)
 {
@@ -288,8 +297,8 @@ leave_on_exit(int status, void *ctx)
 }
 
 /*
- * Have exit() leave the child as fz_proc_exit() does. Not in a fork of one
- * among several threads: another one may have held the lock of the handlers.
+ * Make exit() leave the child as fz_proc_exit() does. If the parent has other
+ * threads, do not: one of them may have held the lock of the exit handlers.
  */
 static void
 catch_exit(bool alone)
@@ -316,7 +325,7 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	fz_proc_call_born();
 	fz_proc_forget_children();
 #ifdef FZ_VALGRIND
-	/* Looking for leaks it would touch every page of the arena. */
+	/* A search for leaks would touch every page of the arena. */
 	VALGRIND_CLO_CHANGE("--leak-check=no");
 #endif
 	sigemptyset(&none);
@@ -327,7 +336,7 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 _Noreturn void
 fz_proc_exit(int status)
 {
-	/* A reader that is gone must not end us before our descendants. */
+	/* A closed pipe must not end this process before its descendants. */
 	signal(SIGPIPE, SIG_IGN);
 	fflush(NULL);
 	end_children();

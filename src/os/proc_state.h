@@ -1,4 +1,4 @@
-/* proc_state.h - what proc.c and proc_child.c share. */
+/* proc_state.h - shared by proc.c and proc_child.c. */
 #ifndef FZ_PROC_STATE_H
 #define FZ_PROC_STATE_H
 
@@ -12,11 +12,12 @@
 /* The signal by which a parent asks a child to end itself. */
 #define DEATH_SIGNAL (SIGRTMAX - 2)
 
-/* How a child is forked. */
+/* Passed from the parent to the child at the fork. */
 struct birth {
 	pid_t parent;
-	bool alone;     /* the thread that forks is the only one */
-	int watched[2]; /* a pipe that ends once the pidfd is open, or -1 */
+	bool alone;     /* the parent has a single thread */
+	int watched[2]; /* a pipe that ends once the parent has a pidfd; -1:
+			   none */
 };
 
 /* Set up a child that was just forked, run its entry, and exit. */
@@ -29,10 +30,13 @@ void fz_proc_call_born(void);
 /* In a child: clear the records of the parent's children. */
 void fz_proc_forget_children(void);
 
-/* Reap killed children; `which` is as of waitpid(). Async-signal-safe. */
+/*
+ * Reap killed children until none is left, for a bounded time; `which` as for
+ * waitpid(). Async-signal-safe.
+ */
 void fz_proc_reap_killed(pid_t which);
 
-/* Write the environment entry by which the descendants of `pid` are known. */
+/* Write the environment entry that marks the descendants of `pid`. */
 void fz_proc_format_mark(char *mark, size_t len, pid_t pid);
 
 /* Write the process name of a child of `parent`. */

@@ -25,20 +25,21 @@ enum {
 	NAP_NS = 100000,
 };
 
-/* Something that cannot be ended must not hold us for ever. */
+/* A process that cannot be killed must not block the caller for ever. */
 #define TIME_MAX (2 * FZ_CLOCK_SECOND)
 
 /*
- * The root and those below it that were killed or have died. A pass over
- * /proc that finds nobody whose parent is known has seen all of them: when a
- * process ends in the midst of it, its children come below the root where
- * the pass may have been already, but then it is itself seen as a new zombie.
+ * The root and the processes below it that were killed or have died. A pass
+ * over /proc that finds no other process with a known parent has seen all of
+ * them. If a process dies during the pass, its children move below the root,
+ * where the pass may have been already; but then the pass finds the process
+ * itself as a new zombie.
  */
 struct known {
 	pid_t pid[KNOWN_MAX];
 	size_t n;
-	bool full;      /* a live one did not fit in */
-	bool root_runs; /* as the last pass saw it */
+	bool full;      /* a live process did not fit */
+	bool root_runs; /* the root was running in the last pass */
 };
 
 struct status {
@@ -69,12 +70,48 @@ parse_pid(const char *text)
 	return *text == '\0' || *text == ' ' ? pid : 0;
 }
 
-/* "4674 (a name) R 4657 ..."; the name may hold anything, even ") R 1". */
+/* The text after the next space, or NULL at the end of the line. */
+static const char *
+next_field(const char *p)
+{
+	p = p != NULL ? strchr(p, ' ') : NULL;
+	return p != NULL ? p + 1 : NULL;
+}
+
+/* Parse "4674 (a name) R 4657 ..."; the name may hold any text, even ") R 1".
+ */
+static bool
+parse_status(const char *text, struct status *status)
+{
+	const char *name = strchr(text, '(');
+	const char *p = strrchr(text, ')');
+	size_t len;
+
+	if (name == NULL || p == NULL || strlen(p) < sizeof(") R 1"))
+		return false;
+	len = (size_t)(p - (name + 1));
+	if (len >= sizeof(status->name))
+		len = sizeof(status->name) - 1;
+	memcpy(status->name, name + 1, len);
+	status->name[len] = '\0';
+	status->state = p[2];
+	status->parent = parse_pid(p + 4);
+	p = next_field(p + 4);
+	status->group = p != NULL ? parse_pid(p) : 0;
+	p = next_field(p);
+	status->session = p != NULL ? parse_pid(p) : 0;
+	for (int field = SESSION; field < STARTED; field++)
+		p = next_field(p);
+	status->started = 0;
+	for (; p != NULL && '0' <= *p && *p <= '9'; p++)
+		status->started = status->started * 10 + (uint64_t)(*p - '0');
+	return true;
+}
+
 static bool
 read_status(int proc, const char *name, struct status *status)
 {
 	char path[32], text[512];
-	const char *p;
 	ssize_t n;
 	int fd;
 
@@ -90,25 +127,7 @@ read_status(int proc, const char *name, struct status *status)
 	if (n <= 0)
 		return false;
 	text[n] = '\0';
-	name = strchr(text, '(');
-	p = strrchr(text, ')');
-	if (name == NULL || p == NULL || strlen(p) < sizeof(") R 1"))
-		return false;
-	n = p - (name + 1) < 15 ? p - (name + 1) : 15;
-	memcpy(status->name, name + 1, (size_t)n);
-	status->name[n] = '\0';
-	status->state = p[2];
-	status->parent = parse_pid(p + 4);
-	p = strchr(p + 4, ' ');
-	status->group = p != NULL ? parse_pid(p + 1) : 0;
-	p = p != NULL ? strchr(p + 1, ' ') : NULL;
-	status->session = p != NULL ? parse_pid(p + 1) : 0;
-	for (int field = SESSION; p != NULL && field < STARTED; field++)
-		p = strchr(p + 1, ' ');
-	status->started = 0;
-	for (; p != NULL && '0' <= p[1] && p[1] <= '9'; p++)
-		status->started = status->started * 10 + (uint64_t)(p[1] - '0');
-	return true;
+	return parse_status(text, status);
 }
 
 bool
@@ -135,10 +154,10 @@ is_stopped(char state)
 	return state == 'T' || state == 't' || state == 'Z' || state == 'X';
 }
 
-/* Called for each entry of /proc; returns whether it was what is looked for. */
+/* Called for each entry of /proc; returns whether the entry counts as found. */
 typedef bool (*visit_fn)(int proc, const char *name, void *ctx);
 
-/* One pass over /proc. Returns how many were found, -1 without /proc. */
+/* One pass over /proc. Returns the number found; -1 if there is no /proc. */
 static int
 each_entry(visit_fn visit, void *ctx)
 {
@@ -162,7 +181,7 @@ each_entry(visit_fn visit, void *ctx)
 	return found;
 }
 
-/* A visit_fn: kills it if it is below one that is known. */
+/* A visit_fn: kill a process whose parent is known. */
 static bool
 visit_below(int proc, const char *name, void *ctx)
 {
@@ -188,7 +207,7 @@ visit_below(int proc, const char *name, void *ctx)
 	return !dead;
 }
 
-/* In a new pid namespace /proc may still show the numbers of the old one. */
+/* In a new pid namespace /proc may still be that of the old one. */
 static bool
 proc_is_ours(void)
 {
@@ -220,7 +239,7 @@ fz_proctree_kill(pid_t root)
 			break;
 		if (found == 0)
 			nanosleep(&nap, NULL);
-		/* The dead have left their children to the root by now. */
+		/* By now the root has adopted the children of the dead. */
 		if (known.full)
 			known.n = 1;
 		known.full = false;
@@ -229,12 +248,12 @@ fz_proctree_kill(pid_t root)
 }
 
 struct workers {
-	struct known known; /* those that were sent the signal */
+	struct known known; /* processes that were sent the signal */
 	pid_t root, session;
 	int sig;
 };
 
-/* A visit_fn: sends the signal to a worker, or to one below a worker. */
+/* A visit_fn: send the signal to a worker, or to a process below one. */
 static bool
 visit_worker(int proc, const char *name, void *ctx)
 {
@@ -276,14 +295,14 @@ fz_proctree_signal_workers(int sig)
 }
 
 /*
- * Whether the file of an environment has the variable `mark` ("NAME=value"). An
- * environment may have megabytes, so it is read in blocks.
+ * Whether the environment in a file has the variable `mark` ("NAME=value").
+ * Reads in blocks, because an environment may have megabytes.
  */
 static bool
 has_mark(int fd, const char *mark)
 {
 	char block[4096];
-	const char *at = mark; /* NULL: this variable differs */
+	const char *at = mark; /* NULL: the current variable differs */
 	ssize_t n;
 
 	while ((n = read(fd, block, sizeof(block))) > 0) {
@@ -304,40 +323,55 @@ struct orphans {
 	int64_t deadline_ns;
 };
 
-/* A visit_fn: ends and reaps a child of ours that has mark or name, or had. */
+/* Reap a process that ends itself. Returns whether it is still alive. */
 static bool
-visit_orphan(int proc, const char *name, void *ctx)
+wait_for_end(pid_t pid, int64_t deadline_ns)
 {
 	const struct timespec nap = { 0, NAP_NS };
-	const struct orphans *o = ctx;
-	pid_t pid = parse_pid(name);
-	struct status status;
-	char path[40];
 	pid_t got;
+
+	while ((got = waitpid(pid, NULL, WNOHANG)) == 0 &&
+	       fz_clock_ns() < deadline_ns)
+		nanosleep(&nap, NULL);
+	return got == 0;
+}
+
+static bool
+is_marked(int proc, const char *name, const char *mark)
+{
+	char path[40];
 	bool marked;
 	int fd;
 
-	if (pid == 0 || !read_status(proc, name, &status) ||
-	    status.parent != getpid())
-		return false;
-	if (strcmp(status.name, o->name) == 0) {
-		while ((got = waitpid(pid, NULL, WNOHANG)) == 0 &&
-		       fz_clock_ns() < o->deadline_ns)
-			nanosleep(&nap, NULL);
-		return got == 0;
-	}
-	if (status.state == 'Z') { /* of a session that it had left ours for */
-		if (status.session != getsid(0))
-			waitpid(pid, NULL, WNOHANG);
-		return false;
-	}
 	snprintf(path, sizeof(path), "%s/environ", name);
 	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
 	if (fd == -1)
 		return false;
-	marked = has_mark(fd, o->mark);
+	marked = has_mark(fd, mark);
 	close(fd);
-	if (!marked)
+	return marked;
+}
+
+/* A visit_fn: end and reap a child of this process that has the mark or the
+ * name; reap a zombie that had left the session. */
+static bool
+visit_orphan(int proc, const char *name, void *ctx)
+{
+	const struct orphans *o = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
+
+	if (pid == 0 || !read_status(proc, name, &status) ||
+	    status.parent != getpid())
+		return false;
+	if (strcmp(status.name, o->name) == 0)
+		return wait_for_end(pid, o->deadline_ns);
+	if (status.state == 'Z') {
+		if (status.session != getsid(0))
+			waitpid(pid, NULL, WNOHANG);
+		return false;
+	}
+	if (!is_marked(proc, name, o->mark))
 		return false;
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -350,7 +384,7 @@ fz_proctree_kill_orphans(const char *mark, const char *name)
 	struct orphans o = { mark, name, fz_clock_ns() + TIME_MAX };
 	int keep = errno;
 
-	/* Those below one that was killed are ours in the next pass. */
+	/* The children of a killed orphan are orphans in the next pass. */
 	while (proc_is_ours() && each_entry(visit_orphan, &o) > 0 &&
 	       fz_clock_ns() < o.deadline_ns)
 		continue;

@@ -12,50 +12,57 @@ enum { CHUNK_SPANS = FZ_SLAB_CHUNK / SPAN_SIZE };
 #define ALL_SPANS UINT32_MAX
 _Static_assert(CHUNK_SPANS == 32, "a bit of uint32_t for each span");
 
-/* Blocks that are linked at once: a page, so that the next stays untouched. */
+/*
+ * Bytes of new blocks that are linked at once: one page, so that the next page
+ * stays untouched.
+ */
 enum { SPAN_STEP = 4096 };
 
-/* Chunks of a process before it uses huge pages: a small script needs none. */
+/*
+ * Number of chunks before a process uses huge pages: a small script needs none.
+ */
 enum { CHUNKS_PLAIN = 4 };
 
-/* Empty spans that a process may keep, if it does not use as many. */
+/* Empty spans that a process keeps, unless more than that are in use. */
 enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
 
 struct span {
-	struct fz_slab_block *free; /* freed blocks; the current span: since the
-			       last time that its class ran out of blocks */
-	uint32_t linked; /* blocks that were ever in a free list; a child
-			    leaves out those that were free at the fork */
-	uint32_t used;   /* of them: not in `free` */
+	struct fz_slab_block
+	    *free; /* freed blocks; for the current span: those freed since its
+		      blocks went to the list of its class */
+	uint32_t linked; /* blocks ever put in a free list; in a child without
+			    those that were free at the fork */
+	uint32_t used;   /* blocks that are not in `free` */
 	uint32_t listed; /* generation in which the span is current or in the
-			    list of its class; 0: it is full or empty */
+			    list of its class; 0: full or empty */
 	uint32_t fresh;  /* offset of the bytes that were never linked */
-	uint32_t taken;  /* generation that took the empty span */
-	uint32_t size;   /* of its blocks */
+	uint32_t taken;  /* generation in which the span got its class */
+	uint32_t size;   /* bytes of a block */
 	uint32_t class;
 	struct span *next, *prev;
 };
 
 struct chunk {
-	struct chunk *next, *prev; /* list of chunks with empty spans */
-	uint32_t listed;           /* generation in which it is listed, or 0 */
-	uint32_t empty;            /* bits: spans that no class has */
-	uint32_t idle;             /* bits of `empty` that still have memory */
+	struct chunk *next, *prev; /* links of `open_chunks` */
+	uint32_t listed; /* generation in which it is in `open_chunks`, or 0 */
+	uint32_t empty;  /* bit per span: it has no class */
+	uint32_t idle;   /* bit per empty span: its memory was not returned */
 	struct span spans[CHUNK_SPANS];
 };
 
-/* What the header leaves of the first span. */
+/* Offset of the first block behind the header of a chunk. */
 #define FIRST_OFFSET                                            \
 	((uint32_t)((sizeof(struct chunk) + FZ_SLAB_UNIT - 1) & \
 		    ~(size_t)(FZ_SLAB_UNIT - 1)))
 
 struct class
 {
-	struct span *current;      /* its blocks are in the list; NULL: none */
+	struct span
+	    *current; /* span whose free blocks are in the list; NULL: none */
 	struct span *first, *last; /* other spans with free blocks */
 };
 
-/* Sixteen units, one by one, then four at a time. */
+/* Sixteen classes of one unit each, then twelve of four units. */
 #define FOUR(class) class, class, class, class
 const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1] = { 0, 0,
 	1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, FOUR(16), FOUR(17),
@@ -65,10 +72,10 @@ const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1] = { 0, 0,
 struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
 
 static struct class classes[FZ_SLAB_CLASSES];
-static struct chunk *open_chunks; /* those with empty spans */
-static uint32_t generation = 1;   /* of forks */
+static struct chunk *open_chunks; /* chunks with empty spans */
+static uint32_t generation = 1;   /* incremented in each forked child */
 static uint32_t nchunks;          /* made by this process */
-static uint32_t nused, nidle;     /* spans of this process */
+static uint32_t nused, nidle;     /* spans used and idle in this process */
 
 static uint32_t
 size_of(unsigned class)
@@ -152,7 +159,7 @@ unlist_span(struct span *span)
 		class->last = span->prev;
 }
 
-/* A child allocates nothing from what it shares with its parent. */
+/* A child allocates nothing from memory that it shares with its parent. */
 static void
 in_child(void)
 {
@@ -165,7 +172,7 @@ in_child(void)
 	nchunks = nused = nidle = 0;
 }
 
-/* Without the handler a child would copy what it shares. */
+/* Without the fork handler a child would write to shared pages. */
 static bool
 watch_forks(void)
 {
@@ -185,7 +192,10 @@ map(size_t size)
 	return at != MAP_FAILED ? at : NULL;
 }
 
-/* An aligned mapping of one chunk: the kernel's first choice, or a cut. */
+/*
+ * An aligned mapping of one chunk: as the kernel places it, or cut from a
+ * larger one.
+ */
 static void *
 map_chunk(void)
 {
@@ -221,7 +231,9 @@ chunk_new(void)
 	return chunk;
 }
 
-/* Return the idle memory of a listed chunk, which may be all of it. */
+/*
+ * Return the idle memory of a listed chunk; unmap the chunk if it is all empty.
+ */
 static void
 trim_chunk(struct chunk *chunk)
 {
@@ -237,7 +249,7 @@ trim_chunk(struct chunk *chunk)
 			madvise((char *)chunk + i * SPAN_SIZE, SPAN_SIZE,
 			    MADV_DONTNEED);
 	}
-	chunk->idle = 0; /* the first span has the header: it stays */
+	chunk->idle = 0; /* the first span has the header and stays */
 }
 
 static void
@@ -253,7 +265,7 @@ trim_until(uint32_t most)
 	}
 }
 
-/* An empty span for blocks of a class. */
+/* Take an empty span for blocks of a class. */
 static struct span *
 span_new(unsigned class)
 {
@@ -281,7 +293,7 @@ span_new(unsigned class)
 	return span;
 }
 
-/* The last block of a span that no class has as its current one is free. */
+/* Free a span whose last block was freed and that is not current. */
 static void
 span_free(struct span *span)
 {
@@ -290,7 +302,7 @@ span_free(struct span *span)
 
 	span->listed = 0;
 	if (chunk->listed != generation) {
-		chunk->idle = 0; /* what it had is the parent's memory, too */
+		chunk->idle = 0; /* its idle memory belongs to the parent */
 		list_chunk(chunk);
 	}
 	chunk->empty |= bit;
@@ -301,7 +313,7 @@ span_free(struct span *span)
 		trim_until(nidle / 2);
 }
 
-/* Link the blocks of the next page that was never used. */
+/* Link the blocks of the next unused page. */
 static struct fz_slab_block *
 link_fresh(struct span *span)
 {
@@ -325,7 +337,9 @@ link_fresh(struct span *span)
 	return first;
 }
 
-/* All free blocks of a span, for the list of its class. NULL: it is full. */
+/*
+ * Take all free blocks of a span for the list of its class. NULL: it is full.
+ */
 static struct fz_slab_block *
 take_blocks(struct span *span)
 {
@@ -359,8 +373,7 @@ fz_slab_refill(unsigned number)
 }
 
 /*
- * A block was freed in a span that is empty now, or that was full or inherited
- * before.
+ * A block was freed in a span that is now empty, or that was full or inherited.
  */
 static void
 span_freed(struct span *span, struct fz_slab_block *block)
@@ -368,7 +381,8 @@ span_freed(struct span *span, struct fz_slab_block *block)
 	struct class *class = &classes[span->class];
 
 	if (span->listed != generation) {
-		block->next = NULL; /* the others are on shared pages */
+		block->next =
+		    NULL; /* the blocks freed before are on shared pages */
 		span->free = block;
 		span->linked = span->used + 1;
 		list_span(span);

@@ -16,7 +16,7 @@
 
 /* Bytes of the largest block. */
 #define FZ_SLAB_MAX ((size_t)1024)
-/* Bytes and alignment of a chunk: one huge page. */
+/* Bytes and alignment of a chunk, which is one huge page. */
 #define FZ_SLAB_CHUNK ((size_t)2 << 20)
 
 /* Size classes: steps of 16 bytes to 256, then of 64 bytes to FZ_SLAB_MAX. */
@@ -26,12 +26,12 @@ struct fz_slab_block {
 	struct fz_slab_block *next;
 };
 
-/* For fz_slab_alloc() alone: the classes of sizes in units, rounded up. */
+/* For fz_slab_alloc() only: the class for a size in units, rounded up. */
 extern const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1];
-/* For fz_slab_alloc() alone: free blocks of each class. */
+/* For fz_slab_alloc() only: the free blocks of each class. */
 extern struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
 
-/* Find more free blocks for an empty list; returns the first, or NULL. */
+/* Find free blocks for an empty list; returns the first, or NULL. */
 void *fz_slab_refill(unsigned class);
 
 /*
@@ -53,13 +53,13 @@ fz_slab_alloc(size_t size)
 
 void fz_slab_free(void *block);
 
-/* Bytes that a block for `size` bytes has. */
+/* Bytes allocated for a block of `size` bytes. */
 size_t fz_slab_room(size_t size);
 
 /* Return the memory of all empty spans to the system. */
 void fz_slab_trim(void);
 
-/* Bytes of empty spans whose memory was not returned to the system. */
+/* Bytes of empty spans that were not returned to the system. */
 size_t fz_slab_idle(void);
 
 #endif

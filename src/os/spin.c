@@ -5,12 +5,12 @@
 #include "base/clock.h"
 #include "os/cpus.h"
 
-/* More than it takes to wake another processor. */
+/* Longer than the wake-up of another processor takes. */
 #define SPIN_NS (FZ_CLOCK_MS / 20)
 
 enum { SPIN_LOST_MAX = 6 };
 
-/* Whether a moment begins. */
+/* Begin to spin, if a processor is free for it. */
 static bool
 begin(struct fz_spin *spin, int64_t now)
 {

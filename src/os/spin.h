@@ -1,18 +1,18 @@
 /*
- * spin.h - a moment of looking again before a sleep.
+ * spin.h - polls for a moment before a sleep.
  *
- * Who is to wake us is often at work on another processor, and a sleep takes
- * two switches and a wake-up there. Between two looks others that wait for this
- * very processor get it, so that nobody is kept from being what we wait for.
- * Where that moment was too short a few times, most sleeps go without one.
+ * The process that will wake this one is often at work on another processor,
+ * and a sleep costs two context switches and a wake-up. Between two polls the
+ * processor is yielded, so that the awaited process can run here. After a few
+ * spins in a row that were too short, most sleeps begin without one.
  *
- *	while (fz_spin_again(&spin)) {
- *		if (is_ready()) {
- *			fz_spin_paid(&spin);
- *			return;
- *		}
- *	}
- *	sleep
+ * 	while (fz_spin_again(&spin)) {
+ * 		if (is_ready()) {
+ * 			fz_spin_paid(&spin);
+ * 			return;
+ * 		}
+ * 	}
+ * 	sleep
  */
 #ifndef FZ_SPIN_H
 #define FZ_SPIN_H
@@ -20,18 +20,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Of who waits for the same things again and again; zero at first. */
+/*
+ * One for each waiter that waits for the same things repeatedly; zero at first.
+ */
 struct fz_spin {
-	int64_t end_ns; /* of this moment; 0: it has not begun */
-	unsigned nlost; /* how many were too short in a row */
-	unsigned nskip; /* how many sleeps go without */
-	unsigned nbusy; /* its user's: processors that are at work for it */
+	int64_t end_ns; /* end of this spin; 0: not spinning */
+	unsigned nlost; /* spins in a row that were too short */
+	unsigned nskip; /* sleeps to begin without a spin */
+	unsigned nbusy; /* processors at work for the waiter; it sets this */
 };
 
-/* Whether to look again; never where no processor would be idle meanwhile. */
+/* Whether to poll again; false if no processor would be idle meanwhile. */
 bool fz_spin_again(struct fz_spin *spin);
 
-/* What one waits for has come before the sleep. */
+/* The awaited event came before the sleep. */
 void fz_spin_paid(struct fz_spin *spin);
 
 #endif

@@ -30,7 +30,10 @@ fz_streams_flush(void)
 	flush_stream(stderr);
 }
 
-/* Whether the descriptor's other end waits for the last copy to be closed. */
+/*
+ * Whether a process at the other end waits until the last copy of `fd` is
+ * closed.
+ */
 static bool
 has_reader_or_writer(int fd)
 {
@@ -40,7 +43,7 @@ has_reader_or_writer(int fd)
 	       (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
-/* Close `fd` and keep its number taken by a file that nobody can use. */
+/* Close `fd`, but keep its number taken by a descriptor without any use. */
 static void
 put_away(int fd)
 {
@@ -60,14 +63,14 @@ disown(FILE *stream)
 	int fd = fileno_unlocked(stream);
 
 	if (fd == -1)
-		return; /* of memory: a copy that belongs to this process */
+		return; /* a memory stream is a copy of its own */
 	if (__fpending(stream) != 0)
 		__fpurge(stream);
 	if (fd > STDERR_FILENO && has_reader_or_writer(fd))
 		put_away(fd);
 }
 
-/* glibc links a new stream before all that are open. */
+/* Visit all streams: glibc links a new stream before the open ones. */
 static void
 disown_all(void)
 {
@@ -89,5 +92,5 @@ fz_streams_in_child(void)
 	__fpurge(stdout);
 	__fpurge(stderr);
 	clearerr(stdin);
-	setvbuf(stdout, NULL, _IONBF, 0); /* nothing is lost in a crash */
+	setvbuf(stdout, NULL, _IONBF, 0); /* so that a crash loses no output */
 }
