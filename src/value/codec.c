@@ -32,11 +32,12 @@ encoder_new(lua_State *L)
 	struct fz_encoder *e = lua_newuserdatauv(L, sizeof(*e), 1);
 
 	memset(e, 0, sizeof(*e));
-	e->listed = true; /* it has no list yet */
 	e->registered = fz_registered_objects(L);
 	fz_refmap_init(&e->loaded);
 	fz_refmap_init(&e->objects);
 	fz_refmap_init(&e->strings);
+	lua_newtable(L);
+	lua_setiuservalue(L, -2, 1);
 	lua_createtable(L, 0, 1);
 	lua_pushcfunction(L, encoder_gc);
 	lua_setfield(L, -2, "__gc");
@@ -59,23 +60,6 @@ encoder_get(lua_State *L)
 		e = encoder_new(L);
 	}
 	return e;
-}
-
-/* The list of the encoder at `idx` is empty. */
-static void
-renew_list(struct fz_encoder *e, int idx)
-{
-	lua_newtable(e->L);
-	lua_setiuservalue(e->L, idx, 1);
-	e->listed = false;
-}
-
-void
-fz_encode_release(struct fz_encoder *e)
-{
-	if (e->listed)
-		renew_list(e, e->list - 1);
-	e->busy = false;
 }
 
 /* Nothing is remembered; the message goes on at the end of its buffer. */
@@ -177,8 +161,6 @@ encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
 	e->had = had;
 	e->list = lua_gettop(L) + 1;
 	e->kept = e->list + 1;
-	if (e->listed)
-		renew_list(e, e->list - 1);
 	lua_getiuservalue(L, e->list - 1, 1);
 	lua_pushnil(L);
 	put_passes(e, first, n);

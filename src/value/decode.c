@@ -13,14 +13,13 @@
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/registered.h"
+#include "value/scalar.h"
 
 enum {
 	BIG_MESSAGE = 65536, /* the collector rests while one is read */
 	HEAP_SHARE = 16,     /* big is also at least 1/16 of the heap */
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
 };
-
-/* --- Failure and bytes ------------------------------------------------- */
 
 int
 fz_decode_refuse(const struct fz_decoder *d, const char *what)
@@ -59,8 +58,6 @@ fz_decode_enter(struct fz_decoder *d)
 	if (d->level++ % 8 == 0)
 		luaL_checkstack(d->L, 64, "a message is too deep");
 }
-
-/* --- Strings ----------------------------------------------------------- */
 
 static void
 push_bytes(struct fz_decoder *d, uint64_t len)
@@ -114,8 +111,6 @@ fz_decode_name(struct fz_decoder *d)
 		fz_decode_refuse(d, "bad name");
 	fz_decode_value(d);
 }
-
-/* --- Tables ------------------------------------------------------------ */
 
 struct header {
 	int narr;
@@ -175,11 +170,7 @@ get_run(struct fz_decoder *d, int t, int first, int room)
 		break;
 	default:
 		for (lua_Integer i = 0; i < n; i++) {
-			uint64_t bits = fz_le64_load(p + i * 8);
-			lua_Number v;
-
-			memcpy(&v, &bits, sizeof(v));
-			lua_pushnumber(L, v);
+			fz_scalar_push_float(L, p + i * 8);
 			lua_rawseti(L, t, first + i);
 		}
 	}
@@ -320,18 +311,6 @@ get_ref(struct fz_decoder *d)
 		fz_decode_refuse(d, "no such object");
 }
 
-/* --- Values ------------------------------------------------------------ */
-
-static void
-get_float(struct fz_decoder *d)
-{
-	uint64_t bits = fz_le64_load(fz_decode_take(d, 8));
-	lua_Number v;
-
-	memcpy(&v, &bits, sizeof(v));
-	lua_pushnumber(d->L, v);
-}
-
 /* What holds other values, or stands for something of the receiver's. */
 static void
 get_object(struct fz_decoder *d, unsigned tag)
@@ -371,36 +350,9 @@ get_object(struct fz_decoder *d, unsigned tag)
 }
 
 static void
-get_scalar(struct fz_decoder *d, unsigned tag)
+get_other(struct fz_decoder *d, unsigned tag)
 {
-	lua_State *L = d->L;
-
 	switch (tag) {
-	case FZ_FORMAT_NIL:
-		lua_pushnil(L);
-		break;
-	case FZ_FORMAT_FALSE:
-		lua_pushboolean(L, 0);
-		break;
-	case FZ_FORMAT_TRUE:
-		lua_pushboolean(L, 1);
-		break;
-	case FZ_FORMAT_INT8:
-		lua_pushinteger(L, (int8_t)fz_decode_u8(d));
-		break;
-	case FZ_FORMAT_INT16:
-		lua_pushinteger(L, (int16_t)take_u16(d));
-		break;
-	case FZ_FORMAT_INT32:
-		lua_pushinteger(L, (int32_t)fz_le32_load(fz_decode_take(d, 4)));
-		break;
-	case FZ_FORMAT_INT64:
-		lua_pushinteger(
-		    L, (lua_Integer)fz_le64_load(fz_decode_take(d, 8)));
-		break;
-	case FZ_FORMAT_FLOAT:
-		get_float(d);
-		break;
 	case FZ_FORMAT_STR8:
 		push_bytes(d, fz_decode_u8(d));
 		break;
@@ -428,17 +380,16 @@ void
 fz_decode_value(struct fz_decoder *d)
 {
 	unsigned tag = fz_decode_u8(d);
+	int len = fz_scalar_payload(tag);
 
-	if (tag < FZ_FORMAT_STR6)
-		lua_pushinteger(d->L, (lua_Integer)tag);
-	else if (tag < FZ_FORMAT_NIL)
-		push_bytes(d, tag - FZ_FORMAT_STR6);
+	if (len >= 0)
+		fz_scalar_push(d->L, tag, fz_decode_take(d, (unsigned)len));
 	else if (tag >= FZ_FORMAT_SREF5)
 		push_string_ref(d, tag - FZ_FORMAT_SREF5);
 	else if (tag == FZ_FORMAT_TABLE || tag == FZ_FORMAT_TABLE_WIDE)
 		get_table(d, tag);
 	else
-		get_scalar(d, tag);
+		get_other(d, tag);
 }
 
 /* The tables that the flags ask for; a small message asks for none. [+0|4] */

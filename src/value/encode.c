@@ -1,490 +1,10 @@
 #include "value/encode.h"
 
-#include <limits.h>
-#include <string.h>
-
 #include <lauxlib.h>
 
-#include "base/buf.h"
-#include "base/err.h"
 #include "value/byname.h"
 #include "value/format.h"
-#include "value/lerror.h"
 #include "value/registered.h"
-
-enum {
-	HOLES_MAX = 64, /* nils an array part may have for nothing */
-};
-
-static void put_table(struct fz_encoder *e, int idx, const struct fz_path *at);
-static void put_other(
-    struct fz_encoder *e, int idx, int type, const struct fz_path *at);
-
-int
-fz_encode_refuse(
-    struct fz_encoder *e, const char *what, const struct fz_path *at)
-{
-	luaL_checkstack(e->L, 10, NULL);
-	lua_pushfstring(e->L, "%s cannot be sent", what);
-	fz_path_push_error(e->L, FZ_ERR_UNSENDABLE, at);
-	lua_pushinteger(e->L, e->value);
-	lua_setfield(e->L, -2, "value");
-	fz_encode_release(e);
-	return lua_error(e->L);
-}
-
-int
-fz_encode_no_memory(struct fz_encoder *e)
-{
-	struct fz_err err;
-
-	fz_err_set(&err, FZ_ERR_MEMORY, "no memory for a message");
-	fz_encode_release(e);
-	return fz_lerror_raise(e->L, &err);
-}
-
-void
-fz_encode_sync(struct fz_encoder *e)
-{
-	e->out->len = fz_encode_len(e);
-}
-
-void
-fz_encode_resume(struct fz_encoder *e)
-{
-	e->p = e->out->data + e->out->len;
-	e->end = e->out->data + e->out->cap;
-}
-
-void
-fz_encode_grow(struct fz_encoder *e, size_t n)
-{
-	fz_encode_sync(e);
-	if (fz_buf_reserve(e->out, n) == NULL)
-		fz_encode_no_memory(e);
-	fz_encode_resume(e);
-}
-
-static unsigned char *
-store_varint(unsigned char *p, uint64_t v)
-{
-	for (; v >= 0x80; v >>= 7)
-		*p++ = (unsigned char)(v | 0x80);
-	*p++ = (unsigned char)v;
-	return p;
-}
-
-void
-fz_encode_varint(struct fz_encoder *e, uint64_t v)
-{
-	e->p = store_varint(fz_encode_room(e, 10), v);
-}
-
-/* These store a number in at most 9 bytes and return its end. */
-static unsigned char *
-store_integer(unsigned char *p, lua_Integer v)
-{
-	uint64_t u = (uint64_t)v;
-	uint64_t bits = v < 0 ? ~u : u; /* sign taken away */
-
-	if (u < 0x80) {
-		p[0] = (unsigned char)u;
-		return p + 1;
-	}
-	if (bits < 0x80) {
-		p[0] = FZ_FORMAT_INT8;
-		p[1] = (unsigned char)u;
-		return p + 2;
-	}
-	if (bits < 0x8000) {
-		p[0] = FZ_FORMAT_INT16;
-		p[1] = (unsigned char)u;
-		p[2] = (unsigned char)(u >> 8);
-		return p + 3;
-	}
-	if (bits < 0x80000000) {
-		p[0] = FZ_FORMAT_INT32;
-		fz_le32_store(p + 1, (uint32_t)u);
-		return p + 5;
-	}
-	p[0] = FZ_FORMAT_INT64;
-	fz_le64_store(p + 1, u);
-	return p + 9;
-}
-
-static uint64_t
-float_bits(lua_Number v)
-{
-	uint64_t u;
-
-	memcpy(&u, &v, sizeof(u));
-	return u;
-}
-
-static inline unsigned char *
-store_float_bits(unsigned char *p, uint64_t bits)
-{
-	p[0] = FZ_FORMAT_FLOAT;
-	fz_le64_store(p + 1, bits);
-	return p + 9;
-}
-
-unsigned char *
-fz_encode_store_integer(unsigned char *p, lua_Integer v)
-{
-	return store_integer(p, v);
-}
-
-unsigned char *
-fz_encode_store_float(unsigned char *p, lua_Number v)
-{
-	return store_float_bits(p, float_bits(v));
-}
-
-/*
- * Most values are small: store one at `p`, with FZ_ENCODE_SMALL bytes of
- * room. Returns its end, or `p` for any other.
- */
-static inline __attribute__((always_inline)) unsigned char *
-store_small(struct fz_encoder *e, unsigned char *p, int idx, int type)
-{
-	lua_State *L = e->L;
-
-	if (type == LUA_TSTRING)
-		return fz_encode_string_ref(e, p, lua_topointer(L, idx));
-	if (type == LUA_TNUMBER && lua_isinteger(L, idx))
-		return store_integer(p, lua_tointeger(L, idx));
-	if (type == LUA_TNUMBER)
-		return store_float_bits(p, float_bits(lua_tonumber(L, idx)));
-	if (type == LUA_TBOOLEAN)
-		*p++ = lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE;
-	return p;
-}
-
-/* The value at `idx` behind `p`, which has FZ_ENCODE_SMALL bytes of room. */
-static inline __attribute__((always_inline)) void
-put_value(struct fz_encoder *e, unsigned char *p, int idx, int type,
-    const struct fz_path *at)
-{
-	unsigned char *end = store_small(e, p, idx, type);
-
-	e->p = end;
-	if (end != p)
-		return;
-	if (type == LUA_TTABLE)
-		put_table(e, idx, at);
-	else
-		put_other(e, idx, type, at);
-}
-
-/*
- * A table while lua_next goes over it. Key and value are read by their place
- * on the stack: a look at the top that was just moved costs more.
- */
-struct walk {
-	int t;            /* stack index of the table */
-	int key;          /* of its key; the value is behind it */
-	bool pair;        /* they are there: the walk has not ended */
-	lua_Integer narr; /* elements 1..narr are the array part */
-	lua_Integer n;    /* of these, written so far */
-	size_t narr_at;   /* where in the message narr stands */
-	size_t npairs_at; /* where the number of pairs stands */
-};
-
-/* True if the key at hand is element n + 1. */
-static inline bool
-walk_in_order(lua_State *L, const struct walk *w)
-{
-	return w->n < w->narr && lua_isinteger(L, w->key) &&
-	       lua_tointeger(L, w->key) == w->n + 1;
-}
-
-/*
- * On to the next key; true where that is element n + 1. Going on with
- * lua_next from elements fetched by lua_rawgeti would lose keys.
- */
-static inline bool
-walk_next(lua_State *L, struct walk *w)
-{
-	lua_pop(L, 1);
-	w->pair = lua_next(L, w->t) != 0;
-	return w->pair && walk_in_order(L, w);
-}
-
-/* Write `n` raw integers in `width` bytes each instead of 8. */
-static void
-narrow(unsigned char *p, size_t n, unsigned width)
-{
-	if (width == 1) {
-		for (size_t i = 0; i < n; i++)
-			p[i] = p[i * 8];
-	} else if (width == 2) {
-		for (size_t i = 0; i < n; i++)
-			memmove(p + i * 2, p + i * 8, 2);
-	} else if (width == 4) {
-		for (size_t i = 0; i < n; i++)
-			memmove(p + i * 4, p + i * 8, 4);
-	}
-}
-
-/*
- * `n` numbers stand raw behind a reserved header of 3 bytes; `bits` has all
- * bits set that any of the integers needs.
- */
-static void
-end_run(struct fz_encoder *e, size_t n, bool integers, uint64_t bits)
-{
-	unsigned char *p = e->p;
-	uint64_t few[FZ_FORMAT_RUN_MIN];
-	unsigned shift;
-
-	if (n < FZ_FORMAT_RUN_MIN) {
-		for (size_t i = 0; i < n; i++)
-			few[i] = fz_le64_load(p + 3 + i * 8);
-		for (size_t i = 0; i < n; i++)
-			p = integers ? store_integer(p, (lua_Integer)few[i])
-				     : store_float_bits(p, few[i]);
-		e->p = p;
-		return;
-	}
-	shift = bits < 0x80 ? 0 : bits < 0x8000 ? 1 : bits < 0x80000000 ? 2 : 3;
-	if (integers)
-		narrow(p + 3, n, 1U << shift);
-	p[0] = (unsigned char)(integers ? FZ_FORMAT_RUN8 + shift
-					: FZ_FORMAT_RUN_FLOAT);
-	p[1] = (unsigned char)(n - 1);
-	p[2] = (unsigned char)((n - 1) >> 8);
-	e->p += 3 + (n << (integers ? shift : 3));
-}
-
-/* Room for a run of at most `max` numbers, or for a few apart. */
-static unsigned char *
-start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
-{
-	*max = FZ_FORMAT_RUN_MAX;
-	if (w->narr - w->n < FZ_FORMAT_RUN_MAX)
-		*max = (size_t)(w->narr - w->n);
-	return fz_encode_room(e, 3 + *max * 9) + 3;
-}
-
-/* Integers from element n + 1 on, which is on top. As walk_next(). */
-static bool
-put_integers(struct fz_encoder *e, struct walk *w)
-{
-	lua_State *L = e->L;
-	size_t max, n = 0;
-	unsigned char *p = start_run(e, w, &max);
-	int value = w->key + 1;
-	uint64_t bits = 0;
-	bool more;
-
-	do {
-		lua_Integer v = lua_tointeger(L, value);
-
-		bits |= v < 0 ? ~(uint64_t)v : (uint64_t)v;
-		fz_le64_store(p + n++ * 8, (uint64_t)v);
-		w->n++;
-		more = walk_next(L, w);
-	} while (more && n < max && lua_isinteger(L, value));
-	end_run(e, n, true, bits);
-	return more;
-}
-
-/* The same for floats. */
-static bool
-put_floats(struct fz_encoder *e, struct walk *w)
-{
-	lua_State *L = e->L;
-	size_t max, n = 0;
-	unsigned char *p = start_run(e, w, &max);
-	int value = w->key + 1;
-	bool more;
-
-	do {
-		fz_le64_store(p + n++ * 8, float_bits(lua_tonumber(L, value)));
-		w->n++;
-		more = walk_next(L, w);
-	} while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
-		 !lua_isinteger(L, value));
-	end_run(e, n, false, 0);
-	return more;
-}
-
-/* The array part is as long as what was written: same number of bytes. */
-static void
-cut_array(struct fz_encoder *e, const struct walk *w)
-{
-	uint64_t n = (uint64_t)w->n;
-	unsigned char *p = e->out->data + w->narr_at;
-	unsigned char *last = e->out->data + w->npairs_at - 1;
-
-	for (; p < last; n >>= 7)
-		*p++ = (unsigned char)(n | 0x80);
-	*last = (unsigned char)n;
-}
-
-/*
- * Elements behind the first that did not come in order. A border can lie as
- * far out as 2^62 in a table of 63 elements: more holes than elements, and
- * the rest are pairs.
- */
-static void
-put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
-{
-	lua_Integer holes = HOLES_MAX;
-
-	while (w->n < w->narr) {
-		if (lua_rawgeti(e->L, w->t, w->n + 1) == LUA_TNIL)
-			holes--;
-		else
-			holes++;
-		if (holes < 0) {
-			lua_pop(e->L, 1);
-			w->narr = w->n;
-			cut_array(e, w);
-			return;
-		}
-		here->index = ++w->n;
-		fz_encode_value(e, lua_gettop(e->L), here);
-		lua_pop(e->L, 1);
-	}
-}
-
-/* The array part; the first key is an integer. */
-static inline void
-put_array(struct fz_encoder *e, struct walk *w, struct fz_path *here)
-{
-	lua_State *L = e->L;
-	int value = w->key + 1;
-	bool more = lua_tointeger(L, w->key) == 1;
-
-	while (more) {
-		int type = lua_type(L, value);
-
-		if (type != LUA_TNUMBER) {
-			here->index = ++w->n;
-			put_value(e, fz_encode_room(e, FZ_ENCODE_SMALL), value,
-			    type, here);
-			more = walk_next(L, w);
-		} else if (lua_isinteger(L, value)) {
-			more = put_integers(e, w);
-		} else {
-			more = put_floats(e, w);
-		}
-	}
-	if (w->n < w->narr)
-		put_rest(e, w, here);
-}
-
-/* 255 pairs and more are counted in 4 bytes. */
-static void
-widen(struct fz_encoder *e, const struct walk *w)
-{
-	unsigned char *p;
-
-	(void)fz_encode_room(e, 3);
-	p = e->out->data + w->npairs_at;
-	memmove(p + 4, p + 1, (size_t)(e->p - p - 1));
-	e->p += 3;
-	for (unsigned i = e->nsplices; i > 0; i--) {
-		if (e->splices[i - 1] <= w->npairs_at)
-			break;
-		e->splices[i - 1] += 3;
-	}
-	e->out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
-}
-
-/* True if the key at hand was in the array part. */
-static bool
-is_element(lua_State *L, const struct walk *w)
-{
-	return lua_isinteger(L, w->key) && lua_tointeger(L, w->key) > 0 &&
-	       lua_tointeger(L, w->key) <= w->narr;
-}
-
-/* The pair at hand and all that follow, but not the array part again. */
-static inline void
-put_pairs(struct fz_encoder *e, struct walk *w, struct fz_path *here)
-{
-	lua_State *L = e->L;
-	int key = w->key;
-	uint32_t n = 0;
-
-	here->key = key;
-	here->kind = FZ_PATH_FIELD;
-	do {
-		unsigned char *p = fz_encode_room(e, 2 * FZ_ENCODE_SMALL);
-		unsigned char *end = p;
-
-		if (lua_type(L, key) == LUA_TSTRING)
-			end = fz_encode_string_ref(e, p, lua_topointer(L, key));
-		if (end == p) {
-			if (is_element(L, w)) {
-				lua_pop(L, 1);
-				continue;
-			}
-			here->kind = FZ_PATH_KEY;
-			fz_encode_value(e, key, here);
-			here->kind = FZ_PATH_FIELD;
-			end = fz_encode_room(e, FZ_ENCODE_SMALL);
-		}
-		put_value(e, end, key + 1, lua_type(L, key + 1), here);
-		lua_pop(L, 1);
-		if (++n == UINT8_MAX)
-			widen(e, w);
-	} while (lua_next(L, w->t));
-	if (n < UINT8_MAX)
-		e->out->data[w->npairs_at] = (unsigned char)n;
-	else
-		fz_le32_store(e->out->data + w->npairs_at, n);
-}
-
-/* The stack is looked after every 8 levels; each takes 5 slots at most. */
-static void
-enter_level(struct fz_encoder *e)
-{
-	if (e->level++ % 8 == 0)
-		luaL_checkstack(e->L, 64, "a table is too deep");
-}
-
-static inline void
-put_header(struct fz_encoder *e, struct walk *w)
-{
-	unsigned char *p = fz_encode_room(e, 12);
-	size_t at = fz_encode_len(e);
-
-	p[0] = FZ_FORMAT_TABLE;
-	p[1] = (unsigned char)w->narr;
-	e->p = w->narr < 0x80 ? p + 2 : store_varint(p + 1, (uint64_t)w->narr);
-	w->narr_at = at + 1;
-	w->npairs_at = at + (size_t)(e->p - p);
-	*e->p++ = 0;
-}
-
-/*
- * The table at `t`, whatever its metatable. Its length is asked for only
- * where an integer comes first: lua_rawlen looks into the hash part.
- */
-static void
-put_contents(struct fz_encoder *e, int t, const struct fz_path *at)
-{
-	struct fz_path here = { at, FZ_PATH_INDEX, 0, 0, NULL };
-	struct walk w = { .t = t, .key = lua_gettop(e->L) + 1 };
-	lua_Unsigned narr = 0;
-
-	enter_level(e);
-	lua_pushnil(e->L);
-	w.pair = lua_next(e->L, t) != 0;
-	if (w.pair && lua_isinteger(e->L, w.key))
-		narr = lua_rawlen(e->L, t);
-	w.narr = narr < INT_MAX ? (lua_Integer)narr : INT_MAX;
-	put_header(e, &w);
-	if (w.narr != 0)
-		put_array(e, &w, &here);
-	if (w.pair)
-		put_pairs(e, &w, &here);
-	e->level--;
-}
 
 /* True, and a reference is written, where the object at `p` came before. */
 static inline bool
@@ -543,13 +63,6 @@ fz_encode_named(struct fz_encoder *e, int idx)
 }
 
 void
-fz_encode_keep(struct fz_encoder *e, int idx)
-{
-	lua_pushvalue(e->L, idx);
-	lua_rawseti(e->L, e->kept, ++e->nkept);
-}
-
-void
 fz_encode_plain(
     struct fz_encoder *e, int t, bool classed, const struct fz_path *at)
 {
@@ -566,7 +79,7 @@ fz_encode_plain(
 		fz_encode_u8(e, FZ_FORMAT_CLASS);
 		fz_encode_string(e, lua_gettop(e->L));
 	}
-	put_contents(e, t, at);
+	fz_encode_contents(e, t, at);
 }
 
 void
@@ -583,7 +96,7 @@ fz_encode_later(struct fz_encoder *e, lua_Integer mark)
 			fz_encode_u8(e, FZ_FORMAT_CLASS);
 			fz_encode_string(e, lua_gettop(L));
 		}
-		put_contents(e, top + 1, &deep);
+		fz_encode_contents(e, top + 1, &deep);
 		lua_settop(L, top);
 	}
 	e->nlater = mark;
@@ -624,7 +137,7 @@ put_table(struct fz_encoder *e, int idx, const struct fz_path *at)
 			return;
 	}
 	if (e->level < FZ_FORMAT_DEPTH)
-		put_contents(e, idx, at);
+		fz_encode_contents(e, idx, at);
 	else
 		fz_encode_plain(e, idx, false, at);
 }
@@ -642,13 +155,16 @@ put_light(struct fz_encoder *e, int idx, const struct fz_path *at)
 	fz_encode_u8(e, FZ_FORMAT_HERE_NULL);
 }
 
-/* A value that is neither small nor a table. */
-static void
-put_other(struct fz_encoder *e, int idx, int type, const struct fz_path *at)
+void
+fz_encode_large(
+    struct fz_encoder *e, int idx, int type, const struct fz_path *at)
 {
 	switch (type) {
 	case LUA_TNIL:
 		fz_encode_u8(e, FZ_FORMAT_NIL);
+		break;
+	case LUA_TTABLE:
+		put_table(e, idx, at);
 		break;
 	case LUA_TSTRING:
 		fz_encode_string(e, idx);
@@ -670,6 +186,6 @@ put_other(struct fz_encoder *e, int idx, int type, const struct fz_path *at)
 void
 fz_encode_value(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
-	put_value(e, fz_encode_room(e, FZ_ENCODE_SMALL), idx,
+	fz_encode_at(e, fz_encode_room(e, FZ_ENCODE_SMALL), idx,
 	    lua_type(e->L, idx), at);
 }

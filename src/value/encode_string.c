@@ -1,4 +1,4 @@
-#include "value/encode.h"
+#include "value/encode_writer.h"
 
 #include <string.h>
 

@@ -7,41 +7,29 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "value/codec.h"
-#include "value/encode.h"
-#include "value/format.h"
 #include "value/lerror.h"
-
-enum { SHORT_STRING = FZ_FORMAT_NIL - FZ_FORMAT_STR6 - 1 };
+#include "value/scalar.h"
 
 size_t
 fz_items_store(lua_State *L, int idx, unsigned char *p)
 {
+	int type = lua_type(L, idx);
 	const char *s;
 	size_t len;
 
-	if (lua_isinteger(L, idx))
-		return (
-		    size_t)(fz_encode_store_integer(p, lua_tointeger(L, idx)) -
-			    p);
-	switch (lua_type(L, idx)) {
+	switch (type) {
 	case LUA_TNIL:
 		*p = FZ_FORMAT_NIL;
 		return 1;
-	case LUA_TBOOLEAN:
-		*p = lua_toboolean(L, idx) ? FZ_FORMAT_TRUE : FZ_FORMAT_FALSE;
-		return 1;
-	case LUA_TNUMBER:
-		return (
-		    size_t)(fz_encode_store_float(p, lua_tonumber(L, idx)) - p);
 	case LUA_TSTRING:
 		s = lua_tolstring(L, idx, &len);
-		if (len > SHORT_STRING)
+		if (len > FZ_SCALAR_STRING_MAX)
 			return 0;
 		*p = (unsigned char)(FZ_FORMAT_STR6 + len);
 		memcpy(p + 1, s, len);
 		return 1 + len;
 	default:
-		return 0;
+		return (size_t)(fz_scalar_store(L, idx, type, p) - p);
 	}
 }
 
@@ -52,33 +40,6 @@ fz_items_store_head(unsigned char *p, uint32_t len)
 	fz_le32_store(p + 1, len);
 }
 
-/* Bytes behind the tag of a small item; -1: it is none. */
-static int
-payload(unsigned tag)
-{
-	if (tag < FZ_FORMAT_STR6)
-		return 0;
-	if (tag < FZ_FORMAT_NIL)
-		return (int)tag - FZ_FORMAT_STR6;
-	switch (tag) {
-	case FZ_FORMAT_NIL:
-	case FZ_FORMAT_FALSE:
-	case FZ_FORMAT_TRUE:
-		return 0;
-	case FZ_FORMAT_INT8:
-		return 1;
-	case FZ_FORMAT_INT16:
-		return 2;
-	case FZ_FORMAT_INT32:
-		return 4;
-	case FZ_FORMAT_INT64:
-	case FZ_FORMAT_FLOAT:
-		return 8;
-	default:
-		return -1;
-	}
-}
-
 /* The bytes behind the tag, which is moved to `*tag`; NULL: there are none. */
 static const unsigned char *
 take(struct fz_reader *items, unsigned *tag, size_t *len)
@@ -86,7 +47,7 @@ take(struct fz_reader *items, unsigned *tag, size_t *len)
 	int n;
 
 	*tag = fz_reader_u8(items);
-	n = payload(*tag);
+	n = fz_scalar_payload(*tag);
 	if (n < 0 && *tag != FZ_FORMAT_ITEM)
 		items->failed = true;
 	*len = n >= 0 ? (size_t)n : fz_reader_u32(items);
@@ -102,16 +63,6 @@ fz_items_skip(struct fz_reader *items)
 	size_t len;
 
 	return take(items, &tag, &len) != NULL ? 0 : -1;
-}
-
-static void
-push_float(lua_State *L, const unsigned char *p)
-{
-	uint64_t bits = fz_le64_load(p);
-	double v;
-
-	memcpy(&v, &bits, sizeof(v));
-	lua_pushnumber(L, v);
 }
 
 /* Raise: a worker that works as it should does not send this. */
@@ -133,40 +84,10 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 
 	if (p == NULL)
 		refuse(L, "results are cut short");
-	if (tag < FZ_FORMAT_STR6) {
-		lua_pushinteger(L, (lua_Integer)tag);
-		return;
-	}
-	switch (tag) {
-	case FZ_FORMAT_NIL:
-		lua_pushnil(L);
-		break;
-	case FZ_FORMAT_FALSE:
-	case FZ_FORMAT_TRUE:
-		lua_pushboolean(L, tag == FZ_FORMAT_TRUE);
-		break;
-	case FZ_FORMAT_INT8:
-		lua_pushinteger(L, (int8_t)p[0]);
-		break;
-	case FZ_FORMAT_INT16:
-		lua_pushinteger(L, (int16_t)(p[0] | p[1] << 8));
-		break;
-	case FZ_FORMAT_INT32:
-		lua_pushinteger(L, (int32_t)fz_le32_load(p));
-		break;
-	case FZ_FORMAT_INT64:
-		lua_pushinteger(L, (lua_Integer)fz_le64_load(p));
-		break;
-	case FZ_FORMAT_FLOAT:
-		push_float(L, p);
-		break;
-	case FZ_FORMAT_ITEM:
-		if (fz_codec_decode(L, p, len, FZ_CODEC_RUN) != 1)
-			refuse(L, "a result is not one value");
-		break;
-	default:
-		lua_pushlstring(L, (const char *)p, len);
-	}
+	if (tag != FZ_FORMAT_ITEM)
+		fz_scalar_push(L, tag, p);
+	else if (fz_codec_decode(L, p, len, FZ_CODEC_RUN) != 1)
+		refuse(L, "a result is not one value");
 }
 
 int

@@ -16,7 +16,7 @@
 #include <lua.h>
 
 #include "base/buf.h"
-#include "value/format.h"
+#include "value/scalar.h"
 
 enum { FZ_ITEMS_SMALL = 64, FZ_ITEMS_HEAD = 5 };
 
@@ -51,34 +51,16 @@ int fz_items_push_message(lua_State *L, struct fz_reader *items);
 static inline bool
 fz_items_push_number(lua_State *L, struct fz_reader *items)
 {
-	const unsigned char *p = items->p;
-	uint64_t bits;
-	double v;
+	unsigned tag;
 
-	if (fz_reader_left(items) < 9)
+	if (fz_reader_left(items) < FZ_SCALAR_NUMBER_MAX)
 		return false;
-	bits = fz_le64_load(p + 1);
-	switch (*p) {
-	case FZ_FORMAT_INT16:
-		lua_pushinteger(L, (int16_t)bits);
-		items->p += 3;
-		return true;
-	case FZ_FORMAT_INT32:
-		lua_pushinteger(L, (int32_t)bits);
-		items->p += 5;
-		return true;
-	case FZ_FORMAT_INT64:
-		lua_pushinteger(L, (lua_Integer)bits);
-		items->p += 9;
-		return true;
-	case FZ_FORMAT_FLOAT:
-		memcpy(&v, &bits, sizeof(v));
-		lua_pushnumber(L, v);
-		items->p += 9;
-		return true;
-	default:
+	tag = *items->p;
+	if (tag < FZ_FORMAT_INT16 || tag > FZ_FORMAT_FLOAT)
 		return false;
-	}
+	fz_scalar_push(L, tag, items->p + 1);
+	items->p += 1 + fz_scalar_payload(tag);
+	return true;
 }
 
 #endif
