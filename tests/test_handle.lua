@@ -64,7 +64,7 @@ end
 tests["a handle cannot be packed"] = function()
   for _, h in ipairs(one_of_each()) do
     local e = t.fails("unsendable", fz.pack, { a = { h } })
-    t.match(e.message, ".a[1]: a fzlua.", "shared within one run alone, cannot be sent")
+    t.match(e.message, ".a[1]: a fzlua.", "which belongs to one run, cannot be sent")
     t.fails("unsendable", fz.pack, h)
     t.fails("unsendable", fz.pack, function() return h end)
   end

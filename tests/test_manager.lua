@@ -290,7 +290,7 @@ end
 
 tests["a proxy is not for files, a manager for nobody else"] = function()
   local m <close> = fz.manager()
-  t.match(t.fails("unsendable", fz.pack, { p = m:dict() }), ".p", "within one run alone")
+  t.match(t.fails("unsendable", fz.pack, { p = m:dict() }), ".p", "which belongs to one run")
   local q = fz.queue()
   t.match(t.fails("unsendable", q.put, q, { m }), "a manager cannot be sent: its proxies can")
 end

@@ -53,8 +53,8 @@ end
 tests["a packed object stands for what it is packed into"] = function()
   local m <close> = fz.manager()
   local proxy = m:list { 1 }
-  refused("a fzlua.Proxy, shared within one run alone, cannot be sent", fz.pack, proxy)
-  refused("[1].x: a fzlua.Proxy, shared within one run alone, cannot be sent", fz.pack,
+  refused("a fzlua.Proxy, which belongs to one run, cannot be sent", fz.pack, proxy)
+  refused("[1].x: a fzlua.Proxy, which belongs to one run, cannot be sent", fz.pack,
     { { x = proxy } })
   local Box = { __fzpack = function() return { co } end }
   fz.register_class("unsendable.Box", Box)

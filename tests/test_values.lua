@@ -241,7 +241,7 @@ end
 function T.c_functions_go_by_name()
   local a, b, c = copy_functions(print, string.format, { table.insert, table.insert })
   assert(a == print and b == string.format and c[1] == table.insert and c[2] == table.insert)
-  fails("unsendable", ".f: a C function of no loaded module cannot be sent", fz.pack,
+  fails("unsendable", ".f: a C function that no loaded module has cannot be sent", fz.pack,
     { f = io.stdout.write })
 end
 

@@ -17,7 +17,7 @@ push_loaded(lua_State *L)
 	return false;
 }
 
-/* True if string `a` comes before `b`, where `b` may be nil. */
+/* Whether string `a` comes before `b`, or `b` is nil. */
 static bool
 is_first(lua_State *L, int a, int b)
 {
@@ -25,7 +25,9 @@ is_first(lua_State *L, int a, int b)
 	       strcmp(lua_tostring(L, a), lua_tostring(L, b)) < 0;
 }
 
-/* The first field of module `t` that is the function at `f`, or nil. [+1] */
+/*
+ * Push the first key of module `t` that holds the function at `f`, or nil. [+1]
+ */
 static void
 push_field(lua_State *L, int t, int f)
 {
@@ -105,7 +107,7 @@ fz_byname_module(lua_State *L, int idx)
 	return false;
 }
 
-/* True if the value at the top has an identity, as most modules have. */
+/* Whether the value at the top has an identity, as a module should. */
 static bool
 is_object(lua_State *L)
 {

@@ -1,5 +1,5 @@
 /*
- * byname.h - what crosses by the name that the Lua library gives it: C
+ * byname.h - values that cross as the name that Lua's library gives them: C
  * functions, modules and the standard files. Tables are read raw.
  */
 #ifndef FZ_BYNAME_H
@@ -12,30 +12,31 @@
 struct fz_refmap;
 
 /*
- * True and pushes module and field where a loaded module holds the C function
- * at `idx`; the first in order of their names. [-0, +(0|2), m]
+ * If a loaded module has the C function at `idx` as a field, push the names of
+ * the module and of the field, the first in sorted order, and return true. [-0,
+ * +(0|2), m]
  */
 bool fz_byname_cfunction(lua_State *L, int idx);
 
 /*
- * True and pushes the name if that at `idx` is a loaded module; the first in
- * order where it has several. [-0, +(0|1), m]
+ * If the value at `idx` is a loaded module, push its name, the first in sorted
+ * order, and return true. [-0, +(0|1), m]
  */
 bool fz_byname_module(lua_State *L, int idx);
 
 /*
- * Enter the addresses of all loaded modules into `map`. Returns 0, or -1
- * without memory. [-0, +0, m]
+ * Add the addresses of all loaded modules to `map`. Returns 0, or -1 without
+ * memory. [-0, +0, m]
  */
 int fz_byname_add_modules(lua_State *L, struct fz_refmap *map);
 
 /*
- * Push the module named at `idx`, required if need be. False: pushes what
- * require raised instead. [-0, +1, m]
+ * Push the module named at `idx`, after require if it is not loaded. False: the
+ * error of require is pushed instead. [-0, +1, m]
  */
 bool fz_byname_require(lua_State *L, int idx);
 
-/* 0, 1, 2 for the standard files, -1 for any other value. [-0, +0, -] */
+/* 0, 1 or 2 for a standard file, -1 for any other value. [-0, +0, -] */
 int fz_byname_file(lua_State *L, int idx);
 
 /* Push standard file 0, 1 or 2 of this state; nil without io. [-0, +1, m] */

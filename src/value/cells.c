@@ -11,7 +11,7 @@
 #include "value/lerror.h"
 
 enum {
-	CELLS_MAX = 1 << 24, /* numbers */
+	CELLS_MAX = 1 << 24, /* cells of a pool at most */
 	CELLS_FIRST = 16,
 };
 
@@ -74,9 +74,7 @@ fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size)
 	return (char *)list->items + size * list->n++;
 }
 
-/* ---- numbers ------------------------------------------------------------ */
-
-/* The one with that number, made if need be. */
+/* The cell with this number, created if it does not exist. */
 static struct fz_cell *
 at_number(lua_State *L, struct fz_cells *c, uint32_t number)
 {
@@ -111,9 +109,9 @@ fz_cells_number(lua_State *L, int cells, const void *id)
 	return number;
 }
 
-/* The function at `key` of the holders has upvalue `i` of the one at `f`. */
+/* Store a function with upvalue `i` of the function at `f` in the holders. */
 static void
-hold(lua_State *L, int cells, lua_Integer key, int f, int i)
+set_holder(lua_State *L, int cells, lua_Integer key, int f, int i)
 {
 	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
 	/* An empty chunk has one upvalue. */
@@ -125,13 +123,13 @@ hold(lua_State *L, int cells, lua_Integer key, int f, int i)
 }
 
 uint32_t
-fz_cells_take(lua_State *L, int cells, int f, int i)
+fz_cells_assign_number(lua_State *L, int cells, int f, int i)
 {
 	struct fz_cells *c = fz_cells_to(L, cells);
 	uint32_t number = c->free != 0 ? c->free - 1 : c->n;
 	const void *id = lua_upvalueid(L, f, i);
 
-	hold(L, cells, (lua_Integer)number + 1, f, i);
+	set_holder(L, cells, (lua_Integer)number + 1, f, i);
 	lua_getiuservalue(L, cells, FZ_CELLS_INDEX);
 	lua_pushinteger(L, (lua_Integer)number + 1);
 	lua_rawsetp(L, -2, id);
@@ -184,8 +182,6 @@ release(lua_State *L, int cells, uint32_t number)
 	c->list[number] = (struct fz_cell){ .next = c->free };
 	c->free = number + 1;
 }
-
-/* ---- records ------------------------------------------------------------ */
 
 static struct fz_cells_record *
 to_record(lua_State *L, int record)
@@ -259,9 +255,9 @@ fz_cells_push_holder(lua_State *L, int record, const struct fz_cells_use *use)
 }
 
 /*
- * The record, whose userdata is on top, has no cells any more. After the end of
- * these there is nothing to do, nor in a worker: its parent may go on with
- * them.
+ * Release the cells of the record whose userdata is on top. Does nothing after
+ * the end of the cells, and nothing in a worker, because its parent may still
+ * use them.
  */
 static void
 drop(lua_State *L)
@@ -312,8 +308,6 @@ fz_cells_push_record_class(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &record_key);
 }
 
-/* ---- in a worker -------------------------------------------------------- */
-
 bool
 fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
     uint64_t version, bool inherited)
@@ -346,6 +340,6 @@ fz_cells_add(
 	if (cell->version >= version || cell->later >= version)
 		return;
 	luaL_checkstack(L, 6, NULL);
-	hold(L, cells, -(lua_Integer)number - 1, f, i);
+	set_holder(L, cells, -(lua_Integer)number - 1, f, i);
 	cell->later = version;
 }

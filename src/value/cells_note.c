@@ -8,7 +8,7 @@
 #include "value/contents.h"
 #include "value/garbage.h"
 
-/* The making of one record. */
+/* State while one record is made. */
 struct walk {
 	struct fz_cells_look look;
 	int record;
@@ -16,7 +16,7 @@ struct walk {
 	uint32_t nups;
 	bool deep;
 	uint64_t size;
-	uint32_t at; /* the number of the cell at hand */
+	uint32_t at; /* number of the current cell */
 };
 
 static struct fz_cells_step *
@@ -25,16 +25,14 @@ step_at(const struct fz_cells *c, uint32_t i)
 	return (struct fz_cells_step *)c->steps.items + i;
 }
 
-/* The cell has got a value that no worker has yet. */
+/* Give the cell the new version, because no worker has its value. */
 static void
 renew(const struct walk *w, uint32_t number)
 {
 	w->look.c->list[number].version = w->look.version;
 }
 
-/* ---- a record: what is reached ------------------------------------------ */
-
-/* The function at the top belongs to the record. */
+/* Add the function at the top to the record. */
 static void
 add_function(struct walk *w)
 {
@@ -51,7 +49,7 @@ add_function(struct walk *w)
 	lua_pop(L, 1);
 }
 
-/* Those in the list at the top, or nil, belong to it; the list goes. */
+/* Add the functions in the list at the top, which may be nil. [-1] */
 static void
 add_functions(struct walk *w, struct fz_cell *cell)
 {
@@ -71,7 +69,10 @@ add_functions(struct walk *w, struct fz_cell *cell)
 	lua_pop(L, 1);
 }
 
-/* For contents.h: the cell whose value the table is belongs to the record. */
+/*
+ * Called by fz_contents_sum() for each table: if it belongs to a cell, add a
+ * function with that cell to the record.
+ */
 static void
 meet_table(lua_State *L, void *ctx)
 {
@@ -90,7 +91,7 @@ meet_table(lua_State *L, void *ctx)
 	lua_pop(L, 1);
 }
 
-/* Upvalue `i` of the function at `f` is the first one of its cell. */
+/* Add a cell at its first upvalue, `i` of the function at `f`. */
 static void
 add_cell(struct walk *w, uint32_t number, int f, int i)
 {
@@ -114,7 +115,7 @@ add_cell(struct walk *w, uint32_t number, int f, int i)
 	add_functions(w, cell);
 }
 
-/* Look at the upvalues of the function at the top. */
+/* Add the cells of the function at the top. */
 static void
 add_upvalues(struct walk *w)
 {
@@ -127,16 +128,16 @@ add_upvalues(struct walk *w)
 		uint32_t number = (uint32_t)known;
 
 		if (known < 0)
-			number = fz_cells_take(L, w->look.cells, f, i);
+			number = fz_cells_assign_number(L, w->look.cells, f, i);
 		if (w->look.c->list[number].look != w->look.c->look)
 			add_cell(w, number, f, i);
 	}
 	w->nups += (uint32_t)i - 1;
 }
 
-/* ---- a record: what has changed with it --------------------------------- */
-
-/* Whether the cell of step `i` has changed since a cell of its functions has.
+/*
+ * Whether the cell of step `i` changes because a cell of its functions has
+ * changed.
  */
 static bool
 follow_links(struct walk *w, uint32_t i)
@@ -154,8 +155,8 @@ follow_links(struct walk *w, uint32_t i)
 }
 
 /*
- * A change goes from cell to cell, mostly along the order in which they were
- * found, one way or the other.
+ * Repeat until no cell changes. Changes mostly spread along the order in which
+ * the cells were found, in one direction or the other.
  */
 static void
 follow_all_links(struct walk *w)
@@ -172,7 +173,7 @@ follow_all_links(struct walk *w)
 	} while (changed);
 }
 
-/* All is known of the cells: count the record with them. */
+/* Store the final link sums and count the record in each cell. */
 static void
 count_record(struct walk *w)
 {
@@ -187,8 +188,6 @@ count_record(struct walk *w)
 		cell->nrecords++;
 	}
 }
-
-/* ---- a record: what is kept of it --------------------------------------- */
 
 static int
 by_id(const void *a, const void *b)
@@ -290,7 +289,8 @@ fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
 	int top = lua_gettop(L);
 
 	luaL_checkstack(L, 20, NULL);
-	fz_garbage_delay(garbage, L); /* a finalizer might use the pool */
+	fz_garbage_delay(
+	    garbage, L); /* because a finalizer might use the pool */
 	lua_newtable(L);
 	w.record = top + 1;
 	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);

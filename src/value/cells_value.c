@@ -10,12 +10,12 @@
 
 enum {
 	SMALL_STRING = 256, /* bytes */
-	SMALL_SIZE = 128,   /* words that a table and all in it takes */
+	SMALL_SIZE = 128,   /* words that a table with its contents takes */
 };
 
 /*
- * Whether two values are the same one. Numbers are by their bits: NaN is NaN,
- * and -0.0 is another one than 0.
+ * Whether two values are the same. Numbers are compared by their bits: NaN
+ * equals NaN, and -0.0 differs from 0.
  */
 static bool
 is_same(lua_State *L, int a, int b)
@@ -34,7 +34,7 @@ is_same(lua_State *L, int a, int b)
 	return memcmp(&x, &y, sizeof(x)) == 0;
 }
 
-/* Whether the value at `v` is the one that was noted. */
+/* Whether the value at `v` is the noted one. */
 static bool
 is_noted(lua_State *L, int notes, uint32_t number, int v)
 {
@@ -52,7 +52,7 @@ is_sum(const struct fz_contents_sum *a, const struct fz_contents_sum *b)
 	return a->certain && b->certain && a->hash == b->hash;
 }
 
-/* Whether the value on top, which goes, is as it was noted. */
+/* Whether the value on top equals the noted one, with all its contents. [-1] */
 static bool
 is_unchanged(lua_State *L, struct fz_cells *c, int notes, uint32_t number)
 {
@@ -68,7 +68,9 @@ is_unchanged(lua_State *L, struct fz_cells *c, int notes, uint32_t number)
 	return same;
 }
 
-/* Whether the value at `v` can be sent, in a few bytes; a table has the sum. */
+/*
+ * Whether the value at `v` can be sent in few bytes; `sum` is that of a table.
+ */
 static bool
 is_small(lua_State *L, int v, const struct fz_contents_sum *sum)
 {
@@ -86,7 +88,7 @@ is_small(lua_State *L, int v, const struct fz_contents_sum *sum)
 	}
 }
 
-/* The value below the top is now that of the cell. */
+/* Record that the table below the top belongs to the cell. */
 static void
 set_root(const struct fz_cells_look *k, uint32_t number, bool deep)
 {
@@ -96,7 +98,8 @@ set_root(const struct fz_cells_look *k, uint32_t number, bool deep)
 	if (!deep || !lua_istable(L, -2))
 		return;
 	lua_pushvalue(L, -2);
-	if (lua_rawget(L, k->roots) == LUA_TNIL) { /* it is no other's */
+	if (lua_rawget(L, k->roots) ==
+	    LUA_TNIL) { /* it belongs to no other cell */
 		lua_pushvalue(L, -3);
 		lua_pushinteger(L, (lua_Integer)number + 1);
 		lua_rawset(L, k->roots);
@@ -139,8 +142,6 @@ fz_cells_note_value(const struct fz_cells_look *k, uint32_t number)
 	return fresh;
 }
 
-/* ---- functions in cells ------------------------------------------------- */
-
 static uint64_t
 mix(uint64_t sum, uint64_t word)
 {
@@ -148,7 +149,7 @@ mix(uint64_t sum, uint64_t word)
 	return sum ^ sum >> 29;
 }
 
-/* The sum goes on with the cells of the function on top. */
+/* Continue the sum with the cells of the function on top. */
 static uint64_t
 add_links(const struct fz_cells_look *k, uint64_t sum)
 {
@@ -158,7 +159,8 @@ add_links(const struct fz_cells_look *k, uint64_t sum)
 	for (int i = 1; (id = lua_upvalueid(L, -1, i)) != NULL; i++) {
 		int64_t number = fz_cells_number(L, k->cells, id);
 
-		if (number < 0) { /* it was joined since, and not noted yet */
+		if (number <
+		    0) { /* joined after the last walk: not noted yet */
 			sum = mix(sum, (uintptr_t)id);
 			continue;
 		}
@@ -192,8 +194,6 @@ fz_cells_links(const struct fz_cells_look *k, uint32_t number)
 	return sum;
 }
 
-/* ---- whether all is as it was ------------------------------------------- */
-
 struct check {
 	struct fz_cells *c;
 	struct fz_cells_record *r;
@@ -201,7 +201,7 @@ struct check {
 	bool look;
 };
 
-/* Whether upvalue `i` of the function at the top is. */
+/* Whether upvalue `i` of the function at the top is unchanged. */
 static bool
 use_holds(
     lua_State *L, const struct check *k, const struct fz_cells_use *use, int i)
@@ -255,7 +255,7 @@ fz_cells_holds(lua_State *L, int record, bool look)
 	k.c = lua_touserdata(L, -1);
 	lua_getiuservalue(L, -1, FZ_CELLS_NOTES);
 	k.notes = lua_gettop(L);
-	if (!k.r->deep || !look) { /* nothing is allocated */
+	if (!k.r->deep || !look) { /* this allocates nothing */
 		same = record_holds(L, record, &k);
 	} else {
 		garbage = fz_garbage_open(L);
@@ -267,9 +267,7 @@ fz_cells_holds(lua_State *L, int record, bool look)
 	return same;
 }
 
-/* ---- forks -------------------------------------------------------------- */
-
-/* Of one cell with functions; whether that gave it its version. */
+/* Refresh one cell with functions; returns whether that changed its version. */
 static bool
 refresh_links(const struct fz_cells_look *k, uint32_t number)
 {
@@ -289,8 +287,8 @@ refresh_links(const struct fz_cells_look *k, uint32_t number)
 }
 
 /*
- * Of all cells. A change goes from cell to cell, mostly along their order, one
- * way or the other.
+ * Repeat until no cell changes. Changes mostly spread along the order of the
+ * numbers, in one direction or the other.
  */
 static void
 refresh_all_links(const struct fz_cells_look *k)
@@ -306,7 +304,7 @@ refresh_all_links(const struct fz_cells_look *k)
 	} while (changed);
 }
 
-/* The value on top is what the cell holds. Leaves any values there. */
+/* Refresh a cell whose value is on top. Leaves values on the stack. */
 static void
 refresh_value(const struct fz_cells_look *k, uint32_t number)
 {
@@ -348,7 +346,8 @@ fz_cells_refresh(lua_State *L, int cells, uint64_t version)
 	for (uint32_t n = 0; n < c->n; n++) {
 		if (!c->list[n].used)
 			continue;
-		if (!c->forked) /* what the first workers have is kept */
+		if (!c->forked) /* so that cells of the first workers are never
+				   freed */
 			c->list[n].nrecords++;
 		lua_rawgeti(L, top + 3, (lua_Integer)n + 1);
 		lua_getupvalue(L, -1, 1);

@@ -25,7 +25,7 @@ encoder_gc(lua_State *L)
 	return 0;
 }
 
-/* A new encoder for this and later messages. [+1] */
+/* Push a new encoder, which serves later messages, too. [+1] */
 static struct fz_encoder *
 encoder_new(lua_State *L)
 {
@@ -47,7 +47,7 @@ encoder_new(lua_State *L)
 	return e;
 }
 
-/* An encoder at the top of the stack that no other message uses. [+1] */
+/* Push an encoder that no other message uses. [+1] */
 static struct fz_encoder *
 encoder_get(lua_State *L)
 {
@@ -62,7 +62,7 @@ encoder_get(lua_State *L)
 	return e;
 }
 
-/* Nothing is remembered; the message goes on at the end of its buffer. */
+/* Begin a pass: forget all objects, and write at the end of the buffer. */
 static void
 start_pass(struct fz_encoder *e)
 {
@@ -80,7 +80,7 @@ start_pass(struct fz_encoder *e)
 	fz_refmap_clear(&e->objects, e->L);
 	fz_refmap_clear(&e->strings, e->L);
 	if (++e->stamp == 0) {
-		memset(e->glances, 0, sizeof(e->glances));
+		memset(e->recent, 0, sizeof(e->recent));
 		e->stamp = 1;
 	}
 }
@@ -120,14 +120,17 @@ put_message(struct fz_encoder *e, int first, int n, size_t start)
 	e->out->data[start + 1] = e->flags;
 }
 
-/* Both passes, or the first alone. */
+/* Write the message in the first pass, or in the full pass if that fails. */
 static __attribute__((noinline)) void
 put_passes(struct fz_encoder *e, int first, int n)
 {
 	size_t start = e->out->len;
 
 	start_pass(e);
-	/* The first pass calls no Lua code: no frame of Lua is jumped over. */
+	/*
+	 * The first pass calls no Lua code, so that longjmp() skips no frame of
+	 * Lua.
+	 */
 	switch (setjmp(e->first_pass)) {
 	case 0:
 		put_message(e, first, n, start);
@@ -142,8 +145,8 @@ put_passes(struct fz_encoder *e, int first, int n)
 }
 
 /*
- * Append the message. Its encoder stays on the stack, with two lists above it,
- * until the caller releases it.
+ * Append the message. Leaves the encoder and two lists on the stack; the caller
+ * releases the encoder.
  */
 static struct fz_encoder *
 encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,

@@ -16,50 +16,52 @@ struct fz_buf;
 
 enum fz_codec_trust {
 	FZ_CODEC_VALUES,
-	FZ_CODEC_FUNCTIONS, /* and modules */
-	FZ_CODEC_RUN,       /* and handles: from a process of this run */
+	FZ_CODEC_FUNCTIONS, /* also functions and modules */
+	FZ_CODEC_RUN,       /* also handles: from a process of this run */
 };
 
 /*
- * Append one message with the `n` values from stack index `first` on to
- * `out`. Raises an fz.Error of kind "unsendable" whose message starts with
- * the path to the value (".rows[3].file: a FILE* cannot be sent"; "a coroutine
- * cannot be sent" if the value itself is meant; its field `value` counts the
- * values from 1, also if a __fzpack raised), and of kind "memory" when `out`
- * fails. Calls Lua code:
- * __fzpack, finalizers, and the log if a class is not registered.
- * What was appended before a raise is the caller's to drop. [-0, +0, e]
+ * Append one message with the `n` values from stack index `first` on to `out`.
+ *
+ * Raises an fz.Error of kind "unsendable" if a value cannot be sent. Its
+ * message starts with the path to the value (".rows[3].file: a FILE* cannot be
+ * sent"), without a path if it is one of the `n` values itself. Its field
+ * `value` is the number of that value from 1, also if a __fzpack raised. Raises
+ * kind "memory" if `out` fails. After an error the caller drops the bytes
+ * appended so far.
+ *
+ * Calls Lua code: __fzpack, finalizers, and the log if a class is not
+ * registered. [-0, +0, e]
  */
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
  * The same for workers that share the cells of the record at `record` (see
- * cells.h); 0: none. Those of a version up to `had` are there: what cannot be
- * told in a few bytes of these is not sent. [-0, +0, e]
+ * cells.h; 0: none). They have all cells up to version `had`, so that the
+ * values of these are left out unless they are small. [-0, +0, e]
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
     int record, uint64_t had);
 
 /*
- * Push the values of the one message in `bytes`; returns how many. Functions,
- * modules and handles are refused as far as the bytes are not trusted. Raises
- * an fz.Error of kind "error" for bytes that are no whole message; never reads
- * outside them and allocates at most a small multiple of `len`. [-0, +n, e]
+ * Push the values of the one message in `bytes`; returns how many. `trust` says
+ * whether it may contain functions, modules and handles. Raises an fz.Error of
+ * kind "error" if the bytes are not exactly one message. Never reads outside of
+ * the bytes and allocates at most a small multiple of `len`. [-0, +n, e]
  */
 int fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust);
 
 /*
- * The same from the process of this run that encoded it as shared; `cells` is
- * the index of what this process has of fz_cells_new(), or of nil. [-0, +n, e]
+ * The same for a message of fz_codec_encode_shared() of this run; `cells` is
+ * the index of this process's fz_cells_new(), or of nil. [-0, +n, e]
  */
 int fz_codec_decode_shared(
     lua_State *L, const void *bytes, size_t len, int cells);
 
 /*
- * Open: core.pack, .unpack, .encode, .decode, .register_class and
- * .register_value; `core` is at the top.
- * [-0, +0, m]
+ * Open: set core.pack, .unpack, .encode, .decode, .register_class and
+ * .register_value in the core table at the top. [-0, +0, m]
  */
 int fz_lcodec_open(lua_State *L);
 

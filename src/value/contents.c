@@ -12,20 +12,20 @@
 #include "value/registered.h"
 
 enum {
-	DEPTH = 100, /* tables nested deeper come later */
-	ROOM = 5     /* stack that one takes */
+	DEPTH_MAX = 100,    /* nesting at which tables are postponed */
+	STACK_PER_LEVEL = 5 /* stack slots of one level */
 };
 
 struct walk {
 	lua_State *L;
 	struct fz_contents *c;
 	struct fz_contents_sum sum;
-	int found; /* stack index, 0: none */
+	int found; /* stack index of the list; 0: none */
 	lua_Integer nfound;
 	const struct fz_refmap *registered;
-	bool weak; /* the table at hand is, or one that it is in */
+	bool weak; /* the current table, or one around it, is weak */
 	unsigned depth;
-	int due; /* stack index: {tables that come later}, or nil */
+	int due; /* stack index: {postponed tables}, or nil */
 	lua_Integer ndue;
 };
 
@@ -81,7 +81,7 @@ fill_modules(struct fz_contents *c, lua_State *L)
 	c->filled = true;
 }
 
-/* The type of the __fzpack that the value at the top has. */
+/* The type of the __fzpack of the value at the top. */
 static int
 packer_type(lua_State *L)
 {
@@ -107,8 +107,9 @@ is_named(const struct fz_contents *c, lua_State *L,
 }
 
 /*
- * Whether the table or userdata at the top has contents that cross. What never
- * crosses is compared by its address: a pool for one changes with each use.
+ * Whether the table or userdata at the top has contents that cross. An object
+ * that never crosses is compared by address, because it may change all the
+ * time, as a pool does with each use.
  */
 static bool
 has_contents(const struct fz_contents *c, lua_State *L,
@@ -138,13 +139,15 @@ fz_contents_has(struct fz_contents *c, lua_State *L, int idx)
 
 __extension__ typedef unsigned __int128 double_word;
 
-/* Any number: a word that is equal to a sum must not make it 0 for long. */
+/*
+ * Any number, added so that the sum leaves 0 after a word that equals the sum.
+ */
 #define SEED UINT64_C(0x85ebca77c2b2ae63)
 
 static inline void
 add_word(struct walk *w, uint64_t word)
 {
-	/* Both halves: a difference in the top bits spreads, too. */
+	/* Both halves, so that a difference in the top bits spreads, too. */
 	double_word product =
 	    (double_word)(w->sum.hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
 
@@ -187,8 +190,8 @@ add_number(struct walk *w, int idx)
 }
 
 /*
- * The value at the top counts by its address, which means it as long as it is
- * held. What is in a weak table must not be held.
+ * Add the address of the value at the top, and keep the value alive for as long
+ * as its address counts. Contents of a weak table must not be kept alive.
  */
 static void
 add_address(struct walk *w)
@@ -203,11 +206,11 @@ add_address(struct walk *w)
 }
 
 /*
- * Whether the object at the top, which has a packer, is one of ours: what those
- * are packed into does not change. That of others may lie anywhere.
+ * Whether the object at the top, which has a packer, belongs to fzlua: what
+ * such an object packs never changes. Other packers may read any value.
  */
 static bool
-is_ours(lua_State *L)
+is_fzlua_object(lua_State *L)
 {
 	const char *name;
 	bool ours = false;
@@ -223,7 +226,7 @@ is_ours(lua_State *L)
 	return ours;
 }
 
-/* Whether tables with the metatable on top are weak. */
+/* Whether the metatable on top makes tables weak. */
 static bool
 is_weak(lua_State *L)
 {
@@ -237,7 +240,7 @@ is_weak(lua_State *L)
 
 static void add_contents(struct walk *w);
 
-/* The table at the top: its number, and the first time its contents. */
+/* Add the table at the top: its number, and at its first visit its contents. */
 static void
 add_table(struct walk *w)
 {
@@ -252,7 +255,7 @@ add_table(struct walk *w)
 		add_address(w);
 		return;
 	}
-	if (classed && packer_type(L) == LUA_TFUNCTION && !is_ours(L))
+	if (classed && packer_type(L) == LUA_TFUNCTION && !is_fzlua_object(L))
 		w->sum.certain = false;
 	slot = fz_refmap_enter(&w->c->seen, L, lua_topointer(L, -1),
 	    (uint32_t)w->c->seen.n, &fresh);
@@ -265,7 +268,7 @@ add_table(struct walk *w)
 		return;
 	if (w->found != 0 && w->c->met != NULL)
 		w->c->met(L, w->c->ctx);
-	if (w->depth < DEPTH) {
+	if (w->depth < DEPTH_MAX) {
 		add_contents(w);
 		return;
 	}
@@ -273,7 +276,7 @@ add_table(struct walk *w)
 		lua_newtable(L);
 		lua_replace(L, w->due);
 	}
-	if (w->weak) /* that is not known when it comes */
+	if (w->weak) /* this is no longer known when the table is visited */
 		w->sum.certain = false;
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, w->due, ++w->ndue);
@@ -313,9 +316,10 @@ add_value(struct walk *w)
 }
 
 /*
- * Numbers that the table at `t` has side by side from its first element on:
- * most of what big tables hold. Returns how many. `*seen` are those that can be
- * looked at, which is Lua's affair and may change when the table is read.
+ * Add the numbers that the table at `t` has in a row from element 1 on, which
+ * make up most big tables. Returns how many. `*seen` is how many of them were
+ * read directly from the array part; how long that part is may change with each
+ * access.
  */
 static lua_Integer
 add_numbers(struct walk *w, int t, lua_Integer *seen)
@@ -346,8 +350,8 @@ add_numbers(struct walk *w, int t, lua_Integer *seen)
 }
 
 /*
- * All pairs of the table at `t` but for the first `n` elements, of which `seen`
- * come first.
+ * Add all pairs of the table at `t` except the first `n` elements. The first
+ * `seen` of these are in the array part.
  */
 static void
 add_pairs(struct walk *w, int t, lua_Integer n, lua_Integer seen)
@@ -370,7 +374,7 @@ add_pairs(struct walk *w, int t, lua_Integer n, lua_Integer seen)
 	}
 }
 
-/* What is in the table at the top. */
+/* Add the contents of the table at the top. */
 static void
 add_contents(struct walk *w)
 {
@@ -405,7 +409,7 @@ fz_contents_sum(struct fz_contents *c, lua_State *L, int idx, int found)
 		.found = found };
 	int top = lua_gettop(L);
 
-	luaL_checkstack(L, (DEPTH + 2) * ROOM + 10, NULL);
+	luaL_checkstack(L, (DEPTH_MAX + 2) * STACK_PER_LEVEL + 10, NULL);
 	fill_modules(c, L);
 	fz_refmap_clear(&c->seen, L);
 	lua_pushnil(L);
@@ -415,7 +419,7 @@ fz_contents_sum(struct fz_contents *c, lua_State *L, int idx, int found)
 	lua_settop(L, w.due);
 	for (lua_Integer i = 1; i <= w.ndue; i++) {
 		lua_rawgeti(L, w.due, i);
-		lua_pushnil(L); /* a long list is not held to its end */
+		lua_pushnil(L); /* so that visited tables can be collected */
 		lua_rawseti(L, w.due, i);
 		add_contents(&w);
 		lua_settop(L, w.due);

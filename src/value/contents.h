@@ -1,11 +1,12 @@
 /*
- * contents.h - a sum over all that a value holds, to see that it has changed.
+ * contents.h - a sum over all that a value holds, to detect changes.
  *
- * Tables are walked at any depth, with their strings and numbers by content.
- * What crosses by a name (globals, modules, registered classes and values) or
- * not at all, functions, userdata, coroutines and metatables count by their
- * address: hold those that were found for as long as the sum is used. The
- * upvalues of functions are not part of the sum.
+ * The sum covers tables at any depth, and their strings and numbers by content.
+ * These count by address: all that crosses by a name (globals, modules,
+ * registered classes and values), all that never crosses, functions, userdata,
+ * coroutines and metatables. The caller must keep those objects alive for as
+ * long as it compares the sum. The upvalues of functions are not part of the
+ * sum.
  */
 #ifndef FZ_CONTENTS_H
 #define FZ_CONTENTS_H
@@ -18,12 +19,13 @@
 #include "value/refmap.h"
 
 struct fz_contents {
-	struct fz_refmap seen; /* tables of the value at hand */
+	struct fz_refmap seen; /* tables of the current value */
 	struct fz_refmap modules;
-	bool filled; /* `modules` is */
+	bool filled; /* `modules` is filled */
 	/*
-	 * Called with each table that is walked for a sum that is noted, which
-	 * is on top of the stack and has room for 10 others; may be NULL.
+	 * Called with each table of a sum whose objects are listed (`found` is
+	 * not 0). The table is on top, and the stack has room for 10 more. May
+	 * be NULL.
 	 */
 	void (*met)(lua_State *L, void *ctx);
 	void *ctx;
@@ -31,30 +33,34 @@ struct fz_contents {
 
 struct fz_contents_sum {
 	uint64_t hash;
-	uint64_t size; /* about that of a message with the value, in words */
-	bool certain;  /* else it may have changed without a change of `hash` */
-	bool opaque;   /* it holds what cannot be sent, or by an effort */
+	uint64_t size; /* words in the sum; about the size of a message with the
+			  value */
+	bool certain;  /* false: the value may change without a change of `hash`
+			*/
+	bool opaque;   /* the value contains objects that cannot be sent, or not
+			  as plain bytes */
 };
 
 void fz_contents_init(struct fz_contents *c);
 void fz_contents_fini(struct fz_contents *c, lua_State *L);
 
 /*
- * Modules may have been loaded since: look for them again. Needed for sums that
- * are noted; one that is compared may find the same names as these.
+ * Drop the list of modules, because some may have been loaded since. Needed
+ * before sums that are noted; a comparison may use the list of the noted sum.
  */
 void fz_contents_begin(struct fz_contents *c, lua_State *L,
     void (*met)(lua_State *L, void *ctx), void *ctx);
 
 /*
- * True if the value at `idx` has contents that cross: it is a table, or a
+ * Whether the value at `idx` has contents that cross: it is a table, or a
  * userdata that packs itself, and has no name. [-0, +0, m]
  */
 bool fz_contents_has(struct fz_contents *c, lua_State *L, int idx);
 
 /*
- * The sum of the value at `idx`. The list at `found` gets what counted by
- * its address; 0: no list, it is not noted. [-0, +0, m]
+ * The sum of the value at `idx`. The list at stack index `found` gets the
+ * objects that count by address; 0: no list, and the sum is only compared. [-0,
+ * +0, m]
  */
 struct fz_contents_sum fz_contents_sum(
     struct fz_contents *c, lua_State *L, int idx, int found);

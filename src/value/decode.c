@@ -16,8 +16,8 @@
 #include "value/scalar.h"
 
 enum {
-	BIG_MESSAGE = 65536, /* the collector rests while one is read */
-	HEAP_SHARE = 16,     /* big is also at least 1/16 of the heap */
+	BIG_MESSAGE = 65536, /* bytes of a message that stops the collector */
+	HEAP_SHARE = 16, /* such a message is also at least 1/16 of the heap */
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
 };
 
@@ -75,7 +75,7 @@ push_string_ref(struct fz_decoder *d, uint32_t number)
 	lua_rawgeti(d->L, d->strings, (lua_Integer)number + 1);
 }
 
-/* The tag of the next value, FZ_FORMAT_NIL where there is none. */
+/* The tag of the next value; FZ_FORMAT_NIL at the end of the message. */
 static unsigned
 next_tag(const struct fz_decoder *d)
 {
@@ -135,14 +135,17 @@ get_header(struct fz_decoder *d, unsigned tag)
 	return (struct header){ (int)narr, (uint32_t)npairs };
 }
 
-/* One loop per width: the integers are read as fast as they can be stored. */
+/* One loop per width, because this is the fastest way to read a run. */
 #define GET_INTEGERS(type, load)                               \
 	for (lua_Integer i = 0; i < n; i++) {                  \
 		lua_pushinteger(L, (lua_Integer)(type)(load)); \
 		lua_rawseti(L, t, first + i);                  \
 	}
 
-/* Elements of table `t` from `first` on, `room` at most; returns how many. */
+/*
+ * Read a run into table `t` from element `first` on, `room` elements at most;
+ * returns how many.
+ */
 static int
 get_run(struct fz_decoder *d, int t, int first, int room)
 {
@@ -184,7 +187,7 @@ is_run(const struct fz_decoder *d)
 	       *d->in.p <= FZ_FORMAT_RUN_FLOAT;
 }
 
-/* A key that lua_rawset takes: neither nil nor NaN. */
+/* Read a key; raises for nil and NaN, which lua_rawset refuses. */
 static void
 get_key(struct fz_decoder *d)
 {
@@ -232,7 +235,10 @@ get_table(struct fz_decoder *d, unsigned tag)
 	get_contents(d, h);
 }
 
-/* Name, and the tag of the table that follows; its metatable or nil. [+1] */
+/*
+ * Read a class name; push its metatable or nil. Returns the tag of the table
+ * that follows. [+1]
+ */
 static unsigned
 get_class(struct fz_decoder *d)
 {
@@ -311,7 +317,9 @@ get_ref(struct fz_decoder *d)
 		fz_decode_refuse(d, "no such object");
 }
 
-/* What holds other values, or stands for something of the receiver's. */
+/*
+ * Read a value that contains others, or that names an object of the receiver.
+ */
 static void
 get_object(struct fz_decoder *d, unsigned tag)
 {
@@ -392,7 +400,7 @@ fz_decode_value(struct fz_decoder *d)
 		get_other(d, tag);
 }
 
-/* The tables that the flags ask for; a small message asks for none. [+0|4] */
+/* Push the tables that the flags require: none for a small message. [+0|4] */
 static int
 push_lists(struct fz_decoder *d)
 {
@@ -444,12 +452,12 @@ call_get_message(lua_State *L)
 {
 	struct fz_decoder *d = lua_touserdata(L, 2);
 
-	lua_settop(L, 1); /* what the upvalues are shared with, or nil */
+	lua_settop(L, 1); /* the cells, or nil */
 	d->shared = d->shared != 0 ? 1 : 0;
 	return get_message(d);
 }
 
-/* True where reading makes enough objects to set the collector off. */
+/* Whether decoding would allocate enough to start a collection. */
 static bool
 is_big(lua_State *L, size_t len)
 {

@@ -1,4 +1,4 @@
-/* decode.h - what the files of the decoder share. */
+/* decode.h - shared by the files of the decoder. */
 #ifndef FZ_DECODE_H
 #define FZ_DECODE_H
 
@@ -13,51 +13,57 @@
 #include "value/format.h"
 
 /*
- * The bytes are nobody's friend. Element counts are believed up to the
- * length of the message, over all tables together: an element takes a byte.
+ * The decoder does not trust its input. Each element takes a byte at least, so
+ * that the element counts of all tables together must not exceed the message's
+ * length.
  */
 struct fz_decoder {
 	lua_State *L;
 	struct fz_reader in;
 	const unsigned char *start;
-	size_t unclaimed; /* elements that may still be announced */
-	size_t due;       /* bodies promised and not yet read */
+	size_t unclaimed; /* elements that further tables may announce */
+	size_t due;       /* postponed tables that are not read yet */
 	uint8_t flags;
 	enum fz_codec_trust trust;
-	unsigned level; /* C calls deep */
-	int shared;     /* stack index of fz_cells_new(), 0: none */
-	int strings;    /* stack index: {strings by number + 1} */
-	int objects;    /* {tables, functions, ... by number + 1} */
-	int cells;      /* {function, upvalue index} of every upvalue; below 0
-			   those to be shared: its number, name, version */
-	int later;      /* {tables whose bodies are due} */
+	unsigned level; /* nesting of C calls */
+	int shared;     /* stack index of fz_cells_new(); 0: none */
+	int strings;    /* stack index: {string at its number + 1} */
+	int objects;    /* stack index: {object at its number + 1} */
+	int cells; /* stack index: {function, upvalue index} of each upvalue; at
+		      negative indexes the upvalue number, name and version of
+		      those to share */
+	int later; /* stack index: {postponed tables} */
 	lua_Integer nstrings;
 	lua_Integer nobjects;
 	lua_Integer ncells;
-	lua_Integer nnamed; /* to be shared */
-	int alias; /* stack index of what the next object is here; 0: itself */
+	lua_Integer nnamed; /* upvalues to share */
+	int alias; /* stack index of the local object that replaces the next
+		      one; 0: none */
 	lua_Integer nlater;
 };
 
-/* Raise: the bytes are no message, as `what` says. */
+/* Raise an error: the bytes are no message because of `what`. */
 int fz_decode_refuse(const struct fz_decoder *d, const char *what);
 
-/* Log, the first time, that the class named on top is not registered here. */
+/* Log once that the class named on top is not registered here. */
 void fz_decode_miss_class(struct fz_decoder *d);
 
-/* One level deeper on the C stack; the caller lowers `level` again. */
+/* Enter one more C call; the caller decrements `level` afterwards. */
 void fz_decode_enter(struct fz_decoder *d);
 
 uint64_t fz_decode_varint(struct fz_decoder *d);
 
-/* Push the next value; the same where it must be a string. [-0, +1, e] */
+/*
+ * Push the next value; fz_decode_name() raises unless it is a string. [-0, +1,
+ * e]
+ */
 void fz_decode_value(struct fz_decoder *d);
 void fz_decode_name(struct fz_decoder *d);
 
-/* Read the bodies of promised tables, down to `mark` of them. */
+/* Read postponed tables, until `mark` of them are left. */
 void fz_decode_later(struct fz_decoder *d, lua_Integer mark);
 
-/* decode_object.c: push what follows the tag that each is named for. */
+/* decode_object.c: push the value after the tag in the function's name. */
 void fz_decode_packed(struct fz_decoder *d);
 void fz_decode_function(struct fz_decoder *d);
 void fz_decode_cfunction(struct fz_decoder *d);
@@ -65,10 +71,10 @@ void fz_decode_module(struct fz_decoder *d);
 void fz_decode_globals(struct fz_decoder *d);
 void fz_decode_here(struct fz_decoder *d);
 
-/* The message is read: later ones find the cells that it brought. */
+/* After the message: remember the cells that it brought for later messages. */
 void fz_decode_share(struct fz_decoder *d);
 
-/* The next `n` bytes; raises where fewer are left. */
+/* The next `n` bytes; raises if fewer are left. */
 static inline const unsigned char *
 fz_decode_take(struct fz_decoder *d, uint64_t n)
 {
@@ -86,7 +92,7 @@ fz_decode_u8(struct fz_decoder *d)
 	return *fz_decode_take(d, 1);
 }
 
-/* The value on top is the next object. */
+/* Number the value on top as the next object. */
 static inline void
 fz_decode_remember(struct fz_decoder *d)
 {

@@ -21,7 +21,10 @@ need_functions(const struct fz_decoder *d)
 
 #define EARLIER "before the worker is started, or in its init"
 
-/* Raise: what is named at `name` is not registered here; `by` registers it. */
+/*
+ * Raise an error: nothing is registered here under the name at `name`; `by`
+ * names the function that registers it.
+ */
 static int
 raise_unknown(lua_State *L, const char *noun, int name, const char *by)
 {
@@ -43,12 +46,12 @@ fz_decode_miss_class(struct fz_decoder *d)
 	lua_pushfstring(L,
 	    "a table of class '%s' has lost its metatable: the class is not "
 	    "registered here (call fz.register_class " EARLIER
-	    "; said once for each class)",
+	    "; reported once per class)",
 	    lua_tostring(L, -1));
 	fz_warning(L);
 }
 
-/* Raise what the __fzunpack of the class named at `name` raised, on top. */
+/* Raise the error on top for the __fzunpack of the class named at `name`. */
 static int
 raise_unpacker(lua_State *L, int name)
 {
@@ -67,7 +70,10 @@ raise_unpacker(lua_State *L, int name)
 	return lua_error(L);
 }
 
-/* The plain value on top becomes the object of the class named at `name`. */
+/*
+ * Replace the class name at `name` by the object that __fzunpack makes of the
+ * plain value on top. [-1]
+ */
 static void
 call_unpacker(struct fz_decoder *d, int name)
 {
@@ -87,7 +93,7 @@ call_unpacker(struct fz_decoder *d, int name)
 	if (rc != LUA_OK)
 		raise_unpacker(L, name);
 	if (lua_isnil(L, -1))
-		fz_decode_refuse(d, "a class whose __fzunpack gave nil");
+		fz_decode_refuse(d, "a class whose __fzunpack returned nil");
 	lua_replace(L, name);
 }
 
@@ -114,7 +120,7 @@ fz_decode_packed(struct fz_decoder *d)
 	d->level--;
 }
 
-/* Upvalue `i` of the function at `f` is the one numbered so. */
+/* Join upvalue `i` of the function at `f` to the one whose number follows. */
 static void
 join_upvalue(struct fz_decoder *d, int f, int i)
 {
@@ -139,9 +145,9 @@ get_number(struct fz_decoder *d)
 	return (uint32_t)v;
 }
 
-/* The cell of the upvalue that was remembered last is to be known later. */
+/* Share the last upvalue as cell `number` once the message has been read. */
 static void
-share_later(struct fz_decoder *d, uint32_t number, uint64_t version)
+note_shared_cell(struct fz_decoder *d, uint32_t number, uint64_t version)
 {
 	lua_State *L = d->L;
 	lua_Integer at = -3 * d->nnamed++;
@@ -178,7 +184,7 @@ fz_decode_share(struct fz_decoder *d)
 	}
 }
 
-/* Whether a table, or an object that was packed, comes next. */
+/* Whether a table or a packed object comes next. */
 static bool
 is_table_next(const struct fz_decoder *d)
 {
@@ -197,8 +203,8 @@ is_table_next(const struct fz_decoder *d)
 }
 
 /*
- * The value of a cell, upvalue `i` of the function at `f`, that is here: it is
- * dropped, but what refers to its table gets the one that is here.
+ * Read and drop the value of a cell that this process has, upvalue `i` of the
+ * function at `f`. References to a table that is the value get the local table.
  */
 static void
 drop_value(struct fz_decoder *d, int f, int i)
@@ -213,7 +219,7 @@ drop_value(struct fz_decoder *d, int f, int i)
 	lua_settop(L, top);
 }
 
-/* A cell that is here and whose value does not come. */
+/* Handle a cell that this process has and whose value was left out. */
 static void
 keep_value(struct fz_decoder *d, int f, int i)
 {
@@ -225,9 +231,9 @@ keep_value(struct fz_decoder *d, int f, int i)
 }
 
 /*
- * Upvalue `i` of the function at `f` is a cell that this worker may have; has,
- * if it is `kept`. A value that follows is read in any case: others may refer
- * to what is in it.
+ * Read upvalue `i` of the function at `f`, a cell that this process may have,
+ * and has if it is `kept`. A value that follows is always read, because other
+ * values may refer to objects in it.
  */
 static void
 get_cell(struct fz_decoder *d, int f, int i, bool kept)
@@ -251,13 +257,13 @@ get_cell(struct fz_decoder *d, int f, int i, bool kept)
 	} else if (joined) {
 		drop_value(d, f, i);
 	} else {
-		share_later(d, number, version);
+		note_shared_cell(d, number, version);
 		fz_decode_value(d);
 		lua_setupvalue(L, f, i);
 	}
 }
 
-/* True and past it where a named upvalue comes next. */
+/* If an upvalue with a name comes next, read its tag and return true. */
 static bool
 take_upvalue_tag(struct fz_decoder *d, bool *kept)
 {
@@ -271,7 +277,7 @@ take_upvalue_tag(struct fz_decoder *d, bool *kept)
 	return true;
 }
 
-/* Upvalue `i` of the function at `f` is the next one that has a number. */
+/* Number upvalue `i` of the function at `f`. */
 static void
 number_upvalue(struct fz_decoder *d, int f, int i)
 {
@@ -284,9 +290,9 @@ number_upvalue(struct fz_decoder *d, int f, int i)
 	d->ncells++;
 }
 
-/* A cell for itself: push its value. */
+/* Read a cell without a function and push its value. */
 static void
-get_lone_cell(struct fz_decoder *d)
+get_cell_value(struct fz_decoder *d)
 {
 	lua_State *L = d->L;
 	int f = lua_gettop(L) + 1;
@@ -387,7 +393,7 @@ fz_decode_cfunction(struct fz_decoder *d)
 	if (lua_istable(L, -2))
 		lua_rawget(L, -2);
 	if (!lua_isfunction(L, -1))
-		fz_decode_refuse(d, "a C function that is not here");
+		fz_decode_refuse(d, "a C function that does not exist here");
 	lua_replace(L, -3);
 	lua_pop(L, 1);
 	fz_decode_remember(d);
@@ -455,11 +461,12 @@ fz_decode_here(struct fz_decoder *d)
 		get_registered(d, what == FZ_FORMAT_HERE_METATABLE);
 		break;
 	case FZ_FORMAT_HERE_CELL:
-		get_lone_cell(d);
+		get_cell_value(d);
 		break;
 	default:
 		if (what > FZ_FORMAT_HERE_METATABLE)
-			fz_decode_refuse(d, "an unknown thing of the receiver");
+			fz_decode_refuse(
+			    d, "an unknown object of the receiver");
 		fz_byname_push_file(d->L, (int)what);
 	}
 }

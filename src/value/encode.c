@@ -6,7 +6,7 @@
 #include "value/format.h"
 #include "value/registered.h"
 
-/* True, and a reference is written, where the object at `p` came before. */
+/* If the message has the object at `p`, write a reference and return true. */
 static inline bool
 put_known(
     struct fz_encoder *e, int idx, const void *p, const struct fz_path *at)

@@ -1,4 +1,4 @@
-/* encode.h - what the files of the encoder share. */
+/* encode.h - writes values into a message, recursively. */
 #ifndef FZ_ENCODE_H
 #define FZ_ENCODE_H
 
@@ -13,39 +13,44 @@
 #include "value/scalar.h"
 
 /*
- * fz_codec_encode() into a string, which is pushed. Long strings are copied
- * once, from the value to there; `out` is empty and scratch. [-0, +1, e]
+ * Push the message of fz_codec_encode() as a string. Long strings are copied
+ * once, from the value into the result. `out` is an empty scratch buffer. [-0,
+ * +1, e]
  */
 void fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out);
 
-/* All of these write into the message and may raise. */
+/* The functions below write into the message and may raise. */
 
-/* encode.c: any value; one that fz_encode_at() does not write itself. */
+/* encode.c: write any value, or one that fz_encode_at() cannot write itself. */
 void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_large(
     struct fz_encoder *e, int idx, int type, const struct fz_path *at);
 
-/* encode_table.c: the contents of the table at `t`. */
+/* encode_table.c: write the contents of the table at `t`. */
 void fz_encode_contents(struct fz_encoder *e, int t, const struct fz_path *at);
 
-/* True, and a reference is written, if the object at `idx` came before. */
+/*
+ * If the message has the object at `idx` already, write a reference to it and
+ * return true; if not, give it a number.
+ */
 bool fz_encode_known(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* True, and it is written, if the new object at `idx` crosses by a name. */
+/* If the new object at `idx` crosses by a name, write that and return true. */
 bool fz_encode_named(struct fz_encoder *e, int idx);
 
 /*
- * From here on a loaded module crosses by its name. Modules are looked for only
- * where one may be: a message of plain data is not slowed down by them.
+ * Look for loaded modules, which cross by their names, from here on. Called
+ * only if a value may be one, so that a message of plain data does not pay for
+ * it.
  */
 void fz_encode_need_modules(struct fz_encoder *e);
 
-/* Why a full pass is needed. */
+/* Reasons for a full pass. */
 enum { FZ_ENCODE_CALLS = 1, FZ_ENCODE_MODULES = 2 };
 
 /*
- * Call this before anything that may run Lua code or the collector, and before
- * the first effect outside of the message: does not return in the first pass.
+ * Called before anything that may run Lua code or the collector, and before the
+ * first effect outside of the message. Does not return in the first pass.
  */
 static inline void
 fz_encode_need_full(struct fz_encoder *e, int why)
@@ -57,41 +62,44 @@ fz_encode_need_full(struct fz_encoder *e, int why)
 }
 
 /*
- * The table at `t`, whatever its metatable, or its promise for later. With
+ * Write the table at `t`, or postpone it if it is nested too deep. With
  * `classed` the name of its class is on top.
  */
 void fz_encode_plain(
     struct fz_encoder *e, int t, bool classed, const struct fz_path *at);
 
-/* The bodies of promised tables, down to `mark` of them. */
+/* Write the postponed tables, until `mark` of them are left. */
 void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
 
-/* The table of globals of the state. */
+/* The address of the table of globals. */
 const void *fz_encode_globals(struct fz_encoder *e);
 
 /*
- * encode_class.c: the object at `idx`, which has a metatable, by its class;
- * false if it has none, or is a userdata whose class cannot pack it.
+ * encode_class.c: write the object at `idx`, which has a metatable, as its
+ * class says. False if it has no class, or is a userdata whose class has no
+ * __fzpack.
  */
 bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* encode_object.c: one level deeper on the C stack; the caller lowers `level`.
+/*
+ * encode_object.c: enter one more C call; the caller decrements `level`
+ * afterwards.
  */
 void fz_encode_enter(struct fz_encoder *e, const struct fz_path *at);
 
 /*
- * True if the table at `idx` is the value of a cell of the record that did not
- * come yet: it comes with that.
+ * If the table at `idx` is the value of a cell of the record that the message
+ * does not have yet, write the cell instead and return true.
  */
 bool fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* A userdata; a function with its upvalues, or by name. */
+/* Write a userdata; a function, with its upvalues or by its name. */
 void fz_encode_userdata(
     struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_function(
     struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* True if the object at `p` may cross by a name. */
+/* Whether the object at `p` may cross by a name. */
 static inline bool
 fz_encode_may_be_named(const struct fz_encoder *e, const void *p)
 {

@@ -8,7 +8,7 @@
 #include "value/lerror.h"
 #include "value/registered.h"
 
-/* Raise the error on top, from the __fzpack of the class named at `name`. */
+/* Raise the error on top for the __fzpack of the class named at `name`. */
 static int
 raise_packer(struct fz_encoder *e, int name, const struct fz_path *at)
 {
@@ -31,7 +31,10 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_path *at)
 	return lua_error(L);
 }
 
-/* The packed form of the object at `idx`; its class name and packer on top. */
+/*
+ * Call the packer of the object at `idx` and write its result. The class name
+ * and the packer are on top.
+ */
 static void
 put_packed(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
@@ -61,7 +64,7 @@ put_packed(struct fz_encoder *e, int idx, const struct fz_path *at)
 	e->level--;
 }
 
-/* True if the table at `t` holds a function. */
+/* Whether the table at `t` contains a function. */
 static bool
 has_function(lua_State *L, int t)
 {
@@ -76,7 +79,7 @@ has_function(lua_State *L, int t)
 	return false;
 }
 
-/* True if the metatable at `mt` has methods: functions in its __index. */
+/* Whether the metatable at `mt` has methods: functions in its __index. */
 static bool
 has_methods(lua_State *L, int mt)
 {
@@ -111,7 +114,7 @@ push_noun(lua_State *L, const char *class)
 	luaL_pushresult(&b);
 }
 
-/* The metatable on top is no class: refuse objects of it if it says so. */
+/* Raise if the metatable on top, which is not registered, forbids sending. */
 static void
 check_sendable(struct fz_encoder *e, const struct fz_path *at)
 {
@@ -128,8 +131,8 @@ check_sendable(struct fz_encoder *e, const struct fz_path *at)
 }
 
 /*
- * Have it logged that tables go without the metatable on top, if that looks
- * like a class: it has a name, or methods.
+ * Note a log line: a table loses the metatable on top, which looks like that of
+ * a class because it has a name or methods.
  */
 static void
 log_missed(struct fz_encoder *e)
@@ -141,9 +144,9 @@ log_missed(struct fz_encoder *e)
 
 	if (named || has_methods(L, mt)) {
 		lua_pushfstring(L,
-		    "a table of class %s is sent without its metatable: "
-		    "fz.register_class lets it keep that (said once for each "
-		    "class)",
+		    "a table of class %s is sent without its metatable "
+		    "(call fz.register_class to keep it; reported once "
+		    "per class)",
 		    named ? lua_tostring(L, mt + 1) : "without a name");
 		lua_rawseti(L, e->kept, -e->nmissed++);
 	}
@@ -151,8 +154,8 @@ log_missed(struct fz_encoder *e)
 }
 
 /*
- * The table at `idx` has the metatable on top, which is not registered. True if
- * it goes by name all the same.
+ * Prepare to write the table at `idx` without its metatable, which is on top
+ * and not registered. True if the table was written by a name.
  */
 static bool
 put_bare(struct fz_encoder *e, int idx, const struct fz_path *at)
@@ -177,7 +180,7 @@ put_bare(struct fz_encoder *e, int idx, const struct fz_path *at)
 	return false;
 }
 
-/* As the class of the object says; its metatable and name are on top. */
+/* Write the object by its class; its metatable and class name are on top. */
 static bool
 put_classed(struct fz_encoder *e, int idx, const struct fz_path *at)
 {

@@ -11,18 +11,21 @@
 #include "value/handle.h"
 #include "value/registered.h"
 
-/* The reason that a handle cannot be packed. */
-#define SHARED ", shared within one run alone,"
+/* Says in an error why a handle cannot be sent. */
+#define SHARED ", which belongs to one run,"
 
 void
 fz_encode_enter(struct fz_encoder *e, const struct fz_path *at)
 {
 	luaL_checkstack(e->L, 80, "an object is too deep");
 	if (e->level++ >= FZ_FORMAT_NEST)
-		fz_encode_refuse(e, "something nested this deep", at);
+		fz_encode_refuse(e, "a value nested this deep", at);
 }
 
-/* False where it is no handle, or the message may leave this run. */
+/*
+ * Write a handle. False if the value is none, or the message may leave this
+ * run.
+ */
 static bool
 put_handle(struct fz_encoder *e, int idx)
 {
@@ -36,7 +39,9 @@ put_handle(struct fz_encoder *e, int idx)
 	return true;
 }
 
-/* Raise if the place is inside of what one of our own objects is packed into.
+/*
+ * Raise for the object of fzlua whose packed form contains this value, if there
+ * is one.
  */
 static void
 refuse_packed(struct fz_encoder *e, const struct fz_path *at)
@@ -87,7 +92,8 @@ put_cfunction(struct fz_encoder *e, int idx, const struct fz_path *at)
 	lua_State *L = e->L;
 
 	if (!fz_byname_cfunction(L, idx))
-		fz_encode_refuse(e, "a C function of no loaded module", at);
+		fz_encode_refuse(
+		    e, "a C function that no loaded module has", at);
 	fz_encode_u8(e, FZ_FORMAT_CFUNCTION);
 	fz_encode_string(e, lua_gettop(L) - 1);
 	fz_encode_string(e, lua_gettop(L));
@@ -120,7 +126,9 @@ put_dump(struct fz_encoder *e, int f)
 	fz_encode_resume(e);
 }
 
-/* Hold an upvalue of the function at `f`: debug.upvaluejoin may take it away.
+/*
+ * Keep upvalue `i` of the function at `f` alive, because debug.upvaluejoin may
+ * replace it.
  */
 static void
 keep_cell(struct fz_encoder *e, int f, int i)
@@ -136,10 +144,10 @@ keep_cell(struct fz_encoder *e, int f, int i)
 }
 
 /*
- * Upvalue `i` of the function at `f`, which is in the record: its name, and its
- * value unless all receivers have it; of a table they have also whether it is
- * an object of this message from here on. A small one comes even so, for
- * workers that are forked later and inherit another one.
+ * Write upvalue `i` of the function at `f`, which the record has: its name, and
+ * its value unless all receivers have it. For a table that they have, also
+ * write whether it is a new object of this message. A small value is always
+ * written, for workers that are forked later and inherit another version.
  */
 static void
 put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
@@ -167,7 +175,9 @@ put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
 	lua_pop(L, 1);
 }
 
-/* The number of upvalue `i` of the function at `f`; false: it has one. */
+/*
+ * Get the number of upvalue `i` of the function at `f`. True: it is a new one.
+ */
 static bool
 number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 {

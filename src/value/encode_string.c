@@ -8,11 +8,15 @@
 #include "value/format.h"
 
 enum {
-	LONG_STRING = 4096,     /* remembered for good at first sight */
-	SPLICE_MIN = 64 * 1024, /* worth a piece of its own */
+	NUMBERED_AT_ONCE =
+	    4096, /* bytes of a string that is numbered at once */
+	SPLICE_MIN =
+	    64 * 1024, /* bytes of a string that is left out of the buffer */
 };
 
-/* The bytes of the string at `idx` come between those before and behind. */
+/*
+ * Leave the bytes of the string at `idx` out of the buffer; they belong here.
+ */
 static void
 splice(struct fz_encoder *e, int idx)
 {
@@ -23,7 +27,7 @@ splice(struct fz_encoder *e, int idx)
 	lua_rawseti(e->L, e->list, -(lua_Integer)e->nsplices);
 }
 
-/* The string at `idx` with its bytes. */
+/* Write the string at `idx` with its bytes. */
 static void
 put_literal(struct fz_encoder *e, int idx)
 {
@@ -56,9 +60,9 @@ put_literal(struct fz_encoder *e, int idx)
 	}
 }
 
-/* From now on the string is sent as its number. */
+/* Store in the cache slot how to refer to string `number`. */
 static void
-refer(struct fz_encode_glance *g, uint32_t number)
+set_reference(struct fz_encode_recent *g, uint32_t number)
 {
 	if (number < 32) {
 		g->ref[0] = (unsigned char)(FZ_FORMAT_SREF5 + number);
@@ -74,7 +78,10 @@ refer(struct fz_encode_glance *g, uint32_t number)
 	}
 }
 
-/* The string at `idx` enters the receiver's list; returns its place there. */
+/*
+ * Write the string at `idx` so that the receiver numbers it; returns the
+ * number.
+ */
 static uint32_t
 define_string(struct fz_encoder *e, int idx)
 {
@@ -93,14 +100,15 @@ define_string(struct fz_encoder *e, int idx)
 }
 
 /*
- * The second time a string comes it enters the receiver's list, so that one
- * that comes once costs nothing there and a key of many records little.
+ * Write a string. A string is numbered when it comes for the second time, so
+ * that one that comes once costs the receiver nothing, and a key of many
+ * records little.
  */
 void
 fz_encode_string(struct fz_encoder *e, int idx)
 {
 	const void *string = lua_topointer(e->L, idx);
-	struct fz_encode_glance *g = fz_encode_glance(e, string);
+	struct fz_encode_recent *g = fz_encode_recent(e, string);
 	bool again = g->string == string && g->stamp == e->stamp;
 	const struct fz_refmap_slot *slot;
 
@@ -112,14 +120,14 @@ fz_encode_string(struct fz_encoder *e, int idx)
 			fz_encode_keep(e, idx);
 		slot = fz_refmap_find(&e->strings, string);
 		if (slot != NULL)
-			refer(g, slot->number);
+			set_reference(g, slot->number);
 	}
 	if (g->len != 0) {
 		fz_encode_bytes(e, g->ref, g->len);
 		return;
 	}
-	if (again || lua_rawlen(e->L, idx) >= LONG_STRING)
-		refer(g, define_string(e, idx));
+	if (again || lua_rawlen(e->L, idx) >= NUMBERED_AT_ONCE)
+		set_reference(g, define_string(e, idx));
 	else
 		put_literal(e, idx);
 }

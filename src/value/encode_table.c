@@ -10,24 +10,25 @@
 #include "value/scalar.h"
 
 enum {
-	HOLES_MAX = 64, /* nils in an array part that need no elements */
+	HOLES_MAX =
+	    64, /* nils that an array part may have beyond its elements */
 };
 
 /*
- * A table while lua_next goes over it. Key and value are read by their place
- * on the stack: a look at the top that was just moved costs more.
+ * A table during lua_next. Key and value are read by their stack index, because
+ * an access relative to the top, which has just changed, costs more.
  */
 struct walk {
 	int t;            /* stack index of the table */
-	int key;          /* of its key; the value is behind it */
-	bool pair;        /* they are there: the walk has not ended */
+	int key;          /* stack index of the key; the value follows it */
+	bool pair;        /* a pair is there: the walk has not ended */
 	lua_Integer narr; /* elements 1..narr are the array part */
-	lua_Integer n;    /* of these, written so far */
-	size_t narr_at;   /* where in the message narr stands */
-	size_t npairs_at; /* where the number of pairs stands */
+	lua_Integer n;    /* elements written so far */
+	size_t narr_at;   /* offset of narr in the message */
+	size_t npairs_at; /* offset of the number of pairs */
 };
 
-/* True if the key at hand is element n + 1. */
+/* Whether the current key is element n + 1. */
 static inline bool
 walk_in_order(lua_State *L, const struct walk *w)
 {
@@ -36,8 +37,8 @@ walk_in_order(lua_State *L, const struct walk *w)
 }
 
 /*
- * On to the next key; true where that is element n + 1. Going on with
- * lua_next from elements fetched by lua_rawgeti would lose keys.
+ * Go to the next key; returns whether it is element n + 1. The walk must use
+ * lua_next alone: continuing it from an element read by lua_rawgeti skips keys.
  */
 static inline bool
 walk_next(lua_State *L, struct walk *w)
@@ -47,7 +48,7 @@ walk_next(lua_State *L, struct walk *w)
 	return w->pair && walk_in_order(L, w);
 }
 
-/* Write `n` raw integers in `width` bytes each instead of 8. */
+/* Reduce `n` raw integers from 8 to `width` bytes each. */
 static void
 narrow(unsigned char *p, size_t n, unsigned width)
 {
@@ -64,8 +65,8 @@ narrow(unsigned char *p, size_t n, unsigned width)
 }
 
 /*
- * `n` numbers stand raw behind a reserved header of 3 bytes; `bits` has all
- * bits set that any of the integers needs.
+ * Finish a run of `n` raw numbers, which follow a reserved header of 3 bytes.
+ * `bits` has all bits that any of the integers needs.
  */
 static void
 end_run(struct fz_encoder *e, size_t n, bool integers, uint64_t bits)
@@ -94,7 +95,7 @@ end_run(struct fz_encoder *e, size_t n, bool integers, uint64_t bits)
 	e->p += 3 + (n << (integers ? shift : 3));
 }
 
-/* Room for a run of at most `max` numbers, or for a few apart. */
+/* Make room for a run of at most `max` numbers, or for a few single numbers. */
 static unsigned char *
 start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 {
@@ -104,7 +105,10 @@ start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 	return fz_encode_room(e, 3 + *max * 9) + 3;
 }
 
-/* Integers from element n + 1 on, which is on top. As walk_next(). */
+/*
+ * Write integers from element n + 1 on, which is on top. Returns like
+ * walk_next().
+ */
 static bool
 put_integers(struct fz_encoder *e, struct walk *w)
 {
@@ -148,9 +152,12 @@ put_floats(struct fz_encoder *e, struct walk *w)
 	return more;
 }
 
-/* The array part is as long as what was written: same number of bytes. */
+/*
+ * Set the length of the array part to the number of written elements, in the
+ * same number of bytes.
+ */
 static void
-cut_array(struct fz_encoder *e, const struct walk *w)
+shorten_array(struct fz_encoder *e, const struct walk *w)
 {
 	uint64_t n = (uint64_t)w->n;
 	unsigned char *p = e->out->data + w->narr_at;
@@ -162,9 +169,9 @@ cut_array(struct fz_encoder *e, const struct walk *w)
 }
 
 /*
- * Elements behind the first that did not come in order. A border can lie as
- * far out as 2^62 in a table of 63 elements: more holes than elements, and
- * the rest are pairs.
+ * Write the elements after the first one out of order. A border may be as high
+ * as 2^62 in a table of 63 elements. If there are more holes than elements, the
+ * rest is left to the pairs.
  */
 static void
 put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
@@ -179,7 +186,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 		if (holes < 0) {
 			lua_pop(e->L, 1);
 			w->narr = w->n;
-			cut_array(e, w);
+			shorten_array(e, w);
 			return;
 		}
 		here->index = ++w->n;
@@ -188,7 +195,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 	}
 }
 
-/* The array part; the first key is an integer. */
+/* Write the array part. The first key is an integer. */
 static inline void
 put_array(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 {
@@ -214,9 +221,9 @@ put_array(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 		put_rest(e, w, here);
 }
 
-/* 255 pairs and more are counted in 4 bytes. */
+/* Widen the count of pairs to 4 bytes, for 255 pairs and more. */
 static void
-widen(struct fz_encoder *e, const struct walk *w)
+widen_count(struct fz_encoder *e, const struct walk *w)
 {
 	unsigned char *p;
 
@@ -232,7 +239,7 @@ widen(struct fz_encoder *e, const struct walk *w)
 	e->out->data[w->narr_at - 1] = FZ_FORMAT_TABLE_WIDE;
 }
 
-/* True if the key at hand was in the array part. */
+/* Whether the current key was written with the array part. */
 static bool
 is_element(lua_State *L, const struct walk *w)
 {
@@ -240,7 +247,7 @@ is_element(lua_State *L, const struct walk *w)
 	       lua_tointeger(L, w->key) <= w->narr;
 }
 
-/* The pair at hand and all that follow, but not the array part again. */
+/* Write the current pair and all that follow, except the array part. */
 static inline void
 put_pairs(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 {
@@ -269,7 +276,7 @@ put_pairs(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 		fz_encode_at(e, end, key + 1, lua_type(L, key + 1), here);
 		lua_pop(L, 1);
 		if (++n == UINT8_MAX)
-			widen(e, w);
+			widen_count(e, w);
 	} while (lua_next(L, w->t));
 	if (n < UINT8_MAX)
 		e->out->data[w->npairs_at] = (unsigned char)n;
@@ -277,7 +284,7 @@ put_pairs(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 		fz_le32_store(e->out->data + w->npairs_at, n);
 }
 
-/* The stack is looked after every 8 levels; each takes 5 slots at most. */
+/* Check the stack every 8 levels; each level takes 5 slots at most. */
 static void
 enter_level(struct fz_encoder *e)
 {
@@ -302,8 +309,8 @@ put_header(struct fz_encoder *e, struct walk *w)
 }
 
 /*
- * The table at `t`, whatever its metatable. Its length is asked for only
- * where an integer comes first: lua_rawlen looks into the hash part.
+ * Write the table at `t`, ignoring its metatable. Its length is read only if
+ * the first key is an integer, because lua_rawlen searches the hash part.
  */
 void
 fz_encode_contents(struct fz_encoder *e, int t, const struct fz_path *at)

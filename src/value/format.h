@@ -1,9 +1,9 @@
 /*
- * format.h - the bytes of a message; doc/format.md says the same in words.
+ * format.h - the layout of a message; see doc/format.md for a description.
  *
- *	version flags varint(n) value*n body*
+ * 	version flags varint(n) value*n body*
  *
- * A body belongs to a FZ_FORMAT_LATER, in the order in which these came.
+ * The bodies are those of each FZ_FORMAT_LATER, in the same order.
  */
 #ifndef FZ_FORMAT_H
 #define FZ_FORMAT_H
@@ -18,22 +18,23 @@ enum {
 	FZ_FORMAT_HAS_LATER = 8,     /* FZ_FORMAT_LATER occurs */
 
 	/* Limits. */
-	FZ_FORMAT_DEPTH = 190,     /* tables nested deeper come later */
-	FZ_FORMAT_NEST = 400,      /* objects and functions end here */
-	FZ_FORMAT_RUN_MIN = 4,     /* shorter runs are single numbers */
+	FZ_FORMAT_DEPTH = 190, /* deeper tables are postponed */
+	FZ_FORMAT_NEST = 400,  /* nesting of objects and functions at most */
+	FZ_FORMAT_RUN_MIN = 4, /* shorter runs are single numbers */
 	FZ_FORMAT_RUN_MAX = 65536, /* numbers in one run */
 	FZ_FORMAT_BODY_MIN = 3,    /* bytes of the smallest body */
 
-	/* Behind FZ_FORMAT_HERE; 0, 1, 2: standard input, output, error. */
+	/* After FZ_FORMAT_HERE; 0, 1, 2 are standard input, output, error. */
 	FZ_FORMAT_HERE_HANDLE = 3,    /* u32 type, u32 name, ... */
-	FZ_FORMAT_HERE_NULL = 4,      /* the light userdata */
+	FZ_FORMAT_HERE_NULL = 4,      /* the light userdata NULL */
 	FZ_FORMAT_HERE_VALUE = 5,     /* name of a registered value */
 	FZ_FORMAT_HERE_METATABLE = 6, /* name of a registered class */
 
-	/* As an upvalue only: one that a worker of a pool may have. */
+	/* Only as an upvalue: a cell that a worker of the pool may have. */
 	FZ_FORMAT_HERE_UPVALUE = 7, /* varint*2 number, version; value */
 	FZ_FORMAT_HERE_KEPT = 8,    /* varint*2 number, version; u8 object */
-	FZ_FORMAT_HERE_CELL = 9,    /* a value: that of the one that follows */
+	FZ_FORMAT_HERE_CELL =
+	    9, /* as a value: the value of the cell that follows */
 };
 
 enum fz_format_tag {
@@ -50,9 +51,9 @@ enum fz_format_tag {
 	FZ_FORMAT_STR8,        /* u8 length, bytes */
 	FZ_FORMAT_STR32,       /* u32 length, bytes */
 	FZ_FORMAT_STR64,       /* u64 length, bytes */
-	FZ_FORMAT_DEF,         /* a string with tag: the next of the list */
-	FZ_FORMAT_SREF8,       /* u8 place in that list */
-	FZ_FORMAT_SREF32,      /* u32 place in that list */
+	FZ_FORMAT_DEF,         /* a string that the receiver numbers */
+	FZ_FORMAT_SREF8,       /* u8 number of a string */
+	FZ_FORMAT_SREF32,      /* u32 number of a string */
 	FZ_FORMAT_TABLE,       /* varint narr, u8 nhash, values, pairs */
 	FZ_FORMAT_TABLE_WIDE,  /* varint narr, u32 nhash, values, pairs */
 	FZ_FORMAT_RUN8 = 0xd0, /* u16 count - 1, raw integers */
@@ -60,18 +61,18 @@ enum fz_format_tag {
 	FZ_FORMAT_RUN32,
 	FZ_FORMAT_RUN64,
 	FZ_FORMAT_RUN_FLOAT,
-	FZ_FORMAT_LATER,        /* a table whose body follows */
+	FZ_FORMAT_LATER,        /* a table whose body comes later */
 	FZ_FORMAT_REF,          /* varint number of an object */
 	FZ_FORMAT_CLASS,        /* name, table */
 	FZ_FORMAT_PACKED,       /* name, plain value, body* */
 	FZ_FORMAT_FUNCTION,     /* u32 length, dump, u8 n, upvalue*n */
 	FZ_FORMAT_CFUNCTION,    /* module, field */
 	FZ_FORMAT_MODULE,       /* name */
-	FZ_FORMAT_GLOBALS,      /* the receiver's */
-	FZ_FORMAT_HERE,         /* u8, see above: what the receiver has */
-	FZ_FORMAT_CELL,         /* varint number of an upvalue seen before */
-	FZ_FORMAT_ITEM,         /* outside messages: see items.h */
-	FZ_FORMAT_SREF5 = 0xe0, /* 0xe0..0xff: place in the list of strings */
+	FZ_FORMAT_GLOBALS,      /* the receiver's globals */
+	FZ_FORMAT_HERE,         /* u8, see above: an object of the receiver */
+	FZ_FORMAT_CELL,         /* varint number of an earlier upvalue */
+	FZ_FORMAT_ITEM,         /* not in messages: see items.h */
+	FZ_FORMAT_SREF5 = 0xe0, /* 0xe0..0xff: number of a string */
 };
 
 #endif

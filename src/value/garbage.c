@@ -4,22 +4,23 @@
 
 #include "os/proc.h"
 
-/* KiB of a heap below which copying it is cheap. */
+/* KiB of a heap that is cheap to copy. */
 enum { GARBAGE_HEAP = 32 << 10 };
 /* KiB that a child allocates before its first collection. */
 enum { GARBAGE_FIRST = 32 << 10 };
-/* KiB of messages, and part of the heap, that are worth a collection. */
+/* KiB of messages, and divisor of the heap, after which to collect. */
 enum { GARBAGE_MESSAGES = 16 << 10, GARBAGE_SHARE = 4 };
 /* KiB that a worker allocates between two collections of young objects. */
 enum { GARBAGE_YOUNG = 16 << 10 };
-/* KiB that may be allocated while the collector is kept from running. */
+/* KiB that may be allocated during a delay. */
 enum { GARBAGE_DELAY = 1 << 20 };
 
 struct fz_garbage {
-	int aged_kib; /* the heap when its objects were made old; 0: never */
-	int received; /* KiB of big messages since the last collection */
-	bool copies;  /* a collection would copy much that was inherited */
-	unsigned ndelays; /* credits of GARBAGE_DELAY that are not taken back */
+	int aged_kib;     /* KiB of the heap when its objects were made old; 0:
+			     never */
+	int received;     /* KiB of big messages since the last collection */
+	bool copies;      /* a collection would copy much inherited memory */
+	unsigned ndelays; /* credits of GARBAGE_DELAY to take back */
 };
 
 /* Its address is the key in the registry. */
@@ -42,9 +43,8 @@ fz_garbage_open(lua_State *L)
 }
 
 /*
- * Whether the collector is in generational mode, with all objects old. The
- * first call ends what was under way in that mode; incremental mode, where the
- * script has chosen it, comes back at once.
+ * Make all objects old. False if the collector is in incremental mode.
+ * Switching to incremental mode and back finishes the current cycle.
  */
 static bool
 make_old(lua_State *L)
@@ -61,7 +61,7 @@ fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect)
 	int kib = lua_gc(L, LUA_GCCOUNT);
 
 	if (kib < garbage->aged_kib)
-		garbage->aged_kib = kib; /* what was old has died */
+		garbage->aged_kib = kib; /* old objects have died */
 	if (kib < GARBAGE_HEAP || !lua_gc(L, LUA_GCISRUNNING))
 		return false;
 	if (kib <= garbage->aged_kib + garbage->aged_kib / 4)
@@ -116,13 +116,15 @@ fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
 		.collects = aged || kib < GARBAGE_HEAP };
 	fz_garbage_open(L)->copies = !child->collects;
 	/*
-	 * A step of negative size is a credit. If the inherited objects are
-	 * not old, the first collection copies all of them: it comes late.
+	 * A step of negative size is a credit. If the inherited objects are not
+	 * old, the credit is the whole heap, because the first collection
+	 * copies all of them.
 	 */
 	if (child->collects)
 		kib = GARBAGE_FIRST;
 	lua_gc(L, LUA_GCSTEP, -kib);
-	fz_garbage_catch_up(fz_garbage_open(L), L); /* the parent's delays */
+	fz_garbage_catch_up(
+	    fz_garbage_open(L), L); /* delays that the parent had at the fork */
 }
 
 void
@@ -135,7 +137,7 @@ fz_garbage_collect_young(struct fz_garbage_child *child, lua_State *L)
 	kib = lua_gc(L, LUA_GCCOUNT);
 	if (kib < child->kib)
 		child->kib = kib;
-	/* Beside much data of its own a worker collects at that data's pace. */
+	/* A worker with much data of its own collects less often. */
 	least = (child->kib - child->inherited) / 2;
 	if (kib - child->kib <
 		(least > GARBAGE_YOUNG ? least : GARBAGE_YOUNG) ||

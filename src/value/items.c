@@ -40,9 +40,12 @@ fz_items_store_head(unsigned char *p, uint32_t len)
 	fz_le32_store(p + 1, len);
 }
 
-/* The bytes behind the tag, which is moved to `*tag`; NULL: there are none. */
+/*
+ * Read the tag of the next item into `*tag`. Returns its payload of `*len`
+ * bytes, or NULL if it is incomplete.
+ */
 static const unsigned char *
-take(struct fz_reader *items, unsigned *tag, size_t *len)
+read_item(struct fz_reader *items, unsigned *tag, size_t *len)
 {
 	int n;
 
@@ -62,10 +65,10 @@ fz_items_skip(struct fz_reader *items)
 	unsigned tag;
 	size_t len;
 
-	return take(items, &tag, &len) != NULL ? 0 : -1;
+	return read_item(items, &tag, &len) != NULL ? 0 : -1;
 }
 
-/* Raise: a worker that works as it should does not send this. */
+/* Raise an error that only a faulty worker can cause. */
 static int
 refuse(lua_State *L, const char *why)
 {
@@ -80,7 +83,7 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 {
 	unsigned tag;
 	size_t len;
-	const unsigned char *p = take(items, &tag, &len);
+	const unsigned char *p = read_item(items, &tag, &len);
 
 	if (p == NULL)
 		refuse(L, "results are cut short");
@@ -95,7 +98,7 @@ fz_items_push_message(lua_State *L, struct fz_reader *items)
 {
 	unsigned tag;
 	size_t len;
-	const unsigned char *p = take(items, &tag, &len);
+	const unsigned char *p = read_item(items, &tag, &len);
 
 	if (p == NULL || tag != FZ_FORMAT_ITEM)
 		return refuse(L, "results are cut short");

@@ -1,10 +1,10 @@
 /*
- * items.h - the results of many calls, one behind the other.
+ * items.h - the results of many calls in a row.
  *
  * item = a nil, boolean, number or short string as in a message
  *      | FZ_FORMAT_ITEM, u32 length, a message of one value
  *
- * Unlike the values of one message, items share nothing with each other.
+ * Unlike the values of one message, items share no references.
  */
 #ifndef FZ_ITEMS_H
 #define FZ_ITEMS_H
@@ -22,31 +22,31 @@ enum { FZ_ITEMS_SMALL = 64, FZ_ITEMS_HEAD = 5 };
 
 /*
  * Store the value at `idx` at `p`, with FZ_ITEMS_SMALL bytes of room. Returns
- * how many it took, 0 where only a message can hold it.
+ * how many bytes it took; 0: the value needs a message.
  */
 size_t fz_items_store(lua_State *L, int idx, unsigned char *p);
 
-/* Store what comes before a message of `len` bytes. */
+/* Store the header of a message of `len` bytes. */
 void fz_items_store_head(unsigned char *p, uint32_t len);
 
-/* Go over the next item. 0, or -1 where there is no whole one. */
+/* Skip the next item. 0, or -1 if it is incomplete. */
 int fz_items_skip(struct fz_reader *items);
 
 /*
- * Push the next item. Raises where there is none, and as fz_codec_decode()
- * does. [-0, +1, e]
+ * Push the next item. Raises if it is incomplete, or as fz_codec_decode() does.
+ * [-0, +1, e]
  */
 void fz_items_push(lua_State *L, struct fz_reader *items);
 
 /*
- * Push all values of the next item, which is a message of any number of them;
- * returns how many. Raises likewise. [-0, +n, e]
+ * Push all values of the next item, a message of any number of them; returns
+ * how many. Raises likewise. [-0, +n, e]
  */
 int fz_items_push_message(lua_State *L, struct fz_reader *items);
 
 /*
- * Push the next item where it is a number of some size: most are, and this is
- * done for each. False: it is another one, or none.
+ * Push the next item if it is a number of 2 bytes or more. Inline, because most
+ * items are. False: it is not.
  */
 static inline bool
 fz_items_push_number(lua_State *L, struct fz_reader *items)

@@ -7,9 +7,11 @@
 #include "value/lerror.h"
 #include "value/registered.h"
 
-enum { KEEP_MAX = 1 << 22 }; /* bytes of room that stay for the next pack */
+enum {
+	KEEP_MAX = 1 << 22
+}; /* bytes of the buffer that are kept for the next pack */
 
-/* Kept in the registry; a pack inside a pack makes one of its own. */
+/* Kept in the registry. A pack inside of a pack uses a buffer of its own. */
 struct lcodec {
 	struct fz_buf out;
 	bool busy;
@@ -27,7 +29,7 @@ lcodec_gc(lua_State *L)
 	return 0;
 }
 
-/* An empty buffer at the top of the stack that nobody else uses. [+1] */
+/* Push a buffer that is empty and not in use. [+1] */
 static struct lcodec *
 lcodec_get(lua_State *L)
 {
@@ -60,7 +62,7 @@ lcodec_put_back(struct lcodec *lc)
 	lc->busy = false;
 }
 
-/* The values below the buffer on top as a string. */
+/* (values..., buffer) -> string */
 static int
 call_encode(lua_State *L)
 {
@@ -71,7 +73,7 @@ call_encode(lua_State *L)
 	return 1;
 }
 
-/* The same within the run. */
+/* The same for use within the run. */
 static int
 call_encode_run(lua_State *L)
 {
@@ -83,7 +85,7 @@ call_encode_run(lua_State *L)
 	return 1;
 }
 
-/* Say in the error on top which of `n` values it is about. */
+/* Put the number of the value into the error on top, if there were `n` > 1. */
 static void
 name_value(lua_State *L, int n)
 {
@@ -128,14 +130,14 @@ codec_pack(lua_State *L)
 	return lua_error(L);
 }
 
-/* encode(...) -> string, for processes of this run alone: with handles */
+/* encode(...) -> string, for this run only; may contain handles */
 static int
 codec_encode(lua_State *L)
 {
 	return pack_by(L, call_encode_run) == LUA_OK ? 1 : lua_error(L);
 }
 
-/* decode(string, skip) -> ... of what encode() gave, behind `skip` bytes */
+/* decode(string, skip) -> values of encode(); ignores the first `skip` bytes */
 static int
 codec_decode(lua_State *L)
 {
@@ -194,7 +196,7 @@ codec_register_value(lua_State *L)
 	return 1;
 }
 
-/* classes() -> { [name] = metatable } of all that are registered */
+/* classes() -> { [name] = metatable } of all registered classes */
 static int
 codec_classes(lua_State *L)
 {

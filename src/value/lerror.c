@@ -6,7 +6,7 @@
 
 #include <lauxlib.h>
 
-/* An error without a metatable would print as "table: 0x...". */
+/* Without this, an fz.Error would print as "table: 0x...". */
 static int
 error_tostring(lua_State *L)
 {
@@ -83,7 +83,7 @@ call_tolstring(lua_State *L)
 	return 1;
 }
 
-/* (table) -> text: as a literal, cut where it is long */
+/* (table) -> text: a literal, shortened if it is long */
 static int
 call_literal(lua_State *L)
 {
@@ -96,7 +96,10 @@ call_literal(lua_State *L)
 	return lua_type(L, -1) == LUA_TSTRING ? 1 : luaL_error(L, "no text");
 }
 
-/* True, and the text is pushed, where `f` makes one of the value at `idx`. */
+/*
+ * Call `f` for the value at `idx`. Pushes the text and returns true if it gives
+ * one.
+ */
 static bool
 push_text(lua_State *L, lua_CFunction f, int idx)
 {
@@ -111,7 +114,7 @@ push_text(lua_State *L, lua_CFunction f, int idx)
 	return false;
 }
 
-/* A table without a text of its own, which would print as an address. */
+/* Whether a table has no text of its own and would print as an address. */
 static bool
 is_anonymous(lua_State *L, int idx)
 {
@@ -138,7 +141,7 @@ fz_lerror_text(lua_State *L, int idx)
 	return lua_tostring(L, -1);
 }
 
-/* error_text(value) -> string: as fz_lerror_text() has it */
+/* error_text(value) -> string, see fz_lerror_text() */
 static int
 error_text(lua_State *L)
 {

@@ -19,19 +19,22 @@
 #define TREE_TYPE "fzlua.json"
 
 /*
- * The class of tables that are JSON objects though they look like lists: {}.
- * The name crosses processes, `__jsontype` is what dkjson and rapidjson read.
+ * The class of tables that are JSON objects though they look like lists, as {}
+ * does. Its name crosses processes; dkjson and rapidjson read `__jsontype`.
  */
 #define OBJECT_TYPE "fzlua.Object"
 #define OBJECT_FIELD "__jsontype"
 #define OBJECT_VALUE "object"
 
-/* Tables nested deeper than this have no JSON text; jansson reads no more. */
+/* Nesting of tables at most; jansson reads no more. */
 #define DEPTH_MAX 2000
-#define HOLES_MAX 1000 /* a list up to this length may miss any elements */
-#define REFUSED_MAX 20 /* messages about values that have no JSON form */
+#define HOLES_MAX \
+	1000 /* length of a list in which any elements may be missing */
+#define REFUSED_MAX 20 /* listed messages about values without a JSON form */
 
-/* A decoded tree, in a userdata: pushing its values may raise for memory. */
+/*
+ * A decoded tree. A userdata, because pushing its values may raise for memory.
+ */
 struct tree {
 	json_t *root; /* NULL once freed */
 };
@@ -48,7 +51,10 @@ tree_free(lua_State *L)
 
 static void push_json(lua_State *L, json_t *json);
 
-/* Push the list of an array's values; `n` is its length if it has a null. */
+/*
+ * Push the list of an array's values; sets `n` to its length if it contains a
+ * null.
+ */
 static void
 push_array(lua_State *L, json_t *json)
 {
@@ -69,7 +75,7 @@ push_array(lua_State *L, json_t *json)
 	}
 }
 
-/* Whether the key below the top is "n" and the value on top can be a length. */
+/* Whether the pair on top is "n" and a possible length. */
 static bool
 is_length(lua_State *L)
 {
@@ -79,9 +85,10 @@ is_length(lua_State *L)
 }
 
 /*
- * The length of the table at `idx` as a list; -1 if it is no list. A list has
- * keys from 1 up, and `n` if it ends in nil. Few elements may be missing, so
- * that a table with one large key is not written as a million nulls.
+ * The length of the table at `idx` as a list; -1 if it is not a list. A list
+ * has keys from 1 up, and `n` if it ends in nil. At most half of the elements
+ * may be missing, so that a table with one large key is not written as a
+ * million nulls.
  */
 static lua_Integer
 list_length(lua_State *L, int idx)
@@ -173,7 +180,7 @@ json_decode(lua_State *L)
 	tree->root =
 	    json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
 	if (tree->root == NULL) {
-		lua_pushfstring(L, "no JSON: line %d, column %d: %s",
+		lua_pushfstring(L, "not JSON: line %d, column %d: %s",
 		    error.line, error.column, error.text);
 		fz_lerror_push(L, FZ_ERR_ERROR, lua_tostring(L, -1));
 		return lua_error(L);
@@ -184,22 +191,23 @@ json_decode(lua_State *L)
 	return 1;
 }
 
-/* Where in the value the encoder is; a list through its callers' frames. */
+/* The position in the value; a list through the frames of the callers. */
 struct place {
 	const struct place *up;
-	const char *key; /* NULL: `index` counts */
+	const char *key; /* NULL: `index` is used */
 	lua_Integer index;
 };
 
 /*
- * Where the text goes: a table of pieces at one stack index, since a
- * luaL_Buffer and a walk cannot share the top of the stack.
+ * The output: a table of pieces, because a luaL_Buffer and a walk of a table
+ * cannot both use the top of the stack.
  */
 struct writer {
 	lua_State *L;
-	int pieces; /* stack index of the pieces done */
+	int pieces; /* stack index of the finished pieces */
 	lua_Integer npieces;
-	int ancestors; /* stack index of the set of tables being written */
+	int ancestors; /* stack index of the set of tables that contain the
+			  current value */
 	int refused;   /* stack index of the list of messages; 0: raise them */
 	lua_Integer nrefused;
 	int depth;
@@ -248,8 +256,8 @@ push_place(lua_State *L, const struct place *place)
 }
 
 /*
- * A value has no JSON form: raise an error, or note it if the caller has asked
- * for that.
+ * A value has no JSON form: raise an error, or list a message if the caller
+ * asked for that.
  */
 static void
 refuse(struct writer *w, const struct place *place, const char *what)
@@ -271,7 +279,7 @@ refuse(struct writer *w, const struct place *place, const char *what)
 	lua_pop(L, 1);
 }
 
-/* As refuse(), and null takes the place of the value. */
+/* Call refuse() and write null in place of the value. */
 static void
 put_refused(struct writer *w, const struct place *place, const char *what)
 {
@@ -317,9 +325,9 @@ put_string(struct writer *w, const char *s, size_t len)
 }
 
 /*
- * The fewest digits that read back as `x`, always with a point or an exponent
- * so that a float stays one. 15 digits name every number that has so few;
- * only denormal numbers have fewer digits to tell apart.
+ * Write the fewest digits that read back as `x`, with a point or an exponent so
+ * that it stays a float. 15 digits are enough for most numbers; only denormal
+ * numbers may need fewer.
  */
 static size_t
 real_text(double x, char *text, size_t size)
@@ -383,7 +391,10 @@ put_list(struct writer *w, int idx, lua_Integer n, const struct place *place)
 	put(w, "]", 1);
 }
 
-/* Why the key on top cannot name a member beside `keys`; NULL if it can. */
+/*
+ * Why the key on top cannot name a member; NULL if it can. `keys` maps the
+ * texts of the keys before it.
+ */
 static const char *
 wrong_key(lua_State *L, int keys)
 {
@@ -392,12 +403,13 @@ wrong_key(lua_State *L, int keys)
 	bool twice;
 
 	if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
-		return "a key that is no string or number has no JSON form";
+		return "a key that is neither string nor number has no JSON "
+		       "form";
 	lua_pushvalue(L, -1);
 	text = lua_tolstring(L, -1, &len);
 	if (!is_utf8(text, len)) {
 		lua_pop(L, 1);
-		return "a key that is no UTF-8 has no JSON form";
+		return "a key that is not UTF-8 has no JSON form";
 	}
 	twice = lua_rawget(L, keys) != LUA_TNIL;
 	lua_pop(L, 1);
@@ -405,8 +417,8 @@ wrong_key(lua_State *L, int keys)
 }
 
 /*
- * Push a list of the table's keys as sorted texts, and texts -> keys. Returns
- * NULL, or why the keys have no JSON form. [+2]
+ * Push a sorted list of the texts of the table's keys, and a map from texts to
+ * keys. Returns NULL, or why the keys have no JSON form. [+2]
  */
 static const char *
 push_sorted_keys(lua_State *L, int idx)
@@ -444,7 +456,10 @@ push_sorted_keys(lua_State *L, int idx)
 	return NULL;
 }
 
-/* Write the members named by the list at `list`, through `keys` when not 0. */
+/*
+ * Write the members named in the list at `list`; `keys` maps the names to keys,
+ * 0: they are the keys.
+ */
 static void
 put_members(
     struct writer *w, int idx, int list, int keys, const struct place *place)
@@ -462,7 +477,7 @@ put_members(
 		member.key = luaL_checklstring(L, -1, &len);
 		if (keys == 0 && !is_utf8(member.key, len)) {
 			refuse(w, &member,
-			    "a name that is no UTF-8 has no JSON form");
+			    "a name that is not UTF-8 has no JSON form");
 			lua_pop(L, 1);
 			continue;
 		}
@@ -481,7 +496,7 @@ put_members(
 	put(w, "}", 1);
 }
 
-/* Whether the metatable of the table at `idx` says that it is no list. */
+/* Whether the metatable of the table at `idx` says that it is an object. */
 static bool
 is_object(lua_State *L, int idx)
 {
@@ -519,7 +534,7 @@ put_table(struct writer *w, int idx, const struct place *place)
 	lua_pushvalue(L, idx);
 	if (lua_rawget(L, w->ancestors) != LUA_TNIL) {
 		put_refused(
-		    w, place, "a table that holds itself has no JSON form");
+		    w, place, "a table that contains itself has no JSON form");
 		lua_settop(L, top);
 		return;
 	}
@@ -568,7 +583,7 @@ put_value(struct writer *w, int idx, const struct place *place)
 			put_string(w, s, len);
 		else
 			put_refused(w, place,
-			    "a string that is no UTF-8 has no JSON form");
+			    "a string that is not UTF-8 has no JSON form");
 		break;
 	case LUA_TTABLE:
 		put_table(w, idx, place);
@@ -583,10 +598,11 @@ put_value(struct writer *w, int idx, const struct place *place)
 
 /*
  * json_encode(value [, keys [, refused]]) -> text [, count]
- * With `keys`, value is an object with these members in this order. What has no
- * JSON form raises an error; with the list `refused` it becomes null (a member
- * whose name has none is left out), the list gets messages, and `count` is the
- * number of such values.
+ *
+ * With `keys`, value is an object with these members in this order. A value
+ * without a JSON form raises an error. With the list `refused` it becomes null
+ * (a member whose name has no JSON form is left out), the list gets messages,
+ * and `count` is the number of such values.
  */
 static int
 json_encode(lua_State *L)

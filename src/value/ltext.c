@@ -3,12 +3,13 @@
 #include <lauxlib.h>
 #include <utf8proc.h>
 
-/* Columns of one grapheme cluster at most: a family of emoji has two, too. */
+/* Columns of one grapheme cluster at most; a family of emoji has two. */
 #define CLUSTER_MAX 2
 
 /*
- * text_width(s) -> columns that `s` takes on a terminal
- * A cluster of code points, such as a letter and its accents or two letters
+ * text_width(s) -> columns of `s` on a terminal
+ *
+ * A cluster of code points, such as a letter and its accents or the two letters
  * of a flag, takes the columns of its parts, two at most. A byte that is not
  * UTF-8 takes one column.
  */

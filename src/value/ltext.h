@@ -1,4 +1,4 @@
-/* ltext.h - how text looks on a terminal, by utf8proc. */
+/* ltext.h - the width of text on a terminal, by utf8proc. */
 #ifndef FZ_LTEXT_H
 #define FZ_LTEXT_H
 

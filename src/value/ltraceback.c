@@ -9,8 +9,8 @@
 enum frame {
 	FRAME_USER,
 	FRAME_OURS, /* in a Lua file of fzlua */
-	FRAME_C,    /* ours where a Lua file of ours calls it */
-	FRAME_TAIL  /* "(...tail calls...)": ours beside a frame of ours */
+	FRAME_C,    /* a C function; hidden if a Lua file of fzlua calls it */
+	FRAME_TAIL  /* "(...tail calls...)"; hidden beside a hidden frame */
 };
 
 static bool
@@ -39,7 +39,9 @@ kind_of(const char *line)
 	return FRAME_USER;
 }
 
-/* The line behind the one at `line`, which begins with a newline; or the end.
+/*
+ * The start of the next line, which is a newline; the end of the text after the
+ * last.
  */
 static const char *
 next_line(const char *line)
@@ -49,7 +51,7 @@ next_line(const char *line)
 	return next != NULL ? next : line + strlen(line);
 }
 
-/* Whether the nearest caller in Lua of the frame at `line` is ours. */
+/* Whether the nearest Lua caller of the frame at `line` is in fzlua. */
 static bool
 is_called_by_ours(const char *line)
 {
@@ -62,14 +64,14 @@ is_called_by_ours(const char *line)
 	return kind == FRAME_OURS;
 }
 
-/* The host that runs a worker's or the command's first function. */
+/* Whether this is the C function that runs the first function of a state. */
 static bool
 is_bottom(const char *line)
 {
 	return strcmp(line, "\n\t[C]: in ?") == 0;
 }
 
-/* Add what is shown of `line`, a list of frames. Returns how many these are. */
+/* Add the visible frames of the list at `line`. Returns how many there are. */
 static unsigned
 add_frames(luaL_Buffer *b, const char *line)
 {
@@ -116,7 +118,9 @@ fz_ltraceback_push(lua_State *L, int level)
 	lua_settop(L, top);
 }
 
-/* traceback([message, level = 1]) -> string | nil: nothing to show */
+/*
+ * traceback([message, level = 1]) -> string | nil if there is nothing to show
+ */
 static int
 traceback(lua_State *L)
 {

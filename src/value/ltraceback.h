@@ -1,14 +1,14 @@
-/* ltraceback.h - tracebacks that show the user's functions. */
+/* ltraceback.h - tracebacks without frames of fzlua itself. */
 #ifndef FZ_LTRACEBACK_H
 #define FZ_LTRACEBACK_H
 
 #include <lua.h>
 
 /*
- * Push the traceback of the running function from `level` on, as
- * luaL_traceback() has it, but without frames of fzlua: its Lua files, what
- * these call, and the C function at the bottom. With FZLUA_DEBUG=1 in the
- * environment it has all frames. Pushes nil if no frame is left. [-0, +1, m]
+ * Push the traceback of the running function from `level` on, like
+ * luaL_traceback(), but without fzlua's Lua files, the functions these call,
+ * and the C function at the bottom. With FZLUA_DEBUG=1 in the environment it
+ * has all frames. Pushes nil if no frame is left. [-0, +1, m]
  */
 void fz_ltraceback_push(lua_State *L, int level);
 

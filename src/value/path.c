@@ -117,7 +117,7 @@ add_step(lua_State *L, luaL_Buffer *b, const struct fz_path *at)
 	}
 }
 
-/* The last `n` steps, but for those in the middle. */
+/* Add the last `n` steps of the path, without those in its middle. */
 static void
 add_path(lua_State *L, luaL_Buffer *b, const struct fz_path *at, size_t n,
     size_t total)

@@ -1,4 +1,4 @@
-/* path.h - where a value stands in a message, for the path in an error. */
+/* path.h - the position of a value in a message, for error texts. */
 #ifndef FZ_PATH_H
 #define FZ_PATH_H
 
@@ -17,9 +17,12 @@ enum fz_path_kind {
 			  */
 };
 
-/* Lives on the C stack of the call that writes what surrounds the value. */
+/*
+ * One step of a path. It lives on the C stack of the call that writes the value
+ * around it.
+ */
 struct fz_path {
-	const struct fz_path *up; /* NULL at the start of a path */
+	const struct fz_path *up; /* the step before; NULL at the start */
 	enum fz_path_kind kind;
 	int key;
 	lua_Integer index;

@@ -5,41 +5,47 @@
 struct fz_rawarray_tags fz_rawarray_tags;
 struct fz_rawarray_table fz_rawarray_table;
 
-/* Stands before the allocator of a state while one table is made. */
+/* An allocator that finds a block while one table is created. */
 struct catcher {
 	lua_Alloc alloc;
 	void *ud;
-	size_t size;   /* of the block that is waited for */
-	void *at;      /* it */
-	unsigned came; /* how many such there were */
+	size_t size;     /* of the block to find, in bytes */
+	void *at;        /* the block */
+	unsigned nfound; /* how many blocks had this size */
 };
 
 static void *
-catch_block(void *ud, void *block, size_t old_size, size_t size)
+catch_alloc(void *ud, void *block, size_t old_size, size_t size)
 {
 	struct catcher *c = ud;
 	void *p = c->alloc(c->ud, block, old_size, size);
 
 	if (p != NULL && block == NULL && size == c->size) {
 		c->at = p;
-		c->came++;
+		c->nfound++;
 	}
 	return p;
 }
 
-/* (catcher, n, nrec) -> table; protected, so that the allocator is set back */
+/*
+ * (catcher, n, nrec) -> table. Called protected, so that the allocator is
+ * restored.
+ */
 static int
 make_list(lua_State *L)
 {
 	struct catcher *c = lua_touserdata(L, 1);
 	int n = (int)lua_tointeger(L, 2), nrec = (int)lua_tointeger(L, 3);
 
-	c->came = 0;
+	c->nfound = 0;
 	lua_createtable(L, n, nrec);
 	return 1;
 }
 
-/* Push a table; the one block of `n` slots that it took, or NULL. */
+/*
+ * Push a table. Returns its block of `n` slots; NULL if it is not the only
+ * block of that size.
+ */
 static struct fz_raw_value *
 push_list(lua_State *L, int n, int nrec)
 {
@@ -51,48 +57,48 @@ push_list(lua_State *L, int n, int nrec)
 	lua_pushinteger(L, n);
 	lua_pushinteger(L, nrec);
 	c.alloc = lua_getallocf(L, &c.ud);
-	lua_setallocf(L, catch_block, &c);
+	lua_setallocf(L, catch_alloc, &c);
 	status = lua_pcall(L, 3, 1, 0);
 	lua_setallocf(L, c.alloc, c.ud);
 	if (status != LUA_OK)
 		lua_error(L);
-	return c.came == 1 ? c.at : NULL;
+	return c.nfound == 1 ? c.at : NULL;
 }
 
-enum { PROBE_SLOTS = 61, PROBE_AT = 29 };
+enum { PROBE_SLOTS = 61, PROBE_INDEX = 29 };
 
 static bool
-are_alike(const struct fz_raw_value *a, const struct fz_raw_value *b)
+is_equal(const struct fz_raw_value *a, const struct fz_raw_value *b)
 {
 	return a->tag == b->tag &&
 	       memcmp(a->value, b->value, sizeof(a->value)) == 0;
 }
 
 /*
- * Have the value on top, which goes, stored in the table below it: its tag, or
- * -1 where anything but the one slot changes, or its value is not `value`.
+ * Store the value on top in the table below it. Returns its tag; -1 if any
+ * other slot changes, or if the slot does not hold `value`. [-1]
  */
 static int
 probe(lua_State *L, const struct fz_raw_value *list, const void *value)
 {
-	const struct fz_raw_value *slot = &list[PROBE_AT - 1];
+	const struct fz_raw_value *slot = &list[PROBE_INDEX - 1];
 	struct fz_raw_value before[PROBE_SLOTS];
 
 	memcpy(before, list, sizeof(before));
-	lua_rawseti(L, -2, PROBE_AT);
+	lua_rawseti(L, -2, PROBE_INDEX);
 	if (value != NULL && memcmp(slot->value, value, sizeof(lua_Integer)))
 		return -1;
 	for (int i = 0; i < PROBE_SLOTS; i++) {
-		if (&list[i] != slot && !are_alike(&list[i], &before[i]))
+		if (&list[i] != slot && !is_equal(&list[i], &before[i]))
 			return -1;
 	}
 	return slot->tag < 64 ? slot->tag : -1;
 }
 
-/* Bytes of a table that are looked at. */
+/* Bytes of a table that are compared. */
 enum { TABLE_BYTES = 40 };
 
-/* One to learn of: its bytes, where they are, and its array part. */
+/* A table to learn from: its address and its array part. */
 struct sample {
 	const unsigned char *at;
 	const struct fz_raw_value *array;
@@ -119,7 +125,9 @@ has_limit(const struct sample *s, int at, uint32_t limit)
 	return memcmp(s->at + at, &limit, sizeof(limit)) == 0;
 }
 
-/* Of three tables: four slots, eight, and four with room for a field. */
+/*
+ * Learn from tables with four slots, eight slots, and four slots and a field.
+ */
 static void
 compare(const struct sample *four, const struct sample *eight,
     const struct sample *field)
@@ -152,7 +160,7 @@ compare(const struct sample *four, const struct sample *eight,
 	fz_rawarray_table = t;
 }
 
-/* Of the list on top, which goes: its slots are at `list`. */
+/* Learn from the list on top, whose slots are at `list`. [-1] */
 static bool
 learn_tags(lua_State *L, const struct fz_raw_value *list)
 {
@@ -191,13 +199,13 @@ learn_tags(lua_State *L, const struct fz_raw_value *list)
 	return true;
 }
 
-/* Of the three on top, which go: `field` is the last. */
+/* Learn from the three tables on top; `field` is the topmost. [-3] */
 static void
 learn_table(lua_State *L, const struct sample *four, const struct sample *eight,
     const struct sample *field)
 {
 	compare(four, eight, field);
-	lua_rawseti(L, -3, 1); /* `field` in the first slot of `four` */
+	lua_rawseti(L, -3, 1); /* four[1] = field */
 	fz_rawarray_table.tag = four->array->tag;
 	if (memcmp(four->array->value, &field->at, sizeof(field->at)) != 0)
 		fz_rawarray_table.known = false;
@@ -218,7 +226,7 @@ fz_rawarray_learn(lua_State *L)
 	eight = push_sample(L, 8, 0);
 	field = push_sample(L, 4, 1);
 	list = push_sample(L, PROBE_SLOTS, 0);
-	tried = true; /* from here on no memory is needed */
+	tried = true; /* the rest allocates no memory */
 	if (four.array != NULL && eight.array != NULL && field.array != NULL &&
 	    list.array != NULL && learn_tags(L, list.array)) {
 		fz_rawarray_tags.known = true;
@@ -239,17 +247,20 @@ fz_rawarray_push_list(lua_State *L, int n, int nrec)
 
 size_t
 fz_rawarray_copy(
-    struct fz_raw_value *list, const struct fz_raw_value *strip, size_t n)
+    struct fz_raw_value *list, const struct fz_raw_value *results, size_t n)
 {
 	struct fz_raw_value slot;
 	size_t i = 0;
 
 	for (; i < n; i++) {
-		/* Once: who broke its results might go on, and write here. */
-		slot.tag = *(const volatile unsigned char *)&strip[i].tag;
+		/*
+		 * Read the tag once, because a misbehaving worker may still
+		 * write here.
+		 */
+		slot.tag = *(const volatile unsigned char *)&results[i].tag;
 		if (!fz_rawarray_is_plain(&slot))
 			break;
-		memcpy(list[i].value, strip[i].value, sizeof(slot.value));
+		memcpy(list[i].value, results[i].value, sizeof(slot.value));
 		list[i].tag = slot.tag;
 	}
 	return i;

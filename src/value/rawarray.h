@@ -1,14 +1,14 @@
 /*
- * rawarray.h - plain values side by side, as the array part of a table has
- * them.
+ * rawarray.h - plain values in a row, laid out as in the array part of a table.
  *
- * A worker stores what its calls returned into a strip of shared memory; its
- * parent copies them into the array part of its list. Nothing is encoded, and
- * no value is pushed for itself. That part is Lua's own affair, so how it looks
- * is asked of Lua when it is first needed: where it is not what we know, or an
- * allocator is not what it should be, there are no strips.
+ * A worker stores the results of its calls as raw values in shared memory, and
+ * its parent copies them into the array part of its list. This encodes nothing
+ * and pushes no single value. Lua does not document the layout of that part, so
+ * it is probed in the running Lua at the first use. If it is not as expected,
+ * or the allocator does not take part, raw values are not used.
  *
- * Plain values are nil, booleans and numbers: what is not in a heap.
+ * Plain values are nil, booleans and numbers: those without an object in the
+ * heap.
  */
 #ifndef FZ_RAWARRAY_H
 #define FZ_RAWARRAY_H
@@ -21,25 +21,27 @@
 #include <lua.h>
 
 struct fz_raw_value {
-	unsigned char value[8]; /* of a number, in the machine's order */
+	unsigned char
+	    value[8]; /* bits of a number, in the machine's byte order */
 	unsigned char tag, unused[7];
 };
 
-/* How Lua tags plain values; learned once, `known` is false before. */
+/* The tags of plain values in Lua. `known` is false until they are learned. */
 struct fz_rawarray_tags {
 	bool known;
 	unsigned char nil, no, yes, integer, number;
-	uint64_t plain; /* bit n: the tag n is that of a plain value */
+	uint64_t plain; /* bit n: tag n is that of a plain value */
 };
 
 extern struct fz_rawarray_tags fz_rawarray_tags;
 
 /*
- * Where a table has what is asked here, learned likewise: the bytes from its
- * address (lua_topointer()) to the address of its array part, to how many slots
- * that has if it has a power of two of them, and to what is `nothing` where it
- * has no other part. And the tag of a table in a slot, whose value its address
- * is then.
+ * The layout of a table, learned like the tags. `array`, `limit` and `rest` are
+ * offsets in bytes from the table's address (lua_topointer()): to the address
+ * of its array part; to the number of slots in that part, valid for powers of
+ * two; and to a pointer that equals `nothing` if the table has no hash part.
+ * `tag` is the tag of a slot that holds a table; the slot's value is then the
+ * table's address.
  */
 struct fz_rawarray_table {
 	bool known;
@@ -49,27 +51,33 @@ struct fz_rawarray_table {
 
 extern struct fz_rawarray_table fz_rawarray_table;
 
-/* Whether there can be strips: ask before the others. [-0, +0, m] */
+/*
+ * Whether raw values can be used; call this before the functions below. [-0,
+ * +0, m]
+ */
 bool fz_rawarray_learn(lua_State *L);
 
 /*
- * Push a table with room for `n` elements and `nrec` fields. Returns where its
- * array part is, until a field beyond these is set; NULL where that cannot be
- * known. [-0, +1, m]
+ * Push a table with room for `n` elements and `nrec` fields. Returns its array
+ * part, which moves once more fields than these are set; NULL if it is unknown.
+ * [-0, +1, m]
  */
 struct fz_raw_value *fz_rawarray_push_list(lua_State *L, int n, int nrec);
 
 /*
- * Copy `n` values into the array part of a list. Returns how many come before
- * one that is not plain, which no worker of ours has written: `n` for none.
+ * Copy `n` values into the array part of a list. Returns `n`, or how many
+ * values precede one that is not plain, which an intact worker never writes.
  */
 size_t fz_rawarray_copy(
-    struct fz_raw_value *list, const struct fz_raw_value *strip, size_t n);
+    struct fz_raw_value *list, const struct fz_raw_value *results, size_t n);
 
-/* Push the value there, which is plain. [-0, +1, -] */
+/* Push the plain value in a slot. [-0, +1, -] */
 void fz_rawarray_push(lua_State *L, const struct fz_raw_value *slot);
 
-/* The slot of element `i` of a table, NULL: look there as ever. */
+/*
+ * The slot of element `i` of a table, or NULL: then read it through the Lua
+ * API.
+ */
 static inline const struct fz_raw_value *
 fz_rawarray_look(const void *table, uint64_t i)
 {
@@ -91,7 +99,7 @@ fz_rawarray_is_number(const struct fz_raw_value *slot)
 	       slot->tag == fz_rawarray_tags.number;
 }
 
-/* True if its first `n` elements are all that a table has; false: perhaps. */
+/* Whether the first `n` elements are all that a table has. False: unknown. */
 static inline bool
 fz_rawarray_is_whole(const void *table, uint64_t n)
 {
@@ -106,8 +114,9 @@ fz_rawarray_is_whole(const void *table, uint64_t n)
 }
 
 /*
- * How many elements the table in a slot has, where these are one, two or four
- * numbers and all it has; `*array` are they. 0: it may be anything.
+ * If the table in a slot has one, two or four elements, all of them numbers,
+ * and nothing else, return how many and set `*array` to them. 0: it may be any
+ * value.
  */
 static inline unsigned
 fz_rawarray_look_into(

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { REFMAP_FIRST = 128, REFMAP_KEEP = 4096, REFMAP_PATIENCE = 32 };
+enum { REFMAP_FIRST = 128, REFMAP_KEEP = 4096, REFMAP_IDLE_MAX = 32 };
 
 void
 fz_refmap_init(struct fz_refmap *map)
@@ -28,7 +28,7 @@ fz_refmap_clear(struct fz_refmap *map, lua_State *L)
 	bool unused = map->nslots > REFMAP_KEEP && map->n < map->nslots / 16;
 
 	map->idle = unused ? map->idle + 1 : 0;
-	if (map->idle > REFMAP_PATIENCE) {
+	if (map->idle > REFMAP_IDLE_MAX) {
 		fz_refmap_fini(map, L);
 		return;
 	}

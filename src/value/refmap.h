@@ -1,9 +1,9 @@
 /*
- * refmap.h - pointers to 32-bit numbers, forgotten all at once.
+ * refmap.h - a map from pointers to 32-bit numbers that is cleared at once.
  *
- * Open addressing in the order of addresses: objects made one after the
- * other lie one after the other. The memory is the Lua state's and stays for
- * the next message; a stamp says which slots are of this one.
+ * Open addressing in the order of addresses, because objects created in a row
+ * are neighbours in memory. The Lua state's allocator provides the memory,
+ * which stays for the next message; a stamp says which slots are in use.
  */
 #ifndef FZ_REFMAP_H
 #define FZ_REFMAP_H
@@ -16,7 +16,7 @@
 
 struct fz_refmap_slot {
 	const void *key;
-	uint32_t stamp; /* in use only where it is the map's */
+	uint32_t stamp; /* equal to the map's: the slot is in use */
 	uint32_t number;
 };
 
@@ -25,19 +25,21 @@ struct fz_refmap {
 	size_t nslots; /* 0 or a power of two */
 	size_t n;      /* slots in use, at most half */
 	uint32_t stamp;
-	unsigned idle; /* clears in a row that found it nearly unused */
+	unsigned idle; /* clears in a row of a nearly unused map */
 };
 
 /* Empty, without memory. */
 void fz_refmap_init(struct fz_refmap *map);
 
-/* Give the memory back to `L`; the map is empty and usable again. */
+/*
+ * Free the memory with the allocator of `L`; the map is empty and usable again.
+ */
 void fz_refmap_fini(struct fz_refmap *map, lua_State *L);
 
-/* Forget everything; memory that stays unused for long is given back. */
+/* Remove all entries; frees memory that was unused for long. */
 void fz_refmap_clear(struct fz_refmap *map, lua_State *L);
 
-/* Twice the room. Returns 0, or -1 without memory. */
+/* Double the number of slots. Returns 0, or -1 without memory. */
 int fz_refmap_grow(struct fz_refmap *map, lua_State *L);
 
 static inline struct fz_refmap_slot *
@@ -64,8 +66,8 @@ fz_refmap_find(const struct fz_refmap *map, const void *key)
 }
 
 /*
- * The slot of `key`. A new one gets `number` and sets `fresh`. Returns NULL
- * without memory. The slot is good until the next call.
+ * The slot of `key`. A new slot gets `number` and sets `fresh`. Returns NULL
+ * without memory. The slot is valid until the next call.
  */
 static inline struct fz_refmap_slot *
 fz_refmap_enter(struct fz_refmap *map, lua_State *L, const void *key,

@@ -5,9 +5,9 @@
 #include "value/refmap.h"
 
 /*
- * Their addresses are registry keys: of {[name] = object, [object] = name} for
- * metatables and for values, of the set of missed classes, and of the map of
- * registered addresses.
+ * Addresses of registry keys: {[name] = object, [object] = name} for metatables
+ * and for values, the set of missed classes, and the map of registered
+ * addresses.
  */
 static const char classes_key, values_key, missed_key, objects_key;
 
@@ -33,7 +33,7 @@ new_objects(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &objects_key);
 }
 
-/* A set that keeps no metatable alive. */
+/* Make the set of missed classes, which keeps no metatable alive. */
 static void
 new_missed(lua_State *L)
 {
@@ -93,8 +93,8 @@ enter_object(lua_State *L, int idx)
 }
 
 /*
- * After an object has lost its name nothing holds it, and another one may get
- * its address: make the map of addresses anew.
+ * Make the map of addresses anew after an object has lost its name, because it
+ * may be collected and another object may get its address.
  */
 static void
 reenter_objects(lua_State *L)
@@ -112,7 +112,7 @@ reenter_objects(lua_State *L)
 	}
 }
 
-/* Register the object at the top, which stays, in the table of `key`. */
+/* Register the object at the top in the table of `key`. [-0] */
 static void
 add(lua_State *L, const void *key, const char *name)
 {
@@ -171,7 +171,10 @@ fz_registered_classes(lua_State *L)
 	lua_pop(L, 1);
 }
 
-/* True and pushes what the table of `key` has for that at `idx`. */
+/*
+ * If the table of `key` has an entry for the value at `idx`, push it and return
+ * true.
+ */
 static bool
 look_up(lua_State *L, const void *key, int idx)
 {

@@ -1,9 +1,9 @@
 /*
- * registered.h - classes and single values that cross processes by a name.
+ * registered.h - classes and values that cross processes by a registered name.
  *
- * The functions that look something up call no Lua code and do not let the
- * collector run, so that the encoder may use them while it remembers objects
- * by address.
+ * The functions that look something up call no Lua code and let the collector
+ * make no step, so that the encoder may use them while it remembers objects by
+ * address.
  */
 #ifndef FZ_REGISTERED_H
 #define FZ_REGISTERED_H
@@ -14,24 +14,27 @@
 
 struct fz_refmap;
 
-/* The names of the classes of fzlua begin so. */
+/* The names of fzlua's own classes begin with this. */
 #define FZ_REGISTERED_OURS "fzlua."
 
 /* Fields of a metatable that the codec reads. */
 enum fz_registered_field {
-	FZ_REGISTERED_PACK,  /* __fzpack; false: objects of it cannot be sent */
+	FZ_REGISTERED_PACK,  /* __fzpack; false: its objects cannot be sent */
 	FZ_REGISTERED_MODE,  /* __mode */
 	FZ_REGISTERED_NAME,  /* __name */
 	FZ_REGISTERED_INDEX, /* __index */
 	FZ_REGISTERED_NFIELDS,
 };
 
-/* Once per state, before the others; again does nothing. [-0, +0, m] */
+/*
+ * Call it once per state, before the others; a second call does nothing. [-0,
+ * +0, m]
+ */
 void fz_registered_open(lua_State *L);
 
 /*
- * Register the metatable, or the value, at the top under `name`. An object that
- * had the name loses it. Pops the object. [-1, +0, m]
+ * Register the metatable or value at the top under `name`. An object registered
+ * under it before loses the name. [-1, +0, m]
  */
 void fz_registered_add_class(lua_State *L, const char *name);
 void fz_registered_add_value(lua_State *L, const char *name);
@@ -41,29 +44,33 @@ void fz_registered_classes(lua_State *L);
 
 /*
  * The addresses of all registered metatables and values, and of some that were
- * registered once. The map lives as long as the state.
+ * registered before. The map lives as long as the state.
  */
 const struct fz_refmap *fz_registered_objects(lua_State *L);
 
 /*
- * True if the object at `idx` has a registered metatable: pushes it and its
- * name. Else pushes nothing. [-0, +(0|2), -]
+ * If the object at `idx` has a registered metatable, push that and its name and
+ * return true. [-0, +(0|2), -]
  */
 bool fz_registered_class(lua_State *L, int idx);
 
 /*
- * True and pushes the name of the metatable, or value, at `idx`; for a name at
- * `idx`, the object registered under it. Else pushes nothing. [-0, +(0|1), -]
+ * If the metatable, or value, at `idx` is registered, push its name and return
+ * true. If a name is at `idx`, push the object registered under it. [-0,
+ * +(0|1), -]
  */
 bool fz_registered_metatable(lua_State *L, int idx);
 bool fz_registered_value(lua_State *L, int idx);
 
-/* Push a field of the metatable at `mt`, raw; returns its type. [-0, +1, -] */
+/*
+ * Push a field of the metatable at `mt` by raw access; returns its type. [-0,
+ * +1, -]
+ */
 int fz_registered_field(lua_State *L, int mt, enum fz_registered_field field);
 
 /*
- * Note that objects crossed without the metatable at `idx`, or without that of
- * the class named there. True only the first time. [-0, +0, m]
+ * Note that objects crossed without the metatable at `idx`, or without the
+ * class named there. True the first time. [-0, +0, m]
  */
 bool fz_registered_miss(lua_State *L, int idx);
 

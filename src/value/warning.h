@@ -6,7 +6,7 @@
 
 /*
  * Log the text at the top as fz.log.warn does; a state without that module logs
- * nothing. Calls Lua code. Pops the text. [-1, +0, m]
+ * nothing. Calls Lua code. [-1, +0, m]
  */
 void fz_warning(lua_State *L);
 
