@@ -405,7 +405,7 @@ function T.errors_in_packers_pass_on_with_context()
   Bad.__fzunpack = function() error({}) end
   fails("error", "__fzunpack of class 'test.Bad'", fz.unpack, s)
   Bad.__fzunpack = function() end
-  fails("error", "gave nil", fz.unpack, s)
+  fails("error", "returned nil", fz.unpack, s)
   assert(copy(1) == 1)
 end
 
