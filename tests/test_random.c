@@ -322,7 +322,7 @@ test_random_of_its_own_seed_is_kept_to(void **state)
 
 	luaL_openlibs(other);
 	fz_random_find(L, &r);
-	assert_int_equal(r.due != NULL, late);
+	assert_int_equal(r.pending != NULL, late);
 	assert_int_equal(luaL_dostring(other, "math.randomseed(5)"), LUA_OK);
 	draw(other, first);
 	fz_random_seed(&r, 7);

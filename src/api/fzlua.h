@@ -1,10 +1,10 @@
 /*
  * api/fzlua.h - parallel pipelines in Lua, for C programs.
  *
- * The library never exits, prints of its own accord, changes signal handlers
- * or reaps children that are not its own. It forks: call it from one thread,
- * the one that owns the lua_State. Workers end with the process, also when it
- * is killed.
+ * The library never exits, prints on its own, changes signal handlers or reaps
+ * children of other code. It forks: call it from one thread of the process, the
+ * one that owns the lua_State. Workers end with the process, even if it is
+ * killed.
  */
 #ifndef FZLUA_H
 #define FZLUA_H
@@ -27,11 +27,11 @@ extern "C" {
 FZLUA_API const char *fzlua_version(void);
 
 /*
- * Open the library in `L`, which has the standard libraries open already:
- * afterwards require "fzlua" works, and its table is on top of the stack.
- * Replaces os.exit by a function that does the same here, and leaves a worker
- * at once; modules that keep os.exit for later should be loaded afterwards. A
- * lua_CFunction: raises for lack of memory or descriptors. [-0, +1, e]
+ * Open the library in `L`, where the standard libraries must be open.
+ * Afterwards require "fzlua" works, and its table is on top of the stack.
+ * Replaces os.exit by a function that does the same here, but leaves a worker
+ * at once; load modules that keep os.exit for later afterwards. A
+ * lua_CFunction; raises if there is no memory or no descriptor. [-0, +1, e]
  */
 FZLUA_API int luaopen_fzlua(lua_State *L);
 

@@ -24,7 +24,7 @@ fzlua_version(void)
 	return FZLUA_VERSION;
 }
 
-/* The "fzlua.core" module: every binding adds its functions to one table. */
+/* The "fzlua.core" module: all bindings add their functions to one table. */
 static int
 open_core(lua_State *L)
 {
@@ -43,7 +43,7 @@ open_core(lua_State *L)
 	return 1;
 }
 
-/* Loader of an embedded module; its name is the first argument. */
+/* Load an embedded module; its name is the first argument. */
 static int
 load_module(lua_State *L)
 {

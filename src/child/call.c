@@ -108,14 +108,13 @@ put_results(lua_State *L, struct fz_child_calls *c)
 	}
 }
 
-/* The whole call, protected. The struct fz_child_calls is on top of the stack.
- */
+/* Make the whole call; protected. The struct fz_child_calls is on top. */
 static int
 call_body(lua_State *L)
 {
 	struct fz_child_calls *c = lua_touserdata(L, -1);
 
-	/* A frame of its own: the list and init came as arguments. */
+	/* This frame is new: functions, init and calls came as arguments. */
 	fz_random_seed(c->what->random, c->what->seed);
 	if (c->what->init)
 		fz_child_run_init(L);
@@ -157,7 +156,7 @@ fz_child_kind_word(lua_State *L)
 		return "";
 	lua_getfield(L, 1, "kind");
 	word = lua_tostring(L, -1);
-	lua_pop(L, 1); /* the error keeps it */
+	lua_pop(L, 1); /* the error object keeps it alive */
 	return word != NULL ? word : "";
 }
 
@@ -178,7 +177,7 @@ fz_child_push_result_message(lua_State *L, const struct fz_child_calls *c)
 	lua_pop(L, 1);
 }
 
-/* An error of the codec about a result: its message says all. */
+/* Describe an error of the codec about a result, whose message is complete. */
 static void
 describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 {
@@ -195,7 +194,7 @@ describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 	lua_setfield(L, -2, "result");
 }
 
-/* What the function raised, or what it did wrong. */
+/* Describe an error that the function raised, or an error in its call. */
 static void
 describe_error(lua_State *L, const struct fz_child_calls *c)
 {

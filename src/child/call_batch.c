@@ -13,12 +13,12 @@
 #include "value/rawarray.h"
 #include "worker/child_port.h"
 
-/* On the thread's stack while a batch is under way. */
+/* The stack of the thread during a batch. */
 enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
 
 /*
- * (funcs, init, call) -> function, items: what all items share. If each call
- * comes with its function: the cells of these.
+ * (funcs, init, call) -> function, items. Prepares what all items share. If
+ * each call brings its own function, `function` is their cells instead.
  */
 static int
 open_body(lua_State *L)
@@ -34,7 +34,7 @@ open_body(lua_State *L)
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 	if (!(b->kind & FZ_WIRE_INLINE))
 		fz_child_push_function(L, b->func);
-	/* The arguments of a call are read right before it. */
+	/* The arguments of a FZ_WIRE_CALL are read right before the call. */
 	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
 		n = fz_child_push_part(L, c, 0);
 	if ((b->kind & FZ_WIRE_INLINE) && n != 0) {
@@ -50,16 +50,17 @@ open_body(lua_State *L)
 	return 2;
 }
 
-/* The stack of the protected call of items. */
+/* The stack of the protected function that calls items. */
 enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
 
-/* Results that stay on the stack, until they are dropped together. */
+/* Results left on the stack before all are popped at once. */
 enum { ITEMS_KEPT = 16 };
 
 /*
- * Push the function and the elements of the item on top, a table: as many as
- * its field n says, or as it is long. Returns how many. The field stays below
- * them: many have none, and one call less is felt.
+ * Push the function and the elements of the item on top, a table; its field n,
+ * or its length, says how many. Returns that number. The field stays on the
+ * stack below them, because most items have none and a pop for each would cost
+ * time.
  */
 static int
 push_elements(lua_State *L)
@@ -92,7 +93,10 @@ push_item(lua_State *L, const struct fz_child_batch *b, lua_Integer i)
 	return lua_geti(L, ITEMS_LIST, i);
 }
 
-/* In a worker without a detour: this is done for each item. */
+/*
+ * Reserve room for a result. In a worker this calls the port directly, because
+ * it runs for each item.
+ */
 static inline unsigned char *
 item_room(struct fz_child_calls *c)
 {
@@ -127,7 +131,7 @@ item_advance(struct fz_child_calls *c)
 	return true;
 }
 
-/* A result that is no small item; `n` values from index `first` on. */
+/* Send `n` values from index `first` on as one message. */
 static void
 put_message(lua_State *L, struct fz_child_calls *c, int first, int n)
 {
@@ -167,9 +171,12 @@ put_item(lua_State *L, struct fz_child_calls *c)
 		put_message(L, c, lua_gettop(L), 1);
 }
 
-/* Its arguments are a part of their own, its results all there are. */
+/*
+ * Make one FZ_WIRE_CALL, which has its own part with arguments and any number
+ * of results.
+ */
 static void
-call_alone(lua_State *L, struct fz_child_calls *c)
+call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 {
 	if (c->batch->kind & FZ_WIRE_INLINE) {
 		fz_child_push_part(L, c, ITEMS_FUNC);
@@ -185,11 +192,12 @@ call_alone(lua_State *L, struct fz_child_calls *c)
 }
 
 /*
- * Push the function and its arguments where these can be seen: most lists are
- * of numbers, or of a few numbers each. Returns how many, 0: ask Lua.
+ * Push the function and the arguments of item `i` if they are numbers in the
+ * array part of the list, as in most lists. Returns how many arguments; 0: use
+ * the Lua API.
  */
 static inline int
-push_seen(
+push_raw_arguments(
     lua_State *L, const struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
 	const struct fz_child_batch *b = c->batch;
@@ -214,7 +222,7 @@ push_seen(
 	return (int)n;
 }
 
-/* Call the function with item `i`, and leave its result on top. */
+/* Call the function with item `i` and leave the result on top. */
 static inline void
 call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
@@ -222,9 +230,9 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	int n;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
-	fz_cwd_return(); /* the one before may have left it */
+	fz_cwd_return(); /* the call before may have changed it */
 	fz_random_seed(b->random, b->seed + i);
-	n = push_seen(L, c, kind, i);
+	n = push_raw_arguments(L, c, kind, i);
 	if (n == 0 && kind == FZ_WIRE_MAP) {
 		lua_pushvalue(L, ITEMS_FUNC);
 		push_item(L, b, (lua_Integer)i);
@@ -240,7 +248,7 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	c->phase = FZ_CHILD_PHASE_RESULTS;
 }
 
-/* A result on top was used. Not each is dropped: many have one small result. */
+/* Count a result that stays on the stack. Popping many at once saves time. */
 static inline void
 keep_result(lua_State *L, struct fz_child_calls *c)
 {
@@ -251,63 +259,63 @@ keep_result(lua_State *L, struct fz_child_calls *c)
 }
 
 static void
-end_storing(struct fz_child_calls *c)
+end_raw_run(struct fz_child_calls *c)
 {
-	if (c->storing)
+	if (c->storing_raw)
 		c->batch->item +=
 		    fz_direct_end(c->io->port, c->io->at, &c->direct);
-	c->storing = false;
+	c->storing_raw = false;
 }
 
 /*
- * Call items from the one at hand on while their results find their place in
- * the strip. False: that of the item then at hand does not, and is on top.
+ * Call items from the current one on while their results are plain and can be
+ * stored raw. False: the result of the current item is not, and is on top.
  */
 static inline bool
-store_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+store_raw_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 {
 	const struct fz_child_batch *b = c->batch;
 	uint64_t i = b->item;
 	bool stored;
 
-	c->gone =
-	    fz_direct_begin(c->io->port, c->io->at, &c->direct, NULL) != 0;
+	c->gone = fz_direct_begin(c->io->port, c->io->at, &c->direct, NULL) != 0;
 	if (c->gone)
 		return true;
-	c->storing = true;
+	c->storing_raw = true;
 	do {
 		call_one(L, c, kind, i);
-		stored = fz_rawarray_store(L, -1, &b->strip[i - b->first]);
+		stored =
+		    fz_rawarray_store(L, -1, &b->raw_results[i - b->first]);
 		if (!stored)
 			break;
 		fz_direct_stored(&c->direct);
 		keep_result(L, c);
 		i++;
 	} while (fz_direct_advance(&c->direct));
-	end_storing(c);
+	end_raw_run(c);
 	return stored;
 }
 
 static void
-call_some(lua_State *L, struct fz_child_calls *c, uint32_t kind)
+call_next(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 {
 	if (kind == FZ_WIRE_CALL) {
 		c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 		fz_cwd_return();
 		fz_random_seed(
 		    c->batch->random, c->batch->seed + c->batch->item);
-		call_alone(L, c);
+		call_with_own_arguments(L, c);
 		return;
 	}
-	if (c->batch->strip == NULL)
+	if (c->batch->raw_results == NULL)
 		call_one(L, c, kind, c->batch->item);
-	else if (store_items(L, c, kind))
+	else if (store_raw_items(L, c, kind))
 		return;
 	put_item(L, c);
 	keep_result(L, c);
 }
 
-/* (call, function, list): all items from the one at hand on; protected */
+/* (call, function, list): call all items from the current one on; protected. */
 static int
 items_body(lua_State *L)
 {
@@ -324,12 +332,15 @@ items_body(lua_State *L)
 		c->list = lua_topointer(L, ITEMS_LIST);
 	c->nkept = 0;
 	do
-		call_some(L, c, kind);
+		call_next(L, c, kind);
 	while (!c->gone && item_advance(c));
 	return 0;
 }
 
-/* What all items need; false: the one at hand has failed of it. */
+/*
+ * Prepare what all items share. False: this failed, and so did the current
+ * item.
+ */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)
 {
@@ -360,7 +371,7 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, BATCH_FUNC);
 	lua_pushvalue(L, list);
 	status = lua_pcall(L, 3, 0, BATCH_HANDLER);
-	end_storing(c); /* an error may have left it */
+	end_raw_run(c); /* an error may have left it open */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

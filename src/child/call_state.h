@@ -1,4 +1,4 @@
-/* call_state.h - what the files that make calls share. */
+/* call_state.h - shared by the files that make calls. */
 #ifndef FZ_CALL_STATE_H
 #define FZ_CALL_STATE_H
 
@@ -18,66 +18,65 @@ enum fz_child_phase {
 	FZ_CHILD_PHASE_RESULTS
 };
 
-/* Calls under way; lives on the C stack across the protected call. */
+/* The state of running calls; on the C stack around the protected call. */
 struct fz_child_calls {
-	struct fz_child_call *what; /* one of these two */
+	struct fz_child_call *what; /* either this or `batch` is set */
 	struct fz_child_batch *batch;
 	const struct fz_child_io *io;
 	enum fz_child_phase phase;
-	uint32_t value;        /* the result being encoded, from 1 */
-	bool mapped;           /* bytes of an argument are to be released */
-	bool all;              /* its results are one message */
-	enum fz_err_kind kind; /* of the error being sent */
-	bool plain;            /* send it without its cause */
-	bool gone;             /* nobody takes results any more */
-	unsigned nkept;        /* results of items on the stack */
-	const void *list;      /* the table of items, NULL: ask Lua */
-	bool storing;          /* results are stored directly: see `direct` */
+	uint32_t value;        /* number of the result being encoded, from 1 */
+	bool mapped;           /* the bytes of an argument must be released */
+	bool all;              /* all results are one message */
+	enum fz_err_kind kind; /* kind of the error being sent */
+	bool plain;            /* send the error without its cause */
+	bool gone;             /* the receiver of the results is gone */
+	unsigned nkept;        /* results on the stack */
+	const void *list;      /* the table of items; NULL: use the Lua API */
+	bool storing_raw;      /* results are being stored raw: see `direct` */
 	struct fz_direct direct;
 };
 
 /*
- * Push the values of the next part; the cells that it names are at `cells`, 0:
- * it names none. Returns how many. [-0, +n, e]
+ * Push the values of the next part; returns how many. `cells` is the index of
+ * the cells that the part names, 0: none. [-0, +n, e]
  */
 int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
 
-/*
- * Push a function of the list; one that came as bytes is decoded first.
- * [-0, +1, e]
- */
+/* Push a function of the list; decodes it at its first call. [-0, +1, e] */
 void fz_child_push_function(lua_State *L, uint32_t number);
 
-/* Push the function whose code is at `code`. [-0, +1, e] */
+/* Push the function whose bytes are at `code`. [-0, +1, e] */
 void fz_child_decode_function(lua_State *L, int code);
 
 /*
- * Call the init that there may be. All calls begin in the directory that it
- * goes to. [-0, +0, e]
+ * Call init, if there is one. Calls start in the directory that init leaves.
+ * [-0, +0, e]
  */
 void fz_child_run_init(lua_State *L);
 
 /*
- * A message handler: notes the traceback. The error stays what it is, since
- * what the function calls, load() for one, may see it, too.
+ * A message handler that keeps the traceback. It returns the error unchanged,
+ * because functions that the user's function calls, such as load(), may get it.
  */
 int fz_child_note_traceback(lua_State *L);
 
-/* Push the traceback that was noted last, or nil. [-0, +1, -] */
+/* Push the last traceback that was kept, or nil. [-0, +1, -] */
 void fz_child_push_traceback(lua_State *L);
 
 /*
- * Put the error on top of the stack, which stays: less itself as the cause
- * where it cannot be sent, or the kind alone where there is no memory for
- * more. `status` is that of its lua_pcall(). Returns its kind.
+ * Send the error on top, which stays there. If it cannot be encoded, it is sent
+ * without its cause; if there is no memory, only its kind is sent. `status` is
+ * that of the lua_pcall(). Returns the kind.
  */
 enum fz_err_kind fz_child_put_error(
     lua_State *L, struct fz_child_calls *c, int status);
 
-/* The kind of the fz.Error at index 1, "" where it is none. [-0, +0, m] */
+/* The kind of the fz.Error at index 1; "" for another value. [-0, +0, m] */
 const char *fz_child_kind_word(lua_State *L);
 
-/* Push the message of the codec's error at 1 about a result. [-0, +1, e] */
+/*
+ * Push the message of the codec's error at index 1 about a result. [-0, +1, e]
+ */
 void fz_child_push_result_message(lua_State *L, const struct fz_child_calls *c);
 
 #endif

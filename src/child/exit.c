@@ -15,7 +15,7 @@ check_status(lua_State *L)
 	return (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
 }
 
-/* os.exit([code [, close]]); its upvalue is the function it replaces. */
+/* os.exit([code [, close]]); the upvalue is the original function. */
 static int
 os_exit(lua_State *L)
 {

@@ -1,14 +1,14 @@
-/* exit.h - os.exit() in the processes of a Lua state. */
+/* exit.h - os.exit() in a Lua state that forks. */
 #ifndef FZ_EXIT_H
 #define FZ_EXIT_H
 
 #include <lua.h>
 
 /*
- * Replace os.exit by a function that does the same in this process, and leaves
- * a child at once: no finalizer of the script's objects runs there. A module
- * that keeps the function for later keeps this one, so it is to be replaced
- * before modules are loaded. Again: nothing. [-0, +0, e]
+ * Replace os.exit by a function that does the same in this process, but leaves
+ * a child at once, without finalizers of the script's objects. Call it before
+ * modules are loaded that keep os.exit for later. A second call does nothing.
+ * [-0, +0, e]
  */
 void fz_exit_wrap(lua_State *L);
 

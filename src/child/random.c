@@ -4,33 +4,33 @@
 
 #include <lauxlib.h>
 
-/* Its address is the registry key of the function that has the state. */
+/* Its address is the registry key of the function that holds the state. */
 static const char random_key;
 
-/* ---- in the command ------------------------------------------------------ */
-
-static struct fz_random_due the_due;
+static struct fz_random_pending pending;
 static lua_CFunction lua_random, lua_randomseed;
 
-/* In place of math.random: its one upvalue, the state, is ours, too. */
+/* Replaces math.random; its upvalue is the same state. */
 static int
 random_late(lua_State *L)
 {
-	if (the_due.due)
+	if (pending.set)
 		fz_random_set(
-		    lua_touserdata(L, lua_upvalueindex(1)), the_due.seed);
-	the_due.due = false;
+		    lua_touserdata(L, lua_upvalueindex(1)), pending.seed);
+	pending.set = false;
 	return lua_random(L);
 }
 
 static int
 randomseed_late(lua_State *L)
 {
-	the_due.due = false;
+	pending.set = false;
 	return lua_randomseed(L);
 }
 
-/* Whether the function on top has the state as its upvalue, which is pushed. */
+/*
+ * If the function on top has the state as its upvalue, push it and return true.
+ */
 static bool
 push_state(lua_State *L)
 {
@@ -65,15 +65,13 @@ fz_random_wrap(lua_State *L)
 		wrap(L, "random", random_late, &lua_random);
 }
 
-/* ---- anywhere ------------------------------------------------------------ */
-
 void
 fz_random_find(lua_State *L, struct fz_random *r)
 {
 	int top = lua_gettop(L);
 
 	r->state = NULL;
-	r->due = NULL;
+	r->pending = NULL;
 	luaL_checkstack(L, 4, NULL);
 	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &random_key) == LUA_TNIL) {
 		luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
@@ -83,8 +81,8 @@ fz_random_find(lua_State *L, struct fz_random *r)
 	if (push_state(L)) {
 		r->state = lua_touserdata(L, -1);
 		if (lua_tocfunction(L, -2) == random_late)
-			r->due = &the_due;
-		lua_pushvalue(L, -2); /* what holds it stays */
+			r->pending = &pending;
+		lua_pushvalue(L, -2); /* keeps the state alive */
 		lua_rawsetp(L, LUA_REGISTRYINDEX, &random_key);
 	}
 	lua_settop(L, top);
@@ -95,8 +93,8 @@ fz_random_save(struct fz_random *r)
 {
 	if (r->state != NULL)
 		memcpy(r->saved, r->state, sizeof(r->saved));
-	if (r->due != NULL)
-		r->saved_due = *r->due;
+	if (r->pending != NULL)
+		r->saved_pending = *r->pending;
 }
 
 void
@@ -104,6 +102,6 @@ fz_random_restore(struct fz_random *r)
 {
 	if (r->state != NULL)
 		memcpy(r->state, r->saved, sizeof(r->saved));
-	if (r->due != NULL)
-		*r->due = r->saved_due;
+	if (r->pending != NULL)
+		*r->pending = r->saved_pending;
 }

@@ -20,17 +20,17 @@
 #include "value/rawarray.h"
 #include "worker/child_port.h"
 
-/* Beyond the limit of the Lua allocator, for what C libraries allocate. */
+/* Bytes above the limit of the Lua allocator, for C libraries. */
 #define SERVE_MEMORY_SLACK ((uint64_t)64 << 20)
 
-/* What the Lua state of this worker has beyond what it inherited. */
+/* Memory of this worker's Lua state beyond what it inherited. */
 struct memory {
 	int64_t inherited; /* bytes of the state at the fork */
-	bool counting;     /* else `used` is not known */
-	lua_Alloc alloc;   /* the allocator the state had */
+	bool counting;     /* `used` is valid */
+	lua_Alloc alloc;   /* the original allocator of the state */
 	void *ud;
 	int64_t used;
-	int64_t limit; /* INT64_MAX: none */
+	int64_t limit; /* bytes; INT64_MAX: none */
 };
 
 struct worker {
@@ -42,7 +42,7 @@ struct worker {
 	bool refused; /* there was no memory for the last reply */
 	struct memory memory;
 	struct fz_cwd cwd;
-	bool started; /* a call */
+	bool started; /* a call has run */
 	struct fz_garbage_child garbage;
 };
 
@@ -63,8 +63,8 @@ counting_alloc(void *ud, void *block, size_t osize, size_t nsize)
 }
 
 /*
- * Bytes in use by the Lua state; always the same number in a worker that was
- * forked by a finalizer, where lua_gc() answers -1.
+ * Bytes in use by the Lua state. Constant in a worker that a finalizer forked,
+ * because lua_gc() returns -1 there.
  */
 static int64_t
 state_bytes(lua_State *L)
@@ -83,9 +83,9 @@ count_memory(lua_State *L, struct memory *m)
 }
 
 /*
- * Whether earlier calls have left less than the call may have: garbage counts,
- * since to collect it costs as much as a new worker. The first call can always
- * start.
+ * Whether earlier calls have left no more than the call may use. Garbage
+ * counts, because its collection costs as much as a new worker. The first call
+ * always runs.
  */
 static bool
 has_memory(const struct fz_call *call)
@@ -116,7 +116,7 @@ limit_memory(lua_State *L, struct worker *w)
 	if (m->limit == limit)
 		return;
 	m->limit = limit;
-	/* Only a backstop, so a kernel that refuses changes nothing. */
+	/* Only a backstop, so that a refusal by the kernel is ignored. */
 	fz_proc_limit_memory(bytes != 0 ? bytes + SERVE_MEMORY_SLACK : 0, NULL);
 }
 
@@ -175,16 +175,16 @@ send_reply(void *ctx)
 	return rc;
 }
 
-/* What a worker changes in its copy of the script's state; protected. */
+/* Prepare the worker's copy of the script's state; protected. */
 static int
-settle(lua_State *L)
+prepare_state(lua_State *L)
 {
 	fz_random_find(L, lua_touserdata(L, 1));
 	fz_exit_wrap(L);
 	return 0;
 }
 
-/* Keep the bytes of a function for its first call; protected. */
+/* Keep the bytes of a function until its first call; protected. */
 static int
 keep_function(lua_State *L)
 {
@@ -218,10 +218,10 @@ serve_func(lua_State *L, struct worker *w)
 static int
 serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 {
-	size_t size = fz_rawarray_tags.known ? sizeof(*w->batch.strip) : 0;
+	size_t size = fz_rawarray_tags.known ? sizeof(*w->batch.raw_results) : 0;
 	int rc;
 
-	w->batch.strip = fz_port_map_results(w->port, &w->call, size);
+	w->batch.raw_results = fz_port_map_results(w->port, &w->call, size);
 	w->batch.func = w->call.func;
 	w->batch.kind = w->call.kind;
 	w->batch.nparts = w->call.nargs;
@@ -276,7 +276,7 @@ fz_serve_main(void *ctx, struct fz_port *port)
 
 	home->serving = true;
 	w.batch.random = &w.random;
-	lua_pushcfunction(L, settle);
+	lua_pushcfunction(L, prepare_state);
 	lua_pushlightuserdata(L, &w.random);
 	lua_pcall(L, 1, 0, 0);
 	w.memory.inherited = state_bytes(L);
@@ -292,9 +292,9 @@ fz_serve_main(void *ctx, struct fz_port *port)
 	return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* ---- inside a process ------------------------------------------------- */
-
-/* Protected: call enter, then the function with all that is behind it. */
+/*
+ * Call enter, then the function with its arguments, which follow it; protected.
+ */
 static int
 process_body(lua_State *L)
 {
@@ -313,11 +313,11 @@ process_body(lua_State *L)
 }
 
 /*
- * Protected: the error at 1 as lines on standard error, behind the name at 3,
- * with the traceback that was noted where 4 is true.
+ * Write the error at index 1 to standard error after the name at 3, with the
+ * kept traceback if 4 is true; protected.
  */
 static int
-tell_body(lua_State *L)
+print_error_body(lua_State *L)
 {
 	struct fz_child_calls *c = lua_touserdata(L, 2);
 	bool traced = lua_toboolean(L, 4);
@@ -328,7 +328,8 @@ tell_body(lua_State *L)
 	lua_pushliteral(L, ": ");
 	if (c->phase == FZ_CHILD_PHASE_RESULTS &&
 	    *fz_child_kind_word(L) != '\0') {
-		fz_child_push_result_message(L, c); /* which says all */
+		fz_child_push_result_message(
+		    L, c); /* this message is complete */
 		traced = false;
 	} else {
 		fz_lerror_text(L, 1);
@@ -347,11 +348,11 @@ tell_body(lua_State *L)
 	return 0;
 }
 
-/* Of the error on top of the stack, which goes; `status` is its pcall's. */
+/* Print the error on top; `status` is that of its pcall. [-1] */
 static void
-tell_error(lua_State *L, struct fz_child_calls *c, int status)
+print_error(lua_State *L, struct fz_child_calls *c, int status)
 {
-	lua_pushcfunction(L, tell_body);
+	lua_pushcfunction(L, print_error_body);
 	lua_insert(L, -2);
 	lua_pushlightuserdata(L, c);
 	lua_pushvalue(L, FZ_SERVE_NAME);
@@ -360,13 +361,17 @@ tell_error(lua_State *L, struct fz_child_calls *c, int status)
 		lua_pop(L, 1);
 }
 
-/* The one call of a process, its reply included. Its exit status. */
+/*
+ * Make the one call of a process and send its reply. Returns the exit status.
+ */
 static int
 process_call(lua_State *L, struct worker *w, struct fz_child_calls *c)
 {
 	int status, rc;
 
-	/* ... | handler | body, c, enter, function, arguments */
+	/*
+	 * ... | handler | body, c, enter, function, arguments
+	 */
 	lua_pushcfunction(L, fz_child_note_traceback);
 	lua_insert(L, FZ_SERVE_ENTER);
 	lua_pushcfunction(L, process_body);
@@ -377,7 +382,7 @@ process_call(lua_State *L, struct worker *w, struct fz_child_calls *c)
 	    lua_pcall(L, lua_gettop(L) - FZ_SERVE_ENTER - 1, 0, FZ_SERVE_ENTER);
 	if (status != LUA_OK) {
 		fz_child_put_error(L, c, status);
-		tell_error(L, c, status);
+		print_error(L, c, status);
 	}
 	fflush(stdout);
 	rc = send_reply(w);
@@ -385,7 +390,7 @@ process_call(lua_State *L, struct worker *w, struct fz_child_calls *c)
 		fprintf(stderr, "%s: not enough memory for the results\n",
 		    lua_tostring(L, FZ_SERVE_NAME));
 	if (rc != 0 || fz_port_flush(w->port, NULL) != 0)
-		return EXIT_FAILURE; /* its parent is gone */
+		return EXIT_FAILURE; /* the parent is gone */
 	return status == LUA_OK && !w->refused ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -407,7 +412,7 @@ fz_serve_process(void *ctx, struct fz_port *port)
 		.all = true };
 	int status, rc;
 
-	lua_pushcfunction(L, settle);
+	lua_pushcfunction(L, prepare_state);
 	lua_pushlightuserdata(L, &w.random);
 	lua_pcall(L, 1, 0, 0);
 	fz_garbage_inherit(&w.garbage, L, process->aged);
@@ -419,6 +424,6 @@ fz_serve_process(void *ctx, struct fz_port *port)
 	status = lua_pcall(L, 0, 0, FZ_SERVE_ENTER);
 	if (status == LUA_OK)
 		return EXIT_SUCCESS;
-	tell_error(L, &c, status);
+	print_error(L, &c, status);
 	return EXIT_FAILURE;
 }
