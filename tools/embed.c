@@ -1,9 +1,9 @@
 /*
- * tools/embed.c - build tool: Lua files in, one C file of compiled modules out.
+ * tools/embed.c - compiles Lua files into the modules of one C file.
  *
- * lua/pipeline/stage.lua becomes { "fzlua.stage", bytes, length } and keeps its
- * line numbers under the chunk name "@fzlua/stage.lua"; lua/fzlua.lua is
- * "fzlua".
+ * lua/pipeline/stage.lua becomes { "fzlua.stage", bytes, length } with the
+ * chunk name "@fzlua/stage.lua", so that its line numbers stay valid.
+ * lua/fzlua.lua is "fzlua".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ write_bytes(lua_State *L, const void *bytes, size_t len, void *out)
 	return 0;
 }
 
-/* "lua/pipeline/stage.lua" -> "stage" at the top of the stack. */
+/* Push "stage" for "lua/pipeline/stage.lua". */
 static const char *
 push_noun(lua_State *L, const char *path)
 {

@@ -41,7 +41,7 @@ local C_LAYERS = {
     "lslots", "lpool", "llocal", "lbatch", "lbatch_encode", "lbatch_results", "lgraph",
     "lprocess", "lprogram", "lrun"},
   {dir = "api/", lua = true, "fzlua", "modules", "open"},
-  {dir = "cli/", lua = true, "output", "state", "suspend", "main"},
+  {dir = "cli/", lua = true, "output", "make", "interrupt", "state", "suspend", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}

@@ -14,7 +14,7 @@
 #include "os/fd.h"
 #include "value/lerror.h"
 
-/* Standard output while it is diverted; -1 while it is not. */
+/* Standard output during a diversion; -1: none. */
 static int diverted = -1;
 
 void
@@ -63,7 +63,7 @@ fz_output_restore(lua_State *L)
 	if (diverted == -1)
 		return 0;
 	fflush(stdout);
-	clearerr(stdout); /* of standard error */
+	clearerr(stdout); /* the error state is that of standard error */
 	if (dup2(diverted, STDOUT_FILENO) == -1)
 		return fail(L, errno);
 	fz_fd_close(&diverted);

@@ -5,15 +5,15 @@
 #include <lua.h>
 
 /*
- * Write what is buffered. Output that cannot be written is an error: a message
- * on standard error, and the process ends. A closed pipe has no reader, so that
- * there is no message. For atexit(); workers do not come here.
+ * For atexit(), in the command alone: write what is buffered. Output that
+ * cannot be written gives a message on standard error and ends the process. A
+ * closed pipe has no reader and gives no message.
  */
 void fz_output_close(void);
 
 /*
- * divert_output(): send what is printed to standard error, by this process and
- * by its workers. restore_output(): to standard output again.
+ * divert_output(): send the output of this process and its workers to standard
+ * error. restore_output(): send it to standard output again.
  */
 int fz_output_divert(lua_State *L);
 int fz_output_restore(lua_State *L);

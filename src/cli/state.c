@@ -7,7 +7,7 @@
 
 #include "os/alloc.h"
 
-/* Print what ends the process: an error outside of any protected call. */
+/* Print an error outside of any protected call, which ends the process. */
 static int
 panic(lua_State *L)
 {
@@ -23,9 +23,9 @@ static void warn_off(void *ud, const char *message, int more);
 static void warn_on(void *ud, const char *message, int more);
 static void warn_more(void *ud, const char *message, int more);
 
-/* Whether `message` is a control message, which is obeyed. */
+/* Handle a control message; false: `message` is not one. */
 static int
-obey(lua_State *L, const char *message, int more)
+handle_control(lua_State *L, const char *message, int more)
 {
 	if (more || *message != '@')
 		return 0;
@@ -39,10 +39,10 @@ obey(lua_State *L, const char *message, int more)
 static void
 warn_off(void *ud, const char *message, int more)
 {
-	obey(ud, message, more);
+	handle_control(ud, message, more);
 }
 
-/* A piece of a warning that has begun. */
+/* Write the next piece of a warning. */
 static void
 warn_more(void *ud, const char *message, int more)
 {
@@ -56,7 +56,7 @@ warn_more(void *ud, const char *message, int more)
 static void
 warn_on(void *ud, const char *message, int more)
 {
-	if (obey(ud, message, more))
+	if (handle_control(ud, message, more))
 		return;
 	fputs("Lua warning: ", stderr);
 	warn_more(ud, message, more);

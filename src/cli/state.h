@@ -1,4 +1,5 @@
-/* cli/state.h - the Lua state of the command, whose memory is that of os/heap.
+/*
+ * cli/state.h - the Lua state of the command, with the allocator of os/alloc.h.
  */
 #ifndef FZ_STATE_H
 #define FZ_STATE_H
@@ -6,9 +7,9 @@
 #include <lua.h>
 
 /*
- * A state as luaL_newstate() makes it, warnings off, but with the allocator of
- * os/heap from its first block on. NULL if there is no memory. Close it with
- * lua_close().
+ * A state like that of luaL_newstate(), with warnings off, whose allocator is
+ * that of os/alloc.h from the first block on. NULL if there is no memory. Close
+ * it with lua_close().
  */
 lua_State *fz_state_new(void);
 

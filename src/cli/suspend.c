@@ -10,9 +10,10 @@
 #include "os/proctree.h"
 
 /*
- * The workers lead groups of their own, which the terminal does not signal. The
- * default action stops this process, so that a shell sees it as ever, and so
- * that it is not stopped if no shell could continue it (an orphaned group).
+ * Workers lead groups of their own, so that the terminal does not signal them.
+ * The default action of SIGTSTP stops this process, so that a shell sees the
+ * stop, and so that the kernel ignores the signal in an orphaned group, which
+ * no shell could continue.
  */
 static void
 on_suspend(int sig)
@@ -29,7 +30,7 @@ on_suspend(int sig)
 	raise(sig);
 	sigemptyset(&set);
 	sigaddset(&set, sig);
-	pthread_sigmask(SIG_UNBLOCK, &set, &mask); /* stopped in here */
+	pthread_sigmask(SIG_UNBLOCK, &set, &mask); /* the process stops here */
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	sigaction(sig, &before, NULL);
 	fz_clock_skip(fz_clock_ns() - began_ns);
