@@ -5,6 +5,7 @@
 #   check      install what is missing, lint, build with gcc and clang, all tests,
 #              and all of them again under ASan and UBSan
 #   test       the tests alone, with the compiler at hand (test-c, test-lua: one half)
+#              TEST_JOBS at once
 #   lint fmt   judge the code; let clang-format write it
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
@@ -58,17 +59,18 @@ SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
 LUA     := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua)))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
 TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
+SUPPORT := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
 FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
 FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)
 LIB     := $(BUILD)/libfzlua.a
 BIN     := $(BUILD)/fzlua
-C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tools/*.[ch] bench/*.[ch] \
+C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] tools/*.[ch] bench/*.[ch] \
 	examples/*.[ch]))
 
 all: $(BIN) $(LIB)
-tests: $(TESTBIN)
+tests: $(TESTBIN) $(SUPPORT)
 
 # -- build -----------------------------------------------------------------
 
@@ -112,6 +114,12 @@ $(BUILD)/tests/test_%: tests/test_%.c $(LIB)
 $(BUILD)/tests/fuzz_%: tests/fuzz_%.c $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS)
+$(BUILD)/tests/runner: tests/support/runner.c tests/support/processes.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
+$(BUILD)/tests/ltest.so: tests/support/ltest.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
 
 $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -135,20 +143,20 @@ check:
 	@.ci/setup check
 	@.ci/check
 
-test: test-c test-lua
+# Test programs run in parallel, each with a log in $(BUILD)/tests/log. UNDER is put
+# before each, a checker such as valgrind.
+TEST_JOBS ?= $(shell nproc)
+by_c   = $(foreach t,$(TESTBIN),'$(UNDER) $t')
+by_lua = $(foreach t,$(TESTS_LUA),'$(UNDER) $(BIN) tests/run.lua $t')
+runner = @mkdir -p $(BUILD)/tests/log; MAKEFLAGS= FZLUA=$(abspath $(BIN)) \
+	$(BUILD)/tests/runner $(TEST_JOBS) $${FZLUA_TEST_LIMIT:-60} $(BUILD)/tests/log
 
-# UNDER is put before each program, a checker such as valgrind.
-test-c: $(TESTBIN) $(BIN)
-	@failed=; for t in $(TESTBIN); do \
-	    from=$$(date +%s%N); \
-	    FZLUA=$(abspath $(BIN)) .ci/limited $(UNDER) $$t || failed="$$failed $${t##*/}"; \
-	    echo "$${t##*/}: $$((($$(date +%s%N) - from) / 1000000)) ms"; \
-	done; \
-	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
-	echo "$(words $(TESTBIN)) tests in C passed"
-
-test-lua: $(BIN)
-	FZLUA=$(abspath $(BIN)) $(UNDER) $(BIN) tests/run.lua $(TESTS_LUA)
+test: $(BIN) tests
+	$(runner) $(by_lua) $(by_c)
+test-c: $(BIN) tests
+	$(runner) $(by_c)
+test-lua: $(BIN) $(SUPPORT)
+	$(runner) $(by_lua)
 
 FUZZ_RUNS ?= 5000000
 SANITIZE  := -O1 -g -Werror -fno-omit-frame-pointer \
@@ -156,22 +164,19 @@ SANITIZE  := -O1 -g -Werror -fno-omit-frame-pointer \
 ASAN := ASAN_OPTIONS=$${ASAN_OPTIONS-detect_leaks=1} UBSAN_OPTIONS=print_stacktrace=1 \
 	$(MAKE) --no-print-directory BUILD=build/asan CC=gcc CFLAGS='$(SANITIZE)'
 
-asan: asan-test-c asan-test-lua
+asan: asan-build
+	+$(ASAN) test
 asan-build:
 	+$(ASAN) all tests
-asan-test-c: asan-build
-	+$(ASAN) test-c
-asan-test-lua: asan-build
-	+$(ASAN) test-lua
 fuzz:
 	+$(ASAN) fuzz-here FUZZ_RUNS=$(FUZZ_RUNS)
 fuzz-here: $(FUZZBIN)
 	@set -e; for f in $(FUZZBIN); do echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
 
 SOAK ?= 10
-soak: $(BIN)
-	FZLUA=$(abspath $(BIN)) FZLUA_SOAK=$(SOAK) FZLUA_LONG=1 FZLUA_TEST_LIMIT=600 \
-	    $(BIN) tests/run.lua tests/test_soak.lua $(wildcard tests/test_queue*.lua)
+soak:
+	+FZLUA_SOAK=$(SOAK) FZLUA_LONG=1 FZLUA_TEST_LIMIT=600 $(MAKE) --no-print-directory test-lua \
+	    TESTS_LUA='tests/test_soak.lua $(wildcard tests/test_queue*.lua)'
 
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
@@ -247,7 +252,7 @@ clean:
 	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
-.PHONY: all tests run check test test-c test-lua asan asan-build asan-test-c asan-test-lua \
+.PHONY: all tests run check test test-c test-lua asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers fmt \
 	install uninstall clean FORCE
 .DELETE_ON_ERROR:

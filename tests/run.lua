@@ -1,12 +1,11 @@
--- The runner: fzlua tests/run.lua tests/test_*.lua
+-- The tests of Lua files: fzlua tests/run.lua tests/test_map.lua ...
 --
 -- A test file gets the table `t` below and returns a table name -> function. After
--- each test no descriptor and no child process may be left over. A watchdog ends a
--- run that hangs, and says in which test (watchdog.lua). A wait in a test ends after
--- PATIENCE seconds at the latest, which is long because the machine may be busy.
+-- each test no descriptor and no child process may be left over. A wait in a test ends
+-- after PATIENCE seconds at the latest, which is long because the machine may be busy.
 -- FZLUA_TEST is a part of the names of the tests to run; each one's time is printed.
+-- `make test` runs one process for each file, which support/runner.c ends if it hangs.
 
-local LIMIT = tonumber(os.getenv "FZLUA_TEST_LIMIT") or 60
 local PATIENCE <const> = 30
 
 local t = {}
@@ -110,12 +109,16 @@ function t.command(...)
   return t.shell(table.concat(words, " ") .. " </dev/null")
 end
 
+---Wait; events of fzlua are not served meanwhile.
+---@type fun(seconds: number)
+t.sleep = assert(package.loadlib(t.fzlua:match "^.*/" .. "tests/ltest.so", "luaopen_ltest"))().sleep
+
 ---Wait until f() is true.
 function t.until_true(f)
   local deadline = fz.now() + PATIENCE
   while not f() do
     if fz.now() > deadline then error("it never came to be", 2) end
-    os.execute "sleep 0.01"
+    t.sleep(0.01)
   end
 end
 
@@ -139,29 +142,26 @@ function t.in_this_process()
   return setmetatable({}, { __close = function() defaults.jobs = nil end })
 end
 
-local function own_pid()
-  local file = assert(io.open "/proc/self/stat")
-  local pid = file:read "n"
-  file:close()
-  return math.tointeger(pid)
-end
+local pid = read("/proc/self/stat"):match "^%d+"
 
-local pid = own_pid()
-
+---@return string names of the children of this process, "": it has none
 local function children()
-  local pipe = assert(io.popen(("exec pgrep -lP %d"):format(pid)))
-  local text = pipe:read "a"
-  pipe:close()
-  return text
+  local list = {}
+  for child in read(("/proc/%s/task/%s/children"):format(pid, pid)):gmatch "%d+" do
+    local file <close> = io.open(("/proc/%s/comm"):format(child))
+    list[#list + 1] = child .. " " .. (file and file:read() or "?")
+  end
+  return table.concat(list, "\n")
 end
 
+---@return integer number of open descriptors
 local function descriptors()
-  local list = ("ls -l /proc/%d/fd 2>/dev/null | sed 's/.* [0-9:]* //'"):format(pid)
-  local pipe = assert(io.popen(list))
-  local text = pipe:read "a"
-  pipe:close()
-  local _, n = text:gsub("\n", "")
-  return n, text
+  local n = 0
+  for fd = 0, tonumber(read("/proc/self/status"):match "FDSize:%s*(%d+)") - 1 do
+    local file <close> = io.open("/proc/self/fdinfo/" .. fd)
+    if file then n = n + 1 end
+  end
+  return n
 end
 
 -- Wait until nothing is left of the test; an object's end may take a moment.
@@ -170,27 +170,14 @@ local function left_over(before)
   repeat
     collectgarbage()
     collectgarbage()
-    local kids, n, text = children(), descriptors()
+    local kids, n = children(), descriptors()
     if kids == "" and n <= before then return nil end
-    if kids ~= "" then text = "children: " .. kids end
-    if fz.now() > deadline then return text end
-    os.execute "sleep 0.05"
+    if fz.now() > deadline then
+      if kids ~= "" then return "children: " .. kids end
+      return io.popen("ls -l /proc/" .. pid .. "/fd"):read "a"
+    end
+    t.sleep(0.02)
   until false
-end
-
-local mark = os.tmpname()
-
-local function note(name)
-  local file = assert(io.open(mark, "w"))
-  file:write(name)
-  file:close()
-end
-
--- The watchdog is no child of this process, which counts its children.
-local function start_watchdog()
-  note "start"
-  os.execute(("( %s %swatchdog.lua %d %s %s >/dev/null </dev/null & )"):format(
-    quote(t.fzlua), quote(arg[0]:match "^(.-)[^/]*$"), pid, mark, LIMIT))
 end
 
 -- What fzlua opens once and keeps is no leak: have it opened.
@@ -211,7 +198,8 @@ end
 local passed, failed = 0, 0
 
 local function run(name, f)
-  note(name)
+  io.write(name)
+  io.flush()
   local start = fz.now()
   local before = descriptors()
   local ok, e = xpcall(f, function(e)
@@ -223,15 +211,14 @@ local function run(name, f)
   if ok and left then ok, e = false, "left over:\n" .. left end
   if ok then
     passed = passed + 1
-    print(("ok     %7.2f s  %s"):format(fz.now() - start, name))
+    print((" ok %.2f s"):format(fz.now() - start))
   else
     failed = failed + 1
-    print(("FAILED %7.2f s  %s\n%s\n"):format(fz.now() - start, name, e))
+    print((" FAILED %.2f s\n%s\n"):format(fz.now() - start, e))
   end
   io.flush()
 end
 
-start_watchdog()
 warm_up()
 local only = os.getenv "FZLUA_TEST" -- a part of the names of the tests to run
 for _, path in ipairs(arg) do
@@ -241,6 +228,5 @@ for _, path in ipairs(arg) do
     if not only or full:find(only, 1, true) then run(full, tests[name]) end
   end
 end
-os.remove(mark)
 print(("%d passed, %d failed"):format(passed, failed))
 os.exit(failed == 0, true)

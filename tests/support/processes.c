@@ -1,0 +1,164 @@
+/* kill is not in C. */
+#define _POSIX_C_SOURCE 200809L
+#include "processes.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static FILE *
+open_file(pid_t pid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	return fopen(path, "r");
+}
+
+/* Zero for both where the kernel does not count them. */
+static void
+read_times(struct process *p)
+{
+	FILE *file = open_file(p->pid, "schedstat");
+	long long ran = 0, waited = 0;
+
+	if (file == NULL)
+		return;
+	if (fscanf(file, "%lld %lld", &ran, &waited) == 2) {
+		p->ran_ns = ran;
+		p->waited_ns = waited;
+	}
+	fclose(file);
+}
+
+static void
+add(struct processes *ps, pid_t pid)
+{
+	struct process p = { .pid = pid };
+
+	if (ps->n == ps->cap) {
+		ps->cap = 2 * ps->cap + 16;
+		ps->list = realloc(ps->list, ps->cap * sizeof(*ps->list));
+		if (ps->list == NULL)
+			abort();
+	}
+	read_times(&p);
+	ps->list[ps->n++] = p;
+}
+
+static void
+add_children(struct processes *ps, pid_t pid, const char *thread)
+{
+	char name[300];
+	FILE *file;
+	int child;
+
+	snprintf(
+	    name, sizeof(name), "/proc/%d/task/%s/children", (int)pid, thread);
+	file = fopen(name, "r");
+	if (file == NULL)
+		return;
+	while (fscanf(file, "%d", &child) == 1)
+		add(ps, child);
+	fclose(file);
+}
+
+void
+processes_read(struct processes *ps, pid_t root)
+{
+	ps->n = 0;
+	add(ps, root);
+	for (size_t i = 0; i < ps->n; i++) {
+		pid_t pid = ps->list[i].pid;
+		struct dirent *thread;
+		char path[64];
+		DIR *dir;
+
+		snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+		dir = opendir(path);
+		while (dir != NULL && (thread = readdir(dir)) != NULL)
+			if (thread->d_name[0] != '.')
+				add_children(ps, pid, thread->d_name);
+		if (dir != NULL)
+			closedir(dir);
+	}
+}
+
+/* Zeroes for a process that was not there. */
+static struct process
+find(const struct processes *ps, pid_t pid)
+{
+	for (size_t i = 0; i < ps->n; i++)
+		if (ps->list[i].pid == pid)
+			return ps->list[i];
+	return (struct process){ .pid = pid };
+}
+
+static void
+raise_to(int64_t *most, int64_t v)
+{
+	if (v > *most)
+		*most = v;
+}
+
+void
+processes_times(const struct processes *before, const struct processes *now,
+    int64_t *ran_ns, int64_t *waited_ns)
+{
+	*ran_ns = *waited_ns = 0;
+	for (size_t i = 0; i < now->n; i++) {
+		struct process p = now->list[i];
+		struct process last = find(before, p.pid);
+
+		raise_to(ran_ns, p.ran_ns - last.ran_ns);
+		raise_to(waited_ns, p.waited_ns - last.waited_ns);
+	}
+}
+
+void
+processes_kill(struct processes *ps, pid_t root)
+{
+	kill(root, SIGSTOP);
+	processes_read(ps, root);
+	for (size_t i = ps->n; i-- > 0;)
+		kill(ps->list[i].pid, SIGKILL);
+}
+
+/* The file on one line of at most `max` bytes. */
+static void
+put_file(FILE *out, pid_t pid, const char *name, int max)
+{
+	FILE *file = open_file(pid, name);
+	int c;
+
+	if (file == NULL)
+		return;
+	while (max-- > 0 && (c = getc(file)) != EOF)
+		putc(c == '\0' || c == '\n' ? ' ' : c, out);
+	fclose(file);
+}
+
+void
+processes_describe(const struct processes *ps, FILE *out)
+{
+	for (size_t i = 0; i < ps->n; i++) {
+		pid_t pid = ps->list[i].pid;
+
+		fprintf(out, "watchdog: %d ", (int)pid);
+		put_file(out, pid, "cmdline", 100);
+		fprintf(out, "\n    state ");
+		put_file(out, pid, "stat", 40);
+		fprintf(out, "\n    call ");
+		put_file(out, pid, "syscall", 100);
+		fprintf(out, "\n    stack ");
+		put_file(out, pid, "stack", 300);
+		putc('\n', out);
+	}
+}
+
+void
+processes_free(struct processes *ps)
+{
+	free(ps->list);
+}

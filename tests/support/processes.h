@@ -1,0 +1,40 @@
+/* processes.h - a process and all below it, as /proc shows them. */
+#ifndef PROCESSES_H
+#define PROCESSES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+struct process {
+	pid_t pid;
+	int64_t ran_ns;    /* since its start */
+	int64_t waited_ns; /* since its start: ready to run, no processor */
+};
+
+/* Starts as zeroes. */
+struct processes {
+	struct process *list; /* parents first */
+	size_t n, cap;
+};
+
+/* Fill `ps` with the process `root` and its descendants. */
+void processes_read(struct processes *ps, pid_t root);
+
+/*
+ * What happened between two readings: the longest that one process ran, and the
+ * longest that one was ready to run and had no processor.
+ */
+void processes_times(const struct processes *before,
+    const struct processes *now, int64_t *ran_ns, int64_t *waited_ns);
+
+/* Kill them, `root` first, so that it starts no others. */
+void processes_kill(struct processes *ps, pid_t root);
+
+/* Write a line on each: command, state, where in the kernel it is. */
+void processes_describe(const struct processes *ps, FILE *out);
+
+void processes_free(struct processes *ps);
+
+#endif

@@ -1,0 +1,278 @@
+/*
+ * runner - run test programs in parallel, and end those that hang.
+ *
+ *	runner JOBS LIMIT DIR COMMAND...
+ *
+ * Each COMMAND is a line for sh, named after the file that is its last word.
+ * JOBS of them run at the same time, in this order. The output of a program
+ * goes to DIR/NAME.log, and to standard output when the program ends. The last
+ * lines name the programs that failed and count the tests, of which run.lua and
+ * cmocka report the numbers at the end of their output.
+ *
+ * A program writes something when it begins a test. It hangs if nothing new is
+ * written while none of its processes runs for LIMIT seconds, or if one test
+ * takes BUSY times as long. Time in which a process is ready to run and has no
+ * processor does not count, so that a busy machine is not taken for a hang.
+ */
+/* getline, open_memstream and sigtimedwait are not in C. */
+#define _POSIX_C_SOURCE 200809L
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "processes.h"
+
+enum { BUSY = 5, SECOND_NS = 1000000000 };
+
+struct program {
+	const char *command;
+	const char *name; /* the end of `command` */
+	pid_t pid;        /* 0: it does not run */
+	int log;
+	off_t written; /* length of the log at the last look */
+	int64_t start_ns, looked_ns;
+	/* Of this test: time without a processor left out. */
+	int64_t idle_ns, total_ns;
+	struct processes processes; /* at the last look */
+};
+
+static int64_t limit_ns;
+static const char *directory;
+static unsigned npassed, nfailed;
+
+static void
+die(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+static int64_t
+now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * SECOND_NS + ts.tv_nsec;
+}
+
+static int
+open_log(const struct program *p)
+{
+	char path[4096];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s.log", directory, p->name);
+	fd =
+	    open(path, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+	if (fd == -1)
+		die(path);
+	return fd;
+}
+
+static void
+execute(const struct program *p)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	dup2(p->log, STDOUT_FILENO);
+	dup2(p->log, STDERR_FILENO);
+	execl("/bin/sh", "sh", "-c", p->command, (char *)NULL);
+	_exit(127);
+}
+
+static void
+start(struct program *p)
+{
+	const char *slash = strrchr(p->command, '/');
+
+	p->name = slash != NULL ? slash + 1 : p->command;
+	p->log = open_log(p);
+	p->start_ns = p->looked_ns = now_ns();
+	fflush(NULL);
+	p->pid = fork();
+	if (p->pid == -1)
+		die("fork");
+	if (p->pid == 0)
+		execute(p);
+}
+
+static void
+end_hanging(struct program *p)
+{
+	FILE *log = fdopen(dup(p->log), "a");
+
+	if (log == NULL)
+		die("fdopen");
+	fprintf(log, "\nwatchdog: hangs in the test above\n");
+	processes_describe(&p->processes, log);
+	fclose(log);
+	processes_kill(&p->processes, p->pid);
+}
+
+/* The watchdog. */
+static void
+look_at(struct program *p)
+{
+	struct processes last = p->processes;
+	int64_t now = now_ns(), ran_ns, waited_ns, passed_ns;
+	struct stat st;
+
+	p->processes = (struct processes){ 0 };
+	processes_read(&p->processes, p->pid);
+	processes_times(&last, &p->processes, &ran_ns, &waited_ns);
+	processes_free(&last);
+	passed_ns = now - p->looked_ns - waited_ns;
+	p->looked_ns = now;
+	if (passed_ns > 0)
+		p->total_ns += passed_ns;
+	if (passed_ns > ran_ns)
+		p->idle_ns += passed_ns - ran_ns;
+	if (fstat(p->log, &st) == 0 && st.st_size != p->written) {
+		p->written = st.st_size;
+		p->idle_ns = p->total_ns = 0;
+	}
+	if (p->idle_ns > limit_ns || p->total_ns > BUSY * limit_ns)
+		end_hanging(p);
+}
+
+/* Copy the log. Returns how many tests failed, by what it says. */
+static unsigned
+put_log(struct program *p)
+{
+	FILE *log = fdopen(p->log, "r");
+	unsigned failed = 0, n, m;
+	char *line = NULL;
+	size_t cap = 0;
+
+	if (log == NULL)
+		die("fdopen");
+	rewind(log);
+	while (getline(&line, &cap, log) != -1) {
+		fputs(line, stdout);
+		if (sscanf(line, "%u passed, %u failed", &n, &m) == 2) {
+			npassed += n;
+			failed += m;
+		} else if (sscanf(line, "[  PASSED  ] %u test", &n) == 1) {
+			npassed += n;
+		} else if (sscanf(line, "[  FAILED  ] %u test", &n) == 1) {
+			failed += n;
+		}
+	}
+	free(line);
+	fclose(log);
+	return failed;
+}
+
+/* Report a program that ended. True if it failed. */
+static bool
+end(struct program *p, int status)
+{
+	double seconds = (double)(now_ns() - p->start_ns) / SECOND_NS;
+	unsigned failed = put_log(p);
+	bool ok = status == 0 && failed == 0;
+
+	if (!ok && failed == 0) /* it ended before it counted */
+		failed = 1;
+	nfailed += failed;
+	printf("%s %7.2f s  %s", ok ? "ok    " : "FAILED", seconds, p->name);
+	if (WIFSIGNALED(status))
+		printf(": %s", strsignal(WTERMSIG(status)));
+	printf("\n\n");
+	fflush(stdout);
+	processes_free(&p->processes);
+	p->pid = 0;
+	return !ok;
+}
+
+/* Wait until a program ends, or a second. Returns it, or NULL. */
+static struct program *
+wait_for(struct program *programs, size_t n, int *status)
+{
+	struct timespec second = { .tv_sec = 1 };
+	sigset_t child;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, status, WNOHANG)) == 0) {
+		sigemptyset(&child);
+		sigaddset(&child, SIGCHLD);
+		if (sigtimedwait(&child, NULL, &second) == -1)
+			return NULL;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (pid > 0 && programs[i].pid == pid)
+			return &programs[i];
+	return NULL;
+}
+
+/* Returns the names of the programs that failed, each behind a blank. */
+static char *
+run(struct program *programs, size_t n, size_t njobs)
+{
+	size_t next = 0, running = 0, len;
+	struct program *ended;
+	char *names;
+	FILE *failed = open_memstream(&names, &len);
+	int status;
+
+	if (failed == NULL)
+		die("open_memstream");
+	while (next < n || running > 0) {
+		for (; running < njobs && next < n; running++)
+			start(&programs[next++]);
+		ended = wait_for(programs, next, &status);
+		if (ended != NULL) {
+			running--;
+			if (end(ended, status))
+				fprintf(failed, " %s", ended->name);
+		}
+		for (size_t i = 0; i < next; i++)
+			if (programs[i].pid != 0 &&
+			    now_ns() - programs[i].looked_ns > SECOND_NS)
+				look_at(&programs[i]);
+	}
+	fclose(failed);
+	return names;
+}
+
+int
+main(int argc, char **argv)
+{
+	size_t n = argc > 4 ? (size_t)argc - 4 : 0;
+	struct program *programs = calloc(n + 1, sizeof(*programs));
+	int njobs = argc > 1 ? atoi(argv[1]) : 0;
+	sigset_t child;
+	char *failed;
+
+	if (argc < 4 || njobs < 1 || atof(argv[2]) <= 0 || programs == NULL) {
+		fputs("usage: runner JOBS LIMIT DIR COMMAND...\n", stderr);
+		return 2;
+	}
+	if (freopen("/dev/null", "r", stdin) == NULL)
+		die("/dev/null");
+	limit_ns = (int64_t)(atof(argv[2]) * SECOND_NS);
+	directory = argv[3];
+	for (size_t i = 0; i < n; i++)
+		programs[i].command = argv[4 + i];
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
+	failed = run(programs, n, (size_t)njobs);
+	if (failed[0] != '\0')
+		printf("failed:%s\n", failed);
+	printf("%u passed, %u failed\n", npassed, nfailed);
+	free(failed);
+	free(programs);
+	return nfailed != 0;
+}

@@ -1,0 +1,70 @@
+-- test_runner.lua - tests/support/runner.c starts, watches and counts test programs.
+local t = ...
+local tests = {}
+
+local dir = os.tmpname() .. ".log"
+
+---Run these commands, two at a time; a test may take `limit` seconds.
+---@return string output, integer status
+local function run_within(limit, ...)
+  local words = { ("%stests/runner 2 %g %s"):format(t.fzlua:match "^.*/", limit, dir) }
+  for _, command in ipairs { ... } do words[#words + 1] = "'" .. command .. "'" end
+  local out, err, status = t.shell(("mkdir %s; %s; status=$?; rm -r %s; exit $status"):format(
+    dir, table.concat(words, " "), dir))
+  t.equal(err, "")
+  return out, status
+end
+
+local function run(...)
+  return run_within(30, ...)
+end
+
+tests["counts of tests are added"] = function()
+  local out, status = run("echo 3 passed, 0 failed", 'echo "[  PASSED  ] 4 test(s)."')
+  t.match(out, "3 passed, 0 failed\n", "\n7 passed, 0 failed\n")
+  t.equal(status, 0)
+end
+
+tests["failed tests are counted, and their programs are named"] = function()
+  local out, status = run(
+    'echo "2 passed, 1 failed"; exit 1 # /a',
+    'echo "[  FAILED  ] 2 test(s), listed below:"; exit 2 # /b',
+    'echo "5 passed, 0 failed" # /c',
+    "false # /d",
+    "kill -9 $$ # /e")
+  for name in ("abde"):gmatch "." do t.match(out:match "\nfailed:[^\n]*", " " .. name) end
+  assert(not out:match("\nfailed:[^\n]*"):find " c")
+  t.match(out, "\n7 passed, 5 failed\n", "  e: Killed\n")
+  t.equal(status, 1)
+end
+
+tests["the output of a program is in one piece"] = function()
+  local out = run("for i in 1 2 3; do echo a; sleep 0.05; done",
+    "for i in 1 2 3; do echo b; sleep 0.05; done")
+  t.match(out, "a\na\na\n", "b\nb\nb\n")
+end
+
+tests["a program that hangs is killed with all below it, and described"] = function()
+  local pids = t.file ""
+  local out, status = run_within(0.2,
+    ([[echo "this test"; sleep 77 & echo $! >%s; wait # /hangs]]):format(pids), "true # /other")
+  t.match(out, "this test\n", "watchdog: hangs", "sleep 77", "hangs: Killed\n",
+    "\nfailed: hangs\n", "\n0 passed, 1 failed\n")
+  t.equal(status, 1)
+  t.until_true(function() return not t.is_running(io.open(pids):read "n") end)
+end
+
+tests["a program that begins new tests does not hang"] = function()
+  local out, status = run_within(2,
+    "for i in 1 2 3 4 5 6; do echo test $i; sleep 0.5; done; echo 6 passed, 0 failed")
+  t.match(out, "\n6 passed, 0 failed\n")
+  t.equal(status, 0)
+end
+
+tests["an endless loop ends after a while"] = function()
+  local out, status = run_within(0.2, "echo this test; while :; do :; done")
+  t.match(out, "watchdog: hangs", "\n0 passed, 1 failed\n")
+  t.equal(status, 1)
+end
+
+return tests
