@@ -278,7 +278,8 @@ store_raw_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 	uint64_t i = b->item;
 	bool stored;
 
-	c->gone = fz_direct_begin(c->io->port, c->io->at, &c->direct, NULL) != 0;
+	c->gone =
+	    fz_direct_begin(c->io->port, c->io->at, &c->direct, NULL) != 0;
 	if (c->gone)
 		return true;
 	c->storing_raw = true;

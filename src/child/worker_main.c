@@ -218,7 +218,8 @@ serve_func(lua_State *L, struct worker *w)
 static int
 serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 {
-	size_t size = fz_rawarray_tags.known ? sizeof(*w->batch.raw_results) : 0;
+	size_t size =
+	    fz_rawarray_tags.known ? sizeof(*w->batch.raw_results) : 0;
 	int rc;
 
 	w->batch.raw_results = fz_port_map_results(w->port, &w->call, size);

@@ -180,6 +180,7 @@ wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 	w->depth = w->lock->depth;
 	w->then = then;
 	fz_llock_check_held(L, lock_of(c), w->self);
+	fz_lloop_check_free(L);
 	if (!fz_condition_begin(&c->tickets, w->name, w->self))
 		return fz_lerror_fail(L, FZ_ERR_ERROR,
 		    "this process waits for a condition or barrier already");

@@ -168,6 +168,7 @@ begin(struct fz_lwait *wait)
 int
 fz_lwait_pushed(lua_State *L, struct fz_lwait *wait)
 {
+	fz_lloop_check_free(L);
 	begin(wait);
 	if (try_for_a_moment(wait))
 		return end(L, wait, true);
@@ -182,7 +183,6 @@ fz_lwait_new(lua_State *L, size_t size)
 {
 	struct fz_lwait *wait;
 
-	fz_lloop_check_free(L);
 	luaL_checkstack(L, 5, NULL);
 	wait = lua_newuserdatauv(L, size, 0);
 	memset(wait, 0, size);
