@@ -1267,7 +1267,7 @@ test_run_local_nodes_come_in_order(void **state)
 
 		node = fz_run_local_next(p.run);
 		assert_int_equal(node, i);
-		assert_non_null(fz_run_local_input(p.run, inputs[0]));
+		assert_non_null(fz_run_value(p.run, inputs[0]));
 		local_done(&p, node, i);
 	}
 	assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);

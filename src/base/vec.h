@@ -6,17 +6,19 @@
 #include <stdlib.h>
 
 /*
- * Return `list` of `n` elements of `size` bytes each, moved if need be, with
- * room for one more; `*cap` is how many it has room for. Returns NULL if memory
- * runs out; the list is then as it was.
+ * Return `list`, moved if need be, with room for `n` elements of `size` bytes;
+ * `*cap` is how many it has room for. Returns NULL if memory runs out; the list
+ * is then as it was.
  */
 static inline void *
 fz_vec_room(void *list, size_t *cap, size_t n, size_t size)
 {
-	size_t more = *cap != 0 ? 2 * *cap : 8;
+	size_t more = *cap != 0 ? *cap : 8;
 
-	if (n < *cap)
+	if (n <= *cap)
 		return list;
+	while (more < n)
+		more *= 2;
 	list = realloc(list, more * size);
 	if (list != NULL)
 		*cap = more;

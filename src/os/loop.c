@@ -229,7 +229,7 @@ heap_reserve(struct fz_loop *loop)
 {
 	/* Places count from 1: one is never used. */
 	struct fz_timer **heap = fz_vec_room(
-	    loop->heap, &loop->heap_cap, loop->ntimers + 1, sizeof(*heap));
+	    loop->heap, &loop->heap_cap, loop->ntimers + 2, sizeof(*heap));
 
 	if (heap == NULL)
 		return -1;

@@ -43,8 +43,8 @@ static uint64_t nuncounted; /* number of the last child that did not fit in
 static void
 add_child(pid_t pid)
 {
-	struct child *list =
-	    fz_vec_room(children, &children_room, nchildren, sizeof(*children));
+	struct child *list = fz_vec_room(
+	    children, &children_room, nchildren + 1, sizeof(*children));
 
 	nforks++;
 	if (list == NULL) {

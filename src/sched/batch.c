@@ -21,7 +21,9 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	b->engine = opts->owner->dispatcher->engine;
 	fz_source_init(
 	    &b->source, &fz_batch_source_ops, opts->owner->dispatcher, 0);
-	b->tail = &b->head;
+	fz_list_init(&b->waiting);
+	fz_list_init(&b->delayed);
+	fz_list_init(&b->local);
 	b->total = opts->n;
 	b->uncut = 1;
 	b->growing = opts->growing;
@@ -80,16 +82,14 @@ fz_batch_done(const struct fz_batch *b)
 void
 fz_batch_cancel(struct fz_batch *b, enum fz_err_kind kind, const char *text)
 {
+	struct fz_chunk *chunk;
+
 	if (b->done)
 		return;
 	fz_batch_fail_whole(b, kind, text);
 	fz_source_end(&b->source, &b->whole.err);
-	while (b->local != NULL) { /* what calls it will find it gone */
-		struct fz_chunk *chunk = b->local;
-
-		b->local = chunk->next;
-		fz_batch_end_chunk(chunk);
-	}
+	while ((chunk = fz_chunk_first(&b->local)) != NULL)
+		fz_batch_end_chunk(chunk); /* its caller will find it gone */
 	fz_batch_settle(b);
 }
 
@@ -135,8 +135,7 @@ fz_batch_local_next(struct fz_batch *b, struct fz_blob **part)
 		return 0;
 	b->nsent++;
 	chunk->job.started_ns = fz_clock_ns();
-	chunk->next = b->local;
-	b->local = chunk;
+	fz_list_push(&b->local, &chunk->link);
 	*part = chunk->part != NULL ? fz_blob_ref(chunk->part) : NULL;
 	fz_batch_job_started(&chunk->job);
 	return chunk->first;
@@ -144,22 +143,24 @@ fz_batch_local_next(struct fz_batch *b, struct fz_blob **part)
 
 /* The chunk of `item`, NULL where it was cancelled meanwhile. */
 static struct fz_chunk *
-take_local(struct fz_batch *b, uint64_t item)
+find_local(struct fz_batch *b, uint64_t item)
 {
-	struct fz_chunk **at = &b->local, *chunk;
+	struct fz_list *link = b->local.next;
 
-	while (*at != NULL && (*at)->first != item)
-		at = &(*at)->next;
-	chunk = *at;
-	if (chunk != NULL)
-		*at = chunk->next;
-	return chunk;
+	for (; link != &b->local; link = link->next) {
+		struct fz_chunk *chunk =
+		    FZ_CONTAINER_OF(link, struct fz_chunk, link);
+
+		if (chunk->first == item)
+			return chunk;
+	}
+	return NULL;
 }
 
 void
 fz_batch_local_done(struct fz_batch *b, uint64_t item, struct fz_blob *value)
 {
-	struct fz_chunk *chunk = take_local(b, item);
+	struct fz_chunk *chunk = find_local(b, item);
 
 	if (chunk == NULL) {
 		fz_blob_unref(value);
@@ -173,7 +174,7 @@ void
 fz_batch_local_failed(
     struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {
-	struct fz_chunk *chunk = take_local(b, item);
+	struct fz_chunk *chunk = find_local(b, item);
 
 	if (chunk == NULL) {
 		fz_blob_unref(failure->value);

@@ -49,42 +49,34 @@ fz_batch_chunk_new(
 static void
 chunk_free(struct fz_chunk *chunk)
 {
+	fz_list_remove(&chunk->link);
 	fz_blob_unref(chunk->part);
 	fz_blob_unref(chunk->job.strip);
 	free(chunk);
 }
 
-static void
-push_back(struct fz_batch *b, struct fz_chunk *chunk)
-{
-	chunk->next = NULL;
-	*b->tail = chunk;
-	b->tail = &chunk->next;
-	b->nwaiting += chunk->n;
-}
-
 void
 fz_batch_insert(struct fz_batch *b, struct fz_chunk *chunk)
 {
-	struct fz_chunk **at = &b->head;
+	struct fz_list *before = &b->waiting;
 
-	while (*at != NULL && (*at)->first < chunk->first)
-		at = &(*at)->next;
-	chunk->next = *at;
-	*at = chunk;
-	if (chunk->next == NULL)
-		b->tail = &chunk->next;
+	/* From the end, because that is where new chunks belong. */
+	while (before->prev != &b->waiting &&
+	       FZ_CONTAINER_OF(before->prev, struct fz_chunk, link)->first >
+		   chunk->first)
+		before = before->prev;
+	fz_list_push(before, &chunk->link);
 	b->nwaiting += chunk->n;
 }
 
 static struct fz_chunk *
-pop_front(struct fz_batch *b)
+pop_waiting(struct fz_batch *b)
 {
-	struct fz_chunk *chunk = b->head;
+	struct fz_chunk *chunk = fz_chunk_first(&b->waiting);
 
-	b->head = chunk->next;
-	if (b->head == NULL)
-		b->tail = &b->head;
+	if (chunk == NULL)
+		return NULL;
+	fz_list_remove(&chunk->link);
 	b->nwaiting -= chunk->n;
 	return chunk;
 }
@@ -100,13 +92,12 @@ fz_batch_ready(const struct fz_batch *b)
 void
 fz_batch_stop(struct fz_batch *b)
 {
-	b->stopping = true;
-	while (b->head != NULL)
-		chunk_free(pop_front(b));
-	while (b->delayed != NULL) {
-		struct fz_chunk *chunk = b->delayed;
+	struct fz_chunk *chunk;
 
-		b->delayed = chunk->next;
+	b->stopping = true;
+	while ((chunk = pop_waiting(b)) != NULL)
+		chunk_free(chunk);
+	while ((chunk = fz_chunk_first(&b->delayed)) != NULL) {
 		fz_loop_disarm(b->engine->loop, &chunk->delay);
 		chunk_free(chunk);
 	}
@@ -180,11 +171,10 @@ encode_part(struct fz_chunk *chunk)
 static struct fz_chunk *
 next_chunk(struct fz_batch *b, uint32_t max)
 {
-	struct fz_chunk *chunk;
+	struct fz_chunk *chunk = pop_waiting(b);
 	uint64_t n = b->total + 1 - b->uncut;
 
-	if (b->head != NULL) {
-		chunk = pop_front(b);
+	if (chunk != NULL) {
 		if (chunk->n <= max || chunk->part != NULL)
 			return chunk;
 		chunk->first += max; /* its end waits on */
@@ -259,14 +249,15 @@ unsent(struct fz_chunk *chunk, const struct fz_failure *failure)
 void
 fz_batch_settle(struct fz_batch *b)
 {
-	bool more = fz_batch_ready(b) != 0 || b->delayed != NULL ||
+	bool more = fz_batch_ready(b) != 0 ||
+		    fz_list_first(&b->delayed) != NULL ||
 		    (b->growing && !b->stopping);
 
 	if (b->done || b->nsent != 0 || more)
 		return;
 	b->done = true;
 	b->engine->news++;
-	fz_source_leave(&b->source);
+	fz_list_remove(&b->source.link);
 	b->opts.owner->done(b->opts.owner, b);
 }
 
@@ -283,7 +274,7 @@ cut_rest(struct fz_batch *b)
 		chunk = fz_batch_chunk_new(b, b->uncut, (uint32_t)n, 0);
 		if (chunk == NULL)
 			return -1;
-		push_back(b, chunk);
+		fz_batch_insert(b, chunk);
 		b->uncut += n;
 	}
 	return 0;
@@ -308,7 +299,7 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 	chunk->added = true;
 	b->total++;
 	b->uncut++;
-	push_back(b, chunk);
+	fz_batch_insert(b, chunk);
 	fz_source_wake(&b->source);
 	return 0;
 }

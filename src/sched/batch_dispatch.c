@@ -100,7 +100,9 @@ in_child(struct fz_fork_hook *hook)
 	while ((b = first_batch(&s->batches)) != NULL) {
 		fz_list_remove(&b->link);
 		b->done = b->stopping = b->whole_failed = true;
-		b->head = b->delayed = b->local = NULL;
+		fz_list_init(&b->waiting);
+		fz_list_init(&b->delayed);
+		fz_list_init(&b->local);
 		b->nnews = b->news_at = 0;
 		fz_err_set(&b->whole.err, FZ_ERR_CLOSED,
 		    "it belongs to the process that started it");

@@ -86,7 +86,7 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 		fz_blob_unref(news->blob);
 		return true;
 	}
-	room = fz_vec_room(b->news, &b->news_cap, b->nnews, sizeof(*room));
+	room = fz_vec_room(b->news, &b->news_cap, b->nnews + 1, sizeof(*room));
 	if (room == NULL) {
 		struct fz_batch_news gone = *news;
 
@@ -120,11 +120,8 @@ delay_over(struct fz_timer *timer)
 {
 	struct fz_chunk *chunk = FZ_CONTAINER_OF(timer, struct fz_chunk, delay);
 	struct fz_batch *b = chunk->batch;
-	struct fz_chunk **at = &b->delayed;
 
-	while (*at != chunk)
-		at = &(*at)->next;
-	*at = chunk->next;
+	fz_list_remove(&chunk->link);
 	fz_batch_insert(b, chunk);
 	fz_source_wake(&b->source);
 }
@@ -145,8 +142,7 @@ retry(
 	chunk->delay.fired = delay_over;
 	if (fz_retry_arm(
 		b->engine->loop, &chunk->delay, &b->opts.limits, attempts)) {
-		chunk->next = b->delayed;
-		b->delayed = chunk;
+		fz_list_push(&b->delayed, &chunk->link);
 	} else {
 		fz_batch_insert(b, chunk);
 	}

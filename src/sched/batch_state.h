@@ -2,6 +2,7 @@
 #ifndef FZ_BATCH_STATE_H
 #define FZ_BATCH_STATE_H
 
+#include "base/container.h"
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/dispatch.h"
@@ -12,7 +13,7 @@
 struct fz_chunk {
 	struct fz_job job;
 	struct fz_batch *batch;
-	struct fz_chunk *next; /* of those that wait, or are delayed */
+	struct fz_list link; /* in one of the lists of its batch */
 	uint64_t first;
 	uint32_t n;
 	unsigned attempts;     /* of its items that have ended before */
@@ -26,13 +27,13 @@ struct fz_batch {
 	struct fz_source source;
 	struct fz_batch_opts opts;
 	struct fz_engine *engine;
-	struct fz_list link;           /* for its owner */
-	struct fz_chunk *head, **tail; /* wait to be sent, before what is new */
-	struct fz_chunk *delayed;      /* wait for another attempt */
-	struct fz_chunk *local;        /* under way in this process */
-	uint64_t total, uncut;         /* items; the first not in a chunk */
-	uint64_t nwaiting;             /* in chunks that wait */
-	unsigned nsent;                /* chunks at workers, or local */
+	struct fz_list link;    /* for its owner */
+	struct fz_list waiting; /* chunks to send before new ones, in order */
+	struct fz_list delayed; /* chunks that wait for another attempt */
+	struct fz_list local;   /* chunks under way in this process */
+	uint64_t total, uncut;  /* items; the first not in a chunk */
+	uint64_t nwaiting;      /* in chunks that wait */
+	unsigned nsent;         /* chunks at workers, or local */
 	uint64_t ndone, nfailed;
 	int64_t mean_ns;          /* an item takes, 0: not known */
 	int64_t timed_ns, ntimed; /* what that is made of: recent items */
@@ -45,6 +46,16 @@ struct fz_batch {
 	size_t news_at, nnews, news_cap;
 	struct fz_event_log events;
 };
+
+/* The first chunk of a list; NULL: it is empty. */
+static inline struct fz_chunk *
+fz_chunk_first(const struct fz_list *list)
+{
+	struct fz_list *link = fz_list_first(list);
+
+	return link != NULL ? FZ_CONTAINER_OF(link, struct fz_chunk, link)
+			    : NULL;
+}
 
 static inline struct fz_chunk *
 fz_chunk_of(struct fz_job *job)

@@ -9,8 +9,10 @@
 
 /* A worker with less work than this gets another job. */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
-/* A worker that has been silent for so long is checked for results. */
+/* Every so often, workers that have been silent are checked for results. */
 #define DISPATCH_LOOK_NS (4 * FZ_CLOCK_MS)
+/* A worker itself sends results that it has kept for 0.5 ms (child_port.c). */
+#define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
  * Work that is worth being taken from a busy worker for one that is idle, and
  * for one that would have to be forked.
@@ -243,50 +245,38 @@ balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 }
 
 /*
- * Since when a worker of the lane is silent that is to be checked: once after
- * each of its replies, and again while another one could have its jobs.
+ * Whether a worker is to be checked for results: once after each reply, and
+ * again while an idle worker could have its jobs.
  */
-static int64_t
-silent_since(const struct fz_dispatcher *d, const struct fz_lane *lane)
+static bool
+needs_look(const struct fz_dispatcher *d, const struct fz_lane *lane,
+    const struct fz_worker *w)
 {
-	struct fz_worker *w = first_own(d, lane);
-	int64_t at = FZ_CLOCK_NEVER;
-
-	for (; w != NULL; w = next_own(d, w->next)) {
-		if (w->nitems > 1 && w->news_ns < at &&
-		    (w->peeked_ns != w->news_ns || may_steal(d, lane)))
-			at = w->news_ns;
-	}
-	return at;
+	return w->nitems > 1 &&
+	       (w->peeked_ns != w->news_ns || may_steal(d, lane));
 }
 
 static void
-arm_look(struct fz_dispatcher *d)
+arm_look(struct fz_dispatcher *d, const struct fz_lane *lane)
 {
-	int64_t at = FZ_CLOCK_NEVER;
+	struct fz_worker *w = first_own(d, lane);
 
-	for (uint32_t i = 0; i < d->nlanes && d->look.place == 0; i++) {
-		int64_t since = silent_since(d, &d->lanes[i]);
-
-		if (since < at)
-			at = since;
-	}
-	if (at == FZ_CLOCK_NEVER)
-		return;
-	if (fz_clock_after(at, DISPATCH_LOOK_NS) < now(d))
-		at = now(d);
-	fz_loop_arm(loop_of(d), &d->look, fz_clock_after(at, DISPATCH_LOOK_NS));
+	while (w != NULL && !needs_look(d, lane, w))
+		w = next_own(d, w->next);
+	if (w != NULL)
+		fz_loop_arm(loop_of(d), &d->look,
+		    fz_clock_after(now(d), DISPATCH_LOOK_NS));
 }
 
 static void
 look_at_lane(const struct fz_dispatcher *d, const struct fz_lane *lane)
 {
 	struct fz_worker *w = first_own(d, lane), *next;
-	int64_t now_ns = fz_clock_ns();
+	int64_t since = fz_clock_ns() - DISPATCH_SILENT_NS;
 
 	for (; w != NULL; w = next) {
 		next = next_own(d, w->next);
-		if (w->nitems < 2 || now_ns - w->news_ns < DISPATCH_LOOK_NS)
+		if (!needs_look(d, lane, w) || w->news_ns > since)
 			continue;
 		w->peeked_ns = w->news_ns;
 		fz_worker_peek(w);
@@ -336,7 +326,8 @@ dispatch(struct fz_defer *defer)
 	}
 	for (uint32_t i = 0; i < d->nlanes; i++)
 		balance_lane(d, &d->lanes[i]);
-	arm_look(d);
+	for (uint32_t i = 0; i < d->nlanes && d->look.place == 0; i++)
+		arm_look(d, &d->lanes[i]);
 }
 
 static void
@@ -499,12 +490,6 @@ fz_source_end(struct fz_source *source, const struct fz_err *kill)
 	fz_source_recall(source, kill); /* all at once, then one by one */
 	while (end_one(source, kill))
 		continue;
-}
-
-void
-fz_source_leave(struct fz_source *source)
-{
-	fz_list_remove(&source->link);
 }
 
 unsigned

@@ -56,7 +56,8 @@ struct fz_source {
 	const struct fz_source_ops *ops;
 	struct fz_dispatcher *dispatcher;
 	struct fz_lane *lane;
-	struct fz_list link;       /* among those that send, or that stop */
+	/* Among those that send, or that stop; remove it at the end. */
+	struct fz_list link;
 	const struct fz_err *kill; /* why its workers are killed; NULL: not */
 };
 
@@ -131,9 +132,6 @@ void fz_source_stop(struct fz_source *source, const struct fz_err *kill);
  * Not from a callback of the loop.
  */
 void fz_source_end(struct fz_source *source, const struct fz_err *kill);
-
-/* It is done: the dispatcher forgets it. */
-void fz_source_leave(struct fz_source *source);
 
 /* How many workers run a job of it now. */
 unsigned fz_source_nrunning(const struct fz_source *source);

@@ -12,7 +12,7 @@ fz_event_record(struct fz_event_log *log, const struct fz_event *event)
 
 	if (log->engine == NULL)
 		return;
-	list = fz_vec_room(log->list, &log->cap, log->n, sizeof(*list));
+	list = fz_vec_room(log->list, &log->cap, log->n + 1, sizeof(*list));
 	if (list == NULL)
 		return;
 	log->list = list;

@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/vec.h"
 
-/* A list of numbers, or of nodes, that grows by doubling. */
+/* A list of numbers, or of nodes. */
 struct list {
 	void *items;
-	uint32_t n, cap;
+	uint32_t n;
+	size_t cap;
 };
 
 struct fz_graph {
@@ -24,24 +26,18 @@ struct fz_graph {
 static void *
 list_add(struct list *list, uint32_t n, size_t size, struct fz_err *err)
 {
-	void *items = list->items;
-	uint32_t cap = list->cap;
+	void *items;
 
 	if (n > FZ_GRAPH_NONE / 2 - list->n) {
 		fz_err_set(err, FZ_ERR_GRAPH, "the graph is too large");
 		return NULL;
 	}
-	while (cap < list->n + n)
-		cap = cap != 0 ? 2 * cap : 16;
-	if (cap != list->cap) {
-		items = realloc(items, cap * size);
-		if (items == NULL) {
-			fz_err_nomem(err, "a graph");
-			return NULL;
-		}
-		list->items = items;
-		list->cap = cap;
+	items = fz_vec_room(list->items, &list->cap, list->n + n, size);
+	if (items == NULL) {
+		fz_err_nomem(err, "a graph");
+		return NULL;
 	}
+	list->items = items;
 	list->n += n;
 	return (char *)items + (list->n - n) * size;
 }

@@ -280,7 +280,7 @@ fz_pool_join(
 
 	own(pool);
 	users = fz_vec_room(
-	    pool->users, &pool->users_cap, pool->nusers, sizeof(*users));
+	    pool->users, &pool->users_cap, pool->nusers + 1, sizeof(*users));
 	if (users == NULL)
 		return fz_err_nomem(err, "a run");
 	pool->users = users;

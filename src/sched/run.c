@@ -344,12 +344,6 @@ fz_run_local_seed(const struct fz_run *run, uint32_t node)
 	return run->steps[node].job.seed;
 }
 
-struct fz_blob *
-fz_run_local_input(const struct fz_run *run, uint32_t value)
-{
-	return run->values[value];
-}
-
 void
 fz_run_local_done(
     struct fz_run *run, uint32_t node, struct fz_blob **values, uint32_t n)

@@ -105,7 +105,6 @@ int fz_run_next_event(struct fz_run *run, struct fz_event *event);
 bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);
 uint64_t fz_run_local_seed(const struct fz_run *run, uint32_t node);
-struct fz_blob *fz_run_local_input(const struct fz_run *run, uint32_t value);
 void fz_run_local_done(
     struct fz_run *run, uint32_t node, struct fz_blob **values, uint32_t n);
 void fz_run_local_failed(

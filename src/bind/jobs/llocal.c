@@ -53,7 +53,7 @@ local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 	struct local_call *c = ctx;
 
 	if (c->run != NULL)
-		c->mapped = fz_run_local_input(
+		c->mapped = fz_run_value(
 		    c->run, fz_graph_inputs(c->graph, c->node)[c->next++]);
 	else
 		c->mapped = c->item->part;
