@@ -6,13 +6,11 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
-#include "base/container.h"
 #include "base/seed.h"
 #include "bind/jobs/lbatch_state.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lfuncs.h"
 #include "bind/jobs/llimits.h"
-#include "bind/jobs/llocal.h"
 #include "bind/jobs/lpool.h"
 #include "bind/lloop.h"
 #include "child/random.h"
@@ -52,15 +50,12 @@ check_batch(lua_State *L)
 {
 	struct fz_lbatch *lb = to_lbatch(L, 1);
 
-	if (lb->batch == NULL || lb->closing)
+	if (lb->batch == NULL || lb->ll.closing)
 		fz_lerror_fail(L, FZ_ERR_CLOSED, "the batch is closed");
 	return lb;
 }
 
-/* ---- making one --------------------------------------------------------- */
-
-/* Whether a local pool's item was called. */
-static int work(lua_State *L, struct fz_local *local);
+static int batch_next(lua_State *L);
 
 static uint32_t
 check_kind(lua_State *L, int idx)
@@ -172,11 +167,7 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	opts->limits.timeout_ns = FZ_CLOCK_NEVER;
 	if (lua_isnil(L, options))
 		return;
-	lua_getfield(L, options, "timeout");
-	lua_getfield(L, options, "retries");
-	lua_getfield(L, options, "backoff");
-	lua_getfield(L, options, "memory");
-	fz_llimits_read(L, top + 1, &opts->limits);
+	fz_llimits_read_fields(L, options, &opts->limits);
 	lua_getfield(L, options, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_getfield(L, options, "told");
@@ -261,12 +252,8 @@ start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 		fz_garbage_catch_up(fz_garbage_open(L), L);
 		return;
 	}
-	if (fz_batch_done(lb->batch) || lb->local.prev != NULL)
-		return;
-	lua_pushvalue(L, idx); /* kept alive until it is done */
-	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
-	lb->local.work = work;
-	fz_lloop_add_local(L, &lb->local);
+	if (!fz_batch_done(lb->batch) && lb->ll.local.prev == NULL)
+		fz_llocal_start(L, &lb->ll, idx, batch_next);
 }
 
 /* Without a seed of their own two calls have different random numbers. */
@@ -284,16 +271,6 @@ call_seed(lua_State *L, int pool, int options, uint64_t given)
 		   : fz_seed_mix(fz_lpool_seed(L, pool), now);
 }
 
-static void
-unlink_local(lua_State *L, struct fz_lbatch *lb)
-{
-	if (lb->local.prev == NULL)
-		return;
-	fz_lloop_drop_local(&lb->local);
-	lua_pushnil(L);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
-}
-
 /*
  * Free what the batch at `idx` has; one that the pool keeps may be used again.
  */
@@ -301,7 +278,7 @@ static void
 end_batch(lua_State *L, struct fz_lbatch *lb, int idx)
 {
 	if (lb->batch != NULL) {
-		unlink_local(L, lb);
+		fz_llocal_stop(L, &lb->ll);
 		fz_lbatch_drop_news(lb, &lb->news);
 		fz_batch_free(lb->batch);
 		lb->batch = NULL;
@@ -321,7 +298,7 @@ end_batch(lua_State *L, struct fz_lbatch *lb, int idx)
 static void
 leave_batch(lua_State *L, struct fz_lbatch *lb)
 {
-	if (--lb->calls == 0 && lb->closing)
+	if (--lb->ll.calls == 0 && lb->ll.closing)
 		end_batch(L, lb, 1);
 }
 
@@ -476,8 +453,6 @@ batch_finish(lua_State *L)
 	return 0;
 }
 
-/* ---- results ------------------------------------------------------------ */
-
 /*
  * batch:take(values, errors [, order]) -> n: put what has come into the lists
  * by index, and the indexes as they came behind `order`. Of how many items.
@@ -493,8 +468,8 @@ batch_take(lua_State *L)
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 4);
-	lb->calls++; /* __fzunpack may close it */
-	while (!lb->closing && fz_lbatch_next_news(L, lb)) {
+	lb->ll.calls++; /* __fzunpack may close it */
+	while (!lb->ll.closing && fz_lbatch_next_news(L, lb)) {
 		lua_Integer i;
 		int list = 2;
 
@@ -547,7 +522,7 @@ batch_result(lua_State *L)
 	int n;
 
 	lua_settop(L, 1);
-	lb->calls++;
+	lb->ll.calls++;
 	n = fz_lbatch_push_outcome(L, lb);
 	leave_batch(L, lb);
 	return n >= 0 ? n : lua_error(L);
@@ -606,11 +581,9 @@ batch_event(lua_State *L)
 	return 5;
 }
 
-/* ---- calls in this process ---------------------------------------------- */
-
 /* (batch) -> whether an item was called; protected by whoever turns */
 static int
-work_body(lua_State *L)
+batch_next(lua_State *L)
 {
 	struct fz_lbatch *lb = to_lbatch(L, 1);
 	struct fz_llocal_item item = { .batch = lb->batch,
@@ -625,7 +598,7 @@ work_body(lua_State *L)
 	if (item.number != 0) {
 		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 		ncalls = fz_lpool_calls(L, -1);
-		lb->calls++;
+		lb->ll.calls++;
 		++*ncalls;
 		fz_llocal_item(L, lua_gettop(L), &item);
 		--*ncalls;
@@ -635,24 +608,6 @@ work_body(lua_State *L)
 	return 1;
 }
 
-static int
-work(lua_State *L, struct fz_local *local)
-{
-	struct fz_lbatch *lb = FZ_CONTAINER_OF(local, struct fz_lbatch, local);
-	int did;
-
-	if (lb->calls != 0) /* it waits: the next comes after it */
-		return 0;
-	lua_pushcfunction(L, work_body);
-	lua_rawgetp(L, LUA_REGISTRYINDEX, lb); /* while it is linked */
-	lua_call(L, 1, 1);
-	did = lua_toboolean(L, -1);
-	lua_pop(L, 1);
-	return did;
-}
-
-/* ---- life --------------------------------------------------------------- */
-
 /* batch:done() -> boolean */
 static int
 batch_done(lua_State *L)
@@ -661,7 +616,7 @@ batch_done(lua_State *L)
 	bool done = fz_batch_done(lb->batch);
 
 	if (done)
-		unlink_local(L, lb);
+		fz_llocal_stop(L, &lb->ll);
 	lua_pushboolean(L, done);
 	return 1;
 }
@@ -679,7 +634,7 @@ static int
 batch_wait_alone(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
-	bool can = lb->local.prev == NULL;
+	bool can = lb->ll.local.prev == NULL;
 
 	if (can)
 		fz_lloop_wait(L, is_done, lb);
@@ -715,7 +670,7 @@ batch_cancel(lua_State *L)
 	struct fz_lbatch *lb = check_batch(L);
 
 	fz_lloop_check_free(L);
-	unlink_local(L, lb);
+	fz_llocal_stop(L, &lb->ll);
 	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "cancelled");
 	return 0;
 }
@@ -730,13 +685,13 @@ batch_close(lua_State *L)
 	if (lb->batch == NULL && lb->slot == -1)
 		return 0;
 	fz_lloop_check_free(L);
-	if (lb->calls == 0) {
+	if (lb->ll.calls == 0) {
 		end_batch(L, lb, 1);
 		return 0;
 	}
-	unlink_local(L, lb);
+	fz_llocal_stop(L, &lb->ll);
 	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "it was closed");
-	lb->closing = true;
+	lb->ll.closing = true;
 	return 0;
 }
 

@@ -8,7 +8,7 @@
 #include <lua.h>
 
 #include "base/buf.h"
-#include "bind/lloop.h"
+#include "bind/jobs/llocal.h"
 #include "sched/batch.h"
 #include "shared/arena.h"
 
@@ -33,9 +33,7 @@ struct fz_lbatch {
 	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
 	int64_t timeout_ns;
-	struct fz_local local;      /* linked while the pool has no workers */
-	unsigned calls;             /* that use it: functions of its items */
-	bool closing;               /* by one of these: to be freed after it */
+	struct fz_llocal ll;        /* started while the pool has no workers */
 	bool busy;                  /* as the one that the pool keeps */
 	struct fz_arena_buf buf;    /* items being encoded */
 	lua_State *thread;          /* that encodes them */

@@ -28,6 +28,19 @@ fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits)
 	limits->memory = (uint64_t)memory;
 }
 
+void
+fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits)
+{
+	int top = lua_gettop(L);
+
+	lua_getfield(L, idx, "timeout");
+	lua_getfield(L, idx, "retries");
+	lua_getfield(L, idx, "backoff");
+	lua_getfield(L, idx, "memory");
+	fz_llimits_read(L, top + 1, limits);
+	lua_settop(L, top);
+}
+
 enum fz_policy
 fz_llimits_policy(lua_State *L, int idx)
 {

@@ -12,10 +12,11 @@
 int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
 
 /*
- * Read timeout, retries, backoff and memory at `idx` and behind; what is nil
- * stays as it is. [-0, +0, e]
+ * Read timeout, retries, backoff and memory at `idx` and behind, or from the
+ * fields of the table at `idx`; what is nil stays as it is. [-0, +0, e]
  */
 void fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits);
+void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);
 
 /* Read a word for on_error; nil is "stop". [-0, +0, e] */
 enum fz_policy fz_llimits_policy(lua_State *L, int idx);

@@ -7,8 +7,8 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/jobs/lpool.h"
-#include "bind/lloop.h"
 #include "child/call.h"
 #include "child/random.h"
 #include "os/cwd.h"
@@ -22,6 +22,42 @@
 #include "worker/child_port.h"
 #include "worker/engine.h"
 #include "worker/worker.h"
+
+static int
+work(lua_State *L, struct fz_local *local)
+{
+	struct fz_llocal *ll = FZ_CONTAINER_OF(local, struct fz_llocal, local);
+	int did;
+
+	if (ll->calls != 0) /* that function waits; the next comes after it */
+		return 0;
+	lua_pushcfunction(L, ll->next);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, ll);
+	lua_call(L, 1, 1);
+	did = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return did;
+}
+
+void
+fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx, lua_CFunction next)
+{
+	lua_pushvalue(L, idx);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, ll);
+	ll->local.work = work;
+	ll->next = next;
+	fz_lloop_add_local(L, &ll->local);
+}
+
+void
+fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
+{
+	if (ll->local.prev == NULL)
+		return;
+	fz_lloop_drop_local(&ll->local);
+	lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, ll);
+}
 
 /* How often a function with a timeout looks at the clock. */
 enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };

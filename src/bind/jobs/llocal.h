@@ -1,15 +1,36 @@
-/* llocal.h - a function of a run with jobs = 0, called in this process. */
+/* llocal.h - the functions of runs and batches with jobs = 0, called here. */
 #ifndef FZ_LLOCAL_H
 #define FZ_LLOCAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <lua.h>
+
+#include "bind/lloop.h"
 
 struct fz_batch;
 struct fz_blob;
 struct fz_graph;
 struct fz_run;
+
+/* In a userdata whose functions are called in this process, one in a turn. */
+struct fz_llocal {
+	struct fz_local local;
+	lua_CFunction next; /* (userdata) -> whether it called a function */
+	unsigned calls;     /* of its functions that are under way */
+	bool closing;       /* one of them closed it: free it afterwards */
+};
+
+/*
+ * Call `next` in each turn of the loop that no call is under way, and keep the
+ * userdata at `idx` alive, until fz_llocal_stop(). [-0, +0, m]
+ */
+void fz_llocal_start(
+    lua_State *L, struct fz_llocal *ll, int idx, lua_CFunction next);
+
+/* Does nothing if it was not started. [-0, +0, -] */
+void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 
 /*
  * Call what `node` of `run` is, on a thread of its own, with the functions of

@@ -7,7 +7,6 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/container.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lgraph.h"
@@ -35,10 +34,8 @@ struct lrun {
 	struct fz_run *run; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	struct fz_local local;   /* linked while it runs with jobs = 0 */
+	struct fz_llocal ll;     /* started while it runs with jobs = 0 */
 	struct fz_arena_buf buf; /* an input being encoded */
-	unsigned calls;          /* of its functions in this process */
-	bool closing;            /* by one of these: to be freed after it */
 };
 
 static struct lrun *
@@ -52,7 +49,7 @@ check_run(lua_State *L)
 {
 	struct lrun *lr = to_lrun(L, 1);
 
-	if (lr->run == NULL || lr->closing)
+	if (lr->run == NULL || lr->ll.closing)
 		fz_lerror_fail(L, FZ_ERR_CLOSED, "the run is closed");
 	return lr;
 }
@@ -66,8 +63,6 @@ check_number(lua_State *L, int idx, uint32_t n)
 	luaL_argcheck(L, 1 <= number && number <= n, idx, "out of range");
 	return (uint32_t)number - 1;
 }
-
-/* ---- options ----------------------------------------------------------- */
 
 /* The options in the table at 3; leaves the stack as it was. */
 static void
@@ -94,74 +89,28 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 		opts->deadline_ns =
 		    fz_clock_after(fz_clock_ns(), opts->deadline_ns);
 	lua_settop(L, top);
-	lua_getfield(L, 3, "timeout");
-	lua_getfield(L, 3, "retries");
-	lua_getfield(L, 3, "backoff");
-	lua_getfield(L, 3, "memory");
-	fz_llimits_read(L, top + 1, &opts->limits);
-	lua_settop(L, top);
+	fz_llimits_read_fields(L, 3, &opts->limits);
 }
-
-/* ---- runs with jobs = 0 ------------------------------------------------ */
 
 static int run_close(lua_State *L);
 
-/* Protected: the next function of the run at index 1, if one is ready. */
+/* (run) -> whether a function was ready, and was called */
 static int
-work_body(lua_State *L)
+run_next(lua_State *L)
 {
 	struct lrun *lr = to_lrun(L, 1);
 	uint32_t node = fz_run_local_next(lr->run);
 
 	if (node != FZ_GRAPH_NONE) {
 		lua_getiuservalue(L, 1, RUN_POOLS);
-		lr->calls++;
+		lr->ll.calls++;
 		fz_llocal_call(L, 2, lr->run, lr->graph, node);
-		if (--lr->calls == 0 && lr->closing)
+		if (--lr->ll.calls == 0 && lr->ll.closing)
 			run_close(L);
 	}
 	lua_pushboolean(L, node != FZ_GRAPH_NONE);
 	return 1;
 }
-
-static int
-work(lua_State *L, struct fz_local *local)
-{
-	struct lrun *lr = FZ_CONTAINER_OF(local, struct lrun, local);
-	int did;
-
-	if (lr->calls != 0) /* it waits: the next comes after it */
-		return 0;
-	lua_pushcfunction(L, work_body);
-	lua_rawgetp(L, LUA_REGISTRYINDEX, lr); /* while it is linked */
-	lua_call(L, 1, 1);
-	did = lua_toboolean(L, -1);
-	lua_pop(L, 1);
-	return did;
-}
-
-/* A run with jobs = 0 is worked on, and kept alive, until it is done. */
-static void
-link_local(lua_State *L, struct lrun *lr)
-{
-	lua_pushvalue(L, 1);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, lr);
-	lr->local.work = work;
-	fz_lloop_add_local(L, &lr->local);
-}
-
-static void
-unlink_local(lua_State *L, struct lrun *lr)
-{
-	if (lr->local.prev == NULL)
-		return;
-	fz_lloop_drop_local(&lr->local);
-	lua_pushnil(L);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, lr);
-}
-
-/* ---- making and running
- * ---------------------------------------------------------- */
 
 /* The pools in the list at 2 as an array in a userdata left on the stack. */
 static struct fz_pool **
@@ -283,7 +232,7 @@ run_start(lua_State *L)
 	if (fz_run_start(lr->run, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	if (fz_run_is_local(lr->run))
-		link_local(L, lr);
+		fz_llocal_start(L, &lr->ll, 1, run_next);
 	return 0;
 }
 
@@ -295,7 +244,7 @@ run_done(lua_State *L)
 	bool done = fz_run_done(lr->run);
 
 	if (done)
-		unlink_local(L, lr);
+		fz_llocal_stop(L, &lr->ll);
 	lua_pushboolean(L, done);
 	return 1;
 }
@@ -307,13 +256,10 @@ run_cancel(lua_State *L)
 	struct lrun *lr = check_run(L);
 
 	fz_lloop_check_free(L);
-	unlink_local(L, lr);
+	fz_llocal_stop(L, &lr->ll);
 	fz_run_cancel(lr->run, FZ_ERR_CANCELLED, "cancelled");
 	return 0;
 }
-
-/* ---- results and errors
- * ------------------------------------------------------------ */
 
 /* run:value(value) -> true, v | false */
 static int
@@ -401,21 +347,17 @@ run_event(lua_State *L)
 	return 4;
 }
 
-/* ---- life
- * ----------------------------------------------------------------------------
- */
-
 /* run:close(): cancels what is not done; again does nothing */
 static int
 run_close(lua_State *L)
 {
 	struct lrun *lr = to_lrun(L, 1);
 
-	unlink_local(L, lr);
+	fz_llocal_stop(L, &lr->ll);
 	fz_buf_fini(&lr->buf.buf);
-	if (lr->calls != 0) {
+	if (lr->ll.calls != 0) {
 		fz_run_cancel(lr->run, FZ_ERR_CANCELLED, "the run was closed");
-		lr->closing = true;
+		lr->ll.closing = true;
 		return 0;
 	}
 	fz_run_free(lr->run);
