@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/clock.h"
-#include "base/container.h"
 #include "base/err.h"
 #include "os/loop.h"
 #include "sched/batch_state.h"
@@ -11,16 +9,8 @@
 #include "worker/engine.h"
 #include "worker/wire.h"
 
-/* A chunk is about this much work. */
-#define BATCH_CHUNK_NS (5 * FZ_CLOCK_MS)
-/* A chunk that is sent has more, if it can. */
-#define BATCH_LEAST_NS (FZ_CLOCK_MS / 10)
-
-enum {
-	BATCH_CHUNK_MAX = 1 << 20, /* items */
-	BATCH_GROWTH = 8,          /* while nothing is known: times the last */
-	BATCH_STRIP_ITEMS = 256    /* fewer in a chunk get no strip */
-};
+/* Chunks of fewer items get no slots for their results. */
+enum { BATCH_STRIP_ITEMS = 256 };
 
 static const struct fz_err another_failed = { FZ_ERR_CANCELLED, 0,
 	"ended because another item failed" };
@@ -167,9 +157,8 @@ encode_part(struct fz_chunk *chunk)
 	return true;
 }
 
-/* The next chunk as it waits, or a new one; NULL: none, or no memory. */
-static struct fz_chunk *
-next_chunk(struct fz_batch *b, uint32_t max)
+struct fz_chunk *
+fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 {
 	struct fz_chunk *chunk = pop_waiting(b);
 	uint64_t n = b->total + 1 - b->uncut;
@@ -211,7 +200,7 @@ fz_batch_cut(struct fz_batch *b, uint32_t max)
 	struct fz_chunk *chunk;
 
 	while (fz_batch_ready(b) != 0) {
-		chunk = next_chunk(b, max);
+		chunk = fz_batch_next_chunk(b, max);
 		if (chunk == NULL) {
 			fz_batch_fail_whole(
 			    b, FZ_ERR_MEMORY, "no memory for a map");
@@ -231,9 +220,8 @@ fz_batch_cut(struct fz_batch *b, uint32_t max)
 	return NULL;
 }
 
-/* It could not be sent: all its items fail. */
-static void
-unsent(struct fz_chunk *chunk, const struct fz_failure *failure)
+void
+fz_batch_unsent(struct fz_chunk *chunk, const struct fz_failure *failure)
 {
 	struct fz_batch *b = chunk->batch;
 
@@ -303,118 +291,3 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 	fz_source_wake(&b->source);
 	return 0;
 }
-
-static unsigned
-nworkers(const struct fz_batch *b)
-{
-	return b->source.dispatcher->max;
-}
-
-/*
- * Items that workers have already cost nothing to send nor to take back: all
- * there are, in equal shares, until a worker is idle.
- */
-static uint64_t
-inherited_size(struct fz_batch *b, uint64_t usual)
-{
-	if (b->share == 0)
-		b->share = (fz_batch_ready(b) + nworkers(b) - 1) / nworkers(b);
-	return b->mean_ns != 0 && usual < b->share ? usual : b->share;
-}
-
-/* Others cost their encoding. */
-static uint64_t
-sent_size(const struct fz_batch *b, const struct fz_worker *w, uint64_t usual)
-{
-	uint64_t left = fz_batch_ready(b), n = usual, least = 1;
-
-	if (b->mean_ns == 0)
-		n = w->nitems * BATCH_GROWTH;
-	else
-		least = (uint64_t)(BATCH_LEAST_NS / b->mean_ns);
-	if (n > left / (2 * nworkers(b))) /* the tail in small ones */
-		n = left / (2 * nworkers(b));
-	if (n < least)
-		n = least;
-	if (n > left / nworkers(b)) /* something for each */
-		n = left / nworkers(b);
-	return n;
-}
-
-/* How many items the next chunk for `w` has. */
-static uint32_t
-chunk_size(struct fz_batch *b, const struct fz_worker *w, uint32_t max)
-{
-	uint64_t n = 0;
-
-	if (b->mean_ns != 0)
-		n = (uint64_t)(BATCH_CHUNK_NS / b->mean_ns);
-	if (b->opts.kind & FZ_WIRE_INHERITED)
-		n = inherited_size(b, n);
-	else
-		n = sent_size(b, w, n);
-	if (b->opts.chunk != 0)
-		n = b->opts.chunk;
-	if (n > max)
-		n = max;
-	if (n > BATCH_CHUNK_MAX)
-		n = BATCH_CHUNK_MAX;
-	return n != 0 ? (uint32_t)n : 1;
-}
-
-static int
-send_chunk(struct fz_chunk *chunk, struct fz_worker *w, struct fz_err *err)
-{
-	const struct fz_batch_opts *opts = &chunk->batch->opts;
-	struct fz_worker_batch head = { opts->kind, chunk->first };
-
-	if (!(opts->kind & FZ_WIRE_INLINE) &&
-	    opts->owner->prepare(opts->owner, w, opts->func, err) != 0)
-		return -1;
-	return fz_worker_send_batch(
-	    w, &chunk->job, &head, &chunk->part, chunk->part != NULL, err);
-}
-
-static bool
-has_next(const struct fz_source *source)
-{
-	return fz_batch_ready(
-		   FZ_CONTAINER_OF(source, const struct fz_batch, source)) != 0;
-}
-
-static bool
-send(struct fz_source *source, struct fz_worker *w, uint32_t max)
-{
-	struct fz_batch *b = FZ_CONTAINER_OF(source, struct fz_batch, source);
-	struct fz_failure failure = { .exitcode = -1 };
-	struct fz_chunk *chunk = fz_batch_cut(b, chunk_size(b, w, max));
-
-	if (chunk == NULL)
-		return false;
-	if (send_chunk(chunk, w, &failure.err) != 0) {
-		unsent(chunk, &failure);
-		return false;
-	}
-	b->nsent++;
-	if (chunk->part != NULL && !chunk->part->in_shm)
-		fz_batch_drop_part(chunk);    /* the frame has a copy */
-	if (b->opts.kind & FZ_WIRE_INHERITED) /* others are forked meanwhile */
-		fz_worker_write(w);
-	return true;
-}
-
-static void
-fail_next(struct fz_source *source, const struct fz_failure *failure)
-{
-	struct fz_batch *b = FZ_CONTAINER_OF(source, struct fz_batch, source);
-	struct fz_chunk *chunk = next_chunk(b, 1);
-
-	if (chunk != NULL) {
-		unsent(chunk, failure);
-		return;
-	}
-	fz_batch_fail_whole(b, FZ_ERR_MEMORY, "no memory for a map");
-	fz_batch_settle(b);
-}
-
-const struct fz_source_ops fz_batch_source_ops = { has_next, send, fail_next };

@@ -1,4 +1,16 @@
-/* batch_state.h - what the files of a batch share: its items and chunks. */
+/*
+ * batch_state.h - what the files of a batch share: its items and chunks.
+ *
+ * A chunk is in one place at a time, and freed by its batch alone:
+ *
+ *   waiting       cut and sent, or called here; freed by fz_batch_stop()
+ *   delayed       waiting, when its pause is over; freed by fz_batch_stop()
+ *   at a worker   waiting, if all of it is returned; freed with its last answer
+ *   local         freed with its answer (fz_batch_end_chunk())
+ *
+ * An item that is tried again, and items that are returned while others of
+ * their chunk are not, get a new chunk.
+ */
 #ifndef FZ_BATCH_STATE_H
 #define FZ_BATCH_STATE_H
 
@@ -16,11 +28,11 @@ struct fz_chunk {
 	struct fz_list link; /* in one of the lists of its batch */
 	uint64_t first;
 	uint32_t n;
-	unsigned attempts;     /* of its items that have ended before */
+	unsigned attempts;     /* of its items so far, which have failed */
 	struct fz_blob *part;  /* NULL: to be encoded, or inherited */
-	bool added;            /* `part` is all there is of it */
-	int64_t news_ns;       /* when it was last heard of */
-	struct fz_timer delay; /* while it waits for another attempt */
+	bool added;            /* `part` cannot be encoded again */
+	int64_t news_ns;       /* time of its last answer */
+	struct fz_timer delay; /* armed while it is delayed */
 };
 
 struct fz_batch {
@@ -32,15 +44,15 @@ struct fz_batch {
 	struct fz_list delayed; /* chunks that wait for another attempt */
 	struct fz_list local;   /* chunks under way in this process */
 	uint64_t total, uncut;  /* items; the first not in a chunk */
-	uint64_t nwaiting;      /* in chunks that wait */
+	uint64_t nwaiting;      /* items of the waiting chunks */
 	unsigned nsent;         /* chunks at workers, or local */
 	uint64_t ndone, nfailed;
-	int64_t mean_ns;          /* an item takes, 0: not known */
-	int64_t timed_ns, ntimed; /* what that is made of: recent items */
+	int64_t mean_ns;          /* time of an item, 0: not known */
+	int64_t timed_ns, ntimed; /* recent items: their time, their number */
 	bool growing, stopping, done;
 	bool whole_failed;
-	uint64_t share;   /* items that each worker is to have, 0: not known */
-	uint64_t nplaced; /* of those done: came in a slot */
+	uint64_t share;   /* items of one worker, 0: not known */
+	uint64_t nplaced; /* items whose result came in a slot */
 	struct fz_failure whole;
 	struct fz_batch_news *news;
 	size_t news_at, nnews, news_cap;
@@ -63,19 +75,28 @@ fz_chunk_of(struct fz_job *job)
 	return (struct fz_chunk *)job;
 }
 
-/* Items that could be sent now. */
+/* How many items could be sent now. */
 uint64_t fz_batch_ready(const struct fz_batch *batch);
 
 /*
- * At most `max` of them, ready to be sent; NULL where none is left after all,
- * since what could not be encoded has failed.
+ * A chunk of at most `max` of them, encoded; NULL if none is left, because an
+ * item that cannot be encoded fails.
  */
 struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
+
+/*
+ * The next chunk of at most `max` items, not encoded; NULL if there is none, or
+ * no memory.
+ */
+struct fz_chunk *fz_batch_next_chunk(struct fz_batch *batch, uint32_t max);
+
+/* Fail all items of a chunk that cannot be sent, and free it. */
+void fz_batch_unsent(struct fz_chunk *chunk, const struct fz_failure *failure);
 
 /* How a dispatcher gets its chunks. */
 extern const struct fz_source_ops fz_batch_source_ops;
 
-/* End it if nothing is left to wait for. */
+/* Mark the batch as done if nothing of it runs or will run. */
 void fz_batch_settle(struct fz_batch *batch);
 
 /* Make a chunk of `n` items that is in no list; NULL if memory runs out. */
