@@ -15,7 +15,7 @@
 #include "batches.h"
 #include "faults.h"
 #include "sched/batch.h"
-#include "sched/batch_dispatch.h"
+#include "sched/batch_pool.h"
 #include "sched/event.h"
 #include "sched/pool.h"
 #include "worker/blob.h"
@@ -35,9 +35,9 @@ struct bench {
 	struct world *w;
 	struct items_home *home;
 	struct fz_pool *pool;
-	struct fz_sched *sched;
-	struct fz_sched_opts opts; /* set before bench_open() */
-	uint32_t max_tasks;        /* the same */
+	struct fz_batch_pool *sched;
+	struct fz_batch_pool_opts opts; /* set before bench_open() */
+	uint32_t max_tasks;             /* the same */
 };
 
 /* What became of one item. */
@@ -81,7 +81,7 @@ setup(void **state)
 static void
 bench_close(struct bench *b)
 {
-	fz_sched_free(b->sched);
+	fz_batch_pool_free(b->sched);
 	fz_pool_free(b->pool);
 	b->sched = NULL;
 	b->pool = NULL;
@@ -114,7 +114,7 @@ bench_open(struct bench *b)
 	b->opts.engine = &b->w->engine;
 	b->opts.pool = b->pool;
 	if (b->pool != NULL)
-		b->sched = fz_sched_new(&b->opts, NULL);
+		b->sched = fz_batch_pool_new(&b->opts, NULL);
 	return b->sched != NULL ? 0 : -1;
 }
 
@@ -171,7 +171,7 @@ trial_start(struct trial *t)
 {
 	if (t->bench->sched == NULL)
 		assert_int_equal(bench_open(t->bench), 0);
-	t->opts.owner = fz_sched_owner(t->bench->sched);
+	t->opts.owner = fz_batch_pool_owner(t->bench->sched);
 	t->batch = fz_batch_new(&t->opts, NULL);
 	if (t->batch == NULL)
 		return -1;
@@ -369,10 +369,10 @@ test_batch_each_item_is_called_once(void **state)
 	t.items[17] = ITEM_OF(ITEM_REPLY, 18);
 	t.items[18] = ITEM_OF(ITEM_BULK, 0);
 	trial_start(&t);
-	assert_int_equal(fz_sched_nbatches(t.bench->sched), 1);
+	assert_int_equal(fz_batch_pool_nbatches(t.bench->sched), 1);
 	assert_ptr_equal(fz_batch_ctx(t.batch), &t);
 	assert_all_done(&t);
-	assert_int_equal(fz_sched_nbatches(t.bench->sched), 0);
+	assert_int_equal(fz_batch_pool_nbatches(t.bench->sched), 0);
 	for (uint64_t i = 1; i <= TRIAL_MAX; i++) {
 		assert_int_equal(ran(&t, i), 1);
 		if (i != 19)
@@ -393,7 +393,7 @@ test_batch_of_nothing_is_done(void **state)
 	assert_int_equal(atomic_load(&t.bench->home->shared->births), 0);
 	trial_fini(&t);
 	fz_batch_free(NULL);
-	fz_sched_free(NULL);
+	fz_batch_pool_free(NULL);
 }
 
 static void
@@ -508,7 +508,7 @@ test_batch_two_of_them_go_in_turn(void **state)
 	t.opts.chunk = u.opts.chunk = 2;
 	trial_start(&t);
 	trial_start(&u);
-	assert_int_equal(fz_sched_nbatches(t.bench->sched), 2);
+	assert_int_equal(fz_batch_pool_nbatches(t.bench->sched), 2);
 	assert_true(finishes(&t));
 	assert_true(fz_batch_counts(u.batch).done > 50);
 	assert_all_done(&u);
@@ -520,7 +520,7 @@ test_batch_two_of_them_go_in_turn(void **state)
 static void
 test_batch_is_told_of_when_it_is_done(void **state)
 {
-	struct fz_sched *s;
+	struct fz_batch_pool *s;
 
 	trial_init(&t, *state, 5);
 	trial_init(&u, *state, 5);
@@ -530,12 +530,12 @@ test_batch_is_told_of_when_it_is_done(void **state)
 	trial_start(&t);
 	trial_start(&u);
 	s = t.bench->sched;
-	assert_null(fz_sched_finished(s));
+	assert_null(fz_batch_pool_finished(s));
 	assert_all_done(&t);
 	assert_all_done(&u);
-	assert_ptr_equal(fz_sched_finished(s), u.batch);
+	assert_ptr_equal(fz_batch_pool_finished(s), u.batch);
 	trial_fini(&t); /* it is not told of any more */
-	assert_null(fz_sched_finished(s));
+	assert_null(fz_batch_pool_finished(s));
 	trial_fini(&u);
 }
 
@@ -759,7 +759,7 @@ test_batch_cancel_while_it_waits_for_another_attempt(void **state)
 		trial_take(&t);
 	}
 	assert_false(fz_batch_done(t.batch));
-	fz_sched_cancel(t.bench->sched, "all of it");
+	fz_batch_pool_cancel(t.bench->sched, "all of it");
 	assert_true(fz_batch_done(t.batch));
 	assert_string_equal(fz_batch_whole(t.batch)->err.text, "all of it");
 	trial_fini(&t);
@@ -777,8 +777,8 @@ test_batch_may_be_freed_at_any_time(void **state)
 		for (int j = 0; j < i; j++)
 			fz_loop_step(t.bench->w->engine.loop, in_ms(1), NULL);
 		trial_fini(&t);
-		assert_int_equal(fz_sched_nbatches(t.bench->sched), 0);
-		assert_null(fz_sched_finished(t.bench->sched));
+		assert_int_equal(fz_batch_pool_nbatches(t.bench->sched), 0);
+		assert_null(fz_batch_pool_finished(t.bench->sched));
 	}
 }
 
@@ -855,12 +855,12 @@ test_batch_workers_may_all_be_forked_before(void **state)
 	struct bench *b = *state;
 
 	assert_int_equal(bench_open(b), 0);
-	assert_false(fz_sched_is_local(b->sched));
-	assert_int_equal(fz_sched_fill(b->sched, NULL), 0);
+	assert_false(fz_batch_pool_is_local(b->sched));
+	assert_int_equal(fz_batch_pool_fill(b->sched, NULL), 0);
 	assert_int_equal(fz_pool_nworkers(b->pool), 2);
 	trial_init(&t, b, 100);
 	trial_start(&t);
-	fz_sched_flush(b->sched); /* with no step of the loop */
+	fz_batch_pool_flush(b->sched); /* with no step of the loop */
 	while (atomic_load(&b->home->shared->ran[1]) == 0)
 		usleep(100);
 	assert_all_done(&t);
@@ -886,7 +886,7 @@ static void
 define(struct bench *b, uint32_t slot, uint64_t add)
 {
 	b->home->funcs[slot] = add;
-	fz_sched_func(b->sched, slot, blob_of_number(add));
+	fz_batch_pool_func(b->sched, slot, blob_of_number(add));
 }
 
 static int
@@ -932,8 +932,8 @@ probe_child(void *ctx)
 {
 	struct bench *b = ctx;
 
-	if (!fz_batch_done(t.batch) || fz_sched_nbatches(b->sched) != 0 ||
-	    fz_sched_finished(b->sched) != NULL)
+	if (!fz_batch_done(t.batch) || fz_batch_pool_nbatches(b->sched) != 0 ||
+	    fz_batch_pool_finished(b->sched) != NULL)
 		return 1;
 	if (fz_batch_whole(t.batch)->err.kind != FZ_ERR_CLOSED)
 		return 2;
@@ -963,7 +963,7 @@ test_batch_in_a_worker_those_of_its_parent_are_closed(void **state)
 	trial_start(&t);
 	assert_all_done(&t);
 	assert_int_equal(t.outcomes[1].value, 7);
-	assert_ptr_equal(fz_sched_finished(b->sched), u.batch);
+	assert_ptr_equal(fz_batch_pool_finished(b->sched), u.batch);
 	trial_fini(&u);
 	trial_fini(&t);
 }
@@ -976,7 +976,7 @@ test_batch_a_function_may_be_in_the_part(void **state)
 
 	b->opts.workers = 1;
 	assert_int_equal(bench_open(b), 0);
-	assert_int_equal(fz_sched_fill(b->sched, NULL), 0);
+	assert_int_equal(fz_batch_pool_fill(b->sched, NULL), 0);
 	define(b, 0, 100);
 	trial_init(&t, b, 10);
 	t.opts.kind |= FZ_WIRE_INLINE;
@@ -1316,7 +1316,7 @@ test_batch_local_items_are_called_by_who_asks(void **state)
 	b->opts.workers = 0;
 	trial_init(&t, b, 3);
 	trial_start(&t);
-	assert_true(fz_sched_is_local(b->sched));
+	assert_true(fz_batch_pool_is_local(b->sched));
 	for (uint64_t i = 1; i <= 3; i++) {
 		part = NULL;
 		assert_int_equal(fz_batch_local_next(t.batch, &part), i);
@@ -1494,10 +1494,10 @@ scenario(struct bench *b, bool forks)
 	if (!forks)
 		faults.fork_error = EAGAIN;
 	if (bench_open(b) != 0 ||
-	    (forks && fz_sched_fill(b->sched, NULL) != 0) ||
+	    (forks && fz_batch_pool_fill(b->sched, NULL) != 0) ||
 	    (code = blob_of_number(0)) == NULL)
 		goto out;
-	fz_sched_func(b->sched, 0, code);
+	fz_batch_pool_func(b->sched, 0, code);
 	if (trial_start(&t) != 0 || trial_start(&u) != 0)
 		goto out;
 	rc = 0;

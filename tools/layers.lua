@@ -26,7 +26,7 @@ local C_LAYERS = {
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
     "graph", "limits", "retry", "event",
     "run run_source run_state run_step", "batch batch_state", "batch_chunk", "batch_source",
-    "batch_results", "batch_dispatch"},
+    "batch_results", "batch_pool"},
   {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",
     "contents", "cells cells_state", "garbage", "cells_note", "cells_value", "format", "scalar",
     "path", "encode_writer", "encode_string", "encode", "encode_table", "warning", "codec", "decode",

@@ -1,6 +1,5 @@
 /*
- * batch.h - the items of one map or apply: which come next, what became of
- * each.
+ * batch.h - the items of one map or apply, and the result of each.
  *
  * A batch is a source (dispatch.h) that is cut into chunks when a worker has
  * room for one; its results are reported in the order in which they come.
@@ -27,15 +26,15 @@ struct fz_event;
 struct fz_failure;
 struct fz_worker;
 
-/* What has the batches of one pool; embedded there. */
+/* The owner of batches; embedded in it. */
 struct fz_batch_owner {
-	struct fz_dispatcher *dispatcher;
-	/* `batch` was made; nothing of it runs or will run. */
+	struct fz_dispatcher *dispatcher; /* has one pool */
 	void (*made)(struct fz_batch_owner *owner, struct fz_batch *batch);
+	/* Nothing of the batch runs or will run. */
 	void (*done)(struct fz_batch_owner *owner, struct fz_batch *batch);
 	/*
-	 * Before `worker` gets items of the batch: it is to have the function
-	 * in slot `func`. 0, or -1 and `err`.
+	 * Send `worker` the function in slot `func` unless the worker has it.
+	 * 0, or -1 and `err`.
 	 */
 	int (*prepare)(struct fz_batch_owner *owner, struct fz_worker *worker,
 	    uint32_t func, struct fz_err *err);
@@ -44,38 +43,38 @@ struct fz_batch_owner {
 struct fz_batch_opts {
 	struct fz_batch_owner *owner;
 	uint32_t kind; /* enum fz_wire_kind */
-	uint32_t func; /* slot of the workers, whatever for FZ_WIRE_INLINE */
-	uint64_t n;    /* items there are from the start */
-	bool growing;  /* fz_batch_add() may come; `n` is 0 */
+	uint32_t func; /* slot of the function; unused with FZ_WIRE_INLINE */
+	uint64_t n;    /* items at the start */
+	bool growing;  /* items are added or grown until fz_batch_end() */
 	uint64_t seed;
 	enum fz_policy policy;
 	struct fz_limits limits;
-	uint32_t chunk; /* items in one, 0: by measured time */
-	bool events;    /* record them */
-	bool told;      /* its owner is to report that it is done */
-	size_t slot;    /* bytes that hold a small result, 0: none do */
+	uint32_t chunk; /* items in a chunk, 0: by measured time */
+	bool events;    /* record events */
+	bool told;      /* for the owner: report when it is done */
+	size_t slot;    /* bytes of a slot for a small result, 0: no slots */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their
-	 * frame; `*n` is made smaller where later ones cannot be encoded with
-	 * it. NULL and `failure` where the first one cannot. Not called for
-	 * FZ_WIRE_INHERITED nor for added items. May not raise.
+	 * frame; make `*n` smaller if later items cannot be encoded with the
+	 * first. NULL and `failure` if the first cannot be encoded. Not called
+	 * for FZ_WIRE_INHERITED nor for added items. May not raise.
 	 */
 	struct fz_blob *(*encode)(
 	    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);
 	void *ctx;
 };
 
-/* What has become of some items. */
+/* The results of consecutive items, or the failure of one. */
 struct fz_batch_news {
-	uint64_t first;
+	uint64_t first;       /* index of the first item */
 	uint32_t n, skip;     /* results, behind `skip` others in `blob` */
-	bool whole;           /* it is one message, not a list of items */
-	bool strip;           /* it is one slot after the other */
-	struct fz_blob *blob; /* the taker's reference */
-	struct fz_failure *failure; /* of the one item `first`; the taker's */
+	bool whole;           /* the blob is one message, no list of items */
+	bool strip;           /* the blob is one slot after the other */
+	struct fz_blob *blob; /* the reference is the taker's */
+	struct fz_failure *failure; /* NULL: they are done; the taker's */
 };
 
-/* How far it is, in items. */
+/* Numbers of items. */
 struct fz_batch_counts {
 	uint64_t total, done, failed, running, waiting;
 };
@@ -87,59 +86,57 @@ struct fz_batch *fz_batch_new(
 /* Cancels what is not done. NULL is allowed. */
 void fz_batch_free(struct fz_batch *batch);
 
-/* Have what is ready sent. */
+/* Begin to send items. */
 void fz_batch_start(struct fz_batch *batch);
 
 /*
- * One more item, the part of a frame of its own; takes the reference, also on
+ * Add an item, which is encoded in `part`. Takes the reference, also on
  * failure. 0, or -1 and `err`.
  */
 int fz_batch_add(
     struct fz_batch *batch, struct fz_blob *part, struct fz_err *err);
 
-/*
- * `n` more items, which opts.encode gets when they are sent. 0, or -1 and
- * `err`.
- */
+/* Add `n` items, which opts.encode gets later. 0, or -1 and `err`. */
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 
-/* Nanoseconds that an item takes lately, the way to its worker included; 0: not
- * known yet. */
+/*
+ * Nanoseconds that recent items took, the way to the worker included; 0: not
+ * known yet.
+ */
 int64_t fz_batch_mean_ns(const struct fz_batch *batch);
 
-/* There will be no more items. */
+/* No more items are added. */
 void fz_batch_end(struct fz_batch *batch);
 
-/* What it was made with. */
+/* The `ctx` of its options. */
 void *fz_batch_ctx(const struct fz_batch *batch);
 
 /* Nothing of it runs or will run. */
 bool fz_batch_done(const struct fz_batch *batch);
 
 /*
- * End what runs, at once, and wait until it has ended. Not from a callback of
- * the loop. Later calls do nothing.
+ * Kill what runs and wait until it has ended. Not from a callback of the loop.
+ * Later calls do nothing.
  */
 void fz_batch_cancel(
     struct fz_batch *batch, enum fz_err_kind kind, const char *text);
 
-/* Why all of it ended: a cancel or deadline; NULL: it did not. */
+/* Why the batch failed as a whole, as by a cancel; NULL: it did not. */
 const struct fz_failure *fz_batch_whole(const struct fz_batch *batch);
 
 struct fz_batch_counts fz_batch_counts(const struct fz_batch *batch);
 
-/* Whether there are news. */
+/* Whether fz_batch_take() has something. */
 bool fz_batch_has_news(const struct fz_batch *batch);
 
-/* Take the oldest news or event. Returns 1, or 0 where there is none. */
+/* Take the oldest news or event. Returns 1, or 0 if there is none. */
 int fz_batch_take(struct fz_batch *batch, struct fz_batch_news *news);
 int fz_batch_next_event(struct fz_batch *batch, struct fz_event *event);
 
 /*
- * If there are no workers (local): the next item to call here, 0
- * where none is ready, with its part as above (the caller's reference; NULL
- * for FZ_WIRE_INHERITED). The caller ends it by one of the other two, which
- * take what they are given.
+ * Without workers (local): the next item to call, 0 if none is ready, and its
+ * part as above (the reference is the caller's; NULL for FZ_WIRE_INHERITED).
+ * The caller ends the item by one of the other two, which take the value.
  */
 uint64_t fz_batch_local_next(struct fz_batch *batch, struct fz_blob **part);
 void fz_batch_local_done(

@@ -15,7 +15,7 @@
 #include "bind/lloop.h"
 #include "child/random.h"
 #include "sched/batch.h"
-#include "sched/batch_dispatch.h"
+#include "sched/batch_pool.h"
 #include "sched/event.h"
 #include "sched/pool.h"
 #include "shared/arena.h"
@@ -115,21 +115,21 @@ push_spare(lua_State *L, int pool)
 static void
 find_slot(lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f)
 {
-	struct fz_sched *sched = fz_lpool_sched(L, pool);
+	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
 	int top = lua_gettop(L);
 
 	fz_lpool_rehome(L, pool);
 	lb->funcs = fz_lpool_funcs(L, pool);
-	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, sched,
+	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, batches,
 	    fz_pool_nworkers(fz_lpool_check(L, pool)) != 0);
 	if (lb->slot == -1) {
 		lb->kind |= FZ_WIRE_INLINE;
-		lb->had = fz_sched_oldest(sched);
+		lb->had = fz_batch_pool_oldest(batches);
 		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
 	}
 	lua_settop(L, top);
 	/* What is read, or packed, for the call may change what it uses. */
-	if (!fz_sched_is_local(sched))
+	if (!fz_batch_pool_is_local(batches))
 		fz_lpool_fill_first(L, pool);
 }
 
@@ -148,15 +148,15 @@ make_batch(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
 		fz_lerror_raise(L, &err);
 }
 
-static struct fz_sched *
+static struct fz_batch_pool *
 check_open_pool(lua_State *L, int pool)
 {
-	struct fz_sched *sched = fz_lpool_sched(L, pool);
+	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
 
-	luaL_argcheck(L, sched != NULL, pool, "the pool is one of a run");
+	luaL_argcheck(L, batches != NULL, pool, "the pool is one of a run");
 	if (fz_pool_is_closed(fz_lpool_check(L, pool)))
 		fz_lerror_fail(L, FZ_ERR_CLOSED, "the pool is closed");
-	return sched;
+	return batches;
 }
 
 static void
@@ -193,7 +193,7 @@ static int
 batch_new(lua_State *L)
 {
 	struct fz_batch_opts opts = { .encode = fz_lbatch_encode };
-	struct fz_sched *sched;
+	struct fz_batch_pool *batches;
 	struct fz_lbatch *lb;
 
 	fz_lloop_check_free(L);
@@ -201,8 +201,8 @@ batch_new(lua_State *L)
 	luaL_checktype(L, 3, LUA_TTABLE);
 	luaL_checktype(L, 4, LUA_TTABLE);
 	lua_settop(L, 4);
-	sched = check_open_pool(L, 1);
-	opts.owner = fz_sched_owner(sched);
+	batches = check_open_pool(L, 1);
+	opts.owner = fz_batch_pool_owner(batches);
 	lb = push_batch(L, 1);
 	lua_getfield(L, 4, "kind");
 	lb->kind = check_kind(L, -1);
@@ -227,13 +227,13 @@ batch_new(lua_State *L)
 	opts.seed = fz_seed_mix(opts.seed, 0);
 	if (!opts.growing && fz_rawarray_tags.known) /* by its pool */
 		opts.slot = sizeof(struct fz_raw_value);
-	init_buf(lb, fz_sched_is_local(sched));
+	init_buf(lb, fz_batch_pool_is_local(batches));
 	fz_lbatch_keep(L, lb, 3);
 	find_slot(L, lb, 5, 1, 2);
 	make_batch(L, lb, &opts);
 	if (lb->kind & FZ_WIRE_INLINE) {
 		lua_getiuservalue(L, 5, FZ_LBATCH_RECORD);
-		fz_lfuncs_push_code(L, -1, 2, sched);
+		fz_lfuncs_push_code(L, -1, 2, batches);
 		fz_lbatch_keep_code(L, lb);
 		lua_settop(L, 5);
 	}
@@ -243,12 +243,12 @@ batch_new(lua_State *L)
 static void
 start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 {
-	struct fz_sched *sched = fz_lpool_sched(L, pool);
+	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
 
 	fz_batch_start(lb->batch);
-	if (!fz_sched_is_local(sched)) {
+	if (!fz_batch_pool_is_local(batches)) {
 		fz_lpool_fill_first(L, pool);
-		fz_sched_flush(sched);
+		fz_batch_pool_flush(batches);
 		fz_garbage_catch_up(fz_garbage_open(L), L);
 		return;
 	}
@@ -307,15 +307,15 @@ static struct fz_lbatch *
 start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 {
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
-	struct fz_sched *sched;
+	struct fz_batch_pool *batches;
 	struct fz_lbatch *lb;
 	int n = lua_gettop(L), record = 0;
 
 	fz_lloop_check_free(L);
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	luaL_checkstack(L, 8, "too many arguments");
-	sched = check_open_pool(L, 1);
-	opts.owner = fz_sched_owner(sched);
+	batches = check_open_pool(L, 1);
+	opts.owner = fz_batch_pool_owner(batches);
 	read_limits(L, 3, &opts);
 	opts.seed = call_seed(L, 1, 3, opts.seed);
 	lb = push(L, 1);
@@ -323,7 +323,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	if (lb->busy)
 		lua_toclose(L, 3);
 	lb->kind = FZ_WIRE_CALL;
-	init_buf(lb, fz_sched_is_local(sched));
+	init_buf(lb, fz_batch_pool_is_local(batches));
 	find_slot(L, lb, 3, 1, 2);
 	make_batch(L, lb, &opts);
 	lua_settop(L, n);

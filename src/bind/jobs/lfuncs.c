@@ -6,7 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "sched/batch_dispatch.h"
+#include "sched/batch_pool.h"
 #include "value/cells.h"
 #include "value/codec.h"
 #include "value/lerror.h"
@@ -56,9 +56,9 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 
 /* Push a record of the function at `f`. */
 static void
-note(lua_State *L, int list, int f, struct fz_sched *sched)
+note(lua_State *L, int list, int f, struct fz_batch_pool *batches)
 {
-	uint64_t version = fz_sched_version(sched);
+	uint64_t version = fz_batch_pool_version(batches);
 
 	lua_rawgeti(L, list, 0);
 	fz_cells_note(L, lua_gettop(L), f, version);
@@ -67,10 +67,10 @@ note(lua_State *L, int list, int f, struct fz_sched *sched)
 
 void
 fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs, int tables,
-    int list, struct fz_sched *sched)
+    int list, struct fz_batch_pool *batches)
 {
 	if (funcs->compares && lua_rawgeti(L, tables, 0) == LUA_TFUNCTION) {
-		note(L, list, lua_gettop(L), sched);
+		note(L, list, lua_gettop(L), batches);
 		lua_rawseti(L, tables, 0);
 		lua_pop(L, 1);
 	} else if (funcs->compares) {
@@ -230,7 +230,7 @@ encode(lua_State *L, int record, int f, struct encoding *e)
  * it as it is then.
  */
 static bool
-make_code(lua_State *L, int record, int f, const struct fz_sched *sched,
+make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,
     bool send, struct fz_blob **code)
 {
 	struct encoding e = { FZ_BUF_INIT, 0 };
@@ -239,7 +239,7 @@ make_code(lua_State *L, int record, int f, const struct fz_sched *sched,
 
 	*code = NULL;
 	if (send)
-		e.had = fz_sched_oldest(sched);
+		e.had = fz_batch_pool_oldest(batches);
 	else if (lua_isnil(L, record) ||
 		 fz_cells_size(L, record) > LFUNCS_SMALL)
 		return true;
@@ -257,9 +257,9 @@ make_code(lua_State *L, int record, int f, const struct fz_sched *sched,
 
 void
 fz_lfuncs_push_code(
-    lua_State *L, int record, int f, const struct fz_sched *sched)
+    lua_State *L, int record, int f, const struct fz_batch_pool *batches)
 {
-	struct encoding e = { FZ_BUF_INIT, fz_sched_oldest(sched) };
+	struct encoding e = { FZ_BUF_INIT, fz_batch_pool_oldest(batches) };
 
 	record = lua_absindex(L, record);
 	if (!encode(L, record, f, &e)) {
@@ -290,7 +290,7 @@ known(lua_State *L, int tables, int f)
  */
 static int
 fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
-    struct fz_sched *sched, bool send)
+    struct fz_batch_pool *batches, bool send)
 {
 	struct fz_blob *code;
 	int slot = known(L, tables, f);
@@ -308,11 +308,11 @@ fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	lua_pushvalue(L, record);
 	lua_rawseti(L, list, -(lua_Integer)slot - 1);
 	funcs->bare[slot] = !funcs->compares || fz_cells_is_bare(L, record);
-	if (!make_code(L, record, f, sched, send, &code)) {
+	if (!make_code(L, record, f, batches, send, &code)) {
 		funcs->pins[slot]--; /* no function has the slot */
 		raise_unsendable(L);
 	}
-	fz_sched_func(sched, (uint32_t)slot, code);
+	fz_batch_pool_func(batches, (uint32_t)slot, code);
 	lua_pushvalue(L, f);
 	lua_rawseti(L, list, slot + 1);
 	lua_pushvalue(L, f);
@@ -342,7 +342,7 @@ pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
 
 int
 fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
-    int f, struct fz_sched *sched, bool send)
+    int f, struct fz_batch_pool *batches, bool send)
 {
 	int slot;
 
@@ -351,12 +351,12 @@ fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
 	if (slot != -1)
 		return slot;
 	if (!send)
-		fz_lfuncs_note_init(L, funcs, tables, list, sched);
+		fz_lfuncs_note_init(L, funcs, tables, list, batches);
 	if (funcs->compares)
-		note(L, list, f, sched);
+		note(L, list, f, batches);
 	else
 		lua_pushnil(L);
-	return fill_slot(L, funcs, tables, list, f, sched, send);
+	return fill_slot(L, funcs, tables, list, f, batches, send);
 }
 
 void
@@ -379,24 +379,24 @@ refresh_body(lua_State *L)
 /* The worker gets what was noted, and not what the function is now. */
 static void
 lose_changed(lua_State *L, const struct fz_lfuncs *funcs, int list,
-    struct fz_sched *sched)
+    struct fz_batch_pool *batches)
 {
 	for (int slot = 0; slot < FZ_WORKER_FUNCS; slot++) {
 		if (funcs->used[slot] != 0 && !funcs->bare[slot] &&
 		    !is_unchanged(L, list, slot, false))
-			fz_sched_lose(sched, (uint32_t)slot);
+			fz_batch_pool_lose(batches, (uint32_t)slot);
 	}
 }
 
 void
 fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs, int list,
-    struct fz_sched *sched)
+    struct fz_batch_pool *batches)
 {
 	uint64_t version;
 
 	if (!funcs->compares || !lua_checkstack(L, 20))
 		return;
-	version = fz_sched_version(sched);
+	version = fz_batch_pool_version(batches);
 	list = lua_absindex(L, list);
 	lua_pushcfunction(L, refresh_body);
 	lua_pushvalue(L, list);
@@ -407,5 +407,5 @@ fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs, int list,
 		fz_cells_doubt(L, lua_gettop(L), version);
 		lua_pop(L, 1);
 	}
-	lose_changed(L, funcs, list, sched);
+	lose_changed(L, funcs, list, batches);
 }

@@ -20,7 +20,7 @@
 #include "worker/worker.h"
 
 struct fz_blob;
-struct fz_sched;
+struct fz_batch_pool;
 
 struct fz_lfuncs {
 	unsigned pins[FZ_WORKER_FUNCS]; /* batches that are not done */
@@ -40,7 +40,7 @@ void fz_lfuncs_init(
 
 /* Workers are about to be forked: note the upvalues of init. [-0, +0, m] */
 void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
-    int tables, int list, struct fz_sched *sched);
+    int tables, int list, struct fz_batch_pool *batches);
 
 /*
  * The slot of the function at `f`, pinned until fz_lfuncs_unpin(). `tables` and
@@ -51,7 +51,7 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
  * or nil, to be kept until the call is done. [-0, +(0|1), e]
  */
 int fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
-    int f, struct fz_sched *sched, bool send);
+    int f, struct fz_batch_pool *batches, bool send);
 void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot);
 
 /*
@@ -59,13 +59,13 @@ void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot);
  * at `record`, as a string. Raises if it cannot be sent. [-0, +1, e]
  */
 void fz_lfuncs_push_code(
-    lua_State *L, int record, int f, const struct fz_sched *sched);
+    lua_State *L, int record, int f, const struct fz_batch_pool *batches);
 
 /*
  * Right before a fork: see which functions the worker inherits as they were
  * noted. Does not raise. [-0, +0, -]
  */
 void fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs,
-    int list, struct fz_sched *sched);
+    int list, struct fz_batch_pool *batches);
 
 #endif

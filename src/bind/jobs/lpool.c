@@ -13,7 +13,7 @@
 #include "child/worker_main.h"
 #include "os/fd.h"
 #include "sched/batch.h"
-#include "sched/batch_dispatch.h"
+#include "sched/batch_pool.h"
 #include "sched/pool.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
@@ -38,8 +38,8 @@ static const char lpool_tag;
 
 struct lpool {
 	const char *tag;
-	struct fz_pool *pool;   /* NULL until it is made */
-	struct fz_sched *sched; /* NULL: a pool for runs */
+	struct fz_pool *pool;          /* NULL until it is made */
+	struct fz_batch_pool *batches; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
 	uint64_t seed, ncalls;
 	unsigned calls; /* in this process, under way */
@@ -66,10 +66,10 @@ fz_lpool_check(lua_State *L, int idx)
 	return to_lpool(L, idx)->pool;
 }
 
-struct fz_sched *
-fz_lpool_sched(lua_State *L, int idx)
+struct fz_batch_pool *
+fz_lpool_batches(lua_State *L, int idx)
 {
-	return to_lpool(L, idx)->sched;
+	return to_lpool(L, idx)->batches;
 }
 
 struct fz_lfuncs *
@@ -139,8 +139,8 @@ renew_funcs(lua_State *L, int idx)
 	struct lpool *lp = to_lpool(L, idx);
 
 	lua_getiuservalue(L, idx, POOL_INIT);
-	fz_lfuncs_init(
-	    L, &lp->funcs, -1, !lp->once && !fz_sched_is_local(lp->sched));
+	fz_lfuncs_init(L, &lp->funcs, -1,
+	    !lp->once && !fz_batch_pool_is_local(lp->batches));
 	lua_setiuservalue(L, idx, POOL_FUNCS);
 	lua_setiuservalue(L, idx, POOL_TABLES);
 	lua_pop(L, 1);
@@ -154,7 +154,7 @@ fz_lpool_rehome(lua_State *L, int idx)
 	if (!lp->home.serving)
 		return;
 	idx = lua_absindex(L, idx);
-	if (lp->sched != NULL)
+	if (lp->batches != NULL)
 		renew_funcs(L, idx);
 	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, idx) };
 	lua_setiuservalue(L, idx, POOL_THREAD);
@@ -162,10 +162,10 @@ fz_lpool_rehome(lua_State *L, int idx)
 
 /* Have batches share the workers of the pool at `idx`; options are at 1. */
 static void
-make_sched(lua_State *L, int idx, unsigned workers)
+make_batches(lua_State *L, int idx, unsigned workers)
 {
 	struct lpool *lp = to_lpool(L, idx);
-	struct fz_sched_opts opts = { .engine = fz_lloop_engine(L),
+	struct fz_batch_pool_opts opts = { .engine = fz_lloop_engine(L),
 		.pool = lp->pool,
 		.workers = workers };
 	struct fz_err err = { 0 };
@@ -175,8 +175,8 @@ make_sched(lua_State *L, int idx, unsigned workers)
 	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_pop(L, 1);
 	fz_rawarray_learn(L); /* before the fork: workers are to know, too */
-	lp->sched = fz_sched_new(&opts, &err);
-	if (lp->sched == NULL)
+	lp->batches = fz_batch_pool_new(&opts, &err);
+	if (lp->batches == NULL)
 		fz_lerror_raise(L, &err);
 	renew_funcs(L, idx);
 }
@@ -188,9 +188,9 @@ before_fork(void *ctx)
 	struct fz_serve_home *home = ctx;
 	struct lpool *lp = FZ_CONTAINER_OF(home, struct lpool, home);
 
-	if (lp->sched != NULL)
+	if (lp->batches != NULL)
 		fz_lfuncs_before_fork(
-		    home->L, &lp->funcs, FZ_CHILD_FUNCS, lp->sched);
+		    home->L, &lp->funcs, FZ_CHILD_FUNCS, lp->batches);
 	home->aged = fz_garbage_age(lp->garbage, home->L, !lp->once);
 }
 
@@ -232,7 +232,7 @@ pool_new(lua_State *L)
 	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
 	lp->tag = &lpool_tag;
 	lp->pool = NULL; /* __gc may come before they are made */
-	lp->sched = NULL;
+	lp->batches = NULL;
 	lp->ncalls = 0;
 	memset(&lp->funcs, 0, sizeof(lp->funcs));
 	lp->calls = 0;
@@ -255,7 +255,7 @@ pool_new(lua_State *L)
 	if (lp->pool == NULL)
 		return fz_lerror_raise(L, &err);
 	if (batches)
-		make_sched(L, 3, (unsigned)workers);
+		make_batches(L, 3, (unsigned)workers);
 	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 3) };
 	lua_setiuservalue(L, 3, POOL_THREAD);
 	return 1;
@@ -279,10 +279,11 @@ fill(lua_State *L, int idx, struct fz_err *err)
 
 	if (fz_pool_nworkers(lp->pool) == 0) {
 		fz_lpool_funcs(L, idx);
-		fz_lfuncs_note_init(L, &lp->funcs, top + 1, top + 2, lp->sched);
+		fz_lfuncs_note_init(
+		    L, &lp->funcs, top + 1, top + 2, lp->batches);
 		lua_settop(L, top);
 	}
-	return fz_sched_fill(lp->sched, err);
+	return fz_batch_pool_fill(lp->batches, err);
 }
 
 void
@@ -290,7 +291,7 @@ fz_lpool_fill_first(lua_State *L, int idx)
 {
 	struct lpool *lp = to_lpool(L, idx);
 
-	if (lp->once || fz_sched_is_local(lp->sched) ||
+	if (lp->once || fz_batch_pool_is_local(lp->batches) ||
 	    fz_pool_nworkers(lp->pool) != 0)
 		return;
 	fill(L, idx, NULL);
@@ -305,7 +306,7 @@ pool_fill(lua_State *L)
 
 	fz_lloop_check_free(L);
 	fz_lpool_rehome(L, 1);
-	if (lp->sched == NULL || fz_sched_is_local(lp->sched))
+	if (lp->batches == NULL || fz_batch_pool_is_local(lp->batches))
 		return 0;
 	if (fill(L, 1, &err) != 0)
 		return fz_lerror_raise(L, &err);
@@ -323,20 +324,20 @@ pool_workers(lua_State *L)
 	return 1;
 }
 
-static struct fz_sched *
-check_sched(lua_State *L)
+static struct fz_batch_pool *
+check_batches(lua_State *L)
 {
 	struct lpool *lp = to_lpool(L, 1);
 
-	luaL_argcheck(L, lp->sched != NULL, 1, "the pool is one of a run");
-	return lp->sched;
+	luaL_argcheck(L, lp->batches != NULL, 1, "the pool is one of a run");
+	return lp->batches;
 }
 
 /* pool:finished() -> id | nil: of a batch that is done and was to be told */
 static int
 pool_finished(lua_State *L)
 {
-	struct fz_batch *batch = fz_sched_finished(check_sched(L));
+	struct fz_batch *batch = fz_batch_pool_finished(check_batches(L));
 
 	if (batch == NULL)
 		return 0;
@@ -348,7 +349,8 @@ pool_finished(lua_State *L)
 static int
 pool_pending(lua_State *L)
 {
-	lua_pushinteger(L, (lua_Integer)fz_sched_nbatches(check_sched(L)));
+	lua_pushinteger(
+	    L, (lua_Integer)fz_batch_pool_nbatches(check_batches(L)));
 	return 1;
 }
 
@@ -367,8 +369,8 @@ pool_close(lua_State *L)
 	struct lpool *lp = to_lpool(L, 1);
 
 	fz_lloop_check_free(L);
-	if (lp->sched != NULL)
-		fz_sched_cancel(lp->sched, "its pool was closed");
+	if (lp->batches != NULL)
+		fz_batch_pool_cancel(lp->batches, "its pool was closed");
 	if (lp->pool != NULL)
 		fz_pool_close(lp->pool);
 	return 0;
@@ -379,8 +381,8 @@ pool_gc(lua_State *L)
 {
 	struct lpool *lp = to_lpool(L, 1);
 
-	fz_sched_free(lp->sched);
-	lp->sched = NULL;
+	fz_batch_pool_free(lp->batches);
+	lp->batches = NULL;
 	fz_pool_free(lp->pool);
 	lp->pool = NULL;
 	fz_fd_close(&lp->init.directory);

@@ -9,7 +9,7 @@
 
 struct fz_lfuncs;
 struct fz_pool;
-struct fz_sched;
+struct fz_batch_pool;
 
 /* The pool at stack index `idx`; raises where there is none. */
 struct fz_pool *fz_lpool_check(lua_State *L, int idx);
@@ -19,7 +19,7 @@ struct fz_pool *fz_lpool_check(lua_State *L, int idx);
  * the slots of its functions, and pushes the tables that go with them: those
  * of fz_lfuncs_init() and the functions. [-0, +2, -]
  */
-struct fz_sched *fz_lpool_sched(lua_State *L, int idx);
+struct fz_batch_pool *fz_lpool_batches(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
 uint64_t fz_lpool_seed(lua_State *L, int idx);   /* of its calls */
 uint64_t fz_lpool_ncalls(lua_State *L, int idx); /* one more each time */

@@ -1,0 +1,75 @@
+/*
+ * batch_pool.h - the batches of one pool, and the functions of its workers.
+ *
+ * A function is in a slot. A worker inherits the functions that were known when
+ * it was forked; a later one is sent to it before the first items that need it.
+ */
+#ifndef FZ_BATCH_POOL_H
+#define FZ_BATCH_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fz_batch;
+struct fz_batch_owner;
+struct fz_blob;
+struct fz_engine;
+struct fz_err;
+struct fz_pool;
+struct fz_batch_pool;
+
+struct fz_batch_pool_opts {
+	struct fz_engine *engine;
+	struct fz_pool *pool; /* used by no other dispatcher */
+	unsigned workers;     /* at most; 0: the caller calls the items */
+	bool once; /* an idle worker leaves when there is no more for it */
+};
+
+/* NULL and `err` on failure. The pool outlives it. */
+struct fz_batch_pool *fz_batch_pool_new(
+    const struct fz_batch_pool_opts *opts, struct fz_err *err);
+
+/* Cancels its batches. NULL is allowed. */
+void fz_batch_pool_free(struct fz_batch_pool *pool);
+
+/* What its batches are made with. */
+struct fz_batch_owner *fz_batch_pool_owner(struct fz_batch_pool *pool);
+
+/*
+ * Another function is in `slot` from now on. Workers that are forked later
+ * inherit it, the present ones get `code`. Takes the reference; NULL: there are
+ * no present ones.
+ */
+void fz_batch_pool_func(
+    struct fz_batch_pool *pool, uint32_t slot, struct fz_blob *code);
+
+/*
+ * Workers that are forked from now on do not inherit the function in `slot` as
+ * it is: they get its code, if there is any.
+ */
+void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t slot);
+
+/*
+ * Begin a new version of what workers inherit, which those forked from now on
+ * have; the oldest version that a worker has.
+ */
+uint64_t fz_batch_pool_version(struct fz_batch_pool *pool);
+uint64_t fz_batch_pool_oldest(const struct fz_batch_pool *pool);
+
+/* Fork all workers that there may be. 0, or -1 and `err`. */
+int fz_batch_pool_fill(struct fz_batch_pool *pool, struct fz_err *err);
+
+/* Send now what can be sent. Not from a callback of the loop. */
+void fz_batch_pool_flush(struct fz_batch_pool *pool);
+
+/* Take a batch with opts.told that is done; NULL: there is none. */
+struct fz_batch *fz_batch_pool_finished(struct fz_batch_pool *pool);
+
+/* Cancel the batches that are not done; how many there are. */
+void fz_batch_pool_cancel(struct fz_batch_pool *pool, const char *text);
+unsigned fz_batch_pool_nbatches(const struct fz_batch_pool *pool);
+
+/* Whether the caller calls the items. */
+bool fz_batch_pool_is_local(const struct fz_batch_pool *pool);
+
+#endif
