@@ -209,7 +209,7 @@ lint: lint-format lint-lua lint-cppcheck lint-layers
 lint-format:
 	clang-format --dry-run -Werror $(C_FILES)
 lint-lua:
-	luacheck -q $(wildcard lua tests examples bench)
+	luacheck -q $(wildcard lua tests tools examples bench)
 lint-cppcheck:
 	cppcheck -q --std=c11 --language=c --error-exitcode=1 --inline-suppr \
 	    --enable=warning,performance,portability --suppress=missingIncludeSystem \

@@ -1,7 +1,7 @@
---- fzlua.lua - the table users get: `require "fzlua"`.
+--- fzlua.lua - the module that users get from `require "fzlua"`.
 --
--- A name is looked up in its module when it is first used, so that a script
--- which uses none of them starts as fast as Lua does.
+-- A module is loaded at the first use of one of its names, so that a script that uses none starts
+-- as fast as Lua does.
 
 local core = require "fzlua.core"
 
@@ -26,9 +26,9 @@ require "fzlua.error"
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 ---@field lock fun(): fzlua.Lock held by one process at a time
----@field rlock fun(): fzlua.Lock which its holder may acquire again
+---@field rlock fun(): fzlua.Lock that its holder may acquire again
 ---@field semaphore fun(n: integer): fzlua.Semaphore
----@field bounded_semaphore fun(n: integer): fzlua.Semaphore which raises above n
+---@field bounded_semaphore fun(n: integer): fzlua.Semaphore that raises above n
 ---@field event fun(): fzlua.Event
 ---@field condition fun(lock?: fzlua.Lock): fzlua.Condition
 ---@field barrier fun(n: integer, action?: function): fzlua.Barrier
@@ -49,7 +49,7 @@ local fz = {
   barrier = core.barrier,
 }
 
--- name -> module, field (nil: the module itself)
+-- name -> { module, field }; without a field the module itself
 local LAZY = {
   stage = { "fzlua.stage", "new" },
   chain = { "fzlua.chain", "new" },
@@ -66,12 +66,12 @@ local LAZY = {
   run_scripts = { "fzlua.exec", "run_scripts" },
 }
 
--- A proxy may come in a message before this process has used any.
+-- A message may bring a proxy before this process has loaded fzlua.proxy.
 core.register_class("fzlua.Proxy", {
   __fzunpack = function(packed) return require "fzlua.proxy".unpack(packed) end,
 })
 
----Have objects with this metatable cross processes under `name`.
+---Let objects with this metatable cross processes under `name`.
 ---@param name string
 ---@param mt table
 function fz.register_class(name, mt)
@@ -82,7 +82,7 @@ function fz.register_class(name, mt)
   return mt
 end
 
----Have one table or userdata, which all processes have for themselves, cross under `name`.
+---Let one table or userdata, which every process has for itself, cross processes under `name`.
 ---@generic T
 ---@param name string
 ---@param value T
@@ -97,7 +97,7 @@ function fz.register_value(name, value)
   return core.register_value(name, value)
 end
 
----How many processors this process may use: affinity and cgroup limits count.
+---The number of processors that this process may use, with affinity and cgroup limits.
 ---@param options? {physical: boolean}
 ---@return integer
 function fz.cpu_count(options)

@@ -233,7 +233,7 @@ tests["proxies in proxies are the same tables, cycles too"] = function()
   local c = m:dict(a)
   c.only = 1
   t.equal({ a.only, c.b == b, #m:list(b) }, { nil, true, 3 })
-  t.match(t.fails("error", m.list, m, a), "a list of what is no sequence")
+  t.match(t.fails("error", m.list, m, a), "a list needs a sequence")
 end
 
 tests["objects of classes, handles and proxies of others are values"] = function()
@@ -292,7 +292,7 @@ tests["a proxy is not for files, a manager for nobody else"] = function()
   local m <close> = fz.manager()
   t.match(t.fails("unsendable", fz.pack, { p = m:dict() }), ".p", "which belongs to one run")
   local q = fz.queue()
-  t.match(t.fails("unsendable", q.put, q, { m }), "a manager cannot be sent: its proxies can")
+  t.match(t.fails("unsendable", q.put, q, { m }), "a manager cannot be sent, but its proxies can")
 end
 
 tests["bytes that say they are a proxy are none"] = function()
@@ -332,7 +332,7 @@ tests["an error in the server has its traceback and cause, and it goes on"] = fu
   t.equal({ e.cause.kind, e.cause.message, e.message }, { "timeout", "inner", "inner" })
   d.text = "five"
   e = t.fails("error", d.incr, d, "text")
-  t.equal({ e.message, e.traceback, d.text }, { "incr of what is not a number: a string", nil,
+  t.equal({ e.message, e.traceback, d.text }, { "incr needs a number, but the value is a string", nil,
     "five" })
 end
 
@@ -663,7 +663,7 @@ tests["what nothing holds any more goes away"] = function()
     collectgarbage()
     collectgarbage()
   end)
-  t.match(t.fails("closed", function() return a.b end), "nothing in the manager holds it")
+  t.match(t.fails("closed", function() return a.b end), "nothing in the manager refers to it")
   t.fails("closed", function() return #a end)
   b.x, kept.x = 1, 2
   t.equal({ d.b.x, d.other.x }, { 1, 2 })
@@ -811,7 +811,7 @@ tests["a server that cannot be asked by itself says so"] = function()
   d.a = nil
   d:update("x", function() collectgarbage() collectgarbage() end)
   local e = t.fails("error", d.update, d, "x", function() return a.b end)
-  t.match(e, "a manager cannot be asked by a function that it runs itself")
+  t.match(e, "a function that runs in a manager cannot call that manager")
 end
 
 tests["numbers of the run, and messages within it"] = function()

@@ -571,7 +571,7 @@ tests["join waits for what was submitted, or runs out"] = function()
     while not io.open(go) do os.execute "sleep 0.01" end
     return 1
   end)
-  t.match(t.fails("error", pool.join, pool), "close() or terminate() comes first")
+  t.match(t.fails("error", pool.join, pool), "call close() or terminate() first")
   pool:close()
   t.equal({ pool:join(0.05) }, { nil, "timeout" })
   t.equal({ pool:join(0) }, { nil, "timeout" })

@@ -1,18 +1,19 @@
--- layers.lua: holds the order of the source files and fails on an include that points up.
+-- layers.lua - checks that no file includes or requires one of a higher layer.
 --
 --   lua5.4 tools/layers.lua [ROOT]
 --
--- Checks that a file of src/ includes only files of lower layers or further left in its own, that
--- Lua is not known below bind/, that a .c includes the header of its noun first, that each header
--- compiles alone, and that a module of lua/ requires only modules further left. CC and LAYER_CFLAGS
--- in the environment say how to compile. Each finding is a line "file:line: what (what to do)".
+-- The tables below hold the order of the source files. A file of src/ may include files of lower
+-- layers, and of its own layer those further left. Only layers with `lua` may include Lua's
+-- headers. A .c file includes its own header first, and each header compiles alone. A module of
+-- lua/ may require modules further left. CC and LAYER_CFLAGS in the environment are the compiler
+-- and its flags. Each finding is a line "file:line: what (what to do)".
 
 local ROOT = (arg[1] or "."):gsub("/$", "")
 local CC = os.getenv "CC" or "cc"
 local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 
--- The rooms from the lowest to the highest, and the files of each likewise. Names in one string are one
--- noun in several files and may include each other.
+-- The layers from the lowest to the highest, each with its files in the same order. Files in one
+-- string may include each other.
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
   {dir = "os/", "slab", "alloc", "fd", "cwd", "cpus", "memory", "jobserver", "lines", "spin", "loop",
@@ -29,8 +30,8 @@ local C_LAYERS = {
     "batch_results", "batch_pool"},
   {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",
     "contents", "cells cells_state", "garbage", "cells_note", "cells_value", "format", "scalar",
-    "path", "encode_writer", "encode_string", "encode", "encode_table", "warning", "codec", "decode",
-    "decode_object", "encode_class", "encode_object", "items", "lcodec", "ljson", "ltext",
+    "path", "encode_writer", "encode_string", "encode", "encode_table", "warning", "codec",
+    "decode", "decode_object", "encode_class", "encode_object", "items", "lcodec", "ljson", "ltext",
     "ltraceback"},
   {dir = "child/", lua = true, "random", "call call_state", "call_batch", "exit", "worker_main"},
   {dir = "bind/", lua = true, "lloop", "open"},
@@ -45,8 +46,8 @@ local C_LAYERS = {
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
--- Files whose header has another name. One that is called NOUN_WHAT may have that of NOUN, and each
--- binding that of all.
+-- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
+-- share one.
 local HEADERS = {lcodec = "codec", open = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 
@@ -57,7 +58,7 @@ local LUA_LAYERS = {
   {"manager_client", "proxy", "manager_server", "manager"},
   {"progress", "draw"},
   {"registry", "stage_pools", "plan", "invocation", "pipeline"},
-  {"stage chain", "dag", "stream"}, -- a stage >> a stage is a chain, and a chain is made of stages
+  {"stage chain", "dag", "stream"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua"},
   {"literal", "repl", "inputs", "cli"},
 }
@@ -71,7 +72,7 @@ local function report(path, line, message, ...)
   print(("%s:%d: %s"):format(path, line, message:format(...)))
 end
 
--- Paths below ROOT/dir that end in one of the suffixes, sorted, without ROOT.
+-- The sorted paths of files below ROOT/dir with one of the suffixes, without ROOT.
 local function files(dir, ...)
   local found = {}
   local list <close> = assert(io.popen(("find '%s/%s' -type f | LC_ALL=C sort"):format(ROOT, dir)))
@@ -89,31 +90,24 @@ local function exists(path)
   return file ~= nil
 end
 
--- The noun of a path: what its .c and its .h have in common.
+-- The file name of a path without its suffix, as the tables have it.
 local function noun_of(path) return path:match("([^/]+)%.%w+$") end
 
--- The place of src/DIR/NOUN.x in the table: its height, a number that files of one noun share, its
--- layer, and whether it got there by a "*" alone.
+-- The height of src/DIR/NOUN.x, the same for files in one string, and its layer.
 local function place(path)
   local dir, noun = path:match("^src/(.-)[^/]+$"), noun_of(path)
-  if not dir then return nil end
   local base = 0
   for _, layer in ipairs(C_LAYERS) do
-    if layer.dir == dir then
-      local wild
-      for i, names in ipairs(layer) do
-        for name in names:gmatch("%S+") do
-          if name == noun then return base + i, layer end
-          if name:sub(-1) == "*" and noun:sub(1, #name - 1) == name:sub(1, -2) then wild = i end
-        end
+    for i, names in ipairs(layer.dir == dir and layer or {}) do
+      for name in names:gmatch("%S+") do
+        if name == noun then return base + i, layer end
       end
-      if wild then return base + wild, layer, true end
     end
     base = base + #layer
   end
 end
 
--- What `#include "target"` means in the file at `path`: beside it, or below src/.
+-- The path of `#include "target"` in the file at `path`: beside that file, or below src/.
 local function resolve(path, target)
   local beside = path:match("^(.*/)") .. target
   return exists(beside) and beside or "src/" .. target
@@ -122,23 +116,24 @@ end
 local function check_include(path, line, target)
   local height = place(path)
   local included = resolve(path, target)
-  local other, _, wild = place(included)
+  local other = place(included)
   if not exists(included) then
     report(path, line, '"%s" is not below src/ (write the path from src/)', target)
   elseif not other then
     report(path, line, "%s has no place in the table of tools/layers.lua (give it one)", included)
-  elseif other > height or other == height and wild and noun_of(included) ~= noun_of(path) then
+  elseif other > height then
     report(path, line, "includes %s, which is above it or to its right (move what both need down, "
       .. "or pass it in as a callback)", included)
   end
 end
 
--- Whether a header says what the .c file at `path` does.
+-- Whether a header is that of the .c file at `path`.
 local function is_header_of(header, path)
   local noun = noun_of(path)
   if header == BINDINGS then return path:match("^src/bind/") ~= nil end
   return header:match("^.*/") == path:match("^.*/")
-    and (HEADERS[noun] == noun_of(header) or noun_of(header):match("^[^_]+") == noun:match("^[^_]+"))
+    and (HEADERS[noun] == noun_of(header)
+      or noun_of(header):match("^[^_]+") == noun:match("^[^_]+"))
 end
 
 local function check_source(path)
@@ -188,7 +183,7 @@ local function lua_heights()
   return heights
 end
 
--- A require counts wherever it stands: one inside a function would only hide the circle.
+-- A require inside a function counts, too, because it would only hide a circle.
 local function check_module(path, heights)
   local noun = noun_of(path)
   local height = heights[noun]

@@ -1,7 +1,6 @@
---- async_result.lua - what an asynchronous call of a pool returns: a future, and more.
+--- async_result.lua - the future that an asynchronous call of a pool returns.
 --
--- The pool settles it when its batch is done. Names are those of Python's
--- AsyncResult.
+-- The pool settles it when its batch is done. The names are those of Python's AsyncResult.
 
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
@@ -30,13 +29,13 @@ local function call(f, ...)
   if f then callback.call("a callback", f, ...) end
 end
 
--- In another process it would never be done.
+-- In another process the result would never arrive.
 local function check_owner(self)
   if self:done() or self._pid == core.pid() then return end
-  Error.raise("closed", "the result belongs to the process that asked for it")
+  Error.raise("closed", "the result belongs to the process that started the call")
 end
 
----The work is done: `ok` and its results, or not and its error.
+---Settle the future: with `ok` and the results, or with false and the error.
 function AsyncResult:settle(ok, ...)
   if self:done() then return end -- cancelled
   if ok then
@@ -48,20 +47,20 @@ function AsyncResult:settle(ok, ...)
   end
 end
 
----What the call returned; raises its error.
+---Wait for the results of the call and return them; raises its error.
 ---@param timeout? number seconds; running out returns nil, "timeout"
 function AsyncResult:get(timeout)
   return self:await(timeout)
 end
 
----The same, as of every future.
+---The same as get(), as every future has it.
 ---@param timeout? number
 function AsyncResult:await(timeout)
   check_owner(self)
   return Future.await(self, timeout)
 end
 
----Wait until it is done.
+---Wait until the call is done.
 ---@param timeout? number seconds
 ---@return boolean|nil done, string|nil "timeout"
 function AsyncResult:wait(timeout)
@@ -71,7 +70,7 @@ function AsyncResult:wait(timeout)
   return wait.until_done(self, timeout)
 end
 
----Whether it is done; takes what has come, and waits for nothing.
+---Whether the call is done. Handles what has arrived, but does not wait.
 ---@return boolean
 function AsyncResult:ready()
   check_owner(self)
@@ -79,7 +78,7 @@ function AsyncResult:ready()
   return self:done()
 end
 
----Whether it is done and did not fail; nil while it is not done.
+---Whether the call succeeded; nil if it is not done.
 ---@return boolean|nil
 function AsyncResult:successful()
   if not self:ready() then return nil end

@@ -1,4 +1,4 @@
---- callback.lua - calls of the user's callbacks, which must not end what they watch.
+--- callback.lua - calls callbacks of the user, whose errors must not end the pool or the run.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"

@@ -1,4 +1,4 @@
---- future.lua - a result that is not there yet, and is kept once it is.
+--- future.lua - a result that comes later, and stays.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -10,7 +10,7 @@ Future.__index = Future
 Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
 
----A pending future; `cancel` is called once if it is cancelled before it is done.
+---A pending future. `cancel` is called once if the future is cancelled before it is done.
 ---@param cancel? fun()
 ---@return fzlua.Future
 function Future.new(cancel)
@@ -23,21 +23,21 @@ function Future:done()
 end
 
 local function settle(self, state, value)
-  if self._state then Error.raise("error", "the future is done already") end
+  if self._state then Error.raise("error", "the future already has a result or an error") end
   self._state, self._value, self._cancel = state, value, nil
 end
 
----Give the results that await() returns.
+---Set the results that await() returns.
 function Future:set_result(...)
   settle(self, "result", table.pack(...))
 end
 
----Give the error, any value, that await() raises.
+---Set the error, any value, that await() raises.
 function Future:set_error(e)
   settle(self, "error", e)
 end
 
----Wait for the results and return them, every time the same; raises the error.
+---Wait for the results and return them, the same ones each time; raises the error.
 ---@param timeout? number seconds; running out returns nil, "timeout"
 function Future:await(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "future:await") end
@@ -49,8 +49,8 @@ function Future:await(timeout)
   return table.unpack(self._value, 1, self._value.n)
 end
 
----End what is under way; await() then raises an fz.Error of kind "cancelled".
----@return boolean cancelled false when it was done already
+---Cancel the work; await() then raises an fz.Error of kind "cancelled".
+---@return boolean cancelled false if it was done before
 function Future:cancel()
   if self._state then return false end
   local cancel = self._cancel

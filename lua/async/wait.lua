@@ -1,15 +1,15 @@
 --- wait.lua - the one place in Lua that waits.
 --
--- Waiting is turning the engine's loop until something is done. Whatever is
--- under way and wants to know of it is pumped after each turn.
+-- A wait turns the engine's loop until an object is done. After each turn, all watched objects are
+-- pumped, so that they handle what has arrived for them.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 
 local wait = {}
 
-local watched = {} -- objects with pump(), in order of their start
-local owner = nil -- the process they belong to: a forked worker has none of them
+local watched = {} -- objects with pump(), in the order of their start
+local owner = nil -- pid of the process that watches them; a forked worker has none
 
 local function own()
   local pid = core.pid()
@@ -19,7 +19,7 @@ local function own()
   return watched
 end
 
----Pump `object` after every turn until wait.unwatch().
+---Pump `object` after every turn, until wait.unwatch().
 function wait.watch(object)
   local list = own()
   list[#list + 1] = object
@@ -41,39 +41,39 @@ local function pump()
     local before, object = list[i - 1], list[i]
     object:pump()
     if list[i - 1] ~= before then
-      i = 1 -- a callback ended earlier ones: the rest has moved
+      i = 1 -- a callback has removed earlier objects: start again
     elseif list[i] == object then
       i = i + 1
     end
   end
 end
 
-core.on_news(pump) -- a wait in C, for a queue or a lock, lets others look, too
+core.on_news(pump) -- a wait in C, for a queue or a lock, pumps, too
 
----Whether nobody but the caller is to be told of what happens.
+---Whether no object is watched, so that only the caller waits.
 ---@return boolean
 function wait.alone()
   return own()[1] == nil
 end
 
----Wait until object:done(), at most `timeout` seconds. An object that has pump() is
----pumped, watched or not; while its callbacks are being called it has `_pumping`
----set: it is not done before they return.
+---Wait until object:done(), `timeout` seconds at most. If the object has pump(), it is pumped even
+---if it is not watched. While its callbacks run it has `_pumping` set and is not done.
 ---@param object table
----@param timeout number|nil nil: for ever
+---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil
 function wait.until_done(object, timeout)
-  -- The engine can wait for a batch alone, where nobody else is to look.
+  -- The engine can wait for a batch on its own if nothing else must be pumped.
   if not timeout and object.wait_alone and wait.alone() and object:wait_alone() then
     return true
   end
   local deadline = timeout and core.now() + timeout
   local last = false
   if object._pumping and not timeout then
-    Error.raise("error", "waits for itself: awaited in its own progress callback or __fzunpack")
+    Error.raise("error",
+      "a result waits for itself: it is awaited in its own progress callback or __fzunpack")
   end
   while true do
-    -- A callback may wait too, and take the news that this one is to look at.
+    -- A callback may wait, too, and handle the event that this wait is for.
     local seen = core.news()
     pump()
     if object.pump then object:pump() end
@@ -85,7 +85,7 @@ function wait.until_done(object, timeout)
   end
 end
 
----Wait until nothing that was started is under way any more.
+---Wait until no started work is left.
 function wait.drain()
   for _, object in ipairs { table.unpack(own()) } do
     wait.until_done(object)

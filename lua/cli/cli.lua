@@ -1,7 +1,7 @@
---- cli.lua - the fzlua command: options, the script, the chain that it returns.
+--- cli.lua - the fzlua command: its options, the script, and the chain that the script returns.
 --
--- cli/main.c calls what the steps return, so that chunks run at the level of the stack at which
--- lua runs them, and exits with the status that the last step returns.
+-- cli/main.c calls the functions that the steps return, so that chunks have the same level in the
+-- stack as in lua, and exits with the status that the last step returns.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -29,7 +29,7 @@ is a string; A:=JSON is always JSON, A=@file the file's bytes.
   --timeout S      seconds that one attempt of a function may take
   --retries N      further attempts after a failure
   --on-error MODE  stop, now or continue
-  --seed N         what all random numbers derive from
+  --seed N         seed of all random numbers
   --quiet          no progress
   --help           show this
 ]==]
@@ -38,10 +38,10 @@ local function complain(text)
   io.stderr:write("fzlua: ", text, "\n")
 end
 
--- Raised for wrong use; main() turns it into a message and status 2.
+-- Errors of wrong use; main() prints the message and exits with status 2.
 local Misuse = {}
 
--- Raised for what needs no traceback; main() turns it into a message and status 1.
+-- Errors without a traceback; main() prints the message and exits with status 1.
 local Failure = {}
 
 local function fail(message)
@@ -88,7 +88,7 @@ local PLAIN = {
   ["--graph"] = function(options) options.graph = "text" end,
 }
 
--- Split one argument into the option and a value that is written in it.
+-- Split one argument into the option and the value written in it.
 local function split(argument)
   if argument:sub(1, 2) == "--" then
     local flag, value = argument:match "^(%-%-[^=]*)=(.*)$"
@@ -100,7 +100,7 @@ local function split(argument)
   return argument
 end
 
--- Read the options; `options.script` is the place of the script, if any.
+-- Read the options; `options.script` is the index of the script in `args`, if there is one.
 local function parse(args)
   local options = { chunks = {}, invoke = {} }
   local i = 1
@@ -133,25 +133,25 @@ local function parse(args)
   return options
 end
 
--- The global `arg`: the script is 0, what comes before it is negative.
+-- The global `arg`: the script is at 0, the arguments before it at negative indexes.
 local function make_arg(args, script)
   local arg = {}
   for i = 0, #args do arg[i - (script or 0)] = args[i] end
   return arg
 end
 
--- Kinds of errors that the script's own call may have raised.
+-- Kinds of errors that a call in the script itself may raise.
 local OWN = { error = true, closed = true, unsendable = true, memory = true }
 
--- What happened elsewhere says where, and has the traceback from there.
+-- Whether the error was raised in the script. An error from elsewhere has a place or a traceback.
 local function is_own(e)
   return OWN[e.kind] and not (e.traceback or e.pid or e.stage or e.output or e.index)
 end
 
--- The name of the module that -l loads, while it does; else false.
+-- The name of the module that -l is loading; or false.
 local loading = false
 
--- The error of require() in one line, if there is no such module or only a wrong one; or nil.
+-- The error of require() in one line if the module is missing or broken; or nil.
 local function loading_error(e)
   local missing = ("module '%s' not found"):format(loading)
   local broken = ("error loading module '%s'"):format(loading)
@@ -159,7 +159,7 @@ local function loading_error(e)
   if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
 end
 
--- As lua5.4 does: a text gets a traceback, an object with __tostring is itself.
+-- As lua5.4 does: add a traceback to a text, return an object with __tostring unchanged.
 local function traceback(e)
   local message = loading and type(e) == "string" and loading_error(e)
   if message then return setmetatable({ message = message }, Failure) end
@@ -178,7 +178,7 @@ local function traceback(e)
   return core.traceback(text, 2)
 end
 
--- Tell what went wrong; returns the exit status.
+-- Print an error; returns the exit status.
 local function report(e)
   if Error.is(e, "interrupted") then
     complain(e.message)
@@ -202,7 +202,7 @@ local function checked(chunk, message)
   return chunk
 end
 
--- LUA_INIT as lua5.4 reads it: a chunk, or @file.
+-- Load LUA_INIT as lua5.4 does: a chunk, or @file.
 local function load_init()
   for _, name in ipairs { "LUA_INIT_5_4", "LUA_INIT" } do
     local init = os.getenv(name)
@@ -213,7 +213,7 @@ local function load_init()
   end
 end
 
--- For each option that runs something: add its steps, see `next_step`.
+-- For each option that runs code: a function that adds its steps, see next_step.
 local ADD = {
   ["-e"] = function(steps, text)
     steps[#steps + 1] = function() return checked(load(text, "=(command line)")) end
@@ -234,19 +234,19 @@ local ADD = {
   end,
 }
 
--- What stands behind the script on the command line.
+-- The arguments after the script on the command line.
 local function script_arguments(options, args)
   return table.move(args, (options.script or #args) + 1, #args, 1, {})
 end
 
--- Complain about options that need a chain, for a script that returned none.
+-- Raise for options that need a chain, if the script returned none.
 local function check_no_chain(options)
   for _, name in ipairs { "graph", "input", "json" } do
     if options[name] then misuse("--%s: the script returned no chain", name) end
   end
 end
 
--- Complain about a script that has forgotten its chain: `result` is what it returned.
+-- Raise if the script forgot to return its chain; `result` is what it returned.
 local function check_forgotten(options, args, result)
   local made = require "fzlua.made"
   if made.used or not options.script then return end
@@ -260,7 +260,7 @@ local function check_forgotten(options, args, result)
   end
 end
 
--- Inputs of the command line; those of the chain that the script set hold where it says nothing.
+-- The inputs of the command line, merged over those that the script set in the chain.
 local function read_inputs(options, args, pipeline, plan)
   local inputs = require "fzlua.inputs"
   local ok, given = pcall(inputs.read, options.input, script_arguments(options, args))
@@ -296,7 +296,7 @@ local function print_output(name, value)
   io.write(literal.safe(name):gsub("\n", "\\n"), " =", multiline and "\n" or " ", text, "\n")
 end
 
--- What there is to print, in order.
+-- The names of the outputs to print, in order.
 local function output_names(pipeline, plan)
   local names = {}
   for _, final in ipairs(plan.final) do
@@ -306,7 +306,7 @@ local function output_names(pipeline, plan)
   return names
 end
 
--- What has no JSON form is printed as null; returns the exit status.
+-- Print outputs as JSON. A value without a JSON form is printed as null. Returns the exit status.
 local function print_json(output, names)
   local refused = {}
   local text, count = core.json_encode(output, names, refused)
@@ -325,7 +325,7 @@ local function print_outputs(options, pipeline, plan)
   return OK
 end
 
--- The errors of on_error = "continue", in order of registration.
+-- Print the errors of on_error = "continue", in the order of registration.
 local function print_errors(pipeline, plan)
   local status, seen = OK, {}
   for _, layer in ipairs(plan.layers) do
@@ -352,7 +352,7 @@ local function run_pipeline(options, args, pipeline)
   return math.max(printed, print_errors(pipeline, plan))
 end
 
--- What the script returned as something that can be run, or nil.
+-- The value that the script returned as a pipeline to run, or nil.
 local function as_pipeline(value)
   local chain = package.loaded["fzlua.chain"]
   local dag = package.loaded["fzlua.dag"]
@@ -370,7 +370,8 @@ local function load_script(options, args)
   return chunk, table.unpack(arg) -- -e and -l may have changed it
 end
 
--- Run what the script returned, and wait for what it started. Returns the exit status.
+-- Run the pipeline that the script returned, and wait for all work that it started. Returns the
+-- exit status.
 local function finish(options, args, result)
   local status = OK
   local pipeline = as_pipeline(result)
@@ -387,7 +388,7 @@ local function finish(options, args, result)
   return status
 end
 
--- Read the options and append the steps that they ask for.
+-- Read the options and append the steps for them.
 local function prepare(steps, args)
   local options = parse(args)
   if options.help then
@@ -408,8 +409,8 @@ local function prepare(steps, args)
   steps[#steps + 1] = function(result) return finish(options, args, result) end
 end
 
--- Run steps until one returns something: a function and its arguments, whose results the
--- following step gets, or the exit status.
+-- Run steps until one returns something: a function and its arguments, or the exit status. The
+-- results of the function go to the next step.
 local function next_step(steps, what, ...)
   if what ~= nil then return what, ... end
   local step = steps[steps.place]
@@ -419,19 +420,19 @@ end
 
 cli.version = "fzlua"
 
----Start the command. The caller calls step() with no arguments, calls the function that it
----returns with the further values, gives the results to step(), and so on, until that returns
+---Start the command. The caller calls step() without arguments, calls the function that step()
+---returns with the further values, passes its results to step(), and so on, until step() returns
 ---the exit status.
----@param args string[] from 0: the command's name
+---@param args string[] index 0 is the command's name
 ---@param version string
 ---@param host table divert_output, restore_output: see cli/output.h
 ---@return function step
 ---@return function traceback the message handler of all calls
----@return function report prints an error that a call has ended with, returns the exit status
+---@return function report prints an error that ended a call, returns the exit status
 function cli.main(args, version, host)
   cli.host = host
   cli.version = "fzlua " .. version
-  core.command = args[0] -- this process can run scripts
+  core.command = args[0] -- so that fz.run_scripts() can run this command
   local steps = { place = 1 }
   steps[1] = function() return prepare(steps, args) end
   return function(...) return next_step(steps, nil, ...) end, traceback, report

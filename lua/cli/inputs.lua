@@ -1,4 +1,4 @@
---- inputs.lua - the inputs of a pipeline that the command line gives: NAME=VALUE and --input FILE.
+--- inputs.lua - reads the inputs of a pipeline from the command line: NAME=VALUE and --input FILE.
 --
 -- Wrong use raises the message as a plain string.
 
@@ -10,7 +10,7 @@ local function fail(fmt, ...)
   error(fmt:format(...), 0)
 end
 
--- The bytes of a file that `what` asks for.
+-- The bytes of a file; `what` names the argument in errors.
 local function read_file(path, what)
   if path == "" then fail("%s: the name of a file is missing", what) end
   local file, message = io.open(path, "rb")
@@ -21,7 +21,7 @@ local function read_file(path, what)
   return bytes
 end
 
--- The value of a JSON text that `what` gives.
+-- The value of a JSON text; `what` names its source in errors.
 local function read_json(text, what)
   local ok, value = pcall(core.json_decode, text)
   if not ok then fail("%s: %s", what, value.message) end
@@ -35,8 +35,8 @@ local function read_object(path)
   return value
 end
 
--- The number whose text is `text`. Text that reads as a number but is not written so is no
--- number: reading 007 or a hash such as 123e4567 would change it.
+-- The number that `text` writes, or nil. A text such as 007 or the hash 123e4567 is not a number
+-- here, because writing the number again would give another text.
 local function number_of(text)
   local number = tonumber(text)
   local is_finite = number and number - number == 0
@@ -59,14 +59,14 @@ end
 local function read_argument(argument)
   if argument:sub(1, 1) == "-" then fail("%s: options come before the script", argument) end
   local name, colon, text = argument:match "^([^=]-)(:?)=(.*)$"
-  if not name or name == "" then fail("%s: an input is written NAME=VALUE", argument) end
+  if not name or name == "" then fail("%s: an input has the form NAME=VALUE", argument) end
   if colon == "" then return name, read_value(name, text) end
   local value = read_json(text, "input " .. name)
-  if value == nil then fail("input %s: null is no value of an input", name) end
+  if value == nil then fail("input %s: null is not a valid value", name) end
   return name, value
 end
 
----Read the inputs that the command line gives; arguments win over the file.
+---Read the inputs on the command line; arguments override the file.
 ---@param file? string --input
 ---@param arguments string[]
 ---@return table<string, any>
@@ -76,10 +76,10 @@ function inputs.read(file, arguments)
     local name, value = read_argument(argument)
     given[name] = value
   end
-  return setmetatable(given, nil) -- of an empty JSON object
+  return setmetatable(given, nil) -- drop the class of an empty JSON object
 end
 
----Whether any of the arguments gives an input.
+---Whether any argument has the form of an input.
 ---@param arguments string[]
 ---@return boolean
 function inputs.are_in(arguments)
@@ -110,7 +110,7 @@ end
 
 local NAME_MAX = 200 -- bytes of a name that are compared
 
--- The name in the list `names` that is nearest to `name`, or nil if the list is empty.
+-- The name in the list `names` that is most similar to `name`; nil if the list is empty.
 local function nearest(name, names)
   local best, least
   for _, other in ipairs(names) do
@@ -120,7 +120,7 @@ local function nearest(name, names)
   return best
 end
 
--- The names of inputs that functions of the plan read.
+-- The names of the inputs that functions of the plan read, as a list and a set.
 local function read_names(plan)
   local list, set = {}, {}
   for _, need in ipairs(plan.needs) do
@@ -131,11 +131,11 @@ local function read_names(plan)
   return list, set
 end
 
----What is wrong with the inputs `given` that no function of the plan reads.
+---Report inputs in `given` that no function of the plan reads.
 ---@param plan fzlua.Plan
 ---@param given table<string, any>
----@return string[] errors of those that cannot pass through
----@return string[] warnings of the others
+---@return string[] errors for inputs that do not pass through
+---@return string[] warnings for the others
 function inputs.unread(plan, given)
   local errors, warnings = {}, {}
   local names, is_read = read_names(plan)

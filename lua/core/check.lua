@@ -1,16 +1,16 @@
---- check.lua - arguments and options: what is wrong is told at the user's line.
+--- check.lua - checks arguments and options, and reports mistakes at the user's line.
 --
--- Everything here raises a plain string, as the Lua library does for a wrong
--- argument. What can only be known when a chain runs is not checked here, and a
--- call in a wrong state raises an Error (Error.raise).
+-- All functions raise a plain string, as the Lua library does for a wrong argument. Mistakes that
+-- show only when a chain runs are not found here, and a call in a wrong state raises an fz.Error
+-- instead (see Error.raise).
 
 local check = {}
 
--- What the engine takes: workers of a pool, jobs of a run, attempts of a job.
+-- Limits of the engine: workers of a pool, jobs of a run, attempts of a job.
 check.WORKERS_MAX = 65536
 local JOBS_MAX, RETRIES_MAX = 65536, 0x7fffffff
 
--- The position of the nearest caller that is neither fzlua nor C.
+-- The position of the nearest caller outside of fzlua and C.
 local function where()
   local level = 3
   while true do
@@ -29,7 +29,7 @@ function check.fail(fmt, ...)
   error(where() .. fmt:format(...), 0)
 end
 
----The name of a value's type, that of its class where it has one.
+---The name of a value's class, or of its type if it has no class name.
 ---@param value any
 ---@return string
 function check.typename(value)
@@ -41,7 +41,7 @@ end
 ---Raise unless `value` has the type `expected`.
 ---@param value any
 ---@param expected string
----@param place integer the argument's number
+---@param place integer number of the argument
 ---@param what string the call, as the user writes it
 function check.type(value, expected, place, what)
   if type(value) == expected then return value end
@@ -54,7 +54,7 @@ local function complain(what, name, expected, value)
   check.fail("bad option '%s' to '%s' (%s expected, got %s)", name, what, expected, text)
 end
 
--- An integer between the bounds; without any, all are.
+-- A check for integers between the bounds; without bounds, for any integer.
 local function whole(least, most)
   local expected = least and ("an integer from %d to %d"):format(least, most) or "an integer"
   return function(value, name, what)
@@ -104,7 +104,7 @@ local function of_type(expected)
   end
 end
 
--- A directory or the like: C ends a text at its first NUL byte.
+-- For C: a string ends at its first NUL byte there.
 local function no_nul(value, name, what)
   if type(value) ~= "string" or value:find("\0", 1, true) then
     complain(what, name, "a string without NUL bytes", value)
@@ -112,7 +112,7 @@ local function no_nul(value, name, what)
   return value
 end
 
--- { NAME = "text" or false } as a sorted list of "NAME=text" and "NAME".
+-- Convert { NAME = "text" or false } to a sorted list of "NAME=text" and "NAME".
 local function environment(value, option, what)
   if type(value) ~= "table" then complain(what, option, "a table", value) end
   local list = {}
@@ -128,7 +128,7 @@ local function environment(value, option, what)
   return list
 end
 
--- option -> function(value, option, call) -> the value as fzlua keeps it
+-- option -> function(value, option, call) -> the value in fzlua's form
 local OPTIONS = {
   name = of_type "string",
   init = of_type "function",
@@ -155,7 +155,7 @@ local OPTIONS = {
   env = environment,
 }
 
--- Options that make sense for one function, and those of a whole call.
+-- The options for one function, and those for a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory" }
 check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress" }
 
@@ -196,10 +196,10 @@ function check.option(name, value, what)
   return OPTIONS[name](value, name, what)
 end
 
----Check a table of options; returns a copy with the values as fzlua keeps them.
+---Check a table of options; returns a copy with the values in fzlua's form.
 ---@param options table|nil
 ---@param allowed table<string, boolean> one of the sets above
----@param place integer the argument's number
+---@param place integer number of the argument
 ---@param what string the call, as the user writes it
 ---@return table
 function check.options(options, allowed, place, what)
@@ -218,7 +218,7 @@ function check.options(options, allowed, place, what)
   return checked
 end
 
----A name or a list of names as a list of its own.
+---Convert a name or a list of names to a new list.
 ---@param names string|string[]
 ---@param place integer
 ---@param what string

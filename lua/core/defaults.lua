@@ -1,4 +1,4 @@
---- defaults.lua - options that hold where nothing else is said: the command line's.
+--- defaults.lua - options of the command line, used if the script sets none.
 --
 -- The command fills this table once, before the script runs.
 

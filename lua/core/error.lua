@@ -1,7 +1,7 @@
---- error.lua - fz.Error: what every failure that is not a wrong argument raises.
+--- error.lua - fz.Error, which all failures raise except wrong arguments.
 --
--- C makes these tables too (core.Error is their metatable); this module gives
--- them their text. It adds no names: who knows the stage and output sets them.
+-- C makes these errors, too (core.Error is their metatable); this module defines their text. The
+-- callers that know the stage, the output or the item set these fields.
 
 local core = require "fzlua.core"
 
@@ -25,7 +25,7 @@ core.register_class("fz.Error", Error)
 local PLACES = { "stage", "index", "attempt", "pid" }
 local WORDS = { stage = "stage", index = "item", attempt = "attempt", pid = "pid" }
 
--- "stage merge, item 3, attempt 2, pid 4711: "; empty where nothing is known.
+-- "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.
 local function place_text(e)
   local places = {}
   for _, key in ipairs(PLACES) do
@@ -41,7 +41,7 @@ end
 
 local OTHERS_SHOWN <const> = 3
 
--- "\nalso failed: slow: why; item 7: why; and 2 more", each by its first line; or "".
+-- "\nalso failed: slow: why; item 7: why; and 2 more", with the first line of each; or "".
 local function others_text(others)
   if type(others) ~= "table" or #others == 0 then return "" end
   local parts = {}
@@ -53,7 +53,7 @@ local function others_text(others)
   return "\nalso failed: " .. table.concat(parts, "; ")
 end
 
--- A graph error has not run anywhere: its message says all there is to say.
+-- A graph error has no place where it happened: its message is complete.
 function Error:__tostring()
   local message = tostring(self.message or self.kind or "error")
   if self.kind ~= "graph" then
@@ -67,14 +67,14 @@ function Error:__tostring()
   return message .. "\n" .. traceback
 end
 
----Make an fz.Error of these fields; `kind` and `message` are needed.
+---Make an fz.Error of these fields; `kind` and `message` are required.
 ---@param fields table
 ---@return fz.Error
 function Error.new(fields)
   return setmetatable(fields, Error)
 end
 
----Whether `value` is an fz.Error, of this kind where one is given.
+---Whether `value` is an fz.Error, and of this kind if one is given.
 ---@param value any
 ---@param kind? string
 ---@return boolean
@@ -83,14 +83,14 @@ function Error.is(value, kind)
   return kind == nil or value.kind == kind
 end
 
----Put before the message of `e` what it is about.
+---Put `what` before the message of `e`, to say which value it is about.
 ---@param e fz.Error
 ---@param what string
 function Error.about(e, what)
   e.message = what .. ": " .. e.message
 end
 
----Raise an fz.Error of this kind: a call in a wrong state is "error", or "closed".
+---Raise an fz.Error of this kind. A call in a wrong state raises "error", or "closed".
 ---@param kind string
 ---@param fmt string
 function Error.raise(kind, fmt, ...)
@@ -98,7 +98,7 @@ function Error.raise(kind, fmt, ...)
 end
 
 ---Raise an fz.Error of kind "graph".
----@param fields table stage, output, input: what is known
+---@param fields table stage, output, input: those that are known
 ---@param fmt string
 function Error.graph(fields, fmt, ...)
   fields.kind = "graph"

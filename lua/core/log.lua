@@ -1,4 +1,4 @@
---- log.lua - one whole line to standard error for what nobody else is told of.
+--- log.lua - writes a line to standard error for a problem that no call can report.
 
 local core = require "fzlua.core"
 
@@ -20,7 +20,7 @@ function log.error(fmt, ...)
   write("ERROR", fmt, ...)
 end
 
----Log what may be a mistake.
+---Log something that may be a mistake.
 ---@param fmt string
 function log.warn(fmt, ...)
   write("WARN", fmt, ...)

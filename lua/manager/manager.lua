@@ -1,6 +1,7 @@
---- manager.lua - fz.manager: a process that keeps tables for all others.
+--- manager.lua - fz.manager: a process that holds tables for all others.
 --
--- The server is forked from its maker and ends with it, or when the manager is closed.
+-- The server is forked from the process that creates the manager. It ends with that process, or
+-- when the manager is closed.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -11,7 +12,7 @@ local server = require "fzlua.manager_server"
 
 local manager = {}
 
-local LOOK <const> = 0.1 -- seconds between two looks whether the server has died
+local CHECK_INTERVAL <const> = 0.1 -- seconds between two checks that the server is alive
 
 ---@class fzlua.Manager
 local Manager = {}
@@ -24,7 +25,7 @@ local function check_own(self, method)
   end
 end
 
--- A root of the server.
+-- Create a root table in the server; returns its proxy.
 local function make(self, class, t)
   check_own(self, class)
   if t ~= nil and not proxy.is(t) then
@@ -35,14 +36,14 @@ local function make(self, class, t)
   return proxy.new(self._client, class, object)
 end
 
----A dict in the server, with what is in `t`.
+---Create a dict in the server, with the contents of `t`.
 ---@param t? table
 ---@return fzlua.DictProxy
 function Manager:dict(t)
   return make(self, "dict", t)
 end
 
----A list in the server, with what is in `t`, a sequence.
+---Create a list in the server, with the elements of the sequence `t`.
 ---@param t? table
 ---@return fzlua.ListProxy
 function Manager:list(t)
@@ -54,37 +55,37 @@ function Manager:list(t)
   return make(self, "list", t)
 end
 
----A namespace in the server: attributes by name.
+---Create a namespace in the server: attributes by name.
 ---@param t? table
 ---@return fzlua.NamespaceProxy
 function Manager:namespace(t)
   return make(self, "namespace", t)
 end
 
----The same as fz.queue: it needs no server.
+---The same as fz.queue, without the server.
 function Manager:queue(maxsize)
   check_own(self, "queue")
   return core.queue(maxsize)
 end
 
----The same as fz.lock: it needs no server.
+---The same as fz.lock, without the server.
 function Manager:lock()
   check_own(self, "lock")
   return core.lock()
 end
 
----The same as fz.value: it needs no server.
+---The same as fz.value, without the server.
 function Manager:value(code, value)
   check_own(self, "value")
   return core.value(code, value)
 end
 
----End the server: whatever uses a proxy from now on raises kind "closed". Again: nothing.
+---End the server. Each later use of a proxy raises kind "closed". A second call does nothing.
 function Manager:close()
   check_own(self, "close")
   if self._owner ~= core.pid() then
-    Error.raise("error", "the manager cannot be closed here: it belongs to process %d, its maker",
-      self._owner)
+    Error.raise("error",
+      "the manager cannot be closed here: it belongs to process %d, which created it", self._owner)
   end
   if self._closed then return end
   self._closed = true
@@ -92,7 +93,7 @@ function Manager:close()
   self._process:close()
 end
 
--- A copy of it, in a process that was forked meanwhile, ends nothing.
+-- In a forked process a copy of the manager ends nothing.
 local function finish(self)
   if self._owner == core.pid() then self:close() end
 end
@@ -104,14 +105,14 @@ function Manager:__tostring()
 end
 
 function Manager.__fzpack()
-  Error.raise("unsendable", "a manager cannot be sent: its proxies can")
+  Error.raise("unsendable", "a manager cannot be sent, but its proxies can")
 end
 core.register_class("fzlua.Manager", Manager)
 
--- The server's number, once it is ready.
+-- Wait until the server is ready; returns its member number.
 local function wait(process, channel)
   while true do
-    local number = channel.answers:get(LOOK)
+    local number = channel.answers:get(CHECK_INTERVAL)
     if number then return number end
     core.poll()
     if process:answered() then error(select(2, process:result()), 0) end

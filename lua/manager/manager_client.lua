@@ -1,56 +1,56 @@
---- manager_client.lua - asking a manager's server, from any process of the run.
+--- manager_client.lua - sends requests to a manager's server, from any process of the run.
 --
--- All put what they ask into the server's one queue. An answer comes through a
--- queue of this process alone; each question under way has one of those, as a
--- callback may ask while another answer is being waited for.
+-- All processes put their questions into the server's queue. Answers come through a channel, a
+-- queue of this process alone. Each pending question has its own channel, because a callback may
+-- ask while another answer is awaited.
 --
---   question  channel's id | its number | encoded: operation, object, arguments
---             number 0: the channel's queue, the first of a channel
+--   question  channel's id | question's number | encoded: operation, object, arguments
+--             number 0: the channel's queue, sent once per channel
 --   answer    question's number | encoded: client.VALUES ... | client.ERROR, fields
---             | a name of a proxy's class, object
+--             | the name of a proxy's class, object
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 
 local client = {
-  HEADER = "<I8I8", -- what a question begins with
-  NUMBER = "<I8", -- what an answer begins with
+  HEADER = "<I8I8", -- format of the start of a question
+  NUMBER = "<I8", -- format of the start of an answer
   VALUES = 0,
   ERROR = 1,
 }
 
 local HEADER_BYTES <const> = 16
 local NUMBER_BYTES <const> = 8
-local LOOK <const> = 0.1 -- seconds between two looks whether the server lives
+local CHECK_INTERVAL <const> = 0.1 -- seconds between two checks that the server is alive
 local ID_SHIFT <const> = 32
 
 local encode, decode, own_pid = core.encode, core.decode, core.pid
 local pack, unpack = string.pack, string.unpack
 
 ---@class fzlua.ManagerClient
----@field server integer the server's number in the run
----@field pid integer the server's process
+---@field server integer the server's member number in the run
+---@field pid integer pid of the server
 ---@field questions table the queue that the server reads
----@field spare table a queue of reply queues whose processes have died
+---@field spare table a queue of channels' queues whose processes have died
 local Client = {}
 Client.__index = Client
 
 local clients = setmetatable({}, { __mode = "v" }) -- server -> client
-local idle, owner = {}, nil -- server -> channels that nobody uses now; whose these are
-local ids = 0 -- channels made by this process and those it was forked from
+local idle, owner = {}, nil -- server -> idle channels; pid of the process that owns these
+local ids = 0 -- channels made by this process and its ancestors
 
----A channel of this process; `answers` is its queue.
+---Make a channel of this process; `answers` is its queue.
 local function new_channel(answers)
   ids = ids + 1
   return { id = core.member() << ID_SHIFT | ids, answers = answers, number = 0 }
 end
 
----The number in the run of the process a channel is of.
+---The member number of the process that owns a channel.
 function client.member(id)
   return id >> ID_SHIFT
 end
 
--- Those of this process: a forked one has none of its parent's.
+-- The idle channels of this process. A forked process has none of its parent's.
 local function idle_channels(server)
   if owner ~= own_pid() then
     idle, owner = {}, own_pid()
@@ -63,7 +63,7 @@ local function idle_channels(server)
   return list
 end
 
----The client of that server, made where there is none.
+---The client of this server, made at the first use.
 ---@return fzlua.ManagerClient
 function client.of(server, pid, questions, spare)
   local self = clients[server]
@@ -76,20 +76,20 @@ function client.of(server, pid, questions, spare)
   return self
 end
 
----A channel that the server knows before it is forked.
+---Make a channel that the server inherits.
 ---@return table channel with `id` and `answers`
 function client.first_channel()
   return new_channel(core.queue())
 end
 
----In the maker of the server: the manager, which lives as long as any proxy does here, the
----handle of its process, and a channel.
+---In the process that creates the manager: keep the manager, which lives as long as any proxy here,
+---and the handle of its process, and use the first channel.
 function Client:own(manager, process, channel)
   self._manager, self._process, self._owner = manager, process, own_pid()
   idle_channels(self.server)[1] = channel
 end
 
--- How the server ended. Its parent was told.
+-- The error for a server that has died. Its parent knows how.
 local function crash(self)
   local e = { kind = "crash", pid = self.pid, message = "the manager's server has died" }
   if self._owner ~= own_pid() then return e end
@@ -103,7 +103,8 @@ local function crash(self)
   return e
 end
 
--- Raise what a question to a server that has ended raises. Nobody else reads its queue then.
+-- Raise the error for a server that has ended. Empties its queue, because no other process reads
+-- it.
 local function fail_ended(self)
   local taken, why
   repeat taken, why = self.questions:try_get() until not taken
@@ -119,8 +120,8 @@ local function put(self, message)
   error(e, 0)
 end
 
--- A channel of this process that nobody uses now.
-local function take(self)
+-- Take an idle channel, or make one.
+local function acquire_channel(self)
   local list = idle_channels(self.server)
   local channel = list[#list]
   if channel then
@@ -128,7 +129,7 @@ local function take(self)
     return channel
   end
   if self.server == core.member() then
-    Error.raise("error", "a manager cannot be asked by a function that it runs itself")
+    Error.raise("error", "a function that runs in a manager cannot call that manager")
   end
   local ok, answers = self.spare:try_get()
   channel = new_channel(ok and answers or core.queue())
@@ -136,16 +137,17 @@ local function take(self)
   return channel
 end
 
--- Put the next question and wait for its answer. An earlier one may come that was given up.
+-- Send the next question and wait for its answer. Skips answers to earlier questions, which a
+-- timeout or an error may have left.
 local function exchange(self, channel, question)
   local number, answers = channel.number + 1, channel.answers
   channel.number = number
   put(self, pack(client.HEADER, channel.id, number) .. question)
   while true do
-    local answer = answers:get(LOOK)
+    local answer = answers:get(CHECK_INTERVAL)
     if not answer and not core.alive(self.server) then
       local there
-      there, answer = answers:try_get() -- its last act
+      there, answer = answers:try_get() -- sent before it died
       if not there then fail_ended(self) end
     end
     if answer and unpack(client.NUMBER, answer) == number then return answer end
@@ -162,7 +164,7 @@ local ARGUMENTS = {
   new = { "class", "table" },
 }
 
--- Raise `e`, from encoding a question: it is about one of the arguments.
+-- Raise `e`, an error from encoding a question; adds the argument's name.
 local function fail_encoding(operation, e)
   if Error.is(e) and math.type(e.value) == "integer" then
     local names = ARGUMENTS[operation]
@@ -177,7 +179,7 @@ local function results(code, ...)
   return code, ...
 end
 
----Ask and wait for the answer; raises what the server says went wrong.
+---Send a request and wait for the answer; raises the server's error.
 ---@param operation string
 ---@param object integer
 ---@return integer|string code client.VALUES or the class of a proxy
@@ -186,7 +188,7 @@ function Client:ask(operation, object, ...)
   core.check_free()
   local encoded, question = pcall(encode, operation, object, ...)
   if not encoded then fail_encoding(operation, question) end
-  local channel = take(self)
+  local channel = acquire_channel(self)
   local ok, answer = pcall(exchange, self, channel, question)
   local list = idle_channels(self.server)
   list[#list + 1] = channel
@@ -194,13 +196,13 @@ function Client:ask(operation, object, ...)
   return results(decode(answer, NUMBER_BYTES))
 end
 
----The parts of a question: channel's id, number, place of the encoded rest.
+---The parts of a question: the channel's id, the number, the offset of the encoded rest.
 function client.parts(question)
   local id, number = unpack(client.HEADER, question)
   return id, number, HEADER_BYTES
 end
 
----The manager has ended; questions are refused.
+---Close the manager; the server takes no more questions.
 function Client:close()
   self.questions:close()
   idle[self.server] = nil

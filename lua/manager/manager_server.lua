@@ -1,7 +1,7 @@
---- manager_server.lua - the process that keeps a manager's tables and answers for them.
+--- manager_server.lua - the process that holds a manager's tables and answers requests.
 --
--- The tables are plain ones in each other. One that a proxy stands for has a number;
--- it is kept for as long as it is a root, or somewhere below one.
+-- The tables are plain and contain each other. A table with a proxy has a number. It is kept as
+-- long as it is a root, or is reachable from one.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -9,22 +9,20 @@ local client = require "fzlua.manager_client"
 local proxy = require "fzlua.proxy"
 
 local VALUES <const>, ERROR <const> = client.VALUES, client.ERROR
-local SWEEP_LEAST <const> = 64
+local CHANNELS_CHECKED_FROM <const> = 64
 
 local server = {}
 
 local own -- the client of this server, for proxies that it sends
 local questions
-local channels, nchannels, sweep_at = {}, 0, SWEEP_LEAST -- id -> queue of answers
-
--- ---- tables ------------------------------------------------------------------------------
+local channels, nchannels, check_at = {}, 0, CHANNELS_CHECKED_FROM -- id -> queue of answers
 
 local last = 0
-local roots = {} -- those that users have made
+local roots = {} -- number -> table that a user created
 local objects = setmetatable({}, { __mode = "v" }) -- number -> table
 local numbers = setmetatable({}, { __mode = "k" }) -- table -> number
-local made_as = setmetatable({}, { __mode = "k" }) -- table -> class it was made as
-local lists = setmetatable({}, { __mode = "k" }) -- table -> true: it was seen to be a sequence
+local made_as = setmetatable({}, { __mode = "k" }) -- table -> class that it was created as
+local lists = setmetatable({}, { __mode = "k" }) -- table -> true: it was found to be a sequence
 
 local function number_of(t)
   local number = numbers[t]
@@ -48,7 +46,7 @@ local function shallow_copy(t)
   return copy
 end
 
--- A list stays one when it is emptied.
+-- A list that becomes empty is still a list.
 local function class_of(t)
   local class = made_as[t]
   if class then return class end
@@ -60,19 +58,17 @@ local function class_of(t)
   return "list"
 end
 
--- Objects with a class of their own are values.
+-- Whether a value is a plain table. Objects with a class are values.
 local function is_table(value)
   return type(value) == "table" and getmetatable(value) == nil
 end
-
--- ---- answers -------------------------------------------------------------------------------
 
 local function answer_with(value)
   if is_table(value) then return class_of(value), number_of(value) end
   return VALUES, value
 end
 
--- For what leaves the tables.
+-- Answer with a value that leaves the tables: a table is copied unless it is a root.
 local function answer_with_copy(value)
   if is_table(value) and roots[numbers[value]] then return answer_with(value) end
   return VALUES, value
@@ -83,9 +79,7 @@ local function as_element(value)
   return value
 end
 
--- ---- requests --------------------------------------------------------------------------------
-
--- A wrong request, and not a function that has failed: it has no traceback.
+-- Raise an error without a traceback, because no function of the user has failed.
 local refuse = Error.raise
 
 local function check_place(t, index, most)
@@ -94,7 +88,7 @@ local function check_place(t, index, most)
   end
 end
 
--- A key beside the sequence, or a hole, makes a dict of a list.
+-- A key outside of the sequence, or a hole, makes a list a dict.
 local function store(t, key, value)
   if lists[t] and not (math.type(key) == "integer" and key >= 1 and key <= #t + 1
       and (value ~= nil or key >= #t)) then
@@ -103,13 +97,11 @@ local function store(t, key, value)
   t[key] = value
 end
 
--- ---- functions of users -----------------------------------------------------------------------
+local asker = 0 -- member number of the process whose question is being answered
+local in_function = false -- a function of the question is running
 
-local asker = 0 -- the member whose question is answered
-local in_function = false -- one that a question brought with it
-
--- Call what a user has written: when the process that asked has died, an error ends f, so that
--- no call runs on while all other clients wait.
+-- Call a function of the user. If the asking process dies, an error ends `f`, so that it does not
+-- run on while all other clients wait.
 local function guarded(f, ...)
   return core.work_for(asker, f, ...)
 end
@@ -121,7 +113,7 @@ local function call(f, ...)
   return value
 end
 
--- What packs and unpacks the objects of a class is a user's, too.
+-- Guard __fzpack and __fzunpack, which are functions of the user, too.
 local function guard_class(metatable)
   for _, event in ipairs { "__fzpack", "__fzunpack" } do
     local f = rawget(metatable, event)
@@ -135,14 +127,12 @@ local function guard_classes()
   end
 end
 
--- ---- operations ------------------------------------------------------------------------------
-
 local operations = {}
 
 function operations.new(_, class, t)
   t = t or {}
-  if numbers[t] then -- a proxy's
-    if class == "list" and count(t) ~= #t then refuse("error", "a list of what is no sequence") end
+  if numbers[t] then -- a proxy's table
+    if class == "list" and count(t) ~= #t then refuse("error", "a list needs a sequence") end
     t = shallow_copy(t)
   end
   local number = number_of(t)
@@ -186,7 +176,7 @@ end
 
 function operations.copy(t) return VALUES, t end
 
--- What cannot be sent is found out before it is stored.
+-- Encode the value before it is stored, so that one that cannot be sent raises.
 function operations.update(t, key, f)
   local before = t[key]
   local value = call(f, before)
@@ -201,7 +191,7 @@ function operations.incr(t, key, n)
   if before == nil then
     before = 0
   elseif type(before) ~= "number" then
-    refuse("error", "incr of what is not a number: a %s", type(before))
+    refuse("error", "incr needs a number, but the value is a %s", type(before))
   end
   local value = before + (n or 1)
   store(t, key, value)
@@ -228,7 +218,7 @@ function operations.pop(t)
   return answer_with_copy(table.remove(t))
 end
 
--- A comparison that fails leaves all as it was.
+-- Sort a copy, so that a comparison that fails leaves the list unchanged.
 function operations.sort(t, less)
   local n = #t
   local sorted = table.move(t, 1, n, 1, {})
@@ -237,18 +227,17 @@ function operations.sort(t, less)
   return VALUES
 end
 
--- ---- questions ---------------------------------------------------------------------------------
-
 local function perform(question, at)
   local operation, object, a, b = core.decode(question, at)
   local t = objects[object]
   if not t and operation ~= "new" then
-    refuse("closed", "what the proxy stood for is gone: nothing in the manager holds it")
+    refuse("closed",
+      "the table of this proxy no longer exists: nothing in the manager refers to it")
   end
   return core.encode(operations[operation](t, a, b))
 end
 
--- What is raised, as the fields of an Error. Outside of functions an Error says all itself.
+-- An error as fields for the client. An fz.Error of a request itself needs no traceback.
 local function describe(e)
   if not in_function and Error.is(e) then
     if math.type(e.value) == "integer" then Error.about(e, "result") end
@@ -262,7 +251,7 @@ local function describe(e)
   }
 end
 
--- `fields` is a text where there was no memory to describe anything, or no stack.
+-- `fields` is a text if there was no memory, or no stack, to describe the error.
 local function encode_error(fields)
   if type(fields) == "string" then
     in_function = false
@@ -274,8 +263,8 @@ local function encode_error(fields)
   return core.encode(ERROR, fields)
 end
 
--- Queues of clients that have died are for others.
-local function sweep()
+-- Drop the channels of dead clients; their queues are reused.
+local function drop_dead_channels()
   nchannels = 0
   for id, answers in pairs(channels) do
     if core.alive(client.member(id)) then
@@ -286,28 +275,28 @@ local function sweep()
       own.spare:put(answers)
     end
   end
-  sweep_at = math.max(SWEEP_LEAST, 2 * nchannels)
+  check_at = math.max(CHANNELS_CHECKED_FROM, 2 * nchannels)
 end
 
 local function add_channel(id, answers)
   channels[id] = answers
   nchannels = nchannels + 1
-  if nchannels >= sweep_at then sweep() end
+  if nchannels >= check_at then drop_dead_channels() end
 end
 
 local function serve(question)
   local id, number, at = client.parts(question)
   if number == 0 then return add_channel(id, core.decode(question, at)) end
   local answers = channels[id]
-  if not answers then return end -- its process has died
+  if not answers then return end -- the asking process has died
   asker = client.member(id)
   local ok, answer = xpcall(perform, describe, question, at)
   if not ok then answer = encode_error(answer) end
   answers:put(string.pack(client.NUMBER, number) .. answer)
 end
 
----The life of the server: it answers until the queue of questions is closed.
----@param channel table the owner's, which is told when all is ready
+---The main function of the server: it answers until the queue of questions is closed.
+---@param channel table of the creator, which is notified when the server is ready
 function server.run(asked, spare, channel)
   questions = asked
   own = client.of(core.member(), core.pid(), questions, spare)

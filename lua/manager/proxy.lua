@@ -1,8 +1,7 @@
---- proxy.lua - what stands for a table in a manager's server: a dict, a list, a namespace.
+--- proxy.lua - dicts, lists and namespaces that stand for tables in a manager's server.
 --
--- A proxy has no fields: what is read, assigned or called is asked of the server.
--- In messages it goes as the names of the manager and of the table; in the server
--- itself it becomes that table.
+-- A proxy has no fields: the server handles all reads, assignments and calls. In a message a proxy
+-- is the names of its manager and its table; in the server itself it becomes that table.
 
 local core = require "fzlua.core"
 local check = require "fzlua.check"
@@ -11,7 +10,7 @@ local client = require "fzlua.manager_client"
 local proxy = {}
 
 ---@class fzlua.Proxy
----@field copy fun(self): table deep, a plain table
+---@field copy fun(self): table a deep copy, as a plain table
 local Proxy = {}
 Proxy.__name = "fzlua.Proxy"
 
@@ -19,13 +18,13 @@ Proxy.__name = "fzlua.Proxy"
 ---@class fzlua.ListProxy : fzlua.Proxy
 ---@class fzlua.NamespaceProxy : fzlua.Proxy
 
--- What a proxy has, by keys that no user has.
+-- Keys of a proxy's own fields; no user has them.
 local CLIENT <const>, OBJECT <const>, CLASS <const> = {}, {}, {}
 
--- name -> { name =, noun =, methods =, length =, assign = }; the names are those of answers
+-- name -> { name =, noun =, methods =, length =, assign = }; answers contain these names
 local classes = {}
 
----Make a proxy of the class of this name.
+---Make a proxy of the named class.
 ---@return fzlua.Proxy
 function proxy.new(of, class, object)
   return setmetatable({ [CLIENT] = of, [OBJECT] = object, [CLASS] = classes[class] }, Proxy)
@@ -36,7 +35,7 @@ function proxy.is(value)
   return getmetatable(value) == Proxy
 end
 
--- What ask() returns as the user gets it.
+-- Convert an answer to what the user gets.
 local function received(of, code, value, ...)
   if code == client.VALUES then return value, ... end
   return proxy.new(of, code, value)
@@ -46,8 +45,6 @@ local function ask(self, operation, ...)
   local of = self[CLIENT]
   return received(of, of:ask(operation, self[OBJECT], ...))
 end
-
--- ---- arguments ---------------------------------------------------------------------
 
 local function check_self(self, class, method)
   if not proxy.is(self) or class and rawget(self, CLASS) ~= class then
@@ -73,8 +70,6 @@ local function check_index(index, place, what)
     math.type(index) == "float" and tostring(index) or check.typename(index))
 end
 
--- ---- dicts, lists, namespaces ---------------------------------------------------------
-
 local Dict = { name = "dict", noun = "dict", length = "count", assign = "set", methods = {} }
 local List = { name = "list", noun = "list", length = "length", assign = "assign", methods = {} }
 local Namespace = {
@@ -84,23 +79,23 @@ classes.dict, classes.list, classes.namespace = Dict, List, Namespace
 
 local dict, list = Dict.methods, List.methods
 
----The value of a key; the only way to one that has a method's name.
+---The value of a key. Reads keys that have the name of a method, too.
 function dict:get(key)
   check_self(self, Dict, "get")
   check_key(key, 1, "dict:get")
   return ask(self, "get", key)
 end
 
----Set the value of a key; nil takes it out.
+---Set the value of a key; nil removes it.
 function dict:set(key, value)
   check_self(self, Dict, "set")
   check_key(key, 1, "dict:set")
   ask(self, "set", key, value)
 end
 
----Set the value of `key` to what f(its value) returns, and return that. f runs in the
----server, where nothing else is done meanwhile; it gets and gives plain tables. If the process
----that asked dies, f ends by an error at its next instruction or wait and nothing changes.
+---Set the value of `key` to f(old value), and return the new value. f runs in the server, which
+---does nothing else meanwhile; it gets and returns plain tables. If the process that asked dies, an
+---error ends f at its next instruction or wait, and nothing changes.
 ---@param f fun(value: any): any
 function dict:update(key, f)
   check_self(self, Dict, "update")
@@ -109,7 +104,7 @@ function dict:update(key, f)
   return ask(self, "update", key, f)
 end
 
----Add `n`, 1 where it is not given, to the number of `key`, 0 where there is none.
+---Add `n` (default 1) to the number of `key` (0 if there is none).
 ---@param n? number
 ---@return number new
 function dict:incr(key, n)
@@ -119,14 +114,14 @@ function dict:incr(key, n)
   return ask(self, "incr", key, n)
 end
 
----Put a value behind the last one.
+---Append a value.
 function list:append(value)
   check_self(self, List, "append")
   check_value(value, 1, "list:append")
   ask(self, "append", value)
 end
 
----Put a value before the one at `index`.
+---Insert a value before the one at `index`.
 ---@param index integer from 1 to the length + 1
 function list:insert(index, value)
   check_self(self, List, "insert")
@@ -135,21 +130,21 @@ function list:insert(index, value)
   ask(self, "insert", index, value)
 end
 
----Take out the value at `index` and return it: a table as a plain copy, unless it was made
----by the manager's dict, list or namespace.
+---Remove the value at `index` and return it: a table as a plain copy, unless a manager's dict, list
+---or namespace function created it.
 ---@param index integer from 1 to the length
 function list:remove(index)
   check_self(self, List, "remove")
   return ask(self, "remove", check_index(index, 1, "list:remove"))
 end
 
----Take out the last value and return it as remove() does; nil where there is none.
+---Remove the last value and return it as remove() does; nil if the list is empty.
 function list:pop()
   check_self(self, List, "pop")
   return ask(self, "pop")
 end
 
----Sort in the server; by `less` as table.sort does.
+---Sort in the server, by `less` as in table.sort.
 ---@param less? fun(a: any, b: any): boolean
 function list:sort(less)
   check_self(self, List, "sort")
@@ -162,8 +157,6 @@ local function copy(self)
   return ask(self, "copy")
 end
 dict.copy, list.copy, Namespace.methods.copy = copy, copy, copy
-
--- ---- as a table ------------------------------------------------------------------------
 
 function Proxy:__index(key)
   local method = self[CLASS].methods[key]
@@ -189,7 +182,7 @@ function Proxy:__len()
   return ask(self, self[CLASS].length)
 end
 
----What was there when the loop began; a list in order.
+---Iterate over the contents at the beginning of the loop; a list in order.
 function Proxy:__pairs()
   local all, at = ask(self, "all"), -1
   return function()
@@ -208,25 +201,23 @@ function Proxy:__tostring()
     self[CLIENT].pid)
 end
 
--- ---- in messages -------------------------------------------------------------------------
-
 function Proxy:__fzpack()
   local of = self[CLIENT]
   return { of.server, of.pid, of.questions, of.spare, self[CLASS].name, self[OBJECT] }
 end
 
-local find_table -- in a server: from an object to its table, nil where it is gone
+local find_table -- in a server: object -> table, or nil
 
----This process is a manager's server, where proxies of it become tables.
+---Make this process a server, in which its own proxies become tables.
 ---@param find fun(object: integer): table|nil
 function proxy.serve(find)
   find_table = find
 end
 
--- Bytes from elsewhere may say anything, but hold no queues.
+-- Bytes from outside may name any object, but contain no queues.
 function Proxy.__fzunpack(packed)
   local server, pid, questions, spare, class, object = table.unpack(packed, 1, 6)
-  if check.typename(questions) ~= "fzlua.Queue" then error("no proxy of this run", 0) end
+  if check.typename(questions) ~= "fzlua.Queue" then error("not a proxy of this run", 0) end
   local found = server == core.member() and find_table(object)
   return found or proxy.new(client.of(server, pid, questions, spare), class, object)
 end

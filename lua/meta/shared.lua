@@ -1,28 +1,28 @@
 ---@meta
--- shared.lua - what processes share, for editors: its methods are in C (src/bind).
+-- shared.lua - annotations for editors: shared objects, whose methods are in C (src/bind).
 --
--- A timeout is in seconds; without one a call waits for ever. Ctrl-C raises an fz.Error of
--- kind "interrupted" in each that waits. The names are those of Python's multiprocessing.
+-- A timeout is in seconds; without one a call waits without limit. Ctrl-C raises an fz.Error of
+-- kind "interrupted" in each waiting call. The names are those of Python's multiprocessing.
 -- luacheck: ignore
 
 ---@class fzlua.Lock
 local Lock = {}
 
----Wait until this process has it.
+---Wait until this process holds the lock.
 ---@param timeout? number
----@return boolean got false: the time ran out
----@return "abandoned"? how its holder died and left what it guards as it was
+---@return boolean got false: timeout
+---@return "abandoned"? how its holder died without releasing it
 function Lock:acquire(timeout) end
 
 ---Raises unless this process holds it.
 function Lock:release() end
 
----Call f(...) while holding it; it is released whatever f does.
+---Call f(...) with the lock held, and release it afterwards, even after an error.
 ---@param f function
 ---@return any ... what f returns
 function Lock:with(f, ...) end
 
----Hold it until the end of a scope: `local g <close> = lock:guard()`.
+---Hold the lock until the end of a scope: `local g <close> = lock:guard()`.
 ---@return table guard with release()
 ---@return "abandoned"? how
 function Lock:guard() end
@@ -31,14 +31,14 @@ function Lock:guard() end
 local Semaphore = {}
 
 ---@param timeout? number
----@return boolean got false: the time ran out
+---@return boolean got false: timeout
 function Semaphore:acquire(timeout) end
 
----Any process may; a bounded one raises above what it began with.
----@param n? integer how many, 1
+---Release permits; any process may. A bounded semaphore raises above its initial value.
+---@param n? integer default 1
 function Semaphore:release(n) end
 
----@return integer n how many are free
+---@return integer n free permits
 function Semaphore:value() end
 
 ---@param f function
@@ -51,7 +51,7 @@ function Semaphore:guard() end
 ---@class fzlua.Event
 local Event = {}
 
----All that wait go on, and those that come later, until clear().
+---Wake all waiting processes; later waits return at once, until clear().
 function Event:set() end
 function Event:clear() end
 
@@ -63,25 +63,25 @@ function Event:is_set() end
 ---@return "timeout"? why
 function Event:wait(timeout) end
 
----A lock and those who wait for a change of what it guards.
+---A lock, and processes that wait for a change of what it guards.
 ---@class fzlua.Condition : fzlua.Lock
 local Condition = {}
 
----Let the lock go, sleep until notified, and have the lock again. Raises without the lock.
+---Release the lock, sleep until notified, and acquire the lock again. Raises without the lock.
 ---@param timeout? number
 ---@return true? notified
 ---@return "timeout"|"abandoned"? how
 function Condition:wait(timeout) end
 
----Wait until f() is true; it is called with the lock held.
+---Wait until f() is true; f is called with the lock held.
 ---@param f function
 ---@param timeout? number
----@return any value the one of f, which is true; nil where the time ran out
+---@return any value the true value of f; nil after a timeout
 ---@return "timeout"|"abandoned"? how
 function Condition:wait_for(f, timeout) end
 
----Wake those that wait longest. Raises without the lock.
----@param n? integer how many at most, 1
+---Wake the processes that have waited longest. Raises without the lock.
+---@param n? integer how many at most, default 1
 function Condition:notify(n) end
 function Condition:notify_all() end
 
@@ -91,37 +91,38 @@ function Condition:notify_all() end
 ---@field broken boolean
 local Barrier = {}
 
----Wait until as many as it is for have come; the last one calls its action before. A wait that runs
----out breaks the barrier. Raises if it is broken: by a wait that ran out, a process that died
----waiting, an action that raised, or abort().
+---Wait until `parties` processes wait; the last one calls the action first. A timeout breaks the
+---barrier. Raises if the barrier is broken: by a timeout, a process that died waiting, an action
+---that raised, or abort().
 ---@param timeout? number
----@return integer? index how many came before this one
+---@return integer? index how many arrived before this one
 ---@return "timeout"? why
 function Barrier:wait(timeout) end
 
----Those that wait get the error; it is as new.
+---Raise an error in all waiting processes; the barrier is usable again.
 function Barrier:reset() end
 
----Break it until reset().
+---Break the barrier until reset().
 function Barrier:abort() end
 
 ---A number of one of string.pack's types: b B h H i I l L j J f d n.
 ---@class fzlua.Value
----@field value number reading does not wait; writing does, while another process is in with()
+---@field value number a read never waits; a write waits while another process is in with()
 local Value = {}
 
----In one step. Raises where the sum does not fit.
+---Add in one atomic step. Raises if the sum does not fit.
 ---@param n number
 ---@return number value
 function Value:add(n) end
 
----Call f(self) while no other process changes it.
+---Call f(self) while no other process changes the value.
 ---@param f fun(v: fzlua.Value): ...
 ---@return any ...
 function Value:with(f) end
 
----Numbers of one type, from 1. Reading outside gives nil; writing outside, or a number that does
----not fit, raises. Each is read and written whole, without waiting for with().
+---Numbers of one type, from index 1. A read outside of the array gives nil; a write outside, or of
+---a number that does not fit, raises. Each number is read and written whole, and never waits for
+---with().
 ---@class fzlua.Array
 ---@field [integer] number
 ---@operator len: integer
@@ -130,7 +131,7 @@ local Array = {}
 ---@return number[]
 function Array:totable() end
 
----@param i integer from the end where negative, as in string.sub
+---@param i integer negative: from the end, as in string.sub
 ---@param j? integer
 ---@return number[]
 function Array:slice(i, j) end
@@ -146,7 +147,8 @@ function Array:with(f) end
 ---@class fzlua.Queue
 local Queue = {}
 
----Waits for room where the queue has a maxsize. Raises "closed", and "unsendable" at once.
+---Put an item. Waits while a queue with a maxsize is full. Raises "closed", and "unsendable" at
+---once.
 ---@param v any
 ---@param timeout? number
 ---@return true? put
@@ -155,15 +157,15 @@ function Queue:put(v, timeout) end
 
 ---@param timeout? number
 ---@return any v
----@return "timeout"|"closed"? why with nil: there was none, or there will be no more
+---@return "timeout"|"closed"? why with nil: none came in time, or none will come
 function Queue:get(timeout) end
 
 ---@param v any
----@return boolean put false: it is full
+---@return boolean put false: the queue is full
 function Queue:try_put(v) end
 
 ---@return boolean taken
----@return any v or "closed" with false: there will be no more
+---@return any v or "closed" with false: none will come
 function Queue:try_get() end
 
 ---@return integer n items that were put and not taken
@@ -172,26 +174,26 @@ function Queue:size() end
 ---@return boolean
 function Queue:empty() end
 
----@return boolean full never without a maxsize
+---@return boolean full always false without a maxsize
 function Queue:full() end
 
----An item that was taken is done. Raises when all that were taken are.
+---Report that a taken item is done. Raises if all taken items are done.
 function Queue:task_done() end
 
----Wait until all that was put is done; what a dead process had taken counts as that.
+---Wait until all items are done; items that a dead process had taken count as done.
 ---@param timeout? number
 ---@return true? done
 ---@return "timeout"? why
 function Queue:join(timeout) end
 
----For all processes: no more is put, what is in it can be read.
+---Refuse further items from all processes; the rest can be read.
 function Queue:close() end
 
 ---One end of a pipe.
 ---@class fzlua.Pipe
 local Pipe = {}
 
----Never waits. Raises "closed" where this end is, or the other one is over.
+---Send a value; never waits. Raises "closed" if either end is closed.
 ---@param v any
 function Pipe:send(v) end
 
@@ -200,9 +202,9 @@ function Pipe:send(v) end
 ---@return "timeout"|"closed"? why
 function Pipe:recv(timeout) end
 
----@param timeout? number 0
+---@param timeout? number default 0
 ---@return boolean ready whether recv() would return at once
 function Pipe:poll(timeout) end
 
----This process's end.
+---Close this process's end.
 function Pipe:close() end

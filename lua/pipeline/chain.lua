@@ -1,4 +1,4 @@
---- chain.lua - stages one after the other.
+--- chain.lua - stages in a row.
 --
 -- Chaining makes a new chain and changes neither operand.
 
@@ -24,7 +24,7 @@ end
 
 chain.is = is_chain
 
--- Append the stage, or the stages of the chain, `operand`.
+-- Append `operand`, a stage or the stages of a chain; false for other values.
 local function append(stages, operand)
   if stage.is(operand) then
     stages[#stages + 1] = operand
@@ -63,7 +63,7 @@ function chain.new(list, options)
   return make(stages, check.options(options, check.INVOKE, 2, "fz.chain"))
 end
 
----`a >> b`. The options of both chains are kept, a's where they differ.
+---`a >> b`. The new chain has the options of both, a's if they differ.
 ---@return fzlua.Chain
 function chain.join(a, b)
   local stages, options = {}, {}
@@ -105,7 +105,7 @@ local function is_current(states, key)
   return true
 end
 
--- The plan, made anew when a stage has changed since.
+-- The plan, compiled again if a stage has changed.
 function methods:_compile()
   local states, key = self:_states(), self._plan_key
   made.used = true
@@ -134,7 +134,7 @@ local function place_of(self, which)
   return place
 end
 
----What left a stage in the last invoke, which must have had keep = "all".
+---The values that left a stage in the last invoke, which must have had keep = "all".
 ---@param which fzlua.Stage|integer
 ---@return table
 function methods:at(which)
@@ -170,7 +170,7 @@ local getters = {
 }
 
 function Chain:__index(name)
-  local method = methods[name] -- first: an invoke calls several
+  local method = methods[name] -- first, because an invoke calls several
   if method then return method end
   local getter = getters[name]
   if getter then return getter(self) end

@@ -15,7 +15,7 @@ function dag.is(value)
   return getmetatable(value) == Dag
 end
 
----Make a graph; `options` are defaults for invoke, and name, workers, init.
+---Make a graph; `options` are name, workers, init, and defaults for invoke.
 ---@param options? table
 ---@return fzlua.Dag
 function dag.new(options)
@@ -32,9 +32,9 @@ local methods = {
   _ended = Pipeline._ended,
 }
 
----Add a node; adding one of the same name again replaces it.
+---Add a node; a node with the same output replaces the earlier one.
 ---@param output string|string[]
----@param inputs string|string[] other nodes, now or later, or inputs of the dag
+---@param inputs string|string[] nodes, which may be added later, or inputs of the dag
 ---@param f function
 ---@param options? table timeout, retries, backoff, memory
 ---@return function f

@@ -1,7 +1,7 @@
 --- invocation.lua - one invoke of a plan: its run, events, outputs and errors.
 --
--- It is pumped by wait.lua while anything waits, and settles a future. Chains
--- and dags differ only in the owner that is told the outcome.
+-- wait.lua pumps it during waits, and it settles a future at its end. Chains and dags differ only
+-- in the owner, which is notified of the outcome.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -24,21 +24,21 @@ local function first_given(name, list)
   end
 end
 
----What all invokes of a chain go by where they say nothing.
+---The options that all invokes of a chain have by default.
 ---@param list table[] the chain's options, then each stage's
 ---@return table
 function Invocation.defaults(list)
   local limits, merged = { list[1], command_line }, {}
   list[#list + 1] = command_line
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list) end
-  -- Those of one stage are no other stage's: the plan has them.
+  -- Limits of one stage do not apply to other stages: the plan has them.
   for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, limits) end
   merged.on_error = merged.on_error or "stop"
   return merged
 end
 
----What a whole run goes by.
----@param given table the invoke's options, which win
+---The options of a whole run.
+---@param given table the invoke's options, which override the defaults
 ---@param defaults table see Invocation.defaults
 ---@return table
 function Invocation.options(given, defaults)
@@ -51,7 +51,7 @@ function Invocation.options(given, defaults)
   return merged
 end
 
--- The limits of functions and stages hold where the invoke says nothing.
+-- Set the limits of functions and stages, unless the invoke sets them.
 local function set_limits(run, plan, given)
   for _, own in ipairs(plan.limits) do
     local values = {}
@@ -66,7 +66,7 @@ local function set_inputs(run, plan, input)
   for _, need in ipairs(plan.needs) do
     local ok, e = pcall(run.set, run, need.value, input[need.name])
     if not ok then
-      -- Any error in a class's __fzpack comes out here too.
+      -- An error in a class's __fzpack arrives here, too.
       if Error.is(e) and e.kind ~= "interrupted" then
         Error.about(e, "input " .. need.name)
         e.input = need.name
@@ -76,7 +76,7 @@ local function set_inputs(run, plan, input)
   end
 end
 
--- Make the run and start it; self.run is there as soon as it is made.
+-- Make the run and start it. Sets self.run at once, so that an error can close it.
 local function start_run(self, given)
   local plan, merged, pools = self.plan, self.options, {}
   for i, entry in ipairs(self._entries) do pools[i] = entry.pool end
@@ -88,7 +88,7 @@ local function start_run(self, given)
   run:start()
 end
 
--- Put the names an error is about into it.
+-- Add the names of the stage and output to an error.
 local function name_error(e, node, output)
   e.stage = e.stage or node.stage
   local failed = e.result and node.outputs[e.result]
@@ -99,13 +99,13 @@ local function name_error(e, node, output)
   return e
 end
 
----Start `plan`; raises what can be known before anything runs.
----@param owner table told by owner:_ended(invocation, output, errors)
+---Start `plan`; raises errors that are known before anything runs.
+---@param owner table notified by owner:_ended(invocation, output, errors)
 ---@param plan fzlua.Plan
 ---@param entries table[] of StagePools, one for each of the plan's pools
 ---@param input table
 ---@param given table the invoke's own options
----@param merged table those the whole run goes by
+---@param merged table the options of the whole run
 ---@return fzlua.Invocation
 function Invocation.start(owner, plan, entries, input, given, merged)
   local self = setmetatable({
@@ -138,7 +138,7 @@ function Invocation:_release()
   self._entries = {}
 end
 
--- End what runs and forget the run; the future is settled by the caller.
+-- Cancel the run and drop it; the caller settles the future.
 function Invocation:_cancel()
   wait.unwatch(self)
   if self.run then
@@ -152,7 +152,7 @@ end
 
 local ENDS = { done = true, failed = true }
 
-local function tell(self, kind, id, pid, seconds)
+local function report(self, kind, id, pid, seconds)
   local node = self.plan.nodes[id]
   if ENDS[kind] and not self._ended[id] then
     self._ended[id] = true
@@ -163,40 +163,40 @@ local function tell(self, kind, id, pid, seconds)
   })
 end
 
--- Any of the callbacks may cancel the run, which ends the telling.
-local function tell_events(self)
+-- Pass all events to the progress function, which may cancel the run.
+local function report_events(self)
   local run = self.run
   while self.run == run do
     local kind, id, pid, seconds = run:event()
     if not kind then return end
-    tell(self, kind, id, pid, seconds)
+    report(self, kind, id, pid, seconds)
   end
 end
 
--- Nodes that never ran end with the run: the last call has done == total.
-local function tell_rest(self)
+-- Report the nodes that never ran when the run ends, so that the last call has done == total.
+local function report_rest(self)
   for id in ipairs(self.plan.nodes) do
     if not self.run then return end
-    if not self._ended[id] then tell(self, "failed", id) end
+    if not self._ended[id] then report(self, "failed", id) end
   end
 end
 
--- A callback may wait for others meanwhile: only after it is known how far the run is.
-local function tell_all(self)
-  tell_events(self)
-  if self.run and self.run:done() then tell_rest(self) end
+-- A callback may wait and pump other objects, so the state of the run is read afterwards.
+local function report_all(self)
+  report_events(self)
+  if self.run and self.run:done() then report_rest(self) end
 end
 
 local function set_pumping(self, pumping)
   self._pumping, self.future._pumping = pumping, pumping
 end
 
----Look how far the run is; called by wait.lua.
+---Handle events and the end of the run; called by wait.lua.
 function Invocation:pump()
   if self._pumping or not self.run then return end
   if self._progress then
     set_pumping(self, true)
-    local ok, e = pcall(tell_all, self)
+    local ok, e = pcall(report_all, self)
     set_pumping(self, false)
     if not ok then
       if self.run then
@@ -214,8 +214,8 @@ local function where(node)
   return node.stage and ("%s.%s"):format(node.stage, node.outputs[1]) or node.outputs[1]
 end
 
--- A new error of the node, nil if it has a result. The engine tells by number
--- which failed node a cancelled one was waiting for, or the run stopped for.
+-- A new error of the node; nil if it has a result. The engine gives the number of the failed node
+-- for which a cancelled one was waiting, or the run stopped.
 local function error_of(self, id)
   local e = self.run:error(id)
   if e and e.because then
@@ -225,8 +225,8 @@ local function error_of(self, id)
   return e
 end
 
--- One error for each output that never came to be. Where two stages make the
--- same name, the failure is kept and not what only depended on it.
+-- One error for each missing output. If two stages have an output of this name, a failure is kept
+-- rather than a node that was cancelled because of it.
 local function collect_errors(self)
   local errors = {}
   for id, node in ipairs(self.plan.nodes) do
@@ -241,8 +241,8 @@ local function collect_errors(self)
   return errors
 end
 
--- The other nodes that failed while the run stopped, in the order of time. Those that
--- were ended because of the failure are no failures of their own.
+-- The other nodes that failed while the run stopped, in the order of time. Nodes that were
+-- cancelled because of the failure do not count.
 local function collect_others(self, first)
   local others, id = {}, self.run:failed()
   while id do
@@ -253,25 +253,25 @@ local function collect_others(self, first)
   return #others > 0 and others or nil
 end
 
--- Why the run as a whole failed, or nil.
+-- The error of the whole run, or nil.
 local function collect_failure(self)
   local id, e = self.run:failure()
   if not id then return nil end
-  -- Ctrl-C in a function that ran in this process is no failure of it.
+  -- Ctrl-C in a function that ran in this process is not a failure of the function.
   if Error.is(e.cause, "interrupted") then return e.cause end
   if id > 0 then name_error(e, self.plan.nodes[id]) end
   e.others = collect_others(self, id)
   return e
 end
 
----@class fzlua.Results what a run left, read value by value
+---@class fzlua.Results the results of a run, read value by value
 ---@field run userdata
----@field decoded table<integer, any> values that several stages passed on
+---@field decoded table<integer, any> values read before; several stages may pass one on
 ---@field errors table<string, fz.Error> by output
----@field keeps boolean whether a value that cannot be read costs only its output
+---@field keeps boolean whether a value that cannot be read fails only its output
 
--- The value `value`, which is the output `name`; `there` is false if there is none. A
--- result may be whole and still not be read: its class's __fzunpack raises.
+-- Read the value `value` of output `name`; returns false if there is none. Reading may fail for a
+-- complete result, if its class's __fzunpack raises.
 local function read_value(self, results, value, name)
   if results.decoded[value] ~= nil then return true, results.decoded[value] end
   local ok, there, decoded = pcall(results.run.value, results.run, value)
@@ -288,7 +288,7 @@ local function read_value(self, results, value, name)
   return false
 end
 
--- What left the end.
+-- The values that leave the end.
 local function collect_output(self, results)
   local plan, output = self.plan, {}
   for _, final in ipairs(plan.final) do
@@ -299,7 +299,7 @@ local function collect_output(self, results)
   return output
 end
 
--- What left each stage, for keep = "all".
+-- The values that left each stage, for keep = "all".
 local function collect_layers(self, results)
   local layers, passing = {}, self.input
   for number, layer in ipairs(self.plan.layers) do
@@ -309,7 +309,7 @@ local function collect_layers(self, results)
     end
     for _, made in ipairs(layer.made) do
       local there, value = read_value(self, results, made.value, made.name)
-      leaving[made.name] = nil -- what it replaces does not leave
+      leaving[made.name] = nil -- a replaced value does not leave
       if there then leaving[made.name] = value end
     end
     layers[number], passing = leaving, leaving
@@ -317,7 +317,7 @@ local function collect_layers(self, results)
   return layers
 end
 
--- The run is over: tell the owner and settle the future.
+-- The run has ended: notify the owner and settle the future.
 function Invocation:_settle()
   local run = self.run
   wait.unwatch(self)
@@ -347,7 +347,7 @@ function Invocation:__close()
   self.future:cancel()
 end
 
----Wait for the output; an error on the way, Ctrl-C for one, ends what runs.
+---Wait for the output. An error, such as Ctrl-C, cancels the run.
 ---@return table output
 function Invocation:wait()
   local _ <close> = self

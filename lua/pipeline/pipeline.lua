@@ -1,7 +1,6 @@
---- pipeline.lua - what chains and dags have in common: input, invoke, output, end.
+--- pipeline.lua - the common part of chains and dags: input, invoke, output, close.
 --
--- A class to build on: it needs _compile() -> plan, _states() -> the pools'
--- registries, and `_options`.
+-- A base class: it needs _compile() -> plan, _states() -> the states of the pools, and `_options`.
 
 local Invocation = require "fzlua.invocation"
 local StagePools = require "fzlua.stage_pools"
@@ -11,24 +10,24 @@ local wait = require "fzlua.wait"
 
 ---@class fzlua.Pipeline
 ---@field input table
----@field output table what left the end in the last invoke
+---@field output table values that left the end in the last invoke
 ---@field errors table<string, fz.Error> of the last invoke, by output
 local Pipeline = {}
 
----Give `self`, which has no metatable yet, the fields of a pipeline. All are there
----from the start: what is not goes to set().
+---Set the fields of `self`, which has no metatable yet. All fields are set here, because a later
+---assignment to a missing field calls set().
 function Pipeline.init(self, options)
   self._input, self._output, self._errors = {}, {}, {}
   self._options = options
   self._workers = StagePools.new()
   self._plan, self._plan_key, self._layers = false, false, false
-  self._state_list = false -- of a chain's stages, once they were asked for
-  self._live = {} -- invocations under way, in order of their start
+  self._state_list = false -- of a chain's stages; false until needed
+  self._live = {} -- invocations in progress, in the order of their start
   made.pipeline = true
   return self
 end
 
--- The engine forks a worker only when a job may run on it now: at most `jobs`.
+-- The engine forks a worker only when a job may run on it now, so that `jobs` limits them, too.
 local function worker_count(state, pool)
   return state.options.workers or math.min(#pool.funcs, check.WORKERS_MAX)
 end
@@ -36,12 +35,12 @@ end
 local function add_workers(self, plan, states, entries)
   for i, pool in ipairs(plan.pools) do
     local state = states[pool.layer]
-    entries[i] = self._workers:take(
+    entries[i] = self._workers:acquire(
       state.registry, worker_count(state, pool), pool.funcs, state.options.init)
   end
 end
 
-local function take_workers(self, plan, states)
+local function acquire_workers(self, plan, states)
   local entries = {}
   local ok, e = pcall(add_workers, self, plan, states, entries)
   if not ok then
@@ -51,7 +50,7 @@ local function take_workers(self, plan, states)
   return entries
 end
 
--- What the chain and its stages say of a run; kept with the plan.
+-- The options of the chain and its stages; kept with the plan.
 local function defaults_of(self, plan, states)
   if not plan.defaults then
     local list = { self._options }
@@ -69,13 +68,13 @@ local function start(self, what, input, given)
   plan:check_inputs(self._input)
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   self._workers:share(merged.jobs)
-  local entries = take_workers(self, plan, states)
+  local entries = acquire_workers(self, plan, states)
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
   if not invocation:done() then self._live[#self._live + 1] = invocation end
   return invocation
 end
 
--- An invocation tells how it ended.
+-- Called by an invocation at its end.
 function Pipeline:_ended(invocation, output, errors)
   for i, other in ipairs(self._live) do
     if other == invocation then
@@ -95,7 +94,7 @@ function Pipeline:invoke(input, options)
   return self
 end
 
----Start and return at once.
+---Start an invoke and return at once.
 ---@param input? table becomes `input`
 ---@param options? table
 ---@return fzlua.Future of the output table
@@ -109,19 +108,19 @@ function Pipeline:call(input, options)
   return start(self, "invoke", input, options):wait()
 end
 
----Forget input, output and errors.
+---Drop input, output and errors.
 function Pipeline:prune()
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false
   return self
 end
 
----Have the next invoke fork anew.
+---Make the next invoke fork new workers.
 function Pipeline:reset()
   self._workers:close()
   return self
 end
 
----End the workers; what is under way is cancelled.
+---End the workers; cancels work in progress.
 function Pipeline:close()
   for _, invocation in ipairs { table.unpack(self._live) } do
     invocation.future:cancel()
@@ -129,8 +128,7 @@ function Pipeline:close()
   self._workers:close()
 end
 
--- Leaving a scope normally finishes what was started, leaving it by an error
--- ends it.
+-- Leaving a scope without an error finishes the work that was started; an error cancels it.
 function Pipeline:leave(e)
   if e == nil then
     for _, invocation in ipairs { table.unpack(self._live) } do
@@ -140,7 +138,7 @@ function Pipeline:leave(e)
   self:close()
 end
 
----Set a member; only `input` can be.
+---Set a field; only `input` can be set.
 function Pipeline:set(name, value)
   if name ~= "input" then
     check.fail("%s has no field '%s' that can be set", check.typename(self), tostring(name))

@@ -1,32 +1,33 @@
 --- plan.lua - a chain or dag compiled to a graph of the engine.
 --
--- Names are resolved here, once for as long as nothing is registered anew; a
--- plan holds nothing of any one invoke.
+-- Names are resolved here, once until the next registration. A plan holds nothing of a single
+-- invoke.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
 
 ---@class fzlua.Node one registration in one stage
----@field layer integer the stage's place from 1, of a dag always 1
----@field stage string|nil its name
+---@field layer integer number of the stage, from 1; 1 in a dag
+---@field stage string|nil name of the stage
 ---@field outputs string[]
 ---@field inputs string[]
----@field from integer[] for each input the layer it comes from, 0: the input
----@field sources integer[] for each input the engine's value
----@field first integer the engine's value of the first output
+---@field from integer[] for each input the layer that makes it; 0: an input of the chain
+---@field sources integer[] for each input the value's number in the engine
+---@field first integer number of the first output's value in the engine
 
 ---@class fzlua.Plan
 ---@field graph userdata
----@field nodes fzlua.Node[] by the engine's number of the node
----@field maker table<integer, integer> value -> node, sources have none
+---@field nodes fzlua.Node[] by the node's number in the engine
+---@field maker table<integer, integer> value -> node; inputs have none
 ---@field needs table[] name, value, stage, output: inputs that functions read
 ---@field layers table[] for each stage: `made`, a list of {name, value}; `passes`
----@field pools table[] for each pool: the layer's number, and its functions
----@field limits table[] for nodes with limits of their own: node, timeout, retries, ...
----@field final table[] name, value: what functions made and what leaves the end
+---@field pools table[] for each pool: the number of its layer, and its functions
+---@field limits table[] for nodes with their own limits: node, timeout, retries, ...
+---@field final table[] name, value: outputs of functions that leave the end
 ---@field passes boolean whether inputs that no function makes leave the end
----@field defaults table|false options of the chain and its stages, merged by its first invoke
+---@field defaults table|false merged options of the chain and its stages; false before the first
+---invoke
 local Plan = {}
 Plan.__index = Plan
 Plan.__name = "fzlua.Plan"
@@ -39,7 +40,7 @@ local function new()
   }, Plan)
 end
 
--- The value of the chain's input `name`, which `node` is the first to read.
+-- The value of the chain's input `name`; `node` may be the first to read it.
 local function input(self, name, node)
   local value = self._inputs[name]
   if not value then
@@ -64,7 +65,7 @@ local function add_limits(self, id, registration, defaults)
   if own then self.limits[#self.limits + 1] = own end
 end
 
--- Add the nodes of one registry: one pool. Their inputs are fed afterwards.
+-- Add the nodes of one registry, as one pool. The caller feeds their inputs.
 local function add_layer(self, registry, stage, defaults)
   local layer = { made = {}, passes = true }
   local number = #self.layers + 1
@@ -96,11 +97,11 @@ end
 
 local function blocked(node, name, by)
   Error.graph({ stage = node.stage, output = node.outputs[1], input = name },
-    "stage %s, output %s: there is no input %s: stage %s does not make it and passes none on",
+    "stage %s, output %s: input %s is missing: stage %s neither makes it nor passes inputs through",
     node.stage, node.outputs[1], name, by)
 end
 
--- What leaves the end, in order of registration over all stages.
+-- Collect the values that leave the end, in the order of registration over all stages.
 local function add_final(self, live)
   local seen = {}
   for _, layer in ipairs(self.layers) do
@@ -119,8 +120,8 @@ end
 ---@return fzlua.Plan
 function Plan.of_chain(stages)
   local self = new()
-  local live, from = {}, {} -- name -> value, layer it was made in
-  local wall -- the last stage that passes nothing on
+  local live, from = {}, {} -- name -> value, layer that makes it
+  local wall -- the last stage that does not pass inputs
   for number, stage in ipairs(stages) do
     local layer, nodes = add_layer(self, stage.registry, stage.name, stage.options)
     for _, node in ipairs(nodes) do
@@ -144,10 +145,9 @@ function Plan.of_chain(stages)
   return self
 end
 
-local CYCLE_SHOWN = 10 -- names of a long cycle
+local CYCLE_SHOWN = 10 -- names shown of a long cycle
 
--- "a -> b -> a": the outputs by which the nodes of a cycle feed each other,
--- from the one that was added first.
+-- "a -> b -> a": the outputs along a cycle, from the node that was added first.
 local function cycle_text(self, cycle)
   local names, start = {}, 1
   for i, id in ipairs(cycle) do
@@ -197,7 +197,7 @@ function Plan.of_dag(registry)
   return self
 end
 
----The engine's values that a run is to keep.
+---The numbers of the values that a run keeps.
 ---@param keep "final"|"all"|nil
 ---@return integer[]
 function Plan:kept(keep)
@@ -216,7 +216,7 @@ function Plan:kept(keep)
   return values
 end
 
--- The names that functions make and that leave the end, as a set.
+-- The set of names that functions make and that leave the end.
 local function made_names(self)
   if not self._made then
     local made = {}
@@ -252,7 +252,7 @@ function Plan:check_inputs(values)
     table.concat(texts, "\n"))
 end
 
----The names of `values` that leave the end untouched, sorted.
+---The names in `values` that leave the end unchanged, sorted.
 ---@param values table
 ---@return string[]
 function Plan:passed(values)

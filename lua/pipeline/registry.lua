@@ -1,22 +1,21 @@
---- registry.lua - which function makes which outputs, in order of registration.
+--- registry.lua - the functions of a stage or dag by their outputs, in the order of registration.
 --
--- Stages and dags have one each. It knows no graph: whether the inputs exist is
--- found when a plan is made of it.
+-- It knows no graph: a plan checks whether the inputs exist.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
 
 ---@class fzlua.Registration
----@field outputs string[] takes the function's results in this order
+---@field outputs string[] names for the function's results, in order
 ---@field inputs string[]
 ---@field f function
----@field limits table timeout, retries, backoff, memory of this function alone
+---@field limits table timeout, retries, backoff, memory of this function
 ---@field live integer outputs that no later registration has replaced
 
 ---@class fzlua.Registry
 ---@field order string[] outputs, in order of first registration
 ---@field makers table<string, fzlua.Registration>
----@field version integer counts up with every registration
+---@field version integer incremented by every registration
 local Registry = {}
 Registry.__index = Registry
 Registry.__name = "fzlua.Registry"
@@ -29,7 +28,7 @@ local function distinct(outputs, where)
   local seen = {}
   for _, name in ipairs(outputs) do
     if seen[name] then
-      Error.graph({ stage = where, output = name }, "%soutput %s is produced twice",
+      Error.graph({ stage = where, output = name }, "%soutput %s is named twice",
         where and ("stage %s: "):format(where) or "", name)
     end
     seen[name] = true
@@ -53,12 +52,12 @@ function Registry.parse(what, output, ...)
   return outputs, inputs, f, check.options(options, check.FUNCTION, place + 1, what)
 end
 
----Register `f`; outputs made by an earlier registration are f's from now on.
+---Register `f`, which takes over outputs of earlier registrations.
 ---@param outputs string[]
 ---@param inputs string[]
 ---@param f function
 ---@param limits table
----@param where string|nil the stage, for the error
+---@param where string|nil the stage, for errors
 function Registry:add(outputs, inputs, f, limits, where)
   distinct(outputs, where)
   local registration =
@@ -75,7 +74,7 @@ function Registry:add(outputs, inputs, f, limits, where)
   self.version = self.version + 1
 end
 
----The registrations that still make something, in order of their first output.
+---The registrations that still have outputs, in the order of their first output.
 ---@return fzlua.Registration[]
 function Registry:list()
   local list, seen = {}, {}

@@ -1,7 +1,7 @@
---- stage.lua - a set of functions by the names of what they make.
+--- stage.lua - a set of functions, named by their outputs.
 --
--- `function stage.NAME(A, B)` registers, so a stage keeps nothing of its own
--- under a name: its state is behind one private key.
+-- `function stage.NAME(A, B)` registers a function, so that a stage can have no fields of its own:
+-- its state is stored under one private key.
 
 local Error = require "fzlua.error"
 local Registry = require "fzlua.registry"
@@ -14,7 +14,7 @@ local made = require "fzlua.made"
 ---@field output table
 ---@field funcs table<string, function> output -> function, a copy
 ---@field funcs_args table<string, string[]> output -> its inputs, a copy
----@field pass_input boolean whether names that nothing here makes pass through
+---@field pass_input boolean whether names without a function pass through
 ---@field workers integer|nil
 ---@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
 local Stage = { __name = "fzlua.Stage", __fzpack = false } -- cannot be sent
@@ -28,7 +28,7 @@ function stage.is(value)
   return getmetatable(value) == Stage
 end
 
----What a stage keeps: name, registry, options, pass_input, input, output.
+---The state of a stage: name, registry, options, pass_input, input, output.
 ---@param self fzlua.Stage
 ---@return table
 function stage.state(self)
@@ -51,7 +51,7 @@ end
 
 local methods = {}
 
----Register `f` as what makes `output`, reading `inputs` (default: the same name).
+---Register `f` as the function of `output`; it reads `inputs` (default: the same name).
 ---@param output string|string[]
 ---@return function f
 function methods:register(output, ...)
@@ -79,8 +79,8 @@ local function read_inputs(state, output, inputs)
   return values
 end
 
----Run one function here, in this process, on the stage's input.
----@param name string an output; the name of an input gives that
+---Run one function in this process, on the stage's input.
+---@param name string an output; for the name of an input, its value is returned
 ---@param ... any further arguments after the inputs
 ---@return any
 function methods:invoke(name, ...)
@@ -101,7 +101,7 @@ function methods:invoke(name, ...)
   return results[place]
 end
 
----Run all functions in workers on the stage's input; fills its output.
+---Run all functions in workers on the stage's input; sets its output.
 ---@param options? table of invoke
 ---@return fzlua.Stage self
 function methods:invoke_all(options)
@@ -117,7 +117,7 @@ function methods:chain(other)
   return require("fzlua.chain").join(self, other)
 end
 
----Forget input and output.
+---Drop input and output.
 function methods:prune()
   local state = self[STATE]
   state.input, state.output = {}, {}
@@ -176,7 +176,7 @@ function Stage:__index(name)
   return maker and maker.f
 end
 
--- The parameter names of `f` are the inputs.
+-- The inputs of `f` are the names of its parameters.
 local function parameters(name, f)
   local info = debug.getinfo(f, "uS")
   local advice = ('use stage:register("%s", {inputs...}, f)'):format(name)

@@ -1,7 +1,7 @@
---- stage_pools.lua - the worker pools of one chain or dag: made, kept, made anew.
+--- stage_pools.lua - the worker pools of one chain or dag.
 --
--- There is one pool for each stage with functions. A pool whose stage has
--- changed is closed when the last invoke that uses it has ended.
+-- Each stage with functions has one pool. If the stage has changed, the next invoke makes a new
+-- pool, and the old one is closed when the last invoke that uses it has ended.
 
 local core = require "fzlua.core"
 
@@ -14,14 +14,14 @@ function StagePools.new()
   return setmetatable({ _entries = {}, _slots = false }, StagePools)
 end
 
--- What they all share: how many run at once, they and what they start.
+-- The slots that all pools share: they limit how many functions run at once.
 local function slots_of(self)
   if not self._slots then self._slots = core.slots() end
   return self._slots
 end
 
----At most `jobs` functions run at once, those of pools that workers make counted.
----@param jobs integer 0: all in this process
+---Let at most `jobs` functions run at once, including those in pools that workers make.
+---@param jobs integer 0: all run in this process
 function StagePools:share(jobs)
   if jobs > 0 then slots_of(self):resize(jobs) end
 end
@@ -31,7 +31,7 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
--- The entry of `registry`, if it was made for this version and as many workers.
+-- The entry of `registry`, if it has this version and enough workers.
 local function find(self, registry, workers)
   local entry = self._entries[registry]
   if entry and (entry.version ~= registry.version or entry.workers < workers) then
@@ -42,14 +42,14 @@ local function find(self, registry, workers)
   return entry
 end
 
----The pool for a registry, made anew when that has changed or the pool was made for
----fewer workers; give it back with release().
+---Get the pool of a registry. A new one is made if the registry has changed or the pool has fewer
+---workers. Return it with release().
 ---@param registry fzlua.Registry
 ---@param workers integer
 ---@param funcs function[]
 ---@param init function|nil called in each new worker
 ---@return table entry `entry.pool` is the pool
-function StagePools:take(registry, workers, funcs, init)
+function StagePools:acquire(registry, workers, funcs, init)
   local entry = find(self, registry, workers)
   if not entry then
     local pool =
@@ -61,13 +61,13 @@ function StagePools:take(registry, workers, funcs, init)
   return entry
 end
 
----Give an entry back.
+---Return an entry.
 function StagePools.release(entry)
   entry.users = entry.users - 1
   if entry.retired and entry.users == 0 then entry.pool:close() end
 end
 
----End all workers as soon as nobody uses them.
+---End all workers once no invoke uses them.
 function StagePools:close()
   local entries = self._entries
   self._entries = {}

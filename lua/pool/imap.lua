@@ -1,10 +1,10 @@
---- imap.lua - a lazy map: results while the source is still being read.
+--- imap.lua - a lazy map: results are returned while the source is still being read.
 --
--- Numbers, strings and booleans wait in a list, and are encoded many at once when a
--- worker has room. A table may change before that, so that it is encoded when it is read.
+-- Numbers, strings and booleans wait in a list, and many are encoded at once when a worker is free.
+-- A table may change before that, so that it is encoded when it is read.
 --
--- A result that is ready is handed out before the source is asked again. The room says
--- how many items may have been read and not yet handed out.
+-- A ready result is returned before the source is read again. The window is the number of items
+-- that may be read and not yet returned.
 
 local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"
@@ -18,19 +18,19 @@ Imap.__index = Imap
 Imap.__name = "fzlua.Imap"
 Imap.__fzpack = false -- cannot be sent
 
--- Bounds of a room that sizes itself: items, bytes, and seconds of work for each worker.
-local ROOM_MAX <const>, BYTES_MAX <const>, WORK <const> = 1024, 8 << 20, 0.005
--- Smaller strings are not counted: ROOM_MAX of them are no more than 1 MiB.
-local SMALL <const> = 1024
--- A source that takes longer, in seconds, is slow: what it gave is sent, and results are
--- looked for, before it is asked again. They are waited for a fraction of its time.
-local SLOW <const>, PATIENCE <const> = 50e-6, 1 / 16
+-- Limits of a window that sizes itself: items, bytes, and seconds of work for each worker.
+local WINDOW_MAX <const>, BYTES_MAX <const>, WORK <const> = 1024, 8 << 20, 0.005
+-- Bytes of strings that are not counted: WINDOW_MAX of them are 1 MiB at most.
+local SHORT <const> = 1024
+-- A source whose call takes more seconds than SLOW is slow: its items are sent, and results are
+-- polled, before the next call. The poll takes this part of the call's time.
+local SLOW <const>, POLL_SHARE <const> = 50e-6, 1 / 16
 
 local PLAIN <const> = { number = true, string = true, boolean = true }
 
-local NOTHING <const> = {} -- an element of a list that is nil
+local NOTHING <const> = {} -- stands for a nil element of a list
 
--- The elements of a list, one a call; nil at its end.
+-- A function that returns the next element of a list; nil at its end.
 local function list_reader(list)
   local n, i = Mapping.length(list), 0
   return function()
@@ -42,8 +42,8 @@ local function list_reader(list)
   end
 end
 
--- The same of an iterator. One with a state or a control value is called as a loop calls
--- it, and an item is the list of all its values.
+-- The same for an iterator. One with a state or a control value is called as a for loop calls it,
+-- and an item is the list of all its values.
 local function iterator_reader(source, state, control)
   if state == nil and control == nil then return source end
   return function()
@@ -58,20 +58,20 @@ local function is_callable(source)
   return type(source) == "function" or (getmetatable(source) or {}).__call ~= nil
 end
 
--- How many items may be out now.
-local function room(self)
+-- The present size of the window.
+local function window_size(self)
   if self._inflight then return self._inflight end
-  return self._bytes < BYTES_MAX and self._room or 0
+  return self._bytes < BYTES_MAX and self._window or 0
 end
 
--- The consumer had to wait: let more items be out, up to some milliseconds of work.
+-- Widen the window, because the consumer had to wait; up to WORK seconds for each worker.
 local function widen(self)
   local mean = self._batch:mean()
-  local most = mean > 0 and WORK * self._workers / mean or ROOM_MAX
-  self._room = math.max(self._room, math.min(2 * self._room, most // 1 | 0, ROOM_MAX))
+  local most = mean > 0 and WORK * self._workers / mean or WINDOW_MAX
+  self._window = math.max(self._window, math.min(2 * self._window, most // 1 | 0, WINDOW_MAX))
 end
 
--- Have the items that were put into the list sent.
+-- Send the items in the list.
 local function send(self)
   if self._listed > 0 then self._batch:grow(self._listed) end
   self._listed = 0
@@ -84,31 +84,31 @@ local function weigh(self, number, bytes)
   self._bytes = self._bytes + bytes
 end
 
--- An item that is no plain value. Returns its number, or that of its error.
+-- Add an item that is not a plain value. Returns its number, or a negative one for an error.
 local function add(self, item)
   if self._listed > 0 then self._batch:grow(self._listed) end
   self._listed = 0
   local ok, bytes = pcall(self._batch.add, self._batch, item)
   if ok then
     self._sent = self._sent + 1
-    if bytes > SMALL then weigh(self, self._sent, bytes) end
+    if bytes > SHORT then weigh(self, self._sent, bytes) end
     return self._sent
   end
   if Error.is(bytes, "interrupted") then error(bytes, 0) end
-  local number = -self._count -- the batch has none for it
+  local number = -self._count -- the batch has no number for it
   self._errors[number] = bytes
   self._odd = true
   return number
 end
 
--- A result, or an error, is here: it can be handed out when its turn comes.
-local function arrive(self, number)
+-- Note that a result, or an error, has arrived; it is returned in its turn.
+local function note_arrival(self, number)
   self._items[number] = nil
   if self._ordered then
-    self._came[self._place[number] or number] = number
+    self._arrived[self._place[number] or number] = number
   else
     self._last = self._last + 1
-    self._came[self._last] = number
+    self._arrived[self._last] = number
   end
 end
 
@@ -117,15 +117,15 @@ local function set_place(self, number)
   self._odd = true
 end
 
--- The source is read to its end.
+-- The source has been read to its end.
 local function finish_source(self)
   self._ended = true
   send(self)
   self._batch:finish()
 end
 
--- Take what the source gave, no plain value like the ones before it; false at its end.
-local function take_odd(self, item)
+-- Handle an item that is not a plain value in sequence; false at the end of the source.
+local function read_odd(self, item)
   if self._closed or self._ended then return false end -- by the source itself
   if item == nil then
     finish_source(self)
@@ -138,76 +138,76 @@ local function take_odd(self, item)
   if PLAIN[kind] then
     number = self._sent + 1
     self._sent, self._listed, self._items[number] = number, self._listed + 1, item
-    if kind == "string" and #item > SMALL then weigh(self, number, #item) end
+    if kind == "string" and #item > SHORT then weigh(self, number, #item) end
   else
     number = add(self, item)
   end
   if number ~= self._count then set_place(self, number) end
-  if number < 0 then arrive(self, number) end
+  if number < 0 then note_arrival(self, number) end
   return true
 end
 
 local function is_ready(self)
-  return self._came[self._handed + 1] ~= nil
+  return self._arrived[self._returned + 1] ~= nil
 end
 
--- Read the source while there is room and no result is ready. Most items are short
--- plain values: for them this loop does as little as it can.
+-- Read the source while the window has room and no result is ready. Most items are short plain
+-- values, so that this loop does little for them.
 local function fill(self)
-  local limit, now = room(self), core.now
-  local source, items, came, before = self._next, self._items, self._came, now()
-  if self._count - self._handed > limit - limit // 4 and limit >= 64 then return end
-  while not self._ended and self._count - self._handed < limit do
+  local limit, now = window_size(self), core.now
+  local source, items, arrived, before = self._next, self._items, self._arrived, now()
+  if self._count - self._returned > limit - limit // 4 and limit >= 64 then return end
+  while not self._ended and self._count - self._returned < limit do
     local item = source()
     local number = self._sent + 1
     local kind = type(item)
-    if (kind == "string" and #item <= SMALL or kind == "number") and number == self._count + 1
+    if (kind == "string" and #item <= SHORT or kind == "number") and number == self._count + 1
         and not (self._closed or self._ended) then
       self._count, self._sent, self._listed = number, number, self._listed + 1
       items[number] = item
-    elseif not take_odd(self, item) then
+    elseif not read_odd(self, item) then
       break
     end
     local after = now()
     if after - before > SLOW then
       send(self)
-      wait.until_done(self, (after - before) * PATIENCE)
+      wait.until_done(self, (after - before) * POLL_SHARE)
       after = now()
     end
-    if came[self._handed + 1] ~= nil or self._closed then break end
+    if arrived[self._returned + 1] ~= nil or self._closed then break end
     before = after
     if not self._inflight and self._bytes >= BYTES_MAX then break end
   end
   if not self._closed then send(self) end
 end
 
----Take what has come; called by wait.lua.
+---Handle results that have arrived; called by wait.lua.
 function Imap:pump()
   if self._closed then return end
   local order, values = self._order, self._values
   local n = self._batch:take(values, self._errors, order)
   if next(self._errors) then self._odd = true end
   local simple = self._ordered and not self._odd
-  local items, came = self._items, self._came
+  local items, arrived = self._items, self._arrived
   for i = 1, n do
     local number = order[i]
     order[i] = nil
     local value = values[number]
-    if type(value) == "string" and #value > SMALL then weigh(self, number, #value) end
+    if type(value) == "string" and #value > SHORT then weigh(self, number, #value) end
     if simple then
-      items[number], came[number] = nil, number
+      items[number], arrived[number] = nil, number
     else
-      arrive(self, number)
+      note_arrival(self, number)
     end
   end
 end
 
----Whether something can be handed out, or nothing will come; called by wait.lua.
+---Whether a result is ready, or none will come; called by wait.lua.
 function Imap:done()
   return is_ready(self) or self._closed or self._batch:done()
 end
 
--- The source is exhausted: end, or raise why the batch as a whole failed.
+-- The source is exhausted: end, or raise the error of the whole batch.
 local function finish(self)
   local whole = not self._closed and (self._batch:whole() or self._cut)
   self:close()
@@ -215,8 +215,8 @@ local function finish(self)
   return nil
 end
 
--- What is rare about the next result, which is ready: its error, place and weight.
-local function hand_out_odd(self, number, value)
+-- Handle the error, the place and the weight of the next result, which are rare.
+local function return_odd_result(self, number, value)
   local place, e, weight = self._place[number] or number, self._errors[number], self._weight[number]
   if weight then
     self._weight[number] = nil
@@ -235,11 +235,11 @@ local function hand_out_odd(self, number, value)
 end
 
 -- Place, value and error of the next result, which is ready.
-local function hand_out(self, number)
-  local handed, values = self._handed + 1, self._values
+local function return_result(self, number)
+  local returned, values = self._returned + 1, self._values
   local value = values[number]
-  self._handed, self._came[handed], values[number] = handed, nil, nil
-  if self._odd then return hand_out_odd(self, number, value) end
+  self._returned, self._arrived[returned], values[number] = returned, nil, nil
+  if self._odd then return return_odd_result(self, number, value) end
   return number, value
 end
 
@@ -254,11 +254,11 @@ local function step(self)
     end
     if not is_ready(self) then return finish(self) end
   end
-  return hand_out(self, self._came[self._handed + 1])
+  return return_result(self, self._arrived[self._returned + 1])
 end
 
----Read the source no further, because the pool is joined: join() cannot wait for the
----reader, which may be its own caller. What was read goes on and can be taken.
+---Stop reading the source, because the pool is joined: join() cannot wait for the reader, which may
+---be its own caller. Items that were read continue, and their results can be taken.
 function Imap:stop_reading()
   if self._closed or self._ended then return end
   self._ended = true
@@ -269,12 +269,12 @@ function Imap:stop_reading()
   self._batch:finish()
 end
 
----End what runs.
+---Cancel the work.
 function Imap:close()
   if self._closed then return end
   self._closed = true
   self._batch:close()
-  local _ <close> = self._closing -- the iterator's
+  local _ <close> = self._closing -- the iterator's closing value
 end
 
 Imap.__close = Imap.close
@@ -282,9 +282,9 @@ Imap.__close = Imap.close
 ---@param pool fzlua.Pool kept alive
 ---@param core_pool userdata
 ---@param f function
----@param source table what Imap.source() returned
+---@param source table result of Imap.source()
 ---@param ordered boolean
----@param options table checked, with all defaults; workers: how many the pool has
+---@param options table checked, with all defaults; workers: number of workers in the pool
 function Imap.new(pool, core_pool, f, source, ordered, options)
   local items = {}
   local batch = core.batch(core_pool, f, items, {
@@ -295,32 +295,32 @@ function Imap.new(pool, core_pool, f, source, ordered, options)
   local self = setmetatable({
     _pool = pool, _batch = batch, _next = source.next, _closing = source.closing,
     _ordered = ordered, _options = options, _inflight = options.inflight,
-    _workers = options.workers, _room = 2 * options.workers,
-    _items = items, -- by number in the batch, until they have ended
-    _values = {}, _errors = {}, _weight = {}, -- by number, until they are handed out
-    _place = {}, -- number -> place in the source, where they differ
-    _order = {}, -- numbers of what came; empty outside of pump()
-    _came = {}, -- place, or the order of coming -> number
+    _workers = options.workers, _window = 2 * options.workers,
+    _items = items, -- by number in the batch, until they are done
+    _values = {}, _errors = {}, _weight = {}, -- by number, until they are returned
+    _place = {}, -- number -> place in the source, if they differ
+    _order = {}, -- numbers of results that have arrived; empty outside of pump()
+    _arrived = {}, -- place, or order of arrival -> number
     _odd = false, -- there have been errors, weights, or places that differ
-    _count = 0, _sent = 0, _listed = 0, _handed = 0, _last = 0, _bytes = 0,
+    _count = 0, _sent = 0, _listed = 0, _returned = 0, _last = 0, _bytes = 0,
     _ended = false, _closed = false,
-    _cut = nil, -- what to raise where the source was not read to its end
+    _cut = nil, -- error to raise because the source was not read to its end
   }, Imap)
   pool._imaps[self] = true
-  local came, values = self._came, self._values
+  local arrived, values = self._arrived, self._values
   return function()
-    local handed = self._handed + 1
-    local number = came[handed]
-    if number and not (self._odd or self._closed) then -- the same as step(), in short
+    local returned = self._returned + 1
+    local number = arrived[returned]
+    if number and not (self._odd or self._closed) then -- a short form of step()
       local value = values[number]
-      self._handed, came[handed], values[number] = handed, nil, nil
+      self._returned, arrived[returned], values[number] = returned, nil, nil
       return number, value
     end
     return step(self)
   end, nil, nil, self
 end
 
----Check the source: a list, or an iterator with the further values of a loop's.
+---Check the source: a list, or an iterator with the further values of a for loop.
 ---@param what string the call
 ---@return table next =, kind =, closing =
 function Imap.source(what, source, state, control, closing)

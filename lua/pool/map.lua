@@ -1,6 +1,6 @@
---- map.lua - fz.map and fz.starmap: workers forked for one map.
+--- map.lua - fz.map and fz.starmap, which fork workers for one map.
 --
--- They inherit the function and the list, so that only results are sent.
+-- The workers inherit the function and the list, so that only results are sent.
 
 local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
@@ -32,9 +32,9 @@ local function run(kind, what, f, list, options)
   return Mapping.start(pool, kind, f, list, options):wait()
 end
 
----Call `f` with each element of a list, in workers that are forked for it.
+---Call `f` with each element of a list, in workers that are forked for this call.
 ---@param f function its first result is kept
----@param list table with the field n where it has holes
+---@param list table with the field n if it has holes
 ---@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff,
 ---memory, seed
 ---@return table list of results; n is its length, errors (with on_error = "continue") by index

@@ -1,7 +1,6 @@
---- mapping.lua - one map or starmap under way: its batch, results and events.
+--- mapping.lua - one running map or starmap: its batch, results and events.
 --
--- Both the maps of a pool and fz.map are made of it. Results are decoded as
--- they come, while workers go on.
+-- The maps of pools and fz.map use it. Results are decoded as they arrive, while workers run.
 
 local Error = require "fzlua.error"
 local callback = require "fzlua.callback"
@@ -14,18 +13,18 @@ local Mapping = {}
 Mapping.__index = Mapping
 Mapping.__name = "fzlua.Mapping"
 
--- A Lua table has room for no more elements.
+-- Elements that a Lua table can have.
 local LENGTH_MAX = 0x7fffffff
 
--- Raise where a table without elements was hardly meant as an empty list.
+-- Raise for a table without elements that is probably not meant as a list.
 local function check_empty(list)
   local key = getmetatable(list) == nil and next(list)
   if key ~= nil and key ~= false then
-    check.fail("a list expected, got a table without elements that has the key %s", tostring(key))
+    check.fail("a list expected, got a table with the key %s and no elements", tostring(key))
   end
 end
 
----How long a list is: its integer field n, else its border.
+---The length of a list: its integer field n, or its border.
 ---@return integer n, boolean counted
 local function length(list)
   local n = list.n
@@ -40,16 +39,15 @@ end
 
 Mapping.length = length
 
----A list as it can be read while items are encoded, when no call may wait: of a manager's
----list, whose elements its server has, a copy.
+---A list that can be read while items are encoded, when no call may wait: for a manager's list,
+---whose elements are in its server, a copy.
 ---@param list table
 ---@return table
 function Mapping.readable(list)
   return check.typename(list) == "fzlua.Proxy" and list:copy() or list
 end
 
----Put into an error of item `index` what it is about. Only for want of memory it is no
----fz.Error yet.
+---Set the index in an error of an item. An error that is not an fz.Error means lack of memory.
 ---@return fz.Error e
 function Mapping.name_error(e, index)
   if not Error.is(e) then e = Error.new { kind = "memory", message = tostring(e) } end
@@ -65,7 +63,7 @@ local function copy(value)
   return core.decode(core.encode(value), 0)
 end
 
--- `value` as it is now, whatever becomes of it; nil if it cannot be sent.
+-- A copy of `value` as it is now; nil if it cannot be sent.
 local function frozen(value)
   local ok, now = pcall(copy, value)
   if ok then return now end
@@ -74,8 +72,8 @@ end
 
 local MUTABLE = { table = true, ["function"] = true, userdata = true }
 
----A list of `n` elements as it is now, for a map whose caller goes on meanwhile. An
----element that cannot be sent stays itself: its item fails of that in its turn.
+---A copy of a list of `n` elements, for a map whose caller continues. An element that cannot be
+---sent is not copied: its item fails later.
 ---@param list table
 ---@param n integer
 ---@return table with the field n
@@ -94,7 +92,7 @@ function Mapping.freeze(list, n)
   return elements
 end
 
----Start it.
+---Start a map.
 ---@param pool userdata of core.pool
 ---@param kind string "map" or "starmap"
 ---@param f function
@@ -121,43 +119,43 @@ end
 
 local ENDS = { done = true, failed = true }
 
-local function tell(self, kind, index, pid, seconds)
+local function report(self, kind, index, pid, seconds)
   if ENDS[kind] then self._count = self._count + 1 end
   self._progress(self._count, self.n, {
     kind = kind, index = index, pid = pid ~= 0 and pid or nil, seconds = seconds,
   })
 end
 
-local function tell_events(self)
+local function report_events(self)
   while not self._closed do
     local kind, first, n, pid, seconds = self.batch:event()
     if not kind then return end
     for index = first, first + n - 1 do
       if self._closed then return end
-      tell(self, kind, index, pid, seconds)
+      report(self, kind, index, pid, seconds)
     end
   end
 end
 
--- Items that never ran end with the map: the last call has done == total.
-local function tell_rest(self)
-  while self._count < self.n and not self._closed do tell(self, "failed", nil) end
+-- Report the items that never ran when the map ends, so that the last call has done == total.
+local function report_rest(self)
+  while self._count < self.n and not self._closed do report(self, "failed", nil) end
 end
 
----Take what has come; called by wait.lua.
+---Handle results that have arrived; called by wait.lua.
 function Mapping:pump()
   if self._pumping or self._closed then return end
   if self.batch:news() then
-    -- Not before: it is fresh memory, which workers that were forked do not share, and a
-    -- processor that one of them has left makes it.
+    -- Made only now, because this is fresh memory that forked workers do not share, and a processor
+    -- that one of them has left can make it.
     self.values = self.values or self.batch:list()
     self.batch:take(self.values, self.errors)
   end
   if not self._progress then return end
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
-  tell_events(self)
-  if not self._closed and self.batch:done() then tell_rest(self) end
+  report_events(self)
+  if not self._closed and self.batch:done() then report_rest(self) end
 end
 
 ---@return boolean
@@ -165,15 +163,15 @@ function Mapping:done()
   return self._closed or not self._pumping and self.batch:done()
 end
 
----End what runs.
+---Cancel the work.
 function Mapping:cancel()
   if self._closed then return end
   self._closed = true
   self.batch:close()
 end
 
--- The other items that failed while the map stopped, in the order of the list. Those
--- that were ended because of the failure are no failures of their own.
+-- The other items that failed while the map stopped, in the order of the list. Items that were
+-- cancelled because of the failure do not count.
 local function others(self, first)
   local indexes, list = {}, {}
   for index, e in pairs(self.errors) do
@@ -184,7 +182,7 @@ local function others(self, first)
   return #list > 0 and list or nil
 end
 
--- Which error to raise: of the whole, or that of the item that failed first in time.
+-- The error to raise: that of the whole map, or that of the item that failed first in time.
 local function failure(self)
   local whole = self.batch:whole()
   if whole then return whole end
@@ -196,7 +194,7 @@ local function failure(self)
   return e
 end
 
----Its outcome, once it is done: true and the list, or false and the error.
+---The outcome of a finished map: true and the list, or false and the error.
 function Mapping:outcome()
   self:pump()
   if self._closed then
@@ -216,14 +214,14 @@ function Mapping:outcome()
   return true, values
 end
 
--- Ctrl-C: how far it was.
+-- Add the counts of items to the error of Ctrl-C.
 local function count_into(self, e)
   local done, failed, running, waiting = self.batch:counts()
   e.message = ("interrupted: %d done, %s%d cancelled, %d not started"):format(
     done, failed > 0 and failed .. " failed, " or "", running, waiting)
 end
 
----Wait for the list; an error on the way, Ctrl-C for one, ends what runs.
+---Wait for the list. An error, such as Ctrl-C, cancels the map.
 ---@return table
 function Mapping:wait()
   local _ <close> = setmetatable({}, {

@@ -1,7 +1,7 @@
 --- pool.lua - fz.pool: workers that stay, and the calls they make.
 --
--- The engine has the workers and hands them batches; this module checks what
--- users write, and settles the results of asynchronous calls.
+-- The engine has the workers and sends them batches. This module checks arguments, and settles the
+-- results of asynchronous calls.
 
 local AsyncResult = require "fzlua.async_result"
 local Error = require "fzlua.error"
@@ -14,18 +14,18 @@ local made = require "fzlua.made"
 local wait = require "fzlua.wait"
 
 ---@class fzlua.Pool
----@field workers integer[] their pids; asking starts those that are not there yet
+---@field workers integer[] their pids; reading this starts all workers
 local Pool = {}
 Pool.__name = "fzlua.Pool"
 Pool.__fzpack = false -- cannot be sent
 
--- What the stack of a function has room for.
+-- Arguments that fit on the stack of a function.
 local ARGUMENTS_MAX <const> = 900000
 
--- Pools with a callback to come are not to be collected.
+-- Pools that must not be collected, because callbacks are pending.
 local kept = {}
 
--- What wait.lua pumps for a pool, which may be collected meanwhile.
+-- The object that wait.lua pumps for a pool; it does not keep the pool alive.
 local Watch = { __mode = "v" }
 Watch.__index = Watch
 
@@ -42,7 +42,7 @@ function Watch:done()
 end
 
 ---A pool of worker processes.
----@param options? integer|table how many workers, or: workers, init, max_tasks, timeout,
+---@param options? integer|table number of workers, or: workers, init, max_tasks, timeout,
 ---retries, backoff, memory, on_error, seed, progress, inflight
 ---@return fzlua.Pool
 function Pool.new(options)
@@ -56,7 +56,7 @@ function Pool.new(options)
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
   made.used = true
-  local slots <close> = core.slots(workers) -- the pool keeps them
+  local slots <close> = core.slots(workers) -- the pool keeps the slots
   local self = setmetatable({
     _options = options, _limits = nil, _size = workers, _results = {}, _calls = 0,
     _closed = false, _imaps = setmetatable({}, { __mode = "k" }),
@@ -91,8 +91,8 @@ local function open(self, what)
   return self._core
 end
 
--- The options of one call: its own, else the pool's. Without a seed of its own
--- it has other random numbers than the calls before.
+-- The options of one call: its own, or the pool's. Without its own seed each call has different
+-- random numbers.
 local function options_of(self, given, allowed, place, what)
   local options = check.options(given, allowed, place, what)
   if options.seed == nil then
@@ -105,7 +105,7 @@ local function options_of(self, given, allowed, place, what)
   return options
 end
 
--- What an error of one call is about.
+-- Add the number of the result to an error.
 local function name_error(e)
   if Error.is(e) and e.result then
     Error.about(e, "result " .. e.result)
@@ -114,7 +114,7 @@ local function name_error(e)
   return e
 end
 
--- The outcome of a batch of one call as AsyncResult:settle() takes it.
+-- The outcome of a batch with one call, in the form for AsyncResult:settle().
 local function outcome(batch, ok, ...)
   if ok then return true, ... end
   if ok == nil then return false, batch:whole() end
@@ -126,7 +126,7 @@ local function raise_or_return(ok, ...)
   return ...
 end
 
----Call f(...) in a worker, and wait for all that it returns.
+---Call f(...) in a worker, and wait for all its results.
 ---@param f function
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
@@ -139,7 +139,7 @@ function Pool:apply(f, ...)
   return raise_or_return(outcome(batch, batch:result()))
 end
 
--- Take a result out of those that are to come.
+-- Remove a result from the pending ones.
 local function forget(self, id)
   local result = self._results[id]
   if not result then return nil end
@@ -151,7 +151,7 @@ local function forget(self, id)
   return result
 end
 
--- A result that the pool settles when the batch is done.
+-- Make a result that the pool settles when the batch is done.
 local function promise(self, batch, owner, options)
   local result = AsyncResult.new(owner, options)
   result._pool = self
@@ -169,8 +169,7 @@ local function promise(self, batch, owner, options)
   return result
 end
 
--- The outcome of a protected call of outcome(), which fails where a result cannot be
--- made again: an __fzunpack that raises.
+-- The outcome of a protected call of outcome(), which fails if an __fzunpack raises.
 local function unprotect(ok, ...)
   if ok then return ... end
   return false, (...)
@@ -179,14 +178,14 @@ end
 local function settle(self, id)
   local result = forget(self, id)
   if not result then return end
-  result._pumping = true -- it is not to be waited for now
+  result._pumping = true -- waiting for it now raises an error
   local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
   result._pumping = nil
   result:settle(table.unpack(values, 1, values.n))
 end
 
--- An error in one map's events, such as no memory, fails that map alone.
-local function tell_progress(self, result)
+-- An error in one map's events, such as lack of memory, fails that map only.
+local function report_progress(self, result)
   if result:done() then return end
   local ok, e = pcall(result._owner.pump, result._owner)
   if ok then return end
@@ -196,10 +195,10 @@ local function tell_progress(self, result)
   result:settle(false, e)
 end
 
----Settle what has ended; called by wait.lua.
+---Settle the results of finished batches; called by wait.lua.
 function Pool:_pump()
   local pool = self._core
-  for _, result in pairs(self._progressing or {}) do tell_progress(self, result) end
+  for _, result in pairs(self._progressing or {}) do report_progress(self, result) end
   local id = pool:finished()
   while id do
     settle(self, id)
@@ -207,7 +206,7 @@ function Pool:_pump()
   end
 end
 
--- One call under way: what an AsyncResult owns.
+-- One running call, as the owner of an AsyncResult.
 local Call = {}
 Call.__index = Call
 
@@ -222,7 +221,7 @@ end
 
 ---Call f(table.unpack(args)) in a worker.
 ---@param f function
----@param args? table list of arguments; n is its length where it has nils
+---@param args? table list of arguments; n is its length if it has nils
 ---@param options? table callback, error_callback, timeout, retries, backoff, memory, seed
 ---@return fzlua.AsyncResult
 function Pool:apply_async(f, args, options)
@@ -259,9 +258,9 @@ local function map_async(self, what, kind, f, list, options)
   return result
 end
 
----Call f with each element of a list.
+---Call f with each element of a list, and wait for the results.
 ---@param f function its first result is kept
----@param list table with the field n where it has holes
+---@param list table with the field n if it has holes
 ---@param options? table chunksize, progress, on_error, timeout, retries, backoff, memory, seed
 ---@return table list of results; n is its length, errors (with on_error = "continue") by index
 function Pool:map(f, list, options)
@@ -277,7 +276,7 @@ function Pool:starmap(f, list, options)
   return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
 end
 
----As pool:map, without waiting. The list is taken as it is now.
+---As pool:map, without waiting. The list is copied now.
 ---@param options? table as pool:map, and callback, error_callback
 ---@return fzlua.AsyncResult
 function Pool:map_async(f, list, options)
@@ -291,8 +290,8 @@ function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
 
--- Source and options out of (source [, options]) or, as pairs() and the like return an
--- iterator, (source, state, control [, closing [, options]]).
+-- Split (source [, options]), or (source, state, control [, closing [, options]]) as pairs() and
+-- the like return an iterator, into source and options.
 local function imap_arguments(what, source, ...)
   if select("#", ...) <= 1 then return Imap.source(what, source), (...) end
   local state, control, closing, options = ...
@@ -308,7 +307,8 @@ local function imap(self, what, f, ordered, ...)
   return Imap.new(self, pool, f, source, ordered, options)
 end
 
----Results in the order of the source, which is read no further than needed:
+---Results in the order of the source, which is read as far as needed:
+---
 ---`for i, value, err in pool:imap(f, source) do`.
 ---@param f function of an item; of all values of an iterator that has a state, as pairs has
 ---@param ... any source: a list, or an iterator as a loop takes it, with up to three more
@@ -317,20 +317,20 @@ function Pool:imap(f, ...)
   return imap(self, "pool:imap", f, true, ...)
 end
 
----The same in the order in which results come.
+---The same in the order in which results arrive.
 ---@param f function
 ---@param ... any as pool:imap
 function Pool:imap_unordered(f, ...)
   return imap(self, "pool:imap_unordered", f, false, ...)
 end
 
----No new work; what was submitted goes on.
+---Refuse new work; submitted work goes on.
 function Pool:close()
   if self._core:pending() == 0 then self._core:close() end
   self._closed = true
 end
 
----End all work and all workers, at once.
+---Cancel all work and end all workers at once.
 function Pool:terminate()
   self._core:close()
   self._closed = true
@@ -345,16 +345,16 @@ function Work:done()
   return self.pool._core:pending() == 0 and next(self.pool._results) == nil
 end
 
----After close() or terminate(): wait until all work is done and the workers have left.
+---After close() or terminate(): wait until all work is done and the workers have ended.
 ---@param timeout? number seconds
 ---@return boolean|nil done, string|nil "timeout"
 function Pool:join(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "pool:join") end
   if not self._closed then
-    Error.raise("error", "pool:join: close() or terminate() comes first")
+    Error.raise("error", "pool:join: call close() or terminate() first")
   end
   if self._core:calling() then
-    Error.raise("error", "pool:join: waits for itself, in a call of its own")
+    Error.raise("error", "pool:join: the pool waits for itself, in one of its own calls")
   end
   for reader in pairs(self._imaps) do reader:stop_reading() end
   local ok, why = wait.until_done(setmetatable({ pool = self }, Work), timeout)

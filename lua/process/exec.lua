@@ -1,7 +1,7 @@
---- exec.lua - other programs, and scripts side by side, each a process of its own.
+--- exec.lua - runs other programs, and scripts in parallel, each in its own process.
 --
--- No shell takes part. A program ends with all that it started when it is done,
--- when its time is over, or when whoever waits for it is stopped by an error.
+-- No shell is involved. A program and all its descendants end when it is done, when its time is
+-- over, or when an error stops the function that waits for it.
 
 local check = require "fzlua.check"
 local core = require "fzlua.core"
@@ -10,13 +10,13 @@ local wait = require "fzlua.wait"
 local exec = {}
 
 ---@class fzlua.Ended how a program ended
----@field exitcode integer|nil nil where a signal killed it
+---@field exitcode integer|nil nil if a signal killed it
 ---@field signal integer|nil
 ---@field stdout string
 ---@field stderr string
----@field timed_out boolean|nil true where it ran out of time
+---@field timed_out boolean|nil true if its time ran out
 
--- Raise unless `list` is a table with the keys 1 to n alone, n > 0.
+-- Raise unless `list` is a table with exactly the keys 1 to n, n > 0.
 local function check_list(list, expected, place, what)
   if type(list) ~= "table" or getmetatable(list) ~= nil then
     check.fail("bad argument #%d to '%s' (%s expected, got %s)", place, what, expected,
@@ -30,7 +30,7 @@ local function check_list(list, expected, place, what)
   end
 end
 
--- A list of the words of a command line; `name` says which one it is.
+-- Check and copy the words of a command line; `name` names it in errors.
 local function check_words(words, name, what)
   if #words == 0 then check.fail("bad argument #1 to '%s' (%s is empty)", what, name) end
   local copy = {}
@@ -47,15 +47,15 @@ local function check_words(words, name, what)
   return copy
 end
 
----Run another program and wait for its end. No shell reads the words: they are the
----program's arguments as they are. What it leaves running ends with it. `stdin` is what it
----can read (nothing), `cwd` where it runs, `env` sets variables for it (false removes one),
----`timeout` is in seconds.
----@param words string[] the program, looked for in PATH unless it has a "/", and its arguments
+---Run another program and wait for its end. No shell reads the words: they are passed to the
+---program unchanged. Processes that it leaves running end with it. `stdin` is its standard input
+---(empty by default), `cwd` its directory, `env` sets variables (false removes one), `timeout` is
+---in seconds.
+---@param words string[] the program, searched in PATH unless it has a "/", and its arguments
 ---@param options? {stdin: string, cwd: string, env: table<string, string|false>, timeout: number}
 ---@return fzlua.Ended|nil
 ---@return "timeout"|nil
----@return fzlua.Ended|nil at a timeout what it had written by then
+---@return fzlua.Ended|nil at a timeout: what the program had written by then
 function exec.exec(words, options)
   check_list(words, "list of strings", 1, "fz.exec")
   words = check_words(words, "the list", "fz.exec")
@@ -68,7 +68,7 @@ function exec.exec(words, options)
   return ended
 end
 
--- The command line of each script.
+-- The command lines of the scripts.
 local function command_lines(scripts)
   check_list(scripts, "list of scripts", 1, "fz.run_scripts")
   local lines = {}
@@ -81,19 +81,19 @@ local function command_lines(scripts)
       check_list(script, name .. ": a name or list of strings", 1, "fz.run_scripts")
     end
     script = check_words(script, name, "fz.run_scripts")
-    if script[1]:sub(1, 1) == "-" then table.insert(script, 1, "--") end -- it is no option
+    if script[1]:sub(1, 1) == "-" then table.insert(script, 1, "--") end -- not an option
     table.insert(script, 1, core.command or "fzlua")
     lines[i] = script
   end
   return lines
 end
 
----@class fzlua.Scripts those that run
----@field running {place: integer, program: userdata}[] in order of their start
+---@class fzlua.Scripts scripts that run in parallel
+---@field running {place: integer, program: userdata}[] in the order of their start
 local Scripts = {}
 Scripts.__index = Scripts
 
----Whether one has ended.
+---Whether any script has ended.
 function Scripts:done()
   for _, script in ipairs(self.running) do
     if script.program:done() then return true end
@@ -105,7 +105,7 @@ function Scripts:__close()
   for _, script in ipairs(self.running) do script.program:close() end
 end
 
--- Take the results of those that have ended.
+-- Store the results of the scripts that have ended.
 local function collect(self, results)
   local running = {}
   for _, script in ipairs(self.running) do
@@ -119,8 +119,8 @@ local function collect(self, results)
   self.running = running
 end
 
----Run scripts side by side, each by an fzlua command of its own, at most `jobs` at once (as
----many as there are processors). `timeout` holds for each: one that ran out has `timed_out`.
+---Run scripts in parallel, each with an fzlua command of its own, `jobs` at once (default: the
+---number of processors). `timeout` holds for each script; one that took longer has `timed_out`.
 ---@param scripts (string|string[])[] file names, or lists of a file name and arguments
 ---@param options? {jobs: integer, timeout: number}
 ---@return fzlua.Ended[] in the order of the scripts

@@ -1,8 +1,8 @@
---- process.lua - fz.process: one function in a process of its own.
+--- process.lua - fz.process: one function in its own process.
 --
--- It is forked from this one when it starts, so the function and its arguments
--- are simply there. It lives beside what wait.lua watches: nobody has to wait
--- for it but its joins, and the end of the script where it is no daemon.
+-- The process is forked from this one when it starts, so that it has the function and its arguments
+-- without a copy. wait.lua does not watch it: only join() waits for it, and the end of the script
+-- if it is not a daemon.
 
 local core = require "fzlua.core"
 local made = require "fzlua.made"
@@ -14,10 +14,11 @@ local wait = require "fzlua.wait"
 local process = {}
 
 ---@class fzlua.Process
----@field name string "Process-1", ...; settable before it is started
----@field daemon boolean ended at the script's end, not waited for; settable likewise
----@field pid integer|nil once it is started
----@field exitcode integer|nil once it has ended; a signal's number is negative
+---@field name string "Process-1", ...; can be set before the start
+---@field daemon boolean ended at the script's end instead of waited for; can be set before the
+---start
+---@field pid integer|nil nil before the start
+---@field exitcode integer|nil nil before the end; negative: the number of a signal
 local Process = {}
 Process.__name = "fzlua.Process"
 Process.__fzpack = false -- cannot be sent
@@ -26,18 +27,19 @@ Process.__fzpack = false -- cannot be sent
 ---@field name string
 ---@field pid integer
 
--- What one process knows of itself; made anew in each that is forked.
+-- The state of this process; each forked process makes its own.
+--
 --   identity  what current_process() returns
---   path      "" in the script, "1:" in its first process, "1:2:" in the second of that
---   children  started and not known to have ended, in order: a running one is never collected
---   count     of those that were made: numbers their names
+--   path      "" in the script, "1:" in its first process, "1:2:" in the second one of that
+--   children  started and not known to have ended, in order; keeps running ones from collection
+--   count     number of processes made, for their names
 local state
 
 local function own_state(name, path)
   return { identity = { name = name, pid = core.pid() }, path = path, children = {}, count = 0 }
 end
 
--- The state of this process. In a worker of a stage it is still its parent's.
+-- The state of this process. In a worker of a stage it is made at the first use.
 local function here()
   local pid, main = core.pid()
   if not state or state.identity.pid ~= pid then
@@ -46,7 +48,7 @@ local function here()
   return state
 end
 
--- Forget the children that have ended, as far as is known.
+-- Remove children that are known to have ended.
 local function prune()
   local live = {}
   for _, child in ipairs(here().children) do
@@ -56,19 +58,19 @@ local function prune()
   return live
 end
 
--- The same after a look at what has come.
+-- The same after handling what has arrived.
 local function live_children()
   core.poll()
   return prune()
 end
 
--- Raise unless `self` is a process that may be asked here.
+-- Raise unless `self` is a process that this process created.
 local function check_own(self, method)
   if getmetatable(self) ~= Process then
     check.fail("bad argument #1 to '%s' (a process expected: write p:%s)", method, method)
   end
   if self._owner ~= core.pid() then
-    Error.raise("error", "%s cannot be used here: it belongs to process %d, its maker",
+    Error.raise("error", "%s cannot be used here: it belongs to process %d, which created it",
       self._name, self._owner)
   end
 end
@@ -87,7 +89,7 @@ end
 
 local methods = {}
 
----Fork it: from here on it runs f, which sees all that is here now.
+---Fork the process. It runs f, which sees all values as they are now.
 ---@return fzlua.Process self
 function methods:start()
   check_own(self, "start")
@@ -107,7 +109,7 @@ function methods:start()
   return self
 end
 
----Wait until it has ended.
+---Wait until the process has ended.
 ---@param timeout? number seconds
 ---@return boolean|nil ended, "timeout"|nil
 function methods:join(timeout)
@@ -118,32 +120,32 @@ function methods:join(timeout)
   return ok, why
 end
 
----Whether it runs.
+---Whether the process is running.
 ---@return boolean
 function methods:is_alive()
   check_own(self, "is_alive")
   return self._handle and self.exitcode == nil
 end
 
----Ask it to end, by SIGTERM.
+---Send the process SIGTERM.
 function methods:terminate()
   check_started(self, "terminate"):terminate()
 end
 
----End it and all that it has started, by SIGKILL.
+---End the process and all its descendants with SIGKILL.
 function methods:kill()
   check_started(self, "kill"):kill()
 end
 
--- A future of what a process that has answered said.
+-- A future with the outcome of a process.
 local function settled(returned, ...)
   local future = Future.new()
   if returned then future:set_result(...) else future:set_error((...)) end
   return future
 end
 
----Wait for what f returns and return it, every time the same; raises what it raised,
----as an fz.Error. It may then still run: its own processes are waited for.
+---Wait for the results of f and return them, the same ones each time. An error of f is raised as an
+---fz.Error. The process may still be running then, because it waits for its own processes.
 ---@param timeout? number seconds; running out returns nil, "timeout"
 function methods:result(timeout)
   local handle = check_started(self, "result")
@@ -156,7 +158,8 @@ function methods:result(timeout)
   return self._future:await()
 end
 
----End it if it runs and drop its results; pid, name and exitcode stay. Closing again does nothing.
+---End the process if it is running and drop its results; pid, name and exitcode stay. A second call
+---does nothing.
 function methods:close()
   check_own(self, "close")
   self._closed, self._f, self._args, self._future = true, false, false, false
@@ -191,7 +194,7 @@ function Process:__index(key)
   return methods[key]
 end
 
--- A misspelt name would silently do nothing.
+-- An error, because a misspelt name would have no effect.
 function Process:__newindex(key, value)
   local expected = TYPES[key]
   if not expected then check.fail("cannot set '%s' of a process", tostring(key)) end
@@ -207,7 +210,7 @@ function Process:__newindex(key, value)
   rawset(self, "_" .. key, value)
 end
 
--- A scope that ends by an error does not wait for what it has started.
+-- If an error leaves the scope, the process is ended and not waited for.
 function Process:__close(e)
   local _ <close> = setmetatable({}, { __close = function() methods.close(self) end })
   if e == nil and self._handle and not self._closed then methods.join(self) end
@@ -224,7 +227,7 @@ function Process:__tostring()
   return ("%s (%s, %s)"):format(Process.__name, self._name, how)
 end
 
----A process that will call f(...) once it is started.
+---A process that calls f(...) once it is started.
 ---@param f function
 ---@return fzlua.Process
 function process.new(f, ...)
@@ -240,20 +243,20 @@ function process.new(f, ...)
   }, Process)
 end
 
----The processes that this one has started and that still run, in that order.
+---The processes that this one has started and that are still running, in the order of their start.
 ---@return fzlua.Process[]
 function process.active_children()
   return { table.unpack(live_children()) }
 end
 
----Who this is: "MainProcess" in the script, a process' own name in one.
+---The name and pid of this process: "MainProcess" in the script.
 ---@return fzlua.CurrentProcess
 function process.current()
   return here().identity
 end
 
----What the end of a script or of a process waits for: all that is under way, and the
----processes that are no daemons.
+---Called at the end of a script or process: wait for all work, and for the processes that are not
+---daemons.
 function process.finish()
   wait.drain()
   local i = 1

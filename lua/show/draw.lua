@@ -1,7 +1,7 @@
 --- draw.lua - plans as tables, Mermaid and DOT.
 --
--- All of it follows the order of registration: the same graph gives the same
--- bytes. It draws what a plan holds and computes nothing.
+-- All output follows the order of registration, so that the same graph gives the same bytes. This
+-- module draws what a plan holds and computes nothing.
 
 local core = require "fzlua.core"
 
@@ -9,7 +9,7 @@ local draw = {}
 
 local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
--- A name as one line of text that every terminal and tool can take.
+-- A name as one line of text that every terminal and tool accepts.
 local function plain(name)
   name = name:gsub("%c", function(c) return ESCAPES[c] or ("\\%d"):format(c:byte()) end)
   if utf8.len(name) then return name end
@@ -53,7 +53,7 @@ function Table:__tostring()
   end
   for i, line in ipairs(lines) do
     for k in ipairs(columns) do line[k] = padded(line[k], widths[k], numeric[k]) end
-    -- A greedy match, which is linear; "%s+$" tries every run of padding to its end.
+    -- A greedy match, which is linear; "%s+$" would try each run of spaces to its end.
     lines[i] = table.concat(line, "  "):match "^.*%S" or ""
   end
   return table.concat(lines, "\n")
@@ -63,7 +63,7 @@ local function function_name(node)
   return "function " .. node.outputs[1]
 end
 
--- Calls visit(name, node) for each output in order of registration.
+-- Call visit(name, node) for each output in the order of registration.
 local function each_output(plan, visit)
   for _, layer in ipairs(plan.layers) do
     for _, made in ipairs(layer.made) do
@@ -103,7 +103,8 @@ function draw.dag_table(plan)
   return rows
 end
 
----The edges of a chain: functions to what they make, then what they read to them.
+---The edges of a chain: from functions to their outputs, then from inputs to the functions that
+---read them.
 ---@param plan fzlua.Plan
 ---@return table
 function draw.edge_table(plan)
@@ -126,8 +127,8 @@ function draw.edge_table(plan)
   return rows
 end
 
--- The groups, elements and edges of a picture. `states` are the stages of a
--- chain; without them it is a dag, whose nodes are in no group.
+-- The groups, elements and edges of a picture. `states` are the stages of a chain; for a dag, whose
+-- nodes are in no group, it is nil.
 local function elements(plan, states)
   local input = { label = "input" }
   local groups, edges = { input }, {}
@@ -166,7 +167,7 @@ local function elements(plan, states)
   return groups, edges
 end
 
--- Mermaid's entities for all that its grammar or Markdown might see in a label.
+-- A label in quotes, with Mermaid's entities for all characters that its grammar or Markdown uses.
 local function mermaid_label(name)
   name = plain(name):gsub("[^%w _.\x80-\xff-]", function(c)
     return ("#%d;"):format(c:byte())

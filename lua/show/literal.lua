@@ -1,6 +1,6 @@
---- literal.lua - any value as text that reads like Lua, the same bytes every time.
+--- literal.lua - any value as text in Lua's syntax, the same bytes each time.
 --
--- For people: what has no literal is named in angle brackets, without addresses.
+-- For people: a value without a literal is named in angle brackets, without its address.
 
 local literal = {}
 
@@ -22,7 +22,7 @@ local function byte_escape(c)
   return ("\\x%02X"):format(c:byte())
 end
 
--- Bytes that are no UTF-8 are escaped; where there are none nothing is.
+-- Escape bytes that are not UTF-8.
 local function valid(text)
   if utf8.len(text) then return text end
   local parts, from = {}, 1
@@ -36,7 +36,7 @@ local function valid(text)
   return table.concat(parts)
 end
 
----A string as it is, but for control characters and bytes that are no UTF-8.
+---A string with escapes for control characters and bytes that are not UTF-8.
 ---@param text string
 ---@return string
 function literal.safe(text)
@@ -57,18 +57,18 @@ local function before(a, b)
   return tostring(a) < tostring(b)
 end
 
--- A value is read into an item: { key text, atom } or { key text, items = list }. Its
--- `width` is what it takes on one line; nil where it needs several.
+-- read() converts a value to an item: { key text, atom } or { key text, items = list }. `width` is
+-- its length on one line; nil if it needs several lines.
 local read
 
--- Add the pieces of an item to `out`; linear in what comes out.
+-- Add the pieces of an item to `out`, in linear time.
 local function write(out, item, indent)
   out[#out + 1] = item[1]
   if not item.items then
     out[#out + 1] = item[2]
     return
   end
-  -- The braces and the key do not count.
+  -- This ignores the braces and the key.
   local flat = item.inner and #indent + item.inner <= WIDTH
   local inner = indent .. "  "
   local separator = flat and ", " or ",\n" .. inner
@@ -93,7 +93,7 @@ local function key_text(state, key)
   return "[" .. text_of(read(state, "", key)) .. "] = "
 end
 
--- Put an item behind the others of a table.
+-- Append an item to a table.
 local function add(parent, item)
   local items = parent.items
   local gap = #items > 0 and 2 or 0
@@ -101,7 +101,7 @@ local function add(parent, item)
   parent.inner = parent.inner and item.width and parent.inner + gap + item.width or nil
 end
 
--- Whether one more entry is to be shown; where not, "..." says so.
+-- Whether one more entry may be shown. If not, "..." is added once.
 local function spend(state, parent)
   if state.left > 0 then
     state.left = state.left - 1
@@ -112,7 +112,7 @@ end
 
 local function read_items(state, parent, value)
   local length = 0
-  while rawget(value, length + 1) ~= nil do -- raw: a metamethod may raise
+  while rawget(value, length + 1) ~= nil do -- raw, because a metamethod may raise
     if not spend(state, parent) then return end
     length = length + 1
     add(parent, read(state, "", rawget(value, length)))
@@ -163,19 +163,19 @@ function read(state, key, value)
   return { key, text, width = not lines and #key + #text or nil }
 end
 
--- What is left to show: entries of tables, and bytes of each string.
+-- A limit on the entries of all tables, and on the bytes of each string.
 local function new_state(entries, bytes)
   return { ancestors = {}, depth = 0, left = entries, bytes = bytes }
 end
 
----Any value as text. Tables are shown down to a depth, up to a number of entries.
+---Any value as text. The depth of tables and the number of entries are limited.
 ---@param value any
 ---@return string
 function literal.of(value)
   return text_of(read(new_state(ENTRIES_MAX, math.huge), "", value))
 end
 
----The same, cut where it is long, for a message.
+---The same for a message, with tighter limits.
 ---@param value any
 ---@return string
 function literal.brief(value)
