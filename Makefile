@@ -6,6 +6,7 @@
 #              and all of them again under ASan and UBSan
 #   test       the tests alone, with the compiler at hand (test-c, test-lua: one half)
 #              TEST_JOBS at once
+#   check-lua  the tests in Lua with another build of Lua 5.4: make check-lua LUA=lua-5.4.8
 #   lint fmt   judge the code; let clang-format write it
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
@@ -31,6 +32,12 @@ LUA_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LUA_PC) 2>/dev/null)
 # The static libraries where they are installed, so that the command runs alone.
 static      = $(filter /%,$(shell $(CC) -print-file-name=$1 2>/dev/null))
 LUA_LIBS   := $(or $(call static,liblua5.4.a),$(shell $(PKG_CONFIG) --libs $(LUA_PC) 2>/dev/null))
+ifeq ($(origin LUA),command line) # a directory with another build of Lua
+LUA_CFLAGS := -I$(dir $(or $(firstword $(wildcard $(addprefix $(LUA)/,lua.h src/lua.h include/lua.h \
+	include/*/lua.h))),$(error no lua.h in $(LUA))))
+LUA_LIBS   := $(or $(firstword $(wildcard $(addsuffix /liblua*.a,$(LUA) $(LUA)/src $(LUA)/lib))), \
+	$(error no liblua.a in $(LUA)))
+endif
 JSON_LIBS  := $(or $(call static,libjansson.a),$(shell $(PKG_CONFIG) --libs jansson 2>/dev/null))
 TEXT_LIBS  := $(or $(call static,libutf8proc.a),$(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null))
 
@@ -56,7 +63,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 
 COMMAND := $(sort $(wildcard src/cli/*.c))
 SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
-LUA     := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua)))
+MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua)))
 TESTS_C := $(sort $(wildcard tests/test_*.c))
 TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
 SUPPORT := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
@@ -94,15 +101,15 @@ $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 
 # The Lua modules as bytes in a C file, compiled but with their line numbers.
 # The list of them is a file, so that a removed module goes, too.
-$(BUILD)/modules: export MODULES = $(LUA)
+$(BUILD)/modules: export LIST = $(MODULES)
 $(BUILD)/modules: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' "$$MODULES" | cmp -s - $@ || printf '%s\n' "$$MODULES" > $@
+	@printf '%s\n' "$$LIST" | cmp -s - $@ || printf '%s\n' "$$LIST" > $@
 $(BUILD)/embed: tools/embed.c $(BUILD)/flags
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LUA_LIBS) -lm -ldl
-$(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(LUA)
+$(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(MODULES)
 	@mkdir -p $(@D)
-	$(call say,EMBED)$(BUILD)/embed $(LUA) > $@.new && mv $@.new $@
+	$(call say,EMBED)$(BUILD)/embed $(MODULES) > $@.new && mv $@.new $@
 $(BUILD)/obj/modules.o: $(BUILD)/obj/modules.c
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
@@ -143,9 +150,10 @@ check:
 	@.ci/setup check
 	@.ci/check
 
-# Test programs run in parallel, each with a log in $(BUILD)/tests/log. UNDER is put
+# Test programs run in parallel, each with a log in $(BUILD)/tests/log: one more than there
+# are processors, because tests often wait. UNDER is put
 # before each, a checker such as valgrind.
-TEST_JOBS ?= $(shell nproc)
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 by_c   = $(foreach t,$(TESTBIN),'$(UNDER) $t')
 by_lua = $(foreach t,$(TESTS_LUA),'$(UNDER) $(BIN) tests/run.lua $t')
 runner = @mkdir -p $(BUILD)/tests/log; MAKEFLAGS= FZLUA=$(abspath $(BIN)) \
@@ -157,6 +165,12 @@ test-c: $(BIN) tests
 	$(runner) $(by_c)
 test-lua: $(BIN) $(SUPPORT)
 	$(runner) $(by_lua)
+
+# C modules that tests require are those of the installed lua5.4.
+check-lua:
+	$(if $(LUA),,$(error LUA=dir: where lua.h and liblua.a are))
+	+LUA_CPATH="$$(lua5.4 -e 'io.write(package.cpath)')" \
+	    $(MAKE) --no-print-directory BUILD=build/lua LUA='$(LUA)' test-lua
 
 FUZZ_RUNS ?= 5000000
 SANITIZE  := -O1 -g -Werror -fno-omit-frame-pointer \
@@ -252,7 +266,7 @@ clean:
 	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
-.PHONY: all tests run check test test-c test-lua asan asan-build \
+.PHONY: all tests run check check-lua test test-c test-lua asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers fmt \
 	install uninstall clean FORCE
 .DELETE_ON_ERROR:

@@ -95,24 +95,19 @@ find(const struct processes *ps, pid_t pid)
 	return (struct process){ .pid = pid };
 }
 
-static void
-raise_to(int64_t *most, int64_t v)
-{
-	if (v > *most)
-		*most = v;
-}
-
 void
 processes_times(const struct processes *before, const struct processes *now,
-    int64_t *ran_ns, int64_t *waited_ns)
+    int64_t *busy_ns, int64_t *waited_ns)
 {
-	*ran_ns = *waited_ns = 0;
+	*busy_ns = *waited_ns = 0;
 	for (size_t i = 0; i < now->n; i++) {
 		struct process p = now->list[i];
 		struct process last = find(before, p.pid);
+		int64_t waited = p.waited_ns - last.waited_ns;
 
-		raise_to(ran_ns, p.ran_ns - last.ran_ns);
-		raise_to(waited_ns, p.waited_ns - last.waited_ns);
+		*busy_ns += p.ran_ns - last.ran_ns + waited;
+		if (waited > *waited_ns)
+			*waited_ns = waited;
 	}
 }
 

@@ -23,11 +23,12 @@ struct processes {
 void processes_read(struct processes *ps, pid_t root);
 
 /*
- * What happened between two readings: the longest that one process ran, and the
- * longest that one was ready to run and had no processor.
+ * What happened between two readings: `busy_ns`, how long all of them together
+ * ran or were ready to; `waited_ns`, the longest that one was ready to run and
+ * had no processor.
  */
 void processes_times(const struct processes *before,
-    const struct processes *now, int64_t *ran_ns, int64_t *waited_ns);
+    const struct processes *now, int64_t *busy_ns, int64_t *waited_ns);
 
 /* Kill them, `root` first, so that it starts no others. */
 void processes_kill(struct processes *ps, pid_t root);

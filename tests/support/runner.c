@@ -10,9 +10,10 @@
  * cmocka report the numbers at the end of their output.
  *
  * A program writes something when it begins a test. It hangs if nothing new is
- * written while none of its processes runs for LIMIT seconds, or if one test
- * takes BUSY times as long. Time in which a process is ready to run and has no
- * processor does not count, so that a busy machine is not taken for a hang.
+ * written while none of its processes runs for LIMIT seconds in all, or if one
+ * test takes BUSY times as long. Time in which a process is ready to run and
+ * has no processor does not count, so that a busy machine is not taken for a
+ * hang.
  */
 /* getline, open_memstream and sigtimedwait are not in C. */
 #define _POSIX_C_SOURCE 200809L
@@ -39,8 +40,8 @@ struct program {
 	int log;
 	off_t written; /* length of the log at the last look */
 	int64_t start_ns, looked_ns;
-	/* Of this test: time without a processor left out. */
-	int64_t idle_ns, total_ns;
+	int64_t idle_ns;  /* of this test: no process was ready to run */
+	int64_t total_ns; /* of this test: all but waits for a processor */
 	struct processes processes; /* at the last look */
 };
 
@@ -126,19 +127,19 @@ static void
 look_at(struct program *p)
 {
 	struct processes last = p->processes;
-	int64_t now = now_ns(), ran_ns, waited_ns, passed_ns;
+	int64_t now = now_ns(), passed_ns = now - p->looked_ns;
+	int64_t busy_ns, waited_ns;
 	struct stat st;
 
 	p->processes = (struct processes){ 0 };
 	processes_read(&p->processes, p->pid);
-	processes_times(&last, &p->processes, &ran_ns, &waited_ns);
+	processes_times(&last, &p->processes, &busy_ns, &waited_ns);
 	processes_free(&last);
-	passed_ns = now - p->looked_ns - waited_ns;
 	p->looked_ns = now;
-	if (passed_ns > 0)
-		p->total_ns += passed_ns;
-	if (passed_ns > ran_ns)
-		p->idle_ns += passed_ns - ran_ns;
+	if (passed_ns > waited_ns)
+		p->total_ns += passed_ns - waited_ns;
+	if (passed_ns > busy_ns)
+		p->idle_ns += passed_ns - busy_ns;
 	if (fstat(p->log, &st) == 0 && st.st_size != p->written) {
 		p->written = st.st_size;
 		p->idle_ns = p->total_ns = 0;
