@@ -10,7 +10,7 @@
 #   lint fmt   judge the code; let clang-format write it
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
-#   fuzz       tests/fuzz_*.c for FUZZ_RUNS inputs
+#   fuzz       tests/fuzz for FUZZ_RUNS inputs
 #   soak       what processes share under stress, SOAK seconds each, and the long tests
 #   bench      speeds beside the machine's limits: make bench ROWS="start encode"
 #   compile_commands.json  install  uninstall  clean
@@ -64,10 +64,11 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 COMMAND := $(sort $(wildcard src/cli/*.c))
 SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
 MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua)))
-TESTS_C := $(sort $(wildcard tests/test_*.c))
-TESTS_LUA ?= $(sort $(wildcard tests/test_*.lua))
+TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
+TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
+	$(sort $(filter-out tests/killed/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))
 SUPPORT := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
-FUZZ_C  := $(sort $(wildcard tests/fuzz_*.c))
+FUZZ_C  := $(sort $(wildcard tests/fuzz/*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
 FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)
@@ -115,12 +116,12 @@ $(BUILD)/obj/modules.o: $(BUILD)/obj/modules.c
 
 # A test that forces a call to fail names it: "wrap: fork read write".
 wrapped = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $1))
-$(BUILD)/tests/test_%: tests/test_%.c $(LIB)
+$(TESTBIN): $(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(LIB) $(TEST_LIBS)
-$(BUILD)/tests/fuzz_%: tests/fuzz_%.c $(LIB)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(LIB) $(TEST_LIBS)
+$(FUZZBIN): $(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS)
 $(BUILD)/tests/runner: tests/support/runner.c tests/support/processes.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
@@ -133,7 +134,7 @@ $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d \
-	$(BUILD)/tests/*.d)
+	$(BUILD)/tests/*.d $(BUILD)/tests/*/*.d)
 
 # -- run -------------------------------------------------------------------
 
@@ -190,7 +191,7 @@ fuzz-here: $(FUZZBIN)
 SOAK ?= 10
 soak:
 	+FZLUA_SOAK=$(SOAK) FZLUA_LONG=1 FZLUA_TEST_LIMIT=600 $(MAKE) --no-print-directory test-lua \
-	    TESTS_LUA='tests/test_soak.lua $(wildcard tests/test_queue*.lua)'
+	    TESTS_LUA='$(wildcard tests/killed/test_soak.lua tests/*/test_queue*.lua)'
 
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \

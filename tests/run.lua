@@ -1,4 +1,4 @@
--- The tests of Lua files: fzlua tests/run.lua tests/test_map.lua ...
+-- The tests of Lua files: fzlua tests/run.lua tests/pool/test_map.lua ...
 --
 -- A test file gets the table `t` below and returns a table name -> function. After
 -- each test no descriptor and no child process may be left over. A wait in a test ends
@@ -57,7 +57,7 @@ function t.wrong(f, ...)
   local ok, e = pcall(f, ...)
   if ok then error("nothing was raised", 2) end
   if type(e) ~= "string" then error("no text: " .. tostring(e), 2) end
-  if not e:find "^[^:]*tests/[%w_]+%.lua:%d+: " then error("no position: " .. e, 2) end
+  if not e:find "^[^:]*tests/[%w_/]+%.lua:%d+: " then error("no position: " .. e, 2) end
   return e
 end
 
