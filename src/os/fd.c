@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -26,19 +27,34 @@
  */
 #define TRANSFER_MAX ((size_t)1 << 20)
 
-int
-fz_fd_pipe(int fd[2], struct fz_err *err)
+/* Move both away from the standard numbers, or close both. */
+static int
+clear_both(int fd[2], struct fz_err *err)
 {
-	if (pipe2(fd, O_CLOEXEC) != 0) {
-		fd[0] = fd[1] = -1;
-		return fz_err_sys(err, errno, "cannot make a pipe");
-	}
 	if (fz_fd_clear_standard(&fd[0], err) == 0 &&
 	    fz_fd_clear_standard(&fd[1], err) == 0)
 		return 0;
 	fz_fd_close(&fd[0]);
 	fz_fd_close(&fd[1]);
 	return -1;
+}
+
+int
+fz_fd_pipe(int fd[2], struct fz_err *err)
+{
+	if (pipe2(fd, O_CLOEXEC) == 0)
+		return clear_both(fd, err);
+	fd[0] = fd[1] = -1;
+	return fz_err_sys(err, errno, "cannot make a pipe");
+}
+
+int
+fz_fd_socket_pair(int fd[2], struct fz_err *err)
+{
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == 0)
+		return clear_both(fd, err);
+	fd[0] = fd[1] = -1;
+	return fz_err_sys(err, errno, "cannot make a pair of sockets");
 }
 
 int

@@ -14,6 +14,9 @@ struct fz_err;
  */
 int fz_fd_pipe(int fd[2], struct fz_err *err);
 
+/* A pair of connected stream sockets, likewise. */
+int fz_fd_socket_pair(int fd[2], struct fz_err *err);
+
 /* Make reads and writes return EAGAIN instead of waiting. 0, or -1 and `err`.
  */
 int fz_fd_nonblock(int fd, struct fz_err *err);

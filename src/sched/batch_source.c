@@ -63,7 +63,7 @@ chunk_size(struct fz_batch *b, const struct fz_worker *w, uint32_t max)
 
 	if (b->mean_ns != 0)
 		n = (uint64_t)(BATCH_CHUNK_NS / b->mean_ns);
-	if (b->opts.kind & FZ_WIRE_INHERITED)
+	if ((b->opts.kind & FZ_WIRE_INHERITED) && w->recalls)
 		n = inherited_size(b, n);
 	else
 		n = sent_size(b, w, n);

@@ -109,6 +109,8 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 	    w->njobs >= DISPATCH_AHEAD_JOBS ||
 	    fz_pool_nleft(lane->pool, w) == 0)
 		return false;
+	if (!w->recalls) /* a job behind a long one would wait for it */
+		return w->njobs == 0;
 	if (w->mean_ns == 0)
 		return w->njobs < DISPATCH_UNMEASURED_JOBS &&
 		       w->nitems < DISPATCH_UNMEASURED_ITEMS;

@@ -12,6 +12,7 @@
 #include "sched/slots.h"
 #include "worker/child_port.h"
 #include "worker/engine.h"
+#include "worker/link.h"
 
 enum {
 	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
@@ -173,7 +174,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 
 	unlink_worker(w);
 	pool->nworkers--;
-	if (slots != NULL)
+	if (slots != NULL && fz_worker_account(w) != NULL)
 		fz_slots_died(slots, fz_worker_account(w));
 	give_slot(pool, w);
 	count_start(pool, w);
@@ -309,7 +310,8 @@ static int
 serve(void *ctx, struct fz_port *port)
 {
 	const struct fz_pool *pool = ctx;
-	struct fz_slots *slots = slots_of(pool);
+	struct fz_slots *slots =
+	    fz_port_account(port) != NULL ? slots_of(pool) : NULL;
 	int status;
 
 	if (slots != NULL)
@@ -332,6 +334,7 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 		.main = serve,
 		.main_ctx = pool,
 		.replaceable = true,
+		.link = pool->opts.engine->streams ? &fz_link_stream : NULL,
 	};
 	struct fz_slots *slots = slots_of(pool);
 	struct fz_worker *w;

@@ -45,6 +45,30 @@ stay_in_cell(struct fz_buf *buf)
 
 static const struct fz_buf_store cell_store = { leave_cell, stay_in_cell };
 
+static void
+free_extent(struct fz_port *port, const struct fz_frame *frame)
+{
+	struct fz_reader r;
+	uint64_t offset;
+
+	fz_reader_init(&r, frame->body, frame->len);
+	offset = fz_reader_u64(&r);
+	if (frame->type == FZ_WIRE_FREE && !r.failed && port->shm != NULL)
+		fz_arena_give_back(port->shm, offset);
+}
+
+/* What the parent has taken back in the cell is final. */
+static bool
+grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
+{
+	(void)port;
+	(void)call;
+	(void)seq;
+	return false;
+}
+
+static const struct fz_port_ops shared_ops = { free_extent, grant_none };
+
 void
 fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
     struct fz_arena *shm)
@@ -53,6 +77,8 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 
 	*port =
 	    (struct fz_port){ .in = in, .out = out, .cell = cell, .shm = shm };
+	port->ops = &shared_ops;
+	port->account = &cell->account;
 	port->own = fz_cell_own(cell);
 	fstat(out, &st);
 	port->out_dev = st.st_dev;
@@ -66,13 +92,14 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 	fz_arena_buf_init(&port->value, shm, 64 << 10);
 }
 
-/* Whether number `seq` is ours: the parent may have taken it back. */
+/* Start the first item of `call`. False: the parent has taken it back. */
 static bool
-claim(struct fz_port *port, uint32_t seq, bool timed)
+claim(struct fz_port *port, struct fz_call *call)
 {
-	if (timed)
+	if (call->timed || call->type == FZ_WIRE_BATCH)
 		atomic_store(&port->cell->start_ns, fz_clock_ns());
-	return fz_claim_start(&port->cell->claim, seq);
+	return fz_claim_start(&port->cell->claim, call->seq) ||
+	       port->ops->grant(port, call, call->seq);
 }
 
 static void
@@ -81,6 +108,7 @@ open_job(struct fz_call *call)
 	struct fz_reader *r = &call->args;
 
 	call->func = fz_reader_u32(r);
+	call->nitems = 1;
 	call->nargs = fz_reader_u32(r);
 	call->nvalues = fz_reader_u32(r);
 	call->seed = fz_reader_u64(r);
@@ -133,6 +161,7 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 		open_func(call);
 		break;
 	default:
+		port->ops->control(port, frame);
 		return OPENED_NOTHING;
 	}
 	if (call->args.failed) {
@@ -143,28 +172,13 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 		return OPENED_CALL;
 	if (port->accepts != NULL && !port->accepts(call))
 		return OPENED_REFUSED;
-	return claim(
-		   port, call->seq, call->timed || frame->type == FZ_WIRE_BATCH)
-		   ? OPENED_CALL
-		   : OPENED_NOTHING;
-}
-
-static void
-free_extent(struct fz_port *port, const struct fz_frame *frame)
-{
-	struct fz_reader r;
-	uint64_t offset;
-
-	fz_reader_init(&r, frame->body, frame->len);
-	offset = fz_reader_u64(&r);
-	if (!r.failed && port->shm != NULL)
-		fz_arena_give_back(port->shm, offset);
+	return claim(port, call) ? OPENED_CALL : OPENED_NOTHING;
 }
 
 struct fz_account *
 fz_port_account(const struct fz_port *port)
 {
-	return &port->cell->account;
+	return port->account;
 }
 
 void
@@ -256,8 +270,6 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 
 	for (;;) {
 		while ((rc = fz_wire_next(&port->wire, &frame, err)) == 1) {
-			if (frame.type == FZ_WIRE_FREE)
-				free_extent(port, &frame);
 			rc = open_call(port, &frame, call, err);
 			if (rc == OPENED_REFUSED)
 				return fz_port_flush(port, err);
@@ -475,6 +487,26 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 	set_nout(port, 0);
 	atomic_store(&port->cell->epoch, ++port->epoch);
 	atomic_thread_fence(memory_order_release);
+	return 0;
+}
+
+int
+fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    uint32_t number, struct fz_err *err)
+{
+	struct fz_buf note = { .cap = FZ_WIRE_HEADER + 4,
+		.store = &cell_store };
+
+	close_items(port);
+	if (note.cap > FZ_CELL_OUT - port->nout &&
+	    fz_port_flush(port, err) != 0)
+		return -1;
+	note.data = port->own->out + port->nout;
+	fz_wire_begin(&note, type, 0, seq);
+	fz_buf_put_u32(&note, number);
+	fz_wire_end(&note, 0);
+	show(port, port->nout, note.len);
+	set_nout(port, port->nout + (uint32_t)note.len);
 	return 0;
 }
 

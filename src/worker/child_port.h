@@ -30,6 +30,26 @@ struct fz_err;
 #define FZ_PORT_ITEMS ((size_t)48 << 10)
 
 struct fz_call;
+struct fz_port;
+
+/* What differs between the kinds of links. */
+struct fz_port_ops {
+	/* Handle a frame that is no call. */
+	void (*control)(struct fz_port *port, const struct fz_frame *frame);
+	/*
+	 * The claim does not let item `seq` of `call` start: whether it may all
+	 * the same.
+	 */
+	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
+};
+
+/* Of a link that shares no memory: the items that may start. */
+struct fz_port_lease {
+	uint32_t floor;   /* number below which all are started or taken back */
+	uint32_t end;     /* one above the last number that may start */
+	uint32_t n;       /* how many were granted together */
+	int64_t since_ns; /* when that was */
+};
 
 /* A mapped part of the arena. */
 struct fz_span {
@@ -41,6 +61,9 @@ struct fz_port {
 	int in, out;   /* blocking ends of the pipes */
 	dev_t out_dev; /* which pipe that is */
 	ino_t out_ino;
+	const struct fz_port_ops *ops;
+	struct fz_port_lease lease;
+	struct fz_account *account; /* NULL: none is shared with the parent */
 	struct fz_cell *cell;
 	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
 	uint32_t nout, epoch;    /* what the cell is to say */
@@ -71,7 +94,7 @@ struct fz_call {
 	uint32_t seq, func, nargs;
 	uint32_t nvalues; /* of a job: results that are wanted */
 	uint32_t kind;    /* of a batch: enum fz_wire_kind */
-	uint32_t nitems;  /* of a batch: from the one at hand on */
+	uint32_t nitems;  /* from the one at hand on; of a job: 1 */
 	uint64_t item;    /* of a batch: index of the one at hand */
 	uint64_t seed;
 	uint64_t memory; /* bytes the worker may use, 0: no limit */
@@ -117,7 +140,8 @@ fz_port_advance(struct fz_port *port, struct fz_call *call)
 		return false;
 	if (call->timed)
 		atomic_store(&port->cell->start_ns, fz_clock_ns());
-	if (!fz_claim_start(&port->cell->claim, call->seq + 1))
+	if (!fz_claim_start(&port->cell->claim, call->seq + 1) &&
+	    !port->ops->grant(port, call, call->seq + 1))
 		return false;
 	call->seq++;
 	call->item++;
@@ -249,6 +273,10 @@ void fz_port_begin(struct fz_port *port, const struct fz_call *call,
     enum fz_wire_type type, uint32_t word);
 void fz_port_put(struct fz_port *port);
 int fz_port_send(struct fz_port *port, struct fz_err *err);
+
+/* Append a frame without values to the replies. 0, or -1 and `err`. */
+int fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    uint32_t number, struct fz_err *err);
 
 /* Write the replies that wait in the cell. 0, or -1 and `err`. */
 int fz_port_flush(struct fz_port *port, struct fz_err *err);

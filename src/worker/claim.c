@@ -95,6 +95,16 @@ fz_claim_settle(struct fz_claim *c, uint32_t answered)
 	store(&c->floor, answered);
 }
 
+void
+fz_claim_lease(struct fz_claim *c, uint32_t end)
+{
+	uint32_t floor = end + (UINT32_C(1) << 30); /* above all that come */
+
+	store(&c->granted, end);
+	store(&c->decided, floor);
+	store(&c->floor, floor);
+}
+
 bool
 fz_claim_granted(struct fz_claim *c, uint32_t n)
 {

@@ -70,6 +70,12 @@ uint32_t fz_claim_recall(struct fz_claim *claim, uint32_t next);
 void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
 
 /*
+ * In a worker that does not share the claim with its parent: numbers below
+ * `end` may be started, others not.
+ */
+void fz_claim_lease(struct fz_claim *claim, uint32_t end);
+
+/*
  * For fz_claim_start(): number `n` is below the floor. False also where the
  * claim is not whole: the worker cannot know whose the call is, and must end.
  */

@@ -1,5 +1,8 @@
 #include "worker/engine.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/container.h"
 #include "base/err.h"
 #include "shared/arena.h"
@@ -22,8 +25,11 @@ int
 fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err)
 {
+	const char *link = getenv("FZLUA_LINK");
+
 	*engine =
 	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
+	engine->streams = link != NULL && strcmp(link, "stream") == 0;
 	engine->loop = fz_loop_new(err);
 	if (engine->loop == NULL)
 		return -1;

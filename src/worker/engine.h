@@ -32,6 +32,11 @@ struct fz_engine {
 	 * those of make. NULL: none, each chain has its own.
 	 */
 	struct fz_slots *slots;
+	/*
+	 * The workers of pools are reached through byte streams: a test of that
+	 * link, chosen by FZLUA_LINK=stream.
+	 */
+	bool streams;
 	unsigned long news; /* moves when who waits for a run should look */
 	struct fz_fork_hook hook;
 	/* In a worker: the arena of its parent. Not ours to give out. */

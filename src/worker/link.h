@@ -114,7 +114,7 @@ struct fz_link {
 	int worker_in, worker_out;  /* the worker's ends until it is forked */
 };
 
-extern const struct fz_link_ops fz_link_fork;
+extern const struct fz_link_ops fz_link_fork, fz_link_stream;
 
 /* NULL and `err` on failure. Nothing is reported before the first step. */
 struct fz_link *fz_link_open(const struct fz_link_ops *ops,

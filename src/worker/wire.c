@@ -106,13 +106,19 @@ missing(const struct fz_wire_in *in)
 ptrdiff_t
 fz_wire_fill(struct fz_wire_in *in, int fd)
 {
+	if (in->at != 0)
+		fz_buf_consume(&in->buf, in->at);
+	in->at = 0;
+	return fz_wire_append(in, fd);
+}
+
+ptrdiff_t
+fz_wire_append(struct fz_wire_in *in, int fd)
+{
 	size_t want = missing(in);
 	unsigned char *p;
 	ssize_t n;
 
-	if (in->at != 0)
-		fz_buf_consume(&in->buf, in->at);
-	in->at = 0;
 	/* A length is believed as far as bytes have come. */
 	if (want > in->buf.len)
 		want = in->buf.len;

@@ -13,10 +13,17 @@
  * ITEMS  = nitems u32 | bytes          what the items from seq on returned
  * STORED = nitems u32                  they are in the strip, from seq on
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
+ * RECALL   = nothing                   start nothing more below seq
+ * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
+ * RECALLED = 0 u32                     nothing more below seq starts
+ * REFUSED  = bytes                     why the worker cannot start
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
  * strip  = the offset in the arena of a slot for each item, 0 for none: where
  *          its result is stored if a slot can hold it
+ *
+ * A link without shared memory (see link.h) has the last four types of frames,
+ * and neither FREE nor STORED nor parts in the arena.
  *
  * All numbers are little-endian. A length is checked against a limit before
  * anything is allocated.
@@ -33,16 +40,20 @@
 struct fz_blob;
 struct fz_err;
 
+/* Types from RESULT on are sent by the worker, the others by its parent. */
 enum fz_wire_type {
-	FZ_WIRE_JOB = 1,  /* parent to worker: call a function */
-	FZ_WIRE_FREE,     /* parent to worker: bytes of yours are read */
-	FZ_WIRE_FUNC,     /* parent to worker: a function to keep */
-	FZ_WIRE_BATCH,    /* parent to worker: call a function for each item */
-	FZ_WIRE_RESULT,   /* worker to parent: what the function returned */
-	FZ_WIRE_ERROR,    /* worker to parent: why it did not */
-	FZ_WIRE_ITEMS,    /* worker to parent: results of many calls */
-	FZ_WIRE_STORED,   /* worker to parent: the same, in the strip */
-	FZ_WIRE_RECALLED, /* worker to parent: nothing more below seq starts */
+	FZ_WIRE_JOB = 1,  /* call a function */
+	FZ_WIRE_FREE,     /* these bytes of yours are read */
+	FZ_WIRE_FUNC,     /* a function to keep */
+	FZ_WIRE_BATCH,    /* call a function for each item */
+	FZ_WIRE_RECALL,   /* start nothing more below seq */
+	FZ_WIRE_RESULT,   /* what the function returned */
+	FZ_WIRE_ERROR,    /* why it did not */
+	FZ_WIRE_ITEMS,    /* results of many calls */
+	FZ_WIRE_STORED,   /* the same, in the strip */
+	FZ_WIRE_STARTED,  /* these items start now */
+	FZ_WIRE_RECALLED, /* the answer to RECALL */
+	FZ_WIRE_REFUSED,  /* why the worker cannot start */
 	FZ_WIRE_NTYPES
 };
 
@@ -112,6 +123,9 @@ void fz_wire_in_fini(struct fz_wire_in *in);
  * with errno (EAGAIN: nothing there; ENOMEM).
  */
 ptrdiff_t fz_wire_fill(struct fz_wire_in *in, int fd);
+
+/* The same, but frames that were taken stay valid if the bytes did not move. */
+ptrdiff_t fz_wire_append(struct fz_wire_in *in, int fd);
 
 /*
  * Take the next whole frame; it is valid until the next fill. Returns 1, 0

@@ -29,6 +29,7 @@ struct fz_account;
 struct fz_blob;
 struct fz_engine;
 struct fz_job;
+struct fz_link_ops;
 struct fz_port;
 struct fz_worker;
 
@@ -115,7 +116,8 @@ struct fz_worker_opts {
 	void *ops_ctx;
 	fz_worker_main main;
 	void *main_ctx;
-	const char *noun; /* what texts call it, NULL: "worker" */
+	const struct fz_link_ops *link; /* NULL: fz_link_fork */
+	const char *noun;               /* what texts call it, NULL: "worker" */
 	bool replaceable; /* its owner starts another one if it cannot start,
 			   * so that no job fails of that */
 };
@@ -132,6 +134,7 @@ struct fz_worker {
 	int64_t peeked_ns; /* the news after which it was peeked at */
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
+	bool recalls;    /* jobs that it has not begun come back at once */
 	bool leaving;    /* dismissed: it will end by itself */
 	bool failed_start;       /* dead by itself before it started any job */
 	struct fz_err start_err; /* what it said then; NONE: nothing */

@@ -71,7 +71,8 @@ fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
 
 	fz_heap_open(NULL); /* without it a shared object gives the reason */
 	p->link =
-	    fz_link_open(&fz_link_fork, p->opts.engine, &link_owner, p, err);
+	    fz_link_open(p->opts.link != NULL ? p->opts.link : &fz_link_fork,
+		p->opts.engine, &link_owner, p, err);
 	if (p->link == NULL || fz_fd_pipe(b.out, err) != 0 ||
 	    fz_fd_pipe(b.err, err) != 0)
 		goto fail;
@@ -82,6 +83,7 @@ fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	fz_link_forked(p->link);
 	close_pipes(&b); /* the child's ends */
 	p->worker->pid = p->proc.pid;
+	p->worker->recalls = p->link->ops->flags & FZ_LINK_EXACT_RECALL;
 	return 0;
 fail:
 	close_pipes(&b);

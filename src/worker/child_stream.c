@@ -1,0 +1,124 @@
+#include "worker/child_stream.h"
+
+#include <poll.h>
+
+#include "base/clock.h"
+#include "worker/child_port.h"
+
+/* Items that take this long together are started together. */
+#define STREAM_LEASE_NS (FZ_CLOCK_MS / 2)
+
+/* Answer a RECALL, unless that was done before its turn came. */
+static void
+control(struct fz_port *port, const struct fz_frame *frame)
+{
+	struct fz_port_lease *lease = &port->lease;
+
+	if (frame->type != FZ_WIRE_RECALL ||
+	    (int32_t)(frame->seq - lease->floor) <= 0)
+		return;
+	/* If the answer cannot be written, no other reply can. */
+	if (fz_port_note(port, FZ_WIRE_RECALLED, frame->seq, 0, NULL) == 0)
+		lease->floor = frame->seq;
+}
+
+/* Read what is there, behind the frame that the arguments of `call` are in. */
+static void
+read_more(struct fz_port *port, struct fz_call *call)
+{
+	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
+	const struct fz_buf *buf = &port->wire.buf;
+	size_t at = (size_t)(call->args.p - buf->data);
+	size_t end = (size_t)(call->args.end - buf->data);
+
+	/* The end of the calls, or an error, is seen by the next wait. */
+	if (poll(&pfd, 1, 0) != 1 || fz_wire_append(&port->wire, port->in) <= 0)
+		return;
+	call->args.p = buf->data + at;
+	call->args.end = buf->data + end;
+}
+
+/* A RECALL is answered before the frames in front of it are taken. */
+static void
+look_for_recall(struct fz_port *port, struct fz_call *call)
+{
+	const unsigned char *at, *end;
+	struct fz_frame frame;
+
+	read_more(port, call);
+	at = port->wire.buf.data + port->wire.at;
+	end = port->wire.buf.data + port->wire.buf.len;
+	while (fz_wire_scan(&at, end, &frame, NULL) == 1)
+		control(port, &frame);
+}
+
+static bool
+is_taken_back(const struct fz_port *port, uint32_t seq)
+{
+	return (int32_t)(seq - port->lease.floor) < 0;
+}
+
+/* How many items start together: more if the last ones took little time. */
+static uint32_t
+lease_size(const struct fz_port_lease *lease, int64_t now_ns)
+{
+	int64_t took = now_ns - lease->since_ns;
+	int64_t n = lease->n;
+
+	if (took > STREAM_LEASE_NS)
+		n = n * STREAM_LEASE_NS / took;
+	else if (took < STREAM_LEASE_NS / 2)
+		n = 2 * n;
+	return n > 0 ? (uint32_t)n : 1;
+}
+
+static void
+renew(struct fz_port_lease *lease, const struct fz_call *call, uint32_t seq)
+{
+	uint32_t left = call->nitems - (seq - call->seq);
+	int64_t now_ns = fz_clock_ns();
+
+	lease->n = lease_size(lease, now_ns);
+	if (seq == call->seq || call->timed)
+		lease->n =
+		    1; /* the first of its frame, or each has a timeout */
+	if (lease->n > left)
+		lease->n = left;
+	lease->since_ns = now_ns;
+	lease->floor = seq;
+	lease->end = seq + lease->n;
+}
+
+static bool
+grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
+{
+	struct fz_port_lease *lease = &port->lease;
+
+	if (fz_claim_is_lost() || is_taken_back(port, seq))
+		return false;
+	look_for_recall(port, call);
+	if (is_taken_back(port, seq))
+		return false;
+	renew(lease, call, seq);
+	if (fz_port_note(port, FZ_WIRE_STARTED, seq, lease->n, NULL) != 0 ||
+	    fz_port_flush(port, NULL) != 0)
+		return false;
+	fz_claim_lease(&port->cell->claim, lease->end);
+	return true;
+}
+
+static const struct fz_port_ops stream_ops = { control, grant };
+
+int
+fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)
+{
+	struct fz_cell *cell = fz_cell_new(err);
+
+	if (cell == NULL)
+		return -1;
+	fz_port_init(port, in, out, cell, NULL);
+	port->ops = &stream_ops;
+	port->account = NULL;
+	fz_claim_lease(&cell->claim, 0);
+	return 0;
+}

@@ -1,0 +1,22 @@
+/*
+ * child_stream.h - the worker's end of a link that is one byte stream.
+ *
+ * The same frames travel as through pipes, with all values inside. Before an
+ * item starts its number is sent in a STARTED frame, and before that the worker
+ * reads what has come: a RECALL takes back the items that are not started.
+ * Items that take less than half a millisecond are started several at a time.
+ */
+#ifndef FZ_CHILD_STREAM_H
+#define FZ_CHILD_STREAM_H
+
+struct fz_err;
+struct fz_port;
+
+/*
+ * Serve calls that come from `in`, and write replies to `out`, which may be the
+ * same socket. Both are blocking. 0, or -1 and `err`.
+ */
+int fz_child_stream_init(
+    struct fz_port *port, int in, int out, struct fz_err *err);
+
+#endif

@@ -1,0 +1,309 @@
+/* F_DUPFD_CLOEXEC is no part of C or POSIX. */
+#define _GNU_SOURCE
+#include "worker/link_stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/fd.h"
+#include "worker/blob.h"
+#include "worker/child_stream.h"
+#include "worker/engine.h"
+#include "worker/link.h"
+
+/*
+ * The rest of a frame follows its beginning without such a pause. A connection
+ * that breaks without an end is for the keepalives of ssh and TCP to notice.
+ */
+#define STREAM_PAUSE_NS (10 * FZ_CLOCK_SECOND)
+
+struct link_stream {
+	struct fz_link link;
+	uint32_t started;    /* one above the last number that was announced */
+	int64_t started_ns;  /* when that came */
+	int64_t heard_ns;    /* when bytes came last */
+	bool recalling;      /* a RECALL is not answered */
+	uint32_t recall_end; /* the number of that */
+	size_t nwhy;
+	char why[FZ_ERR_TEXT_MAX]; /* it cannot start; nwhy bytes */
+};
+
+static struct link_stream *
+of(struct fz_link *link)
+{
+	return (struct link_stream *)link;
+}
+
+static const struct link_stream *
+of_const(const struct fz_link *link)
+{
+	return (const struct link_stream *)link;
+}
+
+struct fz_link *
+fz_link_stream_new(
+    struct fz_engine *engine, int *out, int *in, struct fz_err *err)
+{
+	struct link_stream *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		fz_err_nomem(err, "a worker");
+		return NULL;
+	}
+	fz_link_init(&s->link, &fz_link_stream, engine);
+	if (fz_link_attach(&s->link, out, in, err) == 0)
+		return &s->link;
+	fz_link_free(&s->link);
+	return NULL;
+}
+
+/* A link to a worker that is forked next. */
+static struct fz_link *
+stream_open(struct fz_engine *engine, struct fz_err *err)
+{
+	struct fz_link *link = NULL;
+	int ends[2], in = -1;
+
+	if (fz_fd_socket_pair(ends, err) != 0)
+		return NULL;
+	in = fcntl(ends[0], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (in == -1)
+		fz_err_sys(err, errno, "cannot duplicate a socket");
+	else
+		link = fz_link_stream_new(engine, &ends[0], &in, err);
+	if (link != NULL) {
+		link->worker_in = link->worker_out = ends[1];
+		ends[1] = -1;
+	}
+	fz_fd_close(&ends[0]);
+	fz_fd_close(&ends[1]);
+	fz_fd_close(&in);
+	return link;
+}
+
+static int
+stream_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
+{
+	return fz_child_stream_init(
+	    port, link->worker_in, link->worker_out, err);
+}
+
+static void
+stream_refuse(struct fz_link *link, const char *text)
+{
+	struct fz_buf frame = FZ_BUF_INIT;
+
+	fz_wire_begin(&frame, FZ_WIRE_REFUSED, 0, 0);
+	fz_buf_put(&frame, text, strlen(text));
+	fz_wire_end(&frame, 0);
+	if (!frame.failed)
+		fz_fd_write_all(link->worker_out, frame.data, frame.len);
+	fz_buf_fini(&frame);
+}
+
+static const char *
+stream_refusal(const struct fz_link *link, size_t *len)
+{
+	*len = of_const(link)->nwhy;
+	return of_const(link)->why;
+}
+
+static void
+stream_forked(struct fz_link *link)
+{
+	(void)link;
+}
+
+static void
+stream_put(struct fz_link *link, struct fz_blob *blob)
+{
+	struct fz_arena *arena = link->engine->shm;
+	const void *bytes = fz_blob_map(blob, arena, NULL);
+
+	if (bytes == NULL) {
+		link->unsent.failed = true;
+		return;
+	}
+	fz_wire_put_bytes(&link->unsent, bytes, blob->len);
+	fz_blob_unmap(blob, arena, bytes);
+}
+
+/* next() refuses replies that are not inside their frames. */
+static struct fz_blob *
+stream_blob(
+    struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
+{
+	(void)link;
+	(void)offset;
+	(void)len;
+	fz_err_set(
+	    err, FZ_ERR_CRASH, "a reply is in memory that is not shared");
+	return NULL;
+}
+
+static void
+stream_settle(struct fz_link *link, uint32_t answered)
+{
+	(void)link;
+	(void)answered;
+}
+
+static bool
+stream_started(const struct fz_link *link, uint32_t *started)
+{
+	*started = of_const(link)->started;
+	return true;
+}
+
+static int64_t
+stream_started_at(const struct fz_link *link)
+{
+	return of_const(link)->started_ns;
+}
+
+static bool
+stream_recall(struct fz_link *link)
+{
+	struct link_stream *s = of(link);
+	size_t start;
+
+	if (s->recalling)
+		return false;
+	if ((int32_t)(link->next_seq - s->started) <= 0)
+		return true; /* there is nothing to take back */
+	start = fz_wire_begin(&link->unsent, FZ_WIRE_RECALL, 0, link->next_seq);
+	/* Without memory nothing is taken back this time. */
+	s->recalling = fz_link_end_frame(link, start, NULL) == 0;
+	s->recall_end = link->next_seq;
+	return false;
+}
+
+static int
+note_started(struct link_stream *s, const struct fz_frame *frame)
+{
+	struct fz_reader body;
+	uint32_t n, end;
+
+	fz_reader_init(&body, frame->body, frame->len);
+	n = fz_reader_u32(&body);
+	end = frame->seq + n;
+	if (n == 0 || n > INT32_MAX || (int32_t)(frame->seq - s->started) < 0 ||
+	    (int32_t)(s->link.next_seq - end) < 0)
+		return -1;
+	s->started = end;
+	s->started_ns = fz_clock_ns();
+	return 0;
+}
+
+static int
+note_recalled(struct link_stream *s, const struct fz_frame *frame)
+{
+	if (!s->recalling || frame->seq != s->recall_end)
+		return -1;
+	s->recalling = false;
+	return 1; /* the owner returns the items */
+}
+
+static int
+note_refusal(struct link_stream *s, const struct fz_frame *frame)
+{
+	s->nwhy = frame->len < sizeof(s->why) ? frame->len : sizeof(s->why);
+	memcpy(s->why, frame->body, s->nwhy);
+	return 0;
+}
+
+/* Whether all values of a reply are inside its frame. */
+static bool
+is_inline(const struct fz_frame *frame)
+{
+	struct fz_reader body;
+	struct fz_part part;
+
+	if (frame->type == FZ_WIRE_ITEMS)
+		return true;
+	fz_reader_init(&body, frame->body, frame->len);
+	fz_reader_take(&body, frame->type == FZ_WIRE_ERROR ? 8 : 4);
+	while (fz_reader_left(&body) != 0) {
+		if (fz_wire_part(&body, &part) == 0 && part.bytes == NULL)
+			return false;
+	}
+	return frame->type != FZ_WIRE_STORED;
+}
+
+/* Returns 1 if the frame is the owner's, 0 if it is the link's, -1: garbage. */
+static int
+take_frame(struct link_stream *s, const struct fz_frame *frame)
+{
+	switch ((int)frame->type) {
+	case FZ_WIRE_STARTED:
+		return note_started(s, frame);
+	case FZ_WIRE_RECALLED:
+		return note_recalled(s, frame);
+	case FZ_WIRE_REFUSED:
+		return note_refusal(s, frame);
+	default:
+		return is_inline(frame) ? 1 : -1;
+	}
+}
+
+static int
+stream_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
+{
+	struct link_stream *s = of(link);
+	int rc;
+
+	while ((rc = fz_wire_next(&link->wire, frame, err)) == 1) {
+		rc = take_frame(s, frame);
+		if (rc == 1)
+			return 1;
+		if (rc < 0)
+			return fz_err_set(err, FZ_ERR_CRASH,
+			    "its stream carries a frame that no worker sends");
+	}
+	s->heard_ns = fz_clock_ns();
+	return rc;
+}
+
+static bool
+stream_peek(struct fz_link *link, struct fz_buf *frames)
+{
+	(void)link;
+	(void)frames;
+	return false;
+}
+
+static bool
+stream_is_sending(const struct fz_link *link)
+{
+	return fz_clock_ns() - of_const(link)->heard_ns < STREAM_PAUSE_NS;
+}
+
+static void
+stream_close(struct fz_link *link)
+{
+	(void)link;
+}
+
+const struct fz_link_ops fz_link_stream = {
+	.flags = 0,
+	.open = stream_open,
+	.enter = stream_enter,
+	.refuse = stream_refuse,
+	.refusal = stream_refusal,
+	.forked = stream_forked,
+	.put = stream_put,
+	.blob = stream_blob,
+	.settle = stream_settle,
+	.started = stream_started,
+	.started_at = stream_started_at,
+	.recall = stream_recall,
+	.next = stream_next,
+	.peek = stream_peek,
+	.is_sending = stream_is_sending,
+	.close = stream_close,
+};
