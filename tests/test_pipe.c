@@ -139,12 +139,12 @@ start_registered(int (*f)(void *ctx), struct fz_pipe *pipe)
 	pid_t pid;
 
 	count_child();
-	ready = (_Atomic int *)fz_heap_take(1, NULL);
+	ready = (_Atomic int *)fz_heap_alloc(1, NULL);
 	atomic_store(ready, 0);
 	pid = member_start(f, pipe);
 	while (atomic_load(ready) == 0)
 		sched_yield();
-	fz_heap_give((void *)(uintptr_t)ready);
+	fz_heap_give_back((void *)(uintptr_t)ready);
 	return pid;
 }
 
@@ -233,7 +233,7 @@ test_pipe_end_is_given_to_one_child_only(void **state)
 	fz_pipe_give(pipe, 1);
 	fz_pipe_give_none();
 	pid = start_registered(live, pipe);
-	assert_int_equal(pipe->ends[1].holders.user, 0);
+	assert_int_equal(pipe->end[1].holders.user, 0);
 	kill_child(pid);
 	free_pipe(pipe, true, true);
 }
@@ -315,8 +315,8 @@ use_pipe(void *ctx)
 	uint32_t self = fz_pipe_self(NULL);
 
 	fz_pipe_use(pipe, 1);
-	return self != 0 && self == fz_heap_me() &&
-		       fz_endpoint_is_used(&pipe->ends[1].holders, self)
+	return self != 0 && self == fz_heap_self() &&
+		       fz_endpoint_is_used(&pipe->end[1].holders, self)
 		   ? 0
 		   : 1;
 }
@@ -402,10 +402,10 @@ test_pipe_closed_on_both_sides_has_no_memory(void **state)
 
 	(void)state;
 	assert_int_equal(
-	    fz_queue_put(fz_pipe_in(pipe, 1), fz_heap_me(), &item, NULL),
+	    fz_queue_put(fz_pipe_in(pipe, 1), fz_heap_self(), &item, NULL),
 	    FZ_QUEUE_DONE);
 	assert_int_equal(
-	    fz_queue_take(&pipe->ends[0].out, fz_heap_me(), &taken),
+	    fz_queue_take(&pipe->end[0].out, fz_heap_self(), &taken),
 	    FZ_QUEUE_DONE);
 	assert_true(fz_heap_used() > before);
 	fz_pipe_close(pipe, 0);

@@ -193,7 +193,7 @@ setup(void **state)
 {
 	lua_State *L;
 
-	fz_heap_hold();
+	fz_heap_acquire();
 	assert_int_equal(fz_heap_open(NULL), 0);
 	move_heap(PARENT_AT);
 	start_child();
@@ -271,7 +271,7 @@ teardown(void **state)
 	close(child.from);
 	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
 	lua_close(*state);
-	fz_heap_let_go();
+	fz_heap_release();
 	return 0;
 }
 
@@ -291,7 +291,7 @@ run(void **state, const char *code)
 static void
 test_remap_finds_an_address_in_the_heap(void **state)
 {
-	const void **chunk = fz_heap_take(1, NULL);
+	const void **chunk = fz_heap_alloc(1, NULL);
 
 	(void)state;
 	memset(chunk, 0, CHUNK);
@@ -304,7 +304,7 @@ test_remap_finds_an_address_in_the_heap(void **state)
 	assert_ptr_equal(find_in_chunks(), &chunk[100]);
 	chunk[100] = &child;
 	assert_ptr_equal(find_in_chunks(), &chunk[100]);
-	fz_heap_give(chunk);
+	fz_heap_give_back(chunk);
 }
 
 static void
@@ -492,12 +492,12 @@ test_remap_counts_of_many_members(void **state)
 	int status;
 
 	(void)state;
-	assert_int_not_equal(fz_heap_self(NULL), 0);
+	assert_int_not_equal(fz_heap_join(NULL), 0);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t member = 1 << PLACE_BITS | i;
 
-		fz_unfinished_count(fz_unfinished_slot(&box->unfinished,
-					&box->object, member, NULL),
+		fz_unfinished_add(fz_unfinished_counter(&box->unfinished,
+				      &box->object, member, NULL),
 		    member);
 	}
 	check_heap();
@@ -509,14 +509,14 @@ test_remap_counts_of_many_members(void **state)
 		move_heap(CHILD_AT);
 		box = fz_ref_at(offset);
 		for (uint32_t i = 0; i < n - 1; i++)
-			all = all && fz_unfinished_pay(&box->unfinished,
+			all = all && fz_unfinished_ack(&box->unfinished,
 					 1 << PLACE_BITS | (n - 1 - i));
 		_exit(
 		    all && fz_unfinished_any(&box->unfinished, false) ? 0 : 1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	assert_true(fz_unfinished_pay(&box->unfinished, 1 << PLACE_BITS));
+	assert_true(fz_unfinished_ack(&box->unfinished, 1 << PLACE_BITS));
 	assert_false(fz_unfinished_any(&box->unfinished, false));
 	fz_heap_free(&box->object);
 }

@@ -18,7 +18,7 @@ local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
   {dir = "os/", "slab", "alloc", "fd", "cwd", "cpus", "memory", "jobserver", "lines", "spin", "loop",
     "proctree", "streams", "death", "proc proc_child proc_state"},
-  {dir = "shared/", "extent", "arena", "ref", "eventcount heap heap_state", "lock", "waiter", "barrier",
+  {dir = "shared/", "extent", "arena", "ref", "memfd", "eventcount heap heap_state", "lock", "waiter", "barrier",
     "condition", "endpoint", "event", "heap_chunks", "heap_members", "heap_objects",
     "heap_reclaim", "idle", "unfinished", "queue", "pipe", "semaphore"},
   {dir = "worker/", "blob", "claim", "wire", "cell", "child_port", "child_stream", "engine", "program_state", "program",

@@ -344,7 +344,7 @@ fz_lloop_listen(lua_State *L)
 	struct fz_err err = { 0 };
 
 	if (ll->bell.fd == -1 &&
-	    fz_loop_watch(ll->engine.loop, &ll->bell, fz_heap_bell(),
+	    fz_loop_watch(ll->engine.loop, &ll->bell, fz_heap_wake_fd(),
 		FZ_LOOP_READ | FZ_LOOP_EDGE, &err) != 0)
 		fz_lerror_raise(L, &err);
 }

@@ -6,12 +6,12 @@
 enum { OPEN, RUNNING, RELEASING, RESETTING, BROKEN };
 
 static void
-tell_all(const struct fz_barrier *b, enum fz_waiter_state state)
+notify_all(const struct fz_barrier *b, enum fz_waiter_state state)
 {
 	struct fz_waiter w = { 0 };
 
 	while (fz_waiter_next(&w, b->name, FZ_WAITER_WAITS))
-		fz_waiter_tell(&w, state);
+		fz_waiter_notify(&w, state);
 }
 
 static uint32_t
@@ -25,7 +25,7 @@ count_alive(const struct fz_barrier *b)
 	return n;
 }
 
-/* Do what follows of the state, and see whether somebody has died. */
+/* Check whether a process has died; then complete the change of state. */
 static void
 settle(struct fz_barrier *b)
 {
@@ -38,12 +38,12 @@ settle(struct fz_barrier *b)
 	}
 	if (state == OPEN || state == RUNNING)
 		return;
-	tell_all(b, state == RELEASING ? FZ_WAITER_GO : FZ_WAITER_FAILS);
+	notify_all(b, state == RELEASING ? FZ_WAITER_GO : FZ_WAITER_FAILS);
 	if (state != BROKEN) {
 		b->count = 0;
 		atomic_store(&b->state, OPEN);
 	}
-	fz_eventcount_wake(&b->gate, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_notify(&b->opening, FZ_EVENTCOUNT_ALL);
 }
 
 static void
@@ -56,18 +56,18 @@ change(struct fz_barrier *b, uint32_t state)
 static void
 lock(struct fz_barrier *b, uint32_t self)
 {
-	struct fz_eventcount *gate = &b->lock.gate;
+	struct fz_eventcount *waiters = &b->lock.waiters;
 
 	if (!fz_lock_try(&b->lock, self)) {
 		for (;;) {
 			uint32_t seq =
-			    fz_eventcount_enter(gate, FZ_EVENTCOUNT_SLEEP);
+			    fz_eventcount_prepare(waiters, FZ_EVENTCOUNT_SLEEP);
 
-			if (fz_lock_inherit(&b->lock, self) != FZ_LOCK_BUSY)
+			if (fz_lock_recover(&b->lock, self) != FZ_LOCK_BUSY)
 				break;
-			fz_eventcount_sleep(gate, seq, FZ_CLOCK_NEVER);
+			fz_eventcount_commit(waiters, seq, FZ_CLOCK_NEVER);
 		}
-		fz_eventcount_again(gate);
+		fz_eventcount_rearm(waiters);
 	}
 	settle(b);
 }
@@ -78,7 +78,7 @@ unlock(struct fz_barrier *b)
 	fz_lock_release(&b->lock);
 }
 
-/* It is open. */
+/* The barrier is open. */
 static enum fz_barrier_step
 arrive(struct fz_barrier *b, uint32_t self)
 {
@@ -131,9 +131,9 @@ fz_barrier_finish(struct fz_barrier *b, uint32_t self, bool well)
 }
 
 void
-fz_barrier_look(struct fz_barrier *b, uint32_t self)
+fz_barrier_check(struct fz_barrier *b, uint32_t self)
 {
-	if (fz_lock_inherit(&b->lock, self) == FZ_LOCK_BUSY)
+	if (fz_lock_recover(&b->lock, self) == FZ_LOCK_BUSY)
 		return;
 	settle(b);
 	unlock(b);

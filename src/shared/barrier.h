@@ -1,14 +1,14 @@
 /*
- * barrier.h - processes that wait until a number of them has come.
+ * barrier.h - processes wait until a number of them has arrived.
  *
- *   OPEN ----- the last comes -----> RUNNING --- its action ends --> OPEN
- *   OPEN, RUNNING -- a wait runs out, somebody dies, abort --> BROKEN
+ *   OPEN ----- the last arrives -----> RUNNING --- its action ends --> OPEN
+ *   OPEN, RUNNING -- a wait times out, a process dies, abort --> BROKEN
  *   any -- reset --> OPEN
  *
- * Those that wait are told how it ended at their places, so that what becomes
- * of the barrier afterwards is no matter to them. Each change is decided by one
- * store of the state; what follows of it is done again by the next one to come
- * where the process is killed meanwhile.
+ * Each waiter gets its outcome at its own place, so that it is unaffected if
+ * the barrier is reset or used again before it wakes. One store of the state
+ * decides each change. If the process is killed before it has notified the
+ * waiters, the next process that locks the barrier does so.
  */
 #ifndef FZ_BARRIER_H
 #define FZ_BARRIER_H
@@ -21,41 +21,42 @@
 #include "shared/lock.h"
 #include "shared/waiter.h"
 
-/* In shared memory; what is not said to be its maker's begins as zero. */
+/* In shared memory, all zero but what the creator sets. */
 struct fz_barrier {
-	struct fz_lock lock; /* for a moment, by who looks or changes */
+	struct fz_lock lock; /* held for short checks and changes */
 	_Atomic uint32_t state;
-	_Atomic uint32_t runner;   /* who runs the action */
-	uint32_t count;            /* how many have come */
-	uint32_t parties;          /* its maker's */
-	uint32_t name;             /* its maker's: of the object it is in */
-	bool has_action;           /* its maker's */
-	struct fz_eventcount gate; /* of those who come while the action runs */
+	_Atomic uint32_t runner; /* member that runs the action; 0: none yet */
+	uint32_t count;          /* arrived processes of this round */
+	uint32_t parties;        /* set by the creator */
+	uint32_t name;   /* of the object it is in; set by the creator */
+	bool has_action; /* set by the creator */
+	struct fz_eventcount
+	    opening; /* where processes wait for RUNNING to end */
 };
 
 enum fz_barrier_step {
-	FZ_BARRIER_LATER,  /* not yet: wait at the gate, come again */
-	FZ_BARRIER_WAITS,  /* wait to be told, then fz_barrier_leave() */
-	FZ_BARRIER_LAST,   /* run the action, if any, fz_barrier_finish() */
-	FZ_BARRIER_BROKEN, /* it is */
-	FZ_BARRIER_TWICE,  /* this process waits for something already */
-	FZ_BARRIER_INSIDE  /* this process runs the action */
+	FZ_BARRIER_LATER, /* not open: wait at `opening`, arrive again */
+	FZ_BARRIER_WAITS, /* wait until notified, then fz_barrier_leave() */
+	FZ_BARRIER_LAST,  /* run the action, if any, fz_barrier_finish() */
+	FZ_BARRIER_BROKEN,
+	FZ_BARRIER_TWICE, /* this process waits for an object already */
+	FZ_BARRIER_INSIDE /* this process runs the action */
 };
 
-/* Come; `*index` says how many came before. `self` is fz_heap_self(). */
+/* `*index`: how many arrived before. `self` is fz_heap_self(). */
 enum fz_barrier_step fz_barrier_arrive(
     struct fz_barrier *b, uint32_t self, uint32_t *index);
 
-/* The action has ended, well or not. Returns whether all go on. */
+/* The action has ended, well or not. Returns whether the waiters go on. */
 bool fz_barrier_finish(struct fz_barrier *b, uint32_t self, bool well);
 
-/* See whether somebody has died; does nothing where others look. */
-void fz_barrier_look(struct fz_barrier *b, uint32_t self);
+/* Check whether a process has died; nothing if the lock is held. */
+void fz_barrier_check(struct fz_barrier *b, uint32_t self);
 
-/* The end of a wait: breaks it unless one was told something. */
+/* The end of a wait: breaks the barrier unless this process was notified. */
 enum fz_waiter_state fz_barrier_leave(struct fz_barrier *b, uint32_t self);
 
-/* Those that wait fail; then it is broken, or as new. */
+/* All waits fail; then the barrier is broken, or as new. */
 void fz_barrier_abort(struct fz_barrier *b, uint32_t self);
 void fz_barrier_reset(struct fz_barrier *b, uint32_t self);
 

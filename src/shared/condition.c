@@ -15,10 +15,10 @@ notify_all(uint32_t name)
 	struct fz_waiter w = { 0 };
 
 	while (fz_waiter_next(&w, name, FZ_WAITER_WAITS))
-		fz_waiter_tell(&w, FZ_WAITER_GO);
+		fz_waiter_notify(&w, FZ_WAITER_GO);
 }
 
-/* The living one that has waited longest. */
+/* The living process that has waited longest. */
 static bool
 find_first(uint32_t name, struct fz_waiter *first)
 {
@@ -44,17 +44,17 @@ fz_condition_notify(uint32_t name, uint32_t n)
 		return;
 	}
 	while (n > 0 && find_first(name, &first))
-		n -= fz_waiter_tell(&first, FZ_WAITER_GO);
+		n -= fz_waiter_notify(&first, FZ_WAITER_GO);
 }
 
 void
-fz_condition_inherit(uint32_t name)
+fz_condition_recover(uint32_t name)
 {
 	struct fz_waiter w = { 0 };
 
 	while (fz_waiter_next(&w, name, FZ_WAITER_GO)) {
 		if (!fz_heap_alive(w.member) &&
-		    fz_waiter_tell(&w, FZ_WAITER_NONE))
+		    fz_waiter_notify(&w, FZ_WAITER_NONE))
 			fz_condition_notify(name, 1);
 	}
 }

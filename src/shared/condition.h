@@ -1,9 +1,9 @@
 /*
- * condition.h - processes that wait until others notify them.
+ * condition.h - processes wait until another process notifies them.
  *
- * Whoever begins to wait or notifies holds the lock of the condition. Who was
- * notified ends its wait when it has that lock again: when it dies before, its
- * notification is another's.
+ * A process holds the lock of the condition when it begins to wait and when it
+ * notifies. A notified process ends its wait when it holds that lock again: if
+ * it dies before, its notification goes to another waiter.
  */
 #ifndef FZ_CONDITION_H
 #define FZ_CONDITION_H
@@ -13,13 +13,13 @@
 
 #define FZ_CONDITION_ALL UINT32_MAX
 
-/* Begin to wait; false where this process waits for something already. */
+/* Begin to wait; false if this process waits for an object already. */
 bool fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t self);
 
-/* Notify the `n` that have waited longest and live; fewer where there are. */
+/* Notify the `n` living processes that have waited longest, or all if fewer. */
 void fz_condition_notify(uint32_t name, uint32_t n);
 
-/* Hand on what the dead were notified of. For who waits, now and then. */
-void fz_condition_inherit(uint32_t name);
+/* Pass on the notifications of dead processes. Waiters call it repeatedly. */
+void fz_condition_recover(uint32_t name);
 
 #endif

@@ -1,6 +1,6 @@
 #include "shared/endpoint.h"
 
-#define USED UINT32_C(0x80000000) /* members are below */
+#define USED UINT32_C(0x80000000) /* members are smaller */
 
 static _Atomic uint32_t *
 own_place(struct fz_endpoint *end, uint32_t self)
@@ -8,18 +8,18 @@ own_place(struct fz_endpoint *end, uint32_t self)
 	return &end->at[fz_heap_place(self)];
 }
 
-/* Note that `self` is among those, and whether it is not the only one ever. */
+/* Note a member as the first one ever, or that there was another one. */
 static void
 note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
 {
-	uint32_t nobody = 0;
+	uint32_t before = 0;
 
-	if (!atomic_compare_exchange_strong(first, &nobody, self) &&
-	    nobody != self)
+	if (!atomic_compare_exchange_strong(first, &before, self) &&
+	    before != self)
 		atomic_store(n, 2);
 }
 
-/* Whether another one ever was. */
+/* Whether there ever was another member than `self`. */
 static bool
 was_other(
     const _Atomic uint32_t *first, const _Atomic uint32_t *n, uint32_t self)

@@ -10,9 +10,8 @@
 
 /* In shared memory; all zero is one that is not set. */
 struct fz_event {
-	_Atomic uint32_t
-	    word; /* bit 0: it is set; the others count how often */
-	struct fz_eventcount gate;
+	_Atomic uint32_t word; /* bit 0: set; other bits: how often it was */
+	struct fz_eventcount waiters;
 };
 
 static inline bool
@@ -30,7 +29,7 @@ fz_event_set(struct fz_event *event)
 		if (!atomic_compare_exchange_weak(
 			&event->word, &word, word + 3))
 			continue;
-		fz_eventcount_wake(&event->gate, FZ_EVENTCOUNT_ALL);
+		fz_eventcount_notify(&event->waiters, FZ_EVENTCOUNT_ALL);
 		return;
 	}
 }
@@ -41,20 +40,20 @@ fz_event_clear(struct fz_event *event)
 	atomic_fetch_and(&event->word, ~UINT32_C(1));
 }
 
-/* What fz_event_came() takes, before one waits. */
+/* The `since` of fz_event_was_set(), before a process waits. */
 static inline uint32_t
-fz_event_now(const struct fz_event *event)
+fz_event_version(const struct fz_event *event)
 {
 	return atomic_load(&event->word);
 }
 
-/* Whether it is set, or was since then: it may be cleared again. */
+/* Whether it is set, or was set since then and is cleared again. */
 static inline bool
-fz_event_came(const struct fz_event *event, uint32_t then)
+fz_event_was_set(const struct fz_event *event, uint32_t since)
 {
 	uint32_t word = atomic_load(&event->word);
 
-	return (word & 1) || word >> 1 != then >> 1;
+	return (word & 1) || word >> 1 != since >> 1;
 }
 
 #endif

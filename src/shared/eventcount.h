@@ -1,12 +1,13 @@
 /*
- * eventcount.h - where processes wait for a change of what they share.
+ * eventcount.h - processes wait here until what they share has changed.
  *
- * Who waits enters, looks whether it can go on, and only then sleeps; who
- * changes something wakes afterwards: no wake-up is missed. But a process may
- * be killed between its change and the wake-up, or after it was woken and
- * before it has done what it was woken for. So everybody who waits looks again
- * after FZ_EVENTCOUNT_LOOK_NS, and whoever went on after a sleep calls
- * fz_eventcount_again() where only one is woken at a time.
+ * A waiter calls prepare, checks its condition, and only then commits to the
+ * sleep. A process that changes the condition notifies afterwards, so that no
+ * wake-up is missed. But a process may be killed between its change and the
+ * notification, or after it was woken and before it has done what it was woken
+ * for. So every waiter checks again after FZ_EVENTCOUNT_CHECK_NS; and a waiter
+ * that has slept and goes on calls fz_eventcount_rearm() if each notification
+ * wakes only one.
  */
 #ifndef FZ_EVENTCOUNT_H
 #define FZ_EVENTCOUNT_H
@@ -14,46 +15,51 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define FZ_EVENTCOUNT_LOOK_NS (INT64_C(50) * 1000 * 1000)
+#define FZ_EVENTCOUNT_CHECK_NS (INT64_C(50) * 1000 * 1000)
 #define FZ_EVENTCOUNT_ALL UINT32_MAX
 
-/* How one waits. */
+/* How a process waits: a set of these. */
 enum {
-	FZ_EVENTCOUNT_SLEEP = 1, /* in fz_eventcount_sleep() */
-	FZ_EVENTCOUNT_LOOP =
-	    2, /* for the bell of the shared heap, among others */
+	FZ_EVENTCOUNT_SLEEP = 1, /* in fz_eventcount_commit() */
+	FZ_EVENTCOUNT_LOOP = 2,  /* in a loop that polls fz_heap_wake_fd() */
 };
 
 /* In shared memory; all zero is a new one. */
 struct fz_eventcount {
 	_Atomic uint32_t seq;
-	_Atomic uint32_t waiting; /* a set of the above; may have too many */
+	_Atomic uint32_t waiting; /* how processes wait; may have too many */
 };
 
-/* Before looking whether one can go on. Returns what fz_eventcount_sleep()
- * takes. */
-uint32_t fz_eventcount_enter(struct fz_eventcount *gate, uint32_t how);
+/* Call it before the check. Returns the `seq` of fz_eventcount_commit(). */
+uint32_t fz_eventcount_prepare(struct fz_eventcount *ec, uint32_t how);
 
 /*
- * Sleep until woken after `seq` was entered, until `until_ns`, a signal, or
- * FZ_EVENTCOUNT_LOOK_NS have passed: then enter and look again.
+ * Sleep until a notification after `seq`, until `until_ns`, a signal, or for
+ * FZ_EVENTCOUNT_CHECK_NS: then prepare and check again.
  */
-void fz_eventcount_sleep(
-    struct fz_eventcount *gate, uint32_t seq, int64_t until_ns);
+void fz_eventcount_commit(
+    struct fz_eventcount *ec, uint32_t seq, int64_t until_ns);
 
 /*
- * After a change, made by a sequentially consistent store: wake at most `n`
- * that sleep, and all that wait in a loop.
+ * After a change, which is a sequentially consistent store: wake at most `n` of
+ * the processes that sleep, and all that wait in a loop.
  */
-void fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
+void fz_eventcount_notify_contended(struct fz_eventcount *ec, uint32_t n);
 static inline void
-fz_eventcount_wake(struct fz_eventcount *gate, uint32_t n)
+fz_eventcount_notify(struct fz_eventcount *ec, uint32_t n)
 {
-	if (atomic_load(&gate->waiting) != 0)
-		fz_eventcount_wake_slowly(gate, n);
+	if (atomic_load(&ec->waiting) != 0)
+		fz_eventcount_notify_contended(ec, n);
 }
 
-/* Between two looks at what another processor is about to change. */
+/* Other processes may still sleep: have the next notification wake one. */
+static inline void
+fz_eventcount_rearm(struct fz_eventcount *ec)
+{
+	atomic_fetch_or(&ec->waiting, FZ_EVENTCOUNT_SLEEP);
+}
+
+/* Between two checks of what another processor is about to change. */
 static inline void
 fz_eventcount_pause(void)
 {
@@ -62,13 +68,6 @@ fz_eventcount_pause(void)
 #elif defined(__aarch64__)
 	__asm__ volatile("yield");
 #endif
-}
-
-/* Others may sleep still: the next change is to wake one. */
-static inline void
-fz_eventcount_again(struct fz_eventcount *gate)
-{
-	atomic_fetch_or(&gate->waiting, FZ_EVENTCOUNT_SLEEP);
 }
 
 #endif

@@ -1,9 +1,8 @@
-/* memfd_create, fallocate and madvise are no part of C. */
+/* MADV_POPULATE_WRITE is Linux only. */
 #define _GNU_SOURCE
 #include "shared/heap.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -13,12 +12,12 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "shared/heap_state.h"
+#include "shared/memfd.h"
 
-#define PIECE ((size_t)8 << 20)
-#define SIZE_FEW ((size_t)64 << 20) /* with less it does not begin */
+#define SIZE_MIN ((size_t)64 << 20)
 
 unsigned char *fz_heap_base;
-struct fz_heap fz_heap = { .fd = -1, .bell = -1 };
+struct fz_heap fz_heap = { .fd = -1, .wake_fd = -1 };
 
 static size_t
 head_size(uint32_t nchunks)
@@ -28,17 +27,17 @@ head_size(uint32_t nchunks)
 	return (n + CHUNK - 1) & ~(CHUNK - 1);
 }
 
-#ifdef FZ_VALGRIND /* looking for leaks it touches every page */
-#define SIZE_LEAST (UINT64_C(1) << 29)
-#define SIZE_MOST SIZE_LEAST
+#ifdef FZ_VALGRIND /* its search for leaks touches every page */
+#define SIZE_USUAL (UINT64_C(1) << 29)
+#define SIZE_MAX_USED SIZE_USUAL
 #else
-#define SIZE_LEAST (UINT64_C(1) << 32)
-#define SIZE_MOST (UINT64_C(1) << 38) /* a name has 30 bits */
+#define SIZE_USUAL (UINT64_C(1) << 32)
+#define SIZE_MAX_USED (UINT64_C(1) << 38) /* a name has 30 bits */
 #endif
 
 /*
- * Twice what the machine has: some of it is mostly free. But of the addresses
- * that a process may have most are left to the script.
+ * Twice the memory of the machine, because free chunks lie in between. But most
+ * addresses that a limited process may use are left to the script.
  */
 static size_t
 wanted_size(void)
@@ -47,24 +46,24 @@ wanted_size(void)
 	uint64_t size = 2 * pages * (uint64_t)sysconf(_SC_PAGESIZE);
 	struct rlimit limit;
 
-	if (size < SIZE_LEAST)
-		size = SIZE_LEAST;
-	if (size > SIZE_MOST)
-		size = SIZE_MOST;
+	if (size < SIZE_USUAL)
+		size = SIZE_USUAL;
+	if (size > SIZE_MAX_USED)
+		size = SIZE_MAX_USED;
 	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur / 4 < size)
 		size = limit.rlim_cur / 4;
-	if (size < SIZE_FEW)
-		size = SIZE_FEW;
+	if (size < SIZE_MIN)
+		size = SIZE_MIN;
 	return (size_t)(size & ~(uint64_t)(CHUNK - 1));
 }
 
-/* Less where address space is short. */
+/* Map less if address space is short. */
 static void *
 map_region(int fd, size_t *size)
 {
 	void *at = MAP_FAILED;
 
-	for (; *size >= SIZE_FEW; *size /= 2) {
+	for (; *size >= SIZE_MIN; *size /= 2) {
 		if (ftruncate(fd, (off_t)*size) == -1)
 			continue;
 		at = mmap(NULL, *size, PROT_READ | PROT_WRITE,
@@ -75,44 +74,23 @@ map_region(int fd, size_t *size)
 	return at;
 }
 
-/* 0, or -1 and errno. */
-static int
-reserve_piece(size_t offset, size_t len)
-{
-	if (fz_heap.fd != -1)
-		return fallocate(fz_heap.fd, 0, (off_t)offset, (off_t)len);
-	if (madvise(fz_heap_base + offset, len, MADV_POPULATE_WRITE) == 0)
-		return 0;
-	if (errno == EFAULT) /* the fault of a page that cannot be had */
-		errno = ENOMEM;
-	return -1;
-}
-
-/* By the piece: a signal undoes all of one. */
 int
 fz_heap_reserve(const void *at, size_t len)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t offset = (size_t)fz_ref_offset(at), end = offset + len;
+	size_t offset = (size_t)fz_ref_offset(at), before = offset % page;
 
-	offset &= ~(page - 1);
-	while (offset < end) {
-		size_t n = end - offset < PIECE ? end - offset : PIECE;
-
-		if (reserve_piece(offset, n) == 0)
-			offset += n;
-		else if (errno != EINTR)
-			return -1;
-	}
-	return 0;
+	offset -= before;
+	return fz_memfd_reserve(
+	    fz_heap_base + offset, before + len, fz_heap.fd, (off_t)offset);
 }
 
-/* What it was to its parent it is no more. */
+/* A forked child is not a member yet: forget the parent's membership. */
 static void
-in_child(void)
+forget_member(void)
 {
 	if (fz_heap.self == 0)
-		return; /* nothing of this page is to be copied */
+		return; /* a write would have this page copied */
 	fz_heap.self = 0;
 	fz_heap.cells = NULL;
 	fz_ref_set(&fz_heap.dropped, NULL);
@@ -139,7 +117,7 @@ close_region(void)
 	if (fz_heap_base != NULL)
 		munmap(fz_heap_base, fz_heap.size);
 	fz_heap_base = NULL;
-	fz_fd_close(&fz_heap.bell);
+	fz_fd_close(&fz_heap.wake_fd);
 	fz_fd_close(&fz_heap.fd);
 }
 
@@ -158,7 +136,7 @@ init_region(struct fz_err *err)
 	    (unsigned char *)head + head_size((uint32_t)(room / CHUNK));
 	code = fz_heap_init_lock(&head->joining);
 	if (code == 0 && !hooked)
-		code = pthread_atfork(NULL, NULL, in_child);
+		code = pthread_atfork(NULL, NULL, forget_member);
 	if (code != 0)
 		return fz_err_sys(err, code, "cannot set up shared memory");
 	hooked = true;
@@ -168,26 +146,19 @@ init_region(struct fz_err *err)
 static int
 make_files(struct fz_err *err)
 {
-	struct rlimit limit;
-
-	/* Growing a file beyond the limit is a signal, not an error. */
-	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
-	    limit.rlim_cur != RLIM_INFINITY)
-		return fz_err_set(err, FZ_ERR_ERROR,
-		    "no shared memory under a file size limit");
-	fz_heap.fd = memfd_create("fzlua-heap", MFD_CLOEXEC);
-	fz_heap.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fz_heap.fd == -1 || fz_heap.bell == -1)
-		return fz_err_sys(err, errno, "cannot make shared memory");
-	if (fz_fd_clear_standard(&fz_heap.fd, err) != 0)
+	fz_heap.fd = fz_memfd_new("fzlua-heap", 0, err);
+	if (fz_heap.fd == -1)
 		return -1;
-	return fz_fd_clear_standard(&fz_heap.bell, err);
+	fz_heap.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fz_heap.wake_fd == -1)
+		return fz_err_sys(err, errno, "cannot make shared memory");
+	return fz_fd_clear_standard(&fz_heap.wake_fd, err);
 }
 
 /*
- * A process that writes to all of its descriptors, or closes them and opens
- * files, is to do nothing to what all share: the mapping alone is kept. Before
- * Linux 5.14 the file is needed to reserve memory.
+ * Keep the mapping alone, so that a process that writes to all its descriptors,
+ * or closes them and opens files, does not reach what all share. Before Linux
+ * 5.14 the file is needed to reserve memory.
  */
 static void
 close_file(void)
@@ -220,7 +191,7 @@ fz_heap_open(struct fz_err *err)
 {
 	if (fz_heap_base != NULL)
 		return 0;
-	/* One of its own would not be that of the others. */
+	/* A heap of its own would not be that of the other processes. */
 	if (fz_heap.failed != 0 && fz_heap.failed != getpid())
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "no shared memory, as there was none when this process "
@@ -234,21 +205,21 @@ fz_heap_open(struct fz_err *err)
 }
 
 void
-fz_heap_hold(void)
+fz_heap_acquire(void)
 {
 	fz_heap.nholders++;
 }
 
 bool
-fz_heap_is_held(void)
+fz_heap_is_acquired(void)
 {
 	return fz_heap.nholders != 0;
 }
 
 /*
- * A robust mutex that is locked is in a list of its thread's, and must not be
- * unmapped. False: it is that of another thread, which lives: the region stays,
- * for the next state that needs one.
+ * Unlock the own mutex: a robust one that is locked is in a list of its thread,
+ * and must not be unmapped. False: another thread has locked it, and lives; the
+ * region stays mapped, for the next state that needs one.
  */
 static bool
 leave(void)
@@ -264,7 +235,7 @@ leave(void)
 }
 
 void
-fz_heap_let_go(void)
+fz_heap_release(void)
 {
 	if (--fz_heap.nholders != 0)
 		return;
@@ -273,29 +244,28 @@ fz_heap_let_go(void)
 		return;
 	if (fz_heap.self != 0 && !leave())
 		return;
-	in_child();
+	forget_member();
 	close_region();
 }
 
 int
-fz_heap_bell(void)
+fz_heap_wake_fd(void)
 {
-	return fz_heap.bell;
+	return fz_heap.wake_fd;
 }
 
 void
-fz_heap_ring(void)
+fz_heap_wake_all(void)
 {
 	uint64_t one = 1, many;
 	ssize_t n;
 
-	if (fz_heap.bell == -1)
+	if (fz_heap.wake_fd == -1)
 		return;
 	do
-		n = write(fz_heap.bell, &one, sizeof(one));
-	while (
-	    n == -1 && (errno == EINTR ||
-			   /* Full, of what some process has written to it. */
-			   (errno == EAGAIN &&
-			       read(fz_heap.bell, &many, sizeof(many)) > 0)));
+		n = write(fz_heap.wake_fd, &one, sizeof(one));
+	while (n == -1 && (errno == EINTR ||
+			      /* Full, because some process wrote to it. */
+			      (errno == EAGAIN && read(fz_heap.wake_fd, &many,
+						      sizeof(many)) > 0)));
 }

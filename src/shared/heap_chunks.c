@@ -5,13 +5,10 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "base/clock.h"
 #include "base/err.h"
-#include "os/memory.h"
 #include "shared/heap_state.h"
 
-#define WARM_MAX 4096    /* chunks that are kept with their memory */
-#define MUCH (64U << 20) /* looked at before it is taken */
+#define WARM_MAX 4096 /* free chunks that keep their memory */
 
 void
 fz_heap_search_from(uint32_t i)
@@ -26,7 +23,7 @@ fz_heap_search_from(uint32_t i)
 	} while (!atomic_compare_exchange_weak(lowest, &before, after));
 }
 
-/* From the end, so that what a killed process leaves says whose it is. */
+/* From the end, so that the rest has an owner if the process is killed. */
 static void
 set_free(uint32_t i, uint32_t n, uint32_t state)
 {
@@ -59,7 +56,7 @@ fz_heap_drop_chunks(uint32_t i, uint32_t n)
 	set_free(i, n, COLD);
 }
 
-/* Claim chunk `i` if it is free; then `*cold` says whether it has no memory. */
+/* Claim chunk `i` if it is free; `*cold` is set if it has no memory. */
 static bool
 claim_chunk(uint32_t i, bool *cold)
 {
@@ -71,14 +68,14 @@ claim_chunk(uint32_t i, bool *cold)
 		&fz_heap.owners[i], &before, owner_word(fz_heap.self, 0)))
 		return false;
 	atomic_fetch_add(&head->nused, 1);
-	if (whose(before) == WARM)
+	if (owner_of(before) == WARM)
 		atomic_fetch_sub(&head->nwarm, 1);
 	else
 		*cold = true;
 	return true;
 }
 
-/* Before chunks below `top` are claimed. 0, or -1 and errno. */
+/* Have owner words for the chunks below `top`. 0, or -1 and errno. */
 static int
 raise_top(uint32_t top)
 {
@@ -94,7 +91,7 @@ raise_top(uint32_t top)
 	return 0;
 }
 
-/* Claim `n` chunks from `i` on, with memory. 1, 0 where not all are free, -1 */
+/* Claim `n` chunks from `i` on. 1; 0 if not all are free; -1 and errno. */
 static int
 claim_row(uint32_t i, uint32_t n, uint32_t *got)
 {
@@ -118,7 +115,7 @@ claim_row(uint32_t i, uint32_t n, uint32_t *got)
 	return *got == n ? -1 : 0;
 }
 
-/* How many free ones begin at `i`, at most `n`. */
+/* The number of free chunks in a row from `i` on, at most `n`. */
 static uint32_t
 free_row(uint32_t i, uint32_t n)
 {
@@ -130,7 +127,7 @@ free_row(uint32_t i, uint32_t n)
 	return k;
 }
 
-/* 1, 0 where there is no such row, -1 and errno */
+/* 1; 0 if there is no such row; -1 and errno. */
 static int
 take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 {
@@ -152,9 +149,10 @@ take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 }
 
 /*
- * A single chunk is the first that is free: the next search begins behind it,
- * unless a chunk was freed meanwhile. A process that is killed before it says
- * that it has freed one hides that until memory is short or its end is seen.
+ * A single chunk is the first free one: the next search begins behind it,
+ * unless a chunk was freed meanwhile. A process that is killed before it has
+ * noted a chunk that it has freed hides that chunk until memory is short, or
+ * until its chunks are reclaimed.
  */
 static int
 take_row(uint32_t n, uint32_t *at)
@@ -173,42 +171,15 @@ take_row(uint32_t n, uint32_t *at)
 	return rc == 1 ? 0 : -1;
 }
 
-/* What the dead had is to be free again soon, also where nobody joins. */
-static void
-sweep_now_and_then(void)
-{
-	int64_t now = fz_clock_ns();
-
-	if (now < fz_heap.sweep_ns)
-		return;
-	fz_heap.sweep_ns = now + FZ_CLOCK_SECOND;
-	fz_heap_sweep_dead();
-}
-
-/* Taking more than there is would not fail but have processes killed. */
-static bool
-is_too_much(size_t size)
-{
-	return size > fz_heap.size ||
-	       (size >= MUCH && size > fz_memory_available());
-}
-
 void *
-fz_heap_take(size_t size, struct fz_err *err)
+fz_heap_take_chunks(size_t size, struct fz_err *err)
 {
-	uint32_t n, i = 0;
+	uint32_t n = (uint32_t)((size + CHUNK - 1) / CHUNK), i = 0;
 
-	if (fz_heap_self(err) == 0)
-		return NULL;
-	sweep_now_and_then();
-	if (is_too_much(size)) {
-		fz_err_sys(err, ENOMEM, "no memory for something shared");
-		return NULL;
-	}
-	n = (uint32_t)((size + CHUNK - 1) / CHUNK);
 	if (n == 0)
 		n = 1;
-	if (take_row(n, &i) != 0) {
+	errno = ENOMEM;
+	if (size > fz_heap.size || take_row(n, &i) != 0) {
 		fz_err_sys(err, errno, "no memory for something shared");
 		return NULL;
 	}
@@ -223,13 +194,13 @@ chunk_count(const void *chunks)
 }
 
 void
-fz_heap_own(void *chunks, struct fz_object *object)
+fz_heap_set_owner(void *chunks, struct fz_object *object)
 {
 	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
 	uint32_t owner =
 	    object != NULL ? OBJECT_BIT | fz_heap_name(object) : fz_heap.self;
 
-	/* Before: who frees it looks for them. */
+	/* First, so that who frees the object looks for its chunks. */
 	if (object != NULL && object != chunks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);
 	for (uint32_t k = 0; k < n; k++)
@@ -252,13 +223,13 @@ fz_heap_trim(void *chunks, size_t size)
 }
 
 void
-fz_heap_give(void *chunks)
+fz_heap_give_back(void *chunks)
 {
 	fz_heap_free_chunks(chunk_number(chunks), chunk_count(chunks));
 }
 
 size_t
-fz_heap_room(const void *chunks)
+fz_heap_capacity(const void *chunks)
 {
 	return chunk_count(chunks) * CHUNK;
 }

@@ -42,7 +42,7 @@ fz_heap_lock(pthread_mutex_t *mutex, bool wait)
 }
 
 bool
-fz_heap_runs(const struct member *m)
+fz_heap_is_running(const struct member *m)
 {
 	return m->pid != 0 && fz_proctree_runs_since(m->pid, m->joined_ns);
 }
@@ -62,9 +62,9 @@ fz_heap_alive(uint32_t member)
 		return false;
 	if (fz_heap_lock(&m->life, false) != 0)
 		return true;
-	runs = fz_heap_runs(m);
+	runs = fz_heap_is_running(m);
 	pthread_mutex_unlock(&m->life);
-	/* Between the two looks the place may have got another member. */
+	/* Another member may have taken the place between the two checks. */
 	return runs && atomic_load(&m->wait.member) == member;
 }
 
@@ -114,7 +114,7 @@ join(struct fz_err *err)
 		fz_err_sys(err, code, "cannot share with other processes");
 		return 0;
 	}
-	m = fz_heap_dead_place(&place);
+	m = fz_heap_reclaim_place(&place);
 	if (m == NULL)
 		m = new_place(&place, err);
 	if (m != NULL) {
@@ -132,13 +132,13 @@ join(struct fz_err *err)
 }
 
 uint32_t
-fz_heap_me(void)
+fz_heap_self(void)
 {
 	return fz_heap.self;
 }
 
 uint32_t
-fz_heap_self(struct fz_err *err)
+fz_heap_join(struct fz_err *err)
 {
 	if (fz_heap.self != 0)
 		return fz_heap.self;

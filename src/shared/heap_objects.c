@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "shared/heap_state.h"
 
 uint32_t
@@ -10,7 +11,28 @@ fz_heap_name(const struct fz_object *object)
 	return (uint32_t)(fz_ref_offset(object) / CELL);
 }
 
-/* In the own chunk of cells; NULL: there is none. */
+/* What dead members owned is freed soon, even if no process joins. */
+static void
+reclaim_sometimes(void)
+{
+	int64_t now = fz_clock_ns();
+
+	if (now < fz_heap.reclaim_ns)
+		return;
+	fz_heap.reclaim_ns = now + FZ_CLOCK_SECOND;
+	fz_heap_reclaim();
+}
+
+void *
+fz_heap_alloc(size_t size, struct fz_err *err)
+{
+	if (fz_heap_join(err) == 0)
+		return NULL;
+	reclaim_sometimes();
+	return fz_heap_take_chunks(size, err);
+}
+
+/* A free cell in the chunk of this process; NULL: there is none. */
 static struct fz_object *
 free_cell(void)
 {
@@ -33,7 +55,7 @@ new_cell(struct fz_err *err)
 
 	if (cell != NULL)
 		return cell;
-	chunk = fz_heap_take(CHUNK, err);
+	chunk = fz_heap_alloc(CHUNK, err);
 	if (chunk == NULL)
 		return NULL;
 	memset(chunk, 0, CHUNK);
@@ -49,13 +71,13 @@ fz_heap_new(uint32_t type, size_t size, struct fz_err *err)
 {
 	struct fz_object *object;
 
-	if (fz_heap_self(err) == 0)
+	if (fz_heap_join(err) == 0)
 		return NULL;
 	if (size <= CELL) {
 		object = new_cell(err);
 		size = CELL;
 	} else {
-		object = fz_heap_take(size, err);
+		object = fz_heap_alloc(size, err);
 	}
 	if (object == NULL)
 		return NULL;
@@ -63,12 +85,12 @@ fz_heap_new(uint32_t type, size_t size, struct fz_err *err)
 	object->generation = atomic_fetch_add(&heap_head()->generation, 1) + 1;
 	object->maker = fz_heap.self;
 	if (size > CELL)
-		fz_heap_own(object, object);
+		fz_heap_set_owner(object, object);
 	atomic_store(&object->type, type);
 	return object;
 }
 
-/* Its other chunks, a queue's for one. */
+/* Free the chunks that an object owns beside its own: a queue's segments. */
 static void
 free_owned(uint32_t name, uint32_t own)
 {
@@ -77,12 +99,12 @@ free_owned(uint32_t name, uint32_t own)
 	for (uint32_t i = 0; i < top; i++) {
 		uint64_t owner = atomic_load(&fz_heap.owners[i]);
 
-		if (whose(owner) == (OBJECT_BIT | name) && i != own)
+		if (owner_of(owner) == (OBJECT_BIT | name) && i != own)
 			fz_heap_free_chunks(i, 1);
 	}
 }
 
-/* Those that it is in. */
+/* Free the chunks that an object lies in. */
 static void
 free_object_chunks(const struct fz_object *object)
 {
@@ -119,7 +141,7 @@ fz_heap_free(struct fz_object *object)
 	atomic_store(&object->type, 0);
 	if (atomic_load(&object->owns))
 		free_owned(fz_heap_name(object), i);
-	if (whose(atomic_load(&fz_heap.owners[i])) == CELLS)
+	if (owner_of(atomic_load(&fz_heap.owners[i])) == CELLS)
 		free_cell_at(object);
 	else
 		free_object_chunks(object);

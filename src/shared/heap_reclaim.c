@@ -6,39 +6,39 @@
 
 #include "base/clock.h"
 
-/* What a process that was killed had started ends a moment after it. */
-#define SWEEP_AFTER_NS FZ_CLOCK_SECOND
+/* The descendants of a killed process end shortly after it. */
+#define RECLAIM_AFTER_NS FZ_CLOCK_SECOND
 
-/* The object that owns a chunk, NULL where none does. */
+/* The object that owns a chunk; NULL: none does. */
 static const struct fz_object *
 owner_object(uint64_t owner)
 {
-	if (!(whose(owner) & OBJECT_BIT))
+	if (!(owner_of(owner) & OBJECT_BIT))
 		return NULL;
-	return fz_ref_at((uint64_t)(whose(owner) & ~OBJECT_BIT) * CELL);
+	return fz_ref_at((uint64_t)(owner_of(owner) & ~OBJECT_BIT) * CELL);
 }
 
 /*
- * Whether an object can be freed, since nobody can come to have it any more;
- * its maker may have been killed while it did so.
+ * Whether the dead `maker` has created the object and no process can receive it
+ * any more. The maker may have been killed while it freed it.
  */
 static bool
-is_left(const struct fz_object *object, uint32_t maker)
+is_unreachable(const struct fz_object *object, uint32_t maker)
 {
 	return object->maker == maker &&
 	       (atomic_load(&object->type) == 0 || !atomic_load(&object->sent));
 }
 
-/* Free a dead member's objects in a chunk of cells, and the chunk. */
+/* Free a dead member's objects in a chunk of cells, and an empty chunk. */
 static void
-sweep_cells(uint32_t i, uint32_t member)
+reclaim_cells(uint32_t i, uint32_t member)
 {
 	bool used = false;
 
 	for (size_t k = 0; k < NCELLS; k++) {
 		struct fz_object *object = cell_at(chunk_at(i), k);
 
-		if (is_left(object, member))
+		if (is_unreachable(object, member))
 			atomic_store(&object->type, 0);
 		used = used || atomic_load(&object->type) != 0;
 	}
@@ -47,12 +47,11 @@ sweep_cells(uint32_t i, uint32_t member)
 }
 
 /*
- * Free what a dead member owned: what it had taken, and was about to free, and
- * the objects that it had not sent. Those last, as by them one finds what they
- * own.
+ * Free what a dead member owned: chunks, and the objects that it had not sent.
+ * These come last, because their own chunks are found by them.
  */
 static void
-sweep(uint32_t member)
+reclaim_member(uint32_t member)
 {
 	uint32_t top = atomic_load(&heap_head()->top);
 
@@ -61,12 +60,13 @@ sweep(uint32_t member)
 			uint64_t owner = atomic_load(&fz_heap.owners[i]);
 			const struct fz_object *object = owner_object(owner);
 
-			if (whose(owner) == member)
+			if (owner_of(owner) == member)
 				fz_heap_drop_chunks(i, 1);
 			else if (owner == owner_word(CELLS, member) &&
 				 pass == 1)
-				sweep_cells(i, member);
-			else if (object != NULL && is_left(object, member) &&
+				reclaim_cells(i, member);
+			else if (object != NULL &&
+				 is_unreachable(object, member) &&
 				 (pass == 1 || chunk_number(object) != i))
 				fz_heap_drop_chunks(i, 1);
 		}
@@ -74,9 +74,9 @@ sweep(uint32_t member)
 	fz_heap_search_from(0);
 }
 
-/* Whether a place, locked, can be another's. */
+/* Whether a locked place can be reused. */
 static bool
-is_over(struct member *m)
+is_reusable(struct member *m)
 {
 	int64_t now = fz_clock_ns();
 
@@ -84,15 +84,15 @@ is_over(struct member *m)
 		return true;
 	if (m->dead_ns == 0)
 		m->dead_ns = now;
-	return now - m->dead_ns >= SWEEP_AFTER_NS;
+	return now - m->dead_ns >= RECLAIM_AFTER_NS;
 }
 
 /*
- * Lock the place and free what its member had; NULL where that may live, or
- * has died just now: then `*soon`.
+ * Lock the place and free what its member owned. NULL if the member may live,
+ * or has died just now: then `*soon` is set.
  */
 static struct member *
-bury(uint32_t place, bool *soon)
+reclaim_place(uint32_t place, bool *soon)
 {
 	struct member *m = member_at(place);
 	uint32_t member;
@@ -100,50 +100,50 @@ bury(uint32_t place, bool *soon)
 	if (fz_heap_lock(&m->life, false) != 0)
 		return NULL;
 	member = atomic_load(&m->wait.member);
-	if (member != 0 && (member == fz_heap.self || fz_heap_runs(m))) {
+	if (member != 0 && (member == fz_heap.self || fz_heap_is_running(m))) {
 		pthread_mutex_unlock(&m->life);
 		return NULL;
 	}
-	if (!is_over(m)) {
+	if (!is_reusable(m)) {
 		pthread_mutex_unlock(&m->life);
 		*soon = true;
 		return NULL;
 	}
 	if (member != 0)
-		sweep(member);
+		reclaim_member(member);
 	atomic_store(&m->wait.member, 0);
 	return m;
 }
 
 static struct member *
-dead_place(uint32_t *place, bool *soon)
+reclaim_any_place(uint32_t *place, bool *soon)
 {
 	uint32_t n = fz_heap_nplaces();
 	struct member *m = NULL;
 
 	*soon = false;
 	for (uint32_t i = 0; i < n && m == NULL; i++) {
-		m = bury(i, soon);
+		m = reclaim_place(i, soon);
 		*place = i;
 	}
 	return m;
 }
 
 struct member *
-fz_heap_dead_place(uint32_t *place)
+fz_heap_reclaim_place(uint32_t *place)
 {
 	const struct timespec nap = { 0, 10 * FZ_CLOCK_MS };
 	struct member *m;
 	bool soon;
 
-	while ((m = dead_place(place, &soon)) == NULL && soon &&
+	while ((m = reclaim_any_place(place, &soon)) == NULL && soon &&
 	       fz_heap_nplaces() == FZ_HEAP_MEMBERS)
 		nanosleep(&nap, NULL);
 	return m;
 }
 
 void
-fz_heap_sweep_dead(void)
+fz_heap_reclaim(void)
 {
 	uint32_t n = fz_heap_nplaces();
 	bool soon;
@@ -152,7 +152,7 @@ fz_heap_sweep_dead(void)
 		struct member *m = NULL;
 
 		if (atomic_load(&member_at(i)->wait.member) != 0)
-			m = bury(i, &soon);
+			m = reclaim_place(i, &soon);
 		if (m != NULL)
 			pthread_mutex_unlock(&m->life);
 	}

@@ -1,6 +1,6 @@
 /* heap_state.h - what the files of the shared heap share. */
-#ifndef FZ_ALLOC_STATE_H
-#define FZ_ALLOC_STATE_H
+#ifndef FZ_HEAP_STATE_H
+#define FZ_HEAP_STATE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,12 +13,12 @@
 
 /*
  *   region     head | owners of chunks | chunk 0 | chunk 1 | ...
- *   owner      32 bits whose, 32 bits how many chunks from here on; 0 where
- *              another before it says so. Freed from the end, each by itself,
- *              since the process may be killed in between.
- *   whose      COLD nobody's, without memory; WARM nobody's, with it; a member;
- *              CELLS, then its maker in the lower 32 bits; bit 31 and the name
- *              of an object
+ *   owner      32 bits: who owns the chunk. 32 bits: how many chunks begin
+ *              here; 0 if an earlier one counts it. Each is freed by itself and
+ *              from the end, because the process may be killed in between.
+ *   who        COLD: free, without memory. WARM: free, with memory. A member.
+ *              CELLS: its creator is in the lower 32 bits. Bit 31 and the name
+ *              of an object.
  *   member     generation 19 bits | place 12 bits
  *   name       offset / CELL: that of the cell, or of the object's first chunk
  */
@@ -28,13 +28,19 @@
 #define COLD UINT32_C(0)
 #define WARM UINT32_C(0x7fffffff)
 #define CELLS UINT32_C(0x7ffffffe)
-#define GENERATIONS UINT32_C(0x7fffe) /* of members: they are below those */
+#define GENERATIONS                                              \
+	UINT32_C(0x7fffe) /* members are smaller than the others \
+			   */
 
 enum { PLACE_BITS = 12, NCELLS = (64 << 10) / 256 };
 
 /*
- * Held by the thread that made the process a member. A process that gets the
- * lock asks whether the member is dead, or that thread alone.
+ * The thread that made the process a member holds `life`. A process that can
+ * lock it checks whether the whole process is dead or that thread alone.
+ *
+ * The links in a locked mutex are addresses of the process that holds it. They
+ * may be: only its holder and, when that dies, the kernel follow them, and the
+ * next holder overwrites them.
  */
 struct member {
 	pthread_mutex_t life;
@@ -42,16 +48,17 @@ struct member {
 	int64_t joined_ns; /* of CLOCK_BOOTTIME */
 	struct fz_heap_wait wait;
 	uint32_t generation;
-	int64_t dead_ns; /* when somebody saw that it is; 0: nobody has */
+	int64_t dead_ns; /* when it was first seen to be dead; 0: it was not */
 };
 
 struct head {
 	uint32_t nchunks;
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
-	_Atomic uint32_t top;  /* no chunk from here on was ever used */
-	_Atomic int32_t nwarm; /* about */
-	_Atomic uint32_t nused;
+	_Atomic uint32_t
+	    top; /* number of the first chunk that was never used */
+	_Atomic int32_t nwarm;  /* free chunks with memory, about */
+	_Atomic uint32_t nused; /* owned chunks, about */
 	/* No chunk below the lower half is free; the upper counts frees. */
 	_Atomic uint64_t lowest;
 	_Atomic uint32_t generation; /* of objects */
@@ -63,15 +70,15 @@ extern struct fz_heap {
 	_Atomic uint64_t *owners;
 	unsigned char *chunks;
 	size_t size;
-	int fd; /* -1 once it is mapped, where the kernel lets us do without */
-	int bell;
-	uint32_t self;        /* 0: no member */
-	unsigned char *cells; /* the own chunk of these; NULL: none */
-	size_t next_cell;     /* the first of it that may be free */
+	int fd; /* -1 once it is mapped, if the kernel needs it no more */
+	int wake_fd;
+	uint32_t self;        /* the number of this process; 0: no member */
+	unsigned char *cells; /* its own chunk of cells; NULL: none */
+	size_t next_cell;     /* the first cell of it that may be free */
 	struct fz_ref dropped;
-	unsigned nholders;
-	int64_t sweep_ns; /* when to look for dead members again */
-	pid_t failed;     /* who could not open it, 0: nobody */
+	unsigned nholders;  /* calls of fz_heap_acquire() not yet released */
+	int64_t reclaim_ns; /* when to reclaim again */
+	pid_t failed; /* pid of the process that failed to open it; 0: none */
 } fz_heap;
 
 static inline struct head *
@@ -81,13 +88,13 @@ heap_head(void)
 }
 
 static inline uint64_t
-owner_word(uint32_t whose, uint32_t n)
+owner_word(uint32_t who, uint32_t n)
 {
-	return (uint64_t)whose << 32 | n;
+	return (uint64_t)who << 32 | n;
 }
 
 static inline uint32_t
-whose(uint64_t owner)
+owner_of(uint64_t owner)
 {
 	return (uint32_t)(owner >> 32);
 }
@@ -95,7 +102,7 @@ whose(uint64_t owner)
 static inline bool
 is_free(uint64_t owner)
 {
-	return whose(owner) == COLD || whose(owner) == WARM;
+	return owner_of(owner) == COLD || owner_of(owner) == WARM;
 }
 
 static inline uint32_t
@@ -123,32 +130,41 @@ member_at(uint32_t place)
 	return &heap_head()->members[place];
 }
 
-/* Memory for a part of it, so that touching it cannot fail. 0 or -1, errno. */
+/* Have memory behind a part of it. 0, or -1 and errno. */
 int fz_heap_reserve(const void *at, size_t len);
 
-/* A robust mutex in shared memory. 0 or errno. */
+/* Make a robust mutex in shared memory. 0 or an errno. */
 int fz_heap_init_lock(pthread_mutex_t *mutex);
 
-/* Lock one whose last owner may be dead: what it guards is always whole. */
+/* Lock one; what it guards is whole even if its last owner has died. */
 int fz_heap_lock(pthread_mutex_t *mutex, bool wait);
 
-/* Whether the process of a member, whose lock the caller has, still lives. */
-bool fz_heap_runs(const struct member *m);
+/* Whether the process of a member lives, whose `life` the caller holds. */
+bool fz_heap_is_running(const struct member *m);
 
 /* Have the next search for chunks begin at `i` or before it. */
 void fz_heap_search_from(uint32_t i);
 
-/* Some with memory, and such as may have none or will not be needed. */
+/*
+ * Take `size` bytes of free chunks for this process, which is a member. NULL
+ * and `err`.
+ */
+void *fz_heap_take_chunks(size_t size, struct fz_err *err);
+
+/*
+ * Free owned chunks, and keep their memory or not: if some have none, or are
+ * not needed soon, it is returned to the kernel.
+ */
 void fz_heap_free_chunks(uint32_t i, uint32_t n);
 void fz_heap_drop_chunks(uint32_t i, uint32_t n);
 
 /*
- * A place whose member is dead, locked; NULL: there is none. Where there is no
- * other place either it waits for that of one that has died just now.
+ * Reclaim a place of a dead member, for a new one; it is locked. NULL: there is
+ * none. If all places are used, wait for a member that has died just now.
  */
-struct member *fz_heap_dead_place(uint32_t *place);
+struct member *fz_heap_reclaim_place(uint32_t *place);
 
-/* Free what members had that have been dead for a while. */
-void fz_heap_sweep_dead(void);
+/* Free what members owned that have been dead for a while. */
+void fz_heap_reclaim(void);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * lock.h - a lock in shared memory that no dead process holds.
+ * lock.h - a lock in shared memory that a dead process does not keep.
  *
- * Taking a free one and letting it go are one instruction each, and a wake-up
- * where somebody waits. Whose it is is a number of the shared heap, so that
- * those who wait see when the holder has died.
+ * To acquire a free lock takes one instruction; to release it one more, and a
+ * wake-up if a process waits. The owner is a member of the shared heap, so that
+ * waiters can see that it has died.
  */
 #ifndef FZ_LOCK_H
 #define FZ_LOCK_H
@@ -16,25 +16,25 @@
 
 /* In shared memory; all zero is a free one. */
 struct fz_lock {
-	_Atomic uint32_t owner; /* member of the shared heap, 0: nobody */
-	uint32_t depth;         /* its user's: how often the owner has it */
-	struct fz_eventcount gate;
+	_Atomic uint32_t owner; /* a member; 0: the lock is free */
+	uint32_t depth; /* for the caller: how often its owner acquired it */
+	struct fz_eventcount waiters;
 };
 
-enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_TAKEN, FZ_LOCK_ABANDONED };
+enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_ACQUIRED, FZ_LOCK_ABANDONED };
 
-/* Take it if it is free. `self` is fz_heap_self(). */
+/* Acquire it if it is free. `self` is fz_heap_self(). */
 static inline bool
 fz_lock_try(struct fz_lock *lock, uint32_t self)
 {
-	uint32_t nobody = 0;
+	uint32_t free = 0;
 
 	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == 0 &&
-	       atomic_compare_exchange_strong(&lock->owner, &nobody, self);
+	       atomic_compare_exchange_strong(&lock->owner, &free, self);
 }
 
-/* The same, or if its holder is dead: FZ_LOCK_ABANDONED. */
-enum fz_lock_state fz_lock_inherit(struct fz_lock *lock, uint32_t self);
+/* The same; from an owner that is dead as well: FZ_LOCK_ABANDONED. */
+enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
 static inline bool
 fz_lock_is_mine(const struct fz_lock *lock, uint32_t self)
@@ -42,12 +42,12 @@ fz_lock_is_mine(const struct fz_lock *lock, uint32_t self)
 	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self;
 }
 
-/* Let it go; it is ours. */
+/* Release a lock that this process owns. */
 static inline void
 fz_lock_release(struct fz_lock *lock)
 {
 	atomic_store(&lock->owner, 0);
-	fz_eventcount_wake(&lock->gate, 1);
+	fz_eventcount_notify(&lock->waiters, 1);
 }
 
 #endif

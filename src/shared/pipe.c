@@ -69,9 +69,9 @@ register_ends(struct record *r, uint32_t parent)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		if (r->nopen[i] != 0)
-			fz_endpoint_hold(&r->pipe->ends[i].holders, self);
+			fz_endpoint_hold(&r->pipe->end[i].holders, self);
 		if (r->given[i])
-			fz_endpoint_use(&r->pipe->ends[i].holders, self);
+			fz_endpoint_use(&r->pipe->end[i].holders, self);
 		r->given[i] = false;
 	}
 	r->nforked = count_registered(r);
@@ -90,7 +90,7 @@ register_child(void)
 
 	if (records == NULL)
 		return;
-	self = fz_heap_self(NULL);
+	self = fz_heap_join(NULL);
 	for (struct record *r = records; self != 0 && r != NULL; r = r->next)
 		register_ends(r, parent);
 }
@@ -101,17 +101,17 @@ static struct fz_proc_hook hook = { .forked = count_fork,
 uint32_t
 fz_pipe_self(struct fz_err *err)
 {
-	if (fz_heap_me() == 0)
+	if (fz_heap_self() == 0)
 		register_child();
-	self = fz_heap_self(err);
+	self = fz_heap_join(err);
 	return self;
 }
 
 void
 fz_pipe_init(struct fz_pipe *pipe)
 {
-	fz_queue_init(&pipe->ends[0].out, &pipe->object, 0);
-	fz_queue_init(&pipe->ends[1].out, &pipe->object, 0);
+	fz_queue_init(&pipe->end[0].out, &pipe->object, 0);
+	fz_queue_init(&pipe->end[1].out, &pipe->object, 0);
 }
 
 static struct record *
@@ -142,23 +142,23 @@ fz_pipe_open(struct fz_pipe *pipe, unsigned part, struct fz_err *err)
 		return -1;
 	r->nhandles++;
 	r->nopen[part]++;
-	fz_endpoint_hold(&pipe->ends[part].holders, self);
+	fz_endpoint_hold(&pipe->end[part].holders, self);
 	return 0;
 }
 
 void
 fz_pipe_close(struct fz_pipe *pipe, unsigned part)
 {
-	struct fz_pipe_end *end = &pipe->ends[part];
+	struct fz_pipe_end *end = &pipe->end[part];
 	struct record *r = find(pipe);
 
-	if (--r->nopen[part] != 0 || fz_heap_me() == 0)
+	if (--r->nopen[part] != 0 || fz_heap_self() == 0)
 		return;
 	fz_endpoint_leave(&end->holders, self);
 	if (r->nopen[1 - part] == 0)
 		fz_pipe_compact(pipe);
 	atomic_fetch_add(&end->nclosed, 1);
-	fz_eventcount_wake(&end->out.items, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_notify(&end->out.items, FZ_EVENTCOUNT_ALL);
 }
 
 void
@@ -192,20 +192,20 @@ fz_pipe_give_none(void)
 void
 fz_pipe_count_sent(struct fz_pipe *pipe, unsigned part, int n)
 {
-	atomic_fetch_add(&pipe->ends[part].nsent, (uint32_t)n);
+	atomic_fetch_add(&pipe->end[part].nsent, (uint32_t)n);
 }
 
 void
 fz_pipe_count_loaded(struct fz_pipe *pipe, unsigned part)
 {
 	fz_pipe_use(pipe, part);
-	atomic_fetch_add(&pipe->ends[part].nloaded, 1);
+	atomic_fetch_add(&pipe->end[part].nloaded, 1);
 }
 
 void
 fz_pipe_use(struct fz_pipe *pipe, unsigned part)
 {
-	fz_endpoint_use(&pipe->ends[part].holders, self);
+	fz_endpoint_use(&pipe->end[part].holders, self);
 }
 
 static bool
@@ -232,7 +232,7 @@ is_alone(void)
 static bool
 is_in_message(struct record *r, unsigned part)
 {
-	const struct fz_pipe_end *end = &r->pipe->ends[part];
+	const struct fz_pipe_end *end = &r->pipe->end[part];
 	uint32_t nsent = atomic_load(&end->nsent);
 
 	if ((int32_t)(nsent - atomic_load(&end->nloaded)) <= 0)
@@ -249,7 +249,7 @@ is_in_message(struct record *r, unsigned part)
 static bool
 is_over(struct fz_pipe *pipe, unsigned part)
 {
-	const struct fz_endpoint *holders = &pipe->ends[part].holders;
+	const struct fz_endpoint *holders = &pipe->end[part].holders;
 	struct record *r;
 
 	if (!fz_endpoint_is_over(holders, self))
@@ -266,7 +266,7 @@ fz_pipe_is_connected(struct fz_pipe *pipe, unsigned part)
 {
 	unsigned other = 1 - part;
 
-	return fz_endpoint_is_used(&pipe->ends[other].holders, self) ||
+	return fz_endpoint_is_used(&pipe->end[other].holders, self) ||
 	       !is_over(pipe, other);
 }
 
@@ -274,7 +274,7 @@ bool
 fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late)
 {
 	unsigned other = 1 - r->part;
-	uint32_t nclosed = atomic_load(&r->pipe->ends[other].nclosed);
+	uint32_t nclosed = atomic_load(&r->pipe->end[other].nclosed);
 
 	if (!late && nclosed == r->nclosed)
 		return false;
@@ -285,6 +285,6 @@ fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late)
 void
 fz_pipe_compact(struct fz_pipe *pipe)
 {
-	fz_queue_compact(&pipe->ends[0].out, fz_heap_me());
-	fz_queue_compact(&pipe->ends[1].out, fz_heap_me());
+	fz_queue_compact(&pipe->end[0].out, fz_heap_self());
+	fz_queue_compact(&pipe->end[1].out, fz_heap_self());
 }

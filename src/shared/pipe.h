@@ -3,7 +3,7 @@
  * sends.
  *
  * An end is over once no process uses it, or can come to use it. A process can
- * come to use an end that is in a message nobody has read, or that it has
+ * come to use an end that is in an unread message, or that it has
  * inherited: a forked child holds the open ends of its parent before it has
  * registered itself. So this process keeps a record of each pipe that it has
  * handles of, counts the forks since, and each child counts itself in when it
@@ -35,7 +35,7 @@ struct fz_pipe_end {
 
 struct fz_pipe {
 	struct fz_object object;
-	struct fz_pipe_end ends[2];
+	struct fz_pipe_end end[2];
 	/* By place of a member: its children that have registered here. */
 	_Atomic uint32_t nregistered[FZ_HEAP_MEMBERS];
 };
@@ -98,7 +98,7 @@ bool fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late);
 static inline struct fz_queue *
 fz_pipe_in(struct fz_pipe *pipe, unsigned part)
 {
-	return &pipe->ends[1 - part].out;
+	return &pipe->end[1 - part].out;
 }
 
 /* Free the memory of empty queues; the next item allocates some anew. */

@@ -6,19 +6,20 @@
 #include "os/spin.h"
 
 /*
- *   segment  next, items one behind the other, room for a NEXT
- *   item     u16 length, bytes; or u16 BIG, u64 chunks, u64 length
- *            or u16 NEXT: the item is the first of the next segment
- *   head, tail  offset / 8 in the upper 35 bits, below how many
+ *   segment     next, items one behind the other, room for a NEXT
+ *   item        u16 length, bytes; or u16 BIG, u64 offset of chunks, u64
+ * length; or u16 NEXT: the item is the first one of the next segment head, tail
+ * offset / 8 in the upper 35 bits, number of items below
  *
- * What is behind the tail is nobody's: who was killed there has left bytes
- * that are overwritten, or a next segment that is used. Chunks are the queue's
- * before the tail says so, and no longer once the head does; who is killed
- * there leaves them until the queue is freed.
+ * Bytes behind the tail are free: if a process was killed there, the next one
+ * overwrites what it has written, and uses a segment that it has added. The
+ * queue owns the chunks of an item before the tail covers it, and until after
+ * the head has left it; if a process is killed in between, they stay until the
+ * queue is freed.
  *
- * An empty queue gives its segment back in steps (see fz_queue_compact()): the
- * tail may be nowhere again before the head is. The head is then at a NEXT
- * that nothing follows, and goes on with the first segment.
+ * An empty queue frees its segment in steps (see fz_queue_compact()): the tail
+ * may be 0 already while the head is at a NEXT without a next segment. The next
+ * item is then in the first segment.
  */
 enum {
 	ALIGN = 8,
@@ -26,7 +27,7 @@ enum {
 	NEXT = 0xffff,
 	BIG_SIZE = 24,
 	COUNT_BITS = 29,
-	SPINS = 50, /* looks at a lock that is held for so short a time */
+	SPINS = 50, /* attempts at a lock that is held for a short copy */
 };
 
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
@@ -40,15 +41,13 @@ struct segment {
 _Static_assert(sizeof(struct segment) == FZ_HEAP_CHUNK, "one");
 _Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
 
-/* ---- positions --------------------------------------------------------- */
-
 static uint64_t
 position(const unsigned char *at, uint32_t count)
 {
 	return fz_ref_offset(at) / ALIGN << COUNT_BITS | (count & COUNT_MASK);
 }
 
-/* NULL: nothing was put or taken yet. */
+/* NULL: no item was put or taken yet. */
 static unsigned char *
 at_position(uint64_t pos)
 {
@@ -100,10 +99,8 @@ load_u16(const unsigned char *at)
 	return (size_t)at[0] | (size_t)at[1] << 8;
 }
 
-/* ---- locks ------------------------------------------------------------- */
-
 static bool
-hold_slowly(struct fz_lock *lock, uint32_t self)
+acquire_contended(struct fz_lock *lock, uint32_t self)
 {
 	struct fz_spin spin = { 0 };
 	int64_t until_ns;
@@ -117,32 +114,30 @@ hold_slowly(struct fz_lock *lock, uint32_t self)
 		if (fz_lock_try(lock, self))
 			return true;
 	}
-	until_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_LOOK_NS);
+	until_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
 	for (;;) {
 		uint32_t seq =
-		    fz_eventcount_enter(&lock->gate, FZ_EVENTCOUNT_SLEEP);
+		    fz_eventcount_prepare(&lock->waiters, FZ_EVENTCOUNT_SLEEP);
 
-		if (fz_lock_inherit(lock, self) != FZ_LOCK_BUSY)
+		if (fz_lock_recover(lock, self) != FZ_LOCK_BUSY)
 			break;
 		if (fz_clock_ns() >= until_ns)
 			return false;
-		fz_eventcount_sleep(&lock->gate, seq, until_ns);
+		fz_eventcount_commit(&lock->waiters, seq, until_ns);
 	}
-	fz_eventcount_again(&lock->gate);
+	fz_eventcount_rearm(&lock->waiters);
 	return true;
 }
 
 /*
- * Have it, for a moment. What a dead one that had it has left is harmless.
- * False: the one that has it was stopped there, or gets no processor.
+ * Acquire a lock; one that a dead process has left guards a whole queue. False:
+ * its owner was stopped, or gets no processor.
  */
 static inline bool
-hold(struct fz_lock *lock, uint32_t self)
+acquire(struct fz_lock *lock, uint32_t self)
 {
-	return fz_lock_try(lock, self) || hold_slowly(lock, self);
+	return fz_lock_try(lock, self) || acquire_contended(lock, self);
 }
-
-/* ---- putting ----------------------------------------------------------- */
 
 void
 fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max)
@@ -165,13 +160,13 @@ new_segment(struct fz_queue *q, struct fz_err *err)
 	fz_ref_set(&q->spare, NULL);
 	if (s != NULL)
 		return s;
-	s = fz_heap_take(sizeof(*s), err);
+	s = fz_heap_alloc(sizeof(*s), err);
 	if (s != NULL)
-		fz_heap_own(s, fz_ref_get(&q->object));
+		fz_heap_set_owner(s, fz_ref_get(&q->object));
 	return s;
 }
 
-/* Where an item of `size` bytes goes; NULL: there is no memory. */
+/* Space for an item of `size` bytes at the tail; NULL: there is no memory. */
 static unsigned char *
 make_room(struct fz_queue *q, uint64_t tail, size_t size, struct fz_err *err)
 {
@@ -185,7 +180,7 @@ make_room(struct fz_queue *q, uint64_t tail, size_t size, struct fz_err *err)
 			return at;
 		link = &s->next;
 	}
-	s = fz_ref_get(link); /* of one who was killed */
+	s = fz_ref_get(link); /* of a process that was killed */
 	if (s == NULL) {
 		s = new_segment(q, err);
 		if (s == NULL)
@@ -233,7 +228,7 @@ put_held(
 		return FZ_QUEUE_FAILED;
 	if (item->chunks != NULL) {
 		write_big(at, item);
-		fz_heap_own(item->chunks, fz_ref_get(&q->object));
+		fz_heap_set_owner(item->chunks, fz_ref_get(&q->object));
 	} else {
 		write_bytes(at, item);
 	}
@@ -247,44 +242,42 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 {
 	enum fz_queue_state state;
 
-	/* First: one that was stopped may be in the way for ever. */
+	/* First, because a stopped process may hold the lock for ever. */
 	if (atomic_load(&q->closed))
 		return FZ_QUEUE_CLOSED;
 	if (is_bounded(q) && fz_queue_size(q) >= q->max)
 		return FZ_QUEUE_WAIT;
-	if (!hold(&q->putting, self))
+	if (!acquire(&q->putting, self))
 		return FZ_QUEUE_BUSY;
 	state = put_held(q, item, err);
 	fz_lock_release(&q->putting);
 	if (state == FZ_QUEUE_DONE)
-		fz_eventcount_wake(&q->items, 1);
+		fz_eventcount_notify(&q->items, 1);
 	return state;
 }
 
 void
 fz_queue_close(struct fz_queue *q, uint32_t self)
 {
-	bool held = hold(&q->putting, self);
+	bool acquired = acquire(&q->putting, self);
 
-	/* A process that was stopped while it put may still put that item. */
+	/* A process that was stopped in a put may still finish it. */
 	atomic_store(&q->closed, 1);
-	if (held)
+	if (acquired)
 		fz_lock_release(&q->putting);
-	fz_eventcount_wake(&q->items, FZ_EVENTCOUNT_ALL);
-	fz_eventcount_wake(&q->room, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_notify(&q->items, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_notify(&q->room, FZ_EVENTCOUNT_ALL);
 	fz_queue_compact(q, self);
 }
 
-/* ---- taking ------------------------------------------------------------ */
-
-/* The segment is read: keep one. */
+/* All items of the segment were taken: keep it or free it. */
 static void
 retire(struct fz_queue *q, struct segment *s)
 {
 	if (fz_ref_get(&q->spare) == NULL)
 		fz_ref_set(&q->spare, s);
 	else
-		fz_heap_give(s);
+		fz_heap_give_back(s);
 }
 
 /* Copy the item at `at`. Returns its size. */
@@ -304,7 +297,7 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 	return size_of(len);
 }
 
-/* Where the item is that the head is at; `*old`: the segment before, if any. */
+/* The item at the head; `*old`: the segment that the head leaves, or NULL. */
 static const unsigned char *
 find_item(struct fz_queue *q, uint64_t head, struct segment **old)
 {
@@ -327,27 +320,27 @@ static enum fz_queue_state
 take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
 	uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
-	_Atomic uint64_t *slot = NULL;
+	_Atomic uint64_t *counter = NULL;
 	struct segment *old;
 	const unsigned char *at;
 	size_t size;
 
 	if (between(head, atomic_load(&q->tail)) == 0)
 		return FZ_QUEUE_WAIT;
-	if (taken->is_owed) {
-		slot = fz_unfinished_slot(
-		    &q->owed, fz_ref_get(&q->object), self, NULL);
-		if (slot == NULL)
+	if (taken->is_tracked) {
+		counter = fz_unfinished_counter(
+		    &q->unfinished, fz_ref_get(&q->object), self, NULL);
+		if (counter == NULL)
 			return FZ_QUEUE_FAILED;
 	}
 	at = find_item(q, head, &old);
 	size = read_item(at, taken);
-	/* Before it is taken: it is there or owed, whenever one looks. */
-	if (slot != NULL)
-		fz_unfinished_count(slot, self);
+	/* First, so that at any time the item is in the queue or unfinished. */
+	if (counter != NULL)
+		fz_unfinished_add(counter, self);
 	atomic_store(&q->head, position(at + size, count_at(head) + 1));
 	if (taken->chunks != NULL)
-		fz_heap_own(taken->chunks, NULL);
+		fz_heap_set_owner(taken->chunks, NULL);
 	if (old != NULL)
 		retire(q, old);
 	return FZ_QUEUE_DONE;
@@ -356,20 +349,20 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 enum fz_queue_state
 fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
-	/* First: what is there then is all there will be. */
+	/* First, because a closed queue gets no more items. */
 	bool closed = atomic_load(&q->closed);
 	enum fz_queue_state state;
 
 	if (is_empty(q))
 		return closed ? FZ_QUEUE_CLOSED : FZ_QUEUE_WAIT;
-	if (!hold(&q->taking, self))
+	if (!acquire(&q->taking, self))
 		return FZ_QUEUE_BUSY;
 	state = take_held(q, self, taken);
 	fz_lock_release(&q->taking);
 	if (state == FZ_QUEUE_WAIT && closed)
 		return FZ_QUEUE_CLOSED;
 	if (state == FZ_QUEUE_DONE && is_bounded(q))
-		fz_eventcount_wake(&q->room, 1);
+		fz_eventcount_notify(&q->room, 1);
 	if (state == FZ_QUEUE_DONE && atomic_load(&q->closed))
 		fz_queue_compact(q, self);
 	return state;
@@ -387,8 +380,6 @@ fz_queue_size(const struct fz_queue *q)
 	return between(head, tail);
 }
 
-/* ---- giving memory back ------------------------------------------------ */
-
 static bool
 has_memory(const struct fz_queue *q)
 {
@@ -405,12 +396,12 @@ free_segment(struct fz_ref *ref)
 
 	fz_ref_set(ref, NULL);
 	if (s != NULL)
-		fz_heap_give(s);
+		fz_heap_give_back(s);
 }
 
 /*
- * With both locks. Who is killed between any two stores leaves a queue that
- * goes on, and at worst a segment that is freed with it.
+ * The caller has both locks. If it is killed between any two stores the queue
+ * still works, and at worst keeps a segment until it is freed.
  */
 static void
 compact_held(struct fz_queue *q)
@@ -427,22 +418,22 @@ compact_held(struct fz_queue *q)
 		fz_ref_set(&q->first, NULL);
 	free_segment(&q->first);
 	if (s != NULL) {
-		free_segment(&s->next); /* of one killed */
+		free_segment(&s->next); /* of a process that was killed */
 		store_u16(at, NEXT);
 	}
 	atomic_store(&q->tail, count_at(tail));
 	atomic_store(&q->head, count_at(head));
 	if (s != NULL)
-		fz_heap_give(s);
+		fz_heap_give_back(s);
 	free_segment(&q->spare);
 }
 
 void
 fz_queue_compact(struct fz_queue *q, uint32_t self)
 {
-	if (!is_empty(q) || !has_memory(q) || !hold(&q->putting, self))
+	if (!is_empty(q) || !has_memory(q) || !acquire(&q->putting, self))
 		return;
-	if (hold(&q->taking, self)) {
+	if (acquire(&q->taking, self)) {
 		if (is_empty(q))
 			compact_held(q);
 		fz_lock_release(&q->taking);
@@ -450,12 +441,10 @@ fz_queue_compact(struct fz_queue *q, uint32_t self)
 	fz_lock_release(&q->putting);
 }
 
-/* ---- what was taken and not said to be done ---------------------------- */
-
 bool
 fz_queue_task_done(struct fz_queue *q, uint32_t self)
 {
-	return fz_unfinished_pay(&q->owed, self);
+	return fz_unfinished_ack(&q->unfinished, self);
 }
 
 bool
@@ -463,13 +452,12 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 {
 	uint64_t tail = atomic_load(&q->tail);
 
-	/* Who puts another one and then says done changes the tail. */
+	/* A process may have put another item and acknowledged one: check the
+	 * tail. */
 	return between(atomic_load(&q->head), tail) == 0 &&
-	       !fz_unfinished_any(&q->owed, late) &&
+	       !fz_unfinished_any(&q->unfinished, late) &&
 	       between(atomic_load(&q->tail), tail) == 0;
 }
-
-/* ---- bytes for it ------------------------------------------------------ */
 
 static void
 release_chunks(struct fz_buf *buf)
@@ -477,7 +465,7 @@ release_chunks(struct fz_buf *buf)
 	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
 
 	if (qb->chunks != NULL)
-		fz_heap_give(qb->chunks);
+		fz_heap_give_back(qb->chunks);
 	qb->chunks = NULL;
 }
 
@@ -486,7 +474,7 @@ move_to_chunks(struct fz_buf *buf, size_t need)
 {
 	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
 	size_t want = need / 2 < buf->cap ? 2 * buf->cap : need;
-	void *chunks = fz_heap_take(want, NULL);
+	void *chunks = fz_heap_alloc(want, NULL);
 
 	if (chunks == NULL)
 		return -1;
@@ -495,7 +483,7 @@ move_to_chunks(struct fz_buf *buf, size_t need)
 	release_chunks(buf);
 	qb->chunks = chunks;
 	buf->data = chunks;
-	buf->cap = fz_heap_room(chunks);
+	buf->cap = fz_heap_capacity(chunks);
 	return 0;
 }
 
@@ -514,7 +502,7 @@ void *
 fz_queue_buf_trim(struct fz_queue_buf *qb)
 {
 	fz_heap_trim(qb->chunks, qb->buf.len);
-	qb->buf.cap = fz_heap_room(qb->chunks);
+	qb->buf.cap = fz_heap_capacity(qb->chunks);
 	return qb->chunks;
 }
 

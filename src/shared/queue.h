@@ -1,11 +1,11 @@
 /*
  * queue.h - items in shared memory, put and taken by any number of processes.
  *
- * Those who put and those who take have a lock each, held for a short copy.
- * One store makes an item be there, and one makes it be taken: who is killed
- * in between leaves nothing that others would see, and its lock is inherited.
- * Items lie in segments, a chunk of the shared heap each; big ones in chunks of
- * their own. One that nothing was put into is small: it has no segment.
+ * Producers and consumers have a lock each, held for a short copy. One store
+ * adds an item and one removes it: a process that is killed in between leaves
+ * nothing that another one could see, and its lock is recovered. Items lie in
+ * segments, a chunk of the shared heap each; big ones in chunks of their own. A
+ * queue that was never used is small: it has no segment.
  */
 #ifndef FZ_QUEUE_H
 #define FZ_QUEUE_H
@@ -29,71 +29,73 @@ struct fz_err;
 enum fz_queue_state {
 	FZ_QUEUE_DONE,
 	FZ_QUEUE_WAIT,   /* there is no room, or no item */
-	FZ_QUEUE_BUSY,   /* one that was stopped is in the way: try again */
+	FZ_QUEUE_BUSY,   /* a stopped process holds the lock: try again */
 	FZ_QUEUE_CLOSED, /* for good */
 	FZ_QUEUE_FAILED, /* no memory */
 };
 
 struct fz_queue {
-	/* Those who put. */
+	/* For producers. */
 	_Alignas(64) struct fz_lock putting;
-	_Atomic uint64_t tail; /* where the next goes, and how many were put */
-	struct fz_eventcount items;
-	/* Those who take. */
+	_Atomic uint64_t
+	    tail; /* position of the next item, and number of those put */
+	struct fz_eventcount items; /* where consumers wait */
+	/* For consumers. */
 	_Alignas(64) struct fz_lock taking;
-	_Atomic uint64_t head; /* the next one, and how many were taken */
-	struct fz_eventcount room;
-	struct fz_unfinished owed;
-	/* Seldom written, and far enough from what often is. */
-	struct fz_ref object; /* the memory is its */
-	uint32_t max; /* items at once; FZ_QUEUE_MAX: its user sets none */
+	_Atomic uint64_t
+	    head; /* position of the first item, and number of those taken */
+	struct fz_eventcount room; /* where producers wait */
+	struct fz_unfinished unfinished;
+	/* Seldom written, and in other cache lines than what often is. */
+	struct fz_ref object; /* the owner of the chunks */
+	uint32_t max;         /* items at once; FZ_QUEUE_MAX: unbounded */
 	_Atomic uint32_t closed;
 	struct fz_ref first; /* segment of the first item ever; none: unused */
 	struct fz_ref spare; /* an empty segment, kept for the next put */
 };
 
-/* A new one, all zero before. `max` 0: any number of items. */
+/* A new one, all zero before, in `object`. `max` 0: any number of items. */
 void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 
-/* What is put: two runs of bytes, FZ_QUEUE_INLINE together at most, or chunks.
- */
+/* An item to put: `head` and `body` with at most FZ_QUEUE_INLINE bytes
+ * together, or chunks. */
 struct fz_queue_item {
 	const void *head, *body;
 	size_t nhead, nbody;
-	void *chunks; /* not NULL: `nbody` bytes there; the caller's */
+	void *chunks; /* not NULL: `nbody` bytes that the caller owns */
 };
 
-/* Put it, unless one has to wait for room. Chunks are the queue's then. */
+/* Put it if there is room. Then the queue owns the chunks. */
 enum fz_queue_state fz_queue_put(struct fz_queue *q, uint32_t self,
     const struct fz_queue_item *item, struct fz_err *err);
 
-/* What is taken: bytes copied to `bytes`, or chunks. */
+/* An item that was taken: bytes copied to `bytes`, or chunks. */
 struct fz_queue_taken {
-	unsigned char *bytes; /* the caller's, with room for FZ_QUEUE_INLINE */
+	unsigned char *bytes; /* set by the caller: FZ_QUEUE_INLINE bytes */
 	size_t len;
-	void *chunks; /* not NULL: `len` bytes there, to give back */
-	bool is_owed; /* until it is said to be done */
+	void *chunks; /* not NULL: `len` bytes there, for the caller to free */
+	bool is_tracked; /* set by the caller: unfinished until task_done() */
 };
 
 /*
- * Take the first one. After the last of a closed one: FZ_QUEUE_CLOSED. Without
- * memory to count it is still there.
+ * Take the first item. FZ_QUEUE_CLOSED after the last item of a closed queue.
+ * If there is no memory to track the item, it stays in the queue.
  */
 enum fz_queue_state fz_queue_take(
     struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken);
 
-/* No more is put; what is there can still be taken. */
+/* No more items can be put; those in the queue can still be taken. */
 void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
 
 /*
- * Give the memory of an empty one back; the next put takes some anew. One that
- * others have in hand for long stays as it is.
+ * Free the memory of an empty queue; the next put allocates some anew. Nothing
+ * happens if another process holds a lock for long.
  */
 void fz_queue_compact(struct fz_queue *q, uint32_t self);
 
-/* Whether one can be taken, or never will be again. Without a lock. */
+/* Whether there is an item, or there will be none again. Takes no lock. */
 static inline bool
 fz_queue_is_ready(const struct fz_queue *q)
 {
@@ -102,35 +104,28 @@ fz_queue_is_ready(const struct fz_queue *q)
 	       atomic_load(&q->closed);
 }
 
-/* ---- what was taken and not said to be done ---------------------------- */
-
-/* One was done, by this process if it has any. False: there is none. */
+/* One item is done: see fz_unfinished_ack(). */
 bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
 
-/*
- * Whether every item that was put is done. What a dead process had is, which
- * only `late` sees.
- */
+/* Whether every item that was put is done; `late`: see fz_unfinished_any(). */
 bool fz_queue_all_done(struct fz_queue *q, bool late);
 
-/* ---- bytes for it ------------------------------------------------------ */
-
 /*
- * A buffer that begins in `bytes`, which may be NULL, and moves to chunks.
- * Ends with fz_buf_fini().
+ * A buffer for an item. It begins in `bytes`, which may be NULL, and moves to
+ * chunks if it grows. Ends with fz_buf_fini().
  */
 struct fz_queue_buf {
-	struct fz_buf buf; /* first: the store finds us by it */
-	void *chunks;      /* NULL: it is where it began */
+	struct fz_buf buf; /* first, because the store casts it */
+	void *chunks;      /* NULL: it has not moved */
 };
 
 void fz_queue_buf_init(
     struct fz_queue_buf *qb, unsigned char *bytes, size_t room);
 
-/* The chunks that it is in, no more than are needed; they are still its. */
+/* Free the chunks that are not needed and return the others, which it owns. */
 void *fz_queue_buf_trim(struct fz_queue_buf *qb);
 
-/* The chunks are another's now. */
+/* The buffer does not own its chunks any more. */
 void fz_queue_buf_forget(struct fz_queue_buf *qb);
 
 #endif

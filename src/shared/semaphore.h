@@ -1,7 +1,7 @@
 /*
  * semaphore.h - a number of permits in shared memory.
  *
- * They are nobody's: one that acquired and died has taken its permit with it.
+ * A permit has no owner: if a process dies that has acquired one, it is lost.
  */
 #ifndef FZ_SEMAPHORE_H
 #define FZ_SEMAPHORE_H
@@ -14,14 +14,14 @@
 
 #define FZ_SEMAPHORE_MAX INT64_MAX
 
-/* In shared memory; the count and the limit are its maker's to set. */
+/* In shared memory, all zero but what the creator sets. */
 struct fz_semaphore {
-	_Atomic int64_t count;
-	int64_t limit; /* of the count */
-	struct fz_eventcount gate;
+	_Atomic int64_t count; /* free permits; set by the creator */
+	int64_t limit;         /* of the count; set by the creator */
+	struct fz_eventcount waiters;
 };
 
-/* Take one if there is any. */
+/* Acquire a permit if one is free. */
 static inline bool
 fz_semaphore_try(struct fz_semaphore *s)
 {
@@ -34,9 +34,9 @@ fz_semaphore_try(struct fz_semaphore *s)
 	return false;
 }
 
-/* Give `n` of them, at least one; false where they would exceed the limit. */
+/* Release `n` permits, at least one; false if they would exceed the limit. */
 static inline bool
-fz_semaphore_give(struct fz_semaphore *s, int64_t n)
+fz_semaphore_release(struct fz_semaphore *s, int64_t n)
 {
 	int64_t count = atomic_load_explicit(&s->count, memory_order_relaxed);
 
@@ -44,18 +44,18 @@ fz_semaphore_give(struct fz_semaphore *s, int64_t n)
 		if (n > s->limit - count)
 			return false;
 	} while (!atomic_compare_exchange_weak(&s->count, &count, count + n));
-	fz_eventcount_wake(
-	    &s->gate, n < FZ_EVENTCOUNT_ALL ? (uint32_t)n : FZ_EVENTCOUNT_ALL);
+	fz_eventcount_notify(&s->waiters,
+	    n < FZ_EVENTCOUNT_ALL ? (uint32_t)n : FZ_EVENTCOUNT_ALL);
 	return true;
 }
 
-/* For who took one after a sleep: others may sleep beside what is there. */
+/* After a sleep that ended with a permit: more may be free, and waited for. */
 static inline void
 fz_semaphore_pass_on(struct fz_semaphore *s)
 {
-	fz_eventcount_again(&s->gate);
+	fz_eventcount_rearm(&s->waiters);
 	if (atomic_load(&s->count) > 0)
-		fz_eventcount_wake(&s->gate, 1);
+		fz_eventcount_notify(&s->waiters, 1);
 }
 
 #endif

@@ -1,8 +1,10 @@
 /*
- * unfinished.h - how many items each process has taken and not said to be done.
+ * unfinished.h - per process: items taken from a queue and not yet acknowledged
+ * by task_done().
  *
- * A few processes are counted in place. More have a chunk of the shared heap by
- * place, which is taken with the first of them and kept as long as the object.
+ * The counters of a few processes lie in place. If there are more, a chunk of
+ * the shared heap has one by place of the member; it is allocated for the first
+ * of these and freed with the object.
  */
 #ifndef FZ_UNFINISHED_H
 #define FZ_UNFINISHED_H
@@ -18,27 +20,37 @@ struct fz_err;
 
 #define FZ_UNFINISHED_FEW 6
 
-/* In shared memory; all zero is a new one. A count is a member and how many. */
+/*
+ * In shared memory; all zero is a new one. A counter is a member in the upper
+ * 32 bits and its number of items below.
+ */
 struct fz_unfinished {
-	struct fz_eventcount gate; /* where one waits until none is left */
-	struct fz_ref many;        /* a count by place, if six are too few */
+	struct fz_eventcount waiters; /* until no item is left */
+	struct fz_ref many;           /* counters by place; none: few suffice */
 	_Atomic uint64_t few[FZ_UNFINISHED_FEW];
 };
 
 /*
- * Where to count for `self`; its memory becomes the object's. One process at a
- * time may do this and count. NULL and `err` where there is no memory.
+ * The counter of the member `self`; memory for it becomes the object's. The
+ * caller holds a lock until it has added to the counter. NULL and `err` if
+ * there is no memory.
  */
-_Atomic uint64_t *fz_unfinished_slot(struct fz_unfinished *owed,
+_Atomic uint64_t *fz_unfinished_counter(struct fz_unfinished *unfinished,
     struct fz_object *object, uint32_t self, struct fz_err *err);
 
-/* It has one more. */
-void fz_unfinished_count(_Atomic uint64_t *slot, uint32_t self);
+/* The member has taken one more item. */
+void fz_unfinished_add(_Atomic uint64_t *counter, uint32_t self);
 
-/* One was done, by this process if it has any. False: there is none. */
-bool fz_unfinished_pay(struct fz_unfinished *owed, uint32_t self);
+/*
+ * One item is done: of this process, or of another one if this one has none.
+ * False: there is no item.
+ */
+bool fz_unfinished_ack(struct fz_unfinished *unfinished, uint32_t self);
 
-/* Whether any is left. What a dead process has is done, as `late` sees. */
-bool fz_unfinished_any(struct fz_unfinished *owed, bool late);
+/*
+ * Whether any item is left. The items of a dead process count as done; only a
+ * `late` check finds out that it is dead.
+ */
+bool fz_unfinished_any(struct fz_unfinished *unfinished, bool late);
 
 #endif

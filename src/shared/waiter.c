@@ -35,8 +35,6 @@ own(uint32_t self)
 	return fz_heap_wait(fz_heap_place(self));
 }
 
-/* ---- the own place ----------------------------------------------------- */
-
 bool
 fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
 {
@@ -56,9 +54,9 @@ fz_waiter_state(uint32_t self)
 }
 
 struct fz_eventcount *
-fz_waiter_gate(uint32_t self)
+fz_waiter_wakeup(uint32_t self)
 {
-	return &own(self)->gate;
+	return &own(self)->wakeup;
 }
 
 bool
@@ -80,8 +78,6 @@ fz_waiter_end(uint32_t self)
 	atomic_store(&wait->what, 0);
 	return state_of(word);
 }
-
-/* ---- others ------------------------------------------------------------ */
 
 bool
 fz_waiter_next(struct fz_waiter *w, uint32_t name, enum fz_waiter_state state)
@@ -109,7 +105,7 @@ fz_waiter_is_before(const struct fz_waiter *a, const struct fz_waiter *b)
 }
 
 bool
-fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
+fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state)
 {
 	struct fz_heap_wait *wait = fz_heap_wait(w->place);
 	uint64_t before = w->word;
@@ -117,6 +113,6 @@ fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
 
 	if (!atomic_compare_exchange_strong(&wait->ticket, &before, after))
 		return false;
-	fz_eventcount_wake(&wait->gate, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_notify(&wait->wakeup, FZ_EVENTCOUNT_ALL);
 	return true;
 }

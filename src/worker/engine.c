@@ -35,7 +35,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 		return -1;
 	engine->hook.in_child = in_child;
 	fz_loop_hook(engine->loop, &engine->hook);
-	fz_heap_hold();
+	fz_heap_acquire();
 	return 0;
 }
 
@@ -47,7 +47,7 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_loop_unhook(&engine->hook);
 	fz_loop_free(engine->loop);
 	fz_arena_free(engine->shm);
-	fz_heap_let_go();
+	fz_heap_release();
 	engine->loop = NULL;
 	engine->shm = NULL;
 }

@@ -47,7 +47,7 @@ static int
 look(lua_State *L)
 {
 	(void)L;
-	return fz_heap_me() == 0 ? 0 : 1;
+	return fz_heap_self() == 0 ? 0 : 1;
 }
 
 static void

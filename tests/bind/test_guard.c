@@ -1,6 +1,6 @@
 /*
  * What the bindings hold is let go, and freed, when memory is short too.
- * wrap: fz_heap_self
+ * wrap: fz_heap_join
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,14 +48,14 @@ allocate(void *ctx, void *p, size_t before, size_t n)
 /* Set in a process that gets no number. */
 static bool stranger;
 
-uint32_t __real_fz_heap_self(struct fz_err *err);
-uint32_t __wrap_fz_heap_self(struct fz_err *err);
+uint32_t __real_fz_heap_join(struct fz_err *err);
+uint32_t __wrap_fz_heap_join(struct fz_err *err);
 
 uint32_t
-__wrap_fz_heap_self(struct fz_err *err)
+__wrap_fz_heap_join(struct fz_err *err)
 {
 	if (!stranger)
-		return __real_fz_heap_self(err);
+		return __real_fz_heap_join(err);
 	fz_err_set(err, FZ_ERR_ERROR, "no number");
 	return 0;
 }

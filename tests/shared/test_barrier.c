@@ -1,6 +1,7 @@
 /*
  * All go on, or all find it broken; wherever one of them is killed.
- * wrap: fz_waiter_begin fz_waiter_tell fz_waiter_next fz_eventcount_wake_slowly
+ * wrap: fz_waiter_begin fz_waiter_notify fz_waiter_next
+ * wrap: fz_eventcount_notify_contended
  */
 /* kill is not in C11. */
 #define _GNU_SOURCE
@@ -19,12 +20,14 @@ bool __real_fz_waiter_next(
     struct fz_waiter *w, uint32_t name, enum fz_waiter_state state);
 bool __wrap_fz_waiter_next(
     struct fz_waiter *w, uint32_t name, enum fz_waiter_state state);
-bool __real_fz_waiter_tell(
+bool __real_fz_waiter_notify(
     const struct fz_waiter *w, enum fz_waiter_state state);
-bool __wrap_fz_waiter_tell(
+bool __wrap_fz_waiter_notify(
     const struct fz_waiter *w, enum fz_waiter_state state);
-void __real_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
-void __wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
+void __real_fz_eventcount_notify_contended(
+    struct fz_eventcount *ec, uint32_t n);
+void __wrap_fz_eventcount_notify_contended(
+    struct fz_eventcount *ec, uint32_t n);
 
 bool
 __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
@@ -46,21 +49,21 @@ __wrap_fz_waiter_next(
 }
 
 bool
-__wrap_fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
+__wrap_fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state)
 {
 	bool told;
 
 	members_step();
-	told = __real_fz_waiter_tell(w, state);
+	told = __real_fz_waiter_notify(w, state);
 	members_step();
 	return told;
 }
 
 void
-__wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n)
+__wrap_fz_eventcount_notify_contended(struct fz_eventcount *ec, uint32_t n)
 {
 	members_step();
-	__real_fz_eventcount_wake_slowly(gate, n);
+	__real_fz_eventcount_notify_contended(ec, n);
 	members_step();
 }
 
@@ -89,7 +92,7 @@ static int
 wait_told(struct fz_barrier *b, uint32_t self, uint32_t index)
 {
 	while (fz_waiter_state(self) == FZ_WAITER_WAITS) {
-		fz_barrier_look(b, self);
+		fz_barrier_check(b, self);
 		usleep(200);
 	}
 	return fz_barrier_leave(b, self) == FZ_WAITER_GO ? INDEX + (int)index
@@ -101,7 +104,7 @@ wait_once(void *ctx)
 {
 	struct shared *s = ctx;
 	struct fz_barrier *b = &s->barrier;
-	uint32_t self = fz_heap_self(NULL), index;
+	uint32_t self = fz_heap_join(NULL), index;
 	enum fz_barrier_step step;
 
 	while ((step = fz_barrier_arrive(b, self, &index)) == FZ_BARRIER_LATER)
@@ -117,7 +120,7 @@ wait_once(void *ctx)
 static void
 start_waiters(struct shared *s, pid_t *pids, uint32_t n)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
 	for (uint32_t i = 0; i < n; i++) {
 		pids[i] = member_start(wait_once, s);
@@ -132,7 +135,7 @@ start_waiters(struct shared *s, pid_t *pids, uint32_t n)
 static void
 test_barrier_lets_all_go_in_order(void **state)
 {
-	uint32_t self = fz_heap_self(NULL), index;
+	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(4, false);
 	pid_t pids[3];
 
@@ -152,7 +155,7 @@ test_barrier_lets_all_go_in_order(void **state)
 static void
 test_barrier_is_broken_until_it_is_reset(void **state)
 {
-	uint32_t self = fz_heap_self(NULL), index;
+	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(3, false);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2];
@@ -182,7 +185,7 @@ test_barrier_is_broken_until_it_is_reset(void **state)
 static void
 test_barrier_waits_for_one_thing_at_a_time(void **state)
 {
-	uint32_t self = fz_heap_self(NULL), index;
+	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(3, false);
 
 	(void)state;
@@ -198,7 +201,7 @@ test_barrier_waits_for_one_thing_at_a_time(void **state)
 static void
 test_barrier_with_an_action_holds_all_until_its_end(void **state)
 {
-	uint32_t self = fz_heap_self(NULL), index;
+	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(2, true);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2];
@@ -225,7 +228,7 @@ arrive_and_stay(void *ctx)
 	struct shared *s = ctx;
 	uint32_t index;
 
-	fz_barrier_arrive(&s->barrier, fz_heap_self(NULL), &index);
+	fz_barrier_arrive(&s->barrier, fz_heap_join(NULL), &index);
 	while (pause() == -1)
 		continue;
 	return 0;
@@ -234,7 +237,7 @@ arrive_and_stay(void *ctx)
 static void
 test_barrier_breaks_when_somebody_is_killed(void **state)
 {
-	uint32_t self = fz_heap_self(NULL), index;
+	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(3, true);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2], last;
@@ -262,7 +265,7 @@ test_barrier_breaks_when_somebody_is_killed(void **state)
 static void
 kill_the_third(struct shared *s)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	bool went = false, broke = false;
 	int third = -SIGKILL;
 	pid_t pids[2];
@@ -310,14 +313,14 @@ reset_it(void *ctx)
 {
 	struct shared *s = ctx;
 
-	fz_barrier_reset(&s->barrier, fz_heap_self(NULL));
+	fz_barrier_reset(&s->barrier, fz_heap_join(NULL));
 	return 0;
 }
 
 static void
 test_barrier_is_whole_wherever_one_that_resets_is_killed(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared(3, false);
 	int how = -SIGKILL;
 	pid_t pids[2];

@@ -1,6 +1,6 @@
 /*
  * Who waits is told, in order, whoever dies.
- * wrap: fz_waiter_begin fz_waiter_end fz_waiter_tell fz_heap_alive
+ * wrap: fz_waiter_begin fz_waiter_end fz_waiter_notify fz_heap_alive
  */
 /* kill is not in C11. */
 #define _GNU_SOURCE
@@ -19,9 +19,9 @@ bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 enum fz_waiter_state __real_fz_waiter_end(uint32_t self);
 enum fz_waiter_state __wrap_fz_waiter_end(uint32_t self);
-bool __real_fz_waiter_tell(
+bool __real_fz_waiter_notify(
     const struct fz_waiter *w, enum fz_waiter_state state);
-bool __wrap_fz_waiter_tell(
+bool __wrap_fz_waiter_notify(
     const struct fz_waiter *w, enum fz_waiter_state state);
 bool __real_fz_heap_alive(uint32_t member);
 bool __wrap_fz_heap_alive(uint32_t member);
@@ -49,12 +49,12 @@ __wrap_fz_waiter_end(uint32_t self)
 }
 
 bool
-__wrap_fz_waiter_tell(const struct fz_waiter *w, enum fz_waiter_state state)
+__wrap_fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state)
 {
 	bool told;
 
 	members_step();
-	told = __real_fz_waiter_tell(w, state);
+	told = __real_fz_waiter_notify(w, state);
 	members_step();
 	return told;
 }
@@ -93,16 +93,16 @@ name_of(const struct shared *s)
 static void
 take_lock(struct shared *s)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
-	while (fz_lock_inherit(&s->lock, self) == FZ_LOCK_BUSY)
+	while (fz_lock_recover(&s->lock, self) == FZ_LOCK_BUSY)
 		usleep(100);
 }
 
 static uint32_t
 begin(struct shared *s)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
 	take_lock(s);
 	if (!fz_condition_begin(&s->tickets, name_of(s), self))
@@ -120,13 +120,14 @@ wait_once(void *ctx)
 	uint32_t self = begin(s), told;
 
 	while (fz_waiter_state(self) == FZ_WAITER_WAITS) {
-		struct fz_eventcount *gate = fz_waiter_gate(self);
-		uint32_t seq = fz_eventcount_enter(gate, FZ_EVENTCOUNT_SLEEP);
+		struct fz_eventcount *wakeup = fz_waiter_wakeup(self);
+		uint32_t seq =
+		    fz_eventcount_prepare(wakeup, FZ_EVENTCOUNT_SLEEP);
 
 		if (fz_waiter_state(self) == FZ_WAITER_WAITS)
-			fz_eventcount_sleep(gate, seq, FZ_CLOCK_NEVER);
+			fz_eventcount_commit(wakeup, seq, FZ_CLOCK_NEVER);
 		if (atomic_load(&s->inherits))
-			fz_condition_inherit(name_of(s));
+			fz_condition_recover(name_of(s));
 	}
 	take_lock(s);
 	told = atomic_load(&s->told);
@@ -169,7 +170,7 @@ wait_told(struct shared *s, uint32_t n)
 static void
 test_waiter_waits_for_one_thing(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
 	(void)state;
 	assert_int_equal(fz_waiter_state(self), FZ_WAITER_NONE);
@@ -188,7 +189,7 @@ test_waiter_waits_for_one_thing(void **state)
 static void
 test_waiter_is_told_what_is_meant_for_it(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	struct fz_waiter w = { 0 }, none = { 0 };
 
 	(void)state;
@@ -198,17 +199,17 @@ test_waiter_is_told_what_is_meant_for_it(void **state)
 	assert_true(fz_waiter_next(&w, 5, FZ_WAITER_WAITS));
 	assert_int_equal(w.member, self);
 	fz_waiter_end(self);
-	assert_false(fz_waiter_tell(&w, FZ_WAITER_GO));
+	assert_false(fz_waiter_notify(&w, FZ_WAITER_GO));
 	assert_true(fz_waiter_begin(self, 5, 2));
-	assert_false(fz_waiter_tell(&w, FZ_WAITER_GO));
+	assert_false(fz_waiter_notify(&w, FZ_WAITER_GO));
 	fz_waiter_end(self);
 	assert_true(fz_waiter_begin(self, 7, 1));
-	assert_false(fz_waiter_tell(&w, FZ_WAITER_FAILS));
+	assert_false(fz_waiter_notify(&w, FZ_WAITER_FAILS));
 	assert_int_equal(fz_waiter_state(self), FZ_WAITER_WAITS);
 	fz_waiter_end(self);
 	assert_true(fz_waiter_begin(self, 5, 1));
-	assert_true(fz_waiter_tell(&w, FZ_WAITER_FAILS));
-	assert_false(fz_waiter_tell(&w, FZ_WAITER_GO));
+	assert_true(fz_waiter_notify(&w, FZ_WAITER_FAILS));
+	assert_false(fz_waiter_notify(&w, FZ_WAITER_GO));
 	assert_false(fz_waiter_cancel(self));
 	assert_int_equal(fz_waiter_end(self), FZ_WAITER_FAILS);
 }

@@ -1,6 +1,7 @@
 /*
- * Gates and locks in shared memory: no wake-up is missed, none is lost with
- * who got it, and no dead process holds a lock.
+ * Eventcounts and locks in shared memory: no wake-up is missed or lost with the
+ * process that got it, and no dead process holds a lock.
+ *
  * wrap: syscall write
  */
 /* kill and others are not in C11. */
@@ -28,7 +29,7 @@
 
 static struct shared {
 	struct fz_object head;
-	struct fz_eventcount gate;
+	struct fz_eventcount waiters;
 	struct fz_lock lock;
 	_Atomic int tokens;
 	_Atomic int ntaken;
@@ -117,7 +118,7 @@ static int
 setup(void **state)
 {
 	(void)state;
-	fz_heap_hold();
+	fz_heap_acquire();
 	shared = fz_heap_new(1, sizeof(*shared), NULL);
 	return shared == NULL ? -1 : 0;
 }
@@ -127,26 +128,24 @@ teardown(void **state)
 {
 	(void)state;
 	fz_heap_free(&shared->head);
-	fz_heap_let_go();
+	fz_heap_release();
 	return 0;
 }
-
-/* ---- gates -------------------------------------------------------------- */
 
 static void
 test_eventcount_waking_nobody_is_no_call(void **state)
 {
 	(void)state;
 	calls.nfutexes = calls.nwrites = 0;
-	fz_eventcount_wake(&shared->gate, 1);
-	fz_eventcount_wake(&shared->gate, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_notify(&shared->waiters, 1);
+	fz_eventcount_notify(&shared->waiters, FZ_EVENTCOUNT_ALL);
 	assert_int_equal(calls.nfutexes, 0);
-	fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
-	fz_eventcount_wake(&shared->gate, 1);
-	fz_eventcount_wake(&shared->gate, 1); /* nobody again */
+	fz_eventcount_prepare(&shared->waiters, FZ_EVENTCOUNT_SLEEP);
+	fz_eventcount_notify(&shared->waiters, 1);
+	fz_eventcount_notify(&shared->waiters, 1); /* nobody again */
 	assert_int_equal(calls.nfutexes, 1);
-	fz_eventcount_again(&shared->gate);
-	fz_eventcount_wake(&shared->gate, FZ_EVENTCOUNT_ALL);
+	fz_eventcount_rearm(&shared->waiters);
+	fz_eventcount_notify(&shared->waiters, FZ_EVENTCOUNT_ALL);
 	assert_int_equal(calls.nfutexes, 2);
 	assert_int_equal(calls.nwrites, 0);
 }
@@ -158,33 +157,34 @@ test_eventcount_a_change_before_the_sleep_is_not_missed(void **state)
 
 	(void)state;
 	for (int i = 0; i < 100; i++) {
-		uint32_t seq =
-		    fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
+		uint32_t seq = fz_eventcount_prepare(
+		    &shared->waiters, FZ_EVENTCOUNT_SLEEP);
 
-		fz_eventcount_wake(&shared->gate, 1);
-		fz_eventcount_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_notify(&shared->waiters, 1);
+		fz_eventcount_commit(&shared->waiters, seq, FZ_CLOCK_NEVER);
 	}
-	assert_true(fz_clock_ns() - begin < 100 * FZ_EVENTCOUNT_LOOK_NS / 2);
+	assert_true(fz_clock_ns() - begin < 100 * FZ_EVENTCOUNT_CHECK_NS / 2);
 }
 
 static void
 test_eventcount_a_sleep_ends_in_time(void **state)
 {
 	int64_t begin = fz_clock_ns(), end;
-	uint32_t seq = fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
+	uint32_t seq =
+	    fz_eventcount_prepare(&shared->waiters, FZ_EVENTCOUNT_SLEEP);
 
 	(void)state;
-	fz_eventcount_sleep(&shared->gate, seq, begin); /* it is over */
+	fz_eventcount_commit(&shared->waiters, seq, begin); /* it is over */
 	end = fz_clock_ns();
-	assert_true(end - begin < FZ_EVENTCOUNT_LOOK_NS);
-	fz_eventcount_sleep(&shared->gate, seq, end + 10 * FZ_CLOCK_MS);
+	assert_true(end - begin < FZ_EVENTCOUNT_CHECK_NS);
+	fz_eventcount_commit(&shared->waiters, seq, end + 10 * FZ_CLOCK_MS);
 	assert_true(fz_clock_ns() - end >= 10 * FZ_CLOCK_MS);
 	begin = fz_clock_ns();
-	fz_eventcount_sleep(
-	    &shared->gate, seq, FZ_CLOCK_NEVER); /* to look again */
+	fz_eventcount_commit(
+	    &shared->waiters, seq, FZ_CLOCK_NEVER); /* to look again */
 	end = fz_clock_ns();
-	assert_true(end - begin >= FZ_EVENTCOUNT_LOOK_NS);
-	assert_true(end - begin < 20 * FZ_EVENTCOUNT_LOOK_NS);
+	assert_true(end - begin >= FZ_EVENTCOUNT_CHECK_NS);
+	assert_true(end - begin < 20 * FZ_EVENTCOUNT_CHECK_NS);
 }
 
 static bool
@@ -202,7 +202,7 @@ static void
 put_token(void)
 {
 	atomic_fetch_add(&shared->tokens, 1);
-	fz_eventcount_wake(&shared->gate, 1);
+	fz_eventcount_notify(&shared->waiters, 1);
 }
 
 /* Waits for tokens as lwait.c does. */
@@ -213,18 +213,19 @@ taker(void)
 		bool slept = false;
 
 		for (;;) {
-			uint32_t seq = fz_eventcount_enter(
-			    &shared->gate, FZ_EVENTCOUNT_SLEEP);
+			uint32_t seq = fz_eventcount_prepare(
+			    &shared->waiters, FZ_EVENTCOUNT_SLEEP);
 
 			if (take_token())
 				break;
-			fz_eventcount_sleep(&shared->gate, seq, FZ_CLOCK_NEVER);
+			fz_eventcount_commit(
+			    &shared->waiters, seq, FZ_CLOCK_NEVER);
 			slept = true;
 		}
 		if (slept) {
-			fz_eventcount_again(&shared->gate);
+			fz_eventcount_rearm(&shared->waiters);
 			if (atomic_load(&shared->tokens) > 0)
-				fz_eventcount_wake(&shared->gate, 1);
+				fz_eventcount_notify(&shared->waiters, 1);
 		}
 		atomic_fetch_add(&shared->ntaken, 1);
 	}
@@ -283,7 +284,7 @@ is_ready(int ep)
 }
 
 static void
-test_eventcount_the_bell_is_heard_by_every_loop(void **state)
+test_eventcount_a_wake_up_reaches_every_loop(void **state)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 	int eps[2];
@@ -292,21 +293,21 @@ test_eventcount_the_bell_is_heard_by_every_loop(void **state)
 	for (int i = 0; i < 2; i++) {
 		eps[i] = epoll_create1(EPOLL_CLOEXEC);
 		assert_int_equal(
-		    epoll_ctl(eps[i], EPOLL_CTL_ADD, fz_heap_bell(), &event),
+		    epoll_ctl(eps[i], EPOLL_CTL_ADD, fz_heap_wake_fd(), &event),
 		    0);
 		is_ready(eps[i]);
 	}
 	for (int round = 0; round < 3; round++) {
-		fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_LOOP);
+		fz_eventcount_prepare(&shared->waiters, FZ_EVENTCOUNT_LOOP);
 		calls.write_error = round == 1 ? EINTR : 0;
-		fz_eventcount_wake(&shared->gate, 1);
+		fz_eventcount_notify(&shared->waiters, 1);
 		for (int i = 0; i < 2; i++) {
 			assert_true(is_ready(eps[i]));
 			assert_false(is_ready(eps[i]));
 		}
 	}
-	fz_eventcount_enter(&shared->gate, FZ_EVENTCOUNT_SLEEP);
-	fz_eventcount_wake(&shared->gate, 1);
+	fz_eventcount_prepare(&shared->waiters, FZ_EVENTCOUNT_SLEEP);
+	fz_eventcount_notify(&shared->waiters, 1);
 	for (int i = 0; i < 2; i++) {
 		assert_false(is_ready(eps[i]));
 		close(eps[i]);
@@ -318,23 +319,24 @@ test_eventcount_the_bell_is_heard_by_every_loop(void **state)
 static void
 test_lock_one_has_it(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
 	(void)state;
 	assert_true(fz_lock_try(&shared->lock, self));
 	assert_true(fz_lock_is_mine(&shared->lock, self));
 	assert_false(fz_lock_try(&shared->lock, self + 1));
-	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_BUSY);
+	assert_int_equal(fz_lock_recover(&shared->lock, self), FZ_LOCK_BUSY);
 	fz_lock_release(&shared->lock);
 	assert_false(fz_lock_is_mine(&shared->lock, self));
-	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_TAKEN);
+	assert_int_equal(
+	    fz_lock_recover(&shared->lock, self), FZ_LOCK_ACQUIRED);
 	fz_lock_release(&shared->lock);
 }
 
 static void
 holder(void)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
 	if (!fz_lock_try(&shared->lock, self))
 		shared->bad = 1;
@@ -346,18 +348,18 @@ holder(void)
 static void
 test_lock_of_a_dead_holder_is_abandoned(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	pid_t pid = start(holder);
 
 	(void)state;
 	await(&shared->inside, 1);
-	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_BUSY);
+	assert_int_equal(fz_lock_recover(&shared->lock, self), FZ_LOCK_BUSY);
 	finish(pid);
 	assert_false(fz_lock_try(&shared->lock, self));
 	assert_int_equal(
-	    fz_lock_inherit(&shared->lock, self), FZ_LOCK_ABANDONED);
+	    fz_lock_recover(&shared->lock, self), FZ_LOCK_ABANDONED);
 	assert_true(fz_lock_is_mine(&shared->lock, self));
-	assert_int_equal(fz_lock_inherit(&shared->lock, self), FZ_LOCK_BUSY);
+	assert_int_equal(fz_lock_recover(&shared->lock, self), FZ_LOCK_BUSY);
 	fz_lock_release(&shared->lock);
 	assert_int_equal(shared->bad, 0);
 }
@@ -366,12 +368,12 @@ test_lock_of_a_dead_holder_is_abandoned(void **state)
 static void
 user(void)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
 	for (int i = 0;; i++) {
 		if (!fz_lock_try(&shared->lock, self) &&
 		    (i % 8 != 0 ||
-			fz_lock_inherit(&shared->lock, self) == FZ_LOCK_BUSY)) {
+			fz_lock_recover(&shared->lock, self) == FZ_LOCK_BUSY)) {
 			nap(50);
 			continue;
 		}
@@ -427,7 +429,7 @@ main(void)
 		TEST(test_eventcount_a_sleep_ends_in_time),
 		TEST(test_eventcount_every_change_is_seen_by_one),
 		TEST(test_eventcount_a_wake_up_dies_with_nobody),
-		TEST(test_eventcount_the_bell_is_heard_by_every_loop),
+		TEST(test_eventcount_a_wake_up_reaches_every_loop),
 		TEST(test_lock_one_has_it),
 		TEST(test_lock_of_a_dead_holder_is_abandoned),
 		TEST(test_lock_is_held_by_one_though_holders_are_killed),

@@ -253,10 +253,10 @@ await_used(size_t used)
 	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
 
 	while (fz_heap_used() != used && fz_clock_ns() < until) {
-		void *chunk = fz_heap_take(1, NULL);
+		void *chunk = fz_heap_alloc(1, NULL);
 
 		if (chunk != NULL)
-			fz_heap_give(chunk);
+			fz_heap_give_back(chunk);
 		nap(20);
 	}
 	assert_int_equal(fz_heap_used(), used);
@@ -268,7 +268,7 @@ setup(void **state)
 	(void)state;
 	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	fz_heap_hold();
+	fz_heap_acquire();
 	return told == MAP_FAILED ? -1 : 0;
 }
 
@@ -277,9 +277,9 @@ teardown(void **state)
 {
 	(void)state;
 	faults.pid = 0;
-	fz_heap_let_go();
+	fz_heap_release();
 	munmap(told, sizeof(*told));
-	return fz_heap_bell() == -1 ? 0 : -1;
+	return fz_heap_wake_fd() == -1 ? 0 : -1;
 }
 
 /* ---- the region --------------------------------------------------------- */
@@ -308,9 +308,9 @@ test_heap_any_call_may_fail(void **state)
 			nbad++;
 		assert_int_equal(object == NULL, err.kind != FZ_ERR_NONE);
 		assert_int_equal(fz_heap_used(), 0);
-		fz_heap_let_go();
+		fz_heap_release();
 		assert_int_equal(count_fds(), nfds);
-		fz_heap_hold();
+		fz_heap_acquire();
 	}
 	assert_true(nbad >= 8);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
@@ -323,7 +323,7 @@ refused_child(uint64_t arg)
 
 	(void)arg;
 	told->bad = fz_heap_open(&err) == 0 || err.kind == FZ_ERR_NONE ||
-		    fz_heap_self(&err) != 0 || fz_heap_bell() != -1;
+		    fz_heap_join(&err) != 0 || fz_heap_wake_fd() != -1;
 	told->number = 1;
 }
 
@@ -350,7 +350,7 @@ test_heap_is_not_where_files_are_limited(void **state)
 	limit = before;
 	limit.rlim_cur = 1 << 20;
 	setrlimit(RLIMIT_FSIZE, &limit);
-	assert_int_equal(fz_heap_self(&err), 0);
+	assert_int_equal(fz_heap_join(&err), 0);
 	setrlimit(RLIMIT_FSIZE, &before);
 	assert_non_null(strstr(err.text, "file size"));
 }
@@ -364,21 +364,21 @@ small_child(uint64_t arg)
 	void *chunks[8192];
 	size_t n = 0, again = 0;
 
-	if (setrlimit(RLIMIT_AS, &limit) != 0 || fz_heap_self(&err) == 0)
+	if (setrlimit(RLIMIT_AS, &limit) != 0 || fz_heap_join(&err) == 0)
 		_exit(1);
 	if (fz_heap.size > arg / 4) /* the script needs some, too */
 		_exit(2);
-	while (n < 8192 && (chunks[n] = fz_heap_take(1, &err)) != NULL)
+	while (n < 8192 && (chunks[n] = fz_heap_alloc(1, &err)) != NULL)
 		n++;
 	if (n < 900 || n == 8192 || err.kind == FZ_ERR_NONE)
 		_exit(3);
-	if (fz_heap_take(fz_heap.size, &err) != NULL)
+	if (fz_heap_alloc(fz_heap.size, &err) != NULL)
 		_exit(4);
 	for (size_t i = 0; i < n; i++)
-		fz_heap_give(chunks[i]);
+		fz_heap_give_back(chunks[i]);
 	if (fz_heap_used() != 0)
 		_exit(5);
-	while ((chunks[again] = fz_heap_take(1, NULL)) != NULL)
+	while ((chunks[again] = fz_heap_alloc(1, NULL)) != NULL)
 		again++;
 	_exit(n == again ? 0 : 6);
 }
@@ -406,18 +406,18 @@ joining_child(uint64_t arg)
 	struct fz_err err = { 0 };
 
 	(void)arg;
-	told->number = fz_heap_self(&err);
+	told->number = fz_heap_join(&err);
 }
 
 static void
 test_heap_a_forked_child_is_another_member(void **state)
 {
-	uint32_t self = fz_heap_self(NULL), child;
+	uint32_t self = fz_heap_join(NULL), child;
 	pid_t pid;
 
 	(void)state;
 	assert_int_not_equal(self, 0);
-	assert_int_equal(fz_heap_me(), self);
+	assert_int_equal(fz_heap_self(), self);
 	assert_true(fz_heap_alive(self));
 	assert_false(fz_heap_alive(0));
 	pid = start_told(joining_child, 0);
@@ -438,7 +438,7 @@ test_heap_a_place_is_used_again_after_a_second(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	finish(start_told(joining_child, 0));
 	first = (uint32_t)told->number;
 	place = fz_heap_place(first);
@@ -461,7 +461,7 @@ static void
 dying_child(uint64_t arg)
 {
 	faults_at((unsigned)arg, true);
-	if (fz_heap_self(NULL) != 0)
+	if (fz_heap_join(NULL) != 0)
 		fz_heap_new(TYPE, 8, NULL);
 	told->number = arg;
 }
@@ -471,7 +471,7 @@ static void
 test_heap_who_dies_joining_or_taking_holds_nobody_up(void **state)
 {
 	unsigned n = 0;
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	pid_t pid;
 	int status;
 
@@ -496,7 +496,7 @@ static void *
 joining_thread(void *arg)
 {
 	(void)arg;
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	return NULL;
 }
 
@@ -515,11 +515,11 @@ child_of_threads(uint64_t arg)
 {
 	(void)arg;
 	join_by_a_thread();
-	if (!fz_heap_alive(fz_heap_me()))
+	if (!fz_heap_alive(fz_heap_self()))
 		told->bad++;
-	fz_heap_sweep_dead();
+	fz_heap_reclaim();
 	told->other = fz_heap_name(fz_heap_new(TYPE, 8, NULL));
-	told->number = fz_heap_me();
+	told->number = fz_heap_self();
 }
 
 static void
@@ -529,14 +529,14 @@ test_heap_a_member_outlives_the_thread_that_joined(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	pid = start_told(child_of_threads, 0);
 	child = (uint32_t)told->number;
 	assert_int_equal(told->bad, 0);
-	assert_int_not_equal(child, fz_heap_me());
+	assert_int_not_equal(child, fz_heap_self());
 	for (int i = 0; i < 30; i++) { /* more than a second after its end */
 		assert_true(fz_heap_alive(child));
-		fz_heap_sweep_dead();
+		fz_heap_reclaim();
 		nap(50);
 	}
 	finish(start_told(joining_child, 0));
@@ -562,7 +562,7 @@ static pthread_barrier_t stages;
 static void *
 living_thread(void *arg)
 {
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	pthread_barrier_wait(&stages);
 	pthread_barrier_wait(&stages);
 	return arg;
@@ -578,11 +578,11 @@ test_heap_stays_while_the_thread_that_joined_lives(void **state)
 	assert_int_equal(pthread_barrier_init(&stages, NULL, 2), 0);
 	assert_int_equal(pthread_create(&thread, NULL, living_thread, NULL), 0);
 	pthread_barrier_wait(&stages);
-	self = fz_heap_me();
-	fz_heap_let_go(); /* its lock must stay mapped */
-	assert_int_not_equal(fz_heap_bell(), -1);
-	fz_heap_hold();
-	assert_int_equal(fz_heap_self(NULL), self);
+	self = fz_heap_self();
+	fz_heap_release(); /* its lock must stay mapped */
+	assert_int_not_equal(fz_heap_wake_fd(), -1);
+	fz_heap_acquire();
+	assert_int_equal(fz_heap_join(NULL), self);
 	pthread_barrier_wait(&stages);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	pthread_barrier_destroy(&stages);
@@ -592,16 +592,16 @@ static void
 test_heap_has_room_for_4096(void **state)
 {
 	struct fz_err err = { 0 };
-	uint32_t first = fz_heap_self(NULL);
+	uint32_t first = fz_heap_join(NULL);
 
 	(void)state;
 	for (int i = 1; i < FZ_HEAP_MEMBERS; i++) {
 		fz_heap.self = 0; /* it is alive all the same */
-		assert_int_not_equal(fz_heap_self(NULL), 0);
+		assert_int_not_equal(fz_heap_join(NULL), 0);
 	}
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
 	fz_heap.self = 0;
-	assert_int_equal(fz_heap_self(&err), 0);
+	assert_int_equal(fz_heap_join(&err), 0);
 	assert_non_null(strstr(err.text, "4096"));
 	for (uint32_t i = 0; i < FZ_HEAP_MEMBERS; i++) {
 		member_at(i)->pid = 0;
@@ -609,7 +609,7 @@ test_heap_has_room_for_4096(void **state)
 	}
 	assert_false(fz_heap_alive(first));
 	/* They died just now: it waits until one of the places is free. */
-	assert_int_not_equal(fz_heap_self(&err), 0);
+	assert_int_not_equal(fz_heap_join(&err), 0);
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
 }
 
@@ -626,56 +626,56 @@ test_heap_chunks_have_the_room_that_was_asked_for(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < n; i++) {
-		chunks[i] = fz_heap_take(sizes[i], NULL);
+		chunks[i] = fz_heap_alloc(sizes[i], NULL);
 		assert_non_null(chunks[i]);
-		assert_true(fz_heap_room(chunks[i]) >= sizes[i]);
+		assert_true(fz_heap_capacity(chunks[i]) >= sizes[i]);
 		assert_true(
-		    fz_heap_room(chunks[i]) <= sizes[i] + FZ_HEAP_CHUNK);
-		used += fz_heap_room(chunks[i]);
-		memset(chunks[i], (int)i, fz_heap_room(chunks[i]));
+		    fz_heap_capacity(chunks[i]) <= sizes[i] + FZ_HEAP_CHUNK);
+		used += fz_heap_capacity(chunks[i]);
+		memset(chunks[i], (int)i, fz_heap_capacity(chunks[i]));
 		assert_ptr_equal(
 		    fz_ref_at(fz_ref_offset(chunks[i])), chunks[i]);
 	}
 	assert_int_equal(fz_heap_used(), used);
 	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < fz_heap_room(chunks[i]); k += 4096)
+		for (size_t k = 0; k < fz_heap_capacity(chunks[i]); k += 4096)
 			assert_int_equal(chunks[i][k], i);
 	fz_heap_trim(chunks[4], 100);
-	assert_int_equal(fz_heap_room(chunks[4]), FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_capacity(chunks[4]), FZ_HEAP_CHUNK);
 	fz_heap_trim(chunks[4], 100);
 	for (size_t i = 0; i < n; i++)
-		fz_heap_give(chunks[i]);
+		fz_heap_give_back(chunks[i]);
 	assert_int_equal(fz_heap_used(), 0);
 	assert_null(fz_ref_at(0));
-	assert_null(fz_heap_take(SIZE_MAX, NULL));
-	assert_null(fz_heap_take(fz_heap.size, NULL));
+	assert_null(fz_heap_alloc(SIZE_MAX, NULL));
+	assert_null(fz_heap_alloc(fz_heap.size, NULL));
 }
 
 static void
 test_heap_chunks_keep_their_memory_for_a_while(void **state)
 {
-	void *chunks = fz_heap_take(1 << 20, NULL);
+	void *chunks = fz_heap_alloc(1 << 20, NULL);
 	unsigned reserves = faults.reserves;
 	void *much;
 
 	(void)state;
-	fz_heap_give(chunks);
-	assert_ptr_equal(fz_heap_take(1 << 20, NULL), chunks);
+	fz_heap_give_back(chunks);
+	assert_ptr_equal(fz_heap_alloc(1 << 20, NULL), chunks);
 	assert_int_equal(faults.reserves, reserves);
-	fz_heap_give(chunks);
-	much = fz_heap_take((size_t)300 << 20, NULL);
+	fz_heap_give_back(chunks);
+	much = fz_heap_alloc((size_t)300 << 20, NULL);
 	assert_non_null(much);
-	fz_heap_give(much); /* too much to keep */
+	fz_heap_give_back(much); /* too much to keep */
 	reserves = faults.reserves;
-	chunks = fz_heap_take(1 << 20, NULL);
+	chunks = fz_heap_alloc(1 << 20, NULL);
 	assert_true(faults.reserves > reserves);
-	fz_heap_give(chunks);
+	fz_heap_give_back(chunks);
 }
 
 static void
 giving_child(uint64_t chunk)
 {
-	fz_heap_give(fz_ref_at(chunk));
+	fz_heap_give_back(fz_ref_at(chunk));
 }
 
 static void
@@ -687,20 +687,21 @@ test_heap_takes_the_first_free_chunk_whoever_freed_it(void **state)
 
 	(void)state;
 	for (int i = 0; i < N; i++)
-		chunks[i] = fz_heap_take(1, NULL);
-	fz_heap_give(chunks[SECOND]);
+		chunks[i] = fz_heap_alloc(1, NULL);
+	fz_heap_give_back(chunks[SECOND]);
 	pid = start(giving_child, fz_ref_offset(chunks[FIRST]));
 	await_used((N - 2) * FZ_HEAP_CHUNK);
 	finish(pid);
-	assert_ptr_equal(fz_heap_take(1, NULL), chunks[FIRST]);
-	assert_ptr_equal(fz_heap_take(1, NULL), chunks[SECOND]);
-	assert_true((unsigned char *)fz_heap_take(1, NULL) >
+	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[FIRST]);
+	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[SECOND]);
+	assert_true((unsigned char *)fz_heap_alloc(1, NULL) >
 		    (unsigned char *)chunks[N - 1]);
-	fz_heap_give(chunks[FIRST]);
-	fz_heap_give(chunks[SECOND]);
-	fz_heap_give(chunks[THIRD]);
-	assert_ptr_equal(fz_heap_take(2 * FZ_HEAP_CHUNK, NULL), chunks[SECOND]);
-	assert_ptr_equal(fz_heap_take(1, NULL), chunks[FIRST]);
+	fz_heap_give_back(chunks[FIRST]);
+	fz_heap_give_back(chunks[SECOND]);
+	fz_heap_give_back(chunks[THIRD]);
+	assert_ptr_equal(
+	    fz_heap_alloc(2 * FZ_HEAP_CHUNK, NULL), chunks[SECOND]);
+	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[FIRST]);
 }
 
 /* The search does not walk over what is in use. */
@@ -714,7 +715,7 @@ test_heap_takes_as_fast_with_many_chunks_in_use(void **state)
 #ifdef FZ_VALGRIND
 	skip();
 #endif
-	assert_int_not_equal(fz_heap_self(NULL), 0);
+	assert_int_not_equal(fz_heap_join(NULL), 0);
 	many = heap_head()->nchunks / 2;
 	rounds = (uint32_t)(UINT64_C(20000000000) / many);
 	assert_int_equal(
@@ -722,10 +723,10 @@ test_heap_takes_as_fast_with_many_chunks_in_use(void **state)
 	for (uint32_t i = 0; i < many; i++) /* without memory of their own */
 		atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, 1));
 	atomic_store(&heap_head()->top, many);
-	fz_heap_give(fz_heap_take(1, NULL));
+	fz_heap_give_back(fz_heap_alloc(1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
 	for (uint32_t i = 0; i < rounds; i++)
-		fz_heap_give(fz_heap_take(1, NULL));
+		fz_heap_give_back(fz_heap_alloc(1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
 	/* Twenty billion steps of a walk take longer. */
 	assert_true(after.tv_sec - before.tv_sec < 5);
@@ -739,19 +740,19 @@ test_heap_a_chunk_that_got_no_memory_is_without(void **state)
 	void *chunk;
 
 	(void)state;
-	fz_heap_give(fz_heap_take(1, NULL)); /* the words have some */
-	fz_heap_take(1, NULL);
+	fz_heap_give_back(fz_heap_alloc(1, NULL)); /* the words have some */
+	fz_heap_alloc(1, NULL);
 	for (unsigned n = 1; n <= 2; n++) {
 		struct fz_err err = { 0 };
 
 		faults_at(n, false);
-		assert_null(fz_heap_take(1 << 20, &err));
+		assert_null(fz_heap_alloc(1 << 20, &err));
 		faults_end();
 		assert_int_equal(err.code, ENOMEM);
 		assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
 	}
 	reserves = faults.reserves;
-	chunk = fz_heap_take(1 << 20, NULL);
+	chunk = fz_heap_alloc(1 << 20, NULL);
 	assert_true(faults.reserves > reserves);
 	memset(chunk, 1, 1 << 20);
 }
@@ -775,7 +776,7 @@ test_heap_objects_are_found_by_name(void **state)
 		memset(o + 1, 0xff, sizes[i] - sizeof(*o));
 		name = fz_heap_name(o);
 		generation = o->generation;
-		assert_int_equal(o->maker, fz_heap_self(NULL));
+		assert_int_equal(o->maker, fz_heap_join(NULL));
 		assert_ptr_equal(fz_heap_find(name, generation, TYPE), o);
 		assert_null(fz_heap_find(name, generation + 1, TYPE));
 		assert_null(fz_heap_find(name, generation, TYPE + 1));
@@ -813,16 +814,16 @@ static void
 test_heap_an_object_is_freed_with_its_chunks(void **state)
 {
 	struct fz_object *o = fz_heap_new(TYPE, 1000, NULL);
-	void *own = fz_heap_take(1 << 20, NULL);
-	void *back = fz_heap_take(1 << 20, NULL);
+	void *own = fz_heap_alloc(1 << 20, NULL);
+	void *back = fz_heap_alloc(1 << 20, NULL);
 
 	(void)state;
-	fz_heap_own(own, o);
-	fz_heap_own(back, o);
-	fz_heap_own(back, NULL);
+	fz_heap_set_owner(own, o);
+	fz_heap_set_owner(back, o);
+	fz_heap_set_owner(back, NULL);
 	fz_heap_free(o);
 	assert_int_equal(fz_heap_used(), 1 << 20);
-	fz_heap_give(back);
+	fz_heap_give_back(back);
 	assert_int_equal(fz_heap_used(), 0);
 }
 
@@ -831,12 +832,12 @@ test_heap_a_cell_is_freed_with_its_chunks(void **state)
 {
 	struct fz_object *o = fz_heap_new(TYPE, 256, NULL);
 	struct fz_object *other = fz_heap_new(TYPE, 256, NULL);
-	void *chunks = fz_heap_take(1 << 20, NULL);
+	void *chunks = fz_heap_alloc(1 << 20, NULL);
 	uint32_t name = fz_heap_name(o);
 
 	(void)state;
-	fz_heap_own(fz_heap_take(1 << 20, NULL), o);
-	fz_heap_own(chunks, other);
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), o);
+	fz_heap_set_owner(chunks, other);
 	fz_heap_free(o);
 	assert_int_equal(
 	    fz_heap_used(), (1 << 20) + FZ_HEAP_CHUNK); /* the cells */
@@ -847,7 +848,7 @@ test_heap_a_cell_is_freed_with_its_chunks(void **state)
 	assert_int_equal(fz_heap_name(o), name);
 	assert_int_equal(o->owns, 0);
 	fz_heap_free(o);
-	fz_heap_give(chunks);
+	fz_heap_give_back(chunks);
 	fz_heap_free(other);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
 }
@@ -859,9 +860,9 @@ making_child(uint64_t sent)
 	struct fz_object *cell = fz_heap_new(TYPE, 100, NULL);
 	struct fz_object *large = fz_heap_new(TYPE, 100000, NULL);
 
-	fz_heap_own(fz_heap_take(1 << 20, NULL), large);
-	fz_heap_own(fz_heap_take(1 << 20, NULL), cell);
-	fz_heap_take(1 << 20, NULL);
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), large);
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), cell);
+	fz_heap_alloc(1 << 20, NULL);
 	memset(cell + 1, 1, 100 - sizeof(*cell));
 	atomic_store(&cell->sent, (uint32_t)sent);
 	atomic_store(&large->sent, (uint32_t)sent);
@@ -881,13 +882,13 @@ test_heap_of_the_dead_what_was_sent_stays(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	pid = start_told(making_child, 0);
 	assert_non_null(find_told(told->number));
 	assert_non_null(find_told(told->other));
 	finish(pid);
 	nap(200);
-	fz_heap_sweep_dead();
+	fz_heap_reclaim();
 	assert_non_null(find_told(told->number)); /* for its children */
 	await_used(0);
 	assert_null(find_told(told->number));
@@ -906,8 +907,8 @@ freeing_child(uint64_t arg)
 	struct fz_object *large = fz_heap_new(TYPE, 1000, NULL);
 
 	(void)arg;
-	fz_heap_own(fz_heap_take(1 << 20, NULL), cell);
-	fz_heap_own(fz_heap_take(1 << 20, NULL), large);
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), cell);
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), large);
 	atomic_store(&cell->sent, 1);
 	atomic_store(&large->sent, 1);
 	atomic_store(&cell->type, 0);
@@ -919,7 +920,7 @@ static void
 test_heap_of_the_dead_what_was_half_freed_goes(void **state)
 {
 	(void)state;
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	finish(start_told(freeing_child, 0));
 	assert_true(fz_heap_used() > 2 << 20);
 	await_used(0);
@@ -958,7 +959,7 @@ test_heap_a_fork_of_a_fork_has_it_too(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	pid = start_told(forking_child, 0);
 	await(&told->other);
 	finish(pid);
@@ -988,27 +989,27 @@ busy_child(uint64_t seed)
 
 		x = x * 6364136223846793005u + 1442695040888963407u;
 		size = (size_t)(x >> 33) % (5 * FZ_HEAP_CHUNK);
-		at = fz_heap_take(size, NULL);
+		at = fz_heap_alloc(size, NULL);
 		if (at == NULL || own == NULL) {
 			told->bad = 1;
 			return;
 		}
-		room = fz_heap_room(at);
+		room = fz_heap_capacity(at);
 		memset(at, mark, room);
 		if (x >> 20 & 1)
-			fz_heap_own(at, own);
+			fz_heap_set_owner(at, own);
 		if (x >> 21 & 1) {
 			fz_heap_free(own);
 			if (!(x >> 20 & 1)) {
 				if (!is_all(at, room, mark))
 					told->bad = 2;
-				fz_heap_give(at);
+				fz_heap_give_back(at);
 			}
 			own = fz_heap_new(TYPE, x >> 22 & 1 ? 1000 : 200, NULL);
 		} else {
 			if (!is_all(at, room, mark))
 				told->bad = 3;
-			fz_heap_give(at);
+			fz_heap_give_back(at);
 		}
 		fz_heap_free(fz_heap_new(TYPE, 64, NULL));
 		told->rounds++;
@@ -1034,7 +1035,7 @@ test_heap_killed_at_any_instruction(void **state)
 	int64_t until;
 
 	(void)state;
-	fz_heap_self(NULL);
+	fz_heap_join(NULL);
 	for (int i = 0; i < 3; i++)
 		pids[i] = start(busy_child, ++n);
 	srand(1);
@@ -1051,7 +1052,7 @@ test_heap_killed_at_any_instruction(void **state)
 	assert_true(told->rounds > 100);
 	until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
 	while (!all_free() && fz_clock_ns() < until) {
-		fz_heap_give(fz_heap_take(1, NULL));
+		fz_heap_give_back(fz_heap_alloc(1, NULL));
 		nap(50);
 	}
 	assert_true(all_free());

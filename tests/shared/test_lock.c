@@ -1,6 +1,6 @@
 /*
  * Locks, semaphores and events in shared memory: whoever dies, and where.
- * wrap: fz_eventcount_wake_slowly fz_heap_alive
+ * wrap: fz_eventcount_notify_contended fz_heap_alive
  */
 /* kill is not in C11. */
 #define _GNU_SOURCE
@@ -15,16 +15,18 @@
 #include "shared/lock.h"
 #include "shared/semaphore.h"
 
-void __real_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
-void __wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n);
+void __real_fz_eventcount_notify_contended(
+    struct fz_eventcount *ec, uint32_t n);
+void __wrap_fz_eventcount_notify_contended(
+    struct fz_eventcount *ec, uint32_t n);
 bool __real_fz_heap_alive(uint32_t member);
 bool __wrap_fz_heap_alive(uint32_t member);
 
 void
-__wrap_fz_eventcount_wake_slowly(struct fz_eventcount *gate, uint32_t n)
+__wrap_fz_eventcount_notify_contended(struct fz_eventcount *ec, uint32_t n)
 {
 	members_step();
-	__real_fz_eventcount_wake_slowly(gate, n);
+	__real_fz_eventcount_notify_contended(ec, n);
 	members_step();
 }
 
@@ -66,18 +68,18 @@ free_shared(struct shared *s)
 static enum fz_lock_state
 wait_for_lock(struct fz_lock *lock)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 
 	for (;;) {
 		uint32_t seq =
-		    fz_eventcount_enter(&lock->gate, FZ_EVENTCOUNT_SLEEP);
-		enum fz_lock_state state = fz_lock_inherit(lock, self);
+		    fz_eventcount_prepare(&lock->waiters, FZ_EVENTCOUNT_SLEEP);
+		enum fz_lock_state state = fz_lock_recover(lock, self);
 
 		if (state != FZ_LOCK_BUSY) {
-			fz_eventcount_again(&lock->gate);
+			fz_eventcount_rearm(&lock->waiters);
 			return state;
 		}
-		fz_eventcount_sleep(&lock->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_commit(&lock->waiters, seq, FZ_CLOCK_NEVER);
 	}
 }
 
@@ -86,7 +88,7 @@ take_it(void *ctx)
 {
 	struct shared *s = ctx;
 
-	return (int)fz_lock_inherit(&s->lock, fz_heap_self(NULL));
+	return (int)fz_lock_recover(&s->lock, fz_heap_join(NULL));
 }
 
 static int
@@ -104,44 +106,45 @@ take_and_stay(void *ctx)
 static void
 wait_for_event(struct fz_event *event)
 {
-	uint32_t then = fz_event_now(event);
+	uint32_t then = fz_event_version(event);
 
 	for (;;) {
 		uint32_t seq =
-		    fz_eventcount_enter(&event->gate, FZ_EVENTCOUNT_SLEEP);
+		    fz_eventcount_prepare(&event->waiters, FZ_EVENTCOUNT_SLEEP);
 
-		if (fz_event_came(event, then))
+		if (fz_event_was_set(event, then))
 			return;
-		fz_eventcount_sleep(&event->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_commit(&event->waiters, seq, FZ_CLOCK_NEVER);
 	}
 }
 
 static void
 test_lock_is_whose_took_it(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared();
 
 	(void)state;
 	assert_true(fz_lock_try(&s->lock, self));
 	assert_true(fz_lock_is_mine(&s->lock, self));
 	assert_false(fz_lock_try(&s->lock, self));
-	assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_BUSY);
+	assert_int_equal(fz_lock_recover(&s->lock, self), FZ_LOCK_BUSY);
 	assert_int_equal(member_wait(member_start(take_it, s)), FZ_LOCK_BUSY);
 	fz_lock_release(&s->lock);
 	assert_false(fz_lock_is_mine(&s->lock, self));
 	/* It exits with it, and so leaves it. */
-	assert_int_equal(member_wait(member_start(take_it, s)), FZ_LOCK_TAKEN);
-	assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_ABANDONED);
+	assert_int_equal(
+	    member_wait(member_start(take_it, s)), FZ_LOCK_ACQUIRED);
+	assert_int_equal(fz_lock_recover(&s->lock, self), FZ_LOCK_ABANDONED);
 	fz_lock_release(&s->lock);
-	assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_TAKEN);
+	assert_int_equal(fz_lock_recover(&s->lock, self), FZ_LOCK_ACQUIRED);
 	free_shared(s);
 }
 
 static void
 test_lock_of_one_that_was_killed_is_abandoned_once(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared();
 	pid_t pid;
 
@@ -151,7 +154,7 @@ test_lock_of_one_that_was_killed_is_abandoned_once(void **state)
 		pid = member_start(take_and_stay, s);
 		while (!fz_event_is_set(&s->event))
 			wait_for_event(&s->event);
-		assert_int_equal(fz_lock_inherit(&s->lock, self), FZ_LOCK_BUSY);
+		assert_int_equal(fz_lock_recover(&s->lock, self), FZ_LOCK_BUSY);
 		member_kill(pid);
 		assert_false(fz_lock_try(&s->lock, self));
 		assert_int_equal(wait_for_lock(&s->lock), FZ_LOCK_ABANDONED);
@@ -219,8 +222,8 @@ take_and_release(void *ctx)
 	struct shared *s = ctx;
 	enum fz_lock_state how = (enum fz_lock_state)take_it(ctx);
 
-	fz_eventcount_enter(
-	    &s->lock.gate, FZ_EVENTCOUNT_SLEEP); /* somebody waits */
+	fz_eventcount_prepare(
+	    &s->lock.waiters, FZ_EVENTCOUNT_SLEEP); /* somebody waits */
 	fz_lock_release(&s->lock);
 	return (int)how;
 }
@@ -229,7 +232,7 @@ take_and_release(void *ctx)
 static void
 test_lock_can_be_taken_wherever_its_heirs_are_killed(void **state)
 {
-	uint32_t self = fz_heap_self(NULL);
+	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared();
 	bool abandoned = false, taken = false;
 	int how = -SIGKILL;
@@ -237,12 +240,12 @@ test_lock_can_be_taken_wherever_its_heirs_are_killed(void **state)
 	(void)state;
 	for (unsigned n = 1; how == -SIGKILL; n++) {
 		assert_int_equal(
-		    member_wait(member_start(take_it, s)), FZ_LOCK_TAKEN);
+		    member_wait(member_start(take_it, s)), FZ_LOCK_ACQUIRED);
 		how = member_wait(member_start_dying(take_and_release, s, n));
 		if (how != -SIGKILL)
 			assert_int_equal(how, FZ_LOCK_ABANDONED);
 		how = how == -SIGKILL ? how : 0;
-		if (fz_lock_inherit(&s->lock, self) == FZ_LOCK_TAKEN)
+		if (fz_lock_recover(&s->lock, self) == FZ_LOCK_ACQUIRED)
 			taken = true;
 		else
 			abandoned = true;
@@ -259,12 +262,13 @@ take_a_permit(void *ctx)
 	struct shared *s = ctx;
 
 	for (;;) {
-		uint32_t seq = fz_eventcount_enter(
-		    &s->semaphore.gate, FZ_EVENTCOUNT_SLEEP);
+		uint32_t seq = fz_eventcount_prepare(
+		    &s->semaphore.waiters, FZ_EVENTCOUNT_SLEEP);
 
 		if (fz_semaphore_try(&s->semaphore))
 			break;
-		fz_eventcount_sleep(&s->semaphore.gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_commit(
+		    &s->semaphore.waiters, seq, FZ_CLOCK_NEVER);
 	}
 	fz_semaphore_pass_on(&s->semaphore);
 	return 0;
@@ -279,18 +283,18 @@ test_semaphore_gives_what_it_has(void **state)
 	(void)state;
 	s->semaphore.limit = 4;
 	assert_false(fz_semaphore_try(&s->semaphore));
-	assert_false(fz_semaphore_give(&s->semaphore, 5));
+	assert_false(fz_semaphore_release(&s->semaphore, 5));
 	for (int i = 0; i < 4; i++)
 		pids[i] = member_start(take_a_permit, s);
 	usleep(10000);
-	assert_true(fz_semaphore_give(&s->semaphore, 3));
-	assert_true(fz_semaphore_give(&s->semaphore, 1));
+	assert_true(fz_semaphore_release(&s->semaphore, 3));
+	assert_true(fz_semaphore_release(&s->semaphore, 1));
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(member_wait(pids[i]), 0);
 	assert_false(fz_semaphore_try(&s->semaphore));
 	s->semaphore.limit = FZ_SEMAPHORE_MAX;
-	assert_true(fz_semaphore_give(&s->semaphore, FZ_SEMAPHORE_MAX));
-	assert_false(fz_semaphore_give(&s->semaphore, 1));
+	assert_true(fz_semaphore_release(&s->semaphore, FZ_SEMAPHORE_MAX));
+	assert_false(fz_semaphore_release(&s->semaphore, 1));
 	free_shared(s);
 }
 
@@ -298,20 +302,20 @@ static void
 test_event_that_was_set_meanwhile_has_come(void **state)
 {
 	struct shared *s = new_shared();
-	uint32_t then = fz_event_now(&s->event);
+	uint32_t then = fz_event_version(&s->event);
 
 	(void)state;
-	assert_false(fz_event_came(&s->event, then));
+	assert_false(fz_event_was_set(&s->event, then));
 	fz_event_set(&s->event);
 	fz_event_set(&s->event);
 	assert_true(fz_event_is_set(&s->event));
-	assert_true(fz_event_came(&s->event, then));
+	assert_true(fz_event_was_set(&s->event, then));
 	fz_event_clear(&s->event);
 	assert_false(fz_event_is_set(&s->event));
-	assert_true(fz_event_came(&s->event, then));
-	assert_false(fz_event_came(&s->event, fz_event_now(&s->event)));
+	assert_true(fz_event_was_set(&s->event, then));
+	assert_false(fz_event_was_set(&s->event, fz_event_version(&s->event)));
 	fz_event_clear(&s->event);
-	assert_false(fz_event_came(&s->event, fz_event_now(&s->event)));
+	assert_false(fz_event_was_set(&s->event, fz_event_version(&s->event)));
 	free_shared(s);
 }
 

@@ -107,7 +107,7 @@ stride(void)
 static uint32_t
 self(void)
 {
-	uint32_t member = fz_heap_self(NULL);
+	uint32_t member = fz_heap_join(NULL);
 
 	assert_int_not_equal(member, 0);
 	return member;
@@ -122,7 +122,7 @@ put(struct box *box, unsigned number, size_t len)
 	struct fz_queue_item item = { .head = "", .body = bytes, .nbody = len };
 
 	memset(bytes, (int)number, len);
-	return fz_queue_put(&box->queue, fz_heap_self(NULL), &item, NULL);
+	return fz_queue_put(&box->queue, fz_heap_join(NULL), &item, NULL);
 }
 
 static enum fz_queue_state
@@ -131,13 +131,13 @@ put_big(struct box *box, unsigned number, size_t len)
 	struct fz_queue_item item = { .nbody = len };
 	enum fz_queue_state state;
 
-	item.chunks = fz_heap_take(len + FZ_HEAP_CHUNK, NULL);
+	item.chunks = fz_heap_alloc(len + FZ_HEAP_CHUNK, NULL);
 	if (item.chunks == NULL)
 		return FZ_QUEUE_FAILED;
 	memset(item.chunks, (int)number, len);
-	state = fz_queue_put(&box->queue, fz_heap_self(NULL), &item, NULL);
+	state = fz_queue_put(&box->queue, fz_heap_join(NULL), &item, NULL);
 	if (state != FZ_QUEUE_DONE)
-		fz_heap_give(item.chunks);
+		fz_heap_give_back(item.chunks);
 	return state;
 }
 
@@ -146,11 +146,11 @@ static unsigned
 take(struct box *box, size_t *len)
 {
 	static unsigned char bytes[FZ_QUEUE_INLINE];
-	struct fz_queue_taken taken = { .bytes = bytes, .is_owed = true };
+	struct fz_queue_taken taken = { .bytes = bytes, .is_tracked = true };
 	const unsigned char *p;
 	unsigned number;
 
-	if (fz_queue_take(&box->queue, fz_heap_self(NULL), &taken) !=
+	if (fz_queue_take(&box->queue, fz_heap_join(NULL), &taken) !=
 	    FZ_QUEUE_DONE)
 		return 0;
 	p = taken.chunks != NULL ? taken.chunks : bytes;
@@ -160,7 +160,7 @@ take(struct box *box, size_t *len)
 	if (len != NULL)
 		*len = taken.len;
 	if (taken.chunks != NULL)
-		fz_heap_give(taken.chunks);
+		fz_heap_give_back(taken.chunks);
 	return number;
 }
 
@@ -193,20 +193,20 @@ take_one(struct box *box)
 static void
 close_it(struct box *box)
 {
-	fz_queue_close(&box->queue, fz_heap_self(NULL));
+	fz_queue_close(&box->queue, fz_heap_join(NULL));
 }
 
 static void
 compact_it(struct box *box)
 {
-	fz_queue_compact(&box->queue, fz_heap_self(NULL));
+	fz_queue_compact(&box->queue, fz_heap_join(NULL));
 }
 
 static void
 take_and_say_done(struct box *box)
 {
 	take(box, NULL);
-	fz_queue_task_done(&box->queue, fz_heap_self(NULL));
+	fz_queue_task_done(&box->queue, fz_heap_join(NULL));
 }
 
 /*
@@ -221,7 +221,7 @@ kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
 
 	assert_int_not_equal(pid, -1);
 	if (pid == 0) {
-		if (fz_heap_self(NULL) == 0 ||
+		if (fz_heap_join(NULL) == 0 ||
 		    ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
 			_exit(1);
 		raise(SIGSTOP);
@@ -349,9 +349,9 @@ test_queue_what_the_killed_had_comes_back(void **state)
 	struct timespec second = { 1, 200000000 };
 
 	(void)state;
-	fz_heap_sweep_dead();
+	fz_heap_reclaim();
 	nanosleep(&second, NULL);
-	fz_heap_sweep_dead();
+	fz_heap_reclaim();
 	assert_int_equal(count_used(), 1); /* that of our cells */
 }
 
@@ -531,7 +531,7 @@ test_queue_a_compacted_one_goes_on(void **state)
 		assert_int_equal(fz_queue_size(&box->queue), 0);
 		assert_false(fz_queue_is_ready(&box->queue));
 	}
-	/* What was taken is owed all the same. */
+	/* What was taken is unfinished all the same. */
 	assert_false(fz_queue_all_done(&box->queue, true));
 	for (int i = 0; i < 3 * 4; i++)
 		assert_true(fz_queue_task_done(&box->queue, self()));
@@ -548,17 +548,17 @@ test_queue_a_linked_segment_is_given_back(void **state)
 {
 	struct box *box = new_box(0);
 	size_t before = fz_heap_used();
-	void *chunk = fz_heap_take(1, NULL);
+	void *chunk = fz_heap_alloc(1, NULL);
 
 	(void)state;
-	fz_heap_own(chunk, &box->object);
+	fz_heap_set_owner(chunk, &box->object);
 	fz_ref_set(&box->queue.first, chunk);
 	fz_queue_compact(&box->queue, self());
 	assert_int_equal(fz_heap_used(), before);
 	put(box, 1, 10);
 	assert_int_equal(take(box, NULL), 1);
-	chunk = fz_heap_take(1, NULL);
-	fz_heap_own(chunk, &box->object);
+	chunk = fz_heap_alloc(1, NULL);
+	fz_heap_set_owner(chunk, &box->object);
 	/* A segment begins with the reference to the next one. */
 	fz_ref_set(fz_ref_get(&box->queue.first), chunk);
 	fz_queue_compact(&box->queue, self());
@@ -595,7 +595,7 @@ test_queue_a_closed_one_has_no_memory(void **state)
 static void
 holding_child(struct box *box, _Atomic uint32_t *owner)
 {
-	atomic_store(owner, fz_heap_self(NULL));
+	atomic_store(owner, fz_heap_join(NULL));
 	atomic_store(&box->done, 1);
 	for (;;)
 		pause();
@@ -707,7 +707,7 @@ test_queue_who_is_killed_while_closing_leaves_it_whole(void **state)
 }
 
 static void
-test_queue_what_is_taken_is_owed(void **state)
+test_queue_what_is_taken_is_unfinished(void **state)
 {
 	struct box *box = new_box(0);
 	int status;
@@ -767,7 +767,7 @@ end_takers(pid_t *pids, unsigned n)
 
 /* More than are counted in place. */
 static void
-test_queue_what_many_have_taken_is_owed(void **state)
+test_queue_what_many_have_taken_is_unfinished(void **state)
 {
 	enum { N = FZ_UNFINISHED_FEW + 2 };
 	struct box *box = new_box(0);
@@ -820,13 +820,13 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 	fz_heap_free(&box->object);
 }
 
-/* Commons without a free chunk: all that are known are taken. */
+/* The heap without a free chunk: all that are known are owned. */
 static void
 test_queue_without_memory_to_count_it_takes_nothing(void **state)
 {
 	struct box *box = new_box(0);
 	unsigned char bytes[FZ_QUEUE_INLINE];
-	struct fz_queue_taken taken = { .bytes = bytes, .is_owed = true };
+	struct fz_queue_taken taken = { .bytes = bytes, .is_tracked = true };
 	void *all[10000];
 	pid_t pids[FZ_UNFINISHED_FEW];
 	size_t n = 0;
@@ -835,7 +835,7 @@ test_queue_without_memory_to_count_it_takes_nothing(void **state)
 	start_takers(box, pids, FZ_UNFINISHED_FEW);
 	put(box, 9, 10);
 	no_memory = true;
-	while (n < 10000 && (all[n] = fz_heap_take(1, NULL)) != NULL)
+	while (n < 10000 && (all[n] = fz_heap_alloc(1, NULL)) != NULL)
 		n++;
 	assert_true(n < 10000);
 	assert_int_equal(
@@ -843,7 +843,7 @@ test_queue_without_memory_to_count_it_takes_nothing(void **state)
 	assert_int_equal(fz_queue_size(&box->queue), 1);
 	no_memory = false;
 	while (n > 0)
-		fz_heap_give(all[--n]);
+		fz_heap_give_back(all[--n]);
 	assert_int_equal(take(box, NULL), 9);
 	end_takers(pids, FZ_UNFINISHED_FEW);
 	fz_heap_free(&box->object);
@@ -964,8 +964,8 @@ main(void)
 		TEST(test_queue_a_bounded_one_is_full),
 		TEST(test_queue_a_closed_one_takes_nothing),
 		TEST(test_queue_a_lock_that_stays_held_is_told),
-		TEST(test_queue_what_is_taken_is_owed),
-		TEST(test_queue_what_many_have_taken_is_owed),
+		TEST(test_queue_what_is_taken_is_unfinished),
+		TEST(test_queue_what_many_have_taken_is_unfinished),
 		TEST(test_queue_without_memory_to_count_it_takes_nothing),
 		TEST(test_queue_without_memory_it_stays_as_it_is),
 		TEST(test_queue_who_is_killed_while_putting_leaves_it_whole),

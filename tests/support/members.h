@@ -18,9 +18,9 @@ static inline int
 members_setup(void **state)
 {
 	(void)state;
-	fz_heap_hold();
+	fz_heap_acquire();
 	assert_int_equal(fz_heap_open(NULL), 0);
-	assert_int_not_equal(fz_heap_self(NULL), 0);
+	assert_int_not_equal(fz_heap_join(NULL), 0);
 	return 0;
 }
 
@@ -30,7 +30,7 @@ members_teardown(void **state)
 	(void)state;
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
-	fz_heap_let_go();
+	fz_heap_release();
 	return 0;
 }
 

@@ -66,7 +66,7 @@ try_others(struct fz_lwait *wait, bool late)
 	const struct waiting *w = of_wait(wait);
 
 	if (late)
-		fz_barrier_look(w->barrier, w->self);
+		fz_barrier_check(w->barrier, w->self);
 	return fz_waiter_state(w->self) != FZ_WAITER_WAITS;
 }
 
@@ -137,7 +137,7 @@ static int
 wait_for_others(lua_State *L, struct waiting *w)
 {
 	w->wait.class = &waiting_class;
-	w->wait.at = fz_waiter_gate(w->self);
+	w->wait.at = fz_waiter_wakeup(w->self);
 	return fz_lwait_pushed(L, &w->wait);
 }
 
@@ -192,7 +192,7 @@ barrier_wait(lua_State *L)
 	w->barrier = b;
 	w->self = fz_lhandle_self(L);
 	wait->class = &arriving;
-	wait->at = &b->gate;
+	wait->at = &b->opening;
 	wait->until_ns = until_ns;
 	return fz_lwait_pushed(L, wait);
 }

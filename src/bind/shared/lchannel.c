@@ -62,9 +62,9 @@ try_put(struct fz_lwait *wait, bool late)
 static void
 pass_room_on(struct fz_queue *queue)
 {
-	fz_eventcount_again(&queue->room);
+	fz_eventcount_rearm(&queue->room);
 	if (fz_queue_size(queue) < queue->max)
-		fz_eventcount_wake(&queue->room, 1);
+		fz_eventcount_notify(&queue->room, 1);
 }
 
 static int
@@ -301,7 +301,7 @@ push_message(lua_State *L, struct taking *t)
 	rc = lua_pcall(L, 1, 1, 0);
 	scratch[1].busy = nested;
 	if (t->taken.chunks != NULL)
-		fz_heap_give(t->taken.chunks);
+		fz_heap_give_back(t->taken.chunks);
 	if (rc != LUA_OK)
 		lua_error(L);
 }
@@ -333,9 +333,9 @@ raise_uncounted(lua_State *L)
 static void
 pass_items_on(struct fz_queue *queue)
 {
-	fz_eventcount_again(&queue->items);
+	fz_eventcount_rearm(&queue->items);
 	if (fz_queue_is_ready(queue))
-		fz_eventcount_wake(&queue->items, 1);
+		fz_eventcount_notify(&queue->items, 1);
 }
 
 static int
@@ -381,7 +381,7 @@ take_apart(lua_State *L, const struct taking *of)
 	struct fz_err err;
 
 	t->channel = of->channel;
-	t->taken.is_owed = of->channel.is_owed;
+	t->taken.is_tracked = of->channel.is_tracked;
 	t->then = of->then;
 	wait->until_ns = of->wait.until_ns;
 	wait->at = of->wait.at;
@@ -406,7 +406,7 @@ fz_lchannel_take(lua_State *L, const struct fz_lchannel *channel,
 		    .until_ns = until_ns },
 		.channel = *channel,
 		.taken = { .bytes = scratch[1].bytes,
-		    .is_owed = channel->is_owed },
+		    .is_tracked = channel->is_tracked },
 		.then = then,
 	};
 

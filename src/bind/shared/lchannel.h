@@ -18,7 +18,7 @@ struct fz_lchannel {
 	struct fz_queue *queue;
 	uint32_t self;
 	/* The rest is for taking. */
-	bool is_owed; /* see fz_queue_take() */
+	bool is_tracked; /* see fz_queue_take() */
 	/* Of a pipe, which can end without being closed; else without one. */
 	struct fz_pipe_receiver receiver;
 };

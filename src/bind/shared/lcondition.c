@@ -57,7 +57,7 @@ try_notified(struct fz_lwait *wait, bool late)
 	const struct waiting *w = of_wait(wait);
 
 	if (late)
-		fz_condition_inherit(w->name);
+		fz_condition_recover(w->name);
 	return fz_waiter_state(w->self) != FZ_WAITER_WAITS;
 }
 
@@ -84,7 +84,7 @@ lock_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 
 	(void)in_time; /* always: it waits for ever */
 	if (wait->slept)
-		fz_eventcount_again(&w->lock->gate);
+		fz_eventcount_rearm(&w->lock->waiters);
 	fz_lwait_over(wait);
 	return w->then(L, leave(w), w->state == FZ_LOCK_ABANDONED);
 }
@@ -93,13 +93,14 @@ lock_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static void
 lock_silently(struct waiting *w)
 {
-	uint32_t seq = fz_eventcount_enter(&w->lock->gate, FZ_EVENTCOUNT_SLEEP);
+	uint32_t seq =
+	    fz_eventcount_prepare(&w->lock->waiters, FZ_EVENTCOUNT_SLEEP);
 
-	w->state = fz_lock_inherit(w->lock, w->self);
+	w->state = fz_lock_recover(w->lock, w->self);
 	if (w->state == FZ_LOCK_BUSY)
-		fz_eventcount_sleep(&w->lock->gate, seq, FZ_CLOCK_NEVER);
+		fz_eventcount_commit(&w->lock->waiters, seq, FZ_CLOCK_NEVER);
 	else
-		fz_eventcount_again(&w->lock->gate);
+		fz_eventcount_rearm(&w->lock->waiters);
 }
 
 static int
@@ -116,7 +117,7 @@ wait_for_lock(struct waiting *w)
 {
 	w->state = FZ_LOCK_BUSY;
 	w->wait.class = &locking;
-	w->wait.at = &w->lock->gate;
+	w->wait.at = &w->lock->waiters;
 	w->wait.until_ns = FZ_CLOCK_NEVER;
 }
 
@@ -185,7 +186,7 @@ wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 		return fz_lerror_fail(L, FZ_ERR_ERROR,
 		    "this process waits for a condition or barrier already");
 	wait->class = &notifying;
-	wait->at = fz_waiter_gate(w->self);
+	wait->at = fz_waiter_wakeup(w->self);
 	wait->until_ns = until_ns;
 	fz_lock_release(w->lock);
 	return fz_lwait_pushed(L, wait);

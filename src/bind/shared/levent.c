@@ -57,7 +57,7 @@ try_wait(struct fz_lwait *wait, bool late)
 	struct waiting *w = FZ_CONTAINER_OF(wait, struct waiting, wait);
 
 	(void)late;
-	return fz_event_came(w->event, w->since);
+	return fz_event_was_set(w->event, w->since);
 }
 
 static int
@@ -81,10 +81,10 @@ event_wait(lua_State *L)
 	struct fz_event *event = check_event(L);
 	struct waiting w = {
 		.wait = { .class = &waiting_class,
-		    .at = &event->gate,
+		    .at = &event->waiters,
 		    .until_ns = fz_lwait_until(L, 2) },
 		.event = event,
-		.since = fz_event_now(event),
+		.since = fz_event_version(event),
 	};
 
 	return fz_lwait(L, &w.wait, sizeof(w));

@@ -97,7 +97,7 @@ guard_release(lua_State *L)
 	void (*release)(struct fz_lguard *) = guard->release;
 
 	guard->release = NULL;
-	if (release != NULL && guard->self == fz_heap_me())
+	if (release != NULL && guard->self == fz_heap_self())
 		release(guard);
 	return 0;
 }

@@ -114,13 +114,13 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	struct fz_object *object = handle->object;
 
 	handle->object = NULL;
-	if (object == NULL || fz_heap_me() == 0)
+	if (object == NULL || fz_heap_self() == 0)
 		return;
 	/* In a worker it may be one of its parent, or one it has got. */
-	if (object->maker == fz_heap_me() &&
+	if (object->maker == fz_heap_self() &&
 	    atomic_fetch_sub(&object->handles, 1) != 1)
 		return;
-	if (object->maker != fz_heap_me() || atomic_load(&object->sent)) {
+	if (object->maker != fz_heap_self() || atomic_load(&object->sent)) {
 		let_idle(object, handle->generation);
 		return;
 	}
@@ -221,7 +221,7 @@ set_object(struct fz_lhandle *handle, struct fz_object *object)
 {
 	handle->object = object;
 	handle->generation = object->generation;
-	if (object->maker == fz_heap_me())
+	if (object->maker == fz_heap_self())
 		atomic_fetch_add(&object->handles, 1);
 }
 
@@ -261,7 +261,7 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	struct fz_object *object;
 	struct fz_err err = { 0 };
 
-	if (!fz_heap_is_held()) /* nobody would close it again */
+	if (!fz_heap_is_acquired()) /* nobody would close it again */
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
 		    "fzlua is closed: this Lua state is at its end");
 	collect_if_much(L);
@@ -306,12 +306,12 @@ fz_lhandle_check(lua_State *L, int idx, enum fz_lhandle_type type)
 uint32_t
 fz_lhandle_self(lua_State *L)
 {
-	uint32_t self = fz_heap_me();
+	uint32_t self = fz_heap_self();
 	struct fz_err err = { 0 };
 
 	if (self != 0)
 		return self;
-	self = fz_heap_self(&err);
+	self = fz_heap_join(&err);
 	if (self == 0)
 		fz_lerror_raise(L, &err);
 	return self;

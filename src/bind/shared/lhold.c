@@ -73,7 +73,7 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 
 	(void)in_time; /* always: it waits for ever */
 	if (wait->slept)
-		fz_eventcount_again(&a->lock->gate);
+		fz_eventcount_rearm(&a->lock->waiters);
 	a->lock->depth = 1;
 	return acquired(L, a);
 }
@@ -101,7 +101,7 @@ static int
 acquire_slowly(lua_State *L, struct acquiring *a)
 {
 	a->wait.class = &acquiring_class;
-	a->wait.at = &a->lock->gate;
+	a->wait.at = &a->lock->waiters;
 	a->wait.until_ns = FZ_CLOCK_NEVER;
 	a->wait.slept = false;
 	a->self = fz_lhandle_self(L);

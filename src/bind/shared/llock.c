@@ -29,9 +29,9 @@ fz_llock_try(
     struct fz_lock *lock, uint32_t self, bool late, enum fz_lock_state *state)
 {
 	if (late)
-		*state = fz_lock_inherit(lock, self);
+		*state = fz_lock_recover(lock, self);
 	else if (fz_lock_try(lock, self))
-		*state = FZ_LOCK_TAKEN;
+		*state = FZ_LOCK_ACQUIRED;
 	return *state != FZ_LOCK_BUSY;
 }
 
@@ -79,7 +79,7 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
 
 	if (in_time && wait->slept)
-		fz_eventcount_again(&a->lock->lock.gate);
+		fz_eventcount_rearm(&a->lock->lock.waiters);
 	if (in_time)
 		a->lock->lock.depth = 1;
 	return acquired(L, a);
@@ -107,14 +107,14 @@ acquire_slowly(lua_State *L, struct acquiring *a, int timeout)
 	if (fz_lock_is_mine(&lock->lock, a->self)) {
 		if (lock->recursive) {
 			lock->lock.depth++;
-			a->state = FZ_LOCK_TAKEN;
+			a->state = FZ_LOCK_ACQUIRED;
 			return acquired(L, a);
 		}
 		if (forever)
 			return raise_held(L);
 	}
 	a->wait.class = &acquiring_class;
-	a->wait.at = &lock->lock.gate;
+	a->wait.at = &lock->lock.waiters;
 	a->wait.until_ns =
 	    forever ? FZ_CLOCK_NEVER : fz_lwait_until(L, timeout);
 	return fz_lwait(L, &a->wait, sizeof(*a));
@@ -126,7 +126,7 @@ acquire(lua_State *L, struct acquiring *a, int timeout)
 	if (!fz_lock_try(&a->lock->lock, a->self))
 		return acquire_slowly(L, a, timeout);
 	a->lock->lock.depth = 1;
-	a->state = FZ_LOCK_TAKEN;
+	a->state = FZ_LOCK_ACQUIRED;
 	return acquired(L, a);
 }
 

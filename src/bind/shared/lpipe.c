@@ -101,7 +101,7 @@ pipe_send(lua_State *L)
 		return raise_closed(L, "this end of the pipe is closed");
 	if (!fz_pipe_is_connected(pipe, handle->part))
 		return raise_closed(L, "the other end of the pipe is closed");
-	channel.queue = &pipe->ends[handle->part].out;
+	channel.queue = &pipe->end[handle->part].out;
 	channel.self = self;
 	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_end);
 }
@@ -165,8 +165,8 @@ static int
 poll_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
 	if (in_time && wait->slept) { /* another process may take it */
-		fz_eventcount_again(wait->at);
-		fz_eventcount_wake(wait->at, 1);
+		fz_eventcount_rearm(wait->at);
+		fz_eventcount_notify(wait->at, 1);
 	}
 	lua_pushboolean(L, in_time);
 	return 1;

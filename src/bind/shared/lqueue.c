@@ -115,9 +115,9 @@ static int
 take(lua_State *L, int64_t until_ns, fz_lchannel_then then)
 {
 	struct lqueue *lq = check_queue(L);
-	struct fz_lchannel channel = {
-		.queue = &lq->queue, .self = fz_lhandle_self(L), .is_owed = true
-	};
+	struct fz_lchannel channel = { .queue = &lq->queue,
+		.self = fz_lhandle_self(L),
+		.is_tracked = true };
 
 	return fz_lchannel_take(L, &channel, until_ns, then);
 }
@@ -203,7 +203,7 @@ queue_join(lua_State *L)
 	struct fz_queue *queue = &check_queue(L)->queue;
 	struct joining j = {
 		.wait = { .class = &joining_class,
-		    .at = &queue->owed.gate,
+		    .at = &queue->unfinished.waiters,
 		    .until_ns = fz_lwait_until(L, 2) },
 		.queue = queue,
 	};
@@ -227,7 +227,7 @@ idle(void *object)
 {
 	struct lqueue *lq = object;
 
-	fz_queue_compact(&lq->queue, fz_heap_me());
+	fz_queue_compact(&lq->queue, fz_heap_self());
 }
 
 static const luaL_Reg functions[] = {

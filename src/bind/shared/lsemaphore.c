@@ -43,7 +43,7 @@ try_acquire(struct fz_lwait *wait, bool late)
 static void
 release_guarded(struct fz_lguard *guard)
 {
-	fz_semaphore_give(guard->of, 1);
+	fz_semaphore_release(guard->of, 1);
 }
 
 static int
@@ -69,7 +69,7 @@ static int
 acquire(lua_State *L, struct acquiring *a, int timeout)
 {
 	a->wait.class = &acquiring_class;
-	a->wait.at = &a->semaphore->gate;
+	a->wait.at = &a->semaphore->waiters;
 	a->wait.slept = false;
 	if (fz_semaphore_try(a->semaphore))
 		return acquire_end(L, &a->wait, true);
@@ -97,7 +97,7 @@ semaphore_release(lua_State *L)
 	lua_Integer n = luaL_optinteger(L, 2, 1);
 
 	luaL_argcheck(L, n >= 1, 2, "out of range");
-	if (fz_semaphore_give(s, n))
+	if (fz_semaphore_release(s, n))
 		return 0;
 	return fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "the semaphore is released more often than acquired");

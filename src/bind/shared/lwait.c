@@ -63,7 +63,7 @@ try_once(struct fz_lwait *wait)
 	if (wait->class->try(wait, late))
 		return DONE;
 	if (late)
-		wait->late_ns = fz_clock_after(now_ns, FZ_EVENTCOUNT_LOOK_NS);
+		wait->late_ns = fz_clock_after(now_ns, FZ_EVENTCOUNT_CHECK_NS);
 	return now_ns >= wait->until_ns ? TIMEOUT : PENDING;
 }
 
@@ -76,7 +76,7 @@ earlier(int64_t a_ns, int64_t b_ns)
 static void
 sleep_at(lua_State *L, struct fz_lwait *wait, uint32_t seq)
 {
-	fz_eventcount_sleep(
+	fz_eventcount_commit(
 	    wait->at, seq, earlier(wait->until_ns, fz_lloop_rest(L)));
 	wait->slept = true;
 	fz_lloop_check(L);
@@ -85,7 +85,7 @@ sleep_at(lua_State *L, struct fz_lwait *wait, uint32_t seq)
 static void
 turn_loop(lua_State *L, const struct fz_lwait *wait)
 {
-	int64_t look_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_LOOK_NS);
+	int64_t look_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
 
 	fz_lloop_step(L, earlier(wait->until_ns, look_ns));
 }
@@ -100,7 +100,7 @@ fz_lwait_here(lua_State *L, struct fz_lwait *wait)
 
 		if (!idle)
 			fz_lloop_listen(L);
-		seq = fz_eventcount_enter(
+		seq = fz_eventcount_prepare(
 		    wait->at, idle ? FZ_EVENTCOUNT_SLEEP : FZ_EVENTCOUNT_LOOP);
 		state = try_once(wait);
 		if (state != PENDING)
@@ -188,7 +188,7 @@ fz_lwait_new(lua_State *L, size_t size)
 	memset(wait, 0, size);
 	wait->state = PENDING;
 	wait->index = lua_gettop(L);
-	wait->self = fz_heap_me();
+	wait->self = fz_heap_self();
 	luaL_setmetatable(L, WAIT_TYPE);
 	lua_toclose(L, -1);
 	return wait;
@@ -203,7 +203,7 @@ yield_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 
 	memcpy(copy, wait, size);
 	copy->index = index;
-	copy->self = fz_heap_me();
+	copy->self = fz_heap_self();
 	fz_lloop_listen(L);
 	return yield(L, copy);
 }
@@ -228,7 +228,7 @@ wait_try(lua_State *L)
 	struct fz_lwait *wait = luaL_checkudata(L, 1, WAIT_TYPE);
 
 	if (wait->state == PENDING) {
-		fz_eventcount_enter(wait->at, FZ_EVENTCOUNT_LOOP);
+		fz_eventcount_prepare(wait->at, FZ_EVENTCOUNT_LOOP);
 		wait->state = (unsigned char)try_once(wait);
 	}
 	lua_pushboolean(L, wait->state != PENDING);
@@ -256,7 +256,7 @@ wait_close(lua_State *L)
 		return 0;
 	wait->state = OVER;
 	if (wait->class != NULL && wait->class->abandon != NULL &&
-	    wait->self == fz_heap_me())
+	    wait->self == fz_heap_self())
 		wait->class->abandon(L, wait);
 	return 0;
 }

@@ -23,7 +23,7 @@ struct fz_lwait_class {
 	/*
 	 * Do what the caller waits for if that is possible now: true, and it is
 	 * done. `late`: also check what takes longer, such as a death; set at
-	 * the first try and every FZ_EVENTCOUNT_LOOK_NS. Must not raise.
+	 * the first try and every FZ_EVENTCOUNT_CHECK_NS. Must not raise.
 	 */
 	bool (*try)(struct fz_lwait *wait, bool late);
 	/*
@@ -49,7 +49,7 @@ struct fz_lwait {
 	int64_t until_ns;
 	/*
 	 * Set by fz_lwait(). Whether the process slept: if one sleeper is woken
-	 * at a time, end() calls fz_eventcount_again().
+	 * at a time, end() calls fz_eventcount_rearm().
 	 */
 	bool slept;
 	unsigned char state;

@@ -1,0 +1,23 @@
+/* memfd.h - files of shared memory without a name. */
+#ifndef FZ_MEMFD_H
+#define FZ_MEMFD_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct fz_err;
+
+/*
+ * A new one, close-on-exec and above the standard descriptors; `flags` as for
+ * memfd_create(). -1 and `err` if the kernel or a limit does not allow it.
+ */
+int fz_memfd_new(const char *name, unsigned flags, struct fz_err *err);
+
+/*
+ * Have memory behind whole pages of a mapping, so that writing there cannot
+ * fault. `fd` is the file, at `offset`, for kernels that cannot do so by
+ * address; -1: this kernel can. 0, or -1 and errno.
+ */
+int fz_memfd_reserve(void *at, size_t len, int fd, off_t offset);
+
+#endif
