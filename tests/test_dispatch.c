@@ -401,6 +401,40 @@ test_dispatch_an_idle_worker_gets_what_another_has_not_begun(void **state)
 }
 
 static void
+stop_process(void *ctx, pid_t pid)
+{
+	*(pid_t *)ctx = pid;
+	kill(pid, SIGSTOP);
+}
+
+static void
+test_dispatch_results_come_although_the_next_job_is_long(void **state)
+{
+	struct bench *b = *state;
+	int64_t until;
+	pid_t pid = 0;
+
+	bench_open(b, 1, 1);
+	assert_int_equal(fz_pool_fill(b->pools[0], NULL), 0);
+	fz_pool_pids(b->pools[0], stop_process, &pid);
+	stream_init(&s, b, 0, JOB_ADD, 1);
+	stream_add(&s, 3);
+	fz_loop_flush(b->w->engine.loop);
+	stream_init(&t, b, 0, JOB_SLEEP, 60000);
+	stream_add(&t, 1);
+	fz_loop_flush(b->w->engine.loop);
+	assert_int_equal(s.nway + t.nway, 4);
+	/* Checks that come before the worker begins do not spend later ones. */
+	for (until = in_ms(20); step_until(b->w, until);)
+		continue;
+	kill(pid, SIGCONT);
+	step_until_ended(&s, 3);
+	assert_int_equal(s.ndone, 3);
+	assert_int_equal(t.ndone, 0);
+	fz_source_end(&t.source, &(struct fz_err){ FZ_ERR_CANCELLED, 0, "" });
+}
+
+static void
 test_dispatch_a_stopped_source_gets_back_what_was_not_begun(void **state)
 {
 	struct bench *b = *state;
@@ -548,6 +582,7 @@ main(void)
 		T(test_dispatch_a_worker_that_was_not_measured_gets_four_jobs),
 		T(test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones),
 		T(test_dispatch_an_idle_worker_gets_what_another_has_not_begun),
+		T(test_dispatch_results_come_although_the_next_job_is_long),
 		T(test_dispatch_a_stopped_source_gets_back_what_was_not_begun),
 		T(test_dispatch_a_stopped_source_may_have_its_workers_killed),
 		T(test_dispatch_the_end_of_a_source_is_waited_for),

@@ -141,7 +141,7 @@ fz_batch_local_next(struct fz_batch *b, struct fz_blob **part)
 	return chunk->first;
 }
 
-/* The chunk of `item`, NULL where it was cancelled meanwhile. */
+/* The chunk of `item`; NULL: it was cancelled meanwhile. */
 static struct fz_chunk *
 find_local(struct fz_batch *b, uint64_t item)
 {

@@ -123,7 +123,7 @@ fz_batch_end_chunk(struct fz_chunk *chunk)
 	fz_batch_settle(b);
 }
 
-/* The chunk's part, for as many of its items as go together. */
+/* Encode the part of a chunk, for as many of its items as go together. */
 static bool
 encode_part(struct fz_chunk *chunk)
 {
@@ -180,8 +180,8 @@ fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 }
 
 /*
- * Slots for the results, where they pay: without memory for them, or where
- * most results do not fit one, they come as bytes.
+ * Allocate slots for the results of a long chunk. Without memory for them, or
+ * if most results do not fit a slot, results come as bytes.
  */
 static void
 lay_strip(struct fz_chunk *chunk)
@@ -249,7 +249,7 @@ fz_batch_settle(struct fz_batch *b)
 	b->opts.owner->done(b->opts.owner, b);
 }
 
-/* Put the items that are in no chunk behind those that wait. */
+/* Make waiting chunks of all items that are in no chunk. */
 static int
 cut_rest(struct fz_batch *b)
 {

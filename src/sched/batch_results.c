@@ -11,10 +11,10 @@
 #include "worker/blob.h"
 #include "worker/engine.h"
 
-/* Work that says how long an item takes. */
+/* The mean time of an item is that of about so much recent work. */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
 
-/* Of what there is no memory to keep. */
+/* For an item whose result there was no memory to keep. */
 static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 					    "not enough memory to keep the "
 					    "results" },
@@ -65,14 +65,14 @@ fz_batch_drop_news(struct fz_batch_news *news)
 static void
 lose_news(struct fz_batch *b)
 {
-	if (!b->whole_failed) /* else it failed before of something else */
+	if (!b->whole_failed) /* the first failure is kept */
 		b->whole = lost;
 	b->whole_failed = true;
 }
 
-/* Without room for the news itself all of the batch has failed. */
+/* Add news; false: there was no memory, and the batch has failed as a whole. */
 static bool
-tell(struct fz_batch *b, const struct fz_batch_news *news)
+report(struct fz_batch *b, const struct fz_batch_news *news)
 {
 	struct fz_batch_news *last = NULL, *room;
 
@@ -99,9 +99,9 @@ tell(struct fz_batch *b, const struct fz_batch_news *news)
 	return true;
 }
 
-/* Of one item; takes what `failure` has. */
+/* The same for the failure of one item; takes its value. */
 static bool
-tell_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
+report_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {
 	struct fz_batch_news news = { .first = item, .n = 1 };
 
@@ -112,7 +112,7 @@ tell_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 		return false;
 	}
 	*news.failure = *failure;
-	return tell(b, &news);
+	return report(b, &news);
 }
 
 static void
@@ -126,7 +126,7 @@ delay_over(struct fz_timer *timer)
 	fz_source_wake(&b->source);
 }
 
-/* Another attempt for item `item`; false where there is no memory for it. */
+/* Another attempt for item `item`; false: there is no memory for it. */
 static bool
 retry(
     struct fz_batch *b, uint64_t item, unsigned attempts, struct fz_blob *part)
@@ -188,7 +188,7 @@ fz_batch_item_failed(
 	}
 	b->nfailed++;
 	record(b, FZ_EVENT_FAILED, item, 1, failure->pid, took_ns);
-	if (!tell_failure(b, item, failure) ||
+	if (!report_failure(b, item, failure) ||
 	    (b->opts.policy != FZ_POLICY_CONTINUE && !b->stopping))
 		fz_batch_stop(b);
 }
@@ -201,7 +201,7 @@ end_if_answered(struct fz_chunk *chunk)
 		fz_batch_end_chunk(chunk);
 }
 
-/* `n` items are done, which was told now. */
+/* `n` items from `first` on were answered now. */
 static void
 count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 {
@@ -212,7 +212,7 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 	b->timed_ns += took_ns;
 	b->ntimed += n;
 	b->mean_ns = 1 + b->timed_ns / b->ntimed;
-	if (b->timed_ns > BATCH_RECENT_NS) { /* what is older counts less */
+	if (b->timed_ns > BATCH_RECENT_NS) { /* older items count less */
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
@@ -241,7 +241,7 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 		if (news.strip)
 			b->nplaced += n;
 		count_done(chunk, news.first, n);
-		if (!tell(b, &news))
+		if (!report(b, &news))
 			fz_batch_stop(b);
 	}
 	end_if_answered(chunk);
@@ -270,7 +270,7 @@ fz_batch_value_done(
 		return;
 	}
 	count_done(chunk, item, 1);
-	if (!tell(b, &news))
+	if (!report(b, &news))
 		fz_batch_stop(b);
 }
 
@@ -317,7 +317,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		fz_blob_unref(job->strip);
 		job->strip = NULL;
 	}
-	b->share = 0; /* of what is left now */
+	b->share = 0; /* the rest is shared anew */
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
 		fz_source_wake(&b->source);

@@ -9,9 +9,9 @@
 
 /* A worker with less work than this gets another job. */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
-/* Every so often, workers that have been silent are checked for results. */
+/* The first check for results after a reply; later ones are further apart. */
 #define DISPATCH_LOOK_NS (4 * FZ_CLOCK_MS)
-/* A worker itself sends results that it has kept for 0.5 ms (child_port.c). */
+/* A worker that replied less than this ago is not checked. */
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
  * Work that is worth being taken from a busy worker for one that is idle, and
@@ -247,27 +247,23 @@ balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 }
 
 /*
- * Whether a worker is to be checked for results: once after each reply, and
- * again while an idle worker could have its jobs.
+ * Come back to check for results that workers keep: soon after the last reply
+ * of a worker, then less and less often.
  */
-static bool
-needs_look(const struct fz_dispatcher *d, const struct fz_lane *lane,
-    const struct fz_worker *w)
-{
-	return w->nitems > 1 &&
-	       (w->peeked_ns != w->news_ns || may_steal(d, lane));
-}
-
 static void
 arm_look(struct fz_dispatcher *d, const struct fz_lane *lane)
 {
-	struct fz_worker *w = first_own(d, lane);
+	for (struct fz_worker *w = first_own(d, lane); w != NULL;
+	     w = next_own(d, w->next)) {
+		int64_t in, at;
 
-	while (w != NULL && !needs_look(d, lane, w))
-		w = next_own(d, w->next);
-	if (w != NULL)
-		fz_loop_arm(loop_of(d), &d->look,
-		    fz_clock_after(now(d), DISPATCH_LOOK_NS));
+		if (!has_spare(w))
+			continue;
+		in = (now(d) - w->news_ns) / 8;
+		at = now(d) + (in > DISPATCH_LOOK_NS ? in : DISPATCH_LOOK_NS);
+		if (d->look.place == 0 || at < d->look.at_ns)
+			fz_loop_arm(loop_of(d), &d->look, at);
+	}
 }
 
 static void
@@ -278,10 +274,8 @@ look_at_lane(const struct fz_dispatcher *d, const struct fz_lane *lane)
 
 	for (; w != NULL; w = next) {
 		next = next_own(d, w->next);
-		if (!needs_look(d, lane, w) || w->news_ns > since)
-			continue;
-		w->peeked_ns = w->news_ns;
-		fz_worker_peek(w);
+		if (has_spare(w) && w->news_ns <= since)
+			fz_worker_peek(w);
 	}
 }
 
@@ -328,7 +322,7 @@ dispatch(struct fz_defer *defer)
 	}
 	for (uint32_t i = 0; i < d->nlanes; i++)
 		balance_lane(d, &d->lanes[i]);
-	for (uint32_t i = 0; i < d->nlanes && d->look.place == 0; i++)
+	for (uint32_t i = 0; i < d->nlanes; i++)
 		arm_look(d, &d->lanes[i]);
 }
 

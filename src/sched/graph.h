@@ -1,5 +1,5 @@
 /*
- * graph.h - what depends on what: nodes, the values they take and make.
+ * graph.h - a graph of nodes, by the values they take and make.
  *
  * A value is made by one node or comes from outside. Nodes, values and pools
  * are small numbers from 0; a graph is built, frozen, and never changed again,
@@ -44,7 +44,7 @@ uint32_t fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
 int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
     uint32_t n, struct fz_err *err);
 
-/* No more changes; who uses what is known from now on. 0, or -1 and `err`. */
+/* End the changes and note the users of each value. 0, or -1 and `err`. */
 int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);
 int fz_graph_frozen(const struct fz_graph *graph);
 
@@ -61,7 +61,7 @@ uint32_t fz_graph_nvalues(const struct fz_graph *graph);
 const struct fz_node *fz_graph_get(const struct fz_graph *graph, uint32_t node);
 const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
 
-/* Who takes `value`, once for each input; `*n` of them. Frozen. */
+/* The nodes that take `value`, once for each input; `*n` of them. Frozen. */
 const uint32_t *fz_graph_users(
     const struct fz_graph *graph, uint32_t value, uint32_t *n);
 

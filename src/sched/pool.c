@@ -32,9 +32,9 @@ struct fz_pool {
 	uint64_t stamp;          /* of workers forked from now on */
 	bool closed;
 	/*
-	 * Armed after a fork failed: until it fires the pool has only the
-	 * workers that live. A caller that is told of a free worker and then
-	 * gets none would ask again at once, and for ever.
+	 * Armed after a fork failed: until it fires the pool forks none. A user
+	 * that is notified of a free worker and gets none would ask again at
+	 * once, for ever.
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
@@ -88,21 +88,28 @@ unlink_worker(struct fz_worker *w)
 		w->next->prev = w->prev;
 }
 
+/* Call `freed` of all users but `except`: a worker may be free. */
 static void
-tell_users(struct fz_pool *pool, struct fz_worker *w)
+notify_users(const struct fz_pool *pool, const struct fz_pool_user *except)
+{
+	for (size_t i = 0; i < pool->nusers; i++) {
+		if (pool->users[i] != except)
+			pool->users[i]->freed(pool->users[i], NULL);
+	}
+}
+
+static void
+notify_free(const struct fz_pool *pool, struct fz_worker *w)
 {
 	struct fz_pool_user *owner = w->owner;
 
 	w->owner = NULL;
 	if (owner != NULL)
 		owner->freed(owner, w);
-	for (size_t i = 0; i < pool->nusers; i++) {
-		if (pool->users[i] != owner)
-			pool->users[i]->freed(pool->users[i], NULL);
-	}
+	notify_users(pool, owner);
 }
 
-/* It runs nothing any more. */
+/* The worker runs nothing any more. */
 static void
 give_slot(const struct fz_pool *pool, struct fz_worker *w)
 {
@@ -134,10 +141,10 @@ worker_idle(void *ctx, struct fz_worker *w)
 		link_worker(&pool->idle, w);
 	}
 	give_slot(pool, w);
-	tell_users(pool, w);
+	notify_free(pool, w);
 }
 
-/* While others live, the pool has only the workers that live for a while. */
+/* Fork no worker for a while; the pool goes on with those that live. */
 static void
 pause_forks(struct fz_pool *pool)
 {
@@ -178,7 +185,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 		fz_slots_died(slots, fz_worker_account(w));
 	give_slot(pool, w);
 	count_start(pool, w);
-	tell_users(pool, w);
+	notify_free(pool, w);
 	fz_worker_free(w);
 }
 
@@ -187,21 +194,13 @@ static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
 static void
 slot_freed(struct fz_slots_waiter *waiter)
 {
-	struct fz_pool *pool = FZ_CONTAINER_OF(waiter, struct fz_pool, waiter);
-
-	for (size_t i = 0; i < pool->nusers; i++)
-		pool->users[i]->freed(pool->users[i], NULL);
+	notify_users(FZ_CONTAINER_OF(waiter, struct fz_pool, waiter), NULL);
 }
 
-/* Forks may be tried again. */
 static void
 pause_over(struct fz_timer *timer)
 {
-	const struct fz_pool *pool =
-	    FZ_CONTAINER_OF(timer, struct fz_pool, pause);
-
-	for (size_t i = 0; i < pool->nusers; i++)
-		pool->users[i]->freed(pool->users[i], NULL);
+	notify_users(FZ_CONTAINER_OF(timer, struct fz_pool, pause), NULL);
 }
 
 struct fz_pool *
@@ -222,7 +221,7 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 	return pool;
 }
 
-/* The loop may not turn for long, and others could use what is kept. */
+/* Other processes can use a kept token while the loop does not turn. */
 static void
 trim_slots(const struct fz_pool *pool)
 {

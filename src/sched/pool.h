@@ -1,5 +1,5 @@
 /*
- * pool.h - the workers of one stage: who is idle, who has room for more.
+ * pool.h - the workers of one stage: which are idle, which are busy.
  *
  * Workers are forked when they are first needed and kept until the pool is
  * closed. One that died is replaced when there is work for it again.
@@ -16,11 +16,11 @@ struct fz_err;
 struct fz_pool;
 struct fz_slots;
 
-/* Somebody who sends jobs to workers of pools: a run. */
+/* A sender of jobs to the workers of pools: a dispatcher. */
 struct fz_pool_user {
 	/*
-	 * `worker`, which had this user's jobs, has none any more: idle or
-	 * dead. With NULL: a worker that others used has become free.
+	 * `worker`, which had jobs of this user, is idle or dead. NULL: a
+	 * worker of another user, or a slot, has become free.
 	 */
 	void (*freed)(struct fz_pool_user *user, struct fz_worker *worker);
 };
@@ -52,22 +52,22 @@ void fz_pool_close(struct fz_pool *pool);
 /* Close and free; no run may have it. NULL is allowed. */
 void fz_pool_free(struct fz_pool *pool);
 
-/* Be told of free workers from now on. 0, or -1 and `err` (no memory). */
+/* Notify `user` of free workers from now on. 0, or -1 and `err` (no memory). */
 int fz_pool_join(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
-/* It has no jobs there any more, and is told nothing from now on. */
+/* The user has no jobs there any more: notify it no more. */
 void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
 
 /*
- * An idle worker, the one used last, or a new one; it is the user's until it
- * is told `freed`. NULL where all are busy or there is no slot, or (with `err`
- * filled) the pool is closed, or a fork failed (or workers died before they
- * started a job, many in a row) and it has no worker at all.
+ * Take the idle worker that was used last, or a new one; it is the user's until
+ * `freed` is called. NULL if all are busy or there is no slot. NULL and `err`
+ * if the pool is closed, or if it has no worker at all because a fork failed or
+ * workers died before they started a job, many in a row.
  */
 struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
 
-/* Give up one that was taken and has got no job: `freed` is told. */
+/* Return a worker that was taken and got no job; `freed` is called. */
 void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
 
 /* How many more items the worker may get. */
@@ -82,7 +82,7 @@ unsigned fz_pool_nworkers(const struct fz_pool *pool);
 /* Whether fz_pool_take() could give a worker now. */
 bool fz_pool_has_free(const struct fz_pool *pool);
 
-/* Whether it would be one that is there already. */
+/* Whether that worker would be one that exists already. */
 bool fz_pool_has_idle(const struct fz_pool *pool);
 
 /* Let all idle workers leave by themselves. */
@@ -97,10 +97,10 @@ void fz_pool_stamp(struct fz_pool *pool, uint64_t stamp);
 /* The lowest stamp of a worker that lives; without one that of the next. */
 uint64_t fz_pool_oldest(const struct fz_pool *pool);
 
-/* The first worker that has jobs; others by its `next`. */
+/* The first busy worker; the others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 
-/* Pass on the pieces of lines of the workers that nobody uses now. */
+/* Pass on unfinished lines of the workers that no user has. */
 void fz_pool_flush(const struct fz_pool *pool);
 
 /* Call `each` for the process of every living worker. */

@@ -67,7 +67,10 @@ fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text)
 	finish(run);
 }
 
-/* In a worker the run of its parent is nobody's: it holds what it holds. */
+/*
+ * In a forked child: mark the run of the parent as done, and drop its
+ * references without releasing them.
+ */
 static void
 in_child(struct fz_fork_hook *hook)
 {

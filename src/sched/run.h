@@ -1,5 +1,5 @@
 /*
- * run.h - one invoke of a graph: which job next, retries, policy, events.
+ * run.h - one invoke of a graph: ready nodes, retries, policy, values.
  *
  * Values stay encoded and go from worker to worker as they are. With no jobs
  * at once (local) the caller runs the nodes itself, one after the other.
@@ -27,7 +27,7 @@ struct fz_run_opts {
 	const struct fz_graph *graph; /* frozen; outlives the run */
 	struct fz_pool *const *pools; /* by number; outlive the run; copied */
 	uint32_t npools;
-	unsigned jobs; /* workers busy at once, 0: the caller runs the nodes */
+	unsigned jobs; /* workers busy at once; 0: the caller runs the nodes */
 	enum fz_policy policy;
 	uint64_t seed;
 	int64_t deadline_ns; /* a point in time */
@@ -54,35 +54,34 @@ void fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob);
 void fz_run_keep(struct fz_run *run, uint32_t value);
 
 /*
- * Start; steps of the loop do the rest. 0, or -1 and `err` where a value that
- * is needed was not set.
+ * Start; steps of the loop do the rest. 0, or -1 and `err` if a value that is
+ * needed was not set.
  */
 int fz_run_start(struct fz_run *run, struct fz_err *err);
 
-/* Nothing of it runs or will run, and all its output was passed on. */
+/* Nothing of the run runs or will run, and all its output was passed on. */
 bool fz_run_done(const struct fz_run *run);
 
 /*
- * End what runs, at once, and wait until it has ended; the run is then done.
- * Not from a callback of the loop. Later calls do nothing.
+ * Kill what runs and wait until it has ended; the run is then done. Not from a
+ * callback of the loop. Later calls do nothing.
  */
 void fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text);
 
-/* A kept value, or NULL where it never came to be. Not a new reference. */
+/* A value, NULL if it was not made or not kept. Not a new reference. */
 struct fz_blob *fz_run_value(const struct fz_run *run, uint32_t value);
 
 /*
- * Why `node` has no result, NULL if it has one or is under way. For one that
- * was cancelled because of another node, `*because` is that node, else
- * FZ_GRAPH_NONE.
+ * Why `node` has no result, NULL if it has one or is under way. `*because` is
+ * the node whose failure cancelled it, else FZ_GRAPH_NONE.
  */
 const struct fz_failure *fz_run_failure_of(
     const struct fz_run *run, uint32_t node, uint32_t *because);
 
 /*
- * What the whole run failed of, NULL if it did not: a deadline or cancel
- * (`*node` is FZ_GRAPH_NONE), else the node that failed first in time, for
- * which the run stopped. With FZ_POLICY_CONTINUE only a cancel counts.
+ * The failure of the run as a whole, NULL: there is none. It is a deadline or a
+ * cancel (`*node` is FZ_GRAPH_NONE), else that of the node that failed first,
+ * for which the run stopped. With FZ_POLICY_CONTINUE only a cancel counts.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
@@ -94,7 +93,7 @@ const struct fz_failure *fz_run_failure(
  */
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
-/* Take the oldest event. Returns 1, or 0 where there is none. */
+/* Take the oldest event. Returns 1, or 0 if there is none. */
 int fz_run_next_event(struct fz_run *run, struct fz_event *event);
 
 /*

@@ -53,7 +53,7 @@ struct fz_run {
 	struct fz_step *steps;
 	uint32_t nnodes, nvalues;
 	struct fz_blob **values;
-	uint32_t *uses;            /* of each value: who still wants it */
+	uint32_t *uses;            /* of each value: users to come, and keeps */
 	struct fz_run_lane *lanes; /* of each pool */
 	uint64_t *local;           /* local runs: a bit a node that is ready */
 	uint32_t local_from;       /* no bit is set below this word */

@@ -52,7 +52,7 @@ drop_use(struct fz_run *run, uint32_t value)
 	run->values[value] = NULL;
 }
 
-/* The step is over: it needs its inputs no more. */
+/* The step has ended: it needs its inputs no more. */
 static void
 end_step(struct fz_step *step, enum fz_step_state state)
 {
@@ -89,7 +89,7 @@ fz_step_ready(struct fz_step *step)
 	}
 }
 
-/* A value is there: those who waited for it may be ready now. */
+/* A value was made: steps that wait for it may be ready now. */
 static void
 value_made(struct fz_run *run, uint32_t value, struct fz_blob *blob)
 {

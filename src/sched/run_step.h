@@ -15,14 +15,14 @@ struct fz_node;
 struct fz_run;
 struct fz_step;
 
-/* How a worker tells of a step's job. */
+/* What a worker reports of the job of a step. */
 extern const struct fz_job_ops fz_step_job_ops;
 
 /* Its number in the graph, and what the graph says of it. */
 uint32_t fz_step_number(const struct fz_step *step);
 const struct fz_node *fz_step_plan(const struct fz_step *step);
 
-/* It could start now. */
+/* The step could start now. */
 void fz_step_ready(struct fz_step *step);
 
 /* An attempt has ended with values, or without; as in struct fz_job_ops. */

@@ -130,8 +130,7 @@ struct fz_worker {
 	size_t nbytes;   /* of those jobs' frames */
 	void *owner;     /* whose jobs these are; the sender's to set */
 	pid_t pid;
-	int64_t news_ns;   /* when it last answered, or became busy */
-	int64_t peeked_ns; /* the news after which it was peeked at */
+	int64_t news_ns; /* when it last answered, or became busy */
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
 	bool recalls;    /* jobs that it has not begun come back at once */

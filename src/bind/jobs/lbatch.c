@@ -346,7 +346,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 
 /*
  * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
- * as those of batch() for one item, and told: pool:finished() tells of it.
+ * as those of batch() for one item, and told: pool:finished() reports it.
  */
 static int
 batch_call(lua_State *L)
@@ -581,7 +581,7 @@ batch_event(lua_State *L)
 	return 5;
 }
 
-/* (batch) -> whether an item was called; protected by whoever turns */
+/* (batch) -> whether an item was called */
 static int
 batch_next(lua_State *L)
 {
@@ -644,7 +644,7 @@ batch_wait_alone(lua_State *L)
 
 /*
  * apply(pool, f, options | nil, ...) -> as batch:result(), once it is done: for
- * who waits alone, with workers. An error that comes meanwhile ends the call.
+ * a caller that waits alone, with workers. An error meanwhile ends the call.
  */
 static int
 batch_apply(lua_State *L)

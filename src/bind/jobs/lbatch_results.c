@@ -180,7 +180,6 @@ fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
 	return n;
 }
 
-/* Push true and the results of one call, or false and its error. [+n] */
 /* (reader) -> the values of the next item; protected */
 static int
 message_body(lua_State *L)

@@ -46,8 +46,8 @@ struct fz_lbatch {
 	lua_Integer first_error;    /* item of the first one taken, 0: none */
 	uint32_t together;         /* items that were encoded at once of late */
 	uint32_t nread;            /* of the blob of the news, with `items` */
-	struct fz_batch_news news; /* being read; n is 0 where none is */
-	struct fz_reader items;    /* what is left of its blob */
+	struct fz_batch_news news; /* being read; n is 0: none */
+	struct fz_reader items;    /* the rest of its blob */
 	const void *mapped;
 };
 
@@ -86,7 +86,7 @@ void fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb);
 
 /*
  * Push true and the results of one call, or false and its error; nothing
- * where it is not done. Returns how many; -1 with an error on top where the
+ * if it is not done. Returns how many; -1 with an error on top if the
  * results cannot be made again. [-0, +n, m]
  */
 int fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb);

@@ -1,4 +1,4 @@
-/* lfailure.h - what the engine says of a failed call, as an fz.Error. */
+/* lfailure.h - the failure of a call as an fz.Error. */
 #ifndef FZ_LFAILURE_H
 #define FZ_LFAILURE_H
 

@@ -59,7 +59,7 @@ fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, ll);
 }
 
-/* How often a function with a timeout looks at the clock. */
+/* How often a function with a timeout checks the clock. */
 enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };
 
 /* A call in this process; a userdata, so that a raise leaks nothing. */
@@ -303,7 +303,7 @@ struct visit {
 	struct fz_cwd script, calls;
 };
 
-/* Calls begin in the script's directory, or where the pool's init went to. */
+/* Calls begin in the script's directory, or in that of the pool's init. */
 static void
 enter_directory(struct visit *v)
 {
@@ -313,7 +313,7 @@ enter_directory(struct visit *v)
 	fz_cwd_enter(&v->calls);
 }
 
-/* The script goes on in its own, and the pool knows where its init went to. */
+/* The script keeps its directory, the pool that of its init. */
 static void
 leave_directory(struct visit *v)
 {

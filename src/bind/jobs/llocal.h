@@ -33,10 +33,10 @@ void fz_llocal_start(
 void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 
 /*
- * Call what `node` of `run` is, on a thread of its own, with the functions of
- * the list of pools at index `pools`, and tell the run how it ended. Values
- * cross as they do to a worker; a timeout is looked for every some thousand
- * instructions; the state of math.random is as before. [-0, +?, m]
+ * Call the function of `node` of `run` on a thread of its own, from the list of
+ * pools at index `pools`, and report its end to the run. Values are encoded as
+ * for a worker; a timeout is checked every 10,000 instructions; the state of
+ * math.random is kept. [-0, +?, m]
  */
 void fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node);
@@ -52,8 +52,8 @@ struct fz_llocal_item {
 };
 
 /*
- * The same for an item, with the functions of the pool at index `pool`; tells
- * the batch. [-0, +?, m]
+ * The same for an item, with the functions of the pool at index `pool`.
+ * [-0, +?, m]
  */
 void fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item);
 

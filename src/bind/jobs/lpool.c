@@ -333,7 +333,7 @@ check_batches(lua_State *L)
 	return lp->batches;
 }
 
-/* pool:finished() -> id | nil: of a batch that is done and was to be told */
+/* pool:finished() -> id | nil: of a batch with `told` that is done */
 static int
 pool_finished(lua_State *L)
 {
