@@ -22,9 +22,9 @@
  * cell does not get a second copy of the table.
  *
  * A cell keeps its number while a record names it, and for ever if the first
- * workers of the pool inherited it. Versions are those of fz_batch_pool_version(). A
- * record references all that it compares by address, so that an address means
- * the same object for as long as it is compared.
+ * workers of the pool inherited it. Versions are those of
+ * fz_batch_pool_version(). A record references all that it compares by address,
+ * so that an address means the same object for as long as it is compared.
  */
 #ifndef FZ_CELLS_H
 #define FZ_CELLS_H
