@@ -1,59 +1,117 @@
 --- wait.lua - the one place in Lua that waits.
 --
--- A wait turns the engine's loop until an object is done. After each turn, all watched objects are
--- pumped, so that they handle what has arrived for them.
+-- A wait turns the engine's loop until an object is done. An object that has changed is named by
+-- its id (core.changed), and only its watcher is pumped, so that it handles what has arrived.
+--
+-- In a task a wait yields a Wait instead, as waits in C do (bind/shared/lwait). Whoever resumes the
+-- task calls try() after a change and at the deadline, and resumes the task when try() says true;
+-- before that it may resume the task with an error, which the wait then raises.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 
 local wait = {}
 
-local watched = {} -- objects with pump(), in the order of their start
-local owner = nil -- pid of the process that watches them; a forked worker has none
+-- Watchers with pump(id), by the id that they watch; `loose` does not keep them alive.
+local firm, loose = {}, setmetatable({}, { __mode = "v" })
+local owner = nil -- pid of the process that has them; a forked worker has none
 
 local function own()
   local pid = core.pid()
   if owner ~= pid then
-    watched, owner = {}, pid
+    firm, loose, owner = {}, setmetatable({}, { __mode = "v" }), pid
   end
-  return watched
+  return firm, loose
 end
 
----Pump `object` after every turn, until wait.unwatch().
-function wait.watch(object)
-  local list = own()
-  list[#list + 1] = object
+---Call watcher:pump(id) after each change of an object, until wait.unwatch(id).
+---@param id integer
+---@param watcher table
+function wait.watch(id, watcher)
+  own()[id] = watcher
 end
 
-function wait.unwatch(object)
-  local list = own()
-  for i, other in ipairs(list) do
-    if other == object then
-      table.remove(list, i)
-      return
-    end
-  end
+---The same, but the watcher is not kept alive, and nothing is watched once it is collected.
+---@param id integer
+---@param watcher table
+function wait.watch_loosely(id, watcher)
+  select(2, own())[id] = watcher
+end
+
+---@param id integer
+function wait.unwatch(id)
+  local kept, other = own()
+  kept[id], other[id] = nil, nil
 end
 
 local function pump()
-  local list, i = own(), 1
-  while i <= #list do
-    local before, object = list[i - 1], list[i]
-    object:pump()
-    if list[i - 1] ~= before then
-      i = 1 -- a callback has removed earlier objects: start again
-    elseif list[i] == object then
-      i = i + 1
-    end
+  local id = core.changed()
+  while id do
+    local kept, other = own()
+    local watcher = kept[id] or other[id]
+    if watcher then watcher:pump(id) end
+    id = core.changed()
   end
 end
 
-core.on_news(pump) -- a wait in C, for a queue or a lock, pumps, too
+core.on_wake(pump) -- a wait in C, for a queue or a lock, pumps, too
 
----Whether no object is watched, so that only the caller waits.
+local function nothing_watched()
+  local kept, other = own()
+  return next(kept) == nil and next(other) == nil
+end
+
+---Whether only the caller waits: nothing is watched, and no other task runs meanwhile.
 ---@return boolean
 function wait.alone()
-  return own()[1] == nil
+  return nothing_watched() and not core.in_task()
+end
+
+---@class fzlua.Wait what a task yields
+local Wait = {}
+Wait.__index = Wait
+
+---Whether the wait is over: the object is done, or the time has run out.
+---@return boolean
+function Wait:try()
+  local now = core.now()
+  pump()
+  if self._object.pump then self._object:pump() end
+  self._done = self._object:done()
+  return self._done or now >= self._until
+end
+
+---@return number seconds as of core.now(): try() is to be called then at the latest
+function Wait:deadline()
+  return self._until
+end
+
+local function wait_in_task(object, timeout)
+  local self = setmetatable({
+    _object = object, _until = timeout and core.now() + timeout or math.huge, _done = false,
+  }, Wait)
+  while not self:try() do
+    local e = coroutine.yield(self)
+    if e ~= nil and not self._done then error(e, 0) end
+  end
+  if self._done then return true end
+  return nil, "timeout"
+end
+
+local function wait_in_loop(object, timeout)
+  local deadline = timeout and core.now() + timeout
+  local last = false
+  while true do
+    -- A callback may wait, too, and handle the event that this wait is for.
+    local seen = core.wake_count()
+    pump()
+    if object.pump then object:pump() end
+    if object:done() then return true end
+    if last then return nil, "timeout" end
+    local left = deadline and deadline - core.now()
+    last = left ~= nil and left <= 0
+    core.turn(last and 0 or left, seen)
+  end
 end
 
 ---Wait until object:done(), `timeout` seconds at most. If the object has pump(), it is pumped even
@@ -66,30 +124,17 @@ function wait.until_done(object, timeout)
   if not timeout and object.wait_alone and wait.alone() and object:wait_alone() then
     return true
   end
-  local deadline = timeout and core.now() + timeout
-  local last = false
   if object._pumping and not timeout then
     Error.raise("error",
       "a result waits for itself: it is awaited in its own progress callback or __fzunpack")
   end
-  while true do
-    -- A callback may wait, too, and handle the event that this wait is for.
-    local seen = core.news()
-    pump()
-    if object.pump then object:pump() end
-    if object:done() then return true end
-    if last then return nil, "timeout" end
-    local left = deadline and deadline - core.now()
-    last = left ~= nil and left <= 0
-    core.turn(last and 0 or left, seen)
-  end
+  if core.in_task() then return wait_in_task(object, timeout) end
+  return wait_in_loop(object, timeout)
 end
 
 ---Wait until no started work is left.
 function wait.drain()
-  for _, object in ipairs { table.unpack(own()) } do
-    wait.until_done(object)
-  end
+  wait.until_done { done = nothing_watched }
 end
 
 return wait

@@ -125,7 +125,7 @@ function Invocation.start(owner, plan, entries, input, given, merged)
     self:_release()
     error(e, 0)
   end
-  wait.watch(self)
+  wait.watch(self.run:id(), self)
   return self
 end
 
@@ -140,8 +140,8 @@ end
 
 -- Cancel the run and drop it; the caller settles the future.
 function Invocation:_cancel()
-  wait.unwatch(self)
   if self.run then
+    wait.unwatch(self.run:id())
     self.run:cancel()
     self.run:close()
     self.run = nil
@@ -320,7 +320,7 @@ end
 -- The run has ended: notify the owner and settle the future.
 function Invocation:_settle()
   local run = self.run
-  wait.unwatch(self)
+  if run then wait.unwatch(run:id()) end
   local failure, errors, output = nil, {}, {}
   local keeps = self.options.on_error == "continue"
   local ok, e = pcall(function()

@@ -101,12 +101,12 @@ end
 ---@return fzlua.Mapping
 function Mapping.start(pool, kind, f, list, options)
   local n, counted = length(list)
-  if options.told then list, counted = Mapping.freeze(list, n), true end
+  if options.async then list, counted = Mapping.freeze(list, n), true end
   local batch = core.batch(pool, f, list, {
     kind = kind, n = n, counted = counted, inherited = options.inherited,
     chunk = options.chunksize, on_error = options.on_error, seed = options.seed,
     events = options.progress ~= nil, timeout = options.timeout, retries = options.retries,
-    backoff = options.backoff, memory = options.memory, told = options.told,
+    backoff = options.backoff, memory = options.memory,
   })
   local self = setmetatable({
     batch = batch, n = n, values = false, errors = {}, _options = options,

@@ -25,22 +25,6 @@ local ARGUMENTS_MAX <const> = 900000
 -- Pools that must not be collected, because callbacks are pending.
 local kept = {}
 
--- The object that wait.lua pumps for a pool; it does not keep the pool alive.
-local Watch = { __mode = "v" }
-Watch.__index = Watch
-
-function Watch:pump()
-  if self.pool then
-    self.pool:_pump()
-  else
-    wait.unwatch(self)
-  end
-end
-
-function Watch:done()
-  return not self.pool or next(self.pool._results) == nil
-end
-
 ---A pool of worker processes.
 ---@param options? integer|table number of workers, or: workers, init, max_tasks, timeout,
 ---retries, backoff, memory, on_error, seed, progress, inflight
@@ -71,7 +55,6 @@ function Pool.new(options)
       self._limits[name] = options[name]
     end
   end
-  self._watch = setmetatable({ pool = self }, Watch)
   return self
 end
 
@@ -144,7 +127,7 @@ local function forget(self, id)
   local result = self._results[id]
   if not result then return nil end
   self._results[id] = nil
-  if next(self._results) == nil then wait.unwatch(self._watch) end
+  wait.unwatch(id)
   if result._kept then
     kept[self] = kept[self] > 1 and kept[self] - 1 or nil
   end
@@ -155,8 +138,8 @@ end
 local function promise(self, batch, owner, options)
   local result = AsyncResult.new(owner, options)
   result._pool = self
-  if next(self._results) == nil then wait.watch(self._watch) end
   local id = batch:id()
+  wait.watch_loosely(id, self)
   self._results[id], result._id = result, id
   result._cancel = function()
     forget(self, id)
@@ -195,15 +178,13 @@ local function report_progress(self, result)
   result:settle(false, e)
 end
 
----Settle the results of finished batches; called by wait.lua.
-function Pool:_pump()
-  local pool = self._core
-  for _, result in pairs(self._progressing or {}) do report_progress(self, result) end
-  local id = pool:finished()
-  while id do
-    settle(self, id)
-    id = pool:finished()
-  end
+---The batch `id` has changed; called by wait.lua.
+---@param id integer
+function Pool:pump(id)
+  local result = self._results[id]
+  if not result then return end
+  if result._progressing then report_progress(self, result) end
+  if result._owner.batch:done() then settle(self, id) end
 end
 
 -- One running call, as the owner of an AsyncResult.
@@ -234,7 +215,6 @@ function Pool:apply_async(f, args, options)
     check.fail("bad argument #2 to '%s' (%d arguments are too many)", what, n)
   end
   options = options_of(self, options, check.APPLY, 3, what)
-  options.told = true
   local batch = core.call(pool, f, options, table.unpack(args, 1, n))
   return promise(self, batch, setmetatable({ batch = batch }, Call), options)
 end
@@ -244,17 +224,14 @@ local function start_map(self, what, kind, f, list, options, allowed)
   check.type(f, "function", 1, what)
   check.type(list, "table", 2, what)
   options = options_of(self, options, allowed, 3, what)
-  options.told = allowed == check.MAP_ASYNC
+  options.async = allowed == check.MAP_ASYNC
   return Mapping.start(pool, kind, f, Mapping.readable(list), options), options
 end
 
 local function map_async(self, what, kind, f, list, options)
   local mapping, checked = start_map(self, what, kind, f, list, options, check.MAP_ASYNC)
   local result = promise(self, mapping.batch, mapping, checked)
-  if checked.progress then
-    self._progressing = self._progressing or setmetatable({}, { __mode = "k" })
-    self._progressing[result] = result
-  end
+  result._progressing = checked.progress ~= nil
   return result
 end
 
@@ -334,7 +311,10 @@ end
 function Pool:terminate()
   self._core:close()
   self._closed = true
-  self:_pump()
+  local ids = {}
+  for id in pairs(self._results) do ids[#ids + 1] = id end
+  table.sort(ids) -- in the order of the calls
+  for _, id in ipairs(ids) do self:pump(id) end
 end
 
 -- What join() waits for.

@@ -18,12 +18,14 @@
 #include "shared/idle.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "worker/change.h"
 #include "worker/engine.h"
 
 #define LOOP_TYPE "fzlua.Loop"
 
-/* Their addresses are keys in the registry: the loop, who is told of news. */
-static const char loop_key, news_key;
+/* Their addresses are keys in the registry: the loop, the function of
+ * on_wake(). */
+static const char loop_key, on_wake_key;
 
 struct lloop {
 	struct fz_engine engine;
@@ -37,6 +39,7 @@ struct lloop {
 	struct fz_watch wake_watch;
 	struct fz_watch
 	    bell; /* of the shared heap; its fd is -1 until wanted */
+	struct fz_change bell_change;
 	struct fz_fork_hook hook;
 	struct fz_idle idle;  /* since when no more memory is needed */
 	struct fz_timer rest; /* returns what is kept of it */
@@ -271,9 +274,9 @@ fz_lloop_rest(lua_State *L)
  * Most steps only move jobs: those need no Lua.
  */
 static int
-step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
+step_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
 {
-	unsigned long news = ll->engine.news;
+	unsigned long count = ll->engine.wake_count;
 	struct fz_err err = { 0 };
 
 	do {
@@ -282,7 +285,7 @@ step_until_news(lua_State *L, struct lloop *ll, int64_t until_ns)
 		fz_garbage_catch_up(ll->garbage, L);
 		fz_lloop_check(L);
 		check_output(L, ll);
-		if (ll->engine.news != news || ll->locals != NULL)
+		if (ll->engine.wake_count != count || ll->locals != NULL)
 			return 1;
 	} while (until_ns == FZ_CLOCK_NEVER || fz_clock_ns() < until_ns);
 	return 0;
@@ -333,8 +336,8 @@ fz_lloop_is_idle(lua_State *L)
 static void
 rung(struct fz_watch *watch, unsigned events)
 {
-	(void)watch;
 	(void)events;
+	fz_changed(&FZ_CONTAINER_OF(watch, struct lloop, bell)->bell_change);
 }
 
 void
@@ -353,7 +356,7 @@ void
 fz_lloop_step(lua_State *L, int64_t until_ns)
 {
 	struct lloop *ll = get(L);
-	unsigned long news = ll->engine.news;
+	unsigned long count = ll->engine.wake_count;
 	struct fz_err err = { 0 };
 
 	fz_lloop_check_free(L);
@@ -364,34 +367,50 @@ fz_lloop_step(lua_State *L, int64_t until_ns)
 	fz_garbage_catch_up(ll->garbage, L);
 	fz_lloop_check(L);
 	check_output(L, ll);
-	if (ll->engine.news != news &&
-	    lua_rawgetp(L, LUA_REGISTRYINDEX, &news_key) != LUA_TNIL)
+	if (ll->engine.wake_count != count &&
+	    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_wake_key) != LUA_TNIL)
 		lua_call(L, 0, 0);
-	else if (ll->engine.news != news)
+	else if (ll->engine.wake_count != count)
 		lua_pop(L, 1);
 }
 
-/* on_news(f): f() is called while C waits and others should look */
+/* on_wake(f): f() is called while C waits, and objects have changed */
 static int
-loop_on_news(lua_State *L)
+loop_on_wake(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TFUNCTION);
 	lua_settop(L, 1);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &news_key);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &on_wake_key);
 	return 0;
 }
 
-/* news() -> integer: another one when a waiter should look */
+/* wake_count() -> integer: another one when waiters are to check again */
 static int
-loop_news(lua_State *L)
+loop_wake_count(lua_State *L)
 {
-	lua_pushinteger(L, (lua_Integer)get(L)->engine.news);
+	lua_pushinteger(L, (lua_Integer)get(L)->engine.wake_count);
 	return 1;
 }
 
 /*
- * turn([timeout [, seen]]) -> boolean: whether there may be news. Does not
- * wait where news() is not `seen` any more.
+ * changed() -> id | nil: take the object that changed first; 0: what processes
+ * share has changed, for all waits of tasks
+ */
+static int
+loop_changed(lua_State *L)
+{
+	struct lloop *ll = get(L);
+	uint64_t id = fz_change_take(&ll->engine);
+
+	if (id == 0)
+		return 0;
+	lua_pushinteger(L, id == ll->bell_change.id ? 0 : (lua_Integer)id);
+	return 1;
+}
+
+/*
+ * turn([timeout [, seen]]) -> boolean: whether waiters are to check again. Does
+ * not wait if wake_count() is no longer `seen`.
  */
 static int
 loop_turn(lua_State *L)
@@ -403,15 +422,16 @@ loop_turn(lua_State *L)
 
 	fz_lloop_check_free(L);
 	fz_lloop_check(L);
-	happened = work_local(L, ll) ||
-		   (!lua_isnoneornil(L, 2) &&
-		       luaL_checkinteger(L, 2) != (lua_Integer)ll->engine.news);
+	happened =
+	    work_local(L, ll) ||
+	    (!lua_isnoneornil(L, 2) &&
+		luaL_checkinteger(L, 2) != (lua_Integer)ll->engine.wake_count);
 	if (happened || timeout == 0)
 		until = 0;
 	else if (timeout > 0)
 		until = fz_clock_after(
 		    fz_clock_ns(), fz_clock_from_seconds(timeout));
-	happened |= step_until_news(L, ll, until);
+	happened |= step_until_change(L, ll, until);
 	lua_pushboolean(L, happened);
 	return 1;
 }
@@ -500,7 +520,7 @@ loop_poll(lua_State *L)
 	struct lloop *ll = get(L);
 
 	if (!ll->held && ll->engine.loop != NULL)
-		step_until_news(L, ll, 0);
+		step_until_change(L, ll, 0);
 	return 0;
 }
 
@@ -560,8 +580,9 @@ loop_check_free(lua_State *L)
 
 static const luaL_Reg functions[] = {
 	{ "turn", loop_turn },
-	{ "news", loop_news },
-	{ "on_news", loop_on_news },
+	{ "wake_count", loop_wake_count },
+	{ "changed", loop_changed },
+	{ "on_wake", loop_on_wake },
 	{ "task", loop_task },
 	{ "in_task", loop_in_task },
 	{ "now", loop_now },
@@ -603,6 +624,7 @@ fz_lloop_open(lua_State *L)
 	if (fz_engine_init(&ll->engine, output, ll, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	fz_loop_hook(ll->engine.loop, &ll->hook);
+	fz_change_init(&ll->bell_change, &ll->engine);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &loop_key);
 	return 0;
 }

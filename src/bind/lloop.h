@@ -95,7 +95,7 @@ void fz_lloop_check(lua_State *L);
 uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*
- * Open: core.turn, .on_news, .poll, .news, .now, .cpu_count, .random_seed,
+ * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .task, .in_task, .now, .cpu_count, .random_seed,
  * .pid, .check_free.
  * [-0, +0, e]
  */

@@ -28,7 +28,8 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	b->uncut = 1;
 	b->growing = opts->growing;
 	b->whole.exitcode = -1;
-	b->events.engine = opts->events ? b->engine : NULL;
+	fz_change_init(&b->change, b->engine);
+	b->events.change = opts->events ? &b->change : NULL;
 	opts->owner->made(opts->owner, b);
 	return b;
 }
@@ -73,6 +74,12 @@ fz_batch_ctx(const struct fz_batch *b)
 	return b->opts.ctx;
 }
 
+uint64_t
+fz_batch_id(const struct fz_batch *b)
+{
+	return b->change.id;
+}
+
 bool
 fz_batch_done(const struct fz_batch *b)
 {
@@ -104,6 +111,7 @@ fz_batch_free(struct fz_batch *b)
 		fz_batch_drop_news(&b->news[b->news_at++]);
 	free(b->news);
 	fz_event_fini(&b->events);
+	fz_change_fini(&b->change);
 	free(b);
 }
 

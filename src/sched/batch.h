@@ -51,7 +51,6 @@ struct fz_batch_opts {
 	struct fz_limits limits;
 	uint32_t chunk; /* items in a chunk, 0: by measured time */
 	bool events;    /* record events */
-	bool told;      /* for the owner: report when it is done */
 	size_t slot;    /* bytes of a slot for a small result, 0: no slots */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their
@@ -110,6 +109,9 @@ void fz_batch_end(struct fz_batch *batch);
 
 /* The `ctx` of its options. */
 void *fz_batch_ctx(const struct fz_batch *batch);
+
+/* The id of its changes (worker/change.h). */
+uint64_t fz_batch_id(const struct fz_batch *batch);
 
 /* Nothing of it runs or will run. */
 bool fz_batch_done(const struct fz_batch *batch);

@@ -244,7 +244,7 @@ fz_batch_settle(struct fz_batch *b)
 	if (b->done || b->nsent != 0 || more)
 		return;
 	b->done = true;
-	b->engine->news++;
+	fz_changed(&b->change);
 	fz_list_remove(&b->source.link);
 	b->opts.owner->done(b->opts.owner, b);
 }

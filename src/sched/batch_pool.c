@@ -20,8 +20,7 @@ struct fz_batch_pool {
 	struct fz_batch_owner owner;
 	struct fz_dispatcher dispatcher;
 	struct fz_pool *pool;
-	struct fz_list batches;  /* that are not done */
-	struct fz_list finished; /* that are to be reported */
+	struct fz_list batches; /* that are not done */
 	unsigned nbatches;
 	uint64_t nversions;
 	struct func funcs[FZ_WORKER_FUNCS];
@@ -86,8 +85,6 @@ batch_done(struct fz_batch_owner *owner, struct fz_batch *b)
 	fz_list_remove(&b->link);
 	if (--bp->nbatches == 0 && bp->dispatcher.max != 0)
 		fz_dispatcher_flush(&bp->dispatcher);
-	if (b->opts.told)
-		fz_list_push(&bp->finished, &b->link);
 }
 
 /* In a worker no batch of its parent goes on. */
@@ -108,8 +105,6 @@ in_child(struct fz_fork_hook *hook)
 		fz_err_set(&b->whole.err, FZ_ERR_CLOSED,
 		    "it belongs to the process that started it");
 	}
-	while (fz_batch_pool_finished(bp) != NULL)
-		continue;
 	bp->nbatches = 0;
 	fz_dispatcher_in_child(&bp->dispatcher);
 }
@@ -135,7 +130,6 @@ fz_batch_pool_new(const struct fz_batch_pool_opts *opts, struct fz_err *err)
 	bp->owner = (struct fz_batch_owner){ &bp->dispatcher, batch_made,
 		batch_done, prepare };
 	fz_list_init(&bp->batches);
-	fz_list_init(&bp->finished);
 	bp->hook.in_child = in_child;
 	fz_loop_hook(opts->engine->loop, &bp->hook);
 	return bp;
@@ -147,8 +141,6 @@ fz_batch_pool_free(struct fz_batch_pool *bp)
 	if (bp == NULL)
 		return;
 	fz_batch_pool_cancel(bp, "its pool was closed");
-	while (fz_batch_pool_finished(bp) != NULL)
-		continue;
 	fz_dispatcher_fini(&bp->dispatcher);
 	fz_loop_unhook(&bp->hook);
 	for (unsigned i = 0; i < FZ_WORKER_FUNCS; i++)
@@ -216,16 +208,6 @@ bool
 fz_batch_pool_is_local(const struct fz_batch_pool *bp)
 {
 	return bp->dispatcher.max == 0;
-}
-
-struct fz_batch *
-fz_batch_pool_finished(struct fz_batch_pool *bp)
-{
-	struct fz_batch *b = first_batch(&bp->finished);
-
-	if (b != NULL)
-		fz_list_remove(&b->link);
-	return b;
 }
 
 void

@@ -62,9 +62,6 @@ int fz_batch_pool_fill(struct fz_batch_pool *pool, struct fz_err *err);
 /* Send now what can be sent. Not from a callback of the loop. */
 void fz_batch_pool_flush(struct fz_batch_pool *pool);
 
-/* Take a batch with opts.told that is done; NULL: there is none. */
-struct fz_batch *fz_batch_pool_finished(struct fz_batch_pool *pool);
-
 /* Cancel the batches that are not done; how many there are. */
 void fz_batch_pool_cancel(struct fz_batch_pool *pool, const char *text);
 unsigned fz_batch_pool_nbatches(const struct fz_batch_pool *pool);

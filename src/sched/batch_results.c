@@ -78,7 +78,7 @@ report(struct fz_batch *b, const struct fz_batch_news *news)
 
 	if (b->nnews > b->news_at)
 		last = &b->news[b->nnews - 1];
-	b->engine->news++;
+	fz_changed(&b->change);
 	if (last != NULL && news->blob != NULL && last->blob == news->blob &&
 	    !news->whole && last->skip + last->n == news->skip &&
 	    last->first + last->n == news->first) {

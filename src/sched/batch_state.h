@@ -19,6 +19,7 @@
 #include "sched/batch.h"
 #include "sched/dispatch.h"
 #include "sched/event.h"
+#include "worker/change.h"
 #include "worker/worker.h"
 
 /* Consecutive items that travel in one frame. */
@@ -57,6 +58,7 @@ struct fz_batch {
 	struct fz_batch_news *news;
 	size_t news_at, nnews, news_cap;
 	struct fz_event_log events;
+	struct fz_change change;
 };
 
 /* The first chunk of a list; NULL: it is empty. */

@@ -3,21 +3,21 @@
 #include <stdlib.h>
 
 #include "base/vec.h"
-#include "worker/engine.h"
+#include "worker/change.h"
 
 void
 fz_event_record(struct fz_event_log *log, const struct fz_event *event)
 {
 	struct fz_event *list;
 
-	if (log->engine == NULL)
+	if (log->change == NULL)
 		return;
 	list = fz_vec_room(log->list, &log->cap, log->n + 1, sizeof(*list));
 	if (list == NULL)
 		return;
 	log->list = list;
 	list[log->n++] = *event;
-	log->engine->news++;
+	fz_changed(log->change);
 }
 
 int

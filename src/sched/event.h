@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct fz_engine;
+struct fz_change;
 
 enum fz_event_kind {
 	FZ_EVENT_START,
@@ -26,7 +26,7 @@ struct fz_event {
 
 /* Events in the order of time; all zero at first, which records none. */
 struct fz_event_log {
-	struct fz_engine *engine; /* NULL: record none */
+	struct fz_change *change; /* of the object; NULL: record none */
 	struct fz_event *list;
 	size_t at, n, cap; /* the next one to take; events; room */
 };

@@ -34,7 +34,7 @@ finish(struct fz_run *run)
 	struct fz_loop *loop = run->opts.engine->loop;
 
 	run->done = true;
-	run->opts.engine->news++;
+	fz_changed(&run->change);
 	fz_loop_disarm(loop, &run->deadline);
 	fz_loop_undefer(loop, &run->settle);
 	fz_dispatcher_leave(&run->dispatcher);
@@ -143,11 +143,12 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 	run->nnodes = fz_graph_nnodes(opts->graph);
 	run->nvalues = fz_graph_nvalues(opts->graph);
 	run->settle.call = settle;
+	fz_change_init(&run->change, opts->engine);
 	run->deadline.fired = deadline_over;
 	run->hook.in_child = in_child;
 	run->whole.exitcode = run->lost.exitcode = -1;
 	run->last_failed = &run->failed;
-	run->events.engine = opts->events ? opts->engine : NULL;
+	run->events.change = opts->events ? &run->change : NULL;
 	fz_err_set(&run->lost.err, FZ_ERR_MEMORY,
 	    "not enough memory to keep the error");
 	if (fz_dispatcher_init(&run->dispatcher, opts->engine, opts->pools,
@@ -173,6 +174,7 @@ fz_run_free(struct fz_run *run)
 	/* A local one may have been done before its last node ended. */
 	fz_loop_undefer(run->opts.engine->loop, &run->settle);
 	fz_dispatcher_fini(&run->dispatcher);
+	fz_change_fini(&run->change);
 	fz_loop_unhook(&run->hook);
 	for (uint32_t v = 0; v < run->nvalues; v++)
 		fz_blob_unref(run->values[v]);
@@ -251,6 +253,12 @@ fz_run_start(struct fz_run *run, struct fz_err *err)
 	}
 	fz_loop_defer(run->opts.engine->loop, &run->settle);
 	return 0;
+}
+
+uint64_t
+fz_run_id(const struct fz_run *run)
+{
+	return run->change.id;
 }
 
 bool

@@ -59,6 +59,9 @@ void fz_run_keep(struct fz_run *run, uint32_t value);
  */
 int fz_run_start(struct fz_run *run, struct fz_err *err);
 
+/* The id of its changes (worker/change.h). */
+uint64_t fz_run_id(const struct fz_run *run);
+
 /* Nothing of the run runs or will run, and all its output was passed on. */
 bool fz_run_done(const struct fz_run *run);
 

@@ -15,6 +15,7 @@
 #include "sched/dispatch.h"
 #include "sched/event.h"
 #include "sched/run.h"
+#include "worker/change.h"
 #include "worker/worker.h"
 
 enum fz_step_state {
@@ -71,6 +72,7 @@ struct fz_run {
 	struct fz_timer deadline;
 	struct fz_fork_hook hook;
 	struct fz_event_log events;
+	struct fz_change change;
 };
 
 #define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)

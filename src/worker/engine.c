@@ -8,6 +8,7 @@
 #include "shared/arena.h"
 #include "shared/heap.h"
 #include "worker/blob.h"
+#include "worker/change.h"
 
 /* A worker reads its parent's arena, but makes one of its own for its own. */
 static void
@@ -16,6 +17,9 @@ in_child(struct fz_fork_hook *hook)
 	struct fz_engine *engine =
 	    FZ_CONTAINER_OF(hook, struct fz_engine, hook);
 
+	while (
+	    fz_change_take(engine) != 0) /* the parent's waiters check them */
+		continue;
 	engine->inherited = engine->shm;
 	engine->shm = NULL;
 	engine->shm_tried = false;
@@ -30,6 +34,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 	*engine =
 	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
 	engine->streams = link != NULL && strcmp(link, "stream") == 0;
+	fz_list_init(&engine->changed);
 	engine->loop = fz_loop_new(err);
 	if (engine->loop == NULL)
 		return -1;

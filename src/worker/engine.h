@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/list.h"
 #include "os/loop.h"
 
 struct fz_blob;
@@ -37,7 +38,9 @@ struct fz_engine {
 	 * link, chosen by FZLUA_LINK=stream.
 	 */
 	bool streams;
-	unsigned long news; /* moves when who waits for a run should look */
+	unsigned long wake_count; /* of changes: waiters check again */
+	struct fz_list changed;   /* objects that have changed: change.h */
+	uint64_t nchanging;       /* of objects that ever could */
 	struct fz_fork_hook hook;
 	/* In a worker: the arena of its parent. Not ours to give out. */
 	struct fz_arena *inherited;

@@ -15,6 +15,7 @@
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/proc.h"
+#include "worker/change.h"
 #include "worker/engine.h"
 #include "worker/program_state.h"
 
@@ -28,6 +29,7 @@ struct stream {
 
 struct fz_program {
 	struct fz_engine *engine;
+	struct fz_change change; /* it has ended */
 	struct fz_proc proc;
 	char name[128]; /* of the program, perhaps cut */
 	struct fz_watch input, supervisor;
@@ -160,7 +162,7 @@ finish(struct fz_program *exec)
 		take_rest(exec, &exec->streams[i]);
 	tell_end(exec, &death);
 	let_go(exec);
-	exec->engine->news++;
+	fz_changed(&exec->change);
 }
 
 /* ---- while it runs ----------------------------------------------------- */
@@ -332,6 +334,7 @@ alloc_exec(const struct fz_program_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	exec->engine = opts->engine;
+	fz_change_init(&exec->change, opts->engine);
 	exec->proc.pidfd = -1;
 	snprintf(exec->name, sizeof(exec->name), "%s", opts->argv[0]);
 	exec->unread = opts->input;
@@ -397,5 +400,6 @@ fz_program_free(struct fz_program *exec)
 	}
 	fz_buf_fini(&exec->end.out);
 	fz_buf_fini(&exec->end.errors);
+	fz_change_fini(&exec->change);
 	free(exec);
 }

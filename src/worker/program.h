@@ -42,8 +42,8 @@ struct fz_program_end {
 };
 
 /*
- * Start it. `engine->news` moves when it is done. NULL and `err` where not
- * even the supervisor could be started; what else fails is told at the end.
+ * Start it. `engine->wake_count` moves when it is done. NULL and `err` where
+ * not even the supervisor could be started; what else fails is told at the end.
  */
 struct fz_program *fz_program_new(
     const struct fz_program_opts *opts, struct fz_err *err);

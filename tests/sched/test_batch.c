@@ -19,6 +19,7 @@
 #include "sched/event.h"
 #include "sched/pool.h"
 #include "worker/blob.h"
+#include "worker/change.h"
 
 enum { TRIAL_MAX = 5000, TRIAL_CHUNKS = 1000 };
 
@@ -518,24 +519,23 @@ test_batch_two_of_them_go_in_turn(void **state)
 }
 
 static void
-test_batch_is_told_of_when_it_is_done(void **state)
+test_batch_has_changed_when_it_is_done(void **state)
 {
-	struct fz_batch_pool *s;
+	struct fz_engine *engine;
 
 	trial_init(&t, *state, 5);
 	trial_init(&u, *state, 5);
-	t.opts.told = u.opts.told = true;
 	t.items[0] = ITEM_OF(ITEM_SLEEP, 100);
 	t.opts.chunk = u.opts.chunk = 1;
 	trial_start(&t);
 	trial_start(&u);
-	s = t.bench->sched;
-	assert_null(fz_batch_pool_finished(s));
-	assert_all_done(&t);
+	engine = &t.bench->w->engine;
+	assert_int_equal(fz_change_take(engine), 0);
 	assert_all_done(&u);
-	assert_ptr_equal(fz_batch_pool_finished(s), u.batch);
-	trial_fini(&t); /* it is not told of any more */
-	assert_null(fz_batch_pool_finished(s));
+	assert_int_equal(fz_change_take(engine), fz_batch_id(u.batch));
+	assert_all_done(&t);
+	trial_fini(&t); /* its change is forgotten */
+	assert_int_equal(fz_change_take(engine), 0);
 	trial_fini(&u);
 }
 
@@ -771,14 +771,13 @@ test_batch_may_be_freed_at_any_time(void **state)
 {
 	for (int i = 0; i < 10; i++) {
 		trial_init(&t, *state, 2000);
-		t.opts.told = i % 2 != 0;
 		t.items[3] = ITEM_OF(ITEM_RAISE, 0);
 		trial_start(&t);
 		for (int j = 0; j < i; j++)
 			fz_loop_step(t.bench->w->engine.loop, in_ms(1), NULL);
 		trial_fini(&t);
 		assert_int_equal(fz_batch_pool_nbatches(t.bench->sched), 0);
-		assert_null(fz_batch_pool_finished(t.bench->sched));
+		assert_int_equal(fz_change_take(&t.bench->w->engine), 0);
 	}
 }
 
@@ -933,7 +932,7 @@ probe_child(void *ctx)
 	struct bench *b = ctx;
 
 	if (!fz_batch_done(t.batch) || fz_batch_pool_nbatches(b->sched) != 0 ||
-	    fz_batch_pool_finished(b->sched) != NULL)
+	    fz_change_take(&b->w->engine) != 0)
 		return 1;
 	if (fz_batch_whole(t.batch)->err.kind != FZ_ERR_CLOSED)
 		return 2;
@@ -955,15 +954,14 @@ test_batch_in_a_worker_those_of_its_parent_are_closed(void **state)
 	b->home->probe_ctx = b;
 	b->opts.workers = 1;
 	trial_init(&u, b, 0);
-	u.opts.told = true; /* it is done, and nobody has been told */
-	trial_start(&u);
+	trial_start(&u); /* it is done, and its change was not taken */
 	trial_init(&t, b, 3);
 	t.items[0] = ITEM_OF(ITEM_PROBE, 0);
 	t.opts.limits.retries = 1;
 	trial_start(&t);
 	assert_all_done(&t);
 	assert_int_equal(t.outcomes[1].value, 7);
-	assert_ptr_equal(fz_batch_pool_finished(b->sched), u.batch);
+	assert_int_equal(fz_change_take(&b->w->engine), fz_batch_id(u.batch));
 	trial_fini(&u);
 	trial_fini(&t);
 }
@@ -1572,7 +1570,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_batch_two_of_them_go_in_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-		    test_batch_is_told_of_when_it_is_done, setup, teardown),
+		    test_batch_has_changed_when_it_is_done, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_batch_items_are_tried_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -184,13 +184,13 @@ static struct fz_program_end *
 wait_end(struct world *w, struct fz_program *exec)
 {
 	int64_t until = in_ms(on_valgrind() ? 60000 : 10000);
-	unsigned long news = w->engine.news;
+	unsigned long before = w->engine.wake_count;
 
 	while (fz_program_end(exec) == NULL) {
-		assert_int_equal(w->engine.news, news);
+		assert_int_equal(w->engine.wake_count, before);
 		assert_true(step_until(w, until));
 	}
-	assert_int_equal(w->engine.news, news + 1);
+	assert_int_equal(w->engine.wake_count, before + 1);
 	return fz_program_end(exec);
 }
 

@@ -170,8 +170,6 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	fz_llimits_read_fields(L, options, &opts->limits);
 	lua_getfield(L, options, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
-	lua_getfield(L, options, "told");
-	opts->told = lua_toboolean(L, -1);
 	lua_settop(L, top);
 }
 
@@ -346,7 +344,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 
 /*
  * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
- * as those of batch() for one item, and told: pool:finished() reports it.
+ * as those of batch() for one item
  */
 static int
 batch_call(lua_State *L)
@@ -554,11 +552,11 @@ batch_counts(lua_State *L)
 	return 4;
 }
 
-/* batch:id() -> a key for pool:finished() */
+/* batch:id() -> integer: in core.changed() when it has changed */
 static int
 batch_id(lua_State *L)
 {
-	lua_pushlightuserdata(L, check_batch(L));
+	lua_pushinteger(L, (lua_Integer)fz_batch_id(check_batch(L)->batch));
 	return 1;
 }
 

@@ -333,18 +333,6 @@ check_batches(lua_State *L)
 	return lp->batches;
 }
 
-/* pool:finished() -> id | nil: of a batch with `told` that is done */
-static int
-pool_finished(lua_State *L)
-{
-	struct fz_batch *batch = fz_batch_pool_finished(check_batches(L));
-
-	if (batch == NULL)
-		return 0;
-	lua_pushlightuserdata(L, fz_batch_ctx(batch));
-	return 1;
-}
-
 /* pool:pending() -> how many batches are not done */
 static int
 pool_pending(lua_State *L)
@@ -399,7 +387,6 @@ pool_tostring(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "fill", pool_fill },
 	{ "workers", pool_workers },
-	{ "finished", pool_finished },
 	{ "pending", pool_pending },
 	{ "calling", pool_calling },
 	{ "close", pool_close },

@@ -17,6 +17,7 @@
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "worker/blob.h"
+#include "worker/change.h"
 #include "worker/engine.h"
 #include "worker/worker.h"
 
@@ -31,7 +32,8 @@ struct lprocess {
 	struct fz_job job;        /* its one call, begun at the fork */
 	struct fz_worker *worker; /* NULL: not started, dead, or our parent's */
 	struct fz_engine *engine;
-	unsigned depth; /* of the process that it is a child of */
+	struct fz_change change; /* answered, or ended */
+	unsigned depth;          /* of the process that it is a child of */
 	enum answer answer;
 	struct fz_blob *result;    /* of a RESULT, until it is closed */
 	struct fz_failure failure; /* the ERROR; its value is ours */
@@ -75,7 +77,7 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 	lp->result = n != 0 ? values[0] : NULL;
 	for (uint32_t i = 1; i < n; i++)
 		fz_blob_unref(values[i]);
-	lp->engine->news++;
+	fz_changed(&lp->change);
 }
 
 static void
@@ -85,7 +87,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 
 	lp->answer = ERROR;
 	lp->failure = *failure;
-	lp->engine->news++;
+	fz_changed(&lp->change);
 }
 
 static void
@@ -114,7 +116,7 @@ process_dead(void *ctx, struct fz_worker *worker)
 	lp->death = worker->death;
 	lp->dead = true;
 	lp->worker = NULL;
-	lp->engine->news++;
+	fz_changed(&lp->change);
 	fz_worker_free(worker);
 }
 
@@ -179,6 +181,7 @@ process_new(lua_State *L)
 	lp = lua_newuserdatauv(L, sizeof(*lp), 0);
 	memset(lp, 0, sizeof(*lp));
 	lp->engine = fz_lloop_engine(L);
+	fz_change_init(&lp->change, lp->engine);
 	lp->depth = fz_proc_depth();
 	luaL_setmetatable(L, PROCESS_TYPE);
 	home.L = push_thread(L, nargs);
@@ -289,6 +292,7 @@ process_close(lua_State *L)
 	fz_blob_unref(lp->result);
 	fz_blob_unref(lp->failure.value);
 	lp->result = lp->failure.value = NULL;
+	fz_change_fini(&lp->change);
 	return 0;
 }
 

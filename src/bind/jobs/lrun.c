@@ -236,6 +236,14 @@ run_start(lua_State *L)
 	return 0;
 }
 
+/* run:id() -> integer: in core.changed() when it has changed */
+static int
+run_id(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)fz_run_id(check_run(L)->run));
+	return 1;
+}
+
 /* run:done() -> boolean */
 static int
 run_done(lua_State *L)
@@ -382,6 +390,7 @@ static const luaL_Reg methods[] = {
 	{ "set", run_set },
 	{ "keep", run_keep },
 	{ "start", run_start },
+	{ "id", run_id },
 	{ "done", run_done },
 	{ "cancel", run_cancel },
 	{ "value", run_value },
