@@ -186,18 +186,6 @@ fz_batch_pool_lose(struct fz_batch_pool *bp, uint32_t slot)
 		bp->funcs[slot].lost = fz_batch_pool_version(bp);
 }
 
-int
-fz_batch_pool_fill(struct fz_batch_pool *bp, struct fz_err *err)
-{
-	return fz_pool_fill(bp->pool, err);
-}
-
-void
-fz_batch_pool_flush(struct fz_batch_pool *bp)
-{
-	fz_loop_flush(bp->dispatcher.engine->loop);
-}
-
 unsigned
 fz_batch_pool_nbatches(const struct fz_batch_pool *bp)
 {

@@ -56,11 +56,6 @@ void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t slot);
 uint64_t fz_batch_pool_version(struct fz_batch_pool *pool);
 uint64_t fz_batch_pool_oldest(const struct fz_batch_pool *pool);
 
-/* Fork all workers that there may be. 0, or -1 and `err`. */
-int fz_batch_pool_fill(struct fz_batch_pool *pool, struct fz_err *err);
-
-/* Send now what can be sent. Not from a callback of the loop. */
-void fz_batch_pool_flush(struct fz_batch_pool *pool);
 
 /* Cancel the batches that are not done; how many there are. */
 void fz_batch_pool_cancel(struct fz_batch_pool *pool, const char *text);

@@ -196,7 +196,7 @@ fz_batch_item_failed(
 static void
 end_if_answered(struct fz_chunk *chunk)
 {
-	fz_source_progress(&chunk->batch->source);
+	fz_source_wake(&chunk->batch->source);
 	if (chunk->job.worker == NULL)
 		fz_batch_end_chunk(chunk);
 }

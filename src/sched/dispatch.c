@@ -38,17 +38,12 @@ loop_of(const struct fz_dispatcher *d)
 }
 
 static struct fz_source *
-source_of(struct fz_list *link)
-{
-	return FZ_CONTAINER_OF(link, struct fz_source, link);
-}
-
-static struct fz_source *
 first_source(const struct fz_list *list)
 {
 	struct fz_list *link = fz_list_first(list);
 
-	return link != NULL ? source_of(link) : NULL;
+	return link != NULL ? FZ_CONTAINER_OF(link, struct fz_source, link)
+			    : NULL;
 }
 
 static struct fz_worker *
@@ -373,8 +368,8 @@ fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err)
 	for (uint32_t i = 0; i < d->nlanes && !d->joined; i++) {
 		if (fz_pool_join(d->lanes[i].pool, &d->user, err) == 0)
 			continue;
-		while (i-- > 0)
-			fz_pool_leave(d->lanes[i].pool, &d->user);
+		d->joined = true;
+		fz_dispatcher_leave(d);
 		return -1;
 	}
 	d->joined = true;
@@ -391,21 +386,12 @@ fz_dispatcher_leave(struct fz_dispatcher *d)
 	fz_loop_undefer(loop_of(d), &d->dispatch);
 }
 
-static void
-forget_all(struct fz_list *list)
-{
-	struct fz_list *link;
-
-	while ((link = fz_list_first(list)) != NULL)
-		fz_list_remove(link);
-}
-
 void
 fz_dispatcher_in_child(struct fz_dispatcher *d)
 {
 	for (uint32_t i = 0; i < d->nlanes; i++)
-		forget_all(&d->lanes[i].ready);
-	forget_all(&d->stopping);
+		fz_list_init(&d->lanes[i].ready);
+	fz_list_init(&d->stopping);
 	d->nbusy = 0;
 	d->joined = false;
 }
@@ -443,14 +429,6 @@ fz_source_wake(struct fz_source *source)
 		fz_dispatcher_join(d, NULL);
 	if (!fz_list_is_linked(&source->link))
 		fz_list_push(&source->lane->ready, &source->link);
-	fz_loop_defer(loop_of(d), &d->dispatch);
-}
-
-void
-fz_source_progress(const struct fz_source *source)
-{
-	struct fz_dispatcher *d = source->dispatcher;
-
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
 

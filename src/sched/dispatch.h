@@ -13,9 +13,8 @@
  * A job belongs to its source, which allocates and frees it; `job->owner` is
  * the source. While `job->worker` is set a worker has it; the ops of the job
  * (worker.h) report what becomes of it: `done`, `failed` and `items` when it
- * ends, `started`, and `returned` for what was not begun. In each of them the
- * source calls fz_source_wake() if it has more to send, else
- * fz_source_progress().
+ * ends, `started`, and `returned` for what was not begun. At an end, and when
+ * something is returned, the source calls fz_source_wake().
  *
  * A source may be endless. has_next() is false while a stream waits for its
  * next item, or has as many items under way as it has credit for. When the item
@@ -108,11 +107,11 @@ void fz_dispatcher_flush(const struct fz_dispatcher *d);
 void fz_source_init(struct fz_source *source, const struct fz_source_ops *ops,
     struct fz_dispatcher *d, uint32_t pool);
 
-/* It has a job to send. */
+/*
+ * It may have a job to send, or one of its jobs has ended, so that a worker has
+ * room for another.
+ */
 void fz_source_wake(struct fz_source *source);
-
-/* One of its jobs got on, so that a worker may have room for another. */
-void fz_source_progress(const struct fz_source *source);
 
 /*
  * Take back what workers have not begun of it, and kill those that run a job of

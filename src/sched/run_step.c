@@ -278,7 +278,7 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 	struct fz_step *step = step_of(job);
 
 	step->run->sent--;
-	fz_source_progress(job->owner);
+	fz_source_wake(job->owner);
 	fz_step_done(step, values, n, job->pid);
 }
 
@@ -288,7 +288,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 	struct fz_step *step = step_of(job);
 
 	step->run->sent--;
-	fz_source_progress(job->owner);
+	fz_source_wake(job->owner);
 	fz_step_failed(step, failure);
 }
 

@@ -855,11 +855,11 @@ test_batch_workers_may_all_be_forked_before(void **state)
 
 	assert_int_equal(bench_open(b), 0);
 	assert_false(fz_batch_pool_is_local(b->sched));
-	assert_int_equal(fz_batch_pool_fill(b->sched, NULL), 0);
+	assert_int_equal(fz_pool_fill(b->pool, NULL), 0);
 	assert_int_equal(fz_pool_nworkers(b->pool), 2);
 	trial_init(&t, b, 100);
 	trial_start(&t);
-	fz_batch_pool_flush(b->sched); /* with no step of the loop */
+	fz_loop_flush(b->w->engine.loop); /* with no step of the loop */
 	while (atomic_load(&b->home->shared->ran[1]) == 0)
 		usleep(100);
 	assert_all_done(&t);
@@ -974,7 +974,7 @@ test_batch_a_function_may_be_in_the_part(void **state)
 
 	b->opts.workers = 1;
 	assert_int_equal(bench_open(b), 0);
-	assert_int_equal(fz_batch_pool_fill(b->sched, NULL), 0);
+	assert_int_equal(fz_pool_fill(b->pool, NULL), 0);
 	define(b, 0, 100);
 	trial_init(&t, b, 10);
 	t.opts.kind |= FZ_WIRE_INLINE;
@@ -1491,8 +1491,7 @@ scenario(struct bench *b, bool forks)
 	atomic_store(&b->home->shared->onces, 0);
 	if (!forks)
 		faults.fork_error = EAGAIN;
-	if (bench_open(b) != 0 ||
-	    (forks && fz_batch_pool_fill(b->sched, NULL) != 0) ||
+	if (bench_open(b) != 0 || (forks && fz_pool_fill(b->pool, NULL) != 0) ||
 	    (code = blob_of_number(0)) == NULL)
 		goto out;
 	fz_batch_pool_func(b->sched, 0, code);

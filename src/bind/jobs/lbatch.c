@@ -246,7 +246,7 @@ start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 	fz_batch_start(lb->batch);
 	if (!fz_batch_pool_is_local(batches)) {
 		fz_lpool_fill_first(L, pool);
-		fz_batch_pool_flush(batches);
+		fz_loop_flush(lb->engine->loop);
 		fz_garbage_catch_up(fz_garbage_open(L), L);
 		return;
 	}

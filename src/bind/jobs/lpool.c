@@ -283,7 +283,7 @@ fill(lua_State *L, int idx, struct fz_err *err)
 		    L, &lp->funcs, top + 1, top + 2, lp->batches);
 		lua_settop(L, top);
 	}
-	return fz_batch_pool_fill(lp->batches, err);
+	return fz_pool_fill(lp->pool, err);
 }
 
 void
