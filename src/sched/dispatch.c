@@ -170,12 +170,6 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 	return true;
 }
 
-static bool
-may_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
-{
-	return d->nbusy < d->max && fz_pool_has_free(lane->pool);
-}
-
 /* Whether a worker has more than the item that it may be at. */
 static bool
 has_spare(const struct fz_worker *w)
@@ -208,10 +202,10 @@ steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 	struct fz_worker *best;
 	int64_t least = DISPATCH_STEAL_NS;
 
-	if (!may_steal(d, lane))
+	if (d->nbusy >= d->max)
 		return false;
 	best = fullest(d, lane);
-	if (best == NULL)
+	if (best == NULL || !fz_pool_has_free(lane->pool))
 		return false;
 	fz_worker_peek(best); /* it may have done more than it has reported */
 	if (!fz_pool_has_idle(lane->pool))
@@ -315,10 +309,10 @@ dispatch(struct fz_defer *defer)
 		if (!send_lane(d, &d->lanes[i]))
 			break;
 	}
-	for (uint32_t i = 0; i < d->nlanes; i++)
+	for (uint32_t i = 0; i < d->nlanes; i++) {
 		balance_lane(d, &d->lanes[i]);
-	for (uint32_t i = 0; i < d->nlanes; i++)
 		arm_look(d, &d->lanes[i]);
+	}
 }
 
 static void
