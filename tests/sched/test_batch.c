@@ -1052,12 +1052,15 @@ assert_values(struct trial *trial)
 static void
 test_batch_results_are_placed(void **state)
 {
-	place_init(*state, TRIAL_MAX, 500);
+	struct bench *b = *state;
+
+	b->opts.workers = 1; /* a second one might get a rest without slots */
+	place_init(b, TRIAL_MAX, 500);
 	trial_start(&t);
 	assert_all_done(&t);
 	assert_values(&t);
 	assert_int_equal(t.nplaced, TRIAL_MAX);
-	assert_true(strips.asked >= TRIAL_MAX / 500); /* or more were stolen */
+	assert_int_equal(strips.asked, TRIAL_MAX / 500);
 	trial_fini(&t);
 	assert_int_equal(strips.live, 0);
 }
@@ -1151,7 +1154,10 @@ test_batch_where_most_results_fit_there_are_strips(void **state)
 static void
 test_batch_placed_and_other_results_are_told_apart(void **state)
 {
-	place_init(*state, TRIAL_MAX, 1000);
+	struct bench *b = *state;
+
+	b->opts.workers = 1; /* a second one might get a rest without slots */
+	place_init(b, TRIAL_MAX, 1000);
 	for (uint64_t i = 0; i < TRIAL_MAX; i += 10)
 		t.items[i] = ITEM_OF(ITEM_REPLY, i + 1);
 	for (uint64_t i = 5; i < TRIAL_MAX; i += 10)

@@ -159,6 +159,17 @@ check_open_pool(lua_State *L, int pool)
 	return batches;
 }
 
+static bool
+option(lua_State *L, int options, const char *name)
+{
+	bool on;
+
+	lua_getfield(L, options, name);
+	on = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return on;
+}
+
 static void
 read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 {
@@ -171,6 +182,7 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	lua_getfield(L, options, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_settop(L, top);
+	opts->told = option(L, options, "told");
 }
 
 static void
@@ -178,6 +190,29 @@ init_buf(struct fz_lbatch *lb, bool local)
 {
 	fz_arena_buf_init(&lb->buf, local ? NULL : fz_engine_arena(lb->engine),
 	    FZ_ENGINE_BULK);
+}
+
+/* The options of batch_new() at `idx`, but for its limits. */
+static void
+read_options(
+    lua_State *L, int idx, struct fz_lbatch *lb, struct fz_batch_opts *opts)
+{
+	int top = lua_gettop(L);
+
+	lua_getfield(L, idx, "kind");
+	lb->kind = check_kind(L, -1);
+	if (option(L, idx, "inherited"))
+		lb->kind |= FZ_WIRE_INHERITED;
+	lua_getfield(L, idx, "n");
+	opts->n = lb->n = (uint64_t)luaL_optinteger(L, -1, 0);
+	lb->counted = option(L, idx, "counted");
+	lb->growing = opts->growing = option(L, idx, "growing");
+	lua_getfield(L, idx, "chunk");
+	opts->chunk = (uint32_t)luaL_optinteger(L, -1, 0);
+	lua_getfield(L, idx, "on_error");
+	opts->policy = fz_llimits_policy(L, -1);
+	opts->events = option(L, idx, "events");
+	lua_settop(L, top);
 }
 
 /*
@@ -202,26 +237,9 @@ batch_new(lua_State *L)
 	batches = check_open_pool(L, 1);
 	opts.owner = fz_batch_pool_owner(batches);
 	lb = push_batch(L, 1);
-	lua_getfield(L, 4, "kind");
-	lb->kind = check_kind(L, -1);
-	lua_getfield(L, 4, "n");
-	opts.n = lb->n = (uint64_t)luaL_optinteger(L, -1, 0);
-	lua_getfield(L, 4, "counted");
-	lb->counted = lua_toboolean(L, -1);
-	lua_getfield(L, 4, "growing");
-	lb->growing = opts.growing = lua_toboolean(L, -1);
-	lua_getfield(L, 4, "chunk");
-	opts.chunk = (uint32_t)luaL_optinteger(L, -1, 0);
-	lua_getfield(L, 4, "on_error");
-	opts.policy = fz_llimits_policy(L, -1);
-	lua_getfield(L, 4, "events");
-	opts.events = lua_toboolean(L, -1);
-	lua_getfield(L, 4, "inherited");
-	if (lua_toboolean(L, -1))
-		lb->kind |= FZ_WIRE_INHERITED;
-	lua_settop(L, 5);
+	read_options(L, 4, lb, &opts);
 	read_limits(L, 4, &opts);
-	/* Those of its items follow it: neighbours must not share them. */
+	/* Item seeds are this seed + index: those of two batches differ. */
 	opts.seed = fz_seed_mix(opts.seed, 0);
 	if (!opts.growing && fz_rawarray_tags.known) /* by its pool */
 		opts.slot = sizeof(struct fz_raw_value);
@@ -451,6 +469,27 @@ batch_finish(lua_State *L)
 	return 0;
 }
 
+/* Put the next item into the values at 2 or the errors at 3. Its index. */
+static lua_Integer
+take_item(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_news *news = &lb->news;
+	lua_Integer i = (lua_Integer)news->first;
+	bool ok = news->failure == NULL;
+
+	if (ok)
+		ok = fz_lbatch_push_value(L, lb) == LUA_OK;
+	else
+		fz_lbatch_push_failure(L, lb);
+	if (!ok && lb->first_error == 0)
+		lb->first_error = i;
+	news->first++;
+	news->skip++;
+	news->n--;
+	lua_rawseti(L, ok ? 2 : 3, i);
+	return i;
+}
+
 /*
  * batch:take(values, errors [, order]) -> n: put what has come into the lists
  * by index, and the indexes as they came behind `order`. Of how many items.
@@ -459,7 +498,6 @@ static int
 batch_take(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
-	struct fz_batch_news *news = &lb->news;
 	bool ordered = !lua_isnoneornil(L, 4);
 	lua_Integer taken = 0;
 
@@ -468,32 +506,16 @@ batch_take(lua_State *L)
 	lua_settop(L, 4);
 	lb->ll.calls++; /* __fzunpack may close it */
 	while (!lb->ll.closing && fz_lbatch_next_news(L, lb)) {
-		lua_Integer i;
-		int list = 2;
-
 		if (!ordered)
 			taken += fz_lbatch_take_small(L, lb);
-		if (news->n == 0)
+		if (lb->news.n == 0)
 			continue;
-		i = (lua_Integer)news->first;
-
-		if (news->failure != NULL) {
-			fz_lbatch_push_failure(L, lb);
-			list = 3;
-		} else if (fz_lbatch_push_value(L, lb) != LUA_OK) {
-			list = 3;
-		}
-		if (list == 3 && lb->first_error == 0)
-			lb->first_error = i;
-		news->first++;
-		news->skip++;
-		news->n--;
 		taken++;
-		lua_rawseti(L, list, i);
-		if (ordered) {
-			lua_pushinteger(L, i);
+		lua_pushinteger(L, take_item(L, lb));
+		if (ordered)
 			lua_rawseti(L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
-		}
+		else
+			lua_pop(L, 1);
 	}
 	leave_batch(L, lb);
 	lua_pushinteger(L, taken);

@@ -194,6 +194,53 @@ before_fork(void *ctx)
 	home->aged = fz_garbage_age(lp->garbage, home->L, !lp->once);
 }
 
+/* An integer field of the options at 1. */
+static lua_Integer
+integer_option(lua_State *L, const char *name, lua_Integer least,
+    lua_Integer most, const char *otherwise)
+{
+	lua_Integer n;
+
+	lua_getfield(L, 1, name);
+	n = luaL_optinteger(L, -1, 0);
+	lua_pop(L, 1);
+	luaL_argcheck(L, least <= n && n <= most, 1, otherwise);
+	return n;
+}
+
+static bool
+option(lua_State *L, const char *name)
+{
+	bool on;
+
+	lua_getfield(L, 1, name);
+	on = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return on;
+}
+
+/* A pool that is closed and has the values of the options at 1. [-0, +1, e] */
+static struct lpool *
+push_pool(lua_State *L)
+{
+	struct lpool *lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
+
+	memset(lp, 0, sizeof(*lp));
+	lp->tag = &lpool_tag;
+	lp->once = option(L, "once");
+	lp->garbage = fz_garbage_open(L);
+	lp->init = (struct fz_lpool_init){ true, -1 };
+	luaL_setmetatable(L, POOL_TYPE);
+	lua_getfield(L, 1, "funcs");
+	luaL_checktype(L, -1, LUA_TTABLE);
+	lua_setiuservalue(L, -2, POOL_FUNCS);
+	lua_getfield(L, 1, "init");
+	lua_setiuservalue(L, -2, POOL_INIT);
+	lua_getfield(L, 1, "list");
+	lua_setiuservalue(L, -2, POOL_LIST);
+	return lp;
+}
+
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
  * [, slots = s] } -> pool
@@ -203,61 +250,35 @@ before_fork(void *ctx)
 static int
 pool_new(lua_State *L)
 {
-	struct fz_pool_opts opts = { .before_fork = before_fork,
+	struct fz_pool_opts opts = { .engine = fz_lloop_engine(L),
+		.before_fork = before_fork,
 		.main = fz_serve_main };
 	struct fz_err err = { 0 };
-	lua_Integer workers, max_tasks;
 	struct lpool *lp;
+	unsigned workers;
 	bool batches;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 1);
-	lua_getfield(L, 1, "workers");
-	workers = luaL_checkinteger(L, -1);
-	lua_getfield(L, 1, "batches");
-	batches = lua_toboolean(L, -1);
-	lua_getfield(L, 1, "once");
-	opts.spread = lua_toboolean(L, -1);
-	lua_getfield(L, 1, "max_tasks");
-	max_tasks = luaL_optinteger(L, -1, 0);
-	luaL_argcheck(L, 0 <= max_tasks && max_tasks <= INT32_MAX, 1,
-	    "max_tasks out of range");
-	opts.max_tasks = (uint32_t)max_tasks;
-	lua_pop(L, 3);
-	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
-	    "workers out of range");
+	batches = option(L, "batches");
+	workers = (unsigned)integer_option(
+	    L, "workers", batches ? 0 : 1, POOL_MAX, "workers out of range");
+	opts.max = workers != 0 ? workers : 1;
+	opts.max_tasks = (uint32_t)integer_option(
+	    L, "max_tasks", 0, INT32_MAX, "max_tasks out of range");
+	opts.spread = option(L, "once"); /* a map is over before it spreads */
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
 		opts.slots = fz_lslots_check(L, -1);
 	lua_pop(L, 1); /* the table keeps them */
-	lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
-	lp->tag = &lpool_tag;
-	lp->pool = NULL; /* __gc may come before they are made */
-	lp->batches = NULL;
-	lp->ncalls = 0;
-	memset(&lp->funcs, 0, sizeof(lp->funcs));
-	lp->calls = 0;
-	lp->once = opts.spread;
-	lp->garbage = fz_garbage_open(L);
-	lp->init = (struct fz_lpool_init){ true, -1 };
-	luaL_setmetatable(L, POOL_TYPE);
-	lua_getfield(L, 1, "funcs");
-	luaL_checktype(L, -1, LUA_TTABLE);
-	lua_setiuservalue(L, 3, POOL_FUNCS);
-	lua_getfield(L, 1, "init");
-	lua_setiuservalue(L, 3, POOL_INIT);
-	lua_getfield(L, 1, "list");
-	lua_setiuservalue(L, 3, POOL_LIST);
-	opts.engine = fz_lloop_engine(L);
-	opts.max = workers != 0 ? (unsigned)workers : 1;
-	lp->home = (struct fz_serve_home){ 0 };
+	lp = push_pool(L);
 	opts.main_ctx = &lp->home;
 	lp->pool = fz_pool_new(&opts, &err);
 	if (lp->pool == NULL)
 		return fz_lerror_raise(L, &err);
 	if (batches)
-		make_batches(L, 3, (unsigned)workers);
-	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 3) };
-	lua_setiuservalue(L, 3, POOL_THREAD);
+		make_batches(L, 2, workers);
+	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 2) };
+	lua_setiuservalue(L, 2, POOL_THREAD);
 	return 1;
 }
 
