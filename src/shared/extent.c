@@ -3,45 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROOM_FIRST = 16 };
+#include "base/vec.h"
 
-int
-fz_extents_init(
-    struct fz_extents *ex, uint64_t at, uint64_t len, uint64_t grain)
-{
-	ex->grain = grain;
-	ex->used = ex->warm = 0;
-	ex->n = 0;
-	ex->room = ROOM_FIRST;
-	ex->list = malloc(ROOM_FIRST * sizeof(*ex->list));
-	if (ex->list == NULL)
-		return -1;
-	ex->list[ex->n++] = (struct fz_extent){ at, len, FZ_EXTENT_COLD };
-	return 0;
-}
-
-void
-fz_extents_fini(struct fz_extents *ex)
-{
-	free(ex->list);
-	ex->list = NULL;
-	ex->n = ex->room = 0;
-	ex->used = ex->warm = 0;
-}
-
-/* Room for one more entry, so that what follows cannot fail. */
+/* Have room for one more entry, so that an insertion cannot fail. */
 static int
 make_room(struct fz_extents *ex)
 {
-	struct fz_extent *list;
+	struct fz_extent *list =
+	    fz_vec_room(ex->list, &ex->room, ex->n + 1, sizeof(*list));
 
-	if (ex->n < ex->room)
-		return 0;
-	list = realloc(ex->list, 2 * ex->room * sizeof(*list));
 	if (list == NULL)
 		return -1;
 	ex->list = list;
-	ex->room *= 2;
 	return 0;
 }
 
@@ -54,14 +27,32 @@ insert(struct fz_extents *ex, size_t i, struct fz_extent e)
 	ex->n++;
 }
 
-static void delete (struct fz_extents *ex, size_t i)
+int
+fz_extent_init(struct fz_extents *ex, uint64_t at, uint64_t len, uint64_t grain)
+{
+	*ex = (struct fz_extents){ .grain = grain };
+	if (make_room(ex) == -1)
+		return -1;
+	insert(ex, 0, (struct fz_extent){ at, len, FZ_EXTENT_COLD });
+	return 0;
+}
+
+void
+fz_extent_fini(struct fz_extents *ex)
+{
+	free(ex->list);
+	*ex = (struct fz_extents){ 0 };
+}
+
+static void
+remove_at(struct fz_extents *ex, size_t i)
 {
 	ex->n--;
 	memmove(
 	    ex->list + i, ex->list + i + 1, (ex->n - i) * sizeof(*ex->list));
 }
 
-/* Where free extents of one state meet, make them one. */
+/* Join an extent with neighbours of the same state. */
 static void
 join_around(struct fz_extents *ex, size_t i)
 {
@@ -69,11 +60,11 @@ join_around(struct fz_extents *ex, size_t i)
 
 	if (i + 1 < ex->n && e[i].state == e[i + 1].state) {
 		e[i].len += e[i + 1].len;
-		delete (ex, i + 1);
+		remove_at(ex, i + 1);
 	}
 	if (i > 0 && e[i - 1].state == e[i].state) {
 		e[i - 1].len += e[i].len;
-		delete (ex, i);
+		remove_at(ex, i);
 	}
 }
 
@@ -119,8 +110,8 @@ choose(const struct fz_extents *ex, uint64_t len)
 }
 
 /*
- * Cut `len` bytes off the free extents at `i`, which are there and more than
- * one of them may go. Returns whether some were cold.
+ * Cut the first `len` bytes off the free extents from `i` on, which have them.
+ * Returns whether some were cold.
  */
 static bool
 cut_off(struct fz_extents *ex, size_t i, uint64_t len)
@@ -139,13 +130,13 @@ cut_off(struct fz_extents *ex, size_t i, uint64_t len)
 		e->at += part;
 		e->len -= part;
 		if (e->len == 0)
-			delete (ex, i);
+			remove_at(ex, i);
 	}
 	return cold;
 }
 
 int
-fz_extents_take(struct fz_extents *ex, uint64_t len, uint64_t *at, bool *cold)
+fz_extent_take(struct fz_extents *ex, uint64_t len, uint64_t *at, bool *cold)
 {
 	size_t i;
 
@@ -182,7 +173,7 @@ search(const struct fz_extents *ex, uint64_t at)
 }
 
 const struct fz_extent *
-fz_extents_find(const struct fz_extents *ex, uint64_t at)
+fz_extent_find(const struct fz_extents *ex, uint64_t at)
 {
 	size_t i = search(ex, at);
 
@@ -190,7 +181,7 @@ fz_extents_find(const struct fz_extents *ex, uint64_t at)
 }
 
 int
-fz_extents_extend(struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold)
+fz_extent_extend(struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold)
 {
 	size_t i = search(ex, at);
 	uint64_t more;
@@ -211,7 +202,7 @@ fz_extents_extend(struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold)
 }
 
 int
-fz_extents_shrink(
+fz_extent_shrink(
     struct fz_extents *ex, uint64_t at, uint64_t len, enum fz_extent_state tail)
 {
 	size_t i = search(ex, at);
@@ -233,7 +224,7 @@ fz_extents_shrink(
 }
 
 uint64_t
-fz_extents_give(struct fz_extents *ex, uint64_t at, enum fz_extent_state state)
+fz_extent_give(struct fz_extents *ex, uint64_t at, enum fz_extent_state state)
 {
 	size_t i = search(ex, at);
 	uint64_t len;
@@ -250,7 +241,7 @@ fz_extents_give(struct fz_extents *ex, uint64_t at, enum fz_extent_state state)
 }
 
 uint64_t
-fz_extents_cool(struct fz_extents *ex, uint64_t len, uint64_t *at)
+fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at)
 {
 	struct fz_extent *e;
 	size_t i = ex->n;
@@ -261,7 +252,7 @@ fz_extents_cool(struct fz_extents *ex, uint64_t len, uint64_t *at)
 		return 0;
 	e = ex->list + i;
 	len = round_up(ex, len);
-	/* Without memory for one more entry the whole extent goes. */
+	/* Without memory for one more entry the whole extent becomes cold. */
 	if (len == 0 || len >= e->len || make_room(ex) == -1) {
 		len = ex->list[i].len;
 		*at = ex->list[i].at;

@@ -1,8 +1,8 @@
 /*
  * extent.h - which parts of a range of offsets are used, warm or cold.
  *
- * Book-keeping alone: warm parts have memory behind them, cold ones have
- * none; the owner does what that means.
+ * A free part is warm if it has memory and cold if not. This is a list alone:
+ * its owner reserves memory and returns it to the kernel.
  */
 #ifndef FZ_EXTENT_H
 #define FZ_EXTENT_H
@@ -20,55 +20,57 @@ struct fz_extent {
 };
 
 struct fz_extents {
-	uint64_t grain;         /* every place and length is a multiple */
-	struct fz_extent *list; /* by place, without gaps; no two free alike
-				   side by side */
+	uint64_t grain; /* every offset and length is a multiple */
+	/*
+	 * By offset, without gaps. Neighbours that are free differ in state.
+	 */
+	struct fz_extent *list;
 	size_t n, room;
 	uint64_t used, warm; /* bytes of these */
 };
 
-/* One cold extent. 0, or -1 for memory. Release with fz_extents_fini(). */
-int fz_extents_init(
+/* One cold extent. 0, or -1 without memory. Ends with fz_extent_fini(). */
+int fz_extent_init(
     struct fz_extents *ex, uint64_t at, uint64_t len, uint64_t grain);
-void fz_extents_fini(struct fz_extents *ex);
+void fz_extent_fini(struct fz_extents *ex);
 
 /*
- * Use `len` bytes, rounded up: the smallest warm extent that has them, else
- * the first free ones in a row. `*cold` says whether some are cold. Returns
- * 0, or -1 where there is no room or no memory for the book.
+ * Use `len` bytes, rounded up: of the smallest warm extent that is long enough,
+ * else of the first free ones in a row. `*cold`: some of them are cold. 0, or
+ * -1 if there is no such row, or no memory for the list.
  */
-int fz_extents_take(
+int fz_extent_take(
     struct fz_extents *ex, uint64_t len, uint64_t *at, bool *cold);
 
-/* The used extent that begins at `at`, NULL where none does. */
-const struct fz_extent *fz_extents_find(
+/* The used extent that begins at `at`; NULL: none does. */
+const struct fz_extent *fz_extent_find(
     const struct fz_extents *ex, uint64_t at);
 
 /*
- * Make a used extent `len` long, into free ones behind it. 0, or -1 where
- * they are not there. `*cold` as above.
+ * Extend a used extent to `len` bytes, into free ones behind it. 0, or -1 if
+ * these are too short. `*cold` as above.
  */
-int fz_extents_extend(
+int fz_extent_extend(
     struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold);
 
 /*
- * Make a used extent `len` long and what is behind it warm or cold. 0, or -1
- * for memory.
+ * Shrink a used extent to `len` bytes; the rest becomes warm or cold. 0, or -1
+ * without memory.
  */
-int fz_extents_shrink(struct fz_extents *ex, uint64_t at, uint64_t len,
+int fz_extent_shrink(struct fz_extents *ex, uint64_t at, uint64_t len,
     enum fz_extent_state tail);
 
 /*
- * A used extent becomes warm or cold. Returns its length, 0 where none
- * begins at `at`.
+ * A used extent becomes warm or cold. Returns its length; 0: none begins at
+ * `at`.
  */
-uint64_t fz_extents_give(
+uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 
 /*
- * The last warm extent, or the last `len` bytes of it, become cold. Returns
- * where and how many, 0 when nothing is warm.
+ * The last warm extent, or the last `len` bytes of it, become cold. Returns the
+ * number of bytes from `*at` on; 0: nothing is warm.
  */
-uint64_t fz_extents_cool(struct fz_extents *ex, uint64_t len, uint64_t *at);
+uint64_t fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at);
 
 #endif

@@ -6,15 +6,16 @@
 #include "os/alloc.h"
 #include "shared/arena.h"
 
-/* Bytes that a process may keep for ever. */
+/* Bytes that a process may keep for good. */
 #define IDLE_LEAST ((size_t)4 << 20)
 
 int64_t
-fz_idle_until(struct fz_idle *idle, const struct fz_arena *shm)
+fz_idle_until(struct fz_idle *idle, const struct fz_arena *arena)
 {
-	size_t kept = fz_alloc_kept() + (shm != NULL ? fz_arena_warm(shm) : 0);
-	unsigned long turnover =
-	    fz_alloc_turnover() + (shm != NULL ? fz_arena_turnover(shm) : 0);
+	size_t kept =
+	    fz_alloc_kept() + (arena != NULL ? fz_arena_warm(arena) : 0);
+	unsigned long turnover = fz_alloc_turnover() +
+				 (arena != NULL ? fz_arena_turnover(arena) : 0);
 
 	if (kept < IDLE_LEAST)
 		return FZ_CLOCK_NEVER;
@@ -24,11 +25,11 @@ fz_idle_until(struct fz_idle *idle, const struct fz_arena *shm)
 }
 
 void
-fz_idle_trim(struct fz_idle *idle, struct fz_arena *shm)
+fz_idle_trim(struct fz_idle *idle, struct fz_arena *arena)
 {
-	if (fz_clock_ns() < fz_idle_until(idle, shm))
+	if (fz_clock_ns() < fz_idle_until(idle, arena))
 		return;
 	fz_alloc_trim();
-	if (shm != NULL)
-		fz_arena_trim(shm);
+	if (arena != NULL)
+		fz_arena_trim(arena);
 }

@@ -435,7 +435,7 @@ fz_port_put(struct fz_port *port)
 
 	if (value->failed) {
 		port->frame.failed = true;
-	} else if (port->value.in_shm) {
+	} else if (port->value.in_arena) {
 		/* Room first: an extent must not be lost between the two. */
 		if (fz_buf_reserve(&port->frame, 16) != NULL)
 			fz_wire_put_offset(

@@ -507,12 +507,12 @@ test_arena_buf_moves_in_beyond_the_threshold(void **state)
 
 	fz_arena_buf_init(&sb, shm, 64 * KIB);
 	fill(&sb.buf, 64 * KIB);
-	assert_false(sb.in_shm);
+	assert_false(sb.in_arena);
 	fill(&sb.buf, 4);
-	assert_true(sb.in_shm);
+	assert_true(sb.in_arena);
 	fz_buf_clear(&sb.buf);
 	fill(&sb.buf, 5 * MIB);
-	assert_true(sb.in_shm && !sb.buf.failed);
+	assert_true(sb.in_arena && !sb.buf.failed);
 	assert_filled(sb.buf.data, 5 * MIB);
 	at = fz_arena_buf_take(&sb);
 	assert_int_equal(sb.buf.len, 0);
@@ -521,7 +521,7 @@ test_arena_buf_moves_in_beyond_the_threshold(void **state)
 	fz_arena_give_back(shm, at);
 	assert_int_equal(fz_arena_held(shm), held);
 	fill(&sb.buf, 3 * MIB);
-	assert_true(sb.in_shm);
+	assert_true(sb.in_arena);
 	fz_buf_fini(&sb.buf);
 	assert_int_equal(fz_arena_held(shm), held);
 	fill(&sb.buf, 100);
@@ -536,26 +536,26 @@ test_arena_buf_falls_back_to_malloc(void **state)
 
 	fz_arena_buf_init(&sb, NULL, 0);
 	fill(&sb.buf, MIB);
-	assert_false(sb.in_shm || sb.buf.failed);
+	assert_false(sb.in_arena || sb.buf.failed);
 	fz_buf_fini(&sb.buf);
 
 	fz_arena_buf_init(&sb, shm, 1024);
 	fill(&sb.buf, 2 * MIB);
-	assert_true(sb.in_shm);
+	assert_true(sb.in_arena);
 	populate_error = ENOMEM;
 	fill(&sb.buf, 4 * MIB);
-	assert_false(sb.in_shm || sb.buf.failed);
+	assert_false(sb.in_arena || sb.buf.failed);
 	assert_filled(sb.buf.data, 2 * MIB);
 	assert_filled(sb.buf.data + 2 * MIB, 4 * MIB);
 	populate_error = 0;
 	fz_buf_fini(&sb.buf);
 
 	fill(&sb.buf, 2 * MIB);
-	assert_true(sb.in_shm);
+	assert_true(sb.in_arena);
 	populate_error = ENOMEM;
 	no_memory = true;
 	fill(&sb.buf, 8 * MIB);
-	assert_true(sb.in_shm && sb.buf.failed);
+	assert_true(sb.in_arena && sb.buf.failed);
 	no_memory = false;
 	fz_buf_fini(&sb.buf);
 	no_memory = true;
@@ -576,7 +576,7 @@ test_arena_buf_moves_where_it_cannot_grow(void **state)
 	assert_true(wall > sb.offset);
 	fz_buf_clear(&sb.buf);
 	fill(&sb.buf, 12 * MIB);
-	assert_true(sb.in_shm && sb.offset > wall);
+	assert_true(sb.in_arena && sb.offset > wall);
 	assert_filled(sb.buf.data, 12 * MIB);
 	fz_buf_fini(&sb.buf);
 }

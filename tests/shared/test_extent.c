@@ -38,7 +38,7 @@ setup(void **state)
 {
 	(void)state;
 	no_memory = false;
-	return fz_extents_init(&book, 1000, 1000, 10);
+	return fz_extent_init(&book, 1000, 1000, 10);
 }
 
 static int
@@ -46,7 +46,7 @@ teardown(void **state)
 {
 	(void)state;
 	no_memory = false;
-	fz_extents_fini(&book);
+	fz_extent_fini(&book);
 	return 0;
 }
 
@@ -77,7 +77,7 @@ take(uint64_t len, bool is_cold)
 	uint64_t at = 0;
 	bool cold;
 
-	assert_int_equal(fz_extents_take(&book, len, &at, &cold), 0);
+	assert_int_equal(fz_extent_take(&book, len, &at, &cold), 0);
 	assert_int_equal(cold, is_cold);
 	assert_sound();
 	return at;
@@ -92,8 +92,8 @@ test_extent_warm_ones_are_used_again(void **state)
 	assert_int_equal(a, 1000);
 	assert_int_equal(b, 1100);
 	assert_int_equal(c, 1110);
-	assert_int_equal(fz_extents_give(&book, a, FZ_EXTENT_WARM), 100);
-	assert_int_equal(fz_extents_give(&book, c, FZ_EXTENT_WARM), 40);
+	assert_int_equal(fz_extent_give(&book, a, FZ_EXTENT_WARM), 100);
+	assert_int_equal(fz_extent_give(&book, c, FZ_EXTENT_WARM), 40);
 	assert_int_equal(take(30, false), c); /* the smallest that has it */
 	assert_int_equal(take(50, false), a);
 	assert_int_equal(take(100, true), c + 30); /* warm and cold ones */
@@ -109,16 +109,16 @@ test_extent_neighbours_become_one(void **state)
 	for (i = 0; i < 10; i++)
 		at[i] = take(100, true);
 	assert_int_equal(
-	    fz_extents_take(&book, 1, &at[0], &(bool){ false }), -1);
+	    fz_extent_take(&book, 1, &at[0], &(bool){ false }), -1);
 	for (i = 1; i < 10; i += 2)
 		assert_int_equal(
-		    fz_extents_give(&book, at[i], FZ_EXTENT_WARM), 100);
+		    fz_extent_give(&book, at[i], FZ_EXTENT_WARM), 100);
 	assert_sound();
 	assert_int_equal(
-	    fz_extents_take(&book, 200, &at[0], &(bool){ false }), -1);
+	    fz_extent_take(&book, 200, &at[0], &(bool){ false }), -1);
 	for (i = 0; i < 10; i += 2)
-		assert_int_equal(fz_extents_give(&book,
-				     1000 + (uint64_t)i * 100, FZ_EXTENT_WARM),
+		assert_int_equal(fz_extent_give(&book, 1000 + (uint64_t)i * 100,
+				     FZ_EXTENT_WARM),
 		    100);
 	assert_sound();
 	assert_int_equal(book.n, 1);
@@ -132,19 +132,19 @@ test_extent_grows_and_shrinks_in_place(void **state)
 	bool cold;
 
 	(void)state;
-	assert_int_equal(fz_extents_extend(&book, a, 300, &cold), 0);
+	assert_int_equal(fz_extent_extend(&book, a, 300, &cold), 0);
 	assert_true(cold);
-	assert_int_equal(fz_extents_find(&book, a)->len, 300);
-	assert_int_equal(fz_extents_shrink(&book, a, 45, FZ_EXTENT_WARM), 0);
+	assert_int_equal(fz_extent_find(&book, a)->len, 300);
+	assert_int_equal(fz_extent_shrink(&book, a, 45, FZ_EXTENT_WARM), 0);
 	assert_int_equal(book.warm, 250);
-	assert_int_equal(fz_extents_extend(&book, a, 300, &cold), 0);
+	assert_int_equal(fz_extent_extend(&book, a, 300, &cold), 0);
 	assert_false(cold);
-	assert_int_equal(fz_extents_extend(&book, a, 20, &cold), 0);
-	assert_int_equal(fz_extents_find(&book, a)->len, 300);
-	assert_int_equal(fz_extents_shrink(&book, a, 100, FZ_EXTENT_COLD), 0);
+	assert_int_equal(fz_extent_extend(&book, a, 20, &cold), 0);
+	assert_int_equal(fz_extent_find(&book, a)->len, 300);
+	assert_int_equal(fz_extent_shrink(&book, a, 100, FZ_EXTENT_COLD), 0);
 	assert_int_equal(book.n, 2);
 	assert_int_equal(take(10, true), 1100);
-	assert_int_equal(fz_extents_extend(&book, a, 110, &cold), -1);
+	assert_int_equal(fz_extent_extend(&book, a, 110, &cold), -1);
 	assert_sound();
 }
 
@@ -154,14 +154,14 @@ test_extent_cools_from_the_end(void **state)
 	uint64_t a = take(100, true), b = take(100, true), at;
 
 	(void)state;
-	assert_int_equal(fz_extents_cool(&book, 10, &at), 0);
-	fz_extents_give(&book, a, FZ_EXTENT_WARM);
-	fz_extents_give(&book, b, FZ_EXTENT_WARM);
-	assert_int_equal(fz_extents_cool(&book, 45, &at), 50);
+	assert_int_equal(fz_extent_cool(&book, 10, &at), 0);
+	fz_extent_give(&book, a, FZ_EXTENT_WARM);
+	fz_extent_give(&book, b, FZ_EXTENT_WARM);
+	assert_int_equal(fz_extent_cool(&book, 45, &at), 50);
 	assert_int_equal(at, 1150);
 	assert_sound();
 	no_memory = true;
-	assert_int_equal(fz_extents_cool(&book, 1000, &at), 150);
+	assert_int_equal(fz_extent_cool(&book, 1000, &at), 150);
 	assert_sound();
 	assert_int_equal(book.n, 1);
 }
@@ -173,13 +173,13 @@ test_extent_nonsense_is_refused(void **state)
 	bool cold;
 
 	(void)state;
-	assert_int_equal(fz_extents_take(&book, UINT64_MAX, &at, &cold), -1);
-	assert_int_equal(fz_extents_take(&book, 901, &at, &cold), -1);
-	assert_null(fz_extents_find(&book, a + 10));
-	assert_null(fz_extents_find(&book, a + 100));
-	assert_int_equal(fz_extents_give(&book, a + 10, FZ_EXTENT_WARM), 0);
-	assert_int_equal(fz_extents_extend(&book, 7, 10, &cold), -1);
-	assert_int_equal(fz_extents_shrink(&book, 7, 10, FZ_EXTENT_WARM), -1);
+	assert_int_equal(fz_extent_take(&book, UINT64_MAX, &at, &cold), -1);
+	assert_int_equal(fz_extent_take(&book, 901, &at, &cold), -1);
+	assert_null(fz_extent_find(&book, a + 10));
+	assert_null(fz_extent_find(&book, a + 100));
+	assert_int_equal(fz_extent_give(&book, a + 10, FZ_EXTENT_WARM), 0);
+	assert_int_equal(fz_extent_extend(&book, 7, 10, &cold), -1);
+	assert_int_equal(fz_extent_shrink(&book, 7, 10, FZ_EXTENT_WARM), -1);
 	assert_sound();
 }
 
@@ -194,12 +194,12 @@ test_extent_without_memory_nothing_changes(void **state)
 	while (book.n < book.room)
 		at = take(20, true);
 	no_memory = true;
-	assert_int_equal(fz_extents_init(&other, 0, 10, 10), -1);
+	assert_int_equal(fz_extent_init(&other, 0, 10, 10), -1);
 	assert_int_equal(
-	    fz_extents_take(&book, 10, &(uint64_t){ 0 }, &cold), -1);
-	assert_int_equal(fz_extents_shrink(&book, at, 10, FZ_EXTENT_WARM), -1);
+	    fz_extent_take(&book, 10, &(uint64_t){ 0 }, &cold), -1);
+	assert_int_equal(fz_extent_shrink(&book, at, 10, FZ_EXTENT_WARM), -1);
 	assert_sound();
-	assert_int_equal(fz_extents_give(&book, at, FZ_EXTENT_WARM), 20);
+	assert_int_equal(fz_extent_give(&book, at, FZ_EXTENT_WARM), 20);
 	assert_sound();
 }
 
@@ -221,12 +221,12 @@ test_extent_stays_sound_whatever_is_done(void **state)
 		case 0:
 		case 1:
 			if (n < 100 &&
-			    fz_extents_take(&book, len, &at, &cold) == 0)
+			    fz_extent_take(&book, len, &at, &cold) == 0)
 				held[n++] = at;
 			break;
 		case 2:
 			if (n > 0) {
-				fz_extents_give(&book, held[k],
+				fz_extent_give(&book, held[k],
 				    rand() % 4 == 0 ? FZ_EXTENT_COLD
 						    : FZ_EXTENT_WARM);
 				held[k] = held[--n];
@@ -234,13 +234,13 @@ test_extent_stays_sound_whatever_is_done(void **state)
 			break;
 		case 3:
 			if (n > 0 && rand() % 2 == 0)
-				fz_extents_extend(&book, held[k], len, &cold);
+				fz_extent_extend(&book, held[k], len, &cold);
 			else if (n > 0)
-				fz_extents_shrink(
+				fz_extent_shrink(
 				    &book, held[k], len, FZ_EXTENT_WARM);
 			break;
 		default:
-			fz_extents_cool(&book, len, &at);
+			fz_extent_cool(&book, len, &at);
 		}
 		assert_sound();
 	}

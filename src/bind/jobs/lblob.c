@@ -14,7 +14,7 @@ fz_lblob_take(
 	size_t len = buf->buf.len;
 	struct fz_blob *blob;
 
-	if (!buf->in_shm) {
+	if (!buf->in_arena) {
 		blob = fz_blob_new(buf->buf.data, len, err);
 		fz_buf_clear(&buf->buf);
 		return blob;

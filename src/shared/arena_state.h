@@ -1,0 +1,99 @@
+/* arena_state.h - what the files of an arena share. */
+#ifndef FZ_ARENA_STATE_H
+#define FZ_ARENA_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "shared/arena.h"
+#include "shared/extent.h"
+
+/*
+ *   offset  63     40 39                            0
+ *           | slice  | place: small | big            |
+ *
+ * The lower half of a slice is for small extents, in pages; the upper half is
+ * for big ones, in huge pages if the machine has any.
+ */
+#define FZ_ARENA_SLICE_SIZE (UINT64_C(1) << FZ_ARENA_SLICE_BITS)
+#define FZ_ARENA_SLICES (UINT32_C(1) << 22)
+#define FZ_ARENA_HUGE ((size_t)2 << 20) /* a huge page */
+
+enum { FZ_ARENA_WINDOWS = 256 };
+
+/* A mapping of a part of one slice. */
+struct fz_arena_window {
+	unsigned char *base; /* NULL: none */
+	uint64_t offset;     /* of the first byte */
+	uint64_t size;
+};
+
+struct fz_arena_head; /* one page that all processes share */
+
+struct fz_arena {
+	int fd;
+	dev_t dev; /* of the file: a script may close `fd`, and open another */
+	ino_t ino;
+	struct fz_arena_head *head;
+	uint32_t slice;               /* our own */
+	struct fz_arena_window own;   /* to write; from the first use on */
+	struct fz_extents small, big; /* places in it */
+	struct fz_arena_window
+	    seen[FZ_ARENA_WINDOWS]; /* to read other slices */
+	unsigned nseen;
+	unsigned long turnover;
+};
+
+static inline size_t
+fz_arena_page(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static inline uint64_t
+fz_arena_offset(uint32_t slice, uint64_t place)
+{
+	return (uint64_t)slice << FZ_ARENA_SLICE_BITS | place;
+}
+
+static inline uint64_t
+fz_arena_place(uint64_t offset)
+{
+	return offset & (FZ_ARENA_SLICE_SIZE - 1);
+}
+
+static inline uint32_t
+fz_arena_slice(uint64_t offset)
+{
+	return (uint32_t)(offset >> FZ_ARENA_SLICE_BITS);
+}
+
+/* Whether the descriptor is still that of the arena; if not, errno. */
+bool fz_arena_has_file(const struct fz_arena *arena);
+
+/* Map the own slice, with nothing used, unless it is mapped. 0 or -1. */
+int fz_arena_open_own(struct fz_arena *arena);
+
+/* Keep the own slice mapped for reading, if that can be, and own none. */
+void fz_arena_leave_own(struct fz_arena *arena);
+
+/* Unmap all. */
+void fz_arena_unmap_windows(struct fz_arena *arena);
+
+/* The extents of the half of the own slice that has a place. */
+struct fz_extents *fz_arena_extents(struct fz_arena *arena, uint64_t place);
+
+/* fz_arena_alloc() with errno. */
+void *fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset);
+
+/* Make an extent longer where it is. Returns its new length; 0: it cannot. */
+size_t fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len);
+
+/* Return memory of free extents to the kernel until few enough bytes are kept.
+ */
+void fz_arena_cool(struct fz_arena *arena, uint64_t most);
+
+#endif
