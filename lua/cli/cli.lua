@@ -12,26 +12,26 @@ local OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 local USAGE = [==[
 usage: fzlua [options] [script [args]]
-A script that returns a chain is run: args NAME=VALUE are its inputs. A number,
-true, false, and a JSON object, array or string are read as such, anything else
-is a string; A:=JSON is always JSON, A=@file the file's bytes.
+If the script returns a chain, it is run; args NAME=VALUE are its inputs. VALUE is
+a number, true, false, a JSON object, array or string, and otherwise a string.
+NAME:=JSON is always JSON; NAME=@FILE is the bytes of a file.
 
   -e STAT          run the string STAT
   -l MOD, -l G=MOD require MOD into a global
-  -v, --version    show the version
+  -v, --version    print the version
   -W               turn warnings on
-  -                run standard input
-  --               no more options
-  -j N             run N functions at once; 0: all in this process
+  -                run a script from standard input
+  --               end of the options
+  -j N             run at most N functions at once; 0: all in this process
   --input FILE     inputs from a JSON object
-  --json           print the outputs as one JSON object, all else to stderr
-  --graph[=KIND]   print the graph (text, mermaid or dot), run nothing
-  --timeout S      seconds that one attempt of a function may take
-  --retries N      further attempts after a failure
-  --on-error MODE  stop, now or continue
-  --seed N         seed of all random numbers
-  --quiet          no progress
-  --help           show this
+  --json           print the outputs as one JSON object, other output to stderr
+  --graph[=KIND]   print the graph (text, mermaid or dot) and run nothing
+  --timeout S      end an attempt of a function after S seconds
+  --retries N      repeat a failed function up to N times
+  --on-error MODE  after a failure: stop, now or continue
+  --seed N         derive all random numbers from N
+  --quiet          show no progress
+  --help           show this summary
 ]==]
 
 local function complain(text)
