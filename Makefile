@@ -1,21 +1,20 @@
-# fzlua: `make run` and `make check` do everything, set-up included.
+# fzlua: `make run` and `make check` do everything, including the set-up.
 #
 #   all        the command, build/fzlua, and the library, build/libfzlua.a
-#   run        install what is missing, build, run the main example
-#   check      install what is missing, lint, build with gcc and clang, all tests,
-#              and all of them again under ASan and UBSan
-#   test       the tests alone, with the compiler at hand (test-c, test-lua: one half)
-#              TEST_JOBS at once
+#   run        install missing packages, build, run the main example
+#   check      install missing packages, lint, build with gcc and clang, run all
+#              tests, and all of them again under ASan and UBSan
+#   test       the tests only, with $(CC), TEST_JOBS at once (test-c, test-lua: one half)
 #   check-lua  the tests in Lua with another build of Lua 5.4: make check-lua LUA=lua-5.4.8
-#   lint fmt   judge the code; let clang-format write it
+#   lint fmt   check the code; format it with clang-format
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
-#   soak       what processes share under stress, SOAK seconds each, and the long tests
-#   bench      speeds beside the machine's limits: make bench ROWS="start encode"
+#   soak       shared objects under stress, SOAK seconds each, and the long tests
+#   bench      measured speeds beside the machine's limits: make bench ROWS="start encode"
 #   compile_commands.json  install  uninstall  clean
 #
-# CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR are yours to set. V=1 shows commands.
+# The caller may set CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR. V=1 shows commands.
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -23,13 +22,11 @@ PREFIX   ?= /usr/local
 BUILD    ?= build
 VERSION  := 0.1.0
 
-# -- what is used ----------------------------------------------------------
-
 PKG_CONFIG ?= pkg-config
 LUA_PC     := $(firstword $(foreach p,lua5.4 lua-5.4 lua54 lua,$(shell $(PKG_CONFIG) --exists '$p >= 5.4' 2>/dev/null && echo $p)))
 LUA_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LUA_PC) 2>/dev/null)
 
-# The static libraries where they are installed, so that the command runs alone.
+# Static libraries if they are installed, so that the command needs no other file.
 static      = $(filter /%,$(shell $(CC) -print-file-name=$1 2>/dev/null))
 LUA_LIBS   := $(or $(call static,liblua5.4.a),$(shell $(PKG_CONFIG) --libs $(LUA_PC) 2>/dev/null))
 ifeq ($(origin LUA),command line) # a directory with another build of Lua
@@ -41,25 +38,22 @@ endif
 JSON_LIBS  := $(or $(call static,libjansson.a),$(shell $(PKG_CONFIG) --libs jansson 2>/dev/null))
 TEXT_LIBS  := $(or $(call static,libutf8proc.a),$(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null))
 
-# -- flags -----------------------------------------------------------------
-
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla -Wundef -Wformat=2 \
 	-Wimplicit-fallthrough
 OWN_CFLAGS := -std=c11 $(WARN) -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
 	-DFZLUA_VERSION='"$(VERSION)"'
 ALL_CFLAGS  = $(OWN_CFLAGS) $(CFLAGS)
-# The whole Lua library is in the command and visible, so that C modules load.
-# Bound at the start: a worker would bind, and fault, again and again.
+# The command contains and exports the whole Lua library, so that C modules load.
+# Symbols are bound at the start, because each worker would bind them again, with
+# page faults.
 MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_LIBS) \
 	-Wl,--no-whole-archive $(JSON_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
 TEST_LIBS  := $(LUA_LIBS) $(JSON_LIBS) $(TEXT_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,
 
-# The name of what is made; the command itself with V=1.
+# Print the target; with V=1 make prints the command instead.
 say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
-
-# -- files -----------------------------------------------------------------
 
 COMMAND := $(sort $(wildcard src/cli/*.c))
 SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
@@ -80,10 +74,8 @@ C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.
 all: $(BIN) $(LIB)
 tests: $(TESTBIN) $(SUPPORT)
 
-# -- build -----------------------------------------------------------------
-
-# Changes when the compiler, a flag or the list of files does, and everything
-# that depends on it is made anew.
+# This file changes with the compiler, the flags and the list of files, so that
+# the targets that depend on it are built again.
 $(BUILD)/flags: export FLAGS = $(CC) $(ALL_CFLAGS) $(LDFLAGS) $(MAIN_LIBS) $(SRC)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
@@ -100,8 +92,8 @@ $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# The Lua modules as bytes in a C file, compiled but with their line numbers.
-# The list of them is a file, so that a removed module goes, too.
+# The Lua modules as compiled bytes, with line numbers, in a C file. The list of
+# modules is a file, so that a removed module disappears, too.
 $(BUILD)/modules: export LIST = $(MODULES)
 $(BUILD)/modules: FORCE
 	@mkdir -p $(@D)
@@ -114,7 +106,7 @@ $(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(MODULES)
 $(BUILD)/obj/modules.o: $(BUILD)/obj/modules.c
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# A test that forces a call to fail names it: "wrap: fork read write".
+# A test names the functions that it makes fail: "wrap: fork read write".
 wrapped = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $1))
 $(TESTBIN): $(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
@@ -136,24 +128,20 @@ $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 -include $(wildcard $(BUILD)/*.d $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d \
 	$(BUILD)/tests/*.d $(BUILD)/tests/*/*.d)
 
-# -- run -------------------------------------------------------------------
-
-# Packages are looked up when make starts: what set-up installs is found by a
-# make of its own.
+# A second make, because packages are looked up when make starts, before the set-up
+# installs them.
 run:
 	@.ci/setup run
 	@$(MAKE) --no-print-directory all
 	@examples/show $(BIN)
 
-# -- tests -----------------------------------------------------------------
-
 check:
 	@.ci/setup check
 	@.ci/check
 
-# Test programs run in parallel, each with a log in $(BUILD)/tests/log: one more than there
-# are processors, because tests often wait. UNDER is put
-# before each, a checker such as valgrind.
+# Test programs run in parallel, each with a log in $(BUILD)/tests/log: one more than
+# there are processors, because tests often wait. Each runs under the program UNDER,
+# a checker such as valgrind.
 TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 by_c   = $(foreach t,$(TESTBIN),'$(UNDER) $t')
 by_lua = $(foreach t,$(TESTS_LUA),'$(UNDER) $(BIN) tests/run.lua $t')
@@ -167,7 +155,7 @@ test-c: $(BIN) tests
 test-lua: $(BIN) $(SUPPORT)
 	$(runner) $(by_lua)
 
-# C modules that tests require are those of the installed lua5.4.
+# Tests require the C modules of the installed lua5.4.
 check-lua:
 	$(if $(LUA),,$(error LUA=dir: where lua.h and liblua.a are))
 	+LUA_CPATH="$$(lua5.4 -e 'io.write(package.cpath)')" \
@@ -218,8 +206,6 @@ bench:
 bench-here: $(BIN) $(BUILD)/bench/limits.so
 	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
 
-# -- lint ------------------------------------------------------------------
-
 lint: lint-format lint-lua lint-cppcheck lint-layers
 lint-format:
 	clang-format --dry-run -Werror $(C_FILES)
@@ -235,7 +221,7 @@ lint-layers:
 fmt:
 	clang-format -i $(C_FILES)
 
-# What editors and clang tools ask for.
+# For editors and clang tools.
 compile_commands.json: export FLAGS = $(subst ",\",$(ALL_CFLAGS))
 compile_commands.json: FORCE
 	@{ echo '['; separator=; \
@@ -244,8 +230,6 @@ compile_commands.json: FORCE
 	        "$$separator" "$(CURDIR)" "$$f" "$(CC)" "$$FLAGS" "$$f"; \
 	    separator=$$(printf ',\nx'); separator=$${separator%x}; \
 	done; printf '\n]\n'; } > $@
-
-# -- install ---------------------------------------------------------------
 
 DOC := README.md CHANGELOG.md LICENSE $(wildcard doc/*.md)
 to   = $(DESTDIR)$(PREFIX)

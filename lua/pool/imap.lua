@@ -64,7 +64,7 @@ local function window_size(self)
   return self._bytes < BYTES_MAX and self._window or 0
 end
 
--- Widen the window, because the consumer had to wait; up to WORK seconds for each worker.
+-- Widen the window, because the consumer had to wait, up to WORK seconds of work per worker.
 local function widen(self)
   local mean = self._batch:mean()
   local most = mean > 0 and WORK * self._workers / mean or WINDOW_MAX
@@ -320,7 +320,7 @@ function Imap.new(pool, core_pool, f, source, ordered, options)
   end, nil, nil, self
 end
 
----Check the source: a list, or an iterator with the further values of a for loop.
+---Check the source: a list, or an iterator with the state and control values of a for loop.
 ---@param what string the call
 ---@return table next =, kind =, closing =
 function Imap.source(what, source, state, control, closing)

@@ -37,7 +37,7 @@ int fz_err_set(struct fz_err *err, enum fz_err_kind kind, const char *fmt, ...)
 int fz_err_sys(struct fz_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Report that memory for `what` is missing. Always returns -1. */
+/* Report that there is no memory for `what`. Always returns -1. */
 int fz_err_nomem(struct fz_err *err, const char *what);
 
 /* The word users see for a kind: "error", "crash", ... Never NULL. */

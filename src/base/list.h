@@ -2,7 +2,7 @@
  * list.h - a list of structures that are linked by a member.
  *
  * The head and the links form a ring, so that a link is removed without its
- * head. FZ_CONTAINER_OF (container.h) leads from a link to its structure.
+ * head. FZ_CONTAINER_OF (container.h) gives the structure of a link.
  */
 #ifndef FZ_LIST_H
 #define FZ_LIST_H
@@ -28,14 +28,14 @@ fz_list_is_linked(const struct fz_list *link)
 	return link->next != NULL;
 }
 
-/* The oldest link; NULL: the list is empty. */
+/* The oldest link; NULL if the list is empty. */
 static inline struct fz_list *
 fz_list_first(const struct fz_list *head)
 {
 	return head->next != head ? head->next : NULL;
 }
 
-/* Add a link that is in no list behind the others. */
+/* Append a link that is not in a list. */
 static inline void
 fz_list_push(struct fz_list *head, struct fz_list *link)
 {

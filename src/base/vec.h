@@ -6,9 +6,9 @@
 #include <stdlib.h>
 
 /*
- * Return `list`, moved if need be, with room for `n` elements of `size` bytes;
- * `*cap` is how many it has room for. Returns NULL if memory runs out; the list
- * is then as it was.
+ * Return `list`, perhaps moved, with room for `n` elements of `size` bytes;
+ * sets `*cap` to its capacity. Returns NULL if there is no memory; then the
+ * list is unchanged.
  */
 static inline void *
 fz_vec_room(void *list, size_t *cap, size_t n, size_t size)

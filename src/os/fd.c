@@ -27,7 +27,7 @@
  */
 #define TRANSFER_MAX ((size_t)1 << 20)
 
-/* Move both away from the standard numbers, or close both. */
+/* Move both descriptors above 2; on failure close both. */
 static int
 clear_both(int fd[2], struct fz_err *err)
 {

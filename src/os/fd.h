@@ -14,7 +14,7 @@ struct fz_err;
  */
 int fz_fd_pipe(int fd[2], struct fz_err *err);
 
-/* A pair of connected stream sockets, likewise. */
+/* A pair of connected stream sockets, with the same rules. */
 int fz_fd_socket_pair(int fd[2], struct fz_err *err);
 
 /* Make reads and writes return EAGAIN instead of waiting. 0, or -1 and `err`.

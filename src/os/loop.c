@@ -227,7 +227,7 @@ heap_settle(struct fz_loop *loop, size_t i, struct fz_timer *timer)
 static int
 heap_reserve(struct fz_loop *loop)
 {
-	/* Places count from 1: one is never used. */
+	/* Indexes start at 1; heap[0] is never used. */
 	struct fz_timer **heap = fz_vec_room(
 	    loop->heap, &loop->heap_cap, loop->ntimers + 2, sizeof(*heap));
 

@@ -114,9 +114,8 @@ bool fz_proc_ask(struct fz_proc *proc);
  * End the child and all its descendants; setsid and double forks are no escape.
  * Asks the child first, unless fz_proc_ask() did, waits until FZ_PROC_ASKED_NS
  * after that at most, and then uses force. The child still has to be reaped.
- * Safe to call again. Does nothing if it is not a child of this process. If the
- * child has died by itself, of its descendants only its process group is
- * reached.
+ * Safe to call again. Does nothing if it is not a child of this process. After
+ * the child has died by itself, this reaches only its process group.
  */
 void fz_proc_kill(struct fz_proc *proc);
 

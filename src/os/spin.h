@@ -33,7 +33,7 @@ struct fz_spin {
 /* Whether to poll again; false if no processor would be idle meanwhile. */
 bool fz_spin_again(struct fz_spin *spin);
 
-/* The awaited event came before the sleep. */
+/* Report that the awaited event came before the sleep. */
 void fz_spin_paid(struct fz_spin *spin);
 
 #endif

@@ -27,8 +27,8 @@ struct fz_decoder {
 	enum fz_codec_trust trust;
 	unsigned level; /* nesting of C calls */
 	int shared;     /* stack index of fz_cells_new(); 0: none */
-	int strings;    /* stack index: {string at its number + 1} */
-	int objects;    /* stack index: {object at its number + 1} */
+	int strings;    /* stack index: {number + 1 -> string} */
+	int objects;    /* stack index: {number + 1 -> object} */
 	int cells; /* stack index: {function, upvalue index} of each upvalue; at
 		      negative indexes the upvalue number, name and version of
 		      those to share */

@@ -191,7 +191,10 @@ json_decode(lua_State *L)
 	return 1;
 }
 
-/* The position in the value; a list through the frames of the callers. */
+/*
+ * The position in the value: a list of nodes on the stack frames of the
+ * callers.
+ */
 struct place {
 	const struct place *up;
 	const char *key; /* NULL: `index` is used */
