@@ -129,7 +129,7 @@ local function place_of(self, which)
     if each == which then place = i end
   end
   if not place or not self._stages[place] then
-    check.fail("bad argument #1 to 'at' (a stage of the chain or its place expected)")
+    check.fail("bad argument #1 to 'at' (a stage of the chain or its index expected)")
   end
   return place
 end

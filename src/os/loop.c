@@ -92,7 +92,7 @@ fz_loop_new(struct fz_err *err)
 	struct fz_loop *loop = calloc(1, sizeof(*loop));
 
 	if (loop == NULL) {
-		fz_err_nomem(err, "loop");
+		fz_err_nomem(err, "an event loop");
 		return NULL;
 	}
 	loop->epfd = -1;

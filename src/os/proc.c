@@ -477,7 +477,7 @@ fz_proc_limit_memory(uint64_t bytes, struct fz_err *err)
 	if (getrlimit(RLIMIT_DATA, &limit) == -1)
 		return fz_err_sys(err, errno, "cannot read the memory limit");
 	if (bytes != 0 && now == 0)
-		return fz_err_sys(err, 0, "cannot see how much memory is used");
+		return fz_err_sys(err, 0, "cannot read the memory usage");
 	if (bytes == 0 || bytes > limit.rlim_max ||
 	    now > limit.rlim_max - bytes)
 		limit.rlim_cur = limit.rlim_max;

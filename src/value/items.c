@@ -86,7 +86,7 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 	const unsigned char *p = read_item(items, &tag, &len);
 
 	if (p == NULL)
-		refuse(L, "results are cut short");
+		refuse(L, "the results are incomplete");
 	if (tag != FZ_FORMAT_ITEM)
 		fz_scalar_push(L, tag, p);
 	else if (fz_codec_decode(L, p, len, FZ_CODEC_RUN) != 1)
@@ -101,6 +101,6 @@ fz_items_push_message(lua_State *L, struct fz_reader *items)
 	const unsigned char *p = read_item(items, &tag, &len);
 
 	if (p == NULL || tag != FZ_FORMAT_ITEM)
-		return refuse(L, "results are cut short");
+		return refuse(L, "the results are incomplete");
 	return fz_codec_decode(L, p, len, FZ_CODEC_RUN);
 }

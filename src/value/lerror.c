@@ -31,7 +31,7 @@ push_metatable(lua_State *L)
 void
 fz_lerror_push(lua_State *L, enum fz_err_kind kind, const char *message)
 {
-	luaL_checkstack(L, 4, "no room for an error");
+	luaL_checkstack(L, 4, "no stack left for an error");
 	lua_createtable(L, 0, 4);
 	lua_pushstring(L, fz_err_kind_name(kind));
 	lua_setfield(L, -2, "kind");
@@ -93,7 +93,9 @@ call_literal(lua_State *L)
 	lua_getfield(L, -1, "brief");
 	lua_pushvalue(L, 1);
 	lua_call(L, 1, 1);
-	return lua_type(L, -1) == LUA_TSTRING ? 1 : luaL_error(L, "no text");
+	return lua_type(L, -1) == LUA_TSTRING
+		   ? 1
+		   : luaL_error(L, "__tostring returned no string");
 }
 
 /*
@@ -132,7 +134,7 @@ fz_lerror_text(lua_State *L, int idx)
 	int type = lua_type(L, idx);
 
 	idx = lua_absindex(L, idx);
-	luaL_checkstack(L, 4, "no room for an error");
+	luaL_checkstack(L, 4, "no stack left for an error");
 	if (is_anonymous(L, idx) && push_text(L, call_literal, idx))
 		return lua_tostring(L, -1);
 	if (!push_text(L, call_tolstring, idx))

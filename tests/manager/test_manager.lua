@@ -332,8 +332,8 @@ tests["an error in the server has its traceback and cause, and it goes on"] = fu
   t.equal({ e.cause.kind, e.cause.message, e.message }, { "timeout", "inner", "inner" })
   d.text = "five"
   e = t.fails("error", d.incr, d, "text")
-  t.equal({ e.message, e.traceback, d.text }, { "incr needs a number, but the value is a string", nil,
-    "five" })
+  t.equal({ e.message, e.traceback, d.text },
+    { "incr needs a number, but the value is a string", nil, "five" })
 end
 
 tests["memory and stack that a function lacks are its error"] = function()
