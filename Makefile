@@ -155,6 +155,12 @@ test-c: $(BIN) tests
 test-lua: $(BIN) $(SUPPORT)
 	$(runner) $(by_lua)
 
+# With workers behind byte streams: see src/worker/link.h.
+test-lua-stream: export FZLUA_LINK := stream
+test-lua-stream:
+	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(filter-out %/test_memory.lua,$(wildcard \
+	    tests/pool/test_*.lua tests/killed/test_pool*.lua tests/pipeline/test_chain.lua))'
+
 # Tests require the C modules of the installed lua5.4.
 check-lua:
 	$(if $(LUA),,$(error LUA=dir: where lua.h and liblua.a are))
@@ -251,7 +257,7 @@ clean:
 	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
-.PHONY: all tests run check check-lua test test-c test-lua asan asan-build \
+.PHONY: all tests run check check-lua test test-c test-lua test-lua-stream asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers fmt \
 	install uninstall clean FORCE
 .DELETE_ON_ERROR:

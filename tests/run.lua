@@ -92,6 +92,10 @@ if t.fzlua:find "^[^/]+/" then -- tests change the directory
   t.fzlua = pipe:read() .. "/" .. t.fzlua
 end
 
+-- Workers that share no memory with their parent start quick items several at a time. So if one
+-- dies or takes long it costs, or keeps, those that started with it: see src/worker/link.h.
+t.exact = os.getenv "FZLUA_LINK" ~= "stream"
+
 ---Run a shell command in which $FZLUA is the command under test. Signals have their
 ---default actions there, also if the tests run in the background of a shell.
 ---@return string out, string err, integer status 128 + signal where one ended it

@@ -179,7 +179,10 @@ fz_link_write(struct fz_link *link)
 ptrdiff_t
 fz_link_fill(struct fz_link *link)
 {
-	return fz_wire_fill(&link->wire, link->in.fd);
+	ptrdiff_t n = fz_wire_fill(&link->wire, link->in.fd);
+
+	/* A socket of a worker that died before it had read all. */
+	return n < 0 && errno == ECONNRESET ? 0 : n;
 }
 
 void

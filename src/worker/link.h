@@ -112,6 +112,11 @@ struct fz_link {
 	uint32_t next_seq;          /* number of the next item that is sent */
 	struct fz_account *account; /* the worker's; NULL: none is shared */
 	int worker_in, worker_out;  /* the worker's ends until it is forked */
+	/*
+	 * Of a stream: the rest of a frame follows its beginning without such a
+	 * pause; longer for a slow connection.
+	 */
+	int64_t pause_ns;
 };
 
 extern const struct fz_link_ops fz_link_fork, fz_link_stream;

@@ -16,10 +16,7 @@
 #include "worker/engine.h"
 #include "worker/link.h"
 
-/*
- * The rest of a frame follows its beginning without such a pause. A connection
- * that breaks without an end is for the keepalives of ssh and TCP to notice.
- */
+/* A connection that breaks without an end is for its keepalives to notice. */
 #define STREAM_PAUSE_NS (10 * FZ_CLOCK_SECOND)
 
 struct link_stream {
@@ -56,6 +53,7 @@ fz_link_stream_new(
 		return NULL;
 	}
 	fz_link_init(&s->link, &fz_link_stream, engine);
+	s->link.pause_ns = STREAM_PAUSE_NS;
 	if (fz_link_attach(&s->link, out, in, err) == 0)
 		return &s->link;
 	fz_link_free(&s->link);
@@ -280,7 +278,7 @@ stream_peek(struct fz_link *link, struct fz_buf *frames)
 static bool
 stream_is_sending(const struct fz_link *link)
 {
-	return fz_clock_ns() - of_const(link)->heard_ns < STREAM_PAUSE_NS;
+	return fz_clock_ns() - of_const(link)->heard_ns < link->pause_ns;
 }
 
 static void
