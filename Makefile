@@ -61,7 +61,8 @@ MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua)))
 TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
 TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
 	$(sort $(filter-out tests/killed/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))
-SUPPORT := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
+SUPPORT := $(filter-out %/runner.c %/processes.c %/ltest.c,$(wildcard tests/support/*.c))
+RUNNING := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
 FUZZ_C  := $(sort $(wildcard tests/fuzz/*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
@@ -72,7 +73,7 @@ C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.
 	examples/*.[ch]))
 
 all: $(BIN) $(LIB)
-tests: $(TESTBIN) $(SUPPORT)
+tests: $(TESTBIN) $(RUNNING)
 
 # This file changes with the compiler, the flags and the list of files, so that
 # the targets that depend on it are built again.
@@ -106,14 +107,22 @@ $(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(MODULES)
 $(BUILD)/obj/modules.o: $(BUILD)/obj/modules.c
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+TESTLIB := $(BUILD)/tests/support.a
+$(TESTLIB): $(SUPPORT:tests/%.c=$(BUILD)/tests/%.o)
+	@rm -f $@
+	$(call say,AR)$(AR) rcs $@ $^
+$(BUILD)/tests/support/%.o: tests/support/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
 # A test names the functions that it makes fail: "wrap: fork read write".
 wrapped = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $1))
-$(TESTBIN): $(BUILD)/tests/%: tests/%.c $(LIB)
+$(TESTBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(LIB) $(TEST_LIBS)
-$(FUZZBIN): $(BUILD)/tests/%: tests/%.c $(LIB)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support $(LDFLAGS) $(call wrapped,$<) -o $@ $^ $(TEST_LIBS)
+$(FUZZBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< $(LIB) $(TEST_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $^ $(TEST_LIBS)
 $(BUILD)/tests/runner: tests/support/runner.c tests/support/processes.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
@@ -152,7 +161,7 @@ test: $(BIN) tests
 	$(runner) $(by_lua) $(by_c)
 test-c: $(BIN) tests
 	$(runner) $(by_c)
-test-lua: $(BIN) $(SUPPORT)
+test-lua: $(BIN) $(RUNNING)
 	$(runner) $(by_lua)
 
 # With workers behind byte streams: see src/worker/link.h.

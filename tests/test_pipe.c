@@ -13,11 +13,17 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "members.h"
 #include "os/proc.h"
+#include "shared/heap.h"
 #include "shared/pipe.h"
 
 enum { TYPE = 1 };

@@ -10,10 +10,15 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
-
 #include <lauxlib.h>
 #include <lualib.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "api/fzlua.h"
 #include "faults.h"

@@ -12,14 +12,28 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
 #include "batches.h"
 #include "faults.h"
+#include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
 #include "sched/event.h"
 #include "sched/pool.h"
+#include "shared/arena.h"
 #include "worker/blob.h"
 #include "worker/change.h"
+#include "worker/wire.h"
 
 enum { TRIAL_MAX = 5000, TRIAL_CHUNKS = 1000 };
 

@@ -13,10 +13,22 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
 #include "base/container.h"
+#include "base/err.h"
 #include "faults.h"
+#include "os/loop.h"
 #include "sched/dispatch.h"
 #include "sched/pool.h"
+#include "worker/blob.h"
+#include "worker/worker.h"
 #include "world.h"
 
 enum { NPOOLS = 2, TASKS_MAX = 4096, ORDER_MAX = 64 };

@@ -11,10 +11,19 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
 
+#include "base/clock.h"
+#include "base/err.h"
 #include "faults.h"
+#include "os/loop.h"
 #include "sched/pool.h"
+#include "worker/blob.h"
+#include "worker/worker.h"
 #include "world.h"
 
 /* Somebody who sends jobs and counts what it is told. */
@@ -411,7 +420,7 @@ test_pool_does_not_fork_for_ever_what_dies_at_once(void **state)
 	int n = 0;
 
 	user_init(&u);
-	w->shared->mode = BORN_DEAD;
+	w->shared->mode = START_ALL_DIE;
 	while (err.kind == FZ_ERR_NONE) {
 		struct fz_worker *worker = fz_pool_take(pool, &u.user, &err);
 
@@ -423,7 +432,7 @@ test_pool_does_not_fork_for_ever_what_dies_at_once(void **state)
 	}
 	assert_int_equal(err.kind, FZ_ERR_CRASH);
 	/* The reason may have gone. */
-	w->shared->mode = BORN_WELL;
+	w->shared->mode = START_NORMAL;
 	while (npids(pool) != 0)
 		assert_true(step_until(w, until));
 	u.nreturned = 0;

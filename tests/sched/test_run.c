@@ -11,13 +11,27 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
+#include "base/err.h"
 #include "faults.h"
+#include "os/loop.h"
 #include "sched/event.h"
 #include "sched/graph.h"
 #include "sched/pool.h"
 #include "sched/run.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/wire.h"
 #include "world.h"
 
 enum { NPOOLS = 2, NODES_MAX = 512 };
@@ -1064,7 +1078,7 @@ test_run_another_worker_ends_what_one_read_half_of(void **state)
 	uint32_t in, a;
 
 	w->engine.shm_tried = true;
-	w->shared->mode = BORN_FIRST_DIES_HALFWAY;
+	w->shared->mode = START_FIRST_DIES_HALFWAY;
 	plan_init(&p, w, 1, 1);
 	in = input(&p);
 	a = add(&p, JOB_ECHO, in, FZ_GRAPH_NONE);
@@ -1086,7 +1100,7 @@ test_run_ends_when_workers_die_at_once(void **state)
 	struct plan p;
 	uint32_t in;
 
-	w->shared->mode = BORN_DEAD;
+	w->shared->mode = START_ALL_DIE;
 	plan_init(&p, w, 2, 2);
 	p.opts.policy = FZ_POLICY_CONTINUE;
 	in = input(&p);

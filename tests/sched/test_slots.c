@@ -12,11 +12,27 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/clock.h"
+#include "base/err.h"
 #include "faults.h"
 #include "os/jobserver.h"
+#include "os/loop.h"
 #include "sched/pool.h"
 #include "sched/slots.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/wire.h"
+#include "worker/worker.h"
 #include "world.h"
 
 struct waiter {

@@ -11,8 +11,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <unistd.h>
+
 #include "members.h"
 #include "shared/barrier.h"
+#include "shared/heap.h"
 
 bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);

@@ -10,8 +10,15 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <unistd.h>
+
+#include "base/clock.h"
 #include "members.h"
 #include "shared/condition.h"
+#include "shared/heap.h"
 #include "shared/lock.h"
 #include "shared/waiter.h"
 

@@ -2,93 +2,23 @@
 #ifndef MEMBERS_H
 #define MEMBERS_H
 
-#include <errno.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#ifdef FZ_VALGRIND
-#include <valgrind/valgrind.h>
-#endif
+#include <sys/types.h>
 
-#include "base/clock.h"
-#include "shared/heap.h"
-
-static inline int
-members_setup(void **state)
-{
-	(void)state;
-	fz_heap_acquire();
-	assert_int_equal(fz_heap_open(NULL), 0);
-	assert_int_not_equal(fz_heap_join(NULL), 0);
-	return 0;
-}
-
-static inline int
-members_teardown(void **state)
-{
-	(void)state;
-	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-	assert_int_equal(errno, ECHILD);
-	fz_heap_release();
-	return 0;
-}
+int members_setup(void **state);
+int members_teardown(void **state);
 
 /* A new member that calls f(ctx), and then exits with what it returns. */
-static inline pid_t
-member_start(int (*f)(void *ctx), void *ctx)
-{
-	pid_t pid = fork();
-
-	if (pid == 0) {
-#ifdef FZ_VALGRIND
-		/* Looking for leaks it would touch all of the shared heap. */
-		VALGRIND_CLO_CHANGE("--leak-check=no");
-#endif
-		_exit(f(ctx));
-	}
-	assert_true(pid > 0);
-	return pid;
-}
+pid_t member_start(int (*f)(void *ctx), void *ctx);
 
 /* Its exit status, or less than 0: the signal that ended it. */
-static inline int
-member_wait(pid_t pid)
-{
-	int status;
+int member_wait(pid_t pid);
 
-	while (waitpid(pid, &status, 0) == -1)
-		assert_int_equal(errno, EINTR);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static inline void
-member_kill(pid_t pid)
-{
-	kill(pid, SIGKILL);
-	member_wait(pid);
-}
-
-static unsigned members_die_at; /* calls from now on, 0: never */
+void member_kill(pid_t pid);
 
 /* At the begin and the end of what is wrapped: this may be where one dies. */
-static inline void
-members_step(void)
-{
-	if (members_die_at != 0 && --members_die_at == 0)
-		raise(SIGKILL);
-}
+void members_step(void);
 
 /* A new member that calls f(ctx), and is killed at its `n`-th step. */
-static inline pid_t
-member_start_dying(int (*f)(void *ctx), void *ctx, unsigned n)
-{
-	pid_t pid;
-
-	members_die_at = n;
-	pid = member_start(f, ctx);
-	members_die_at = 0;
-	return pid;
-}
+pid_t member_start_dying(int (*f)(void *ctx), void *ctx, unsigned n);
 
 #endif

@@ -11,14 +11,18 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "faults.h"
@@ -26,6 +30,7 @@
 #include "shared/arena.h"
 #include "worker/blob.h"
 #include "worker/child_port.h"
+#include "worker/wire.h"
 
 struct ends {
 	struct fz_port port;

@@ -13,12 +13,24 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
 #include "faults.h"
+#include "os/loop.h"
 #include "os/proc.h"
 #include "worker/program.h"
 #include "world.h"

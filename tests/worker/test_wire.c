@@ -11,11 +11,14 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/err.h"
+#include "jobs.h"
 #include "worker/blob.h"
 #include "worker/wire.h"
 
@@ -389,21 +392,6 @@ test_wire_lack_of_memory_is_sticky(void **state)
 	fz_wire_end(&w->out, start);
 	assert_true(w->out.failed);
 	assert_int_equal(w->out.len, 0);
-}
-
-static bool
-on_valgrind(void)
-{
-	const char *preload = getenv("LD_PRELOAD");
-
-	return preload != NULL && strstr(preload, "vgpreload") != NULL;
-}
-
-/* Valgrind looks at every byte of a buffer each time it is read into. */
-static size_t
-bulk_size(void)
-{
-	return on_valgrind() ? (size_t)4 << 20 : (size_t)64 << 20;
 }
 
 /* Each read of a long frame must not move what came before. */

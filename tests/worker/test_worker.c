@@ -11,11 +11,24 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include "base/clock.h"
+#include "base/err.h"
 #include "faults.h"
+#include "os/loop.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/wire.h"
+#include "worker/worker.h"
 #include "world.h"
 
 enum { MANY = 50 };
@@ -620,7 +633,7 @@ test_worker_that_crashes_names_the_signal(void **state)
 
 /* Jobs that no worker has claimed count as never tried. */
 static void
-die_unclaimed(struct world *w, enum birth_mode mode)
+die_unclaimed(struct world *w, enum start_mode mode)
 {
 	struct task t[3] = { { .ndone = 0 } };
 	struct keeper k;
@@ -638,13 +651,13 @@ die_unclaimed(struct world *w, enum birth_mode mode)
 static void
 test_worker_killed_before_it_reads_has_started_nothing(void **state)
 {
-	die_unclaimed(*state, BORN_FIRST_DIES_UNREAD);
+	die_unclaimed(*state, START_FIRST_DIES_UNREAD);
 }
 
 static void
 test_worker_killed_before_it_claims_has_started_nothing(void **state)
 {
-	die_unclaimed(*state, BORN_FIRST_DIES_READING);
+	die_unclaimed(*state, START_FIRST_DIES_READING);
 }
 
 static void
@@ -695,7 +708,7 @@ answer_begun(void *ctx, struct fz_port *port)
 	const struct shared *shared = ctx;
 	struct fz_call call = { .seq = 0 };
 
-	if (shared->mode == BORN_DEAF)
+	if (shared->mode == START_NEVER_READS)
 		nap(60000);
 	fz_port_begin(port, &call, FZ_WIRE_RESULT, 1);
 	put_number(port, 17);
@@ -744,7 +757,7 @@ test_worker_killed_with_a_begun_job_has_failed_it(void **state)
 	struct keeper k;
 	struct task t;
 
-	w->shared->mode = BORN_DEAF;
+	w->shared->mode = START_NEVER_READS;
 	begin(w, &k, &t);
 	kill(k.worker->pid, SIGKILL);
 	assert_true(dies(w, &k, 5000));
@@ -761,7 +774,7 @@ test_worker_terminate_is_a_crash_by_sigterm(void **state)
 	struct keeper k;
 	struct task t;
 
-	w->shared->mode = BORN_DEAF;
+	w->shared->mode = START_NEVER_READS;
 	begin(w, &k, &t);
 	kill(k.worker->pid, SIGSTOP);
 	fz_worker_terminate(k.worker);
@@ -1113,7 +1126,7 @@ test_worker_a_timeout_holds_for_a_job_that_is_not_begun(void **state)
 	struct keeper k;
 
 	for (int stopped = 0; stopped < 2; stopped++) {
-		w->shared->mode = stopped ? BORN_WELL : BORN_DEAF;
+		w->shared->mode = stopped ? START_NORMAL : START_NEVER_READS;
 		t.job.timeout_ns = 10 * FZ_CLOCK_MS;
 		keep(w, &k, NULL);
 		if (stopped) {
@@ -1164,7 +1177,7 @@ test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 	struct keeper k;
 
 	w->engine.shm_tried = true;
-	w->shared->mode = BORN_DEAF;
+	w->shared->mode = START_NEVER_READS;
 	keep(w, &k, NULL);
 	send_blob(&k, &t, JOB_ECHO, blob_of_bytes(bulk_size()));
 	start = fz_clock_ns();
@@ -1188,7 +1201,7 @@ test_worker_killed_while_it_reads_a_big_argument_loses_nothing(void **state)
 	struct keeper k;
 
 	w->engine.shm_tried = true;
-	w->shared->mode = BORN_FIRST_DIES_HALFWAY;
+	w->shared->mode = START_FIRST_DIES_HALFWAY;
 	keep(w, &k, NULL);
 	send_blob(&k, &t, JOB_ECHO, fz_blob_ref(big));
 	assert_true(dies(w, &k, 20000));

@@ -11,12 +11,28 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
 #include "batches.h"
 #include "faults.h"
 #include "os/fd.h"
+#include "os/loop.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/wire.h"
+#include "worker/worker.h"
 
 enum { MANY = 2000, KEEPER_STRIPS = 400 };
 

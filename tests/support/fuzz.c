@@ -1,0 +1,209 @@
+#include "fuzz.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "base/buf.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+
+enum {
+	FUZZ_MULTIPLE = 96, /* bytes allocated per byte of input, at most */
+	FUZZ_CONSTANT =
+	    65536,            /* and this much for errors, classes and growth */
+	FUZZ_ROUNDS = 200000, /* where no number is given */
+};
+
+struct fuzz_memory {
+	size_t used;
+	size_t peak;
+};
+
+static struct fuzz_memory fuzz_memory;
+
+static void *
+fuzz_allocate(void *ud, void *p, size_t osize, size_t nsize)
+{
+	struct fuzz_memory *m = ud;
+	void *q;
+
+	if (p == NULL)
+		osize = 0;
+	if (nsize == 0) {
+		free(p);
+		m->used -= osize;
+		return NULL;
+	}
+	q = realloc(p, nsize);
+	if (q == NULL)
+		return NULL;
+	m->used += nsize - osize;
+	if (m->used > m->peak)
+		m->peak = m->used;
+	return q;
+}
+
+/* A state with two classes, P and Q, a registered value and NULL. */
+static lua_State *
+fuzz_state(void)
+{
+	static const char classes[] =
+	    "P = {}\n"
+	    "Q = { __fzpack = function(q) return { q.v } end,\n"
+	    "  __fzunpack = function(t) return { v = t } end }\n"
+	    "core.register_class('P', P)\n"
+	    "core.register_class('Q', Q)\n"
+	    "V = core.register_value('V', {})\n";
+	lua_State *L = lua_newstate(fuzz_allocate, &fuzz_memory);
+
+	if (L == NULL)
+		abort();
+	luaL_openlibs(L);
+	lua_newtable(L);
+	fz_lerror_open(L);
+	fz_lcodec_open(L);
+	lua_setglobal(L, "core");
+	lua_pushlightuserdata(L, NULL);
+	lua_setglobal(L, "null");
+	if (luaL_dostring(L, classes) != LUA_OK)
+		abort();
+	lua_gc(L, LUA_GCGEN, 0, 0);
+	return L;
+}
+
+lua_State *
+fuzz_try(lua_CFunction f, const uint8_t *bytes, size_t len)
+{
+	static lua_State *L;
+	struct fuzz_input in = { bytes, len };
+	size_t before;
+	int status;
+
+	if (L == NULL)
+		L = fuzz_state();
+	lua_settop(L, 0);
+	if (fuzz_memory.used > FUZZ_CONSTANT * 8)
+		lua_gc(L, LUA_GCCOLLECT);
+	before = fuzz_memory.peak = fuzz_memory.used;
+	lua_pushcfunction(L, f);
+	lua_pushlightuserdata(L, &in);
+	status = lua_pcall(L, 1, LUA_MULTRET, 0);
+	if (fuzz_memory.peak - before > len * FUZZ_MULTIPLE + FUZZ_CONSTANT) {
+		fprintf(stderr, "%zu bytes allocated for %zu\n",
+		    fuzz_memory.peak - before, len);
+		abort();
+	}
+	return status != LUA_OK ? L : NULL;
+}
+
+/* Values to begin with, each a piece of Lua that returns some. */
+static const char *const fuzz_seeds[] = {
+	"return 1, -1, 300, 1 << 20, 1 << 40, 1.5, 'abc', nil, true, false",
+	"local t = {} for i = 1, 100 do t[i] = i * 1000 end return t, t",
+	"local t = {} for i = 1, 300 do t['k' .. i] = i end return t",
+	"local t = {} for i = 1, 20 do t[i] = { id = i, s = i / 4 } end return "
+	"t",
+	"local t = {} local a = t for i = 1, 250 do a[1] = { i } a = a[1] end\n"
+	"return t",
+	"local t = { 1, nil, 3, x = 'y' } t.t, t[t] = t, { t } return t, t",
+	"return { ('x'):rep(5000), ('y'):rep(100), ('y'):rep(100), io.stdout }",
+	"return { setmetatable({ 1 }, P), setmetatable({ v = 2 }, Q) }",
+	"return { V, P, Q, null, [V] = null, { V, P } }",
+};
+
+enum { FUZZ_NSEEDS = sizeof(fuzz_seeds) / sizeof(*fuzz_seeds) };
+
+/* xorshift: the same bytes on every machine. */
+static uint32_t
+fuzz_random(void)
+{
+	static uint32_t x = 2463534242u;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x;
+}
+
+/* Change, insert, remove, repeat or cut a few bytes of `b`. */
+static size_t
+fuzz_mutate(uint8_t *b, size_t len, size_t cap)
+{
+	size_t at = fuzz_random() % len, n = 1 + fuzz_random() % 8;
+
+	switch (fuzz_random() % 6) {
+	case 0:
+		b[at] = (uint8_t)fuzz_random();
+		break;
+	case 1:
+		b[at] ^= (uint8_t)(1u << fuzz_random() % 8);
+		break;
+	case 2:
+		b[at] = (uint8_t)(0xc0 + fuzz_random() % 32);
+		break;
+	case 3:
+		n = n > len - at ? len - at : n;
+		memmove(b + at, b + at + n, len - at - n);
+		len -= n;
+		break;
+	case 4:
+		if (n > len - at || len + n > cap)
+			break;
+		memmove(b + at + n, b + at, len - at);
+		len += n;
+		break;
+	default:
+		len = fuzz_random() % 8 == 0 ? at : len;
+	}
+	return len;
+}
+
+/* One input, made of a seed. */
+static void
+fuzz_one(const struct fz_buf *seed)
+{
+	size_t len = seed->len, cap = len + 64;
+	uint8_t *b = malloc(cap), *exact;
+
+	if (b == NULL)
+		abort();
+	memcpy(b, seed->data, len);
+	for (uint32_t n = fuzz_random() % 6 + 1; n > 0 && len > 0; n--)
+		len = fuzz_mutate(b, len, cap);
+	/* A block of just this size, so that ASan sees its end. */
+	exact = malloc(len + (len == 0));
+	if (exact == NULL)
+		abort();
+	memcpy(exact, b, len);
+	LLVMFuzzerTestOneInput(exact, len);
+	free(exact);
+	free(b);
+}
+
+int
+fuzz_main(int argc, char **argv, void (*pack)(lua_State *L, struct fz_buf *out))
+{
+	long rounds = argc > 1 ? atol(argv[1]) : FUZZ_ROUNDS;
+	struct fz_buf inputs[FUZZ_NSEEDS];
+	lua_State *L = fuzz_state();
+
+	for (int i = 0; i < FUZZ_NSEEDS; i++) {
+		fz_buf_init(&inputs[i]);
+		lua_settop(L, 0);
+		if (luaL_dostring(L, fuzz_seeds[i]) != LUA_OK)
+			abort();
+		pack(L, &inputs[i]);
+		LLVMFuzzerTestOneInput(inputs[i].data, inputs[i].len);
+	}
+	lua_close(L);
+	for (long i = 0; i < rounds; i++)
+		fuzz_one(&inputs[fuzz_random() % FUZZ_NSEEDS]);
+	for (int i = 0; i < FUZZ_NSEEDS; i++)
+		fz_buf_fini(&inputs[i]);
+	printf("%ld inputs, no crash\n", rounds);
+	return 0;
+}

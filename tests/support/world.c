@@ -1,0 +1,130 @@
+/* MAP_ANONYMOUS is no part of POSIX. */
+#define _GNU_SOURCE
+#include "world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "os/loop.h"
+#include "worker/blob.h"
+
+int
+count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void
+world_output(void *ctx, enum fz_stream stream, const char *bytes, size_t len)
+{
+	struct world *w = ctx;
+
+	(void)stream;
+	if (len > sizeof(w->output) - 1 - w->noutput)
+		len = sizeof(w->output) - 1 - w->noutput;
+	memcpy(w->output + w->noutput, bytes, len);
+	w->noutput += len;
+	w->output[w->noutput] = '\0';
+}
+
+void
+assert_no_children(void)
+{
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+}
+
+int
+world_setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	w->nfds = count_fds();
+	w->shared = mmap(NULL, sizeof(*w->shared), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(w->shared != MAP_FAILED);
+	assert_int_equal(fz_engine_init(&w->engine, world_output, w, NULL), 0);
+	*state = w;
+	return 0;
+}
+
+int
+world_teardown(void **state)
+{
+	struct world *w = *state;
+
+	fz_engine_fini(&w->engine);
+	munmap(w->shared, sizeof(*w->shared));
+	assert_int_equal(count_fds(), w->nfds);
+	assert_no_children();
+	free(w);
+	return 0;
+}
+
+bool
+step_until(struct world *w, int64_t until_ns)
+{
+	if (fz_clock_ns() >= until_ns)
+		return false;
+	assert_true(fz_loop_step(w->engine.loop, until_ns, NULL) >= 0);
+	return true;
+}
+
+int64_t
+in_ms(int64_t ms)
+{
+	return fz_clock_ns() + ms * FZ_CLOCK_MS;
+}
+
+struct fz_blob *
+blob_of_number(uint64_t v)
+{
+	unsigned char bytes[8];
+
+	fz_le64_store(bytes, v);
+	return fz_blob_new(bytes, sizeof(bytes), NULL);
+}
+
+struct fz_blob *
+blob_of_bytes(size_t len)
+{
+	unsigned char *bytes = malloc(len);
+	struct fz_blob *blob;
+
+	memset(bytes, 'x', len);
+	blob = fz_blob_new(bytes, len, NULL);
+	free(bytes);
+	return blob;
+}
+
+uint64_t
+number_of_blob(struct world *w, struct fz_blob *blob)
+{
+	const void *at = fz_blob_map(blob, w->engine.shm, NULL);
+	uint64_t v;
+
+	assert_non_null(at);
+	assert_int_equal(blob->len, 8);
+	v = fz_le64_load(at);
+	fz_blob_unmap(blob, w->engine.shm, at);
+	return v;
+}
