@@ -1323,6 +1323,20 @@ test_worker_any_call_may_fail_when_it_dies(void **state)
 	assert_true(n > 3);
 }
 
+/* Run the tests, and again as on a kernel before Linux 5.3. */
+static int
+run_with_and_without_pidfd(const struct CMUnitTest *tests, size_t n)
+{
+	int failed =
+	    _cmocka_run_group_tests("as it is", tests, n, NULL, NULL);
+
+	if (has_pidfd())
+		return failed + _cmocka_run_group_tests("without a pidfd",
+				    tests, n, without_pidfd, NULL);
+	print_message("these tests had no pidfd: not run again without one\n");
+	return failed;
+}
+
 int
 main(void)
 {
