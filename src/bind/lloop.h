@@ -95,8 +95,8 @@ void fz_lloop_check(lua_State *L);
 uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*
- * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .task, .in_task, .now, .cpu_count, .random_seed,
- * .pid, .check_free.
+ * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .task, .in_task,
+ * .now, .cpu_count, .random_seed, .pid, .check_free.
  * [-0, +0, e]
  */
 int fz_lloop_open(lua_State *L);

@@ -56,7 +56,6 @@ void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t slot);
 uint64_t fz_batch_pool_version(struct fz_batch_pool *pool);
 uint64_t fz_batch_pool_oldest(const struct fz_batch_pool *pool);
 
-
 /* Cancel the batches that are not done; how many there are. */
 void fz_batch_pool_cancel(struct fz_batch_pool *pool, const char *text);
 unsigned fz_batch_pool_nbatches(const struct fz_batch_pool *pool);

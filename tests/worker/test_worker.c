@@ -1327,8 +1327,7 @@ test_worker_any_call_may_fail_when_it_dies(void **state)
 static int
 run_with_and_without_pidfd(const struct CMUnitTest *tests, size_t n)
 {
-	int failed =
-	    _cmocka_run_group_tests("as it is", tests, n, NULL, NULL);
+	int failed = _cmocka_run_group_tests("as it is", tests, n, NULL, NULL);
 
 	if (has_pidfd())
 		return failed + _cmocka_run_group_tests("without a pidfd",

@@ -182,7 +182,6 @@ read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	lua_getfield(L, options, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_settop(L, top);
-	opts->told = option(L, options, "told");
 }
 
 static void
