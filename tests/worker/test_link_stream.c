@@ -12,11 +12,21 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include "base/clock.h"
+#include "base/err.h"
 #include "faults.h"
 #include "os/fd.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
 #include "worker/link.h"
 #include "worker/link_stream.h"
 #include "worker/worker_state.h"
