@@ -718,7 +718,7 @@ test_link_stream_a_timeout_ends_a_job_that_does_not_begin(void **state)
 	struct task t[2];
 	struct keeper k;
 
-	w->shared->mode = BORN_DEAF;
+	w->shared->mode = START_NEVER_READS;
 	assert_non_null(keep(w, &k));
 	assert_int_equal(
 	    send_job(&k, &t[0], JOB_ADD, blob_of_number(1), 10 * FZ_CLOCK_MS),

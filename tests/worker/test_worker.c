@@ -1481,11 +1481,7 @@ main(void)
 		    test_worker_any_call_may_fail_when_it_dies, world_setup,
 		    world_teardown),
 	};
-	int failed = cmocka_run_group_tests_name("as it is", tests, NULL, NULL);
 
-	if (has_pidfd())
-		return failed + cmocka_run_group_tests_name("without a pidfd",
-				    tests, without_pidfd, NULL);
-	print_message("these tests had no pidfd: not run again without one\n");
-	return failed;
+	return run_with_and_without_pidfd(
+	    tests, sizeof(tests) / sizeof(tests[0]));
 }
