@@ -16,8 +16,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- string may include each other.
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
-  {dir = "os/", "slab", "alloc", "fd", "cwd", "cpus", "memory", "jobserver", "lines", "spin",
-    "loop", "proctree", "streams", "death", "proc proc_child proc_state"},
+  {dir = "os/", "slab", "alloc", "fd", "cwd", "cgroup", "cpus", "memory", "jobserver", "lines",
+    "spin", "loop", "proctree", "streams", "death", "proc proc_child proc_state"},
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_window", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_chunks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",

@@ -11,13 +11,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "os/cgroup.h"
 #include "os/fd.h"
 
 enum {
 	CPUS_FIRST = 1024,
 	CPUS_MAX = 1 << 20,
 	SMALL_FILE = 256,
-	MOUNTS_FILE = 64 << 10,
 	PATH_LEN = 1024,
 };
 
@@ -116,127 +116,20 @@ lower(int limit, int other)
 	return other > 0 && (limit == 0 || other < limit) ? other : limit;
 }
 
-/*
- * One mount of a cgroup hierarchy. `root` is the group that the mount shows: in
- * a container without a cgroup namespace that group lies below the root.
- */
-struct mount {
-	bool v2;
-	char root[PATH_LEN];
-	char point[PATH_LEN];
-};
-
-/*
- * Whether "cpu" is in a list like "rw,cpu,cpuacct", up to a character of
- * `ends`.
- */
-static bool
-names_cpu(const char *list, const char *ends)
+static void
+visit_group(void *limit, const char *dir, bool v2)
 {
-	for (;;) {
-		size_t n = strcspn(list, ends);
-		size_t word = strcspn(list, ",");
-
-		if (word > n)
-			word = n;
-		if (word == 3 && strncmp(list, "cpu", 3) == 0)
-			return true;
-		if (word == n)
-			return false;
-		list += word + 1;
-	}
-}
-
-/*
- * Parse "36 35 98:0 /root /point rw,.. shared:1 - fstype source superoptions".
- */
-static bool
-parse_mount(const char *line, struct mount *mount)
-{
-	const char *rest = strstr(line, " - ");
-	char type[32], source[PATH_LEN], super[PATH_LEN];
-
-	if (rest == NULL ||
-	    sscanf(rest, " - %31s %1023s %1023s", type, source, super) != 3 ||
-	    sscanf(line, "%*s %*s %*s %1023s %1023s", mount->root,
-		mount->point) != 2)
-		return false;
-	mount->v2 = strcmp(type, "cgroup2") == 0;
-	return mount->v2 ||
-	       (strcmp(type, "cgroup") == 0 && names_cpu(super, "\n"));
-}
-
-/* The group of this process, from lines "0::/a" or "4:cpu,cpuacct:/a". */
-static bool
-find_group(const char *groups, bool v2, char *group, size_t len)
-{
-	const char *line, *names, *path;
-
-	for (line = groups; *line != '\0'; line += strcspn(line, "\n")) {
-		line += *line == '\n';
-		names = line + strcspn(line, ":\n");
-		path = *names == ':' ? names + 1 + strcspn(names + 1, ":\n")
-				     : names;
-		if (*path != ':')
-			continue;
-		if (v2 ? path != names + 1 : !names_cpu(names + 1, ":"))
-			continue;
-		path++;
-		snprintf(group, len, "%.*s", (int)strcspn(path, "\n"), path);
-		return true;
-	}
-	return false;
-}
-
-/*
- * The lowest quota of this process's group and of the visible groups above it;
- * 0 if there is none.
- */
-static int
-quota_of(const struct mount *mount, const char *groups)
-{
-	char group[PATH_LEN], dir[2 * PATH_LEN];
-	size_t root = strcmp(mount->root, "/") == 0 ? 0 : strlen(mount->root);
-	size_t top = strlen(mount->point);
-	const char *below = "";
-	int limit = 0;
-
-	if (!find_group(groups, mount->v2, group, sizeof(group)))
-		return 0;
-	if (strncmp(group, mount->root, root) == 0 &&
-	    (group[root] == '/' || group[root] == '\0'))
-		below = strcmp(group, "/") == 0 ? "" : group + root;
-	snprintf(dir, sizeof(dir), "%s%s", mount->point, below);
-	for (;;) {
-		char *slash = strrchr(dir, '/');
-
-		limit = lower(limit, mount->v2 ? quota_v2(dir) : quota_v1(dir));
-		if (slash == NULL || (size_t)(slash - dir) < top)
-			return limit;
-		*slash = '\0';
-	}
+	*(int *)limit =
+	    lower(*(int *)limit, v2 ? quota_v2(dir) : quota_v1(dir));
 }
 
 /* The cgroup limit in processors; 0 if there is none. */
 static int
 cgroup_quota(void)
 {
-	char groups[4096];
-	char *mounts = malloc(MOUNTS_FILE);
-	char *line, *save = NULL;
-	struct mount mount;
 	int limit = 0;
 
-	if (mounts == NULL ||
-	    !fz_fd_read_file("/proc/self/cgroup", groups, sizeof(groups)) ||
-	    !fz_fd_read_file("/proc/self/mountinfo", mounts, MOUNTS_FILE))
-		goto out;
-	for (line = strtok_r(mounts, "\n", &save); line != NULL;
-	     line = strtok_r(NULL, "\n", &save))
-		if (parse_mount(line, &mount))
-			limit = lower(limit, quota_of(&mount, groups));
-out:
-	free(mounts);
+	fz_cgroup_each("cpu", visit_group, &limit);
 	return limit;
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/vec.h"
 
 /*
  * Bytes read or written in one call at most. A pipe holds no more, and valgrind
@@ -26,6 +27,7 @@
  * it quadratic time.
  */
 #define TRANSFER_MAX ((size_t)1 << 20)
+#define TEXT_STEP ((size_t)4096)
 
 /* Move both descriptors above 2; on failure close both. */
 static int
@@ -246,6 +248,64 @@ fz_fd_read_file(const char *path, char *text, size_t len)
 	fz_fd_close(&fd);
 	text[len_read] = '\0';
 	return n == 0 && len_read > 0;
+}
+
+/* Read the rest of a file. 0, or -1; `*text` is for free() in both cases. */
+static int
+read_rest(int fd, char **text, size_t *len)
+{
+	size_t cap = 0;
+	char *more;
+	ssize_t n;
+
+	do {
+		more = fz_vec_room(*text, &cap, *len + TEXT_STEP, 1);
+		if (more == NULL)
+			return -1;
+		*text = more;
+		n = fz_fd_read(fd, more + *len, cap - 1 - *len);
+		if (n > 0)
+			*len += (size_t)n;
+	} while (n > 0);
+	more[*len] = '\0';
+	return n == 0 && *len > 0 ? 0 : -1;
+}
+
+char *
+fz_fd_read_text(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *text = NULL;
+	size_t len = 0;
+
+	if (fd == -1)
+		return NULL;
+	if (read_rest(fd, &text, &len) == -1) {
+		free(text);
+		text = NULL;
+	}
+	fz_fd_close(&fd);
+	return text;
+}
+
+uint64_t
+fz_fd_read_number(const char *path, const char *field, int base)
+{
+	char text[8192], *end;
+	const char *at = text;
+	unsigned long long n;
+
+	if (!fz_fd_read_file(path, text, sizeof(text)))
+		return UINT64_MAX;
+	while (at != NULL && strncmp(at, field, strlen(field)) != 0) {
+		at = strchr(at, '\n');
+		at = at != NULL ? at + 1 : NULL;
+	}
+	if (at == NULL)
+		return UINT64_MAX;
+	at += strlen(field);
+	n = strtoull(at, &end, base);
+	return end != at ? n : UINT64_MAX;
 }
 
 static ssize_t

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct fz_err;
@@ -61,6 +62,15 @@ ssize_t fz_fd_read(int fd, void *bytes, size_t n);
  * or cannot be read.
  */
 bool fz_fd_read_file(const char *path, char *text, size_t len);
+
+/* The text of a file, for free(). NULL if it is empty or cannot be read. */
+char *fz_fd_read_text(const char *path);
+
+/*
+ * The number behind `field` at the start of a line of a small file, or of the
+ * file itself if `field` is "". UINT64_MAX if there is none.
+ */
+uint64_t fz_fd_read_number(const char *path, const char *field, int base);
 
 /*
  * write(2) that retries on EINTR and writes at most 1 MiB at once. A broken

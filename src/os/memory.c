@@ -1,54 +1,53 @@
 #include "os/memory.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include <stdbool.h>
+#include <stdio.h>
 
+#include "os/cgroup.h"
 #include "os/fd.h"
 
-/*
- * The number after `name` ("": the first) in the file `path`; UINT64_MAX if
- * there is none.
- */
-static uint64_t
-number_in(const char *path, const char *name)
-{
-	char text[8192], *end;
-	const char *at;
-	unsigned long long n;
+enum { PATH_LEN = 2048 + 32 };
 
-	if (!fz_fd_read_file(path, text, sizeof(text)))
-		return UINT64_MAX;
-	at = strstr(text, name);
-	if (at == NULL)
-		return UINT64_MAX;
-	at += strlen(name);
-	n = strtoull(at, &end, 10);
-	return end != at ? n : UINT64_MAX;
+/* The files of a group, and the line of memory.stat for its file cache. */
+static const struct names {
+	const char *max, *now, *cache;
+} names[] = {
+	{ "memory.limit_in_bytes", "memory.usage_in_bytes",
+	    "total_inactive_file" },
+	{ "memory.max", "memory.current", "inactive_file" },
+};
+
+static uint64_t
+number_in(const char *dir, const char *file, const char *field)
+{
+	char path[PATH_LEN];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	return fz_fd_read_number(path, field, 10);
 }
 
-/*
- * Bytes that the container's cgroup may still use, its reclaimable cache
- * included.
- */
-static uint64_t
-group_memory(void)
+/* Lower `*least` to what a group may allocate, which includes its cache. */
+static void
+visit_group(void *least, const char *dir, bool v2)
 {
-	uint64_t max = number_in("/sys/fs/cgroup/memory.max", "");
-	uint64_t now = number_in("/sys/fs/cgroup/memory.current", "");
-	uint64_t cache =
-	    number_in("/sys/fs/cgroup/memory.stat", "\ninactive_file ");
+	const struct names *n = &names[v2];
+	uint64_t max = number_in(dir, n->max, "");
+	uint64_t now = number_in(dir, n->now, ""), cache, more;
 
 	if (max == UINT64_MAX || now == UINT64_MAX)
-		return UINT64_MAX;
-	return (max > now ? max - now : 0) + (cache < now ? cache : 0);
+		return;
+	cache = number_in(dir, "memory.stat", n->cache);
+	more = (max > now ? max - now : 0) + (cache < now ? cache : 0);
+	if (more < *(uint64_t *)least)
+		*(uint64_t *)least = more;
 }
 
 uint64_t
 fz_memory_available(void)
 {
-	uint64_t kib = number_in("/proc/meminfo", "\nMemAvailable:");
-	uint64_t machine = kib < UINT64_MAX >> 10 ? kib << 10 : UINT64_MAX;
-	uint64_t group = group_memory();
+	uint64_t kib = fz_fd_read_number("/proc/meminfo", "MemAvailable:", 10);
+	uint64_t least = kib < UINT64_MAX >> 10 ? kib << 10 : UINT64_MAX;
 
-	return group < machine ? group : machine;
+	fz_cgroup_each("memory", visit_group, &least);
+	return least;
 }

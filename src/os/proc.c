@@ -223,24 +223,12 @@ is_dead(pid_t pid, int flags)
 static bool
 blocks_death_signal(pid_t pid)
 {
-	char path[40], text[4096];
-	const char *field;
-	ssize_t n;
-	int fd;
+	char path[40];
+	uint64_t blocked;
 
 	snprintf(path, sizeof(path), "/proc/%ld/status", (long)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd == -1)
-		return false;
-	n = fz_fd_read(fd, text, sizeof(text) - 1);
-	fz_fd_close(&fd);
-	text[n > 0 ? n : 0] = '\0';
-	field = strstr(text, "\nSigBlk:");
-	if (field == NULL)
-		return false;
-	return strtoull(field + sizeof("\nSigBlk:") - 1, NULL, 16) >>
-		   (DEATH_SIGNAL - 1) &
-	       1;
+	blocked = fz_fd_read_number(path, "SigBlk:", 16);
+	return blocked != UINT64_MAX && (blocked >> (DEATH_SIGNAL - 1) & 1);
 }
 
 bool
@@ -450,22 +438,9 @@ fz_proc_adopt(void)
 static uint64_t
 private_memory(void)
 {
-	char text[4096];
-	const char *field;
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n;
+	uint64_t kib = fz_fd_read_number("/proc/self/status", "VmData:", 10);
 
-	if (fd == -1)
-		return 0;
-	n = fz_fd_read(fd, text, sizeof(text) - 1);
-	fz_fd_close(&fd);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	field = strstr(text, "\nVmData:");
-	if (field == NULL)
-		return 0;
-	return strtoull(field + sizeof("\nVmData:") - 1, NULL, 10) * 1024;
+	return kib != UINT64_MAX ? kib * 1024 : 0;
 }
 
 int

@@ -1,7 +1,7 @@
 /*
  * Usable processors; files come from the test, the affinity mask is too small
  * at first or cannot be had.
- * wrap: open sched_getaffinity malloc __sched_cpualloc
+ * wrap: open sched_getaffinity realloc __sched_cpualloc
  * wrap: sched_setaffinity sched_getcpu
  */
 /* sched_getaffinity is a GNU extension. */
@@ -28,8 +28,8 @@
 
 int __real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
 int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n);
 cpu_set_t *__real___sched_cpualloc(size_t n);
 cpu_set_t *__wrap___sched_cpualloc(size_t n);
 int __real_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
@@ -90,9 +90,9 @@ __wrap_sched_getcpu(void)
 }
 
 void *
-__wrap_malloc(size_t n)
+__wrap_realloc(void *p, size_t n)
 {
-	return no_memory ? NULL : __real_malloc(n);
+	return no_memory ? NULL : __real_realloc(p, n);
 }
 
 cpu_set_t *

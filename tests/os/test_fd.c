@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -411,6 +412,54 @@ test_fd_a_waiting_sigpipe_of_others_is_left_alone(void **state)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Write a new file, whose name is `path`. */
+static void
+write_file(char *path, const char *text)
+{
+	int fd = mkstemp(path);
+
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(fz_fd_write_all(fd, text, strlen(text)), 0);
+	assert_int_equal(close(fd), 0);
+}
+
+static void
+test_fd_read_number_finds_a_field_at_the_start_of_a_line(void **state)
+{
+	char path[] = "/tmp/fzlua-fd-XXXXXX";
+
+	(void)state;
+	write_file(path, "12 a\nMoreSize: 7\nSize:\t 34 kB\nMask: 00ff\nNo: x");
+	assert_int_equal(fz_fd_read_number(path, "", 10), 12);
+	assert_int_equal(fz_fd_read_number(path, "Size:", 10), 34);
+	assert_int_equal(fz_fd_read_number(path, "Mask:", 16), 255);
+	assert_true(fz_fd_read_number(path, "No:", 10) == UINT64_MAX);
+	assert_true(fz_fd_read_number(path, "None:", 10) == UINT64_MAX);
+	assert_int_equal(unlink(path), 0);
+	assert_true(fz_fd_read_number(path, "", 10) == UINT64_MAX);
+}
+
+static void
+test_fd_read_text_reads_files_of_any_length(void **state)
+{
+	char path[] = "/tmp/fzlua-fd-XXXXXX", other[] = "/tmp/fzlua-fd-XXXXXX";
+	static char text[100001];
+	char *got;
+
+	(void)state;
+	memset(text, 'x', sizeof(text) - 1);
+	write_file(path, text);
+	interruptions = 1;
+	got = fz_fd_read_text(path);
+	assert_string_equal(got, text);
+	free(got);
+	assert_int_equal(unlink(path), 0);
+	assert_null(fz_fd_read_text(path));
+	write_file(other, "");
+	assert_null(fz_fd_read_text(other));
+	assert_int_equal(unlink(other), 0);
+}
+
 int
 main(void)
 {
@@ -450,6 +499,12 @@ main(void)
 		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_fd_a_waiting_sigpipe_of_others_is_left_alone, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_read_number_finds_a_field_at_the_start_of_a_line,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_fd_read_text_reads_files_of_any_length, setup,
 		    teardown),
 	};
 
