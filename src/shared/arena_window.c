@@ -12,9 +12,9 @@
 /*
  * A process maps its own slice at once, with twice the memory of the machine or
  * less if address space is short, and finds an extent by adding. To read, it
- * keeps windows on other slices: those of its ancestors, and parts of those
- * that it was asked for. They cost address space alone, and a byte that is read
- * there again costs neither a system call nor a fault.
+ * keeps windows on other slices: whole ones on those of its ancestors, and
+ * parts of slices that it has read. They cost address space alone, and a byte
+ * that is read there again costs neither a system call nor a fault.
  */
 #define OWN_MIN (UINT64_C(1) << 28)
 #define WINDOW_SIZE (UINT64_C(1) << 33)

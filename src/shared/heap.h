@@ -125,10 +125,10 @@ void *fz_heap_alloc(size_t size, struct fz_err *err);
 /* The object owns the chunks from now on; NULL: this process does. */
 void fz_heap_set_owner(void *chunks, struct fz_object *object);
 
-/* Free those chunks of this process that `size` bytes do not need. */
+/* Free the chunks of this process that `size` bytes do not need. */
 void fz_heap_trim(void *chunks, size_t size);
 
-/* Free what fz_heap_alloc() has returned, whoever owns it now. */
+/* Free what fz_heap_alloc() has returned, whatever its owner is now. */
 void fz_heap_give_back(void *chunks);
 
 /* The number of bytes that the chunks have. */

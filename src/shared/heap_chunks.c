@@ -200,7 +200,7 @@ fz_heap_set_owner(void *chunks, struct fz_object *object)
 	uint32_t owner =
 	    object != NULL ? OBJECT_BIT | fz_heap_name(object) : fz_heap.self;
 
-	/* First, so that who frees the object looks for its chunks. */
+	/* First, so that fz_heap_free() looks for the chunks. */
 	if (object != NULL && object != chunks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);
 	for (uint32_t k = 0; k < n; k++)

@@ -13,10 +13,10 @@
 
 /*
  *   region     head | owners of chunks | chunk 0 | chunk 1 | ...
- *   owner      32 bits: who owns the chunk. 32 bits: how many chunks begin
+ *   owner word 32 bits: the owner of the chunk. 32 bits: how many chunks begin
  *              here; 0 if an earlier one counts it. Each is freed by itself and
  *              from the end, because the process may be killed in between.
- *   who        COLD: free, without memory. WARM: free, with memory. A member.
+ *   owner      COLD: free, without memory. WARM: free, with memory. A member.
  *              CELLS: its creator is in the lower 32 bits. Bit 31 and the name
  *              of an object.
  *   member     generation 19 bits | place 12 bits
@@ -88,21 +88,21 @@ heap_head(void)
 }
 
 static inline uint64_t
-owner_word(uint32_t who, uint32_t n)
+owner_word(uint32_t owner, uint32_t n)
 {
-	return (uint64_t)who << 32 | n;
+	return (uint64_t)owner << 32 | n;
 }
 
 static inline uint32_t
-owner_of(uint64_t owner)
+owner_of(uint64_t word)
 {
-	return (uint32_t)(owner >> 32);
+	return (uint32_t)(word >> 32);
 }
 
 static inline bool
-is_free(uint64_t owner)
+is_free(uint64_t word)
 {
-	return owner_of(owner) == COLD || owner_of(owner) == WARM;
+	return owner_of(word) == COLD || owner_of(word) == WARM;
 }
 
 static inline uint32_t

@@ -80,8 +80,8 @@ register_ends(struct record *r, uint32_t parent)
 
 /*
  * In a forked child, which is no member yet. A child of fz_proc_fork() does so
- * at once. One that the host has forked itself does so with its first use of a
- * pipe: a fork that has nothing to do with pipes touches no shared memory.
+ * at once, a child of the host's own fork when it first uses a pipe: a fork
+ * that has nothing to do with pipes touches no shared memory.
  */
 static void
 register_child(void)

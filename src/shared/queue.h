@@ -38,12 +38,12 @@ struct fz_queue {
 	/* For producers. */
 	_Alignas(64) struct fz_lock putting;
 	_Atomic uint64_t
-	    tail; /* position of the next item, and number of those put */
+	    tail; /* position of the next item, and number of items put */
 	struct fz_eventcount items; /* where consumers wait */
 	/* For consumers. */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t
-	    head; /* position of the first item, and number of those taken */
+	    head; /* position of the first item, and number of items taken */
 	struct fz_eventcount room; /* where producers wait */
 	struct fz_unfinished unfinished;
 	/* Seldom written, and in other cache lines than what often is. */
@@ -84,7 +84,7 @@ struct fz_queue_taken {
 enum fz_queue_state fz_queue_take(
     struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken);
 
-/* No more items can be put; those in the queue can still be taken. */
+/* No more items can be put; items in the queue can still be taken. */
 void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
