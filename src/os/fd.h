@@ -74,8 +74,8 @@ uint64_t fz_fd_read_number(const char *path, const char *field, int base);
 
 /*
  * write(2) that retries on EINTR and writes at most 1 MiB at once. A broken
- * pipe gives EPIPE and never a signal: the kernel is told so by a flag, or
- * SIGPIPE is blocked in this thread and consumed after the call.
+ * pipe gives EPIPE and never a signal: a flag suppresses SIGPIPE, or this
+ * thread blocks and consumes it.
  */
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 

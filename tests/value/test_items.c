@@ -347,11 +347,11 @@ test_items_cut_short_are_refused(void **state)
 			assert_int_equal(fz_items_skip(&items), -1);
 			fz_reader_init(&items, exact, len);
 			assert_false(fz_items_push_number(h->L, &items));
-			assert_raises(h, exact, len, "cut short");
+			assert_raises(h, exact, len, "incomplete");
 			free(exact);
 		}
 		if (!known)
-			assert_raises(h, bytes, sizeof(bytes), "cut short");
+			assert_raises(h, bytes, sizeof(bytes), "incomplete");
 	}
 }
 
@@ -367,7 +367,7 @@ test_items_lengths_are_not_believed(void **state)
 		fz_items_store_head(bytes, lengths[i]);
 		fz_reader_init(&items, bytes, sizeof(bytes));
 		assert_int_equal(fz_items_skip(&items), -1);
-		assert_raises(h, bytes, sizeof(bytes), "cut short");
+		assert_raises(h, bytes, sizeof(bytes), "incomplete");
 	}
 	fz_items_store_head(bytes, 0); /* all there, but no message */
 	fz_reader_init(&items, bytes, sizeof(bytes));
