@@ -1,20 +1,21 @@
 --- wait.lua - the one place in Lua that waits.
 --
--- A wait turns the engine's loop until an object is done. An object that has changed is named by
--- its id (core.changed), and only its watcher is pumped, so that it handles what has arrived.
+-- A wait turns the engine's loop until an object is done. The loop reports the id of each object
+-- that has changed (core.changed), and only the watcher of that object is pumped, so that it
+-- handles what has arrived.
 --
--- In a task a wait yields a Wait instead, as waits in C do (bind/shared/lwait). Whoever resumes the
--- task calls try() after a change and at the deadline, and resumes the task when try() says true;
--- before that it may resume the task with an error, which the wait then raises.
+-- In a task, a wait yields a Wait instead, as waits in C do (bind/shared/lwait). The scheduler of
+-- tasks calls try() after a change and at the deadline, and resumes the task once try() returns
+-- true. Before that it may resume the task with an error, which the wait then raises.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 
 local wait = {}
 
--- Watchers with pump(id), by the id that they watch; `loose` does not keep them alive.
+-- Id of an object -> watcher with pump(id); `loose` does not keep its watchers alive.
 local firm, loose = {}, setmetatable({}, { __mode = "v" })
-local owner = nil -- pid of the process that has them; a forked worker has none
+local owner = nil -- pid of the process that watches; a forked worker has no watchers
 
 local function own()
   local pid = core.pid()
@@ -31,7 +32,7 @@ function wait.watch(id, watcher)
   own()[id] = watcher
 end
 
----The same, but the watcher is not kept alive, and nothing is watched once it is collected.
+---The same, but the watch does not keep the watcher alive, and ends when it is collected.
 ---@param id integer
 ---@param watcher table
 function wait.watch_loosely(id, watcher)
@@ -61,7 +62,7 @@ local function nothing_watched()
   return next(kept) == nil and next(other) == nil
 end
 
----Whether only the caller waits: nothing is watched, and no other task runs meanwhile.
+---Whether only the caller waits: no object is watched, and the caller is not in a task.
 ---@return boolean
 function wait.alone()
   return nothing_watched() and not core.in_task()
@@ -71,7 +72,7 @@ end
 local Wait = {}
 Wait.__index = Wait
 
----Whether the wait is over: the object is done, or the time has run out.
+---Whether the wait has ended: the object is done, or the time has run out.
 ---@return boolean
 function Wait:try()
   local now = core.now()
@@ -81,7 +82,7 @@ function Wait:try()
   return self._done or now >= self._until
 end
 
----@return number seconds as of core.now(): try() is to be called then at the latest
+---@return number time of core.now() by which try() must be called
 function Wait:deadline()
   return self._until
 end
