@@ -2,7 +2,7 @@
  * blob.h - one encoded value: counted bytes, in memory or in the arena.
  *
  * A blob goes from worker to worker without being decoded. Bytes in the arena
- * stay where their writer put them until the last reference is gone.
+ * stay where the writer put them until the last reference is dropped.
  */
 #ifndef FZ_BLOB_H
 #define FZ_BLOB_H
@@ -18,19 +18,19 @@ struct fz_blob {
 	size_t len;
 	uint32_t refs;
 	bool in_shm;
-	uint64_t offset; /* in the arena, where in_shm */
-	/* Gives the bytes in the arena back; called once. */
+	uint64_t offset; /* in the arena; valid if in_shm */
+	/* Frees the bytes in the arena; called once. */
 	void (*release)(void *owner, uint64_t offset);
 	void *owner;
-	unsigned char bytes[]; /* where not in_shm */
+	unsigned char bytes[]; /* empty if in_shm */
 };
 
 /* A copy of `len` bytes with one reference. NULL and `err` on failure. */
 struct fz_blob *fz_blob_new(const void *bytes, size_t len, struct fz_err *err);
 
 /*
- * `len` bytes at `offset` of the arena. On failure returns NULL and `err`
- * and the bytes are still the caller's to release.
+ * `len` bytes at `offset` of the arena. NULL and `err` on failure, then the
+ * caller still owns the bytes.
  */
 struct fz_blob *fz_blob_in_shm(uint64_t offset, size_t len,
     void (*release)(void *owner, uint64_t offset), void *owner,
@@ -47,8 +47,8 @@ fz_blob_ref(struct fz_blob *blob)
 void fz_blob_unref(struct fz_blob *blob);
 
 /*
- * The bytes, readable until fz_blob_unmap(). NULL and `err` where mapping
- * them fails.
+ * The bytes, readable until fz_blob_unmap(). NULL and `err` if mapping them
+ * fails.
  */
 const void *fz_blob_map(
     struct fz_blob *blob, struct fz_arena *shm, struct fz_err *err);

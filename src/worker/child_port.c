@@ -15,10 +15,10 @@ enum {
 	ITEMS_HEAD = FZ_WIRE_HEADER + 4
 }; /* bytes before the items of a frame */
 
-/* Replies wait at most this long for others to share their write. */
+/* Replies wait at most this long to share a write with later ones. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
 
-/* Calls that outgrow the cell move to memory of the worker's own. */
+/* Calls that outgrow the buffer move to allocated memory. */
 static int
 leave_cell(struct fz_buf *buf, size_t need)
 {
@@ -57,7 +57,7 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 		fz_arena_give_back(port->shm, offset);
 }
 
-/* What the parent has taken back in the cell is final. */
+/* What the claim says is final. */
 static bool
 grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {
@@ -235,7 +235,7 @@ fz_port_map_results(
 	return at;
 }
 
-/* The next call often comes at once. */
+/* Poll for a moment, because the next call often follows at once. */
 static void
 look(struct fz_port *port)
 {
@@ -249,7 +249,7 @@ look(struct fz_port *port)
 	}
 }
 
-/* Wait for a frame; memory that is kept goes back meanwhile. */
+/* Wait for a frame; return kept memory to the system meanwhile. */
 static void
 rest(struct fz_port *port)
 {
@@ -307,7 +307,7 @@ set_nout(struct fz_port *port, uint32_t n)
 	atomic_store_explicit(&port->cell->nout, n, memory_order_release);
 }
 
-/* The open frame becomes one of the whole replies. */
+/* Complete the open frame, so that it is a reply like others. */
 static void
 close_items(struct fz_port *port)
 {
@@ -338,7 +338,7 @@ open_items(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
 	port->items_type = type;
 }
 
-/* Have a frame open that the item of `call` is next in. 0, or -1 and `err`. */
+/* Open a frame for the current item of `call`. 0, or -1 and `err`. */
 static int
 continue_items(struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call, struct fz_err *err)
@@ -395,7 +395,7 @@ fz_direct_end(
 	return n;
 }
 
-/* A reply that is given up gives back what it has in the arena. */
+/* Free what an abandoned reply has in the arena. */
 static void
 abandon(struct fz_port *port)
 {
@@ -436,7 +436,7 @@ fz_port_put(struct fz_port *port)
 	if (value->failed) {
 		port->frame.failed = true;
 	} else if (port->value.in_arena) {
-		/* Room first: an extent must not be lost between the two. */
+		/* Reserve first, so that the extent cannot leak. */
 		if (fz_buf_reserve(&port->frame, 16) != NULL)
 			fz_wire_put_offset(
 			    &port->frame, fz_arena_buf_take(&port->value), len);
@@ -447,8 +447,8 @@ fz_port_put(struct fz_port *port)
 }
 
 /*
- * Write to the pipe, unless a function has closed it: what has its number then
- * is a file of the user.
+ * Write to the parent, unless a function has closed the descriptor: its number
+ * may belong to a file of the user by now.
  */
 static int
 write_out(struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
@@ -464,7 +464,7 @@ write_out(struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
 	return 0;
 }
 
-/* The parent is to know that more of it comes: see fz_cell. */
+/* `writing` tells the parent that the rest of the frame follows. */
 static int
 write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
 {
@@ -510,7 +510,7 @@ fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 	return 0;
 }
 
-/* With more jobs waiting, let replies share a write, but not for long. */
+/* Let replies share a write while more calls wait, but not for long. */
 static int
 pause_replies(struct fz_port *port, struct fz_err *err)
 {
@@ -532,7 +532,7 @@ fz_port_end_batch(struct fz_port *port, struct fz_err *err)
 
 	if (port->results.at == NULL)
 		return pause_replies(port, err);
-	/* First: to unmap much memory takes as long as many calls. */
+	/* Write first, because to unmap much memory takes long. */
 	rc = fz_port_flush(port, err);
 	unmap(port, &port->results);
 	return rc;

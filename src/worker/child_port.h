@@ -26,7 +26,7 @@
 struct fz_err;
 
 #define FZ_PORT_ITEM ((size_t)4096)
-/* Items fill so many bytes, less than a pipe holds, and are written. */
+/* Waiting items are written at this many bytes, less than a pipe holds. */
 #define FZ_PORT_ITEMS ((size_t)48 << 10)
 
 struct fz_call;
@@ -37,13 +37,13 @@ struct fz_port_ops {
 	/* Handle a frame that is no call. */
 	void (*control)(struct fz_port *port, const struct fz_frame *frame);
 	/*
-	 * The claim does not let item `seq` of `call` start: whether it may all
-	 * the same.
+	 * The claim refuses to start item `seq` of `call`. Returns whether the
+	 * parent allows it nevertheless.
 	 */
 	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
 };
 
-/* Of a link that shares no memory: the items that may start. */
+/* The items that may start, if the link shares no memory. */
 struct fz_port_lease {
 	uint32_t floor;   /* number below which all are started or taken back */
 	uint32_t end;     /* one above the last number that may start */
@@ -59,46 +59,47 @@ struct fz_span {
 
 struct fz_port {
 	int in, out;   /* blocking ends of the pipes */
-	dev_t out_dev; /* which pipe that is */
+	dev_t out_dev; /* identity of `out` */
 	ino_t out_ino;
 	const struct fz_port_ops *ops;
 	struct fz_port_lease lease;
 	struct fz_account *account; /* NULL: none is shared with the parent */
 	struct fz_cell *cell;
 	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
-	uint32_t nout, epoch;    /* what the cell is to say */
+	uint32_t nout, epoch;    /* what the cell has to contain */
 	struct fz_arena *shm;    /* NULL: all values are inline */
-	struct fz_wire_in wire;  /* calls not yet taken */
+	struct fz_wire_in wire;  /* calls that were read and not taken */
 	struct fz_buf frame;     /* the reply under construction */
 	struct fz_arena_buf value; /* where the worker encodes one value */
-	struct fz_spin spin;       /* before it sleeps for calls */
+	struct fz_spin spin;       /* polls before it sleeps for calls */
 	/*
-	 * Whether this worker can start a call; where not, it takes no more,
-	 * and its parent gives the call to another one. NULL: always.
+	 * Whether this worker can start a call. If not, it takes no more calls,
+	 * and its parent sends the call to another worker. NULL: always.
 	 */
 	bool (*accepts)(const struct fz_call *call);
 	struct fz_span mapped;  /* an argument; at is NULL if it is inline */
 	struct fz_span results; /* of a batch; at is NULL if they are sent */
 	int64_t flushed_ns;
-	struct fz_idle idle;       /* since when it needs no more memory */
-	bool open;                 /* `frame` holds a reply that was not sent */
-	uint32_t items_seq;        /* of the first item of the open frame */
-	struct fz_cell_open items; /* that frame; nitems is 0 where none is */
+	struct fz_idle idle; /* since when it needs less memory */
+	bool open;           /* `frame` has a reply that is not sent */
+	uint32_t items_seq;  /* number of the first item of the open frame */
+	struct fz_cell_open
+	    items; /* that frame; nitems is 0 if there is none */
 	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _STORED */
 };
 
-/* What to do next; `args` holds `nargs` parts. */
+/* What to do next; `args` has `nargs` parts. */
 struct fz_call {
 	enum fz_wire_type type; /* FZ_WIRE_JOB, _BATCH or _FUNC */
 	bool timed;             /* note when each item starts */
 	uint32_t seq, func, nargs;
 	uint32_t nvalues; /* of a job: results that are wanted */
 	uint32_t kind;    /* of a batch: enum fz_wire_kind */
-	uint32_t nitems;  /* from the one at hand on; of a job: 1 */
-	uint64_t item;    /* of a batch: index of the one at hand */
+	uint32_t nitems;  /* from the current one on; of a job: 1 */
+	uint64_t item;    /* of a batch: index of the current one */
 	uint64_t seed;
 	uint64_t memory; /* bytes the worker may use, 0: no limit */
-	uint64_t strip;  /* of a batch: where in the arena, 0: nowhere */
+	uint64_t strip;  /* of a batch: offset in the arena, 0: none */
 	struct fz_reader args;
 };
 
@@ -107,10 +108,9 @@ void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
     struct fz_arena *shm);
 
 /*
- * Wait for the next call and claim it, or for a function to keep. Returns 1, 0
- * when the parent wants no more (end of file), or this worker does not accept
- * the call, or -1 and `err` for a broken
- * pipe or frame.
+ * Wait for the next call and claim it, or for a function to keep. Returns 1; 0
+ * at the end of the calls, or if this worker does not accept the call; -1 and
+ * `err` for a broken descriptor or frame.
  */
 int fz_port_next(
     struct fz_port *port, struct fz_call *call, struct fz_err *err);
@@ -130,8 +130,8 @@ int fz_port_argument(struct fz_port *port, struct fz_call *call,
 void fz_port_release(struct fz_port *port);
 
 /*
- * The item at hand is done: start the next one of the batch. False where there
- * is none, or the parent has taken the rest back.
+ * The current item is done: start the next one of the batch. False if there is
+ * none, or the parent has taken the rest back.
  */
 static inline bool
 fz_port_advance(struct fz_port *port, struct fz_call *call)
@@ -149,7 +149,7 @@ fz_port_advance(struct fz_port *port, struct fz_call *call)
 	return true;
 }
 
-/* Whether the open frame is of that type and can have the item at hand next. */
+/* Whether the open frame has that type and the current item can come next. */
 static inline bool
 fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call)
@@ -161,14 +161,14 @@ fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
 	       open->nitems < FZ_CELL_OPEN_ITEMS;
 }
 
-/* For fz_port_item(): where the open frame cannot take it. */
+/* For fz_port_item(), if the open frame cannot take the item. */
 unsigned char *fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err);
 
 /*
- * Room for the result of the item at hand, of at most FZ_PORT_ITEM bytes; put
- * it there and end it with the number of bytes it took, or not at all. NULL
- * and `err` where the parent is gone.
+ * Room for the result of the current item, FZ_PORT_ITEM bytes. Put the result
+ * there and end it with its length, or do nothing. NULL and `err` if the parent
+ * is gone.
  */
 static inline unsigned char *
 fz_port_item(
@@ -201,8 +201,8 @@ fz_port_item_end(struct fz_port *port, size_t len)
 
 /*
  * Items whose results the worker stores directly in memory that the parent
- * reads, from the item at hand on: the steps that each of them needs, as few as
- * possible. Between begin and end no other reply may be put.
+ * reads, from the current item on: the steps that each of them needs, as few as
+ *possible. Between begin and end no other reply may be put.
  *
  *	begin
  *	do
@@ -214,16 +214,16 @@ fz_port_item_end(struct fz_port *port, size_t len)
 struct fz_direct {
 	struct fz_cell *cell;
 	uint64_t word; /* of the open frame, as fz_cell_open_word() */
-	uint32_t seq;  /* of the item at hand */
+	uint32_t seq;  /* of the current item */
 	uint32_t left; /* items that may follow it */
 	bool timed;
 };
 
-/* 0, or -1 and `err` where the parent is gone. */
+/* 0, or -1 and `err` if the parent is gone. */
 int fz_direct_begin(struct fz_port *port, const struct fz_call *call,
     struct fz_direct *direct, struct fz_err *err);
 
-/* `call` is that of the item at hand again. Returns how many came before it. */
+/* Set `call` to the current item. Returns how many items came before it. */
 uint32_t fz_direct_end(
     struct fz_port *port, struct fz_call *call, const struct fz_direct *direct);
 
@@ -265,9 +265,9 @@ int fz_port_end_batch(struct fz_port *port, struct fz_err *err);
 /*
  * Build the reply to `call`: begin (`word` is the number of values of a
  * result, the kind of an error), encode each value into `port->value.buf` and
- * put it, send. A reply given up is begun again. Sending returns 0, or -1 and
- * `err`: kind memory where the reply did not fit (send a smaller one), any
- * other where the parent is gone.
+ * put it, send. To abandon a reply, begin another one. Sending returns 0, or -1
+ * and `err`: kind memory if the reply did not fit (send a smaller one), any
+ * other kind if the parent is gone.
  */
 void fz_port_begin(struct fz_port *port, const struct fz_call *call,
     enum fz_wire_type type, uint32_t word);

@@ -22,7 +22,7 @@ control(struct fz_port *port, const struct fz_frame *frame)
 		lease->floor = frame->seq;
 }
 
-/* Read what is there, behind the frame that the arguments of `call` are in. */
+/* Read without waiting, and keep the frame of `call`, which may move. */
 static void
 read_more(struct fz_port *port, struct fz_call *call)
 {
@@ -31,7 +31,7 @@ read_more(struct fz_port *port, struct fz_call *call)
 	size_t at = (size_t)(call->args.p - buf->data);
 	size_t end = (size_t)(call->args.end - buf->data);
 
-	/* The end of the calls, or an error, is seen by the next wait. */
+	/* fz_port_next() handles the end of the calls, and errors. */
 	if (poll(&pfd, 1, 0) != 1 || fz_wire_append(&port->wire, port->in) <= 0)
 		return;
 	call->args.p = buf->data + at;

@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Of this worker; the parent may repair its words, but not what we did. */
+/* This worker has seen a damaged word; the parent may repair the word later. */
 static bool lost;
 
 static bool
@@ -75,7 +75,7 @@ fz_claim_recall(struct fz_claim *c, uint32_t next)
 		membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED);
 	atomic_thread_fence(memory_order_seq_cst);
 	started = load(&c->started);
-	/* One that was taken back earlier still counts as that. */
+	/* A number that was taken back earlier stays taken back. */
 	if ((int32_t)(started - old) <= 0)
 		started = before;
 	store(&c->granted, started);

@@ -1,17 +1,18 @@
 /*
- * claim.h - which numbered calls a worker has started, and which not any more.
+ * claim.h - which numbered calls a worker has started, and which are taken
+ * back.
  *
  * The worker starts the numbers in order; the parent may take back all that
- * were not started. Both are exact, and starting one costs the worker a store
- * and a load: the barrier between them, which only taking back needs, is the
- * parent's to pay (membarrier, Linux 4.16). Where the kernel has none the
- * worker pays for its own.
+ * were not started. Both are exact. A start costs the worker a store and a
+ * load: only a recall needs a barrier between them, so the parent issues it for
+ * both (membarrier, Linux 4.16). On older kernels the worker has a barrier of
+ * its own.
  *
  *   worker: started = n + 1; below the floor? then only what was granted
  *   parent: floor = next; barrier; granted = started; decided = floor
  *
- * Each number is stored in one word with its complement, so that both notice
- * when a function of the worker has overwritten this memory.
+ * Each number is stored in one word with its complement, so that both sides
+ * detect that a function of the worker has overwritten this memory.
  */
 #ifndef FZ_CLAIM_H
 #define FZ_CLAIM_H
@@ -20,12 +21,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In memory that both share. Words are those of fz_claim_word(). */
+/* In memory that both share. The words are made by fz_claim_word(). */
 struct fz_claim {
-	_Atomic uint64_t started; /* the worker's: one more than the last */
-	uint32_t fenced;          /* not 0: it needs a barrier of its own */
-	/* The parent's: numbers below the floor that are not below `granted`
-	 * are taken back, as soon as `decided` is the floor. */
+	_Atomic uint64_t started; /* by the worker: one above the last */
+	uint32_t fenced;          /* not 0: the worker needs its own barrier */
+	/* By the parent: numbers from `granted` up to the floor are taken back
+	 * once `decided` equals the floor. */
 	_Atomic uint64_t floor, granted, decided;
 };
 
@@ -35,7 +36,7 @@ fz_claim_word(uint32_t n)
 	return (uint64_t)~n << 32 | n;
 }
 
-/* Whether a word is one; its number is the lower half. */
+/* Whether the word is intact; its number is the lower half. */
 static inline bool
 fz_claim_is_word(uint64_t word)
 {
@@ -48,12 +49,12 @@ void fz_claim_init(struct fz_claim *claim);
 /* In the worker, at its start. */
 void fz_claim_enter(void);
 
-/* Whether all words are words. */
+/* Whether all words are intact. */
 bool fz_claim_is_whole(const struct fz_claim *claim);
 
 /*
- * In the parent: one more than the number that was started last. Of one that
- * is not whole it may be any number.
+ * In the parent: one above the number that was started last; any number if the
+ * claim is not whole.
  */
 uint32_t fz_claim_started(const struct fz_claim *claim);
 
@@ -64,8 +65,8 @@ uint32_t fz_claim_started(const struct fz_claim *claim);
 uint32_t fz_claim_recall(struct fz_claim *claim, uint32_t next);
 
 /*
- * In the parent, now and then: all numbers below `answered` are done with. Two
- * that are compared must not be 2^31 apart.
+ * In the parent, at least every 2^30 numbers: all numbers below `answered` are
+ * done. Numbers are compared modulo 2^32.
  */
 void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
 
@@ -76,8 +77,9 @@ void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
 void fz_claim_lease(struct fz_claim *claim, uint32_t end);
 
 /*
- * For fz_claim_start(): number `n` is below the floor. False also where the
- * claim is not whole: the worker cannot know whose the call is, and must end.
+ * For fz_claim_start(): number `n` is below the floor. False also if the claim
+ * is not whole: the worker cannot know whether the call was taken back, and
+ * must end.
  */
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n);
 

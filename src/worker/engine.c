@@ -10,7 +10,7 @@
 #include "worker/blob.h"
 #include "worker/change.h"
 
-/* A worker reads its parent's arena, but makes one of its own for its own. */
+/* A worker reads its parent's arena, and makes another one for its workers. */
 static void
 in_child(struct fz_fork_hook *hook)
 {

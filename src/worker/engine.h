@@ -18,31 +18,31 @@ struct fz_slots;
 
 enum fz_stream { FZ_STREAM_OUT, FZ_STREAM_ERR };
 
-/* Takes what workers print, whole lines at a time. */
+/* Receives what workers print, whole lines at a time. */
 typedef void (*fz_engine_output)(
     void *ctx, enum fz_stream stream, const char *bytes, size_t len);
 
 struct fz_engine {
 	struct fz_loop *loop;
-	struct fz_arena *shm; /* NULL: not made yet, or not to be had */
+	struct fz_arena *shm; /* NULL: not made yet, or not available */
 	bool shm_tried;
 	fz_engine_output output;
 	void *output_ctx;
 	/*
-	 * Those this process works for: in a worker its pool's, under make
-	 * those of make. NULL: none, each chain has its own.
+	 * The slots that this process shares: of its pool in a worker, of make
+	 * under make. NULL: none, each chain has its own.
 	 */
 	struct fz_slots *slots;
 	/*
-	 * The workers of pools are reached through byte streams: a test of that
-	 * link, chosen by FZLUA_LINK=stream.
+	 * Whether pools reach their workers through byte streams. Set by
+	 * FZLUA_LINK=stream, to test that link.
 	 */
 	bool streams;
-	unsigned long wake_count; /* of changes: waiters check again */
+	unsigned long wake_count; /* changes: waiters check again if it moved */
 	struct fz_list changed;   /* objects that have changed: change.h */
-	uint64_t nchanging;       /* of objects that ever could */
+	uint64_t nchanging;       /* how many objects were ever registered */
 	struct fz_fork_hook hook;
-	/* In a worker: the arena of its parent. Not ours to give out. */
+	/* In a worker: the arena of its parent, to read from. */
 	struct fz_arena *inherited;
 };
 
@@ -51,12 +51,12 @@ int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err);
 void fz_engine_fini(struct fz_engine *engine);
 
-/* The arena, made at first use; NULL where the kernel does not give one. */
+/* The arena, made at first use; NULL if the kernel refuses one. */
 struct fz_arena *fz_engine_arena(struct fz_engine *engine);
 
 /*
- * `len` bytes of the arena, or bytes there that are the caller's, as a blob.
- * NULL and `err` where there is no memory, then the bytes are given back.
+ * A blob of `len` new bytes of the arena, or of bytes there that the caller
+ * owns. NULL and `err` on failure, then these bytes are freed.
  */
 struct fz_blob *fz_engine_room(
     struct fz_engine *engine, size_t len, struct fz_err *err);

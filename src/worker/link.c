@@ -153,7 +153,8 @@ void
 fz_link_forked(struct fz_link *link)
 {
 	close_worker_ends(link);
-	link->ops->forked(link);
+	if (link->ops->forked != NULL)
+		link->ops->forked(link);
 }
 
 int
@@ -200,7 +201,8 @@ fz_link_free(struct fz_link *link)
 	close_end(link, &link->out);
 	close_end(link, &link->in);
 	close_worker_ends(link);
-	link->ops->close(link);
+	if (link->ops->close != NULL)
+		link->ops->close(link);
 	fz_buf_fini(&link->unsent);
 	fz_wire_in_fini(&link->wire);
 	free(link);

@@ -4,23 +4,26 @@
  * worker.c knows jobs, replies and policy; a link knows how frames get to the
  * worker and back, and what the parent can find out about it meanwhile.
  *
- *                            link_fork               link_stream
- *   bytes                    two pipes               any byte stream
- *   big values               in the arena            inside the frames
- *   results of a map         in the arena, too       inside the frames
- *   start of an item         seen at once            a frame, sent before it
- *   items not begun          taken back at once      asked for; the answer
- * comes before the next item replies not yet sent     can be read lost if the
- * worker dies an item that never ends  the others of its       they wait, or
- * are lost with frame are taken back    it items that a death may   the one
- * that ran        those that were announced cost together: half a millisecond
- *   tokens of a jobserver    shared                  not shared
+ *                          link_fork             link_stream
+ *   bytes                  two pipes             any byte stream
+ *   big values             in the arena          inside the frames
+ *   results of a map       in the arena, too     inside the frames
+ *   start of an item       seen at once          announced by a frame before
+ *   recall of items        at once               by a frame; answered before
+ *                                                the next item starts
+ *   unsent replies         can be read           lost if the worker dies
+ *   tokens of make         shared                not shared
  *
- * Of both: the worker starts items in the order of their numbers; an item that
- * counts as started is never sent to another worker; a reply that came is kept
- * whatever happens to the worker. A link that ends, or carries anything but
- * frames that a worker sends, is a lost worker. The output of the worker's
- * functions does not travel through the link.
+ * A worker on a stream announces items that take less than half a millisecond
+ * several at a time. So if it dies it may cost all items that were announced
+ * together, and an item that takes long delays the others of its frame: they
+ * are not taken back meanwhile.
+ *
+ * Of both: the worker starts items in the order of their numbers. An item that
+ * counts as started is never sent to another worker. A reply that came is kept
+ * whatever happens to the worker. A link that ends, or carries what no worker
+ * sends, is a lost worker. The output of the worker's functions does not travel
+ * through the link.
  */
 #ifndef FZ_LINK_H
 #define FZ_LINK_H
@@ -45,8 +48,9 @@ enum {
 	FZ_LINK_EXACT_RECALL = 2   /* fz_link_ops.recall is always true */
 };
 
+/* NULL is allowed for forked, settle, peek and close. */
 struct fz_link_ops {
-	unsigned flags;
+	unsigned flags; /* of those above */
 	/* A link to a worker that is started next. NULL and `err`. */
 	struct fz_link *(*open)(struct fz_engine *engine, struct fz_err *err);
 	/* In the worker: make `port` its end. 0, or -1 and `err`. */
@@ -60,17 +64,18 @@ struct fz_link_ops {
 	void (*forked)(struct fz_link *link);
 	/* Append an argument to the frame; a failure sticks in `unsent`. */
 	void (*put)(struct fz_link *link, struct fz_blob *blob);
-	/* The blob of a reply that is in memory of the worker. As above. */
+	/* A value of a reply that is in the arena. NULL and `err`. */
 	struct fz_blob *(*blob)(struct fz_link *link, uint64_t offset,
 	    size_t len, struct fz_err *err);
-	/* All numbers below `answered` are done with. Called now and then. */
+	/* All numbers below `answered` are done. */
 	void (*settle)(struct fz_link *link, uint32_t answered);
 	/*
 	 * One above the number of the item that the worker started last. False
-	 * if that is not known, because the worker has overwritten it.
+	 * if the worker has overwritten it.
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
-	/* When it started that, if the job was timed, or its batch. */
+	/* When it started that item, or the batch of an item without timeout.
+	 */
 	int64_t (*started_at)(const struct fz_link *link);
 	/*
 	 * Take back all numbers below `next_seq` that are not started. True:
@@ -93,9 +98,9 @@ struct fz_link_ops {
 	void (*close)(struct fz_link *link);
 };
 
-/* What a link reports. Either function may free nothing. */
+/* Notify the owner of a link. Neither function may free the link. */
 struct fz_link_owner {
-	void (*ready)(void *ctx); /* call fz_link_fill() */
+	void (*ready)(void *ctx); /* replies came: call fz_link_fill() */
 	void (*lost)(void *ctx);  /* an end was closed, by the worker or here */
 };
 

@@ -112,12 +112,6 @@ stream_refusal(const struct fz_link *link, size_t *len)
 }
 
 static void
-stream_forked(struct fz_link *link)
-{
-	(void)link;
-}
-
-static void
 stream_put(struct fz_link *link, struct fz_blob *blob)
 {
 	struct fz_arena *arena = link->engine->shm;
@@ -142,13 +136,6 @@ stream_blob(
 	fz_err_set(
 	    err, FZ_ERR_CRASH, "a reply is in memory that is not shared");
 	return NULL;
-}
-
-static void
-stream_settle(struct fz_link *link, uint32_t answered)
-{
-	(void)link;
-	(void)answered;
 }
 
 static bool
@@ -268,40 +255,21 @@ stream_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 }
 
 static bool
-stream_peek(struct fz_link *link, struct fz_buf *frames)
-{
-	(void)link;
-	(void)frames;
-	return false;
-}
-
-static bool
 stream_is_sending(const struct fz_link *link)
 {
 	return fz_clock_ns() - of_const(link)->heard_ns < link->pause_ns;
 }
 
-static void
-stream_close(struct fz_link *link)
-{
-	(void)link;
-}
-
 const struct fz_link_ops fz_link_stream = {
-	.flags = 0,
 	.open = stream_open,
 	.enter = stream_enter,
 	.refuse = stream_refuse,
 	.refusal = stream_refusal,
-	.forked = stream_forked,
 	.put = stream_put,
 	.blob = stream_blob,
-	.settle = stream_settle,
 	.started = stream_started,
 	.started_at = stream_started_at,
 	.recall = stream_recall,
 	.next = stream_next,
-	.peek = stream_peek,
 	.is_sending = stream_is_sending,
-	.close = stream_close,
 };

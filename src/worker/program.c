@@ -36,18 +36,16 @@ struct fz_program {
 	struct stream streams[2]; /* its standard output and error */
 	struct fz_timer timer;
 	struct fz_fork_hook hook;
-	const unsigned char *unread; /* what it has not been given yet */
+	const unsigned char *unread; /* input that is not written yet */
 	size_t nunread;
 	struct fz_program_report report;
-	size_t nreport; /* bytes of it that have come */
+	size_t nreport; /* bytes of it that were read */
 	bool ending;    /* the supervisor was asked to end */
 	bool done;
 	struct fz_program_end end;
 };
 
 #define EXEC_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_program, member)
-
-/* ---- its end ------------------------------------------------------------- */
 
 static void
 close_watch(struct fz_program *exec, struct fz_watch *watch)
@@ -70,7 +68,7 @@ let_go(struct fz_program *exec)
 	fz_loop_unhook(&exec->hook);
 }
 
-/* One read. Returns what fz_fd_read() does; -1 with ENOMEM for lack of room. */
+/* One read, as fz_fd_read(); -1 with ENOMEM if there is no memory. */
 static ssize_t
 read_stream(struct stream *s)
 {
@@ -98,7 +96,7 @@ lose_output(struct fz_program *exec)
 		    "cannot read the output of '%s'", exec->name);
 }
 
-/* What is in the pipe; what still writes to it has got away from us. */
+/* Read what is in the pipe; a process that still writes has escaped. */
 static void
 take_rest(struct fz_program *exec, struct stream *s)
 {
@@ -113,7 +111,7 @@ take_rest(struct fz_program *exec, struct stream *s)
 		lose_output(exec);
 }
 
-/* Bytes of the report. Returns what fz_fd_read() does. */
+/* Read bytes of the report, as fz_fd_read(). */
 static ssize_t
 read_report(struct fz_program *exec)
 {
@@ -127,7 +125,7 @@ read_report(struct fz_program *exec)
 }
 
 static void
-tell_end(struct fz_program *exec, const struct fz_death *death)
+set_outcome(struct fz_program *exec, const struct fz_death *death)
 {
 	struct fz_program_end *end = &exec->end;
 	int status = exec->report.status;
@@ -137,7 +135,7 @@ tell_end(struct fz_program *exec, const struct fz_death *death)
 		return;
 	if (exec->nreport == sizeof(exec->report)) {
 		end->err = exec->report.err;
-		end->timed_out = false; /* it was there in time */
+		end->timed_out = false; /* it ended in time */
 		end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 		end->exitcode = WIFSIGNALED(status) ? 0 : WEXITSTATUS(status);
 	} else if (end->timed_out) {
@@ -160,14 +158,12 @@ finish(struct fz_program *exec)
 		continue;
 	for (int i = 0; i < 2; i++)
 		take_rest(exec, &exec->streams[i]);
-	tell_end(exec, &death);
+	set_outcome(exec, &death);
 	let_go(exec);
 	fz_changed(&exec->change);
 }
 
-/* ---- while it runs ----------------------------------------------------- */
-
-/* The report ends when the supervisor has, or the timer fires once more. */
+/* Ask the supervisor to end; the timer kills it if it does not. */
 static void
 end_soon(struct fz_program *exec)
 {
@@ -182,8 +178,7 @@ end_soon(struct fz_program *exec)
 	finish(exec);
 }
 
-/* A program need not read what it is given: only it knows when it has enough.
- */
+/* A program need not read all its input. */
 static void
 input_ready(struct fz_watch *watch, unsigned events)
 {
@@ -251,7 +246,7 @@ time_is_up(struct fz_timer *timer)
 	end_soon(exec);
 }
 
-/* It is our parent's, and so is all that it has started. */
+/* In a child: the program belongs to the parent. */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -263,8 +258,6 @@ in_child(struct fz_fork_hook *hook)
 	exec->proc.pid = 0;
 	let_go(exec);
 }
-
-/* ---- its start --------------------------------------------------------- */
 
 static int
 open_pipes(struct fz_program_pipes *b, struct fz_err *err)

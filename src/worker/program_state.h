@@ -1,4 +1,4 @@
-/* program_state.h - what program.c and its supervisor share of a program. */
+/* program_state.h - what program.c shares with the supervisor. */
 #ifndef FZ_PROGRAM_STATE_H
 #define FZ_PROGRAM_STATE_H
 

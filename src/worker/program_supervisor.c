@@ -32,7 +32,7 @@ enter(const struct fz_program_opts *opts, struct fz_err *err)
 	return 0;
 }
 
-/* Without input its standard input is ours, which is empty. */
+/* Without input it inherits the supervisor's standard input, which is empty. */
 static int
 set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
 {
@@ -51,10 +51,9 @@ set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
 }
 
 /*
- * The exec resets all handlers, but not what the supervisor ignores. In a
- * session of its own the program has no terminal: what asks for a password
- * there fails at once, where in the background it would be stopped, and we
- * would wait.
+ * exec resets handlers, but not ignored signals. The program has a session of
+ * its own and so no terminal: a program that asks for a password fails at once;
+ * in the background it would be stopped, and the supervisor would wait for it.
  */
 static void
 set_attributes(posix_spawnattr_t *attributes)
@@ -94,7 +93,7 @@ spawn(const struct fz_program_pipes *b, struct fz_err *err)
 	return -1;
 }
 
-/* Reaps orphans that come below us, too: it may run for long. */
+/* Reaps adopted orphans, too, because the program may run for long. */
 static int
 wait_for(pid_t pid)
 {
@@ -115,7 +114,7 @@ supervise(struct fz_program_pipes *b, struct fz_program_report *report)
 	if (enter(b->opts, &report->err) != 0)
 		return;
 	pid = spawn(b, &report->err);
-	/* Whoever reads or writes them from now on is below us. */
+	/* From now on only descendants read or write them. */
 	fz_fd_close(&b->in[0]);
 	fz_fd_close(&b->out[1]);
 	fz_fd_close(&b->err[1]);
@@ -125,7 +124,7 @@ supervise(struct fz_program_pipes *b, struct fz_program_report *report)
 
 /*
  * Close all descriptors of the script: neither the supervisor nor the program
- * uses them. Where the kernel has no call for that, close at least our own.
+ * uses them. If the kernel has no call for that, close at least the pipes.
  */
 static void
 close_inherited(struct fz_program_pipes *b)
@@ -141,7 +140,7 @@ close_inherited(struct fz_program_pipes *b)
 	fz_loop_in_child(b->opts->engine->loop);
 }
 
-/* What the program left running ends with us: see fz_proc_exit(). */
+/* Descendants that still run end with this process: see fz_proc_exit(). */
 int
 fz_program_supervisor_main(void *ctx, const struct fz_err *failed)
 {

@@ -78,7 +78,7 @@ fz_wire_in_init(struct fz_wire_in *in)
 {
 	fz_buf_init(&in->buf);
 	in->at = 0;
-	in->room = WIRE_READ_FIRST; /* of many workers most send little */
+	in->room = WIRE_READ_FIRST; /* most workers send little */
 }
 
 void
@@ -88,7 +88,7 @@ fz_wire_in_fini(struct fz_wire_in *in)
 	in->at = 0;
 }
 
-/* Bytes the frame at `in->at` still lacks, where its header is there. */
+/* Bytes that the frame at `in->at` lacks; 0 if its header is incomplete. */
 static size_t
 missing(const struct fz_wire_in *in)
 {
@@ -119,7 +119,7 @@ fz_wire_append(struct fz_wire_in *in, int fd)
 	unsigned char *p;
 	ssize_t n;
 
-	/* A length is believed as far as bytes have come. */
+	/* Do not reserve more than what came: the length may be wrong. */
 	if (want > in->buf.len)
 		want = in->buf.len;
 	if (want < in->room)

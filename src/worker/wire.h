@@ -1,32 +1,32 @@
 /*
- * wire.h - frames on a pipe, and the values inside them.
+ * wire.h - frames on a pipe or another byte stream, and the values in them.
  *
  * frame  = type u8 | flags u8 | magic u16 | seq u32 | length u64 | body
  * JOB    = func u32 | nargs u32 | nvalues u32 | seed u64 | memory u64
  *          | part * nargs
- * FREE   = offset u64                  an extent of the worker's own slice
- * FUNC   = slot u32 | part             a function that is newer than the worker
+ * FREE   = offset u64                  an extent of the worker that was read
+ * FUNC   = slot u32 | part             a function that it did not inherit
  * BATCH  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
  *          | seed u64 | memory u64 | strip u64 | part * nparts
- *          takes the numbers seq .. seq + nitems - 1, one for each item
+ *          has the numbers seq .. seq + nitems - 1, one for each item
+ * RECALL = nothing                     start nothing more below seq
  * RESULT = nparts u32 | part * nparts
- * ITEMS  = nitems u32 | bytes          what the items from seq on returned
- * STORED = nitems u32                  they are in the strip, from seq on
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
- * RECALL   = nothing                   start nothing more below seq
+ * ITEMS  = nitems u32 | bytes          results of the items from seq on
+ * STORED = nitems u32                  the same, stored in the strip
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
  * RECALLED = 0 u32                     nothing more below seq starts
  * REFUSED  = bytes                     why the worker cannot start
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
- * strip  = the offset in the arena of a slot for each item, 0 for none: where
- *          its result is stored if a slot can hold it
+ * strip  = offset in the arena of 16 bytes for each item, where the worker
+ *          stores the result if it fits; 0: none
  *
- * A link without shared memory (see link.h) has the last four types of frames,
- * and neither FREE nor STORED nor parts in the arena.
+ * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED and
+ * REFUSED, and neither FREE nor STORED nor parts in the arena.
  *
  * All numbers are little-endian. A length is checked against a limit before
- * anything is allocated.
+ * memory is allocated.
  */
 #ifndef FZ_WIRE_H
 #define FZ_WIRE_H
@@ -64,7 +64,7 @@ enum {
 	    2 /* of ITEMS and STORED: a copy of an unfinished frame */
 };
 
-/* What a batch is made of, and what becomes of it. */
+/* What the items of a batch are, and which results are wanted. */
 enum fz_wire_kind {
 	FZ_WIRE_CALL,         /* items are lists of arguments; all results */
 	FZ_WIRE_MAP,          /* items are the one argument; one result */
@@ -75,7 +75,7 @@ enum fz_wire_kind {
 };
 
 #define FZ_WIRE_HEADER 16
-/* No body is longer; what is bigger travels through the arena. */
+/* No body is longer. */
 #define FZ_WIRE_MAX ((uint64_t)1 << 40)
 
 struct fz_frame {
@@ -105,22 +105,22 @@ struct fz_part {
 	size_t len;
 };
 
-/* The next part of a body. 0, or -1 where there is no whole one. */
+/* The next part of a body. 0, or -1 if it is incomplete. */
 int fz_wire_part(struct fz_reader *body, struct fz_part *part);
 
-/* What has come through a pipe and was not yet taken. */
+/* Bytes that were read from a descriptor and not taken. */
 struct fz_wire_in {
 	struct fz_buf buf;
 	size_t at;   /* start of the first frame not taken */
-	size_t room; /* bytes asked for at once: more after a read of as many */
+	size_t room; /* bytes to read at once; grows after a full read */
 };
 
 void fz_wire_in_init(struct fz_wire_in *in);
 void fz_wire_in_fini(struct fz_wire_in *in);
 
 /*
- * One read of what the pipe has. Returns the bytes read, 0 at its end, -1
- * with errno (EAGAIN: nothing there; ENOMEM).
+ * One read. Returns the bytes read, 0 at the end, -1 with errno (EAGAIN: there
+ * is nothing; ENOMEM).
  */
 ptrdiff_t fz_wire_fill(struct fz_wire_in *in, int fd);
 

@@ -7,7 +7,7 @@
 #include "worker/worker_spawn.h"
 #include "worker/worker_state.h"
 
-/* From the end of its jobs to the kill. */
+/* Time from the dismissal of a worker to the kill. */
 #define WORKER_LEAVE_NS FZ_CLOCK_SECOND
 
 void
@@ -26,6 +26,19 @@ begin_frame(
 	    &link->unsent, type, timed ? FZ_WIRE_TIMED : 0, link->next_seq);
 }
 
+/* Report to the link which numbers are answered: all below the first unanswered
+ * one. */
+static void
+settle(const struct fz_worker *worker, uint32_t next)
+{
+	struct fz_link *link = worker->pipes->link;
+
+	if (worker->head != NULL)
+		next = fz_worker_next_number(worker->head);
+	if (link->ops->settle != NULL)
+		link->ops->settle(link, next);
+}
+
 /* Number the job and put it behind the others. */
 static void
 queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
@@ -37,9 +50,7 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 	job->pid = worker->pid;
 	job->seq = link->next_seq;
 	job->ndone = 0;
-	link->ops->settle(link, worker->head != NULL
-				    ? fz_worker_next_number(worker->head)
-				    : job->seq);
+	settle(worker, job->seq);
 	link->next_seq += job->nitems;
 	worker->nitems += job->nitems;
 	worker->nsent += job->nitems;

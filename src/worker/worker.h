@@ -1,5 +1,5 @@
 /*
- * worker.h - one forked worker as its parent sees it.
+ * worker.h - one worker as its parent sees it: jobs, replies, death.
  *
  *      fork            job sent          last reply
  *   --------> idle ----------------> busy ---------> idle ...
@@ -7,10 +7,10 @@
  *                \ closed             |   \ kill, crash, timeout
  *                 +-------------> dead <---+
  *
- * The parent never waits for a worker: what does not fit a pipe stays in a
- * buffer. Jobs may be sent ahead; they start in order, one at a time. When a
- * worker dies, the one job it had started and not answered has failed; those
- * it had not started are returned and do not count as tried.
+ * The parent never waits for a worker: bytes that do not fit the link (see
+ * link.h) stay in a buffer. Jobs may be sent ahead; they start in order, one at
+ * a time. If a worker dies, the job that it had started and not answered fails;
+ * jobs that it had not started are returned and do not count as tried.
  */
 #ifndef FZ_WORKER_H
 #define FZ_WORKER_H
@@ -35,38 +35,39 @@ struct fz_worker;
 
 /* Why a job has no result. */
 struct fz_failure {
-	struct fz_err err; /* its kind decides; text where not by `value` */
+	struct fz_err err; /* kind, and a text unless `value` is set */
 	struct fz_blob
-	    *value; /* an error raised in the worker, encoded, or NULL */
+	    *value; /* the error that was raised, encoded; NULL: none */
 	pid_t pid;
 	int signal;   /* 0: none */
 	int exitcode; /* -1: none */
 	unsigned attempt;
 };
 
-/* Told to the owner of a job; but for `started` never inside a send. */
+/* Notify the owner of a job. Only `started` is called inside a send. */
 struct fz_job_ops {
 	/*
-	 * It returned `n` values; a NULL is one that could not be kept for
-	 * lack of memory. The owner takes the references.
+	 * The job returned `n` values; NULL is a value that there was no memory
+	 * for. The owner takes the references.
 	 */
 	void (*done)(struct fz_job *job, struct fz_blob **values, uint32_t n);
-	/* It failed; `failure` is valid during the call, `value` is taken. */
+	/* The job failed. `failure` is valid during the call; the owner takes
+	 * `value`. */
 	void (*failed)(struct fz_job *job, struct fz_failure *failure);
 	/*
-	 * It was sent ahead and never started: send it to somebody else. Of a
-	 * batch these are its last `nitems` items; it has others still to
-	 * answer where `job->worker` is set.
+	 * The job was sent ahead and never started: send it to another worker.
+	 * Of a batch only its last `nitems` items are returned; if
+	 * `job->worker` is set, the worker still has others.
 	 */
 	void (*returned)(struct fz_job *job, uint32_t nitems);
-	/* It is the one that runs now, as far as the parent can know. */
+	/* The job runs now, as far as the parent knows. */
 	void (*started)(struct fz_job *job);
 	/*
-	 * Of a batch: `n` items from its item number `first` (from 0) on have
-	 * returned what `blob` holds behind `skip` others; NULL where it could
-	 * not be kept. It is the job's strip, behind `first` slots, where
-	 * the worker has stored them there. Not a new reference. Items that are
-	 * told by `done` or `failed` are those before `job->ndone`.
+	 * Items `first` (from 0) to `first` + `n` - 1 of a batch have returned
+	 * the results that follow `skip` others in `blob`; NULL if there was no
+	 * memory for them. `blob` is the job's strip if the worker stored them
+	 * there. It is not a new reference. `done` and `failed` of a batch are
+	 * about item `job->ndone` - 1.
 	 */
 	void (*items)(struct fz_job *job, uint32_t first, uint32_t n,
 	    struct fz_blob *blob, uint32_t skip);
@@ -75,23 +76,23 @@ struct fz_job_ops {
 struct fz_job {
 	const struct fz_job_ops *ops;
 	struct fz_job *next;      /* in the queue that holds it */
-	struct fz_worker *worker; /* who has it; NULL: nobody */
+	struct fz_worker *worker; /* NULL: no worker has it */
 	void *owner;              /* whose job it is; the sender's to set */
-	pid_t pid;                /* of the worker that had it last */
+	pid_t pid;                /* of the last worker that had it */
 	uint32_t func;            /* number of the function in the worker */
 	uint32_t nvalues;         /* results that are wanted */
 	uint32_t seq;             /* its number at this worker */
-	uint32_t nitems;          /* numbers it takes: 1, or those of a batch */
-	uint32_t ndone;           /* of these that were answered */
-	size_t nbytes;            /* of its frame */
-	struct fz_blob *strip;    /* slots for its results, NULL: none */
+	uint32_t nitems;       /* how many numbers it has: 1, or one per item */
+	uint32_t ndone;        /* of these, answered */
+	size_t nbytes;         /* of its frame */
+	struct fz_blob *strip; /* slots for its results, NULL: none */
 	uint64_t seed;
 	uint64_t memory;    /* bytes, 0: no limit */
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 	int64_t started_ns; /* as the parent knows it */
 };
 
-/* What a batch has beside its job. */
+/* What a batch has besides its job. */
 struct fz_worker_batch {
 	uint32_t kind;  /* enum fz_wire_kind */
 	uint64_t first; /* index of its first item */
@@ -99,11 +100,11 @@ struct fz_worker_batch {
 
 enum { FZ_WORKER_FUNCS = 64 };
 
-/* Told to whoever keeps the workers. */
+/* Notify the owner of the worker. */
 struct fz_worker_ops {
 	/* The last job was answered (or returned). */
 	void (*idle)(void *ctx, struct fz_worker *worker);
-	/* It is dead and reaped; free it. Its jobs were told already. */
+	/* It is dead and reaped: free it. The owners of its jobs know. */
 	void (*dead)(void *ctx, struct fz_worker *worker);
 };
 
@@ -118,8 +119,8 @@ struct fz_worker_opts {
 	void *main_ctx;
 	const struct fz_link_ops *link; /* NULL: fz_link_fork */
 	const char *noun;               /* what texts call it, NULL: "worker" */
-	bool replaceable; /* its owner starts another one if it cannot start,
-			   * so that no job fails of that */
+	bool replaceable; /* its owner replaces it if it cannot start, so that
+			   * no job fails because of that */
 };
 
 struct fz_worker {
@@ -130,17 +131,17 @@ struct fz_worker {
 	size_t nbytes;   /* of those jobs' frames */
 	void *owner;     /* whose jobs these are; the sender's to set */
 	pid_t pid;
-	int64_t news_ns; /* when it last answered, or became busy */
+	int64_t news_ns; /* when it answered last, or became busy */
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */
 	bool dying;      /* killed, not yet reaped */
 	bool recalls;    /* jobs that it has not begun come back at once */
-	bool leaving;    /* dismissed: it will end by itself */
-	bool failed_start;       /* dead by itself before it started any job */
-	struct fz_err start_err; /* what it said then; NONE: nothing */
+	bool leaving;    /* dismissed: it ends by itself */
+	bool failed_start;       /* died by itself before it started a job */
+	struct fz_err start_err; /* why, as it reported; NONE: unknown */
 	struct fz_death death;   /* how it ended, once it is dead */
-	/* For who sends it functions: which version it has in each slot. */
+	/* For the sender of functions: the version in each slot. */
 	uint64_t funcs[FZ_WORKER_FUNCS];
-	uint64_t stamp; /* versions up to this one it has inherited */
+	uint64_t stamp; /* it inherited versions up to this one */
 	bool has_slot;  /* of fz_slots, while it is busy; the pool's to set */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
@@ -166,61 +167,61 @@ int fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
     const struct fz_worker_batch *batch, struct fz_blob *const *parts,
     uint32_t nparts, struct fz_err *err);
 
-/* What was sent leaves now: for what is seldom sent, and waited for. */
+/* Write what was sent now, instead of at the end of the step. */
 void fz_worker_write(struct fz_worker *worker);
 
 /*
- * `job` is what a new worker does from its fork on, once: nothing is sent to
- * it. Its main replies to the call number 0 without fz_port_next().
+ * `job` is what a new worker does from its fork on: nothing is sent to it, and
+ * its main function replies to call number 0 without fz_port_next().
  */
 void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 
-/* Have it keep an encoded function in `slot`. 0, or -1 and `err`. */
+/* Send it an encoded function to keep in `slot`. 0, or -1 and `err`. */
 int fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
     struct fz_blob *code, struct fz_err *err);
 
-/* Whether it has started an item of what it was sent and has not answered. */
+/* Whether it has started an item of its first job. */
 bool fz_worker_has_begun(const struct fz_worker *worker);
 
 /*
- * Take back the jobs and items it has not started; they are told by
- * `returned`. Returns how many items these are.
+ * Take back the jobs and items that it has not started: `returned` is called
+ * for them, now or later if the link is not exact. Returns how many items are
+ * taken back now.
  */
 unsigned fz_worker_recall(struct fz_worker *worker);
 
 /*
- * Take replies that it has finished but keeps until it has more (see
- * child_port.h).
+ * Take replies that are finished but not yet written (see cell.h).
  */
 void fz_worker_peek(struct fz_worker *worker);
 
 /*
- * End it and all that it started, at once. Its job, if one runs, fails with
- * `kind` and `text`. `dead` is called once it is reaped, in a later step.
+ * Kill it and all its descendants. A job that runs fails with `kind` and
+ * `text`. `dead` is called in a later step, once it is reaped.
  */
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
-/* Ask it to end, by SIGTERM. Its job, if one runs, has crashed then. */
+/* Send it SIGTERM. A job that runs then counts as crashed. */
 void fz_worker_terminate(struct fz_worker *worker);
 
-/* The same as to kill it, and wait until it is dead: all its jobs and `dead`
- * are told. */
+/* Kill it and wait until it is dead; `dead` is called before this returns. */
 void fz_worker_end(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
-/* Let an idle worker leave by itself: it reads the end of its pipe. */
+/* Let an idle worker leave by itself: it reads the end of its calls. */
 void fz_worker_dismiss(struct fz_worker *worker);
 
-/* The tokens that it and those below it hold; until it is freed. */
+/* The tokens of it and its descendants, until it is freed; NULL if the link
+ * shares none. */
 struct fz_account *fz_worker_account(const struct fz_worker *worker);
 
-/* What it printed last before its replies is no piece of a longer line. */
+/* Pass on an incomplete last line that it printed. */
 void fz_worker_flush(struct fz_worker *worker);
 
 /*
- * Kill if need be, wait until it is dead, free. Jobs that it still has are not
- * reported. NULL is allowed.
+ * Kill it if needed, wait until it is dead, free it. Nothing is reported of its
+ * jobs. NULL is allowed.
  */
 void fz_worker_free(struct fz_worker *worker);
 

@@ -6,13 +6,13 @@
 #include "base/clock.h"
 
 /*
- * From sending a job to the timeout of one that is not begun, at least: on a
- * busy machine a new worker may need longer than the timeout to begin it.
+ * Least time that a job has to begin: on a busy machine a new worker may need
+ * longer than the timeout for that.
  */
 #define WORKER_BEGIN_NS FZ_CLOCK_SECOND
-/* From the end of its results to the kill. */
+/* Time from the loss of the link to the kill. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
-/* How often it is asked for its death, where no pidfd tells of it. */
+/* How often a lost worker without a pidfd is checked for its death. */
 #define WORKER_LOOK_NS FZ_CLOCK_MS
 
 static const char *
@@ -69,7 +69,7 @@ fail_unstarted(struct fz_worker_pipes *p)
 	job->ops->failed(job, &failure);
 }
 
-/* The worker is reaped: whatever it left is taken, then its jobs are told. */
+/* The worker is reaped: take the replies that it left, then end its jobs. */
 static void
 reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -89,7 +89,8 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	read_start_error(p);
 	fail_unstarted(p);
 	claim = fz_worker_claimed(p);
-	/* One, unless its replies could not be read. */
+	/* One job, unless replies could not be read or the link is not exact.
+	 */
 	while (w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - claim) < 0)
 		fail_started(p, death);
@@ -151,7 +152,7 @@ fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 	reaped(p, &death);
 }
 
-/* Without its timer nothing might ever end it. */
+/* Without its timer the worker might never end: kill it then. */
 static void
 arm(struct fz_worker_pipes *p, int64_t at_ns)
 {
@@ -160,7 +161,7 @@ arm(struct fz_worker_pipes *p, int64_t at_ns)
 		    p->worker, FZ_ERR_MEMORY, "no memory for its timer");
 }
 
-/* It lives without its pipe; or no pidfd tells of its death, so look for it. */
+/* The link is lost. Check for the death if there is no pidfd; kill in time. */
 static void
 end_without_pipe(struct fz_worker_pipes *p)
 {
@@ -196,8 +197,8 @@ fz_worker_link_lost(void *ctx)
 }
 
 /*
- * When the job began that runs now, as the worker knows it, or `otherwise`
- * where it has not begun yet, or has ended and its reply is under way.
+ * When the current job began, as the worker knows it; `otherwise` if it has not
+ * begun, or has ended and its reply is on its way.
  */
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
@@ -206,7 +207,7 @@ began(const struct fz_worker_pipes *p, int64_t otherwise)
 
 	if (fz_worker_claimed(p) != fz_worker_next_number(p->worker->head) + 1)
 		return otherwise;
-	/* Of a cell that was overwritten: when it became the head. */
+	/* The cell was overwritten: take the time when it became the head. */
 	return at <= fz_clock_ns() ? at : p->worker->head->started_ns;
 }
 
@@ -223,7 +224,7 @@ fz_worker_arm_timeout(struct fz_worker_pipes *p)
 		arm(p, at);
 }
 
-/* When a job fails that is sent, but not begun. */
+/* The time when a job fails that was sent and has not begun. */
 static int64_t
 begin_deadline(const struct fz_job *job)
 {
@@ -271,7 +272,7 @@ wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
 {
 	const struct fz_job *head = p->worker->head;
 	int64_t deadline = begin_deadline(head);
-	/* 0 is a timeout, too */
+	/* a timeout of 0 is allowed */
 	int64_t next = fz_clock_after(now_ns, head->timeout_ns + FZ_CLOCK_MS);
 
 	if (now_ns >= deadline)
@@ -291,7 +292,7 @@ fz_worker_time_is_up(struct fz_timer *timer)
 		end_without_pipe(p);
 		return;
 	}
-	fz_worker_peek(p->worker); /* perhaps it has done it */
+	fz_worker_peek(p->worker); /* it may have finished */
 	head = p->worker->head;
 	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER ||
 	    p->worker->dying)
@@ -305,14 +306,14 @@ fz_worker_time_is_up(struct fz_timer *timer)
 		arm(p, fz_clock_after(started, head->timeout_ns));
 		return;
 	}
-	/* So that it cannot start another one, which then would die too. */
+	/* So that it cannot start another job, which would die with it. */
 	fz_worker_recall(p->worker);
 	time_out(p, "ran longer than");
 }
 
 /*
- * A dismissed worker gets a moment to leave by itself, which is the same moment
- * for all that were dismissed together.
+ * A dismissed worker has some time to leave by itself, which runs for all that
+ * were dismissed together.
  */
 void
 fz_worker_end_process(struct fz_worker_pipes *p)
@@ -323,7 +324,7 @@ fz_worker_end_process(struct fz_worker_pipes *p)
 
 	if (p->proc.pid == 0)
 		return;
-	/* Without a pidfd the end of its results, which it may outlive. */
+	/* Without a pidfd wait for the end of its replies. */
 	if (pfd.fd == -1)
 		pfd = (struct pollfd){ .fd = p->link->in.fd };
 	if (p->worker->dying || p->link->out.fd != -1 || pfd.fd == -1 ||

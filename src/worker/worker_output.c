@@ -28,8 +28,8 @@ pass_on(void *ctx, const char *bytes, size_t len)
 }
 
 /*
- * Until the pipe is empty, or nobody can write to it any more. For lack of
- * memory lines are lost, but a worker must not wait on a full pipe.
+ * Read until the pipe is empty or has ended. Without memory lines are dropped,
+ * because a worker must not wait on a full pipe.
  */
 static void
 pump(struct fz_worker_output_stream *s)

@@ -1,4 +1,4 @@
-/* worker_output.h - what a worker prints, on its way to the host's output. */
+/* worker_output.h - passes what a worker prints on to the host's output. */
 #ifndef FZ_WORKER_OUTPUT_H
 #define FZ_WORKER_OUTPUT_H
 
@@ -21,27 +21,27 @@ struct fz_worker_output {
 	struct fz_worker_output_stream streams[2];
 };
 
-/* Relays nothing; fz_worker_output_fini() may be called. */
+/* No stream is open; fz_worker_output_fini() may be called. */
 void fz_worker_output_init(
     struct fz_worker_output *output, struct fz_engine *engine);
 
 /*
- * Relay from the read end `fd` of a pipe, which it owns from now on. 0, or -1
- * and `err`, then `fd` is still the caller's.
+ * Read from the pipe `fd`, and own it. 0, or -1 and `err`, then the caller
+ * still owns `fd`.
  */
 int fz_worker_output_open(struct fz_worker_output *output,
     enum fz_stream stream, int fd, struct fz_err *err);
 
-/* Pass on the whole lines that are there now. */
+/* Pass on the whole lines that can be read now. */
 void fz_worker_output_pump(struct fz_worker_output *output);
 
-/* Pass on the piece of a line that was read last, since no more is expected. */
+/* Pass on an incomplete last line, because no more is expected. */
 void fz_worker_output_flush(struct fz_worker_output *output);
 
 /* Both. */
 void fz_worker_output_drain(struct fz_worker_output *output);
 
-/* Close the pipes. What was not drained is lost. */
+/* Close the pipes. Bytes that were not drained are lost. */
 void fz_worker_output_fini(struct fz_worker_output *output);
 
 #endif

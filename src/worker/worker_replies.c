@@ -8,7 +8,7 @@
 #include "worker/blob.h"
 
 enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
-/* From the last bytes of half a reply to a look at where the rest is. */
+/* How long half a reply waits before the rest is looked for. */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 /*
@@ -205,14 +205,14 @@ take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 	return news;
 }
 
-/* What a reply says that it answers. */
+/* The items that a reply claims to answer. */
 struct claim_of_reply {
 	enum fz_wire_type type;
 	uint32_t seq, nitems;
 	size_t len; /* bytes of the results of items */
 };
 
-/* Whether the jobs from the head on can have replies of that type. */
+/* Whether replies of that type fit the jobs from the head on. */
 static bool
 fits_jobs(const struct fz_worker *w, const struct claim_of_reply *c)
 {
@@ -230,8 +230,8 @@ fits_jobs(const struct fz_worker *w, const struct claim_of_reply *c)
 }
 
 /*
- * Whether the worker can have given that reply: to what it was sent, and with
- * none left out before it. A copy of what is answered is none that hurts.
+ * Whether the worker can have sent that reply: the items were sent to it, and
+ * no item before them is unanswered. A reply that is known is harmless.
  */
 static bool
 is_possible(const struct fz_worker_pipes *p, const struct claim_of_reply *c)
@@ -249,7 +249,7 @@ is_possible(const struct fz_worker_pipes *p, const struct claim_of_reply *c)
 	       (int32_t)(p->link->next_seq - end) >= 0 && fits_jobs(w, c);
 }
 
-/* What the frame says; false where it is none that a worker sends. */
+/* Read the claim of a frame; false if no worker sends such a frame. */
 static bool
 read_claim(const struct fz_frame *frame, struct claim_of_reply *c)
 {
@@ -266,7 +266,7 @@ read_claim(const struct fz_frame *frame, struct claim_of_reply *c)
 	return !body.failed;
 }
 
-/* One reply. Returns how many were news, and no copy of one had before. */
+/* Process a reply. Returns how many of its results are new. */
 static uint32_t
 take_reply(
     struct fz_worker_pipes *p, const struct fz_frame *frame, int64_t now_ns)
@@ -304,7 +304,7 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	if (n == 0)
 		return;
 	if (since < w->news_ns || since > now_ns)
-		since = w->news_ns; /* the way there took time, too */
+		since = w->news_ns; /* transport takes time, too */
 	each = (now_ns - since) / n;
 	w->mean_ns = w->mean_ns != 0 ? (7 * w->mean_ns + each) / 8 : each;
 	if (w->mean_ns == 0)
@@ -362,8 +362,8 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 }
 
 /*
- * A function may have written what looks like the beginning of a reply: it
- * waits for the rest while nothing more will come.
+ * A function may have written bytes that look like the beginning of a reply.
+ * Then the rest never comes.
  */
 static void
 watch_half(struct fz_worker_pipes *p)
@@ -382,7 +382,7 @@ void
 fz_worker_look_at_half(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(half, timer);
-	/* Asked first: what the worker has written by then can be read. */
+	/* Asked before the poll, so that no byte is missed. */
 	bool more = p->link->ops->is_sending(p->link);
 	struct pollfd pfd = { .fd = p->link->in.fd, .events = POLLIN };
 
@@ -464,7 +464,8 @@ fz_worker_take_unsent(struct fz_worker_pipes *p)
 	struct fz_frame frame;
 	unsigned news = 0;
 
-	if (p->link->ops->peek(p->link, &frames)) {
+	if (p->link->ops->peek != NULL &&
+	    p->link->ops->peek(p->link, &frames)) {
 		fz_worker_output_pump(&p->output);
 		at = frames.data;
 		end = at + frames.len;

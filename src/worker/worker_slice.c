@@ -9,10 +9,11 @@
 
 struct fz_worker_slice {
 	struct fz_engine *engine;
-	void (*give_back)(void *ctx, uint64_t offset); /* NULL: it is dead */
+	void (*give_back)(
+	    void *ctx, uint64_t offset); /* NULL: the worker is dead */
 	void *ctx;
 	uint32_t number;
-	size_t nblobs; /* that have not been released */
+	size_t nblobs; /* not released */
 };
 
 struct fz_worker_slice *
