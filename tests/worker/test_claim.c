@@ -202,6 +202,25 @@ test_claim_settle_keeps_what_is_known(void **state)
 	}
 }
 
+/* Numbers go around, and never more of them start than the lease has. */
+static void
+test_claim_a_lease_ends(void **state)
+{
+	struct race *r = *state;
+	uint32_t end = 0;
+
+	fz_claim_lease(&r->claim, 0);
+	for (int i = 0; i < 600; i++) {
+		assert_int_equal(start(&r->claim, end, 1), 0);
+		fz_claim_lease(&r->claim, end + 3);
+		assert_int_equal(start(&r->claim, end, 5), 3);
+		end += 1 << 23;
+		fz_claim_lease(&r->claim, end);
+	}
+	assert_false(fz_claim_is_lost());
+	assert_true(fz_claim_is_whole(&r->claim));
+}
+
 /* Twice around, with a recall at times, as queue_job() in worker.c does it. */
 static void
 test_claim_numbers_wrap(void **state)
@@ -417,6 +436,8 @@ main(void)
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_claim_settle_keeps_what_is_known, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_claim_a_lease_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_claim_numbers_wrap, setup, teardown),
 		cmocka_unit_test_setup_teardown(
