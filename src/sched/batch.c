@@ -107,9 +107,9 @@ fz_batch_free(struct fz_batch *b)
 		return;
 	fz_batch_cancel(b, FZ_ERR_CANCELLED, "it was closed");
 	fz_list_remove(&b->link);
-	while (b->news_at < b->nnews)
-		fz_batch_drop_news(&b->news[b->news_at++]);
-	free(b->news);
+	while (b->result_at < b->nresults)
+		fz_batch_drop_result(&b->results[b->result_at++]);
+	free(b->results);
 	fz_event_fini(&b->events);
 	fz_change_fini(&b->change);
 	free(b);

@@ -64,7 +64,7 @@ struct fz_batch_opts {
 };
 
 /* The results of consecutive items, or the failure of one. */
-struct fz_batch_news {
+struct fz_batch_result {
 	uint64_t first;       /* index of the first item */
 	uint32_t n, skip;     /* results, behind `skip` others in `blob` */
 	bool whole;           /* the blob is one message, no list of items */
@@ -129,11 +129,14 @@ const struct fz_failure *fz_batch_whole(const struct fz_batch *batch);
 struct fz_batch_counts fz_batch_counts(const struct fz_batch *batch);
 
 /* Whether fz_batch_take() has something. */
-bool fz_batch_has_news(const struct fz_batch *batch);
+bool fz_batch_has_result(const struct fz_batch *batch);
 
-/* Take the oldest news or event. Returns 1, or 0 if there is none. */
-int fz_batch_take(struct fz_batch *batch, struct fz_batch_news *news);
+/* Take the oldest result or event. Returns 1, or 0 if there is none. */
+int fz_batch_take(struct fz_batch *batch, struct fz_batch_result *result);
 int fz_batch_next_event(struct fz_batch *batch, struct fz_event *event);
+
+/* Release the blob and the failure of a result. */
+void fz_batch_drop_result(struct fz_batch_result *result);
 
 /*
  * Without workers (local): the next item to call, 0 if none is ready, and its

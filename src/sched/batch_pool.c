@@ -45,8 +45,8 @@ first_batch(const struct fz_list *list)
 static bool
 is_inherited(const struct func *func, const struct fz_worker *w)
 {
-	return func->version <= w->stamp &&
-	       (func->lost == 0 || w->stamp < func->lost);
+	return func->version <= w->version &&
+	       (func->lost == 0 || w->version < func->lost);
 }
 
 /*
@@ -101,7 +101,7 @@ in_child(struct fz_fork_hook *hook)
 		fz_list_init(&b->waiting);
 		fz_list_init(&b->delayed);
 		fz_list_init(&b->local);
-		b->nnews = b->news_at = 0;
+		b->nresults = b->result_at = 0;
 		fz_err_set(&b->whole.err, FZ_ERR_CLOSED,
 		    "it belongs to the process that started it");
 	}
@@ -157,7 +157,7 @@ fz_batch_pool_owner(struct fz_batch_pool *bp)
 uint64_t
 fz_batch_pool_version(struct fz_batch_pool *bp)
 {
-	fz_pool_stamp(bp->pool, ++bp->nversions);
+	fz_pool_set_version(bp->pool, ++bp->nversions);
 	return bp->nversions;
 }
 

@@ -36,66 +36,68 @@ fz_batch_next_event(struct fz_batch *b, struct fz_event *event)
 }
 
 bool
-fz_batch_has_news(const struct fz_batch *b)
+fz_batch_has_result(const struct fz_batch *b)
 {
-	return b->news_at != b->nnews;
+	return b->result_at != b->nresults;
 }
 
 int
-fz_batch_take(struct fz_batch *b, struct fz_batch_news *news)
+fz_batch_take(struct fz_batch *b, struct fz_batch_result *result)
 {
-	if (b->news_at == b->nnews) {
-		b->news_at = b->nnews = 0;
+	if (b->result_at == b->nresults) {
+		b->result_at = b->nresults = 0;
 		return 0;
 	}
-	*news = b->news[b->news_at++];
+	*result = b->results[b->result_at++];
 	return 1;
 }
 
 void
-fz_batch_drop_news(struct fz_batch_news *news)
+fz_batch_drop_result(struct fz_batch_result *result)
 {
-	fz_blob_unref(news->blob);
-	if (news->failure != NULL) {
-		fz_blob_unref(news->failure->value);
-		free(news->failure);
+	fz_blob_unref(result->blob);
+	if (result->failure != NULL) {
+		fz_blob_unref(result->failure->value);
+		free(result->failure);
 	}
 }
 
 static void
-lose_news(struct fz_batch *b)
+lose_result(struct fz_batch *b)
 {
 	if (!b->whole_failed) /* the first failure is kept */
 		b->whole = lost;
 	b->whole_failed = true;
 }
 
-/* Add news; false: there was no memory, and the batch has failed as a whole. */
+/* Add a result; false: there is no memory, and the batch fails as a whole. */
 static bool
-report(struct fz_batch *b, const struct fz_batch_news *news)
+report(struct fz_batch *b, const struct fz_batch_result *result)
 {
-	struct fz_batch_news *last = NULL, *room;
+	struct fz_batch_result *last = NULL, *room;
 
-	if (b->nnews > b->news_at)
-		last = &b->news[b->nnews - 1];
+	if (b->nresults > b->result_at)
+		last = &b->results[b->nresults - 1];
 	fz_changed(&b->change);
-	if (last != NULL && news->blob != NULL && last->blob == news->blob &&
-	    !news->whole && last->skip + last->n == news->skip &&
-	    last->first + last->n == news->first) {
-		last->n += news->n;
-		fz_blob_unref(news->blob);
+	if (last != NULL && result->blob != NULL &&
+	    last->blob == result->blob && !result->whole &&
+	    last->skip + last->n == result->skip &&
+	    last->first + last->n == result->first) {
+		last->n += result->n;
+		fz_blob_unref(result->blob);
 		return true;
 	}
-	room = fz_vec_room(b->news, &b->news_cap, b->nnews + 1, sizeof(*room));
+	room = fz_vec_room(
+	    b->results, &b->results_cap, b->nresults + 1, sizeof(*room));
 	if (room == NULL) {
-		struct fz_batch_news gone = *news;
+		struct fz_batch_result gone = *result;
 
-		fz_batch_drop_news(&gone);
-		lose_news(b);
+		fz_batch_drop_result(&gone);
+		lose_result(b);
 		return false;
 	}
-	b->news = room;
-	room[b->nnews++] = *news;
+	b->results = room;
+	room[b->nresults++] = *result;
 	return true;
 }
 
@@ -103,16 +105,16 @@ report(struct fz_batch *b, const struct fz_batch_news *news)
 static bool
 report_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {
-	struct fz_batch_news news = { .first = item, .n = 1 };
+	struct fz_batch_result result = { .first = item, .n = 1 };
 
-	news.failure = malloc(sizeof(*news.failure));
-	if (news.failure == NULL) {
+	result.failure = malloc(sizeof(*result.failure));
+	if (result.failure == NULL) {
 		fz_blob_unref(failure->value);
-		lose_news(b);
+		lose_result(b);
 		return false;
 	}
-	*news.failure = *failure;
-	return report(b, &news);
+	*result.failure = *failure;
+	return report(b, &result);
 }
 
 static void
@@ -156,7 +158,7 @@ added_part(const struct fz_chunk *chunk)
 	return chunk->added ? chunk->part : NULL;
 }
 
-/* Nanoseconds since the chunk's last news; 0 before its job has started. */
+/* Nanoseconds since the last answer of a chunk; 0 before its job starts. */
 static int64_t
 restart_clock(struct fz_chunk *chunk)
 {
@@ -164,10 +166,10 @@ restart_clock(struct fz_chunk *chunk)
 
 	if (since == 0)
 		return 0;
-	if (chunk->news_ns > since)
-		since = chunk->news_ns;
-	chunk->news_ns = fz_clock_ns();
-	return chunk->news_ns - since;
+	if (chunk->answered_ns > since)
+		since = chunk->answered_ns;
+	chunk->answered_ns = fz_clock_ns();
+	return chunk->answered_ns - since;
 }
 
 void
@@ -225,7 +227,7 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 	struct fz_batch *b = chunk->batch;
-	struct fz_batch_news news = {
+	struct fz_batch_result result = {
 		.first = chunk->first + first, .n = n, .skip = skip
 	};
 
@@ -233,15 +235,15 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 		for (uint32_t i = 0; i < n; i++) {
 			struct fz_failure failure = lost;
 
-			fz_batch_item_failed(chunk, news.first + i, &failure);
+			fz_batch_item_failed(chunk, result.first + i, &failure);
 		}
 	} else {
-		news.blob = fz_blob_ref(blob);
-		news.strip = blob == job->strip;
-		if (news.strip)
+		result.blob = fz_blob_ref(blob);
+		result.strip = blob == job->strip;
+		if (result.strip)
 			b->nplaced += n;
-		count_done(chunk, news.first, n);
-		if (!report(b, &news))
+		count_done(chunk, result.first, n);
+		if (!report(b, &result))
 			fz_batch_stop(b);
 	}
 	end_if_answered(chunk);
@@ -259,7 +261,7 @@ fz_batch_value_done(
     struct fz_chunk *chunk, uint64_t item, struct fz_blob *value)
 {
 	struct fz_batch *b = chunk->batch;
-	struct fz_batch_news news = {
+	struct fz_batch_result result = {
 		.first = item, .n = 1, .whole = true, .blob = value
 	};
 	struct fz_failure failure;
@@ -270,7 +272,7 @@ fz_batch_value_done(
 		return;
 	}
 	count_done(chunk, item, 1);
-	if (!report(b, &news))
+	if (!report(b, &result))
 		fz_batch_stop(b);
 }
 

@@ -32,7 +32,7 @@ struct fz_chunk {
 	unsigned attempts;     /* of its items so far, which have failed */
 	struct fz_blob *part;  /* NULL: to be encoded, or inherited */
 	bool added;            /* `part` cannot be encoded again */
-	int64_t news_ns;       /* time of its last answer */
+	int64_t answered_ns;   /* time of its last answer */
 	struct fz_timer delay; /* armed while it is delayed */
 };
 
@@ -55,8 +55,8 @@ struct fz_batch {
 	uint64_t share;   /* items of one worker, 0: not known */
 	uint64_t nplaced; /* items whose result came in a slot */
 	struct fz_failure whole;
-	struct fz_batch_news *news;
-	size_t news_at, nnews, news_cap;
+	struct fz_batch_result *results;
+	size_t result_at, nresults, results_cap;
 	struct fz_event_log events;
 	struct fz_change change;
 };
@@ -121,7 +121,7 @@ void fz_batch_stop(struct fz_batch *batch);
 void fz_batch_fail_whole(
     struct fz_batch *batch, enum fz_err_kind kind, const char *text);
 
-/* The callbacks of a chunk's job: a worker's answers become news. */
+/* The callbacks of the job of a chunk: answers become results. */
 extern const struct fz_job_ops fz_batch_chunk_ops;
 
 /* Record the event that the next item of a job has started. */
@@ -134,8 +134,5 @@ void fz_batch_value_done(
 /* Retry an item or report its failure; takes the value in `failure`. */
 void fz_batch_item_failed(
     struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure);
-
-/* Release the blob and the failure that a news entry owns. */
-void fz_batch_drop_news(struct fz_batch_news *news);
 
 #endif

@@ -165,7 +165,7 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 			source->ops->fail_next(source, &failure);
 		else if (!source->ops->send(
 			     source, w, fz_pool_nleft(lane->pool, w)))
-			fz_pool_untake(lane->pool, w);
+			fz_pool_put_back(lane->pool, w);
 	}
 	return true;
 }
@@ -232,7 +232,7 @@ balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 		send_lane(d, lane);
 	if (d->once && fz_list_first(&lane->ready) == NULL &&
 	    !may_soon_steal(d, lane))
-		fz_pool_retire_idle(lane->pool);
+		fz_pool_dismiss_idle(lane->pool);
 }
 
 /*

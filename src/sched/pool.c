@@ -29,7 +29,7 @@ struct fz_pool {
 	size_t nusers, users_cap;
 	unsigned nfailed_starts; /* since a worker was last of use */
 	struct fz_err start_err; /* of the last of them; NONE: not known */
-	uint64_t stamp;          /* of workers forked from now on */
+	uint64_t version;        /* of workers forked from now on */
 	bool closed;
 	/*
 	 * Armed after a fork failed: until it fires the pool forks none. A user
@@ -120,7 +120,7 @@ give_slot(const struct fz_pool *pool, struct fz_worker *w)
 
 /* A dismissed worker counts as busy until it is dead. */
 static void
-retire(struct fz_pool *pool, struct fz_worker *w)
+dismiss(struct fz_pool *pool, struct fz_worker *w)
 {
 	unlink_worker(w);
 	link_worker(&pool->busy, w);
@@ -135,7 +135,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 	if (w->mean_ns != 0) /* it has answered */
 		pool->nfailed_starts = 0;
 	if (fz_pool_nleft(pool, w) == 0) {
-		retire(pool, w);
+		dismiss(pool, w);
 	} else {
 		unlink_worker(w);
 		link_worker(&pool->idle, w);
@@ -354,7 +354,7 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 		pool->opts.before_fork(pool->opts.main_ctx);
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
-		w->stamp = pool->stamp;
+		w->version = pool->version;
 		if (pool->opts.spread)
 			fz_cpus_place(w->pid, pool->nworkers);
 		pool->nworkers++;
@@ -435,7 +435,7 @@ fz_pool_take(
 }
 
 void
-fz_pool_untake(struct fz_pool *pool, struct fz_worker *w)
+fz_pool_put_back(struct fz_pool *pool, struct fz_worker *w)
 {
 	if (w->njobs == 0 && !w->dying)
 		worker_idle(pool, w);
@@ -481,14 +481,14 @@ fz_pool_pids(
 }
 
 void
-fz_pool_retire_idle(struct fz_pool *pool)
+fz_pool_dismiss_idle(struct fz_pool *pool)
 {
 	while (pool->idle != NULL)
-		retire(pool, pool->idle);
+		dismiss(pool, pool->idle);
 }
 
 int
-fz_pool_fill(struct fz_pool *pool, struct fz_err *err)
+fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 {
 	bool first = true;
 
@@ -505,22 +505,22 @@ fz_pool_fill(struct fz_pool *pool, struct fz_err *err)
 }
 
 void
-fz_pool_stamp(struct fz_pool *pool, uint64_t stamp)
+fz_pool_set_version(struct fz_pool *pool, uint64_t version)
 {
-	pool->stamp = stamp;
+	pool->version = version;
 }
 
 uint64_t
 fz_pool_oldest(const struct fz_pool *pool)
 {
-	uint64_t oldest = pool->stamp;
+	uint64_t oldest = pool->version;
 
 	if (!is_own(pool))
 		return oldest;
 	for (const struct fz_worker *w = pool->idle; w != NULL; w = w->next)
-		oldest = w->stamp < oldest ? w->stamp : oldest;
+		oldest = w->version < oldest ? w->version : oldest;
 	for (const struct fz_worker *w = pool->busy; w != NULL; w = w->next)
-		oldest = w->stamp < oldest ? w->stamp : oldest;
+		oldest = w->version < oldest ? w->version : oldest;
 	return oldest;
 }
 

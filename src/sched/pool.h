@@ -68,7 +68,7 @@ struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
 
 /* Return a worker that was taken and got no job; `freed` is called. */
-void fz_pool_untake(struct fz_pool *pool, struct fz_worker *worker);
+void fz_pool_put_back(struct fz_pool *pool, struct fz_worker *worker);
 
 /* How many more items the worker may get. */
 uint32_t fz_pool_nleft(
@@ -86,15 +86,15 @@ bool fz_pool_has_free(const struct fz_pool *pool);
 bool fz_pool_has_idle(const struct fz_pool *pool);
 
 /* Let all idle workers leave by themselves. */
-void fz_pool_retire_idle(struct fz_pool *pool);
+void fz_pool_dismiss_idle(struct fz_pool *pool);
 
 /* Fork all workers that there may be. 0, or -1 and `err`. */
-int fz_pool_fill(struct fz_pool *pool, struct fz_err *err);
+int fz_pool_prefork(struct fz_pool *pool, struct fz_err *err);
 
-/* Workers that are forked from now on get this stamp. */
-void fz_pool_stamp(struct fz_pool *pool, uint64_t stamp);
+/* Workers that are forked from now on inherit this version of functions. */
+void fz_pool_set_version(struct fz_pool *pool, uint64_t version);
 
-/* The lowest stamp of a worker that lives; without one that of the next. */
+/* The lowest version of a living worker; without one that of the next. */
 uint64_t fz_pool_oldest(const struct fz_pool *pool);
 
 /* The first busy worker; the others by its `next`. */

@@ -141,8 +141,8 @@ struct fz_worker {
 	struct fz_death death;   /* how it ended, once it is dead */
 	/* For the sender of functions: the version in each slot. */
 	uint64_t funcs[FZ_WORKER_FUNCS];
-	uint64_t stamp; /* it inherited versions up to this one */
-	bool has_slot;  /* of fz_slots, while it is busy; the pool's to set */
+	uint64_t version; /* it inherited versions up to this one */
+	bool has_slot;    /* of fz_slots, while it is busy; the pool's to set */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
 };

@@ -195,54 +195,54 @@ trial_start(struct trial *t)
 }
 
 static void
-take_values(struct trial *t, const struct fz_batch_news *news)
+take_values(struct trial *t, const struct fz_batch_result *result)
 {
 	struct fz_arena *shm = t->bench->w->engine.shm;
-	const unsigned char *at = fz_blob_map(news->blob, shm, NULL);
+	const unsigned char *at = fz_blob_map(result->blob, shm, NULL);
 
-	for (uint32_t i = 0; i < news->n; i++) {
-		struct outcome *o = &t->outcomes[news->first + i];
+	for (uint32_t i = 0; i < result->n; i++) {
+		struct outcome *o = &t->outcomes[result->first + i];
 
-		assert_true(news->first + i <= TRIAL_MAX);
+		assert_true(result->first + i <= TRIAL_MAX);
 		o->ndone++;
 		t->ndone++;
-		if (news->strip) {
+		if (result->strip) {
 			assert_non_null(at);
-			assert_false(news->whole);
-			o->value = items_slot(at, news->skip + i);
+			assert_false(result->whole);
+			o->value = items_slot(at, result->skip + i);
 			o->placed = true;
 			t->nplaced++;
-		} else if (at != NULL && news->blob->len != ITEMS_BULK)
+		} else if (at != NULL && result->blob->len != ITEMS_BULK)
 			o->value =
-			    fz_le64_load(at + 8 * (size_t)(news->skip + i));
+			    fz_le64_load(at + 8 * (size_t)(result->skip + i));
 	}
 	if (at != NULL)
-		fz_blob_unmap(news->blob, shm, at);
-	fz_blob_unref(news->blob);
+		fz_blob_unmap(result->blob, shm, at);
+	fz_blob_unref(result->blob);
 }
 
-/* Take all news and events that there are. */
+/* Take all results and events that there are. */
 static void
 trial_take(struct trial *t)
 {
 	struct fz_event event;
-	struct fz_batch_news news;
+	struct fz_batch_result result;
 
-	while (fz_batch_take(t->batch, &news) == 1) {
-		struct outcome *o = &t->outcomes[news.first];
+	while (fz_batch_take(t->batch, &result) == 1) {
+		struct outcome *o = &t->outcomes[result.first];
 
-		assert_true(news.n != 0);
-		if (news.failure == NULL) {
-			take_values(t, &news);
+		assert_true(result.n != 0);
+		if (result.failure == NULL) {
+			take_values(t, &result);
 			continue;
 		}
-		assert_int_equal(news.n, 1);
+		assert_int_equal(result.n, 1);
 		o->nfailed++;
 		t->nfailed++;
-		o->kind = news.failure->err.kind;
-		o->attempt = news.failure->attempt;
-		fz_blob_unref(news.failure->value);
-		free(news.failure);
+		o->kind = result.failure->err.kind;
+		o->attempt = result.failure->attempt;
+		fz_blob_unref(result.failure->value);
+		free(result.failure);
 	}
 	while (fz_batch_next_event(t->batch, &event) == 1)
 		t->nevents[event.kind] += event.n;
@@ -791,7 +791,7 @@ test_batch_cancel_while_it_waits_for_another_attempt(void **state)
 	trial_fini(&t);
 }
 
-/* With news nobody took. */
+/* With results that were not taken. */
 static void
 test_batch_may_be_freed_at_any_time(void **state)
 {
@@ -881,7 +881,7 @@ test_batch_workers_may_all_be_forked_before(void **state)
 
 	assert_int_equal(bench_open(b), 0);
 	assert_false(fz_batch_pool_is_local(b->sched));
-	assert_int_equal(fz_pool_fill(b->pool, NULL), 0);
+	assert_int_equal(fz_pool_prefork(b->pool, NULL), 0);
 	assert_int_equal(fz_pool_nworkers(b->pool), 2);
 	trial_init(&t, b, 100);
 	trial_start(&t);
@@ -1000,7 +1000,7 @@ test_batch_a_function_may_be_in_the_part(void **state)
 
 	b->opts.workers = 1;
 	assert_int_equal(bench_open(b), 0);
-	assert_int_equal(fz_pool_fill(b->pool, NULL), 0);
+	assert_int_equal(fz_pool_prefork(b->pool, NULL), 0);
 	define(b, 0, 100);
 	trial_init(&t, b, 10);
 	t.opts.kind |= FZ_WIRE_INLINE;
@@ -1204,7 +1204,7 @@ test_batch_placed_and_other_results_are_told_apart(void **state)
 	trial_fini(&t);
 }
 
-/* With its news: taken or not, the strips go back. */
+/* With its results, taken or not, the strips go back. */
 static void
 test_batch_strips_go_back_whatever_becomes_of_it(void **state)
 {
@@ -1237,7 +1237,7 @@ test_batch_strips_go_back_whatever_becomes_of_it(void **state)
 		if (i % 6 == 0) {
 			wait_for_gate(&t, 1);
 			fz_batch_cancel(t.batch, FZ_ERR_CANCELLED, "by hand");
-		} else if (i % 6 == 4) { /* freed, with news */
+		} else if (i % 6 == 4) { /* freed, with result */
 			for (int j = 0; j < i; j++)
 				fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
 		} else {
@@ -1398,7 +1398,7 @@ test_batch_local_retries_wait_too(void **state)
 	trial_fini(&t);
 }
 
-/* An item's own code may cancel its batch, and is then no news. */
+/* An item's own code may cancel its batch, and then has no result. */
 static void
 test_batch_local_may_be_cancelled_within_an_item(void **state)
 {
@@ -1458,7 +1458,7 @@ test_batch_goes_on_with_the_workers_there_are(void **state)
 	struct bench *b = *state;
 
 	assert_int_equal(bench_open(b), 0);
-	fz_pool_untake(b->pool, fz_pool_take(b->pool, NULL, NULL));
+	fz_pool_put_back(b->pool, fz_pool_take(b->pool, NULL, NULL));
 	trial_init(&t, b, 500);
 	trial_start(&t);
 	faults_at(0);
@@ -1523,7 +1523,8 @@ scenario(struct bench *b, bool forks)
 	atomic_store(&b->home->shared->onces, 0);
 	if (!forks)
 		faults.fork_error = EAGAIN;
-	if (bench_open(b) != 0 || (forks && fz_pool_fill(b->pool, NULL) != 0) ||
+	if (bench_open(b) != 0 ||
+	    (forks && fz_pool_prefork(b->pool, NULL) != 0) ||
 	    (code = blob_of_number(0)) == NULL)
 		goto out;
 	fz_batch_pool_func(b->sched, 0, code);

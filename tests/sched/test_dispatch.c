@@ -427,7 +427,7 @@ test_dispatch_results_come_although_the_next_job_is_long(void **state)
 	pid_t pid = 0;
 
 	bench_open(b, 1, 1);
-	assert_int_equal(fz_pool_fill(b->pools[0], NULL), 0);
+	assert_int_equal(fz_pool_prefork(b->pools[0], NULL), 0);
 	fz_pool_pids(b->pools[0], stop_process, &pid);
 	stream_init(&s, b, 0, JOB_ADD, 1);
 	stream_add(&s, 3);

@@ -300,10 +300,10 @@ test_pool_takes_back_a_worker_that_got_no_job(void **state)
 	user_init(&u);
 	worker = fz_pool_take(pool, &u.user, NULL);
 	assert_false(fz_pool_has_free(pool));
-	fz_pool_untake(pool, worker);
+	fz_pool_put_back(pool, worker);
 	assert_int_equal(u.nfreed, 1);
 	assert_ptr_equal(fz_pool_take(pool, &u.user, NULL), worker);
-	fz_pool_untake(pool, worker);
+	fz_pool_put_back(pool, worker);
 	fz_pool_free(pool);
 }
 
@@ -330,7 +330,7 @@ test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 	assert_null(fz_pool_take(pool, &u.user, &err));
 	assert_int_equal(err.kind, FZ_ERR_NONE);
 	faults_end();
-	fz_pool_untake(pool, a);
+	fz_pool_put_back(pool, a);
 	fz_pool_free(pool);
 }
 
@@ -361,8 +361,8 @@ test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 	assert_true(fz_pool_has_free(pool));
 	b = fz_pool_take(pool, &u.user, NULL);
 	assert_non_null(b);
-	fz_pool_untake(pool, a);
-	fz_pool_untake(pool, b);
+	fz_pool_put_back(pool, a);
+	fz_pool_put_back(pool, b);
 	fz_pool_leave(pool, &u.user);
 	fz_pool_free(pool);
 }
@@ -385,7 +385,7 @@ test_pool_without_workers_forks_at_once_whatever_failed_before(void **state)
 	assert_true(fz_pool_has_free(pool));
 	a = fz_pool_take(pool, &u.user, NULL);
 	assert_non_null(a);
-	fz_pool_untake(pool, a);
+	fz_pool_put_back(pool, a);
 	fz_pool_free(pool);
 }
 
@@ -489,7 +489,7 @@ test_pool_idle_workers_leave_fast(void **state)
 	for (int i = 0; i < 8; i++)
 		all[i] = fz_pool_take(pool, &u.user, NULL);
 	for (int i = 0; i < 8; i++)
-		fz_pool_untake(pool, all[i]);
+		fz_pool_put_back(pool, all[i]);
 	start = fz_clock_ns();
 	fz_pool_free(pool);
 	assert_true(fz_clock_ns() - start < 900 * FZ_CLOCK_MS);
@@ -508,7 +508,7 @@ test_pool_all_that_are_idle_may_be_retired(void **state)
 
 	user_init(&u);
 	assert_false(fz_pool_has_idle(pool));
-	fz_pool_retire_idle(pool); /* there is none */
+	fz_pool_dismiss_idle(pool); /* there is none */
 	for (int i = 0; i < 3; i++) {
 		struct fz_worker *worker = fz_pool_take(pool, &u.user, NULL);
 
@@ -521,7 +521,7 @@ test_pool_all_that_are_idle_may_be_retired(void **state)
 	step_until_told(w, &u, 2);
 	assert_true(fz_pool_has_idle(pool));
 	assert_true(fz_pool_has_free(pool));
-	fz_pool_retire_idle(pool);
+	fz_pool_dismiss_idle(pool);
 	assert_false(fz_pool_has_idle(pool));
 	while (fz_pool_nworkers(pool) != 1)
 		assert_true(step_until(w, until));
@@ -529,7 +529,7 @@ test_pool_all_that_are_idle_may_be_retired(void **state)
 	step_until_told(w, &u, 3);
 	assert_int_equal(u.ndone, 3);
 	assert_true(fz_pool_has_idle(pool));
-	fz_pool_untake(pool, fz_pool_take(pool, &u.user, NULL));
+	fz_pool_put_back(pool, fz_pool_take(pool, &u.user, NULL));
 	assert_int_equal(atomic_load(&w->shared->births), 3);
 	fz_pool_free(pool);
 }
@@ -560,7 +560,7 @@ test_pool_workers_that_are_spread_have_our_processors(void **state)
 
 	user_init(&u);
 	assert_int_equal(sched_getaffinity(0, sizeof(mask), &mask), 0);
-	assert_int_equal(fz_pool_fill(pool, NULL), 0);
+	assert_int_equal(fz_pool_prefork(pool, NULL), 0);
 	assert_int_equal(npids(pool), 5);
 	fz_pool_pids(pool, compare_mask, &mask);
 	assert_int_equal(
@@ -581,7 +581,7 @@ test_pool_workers_do_not_hold_each_others_pipes(void **state)
 	int64_t start;
 
 	user_init(&u);
-	fz_pool_untake(other, fz_pool_take(other, &u.user, NULL));
+	fz_pool_put_back(other, fz_pool_take(other, &u.user, NULL));
 	for (int i = 0; i < 4; i++)
 		send_job(fz_pool_take(pool, &u.user, NULL), &u, &t[i],
 		    JOB_SLEEP, 60000);
@@ -620,7 +620,7 @@ scenario(struct world *w)
 		if (send_job(worker, &u, &t[i], JOB_ADD, 1) == 0)
 			nsent++;
 		else
-			fz_pool_untake(pool, worker);
+			fz_pool_put_back(pool, worker);
 	}
 	while (u.ndone + u.nfailed + u.nreturned < nsent)
 		fz_loop_step(w->engine.loop, in_ms(5000), NULL);

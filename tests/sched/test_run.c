@@ -1152,7 +1152,7 @@ test_run_goes_on_with_the_workers_there_are(void **state)
 		add(&p, JOB_COUNT, in, FZ_GRAPH_NONE);
 	plan_run(&p);
 	fz_run_set(p.run, in, blob_of_number(1));
-	fz_pool_untake(p.pools[0], fz_pool_take(p.pools[0], NULL, NULL));
+	fz_pool_put_back(p.pools[0], fz_pool_take(p.pools[0], NULL, NULL));
 	plan_start(&p);
 	faults_at(0);
 	faults.fork_error = EAGAIN;

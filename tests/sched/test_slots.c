@@ -418,7 +418,7 @@ send_all(struct user *u)
 			.seed = (uint64_t)u->nsent,
 			.timeout_ns = FZ_CLOCK_NEVER };
 		if (arg == NULL || fz_worker_send(w, job, &arg, 1, NULL) != 0)
-			fz_pool_untake(u->pool, w);
+			fz_pool_put_back(u->pool, w);
 		else
 			u->nsent++;
 		fz_blob_unref(arg);

@@ -118,7 +118,7 @@ find_slot(lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f)
 	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
 	int top = lua_gettop(L);
 
-	fz_lpool_rehome(L, pool);
+	fz_lpool_new_thread(L, pool);
 	lb->funcs = fz_lpool_funcs(L, pool);
 	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, batches,
 	    fz_pool_nworkers(fz_lpool_check(L, pool)) != 0);
@@ -294,7 +294,7 @@ end_batch(lua_State *L, struct fz_lbatch *lb, int idx)
 {
 	if (lb->batch != NULL) {
 		fz_llocal_stop(L, &lb->ll);
-		fz_lbatch_drop_news(lb, &lb->news);
+		fz_lbatch_drop_result(lb, &lb->result);
 		fz_batch_free(lb->batch);
 		lb->batch = NULL;
 	}
@@ -440,9 +440,9 @@ collect_ahead(lua_State *L, const struct fz_lbatch *lb)
 
 /* batch:news() -> whether take() would find some */
 static int
-batch_news(lua_State *L)
+batch_has_result(lua_State *L)
 {
-	lua_pushboolean(L, fz_batch_has_news(check_batch(L)->batch));
+	lua_pushboolean(L, fz_batch_has_result(check_batch(L)->batch));
 	return 1;
 }
 
@@ -472,9 +472,9 @@ batch_finish(lua_State *L)
 static lua_Integer
 take_item(lua_State *L, struct fz_lbatch *lb)
 {
-	struct fz_batch_news *news = &lb->news;
-	lua_Integer i = (lua_Integer)news->first;
-	bool ok = news->failure == NULL;
+	struct fz_batch_result *result = &lb->result;
+	lua_Integer i = (lua_Integer)result->first;
+	bool ok = result->failure == NULL;
 
 	if (ok)
 		ok = fz_lbatch_push_value(L, lb) == LUA_OK;
@@ -482,9 +482,9 @@ take_item(lua_State *L, struct fz_lbatch *lb)
 		fz_lbatch_push_failure(L, lb);
 	if (!ok && lb->first_error == 0)
 		lb->first_error = i;
-	news->first++;
-	news->skip++;
-	news->n--;
+	result->first++;
+	result->skip++;
+	result->n--;
 	lua_rawseti(L, ok ? 2 : 3, i);
 	return i;
 }
@@ -504,10 +504,10 @@ batch_take(lua_State *L)
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 4);
 	lb->ll.calls++; /* __fzunpack may close it */
-	while (!lb->ll.closing && fz_lbatch_next_news(L, lb)) {
+	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		if (!ordered)
 			taken += fz_lbatch_take_small(L, lb);
-		if (lb->news.n == 0)
+		if (lb->result.n == 0)
 			continue;
 		taken++;
 		lua_pushinteger(L, take_item(L, lb));
@@ -731,7 +731,7 @@ static const luaL_Reg methods[] = {
 	{ "grow", batch_grow },
 	{ "mean", batch_mean },
 	{ "list", batch_list },
-	{ "news", batch_news },
+	{ "news", batch_has_result },
 	{ "id", batch_id },
 	{ "start", batch_start },
 	{ "finish", batch_finish },

@@ -1,7 +1,5 @@
 #include "bind/jobs/lbatch_state.h"
 
-#include <stdlib.h>
-
 #include <lauxlib.h>
 
 #include "base/err.h"
@@ -16,59 +14,54 @@
 #include "worker/worker.h"
 
 void
-fz_lbatch_drop_news(struct fz_lbatch *lb, struct fz_batch_news *news)
+fz_lbatch_drop_result(struct fz_lbatch *lb, struct fz_batch_result *result)
 {
 	if (lb->mapped != NULL)
-		fz_blob_unmap(news->blob, lb->engine->shm, lb->mapped);
+		fz_blob_unmap(result->blob, lb->engine->shm, lb->mapped);
 	lb->mapped = NULL;
-	fz_blob_unref(news->blob);
-	if (news->failure != NULL) {
-		fz_blob_unref(news->failure->value);
-		free(news->failure);
-	}
-	*news = (struct fz_batch_news){ .n = 0 };
+	fz_batch_drop_result(result);
+	*result = (struct fz_batch_result){ .n = 0 };
 }
 
-/* Have the blob of new news read as far as these begin. */
+/* Read the blob of a new result up to where the result begins. */
 static void
-open_news(lua_State *L, struct fz_lbatch *lb)
+open_result(lua_State *L, struct fz_lbatch *lb)
 {
-	struct fz_batch_news *news = &lb->news;
+	struct fz_batch_result *result = &lb->result;
 	struct fz_err err = { 0 };
 
 	if (lb->mapped == NULL) {
-		lb->mapped = fz_blob_map(news->blob, lb->engine->shm, &err);
+		lb->mapped = fz_blob_map(result->blob, lb->engine->shm, &err);
 		if (lb->mapped == NULL)
 			fz_lerror_raise(L, &err);
-		fz_reader_init(&lb->items, lb->mapped, news->blob->len);
+		fz_reader_init(&lb->items, lb->mapped, result->blob->len);
 		lb->nread = 0;
 	}
-	if (news->strip)
+	if (result->strip)
 		return;
-	for (; lb->nread < news->skip; lb->nread++)
+	for (; lb->nread < result->skip; lb->nread++)
 		fz_items_skip(&lb->items);
-	lb->nread += news->n;
+	lb->nread += result->n;
 }
 
-/* Have some news at hand; false: there are none. */
 bool
-fz_lbatch_next_news(lua_State *L, struct fz_lbatch *lb)
+fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb)
 {
-	struct fz_batch_news before = lb->news, *news = &lb->news;
+	struct fz_batch_result before = lb->result, *result = &lb->result;
 	bool more;
 
-	if (news->n != 0)
+	if (result->n != 0)
 		return true;
-	*news = (struct fz_batch_news){ .n = 0 };
-	more = fz_batch_take(lb->batch, news);
-	/* Chunks that came in one frame are news one after the other. */
-	if (lb->mapped != NULL && more && news->blob == before.blob &&
-	    news->skip >= lb->nread)
+	*result = (struct fz_batch_result){ .n = 0 };
+	more = fz_batch_take(lb->batch, result);
+	/* Chunks that came in one frame are results one after the other. */
+	if (lb->mapped != NULL && more && result->blob == before.blob &&
+	    result->skip >= lb->nread)
 		fz_blob_unref(before.blob);
 	else
-		fz_lbatch_drop_news(lb, &before);
-	if (more && news->blob != NULL && !news->whole)
-		open_news(L, lb);
+		fz_lbatch_drop_result(lb, &before);
+	if (more && result->blob != NULL && !result->whole)
+		open_result(L, lb);
 	return more;
 }
 
@@ -86,7 +79,7 @@ item_body(lua_State *L)
 static const struct fz_raw_value *
 next_slot(const struct fz_lbatch *lb)
 {
-	return (const struct fz_raw_value *)lb->mapped + lb->news.skip;
+	return (const struct fz_raw_value *)lb->mapped + lb->result.skip;
 }
 
 /* Push the value in the next slot, or what went wrong with it. [+1] */
@@ -108,11 +101,11 @@ fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 	struct fz_reader before;
 	int status, top = lua_gettop(L);
 
-	if (lb->news.strip)
+	if (lb->result.strip)
 		return push_slot(L, next_slot(lb));
 
-	if (lb->news.whole) {
-		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
+	if (lb->result.whole) {
+		status = fz_lblob_decode(L, lb->engine, lb->result.blob);
 		lua_settop(L, top + 1);
 		return status;
 	}
@@ -128,25 +121,24 @@ fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 	return status;
 }
 
-/* Push the error of the one item that the news are about. */
 void
 fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb)
 {
-	fz_lfailure_push(L, lb->engine, lb->news.failure);
-	fz_lfailure_set(L, "index", (lua_Integer)lb->news.first);
+	fz_lfailure_push(L, lb->engine, lb->result.failure);
+	fz_lfailure_set(L, "index", (lua_Integer)lb->result.first);
 }
 
 /* Copy a strip into the list at 2. Returns how many values that were. */
 static uint32_t
 copy_strip(lua_State *L, const struct fz_lbatch *lb)
 {
-	const struct fz_batch_news *news = &lb->news;
-	size_t at = news->first - 1;
+	const struct fz_batch_result *result = &lb->result;
+	size_t at = result->first - 1;
 
 	if (lb->slots == NULL || lua_topointer(L, 2) != lb->list)
 		return 0; /* each is pushed */
 	return (uint32_t)fz_rawarray_copy(
-	    lb->slots + at, next_slot(lb), news->n);
+	    lb->slots + at, next_slot(lb), result->n);
 }
 
 /* Put numbers into the list at 2. Returns how many come before another item. */
@@ -154,10 +146,10 @@ static uint32_t
 take_numbers(lua_State *L, struct fz_lbatch *lb)
 {
 	struct fz_reader items = lb->items;
-	lua_Integer i = (lua_Integer)lb->news.first;
+	lua_Integer i = (lua_Integer)lb->result.first;
 	uint32_t n = 0;
 
-	while (n < lb->news.n && fz_items_push_number(L, &items)) {
+	while (n < lb->result.n && fz_items_push_number(L, &items)) {
 		lua_rawseti(L, 2, i++);
 		n++;
 	}
@@ -168,15 +160,15 @@ take_numbers(lua_State *L, struct fz_lbatch *lb)
 uint32_t
 fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
 {
-	struct fz_batch_news *news = &lb->news;
+	struct fz_batch_result *result = &lb->result;
 	uint32_t n;
 
-	if (news->failure != NULL || news->whole)
+	if (result->failure != NULL || result->whole)
 		return 0;
-	n = news->strip ? copy_strip(L, lb) : take_numbers(L, lb);
-	news->first += n;
-	news->skip += n;
-	news->n -= n;
+	n = result->strip ? copy_strip(L, lb) : take_numbers(L, lb);
+	result->first += n;
+	result->skip += n;
+	result->n -= n;
 	return n;
 }
 
@@ -196,18 +188,18 @@ fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb)
 {
 	int top = lua_gettop(L), status = LUA_OK;
 
-	if (!fz_lbatch_next_news(L, lb))
+	if (!fz_lbatch_next_result(L, lb))
 		return 0;
-	lua_pushboolean(L, lb->news.failure == NULL);
-	if (lb->news.failure != NULL) {
-		fz_lfailure_push(L, lb->engine, lb->news.failure);
-	} else if (lb->news.whole) {
-		status = fz_lblob_decode(L, lb->engine, lb->news.blob);
+	lua_pushboolean(L, lb->result.failure == NULL);
+	if (lb->result.failure != NULL) {
+		fz_lfailure_push(L, lb->engine, lb->result.failure);
+	} else if (lb->result.whole) {
+		status = fz_lblob_decode(L, lb->engine, lb->result.blob);
 	} else {
 		lua_pushcfunction(L, message_body);
 		lua_pushlightuserdata(L, &lb->items);
 		status = lua_pcall(L, 1, LUA_MULTRET, 0);
 	}
-	lb->news.n = 0;
+	lb->result.n = 0;
 	return status == LUA_OK ? lua_gettop(L) - top : -1;
 }

@@ -44,10 +44,10 @@ struct fz_lbatch {
 	const void *list;           /* that batch:list() made */
 	struct fz_raw_value *slots; /* its array part, NULL: not known */
 	lua_Integer first_error;    /* item of the first one taken, 0: none */
-	uint32_t together;         /* items that were encoded at once of late */
-	uint32_t nread;            /* of the blob of the news, with `items` */
-	struct fz_batch_news news; /* being read; n is 0: none */
-	struct fz_reader items;    /* the rest of its blob */
+	uint32_t together; /* items that were encoded at once of late */
+	uint32_t nread;    /* of the blob of the result, with `items` */
+	struct fz_batch_result result; /* being read; n is 0: none */
+	struct fz_reader items;        /* the rest of its blob */
 	const void *mapped;
 };
 
@@ -68,12 +68,12 @@ struct fz_blob *fz_lbatch_encode(
  */
 int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record);
 
-/* lbatch_results.c: have some news at hand; false: there are none. [-0, +0, e]
- */
-bool fz_lbatch_next_news(lua_State *L, struct fz_lbatch *lb);
+/* lbatch_results.c: have a result at hand; false: none. [-0, +0, e] */
+bool fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb);
 
-/* These news are done with. */
-void fz_lbatch_drop_news(struct fz_lbatch *lb, struct fz_batch_news *news);
+/* Release a result. */
+void fz_lbatch_drop_result(
+    struct fz_lbatch *lb, struct fz_batch_result *result);
 
 /* Put small items at hand into the list at 2. Returns how many. [-0, +0, m] */
 uint32_t fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
@@ -81,7 +81,7 @@ uint32_t fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
 /* Push the next value, or what went wrong with it: a status. [-0, +1, m] */
 int fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb);
 
-/* Push the error of the one item that the news are about. [-0, +1, m] */
+/* Push the error of the one item of the result at hand. [-0, +1, m] */
 void fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb);
 
 /*

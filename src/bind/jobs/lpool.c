@@ -147,7 +147,7 @@ renew_funcs(lua_State *L, int idx)
 }
 
 void
-fz_lpool_rehome(lua_State *L, int idx)
+fz_lpool_new_thread(lua_State *L, int idx)
 {
 	struct lpool *lp = to_lpool(L, idx);
 
@@ -304,7 +304,7 @@ fill(lua_State *L, int idx, struct fz_err *err)
 		    L, &lp->funcs, top + 1, top + 2, lp->batches);
 		lua_settop(L, top);
 	}
-	return fz_pool_fill(lp->pool, err);
+	return fz_pool_prefork(lp->pool, err);
 }
 
 void
@@ -326,7 +326,7 @@ pool_fill(lua_State *L)
 	struct fz_err err = { 0 };
 
 	fz_lloop_check_free(L);
-	fz_lpool_rehome(L, 1);
+	fz_lpool_new_thread(L, 1);
 	if (lp->batches == NULL || fz_batch_pool_is_local(lp->batches))
 		return 0;
 	if (fill(L, 1, &err) != 0)

@@ -44,7 +44,7 @@ lua_State *fz_lpool_prepare(lua_State *L, int idx);
  * Before workers may be forked: in a worker of this very pool its thread is in
  * use, so those below need another one. [-0, +0, m]
  */
-void fz_lpool_rehome(lua_State *L, int idx);
+void fz_lpool_new_thread(lua_State *L, int idx);
 
 /*
  * Before the first call, and when no worker is left: fork all workers that

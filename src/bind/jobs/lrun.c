@@ -125,7 +125,7 @@ push_pools(lua_State *L, uint32_t *n)
 	for (lua_Unsigned i = 0; i < npools; i++) {
 		lua_rawgeti(L, 2, (lua_Integer)i + 1);
 		pools[i] = fz_lpool_check(L, -1);
-		fz_lpool_rehome(L, -1);
+		fz_lpool_new_thread(L, -1);
 		lua_pop(L, 1);
 	}
 	*n = (uint32_t)npools;

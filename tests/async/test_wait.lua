@@ -1,0 +1,304 @@
+-- test_wait.lua - waits that yield: a small scheduler drives tasks through every waiting call.
+--
+-- The scheduler is the least that can be: it knows nothing of what a task waits for but what
+-- wait.lua says of a wait.
+
+local t = ...
+local fz = require "fzlua"
+local core = require "fzlua.core"
+local wait = require "fzlua.wait"
+
+local tests = {}
+
+local DEADLINE <const> = 30 -- seconds until a scheduler gives up
+
+-- Run functions as tasks until all have returned. An error of a task is raised. `on_wait(task, w)`
+-- may return an error to resume the task with before its wait is over.
+local function run(functions, on_wait)
+  local waits, last = {}, core.now() + DEADLINE
+
+  local function resume(task, ...)
+    core.task(task)
+    local ok, w = coroutine.resume(task, ...)
+    core.task()
+    waits[task] = nil
+    if not ok then error(w, 0) end
+    if coroutine.status(task) == "dead" then return end
+    waits[task] = w
+    local e = on_wait and on_wait(task, w)
+    if e ~= nil then return resume(task, e) end
+  end
+
+  local _ <close> = setmetatable({}, { __close = function()
+    core.task()
+    for task in pairs(waits) do coroutine.close(task) end
+  end })
+  for _, f in ipairs(functions) do resume(coroutine.create(f)) end
+  while next(waits) do
+    local seen, ready, at = core.wake_count(), {}, last
+    for task, w in pairs(waits) do
+      if w:try() then
+        ready[#ready + 1] = task
+        break -- a wait that is over is resumed before another is tried
+      end
+      at = math.min(at, w:deadline())
+    end
+    for _, task in ipairs(ready) do resume(task) end
+    if #ready == 0 then
+      if core.now() > last then error("the tasks wait for ever", 0) end
+      core.turn(math.max(at - core.now(), 0), seen)
+    end
+  end
+end
+
+-- How often the tasks of a run waited.
+local function counted()
+  local n = 0
+  return function() n = n + 1 end, function() return n end
+end
+
+tests["tasks pass items through queues of one place"] = function()
+  local a, b, sum = fz.queue(1), fz.queue(1), 0
+  local note, count = counted()
+  run({
+    function()
+      for i = 1, 100 do a:put { i } end
+      a:close()
+    end,
+    function()
+      while true do
+        local item = a:get()
+        if not item then break end
+        b:put(item[1])
+      end
+      b:close()
+    end,
+    function()
+      while true do
+        local n = b:get()
+        if not n then return end
+        sum = sum + n
+      end
+    end,
+  }, note)
+  t.equal(sum, 5050)
+  assert(count() > 100)
+end
+
+tests["a message that waits for room keeps its handles and bytes"] = function()
+  local q, big = fz.queue(1), ("x"):rep(1 << 20)
+  local inner = fz.queue()
+  inner:put "inside"
+  local got = {}
+  run {
+    function()
+      q:put "first"
+      q:put { inner, "small" }
+      q:put { big, inner }
+    end,
+    function()
+      for i = 1, 3 do got[i] = q:get() end
+    end,
+  }
+  t.equal(got[1], "first")
+  t.equal(got[2][2], "small")
+  t.equal(got[2][1]:get(), "inside")
+  t.equal(got[3][1] == big, true)
+end
+
+tests["one waits for a queue, others for a map, a chain, a program and a process"] = function()
+  local q, values = fz.queue(), {}
+  local stage = fz.stage "s"
+  function stage.A(a) return a + 1 end
+  local chain <close> = fz.chain { stage }
+  local pool <close> = fz.pool(2)
+  run {
+    function() values.item = q:get() end,
+    function() values.map = pool:map(function(x) return 2 * x end, { 1, 2, 3 })[3] end,
+    function() values.apply = pool:apply(function() return "applied" end) end,
+    function() values.async = pool:apply_async(function() return "async" end):get() end,
+    function() values.chain = chain:invoke { a = 41 } .A end,
+    function() values.exec = fz.exec({ "echo", "hello" }).stdout end,
+    function()
+      local p = fz.process(function(other) other:put "from a process" end, q)
+      p:start()
+      values.join = p:join()
+      p:close()
+    end,
+    function()
+      local n = 0
+      for _, x in pool:imap(function(x) return x end, { 1, 2, 3 }) do n = n + x end
+      values.imap = n
+    end,
+  }
+  t.equal(values, {
+    item = "from a process", map = 6, apply = "applied", async = "async", chain = 42,
+    exec = "hello\n", join = true, imap = 6,
+  })
+end
+
+-- A process that waits for `go`, and then calls f(...).
+local function after(go, f, ...)
+  local p = fz.process(function(...)
+    go:wait()
+    f(...)
+  end, ...)
+  p:start()
+  return p
+end
+
+tests["locks, semaphores, conditions, barriers, events and pipes let other tasks run"] = function()
+  local held, started, go = fz.lock(), fz.event(), fz.event()
+  local sem, cond, barrier, event = fz.semaphore(0), fz.condition(), fz.barrier(2), fz.event()
+  local here, there = fz.pipe()
+  local holder = fz.process(function()
+    held:acquire()
+    started:set()
+    go:wait()
+    held:release()
+    sem:release(2)
+    cond:with(function() cond:notify() end)
+    event:set()
+    there:send { "sent" }
+    barrier:wait()
+  end)
+  holder:start()
+  started:wait()
+  local order, seen = {}, {}
+  run {
+    function() seen.with = held:with(function(x) return x end, "in the lock") end,
+    function() seen.acquire = sem:acquire() end,
+    function()
+      local g <close> = sem:guard()
+      seen.guard = g ~= nil
+    end,
+    function() seen.condition = cond:with(function() return cond:wait() end) end,
+    function() seen.barrier = barrier:wait() ~= nil end,
+    function() seen.event = event:wait() end,
+    function() seen.poll = here:poll(10) end,
+    function() seen.timeout = table.pack(fz.event():wait(0.01))[2] end,
+    function()
+      order[#order + 1] = "last"
+      go:set()
+    end,
+  }
+  holder:join()
+  holder:close()
+  t.equal(here:recv(), { "sent" })
+  t.equal(seen, {
+    with = "in the lock", acquire = true, guard = true, condition = true, barrier = true,
+    event = true, poll = true, timeout = "timeout",
+  })
+  t.equal(order, { "last" })
+end
+
+tests["wait_for calls its function in the task, which may wait as well"] = function()
+  local cond, q, go = fz.condition(), fz.queue(), fz.event()
+  local flag = fz.value("i", 0)
+  local p = after(go, function()
+    cond:with(function()
+      flag.value = 1
+      cond:notify_all()
+    end)
+  end)
+  local calls, result = 0, nil
+  run {
+    function()
+      cond:with(function()
+        result = cond:wait_for(function()
+          calls = calls + 1
+          q:get()
+          return flag.value == 1 and "set"
+        end, DEADLINE)
+      end)
+    end,
+    function()
+      q:put(1)
+      q:put(2)
+      go:set()
+    end,
+  }
+  p:join()
+  p:close()
+  t.equal(result, "set")
+  t.equal(calls, 2)
+end
+
+tests["an error resumes a wait that is not over, and undoes it"] = function()
+  local q, full = fz.queue(), fz.queue(1)
+  local cond, barrier = fz.condition(), fz.barrier(2)
+  full:put(1)
+  local errors = {}
+  local function protected(name, f, ...)
+    local args = table.pack(...)
+    return function()
+      local ok, e = pcall(f, table.unpack(args, 1, args.n))
+      errors[name] = ok and "none" or e
+    end
+  end
+  run({
+    protected("get", q.get, q),
+    protected("put", full.put, full, { "a table" }),
+    protected("condition", function()
+      cond:with(function() cond:wait() end)
+    end),
+    protected("barrier", barrier.wait, barrier),
+  }, function() return "stopped" end)
+  t.equal(errors, { get = "stopped", put = "stopped", condition = "stopped", barrier = "stopped" })
+  t.equal(full:get(), 1)
+  t.equal(full:size(), 0)
+  t.equal(cond:with(function() return "free" end), "free")
+  t.equal(barrier.broken, true)
+end
+
+tests["a task that is closed while it waits holds nothing"] = function()
+  local cond, full = fz.condition(), fz.queue(1)
+  full:put(1)
+  for _, f in ipairs {
+    function() cond:with(function() cond:wait() end) end,
+    function() full:put { "never" } end,
+  } do
+    local task = coroutine.create(f)
+    core.task(task)
+    local ok, w = coroutine.resume(task)
+    core.task()
+    assert(ok, w)
+    t.equal(w:try(), false)
+    t.equal(coroutine.close(task), true)
+  end
+  t.equal(cond:with(function() return "free" end), "free")
+  t.equal(full:get(), 1)
+  t.equal(full:size(), 0)
+end
+
+tests["a coroutine that is no task waits without a yield"] = function()
+  local q, pool <close> = fz.queue(), fz.pool(1)
+  local yields = {}
+  run {
+    function()
+      local generator = coroutine.wrap(function()
+        coroutine.yield(q:get(0.01) or "nothing")
+        coroutine.yield(pool:apply(function() return "called" end))
+      end)
+      yields[1], yields[2] = generator(), generator()
+    end,
+  }
+  t.equal(yields, { "nothing", "called" })
+end
+
+tests["a change pumps the watcher of that object and no other"] = function()
+  local pumped = 0
+  local pool <close> = fz.pool(1)
+  local first = pool:apply_async(function() return 1 end)
+  local _ <close> = setmetatable({}, { __close = function()
+    for id = 1, 1000 do wait.unwatch(-id) end
+  end })
+  for id = 1, 1000 do
+    wait.watch(-id, { pump = function() pumped = pumped + 1 end })
+  end
+  t.equal(first:get(), 1)
+  t.equal(pool:map(function(x) return x end, { 1, 2, 3 })[3], 3)
+  t.equal(pumped, 0)
+end
+
+return tests
