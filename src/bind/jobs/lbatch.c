@@ -159,17 +159,6 @@ check_open_pool(lua_State *L, int pool)
 	return batches;
 }
 
-static bool
-option(lua_State *L, int options, const char *name)
-{
-	bool on;
-
-	lua_getfield(L, options, name);
-	on = lua_toboolean(L, -1);
-	lua_pop(L, 1);
-	return on;
-}
-
 static void
 read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 {
@@ -200,17 +189,17 @@ read_options(
 
 	lua_getfield(L, idx, "kind");
 	lb->kind = check_kind(L, -1);
-	if (option(L, idx, "inherited"))
+	if (fz_llimits_flag(L, idx, "inherited"))
 		lb->kind |= FZ_WIRE_INHERITED;
 	lua_getfield(L, idx, "n");
 	opts->n = lb->n = (uint64_t)luaL_optinteger(L, -1, 0);
-	lb->counted = option(L, idx, "counted");
-	lb->growing = opts->growing = option(L, idx, "growing");
+	lb->counted = fz_llimits_flag(L, idx, "counted");
+	lb->growing = opts->growing = fz_llimits_flag(L, idx, "growing");
 	lua_getfield(L, idx, "chunk");
 	opts->chunk = (uint32_t)luaL_optinteger(L, -1, 0);
 	lua_getfield(L, idx, "on_error");
 	opts->policy = fz_llimits_policy(L, -1);
-	opts->events = option(L, idx, "events");
+	opts->events = fz_llimits_flag(L, idx, "events");
 	lua_settop(L, top);
 }
 

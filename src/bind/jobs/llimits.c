@@ -41,6 +41,17 @@ fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits)
 	lua_settop(L, top);
 }
 
+bool
+fz_llimits_flag(lua_State *L, int idx, const char *name)
+{
+	bool on;
+
+	lua_getfield(L, idx, name);
+	on = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return on;
+}
+
 enum fz_policy
 fz_llimits_policy(lua_State *L, int idx)
 {

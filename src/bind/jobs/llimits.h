@@ -1,7 +1,8 @@
-/* llimits.h - what holds for the attempts of a call, as Lua says it. */
+/* llimits.h - options of runs, batches and pools, in tables of Lua. */
 #ifndef FZ_LLIMITS_H
 #define FZ_LLIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <lua.h>
@@ -17,6 +18,9 @@ int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
  */
 void fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits);
 void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);
+
+/* Whether the field `name` of the table at `idx` is true. [-0, +0, e] */
+bool fz_llimits_flag(lua_State *L, int idx, const char *name);
 
 /* Read a word for on_error; nil is "stop". [-0, +0, e] */
 enum fz_policy fz_llimits_policy(lua_State *L, int idx);

@@ -7,6 +7,7 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "bind/jobs/lfuncs.h"
+#include "bind/jobs/llimits.h"
 #include "bind/jobs/lslots.h"
 #include "bind/lloop.h"
 #include "child/call.h"
@@ -194,31 +195,6 @@ before_fork(void *ctx)
 	home->aged = fz_garbage_age(lp->garbage, home->L, !lp->once);
 }
 
-/* An integer field of the options at 1. */
-static lua_Integer
-integer_option(lua_State *L, const char *name, lua_Integer least,
-    lua_Integer most, const char *otherwise)
-{
-	lua_Integer n;
-
-	lua_getfield(L, 1, name);
-	n = luaL_optinteger(L, -1, 0);
-	lua_pop(L, 1);
-	luaL_argcheck(L, least <= n && n <= most, 1, otherwise);
-	return n;
-}
-
-static bool
-option(lua_State *L, const char *name)
-{
-	bool on;
-
-	lua_getfield(L, 1, name);
-	on = lua_toboolean(L, -1);
-	lua_pop(L, 1);
-	return on;
-}
-
 /* A pool that is closed and has the values of the options at 1. [-0, +1, e] */
 static struct lpool *
 push_pool(lua_State *L)
@@ -227,7 +203,7 @@ push_pool(lua_State *L)
 
 	memset(lp, 0, sizeof(*lp));
 	lp->tag = &lpool_tag;
-	lp->once = option(L, "once");
+	lp->once = fz_llimits_flag(L, 1, "once");
 	lp->garbage = fz_garbage_open(L);
 	lp->init = (struct fz_lpool_init){ true, -1 };
 	luaL_setmetatable(L, POOL_TYPE);
@@ -255,18 +231,25 @@ pool_new(lua_State *L)
 		.main = fz_serve_main };
 	struct fz_err err = { 0 };
 	struct lpool *lp;
-	unsigned workers;
+	lua_Integer workers, max_tasks;
 	bool batches;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 1);
-	batches = option(L, "batches");
-	workers = (unsigned)integer_option(
-	    L, "workers", batches ? 0 : 1, POOL_MAX, "workers out of range");
-	opts.max = workers != 0 ? workers : 1;
-	opts.max_tasks = (uint32_t)integer_option(
-	    L, "max_tasks", 0, INT32_MAX, "max_tasks out of range");
-	opts.spread = option(L, "once"); /* a map is over before it spreads */
+	batches = fz_llimits_flag(L, 1, "batches");
+	lua_getfield(L, 1, "workers");
+	workers = luaL_checkinteger(L, -1);
+	luaL_argcheck(L, (batches ? 0 : 1) <= workers && workers <= POOL_MAX, 1,
+	    "workers out of range");
+	lua_getfield(L, 1, "max_tasks");
+	max_tasks = luaL_optinteger(L, -1, 0);
+	luaL_argcheck(L, 0 <= max_tasks && max_tasks <= INT32_MAX, 1,
+	    "max_tasks out of range");
+	lua_settop(L, 1);
+	opts.max = workers != 0 ? (unsigned)workers : 1;
+	opts.max_tasks = (uint32_t)max_tasks;
+	/* One map may be over before the kernel spreads its workers. */
+	opts.spread = fz_llimits_flag(L, 1, "once");
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
 		opts.slots = fz_lslots_check(L, -1);
 	lua_pop(L, 1); /* the table keeps them */
@@ -276,7 +259,7 @@ pool_new(lua_State *L)
 	if (lp->pool == NULL)
 		return fz_lerror_raise(L, &err);
 	if (batches)
-		make_batches(L, 2, workers);
+		make_batches(L, 2, (unsigned)workers);
 	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 2) };
 	lua_setiuservalue(L, 2, POOL_THREAD);
 	return 1;

@@ -80,8 +80,7 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 	opts->policy = fz_llimits_policy(L, -1);
 	lua_getfield(L, 3, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
-	lua_getfield(L, 3, "events");
-	opts->events = lua_toboolean(L, -1);
+	opts->events = fz_llimits_flag(L, 3, "events");
 	lua_getfield(L, 3, "deadline");
 	opts->deadline_ns =
 	    fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
