@@ -7,9 +7,10 @@
 
 /*
  *   segment     next, items one behind the other, room for a NEXT
- *   item        u16 length, bytes; or u16 BIG, u64 offset of chunks, u64
- * length; or u16 NEXT: the item is the first one of the next segment head, tail
- * offset / 8 in the upper 35 bits, number of items below
+ *   item        u16 length, bytes
+ *               or u16 BIG, u64 offset of its chunks, u64 length
+ *               or u16 NEXT: it is the first item of the next segment
+ *   head, tail  offset / 8 in the upper 35 bits, number of items below
  *
  * Bytes behind the tail are free: if a process was killed there, the next one
  * overwrites what it has written, and uses a segment that it has added. The

@@ -62,7 +62,7 @@ static struct fz_lhandle *
 use_end(lua_State *L, uint32_t *self)
 {
 	struct fz_lhandle *handle = fz_lhandle_check(L, 1, FZ_LHANDLE_PIPE);
-	struct fz_err err = { 0 };
+	struct fz_err err; /* filled on failure */
 
 	*self = fz_pipe_self(&err);
 	if (*self == 0)
