@@ -500,11 +500,39 @@ return_items(struct fz_worker *w, struct fz_job *job, uint32_t claim)
 	return n;
 }
 
+/* Dequeue the jobs from `at` on with numbers below `end`. Returns their list.
+ */
+static struct fz_job *
+dequeue(struct fz_worker *w, struct fz_job **at, uint32_t end)
+{
+	struct fz_job *jobs = *at, **last = at;
+
+	while (*last != NULL && (int32_t)((*last)->seq - end) < 0)
+		last = &(*last)->next;
+	if (last == at)
+		return NULL;
+	*at = *last;
+	*last = NULL;
+	if (*at == NULL)
+		w->tail = at;
+	return jobs;
+}
+
+static uint32_t
+return_job(struct fz_worker *w, struct fz_job *job)
+{
+	job->next = NULL;
+	job->worker = NULL;
+	count_job_out(w);
+	w->nbytes -= job->nbytes;
+	return return_items(w, job, job->seq);
+}
+
 unsigned
 fz_worker_return(struct fz_worker_pipes *p, uint32_t claim, uint32_t end)
 {
 	struct fz_worker *w = p->worker;
-	struct fz_job **at = &w->head, *job, *cut = NULL, *last;
+	struct fz_job **at = &w->head, *jobs, *cut = NULL;
 	unsigned n = 0;
 
 	while (
@@ -515,23 +543,14 @@ fz_worker_return(struct fz_worker_pipes *p, uint32_t claim, uint32_t end)
 		cut = *at;
 		at = &cut->next;
 	}
-	job = *at;
-	for (last = job; last != NULL && (int32_t)(last->seq - end) < 0;)
-		last = last->next;
-	*at = last;
-	if (last == NULL)
-		w->tail = at;
+	jobs = dequeue(w, at, end);
 	if (cut != NULL)
 		n += return_items(w, cut, claim);
-	while (job != last) {
-		struct fz_job *next = job->next;
+	while (jobs != NULL) {
+		struct fz_job *job = jobs;
 
-		job->next = NULL;
-		job->worker = NULL;
-		count_job_out(w);
-		w->nbytes -= job->nbytes;
-		n += return_items(w, job, claim);
-		job = next;
+		jobs = job->next;
+		n += return_job(w, job);
 	}
 	return n;
 }
