@@ -94,6 +94,14 @@ push_slot(lua_State *L, const struct fz_raw_value *slot)
 	return LUA_ERRRUN;
 }
 
+/* Whether the next item is whole and no message: pushing it cannot raise. */
+static bool
+is_scalar(struct fz_reader items)
+{
+	return items.p < items.end && *items.p != FZ_FORMAT_ITEM &&
+	       fz_items_skip(&items) == 0;
+}
+
 /* Push the next value, or what went wrong with it. [+1] */
 int
 fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
@@ -109,7 +117,7 @@ fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 		lua_settop(L, top + 1);
 		return status;
 	}
-	if (lb->items.p < lb->items.end && *lb->items.p != FZ_FORMAT_ITEM) {
+	if (is_scalar(lb->items)) {
 		fz_items_push(L, &lb->items);
 		return LUA_OK;
 	}
@@ -117,7 +125,8 @@ fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 	lua_pushcfunction(L, item_body);
 	lua_pushlightuserdata(L, &before);
 	status = lua_pcall(L, 1, 1, 0);
-	fz_items_skip(&lb->items);
+	if (fz_items_skip(&lb->items) != 0)
+		lb->items.p = lb->items.end; /* a worker has broken the rest */
 	return status;
 }
 
