@@ -115,11 +115,17 @@ $(BUILD)/tests/support/%.o: tests/support/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# Support whose header a test includes is linked before the rest of the support, so that
+# its functions are what calls are wrapped with.
+included = $(patsubst %,$(BUILD)/tests/support/%.o,$(filter $(notdir $(SUPPORT:.c=)), \
+	$(shell sed -n 's/^#include "\([a-z_]*\)\.h"$$/\1/p' $1)))
+
 # A test names the functions that it makes fail: "wrap: fork read write".
 wrapped = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $1))
 $(TESTBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support $(LDFLAGS) $(call wrapped,$<) -o $@ $^ $(TEST_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(call included,$<) \
+	    $(TESTLIB) $(LIB) $(TEST_LIBS)
 $(FUZZBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $^ $(TEST_LIBS)

@@ -343,29 +343,22 @@ test_process_host_without_standard_files_keeps_none(void **state)
 	assert_int_equal(status, 0);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    test_process_host_without_standard_files_keeps_none),
-		cmocka_unit_test_setup_teardown(
-		    test_process_start_that_fails_is_told_and_can_be_tried_again,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_process_without_a_fork_says_so, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_process_that_cannot_be_set_up_says_why, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_process_any_call_may_fail_at_its_end, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_process_any_call_may_fail_inside, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_process_without_memory_for_lua_says_so, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_process_ends_with_its_state, setup, teardown),
+		TEST(
+		    test_process_start_that_fails_is_told_and_can_be_tried_again),
+		TEST(test_process_without_a_fork_says_so),
+		TEST(test_process_that_cannot_be_set_up_says_why),
+		TEST(test_process_any_call_may_fail_at_its_end),
+		TEST(test_process_any_call_may_fail_inside),
+		TEST(test_process_without_memory_for_lua_says_so),
+		TEST(test_process_ends_with_its_state),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -403,44 +403,27 @@ test_random_what_is_no_generator_is_not_wrapped(void **state)
 	}
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_random_a_seed_gives_the_same_numbers, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_states_agree, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_seeds_that_are_close_give_other_numbers, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_mixed_seeds_differ, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_goes_on_where_it_was, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_of_old_is_kept, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_of_others_is_left_alone, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_first_numbers_of_neighbours_are_unlike, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_a_call_does_not_change_the_numbers_of_the_next,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_no_seed_stops_the_generator, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_of_its_own_seed_is_kept_to, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_an_error_is_no_reason_for_the_same_numbers,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_a_seed_that_is_due_is_saved_too, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_random_what_is_no_generator_is_not_wrapped, setup,
-		    teardown),
+		TEST(test_random_a_seed_gives_the_same_numbers),
+		TEST(test_random_states_agree),
+		TEST(test_random_seeds_that_are_close_give_other_numbers),
+		TEST(test_random_mixed_seeds_differ),
+		TEST(test_random_goes_on_where_it_was),
+		TEST(test_random_of_old_is_kept),
+		TEST(test_random_of_others_is_left_alone),
+		TEST(test_random_first_numbers_of_neighbours_are_unlike),
+		TEST(
+		    test_random_a_call_does_not_change_the_numbers_of_the_next),
+		TEST(test_random_no_seed_stops_the_generator),
+		TEST(test_random_of_its_own_seed_is_kept_to),
+		TEST(test_random_an_error_is_no_reason_for_the_same_numbers),
+		TEST(test_random_a_seed_that_is_due_is_saved_too),
+		TEST(test_random_what_is_no_generator_is_not_wrapped),
 	};
 
 	int nfailed = cmocka_run_group_tests_name("at once", tests, NULL, NULL);

@@ -409,36 +409,25 @@ test_cpus_a_child_may_go_where_it_could(void **state)
 	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cpus_cpu_max_is_rounded_up),
 		cmocka_unit_test(test_cpus_affinity_is_kept_to),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_large_masks_are_read, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_without_a_mask_counts_what_is_online, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_quota_of_an_outer_group_counts, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_quota_inside_a_container_counts, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_foreign_group_paths_are_looked_up_at_the_mount,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_jobs_from_the_environment_cap, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_cores_count_threads_of_one_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_children_begin_on_the_processors_behind_ours,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_where_it_cannot_be_known_children_begin_anywhere,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_cpus_a_child_may_go_where_it_could, setup, teardown),
+		TEST(test_cpus_large_masks_are_read),
+		TEST(test_cpus_without_a_mask_counts_what_is_online),
+		TEST(test_cpus_quota_of_an_outer_group_counts),
+		TEST(test_cpus_quota_inside_a_container_counts),
+		TEST(test_cpus_foreign_group_paths_are_looked_up_at_the_mount),
+		TEST(test_cpus_jobs_from_the_environment_cap),
+		TEST(test_cpus_cores_count_threads_of_one_once),
+		TEST(test_cpus_children_begin_on_the_processors_behind_ours),
+		TEST(
+		    test_cpus_where_it_cannot_be_known_children_begin_anywhere),
+		TEST(test_cpus_a_child_may_go_where_it_could),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

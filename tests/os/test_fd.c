@@ -460,52 +460,29 @@ test_fd_read_text_reads_files_of_any_length(void **state)
 	assert_int_equal(unlink(other), 0);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_fd_a_new_kernel_writes_without_a_signal, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_pipes_close_on_exec, setup, teardown),
+		TEST(test_fd_a_new_kernel_writes_without_a_signal),
+		TEST(test_fd_pipes_close_on_exec),
 		cmocka_unit_test(test_fd_pipe_failure_leaves_no_numbers),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_nonblock_reads_say_eagain, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_nonblock_tells_failures, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_a_standard_number_is_left_for_another, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_pipes_have_no_standard_numbers, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_private_ones_are_closed_and_no_other, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_close_others_keeps_those_and_the_standard_ones,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_limit_is_raised_and_restored, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_close_keeps_errno, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_interrupted_calls_are_retried, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_write_all_goes_on_after_short_writes, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_broken_pipe_is_an_error_not_a_signal, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_a_waiting_sigpipe_of_others_is_left_alone, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_read_number_finds_a_field_at_the_start_of_a_line,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_fd_read_text_reads_files_of_any_length, setup,
-		    teardown),
+		TEST(test_fd_nonblock_reads_say_eagain),
+		TEST(test_fd_nonblock_tells_failures),
+		TEST(test_fd_a_standard_number_is_left_for_another),
+		TEST(test_fd_pipes_have_no_standard_numbers),
+		TEST(test_fd_private_ones_are_closed_and_no_other),
+		TEST(test_fd_close_others_keeps_those_and_the_standard_ones),
+		TEST(test_fd_limit_is_raised_and_restored),
+		TEST(test_fd_close_keeps_errno),
+		TEST(test_fd_interrupted_calls_are_retried),
+		TEST(test_fd_write_all_goes_on_after_short_writes),
+		TEST(test_fd_broken_pipe_is_an_error_not_a_signal),
+		TEST(test_fd_a_waiting_sigpipe_of_others_is_left_alone),
+		TEST(test_fd_read_number_finds_a_field_at_the_start_of_a_line),
+		TEST(test_fd_read_text_reads_files_of_any_length),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -201,23 +201,18 @@ test_lines_failures_are_told(void **state)
 	assert_int_equal(err.code, EIO);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_lines_come_whole, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_lines_end_passes_the_last_piece_on, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_lines_short_and_interrupted_reads_change_nothing,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_lines_too_long_come_in_pieces, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_lines_memory_short_passes_pieces_on, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_lines_failures_are_told, setup, teardown),
+		TEST(test_lines_come_whole),
+		TEST(test_lines_end_passes_the_last_piece_on),
+		TEST(test_lines_short_and_interrupted_reads_change_nothing),
+		TEST(test_lines_too_long_come_in_pieces),
+		TEST(test_lines_memory_short_passes_pieces_on),
+		TEST(test_lines_failures_are_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

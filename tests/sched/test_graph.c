@@ -349,33 +349,23 @@ test_graph_a_large_one_is_fast(void **state)
 	free(nodes);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_graph_knows_makers_and_users, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_counts_its_pools, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_may_be_empty, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_without_a_cycle_has_none, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_a_node_may_feed_itself, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_gives_a_cycle_in_order_of_flow, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_finds_cycles_in_random_graphs, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_a_value_that_is_not_there_is_an_error, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_has_a_largest_size, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_any_allocation_may_fail, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_graph_a_large_one_is_fast, setup, teardown),
+		TEST(test_graph_knows_makers_and_users),
+		TEST(test_graph_counts_its_pools),
+		TEST(test_graph_may_be_empty),
+		TEST(test_graph_without_a_cycle_has_none),
+		TEST(test_graph_a_node_may_feed_itself),
+		TEST(test_graph_gives_a_cycle_in_order_of_flow),
+		TEST(test_graph_finds_cycles_in_random_graphs),
+		TEST(test_graph_a_value_that_is_not_there_is_an_error),
+		TEST(test_graph_has_a_largest_size),
+		TEST(test_graph_any_allocation_may_fail),
+		TEST(test_graph_a_large_one_is_fast),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -648,62 +648,34 @@ test_pool_any_call_may_fail(void **state)
 	print_message("%lu calls, %d failures\n", n, nfailed);
 }
 
+#define TEST(name) \
+	cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_pool_forks_when_needed_and_not_more_than_allowed,
-		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_uses_a_worker_again, world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_replaces_a_dead_worker, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_an_idle_worker_may_die, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_a_dead_worker_returns_what_it_is_sent,
-		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_tells_others_of_a_free_worker, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_takes_back_a_worker_that_got_no_job, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_a_fork_that_fails_is_an_error_only_without_workers,
-		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_has_no_free_worker_for_a_while_after_a_fork_failed,
-		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_without_workers_forks_at_once_whatever_failed_before,
-		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_may_be_closed_while_it_forks_none, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_does_not_fork_for_ever_what_dies_at_once,
-		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_close_cancels_what_runs, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_idle_workers_leave_fast, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_workers_do_not_hold_each_others_pipes,
-		    world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_any_call_may_fail, world_setup, world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_all_that_are_idle_may_be_retired, world_setup,
-		    world_teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_pool_workers_that_are_spread_have_our_processors,
-		    world_setup, world_teardown),
+		TEST(test_pool_forks_when_needed_and_not_more_than_allowed),
+		TEST(test_pool_uses_a_worker_again),
+		TEST(test_pool_replaces_a_dead_worker),
+		TEST(test_pool_an_idle_worker_may_die),
+		TEST(test_pool_a_dead_worker_returns_what_it_is_sent),
+		TEST(test_pool_tells_others_of_a_free_worker),
+		TEST(test_pool_takes_back_a_worker_that_got_no_job),
+		TEST(
+		    test_pool_a_fork_that_fails_is_an_error_only_without_workers),
+		TEST(
+		    test_pool_has_no_free_worker_for_a_while_after_a_fork_failed),
+		TEST(
+		    test_pool_without_workers_forks_at_once_whatever_failed_before),
+		TEST(test_pool_may_be_closed_while_it_forks_none),
+		TEST(test_pool_does_not_fork_for_ever_what_dies_at_once),
+		TEST(test_pool_close_cancels_what_runs),
+		TEST(test_pool_idle_workers_leave_fast),
+		TEST(test_pool_workers_do_not_hold_each_others_pipes),
+		TEST(test_pool_any_call_may_fail),
+		TEST(test_pool_all_that_are_idle_may_be_retired),
+		TEST(test_pool_workers_that_are_spread_have_our_processors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -699,52 +699,29 @@ test_arena_room_that_is_none_cannot_be_mapped(void **state)
 	assert_non_null(strstr(err.text, "cannot map shared memory"));
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_arena_extents_are_writable_and_apart, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_given_back_memory_is_used_again, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_more_than_enough_goes_back_to_the_kernel, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_child_reads_what_the_parent_wrote, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_parent_reads_what_a_child_wrote, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_nonsense_cannot_be_mapped, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_more_than_the_machine_has_is_refused, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_unreservable_memory_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_small_address_space_is_enough, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_no_address_space_is_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_failures_of_new_are_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_buf_moves_in_beyond_the_threshold, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_buf_falls_back_to_malloc, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_buf_moves_where_it_cannot_grow, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_room_that_a_child_writes_is_its_owners, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_room_is_unmapped, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_arena_room_that_is_none_cannot_be_mapped, setup,
-		    teardown),
+		TEST(test_arena_extents_are_writable_and_apart),
+		TEST(test_arena_given_back_memory_is_used_again),
+		TEST(test_arena_more_than_enough_goes_back_to_the_kernel),
+		TEST(test_arena_child_reads_what_the_parent_wrote),
+		TEST(test_arena_parent_reads_what_a_child_wrote),
+		TEST(test_arena_nonsense_cannot_be_mapped),
+		TEST(test_arena_more_than_the_machine_has_is_refused),
+		TEST(test_arena_unreservable_memory_is_refused),
+		TEST(test_arena_small_address_space_is_enough),
+		TEST(test_arena_no_address_space_is_told),
+		TEST(test_arena_failures_of_new_are_told),
+		TEST(test_arena_buf_moves_in_beyond_the_threshold),
+		TEST(test_arena_buf_falls_back_to_malloc),
+		TEST(test_arena_buf_moves_where_it_cannot_grow),
+		TEST(test_arena_room_that_a_child_writes_is_its_owners),
+		TEST(test_arena_room_is_unmapped),
+		TEST(test_arena_room_that_is_none_cannot_be_mapped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -246,25 +246,19 @@ test_extent_stays_sound_whatever_is_done(void **state)
 	}
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_extent_warm_ones_are_used_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_extent_neighbours_become_one, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_extent_grows_and_shrinks_in_place, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_extent_cools_from_the_end, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_extent_nonsense_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_extent_without_memory_nothing_changes, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_extent_stays_sound_whatever_is_done, setup, teardown),
+		TEST(test_extent_warm_ones_are_used_again),
+		TEST(test_extent_neighbours_become_one),
+		TEST(test_extent_grows_and_shrinks_in_place),
+		TEST(test_extent_cools_from_the_end),
+		TEST(test_extent_nonsense_is_refused),
+		TEST(test_extent_without_memory_nothing_changes),
+		TEST(test_extent_stays_sound_whatever_is_done),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -414,27 +414,20 @@ test_items_without_memory_raise(void **state)
 	}
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_items_small_values_come_back, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_items_other_values_are_no_small_ones, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_items_of_all_sizes_follow_each_other, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_items_a_message_has_one_value, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_items_a_message_may_be_taken_with_all_its_values,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_items_cut_short_are_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_items_lengths_are_not_believed, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_items_without_memory_raise, setup, teardown),
+		TEST(test_items_small_values_come_back),
+		TEST(test_items_other_values_are_no_small_ones),
+		TEST(test_items_of_all_sizes_follow_each_other),
+		TEST(test_items_a_message_has_one_value),
+		TEST(test_items_a_message_may_be_taken_with_all_its_values),
+		TEST(test_items_cut_short_are_refused),
+		TEST(test_items_lengths_are_not_believed),
+		TEST(test_items_without_memory_raise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -617,45 +617,27 @@ test_rawarray_look_into_sees_a_few_numbers_and_nothing_else(void **state)
 	lua_settop(L, 0);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    test_rawarray_is_learned_though_memory_was_short),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_look_finds_what_is_in_the_array_part, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_look_into_sees_a_few_numbers_and_nothing_else,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_tags_are_those_of_this_lua, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_a_list_without_memory_is_an_error, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_push_list_tells_where_the_array_is, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_a_list_is_right_among_finalizers, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_copy_stops_at_what_is_not_plain, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_copy_believes_only_what_it_has_checked, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_plain_values_come_back_as_they_were, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_other_values_are_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_a_copied_list_is_one_for_lua, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_rawarray_an_old_list_may_be_filled, setup, teardown),
+		TEST(test_rawarray_look_finds_what_is_in_the_array_part),
+		TEST(
+		    test_rawarray_look_into_sees_a_few_numbers_and_nothing_else),
+		TEST(test_rawarray_tags_are_those_of_this_lua),
+		TEST(test_rawarray_a_list_without_memory_is_an_error),
+		TEST(test_rawarray_push_list_tells_where_the_array_is),
+		TEST(test_rawarray_a_list_is_right_among_finalizers),
+		TEST(test_rawarray_copy_stops_at_what_is_not_plain),
+		TEST(test_rawarray_copy_believes_only_what_it_has_checked),
+		TEST(test_rawarray_plain_values_come_back_as_they_were),
+		TEST(test_rawarray_other_values_are_refused),
+		TEST(test_rawarray_a_copied_list_is_one_for_lua),
+		TEST(test_rawarray_an_old_list_may_be_filled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -413,47 +413,26 @@ test_claim_tells_what_a_killed_worker_had_started(void **state)
 	}
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_claim_at_first_nothing_was_started, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_recall_takes_back_all_that_was_not_started,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_what_was_taken_back_once_stays_so, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_recall_of_what_was_all_started_takes_nothing,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_a_number_below_the_floor_may_have_been_granted,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_waits_for_a_parent_that_is_about_to_decide,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_settle_keeps_what_is_known, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_a_lease_ends, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_numbers_wrap, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_without_membarrier_the_worker_has_a_fence, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_starts_race_with_recalls, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_starts_race_with_recalls_where_numbers_wrap,
-		    setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_starts_race_with_recalls_by_a_fence, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_claim_tells_what_a_killed_worker_had_started, setup,
-		    teardown),
+		TEST(test_claim_at_first_nothing_was_started),
+		TEST(test_claim_recall_takes_back_all_that_was_not_started),
+		TEST(test_claim_what_was_taken_back_once_stays_so),
+		TEST(test_claim_recall_of_what_was_all_started_takes_nothing),
+		TEST(test_claim_a_number_below_the_floor_may_have_been_granted),
+		TEST(test_claim_waits_for_a_parent_that_is_about_to_decide),
+		TEST(test_claim_settle_keeps_what_is_known),
+		TEST(test_claim_a_lease_ends),
+		TEST(test_claim_numbers_wrap),
+		TEST(test_claim_without_membarrier_the_worker_has_a_fence),
+		TEST(test_claim_starts_race_with_recalls),
+		TEST(test_claim_starts_race_with_recalls_where_numbers_wrap),
+		TEST(test_claim_starts_race_with_recalls_by_a_fence),
+		TEST(test_claim_tells_what_a_killed_worker_had_started),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

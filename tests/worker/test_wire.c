@@ -420,43 +420,25 @@ test_wire_a_long_frame_comes_in_linear_time(void **state)
 	free(piece);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-		    test_wire_a_frame_is_laid_out_as_written_down, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_frames_may_be_split_at_every_byte, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_short_and_interrupted_reads_lose_nothing, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_scan_stops_before_a_frame_not_whole, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_a_length_over_the_limit_allocates_nothing, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_a_length_beyond_memory_is_an_error, setup,
-		    teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_a_read_that_fails_says_why, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_garbage_is_no_frame, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_unknown_types_are_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_a_part_never_goes_past_its_body, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_a_blob_goes_by_where_it_is, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_lack_of_memory_is_sticky, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-		    test_wire_a_long_frame_comes_in_linear_time, setup,
-		    teardown),
+		TEST(test_wire_a_frame_is_laid_out_as_written_down),
+		TEST(test_wire_frames_may_be_split_at_every_byte),
+		TEST(test_wire_short_and_interrupted_reads_lose_nothing),
+		TEST(test_wire_scan_stops_before_a_frame_not_whole),
+		TEST(test_wire_a_length_over_the_limit_allocates_nothing),
+		TEST(test_wire_a_length_beyond_memory_is_an_error),
+		TEST(test_wire_a_read_that_fails_says_why),
+		TEST(test_wire_garbage_is_no_frame),
+		TEST(test_wire_unknown_types_are_refused),
+		TEST(test_wire_a_part_never_goes_past_its_body),
+		TEST(test_wire_a_blob_goes_by_where_it_is),
+		TEST(test_wire_lack_of_memory_is_sticky),
+		TEST(test_wire_a_long_frame_comes_in_linear_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,335 @@
+/*
+ * Results that the workers of a batch store in shared memory.
+ *
+ * wrap: fz_engine_room
+ */
+/* kill and usleep are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "batch_test.h"
+#include "batches.h"
+#include "os/loop.h"
+#include "sched/batch.h"
+#include "sched/pool.h"
+#include "shared/arena.h"
+#include "worker/wire.h"
+#include "world.h"
+
+static struct batch_test t;
+
+/* `n` items in chunks of `chunk`, with results that would fit a slot. */
+static void
+place_init(struct batch_world *b, uint64_t n, uint32_t chunk)
+{
+	batch_test_init(&t, b, n);
+	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
+		t.items[i] = ITEM_OF(ITEM_PLACE, i + 1);
+	t.opts.slot = ITEMS_SLOT;
+	t.opts.chunk = chunk;
+}
+
+/* Each item that is done has its own value, wherever it was stored. */
+static void
+assert_values(struct batch_test *batch_test)
+{
+	for (uint64_t i = 1; i <= BATCH_TEST_MAX; i++) {
+		if (batch_test->outcomes[i].ndone != 0)
+			assert_int_equal(batch_test->outcomes[i].value, i);
+	}
+}
+
+static void
+test_batch_results_are_placed(void **state)
+{
+	struct batch_world *b = *state;
+
+	b->opts.workers = 1; /* a second one might get a rest without slots */
+	place_init(b, BATCH_TEST_MAX, 500);
+	batch_test_start(&t);
+	assert_all_items_done(&t);
+	assert_values(&t);
+	assert_int_equal(t.nplaced, BATCH_TEST_MAX);
+	assert_int_equal(strips.asked, BATCH_TEST_MAX / 500);
+	batch_test_fini(&t);
+	assert_int_equal(strips.live, 0);
+}
+
+static void
+test_batch_results_of_an_inherited_list_are_placed(void **state)
+{
+	place_init(*state, 3000, 0);
+	t.opts.kind |= FZ_WIRE_INHERITED;
+	batch_test_start(&t);
+	assert_all_items_done(&t);
+	assert_values(&t);
+	assert_true(t.nplaced > 2000); /* the tail may be in small chunks */
+	assert_true(strips.least_n >= 256);
+	batch_test_fini(&t);
+}
+
+static void
+test_batch_only_long_chunks_have_a_strip(void **state)
+{
+	static const struct {
+		uint32_t chunk, most;
+		size_t slot;
+		bool placed;
+	} cases[] = { { 256, 0, ITEMS_SLOT, true },
+		{ 255, 0, ITEMS_SLOT, false }, { 512, 0, 0, false },
+		{ 512, 255, ITEMS_SLOT, false } /* no more go together */ };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		strips.asked = 0;
+		place_init(*state, 1024, cases[i].chunk);
+		t.opts.slot = cases[i].slot;
+		t.most = cases[i].most;
+		batch_test_start(&t);
+		assert_all_items_done(&t);
+		assert_values(&t);
+		/* What is stolen from a chunk may be too short for one. */
+		assert_int_equal(t.nplaced >= 256, cases[i].placed);
+		assert_int_equal(strips.asked != 0, cases[i].placed);
+		assert_true(t.nplaced == 0 || cases[i].placed);
+		batch_test_fini(&t);
+	}
+}
+
+static void
+test_batch_without_memory_for_a_strip_results_are_sent(void **state)
+{
+	strips.fails = true;
+	place_init(*state, 3000, 500);
+	batch_test_start(&t);
+	assert_all_items_done(&t);
+	assert_values(&t);
+	assert_int_equal(t.nplaced, 0);
+	assert_int_equal(strips.asked, 6);
+	batch_test_fini(&t);
+}
+
+/* Once that is known: what is sent ahead before has strips. */
+static void
+test_batch_where_most_results_do_not_fit_there_are_no_strips(void **state)
+{
+	place_init(*state, BATCH_TEST_MAX, 300);
+	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
+		t.items[i] =
+		    ITEM_OF(i % 3 == 0 ? ITEM_PLACE : ITEM_KEEP, i + 1);
+	batch_test_start(&t);
+	assert_all_items_done(&t);
+	assert_values(&t);
+	assert_true(strips.asked != 0 && strips.asked < 17);
+	assert_true(strips.most_done < 256);
+	assert_true(t.nplaced > 0 && t.nplaced < BATCH_TEST_MAX / 3);
+	batch_test_fini(&t);
+}
+
+static void
+test_batch_where_most_results_fit_there_are_strips(void **state)
+{
+	place_init(*state, BATCH_TEST_MAX, 300);
+	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
+		t.items[i] =
+		    ITEM_OF(i % 3 != 0 ? ITEM_PLACE : ITEM_KEEP, i + 1);
+	batch_test_start(&t);
+	assert_all_items_done(&t);
+	assert_values(&t);
+	assert_int_equal(strips.asked, 16); /* not the tail of 200 */
+	assert_true(strips.most_done > 256);
+	batch_test_fini(&t);
+}
+
+/* Replies, errors and items that are sent, among those that are placed. */
+static void
+test_batch_placed_and_other_results_are_told_apart(void **state)
+{
+	struct batch_world *b = *state;
+
+	b->opts.workers = 1; /* a second one might get a rest without slots */
+	place_init(b, BATCH_TEST_MAX, 1000);
+	for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 10)
+		t.items[i] = ITEM_OF(ITEM_REPLY, i + 1);
+	for (uint64_t i = 5; i < BATCH_TEST_MAX; i += 10)
+		t.items[i] = ITEM_OF(ITEM_KEEP, i + 1);
+	for (uint64_t i = 7; i < BATCH_TEST_MAX; i += 100)
+		t.items[i] = ITEM_OF(ITEM_RAISE, i + 1);
+	t.items[1000] = ITEM_OF(ITEM_FLUSH, 1001);
+	t.opts.limits.retries = 1;
+	batch_test_start(&t);
+	assert_true(batch_test_finishes(&t));
+	assert_true(has_all_outcomes(&t));
+	assert_values(&t);
+	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++) {
+		assert_int_equal(t.outcomes[i + 1].nfailed, i % 100 == 7);
+		assert_int_equal(
+		    t.outcomes[i + 1].placed, i % 5 != 0 && i % 100 != 7);
+	}
+	batch_test_fini(&t);
+}
+
+/* With its results, taken or not, the strips go back. */
+static void
+test_batch_strips_go_back_whatever_becomes_of_it(void **state)
+{
+	struct batch_world *b = *state;
+	size_t held = 0;
+
+	for (int i = 0; i < 60; i++) {
+		items_forget(b->home->shared, BATCH_TEST_MAX + 1);
+		atomic_store(&b->home->shared->gate, false);
+		atomic_store(&b->home->shared->waiting, 0);
+		place_init(b, BATCH_TEST_MAX, 1000);
+		t.opts.limits.retries = 3;
+		if (i % 6 == 0) /* cancelled in its midst */
+			t.items[1500] = ITEM_OF(ITEM_WAIT, 1501);
+		if (i % 6 == 1)
+			t.items[1500] = ITEM_OF(ITEM_KILL_ONCE, 1501);
+		if (i % 6 == 2) /* its worker is ended, the rest returned */
+			t.items[1500] = ITEM_OF(ITEM_SLEEP, 60000);
+		if (i % 6 == 2)
+			t.opts.limits.timeout_ns = 5 * FZ_CLOCK_MS;
+		if (i % 6 == 2)
+			t.opts.limits.retries = 0;
+		if (i % 6 == 3) { /* all else stops */
+			t.items[1500] = ITEM_OF(ITEM_RAISE, 1501);
+			t.opts.policy = FZ_POLICY_NOW;
+			t.opts.limits.retries = 0;
+		}
+		atomic_store(&b->home->shared->onces, 0);
+		batch_test_start(&t);
+		if (i % 6 == 0) {
+			batch_test_wait(&t, 1);
+			fz_batch_cancel(t.batch, FZ_ERR_CANCELLED, "by hand");
+		} else if (i % 6 == 4) { /* freed, with results */
+			for (int j = 0; j < i; j++)
+				fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
+		} else {
+			assert_true(batch_test_finishes(&t));
+		}
+		if (i % 6 != 4)
+			batch_test_take(&t);
+		assert_values(&t);
+		batch_test_fini(&t);
+		assert_int_equal(strips.live, 0);
+		if (i == 11)
+			held = fz_arena_held(b->w->engine.shm);
+	}
+	assert_true(strips.asked > 60);
+	/* Each has 16 kB: all of them would be much more. */
+	assert_true(fz_arena_held(b->w->engine.shm) <= held + (64 << 10));
+}
+
+/* The rest of a chunk goes to another worker, and has a strip of its own. */
+static void
+test_batch_placed_results_of_a_chunk_that_was_shared(void **state)
+{
+	struct batch_world *b = *state;
+
+	for (int i = 0; i < 10; i++) {
+		items_forget(b->home->shared, BATCH_TEST_MAX + 1);
+		place_init(
+		    b, BATCH_TEST_MAX, i % 2 != 0 ? BATCH_TEST_MAX : 2500);
+		for (uint64_t j = 0; j < BATCH_TEST_MAX; j += 100)
+			t.items[j] = ITEM_OF(ITEM_NAP_PLACE, j + 1);
+		batch_test_start(&t);
+		assert_all_items_done(&t);
+		assert_values(&t);
+		for (uint64_t j = 1; j <= BATCH_TEST_MAX; j++)
+			assert_int_equal(times_run(&t, j), 1);
+		batch_test_fini(&t);
+		assert_int_equal(strips.live, 0);
+	}
+	assert_true(atomic_load(&b->home->shared->births) >= 2);
+}
+
+/* Otherwise it would go from one to the other, and neither gets to it. */
+static void
+test_batch_what_a_worker_has_not_begun_it_keeps(void **state)
+{
+	int64_t until = in_ms(30000);
+
+	for (int i = 0; i < 10; i++) {
+		place_init(*state, BATCH_TEST_MAX, BATCH_TEST_MAX);
+		for (uint64_t j = 0; j < BATCH_TEST_MAX; j += 100)
+			t.items[j] = ITEM_OF(ITEM_NAP_PLACE, j + 1);
+		batch_test_start(&t);
+		while (!fz_batch_done(t.batch)) {
+			assert_true(step_until(t.world->w, until));
+			assert_true(t.nchunks < BATCH_TEST_CHUNKS);
+			batch_test_take(&t);
+		}
+		assert_all_items_done(&t);
+		batch_test_fini(&t);
+	}
+}
+
+static void
+test_batch_workers_killed_while_they_place_lose_nothing(void **state)
+{
+	struct batch_world *b = *state;
+	uint64_t before = 0;
+	int nkills = 0;
+
+	for (int round = 0; round < 20; round++) {
+		place_init(b, BATCH_TEST_MAX, 700);
+		for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 50)
+			t.items[i] = ITEM_OF(ITEM_NAP_PLACE, i + 1);
+		t.opts.limits.retries = UINT32_MAX - 1;
+		batch_test_start(&t);
+		before = 0;
+		while (!fz_batch_done(t.batch)) {
+			pid_t pid = 0;
+
+			fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
+			batch_test_take(&t);
+			if (nkills == 10 * (round + 1) || t.ndone == before)
+				continue;
+			before = t.ndone;
+			fz_pool_pids(b->pool, batch_test_note_pid, &pid);
+			if (pid != 0)
+				nkills += kill(pid, SIGKILL) == 0;
+		}
+		assert_all_items_done(&t);
+		assert_values(&t);
+		batch_test_fini(&t);
+		assert_int_equal(strips.live, 0);
+	}
+	print_message("%d kills, %u strips\n", nkills, strips.asked);
+	assert_true(nkills > 20);
+}
+
+#define TEST(name)                       \
+	cmocka_unit_test_setup_teardown( \
+	    name, batch_world_setup, batch_world_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_batch_results_are_placed),
+		TEST(test_batch_results_of_an_inherited_list_are_placed),
+		TEST(test_batch_only_long_chunks_have_a_strip),
+		TEST(test_batch_without_memory_for_a_strip_results_are_sent),
+		TEST(
+		    test_batch_where_most_results_do_not_fit_there_are_no_strips),
+		TEST(test_batch_where_most_results_fit_there_are_strips),
+		TEST(test_batch_placed_and_other_results_are_told_apart),
+		TEST(test_batch_strips_go_back_whatever_becomes_of_it),
+		TEST(test_batch_placed_results_of_a_chunk_that_was_shared),
+		TEST(test_batch_what_a_worker_has_not_begun_it_keeps),
+		TEST(test_batch_workers_killed_while_they_place_lose_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,352 @@
+/*
+ * Runs whose workers die, and calls that fail.
+ *
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: pipe2 read write pwritev2
+ */
+/* kill and readlink are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "faults.h"
+#include "os/loop.h"
+#include "plan.h"
+#include "sched/event.h"
+#include "sched/graph.h"
+#include "sched/pool.h"
+#include "sched/run.h"
+#include "worker/blob.h"
+#include "world.h"
+
+struct pick {
+	pid_t pids[16];
+	unsigned n;
+};
+
+static void
+note_pid(void *ctx, pid_t pid)
+{
+	struct pick *pick = ctx;
+
+	if (pick->n < 16)
+		pick->pids[pick->n++] = pid;
+}
+
+static int
+kill_somebody(const struct fz_pool *pool)
+{
+	struct pick pick = { .n = 0 };
+
+	fz_pool_pids(pool, note_pid, &pick);
+	if (pick.n == 0)
+		return 0;
+	return kill(pick.pids[plan_random() % pick.n], SIGKILL) == 0;
+}
+
+static void
+test_run_a_thousand_kills_lose_nothing(void **state)
+{
+	enum { KILLS = 1000, NODES = 300 };
+	struct world *w = *state;
+	int nkills = 0, nfailed = 0, nretries = 0, nnodes = 0;
+	struct fz_pool *pool = plan_pool(w, 4);
+
+	while (nkills < KILLS) {
+		struct plan p;
+		uint32_t in, because;
+		int64_t until = in_ms(60000);
+
+		plan_init(&p, w, 1, 4);
+		fz_pool_free(p.pools[0]);
+		p.pools[0] = pool;
+		p.opts.policy = FZ_POLICY_CONTINUE;
+		p.opts.limits.retries = 1;
+		in = plan_input(&p);
+		for (uint32_t i = 0; i < NODES; i++)
+			plan_add(&p, i % 8 ? JOB_ADD : JOB_COUNT,
+			    i < 20 ? in : plan_value(&p, i - 20),
+			    FZ_GRAPH_NONE);
+		plan_run(&p);
+		fz_run_set(p.run, in, blob_of_number(1));
+		plan_start(&p);
+		while (!fz_run_done(p.run)) {
+			assert_true(step_until(w, until));
+			plan_take_events(&p);
+			if (nkills < KILLS && plan_random() % 4 == 0)
+				nkills += kill_somebody(pool);
+		}
+		plan_take_events(&p);
+		assert_plan_ended(&p);
+		for (uint32_t i = 0; i < NODES; i++) {
+			const struct fz_failure *f =
+			    fz_run_failure_of(p.run, i, &because);
+
+			nretries += p.retries[i];
+			if (f == NULL) {
+				assert_plan_value(&p, i, 1);
+			} else if (f->err.kind == FZ_ERR_CRASH) {
+				nfailed++;
+				assert_int_equal(f->attempt, 2);
+				assert_int_equal(f->signal, SIGKILL);
+			} else {
+				assert_int_equal(f->err.kind, FZ_ERR_CANCELLED);
+				assert_int_not_equal(because, FZ_GRAPH_NONE);
+			}
+		}
+		nnodes += NODES;
+		p.pools[0] = NULL;
+		plan_fini(&p);
+	}
+	print_message("%d kills among %d nodes: %d tried again, %d failed\n",
+	    nkills, nnodes, nretries, nfailed);
+	fz_pool_free(pool);
+}
+
+static void
+test_run_another_worker_ends_what_one_read_half_of(void **state)
+{
+	struct world *w = *state;
+	struct plan p;
+	uint32_t in, a;
+
+	w->engine.shm_tried = true;
+	w->shared->mode = START_FIRST_DIES_HALFWAY;
+	plan_init(&p, w, 1, 1);
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_ECHO, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_bytes(bulk_size()));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 60000));
+	assert_int_equal(
+	    fz_run_value(p.run, plan_value(&p, a))->len, bulk_size());
+	assert_int_equal(p.retries[a], 0);
+	assert_int_equal(atomic_load(&w->shared->births), 2);
+	plan_fini(&p);
+}
+
+static void
+test_run_ends_when_workers_die_at_once(void **state)
+{
+	struct world *w = *state;
+	struct plan p;
+	uint32_t in;
+
+	w->shared->mode = START_ALL_DIE;
+	plan_init(&p, w, 2, 2);
+	p.opts.policy = FZ_POLICY_CONTINUE;
+	in = plan_input(&p);
+	for (int i = 0; i < 5; i++)
+		plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(1));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 20000));
+	for (uint32_t i = 0; i < 5; i++)
+		assert_plan_failure(&p, i, FZ_ERR_CRASH, FZ_GRAPH_NONE);
+	assert_true(atomic_load(&w->shared->births) < 60);
+	plan_fini(&p);
+}
+
+static void
+test_run_ends_when_no_worker_can_be_forked(void **state)
+{
+	struct plan p;
+	uint32_t in;
+
+	plan_init(&p, *state, 2, 2);
+	p.opts.policy = FZ_POLICY_CONTINUE;
+	p.opts.limits.retries = 2;
+	in = plan_input(&p);
+	for (int i = 0; i < 5; i++)
+		plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(1));
+	plan_start(&p);
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	assert_true(plan_finishes(&p, 10000));
+	faults_end();
+	for (uint32_t i = 0; i < 5; i++)
+		assert_plan_failure(&p, i, FZ_ERR_ERROR, FZ_GRAPH_NONE);
+	plan_fini(&p);
+}
+
+static void
+test_run_goes_on_with_the_workers_there_are(void **state)
+{
+	struct plan p;
+	uint32_t in;
+
+	plan_init(&p, *state, 4, 4);
+	in = plan_input(&p);
+	for (int i = 0; i < 50; i++)
+		plan_add(&p, JOB_COUNT, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(1));
+	fz_pool_put_back(p.pools[0], fz_pool_take(p.pools[0], NULL, NULL));
+	plan_start(&p);
+	faults_at(0);
+	faults.fork_error = EAGAIN;
+	assert_true(plan_finishes(&p, 10000));
+	faults_end();
+	assert_int_equal(atomic_load(&p.w->shared->births), 1);
+	assert_plan_ended(&p);
+	assert_plan_value(&p, 49, 1);
+	plan_fini(&p);
+}
+
+static void
+test_run_ends_when_its_pool_is_closed(void **state)
+{
+	struct plan p;
+	uint32_t in, because;
+	int64_t until = in_ms(5000);
+
+	plan_init(&p, *state, 2, 2);
+	p.opts.policy = FZ_POLICY_CONTINUE;
+	p.opts.limits.retries = UINT32_MAX - 1;
+	in = plan_input(&p);
+	for (int i = 0; i < 20; i++)
+		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(60000));
+	plan_start(&p);
+	while (atomic_load(&p.w->shared->calls[JOB_SLEEP]) < 2)
+		assert_true(step_until(p.w, until));
+	fz_pool_close(p.pools[0]);
+	assert_no_children();
+	assert_true(plan_finishes(&p, 5000));
+	for (uint32_t i = 0; i < 20; i++) {
+		enum fz_err_kind kind =
+		    fz_run_failure_of(p.run, i, &because)->err.kind;
+
+		assert_true(kind == FZ_ERR_CLOSED || kind == FZ_ERR_CANCELLED);
+	}
+	assert_plan_ended(&p);
+	plan_fini(&p);
+}
+
+/*
+ * A small diamond with a big value and two pools' worth of calls; 0, or -1
+ * where something could not be done. Every node ends once, whatever fails.
+ */
+static int
+scenario(struct world *w, struct fz_pool *pool, unsigned jobs)
+{
+	struct fz_limits limits = { .timeout_ns = 20 * FZ_CLOCK_SECOND,
+		.retries = 1,
+		.backoff_ns = FZ_CLOCK_MS };
+	struct fz_run_opts opts = { .engine = &w->engine,
+		.pools = &pool,
+		.npools = 1,
+		.jobs = jobs,
+		.deadline_ns = in_ms(20000),
+		.events = true,
+		.limits = { .timeout_ns = FZ_CLOCK_NEVER } };
+	struct fz_graph *graph = fz_graph_new(NULL);
+	struct fz_run *run = NULL;
+	struct fz_blob *blob;
+	uint32_t in, node[4], values[2], failed;
+	static const enum job jobs_of[] = { JOB_BYTES, JOB_ADD, JOB_KILL_ONCE,
+		JOB_ECHO };
+	int rc = -1;
+
+	atomic_store(&w->shared->kills, 0);
+	if (graph == NULL ||
+	    (in = fz_graph_input(graph, NULL)) == FZ_GRAPH_NONE)
+		goto out;
+	for (int i = 0; i < 4; i++) {
+		node[i] = fz_graph_node(graph, 0, jobs_of[i], 1, NULL);
+		values[0] = i < 3 ? in : 1;
+		values[1] = 2;
+		if (node[i] == FZ_GRAPH_NONE ||
+		    fz_graph_feed(
+			graph, node[i], values, i < 3 ? 1 : 2, NULL) != 0)
+			goto out;
+	}
+	if (fz_graph_freeze(graph, NULL) != 0)
+		goto out;
+	opts.graph = graph;
+	run = fz_run_new(&opts, NULL);
+	blob = blob_of_number(200000);
+	if (run == NULL || blob == NULL ||
+	    fz_run_limit(run, 2, &limits, NULL) != 0) {
+		fz_blob_unref(blob);
+		goto out;
+	}
+	fz_run_set(run, in, blob);
+	fz_run_keep(run, 3);
+	if (fz_run_start(run, NULL) != 0)
+		goto out;
+	while (!fz_run_done(run))
+		fz_loop_step(w->engine.loop, in_ms(5000), NULL);
+	if (fz_run_failure(run, &failed) == NULL) {
+		assert_int_equal(
+		    number_of_blob(w, fz_run_value(run, 3)), 200000);
+		rc = 0;
+	}
+out:
+	fz_run_free(run);
+	fz_graph_free(graph);
+	return rc;
+}
+
+static void
+test_run_any_call_may_fail(void **state)
+{
+	struct world *w = *state;
+	unsigned long n = 0;
+	int rc, nfailed = 0;
+	bool came;
+
+	/* It would search a worker's whole slice when that kills itself. */
+	if (on_valgrind())
+		w->engine.shm_tried = true;
+
+	do {
+		struct fz_pool *pool = plan_pool(w, 2);
+
+		faults_at(++n);
+		rc = scenario(w, pool, 2);
+		came = faults_end();
+		nfailed += rc != 0;
+		/* Afterwards the pool is as good as ever. */
+		assert_int_equal(scenario(w, pool, 2), 0);
+		fz_pool_free(pool);
+		assert_no_children();
+	} while (came);
+	assert_int_equal(rc, 0);
+	assert_true(nfailed > 20);
+	print_message("%lu calls, %d failures\n", n, nfailed);
+}
+
+#define TEST(name) \
+	cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_run_a_thousand_kills_lose_nothing),
+		TEST(test_run_another_worker_ends_what_one_read_half_of),
+		TEST(test_run_ends_when_workers_die_at_once),
+		TEST(test_run_ends_when_no_worker_can_be_forked),
+		TEST(test_run_goes_on_with_the_workers_there_are),
+		TEST(test_run_ends_when_its_pool_is_closed),
+		TEST(test_run_any_call_may_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

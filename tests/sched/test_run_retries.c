@@ -1,0 +1,259 @@
+/*
+ * Retries, timeouts, deadlines and cancels of runs.
+ */
+/* kill and readlink are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "plan.h"
+#include "sched/event.h"
+#include "sched/graph.h"
+#include "sched/run.h"
+#include "world.h"
+
+static void
+test_run_tries_again(void **state)
+{
+	struct plan p;
+	uint32_t in, a;
+
+	plan_init(&p, *state, 2, 2);
+	p.opts.limits.retries = 1;
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(3));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 10000));
+	assert_plan_value(&p, a, 3);
+	assert_int_equal(p.retries[a], 1);
+	assert_int_equal(p.starts[a], 2);
+	assert_plan_ended(&p);
+	plan_fini(&p);
+}
+
+static void
+test_run_tries_so_often_and_waits_in_between(void **state)
+{
+	const struct fz_failure *failure;
+	struct plan p;
+	uint32_t in, a, because;
+	int64_t start = fz_clock_ns();
+
+	plan_init(&p, *state, 1, 1);
+	p.opts.limits.retries = 2;
+	p.opts.limits.backoff_ns = 20 * FZ_CLOCK_MS;
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(3));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 10000));
+	assert_true(fz_clock_ns() - start >= 60 * FZ_CLOCK_MS);
+	failure = fz_run_failure_of(p.run, a, &because);
+	assert_int_equal(failure->attempt, 3);
+	assert_int_equal(p.retries[a], 2);
+	assert_int_equal(atomic_load(&p.w->shared->calls[JOB_RAISE]), 3);
+	assert_plan_ended(&p);
+	plan_fini(&p);
+}
+
+static void
+test_run_many_retries_without_a_pause_are_fast(void **state)
+{
+	struct plan p;
+	uint32_t in, a, because;
+
+	plan_init(&p, *state, 1, 0);
+	p.opts.limits.retries = 200000;
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	p.opts.events = false;
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(3));
+	plan_start(&p);
+	while (fz_run_local_next(p.run) == a) {
+		struct fz_failure failure = { .err.kind = FZ_ERR_ERROR };
+
+		fz_run_local_failed(p.run, a, &failure);
+	}
+	assert_true(plan_finishes(&p, 1000));
+	assert_int_equal(
+	    fz_run_failure_of(p.run, a, &because)->attempt, 200001);
+	plan_fini(&p);
+}
+
+static void
+test_run_cancel_ends_a_pause(void **state)
+{
+	struct plan p;
+	uint32_t in, a;
+	int64_t until = in_ms(5000);
+
+	plan_init(&p, *state, 1, 1);
+	p.opts.limits.retries = 1;
+	p.opts.limits.backoff_ns = 3600 * FZ_CLOCK_SECOND;
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(3));
+	plan_start(&p);
+	while (p.retries[a] == 0) {
+		assert_true(step_until(p.w, until));
+		plan_take_events(&p);
+	}
+	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "enough");
+	plan_take_events(&p);
+	assert_true(fz_run_done(p.run));
+	assert_plan_ended(&p);
+	plan_fini(&p);
+}
+
+static void
+test_run_timeouts_free_the_slot(void **state)
+{
+	struct plan p;
+	uint32_t in;
+	int64_t start = fz_clock_ns();
+
+	plan_init(&p, *state, 2, 2);
+	p.opts.policy = FZ_POLICY_CONTINUE;
+	p.opts.limits.timeout_ns = 100 * FZ_CLOCK_MS;
+	in = plan_input(&p);
+	for (int i = 0; i < 4; i++)
+		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(60000));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 10000));
+	assert_true(fz_clock_ns() - start < 3 * FZ_CLOCK_SECOND);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_plan_failure(&p, i, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
+	assert_plan_ended(&p);
+	plan_fini(&p);
+}
+
+static void
+test_run_a_node_may_have_its_own_limits(void **state)
+{
+	struct fz_limits limits = { .timeout_ns = 50 * FZ_CLOCK_MS };
+	struct plan p;
+	uint32_t in, a, b;
+
+	plan_init(&p, *state, 2, 2);
+	p.opts.policy = FZ_POLICY_CONTINUE;
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	b = plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	assert_int_equal(fz_run_limit(p.run, b, &limits, NULL), 0);
+	assert_int_equal(
+	    fz_run_limits_of(p.run, a)->timeout_ns, FZ_CLOCK_NEVER);
+	assert_int_equal(
+	    fz_run_limits_of(p.run, b)->timeout_ns, limits.timeout_ns);
+	fz_run_set(p.run, in, blob_of_number(200));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 10000));
+	assert_plan_value(&p, a, 200);
+	assert_plan_failure(&p, b, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
+	plan_fini(&p);
+}
+
+static void
+test_run_a_deadline_ends_all(void **state)
+{
+	const struct fz_failure *failure;
+	struct plan p;
+	uint32_t in, a, b, failed;
+
+	plan_init(&p, *state, 2, 2);
+	p.opts.deadline_ns = in_ms(100);
+	p.opts.limits.retries = 5;
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	b = plan_after(&p, JOB_ADD, a);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(60000));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 5000));
+	failure = fz_run_failure(p.run, &failed);
+	assert_int_equal(failure->err.kind, FZ_ERR_TIMEOUT);
+	assert_int_equal(failed, FZ_GRAPH_NONE);
+	assert_plan_failure(&p, a, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
+	assert_plan_failure(&p, b, FZ_ERR_CANCELLED, FZ_GRAPH_NONE);
+	assert_plan_ended(&p);
+	plan_fini(&p);
+}
+
+static void
+test_run_cancel_waits_until_all_has_ended(void **state)
+{
+	struct plan p;
+	uint32_t in, failed;
+	int64_t until = in_ms(5000);
+
+	plan_init(&p, *state, 3, 3);
+	in = plan_input(&p);
+	for (int i = 0; i < 30; i++)
+		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(60000));
+	plan_start(&p);
+	while (atomic_load(&p.w->shared->calls[JOB_SLEEP]) < 3)
+		assert_true(step_until(p.w, until));
+	fz_run_cancel(p.run, FZ_ERR_INTERRUPTED, "interrupted");
+	assert_true(fz_run_done(p.run));
+	assert_no_children();
+	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "later ones do nothing");
+	assert_int_equal(
+	    fz_run_failure(p.run, &failed)->err.kind, FZ_ERR_INTERRUPTED);
+	plan_take_events(&p);
+	assert_plan_ended(&p);
+	assert_int_equal(atomic_load(&p.w->shared->calls[JOB_SLEEP]), 3);
+	plan_fini(&p);
+}
+
+static void
+test_run_cancel_before_the_start(void **state)
+{
+	struct plan p;
+	uint32_t in;
+
+	plan_init(&p, *state, 1, 1);
+	in = plan_input(&p);
+	plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(1));
+	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "never");
+	assert_true(fz_run_done(p.run));
+	plan_fini(&p);
+}
+
+#define TEST(name) \
+	cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_run_tries_again),
+		TEST(test_run_tries_so_often_and_waits_in_between),
+		TEST(test_run_many_retries_without_a_pause_are_fast),
+		TEST(test_run_cancel_ends_a_pause),
+		TEST(test_run_timeouts_free_the_slot),
+		TEST(test_run_a_node_may_have_its_own_limits),
+		TEST(test_run_a_deadline_ends_all),
+		TEST(test_run_cancel_waits_until_all_has_ended),
+		TEST(test_run_cancel_before_the_start),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,368 @@
+/* kill and usleep are not in C11. */
+#define _GNU_SOURCE
+#include "batch_keeper.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "batches.h"
+#include "os/loop.h"
+#include "shared/arena.h"
+#include "worker/blob.h"
+#include "worker/wire.h"
+#include "worker/worker.h"
+#include "world.h"
+
+enum way way;
+
+static struct batch *
+batch_of(struct fz_job *job)
+{
+	return (struct batch *)job;
+}
+
+/* Items are told in order, and once. */
+static void
+note_fate(struct batch *b, uint32_t item, enum fate fate)
+{
+	assert_true(item < b->n);
+	assert_int_equal(b->fate[item], UNTOLD);
+	if (fate != RETURNED) {
+		assert_int_equal(item, b->next);
+		b->next++;
+	}
+	b->fate[item] = fate;
+	b->ntold++;
+}
+
+void
+batch_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+{
+	struct batch *b = batch_of(job);
+
+	assert_int_equal(n, 1);
+	note_fate(b, job->ndone - 1, values[0] != NULL ? DONE : FAILED);
+	if (values[0] == NULL)
+		return;
+	b->bulk = values[0]->in_shm;
+	if (!b->bulk && values[0]->len == 8)
+		b->value[job->ndone - 1] = fz_le64_load(values[0]->bytes);
+	fz_blob_unref(values[0]);
+}
+
+void
+batch_failed(struct fz_job *job, struct fz_failure *failure)
+{
+	struct batch *b = batch_of(job);
+
+	note_fate(b, job->ndone - 1, FAILED);
+	b->failure = *failure;
+	if (failure->value != NULL && failure->value->len < sizeof(b->raised))
+		memcpy(b->raised, failure->value->bytes, failure->value->len);
+	fz_blob_unref(failure->value);
+}
+
+void
+batch_returned(struct fz_job *job, uint32_t nitems)
+{
+	for (uint32_t i = 0; i < nitems; i++)
+		note_fate(batch_of(job), job->nitems + i, RETURNED);
+	assert_int_equal(job->worker == NULL, job->ndone == job->nitems);
+}
+
+void
+batch_started(struct fz_job *job)
+{
+	batch_of(job)->nstarted++;
+}
+
+/* They are in the slots of these items; all others are as they were. */
+static void
+batch_placed(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
+{
+	struct fz_blob *strip = b->job.strip;
+	const unsigned char *at = fz_blob_map(strip, b->shm, NULL);
+
+	assert_non_null(at);
+	assert_int_equal(skip, first);
+	assert_true(ITEMS_SLOT * (size_t)(first + n) <= strip->len);
+	for (uint32_t i = first; i < first + n; i++) {
+		note_fate(b, i, DONE);
+		if (!b->torn)
+			b->value[i] = items_slot(at, i);
+	}
+	b->nplaced += n;
+	fz_blob_unmap(strip, b->shm, at);
+}
+
+static void
+batch_items(struct fz_job *job, uint32_t first, uint32_t n,
+    struct fz_blob *blob, uint32_t skip)
+{
+	struct batch *b = batch_of(job);
+
+	b->nframes++;
+	b->nlost += blob == NULL;
+	assert_int_equal(first + n, job->ndone);
+	if (blob != NULL && blob == job->strip) {
+		batch_placed(b, first, n, skip);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		note_fate(b, first + i, blob != NULL ? DONE : FAILED);
+		if (blob == NULL || b->torn)
+			continue;
+		assert_true(blob->len >= 8 * (size_t)(skip + i + 1));
+		b->value[first + i] =
+		    fz_le64_load(blob->bytes + 8 * (size_t)(skip + i));
+	}
+}
+
+static const struct fz_job_ops batch_ops = { batch_done, batch_failed,
+	batch_returned, batch_started, batch_items };
+
+static void
+batch_keeper_idle(void *ctx, struct fz_worker *worker)
+{
+	struct batch_keeper *k = ctx;
+
+	assert_null(worker->head);
+	assert_int_equal(worker->njobs, 0);
+	assert_int_equal(worker->nitems, 0);
+	assert_int_equal(worker->nbytes, 0);
+	k->nidle++;
+}
+
+static void
+batch_keeper_dead(void *ctx, struct fz_worker *worker)
+{
+	struct batch_keeper *k = ctx;
+
+	k->ndead++;
+	k->worker = NULL;
+	fz_worker_free(worker);
+}
+
+static const struct fz_worker_ops batch_keeper_ops = { batch_keeper_idle,
+	batch_keeper_dead };
+
+struct fz_worker *
+batch_keeper_start_main(struct batch_keeper *k, fz_worker_main serve_items)
+{
+	struct fz_worker_opts opts = {
+		.engine = &k->w->engine,
+		.ops = &batch_keeper_ops,
+		.ops_ctx = k,
+		.main = serve_items,
+		.main_ctx = k->home,
+	};
+
+	k->nidle = k->ndead = 0;
+	atomic_store(&k->home->shared->gate, false);
+	atomic_store(&k->home->shared->waiting, 0);
+	k->worker = fz_worker_new(&opts, NULL);
+	return k->worker;
+}
+
+struct fz_worker *
+batch_keeper_start(struct batch_keeper *k)
+{
+	return batch_keeper_start_main(k, items_serve);
+}
+
+void
+batch_keeper_end(struct batch_keeper *k)
+{
+	if (k->worker != NULL)
+		fz_worker_free(k->worker);
+	k->worker = NULL;
+	while (k->nstrips != 0)
+		fz_blob_unref(k->strips[--k->nstrips]);
+}
+
+int
+batch_keeper_setup(void **state)
+{
+	struct batch_keeper *k = calloc(1, sizeof(*k));
+	void *w;
+
+	world_setup(&w);
+	k->w = w;
+	k->home = items_home_new();
+	assert_non_null(batch_keeper_start(k));
+	*state = k;
+	return 0;
+}
+
+int
+batch_keeper_teardown(void **state)
+{
+	struct batch_keeper *k = *state;
+	void *w = k->w;
+
+	batch_keeper_end(k);
+	items_home_free(k->home);
+	free(k);
+	return world_teardown(&w);
+}
+
+void
+batch_init(struct batch *b, uint32_t n)
+{
+	assert_true(n <= BATCH_MANY);
+	memset(b, 0, sizeof(*b));
+	b->n = n;
+	b->job = (struct fz_job){
+		.ops = &batch_ops, .nitems = n, .timeout_ns = FZ_CLOCK_NEVER
+	};
+}
+
+void
+lay_strip(struct batch_keeper *k, struct batch *b)
+{
+	size_t len = ITEMS_SLOT * (size_t)b->n;
+	struct fz_blob *strip;
+	unsigned char *at;
+
+	b->shm = k->w->engine.shm;
+	if (way == KEPT || b->shm == NULL)
+		return;
+	assert_true(k->nstrips < KEEPER_STRIPS);
+	strip = fz_engine_room(&k->w->engine, len, NULL);
+	if (strip == NULL)
+		return;
+	k->strips[k->nstrips++] = strip;
+	at = fz_arena_map_room(b->shm, strip->offset, len, NULL);
+	if (at == NULL)
+		return;
+	memset(at, 0xee, len);
+	fz_arena_unmap(b->shm, at, len);
+	b->job.strip = strip;
+}
+
+/* The items of which the results could wait, in the way of the test. */
+static struct fz_blob *
+part_of(const struct batch *b, const uint64_t *items)
+{
+	uint64_t list[BATCH_MANY];
+
+	for (uint32_t i = 0; i < b->n; i++) {
+		list[i] = items[i];
+		if (items[i] >> 32 == ITEM_KEEP &&
+		    (way == PLACED || (way == MIXED && i * 5 / 3 % 2 == 0)))
+			list[i] |= ITEM_OF(ITEM_PLACE, 0);
+	}
+	return items_part(list, b->n);
+}
+
+int
+send_items(struct batch_keeper *k, struct batch *b, const uint64_t *items)
+{
+	struct fz_worker_batch head = { FZ_WIRE_MAP, 1 };
+	struct fz_blob *part = part_of(b, items);
+	int rc = -1;
+
+	lay_strip(k, b);
+	if (part != NULL)
+		rc = fz_worker_send_batch(
+		    k->worker, &b->job, &head, &part, 1, NULL);
+	fz_blob_unref(part);
+	return rc;
+}
+
+void
+send_kept(struct batch_keeper *k, struct batch *b, uint32_t n)
+{
+	uint64_t items[BATCH_MANY];
+
+	for (uint32_t i = 0; i < n; i++)
+		items[i] = ITEM_OF(ITEM_KEEP, i);
+	batch_init(b, n);
+	assert_int_equal(send_items(k, b, items), 0);
+}
+
+bool
+batch_keeper_settle(struct batch_keeper *k)
+{
+	int64_t until = in_ms(20000);
+
+	while (k->worker != NULL && k->worker->njobs != 0) {
+		if (!step_until(k->w, until))
+			return false;
+	}
+	return true;
+}
+
+bool
+batch_keeper_dies(struct batch_keeper *k)
+{
+	int64_t until = in_ms(20000);
+
+	while (k->worker != NULL) {
+		if (!step_until(k->w, until))
+			return false;
+	}
+	return true;
+}
+
+void
+batch_keeper_wait(struct batch_keeper *k)
+{
+	int64_t until = in_ms(20000);
+
+	while (atomic_load(&k->home->shared->waiting) == 0) {
+		assert_true(fz_clock_ns() < until);
+		fz_loop_step(k->w->engine.loop, in_ms(1), NULL);
+	}
+}
+
+void
+batch_keeper_wait_for_first(struct batch_keeper *k, int moment)
+{
+	int64_t until = in_ms(20000);
+
+	fz_loop_flush(k->w->engine.loop);
+	while (atomic_load(&k->home->shared->ran[1]) == 0)
+		assert_true(fz_clock_ns() < until);
+	for (volatile int i = 0; i < moment; i++)
+		continue;
+}
+
+void
+assert_fates(const struct batch *b, uint32_t from, uint32_t to, enum fate fate)
+{
+	for (uint32_t i = from; i < to; i++)
+		assert_int_equal(b->fate[i], fate);
+}
+
+uint32_t
+count_fates(const struct batch *b, enum fate fate)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < b->n; i++)
+		n += b->fate[i] == fate;
+	return n;
+}
+
+int
+run_in_each_way(const struct CMUnitTest *tests, size_t n)
+{
+	static const char *const names[] = { "kept", "placed", "mixed" };
+	int nfailed = 0;
+
+	for (way = KEPT; way <= MIXED; way++)
+		nfailed +=
+		    _cmocka_run_group_tests(names[way], tests, n, NULL, NULL);
+	return nfailed;
+}

@@ -1,0 +1,74 @@
+/* forked.h - a process that a test forks and talks to, and calls that fail in
+ * it. */
+#ifndef FORKED_H
+#define FORKED_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <termios.h>
+
+#include "os/death.h"
+#include "os/proc.h"
+
+enum call {
+	NONE,
+	FORK,
+	OPEN_NULL,
+	OPEN_PROC,
+	OPENAT,
+	READ,
+	PDEATHSIG,
+	SUBREAPER,
+	SETPGID,
+	SIGACTION,
+	DUP2,
+	FCNTL,
+	GETRLIMIT,
+	SETRLIMIT,
+	GETDENTS,
+	READLINK,
+};
+
+extern enum call failing;
+
+extern int interruptions; /* EINTR so many times, of waitid and wait4 */
+
+/* A pipe by which the child tells things, and the descriptors there were. */
+struct forked {
+	int ends[2];
+	struct fz_proc proc;
+	int nfds;
+};
+
+int forked_setup(void **state);
+
+int forked_teardown(void **state);
+
+extern const struct fz_proc_opts as_parent;
+
+void forked_start(struct forked *f, fz_proc_main entry);
+
+/* What the child has told, as a string, up to a newline or the end. */
+void forked_hear(struct forked *f, char *text, size_t len);
+
+void forked_tell(struct forked *f, const char *text);
+
+void forked_tell_number(struct forked *f, long n);
+
+void forked_nap(long ms);
+
+int return_seven(void *ctx, const struct fz_err *failed);
+
+int wait_for_ever(void *ctx, const struct fz_err *failed);
+
+/* Calls that never fail. */
+pid_t __real_fork(void);
+int __real_fcntl(int fd, int cmd, ...);
+
+#endif

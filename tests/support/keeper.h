@@ -1,0 +1,65 @@
+/* keeper.h - one worker, what it was sent and what was reported of it. */
+#ifndef KEEPER_H
+#define KEEPER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "worker/worker.h"
+#include "world.h"
+
+enum { KEEPER_MANY = 50 };
+
+/* A job, and what was reported of it. */
+struct task {
+	struct fz_job job;
+	int ndone, nfailed, nreturned, nstarted;
+	struct fz_blob *value; /* the first one */
+	uint32_t nvalues;
+	struct fz_failure failure;
+};
+
+/* A worker, and what was reported of it. */
+struct keeper {
+	struct fz_worker *worker; /* NULL: dead and freed */
+	int nidle, ndead;
+	struct fz_death death;
+};
+
+extern const struct fz_worker_ops keeper_ops;
+
+struct fz_worker *keeper_start(
+    struct world *w, struct keeper *k, struct fz_err *err);
+
+void task_init(struct task *t, enum job func);
+
+void task_fini(struct task *t);
+
+/* Send a job with one argument, which is given up. */
+void task_send_blob(
+    struct keeper *k, struct task *t, enum job func, struct fz_blob *arg);
+
+void task_send_number(
+    struct keeper *k, struct task *t, enum job func, uint64_t arg);
+
+/* Until the worker is idle or dead; false when it takes longer. */
+bool keeper_settle(struct world *w, struct keeper *k, int64_t ms);
+
+bool keeper_dies(struct world *w, struct keeper *k, int64_t ms);
+
+void assert_task_done(struct world *w, struct task *t, uint64_t value);
+
+void assert_task_failed(struct task *t, enum fz_err_kind kind);
+
+void assert_task_returned(struct task *t);
+
+int64_t cpu_ms(void);
+
+struct CMUnitTest;
+
+/* Run the tests, and again as on a kernel before Linux 5.3. */
+int run_with_and_without_pidfd(const struct CMUnitTest *tests, size_t n);
+
+#endif

@@ -1,0 +1,217 @@
+/* kill and readlink are not in C11. */
+#define _GNU_SOURCE
+#include "plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "sched/event.h"
+#include "sched/graph.h"
+#include "sched/pool.h"
+#include "sched/run.h"
+#include "world.h"
+
+struct fz_pool *
+plan_pool(struct world *w, unsigned max)
+{
+	struct fz_pool_opts opts = { .engine = &w->engine,
+		.max = max,
+		.main = serve,
+		.main_ctx = w->shared };
+
+	return fz_pool_new(&opts, NULL);
+}
+
+void
+plan_init(struct plan *p, struct world *w, unsigned max, unsigned jobs)
+{
+	memset(p, 0, sizeof(*p));
+	p->w = w;
+	p->graph = fz_graph_new(NULL);
+	assert_non_null(p->graph);
+	for (int i = 0; i < NPOOLS; i++) {
+		p->pools[i] = plan_pool(w, max);
+		assert_non_null(p->pools[i]);
+	}
+	p->opts = (struct fz_run_opts){ .engine = &w->engine,
+		.graph = p->graph,
+		.pools = p->pools,
+		.npools = NPOOLS,
+		.jobs = jobs,
+		.policy = FZ_POLICY_STOP,
+		.seed = 7,
+		.deadline_ns = FZ_CLOCK_NEVER,
+		.events = true,
+		.limits = { .timeout_ns = FZ_CLOCK_NEVER } };
+}
+
+void
+plan_fini(struct plan *p)
+{
+	fz_run_free(p->run);
+	for (int i = 0; i < NPOOLS; i++)
+		fz_pool_free(p->pools[i]);
+	fz_graph_free(p->graph);
+}
+
+uint32_t
+plan_value(struct plan *p, uint32_t node)
+{
+	return fz_graph_get(p->graph, node)->first_value;
+}
+
+uint32_t
+plan_add(struct plan *p, enum job func, uint32_t a, uint32_t b)
+{
+	uint32_t node = fz_graph_node(p->graph, 0, func, 1, NULL);
+	uint32_t values[] = { a, b };
+
+	assert_int_not_equal(node, FZ_GRAPH_NONE);
+	assert_int_equal(fz_graph_feed(p->graph, node, values,
+			     b == FZ_GRAPH_NONE ? 1 : 2, NULL),
+	    0);
+	return node;
+}
+
+uint32_t
+plan_after(struct plan *p, enum job func, uint32_t node)
+{
+	return plan_add(p, func, plan_value(p, node), FZ_GRAPH_NONE);
+}
+
+uint32_t
+plan_input(struct plan *p)
+{
+	uint32_t value = fz_graph_input(p->graph, NULL);
+
+	assert_int_not_equal(value, FZ_GRAPH_NONE);
+	return value;
+}
+
+void
+plan_run(struct plan *p)
+{
+	assert_int_equal(fz_graph_freeze(p->graph, NULL), 0);
+	p->run = fz_run_new(&p->opts, NULL);
+	assert_non_null(p->run);
+	for (uint32_t v = 0; v < fz_graph_nvalues(p->graph); v++)
+		fz_run_keep(p->run, v);
+}
+
+void
+plan_start(struct plan *p)
+{
+	assert_int_equal(fz_run_start(p->run, NULL), 0);
+}
+
+void
+plan_take_events(struct plan *p)
+{
+	struct fz_event e;
+
+	while (fz_run_next_event(p->run, &e) == 1) {
+		assert_true(e.first < NODES_MAX);
+		p->last[e.first] = e.kind;
+		if (e.kind == FZ_EVENT_START)
+			p->starts[e.first]++;
+		else if (e.kind == FZ_EVENT_RETRY)
+			p->retries[e.first]++;
+		else
+			p->ends[e.first]++;
+	}
+}
+
+bool
+plan_finishes(struct plan *p, int64_t ms)
+{
+	int64_t until = in_ms(ms);
+
+	while (!fz_run_done(p->run)) {
+		plan_take_events(p);
+		if (!step_until(p->w, until))
+			return false;
+	}
+	plan_take_events(p);
+	return true;
+}
+
+void
+assert_plan_ended(const struct plan *p)
+{
+	for (uint32_t i = 0; i < fz_graph_nnodes(p->graph); i++) {
+		assert_int_equal(p->ends[i], 1);
+		assert_true(p->last[i] == FZ_EVENT_DONE ||
+			    p->last[i] == FZ_EVENT_FAILED);
+	}
+}
+
+void
+assert_plan_value(struct plan *p, uint32_t node, uint64_t expected)
+{
+	struct fz_blob *blob = fz_run_value(p->run, plan_value(p, node));
+	uint32_t because;
+
+	assert_non_null(blob);
+	assert_int_equal(number_of_blob(p->w, blob), expected);
+	assert_null(fz_run_failure_of(p->run, node, &because));
+	assert_int_equal(p->last[node], FZ_EVENT_DONE);
+}
+
+void
+assert_plan_failure(
+    struct plan *p, uint32_t node, enum fz_err_kind kind, uint32_t expected)
+{
+	const struct fz_failure *failure;
+	uint32_t because;
+
+	failure = fz_run_failure_of(p->run, node, &because);
+	assert_non_null(failure);
+	assert_int_equal(failure->err.kind, kind);
+	assert_int_equal(because, expected);
+	assert_int_equal(p->last[node], FZ_EVENT_FAILED);
+	assert_null(fz_run_value(p->run, plan_value(p, node)));
+}
+
+void
+plan_seeds(struct world *w, unsigned jobs, bool kill_some, uint64_t *seeds)
+{
+	struct plan p;
+	uint32_t in;
+
+	atomic_store(&w->shared->kills, 0);
+	plan_init(&p, w, jobs, jobs);
+	p.opts.limits.retries = 3;
+	in = plan_input(&p);
+	for (int i = 0; i < 30; i++)
+		plan_add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
+	if (kill_some)
+		plan_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
+	plan_run(&p);
+	fz_run_set(p.run, in, blob_of_number(3));
+	plan_start(&p);
+	assert_true(plan_finishes(&p, 10000));
+	for (uint32_t i = 0; i < 30; i++)
+		seeds[i] =
+		    number_of_blob(w, fz_run_value(p.run, plan_value(&p, i)));
+	plan_fini(&p);
+}
+
+uint32_t
+plan_random(void)
+{
+	static uint32_t x = 2463534242;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x;
+}

@@ -1,0 +1,330 @@
+/*
+ * The batches of a worker that breaks the protocol.
+ */
+/* kill and usleep are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "batch_keeper.h"
+#include "batches.h"
+#include "os/fd.h"
+#include "os/loop.h"
+#include "worker/child_port.h"
+#include "worker/wire.h"
+#include "worker/worker.h"
+#include "world.h"
+
+/* A frame with `len` bytes behind the number `n`. */
+static void
+write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    uint32_t n, size_t len)
+{
+	struct fz_buf *frame = &port->frame;
+
+	fz_buf_clear(frame);
+	fz_wire_begin(frame, type, 0, seq);
+	fz_buf_put_u32(frame, n);
+	for (size_t i = 0; i < len; i++)
+		fz_buf_put_u32(frame, 7);
+	fz_wire_end(frame, 0);
+	fz_fd_write_all(port->out, frame->data, frame->len);
+}
+
+/* What a function of the worker may write to its pipe, as it is to a job. */
+enum lie {
+	LIE_ITEMS,       /* results of items, to what is no batch */
+	LIE_PLACED,      /* the same in a strip that there is not */
+	LIE_AHEAD,       /* a reply to what was not sent */
+	LIE_NEXT,        /* a reply to the job after this one */
+	LIE_BEFORE,      /* replies to what came before all */
+	LIE_NONE,        /* results of no item */
+	LIE_MANY,        /* more results than bytes */
+	LIE_SHORT,       /* a frame without its number */
+	LIE_CALL,        /* a frame of the parent's */
+	LIE_HALF,        /* the first bytes of one that is very long */
+	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another */
+	LIE_GARBAGE,
+	LIE_CLOSED, /* none: its pipe is closed, and a file opened */
+	NLIES
+};
+
+static enum lie lie;
+
+static char closed_path[40];
+
+static void
+write_head(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    uint64_t len, const char *body)
+{
+	struct fz_buf *frame = &port->frame;
+
+	fz_buf_clear(frame);
+	fz_wire_begin(frame, type, 0, seq);
+	fz_le64_store(frame->data + 8, len);
+	fz_buf_put(frame, body, strlen(body));
+	fz_fd_write_all(port->out, frame->data, frame->len);
+}
+
+static void
+tell_lie(struct fz_port *port, uint32_t seq)
+{
+	char garbage[64];
+
+	switch (lie) {
+	case LIE_ITEMS:
+		write_frame(port, FZ_WIRE_ITEMS, seq, 1, 4);
+		break;
+	case LIE_PLACED:
+		write_frame(port, FZ_WIRE_STORED, seq, 1, 0);
+		break;
+	case LIE_AHEAD:
+		write_frame(port, FZ_WIRE_RESULT, seq + 100000, 0, 0);
+		break;
+	case LIE_NEXT:
+		write_frame(port, FZ_WIRE_ITEMS, seq + 1, 1, 4);
+		break;
+	case LIE_BEFORE:
+		write_frame(port, FZ_WIRE_ITEMS, seq - 5, 5, 8);
+		break;
+	case LIE_NONE:
+		write_frame(port, FZ_WIRE_ITEMS, seq, 0, 4);
+		break;
+	case LIE_MANY:
+		write_frame(port, FZ_WIRE_ITEMS, seq, 1 << 30, 4);
+		break;
+	case LIE_SHORT:
+		write_head(port, FZ_WIRE_ITEMS, seq, 3, "abc");
+		break;
+	case LIE_CALL:
+		write_frame(port, FZ_WIRE_JOB, seq, 1, 4);
+		break;
+	case LIE_HALF:
+		write_head(port, FZ_WIRE_RESULT, seq, UINT64_C(1) << 39, "abc");
+		break;
+	case LIE_HALF_OF_TWO:
+		fz_port_begin(
+		    port, &(struct fz_call){ .seq = seq }, FZ_WIRE_RESULT, 1);
+		put_number(port, 77);
+		fz_port_send(port, NULL);
+		fz_port_flush(port, NULL);
+		write_head(port, FZ_WIRE_RESULT, seq + 1, 1 << 20, "abc");
+		break;
+	case LIE_CLOSED:
+		close(port->out);
+		/* It gets the number of the pipe. */
+		if (open(closed_path, O_WRONLY) != port->out)
+			_exit(97);
+		break;
+	default:
+		memset(garbage, 'g', sizeof(garbage));
+		fz_fd_write_all(port->out, garbage, sizeof(garbage));
+	}
+}
+
+/* The lie comes before the reply. */
+static int
+serve_lie(void *ctx, struct fz_port *port)
+{
+	struct items_home *home = ctx;
+	struct fz_call call;
+
+	while (fz_port_next(port, &call, NULL) == 1) {
+		if (call.type != FZ_WIRE_JOB) {
+			if (items_batch(home, port, &call) != 0)
+				return 96;
+			continue;
+		}
+		tell_lie(port, call.seq);
+		if (lie == LIE_HALF || lie == LIE_HALF_OF_TWO)
+			continue;
+		fz_port_begin(port, &call, FZ_WIRE_RESULT, 1);
+		put_number(port, 77);
+		if (fz_port_send(port, NULL) != 0)
+			return 96;
+	}
+	return 0;
+}
+
+/* What `items` cannot be told of; the others are as of any batch. */
+static const struct fz_job_ops job_ops = { batch_done, batch_failed,
+	batch_returned, batch_started, NULL };
+
+static void
+send_plain_job(struct batch_keeper *k, struct batch *b)
+{
+	batch_init(b, 1);
+	b->job.ops = &job_ops;
+	b->job.nvalues = 1;
+	assert_int_equal(fz_worker_send(k->worker, &b->job, NULL, 0, NULL), 0);
+}
+
+/* A reply to what it was not sent costs a worker, and the job at hand. */
+static void
+test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
+{
+	struct batch_keeper *k = *state;
+	static struct batch b, c;
+	struct stat st;
+	int fd;
+
+	strcpy(closed_path, "/tmp/fzlua-closed-XXXXXX");
+	fd = mkstemp(closed_path);
+	assert_int_not_equal(fd, -1);
+	for (int i = 0; i < NLIES; i++) {
+		lie = (enum lie)i;
+		batch_keeper_end(k);
+		assert_non_null(batch_keeper_start_main(k, serve_lie));
+		send_plain_job(k, &b);
+		send_plain_job(k, &c);
+		assert_true(batch_keeper_dies(k));
+		if (lie == LIE_HALF_OF_TWO) { /* of the second one */
+			assert_fates(&b, 0, 1, DONE);
+			assert_int_equal(b.value[0], 77);
+			assert_fates(&c, 0, 1, FAILED);
+		} else {
+			/* The reply itself may still be in the cell. */
+			if (b.fate[0] == DONE)
+				assert_int_equal(b.value[0], 77);
+			else
+				assert_fates(&b, 0, 1, FAILED);
+			assert_int_not_equal(c.fate[0], UNTOLD);
+		}
+	}
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	close(fd);
+	unlink(closed_path);
+}
+
+/* Of all its items, in a frame or in the cell: the worker is lost. */
+static int
+serve_placed_nowhere(void *ctx, struct fz_port *port)
+{
+	struct items_home *home = ctx;
+	struct fz_direct run;
+	struct fz_call call;
+
+	while (fz_port_next(port, &call, NULL) == 1) {
+		if (fz_direct_begin(port, &call, &run, NULL) != 0)
+			return 96;
+		do
+			fz_direct_stored(&run);
+		while (fz_direct_advance(&run));
+		fz_direct_end(port, &call, &run);
+		atomic_fetch_add(&home->shared->waiting, 1);
+		while (!atomic_load(&home->shared->gate))
+			usleep(100);
+	}
+	return 0;
+}
+
+static void
+test_worker_batch_what_is_placed_nowhere_costs_the_worker(void **state)
+{
+	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
+	struct batch_keeper *k = *state;
+	static struct batch b;
+
+	for (int peeks = 0; peeks < 2; peeks++) {
+		batch_keeper_end(k);
+		assert_non_null(
+		    batch_keeper_start_main(k, serve_placed_nowhere));
+		batch_init(&b, 300);
+		assert_int_equal(fz_worker_send_batch(
+				     k->worker, &b.job, &head, NULL, 0, NULL),
+		    0);
+		batch_keeper_wait(k);
+		if (peeks != 0)
+			fz_worker_peek(k->worker);
+		assert_int_equal(b.ntold, 0);
+		atomic_store(&k->home->shared->gate, true);
+		assert_true(batch_keeper_dies(k));
+		assert_fates(&b, 0, 300, FAILED);
+		assert_int_equal(b.nlost, 0);
+	}
+}
+
+/* The cell is the worker's to write: anything may stand there. */
+static int
+serve_wild_cell(void *ctx, struct fz_port *port)
+{
+	struct items_home *home = ctx;
+	struct fz_cell *cell = port->cell;
+	struct fz_call call;
+
+	if (fz_port_next(port, &call, NULL) != 1)
+		return 96;
+	for (uint32_t i = 0; i < 200000; i++) {
+		struct fz_cell_open open = { i % 3 != 0 ? 0 : i,
+			FZ_WIRE_HEADER + 4 + i % 5 - 1,
+			i * 31 & FZ_CELL_OPEN_ITEMS };
+
+		if (i == 1000)
+			atomic_fetch_add(&home->shared->waiting, 1);
+		cell->out[0] = (unsigned char)(i % 2 != 0 ? FZ_WIRE_STORED : i);
+		fz_le32_store(cell->out + 4, call.seq + i % 900 - 300);
+		atomic_store(&cell->open, fz_cell_open_word(&open));
+		atomic_store(&cell->nout, i % 11 != 0 ? 0 : i * 77);
+	}
+	raise(SIGKILL);
+	return 0;
+}
+
+static void
+test_worker_batch_a_wild_cell_tells_no_item_twice(void **state)
+{
+	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
+	struct batch_keeper *k = *state;
+	static struct batch b, c;
+
+	for (int round = 0; round < 10; round++) {
+		batch_keeper_end(k);
+		assert_non_null(batch_keeper_start_main(k, serve_wild_cell));
+		batch_init(&b, 300);
+		b.torn = true;
+		batch_init(&c, 1);
+		c.job.ops = &job_ops;
+		lay_strip(k, &b);
+		assert_int_equal(fz_worker_send_batch(
+				     k->worker, &b.job, &head, NULL, 0, NULL),
+		    0);
+		assert_int_equal(
+		    fz_worker_send(k->worker, &c.job, NULL, 0, NULL), 0);
+		batch_keeper_wait(k);
+		while (k->worker != NULL) {
+			fz_worker_peek(k->worker);
+			fz_loop_step(k->w->engine.loop, in_ms(1), NULL);
+		}
+		assert_int_equal(count_fates(&b, UNTOLD), 0);
+		assert_int_equal(count_fates(&c, UNTOLD), 0);
+	}
+}
+
+#define TEST(name)                       \
+	cmocka_unit_test_setup_teardown( \
+	    name, batch_keeper_setup, batch_keeper_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_worker_batch_a_lie_costs_one_worker_and_one_job),
+		TEST(test_worker_batch_what_is_placed_nowhere_costs_the_worker),
+		TEST(test_worker_batch_a_wild_cell_tells_no_item_twice),
+	};
+
+	return run_in_each_way(tests, sizeof(tests) / sizeof(*tests));
+}
