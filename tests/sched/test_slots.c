@@ -611,7 +611,7 @@ test_slots_a_pool_runs_no_more_than_there_are(void **state)
 		pools[i] = pool_of(w, 4, slots, serve, w->shared);
 	fz_slots_unref(slots); /* the pools have it */
 	for (int i = 0; i < 2; i++)
-		user_begin(&users[i], pools[i], 12, JOB_COUNT, 2);
+		user_begin(&users[i], pools[i], 12, JOB_COUNT, 30);
 	for (int i = 0; i < 2; i++)
 		user_wait(w, &users[i], 12);
 	assert_int_equal(atomic_load(&w->shared->peak), 3);
