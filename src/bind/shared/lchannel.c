@@ -41,6 +41,7 @@ struct message {
 	struct fz_queue_buf out;
 	struct fz_lhandle_stored stored;
 	bool borrowed; /* the body lies in the scratch */
+	bool moved;    /* a copy on the Lua stack has it all */
 	void *copy;    /* of the body while it waits, or NULL */
 };
 
@@ -111,27 +112,11 @@ message_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return put_end(L, wait, in_time);
 }
 
-/* Say in an error about a part of the value that it is about the value. */
-static void
-name_value(lua_State *L, int idx)
-{
-	if (!fz_lerror_is(L, idx))
-		return;
-	luaL_checkstack(L, 4, NULL);
-	if (lua_getfield(L, idx, "value") == LUA_TNUMBER) {
-		lua_pushliteral(L, "value: ");
-		lua_getfield(L, idx, "message");
-		lua_concat(L, 2);
-		lua_setfield(L, idx, "message");
-	}
-	lua_pop(L, 1);
-}
-
 static void
 message_abandon(lua_State *L, struct fz_lwait *wait)
 {
+	(void)L;
 	settle(FZ_CONTAINER_OF(wait, struct message, putting.wait));
-	name_value(L, 2);
 }
 
 static const struct fz_lwait_class message_class = { try_put, message_end,
@@ -143,18 +128,10 @@ encode(lua_State *L, struct message *m)
 	struct putting *p = &m->putting;
 	struct fz_queue_buf *out = &m->out;
 
-	m->borrowed = !scratch[0].busy;
-	fz_queue_buf_init(out, m->borrowed ? scratch[0].bytes : NULL,
-	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
-	scratch[0].busy = true;
-	p->state = FZ_QUEUE_WAIT;
-	fz_lhandle_begin(&m->stored);
-	p->wait.class = &message_class;
-	fz_codec_encode(L, 2, 1, &out->buf);
+	fz_codec_encode(L, 1, 1, &out->buf);
 	fz_lhandle_end(&m->stored);
 	p->body = out->buf.data;
 	p->nbody = out->buf.len;
-	p->nhead = 0;
 	if (p->nbody > FZ_QUEUE_INLINE - FZ_ITEMS_HEAD) {
 		p->chunks = fz_queue_buf_trim(out);
 		return;
@@ -182,6 +159,41 @@ leave_scratch(lua_State *L, struct message *m)
 	m->borrowed = scratch[0].busy = false;
 }
 
+/*
+ * (value, struct message) -> nothing | a wait, which has the message if it has
+ * to wait for room
+ */
+static int
+put_protected(lua_State *L)
+{
+	struct message *m = lua_touserdata(L, 2);
+	struct fz_lwait *wait = &m->putting.wait;
+
+	encode(L, m);
+	if (try_put(wait, true) || wait->until_ns == FZ_LCHANNEL_NOW)
+		return 0;
+	leave_scratch(L, m);
+	fz_lwait_copy(L, wait, sizeof(*m));
+	m->moved = true;
+	return 1;
+}
+
+/* Say in an error about a part of the value that it is about the value. */
+static void
+name_value(lua_State *L)
+{
+	if (!fz_lerror_is(L, -1))
+		return;
+	luaL_checkstack(L, 4, NULL);
+	if (lua_getfield(L, -1, "value") == LUA_TNUMBER) {
+		lua_pushliteral(L, "value: ");
+		lua_getfield(L, -3, "message");
+		lua_concat(L, 2);
+		lua_setfield(L, -3, "message");
+	}
+	lua_pop(L, 1);
+}
+
 static void
 prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
     fz_lchannel_then then)
@@ -193,21 +205,42 @@ prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
 	p->queue = channel->queue;
 	p->self = channel->self;
 	p->then = then;
+	p->state = FZ_QUEUE_WAIT;
+	p->nbody = 0;
+	p->body = p->chunks = NULL;
 }
 
+/* A value of any kind: while it is encoded, others may be put. */
 static int
 put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
     fz_lchannel_then then)
 {
-	struct fz_lwait *wait = fz_lwait_new(L, sizeof(struct message));
-	struct message *m = FZ_CONTAINER_OF(wait, struct message, putting.wait);
+	struct message m;
 
-	prepare(&m->putting, channel, until_ns, then);
-	encode(L, m);
-	if (try_put(wait, true) || until_ns == FZ_LCHANNEL_NOW)
-		return message_end(L, wait, true);
-	leave_scratch(L, m);
-	return fz_lwait_pushed(L, wait);
+	prepare(&m.putting, channel, until_ns, then);
+	m.putting.wait.class = &message_class;
+	m.putting.nhead = 0;
+	m.stored = (struct fz_lhandle_stored){ 0 };
+	m.copy = NULL;
+	m.moved = false;
+	m.borrowed = !scratch[0].busy;
+	luaL_checkstack(L, 8, NULL);
+	lua_pushcfunction(L, put_protected);
+	lua_pushvalue(L, 2);
+	lua_pushlightuserdata(L, &m);
+	fz_queue_buf_init(&m.out, m.borrowed ? scratch[0].bytes : NULL,
+	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
+	scratch[0].busy = true;
+	fz_lhandle_begin(&m.stored);
+	if (lua_pcall(L, 2, LUA_MULTRET, 0) != LUA_OK) {
+		settle(&m);
+		name_value(L);
+		return lua_error(L);
+	}
+	if (m.moved)
+		return fz_lwait_pushed(L, lua_touserdata(L, -1));
+	settle(&m);
+	return put_end(L, &m.putting.wait, true);
 }
 
 int
@@ -219,9 +252,6 @@ fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
 	p.nhead = fz_items_store(L, 2, p.head);
 	if (p.nhead == 0)
 		return put_message(L, channel, until_ns, then);
-	p.body = NULL;
-	p.nbody = 0;
-	p.chunks = NULL;
 	prepare(&p, channel, until_ns, then);
 	if (try_put(&p.wait, true) || until_ns == FZ_LCHANNEL_NOW)
 		return put_end(L, &p.wait, true);

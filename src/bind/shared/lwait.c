@@ -165,9 +165,55 @@ begin(struct fz_lwait *wait)
 	wait->late_ns = 0;
 }
 
+/* A zeroed one of the class, for the member that this process is. */
+static struct fz_lwait *
+push_wait(lua_State *L, size_t size)
+{
+	struct fz_lwait *wait;
+
+	luaL_checkstack(L, 5, NULL);
+	wait = lua_newuserdatauv(L, size, 0);
+	memset(wait, 0, size);
+	luaL_setmetatable(L, WAIT_TYPE);
+	return wait;
+}
+
+struct fz_lwait *
+fz_lwait_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
+{
+	struct fz_lwait *copy = push_wait(L, size);
+
+	memcpy(copy, wait, size);
+	copy->index = 0;
+	copy->state = PENDING;
+	copy->self = fz_heap_self();
+	return copy;
+}
+
+/* Close it when the calling C function ends. */
+static void
+adopt(lua_State *L, struct fz_lwait *wait)
+{
+	wait->index = lua_gettop(L);
+	lua_toclose(L, -1);
+}
+
+struct fz_lwait *
+fz_lwait_new(lua_State *L, size_t size)
+{
+	struct fz_lwait *wait = push_wait(L, size);
+
+	wait->state = PENDING;
+	wait->self = fz_heap_self();
+	adopt(L, wait);
+	return wait;
+}
+
 int
 fz_lwait_pushed(lua_State *L, struct fz_lwait *wait)
 {
+	if (wait->index == 0)
+		adopt(L, wait);
 	fz_lloop_check_free(L);
 	begin(wait);
 	if (try_for_a_moment(wait))
@@ -178,32 +224,12 @@ fz_lwait_pushed(lua_State *L, struct fz_lwait *wait)
 	return yield(L, wait);
 }
 
-struct fz_lwait *
-fz_lwait_new(lua_State *L, size_t size)
-{
-	struct fz_lwait *wait;
-
-	luaL_checkstack(L, 5, NULL);
-	wait = lua_newuserdatauv(L, size, 0);
-	memset(wait, 0, size);
-	wait->state = PENDING;
-	wait->index = lua_gettop(L);
-	wait->self = fz_heap_self();
-	luaL_setmetatable(L, WAIT_TYPE);
-	lua_toclose(L, -1);
-	return wait;
-}
-
-/* Copy one of the C stack to the Lua stack, and yield it. */
 static int
 yield_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 {
-	struct fz_lwait *copy = fz_lwait_new(L, size);
-	int index = copy->index;
+	struct fz_lwait *copy = fz_lwait_copy(L, wait, size);
 
-	memcpy(copy, wait, size);
-	copy->index = index;
-	copy->self = fz_heap_self();
+	adopt(L, copy);
 	fz_lloop_listen(L);
 	return yield(L, copy);
 }

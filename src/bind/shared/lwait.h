@@ -72,8 +72,16 @@ int fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size);
 struct fz_lwait *fz_lwait_new(lua_State *L, size_t size);
 
 /*
- * Wait with one that fz_lwait_new() has pushed; from end() once more with the
- * same one, perhaps of another class. A return value for a C function.
+ * Push a copy of a wait of the C stack, with what it has to undo, in a function
+ * that is called protectedly and returns it. [-0, +1, m]
+ */
+struct fz_lwait *fz_lwait_copy(
+    lua_State *L, const struct fz_lwait *wait, size_t size);
+
+/*
+ * Wait with one that fz_lwait_new() has pushed, or with a copy on top; from
+ * end() once more with the same one, perhaps of another class. A return value
+ * for a C function.
  * [-0, +n, e]
  */
 int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
