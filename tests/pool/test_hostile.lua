@@ -106,7 +106,7 @@ for name, byte in pairs { zeros = "\0", ones = "\1", ["all bits"] = "\255" } do
           end
           return i * 2
         end, 40, { jobs = 2, chunksize = 10 },
-          ending == "dies" and 10 or 1) -- with it go replies that were in the cell alone
+          ending == "dies" and 10 or nil) -- with it go replies that were in the cell alone
       end
     end
   end
