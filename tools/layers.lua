@@ -27,7 +27,7 @@ local C_LAYERS = {
     "worker_slice", "link link_fork link_stream",
     "worker worker_spawn worker_state worker_replies worker_death"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
-    "graph", "limits", "retry", "event", "run run_source run_state run_step", "batch batch_state",
+    "graph", "limits", "retry", "job_event", "run run_source run_state run_step", "batch batch_state",
     "batch_chunk", "batch_source", "batch_results", "batch_pool"},
   {dir = "value/", lua = true, "refmap", "byname", "handle", "lerror", "rawarray", "registered",
     "contents", "cells cells_state", "garbage", "cells_note", "cells_value", "format", "scalar",

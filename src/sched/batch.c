@@ -110,7 +110,7 @@ fz_batch_free(struct fz_batch *b)
 	while (b->result_at < b->nresults)
 		fz_batch_drop_result(&b->results[b->result_at++]);
 	free(b->results);
-	fz_event_fini(&b->events);
+	fz_job_event_fini(&b->events);
 	fz_change_fini(&b->change);
 	free(b);
 }

@@ -22,7 +22,7 @@
 struct fz_batch;
 struct fz_blob;
 struct fz_dispatcher;
-struct fz_event;
+struct fz_job_event;
 struct fz_failure;
 struct fz_worker;
 
@@ -133,7 +133,7 @@ bool fz_batch_has_result(const struct fz_batch *batch);
 
 /* Take the oldest result or event. Returns 1, or 0 if there is none. */
 int fz_batch_take(struct fz_batch *batch, struct fz_batch_result *result);
-int fz_batch_next_event(struct fz_batch *batch, struct fz_event *event);
+int fz_batch_next_event(struct fz_batch *batch, struct fz_job_event *event);
 
 /* Release the blob and the failure of a result. */
 void fz_batch_drop_result(struct fz_batch_result *result);

@@ -21,18 +21,18 @@ static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 	.exitcode = -1 };
 
 static void
-record(struct fz_batch *b, enum fz_event_kind kind, uint64_t first, uint32_t n,
-    pid_t pid, int64_t took_ns)
+record(struct fz_batch *b, enum fz_job_event_kind kind, uint64_t first,
+    uint32_t n, pid_t pid, int64_t took_ns)
 {
-	struct fz_event event = { kind, first, n, pid, took_ns };
+	struct fz_job_event event = { kind, first, n, pid, took_ns };
 
-	fz_event_record(&b->events, &event);
+	fz_job_event_record(&b->events, &event);
 }
 
 int
-fz_batch_next_event(struct fz_batch *b, struct fz_event *event)
+fz_batch_next_event(struct fz_batch *b, struct fz_job_event *event)
 {
-	return fz_event_next(&b->events, event);
+	return fz_job_event_next(&b->events, event);
 }
 
 bool
@@ -185,11 +185,11 @@ fz_batch_item_failed(
 	    fz_retry_may(&b->opts.limits, attempts, failure->err.kind) &&
 	    retry(b, item, attempts, added_part(chunk))) {
 		fz_blob_unref(failure->value);
-		record(b, FZ_EVENT_RETRY, item, 1, failure->pid, took_ns);
+		record(b, FZ_JOB_EVENT_RETRY, item, 1, failure->pid, took_ns);
 		return;
 	}
 	b->nfailed++;
-	record(b, FZ_EVENT_FAILED, item, 1, failure->pid, took_ns);
+	record(b, FZ_JOB_EVENT_FAILED, item, 1, failure->pid, took_ns);
 	if (!report_failure(b, item, failure) ||
 	    (b->opts.policy != FZ_POLICY_CONTINUE && !b->stopping))
 		fz_batch_stop(b);
@@ -218,7 +218,7 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
-	record(b, FZ_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
+	record(b, FZ_JOB_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
 }
 
 static void
@@ -333,7 +333,7 @@ fz_batch_job_started(struct fz_job *job)
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 
-	record(chunk->batch, FZ_EVENT_START, chunk->first + job->ndone, 1,
+	record(chunk->batch, FZ_JOB_EVENT_START, chunk->first + job->ndone, 1,
 	    job->pid, 0);
 }
 

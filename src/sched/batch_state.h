@@ -18,7 +18,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/dispatch.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "worker/change.h"
 #include "worker/worker.h"
 
@@ -57,7 +57,7 @@ struct fz_batch {
 	struct fz_failure whole;
 	struct fz_batch_result *results;
 	size_t result_at, nresults, results_cap;
-	struct fz_event_log events;
+	struct fz_job_event_log events;
 	struct fz_change change;
 };
 

@@ -192,7 +192,7 @@ fz_run_free(struct fz_run *run)
 	free(run->lanes);
 	free(run->local);
 	free(run->limits);
-	fz_event_fini(&run->events);
+	fz_job_event_fini(&run->events);
 	free(run);
 }
 
@@ -310,9 +310,9 @@ fz_run_next_failed(const struct fz_run *run, uint32_t node)
 }
 
 int
-fz_run_next_event(struct fz_run *run, struct fz_event *event)
+fz_run_next_event(struct fz_run *run, struct fz_job_event *event)
 {
-	return fz_event_next(&run->events, event);
+	return fz_job_event_next(&run->events, event);
 }
 
 bool
@@ -342,7 +342,7 @@ fz_run_local_next(struct fz_run *run)
 		step->state = FZ_STEP_SENT;
 		step->job.started_ns = fz_clock_ns();
 		run->sent++;
-		fz_step_record(step, FZ_EVENT_START, 0);
+		fz_step_record(step, FZ_JOB_EVENT_START, 0);
 		return n;
 	}
 	run->local_from = nwords;

@@ -16,7 +16,7 @@
 
 struct fz_blob;
 struct fz_engine;
-struct fz_event;
+struct fz_job_event;
 struct fz_failure;
 struct fz_graph;
 struct fz_pool;
@@ -97,7 +97,7 @@ const struct fz_failure *fz_run_failure(
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
 /* Take the oldest event. Returns 1, or 0 if there is none. */
-int fz_run_next_event(struct fz_run *run, struct fz_event *event);
+int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
 
 /*
  * Local runs: the next node to run now, FZ_GRAPH_NONE if there is none (the

@@ -13,7 +13,7 @@
 #include "base/container.h"
 #include "os/loop.h"
 #include "sched/dispatch.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "sched/run.h"
 #include "worker/change.h"
 #include "worker/worker.h"
@@ -71,7 +71,7 @@ struct fz_run {
 	struct fz_defer settle;  /* checks whether it is done */
 	struct fz_timer deadline;
 	struct fz_fork_hook hook;
-	struct fz_event_log events;
+	struct fz_job_event_log events;
 	struct fz_change change;
 };
 

@@ -32,15 +32,15 @@ fz_step_plan(const struct fz_step *step)
 }
 
 void
-fz_step_record(struct fz_step *step, enum fz_event_kind kind, pid_t pid)
+fz_step_record(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 {
-	struct fz_event event = {
+	struct fz_job_event event = {
 		.kind = kind, .first = fz_step_number(step), .n = 1, .pid = pid
 	};
 
-	if (kind != FZ_EVENT_START && step->job.started_ns != 0)
+	if (kind != FZ_JOB_EVENT_START && step->job.started_ns != 0)
 		event.took_ns = fz_clock_ns() - step->job.started_ns;
-	fz_event_record(&step->run->events, &event);
+	fz_job_event_record(&step->run->events, &event);
 }
 
 static void
@@ -127,7 +127,7 @@ cancel(struct fz_step *step, uint32_t because)
 	step->because = because;
 	end_step(step, FZ_STEP_CANCELLED);
 	step->job.started_ns = 0;
-	fz_step_record(step, FZ_EVENT_FAILED, 0);
+	fz_step_record(step, FZ_JOB_EVENT_FAILED, 0);
 }
 
 /* Everything that depends on a failed step will never run. */
@@ -226,7 +226,7 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 	failure->attempt = ++step->attempts;
 	if (!run->stopping &&
 	    fz_retry_may(limits, step->attempts, failure->err.kind)) {
-		fz_step_record(step, FZ_EVENT_RETRY, failure->pid);
+		fz_step_record(step, FZ_JOB_EVENT_RETRY, failure->pid);
 		fz_blob_unref(failure->value);
 		retry(step, limits);
 		return;
@@ -234,7 +234,7 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 	keep_failure(step, failure);
 	*run->last_failed = step;
 	run->last_failed = &step->next_failed;
-	fz_step_record(step, FZ_EVENT_FAILED, failure->pid);
+	fz_step_record(step, FZ_JOB_EVENT_FAILED, failure->pid);
 	end_step(step, FZ_STEP_FAILED);
 	if (run->opts.policy == FZ_POLICY_CONTINUE)
 		cancel_users(step, fz_step_number(step));
@@ -266,7 +266,7 @@ fz_step_done(
 		return;
 	}
 	step->attempts++;
-	fz_step_record(step, FZ_EVENT_DONE, pid);
+	fz_step_record(step, FZ_JOB_EVENT_DONE, pid);
 	end_step(step, FZ_STEP_DONE);
 	for (uint32_t i = 0; i < n; i++)
 		value_made(step->run, plan->first_value + i, values[i]);
@@ -308,7 +308,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 static void
 job_started(struct fz_job *job)
 {
-	fz_step_record(step_of(job), FZ_EVENT_START, job->pid);
+	fz_step_record(step_of(job), FZ_JOB_EVENT_START, job->pid);
 }
 
 const struct fz_job_ops fz_step_job_ops = { job_done, job_failed, job_returned,

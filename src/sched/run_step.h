@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "sched/event.h"
+#include "sched/job_event.h"
 
 struct fz_blob;
 struct fz_failure;
@@ -31,7 +31,8 @@ void fz_step_done(
 void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 
 /* Record an event, if the run wants any. */
-void fz_step_record(struct fz_step *step, enum fz_event_kind kind, pid_t pid);
+void fz_step_record(
+    struct fz_step *step, enum fz_job_event_kind kind, pid_t pid);
 
 /*
  * Nothing new is started in the run: steps that wait, are ready or delayed

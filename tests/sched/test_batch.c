@@ -18,7 +18,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "worker/change.h"
 #include "worker/wire.h"
 #include "world.h"
@@ -41,9 +41,9 @@ test_batch_each_item_is_called_once(void **state)
 		if (i != 19)
 			assert_int_equal(t.outcomes[i].value, i);
 	}
-	assert_int_equal(t.nevents[FZ_EVENT_DONE], BATCH_TEST_MAX);
-	assert_true(t.nevents[FZ_EVENT_START] != 0);
-	assert_int_equal(t.nevents[FZ_EVENT_FAILED], 0);
+	assert_int_equal(t.nevents[FZ_JOB_EVENT_DONE], BATCH_TEST_MAX);
+	assert_true(t.nevents[FZ_JOB_EVENT_START] != 0);
+	assert_int_equal(t.nevents[FZ_JOB_EVENT_FAILED], 0);
 	batch_test_fini(&t);
 }
 

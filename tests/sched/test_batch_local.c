@@ -21,7 +21,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "worker/blob.h"
 #include "worker/wire.h"
 #include "world.h"
@@ -56,7 +56,7 @@ test_batch_local_items_are_called_by_who_asks(void **state)
 	assert_items_done(&t, 1, 1);
 	assert_item_failed(&t, 2, FZ_ERR_ERROR, 1);
 	assert_items_done(&t, 3, 3);
-	assert_int_equal(t.nevents[FZ_EVENT_START], 3);
+	assert_int_equal(t.nevents[FZ_JOB_EVENT_START], 3);
 	assert_int_equal(atomic_load(&b->home->shared->births), 0);
 	batch_test_fini(&t);
 }

@@ -20,7 +20,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "worker/change.h"
 #include "world.h"
 
@@ -57,10 +57,11 @@ test_batch_items_are_tried_again(void **state)
 		else
 			assert_item_failed(
 			    &t, 7, cases[i].kind, cases[i].attempt);
-		assert_int_equal(t.nevents[FZ_EVENT_RETRY],
+		assert_int_equal(t.nevents[FZ_JOB_EVENT_RETRY],
 		    cases[i].attempt != 0 ? cases[i].attempt - 1 : 1);
-		assert_int_equal(
-		    t.nevents[FZ_EVENT_FAILED] + t.nevents[FZ_EVENT_DONE], 20);
+		assert_int_equal(t.nevents[FZ_JOB_EVENT_FAILED] +
+				     t.nevents[FZ_JOB_EVENT_DONE],
+		    20);
 		for (uint64_t j = 1; j <= 20; j++)
 			assert_true(j == 7 || times_run(&t, j) == 1);
 		batch_test_fini(&t);
@@ -240,7 +241,7 @@ test_batch_cancel_while_it_waits_for_another_attempt(void **state)
 	t.opts.limits.retries = 1;
 	t.opts.limits.backoff_ns = 600 * FZ_CLOCK_SECOND;
 	batch_test_start(&t);
-	while (t.nevents[FZ_EVENT_RETRY] == 0) {
+	while (t.nevents[FZ_JOB_EVENT_RETRY] == 0) {
 		assert_true(step_until(t.world->w, until));
 		batch_test_take(&t);
 	}

@@ -21,7 +21,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "sched/pool.h"
 #include "worker/change.h"
 #include "worker/wire.h"
@@ -260,8 +260,8 @@ test_batch_workers_killed_200_times_lose_nothing(void **state)
 	assert_all_items_done(&t);
 	assert_int_equal(nkills, 200);
 	print_message("200 kills: %u items were tried again\n",
-	    t.nevents[FZ_EVENT_RETRY]);
-	assert_true(t.nevents[FZ_EVENT_RETRY] <= 200);
+	    t.nevents[FZ_JOB_EVENT_RETRY]);
+	assert_true(t.nevents[FZ_JOB_EVENT_RETRY] <= 200);
 	for (uint64_t i = 1; i <= BATCH_TEST_MAX; i++)
 		assert_true(times_run(&t, i) >= 1);
 	batch_test_fini(&t);

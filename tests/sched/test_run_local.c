@@ -15,8 +15,8 @@
 #include "base/err.h"
 #include "os/loop.h"
 #include "plan.h"
-#include "sched/event.h"
 #include "sched/graph.h"
+#include "sched/job_event.h"
 #include "sched/run.h"
 #include "world.h"
 

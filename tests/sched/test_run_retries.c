@@ -14,8 +14,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "plan.h"
-#include "sched/event.h"
 #include "sched/graph.h"
+#include "sched/job_event.h"
 #include "sched/run.h"
 #include "world.h"
 

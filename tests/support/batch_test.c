@@ -20,7 +20,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "sched/pool.h"
 #include "shared/arena.h"
 #include "worker/blob.h"
@@ -176,7 +176,7 @@ batch_test_take_values(
 void
 batch_test_take(struct batch_test *t)
 {
-	struct fz_event event;
+	struct fz_job_event event;
 	struct fz_batch_result result;
 
 	while (fz_batch_take(t->batch, &result) == 1) {

@@ -14,8 +14,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "sched/event.h"
 #include "sched/graph.h"
+#include "sched/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
 #include "world.h"
@@ -116,14 +116,14 @@ plan_start(struct plan *p)
 void
 plan_take_events(struct plan *p)
 {
-	struct fz_event e;
+	struct fz_job_event e;
 
 	while (fz_run_next_event(p->run, &e) == 1) {
 		assert_true(e.first < NODES_MAX);
 		p->last[e.first] = e.kind;
-		if (e.kind == FZ_EVENT_START)
+		if (e.kind == FZ_JOB_EVENT_START)
 			p->starts[e.first]++;
-		else if (e.kind == FZ_EVENT_RETRY)
+		else if (e.kind == FZ_JOB_EVENT_RETRY)
 			p->retries[e.first]++;
 		else
 			p->ends[e.first]++;
@@ -149,8 +149,8 @@ assert_plan_ended(const struct plan *p)
 {
 	for (uint32_t i = 0; i < fz_graph_nnodes(p->graph); i++) {
 		assert_int_equal(p->ends[i], 1);
-		assert_true(p->last[i] == FZ_EVENT_DONE ||
-			    p->last[i] == FZ_EVENT_FAILED);
+		assert_true(p->last[i] == FZ_JOB_EVENT_DONE ||
+			    p->last[i] == FZ_JOB_EVENT_FAILED);
 	}
 }
 
@@ -163,7 +163,7 @@ assert_plan_value(struct plan *p, uint32_t node, uint64_t expected)
 	assert_non_null(blob);
 	assert_int_equal(number_of_blob(p->w, blob), expected);
 	assert_null(fz_run_failure_of(p->run, node, &because));
-	assert_int_equal(p->last[node], FZ_EVENT_DONE);
+	assert_int_equal(p->last[node], FZ_JOB_EVENT_DONE);
 }
 
 void
@@ -177,7 +177,7 @@ assert_plan_failure(
 	assert_non_null(failure);
 	assert_int_equal(failure->err.kind, kind);
 	assert_int_equal(because, expected);
-	assert_int_equal(p->last[node], FZ_EVENT_FAILED);
+	assert_int_equal(p->last[node], FZ_JOB_EVENT_FAILED);
 	assert_null(fz_run_value(p->run, plan_value(p, node)));
 }
 

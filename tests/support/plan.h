@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
 #include "world.h"
@@ -22,7 +22,7 @@ struct plan {
 	struct fz_run *run;
 	struct fz_run_opts opts;
 	int starts[NODES_MAX], ends[NODES_MAX], retries[NODES_MAX];
-	enum fz_event_kind last[NODES_MAX];
+	enum fz_job_event_kind last[NODES_MAX];
 };
 
 struct fz_pool *plan_pool(struct world *w, unsigned max);

@@ -16,7 +16,7 @@
 #include "child/random.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/event.h"
+#include "sched/job_event.h"
 #include "sched/pool.h"
 #include "shared/arena.h"
 #include "value/garbage.h"
@@ -577,7 +577,7 @@ batch_event(lua_State *L)
 	static const char *const kinds[] = { "start", "done", "failed",
 		"retry" };
 	struct fz_lbatch *lb = check_batch(L);
-	struct fz_event event;
+	struct fz_job_event event;
 
 	if (!fz_batch_next_event(lb->batch, &event))
 		return 0;

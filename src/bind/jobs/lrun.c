@@ -14,8 +14,8 @@
 #include "bind/jobs/llocal.h"
 #include "bind/jobs/lpool.h"
 #include "bind/lloop.h"
-#include "sched/event.h"
 #include "sched/graph.h"
+#include "sched/job_event.h"
 #include "sched/run.h"
 #include "shared/arena.h"
 #include "value/codec.h"
@@ -343,7 +343,7 @@ run_event(lua_State *L)
 	static const char *const kinds[] = { "start", "done", "failed",
 		"retry" };
 	struct lrun *lr = check_run(L);
-	struct fz_event event;
+	struct fz_job_event event;
 
 	if (!fz_run_next_event(lr->run, &event))
 		return 0;

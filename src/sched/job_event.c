@@ -1,4 +1,4 @@
-#include "sched/event.h"
+#include "sched/job_event.h"
 
 #include <stdlib.h>
 
@@ -6,9 +6,10 @@
 #include "worker/change.h"
 
 void
-fz_event_record(struct fz_event_log *log, const struct fz_event *event)
+fz_job_event_record(
+    struct fz_job_event_log *log, const struct fz_job_event *event)
 {
-	struct fz_event *list;
+	struct fz_job_event *list;
 
 	if (log->change == NULL)
 		return;
@@ -21,7 +22,7 @@ fz_event_record(struct fz_event_log *log, const struct fz_event *event)
 }
 
 int
-fz_event_next(struct fz_event_log *log, struct fz_event *event)
+fz_job_event_next(struct fz_job_event_log *log, struct fz_job_event *event)
 {
 	if (log->at == log->n) {
 		log->at = log->n = 0;
@@ -32,7 +33,7 @@ fz_event_next(struct fz_event_log *log, struct fz_event *event)
 }
 
 void
-fz_event_fini(struct fz_event_log *log)
+fz_job_event_fini(struct fz_job_event_log *log)
 {
 	free(log->list);
 }

@@ -1,6 +1,6 @@
 /* event.h - records what happens to the nodes of a run or items of a batch. */
-#ifndef FZ_EVENT_H
-#define FZ_EVENT_H
+#ifndef FZ_JOB_EVENT_H
+#define FZ_JOB_EVENT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,15 +9,16 @@
 
 struct fz_change;
 
-enum fz_event_kind {
-	FZ_EVENT_START,
-	FZ_EVENT_DONE,
-	FZ_EVENT_FAILED, /* once per node or item, cancelled nodes included */
-	FZ_EVENT_RETRY
+enum fz_job_event_kind {
+	FZ_JOB_EVENT_START,
+	FZ_JOB_EVENT_DONE,
+	FZ_JOB_EVENT_FAILED, /* once per node or item, cancelled nodes included
+			      */
+	FZ_JOB_EVENT_RETRY
 };
 
-struct fz_event {
-	enum fz_event_kind kind;
+struct fz_job_event {
+	enum fz_job_event_kind kind;
 	uint64_t first;  /* number of the node, index of the first item */
 	uint32_t n;      /* items; 1 for a node */
 	pid_t pid;       /* 0: none */
@@ -25,18 +26,19 @@ struct fz_event {
 };
 
 /* Events in the order of time; all zero at first, which records none. */
-struct fz_event_log {
+struct fz_job_event_log {
 	struct fz_change *change; /* of the object; NULL: record none */
-	struct fz_event *list;
+	struct fz_job_event *list;
 	size_t at, n, cap; /* the next one to take; events; room */
 };
 
 /* Add an event. It is lost if memory runs out. */
-void fz_event_record(struct fz_event_log *log, const struct fz_event *event);
+void fz_job_event_record(
+    struct fz_job_event_log *log, const struct fz_job_event *event);
 
 /* Take the oldest event. Returns 1, or 0 if there is none. */
-int fz_event_next(struct fz_event_log *log, struct fz_event *event);
+int fz_job_event_next(struct fz_job_event_log *log, struct fz_job_event *event);
 
-void fz_event_fini(struct fz_event_log *log);
+void fz_job_event_fini(struct fz_job_event_log *log);
 
 #endif
