@@ -1,4 +1,4 @@
-/* event.h - records what happens to the nodes of a run or items of a batch. */
+/* job_event.h - what happens to the nodes of a run or the items of a batch. */
 #ifndef FZ_JOB_EVENT_H
 #define FZ_JOB_EVENT_H
 
