@@ -9,6 +9,7 @@
 #include "os/proc.h"
 #include "value/cells_state.h"
 #include "value/lerror.h"
+#include "value/upvalue.h"
 
 enum {
 	CELLS_MAX = 1 << 24, /* cells of a pool at most */
@@ -127,7 +128,7 @@ fz_cells_assign_number(lua_State *L, int cells, int f, int i)
 {
 	struct fz_cells *c = fz_cells_to(L, cells);
 	uint32_t number = c->free != 0 ? c->free - 1 : c->n;
-	const void *id = lua_upvalueid(L, f, i);
+	const void *id = fz_upvalue_id(L, f, i);
 
 	set_holder(L, cells, (lua_Integer)number + 1, f, i);
 	lua_getiuservalue(L, cells, FZ_CELLS_INDEX);

@@ -7,6 +7,7 @@
 #include "value/cells_state.h"
 #include "value/contents.h"
 #include "value/garbage.h"
+#include "value/upvalue.h"
 
 /* State while one record is made. */
 struct walk {
@@ -123,7 +124,7 @@ add_upvalues(struct walk *w)
 	int f = lua_gettop(L), i = 1;
 	const void *id;
 
-	for (; (id = lua_upvalueid(L, f, i)) != NULL; i++) {
+	for (; (id = fz_upvalue_id(L, f, i)) != NULL; i++) {
 		int64_t known = fz_cells_number(L, w->look.cells, id);
 		uint32_t number = (uint32_t)known;
 
@@ -226,7 +227,7 @@ fill_ups(const struct walk *w, struct fz_cells_record *r)
 		const void *id;
 
 		lua_rawgeti(L, w->record, j);
-		for (int i = 1; (id = lua_upvalueid(L, -1, i)) != NULL; i++)
+		for (int i = 1; (id = fz_upvalue_id(L, -1, i)) != NULL; i++)
 			ups[r->nups++] =
 			    (uint32_t)(fz_cells_use_of(r, id) - r->uses);
 		lua_pop(L, 1);

@@ -7,6 +7,7 @@
 #include "value/cells_state.h"
 #include "value/contents.h"
 #include "value/garbage.h"
+#include "value/upvalue.h"
 
 enum {
 	SMALL_STRING = 256, /* bytes */
@@ -156,7 +157,7 @@ add_links(const struct fz_cells_look *k, uint64_t sum)
 	lua_State *L = k->L;
 	const void *id;
 
-	for (int i = 1; (id = lua_upvalueid(L, -1, i)) != NULL; i++) {
+	for (int i = 1; (id = fz_upvalue_id(L, -1, i)) != NULL; i++) {
 		int64_t number = fz_cells_number(L, k->cells, id);
 
 		if (number <
@@ -229,7 +230,7 @@ record_holds(lua_State *L, int record, const struct check *k)
 		const void *id;
 
 		lua_rawgeti(L, record, j);
-		for (int i = 1; same && (id = lua_upvalueid(L, -1, i)) != NULL;
+		for (int i = 1; same && (id = fz_upvalue_id(L, -1, i)) != NULL;
 		     i++) {
 			const struct fz_cells_use *use = &k->r->uses[ups[at++]];
 

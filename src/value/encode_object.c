@@ -10,6 +10,7 @@
 #include "value/format.h"
 #include "value/handle.h"
 #include "value/registered.h"
+#include "value/upvalue.h"
 
 /* Says in an error why a handle cannot be sent. */
 #define SHARED ", which belongs to one run,"
@@ -183,7 +184,7 @@ number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 {
 	bool fresh = false;
 	const struct fz_refmap_slot *slot = fz_refmap_enter(
-	    &e->objects, e->L, lua_upvalueid(e->L, f, i), e->ncells, &fresh);
+	    &e->objects, e->L, fz_upvalue_id(e->L, f, i), e->ncells, &fresh);
 
 	if (slot == NULL || e->ncells == UINT32_MAX) {
 		fz_encode_no_memory(e);
@@ -228,7 +229,7 @@ put_upvalue(struct fz_encoder *e, int f, int i, const struct fz_path *at)
 	const struct fz_cells_use *use = NULL;
 
 	if (e->record != 0)
-		use = fz_cells_find(L, e->record, lua_upvalueid(L, f, i));
+		use = fz_cells_find(L, e->record, fz_upvalue_id(L, f, i));
 	if (use != NULL) {
 		put_cell(e, f, i, use, at);
 		return;
