@@ -35,7 +35,7 @@ local C_LAYERS = {
     "warning", "codec", "decode", "decode_object", "encode_class", "encode_object", "items",
     "lcodec", "ljson", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "call call_state", "call_batch", "exit", "worker_main"},
-  {dir = "bind/", lua = true, "lloop", "open"},
+  {dir = "bind/", lua = true, "lsink lloop", "open"},
   {dir = "bind/shared/", lua = true, "lhandle", "lguard", "lwait", "llock", "lhold", "number",
     "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember", "lpipe", "lqueue",
     "lsemaphore", "lvalue"},

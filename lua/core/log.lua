@@ -1,4 +1,5 @@
---- log.lua - writes a line to standard error for a problem that no call can report.
+--- log.lua - a line in the log, which is standard error or a host's function, for a problem that
+--- no call can report.
 
 local core = require "fzlua.core"
 
@@ -11,7 +12,7 @@ local function stamp()
 end
 
 local function write(level, fmt, ...)
-  io.stderr:write(("%s %s fzlua[%d]: %s\n"):format(stamp(), level, core.pid(), fmt:format(...)))
+  core.log(("%s %s fzlua[%d]: %s\n"):format(stamp(), level, core.pid(), fmt:format(...)))
 end
 
 ---Log an error; the text may have several lines.

@@ -9,6 +9,7 @@
 #include "bind/jobs/lpool.h"
 #include "bind/jobs/lslots.h"
 #include "bind/lloop.h"
+#include "bind/lsink.h"
 #include "bind/open.h"
 #include "bind/shared/llock.h"
 #include "child/exit.h"
@@ -24,18 +25,30 @@ fzlua_version(void)
 	return FZLUA_VERSION;
 }
 
+void
+fzlua_set_output(lua_State *L, fzlua_output output, void *ctx)
+{
+	fz_lsink_set_output(fz_lloop_sink(L), output, ctx);
+}
+
+void
+fzlua_set_log(lua_State *L, fzlua_log log, void *ctx)
+{
+	fz_lsink_set_log(fz_lloop_sink(L), log, ctx);
+}
+
 /* The "fzlua.core" module: all bindings add their functions to one table. */
 static int
 open_core(lua_State *L)
 {
 	static int (*const openers[])(lua_State *) = { fz_lerror_open,
-		fz_ltraceback_open, fz_lloop_open, fz_lcodec_open,
-		fz_ljson_open, fz_ltext_open, fz_lgraph_open, fz_lslots_open,
-		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lbatch_open,
-		fz_lprogram_open, fz_lvalue_open, fz_larray_open, fz_llock_open,
-		fz_lqueue_open, fz_lpipe_open, fz_lsemaphore_open,
-		fz_levent_open, fz_lmember_open, fz_lcondition_open,
-		fz_lbarrier_open };
+		fz_ltraceback_open, fz_lloop_open, fz_lsink_open,
+		fz_lcodec_open, fz_ljson_open, fz_ltext_open, fz_lgraph_open,
+		fz_lslots_open, fz_lpool_open, fz_lprocess_open, fz_lrun_open,
+		fz_lbatch_open, fz_lprogram_open, fz_lvalue_open,
+		fz_larray_open, fz_llock_open, fz_lqueue_open, fz_lpipe_open,
+		fz_lsemaphore_open, fz_levent_open, fz_lmember_open,
+		fz_lcondition_open, fz_lbarrier_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

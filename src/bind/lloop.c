@@ -3,7 +3,6 @@
 #include "bind/lloop.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "bind/lsink.h"
 #include "os/cpus.h"
 #include "os/fd.h"
 #include "shared/heap.h"
@@ -47,7 +47,7 @@ struct lloop {
 	struct fz_garbage *garbage;
 	int ncpus; /* when they were last counted; 0: never */
 	int64_t counted_ns;
-	int output_errno;   /* of the first write that failed, 0: none */
+	struct fz_lsink sink;
 	uint32_t works_for; /* the member whose question is answered, 0: none */
 };
 
@@ -117,6 +117,12 @@ fz_lloop_hold(lua_State *L, bool held)
 
 	ll->held = held;
 	return before;
+}
+
+struct fz_lsink *
+fz_lloop_sink(lua_State *L)
+{
+	return &get(L)->sink;
 }
 
 lua_State *volatile *
@@ -198,37 +204,6 @@ fz_lloop_wake_fd(lua_State *L)
 	return ll->wake[1];
 }
 
-/* What workers print goes where this process prints, in order with it. */
-static void
-output(void *ctx, enum fz_stream stream, const char *bytes, size_t len)
-{
-	struct lloop *ll = ctx;
-	FILE *f = stream == FZ_STREAM_OUT ? stdout : stderr;
-
-	errno = 0;
-	if (fwrite(bytes, 1, len, f) != len || fflush(f) != 0) {
-		if (errno == EBADF) /* closed by whoever started us: ">&-" */
-			return;
-		/* EINTR: Ctrl-C, which raises an error of its own. */
-		if (ll->output_errno == 0 && errno != EINTR)
-			ll->output_errno = errno != 0 ? errno : EIO;
-		clearerr(f);
-	}
-}
-
-static void
-check_output(lua_State *L, struct lloop *ll)
-{
-	struct fz_err err = { 0 };
-	int code = ll->output_errno;
-
-	if (code == 0)
-		return;
-	ll->output_errno = 0;
-	fz_err_sys(&err, code, "cannot write what a worker printed");
-	fz_lerror_raise(L, &err);
-}
-
 static int
 work_local(lua_State *L, struct lloop *ll)
 {
@@ -284,7 +259,7 @@ step_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
 			fz_lerror_raise(L, &err);
 		fz_garbage_catch_up(ll->garbage, L);
 		fz_lloop_check(L);
-		check_output(L, ll);
+		fz_lsink_check(L, &ll->sink);
 		if (ll->engine.wake_count != count || ll->locals != NULL)
 			return 1;
 	} while (until_ns == FZ_CLOCK_NEVER || fz_clock_ns() < until_ns);
@@ -312,7 +287,7 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 			fz_lerror_raise(L, &err);
 		fz_garbage_catch_up(ll->garbage, L);
 		fz_lloop_check(L);
-		check_output(L, ll);
+		fz_lsink_check(L, &ll->sink);
 	}
 }
 
@@ -366,7 +341,7 @@ fz_lloop_step(lua_State *L, int64_t until_ns)
 		fz_lerror_raise(L, &err);
 	fz_garbage_catch_up(ll->garbage, L);
 	fz_lloop_check(L);
-	check_output(L, ll);
+	fz_lsink_check(L, &ll->sink);
 	if (ll->engine.wake_count != count &&
 	    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_wake_key) != LUA_TNIL)
 		lua_call(L, 0, 0);
@@ -621,7 +596,9 @@ fz_lloop_open(lua_State *L)
 	if (luaL_newmetatable(L, LOOP_TYPE))
 		luaL_setfuncs(L, metamethods, 0);
 	lua_setmetatable(L, -2);
-	if (fz_engine_init(&ll->engine, output, ll, &err) != 0)
+	fz_lsink_set_output(&ll->sink, NULL, NULL);
+	fz_lsink_set_log(&ll->sink, NULL, NULL);
+	if (fz_engine_init(&ll->engine, fz_lsink_output, &ll->sink, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	fz_loop_hook(ll->engine.loop, &ll->hook);
 	fz_change_init(&ll->bell_change, &ll->engine);

@@ -9,6 +9,7 @@
 #include <lua.h>
 
 struct fz_engine;
+struct fz_lsink;
 
 /*
  * The engine of this state; made when the library is opened. Raises when the
@@ -37,6 +38,9 @@ void fz_lloop_interrupt(lua_State *L, volatile sig_atomic_t *pending);
  * that a waiting core.turn() returns. Raises where there is none. [-0, +0, e]
  */
 int fz_lloop_wake_fd(lua_State *L);
+
+/* The sink of this state, whose functions a host may set. */
+struct fz_lsink *fz_lloop_sink(lua_State *L);
 
 /*
  * Where a signal handler finds the state that runs a function of a run with

@@ -1,0 +1,45 @@
+/*
+ * lsink.h - where the output of workers and the lines of the log go.
+ *
+ * A host sets its own functions. Without them output goes where this process
+ * prints, and lines of the log to standard error.
+ */
+#ifndef FZ_LSINK_H
+#define FZ_LSINK_H
+
+#include <stddef.h>
+
+#include <lua.h>
+
+#include "worker/engine.h"
+
+struct fz_lsink {
+	/*
+	 * Takes what workers print, whole lines at a time; `fd` is 1 or 2.
+	 * Returns 0, or the errno of a failure.
+	 */
+	int (*output)(void *ctx, int fd, const char *bytes, size_t len);
+	void *output_ctx;
+	/* Takes an entry of the log, with a newline at its end. */
+	void (*log)(void *ctx, const char *line, size_t len);
+	void *log_ctx;
+	int failed; /* errno of the first failed output, 0: none */
+};
+
+/* NULL: as without a host. */
+void fz_lsink_set_output(struct fz_lsink *sink,
+    int (*output)(void *ctx, int fd, const char *bytes, size_t len), void *ctx);
+void fz_lsink_set_log(struct fz_lsink *sink,
+    void (*log)(void *ctx, const char *line, size_t len), void *ctx);
+
+/* The fz_engine_output of an engine; `ctx` is the sink. */
+void fz_lsink_output(
+    void *ctx, enum fz_stream stream, const char *bytes, size_t len);
+
+/* Raise the first failure since the last call, if any. [-0, +0, e] */
+void fz_lsink_check(lua_State *L, struct fz_lsink *sink);
+
+/* Open: core.log(line). The core table is on top. [-0, +0, e] */
+int fz_lsink_open(lua_State *L);
+
+#endif
