@@ -73,7 +73,7 @@ C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.
 	examples/*.[ch]))
 
 all: $(BIN) $(LIB)
-tests: $(TESTBIN) $(RUNNING)
+tests: $(TESTBIN) $(FUZZBIN) $(RUNNING)
 
 # This file changes with the compiler, the flags and the list of files, so that
 # the targets that depend on it are built again.

@@ -5,7 +5,12 @@
  * of a few messages: fuzz_codec [rounds]. Ends by abort() where the decoder
  * allocates more than a small multiple of its input.
  */
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "fuzz.h"
+#include "value/codec.h"
+#include "value/lerror.h"
 
 static int
 call_decode(lua_State *L)

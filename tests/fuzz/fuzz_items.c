@@ -4,9 +4,15 @@
  * As fuzz_codec.c. Ends by abort(), too, where going over an item, pushing it
  * and pushing it as a number do not agree on where it ends and what it is.
  */
-#include "fuzz.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "base/buf.h"
+#include "fuzz.h"
+#include "value/codec.h"
 #include "value/items.h"
+#include "value/lerror.h"
 
 static void
 must(bool fact, const char *text)
