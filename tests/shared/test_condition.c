@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -290,6 +291,18 @@ test_condition_hands_on_what_the_dead_were_told(void **state)
 	fz_heap_free(&s->head);
 }
 
+/* Until the waiter that was started has begun to wait, or is dead. */
+static void
+wait_begun(struct shared *s, pid_t pid, uint32_t before)
+{
+	siginfo_t info = { 0 };
+
+	while (atomic_load(&s->began) == before && info.si_pid == 0) {
+		usleep(100);
+		waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT);
+	}
+}
+
 /* It waits first, and is told; another one gets that where it has died. */
 static void
 test_condition_loses_nothing_wherever_a_waiter_is_killed(void **state)
@@ -301,9 +314,10 @@ test_condition_loses_nothing_wherever_a_waiter_is_killed(void **state)
 	(void)state;
 	atomic_store(&s->inherits, true);
 	for (unsigned n = 1; how == -SIGKILL; n++) {
+		uint32_t before = atomic_load(&s->began);
 		pid_t first = member_start_dying(wait_once, s, n), second;
 
-		usleep(20000);
+		wait_begun(s, first, before);
 		second = start_waiter(s);
 		notify(s, 1);
 		how = member_wait(first);
