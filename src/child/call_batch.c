@@ -208,17 +208,17 @@ push_raw_arguments(
 		return 0;
 	if (!(b->kind & FZ_WIRE_INHERITED))
 		i -= b->first - 1;
-	array = slot = fz_rawarray_look(c->list, i);
+	array = slot = fz_rawarray_look(c->raw, c->list, i);
 	if (slot == NULL)
 		return 0;
 	if (kind == FZ_WIRE_STARMAP)
-		n = fz_rawarray_look_into(slot, &array);
-	else if (!fz_rawarray_is_number(slot))
+		n = fz_rawarray_look_into(c->raw, slot, &array);
+	else if (!fz_rawarray_is_number(c->raw, slot))
 		return 0;
 	if (n != 0)
 		lua_pushvalue(L, ITEMS_FUNC);
 	for (unsigned k = 0; k < n; k++)
-		fz_rawarray_push_number(L, &array[k]);
+		fz_rawarray_push_number(c->raw, L, &array[k]);
 	return (int)n;
 }
 
@@ -285,8 +285,8 @@ store_raw_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 	c->storing_raw = true;
 	do {
 		call_one(L, c, kind, i);
-		stored =
-		    fz_rawarray_store(L, -1, &b->raw_results[i - b->first]);
+		stored = fz_rawarray_store(
+		    c->raw, L, -1, &b->raw_results[i - b->first]);
 		if (!stored)
 			break;
 		fz_direct_stored(&c->direct);
@@ -328,7 +328,7 @@ items_body(lua_State *L)
 	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
 	lua_settop(L, ITEMS_TOP);
 	c->list = NULL;
-	if (c->batch->plain && fz_rawarray_table.known &&
+	if (c->batch->plain && c->raw != NULL &&
 	    lua_type(L, ITEMS_LIST) == LUA_TTABLE)
 		c->list = lua_topointer(L, ITEMS_LIST);
 	c->nkept = 0;
@@ -382,7 +382,9 @@ int
 fz_child_batch(
     lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io)
 {
-	struct fz_child_calls c = { .batch = batch, .io = io };
+	struct fz_child_calls c = {
+		.batch = batch, .io = io, .raw = fz_rawarray_known()
+	};
 	bool opened = false, failed;
 
 	lua_settop(L, FZ_CHILD_LIST);

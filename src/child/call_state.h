@@ -18,6 +18,8 @@ enum fz_child_phase {
 	FZ_CHILD_PHASE_RESULTS
 };
 
+struct fz_rawarray;
+
 /* The state of running calls; on the C stack around the protected call. */
 struct fz_child_calls {
 	struct fz_child_call *what; /* either this or `batch` is set */
@@ -32,7 +34,8 @@ struct fz_child_calls {
 	bool gone;             /* the receiver of the results is gone */
 	unsigned nkept;        /* results on the stack */
 	const void *list;      /* the table of items; NULL: use the Lua API */
-	bool storing_raw;      /* results are being stored raw: see `direct` */
+	const struct fz_rawarray *raw;
+	bool storing_raw; /* results are being stored raw: see `direct` */
 	struct fz_direct direct;
 };
 

@@ -219,7 +219,7 @@ static int
 serve_batch(lua_State *L, struct worker *w, const struct fz_child_io *io)
 {
 	size_t size =
-	    fz_rawarray_tags.known ? sizeof(*w->batch.raw_results) : 0;
+	    fz_rawarray_known() != NULL ? sizeof(*w->batch.raw_results) : 0;
 	int rc;
 
 	w->batch.raw_results = fz_port_map_results(w->port, &w->call, size);

@@ -20,7 +20,8 @@ struct walk {
 	lua_State *L;
 	struct fz_contents *c;
 	struct fz_contents_sum sum;
-	int found; /* stack index of the list; 0: none */
+	const struct fz_rawarray *raw; /* NULL: use the Lua API */
+	int found;                     /* stack index of the list; 0: none */
 	lua_Integer nfound;
 	const struct fz_refmap *registered;
 	bool weak; /* the current table, or one around it, is weak */
@@ -330,15 +331,17 @@ add_numbers(struct walk *w, int t, lua_Integer *seen)
 	lua_Integer i = 1;
 	uint64_t bits;
 
-	for (; (slot = fz_rawarray_look(table, (uint64_t)i)) != NULL; i++) {
-		if (!fz_rawarray_is_number(slot))
+	for (; (slot = fz_rawarray_look(w->raw, table, (uint64_t)i)) != NULL;
+	     i++) {
+		if (!fz_rawarray_is_number(w->raw, slot))
 			break;
 		memcpy(&bits, slot->value, sizeof(bits));
-		add_word(w, slot->tag == fz_rawarray_tags.number);
+		add_word(w, slot->tag == w->raw->number);
 		add_word(w, bits);
 	}
 	*seen = i - 1;
-	if (slot == NULL && !fz_rawarray_is_whole(table, (uint64_t)*seen)) {
+	if (slot == NULL &&
+	    !fz_rawarray_is_whole(w->raw, table, (uint64_t)*seen)) {
 		for (; lua_rawgeti(L, t, i) == LUA_TNUMBER; i++) {
 			add_number(w, -1);
 			lua_pop(L, 1);
@@ -389,10 +392,10 @@ add_contents(struct walk *w)
 		w->weak = w->weak || is_weak(L);
 		lua_pop(L, 1);
 	}
-	if (fz_rawarray_table.known)
+	if (w->raw != NULL)
 		n = add_numbers(w, t, &seen);
 	if (n == 0 || n != seen ||
-	    !fz_rawarray_is_whole(lua_topointer(L, t), (uint64_t)n))
+	    !fz_rawarray_is_whole(w->raw, lua_topointer(L, t), (uint64_t)n))
 		add_pairs(w, t, n, seen);
 	add_word(w, UINT64_MAX);
 	w->weak = outer;
@@ -405,6 +408,7 @@ fz_contents_sum(struct fz_contents *c, lua_State *L, int idx, int found)
 	struct walk w = { .L = L,
 		.c = c,
 		.sum = { .certain = true },
+		.raw = fz_rawarray_known(),
 		.registered = fz_registered_objects(L),
 		.found = found };
 	int top = lua_gettop(L);

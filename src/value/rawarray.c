@@ -1,9 +1,8 @@
 #include "value/rawarray.h"
 
-#include <lauxlib.h>
+#include <stdlib.h>
 
-struct fz_rawarray_tags fz_rawarray_tags;
-struct fz_rawarray_table fz_rawarray_table;
+#include <lauxlib.h>
 
 /* An allocator that finds a block while one table is created. */
 struct catcher {
@@ -46,7 +45,7 @@ make_list(lua_State *L)
  * Push a table. Returns its block of `n` slots; NULL if it is not the only
  * block of that size.
  */
-static struct fz_raw_value *
+static const struct fz_raw_value *
 push_list(lua_State *L, int n, int nrec)
 {
 	struct catcher c = { .size = (size_t)n * sizeof(struct fz_raw_value) };
@@ -75,11 +74,12 @@ is_equal(const struct fz_raw_value *a, const struct fz_raw_value *b)
 }
 
 /*
- * Store the value on top in the table below it. Returns its tag; -1 if any
- * other slot changes, or if the slot does not hold `value`. [-1]
+ * Store the value on top in the list below it, and learn its tag. False: its
+ * slot does not hold `value`, or another slot has changed. [-1]
  */
-static int
-probe(lua_State *L, const struct fz_raw_value *list, const void *value)
+static bool
+probe(lua_State *L, const struct fz_raw_value *list, const void *value,
+    unsigned char *tag)
 {
 	const struct fz_raw_value *slot = &list[PROBE_INDEX - 1];
 	struct fz_raw_value before[PROBE_SLOTS];
@@ -87,12 +87,57 @@ probe(lua_State *L, const struct fz_raw_value *list, const void *value)
 	memcpy(before, list, sizeof(before));
 	lua_rawseti(L, -2, PROBE_INDEX);
 	if (value != NULL && memcmp(slot->value, value, sizeof(lua_Integer)))
-		return -1;
+		return false;
 	for (int i = 0; i < PROBE_SLOTS; i++) {
 		if (&list[i] != slot && !is_equal(&list[i], &before[i]))
-			return -1;
+			return false;
 	}
-	return slot->tag < 64 ? slot->tag : -1;
+	*tag = slot->tag;
+	return slot->tag < 64;
+}
+
+static bool
+probe_boolean(lua_State *L, const struct fz_raw_value *list, bool value,
+    unsigned char *tag)
+{
+	lua_pushboolean(L, value);
+	return probe(L, list, NULL, tag);
+}
+
+static bool
+probe_all(
+    lua_State *L, const struct fz_raw_value *list, struct fz_rawarray *raw)
+{
+	lua_Integer i = 0x0123456789abcdef;
+	lua_Number n = 0.1;
+
+	lua_pushinteger(L, i);
+	if (!probe(L, list, &i, &raw->integer))
+		return false;
+	lua_pushnumber(L, n);
+	if (!probe(L, list, &n, &raw->number) ||
+	    !probe_boolean(L, list, true, &raw->yes) ||
+	    !probe_boolean(L, list, false, &raw->no))
+		return false;
+	lua_pushnil(L);
+	return probe(L, list, NULL, &raw->nil);
+}
+
+/* Learn the tags from the list on top, whose slots are at `list`. */
+static bool
+learn_tags(
+    lua_State *L, const struct fz_raw_value *list, struct fz_rawarray *raw)
+{
+	for (int at = 1; at <= PROBE_SLOTS; at++) {
+		lua_pushinteger(L, at);
+		lua_rawseti(L, -2, at);
+	}
+	if (!probe_all(L, list, raw))
+		return false;
+	raw->plain = UINT64_C(1) << raw->nil | UINT64_C(1) << raw->no |
+		     UINT64_C(1) << raw->yes | UINT64_C(1) << raw->integer |
+		     UINT64_C(1) << raw->number;
+	return __builtin_popcountll(raw->plain) == 5; /* no two are equal */
 }
 
 /* Bytes of a table that are compared. */
@@ -102,6 +147,11 @@ enum { TABLE_BYTES = 40 };
 struct sample {
 	const unsigned char *at;
 	const struct fz_raw_value *array;
+};
+
+/* Tables with four slots, with eight, with four and a field, and with many. */
+struct samples {
+	struct sample four, eight, field, list;
 };
 
 static struct sample
@@ -114,9 +164,9 @@ push_sample(lua_State *L, int n, int nrec)
 }
 
 static bool
-has_pointer(const struct sample *s, int at, const void *pointer)
+has_array(const struct sample *s, int at)
 {
-	return memcmp(s->at + at, &pointer, sizeof(pointer)) == 0;
+	return memcmp(s->at + at, &s->array, sizeof(s->array)) == 0;
 }
 
 static bool
@@ -125,154 +175,292 @@ has_limit(const struct sample *s, int at, uint32_t limit)
 	return memcmp(s->at + at, &limit, sizeof(limit)) == 0;
 }
 
-/*
- * Learn from tables with four slots, eight slots, and four slots and a field.
- */
-static void
-compare(const struct sample *four, const struct sample *eight,
-    const struct sample *field)
-{
-	struct fz_rawarray_table t = { .known = false };
-	int narrays = 0, nlimits = 0, nrests = 0;
-
-	for (int at = TABLE_BYTES - 4; at >= 0; at -= 4) {
-		if (has_limit(four, at, 4) && has_limit(eight, at, 8) &&
-		    has_limit(field, at, 4)) {
-			t.limit = (unsigned char)at;
-			nlimits++;
-		}
-		if (at % 8 != 0)
-			continue;
-		if (has_pointer(four, at, four->array) &&
-		    has_pointer(eight, at, eight->array) &&
-		    has_pointer(field, at, field->array)) {
-			t.array = (unsigned char)at;
-			narrays++;
-		}
-		if (memcmp(four->at + at, eight->at + at, 8) == 0 &&
-		    memcmp(four->at + at, field->at + at, 8) != 0) {
-			t.rest = (unsigned char)at;
-			memcpy(&t.nothing, four->at + at, sizeof(t.nothing));
-			nrests++;
-		}
-	}
-	t.known = narrays == 1 && nlimits == 1 && nrests != 0;
-	fz_rawarray_table = t;
-}
-
-/* Learn from the list on top, whose slots are at `list`. [-1] */
 static bool
-learn_tags(lua_State *L, const struct fz_raw_value *list)
+learn_limit(const struct samples *s, struct fz_rawarray *raw)
 {
-	lua_Integer i = 0x0123456789abcdef;
-	lua_Number n = 0.1;
-	int tags[5];
+	int nfound = 0;
 
-	for (int at = 1; at <= PROBE_SLOTS; at++) {
-		lua_pushinteger(L, at);
-		lua_rawseti(L, -2, at);
+	for (int at = 0; at < TABLE_BYTES; at += 4) {
+		if (has_limit(&s->four, at, 4) && has_limit(&s->eight, at, 8) &&
+		    has_limit(&s->field, at, 4)) {
+			raw->limit = (unsigned char)at;
+			nfound++;
+		}
 	}
-	lua_pushinteger(L, i);
-	tags[0] = probe(L, list, &i);
-	lua_pushnumber(L, n);
-	tags[1] = probe(L, list, &n);
-	lua_pushboolean(L, 1);
-	tags[2] = probe(L, list, NULL);
-	lua_pushboolean(L, 0);
-	tags[3] = probe(L, list, NULL);
-	lua_pushnil(L);
-	tags[4] = probe(L, list, NULL);
-	lua_pop(L, 1);
-	for (int a = 0; a < 5; a++) {
-		if (tags[a] == -1)
-			return false;
-		for (int b = 0; b < a; b++)
-			if (tags[a] == tags[b])
-				return false;
-		fz_rawarray_tags.plain |= UINT64_C(1) << tags[a];
-	}
-	fz_rawarray_tags.integer = (unsigned char)tags[0];
-	fz_rawarray_tags.number = (unsigned char)tags[1];
-	fz_rawarray_tags.yes = (unsigned char)tags[2];
-	fz_rawarray_tags.no = (unsigned char)tags[3];
-	fz_rawarray_tags.nil = (unsigned char)tags[4];
-	return true;
+	return nfound == 1;
 }
 
-/* Learn from the three tables on top; `field` is the topmost. [-3] */
-static void
-learn_table(lua_State *L, const struct sample *four, const struct sample *eight,
-    const struct sample *field)
+static bool
+learn_array(const struct samples *s, struct fz_rawarray *raw)
 {
-	compare(four, eight, field);
-	lua_rawseti(L, -3, 1); /* four[1] = field */
-	fz_rawarray_table.tag = four->array->tag;
-	if (memcmp(four->array->value, &field->at, sizeof(field->at)) != 0)
-		fz_rawarray_table.known = false;
-	lua_pop(L, 2);
+	int nfound = 0;
+
+	for (int at = 0; at < TABLE_BYTES; at += 8) {
+		if (has_array(&s->four, at) && has_array(&s->eight, at) &&
+		    has_array(&s->field, at)) {
+			raw->array = (unsigned char)at;
+			nfound++;
+		}
+	}
+	return nfound == 1;
+}
+
+/* Tables without a hash part have the same pointer there. */
+static bool
+learn_rest(const struct samples *s, struct fz_rawarray *raw)
+{
+	for (int at = 0; at < TABLE_BYTES; at += 8) {
+		if (memcmp(s->four.at + at, s->eight.at + at, 8) != 0 ||
+		    memcmp(s->four.at + at, s->field.at + at, 8) == 0)
+			continue;
+		raw->rest = (unsigned char)at;
+		memcpy(&raw->nothing, s->four.at + at, sizeof(raw->nothing));
+		return true;
+	}
+	return false;
+}
+
+/* Learn from the four samples on top: four[1] = field. */
+static bool
+learn_table_tag(lua_State *L, const struct samples *s, struct fz_rawarray *raw)
+{
+	lua_pushvalue(L, -2);
+	lua_rawseti(L, -5, 1);
+	raw->table = s->four.array->tag;
+	return memcmp(s->four.array->value, &s->field.at,
+		   sizeof(s->field.at)) == 0;
+}
+
+/* Leaves the samples on the stack. [-0, +4, m] */
+static bool
+learn(lua_State *L, struct fz_rawarray *raw)
+{
+	struct samples s;
+
+	s.four = push_sample(L, 4, 0);
+	s.eight = push_sample(L, 8, 0);
+	s.field = push_sample(L, 4, 1);
+	s.list = push_sample(L, PROBE_SLOTS, 0);
+	return s.four.array != NULL && s.eight.array != NULL &&
+	       s.field.array != NULL && s.list.array != NULL &&
+	       learn_limit(&s, raw) && learn_array(&s, raw) &&
+	       learn_rest(&s, raw) && learn_table_tag(L, &s, raw) &&
+	       learn_tags(L, s.list.array, raw);
+}
+
+/*
+ * Returns tables whose layout Lua has chosen and changed in various ways: with
+ * holes, with a hash part, resized, measured at several lengths.
+ */
+static const char shapes[] =
+    "local list = { { nil, 2, nil, 4.5 }, { [1] = 1, [2] = 2.5 },\n"
+    "  { 1, 2, n = 2 }, { 1, { 2 }, 's', true, false },\n"
+    "  { 1, 2.5 }, {}, { x = 1 } }\n"
+    "local change = {\n"
+    "  function(t, n) end,\n"
+    "  function(t, n) t[n // 2] = nil t[n // 2 + 1] = nil end,\n"
+    "  function(t, n) t.x = true end,\n"
+    "  function(t, n) t.x = true t.x = nil end,\n"
+    "  function(t, n) t[n + 1] = n + 0.5 t[2 * n] = 1 end,\n"
+    "  function(t, n) local v = t[n] t[n] = nil t[n] = #t and v end,\n"
+    "  function(t, n)\n"
+    "    for i = n, n // 2 + 1, -1 do t[i] = nil t[-1] = #t end\n"
+    "  end,\n"
+    "  function(t, n) for i = n, 2, -1 do t[i] = nil end t[-1] = 1 end,\n"
+    "}\n"
+    "for n = 1, 7, 3 do\n"
+    "  for k = 1, #change do\n"
+    "    local t = {}\n"
+    "    for i = 1, n do t[i] = i % 2 == 0 and i or i + 0.5 end\n"
+    "    change[k](t, n)\n"
+    "    list[#list + 1] = t\n"
+    "  end\n"
+    "end\n"
+    "return list\n";
+
+/* Whether the slot of the value on top says the same of it. */
+static bool
+is_slot_of(lua_State *L, const struct fz_rawarray *raw,
+    const struct fz_raw_value *slot)
+{
+	const void *table = lua_topointer(L, -1);
+	struct fz_raw_value stored;
+	bool same;
+
+	if (lua_istable(L, -1))
+		return slot->tag == raw->table &&
+		       memcmp(slot->value, &table, sizeof(table)) == 0;
+	if (slot->tag == raw->table || !fz_rawarray_is_plain(raw, slot))
+		return slot->tag != raw->table && !lua_isnumber(L, -1);
+	fz_rawarray_push(raw, L, slot);
+	same = lua_rawequal(L, -1, -2) &&
+	       lua_isinteger(L, -1) == lua_isinteger(L, -2) &&
+	       fz_rawarray_store(raw, L, -1, &stored) &&
+	       stored.tag == slot->tag;
+	lua_pop(L, 1);
+	return same;
+}
+
+/* Compare each slot of the table on top with what Lua reads. */
+static bool
+test_slots(lua_State *L, const struct fz_rawarray *raw)
+{
+	const void *table = lua_topointer(L, -1);
+	const struct fz_raw_value *slot;
+	bool same = true;
+	lua_Integer i = 0;
+
+	while (same &&
+	       (slot = fz_rawarray_look(raw, table, (uint64_t)++i)) != NULL) {
+		lua_rawgeti(L, -1, i);
+		same = is_slot_of(L, raw, slot);
+		lua_pop(L, 1);
+	}
+	return same;
+}
+
+/* Whether a table that seems to have only an array part has no other key. */
+static bool
+test_whole(lua_State *L, const struct fz_rawarray *raw)
+{
+	const void *table = lua_topointer(L, -1);
+	uint32_t n = fz_rawarray_limit(raw, table);
+	bool whole = fz_rawarray_is_whole(raw, table, n), inside = true;
+
+	lua_pushnil(L);
+	while (lua_next(L, -2)) {
+		lua_pop(L, 1);
+		inside = inside && lua_isinteger(L, -1) &&
+			 (uint64_t)lua_tointeger(L, -1) - 1 < n;
+	}
+	return inside || !whole;
+}
+
+/* Whether the numbers in element `i` of the list at `list` are all it has. */
+static bool
+test_arguments(
+    lua_State *L, const struct fz_rawarray *raw, int list, lua_Integer i)
+{
+	const struct fz_raw_value *array,
+	    *slot = fz_rawarray_look(raw, lua_topointer(L, list), (uint64_t)i);
+	unsigned n =
+	    slot != NULL ? fz_rawarray_look_into(raw, slot, &array) : 0;
+
+	return n == 0 || n == lua_rawlen(L, -1);
+}
+
+/* Fill the array part of the table on top; Lua reads what was written. */
+static bool
+test_copy(lua_State *L, const struct fz_rawarray *raw)
+{
+	const struct fz_raw_value yes = { .tag = raw->yes };
+	const void *table = lua_topointer(L, -1);
+	bool same = true;
+	lua_Integer i = 1;
+
+	for (; same && fz_rawarray_copy(raw, table, (uint64_t)i, &yes, 1);
+	     i++) {
+		lua_rawgeti(L, -1, i);
+		same = lua_isboolean(L, -1) && lua_toboolean(L, -1);
+		lua_pop(L, 1);
+	}
+	return same && lua_rawlen(L, -1) >= (lua_Unsigned)i - 1;
 }
 
 bool
+fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L)
+{
+	int list = lua_gettop(L) + 1;
+	bool holds = true;
+
+	luaL_checkstack(L, 8, NULL);
+	if (luaL_loadbuffer(L, shapes, sizeof(shapes) - 1, "=rawarray") !=
+	    LUA_OK)
+		lua_error(L);
+	lua_call(L, 0, 1);
+	for (lua_Integer i = 1; holds && lua_rawgeti(L, list, i) != LUA_TNIL;
+	     i++) {
+		holds = test_arguments(L, raw, list, i) && test_slots(L, raw) &&
+			test_whole(L, raw) && test_copy(L, raw);
+		lua_settop(L, list);
+	}
+	lua_settop(L, list - 1);
+	return holds;
+}
+
+static struct fz_rawarray learned;
+static bool known;
+
+static bool
+is_on(void)
+{
+	const char *text = getenv("FZLUA_RAWARRAY");
+
+	return FZ_RAWARRAY && sizeof(lua_Integer) == 8 &&
+	       sizeof(lua_Number) == 8 && sizeof(void *) == 8 &&
+	       (text == NULL || strcmp(text, "0") != 0);
+}
+
+const struct fz_rawarray *
 fz_rawarray_learn(lua_State *L)
 {
 	static bool tried;
-	struct sample four, eight, field, list;
+	struct fz_rawarray raw = { .plain = 0 };
 	int top = lua_gettop(L);
 
-	if (tried || sizeof(lua_Integer) != 8 || sizeof(lua_Number) != 8)
-		return fz_rawarray_tags.known;
-	luaL_checkstack(L, 8, NULL);
-	four = push_sample(L, 4, 0);
-	eight = push_sample(L, 8, 0);
-	field = push_sample(L, 4, 1);
-	list = push_sample(L, PROBE_SLOTS, 0);
-	tried = true; /* the rest allocates no memory */
-	if (four.array != NULL && eight.array != NULL && field.array != NULL &&
-	    list.array != NULL && learn_tags(L, list.array)) {
-		fz_rawarray_tags.known = true;
-		learn_table(L, &four, &eight, &field);
+	if (!tried && is_on()) {
+		luaL_checkstack(L, 12, NULL);
+		if (learn(L, &raw) && fz_rawarray_holds(&raw, L)) {
+			learned = raw;
+			known = true;
+		}
+		lua_settop(L, top);
 	}
-	lua_settop(L, top);
-	return fz_rawarray_tags.known;
+	tried = true; /* memory was not short */
+	return fz_rawarray_known();
 }
 
-struct fz_raw_value *
-fz_rawarray_push_list(lua_State *L, int n, int nrec)
+const struct fz_rawarray *
+fz_rawarray_known(void)
 {
-	if (n > 0 && fz_rawarray_tags.known)
-		return push_list(L, n, nrec);
-	lua_createtable(L, n, nrec);
-	return NULL;
+	return known ? &learned : NULL;
 }
 
 size_t
-fz_rawarray_copy(
-    struct fz_raw_value *list, const struct fz_raw_value *results, size_t n)
+fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
+    uint64_t first, const struct fz_raw_value *values, size_t n)
 {
-	struct fz_raw_value slot;
+	uint32_t limit = fz_rawarray_limit(raw, table);
+	struct fz_raw_value slot, *to;
 	size_t i = 0;
 
+	if (first - 1 >= limit)
+		return 0;
+	if (n > limit - (first - 1))
+		n = limit - (first - 1);
+	to = fz_rawarray_slots(raw, table) + (first - 1);
 	for (; i < n; i++) {
 		/*
 		 * Read the tag once, because a misbehaving worker may still
 		 * write here.
 		 */
-		slot.tag = *(const volatile unsigned char *)&results[i].tag;
-		if (!fz_rawarray_is_plain(&slot))
+		slot.tag = *(const volatile unsigned char *)&values[i].tag;
+		if (!fz_rawarray_is_plain(raw, &slot))
 			break;
-		memcpy(list[i].value, results[i].value, sizeof(slot.value));
-		list[i].tag = slot.tag;
+		memcpy(to[i].value, values[i].value, sizeof(slot.value));
+		to[i].tag = slot.tag;
 	}
 	return i;
 }
 
 void
-fz_rawarray_push(lua_State *L, const struct fz_raw_value *slot)
+fz_rawarray_push(const struct fz_rawarray *raw, lua_State *L,
+    const struct fz_raw_value *slot)
 {
-	if (fz_rawarray_is_number(slot))
-		fz_rawarray_push_number(L, slot);
-	else if (slot->tag == fz_rawarray_tags.nil)
+	if (fz_rawarray_is_number(raw, slot))
+		fz_rawarray_push_number(raw, L, slot);
+	else if (slot->tag == raw->nil)
 		lua_pushnil(L);
 	else
-		lua_pushboolean(L, slot->tag == fz_rawarray_tags.yes);
+		lua_pushboolean(L, slot->tag == raw->yes);
 }

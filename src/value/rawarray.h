@@ -3,9 +3,12 @@
  *
  * A worker stores the results of its calls as raw values in shared memory, and
  * its parent copies them into the array part of its list. This encodes nothing
- * and pushes no single value. Lua does not document the layout of that part, so
- * it is probed in the running Lua at the first use. If it is not as expected,
- * or the allocator does not take part, raw values are not used.
+ * and pushes no single value. Lua does not document the layout of a table, so
+ * it is learned in the running Lua at the first use, and a self-test compares
+ * what is read and written this way with what Lua says. If any of this fails,
+ * or the module is off, callers get no layout and use the Lua API. It is off
+ * with another Lua than 5.4, if it is built with FZ_RAWARRAY=0, and with
+ * FZLUA_RAWARRAY=0 in the environment.
  *
  * Plain values are nil, booleans and numbers: those without an object in the
  * heap.
@@ -20,97 +23,115 @@
 
 #include <lua.h>
 
+#ifndef FZ_RAWARRAY
+#define FZ_RAWARRAY (LUA_VERSION_NUM == 504)
+#endif
+_Static_assert(!FZ_RAWARRAY || LUA_VERSION_NUM == 504,
+    "only the tables of Lua 5.4 are known");
+
 struct fz_raw_value {
 	unsigned char
 	    value[8]; /* bits of a number, in the machine's byte order */
 	unsigned char tag, unused[7];
 };
 
-/* The tags of plain values in Lua. `known` is false until they are learned. */
-struct fz_rawarray_tags {
-	bool known;
-	unsigned char nil, no, yes, integer, number;
-	uint64_t plain; /* bit n: tag n is that of a plain value */
-};
-
-extern struct fz_rawarray_tags fz_rawarray_tags;
-
 /*
- * The layout of a table, learned like the tags. `array`, `limit` and `rest` are
- * offsets in bytes from the table's address (lua_topointer()): to the address
- * of its array part; to the number of slots in that part, valid for powers of
- * two; and to a pointer that equals `nothing` if the table has no hash part.
- * `tag` is the tag of a slot that holds a table; the slot's value is then the
- * table's address.
+ * The layout of tables and values in this Lua. A slot whose tag is `table`
+ * holds the table's address (lua_topointer()). `array`, `limit` and `rest` are
+ * offsets in bytes from that address: to the address of the array part; to a
+ * number of slots that the part surely has, which is all of them if it is a
+ * power of two; and to a pointer that equals `nothing` if the table has no hash
+ * part.
  */
-struct fz_rawarray_table {
-	bool known;
-	unsigned char tag, array, limit, rest;
+struct fz_rawarray {
+	unsigned char nil, no, yes, integer, number, table; /* tags */
+	unsigned char array, limit, rest;
+	uint64_t plain; /* bit n: tag n is that of a plain value */
 	const void *nothing;
 };
 
-extern struct fz_rawarray_table fz_rawarray_table;
+/*
+ * Learn the layout at the first call, and test it. NULL: do without. Workers
+ * inherit what was learned before their fork. [-0, +0, e]
+ */
+const struct fz_rawarray *fz_rawarray_learn(lua_State *L);
+
+/* What was learned; NULL: nothing, or not yet. */
+const struct fz_rawarray *fz_rawarray_known(void);
 
 /*
- * Whether raw values can be used; call this before the functions below. [-0,
- * +0, m]
+ * The self-test: whether a layout is that of tables with holes, of tables with
+ * a hash part, and of tables that Lua has resized or measured. [-0, +0, e]
  */
-bool fz_rawarray_learn(lua_State *L);
+bool fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L);
 
 /*
- * Push a table with room for `n` elements and `nrec` fields. Returns its array
- * part, which moves once more fields than these are set; NULL if it is unknown.
- * [-0, +1, m]
+ * Copy up to `n` values into a table, the first as element `first`. Returns how
+ * many: fewer if the array part ends before, or at a value that is not plain,
+ * which an intact worker never writes. Each call reads where the array part is,
+ * because it may have moved since the last one.
  */
-struct fz_raw_value *fz_rawarray_push_list(lua_State *L, int n, int nrec);
-
-/*
- * Copy `n` values into the array part of a list. Returns `n`, or how many
- * values precede one that is not plain, which an intact worker never writes.
- */
-size_t fz_rawarray_copy(
-    struct fz_raw_value *list, const struct fz_raw_value *results, size_t n);
+size_t fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
+    uint64_t first, const struct fz_raw_value *values, size_t n);
 
 /* Push the plain value in a slot. [-0, +1, -] */
-void fz_rawarray_push(lua_State *L, const struct fz_raw_value *slot);
+void fz_rawarray_push(const struct fz_rawarray *raw, lua_State *L,
+    const struct fz_raw_value *slot);
+
+/* The number of slots that the array part of a table surely has. */
+static inline uint32_t
+fz_rawarray_limit(const struct fz_rawarray *raw, const void *table)
+{
+	uint32_t limit;
+
+	memcpy(&limit, (const char *)table + raw->limit, sizeof(limit));
+	return limit;
+}
+
+static inline struct fz_raw_value *
+fz_rawarray_slots(const struct fz_rawarray *raw, const void *table)
+{
+	struct fz_raw_value *array;
+
+	memcpy(&array, (const char *)table + raw->array, sizeof(array));
+	return array;
+}
+
+static inline bool
+fz_rawarray_has_hash(const struct fz_rawarray *raw, const void *table)
+{
+	const void *rest;
+
+	memcpy(&rest, (const char *)table + raw->rest, sizeof(rest));
+	return rest != raw->nothing;
+}
 
 /*
  * The slot of element `i` of a table, or NULL: then read it through the Lua
  * API.
  */
 static inline const struct fz_raw_value *
-fz_rawarray_look(const void *table, uint64_t i)
+fz_rawarray_look(const struct fz_rawarray *raw, const void *table, uint64_t i)
 {
-	const unsigned char *t = table;
-	const struct fz_raw_value *array;
-	uint32_t limit;
-
-	memcpy(&limit, t + fz_rawarray_table.limit, sizeof(limit));
-	if (i - 1 >= limit)
+	if (i - 1 >= fz_rawarray_limit(raw, table))
 		return NULL;
-	memcpy(&array, t + fz_rawarray_table.array, sizeof(array));
-	return &array[i - 1];
+	return &fz_rawarray_slots(raw, table)[i - 1];
 }
 
 static inline bool
-fz_rawarray_is_number(const struct fz_raw_value *slot)
+fz_rawarray_is_number(
+    const struct fz_rawarray *raw, const struct fz_raw_value *slot)
 {
-	return slot->tag == fz_rawarray_tags.integer ||
-	       slot->tag == fz_rawarray_tags.number;
+	return slot->tag == raw->integer || slot->tag == raw->number;
 }
 
 /* Whether the first `n` elements are all that a table has. False: unknown. */
 static inline bool
-fz_rawarray_is_whole(const void *table, uint64_t n)
+fz_rawarray_is_whole(
+    const struct fz_rawarray *raw, const void *table, uint64_t n)
 {
-	const unsigned char *t = table;
-	const void *rest;
-	uint32_t limit;
-
-	memcpy(&limit, t + fz_rawarray_table.limit, sizeof(limit));
-	memcpy(&rest, t + fz_rawarray_table.rest, sizeof(rest));
-	return rest == fz_rawarray_table.nothing && n == limit &&
-	       (n & (n - 1)) == 0;
+	return !fz_rawarray_has_hash(raw, table) &&
+	       n == fz_rawarray_limit(raw, table) && (n & (n - 1)) == 0;
 }
 
 /*
@@ -119,23 +140,21 @@ fz_rawarray_is_whole(const void *table, uint64_t n)
  * value.
  */
 static inline unsigned
-fz_rawarray_look_into(
+fz_rawarray_look_into(const struct fz_rawarray *raw,
     const struct fz_raw_value *slot, const struct fz_raw_value **array)
 {
-	const unsigned char *t;
-	const void *rest;
+	const void *table;
 	uint32_t n;
 
-	if (slot->tag != fz_rawarray_table.tag)
+	if (slot->tag != raw->table)
 		return 0;
-	memcpy(&t, slot->value, sizeof(t));
-	memcpy(&n, t + fz_rawarray_table.limit, sizeof(n));
-	memcpy(&rest, t + fz_rawarray_table.rest, sizeof(rest));
-	if (rest != fz_rawarray_table.nothing || (n != 2 && n != 1 && n != 4))
+	memcpy(&table, slot->value, sizeof(table));
+	n = fz_rawarray_limit(raw, table);
+	if (fz_rawarray_has_hash(raw, table) || (n != 2 && n != 1 && n != 4))
 		return 0;
-	memcpy(array, t + fz_rawarray_table.array, sizeof(*array));
+	*array = fz_rawarray_slots(raw, table);
 	for (uint32_t i = 0; i < n; i++) {
-		if (!fz_rawarray_is_number(&(*array)[i]))
+		if (!fz_rawarray_is_number(raw, &(*array)[i]))
 			return 0;
 	}
 	return n;
@@ -143,12 +162,13 @@ fz_rawarray_look_into(
 
 /* Push the number in a slot. [-0, +1, -] */
 static inline void
-fz_rawarray_push_number(lua_State *L, const struct fz_raw_value *slot)
+fz_rawarray_push_number(const struct fz_rawarray *raw, lua_State *L,
+    const struct fz_raw_value *slot)
 {
 	lua_Integer i;
 	lua_Number n;
 
-	if (slot->tag == fz_rawarray_tags.integer) {
+	if (slot->tag == raw->integer) {
 		memcpy(&i, slot->value, sizeof(i));
 		lua_pushinteger(L, i);
 	} else {
@@ -158,14 +178,16 @@ fz_rawarray_push_number(lua_State *L, const struct fz_raw_value *slot)
 }
 
 static inline bool
-fz_rawarray_is_plain(const struct fz_raw_value *slot)
+fz_rawarray_is_plain(
+    const struct fz_rawarray *raw, const struct fz_raw_value *slot)
 {
-	return slot->tag < 64 && (fz_rawarray_tags.plain >> slot->tag & 1);
+	return slot->tag < 64 && (raw->plain >> slot->tag & 1);
 }
 
 /* Store the value at `idx`; false: it is not plain. [-0, +0, -] */
 static inline bool
-fz_rawarray_store(lua_State *L, int idx, struct fz_raw_value *slot)
+fz_rawarray_store(const struct fz_rawarray *raw, lua_State *L, int idx,
+    struct fz_raw_value *slot)
 {
 	lua_Integer i;
 	lua_Number n;
@@ -173,21 +195,20 @@ fz_rawarray_store(lua_State *L, int idx, struct fz_raw_value *slot)
 	if (lua_isinteger(L, idx)) {
 		i = lua_tointeger(L, idx);
 		memcpy(slot->value, &i, sizeof(i));
-		slot->tag = fz_rawarray_tags.integer;
+		slot->tag = raw->integer;
 		return true;
 	}
 	switch (lua_type(L, idx)) {
 	case LUA_TNUMBER:
 		n = lua_tonumber(L, idx);
 		memcpy(slot->value, &n, sizeof(n));
-		slot->tag = fz_rawarray_tags.number;
+		slot->tag = raw->number;
 		return true;
 	case LUA_TBOOLEAN:
-		slot->tag = lua_toboolean(L, idx) ? fz_rawarray_tags.yes
-						  : fz_rawarray_tags.no;
+		slot->tag = lua_toboolean(L, idx) ? raw->yes : raw->no;
 		return true;
 	case LUA_TNIL:
-		slot->tag = fz_rawarray_tags.nil;
+		slot->tag = raw->nil;
 		return true;
 	default:
 		return false;

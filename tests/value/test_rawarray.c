@@ -1,4 +1,6 @@
 /* Plain values as the array part of a table has them. */
+#define _GNU_SOURCE
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,6 +49,8 @@ allocate(void *ctx, void *p, size_t before, size_t n)
 	return p;
 }
 
+static const struct fz_rawarray *raw;
+
 static int
 setup(void **state)
 {
@@ -54,7 +58,8 @@ setup(void **state)
 
 	assert_non_null(L);
 	luaL_openlibs(L);
-	assert_true(fz_rawarray_learn(L));
+	raw = fz_rawarray_learn(L);
+	assert_non_null(raw);
 	*state = L;
 	return 0;
 }
@@ -66,21 +71,10 @@ teardown(void **state)
 	return 0;
 }
 
-/* ---- learning ------------------------------------------------------------ */
-
 static int
 learn(lua_State *L)
 {
-	lua_pushboolean(L, fz_rawarray_learn(L));
-	return 1;
-}
-
-static int
-push_list(lua_State *L)
-{
-	struct fz_raw_value *list = fz_rawarray_push_list(L, 1000, 2);
-
-	lua_pushlightuserdata(L, list);
+	lua_pushboolean(L, fz_rawarray_learn(L) != NULL);
 	return 1;
 }
 
@@ -104,7 +98,6 @@ fails_at(lua_State *L, lua_CFunction f, unsigned long n)
 	return status != LUA_OK;
 }
 
-/* Nothing is known in a new process: what is tried there is the first time. */
 static int
 learn_without_memory(void)
 {
@@ -112,42 +105,141 @@ learn_without_memory(void)
 	unsigned long n = 1;
 
 	assert_non_null(L);
-	assert_false(fz_rawarray_tags.known);
-	assert_null(fz_rawarray_push_list(L, 100, 0)); /* nobody has asked */
-	lua_settop(L, 0);
+	assert_null(fz_rawarray_known());
 	while (fails_at(L, learn, n)) {
-		assert_false(fz_rawarray_tags.known);
+		assert_null(fz_rawarray_known());
 		lua_settop(L, 0);
 		n++;
 	}
 	assert_true(n > 2);
 	assert_true(lua_toboolean(L, -1));
-	assert_true(fz_rawarray_tags.known);
+	assert_non_null(fz_rawarray_known());
 	lua_close(L);
 	assert_int_equal(allocated, 0);
 	return 0;
 }
 
-/* Of this Lua, whatever its memory does. Called before all others. */
-static void
-test_rawarray_is_learned_though_memory_was_short(void **state)
+/* Finalizers make tables of the sizes that the module creates. */
+static int
+learn_among_finalizers(void)
+{
+	lua_State *L = luaL_newstate();
+
+	luaL_openlibs(L);
+	assert_int_equal(
+	    luaL_dostring(L,
+		"collectgarbage('incremental', 1, 400, 1)\n"
+		"keep = {}\n"
+		"local meta = {} meta.__gc = function()\n"
+		"  keep[#keep % 100 + 1] = {1, 2, 3, 4}\n"
+		"  keep[#keep % 100 + 1] = {1, 2, 3, 4, 5, 6, 7, 8}\n"
+		"  setmetatable({}, meta)\n"
+		"end\n"
+		"for i = 1, 500 do setmetatable({}, meta) end"),
+	    LUA_OK);
+	if (fz_rawarray_learn(L) != NULL)
+		assert_true(fz_rawarray_holds(fz_rawarray_known(), L));
+	assert_int_equal(lua_gettop(L), 0);
+	lua_close(L);
+	return 0;
+}
+
+/* Returns 0 if nothing is learned with this value in the environment. */
+static int
+learn_with(const char *value)
+{
+	lua_State *L = luaL_newstate();
+	int known;
+
+	setenv("FZLUA_RAWARRAY", value, 1);
+	known = fz_rawarray_learn(L) != NULL;
+	assert_ptr_equal(fz_rawarray_known(), fz_rawarray_learn(L));
+	assert_int_equal(lua_gettop(L), 0);
+	lua_close(L);
+	return known;
+}
+
+static int
+learn_if_on(void)
+{
+	return learn_with("1");
+}
+
+static int
+learn_if_off(void)
+{
+	return learn_with("0");
+}
+
+/* The status of a process that has not learned before it calls `f`. */
+static int
+run_in_child(int (*f)(void))
 {
 	int status;
 	pid_t pid = fork();
 
-	(void)state;
 	assert_int_not_equal(pid, -1);
-	if (pid == 0) {
-		_exit(learn_without_memory());
-	}
+	if (pid == 0)
+		_exit(f());
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* These run before all others, so that nothing is known. */
+static void
+test_rawarray_is_learned_though_memory_was_short(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_child(learn_without_memory), 0);
+}
+
+static void
+test_rawarray_is_right_or_off_among_finalizers(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(run_in_child(learn_among_finalizers), 0);
+}
+
+static void
+test_rawarray_obeys_the_environment_and_the_build(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_child(learn_if_off), 0);
+	assert_int_equal(run_in_child(learn_if_on), FZ_RAWARRAY);
+}
+
+static void
+test_rawarray_self_test_finds_a_wrong_layout(void **state)
+{
+	enum { METATABLE = 40, EMPTY = 16 };
+	lua_State *L = *state;
+	struct fz_rawarray wrong[8];
+
+	assert_true(fz_rawarray_holds(raw, L));
+	for (int i = 0; i < 8; i++)
+		wrong[i] = *raw;
+	wrong[0].integer = raw->number;
+	wrong[1].number = raw->integer;
+	wrong[2].yes = raw->no;
+	wrong[3].no = raw->yes;
+	wrong[4].table = raw->integer;
+	wrong[5].plain |= UINT64_C(1) << EMPTY;
+	wrong[6].plain &= ~(UINT64_C(1) << raw->number);
+	wrong[7].rest = METATABLE; /* no table has one */
+	wrong[7].nothing = NULL;
+	for (int i = 0; i < 8; i++) {
+		if (fz_rawarray_holds(&wrong[i], L))
+			fail_msg("layout %d", i);
+		assert_int_equal(lua_gettop(L), 0);
+	}
 }
 
 static void
 test_rawarray_tags_are_those_of_this_lua(void **state)
 {
-	const struct fz_rawarray_tags *t = &fz_rawarray_tags;
+	const struct fz_rawarray *t = raw;
 	unsigned char tags[] = { t->nil, t->no, t->yes, t->integer, t->number };
 	int nplain = 0;
 
@@ -168,41 +260,32 @@ test_rawarray_tags_are_those_of_this_lua(void **state)
 	assert_int_equal(t->number & 15, LUA_TNUMBER);
 }
 
-/* ---- lists --------------------------------------------------------------- */
-
-static void
-test_rawarray_a_list_without_memory_is_an_error(void **state)
+/* Copy one value into element `i` of the table at `idx`. */
+static size_t
+copy_one(lua_State *L, int idx, uint64_t i, const struct fz_raw_value *value)
 {
-	lua_State *L = lua_newstate(allocate, &fail_at);
-	unsigned long n = 1;
-
-	(void)state;
-	while (fails_at(L, push_list, n)) {
-		lua_settop(L, 0);
-		n++;
-	}
-	assert_true(n > 2);
-	assert_non_null(lua_touserdata(L, -1));
-	lua_close(L);
-	assert_int_equal(allocated, 0);
+	return fz_rawarray_copy(raw, lua_topointer(L, idx), i, value, 1);
 }
 
-/* Written there it is in the table, and the other way round. */
+/* What is copied is in the table, and what Lua stores is in its slot. */
 static void
-assert_is_array(lua_State *L, int table, struct fz_raw_value *list, int n)
+assert_is_array(lua_State *L, int table, int n)
 {
+	const void *at = lua_topointer(L, table);
 	struct fz_raw_value slot;
 
 	for (int i = 1; i <= n; i += n < 8 ? 1 : n / 7) {
+		uint64_t element = (uint64_t)i;
+
 		lua_pushinteger(L, 1000 + i);
-		assert_true(fz_rawarray_store(L, -1, &slot));
+		assert_true(fz_rawarray_store(raw, L, -1, &slot));
 		lua_rawseti(L, table, i);
-		assert_memory_equal(list[i - 1].value, slot.value, 8);
-		assert_int_equal(list[i - 1].tag, slot.tag);
+		assert_memory_equal(
+		    fz_rawarray_look(raw, at, element)->value, slot.value, 8);
 		lua_pushnumber(L, i + 0.5);
-		assert_true(fz_rawarray_store(L, -1, &slot));
+		assert_true(fz_rawarray_store(raw, L, -1, &slot));
 		lua_pop(L, 1);
-		assert_int_equal(fz_rawarray_copy(&list[i - 1], &slot, 1), 1);
+		assert_int_equal(copy_one(L, table, element, &slot), 1);
 		assert_int_equal(lua_rawgeti(L, table, i), LUA_TNUMBER);
 		assert_true(lua_tonumber(L, -1) == i + 0.5);
 		lua_pop(L, 1);
@@ -210,139 +293,164 @@ assert_is_array(lua_State *L, int table, struct fz_raw_value *list, int n)
 }
 
 static void
-test_rawarray_push_list_tells_where_the_array_is(void **state)
+test_rawarray_finds_the_array_of_tables_of_any_size(void **state)
 {
 	lua_State *L = *state;
-	int nknown = 0, nasked = 0;
 
 	for (int n = 0; n < 3000; n += n < 70 ? 1 : 97) {
 		for (int nrec = 0; nrec < 8; nrec++) {
-			struct fz_raw_value *list =
-			    fz_rawarray_push_list(L, n, nrec);
-
-			assert_int_equal(lua_type(L, -1), LUA_TTABLE);
-			nasked += n != 0;
-			nknown += list != NULL;
-			if (list != NULL)
-				assert_is_array(L, lua_gettop(L), list, n);
+			lua_createtable(L, n, nrec);
+			assert_is_array(L, 1, n);
 			lua_pop(L, 1);
 		}
 	}
-	assert_null(fz_rawarray_push_list(L, 0, 2));
-	/* Not where a field takes as much as the array, which is seldom. */
-	assert_true(nknown > nasked * 9 / 10);
-	lua_pop(L, 1);
-	assert_int_equal(lua_gettop(L), 0);
 }
 
-/* Finalizers make tables of that very size while the list is made. */
 static void
-test_rawarray_a_list_is_right_among_finalizers(void **state)
+test_rawarray_copy_ends_with_the_array(void **state)
 {
-	enum { N = 50 };
+	enum { N = 9 };
 	lua_State *L = *state;
-	int nknown = 0;
+	struct fz_raw_value values[N + 1];
 
-	assert_int_equal(
-	    luaL_dostring(L,
-		"local keep = {}\n"
-		"local t = { __gc = function()\n"
-		"  local t = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,"
-		"20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,"
-		"40,41,42,43,44,45,46,47,48,49,50}\n"
-		"  keep[#keep % 100 + 1] = t ran = (ran or 0) + 1 end }\n"
-		"function litter() for i = 1, 3 do setmetatable({}, t) end "
-		"end\n"
-		"collectgarbage('stop')"),
-	    LUA_OK);
-	for (int i = 0; i < 2000; i++) {
-		struct fz_raw_value *list;
-
-		lua_getglobal(L, "litter");
-		lua_call(L, 0, 0);
-		if (i % 2 != 0) /* with a collection in its midst */
-			lua_gc(L, LUA_GCRESTART);
-		list = fz_rawarray_push_list(L, N, 2);
-		lua_gc(L, LUA_GCSTOP);
-		nknown += list != NULL;
-		if (list != NULL)
-			assert_is_array(L, lua_gettop(L), list, N);
-		lua_pop(L, 1);
-	}
-	lua_getglobal(L, "ran");
-	assert_true(lua_tointeger(L, -1) > 1000);
-	assert_true(nknown >= 1000 && nknown < 2000); /* some came */
+	memset(values, 0, sizeof(values));
+	for (int i = 0; i <= N; i++)
+		values[i].tag = raw->yes;
+	lua_createtable(L, N, 0);
+	for (uint64_t first = 1; first <= N + 1; first++)
+		assert_int_equal(fz_rawarray_copy(raw, lua_topointer(L, 1),
+				     first, values, N + 1),
+		    N + 1 - first);
+	assert_int_equal(copy_one(L, 1, 0, values), 0);
+	assert_int_equal(copy_one(L, 1, UINT64_MAX, values), 0);
+	lua_createtable(L, 0, 4);
+	assert_int_equal(copy_one(L, 2, 1, values), 0);
+	lua_settop(L, 0);
 }
 
-/* ---- values -------------------------------------------------------------- */
+/* Between two copies Lua moves, grows, or shrinks the array part. */
+static void
+test_rawarray_copy_finds_an_array_that_has_moved(void **state)
+{
+	enum { N = 1000 };
+	static const char *const changes[] = {
+		"list[1001] = 1 list[1002] = 2",
+		"for i = 1, 3000 do list[i] = list[i] or i end",
+		"for i = 2, 1000 do list[i] = nil end list.x = 1 list[-1] = 1",
+		"for i = 600, 1000 do list[i] = nil end local _ = #list",
+	};
+	lua_State *L = *state;
+	struct fz_raw_value values[N];
+
+	memset(values, 0, sizeof(values));
+	for (int i = 0; i < N; i++)
+		values[i].tag = raw->yes;
+	for (size_t c = 0; c < sizeof(changes) / sizeof(*changes); c++) {
+		size_t ncopied;
+
+		lua_createtable(L, N, 0);
+		lua_pushvalue(L, 1);
+		lua_setglobal(L, "list");
+		fz_rawarray_copy(raw, lua_topointer(L, 1), 1, values, N / 2);
+		assert_int_equal(luaL_dostring(L, changes[c]), LUA_OK);
+		lua_gc(L, LUA_GCCOLLECT);
+		ncopied =
+		    fz_rawarray_copy(raw, lua_topointer(L, 1), 1, values, N);
+		assert_true(ncopied <= N);
+		for (size_t i = 1; i <= ncopied; i++) {
+			assert_int_equal(
+			    lua_rawgeti(L, 1, (lua_Integer)i), LUA_TBOOLEAN);
+			lua_pop(L, 1);
+		}
+		lua_settop(L, 0);
+	}
+}
+
+/* Push a list of `n` slots that have 0xaa in each byte of the value. */
+static struct fz_raw_value *
+push_marked(lua_State *L, int n)
+{
+	struct fz_raw_value *slots;
+
+	lua_createtable(L, n, 0);
+	slots = fz_rawarray_slots(raw, lua_topointer(L, -1));
+	for (int i = 0; i < n; i++) {
+		memset(slots[i].value, 0xaa, sizeof(slots[i].value));
+		slots[i].tag = raw->integer;
+	}
+	return slots;
+}
 
 static void
 test_rawarray_copy_stops_at_what_is_not_plain(void **state)
 {
 	enum { N = 9, AT = 5 };
-	struct fz_raw_value strip[N], list[N];
+	lua_State *L = *state;
+	struct fz_raw_value values[N];
 
-	(void)state;
 	for (unsigned tag = 0; tag < 256; tag++) {
-		bool plain = tag < 64 && (fz_rawarray_tags.plain >> tag & 1);
+		bool plain = tag < 64 && (raw->plain >> tag & 1);
+		struct fz_raw_value *list = push_marked(L, N);
 
-		memset(list, 0xaa, sizeof(list));
-		memset(strip, 0x55, sizeof(strip));
+		memset(values, 0x55, sizeof(values));
 		for (int i = 0; i < N; i++)
-			strip[i].tag = fz_rawarray_tags.integer;
-		strip[AT].tag = (unsigned char)tag;
-		assert_int_equal(fz_rawarray_is_plain(&strip[AT]), plain);
+			values[i].tag = raw->integer;
+		values[AT].tag = (unsigned char)tag;
+		assert_int_equal(fz_rawarray_is_plain(raw, &values[AT]), plain);
 		assert_int_equal(
-		    fz_rawarray_copy(list, strip, N), plain ? N : AT);
+		    fz_rawarray_copy(raw, lua_topointer(L, 1), 1, values, N),
+		    plain ? N : AT);
 		for (int i = 0; i < N; i++) {
 			bool copied = plain || i < AT;
 
 			assert_int_equal(
 			    list[i].value[0], copied ? 0x55 : 0xaa);
 			assert_int_equal(
-			    list[i].tag, copied ? strip[i].tag : 0xaa);
+			    list[i].tag, copied ? values[i].tag : raw->integer);
 		}
+		lua_pop(L, 1);
 	}
-	assert_int_equal(fz_rawarray_copy(list, strip, 0), 0);
 }
 
-/* Who writes there must not, but a process that is broken may. */
-static struct fz_raw_value shared_strip[64];
+/* An intact worker writes plain values only, but a broken one may not. */
+static struct fz_raw_value shared_values[64];
 static atomic_bool copied;
 
 static void *
 scribble(void *unused)
 {
-	volatile unsigned char *tag = &shared_strip[40].tag;
+	volatile unsigned char *tag = &shared_values[40].tag;
 
 	while (!atomic_load(&copied)) {
-		*tag = fz_rawarray_tags.integer;
-		*tag = 0x45; /* a table's, if anybody believed it */
+		*tag = raw->integer;
+		*tag = raw->table;
 	}
 	return unused;
 }
 
 static void
-test_rawarray_copy_believes_only_what_it_has_checked(void **state)
+test_rawarray_copy_writes_only_tags_that_it_has_checked(void **state)
 {
-	struct fz_raw_value list[64];
+	lua_State *L = *state;
+	struct fz_raw_value *list = push_marked(L, 64);
+	const void *table = lua_topointer(L, 1);
 	pthread_t thread;
 	int nwhole = 0;
 
-	(void)state;
 	for (int i = 0; i < 64; i++)
-		shared_strip[i].tag = fz_rawarray_tags.integer;
+		shared_values[i].tag = raw->integer;
 	assert_int_equal(pthread_create(&thread, NULL, scribble, NULL), 0);
 	for (int i = 0; i < 1000000; i++) {
-		memset(&list[40], 0, sizeof(list[40]));
-		list[40].tag = fz_rawarray_tags.nil;
-		nwhole += fz_rawarray_copy(list, shared_strip, 64) == 64;
-		if (!fz_rawarray_is_plain(&list[40]))
+		list[40].tag = raw->nil;
+		nwhole +=
+		    fz_rawarray_copy(raw, table, 1, shared_values, 64) == 64;
+		if (!fz_rawarray_is_plain(raw, &list[40]))
 			fail_msg("after %d copies", i);
 	}
 	atomic_store(&copied, true);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_true(nwhole > 0);
+	lua_settop(L, 0);
 }
 
 /* The same value, of the same kind: -0.0 is not 0, and nan is nan. */
@@ -370,7 +478,7 @@ test_rawarray_plain_values_come_back_as_they_were(void **state)
 	lua_Number numbers[] = { 0.0, -0.0, 0.1, -1e308, 5e-324, 1.0, HUGE_VAL,
 		-HUGE_VAL, (lua_Number)NAN, -(lua_Number)NAN };
 	lua_State *L = *state;
-	struct fz_raw_value slot, *list;
+	struct fz_raw_value slot;
 	int n;
 
 	lua_pushnil(L);
@@ -382,15 +490,14 @@ test_rawarray_plain_values_come_back_as_they_were(void **state)
 		lua_pushnumber(L, numbers[i]);
 	n = lua_gettop(L);
 	assert_true(lua_checkstack(L, 10));
-	list = fz_rawarray_push_list(L, n, 0);
-	assert_non_null(list);
+	lua_createtable(L, n, 0);
 	for (int i = 1; i <= n; i++) {
-		memset(&slot, 0xff, sizeof(slot)); /* of memory used before */
-		assert_true(fz_rawarray_store(L, i, &slot));
-		assert_true(fz_rawarray_is_plain(&slot));
-		fz_rawarray_push(L, &slot);
+		memset(&slot, 0xff, sizeof(slot)); /* memory in use before */
+		assert_true(fz_rawarray_store(raw, L, i, &slot));
+		assert_true(fz_rawarray_is_plain(raw, &slot));
+		fz_rawarray_push(raw, L, &slot);
 		assert_same(L, i, -1);
-		assert_int_equal(fz_rawarray_copy(&list[i - 1], &slot, 1), 1);
+		assert_int_equal(copy_one(L, n + 1, (uint64_t)i, &slot), 1);
 		lua_rawgeti(L, n + 1, i);
 		assert_same(L, i, -1);
 		lua_pop(L, 2);
@@ -406,30 +513,27 @@ test_rawarray_other_values_are_refused(void **state)
 	lua_pushliteral(L, "");
 	lua_pushliteral(L, "12"); /* no number, though it looks like one */
 	lua_newtable(L);
-	lua_pushcfunction(L, push_list);
+	lua_pushcfunction(L, learn);
 	lua_pushlightuserdata(L, &slot);
 	lua_newuserdatauv(L, 1, 0);
 	lua_newthread(L);
 	memset(&slot, 0x5a, sizeof(slot));
 	before = slot;
 	for (int i = 1; i <= lua_gettop(L); i++) {
-		assert_false(fz_rawarray_store(L, i, &slot));
+		assert_false(fz_rawarray_store(raw, L, i, &slot));
 		assert_memory_equal(&slot, &before, sizeof(slot));
 	}
 }
-
-/* ---- with Lua ------------------------------------------------------------ */
 
 /* A list of `n` values that were copied there is on top, its name `list`. */
 static void
 copy_list(lua_State *L, int n)
 {
-	struct fz_raw_value *list = fz_rawarray_push_list(L, n, 2);
-	struct fz_raw_value *strip = malloc((size_t)n * sizeof(*strip));
+	struct fz_raw_value *values = malloc((size_t)n * sizeof(*values));
 
-	assert_non_null(list);
-	assert_non_null(strip);
-	memset(strip, 0xff, (size_t)n * sizeof(*strip));
+	assert_non_null(values);
+	memset(values, 0xff, (size_t)n * sizeof(*values));
+	lua_createtable(L, n, 2);
 	for (int i = 1; i <= n; i++) {
 		if (i % 5 == 0)
 			lua_pushnumber(L, i + 0.5);
@@ -439,11 +543,13 @@ copy_list(lua_State *L, int n)
 			lua_pushnil(L);
 		else
 			lua_pushinteger(L, i);
-		assert_true(fz_rawarray_store(L, -1, &strip[i - 1]));
+		assert_true(fz_rawarray_store(raw, L, -1, &values[i - 1]));
 		lua_pop(L, 1);
 	}
-	assert_int_equal(fz_rawarray_copy(list, strip, (size_t)n), n);
-	free(strip);
+	assert_int_equal(
+	    fz_rawarray_copy(raw, lua_topointer(L, -1), 1, values, (size_t)n),
+	    n);
+	free(values);
 	lua_setglobal(L, "list");
 }
 
@@ -519,9 +625,9 @@ test_rawarray_an_old_list_may_be_filled(void **state)
 {
 	enum { N = 5000 };
 	lua_State *L = *state;
-	struct fz_raw_value slot, *list = fz_rawarray_push_list(L, N, 2);
+	struct fz_raw_value slot;
 
-	assert_non_null(list);
+	lua_createtable(L, N, 2);
 	lua_gc(L, LUA_GCGEN, 0, 0);
 	for (int i = 0; i < N; i++) {
 		if (i % 500 == 0)
@@ -532,9 +638,9 @@ test_rawarray_an_old_list_may_be_filled(void **state)
 			continue;
 		}
 		lua_pushinteger(L, i);
-		assert_true(fz_rawarray_store(L, -1, &slot));
+		assert_true(fz_rawarray_store(raw, L, -1, &slot));
 		lua_pop(L, 1);
-		assert_int_equal(fz_rawarray_copy(&list[i], &slot, 1), 1);
+		assert_int_equal(copy_one(L, 1, (uint64_t)i + 1, &slot), 1);
 	}
 	lua_gc(L, LUA_GCCOLLECT);
 	for (int i = 0; i < N; i++) {
@@ -545,8 +651,6 @@ test_rawarray_an_old_list_may_be_filled(void **state)
 		lua_pop(L, 1);
 	}
 }
-
-/* ---- looking ------------------------------------------------------------- */
 
 /* Run a chunk that returns a table, which stays on the stack. */
 static const void *
@@ -563,24 +667,28 @@ test_rawarray_look_finds_what_is_in_the_array_part(void **state)
 	const void *table = table_of(L, "return { 7, 0.5, 'x', { 1, 2 } }");
 	const struct fz_raw_value *array;
 
-	assert_true(fz_rawarray_table.known);
 	for (unsigned i = 1; i <= 2; i++) {
-		assert_true(fz_rawarray_is_number(fz_rawarray_look(table, i)));
-		fz_rawarray_push_number(L, fz_rawarray_look(table, i));
+		assert_true(fz_rawarray_is_number(
+		    raw, fz_rawarray_look(raw, table, i)));
+		fz_rawarray_push_number(
+		    raw, L, fz_rawarray_look(raw, table, i));
 		lua_rawgeti(L, -2, i);
 		assert_true(lua_compare(L, -1, -2, LUA_OPEQ));
 		lua_pop(L, 2);
 	}
-	assert_false(fz_rawarray_is_number(fz_rawarray_look(table, 3)));
+	assert_false(
+	    fz_rawarray_is_number(raw, fz_rawarray_look(raw, table, 3)));
 	assert_int_equal(
-	    fz_rawarray_look_into(fz_rawarray_look(table, 3), &array), 0);
+	    fz_rawarray_look_into(raw, fz_rawarray_look(raw, table, 3), &array),
+	    0);
 	assert_int_equal(
-	    fz_rawarray_look_into(fz_rawarray_look(table, 4), &array), 2);
-	assert_null(fz_rawarray_look(table, 0));
-	assert_null(fz_rawarray_look(table, 5));
-	assert_null(fz_rawarray_look(table, UINT64_MAX));
+	    fz_rawarray_look_into(raw, fz_rawarray_look(raw, table, 4), &array),
+	    2);
+	assert_null(fz_rawarray_look(raw, table, 0));
+	assert_null(fz_rawarray_look(raw, table, 5));
+	assert_null(fz_rawarray_look(raw, table, UINT64_MAX));
 	table = table_of(L, "return { x = 1 }");
-	assert_null(fz_rawarray_look(table, 1));
+	assert_null(fz_rawarray_look(raw, table, 1));
 }
 
 /* How many numbers are seen in the table that an expression makes. */
@@ -593,7 +701,8 @@ nseen(lua_State *L, const char *expression)
 
 	snprintf(chunk, sizeof(chunk), "return { %s }", expression);
 	outer = table_of(L, chunk);
-	return fz_rawarray_look_into(fz_rawarray_look(outer, 1), &array);
+	return fz_rawarray_look_into(
+	    raw, fz_rawarray_look(raw, outer, 1), &array);
 }
 
 static void
@@ -622,23 +731,35 @@ test_rawarray_look_into_sees_a_few_numbers_and_nothing_else(void **state)
 int
 main(void)
 {
+	const struct CMUnitTest off[] = {
+		cmocka_unit_test(
+		    test_rawarray_obeys_the_environment_and_the_build),
+	};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    test_rawarray_is_learned_though_memory_was_short),
+		cmocka_unit_test(
+		    test_rawarray_is_right_or_off_among_finalizers),
+		cmocka_unit_test(
+		    test_rawarray_obeys_the_environment_and_the_build),
+		TEST(test_rawarray_self_test_finds_a_wrong_layout),
 		TEST(test_rawarray_look_finds_what_is_in_the_array_part),
 		TEST(
 		    test_rawarray_look_into_sees_a_few_numbers_and_nothing_else),
 		TEST(test_rawarray_tags_are_those_of_this_lua),
-		TEST(test_rawarray_a_list_without_memory_is_an_error),
-		TEST(test_rawarray_push_list_tells_where_the_array_is),
-		TEST(test_rawarray_a_list_is_right_among_finalizers),
+		TEST(test_rawarray_finds_the_array_of_tables_of_any_size),
+		TEST(test_rawarray_copy_ends_with_the_array),
+		TEST(test_rawarray_copy_finds_an_array_that_has_moved),
 		TEST(test_rawarray_copy_stops_at_what_is_not_plain),
-		TEST(test_rawarray_copy_believes_only_what_it_has_checked),
+		TEST(test_rawarray_copy_writes_only_tags_that_it_has_checked),
 		TEST(test_rawarray_plain_values_come_back_as_they_were),
 		TEST(test_rawarray_other_values_are_refused),
 		TEST(test_rawarray_a_copied_list_is_one_for_lua),
 		TEST(test_rawarray_an_old_list_may_be_filled),
 	};
 
+	if (!FZ_RAWARRAY)
+		return cmocka_run_group_tests(off, NULL, NULL);
+	unsetenv("FZLUA_RAWARRAY"); /* as set by a run of all tests */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -229,7 +229,8 @@ batch_new(lua_State *L)
 	read_limits(L, 4, &opts);
 	/* Item seeds are this seed + index: those of two batches differ. */
 	opts.seed = fz_seed_mix(opts.seed, 0);
-	if (!opts.growing && fz_rawarray_tags.known) /* by its pool */
+	lb->raw = opts.growing ? NULL : fz_rawarray_known();
+	if (lb->raw != NULL)
 		opts.slot = sizeof(struct fz_raw_value);
 	init_buf(lb, fz_batch_pool_is_local(batches));
 	fz_lbatch_keep(L, lb, 3);
@@ -402,11 +403,9 @@ batch_mean(lua_State *L)
 static int
 batch_list(lua_State *L)
 {
-	struct fz_lbatch *lb = check_batch(L);
+	const struct fz_lbatch *lb = check_batch(L);
 
-	lb->slots =
-	    fz_rawarray_push_list(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
-	lb->list = lua_topointer(L, -1);
+	lua_createtable(L, lb->n < INT32_MAX ? (int)lb->n : 0, 2);
 	return 1;
 }
 

@@ -84,10 +84,11 @@ next_slot(const struct fz_lbatch *lb)
 
 /* Push the value in the next slot, or what went wrong with it. [+1] */
 static int
-push_slot(lua_State *L, const struct fz_raw_value *slot)
+push_slot(lua_State *L, const struct fz_rawarray *raw,
+    const struct fz_raw_value *slot)
 {
-	if (fz_rawarray_is_plain(slot)) {
-		fz_rawarray_push(L, slot);
+	if (fz_rawarray_is_plain(raw, slot)) {
+		fz_rawarray_push(raw, L, slot);
 		return LUA_OK;
 	}
 	fz_lerror_push(L, FZ_ERR_CRASH, "its worker has broken its results");
@@ -110,7 +111,7 @@ fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 	int status, top = lua_gettop(L);
 
 	if (lb->result.strip)
-		return push_slot(L, next_slot(lb));
+		return push_slot(L, lb->raw, next_slot(lb));
 
 	if (lb->result.whole) {
 		status = fz_lblob_decode(L, lb->engine, lb->result.blob);
@@ -142,12 +143,9 @@ static uint32_t
 copy_strip(lua_State *L, const struct fz_lbatch *lb)
 {
 	const struct fz_batch_result *result = &lb->result;
-	size_t at = result->first - 1;
 
-	if (lb->slots == NULL || lua_topointer(L, 2) != lb->list)
-		return 0; /* each is pushed */
-	return (uint32_t)fz_rawarray_copy(
-	    lb->slots + at, next_slot(lb), result->n);
+	return (uint32_t)fz_rawarray_copy(lb->raw, lua_topointer(L, 2),
+	    result->first, next_slot(lb), result->n);
 }
 
 /* Put numbers into the list at 2. Returns how many come before another item. */

@@ -13,7 +13,7 @@
 #include "shared/arena.h"
 
 struct fz_lfuncs;
-struct fz_raw_value;
+struct fz_rawarray;
 
 /* User values of a batch: what it needs stays alive with it. */
 enum {
@@ -33,22 +33,21 @@ struct fz_lbatch {
 	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
 	int64_t timeout_ns;
-	struct fz_llocal ll;        /* started while the pool has no workers */
-	bool busy;                  /* as the one that the pool keeps */
-	struct fz_arena_buf buf;    /* items being encoded */
-	lua_State *thread;          /* that encodes them */
-	uint64_t n;                 /* of the list */
-	bool counted;               /* by the list's field n */
-	bool growing;               /* items come while it is under way */
-	size_t added;               /* bytes of the item added last */
-	const void *list;           /* that batch:list() made */
-	struct fz_raw_value *slots; /* its array part, NULL: not known */
-	lua_Integer first_error;    /* item of the first one taken, 0: none */
-	uint32_t together; /* items that were encoded at once of late */
-	uint32_t nread;    /* of the blob of the result, with `items` */
+	struct fz_llocal ll;     /* started while the pool has no workers */
+	bool busy;               /* as the one that the pool keeps */
+	struct fz_arena_buf buf; /* items being encoded */
+	lua_State *thread;       /* that encodes them */
+	uint64_t n;              /* of the list */
+	bool counted;            /* by the list's field n */
+	bool growing;            /* items come while it is under way */
+	size_t added;            /* bytes of the item added last */
+	lua_Integer first_error; /* item of the first one taken, 0: none */
+	uint32_t together;       /* items that were encoded at once of late */
+	uint32_t nread;          /* of the blob of the result, with `items` */
 	struct fz_batch_result result; /* being read; n is 0: none */
 	struct fz_reader items;        /* the rest of its blob */
 	const void *mapped;
+	const struct fz_rawarray *raw; /* of raw results, NULL: none come */
 };
 
 /* lbatch_encode.c: keep the list at `list` on a thread that encodes it. [+0] */

@@ -175,7 +175,7 @@ make_batches(lua_State *L, int idx, unsigned workers)
 	lua_getfield(L, 1, "seed");
 	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_pop(L, 1);
-	fz_rawarray_learn(L); /* before the fork: workers are to know, too */
+	fz_rawarray_learn(L); /* before the fork: workers inherit it */
 	lp->batches = fz_batch_pool_new(&opts, &err);
 	if (lp->batches == NULL)
 		fz_lerror_raise(L, &err);
