@@ -15,6 +15,7 @@
 #   compile_commands.json  install  uninstall  clean
 #
 # The caller may set CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR. V=1 shows commands.
+# RAWARRAY=0 builds without direct access to Lua's tables: see src/value/rawarray.h.
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -42,7 +43,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla -Wundef -Wformat=2 \
 	-Wimplicit-fallthrough
 OWN_CFLAGS := -std=c11 $(WARN) -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
-	-DFZLUA_VERSION='"$(VERSION)"'
+	-DFZLUA_VERSION='"$(VERSION)"' $(if $(filter 0,$(RAWARRAY)),-DFZ_RAWARRAY=0)
 ALL_CFLAGS  = $(OWN_CFLAGS) $(CFLAGS)
 # The command contains and exports the whole Lua library, so that C modules load.
 # Symbols are bound at the start, because each worker would bind them again, with
@@ -176,6 +177,12 @@ test-lua-stream:
 	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(filter-out %/test_memory.lua,$(wildcard \
 	    tests/pool/test_*.lua tests/killed/test_pool*.lua tests/pipeline/test_chain.lua))'
 
+# Without direct access to Lua's tables: see src/value/rawarray.h.
+test-lua-noraw: export FZLUA_RAWARRAY := 0
+test-lua-noraw:
+	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(wildcard $(addprefix tests/pool/test_, \
+	    map.lua rawarray.lua functions.lua))'
+
 # Tests require the C modules of the installed lua5.4.
 check-lua:
 	$(if $(LUA),,$(error LUA=dir: where lua.h and liblua.a are))
@@ -272,7 +279,7 @@ clean:
 	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
-.PHONY: all tests run check check-lua test test-c test-lua test-lua-stream asan asan-build \
+.PHONY: all tests run check check-lua test test-c test-lua test-lua-stream test-lua-noraw asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers fmt \
 	install uninstall clean FORCE
 .DELETE_ON_ERROR:
