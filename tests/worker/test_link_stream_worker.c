@@ -1,0 +1,595 @@
+/*
+ * A worker behind one byte stream, as its parent sees it.
+ *
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: pipe2 read write pwritev2
+ */
+/* kill and usleep are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "faults.h"
+#include "os/fd.h"
+#include "os/loop.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/link.h"
+#include "worker/link_stream.h"
+#include "worker/worker_state.h"
+#include "world.h"
+
+/* A job, and what was reported of it. */
+struct task {
+	struct fz_job job;
+	int ndone, nfailed, nreturned;
+	struct fz_blob *value;
+	struct fz_failure failure;
+};
+
+/* A worker, and what was reported of it. */
+struct keeper {
+	struct fz_worker *worker; /* NULL: dead and freed */
+};
+
+static struct task *
+task_of(struct fz_job *job)
+{
+	return (struct task *)((char *)job - offsetof(struct task, job));
+}
+
+static void
+task_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+{
+	struct task *t = task_of(job);
+
+	t->ndone++;
+	t->value = n != 0 ? values[0] : NULL;
+	for (uint32_t i = 1; i < n; i++)
+		fz_blob_unref(values[i]);
+}
+
+static void
+task_failed(struct fz_job *job, struct fz_failure *failure)
+{
+	struct task *t = task_of(job);
+
+	t->nfailed++;
+	t->failure = *failure;
+	t->value = failure->value;
+}
+
+static void
+task_returned(struct fz_job *job, uint32_t nitems)
+{
+	(void)nitems;
+	task_of(job)->nreturned++;
+}
+
+static void
+task_started(struct fz_job *job)
+{
+	(void)job;
+}
+
+static const struct fz_job_ops task_ops = { task_done, task_failed,
+	task_returned, task_started, NULL };
+
+static void
+keeper_idle(void *ctx, struct fz_worker *worker)
+{
+	struct keeper *k = ctx;
+
+	assert_ptr_equal(k->worker, worker);
+	assert_null(worker->head);
+}
+
+static void
+keeper_dead(void *ctx, struct fz_worker *worker)
+{
+	struct keeper *k = ctx;
+
+	k->worker = NULL;
+	fz_worker_free(worker);
+}
+
+static const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
+
+static struct fz_worker *
+keep_main(struct world *w, struct keeper *k, fz_worker_main main, void *ctx)
+{
+	struct fz_worker_opts opts = {
+		.engine = &w->engine,
+		.ops = &keeper_ops,
+		.ops_ctx = k,
+		.main = main,
+		.main_ctx = ctx,
+		.link = &fz_link_stream,
+	};
+
+	k->worker = fz_worker_new(&opts, NULL);
+	return k->worker;
+}
+
+static struct fz_worker *
+keep(struct world *w, struct keeper *k)
+{
+	return keep_main(w, k, serve, w->shared);
+}
+
+static int
+send_job(struct keeper *k, struct task *t, enum job func, struct fz_blob *arg,
+    int64_t timeout_ns)
+{
+	int rc;
+
+	*t = (struct task){ .job = { .ops = &task_ops,
+				.func = func,
+				.nvalues = 1,
+				.timeout_ns = timeout_ns } };
+	rc = fz_worker_send(k->worker, &t->job, &arg, arg != NULL, NULL);
+	fz_blob_unref(arg);
+	return rc;
+}
+
+static void
+send_number(struct keeper *k, struct task *t, enum job func, uint64_t arg)
+{
+	assert_int_equal(
+	    send_job(k, t, func, blob_of_number(arg), FZ_CLOCK_NEVER), 0);
+}
+
+/* Until the worker has no job, or is dead. */
+static void
+settle(struct world *w, struct keeper *k)
+{
+	int64_t until = in_ms(30000);
+
+	while (k->worker != NULL && k->worker->njobs != 0)
+		assert_true(step_until(w, until));
+}
+
+static void
+dies(struct world *w, struct keeper *k)
+{
+	int64_t until = in_ms(30000);
+
+	while (k->worker != NULL)
+		assert_true(step_until(w, until));
+}
+
+static void
+assert_one_outcome(const struct task *t)
+{
+	assert_int_equal(t->ndone + t->nfailed + t->nreturned, 1);
+}
+
+static void
+assert_failed(struct task *t, enum fz_err_kind kind)
+{
+	assert_one_outcome(t);
+	assert_int_equal(t->nfailed, 1);
+	assert_int_equal(t->failure.err.kind, kind);
+	assert_string_not_equal(t->failure.err.text, "");
+	fz_blob_unref(t->value);
+}
+
+static void
+assert_done(struct world *w, struct task *t, uint64_t value)
+{
+	assert_one_outcome(t);
+	assert_int_equal(t->ndone, 1);
+	assert_int_equal(number_of_blob(w, t->value), value);
+	fz_blob_unref(t->value);
+}
+
+static void
+test_link_stream_worker_does_jobs_in_order(void **state)
+{
+	enum { N = 500 };
+	static struct task t[N];
+	struct world *w = *state;
+	struct keeper k;
+
+	assert_non_null(keep(w, &k));
+	assert_false(k.worker->recalls);
+	assert_null(fz_worker_account(k.worker));
+	for (uint64_t i = 0; i < N; i++)
+		send_number(&k, &t[i], JOB_ADD, i);
+	settle(w, &k);
+	for (uint64_t i = 0; i < N; i++)
+		assert_done(w, &t[i], i);
+	fz_worker_free(k.worker);
+}
+
+static void
+test_link_stream_worker_leaves_when_it_is_dismissed(void **state)
+{
+	struct world *w = *state;
+	struct task t;
+	struct keeper k;
+
+	assert_non_null(keep(w, &k));
+	send_number(&k, &t, JOB_ADD, 1);
+	settle(w, &k);
+	assert_done(w, &t, 1);
+	fz_worker_dismiss(k.worker);
+	dies(w, &k);
+	assert_int_equal(atomic_load(&w->shared->leaves), 1);
+}
+
+static void
+test_link_stream_big_values_go_there_and_back(void **state)
+{
+	struct world *w = *state;
+	size_t len = bulk_size() / 4;
+	struct keeper k;
+	struct task t;
+
+	assert_non_null(keep(w, &k));
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(send_job(&k, &t, JOB_ECHO, blob_of_bytes(len),
+				     FZ_CLOCK_NEVER),
+		    0);
+		settle(w, &k);
+		assert_one_outcome(&t);
+		assert_int_equal(t.ndone, 1);
+		assert_int_equal(t.value->len, len);
+		assert_false(t.value->in_shm);
+		assert_int_equal(t.value->bytes[len - 1], 'x');
+		fz_blob_unref(t.value);
+	}
+	fz_worker_free(k.worker);
+}
+
+/* The first job costs itself; those behind were not begun. */
+static void
+test_link_stream_a_lost_worker_costs_what_it_had_begun(void **state)
+{
+	const enum job ways[] = { JOB_CRASH, JOB_KILL, JOB_GARBAGE,
+		JOB_CLOSE_OUT, JOB_CLOSE_IN, JOB_KILL_STORED, JOB_KILL_HALF };
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		struct task t[3];
+		struct keeper k;
+
+		assert_non_null(keep(w, &k));
+		send_number(&k, &t[0], ways[i], 0);
+		send_number(&k, &t[1], JOB_ADD, 1);
+		send_number(&k, &t[2], JOB_ADD, 2);
+		dies(w, &k);
+		assert_failed(&t[0], FZ_ERR_CRASH);
+		assert_int_equal(t[1].nreturned, 1);
+		assert_int_equal(t[2].nreturned, 1);
+		assert_one_outcome(&t[1]);
+	}
+	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 0);
+}
+
+static void
+test_link_stream_a_reply_counts_whatever_follows_it(void **state)
+{
+	const enum job ways[] = { JOB_KILL_WRITTEN, JOB_REPLY_GARBAGE,
+		JOB_LATE_GARBAGE };
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		struct keeper k;
+		struct task t;
+
+		assert_non_null(keep(w, &k));
+		send_number(&k, &t, ways[i], 0);
+		dies(w, &k);
+		assert_done(w, &t, 1);
+	}
+}
+
+/* What a worker writes after it has announced its first item. */
+struct half {
+	size_t n;   /* bytes of its reply */
+	bool stays; /* silent, but alive and with its socket open */
+};
+
+static int
+write_half(void *ctx, struct fz_port *port)
+{
+	const struct half *half = ctx;
+	struct fz_call call;
+
+	assert_int_equal(fz_port_next(port, &call, NULL), 1);
+	fz_port_begin(port, &call, FZ_WIRE_RESULT, 1);
+	fz_buf_put_u64(&port->value.buf, 42);
+	fz_port_put(port);
+	fz_wire_end(&port->frame, 0);
+	fz_fd_write_all(port->out, port->frame.data, half->n);
+	while (half->stays)
+		pause();
+	return 0;
+}
+
+enum { REPLY = FZ_WIRE_HEADER + 4 + 8 + 8 };
+
+static void
+test_link_stream_may_end_at_any_byte(void **state)
+{
+	struct world *w = *state;
+
+	for (size_t n = 0; n <= REPLY; n++) {
+		struct half half = { n, false };
+		struct task t[2];
+		struct keeper k;
+
+		assert_non_null(keep_main(w, &k, write_half, &half));
+		send_number(&k, &t[0], JOB_ADD, 0);
+		send_number(&k, &t[1], JOB_ADD, 0);
+		dies(w, &k);
+		if (n == REPLY)
+			assert_done(w, &t[0], 42);
+		else
+			assert_failed(&t[0], FZ_ERR_CRASH);
+		assert_int_equal(t[1].nreturned, 1);
+	}
+}
+
+static void
+test_link_stream_half_a_frame_is_not_waited_for(void **state)
+{
+	struct world *w = *state;
+
+	for (size_t n = 1; n < REPLY; n += 11) {
+		struct half half = { n, true };
+		struct keeper k;
+		struct task t;
+
+		assert_non_null(keep_main(w, &k, write_half, &half));
+		k.worker->pipes->link->pause_ns = 50 * FZ_CLOCK_MS;
+		send_number(&k, &t, JOB_ADD, 0);
+		dies(w, &k);
+		assert_failed(&t, FZ_ERR_CRASH);
+	}
+}
+
+/* Jobs are returned, or done once, whatever the moment of the recall. */
+static void
+test_link_stream_recall_races_with_the_worker(void **state)
+{
+	enum { N = 64, ROUNDS = 60 };
+	static struct task t[N];
+	struct world *w = *state;
+	int ndone = 0, nreturned = 0;
+	struct keeper k;
+
+	assert_non_null(keep(w, &k));
+	for (int round = 0; round < ROUNDS; round++) {
+		for (uint64_t i = 0; i < N; i++)
+			send_number(&k, &t[i], JOB_ADD, i);
+		fz_worker_write(k.worker);
+		usleep((useconds_t)(round * 10));
+		assert_true(fz_worker_recall(k.worker) == 0);
+		fz_worker_recall(k.worker);
+		settle(w, &k);
+		for (uint64_t i = 0; i < N; i++) {
+			assert_one_outcome(&t[i]);
+			ndone += t[i].ndone;
+			nreturned += t[i].nreturned;
+			if (t[i].ndone != 0)
+				assert_done(w, &t[i], i);
+		}
+	}
+	assert_int_equal(ndone + nreturned, N * ROUNDS);
+	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), ndone);
+	fz_worker_free(k.worker);
+}
+
+/* Jobs that are sent before the answer comes are not taken back. */
+static void
+test_link_stream_a_recall_spares_later_jobs(void **state)
+{
+	struct world *w = *state;
+	struct task t[3];
+	struct keeper k;
+
+	assert_non_null(keep(w, &k));
+	send_number(&k, &t[0], JOB_SLEEP, 20);
+	send_number(&k, &t[1], JOB_ADD, 1);
+	while (!fz_worker_has_begun(k.worker))
+		assert_true(step_until(w, in_ms(30000)));
+	assert_int_equal(fz_worker_recall(k.worker), 0);
+	send_number(&k, &t[2], JOB_ADD, 2);
+	settle(w, &k);
+	assert_done(w, &t[0], 20);
+	assert_int_equal(t[1].nreturned, 1);
+	assert_one_outcome(&t[1]);
+	assert_done(w, &t[2], 2);
+	fz_worker_free(k.worker);
+}
+
+/* A job that was begun, as far as is known, is not run again. */
+static void
+test_link_stream_a_death_at_any_moment(void **state)
+{
+	enum { N = 20, ROUNDS = 60 };
+	static struct task t[N];
+	struct world *w = *state;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		int ncalls, nbegun = 0;
+		struct keeper k;
+
+		atomic_store(&w->shared->calls[JOB_ADD], 0);
+		assert_non_null(keep(w, &k));
+		for (uint64_t i = 0; i < N; i++)
+			send_number(&k, &t[i], JOB_ADD, i);
+		fz_worker_write(k.worker);
+		usleep((useconds_t)(round * 20));
+		kill(k.worker->pid, SIGKILL);
+		if (round % 2 == 0)
+			fz_worker_recall(k.worker);
+		dies(w, &k);
+		ncalls = atomic_load(&w->shared->calls[JOB_ADD]);
+		for (uint64_t i = 0; i < N; i++) {
+			assert_one_outcome(&t[i]);
+			nbegun += t[i].ndone + t[i].nfailed;
+			if (t[i].ndone != 0)
+				assert_done(w, &t[i], i);
+			else if (t[i].nfailed != 0)
+				assert_failed(&t[i], FZ_ERR_CRASH);
+		}
+		assert_in_range(nbegun, ncalls, ncalls + 1);
+	}
+}
+
+static void
+test_link_stream_a_timeout_ends_a_job(void **state)
+{
+	struct world *w = *state;
+	struct task t[2];
+	struct keeper k;
+
+	assert_non_null(keep(w, &k));
+	assert_int_equal(send_job(&k, &t[0], JOB_SLEEP, blob_of_number(60000),
+			     50 * FZ_CLOCK_MS),
+	    0);
+	send_number(&k, &t[1], JOB_ADD, 1);
+	dies(w, &k);
+	assert_failed(&t[0], FZ_ERR_TIMEOUT);
+	assert_int_equal(t[1].nreturned, 1);
+}
+
+static void
+test_link_stream_a_timeout_ends_a_job_that_does_not_begin(void **state)
+{
+	struct world *w = *state;
+	struct task t[2];
+	struct keeper k;
+
+	w->shared->mode = START_NEVER_READS;
+	assert_non_null(keep(w, &k));
+	assert_int_equal(
+	    send_job(&k, &t[0], JOB_ADD, blob_of_number(1), 10 * FZ_CLOCK_MS),
+	    0);
+	send_number(&k, &t[1], JOB_ADD, 1);
+	dies(w, &k);
+	assert_failed(&t[0], FZ_ERR_TIMEOUT);
+	assert_int_equal(t[1].nreturned, 1);
+}
+
+static void
+do_some(struct world *w)
+{
+	struct task t[4];
+	struct keeper k;
+
+	assert_non_null(keep(w, &k));
+	for (uint64_t i = 0; i < 4; i++)
+		send_number(&k, &t[i], JOB_ADD, i);
+	settle(w, &k);
+	for (uint64_t i = 0; i < 4; i++)
+		assert_done(w, &t[i], i);
+	fz_worker_free(k.worker);
+}
+
+static void
+test_link_stream_reads_and_writes_may_be_odd(void **state)
+{
+	struct world *w = *state;
+
+	for (size_t most = 1; most < 40; most += 6) {
+		faults_at(0);
+		faults.most = most;
+		do_some(w);
+		faults.odd_every = 3;
+		faults.odd_error = most % 2 ? EAGAIN : EINTR;
+		do_some(w);
+		assert_true(faults.nodd > 0);
+		faults_end();
+	}
+}
+
+/* A worker, three jobs and a recall. 0, or -1 if something has failed. */
+static int
+scenario(struct world *w)
+{
+	struct task t[3];
+	struct keeper k;
+	int rc = 0, nsent = 0;
+
+	if (keep(w, &k) == NULL)
+		return -1;
+	for (int i = 0; i < 3; i++) {
+		struct fz_blob *arg = blob_of_number(300000);
+
+		if (arg == NULL ||
+		    send_job(&k, &t[i], i == 1 ? JOB_BYTES : JOB_ADD, arg,
+			20 * FZ_CLOCK_SECOND) != 0)
+			break;
+		nsent++;
+	}
+	fz_worker_recall(k.worker);
+	while (k.worker != NULL && k.worker->njobs != 0)
+		fz_loop_step(w->engine.loop, in_ms(30000), NULL);
+	if (k.worker != NULL)
+		fz_worker_free(k.worker);
+	for (int i = 0; i < nsent; i++) {
+		assert_one_outcome(&t[i]);
+		if (t[i].nfailed != 0 ||
+		    (t[i].ndone != 0 && t[i].value == NULL))
+			rc = -1;
+		fz_blob_unref(t[i].value);
+	}
+	return nsent == 3 ? rc : -1;
+}
+
+static void
+test_link_stream_any_call_may_fail(void **state)
+{
+	struct world *w = *state;
+	unsigned long n = 0;
+	int rc, nfailed = 0;
+
+	do {
+		faults_at(++n);
+		rc = scenario(w);
+		nfailed += rc != 0;
+		assert_no_children();
+	} while (faults_end());
+	assert_int_equal(rc, 0);
+	assert_true(nfailed > 10);
+}
+
+#define TEST(name) \
+	cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_link_stream_worker_does_jobs_in_order),
+		TEST(test_link_stream_worker_leaves_when_it_is_dismissed),
+		TEST(test_link_stream_big_values_go_there_and_back),
+		TEST(test_link_stream_a_lost_worker_costs_what_it_had_begun),
+		TEST(test_link_stream_a_reply_counts_whatever_follows_it),
+		TEST(test_link_stream_may_end_at_any_byte),
+		TEST(test_link_stream_half_a_frame_is_not_waited_for),
+		TEST(test_link_stream_recall_races_with_the_worker),
+		TEST(test_link_stream_a_recall_spares_later_jobs),
+		TEST(test_link_stream_a_death_at_any_moment),
+		TEST(test_link_stream_a_timeout_ends_a_job),
+		TEST(test_link_stream_a_timeout_ends_a_job_that_does_not_begin),
+		TEST(test_link_stream_reads_and_writes_may_be_odd),
+		TEST(test_link_stream_any_call_may_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
