@@ -1,0 +1,183 @@
+/*
+ * Chunks of the shared heap: how large, where, and with memory.
+ *
+ * wrap: memfd_create eventfd mmap madvise pthread_mutexattr_init
+ * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
+ * wrap: pthread_mutex_unlock getrlimit
+ */
+/* clock_gettime is not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "heap_test.h"
+#include "shared/heap.h"
+#include "shared/heap_state.h"
+
+static void
+test_heap_chunks_have_the_room_that_was_asked_for(void **state)
+{
+	static const size_t sizes[] = { 0, 1, 65536, 65537, 1 << 20,
+		(9 << 20) + 1 };
+	const size_t n = sizeof(sizes) / sizeof(sizes[0]);
+	unsigned char *chunks[6];
+	size_t used = 0;
+
+	(void)state;
+	for (size_t i = 0; i < n; i++) {
+		chunks[i] = fz_heap_alloc(sizes[i], NULL);
+		assert_non_null(chunks[i]);
+		assert_true(fz_heap_capacity(chunks[i]) >= sizes[i]);
+		assert_true(
+		    fz_heap_capacity(chunks[i]) <= sizes[i] + FZ_HEAP_CHUNK);
+		used += fz_heap_capacity(chunks[i]);
+		memset(chunks[i], (int)i, fz_heap_capacity(chunks[i]));
+		assert_ptr_equal(
+		    fz_ref_at(fz_ref_offset(chunks[i])), chunks[i]);
+	}
+	assert_int_equal(fz_heap_used(), used);
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < fz_heap_capacity(chunks[i]); k += 4096)
+			assert_int_equal(chunks[i][k], i);
+	fz_heap_trim(chunks[4], 100);
+	assert_int_equal(fz_heap_capacity(chunks[4]), FZ_HEAP_CHUNK);
+	fz_heap_trim(chunks[4], 100);
+	for (size_t i = 0; i < n; i++)
+		fz_heap_give_back(chunks[i]);
+	assert_int_equal(fz_heap_used(), 0);
+	assert_null(fz_ref_at(0));
+	assert_null(fz_heap_alloc(SIZE_MAX, NULL));
+	assert_null(fz_heap_alloc(fz_heap.size, NULL));
+}
+
+static void
+test_heap_chunks_keep_their_memory_for_a_while(void **state)
+{
+	void *chunks = fz_heap_alloc(1 << 20, NULL);
+	unsigned reserves = heap_faults.reserves;
+	void *much;
+
+	(void)state;
+	fz_heap_give_back(chunks);
+	assert_ptr_equal(fz_heap_alloc(1 << 20, NULL), chunks);
+	assert_int_equal(heap_faults.reserves, reserves);
+	fz_heap_give_back(chunks);
+	much = fz_heap_alloc((size_t)300 << 20, NULL);
+	assert_non_null(much);
+	fz_heap_give_back(much); /* too much to keep */
+	reserves = heap_faults.reserves;
+	chunks = fz_heap_alloc(1 << 20, NULL);
+	assert_true(heap_faults.reserves > reserves);
+	fz_heap_give_back(chunks);
+}
+
+static void
+giving_child(uint64_t chunk)
+{
+	fz_heap_give_back(fz_ref_at(chunk));
+}
+
+static void
+test_heap_takes_the_first_free_chunk_whoever_freed_it(void **state)
+{
+	enum { N = 64, FIRST = 5, SECOND = 40, THIRD = 41 };
+	void *chunks[N];
+	pid_t pid;
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		chunks[i] = fz_heap_alloc(1, NULL);
+	fz_heap_give_back(chunks[SECOND]);
+	pid = start_member(giving_child, fz_ref_offset(chunks[FIRST]));
+	await_used((N - 2) * FZ_HEAP_CHUNK);
+	kill_member(pid);
+	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[FIRST]);
+	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[SECOND]);
+	assert_true((unsigned char *)fz_heap_alloc(1, NULL) >
+		    (unsigned char *)chunks[N - 1]);
+	fz_heap_give_back(chunks[FIRST]);
+	fz_heap_give_back(chunks[SECOND]);
+	fz_heap_give_back(chunks[THIRD]);
+	assert_ptr_equal(
+	    fz_heap_alloc(2 * FZ_HEAP_CHUNK, NULL), chunks[SECOND]);
+	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[FIRST]);
+}
+
+/* The search does not walk over what is in use. */
+static void
+test_heap_takes_as_fast_with_many_chunks_in_use(void **state)
+{
+	struct timespec before, after;
+	uint32_t many, rounds;
+
+	(void)state;
+#ifdef FZ_VALGRIND
+	skip();
+#endif
+	assert_int_not_equal(fz_heap_join(NULL), 0);
+	many = heap_head()->nchunks / 2;
+	rounds = (uint32_t)(UINT64_C(20000000000) / many);
+	assert_int_equal(
+	    fz_heap_reserve(fz_heap.owners, (many + 2) * sizeof(uint64_t)), 0);
+	for (uint32_t i = 0; i < many; i++) /* without memory of their own */
+		atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, 1));
+	atomic_store(&heap_head()->top, many);
+	fz_heap_give_back(fz_heap_alloc(1, NULL));
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+	for (uint32_t i = 0; i < rounds; i++)
+		fz_heap_give_back(fz_heap_alloc(1, NULL));
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+	/* Twenty billion steps of a walk take longer. */
+	assert_true(after.tv_sec - before.tv_sec < 5);
+}
+
+/* It must not count as having memory after that. */
+static void
+test_heap_a_chunk_that_got_no_memory_is_without(void **state)
+{
+	unsigned reserves;
+	void *chunk;
+
+	(void)state;
+	fz_heap_give_back(fz_heap_alloc(1, NULL)); /* the words have some */
+	fz_heap_alloc(1, NULL);
+	for (unsigned n = 1; n <= 2; n++) {
+		struct fz_err err = { 0 };
+
+		heap_faults_at(n, false);
+		assert_null(fz_heap_alloc(1 << 20, &err));
+		heap_faults_end();
+		assert_int_equal(err.code, ENOMEM);
+		assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
+	}
+	reserves = heap_faults.reserves;
+	chunk = fz_heap_alloc(1 << 20, NULL);
+	assert_true(heap_faults.reserves > reserves);
+	memset(chunk, 1, 1 << 20);
+}
+
+#define TEST(name)                       \
+	cmocka_unit_test_setup_teardown( \
+	    name, heap_test_setup, heap_test_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_heap_chunks_have_the_room_that_was_asked_for),
+		TEST(test_heap_chunks_keep_their_memory_for_a_while),
+		TEST(test_heap_takes_the_first_free_chunk_whoever_freed_it),
+		TEST(test_heap_takes_as_fast_with_many_chunks_in_use),
+		TEST(test_heap_a_chunk_that_got_no_memory_is_without),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

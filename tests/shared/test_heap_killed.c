@@ -1,0 +1,245 @@
+/*
+ * What members of the shared heap leave that are killed at any moment.
+ *
+ * wrap: memfd_create eventfd mmap madvise pthread_mutexattr_init
+ * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
+ * wrap: pthread_mutex_unlock getrlimit
+ */
+/* fork and nanosleep are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "heap_test.h"
+#include "shared/heap.h"
+#include "shared/heap_state.h"
+
+/* What a child makes: one of each kind, sent or not. */
+static void
+making_child(uint64_t sent)
+{
+	struct fz_object *cell = fz_heap_new(TYPE, 100, NULL);
+	struct fz_object *large = fz_heap_new(TYPE, 100000, NULL);
+
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), large);
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), cell);
+	fz_heap_alloc(1 << 20, NULL);
+	memset(cell + 1, 1, 100 - sizeof(*cell));
+	atomic_store(&cell->sent, (uint32_t)sent);
+	atomic_store(&large->sent, (uint32_t)sent);
+	told->other = (uint64_t)cell->generation << 32 | fz_heap_name(cell);
+	told->number = (uint64_t)large->generation << 32 | fz_heap_name(large);
+}
+
+static struct fz_object *
+find_told(uint64_t who)
+{
+	return fz_heap_find((uint32_t)who, (uint32_t)(who >> 32), TYPE);
+}
+
+static void
+test_heap_of_the_dead_what_was_sent_stays(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	fz_heap_join(NULL);
+	pid = start_told_member(making_child, 0);
+	assert_non_null(find_told(told->number));
+	assert_non_null(find_told(told->other));
+	kill_member(pid);
+	heap_test_nap(200);
+	fz_heap_reclaim();
+	assert_non_null(find_told(told->number)); /* for its children */
+	await_used(0);
+	assert_null(find_told(told->number));
+	assert_null(find_told(told->other));
+	kill_member(start_told_member(making_child, 1));
+	await_used((2 << 20) + 3 * FZ_HEAP_CHUNK);
+	assert_non_null(find_told(told->number));
+	assert_non_null(find_told(told->other));
+}
+
+/* Killed at the first store of fz_heap_free(). */
+static void
+freeing_child(uint64_t arg)
+{
+	struct fz_object *cell = fz_heap_new(TYPE, 100, NULL);
+	struct fz_object *large = fz_heap_new(TYPE, 1000, NULL);
+
+	(void)arg;
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), cell);
+	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), large);
+	atomic_store(&cell->sent, 1);
+	atomic_store(&large->sent, 1);
+	atomic_store(&cell->type, 0);
+	atomic_store(&large->type, 0);
+	told->number = 1;
+}
+
+static void
+test_heap_of_the_dead_what_was_half_freed_goes(void **state)
+{
+	(void)state;
+	fz_heap_join(NULL);
+	kill_member(start_told_member(freeing_child, 0));
+	assert_true(fz_heap_used() > 2 << 20);
+	await_used(0);
+}
+
+static void
+grandchild(uint64_t arg)
+{
+	struct fz_object *o = find_told(arg);
+
+	told->bad = o == NULL;
+	if (o != NULL)
+		memcpy(o + 1, "written", 8);
+	told->number = 1;
+}
+
+static void
+forking_child(uint64_t arg)
+{
+	struct fz_object *o = fz_heap_new(TYPE, 100, NULL);
+	pid_t pid = fork();
+
+	(void)arg;
+	if (pid == 0) {
+		grandchild((uint64_t)o->generation << 32 | fz_heap_name(o));
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+	told->bad |= memcmp(o + 1, "written", 8) != 0;
+	told->other = 1;
+}
+
+static void
+test_heap_a_fork_of_a_fork_has_it_too(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	fz_heap_join(NULL);
+	pid = start_told_member(forking_child, 0);
+	await_told(&told->other);
+	kill_member(pid);
+	assert_int_equal(told->bad, 0);
+}
+
+static bool
+is_all(const unsigned char *at, size_t n, unsigned char c)
+{
+	return at[0] == c && memcmp(at, at + 1, n - 1) == 0;
+}
+
+/* Takes and gives at random, and sees that nobody else has what it has. */
+static void
+busy_child(uint64_t seed)
+{
+	unsigned char mark = (unsigned char)(seed % 255 + 1);
+	uint64_t x = seed * 2654435761u + 1;
+	/* In a cell or in a chunk. */
+	struct fz_object *own = fz_heap_new(TYPE, seed % 2 ? 1000 : 200, NULL);
+
+	for (;;) {
+		size_t size, room;
+		unsigned char *at;
+
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		size = (size_t)(x >> 33) % (5 * FZ_HEAP_CHUNK);
+		at = fz_heap_alloc(size, NULL);
+		if (at == NULL || own == NULL) {
+			told->bad = 1;
+			return;
+		}
+		room = fz_heap_capacity(at);
+		memset(at, mark, room);
+		if (x >> 20 & 1)
+			fz_heap_set_owner(at, own);
+		if (x >> 21 & 1) {
+			fz_heap_free(own);
+			if (!(x >> 20 & 1)) {
+				if (!is_all(at, room, mark))
+					told->bad = 2;
+				fz_heap_give_back(at);
+			}
+			own = fz_heap_new(TYPE, x >> 22 & 1 ? 1000 : 200, NULL);
+		} else {
+			if (!is_all(at, room, mark))
+				told->bad = 3;
+			fz_heap_give_back(at);
+		}
+		fz_heap_free(fz_heap_new(TYPE, 64, NULL));
+		told->rounds++;
+	}
+}
+
+/* fz_heap_used() does not know of what was freed when one was killed. */
+static bool
+all_free(void)
+{
+	uint32_t i = 0, top = heap_head()->top;
+
+	while (i < top && is_free(atomic_load(&fz_heap.owners[i])))
+		i++;
+	return i == top;
+}
+
+static void
+test_heap_killed_at_any_instruction(void **state)
+{
+	pid_t pids[3];
+	uint64_t n = 0;
+	int64_t until;
+
+	(void)state;
+	fz_heap_join(NULL);
+	for (int i = 0; i < 3; i++)
+		pids[i] = start_member(busy_child, ++n);
+	srand(1);
+	for (int i = 0; i < 300; i++) {
+		struct timespec ts = { 0, 1000 * (rand() % 12000) };
+
+		nanosleep(&ts, NULL);
+		kill_member(pids[i % 3]);
+		pids[i % 3] = start_member(busy_child, ++n);
+	}
+	for (int i = 0; i < 3; i++)
+		kill_member(pids[i]);
+	assert_int_equal(told->bad, 0);
+	assert_true(told->rounds > 100);
+	until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+	while (!all_free() && fz_clock_ns() < until) {
+		fz_heap_give_back(fz_heap_alloc(1, NULL));
+		heap_test_nap(50);
+	}
+	assert_true(all_free());
+}
+
+#define TEST(name)                       \
+	cmocka_unit_test_setup_teardown( \
+	    name, heap_test_setup, heap_test_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_heap_of_the_dead_what_was_sent_stays),
+		TEST(test_heap_of_the_dead_what_was_half_freed_goes),
+		TEST(test_heap_a_fork_of_a_fork_has_it_too),
+		TEST(test_heap_killed_at_any_instruction),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

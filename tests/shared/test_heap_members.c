@@ -1,0 +1,256 @@
+/*
+ * The members of the shared heap: how they join, live and die.
+ *
+ * wrap: memfd_create eventfd mmap madvise pthread_mutexattr_init
+ * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
+ * wrap: pthread_mutex_unlock getrlimit
+ */
+/* pthread_barrier_init and others are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/err.h"
+#include "heap_test.h"
+#include "shared/heap.h"
+#include "shared/heap_state.h"
+
+static void
+joining_child(uint64_t arg)
+{
+	struct fz_err err = { 0 };
+
+	(void)arg;
+	told->number = fz_heap_join(&err);
+}
+
+static void
+test_heap_a_forked_child_is_another_member(void **state)
+{
+	uint32_t self = fz_heap_join(NULL), child;
+	pid_t pid;
+
+	(void)state;
+	assert_int_not_equal(self, 0);
+	assert_int_equal(fz_heap_self(), self);
+	assert_true(fz_heap_alive(self));
+	assert_false(fz_heap_alive(0));
+	pid = start_told_member(joining_child, 0);
+	child = (uint32_t)told->number;
+	assert_int_not_equal(child, self);
+	assert_int_not_equal(fz_heap_place(child), fz_heap_place(self));
+	assert_true(fz_heap_alive(child));
+	assert_true(fz_heap_alive(child));
+	kill_member(pid);
+	assert_false(fz_heap_alive(child));
+	assert_true(fz_heap_alive(self));
+}
+
+static void
+test_heap_a_place_is_used_again_after_a_second(void **state)
+{
+	uint32_t first, next, place;
+	pid_t pid;
+
+	(void)state;
+	fz_heap_join(NULL);
+	kill_member(start_told_member(joining_child, 0));
+	first = (uint32_t)told->number;
+	place = fz_heap_place(first);
+	kill_member(start_told_member(joining_child, 0)); /* notes the death */
+	assert_int_not_equal(fz_heap_place((uint32_t)told->number), place);
+	heap_test_nap(1100);
+	pid = start_told_member(joining_child, 0);
+	next = (uint32_t)told->number;
+	assert_int_equal(fz_heap_place(next), place);
+	assert_int_not_equal(next, first);
+	assert_true(fz_heap_alive(next));
+	assert_false(fz_heap_alive(first));
+	kill_member(pid);
+	assert_false(fz_heap_alive(first));
+	assert_false(fz_heap_alive(next));
+	assert_int_equal(fz_heap_nplaces(), 3);
+}
+
+static void
+dying_child(uint64_t arg)
+{
+	heap_faults_at((unsigned)arg, true);
+	if (fz_heap_join(NULL) != 0)
+		fz_heap_new(TYPE, 8, NULL);
+	told->number = arg;
+}
+
+/* Held locks, half a place, a chunk that is claimed, ... */
+static void
+test_heap_who_dies_joining_or_taking_holds_nobody_up(void **state)
+{
+	unsigned n = 0;
+	uint32_t self = fz_heap_join(NULL);
+	pid_t pid;
+	int status;
+
+	(void)state;
+	do {
+		atomic_store(&told->number, 0);
+		pid = start_member(dying_child, ++n);
+		while (waitpid(pid, &status, WNOHANG) == 0 &&
+		       atomic_load(&told->number) == 0)
+			heap_test_nap(1);
+		if (atomic_load(&told->number) != 0)
+			kill_member(pid);
+		kill_member(start_told_member(joining_child, 0));
+	} while (atomic_load(&told->number) != 0 && n < 40 &&
+		 WIFSIGNALED(status) && n < 30);
+	assert_true(n >= 5);
+	assert_true(fz_heap_alive(self));
+	await_used(0);
+}
+
+static void *
+joining_thread(void *arg)
+{
+	(void)arg;
+	fz_heap_join(NULL);
+	return NULL;
+}
+
+static void
+join_by_a_thread(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, joining_thread, NULL) != 0 ||
+	    pthread_join(thread, NULL) != 0)
+		told->bad++;
+}
+
+static void
+child_of_threads(uint64_t arg)
+{
+	(void)arg;
+	join_by_a_thread();
+	if (!fz_heap_alive(fz_heap_self()))
+		told->bad++;
+	fz_heap_reclaim();
+	told->other = fz_heap_name(fz_heap_new(TYPE, 8, NULL));
+	told->number = fz_heap_self();
+}
+
+static void
+test_heap_a_member_outlives_the_thread_that_joined(void **state)
+{
+	uint32_t child;
+	pid_t pid;
+
+	(void)state;
+	fz_heap_join(NULL);
+	pid = start_told_member(child_of_threads, 0);
+	child = (uint32_t)told->number;
+	assert_int_equal(told->bad, 0);
+	assert_int_not_equal(child, fz_heap_self());
+	for (int i = 0; i < 30; i++) { /* more than a second after its end */
+		assert_true(fz_heap_alive(child));
+		fz_heap_reclaim();
+		heap_test_nap(50);
+	}
+	kill_member(start_told_member(joining_child, 0));
+	assert_int_not_equal(
+	    fz_heap_place((uint32_t)told->number), fz_heap_place(child));
+	assert_true(fz_heap_used() > 0);
+	kill_member(pid);
+	assert_false(fz_heap_alive(child));
+	await_used(0);
+}
+
+/* teardown() sees that the region is gone. */
+static void
+test_heap_ends_after_the_thread_that_joined(void **state)
+{
+	(void)state;
+	join_by_a_thread();
+	assert_int_equal(told->bad, 0);
+}
+
+static pthread_barrier_t stages;
+
+static void *
+living_thread(void *arg)
+{
+	fz_heap_join(NULL);
+	pthread_barrier_wait(&stages);
+	pthread_barrier_wait(&stages);
+	return arg;
+}
+
+static void
+test_heap_stays_while_the_thread_that_joined_lives(void **state)
+{
+	pthread_t thread;
+	uint32_t self;
+
+	(void)state;
+	assert_int_equal(pthread_barrier_init(&stages, NULL, 2), 0);
+	assert_int_equal(pthread_create(&thread, NULL, living_thread, NULL), 0);
+	pthread_barrier_wait(&stages);
+	self = fz_heap_self();
+	fz_heap_release(); /* its lock must stay mapped */
+	assert_int_not_equal(fz_heap_wake_fd(), -1);
+	fz_heap_acquire();
+	assert_int_equal(fz_heap_join(NULL), self);
+	pthread_barrier_wait(&stages);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_barrier_destroy(&stages);
+}
+
+static void
+test_heap_has_room_for_4096(void **state)
+{
+	struct fz_err err = { 0 };
+	uint32_t first = fz_heap_join(NULL);
+
+	(void)state;
+	for (int i = 1; i < FZ_HEAP_MEMBERS; i++) {
+		fz_heap.self = 0; /* it is alive all the same */
+		assert_int_not_equal(fz_heap_join(NULL), 0);
+	}
+	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
+	fz_heap.self = 0;
+	assert_int_equal(fz_heap_join(&err), 0);
+	assert_non_null(strstr(err.text, "4096"));
+	for (uint32_t i = 0; i < FZ_HEAP_MEMBERS; i++) {
+		member_at(i)->pid = 0;
+		pthread_mutex_unlock(&member_at(i)->life);
+	}
+	assert_false(fz_heap_alive(first));
+	/* They died just now: it waits until one of the places is free. */
+	assert_int_not_equal(fz_heap_join(&err), 0);
+	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
+}
+
+#define TEST(name)                       \
+	cmocka_unit_test_setup_teardown( \
+	    name, heap_test_setup, heap_test_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_heap_a_forked_child_is_another_member),
+		TEST(test_heap_a_place_is_used_again_after_a_second),
+		TEST(test_heap_who_dies_joining_or_taking_holds_nobody_up),
+		TEST(test_heap_a_member_outlives_the_thread_that_joined),
+		TEST(test_heap_ends_after_the_thread_that_joined),
+		TEST(test_heap_stays_while_the_thread_that_joined_lives),
+		TEST(test_heap_has_room_for_4096),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

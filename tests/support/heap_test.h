@@ -1,0 +1,66 @@
+/*
+ * heap_test.h - the shared heap with members that are killed, and system calls
+ * that fail or are the last of a process.
+ *
+ * A test that includes this has these lines in its first comment:
+ *
+ * wrap: memfd_create eventfd mmap madvise pthread_mutexattr_init
+ * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
+ * wrap: pthread_mutex_unlock getrlimit
+ */
+#ifndef HEAP_TEST_H
+#define HEAP_TEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { TYPE = 7 };
+
+/* What children tell. */
+struct told {
+	_Atomic uint64_t number;
+	_Atomic uint64_t other;
+	_Atomic int bad;
+	_Atomic int rounds;
+};
+
+extern struct told *told;
+
+extern struct heap_faults {
+	pid_t pid;         /* whose calls fail; 0: none */
+	unsigned calls;    /* counted since heap_faults_at() */
+	unsigned at;       /* the one that fails */
+	bool die;          /* the process is killed there instead */
+	unsigned reserves; /* how often memory was populated */
+} heap_faults;
+
+int heap_test_setup(void **state);
+
+int heap_test_teardown(void **state);
+
+/* The `n`-th call from now on fails, or is the last of this process. */
+void heap_faults_at(unsigned n, bool die);
+
+/* Nothing fails any more. Returns whether the call that was to fail came. */
+bool heap_faults_end(void);
+
+void heap_test_nap(int ms);
+
+/* A child that runs f(arg) and waits to be killed. */
+pid_t start_member(void (*f)(uint64_t arg), uint64_t arg);
+
+/* The same; returns once the child has told its number. */
+pid_t start_told_member(void (*f)(uint64_t arg), uint64_t arg);
+
+void kill_member(pid_t pid);
+
+/* Wait until `what` is not 0. */
+void await_told(_Atomic uint64_t *what);
+
+/* Take and give chunks until the memory of dead members is free. */
+void await_used(size_t used);
+
+#endif
