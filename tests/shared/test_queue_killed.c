@@ -1,0 +1,370 @@
+/*
+ * A queue in shared memory, and processes that are killed at each instruction
+ * of what they do to it: one steps them by ptrace.
+ */
+/* ptrace and nanosleep are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "box.h"
+#include "shared/heap.h"
+#include "shared/heap_state.h"
+#include "shared/queue.h"
+
+/*
+ * Instrumented code has many more instructions: not each of them there, and
+ * each of all only with FZLUA_LONG in the environment.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(FZ_COVERAGE)
+enum { STRIDE = 61 };
+#else
+enum { STRIDE = 4 };
+#endif
+
+static unsigned long
+stride(void)
+{
+	return getenv("FZLUA_LONG") != NULL ? 1 : STRIDE;
+}
+
+static void
+put_small_one(struct box *box)
+{
+	box_put(box, 200, 9);
+}
+
+static void
+put_one(struct box *box)
+{
+	box_put(box, 200, 700);
+}
+
+static void
+put_big_one(struct box *box)
+{
+	box_put_big(box, 200, 100);
+}
+
+static void
+take_one(struct box *box)
+{
+	box_take(box, NULL);
+}
+
+static void
+close_it(struct box *box)
+{
+	fz_queue_close(&box->queue, fz_heap_join(NULL));
+}
+
+static void
+compact_it(struct box *box)
+{
+	fz_queue_compact(&box->queue, fz_heap_join(NULL));
+}
+
+static void
+take_and_say_done(struct box *box)
+{
+	box_take(box, NULL);
+	fz_queue_task_done(&box->queue, fz_heap_join(NULL));
+}
+
+/*
+ * Have a child do `act` and kill it after `n` instructions. False where it had
+ * done all before.
+ */
+static bool
+kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_int_not_equal(pid, -1);
+	if (pid == 0) {
+		if (fz_heap_join(NULL) == 0 ||
+		    ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
+			_exit(1);
+		raise(SIGSTOP);
+		act(box);
+		atomic_store(&box->done, 1);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status))
+		skip(); /* it may not be traced here */
+	while (n-- > 0) {
+		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSTOPPED(status));
+		if (atomic_load(&box->done))
+			break;
+	}
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return !atomic_load(&box->done);
+}
+
+/*
+ * Kill it after each instruction. Before, there are `n` items of `len` bytes;
+ * then one more is put, and all are read. `fewer`: the first may be lost;
+ * otherwise there may be a 200 behind them.
+ */
+static void
+walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
+{
+	unsigned long nkilled = 0, nlost = 0;
+
+	for (unsigned long k = 0;; k += stride()) {
+		struct box *box = box_new(0);
+		unsigned number, first = 1;
+		bool killed;
+
+		for (unsigned i = 1; i <= n; i++)
+			assert_int_equal(box_put(box, i, len), FZ_QUEUE_DONE);
+		killed = kill_after(box, act, k);
+		assert_int_equal(box_put(box, n + 1, len), FZ_QUEUE_DONE);
+		assert_int_equal(
+		    box_put_big(box, n + 2, 100000), FZ_QUEUE_DONE);
+		number = box_take(box, NULL);
+		if (fewer && number == 2) {
+			first = 2;
+			nlost++;
+		}
+		for (unsigned i = first; i <= n + 2; i++) {
+			if (i == n + 1 && number == 200) {
+				assert_false(fewer);
+				number = box_take(box, NULL);
+				nlost++;
+			}
+			assert_int_equal(number, i);
+			number = box_take(box, NULL);
+		}
+		assert_int_equal(number, 0);
+		assert_int_equal(fz_queue_size(&box->queue), 0);
+		/* Only we have taken something and not said that it is done. */
+		while (fz_queue_task_done(&box->queue, box_self()))
+			continue;
+		assert_true(fz_queue_all_done(&box->queue, true));
+		fz_heap_free(&box->object);
+		if (!killed)
+			break;
+		nkilled++;
+	}
+	assert_true(nkilled * stride() > 200);
+	assert_true(nlost > 0); /* it was killed behind the store, too */
+}
+
+static void
+test_queue_who_is_killed_while_putting_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_small_one, 2, 100, false);
+}
+
+static void
+test_queue_who_is_killed_at_the_first_put_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_small_one, 0, 100, false);
+}
+
+/* 2 x 32500 bytes and 700 do not fit into one. */
+static void
+test_queue_who_is_killed_at_a_new_segment_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_one, 2, 32500, false);
+}
+
+static void
+test_queue_who_is_killed_with_a_big_one_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk(put_big_one, 1, 100, false);
+}
+
+static void
+test_queue_who_is_killed_while_taking_takes_one_at_most(void **state)
+{
+	(void)state;
+	walk(take_one, 3, 8, true);
+	walk(take_and_say_done, 3, 8, true);
+}
+
+/* Chunks that belong to somebody, exactly. */
+static size_t
+count_used(void)
+{
+	uint32_t top = atomic_load(&heap_head()->top);
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < top; i++)
+		n += !is_free(atomic_load(&fz_heap.owners[i]));
+	return n;
+}
+
+/* Behind the walks; a second after the last death. */
+static void
+test_queue_what_the_killed_had_comes_back(void **state)
+{
+	struct timespec second = { 1, 200000000 };
+
+	(void)state;
+	fz_heap_reclaim();
+	nanosleep(&second, NULL);
+	fz_heap_reclaim();
+	assert_int_equal(count_used(), 1); /* that of our cells */
+}
+
+/* Once emptied, with a segment or two, or as one that was killed has left it.
+ */
+static struct box *
+emptied_box(size_t len, unsigned long twice)
+{
+	struct box *box = box_new(0);
+
+	for (unsigned i = 1; i <= 3; i++)
+		assert_int_equal(box_put(box, i, len), FZ_QUEUE_DONE);
+	for (unsigned i = 1; i <= 3; i++)
+		assert_int_equal(box_take(box, NULL), i);
+	if (twice != 0)
+		kill_after(box, compact_it, twice);
+	/* As one that came to it has left them: a dead holder takes long. */
+	atomic_store(&box->queue.putting.owner, 0);
+	atomic_store(&box->queue.taking.owner, 0);
+	atomic_store(&box->done, 0);
+	return box;
+}
+
+/* Kill it there after each instruction; the queue goes on as a new one. */
+static void
+walk_compacting(size_t len, unsigned long twice)
+{
+	unsigned long nkilled = 0;
+	bool killed;
+
+	do {
+		struct box *box = emptied_box(len, twice);
+
+		killed = kill_after(box, compact_it, nkilled++ * stride());
+		assert_int_equal(fz_queue_size(&box->queue), 0);
+		for (unsigned round = 0; round < 2; round++) {
+			assert_int_equal(box_take(box, NULL), 0);
+			for (unsigned i = 1; i <= 5; i++)
+				assert_int_equal(
+				    box_put(box, i, len), FZ_QUEUE_DONE);
+			assert_int_equal(
+			    box_put_big(box, 6, 100), FZ_QUEUE_DONE);
+			assert_int_equal(fz_queue_size(&box->queue), 6);
+			for (unsigned i = 1; i <= 6; i++)
+				assert_int_equal(box_take(box, NULL), i);
+			fz_queue_compact(&box->queue, box_self());
+		}
+		fz_heap_free(&box->object);
+	} while (killed);
+	/* Little is left to do where the first one was killed late. */
+	assert_true(twice != 0 || nkilled * stride() > 200);
+}
+
+/* A position that is nowhere has a count only. */
+static bool
+is_nowhere(const _Atomic uint64_t *position)
+{
+	return atomic_load(position) <= FZ_QUEUE_MAX;
+}
+
+/* After how many instructions the tail is nowhere again. */
+static unsigned long
+find_half_done(void)
+{
+	unsigned long below = 0, at = 1 << 20;
+
+	while (below + 1 < at) {
+		unsigned long k = below + (at - below) / 2;
+		struct box *box = emptied_box(100, k);
+
+		if (is_nowhere(&box->queue.tail))
+			at = k;
+		else
+			below = k;
+		fz_heap_free(&box->object);
+	}
+	return at;
+}
+
+static void
+test_queue_who_is_killed_while_compacting_leaves_it_whole(void **state)
+{
+	(void)state;
+	walk_compacting(100, 0);
+	walk_compacting(32500, 0);
+}
+
+/* What one has left, another is killed at: the tail is nowhere, or about to. */
+static void
+test_queue_who_is_killed_while_compacting_again_leaves_it_whole(void **state)
+{
+	unsigned long at = find_half_done();
+	struct box *box = emptied_box(100, at);
+
+	(void)state;
+	assert_true(is_nowhere(&box->queue.tail));
+	assert_false(is_nowhere(&box->queue.head));
+	fz_heap_free(&box->object);
+	walk_compacting(100, at);
+	walk_compacting(100, at - 1);
+}
+
+/* Killed in close(): it is closed or it is not, and others can close it. */
+static void
+test_queue_who_is_killed_while_closing_leaves_it_whole(void **state)
+{
+	bool more = true;
+
+	(void)state;
+	for (unsigned long k = 0; more; k += stride()) {
+		struct box *box = box_new(0);
+		enum fz_queue_state got;
+
+		more = kill_after(box, close_it, k);
+		got = box_put(box, 1, 10);
+		assert_true(got == FZ_QUEUE_DONE || got == FZ_QUEUE_CLOSED);
+		assert_int_equal(box_take(box, NULL), got == FZ_QUEUE_DONE);
+		close_it(box);
+		assert_int_equal(box_put(box, 1, 10), FZ_QUEUE_CLOSED);
+		fz_heap_free(&box->object);
+	}
+}
+
+#define TEST(name) cmocka_unit_test(name)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_queue_who_is_killed_while_putting_leaves_it_whole),
+		TEST(test_queue_who_is_killed_at_the_first_put_leaves_it_whole),
+		TEST(test_queue_who_is_killed_at_a_new_segment_leaves_it_whole),
+		TEST(test_queue_who_is_killed_with_a_big_one_leaves_it_whole),
+		TEST(test_queue_who_is_killed_while_taking_takes_one_at_most),
+		TEST(test_queue_who_is_killed_while_closing_leaves_it_whole),
+		TEST(test_queue_who_is_killed_while_compacting_leaves_it_whole),
+		TEST(
+		    test_queue_who_is_killed_while_compacting_again_leaves_it_whole),
+		TEST(test_queue_what_the_killed_had_comes_back),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
