@@ -1,0 +1,64 @@
+/* slots_test.h - slots, and users of pools that run jobs in them. */
+#ifndef SLOTS_TEST_H
+#define SLOTS_TEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sched/pool.h"
+#include "sched/slots.h"
+#include "worker/worker.h"
+#include "world.h"
+
+struct slots_waiter {
+	struct fz_slots_waiter waiter;
+	struct fz_slots *takes; /* when it is told, if not NULL */
+	int ntold;
+	bool got;
+};
+
+/* A make with some tokens, whose pipe the test sees. */
+struct slots_make {
+	int pipe[2];
+	struct fz_slots *slots;
+};
+
+/* A user of a pool, which sends all jobs at once, as far as there are slots. */
+struct slots_user {
+	struct fz_pool_user user;
+	struct fz_pool *pool;
+	struct fz_job jobs[16];
+	enum job func;
+	uint64_t arg;
+	int njobs, nsent, ndone, nfailed;
+	int nbusy, peak;
+};
+
+struct slots_waiter slots_waiter(struct fz_slots *takes);
+
+void slots_make_begin(
+    struct world *w, struct slots_make *m, const char *tokens);
+
+void slots_make_end(struct world *w, struct slots_make *m);
+
+/* Tokens in the pipe. */
+unsigned slots_left(const struct slots_make *m);
+
+/* How many can be taken now; they are given back. */
+unsigned slots_free(struct world *w, struct fz_slots *slots);
+
+struct fz_pool *slots_pool(struct world *w, unsigned max,
+    struct fz_slots *slots, fz_worker_main main_, void *ctx);
+
+/* 0, or -1 where the pool has no memory for another user. */
+int slots_user_try(struct slots_user *u, struct fz_pool *pool, int njobs,
+    enum job func, uint64_t arg);
+
+void slots_user_begin(struct slots_user *u, struct fz_pool *pool, int njobs,
+    enum job func, uint64_t arg);
+
+/* Turn the loop until `n` jobs have ended. */
+void slots_user_wait(struct world *w, struct slots_user *u, int n);
+
+#endif
