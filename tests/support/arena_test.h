@@ -1,0 +1,45 @@
+/*
+ * arena_test.h - an arena, children that enter it, and calls that fail.
+ *
+ * A test that includes this has these lines in its first comment:
+ *
+ * wrap: memfd_create ftruncate mmap madvise fallocate getrlimit open read
+ * wrap: malloc calloc realloc
+ */
+#ifndef ARENA_TEST_H
+#define ARENA_TEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/arena.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+extern struct arena_faults {
+	bool memfd_fails, ftruncate_fails, file_size_limited, no_memory;
+	bool meminfo_fails;
+	const char *meminfo; /* what it says, NULL: the truth */
+	size_t mmap_max;     /* longer mappings fail */
+	int populate_error;  /* of MADV_POPULATE_WRITE */
+	int allocate_error;  /* of fallocate without punching */
+	int interruptions;   /* EINTR so many times, of both */
+	int good_mallocs;    /* the next ones, then one fails; -1: all */
+} arena_faults;
+
+/* Nothing fails any more. */
+void arena_faults_end(void);
+
+/* *state is an arena. */
+int arena_test_setup(void **state);
+
+/* Fails if a descriptor is left over. */
+int arena_test_teardown(void **state);
+
+/* What `act` returns in a child that has entered `slice`. */
+int in_arena_child(struct fz_arena *shm, uint32_t slice,
+    int (*act)(struct fz_arena *shm, uint64_t offset), uint64_t offset);
+
+#endif
