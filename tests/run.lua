@@ -148,8 +148,8 @@ end
 
 local pid = read("/proc/self/stat"):match "^%d+"
 
----@return string names of the children of this process, "": it has none
-local function children()
+---@return string children of this process and their names, "": it has none
+function t.children()
   local list = {}
   for child in read(("/proc/%s/task/%s/children"):format(pid, pid)):gmatch "%d+" do
     local file <close> = io.open(("/proc/%s/comm"):format(child))
@@ -159,7 +159,7 @@ local function children()
 end
 
 ---@return integer number of open descriptors
-local function descriptors()
+function t.descriptors()
   local n = 0
   for fd = 0, tonumber(read("/proc/self/status"):match "FDSize:%s*(%d+)") - 1 do
     local file <close> = io.open("/proc/self/fdinfo/" .. fd)
@@ -174,7 +174,7 @@ local function left_over(before)
   repeat
     collectgarbage()
     collectgarbage()
-    local kids, n = children(), descriptors()
+    local kids, n = t.children(), t.descriptors()
     if kids == "" and n <= before then return nil end
     if fz.now() > deadline then
       if kids ~= "" then return "children: " .. kids end
@@ -205,7 +205,7 @@ local function run(name, f)
   io.write(name)
   io.flush()
   local start = fz.now()
-  local before = descriptors()
+  local before = t.descriptors()
   local ok, e = xpcall(f, function(e)
     return debug.traceback(tostring(e), 2)
   end)

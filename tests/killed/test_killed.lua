@@ -165,7 +165,7 @@ fz.chain({ s }):invoke { A = 1 }]]):format(ready))
 : > %s
 MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
 n=0; until test -s %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
-kill -STOP $(pgrep -P $pid); sleep 0.05; kill -9 $pid; wait $pid 2>/dev/null
+kill -STOP $(cat /proc/$pid/task/$pid/children); sleep 0.05; kill -9 $pid; wait $pid 2>/dev/null
 %s]]):format(ready, mark, script, ready, GONE:format(mark))), "")
   end
 end

@@ -176,13 +176,18 @@ tests["errors and cancelled runs inside give their slots back"] = function()
   t.equal({ peak(log) }, { 3, 8 })
 end
 
--- Workers below process `root`, one of which is killed each time the shell loop turns.
+-- Kill one of the workers below a process at random, again and again while a file exists.
 local KILLER = [[
+workers() {
+  children=; read -r children <"/proc/$1/task/$1/children"
+  for pid in $children; do
+    name=; read -r name <"/proc/$pid/comm"
+    case $name in fzlua*) echo $pid;; esac
+    workers $pid
+  done
+}
 ( while test -e %s; do
-    ps -eo pid=,ppid=,comm= | awk -v root=%d '{ up[$1] = $2; name[$1] = $3 }
-      END { for (p in up) { q = p; while (q > 1 && q != root) q = up[q]
-            if (q == root && p != root && name[p] ~ /^fzlua/) print p } }' |
-      shuf -n 1 | xargs -r kill -9
+    workers %d | shuf -n 1 | xargs -r kill -9
     sleep 0.04
   done ) >/dev/null 2>&1 </dev/null & echo $! ]]
 
