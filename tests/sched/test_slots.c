@@ -1,5 +1,5 @@
 /*
- * Slots in one process: who has one, and who waits.
+ * Slots in one process: taken, given back and waited for.
  *
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
  * wrap: pipe2 read write pwritev2
@@ -182,7 +182,7 @@ test_slots_a_token_of_others_wakes_who_waits(void **state)
 		assert_true(waiter.got);
 		assert_int_equal(slots_left(&m), 0);
 	}
-	/* Nobody waits any more: a token is no reason to wake. */
+	/* No waiter is left: a token is no reason to wake. */
 	assert_int_equal(write(m.pipe[1], "x", 1), 1);
 	assert_int_equal(fz_loop_step(w->engine.loop, 0, NULL), 0);
 	assert_int_equal(waiter.ntold, 3);

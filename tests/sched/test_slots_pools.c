@@ -96,7 +96,7 @@ test_slots_closing_a_pool_gives_all_back(void **state)
 
 /* Two levels, then three: 4 x 4 (x 4) jobs in 1 to 4 slots. */
 
-/* All of it; returns false where something could not be had. */
+/* All of it; returns false if something could not be had. */
 static bool
 try_all(struct world *w)
 {

@@ -1,5 +1,5 @@
 /*
- * Shared memory: extents, who reads them, and what is refused.
+ * Shared memory: its extents, their readers, and what is refused.
  *
  * wrap: memfd_create ftruncate mmap madvise fallocate getrlimit open read
  * wrap: malloc calloc realloc

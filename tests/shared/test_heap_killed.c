@@ -143,7 +143,7 @@ is_all(const unsigned char *at, size_t n, unsigned char c)
 	return at[0] == c && memcmp(at, at + 1, n - 1) == 0;
 }
 
-/* Takes and gives at random, and sees that nobody else has what it has. */
+/* Takes and gives chunks at random; no other process writes to its own. */
 static void
 busy_child(uint64_t seed)
 {

@@ -83,7 +83,7 @@ test_queue_a_compacted_one_goes_on(void **state)
 		for (unsigned i = 1; i <= 4; i++)
 			assert_int_equal(box_take(box, NULL), i);
 		fz_queue_compact(&box->queue, box_self());
-		pid = fork(); /* another finds it where it is now */
+		pid = fork(); /* another process finds its new place */
 		if (pid == 0)
 			_exit(box_take(box, NULL) == 5 ? 0 : 1);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -104,7 +104,7 @@ test_queue_a_compacted_one_goes_on(void **state)
 	assert_int_equal(fz_heap_used(), before);
 }
 
-/* A segment that one had linked who was killed before the tail said so. */
+/* A segment whose writer was killed after the link, before the tail moved. */
 static void
 test_queue_a_linked_segment_is_given_back(void **state)
 {
@@ -130,7 +130,7 @@ test_queue_a_linked_segment_is_given_back(void **state)
 	fz_heap_free(&box->object);
 }
 
-/* By who reads the last one, or by who closes it. */
+/* The reader of the last item frees it, or the process that closes it. */
 static void
 test_queue_a_closed_one_has_no_memory(void **state)
 {
@@ -163,7 +163,7 @@ holding_child(struct box *box, _Atomic uint32_t *owner)
 		pause();
 }
 
-/* Who has stopped with a lock must not hold up who merely tidies. */
+/* A stopped process with a lock must not hold up fz_queue_compact(). */
 static void
 test_queue_one_that_is_in_use_is_not_compacted(void **state)
 {
@@ -224,7 +224,7 @@ test_queue_a_closed_one_takes_nothing(void **state)
 	fz_heap_free(&box->object);
 }
 
-/* One that lives and does not go on: nobody is kept in here for ever. */
+/* The holder lives and does not go on: calls return all the same. */
 static void
 test_queue_a_lock_that_stays_held_is_told(void **state)
 {
@@ -268,7 +268,7 @@ test_queue_what_is_taken_is_unfinished(void **state)
 	assert_int_equal(status, 0);
 	assert_false(fz_queue_all_done(&box->queue, true));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
-	/* What the dead one had is done, as one sees who looks for it. */
+	/* What the dead child had is done, if dead members are looked for. */
 	assert_false(fz_queue_all_done(&box->queue, false));
 	assert_true(fz_queue_all_done(&box->queue, true));
 	/* It may have handed them on. */

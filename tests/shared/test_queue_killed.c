@@ -82,7 +82,7 @@ take_and_say_done(struct box *box)
 }
 
 /*
- * Have a child do `act` and kill it after `n` instructions. False where it had
+ * Have a child do `act` and kill it after `n` instructions. False if it had
  * done all before.
  */
 static bool
@@ -203,7 +203,7 @@ test_queue_who_is_killed_while_taking_takes_one_at_most(void **state)
 	walk(take_and_say_done, 3, 8, true);
 }
 
-/* Chunks that belong to somebody, exactly. */
+/* The exact number of chunks that have an owner. */
 static size_t
 count_used(void)
 {
@@ -241,7 +241,7 @@ emptied_box(size_t len, unsigned long twice)
 		assert_int_equal(box_take(box, NULL), i);
 	if (twice != 0)
 		kill_after(box, compact_it, twice);
-	/* As one that came to it has left them: a dead holder takes long. */
+	/* Free the locks: to take them from a dead holder takes long. */
 	atomic_store(&box->queue.putting.owner, 0);
 	atomic_store(&box->queue.taking.owner, 0);
 	atomic_store(&box->done, 0);
@@ -274,18 +274,18 @@ walk_compacting(size_t len, unsigned long twice)
 		}
 		fz_heap_free(&box->object);
 	} while (killed);
-	/* Little is left to do where the first one was killed late. */
+	/* Little is left to do if the first one was killed late. */
 	assert_true(twice != 0 || nkilled * stride() > 200);
 }
 
-/* A position that is nowhere has a count only. */
+/* A position without a segment has a count only. */
 static bool
 is_nowhere(const _Atomic uint64_t *position)
 {
 	return atomic_load(position) <= FZ_QUEUE_MAX;
 }
 
-/* After how many instructions the tail is nowhere again. */
+/* After how many instructions the tail has no segment again. */
 static unsigned long
 find_half_done(void)
 {

@@ -51,7 +51,7 @@ unsigned slots_free(struct world *w, struct fz_slots *slots);
 struct fz_pool *slots_pool(struct world *w, unsigned max,
     struct fz_slots *slots, fz_worker_main main_, void *ctx);
 
-/* 0, or -1 where the pool has no memory for another user. */
+/* 0, or -1 if the pool has no memory for another user. */
 int slots_user_try(struct slots_user *u, struct fz_pool *pool, int njobs,
     enum job func, uint64_t arg);
 
