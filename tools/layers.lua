@@ -36,7 +36,7 @@ local C_LAYERS = {
     "lcodec", "ljson", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "call call_state", "call_batch", "exit", "worker_main"},
   {dir = "bind/", lua = true, "lsink lloop", "open"},
-  {dir = "bind/shared/", lua = true, "lhandle", "lguard", "lwait", "llock", "lhold", "number",
+  {dir = "bind/shared/", lua = true, "lhandle", "lguard", "lwait", "llock", "lhold", "lnumber",
     "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember", "lpipe", "lqueue",
     "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
@@ -55,13 +55,13 @@ local BINDINGS = "src/bind/open.h"
 local LUA_LAYERS = {
   {"error", "defaults", "made", "check", "log"},
   {"wait", "callback", "future", "async_result", "mapping"},
-  {"map", "imap", "pool", "process", "exec", "channel", "shared"},
+  {"map", "imap", "pool", "process", "exec", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
-  {"progress", "draw"},
+  {"draw"},
   {"registry", "stage_pools", "plan", "invocation", "pipeline"},
-  {"stage chain", "dag", "stream"}, -- stage >> stage makes a chain, and a chain consists of stages
+  {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua"},
-  {"literal", "repl", "inputs", "cli"},
+  {"literal", "inputs", "cli"},
 }
 
 local LUA_HEADERS = {["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true}

@@ -37,9 +37,8 @@ struct lloop {
 	pid_t main;      /* of the process that opened the library */
 	int wake[2];     /* -1 until a handler wants them */
 	struct fz_watch wake_watch;
-	struct fz_watch
-	    bell; /* of the shared heap; its fd is -1 until wanted */
-	struct fz_change bell_change;
+	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
+	struct fz_change heap_change;
 	struct fz_fork_hook hook;
 	struct fz_idle idle;  /* since when no more memory is needed */
 	struct fz_timer rest; /* returns what is kept of it */
@@ -220,7 +219,7 @@ rested(struct fz_timer *timer)
 {
 	struct lloop *ll = FZ_CONTAINER_OF(timer, struct lloop, rest);
 
-	fz_idle_trim(&ll->idle, ll->engine.shm);
+	fz_idle_trim(&ll->idle, ll->engine.arena);
 }
 
 /* One step; a timer returns memory that is not needed while it waits. */
@@ -228,7 +227,7 @@ static int
 step(struct lloop *ll, int64_t until_ns, struct fz_err *err)
 {
 	struct fz_loop *loop = ll->engine.loop;
-	int64_t rest_ns = fz_idle_until(&ll->idle, ll->engine.shm);
+	int64_t rest_ns = fz_idle_until(&ll->idle, ll->engine.arena);
 
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.place == 0)
 		fz_loop_arm(loop, &ll->rest, rest_ns); /* or another time */
@@ -240,8 +239,8 @@ fz_lloop_rest(lua_State *L)
 {
 	struct lloop *ll = get(L);
 
-	fz_idle_trim(&ll->idle, ll->engine.shm);
-	return fz_idle_until(&ll->idle, ll->engine.shm);
+	fz_idle_trim(&ll->idle, ll->engine.arena);
+	return fz_idle_until(&ll->idle, ll->engine.arena);
 }
 
 /*
@@ -302,17 +301,18 @@ fz_lloop_is_idle(lua_State *L)
 {
 	const struct lloop *ll = get(L);
 	unsigned own = (ll->wake_watch.fd != -1 ? 1U : 0) +
-		       (ll->bell.fd != -1 ? 1U : 0) +
+		       (ll->heap_watch.fd != -1 ? 1U : 0) +
 		       (ll->rest.place != 0 ? 1U : 0);
 
 	return ll->locals == NULL && fz_loop_nwatched(ll->engine.loop) == own;
 }
 
 static void
-rung(struct fz_watch *watch, unsigned events)
+heap_woke(struct fz_watch *watch, unsigned events)
 {
 	(void)events;
-	fz_changed(&FZ_CONTAINER_OF(watch, struct lloop, bell)->bell_change);
+	fz_changed(
+	    &FZ_CONTAINER_OF(watch, struct lloop, heap_watch)->heap_change);
 }
 
 void
@@ -321,8 +321,8 @@ fz_lloop_listen(lua_State *L)
 	struct lloop *ll = get(L);
 	struct fz_err err = { 0 };
 
-	if (ll->bell.fd == -1 &&
-	    fz_loop_watch(ll->engine.loop, &ll->bell, fz_heap_wake_fd(),
+	if (ll->heap_watch.fd == -1 &&
+	    fz_loop_watch(ll->engine.loop, &ll->heap_watch, fz_heap_wake_fd(),
 		FZ_LOOP_READ | FZ_LOOP_EDGE, &err) != 0)
 		fz_lerror_raise(L, &err);
 }
@@ -379,7 +379,7 @@ loop_changed(lua_State *L)
 
 	if (id == 0)
 		return 0;
-	lua_pushinteger(L, id == ll->bell_change.id ? 0 : (lua_Integer)id);
+	lua_pushinteger(L, id == ll->heap_change.id ? 0 : (lua_Integer)id);
 	return 1;
 }
 
@@ -519,7 +519,7 @@ loop_gc(lua_State *L)
 	if (ll->engine.loop == NULL)
 		return 0;
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
-	fz_loop_unwatch(ll->engine.loop, &ll->bell);
+	fz_loop_unwatch(ll->engine.loop, &ll->heap_watch);
 	fz_loop_disarm(ll->engine.loop, &ll->rest);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
@@ -535,7 +535,7 @@ in_child(struct fz_fork_hook *hook)
 	struct lloop *ll = FZ_CONTAINER_OF(hook, struct lloop, hook);
 
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
-	fz_loop_unwatch(ll->engine.loop, &ll->bell);
+	fz_loop_unwatch(ll->engine.loop, &ll->heap_watch);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
 	ll->pid = getpid();
@@ -589,7 +589,7 @@ fz_lloop_open(lua_State *L)
 	ll->pid = ll->main = getpid();
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
-	ll->bell = (struct fz_watch){ .fd = -1, .ready = rung };
+	ll->heap_watch = (struct fz_watch){ .fd = -1, .ready = heap_woke };
 	ll->rest.fired = rested;
 	ll->hook.in_child = in_child;
 	ll->garbage = fz_garbage_open(L);
@@ -601,7 +601,7 @@ fz_lloop_open(lua_State *L)
 	if (fz_engine_init(&ll->engine, fz_lsink_output, &ll->sink, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	fz_loop_hook(ll->engine.loop, &ll->hook);
-	fz_change_init(&ll->bell_change, &ll->engine);
+	fz_change_init(&ll->heap_change, &ll->engine);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &loop_key);
 	return 0;
 }

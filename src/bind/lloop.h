@@ -68,8 +68,8 @@ void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
 /*
- * Whether nothing but signals and the bell of the shared heap could be ready:
- * one may sleep elsewhere then.
+ * Whether only signals and the wake_fd of the shared heap can be ready: then
+ * the caller may sleep elsewhere.
  */
 bool fz_lloop_is_idle(lua_State *L);
 
@@ -80,7 +80,7 @@ bool fz_lloop_is_idle(lua_State *L);
  */
 int64_t fz_lloop_rest(lua_State *L);
 
-/* Have the bell of the shared heap end a step. [-0, +0, e] */
+/* Let the wake_fd of the shared heap end a step. [-0, +0, e] */
 void fz_lloop_listen(lua_State *L);
 
 /*

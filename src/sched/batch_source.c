@@ -110,7 +110,7 @@ send(struct fz_source *source, struct fz_worker *w, uint32_t max)
 		return false;
 	}
 	b->nsent++;
-	if (chunk->part != NULL && !chunk->part->in_shm)
+	if (chunk->part != NULL && !chunk->part->in_arena)
 		fz_batch_drop_part(chunk);    /* the frame has a copy */
 	if (b->opts.kind & FZ_WIRE_INHERITED) /* others are forked meanwhile */
 		fz_worker_write(w);

@@ -19,7 +19,7 @@ make(size_t inline_len, size_t len, struct fz_err *err)
 	}
 	blob->len = len;
 	blob->refs = 1;
-	blob->in_shm = false;
+	blob->in_arena = false;
 	return blob;
 }
 
@@ -34,7 +34,7 @@ fz_blob_new(const void *bytes, size_t len, struct fz_err *err)
 }
 
 struct fz_blob *
-fz_blob_in_shm(uint64_t offset, size_t len,
+fz_blob_in_arena(uint64_t offset, size_t len,
     void (*release)(void *owner, uint64_t offset), void *owner,
     struct fz_err *err)
 {
@@ -42,7 +42,7 @@ fz_blob_in_shm(uint64_t offset, size_t len,
 
 	if (blob == NULL)
 		return NULL;
-	blob->in_shm = true;
+	blob->in_arena = true;
 	blob->offset = offset;
 	blob->release = release;
 	blob->owner = owner;
@@ -54,22 +54,22 @@ fz_blob_unref(struct fz_blob *blob)
 {
 	if (blob == NULL || --blob->refs != 0)
 		return;
-	if (blob->in_shm)
+	if (blob->in_arena)
 		blob->release(blob->owner, blob->offset);
 	free(blob);
 }
 
 const void *
-fz_blob_map(struct fz_blob *blob, struct fz_arena *shm, struct fz_err *err)
+fz_blob_map(struct fz_blob *blob, struct fz_arena *arena, struct fz_err *err)
 {
-	if (!blob->in_shm)
+	if (!blob->in_arena)
 		return blob->bytes;
-	return fz_arena_map(shm, blob->offset, blob->len, err);
+	return fz_arena_map(arena, blob->offset, blob->len, err);
 }
 
 void
-fz_blob_unmap(struct fz_blob *blob, struct fz_arena *shm, const void *at)
+fz_blob_unmap(struct fz_blob *blob, struct fz_arena *arena, const void *at)
 {
-	if (blob->in_shm)
-		fz_arena_unmap(shm, at, blob->len);
+	if (blob->in_arena)
+		fz_arena_unmap(arena, at, blob->len);
 }

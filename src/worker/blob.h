@@ -17,12 +17,12 @@ struct fz_arena;
 struct fz_blob {
 	size_t len;
 	uint32_t refs;
-	bool in_shm;
-	uint64_t offset; /* in the arena; valid if in_shm */
+	bool in_arena;
+	uint64_t offset; /* in the arena; valid if in_arena */
 	/* Frees the bytes in the arena; called once. */
 	void (*release)(void *owner, uint64_t offset);
 	void *owner;
-	unsigned char bytes[]; /* empty if in_shm */
+	unsigned char bytes[]; /* empty if in_arena */
 };
 
 /* A copy of `len` bytes with one reference. NULL and `err` on failure. */
@@ -32,7 +32,7 @@ struct fz_blob *fz_blob_new(const void *bytes, size_t len, struct fz_err *err);
  * `len` bytes at `offset` of the arena. NULL and `err` on failure, then the
  * caller still owns the bytes.
  */
-struct fz_blob *fz_blob_in_shm(uint64_t offset, size_t len,
+struct fz_blob *fz_blob_in_arena(uint64_t offset, size_t len,
     void (*release)(void *owner, uint64_t offset), void *owner,
     struct fz_err *err);
 
@@ -51,7 +51,8 @@ void fz_blob_unref(struct fz_blob *blob);
  * fails.
  */
 const void *fz_blob_map(
-    struct fz_blob *blob, struct fz_arena *shm, struct fz_err *err);
-void fz_blob_unmap(struct fz_blob *blob, struct fz_arena *shm, const void *at);
+    struct fz_blob *blob, struct fz_arena *arena, struct fz_err *err);
+void fz_blob_unmap(
+    struct fz_blob *blob, struct fz_arena *arena, const void *at);
 
 #endif

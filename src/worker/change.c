@@ -6,8 +6,7 @@
 void
 fz_change_init(struct fz_change *change, struct fz_engine *engine)
 {
-	*change =
-	    (struct fz_change){ .engine = engine, .id = ++engine->nchanging };
+	*change = (struct fz_change){ .engine = engine, .id = ++engine->nids };
 }
 
 void

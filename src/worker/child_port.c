@@ -53,8 +53,8 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 
 	fz_reader_init(&r, frame->body, frame->len);
 	offset = fz_reader_u64(&r);
-	if (frame->type == FZ_WIRE_FREE && !r.failed && port->shm != NULL)
-		fz_arena_give_back(port->shm, offset);
+	if (frame->type == FZ_WIRE_FREE && !r.failed && port->arena != NULL)
+		fz_arena_give_back(port->arena, offset);
 }
 
 /* What the claim says is final. */
@@ -71,12 +71,13 @@ static const struct fz_port_ops shared_ops = { free_extent, grant_none };
 
 void
 fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
-    struct fz_arena *shm)
+    struct fz_arena *arena)
 {
 	struct stat st = { 0 };
 
-	*port =
-	    (struct fz_port){ .in = in, .out = out, .cell = cell, .shm = shm };
+	*port = (struct fz_port){
+		.in = in, .out = out, .cell = cell, .arena = arena
+	};
 	port->ops = &shared_ops;
 	port->account = &cell->account;
 	port->own = fz_cell_own(cell);
@@ -89,7 +90,7 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 		.data = port->own->in, .cap = FZ_CELL_IN, .store = &cell_store
 	};
 	fz_buf_init(&port->frame);
-	fz_arena_buf_init(&port->value, shm, 64 << 10);
+	fz_arena_buf_init(&port->value, arena, 64 << 10);
 }
 
 /* Start the first item of `call`. False: the parent has taken it back. */
@@ -200,10 +201,10 @@ fz_port_argument(struct fz_port *port, struct fz_call *call, const void **bytes,
 	*len = part.len;
 	if (part.bytes != NULL)
 		return 0;
-	if (port->shm == NULL)
+	if (port->arena == NULL)
 		return fz_err_set(err, FZ_ERR_CRASH,
 		    "an argument is in memory that is not shared");
-	*bytes = fz_arena_map(port->shm, part.offset, part.len, err);
+	*bytes = fz_arena_map(port->arena, part.offset, part.len, err);
 	port->mapped = (struct fz_span){ *bytes, part.len };
 	return *bytes != NULL ? 0 : -1;
 }
@@ -212,7 +213,7 @@ static void
 unmap(const struct fz_port *port, struct fz_span *span)
 {
 	if (span->at != NULL)
-		fz_arena_unmap(port->shm, span->at, span->len);
+		fz_arena_unmap(port->arena, span->at, span->len);
 	span->at = NULL;
 }
 
@@ -229,8 +230,8 @@ fz_port_map_results(
 	size_t len = call->nitems * size;
 	void *at = NULL;
 
-	if (call->strip != 0 && size != 0 && port->shm != NULL)
-		at = fz_arena_map_room(port->shm, call->strip, len, NULL);
+	if (call->strip != 0 && size != 0 && port->arena != NULL)
+		at = fz_arena_map_room(port->arena, call->strip, len, NULL);
 	port->results = (struct fz_span){ at, len };
 	return at;
 }
@@ -254,11 +255,11 @@ static void
 rest(struct fz_port *port)
 {
 	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
-	int64_t until_ns = fz_idle_until(&port->idle, port->shm);
+	int64_t until_ns = fz_idle_until(&port->idle, port->arena);
 
 	if (until_ns != FZ_CLOCK_NEVER &&
 	    poll(&pfd, 1, fz_clock_poll_ms(fz_clock_ns(), until_ns)) == 0)
-		fz_idle_trim(&port->idle, port->shm);
+		fz_idle_trim(&port->idle, port->arena);
 }
 
 int
@@ -408,7 +409,7 @@ abandon(struct fz_port *port)
 	fz_reader_take(&r, FZ_WIRE_HEADER + 4);
 	while (fz_reader_left(&r) != 0 && fz_wire_part(&r, &part) == 0) {
 		if (part.bytes == NULL)
-			fz_arena_give_back(port->shm, part.offset);
+			fz_arena_give_back(port->arena, part.offset);
 	}
 	port->open = false;
 }

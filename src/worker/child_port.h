@@ -67,7 +67,7 @@ struct fz_port {
 	struct fz_cell *cell;
 	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
 	uint32_t nout, epoch;    /* what the cell has to contain */
-	struct fz_arena *shm;    /* NULL: all values are inline */
+	struct fz_arena *arena;  /* NULL: all values are inline */
 	struct fz_wire_in wire;  /* calls that were read and not taken */
 	struct fz_buf frame;     /* the reply under construction */
 	struct fz_arena_buf value; /* where the worker encodes one value */
@@ -103,9 +103,9 @@ struct fz_call {
 	struct fz_reader args;
 };
 
-/* Start with these descriptors and cell. `shm` may be NULL. */
+/* Start with these descriptors and cell. `arena` may be NULL. */
 void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
-    struct fz_arena *shm);
+    struct fz_arena *arena);
 
 /*
  * Wait for the next call and claim it, or for a function to keep. Returns 1; 0

@@ -20,9 +20,9 @@ in_child(struct fz_fork_hook *hook)
 	while (
 	    fz_change_take(engine) != 0) /* the parent's waiters check them */
 		continue;
-	engine->inherited = engine->shm;
-	engine->shm = NULL;
-	engine->shm_tried = false;
+	engine->inherited = engine->arena;
+	engine->arena = NULL;
+	engine->arena_tried = false;
 }
 
 int
@@ -51,20 +51,20 @@ fz_engine_fini(struct fz_engine *engine)
 		return;
 	fz_loop_unhook(&engine->hook);
 	fz_loop_free(engine->loop);
-	fz_arena_free(engine->shm);
+	fz_arena_free(engine->arena);
 	fz_heap_release();
 	engine->loop = NULL;
-	engine->shm = NULL;
+	engine->arena = NULL;
 }
 
 struct fz_arena *
 fz_engine_arena(struct fz_engine *engine)
 {
-	if (engine->shm == NULL && !engine->shm_tried) {
-		engine->shm_tried = true;
-		engine->shm = fz_arena_new(NULL);
+	if (engine->arena == NULL && !engine->arena_tried) {
+		engine->arena_tried = true;
+		engine->arena = fz_arena_new(NULL);
 	}
-	return engine->shm;
+	return engine->arena;
 }
 
 static void
@@ -72,8 +72,8 @@ give_back(void *owner, uint64_t offset)
 {
 	struct fz_engine *engine = owner;
 
-	if (engine->shm != NULL)
-		fz_arena_give_back(engine->shm, offset);
+	if (engine->arena != NULL)
+		fz_arena_give_back(engine->arena, offset);
 }
 
 struct fz_blob *
@@ -81,7 +81,7 @@ fz_engine_blob(
     struct fz_engine *engine, uint64_t offset, size_t len, struct fz_err *err)
 {
 	struct fz_blob *blob =
-	    fz_blob_in_shm(offset, len, give_back, engine, err);
+	    fz_blob_in_arena(offset, len, give_back, engine, err);
 
 	if (blob == NULL)
 		give_back(engine, offset);
@@ -91,14 +91,14 @@ fz_engine_blob(
 struct fz_blob *
 fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
 {
-	struct fz_arena *shm = fz_engine_arena(engine);
+	struct fz_arena *arena = fz_engine_arena(engine);
 	uint64_t offset;
 
-	if (shm == NULL) {
+	if (arena == NULL) {
 		fz_err_set(err, FZ_ERR_ERROR, "no shared memory");
 		return NULL;
 	}
-	if (fz_arena_alloc(shm, len, &offset, err) == NULL)
+	if (fz_arena_alloc(arena, len, &offset, err) == NULL)
 		return NULL;
 	return fz_engine_blob(engine, offset, len, err);
 }

@@ -24,8 +24,8 @@ typedef void (*fz_engine_output)(
 
 struct fz_engine {
 	struct fz_loop *loop;
-	struct fz_arena *shm; /* NULL: not made yet, or not available */
-	bool shm_tried;
+	struct fz_arena *arena; /* NULL: not made yet, or not available */
+	bool arena_tried;
 	fz_engine_output output;
 	void *output_ctx;
 	/*
@@ -40,7 +40,7 @@ struct fz_engine {
 	bool streams;
 	unsigned long wake_count; /* changes: waiters check again if it moved */
 	struct fz_list changed;   /* objects that have changed: change.h */
-	uint64_t nchanging;       /* how many objects were ever registered */
+	uint64_t nids;            /* how many objects were ever registered */
 	struct fz_fork_hook hook;
 	/* In a worker: the arena of its parent, to read from. */
 	struct fz_arena *inherited;

@@ -114,7 +114,7 @@ stream_refusal(const struct fz_link *link, size_t *len)
 static void
 stream_put(struct fz_link *link, struct fz_blob *blob)
 {
-	struct fz_arena *arena = link->engine->shm;
+	struct fz_arena *arena = link->engine->arena;
 	const void *bytes = fz_blob_map(blob, arena, NULL);
 
 	if (bytes == NULL) {

@@ -51,7 +51,7 @@ fz_wire_put_offset(struct fz_buf *out, uint64_t offset, size_t len)
 void
 fz_wire_put_blob(struct fz_buf *out, const struct fz_blob *blob)
 {
-	if (blob->in_shm)
+	if (blob->in_arena)
 		fz_wire_put_offset(out, blob->offset, blob->len);
 	else
 		fz_wire_put_bytes(out, blob->bytes, blob->len);

@@ -30,8 +30,8 @@ fz_worker_slice_new(struct fz_engine *engine,
 	slice->engine = engine;
 	slice->give_back = give_back;
 	slice->ctx = ctx;
-	if (engine->shm != NULL)
-		slice->number = fz_arena_next_slice(engine->shm);
+	if (engine->arena != NULL)
+		slice->number = fz_arena_next_slice(engine->arena);
 	return slice;
 }
 
@@ -46,8 +46,8 @@ end_orphan(struct fz_worker_slice *slice)
 {
 	if (slice->give_back != NULL || slice->nblobs != 0)
 		return;
-	if (slice->engine->shm != NULL)
-		fz_arena_drop_slice(slice->engine->shm, slice->number);
+	if (slice->engine->arena != NULL)
+		fz_arena_drop_slice(slice->engine->arena, slice->number);
 	free(slice);
 }
 
@@ -74,7 +74,7 @@ fz_worker_slice_blob(struct fz_worker_slice *slice, uint64_t offset, size_t len,
 		fz_err_set(err, FZ_ERR_CRASH, "a result is not in its memory");
 		return NULL;
 	}
-	blob = fz_blob_in_shm(offset, len, release, slice, err);
+	blob = fz_blob_in_arena(offset, len, release, slice, err);
 	if (blob != NULL)
 		slice->nblobs++;
 	return blob;

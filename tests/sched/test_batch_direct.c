@@ -223,11 +223,11 @@ test_batch_strips_go_back_whatever_becomes_of_it(void **state)
 		batch_test_fini(&t);
 		assert_int_equal(strips.live, 0);
 		if (i == 11)
-			held = fz_arena_held(b->w->engine.shm);
+			held = fz_arena_held(b->w->engine.arena);
 	}
 	assert_true(strips.asked > 60);
 	/* Each has 16 kB: all of them would be much more. */
-	assert_true(fz_arena_held(b->w->engine.shm) <= held + (64 << 10));
+	assert_true(fz_arena_held(b->w->engine.arena) <= held + (64 << 10));
 }
 
 /* The rest of a chunk goes to another worker, and has a strip of its own. */

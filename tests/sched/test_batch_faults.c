@@ -157,7 +157,7 @@ any_call_may_fail(struct batch_world *b, bool forks, int least)
 
 	/* It would search a worker's whole slice when that kills itself. */
 	if (on_valgrind())
-		b->w->engine.shm_tried = true;
+		b->w->engine.arena_tried = true;
 	do {
 		faults_at(++n);
 		rc = scenario(b, forks);

@@ -129,7 +129,7 @@ test_run_drops_what_nobody_needs(void **state)
 	p.run = fz_run_new(&p.opts, NULL);
 	fz_run_keep(p.run, plan_value(&p, 1));
 	fz_run_set(p.run, in,
-	    fz_blob_in_shm(4096, 8, count_release, &nreleased, NULL));
+	    fz_blob_in_arena(4096, 8, count_release, &nreleased, NULL));
 	plan_start(&p);
 	assert_true(plan_finishes(&p, 10000));
 	assert_int_equal(nreleased, 1);
@@ -178,7 +178,7 @@ test_run_gives_the_arena_back(void **state)
 		assert_true(plan_finishes(&p, 10000));
 		assert_int_equal(
 		    fz_run_value(p.run, plan_value(&p, b))->len, LEN);
-		assert_true(fz_run_value(p.run, plan_value(&p, b))->in_shm);
+		assert_true(fz_run_value(p.run, plan_value(&p, b))->in_arena);
 		assert_true(arena_bytes() < 8 * (size_t)LEN);
 		if (round < 11)
 			fz_run_free(p.run);
@@ -203,7 +203,7 @@ test_run_gives_its_own_extents_back(void **state)
 {
 	enum { LEN = 300 << 20 }; /* more than is kept warm */
 	struct world *w = *state;
-	struct fz_arena *shm = fz_engine_arena(&w->engine);
+	struct fz_arena *arena = fz_engine_arena(&w->engine);
 	struct plan p;
 	uint32_t in;
 	uint64_t offset;
@@ -211,15 +211,15 @@ test_run_gives_its_own_extents_back(void **state)
 	plan_init(&p, w, 1, 1);
 	in = plan_input(&p);
 	plan_add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
-	if (fz_arena_alloc(shm, LEN, &offset, NULL) != NULL) {
+	if (fz_arena_alloc(arena, LEN, &offset, NULL) != NULL) {
 		assert_int_equal(fz_graph_freeze(p.graph, NULL), 0);
 		p.run = fz_run_new(&p.opts, NULL);
 		fz_run_set(p.run, in,
-		    fz_blob_in_shm(offset, LEN, give_back, shm, NULL));
+		    fz_blob_in_arena(offset, LEN, give_back, arena, NULL));
 		plan_start(&p);
-		assert_true(fz_arena_held(shm) >= LEN);
+		assert_true(fz_arena_held(arena) >= LEN);
 		assert_true(plan_finishes(&p, 10000));
-		assert_true(fz_arena_held(shm) <= FZ_ARENA_WARM);
+		assert_true(fz_arena_held(arena) <= FZ_ARENA_WARM);
 	}
 	plan_fini(&p);
 }

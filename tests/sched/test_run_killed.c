@@ -120,7 +120,7 @@ test_run_another_worker_ends_what_one_read_half_of(void **state)
 	struct plan p;
 	uint32_t in, a;
 
-	w->engine.shm_tried = true;
+	w->engine.arena_tried = true;
 	w->shared->mode = START_FIRST_DIES_HALFWAY;
 	plan_init(&p, w, 1, 1);
 	in = plan_input(&p);
@@ -313,7 +313,7 @@ test_run_any_call_may_fail(void **state)
 
 	/* It would search a worker's whole slice when that kills itself. */
 	if (on_valgrind())
-		w->engine.shm_tried = true;
+		w->engine.arena_tried = true;
 
 	do {
 		struct fz_pool *pool = plan_pool(w, 2);

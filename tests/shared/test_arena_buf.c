@@ -38,12 +38,12 @@ assert_filled(const unsigned char *p, size_t len)
 static void
 test_arena_buf_moves_in_beyond_the_threshold(void **state)
 {
-	struct fz_arena *shm = *state;
+	struct fz_arena *arena = *state;
 	struct fz_arena_buf sb;
 	uint64_t at;
 	size_t held;
 
-	fz_arena_buf_init(&sb, shm, 64 * KIB);
+	fz_arena_buf_init(&sb, arena, 64 * KIB);
 	fill(&sb.buf, 64 * KIB);
 	assert_false(sb.in_arena);
 	fill(&sb.buf, 4);
@@ -54,14 +54,14 @@ test_arena_buf_moves_in_beyond_the_threshold(void **state)
 	assert_filled(sb.buf.data, 5 * MIB);
 	at = fz_arena_buf_take(&sb);
 	assert_int_equal(sb.buf.len, 0);
-	assert_filled(fz_arena_map(shm, at, 5 * MIB, NULL), 5 * MIB);
-	held = fz_arena_held(shm);
-	fz_arena_give_back(shm, at);
-	assert_int_equal(fz_arena_held(shm), held);
+	assert_filled(fz_arena_map(arena, at, 5 * MIB, NULL), 5 * MIB);
+	held = fz_arena_held(arena);
+	fz_arena_give_back(arena, at);
+	assert_int_equal(fz_arena_held(arena), held);
 	fill(&sb.buf, 3 * MIB);
 	assert_true(sb.in_arena);
 	fz_buf_fini(&sb.buf);
-	assert_int_equal(fz_arena_held(shm), held);
+	assert_int_equal(fz_arena_held(arena), held);
 	fill(&sb.buf, 100);
 	fz_buf_fini(&sb.buf);
 }
@@ -69,7 +69,7 @@ test_arena_buf_moves_in_beyond_the_threshold(void **state)
 static void
 test_arena_buf_falls_back_to_malloc(void **state)
 {
-	struct fz_arena *shm = *state;
+	struct fz_arena *arena = *state;
 	struct fz_arena_buf sb;
 
 	fz_arena_buf_init(&sb, NULL, 0);
@@ -77,7 +77,7 @@ test_arena_buf_falls_back_to_malloc(void **state)
 	assert_false(sb.in_arena || sb.buf.failed);
 	fz_buf_fini(&sb.buf);
 
-	fz_arena_buf_init(&sb, shm, 1024);
+	fz_arena_buf_init(&sb, arena, 1024);
 	fill(&sb.buf, 2 * MIB);
 	assert_true(sb.in_arena);
 	arena_faults.populate_error = ENOMEM;
@@ -104,13 +104,13 @@ test_arena_buf_falls_back_to_malloc(void **state)
 static void
 test_arena_buf_moves_where_it_cannot_grow(void **state)
 {
-	struct fz_arena *shm = *state;
+	struct fz_arena *arena = *state;
 	struct fz_arena_buf sb;
 	uint64_t wall;
 
-	fz_arena_buf_init(&sb, shm, 1024);
+	fz_arena_buf_init(&sb, arena, 1024);
 	fill(&sb.buf, 2 * MIB);
-	assert_non_null(fz_arena_alloc(shm, 2 * MIB, &wall, NULL));
+	assert_non_null(fz_arena_alloc(arena, 2 * MIB, &wall, NULL));
 	assert_true(wall > sb.offset);
 	fz_buf_clear(&sb.buf);
 	fill(&sb.buf, 12 * MIB);

@@ -25,53 +25,53 @@
 enum { ROOM = 10000 };
 
 static int
-fill_room(struct fz_arena *shm, uint64_t offset)
+fill_room(struct fz_arena *arena, uint64_t offset)
 {
-	unsigned char *p = fz_arena_map_room(shm, offset, ROOM, NULL);
+	unsigned char *p = fz_arena_map_room(arena, offset, ROOM, NULL);
 
 	if (p == NULL || p[0] != 'o' || p[ROOM - 1] != 'o')
 		return 255;
 	memset(p, 'w', ROOM);
-	fz_arena_unmap(shm, p, ROOM);
-	return fz_arena_held(shm) == 0; /* it is not ours */
+	fz_arena_unmap(arena, p, ROOM);
+	return fz_arena_held(arena) == 0; /* it is not ours */
 }
 
 static int
-fill_room_below(struct fz_arena *shm, uint64_t offset)
+fill_room_below(struct fz_arena *arena, uint64_t offset)
 {
-	return in_arena_child(shm, fz_arena_next_slice(shm), fill_room, offset);
+	return in_arena_child(arena, fz_arena_next_slice(arena), fill_room, offset);
 }
 
 static void
 test_arena_room_that_a_child_writes_is_its_owners(void **state)
 {
-	struct fz_arena *shm = *state;
+	struct fz_arena *arena = *state;
 	uint64_t at, behind;
-	unsigned char *p = fz_arena_alloc(shm, ROOM, &at, NULL);
-	unsigned char *q = fz_arena_alloc(shm, ROOM, &behind, NULL);
+	unsigned char *p = fz_arena_alloc(arena, ROOM, &at, NULL);
+	unsigned char *q = fz_arena_alloc(arena, ROOM, &behind, NULL);
 
 	for (int i = 0; i < 2; i++) {
-		uint32_t slice = fz_arena_next_slice(shm);
+		uint32_t slice = fz_arena_next_slice(arena);
 
 		memset(p, 'o', ROOM);
 		memset(q, 'q', ROOM);
-		assert_int_equal(in_arena_child(shm, slice,
+		assert_int_equal(in_arena_child(arena, slice,
 				     i == 0 ? fill_room : fill_room_below, at),
 		    1);
 		for (size_t j = 0; j < ROOM; j++) {
 			assert_int_equal(p[j], 'w');
 			assert_int_equal(q[j], 'q');
 		}
-		fz_arena_drop_slice(shm, slice); /* that was not there */
+		fz_arena_drop_slice(arena, slice); /* that was not there */
 		assert_int_equal(p[0], 'w');
 	}
 	/* Its owner reads it as any other extent. */
-	q = fz_arena_map_room(shm, at, ROOM, NULL);
+	q = fz_arena_map_room(arena, at, ROOM, NULL);
 	memset(q, 'x', ROOM);
 	assert_int_equal(p[ROOM - 1], 'x');
-	fz_arena_unmap(shm, q, ROOM);
+	fz_arena_unmap(arena, q, ROOM);
 	assert_int_equal(p[ROOM - 1], 'x');
-	fz_arena_give_back(shm, at);
+	fz_arena_give_back(arena, at);
 }
 
 static int
@@ -90,18 +90,18 @@ count_mappings(void)
 static void
 test_arena_room_is_unmapped(void **state)
 {
-	struct fz_arena *shm = *state;
+	struct fz_arena *arena = *state;
 	uint64_t at;
 	int before;
 
-	assert_non_null(fz_arena_alloc(shm, 1 << 20, &at, NULL));
+	assert_non_null(fz_arena_alloc(arena, 1 << 20, &at, NULL));
 	before = count_mappings();
 	for (size_t len = 1; len <= 1 << 20; len += 9999) {
-		char *p = fz_arena_map_room(shm, at, len, NULL);
+		char *p = fz_arena_map_room(arena, at, len, NULL);
 
 		assert_non_null(p);
 		p[len - 1] = 'x';
-		fz_arena_unmap(shm, p, len);
+		fz_arena_unmap(arena, p, len);
 	}
 	assert_int_equal(count_mappings(), before);
 }
@@ -109,7 +109,7 @@ test_arena_room_is_unmapped(void **state)
 static void
 test_arena_room_that_is_none_cannot_be_mapped(void **state)
 {
-	struct fz_arena *shm = *state;
+	struct fz_arena *arena = *state;
 	uint64_t slice_end = UINT64_C(1) << FZ_ARENA_SLICE_BITS;
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), at;
 	struct {
@@ -125,14 +125,14 @@ test_arena_room_that_is_none_cannot_be_mapped(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		err = (struct fz_err){ 0 };
 		assert_null(fz_arena_map_room(
-		    shm, cases[i].offset, cases[i].len, &err));
+		    arena, cases[i].offset, cases[i].len, &err));
 		assert_string_equal(err.text, "not inside shared memory");
 		assert_null(fz_arena_map_room(
-		    shm, cases[i].offset, cases[i].len, NULL));
+		    arena, cases[i].offset, cases[i].len, NULL));
 	}
-	assert_non_null(fz_arena_alloc(shm, ROOM, &at, NULL));
+	assert_non_null(fz_arena_alloc(arena, ROOM, &at, NULL));
 	arena_faults.mmap_max = 0;
-	assert_null(fz_arena_map_room(shm, at, ROOM, &err));
+	assert_null(fz_arena_map_room(arena, at, ROOM, &err));
 	assert_int_equal(err.code, ENOMEM);
 	assert_non_null(strstr(err.text, "cannot map shared memory"));
 }

@@ -52,12 +52,12 @@ use_heap(size_t size)
 }
 
 static void
-use_arena(struct fz_arena *shm, size_t size)
+use_arena(struct fz_arena *arena, size_t size)
 {
 	uint64_t offset;
 
-	assert_non_null(fz_arena_alloc(shm, size, &offset, NULL));
-	fz_arena_give_back(shm, offset);
+	assert_non_null(fz_arena_alloc(arena, size, &offset, NULL));
+	fz_arena_give_back(arena, offset);
 }
 
 static void

@@ -191,15 +191,15 @@ arena_test_teardown(void **state)
 }
 
 int
-in_arena_child(struct fz_arena *shm, uint32_t slice,
-    int (*act)(struct fz_arena *shm, uint64_t offset), uint64_t offset)
+in_arena_child(struct fz_arena *arena, uint32_t slice,
+    int (*act)(struct fz_arena *arena, uint64_t offset), uint64_t offset)
 {
 	pid_t pid = fork();
 	int status;
 
 	if (pid == 0) {
-		fz_arena_enter(shm, slice);
-		_exit(act(shm, offset));
+		fz_arena_enter(arena, slice);
+		_exit(act(arena, offset));
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));

@@ -39,7 +39,7 @@ int arena_test_setup(void **state);
 int arena_test_teardown(void **state);
 
 /* What `act` returns in a child that has entered `slice`. */
-int in_arena_child(struct fz_arena *shm, uint32_t slice,
-    int (*act)(struct fz_arena *shm, uint64_t offset), uint64_t offset);
+int in_arena_child(struct fz_arena *arena, uint32_t slice,
+    int (*act)(struct fz_arena *arena, uint64_t offset), uint64_t offset);
 
 #endif

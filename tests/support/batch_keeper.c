@@ -54,7 +54,7 @@ batch_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 	note_fate(b, job->ndone - 1, values[0] != NULL ? DONE : FAILED);
 	if (values[0] == NULL)
 		return;
-	b->bulk = values[0]->in_shm;
+	b->bulk = values[0]->in_arena;
 	if (!b->bulk && values[0]->len == 8)
 		b->value[job->ndone - 1] = fz_le64_load(values[0]->bytes);
 	fz_blob_unref(values[0]);
@@ -91,7 +91,7 @@ static void
 batch_placed(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
 {
 	struct fz_blob *strip = b->job.strip;
-	const unsigned char *at = fz_blob_map(strip, b->shm, NULL);
+	const unsigned char *at = fz_blob_map(strip, b->arena, NULL);
 
 	assert_non_null(at);
 	assert_int_equal(skip, first);
@@ -102,7 +102,7 @@ batch_placed(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
 			b->value[i] = items_slot(at, i);
 	}
 	b->nplaced += n;
-	fz_blob_unmap(strip, b->shm, at);
+	fz_blob_unmap(strip, b->arena, at);
 }
 
 static void
@@ -234,19 +234,19 @@ lay_strip(struct batch_keeper *k, struct batch *b)
 	struct fz_blob *strip;
 	unsigned char *at;
 
-	b->shm = k->w->engine.shm;
-	if (way == KEPT || b->shm == NULL)
+	b->arena = k->w->engine.arena;
+	if (way == KEPT || b->arena == NULL)
 		return;
 	assert_true(k->nstrips < KEEPER_STRIPS);
 	strip = fz_engine_room(&k->w->engine, len, NULL);
 	if (strip == NULL)
 		return;
 	k->strips[k->nstrips++] = strip;
-	at = fz_arena_map_room(b->shm, strip->offset, len, NULL);
+	at = fz_arena_map_room(b->arena, strip->offset, len, NULL);
 	if (at == NULL)
 		return;
 	memset(at, 0xee, len);
-	fz_arena_unmap(b->shm, at, len);
+	fz_arena_unmap(b->arena, at, len);
 	b->job.strip = strip;
 }
 

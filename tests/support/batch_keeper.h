@@ -27,7 +27,7 @@ struct batch {
 	uint32_t n, ntold, next;
 	enum fate fate[BATCH_MANY];
 	uint64_t value[BATCH_MANY]; /* of what is done */
-	struct fz_arena *shm;       /* where its strip is */
+	struct fz_arena *arena;     /* where its strip is */
 	uint32_t nplaced;
 	int nstarted, nframes, nlost;
 	bool torn; /* it may be told of what nobody has written */

@@ -149,8 +149,8 @@ static void
 batch_test_take_values(
     struct batch_test *t, const struct fz_batch_result *result)
 {
-	struct fz_arena *shm = t->world->w->engine.shm;
-	const unsigned char *at = fz_blob_map(result->blob, shm, NULL);
+	struct fz_arena *arena = t->world->w->engine.arena;
+	const unsigned char *at = fz_blob_map(result->blob, arena, NULL);
 
 	for (uint32_t i = 0; i < result->n; i++) {
 		struct outcome *o = &t->outcomes[result->first + i];
@@ -169,7 +169,7 @@ batch_test_take_values(
 			    fz_le64_load(at + 8 * (size_t)(result->skip + i));
 	}
 	if (at != NULL)
-		fz_blob_unmap(result->blob, shm, at);
+		fz_blob_unmap(result->blob, arena, at);
 	fz_blob_unref(result->blob);
 }
 

@@ -278,7 +278,7 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 	home->strip = NULL;
 	if (call->type == FZ_WIRE_BATCH && call->strip != 0) {
 		home->strip =
-		    fz_arena_map_room(port->shm, call->strip, len, NULL);
+		    fz_arena_map_room(port->arena, call->strip, len, NULL);
 		if (home->strip == NULL)
 			_exit(89);
 	}
@@ -288,7 +288,7 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 		at = part.bytes;
 		if (at == NULL)
 			at = fz_arena_map(
-			    port->shm, part.offset, part.len, NULL);
+			    port->arena, part.offset, part.len, NULL);
 		if (at == NULL || part.len < 8 * (size_t)call->nitems)
 			_exit(91);
 	}
@@ -303,9 +303,9 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 		}
 	} while (rc == 1 || (rc == 0 && fz_port_advance(port, call)));
 	if (at != NULL && part.bytes == NULL)
-		fz_arena_unmap(port->shm, at, part.len);
+		fz_arena_unmap(port->arena, at, part.len);
 	if (home->strip != NULL)
-		fz_arena_unmap(port->shm, home->strip, len);
+		fz_arena_unmap(port->arena, home->strip, len);
 	return rc == 0 ? fz_port_end_batch(port, NULL) : -1;
 }
 

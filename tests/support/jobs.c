@@ -74,7 +74,7 @@ map_arg(struct fz_port *port, struct fz_call *call, struct fz_part *part)
 		_exit(90);
 	at = part->bytes;
 	if (at == NULL)
-		at = fz_arena_map(port->shm, part->offset, part->len, NULL);
+		at = fz_arena_map(port->arena, part->offset, part->len, NULL);
 	if (at == NULL)
 		_exit(91);
 	return at;
@@ -84,7 +84,7 @@ static void
 unmap_arg(struct fz_port *port, const struct fz_part *part, const void *at)
 {
 	if (part->bytes == NULL)
-		fz_arena_unmap(port->shm, at, part->len);
+		fz_arena_unmap(port->arena, at, part->len);
 }
 
 /* The next argument; at most `n` bytes of it into `bytes`. */

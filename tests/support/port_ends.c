@@ -27,12 +27,12 @@ port_ends_setup(void **state)
 	assert_int_equal(fz_fd_pipe(e->jobs, NULL), 0);
 	assert_int_equal(fz_fd_pipe(e->results, NULL), 0);
 	e->cell = fz_cell_new(NULL);
-	e->shm = fz_arena_new(NULL);
+	e->arena = fz_arena_new(NULL);
 	assert_non_null(e->cell);
-	assert_non_null(e->shm);
+	assert_non_null(e->arena);
 	fz_wire_in_init(&e->in);
 	fz_buf_init(&e->out);
-	fz_port_init(&e->port, e->jobs[0], e->results[1], e->cell, e->shm);
+	fz_port_init(&e->port, e->jobs[0], e->results[1], e->cell, e->arena);
 	*state = e;
 	return 0;
 }
@@ -47,7 +47,7 @@ port_ends_teardown(void **state)
 	fz_buf_fini(&e->port.value.buf);
 	fz_wire_in_fini(&e->in);
 	fz_buf_fini(&e->out);
-	fz_arena_free(e->shm);
+	fz_arena_free(e->arena);
 	fz_cell_free(e->cell, false);
 	for (int i = 0; i < 2; i++) {
 		fz_fd_close(&e->jobs[i]);

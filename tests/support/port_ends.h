@@ -11,7 +11,8 @@
 
 struct port_ends {
 	struct fz_port port;
-	struct fz_arena *shm; /* in a worker: of its parent, a slice its own */
+	struct fz_arena
+	    *arena; /* in a worker: of its parent, a slice its own */
 	struct fz_cell *cell;
 	int jobs[2], results[2];
 	struct fz_wire_in in; /* of the results */

@@ -120,12 +120,12 @@ blob_of_bytes(size_t len)
 uint64_t
 number_of_blob(struct world *w, struct fz_blob *blob)
 {
-	const void *at = fz_blob_map(blob, w->engine.shm, NULL);
+	const void *at = fz_blob_map(blob, w->engine.arena, NULL);
 	uint64_t v;
 
 	assert_non_null(at);
 	assert_int_equal(blob->len, 8);
 	v = fz_le64_load(at);
-	fz_blob_unmap(blob, w->engine.shm, at);
+	fz_blob_unmap(blob, w->engine.arena, at);
 	return v;
 }

@@ -73,7 +73,8 @@ static void
 test_blob_is_released_with_its_last_reference(void **state)
 {
 	struct owner owner = { 0 };
-	struct fz_blob *blob = fz_blob_in_shm(4096, 9, released, &owner, NULL);
+	struct fz_blob *blob =
+	    fz_blob_in_arena(4096, 9, released, &owner, NULL);
 
 	(void)state;
 	assert_ptr_equal(fz_blob_ref(blob), blob);
@@ -87,7 +88,7 @@ test_blob_is_released_with_its_last_reference(void **state)
 static void
 test_blob_shows_the_arena(void **state)
 {
-	struct fz_arena *shm = fz_arena_new(NULL);
+	struct fz_arena *arena = fz_arena_new(NULL);
 	struct owner owner = { 0 };
 	struct fz_blob *blob;
 	const void *seen;
@@ -95,31 +96,31 @@ test_blob_shows_the_arena(void **state)
 	char *at;
 
 	(void)state;
-	assert_non_null(shm);
-	at = fz_arena_alloc(shm, 100000, &offset, NULL);
+	assert_non_null(arena);
+	at = fz_arena_alloc(arena, 100000, &offset, NULL);
 	memset(at, 'a', 100000);
-	blob = fz_blob_in_shm(offset, 100000, released, &owner, NULL);
-	seen = fz_blob_map(blob, shm, NULL);
+	blob = fz_blob_in_arena(offset, 100000, released, &owner, NULL);
+	seen = fz_blob_map(blob, arena, NULL);
 	assert_memory_equal(seen, at, 100000);
-	fz_blob_unmap(blob, shm, seen);
+	fz_blob_unmap(blob, arena, seen);
 	fz_blob_unref(blob);
-	fz_arena_free(shm);
+	fz_arena_free(arena);
 }
 
 static void
 test_blob_outside_the_arena_cannot_be_mapped(void **state)
 {
-	struct fz_arena *shm = fz_arena_new(NULL);
+	struct fz_arena *arena = fz_arena_new(NULL);
 	struct owner owner = { 0 };
 	struct fz_err err = { 0 };
 	struct fz_blob *blob =
-	    fz_blob_in_shm(UINT64_MAX - 5, 100, released, &owner, NULL);
+	    fz_blob_in_arena(UINT64_MAX - 5, 100, released, &owner, NULL);
 
 	(void)state;
-	assert_null(fz_blob_map(blob, shm, &err));
+	assert_null(fz_blob_map(blob, arena, &err));
 	assert_int_not_equal(err.kind, FZ_ERR_NONE);
 	fz_blob_unref(blob);
-	fz_arena_free(shm);
+	fz_arena_free(arena);
 }
 
 static void
@@ -132,7 +133,7 @@ test_blob_without_memory_is_an_error(void **state)
 	no_memory = true;
 	assert_null(fz_blob_new("x", 1, &err));
 	assert_int_not_equal(err.kind, FZ_ERR_NONE);
-	assert_null(fz_blob_in_shm(1, 1, released, &owner, &err));
+	assert_null(fz_blob_in_arena(1, 1, released, &owner, &err));
 	no_memory = false;
 	assert_int_equal(owner.nreleased, 0);
 	err.kind = FZ_ERR_NONE;

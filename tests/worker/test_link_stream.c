@@ -124,9 +124,9 @@ test_link_stream_has_values_in_frames(void **state)
 
 	ends_init(&e, *state);
 	blob = fz_engine_room(&e.w->engine, LEN, NULL);
-	at = fz_arena_map_room(e.w->engine.shm, blob->offset, LEN, NULL);
+	at = fz_arena_map_room(e.w->engine.arena, blob->offset, LEN, NULL);
 	memset(at, 'y', LEN);
-	fz_arena_unmap(e.w->engine.shm, at, LEN);
+	fz_arena_unmap(e.w->engine.arena, at, LEN);
 	start = fz_wire_begin(&e.link->unsent, FZ_WIRE_JOB, 0, 0);
 	e.link->ops->put(e.link, blob);
 	assert_int_equal(fz_link_end_frame(e.link, start, NULL), 0);

@@ -245,7 +245,7 @@ test_link_stream_big_values_go_there_and_back(void **state)
 		assert_one_outcome(&t);
 		assert_int_equal(t.ndone, 1);
 		assert_int_equal(t.value->len, len);
-		assert_false(t.value->in_shm);
+		assert_false(t.value->in_arena);
 		assert_int_equal(t.value->bytes[len - 1], 'x');
 		fz_blob_unref(t.value);
 	}

@@ -255,9 +255,9 @@ test_port_a_big_value_goes_by_the_arena(void **state)
 	assert_int_equal(fz_wire_part(&body, &part), 0);
 	assert_null(part.bytes);
 	assert_int_equal(part.len, 1 << 20);
-	at = fz_arena_map(e->shm, part.offset, part.len, NULL);
+	at = fz_arena_map(e->arena, part.offset, part.len, NULL);
 	assert_int_equal(at[(1 << 20) - 1], 'z');
-	fz_arena_unmap(e->shm, at, part.len);
+	fz_arena_unmap(e->arena, at, part.len);
 	assert_int_equal(fz_wire_part(&body, &part), 0);
 	assert_int_equal(part.len, 10);
 }
@@ -274,14 +274,14 @@ test_port_a_reply_given_up_gives_back_its_extents(void **state)
 	put_big(e, 300 << 10);
 	fz_port_begin(&e->port, &call, FZ_WIRE_RESULT, 1);
 	put_big(e, 300 << 10);
-	held = fz_arena_held(e->shm);
+	held = fz_arena_held(e->arena);
 	for (int i = 0; i < 100; i++) {
 		fz_port_begin(&e->port, &call, FZ_WIRE_RESULT, 2);
 		put_big(e, 300 << 10);
 		if (i % 2 != 0) /* an error instead */
 			fz_port_begin(&e->port, &call, FZ_WIRE_ERROR, 1);
 	}
-	assert_true(fz_arena_held(e->shm) <= 2 * held);
+	assert_true(fz_arena_held(e->arena) <= 2 * held);
 }
 
 static void
@@ -292,7 +292,7 @@ test_port_a_free_frame_gives_back_an_extent(void **state)
 	uint64_t first, second;
 	size_t start;
 
-	assert_non_null(fz_arena_alloc(e->shm, 4 << 20, &first, NULL));
+	assert_non_null(fz_arena_alloc(e->arena, 4 << 20, &first, NULL));
 	start = fz_wire_begin(&e->out, FZ_WIRE_FREE, 0, 0);
 	fz_buf_put_u64(&e->out, first);
 	fz_wire_end(&e->out, start);
@@ -305,7 +305,7 @@ test_port_a_free_frame_gives_back_an_extent(void **state)
 	put_job(e, 0, 0, "a");
 	write_jobs(e);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
-	assert_non_null(fz_arena_alloc(e->shm, 4 << 20, &second, NULL));
+	assert_non_null(fz_arena_alloc(e->arena, 4 << 20, &second, NULL));
 	assert_int_equal(first, second);
 }
 

@@ -360,7 +360,8 @@ test_wire_a_blob_goes_by_where_it_is(void **state)
 {
 	struct wire *w = *state;
 	struct fz_blob *here = fz_blob_new("abc", 3, NULL);
-	struct fz_blob *there = fz_blob_in_shm(4096, 77, released, NULL, NULL);
+	struct fz_blob *there =
+	    fz_blob_in_arena(4096, 77, released, NULL, NULL);
 	struct fz_reader body;
 	struct fz_part part;
 

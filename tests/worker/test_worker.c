@@ -129,19 +129,19 @@ test_worker_big_values_go_by_the_arena_and_come_back(void **state)
 	keeper_start(w, &k, NULL);
 	task_send_number(&k, &t, JOB_BYTES, 8 << 20);
 	assert_true(keeper_settle(w, &k, 5000));
-	assert_true(t.value->in_shm);
+	assert_true(t.value->in_arena);
 	/* From a worker to a worker, as it is. */
 	task_send_blob(&k, &u, JOB_ECHO, fz_blob_ref(t.value));
 	assert_true(keeper_settle(w, &k, 5000));
-	at = fz_blob_map(u.value, w->engine.shm, NULL);
+	at = fz_blob_map(u.value, w->engine.arena, NULL);
 	assert_int_equal(u.value->len, 8 << 20);
 	assert_int_equal(at[(8 << 20) - 1], 'x');
-	fz_blob_unmap(u.value, w->engine.shm, at);
+	fz_blob_unmap(u.value, w->engine.arena, at);
 	/* A blob may live longer than who made it. */
 	fz_worker_free(k.worker);
-	at = fz_blob_map(u.value, w->engine.shm, NULL);
+	at = fz_blob_map(u.value, w->engine.arena, NULL);
 	assert_int_equal(at[12345], 'x');
-	fz_blob_unmap(u.value, w->engine.shm, at);
+	fz_blob_unmap(u.value, w->engine.arena, at);
 	task_fini(&t);
 	task_fini(&u);
 }
@@ -160,7 +160,7 @@ test_worker_released_values_are_used_again(void **state)
 
 		task_send_number(&k, &t, JOB_BYTES, 4 << 20);
 		assert_true(keeper_settle(w, &k, 5000));
-		assert_true(t.value->in_shm);
+		assert_true(t.value->in_arena);
 		if (i == 2)
 			offset = t.value->offset;
 		if (i > 2)
@@ -224,12 +224,12 @@ test_worker_without_an_arena_big_values_go_inline(void **state)
 	struct task t = { 0 };
 	struct keeper k;
 
-	w->engine.shm_tried = true;
+	w->engine.arena_tried = true;
 	keeper_start(w, &k, NULL);
 	task_send_blob(&k, &t, JOB_ECHO, big);
 	assert_true(keeper_settle(w, &k, 60000));
 	assert_int_equal(t.ndone, 1);
-	assert_false(t.value->in_shm);
+	assert_false(t.value->in_arena);
 	assert_int_equal(t.value->len, bulk_size());
 	assert_int_equal(t.value->bytes[bulk_size() - 1], 'x');
 	task_fini(&t);
@@ -244,7 +244,7 @@ test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 	struct task t = { 0 };
 	struct keeper k;
 
-	w->engine.shm_tried = true;
+	w->engine.arena_tried = true;
 	w->shared->mode = START_NEVER_READS;
 	keeper_start(w, &k, NULL);
 	task_send_blob(&k, &t, JOB_ECHO, blob_of_bytes(bulk_size()));
@@ -268,7 +268,7 @@ test_worker_killed_while_it_reads_a_big_argument_loses_nothing(void **state)
 	struct task t = { 0 };
 	struct keeper k;
 
-	w->engine.shm_tried = true;
+	w->engine.arena_tried = true;
 	w->shared->mode = START_FIRST_DIES_HALFWAY;
 	keeper_start(w, &k, NULL);
 	task_send_blob(&k, &t, JOB_ECHO, fz_blob_ref(big));

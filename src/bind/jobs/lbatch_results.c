@@ -17,7 +17,7 @@ void
 fz_lbatch_drop_result(struct fz_lbatch *lb, struct fz_batch_result *result)
 {
 	if (lb->mapped != NULL)
-		fz_blob_unmap(result->blob, lb->engine->shm, lb->mapped);
+		fz_blob_unmap(result->blob, lb->engine->arena, lb->mapped);
 	lb->mapped = NULL;
 	fz_batch_drop_result(result);
 	*result = (struct fz_batch_result){ .n = 0 };
@@ -31,7 +31,7 @@ open_result(lua_State *L, struct fz_lbatch *lb)
 	struct fz_err err = { 0 };
 
 	if (lb->mapped == NULL) {
-		lb->mapped = fz_blob_map(result->blob, lb->engine->shm, &err);
+		lb->mapped = fz_blob_map(result->blob, lb->engine->arena, &err);
 		if (lb->mapped == NULL)
 			fz_lerror_raise(L, &err);
 		fz_reader_init(&lb->items, lb->mapped, result->blob->len);

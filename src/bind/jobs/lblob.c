@@ -44,7 +44,7 @@ fz_lblob_decode(lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
 	struct fz_err err = { 0 };
 	int status;
 
-	d.at = fz_blob_map(blob, engine->shm, &err);
+	d.at = fz_blob_map(blob, engine->arena, &err);
 	if (d.at == NULL) {
 		fz_lerror_push(L, err.kind, err.text);
 		return LUA_ERRRUN;
@@ -52,6 +52,6 @@ fz_lblob_decode(lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
 	lua_pushcfunction(L, decode_body);
 	lua_pushlightuserdata(L, &d);
 	status = lua_pcall(L, 1, LUA_MULTRET, 0);
-	fz_blob_unmap(blob, engine->shm, d.at);
+	fz_blob_unmap(blob, engine->arena, d.at);
 	return status;
 }

@@ -67,7 +67,7 @@ struct local_call {
 	struct fz_run *run; /* NULL: for an item of a batch */
 	const struct fz_graph *graph;
 	const struct fz_llocal_item *item;
-	struct fz_arena *shm;
+	struct fz_arena *arena;
 	uint32_t node;
 	uint32_t next; /* input */
 	int64_t timeout_ns;
@@ -93,7 +93,7 @@ local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 		    c->run, fz_graph_inputs(c->graph, c->node)[c->next++]);
 	else
 		c->mapped = c->item->part;
-	c->at = fz_blob_map(c->mapped, c->shm, err);
+	c->at = fz_blob_map(c->mapped, c->arena, err);
 	*bytes = c->at;
 	*len = c->mapped->len;
 	return c->at != NULL ? 0 : -1;
@@ -104,7 +104,7 @@ local_release(void *ctx)
 {
 	struct local_call *c = ctx;
 
-	fz_blob_unmap(c->mapped, c->shm, c->at);
+	fz_blob_unmap(c->mapped, c->arena, c->at);
 }
 
 static void
@@ -216,7 +216,7 @@ push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 
 	c = lua_newuserdatauv(
 	    L, sizeof(*c) + nvalues * sizeof(struct fz_blob *) + room, 0);
-	*c = (struct local_call){ .shm = fz_lloop_engine(L)->shm,
+	*c = (struct local_call){ .arena = fz_lloop_engine(L)->arena,
 		.values = (struct fz_blob **)(c + 1),
 		.room = (unsigned char *)(c + 1) +
 			nvalues * sizeof(struct fz_blob *),

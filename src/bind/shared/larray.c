@@ -6,7 +6,7 @@
 
 #include "bind/shared/lhandle.h"
 #include "bind/shared/lhold.h"
-#include "bind/shared/number.h"
+#include "bind/shared/lnumber.h"
 #include "shared/heap.h"
 #include "shared/lock.h"
 

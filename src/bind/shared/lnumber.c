@@ -1,4 +1,4 @@
-#include "bind/shared/number.h"
+#include "bind/shared/lnumber.h"
 
 #include <float.h>
 #include <math.h>

@@ -1,10 +1,10 @@
 /*
- * number.h - one number in shared memory, of a type that string.pack() has.
+ * lnumber.h - one number in shared memory, of a type that string.pack() has.
  *
  * It is read and written whole, whoever else does so meanwhile.
  */
-#ifndef FZ_NUMBER_H
-#define FZ_NUMBER_H
+#ifndef FZ_LNUMBER_H
+#define FZ_LNUMBER_H
 
 #include <stdbool.h>
 #include <stdint.h>
