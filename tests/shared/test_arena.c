@@ -102,7 +102,8 @@ write_own(struct fz_arena *arena, uint64_t offset)
 static int
 grandchild(struct fz_arena *arena, uint64_t offset)
 {
-	return in_arena_child(arena, fz_arena_next_slice(arena), read_byte, offset);
+	return in_arena_child(
+	    arena, fz_arena_next_slice(arena), read_byte, offset);
 }
 
 static void
@@ -136,7 +137,8 @@ test_arena_parent_reads_what_a_child_wrote(void **state)
 		uint32_t slice = fz_arena_next_slice(arena);
 		uint64_t there = at | (uint64_t)slice << FZ_ARENA_SLICE_BITS;
 
-		assert_int_equal(in_arena_child(arena, slice, write_own, at), 1);
+		assert_int_equal(
+		    in_arena_child(arena, slice, write_own, at), 1);
 		/* With a window, or with a mapping. */
 		arena_faults.mmap_max = lens[i];
 		view = fz_arena_map(arena, there + 5000, 5000, NULL);
@@ -221,7 +223,8 @@ test_arena_small_address_space_is_enough(void **state)
 
 	arena_faults.mmap_max = (size_t)1 << 31;
 	assert_non_null(fz_arena_alloc(arena, MIB, &at, NULL));
-	assert_null(fz_arena_alloc(arena, arena_faults.mmap_max / 2, &at, NULL));
+	assert_null(
+	    fz_arena_alloc(arena, arena_faults.mmap_max / 2, &at, NULL));
 }
 
 static void

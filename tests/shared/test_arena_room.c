@@ -39,7 +39,8 @@ fill_room(struct fz_arena *arena, uint64_t offset)
 static int
 fill_room_below(struct fz_arena *arena, uint64_t offset)
 {
-	return in_arena_child(arena, fz_arena_next_slice(arena), fill_room, offset);
+	return in_arena_child(
+	    arena, fz_arena_next_slice(arena), fill_room, offset);
 }
 
 static void
