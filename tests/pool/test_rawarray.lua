@@ -3,6 +3,8 @@
 
 local t = ...
 local fz = require "fzlua"
+local core = require "fzlua.core"
+local wait = require "fzlua.wait"
 
 local tests = {}
 
@@ -191,6 +193,38 @@ tests["progress is told of each item once"] = function()
     t.equal(last, 3000)
     for i = 1, 3000 do t.equal(ended[i], 1) end
   end)
+end
+
+-- What a callback may do to a list of n results between two copies.
+local CHANGES <const> = {
+  grown = function(list, n, turn) for i = 1, 99 do list[n + turn * 99 + i] = "more" end end,
+  shrunk = function(list, n, turn)
+    for i = 1, n do list[i] = nil end
+    for i = 1, 9 do list[-turn * 9 - i] = "more" end
+  end,
+  measured = function(list) assert(#list >= 0) end,
+}
+
+tests["results reach a list that is moved or shrunk between two copies"] = function()
+  local n <const> = 20000
+  local pool <close> = fz.pool(2)
+  for name, change in pairs(CHANGES) do
+    local batch <close> = core.batch(pool._core, function(i) return 2 * i end, t.numbers(n),
+      { kind = "map", n = n, chunk = 256, on_error = "stop", seed = 1 })
+    local list, results, turn = batch:list(), { n = n }, 0
+    batch:start()
+    wait.until_done {
+      pump = function()
+        if batch:take(list, {}) == 0 then return end
+        turn = turn + 1
+        for i = 1, n do results[i] = results[i] or list[i] end
+        change(list, n, turn)
+      end,
+      done = function() return batch:done() and not batch:news() end,
+    }
+    assert(turn > 1, name)
+    check(name, results, n, function(i) return 2 * i end)
+  end
 end
 
 tests["finalizers that map while a map begins"] = function()
