@@ -269,10 +269,14 @@ test_link_stream_a_lost_worker_costs_what_it_had_begun(void **state)
 		send_number(&k, &t[1], JOB_ADD, 1);
 		send_number(&k, &t[2], JOB_ADD, 2);
 		dies(w, &k);
-		assert_failed(&t[0], FZ_ERR_CRASH);
+		if (ways[i] == JOB_KILL_STORED && t[0].ndone == 1)
+			fz_blob_unref(t[0].value); /* it was written in time */
+		else
+			assert_failed(&t[0], FZ_ERR_CRASH);
 		assert_int_equal(t[1].nreturned, 1);
 		assert_int_equal(t[2].nreturned, 1);
 		assert_one_outcome(&t[1]);
+		assert_one_outcome(&t[2]);
 	}
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 0);
 }
