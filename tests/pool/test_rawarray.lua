@@ -209,20 +209,26 @@ tests["results reach a list that is moved or shrunk between two copies"] = funct
   local n <const> = 20000
   local pool <close> = fz.pool(2)
   for name, change in pairs(CHANGES) do
-    local batch <close> = core.batch(pool._core, function(i) return 2 * i end, t.numbers(n),
-      { kind = "map", n = n, chunk = 256, on_error = "stop", seed = 1 })
-    local list, results, turn = batch:list(), { n = n }, 0
+    local turns = fz.value("i", 0)
+    local function f(i)
+      local deadline = i == n and fz.now() + 20 or 0 -- the last one comes after a change
+      while turns.value == 0 and fz.now() < deadline do end
+      return 2 * i
+    end
+    local batch <close> = core.batch(pool._core, f, t.numbers(n), {
+      kind = "map", n = n, chunk = 256, on_error = "stop", seed = 1,
+    })
+    local list, results = batch:list(), { n = n }
     batch:start()
     wait.until_done {
       pump = function()
         if batch:take(list, {}) == 0 then return end
-        turn = turn + 1
         for i = 1, n do results[i] = results[i] or list[i] end
-        change(list, n, turn)
+        change(list, n, turns:add(1))
       end,
       done = function() return batch:done() and not batch:news() end,
     }
-    assert(turn > 1, name)
+    assert(turns.value > 1, name)
     check(name, results, n, function(i) return 2 * i end)
   end
 end
