@@ -129,7 +129,8 @@ $(TESTBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	    $(TESTLIB) $(LIB) $(TEST_LIBS)
 $(FUZZBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $^ $(TEST_LIBS)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< \
+	    $(TESTLIB) $(LIB) $(TEST_LIBS)
 $(BUILD)/tests/runner: tests/support/runner.c tests/support/processes.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
