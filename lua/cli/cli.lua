@@ -260,7 +260,7 @@ local function check_forgotten(options, args, result)
   end
 end
 
--- The inputs of the command line, merged over those that the script set in the chain.
+-- The inputs of the command line, merged over the inputs that the script set in the chain.
 local function read_inputs(options, args, pipeline, plan)
   local inputs = require "fzlua.inputs"
   local ok, given = pcall(inputs.read, options.input, script_arguments(options, args))

@@ -98,7 +98,7 @@ function Error.raise(kind, fmt, ...)
 end
 
 ---Raise an fz.Error of kind "graph".
----@param fields table stage, output, input: those that are known
+---@param fields table stage, output and input, as far as they are known
 ---@param fmt string
 function Error.graph(fields, fmt, ...)
   fields.kind = "graph"

@@ -23,8 +23,8 @@
 
 #define LOOP_TYPE "fzlua.Loop"
 
-/* Their addresses are keys in the registry: the loop, the function of
- * on_wake(). */
+/* Their addresses are registry keys of the loop and of the on_wake() function.
+ */
 static const char loop_key, on_wake_key;
 
 struct lloop {
@@ -32,22 +32,23 @@ struct lloop {
 	struct fz_local *locals;
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
-	lua_State *task; /* the coroutine whose waits yield, NULL: none */
-	pid_t pid;       /* of this process: asked at every turn */
-	pid_t main;      /* of the process that opened the library */
-	int wake[2];     /* -1 until a handler wants them */
+	lua_State *task; /* the coroutine whose waits yield; NULL: none */
+	pid_t pid;       /* of this process; kept because it is read often */
+	pid_t main;      /* pid of the process that opened the library */
+	int wake[2];     /* pipe for signal handlers; -1 until its first use */
 	struct fz_watch wake_watch;
 	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
-	struct fz_idle idle;  /* since when no more memory is needed */
-	struct fz_timer rest; /* returns what is kept of it */
+	struct fz_idle
+	    idle; /* start of the time without need for more memory */
+	struct fz_timer rest; /* frees unused memory */
 	bool held;            /* core.turn() must not wait */
 	struct fz_garbage *garbage;
-	int ncpus; /* when they were last counted; 0: never */
+	int ncpus; /* result of the last count; 0: none */
 	int64_t counted_ns;
 	struct fz_lsink sink;
-	uint32_t works_for; /* the member whose question is answered, 0: none */
+	uint32_t works_for; /* the member that waits for the work; 0: none */
 };
 
 static struct lloop *
@@ -61,7 +62,7 @@ get(lua_State *L)
 	return ll;
 }
 
-/* A finalizer of the script's may run when that of the loop has. */
+/* A finalizer of the script may run after the finalizer of the loop. */
 static struct lloop *
 check_open(lua_State *L)
 {
@@ -140,9 +141,9 @@ check_interrupt(lua_State *L, struct lloop *ll)
 }
 
 /*
- * A host's signal handler can just set a hook, as that of lua.c does, and Lua
- * code must run for the hook to be called. Waits are in C, so run an empty
- * chunk, which any kind of hook sees.
+ * A host's signal handler sets a hook, as lua.c does. Lua calls hooks only
+ * while Lua code runs. So run an empty chunk during waits in C, which calls
+ * each kind of hook.
  */
 static void
 run_hook(lua_State *L)
@@ -222,7 +223,7 @@ rested(struct fz_timer *timer)
 	fz_idle_trim(&ll->idle, ll->engine.arena);
 }
 
-/* One step; a timer returns memory that is not needed while it waits. */
+/* One step; a timer frees unused memory meanwhile. */
 static int
 step(struct lloop *ll, int64_t until_ns, struct fz_err *err)
 {
@@ -230,7 +231,7 @@ step(struct lloop *ll, int64_t until_ns, struct fz_err *err)
 	int64_t rest_ns = fz_idle_until(&ll->idle, ll->engine.arena);
 
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.place == 0)
-		fz_loop_arm(loop, &ll->rest, rest_ns); /* or another time */
+		fz_loop_arm(loop, &ll->rest, rest_ns); /* or at a later step */
 	return fz_loop_step(loop, until_ns, err);
 }
 
@@ -244,8 +245,8 @@ fz_lloop_rest(lua_State *L)
 }
 
 /*
- * Step until a waiter should look, or `until_ns`. Returns whether one should.
- * Most steps only move jobs: those need no Lua.
+ * Step until waiters must check again, or until `until_ns`. Returns whether
+ * they must. Most steps only move jobs and need no Lua.
  */
 static int
 step_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
@@ -349,7 +350,7 @@ fz_lloop_step(lua_State *L, int64_t until_ns)
 		lua_pop(L, 1);
 }
 
-/* on_wake(f): f() is called while C waits, and objects have changed */
+/* on_wake(f): f() is called if objects change during a wait in C */
 static int
 loop_on_wake(lua_State *L)
 {
@@ -359,7 +360,7 @@ loop_on_wake(lua_State *L)
 	return 0;
 }
 
-/* wake_count() -> integer: another one when waiters are to check again */
+/* wake_count() -> integer; it changes when waiters must check again */
 static int
 loop_wake_count(lua_State *L)
 {
@@ -368,8 +369,8 @@ loop_wake_count(lua_State *L)
 }
 
 /*
- * changed() -> id | nil: take the object that changed first; 0: what processes
- * share has changed, for all waits of tasks
+ * changed() -> id of the first changed object, which is dequeued; nil if there
+ * is none. 0: shared objects have changed, so all waits of tasks are tried.
  */
 static int
 loop_changed(lua_State *L)
@@ -384,8 +385,8 @@ loop_changed(lua_State *L)
 }
 
 /*
- * turn([timeout [, seen]]) -> boolean: whether waiters are to check again. Does
- * not wait if wake_count() is no longer `seen`.
+ * turn([timeout [, seen]]) -> boolean: whether waiters must check again. Does
+ * not wait if wake_count() is not `seen` any more.
  */
 static int
 loop_turn(lua_State *L)
@@ -412,8 +413,8 @@ loop_turn(lua_State *L)
 }
 
 /*
- * task([coroutine]): the waits of this coroutine yield from now on, nil: of
- * none. The caller keeps it alive while it is set.
+ * task([coroutine]): set the coroutine whose waits yield; nil: none. The caller
+ * keeps it alive while it is set.
  */
 static int
 loop_task(lua_State *L)
@@ -446,7 +447,10 @@ loop_wall(lua_State *L)
 	return 1;
 }
 
-/* The processors as of the last second: to count them reads many files. */
+/*
+ * Return the number of processors. A count reads many files, so its result is
+ * kept for a second.
+ */
 static int
 recent_cpus(struct lloop *ll)
 {
@@ -459,7 +463,7 @@ recent_cpus(struct lloop *ll)
 	return ll->ncpus;
 }
 
-/* cpu_count([physical]) -> n; without an argument as of the last second */
+/* cpu_count([physical]) -> n; without an argument at most a second old */
 static int
 loop_cpu_count(lua_State *L)
 {
@@ -472,8 +476,8 @@ loop_cpu_count(lua_State *L)
 }
 
 /*
- * pid() -> number, number: of this process, and of the one that opened the
- * library: another one in a worker
+ * pid() -> own pid, pid of the process that opened the library. They differ in
+ * a worker.
  */
 static int
 loop_pid(lua_State *L)
@@ -486,8 +490,8 @@ loop_pid(lua_State *L)
 }
 
 /*
- * poll(): take what has come, without a wait and without any function's run;
- * does nothing while a value is packed
+ * poll(): one step without waiting and without running functions; does nothing
+ * while a value is packed
  */
 static int
 loop_poll(lua_State *L)
@@ -545,7 +549,7 @@ in_child(struct fz_fork_hook *hook)
 		fz_lloop_drop_local(ll->locals);
 }
 
-/* check_free(): raises while values are packed for the engine */
+/* check_free(): raise if a value is being packed for the engine */
 static int
 loop_check_free(lua_State *L)
 {

@@ -21,7 +21,7 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 	if (fwrite(bytes, 1, len, f) == len && fflush(f) == 0)
 		return 0;
 	code = errno != 0 ? errno : EIO;
-	if (code == EBADF) /* closed by the process that started us: ">&-" */
+	if (code == EBADF) /* closed by the shell: ">&-" */
 		return 0;
 	clearerr(f);
 	return code;

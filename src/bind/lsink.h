@@ -1,8 +1,8 @@
 /*
- * lsink.h - where the output of workers and the lines of the log go.
+ * lsink.h - the destination of the output of workers and of the log.
  *
- * A host sets its own functions. Without them output goes where this process
- * prints, and lines of the log to standard error.
+ * A host may set its own functions. By default the output goes to the standard
+ * streams of this process, and the log to standard error.
  */
 #ifndef FZ_LSINK_H
 #define FZ_LSINK_H
@@ -15,18 +15,18 @@
 
 struct fz_lsink {
 	/*
-	 * Takes what workers print, whole lines at a time; `fd` is 1 or 2.
+	 * Receives the output of workers in whole lines; `fd` is 1 or 2.
 	 * Returns 0, or the errno of a failure.
 	 */
 	int (*output)(void *ctx, int fd, const char *bytes, size_t len);
 	void *output_ctx;
-	/* Takes an entry of the log, with a newline at its end. */
+	/* Receives an entry of the log, with a newline at its end. */
 	void (*log)(void *ctx, const char *line, size_t len);
 	void *log_ctx;
-	int failed; /* errno of the first failed output, 0: none */
+	int failed; /* errno of the first failed output; 0: none */
 };
 
-/* NULL: as without a host. */
+/* Set a function; NULL: the default. */
 void fz_lsink_set_output(struct fz_lsink *sink,
     int (*output)(void *ctx, int fd, const char *bytes, size_t len), void *ctx);
 void fz_lsink_set_log(struct fz_lsink *sink,

@@ -37,7 +37,7 @@ fail(lua_State *L, int code)
 {
 	struct fz_err err = { 0 };
 
-	fz_err_sys(&err, code, "cannot divert standard output");
+	fz_err_sys(&err, code, "cannot redirect standard output");
 	return fz_lerror_raise(L, &err);
 }
 

@@ -47,7 +47,10 @@ fz_cwd_enter(struct fz_cwd *cwd)
 void
 fz_cwd_go_back(void)
 {
-	/* If the directory cannot be entered any more, stay. */
+	/*
+	 * The process stays where it is if the kept directory cannot be
+	 * entered.
+	 */
 	if (innermost->fd == -1 || fchdir(innermost->fd) != 0 || !reported)
 		return;
 	fz_fd_close(&innermost->fd);

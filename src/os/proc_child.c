@@ -276,7 +276,7 @@ fz_proc_is_child(void)
 	return depth != 0;
 }
 
-/* In the child: wait until the parent can see how this process will end. */
+/* In the child: wait until the parent watches this process. */
 static void
 wait_until_watched(struct birth *birth)
 {
@@ -288,7 +288,7 @@ wait_until_watched(struct birth *birth)
 	fz_fd_close(&birth->watched[0]);
 }
 
-/* A handler of exit(); it runs before those that the parent has registered. */
+/* A handler of exit(); it runs before the handlers of the parent. */
 static void
 leave_on_exit(int status, void *ctx)
 {

@@ -31,7 +31,7 @@ struct span {
 	    *free; /* freed blocks; for the current span: those freed since its
 		      blocks went to the list of its class */
 	uint32_t linked; /* blocks ever put in a free list; in a child without
-			    those that were free at the fork */
+			    the blocks that were free at the fork */
 	uint32_t used;   /* blocks that are not in `free` */
 	uint32_t listed; /* generation in which the span is current or in the
 			    list of its class; 0: full or empty */

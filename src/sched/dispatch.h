@@ -55,7 +55,7 @@ struct fz_source {
 	const struct fz_source_ops *ops;
 	struct fz_dispatcher *dispatcher;
 	struct fz_lane *lane;
-	/* Among those that send, or that stop; remove it at the end. */
+	/* in `ready` of the lane, or in `stopping`; removed at the end */
 	struct fz_list link;
 	const struct fz_err *kill; /* why its workers are killed; NULL: not */
 };
@@ -114,8 +114,8 @@ void fz_source_init(struct fz_source *source, const struct fz_source_ops *ops,
 void fz_source_wake(struct fz_source *source);
 
 /*
- * Take back what workers have not begun of it, and kill those that run a job of
- * it if `kill` is set.
+ * Recall the jobs of the source that no worker has begun. If `kill` is set,
+ * kill the workers that run a job of it.
  */
 void fz_source_recall(
     const struct fz_source *source, const struct fz_err *kill);

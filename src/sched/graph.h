@@ -18,7 +18,7 @@ struct fz_graph;
 
 struct fz_node {
 	uint32_t pool;        /* whose workers run it */
-	uint32_t func;        /* which of their functions */
+	uint32_t func;        /* index of the node's function in that pool */
 	uint32_t first_value; /* it makes first_value .. + nvalues - 1 */
 	uint32_t nvalues;
 	uint32_t first_input; /* of its inputs in the graph's list */

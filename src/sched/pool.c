@@ -144,7 +144,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 	notify_free(pool, w);
 }
 
-/* Fork no worker for a while; the pool goes on with those that live. */
+/* Fork no worker for a while; the pool continues with its living workers. */
 static void
 pause_forks(struct fz_pool *pool)
 {
@@ -245,7 +245,7 @@ fz_pool_close(struct fz_pool *pool)
 	}
 	while (pool->busy != NULL)
 		fz_worker_end(
-		    pool->busy, FZ_ERR_CANCELLED, "its workers were closed");
+		    pool->busy, FZ_ERR_CANCELLED, "the pool is closed");
 	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
 		fz_worker_dismiss(w);
 	while (pool->idle != NULL) {
@@ -363,8 +363,8 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 }
 
 /*
- * A new worker, the `first` of those that are forked now. While others live, a
- * fork that fails only makes the pool slower: no error, but a pause.
+ * Fork a worker; `first`: it is the first fork of this call. While other
+ * workers live, a failed fork is no error: the pool pauses its forks.
  */
 static struct fz_worker *
 fork_worker(struct fz_pool *pool, bool first, struct fz_err *err)
@@ -413,7 +413,7 @@ fz_pool_take(
 	struct fz_worker *w = pool->idle;
 
 	if (pool->closed) {
-		fz_err_set(err, FZ_ERR_CLOSED, "its workers were closed");
+		fz_err_set(err, FZ_ERR_CLOSED, "the pool is closed");
 		return NULL;
 	}
 	if (!has_worker(pool) ||

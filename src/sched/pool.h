@@ -100,7 +100,7 @@ uint64_t fz_pool_oldest(const struct fz_pool *pool);
 /* The first busy worker; the others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 
-/* Pass on unfinished lines of the workers that no user has. */
+/* Print the incomplete last lines of all workers without a user. */
 void fz_pool_flush(const struct fz_pool *pool);
 
 /* Call `each` for the process of every living worker. */

@@ -16,7 +16,7 @@
 
 #define SLOTS_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_slots, member)
 
-/* A slot that needs no system call: its own, or one of a token it has. */
+/* Whether its own slot or a held token is free: no system call is needed. */
 static bool
 has_kept(const struct fz_slots *s)
 {
@@ -32,9 +32,9 @@ unlink_waiter(struct fz_slots_waiter *waiter)
 	waiter->prev = NULL;
 }
 
-/* Each may wait again. */
+/* Notify and remove all waiters; each may wait again. */
 static void
-tell_waiters(struct fz_slots *s)
+notify_waiters(struct fz_slots *s)
 {
 	struct fz_slots_waiter *list = s->waiters;
 
@@ -57,12 +57,12 @@ token_ready(struct fz_watch *watch, unsigned events)
 	(void)events;
 	s->dry = false;
 	fz_loop_rewatch(s->engine->loop, watch, 0, NULL);
-	tell_waiters(s);
+	notify_waiters(s);
 }
 
 /*
- * Called a second time, so that whoever has something to run has taken what
- * became free in this step: tokens go to and fro only when nobody has.
+ * Called twice, so that all waiters can acquire the slots that became free in
+ * this step before unused tokens are written back.
  */
 static void
 settle(struct fz_defer *defer)
@@ -71,7 +71,7 @@ settle(struct fz_defer *defer)
 	bool wanted = s->waiters != NULL && has_kept(s);
 
 	if (wanted)
-		tell_waiters(s);
+		notify_waiters(s);
 	s->settling = wanted || !s->settling;
 	if (s->settling)
 		fz_loop_defer(s->engine->loop, defer);
@@ -80,8 +80,8 @@ settle(struct fz_defer *defer)
 }
 
 /*
- * Some of our own workers are busy, or there would be a slot: if the watch
- * fails, the waiter is told when one of them is not any more.
+ * Without a free slot at least one worker of this process is busy. So the
+ * waiter is notified when that worker becomes idle, even if the watch fails.
  */
 static void
 wait_for_slot(struct fz_slots *s, struct fz_slots_waiter *waiter)
@@ -205,7 +205,7 @@ fz_slots_of_make(struct fz_engine *engine, const int fd[2], struct fz_err *err)
 	s->out = out;
 	if (grow(s, SLOTS_OF_MAKE, err) != 0)
 		goto fail;
-	/* What all below hold, so that it can be written back at the end. */
+	/* An account for the tokens of all descendants, to write them back. */
 	page = mmap(NULL, sizeof(*s->page), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED) {
@@ -266,7 +266,7 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 
 	if (slots->engine->slots != NULL)
 		return 0;
-	if (!slots->is_ours) /* made by nobody yet, or by our parent */
+	if (!slots->is_ours) /* no pipe yet, or the pipe of the parent */
 		close_pipe(slots);
 	if (slots->n == 0) {
 		if (fz_fd_pipe(slots->shared, err) != 0)
@@ -281,7 +281,7 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 		n = room + 1;
 	if (grow(slots, n, err) != 0)
 		return -1;
-	slots->dry = false; /* what was true then need not be so now */
+	slots->dry = false; /* the new tokens may end that state */
 	if (slots->used == 0) {
 		fz_slots_trim(slots);
 		fz_slots_set_tokens(slots, n - 1);

@@ -26,8 +26,8 @@ is_current(const struct fz_slots *s, char *const *env)
 }
 
 /*
- * setenv() in the worker would cost it as much as its fork: it is only to
- * point to an environment that is there.
+ * setenv() in the worker would take as long as its fork. So the parent prepares
+ * an environment, and the worker only sets `environ` to it.
  */
 int
 fz_slots_prepare(struct fz_slots *slots, struct fz_err *err)

@@ -1,4 +1,4 @@
-/* slots_state.h - what the files of slots share of one set of slots. */
+/* slots_state.h - struct fz_slots, for the files of slots. */
 #ifndef FZ_SLOTS_STATE_H
 #define FZ_SLOTS_STATE_H
 
@@ -10,31 +10,34 @@ struct fz_account;
 struct fz_engine;
 struct fz_slots_waiter;
 
-enum { SLOTS_OF_MAKE = 4096 }; /* tokens at most that one process takes */
+enum { SLOTS_OF_MAKE = 4096 }; /* maximum number of tokens of one process */
 
 struct fz_slots {
 	struct fz_engine *engine;
 	unsigned refs;
-	unsigned n;    /* of all processes; 0: no limit yet */
-	int shared[2]; /* for programs that workers start, -1: make's are */
-	int in, out;   /* our ends: reading never waits; `in` from first use */
-	unsigned used; /* slots of this process, its own counted */
-	unsigned char *tokens; /* that it holds; make may want them back as
-				* they were */
+	unsigned n;    /* slots of all processes; 0: no limit yet */
+	int shared[2]; /* for the programs of workers; -1: they use make's */
+	int in, out; /* own ends; `in` is nonblocking, -1 until its first use */
+	unsigned used;         /* slots of this process, including its own */
+	unsigned char *tokens; /* held; make must get the same bytes back */
 	unsigned ntokens, tokens_cap;
-	bool dry;     /* there was no token, and the watch waits for one */
-	bool is_ours; /* this process has made them */
+	bool dry;     /* the pipe was empty; the watch waits for a token */
+	bool is_ours; /* this process created the pipe */
 	struct fz_account *account; /* of this process, or NULL */
-	struct fz_account *page;    /* where it is no worker's */
+	struct fz_account
+	    *page; /* the account if it is not in a cell; or NULL */
 	struct fz_slots_waiter *waiters;
 	struct fz_watch watch;
 	struct fz_defer settle;
-	bool settling; /* it was called, and put itself at the end */
+	bool settling; /* settle() was called once and deferred itself again */
 	struct fz_fork_hook hook;
-	/* For workers; what it was made of, as long as it was that. */
+	/*
+	 * Environment for workers, and the environment and number of slots it
+	 * was built from, to detect changes.
+	 */
 	char **environ_, **made_of;
 	unsigned made_for;
-	bool entered; /* it is the environment of this process */
+	bool entered; /* `environ_` is the environment of this process */
 };
 
 /* Read one token and count it in the accounts; false if there is none. */

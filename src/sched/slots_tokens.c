@@ -14,36 +14,36 @@
 #define TOKEN '+'
 
 /*
- * What an account holds whose process has left: it has written back all that
- * was counted. Those below end, and are to take no more and to write back
- * nothing a second time.
+ * The value of an account after its tokens were written back. Descendants of
+ * its process may still run: they must acquire no more tokens and must not
+ * write any back a second time.
  */
-#define GONE (INT32_MIN / 2)
+#define ACCOUNT_CLOSED (INT32_MIN / 2)
 
 static bool
-is_gone(int32_t held)
+is_closed(int32_t held)
 {
-	return held < GONE / 2;
+	return held < ACCOUNT_CLOSED / 2;
 }
 
 static bool
 may_take(struct fz_account *account)
 {
 	for (; account != NULL; account = account->above) {
-		if (is_gone(atomic_load(&account->held)))
+		if (is_closed(atomic_load(&account->held)))
 			return false;
 	}
 	return true;
 }
 
-/* Own account first, then those above: see slots.h. False: one is gone. */
+/* Own account first, then its ancestors: see slots.h. False: one is closed. */
 static bool
 count(struct fz_account *account)
 {
 	bool good = true;
 
 	for (; account != NULL; account = account->above)
-		good &= !is_gone(atomic_fetch_add(&account->held, 1));
+		good &= !is_closed(atomic_fetch_add(&account->held, 1));
 	return good;
 }
 
@@ -55,12 +55,12 @@ uncount(struct fz_account *account, int32_t n)
 	if (account == NULL)
 		return true;
 	good = uncount(account->above, n);
-	return !is_gone(atomic_fetch_sub(&account->held, n)) && good;
+	return !is_closed(atomic_fetch_sub(&account->held, n)) && good;
 }
 
 /*
- * The account of a process that has overwritten it may say any number: no more
- * tokens can be lost than are neither here nor in the pipe.
+ * A process may have overwritten its account with any number. The lost tokens
+ * are at most the tokens that are neither held here nor in the pipe.
  */
 static int32_t
 at_most_missing(const struct fz_slots *s, int32_t n)
@@ -75,7 +75,7 @@ at_most_missing(const struct fz_slots *s, int32_t n)
 	return n < missing ? n : missing;
 }
 
-enum { WRITE_MAX = 256 }; /* tokens in one write: a part of a page */
+enum { WRITE_MAX = 256 }; /* tokens in one write; less than a page */
 
 static bool
 has_room(int fd)
@@ -90,9 +90,9 @@ has_room(int fd)
 }
 
 /*
- * The pipe has room for all tokens there are. One that is full holds bytes that
- * are none, as many as the tokens that are lost here: waiting for a reader
- * could take for ever.
+ * The pipe has room for all existing tokens. A full pipe contains foreign
+ * bytes, so tokens are dropped then, because a wait for a reader could last
+ * forever.
  */
 static void
 write_tokens(const struct fz_slots *s, const unsigned char *tokens, unsigned n)
@@ -123,7 +123,7 @@ fz_slots_read_token(struct fz_slots *s)
 	if (s->dry || s->ntokens == s->tokens_cap)
 		return false;
 	if (!may_take(s->account)) {
-		s->dry = true; /* for ever */
+		s->dry = true; /* forever */
 		return false;
 	}
 	if (s->in == -1)
@@ -148,7 +148,7 @@ fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep)
 		write_tokens(s, s->tokens + keep, n);
 }
 
-/* Tokens that were lost with somebody who was killed are made anew. */
+/* Replaces tokens that were lost when a process was killed. */
 void
 fz_slots_set_tokens(struct fz_slots *s, unsigned want)
 {
@@ -163,12 +163,12 @@ fz_slots_set_tokens(struct fz_slots *s, unsigned want)
 void
 fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 {
-	int32_t n = atomic_exchange(&account->held, GONE);
+	int32_t n = atomic_exchange(&account->held, ACCOUNT_CLOSED);
 
-	if (n == 0 || is_gone(n))
+	if (n == 0 || is_closed(n))
 		return;
 	n = at_most_missing(slots, n);
-	/* Less than none: killed between two steps, one has counted wrong. */
+	/* Negative if a process was killed between two steps of its count. */
 	if (uncount(slots->account, n) && n > 0)
 		fz_slots_write_new_tokens(slots, (unsigned)n);
 }
@@ -182,8 +182,8 @@ fz_slots_leave(struct fz_slots *slots)
 
 	slots->ntokens = 0;
 	if (account != NULL) {
-		held = atomic_exchange(&account->held, GONE);
-		if (is_gone(held))
+		held = atomic_exchange(&account->held, ACCOUNT_CLOSED);
+		if (is_closed(held))
 			return;
 		held = at_most_missing(slots, held);
 		if (!uncount(account->above, held))

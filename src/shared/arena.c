@@ -19,7 +19,10 @@
 #define BIG_FROM ((size_t)1 << 20)
 
 struct fz_arena_head {
-	/* With its complement above: a stray write makes it no number. */
+	/*
+	 * The upper half is the complement of the lower half, so that a
+	 * reader detects a stray write.
+	 */
 	_Atomic uint64_t next_slice;
 };
 

@@ -8,7 +8,10 @@ own_place(struct fz_endpoint *end, uint32_t self)
 	return &end->at[fz_heap_place(self)];
 }
 
-/* Note a member as the first one ever, or that there was another one. */
+/*
+ * Store `self` in `*first` if that is 0; if it holds another member, set `*n`
+ * to 2.
+ */
 static void
 note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
 {

@@ -110,8 +110,8 @@ choose(const struct fz_extents *ex, uint64_t len)
 }
 
 /*
- * Cut the first `len` bytes off the free extents from `i` on, which have them.
- * Returns whether some were cold.
+ * The free extents from index `i` on contain at least `len` bytes. Remove the
+ * first `len`. Returns whether some of these were cold.
  */
 static bool
 cut_off(struct fz_extents *ex, size_t i, uint64_t len)

@@ -20,7 +20,7 @@ struct fz_extent {
 };
 
 struct fz_extents {
-	uint64_t grain; /* every offset and length is a multiple */
+	uint64_t grain; /* every offset and length is a multiple of it */
 	/*
 	 * By offset, without gaps. Neighbours that are free differ in state.
 	 */

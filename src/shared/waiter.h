@@ -31,7 +31,7 @@ bool fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 /* The state of this process. */
 enum fz_waiter_state fz_waiter_state(uint32_t self);
 
-/* Where this process sleeps meanwhile. */
+/* Return the eventcount on which this process sleeps until it is notified. */
 struct fz_eventcount *fz_waiter_wakeup(uint32_t self);
 
 /* This process stops waiting; false if it was notified already. */

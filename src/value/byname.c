@@ -143,7 +143,9 @@ require_module(lua_State *L)
 	lua_getglobal(L, "require");
 	lua_insert(L, 1);
 	lua_call(L, 1, 1);
-	return is_object(L) ? 1 : luaL_error(L, "it is a plain value");
+	return is_object(L) ? 1
+			    : luaL_error(L, "the module is a plain value, not "
+					    "a table, function or userdata");
 }
 
 bool

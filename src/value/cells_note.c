@@ -174,7 +174,10 @@ follow_all_links(struct walk *w)
 	} while (changed);
 }
 
-/* Store the final link sums and count the record in each cell. */
+/*
+ * For each cell of the walk: store the sum of its linked cells and increment
+ * its number of records.
+ */
 static void
 count_record(struct walk *w)
 {

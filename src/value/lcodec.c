@@ -173,7 +173,7 @@ codec_register_class(lua_State *L)
 {
 	const char *name = luaL_checkstring(L, 1);
 
-	luaL_argcheck(L, *name != '\0', 1, "a name is expected");
+	luaL_argcheck(L, *name != '\0', 1, "the name must not be empty");
 	luaL_checktype(L, 2, LUA_TTABLE);
 	lua_settop(L, 2);
 	lua_pushvalue(L, 2);
@@ -187,7 +187,7 @@ codec_register_value(lua_State *L)
 {
 	const char *name = luaL_checkstring(L, 1);
 
-	luaL_argcheck(L, *name != '\0', 1, "a name is expected");
+	luaL_argcheck(L, *name != '\0', 1, "the name must not be empty");
 	luaL_argexpected(L, lua_istable(L, 2) || lua_isuserdata(L, 2), 2,
 	    "table or userdata");
 	lua_settop(L, 2);

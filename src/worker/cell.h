@@ -50,9 +50,10 @@ struct fz_cell {
 	_Atomic uint32_t nout;    /* bytes of out[] that are complete replies */
 	_Atomic uint32_t writing; /* not 0: a reply too big for out[] is written
 				   */
-	_Atomic uint32_t nwhy;    /* bytes of out[]: why it cannot start */
-	_Atomic uint32_t epoch;   /* how often out[] was emptied */
-	_Atomic uint64_t open;    /* fz_cell_open_word(); 0: no frame grows */
+	_Atomic uint32_t nwhy;  /* bytes of the text in out[] that says why the
+			   worker cannot start; 0: it starts */
+	_Atomic uint32_t epoch; /* how often out[] was emptied */
+	_Atomic uint64_t open;  /* fz_cell_open_word(); 0: no frame grows */
 	_Atomic int64_t start_ns; /* start of the last timed job or batch */
 	struct fz_account account;
 	unsigned char out[FZ_CELL_OUT];

@@ -306,7 +306,10 @@ fz_worker_time_is_up(struct fz_timer *timer)
 		arm(p, fz_clock_after(started, head->timeout_ns));
 		return;
 	}
-	/* So that it cannot start another job, which would die with it. */
+	/*
+	 * The recall comes first: otherwise the worker could start another
+	 * job, which the kill would end too.
+	 */
 	fz_worker_recall(p->worker);
 	time_out(p, "ran longer than");
 }

@@ -85,7 +85,8 @@ take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 	struct fz_part part;
 
 	if (fz_wire_part(body, &part) != 0) {
-		fz_err_set(err, FZ_ERR_CRASH, "a reply is too short");
+		fz_err_set(
+		    err, FZ_ERR_CRASH, "the worker sent an incomplete reply");
 		return NULL;
 	}
 	if (part.bytes != NULL)
@@ -102,7 +103,8 @@ result_done(
 	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
 
 	if (n > fz_reader_left(body) / 8) {
-		fz_err_set(&failure.err, FZ_ERR_CRASH, "a reply is too short");
+		fz_err_set(&failure.err, FZ_ERR_CRASH,
+		    "the worker sent an incomplete reply");
 		job->ops->failed(job, &failure);
 		return;
 	}

@@ -54,8 +54,8 @@ end
 
 tests["wrong arguments are said where they are"] = function()
   t.match(t.wrong(function() fz.barrier() end), "number expected, got no value")
-  t.match(t.wrong(function() fz.barrier(0) end), "out of range")
-  t.match(t.wrong(function() fz.barrier(1 << 40) end), "out of range")
+  t.match(t.wrong(function() fz.barrier(0) end), "must be from 1")
+  t.match(t.wrong(function() fz.barrier(1 << 40) end), "must be from 1")
   t.match(t.wrong(function() fz.barrier(2, 5) end), "function expected")
   local b = fz.barrier(2)
   t.match(t.wrong(function() b:wait "x" end), "number expected")

@@ -27,7 +27,7 @@ struct decoding {
 	size_t len;
 };
 
-/* Protected: so that the mapping is given back whatever happens. */
+/* Called protectedly, so that an error does not leak the mapping. */
 static int
 decode_body(lua_State *L)
 {

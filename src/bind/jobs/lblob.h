@@ -1,4 +1,4 @@
-/* lblob.h - values of Lua as blobs of the engine, and back. */
+/* lblob.h - converts encoded Lua values to blobs and back. */
 #ifndef FZ_LBLOB_H
 #define FZ_LBLOB_H
 
@@ -10,15 +10,14 @@ struct fz_err;
 struct fz_arena_buf;
 
 /*
- * The encoded bytes of the buffer as a blob; the buffer is then empty. NULL
- * and `err` on failure.
+ * Move the encoded bytes of the buffer to a blob. NULL and `err` on failure.
  */
 struct fz_blob *fz_lblob_take(
     struct fz_engine *engine, struct fz_arena_buf *buf, struct fz_err *err);
 
 /*
- * Push the values of a blob, or what went wrong. Returns a status of
- * lua_pcall(). [-0, +n, -]
+ * Push the values of a blob, or an error. Returns a status of lua_pcall(). [-0,
+ * +n, -]
  */
 int fz_lblob_decode(
     lua_State *L, struct fz_engine *engine, struct fz_blob *blob);

@@ -13,7 +13,7 @@ fz_lfailure_set(lua_State *L, const char *field, lua_Integer n)
 	lua_setfield(L, -2, field);
 }
 
-/* Copy what the worker reported from the table at -2 to the error at -1. */
+/* Copy the details of a report, the table at -2, to the error at -1. */
 static void
 copy_details(lua_State *L)
 {

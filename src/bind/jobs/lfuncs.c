@@ -52,8 +52,6 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 	}
 }
 
-/* ---- what its upvalues are ---------------------------------------------- */
-
 /* Push a record of the function at `f`. */
 static void
 note(lua_State *L, int list, int f, struct fz_batch_pool *batches)
@@ -91,8 +89,6 @@ is_unchanged(lua_State *L, int list, int slot, bool look)
 	lua_pop(L, 1);
 	return same;
 }
-
-/* ---- slots -------------------------------------------------------------- */
 
 /* The slot that was not used for longest, -1 where all are pinned. */
 static int
@@ -364,8 +360,6 @@ fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot)
 {
 	funcs->pins[slot]--;
 }
-
-/* ---- forks -------------------------------------------------------------- */
 
 /* (list, version): protected */
 static int

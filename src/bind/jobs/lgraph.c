@@ -28,7 +28,8 @@ check_open(lua_State *L)
 	struct fz_graph *graph = fz_lgraph_check(L, 1);
 
 	if (fz_graph_frozen(graph))
-		fz_lerror_fail(L, FZ_ERR_ERROR, "the graph is in use already");
+		fz_lerror_fail(L, FZ_ERR_ERROR,
+		    "the graph is complete and cannot be changed");
 	return graph;
 }
 
@@ -48,7 +49,7 @@ graph_new(lua_State *L)
 	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
 	struct fz_err err = { 0 };
 
-	lg->graph = NULL; /* __gc may come before it is made */
+	lg->graph = NULL; /* for __gc, if its creation fails */
 	luaL_setmetatable(L, GRAPH_TYPE);
 	lg->graph = fz_graph_new(&err);
 	return lg->graph != NULL ? 1 : fz_lerror_raise(L, &err);

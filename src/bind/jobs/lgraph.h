@@ -6,7 +6,7 @@
 
 struct fz_graph;
 
-/* The graph at stack index `idx`; raises where there is none. */
+/* The graph at stack index `idx`; raises for anything else. */
 struct fz_graph *fz_lgraph_check(lua_State *L, int idx);
 
 /* Open: core.graph. The core table is on top. [-0, +0, e] */

@@ -1,4 +1,4 @@
-/* llimits.h - options of runs, batches and pools, in tables of Lua. */
+/* llimits.h - reads the options of runs, batches and pools from Lua tables. */
 #ifndef FZ_LLIMITS_H
 #define FZ_LLIMITS_H
 
@@ -13,8 +13,8 @@
 int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
 
 /*
- * Read timeout, retries, backoff and memory at `idx` and behind, or from the
- * fields of the table at `idx`; what is nil stays as it is. [-0, +0, e]
+ * Read timeout, retries, backoff and memory at `idx` and the next indexes, or
+ * from the fields of the table at `idx`. A nil changes nothing. [-0, +0, e]
  */
 void fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits);
 void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);

@@ -11,25 +11,25 @@ struct fz_lfuncs;
 struct fz_pool;
 struct fz_batch_pool;
 
-/* The pool at stack index `idx`; raises where there is none. */
+/* The pool at stack index `idx`; raises for anything else. */
 struct fz_pool *fz_lpool_check(lua_State *L, int idx);
 
 /*
- * What hands its workers to batches, NULL where the pool was made for runs;
- * the slots of its functions, and pushes the tables that go with them: those
- * of fz_lfuncs_init() and the functions. [-0, +2, -]
+ * The part of the pool at `idx` for batches; NULL if the pool is for runs. And
+ * the slots of its functions; pushes both tables of fz_lfuncs_init(). [-0, +2,
+ * -]
  */
 struct fz_batch_pool *fz_lpool_batches(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
 uint64_t fz_lpool_seed(lua_State *L, int idx);   /* of its calls */
-uint64_t fz_lpool_ncalls(lua_State *L, int idx); /* one more each time */
+uint64_t fz_lpool_ncalls(lua_State *L, int idx); /* incremented by each call */
 
-/* How many of its functions are being called in this process. */
+/* Number of running calls of its functions in this process. */
 unsigned *fz_lpool_calls(lua_State *L, int idx);
 
 /*
- * A value that is kept with the pool for who makes batches; push it, or set it
- * to the value on top, which goes. [-0, +1, -] [-1, +0, -]
+ * A value that the batches of the pool keep for reuse: push it, or pop the
+ * value on top and set it to that. [-0, +1, -] [-1, +0, -]
  */
 void fz_lpool_push_spare(lua_State *L, int idx);
 void fz_lpool_set_spare(lua_State *L, int idx);
@@ -41,23 +41,25 @@ void fz_lpool_set_spare(lua_State *L, int idx);
 lua_State *fz_lpool_prepare(lua_State *L, int idx);
 
 /*
- * Before workers may be forked: in a worker of this very pool its thread is in
- * use, so those below need another one. [-0, +0, m]
+ * Call before workers may be forked. In a worker of this pool the thread of the
+ * pool is in use, so the workers of that worker need another one. [-0, +0, m]
  */
 void fz_lpool_new_thread(lua_State *L, int idx);
 
 /*
- * Before the first call, and when no worker is left: fork all workers that
- * there may be, so that they see the same globals and upvalues. Some are
- * enough, and without any the call tells why. Not those of one map, which come
- * as they are needed, nor in this process. [-0, +0, m]
+ * Before the first call, and if no worker is left: fork the maximum number of
+ * workers, so that all see the same globals and upvalues. If some forks fail
+ * the others do; if all fail the call reports the reason. Does nothing for a
+ * pool of one map, which forks workers when needed, or a pool without workers.
+ * [-0, +0, m]
  */
 void fz_lpool_fill_first(lua_State *L, int idx);
 
-/* The pool's init in this process, which its callers set. */
+/* The state of the pool's init in this process, set by the callers. */
 struct fz_lpool_init {
 	bool needed;   /* it has not run */
-	int directory; /* where it went to, -1: nowhere; closed with the pool */
+	int directory; /* directory that init changed to, or -1; owned by the
+			  pool */
 };
 struct fz_lpool_init *fz_lpool_init(lua_State *L, int idx);
 

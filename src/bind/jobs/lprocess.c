@@ -23,28 +23,29 @@
 
 #define PROCESS_TYPE "fzlua.ProcessHandle"
 
-/* Its exit status where nobody could read it, as in Python. */
+/* The exit status if no process could read it, as in Python. */
 enum { PROCESS_UNKNOWN = 255 };
 
 enum answer { NOT_YET, RESULT, ERROR };
 
 struct lprocess {
-	struct fz_job job;        /* its one call, begun at the fork */
-	struct fz_worker *worker; /* NULL: not started, dead, or our parent's */
+	struct fz_job job;        /* its only call, begun at the fork */
+	struct fz_worker *worker; /* NULL: not started, dead, or the parent's */
 	struct fz_engine *engine;
 	struct fz_change change; /* answered, or ended */
-	unsigned depth;          /* of the process that it is a child of */
+	unsigned depth;          /* fork depth of its parent */
 	enum answer answer;
 	struct fz_blob *result;    /* of a RESULT, until it is closed */
-	struct fz_failure failure; /* the ERROR; its value is ours */
-	struct fz_death death;     /* where `dead` */
+	struct fz_failure failure; /* of an ERROR; the value is owned */
+	struct fz_death death;     /* valid if `dead` */
 	bool dead;
 	pid_t pid;
 };
 
 /*
- * The process at 1. In a child the first use forgets what is the parent's: the
- * worker, and bytes in the parent's arena, which the parent may use again.
+ * The process at index 1. In a forked child the first use drops the parent's
+ * worker and its bytes in the parent's arena without releasing them, because
+ * the parent still owns them.
  */
 static struct lprocess *
 check_process(lua_State *L)
@@ -59,8 +60,6 @@ check_process(lua_State *L)
 	lp->failure.value = NULL;
 	return lp;
 }
-
-/* ---- what the engine tells --------------------------------------------- */
 
 static struct lprocess *
 of_job(struct fz_job *job)
@@ -93,10 +92,10 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 static void
 job_started(struct fz_job *job)
 {
-	(void)job; /* it was, by the fork */
+	(void)job; /* started by the fork */
 }
 
-/* It is begun and never sent ahead: so it is not returned, nor has it items. */
+/* The job begins at the fork, so it is never returned, and it has no items. */
 static const struct fz_job_ops job_ops = {
 	.done = job_done, .failed = job_failed, .started = job_started
 };
@@ -104,7 +103,7 @@ static const struct fz_job_ops job_ops = {
 static void
 process_idle(void *ctx, struct fz_worker *worker)
 {
-	(void)ctx; /* it has answered and leaves by itself */
+	(void)ctx; /* it has answered and exits without a request */
 	(void)worker;
 }
 
@@ -122,9 +121,8 @@ process_dead(void *ctx, struct fz_worker *worker)
 
 static const struct fz_worker_ops worker_ops = { process_idle, process_dead };
 
-/* ---- start -------------------------------------------------------------- */
-
-/* A thread with all that is above index 1 and then the name. [-0, +1, m] */
+/* Push a thread with the arguments from index 3 on and then the name. [-0, +1,
+ * m] */
 static lua_State *
 push_thread(lua_State *L, int nargs)
 {
@@ -162,8 +160,8 @@ start(struct lprocess *lp, struct fz_serve_process *home, struct fz_err *err)
 }
 
 /*
- * process(name, seed, leave, enter, f, ...) -> process: forked. In it enter()
- * is called, f(...), and once its results are on their way leave().
+ * process(name, seed, leave, enter, f, ...) -> process. Forks a process that
+ * calls enter() and f(...), sends the results, and calls leave().
  */
 static int
 process_new(lua_State *L)
@@ -192,8 +190,6 @@ process_new(lua_State *L)
 	return 1;
 }
 
-/* ---- methods ------------------------------------------------------------ */
-
 /* process:pid() */
 static int
 process_pid(lua_State *L)
@@ -202,7 +198,7 @@ process_pid(lua_State *L)
 	return 1;
 }
 
-/* process:done() -> boolean: it has ended */
+/* process:done() -> boolean: whether it has ended */
 static int
 process_done(lua_State *L)
 {
@@ -210,7 +206,7 @@ process_done(lua_State *L)
 	return 1;
 }
 
-/* process:answered() -> boolean: result() has something to say */
+/* process:answered() -> boolean: whether result() has a result or an error */
 static int
 process_answered(lua_State *L)
 {
@@ -229,7 +225,7 @@ process_exitcode(lua_State *L)
 		return 0;
 	if (lp->death.signal != 0)
 		code = -lp->death.signal;
-	else if (code < 0) /* somebody else has reaped it */
+	else if (code < 0) /* reaped by other code of this process */
 		code = lp->answer == RESULT ? 0 : PROCESS_UNKNOWN;
 	lua_pushinteger(L, code);
 	return 1;
@@ -246,7 +242,7 @@ process_terminate(lua_State *L)
 	return 0;
 }
 
-/* process:kill(), and all that it has started */
+/* process:kill(): with all its descendants */
 static int
 process_kill(lua_State *L)
 {
@@ -258,7 +254,7 @@ process_kill(lua_State *L)
 	return 0;
 }
 
-/* process:result() -> true, what it returned | false, its Error; answered */
+/* process:result() -> true, results of f | false, Error; once answered() */
 static int
 process_result(lua_State *L)
 {
@@ -280,7 +276,7 @@ process_result(lua_State *L)
 	return lua_gettop(L) - 1;
 }
 
-/* process:close(): ends it if need be, drops its results; again does nothing */
+/* process:close(): end it if it runs, free its results; idempotent */
 static int
 process_close(lua_State *L)
 {

@@ -13,12 +13,11 @@
 
 #define EXEC_TYPE "fzlua.Program"
 
-/* User values: the input must live as long as the program may read it. */
+/* User values. The input stays alive while the program may read it. */
 enum { EXEC_INPUT = 1, EXEC_NUSER = EXEC_INPUT };
 
 struct lexec {
-	struct fz_program
-	    *exec; /* NULL until it is started and once it is closed */
+	struct fz_program *exec; /* NULL before its start and after close() */
 };
 
 static struct lexec *
@@ -38,8 +37,8 @@ check_exec(lua_State *L)
 }
 
 /*
- * The list of strings at `idx` as C has it, pushed as a userdata; the strings
- * are the list's. [-0, +1, e]
+ * Push a userdata with a NULL-terminated array of the strings in the list at
+ * `idx`; the list owns the strings. [-0, +1, e]
  */
 static char **
 push_strings(lua_State *L, int idx)
@@ -52,8 +51,9 @@ push_strings(lua_State *L, int idx)
 	strings = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof(*strings), 0);
 	for (lua_Integer i = 0; i < n; i++) {
 		luaL_argcheck(L, lua_rawgeti(L, idx, i + 1) == LUA_TSTRING, idx,
-		    "not a list of strings");
-		/* exec and putenv only take them as if they wrote to them. */
+		    "must be a list of strings");
+		/* exec and putenv do not write to them, in spite of their
+		 * types. */
 		strings[i] = (char *)(uintptr_t)lua_tostring(L, -1);
 		lua_pop(L, 1);
 	}
@@ -84,7 +84,7 @@ exec_new(lua_State *L)
 		opts.timeout_ns = fz_clock_from_seconds(luaL_checknumber(L, 6));
 	opts.engine = fz_lloop_engine(L);
 	le = lua_newuserdatauv(L, sizeof(*le), EXEC_NUSER);
-	le->exec = NULL; /* __gc may come before it is started */
+	le->exec = NULL; /* for __gc, if the start fails */
 	luaL_setmetatable(L, EXEC_TYPE);
 	lua_pushvalue(L, 3);
 	lua_setiuservalue(L, -2, EXEC_INPUT);
@@ -100,7 +100,7 @@ exec_done(lua_State *L)
 	return 1;
 }
 
-/* Its bytes move to Lua: they are not kept twice. */
+/* Move the bytes of the buffer to a Lua string in the table on top. */
 static void
 set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 {
@@ -111,7 +111,7 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 
 /*
  * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] },
- * once it is done; raises what went wrong.
+ * once it is done; raises its error.
  */
 static int
 exec_result(lua_State *L)
@@ -135,7 +135,7 @@ exec_result(lua_State *L)
 	return 1;
 }
 
-/* program:close(): ends it if it runs; again does nothing */
+/* program:close(): end it if it runs; idempotent */
 static int
 exec_close(lua_State *L)
 {
@@ -154,8 +154,8 @@ exec_tostring(lua_State *L)
 }
 
 /*
- * executable() -> the file that this process runs, under a name that exec
- * finds: its own, or where that has been replaced, the one the kernel has.
+ * executable() -> path of the file that this process runs: its own path, or the
+ * path of the kernel if that file was replaced.
  */
 static int
 exec_executable(lua_State *L)

@@ -27,11 +27,11 @@
 #define RUN_TYPE "fzlua.Run"
 #define RUN_JOBS_MAX 65536
 
-/* User values of a run: what it needs stays alive with it. */
+/* User values of a run, so that these objects stay alive. */
 enum { RUN_GRAPH = 1, RUN_POOLS, RUN_NUSER = RUN_POOLS };
 
 struct lrun {
-	struct fz_run *run; /* NULL once closed */
+	struct fz_run *run; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
 	struct fz_llocal ll;     /* started while it runs with jobs = 0 */
@@ -54,7 +54,7 @@ check_run(lua_State *L)
 	return lr;
 }
 
-/* A value's or node's number, from 1 in Lua, below `n` in C. */
+/* The number of a value or node: 1 to `n` in Lua, 0 to `n` - 1 in C. */
 static uint32_t
 check_number(lua_State *L, int idx, uint32_t n)
 {
@@ -64,7 +64,7 @@ check_number(lua_State *L, int idx, uint32_t n)
 	return (uint32_t)number - 1;
 }
 
-/* The options in the table at 3; leaves the stack as it was. */
+/* Read the options in the table at index 3. [-0, +0, e] */
 static void
 read_options(lua_State *L, struct fz_run_opts *opts)
 {
@@ -93,7 +93,7 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 
 static int run_close(lua_State *L);
 
-/* (run) -> whether a function was ready, and was called */
+/* (run) -> whether a function was ready and was called */
 static int
 run_next(lua_State *L)
 {
@@ -111,7 +111,7 @@ run_next(lua_State *L)
 	return 1;
 }
 
-/* The pools in the list at 2 as an array in a userdata left on the stack. */
+/* Push a userdata with an array of the pools in the list at index 2. */
 static struct fz_pool **
 push_pools(lua_State *L, uint32_t *n)
 {
@@ -235,7 +235,7 @@ run_start(lua_State *L)
 	return 0;
 }
 
-/* run:id() -> integer: in core.changed() when it has changed */
+/* run:id() -> the id that core.changed() returns for this run */
 static int
 run_id(lua_State *L)
 {
@@ -256,7 +256,7 @@ run_done(lua_State *L)
 	return 1;
 }
 
-/* run:cancel(): again does nothing */
+/* run:cancel(): idempotent */
 static int
 run_cancel(lua_State *L)
 {
@@ -283,11 +283,11 @@ run_value(lua_State *L)
 	if (fz_lblob_decode(L, lr->engine, blob) != LUA_OK)
 		return lua_error(L);
 	if (lua_gettop(L) != 4)
-		return luaL_error(L, "not one value");
+		return luaL_error(L, "the value is not exactly one Lua value");
 	return 2;
 }
 
-/* run:error(node) -> nil | Error; its `because`: the node it depended on */
+/* run:error(node) -> nil | Error; `because`: the failed node it depends on */
 static int
 run_error(lua_State *L)
 {
@@ -320,7 +320,7 @@ run_failure(lua_State *L)
 	return 2;
 }
 
-/* run:failed([node]) -> nil | node: the next one that failed in time */
+/* run:failed([node]) -> nil | node: the one that failed next after `node` */
 static int
 run_failed(lua_State *L)
 {
@@ -354,7 +354,7 @@ run_event(lua_State *L)
 	return 4;
 }
 
-/* run:close(): cancels what is not done; again does nothing */
+/* run:close(): cancel it if it is not done; idempotent */
 static int
 run_close(lua_State *L)
 {

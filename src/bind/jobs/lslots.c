@@ -11,7 +11,7 @@
 #define SLOTS_MAX 65536
 
 struct lslots {
-	struct fz_slots *slots; /* NULL once closed; pools may still have it */
+	struct fz_slots *slots; /* NULL after close(); pools may still use it */
 };
 
 struct fz_slots *
@@ -24,7 +24,7 @@ fz_lslots_check(lua_State *L, int idx)
 	return ls->slots;
 }
 
-/* slots([n]) -> slots; without a number, or with 0, they limit nothing yet */
+/* slots([n]) -> slots; nil or 0: they limit nothing yet */
 static int
 slots_new(lua_State *L)
 {
@@ -33,7 +33,7 @@ slots_new(lua_State *L)
 	struct fz_err err = { 0 };
 
 	luaL_argcheck(L, 0 <= n && n <= SLOTS_MAX, 1, "out of range");
-	ls->slots = NULL; /* __gc may come before it is made */
+	ls->slots = NULL; /* for __gc, if its creation fails */
 	luaL_setmetatable(L, SLOTS_TYPE);
 	ls->slots = fz_slots_new(fz_lloop_engine(L), &err);
 	if (ls->slots == NULL ||
@@ -42,7 +42,7 @@ slots_new(lua_State *L)
 	return 1;
 }
 
-/* slots:resize(n): while some are in use, their number only grows */
+/* slots:resize(n): the number only grows while slots are in use */
 static int
 slots_resize(lua_State *L)
 {
@@ -56,7 +56,7 @@ slots_resize(lua_State *L)
 	return 0;
 }
 
-/* slots:close(): pools keep them as long as they need them */
+/* slots:close(): pools keep the slots that they use */
 static int
 slots_close(lua_State *L)
 {

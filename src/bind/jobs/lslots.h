@@ -6,7 +6,7 @@
 
 struct fz_slots;
 
-/* The slots at stack index `idx`; raises where there are none. */
+/* The slots at stack index `idx`; raises for anything else. */
 struct fz_slots *fz_lslots_check(lua_State *L, int idx);
 
 /* Open: core.slots. The core table is on top. [-0, +0, e] */

@@ -12,7 +12,7 @@
 
 struct array {
 	struct fz_object head;
-	struct fz_lock lock; /* for with() alone */
+	struct fz_lock lock; /* used by with() only */
 	lua_Integer n;
 	struct fz_number type;
 	_Alignas(8) unsigned char numbers[];
@@ -24,7 +24,7 @@ check_array(lua_State *L, int idx)
 	return fz_lhandle_check(L, idx, FZ_LHANDLE_ARRAY)->object;
 }
 
-/* The `i`-th, from 1. */
+/* The address of number `i`, counted from 1. */
 static void *
 number_at(struct array *a, lua_Integer i)
 {
@@ -37,9 +37,7 @@ push_at(lua_State *L, struct array *a, lua_Integer i)
 	fz_number_push(L, a->type, fz_number_load(a->type, number_at(a, i)));
 }
 
-/* ---- a new one --------------------------------------------------------- */
-
-/* From the list that is the second argument. */
+/* Fill the array from the list at index 2. */
 static void
 fill_from_list(lua_State *L, struct array *a)
 {
@@ -66,10 +64,10 @@ array_new(lua_State *L)
 	lua_Integer n = listed ? luaL_len(L, 2) : luaL_checkinteger(L, 2);
 	struct array *a;
 
-	luaL_argcheck(L, n >= 0, 2, "out of range");
+	luaL_argcheck(L, n >= 0, 2, "must not be negative");
 	luaL_argcheck(L,
 	    (lua_Unsigned)n <= (PTRDIFF_MAX - sizeof(*a)) / type.size, 2,
-	    "out of range");
+	    "too many numbers");
 	lua_settop(L, 2);
 	a = fz_lhandle_new(
 	    L, FZ_LHANDLE_ARRAY, sizeof(*a) + (size_t)n * type.size);
@@ -80,9 +78,7 @@ array_new(lua_State *L)
 	return 1;
 }
 
-/* ---- methods ----------------------------------------------------------- */
-
-/* Numbers i to j as a table. */
+/* Push a list of the numbers i to j. */
 static int
 push_slice(lua_State *L, struct array *a, lua_Integer i, lua_Integer j)
 {
@@ -106,7 +102,7 @@ array_totable(lua_State *L)
 	return push_slice(L, a, 1, a->n);
 }
 
-/* array:slice([i = 1 [, j = -1]]) -> list, with the places of string.sub() */
+/* array:slice([i = 1 [, j = -1]]) -> list, i and j as in string.sub() */
 static int
 array_slice(lua_State *L)
 {
@@ -140,18 +136,16 @@ array_fill(lua_State *L)
 	return 0;
 }
 
-/* array:with(f) -> what f(array) returns */
+/* array:with(f) -> results of f(array) */
 static int
 array_with(lua_State *L)
 {
 	return fz_lhold_with(L, &check_array(L, 1)->lock);
 }
 
-/* ---- metamethods ------------------------------------------------------- */
-
-/* The place that the number at `idx` is; 0 where it is none of the array. */
+/* The number at `idx` if it is an index of the array, else 0. */
 static lua_Integer
-place_at(lua_State *L, int idx, const struct array *a)
+index_at(lua_State *L, int idx, const struct array *a)
 {
 	int good;
 	lua_Integer i = lua_tointegerx(L, idx, &good);
@@ -171,7 +165,7 @@ array_index(lua_State *L)
 		lua_rawget(L, lua_upvalueindex(1));
 		return 1;
 	}
-	i = place_at(L, 2, a);
+	i = index_at(L, 2, a);
 	if (i == 0)
 		lua_pushnil(L);
 	else
@@ -180,7 +174,7 @@ array_index(lua_State *L)
 }
 
 static int
-wrong_place(lua_State *L, const struct array *a)
+raise_index(lua_State *L, const struct array *a)
 {
 	if (lua_type(L, 2) != LUA_TNUMBER)
 		return luaL_error(L, "an array's index is a number, not a %s",
@@ -200,9 +194,9 @@ array_newindex(lua_State *L)
 	uint64_t bits;
 
 	if (lua_type(L, 2) == LUA_TNUMBER)
-		i = place_at(L, 2, a);
+		i = index_at(L, 2, a);
 	if (i == 0)
-		return wrong_place(L, a);
+		return raise_index(L, a);
 	why = fz_number_bits(L, 3, a->type, &bits);
 	if (why != NULL)
 		return luaL_error(L, "element %I: %s", i, why);

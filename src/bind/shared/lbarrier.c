@@ -16,14 +16,15 @@
 #define BARRIER_TYPE "fzlua.Barrier"
 #define BROKEN "the barrier is broken"
 
-/* The user value of its handle is the action, nil: there is none here. */
+/* The user value of the handle is the action; nil: none in this process. */
 struct lbarrier {
 	struct fz_object head;
 	struct fz_barrier barrier;
 };
 
 struct waiting {
-	struct fz_lwait wait; /* for its place, then for the other processes */
+	struct fz_lwait
+	    wait; /* for the opening, then for the other processes */
 	struct fz_barrier *barrier;
 	uint32_t self, index;
 	enum fz_barrier_step step;
@@ -83,7 +84,7 @@ others_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return 1;
 }
 
-/* An error breaks the barrier. */
+/* An error of a waiter breaks the barrier. */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
 {
@@ -96,15 +97,13 @@ abandon(lua_State *L, struct fz_lwait *wait)
 static const struct fz_lwait_class arriving,
     waiting_class = { try_others, others_end, abandon };
 
-/* ---- the action -------------------------------------------------------- */
-
 static void
 break_round(struct fz_lguard *guard)
 {
 	fz_barrier_finish(guard->of, guard->self, false);
 }
 
-/* The guard is at index 2; `ctx` is the index of this process. */
+/* The guard is at index 2; `ctx` is the arrival index of this process. */
 static int
 action_end(lua_State *L, int status, lua_KContext ctx)
 {
@@ -126,9 +125,9 @@ run_action(lua_State *L, struct waiting *w)
 	guard->of = w->barrier;
 	guard->release = break_round;
 	if (lua_getiuservalue(L, 1, 1) == LUA_TNIL)
-		return raise_error(L, BROKEN
-		    ": the last to come got it in a message, without its "
-		    "action");
+		return raise_error(L,
+		    BROKEN ": the last process to arrive received it in a "
+			   "message, without its action");
 	lua_callk(L, 0, 0, (lua_KContext)w->index, action_end);
 	return action_end(L, LUA_OK, (lua_KContext)w->index);
 }
@@ -186,7 +185,7 @@ barrier_wait(lua_State *L)
 
 	lua_settop(L, 1);
 	if (b->has_action)
-		fz_lguard_enter(L); /* while it may raise for memory */
+		fz_lguard_enter(L); /* here, because it may run out of memory */
 	wait = fz_lwait_new(L, sizeof(*w));
 	w = of_wait(wait);
 	w->barrier = b;
@@ -197,9 +196,7 @@ barrier_wait(lua_State *L)
 	return fz_lwait_pushed(L, wait);
 }
 
-/* ---- the other methods, and fields ------------------------------------- */
-
-/* barrier:reset(): as new; those that wait find it broken */
+/* barrier:reset(): make it as new; its waiters raise "broken" */
 static int
 barrier_reset(lua_State *L)
 {
@@ -207,7 +204,7 @@ barrier_reset(lua_State *L)
 	return 0;
 }
 
-/* barrier:abort(): broken until it is reset */
+/* barrier:abort(): break it until it is reset */
 static int
 barrier_abort(lua_State *L)
 {
@@ -238,9 +235,9 @@ barrier_index(lua_State *L)
 }
 
 /*
- * barrier(n [, action]) -> barrier. The last to come calls action() before the
- * others go on; it must have the barrier from a fork, since a message does not
- * carry the action.
+ * barrier(n [, action]) -> barrier. The last process to arrive calls action()
+ * before the waiters continue. It must have inherited the barrier, because a
+ * message does not carry the action.
  */
 static int
 barrier_new(lua_State *L)
@@ -248,7 +245,8 @@ barrier_new(lua_State *L)
 	lua_Integer n = luaL_checkinteger(L, 1);
 	struct lbarrier *lb;
 
-	luaL_argcheck(L, 1 <= n && n <= FZ_HEAP_MEMBERS, 1, "out of range");
+	luaL_argcheck(L, 1 <= n && n <= FZ_HEAP_MEMBERS, 1,
+	    "must be from 1 to the maximum number of processes");
 	lua_settop(L, 2);
 	if (!lua_isnil(L, 2))
 		luaL_checktype(L, 2, LUA_TFUNCTION);

@@ -14,13 +14,11 @@
 #include "value/items.h"
 #include "value/lerror.h"
 
-/* A message as it is encoded or copied; a nested one has another. */
+/* Buffers of the message that is put and of the item that is taken. */
 static struct {
 	unsigned char bytes[FZ_QUEUE_INLINE];
 	bool busy;
 } scratch[2];
-
-/* ---- putting ----------------------------------------------------------- */
 
 struct putting {
 	struct fz_lwait wait;
@@ -31,18 +29,18 @@ struct putting {
 	fz_lchannel_then then;
 	size_t nhead, nbody;
 	const void *body;
-	void *chunks; /* with the body, which the queue will own; or NULL */
+	void *chunks; /* hold the body, and become the queue's; or NULL */
 	unsigned char head[FZ_ITEMS_SMALL];
 };
 
-/* A value of any kind. */
+/* Puts a value of any kind. */
 struct message {
 	struct putting putting;
 	struct fz_queue_buf out;
 	struct fz_lhandle_stored stored;
-	bool borrowed; /* the body lies in the scratch */
-	bool moved;    /* a copy on the Lua stack has it all */
-	void *copy;    /* of the body while it waits, or NULL */
+	bool borrowed; /* the body is in `scratch` */
+	bool moved;    /* a copy on the Lua stack replaces this one */
+	void *copy;    /* of the body, during a wait; or NULL */
 };
 
 static bool
@@ -54,12 +52,13 @@ try_put(struct fz_lwait *wait, bool late)
 
 	(void)late;
 	p->state = fz_queue_put(p->queue, p->self, &item, &p->err);
-	if (p->state == FZ_QUEUE_BUSY) /* a stopped process is inside */
+	/* A stopped process holds the lock of the queue. */
+	if (p->state == FZ_QUEUE_BUSY)
 		p->state = FZ_QUEUE_WAIT;
 	return p->state != FZ_QUEUE_WAIT;
 }
 
-/* This one was woken alone: wake the next if there is still room. */
+/* Only this waiter was woken: wake the next one if there is still room. */
 static void
 pass_room_on(struct fz_queue *queue)
 {
@@ -85,7 +84,7 @@ put_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static const struct fz_lwait_class putting_class = { .try = try_put,
 	.end = put_end };
 
-/* The scratch is free again, and what is not the queue's. */
+/* Free the scratch and all memory that did not become the queue's. */
 static void
 settle(struct message *m)
 {
@@ -140,7 +139,7 @@ encode(lua_State *L, struct message *m)
 	p->nhead = FZ_ITEMS_HEAD;
 }
 
-/* Others may put while this one waits: leave the scratch to them. */
+/* Copy the body, because other tasks may use the scratch during the wait. */
 static void
 leave_scratch(lua_State *L, struct message *m)
 {
@@ -160,8 +159,8 @@ leave_scratch(lua_State *L, struct message *m)
 }
 
 /*
- * (value, struct message) -> nothing | a wait, which has the message if it has
- * to wait for room
+ * (value, struct message) -> nothing | a wait with a copy of the message, if
+ * the queue is full
  */
 static int
 put_protected(lua_State *L)
@@ -178,7 +177,7 @@ put_protected(lua_State *L)
 	return 1;
 }
 
-/* Say in an error about a part of the value that it is about the value. */
+/* Prefix the message of an error about a part of the value with "value: ". */
 static void
 name_value(lua_State *L)
 {
@@ -210,7 +209,7 @@ prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
 	p->body = p->chunks = NULL;
 }
 
-/* A value of any kind: while it is encoded, others may be put. */
+/* Put a value of any kind. Its encoding may put other values. */
 static int
 put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
     fz_lchannel_then then)
@@ -258,16 +257,14 @@ fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
 	return fz_lwait(L, &p.wait, sizeof(p));
 }
 
-/* ---- taking ------------------------------------------------------------ */
-
 struct taking {
 	struct fz_lwait wait;
 	struct fz_lchannel channel;
 	struct fz_queue_taken taken;
 	enum fz_queue_state state;
-	bool busy; /* a stopped process is inside */
+	bool busy; /* a stopped process holds the lock of the queue */
 	fz_lchannel_then then;
-	void *own; /* bytes for the item instead of the scratch, or NULL */
+	void *own; /* buffer for the item; NULL: the scratch */
 };
 
 static void
@@ -317,7 +314,7 @@ decode(lua_State *L)
 	return n == 1 ? 1 : luaL_error(L, "an item is not one value");
 }
 
-/* The decoder calls __fzunpack, which may take other items meanwhile. */
+/* Decoding may call __fzunpack, which may take other items. */
 static void
 push_message(lua_State *L, struct taking *t)
 {
@@ -355,11 +352,11 @@ raise_uncounted(lua_State *L)
 	struct fz_err err;
 
 	fz_err_set(
-	    &err, FZ_ERR_MEMORY, "no memory to count who has taken items");
+	    &err, FZ_ERR_MEMORY, "out of memory: cannot count the taken items");
 	return fz_lerror_raise(L, &err);
 }
 
-/* This one was woken alone: wake the next if there is another item. */
+/* Only this waiter was woken: wake the next one if there is another item. */
 static void
 pass_items_on(struct fz_queue *queue)
 {
@@ -395,13 +392,13 @@ free_own(lua_State *L, struct fz_lwait *wait)
 	t->own = NULL;
 }
 
-/* The bytes are freed when the wait is closed, on the way out. */
+/* abandon() frees the buffer when the wait is closed. */
 static const struct fz_lwait_class taking_apart_class = { try_take, take_end,
 	free_own };
 
 /*
- * With bytes of its own: the scratch belongs to an item that is being decoded,
- * or other tasks take items meanwhile.
+ * Take with a separate buffer, because an item in the scratch is being decoded
+ * or other tasks may take items during the wait.
  */
 static int
 take_apart(lua_State *L, const struct taking *of)

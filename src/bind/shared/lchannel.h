@@ -1,4 +1,4 @@
-/* lchannel.h - Lua values into a shared queue, and out of it. */
+/* lchannel.h - puts Lua values into a shared queue and takes them out. */
 #ifndef FZ_LCHANNEL_H
 #define FZ_LCHANNEL_H
 
@@ -10,20 +10,21 @@
 #include "shared/pipe.h"
 #include "shared/queue.h"
 
-/* Do not wait: a moment at most, for a process that was stopped within. */
+/* Do not wait, except briefly for a process that holds the lock of the queue.
+ */
 #define FZ_LCHANNEL_NOW INT64_MIN
 
-/* How a value is put or taken. */
+/* The arguments of a put or take. */
 struct fz_lchannel {
 	struct fz_queue *queue;
 	uint32_t self;
-	/* The rest is for taking. */
+	/* The other fields are for takes only. */
 	bool is_tracked; /* see fz_queue_take() */
-	/* Of a pipe, which can end without being closed; else without one. */
+	/* For a pipe, which can end without being closed; else zeroed. */
 	struct fz_pipe_receiver receiver;
 };
 
-/* What follows: returns as a C function does. The value taken is on top. */
+/* Called at the end, returns as a C function does. A taken value is on top. */
 typedef int (*fz_lchannel_then)(lua_State *L, enum fz_queue_state state);
 
 /*

@@ -16,17 +16,17 @@
 struct lcondition {
 	struct fz_object head;
 	struct fz_llock own;
-	struct fz_ref lock; /* its own or the one that it was given */
-	uint32_t lock_name; /* of the lock it was given; 0: its own */
+	struct fz_ref lock; /* `own`, or the lock given at creation */
+	uint32_t lock_name; /* of the given lock; 0: `own` is used */
 	uint32_t lock_generation;
 	uint32_t tickets;
 };
 
-/* What follows a wait; `notified`: it was, in time. */
+/* Called after a wait; `notified`: before the deadline. */
 typedef int (*wait_then)(lua_State *L, bool notified, bool abandoned);
 
 struct waiting {
-	struct fz_lwait wait; /* first to be notified, then for the lock */
+	struct fz_lwait wait; /* for the notification, then for the lock */
 	struct fz_lock *lock;
 	uint32_t name, self, depth;
 	enum fz_lock_state state; /* of acquiring the lock again */
@@ -69,7 +69,7 @@ try_lock(struct fz_lwait *wait, bool late)
 	return fz_llock_try(w->lock, w->self, late, &w->state);
 }
 
-/* The lock is ours as before. Returns whether this process was notified. */
+/* This process has the lock again: restore its depth. True if notified. */
 static bool
 leave(struct waiting *w)
 {
@@ -82,7 +82,7 @@ lock_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
 	struct waiting *w = of_wait(wait);
 
-	(void)in_time; /* always: it waits for ever */
+	(void)in_time; /* always true: there is no deadline */
 	if (wait->slept)
 		fz_eventcount_rearm(&w->lock->waiters);
 	fz_lwait_over(wait);
@@ -122,8 +122,8 @@ wait_for_lock(struct waiting *w)
 }
 
 /*
- * An error ends the wait: have the lock as before all the same. Further errors
- * on the way are dropped; between two of them it sleeps.
+ * An error ended the wait: acquire the lock again nevertheless. Further errors
+ * are dropped; the process sleeps between two of them.
  */
 static void
 lock_again(lua_State *L, struct waiting *w)
@@ -139,7 +139,7 @@ lock_again(lua_State *L, struct waiting *w)
 	}
 }
 
-/* Another waiter gets the notification that this one cannot use. */
+/* Pass on a notification that this waiter cannot use. */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
 {
@@ -153,7 +153,7 @@ abandon(lua_State *L, struct fz_lwait *wait)
 
 static const struct fz_lwait_class locking = { try_lock, lock_end, abandon };
 
-/* Notified, or out of time: wait for the lock. */
+/* Notified or timed out: wait for the lock. */
 static int
 notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
@@ -168,7 +168,7 @@ notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static const struct fz_lwait_class notifying = { try_notified, notified_end,
 	abandon };
 
-/* Release the lock, wait, have the lock as before, and end with then(). */
+/* Release the lock, wait, acquire it again, and end with then(). */
 static int
 wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 {
@@ -207,8 +207,8 @@ push_end(lua_State *L, bool notified, bool abandoned)
 }
 
 /*
- * condition:wait([timeout]) -> true; nil, "timeout"; and "abandoned" after it
- * if a process has died with the lock meanwhile
+ * condition:wait([timeout]) -> true; nil, "timeout"; and the last result is
+ * "abandoned" if a process died meanwhile while it held the lock
  */
 static int
 condition_wait(lua_State *L)
@@ -219,8 +219,8 @@ condition_wait(lua_State *L)
 }
 
 /*
- * wait_for() keeps its state on the stack: f is at index 2, the deadline at 3,
- * at 4 whether the lock was found abandoned, at 5 whether there is time left.
+ * wait_for() keeps its state on the stack: f at index 2, the deadline at 3,
+ * whether the lock was abandoned at 4, whether there is time left at 5.
  */
 enum { PREDICATE = 2, DEADLINE, ABANDONED, IN_TIME };
 
@@ -266,7 +266,7 @@ predicate_end(lua_State *L, int status, lua_KContext ctx)
 }
 
 /*
- * condition:wait_for(f [, timeout]) -> the value of f, once that is true | nil,
+ * condition:wait_for(f [, timeout]) -> the first true value of f | nil,
  * "timeout"; and "abandoned" as after wait()
  */
 static int
@@ -284,8 +284,6 @@ condition_wait_for(lua_State *L)
 	return call_predicate(L);
 }
 
-/* ---- notifying, and the lock ------------------------------------------- */
-
 static int
 notify(lua_State *L, uint32_t n)
 {
@@ -296,14 +294,14 @@ notify(lua_State *L, uint32_t n)
 	return 0;
 }
 
-/* condition:notify([n = 1]): those that have waited longest */
+/* condition:notify([n = 1]): notify the n longest waiters */
 static int
 condition_notify(lua_State *L)
 {
 	lua_Integer n = luaL_optinteger(L, 2, 1);
 
 	check_condition(L);
-	luaL_argcheck(L, n >= 0, 2, "out of range");
+	luaL_argcheck(L, n >= 0, 2, "must not be negative");
 	return notify(L, n < FZ_CONDITION_ALL ? (uint32_t)n : FZ_CONDITION_ALL);
 }
 
@@ -314,7 +312,7 @@ condition_notify_all(lua_State *L)
 	return notify(L, FZ_CONDITION_ALL);
 }
 
-/* condition:acquire([timeout]), as the lock's */
+/* condition:acquire([timeout]): lock:acquire() of its lock */
 static int
 condition_acquire(lua_State *L)
 {
@@ -339,9 +337,7 @@ condition_guard(lua_State *L)
 	return fz_llock_guard(L, lock_of(check_condition(L)));
 }
 
-/* ---- making it --------------------------------------------------------- */
-
-/* condition([lock]) -> condition, with an rlock of its own if none is given */
+/* condition([lock]) -> condition; without a lock it has its own rlock */
 static int
 condition_new(lua_State *L)
 {
@@ -369,7 +365,7 @@ condition_new(lua_State *L)
 	return 1;
 }
 
-/* One that came in a message keeps the lock, too, which is sent with it. */
+/* A condition from a message keeps its lock alive, which came with it. */
 static void
 load(lua_State *L, struct fz_lhandle *handle)
 {
@@ -380,8 +376,8 @@ load(lua_State *L, struct fz_lhandle *handle)
 		return;
 	lock = fz_heap_find(c->lock_name, c->lock_generation, FZ_LHANDLE_LOCK);
 	if (lock == NULL)
-		fz_lerror_fail(
-		    L, FZ_ERR_CLOSED, "the lock of a condition is gone");
+		fz_lerror_fail(L, FZ_ERR_CLOSED,
+		    "the lock of the condition does not exist any more");
 	fz_lhandle_push(L, FZ_LHANDLE_LOCK, lock, 0);
 	lua_setiuservalue(L, -2, 1);
 }

@@ -27,7 +27,7 @@ check_event(lua_State *L)
 	return &le->event;
 }
 
-/* event:set(): all that wait go on, even if it is cleared at once */
+/* event:set(): all waiters continue, even if it is cleared at once */
 static int
 event_set(lua_State *L)
 {

@@ -57,8 +57,10 @@ with_end(lua_State *L, int status, lua_KContext ctx)
 	return lua_gettop(L) - (int)ctx;
 }
 
-/* The guard is at index 2, f and its arguments from 3 to the guard's top; a
- * wait may lie above. */
+/*
+ * The guard is at index 2, f and its arguments are at 3 to the guard's top. A
+ * wait may be above them.
+ */
 static int
 call_guarded(lua_State *L, struct fz_lguard *guard, bool abandoned)
 {
@@ -89,7 +91,7 @@ fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of)
 	return acquire(L, guard, call_guarded);
 }
 
-/* guard:release(): at once; again, or at the end of the scope: nothing */
+/* guard:release(): now; a second call or the end of the scope does nothing */
 static int
 guard_release(lua_State *L)
 {
@@ -116,7 +118,7 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg metamethods[] = {
 	{ "__close", guard_release },
-	{ "__gc", guard_release }, /* of a coroutine that was left */
+	{ "__gc", guard_release }, /* of a dropped coroutine */
 	{ "__tostring", guard_tostring },
 	{ NULL, NULL },
 };

@@ -9,20 +9,20 @@
 #include "value/handle.h"
 #include "value/lerror.h"
 
-#define MUCH ((size_t)4 << 20) /* bytes, for a script that shares little */
+#define COLLECT_THRESHOLD ((size_t)4 << 20) /* bytes of shared memory */
 
 struct class
 {
-	const char *name; /* NULL: there is none */
+	const char *name; /* NULL: no such class */
 	void (*load)(lua_State *L, struct fz_lhandle *handle);
 	void (*stored)(void *object, uint32_t part, int n);
 	void (*idle)(void *object);
 };
 
-/* The same in every state of the process. */
+/* Shared by all Lua states of the process. */
 static struct class classes[FZ_LHANDLE_NTYPES];
 
-/* The type of the handle at `idx`, 0 where it is none. */
+/* The type of the handle at `idx`, 0 if it is none. */
 static unsigned
 type_of(lua_State *L, int idx)
 {
@@ -45,12 +45,10 @@ is_handle(lua_State *L, int idx)
 	return type_of(L, idx) != 0;
 }
 
-/* ---- life -------------------------------------------------------------- */
-
-/* The most forks that one of those dropped had seen; it may be too many. */
+/* Upper bound of `forks` of all dropped objects. */
 static uint64_t latest;
 
-/* A child that was forked since may have the object. */
+/* Whether a child that was forked after its creation may use the object. */
 static bool
 may_be_used(const struct fz_object *object)
 {
@@ -92,11 +90,12 @@ drop(struct fz_object *object)
 }
 
 /*
- * The object stays, as somebody may have it. In a process that has outlived its
- * parent it may be gone if it was never sent, and another be there.
+ * The object stays allocated, because another process may use it. If this
+ * process outlived its parent, an object that was never sent may be freed and
+ * its memory be another object by now, so the generation is compared.
  */
 static void
-let_idle(struct fz_object *object, uint32_t generation)
+release_unneeded(struct fz_object *object, uint32_t generation)
 {
 	uint32_t type = atomic_load(&object->type);
 
@@ -116,19 +115,19 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	handle->object = NULL;
 	if (object == NULL || fz_heap_self() == 0)
 		return;
-	/* In a worker it may be one of its parent, or one it has got. */
+	/* In a worker the object may be inherited or received. */
 	if (object->maker == fz_heap_self() &&
 	    atomic_fetch_sub(&object->handles, 1) != 1)
 		return;
 	if (object->maker != fz_heap_self() || atomic_load(&object->sent)) {
-		let_idle(object, handle->generation);
+		release_unneeded(object, handle->generation);
 		return;
 	}
 	drop(object);
 	free_dropped();
 }
 
-/* A handle of any class; its object may be gone. */
+/* A handle of any class; its object may be dropped. */
 static struct fz_lhandle *
 check_any(lua_State *L, int idx)
 {
@@ -144,7 +143,7 @@ handle_gc(lua_State *L)
 	return 0;
 }
 
-/* Lua asks for any two userdata of which one is a handle. */
+/* Lua calls this for two userdata if at least one is a handle. */
 static int
 handle_eq(lua_State *L)
 {
@@ -240,18 +239,18 @@ fz_lhandle_push(
 }
 
 /*
- * For Lua's collector a handle is as small as any userdata: have it look for
- * those that are garbage when what is shared has doubled.
+ * Lua's collector does not see the size of shared objects: collect when the
+ * shared memory has doubled.
  */
 static void
 collect_if_much(lua_State *L)
 {
-	static size_t enough = MUCH;
+	static size_t enough = COLLECT_THRESHOLD;
 
 	if (fz_heap_used() < enough || !lua_gc(L, LUA_GCISRUNNING))
 		return;
 	lua_gc(L, LUA_GCCOLLECT);
-	enough = 2 * fz_heap_used() + MUCH;
+	enough = 2 * fz_heap_used() + COLLECT_THRESHOLD;
 }
 
 void *
@@ -261,7 +260,8 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	struct fz_object *object;
 	struct fz_err err = { 0 };
 
-	if (!fz_heap_is_acquired()) /* nobody would close it again */
+	if (!fz_heap_is_acquired()) /* no later call would close the heap again
+				     */
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
 		    "fzlua is closed: this Lua state is at its end");
 	collect_if_much(L);
@@ -275,8 +275,6 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	set_object(handle, object);
 	return object;
 }
-
-/* ---- use --------------------------------------------------------------- */
 
 struct fz_lhandle *
 fz_lhandle_test(lua_State *L, int idx, enum fz_lhandle_type type)
@@ -317,16 +315,15 @@ fz_lhandle_self(lua_State *L)
 	return self;
 }
 
-/* ---- in messages ------------------------------------------------------- */
-
-/* So that it lives; and with it the one that it keeps, if any. */
+/* Keep the object, and the object of the handle in its user value, alive. */
 static void
 mark_sent(lua_State *L, int idx)
 {
 	const struct fz_lhandle *handle = lua_touserdata(L, idx);
 	struct fz_object *object = handle->object;
 
-	/* The inner one first: the process may be killed in between. */
+	/* The inner object first, because the process may be killed in between.
+	 */
 	lua_getiuservalue(L, idx, 1);
 	handle = lua_touserdata(L, -1);
 	if (type_of(L, -1) != 0 && handle->object != NULL)
@@ -341,9 +338,10 @@ struct fz_lhandle_note {
 	uint32_t part;
 };
 
-static struct fz_lhandle_stored *storing; /* the innermost that is on */
+static struct fz_lhandle_stored
+    *storing; /* the innermost that records; or NULL */
 
-/* Without memory it counts as sent. */
+/* Out of memory: the handle counts as sent. */
 static void
 note(unsigned type, void *object, uint32_t part)
 {

@@ -1,11 +1,11 @@
 /*
  * lhandle.h - a userdata for an object of the shared heap.
  *
- * A fork inherits it, and messages within the run carry it as its name. The
- * object lives until its maker has collected the handle and no child that was
- * forked meanwhile lives; one that was sent as a value, until the run ends,
- * since nobody knows who may still get it. So its class is told when it may
- * give back what it can do without.
+ * A forked process inherits the handle, and a message carries the name of the
+ * object. The object is freed when its creator has collected the handle and no
+ * child that was forked in between lives. An object that was sent in a message
+ * stays allocated until the run ends, because any process may still receive it.
+ * Then `idle` of its class may free the memory that it does not need.
  */
 #ifndef FZ_LHANDLE_H
 #define FZ_LHANDLE_H
@@ -19,7 +19,7 @@
 
 struct fz_object;
 
-/* Types of objects; the order is that of messages within one run alone. */
+/* Types of objects. Only messages within one run contain these numbers. */
 enum fz_lhandle_type {
 	FZ_LHANDLE_LOCK = 1,
 	FZ_LHANDLE_SEMAPHORE,
@@ -36,31 +36,31 @@ enum fz_lhandle_type {
 struct fz_lhandle {
 	const char *name; /* of its class; its address marks our userdata */
 	void *object;
-	uint32_t part;       /* its class's: which end of a pipe */
-	uint32_t generation; /* the object's */
-	bool closed;         /* its class's: in this process */
+	uint32_t part;       /* set by the class: which end of a pipe */
+	uint32_t generation; /* of the object */
+	bool closed;         /* set by the class: closed in this process */
 };
 
 /*
  * Make the metatable of a class: `name`, methods, metamethods (either may be
- * NULL). __gc, __eq and __tostring are there unless given; a __gc that is given
- * ends with fz_lhandle_drop(). `load` (NULL: none) completes a handle on top
- * that came in a message. Once for each type, at opening. [-0, +0, m]
+ * NULL). __gc, __eq and __tostring have defaults; another __gc must end with
+ * fz_lhandle_drop(). `load` (or NULL) completes a handle on top that came in a
+ * message. Called once for each type, at opening. [-0, +0, m]
  */
 void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
     const luaL_Reg *methods, const luaL_Reg *metamethods,
     void (*load)(lua_State *L, struct fz_lhandle *handle));
 
 /*
- * Have `stored` called whenever one of them was put into a message, with 1, and
- * with -1 when that message was given up.
+ * Call `stored` with 1 when a handle of this type is encoded into a message,
+ * and with -1 when that message is dropped.
  */
 void fz_lhandle_on_store(enum fz_lhandle_type type,
     void (*stored)(void *object, uint32_t part, int n));
 
 /*
- * Have `idle` called when a handle of one that was sent is collected, and its
- * maker has none any more. Others may have handles, and be using it.
+ * Call `idle` when a handle of a sent object is collected and its creator has
+ * no handle any more. Other processes may still use the object.
  */
 void fz_lhandle_on_idle(enum fz_lhandle_type type, void (*idle)(void *object));
 
@@ -70,7 +70,7 @@ void fz_lhandle_on_idle(enum fz_lhandle_type type, void (*idle)(void *object));
  */
 void *fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size);
 
-/* Push another handle of an object that lives. [-0, +1, m] */
+/* Push another handle of a living object. [-0, +1, m] */
 struct fz_lhandle *fz_lhandle_push(
     lua_State *L, enum fz_lhandle_type type, void *object, uint32_t part);
 
@@ -82,15 +82,13 @@ struct fz_lhandle *fz_lhandle_check(
 struct fz_lhandle *fz_lhandle_test(
     lua_State *L, int idx, enum fz_lhandle_type type);
 
-/* The end of a handle: its object is freed when that may be. Again: nothing. */
+/* End a handle and free its object if possible. A second call does nothing. */
 void fz_lhandle_drop(struct fz_lhandle *handle);
 
-/* The number of this process in the shared heap; raises where it gets none. */
+/* The number of this process in the shared heap; raises if it gets none. */
 uint32_t fz_lhandle_self(lua_State *L);
 
-/* ---- in messages ------------------------------------------------------- */
-
-/* The handles in a message that is neither sent nor given up. Zeroed: none. */
+/* The handles in a message that is neither sent nor dropped. Zeroed: none. */
 struct fz_lhandle_stored {
 	struct fz_lhandle_note *notes;
 	size_t n, room;
@@ -99,9 +97,8 @@ struct fz_lhandle_stored {
 };
 
 /*
- * Handles that are encoded between begin() and end() are noted for settle(),
- * which says whether the message was sent. An inner message is ended, or
- * settled, before the outer one goes on.
+ * begin() to end() record the handles that are encoded. settle() says whether
+ * the message was sent. An inner message ends before the outer one continues.
  */
 void fz_lhandle_begin(struct fz_lhandle_stored *stored);
 void fz_lhandle_end(struct fz_lhandle_stored *stored);

@@ -9,15 +9,15 @@
 #include "bind/shared/llock.h"
 #include "bind/shared/lwait.h"
 
-enum { MOST_PAUSES = 64 }; /* between two tries */
+enum { MAX_PAUSES = 64 }; /* between two tries */
 
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_lock *lock;
 	uint32_t self;
 	enum fz_lock_state state;
-	lua_CFunction held;      /* NULL: of with() */
-	struct fz_lguard *guard; /* of with() */
+	lua_CFunction held;      /* NULL: called by with() */
+	struct fz_lguard *guard; /* set if called by with() */
 	fz_lguard_then then;
 };
 
@@ -71,7 +71,7 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
 	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
 
-	(void)in_time; /* always: it waits for ever */
+	(void)in_time; /* always true: there is no deadline */
 	if (wait->slept)
 		fz_eventcount_rearm(&a->lock->waiters);
 	a->lock->depth = 1;
@@ -82,13 +82,13 @@ static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
 	.end = acquire_end };
 
 /*
- * Most processes hold it for a moment only. Trying less and less often leaves
- * them the memory that they work on.
+ * Most holders release the lock soon. The pauses grow, so that the tries do not
+ * slow down the holder by fetching its cache lines.
  */
 static bool
-try_for_a_moment(const struct acquiring *a)
+spin(const struct acquiring *a)
 {
-	for (int pauses = 1; pauses <= MOST_PAUSES; pauses *= 2) {
+	for (int pauses = 1; pauses <= MAX_PAUSES; pauses *= 2) {
 		for (int i = 0; i < pauses; i++)
 			fz_eventcount_pause();
 		if (fz_lock_try(a->lock, a->self))
@@ -106,7 +106,7 @@ acquire_slowly(lua_State *L, struct acquiring *a)
 	a->wait.slept = false;
 	a->self = fz_lhandle_self(L);
 	a->state = FZ_LOCK_BUSY;
-	if (try_for_a_moment(a))
+	if (spin(a))
 		return acquire_end(L, &a->wait, true);
 	return fz_lwait(L, &a->wait, sizeof(*a));
 }

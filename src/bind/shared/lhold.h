@@ -1,9 +1,8 @@
 /*
- * lhold.h - a lock of an object that is held for one operation, or one call of
- * with(f).
+ * lhold.h - the lock of an object during one operation or one call of with(f).
  *
- * The same process may hold it several times. A holder's death is not reported:
- * the object is consistent at any time.
+ * A process may acquire it more than once. The death of a holder is not
+ * reported, because the object is consistent at any time.
  */
 #ifndef FZ_LHOLD_H
 #define FZ_LHOLD_H
@@ -15,8 +14,8 @@
 struct fz_lock;
 
 /*
- * Acquire it, once more, if that is possible at once: true. Otherwise wait for
- * it with fz_lhold_wait(). [-0, +0, e]
+ * Acquire it, or acquire it again, without waiting. False: wait for it with
+ * fz_lhold_wait(). [-0, +0, e]
  */
 bool fz_lhold_try(lua_State *L, struct fz_lock *lock);
 
@@ -30,8 +29,8 @@ int fz_lhold_wait(lua_State *L, struct fz_lock *lock, lua_CFunction then);
 void fz_lhold_release(struct fz_lock *lock);
 
 /*
- * A method `with`: call the function that is the second argument with the
- * object, which is the first, and return its results. The object's lock is held
+ * The method with(f): call f, the second argument, with the object, the first
+ * argument, and return its results. The object's lock is held
  * until the function has returned, raised, or was cancelled. [-0, +n, e]
  */
 int fz_lhold_with(lua_State *L, struct fz_lock *lock);

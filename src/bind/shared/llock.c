@@ -20,7 +20,7 @@ struct acquiring {
 	struct fz_llock *lock;
 	uint32_t self;
 	enum fz_lock_state state;
-	struct fz_lguard *guard; /* NULL: of acquire(), which has none */
+	struct fz_lguard *guard; /* NULL: called by acquire() */
 	fz_lguard_then then;
 };
 
@@ -43,7 +43,7 @@ try_acquire(struct fz_lwait *wait, bool late)
 	return fz_llock_try(&a->lock->lock, a->self, late, &a->state);
 }
 
-/* As it was before, if it is not yet. */
+/* Restore the depth before the acquire, unless that was done already. */
 static void
 release_guarded(struct fz_lguard *guard)
 {
@@ -57,7 +57,7 @@ release_guarded(struct fz_lguard *guard)
 		fz_lock_release(&lock->lock);
 }
 
-/* The lock is ours, and its depth is set, unless the state is BUSY. */
+/* This process holds the lock with its depth set, unless the state is BUSY. */
 static int
 acquired(lua_State *L, struct acquiring *a)
 {
@@ -88,7 +88,7 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
 	.end = acquire_end };
 
-/* No other process could release it, so this one would wait for ever. */
+/* No other process can release the lock, so this one would wait forever. */
 static int
 raise_held(lua_State *L)
 {
@@ -97,7 +97,7 @@ raise_held(lua_State *L)
 	    "more than once)");
 }
 
-/* The lock is not free; `timeout` is the index of one, 0: for ever. */
+/* The lock is not free; `timeout` is a stack index, 0: no timeout. */
 static int
 acquire_slowly(lua_State *L, struct acquiring *a, int timeout)
 {
@@ -216,7 +216,7 @@ lock_release(lua_State *L)
 	return fz_llock_release(L, check_lock(L));
 }
 
-/* lock:with(f, ...) -> what f returns */
+/* lock:with(f, ...) -> results of f */
 static int
 lock_with(lua_State *L)
 {
@@ -248,7 +248,7 @@ lock_new(lua_State *L)
 	return 1;
 }
 
-/* rlock() -> lock that its holder may acquire again */
+/* rlock() -> lock whose holder may acquire it again */
 static int
 rlock_new(lua_State *L)
 {

@@ -1,4 +1,4 @@
-/* llock.h - core.lock and core.rlock, and what else is a lock to its users. */
+/* llock.h - core.lock, core.rlock, and the lock methods of other objects. */
 #ifndef FZ_LLOCK_H
 #define FZ_LLOCK_H
 
@@ -9,15 +9,15 @@
 
 #include "shared/lock.h"
 
-/* In shared memory; all zero is a free one that is not recursive. */
+/* In shared memory; zeroed: free and not recursive. */
 struct fz_llock {
 	struct fz_lock lock;
 	bool recursive;
 };
 
 /*
- * The methods acquire([timeout]), release(), with(f, ...), guard() of what has
- * such a lock and is at index 1. They return as C functions do.
+ * The methods acquire([timeout]), release(), with(f, ...) and guard() of an
+ * object at index 1 that has such a lock. They return as C functions do.
  */
 int fz_llock_acquire(lua_State *L, struct fz_llock *lock);
 int fz_llock_release(lua_State *L, struct fz_llock *lock);
@@ -29,8 +29,8 @@ void fz_llock_check_held(
     lua_State *L, const struct fz_llock *lock, uint32_t self);
 
 /*
- * A try() of a wait for the lock, which takes it over from a dead holder if
- * `late`. `*state` is FZ_LOCK_BUSY before; the depth is the caller's to set.
+ * The try() of a wait for the lock. If `late`, it also recovers the lock of a
+ * dead holder. `*state` is FZ_LOCK_BUSY before; the caller sets the depth.
  */
 bool fz_llock_try(
     struct fz_lock *lock, uint32_t self, bool late, enum fz_lock_state *state);

@@ -7,7 +7,7 @@
 #include "bind/shared/lhandle.h"
 #include "shared/heap.h"
 
-/* member() -> the number of this process, another one for each of the run */
+/* member() -> number of this process, unique in the run */
 static int
 member_self(lua_State *L)
 {
@@ -24,7 +24,7 @@ check_member(lua_State *L)
 	return (uint32_t)member;
 }
 
-/* alive(member) -> boolean: whether that process lives */
+/* alive(member) -> boolean: whether that process is alive */
 static int
 member_alive(lua_State *L)
 {
@@ -35,8 +35,8 @@ member_alive(lua_State *L)
 enum { WORK_INSTRUCTIONS = 1000 }; /* of Lua between two checks */
 
 /*
- * Once it raises, it raises at every instruction until the work is left: a
- * function that catches the error in a loop ends, too.
+ * After its first error the hook raises at every instruction until the work
+ * ends, so that a function that catches the error in a loop ends, too.
  */
 static void
 work_hook(lua_State *L, lua_Debug *ar)
@@ -70,8 +70,8 @@ begin_work(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
 }
 
 /*
- * work_for(member, f, ...) -> what f returns; when that process dies an error
- * ends f at its next instruction or wait
+ * work_for(member, f, ...) -> results of f. If that process dies, an error
+ * ends f at its next instruction or wait.
  */
 static int
 member_work_for(lua_State *L)

@@ -44,8 +44,6 @@ fz_number_type(lua_State *L, int idx)
 	return types[i];
 }
 
-/* ---- from and to Lua --------------------------------------------------- */
-
 static const char *
 no_number(lua_State *L, int idx)
 {
@@ -171,8 +169,6 @@ fz_number_push(lua_State *L, struct fz_number type, uint64_t bits)
 	else
 		lua_pushinteger(L, integer_of(type, bits));
 }
-
-/* ---- in memory --------------------------------------------------------- */
 
 uint64_t
 fz_number_load(struct fz_number type, const void *at)

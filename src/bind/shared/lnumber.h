@@ -1,7 +1,7 @@
 /*
  * lnumber.h - one number in shared memory, of a type that string.pack() has.
  *
- * It is read and written whole, whoever else does so meanwhile.
+ * Reads and writes are atomic.
  */
 #ifndef FZ_LNUMBER_H
 #define FZ_LNUMBER_H
@@ -14,15 +14,16 @@
 struct fz_number {
 	char code; /* one of b B h H i I l L j J f d n */
 	uint8_t kind;
-	uint8_t size; /* bytes: 1, 2, 4, 8; its address is a multiple */
+	uint8_t size; /* bytes: 1, 2, 4, 8; alignment, too */
 };
 
 /* The type whose code is the argument `idx`; raises for another text. */
 struct fz_number fz_number_type(lua_State *L, int idx);
 
 /*
- * The bits of the Lua number at `idx` in that type: NULL, or why it cannot be,
- * pushed. An integer fits as string.pack() has it; a float is rounded.
+ * The bits of the Lua number at `idx` in that type: NULL, or the reason why it
+ * does not fit, pushed. Integers have the ranges of string.pack(); a float is
+ * rounded.
  * [-0, +0|1, m]
  */
 const char *fz_number_bits(
@@ -34,17 +35,18 @@ void fz_number_push(lua_State *L, struct fz_number type, uint64_t bits);
 uint64_t fz_number_load(struct fz_number type, const void *at);
 void fz_number_store(struct fz_number type, void *at, uint64_t bits);
 
-/* What is added to one: of an integer type an integer. */
+/* The term of an addition: an integer if the type is one. */
 union fz_number_term {
 	int64_t integer;
 	double real;
 };
 
-/* The term at `idx`: NULL, or why it is none, pushed. [-0, +0|1, m] */
+/* The term at `idx`: NULL, or the reason why it is none, pushed. [-0, +0|1, m]
+ */
 const char *fz_number_term(
     lua_State *L, int idx, struct fz_number type, union fz_number_term *term);
 
-/* Add to `bits`; false, and nothing changed, where the sum does not fit. */
+/* Add to `bits`; false, and nothing changed, if the sum does not fit. */
 bool fz_number_add(
     struct fz_number type, uint64_t *bits, union fz_number_term term);
 

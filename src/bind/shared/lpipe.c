@@ -13,7 +13,7 @@
 
 #define PIPE_TYPE "fzlua.Pipe"
 
-/* The handle is new; on failure it is a handle of nothing. */
+/* Open the end of a new handle; on failure drop the object of the handle. */
 static void
 open_end(lua_State *L, struct fz_lhandle *handle)
 {
@@ -46,7 +46,7 @@ pipe_gc(lua_State *L)
 	return 0;
 }
 
-/* connection:close(): this process's end */
+/* connection:close(): close this end in this process */
 static int
 pipe_close(lua_State *L)
 {
@@ -55,8 +55,8 @@ pipe_close(lua_State *L)
 }
 
 /*
- * The handle at index 1 and the number of this process, which uses that end
- * from now on unless it is closed.
+ * The handle at index 1, and the number of this process in `*self`. This
+ * process uses that end from now on unless it is closed.
  */
 static struct fz_lhandle *
 use_end(lua_State *L, uint32_t *self)
@@ -78,7 +78,7 @@ raise_closed(lua_State *L, const char *what)
 	return fz_lerror_fail(L, FZ_ERR_CLOSED, "%s", what);
 }
 
-/* The queue is never closed, and has room for all. */
+/* The queue of a pipe is never closed and never full. */
 static int
 send_end(lua_State *L, enum fz_queue_state state)
 {
@@ -106,7 +106,7 @@ pipe_send(lua_State *L)
 	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_end);
 }
 
-/* Of what the handle receives. */
+/* The channel from which the handle receives. */
 static struct fz_lchannel
 channel_in(const struct fz_lhandle *handle, uint32_t self)
 {
@@ -164,7 +164,7 @@ try_poll(struct fz_lwait *wait, bool late)
 static int
 poll_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	if (in_time && wait->slept) { /* another process may take it */
+	if (in_time && wait->slept) { /* another process may take the item */
 		fz_eventcount_rearm(wait->at);
 		fz_eventcount_notify(wait->at, 1);
 	}
@@ -218,9 +218,9 @@ give_value(lua_State *L, int idx)
 }
 
 /*
- * give_pipes(...): the next fork is for these values. The child will use the
- * ends among them, and those that are upvalues of functions among them. Without
- * any: the fork was made.
+ * give_pipes(...): the child of the next fork uses the ends among these values
+ * and among the upvalues of the functions in them. Without values: the fork is
+ * over.
  */
 static int
 pipe_give(lua_State *L)

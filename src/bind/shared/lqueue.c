@@ -25,7 +25,7 @@ check_queue(lua_State *L)
 	return fz_lhandle_check(L, 1, FZ_LHANDLE_QUEUE)->object;
 }
 
-/* queue([maxsize]) -> queue; without one, or with 0, `put` never waits */
+/* queue([maxsize]) -> queue; if maxsize is nil or 0, `put` never waits */
 static int
 queue_new(lua_State *L)
 {
@@ -39,7 +39,7 @@ queue_new(lua_State *L)
 	return 1;
 }
 
-/* What follows a put or a get: the state, and its value on top. */
+/* Push the results of a put. */
 static int
 put_end(lua_State *L, enum fz_queue_state state)
 {
@@ -78,7 +78,7 @@ queue_put(lua_State *L)
 	return put(L, fz_lwait_until(L, 3), put_end);
 }
 
-/* queue:try_put(value) -> whether it was put: without waiting */
+/* queue:try_put(value) -> boolean: whether it was put; never waits */
 static int
 queue_try_put(lua_State *L)
 {
@@ -162,7 +162,7 @@ queue_full(lua_State *L)
 	return 1;
 }
 
-/* queue:task_done(): one item that was taken is done */
+/* queue:task_done(): acknowledge one taken item */
 static int
 queue_task_done(lua_State *L)
 {
@@ -196,7 +196,8 @@ join_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static const struct fz_lwait_class joining_class = { .try = try_join,
 	.end = join_end };
 
-/* queue:join([timeout]) -> true | nil, "timeout": all that was put is done */
+/* queue:join([timeout]) -> true | nil, "timeout": wait until all items are done
+ */
 static int
 queue_join(lua_State *L)
 {
@@ -212,7 +213,7 @@ queue_join(lua_State *L)
 	return fz_lwait(L, &j.wait, sizeof(j));
 }
 
-/* queue:close(): for all processes; what is in it can still be read */
+/* queue:close(): for all processes; its items can still be taken */
 static int
 queue_close(lua_State *L)
 {

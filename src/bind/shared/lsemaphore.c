@@ -28,7 +28,7 @@ check_semaphore(lua_State *L)
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_semaphore *semaphore;
-	struct fz_lguard *guard; /* NULL: of acquire(), which has none */
+	struct fz_lguard *guard; /* NULL: called by acquire() */
 	fz_lguard_then then;
 };
 
@@ -64,7 +64,7 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
 	.end = acquire_end };
 
-/* `timeout` is the index of one, which is asked for only if it has to wait. */
+/* `timeout` is a stack index, read only if the caller has to wait; 0: never. */
 static int
 acquire(lua_State *L, struct acquiring *a, int timeout)
 {
@@ -89,21 +89,22 @@ semaphore_acquire(lua_State *L)
 	return acquire(L, &a, 2);
 }
 
-/* semaphore:release([n = 1]): a bounded one raises above what it began with */
+/* semaphore:release([n = 1]): raises if it exceeds the limit of a bounded one
+ */
 static int
 semaphore_release(lua_State *L)
 {
 	struct fz_semaphore *s = check_semaphore(L);
 	lua_Integer n = luaL_optinteger(L, 2, 1);
 
-	luaL_argcheck(L, n >= 1, 2, "out of range");
+	luaL_argcheck(L, n >= 1, 2, "must be at least 1");
 	if (fz_semaphore_release(s, n))
 		return 0;
 	return fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "the semaphore is released more often than acquired");
 }
 
-/* semaphore:value() -> how many can be acquired now */
+/* semaphore:value() -> number of permits that can be acquired now */
 static int
 semaphore_value(lua_State *L)
 {
@@ -121,7 +122,7 @@ acquire_guarded(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
 	return acquire(L, &a, 0);
 }
 
-/* semaphore:with(f, ...) -> what f returns */
+/* semaphore:with(f, ...) -> results of f */
 static int
 semaphore_with(lua_State *L)
 {
@@ -141,21 +142,21 @@ new_semaphore(lua_State *L, bool bounded)
 	lua_Integer n = luaL_checkinteger(L, 1);
 	struct lsemaphore *ls;
 
-	luaL_argcheck(L, n >= 0, 1, "out of range");
+	luaL_argcheck(L, n >= 0, 1, "must not be negative");
 	ls = fz_lhandle_new(L, FZ_LHANDLE_SEMAPHORE, sizeof(*ls));
 	atomic_store(&ls->semaphore.count, n);
 	ls->semaphore.limit = bounded ? n : FZ_SEMAPHORE_MAX;
 	return 1;
 }
 
-/* semaphore(n) -> semaphore of which n can be acquired */
+/* semaphore(n) -> semaphore with n permits */
 static int
 semaphore_new(lua_State *L)
 {
 	return new_semaphore(L, false);
 }
 
-/* bounded_semaphore(n) -> semaphore of which there are never more than n */
+/* bounded_semaphore(n) -> semaphore with never more than n permits */
 static int
 bounded_semaphore_new(lua_State *L)
 {

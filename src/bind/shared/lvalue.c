@@ -12,7 +12,7 @@
 
 struct value {
 	struct fz_object head;
-	struct fz_lock lock; /* who changes it has it */
+	struct fz_lock lock; /* held during each change */
 	struct fz_number type;
 	_Alignas(8) unsigned char number[8];
 };
@@ -70,7 +70,7 @@ check_term(lua_State *L, const struct value *value)
 	return term;
 }
 
-/* After a wait for the lock: the arguments are known to be good. */
+/* After a wait for the lock: the arguments were checked before. */
 static int
 add_held(lua_State *L)
 {
@@ -91,7 +91,7 @@ value_add(lua_State *L)
 	return fz_lhold_wait(L, &value->lock, add_held);
 }
 
-/* value:with(f) -> what f(value) returns */
+/* value:with(f) -> results of f(value) */
 static int
 value_with(lua_State *L)
 {
@@ -141,7 +141,7 @@ set(struct value *value, uint64_t bits)
 	return 0;
 }
 
-/* After a wait for the lock: the arguments are known to be good. */
+/* After a wait for the lock: the arguments were checked before. */
 static int
 set_held(lua_State *L)
 {

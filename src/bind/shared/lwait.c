@@ -12,7 +12,7 @@
 
 #define WAIT_TYPE "fzlua.Wait"
 
-enum { LWAIT_LOOKS = 5 };
+enum { LWAIT_TRIES = 5 };
 
 enum { PENDING, DONE, TIMEOUT, OVER };
 
@@ -35,14 +35,14 @@ fz_lwait_push_timeout(lua_State *L)
 	return 2;
 }
 
-/* Try as long as another processor may be about to make it succeed. */
+/* Try while another processor may be about to make the wait succeed. */
 static bool
-try_for_a_moment(struct fz_lwait *wait)
+spin_until_done(struct fz_lwait *wait)
 {
 	static struct fz_spin spin;
 
 	do {
-		for (int i = 0; i < LWAIT_LOOKS; i++) {
+		for (int i = 0; i < LWAIT_TRIES; i++) {
 			if (wait->class->try(wait, false)) {
 				fz_spin_paid(&spin);
 				return true;
@@ -53,7 +53,7 @@ try_for_a_moment(struct fz_lwait *wait)
 	return false;
 }
 
-/* Try once after the eventcount was entered. Returns the state. */
+/* Try once after fz_eventcount_prepare(). Returns the state. */
 static int
 try_once(struct fz_lwait *wait)
 {
@@ -112,7 +112,7 @@ fz_lwait_here(lua_State *L, struct fz_lwait *wait)
 	}
 }
 
-/* An abandon() that is still needed is up to end(): see fz_lwait_over(). */
+/* If the class has abandon(), end() calls fz_lwait_over() itself. */
 static int
 end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
@@ -138,8 +138,8 @@ yield(lua_State *L, const struct fz_lwait *wait)
 }
 
 /*
- * The task goes on; the wait is at index `ctx`, and above it an error that the
- * scheduler has for the task, if any.
+ * The task was resumed. The wait is at index `ctx`; above it is an error that
+ * the scheduler raises in the task, if any.
  */
 static int
 resumed(lua_State *L, int status, lua_KContext ctx)
@@ -165,7 +165,7 @@ begin(struct fz_lwait *wait)
 	wait->late_ns = 0;
 }
 
-/* A zeroed one of the class, for the member that this process is. */
+/* Push a zeroed wait. */
 static struct fz_lwait *
 push_wait(lua_State *L, size_t size)
 {
@@ -216,7 +216,7 @@ fz_lwait_pushed(lua_State *L, struct fz_lwait *wait)
 		adopt(L, wait);
 	fz_lloop_check_free(L);
 	begin(wait);
-	if (try_for_a_moment(wait))
+	if (spin_until_done(wait))
 		return end(L, wait, true);
 	if (!fz_lloop_in_task(L))
 		return end(L, wait, fz_lwait_here(L, wait));
@@ -240,14 +240,14 @@ fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
 	wait->index = 0;
 	fz_lloop_check_free(L);
 	begin(wait);
-	if (try_for_a_moment(wait))
+	if (spin_until_done(wait))
 		return end(L, wait, true);
 	if (fz_lloop_in_task(L))
 		return yield_copy(L, wait, size);
 	return end(L, wait, fz_lwait_here(L, wait));
 }
 
-/* -> boolean: whether it is over: resume the task then */
+/* wait:try() -> boolean: whether the wait ended and the task can resume */
 static int
 wait_try(lua_State *L)
 {
@@ -261,7 +261,7 @@ wait_try(lua_State *L)
 	return 1;
 }
 
-/* -> seconds, as of core.now(): when it is to be tried at the latest */
+/* wait:deadline() -> time of core.now() at which it must be tried again */
 static int
 wait_deadline(lua_State *L)
 {
@@ -272,7 +272,7 @@ wait_deadline(lua_State *L)
 	return 1;
 }
 
-/* Also of a task that is left: a child of the process has nothing to undo. */
+/* Also for a dropped task. A child of the process has nothing to undo. */
 static int
 wait_close(lua_State *L)
 {

@@ -1,11 +1,11 @@
 /*
- * lwait.h - waiting for a change of what processes share.
+ * lwait.h - waits for changes of shared objects.
  *
- * A wait is tried until it succeeds or its time is over. In a task it yields
- * between two tries; elsewhere it turns the loop, or sleeps if nothing is in
- * the loop. Both forms end with a call of end(), whose results are those of
- * the C function that waits. So a wait is the last thing that a C function
- * does, and never happens below a protected call.
+ * A wait calls try() until that succeeds or the deadline passes. A task yields
+ * between two tries. Otherwise the process steps its loop, or sleeps if the
+ * loop is idle. Both forms end with a call of end(), whose results are the
+ * results of the C function that waits. So a wait is the last action of a C
+ * function and never happens inside a protected call.
  */
 #ifndef FZ_LWAIT_H
 #define FZ_LWAIT_H
@@ -21,9 +21,9 @@ struct fz_lwait;
 
 struct fz_lwait_class {
 	/*
-	 * Do what the caller waits for if that is possible now: true, and it is
-	 * done. `late`: also check what takes longer, such as a death; set at
-	 * the first try and every FZ_EVENTCOUNT_CHECK_NS. Must not raise.
+	 * Do the operation that the caller waits for, if possible now. `late`:
+	 * also do the expensive checks, such as for a death; set at the first
+	 * try and every FZ_EVENTCOUNT_CHECK_NS. Must not raise.
 	 */
 	bool (*try)(struct fz_lwait *wait, bool late);
 	/*
@@ -32,16 +32,16 @@ struct fz_lwait_class {
 	 */
 	int (*end)(lua_State *L, struct fz_lwait *wait, bool in_time);
 	/*
-	 * Undo what was begun: the wait ends with an error, which is at index
-	 * 2, or its task is closed. Must not raise. NULL: nothing to undo.
-	 * Called for waits of fz_lwait_new() only.
+	 * Undo the begun operation, because the wait ended with an error, which
+	 * is at index 2, or its task was closed. Must not raise. NULL: nothing
+	 * to undo. Called for waits of fz_lwait_new() only.
 	 */
 	void (*abandon)(lua_State *L, struct fz_lwait *wait);
 };
 
 /*
- * The first member of the caller's own structure, which has no pointer into
- * itself or the C stack: the wait may have to move.
+ * The first member of the caller's structure, which must not point into itself
+ * or the C stack, because the wait may be moved.
  */
 struct fz_lwait {
 	const struct fz_lwait_class *class;
@@ -53,40 +53,39 @@ struct fz_lwait {
 	 */
 	bool slept;
 	unsigned char state;
-	int index;       /* of it on the Lua stack; 0: not there */
+	int index;       /* on the Lua stack; 0: not on it */
 	uint32_t self;   /* the member that waits */
-	int64_t late_ns; /* when try() is to be called with `late` */
+	int64_t late_ns; /* time of the next try() with `late` */
 };
 
 /*
  * Wait with `wait`, the head of `size` bytes on the C stack. Raises
- * "interrupted" for Ctrl-C, and what callbacks raise that are called meanwhile.
+ * "interrupted" for Ctrl-C, and the errors of callbacks that run meanwhile.
  * A return value for a C function, "return fz_lwait(...)". [-0, +n, e]
  */
 int fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size);
 
 /*
- * Push a wait of `size` zeroed bytes whose class is to be set when there is
- * something to undo: from then on an error ends with abandon(). [-0, +1, e]
+ * Push a wait of `size` zeroed bytes. The caller sets its class when there is
+ * something to undo; from then on an error calls abandon(). [-0, +1, e]
  */
 struct fz_lwait *fz_lwait_new(lua_State *L, size_t size);
 
 /*
- * Push a copy of a wait of the C stack, with what it has to undo, in a function
- * that is called protectedly and returns it. [-0, +1, m]
+ * Push a copy of a wait on the C stack, including its state to undo, in a
+ * protected function that returns it. [-0, +1, m]
  */
 struct fz_lwait *fz_lwait_copy(
     lua_State *L, const struct fz_lwait *wait, size_t size);
 
 /*
- * Wait with one that fz_lwait_new() has pushed, or with a copy on top; from
- * end() once more with the same one, perhaps of another class. A return value
- * for a C function.
- * [-0, +n, e]
+ * Wait with a wait that fz_lwait_new() pushed, or with a copy on top. end() may
+ * call this again with the same wait, with its class changed or not. A return
+ * value for a C function. [-0, +n, e]
  */
 int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
 
-/* Nothing is left to undo. */
+/* There is nothing to undo any more: abandon() is not called. */
 void fz_lwait_over(struct fz_lwait *wait);
 
 /*
@@ -96,8 +95,8 @@ void fz_lwait_over(struct fz_lwait *wait);
 bool fz_lwait_here(lua_State *L, struct fz_lwait *wait);
 
 /*
- * The deadline of the optional timeout at `idx`, in seconds: nil is never.
- * Raises for anything but a number. [-0, +0, e]
+ * The deadline of the optional timeout at `idx`, in seconds; nil: never. Raises
+ * for other values. [-0, +0, e]
  */
 int64_t fz_lwait_until(lua_State *L, int idx);
 
