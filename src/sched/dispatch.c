@@ -140,8 +140,17 @@ pick(struct fz_dispatcher *d, const struct fz_lane *lane, struct fz_err *err)
 }
 
 /*
- * Send what is ready. Returns false if all workers that may be busy are: they
- * are to become idle for this lane, so that no other one feeds them.
+ * Send the jobs of the ready sources, which take turns.
+ *
+ *   pick() returns          action                            result
+ *   a worker                send one job, next source
+ *   NULL and an error       the job fails, next source
+ *   NULL, nbusy < max       stop: this pool has no worker     true
+ *   NULL, nbusy == max      stop: the limit is reached        false
+ *   (no source is ready)                                      true
+ *
+ * False: the caller serves no further lane, because the next worker that
+ * becomes idle is for this lane.
  */
 static bool
 send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
@@ -159,7 +168,7 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 		w = pick(d, lane, &failure.err);
 		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
 			return d->nbusy < d->max;
-		fz_list_remove(&source->link); /* behind the others */
+		fz_list_remove(&source->link); /* to the end of the list */
 		fz_list_push(&lane->ready, &source->link);
 		if (w == NULL)
 			source->ops->fail_next(source, &failure);

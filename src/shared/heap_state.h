@@ -12,15 +12,20 @@
 #include "shared/heap.h"
 
 /*
- *   region     head | owners of chunks | chunk 0 | chunk 1 | ...
- *   owner word 32 bits: the owner of the chunk. 32 bits: how many chunks begin
- *              here; 0 if an earlier one counts it. Each is freed by itself and
- *              from the end, because the process may be killed in between.
- *   owner      COLD: free, without memory. WARM: free, with memory. A member.
- *              CELLS: its creator is in the lower 32 bits. Bit 31 and the name
- *              of an object.
- *   member     generation 19 bits | place 12 bits
- *   name       offset / CELL: that of the cell, or of the object's first chunk
+ *   region: head | owner words | chunk 0 | chunk 1 | ...
+ *
+ * Each chunk has an owner word:
+ *
+ *   upper 32 bits (owner)     lower 32 bits            the chunk is
+ *   COLD  0                   -                        free, without memory
+ *   WARM  0x7fffffff          -                        free, with memory
+ *   CELLS 0x7ffffffe          member that created it   full of cells
+ *   generation 19, place 12   number of chunks         owned by a member
+ *   bit 31, name              number of chunks         owned by an object
+ *
+ * The number of chunks is in the word of the first chunk; it is 0 in the next
+ * words. Chunks are freed one by one from the end, because the process may be
+ * killed in between. The name of an object is its offset in units of CELL.
  */
 #define CHUNK FZ_HEAP_CHUNK
 #define CELL FZ_HEAP_CELL

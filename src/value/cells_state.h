@@ -10,15 +10,30 @@
 #include "value/cells.h"
 #include "value/contents.h"
 
-/* The user values of the userdata. */
+/*
+ * The user values of the userdata. A cell has a number from 0 on. Lua tables
+ * are indexed from 1, so a cell has the key number + 1, and the negative key
+ * for a second value:
+ *
+ *   table    key            value
+ *   HOLDERS  number + 1     function whose first upvalue is the cell
+ *            -(number + 1)  the same for a version that came in a message
+ *   INDEX    upvalue id     number + 1; the id is that of lua_upvalueid()
+ *   NOTES    number + 1     last noted value of the cell
+ *            -(number + 1)  list of the objects in the value that its sum knows
+ *                           by their address
+ *   ROOTS    table          number + 1 of the cell whose value it is
+ *
+ *   record   1, 2, ...      functions
+ *            function       its index
+ *            table          -1 - i; it is the value of the cell uses[i]
+ *            0              the fz_cells_record, whose user value is the cells
+ */
 enum {
-	FZ_CELLS_HOLDERS = 1, /* number + 1 -> function whose first upvalue is
-				 the cell; -(number + 1) -> the same for a
-				 version that came by a message */
-	FZ_CELLS_INDEX,       /* lua_upvalueid() -> number + 1 */
-	FZ_CELLS_NOTES, /* number + 1 -> value; -(number + 1) -> list of the
-			   objects in it that its sum knows by address */
-	FZ_CELLS_ROOTS, /* table -> number + 1 of the cell that holds it */
+	FZ_CELLS_HOLDERS = 1,
+	FZ_CELLS_INDEX,
+	FZ_CELLS_NOTES,
+	FZ_CELLS_ROOTS,
 	FZ_CELLS_NUSER = FZ_CELLS_ROOTS
 };
 
@@ -30,7 +45,7 @@ struct fz_cell {
 	uint32_t nrecords; /* records that name the cell */
 	uint32_t next;     /* number + 1 of the next free cell; 0: none */
 	const void *id;
-	uint64_t version; /* 0: the value was never noted */
+	uint64_t version; /* 0: the value has no note */
 	uint64_t later;   /* in a worker: version that came by a message */
 	uint64_t look;    /* the last walk or check that visited the cell */
 	uint64_t links;   /* sum over the cells of the functions in the value */
@@ -66,12 +81,7 @@ fz_cells_to(lua_State *L, int cells)
 	return lua_touserdata(L, cells);
 }
 
-/*
- * A record is a table. From index 1 on it lists the functions; each function
- * maps to its index. A table that is the value of a cell maps to -1 - the index
- * of that cell in `uses`. Index 0 holds this userdata, whose user value is the
- * cells.
- */
+/* The userdata at index 0 of a record. */
 struct fz_cells_record {
 	bool deep; /* whether the value of any cell has contents */
 	uint64_t size;

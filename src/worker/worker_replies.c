@@ -12,9 +12,27 @@ enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 /*
- * The worker has started all that is answered and nothing that was not sent. If
- * the link says otherwise, the worker has overwritten the number, and it was
- * the job at hand that did so.
+ * The numbers of a worker. Each item has one; jobs are queued in their order.
+ *
+ *   answered <= next_number(head) <= claimed <= next_seq
+ *
+ *   answered     all items below it are answered
+ *   next_number  head->seq + head->ndone: the first unanswered item
+ *   claimed      one above the last started item. The worker computes the items
+ *                from next_number on; a recall returns the items from here on
+ *   next_seq     the next item to be sent
+ *
+ * Results come in two ways: through the link, or peeked at in the cell before
+ * the worker sends them. Each way keeps their order.
+ *
+ *   piped        the items below it have come through the link
+ *   seen         the first items of a frame that was peeked at while it grew.
+ * They are answered; skip_seen() drops them when that frame comes
+ */
+
+/*
+ * The worker has started all answered items and no unsent item. If the link
+ * says otherwise, the job of the head has overwritten the number.
  */
 uint32_t
 fz_worker_claimed(const struct fz_worker_pipes *p)

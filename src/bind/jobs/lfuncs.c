@@ -12,14 +12,25 @@
 #include "value/lerror.h"
 #include "worker/blob.h"
 
-/* Bytes that take less time to encode than the fork of a worker takes. */
+/* Encoding this many bytes takes less time than the fork of a worker. */
 enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
- * In the table: function -> slot + 1; 0 -> init, or its record; "left" ->
- * {function that has lost its slot -> its record, or true}, with weak keys. In
- * the list: slot + 1 -> function; -(slot + 1) -> its record, see cells.h; 0 ->
- * the cells.
+ * The two tables of a pool. A record (cells.h) is what a function and its
+ * upvalues were when it got the slot; without `compares` there are no records.
+ *
+ *   table  key          value
+ *   tables function     slot + 1
+ *          0            init, or its record once workers may be forked
+ *          "lost"       { function that lost its slot -> its record, or true },
+ *                       with weak keys
+ *   list   slot + 1     function
+ *          -(slot + 1)  record of that function
+ *          0            the cells of all records
+ *
+ * pins[] counts the unfinished batches of a slot: a pinned slot is not reused.
+ * again[] is set if the function of a slot is called a second time, or was in
+ * "lost" before. Only then its record is worth keeping when it loses the slot.
  */
 
 static void
@@ -43,7 +54,7 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 	lua_rawseti(L, -2, 0);
 	if (compares) {
 		push_weak_keys(L);
-		lua_setfield(L, -2, "left");
+		lua_setfield(L, -2, "lost");
 	}
 	lua_createtable(L, 4, 1);
 	if (compares) {
@@ -52,7 +63,7 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 	}
 }
 
-/* Push a record of the function at `f`. */
+/* Push a new record of the function at `f`. */
 static void
 note(lua_State *L, int list, int f, struct fz_batch_pool *batches)
 {
@@ -76,21 +87,21 @@ fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs, int tables,
 	}
 }
 
-/* Whether the function in the slot is as it was noted. */
+/* Whether the function in the slot still equals its record. */
 static bool
 is_unchanged(lua_State *L, int list, int slot, bool look)
 {
 	bool same;
 
 	if (lua_rawgeti(L, list, -(lua_Integer)slot - 1) != LUA_TTABLE)
-		same = false; /* it was given up */
+		same = false; /* the record was dropped */
 	else
 		same = fz_cells_holds(L, lua_gettop(L), look);
 	lua_pop(L, 1);
 	return same;
 }
 
-/* The slot that was not used for longest, -1 where all are pinned. */
+/* The least recently used slot that is not pinned, or -1. */
 static int
 oldest(const struct fz_lfuncs *funcs)
 {
@@ -105,13 +116,14 @@ oldest(const struct fz_lfuncs *funcs)
 }
 
 /*
- * The function at `f` loses its slot. If it was called more than once the table
- * on top keeps the record, on top of that, and with it the cells that workers
- * know, as long as the script has the function. Both go. Many are called once
- * and then garbage, which the collector may be late to see.
+ * The function at `f` loses its slot. The table "lost" is below its record on
+ * top; pops both. If the function was called again, "lost" keeps its record,
+ * and with it the cells that workers know, while the script keeps the function.
+ * Otherwise the record is dropped at once, because many functions are called
+ * once and then garbage, which the collector may free late.
  */
 static void
-leave(lua_State *L, const struct fz_lfuncs *funcs, int f, int slot)
+lose_slot(lua_State *L, const struct fz_lfuncs *funcs, int f, int slot)
 {
 	if (!funcs->again[slot] && lua_istable(L, -1)) {
 		fz_cells_drop(L, lua_gettop(L));
@@ -124,19 +136,21 @@ leave(lua_State *L, const struct fz_lfuncs *funcs, int f, int slot)
 	lua_pop(L, 1);
 }
 
-/* Whether the function at `f`, which has a record now, has lost a slot before.
+/*
+ * Whether the function at `f` has lost a slot before. It has a new record, so
+ * "lost" drops the old one.
  */
 static bool
-comes_back(lua_State *L, int tables, int f)
+has_lost_slot(lua_State *L, int tables, int f)
 {
 	int top = lua_gettop(L);
 	bool found = false;
 
-	if (lua_getfield(L, tables, "left") == LUA_TTABLE) {
+	if (lua_getfield(L, tables, "lost") == LUA_TTABLE) {
 		lua_pushvalue(L, f);
 		found = lua_rawget(L, top + 1) != LUA_TNIL;
 	}
-	if (found) { /* not with the old record */
+	if (found) {
 		lua_pushvalue(L, f);
 		lua_pushboolean(L, true);
 		lua_rawset(L, top + 1);
@@ -145,9 +159,9 @@ comes_back(lua_State *L, int tables, int f)
 	return found;
 }
 
-/* The slot is free for another function. */
+/* Empty the slot for another function. */
 static void
-forget(
+empty_slot(
     lua_State *L, const struct fz_lfuncs *funcs, int tables, int list, int slot)
 {
 	int top = lua_gettop(L);
@@ -161,9 +175,9 @@ forget(
 			lua_pushnil(L);
 			lua_rawset(L, tables);
 		}
-		if (lua_getfield(L, tables, "left") == LUA_TTABLE) {
+		if (lua_getfield(L, tables, "lost") == LUA_TTABLE) {
 			lua_rawgeti(L, list, -i);
-			leave(L, funcs, top + 1, slot);
+			lose_slot(L, funcs, top + 1, slot);
 		}
 	}
 	lua_pushnil(L);
@@ -175,10 +189,11 @@ forget(
 
 struct encoding {
 	struct fz_buf out;
-	uint64_t had; /* all workers have the cells up to this version */
+	uint64_t had; /* version of cells that all workers have */
 };
 
-/* (encoding, record | nil, function): protected, as the buffer is freed. */
+/* (encoding, record | nil, function): protected, so that the buffer is freed.
+ */
 static int
 encode_body(lua_State *L)
 {
@@ -189,7 +204,8 @@ encode_body(lua_State *L)
 	return 0;
 }
 
-/* Raise the error on top, which tells the way to a value in a function. */
+/* Raise the error on top. Its message has the path to a value inside a
+ * function. */
 static void
 raise_unsendable(lua_State *L)
 {
@@ -205,8 +221,9 @@ raise_unsendable(lua_State *L)
 }
 
 /*
- * Encode the function at `f` for workers that have the cells up to `had`. False
- * with an error on top if it cannot be sent. The buffer is the caller's.
+ * Encode the function at `f` for workers that have the cells up to version
+ * `had`. False with an error on top if it cannot be sent. The caller frees the
+ * buffer.
  */
 static bool
 encode(lua_State *L, int record, int f, struct encoding *e)
@@ -219,11 +236,11 @@ encode(lua_State *L, int record, int f, struct encoding *e)
 }
 
 /*
- * The code of the function at `f`; false with an error on top if it must be
- * sent and cannot be. Without `send` there is no worker: one that is forked
- * later, when it may have changed, is to have it as it is now. That is worth
- * the time if it takes little; else, and if it cannot be sent, workers inherit
- * it as it is then.
+ * Encode the function at `f` to `*code`. With `send`: false with an error on
+ * top if that fails. Without it there is no worker yet. The function may change
+ * until a worker is forked, which then gets `*code`. A function that takes long
+ * to encode, or cannot be encoded, has no code: workers inherit it as it is at
+ * the fork.
  */
 static bool
 make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,
@@ -266,9 +283,9 @@ fz_lfuncs_push_code(
 	fz_buf_fini(&e.out);
 }
 
-/* The slot that the function has, -1: none. */
+/* The slot of the function at `f`, or -1. */
 static int
-known(lua_State *L, int tables, int f)
+slot_of(lua_State *L, int tables, int f)
 {
 	int slot;
 
@@ -280,32 +297,34 @@ known(lua_State *L, int tables, int f)
 }
 
 /*
- * Put the function at `f`, whose record or nil is on top, into a slot: the one
- * it has if that is not pinned, so that a function that changes each time
- * does not take the slots of the other functions.
+ * Put the function at `f`, whose record or nil is on top, into a slot. Its
+ * present slot is used if that is not pinned, so that a function that changes
+ * each time does not take the slots of other functions. Pops the record, unless
+ * all slots are pinned.
  */
 static int
 fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
     struct fz_batch_pool *batches, bool send)
 {
 	struct fz_blob *code;
-	int slot = known(L, tables, f);
+	int slot = slot_of(L, tables, f);
 	int record = lua_gettop(L);
 
 	if (slot == -1 || funcs->pins[slot] != 0)
 		slot = oldest(funcs);
 	if (slot == -1)
 		return -1;
-	/* Pinned at once: what packers call must not take it. */
+	/* Pin it first, because a packer may call other functions of the pool.
+	 */
 	funcs->pins[slot]++;
 	funcs->used[slot] = ++funcs->now;
-	forget(L, funcs, tables, list, slot);
-	funcs->again[slot] = comes_back(L, tables, f);
+	empty_slot(L, funcs, tables, list, slot);
+	funcs->again[slot] = has_lost_slot(L, tables, f);
 	lua_pushvalue(L, record);
 	lua_rawseti(L, list, -(lua_Integer)slot - 1);
 	funcs->bare[slot] = !funcs->compares || fz_cells_is_bare(L, record);
 	if (!make_code(L, record, f, batches, send, &code)) {
-		funcs->pins[slot]--; /* no function has the slot */
+		funcs->pins[slot]--; /* the slot stays empty */
 		raise_unsendable(L);
 	}
 	fz_batch_pool_func(batches, (uint32_t)slot, code);
@@ -318,15 +337,16 @@ fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	return slot;
 }
 
-/* The slot that the function has, if it is as it was noted; pinned. Else -1. */
+/* Pin and return the slot of the function if it is unchanged; else -1. */
 static int
 pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
 {
-	int slot = known(L, tables, f);
+	int slot = slot_of(L, tables, f);
 
 	if (slot == -1)
 		return -1;
-	funcs->pins[slot]++; /* finalizers may come, and call it or others */
+	funcs->pins[slot]++; /* first, because a finalizer may call functions of
+				the pool */
 	if (!funcs->bare[slot] && !is_unchanged(L, list, slot, true)) {
 		funcs->pins[slot]--;
 		return -1;
@@ -370,7 +390,7 @@ refresh_body(lua_State *L)
 	return 0;
 }
 
-/* The worker gets what was noted, and not what the function is now. */
+/* A new worker does not inherit the slots whose functions have changed. */
 static void
 lose_changed(lua_State *L, const struct fz_lfuncs *funcs, int list,
     struct fz_batch_pool *batches)
