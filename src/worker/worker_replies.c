@@ -27,7 +27,8 @@ enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
  *
  *   piped        the items below it have come through the link
  *   seen         the first items of a frame that was peeked at while it grew.
- * They are answered; skip_seen() drops them when that frame comes
+ *                They are answered. skip_seen() drops them when that frame
+ *                comes
  */
 
 /*
