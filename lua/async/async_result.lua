@@ -1,6 +1,6 @@
 --- async_result.lua - the future that an asynchronous call of a pool returns.
 --
--- The pool settles it when its batch is done. The names are those of Python's AsyncResult.
+-- The pool settles it when its batch is done. The names come from Python's AsyncResult.
 
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"

@@ -2,7 +2,7 @@
 -- shared.lua - annotations for editors: shared objects, whose methods are in C (src/bind).
 --
 -- A timeout is in seconds; without one a call waits without limit. Ctrl-C raises an fz.Error of
--- kind "interrupted" in each waiting call. The names are those of Python's multiprocessing.
+-- kind "interrupted" in each waiting call. The names come from Python's multiprocessing.
 -- luacheck: ignore
 
 ---@class fzlua.Lock

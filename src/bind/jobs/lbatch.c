@@ -227,7 +227,7 @@ batch_new(lua_State *L)
 	lb = push_batch(L, 1);
 	read_options(L, 4, lb, &opts);
 	read_limits(L, 4, &opts);
-	/* Item seeds are this seed + index: those of two batches differ. */
+	/* Item seeds are this seed + index: mix it, so that batches differ. */
 	opts.seed = fz_seed_mix(opts.seed, 0);
 	lb->raw = opts.growing ? NULL : fz_rawarray_known();
 	if (lb->raw != NULL)
