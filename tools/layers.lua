@@ -55,7 +55,7 @@ local BINDINGS = "src/bind/open.h"
 local LUA_LAYERS = {
   {"error", "defaults", "made", "check", "log"},
   {"wait", "callback", "future", "async_result", "mapping"},
-  {"map", "imap", "pool", "process", "exec", "shared"},
+  {"map", "imap", "pool", "process", "session", "exec", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"draw"},
   {"registry", "stage_pools", "plan", "invocation", "pipeline"},

@@ -104,6 +104,22 @@ local function of_type(expected)
   end
 end
 
+-- A checker for a value of one of the types, or { file = NAME }.
+local function stream(expected, ...)
+  local types = {}
+  for _, name in ipairs { ... } do types[name] = true end
+  return function(value, name, what)
+    if types[type(value)] then return value end
+    local file = type(value) == "table" and getmetatable(value) == nil and value.file
+    if type(file) ~= "string" or next(value, next(value)) ~= nil then
+      complain(what, name, expected .. " or {file = NAME}", value)
+    elseif file == "" or file:find("\0", 1, true) then
+      complain(what, name .. ".file", "a name without NUL bytes", file)
+    end
+    return value
+  end
+end
+
 -- For C: a string ends at its first NUL byte there.
 local function no_nul(value, name, what)
   if type(value) ~= "string" or value:find("\0", 1, true) then
@@ -150,7 +166,10 @@ local OPTIONS = {
   max_tasks = whole(1, RETRIES_MAX),
   chunksize = whole(1, RETRIES_MAX),
   inflight = whole(1, RETRIES_MAX),
-  stdin = of_type "string",
+  stdin = stream("a string, an iterator of strings", "string", "function"),
+  stdout = stream("a function", "function"),
+  stderr = stream("a function", "function"),
+  check = of_type "boolean",
   cwd = no_nul,
   env = environment,
 }
@@ -177,7 +196,7 @@ check.FUNCTION = set_of(check.LIMITS)
 check.INVOKE = set_of(check.LIMITS, check.RUN)
 check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }
-check.EXEC = set_of { "stdin", "cwd", "env", "timeout" }
+check.EXEC = set_of { "stdin", "stdout", "stderr", "cwd", "env", "timeout", "check" }
 check.SCRIPTS = set_of { "jobs", "timeout" }
 check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
 

@@ -3,6 +3,8 @@
 -- No shell is involved. A program and all its descendants end when it is done, when its time is
 -- over, or when an error stops the function that waits for it.
 
+local Error = require "fzlua.error"
+local Session = require "fzlua.session"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
 local wait = require "fzlua.wait"
@@ -12,8 +14,8 @@ local exec = {}
 ---@class fzlua.Ended how a program ended
 ---@field exitcode integer|nil nil if a signal killed it
 ---@field signal integer|nil
----@field stdout string
----@field stderr string
+---@field stdout string|nil nil if a function or a file got it
+---@field stderr string|nil
 ---@field timed_out boolean|nil true if its time ran out
 
 -- Raise unless `list` is a table with exactly the keys 1 to n, n > 0.
@@ -47,12 +49,49 @@ local function check_words(words, name, what)
   return copy
 end
 
+-- Raise unless the program succeeded.
+local function check_end(words, ended, text)
+  if ended.exitcode == 0 and not ended.timed_out then return end
+  local kind = ended.timed_out and "timeout" or ended.signal and "crash" or "error"
+  local message = ended.timed_out and ("'%s' took too long"):format(words[1])
+    or ("'%s' %s%s"):format(words[1], ended.signal and "was " or "", text)
+  local last = (ended.stderr or ""):match "([^\n]+)\n*$"
+  if last then message = message .. ": " .. last end
+  error(Error.new {
+    kind = kind, message = message, exitcode = ended.exitcode, signal = ended.signal, cause = ended,
+  }, 0)
+end
+
+-- The options of core.exec.
+local function engine_options(options)
+  local stdin = options.stdin
+  local function file(stream) return type(stream) == "table" and stream.file or nil end
+  return {
+    cwd = options.cwd, env = options.env, timeout = options.timeout,
+    stdin = type(stdin) == "string" and stdin or nil, feed = type(stdin) == "function",
+    follow_stdout = type(options.stdout) == "function",
+    follow_stderr = type(options.stderr) == "function",
+    stdin_file = file(stdin), stdout_file = file(options.stdout),
+    stderr_file = file(options.stderr),
+  }
+end
+
+---@class fzlua.ExecOptions
+---@field stdin? string|(fun(): string|nil)|{file: string} standard input; empty by default
+---@field stdout? fun(line: string)|{file: string} gets standard output
+---@field stderr? fun(line: string)|{file: string} gets standard error
+---@field cwd? string directory of the program; names of files are relative to the script's
+---@field env? table<string, string|false> variables to set; false removes one
+---@field timeout? number seconds
+---@field check? boolean raise an fz.Error unless the exit code is 0; its `cause` is the Ended
+
 ---Run another program and wait for its end. No shell reads the words: they are passed to the
----program unchanged. Processes that it leaves running end with it. `stdin` is its standard input
----(empty by default), `cwd` its directory, `env` sets variables (false removes one), `timeout` is
----in seconds.
+---program unchanged. Processes that it leaves running end with it. An iterator as `stdin` returns
+---the next piece, or nil at the end, each time that the program has read all. A function as
+---`stdout` or `stderr` is called with each line, without its newline, while the program runs. If
+---one of them raises, the program is ended.
 ---@param words string[] the program, searched in PATH unless it has a "/", and its arguments
----@param options? {stdin: string, cwd: string, env: table<string, string|false>, timeout: number}
+---@param options? fzlua.ExecOptions
 ---@return fzlua.Ended|nil
 ---@return "timeout"|nil
 ---@return fzlua.Ended|nil at a timeout: what the program had written by then
@@ -60,10 +99,12 @@ function exec.exec(words, options)
   check_list(words, "list of strings", 1, "fz.exec")
   words = check_words(words, "the list", "fz.exec")
   options = check.options(options, check.EXEC, 2, "fz.exec")
-  local program <close> = core.exec(words, nil, options.stdin, options.env, options.cwd,
-    options.timeout)
-  wait.until_done(program)
-  local ended = program:result()
+  local program <close> = core.exec(words, engine_options(options))
+  Session.new(program, options):run()
+  local ended, text = program:result()
+  if options.stdout then ended.stdout = nil end
+  if options.stderr then ended.stderr = nil end
+  if options.check then check_end(words, ended, text) end
   if ended.timed_out then return nil, "timeout", ended end
   return ended
 end
@@ -136,7 +177,7 @@ function exec.run_scripts(scripts, options)
       started = started + 1
       table.insert(batch.running, {
         place = started,
-        program = core.exec(lines[started], file, nil, nil, nil, options.timeout),
+        program = core.exec(lines[started], { file = file, timeout = options.timeout }),
       })
     end
     wait.until_done(batch)

@@ -25,6 +25,7 @@ struct stream {
 	struct fz_watch watch;
 	struct fz_buf *bytes;
 	struct fz_program *exec;
+	bool follow; /* the caller consumes the bytes while it runs */
 };
 
 struct fz_program {
@@ -38,6 +39,7 @@ struct fz_program {
 	struct fz_fork_hook hook;
 	const unsigned char *unread; /* input that is not written yet */
 	size_t nunread;
+	bool feed; /* more input follows */
 	struct fz_program_report report;
 	size_t nreport; /* bytes of it that were read */
 	bool ending;    /* the supervisor was asked to end */
@@ -178,6 +180,33 @@ end_soon(struct fz_program *exec)
 	finish(exec);
 }
 
+static void
+lose_input(struct fz_program *exec, int code)
+{
+	fz_err_sys(
+	    &exec->end.err, code, "cannot write the input of '%s'", exec->name);
+	close_watch(exec, &exec->input);
+	end_soon(exec);
+}
+
+/*
+ * All bytes are written, or the program reads no more. While it waits for more
+ * input only the end of the pipe is an event, and `written` is false then.
+ */
+static void
+input_written(struct fz_program *exec, bool written)
+{
+	struct fz_err *err = &exec->end.err;
+
+	if (!exec->feed || !written) {
+		close_watch(exec, &exec->input);
+		return;
+	}
+	if (fz_loop_rewatch(exec->engine->loop, &exec->input, 0, err) != 0)
+		end_soon(exec);
+	fz_changed(&exec->change);
+}
+
 /* A program need not read all its input. */
 static void
 input_ready(struct fz_watch *watch, unsigned events)
@@ -189,10 +218,7 @@ input_ready(struct fz_watch *watch, unsigned events)
 	if (n == -1 && errno == EAGAIN)
 		return;
 	if (n == -1 && errno != EPIPE) {
-		fz_err_sys(&exec->end.err, errno,
-		    "cannot write the input of '%s'", exec->name);
-		close_watch(exec, watch);
-		end_soon(exec);
+		lose_input(exec, errno);
 		return;
 	}
 	if (n > 0) {
@@ -200,7 +226,7 @@ input_ready(struct fz_watch *watch, unsigned events)
 		exec->nunread -= (size_t)n;
 	}
 	if (n == -1 || exec->nunread == 0)
-		close_watch(exec, watch);
+		input_written(exec, n > 0);
 }
 
 static void
@@ -216,6 +242,8 @@ output_ready(struct fz_watch *watch, unsigned events)
 		lose_output(s->exec);
 		close_watch(s->exec, watch);
 		end_soon(s->exec);
+	} else if (n > 0 && s->follow) {
+		fz_changed(&s->exec->change);
 	}
 }
 
@@ -262,11 +290,15 @@ in_child(struct fz_fork_hook *hook)
 static int
 open_pipes(struct fz_program_pipes *b, struct fz_err *err)
 {
-	if ((b->opts->ninput != 0 && fz_fd_pipe(b->in, err) != 0) ||
-	    fz_fd_pipe(b->out, err) != 0 || fz_fd_pipe(b->err, err) != 0 ||
-	    fz_fd_pipe(b->report, err) != 0)
+	const struct fz_program_opts *opts = b->opts;
+
+	if ((opts->ninput != 0 || opts->feed) && fz_fd_pipe(b->in, err) != 0)
 		return -1;
-	return 0;
+	if (opts->files[1] == NULL && fz_fd_pipe(b->out, err) != 0)
+		return -1;
+	if (opts->files[2] == NULL && fz_fd_pipe(b->err, err) != 0)
+		return -1;
+	return fz_fd_pipe(b->report, err);
 }
 
 static int *
@@ -304,7 +336,9 @@ watch_all(struct fz_program *x, struct fz_program_pipes *b, struct fz_err *err)
 	struct fz_loop *loop = x->engine->loop;
 	int64_t timeout_ns = b->opts->timeout_ns;
 
-	if (watch_end(x, &x->input, &b->in[1], FZ_LOOP_WRITE, err) != 0 ||
+	unsigned input = b->opts->ninput != 0 ? FZ_LOOP_WRITE : 0;
+
+	if (watch_end(x, &x->input, &b->in[1], input, err) != 0 ||
 	    watch_end(x, &x->streams[0].watch, &b->out[0], FZ_LOOP_READ, err) !=
 		0 ||
 	    watch_end(x, &x->streams[1].watch, &b->err[0], FZ_LOOP_READ, err) !=
@@ -332,6 +366,7 @@ alloc_exec(const struct fz_program_opts *opts, struct fz_err *err)
 	snprintf(exec->name, sizeof(exec->name), "%s", opts->argv[0]);
 	exec->unread = opts->input;
 	exec->nunread = opts->ninput;
+	exec->feed = opts->feed;
 	fz_buf_init(&exec->end.out);
 	fz_buf_init(&exec->end.errors);
 	exec->input = (struct fz_watch){ .fd = -1, .ready = input_ready };
@@ -342,6 +377,7 @@ alloc_exec(const struct fz_program_opts *opts, struct fz_err *err)
 			.watch = { .fd = -1, .ready = output_ready },
 			.bytes = i == 0 ? &exec->end.out : &exec->end.errors,
 			.exec = exec,
+			.follow = opts->follow[i],
 		};
 	exec->timer.fired = time_is_up;
 	exec->hook.in_child = in_child;
@@ -373,10 +409,55 @@ fail:
 	return NULL;
 }
 
+uint64_t
+fz_program_id(const struct fz_program *exec)
+{
+	return exec->change.id;
+}
+
 struct fz_program_end *
 fz_program_end(struct fz_program *exec)
 {
 	return exec->done ? &exec->end : NULL;
+}
+
+bool
+fz_program_hungry(const struct fz_program *exec)
+{
+	return exec->feed && exec->nunread == 0 && exec->input.fd != -1;
+}
+
+void
+fz_program_feed(struct fz_program *exec, const void *bytes, size_t nbytes)
+{
+	struct fz_err *err = &exec->end.err;
+
+	exec->unread = bytes;
+	exec->nunread = nbytes;
+	if (nbytes == 0)
+		close_watch(exec, &exec->input);
+	else if (fz_loop_rewatch(
+		     exec->engine->loop, &exec->input, FZ_LOOP_WRITE, err) != 0)
+		end_soon(exec);
+}
+
+static bool
+has_unread(const struct stream *s)
+{
+	return s->follow && s->bytes->len != 0;
+}
+
+bool
+fz_program_ready(const struct fz_program *exec)
+{
+	return exec->done || fz_program_hungry(exec) ||
+	       has_unread(&exec->streams[0]) || has_unread(&exec->streams[1]);
+}
+
+struct fz_buf *
+fz_program_output(struct fz_program *exec, int stream)
+{
+	return exec->streams[stream].bytes;
 }
 
 void

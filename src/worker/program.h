@@ -27,9 +27,17 @@ struct fz_program_opts {
 	char *const *argv; /* at least one string; ends with NULL */
 	char *const *env; /* "NAME=value" sets, "NAME" removes; NULL: inherit */
 	const char *cwd;  /* NULL: inherit */
+	/*
+	 * Names of the files that are its standard input, output and error;
+	 * NULL: a pipe. The script's directory, not `cwd`, is where they are.
+	 */
+	const char *files[3];
 	const void
 	    *input;    /* owned by the caller, as long as the object lives */
 	size_t ninput; /* bytes of it */
+	bool feed;     /* more input follows: fz_program_feed() */
+	/* the caller consumes standard output, error while it runs */
+	bool follow[2];
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 };
 
@@ -49,8 +57,32 @@ struct fz_program_end {
 struct fz_program *fz_program_new(
     const struct fz_program_opts *opts, struct fz_err *err);
 
+/* The id of its changes (change.h). */
+uint64_t fz_program_id(const struct fz_program *exec);
+
 /* NULL while it runs. In a forked child it counts as ended. */
 struct fz_program_end *fz_program_end(struct fz_program *exec);
+
+/*
+ * Whether it waits for fz_program_feed(): it has read all input so far, and may
+ * read more.
+ */
+bool fz_program_hungry(const struct fz_program *exec);
+
+/* Whether it is done, hungry, or has written to a stream that is followed. */
+bool fz_program_ready(const struct fz_program *exec);
+
+/*
+ * Write these bytes next, which stay valid until it is hungry again or freed.
+ * No bytes: the input is at its end. Only while it is hungry.
+ */
+void fz_program_feed(struct fz_program *exec, const void *bytes, size_t nbytes);
+
+/*
+ * The bytes of its standard output (0) or error (1) so far. If it is followed,
+ * the caller may consume some.
+ */
+struct fz_buf *fz_program_output(struct fz_program *exec, int stream);
 
 /* Kill it and its descendants if it runs, and free it. NULL is allowed. */
 void fz_program_free(struct fz_program *exec);

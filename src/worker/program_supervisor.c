@@ -3,9 +3,11 @@
 #include "worker/program_state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +16,40 @@
 #include "os/proc.h"
 #include "worker/engine.h"
 #include "worker/program.h"
+
+/* Open its standard input (0), output or error, if a file is named for it. */
+static int
+open_file(
+    const struct fz_program_opts *opts, int which, int *fd, struct fz_err *err)
+{
+	int flags = which == 0 ? O_RDONLY : O_WRONLY | O_CREAT | O_TRUNC;
+
+	if (opts->files[which] == NULL)
+		return 0;
+	*fd = open(opts->files[which], flags | O_CLOEXEC, 0666);
+	if (*fd == -1)
+		return fz_err_sys(
+		    err, errno, "cannot open '%.128s'", opts->files[which]);
+	return 0;
+}
+
+/* A file that is named for output and error is opened once. */
+static int
+open_files(struct fz_program_pipes *b, struct fz_err *err)
+{
+	const char *const *files = b->opts->files;
+
+	if (open_file(b->opts, 0, &b->in[0], err) != 0 ||
+	    open_file(b->opts, 1, &b->out[1], err) != 0)
+		return -1;
+	if (files[1] == NULL || files[2] == NULL ||
+	    strcmp(files[1], files[2]) != 0)
+		return open_file(b->opts, 2, &b->err[1], err);
+	b->err[1] = fcntl(b->out[1], F_DUPFD_CLOEXEC, 0);
+	return b->err[1] != -1
+		   ? 0
+		   : fz_err_sys(err, errno, "cannot copy a descriptor");
+}
 
 static int
 enter(const struct fz_program_opts *opts, struct fz_err *err)
@@ -111,7 +147,8 @@ supervise(struct fz_program_pipes *b, struct fz_program_report *report)
 {
 	pid_t pid;
 
-	if (enter(b->opts, &report->err) != 0)
+	if (open_files(b, &report->err) != 0 ||
+	    enter(b->opts, &report->err) != 0)
 		return;
 	pid = spawn(b, &report->err);
 	/* From now on only descendants read or write them. */

@@ -198,7 +198,7 @@ tests["wrong arguments are told at the line of the call"] = function()
 end
 
 tests["the object behind is done once, closed often, and says what it is"] = function()
-  local program <close> = require "fzlua.core".exec { "sleep", "77" }
+  local program <close> = require "fzlua.core".exec({ "sleep", "77" }, {})
   t.match(tostring(program), "fzlua.Program: ")
   t.equal(program:done(), false)
   t.match(select(2, pcall(program.result, program)), "is not done")

@@ -125,6 +125,88 @@ test_program_goes_on_after_short_and_interrupted_calls(void **state)
 	faults_end();
 }
 
+static struct fz_program *
+start_fed(struct world *w, const char *script)
+{
+	struct fz_program_opts opts = program_options(w, program_shell(script));
+
+	opts.feed = true;
+	opts.follow[0] = true;
+	return program_start(&opts);
+}
+
+static void
+step_until_ready(struct world *w, const struct fz_program *exec)
+{
+	int64_t until = in_ms(on_valgrind() ? 60000 : 10000);
+
+	while (!fz_program_ready(exec))
+		assert_true(step_until(w, until));
+}
+
+static void
+test_program_reads_input_piece_by_piece(void **state)
+{
+	struct world *w = *state;
+	struct fz_program *exec = start_fed(w, "cat; echo end >&2");
+	struct fz_buf *out = fz_program_output(exec, 0);
+
+	for (int i = 0; i < 3; i++) {
+		step_until_ready(w, exec);
+		assert_true(fz_program_hungry(exec));
+		fz_program_feed(exec, "piece\n", 6);
+		assert_false(fz_program_hungry(exec));
+		while (out->len < 6)
+			step_until(w, in_ms(1000));
+		assert_memory_equal(out->data, "piece\n", 6);
+		fz_buf_clear(out);
+	}
+	step_until_ready(w, exec);
+	fz_program_feed(exec, NULL, 0);
+	assert_false(fz_program_hungry(exec));
+	while (fz_program_end(exec) == NULL)
+		step_until_ready(w, exec);
+	assert_int_equal(fz_program_end(exec)->errors.len, 4);
+	fz_program_free(exec);
+}
+
+static void
+test_program_that_closes_its_input_is_not_hungry(void **state)
+{
+	struct world *w = *state;
+	struct fz_program *exec = start_fed(w, "exec <&-; echo; sleep 100");
+
+	while (fz_program_output(exec, 0)->len == 0)
+		step_until(w, in_ms(1000));
+	while (fz_program_hungry(exec))
+		step_until(w, in_ms(1000));
+	assert_null(fz_program_end(exec));
+	fz_program_free(exec);
+}
+
+static void
+test_program_uses_files_as_streams(void **state)
+{
+	struct world *w = *state;
+	char name[] = "/tmp/test_program.XXXXXX";
+	struct fz_program_opts opts =
+	    program_options(w, program_shell("cat; echo b >&2"));
+	struct fz_program *exec;
+	char text[8] = "";
+	int fd = mkstemp(name);
+
+	opts.files[0] = "/dev/null";
+	opts.files[1] = opts.files[2] = name;
+	exec = program_start(&opts);
+	assert_int_equal(program_wait(w, exec)->exitcode, 0);
+	assert_int_equal(fz_program_end(exec)->out.len, 0);
+	assert_int_equal(read(fd, text, sizeof(text)), 2);
+	assert_string_equal(text, "b\n");
+	fz_program_free(exec);
+	close(fd);
+	unlink(name);
+}
+
 static void
 test_program_a_program_need_not_read(void **state)
 {
@@ -364,6 +446,9 @@ main(int argc, char **argv)
 		TEST(test_program_a_program_has_no_signal_blocked_or_ignored),
 		TEST(test_program_input_of_any_size_comes_back),
 		TEST(test_program_goes_on_after_short_and_interrupted_calls),
+		TEST(test_program_reads_input_piece_by_piece),
+		TEST(test_program_that_closes_its_input_is_not_hungry),
+		TEST(test_program_uses_files_as_streams),
 		TEST(test_program_a_program_need_not_read),
 		TEST(test_program_sets_environment_and_directory),
 		TEST(test_program_ends_all_of_it_when_its_time_is_over),

@@ -184,6 +184,9 @@ test_program_tells_what_a_supervisor_could_not_do(void **state)
 	assert_not_run(*state, &opts, "cannot run 'sh'", ENOMEM);
 	failing = PRCTL;
 	assert_not_run(*state, &opts, "cannot watch the parent", EPERM);
+	opts.files[1] = opts.files[2] = "/dev/null";
+	failing = DUPFD;
+	assert_not_run(*state, &opts, "cannot copy a descriptor", EMFILE);
 	failing = PUTENV;
 	opts.env = env;
 	assert_not_run(*state, &opts, "cannot set the environment", ENOMEM);
@@ -282,14 +285,18 @@ scenario(struct world *w)
 
 	opts.input = "in";
 	opts.ninput = 2;
+	opts.feed = true;
 	opts.timeout_ns = 60 * FZ_CLOCK_SECOND;
 	exec = fz_program_new(&opts, &err);
 	if (exec == NULL) {
 		assert_int_not_equal(err.kind, FZ_ERR_NONE);
 		return -1;
 	}
-	while (fz_program_end(exec) == NULL && fz_clock_ns() < until)
+	while (fz_program_end(exec) == NULL && fz_clock_ns() < until) {
 		fz_loop_step(w->engine.loop, until, NULL);
+		if (fz_program_hungry(exec))
+			fz_program_feed(exec, NULL, 0);
+	}
 	end = fz_program_end(exec);
 	assert_non_null(end);
 	if (end->err.kind == FZ_ERR_NONE) {

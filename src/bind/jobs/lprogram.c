@@ -8,13 +8,17 @@
 
 #include "base/clock.h"
 #include "bind/lloop.h"
+#include "os/death.h"
 #include "value/lerror.h"
 #include "worker/program.h"
 
 #define EXEC_TYPE "fzlua.Program"
 
-/* User values. The input stays alive while the program may read it. */
-enum { EXEC_INPUT = 1, EXEC_NUSER = EXEC_INPUT };
+/*
+ * User values. The input stays alive while the program may read it, and the
+ * options because they have the names of files.
+ */
+enum { EXEC_INPUT = 1, EXEC_OPTIONS, EXEC_NUSER = EXEC_OPTIONS };
 
 struct lexec {
 	struct fz_program *exec; /* NULL before its start and after close() */
@@ -61,9 +65,57 @@ push_strings(lua_State *L, int idx)
 	return strings;
 }
 
+/* The string in field `name` of the options, or NULL. [-0, +0, e] */
+static const char *
+opt_string(lua_State *L, const char *name)
+{
+	const char *text = NULL;
+
+	if (lua_getfield(L, 2, name) != LUA_TNIL)
+		text = luaL_checkstring(L, -1);
+	lua_pop(L, 1); /* the options keep it */
+	return text;
+}
+
+static bool
+opt_boolean(lua_State *L, const char *name)
+{
+	bool value;
+
+	lua_getfield(L, 2, name);
+	value = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return value;
+}
+
+/* Read the options, and push `env`, or nil, which stays valid. [-0, +1, e] */
+static void
+read_options(lua_State *L, struct fz_program_opts *opts)
+{
+	static const char *const files[] = { "stdin_file", "stdout_file",
+		"stderr_file" };
+
+	opts->file = opt_string(L, "file");
+	opts->cwd = opt_string(L, "cwd");
+	for (int i = 0; i < 3; i++)
+		opts->files[i] = opt_string(L, files[i]);
+	opts->feed = opt_boolean(L, "feed");
+	opts->follow[0] = opt_boolean(L, "follow_stdout");
+	opts->follow[1] = opt_boolean(L, "follow_stderr");
+	if (lua_getfield(L, 2, "timeout") != LUA_TNIL)
+		opts->timeout_ns =
+		    fz_clock_from_seconds(luaL_checknumber(L, -1));
+	lua_pop(L, 1);
+	if (lua_getfield(L, 2, "env") != LUA_TNIL)
+		opts->env = push_strings(L, lua_gettop(L));
+	else
+		lua_pushnil(L);
+}
+
 /*
- * exec(words, file, stdin, env, cwd, timeout) -> program. `env` is a list of
- * "NAME=value" and, to remove one, "NAME". All but `words` may be nil.
+ * exec(words, options) -> program. Options: file, cwd, timeout; stdin, a
+ * string; env, a list of "NAME=value" and, to remove one, "NAME"; stdin_file,
+ * stdout_file, stderr_file; feed, follow_stdout and follow_stderr (program.h).
  */
 static int
 exec_new(lua_State *L)
@@ -72,24 +124,80 @@ exec_new(lua_State *L)
 	struct fz_err err = { 0 };
 	struct lexec *le;
 
-	lua_settop(L, 6);
+	lua_settop(L, 2);
+	luaL_checktype(L, 2, LUA_TTABLE);
 	opts.argv = push_strings(L, 1);
 	luaL_argcheck(L, opts.argv[0] != NULL, 1, "no program");
-	opts.file = luaL_optstring(L, 2, opts.argv[0]);
-	opts.input = luaL_optlstring(L, 3, "", &opts.ninput);
-	if (!lua_isnil(L, 4))
-		opts.env = push_strings(L, 4);
-	opts.cwd = luaL_optstring(L, 5, NULL);
-	if (!lua_isnil(L, 6))
-		opts.timeout_ns = fz_clock_from_seconds(luaL_checknumber(L, 6));
+	read_options(L, &opts);
+	if (opts.file == NULL)
+		opts.file = opts.argv[0];
+	lua_getfield(L, 2, "stdin");
+	opts.input = luaL_optlstring(L, -1, "", &opts.ninput);
 	opts.engine = fz_lloop_engine(L);
 	le = lua_newuserdatauv(L, sizeof(*le), EXEC_NUSER);
 	le->exec = NULL; /* for __gc, if the start fails */
 	luaL_setmetatable(L, EXEC_TYPE);
-	lua_pushvalue(L, 3);
+	lua_pushvalue(L, -2);
 	lua_setiuservalue(L, -2, EXEC_INPUT);
 	le->exec = fz_program_new(&opts, &err);
 	return le->exec != NULL ? 1 : fz_lerror_raise(L, &err);
+}
+
+/* program:id() -> integer that core.changed() returns after a change */
+static int
+exec_id(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)fz_program_id(check_exec(L)));
+	return 1;
+}
+
+/* program:ready() -> boolean: done, hungry, or with bytes for take() */
+static int
+exec_ready(lua_State *L)
+{
+	lua_pushboolean(L, fz_program_ready(check_exec(L)));
+	return 1;
+}
+
+/* program:hungry() -> boolean: it waits for feed() */
+static int
+exec_hungry(lua_State *L)
+{
+	lua_pushboolean(L, fz_program_hungry(check_exec(L)));
+	return 1;
+}
+
+/* program:feed([bytes]): write these bytes next; none: the input is at its end
+ */
+static int
+exec_feed(lua_State *L)
+{
+	struct fz_program *exec = check_exec(L);
+	size_t n;
+	const char *bytes = luaL_optlstring(L, 2, "", &n);
+
+	lua_settop(L, 2);
+	if (!fz_program_hungry(exec))
+		return 0;
+	lua_setiuservalue(L, 1, EXEC_INPUT);
+	fz_program_feed(exec, bytes, n);
+	return 0;
+}
+
+/*
+ * program:take(which) -> the bytes of its standard output (1) or error (2)
+ * since the last call
+ */
+static int
+exec_take(lua_State *L)
+{
+	struct fz_program *exec = check_exec(L);
+	int which = luaL_checkinteger(L, 2) == 1 ? 0 : 1;
+	struct fz_buf *bytes = fz_program_output(exec, which);
+
+	lua_pushlstring(L, (const char *)bytes->data, bytes->len);
+	fz_buf_clear(bytes);
+	return 1;
 }
 
 /* program:done() -> boolean */
@@ -110,13 +218,15 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 }
 
 /*
- * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] },
- * once it is done; raises its error.
+ * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] } and a
+ * text that says how it ended, once it is done; raises its error.
  */
 static int
 exec_result(lua_State *L)
 {
 	struct fz_program_end *end = fz_program_end(check_exec(L));
+	struct fz_death death = { 0 };
+	char text[160];
 
 	if (end == NULL)
 		return fz_lerror_fail(
@@ -132,7 +242,10 @@ exec_result(lua_State *L)
 	}
 	set_bytes(L, "stdout", &end->out);
 	set_bytes(L, "stderr", &end->errors);
-	return 1;
+	death.signal = end->signal;
+	death.exitcode = end->exitcode;
+	lua_pushstring(L, fz_death_text(&death, text, sizeof(text)));
+	return 2;
 }
 
 /* program:close(): end it if it runs; idempotent */
@@ -170,7 +283,12 @@ exec_executable(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
+	{ "id", exec_id },
 	{ "done", exec_done },
+	{ "ready", exec_ready },
+	{ "hungry", exec_hungry },
+	{ "feed", exec_feed },
+	{ "take", exec_take },
 	{ "result", exec_result },
 	{ "close", exec_close },
 	{ NULL, NULL },

@@ -1,0 +1,113 @@
+--- session.lua - a running program whose input the script makes, and whose output it reads.
+
+local check = require "fzlua.check"
+local core = require "fzlua.core"
+local wait = require "fzlua.wait"
+
+-- Passes bytes to a function line by line.
+---@class fzlua.Lines
+---@field sink fun(line: string) without the newline
+---@field pieces string[] of the line that is not complete
+local Lines = {}
+Lines.__index = Lines
+
+local function complete(self, text)
+  local pieces = self.pieces
+  if pieces[1] == nil then return text end
+  pieces[#pieces + 1] = text
+  self.pieces = {}
+  return table.concat(pieces)
+end
+
+function Lines:add(bytes)
+  local from = 1
+  local newline = bytes:find("\n", 1, true)
+  while newline do
+    self.sink(complete(self, bytes:sub(from, newline - 1)))
+    from = newline + 1
+    newline = bytes:find("\n", from, true)
+  end
+  if from <= #bytes then table.insert(self.pieces, bytes:sub(from)) end
+end
+
+function Lines:finish()
+  if self.pieces[1] then self.sink(complete(self, "")) end
+end
+
+---@class fzlua.Session
+---@field program userdata
+---@field source? fun(): string|nil the next piece of input
+---@field readers table<integer, fzlua.Lines> by stream: 1 is standard output, 2 standard error
+local Session = {}
+Session.__index = Session
+
+---@param program userdata
+---@param options table of fz.exec
+---@return fzlua.Session
+function Session.new(program, options)
+  local self = setmetatable({ program = program, source = options.stdin, readers = {} }, Session)
+  for stream, name in ipairs { "stdout", "stderr" } do
+    if type(options[name]) == "function" then
+      self.readers[stream] = setmetatable({ sink = options[name], pieces = {} }, Lines)
+    end
+  end
+  return self
+end
+
+---Whether the program has ended, wrote, or waits for input; called by wait.lua.
+---@return boolean
+function Session:done()
+  return self.program:ready()
+end
+
+-- The next piece of input, or nil at the end. An empty one would mean the end to the program.
+local function next_piece(source)
+  local piece
+  repeat piece = source() until piece ~= ""
+  if piece ~= nil and type(piece) ~= "string" then
+    check.fail("bad option 'stdin' to 'fz.exec' (its iterator must return strings, not a %s)",
+      check.typename(piece))
+  end
+  return piece
+end
+
+local function pass_on(self)
+  self.passing = true
+  for stream, reader in pairs(self.readers) do reader:add(self.program:take(stream)) end
+  self.passing = false
+end
+
+---Pass on what the program writes while the iterator of its input waits; called by wait.lua. In a
+---task another task may be the caller, which must not get the error.
+function Session:pump()
+  if not self.feeding or self.passing then return end
+  if not core.in_task() then return pass_on(self) end
+  local ok, e = pcall(pass_on, self)
+  if not ok then self.failed, self.error = true, e end
+end
+
+local function feed(self)
+  self.feeding = true
+  local piece = next_piece(self.source)
+  self.feeding = false
+  if self.failed then error(self.error, 0) end
+  self.program:feed(piece)
+end
+
+---Until the end of the program: pass on what it writes, and give it input when it has read all.
+function Session:run()
+  local program = self.program
+  local id = program:id()
+  local _ <close> = setmetatable({}, { __close = function() wait.unwatch(id) end })
+  wait.watch(id, self)
+  local ended
+  repeat
+    wait.until_done(self)
+    ended = program:done() -- and wrote no more
+    pass_on(self)
+    if program:hungry() then feed(self) end
+  until ended
+  for _, reader in pairs(self.readers) do reader:finish() end
+end
+
+return Session
