@@ -65,11 +65,11 @@ struct fz_batch_opts {
 
 /* The results of consecutive items, or the failure of one. */
 struct fz_batch_result {
-	uint64_t first;       /* index of the first item */
-	uint32_t n, skip;     /* results, behind `skip` others in `blob` */
-	bool whole;           /* the blob is one message, no list of items */
-	bool strip;           /* the blob is one slot after the other */
-	struct fz_blob *blob; /* the reference is the taker's */
+	uint64_t first;   /* index of the first item */
+	uint32_t n, skip; /* results, behind `skip` others in `blob` */
+	bool whole;       /* the blob is one message, no list of items */
+	bool raw; /* the blob is a result buffer: one slot after the other */
+	struct fz_blob *blob;       /* the reference is the taker's */
 	struct fz_failure *failure; /* NULL: they are done; the taker's */
 };
 

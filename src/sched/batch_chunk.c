@@ -9,8 +9,8 @@
 #include "worker/engine.h"
 #include "worker/wire.h"
 
-/* Chunks of fewer items get no slots for their results. */
-enum { BATCH_STRIP_ITEMS = 256 };
+/* Chunks of fewer items get no result buffer. */
+enum { BATCH_RAW_MIN = 256 };
 
 static const struct fz_err another_failed = { FZ_ERR_CANCELLED, 0,
 	"ended because another item failed" };
@@ -41,7 +41,7 @@ chunk_free(struct fz_chunk *chunk)
 {
 	fz_list_remove(&chunk->link);
 	fz_blob_unref(chunk->part);
-	fz_blob_unref(chunk->job.strip);
+	fz_blob_unref(chunk->job.result_buffer);
 	free(chunk);
 }
 
@@ -180,18 +180,18 @@ fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 }
 
 /*
- * Allocate slots for the results of a long chunk. Without memory for them, or
- * if most results do not fit a slot, results come as bytes.
+ * Allocate the result buffer of a long chunk. Without memory for it, or if most
+ * results do not fit a slot, results come as bytes.
  */
 static void
-lay_strip(struct fz_chunk *chunk)
+add_result_buffer(struct fz_chunk *chunk)
 {
 	struct fz_batch *b = chunk->batch;
 	size_t len = chunk->n * b->opts.slot;
-	bool fit = b->ndone < BATCH_STRIP_ITEMS || b->nplaced > b->ndone / 2;
+	bool fit = b->ndone < BATCH_RAW_MIN || b->nraw > b->ndone / 2;
 
-	if (len != 0 && chunk->n >= BATCH_STRIP_ITEMS && fit)
-		chunk->job.strip = fz_engine_room(b->engine, len, NULL);
+	if (len != 0 && chunk->n >= BATCH_RAW_MIN && fit)
+		chunk->job.result_buffer = fz_engine_room(b->engine, len, NULL);
 }
 
 struct fz_chunk *
@@ -208,7 +208,7 @@ fz_batch_cut(struct fz_batch *b, uint32_t max)
 		}
 		if (encode_part(chunk)) {
 			chunk->job.nitems = chunk->n;
-			lay_strip(chunk);
+			add_result_buffer(chunk);
 			return chunk;
 		}
 		if (chunk->n != 0 && !b->stopping)

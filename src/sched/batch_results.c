@@ -239,9 +239,9 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 		}
 	} else {
 		result.blob = fz_blob_ref(blob);
-		result.strip = blob == job->strip;
-		if (result.strip)
-			b->nplaced += n;
+		result.raw = blob == job->result_buffer;
+		if (result.raw)
+			b->nraw += n;
 		count_done(chunk, result.first, n);
 		if (!report(b, &result))
 			fz_batch_stop(b);
@@ -316,8 +316,8 @@ job_returned(struct fz_job *job, uint32_t nitems)
 	} else {
 		b->nsent--;
 		fz_batch_drop_part(chunk); /* it may be cut another way now */
-		fz_blob_unref(job->strip);
-		job->strip = NULL;
+		fz_blob_unref(job->result_buffer);
+		job->result_buffer = NULL;
 	}
 	b->share = 0; /* the rest is shared anew */
 	if (rest != NULL) {

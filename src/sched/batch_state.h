@@ -52,8 +52,8 @@ struct fz_batch {
 	int64_t timed_ns, ntimed; /* recent items: their time, their number */
 	bool growing, stopping, done;
 	bool whole_failed;
-	uint64_t share;   /* items of one worker, 0: not known */
-	uint64_t nplaced; /* items whose result came in a slot */
+	uint64_t share; /* items of one worker, 0: not known */
+	uint64_t nraw;  /* items whose result came raw */
 	struct fz_failure whole;
 	struct fz_batch_result *results;
 	size_t result_at, nresults, results_cap;

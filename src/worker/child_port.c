@@ -128,7 +128,7 @@ open_batch(struct fz_call *call)
 	call->item = fz_reader_u64(r);
 	call->seed = fz_reader_u64(r);
 	call->memory = fz_reader_u64(r);
-	call->strip = fz_reader_u64(r);
+	call->result_buffer = fz_reader_u64(r);
 	if (call->nitems == 0)
 		r->failed = true;
 }
@@ -230,8 +230,9 @@ fz_port_map_results(
 	size_t len = call->nitems * size;
 	void *at = NULL;
 
-	if (call->strip != 0 && size != 0 && port->arena != NULL)
-		at = fz_arena_map_room(port->arena, call->strip, len, NULL);
+	if (call->result_buffer != 0 && size != 0 && port->arena != NULL)
+		at = fz_arena_map_room(
+		    port->arena, call->result_buffer, len, NULL);
 	port->results = (struct fz_span){ at, len };
 	return at;
 }

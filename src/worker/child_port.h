@@ -98,8 +98,8 @@ struct fz_call {
 	uint32_t nitems;  /* from the current one on; of a job: 1 */
 	uint64_t item;    /* of a batch: index of the current one */
 	uint64_t seed;
-	uint64_t memory; /* bytes the worker may use, 0: no limit */
-	uint64_t strip;  /* of a batch: offset in the arena, 0: none */
+	uint64_t memory;        /* bytes the worker may use, 0: no limit */
+	uint64_t result_buffer; /* of a batch: offset in the arena, 0: none */
 	struct fz_reader args;
 };
 

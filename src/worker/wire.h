@@ -7,20 +7,20 @@
  * FREE   = offset u64                  an extent of the worker that was read
  * FUNC   = slot u32 | part             a function that it did not inherit
  * BATCH  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
- *          | seed u64 | memory u64 | strip u64 | part * nparts
+ *          | seed u64 | memory u64 | results u64 | part * nparts
  *          has the numbers seq .. seq + nitems - 1, one for each item
  * RECALL = nothing                     start nothing more below seq
  * RESULT = nparts u32 | part * nparts
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
  * ITEMS  = nitems u32 | bytes          results of the items from seq on
- * STORED = nitems u32                  the same, stored in the strip
+ * STORED = nitems u32                  the same, in the result buffer
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
  * RECALLED = 0 u32                     nothing more below seq starts
  * REFUSED  = bytes                     why the worker cannot start
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
- * strip  = offset in the arena of 16 bytes for each item, where the worker
- *          stores the result if it fits; 0: none
+ * results = offset in the arena of the result buffer: 16 bytes for each item,
+ *           where the worker stores the result if it fits; 0: none
  *
  * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED and
  * REFUSED, and neither FREE nor STORED nor parts in the arena.
@@ -50,7 +50,7 @@ enum fz_wire_type {
 	FZ_WIRE_RESULT,   /* what the function returned */
 	FZ_WIRE_ERROR,    /* why it did not */
 	FZ_WIRE_ITEMS,    /* results of many calls */
-	FZ_WIRE_STORED,   /* the same, in the strip */
+	FZ_WIRE_STORED,   /* the same, in the result buffer */
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */

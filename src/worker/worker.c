@@ -108,12 +108,13 @@ fz_worker_send(struct fz_worker *worker, struct fz_job *job,
 
 /* Results come inside frames if the worker shares no memory. */
 static void
-drop_strip(const struct fz_link *link, struct fz_job *job)
+drop_result_buffer(const struct fz_link *link, struct fz_job *job)
 {
-	if (job->strip == NULL || (link->ops->flags & FZ_LINK_SHARED_MEMORY))
+	if (job->result_buffer == NULL ||
+	    (link->ops->flags & FZ_LINK_SHARED_MEMORY))
 		return;
-	fz_blob_unref(job->strip);
-	job->strip = NULL;
+	fz_blob_unref(job->result_buffer);
+	job->result_buffer = NULL;
 }
 
 int
@@ -125,7 +126,7 @@ fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
 	struct fz_buf *out = &link->unsent;
 	size_t start = begin_frame(link, FZ_WIRE_BATCH, job);
 
-	drop_strip(link, job);
+	drop_result_buffer(link, job);
 	fz_buf_put_u32(out, job->func);
 	fz_buf_put_u32(out, batch->kind);
 	fz_buf_put_u32(out, job->nitems);
@@ -133,7 +134,8 @@ fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
 	fz_buf_put_u64(out, batch->first);
 	fz_buf_put_u64(out, job->seed);
 	fz_buf_put_u64(out, job->memory);
-	fz_buf_put_u64(out, job->strip != NULL ? job->strip->offset : 0);
+	fz_buf_put_u64(
+	    out, job->result_buffer != NULL ? job->result_buffer->offset : 0);
 	return send_job(worker, job, start, parts, nparts, err);
 }
 

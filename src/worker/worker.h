@@ -65,9 +65,9 @@ struct fz_job_ops {
 	/*
 	 * Items `first` (from 0) to `first` + `n` - 1 of a batch have returned
 	 * the results that follow `skip` others in `blob`; NULL if there was no
-	 * memory for them. `blob` is the job's strip if the worker stored them
-	 * there. It is not a new reference. `done` and `failed` of a batch are
-	 * about item `job->ndone` - 1.
+	 * memory for them. `blob` is the job's result buffer if the worker
+	 * stored them there. It is not a new reference. `done` and `failed` of
+	 * a batch are about item `job->ndone` - 1.
 	 */
 	void (*items)(struct fz_job *job, uint32_t first, uint32_t n,
 	    struct fz_blob *blob, uint32_t skip);
@@ -82,10 +82,10 @@ struct fz_job {
 	uint32_t func;            /* number of the function in the worker */
 	uint32_t nvalues;         /* results that are wanted */
 	uint32_t seq;             /* its number at this worker */
-	uint32_t nitems;       /* how many numbers it has: 1, or one per item */
-	uint32_t ndone;        /* of these, answered */
-	size_t nbytes;         /* of its frame */
-	struct fz_blob *strip; /* slots for its results, NULL: none */
+	uint32_t nitems; /* how many numbers it has: 1, or one per item */
+	uint32_t ndone;  /* of these, answered */
+	size_t nbytes;   /* of its frame */
+	struct fz_blob *result_buffer; /* slots for its results, NULL: none */
 	uint64_t seed;
 	uint64_t memory;    /* bytes, 0: no limit */
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */

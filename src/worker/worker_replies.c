@@ -161,7 +161,7 @@ error_done(
 /* Results of consecutive items. */
 struct results {
 	uint32_t seq, n;            /* number of the first; how many */
-	const unsigned char *bytes; /* NULL: they are in the jobs' strips */
+	const unsigned char *bytes; /* NULL: in the jobs' result buffers */
 	size_t len;
 };
 
@@ -193,7 +193,7 @@ answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
 	if (r->bytes != NULL)
 		job->ops->items(job, first, n, blob, at);
 	else
-		job->ops->items(job, first, n, job->strip, first);
+		job->ops->items(job, first, n, job->result_buffer, first);
 	fz_worker_start_head(p, now_ns);
 	return n;
 }
@@ -244,7 +244,7 @@ fits_jobs(const struct fz_worker *w, const struct claim_of_reply *c)
 	for (; job != NULL && (int32_t)(job->seq - (c->seq + c->nitems)) < 0;
 	     job = job->next) {
 		if (job->ops->items == NULL ||
-		    (c->type == FZ_WIRE_STORED && job->strip == NULL))
+		    (c->type == FZ_WIRE_STORED && job->result_buffer == NULL))
 			return false;
 	}
 	return true;

@@ -365,7 +365,7 @@ test_cpus_where_it_cannot_be_known_children_begin_anywhere(void **state)
 
 /* A child of this very machine has the mask that it had. */
 static void
-assert_placed(const cpu_set_t *mask)
+assert_stored(const cpu_set_t *mask)
 {
 	pid_t pid = fork();
 	cpu_set_t seen;
@@ -399,13 +399,13 @@ test_cpus_a_child_may_go_where_it_could(void **state)
 	(void)state;
 	teardown(NULL); /* nothing is pretended */
 	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
-	assert_placed(&all);
+	assert_stored(&all);
 	while (!CPU_ISSET((size_t)i, &all))
 		i++;
 	CPU_ZERO(&one);
 	CPU_SET((size_t)i, &one);
 	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-	assert_placed(&one);
+	assert_stored(&one);
 	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 

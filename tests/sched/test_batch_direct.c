@@ -34,7 +34,7 @@ place_init(struct batch_world *b, uint64_t n, uint32_t chunk)
 {
 	batch_test_init(&t, b, n);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
-		t.items[i] = ITEM_OF(ITEM_PLACE, i + 1);
+		t.items[i] = ITEM_OF(ITEM_STORE, i + 1);
 	t.opts.slot = ITEMS_SLOT;
 	t.opts.chunk = chunk;
 }
@@ -50,7 +50,7 @@ assert_values(struct batch_test *batch_test)
 }
 
 static void
-test_batch_results_are_placed(void **state)
+test_batch_results_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
@@ -59,38 +59,38 @@ test_batch_results_are_placed(void **state)
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	assert_int_equal(t.nplaced, BATCH_TEST_MAX);
-	assert_int_equal(strips.asked, BATCH_TEST_MAX / 500);
+	assert_int_equal(t.nraw, BATCH_TEST_MAX);
+	assert_int_equal(result_buffers.asked, BATCH_TEST_MAX / 500);
 	batch_test_fini(&t);
-	assert_int_equal(strips.live, 0);
+	assert_int_equal(result_buffers.live, 0);
 }
 
 static void
-test_batch_results_of_an_inherited_list_are_placed(void **state)
+test_batch_results_of_an_inherited_list_are_stored_raw(void **state)
 {
 	place_init(*state, 3000, 0);
 	t.opts.kind |= FZ_WIRE_INHERITED;
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	assert_true(t.nplaced > 2000); /* the tail may be in small chunks */
-	assert_true(strips.least_n >= 256);
+	assert_true(t.nraw > 2000); /* the tail may be in small chunks */
+	assert_true(result_buffers.least_n >= 256);
 	batch_test_fini(&t);
 }
 
 static void
-test_batch_only_long_chunks_have_a_strip(void **state)
+test_batch_only_long_chunks_have_a_result_buffer(void **state)
 {
 	static const struct {
 		uint32_t chunk, most;
 		size_t slot;
-		bool placed;
+		bool stored;
 	} cases[] = { { 256, 0, ITEMS_SLOT, true },
 		{ 255, 0, ITEMS_SLOT, false }, { 512, 0, 0, false },
 		{ 512, 255, ITEMS_SLOT, false } /* no more go together */ };
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		strips.asked = 0;
+		result_buffers.asked = 0;
 		place_init(*state, 1024, cases[i].chunk);
 		t.opts.slot = cases[i].slot;
 		t.most = cases[i].most;
@@ -98,61 +98,61 @@ test_batch_only_long_chunks_have_a_strip(void **state)
 		assert_all_items_done(&t);
 		assert_values(&t);
 		/* What is stolen from a chunk may be too short for one. */
-		assert_int_equal(t.nplaced >= 256, cases[i].placed);
-		assert_int_equal(strips.asked != 0, cases[i].placed);
-		assert_true(t.nplaced == 0 || cases[i].placed);
+		assert_int_equal(t.nraw >= 256, cases[i].stored);
+		assert_int_equal(result_buffers.asked != 0, cases[i].stored);
+		assert_true(t.nraw == 0 || cases[i].stored);
 		batch_test_fini(&t);
 	}
 }
 
 static void
-test_batch_without_memory_for_a_strip_results_are_sent(void **state)
+test_batch_without_memory_for_a_buffer_results_are_sent(void **state)
 {
-	strips.fails = true;
+	result_buffers.fails = true;
 	place_init(*state, 3000, 500);
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	assert_int_equal(t.nplaced, 0);
-	assert_int_equal(strips.asked, 6);
+	assert_int_equal(t.nraw, 0);
+	assert_int_equal(result_buffers.asked, 6);
 	batch_test_fini(&t);
 }
 
-/* Once that is known: what is sent ahead before has strips. */
+/* Once that is known: chunks that were sent ahead have result buffers. */
 static void
-test_batch_where_most_results_do_not_fit_there_are_no_strips(void **state)
+test_batch_has_no_result_buffers_if_most_results_do_not_fit(void **state)
 {
 	place_init(*state, BATCH_TEST_MAX, 300);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
 		t.items[i] =
-		    ITEM_OF(i % 3 == 0 ? ITEM_PLACE : ITEM_KEEP, i + 1);
+		    ITEM_OF(i % 3 == 0 ? ITEM_STORE : ITEM_KEEP, i + 1);
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	assert_true(strips.asked != 0 && strips.asked < 17);
-	assert_true(strips.most_done < 256);
-	assert_true(t.nplaced > 0 && t.nplaced < BATCH_TEST_MAX / 3);
+	assert_true(result_buffers.asked != 0 && result_buffers.asked < 17);
+	assert_true(result_buffers.most_done < 256);
+	assert_true(t.nraw > 0 && t.nraw < BATCH_TEST_MAX / 3);
 	batch_test_fini(&t);
 }
 
 static void
-test_batch_where_most_results_fit_there_are_strips(void **state)
+test_batch_has_result_buffers_if_most_results_fit(void **state)
 {
 	place_init(*state, BATCH_TEST_MAX, 300);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
 		t.items[i] =
-		    ITEM_OF(i % 3 != 0 ? ITEM_PLACE : ITEM_KEEP, i + 1);
+		    ITEM_OF(i % 3 != 0 ? ITEM_STORE : ITEM_KEEP, i + 1);
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	assert_int_equal(strips.asked, 16); /* not the tail of 200 */
-	assert_true(strips.most_done > 256);
+	assert_int_equal(result_buffers.asked, 16); /* not the tail of 200 */
+	assert_true(result_buffers.most_done > 256);
 	batch_test_fini(&t);
 }
 
-/* Replies, errors and items that are sent, among those that are placed. */
+/* Replies, errors and items that are sent, among raw results. */
 static void
-test_batch_placed_and_other_results_are_told_apart(void **state)
+test_batch_raw_and_other_results_can_alternate(void **state)
 {
 	struct batch_world *b = *state;
 
@@ -173,14 +173,14 @@ test_batch_placed_and_other_results_are_told_apart(void **state)
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++) {
 		assert_int_equal(t.outcomes[i + 1].nfailed, i % 100 == 7);
 		assert_int_equal(
-		    t.outcomes[i + 1].placed, i % 5 != 0 && i % 100 != 7);
+		    t.outcomes[i + 1].stored, i % 5 != 0 && i % 100 != 7);
 	}
 	batch_test_fini(&t);
 }
 
-/* With its results, taken or not, the strips go back. */
+/* They are freed with the results, taken or not. */
 static void
-test_batch_strips_go_back_whatever_becomes_of_it(void **state)
+test_batch_frees_its_result_buffers_however_it_ends(void **state)
 {
 	struct batch_world *b = *state;
 	size_t held = 0;
@@ -221,18 +221,18 @@ test_batch_strips_go_back_whatever_becomes_of_it(void **state)
 			batch_test_take(&t);
 		assert_values(&t);
 		batch_test_fini(&t);
-		assert_int_equal(strips.live, 0);
+		assert_int_equal(result_buffers.live, 0);
 		if (i == 11)
 			held = fz_arena_held(b->w->engine.arena);
 	}
-	assert_true(strips.asked > 60);
+	assert_true(result_buffers.asked > 60);
 	/* Each has 16 kB: all of them would be much more. */
 	assert_true(fz_arena_held(b->w->engine.arena) <= held + (64 << 10));
 }
 
-/* The rest of a chunk goes to another worker, and has a strip of its own. */
+/* The rest of a chunk goes to another worker, and has a buffer of its own. */
 static void
-test_batch_placed_results_of_a_chunk_that_was_shared(void **state)
+test_batch_rest_of_a_chunk_has_its_own_result_buffer(void **state)
 {
 	struct batch_world *b = *state;
 
@@ -241,14 +241,14 @@ test_batch_placed_results_of_a_chunk_that_was_shared(void **state)
 		place_init(
 		    b, BATCH_TEST_MAX, i % 2 != 0 ? BATCH_TEST_MAX : 2500);
 		for (uint64_t j = 0; j < BATCH_TEST_MAX; j += 100)
-			t.items[j] = ITEM_OF(ITEM_NAP_PLACE, j + 1);
+			t.items[j] = ITEM_OF(ITEM_NAP_STORE, j + 1);
 		batch_test_start(&t);
 		assert_all_items_done(&t);
 		assert_values(&t);
 		for (uint64_t j = 1; j <= BATCH_TEST_MAX; j++)
 			assert_int_equal(times_run(&t, j), 1);
 		batch_test_fini(&t);
-		assert_int_equal(strips.live, 0);
+		assert_int_equal(result_buffers.live, 0);
 	}
 	assert_true(atomic_load(&b->home->shared->births) >= 2);
 }
@@ -262,7 +262,7 @@ test_batch_what_a_worker_has_not_begun_it_keeps(void **state)
 	for (int i = 0; i < 10; i++) {
 		place_init(*state, BATCH_TEST_MAX, BATCH_TEST_MAX);
 		for (uint64_t j = 0; j < BATCH_TEST_MAX; j += 100)
-			t.items[j] = ITEM_OF(ITEM_NAP_PLACE, j + 1);
+			t.items[j] = ITEM_OF(ITEM_NAP_STORE, j + 1);
 		batch_test_start(&t);
 		while (!fz_batch_done(t.batch)) {
 			assert_true(step_until(t.world->w, until));
@@ -284,7 +284,7 @@ test_batch_workers_killed_while_they_place_lose_nothing(void **state)
 	for (int round = 0; round < 20; round++) {
 		place_init(b, BATCH_TEST_MAX, 700);
 		for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 50)
-			t.items[i] = ITEM_OF(ITEM_NAP_PLACE, i + 1);
+			t.items[i] = ITEM_OF(ITEM_NAP_STORE, i + 1);
 		t.opts.limits.retries = UINT32_MAX - 1;
 		batch_test_start(&t);
 		before = 0;
@@ -303,9 +303,9 @@ test_batch_workers_killed_while_they_place_lose_nothing(void **state)
 		assert_all_items_done(&t);
 		assert_values(&t);
 		batch_test_fini(&t);
-		assert_int_equal(strips.live, 0);
+		assert_int_equal(result_buffers.live, 0);
 	}
-	print_message("%d kills, %u strips\n", nkills, strips.asked);
+	print_message("%d kills, %u buffers\n", nkills, result_buffers.asked);
 	assert_true(nkills > 20);
 }
 
@@ -317,16 +317,16 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_batch_results_are_placed),
-		TEST(test_batch_results_of_an_inherited_list_are_placed),
-		TEST(test_batch_only_long_chunks_have_a_strip),
-		TEST(test_batch_without_memory_for_a_strip_results_are_sent),
+		TEST(test_batch_results_are_stored_raw),
+		TEST(test_batch_results_of_an_inherited_list_are_stored_raw),
+		TEST(test_batch_only_long_chunks_have_a_result_buffer),
+		TEST(test_batch_without_memory_for_a_buffer_results_are_sent),
 		TEST(
-		    test_batch_where_most_results_do_not_fit_there_are_no_strips),
-		TEST(test_batch_where_most_results_fit_there_are_strips),
-		TEST(test_batch_placed_and_other_results_are_told_apart),
-		TEST(test_batch_strips_go_back_whatever_becomes_of_it),
-		TEST(test_batch_placed_results_of_a_chunk_that_was_shared),
+		    test_batch_has_no_result_buffers_if_most_results_do_not_fit),
+		TEST(test_batch_has_result_buffers_if_most_results_fit),
+		TEST(test_batch_raw_and_other_results_can_alternate),
+		TEST(test_batch_frees_its_result_buffers_however_it_ends),
+		TEST(test_batch_rest_of_a_chunk_has_its_own_result_buffer),
 		TEST(test_batch_what_a_worker_has_not_begun_it_keeps),
 		TEST(test_batch_workers_killed_while_they_place_lose_nothing),
 	};

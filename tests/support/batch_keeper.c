@@ -88,21 +88,21 @@ batch_started(struct fz_job *job)
 
 /* They are in the slots of these items; all others are as they were. */
 static void
-batch_placed(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
+batch_stored(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
 {
-	struct fz_blob *strip = b->job.strip;
-	const unsigned char *at = fz_blob_map(strip, b->arena, NULL);
+	struct fz_blob *buffer = b->job.result_buffer;
+	const unsigned char *at = fz_blob_map(buffer, b->arena, NULL);
 
 	assert_non_null(at);
 	assert_int_equal(skip, first);
-	assert_true(ITEMS_SLOT * (size_t)(first + n) <= strip->len);
+	assert_true(ITEMS_SLOT * (size_t)(first + n) <= buffer->len);
 	for (uint32_t i = first; i < first + n; i++) {
 		note_fate(b, i, DONE);
 		if (!b->torn)
 			b->value[i] = items_slot(at, i);
 	}
-	b->nplaced += n;
-	fz_blob_unmap(strip, b->arena, at);
+	b->nraw += n;
+	fz_blob_unmap(buffer, b->arena, at);
 }
 
 static void
@@ -114,8 +114,8 @@ batch_items(struct fz_job *job, uint32_t first, uint32_t n,
 	b->nframes++;
 	b->nlost += blob == NULL;
 	assert_int_equal(first + n, job->ndone);
-	if (blob != NULL && blob == job->strip) {
-		batch_placed(b, first, n, skip);
+	if (blob != NULL && blob == job->result_buffer) {
+		batch_stored(b, first, n, skip);
 		return;
 	}
 	for (uint32_t i = 0; i < n; i++) {
@@ -186,8 +186,8 @@ batch_keeper_end(struct batch_keeper *k)
 	if (k->worker != NULL)
 		fz_worker_free(k->worker);
 	k->worker = NULL;
-	while (k->nstrips != 0)
-		fz_blob_unref(k->strips[--k->nstrips]);
+	while (k->nbuffers != 0)
+		fz_blob_unref(k->buffers[--k->nbuffers]);
 }
 
 int
@@ -228,26 +228,26 @@ batch_init(struct batch *b, uint32_t n)
 }
 
 void
-lay_strip(struct batch_keeper *k, struct batch *b)
+add_result_buffer(struct batch_keeper *k, struct batch *b)
 {
 	size_t len = ITEMS_SLOT * (size_t)b->n;
-	struct fz_blob *strip;
+	struct fz_blob *buffer;
 	unsigned char *at;
 
 	b->arena = k->w->engine.arena;
 	if (way == KEPT || b->arena == NULL)
 		return;
-	assert_true(k->nstrips < KEEPER_STRIPS);
-	strip = fz_engine_room(&k->w->engine, len, NULL);
-	if (strip == NULL)
+	assert_true(k->nbuffers < KEEPER_BUFFERS);
+	buffer = fz_engine_room(&k->w->engine, len, NULL);
+	if (buffer == NULL)
 		return;
-	k->strips[k->nstrips++] = strip;
-	at = fz_arena_map_room(b->arena, strip->offset, len, NULL);
+	k->buffers[k->nbuffers++] = buffer;
+	at = fz_arena_map_room(b->arena, buffer->offset, len, NULL);
 	if (at == NULL)
 		return;
 	memset(at, 0xee, len);
 	fz_arena_unmap(b->arena, at, len);
-	b->job.strip = strip;
+	b->job.result_buffer = buffer;
 }
 
 /* The items of which the results could wait, in the way of the test. */
@@ -259,8 +259,8 @@ part_of(const struct batch *b, const uint64_t *items)
 	for (uint32_t i = 0; i < b->n; i++) {
 		list[i] = items[i];
 		if (items[i] >> 32 == ITEM_KEEP &&
-		    (way == PLACED || (way == MIXED && i * 5 / 3 % 2 == 0)))
-			list[i] |= ITEM_OF(ITEM_PLACE, 0);
+		    (way == STORED || (way == MIXED && i * 5 / 3 % 2 == 0)))
+			list[i] |= ITEM_OF(ITEM_STORE, 0);
 	}
 	return items_part(list, b->n);
 }
@@ -272,7 +272,7 @@ send_items(struct batch_keeper *k, struct batch *b, const uint64_t *items)
 	struct fz_blob *part = part_of(b, items);
 	int rc = -1;
 
-	lay_strip(k, b);
+	add_result_buffer(k, b);
 	if (part != NULL)
 		rc = fz_worker_send_batch(
 		    k->worker, &b->job, &head, &part, 1, NULL);
@@ -358,7 +358,7 @@ count_fates(const struct batch *b, enum fate fate)
 int
 run_in_each_way(const struct CMUnitTest *tests, size_t n)
 {
-	static const char *const names[] = { "kept", "placed", "mixed" };
+	static const char *const names[] = { "kept", "stored", "mixed" };
 	int nfailed = 0;
 
 	for (way = KEPT; way <= MIXED; way++)

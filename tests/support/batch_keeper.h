@@ -12,12 +12,12 @@
 #include "worker/worker.h"
 #include "world.h"
 
-enum { BATCH_MANY = 2000, KEEPER_STRIPS = 400 };
+enum { BATCH_MANY = 2000, KEEPER_BUFFERS = 400 };
 
 enum fate { UNTOLD, DONE, FAILED, RETURNED };
 
 /* How results come that could wait: all tests run in each of these ways. */
-enum way { KEPT, PLACED, MIXED };
+enum way { KEPT, STORED, MIXED };
 
 extern enum way way;
 
@@ -27,8 +27,8 @@ struct batch {
 	uint32_t n, ntold, next;
 	enum fate fate[BATCH_MANY];
 	uint64_t value[BATCH_MANY]; /* of what is done */
-	struct fz_arena *arena;     /* where its strip is */
-	uint32_t nplaced;
+	struct fz_arena *arena;     /* where its result buffer is */
+	uint32_t nraw;
 	int nstarted, nframes, nlost;
 	bool torn; /* it may be told of what nobody has written */
 	bool bulk;
@@ -41,8 +41,8 @@ struct batch_keeper {
 	struct items_home *home;
 	struct fz_worker *worker; /* NULL: dead and freed */
 	int nidle, ndead;
-	struct fz_blob *strips[KEEPER_STRIPS]; /* of all its batches */
-	int nstrips;
+	struct fz_blob *buffers[KEEPER_BUFFERS]; /* of all its batches */
+	int nbuffers;
 };
 
 void batch_done(struct fz_job *job, struct fz_blob **values, uint32_t n);
@@ -67,7 +67,7 @@ int batch_keeper_teardown(void **state);
 void batch_init(struct batch *b, uint32_t n);
 
 /* Slots for its results, of which none is whole. None without memory. */
-void lay_strip(struct batch_keeper *k, struct batch *b);
+void add_result_buffer(struct batch_keeper *k, struct batch *b);
 
 /* Send the items of `b`; 0, or -1 where there is no memory for it. */
 int send_items(struct batch_keeper *k, struct batch *b, const uint64_t *items);

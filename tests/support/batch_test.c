@@ -27,7 +27,7 @@
 #include "worker/wire.h"
 #include "world.h"
 
-struct strips strips;
+struct result_buffers result_buffers;
 
 int
 batch_world_setup(void **state)
@@ -35,8 +35,8 @@ batch_world_setup(void **state)
 	struct batch_world *b = calloc(1, sizeof(*b));
 	void *w;
 
-	memset(&strips, 0, sizeof(strips));
-	strips.least_n = UINT64_MAX;
+	memset(&result_buffers, 0, sizeof(result_buffers));
+	result_buffers.least_n = UINT64_MAX;
 	world_setup(&w);
 	b->w = w;
 	b->home = items_home_new();
@@ -61,7 +61,7 @@ batch_world_teardown(void **state)
 	void *w = b->w;
 
 	batch_world_close(b);
-	assert_int_equal(strips.live, 0);
+	assert_int_equal(result_buffers.live, 0);
 	items_home_free(b->home);
 	free(b);
 	return world_teardown(&w);
@@ -140,7 +140,7 @@ batch_test_start(struct batch_test *t)
 	t->batch = fz_batch_new(&t->opts, NULL);
 	if (t->batch == NULL)
 		return -1;
-	strips.last = t;
+	result_buffers.last = t;
 	fz_batch_start(t->batch);
 	return 0;
 }
@@ -158,12 +158,12 @@ batch_test_take_values(
 		assert_true(result->first + i <= BATCH_TEST_MAX);
 		o->ndone++;
 		t->ndone++;
-		if (result->strip) {
+		if (result->raw) {
 			assert_non_null(at);
 			assert_false(result->whole);
 			o->value = items_slot(at, result->skip + i);
-			o->placed = true;
-			t->nplaced++;
+			o->stored = true;
+			t->nraw++;
 		} else if (at != NULL && result->blob->len != ITEMS_BULK)
 			o->value =
 			    fz_le64_load(at + 8 * (size_t)(result->skip + i));
@@ -288,10 +288,10 @@ batch_test_open_gate(struct batch_test *t)
 }
 
 static void
-give_back_strip(void *owner, uint64_t offset)
+give_back_buffer(void *owner, uint64_t offset)
 {
-	strips.live--;
-	strips.release(owner, offset);
+	result_buffers.live--;
+	result_buffers.release(owner, offset);
 }
 
 struct fz_blob *__real_fz_engine_room(
@@ -304,22 +304,22 @@ struct fz_blob *
 __wrap_fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
 {
 	struct fz_blob *blob = NULL;
-	const struct batch_test *last = strips.last;
+	const struct batch_test *last = result_buffers.last;
 	uint64_t done = last != NULL && last->batch != NULL
 			    ? fz_batch_counts(last->batch).done
 			    : 0;
 
-	strips.asked++;
-	if (len / ITEMS_SLOT < strips.least_n)
-		strips.least_n = len / ITEMS_SLOT;
-	if (done > strips.most_done)
-		strips.most_done = done;
-	if (!strips.fails)
+	result_buffers.asked++;
+	if (len / ITEMS_SLOT < result_buffers.least_n)
+		result_buffers.least_n = len / ITEMS_SLOT;
+	if (done > result_buffers.most_done)
+		result_buffers.most_done = done;
+	if (!result_buffers.fails)
 		blob = __real_fz_engine_room(engine, len, err);
 	if (blob != NULL) {
-		strips.live++;
-		strips.release = blob->release;
-		blob->release = give_back_strip;
+		result_buffers.live++;
+		result_buffers.release = blob->release;
+		blob->release = give_back_buffer;
 	}
 	return blob;
 }

@@ -15,16 +15,16 @@
 
 enum { BATCH_TEST_MAX = 5000, BATCH_TEST_CHUNKS = 1000 };
 
-/* The strips of all batches. */
-struct strips {
+/* The result buffers of all batches. */
+struct result_buffers {
 	const struct batch_test *last; /* started last */
 	bool fails;                    /* there is no memory for one */
-	unsigned asked, live; /* how often; those that were not given back */
+	unsigned asked, live;          /* how often; how many are not freed */
 	void (*release)(void *owner, uint64_t offset);
 	uint64_t least_n, most_done; /* seen when it was asked */
 };
 
-extern struct strips strips;
+extern struct result_buffers result_buffers;
 
 /* A scheduler and its pool. */
 struct batch_world {
@@ -38,7 +38,7 @@ struct batch_world {
 
 /* What became of one item. */
 struct outcome {
-	bool placed;
+	bool stored;
 	unsigned ndone, nfailed, attempt;
 	enum fz_err_kind kind;
 	uint64_t value;
@@ -54,7 +54,7 @@ struct batch_test {
 	uint64_t bad;  /* the one that cannot be sent, 0: none */
 	uint32_t chunks[BATCH_TEST_CHUNKS], nchunks; /* as they were encoded */
 	struct outcome outcomes[BATCH_TEST_MAX + 1]; /* by index */
-	uint64_t ndone, nfailed, nplaced;
+	uint64_t ndone, nfailed, nraw;
 	unsigned nevents[4]; /* by kind; of each item */
 };
 

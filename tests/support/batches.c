@@ -191,8 +191,8 @@ static item_function *const functions[ITEM_NOPS] = {
 	[ITEM_KILL_STORED] = item_kill_stored,
 	[ITEM_KILL_HALF] = item_kill_half,
 	[ITEM_KILL_WRITTEN] = item_kill_written,
-	[ITEM_PLACE] = item_keep, /* in the strip: items_run() */
-	[ITEM_NAP_PLACE] = item_nap,
+	[ITEM_STORE] = item_keep, /* in the result buffer: items_run() */
+	[ITEM_NAP_STORE] = item_nap,
 };
 
 static int
@@ -211,7 +211,7 @@ items_at(const struct items_home *home, const unsigned char *at, uint64_t i)
 {
 	if (at != NULL)
 		return fz_le64_load(at + 8 * (i - home->first));
-	return ITEM_OF(home->strip != NULL ? ITEM_PLACE : ITEM_KEEP, i);
+	return ITEM_OF(home->result_buffer != NULL ? ITEM_STORE : ITEM_KEEP, i);
 }
 
 static void
@@ -223,16 +223,16 @@ items_note(struct items_home *home, uint64_t i)
 }
 
 static bool
-items_is_placed(const struct items_home *home, uint64_t item)
+items_is_stored(const struct items_home *home, uint64_t item)
 {
 	enum item_op op = (enum item_op)(item >> 32);
 
-	return home->strip != NULL &&
-	       (op == ITEM_PLACE || op == ITEM_NAP_PLACE);
+	return home->result_buffer != NULL &&
+	       (op == ITEM_STORE || op == ITEM_NAP_STORE);
 }
 
 /*
- * Place the results of the items from the one at hand on. 0: the one then at
+ * Store the results of the items from the one at hand on. 0: the one then at
  * hand is done, 1: it is of another kind, -1: nobody takes them.
  */
 static int
@@ -248,14 +248,14 @@ items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
 		uint64_t i = call->item + (run.seq - call->seq);
 		uint64_t item = items_at(home, at, i), v;
 		unsigned char *slot =
-		    home->strip + ITEMS_SLOT * (i - home->first);
+		    home->result_buffer + ITEMS_SLOT * (i - home->first);
 
-		if (!items_is_placed(home, item)) {
+		if (!items_is_stored(home, item)) {
 			rc = 1;
 			break;
 		}
 		items_note(home, i);
-		if (item >> 32 == ITEM_NAP_PLACE)
+		if (item >> 32 == ITEM_NAP_STORE)
 			nap(1);
 		v = (item & UINT32_MAX) + home->funcs[call->func];
 		fz_le64_store(slot, v);
@@ -275,11 +275,11 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 	int rc = 0;
 
 	home->first = call->item;
-	home->strip = NULL;
-	if (call->type == FZ_WIRE_BATCH && call->strip != 0) {
-		home->strip =
-		    fz_arena_map_room(port->arena, call->strip, len, NULL);
-		if (home->strip == NULL)
+	home->result_buffer = NULL;
+	if (call->type == FZ_WIRE_BATCH && call->result_buffer != 0) {
+		home->result_buffer = fz_arena_map_room(
+		    port->arena, call->result_buffer, len, NULL);
+		if (home->result_buffer == NULL)
 			_exit(89);
 	}
 	if (call->nargs != 0) {
@@ -295,7 +295,7 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 	do {
 		uint64_t item = items_at(home, at, call->item);
 
-		if (items_is_placed(home, item)) {
+		if (items_is_stored(home, item)) {
 			rc = items_run(home, port, call, at);
 		} else {
 			items_note(home, call->item);
@@ -304,8 +304,8 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 	} while (rc == 1 || (rc == 0 && fz_port_advance(port, call)));
 	if (at != NULL && part.bytes == NULL)
 		fz_arena_unmap(port->arena, at, part.len);
-	if (home->strip != NULL)
-		fz_arena_unmap(port->arena, home->strip, len);
+	if (home->result_buffer != NULL)
+		fz_arena_unmap(port->arena, home->result_buffer, len);
 	return rc == 0 ? fz_port_end_batch(port, NULL) : -1;
 }
 
@@ -355,11 +355,11 @@ items_forget(struct items_shared *shared, uint64_t n)
 }
 
 uint64_t
-items_slot(const unsigned char *strip, size_t n)
+items_slot(const unsigned char *buffer, size_t n)
 {
-	uint64_t v = fz_le64_load(strip + ITEMS_SLOT * n);
+	uint64_t v = fz_le64_load(buffer + ITEMS_SLOT * n);
 
-	assert_int_equal(fz_le64_load(strip + ITEMS_SLOT * n + 8), ~v);
+	assert_int_equal(fz_le64_load(buffer + ITEMS_SLOT * n + 8), ~v);
 	return v;
 }
 

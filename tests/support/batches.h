@@ -27,8 +27,8 @@ enum item_op {
 	ITEM_KILL_STORED,  /* with a reply that is whole but not written */
 	ITEM_KILL_HALF,    /* with a part of it written */
 	ITEM_KILL_WRITTEN, /* with all of it written, still counted as not */
-	ITEM_PLACE,        /* in the strip; as kept where there is none */
-	ITEM_NAP_PLACE,    /* the same, after a millisecond */
+	ITEM_STORE,        /* in the result buffer; if there is none as kept */
+	ITEM_NAP_STORE,    /* the same, after a millisecond */
 	ITEM_NOPS
 };
 
@@ -57,7 +57,7 @@ struct items_home {
 	void *probe_ctx;
 	int birth; /* in the worker: its number */
 	/* In the worker: the slots of the batch at hand, NULL: it has none. */
-	unsigned char *strip;
+	unsigned char *result_buffer;
 	uint64_t first; /* item of that batch */
 };
 
@@ -74,8 +74,8 @@ void items_home_free(struct items_home *home);
 /* Of the items before `n`: that they never ran. */
 void items_forget(struct items_shared *shared, uint64_t n);
 
-/* The value in slot `n` of a strip that is mapped; it must be whole. */
-uint64_t items_slot(const unsigned char *strip, size_t n);
+/* The value in slot `n` of a mapped result buffer; it must be whole. */
+uint64_t items_slot(const unsigned char *buffer, size_t n);
 
 /* All items as the part of a frame; NULL where there is no memory. */
 struct fz_blob *items_part(const uint64_t *items, size_t n);

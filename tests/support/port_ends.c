@@ -107,7 +107,7 @@ put_batch(struct port_ends *e, uint32_t seq, unsigned flags, uint32_t nitems)
 	fz_buf_put_u64(&e->out, 100); /* the first item */
 	fz_buf_put_u64(&e->out, 44);
 	fz_buf_put_u64(&e->out, 55);
-	fz_buf_put_u64(&e->out, 1 << 20); /* the strip */
+	fz_buf_put_u64(&e->out, 1 << 20); /* the result buffer */
 	fz_wire_put_bytes(&e->out, "items", 5);
 	fz_wire_end(&e->out, start);
 }

@@ -87,7 +87,7 @@ put_batch(struct ends *e, uint32_t seq, uint32_t n, unsigned flags)
 	fz_buf_put_u32(&e->out, FZ_WIRE_CALL);
 	fz_buf_put_u32(&e->out, n);
 	fz_buf_put_u32(&e->out, n);
-	for (int i = 0; i < 4; i++) /* first, seed, memory, strip */
+	for (int i = 0; i < 4; i++) /* first, seed, memory, result buffer */
 		fz_buf_put_u64(&e->out, 0);
 	for (uint32_t i = 0; i < n; i++) {
 		fz_le64_store(number, i);
@@ -362,7 +362,7 @@ test_child_stream_results_go_into_frames(void **state)
 		assert_true(fz_wire_fill(&e->in, e->fd[0]) > 0);
 	assert_int_equal(frame.type, FZ_WIRE_RESULT);
 	assert_int_equal(frame.len, 4 + 8 + 100000);
-	e->call.strip = 4096;
+	e->call.result_buffer = 4096;
 	assert_null(fz_port_map_results(&e->port, &e->call, 16));
 }
 

@@ -34,7 +34,7 @@ place_item(struct port_ends *e, uint32_t seq)
 }
 
 static void
-assert_placed(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
+assert_stored(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
 {
 	assert_int_equal(frame->type, FZ_WIRE_STORED);
 	assert_int_equal(frame->seq, seq);
@@ -44,7 +44,7 @@ assert_placed(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
 
 /* Each counts at once, in the word of the cell and by no byte. */
 static void
-test_port_placed_items_are_counted(void **state)
+test_port_stored_items_are_counted(void **state)
 {
 	enum { HEAD = FZ_WIRE_HEADER + 4 };
 	struct port_ends *e = *state;
@@ -65,18 +65,18 @@ test_port_placed_items_are_counted(void **state)
 	assert_int_equal(fz_cell_open(e->cell).nitems, 0);
 	assert_int_equal(atomic_load(&e->cell->epoch), 1);
 	take_frame(e, &frame);
-	assert_placed(&frame, UINT32_MAX - 2, 5);
+	assert_stored(&frame, UINT32_MAX - 2, 5);
 	place_item(e, 9);
 	place_item(e, 11); /* a gap */
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
-	assert_placed(&frame, 9, 1);
+	assert_stored(&frame, 9, 1);
 	take_frame(e, &frame);
-	assert_placed(&frame, 11, 1);
+	assert_stored(&frame, 11, 1);
 }
 
 static void
-test_port_placed_and_sent_items_keep_their_order(void **state)
+test_port_stored_and_sent_items_keep_their_order(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_call call = { .seq = 6 };
@@ -94,23 +94,23 @@ test_port_placed_and_sent_items_keep_their_order(void **state)
 	    fz_cell_open(e->cell).start, atomic_load(&e->cell->nout));
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
-	assert_placed(&frame, 0, 2);
+	assert_stored(&frame, 0, 2);
 	take_frame(e, &frame);
 	assert_items(&frame, 2, 2, "aab");
 	take_frame(e, &frame);
-	assert_placed(&frame, 4, 1);
+	assert_stored(&frame, 4, 1);
 	take_frame(e, &frame);
 	assert_items(&frame, 5, 1, "");
 	take_frame(e, &frame);
 	assert_int_equal(frame.type, FZ_WIRE_RESULT);
 	assert_int_equal(frame.seq, 6);
 	take_frame(e, &frame);
-	assert_placed(&frame, 7, 1);
+	assert_stored(&frame, 7, 1);
 }
 
 /* Room for bytes that stays unused leaves the frame before it as it was. */
 static void
-test_port_an_item_is_placed_where_room_was_asked_for(void **state)
+test_port_stores_an_item_after_it_asked_for_room(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_call call = { .seq = 1 };
@@ -127,7 +127,7 @@ test_port_an_item_is_placed_where_room_was_asked_for(void **state)
 	assert_items(&frame, 0, 1, "a");
 	for (uint32_t seq = 1; seq <= 2; seq++) {
 		take_frame(e, &frame);
-		assert_placed(&frame, seq, 1);
+		assert_stored(&frame, seq, 1);
 	}
 }
 
@@ -177,7 +177,7 @@ test_port_a_run_places_what_follows(void **state)
 	assert_false(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
-	assert_placed(&frame, 0, 3);
+	assert_stored(&frame, 0, 3);
 	take_frame(e, &frame);
 	assert_int_equal(frame.type, FZ_WIRE_ITEMS);
 	assert_int_equal(frame.seq, 3);
@@ -185,7 +185,7 @@ test_port_a_run_places_what_follows(void **state)
 		take_frame(e, &frame);
 	assert_int_equal(frame.body[frame.len - 1], 'b');
 	take_frame(e, &frame);
-	assert_placed(&frame, 5, 1);
+	assert_stored(&frame, 5, 1);
 }
 
 static void
@@ -210,7 +210,7 @@ test_port_a_run_ends_where_the_rest_was_taken_back(void **state)
 	assert_false(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
-	assert_placed(&frame, 0, 2);
+	assert_stored(&frame, 0, 2);
 }
 
 /* The word has so many bits for them: another frame has the rest. */
@@ -245,12 +245,12 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 	assert_int_equal(call.seq, MOST);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
-	assert_placed(&frame, 0, MOST);
+	assert_stored(&frame, 0, MOST);
 	take_frame(e, &frame);
-	assert_placed(&frame, MOST, 1);
+	assert_stored(&frame, MOST, 1);
 }
 
-/* Placed or not. */
+/* Stored or not. */
 static void
 test_port_a_frame_counts_so_many_items_at_most(void **state)
 {
@@ -275,9 +275,9 @@ test_port_a_frame_counts_so_many_items_at_most(void **state)
 		put_item(e, 5 + MOST + i, 'x', 0);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
-	assert_placed(&frame, 3, MOST);
+	assert_stored(&frame, 3, MOST);
 	take_frame(e, &frame);
-	assert_placed(&frame, 3 + MOST, 2);
+	assert_stored(&frame, 3 + MOST, 2);
 	take_frame(e, &frame);
 	assert_items(&frame, 5 + MOST, MOST, "");
 	take_frame(e, &frame);
@@ -286,7 +286,7 @@ test_port_a_frame_counts_so_many_items_at_most(void **state)
 
 /* Frames of one item each, of both kinds, until it was full many times. */
 static void
-test_port_placed_items_are_written_when_the_cell_is_full(void **state)
+test_port_stored_items_are_written_if_the_cell_is_full(void **state)
 {
 	enum { MANY = 20000 };
 	struct port_ends *e = *state;
@@ -319,7 +319,7 @@ test_port_placed_items_are_written_when_the_cell_is_full(void **state)
 }
 
 static void
-test_port_without_a_reader_no_item_is_placed(void **state)
+test_port_without_a_reader_no_item_is_stored(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_call call = { .seq = 0, .nitems = 1 };
@@ -346,15 +346,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_port_placed_items_are_counted),
-		TEST(test_port_placed_and_sent_items_keep_their_order),
-		TEST(test_port_an_item_is_placed_where_room_was_asked_for),
+		TEST(test_port_stored_items_are_counted),
+		TEST(test_port_stored_and_sent_items_keep_their_order),
+		TEST(test_port_stores_an_item_after_it_asked_for_room),
 		TEST(test_port_a_run_places_what_follows),
 		TEST(test_port_a_run_ends_where_the_rest_was_taken_back),
 		TEST(test_port_a_run_ends_where_its_frame_is_full),
 		TEST(test_port_a_frame_counts_so_many_items_at_most),
-		TEST(test_port_placed_items_are_written_when_the_cell_is_full),
-		TEST(test_port_without_a_reader_no_item_is_placed),
+		TEST(test_port_stored_items_are_written_if_the_cell_is_full),
+		TEST(test_port_without_a_reader_no_item_is_stored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

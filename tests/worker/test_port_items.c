@@ -42,7 +42,7 @@ test_port_a_batch_is_a_call_for_each_item(void **state)
 	assert_int_equal(call.nargs, 1);
 	assert_int_equal(call.seed, 44);
 	assert_int_equal(call.memory, 55);
-	assert_int_equal(call.strip, 1 << 20);
+	assert_int_equal(call.result_buffer, 1 << 20);
 	assert_int_equal(fz_wire_part(&call.args, &part), 0);
 	assert_memory_equal(part.bytes, "items", 5);
 	for (uint32_t i = 0; i < 3; i++) {

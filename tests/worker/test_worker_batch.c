@@ -36,12 +36,11 @@ test_worker_batch_items_are_told_in_order(void **state)
 	for (uint32_t i = 0; i < BATCH_MANY; i++)
 		assert_int_equal(b.value[i], i);
 	assert_int_equal(k->nidle, 1);
-	assert_int_equal(b.nplaced, way == KEPT     ? 0
-				    : way == PLACED ? BATCH_MANY
-						    : b.nplaced);
+	assert_int_equal(b.nraw, way == KEPT     ? 0
+				 : way == STORED ? BATCH_MANY
+						 : b.nraw);
 	if (way == MIXED)
-		assert_true(
-		    b.nplaced > BATCH_MANY / 3 && b.nplaced < BATCH_MANY);
+		assert_true(b.nraw > BATCH_MANY / 3 && b.nraw < BATCH_MANY);
 	else
 		assert_true(b.nframes < BATCH_MANY / 10);
 	assert_true(b.nstarted >= 1);
@@ -56,12 +55,12 @@ test_worker_batch_of_what_it_inherited_has_no_parts(void **state)
 	static struct batch b;
 
 	batch_init(&b, 5);
-	lay_strip(k, &b);
+	add_result_buffer(k, &b);
 	assert_int_equal(
 	    fz_worker_send_batch(k->worker, &b.job, &head, NULL, 0, NULL), 0);
 	assert_true(batch_keeper_settle(k));
 	assert_fates(&b, 0, 5, DONE);
-	assert_int_equal(b.nplaced, way == KEPT ? 0 : 5);
+	assert_int_equal(b.nraw, way == KEPT ? 0 : 5);
 	for (uint32_t i = 0; i < 5; i++)
 		assert_int_equal(b.value[i], 70 + i);
 }

@@ -46,7 +46,7 @@ write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 /* What a function of the worker may write to its pipe, as it is to a job. */
 enum lie {
 	LIE_ITEMS,       /* results of items, to what is no batch */
-	LIE_PLACED,      /* the same in a strip that there is not */
+	LIE_STORED,      /* the same, without a result buffer */
 	LIE_AHEAD,       /* a reply to what was not sent */
 	LIE_NEXT,        /* a reply to the job after this one */
 	LIE_BEFORE,      /* replies to what came before all */
@@ -87,7 +87,7 @@ tell_lie(struct fz_port *port, uint32_t seq)
 	case LIE_ITEMS:
 		write_frame(port, FZ_WIRE_ITEMS, seq, 1, 4);
 		break;
-	case LIE_PLACED:
+	case LIE_STORED:
 		write_frame(port, FZ_WIRE_STORED, seq, 1, 0);
 		break;
 	case LIE_AHEAD:
@@ -211,7 +211,7 @@ test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
 
 /* Of all its items, in a frame or in the cell: the worker is lost. */
 static int
-serve_placed_nowhere(void *ctx, struct fz_port *port)
+serve_stored_nowhere(void *ctx, struct fz_port *port)
 {
 	struct items_home *home = ctx;
 	struct fz_direct run;
@@ -232,7 +232,7 @@ serve_placed_nowhere(void *ctx, struct fz_port *port)
 }
 
 static void
-test_worker_batch_what_is_placed_nowhere_costs_the_worker(void **state)
+test_worker_batch_a_result_stored_nowhere_costs_the_worker(void **state)
 {
 	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
 	struct batch_keeper *k = *state;
@@ -241,7 +241,7 @@ test_worker_batch_what_is_placed_nowhere_costs_the_worker(void **state)
 	for (int peeks = 0; peeks < 2; peeks++) {
 		batch_keeper_end(k);
 		assert_non_null(
-		    batch_keeper_start_main(k, serve_placed_nowhere));
+		    batch_keeper_start_main(k, serve_stored_nowhere));
 		batch_init(&b, 300);
 		assert_int_equal(fz_worker_send_batch(
 				     k->worker, &b.job, &head, NULL, 0, NULL),
@@ -297,7 +297,7 @@ test_worker_batch_a_wild_cell_tells_no_item_twice(void **state)
 		b.torn = true;
 		batch_init(&c, 1);
 		c.job.ops = &job_ops;
-		lay_strip(k, &b);
+		add_result_buffer(k, &b);
 		assert_int_equal(fz_worker_send_batch(
 				     k->worker, &b.job, &head, NULL, 0, NULL),
 		    0);
@@ -322,7 +322,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_worker_batch_a_lie_costs_one_worker_and_one_job),
-		TEST(test_worker_batch_what_is_placed_nowhere_costs_the_worker),
+		TEST(
+		    test_worker_batch_a_result_stored_nowhere_costs_the_worker),
 		TEST(test_worker_batch_a_wild_cell_tells_no_item_twice),
 	};
 

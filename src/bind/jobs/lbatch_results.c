@@ -37,7 +37,7 @@ open_result(lua_State *L, struct fz_lbatch *lb)
 		fz_reader_init(&lb->items, lb->mapped, result->blob->len);
 		lb->nread = 0;
 	}
-	if (result->strip)
+	if (result->raw)
 		return;
 	for (; lb->nread < result->skip; lb->nread++)
 		fz_items_skip(&lb->items);
@@ -75,14 +75,14 @@ item_body(lua_State *L)
 	return 1;
 }
 
-/* The slot that the strip at hand has next. */
+/* The next slot of the result buffer at hand. */
 static const struct fz_raw_value *
 next_slot(const struct fz_lbatch *lb)
 {
 	return (const struct fz_raw_value *)lb->mapped + lb->result.skip;
 }
 
-/* Push the value in the next slot, or what went wrong with it. [+1] */
+/* Push the value in a slot, or an error. [+1] */
 static int
 push_slot(lua_State *L, const struct fz_rawarray *raw,
     const struct fz_raw_value *slot)
@@ -110,7 +110,7 @@ fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 	struct fz_reader before;
 	int status, top = lua_gettop(L);
 
-	if (lb->result.strip)
+	if (lb->result.raw)
 		return push_slot(L, lb->raw, next_slot(lb));
 
 	if (lb->result.whole) {
@@ -138,9 +138,9 @@ fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb)
 	fz_lfailure_set(L, "index", (lua_Integer)lb->result.first);
 }
 
-/* Copy a strip into the list at 2. Returns how many values that were. */
+/* Copy raw results into the list at 2. Returns how many. */
 static uint32_t
-copy_strip(lua_State *L, const struct fz_lbatch *lb)
+copy_raw(lua_State *L, const struct fz_lbatch *lb)
 {
 	const struct fz_batch_result *result = &lb->result;
 
@@ -172,7 +172,7 @@ fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
 
 	if (result->failure != NULL || result->whole)
 		return 0;
-	n = result->strip ? copy_strip(L, lb) : take_numbers(L, lb);
+	n = result->raw ? copy_raw(L, lb) : take_numbers(L, lb);
 	result->first += n;
 	result->skip += n;
 	result->n -= n;
