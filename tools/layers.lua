@@ -40,8 +40,8 @@ local C_LAYERS = {
     "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember", "lpipe", "lqueue",
     "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
-    "lslots", "lpool", "llocal", "lbatch_state", "lbatch", "lbatch_encode", "lbatch_results",
-    "lgraph", "lprocess", "lprogram", "lrun"},
+    "lslots", "lpool", "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
+    "lbatch_results", "lcall", "lgraph", "lprocess", "lprogram", "lrun"},
   {dir = "api/", lua = true, "fzlua", "modules", "open"},
   {dir = "cli/", lua = true, "output", "make", "interrupt", "state", "suspend", "main"},
 }

@@ -11,6 +11,7 @@
 
 /* bind/jobs/ */
 int fz_lbatch_open(lua_State *L);   /* batches of calls of a pool */
+int fz_lcall_open(lua_State *L);    /* single calls of a pool */
 int fz_lprocess_open(lua_State *L); /* functions in their own processes */
 int fz_lprogram_open(lua_State *L); /* external programs */
 int fz_lrun_open(lua_State *L);     /* runs of graphs */

@@ -1,4 +1,5 @@
-/* lbatch_state.h - what the files of core.batch share of one batch. */
+/* lbatch_state.h - shared by the files of core.batch, core.call and core.apply.
+ */
 #ifndef FZ_LBATCH_STATE_H
 #define FZ_LBATCH_STATE_H
 
@@ -15,7 +16,9 @@
 struct fz_lfuncs;
 struct fz_rawarray;
 
-/* User values of a batch: what it needs stays alive with it. */
+#define FZ_LBATCH_TYPE "fzlua.Batch"
+
+/* User values of a batch, which keep alive what it needs. */
 enum {
 	FZ_LBATCH_POOL = 1,
 	FZ_LBATCH_THREAD,
@@ -28,32 +31,79 @@ struct fz_lbatch {
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
-	int slot;      /* pinned there, -1: none */
+	int slot;      /* of its function, which is pinned there; -1: none */
 	uint64_t had;  /* workers have the cells of the record up to this */
 	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
 	int64_t timeout_ns;
-	struct fz_llocal ll;     /* started while the pool has no workers */
-	bool busy;               /* as the one that the pool keeps */
+	struct fz_llocal ll;     /* started if the pool has no workers */
+	bool busy;               /* it is the pool's spare batch, in use */
 	struct fz_arena_buf buf; /* items being encoded */
-	lua_State *thread;       /* that encodes them */
-	uint64_t n;              /* of the list */
-	bool counted;            /* by the list's field n */
-	bool growing;            /* items come while it is under way */
-	size_t added;            /* bytes of the item added last */
-	lua_Integer first_error; /* item of the first one taken, 0: none */
-	uint32_t together;       /* items that were encoded at once of late */
-	uint32_t nread;          /* of the blob of the result, with `items` */
+	lua_State *thread;       /* encodes the items of its list */
+	uint64_t n;              /* length of the list */
+	bool counted;            /* that is the list's field n */
+	bool growing;            /* items are added after the start */
+	size_t added;            /* bytes of the item that was added last */
+	lua_Integer first_error; /* item of the first error taken, 0: none */
+	uint32_t together; /* twice the items that were last encoded together */
+	uint32_t nread;    /* items before `items` in the blob of the result */
 	struct fz_batch_result result; /* being read; n is 0: none */
 	struct fz_reader items;        /* the rest of its blob */
-	const void *mapped;
-	const struct fz_rawarray *raw; /* of raw results, NULL: none come */
+	const void *mapped;            /* the blob of the result, mapped */
+	const struct fz_rawarray *raw; /* NULL: results never come raw */
 };
 
-/* lbatch_encode.c: keep the list at `list` on a thread that encodes it. [+0] */
+/* lbatch_make.c: the batch at `idx`; raises for anything else. */
+struct fz_lbatch *fz_lbatch_to(lua_State *L, int idx);
+
+/* Push an empty batch of the pool at `pool`. [-0, +1, m] */
+struct fz_lbatch *fz_lbatch_push(lua_State *L, int pool);
+
+/* The batches of the pool at `pool`, which must be open. [-0, +0, e] */
+struct fz_batch_pool *fz_lbatch_check_pool(lua_State *L, int pool);
+
+/* Read the limits and the seed in the options at `options`, or nil. */
+void fz_lbatch_read_limits(
+    lua_State *L, int options, struct fz_batch_opts *opts);
+
+void fz_lbatch_init_buf(struct fz_lbatch *lb, bool local);
+
+/*
+ * Find a slot for the function at `f`, for the batch at `idx`. If there is none
+ * the function travels with the items (FZ_WIRE_INLINE). [-0, +0, e]
+ */
+void fz_lbatch_find_slot(
+    lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f);
+
+/* Make its fz_batch. */
+void fz_lbatch_make(
+    lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts);
+
+/*
+ * batch(pool, f, list, options) -> batch, not started. Options: kind ("map" or
+ * "starmap"), n, counted (n is the list's field), inherited (the workers have
+ * the list and f from the fork), growing (items are added, or are put into the
+ * list before grow() is called), chunk, on_error, seed, events, timeout,
+ * retries, backoff, memory.
+ */
+int fz_lbatch_new(lua_State *L);
+
+/* Start the batch at `idx`. [-0, +0, e] */
+void fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool);
+
+/* Free what the batch at `idx` has, but for its userdata. [-0, +0, -] */
+void fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx);
+
+/* End a use of the batch at 1 that `ll.calls` counts. */
+void fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb);
+
+/*
+ * lbatch_encode.c: keep the list at `list` on a thread that encodes it, in the
+ * batch on top. [-0, +0, m]
+ */
 void fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list);
 
-/* The code on top, which goes, comes with each part of the list. [-1, +0, -] */
+/* Send the code on top with each part of the list. [-1, +0, -] */
 void fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb);
 
 /* For the engine: see fz_batch_opts. */
@@ -61,33 +111,38 @@ struct fz_blob *fz_lbatch_encode(
     void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);
 
 /*
- * Add the values from index `first` to the top, which go, as the next item;
- * their cells are in the record at `record`, 0: in none. Returns a status; if
+ * Add the values from index `first` to the top as the next item, and pop them.
+ * Their cells are in the record at `record`, 0: in none. Returns a status; if
  * they cannot be sent the error is on top. [-n, +0|1, m]
  */
 int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record);
 
-/* lbatch_results.c: have a result at hand; false: none. [-0, +0, e] */
+/* lbatch_results.c: read the next result; false: there is none. [-0, +0, e] */
 bool fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb);
 
 /* Release a result. */
 void fz_lbatch_drop_result(
     struct fz_lbatch *lb, struct fz_batch_result *result);
 
-/* Put small items at hand into the list at 2. Returns how many. [-0, +0, m] */
+/*
+ * Put raw results or numbers into the list at 2. Returns how many. [-0, +0, m]
+ */
 uint32_t fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
 
-/* Push the next value, or what went wrong with it: a status. [-0, +1, m] */
+/* Push the next value or its error; returns a status. [-0, +1, m] */
 int fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb);
 
-/* Push the error of the one item of the result at hand. [-0, +1, m] */
+/* Push the error of the one item of the result. [-0, +1, m] */
 void fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb);
 
 /*
- * Push true and the results of one call, or false and its error; nothing
- * if it is not done. Returns how many; -1 with an error on top if the
- * results cannot be made again. [-0, +n, m]
+ * Push true and the results of one call, or false and its error; nothing if it
+ * is not done. Returns how many values; -1 with an error on top if the results
+ * cannot be decoded. [-0, +n, m]
  */
 int fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb);
+
+/* Whether the fz_lbatch is done; for fz_lloop_wait(). */
+bool fz_lbatch_is_done(const void *lb);
 
 #endif

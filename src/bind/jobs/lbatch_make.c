@@ -1,0 +1,255 @@
+#include "bind/jobs/lbatch_state.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "base/seed.h"
+#include "bind/jobs/lfuncs.h"
+#include "bind/jobs/llimits.h"
+#include "bind/jobs/lpool.h"
+#include "bind/lloop.h"
+#include "sched/batch_pool.h"
+#include "sched/pool.h"
+#include "value/garbage.h"
+#include "value/lerror.h"
+#include "value/rawarray.h"
+#include "worker/engine.h"
+#include "worker/wire.h"
+
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lbatch_tag;
+
+struct fz_lbatch *
+fz_lbatch_to(lua_State *L, int idx)
+{
+	struct fz_lbatch *lb = lua_touserdata(L, idx);
+
+	if (lb == NULL || lua_rawlen(L, idx) != sizeof(*lb) ||
+	    lb->tag != &lbatch_tag)
+		luaL_typeerror(L, idx, FZ_LBATCH_TYPE);
+	return lb;
+}
+
+static uint32_t
+check_kind(lua_State *L, int idx)
+{
+	static const char *const kinds[] = { "call", "map", "starmap", NULL };
+
+	return (uint32_t)luaL_checkoption(L, idx, NULL, kinds);
+}
+
+struct fz_lbatch *
+fz_lbatch_push(lua_State *L, int pool)
+{
+	struct fz_lbatch *lb =
+	    lua_newuserdatauv(L, sizeof(*lb), FZ_LBATCH_NUSER);
+
+	memset(lb, 0, sizeof(*lb));
+	lb->tag = &lbatch_tag;
+	lb->slot = -1;
+	lb->together = 1;
+	lb->engine = fz_lloop_engine(L);
+	luaL_setmetatable(L, FZ_LBATCH_TYPE);
+	lua_pushvalue(L, pool);
+	lua_setiuservalue(L, -2, FZ_LBATCH_POOL);
+	return lb;
+}
+
+void
+fz_lbatch_find_slot(
+    lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f)
+{
+	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
+	int top = lua_gettop(L);
+
+	fz_lpool_new_thread(L, pool);
+	lb->funcs = fz_lpool_funcs(L, pool);
+	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, batches,
+	    fz_pool_nworkers(fz_lpool_check(L, pool)) != 0);
+	if (lb->slot == -1) {
+		lb->kind |= FZ_WIRE_INLINE;
+		lb->had = fz_batch_pool_oldest(batches);
+		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+	}
+	lua_settop(L, top);
+	/* Fork first: reading and packing arguments may change upvalues. */
+	if (!fz_batch_pool_is_local(batches))
+		fz_lpool_fill_first(L, pool);
+}
+
+void
+fz_lbatch_make(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
+{
+	struct fz_err err = { 0 };
+
+	opts->kind = lb->kind;
+	opts->func = lb->slot != -1 ? (uint32_t)lb->slot : 0;
+	opts->ctx = lb;
+	lb->seed = opts->seed;
+	lb->timeout_ns = opts->limits.timeout_ns;
+	lb->batch = fz_batch_new(opts, &err);
+	if (lb->batch == NULL)
+		fz_lerror_raise(L, &err);
+}
+
+struct fz_batch_pool *
+fz_lbatch_check_pool(lua_State *L, int pool)
+{
+	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
+
+	luaL_argcheck(L, batches != NULL, pool, "the pool is one of a run");
+	if (fz_pool_is_closed(fz_lpool_check(L, pool)))
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the pool is closed");
+	return batches;
+}
+
+void
+fz_lbatch_read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
+{
+	int top = lua_gettop(L);
+
+	opts->limits.timeout_ns = FZ_CLOCK_NEVER;
+	if (lua_isnil(L, options))
+		return;
+	fz_llimits_read_fields(L, options, &opts->limits);
+	lua_getfield(L, options, "seed");
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
+	lua_settop(L, top);
+}
+
+void
+fz_lbatch_init_buf(struct fz_lbatch *lb, bool local)
+{
+	fz_arena_buf_init(&lb->buf, local ? NULL : fz_engine_arena(lb->engine),
+	    FZ_ENGINE_BULK);
+}
+
+/* The options of fz_lbatch_new() at `idx`, without its limits. */
+static void
+read_options(
+    lua_State *L, int idx, struct fz_lbatch *lb, struct fz_batch_opts *opts)
+{
+	int top = lua_gettop(L);
+
+	lua_getfield(L, idx, "kind");
+	lb->kind = check_kind(L, -1);
+	if (fz_llimits_flag(L, idx, "inherited"))
+		lb->kind |= FZ_WIRE_INHERITED;
+	lua_getfield(L, idx, "n");
+	opts->n = lb->n = (uint64_t)luaL_optinteger(L, -1, 0);
+	lb->counted = fz_llimits_flag(L, idx, "counted");
+	lb->growing = opts->growing = fz_llimits_flag(L, idx, "growing");
+	lua_getfield(L, idx, "chunk");
+	opts->chunk = (uint32_t)luaL_optinteger(L, -1, 0);
+	lua_getfield(L, idx, "on_error");
+	opts->policy = fz_llimits_policy(L, -1);
+	opts->events = fz_llimits_flag(L, idx, "events");
+	lua_settop(L, top);
+}
+
+int
+fz_lbatch_new(lua_State *L)
+{
+	struct fz_batch_opts opts = { .encode = fz_lbatch_encode };
+	struct fz_batch_pool *batches;
+	struct fz_lbatch *lb;
+
+	fz_lloop_check_free(L);
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	luaL_checktype(L, 4, LUA_TTABLE);
+	lua_settop(L, 4);
+	batches = fz_lbatch_check_pool(L, 1);
+	opts.owner = fz_batch_pool_owner(batches);
+	lb = fz_lbatch_push(L, 1);
+	read_options(L, 4, lb, &opts);
+	fz_lbatch_read_limits(L, 4, &opts);
+	/* Item seeds are this seed + index: mix it, so that batches differ. */
+	opts.seed = fz_seed_mix(opts.seed, 0);
+	lb->raw = opts.growing ? NULL : fz_rawarray_known();
+	if (lb->raw != NULL)
+		opts.slot = sizeof(struct fz_raw_value);
+	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));
+	fz_lbatch_keep(L, lb, 3);
+	fz_lbatch_find_slot(L, lb, 5, 1, 2);
+	fz_lbatch_make(L, lb, &opts);
+	if (lb->kind & FZ_WIRE_INLINE) {
+		lua_getiuservalue(L, 5, FZ_LBATCH_RECORD);
+		fz_lfuncs_push_code(L, -1, 2, batches);
+		fz_lbatch_keep_code(L, lb);
+		lua_settop(L, 5);
+	}
+	return 1;
+}
+
+void
+fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx)
+{
+	if (lb->batch != NULL) {
+		fz_llocal_stop(L, &lb->ll);
+		fz_lbatch_drop_result(lb, &lb->result);
+		fz_batch_free(lb->batch);
+		lb->batch = NULL;
+	}
+	if (lb->slot != -1)
+		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	else if (lb->kind & FZ_WIRE_INLINE) {
+		lua_pushnil(L);
+		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+	}
+	lb->slot = -1;
+	fz_buf_fini(&lb->buf.buf);
+	lb->busy = false;
+}
+
+void
+fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb)
+{
+	if (--lb->ll.calls == 0 && lb->ll.closing)
+		fz_lbatch_end(L, lb, 1);
+}
+
+/* (batch) -> whether an item was called in this process */
+static int
+call_next(lua_State *L)
+{
+	struct fz_lbatch *lb = fz_lbatch_to(L, 1);
+	struct fz_llocal_item item = { .batch = lb->batch,
+		.kind = lb->kind,
+		.func = lb->slot != -1 ? (uint32_t)lb->slot : 0,
+		.seed = lb->seed,
+		.timeout_ns = lb->timeout_ns };
+	unsigned *ncalls;
+
+	item.number = fz_batch_local_next(lb->batch, &item.part);
+	fz_garbage_catch_up(fz_garbage_open(L), L);
+	if (item.number != 0) {
+		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
+		ncalls = fz_lpool_calls(L, -1);
+		lb->ll.calls++;
+		++*ncalls;
+		fz_llocal_item(L, lua_gettop(L), &item);
+		--*ncalls;
+		fz_lbatch_leave(L, lb);
+	}
+	lua_pushboolean(L, item.number != 0);
+	return 1;
+}
+
+void
+fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
+{
+	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
+
+	fz_batch_start(lb->batch);
+	if (!fz_batch_pool_is_local(batches)) {
+		fz_lpool_fill_first(L, pool);
+		fz_loop_flush(lb->engine->loop);
+		fz_garbage_catch_up(fz_garbage_open(L), L);
+		return;
+	}
+	if (!fz_batch_done(lb->batch) && lb->ll.local.prev == NULL)
+		fz_llocal_start(L, &lb->ll, idx, call_next);
+}

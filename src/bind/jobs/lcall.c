@@ -1,0 +1,140 @@
+#include "bind/open.h"
+
+#include <lauxlib.h>
+
+#include "base/seed.h"
+#include "bind/jobs/lbatch_state.h"
+#include "bind/jobs/lfailure.h"
+#include "bind/jobs/lpool.h"
+#include "bind/lloop.h"
+#include "sched/batch_pool.h"
+#include "worker/wire.h"
+
+/*
+ * As fz_lbatch_push(), for a call that ends before the caller continues. It is
+ * the spare batch of the pool if that is free, because to make and collect one
+ * takes long.
+ */
+static struct fz_lbatch *
+push_spare(lua_State *L, int pool)
+{
+	struct fz_lbatch *lb;
+
+	fz_lpool_push_spare(L, pool);
+	if (lua_isnil(L, -1)) {
+		lua_pop(L, 1);
+		fz_lbatch_push(L, pool);
+		lua_pushvalue(L, -1);
+		fz_lpool_set_spare(L, pool);
+	}
+	lb = fz_lbatch_to(L, -1);
+	if (lb->busy) { /* a callback of its call makes this call */
+		lua_pop(L, 1);
+		return fz_lbatch_push(L, pool);
+	}
+	lb->busy = true;
+	return lb;
+}
+
+/* Two calls without a seed of their own have different random numbers. */
+static uint64_t
+call_seed(lua_State *L, int pool, int options, uint64_t given)
+{
+	uint64_t now = fz_lpool_ncalls(L, pool);
+	bool own = false;
+
+	if (!lua_isnil(L, options)) {
+		own = lua_getfield(L, options, "seed") != LUA_TNIL;
+		lua_pop(L, 1);
+	}
+	return own ? fz_seed_mix(given, 0)
+		   : fz_seed_mix(fz_lpool_seed(L, pool), now);
+}
+
+/* Start the call whose arguments call() gets; leaves the batch on top. */
+static struct fz_lbatch *
+start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
+{
+	struct fz_batch_opts opts = { .n = 0, .growing = true };
+	struct fz_batch_pool *batches;
+	struct fz_lbatch *lb;
+	int n = lua_gettop(L), record = 0;
+
+	fz_lloop_check_free(L);
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	luaL_checkstack(L, 8, "too many arguments");
+	batches = fz_lbatch_check_pool(L, 1);
+	opts.owner = fz_batch_pool_owner(batches);
+	fz_lbatch_read_limits(L, 3, &opts);
+	opts.seed = call_seed(L, 1, 3, opts.seed);
+	lb = push(L, 1);
+	lua_replace(L, 3);
+	if (lb->busy)
+		lua_toclose(L, 3);
+	lb->kind = FZ_WIRE_CALL;
+	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));
+	fz_lbatch_find_slot(L, lb, 3, 1, 2);
+	fz_lbatch_make(L, lb, &opts);
+	lua_settop(L, n);
+	if (lb->kind & FZ_WIRE_INLINE) {
+		lua_pushvalue(L, 2);
+		lua_insert(L, 4);
+		if (lua_getiuservalue(L, 3, FZ_LBATCH_RECORD) != LUA_TNIL)
+			record = 2;
+		lua_replace(L, 2);
+	}
+	if (fz_lbatch_add(L, lb, 4, record) != LUA_OK) {
+		fz_lbatch_end(L, lb, 3); /* no other item follows */
+		lua_error(L);
+	}
+	fz_batch_end(lb->batch);
+	fz_lbatch_start(L, lb, 3, 1);
+	lua_settop(L, 3);
+	return lb;
+}
+
+/*
+ * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
+ * seed, timeout, retries, backoff, memory.
+ */
+static int
+call(lua_State *L)
+{
+	start_call(L, fz_lbatch_push);
+	return 1;
+}
+
+/*
+ * apply(pool, f, options | nil, ...) -> as batch:result() when the call is
+ * done. For a pool with workers, and a caller that is no task. If the wait
+ * raises an error the call ends.
+ */
+static int
+apply(lua_State *L)
+{
+	struct fz_lbatch *lb = start_call(L, push_spare);
+	int n;
+
+	fz_lloop_wait(L, fz_lbatch_is_done, lb);
+	n = fz_lbatch_push_outcome(L, lb);
+	if (n == 0 && fz_batch_whole(lb->batch) != NULL) {
+		lua_pushboolean(L, false);
+		fz_lfailure_push(L, lb->engine, fz_batch_whole(lb->batch));
+		n = 2;
+	}
+	fz_lbatch_end(L, lb, 3);
+	return n >= 0 ? n : lua_error(L);
+}
+
+static const luaL_Reg functions[] = {
+	{ "call", call },
+	{ "apply", apply },
+	{ NULL, NULL },
+};
+
+int
+fz_lcall_open(lua_State *L)
+{
+	luaL_setfuncs(L, functions, 0);
+	return 0;
+}
