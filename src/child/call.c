@@ -6,11 +6,29 @@
 
 #include "base/buf.h"
 #include "child/call_state.h"
+#include "child/exit.h"
 #include "child/random.h"
 #include "os/cwd.h"
 #include "value/codec.h"
 #include "value/lerror.h"
 #include "value/ltraceback.h"
+
+/* (random); protected */
+static int
+enter_body(lua_State *L)
+{
+	fz_random_find(L, lua_touserdata(L, 1));
+	fz_exit_wrap(L);
+	return 0;
+}
+
+void
+fz_child_enter(lua_State *L, struct fz_random *random)
+{
+	lua_pushcfunction(L, enter_body);
+	lua_pushlightuserdata(L, random);
+	lua_pcall(L, 1, 0, 0);
+}
 
 lua_State *
 fz_child_prepare(lua_State *L, int funcs, int init, int list)

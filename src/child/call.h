@@ -81,6 +81,12 @@ struct fz_child_batch {
 };
 
 /*
+ * At the start of a forked process: find the state of math.random, and make
+ * os.exit() leave this process at once. [-0, +0, -]
+ */
+void fz_child_enter(lua_State *L, struct fz_random *random);
+
+/*
  * Create a thread for calls and leave it on top. The table at `funcs` lists the
  * functions; one that is a string is decoded at its first call. Index 0 may
  * hold the cells of the upvalues, see cells.h. A function or nil is at `init`,

@@ -11,7 +11,7 @@
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/lloop.h"
-#include "child/worker_main.h"
+#include "child/process_main.h"
 #include "os/death.h"
 #include "os/proc.h"
 #include "value/garbage.h"
@@ -138,13 +138,13 @@ push_thread(lua_State *L, int nargs)
 }
 
 static int
-start(struct lprocess *lp, struct fz_serve_process *home, struct fz_err *err)
+start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
 {
 	struct fz_worker_opts opts = {
 		.engine = lp->engine,
 		.ops = &worker_ops,
 		.ops_ctx = lp,
-		.main = fz_serve_process,
+		.main = fz_process_main,
 		.main_ctx = home,
 		.noun = "process",
 	};
@@ -167,7 +167,7 @@ static int
 process_new(lua_State *L)
 {
 	int nargs = lua_gettop(L) - 1;
-	struct fz_serve_process home = { .seed = 0 };
+	struct fz_process_home home = { .seed = 0 };
 	struct fz_err err = { 0 };
 	struct lprocess *lp;
 

@@ -1,0 +1,20 @@
+/* port_io.h - a fz_child_io over a port: calls in, replies out. */
+#ifndef FZ_PORT_IO_H
+#define FZ_PORT_IO_H
+
+#include <stdbool.h>
+
+#include "child/call.h"
+#include "worker/child_port.h"
+
+struct fz_port_io {
+	struct fz_child_io io;
+	struct fz_port *port;
+	struct fz_call call; /* the current one */
+	bool refused;        /* there was no memory for the last reply */
+};
+
+/* Its address must not change. */
+void fz_port_io_init(struct fz_port_io *pio, struct fz_port *port);
+
+#endif
