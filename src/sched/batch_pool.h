@@ -32,7 +32,7 @@ struct fz_batch_pool *fz_batch_pool_new(
 /* Cancels its batches. NULL is allowed. */
 void fz_batch_pool_free(struct fz_batch_pool *pool);
 
-/* What its batches are made with. */
+/* The owner to make batches of this pool with. */
 struct fz_batch_owner *fz_batch_pool_owner(struct fz_batch_pool *pool);
 
 /*

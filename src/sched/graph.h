@@ -38,8 +38,8 @@ uint32_t fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
     uint32_t nvalues, struct fz_err *err);
 
 /*
- * What `node` takes, in order; once for a node. The values may be made by
- * nodes that are added later. 0, or -1 and `err`.
+ * Set the inputs of `node`, in order; once for a node. The values may be made
+ * by nodes that are added later. 0, or -1 and `err`.
  */
 int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
     uint32_t n, struct fz_err *err);

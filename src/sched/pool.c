@@ -153,8 +153,8 @@ pause_forks(struct fz_pool *pool)
 }
 
 /*
- * Workers that die as they start are tried again, not for ever. One that said
- * why would say it again.
+ * A worker that dies at its start is replaced, but not for ever. If it has
+ * reported a reason, another one would fail for the same reason.
  */
 static void
 count_start(struct fz_pool *pool, const struct fz_worker *w)
@@ -296,7 +296,7 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
 		if (pool->users[i] == user)
 			pool->users[i] = pool->users[--pool->nusers];
 	}
-	/* One that was killed may have answered its last job just before. */
+	/* A killed worker may have answered its last job just before. */
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
 		if (w->owner == user)
 			w->owner = NULL;
@@ -304,7 +304,7 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
 	trim_slots(pool);
 }
 
-/* The life of a worker: what it starts shares our slots. */
+/* The main function of a worker, whose own pools share our slots. */
 static int
 serve(void *ctx, struct fz_port *port)
 {
@@ -315,7 +315,7 @@ serve(void *ctx, struct fz_port *port)
 
 	if (slots != NULL)
 		fz_slots_enter(slots, fz_port_account(port));
-	if (pool->opts.spread) /* what comes behind a share is seldom near */
+	if (pool->opts.spread) /* its next job seldom follows at once */
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);
 	if (slots != NULL)
@@ -339,7 +339,7 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 	struct fz_worker *w;
 
 	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
-		/* It may be tried once again. */
+		/* The next call may try once. */
 		pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
 		if (err != NULL && pool->start_err.kind != FZ_ERR_NONE)
 			*err = pool->start_err;

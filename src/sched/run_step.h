@@ -15,10 +15,10 @@ struct fz_node;
 struct fz_run;
 struct fz_step;
 
-/* What a worker reports of the job of a step. */
+/* The callbacks of the job of a step. */
 extern const struct fz_job_ops fz_step_job_ops;
 
-/* Its number in the graph, and what the graph says of it. */
+/* Its number in the graph, and its node there. */
 uint32_t fz_step_number(const struct fz_step *step);
 const struct fz_node *fz_step_plan(const struct fz_step *step);
 

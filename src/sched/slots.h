@@ -1,14 +1,14 @@
 /*
  * slots.h - limits the jobs that run at once in a tree of processes: a
- *jobserver.
+ * jobserver.
  *
  * One of N slots belongs to the process that created them. The others are
- *tokens in a pipe (see os/jobserver.h) that this process and its descendants
- *share. A busy worker has a slot from its parent. While the worker waits for
- *jobs of its own pools it does not use that slot, so one of these jobs may
- *always run in it, and no process waits forever. The worker needs a token for
- *each further job that runs at the same time. All pools and runs of a process
- *share one fz_slots.
+ * tokens in a pipe (see os/jobserver.h) that this process and its descendants
+ * share. A busy worker has a slot from its parent. While the worker waits for
+ * jobs of its own pools it does not use that slot, so one of these jobs may
+ * always run in it, and no process waits forever. The worker needs a token for
+ * each further job that runs at the same time. All pools and runs of a process
+ * share one fz_slots.
  *
  *	root          own slot + tokens
  *	 +- worker    own slot (of the root) + tokens
@@ -16,11 +16,10 @@
  *	 |   +- make  its own slot is the one of the function that started it
  *	 +- worker
  *
- * A process that is killed holds tokens, and so do its descendants. Each
- *process counts its tokens in an account, in memory that it shares with its
- *parent, and in the accounts of all its ancestors, so that its parent can write
- *them back. A kill between two steps loses at most one token and never adds
- *one.
+ * A process that is killed holds tokens, and so do its descendants. So each
+ * process counts its tokens in an account, in memory that it shares with its
+ * parent, and in the accounts of its ancestors. Its parent writes the tokens
+ * back. A kill between two steps loses at most one token and never adds one.
  */
 #ifndef FZ_SLOTS_H
 #define FZ_SLOTS_H

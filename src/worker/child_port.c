@@ -57,7 +57,7 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 		fz_arena_give_back(port->arena, offset);
 }
 
-/* What the claim says is final. */
+/* With a shared claim a refusal is final. */
 static bool
 grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {

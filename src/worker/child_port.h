@@ -32,7 +32,7 @@ struct fz_err;
 struct fz_call;
 struct fz_port;
 
-/* What differs between the kinds of links. */
+/* The operations that differ between the kinds of links. */
 struct fz_port_ops {
 	/* Handle a frame that is no call. */
 	void (*control)(struct fz_port *port, const struct fz_frame *frame);
@@ -88,7 +88,7 @@ struct fz_port {
 	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _STORED */
 };
 
-/* What to do next; `args` has `nargs` parts. */
+/* The next call, or a function to keep; `args` has `nargs` parts. */
 struct fz_call {
 	enum fz_wire_type type; /* FZ_WIRE_JOB, _BATCH or _FUNC */
 	bool timed;             /* note when each item starts */
@@ -202,7 +202,7 @@ fz_port_item_end(struct fz_port *port, size_t len)
 /*
  * Items whose results the worker stores directly in memory that the parent
  * reads, from the current item on: the steps that each of them needs, as few as
- *possible. Between begin and end no other reply may be put.
+ * possible. Between begin and end no other reply may be put.
  *
  *	begin
  *	do

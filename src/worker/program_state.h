@@ -6,7 +6,7 @@
 
 struct fz_program_opts;
 
-/* What the supervisor reports, in one write. */
+/* The report of the supervisor, in one write. */
 struct fz_program_report {
 	struct fz_err err; /* why the program did not start, or kind NONE */
 	int status;        /* as waitpid() has it */

@@ -64,7 +64,7 @@ enum {
 	    2 /* of ITEMS and STORED: a copy of an unfinished frame */
 };
 
-/* What the items of a batch are, and which results are wanted. */
+/* The form of the items of a batch, and the results that are wanted. */
 enum fz_wire_kind {
 	FZ_WIRE_CALL,         /* items are lists of arguments; all results */
 	FZ_WIRE_MAP,          /* items are the one argument; one result */

@@ -92,7 +92,7 @@ struct fz_job {
 	int64_t started_ns; /* as the parent knows it */
 };
 
-/* What a batch has besides its job. */
+/* The properties of a batch besides its job. */
 struct fz_worker_batch {
 	uint32_t kind;  /* enum fz_wire_kind */
 	uint64_t first; /* index of its first item */

@@ -89,8 +89,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	read_start_error(p);
 	fail_unstarted(p);
 	claim = fz_worker_claimed(p);
-	/* One job, unless replies could not be read or the link is not exact.
-	 */
+	/* One job; more if replies are lost or the link is not exact. */
 	while (w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - claim) < 0)
 		fail_started(p, death);

@@ -13,7 +13,7 @@
 #include "value/lerror.h"
 #include "worker/worker.h"
 
-/* Stack of the thread that encodes items. */
+/* The stack of the thread that encodes items. */
 enum { THREAD_LIST = 1, THREAD_CODE, THREAD_TOP = THREAD_CODE };
 
 struct encoding {
@@ -22,7 +22,7 @@ struct encoding {
 	uint32_t n;
 };
 
-/* The list must be what it was when the map began. */
+/* Raise an error if the length of the list has changed since the start. */
 static void
 check_list(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -45,8 +45,8 @@ check_list(lua_State *L, const struct fz_lbatch *lb)
 }
 
 /*
- * (list, code | nil, encoding): items as one table, behind the code of the
- * function if there is one; protected, on the batch's thread
+ * (list, code | nil, encoding): encode items as one table, behind the code of
+ * the function if there is one. Protected, on the batch's thread.
  */
 static int
 encode_body(lua_State *L)
@@ -67,14 +67,17 @@ encode_body(lua_State *L)
 		}
 		fz_buf_clear(out);
 		fz_codec_encode(L, lua_gettop(L) - n + 1, n, out);
-		/* What two items share would be shared in the worker, too. */
+		/*
+		 * Items that refer to the same object would share it in the
+		 * worker, too, so send fewer of them together.
+		 */
 		if (e->n == 1 || !(out->data[1] & FZ_FORMAT_HAS_REFS))
 			return 0;
 		e->n /= 2;
 	}
 }
 
-/* The text without the first index of its path, which is in a table of ours. */
+/* The text without the first index of its path: that of our table of items. */
 static const char *
 inner_text(const char *text)
 {
@@ -85,7 +88,7 @@ inner_text(const char *text)
 	return strncmp(end, "]: ", 3) == 0 ? end + 3 : end + 1;
 }
 
-/* What the item of a map is to its function. */
+/* The name of an item in messages. */
 static const char *
 item_name(uint32_t kind)
 {
@@ -133,7 +136,7 @@ fz_lbatch_encode(
 	struct fz_blob *blob = NULL;
 	int status;
 
-	/* No finalizer may come here. */
+	/* No finalizer may run here. */
 	fz_garbage_delay(fz_garbage_open(L), L);
 	if (e.n > lb->together)
 		e.n = lb->together;
@@ -146,7 +149,7 @@ fz_lbatch_encode(
 		status = lua_pcall(L, 3, 0, 0);
 		if (status == LUA_OK || e.n == 1)
 			break;
-		e.n /= 2; /* those before the one that cannot be sent */
+		e.n /= 2; /* items before the one that cannot be sent */
 	} while (true);
 	if (status != LUA_OK) {
 		cannot_encode(L, lb, failure);
@@ -178,7 +181,7 @@ fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb)
 	lua_replace(lb->thread, THREAD_CODE);
 }
 
-/* Push the code that comes with each part, below the table on top. */
+/* Insert the code that comes with each part below the table on top. */
 static void
 insert_code(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -187,7 +190,7 @@ insert_code(lua_State *L, const struct fz_lbatch *lb)
 	lua_insert(L, -2);
 }
 
-/* (batch, record | nil, ...): what is behind them as the one part; protected */
+/* (batch, record | nil, ...): add the values as one part; protected */
 static int
 part_body(lua_State *L)
 {
@@ -218,8 +221,8 @@ part_body(lua_State *L)
 }
 
 /*
- * Put where it went wrong before the path in the fz.Error on top: "argument
- * 2: .cfg: a coroutine cannot be sent".
+ * Name the value in the message of the fz.Error on top, before the path:
+ * "argument 2: .cfg: a coroutine cannot be sent".
  */
 static void
 name_part(lua_State *L, const struct fz_lbatch *lb)
@@ -232,7 +235,7 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 	if (!fz_lerror_is(L, -1))
 		return;
 	if (lua_getfield(L, -1, "value") != LUA_TNUMBER) {
-		lua_pop(L, 1); /* it is about none of them */
+		lua_pop(L, 1); /* the error is about no value */
 		return;
 	}
 	n = lua_tointeger(L, -1) - (has_func ? 1 : 0);

@@ -29,7 +29,7 @@ work(lua_State *L, struct fz_local *local)
 	struct fz_llocal *ll = FZ_CONTAINER_OF(local, struct fz_llocal, local);
 	int did;
 
-	if (ll->calls != 0) /* that function waits; the next comes after it */
+	if (ll->calls != 0) /* a call is under way, and waits */
 		return 0;
 	lua_pushcfunction(L, ll->next);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, ll);
@@ -69,9 +69,9 @@ struct local_call {
 	const struct fz_llocal_item *item;
 	struct fz_arena *arena;
 	uint32_t node;
-	uint32_t next; /* input */
+	uint32_t next; /* index of the next input */
 	int64_t timeout_ns;
-	unsigned char *room; /* FZ_PORT_ITEM bytes for a result of an item */
+	unsigned char *room; /* FZ_PORT_ITEM bytes for the result of an item */
 	struct fz_blob *mapped;
 	const void *at;
 	struct fz_buf out;
@@ -157,7 +157,7 @@ local_room(void *ctx)
 	return c->room;
 }
 
-/* Small or not, it becomes a message. */
+/* Make a message of the result, small or not. */
 static void
 local_end(void *ctx, size_t len)
 {
@@ -175,7 +175,7 @@ local_end(void *ctx, size_t len)
 	local_put(c);
 }
 
-/* Its address is the key of the call under way, for the hook. */
+/* Its address is the registry key of the running call, for the hook. */
 static const char local_key;
 
 static void
@@ -206,7 +206,7 @@ local_call_gc(lua_State *L)
 	return 0;
 }
 
-/* A call on top of the stack, with room for `nvalues` results. */
+/* Push a call with room for `nvalues` results. */
 static struct local_call *
 push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 {
@@ -227,7 +227,7 @@ push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 	return c;
 }
 
-/* It did not return: of its timeout, if that has run out. */
+/* The failure of a call, which is its timeout if that has run out. */
 static struct fz_failure *
 failure_of(struct local_call *c)
 {
@@ -243,13 +243,13 @@ failure_of(struct local_call *c)
 	return failure;
 }
 
-/* Hand the results, or what went wrong, to the run or batch. */
+/* Pass the results or the failure on to the run or batch. */
 static void
 end_local(struct local_call *c)
 {
 	uint32_t n = c->nvalues;
 
-	c->nvalues = 0; /* they are taken */
+	c->nvalues = 0; /* the callee takes them */
 	if (c->run != NULL && !c->error)
 		fz_run_local_done(c->run, c->node, c->values, n);
 	else if (c->run != NULL)
@@ -292,18 +292,18 @@ arm_hook(lua_State *thread, struct local_call *c)
 	lua_sethook(thread, local_hook, LUA_MASKCOUNT, LOCAL_HOOK_INSTRUCTIONS);
 }
 
-/* What this process has while it calls a function as a worker would. */
+/* The state of this process to restore after a call in a worker's place. */
 struct visit {
 	lua_State *volatile *running;
 	lua_State *outer;
 	void *outer_call;
 	struct fz_random random;
 	struct fz_lpool_init *init; /* of the pool */
-	bool needed;                /* its init, at the beginning */
+	bool needed;                /* init had not run before the call */
 	struct fz_cwd script, calls;
 };
 
-/* Calls begin in the script's directory, or in that of the pool's init. */
+/* Calls start in the script's directory, or in that of the pool's init. */
 static void
 enter_directory(struct visit *v)
 {
@@ -313,7 +313,7 @@ enter_directory(struct visit *v)
 	fz_cwd_enter(&v->calls);
 }
 
-/* The script keeps its directory, the pool that of its init. */
+/* The script gets its directory back, and the pool keeps that of its init. */
 static void
 leave_directory(struct visit *v)
 {
@@ -323,7 +323,10 @@ leave_directory(struct visit *v)
 	fz_cwd_leave(&v->script);
 }
 
-/* The thread that calls for `c` with the functions of the pool on top. */
+/*
+ * Prepare the call `c` with the functions of the pool on top. Returns the
+ * thread for it.
+ */
 static lua_State *
 enter(lua_State *L, struct local_call *c, struct visit *v)
 {

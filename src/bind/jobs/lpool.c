@@ -133,7 +133,7 @@ fz_lpool_prepare(lua_State *L, int idx)
 	return thread;
 }
 
-/* No function of the pool at `idx` is known. */
+/* Forget all functions of the pool at `idx`. */
 static void
 renew_funcs(lua_State *L, int idx)
 {
@@ -161,7 +161,7 @@ fz_lpool_new_thread(lua_State *L, int idx)
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
-/* Have batches share the workers of the pool at `idx`; options are at 1. */
+/* Let batches use the workers of the pool at `idx`; options are at 1. */
 static void
 make_batches(lua_State *L, int idx, unsigned workers)
 {
@@ -182,7 +182,7 @@ make_batches(lua_State *L, int idx, unsigned workers)
 	renew_funcs(L, idx);
 }
 
-/* A map alone is over sooner than a collection beforehand would pay. */
+/* A collection before the fork does not pay for a single map. */
 static void
 before_fork(void *ctx)
 {
@@ -248,7 +248,7 @@ pool_new(lua_State *L)
 	lua_settop(L, 1);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
 	opts.max_tasks = (uint32_t)max_tasks;
-	/* One map may be over before the kernel spreads its workers. */
+	/* A single map may end before the kernel spreads its workers. */
 	opts.spread = fz_llimits_flag(L, 1, "once");
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
 		opts.slots = fz_lslots_check(L, -1);
@@ -274,7 +274,7 @@ add_pid(void *ctx, pid_t pid)
 	lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
-/* Fork the workers that there may be of the pool at `idx`. */
+/* Fork the maximum number of workers of the pool at `idx`. */
 static int
 fill(lua_State *L, int idx, struct fz_err *err)
 {
@@ -301,7 +301,7 @@ fz_lpool_fill_first(lua_State *L, int idx)
 	fill(L, idx, NULL);
 }
 
-/* pool:fill(): fork the workers that there may be */
+/* pool:fill(): fork the maximum number of workers */
 static int
 pool_fill(lua_State *L)
 {
@@ -346,7 +346,7 @@ pool_pending(lua_State *L)
 	return 1;
 }
 
-/* pool:calling() -> whether the caller is in a call of it (0 workers) */
+/* pool:calling() -> whether a function of it runs in this process */
 static int
 pool_calling(lua_State *L)
 {
@@ -354,7 +354,7 @@ pool_calling(lua_State *L)
 	return 1;
 }
 
-/* pool:close(): again does nothing */
+/* pool:close(): a second call does nothing */
 static int
 pool_close(lua_State *L)
 {
