@@ -113,6 +113,21 @@ function t.command(...)
   return t.shell(table.concat(words, " ") .. " </dev/null")
 end
 
+---Run `code` with arguments. It calls ready() just before it waits: when the command sleeps
+---then, it gets SIGINT.
+---@return string out, string err, integer status
+function t.interrupt(code, ...)
+  local ready = t.file ""
+  os.remove(ready)
+  local script = t.file(
+    ("local function ready() io.open(%q, 'w'):close() end "):format(ready) .. code)
+  return t.shell(([[
+env --default-signal=INT "$FZLUA" %s %s </dev/null & pid=$!
+state() { grep -q "^State:.$1" /proc/$pid/status; }
+until test -e %s && state S || state Z; do sleep 0.01; done
+sleep 0.05; kill -INT $pid; wait $pid]]):format(script, table.concat({ ... }, " "), ready))
+end
+
 ---Wait; events of fzlua are not served meanwhile.
 ---@type fun(seconds: number)
 t.sleep = assert(package.loadlib(t.fzlua:match "^.*/" .. "tests/ltest.so", "luaopen_ltest"))().sleep
@@ -121,9 +136,37 @@ t.sleep = assert(package.loadlib(t.fzlua:match "^.*/" .. "tests/ltest.so", "luao
 function t.until_true(f)
   local deadline = fz.now() + PATIENCE
   while not f() do
-    if fz.now() > deadline then error("it never came to be", 2) end
+    if fz.now() > deadline then error(("not true after %d s"):format(PATIENCE), 2) end
     t.sleep(0.01)
   end
+end
+
+---@return string mark for the environment of a command, MARK=mark, by which t.left_of finds
+---all processes that it has started, also those that have left its process group
+function t.mark()
+  return ("%d-%d"):format(os.time(), math.random(1 << 40))
+end
+
+local LEFT <const> = [[
+n=0
+while left=$(grep -lz "^MARK=%s\$" /proc/[0-9]*/environ 2>/dev/null | grep -v "/$$/")
+  test -n "$left" && test $n -lt %d
+do sleep 0.1; n=$((n + 1)); done
+for p in $left; do tr '\0' ' ' <${p%%environ}cmdline; echo; done]]
+
+---Wait until no process has MARK=`mark` in its environment.
+---@return string command lines of those that stay, "": there is none
+function t.left_of(mark)
+  return (t.shell(LEFT:format(mark, PATIENCE * 10)))
+end
+
+---Wait until these processes sleep, as they do while they wait for something. They must be
+---about to wait.
+function t.until_asleep(list)
+  for _, p in ipairs(list) do
+    t.until_true(function() return read(("/proc/%d/stat"):format(p.pid)):match "%) (%a)" == "S" end)
+  end
+  t.sleep(0.02)
 end
 
 ---Whether a process is there that is no zombie.

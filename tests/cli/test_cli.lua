@@ -408,7 +408,7 @@ local function interrupt(code, times)
   os.remove(ready)
   return t.shell(([[
 READY=%s env --default-signal=INT "$FZLUA" %s & pid=$!
-n=0; until test -e %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+n=0; until test -e %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
 for i in %s; do sleep 0.1; kill -INT $pid; done
 n=0; while kill -0 $pid && test $n -lt 1000; do sleep 0.01; n=$((n+1)); done 2>/dev/null
 kill -9 $pid 2>/dev/null

@@ -5,23 +5,13 @@ local fz = require "fzlua"
 
 local tests = {}
 
--- Processes that have `mark` in their environment: all that a command started,
--- however they left its process group. Waits until there are none, a second at most.
-local GONE = [[
-left=; for i in 1 2 3 4 5 6 7 8 9 10; do
-  left=$(grep -lz "^MARK=%s\$" /proc/[0-9]*/environ 2>/dev/null | grep -v "/$$/" || true)
-  test -z "$left" && break
-  sleep 0.1
-done
-for p in $left; do tr '\0' ' ' < ${p%%environ}cmdline; echo; done]]
-
 -- Run `code` or a script; kill -9 it after `delay` seconds; what is left of it.
 local function killed(command, delay)
-  local mark = ("%d-%d"):format(os.time(), math.random(1 << 30))
-  return t.shell(([[
+  local mark = t.mark()
+  t.shell(([[
 unset MARK; MARK=%s %s >/dev/null 2>&1 </dev/null & pid=$!
-sleep %g; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
-%s]]):format(mark, command, delay, GONE:format(mark)))
+sleep %g; kill -9 $pid; wait $pid]]):format(mark, command, delay))
+  return t.left_of(mark)
 end
 
 local GRANDCHILDREN = [[
@@ -66,14 +56,13 @@ while fz.now() < start + 5 do end]]
 tests["a worker that crashes takes what it started with it, setsid or not"] = function()
   local done = t.file ""
   os.remove(done)
-  local script, mark = t.file(CRASH:format(done)), "crash-" .. math.random(1 << 30)
+  local script, mark = t.file(CRASH:format(done)), t.mark()
   local out = t.shell(([[
 MARK=%s "$FZLUA" %s >/dev/null & pid=$!
-n=0; until test -e %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+n=0; until test -e %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
 ps -o stat=,args= --ppid $pid
-kill -9 $pid; wait $pid 2>/dev/null
-%s]]):format(mark, script, done, GONE:format(mark)))
-  t.equal(out, "")
+kill -9 $pid; wait $pid]]):format(mark, script, done))
+  t.equal({ out, t.left_of(mark) }, { "", "" })
 end
 
 -- The parent's number of a process, so that a job can be killed from outside.
@@ -139,13 +128,13 @@ end
 fz.chain({ s }, { jobs = 4 }):invoke { A = 1 }]]):format(ready)
   local script = t.file(code)
   for i = 1, 6 do
-    local mark = ("stopped-%d"):format(math.random(1 << 30))
-    t.equal(t.shell(([[
+    local mark = t.mark()
+    t.shell(([[
 : > %s
 MARK=%s env --default-signal=INT "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-n=0; until test $(wc -c < %s) -ge 4 || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
-kill -INT $pid; sleep %g; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
-%s]]):format(ready, mark, script, ready, 0.003 * i, GONE:format(mark))), "")
+n=0; until test $(wc -c < %s) -ge 4 || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+kill -INT $pid; sleep %g; kill -9 $pid; wait $pid]]):format(ready, mark, script, ready, 0.003 * i))
+    t.equal(t.left_of(mark), "")
   end
 end
 
@@ -160,13 +149,14 @@ s:register("o", "A", function()
 end)
 fz.chain({ s }):invoke { A = 1 }]]):format(ready))
   for _ = 1, 3 do
-    local mark = ("halted-%d"):format(math.random(1 << 30))
-    t.equal(t.shell(([[
+    local mark = t.mark()
+    t.shell(([[
 : > %s
 MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-n=0; until test -s %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
-kill -STOP $(cat /proc/$pid/task/$pid/children); sleep 0.05; kill -9 $pid; wait $pid 2>/dev/null
-%s]]):format(ready, mark, script, ready, GONE:format(mark))), "")
+n=0; until test -s %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+kill -STOP $(cat /proc/$pid/task/$pid/children); sleep 0.05; kill -9 $pid; wait $pid]]):format(
+      ready, mark, script, ready))
+    t.equal(t.left_of(mark), "")
   end
 end
 
@@ -179,14 +169,14 @@ pcall(fz.chain({ s }).invoke, fz.chain { s }, { A = 1 }, { timeout = 0.1 })]])
 end
 
 tests["a job that is ended takes what it started with it"] = function()
-  local mark = ("job-%d"):format(math.random(1 << 30))
+  local mark = t.mark()
   local stage = fz.stage "s"
   stage:register("B", "A", function()
     os.execute(("MARK=%s sh -c 'setsid sleep 77 & sleep 78'"):format(mark))
   end)
   local chain <close> = fz.chain { stage }
   t.fails("timeout", chain.invoke, chain, { A = 1 }, { timeout = 0.3 })
-  t.equal(t.shell(GONE:format(mark)), "")
+  t.equal(t.left_of(mark), "")
 end
 
 return tests

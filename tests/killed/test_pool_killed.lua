@@ -27,23 +27,6 @@ local function append(path, text)
   io.open(path, "a"):write(text):close()
 end
 
--- What has MARK=... in its environment; waits until there is none, two seconds at most.
-local GONE = [[
-left=; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-  left=$(grep -lz "^MARK=%s\$" /proc/[0-9]*/environ 2>/dev/null | grep -v "/$$/" || true)
-  test -z "$left" && break
-  sleep 0.1
-done
-for p in $left; do tr '\0' ' ' < ${p%%environ}cmdline; echo; done]]
-
-local function new_mark()
-  return ("pool-%d"):format(math.random(1 << 40))
-end
-
-local function left_of(mark)
-  return (t.shell(GONE:format(mark)))
-end
-
 -- A job's family: a child, one in a session of its own, and a twice forked one in another.
 local function family(mark)
   os.execute(("MARK=%s sh -c '%s'"):format(mark,
@@ -62,8 +45,6 @@ local function both_maps(workers, f)
     return fz.map(g, list, options)
   end)
 end
-
--- ---- killed -----------------------------------------------------------------
 
 tests["item 3 of 8 kills its worker: 7 values, one crash, and the pool goes on"] = function()
   both_maps(2, function(map)
@@ -224,8 +205,6 @@ function()
   for i = 1, 6 do t.equal(list.errors[i].kind, "crash") end
 end
 
--- ---- timeouts ---------------------------------------------------------------
-
 tests["4 endless items on 2 workers: 4 timeouts, and no processor is used any more"] = function()
   local pool <close> = fz.pool(2)
   local function endless() while true do end end
@@ -254,9 +233,9 @@ end
 
 tests["what a timed-out job has started ends with it, twice forked and setsid or not"] = function()
   both_maps(2, function(map)
-    local mark = new_mark()
+    local mark = t.mark()
     local e = t.fails("timeout", map, family, { mark }, { timeout = 0.5 })
-    t.equal({ e.index, left_of(mark) }, { 1, "" })
+    t.equal({ e.index, t.left_of(mark) }, { 1, "" })
   end)
 end
 
@@ -274,24 +253,24 @@ tests["what a cancelled, terminated or dropped job has started ends with it"] = 
     return r
   end
   local pool <close> = fz.pool(2)
-  local mark = new_mark()
+  local mark = t.mark()
   started(pool, mark):cancel()
-  t.equal(left_of(mark), "")
-  mark = new_mark()
+  t.equal(t.left_of(mark), "")
+  mark = t.mark()
   started(pool, mark)
   pool:terminate()
-  t.equal(left_of(mark), "")
-  mark = new_mark()
+  t.equal(t.left_of(mark), "")
+  mark = t.mark()
   do
     started(fz.pool(1), mark)
   end
   collectgarbage()
   collectgarbage()
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
 
 tests["what a job leaves running does not hold up its pool, and ends with the worker"] = function()
-  local mark = new_mark()
+  local mark = t.mark()
   do
     local pool <close> = fz.pool(1)
     t.equal(pool:apply(function()
@@ -300,11 +279,11 @@ tests["what a job leaves running does not hold up its pool, and ends with the wo
     end), 1)
     t.equal(pool:apply(math.abs, -1), 1)
   end
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
 
 tests["what a stage left running ends when its idle worker is killed"] = function()
-  local mark = new_mark()
+  local mark = t.mark()
   local stage = fz.stage "s"
   stage:register("PID", {}, function()
     os.execute(("MARK=%s setsid sleep 77 >/dev/null &"):format(mark))
@@ -315,10 +294,8 @@ tests["what a stage left running ends when its idle worker is killed"] = functio
   kill(pid)
   t.until_true(function() return not t.is_running(pid) end)
   chain:close()
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
-
--- ---- leaks ------------------------------------------------------------------
 
 tests["max_tasks replaces workers that leak"] = function()
   local kept = {}
@@ -335,21 +312,19 @@ tests["max_tasks replaces workers that leak"] = function()
   t.equal(#kept, 0)
 end
 
--- ---- the command is ended ---------------------------------------------------
-
 -- On a terminal of its own run `code`, in which READY names a file; press Ctrl-C `times` when
 -- that file has `size` bytes. Returns what came, the status, and what was left.
 local function interrupted(code, size, times)
-  local ready, mark = t.file "", new_mark()
+  local ready, mark = t.file "", t.mark()
   local script = t.file(("local READY = %q\n"):format(ready) .. code)
   local out, _, status = t.shell(([[
-{ n=0; until test $(wc -c < %s) -ge %d || test $n -gt 1000; do sleep 0.01; n=$((n+1)); done
+{ n=0; until test $(wc -c < %s) -ge %d || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
   for i in $(seq %d); do sleep 0.2; printf '\003'; done
-  n=0; until test -e %s.end || test $n -gt 1000; do sleep 0.01; n=$((n+1)); done
+  n=0; until test -e %s.end || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
 } | { MARK=%s SHELL=/bin/sh script -qec "exec '$FZLUA' %s" /dev/null
 status=$?; : > %s.end; exit $status; }]]):format(ready, size, times, ready, mark, script, ready))
   os.remove(ready .. ".end")
-  return out:gsub("\r", ""):gsub("%^C", ""), status, left_of(mark)
+  return out:gsub("\r", ""):gsub("%^C", ""), status, t.left_of(mark)
 end
 
 local MAP = [[
@@ -409,13 +384,13 @@ end
 
 tests["kill -9 of the command ends the workers of its pools and what they started"] = function()
   for _, call in ipairs { "fz.pool(2):map(f, list)", "fz.map(f, list, { jobs = 2 })" } do
-    local ready, mark = t.file "", new_mark()
+    local ready, mark = t.file "", t.mark()
     local script = t.file(("local READY = %q\n"):format(ready) .. MAP .. call)
-    t.equal(t.shell(([[
+    t.shell(([[
 unset MARK; MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-n=0; until test $(wc -c < %s) -ge 2 || test $n -gt 1000; do sleep 0.01; n=$((n+1)); done
-kill -9 $pid; wait $pid 2>/dev/null
-%s]]):format(mark, script, ready, GONE:format(mark))), "")
+n=0; until test $(wc -c < %s) -ge 2 || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+kill -9 $pid; wait $pid]]):format(mark, script, ready))
+    t.equal(t.left_of(mark), "")
   end
 end
 

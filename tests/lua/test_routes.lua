@@ -6,8 +6,6 @@ local fz = require "fzlua"
 
 local T = {}
 
--- ---- classes whose packers do what a packer should not -------------------------------
-
 local N <const> = 120 -- objects that are dropped, so that a new one finds the address of one
 local made -- by the last packer, so that it stays
 
@@ -66,8 +64,6 @@ local function fresh_function(i)
   local text = "fresh" .. i
   return function() return text end
 end
-
--- ---- cases -----------------------------------------------------------------------------
 
 local cases = {}
 
@@ -251,8 +247,6 @@ end, function(value)
   end
 end)
 
--- ---- routes ----------------------------------------------------------------------------
-
 local function make_garbage()
   for i = 1, 20000 do made = { i } end
 end
@@ -385,8 +379,6 @@ end
 for name in pairs(routes) do
   T["hard_values_by_" .. name] = function() run_route(name) end
 end
-
--- ---- one fact each -----------------------------------------------------------------------
 
 function T.a_packer_that_raises_leaves_the_next_message_right()
   local Raiser = class("Raiser", function(self)

@@ -373,7 +373,7 @@ end
 
 tests["nothing is left when its owner is killed, nor when the script ends"] = function()
   for _, ending in ipairs { "kill -9 $pid", "wait $pid" } do
-    local mark = ("manager-%d"):format(math.random(1 << 30))
+    local mark = t.mark()
     local script = t.file(ending == "wait $pid" and [[
 m = fz.manager()
 d = m:dict { x = 1 }
@@ -386,15 +386,10 @@ for _ = 1, 2 do fz.process(function()
   while true do d:incr "x" e:incr "y" end
 end):start() end
 while true do d:incr "x" end]])
-    t.equal(t.shell(([[
+    t.shell(([[
 unset MARK; MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-sleep 0.3; %s; wait $pid 2>/dev/null
-for i in 1 2 3 4 5 6 7 8 9 10; do
-  left=$(grep -lz "^MARK=%s\$" /proc/[0-9]*/environ 2>/dev/null | grep -v "/$$/" || true)
-  test -z "$left" && break
-  sleep 0.1
-done
-echo "$left"]]):format(mark, script, ending, mark)), "\n")
+sleep 0.3; %s; wait $pid]]):format(mark, script, ending))
+    t.equal(t.left_of(mark), "")
   end
 end
 

@@ -217,8 +217,6 @@ tests["kill -9 of workers at random, two levels deep: all is done, no slot is lo
   t.equal({ peak(after) }, { 4, 48 })
 end
 
--- ---- programs that workers start -------------------------------------------
-
 local function shown(name)
   return ("${%s-none}"):format(name)
 end

@@ -20,8 +20,6 @@ local function both(options, f)
   f(pool, false)
 end
 
--- ---- changes ----------------------------------------------------------------
-
 tests["a change in a table is seen, however deep and behind functions in tables"] = function()
   both(2, function(pool)
     local config = { level = { [2] = { name = "a" } } }
@@ -143,8 +141,6 @@ tests["a file that is an upvalue, and a module, are no reason to send a function
     t.equal({ pool:apply(job) }, { "file", "xx", "worker" })
   end
 end
-
--- ---- shared upvalues --------------------------------------------------------
 
 tests["what init opens is there for functions that come later, behind tables too"] = function()
   for _, workers in ipairs { 1, 2 } do
@@ -422,8 +418,6 @@ tests["cells are forgotten with the functions that had them"] = function()
   assert(here_now < here + 300, here_now - here)
   assert(there_now < there + 300, there_now - there)
 end
-
--- ---- globals ----------------------------------------------------------------
 
 tests["all workers of a pool see the globals of its first call"] = function()
   local pool <close> = fz.pool(3)

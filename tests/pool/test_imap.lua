@@ -41,8 +41,6 @@ local function collect(...)
   return values, errors, n
 end
 
--- ---- results ----------------------------------------------------------------
-
 tests["each result comes once, with its place, imap in order"] = function()
   every_way(function(imap, _, _, name)
     for _, n in ipairs { 0, 1, 2, 7, 500 } do
@@ -133,8 +131,6 @@ tests["the numbers of a seed are those of map"] = function()
     for i = 1, 30 do t.equal(values[i], expected[i]) end
   end)
 end
-
--- ---- laziness ---------------------------------------------------------------
 
 tests["an endless source: starts at once, is read no further than inflight"] = function()
   every_way(function(imap)
@@ -283,8 +279,6 @@ tests["memory stays flat over 200,000 items"] = function()
   end
 end
 
--- ---- errors -----------------------------------------------------------------
-
 local function at_7(x)
   if x == 7 then error { code = 7 } end
   return x
@@ -357,8 +351,6 @@ tests["an error in init is every item's error"] = function()
   t.equal(n, 5)
   for i = 1, 5 do t.match(errors[i], "no model") end
 end
-
--- ---- the end ----------------------------------------------------------------
 
 tests["leaving the loop ends what runs, by break, error or return"] = function()
   local pool <close> = fz.pool(2)
@@ -443,8 +435,6 @@ tests["wrong sources are told at the user's line"] = function()
     t.match(t.wrong(imap, twice, io.stdout), "#2", what, "FILE*")
   end)
 end
-
--- ---- a reader that stops ----------------------------------------------------
 
 tests["join and a scope wait for no imap that is not read to its end"] = function()
   for _, name in ipairs { "imap", "imap_unordered" } do

@@ -38,8 +38,6 @@ local function every_way(f)
   f(fz.map, fz.starmap, "-j0")
 end
 
--- ---- results ----------------------------------------------------------------
-
 tests["results come in the order of the list, n is its length"] = function()
   every_way(function(map, starmap)
     for _, n in ipairs { 0, 1, 2, 7, 1000 } do
@@ -190,8 +188,6 @@ tests["a million elements"] = function()
   end
 end
 
--- ---- errors -----------------------------------------------------------------
-
 local function at_17(x)
   if x == 17 then error { code = 17 } end
   return x
@@ -336,8 +332,6 @@ tests["a list that changes while it is mapped is an error that says so"] = funct
   t.equal(pool:map(twice, { 1, 2 }), { 2, 4, n = 2 })
 end
 
--- ---- progress ---------------------------------------------------------------
-
 -- What progress was told: checks the counts, and returns how many of each kind.
 local function recorder(total)
   local kinds, last = { start = 0, done = 0, failed = 0, retry = 0 }, { 0, 0 }
@@ -427,8 +421,6 @@ tests["a progress function may use the pool"] = function()
   t.equal(sum, 40)
 end
 
--- ---- several at once --------------------------------------------------------
-
 tests["maps and calls at once share the workers, each gets its own results"] = function()
   local pool <close> = fz.pool(3)
   local results = {}
@@ -458,8 +450,6 @@ tests["a short map does not wait for a long one before it"] = function()
   io.open(go, "w"):close()
   t.equal(#long:get(), 100)
 end
-
--- ---- what it costs ----------------------------------------------------------
 
 local function spin(seconds)
   local from = fz.now()
@@ -521,8 +511,6 @@ tests["many workers, few elements, again and again: none is lost"] = function()
     t.equal(#list, 40)
   end
 end
-
--- ---- wrong use --------------------------------------------------------------
 
 tests["a table that is no list, or a length that no list has, is a wrong argument"] = function()
   local pool <close> = fz.pool(1)

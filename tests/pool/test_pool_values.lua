@@ -11,8 +11,6 @@ local Packed = fz.register_class("test_pool_values.Packed", {
 })
 function Packed.__fzunpack(v) return setmetatable({ v = v }, Packed) end
 
--- ---- one value, in many places ----------------------------------------------
-
 -- Every way to have f called in a worker without arguments of use.
 local routes = {
   apply = function(pool, f) return pool:apply(f) end,
@@ -301,8 +299,6 @@ tests["what init sets is there for every function, in every worker"] = function(
   end
 end
 
--- ---- random functions -------------------------------------------------------
-
 -- Functions over upvalues, tables and functions that the script changes between calls.
 
 local DEPTH <const> = 5
@@ -466,8 +462,6 @@ tests["more calls wait than a worker keeps functions"] = function()
   for _, call in ipairs(held) do t.equal(call[1]:get(60), call[2]) end
 end
 
--- ---- calls that wait --------------------------------------------------------
-
 -- Of what a worker that came later cannot have inherited: its values are sent.
 tests["calls keep their values whatever workers are replaced while they wait"] = function()
   for _, used in ipairs { false, true } do
@@ -541,8 +535,6 @@ tests["a table that is one upvalue and in another stays one table"] = function()
   end
 end
 
--- ---- calls that come in the midst of others ---------------------------------
-
 local Caller = fz.register_class("test_pool_values.Caller", {
   __fzpack = function(object) return object.call() end,
 })
@@ -586,8 +578,6 @@ tests["finalizers that use the pool leave the calls alone in which they come"] =
   collectgarbage()
   assert(bad == 0 and count > 0, bad)
 end
-
--- ---- workers that have several versions -------------------------------------
 
 tests["a call that waits finds what was inherited, after a later call brought another"] = function()
   local pool <close> = fz.pool(2)
@@ -635,8 +625,6 @@ tests["one function may wait in more calls than a worker keeps functions"] = fun
     for _, v in it do t.equal(v, i) end
   end
 end
-
--- ---- what is kept, and for how long -----------------------------------------
 
 tests["a function that comes back after many others finds what it left"] = function()
   local pool <close> = fz.pool(1)

@@ -43,8 +43,6 @@ local function every_way(g)
   g(function(...) return pool:map_async(...):get() end, "pool:map_async")
 end
 
--- ---- what is plain, and what is not -----------------------------------------
-
 local LONG <const> = ("x"):rep(60)
 local LONGER <const> = ("y"):rep(5000)
 
@@ -105,8 +103,6 @@ tests["the list that comes back is one as any"] = function()
   t.equal(n, 666 + 3) -- with "behind", more and n
 end
 
--- ---- errors between them ----------------------------------------------------
-
 tests["items that fail leave the others where they belong"] = function()
   every_way(function(map, way)
     for what, f in pairs(MIXTURES) do
@@ -157,8 +153,6 @@ tests["a limit of time ends one item between those that take none"] = function()
     t.equal(list.errors[700].kind, "timeout")
   end)
 end
-
--- ---- who calls what ---------------------------------------------------------
 
 tests["an item that takes long keeps no other one waiting"] = function()
   if not t.exact then return end
@@ -246,8 +240,6 @@ tests["finalizers that map while a map begins"] = function()
   end
   assert(calls > 0)
 end
-
--- ---- what items get ---------------------------------------------------------
 
 tests["an element of starmap has as many arguments as its field n says"] = function()
   local list, expected = {}, {}

@@ -18,21 +18,6 @@ local function seconds(f)
   return fz.now() - from
 end
 
--- The processes with this in their environment, once they had a second to be gone.
-local function left_of(mark)
-  return (t.shell(([[
-left=; for i in 1 2 3 4 5 6 7 8 9 10; do
-  left=$(grep -lz "^MARK=%s\$" /proc/[0-9]*/environ 2>/dev/null | grep -v "/$$/" || true)
-  test -z "$left" && break
-  sleep 0.1
-done
-for p in $left; do tr '\0' ' ' < ${p%%environ}cmdline; echo; done]]):format(mark)))
-end
-
-local function new_mark()
-  return ("exec-%d-%d"):format(os.time(), math.random(1 << 30))
-end
-
 tests["what a program writes and how it ends are told"] = function()
   t.equal(fz.exec { "echo", "one", "t w o" }, { exitcode = 0, stdout = "one t w o\n", stderr = "" })
   t.equal(sh "echo out; echo err >&2; exit 3", { exitcode = 3, stdout = "out\n", stderr = "err\n" })
@@ -132,18 +117,18 @@ print(ended and ended.exitcode)]]
 end
 
 tests["what it left running ends with it and does not keep us waiting"] = function()
-  local mark = new_mark()
+  local mark = t.mark()
   local took = seconds(function()
     local ended = sh("setsid sleep 77 & (setsid sh -c 'sleep 78 & sleep 79' &) ; sleep 80 & echo x",
       { env = { MARK = mark } })
     t.equal({ ended.exitcode, ended.stdout }, { 0, "x\n" })
   end)
   assert(took < 10, took)
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
 
 tests["running out of time ends it and all it started, and gives what there is"] = function()
-  local mark = new_mark()
+  local mark = t.mark()
   local took = seconds(function()
     local script = "echo begun; echo so far >&2; setsid sleep 77 & (setsid sh -c 'sleep 78 &' &); "
       .. "trap '' TERM INT HUP; sleep 79; sleep 80"
@@ -153,7 +138,7 @@ tests["running out of time ends it and all it started, and gives what there is"]
       { signal = 9, stdout = "begun\n", stderr = "so far\n", timed_out = true })
   end)
   assert(took >= 0.3 and took < 10, took)
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
 
 tests["a timeout that is not reached changes nothing, none at all is over at once"] = function()
@@ -169,11 +154,11 @@ tests["a program that stops itself runs out of time"] = function()
 end
 
 tests["a supervisor that is killed is an error, and nothing is left"] = function()
-  local mark = new_mark()
+  local mark = t.mark()
   local e = t.fails("crash", sh, "setsid sleep 77 & kill -9 $PPID; sleep 78",
     { env = { MARK = mark } })
   t.match(e.message, "watched over 'sh'", "SIGKILL")
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
 
 tests["wrong arguments are told at the line of the call"] = function()
@@ -236,14 +221,14 @@ tests["inside a stage's function, while another one runs here"] = function()
 end
 
 tests["a job that runs out of time takes its program with it"] = function()
-  local mark = new_mark()
+  local mark = t.mark()
   local stage = fz.stage "s"
   stage:register("B", "A", function()
     return fz.exec({ "sh", "-c", "setsid sleep 77 & sleep 78" }, { env = { MARK = mark } })
   end)
   local chain <close> = fz.chain { stage }
   t.fails("timeout", chain.invoke, chain, { A = 1 }, { timeout = 0.3 })
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
 
 tests["workers forked meanwhile do not hold a program's pipes"] = function()
@@ -263,7 +248,7 @@ tests["workers forked meanwhile do not hold a program's pipes"] = function()
 end
 
 tests["an error while waiting ends the program"] = function()
-  local mark = new_mark()
+  local mark = t.mark()
   local stage = fz.stage "s"
   stage:register("B", "A", function(a) return a end)
   local chain <close> = fz.chain({ stage }, {
@@ -274,18 +259,18 @@ tests["an error while waiting ends the program"] = function()
   chain:invoke_async { A = 1 }
   local e = t.fails("interrupted", sh, "setsid sleep 77 & sleep 78", { env = { MARK = mark } })
   t.equal(e.message, "as by Ctrl-C")
-  t.equal(left_of(mark), "")
+  t.equal(t.left_of(mark), "")
 end
 
 -- Run a script, send it `signal` once its program runs; what is left, its output and status.
 local function signalled(signal, code)
-  local ready, mark = t.file "", new_mark()
+  local ready, mark = t.file "", t.mark()
   local script = t.file((code:gsub("READY", ready)))
   local out, _, status = t.shell(([[
 MARK=%s env --default-signal=INT "$FZLUA" %s </dev/null & pid=$!
-n=0; until test -s %s || test $n -gt 500; do sleep 0.01; n=$((n+1)); done
+n=0; until test -s %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
 kill -%s $pid; wait $pid]]):format(mark, script, ready, signal))
-  return left_of(mark), out, status
+  return t.left_of(mark), out, status
 end
 
 local GRANDCHILDREN = [[

@@ -34,8 +34,6 @@ local function fails(kind, code, f, ...)
   return e, p
 end
 
--- ---- results ----------------------------------------------------------------
-
 tests["all that f returns arrives, nils and shared tables included"] = function()
   local p <close> = started(function(...)
     local shared = { 1 }
@@ -119,8 +117,6 @@ tests["other runs go on while one waits for a process"] = function()
   t.equal(future:await().o3, 4)
 end
 
--- ---- failures ----------------------------------------------------------------
-
 tests["an error is raised by result, with traceback and cause"] = function()
   local function inner() error { code = 7 } end
   local e = fails("error", 1, function() inner() return 1 end)
@@ -192,8 +188,6 @@ tests["a signal is a negative exit code and a crash"] = function()
     t.match(e.message, "SIG" .. name)
   end
 end
-
--- ---- time and signals ----------------------------------------------------------
 
 tests["join and result run out with nil, timeout, and may be asked again"] = function()
   local p <close> = started(function() os.execute "sleep 0.3" return 5 end)
@@ -280,8 +274,6 @@ tests["what it has started ends with it"] = function()
   end
 end
 
--- ---- names, fields, wrong use -----------------------------------------------------
-
 tests["names count up, may be given, and are seen inside"] = function()
   local a, b = fz.process(print), fz.process(fz.current_process)
   local n = tonumber(a.name:match "^Process%-(%d+)$")
@@ -357,8 +349,6 @@ tests["wrong use is told at the user's line"] = function()
   t.match(t.wrong(function() p:result(-1) end), "bad option 'timeout' to 'process:result'")
   p:join()
 end
-
--- ---- children and forks ------------------------------------------------------------
 
 tests["active_children are those that run, in order, and asking notices the ends"] = function()
   local a <close> = started(forever)
@@ -489,8 +479,6 @@ tests["an error at its end is told, too, and the result stays"] = function()
   t.equal(p:exitcode(), 1)
 end
 
--- ---- life -------------------------------------------------------------------------
-
 tests["close ends it, drops the result and is closed"] = function()
   local p = started(forever)
   local pid = p.pid
@@ -566,8 +554,6 @@ tests["a start lets go of the function and its arguments"] = function()
   p:kill()
 end
 
--- ---- output -------------------------------------------------------------------------
-
 tests["output comes whole lines at a time, never twice, never lost"] = function()
   local out = t.command("-e", [[
 io.stdout:setvbuf "full"
@@ -592,8 +578,6 @@ io.write "after\n"]])
   end
   t.equal(next_line, { 2001, 2001, 2001, 2001 })
 end
-
--- ---- the end of the script ------------------------------------------------------------
 
 -- A script that starts a process which makes `path` after a moment, and then `ending`.
 local function script_with(daemon, ending)
@@ -646,19 +630,14 @@ end
 
 tests["kill -9 of the command ends its processes and what these started"] = function()
   for _, nested in ipairs { "forever", "function() fz.process(forever):start() forever() end" } do
-    local mark = ("process-%d"):format(math.random(1 << 30))
+    local mark = t.mark()
     local script = t.file(([[
 local function forever() os.execute "setsid sleep 77 & sleep 78" end
 for _ = 1, 3 do fz.process(%s):start() end]]):format(nested))
-    t.equal(t.shell(([[
+    t.shell(([[
 unset MARK; MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-sleep 0.3; kill -9 $pid; wait $pid 2>/dev/null
-for i in 1 2 3 4 5 6 7 8 9 10; do
-  left=$(grep -lz "^MARK=%s\$" /proc/[0-9]*/environ 2>/dev/null | grep -v "/$$/" || true)
-  test -z "$left" && break
-  sleep 0.1
-done
-echo "$left"]]):format(mark, script, mark)), "\n")
+sleep 0.3; kill -9 $pid; wait $pid]]):format(mark, script))
+    t.equal(t.left_of(mark), "")
   end
 end
 

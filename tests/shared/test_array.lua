@@ -14,8 +14,6 @@ local function assign(a, i, x)
   a[i] = x
 end
 
--- ---- elements ---------------------------------------------------------------
-
 tests["elements of every type are read as they were written"] = function()
   for code in CODES:gmatch "." do
     local a = fz.array(code, 5)
@@ -90,8 +88,6 @@ tests["what there can be no memory for raises an error that says so"] = function
   t.equal(#fz.array("d", 10), 10)
 end
 
--- ---- methods ----------------------------------------------------------------
-
 tests["a slice has the places of string.sub"] = function()
   local text = "abcde"
   local a = fz.array("b", { text:byte(1, -1) })
@@ -138,8 +134,6 @@ tests["with calls f with the array under its lock, which f may hold again"] = fu
   end
   t.equal(a:totable(), { 60000, -60000 })
 end
-
--- ---- processes --------------------------------------------------------------
 
 tests["workers fill parts of one that was made after they were"] = function()
   local pool <close> = fz.pool(2)

@@ -40,8 +40,6 @@ local function all(procs, expected)
   end
 end
 
--- ---- one process ------------------------------------------------------------
-
 tests["of one: wait is never a wait"] = function()
   local calls = 0
   local b = fz.barrier(1, function() calls = calls + 1 end)
@@ -122,8 +120,6 @@ tests["an action that aborts or resets the barrier"] = function()
   broken(b.wait, b)
   t.equal(b.broken, false)
 end
-
--- ---- processes ----------------------------------------------------------------
 
 tests["in order of arrival, round after round; then as new"] = function()
   local b = fz.barrier(4)
@@ -254,15 +250,14 @@ tests["running out while the action runs breaks it, for all"] = function()
 end
 
 tests["Ctrl-C in a wait breaks it"] = function()
-  local script = t.file [[
+  local out = t.interrupt [[
     local b = fz.barrier(2)
+    ready()
     local ok, e = pcall(b.wait, b)
     print(ok, e.kind, b.broken)
     b:reset()
     print(pcall(b.wait, b, 0.01))
   ]]
-  local out = t.shell(("timeout --foreground -k 20 -s INT 0.5 env --default-signal=INT "
-    .. '"$FZLUA" %s </dev/null'):format(script))
   t.match(out, "false\tinterrupted\ttrue\ntrue\tnil\ttimeout")
 end
 
@@ -279,8 +274,6 @@ tests["a callback within a wait cannot wait for another one"] = function()
   t.equal({ c.broken, c.n_waiting }, { false, 0 })
   t.equal(p:result(10), 1)
 end
-
--- ---- as values ------------------------------------------------------------------
 
 tests["in messages"] = function()
   local pool <close> = fz.pool(2)
@@ -309,8 +302,6 @@ tests["the action does not travel: the last to come must have it"] = function()
   t.match(pool:apply(outcome, b), BROKEN, "without its action")
   t.equal(p:result(10), BROKEN)
 end
-
--- ---- many -----------------------------------------------------------------------
 
 tests["eight in step, hundreds of rounds"] = function()
   local rounds = fz.value("i", 0)

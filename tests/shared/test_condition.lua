@@ -37,8 +37,6 @@ local function is_free(lock)
   return p:result(10)
 end
 
--- ---- one process ------------------------------------------------------------
-
 tests["waiting and notifying need the lock"] = function()
   local c = fz.condition()
   t.match(tostring(c), "fzlua.Condition: 0x")
@@ -113,8 +111,6 @@ tests["wrong arguments are said where they are"] = function()
   c:notify(math.maxinteger)
   c:release()
 end
-
--- ---- processes ----------------------------------------------------------------
 
 tests["those that have waited longest are notified"] = function()
   for _, lock in ipairs { fz.lock(), fz.rlock() } do
@@ -251,10 +247,11 @@ tests["the next to acquire it, too"] = function()
 end
 
 tests["Ctrl-C in a wait: the lock is held, and the next waits as ever"] = function()
-  local script = t.file [[
+  local out = t.interrupt [[
     local c = fz.condition()
     c:acquire()
     c:acquire()
+    ready()
     local ok, e = pcall(c.wait, c)
     print(ok, e.kind)
     c:release()
@@ -264,19 +261,18 @@ tests["Ctrl-C in a wait: the lock is held, and the next waits as ever"] = functi
     c:release()
     print(pcall(c.release, c))
   ]]
-  local out = t.shell(("timeout --foreground -k 20 -s INT 0.5 env --default-signal=INT "
-    .. '"$FZLUA" %s </dev/null'):format(script))
   t.match(out, "false\tinterrupted\nnil\ttimeout\nfalse\nfalse\t")
 end
 
 tests["Ctrl-C while another has the lock: first the lock, then the error"] = function()
-  local script = t.file [[
+  local out = t.interrupt [[
     local c, has = fz.condition(), fz.event()
     c:acquire()
     local p <close> = fz.process(function()
       c:acquire()
       c:notify()
       has:set()
+      ready()
       os.execute "sleep 1.5"
       c:release()
     end):start()
@@ -285,8 +281,6 @@ tests["Ctrl-C while another has the lock: first the lock, then the error"] = fun
     c:release()
     print((p:join(10)))
   ]]
-  local out = t.shell(("timeout --foreground -k 20 -s INT 0.7 env --default-signal=INT "
-    .. '"$FZLUA" %s </dev/null'):format(script))
   t.equal(out, "false\tinterrupted\ttrue\ntrue\n")
 end
 
@@ -303,8 +297,6 @@ tests["a callback within a wait cannot wait for another one"] = function()
   c:release()
   assert(is_free(d))
 end
-
--- ---- as values ------------------------------------------------------------------
 
 tests["in messages, and its lock with it"] = function()
   local pool <close> = fz.pool(2)
@@ -341,8 +333,6 @@ tests["in messages, and its lock with it"] = function()
   c:release()
   t.equal(r:get(10), true)
 end
-
--- ---- many -----------------------------------------------------------------------
 
 tests["eight that wait, notify, give up and are killed: nobody hangs"] = function()
   local c, items, made = fz.condition(), fz.value("i", 0), fz.value("i", 0)

@@ -58,7 +58,7 @@ tests["set and cleared at once: those that waited go on"] = function()
   for _ = 1, 20 do
     local e, ready = fz.event(), fz.semaphore(0)
     local procs = waiters(2, e, ready)
-    os.execute "sleep 0.01"
+    t.until_asleep(procs)
     e:set()
     e:clear()
     for _, p in ipairs(procs) do
@@ -109,13 +109,12 @@ tests["results of a pool arrive meanwhile, and callbacks are called"] = function
 end
 
 tests["Ctrl-C ends a wait"] = function()
-  local script = t.file [[
+  local out = t.interrupt [[
     local e = fz.event()
+    ready()
     local ok, err = pcall(e.wait, e)
     print(ok, err.kind, e:wait(0))
   ]]
-  local out = t.shell(("timeout --foreground -k 20 -s INT 0.5 env --default-signal=INT "
-    .. '"$FZLUA" %s </dev/null'):format(script))
   t.equal(out, "false\tinterrupted\tnil\ttimeout\n")
 end
 

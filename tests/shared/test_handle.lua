@@ -25,8 +25,6 @@ local function shared_bytes()
   return rss and rss * 1024 or 0
 end
 
--- ---- messages ---------------------------------------------------------------
-
 tests["a handle that comes back is equal to the one that was sent, and no other"] = function()
   local pool <close> = fz.pool(1)
   for _, h in ipairs(one_of_each()) do
@@ -114,8 +112,6 @@ tests["many that are dropped while a child may have them take no time each"] = f
   p:join()
 end
 
--- ---- life -------------------------------------------------------------------
-
 tests["what is collected is freed, with its memory"] = function()
   collectgarbage()
   for _ = 1, 12 do
@@ -201,8 +197,6 @@ tests["many short-lived makers do not use up memory"] = function()
   end
   assert(shared_bytes() < before + (300 << 20))
 end
-
--- ---- what was sent stays, and is small --------------------------------------
 
 -- How much shared memory that adds, behind some rounds that make what is kept anyway.
 local function growth(rounds, f)
@@ -294,8 +288,6 @@ tests["a huge one that there is no memory for raises"] = function()
   t.match(e.message, "no memory for something shared")
 end
 
--- ---- waiting ----------------------------------------------------------------
-
 tests["who waits for an event takes what its workers print and return meanwhile"] = function()
   local out, err, status = t.command("-e", [[
     local pool <close> = fz.pool(2)
@@ -359,13 +351,16 @@ tests["Ctrl-C ends a wait, and what is waited for is whole after it"] = function
           inside.value = 1
           -- os.execute ignores Ctrl-C: not before the other one has left it.
           while outside.value == 0 do os.execute "sleep 0.01" end
-          os.execute("sleep 0.2; kill -INT " .. pid .. "; sleep 0.2")
+          os.execute(("until grep -q ^State:.S /proc/%d/status; do sleep 0.01; done; "
+            .. "sleep 0.05; kill -INT %d"):format(pid, pid))
+          while outside.value == 1 do os.execute "sleep 0.01" end
           lock:release()
         end)
       end):start()
       while inside.value == 0 do os.execute "sleep 0.01" end
       outside.value = 1
       local ok, e = pcall(function() ]] .. wait .. [[ end)
+      outside.value = 2
       p:join()
       q:put(1)
       event:set()

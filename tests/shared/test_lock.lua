@@ -32,8 +32,6 @@ local function is_free(lock)
   return p:result(10)
 end
 
--- ---- one process ------------------------------------------------------------
-
 both("what it is, is in its text", function(lock, kind)
   t.match(tostring(lock), kind == "lock" and "fzlua.Lock: 0x" or "fzlua.RLock: 0x")
   assert(lock == lock and lock ~= MAKERS[kind]())
@@ -86,8 +84,6 @@ tests["an rlock is free once it was released as often as acquired"] = function()
   assert(is_free(lock))
   t.fails("error", lock.release, lock)
 end
-
--- ---- with, guard --------------------------------------------------------------
 
 both("with: arguments, results, and it is held meanwhile", function(lock)
   local r = table.pack(lock:with(function(...)
@@ -180,8 +176,6 @@ tests["with and guards of an rlock leave it as it was before"] = function()
   assert(is_free(lock))
 end
 
--- ---- processes ----------------------------------------------------------------
-
 both("a child does not hold what its parent holds", function(lock)
   lock:acquire()
   local p <close> = fz.process(function()
@@ -262,22 +256,19 @@ both("waiting costs no time of the processor", function(lock)
 end)
 
 both("Ctrl-C ends a wait", function(_, kind)
-  local script = t.file(([[
+  local out = t.interrupt(([[
     local lock = fz.%s()
     local p = fz.process(function() lock:acquire() while true do os.execute "sleep 60" end end)
     p:start()
     while lock:acquire(0) do lock:release() end
+    ready()
     local ok, e = pcall(lock.acquire, lock)
     print(ok, e.kind)
     p:kill()
     print(lock:acquire(10))
   ]]):format(kind))
-  local out = t.shell(("timeout --foreground -k 20 -s INT 0.5 env --default-signal=INT "
-    .. '"$FZLUA" %s </dev/null'):format(script))
   t.equal(out, "false\tinterrupted\ntrue\tabandoned\n")
 end)
-
--- ---- as values ------------------------------------------------------------------
 
 both("in messages: arguments, results, tables, upvalues, stages", function(lock)
   local pool <close> = fz.pool(2) -- forked before some of them are made
@@ -317,8 +308,6 @@ both("without workers", function(lock)
   t.equal(fz.map(function(i) return lock:with(math.abs, -i) end, { 1, 2 }), { 1, 2, n = 2 })
   assert(in_this_process)
 end)
-
--- ---- many -----------------------------------------------------------------------
 
 both("eight that hurry, wait, give up and are killed: one at a time", function(lock, kind)
   local file = t.file ""

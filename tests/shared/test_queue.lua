@@ -239,17 +239,17 @@ return {
   end,
 
   ["Ctrl-C ends a wait"] = function()
-    local script = t.file [[
+    local script = [[
       local q, full = fz.queue(), fz.queue(1)
       full:put(1)
       local which = ...
+      ready()
       local ok, e = pcall(which == "get" and q.get or which == "put" and full.put or full.join,
         which == "get" and q or full, which == "put" and {("x"):rep(100000)} or nil)
       print(ok, e.kind, q:size(), full:size())
     ]]
     for _, which in ipairs { "get", "put", "join" } do
-      local out = t.shell(("timeout --foreground -k 20 -s INT 0.5 env --default-signal=INT "
-        .. '"$FZLUA" %s %s </dev/null'):format(script, which))
+      local out = t.interrupt(script, which)
       t.equal(out, "false\tinterrupted\t0\t1\n")
     end
   end,

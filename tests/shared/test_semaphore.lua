@@ -77,7 +77,7 @@ tests["all that sleep are woken by as many releases"] = function()
   for i = 1, 6 do
     procs[i] = fz.process(function() s:acquire() done:release() end):start()
   end
-  os.execute "sleep 0.1"
+  t.until_asleep(procs)
   s:release(2)
   for _ = 1, 2 do assert(done:acquire(10)) end
   t.equal(done:acquire(0.1), false)
@@ -92,7 +92,7 @@ tests["a waiter that was woken and killed does not keep others asleep"] = functi
   for i = 1, 4 do
     procs[i] = fz.process(function() s:acquire() done:release() end):start()
   end
-  os.execute "sleep 0.05"
+  t.until_asleep(procs)
   procs[1]:kill()
   s:release(4)
   for _ = 1, 3 do assert(done:acquire(10)) end

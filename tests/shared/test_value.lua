@@ -24,8 +24,6 @@ local function kill_self()
   os.execute("kill -9 " .. file:read "n")
 end
 
--- ---- numbers ----------------------------------------------------------------
-
 tests["what one writes one reads, integers as integers and floats as floats"] = function()
   for code in INTEGERS:gmatch "." do
     local v = fz.value(code)
@@ -117,8 +115,6 @@ tests["it has one field, methods, and nothing else"] = function()
   t.match(tostring(v), "fzlua.Value: ")
 end
 
--- ---- add --------------------------------------------------------------------
-
 tests["add returns the sum, or raises and leaves the value"] = function()
   local v = fz.value("d", 0.5)
   t.equal(v:add(1), 1.5)
@@ -163,8 +159,6 @@ tests["four processes that add lose nothing"] = function()
   for _, p in ipairs(processes) do t.equal(p:join(30), true) end
   t.equal({ v.value, d.value }, { 200000, 100000.0 })
 end
-
--- ---- with -------------------------------------------------------------------
 
 tests["with calls f with the value and returns what it returns"] = function()
   local v = fz.value("i", 1)
@@ -251,23 +245,24 @@ tests["what with does is one step for others, who read meanwhile"] = function()
 end
 
 tests["a write waits while another process is inside, a read does not"] = function()
-  local v, entered = fz.value("i", 1), fz.value("b")
+  local v, entered, read = fz.value("i", 1), fz.value("b"), fz.event()
   local p <close> = fz.process(function()
     v:with(function()
       entered.value = 1
-      os.execute "sleep 0.3"
+      read:wait()
+      os.execute "sleep 0.2"
       v.value = 10
     end)
   end):start()
   t.until_true(function() return entered.value == 1 end)
-  t.equal(v.value, 1)
-  v.value = v.value + 1 -- v.value was read before, but written after
+  local before = v.value
+  t.equal(before, 1)
+  read:set()
+  v.value = before + 1
   t.equal(v.value, 2)
   p:join()
   t.equal(v:add(1), 3)
 end
-
--- ---- processes --------------------------------------------------------------
 
 tests["who dies inside with holds nobody up, however deep it was"] = function()
   local v = fz.value("i", 1)
@@ -298,7 +293,7 @@ tests["who dies while others wait for it holds nobody up"] = function()
   end):start()
   t.until_true(function() return entered.value == 1 end)
   for i = 1, 3 do list[i] = fz.process(function() return v:add(1) end):start() end
-  os.execute "sleep 0.1"
+  t.until_asleep(list)
   p:kill()
   for _, w in ipairs(list) do t.equal(w:join(10), true) end
   p:join()
