@@ -138,7 +138,7 @@ starve(lua_State *L, const char *function)
 }
 
 static void
-test_guard_holds_nothing_where_memory_ends(void **state)
+test_guard_holds_nothing_after_an_allocation_failed(void **state)
 {
 	starve(*state, "with");
 	starve(*state, "guard");
@@ -146,7 +146,7 @@ test_guard_holds_nothing_where_memory_ends(void **state)
 
 /* Holding it as nobody would be holding it with others. */
 static void
-test_guard_is_not_for_who_is_no_member(void **state)
+test_guard_raises_in_a_process_without_a_member_number(void **state)
 {
 	int status = -1;
 	pid_t pid;
@@ -172,7 +172,7 @@ test_guard_is_not_for_who_is_no_member(void **state)
 }
 
 static void
-test_wait_leaves_all_whole_where_memory_ends(void **state)
+test_wait_leaves_all_whole_after_an_allocation_failed(void **state)
 {
 	starve(*state, "wait");
 	starve(*state, "barrier");
@@ -278,9 +278,9 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_guard_holds_nothing_where_memory_ends),
-		TEST(test_guard_is_not_for_who_is_no_member),
-		TEST(test_wait_leaves_all_whole_where_memory_ends),
+		TEST(test_guard_holds_nothing_after_an_allocation_failed),
+		TEST(test_guard_raises_in_a_process_without_a_member_number),
+		TEST(test_wait_leaves_all_whole_after_an_allocation_failed),
 		cmocka_unit_test(test_wait_is_an_error_at_the_end_of_the_state),
 		TEST(test_objects_are_freed_with_their_handles),
 		TEST(test_objects_of_a_condition_keep_its_lock),

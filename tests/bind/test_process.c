@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "api/fzlua.h"
+#include "descriptors.h"
 #include "faults.h"
 #include "value/lerror.h"
 #include "world.h"
@@ -134,7 +135,7 @@ teardown(void **state)
 }
 
 static void
-test_process_start_that_fails_is_told_and_can_be_tried_again(void **state)
+test_process_start_that_fails_is_reported_and_can_be_tried_again(void **state)
 {
 	struct host *h = *state;
 	unsigned long n = 0;
@@ -352,7 +353,7 @@ main(void)
 		cmocka_unit_test(
 		    test_process_host_without_standard_files_keeps_none),
 		TEST(
-		    test_process_start_that_fails_is_told_and_can_be_tried_again),
+		    test_process_start_that_fails_is_reported_and_can_be_tried_again),
 		TEST(test_process_without_a_fork_says_so),
 		TEST(test_process_that_cannot_be_set_up_says_why),
 		TEST(test_process_any_call_may_fail_at_its_end),

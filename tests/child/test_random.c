@@ -146,7 +146,7 @@ test_random_goes_on_where_it_was(void **state)
 
 /* Found once, it is found again, also where math.random was replaced. */
 static void
-test_random_of_old_is_kept(void **state)
+test_random_state_found_once_is_found_again(void **state)
 {
 	struct fz_random r, again;
 	lua_State *L = *state;
@@ -163,7 +163,7 @@ test_random_of_old_is_kept(void **state)
 
 /* In place of math.random, or of the whole library. */
 static void
-test_random_of_others_is_left_alone(void **state)
+test_random_leaves_a_replaced_generator_alone(void **state)
 {
 	static const char *const others[] = {
 		"math.random = function() return 4 end",
@@ -314,7 +314,7 @@ test_random_no_seed_stops_the_generator(void **state)
 
 /* What the script sets itself counts, also before its first number. */
 static void
-test_random_of_its_own_seed_is_kept_to(void **state)
+test_random_keeps_a_seed_that_the_script_sets(void **state)
 {
 	lua_Integer first[NUMBERS], again[NUMBERS];
 	lua_State *other = luaL_newstate(), *L = *state;
@@ -381,7 +381,7 @@ test_random_a_seed_that_is_due_is_saved_too(void **state)
 
 /* Without the library, or with others in its place, nothing is replaced. */
 static void
-test_random_what_is_no_generator_is_not_wrapped(void **state)
+test_random_wraps_no_other_function(void **state)
 {
 	static const char *const others[] = { "math.random = nil",
 		"math.randomseed = nil", "math.randomseed = print",
@@ -414,16 +414,16 @@ main(void)
 		TEST(test_random_seeds_that_are_close_give_other_numbers),
 		TEST(test_random_mixed_seeds_differ),
 		TEST(test_random_goes_on_where_it_was),
-		TEST(test_random_of_old_is_kept),
-		TEST(test_random_of_others_is_left_alone),
+		TEST(test_random_state_found_once_is_found_again),
+		TEST(test_random_leaves_a_replaced_generator_alone),
 		TEST(test_random_first_numbers_of_neighbours_are_unlike),
 		TEST(
 		    test_random_a_call_does_not_change_the_numbers_of_the_next),
 		TEST(test_random_no_seed_stops_the_generator),
-		TEST(test_random_of_its_own_seed_is_kept_to),
+		TEST(test_random_keeps_a_seed_that_the_script_sets),
 		TEST(test_random_an_error_is_no_reason_for_the_same_numbers),
 		TEST(test_random_a_seed_that_is_due_is_saved_too),
-		TEST(test_random_what_is_no_generator_is_not_wrapped),
+		TEST(test_random_wraps_no_other_function),
 	};
 
 	int nfailed = cmocka_run_group_tests_name("at once", tests, NULL, NULL);

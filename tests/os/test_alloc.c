@@ -132,7 +132,7 @@ test_alloc_a_freed_block_is_the_next_one_of_its_size(void **state)
 }
 
 static void
-test_alloc_what_is_too_big_or_too_much_is_not_kept(void **state)
+test_alloc_does_not_keep_blocks_too_big_or_too_many(void **state)
 {
 	void *p[40];
 	size_t before;
@@ -267,7 +267,7 @@ main(void)
 		cmocka_unit_test(
 		    test_alloc_a_freed_block_is_the_next_one_of_its_size),
 		cmocka_unit_test(
-		    test_alloc_what_is_too_big_or_too_much_is_not_kept),
+		    test_alloc_does_not_keep_blocks_too_big_or_too_many),
 		cmocka_unit_test(test_alloc_a_child_has_none_of_what_is_kept),
 		cmocka_unit_test(
 		    test_alloc_without_memory_a_block_is_as_it_was),

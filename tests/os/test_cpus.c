@@ -297,8 +297,6 @@ test_cpus_cores_count_threads_of_one_once(void **state)
 	assert_int_equal(fz_cpus_count(), 8);
 }
 
-/* ---- where a child begins ------------------------------------------------ */
-
 /* The one processor where child 77 is put for a moment; -1: it is not. */
 static int
 place_of(unsigned n)
@@ -346,7 +344,7 @@ test_cpus_children_begin_on_the_processors_behind_ours(void **state)
 
 /* More processors than a mask has, no mask, none known: nothing is asked. */
 static void
-test_cpus_where_it_cannot_be_known_children_begin_anywhere(void **state)
+test_cpus_children_begin_anywhere_if_the_processor_is_unknown(void **state)
 {
 	(void)state;
 	mask_size = sizeof(cpu_set_t);
@@ -391,7 +389,7 @@ assert_stored(const cpu_set_t *mask)
 }
 
 static void
-test_cpus_a_child_may_go_where_it_could(void **state)
+test_cpus_a_child_keeps_its_affinity(void **state)
 {
 	cpu_set_t all, one;
 	int i = 0;
@@ -426,8 +424,8 @@ main(void)
 		TEST(test_cpus_cores_count_threads_of_one_once),
 		TEST(test_cpus_children_begin_on_the_processors_behind_ours),
 		TEST(
-		    test_cpus_where_it_cannot_be_known_children_begin_anywhere),
-		TEST(test_cpus_a_child_may_go_where_it_could),
+		    test_cpus_children_begin_anywhere_if_the_processor_is_unknown),
+		TEST(test_cpus_a_child_keeps_its_affinity),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

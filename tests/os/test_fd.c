@@ -156,7 +156,7 @@ test_fd_nonblock_reads_say_eagain(void **state)
 }
 
 static void
-test_fd_nonblock_tells_failures(void **state)
+test_fd_nonblock_reports_failures(void **state)
 {
 	struct fz_err err;
 
@@ -230,7 +230,7 @@ open_many(void)
 }
 
 static void
-test_fd_private_ones_are_closed_and_no_other(void **state)
+test_fd_close_private_closes_no_other(void **state)
 {
 	int fd = FIRST + 5;
 
@@ -271,7 +271,7 @@ close_others_in_child(void)
 }
 
 static void
-test_fd_close_others_keeps_those_and_the_standard_ones(void **state)
+test_fd_close_others_keeps_named_and_standard_descriptors(void **state)
 {
 	pid_t pid;
 	int status;
@@ -392,7 +392,7 @@ test_fd_broken_pipe_is_an_error_not_a_signal(void **state)
 }
 
 static void
-test_fd_a_waiting_sigpipe_of_others_is_left_alone(void **state)
+test_fd_leaves_a_pending_sigpipe_alone(void **state)
 {
 	const struct timespec now = { 0, 0 };
 	sigset_t set, before;
@@ -470,17 +470,17 @@ main(void)
 		TEST(test_fd_pipes_close_on_exec),
 		cmocka_unit_test(test_fd_pipe_failure_leaves_no_numbers),
 		TEST(test_fd_nonblock_reads_say_eagain),
-		TEST(test_fd_nonblock_tells_failures),
+		TEST(test_fd_nonblock_reports_failures),
 		TEST(test_fd_a_standard_number_is_left_for_another),
 		TEST(test_fd_pipes_have_no_standard_numbers),
-		TEST(test_fd_private_ones_are_closed_and_no_other),
-		TEST(test_fd_close_others_keeps_those_and_the_standard_ones),
+		TEST(test_fd_close_private_closes_no_other),
+		TEST(test_fd_close_others_keeps_named_and_standard_descriptors),
 		TEST(test_fd_limit_is_raised_and_restored),
 		TEST(test_fd_close_keeps_errno),
 		TEST(test_fd_interrupted_calls_are_retried),
 		TEST(test_fd_write_all_goes_on_after_short_writes),
 		TEST(test_fd_broken_pipe_is_an_error_not_a_signal),
-		TEST(test_fd_a_waiting_sigpipe_of_others_is_left_alone),
+		TEST(test_fd_leaves_a_pending_sigpipe_alone),
 		TEST(test_fd_read_number_finds_a_field_at_the_start_of_a_line),
 		TEST(test_fd_read_text_reads_files_of_any_length),
 	};

@@ -50,8 +50,6 @@ __wrap_malloc(size_t n)
 	return no_memory ? NULL : __real_malloc(n);
 }
 
-/* ---- what make tells ---------------------------------------------------- */
-
 /* Whether such MAKEFLAGS name a pipe; two %d are the numbers `a` and `b`. */
 static bool
 finds(const char *format, int a, int b, int fd[2])
@@ -122,7 +120,7 @@ test_jobserver_a_pipe_by_its_numbers(void **state)
 }
 
 static void
-test_jobserver_what_is_no_pipe_is_ignored(void **state)
+test_jobserver_ignores_other_files(void **state)
 {
 	static const char auth[] = "--jobserver-auth=%d,%d";
 	int a[2], b[2], fd[2];
@@ -204,7 +202,7 @@ test_jobserver_a_pipe_that_cannot_be_opened_is_ignored(void **state)
 }
 
 static void
-test_jobserver_a_reader_never_waits(void **state)
+test_jobserver_a_reader_never_blocks(void **state)
 {
 	int shared[2], in;
 	char byte;
@@ -258,8 +256,6 @@ test_jobserver_a_pipe_has_room_for_its_tokens(void **state)
 	assert_int_equal(fz_jobserver_count(7777), 0);
 }
 
-/* ---- what workers are told ---------------------------------------------- */
-
 static const char *
 get(char *const *env, const char *name)
 {
@@ -291,7 +287,7 @@ assert_flags(char *ours, const char *expected)
 }
 
 static void
-test_jobserver_workers_are_told_of_the_pipe(void **state)
+test_jobserver_workers_get_the_pipe_in_makeflags(void **state)
 {
 	char none[] = "HOME=/",
 	     empty[] = "MAKEFLAGS=", short_[] = "MAKEFLAGS=kw",
@@ -312,7 +308,7 @@ test_jobserver_workers_are_told_of_the_pipe(void **state)
 }
 
 static void
-test_jobserver_make_tells_of_its_own(void **state)
+test_jobserver_finds_the_pipe_of_make(void **state)
 {
 	static const int none[2] = { -1, -1 };
 	char flags[] = "MAKEFLAGS= -j3 --jobserver-auth=3,4";
@@ -363,15 +359,16 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_jobserver_a_pipe_by_its_numbers),
-		cmocka_unit_test(test_jobserver_what_is_no_pipe_is_ignored),
+		cmocka_unit_test(test_jobserver_ignores_other_files),
 		cmocka_unit_test(test_jobserver_a_fifo_by_its_name),
 		cmocka_unit_test(test_jobserver_a_long_name_is_ignored),
 		cmocka_unit_test(
 		    test_jobserver_a_pipe_that_cannot_be_opened_is_ignored),
-		cmocka_unit_test(test_jobserver_a_reader_never_waits),
+		cmocka_unit_test(test_jobserver_a_reader_never_blocks),
 		cmocka_unit_test(test_jobserver_a_pipe_has_room_for_its_tokens),
-		cmocka_unit_test(test_jobserver_workers_are_told_of_the_pipe),
-		cmocka_unit_test(test_jobserver_make_tells_of_its_own),
+		cmocka_unit_test(
+		    test_jobserver_workers_get_the_pipe_in_makeflags),
+		cmocka_unit_test(test_jobserver_finds_the_pipe_of_make),
 		cmocka_unit_test(test_jobserver_workers_start_no_threads),
 		cmocka_unit_test(test_jobserver_an_environment_takes_memory),
 	};

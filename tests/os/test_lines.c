@@ -187,7 +187,7 @@ test_lines_memory_short_passes_pieces_on(void **state)
 }
 
 static void
-test_lines_failures_are_told(void **state)
+test_lines_failures_are_reported(void **state)
 {
 	struct relay *relay = *state;
 	struct fz_err err;
@@ -212,7 +212,7 @@ main(void)
 		TEST(test_lines_short_and_interrupted_reads_change_nothing),
 		TEST(test_lines_too_long_come_in_pieces),
 		TEST(test_lines_memory_short_passes_pieces_on),
-		TEST(test_lines_failures_are_told),
+		TEST(test_lines_failures_are_reported),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,7 +135,7 @@ teardown(void **state)
 }
 
 static void
-test_loop_tells_what_is_ready(void **state)
+test_loop_reports_what_is_ready(void **state)
 {
 	struct fz_loop *loop = *state;
 	struct thing t;
@@ -340,7 +340,7 @@ test_loop_a_timer_may_rearm_itself(void **state)
 
 /* Whatever calls itself again, the step ends and all else is served. */
 static void
-test_loop_what_calls_itself_for_ever_holds_up_nothing(void **state)
+test_loop_endless_deferred_calls_block_nothing(void **state)
 {
 	struct fz_loop *loop = *state;
 	struct thing timer, a, b, pipe;
@@ -445,7 +445,7 @@ child_checks(struct fz_loop *loop, struct thing *t, struct thing *u)
 }
 
 static void
-test_loop_a_child_lets_go_of_all(void **state)
+test_loop_a_child_releases_all(void **state)
 {
 	struct fz_loop *loop = *state;
 	struct thing t, u;
@@ -540,7 +540,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_loop_tells_what_is_ready),
+		TEST(test_loop_reports_what_is_ready),
 		TEST(test_loop_end_of_file_is_ready_to_read),
 		TEST(test_loop_rewatch_changes_events),
 		TEST(test_loop_unwatch_in_a_callback_is_at_once),
@@ -550,10 +550,10 @@ main(void)
 		TEST(test_loop_timers_fire_in_order),
 		TEST(test_loop_waits_for_a_timer_and_not_longer),
 		TEST(test_loop_a_timer_may_rearm_itself),
-		TEST(test_loop_what_calls_itself_for_ever_holds_up_nothing),
+		TEST(test_loop_endless_deferred_calls_block_nothing),
 		TEST(test_loop_a_timer_may_disarm_a_due_one),
 		TEST(test_loop_calls_what_was_deferred_once),
-		TEST(test_loop_a_child_lets_go_of_all),
+		TEST(test_loop_a_child_releases_all),
 		TEST(test_loop_a_signal_ends_a_step),
 		TEST(test_loop_any_call_may_fail),
 	};

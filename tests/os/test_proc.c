@@ -75,7 +75,7 @@ test_proc_reap_without_waiting_says_alive(void **state)
 }
 
 static void
-test_proc_a_child_reaped_by_others_is_never_waited_for(void **state)
+test_proc_does_not_wait_for_a_child_that_the_host_has_reaped(void **state)
 {
 	struct forked *f = *state;
 	struct fz_death death;
@@ -124,7 +124,7 @@ abort_now(void *ctx, const struct fz_err *failed)
 }
 
 static void
-test_proc_death_by_a_signal_is_told(void **state)
+test_proc_death_by_a_signal_is_reported(void **state)
 {
 	struct forked *f = *state;
 	struct fz_death death;
@@ -149,7 +149,7 @@ use_cpu_time(void *ctx, const struct fz_err *failed)
 
 /* At the soft limit; the hard one says the same of SIGKILL. */
 static void
-test_proc_death_by_the_cpu_limit_is_told(void **state)
+test_proc_death_by_the_cpu_limit_is_reported(void **state)
 {
 	struct forked *f = *state;
 	struct rlimit before, limit;
@@ -189,7 +189,7 @@ tells_exit_of_reaped(void)
 }
 
 static void
-test_proc_exit_status_is_exact_where_the_host_ignores_sigchld(void **state)
+test_proc_exit_status_is_exact_if_the_host_ignores_sigchld(void **state)
 {
 	struct forked *f = *state;
 	struct fz_death death;
@@ -206,7 +206,7 @@ test_proc_exit_status_is_exact_where_the_host_ignores_sigchld(void **state)
 }
 
 static void
-test_proc_fork_failure_is_told(void **state)
+test_proc_fork_failure_is_reported(void **state)
 {
 	struct forked *f = *state;
 	struct fz_err err;
@@ -230,13 +230,14 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_proc_exit_status_is_what_the_entry_returns),
 		TEST(test_proc_reap_without_waiting_says_alive),
-		TEST(test_proc_a_child_reaped_by_others_is_never_waited_for),
-		TEST(test_proc_death_texts),
-		TEST(test_proc_death_by_a_signal_is_told),
-		TEST(test_proc_death_by_the_cpu_limit_is_told),
 		TEST(
-		    test_proc_exit_status_is_exact_where_the_host_ignores_sigchld),
-		TEST(test_proc_fork_failure_is_told),
+		    test_proc_does_not_wait_for_a_child_that_the_host_has_reaped),
+		TEST(test_proc_death_texts),
+		TEST(test_proc_death_by_a_signal_is_reported),
+		TEST(test_proc_death_by_the_cpu_limit_is_reported),
+		TEST(
+		    test_proc_exit_status_is_exact_if_the_host_ignores_sigchld),
+		TEST(test_proc_fork_failure_is_reported),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,7 +205,7 @@ print_both(void *ctx, const struct fz_err *failed)
 
 /* With numbers crossed, and with some of the three closed in the parent. */
 static void
-test_proc_output_goes_where_it_should(void **state)
+test_proc_output_goes_to_the_given_descriptors(void **state)
 {
 	struct forked *f = *state;
 	int saved[3], i, way;
@@ -270,7 +270,7 @@ tell_failure(void *ctx, const struct fz_err *failed)
 }
 
 static void
-test_proc_child_tells_what_failed_in_its_setup(void **state)
+test_proc_child_reports_what_failed_in_its_setup(void **state)
 {
 	static const struct {
 		enum call call;
@@ -300,7 +300,7 @@ test_proc_child_tells_what_failed_in_its_setup(void **state)
 }
 
 static void
-test_proc_descriptors_that_cannot_move_are_told(void **state)
+test_proc_descriptors_that_cannot_move_are_reported(void **state)
 {
 	const struct fz_proc_opts crossed[] = { { 0, -1 }, { -1, 1 },
 		{ 1, -1 } };
@@ -450,7 +450,7 @@ test_proc_memory_beyond_the_limit_is_refused(void **state)
 }
 
 static void
-test_proc_memory_limit_failures_are_told(void **state)
+test_proc_memory_limit_failures_are_reported(void **state)
 {
 	static const enum call calls[] = { GETRLIMIT, SETRLIMIT, OPEN_PROC,
 		READ };
@@ -476,14 +476,14 @@ main(void)
 		TEST(test_proc_child_starts_in_a_known_state),
 		TEST(test_proc_exit_in_a_child_runs_no_handler_of_the_parent),
 		TEST(test_proc_a_child_is_never_stopped_for_the_terminal),
-		TEST(test_proc_output_goes_where_it_should),
+		TEST(test_proc_output_goes_to_the_given_descriptors),
 		TEST(test_proc_buffered_output_is_written_once),
-		TEST(test_proc_child_tells_what_failed_in_its_setup),
-		TEST(test_proc_descriptors_that_cannot_move_are_told),
+		TEST(test_proc_child_reports_what_failed_in_its_setup),
+		TEST(test_proc_descriptors_that_cannot_move_are_reported),
 		TEST(test_proc_lives_on_when_the_thread_ends_that_forked_it),
 		TEST(test_proc_forks_among_threads),
 		TEST(test_proc_memory_beyond_the_limit_is_refused),
-		TEST(test_proc_memory_limit_failures_are_told),
+		TEST(test_proc_memory_limit_failures_are_reported),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

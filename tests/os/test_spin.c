@@ -24,7 +24,7 @@ lose(struct fz_spin *spin)
 }
 
 static void
-test_spin_ends_and_is_rarer_where_it_does_not_pay(void **state)
+test_spin_ends_and_is_rarer_if_it_does_not_pay(void **state)
 {
 	struct fz_spin spin = { 0 };
 	int moments = 0;
@@ -56,7 +56,7 @@ test_spin_that_pays_is_done_again(void **state)
 }
 
 static void
-test_spin_takes_no_processor_from_who_is_at_work(void **state)
+test_spin_does_not_take_the_last_processor(void **state)
 {
 	struct fz_spin spin = { .nbusy = (unsigned)fz_cpus_count() };
 
@@ -73,10 +73,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
-		    test_spin_ends_and_is_rarer_where_it_does_not_pay),
+		    test_spin_ends_and_is_rarer_if_it_does_not_pay),
 		cmocka_unit_test(test_spin_that_pays_is_done_again),
-		cmocka_unit_test(
-		    test_spin_takes_no_processor_from_who_is_at_work),
+		cmocka_unit_test(test_spin_does_not_take_the_last_processor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -138,7 +138,7 @@ test_batch_grows_while_it_runs(void **state)
 }
 
 static void
-test_batch_counts_what_runs_and_what_waits(void **state)
+test_batch_counts_running_and_waiting_items(void **state)
 {
 	struct fz_batch_counts c;
 
@@ -226,7 +226,7 @@ main(void)
 		TEST(test_batch_workers_may_have_the_list),
 		TEST(test_batch_chunks_have_their_size),
 		TEST(test_batch_grows_while_it_runs),
-		TEST(test_batch_counts_what_runs_and_what_waits),
+		TEST(test_batch_counts_running_and_waiting_items),
 		TEST(test_batch_two_of_them_go_in_turn),
 		TEST(test_batch_has_changed_when_it_is_done),
 	};

@@ -255,9 +255,9 @@ test_batch_rest_of_a_chunk_has_its_own_result_buffer(void **state)
 
 /* Otherwise it would go from one to the other, and neither gets to it. */
 static void
-test_batch_what_a_worker_has_not_begun_it_keeps(void **state)
+test_batch_workers_keep_chunks_that_they_have_not_begun(void **state)
 {
-	int64_t until = in_ms(30000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	for (int i = 0; i < 10; i++) {
 		place_init(*state, BATCH_TEST_MAX, BATCH_TEST_MAX);
@@ -275,7 +275,7 @@ test_batch_what_a_worker_has_not_begun_it_keeps(void **state)
 }
 
 static void
-test_batch_workers_killed_while_they_place_lose_nothing(void **state)
+test_batch_workers_killed_while_they_store_lose_nothing(void **state)
 {
 	struct batch_world *b = *state;
 	uint64_t before = 0;
@@ -327,8 +327,8 @@ main(void)
 		TEST(test_batch_raw_and_other_results_can_alternate),
 		TEST(test_batch_frees_its_result_buffers_however_it_ends),
 		TEST(test_batch_rest_of_a_chunk_has_its_own_result_buffer),
-		TEST(test_batch_what_a_worker_has_not_begun_it_keeps),
-		TEST(test_batch_workers_killed_while_they_place_lose_nothing),
+		TEST(test_batch_workers_keep_chunks_that_they_have_not_begun),
+		TEST(test_batch_workers_killed_while_they_store_lose_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,7 +30,7 @@
 static struct batch_test t, u;
 
 static void
-test_batch_without_workers_to_be_had_it_fails(void **state)
+test_batch_fails_if_no_worker_can_start(void **state)
 {
 	struct batch_world *b = *state;
 
@@ -138,7 +138,7 @@ scenario(struct batch_world *b, bool forks)
 	}
 	fz_batch_end(u.batch);
 	while (!fz_batch_done(t.batch) || !fz_batch_done(u.batch))
-		fz_loop_step(b->w->engine.loop, in_ms(5000), NULL);
+		fz_loop_step(b->w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	if (!all_came(&t, 6, 1) || !all_came(&u, 2, 0))
 		rc = -1;
 out:
@@ -177,7 +177,7 @@ test_batch_any_call_may_fail(void **state)
 }
 
 static void
-test_batch_any_call_may_fail_where_forks_do(void **state)
+test_batch_any_call_may_fail_when_forks_fail(void **state)
 {
 	any_call_may_fail(*state, false, 5);
 }
@@ -190,11 +190,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_batch_without_workers_to_be_had_it_fails),
+		TEST(test_batch_fails_if_no_worker_can_start),
 		TEST(test_batch_goes_on_with_the_workers_there_are),
 		TEST(test_batch_is_cancelled_with_its_pool),
 		TEST(test_batch_any_call_may_fail),
-		TEST(test_batch_any_call_may_fail_where_forks_do),
+		TEST(test_batch_any_call_may_fail_when_forks_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,7 @@
 static struct batch_test t;
 
 static void
-test_batch_local_items_are_called_by_who_asks(void **state)
+test_batch_local_items_are_called_by_their_caller(void **state)
 {
 	struct batch_world *b = *state;
 	struct fz_failure failure = { .err.kind = FZ_ERR_ERROR };
@@ -127,7 +127,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_batch_local_items_are_called_by_who_asks),
+		TEST(test_batch_local_items_are_called_by_their_caller),
 		TEST(test_batch_local_retries_wait_too),
 		TEST(test_batch_local_may_be_cancelled_within_an_item),
 	};

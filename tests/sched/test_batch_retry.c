@@ -144,7 +144,7 @@ test_batch_a_timeout_is_of_one_item(void **state)
 static void
 start_policy(struct batch_world *b, enum fz_policy policy)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	batch_test_init(&t, b, 1000);
 	batch_test_fill(&t, ITEM_SLEEP, 1);
@@ -161,7 +161,7 @@ start_policy(struct batch_world *b, enum fz_policy policy)
 }
 
 static void
-test_batch_policy_stop_lets_end_what_runs(void **state)
+test_batch_policy_stop_waits_for_running_items(void **state)
 {
 	start_policy(*state, FZ_POLICY_STOP);
 	assert_false(fz_batch_done(t.batch));
@@ -178,7 +178,7 @@ test_batch_policy_stop_lets_end_what_runs(void **state)
 }
 
 static void
-test_batch_policy_now_ends_what_runs(void **state)
+test_batch_policy_now_ends_running_items(void **state)
 {
 	start_policy(*state, FZ_POLICY_NOW);
 	assert_true(batch_test_finishes(&t));
@@ -234,7 +234,7 @@ test_batch_cancel_ends_all_at_once(void **state)
 static void
 test_batch_cancel_while_it_waits_for_another_attempt(void **state)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	batch_test_init(&t, *state, 1);
 	t.items[0] = ITEM_OF(ITEM_RAISE, 0);
@@ -281,8 +281,8 @@ main(void)
 		TEST(test_batch_added_items_are_tried_again_with_their_part),
 		TEST(test_batch_an_item_that_cannot_be_sent_fails_alone),
 		TEST(test_batch_a_timeout_is_of_one_item),
-		TEST(test_batch_policy_stop_lets_end_what_runs),
-		TEST(test_batch_policy_now_ends_what_runs),
+		TEST(test_batch_policy_stop_waits_for_running_items),
+		TEST(test_batch_policy_now_ends_running_items),
 		TEST(test_batch_policy_continue_calls_all),
 		TEST(test_batch_cancel_ends_all_at_once),
 		TEST(test_batch_cancel_while_it_waits_for_another_attempt),

@@ -55,7 +55,7 @@ static void
 test_batch_once_workers_leave_at_its_end(void **state)
 {
 	struct batch_world *b = *state;
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	b->opts.once = true;
 	for (int round = 1; round <= 2; round++) {
@@ -70,7 +70,7 @@ test_batch_once_workers_leave_at_its_end(void **state)
 }
 
 static void
-test_batch_an_idle_worker_gets_of_what_another_has(void **state)
+test_batch_an_idle_worker_gets_items_of_another(void **state)
 {
 	struct batch_world *b = *state;
 	int sum = 0, most = 0;
@@ -193,7 +193,7 @@ probe_child(void *ctx)
 }
 
 static void
-test_batch_in_a_worker_those_of_its_parent_are_closed(void **state)
+test_batch_of_the_parent_is_closed_in_a_worker(void **state)
 {
 	struct batch_world *b = *state;
 
@@ -277,10 +277,10 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_batch_a_worker_does_so_many_items_at_most),
 		TEST(test_batch_once_workers_leave_at_its_end),
-		TEST(test_batch_an_idle_worker_gets_of_what_another_has),
+		TEST(test_batch_an_idle_worker_gets_items_of_another),
 		TEST(test_batch_workers_may_all_be_forked_before),
 		TEST(test_batch_workers_get_functions_newer_than_they_are),
-		TEST(test_batch_in_a_worker_those_of_its_parent_are_closed),
+		TEST(test_batch_of_the_parent_is_closed_in_a_worker),
 		TEST(test_batch_a_function_may_be_in_the_part),
 		TEST(test_batch_workers_killed_200_times_lose_nothing),
 	};

@@ -274,21 +274,10 @@ teardown(void **state)
 static void
 step_until_ended(const struct stream *owner, unsigned n)
 {
-	int64_t until = in_ms(30000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (owner->ndone + owner->nfailed < n)
 		assert_true(step_until(owner->bench->w, until));
-}
-
-static void
-step_until_called(struct bench *b, enum job func, int n)
-{
-	int64_t until = in_ms(30000);
-
-	while (atomic_load(&b->w->shared->calls[func]) < n) {
-		assert_true(fz_clock_ns() < until);
-		fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
-	}
 }
 
 static unsigned
@@ -365,7 +354,7 @@ test_dispatch_a_worker_that_was_not_measured_gets_four_jobs(void **state)
 	bench_open(b, 2, 2);
 	stream_init(&s, b, 0, JOB_SLEEP, 60000);
 	stream_add(&s, 20);
-	step_until_called(b, JOB_SLEEP, 2);
+	wait_for_calls(b->w, JOB_SLEEP, 2);
 	for (w = fz_pool_busy(b->pools[0]); w != NULL; w = w->next)
 		assert_int_equal(w->njobs, 4);
 	assert_int_equal(s.nway, 8);
@@ -402,7 +391,7 @@ test_dispatch_an_idle_worker_gets_what_another_has_not_begun(void **state)
 	stream_init(&s, b, 0, JOB_SLEEP, 1);
 	stream_init(&t, b, 0, JOB_SLEEP, 60000);
 	stream_add(&t, 1);
-	step_until_called(b, JOB_SLEEP, 1);
+	wait_for_calls(b->w, JOB_SLEEP, 1);
 	stream_add(&s, 7); /* in turn at both workers, behind the long job */
 	step_until_ended(&s, 7);
 	assert_int_equal(s.ndone, 7);
@@ -454,7 +443,7 @@ test_dispatch_a_stopped_source_gets_back_what_was_not_begun(void **state)
 	bench_open(b, 2, 1);
 	stream_init(&s, b, 0, JOB_SLEEP, 20);
 	stream_add(&s, 4);
-	step_until_called(b, JOB_SLEEP, 1);
+	wait_for_calls(b->w, JOB_SLEEP, 1);
 	s.credit = 0;
 	fz_source_stop(&s.source, NULL);
 	step_until_ended(&s, 1);
@@ -473,10 +462,10 @@ test_dispatch_a_stopped_source_may_have_its_workers_killed(void **state)
 	stream_init(&s, b, 0, JOB_SLEEP, 60000);
 	stream_init(&t, b, 0, JOB_SLEEP, 50);
 	stream_add(&t, 1);
-	step_until_called(b, JOB_SLEEP, 1);
+	wait_for_calls(b->w, JOB_SLEEP, 1);
 	s.credit = 1;
 	stream_add(&s, 1);
-	step_until_called(b, JOB_SLEEP, 2);
+	wait_for_calls(b->w, JOB_SLEEP, 2);
 	s.credit = 0;
 	fz_source_stop(&s.source, &why);
 	step_until_ended(&s, 1);
@@ -495,7 +484,7 @@ test_dispatch_the_end_of_a_source_is_waited_for(void **state)
 	bench_open(b, 3, 3);
 	stream_init(&s, b, 0, JOB_IGNORE, 0);
 	stream_add(&s, 5);
-	step_until_called(b, JOB_IGNORE, 3);
+	wait_for_calls(b->w, JOB_IGNORE, 3);
 	s.credit = 0;
 	fz_source_end(&s.source, &why);
 	assert_int_equal(s.nfailed, 3);
@@ -540,8 +529,9 @@ test_dispatch_a_worker_that_dies_costs_one_job(void **state)
 
 /* Jobs of two pools; 0, or -1 if something could not be done. */
 static int
-scenario(struct bench *b)
+scenario(void *ctx)
 {
+	struct bench *b = ctx;
 	int rc = -1;
 
 	if (bench_open(b, 2, 2) != 0)
@@ -551,7 +541,7 @@ scenario(struct bench *b)
 	stream_add(&s, 5);
 	stream_add(&t, 5);
 	while (s.ndone + s.nfailed + t.ndone + t.nfailed < 10)
-		fz_loop_step(b->w->engine.loop, in_ms(5000), NULL);
+		fz_loop_step(b->w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	if (s.nfailed + t.nfailed == 0)
 		rc = 0;
 out:
@@ -562,21 +552,7 @@ out:
 static void
 test_dispatch_any_call_may_fail(void **state)
 {
-	struct bench *b = *state;
-	unsigned long n = 0;
-	int rc, nfailed = 0;
-	bool came;
-
-	do {
-		faults_at(++n);
-		rc = scenario(b);
-		came = faults_end();
-		nfailed += rc != 0;
-		assert_no_children();
-	} while (came);
-	assert_int_equal(rc, 0);
-	assert_true(nfailed > 5);
-	print_message("%lu calls, %d failures\n", n, nfailed);
+	assert_true(faults_at_each(scenario, *state) > 5);
 }
 
 #define T(f)                                 \

@@ -65,7 +65,7 @@ test_run_a_thousand_kills_lose_nothing(void **state)
 	while (nkills < KILLS) {
 		struct plan p;
 		uint32_t in, because;
-		int64_t until = in_ms(60000);
+		int64_t until = in_ms(PATIENCE_MS);
 
 		plan_init(&p, w, 1, 4);
 		fz_pool_free(p.pools[0]);
@@ -128,7 +128,7 @@ test_run_another_worker_ends_what_one_read_half_of(void **state)
 	plan_run(&p);
 	fz_run_set(p.run, in, blob_of_bytes(bulk_size()));
 	plan_start(&p);
-	assert_true(plan_finishes(&p, 60000));
+	assert_true(plan_finishes(&p));
 	assert_int_equal(
 	    fz_run_value(p.run, plan_value(&p, a))->len, bulk_size());
 	assert_int_equal(p.retries[a], 0);
@@ -152,7 +152,7 @@ test_run_ends_when_workers_die_at_once(void **state)
 	plan_run(&p);
 	fz_run_set(p.run, in, blob_of_number(1));
 	plan_start(&p);
-	assert_true(plan_finishes(&p, 20000));
+	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 5; i++)
 		assert_plan_failure(&p, i, FZ_ERR_CRASH, FZ_GRAPH_NONE);
 	assert_true(atomic_load(&w->shared->births) < 60);
@@ -176,7 +176,7 @@ test_run_ends_when_no_worker_can_be_forked(void **state)
 	plan_start(&p);
 	faults_at(0);
 	faults.fork_error = EAGAIN;
-	assert_true(plan_finishes(&p, 10000));
+	assert_true(plan_finishes(&p));
 	faults_end();
 	for (uint32_t i = 0; i < 5; i++)
 		assert_plan_failure(&p, i, FZ_ERR_ERROR, FZ_GRAPH_NONE);
@@ -199,7 +199,7 @@ test_run_goes_on_with_the_workers_there_are(void **state)
 	plan_start(&p);
 	faults_at(0);
 	faults.fork_error = EAGAIN;
-	assert_true(plan_finishes(&p, 10000));
+	assert_true(plan_finishes(&p));
 	faults_end();
 	assert_int_equal(atomic_load(&p.w->shared->births), 1);
 	assert_plan_ended(&p);
@@ -212,7 +212,6 @@ test_run_ends_when_its_pool_is_closed(void **state)
 {
 	struct plan p;
 	uint32_t in, because;
-	int64_t until = in_ms(5000);
 
 	plan_init(&p, *state, 2, 2);
 	p.opts.policy = FZ_POLICY_CONTINUE;
@@ -223,11 +222,10 @@ test_run_ends_when_its_pool_is_closed(void **state)
 	plan_run(&p);
 	fz_run_set(p.run, in, blob_of_number(60000));
 	plan_start(&p);
-	while (atomic_load(&p.w->shared->calls[JOB_SLEEP]) < 2)
-		assert_true(step_until(p.w, until));
+	wait_for_calls(p.w, JOB_SLEEP, 2);
 	fz_pool_close(p.pools[0]);
 	assert_no_children();
-	assert_true(plan_finishes(&p, 5000));
+	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 20; i++) {
 		enum fz_err_kind kind =
 		    fz_run_failure_of(p.run, i, &because)->err.kind;
@@ -252,7 +250,7 @@ scenario(struct world *w, struct fz_pool *pool, unsigned jobs)
 		.pools = &pool,
 		.npools = 1,
 		.jobs = jobs,
-		.deadline_ns = in_ms(20000),
+		.deadline_ns = in_ms(PATIENCE_MS),
 		.events = true,
 		.limits = { .timeout_ns = FZ_CLOCK_NEVER } };
 	struct fz_graph *graph = fz_graph_new(NULL);
@@ -291,7 +289,7 @@ scenario(struct world *w, struct fz_pool *pool, unsigned jobs)
 	if (fz_run_start(run, NULL) != 0)
 		goto out;
 	while (!fz_run_done(run))
-		fz_loop_step(w->engine.loop, in_ms(5000), NULL);
+		fz_loop_step(w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	if (fz_run_failure(run, &failed) == NULL) {
 		assert_int_equal(
 		    number_of_blob(w, fz_run_value(run, 3)), 200000);

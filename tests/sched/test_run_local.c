@@ -52,7 +52,7 @@ test_run_local_nodes_come_in_order(void **state)
 		local_done(&p, node, i);
 	}
 	assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
-	assert_true(plan_finishes(&p, 1000));
+	assert_true(plan_finishes(&p));
 	assert_plan_value(&p, 199, 199);
 	assert_plan_ended(&p);
 	plan_fini(&p);
@@ -103,7 +103,7 @@ test_run_local_failures_follow_the_policy(void **state)
 			local_done(&p, x, 9);
 		}
 		assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
-		assert_true(plan_finishes(&p, 1000));
+		assert_true(plan_finishes(&p));
 		assert_plan_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
 		assert_plan_failure(&p, b, FZ_ERR_CANCELLED, a);
 		if (policies[i] == FZ_POLICY_CONTINUE)
@@ -139,7 +139,7 @@ test_run_local_retries_wait_too(void **state)
 	}
 	assert_true(fz_clock_ns() - start >= 20 * FZ_CLOCK_MS);
 	local_done(&p, node, 3);
-	assert_true(plan_finishes(&p, 1000));
+	assert_true(plan_finishes(&p));
 	assert_plan_value(&p, a, 3);
 	plan_fini(&p);
 }

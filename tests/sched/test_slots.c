@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "descriptors.h"
 #include "faults.h"
 #include "os/loop.h"
 #include "sched/slots.h"
@@ -67,7 +68,7 @@ test_slots_tokens_go_back_as_they_were(void **state)
 	for (int i = 0; i < 4; i++)
 		fz_slots_give(m.slots);
 	assert_int_equal(slots_left(&m), 0);
-	assert_true(step_until(w, in_ms(1000)));
+	assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(read(m.pipe[0], bytes, 4), 3);
 	assert_non_null(strchr(bytes, 'a'));
 	assert_non_null(strchr(bytes, 'b'));
@@ -92,7 +93,7 @@ fill_pipe(int fd)
 
 /* A program that shares the pipe fills it: tokens are lost, and no time. */
 static void
-test_slots_a_full_pipe_blocks_nobody(void **state)
+test_slots_a_full_pipe_does_not_block(void **state)
 {
 	struct world *w = *state;
 	struct slots_waiter waiter = slots_waiter(NULL);
@@ -103,7 +104,7 @@ test_slots_a_full_pipe_blocks_nobody(void **state)
 		assert_true(fz_slots_take(m.slots, &waiter.waiter));
 	fill_pipe(m.pipe[1]);
 	fz_slots_give(m.slots);
-	assert_true(step_until(w, in_ms(1000)));
+	assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	fz_slots_give(m.slots);
 	fz_slots_trim(m.slots);
 	slots_make_end(w, &m);
@@ -126,7 +127,7 @@ test_slots_within_a_step_tokens_are_kept(void **state)
 	}
 	assert_int_equal(faults.calls, 0);
 	faults_end();
-	assert_true(step_until(w, in_ms(1000)));
+	assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(slots_left(&m), 1);
 	fz_slots_give(m.slots);
 	fz_slots_trim(m.slots); /* not only when the loop turns */
@@ -135,7 +136,7 @@ test_slots_within_a_step_tokens_are_kept(void **state)
 }
 
 static void
-test_slots_who_waits_gets_what_becomes_free(void **state)
+test_slots_a_waiter_gets_the_next_free_slot(void **state)
 {
 	struct world *w = *state;
 	struct slots_waiter waiters[3];
@@ -151,19 +152,19 @@ test_slots_who_waits_gets_what_becomes_free(void **state)
 	fz_slots_forget(&waiters[1].waiter);
 	fz_slots_forget(&waiters[1].waiter);
 	fz_slots_give(m.slots);
-	assert_true(step_until(w, in_ms(1000)));
+	assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(waiters[1].ntold, 0);
 	assert_int_equal(waiters[0].got + waiters[2].got, 1);
 	assert_int_equal(waiters[0].ntold + waiters[2].ntold, 2);
 	assert_int_equal(slots_left(&m), 0); /* it went from hand to hand */
 	fz_slots_give(m.slots);
-	assert_true(step_until(w, in_ms(1000)));
+	assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(waiters[0].got + waiters[2].got, 2);
 	slots_make_end(w, &m);
 }
 
 static void
-test_slots_a_token_of_others_wakes_who_waits(void **state)
+test_slots_a_token_of_another_process_wakes_the_waiter(void **state)
 {
 	struct world *w = *state;
 	struct slots_waiter waiter;
@@ -177,7 +178,7 @@ test_slots_a_token_of_others_wakes_who_waits(void **state)
 		assert_int_equal(fz_loop_step(w->engine.loop, 0, NULL), 0);
 		assert_int_equal(write(m.pipe[1], "x", 1), 1);
 		assert_true(fz_slots_has_free(m.slots) == false);
-		assert_true(step_until(w, in_ms(1000)));
+		assert_true(step_until(w, in_ms(PATIENCE_MS)));
 		assert_int_equal(waiter.ntold, i);
 		assert_true(waiter.got);
 		assert_int_equal(slots_left(&m), 0);
@@ -211,7 +212,7 @@ test_slots_have_the_number_they_were_given(void **state)
 	assert_int_equal(fz_slots_resize(slots, 5, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 4);
 	fz_slots_give(slots);
-	assert_true(step_until(w, in_ms(1000)));
+	assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(fz_slots_resize(slots, 2, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 2);
 	assert_int_equal(fz_slots_resize(slots, 65536, NULL), 0);
@@ -243,7 +244,7 @@ test_slots_lost_tokens_are_made_anew(void **state)
 }
 
 static void
-test_slots_under_make_there_are_no_others(void **state)
+test_slots_under_make_are_those_of_make(void **state)
 {
 	struct world *w = *state;
 	struct fz_slots *slots = fz_slots_new(&w->engine, NULL);
@@ -294,13 +295,13 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_slots_the_first_needs_no_token_and_no_call),
 		TEST(test_slots_tokens_go_back_as_they_were),
-		TEST(test_slots_a_full_pipe_blocks_nobody),
+		TEST(test_slots_a_full_pipe_does_not_block),
 		TEST(test_slots_within_a_step_tokens_are_kept),
-		TEST(test_slots_who_waits_gets_what_becomes_free),
-		TEST(test_slots_a_token_of_others_wakes_who_waits),
+		TEST(test_slots_a_waiter_gets_the_next_free_slot),
+		TEST(test_slots_a_token_of_another_process_wakes_the_waiter),
 		TEST(test_slots_have_the_number_they_were_given),
 		TEST(test_slots_lost_tokens_are_made_anew),
-		TEST(test_slots_under_make_there_are_no_others),
+		TEST(test_slots_under_make_are_those_of_make),
 		TEST(test_slots_of_make_may_fail),
 	};
 

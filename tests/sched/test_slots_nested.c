@@ -215,7 +215,7 @@ test_slots_tokens_of_the_dead_come_back(void **state)
 
 /* What os.exit() does under make. */
 static void
-test_slots_leaving_gives_back_what_those_below_hold(void **state)
+test_slots_leaving_gives_back_what_nested_workers_hold(void **state)
 {
 	struct world *w = *state;
 	struct fz_pool *pool, *own;
@@ -263,7 +263,7 @@ assert_told(struct world *w, struct nest *nest, struct fz_slots *slots,
 }
 
 static void
-test_slots_workers_are_told_how_to_share(void **state)
+test_slots_workers_get_the_pipe_to_share(void **state)
 {
 	struct world *w = *state;
 	struct fz_slots *slots = fz_slots_new(&w->engine, NULL);
@@ -295,7 +295,7 @@ test_slots_workers_are_told_how_to_share(void **state)
 }
 
 static void
-test_slots_under_make_workers_are_told_nothing_new(void **state)
+test_slots_under_make_workers_keep_their_makeflags(void **state)
 {
 	struct world *w = *state;
 	struct nest nest;
@@ -320,9 +320,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_slots_nested_pools_share_them),
 		TEST(test_slots_tokens_of_the_dead_come_back),
-		TEST(test_slots_leaving_gives_back_what_those_below_hold),
-		TEST(test_slots_workers_are_told_how_to_share),
-		TEST(test_slots_under_make_workers_are_told_nothing_new),
+		TEST(test_slots_leaving_gives_back_what_nested_workers_hold),
+		TEST(test_slots_workers_get_the_pipe_to_share),
+		TEST(test_slots_under_make_workers_keep_their_makeflags),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
+#include "descriptors.h"
 #include "faults.h"
 #include "os/loop.h"
 #include "sched/pool.h"
@@ -46,7 +47,7 @@ test_slots_a_pool_runs_no_more_than_there_are(void **state)
 }
 
 static void
-test_slots_a_worker_that_dies_gives_its_own_back(void **state)
+test_slots_a_worker_that_dies_gives_its_slot_back(void **state)
 {
 	static const enum job deaths[] = { JOB_KILL, JOB_EXIT, JOB_CRASH };
 	struct world *w = *state;
@@ -114,7 +115,7 @@ try_all(struct world *w)
 	for (int i = 0; i < 2 && good; i++)
 		good = slots_user_try(&users[i], pools[i], 3, JOB_ADD, 1) == 0;
 	for (int i = 0; i < 2 && good; i++) {
-		int64_t until = in_ms(10000);
+		int64_t until = in_ms(PATIENCE_MS);
 
 		while (users[i].ndone + users[i].nfailed < users[i].nsent &&
 		       fz_clock_ns() < until)
@@ -162,7 +163,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_slots_a_pool_runs_no_more_than_there_are),
-		TEST(test_slots_a_worker_that_dies_gives_its_own_back),
+		TEST(test_slots_a_worker_that_dies_gives_its_slot_back),
 		TEST(test_slots_closing_a_pool_gives_all_back),
 		TEST(test_slots_any_call_may_fail),
 	};

@@ -58,7 +58,7 @@ test_arena_given_back_memory_is_used_again(void **state)
 }
 
 static void
-test_arena_more_than_enough_goes_back_to_the_kernel(void **state)
+test_arena_gives_surplus_memory_back_to_the_kernel(void **state)
 {
 	struct fz_arena *arena = *state;
 	uint64_t a, b, c;
@@ -155,7 +155,7 @@ test_arena_parent_reads_what_a_child_wrote(void **state)
 }
 
 static void
-test_arena_nonsense_cannot_be_mapped(void **state)
+test_arena_refuses_to_map_a_wrong_extent(void **state)
 {
 	struct fz_arena *arena = *state;
 	uint64_t slice_end = UINT64_C(1) << FZ_ARENA_SLICE_BITS;
@@ -173,7 +173,7 @@ test_arena_nonsense_cannot_be_mapped(void **state)
 }
 
 static void
-test_arena_more_than_the_machine_has_is_refused(void **state)
+test_arena_refuses_more_than_the_machine_has(void **state)
 {
 	struct fz_arena *arena = *state;
 	struct fz_err err = { 0 };
@@ -228,7 +228,7 @@ test_arena_small_address_space_is_enough(void **state)
 }
 
 static void
-test_arena_no_address_space_is_told(void **state)
+test_arena_lack_of_address_space_is_reported(void **state)
 {
 	struct fz_arena *arena = *state;
 	struct fz_err err = { 0 };
@@ -249,7 +249,7 @@ test_arena_no_address_space_is_told(void **state)
 }
 
 static void
-test_arena_failures_of_new_are_told(void **state)
+test_arena_failures_of_new_are_reported(void **state)
 {
 	struct fz_err err = { 0 };
 
@@ -285,15 +285,15 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_arena_extents_are_writable_and_apart),
 		TEST(test_arena_given_back_memory_is_used_again),
-		TEST(test_arena_more_than_enough_goes_back_to_the_kernel),
+		TEST(test_arena_gives_surplus_memory_back_to_the_kernel),
 		TEST(test_arena_child_reads_what_the_parent_wrote),
 		TEST(test_arena_parent_reads_what_a_child_wrote),
-		TEST(test_arena_nonsense_cannot_be_mapped),
-		TEST(test_arena_more_than_the_machine_has_is_refused),
+		TEST(test_arena_refuses_to_map_a_wrong_extent),
+		TEST(test_arena_refuses_more_than_the_machine_has),
 		TEST(test_arena_unreservable_memory_is_refused),
 		TEST(test_arena_small_address_space_is_enough),
-		TEST(test_arena_no_address_space_is_told),
-		TEST(test_arena_failures_of_new_are_told),
+		TEST(test_arena_lack_of_address_space_is_reported),
+		TEST(test_arena_failures_of_new_are_reported),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

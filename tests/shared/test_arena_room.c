@@ -44,7 +44,7 @@ fill_room_below(struct fz_arena *arena, uint64_t offset)
 }
 
 static void
-test_arena_room_that_a_child_writes_is_its_owners(void **state)
+test_arena_room_that_a_child_writes_belongs_to_its_owner(void **state)
 {
 	struct fz_arena *arena = *state;
 	uint64_t at, behind;
@@ -108,7 +108,7 @@ test_arena_room_is_unmapped(void **state)
 }
 
 static void
-test_arena_room_that_is_none_cannot_be_mapped(void **state)
+test_arena_room_with_wrong_numbers_cannot_be_mapped(void **state)
 {
 	struct fz_arena *arena = *state;
 	uint64_t slice_end = UINT64_C(1) << FZ_ARENA_SLICE_BITS;
@@ -146,9 +146,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_arena_room_that_a_child_writes_is_its_owners),
+		TEST(test_arena_room_that_a_child_writes_belongs_to_its_owner),
 		TEST(test_arena_room_is_unmapped),
-		TEST(test_arena_room_that_is_none_cannot_be_mapped),
+		TEST(test_arena_room_with_wrong_numbers_cannot_be_mapped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,12 +57,12 @@ __wrap_fz_waiter_next(
 bool
 __wrap_fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state)
 {
-	bool told;
+	bool notified;
 
 	members_step();
-	told = __real_fz_waiter_notify(w, state);
+	notified = __real_fz_waiter_notify(w, state);
 	members_step();
-	return told;
+	return notified;
 }
 
 void
@@ -93,9 +93,9 @@ new_shared(uint32_t parties, bool has_action)
 	return s;
 }
 
-/* Until one is told something; looks for the dead all the time. */
+/* Until the outcome is known. Checks for dead members all the time. */
 static int
-wait_told(struct fz_barrier *b, uint32_t self, uint32_t index)
+wait_notified(struct fz_barrier *b, uint32_t self, uint32_t index)
 {
 	while (fz_waiter_state(self) == FZ_WAITER_WAITS) {
 		fz_barrier_check(b, self);
@@ -116,7 +116,7 @@ wait_once(void *ctx)
 	while ((step = fz_barrier_arrive(b, self, &index)) == FZ_BARRIER_LATER)
 		usleep(200);
 	if (step == FZ_BARRIER_WAITS)
-		return wait_told(b, self, index);
+		return wait_notified(b, self, index);
 	if (step == FZ_BARRIER_LAST &&
 	    (!b->has_action || fz_barrier_finish(b, self, true)))
 		return INDEX + (int)index;
@@ -132,14 +132,14 @@ start_waiters(struct shared *s, pid_t *pids, uint32_t n)
 		pids[i] = member_start(wait_once, s);
 		for (int ms = 0;
 		     fz_barrier_nwaiting(&s->barrier, self) != i + 1; ms++) {
-			assert_true(ms < 20000);
+			assert_true(ms < 60000);
 			usleep(500);
 		}
 	}
 }
 
 static void
-test_barrier_lets_all_go_in_order(void **state)
+test_barrier_releases_all_in_order(void **state)
 {
 	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(4, false);
@@ -205,7 +205,7 @@ test_barrier_waits_for_one_thing_at_a_time(void **state)
 }
 
 static void
-test_barrier_with_an_action_holds_all_until_its_end(void **state)
+test_barrier_with_an_action_waits_for_its_end(void **state)
 {
 	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(2, true);
@@ -241,7 +241,7 @@ arrive_and_stay(void *ctx)
 }
 
 static void
-test_barrier_breaks_when_somebody_is_killed(void **state)
+test_barrier_breaks_when_a_member_is_killed(void **state)
 {
 	uint32_t self = fz_heap_join(NULL), index;
 	struct shared *s = new_shared(3, true);
@@ -303,7 +303,7 @@ kill_the_third(struct shared *s)
 }
 
 static void
-test_barrier_tells_all_the_same_wherever_the_last_is_killed(void **state)
+test_barrier_has_one_outcome_after_a_kill_at_each_step_of_the_last(void **state)
 {
 	struct shared *s = new_shared(3, false);
 
@@ -324,7 +324,7 @@ reset_it(void *ctx)
 }
 
 static void
-test_barrier_is_whole_wherever_one_that_resets_is_killed(void **state)
+test_barrier_is_whole_after_a_kill_at_each_step_of_a_reset(void **state)
 {
 	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared(3, false);
@@ -351,14 +351,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_barrier_lets_all_go_in_order),
+		TEST(test_barrier_releases_all_in_order),
 		TEST(test_barrier_is_broken_until_it_is_reset),
 		TEST(test_barrier_waits_for_one_thing_at_a_time),
-		TEST(test_barrier_with_an_action_holds_all_until_its_end),
-		TEST(test_barrier_breaks_when_somebody_is_killed),
+		TEST(test_barrier_with_an_action_waits_for_its_end),
+		TEST(test_barrier_breaks_when_a_member_is_killed),
 		TEST(
-		    test_barrier_tells_all_the_same_wherever_the_last_is_killed),
-		TEST(test_barrier_is_whole_wherever_one_that_resets_is_killed),
+		    test_barrier_has_one_outcome_after_a_kill_at_each_step_of_the_last),
+		TEST(
+		    test_barrier_is_whole_after_a_kill_at_each_step_of_a_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /*
- * Who waits is told, in order, whoever dies.
+ * Waiters are notified in order, also if some of them die.
  * wrap: fz_waiter_begin fz_waiter_end fz_waiter_notify fz_heap_alive
  */
 /* kill is not in C11. */
@@ -59,12 +59,12 @@ __wrap_fz_waiter_end(uint32_t self)
 bool
 __wrap_fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state)
 {
-	bool told;
+	bool notified;
 
 	members_step();
-	told = __real_fz_waiter_notify(w, state);
+	notified = __real_fz_waiter_notify(w, state);
 	members_step();
-	return told;
+	return notified;
 }
 
 bool
@@ -78,8 +78,8 @@ struct shared {
 	struct fz_object head;
 	struct fz_lock lock;
 	uint32_t tickets;
-	_Atomic uint32_t began, told;
-	_Atomic pid_t who[4]; /* were told last, by their number */
+	_Atomic uint32_t began, woken, notified;
+	_Atomic pid_t pids[4]; /* of those notified last, by their number */
 	_Atomic bool inherits;
 };
 
@@ -99,7 +99,7 @@ name_of(const struct shared *s)
 }
 
 static void
-take_lock(struct shared *s)
+acquire(struct shared *s)
 {
 	uint32_t self = fz_heap_join(NULL);
 
@@ -112,7 +112,7 @@ begin(struct shared *s)
 {
 	uint32_t self = fz_heap_join(NULL);
 
-	take_lock(s);
+	acquire(s);
 	if (!fz_condition_begin(&s->tickets, name_of(s), self))
 		_exit(9);
 	atomic_fetch_add(&s->began, 1);
@@ -120,12 +120,12 @@ begin(struct shared *s)
 	return self;
 }
 
-/* Exits with its place among those that were told. */
+/* Exits with its number among the waiters that were notified. */
 static int
 wait_once(void *ctx)
 {
 	struct shared *s = ctx;
-	uint32_t self = begin(s), told;
+	uint32_t self = begin(s), notified;
 
 	while (fz_waiter_state(self) == FZ_WAITER_WAITS) {
 		struct fz_eventcount *wakeup = fz_waiter_wakeup(self);
@@ -137,14 +137,15 @@ wait_once(void *ctx)
 		if (atomic_load(&s->inherits))
 			fz_condition_recover(name_of(s));
 	}
-	take_lock(s);
-	told = atomic_load(&s->told);
-	atomic_store(&s->who[told % 4], getpid());
-	atomic_store(&s->told, told + 1);
+	atomic_fetch_add(&s->woken, 1);
+	acquire(s);
+	notified = atomic_load(&s->notified);
+	atomic_store(&s->pids[notified % 4], getpid());
+	atomic_store(&s->notified, notified + 1);
 	if (fz_waiter_end(self) != FZ_WAITER_GO)
 		return 99;
 	fz_lock_release(&s->lock);
-	return (int)told;
+	return (int)notified;
 }
 
 static pid_t
@@ -161,16 +162,16 @@ start_waiter(struct shared *s)
 static void
 notify(struct shared *s, uint32_t n)
 {
-	take_lock(s);
+	acquire(s);
 	fz_condition_notify(name_of(s), n);
 	fz_lock_release(&s->lock);
 }
 
 static void
-wait_told(struct shared *s, uint32_t n)
+wait_for(_Atomic uint32_t *count, uint32_t n)
 {
-	for (int ms = 0; atomic_load(&s->told) < n; ms++) {
-		assert_true(ms < 10000);
+	for (int ms = 0; atomic_load(count) < n; ms++) {
+		assert_true(ms < 60000);
 		usleep(1000);
 	}
 }
@@ -195,7 +196,7 @@ test_waiter_waits_for_one_thing(void **state)
 }
 
 static void
-test_waiter_is_told_what_is_meant_for_it(void **state)
+test_waiter_gets_its_own_notification(void **state)
 {
 	uint32_t self = fz_heap_join(NULL);
 	struct fz_waiter w = { 0 }, none = { 0 };
@@ -223,7 +224,7 @@ test_waiter_is_told_what_is_meant_for_it(void **state)
 }
 
 static void
-test_condition_tells_those_first_that_came_first(void **state)
+test_condition_notifies_waiters_in_order_of_arrival(void **state)
 {
 	struct shared *s = new_shared();
 	pid_t pids[6];
@@ -234,23 +235,23 @@ test_condition_tells_those_first_that_came_first(void **state)
 		pids[i] = start_waiter(s);
 	for (uint32_t i = 0; i < 2; i++) {
 		notify(s, 1);
-		wait_told(s, i + 1);
+		wait_for(&s->notified, i + 1);
 		assert_int_equal(member_wait(pids[i]), i);
 	}
 	notify(s, 0);
 	notify(s, 2);
-	wait_told(s, 4);
+	wait_for(&s->notified, 4);
 	member_wait(pids[2]);
 	member_wait(pids[3]);
 	notify(s, FZ_CONDITION_ALL);
 	member_wait(pids[4]);
 	member_wait(pids[5]);
-	notify(s, 7); /* nobody is there */
+	notify(s, 7); /* there is no waiter */
 	fz_heap_free(&s->head);
 }
 
 static void
-test_condition_passes_over_the_dead(void **state)
+test_condition_skips_dead_waiters(void **state)
 {
 	struct shared *s = new_shared();
 	pid_t pids[4];
@@ -268,7 +269,7 @@ test_condition_passes_over_the_dead(void **state)
 }
 
 static void
-test_condition_hands_on_what_the_dead_were_told(void **state)
+test_condition_passes_on_the_notification_of_a_dead_waiter(void **state)
 {
 	struct shared *s = new_shared();
 	pid_t first, second, third;
@@ -278,14 +279,14 @@ test_condition_hands_on_what_the_dead_were_told(void **state)
 	first = start_waiter(s);
 	second = start_waiter(s);
 	third = start_waiter(s);
-	take_lock(s);
+	acquire(s);
 	fz_condition_notify(name_of(s), 1);
-	usleep(20000);
+	wait_for(&s->woken, 1);
 	member_kill(first); /* it waits for the lock */
 	fz_lock_release(&s->lock);
 	assert_int_equal(member_wait(second), 0);
 	usleep(150000);
-	assert_int_equal(atomic_load(&s->told), 1); /* handed on once */
+	assert_int_equal(atomic_load(&s->notified), 1); /* handed on once */
 	notify(s, 1);
 	assert_int_equal(member_wait(third), 1);
 	fz_heap_free(&s->head);
@@ -303,12 +304,12 @@ wait_begun(struct shared *s, pid_t pid, uint32_t before)
 	}
 }
 
-/* It waits first, and is told; another one gets that where it has died. */
+/* It waits first and is notified. If it is dead, the next waiter is. */
 static void
-test_condition_loses_nothing_wherever_a_waiter_is_killed(void **state)
+test_condition_loses_nothing_after_a_kill_at_each_step_of_a_waiter(void **state)
 {
 	struct shared *s = new_shared();
-	uint32_t told = 0;
+	uint32_t notified = 0;
 	int how = -SIGKILL;
 
 	(void)state;
@@ -321,12 +322,12 @@ test_condition_loses_nothing_wherever_a_waiter_is_killed(void **state)
 		second = start_waiter(s);
 		notify(s, 1);
 		how = member_wait(first);
-		if (atomic_load(&s->told) > told &&
-		    atomic_load(&s->who[told % 4]) == first) {
-			told++; /* it may have died then */
+		if (atomic_load(&s->notified) > notified &&
+		    atomic_load(&s->pids[notified % 4]) == first) {
+			notified++; /* it may have died then */
 			notify(s, 1);
 		}
-		assert_int_equal(member_wait(second), told++);
+		assert_int_equal(member_wait(second), notified++);
 	}
 	fz_heap_free(&s->head);
 }
@@ -339,10 +340,10 @@ notify_one(void *ctx)
 }
 
 static void
-test_condition_is_whole_wherever_a_notifier_is_killed(void **state)
+test_condition_is_whole_after_a_kill_at_each_step_of_a_notifier(void **state)
 {
 	struct shared *s = new_shared();
-	uint32_t told = 0;
+	uint32_t notified = 0;
 	int how = -SIGKILL;
 
 	(void)state;
@@ -351,7 +352,7 @@ test_condition_is_whole_wherever_a_notifier_is_killed(void **state)
 
 		how = member_wait(member_start_dying(notify_one, s, n));
 		notify(s, 1);
-		assert_int_equal(member_wait(pid), told++);
+		assert_int_equal(member_wait(pid), notified++);
 	}
 	assert_int_equal(how, 0);
 	fz_heap_free(&s->head);
@@ -365,12 +366,15 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_waiter_waits_for_one_thing),
-		TEST(test_waiter_is_told_what_is_meant_for_it),
-		TEST(test_condition_tells_those_first_that_came_first),
-		TEST(test_condition_passes_over_the_dead),
-		TEST(test_condition_hands_on_what_the_dead_were_told),
-		TEST(test_condition_loses_nothing_wherever_a_waiter_is_killed),
-		TEST(test_condition_is_whole_wherever_a_notifier_is_killed),
+		TEST(test_waiter_gets_its_own_notification),
+		TEST(test_condition_notifies_waiters_in_order_of_arrival),
+		TEST(test_condition_skips_dead_waiters),
+		TEST(
+		    test_condition_passes_on_the_notification_of_a_dead_waiter),
+		TEST(
+		    test_condition_loses_nothing_after_a_kill_at_each_step_of_a_waiter),
+		TEST(
+		    test_condition_is_whole_after_a_kill_at_each_step_of_a_notifier),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

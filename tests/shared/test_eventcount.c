@@ -133,7 +133,7 @@ teardown(void **state)
 }
 
 static void
-test_eventcount_waking_nobody_is_no_call(void **state)
+test_eventcount_notify_without_a_waiter_makes_no_call(void **state)
 {
 	(void)state;
 	calls.nfutexes = calls.nwrites = 0;
@@ -232,7 +232,7 @@ taker(void)
 }
 
 static void
-test_eventcount_every_change_is_seen_by_one(void **state)
+test_eventcount_each_change_wakes_one(void **state)
 {
 	pid_t pids[3];
 	int n = 0;
@@ -253,7 +253,7 @@ test_eventcount_every_change_is_seen_by_one(void **state)
 
 /* Who was woken may be killed before it does anything. */
 static void
-test_eventcount_a_wake_up_dies_with_nobody(void **state)
+test_eventcount_a_wake_up_survives_a_dead_waiter(void **state)
 {
 	pid_t pids[3];
 
@@ -314,10 +314,8 @@ test_eventcount_a_wake_up_reaches_every_loop(void **state)
 	}
 }
 
-/* ---- locks -------------------------------------------------------------- */
-
 static void
-test_lock_one_has_it(void **state)
+test_lock_has_one_holder(void **state)
 {
 	uint32_t self = fz_heap_join(NULL);
 
@@ -389,7 +387,7 @@ user(void)
 }
 
 static void
-test_lock_is_held_by_one_though_holders_are_killed(void **state)
+test_lock_has_one_holder_while_holders_are_killed(void **state)
 {
 	pid_t pids[3];
 
@@ -424,15 +422,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_eventcount_waking_nobody_is_no_call),
+		TEST(test_eventcount_notify_without_a_waiter_makes_no_call),
 		TEST(test_eventcount_a_change_before_the_sleep_is_not_missed),
 		TEST(test_eventcount_a_sleep_ends_in_time),
-		TEST(test_eventcount_every_change_is_seen_by_one),
-		TEST(test_eventcount_a_wake_up_dies_with_nobody),
+		TEST(test_eventcount_each_change_wakes_one),
+		TEST(test_eventcount_a_wake_up_survives_a_dead_waiter),
 		TEST(test_eventcount_a_wake_up_reaches_every_loop),
-		TEST(test_lock_one_has_it),
+		TEST(test_lock_has_one_holder),
 		TEST(test_lock_of_a_dead_holder_is_abandoned),
-		TEST(test_lock_is_held_by_one_though_holders_are_killed),
+		TEST(test_lock_has_one_holder_while_holders_are_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,7 +84,7 @@ take(uint64_t len, bool is_cold)
 }
 
 static void
-test_extent_warm_ones_are_used_again(void **state)
+test_extent_warm_memory_is_used_again(void **state)
 {
 	uint64_t a = take(95, true), b = take(1, true), c = take(40, true);
 
@@ -167,7 +167,7 @@ test_extent_cools_from_the_end(void **state)
 }
 
 static void
-test_extent_nonsense_is_refused(void **state)
+test_extent_refuses_wrong_extents(void **state)
 {
 	uint64_t a = take(100, true), at;
 	bool cold;
@@ -204,7 +204,7 @@ test_extent_without_memory_nothing_changes(void **state)
 }
 
 static void
-test_extent_stays_sound_whatever_is_done(void **state)
+test_extent_stays_sound_after_random_calls(void **state)
 {
 	uint64_t held[100], at;
 	size_t n = 0;
@@ -252,13 +252,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_extent_warm_ones_are_used_again),
+		TEST(test_extent_warm_memory_is_used_again),
 		TEST(test_extent_neighbours_become_one),
 		TEST(test_extent_grows_and_shrinks_in_place),
 		TEST(test_extent_cools_from_the_end),
-		TEST(test_extent_nonsense_is_refused),
+		TEST(test_extent_refuses_wrong_extents),
 		TEST(test_extent_without_memory_nothing_changes),
-		TEST(test_extent_stays_sound_whatever_is_done),
+		TEST(test_extent_stays_sound_after_random_calls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

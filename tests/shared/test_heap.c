@@ -13,29 +13,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "descriptors.h"
 #include "heap_test.h"
 #include "shared/heap.h"
 #include "shared/heap_state.h"
-
-static int
-count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
 
 static void
 test_heap_any_call_may_fail(void **state)
@@ -75,25 +62,25 @@ refused_child(uint64_t arg)
 	struct fz_err err = { 0 };
 
 	(void)arg;
-	told->bad = fz_heap_open(&err) == 0 || err.kind == FZ_ERR_NONE ||
-		    fz_heap_join(&err) != 0 || fz_heap_wake_fd() != -1;
-	told->number = 1;
+	report->bad = fz_heap_open(&err) == 0 || err.kind == FZ_ERR_NONE ||
+		      fz_heap_join(&err) != 0 || fz_heap_wake_fd() != -1;
+	report->number = 1;
 }
 
 static void
-test_heap_a_child_of_one_without_makes_none(void **state)
+test_heap_a_child_of_a_process_without_a_heap_creates_none(void **state)
 {
 	(void)state;
 	heap_faults_at(1, false);
 	assert_int_equal(fz_heap_open(NULL), -1);
 	heap_faults_end();
-	kill_member(start_told_member(refused_child, 0));
-	assert_int_equal(told->bad, 0);
+	kill_member(start_reporting_member(refused_child, 0));
+	assert_int_equal(report->bad, 0);
 	assert_int_equal(fz_heap_open(NULL), 0); /* now it can */
 }
 
 static void
-test_heap_is_not_where_files_are_limited(void **state)
+test_heap_is_absent_if_file_size_is_limited(void **state)
 {
 	struct rlimit before, limit;
 	struct fz_err err = { 0 };
@@ -137,7 +124,7 @@ small_child(uint64_t arg)
 }
 
 static void
-test_heap_is_smaller_where_addresses_are_few(void **state)
+test_heap_is_smaller_if_address_space_is_limited(void **state)
 {
 	int status = -1;
 	pid_t pid;
@@ -254,9 +241,10 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_heap_any_call_may_fail),
-		TEST(test_heap_a_child_of_one_without_makes_none),
-		TEST(test_heap_is_not_where_files_are_limited),
-		TEST(test_heap_is_smaller_where_addresses_are_few),
+		TEST(
+		    test_heap_a_child_of_a_process_without_a_heap_creates_none),
+		TEST(test_heap_is_absent_if_file_size_is_limited),
+		TEST(test_heap_is_smaller_if_address_space_is_limited),
 		TEST(test_heap_objects_are_found_by_name),
 		TEST(test_heap_cells_are_freed_with_their_chunk),
 		TEST(test_heap_an_object_is_freed_with_its_chunks),

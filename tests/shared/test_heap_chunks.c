@@ -86,7 +86,7 @@ giving_child(uint64_t chunk)
 }
 
 static void
-test_heap_takes_the_first_free_chunk_whoever_freed_it(void **state)
+test_heap_allocates_the_first_free_chunk(void **state)
 {
 	enum { N = 64, FIRST = 5, SECOND = 40, THIRD = 41 };
 	void *chunks[N];
@@ -113,7 +113,7 @@ test_heap_takes_the_first_free_chunk_whoever_freed_it(void **state)
 
 /* The search does not walk over what is in use. */
 static void
-test_heap_takes_as_fast_with_many_chunks_in_use(void **state)
+test_heap_allocates_as_fast_with_many_chunks_in_use(void **state)
 {
 	struct timespec before, after;
 	uint32_t many, rounds;
@@ -141,7 +141,7 @@ test_heap_takes_as_fast_with_many_chunks_in_use(void **state)
 
 /* It must not count as having memory after that. */
 static void
-test_heap_a_chunk_that_got_no_memory_is_without(void **state)
+test_heap_a_chunk_without_memory_is_unused(void **state)
 {
 	unsigned reserves;
 	void *chunk;
@@ -174,9 +174,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_heap_chunks_have_the_room_that_was_asked_for),
 		TEST(test_heap_chunks_keep_their_memory_for_a_while),
-		TEST(test_heap_takes_the_first_free_chunk_whoever_freed_it),
-		TEST(test_heap_takes_as_fast_with_many_chunks_in_use),
-		TEST(test_heap_a_chunk_that_got_no_memory_is_without),
+		TEST(test_heap_allocates_the_first_free_chunk),
+		TEST(test_heap_allocates_as_fast_with_many_chunks_in_use),
+		TEST(test_heap_a_chunk_without_memory_is_unused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

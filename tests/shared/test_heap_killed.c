@@ -37,37 +37,38 @@ making_child(uint64_t sent)
 	memset(cell + 1, 1, 100 - sizeof(*cell));
 	atomic_store(&cell->sent, (uint32_t)sent);
 	atomic_store(&large->sent, (uint32_t)sent);
-	told->other = (uint64_t)cell->generation << 32 | fz_heap_name(cell);
-	told->number = (uint64_t)large->generation << 32 | fz_heap_name(large);
+	report->other = (uint64_t)cell->generation << 32 | fz_heap_name(cell);
+	report->number =
+	    (uint64_t)large->generation << 32 | fz_heap_name(large);
 }
 
 static struct fz_object *
-find_told(uint64_t who)
+find_reported(uint64_t who)
 {
 	return fz_heap_find((uint32_t)who, (uint32_t)(who >> 32), TYPE);
 }
 
 static void
-test_heap_of_the_dead_what_was_sent_stays(void **state)
+test_heap_keeps_what_a_dead_member_had_sent(void **state)
 {
 	pid_t pid;
 
 	(void)state;
 	fz_heap_join(NULL);
-	pid = start_told_member(making_child, 0);
-	assert_non_null(find_told(told->number));
-	assert_non_null(find_told(told->other));
+	pid = start_reporting_member(making_child, 0);
+	assert_non_null(find_reported(report->number));
+	assert_non_null(find_reported(report->other));
 	kill_member(pid);
 	heap_test_nap(200);
 	fz_heap_reclaim();
-	assert_non_null(find_told(told->number)); /* for its children */
+	assert_non_null(find_reported(report->number)); /* for its children */
 	await_used(0);
-	assert_null(find_told(told->number));
-	assert_null(find_told(told->other));
-	kill_member(start_told_member(making_child, 1));
+	assert_null(find_reported(report->number));
+	assert_null(find_reported(report->other));
+	kill_member(start_reporting_member(making_child, 1));
 	await_used((2 << 20) + 3 * FZ_HEAP_CHUNK);
-	assert_non_null(find_told(told->number));
-	assert_non_null(find_told(told->other));
+	assert_non_null(find_reported(report->number));
+	assert_non_null(find_reported(report->other));
 }
 
 /* Killed at the first store of fz_heap_free(). */
@@ -84,15 +85,15 @@ freeing_child(uint64_t arg)
 	atomic_store(&large->sent, 1);
 	atomic_store(&cell->type, 0);
 	atomic_store(&large->type, 0);
-	told->number = 1;
+	report->number = 1;
 }
 
 static void
-test_heap_of_the_dead_what_was_half_freed_goes(void **state)
+test_heap_frees_what_a_dead_member_had_half_freed(void **state)
 {
 	(void)state;
 	fz_heap_join(NULL);
-	kill_member(start_told_member(freeing_child, 0));
+	kill_member(start_reporting_member(freeing_child, 0));
 	assert_true(fz_heap_used() > 2 << 20);
 	await_used(0);
 }
@@ -100,12 +101,12 @@ test_heap_of_the_dead_what_was_half_freed_goes(void **state)
 static void
 grandchild(uint64_t arg)
 {
-	struct fz_object *o = find_told(arg);
+	struct fz_object *o = find_reported(arg);
 
-	told->bad = o == NULL;
+	report->bad = o == NULL;
 	if (o != NULL)
 		memcpy(o + 1, "written", 8);
-	told->number = 1;
+	report->number = 1;
 }
 
 static void
@@ -120,8 +121,8 @@ forking_child(uint64_t arg)
 		_exit(0);
 	}
 	waitpid(pid, NULL, 0);
-	told->bad |= memcmp(o + 1, "written", 8) != 0;
-	told->other = 1;
+	report->bad |= memcmp(o + 1, "written", 8) != 0;
+	report->other = 1;
 }
 
 static void
@@ -131,10 +132,10 @@ test_heap_a_fork_of_a_fork_has_it_too(void **state)
 
 	(void)state;
 	fz_heap_join(NULL);
-	pid = start_told_member(forking_child, 0);
-	await_told(&told->other);
+	pid = start_reporting_member(forking_child, 0);
+	await_report(&report->other);
 	kill_member(pid);
-	assert_int_equal(told->bad, 0);
+	assert_int_equal(report->bad, 0);
 }
 
 static bool
@@ -160,7 +161,7 @@ busy_child(uint64_t seed)
 		size = (size_t)(x >> 33) % (5 * FZ_HEAP_CHUNK);
 		at = fz_heap_alloc(size, NULL);
 		if (at == NULL || own == NULL) {
-			told->bad = 1;
+			report->bad = 1;
 			return;
 		}
 		room = fz_heap_capacity(at);
@@ -171,17 +172,17 @@ busy_child(uint64_t seed)
 			fz_heap_free(own);
 			if (!(x >> 20 & 1)) {
 				if (!is_all(at, room, mark))
-					told->bad = 2;
+					report->bad = 2;
 				fz_heap_give_back(at);
 			}
 			own = fz_heap_new(TYPE, x >> 22 & 1 ? 1000 : 200, NULL);
 		} else {
 			if (!is_all(at, room, mark))
-				told->bad = 3;
+				report->bad = 3;
 			fz_heap_give_back(at);
 		}
 		fz_heap_free(fz_heap_new(TYPE, 64, NULL));
-		told->rounds++;
+		report->rounds++;
 	}
 }
 
@@ -197,7 +198,7 @@ all_free(void)
 }
 
 static void
-test_heap_killed_at_any_instruction(void **state)
+test_heap_is_whole_after_kills_at_any_instruction(void **state)
 {
 	pid_t pids[3];
 	uint64_t n = 0;
@@ -217,8 +218,8 @@ test_heap_killed_at_any_instruction(void **state)
 	}
 	for (int i = 0; i < 3; i++)
 		kill_member(pids[i]);
-	assert_int_equal(told->bad, 0);
-	assert_true(told->rounds > 100);
+	assert_int_equal(report->bad, 0);
+	assert_true(report->rounds > 100);
 	until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
 	while (!all_free() && fz_clock_ns() < until) {
 		fz_heap_give_back(fz_heap_alloc(1, NULL));
@@ -235,10 +236,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_heap_of_the_dead_what_was_sent_stays),
-		TEST(test_heap_of_the_dead_what_was_half_freed_goes),
+		TEST(test_heap_keeps_what_a_dead_member_had_sent),
+		TEST(test_heap_frees_what_a_dead_member_had_half_freed),
 		TEST(test_heap_a_fork_of_a_fork_has_it_too),
-		TEST(test_heap_killed_at_any_instruction),
+		TEST(test_heap_is_whole_after_kills_at_any_instruction),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ joining_child(uint64_t arg)
 	struct fz_err err = { 0 };
 
 	(void)arg;
-	told->number = fz_heap_join(&err);
+	report->number = fz_heap_join(&err);
 }
 
 static void
@@ -42,8 +42,8 @@ test_heap_a_forked_child_is_another_member(void **state)
 	assert_int_equal(fz_heap_self(), self);
 	assert_true(fz_heap_alive(self));
 	assert_false(fz_heap_alive(0));
-	pid = start_told_member(joining_child, 0);
-	child = (uint32_t)told->number;
+	pid = start_reporting_member(joining_child, 0);
+	child = (uint32_t)report->number;
 	assert_int_not_equal(child, self);
 	assert_int_not_equal(fz_heap_place(child), fz_heap_place(self));
 	assert_true(fz_heap_alive(child));
@@ -61,14 +61,15 @@ test_heap_a_place_is_used_again_after_a_second(void **state)
 
 	(void)state;
 	fz_heap_join(NULL);
-	kill_member(start_told_member(joining_child, 0));
-	first = (uint32_t)told->number;
+	kill_member(start_reporting_member(joining_child, 0));
+	first = (uint32_t)report->number;
 	place = fz_heap_place(first);
-	kill_member(start_told_member(joining_child, 0)); /* notes the death */
-	assert_int_not_equal(fz_heap_place((uint32_t)told->number), place);
+	kill_member(
+	    start_reporting_member(joining_child, 0)); /* notes the death */
+	assert_int_not_equal(fz_heap_place((uint32_t)report->number), place);
 	heap_test_nap(1100);
-	pid = start_told_member(joining_child, 0);
-	next = (uint32_t)told->number;
+	pid = start_reporting_member(joining_child, 0);
+	next = (uint32_t)report->number;
 	assert_int_equal(fz_heap_place(next), place);
 	assert_int_not_equal(next, first);
 	assert_true(fz_heap_alive(next));
@@ -85,12 +86,12 @@ dying_child(uint64_t arg)
 	heap_faults_at((unsigned)arg, true);
 	if (fz_heap_join(NULL) != 0)
 		fz_heap_new(TYPE, 8, NULL);
-	told->number = arg;
+	report->number = arg;
 }
 
 /* Held locks, half a place, a chunk that is claimed, ... */
 static void
-test_heap_who_dies_joining_or_taking_holds_nobody_up(void **state)
+test_heap_a_death_while_joining_or_allocating_blocks_no_other(void **state)
 {
 	unsigned n = 0;
 	uint32_t self = fz_heap_join(NULL);
@@ -99,15 +100,15 @@ test_heap_who_dies_joining_or_taking_holds_nobody_up(void **state)
 
 	(void)state;
 	do {
-		atomic_store(&told->number, 0);
+		atomic_store(&report->number, 0);
 		pid = start_member(dying_child, ++n);
 		while (waitpid(pid, &status, WNOHANG) == 0 &&
-		       atomic_load(&told->number) == 0)
+		       atomic_load(&report->number) == 0)
 			heap_test_nap(1);
-		if (atomic_load(&told->number) != 0)
+		if (atomic_load(&report->number) != 0)
 			kill_member(pid);
-		kill_member(start_told_member(joining_child, 0));
-	} while (atomic_load(&told->number) != 0 && n < 40 &&
+		kill_member(start_reporting_member(joining_child, 0));
+	} while (atomic_load(&report->number) != 0 && n < 40 &&
 		 WIFSIGNALED(status) && n < 30);
 	assert_true(n >= 5);
 	assert_true(fz_heap_alive(self));
@@ -129,7 +130,7 @@ join_by_a_thread(void)
 
 	if (pthread_create(&thread, NULL, joining_thread, NULL) != 0 ||
 	    pthread_join(thread, NULL) != 0)
-		told->bad++;
+		report->bad++;
 }
 
 static void
@@ -138,10 +139,10 @@ child_of_threads(uint64_t arg)
 	(void)arg;
 	join_by_a_thread();
 	if (!fz_heap_alive(fz_heap_self()))
-		told->bad++;
+		report->bad++;
 	fz_heap_reclaim();
-	told->other = fz_heap_name(fz_heap_new(TYPE, 8, NULL));
-	told->number = fz_heap_self();
+	report->other = fz_heap_name(fz_heap_new(TYPE, 8, NULL));
+	report->number = fz_heap_self();
 }
 
 static void
@@ -152,18 +153,18 @@ test_heap_a_member_outlives_the_thread_that_joined(void **state)
 
 	(void)state;
 	fz_heap_join(NULL);
-	pid = start_told_member(child_of_threads, 0);
-	child = (uint32_t)told->number;
-	assert_int_equal(told->bad, 0);
+	pid = start_reporting_member(child_of_threads, 0);
+	child = (uint32_t)report->number;
+	assert_int_equal(report->bad, 0);
 	assert_int_not_equal(child, fz_heap_self());
 	for (int i = 0; i < 30; i++) { /* more than a second after its end */
 		assert_true(fz_heap_alive(child));
 		fz_heap_reclaim();
 		heap_test_nap(50);
 	}
-	kill_member(start_told_member(joining_child, 0));
+	kill_member(start_reporting_member(joining_child, 0));
 	assert_int_not_equal(
-	    fz_heap_place((uint32_t)told->number), fz_heap_place(child));
+	    fz_heap_place((uint32_t)report->number), fz_heap_place(child));
 	assert_true(fz_heap_used() > 0);
 	kill_member(pid);
 	assert_false(fz_heap_alive(child));
@@ -176,7 +177,7 @@ test_heap_ends_after_the_thread_that_joined(void **state)
 {
 	(void)state;
 	join_by_a_thread();
-	assert_int_equal(told->bad, 0);
+	assert_int_equal(report->bad, 0);
 }
 
 static pthread_barrier_t stages;
@@ -245,7 +246,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_heap_a_forked_child_is_another_member),
 		TEST(test_heap_a_place_is_used_again_after_a_second),
-		TEST(test_heap_who_dies_joining_or_taking_holds_nobody_up),
+		TEST(
+		    test_heap_a_death_while_joining_or_allocating_blocks_no_other),
 		TEST(test_heap_a_member_outlives_the_thread_that_joined),
 		TEST(test_heap_ends_after_the_thread_that_joined),
 		TEST(test_heap_stays_while_the_thread_that_joined_lives),

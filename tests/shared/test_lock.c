@@ -1,5 +1,5 @@
 /*
- * Locks, semaphores and events in shared memory: whoever dies, and where.
+ * Locks, semaphores and events in shared memory, with deaths at each step.
  * wrap: fz_eventcount_notify_contended fz_heap_alive
  */
 /* kill is not in C11. */
@@ -126,7 +126,7 @@ wait_for_event(struct fz_event *event)
 }
 
 static void
-test_lock_is_whose_took_it(void **state)
+test_lock_belongs_to_its_holder(void **state)
 {
 	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared();
@@ -149,7 +149,7 @@ test_lock_is_whose_took_it(void **state)
 }
 
 static void
-test_lock_of_one_that_was_killed_is_abandoned_once(void **state)
+test_lock_of_a_killed_holder_is_abandoned_once(void **state)
 {
 	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared();
@@ -197,7 +197,7 @@ count_up(void *ctx)
 }
 
 static void
-test_lock_lets_in_one_at_a_time_while_others_are_killed(void **state)
+test_lock_admits_one_at_a_time_while_waiters_are_killed(void **state)
 {
 	struct shared *s = new_shared();
 	pid_t stay[3], victim;
@@ -213,7 +213,7 @@ test_lock_lets_in_one_at_a_time_while_others_are_killed(void **state)
 		member_kill(victim);
 		before = atomic_load(&s->rounds);
 		for (int ms = 0; atomic_load(&s->rounds) == before; ms++) {
-			assert_true(ms < 10000);
+			assert_true(ms < 60000);
 			usleep(1000);
 		}
 	}
@@ -237,7 +237,7 @@ take_and_release(void *ctx)
 
 /* One that takes it over from a dead one, and dies at some step, too. */
 static void
-test_lock_can_be_taken_wherever_its_heirs_are_killed(void **state)
+test_lock_can_be_recovered_after_a_kill_at_each_step_of_a_recovery(void **state)
 {
 	uint32_t self = fz_heap_join(NULL);
 	struct shared *s = new_shared();
@@ -282,7 +282,7 @@ take_a_permit(void *ctx)
 }
 
 static void
-test_semaphore_gives_what_it_has(void **state)
+test_semaphore_admits_as_many_as_it_has_permits(void **state)
 {
 	struct shared *s = new_shared();
 	pid_t pids[4];
@@ -306,7 +306,7 @@ test_semaphore_gives_what_it_has(void **state)
 }
 
 static void
-test_event_that_was_set_meanwhile_has_come(void **state)
+test_event_set_before_the_wait_ends_the_wait(void **state)
 {
 	struct shared *s = new_shared();
 	uint32_t then = fz_event_version(&s->event);
@@ -333,12 +333,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_lock_is_whose_took_it),
-		TEST(test_lock_of_one_that_was_killed_is_abandoned_once),
-		TEST(test_lock_lets_in_one_at_a_time_while_others_are_killed),
-		TEST(test_lock_can_be_taken_wherever_its_heirs_are_killed),
-		TEST(test_semaphore_gives_what_it_has),
-		TEST(test_event_that_was_set_meanwhile_has_come),
+		TEST(test_lock_belongs_to_its_holder),
+		TEST(test_lock_of_a_killed_holder_is_abandoned_once),
+		TEST(test_lock_admits_one_at_a_time_while_waiters_are_killed),
+		TEST(
+		    test_lock_can_be_recovered_after_a_kill_at_each_step_of_a_recovery),
+		TEST(test_semaphore_admits_as_many_as_it_has_permits),
+		TEST(test_event_set_before_the_wait_ends_the_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -162,7 +162,7 @@ kill_child(pid_t pid)
 }
 
 static void
-test_pipe_end_is_over_when_the_last_handle_is_closed(void **state)
+test_pipe_end_is_closed_with_its_last_handle(void **state)
 {
 	struct fz_pipe *pipe = new_pipe();
 	struct fz_pipe_receiver r = { pipe, 0, 0 };
@@ -196,7 +196,7 @@ test_pipe_process_that_uses_both_ends_is_connected(void **state)
 }
 
 static void
-test_pipe_end_is_not_over_while_a_child_holds_it(void **state)
+test_pipe_end_is_open_while_a_child_holds_it(void **state)
 {
 	struct fz_pipe *pipe = new_pipe();
 	pid_t pid = start_registered(live, pipe);
@@ -211,7 +211,7 @@ test_pipe_end_is_not_over_while_a_child_holds_it(void **state)
 
 /* A child that is given an end uses it; the parent merely holds it. */
 static void
-test_pipe_end_that_was_given_is_over_with_the_child(void **state)
+test_pipe_end_that_was_given_is_closed_with_the_child(void **state)
 {
 	struct fz_pipe *pipe = new_pipe();
 	pid_t pid;
@@ -339,7 +339,7 @@ test_pipe_child_of_the_host_registers_when_it_uses_one(void **state)
 }
 
 static void
-test_pipe_end_in_a_message_is_not_over(void **state)
+test_pipe_end_in_a_message_is_open(void **state)
 {
 	struct fz_pipe *pipe = new_pipe();
 
@@ -454,16 +454,16 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_pipe_end_is_over_when_the_last_handle_is_closed),
+		T(test_pipe_end_is_closed_with_its_last_handle),
 		T(test_pipe_process_that_uses_both_ends_is_connected),
-		T(test_pipe_end_is_not_over_while_a_child_holds_it),
-		T(test_pipe_end_that_was_given_is_over_with_the_child),
+		T(test_pipe_end_is_open_while_a_child_holds_it),
+		T(test_pipe_end_that_was_given_is_closed_with_the_child),
 		T(test_pipe_end_is_given_to_one_child_only),
 		T(test_pipe_child_that_closes_an_end_leaves_it),
 		T(test_pipe_waits_for_a_child_that_has_not_registered),
 		T(test_pipe_counts_the_children_that_register),
 		T(test_pipe_child_of_the_host_registers_when_it_uses_one),
-		T(test_pipe_end_in_a_message_is_not_over),
+		T(test_pipe_end_in_a_message_is_open),
 		T(test_pipe_end_in_a_message_is_lost_if_no_other_process_lives),
 		T(test_pipe_end_that_was_loaded_is_used),
 		T(test_pipe_closed_on_both_sides_has_no_memory),

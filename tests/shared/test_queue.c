@@ -65,7 +65,7 @@ test_queue_gives_its_memory_back(void **state)
 }
 
 static void
-test_queue_a_compacted_one_goes_on(void **state)
+test_queue_works_after_a_compaction(void **state)
 {
 	size_t before, lens[] = { 3, 20000, FZ_QUEUE_INLINE };
 	struct box *box = box_new(0);
@@ -106,7 +106,7 @@ test_queue_a_compacted_one_goes_on(void **state)
 
 /* A segment whose writer was killed after the link, before the tail moved. */
 static void
-test_queue_a_linked_segment_is_given_back(void **state)
+test_queue_frees_a_linked_segment(void **state)
 {
 	struct box *box = box_new(0);
 	size_t before = fz_heap_used();
@@ -132,7 +132,7 @@ test_queue_a_linked_segment_is_given_back(void **state)
 
 /* The reader of the last item frees it, or the process that closes it. */
 static void
-test_queue_a_closed_one_has_no_memory(void **state)
+test_queue_frees_its_memory_when_closed(void **state)
 {
 	struct box *box = box_new(0);
 	size_t before = fz_heap_used();
@@ -165,7 +165,7 @@ holding_child(struct box *box, _Atomic uint32_t *owner)
 
 /* A stopped process with a lock must not hold up fz_queue_compact(). */
 static void
-test_queue_one_that_is_in_use_is_not_compacted(void **state)
+test_queue_is_not_compacted_while_in_use(void **state)
 {
 	(void)state;
 	for (int i = 0; i < 2; i++) {
@@ -192,7 +192,7 @@ test_queue_one_that_is_in_use_is_not_compacted(void **state)
 }
 
 static void
-test_queue_a_bounded_one_is_full(void **state)
+test_queue_is_full_at_its_bound(void **state)
 {
 	struct box *box = box_new(3);
 
@@ -207,7 +207,7 @@ test_queue_a_bounded_one_is_full(void **state)
 }
 
 static void
-test_queue_a_closed_one_takes_nothing(void **state)
+test_queue_refuses_items_when_closed(void **state)
 {
 	struct box *box = box_new(1);
 	unsigned char bytes[FZ_QUEUE_INLINE];
@@ -226,7 +226,7 @@ test_queue_a_closed_one_takes_nothing(void **state)
 
 /* The holder lives and does not go on: calls return all the same. */
 static void
-test_queue_a_lock_that_stays_held_is_told(void **state)
+test_queue_reports_a_lock_that_stays_held(void **state)
 {
 	struct box *box = box_new(0);
 	unsigned char bytes[FZ_QUEUE_INLINE];
@@ -248,7 +248,7 @@ test_queue_a_lock_that_stays_held_is_told(void **state)
 }
 
 static void
-test_queue_what_is_taken_is_unfinished(void **state)
+test_queue_items_taken_are_unfinished(void **state)
 {
 	struct box *box = box_new(0);
 	int status;
@@ -280,7 +280,7 @@ test_queue_what_is_taken_is_unfinished(void **state)
 
 /* More than are counted in place. */
 static void
-test_queue_what_many_have_taken_is_unfinished(void **state)
+test_queue_items_taken_by_many_are_unfinished(void **state)
 {
 	enum { N = FZ_UNFINISHED_FEW + 2 };
 	struct box *box = box_new(0);
@@ -316,15 +316,15 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_queue_items_come_out_as_they_went_in),
 		TEST(test_queue_gives_its_memory_back),
-		TEST(test_queue_a_compacted_one_goes_on),
-		TEST(test_queue_a_linked_segment_is_given_back),
-		TEST(test_queue_a_closed_one_has_no_memory),
-		TEST(test_queue_one_that_is_in_use_is_not_compacted),
-		TEST(test_queue_a_bounded_one_is_full),
-		TEST(test_queue_a_closed_one_takes_nothing),
-		TEST(test_queue_a_lock_that_stays_held_is_told),
-		TEST(test_queue_what_is_taken_is_unfinished),
-		TEST(test_queue_what_many_have_taken_is_unfinished),
+		TEST(test_queue_works_after_a_compaction),
+		TEST(test_queue_frees_a_linked_segment),
+		TEST(test_queue_frees_its_memory_when_closed),
+		TEST(test_queue_is_not_compacted_while_in_use),
+		TEST(test_queue_is_full_at_its_bound),
+		TEST(test_queue_refuses_items_when_closed),
+		TEST(test_queue_reports_a_lock_that_stays_held),
+		TEST(test_queue_items_taken_are_unfinished),
+		TEST(test_queue_items_taken_by_many_are_unfinished),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,14 +167,14 @@ walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
 }
 
 static void
-test_queue_who_is_killed_while_putting_leaves_it_whole(void **state)
+test_queue_is_whole_after_a_kill_while_putting(void **state)
 {
 	(void)state;
 	walk(put_small_one, 2, 100, false);
 }
 
 static void
-test_queue_who_is_killed_at_the_first_put_leaves_it_whole(void **state)
+test_queue_is_whole_after_a_kill_at_the_first_put(void **state)
 {
 	(void)state;
 	walk(put_small_one, 0, 100, false);
@@ -182,21 +182,21 @@ test_queue_who_is_killed_at_the_first_put_leaves_it_whole(void **state)
 
 /* 2 x 32500 bytes and 700 do not fit into one. */
 static void
-test_queue_who_is_killed_at_a_new_segment_leaves_it_whole(void **state)
+test_queue_is_whole_after_a_kill_at_a_new_segment(void **state)
 {
 	(void)state;
 	walk(put_one, 2, 32500, false);
 }
 
 static void
-test_queue_who_is_killed_with_a_big_one_leaves_it_whole(void **state)
+test_queue_is_whole_after_a_kill_with_a_big_item(void **state)
 {
 	(void)state;
 	walk(put_big_one, 1, 100, false);
 }
 
 static void
-test_queue_who_is_killed_while_taking_takes_one_at_most(void **state)
+test_queue_loses_one_item_at_most_by_a_kill_while_taking(void **state)
 {
 	(void)state;
 	walk(take_one, 3, 8, true);
@@ -217,7 +217,7 @@ count_used(void)
 
 /* Behind the walks; a second after the last death. */
 static void
-test_queue_what_the_killed_had_comes_back(void **state)
+test_queue_chunks_of_killed_processes_are_freed(void **state)
 {
 	struct timespec second = { 1, 200000000 };
 
@@ -305,7 +305,7 @@ find_half_done(void)
 }
 
 static void
-test_queue_who_is_killed_while_compacting_leaves_it_whole(void **state)
+test_queue_is_whole_after_a_kill_while_compacting(void **state)
 {
 	(void)state;
 	walk_compacting(100, 0);
@@ -314,7 +314,7 @@ test_queue_who_is_killed_while_compacting_leaves_it_whole(void **state)
 
 /* What one has left, another is killed at: the tail is nowhere, or about to. */
 static void
-test_queue_who_is_killed_while_compacting_again_leaves_it_whole(void **state)
+test_queue_is_whole_after_a_second_kill_while_compacting(void **state)
 {
 	unsigned long at = find_half_done();
 	struct box *box = emptied_box(100, at);
@@ -329,7 +329,7 @@ test_queue_who_is_killed_while_compacting_again_leaves_it_whole(void **state)
 
 /* Killed in close(): it is closed or it is not, and others can close it. */
 static void
-test_queue_who_is_killed_while_closing_leaves_it_whole(void **state)
+test_queue_is_whole_after_a_kill_while_closing(void **state)
 {
 	bool more = true;
 
@@ -354,16 +354,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_queue_who_is_killed_while_putting_leaves_it_whole),
-		TEST(test_queue_who_is_killed_at_the_first_put_leaves_it_whole),
-		TEST(test_queue_who_is_killed_at_a_new_segment_leaves_it_whole),
-		TEST(test_queue_who_is_killed_with_a_big_one_leaves_it_whole),
-		TEST(test_queue_who_is_killed_while_taking_takes_one_at_most),
-		TEST(test_queue_who_is_killed_while_closing_leaves_it_whole),
-		TEST(test_queue_who_is_killed_while_compacting_leaves_it_whole),
-		TEST(
-		    test_queue_who_is_killed_while_compacting_again_leaves_it_whole),
-		TEST(test_queue_what_the_killed_had_comes_back),
+		TEST(test_queue_is_whole_after_a_kill_while_putting),
+		TEST(test_queue_is_whole_after_a_kill_at_the_first_put),
+		TEST(test_queue_is_whole_after_a_kill_at_a_new_segment),
+		TEST(test_queue_is_whole_after_a_kill_with_a_big_item),
+		TEST(test_queue_loses_one_item_at_most_by_a_kill_while_taking),
+		TEST(test_queue_is_whole_after_a_kill_while_closing),
+		TEST(test_queue_is_whole_after_a_kill_while_compacting),
+		TEST(test_queue_is_whole_after_a_second_kill_while_compacting),
+		TEST(test_queue_chunks_of_killed_processes_are_freed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

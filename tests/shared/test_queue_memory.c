@@ -85,7 +85,7 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 
 /* The heap without a free chunk: all that are known are owned. */
 static void
-test_queue_without_memory_to_count_it_takes_nothing(void **state)
+test_queue_without_memory_for_a_counter_takes_nothing(void **state)
 {
 	struct box *box = box_new(0);
 	unsigned char bytes[FZ_QUEUE_INLINE];
@@ -220,7 +220,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_queue_without_memory_to_count_it_takes_nothing),
+		TEST(test_queue_without_memory_for_a_counter_takes_nothing),
 		TEST(test_queue_without_memory_it_stays_as_it_is),
 		TEST_LUA(test_queue_without_memory_put_raises),
 		TEST_LUA(test_queue_without_memory_a_nested_get_raises),

@@ -308,7 +308,7 @@ test_remap_finds_an_address_in_the_heap(void **state)
 }
 
 static void
-test_remap_queue(void **state)
+test_remap_finds_queues(void **state)
 {
 	run(state, "local q, back = fz.queue(), fz.queue(7)\n"
 		   "local big = ('x'):rep(200000)\n"
@@ -339,7 +339,7 @@ test_remap_queue(void **state)
 }
 
 static void
-test_remap_queue_that_the_other_has_emptied(void **state)
+test_remap_finds_a_queue_that_the_other_has_emptied(void **state)
 {
 	run(state, "local q = fz.queue()\n"
 		   "for round = 1, 3 do\n"
@@ -353,7 +353,7 @@ test_remap_queue_that_the_other_has_emptied(void **state)
 }
 
 static void
-test_remap_lock(void **state)
+test_remap_finds_locks(void **state)
 {
 	run(state, "local lock, rlock, q = fz.lock(), fz.rlock(), fz.queue()\n"
 		   "local n = fz.value('j')\n"
@@ -384,7 +384,7 @@ test_remap_lock(void **state)
 }
 
 static void
-test_remap_condition(void **state)
+test_remap_finds_conditions(void **state)
 {
 	run(state,
 	    "local lock = fz.rlock()\n"
@@ -407,7 +407,7 @@ test_remap_condition(void **state)
 }
 
 static void
-test_remap_barrier_event_semaphore(void **state)
+test_remap_finds_barriers_events_and_semaphores(void **state)
 {
 	run(state,
 	    "local b, e = fz.barrier(2), fz.event()\n"
@@ -426,7 +426,7 @@ test_remap_barrier_event_semaphore(void **state)
 }
 
 static void
-test_remap_value_and_array(void **state)
+test_remap_finds_values_and_arrays(void **state)
 {
 	run(state, "local v, a = fz.value('d', 1.5), fz.array('i', 20000)\n"
 		   "a[20000] = 7\n"
@@ -440,7 +440,7 @@ test_remap_value_and_array(void **state)
 
 /* The end of a pipe goes to the child in a message, and is closed there. */
 static void
-test_remap_pipe(void **state)
+test_remap_finds_pipes(void **state)
 {
 	run(state, "local a, b = fz.pipe()\n"
 		   "start([[local b = ...\n"
@@ -462,7 +462,7 @@ test_remap_pipe(void **state)
 }
 
 static void
-test_remap_objects_of_the_child(void **state)
+test_remap_finds_objects_of_the_child(void **state)
 {
 	run(state, "local q = fz.queue()\n"
 		   "start([[local q = ...\n"
@@ -484,7 +484,7 @@ struct box {
 
 /* More members than are counted in place, each of which has taken one item. */
 static void
-test_remap_counts_of_many_members(void **state)
+test_remap_finds_counts_of_many_members(void **state)
 {
 	struct box *box = fz_heap_new(1, sizeof(*box), NULL);
 	uint32_t n = FZ_UNFINISHED_FEW + 3;
@@ -531,15 +531,15 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_remap_finds_an_address_in_the_heap),
-		T(test_remap_queue),
-		T(test_remap_queue_that_the_other_has_emptied),
-		T(test_remap_lock),
-		T(test_remap_condition),
-		T(test_remap_barrier_event_semaphore),
-		T(test_remap_value_and_array),
-		T(test_remap_pipe),
-		T(test_remap_objects_of_the_child),
-		T(test_remap_counts_of_many_members),
+		T(test_remap_finds_queues),
+		T(test_remap_finds_a_queue_that_the_other_has_emptied),
+		T(test_remap_finds_locks),
+		T(test_remap_finds_conditions),
+		T(test_remap_finds_barriers_events_and_semaphores),
+		T(test_remap_finds_values_and_arrays),
+		T(test_remap_finds_pipes),
+		T(test_remap_finds_objects_of_the_child),
+		T(test_remap_finds_counts_of_many_members),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,13 +8,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "descriptors.h"
 
 struct arena_faults arena_faults = { .good_mallocs = -1 };
 
@@ -151,18 +152,6 @@ __wrap_realloc(void *p, size_t n)
 }
 
 static int nfds;
-
-static int
-count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
 
 void
 arena_faults_end(void)

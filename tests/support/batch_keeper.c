@@ -294,7 +294,7 @@ send_kept(struct batch_keeper *k, struct batch *b, uint32_t n)
 bool
 batch_keeper_settle(struct batch_keeper *k)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL && k->worker->njobs != 0) {
 		if (!step_until(k->w, until))
@@ -306,7 +306,7 @@ batch_keeper_settle(struct batch_keeper *k)
 bool
 batch_keeper_dies(struct batch_keeper *k)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL) {
 		if (!step_until(k->w, until))
@@ -318,18 +318,13 @@ batch_keeper_dies(struct batch_keeper *k)
 void
 batch_keeper_wait(struct batch_keeper *k)
 {
-	int64_t until = in_ms(20000);
-
-	while (atomic_load(&k->home->shared->waiting) == 0) {
-		assert_true(fz_clock_ns() < until);
-		fz_loop_step(k->w->engine.loop, in_ms(1), NULL);
-	}
+	wait_for_count(k->w, &k->home->shared->waiting, 1);
 }
 
 void
 batch_keeper_wait_for_first(struct batch_keeper *k, int moment)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	fz_loop_flush(k->w->engine.loop);
 	while (atomic_load(&k->home->shared->ran[1]) == 0)

@@ -202,7 +202,7 @@ batch_test_take(struct batch_test *t)
 bool
 batch_test_finishes(struct batch_test *t)
 {
-	int64_t until = in_ms(30000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (!fz_batch_done(t->batch)) {
 		if (!step_until(t->world->w, until))
@@ -273,12 +273,7 @@ times_run(struct batch_test *t, uint64_t item)
 void
 batch_test_wait(struct batch_test *t, int n)
 {
-	int64_t until = in_ms(20000);
-
-	while (atomic_load(&t->world->home->shared->waiting) < n) {
-		assert_true(fz_clock_ns() < until);
-		fz_loop_step(t->world->w->engine.loop, in_ms(1), NULL);
-	}
+	wait_for_count(t->world->w, &t->world->home->shared->waiting, n);
 }
 
 void

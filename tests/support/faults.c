@@ -2,11 +2,19 @@
 #define _GNU_SOURCE
 #include "faults.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "world.h"
 
 struct faults faults;
 
@@ -36,6 +44,25 @@ faults_end(void)
 	faults.odd_every = 0;
 	faults.most = 0;
 	return came;
+}
+
+int
+faults_at_each(int (*scenario)(void *ctx), void *ctx)
+{
+	unsigned long n = 0;
+	int rc, nfailed = 0;
+	bool came;
+
+	do {
+		faults_at(++n);
+		rc = scenario(ctx);
+		came = faults_end();
+		nfailed += rc != 0;
+		assert_no_children();
+	} while (came);
+	assert_int_equal(rc, 0);
+	print_message("%lu calls, %d failures\n", n, nfailed);
+	return nfailed;
 }
 
 static bool

@@ -31,6 +31,13 @@ void faults_at(unsigned long n);
 /* Nothing fails any more. Returns whether the call that was to fail came. */
 bool faults_end(void);
 
+/*
+ * Call `scenario` with its first call failing, then with its second, and so on
+ * until it makes no further one. No child may be left each time, and the last
+ * time it must return 0. Returns how often it returned another number.
+ */
+int faults_at_each(int (*scenario)(void *ctx), void *ctx);
+
 /* A write that always works. */
 ssize_t __real_write(int fd, const void *bytes, size_t n);
 

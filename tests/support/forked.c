@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -25,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "descriptors.h"
 #include "os/death.h"
 #include "os/fd.h"
 #include "os/proc.h"
@@ -214,18 +214,6 @@ __wrap_readlink(const char *path, char *text, size_t n)
 	return call_fails(READLINK) ? -1 : __real_readlink(path, text, n);
 }
 
-static int
-count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
 int
 forked_setup(void **state)
 {
@@ -234,7 +222,7 @@ forked_setup(void **state)
 	failing = NONE;
 	interruptions = 0;
 	forked.proc = (struct fz_proc){ .pidfd = -1 };
-	forked.nfds = count_descriptors();
+	forked.nfds = count_fds();
 	*state = &forked;
 	return fz_fd_pipe(forked.ends, NULL);
 }
@@ -252,7 +240,7 @@ forked_teardown(void **state)
 	fz_fd_close(&f->ends[1]);
 	if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD)
 		return -1;
-	return count_descriptors() == f->nfds ? 0 : -1;
+	return count_fds() == f->nfds ? 0 : -1;
 }
 
 const struct fz_proc_opts as_parent = { -1, -1 };

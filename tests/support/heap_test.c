@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "shared/heap.h"
 
-struct told *told;
+struct report *report;
 
 struct heap_faults heap_faults;
 
@@ -182,7 +182,7 @@ kill_member(pid_t pid)
 }
 
 void
-await_told(_Atomic uint64_t *what)
+await_report(_Atomic uint64_t *what)
 {
 	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
 
@@ -192,13 +192,13 @@ await_told(_Atomic uint64_t *what)
 }
 
 pid_t
-start_told_member(void (*f)(uint64_t arg), uint64_t arg)
+start_reporting_member(void (*f)(uint64_t arg), uint64_t arg)
 {
 	pid_t pid;
 
-	atomic_store(&told->number, 0);
+	atomic_store(&report->number, 0);
 	pid = start_member(f, arg);
-	await_told(&told->number);
+	await_report(&report->number);
 	return pid;
 }
 
@@ -221,10 +221,10 @@ int
 heap_test_setup(void **state)
 {
 	(void)state;
-	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
+	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	fz_heap_acquire();
-	return told == MAP_FAILED ? -1 : 0;
+	return report == MAP_FAILED ? -1 : 0;
 }
 
 int
@@ -233,6 +233,6 @@ heap_test_teardown(void **state)
 	(void)state;
 	heap_faults.pid = 0;
 	fz_heap_release();
-	munmap(told, sizeof(*told));
+	munmap(report, sizeof(*report));
 	return fz_heap_wake_fd() == -1 ? 0 : -1;
 }

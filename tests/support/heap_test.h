@@ -19,15 +19,15 @@
 
 enum { TYPE = 7 };
 
-/* What children tell. */
-struct told {
+/* What children report. */
+struct report {
 	_Atomic uint64_t number;
 	_Atomic uint64_t other;
 	_Atomic int bad;
 	_Atomic int rounds;
 };
 
-extern struct told *told;
+extern struct report *report;
 
 extern struct heap_faults {
 	pid_t pid;         /* whose calls fail; 0: none */
@@ -52,13 +52,13 @@ void heap_test_nap(int ms);
 /* A child that runs f(arg) and waits to be killed. */
 pid_t start_member(void (*f)(uint64_t arg), uint64_t arg);
 
-/* The same; returns once the child has told its number. */
-pid_t start_told_member(void (*f)(uint64_t arg), uint64_t arg);
+/* The same; returns when the child has reported its number. */
+pid_t start_reporting_member(void (*f)(uint64_t arg), uint64_t arg);
 
 void kill_member(pid_t pid);
 
 /* Wait until `what` is not 0. */
-void await_told(_Atomic uint64_t *what);
+void await_report(_Atomic uint64_t *what);
 
 /* Take and give chunks until the memory of dead members is free. */
 void await_used(size_t used);

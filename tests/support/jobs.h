@@ -18,10 +18,10 @@ enum job {
 	JOB_SEED,          /* its seed */
 	JOB_BYTES,         /* n -> n bytes */
 	JOB_RAISE,         /* an error */
-	JOB_RAISE_LATE,    /* the same, once a JOB_SLEEP runs */
+	JOB_RAISE_LATE,    /* the same, when a JOB_SLEEP runs */
 	JOB_CRASH,         /* SIGSEGV */
 	JOB_EXIT,          /* code -> never returns */
-	JOB_KILL,          /* SIGKILL in the midst */
+	JOB_KILL,          /* SIGKILL in the middle */
 	JOB_KILL_STORED,   /* with its reply whole but not written */
 	JOB_KILL_HALF,     /* with half of that written */
 	JOB_KILL_WRITTEN,  /* with all of it written, still counted as not */
@@ -53,6 +53,7 @@ enum start_mode {
 
 struct shared {
 	_Atomic int births, running, peak, kills, leaves;
+	_Atomic int deaf; /* workers that signals no longer reach */
 	_Atomic int calls[JOB_NJOBS];
 	enum start_mode mode;
 };

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "os/loop.h"
 #include "worker/blob.h"
 #include "worker/worker.h"
 #include "world.h"
@@ -115,22 +116,28 @@ keeper_dead(void *ctx, struct fz_worker *worker)
 	fz_worker_free(worker);
 }
 
-const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
+static const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
 
 struct fz_worker *
-keeper_start(struct world *w, struct keeper *k, struct fz_err *err)
+keeper_start_opts(
+    struct world *w, struct keeper *k, const struct fz_worker_opts *opts)
 {
-	struct fz_worker_opts opts = {
-		.engine = &w->engine,
-		.ops = &keeper_ops,
-		.ops_ctx = k,
-		.main = serve,
-		.main_ctx = w->shared,
-	};
+	struct fz_worker_opts all = *opts;
 
-	k->nidle = k->ndead = 0;
-	k->worker = fz_worker_new(&opts, err);
+	all.engine = &w->engine;
+	all.ops = &keeper_ops;
+	all.ops_ctx = k;
+	*k = (struct keeper){ .worker = NULL };
+	k->worker = fz_worker_new(&all, NULL);
 	return k->worker;
+}
+
+struct fz_worker *
+keeper_start(struct world *w, struct keeper *k)
+{
+	struct fz_worker_opts opts = { .main = serve, .main_ctx = w->shared };
+
+	return keeper_start_opts(w, k, &opts);
 }
 
 void
@@ -179,9 +186,9 @@ task_send_number(struct keeper *k, struct task *t, enum job func, uint64_t arg)
 }
 
 bool
-keeper_settle(struct world *w, struct keeper *k, int64_t ms)
+keeper_settle(struct world *w, struct keeper *k)
 {
-	int64_t until = in_ms(ms);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL && k->worker->njobs != 0) {
 		if (!step_until(w, until))
@@ -191,15 +198,21 @@ keeper_settle(struct world *w, struct keeper *k, int64_t ms)
 }
 
 bool
-keeper_dies(struct world *w, struct keeper *k, int64_t ms)
+keeper_dies(struct world *w, struct keeper *k)
 {
-	int64_t until = in_ms(ms);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL) {
 		if (!step_until(w, until))
 			return false;
 	}
 	return true;
+}
+
+void
+assert_one_outcome(const struct task *t)
+{
+	assert_int_equal(t->ndone + t->nfailed + t->nreturned, 1);
 }
 
 void
@@ -226,6 +239,55 @@ assert_task_returned(struct task *t)
 {
 	assert_int_equal(t->nreturned, 1);
 	assert_int_equal(t->ndone + t->nfailed, 0);
+}
+
+/* Returns how many of the jobs were sent: three, unless a call has failed. */
+static int
+send_three(struct keeper *k, struct task *t)
+{
+	int nsent = 0;
+
+	for (; nsent < 3; nsent++) {
+		struct fz_blob *arg = blob_of_number(300000);
+		int rc = -1;
+
+		task_init(&t[nsent], nsent == 1 ? JOB_BYTES : JOB_ADD);
+		t[nsent].job.timeout_ns = 20 * FZ_CLOCK_SECOND;
+		if (arg != NULL)
+			rc = fz_worker_send(
+			    k->worker, &t[nsent].job, &arg, 1, NULL);
+		fz_blob_unref(arg);
+		if (rc != 0)
+			break;
+	}
+	return nsent;
+}
+
+int
+keeper_try_jobs(
+    struct world *w, const struct fz_worker_opts *opts, bool recalls)
+{
+	struct task t[3];
+	struct keeper k;
+	int nsent, nwrong = 0;
+
+	if (keeper_start_opts(w, &k, opts) == NULL)
+		return -1;
+	nsent = send_three(&k, t);
+	if (recalls)
+		fz_worker_recall(k.worker);
+	while (k.worker != NULL && k.worker->njobs != 0)
+		fz_loop_step(w->engine.loop, in_ms(PATIENCE_MS), NULL);
+	fz_worker_free(k.worker);
+	for (int i = 0; i < nsent; i++) {
+		assert_one_outcome(&t[i]);
+		if (t[i].nreturned ? !recalls : t[i].value == NULL)
+			nwrong++;
+		if (t[i].nfailed != 0)
+			nwrong++;
+		task_fini(&t[i]);
+	}
+	return nsent == 3 && nwrong == 0 ? 0 : -1;
 }
 
 int64_t

@@ -28,10 +28,12 @@ struct keeper {
 	struct fz_death death;
 };
 
-extern const struct fz_worker_ops keeper_ops;
+/* Start a worker that serves the jobs of jobs.h. NULL: it could not start. */
+struct fz_worker *keeper_start(struct world *w, struct keeper *k);
 
-struct fz_worker *keeper_start(
-    struct world *w, struct keeper *k, struct fz_err *err);
+/* The same with the `main`, `main_ctx`, `link` and `noun` of `opts`. */
+struct fz_worker *keeper_start_opts(
+    struct world *w, struct keeper *k, const struct fz_worker_opts *opts);
 
 void task_init(struct task *t, enum job func);
 
@@ -44,10 +46,14 @@ void task_send_blob(
 void task_send_number(
     struct keeper *k, struct task *t, enum job func, uint64_t arg);
 
-/* Until the worker is idle or dead; false when it takes longer. */
-bool keeper_settle(struct world *w, struct keeper *k, int64_t ms);
+/* Turn the loop until the worker is idle or dead. False: it hangs. */
+bool keeper_settle(struct world *w, struct keeper *k);
 
-bool keeper_dies(struct world *w, struct keeper *k, int64_t ms);
+/* Turn the loop until the worker is dead. False: it hangs. */
+bool keeper_dies(struct world *w, struct keeper *k);
+
+/* Done, failed or returned, once. */
+void assert_one_outcome(const struct task *t);
 
 void assert_task_done(struct world *w, struct task *t, uint64_t value);
 
@@ -55,6 +61,15 @@ void assert_task_failed(struct task *t, enum fz_err_kind kind);
 
 void assert_task_returned(struct task *t);
 
+/*
+ * Send a new worker three jobs, of which one has a big result, and with
+ * `recalls` recall them. Each has one outcome, whatever fails. Returns 0, or
+ * -1 if a job was not sent or has failed, or a result is missing.
+ */
+int keeper_try_jobs(
+    struct world *w, const struct fz_worker_opts *opts, bool recalls);
+
+/* Processor time of this process. */
 int64_t cpu_ms(void);
 
 struct CMUnitTest;

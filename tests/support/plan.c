@@ -131,9 +131,9 @@ plan_take_events(struct plan *p)
 }
 
 bool
-plan_finishes(struct plan *p, int64_t ms)
+plan_finishes(struct plan *p)
 {
-	int64_t until = in_ms(ms);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (!fz_run_done(p->run)) {
 		plan_take_events(p);
@@ -198,7 +198,7 @@ plan_seeds(struct world *w, unsigned jobs, bool kill_some, uint64_t *seeds)
 	plan_run(&p);
 	fz_run_set(p.run, in, blob_of_number(3));
 	plan_start(&p);
-	assert_true(plan_finishes(&p, 10000));
+	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 30; i++)
 		seeds[i] =
 		    number_of_blob(w, fz_run_value(p.run, plan_value(&p, i)));

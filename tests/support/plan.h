@@ -49,7 +49,8 @@ void plan_start(struct plan *p);
 
 void plan_take_events(struct plan *p);
 
-bool plan_finishes(struct plan *p, int64_t ms);
+/* Turn the loop until the run is done. False: it hangs. */
+bool plan_finishes(struct plan *p);
 
 /* Every node ended once, whatever came before. */
 void assert_plan_ended(const struct plan *p);

@@ -68,7 +68,7 @@ program_start(const struct fz_program_opts *opts)
 struct fz_program_end *
 program_wait(struct world *w, struct fz_program *exec)
 {
-	int64_t until = in_ms(on_valgrind() ? 60000 : 10000);
+	int64_t until = in_ms(PATIENCE_MS);
 	unsigned long before = w->engine.wake_count;
 
 	while (fz_program_end(exec) == NULL) {

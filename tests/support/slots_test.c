@@ -76,7 +76,7 @@ slots_free(struct world *w, struct fz_slots *slots)
 	fz_slots_forget(&waiter.waiter);
 	for (unsigned i = 0; i < n; i++)
 		fz_slots_give(slots);
-	assert_true(step_until(w, in_ms(1000)));
+	assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	return n;
 }
 
@@ -182,7 +182,7 @@ slots_user_begin(struct slots_user *u, struct fz_pool *pool, int njobs,
 void
 slots_user_wait(struct world *w, struct slots_user *u, int n)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	while (u->ndone + u->nfailed < n)
 		assert_true(step_until(w, until));

@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,21 +16,9 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "descriptors.h"
 #include "os/loop.h"
 #include "worker/blob.h"
-
-int
-count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
 
 static void
 world_output(void *ctx, enum fz_stream stream, const char *bytes, size_t len)
@@ -94,6 +81,23 @@ int64_t
 in_ms(int64_t ms)
 {
 	return fz_clock_ns() + ms * FZ_CLOCK_MS;
+}
+
+void
+wait_for_count(struct world *w, const _Atomic int *count, int n)
+{
+	int64_t until = in_ms(PATIENCE_MS);
+
+	while (atomic_load(count) < n) {
+		assert_true(fz_clock_ns() < until);
+		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+	}
+}
+
+void
+wait_for_calls(struct world *w, enum job func, int n)
+{
+	wait_for_count(w, &w->shared->calls[func], n);
 }
 
 struct fz_blob *

@@ -5,6 +5,7 @@
 #ifndef WORLD_H
 #define WORLD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,8 +26,19 @@ struct world {
 int world_setup(void **state);
 int world_teardown(void **state);
 
-int count_fds(void);
 void assert_no_children(void);
+
+/*
+ * How long a test waits for a fact before it says that the code hangs: long,
+ * because the machine may be busy with other work.
+ */
+enum { PATIENCE_MS = 60000 };
+
+/* Turn the loop until processes have counted to `n`. */
+void wait_for_count(struct world *w, const _Atomic int *count, int n);
+
+/* Turn the loop until workers have begun `n` jobs of this kind. */
+void wait_for_calls(struct world *w, enum job func, int n);
 
 /* Turn the loop up to a moment; false when it is over. */
 bool step_until(struct world *w, int64_t until_ns);

@@ -259,8 +259,6 @@ test_claim_without_membarrier_the_worker_has_a_fence(void **state)
 	test_claim_recall_takes_back_all_that_was_not_started(state);
 }
 
-/* ---- a real worker, and a parent that takes back ------------------------- */
-
 /* The worker: start every number there is, in order. */
 static void
 start_all(struct race *r, uint32_t total)
@@ -361,7 +359,7 @@ test_claim_starts_race_with_recalls(void **state)
 }
 
 static void
-test_claim_starts_race_with_recalls_where_numbers_wrap(void **state)
+test_claim_starts_race_with_recalls_when_numbers_wrap(void **state)
 {
 	race(*state, UINT32_MAX - NUMBERS / 20);
 }
@@ -378,7 +376,7 @@ test_claim_starts_race_with_recalls_by_a_fence(void **state)
 
 /* A worker killed at any time: the numbers it started are known. */
 static void
-test_claim_tells_what_a_killed_worker_had_started(void **state)
+test_claim_shows_what_a_killed_worker_had_started(void **state)
 {
 	struct race *r = *state;
 
@@ -430,9 +428,9 @@ main(void)
 		TEST(test_claim_numbers_wrap),
 		TEST(test_claim_without_membarrier_the_worker_has_a_fence),
 		TEST(test_claim_starts_race_with_recalls),
-		TEST(test_claim_starts_race_with_recalls_where_numbers_wrap),
+		TEST(test_claim_starts_race_with_recalls_when_numbers_wrap),
 		TEST(test_claim_starts_race_with_recalls_by_a_fence),
-		TEST(test_claim_tells_what_a_killed_worker_had_started),
+		TEST(test_claim_shows_what_a_killed_worker_had_started),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

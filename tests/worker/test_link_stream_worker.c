@@ -2,7 +2,7 @@
  * A worker behind one byte stream, as its parent sees it.
  *
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
- * wrap: pipe2 read write pwritev2
+ * wrap: pipe2 read write pwritev2 syscall
  */
 /* kill and usleep are not in C11. */
 #define _GNU_SOURCE
@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "faults.h"
+#include "keeper.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "worker/blob.h"
@@ -29,96 +30,14 @@
 #include "worker/worker_state.h"
 #include "world.h"
 
-/* A job, and what was reported of it. */
-struct task {
-	struct fz_job job;
-	int ndone, nfailed, nreturned;
-	struct fz_blob *value;
-	struct fz_failure failure;
-};
-
-/* A worker, and what was reported of it. */
-struct keeper {
-	struct fz_worker *worker; /* NULL: dead and freed */
-};
-
-static struct task *
-task_of(struct fz_job *job)
-{
-	return (struct task *)((char *)job - offsetof(struct task, job));
-}
-
-static void
-task_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
-{
-	struct task *t = task_of(job);
-
-	t->ndone++;
-	t->value = n != 0 ? values[0] : NULL;
-	for (uint32_t i = 1; i < n; i++)
-		fz_blob_unref(values[i]);
-}
-
-static void
-task_failed(struct fz_job *job, struct fz_failure *failure)
-{
-	struct task *t = task_of(job);
-
-	t->nfailed++;
-	t->failure = *failure;
-	t->value = failure->value;
-}
-
-static void
-task_returned(struct fz_job *job, uint32_t nitems)
-{
-	(void)nitems;
-	task_of(job)->nreturned++;
-}
-
-static void
-task_started(struct fz_job *job)
-{
-	(void)job;
-}
-
-static const struct fz_job_ops task_ops = { task_done, task_failed,
-	task_returned, task_started, NULL };
-
-static void
-keeper_idle(void *ctx, struct fz_worker *worker)
-{
-	struct keeper *k = ctx;
-
-	assert_ptr_equal(k->worker, worker);
-	assert_null(worker->head);
-}
-
-static void
-keeper_dead(void *ctx, struct fz_worker *worker)
-{
-	struct keeper *k = ctx;
-
-	k->worker = NULL;
-	fz_worker_free(worker);
-}
-
-static const struct fz_worker_ops keeper_ops = { keeper_idle, keeper_dead };
-
 static struct fz_worker *
 keep_main(struct world *w, struct keeper *k, fz_worker_main main, void *ctx)
 {
 	struct fz_worker_opts opts = {
-		.engine = &w->engine,
-		.ops = &keeper_ops,
-		.ops_ctx = k,
-		.main = main,
-		.main_ctx = ctx,
-		.link = &fz_link_stream,
+		.main = main, .main_ctx = ctx, .link = &fz_link_stream
 	};
 
-	k->worker = fz_worker_new(&opts, NULL);
-	return k->worker;
+	return keeper_start_opts(w, k, &opts);
 }
 
 static struct fz_worker *
@@ -127,70 +46,11 @@ keep(struct world *w, struct keeper *k)
 	return keep_main(w, k, serve, w->shared);
 }
 
-static int
-send_job(struct keeper *k, struct task *t, enum job func, struct fz_blob *arg,
-    int64_t timeout_ns)
-{
-	int rc;
-
-	*t = (struct task){ .job = { .ops = &task_ops,
-				.func = func,
-				.nvalues = 1,
-				.timeout_ns = timeout_ns } };
-	rc = fz_worker_send(k->worker, &t->job, &arg, arg != NULL, NULL);
-	fz_blob_unref(arg);
-	return rc;
-}
-
-static void
-send_number(struct keeper *k, struct task *t, enum job func, uint64_t arg)
-{
-	assert_int_equal(
-	    send_job(k, t, func, blob_of_number(arg), FZ_CLOCK_NEVER), 0);
-}
-
-/* Until the worker has no job, or is dead. */
-static void
-settle(struct world *w, struct keeper *k)
-{
-	int64_t until = in_ms(30000);
-
-	while (k->worker != NULL && k->worker->njobs != 0)
-		assert_true(step_until(w, until));
-}
-
-static void
-dies(struct world *w, struct keeper *k)
-{
-	int64_t until = in_ms(30000);
-
-	while (k->worker != NULL)
-		assert_true(step_until(w, until));
-}
-
-static void
-assert_one_outcome(const struct task *t)
-{
-	assert_int_equal(t->ndone + t->nfailed + t->nreturned, 1);
-}
-
 static void
 assert_failed(struct task *t, enum fz_err_kind kind)
 {
-	assert_one_outcome(t);
-	assert_int_equal(t->nfailed, 1);
-	assert_int_equal(t->failure.err.kind, kind);
 	assert_string_not_equal(t->failure.err.text, "");
-	fz_blob_unref(t->value);
-}
-
-static void
-assert_done(struct world *w, struct task *t, uint64_t value)
-{
-	assert_one_outcome(t);
-	assert_int_equal(t->ndone, 1);
-	assert_int_equal(number_of_blob(w, t->value), value);
-	fz_blob_unref(t->value);
+	assert_task_failed(t, kind);
 }
 
 static void
@@ -205,10 +65,10 @@ test_link_stream_worker_does_jobs_in_order(void **state)
 	assert_false(k.worker->recalls);
 	assert_null(fz_worker_account(k.worker));
 	for (uint64_t i = 0; i < N; i++)
-		send_number(&k, &t[i], JOB_ADD, i);
-	settle(w, &k);
+		task_send_number(&k, &t[i], JOB_ADD, i);
+	assert_true(keeper_settle(w, &k));
 	for (uint64_t i = 0; i < N; i++)
-		assert_done(w, &t[i], i);
+		assert_task_done(w, &t[i], i);
 	fz_worker_free(k.worker);
 }
 
@@ -216,15 +76,15 @@ static void
 test_link_stream_worker_leaves_when_it_is_dismissed(void **state)
 {
 	struct world *w = *state;
-	struct task t;
+	struct task t = { 0 };
 	struct keeper k;
 
 	assert_non_null(keep(w, &k));
-	send_number(&k, &t, JOB_ADD, 1);
-	settle(w, &k);
-	assert_done(w, &t, 1);
+	task_send_number(&k, &t, JOB_ADD, 1);
+	assert_true(keeper_settle(w, &k));
+	assert_task_done(w, &t, 1);
 	fz_worker_dismiss(k.worker);
-	dies(w, &k);
+	assert_true(keeper_dies(w, &k));
 	assert_int_equal(atomic_load(&w->shared->leaves), 1);
 }
 
@@ -234,20 +94,18 @@ test_link_stream_big_values_go_there_and_back(void **state)
 	struct world *w = *state;
 	size_t len = bulk_size() / 4;
 	struct keeper k;
-	struct task t;
+	struct task t = { 0 };
 
 	assert_non_null(keep(w, &k));
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(send_job(&k, &t, JOB_ECHO, blob_of_bytes(len),
-				     FZ_CLOCK_NEVER),
-		    0);
-		settle(w, &k);
-		assert_one_outcome(&t);
+		task_send_blob(&k, &t, JOB_ECHO, blob_of_bytes(len));
+		assert_true(keeper_settle(w, &k));
 		assert_int_equal(t.ndone, 1);
+		assert_int_equal(t.nfailed + t.nreturned, 0);
 		assert_int_equal(t.value->len, len);
 		assert_false(t.value->in_arena);
 		assert_int_equal(t.value->bytes[len - 1], 'x');
-		fz_blob_unref(t.value);
+		task_fini(&t);
 	}
 	fz_worker_free(k.worker);
 }
@@ -261,22 +119,20 @@ test_link_stream_a_lost_worker_costs_what_it_had_begun(void **state)
 	struct world *w = *state;
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
-		struct task t[3];
+		struct task t[3] = { { .ndone = 0 } };
 		struct keeper k;
 
 		assert_non_null(keep(w, &k));
-		send_number(&k, &t[0], ways[i], 0);
-		send_number(&k, &t[1], JOB_ADD, 1);
-		send_number(&k, &t[2], JOB_ADD, 2);
-		dies(w, &k);
+		task_send_number(&k, &t[0], ways[i], 0);
+		task_send_number(&k, &t[1], JOB_ADD, 1);
+		task_send_number(&k, &t[2], JOB_ADD, 2);
+		assert_true(keeper_dies(w, &k));
 		if (ways[i] == JOB_KILL_STORED && t[0].ndone == 1)
-			fz_blob_unref(t[0].value); /* it was written in time */
+			task_fini(&t[0]); /* it was written in time */
 		else
 			assert_failed(&t[0], FZ_ERR_CRASH);
-		assert_int_equal(t[1].nreturned, 1);
-		assert_int_equal(t[2].nreturned, 1);
-		assert_one_outcome(&t[1]);
-		assert_one_outcome(&t[2]);
+		assert_task_returned(&t[1]);
+		assert_task_returned(&t[2]);
 	}
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 0);
 }
@@ -290,12 +146,12 @@ test_link_stream_a_reply_counts_whatever_follows_it(void **state)
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
 		struct keeper k;
-		struct task t;
+		struct task t = { 0 };
 
 		assert_non_null(keep(w, &k));
-		send_number(&k, &t, ways[i], 0);
-		dies(w, &k);
-		assert_done(w, &t, 1);
+		task_send_number(&k, &t, ways[i], 0);
+		assert_true(keeper_dies(w, &k));
+		assert_task_done(w, &t, 1);
 	}
 }
 
@@ -331,18 +187,18 @@ test_link_stream_may_end_at_any_byte(void **state)
 
 	for (size_t n = 0; n <= REPLY; n++) {
 		struct half half = { n, false };
-		struct task t[2];
+		struct task t[2] = { { .ndone = 0 } };
 		struct keeper k;
 
 		assert_non_null(keep_main(w, &k, write_half, &half));
-		send_number(&k, &t[0], JOB_ADD, 0);
-		send_number(&k, &t[1], JOB_ADD, 0);
-		dies(w, &k);
+		task_send_number(&k, &t[0], JOB_ADD, 0);
+		task_send_number(&k, &t[1], JOB_ADD, 0);
+		assert_true(keeper_dies(w, &k));
 		if (n == REPLY)
-			assert_done(w, &t[0], 42);
+			assert_task_done(w, &t[0], 42);
 		else
 			assert_failed(&t[0], FZ_ERR_CRASH);
-		assert_int_equal(t[1].nreturned, 1);
+		assert_task_returned(&t[1]);
 	}
 }
 
@@ -354,12 +210,12 @@ test_link_stream_half_a_frame_is_not_waited_for(void **state)
 	for (size_t n = 1; n < REPLY; n += 11) {
 		struct half half = { n, true };
 		struct keeper k;
-		struct task t;
+		struct task t = { 0 };
 
 		assert_non_null(keep_main(w, &k, write_half, &half));
 		k.worker->pipes->link->pause_ns = 50 * FZ_CLOCK_MS;
-		send_number(&k, &t, JOB_ADD, 0);
-		dies(w, &k);
+		task_send_number(&k, &t, JOB_ADD, 0);
+		assert_true(keeper_dies(w, &k));
 		assert_failed(&t, FZ_ERR_CRASH);
 	}
 }
@@ -377,18 +233,18 @@ test_link_stream_recall_races_with_the_worker(void **state)
 	assert_non_null(keep(w, &k));
 	for (int round = 0; round < ROUNDS; round++) {
 		for (uint64_t i = 0; i < N; i++)
-			send_number(&k, &t[i], JOB_ADD, i);
+			task_send_number(&k, &t[i], JOB_ADD, i);
 		fz_worker_write(k.worker);
 		usleep((useconds_t)(round * 10));
 		assert_true(fz_worker_recall(k.worker) == 0);
 		fz_worker_recall(k.worker);
-		settle(w, &k);
+		assert_true(keeper_settle(w, &k));
 		for (uint64_t i = 0; i < N; i++) {
 			assert_one_outcome(&t[i]);
 			ndone += t[i].ndone;
 			nreturned += t[i].nreturned;
 			if (t[i].ndone != 0)
-				assert_done(w, &t[i], i);
+				assert_task_done(w, &t[i], i);
 		}
 	}
 	assert_int_equal(ndone + nreturned, N * ROUNDS);
@@ -401,21 +257,20 @@ static void
 test_link_stream_a_recall_spares_later_jobs(void **state)
 {
 	struct world *w = *state;
-	struct task t[3];
+	struct task t[3] = { { .ndone = 0 } };
 	struct keeper k;
 
 	assert_non_null(keep(w, &k));
-	send_number(&k, &t[0], JOB_SLEEP, 20);
-	send_number(&k, &t[1], JOB_ADD, 1);
+	task_send_number(&k, &t[0], JOB_SLEEP, 20);
+	task_send_number(&k, &t[1], JOB_ADD, 1);
 	while (!fz_worker_has_begun(k.worker))
-		assert_true(step_until(w, in_ms(30000)));
+		assert_true(step_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(fz_worker_recall(k.worker), 0);
-	send_number(&k, &t[2], JOB_ADD, 2);
-	settle(w, &k);
-	assert_done(w, &t[0], 20);
-	assert_int_equal(t[1].nreturned, 1);
-	assert_one_outcome(&t[1]);
-	assert_done(w, &t[2], 2);
+	task_send_number(&k, &t[2], JOB_ADD, 2);
+	assert_true(keeper_settle(w, &k));
+	assert_task_done(w, &t[0], 20);
+	assert_task_returned(&t[1]);
+	assert_task_done(w, &t[2], 2);
 	fz_worker_free(k.worker);
 }
 
@@ -434,19 +289,19 @@ test_link_stream_a_death_at_any_moment(void **state)
 		atomic_store(&w->shared->calls[JOB_ADD], 0);
 		assert_non_null(keep(w, &k));
 		for (uint64_t i = 0; i < N; i++)
-			send_number(&k, &t[i], JOB_ADD, i);
+			task_send_number(&k, &t[i], JOB_ADD, i);
 		fz_worker_write(k.worker);
 		usleep((useconds_t)(round * 20));
 		kill(k.worker->pid, SIGKILL);
 		if (round % 2 == 0)
 			fz_worker_recall(k.worker);
-		dies(w, &k);
+		assert_true(keeper_dies(w, &k));
 		ncalls = atomic_load(&w->shared->calls[JOB_ADD]);
 		for (uint64_t i = 0; i < N; i++) {
 			assert_one_outcome(&t[i]);
 			nbegun += t[i].ndone + t[i].nfailed;
 			if (t[i].ndone != 0)
-				assert_done(w, &t[i], i);
+				assert_task_done(w, &t[i], i);
 			else if (t[i].nfailed != 0)
 				assert_failed(&t[i], FZ_ERR_CRASH);
 		}
@@ -458,49 +313,47 @@ static void
 test_link_stream_a_timeout_ends_a_job(void **state)
 {
 	struct world *w = *state;
-	struct task t[2];
+	struct task t[2] = { { .ndone = 0 } };
 	struct keeper k;
 
 	assert_non_null(keep(w, &k));
-	assert_int_equal(send_job(&k, &t[0], JOB_SLEEP, blob_of_number(60000),
-			     50 * FZ_CLOCK_MS),
-	    0);
-	send_number(&k, &t[1], JOB_ADD, 1);
-	dies(w, &k);
+	t[0].job.timeout_ns = 50 * FZ_CLOCK_MS;
+	task_send_number(&k, &t[0], JOB_SLEEP, 10 * PATIENCE_MS);
+	task_send_number(&k, &t[1], JOB_ADD, 1);
+	assert_true(keeper_dies(w, &k));
 	assert_failed(&t[0], FZ_ERR_TIMEOUT);
-	assert_int_equal(t[1].nreturned, 1);
+	assert_task_returned(&t[1]);
 }
 
 static void
 test_link_stream_a_timeout_ends_a_job_that_does_not_begin(void **state)
 {
 	struct world *w = *state;
-	struct task t[2];
+	struct task t[2] = { { .ndone = 0 } };
 	struct keeper k;
 
 	w->shared->mode = START_NEVER_READS;
 	assert_non_null(keep(w, &k));
-	assert_int_equal(
-	    send_job(&k, &t[0], JOB_ADD, blob_of_number(1), 10 * FZ_CLOCK_MS),
-	    0);
-	send_number(&k, &t[1], JOB_ADD, 1);
-	dies(w, &k);
+	t[0].job.timeout_ns = 10 * FZ_CLOCK_MS;
+	task_send_number(&k, &t[0], JOB_ADD, 1);
+	task_send_number(&k, &t[1], JOB_ADD, 1);
+	assert_true(keeper_dies(w, &k));
 	assert_failed(&t[0], FZ_ERR_TIMEOUT);
-	assert_int_equal(t[1].nreturned, 1);
+	assert_task_returned(&t[1]);
 }
 
 static void
 do_some(struct world *w)
 {
-	struct task t[4];
+	struct task t[4] = { { .ndone = 0 } };
 	struct keeper k;
 
 	assert_non_null(keep(w, &k));
 	for (uint64_t i = 0; i < 4; i++)
-		send_number(&k, &t[i], JOB_ADD, i);
-	settle(w, &k);
+		task_send_number(&k, &t[i], JOB_ADD, i);
+	assert_true(keeper_settle(w, &k));
 	for (uint64_t i = 0; i < 4; i++)
-		assert_done(w, &t[i], i);
+		assert_task_done(w, &t[i], i);
 	fz_worker_free(k.worker);
 }
 
@@ -521,55 +374,21 @@ test_link_stream_reads_and_writes_may_be_odd(void **state)
 	}
 }
 
-/* A worker, three jobs and a recall. 0, or -1 if something has failed. */
 static int
-scenario(struct world *w)
+scenario(void *ctx)
 {
-	struct task t[3];
-	struct keeper k;
-	int rc = 0, nsent = 0;
+	struct world *w = ctx;
+	struct fz_worker_opts opts = {
+		.main = serve, .main_ctx = w->shared, .link = &fz_link_stream
+	};
 
-	if (keep(w, &k) == NULL)
-		return -1;
-	for (int i = 0; i < 3; i++) {
-		struct fz_blob *arg = blob_of_number(300000);
-
-		if (arg == NULL ||
-		    send_job(&k, &t[i], i == 1 ? JOB_BYTES : JOB_ADD, arg,
-			20 * FZ_CLOCK_SECOND) != 0)
-			break;
-		nsent++;
-	}
-	fz_worker_recall(k.worker);
-	while (k.worker != NULL && k.worker->njobs != 0)
-		fz_loop_step(w->engine.loop, in_ms(30000), NULL);
-	if (k.worker != NULL)
-		fz_worker_free(k.worker);
-	for (int i = 0; i < nsent; i++) {
-		assert_one_outcome(&t[i]);
-		if (t[i].nfailed != 0 ||
-		    (t[i].ndone != 0 && t[i].value == NULL))
-			rc = -1;
-		fz_blob_unref(t[i].value);
-	}
-	return nsent == 3 ? rc : -1;
+	return keeper_try_jobs(w, &opts, true);
 }
 
 static void
 test_link_stream_any_call_may_fail(void **state)
 {
-	struct world *w = *state;
-	unsigned long n = 0;
-	int rc, nfailed = 0;
-
-	do {
-		faults_at(++n);
-		rc = scenario(w);
-		nfailed += rc != 0;
-		assert_no_children();
-	} while (faults_end());
-	assert_int_equal(rc, 0);
-	assert_true(nfailed > 10);
+	assert_true(faults_at_each(scenario, *state) > 10);
 }
 
 #define TEST(name) \

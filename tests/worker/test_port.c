@@ -65,7 +65,7 @@ accept_below_two(const struct fz_call *call)
 }
 
 static void
-test_port_takes_no_call_from_one_on_that_it_does_not_accept(void **state)
+test_port_leaves_calls_behind_one_that_it_refuses(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_frame frame;
@@ -387,8 +387,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_port_gives_calls_in_order),
-		TEST(
-		    test_port_takes_no_call_from_one_on_that_it_does_not_accept),
+		TEST(test_port_leaves_calls_behind_one_that_it_refuses),
 		TEST(test_port_skips_what_was_taken_back),
 		TEST(test_port_sequence_numbers_wrap),
 		TEST(test_port_notes_when_a_timed_job_starts),

@@ -142,7 +142,7 @@ begin_batch(
 }
 
 static void
-test_port_a_run_places_what_follows(void **state)
+test_port_a_run_stores_what_follows(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_direct run;
@@ -349,7 +349,7 @@ main(void)
 		TEST(test_port_stored_items_are_counted),
 		TEST(test_port_stored_and_sent_items_keep_their_order),
 		TEST(test_port_stores_an_item_after_it_asked_for_room),
-		TEST(test_port_a_run_places_what_follows),
+		TEST(test_port_a_run_stores_what_follows),
 		TEST(test_port_a_run_ends_where_the_rest_was_taken_back),
 		TEST(test_port_a_run_ends_where_its_frame_is_full),
 		TEST(test_port_a_frame_counts_so_many_items_at_most),

@@ -292,7 +292,7 @@ test_port_a_full_cell_is_written(void **state)
 
 /* With nothing to read, a pause leaves them to the next read. */
 static void
-test_port_a_pause_lets_go_of_what_has_waited(void **state)
+test_port_a_pause_writes_the_items_that_have_waited(void **state)
 {
 	static const struct {
 		bool more, late;
@@ -356,7 +356,8 @@ main(void)
 		TEST(test_port_a_reply_closes_the_frame_of_items),
 		TEST(test_port_a_gap_in_the_numbers_begins_a_frame),
 		TEST(test_port_a_full_cell_is_written),
-		cmocka_unit_test(test_port_a_pause_lets_go_of_what_has_waited),
+		cmocka_unit_test(
+		    test_port_a_pause_writes_the_items_that_have_waited),
 		TEST(test_port_without_a_reader_there_is_no_room_for_items),
 	};
 

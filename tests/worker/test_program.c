@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "descriptors.h"
 #include "faults.h"
 #include "os/loop.h"
 #include "program_test.h"
@@ -33,7 +34,7 @@
 enum { PIPE_BYTES = 1 << 20 };
 
 static void
-test_program_tells_what_a_program_wrote_and_how_it_ended(void **state)
+test_program_returns_output_and_exit_code(void **state)
 {
 	struct world *w = *state;
 	struct fz_program_opts opts =
@@ -45,7 +46,7 @@ test_program_tells_what_a_program_wrote_and_how_it_ended(void **state)
 }
 
 static void
-test_program_tells_the_signal(void **state)
+test_program_reports_the_signal(void **state)
 {
 	struct world *w = *state;
 	struct fz_program_opts opts =
@@ -248,7 +249,7 @@ test_program_sets_environment_and_directory(void **state)
 static pid_t
 wait_pid(const struct world *w, struct fz_program *exec, const char *path)
 {
-	int64_t until = in_ms(10000);
+	int64_t until = in_ms(PATIENCE_MS);
 	long pid = 0;
 
 	while (pid == 0 && fz_clock_ns() < until) {
@@ -266,7 +267,7 @@ wait_pid(const struct world *w, struct fz_program *exec, const char *path)
 }
 
 static void
-test_program_ends_all_of_it_when_its_time_is_over(void **state)
+test_program_ends_all_descendants_at_its_timeout(void **state)
 {
 	struct world *w = *state;
 	struct fz_program_opts opts = program_options(
@@ -287,9 +288,18 @@ test_program_ends_all_of_it_when_its_time_is_over(void **state)
 	fz_program_free(exec);
 }
 
+/* Until the only child has ended. It stays a zombie for its parent. */
+static void
+wait_for_supervisor(void)
+{
+	siginfo_t info;
+
+	assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
+}
+
 /* Steps of the loop may be far apart: it had ended before it was to. */
 static void
-test_program_what_ended_in_time_has_not_run_out_of_it(void **state)
+test_program_that_ended_in_time_has_no_timeout(void **state)
 {
 	struct world *w = *state;
 	struct fz_program_opts opts =
@@ -300,7 +310,8 @@ test_program_what_ended_in_time_has_not_run_out_of_it(void **state)
 		skip();
 	opts.timeout_ns = 400 * FZ_CLOCK_MS;
 	exec = program_start(&opts);
-	usleep(600000);
+	wait_for_supervisor();
+	usleep(500000); /* its time is over when the loop turns */
 	assert_program_ended(program_wait(w, exec), 4, "x\n", "");
 	fz_program_free(exec);
 }
@@ -396,7 +407,7 @@ test_program_what_is_left_in_a_pipe_is_read(void **state)
 	if (on_valgrind())
 		skip();
 	exec = program_start(&opts);
-	usleep(300000); /* by now its supervisor has ended, too */
+	wait_for_supervisor();
 	end = program_wait(w, exec);
 	assert_int_equal(end->exitcode, 0);
 	assert_int_equal(end->out.len, PIPE_BYTES);
@@ -405,7 +416,7 @@ test_program_what_is_left_in_a_pipe_is_read(void **state)
 
 /* Something that we may not end, as another user's process, holds the pipe. */
 static void
-test_program_does_not_wait_for_a_pipe_that_others_hold(void **state)
+test_program_does_not_wait_for_a_pipe_of_another_process(void **state)
 {
 	struct world *w = *state;
 	char path[] = "/tmp/test_exec.XXXXXX", script[256], name[64];
@@ -441,8 +452,8 @@ int
 main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_program_tells_what_a_program_wrote_and_how_it_ended),
-		TEST(test_program_tells_the_signal),
+		TEST(test_program_returns_output_and_exit_code),
+		TEST(test_program_reports_the_signal),
 		TEST(test_program_a_program_has_no_signal_blocked_or_ignored),
 		TEST(test_program_input_of_any_size_comes_back),
 		TEST(test_program_goes_on_after_short_and_interrupted_calls),
@@ -451,12 +462,12 @@ main(int argc, char **argv)
 		TEST(test_program_uses_files_as_streams),
 		TEST(test_program_a_program_need_not_read),
 		TEST(test_program_sets_environment_and_directory),
-		TEST(test_program_ends_all_of_it_when_its_time_is_over),
-		TEST(test_program_what_ended_in_time_has_not_run_out_of_it),
+		TEST(test_program_ends_all_descendants_at_its_timeout),
+		TEST(test_program_that_ended_in_time_has_no_timeout),
 		TEST(test_program_freed_while_it_runs_ends_it),
 		TEST(test_program_in_a_forked_child_is_the_parents),
 		TEST(test_program_what_is_left_in_a_pipe_is_read),
-		TEST(test_program_does_not_wait_for_a_pipe_that_others_hold),
+		TEST(test_program_does_not_wait_for_a_pipe_of_another_process),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "fill") == 0)

@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "descriptors.h"
 #include "faults.h"
 #include "os/loop.h"
 #include "program_test.h"
@@ -148,7 +149,7 @@ assert_not_run(struct world *w, const struct fz_program_opts *opts,
 }
 
 static void
-test_program_a_missing_program_is_told(void **state)
+test_program_a_missing_program_is_reported(void **state)
 {
 	struct world *w = *state;
 	char name[] = "/no/such/program";
@@ -161,7 +162,7 @@ test_program_a_missing_program_is_told(void **state)
 }
 
 static void
-test_program_a_missing_directory_is_told(void **state)
+test_program_a_missing_directory_is_reported(void **state)
 {
 	struct fz_program_opts opts =
 	    program_options(*state, program_shell("true"));
@@ -171,7 +172,7 @@ test_program_a_missing_directory_is_told(void **state)
 }
 
 static void
-test_program_tells_what_a_supervisor_could_not_do(void **state)
+test_program_reports_what_the_supervisor_could_not_do(void **state)
 {
 	struct fz_program_opts opts =
 	    program_options(*state, program_shell("true"));
@@ -227,7 +228,7 @@ test_program_runs_in_a_host_without_standard_descriptors(void **state)
 	struct world *w = *state;
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("cat; echo err >&2"));
-	int64_t until = in_ms(10000);
+	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_program_end *end;
 	struct fz_program *exec;
 	int keep_fd[3];
@@ -253,7 +254,7 @@ test_program_runs_in_a_host_without_standard_descriptors(void **state)
 }
 
 static void
-test_program_a_pipe_that_cannot_be_moved_is_told(void **state)
+test_program_a_pipe_that_cannot_be_moved_is_reported(void **state)
 {
 	struct fz_program_opts opts =
 	    program_options(*state, program_shell("true"));
@@ -277,7 +278,7 @@ scenario(struct world *w)
 {
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("cat; echo err >&2"));
-	int64_t until = in_ms(10000);
+	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_err err = { 0 };
 	struct fz_program *exec;
 	struct fz_program_end *end;
@@ -346,13 +347,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_program_a_missing_program_is_told),
-		TEST(test_program_a_missing_directory_is_told),
-		TEST(test_program_tells_what_a_supervisor_could_not_do),
+		TEST(test_program_a_missing_program_is_reported),
+		TEST(test_program_a_missing_directory_is_reported),
+		TEST(test_program_reports_what_the_supervisor_could_not_do),
 		TEST(test_program_a_supervisor_waits_on_after_a_signal),
 		TEST(test_program_a_supervisor_that_is_killed_is_a_crash),
 		TEST(test_program_runs_in_a_host_without_standard_descriptors),
-		TEST(test_program_a_pipe_that_cannot_be_moved_is_told),
+		TEST(test_program_a_pipe_that_cannot_be_moved_is_reported),
 		TEST(test_program_any_call_may_fail),
 	};
 

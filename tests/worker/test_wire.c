@@ -268,7 +268,7 @@ test_wire_a_length_beyond_memory_is_an_error(void **state)
 }
 
 static void
-test_wire_a_read_that_fails_says_why(void **state)
+test_wire_a_failed_read_says_why(void **state)
 {
 	struct wire *w = *state;
 
@@ -433,7 +433,7 @@ main(void)
 		TEST(test_wire_scan_stops_before_a_frame_not_whole),
 		TEST(test_wire_a_length_over_the_limit_allocates_nothing),
 		TEST(test_wire_a_length_beyond_memory_is_an_error),
-		TEST(test_wire_a_read_that_fails_says_why),
+		TEST(test_wire_a_failed_read_says_why),
 		TEST(test_wire_garbage_is_no_frame),
 		TEST(test_wire_unknown_types_are_refused),
 		TEST(test_wire_a_part_never_goes_past_its_body),

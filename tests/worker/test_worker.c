@@ -31,9 +31,9 @@ test_worker_does_a_job(void **state)
 	struct keeper k;
 	struct task t = { 0 };
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_ADD, 42);
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	assert_int_equal(t.nstarted, 1);
 	assert_int_equal(t.job.pid, k.worker->pid);
 	assert_task_done(w, &t, 42);
@@ -48,15 +48,15 @@ test_worker_does_jobs_in_order(void **state)
 	static struct task t[1000];
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	for (uint64_t i = 0; i < 1000; i++) {
 		t[i].job.timeout_ns = 0;
 		task_send_number(&k, &t[i], JOB_ADD, i);
 	}
 	assert_int_equal(k.worker->njobs, 1000);
 	while (k.worker->njobs != 0) {
-		assert_true(
-		    fz_loop_step(w->engine.loop, in_ms(5000), NULL) >= 0);
+		assert_true(fz_loop_step(
+				w->engine.loop, in_ms(PATIENCE_MS), NULL) >= 0);
 		for (int i = 1; i < 1000; i++)
 			assert_true(t[i - 1].ndone >= t[i].ndone);
 	}
@@ -73,10 +73,10 @@ test_worker_an_error_is_no_death(void **state)
 	struct task t = { 0 }, u = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_RAISE, 0);
 	task_send_number(&k, &u, JOB_ADD, 1);
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	assert_int_equal(t.failure.pid, k.worker->pid);
 	assert_memory_equal(t.value->bytes, "raised", 6);
 	assert_task_failed(&t, FZ_ERR_ERROR);
@@ -85,16 +85,16 @@ test_worker_an_error_is_no_death(void **state)
 }
 
 static void
-test_worker_a_reply_with_too_few_values_is_told_as_it_is(void **state)
+test_worker_passes_on_a_reply_with_too_few_values(void **state)
 {
 	struct world *w = *state;
 	struct task t = { 0 }, u = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_TOO_MANY, 0);
 	task_send_number(&k, &u, JOB_TOO_FEW, 0);
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	assert_task_failed(&t, FZ_ERR_CRASH);
 	assert_int_equal(u.ndone, 1);
 	assert_int_equal(u.nvalues, 0);
@@ -108,10 +108,10 @@ test_worker_prints_through_its_parent(void **state)
 	struct task t = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_blob(
 	    &k, &t, JOB_PRINT, fz_blob_new("a line\nhalf", 11, NULL));
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	fz_worker_flush(k.worker);
 	assert_string_equal(w->output, "a line\nhalf");
 	assert_task_done(w, &t, 1);
@@ -126,13 +126,13 @@ test_worker_big_values_go_by_the_arena_and_come_back(void **state)
 	struct keeper k;
 	const char *at;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_BYTES, 8 << 20);
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	assert_true(t.value->in_arena);
 	/* From a worker to a worker, as it is. */
 	task_send_blob(&k, &u, JOB_ECHO, fz_blob_ref(t.value));
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	at = fz_blob_map(u.value, w->engine.arena, NULL);
 	assert_int_equal(u.value->len, 8 << 20);
 	assert_int_equal(at[(8 << 20) - 1], 'x');
@@ -154,12 +154,12 @@ test_worker_released_values_are_used_again(void **state)
 	uint64_t offset = 0;
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	for (int i = 0; i < 20; i++) {
 		struct task t = { 0 };
 
 		task_send_number(&k, &t, JOB_BYTES, 4 << 20);
-		assert_true(keeper_settle(w, &k, 5000));
+		assert_true(keeper_settle(w, &k));
 		assert_true(t.value->in_arena);
 		if (i == 2)
 			offset = t.value->offset;
@@ -176,13 +176,11 @@ test_worker_leaves_by_itself_when_dismissed(void **state)
 {
 	struct world *w = *state;
 	struct keeper k;
-	int64_t start;
 
-	keeper_start(w, &k, NULL);
-	start = fz_clock_ns();
+	keeper_start(w, &k);
 	fz_worker_dismiss(k.worker);
-	fz_worker_free(k.worker);
-	assert_true(fz_clock_ns() - start < 900 * FZ_CLOCK_MS);
+	assert_true(keeper_dies(w, &k));
+	assert_int_equal(k.death.signal, 0);
 	assert_int_equal(atomic_load(&w->shared->leaves), 1);
 }
 
@@ -200,9 +198,9 @@ test_worker_runs_in_a_host_without_standard_descriptors(void **state)
 		keep_fd[i] = fcntl(i, F_DUPFD_CLOEXEC, 10);
 		close(i);
 	}
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_blob(&k, &t, JOB_PRINT, fz_blob_new("there\n", 6, NULL));
-	done = keeper_settle(w, &k, 5000);
+	done = keeper_settle(w, &k);
 	if (k.worker != NULL) {
 		fz_worker_flush(k.worker);
 		fz_worker_free(k.worker);
@@ -225,9 +223,9 @@ test_worker_without_an_arena_big_values_go_inline(void **state)
 	struct keeper k;
 
 	w->engine.arena_tried = true;
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_blob(&k, &t, JOB_ECHO, big);
-	assert_true(keeper_settle(w, &k, 60000));
+	assert_true(keeper_settle(w, &k));
 	assert_int_equal(t.ndone, 1);
 	assert_false(t.value->in_arena);
 	assert_int_equal(t.value->len, bulk_size());
@@ -246,11 +244,11 @@ test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 
 	w->engine.arena_tried = true;
 	w->shared->mode = START_NEVER_READS;
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_blob(&k, &t, JOB_ECHO, blob_of_bytes(bulk_size()));
 	start = fz_clock_ns();
 	fz_loop_step(w->engine.loop, 0, NULL);
-	assert_true(fz_clock_ns() - start < 500 * FZ_CLOCK_MS);
+	assert_true(fz_clock_ns() - start < 20 * FZ_CLOCK_SECOND);
 	before = cpu_ms();
 	until = in_ms(300);
 	while (step_until(w, until))
@@ -270,14 +268,14 @@ test_worker_killed_while_it_reads_a_big_argument_loses_nothing(void **state)
 
 	w->engine.arena_tried = true;
 	w->shared->mode = START_FIRST_DIES_HALFWAY;
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_blob(&k, &t, JOB_ECHO, fz_blob_ref(big));
-	assert_true(keeper_dies(w, &k, 20000));
+	assert_true(keeper_dies(w, &k));
 	assert_task_returned(&t);
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_init(&t, JOB_ECHO);
 	task_send_blob(&k, &t, JOB_ECHO, big);
-	assert_true(keeper_settle(w, &k, 60000));
+	assert_true(keeper_settle(w, &k));
 	assert_int_equal(t.ndone, 1);
 	task_fini(&t);
 	fz_worker_free(k.worker);
@@ -293,7 +291,7 @@ main(void)
 		TEST(test_worker_does_a_job),
 		TEST(test_worker_does_jobs_in_order),
 		TEST(test_worker_an_error_is_no_death),
-		TEST(test_worker_a_reply_with_too_few_values_is_told_as_it_is),
+		TEST(test_worker_passes_on_a_reply_with_too_few_values),
 		TEST(test_worker_prints_through_its_parent),
 		TEST(test_worker_big_values_go_by_the_arena_and_come_back),
 		TEST(test_worker_released_values_are_used_again),

@@ -24,7 +24,7 @@
 #include "world.h"
 
 static void
-test_worker_batch_items_are_told_in_order(void **state)
+test_worker_batch_items_end_in_order(void **state)
 {
 	struct batch_keeper *k = *state;
 	static struct batch b;
@@ -111,7 +111,7 @@ test_worker_batch_calls_the_function_that_was_sent(void **state)
 }
 
 static void
-test_worker_batch_recall_in_its_midst_keeps_what_runs(void **state)
+test_worker_batch_recall_inside_keeps_the_running_item(void **state)
 {
 	struct batch_keeper *k = *state;
 	static const uint64_t items[10] = { ITEM_OF(ITEM_KEEP, 1),
@@ -142,7 +142,7 @@ test_worker_batch_recall_in_its_midst_keeps_what_runs(void **state)
 
 /* Once the items before have been told, too. */
 static void
-test_worker_batch_recall_after_a_peek_keeps_what_runs(void **state)
+test_worker_batch_recall_after_a_peek_keeps_the_running_item(void **state)
 {
 	struct batch_keeper *k = *state;
 	static const uint64_t items[6] = { ITEM_OF(ITEM_KEEP, 1),
@@ -230,7 +230,7 @@ test_worker_batch_has_begun_once_an_item_is_started(void **state)
 }
 
 static void
-test_worker_batch_what_was_peeked_at_is_not_told_again(void **state)
+test_worker_batch_peeked_results_come_once(void **state)
 {
 	static const uint64_t items[8] = { ITEM_OF(ITEM_KEEP, 0),
 		ITEM_OF(ITEM_KEEP, 1), ITEM_OF(ITEM_REPLY, 2),
@@ -287,7 +287,7 @@ test_worker_batch_peek_never_takes_a_torn_item(void **state)
 {
 	struct batch_keeper *k = *state;
 	static struct batch b[20];
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	for (int i = 0; i < 20; i++)
 		send_kept(k, &b[i], BATCH_MANY);
@@ -332,16 +332,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_worker_batch_items_are_told_in_order),
+		TEST(test_worker_batch_items_end_in_order),
 		TEST(test_worker_batch_of_what_it_inherited_has_no_parts),
 		TEST(
 		    test_worker_batch_may_have_replies_and_errors_among_its_items),
 		TEST(test_worker_batch_calls_the_function_that_was_sent),
-		TEST(test_worker_batch_recall_in_its_midst_keeps_what_runs),
-		TEST(test_worker_batch_recall_after_a_peek_keeps_what_runs),
+		TEST(test_worker_batch_recall_inside_keeps_the_running_item),
+		TEST(
+		    test_worker_batch_recall_after_a_peek_keeps_the_running_item),
 		TEST(test_worker_batch_recall_races_with_its_items),
 		TEST(test_worker_batch_has_begun_once_an_item_is_started),
-		TEST(test_worker_batch_what_was_peeked_at_is_not_told_again),
+		TEST(test_worker_batch_peeked_results_come_once),
 		TEST(
 		    test_worker_batch_peek_before_what_was_written_takes_nothing),
 		TEST(test_worker_batch_peek_never_takes_a_torn_item),

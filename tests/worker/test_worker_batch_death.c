@@ -163,7 +163,7 @@ scenario(struct batch_keeper *k, int *nlost)
 	    send_items(k, &b, items) != 0)
 		goto out;
 	while (k->worker != NULL && k->worker->njobs != 0) {
-		fz_loop_step(k->w->engine.loop, in_ms(20000), NULL);
+		fz_loop_step(k->w->engine.loop, in_ms(PATIENCE_MS), NULL);
 		if (k->worker != NULL)
 			fz_worker_peek(k->worker);
 	}

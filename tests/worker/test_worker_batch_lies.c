@@ -284,7 +284,7 @@ serve_wild_cell(void *ctx, struct fz_port *port)
 }
 
 static void
-test_worker_batch_a_wild_cell_tells_no_item_twice(void **state)
+test_worker_batch_a_wild_cell_ends_no_item_twice(void **state)
 {
 	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
 	struct batch_keeper *k = *state;

@@ -31,12 +31,12 @@ kill_in_the_midst(struct world *w, enum job how, struct task *victim)
 	struct task first = { 0 }, last[2] = { { .ndone = 0 } };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &first, JOB_ADD, 5);
 	task_send_number(&k, victim, how, 3);
 	task_send_number(&k, &last[0], JOB_ADD, 6);
 	task_send_number(&k, &last[1], JOB_ADD, 7);
-	assert_true(keeper_dies(w, &k, 5000));
+	assert_true(keeper_dies(w, &k));
 	assert_int_equal(k.ndead, 1);
 	assert_task_done(w, &first, 5);
 	assert_task_returned(&last[0]);
@@ -79,9 +79,9 @@ test_worker_that_exits_with_success_fails_its_job(void **state)
 	struct task t = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_EXIT, 0);
-	assert_true(keeper_dies(w, &k, 5000));
+	assert_true(keeper_dies(w, &k));
 	assert_crashed(&t, 0, 0);
 }
 
@@ -185,10 +185,10 @@ die_unclaimed(struct world *w, enum start_mode mode)
 	struct keeper k;
 
 	w->shared->mode = mode;
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	for (int i = 0; i < 3; i++)
 		task_send_number(&k, &t[i], JOB_ADD, 1);
-	assert_true(keeper_dies(w, &k, 5000));
+	assert_true(keeper_dies(w, &k));
 	for (int i = 0; i < 3; i++)
 		assert_task_returned(&t[i]);
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 0);
@@ -218,7 +218,7 @@ test_worker_killed_from_outside_at_any_time_loses_nothing(void **state)
 		int ndone = 0, nbad = 0, nback = 0, before, ran;
 
 		before = atomic_load(&w->shared->calls[JOB_ADD]);
-		keeper_start(w, &k, NULL);
+		keeper_start(w, &k);
 		for (int i = 0; i < KEEPER_MANY; i++) {
 			t[i].job.timeout_ns = 0;
 			task_send_number(&k, &t[i], JOB_ADD, 1);
@@ -226,10 +226,9 @@ test_worker_killed_from_outside_at_any_time_loses_nothing(void **state)
 		fz_loop_step(w->engine.loop, 0, NULL);
 		usleep((useconds_t)(round * 37 % 700));
 		kill(k.worker->pid, SIGKILL);
-		assert_true(keeper_dies(w, &k, 5000));
+		assert_true(keeper_dies(w, &k));
 		for (int i = 0; i < KEEPER_MANY; i++) {
-			assert_int_equal(
-			    t[i].ndone + t[i].nfailed + t[i].nreturned, 1);
+			assert_one_outcome(&t[i]);
 			ndone += t[i].ndone;
 			nbad += t[i].nfailed;
 			nback += t[i].nreturned;

@@ -60,15 +60,12 @@ static void
 begin(struct world *w, struct keeper *k, struct task *t)
 {
 	struct fz_worker_opts opts = {
-		.engine = &w->engine,
-		.ops = &keeper_ops,
-		.ops_ctx = k,
 		.main = answer_begun,
 		.main_ctx = w->shared,
 		.noun = "process",
 	};
 
-	*k = (struct keeper){ .worker = fz_worker_new(&opts, NULL) };
+	keeper_start_opts(w, k, &opts);
 	task_init(t, JOB_ADD);
 	fz_worker_begin(k->worker, &t->job);
 }
@@ -82,7 +79,7 @@ test_worker_does_a_job_that_was_begun_and_leaves(void **state)
 
 	begin(w, &k, &t);
 	assert_int_equal(t.nstarted, 1);
-	assert_true(keeper_dies(w, &k, 5000));
+	assert_true(keeper_dies(w, &k));
 	assert_int_equal(k.death.exitcode, 5);
 	assert_int_equal(k.death.signal, 0);
 	assert_task_done(w, &t, 17);
@@ -99,7 +96,7 @@ test_worker_killed_with_a_begun_job_has_failed_it(void **state)
 	w->shared->mode = START_NEVER_READS;
 	begin(w, &k, &t);
 	kill(k.worker->pid, SIGKILL);
-	assert_true(keeper_dies(w, &k, 5000));
+	assert_true(keeper_dies(w, &k));
 	assert_int_equal(k.death.signal, SIGKILL);
 	assert_int_equal(t.failure.signal, SIGKILL);
 	assert_non_null(strstr(t.failure.err.text, "the process died: killed"));
@@ -118,7 +115,7 @@ test_worker_terminate_is_a_crash_by_sigterm(void **state)
 	kill(k.worker->pid, SIGSTOP);
 	fz_worker_terminate(k.worker);
 	fz_worker_terminate(k.worker);
-	assert_true(keeper_dies(w, &k, 5000));
+	assert_true(keeper_dies(w, &k));
 	assert_int_equal(t.failure.signal, SIGTERM);
 	assert_task_failed(&t, FZ_ERR_CRASH);
 }
@@ -130,31 +127,17 @@ test_worker_kill_gives_the_reason(void **state)
 	struct task t = { 0 }, u = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_SLEEP, 60000);
 	task_send_number(&k, &u, JOB_ADD, 1);
-	while (atomic_load(&w->shared->calls[JOB_SLEEP]) == 0)
-		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+	wait_for_calls(w, JOB_SLEEP, 1);
 	fz_worker_kill(k.worker, FZ_ERR_INTERRUPTED, "because");
 	fz_worker_kill(k.worker, FZ_ERR_CRASH, "later ones count not");
 	assert_int_equal(t.nfailed, 0);
-	assert_true(keeper_dies(w, &k, 2000));
+	assert_true(keeper_dies(w, &k));
 	assert_string_equal(t.failure.err.text, "because");
 	assert_task_failed(&t, FZ_ERR_INTERRUPTED);
 	assert_task_returned(&u);
-}
-
-/* Whether the worker has begun a job of this kind, soon. */
-static bool
-begins(struct world *w, enum job func)
-{
-	int64_t until = in_ms(20000);
-
-	while (atomic_load(&w->shared->calls[func]) == 0) {
-		if (!step_until(w, until < in_ms(5) ? until : in_ms(5)))
-			return false;
-	}
-	return true;
 }
 
 /* The parent goes on at once, and uses force later or at once. */
@@ -167,14 +150,14 @@ test_worker_kill_never_waits(void **state)
 	struct keeper k;
 
 	for (int i = 0; i < 3; i++) {
-		keeper_start(w, &k, NULL);
+		keeper_start(w, &k);
 		task_send_number(&k, &t, wedged[i], 60000);
-		assert_true(begins(w, wedged[i]));
-		usleep(10000); /* it has the job, and soon is as it asks */
+		wait_for_calls(w, wedged[i], 1);
+		wait_for_count(w, &w->shared->deaf, i);
 		nnaps = 0;
 		fz_worker_kill(k.worker, FZ_ERR_CANCELLED, "no longer wanted");
 		assert_non_null(k.worker);
-		assert_true(keeper_dies(w, &k, 20000));
+		assert_true(keeper_dies(w, &k));
 		assert_int_equal(nnaps, 0);
 		assert_task_failed(&t, FZ_ERR_CANCELLED);
 	}
@@ -190,12 +173,10 @@ test_worker_several_that_ignore_signals_end_together(void **state)
 	struct keeper k[N];
 
 	for (int i = 0; i < N; i++) {
-		keeper_start(w, &k[i], NULL);
+		keeper_start(w, &k[i]);
 		task_send_number(&k[i], &t[i], JOB_IGNORE, 60000);
 	}
-	while (atomic_load(&w->shared->calls[JOB_IGNORE]) < N)
-		assert_true(step_until(w, in_ms(20)));
-	usleep(20000);
+	wait_for_count(w, &w->shared->deaf, N);
 	nnaps = 0;
 	for (int i = 0; i < N; i++)
 		fz_worker_kill(k[i].worker, FZ_ERR_CANCELLED, "all of them");
@@ -207,17 +188,16 @@ test_worker_several_that_ignore_signals_end_together(void **state)
 }
 
 static void
-test_worker_end_waits_until_all_is_told(void **state)
+test_worker_end_returns_when_all_jobs_have_ended(void **state)
 {
 	struct world *w = *state;
 	struct task t = { 0 }, u = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_SLEEP, 60000);
 	task_send_number(&k, &u, JOB_ADD, 1);
-	while (atomic_load(&w->shared->calls[JOB_SLEEP]) == 0)
-		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+	wait_for_calls(w, JOB_SLEEP, 1);
 	fz_worker_end(k.worker, FZ_ERR_CANCELLED, "stop");
 	assert_int_equal(k.ndead, 1);
 	assert_task_failed(&t, FZ_ERR_CANCELLED);
@@ -231,12 +211,11 @@ test_worker_recall_takes_back_what_has_not_started(void **state)
 	struct task t = { 0 }, u[3] = { { .ndone = 0 } }, v = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_SLEEP, 50);
 	for (int i = 0; i < 3; i++)
 		task_send_number(&k, &u[i], JOB_ADD, 1);
-	while (atomic_load(&w->shared->calls[JOB_SLEEP]) == 0)
-		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+	wait_for_calls(w, JOB_SLEEP, 1);
 	assert_int_equal(fz_worker_recall(k.worker), 3);
 	assert_int_equal(fz_worker_recall(k.worker), 0);
 	assert_int_equal(k.worker->njobs, 1);
@@ -244,7 +223,7 @@ test_worker_recall_takes_back_what_has_not_started(void **state)
 		assert_task_returned(&u[i]);
 	/* It can be sent more, and does these and no others. */
 	task_send_number(&k, &v, JOB_ADD, 9);
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	assert_task_done(w, &t, 50);
 	assert_task_done(w, &v, 9);
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 1);
@@ -259,14 +238,14 @@ test_worker_recall_of_all_makes_it_idle(void **state)
 	struct task t = { 0 }, u = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	task_send_number(&k, &t, JOB_ADD, 1);
 	assert_int_equal(fz_worker_recall(k.worker), 1);
 	assert_task_returned(&t);
 	assert_int_equal(k.nidle, 1);
 	assert_int_equal(k.worker->nbytes, 0);
 	task_send_number(&k, &u, JOB_ADD, 2);
-	assert_true(keeper_settle(w, &k, 5000));
+	assert_true(keeper_settle(w, &k));
 	assert_task_done(w, &u, 2);
 	fz_worker_free(k.worker);
 }
@@ -278,7 +257,7 @@ test_worker_recall_races_with_claims(void **state)
 	struct world *w = *state;
 	struct keeper k;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	for (int round = 0; round < 200; round++) {
 		static struct task t[KEEPER_MANY];
 		int before = atomic_load(&w->shared->calls[JOB_ADD]);
@@ -291,9 +270,9 @@ test_worker_recall_races_with_claims(void **state)
 		fz_loop_step(w->engine.loop, 0, NULL);
 		usleep((useconds_t)(round % 40));
 		fz_worker_recall(k.worker);
-		assert_true(keeper_settle(w, &k, 5000));
+		assert_true(keeper_settle(w, &k));
 		for (int i = 0; i < KEEPER_MANY; i++) {
-			assert_int_equal(t[i].ndone + t[i].nreturned, 1);
+			assert_one_outcome(&t[i]);
 			ndone += t[i].ndone;
 			nback += t[i].nreturned;
 			task_fini(&t[i]);
@@ -311,15 +290,12 @@ test_worker_peek_takes_replies_that_wait_behind_a_long_job(void **state)
 	struct world *w = *state;
 	struct task t[4] = { { .ndone = 0 } };
 	struct keeper k;
-	int64_t until;
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	for (int i = 0; i < 3; i++)
 		task_send_number(&k, &t[i], JOB_ADD, 1);
 	task_send_number(&k, &t[3], JOB_SLEEP, 60000);
-	until = in_ms(5000);
-	while (atomic_load(&w->shared->calls[JOB_SLEEP]) == 0)
-		assert_true(step_until(w, until));
+	wait_for_calls(w, JOB_SLEEP, 1);
 	fz_worker_peek(k.worker);
 	fz_worker_peek(k.worker);
 	fz_loop_step(w->engine.loop, 0, NULL);
@@ -337,9 +313,9 @@ test_worker_peek_never_takes_a_torn_reply(void **state)
 	struct world *w = *state;
 	static struct task t[2000];
 	struct keeper k;
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
-	keeper_start(w, &k, NULL);
+	keeper_start(w, &k);
 	for (uint64_t i = 0; i < 2000; i++) {
 		t[i].job.timeout_ns = 0;
 		task_send_number(&k, &t[i], JOB_ADD, i);
@@ -367,7 +343,7 @@ main(void)
 		TEST(test_worker_kill_gives_the_reason),
 		TEST(test_worker_kill_never_waits),
 		TEST(test_worker_several_that_ignore_signals_end_together),
-		TEST(test_worker_end_waits_until_all_is_told),
+		TEST(test_worker_end_returns_when_all_jobs_have_ended),
 		TEST(test_worker_recall_takes_back_what_has_not_started),
 		TEST(test_worker_recall_of_all_makes_it_idle),
 		TEST(test_worker_recall_races_with_claims),
