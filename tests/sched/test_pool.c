@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/loop.h"
+#include "plan.h"
 #include "sched/pool.h"
 #include "worker/blob.h"
 #include "worker/worker.h"
@@ -88,17 +89,6 @@ started(struct fz_job *job)
 
 static const struct fz_job_ops ops = { done, failed, returned, started, NULL };
 
-static struct fz_pool *
-pool_of(struct world *w, unsigned max)
-{
-	struct fz_pool_opts opts = { .engine = &w->engine,
-		.max = max,
-		.main = serve,
-		.main_ctx = w->shared };
-
-	return fz_pool_new(&opts, NULL);
-}
-
 static void
 user_init(struct user *u)
 {
@@ -140,7 +130,7 @@ npids(const struct fz_pool *pool)
 }
 
 static void
-step_until_told(struct world *w, const struct user *u, int n)
+step_until_ended(struct world *w, const struct user *u, int n)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 
@@ -152,7 +142,7 @@ static void
 test_pool_forks_when_needed_and_not_more_than_allowed(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_err err = { 0 };
 	struct fz_worker *a, *b;
 	struct task t[2];
@@ -171,7 +161,7 @@ test_pool_forks_when_needed_and_not_more_than_allowed(void **state)
 	assert_int_equal(err.kind, FZ_ERR_NONE);
 	send_job(a, &u, &t[0], JOB_ADD, 1);
 	send_job(b, &u, &t[1], JOB_ADD, 1);
-	step_until_told(w, &u, 2);
+	step_until_ended(w, &u, 2);
 	assert_int_equal(u.ndone, 2);
 	assert_int_equal(u.nfreed, 2);
 	assert_true(fz_pool_has_free(pool));
@@ -183,14 +173,14 @@ static void
 test_pool_uses_a_worker_again(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 4);
+	struct fz_pool *pool = plan_pool(w, 4);
 	struct task t;
 	struct user u;
 
 	user_init(&u);
 	for (int i = 0; i < 10; i++) {
 		send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
-		step_until_told(w, &u, i + 1);
+		step_until_ended(w, &u, i + 1);
 	}
 	assert_int_equal(npids(pool), 1);
 	assert_int_equal(atomic_load(&w->shared->births), 1);
@@ -201,19 +191,19 @@ static void
 test_pool_replaces_a_dead_worker(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_pool *pool = plan_pool(w, 1);
 	struct task t;
 	struct user u;
 
 	user_init(&u);
 	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_KILL, 1);
-	step_until_told(w, &u, 1);
+	step_until_ended(w, &u, 1);
 	assert_int_equal(u.kind, FZ_ERR_CRASH);
 	while (u.nfreed == 0)
 		fz_loop_step(w->engine.loop, in_ms(10), NULL);
 	assert_int_equal(npids(pool), 0);
 	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
-	step_until_told(w, &u, 2);
+	step_until_ended(w, &u, 2);
 	assert_int_equal(u.ndone, 1);
 	fz_pool_free(pool);
 }
@@ -222,7 +212,7 @@ static void
 test_pool_an_idle_worker_may_die(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_pool *pool = plan_pool(w, 1);
 	struct fz_worker *worker;
 	struct task t;
 	struct user u;
@@ -231,7 +221,7 @@ test_pool_an_idle_worker_may_die(void **state)
 	user_init(&u);
 	worker = fz_pool_take(pool, &u.user, NULL);
 	send_job(worker, &u, &t, JOB_ADD, 1);
-	step_until_told(w, &u, 1);
+	step_until_ended(w, &u, 1);
 	kill(worker->pid, SIGKILL);
 	until = in_ms(PATIENCE_MS);
 	while (npids(pool) != 0)
@@ -245,7 +235,7 @@ static void
 test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_pool *pool = plan_pool(w, 1);
 	struct fz_worker *worker;
 	siginfo_t info;
 	struct task t;
@@ -254,12 +244,12 @@ test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
 	user_init(&u);
 	worker = fz_pool_take(pool, &u.user, NULL);
 	send_job(worker, &u, &t, JOB_ADD, 1);
-	step_until_told(w, &u, 1);
+	step_until_ended(w, &u, 1);
 	kill(worker->pid, SIGKILL);
 	waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOWAIT);
 	worker = fz_pool_take(pool, &u.user, NULL);
 	send_job(worker, &u, &t, JOB_ADD, 1);
-	step_until_told(w, &u, 2);
+	step_until_ended(w, &u, 2);
 	assert_int_equal(u.nreturned, 1);
 	fz_pool_free(pool);
 }
@@ -268,7 +258,7 @@ static void
 test_pool_notifies_its_users_of_a_free_worker(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_pool *pool = plan_pool(w, 1);
 	struct user u, other, gone;
 	struct task t;
 
@@ -280,7 +270,7 @@ test_pool_notifies_its_users_of_a_free_worker(void **state)
 	assert_int_equal(fz_pool_join(pool, &other.user, NULL), 0);
 	fz_pool_leave(pool, &gone.user);
 	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
-	step_until_told(w, &u, 1);
+	step_until_ended(w, &u, 1);
 	assert_int_equal(u.nfreed, 1);
 	assert_int_equal(other.nothers, 1);
 	assert_int_equal(gone.nothers, 0);
@@ -293,7 +283,7 @@ static void
 test_pool_takes_back_a_worker_that_got_no_job(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 1);
+	struct fz_pool *pool = plan_pool(w, 1);
 	struct fz_worker *worker;
 	struct user u;
 
@@ -311,7 +301,7 @@ static void
 test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_err err = { 0 };
 	struct fz_worker *a;
 	struct user u;
@@ -339,7 +329,7 @@ static void
 test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_pool *pool = plan_pool(w, 2);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_worker *a, *b;
 	struct user u;
@@ -371,7 +361,7 @@ static void
 test_pool_without_workers_forks_at_once_after_a_failed_fork(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_worker *a;
 	struct user u;
 
@@ -393,7 +383,7 @@ static void
 test_pool_may_be_closed_while_it_forks_none(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_pool *pool = plan_pool(w, 2);
 	unsigned nwatched = fz_loop_nwatched(w->engine.loop);
 	struct user u;
 
@@ -412,7 +402,7 @@ static void
 test_pool_stops_forking_workers_that_die_at_once(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_err err = { 0 };
 	int64_t until = in_ms(PATIENCE_MS);
 	static struct task t[100];
@@ -437,7 +427,7 @@ test_pool_stops_forking_workers_that_die_at_once(void **state)
 		assert_true(step_until(w, until));
 	u.nreturned = 0;
 	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t[0], JOB_ADD, 1);
-	step_until_told(w, &u, 1);
+	step_until_ended(w, &u, 1);
 	assert_int_equal(u.ndone, 1);
 	fz_pool_free(pool);
 }
@@ -446,7 +436,7 @@ static void
 test_pool_close_cancels_running_jobs(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 3);
+	struct fz_pool *pool = plan_pool(w, 3);
 	struct fz_err err = { 0 };
 	struct fz_worker *a, *b, *c;
 	struct task t[4];
@@ -460,7 +450,7 @@ test_pool_close_cancels_running_jobs(void **state)
 	send_job(a, &u, &t[1], JOB_ADD, 1);
 	send_job(b, &u, &t[2], JOB_SLEEP, 60000);
 	send_job(c, &u, &t[3], JOB_ADD, 1);
-	step_until_told(w, &u, 1);
+	step_until_ended(w, &u, 1);
 	wait_for_calls(w, JOB_SLEEP, 2);
 	fz_pool_close(pool);
 	assert_int_equal(u.ndone, 1);
@@ -479,7 +469,7 @@ static void
 test_pool_idle_workers_leave_by_themselves(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 8);
+	struct fz_pool *pool = plan_pool(w, 8);
 	struct fz_worker *all[8];
 	struct user u;
 
@@ -499,7 +489,7 @@ static void
 test_pool_may_dismiss_all_idle_workers(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 3);
+	struct fz_pool *pool = plan_pool(w, 3);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct task tasks[3];
 	struct user u;
@@ -516,7 +506,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 		    0);
 	}
 	assert_false(fz_pool_has_idle(pool));
-	step_until_told(w, &u, 2);
+	step_until_ended(w, &u, 2);
 	assert_true(fz_pool_has_idle(pool));
 	assert_true(fz_pool_has_free(pool));
 	fz_pool_dismiss_idle(pool);
@@ -524,7 +514,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 	while (fz_pool_nworkers(pool) != 1)
 		assert_true(step_until(w, until));
 	assert_int_equal(atomic_load(&w->shared->leaves), 2);
-	step_until_told(w, &u, 3);
+	step_until_ended(w, &u, 3);
 	assert_int_equal(u.ndone, 3);
 	assert_true(fz_pool_has_idle(pool));
 	fz_pool_put_back(pool, fz_pool_take(pool, &u.user, NULL));
@@ -564,7 +554,7 @@ test_pool_workers_that_are_spread_have_our_processors(void **state)
 	assert_int_equal(
 	    send_job(fz_pool_take(pool, &u.user, NULL), &u, &task, JOB_ADD, 1),
 	    0);
-	step_until_told(w, &u, 1);
+	step_until_ended(w, &u, 1);
 	assert_int_equal(u.ndone, 1);
 	fz_pool_free(pool);
 }
@@ -573,7 +563,7 @@ static void
 test_pool_workers_do_not_hold_each_others_pipes(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = pool_of(w, 4), *other = pool_of(w, 1);
+	struct fz_pool *pool = plan_pool(w, 4), *other = plan_pool(w, 1);
 	struct task t[4];
 	struct user u;
 
@@ -595,7 +585,7 @@ static int
 scenario(void *ctx)
 {
 	struct world *w = ctx;
-	struct fz_pool *pool = pool_of(w, 2);
+	struct fz_pool *pool = plan_pool(w, 2);
 	struct task t[3];
 	struct user u;
 	int nsent = 0;

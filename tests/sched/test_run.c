@@ -71,9 +71,7 @@ test_run_goes_from_pool_to_pool_with_one_job_at_once(void **state)
 		fz_graph_feed(p.graph, node, &from, 1, NULL);
 		nodes[i] = node;
 	}
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	plan_begin(&p, in, 1);
 	assert_true(plan_finishes(&p));
 	assert_plan_value(&p, nodes[39], 1);
 	assert_int_equal(atomic_load(&p.w->shared->peak), 1);
@@ -172,9 +170,7 @@ test_run_gives_the_arena_back(void **state)
 	a = plan_add(&p, JOB_BYTES, in, FZ_GRAPH_NONE);
 	b = plan_after(&p, JOB_ECHO, a);
 	for (int round = 0; round < 12; round++) {
-		plan_run(&p);
-		fz_run_set(p.run, in, blob_of_number(LEN));
-		plan_start(&p);
+		plan_begin(&p, in, LEN);
 		assert_true(plan_finishes(&p));
 		assert_int_equal(
 		    fz_run_value(p.run, plan_value(&p, b))->len, LEN);
@@ -247,9 +243,7 @@ start_diamond(
 	n->d = plan_add(p, JOB_ADD, plan_value(p, n->b), plan_value(p, n->c));
 	n->y = plan_after(p, JOB_ADD, n->x);
 	n->z = plan_after(p, JOB_ADD, n->y);
-	plan_run(p);
-	fz_run_set(p->run, n->in, blob_of_number(100));
-	plan_start(p);
+	plan_begin(p, n->in, 100);
 }
 
 static void
@@ -305,9 +299,7 @@ test_run_policy_now_ends_running_nodes(void **state)
 	n.in = plan_input(&p);
 	n.x = plan_add(&p, JOB_SLEEP, n.in, FZ_GRAPH_NONE);
 	n.a = plan_add(&p, JOB_EXIT, n.in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, n.in, blob_of_number(10 * PATIENCE_MS));
-	plan_start(&p);
+	plan_begin(&p, n.in, 10 * PATIENCE_MS);
 	assert_true(plan_finishes(&p));
 	failure = fz_run_failure_of(p.run, n.x, &because);
 	assert_int_equal(failure->err.kind, FZ_ERR_CANCELLED);
@@ -347,9 +339,7 @@ test_run_a_worker_that_answers_nonsense_fails_its_node(void **state)
 	for (int i = 0; i < 5; i++)
 		plan_add(&p, jobs[i], in, FZ_GRAPH_NONE);
 	plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	plan_begin(&p, in, 1);
 	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 5; i++)
 		assert_non_null(fz_run_failure_of(p.run, i, &because));
@@ -369,9 +359,7 @@ test_run_may_end_before_its_last_worker_is_dead(void **state)
 	plan_init(&p, *state, 1, 1);
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_REPLY_GARBAGE, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	plan_begin(&p, in, 1);
 	assert_true(plan_finishes(&p));
 	assert_plan_value(&p, a, 1);
 	fz_run_free(p.run);
@@ -381,9 +369,7 @@ test_run_may_end_before_its_last_worker_is_dead(void **state)
 	p.opts.graph = p.graph;
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(2));
-	plan_start(&p);
+	plan_begin(&p, in, 2);
 	assert_true(plan_finishes(&p));
 	assert_plan_value(&p, a, 2);
 	plan_fini(&p);
@@ -406,9 +392,7 @@ test_run_never_runs_more_than_its_jobs(void **state)
 
 			fz_graph_feed(p.graph, node, &in, 1, NULL);
 		}
-		plan_run(&p);
-		fz_run_set(p.run, in, blob_of_number(3));
-		plan_start(&p);
+		plan_begin(&p, in, 3);
 		assert_true(plan_finishes(&p));
 		assert_in_range(atomic_load(&w->shared->peak), 1, jobs);
 		assert_plan_ended(&p);
@@ -549,9 +533,7 @@ nest(void *ctx, struct fz_port *port)
 		plan_init(&p, w, 2, 2);
 		in = plan_input(&p);
 		a = plan_add(&p, JOB_ADD, in, in);
-		plan_run(&p);
-		fz_run_set(p.run, in, blob_of_number(next_number(port, &call)));
-		plan_start(&p);
+		plan_begin(&p, in, next_number(port, &call));
 		if (!plan_finishes(&p))
 			return 80;
 		fz_port_begin(port, &call, FZ_WIRE_RESULT, 1);
@@ -580,9 +562,7 @@ test_run_a_worker_may_have_workers(void **state)
 	in = plan_input(&p);
 	for (int i = 0; i < 6; i++)
 		plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(21));
-	plan_start(&p);
+	plan_begin(&p, in, 21);
 	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 6; i++)
 		assert_plan_value(&p, i, 42);

@@ -77,9 +77,7 @@ test_run_a_thousand_kills_lose_nothing(void **state)
 			plan_add(&p, i % 8 ? JOB_ADD : JOB_COUNT,
 			    i < 20 ? in : plan_value(&p, i - 20),
 			    FZ_GRAPH_NONE);
-		plan_run(&p);
-		fz_run_set(p.run, in, blob_of_number(1));
-		plan_start(&p);
+		plan_begin(&p, in, 1);
 		while (!fz_run_done(p.run)) {
 			assert_true(step_until(w, until));
 			plan_take_events(&p);
@@ -149,9 +147,7 @@ test_run_ends_when_workers_die_at_once(void **state)
 	in = plan_input(&p);
 	for (int i = 0; i < 5; i++)
 		plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	plan_begin(&p, in, 1);
 	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 5; i++)
 		assert_plan_failure(&p, i, FZ_ERR_CRASH, FZ_GRAPH_NONE);
@@ -171,9 +167,7 @@ test_run_ends_when_no_worker_can_be_forked(void **state)
 	in = plan_input(&p);
 	for (int i = 0; i < 5; i++)
 		plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	plan_begin(&p, in, 1);
 	faults_at(0);
 	faults.fork_error = EAGAIN;
 	assert_true(plan_finishes(&p));
@@ -219,9 +213,7 @@ test_run_ends_when_its_pool_is_closed(void **state)
 	in = plan_input(&p);
 	for (int i = 0; i < 20; i++)
 		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(60000));
-	plan_start(&p);
+	plan_begin(&p, in, 60000);
 	wait_for_calls(p.w, JOB_SLEEP, 2);
 	fz_pool_close(p.pools[0]);
 	assert_no_children();

@@ -93,9 +93,7 @@ test_run_local_failures_follow_the_policy(void **state)
 		a = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
 		b = plan_after(&p, JOB_ADD, a);
 		x = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-		plan_run(&p);
-		fz_run_set(p.run, in, blob_of_number(1));
-		plan_start(&p);
+		plan_begin(&p, in, 1);
 		assert_int_equal(fz_run_local_next(p.run), a);
 		fz_run_local_failed(p.run, a, &failure);
 		if (policies[i] == FZ_POLICY_CONTINUE) {
@@ -128,9 +126,7 @@ test_run_local_retries_wait_too(void **state)
 	p.opts.limits.backoff_ns = 20 * FZ_CLOCK_MS;
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	plan_begin(&p, in, 1);
 	assert_int_equal(fz_run_local_next(p.run), a);
 	fz_run_local_failed(p.run, a, &failure);
 	while ((node = fz_run_local_next(p.run)) == FZ_GRAPH_NONE) {
@@ -155,9 +151,7 @@ test_run_local_may_be_cancelled_within_a_node(void **state)
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
 	plan_after(&p, JOB_ADD, a);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	plan_begin(&p, in, 1);
 	assert_int_equal(fz_run_local_next(p.run), a);
 	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "within");
 	assert_true(fz_run_done(p.run));

@@ -29,9 +29,7 @@ test_run_tries_again(void **state)
 	p.opts.limits.retries = 1;
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(3));
-	plan_start(&p);
+	plan_begin(&p, in, 3);
 	assert_true(plan_finishes(&p));
 	assert_plan_value(&p, a, 3);
 	assert_int_equal(p.retries[a], 1);
@@ -53,9 +51,7 @@ test_run_tries_so_often_and_waits_in_between(void **state)
 	p.opts.limits.backoff_ns = 20 * FZ_CLOCK_MS;
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(3));
-	plan_start(&p);
+	plan_begin(&p, in, 3);
 	assert_true(plan_finishes(&p));
 	assert_true(fz_clock_ns() - start >= 60 * FZ_CLOCK_MS);
 	failure = fz_run_failure_of(p.run, a, &because);
@@ -77,9 +73,7 @@ test_run_many_retries_without_a_pause_are_fast(void **state)
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
 	p.opts.events = false;
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(3));
-	plan_start(&p);
+	plan_begin(&p, in, 3);
 	while (fz_run_local_next(p.run) == a) {
 		struct fz_failure failure = { .err.kind = FZ_ERR_ERROR };
 
@@ -103,9 +97,7 @@ test_run_cancel_ends_a_pause(void **state)
 	p.opts.limits.backoff_ns = 3600 * FZ_CLOCK_SECOND;
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(3));
-	plan_start(&p);
+	plan_begin(&p, in, 3);
 	while (p.retries[a] == 0) {
 		assert_true(step_until(p.w, until));
 		plan_take_events(&p);
@@ -129,9 +121,7 @@ test_run_timeouts_free_the_slot(void **state)
 	in = plan_input(&p);
 	for (int i = 0; i < 4; i++)
 		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(10 * PATIENCE_MS));
-	plan_start(&p);
+	plan_begin(&p, in, 10 * PATIENCE_MS);
 	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 4; i++)
 		assert_plan_failure(&p, i, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
@@ -178,9 +168,7 @@ test_run_a_deadline_ends_all(void **state)
 	in = plan_input(&p);
 	a = plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
 	b = plan_after(&p, JOB_ADD, a);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(60000));
-	plan_start(&p);
+	plan_begin(&p, in, 60000);
 	assert_true(plan_finishes(&p));
 	failure = fz_run_failure(p.run, &failed);
 	assert_int_equal(failure->err.kind, FZ_ERR_TIMEOUT);
@@ -201,9 +189,7 @@ test_run_cancel_returns_when_all_has_ended(void **state)
 	in = plan_input(&p);
 	for (int i = 0; i < 30; i++)
 		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(60000));
-	plan_start(&p);
+	plan_begin(&p, in, 60000);
 	wait_for_calls(p.w, JOB_SLEEP, 3);
 	fz_run_cancel(p.run, FZ_ERR_INTERRUPTED, "interrupted");
 	assert_true(fz_run_done(p.run));

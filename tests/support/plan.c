@@ -114,6 +114,14 @@ plan_start(struct plan *p)
 }
 
 void
+plan_begin(struct plan *p, uint32_t input, uint64_t number)
+{
+	plan_run(p);
+	fz_run_set(p->run, input, blob_of_number(number));
+	plan_start(p);
+}
+
+void
 plan_take_events(struct plan *p)
 {
 	struct fz_job_event e;
@@ -195,9 +203,7 @@ plan_seeds(struct world *w, unsigned jobs, bool kill_some, uint64_t *seeds)
 		plan_add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
 	if (kill_some)
 		plan_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
-	plan_run(&p);
-	fz_run_set(p.run, in, blob_of_number(3));
-	plan_start(&p);
+	plan_begin(&p, in, 3);
 	assert_true(plan_finishes(&p));
 	for (uint32_t i = 0; i < 30; i++)
 		seeds[i] =

@@ -47,6 +47,9 @@ void plan_run(struct plan *p);
 
 void plan_start(struct plan *p);
 
+/* Make the run, set its only input, and start it. */
+void plan_begin(struct plan *p, uint32_t input, uint64_t number);
+
 void plan_take_events(struct plan *p);
 
 /* Turn the loop until the run is done. False: it hangs. */
