@@ -183,7 +183,8 @@ tells_exit_of_reaped(void)
 	struct utsname name;
 	int major = 0, minor = 0;
 
-	return uname(&name) == 0 &&
+	/* Valgrind passes no such call on. */
+	return getenv("FZLUA_VALGRIND") == NULL && uname(&name) == 0 &&
 	       sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
 	       (major > 6 || (major == 6 && minor >= 15));
 }
