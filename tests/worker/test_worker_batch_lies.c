@@ -324,7 +324,7 @@ main(void)
 		TEST(test_worker_batch_a_lie_costs_one_worker_and_one_job),
 		TEST(
 		    test_worker_batch_a_result_stored_nowhere_costs_the_worker),
-		TEST(test_worker_batch_a_wild_cell_tells_no_item_twice),
+		TEST(test_worker_batch_a_wild_cell_ends_no_item_twice),
 	};
 
 	return run_in_each_way(tests, sizeof(tests) / sizeof(*tests));
