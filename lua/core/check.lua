@@ -148,6 +148,8 @@ end
 local OPTIONS = {
   name = of_type "string",
   init = of_type "function",
+  exit = of_type "function",
+  idle = duration,
   pass_input = of_type "boolean",
   physical = of_type "boolean",
   workers = whole(1, check.WORKERS_MAX),
@@ -202,7 +204,7 @@ check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
 
 local CALL = set_of(check.LIMITS, { "seed" })
 local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress" })
-check.POOL = set_of(check.LIMITS, { "workers", "init", "max_tasks", "on_error", "seed",
+check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_tasks", "on_error", "seed",
   "progress", "inflight" })
 check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")

@@ -7,6 +7,7 @@ local AsyncResult = require "fzlua.async_result"
 local Error = require "fzlua.error"
 local Imap = require "fzlua.imap"
 local Mapping = require "fzlua.mapping"
+local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
@@ -26,8 +27,9 @@ local ARGUMENTS_MAX <const> = 900000
 local kept = {}
 
 ---A pool of worker processes.
----@param options? integer|table number of workers, or: workers, init, max_tasks, timeout,
----retries, backoff, memory, on_error, seed, progress, inflight
+---@param options? integer|table number of workers, or: workers, init, exit, idle, max_tasks,
+---timeout, retries, backoff, memory, on_error, seed, progress, inflight. A worker calls `init`
+---before its first job, and `exit` when it ends in good order; `idle` is in seconds
 ---@return fzlua.Pool
 function Pool.new(options)
   if math.type(options) then options = { workers = options } end
@@ -41,12 +43,15 @@ function Pool.new(options)
   options.on_error = options.on_error or "stop"
   made.used = true
   local slots <close> = core.slots(workers) -- the pool keeps the slots
+  local exit = options.exit
+    and function() callback.call("an exit function", options.exit) end
   local self = setmetatable({
-    _options = options, _limits = nil, _size = workers, _results = {}, _calls = 0,
+    _options = options, _limits = nil, _exit = exit, _size = workers, _results = {}, _calls = 0,
     _closed = false, _imaps = setmetatable({}, { __mode = "k" }),
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
-      workers = workers, slots = slots, seed = options.seed,
+      workers = workers, slots = slots, seed = options.seed, idle = options.idle,
+      exit = exit,
     },
   }, Pool)
   for _, name in ipairs(check.LIMITS) do -- most pools have none
@@ -303,8 +308,9 @@ end
 
 ---Refuse new work; submitted work goes on.
 function Pool:close()
-  if self._core:pending() == 0 then self._core:close() end
   self._closed = true
+  if self._core:pending() ~= 0 then return end
+  if self._exit then self._core:dismiss() else self._core:close() end
 end
 
 ---Cancel all work and end all workers at once.
@@ -322,7 +328,29 @@ local Work = {}
 Work.__index = Work
 
 function Work:done()
-  return self.pool._core:pending() == 0 and next(self.pool._results) == nil
+  local pool = self.pool
+  return pool._core:pending() == 0 and next(pool._results) == nil
+end
+
+-- What join() waits for then, if workers have an exit function to call.
+local Leaving = {}
+Leaving.__index = Leaving
+
+function Leaving:done()
+  return self.pool._core:workers()[1] == nil
+end
+
+-- The deadline of a wait of `timeout` seconds, as a function that returns the seconds left.
+local function countdown(timeout)
+  local deadline = timeout and core.now() + timeout
+  return function() return deadline and math.max(deadline - core.now(), 0) end
+end
+
+-- In a pool without workers this process is the one that called init.
+local function leave(self)
+  local exit = self._core:begun() and self._exit
+  self._exit = nil
+  if exit then exit() end
 end
 
 ---After close() or terminate(): wait until all work is done and the workers have ended.
@@ -337,8 +365,14 @@ function Pool:join(timeout)
     Error.raise("error", "pool:join: the pool waits for itself, in one of its own calls")
   end
   for reader in pairs(self._imaps) do reader:stop_reading() end
-  local ok, why = wait.until_done(setmetatable({ pool = self }, Work), timeout)
+  local left = countdown(timeout)
+  local ok, why = wait.until_done(setmetatable({ pool = self }, Work), left())
+  if ok and self._exit then
+    self._core:dismiss()
+    ok, why = wait.until_done(setmetatable({ pool = self }, Leaving), left())
+  end
   if not ok then return nil, why end
+  if self._size == 0 then leave(self) end
   self._core:close()
   return true
 end

@@ -26,6 +26,7 @@ Process.__fzpack = false -- cannot be sent
 ---@class fzlua.CurrentProcess
 ---@field name string
 ---@field pid integer
+---@field worker integer|nil number of this worker in its pool or stage, from 1
 
 -- The state of this process; each forked process makes its own.
 --
@@ -36,7 +37,8 @@ Process.__fzpack = false -- cannot be sent
 local state
 
 local function own_state(name, path)
-  return { identity = { name = name, pid = core.pid() }, path = path, children = {}, count = 0 }
+  local identity = { name = name, pid = core.pid(), worker = core.worker_number() }
+  return { identity = identity, path = path, children = {}, count = 0 }
 end
 
 -- The state of this process. In a worker of a stage it is made at the first use.

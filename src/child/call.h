@@ -25,6 +25,7 @@ struct fz_raw_value;
  * The stack of the thread that makes calls, as fz_child_prepare() sets it up.
  */
 enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
+#define FZ_CHILD_EXIT "exit" /* a key of the table of functions */
 
 /* The source of a call's arguments and the receiver of its results. */
 struct fz_child_io {
@@ -89,7 +90,8 @@ void fz_child_enter(lua_State *L, struct fz_random *random);
 /*
  * Create a thread for calls and leave it on top. The table at `funcs` lists the
  * functions; one that is a string is decoded at its first call. Index 0 may
- * hold the cells of the upvalues, see cells.h. A function or nil is at `init`,
+ * hold the cells of the upvalues, see cells.h, and FZ_CHILD_EXIT a function for
+ * the end of a worker that has made calls. A function or nil is at `init`,
  * a list of items or nil at `list`. [-0, +1, m]
  */
 lua_State *fz_child_prepare(lua_State *L, int funcs, int init, int list);

@@ -196,6 +196,55 @@ serve(lua_State *L, struct worker *w)
 	}
 }
 
+/* Its address is the key of the number in the registry. */
+static const char number_key;
+
+int
+fz_serve_number(lua_State *L)
+{
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &number_key);
+	return 1;
+}
+
+static int
+set_number(lua_State *L)
+{
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &number_key);
+	return 0;
+}
+
+/* Without memory the worker has no number. */
+static void
+enter_number(lua_State *L, const struct fz_port *port)
+{
+	lua_pushcfunction(L, set_number);
+	if (port->number != 0)
+		lua_pushinteger(L, port->number);
+	else
+		lua_pushnil(L);
+	lua_pcall(L, 1, 0, 0);
+	lua_settop(L, FZ_CHILD_LIST);
+}
+
+static int
+call_exit(lua_State *L)
+{
+	if (lua_getfield(L, 1, FZ_CHILD_EXIT) != LUA_TNIL)
+		lua_call(L, 0, 0);
+	return 0;
+}
+
+/* The function logs its own errors. */
+static void
+leave(lua_State *L)
+{
+	lua_settop(L, FZ_CHILD_LIST);
+	lua_pushcfunction(L, call_exit);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pcall(L, 1, 0, 0);
+	fflush(stdout);
+}
+
 int
 fz_serve_main(void *ctx, struct fz_port *port)
 {
@@ -208,6 +257,7 @@ fz_serve_main(void *ctx, struct fz_port *port)
 	w.batch.random = &w.random;
 	fz_port_io_init(&w.pio, port);
 	fz_child_enter(L, &w.random);
+	enter_number(L, port);
 	w.memory.inherited = state_bytes(L);
 	fz_cwd_enter(&w.cwd);
 	port->accepts = has_memory;
@@ -218,5 +268,7 @@ fz_serve_main(void *ctx, struct fz_port *port)
 			break;
 		fz_garbage_collect_young(&w.garbage, L);
 	}
+	if (rc == 0 && w.started)
+		leave(L);
 	return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -20,4 +20,7 @@ struct fz_serve_home {
  */
 int fz_serve_main(void *ctx, struct fz_port *port);
 
+/* worker_number() -> number of this worker in its pool, from 1; or nothing */
+int fz_serve_number(lua_State *L);
+
 #endif

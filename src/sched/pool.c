@@ -1,6 +1,7 @@
 #include "sched/pool.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/container.h"
@@ -10,6 +11,7 @@
 #include "os/loop.h"
 #include "os/proc.h"
 #include "sched/slots.h"
+#include "worker/change.h"
 #include "worker/child_port.h"
 #include "worker/engine.h"
 #include "worker/link.h"
@@ -24,7 +26,11 @@ struct fz_pool {
 	struct fz_pool_opts opts;
 	struct fz_worker *idle; /* the one used last first */
 	struct fz_worker *busy;
-	unsigned nworkers; /* in both lists */
+	unsigned nworkers;       /* in both lists */
+	bool *numbers;           /* those that are in use; opts.max of them */
+	unsigned lowest;         /* no lower number is free, counted from 0 */
+	struct fz_timer rest;    /* the next check for workers idle for long */
+	struct fz_change change; /* the last worker has ended */
 	struct fz_pool_user **users;
 	size_t nusers, users_cap;
 	unsigned nfailed_starts; /* since a worker was last of use */
@@ -66,6 +72,8 @@ own(struct fz_pool *pool)
 	pool->depth = fz_proc_depth();
 	pool->idle = pool->busy = NULL;
 	pool->nworkers = 0;
+	memset(pool->numbers, 0, pool->opts.max * sizeof(*pool->numbers));
+	pool->lowest = 0;
 	pool->nusers = 0;
 	pool->waiter.prev = NULL; /* the slots have forgotten it */
 }
@@ -86,6 +94,42 @@ unlink_worker(struct fz_worker *w)
 	*w->prev = w->next;
 	if (w->next != NULL)
 		w->next->prev = w->prev;
+}
+
+/* The lowest free number, counted from 0, which the next worker gets. */
+static unsigned
+next_number(struct fz_pool *pool)
+{
+	while (pool->numbers[pool->lowest])
+		pool->lowest++;
+	return pool->lowest;
+}
+
+static void
+free_number(struct fz_pool *pool, unsigned number)
+{
+	pool->numbers[number - 1] = false;
+	if (number - 1 < pool->lowest)
+		pool->lowest = number - 1;
+}
+
+static void
+arm_rest(struct fz_pool *pool, int64_t since_ns)
+{
+	/* Without memory for the timer the workers stay. */
+	fz_loop_arm(pool->opts.engine->loop, &pool->rest,
+	    fz_clock_after(since_ns, pool->opts.idle_ns));
+}
+
+static void
+link_idle(struct fz_pool *pool, struct fz_worker *w)
+{
+	link_worker(&pool->idle, w);
+	if (pool->opts.idle_ns == 0)
+		return;
+	w->idle_ns = fz_clock_ns();
+	if (pool->rest.place == 0)
+		arm_rest(pool, w->idle_ns);
 }
 
 /* Call `freed` of all users but `except`: a worker may be free. */
@@ -138,7 +182,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 		dismiss(pool, w);
 	} else {
 		unlink_worker(w);
-		link_worker(&pool->idle, w);
+		link_idle(pool, w);
 	}
 	give_slot(pool, w);
 	notify_free(pool, w);
@@ -180,7 +224,9 @@ worker_dead(void *ctx, struct fz_worker *w)
 	struct fz_slots *slots = slots_of(pool);
 
 	unlink_worker(w);
-	pool->nworkers--;
+	free_number(pool, w->number);
+	if (--pool->nworkers == 0)
+		fz_changed(&pool->change);
 	if (slots != NULL && fz_worker_account(w) != NULL)
 		fz_slots_died(slots, fz_worker_account(w));
 	give_slot(pool, w);
@@ -203,6 +249,24 @@ pause_over(struct fz_timer *timer)
 	notify_users(FZ_CONTAINER_OF(timer, struct fz_pool, pause), NULL);
 }
 
+/* Dismiss the workers that are idle for long; check again for the others. */
+static void
+rest_over(struct fz_timer *timer)
+{
+	struct fz_pool *pool = FZ_CONTAINER_OF(timer, struct fz_pool, rest);
+	int64_t now_ns = fz_clock_ns(), oldest_ns = FZ_CLOCK_NEVER;
+
+	for (struct fz_worker *w = pool->idle, *next; w != NULL; w = next) {
+		next = w->next;
+		if (now_ns - w->idle_ns >= pool->opts.idle_ns)
+			dismiss(pool, w);
+		else if (w->idle_ns < oldest_ns)
+			oldest_ns = w->idle_ns;
+	}
+	if (oldest_ns != FZ_CLOCK_NEVER)
+		arm_rest(pool, oldest_ns);
+}
+
 struct fz_pool *
 fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 {
@@ -212,11 +276,19 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 		fz_err_nomem(err, "a pool");
 		return NULL;
 	}
+	pool->numbers = calloc(opts->max, sizeof(*pool->numbers));
+	if (pool->numbers == NULL) {
+		free(pool);
+		fz_err_nomem(err, "a pool");
+		return NULL;
+	}
 	pool->opts = *opts;
+	fz_change_init(&pool->change, opts->engine);
 	if (opts->slots != NULL)
 		fz_slots_ref(opts->slots);
 	pool->waiter.freed = slot_freed;
 	pool->pause.fired = pause_over;
+	pool->rest.fired = rest_over;
 	pool->depth = fz_proc_depth();
 	return pool;
 }
@@ -246,8 +318,10 @@ fz_pool_close(struct fz_pool *pool)
 	while (pool->busy != NULL)
 		fz_worker_end(
 		    pool->busy, FZ_ERR_CANCELLED, "the pool is closed");
-	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
-		fz_worker_dismiss(w);
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next) {
+		if (!pool->opts.exits)
+			fz_worker_dismiss(w);
+	}
 	while (pool->idle != NULL) {
 		struct fz_worker *w = pool->idle;
 
@@ -256,6 +330,7 @@ fz_pool_close(struct fz_pool *pool)
 		fz_worker_free(w);
 	}
 	fz_loop_disarm(pool->opts.engine->loop, &pool->pause);
+	fz_loop_disarm(pool->opts.engine->loop, &pool->rest);
 	fz_slots_forget(&pool->waiter);
 	trim_slots(pool);
 	fz_slots_unref(pool->opts.slots);
@@ -268,6 +343,8 @@ fz_pool_free(struct fz_pool *pool)
 	if (pool == NULL)
 		return;
 	fz_pool_close(pool);
+	fz_change_fini(&pool->change);
+	free(pool->numbers);
 	free(pool->users);
 	free(pool);
 }
@@ -315,6 +392,7 @@ serve(void *ctx, struct fz_port *port)
 
 	if (slots != NULL)
 		fz_slots_enter(slots, fz_port_account(port));
+	port->number = pool->lowest + 1; /* its parent takes that number */
 	if (pool->opts.spread) /* its next job seldom follows at once */
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);
@@ -337,6 +415,7 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 	};
 	struct fz_slots *slots = slots_of(pool);
 	struct fz_worker *w;
+	unsigned number;
 
 	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
 		/* The next call may try once. */
@@ -350,11 +429,14 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 	}
 	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
 		return NULL;
+	number = next_number(pool);
 	if (first && pool->opts.before_fork != NULL)
 		pool->opts.before_fork(pool->opts.main_ctx);
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
 		w->version = pool->version;
+		w->number = number + 1;
+		pool->numbers[number] = true;
 		if (pool->opts.spread)
 			fz_cpus_place(w->pid, pool->nworkers);
 		pool->nworkers++;
@@ -499,7 +581,7 @@ fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 		if (w == NULL)
 			return pool->nworkers != 0 ? 0 : -1;
 		first = false;
-		link_worker(&pool->idle, w);
+		link_idle(pool, w);
 	}
 	return 0;
 }

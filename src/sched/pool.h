@@ -32,6 +32,10 @@ struct fz_pool_opts {
 	uint32_t max_tasks;
 	/* A busy worker takes one (see slots.h). NULL: there is no limit. */
 	struct fz_slots *slots;
+	int64_t idle_ns; /* a worker that is idle for so long ends; 0: never */
+	/* A dismissed worker calls a function of the user; a closed pool's not.
+	 */
+	bool exits;
 	bool spread; /* each begins on another processor: see cpus.h */
 	/* In the parent, before one or several forks; may be NULL. */
 	void (*before_fork)(void *main_ctx);
@@ -85,7 +89,10 @@ bool fz_pool_has_free(const struct fz_pool *pool);
 /* Whether that worker would be one that exists already. */
 bool fz_pool_has_idle(const struct fz_pool *pool);
 
-/* Let all idle workers leave by themselves. */
+/*
+ * Let all idle workers leave by themselves. `engine->wake_count` is incremented
+ * when the last worker of the pool has ended.
+ */
 void fz_pool_dismiss_idle(struct fz_pool *pool);
 
 /* Fork all workers that there may be. 0, or -1 and `err`. */

@@ -72,6 +72,7 @@ struct fz_port {
 	struct fz_buf frame;     /* the reply under construction */
 	struct fz_arena_buf value; /* where the worker encodes one value */
 	struct fz_spin spin;       /* polls before it sleeps for calls */
+	unsigned number; /* of the worker in its pool, from 1; 0: it has none */
 	/*
 	 * Whether this worker can start a call. If not, it takes no more calls,
 	 * and its parent sends the call to another worker. NULL: always.

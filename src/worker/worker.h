@@ -130,6 +130,8 @@ struct fz_worker {
 	uint64_t nsent;  /* items it was sent, less those it returned */
 	size_t nbytes;   /* of those jobs' frames */
 	void *owner;     /* whose jobs these are; the sender's to set */
+	unsigned number; /* in its pool, from 1; the pool's to set */
+	int64_t idle_ns; /* when it became idle; the pool's to set */
 	pid_t pid;
 	int64_t news_ns; /* when it answered last, or became busy */
 	int64_t mean_ns; /* time a job takes, a moving average; 0: not known */

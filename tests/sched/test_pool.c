@@ -484,6 +484,55 @@ test_pool_idle_workers_leave_by_themselves(void **state)
 }
 
 /* A worker must not keep what is its siblings'. */
+static void
+test_pool_numbers_its_workers_from_1(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool *pool = plan_pool(w, 3);
+	int64_t until = in_ms(PATIENCE_MS);
+	struct fz_worker *a, *b, *c;
+	struct user u;
+
+	user_init(&u);
+	a = fz_pool_take(pool, &u.user, NULL);
+	b = fz_pool_take(pool, &u.user, NULL);
+	assert_int_equal(a->number, 1);
+	assert_int_equal(b->number, 2);
+	kill(a->pid, SIGKILL);
+	while (fz_pool_nworkers(pool) == 2)
+		assert_true(step_until(w, until));
+	a = fz_pool_take(pool, &u.user, NULL);
+	c = fz_pool_take(pool, &u.user, NULL);
+	assert_int_equal(a->number, 1);
+	assert_int_equal(c->number, 3);
+	fz_pool_free(pool);
+}
+
+static void
+test_pool_ends_workers_that_are_idle_for_long(void **state)
+{
+	struct world *w = *state;
+	struct fz_pool_opts opts = plan_pool_opts(w, 2);
+	int64_t until = in_ms(PATIENCE_MS);
+	struct fz_worker *busy;
+	struct fz_pool *pool;
+	struct user u;
+
+	user_init(&u);
+	opts.idle_ns = 50 * FZ_CLOCK_MS;
+	pool = fz_pool_new(&opts, NULL);
+	assert_int_equal(fz_pool_prefork(pool, NULL), 0);
+	busy = fz_pool_take(pool, &u.user, NULL);
+	while (fz_pool_nworkers(pool) == 2)
+		assert_true(step_until(w, until));
+	assert_int_equal(npids(pool), 1);
+	fz_pool_put_back(pool, busy);
+	while (fz_pool_nworkers(pool) == 1)
+		assert_true(step_until(w, until));
+	assert_int_equal(w->shared->leaves, 2);
+	fz_pool_free(pool);
+}
+
 /* Of those that are idle; who works goes on. */
 static void
 test_pool_may_dismiss_all_idle_workers(void **state)
@@ -649,6 +698,8 @@ main(void)
 		TEST(test_pool_idle_workers_leave_by_themselves),
 		TEST(test_pool_workers_do_not_hold_each_others_pipes),
 		TEST(test_pool_any_call_may_fail),
+		TEST(test_pool_numbers_its_workers_from_1),
+		TEST(test_pool_ends_workers_that_are_idle_for_long),
 		TEST(test_pool_may_dismiss_all_idle_workers),
 		TEST(test_pool_workers_that_are_spread_have_our_processors),
 	};

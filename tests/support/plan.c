@@ -20,13 +20,19 @@
 #include "sched/run.h"
 #include "world.h"
 
-struct fz_pool *
-plan_pool(struct world *w, unsigned max)
+struct fz_pool_opts
+plan_pool_opts(struct world *w, unsigned max)
 {
-	struct fz_pool_opts opts = { .engine = &w->engine,
+	return (struct fz_pool_opts){ .engine = &w->engine,
 		.max = max,
 		.main = serve,
 		.main_ctx = w->shared };
+}
+
+struct fz_pool *
+plan_pool(struct world *w, unsigned max)
+{
+	struct fz_pool_opts opts = plan_pool_opts(w, max);
 
 	return fz_pool_new(&opts, NULL);
 }

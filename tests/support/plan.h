@@ -25,6 +25,7 @@ struct plan {
 	enum fz_job_event_kind last[NODES_MAX];
 };
 
+struct fz_pool_opts plan_pool_opts(struct world *w, unsigned max);
 struct fz_pool *plan_pool(struct world *w, unsigned max);
 
 /* Pools with `max` workers each; at most `jobs` at once, 0: local. */

@@ -4,6 +4,7 @@
 
 #include <lauxlib.h>
 
+#include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
 #include "bind/jobs/lfuncs.h"
@@ -31,7 +32,8 @@ enum {
 	POOL_LIST,
 	POOL_TABLES,
 	POOL_SPARE,
-	POOL_NUSER = POOL_SPARE
+	POOL_EXIT,
+	POOL_NUSER = POOL_EXIT
 };
 
 /* Its address marks our userdata: cheaper than the name of a metatable. */
@@ -142,6 +144,8 @@ renew_funcs(lua_State *L, int idx)
 	lua_getiuservalue(L, idx, POOL_INIT);
 	fz_lfuncs_init(L, &lp->funcs, -1,
 	    !lp->once && !fz_batch_pool_is_local(lp->batches));
+	lua_getiuservalue(L, idx, POOL_EXIT);
+	lua_setfield(L, -2, FZ_CHILD_EXIT);
 	lua_setiuservalue(L, idx, POOL_FUNCS);
 	lua_setiuservalue(L, idx, POOL_TABLES);
 	lua_pop(L, 1);
@@ -212,6 +216,8 @@ push_pool(lua_State *L)
 	lua_setiuservalue(L, -2, POOL_FUNCS);
 	lua_getfield(L, 1, "init");
 	lua_setiuservalue(L, -2, POOL_INIT);
+	lua_getfield(L, 1, "exit");
+	lua_setiuservalue(L, -2, POOL_EXIT);
 	lua_getfield(L, 1, "list");
 	lua_setiuservalue(L, -2, POOL_LIST);
 	return lp;
@@ -220,8 +226,8 @@ push_pool(lua_State *L)
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
  * [, slots = s] } -> pool
- * With batches = true also: max_tasks, once, seed; and 0 workers, to call all
- * here.
+ * With batches = true also: max_tasks, once, seed, idle (seconds), exit; and 0
+ * workers, to call all here.
  */
 static int
 pool_new(lua_State *L)
@@ -245,6 +251,9 @@ pool_new(lua_State *L)
 	max_tasks = luaL_optinteger(L, -1, 0);
 	luaL_argcheck(L, 0 <= max_tasks && max_tasks <= INT32_MAX, 1,
 	    "max_tasks out of range");
+	if (lua_getfield(L, 1, "idle") != LUA_TNIL)
+		opts.idle_ns = fz_clock_from_seconds(luaL_checknumber(L, -1));
+	opts.exits = lua_getfield(L, 1, "exit") != LUA_TNIL;
 	lua_settop(L, 1);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
 	opts.max_tasks = (uint32_t)max_tasks;
@@ -337,6 +346,14 @@ check_batches(lua_State *L)
 	return lp->batches;
 }
 
+/* pool:dismiss(): let idle workers end by themselves */
+static int
+pool_dismiss(lua_State *L)
+{
+	fz_pool_dismiss_idle(fz_lpool_check(L, 1));
+	return 0;
+}
+
 /* pool:pending() -> how many batches are not done */
 static int
 pool_pending(lua_State *L)
@@ -351,6 +368,14 @@ static int
 pool_calling(lua_State *L)
 {
 	lua_pushboolean(L, to_lpool(L, 1)->calls != 0);
+	return 1;
+}
+
+/* pool:begun() -> whether this process has called init, or needed to */
+static int
+pool_begun(lua_State *L)
+{
+	lua_pushboolean(L, !to_lpool(L, 1)->init.needed);
 	return 1;
 }
 
@@ -391,8 +416,10 @@ pool_tostring(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "fill", pool_fill },
 	{ "workers", pool_workers },
+	{ "dismiss", pool_dismiss },
 	{ "pending", pool_pending },
 	{ "calling", pool_calling },
+	{ "begun", pool_begun },
 	{ "close", pool_close },
 	{ NULL, NULL },
 };
@@ -415,5 +442,7 @@ fz_lpool_open(lua_State *L)
 	lua_pop(L, 1);
 	lua_pushcfunction(L, pool_new);
 	lua_setfield(L, -2, "pool");
+	lua_pushcfunction(L, fz_serve_number);
+	lua_setfield(L, -2, "worker_number");
 	return 0;
 }
