@@ -7,25 +7,32 @@
 /* Its address is the registry key of the function that holds the state. */
 static const char random_key;
 
-static struct fz_random_pending pending;
-static lua_CFunction lua_random, lua_randomseed;
+/* What both wrappers need; the second upvalue of each. */
+struct late {
+	struct fz_random_pending pending;
+	lua_CFunction random, randomseed; /* of Lua's library */
+};
 
-/* Replaces math.random; its upvalue is the same state. */
+/* Replaces math.random; its first upvalue is the same state. */
 static int
 random_late(lua_State *L)
 {
-	if (pending.set)
+	struct late *late = lua_touserdata(L, lua_upvalueindex(2));
+
+	if (late->pending.set)
 		fz_random_set(
-		    lua_touserdata(L, lua_upvalueindex(1)), pending.seed);
-	pending.set = false;
-	return lua_random(L);
+		    lua_touserdata(L, lua_upvalueindex(1)), late->pending.seed);
+	late->pending.set = false;
+	return late->random(L);
 }
 
 static int
 randomseed_late(lua_State *L)
 {
-	pending.set = false;
-	return lua_randomseed(L);
+	struct late *late = lua_touserdata(L, lua_upvalueindex(2));
+
+	late->pending.set = false;
+	return late->randomseed(L);
 }
 
 /*
@@ -40,8 +47,10 @@ push_state(lua_State *L)
 	       lua_rawlen(L, -1) == FZ_RANDOM_WORDS * sizeof(uint64_t);
 }
 
+/* The struct late is on top. */
 static bool
-wrap(lua_State *L, const char *name, lua_CFunction late, lua_CFunction *plain)
+wrap(
+    lua_State *L, const char *name, lua_CFunction wrapper, lua_CFunction *plain)
 {
 	int top = lua_gettop(L);
 	bool can;
@@ -51,7 +60,8 @@ wrap(lua_State *L, const char *name, lua_CFunction late, lua_CFunction *plain)
 	can = push_state(L);
 	if (can) {
 		*plain = lua_tocfunction(L, -2);
-		lua_pushcclosure(L, late, 1);
+		lua_pushvalue(L, top);
+		lua_pushcclosure(L, wrapper, 2);
 		lua_setfield(L, top + 1, name);
 	}
 	lua_settop(L, top);
@@ -61,8 +71,26 @@ wrap(lua_State *L, const char *name, lua_CFunction late, lua_CFunction *plain)
 void
 fz_random_wrap(lua_State *L)
 {
-	if (wrap(L, "randomseed", randomseed_late, &lua_randomseed))
-		wrap(L, "random", random_late, &lua_random);
+	struct late *late = lua_newuserdatauv(L, sizeof(*late), 0);
+
+	late->pending = (struct fz_random_pending){ .set = false };
+	if (wrap(L, "randomseed", randomseed_late, &late->randomseed))
+		wrap(L, "random", random_late, &late->random);
+	lua_pop(L, 1);
+}
+
+/* The pending seed of the function at `idx`; NULL: it is not wrapped. */
+static struct fz_random_pending *
+find_pending(lua_State *L, int idx)
+{
+	struct late *late;
+
+	if (lua_tocfunction(L, idx) != random_late)
+		return NULL;
+	lua_getupvalue(L, idx, 2);
+	late = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	return &late->pending;
 }
 
 void
@@ -80,8 +108,7 @@ fz_random_find(lua_State *L, struct fz_random *r)
 	}
 	if (push_state(L)) {
 		r->state = lua_touserdata(L, -1);
-		if (lua_tocfunction(L, -2) == random_late)
-			r->pending = &pending;
+		r->pending = find_pending(L, -2);
 		lua_pushvalue(L, -2); /* keeps the state alive */
 		lua_rawsetp(L, LUA_REGISTRYINDEX, &random_key);
 	}

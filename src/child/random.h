@@ -35,7 +35,7 @@ struct fz_random {
 
 /*
  * Make math.random and math.randomseed set a pending seed first. Call it before
- * other code keeps these functions, and for one state of a process. [-0, +0, e]
+ * other code keeps these functions. [-0, +0, e]
  */
 void fz_random_wrap(lua_State *L);
 
