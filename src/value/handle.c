@@ -1,29 +1,43 @@
 #include "value/handle.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 
-static const struct fz_handle_binding *bound;
+/* Each state binds the same one. */
+static _Atomic(const struct fz_handle_binding *) known;
+
+static const struct fz_handle_binding *
+binding(void)
+{
+	return atomic_load_explicit(&known, memory_order_relaxed);
+}
 
 void
-fz_handle_bind(const struct fz_handle_binding *binding)
+fz_handle_bind(const struct fz_handle_binding *of_objects)
 {
-	bound = binding;
+	atomic_store_explicit(&known, of_objects, memory_order_relaxed);
 }
 
 bool
 fz_handle_is(lua_State *L, int idx)
 {
-	return bound != NULL && bound->is(L, idx);
+	const struct fz_handle_binding *b = binding();
+
+	return b != NULL && b->is(L, idx);
 }
 
 bool
 fz_handle_store(lua_State *L, int idx, unsigned char *bytes)
 {
-	return bound != NULL && bound->store(L, idx, bytes);
+	const struct fz_handle_binding *b = binding();
+
+	return b != NULL && b->store(L, idx, bytes);
 }
 
 bool
 fz_handle_load(lua_State *L, const unsigned char *bytes)
 {
-	return bound != NULL && bound->load(L, bytes);
+	const struct fz_handle_binding *b = binding();
+
+	return b != NULL && b->load(L, bytes);
 }

@@ -26,7 +26,7 @@ struct fz_handle_binding {
 };
 
 /* Use `binding` from now on, in all states of the process. */
-void fz_handle_bind(const struct fz_handle_binding *binding);
+void fz_handle_bind(const struct fz_handle_binding *of_objects);
 
 bool fz_handle_is(lua_State *L, int idx);
 bool fz_handle_store(lua_State *L, int idx, unsigned char *bytes);

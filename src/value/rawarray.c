@@ -1,5 +1,6 @@
 #include "value/rawarray.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include <lauxlib.h>
@@ -388,8 +389,13 @@ fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L)
 	return holds;
 }
 
+/*
+ * The layout of this Lua library. Several threads may learn it, and the first
+ * one stores it.
+ */
 static struct fz_rawarray learned;
-static bool known;
+static _Atomic int progress; /* of `learned`: one of these */
+enum { UNTRIED, STORING, KNOWN, NONE };
 
 static bool
 is_on(void)
@@ -401,29 +407,40 @@ is_on(void)
 	       (text == NULL || strcmp(text, "0") != 0);
 }
 
+static void
+store(const struct fz_rawarray *raw)
+{
+	int before = UNTRIED;
+
+	if (!atomic_compare_exchange_strong(&progress, &before, STORING))
+		return;
+	learned = *raw;
+	atomic_store(&progress, KNOWN);
+}
+
 const struct fz_rawarray *
 fz_rawarray_learn(lua_State *L)
 {
-	static bool tried;
 	struct fz_rawarray raw = { .plain = 0 };
-	int top = lua_gettop(L);
+	int top = lua_gettop(L), before = UNTRIED;
 
-	if (!tried && is_on()) {
+	if (atomic_load(&progress) == UNTRIED && is_on()) {
 		luaL_checkstack(L, 12, NULL);
-		if (learn(L, &raw) && fz_rawarray_holds(&raw, L)) {
-			learned = raw;
-			known = true;
-		}
+		if (learn(L, &raw) && fz_rawarray_holds(&raw, L))
+			store(&raw);
 		lua_settop(L, top);
 	}
-	tried = true; /* memory was not short */
+	/* It was not learned, and memory was not short. */
+	atomic_compare_exchange_strong(&progress, &before, NONE);
 	return fz_rawarray_known();
 }
 
 const struct fz_rawarray *
 fz_rawarray_known(void)
 {
-	return known ? &learned : NULL;
+	return atomic_load_explicit(&progress, memory_order_acquire) == KNOWN
+		   ? &learned
+		   : NULL;
 }
 
 size_t
