@@ -99,7 +99,7 @@ claim(struct fz_port *port, struct fz_call *call)
 {
 	if (call->timed || call->type == FZ_WIRE_BATCH)
 		atomic_store(&port->cell->start_ns, fz_clock_ns());
-	return fz_claim_start(&port->cell->claim, call->seq) ||
+	return fz_claim_start(&port->cell->claim, call->seq, &port->lost) ||
 	       port->ops->grant(port, call, call->seq);
 }
 
@@ -277,12 +277,12 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 				return fz_port_flush(port, err);
 			if (rc != OPENED_NOTHING)
 				return rc;
-			if (fz_claim_is_lost())
+			if (port->lost)
 				break;
 		}
 		if (rc < 0 || fz_port_flush(port, err) != 0)
 			return -1;
-		if (fz_claim_is_lost())
+		if (port->lost)
 			return fz_err_set(err, FZ_ERR_CRASH,
 			    "what it shares with its parent was overwritten");
 		look(port);
@@ -378,9 +378,10 @@ fz_direct_begin(struct fz_port *port, const struct fz_call *call,
 	    continue_items(port, FZ_WIRE_STORED, call, err) != 0)
 		return -1;
 	room = FZ_CELL_OPEN_ITEMS - port->items.nitems;
-	*direct = (struct fz_direct){ port->cell,
-		fz_cell_open_word(&port->items), call->seq,
-		(room < call->nitems ? room : call->nitems) - 1, call->timed };
+	*direct =
+	    (struct fz_direct){ port->cell, fz_cell_open_word(&port->items),
+		    call->seq, (room < call->nitems ? room : call->nitems) - 1,
+		    call->timed, &port->lost };
 	return 0;
 }
 

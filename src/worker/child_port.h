@@ -82,8 +82,9 @@ struct fz_port {
 	struct fz_span results; /* of a batch; at is NULL if they are sent */
 	int64_t flushed_ns;
 	struct fz_idle idle; /* since when it needs less memory */
-	bool open;           /* `frame` has a reply that is not sent */
-	uint32_t items_seq;  /* number of the first item of the open frame */
+	bool lost; /* the claim was damaged: this worker takes no more calls */
+	bool open; /* `frame` has a reply that is not sent */
+	uint32_t items_seq; /* number of the first item of the open frame */
 	struct fz_cell_open
 	    items; /* that frame; nitems is 0 if there is none */
 	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _STORED */
@@ -141,7 +142,7 @@ fz_port_advance(struct fz_port *port, struct fz_call *call)
 		return false;
 	if (call->timed)
 		atomic_store(&port->cell->start_ns, fz_clock_ns());
-	if (!fz_claim_start(&port->cell->claim, call->seq + 1) &&
+	if (!fz_claim_start(&port->cell->claim, call->seq + 1, &port->lost) &&
 	    !port->ops->grant(port, call, call->seq + 1))
 		return false;
 	call->seq++;
@@ -218,6 +219,7 @@ struct fz_direct {
 	uint32_t seq;  /* of the current item */
 	uint32_t left; /* items that may follow it */
 	bool timed;
+	bool *lost; /* that of the port */
 };
 
 /* 0, or -1 and `err` if the parent is gone. */
@@ -243,7 +245,8 @@ fz_direct_advance(struct fz_direct *direct)
 		return false;
 	if (direct->timed)
 		atomic_store(&direct->cell->start_ns, fz_clock_ns());
-	if (!fz_claim_start(&direct->cell->claim, direct->seq + 1))
+	if (!fz_claim_start(
+		&direct->cell->claim, direct->seq + 1, direct->lost))
 		return false;
 	direct->seq++;
 	direct->left--;

@@ -94,7 +94,7 @@ grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {
 	struct fz_port_lease *lease = &port->lease;
 
-	if (fz_claim_is_lost() || is_taken_back(port, seq))
+	if (port->lost || is_taken_back(port, seq))
 		return false;
 	look_for_recall(port, call);
 	if (is_taken_back(port, seq))

@@ -7,9 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* This worker has seen a damaged word; the parent may repair the word later. */
-static bool lost;
-
 static bool
 membarrier(int command)
 {
@@ -29,7 +26,6 @@ fz_claim_init(struct fz_claim *c)
 void
 fz_claim_enter(void)
 {
-	lost = false;
 	membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
 }
 
@@ -106,7 +102,7 @@ fz_claim_lease(struct fz_claim *c, uint32_t end)
 }
 
 bool
-fz_claim_granted(struct fz_claim *c, uint32_t n)
+fz_claim_granted(struct fz_claim *c, uint32_t n, bool *lost)
 {
 	uint32_t floor;
 
@@ -118,12 +114,6 @@ fz_claim_granted(struct fz_claim *c, uint32_t n)
 			return (int32_t)(n - load(&c->granted)) < 0;
 		sched_yield(); /* the parent is about to decide */
 	}
-	lost = true;
+	*lost = true;
 	return false;
-}
-
-bool
-fz_claim_is_lost(void)
-{
-	return lost;
 }

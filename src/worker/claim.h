@@ -76,19 +76,17 @@ void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
  */
 void fz_claim_lease(struct fz_claim *claim, uint32_t end);
 
+/* For fz_claim_start(): number `n` is below the floor. */
+bool fz_claim_granted(struct fz_claim *claim, uint32_t n, bool *lost);
+
 /*
- * For fz_claim_start(): number `n` is below the floor. False also if the claim
- * is not whole: the worker cannot know whether the call was taken back, and
- * must end.
+ * In the worker: start number `n`; false: it was taken back. False also if the
+ * claim is not whole: the worker cannot know whether the call was taken back,
+ * and must end. Then `*lost` is set, because the parent may repair the claim
+ * later.
  */
-bool fz_claim_granted(struct fz_claim *claim, uint32_t n);
-
-/* In the worker: whether fz_claim_start() has found it not to be whole. */
-bool fz_claim_is_lost(void);
-
-/* In the worker: start number `n`; false: it was taken back. */
 static inline bool
-fz_claim_start(struct fz_claim *c, uint32_t n)
+fz_claim_start(struct fz_claim *c, uint32_t n, bool *lost)
 {
 	uint32_t floor;
 
@@ -100,7 +98,7 @@ fz_claim_start(struct fz_claim *c, uint32_t n)
 		atomic_signal_fence(memory_order_seq_cst);
 	floor = (uint32_t)atomic_load_explicit(&c->floor, memory_order_relaxed);
 	return __builtin_expect((int32_t)(n - floor) >= 0, 1) ||
-	       fz_claim_granted(c, n);
+	       fz_claim_granted(c, n, lost);
 }
 
 #endif

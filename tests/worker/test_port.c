@@ -113,7 +113,8 @@ test_port_sequence_numbers_wrap(void **state)
 	for (int i = 1; i <= 4; i++)
 		fz_claim_settle(
 		    &e->cell->claim, (UINT32_MAX / 4) * (uint32_t)i);
-	assert_true(fz_claim_start(&e->cell->claim, UINT32_MAX - 4));
+	assert_true(
+	    fz_claim_start(&e->cell->claim, UINT32_MAX - 4, &e->port.lost));
 	assert_int_equal(
 	    fz_claim_recall(&e->cell->claim, UINT32_MAX), UINT32_MAX - 3);
 	put_job(e, UINT32_MAX, 0, "a");
