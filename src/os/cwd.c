@@ -9,9 +9,12 @@
 
 #include "os/fd.h"
 
-bool fz_cwd_moved;
+_Thread_local bool fz_cwd_moved;
 
-static struct fz_cwd *innermost;
+/* Calls that this thread is in, as they are nested. */
+static _Thread_local struct fz_cwd *innermost;
+
+/* Set by the command before it starts a thread. */
 static bool reported;
 
 int

@@ -24,8 +24,11 @@ struct fz_cwd {
 		 */
 };
 
-/* Whether the current directory may differ from the start directory. */
-extern bool fz_cwd_moved;
+/*
+ * Whether the calls of this thread may have left the start directory. The
+ * current directory itself belongs to the process.
+ */
+extern _Thread_local bool fz_cwd_moved;
 
 /*
  * Make the current directory the start directory of calls, until

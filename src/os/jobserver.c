@@ -161,7 +161,7 @@ fz_jobserver_count(int fd)
 	return ioctl(fd, FIONREAD, &n) == 0 ? (unsigned)n : 0;
 }
 
-static char threads[][32] = {
+static const char threads[][32] = {
 	"OMP_NUM_THREADS=1",
 	"OPENBLAS_NUM_THREADS=1",
 	"MKL_NUM_THREADS=1",
@@ -225,7 +225,8 @@ fz_jobserver_environ(char *const *env, unsigned njobs, const int shared[2])
 	}
 	for (size_t i = 0; i < NTHREADS; i++) {
 		if (find(env, threads[i]) == NULL)
-			copy[at++] = threads[i];
+			/* An environment is not const, but is only read. */
+			copy[at++] = (char *)(uintptr_t)threads[i];
 	}
 	if (shared[0] != -1) {
 		copy[at] = (char *)(copy + n + NTHREADS + 2);

@@ -1,6 +1,7 @@
 #include "os/spin.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 
 #include "base/clock.h"
 #include "os/cpus.h"
@@ -10,14 +11,26 @@
 
 enum { SPIN_LOST_MAX = 6 };
 
+/* The number of processors at the first call. */
+static int
+count_cpus(void)
+{
+	static _Atomic int known; /* each thread that counts gets the same */
+	int n = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (n == 0) {
+		n = fz_cpus_count();
+		atomic_store_explicit(&known, n, memory_order_relaxed);
+	}
+	return n;
+}
+
 /* Begin to spin, if a processor is free for it. */
 static bool
 begin(struct fz_spin *spin, int64_t now)
 {
-	static int ncpus;
+	int ncpus = count_cpus();
 
-	if (ncpus == 0)
-		ncpus = fz_cpus_count();
 	if (ncpus == 1 || spin->nbusy >= (unsigned)ncpus)
 		return false;
 	if (spin->nskip != 0) {

@@ -32,7 +32,7 @@ is_current(const struct fz_slots *s, char *const *env)
 int
 fz_slots_prepare(struct fz_slots *slots, struct fz_err *err)
 {
-	static char *none[] = { NULL };
+	static char *const none[] = { NULL };
 	char *const *env = environ != NULL ? environ : none;
 	char **copy, **made_of;
 	size_t n = 0;
