@@ -3,8 +3,10 @@
  *
  * The library never exits, changes signal handlers or reaps children of other
  * code, and prints what workers print, and its log, through fzlua_set_output()
- * and fzlua_set_log() only. It forks: call it from one thread of the process,
- * the one that owns the lua_State. Workers end with the process, even if it is
+ * and fzlua_set_log() only. Several states of a process may have the library
+ * open, each in a thread of its own: one thread at a time uses a state. Objects
+ * and workers of one state are unknown to the others. A worker is a fork of the
+ * thread that uses its state. Workers end with the process, even if it is
  * killed.
  */
 #ifndef FZLUA_H

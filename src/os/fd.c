@@ -20,6 +20,7 @@
 
 #include "base/err.h"
 #include "base/vec.h"
+#include "os/process.h"
 
 /*
  * Bytes read or written in one call at most. A pipe holds no more, and valgrind
@@ -84,36 +85,38 @@ fz_fd_clear_standard(int *fd, struct fz_err *err)
 	return 0;
 }
 
-/* One bit for each private descriptor. */
-static struct {
-	uint64_t *words;
-	int n; /* length of `words` */
-} privates;
+static _Atomic uint64_t *
+private_word(int fd)
+{
+	return &fz_process.private_fds[fd / 64];
+}
+
+static uint64_t
+private_bit(int fd)
+{
+	return UINT64_C(1) << fd % 64;
+}
 
 int
 fz_fd_make_private(int fd, struct fz_err *err)
 {
-	if (fd / 64 >= privates.n) {
-		int n = 2 * (fd / 64) + 4;
-		uint64_t *words =
-		    realloc(privates.words, (size_t)n * sizeof(*words));
+	int n = atomic_load(&fz_process.nprivate), word = fd / 64;
 
-		if (words == NULL)
-			return fz_err_nomem(err, "a descriptor");
-		memset(words + privates.n, 0,
-		    (size_t)(n - privates.n) * sizeof(*words));
-		privates.words = words;
-		privates.n = n;
-	}
-	privates.words[fd / 64] |= UINT64_C(1) << fd % 64;
+	if (fd >= FZ_PROCESS_FDS)
+		return fz_err_sys(err, EMFILE, "descriptor %d", fd);
+	while (n <= word && !atomic_compare_exchange_weak(
+				&fz_process.nprivate, &n, word + 1))
+		continue;
+	atomic_fetch_or(private_word(fd), private_bit(fd));
 	return 0;
 }
 
 bool
 fz_fd_is_private(int fd)
 {
-	return fd / 64 < privates.n &&
-	       (privates.words[fd / 64] >> fd % 64 & 1) != 0;
+	return fd < FZ_PROCESS_FDS &&
+	       (atomic_load_explicit(private_word(fd), memory_order_relaxed) &
+		   private_bit(fd)) != 0;
 }
 
 void
@@ -122,7 +125,7 @@ fz_fd_close(int *fd)
 	int keep = errno;
 
 	if (*fd != -1 && fz_fd_is_private(*fd))
-		privates.words[*fd / 64] &= ~(UINT64_C(1) << *fd % 64);
+		atomic_fetch_and(private_word(*fd), ~private_bit(*fd));
 	/* Not retried on EINTR: Linux has closed it by then. */
 	if (*fd != -1)
 		close(*fd);
@@ -168,8 +171,10 @@ fz_fd_close_others(int *keep, size_t n)
 static int
 next_private(int fd, bool wanted)
 {
-	while (fd < 64 * privates.n && fz_fd_is_private(fd) != wanted) {
-		if (wanted && privates.words[fd / 64] == 0)
+	int end = 64 * atomic_load(&fz_process.nprivate);
+
+	while (fd < end && fz_fd_is_private(fd) != wanted) {
+		if (wanted && atomic_load(private_word(fd)) == 0)
 			fd |= 63; /* skip the rest of this word */
 		fd++;
 	}
@@ -179,22 +184,19 @@ next_private(int fd, bool wanted)
 void
 fz_fd_close_private(void)
 {
+	int n = atomic_load(&fz_process.nprivate);
 	int first = next_private(0, true), end;
 
-	for (; first < 64 * privates.n; first = next_private(end, true)) {
+	for (; first < 64 * n; first = next_private(end, true)) {
 		end = next_private(first, false);
 		if (close_between(first, end - 1) == 0)
 			continue;
 		for (int fd = first; fd < end; fd++)
 			close(fd);
 	}
-	if (privates.n != 0)
-		memset(privates.words, 0,
-		    (size_t)privates.n * sizeof(*privates.words));
+	for (int i = 0; i < n; i++)
+		atomic_store(&fz_process.private_fds[i], 0);
 }
-
-/* The soft limit before it was raised; rlim_max is 0 until then. */
-static struct rlimit old_limit;
 
 void
 fz_fd_raise_limit(void)
@@ -203,7 +205,7 @@ fz_fd_raise_limit(void)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return;
-	old_limit = limit;
+	fz_process.old_fd_limit = limit;
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
@@ -211,13 +213,13 @@ fz_fd_raise_limit(void)
 void
 fz_fd_restore_limit(void)
 {
+	const struct rlimit *old = &fz_process.old_fd_limit;
 	struct rlimit limit;
 
-	if (old_limit.rlim_max == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+	if (old->rlim_max == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return;
-	limit.rlim_cur = old_limit.rlim_cur < limit.rlim_max
-			     ? old_limit.rlim_cur
-			     : limit.rlim_max;
+	limit.rlim_cur =
+	    old->rlim_cur < limit.rlim_max ? old->rlim_cur : limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 

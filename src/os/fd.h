@@ -37,7 +37,7 @@ int fz_fd_close_others(int *keep, size_t n);
 /*
  * Mark `fd` for the next fz_fd_close_private(); fz_fd_close() removes the mark.
  * A parent marks its pipe ends to each child, so that a later child closes all
- * of them in few calls. 0, or -1 and `err`. For one thread.
+ * of them in few calls. 0, or -1 and `err`.
  */
 int fz_fd_make_private(int fd, struct fz_err *err);
 bool fz_fd_is_private(int fd);

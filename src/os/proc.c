@@ -19,71 +19,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/vec.h"
+#include "os/children.h"
 #include "os/death.h"
 #include "os/fd.h"
 #include "os/proc_state.h"
+#include "os/process.h"
 #include "os/proctree.h"
 #include "os/streams.h"
-
-/* The process is a subreaper while it has children that are not reaped. */
-static bool adopts;
-static size_t nunreaped;
-
-/* The children that are not reaped, in the order of their forks. */
-static struct child {
-	pid_t pid;
-	uint64_t number;
-} * children;
-static size_t nchildren, children_room;
-static uint64_t nforks;
-static uint64_t nuncounted; /* number of the last child that did not fit in
-			       `children`; 0: none */
-
-static void
-add_child(pid_t pid)
-{
-	struct child *list = fz_vec_room(
-	    children, &children_room, nchildren + 1, sizeof(*children));
-
-	nforks++;
-	if (list == NULL) {
-		nuncounted = nforks;
-		return;
-	}
-	children = list;
-	children[nchildren++] = (struct child){ pid, nforks };
-}
-
-static void
-drop_child(pid_t pid)
-{
-	size_t i = nchildren;
-
-	while (i > 0 && children[i - 1].pid != pid)
-		i--;
-	if (i == 0)
-		return;
-	nchildren--;
-	memmove(&children[i - 1], &children[i],
-	    (nchildren - i + 1) * sizeof(*children));
-}
-
-static struct fz_proc_hook *hooks;
-
-uint64_t
-fz_proc_forks(void)
-{
-	return nforks;
-}
-
-uint64_t
-fz_proc_newest(void)
-{
-	uint64_t newest = nchildren != 0 ? children[nchildren - 1].number : 0;
-
-	return newest > nuncounted ? newest : nuncounted;
-}
 
 /*
  * Whether the kernel reaps the children of this process at once, because a host
@@ -101,69 +43,52 @@ reaps_itself(void)
 }
 
 static void
-watch_child(struct fz_proc *proc, pid_t pid)
+open_pidfd(struct fz_proc *proc)
 {
-	add_child(pid);
-	nunreaped++;
-	proc->pid = pid;
-	proc->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	proc->pidfd = (int)syscall(SYS_pidfd_open, proc->pid, 0);
 	if (proc->pidfd != -1 &&
 	    (fz_fd_clear_standard(&proc->pidfd, NULL) != 0 ||
 		fz_fd_make_private(proc->pidfd, NULL) != 0))
 		fz_fd_close(&proc->pidfd);
 }
 
+static void
+watch_child(struct fz_proc *proc, pid_t pid, struct fz_children *children)
+{
+	proc->pid = pid;
+	open_pidfd(proc);
+	proc->children = children;
+	if (children != NULL)
+		fz_children_add(children, pid);
+}
+
 /* Before a fork: become a subreaper for the first child. */
 static void
 begin_adoption(void)
 {
-	if (adopts && nunreaped == 0)
+	fz_process_lock();
+	if (fz_process.nunreaped++ == 0 && fz_process.adopts)
 		prctl(PR_SET_CHILD_SUBREAPER, 1L);
+	fz_process_unlock();
 }
 
-/* Stop being a subreaper after the last child. */
+/* A child is reaped, or there is none: after the last be no subreaper. */
 static void
 end_adoption(void)
 {
-	if (adopts && nunreaped == 0)
+	fz_process_lock();
+	if (fz_process.nunreaped > 0) /* 0: it is a child of the parent */
+		fz_process.nunreaped--;
+	if (fz_process.nunreaped == 0 && fz_process.adopts)
 		prctl(PR_SET_CHILD_SUBREAPER, 0L);
+	fz_process_unlock();
 }
 
 void
 fz_proc_forget_children(void)
 {
-	nchildren = 0; /* they are children of the parent */
-	nuncounted = 0;
-	nunreaped = 0;
-	adopts = false; /* a child is a subreaper for all its life */
-}
-
-static void
-call_forked(void)
-{
-	for (const struct fz_proc_hook *h = hooks; h != NULL; h = h->next) {
-		if (h->forked != NULL)
-			h->forked();
-	}
-}
-
-void
-fz_proc_call_born(void)
-{
-	for (const struct fz_proc_hook *h = hooks; h != NULL; h = h->next) {
-		if (h->born != NULL)
-			h->born();
-	}
-}
-
-void
-fz_proc_hook(struct fz_proc_hook *hook)
-{
-	if (hook->hooked)
-		return;
-	hook->hooked = true;
-	hook->next = hooks;
-	hooks = hook;
+	fz_process.nunreaped = 0;  /* they are children of the parent */
+	fz_process.adopts = false; /* a child is a subreaper all its life */
 }
 
 int
@@ -193,8 +118,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 		setpgid(pid, pid);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid > 0) {
-		watch_child(proc, pid);
-		call_forked();
+		watch_child(proc, pid, opts->children);
 	} else {
 		end_adoption();
 	}
@@ -418,9 +342,8 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 		reap_dead(proc->pid, death);
 	else
 		ask_pidfd(proc, death);
-	drop_child(proc->pid);
-	if (nunreaped > 0) /* 0: it is a child of the parent */
-		nunreaped--;
+	if (proc->children != NULL)
+		fz_children_drop(proc->children, proc->pid);
 	end_adoption();
 	proc->pid = 0;
 	fz_fd_close(&proc->pidfd);
@@ -430,7 +353,7 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 void
 fz_proc_adopt(void)
 {
-	adopts = true;
+	fz_process.adopts = true;
 	fz_proc_export_mark();
 }
 

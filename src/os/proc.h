@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 
+struct fz_children;
 struct fz_death;
 struct fz_err;
 
@@ -33,12 +34,15 @@ struct fz_proc {
 	int pidfd; /* readable once the child is dead; -1 on old kernels */
 	int64_t force_ns; /* time at which fz_proc_kill() uses force; 0: not
 			     asked yet */
+	struct fz_children *children; /* where it is counted; NULL: nowhere */
 };
 
 /* The caller closes both descriptors. */
 struct fz_proc_opts {
 	int out; /* the child's standard output; -1: the parent's */
 	int err; /* the child's standard error; -1: the parent's */
+	struct fz_children *children; /* of the instance that forks; NULL: the
+					 child is not counted */
 };
 
 /*
@@ -69,28 +73,6 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
  */
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
-
-/* Called for each child. Either function may be NULL. */
-struct fz_proc_hook {
-	void (*forked)(void); /* in the parent, after the child was counted */
-	void (*born)(void);   /* in the child, before its entry */
-	struct fz_proc_hook *next;
-	bool hooked;
-};
-
-/*
- * Call `hook` at all later forks. It stays the caller's; a second call does
- * nothing.
- */
-void fz_proc_hook(struct fz_proc_hook *hook);
-
-/*
- * fz_proc_forks() is the number of children this process has forked;
- * fz_proc_newest() the number, from 1, of the last one that is not reaped, or
- * 0.
- */
-uint64_t fz_proc_forks(void);
-uint64_t fz_proc_newest(void);
 
 /*
  * Number of fz_proc_fork() calls between the first process and this one. An

@@ -16,9 +16,11 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "os/children.h"
 #include "os/cwd.h"
 #include "os/fd.h"
 #include "os/proc_state.h"
+#include "os/process.h"
 #include "os/proctree.h"
 #include "os/streams.h"
 
@@ -31,18 +33,6 @@ void __gcov_dump(void);
 #ifdef FZ_VALGRIND
 #include <valgrind/valgrind.h>
 #endif
-
-/*
- * The variable FZ_PROC_MARK itself, part of the environment of a process that
- * adopts orphans and of its children. A child writes its number over its
- * parent's, because setenv() would take it as long as the fork.
- */
-static char own_mark[40];
-
-/* The process that forked this one, for the signal handlers; 0 in the first. */
-static pid_t parent_pid;
-
-static unsigned depth;
 
 void
 fz_proc_reap_killed(pid_t which)
@@ -110,8 +100,8 @@ on_parent_death(int sig, siginfo_t *info, void *context)
 {
 	(void)sig;
 	(void)context;
-	if (getppid() != parent_pid ||
-	    (info->si_code == SI_QUEUE && info->si_pid == parent_pid))
+	if (getppid() != fz_process.parent ||
+	    (info->si_code == SI_QUEUE && info->si_pid == fz_process.parent))
 		end_all();
 }
 
@@ -122,7 +112,7 @@ on_parent_death(int sig, siginfo_t *info, void *context)
 static void
 on_hangup(int sig)
 {
-	if (getppid() != parent_pid)
+	if (getppid() != fz_process.parent)
 		end_all();
 	signal(sig, SIG_DFL);
 	raise(sig);
@@ -177,7 +167,7 @@ default_signals(struct fz_err *err)
 static int
 tie_to_parent(pid_t parent, struct fz_err *err)
 {
-	parent_pid = parent;
+	fz_process.parent = parent;
 	if (prctl(PR_SET_PDEATHSIG, SIGCONT) == -1)
 		return fz_err_sys(err, errno, "cannot watch the parent");
 	if (getppid() != parent) /* it died before prctl() */
@@ -242,11 +232,15 @@ fz_proc_format_name(char *name, size_t len, pid_t parent)
 	snprintf(name, len, "fzlua/%ld", (long)parent);
 }
 
+/*
+ * The mark is the variable itself: a child writes its number over its parent's,
+ * because setenv() would take it as long as the fork.
+ */
 void
 fz_proc_export_mark(void)
 {
-	fz_proc_format_mark(own_mark, sizeof(own_mark), 0);
-	putenv(own_mark);
+	fz_proc_format_mark(fz_process.mark, sizeof(fz_process.mark), 0);
+	putenv(fz_process.mark);
 }
 
 static int
@@ -257,8 +251,9 @@ set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 	fz_proc_format_name(name, sizeof(name), parent);
 	prctl(PR_SET_NAME, name);
 	fz_streams_in_child();
-	if (own_mark[0] != '\0')
-		fz_proc_format_mark(own_mark, sizeof(own_mark), getpid());
+	if (fz_process.mark[0] != '\0')
+		fz_proc_format_mark(
+		    fz_process.mark, sizeof(fz_process.mark), getpid());
 	if (default_signals(err) == -1 || tie_to_parent(parent, err) == -1)
 		return -1;
 	return redirect(opts, err);
@@ -267,13 +262,13 @@ set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 unsigned
 fz_proc_depth(void)
 {
-	return depth;
+	return fz_process.depth;
 }
 
 bool
 fz_proc_is_child(void)
 {
-	return depth != 0;
+	return fz_process.depth != 0;
 }
 
 /* In the child: wait until the parent watches this process. */
@@ -303,10 +298,8 @@ leave_on_exit(int status, void *ctx)
 static void
 catch_exit(bool alone)
 {
-	static bool caught;
-
-	if (!caught && alone)
-		caught = on_exit(leave_on_exit, NULL) == 0;
+	if (!fz_process.catches_exit && alone)
+		fz_process.catches_exit = on_exit(leave_on_exit, NULL) == 0;
 }
 
 _Noreturn void
@@ -319,10 +312,11 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 
 	catch_exit(birth->alone);
 	wait_until_watched(birth);
-	depth++;
+	fz_process.depth++;
 	fz_cwd_in_child();
 	fz_clock_in_child();
-	fz_proc_call_born();
+	if (opts->children != NULL)
+		fz_children_in_child(opts->children);
 	fz_proc_forget_children();
 #ifdef FZ_VALGRIND
 	/* A search for leaks would touch every page of the arena. */

@@ -24,9 +24,6 @@ struct birth {
 _Noreturn void fz_proc_run_child(struct birth *birth,
     const struct fz_proc_opts *opts, fz_proc_main entry, void *ctx);
 
-/* In a child: call the `born` function of each hook. */
-void fz_proc_call_born(void);
-
 /* In a child: clear the records of the parent's children. */
 void fz_proc_forget_children(void);
 

@@ -43,7 +43,7 @@ enum fz_barrier_step {
 	FZ_BARRIER_INSIDE /* this process runs the action */
 };
 
-/* `*index`: how many arrived before. `self` is fz_heap_self(). */
+/* `*index`: how many arrived before. `self` is the member that does it. */
 enum fz_barrier_step fz_barrier_arrive(
     struct fz_barrier *b, uint32_t self, uint32_t *index);
 

@@ -16,9 +16,6 @@
 
 #define SIZE_MIN ((size_t)64 << 20)
 
-unsigned char *fz_heap_base;
-struct fz_heap fz_heap = { .fd = -1, .wake_fd = -1 };
-
 static size_t
 head_size(uint32_t nchunks)
 {
@@ -82,18 +79,7 @@ fz_heap_reserve(const void *at, size_t len)
 
 	offset -= before;
 	return fz_memfd_reserve(
-	    fz_heap_base + offset, before + len, fz_heap.fd, (off_t)offset);
-}
-
-/* A forked child is not a member yet: forget the parent's membership. */
-static void
-forget_member(void)
-{
-	if (fz_heap.self == 0)
-		return; /* a write would have this page copied */
-	fz_heap.self = 0;
-	fz_heap.cells = NULL;
-	fz_ref_set(&fz_heap.dropped, NULL);
+	    heap->base + offset, before + len, heap->fd, (off_t)offset);
 }
 
 int
@@ -114,45 +100,41 @@ fz_heap_init_lock(pthread_mutex_t *mutex)
 static void
 close_region(void)
 {
-	if (fz_heap_base != NULL)
-		munmap(fz_heap_base, fz_heap.size);
-	fz_heap_base = NULL;
-	fz_fd_close(&fz_heap.wake_fd);
-	fz_fd_close(&fz_heap.fd);
+	if (heap->base != NULL)
+		munmap(heap->base, heap->size);
+	heap->base = NULL;
+	fz_fd_close(&heap->wake_fd);
+	fz_fd_close(&heap->fd);
 }
 
 static int
 init_region(struct fz_err *err)
 {
-	static bool hooked;
 	struct head *head = heap_head();
-	size_t room = fz_heap.size;
+	size_t room = heap->size;
 	int code;
 
 	head->nchunks =
 	    (uint32_t)((room - head_size((uint32_t)(room / CHUNK))) / CHUNK);
-	fz_heap.owners = (_Atomic uint64_t *)(head + 1);
-	fz_heap.chunks =
+	heap->owners = (_Atomic uint64_t *)(head + 1);
+	heap->chunks =
 	    (unsigned char *)head + head_size((uint32_t)(room / CHUNK));
 	code = fz_heap_init_lock(&head->joining);
-	if (code == 0 && !hooked)
-		code = pthread_atfork(NULL, NULL, forget_member);
 	if (code != 0)
 		return fz_err_sys(err, code, "cannot set up shared memory");
-	hooked = true;
 	return 0;
 }
 
 static int
 make_files(struct fz_err *err)
 {
-	fz_heap.fd = fz_memfd_new("fzlua-heap", 0, err);
-	if (fz_heap.fd == -1)
+	heap->fd = fz_memfd_new("fzlua-heap", 0, err);
+	if (heap->fd == -1)
 		return -1;
-	fz_heap.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fz_heap.wake_fd == -1)
+	heap->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (heap->wake_fd == -1)
 		return fz_err_sys(err, errno, "cannot make shared memory");
-	return fz_fd_clear_standard(&fz_heap.wake_fd, err);
+	return fz_fd_clear_standard(&heap->wake_fd, err);
 }
 
 /*
@@ -163,8 +145,8 @@ make_files(struct fz_err *err)
 static void
 close_file(void)
 {
-	if (madvise(fz_heap_base, 1, MADV_POPULATE_WRITE) == 0)
-		fz_fd_close(&fz_heap.fd);
+	if (madvise(heap->base, 1, MADV_POPULATE_WRITE) == 0)
+		fz_fd_close(&heap->fd);
 }
 
 static int
@@ -172,60 +154,75 @@ open_region(struct fz_err *err)
 {
 	void *at;
 
+	heap->fd = heap->wake_fd = -1;
 	if (make_files(err) != 0)
 		return -1;
-	fz_heap.size = wanted_size();
-	at = map_region(fz_heap.fd, &fz_heap.size);
+	heap->size = wanted_size();
+	at = map_region(heap->fd, &heap->size);
 	if (at == MAP_FAILED)
 		return fz_err_sys(err, errno, "cannot map shared memory");
-	fz_heap_base = at;
-	madvise(at, fz_heap.size, MADV_DONTDUMP);
+	heap->base = at;
+	madvise(at, heap->size, MADV_DONTDUMP);
 	close_file();
 	if (fz_heap_reserve(at, offsetof(struct head, members)) != 0)
 		return fz_err_sys(err, errno, "no memory to share");
 	return init_region(err);
 }
 
-int
-fz_heap_open(struct fz_err *err)
+/* Under the lock of the process. */
+static int
+open_once(struct fz_err *err)
 {
-	if (fz_heap_base != NULL)
+	if (heap->base != NULL)
 		return 0;
 	/* A heap of its own would not be that of the other processes. */
-	if (fz_heap.failed != 0 && fz_heap.failed != getpid())
+	if (heap->failed != 0 && heap->failed != getpid())
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "no shared memory, as there was none when this process "
 		    "was started");
-	fz_heap.failed = 0;
+	heap->failed = 0;
 	if (open_region(err) == 0)
 		return 0;
 	close_region();
-	fz_heap.failed = getpid();
+	heap->failed = getpid();
 	return -1;
 }
 
-void
-fz_heap_acquire(void)
+int
+fz_heap_open(struct fz_err *err)
 {
-	fz_heap.nholders++;
+	int rc = fz_process_watch_forks();
+
+	if (rc != 0)
+		return fz_err_sys(err, rc, "cannot watch forks");
+	fz_process_lock();
+	rc = open_once(err);
+	fz_process_unlock();
+	return rc;
 }
 
-bool
-fz_heap_is_acquired(void)
+void
+fz_heap_acquire(struct fz_membership *own)
 {
-	return fz_heap.nholders != 0;
+	*own = (struct fz_membership){ .acquired = true };
+	fz_process_lock();
+	heap->nholders++;
+	fz_process_unlock();
 }
 
 /*
- * Unlock the own mutex: a robust one that is locked is in a list of its thread,
- * and must not be unmapped. False: another thread has locked it, and lives; the
- * region stays mapped, for the next state that needs one.
+ * Leave the heap. The own mutex is unlocked, because a robust one that is
+ * locked is in a list of its thread and must not be unmapped. False: another
+ * thread has locked it, and lives.
  */
 static bool
-leave(void)
+leave(uint32_t self, bool last)
 {
-	struct member *m = member_at(fz_heap_place(fz_heap.self));
+	struct member *m = member_at(fz_heap_place(self));
 
+	if (!last)
+		fz_heap_reclaim_member(self);
+	atomic_store(&m->wait.member, 0);
 	if (pthread_mutex_unlock(&m->life) == 0)
 		return true;
 	if (fz_heap_lock(&m->life, false) != 0)
@@ -234,24 +231,53 @@ leave(void)
 	return true;
 }
 
-void
-fz_heap_release(void)
+/* Whether no thread of this process has locked the mutex of a member. */
+static bool
+is_unlocked(void)
 {
-	if (--fz_heap.nholders != 0)
+	uint32_t n = fz_heap_nplaces();
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct member *m = member_at(i);
+
+		if (m->pid != getpid())
+			continue;
+		if (fz_heap_lock(&m->life, false) != 0)
+			return false;
+		pthread_mutex_unlock(&m->life);
+	}
+	return true;
+}
+
+/* Under the lock of the process. A locked mutex must stay mapped. */
+static void
+close_unlocked(void)
+{
+	heap->failed = 0;
+	if (heap->base == NULL || (heap->left_locked && !is_unlocked()))
 		return;
-	fz_heap.failed = 0;
-	if (fz_heap_base == NULL)
-		return;
-	if (fz_heap.self != 0 && !leave())
-		return;
-	forget_member();
 	close_region();
+	heap->left_locked = false;
+}
+
+void
+fz_heap_release(struct fz_membership *own)
+{
+	uint32_t self = fz_heap_self(own);
+
+	*own = (struct fz_membership){ .acquired = false };
+	fz_process_lock();
+	if (self != 0 && !leave(self, heap->nholders == 1))
+		heap->left_locked = true;
+	if (--heap->nholders == 0)
+		close_unlocked();
+	fz_process_unlock();
 }
 
 int
 fz_heap_wake_fd(void)
 {
-	return fz_heap.wake_fd;
+	return heap->base != NULL ? heap->wake_fd : -1;
 }
 
 void
@@ -260,12 +286,12 @@ fz_heap_wake_all(void)
 	uint64_t one = 1, many;
 	ssize_t n;
 
-	if (fz_heap.wake_fd == -1)
+	if (heap->base == NULL)
 		return;
 	do
-		n = write(fz_heap.wake_fd, &one, sizeof(one));
+		n = write(heap->wake_fd, &one, sizeof(one));
 	while (n == -1 && (errno == EINTR ||
 			      /* Full, because some process wrote to it. */
-			      (errno == EAGAIN && read(fz_heap.wake_fd, &many,
+			      (errno == EAGAIN && read(heap->wake_fd, &many,
 						      sizeof(many)) > 0)));
 }

@@ -5,9 +5,9 @@
  * so that every process that descends from it has it. It is gone with the last
  * of them.
  *
- * A process that uses it is a member. A member may be killed at any
- * instruction, so that each change to what is shared is one store or one
- * compare-and-swap:
+ * Each instance of the library that uses it is a member: that of a process, or
+ * one of several in a process. A process may be killed at any instruction, so
+ * that each change to what is shared is one store or one compare-and-swap:
  *
  *   members  each holds a robust mutex as long as it lives
  *   chunks   64 KiB; one word says whether a chunk is free, or which member or
@@ -15,7 +15,7 @@
  *   objects  a lock, a queue, ...: small ones in cells of a chunk of their
  *            creator, others in chunks of their own; both may own more chunks
  *
- * There is one heap per process, used by one thread.
+ * There is one heap per process. Each member uses it in one thread at a time.
  */
 #ifndef FZ_HEAP_H
 #define FZ_HEAP_H
@@ -40,24 +40,38 @@ struct fz_err;
  */
 int fz_heap_open(struct fz_err *err);
 
+/* The part of one instance in the heap. All zero at first. */
+struct fz_membership {
+	bool acquired;        /* between fz_heap_acquire() and _release() */
+	uint32_t number;      /* 0: it has not joined */
+	uint32_t generation;  /* of the process that has: a child has not */
+	unsigned char *cells; /* its own chunk of cells; NULL: none */
+	size_t next_cell;     /* the first cell of it that may be free */
+	struct fz_ref dropped;
+};
+
 /*
  * An engine acquires the heap at its start, opened or not, and releases it at
- * its end. The last one of a process closes it.
+ * its end: its objects that were not sent are free then. The last one of a
+ * process closes the heap.
  */
-void fz_heap_acquire(void);
-void fz_heap_release(void);
-bool fz_heap_is_acquired(void);
+void fz_heap_acquire(struct fz_membership *own);
+void fz_heap_release(struct fz_membership *own);
 
 /*
- * Become a member, unless this process is one; a forked child is none. Opens
- * the heap. Returns its number, or 0 and `err`.
+ * Become a member, unless this instance is one; that of a forked child is none.
+ * Opens the heap. Returns its number, or 0 and `err`.
  */
-uint32_t fz_heap_join(struct fz_err *err);
+uint32_t fz_heap_join(struct fz_membership *own, struct fz_err *err);
 
-/* The number of this process; 0: it has not joined. */
-uint32_t fz_heap_self(void);
+/* The number of this instance; 0: it has not joined. */
+static inline uint32_t
+fz_heap_self(const struct fz_membership *own)
+{
+	return own->generation == fz_process.generation ? own->number : 0;
+}
 
-/* Whether the process that has, or had, that number lives. */
+/* Whether the member that has, or had, that number lives. */
 bool fz_heap_alive(uint32_t member);
 
 /* The place of a member, below FZ_HEAP_MEMBERS; reused after its death. */
@@ -95,19 +109,23 @@ struct fz_object {
  * A new object of `size` bytes, all zero behind the head. The caller chooses
  * `type`, which is not 0. NULL and `err` if there is no memory.
  */
-void *fz_heap_new(uint32_t type, size_t size, struct fz_err *err);
+void *fz_heap_new(
+    struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
 
 /*
- * Free an object that this process has created, and all chunks that it owns. No
+ * Free an object that this member has created, and all chunks that it owns. No
  * process may be using it.
  */
-void fz_heap_free(struct fz_object *object);
+void fz_heap_free(struct fz_membership *own, struct fz_object *object);
 
 /*
- * The list, by `next`, of objects of this process that are to be freed later. A
- * forked child begins with none, and so does a heap that was closed.
+ * The list, by `next`, of objects of this member that are to be freed later.
  */
-struct fz_ref *fz_heap_dropped(void);
+static inline struct fz_ref *
+fz_heap_dropped(struct fz_membership *own)
+{
+	return &own->dropped;
+}
 
 /* The name of an object in every process; not 0. */
 uint32_t fz_heap_name(const struct fz_object *object);
@@ -117,15 +135,17 @@ struct fz_object *fz_heap_find(
     uint32_t name, uint32_t generation, uint32_t type);
 
 /*
- * At least `size` bytes, not zeroed, in whole chunks that this process owns: if
- * it dies before it sets another owner, they are free again. NULL and `err`.
+ * At least `size` bytes, not zeroed, in whole chunks that the member `self`
+ * owns: if it dies before it sets another owner, they are free again. NULL and
+ * `err`.
  */
-void *fz_heap_alloc(size_t size, struct fz_err *err);
+void *fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err);
 
-/* The object owns the chunks from now on; NULL: this process does. */
+/* The object, or the member `self`, owns the chunks from now on. */
 void fz_heap_set_owner(void *chunks, struct fz_object *object);
+void fz_heap_own(void *chunks, uint32_t self);
 
-/* Free the chunks of this process that `size` bytes do not need. */
+/* Free the chunks of a member that `size` bytes do not need. */
 void fz_heap_trim(void *chunks, size_t size);
 
 /* Free what fz_heap_alloc() has returned, whatever its owner is now. */

@@ -31,7 +31,7 @@ set_free(uint32_t i, uint32_t n, uint32_t state)
 		atomic_fetch_add(&heap_head()->nwarm, (int32_t)n);
 	atomic_fetch_sub(&heap_head()->nused, n);
 	while (n-- > 0)
-		atomic_store(&fz_heap.owners[i + n], owner_word(state, 0));
+		atomic_store(&heap->owners[i + n], owner_word(state, 0));
 	fz_heap_search_from(i);
 }
 
@@ -58,14 +58,14 @@ fz_heap_drop_chunks(uint32_t i, uint32_t n)
 
 /* Claim chunk `i` if it is free; `*cold` is set if it has no memory. */
 static bool
-claim_chunk(uint32_t i, bool *cold)
+claim_chunk(uint32_t i, uint32_t self, bool *cold)
 {
 	struct head *head = heap_head();
-	uint64_t before = atomic_load(&fz_heap.owners[i]);
+	uint64_t before = atomic_load(&heap->owners[i]);
 
 	if (!is_free(before) ||
 	    !atomic_compare_exchange_strong(
-		&fz_heap.owners[i], &before, owner_word(fz_heap.self, 0)))
+		&heap->owners[i], &before, owner_word(self, 0)))
 		return false;
 	atomic_fetch_add(&head->nused, 1);
 	if (owner_of(before) == WARM)
@@ -82,7 +82,7 @@ raise_top(uint32_t top)
 	struct head *head = heap_head();
 	uint32_t before = atomic_load(&head->top);
 
-	if (before < top && fz_heap_reserve(&fz_heap.owners[before],
+	if (before < top && fz_heap_reserve(&heap->owners[before],
 				(top - before) * sizeof(uint64_t)) != 0)
 		return -1;
 	while (before < top &&
@@ -93,7 +93,7 @@ raise_top(uint32_t top)
 
 /* Claim `n` chunks from `i` on. 1; 0 if not all are free; -1 and errno. */
 static int
-claim_row(uint32_t i, uint32_t n, uint32_t *got)
+claim_row(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
 {
 	bool cold = false;
 	int code;
@@ -101,7 +101,7 @@ claim_row(uint32_t i, uint32_t n, uint32_t *got)
 	*got = 0;
 	if (raise_top(i + n) != 0)
 		return -1;
-	while (*got < n && claim_chunk(i + *got, &cold))
+	while (*got < n && claim_chunk(i + *got, self, &cold))
 		++*got;
 	if (*got == n &&
 	    (!cold || fz_heap_reserve(chunk_at(i), n * CHUNK) == 0))
@@ -122,14 +122,14 @@ free_row(uint32_t i, uint32_t n)
 	uint32_t k = 0, top = atomic_load(&heap_head()->top);
 
 	while (k < n &&
-	       (i + k >= top || is_free(atomic_load(&fz_heap.owners[i + k]))))
+	       (i + k >= top || is_free(atomic_load(&heap->owners[i + k]))))
 		k++;
 	return k;
 }
 
 /* 1; 0 if there is no such row; -1 and errno. */
 static int
-take_row_from(uint32_t i, uint32_t n, uint32_t *at)
+take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 {
 	uint32_t got = 0, end = heap_head()->nchunks;
 
@@ -138,7 +138,7 @@ take_row_from(uint32_t i, uint32_t n, uint32_t *at)
 		int rc = 0;
 
 		if (k == n)
-			rc = claim_row(i, n, &got);
+			rc = claim_row(self, i, n, &got);
 		if (rc == 1)
 			*at = i;
 		if (rc != 0)
@@ -155,70 +155,81 @@ take_row_from(uint32_t i, uint32_t n, uint32_t *at)
  * until its chunks are reclaimed.
  */
 static int
-take_row(uint32_t n, uint32_t *at)
+take_row(uint32_t self, uint32_t n, uint32_t *at)
 {
 	_Atomic uint64_t *lowest = &heap_head()->lowest;
 	uint64_t before = atomic_load(lowest);
-	int rc = take_row_from((uint32_t)before, n, at);
+	int rc = take_row_from(self, (uint32_t)before, n, at);
 
 	if (rc == 1 && n == 1)
 		atomic_compare_exchange_strong(lowest, &before,
 		    (before & ~(uint64_t)UINT32_MAX) | (*at + 1));
 	if (rc == 0)
-		rc = take_row_from(0, n, at);
+		rc = take_row_from(self, 0, n, at);
 	if (rc == 0)
 		errno = ENOMEM;
 	return rc == 1 ? 0 : -1;
 }
 
 void *
-fz_heap_take_chunks(size_t size, struct fz_err *err)
+fz_heap_take_chunks(uint32_t self, size_t size, struct fz_err *err)
 {
 	uint32_t n = (uint32_t)((size + CHUNK - 1) / CHUNK), i = 0;
 
 	if (n == 0)
 		n = 1;
 	errno = ENOMEM;
-	if (size > fz_heap.size || take_row(n, &i) != 0) {
+	if (size > heap->size || take_row(self, n, &i) != 0) {
 		fz_err_sys(err, errno, "no memory for something shared");
 		return NULL;
 	}
-	atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, n));
+	atomic_store(&heap->owners[i], owner_word(self, n));
 	return chunk_at(i);
 }
 
 static uint32_t
 chunk_count(const void *chunks)
 {
-	return (uint32_t)atomic_load(&fz_heap.owners[chunk_number(chunks)]);
+	return (uint32_t)atomic_load(&heap->owners[chunk_number(chunks)]);
+}
+
+static void
+set_owner(void *chunks, uint32_t owner)
+{
+	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
+
+	for (uint32_t k = 0; k < n; k++)
+		atomic_store(
+		    &heap->owners[i + k], owner_word(owner, k == 0 ? n : 0));
+}
+
+void
+fz_heap_own(void *chunks, uint32_t self)
+{
+	set_owner(chunks, self);
 }
 
 void
 fz_heap_set_owner(void *chunks, struct fz_object *object)
 {
-	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
-	uint32_t owner =
-	    object != NULL ? OBJECT_BIT | fz_heap_name(object) : fz_heap.self;
-
 	/* First, so that fz_heap_free() looks for the chunks. */
-	if (object != NULL && object != chunks && !atomic_load(&object->owns))
+	if (object != chunks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);
-	for (uint32_t k = 0; k < n; k++)
-		atomic_store(
-		    &fz_heap.owners[i + k], owner_word(owner, k == 0 ? n : 0));
+	set_owner(chunks, OBJECT_BIT | fz_heap_name(object));
 }
 
 void
 fz_heap_trim(void *chunks, size_t size)
 {
 	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
+	uint32_t self = owner_of(atomic_load(&heap->owners[i]));
 	uint32_t keep = (uint32_t)((size + CHUNK - 1) / CHUNK);
 
 	if (keep == 0)
 		keep = 1;
 	if (keep >= n)
 		return;
-	atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, keep));
+	atomic_store(&heap->owners[i], owner_word(self, keep));
 	fz_heap_free_chunks(i + keep, n - keep);
 }
 
@@ -237,6 +248,6 @@ fz_heap_capacity(const void *chunks)
 size_t
 fz_heap_used(void)
 {
-	return fz_heap_base != NULL ? atomic_load(&heap_head()->nused) * CHUNK
-				    : 0;
+	return heap->base != NULL ? atomic_load(&heap_head()->nused) * CHUNK
+				  : 0;
 }

@@ -21,7 +21,7 @@ fz_heap_place(uint32_t member)
 uint32_t
 fz_heap_nplaces(void)
 {
-	return fz_heap_base != NULL ? atomic_load(&heap_head()->nplaces) : 0;
+	return heap->base != NULL ? atomic_load(&heap_head()->nplaces) : 0;
 }
 
 struct fz_heap_wait *
@@ -53,10 +53,8 @@ fz_heap_alive(uint32_t member)
 	struct member *m;
 	bool runs;
 
-	if (member == 0 || fz_heap_base == NULL)
+	if (member == 0 || heap->base == NULL)
 		return false;
-	if (member == fz_heap.self)
-		return true;
 	m = member_at(fz_heap_place(member));
 	if (atomic_load(&m->wait.member) != member)
 		return false;
@@ -106,7 +104,7 @@ static uint32_t
 join(struct fz_err *err)
 {
 	struct head *head = heap_head();
-	uint32_t place = 0;
+	uint32_t place = 0, self = 0;
 	struct member *m;
 	int code = fz_heap_lock(&head->joining, true);
 
@@ -119,30 +117,28 @@ join(struct fz_err *err)
 		m = new_place(&place, err);
 	if (m != NULL) {
 		m->generation = m->generation % (GENERATIONS - 1) + 1;
-		fz_heap.self = m->generation << PLACE_BITS | place;
+		self = m->generation << PLACE_BITS | place;
 		m->dead_ns = 0;
 		m->pid = getpid();
 		m->joined_ns = boot_ns();
 		atomic_store(&m->wait.what, 0);
 		atomic_store(&m->wait.ticket, 0);
-		atomic_store(&m->wait.member, fz_heap.self);
+		atomic_store(&m->wait.member, self);
 	}
 	pthread_mutex_unlock(&head->joining);
-	return m != NULL ? fz_heap.self : 0;
+	return self;
 }
 
 uint32_t
-fz_heap_self(void)
+fz_heap_join(struct fz_membership *own, struct fz_err *err)
 {
-	return fz_heap.self;
-}
+	uint32_t self = fz_heap_self(own);
 
-uint32_t
-fz_heap_join(struct fz_err *err)
-{
-	if (fz_heap.self != 0)
-		return fz_heap.self;
-	if (fz_heap_open(err) != 0)
-		return 0;
-	return join(err);
+	if (self != 0 || fz_heap_open(err) != 0)
+		return self;
+	self = join(err);
+	if (self != 0)
+		*own = (struct fz_membership){ own->acquired, self,
+			fz_process.generation, NULL, 0, { 0 } };
+	return self;
 }

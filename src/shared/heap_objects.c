@@ -15,31 +15,27 @@ fz_heap_name(const struct fz_object *object)
 static void
 reclaim_sometimes(void)
 {
-	int64_t now = fz_clock_ns();
+	int64_t now = fz_clock_ns(), at = atomic_load(&heap->reclaim_ns);
 
-	if (now < fz_heap.reclaim_ns)
-		return;
-	fz_heap.reclaim_ns = now + FZ_CLOCK_SECOND;
-	fz_heap_reclaim();
+	if (now >= at && atomic_compare_exchange_strong(
+			     &heap->reclaim_ns, &at, now + FZ_CLOCK_SECOND))
+		fz_heap_reclaim();
 }
 
 void *
-fz_heap_alloc(size_t size, struct fz_err *err)
+fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err)
 {
-	if (fz_heap_join(err) == 0)
-		return NULL;
 	reclaim_sometimes();
-	return fz_heap_take_chunks(size, err);
+	return fz_heap_take_chunks(self, size, err);
 }
 
-/* A free cell in the chunk of this process; NULL: there is none. */
+/* A free cell in the chunk of this member; NULL: there is none. */
 static struct fz_object *
-free_cell(void)
+free_cell(struct fz_membership *own)
 {
-	for (; fz_heap.cells != NULL && fz_heap.next_cell < NCELLS;
-	     fz_heap.next_cell++) {
-		struct fz_object *cell =
-		    cell_at(fz_heap.cells, fz_heap.next_cell);
+	for (; own->cells != NULL && own->next_cell < NCELLS;
+	     own->next_cell++) {
+		struct fz_object *cell = cell_at(own->cells, own->next_cell);
 
 		if (atomic_load(&cell->type) == 0)
 			return cell;
@@ -48,42 +44,44 @@ free_cell(void)
 }
 
 static struct fz_object *
-new_cell(struct fz_err *err)
+new_cell(struct fz_membership *own, struct fz_err *err)
 {
-	struct fz_object *cell = free_cell();
+	struct fz_object *cell = free_cell(own);
 	unsigned char *chunk;
 
 	if (cell != NULL)
 		return cell;
-	chunk = fz_heap_alloc(CHUNK, err);
+	chunk = fz_heap_alloc(own->number, CHUNK, err);
 	if (chunk == NULL)
 		return NULL;
 	memset(chunk, 0, CHUNK);
-	atomic_store(&fz_heap.owners[chunk_number(chunk)],
-	    owner_word(CELLS, fz_heap.self));
-	fz_heap.cells = chunk;
-	fz_heap.next_cell = 0;
+	atomic_store(
+	    &heap->owners[chunk_number(chunk)], owner_word(CELLS, own->number));
+	own->cells = chunk;
+	own->next_cell = 0;
 	return cell_at(chunk, 0);
 }
 
 void *
-fz_heap_new(uint32_t type, size_t size, struct fz_err *err)
+fz_heap_new(
+    struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err)
 {
 	struct fz_object *object;
+	uint32_t self = fz_heap_join(own, err);
 
-	if (fz_heap_join(err) == 0)
+	if (self == 0)
 		return NULL;
 	if (size <= CELL) {
-		object = new_cell(err);
+		object = new_cell(own, err);
 		size = CELL;
 	} else {
-		object = fz_heap_alloc(size, err);
+		object = fz_heap_alloc(self, size, err);
 	}
 	if (object == NULL)
 		return NULL;
 	memset(object, 0, size);
 	object->generation = atomic_fetch_add(&heap_head()->generation, 1) + 1;
-	object->maker = fz_heap.self;
+	object->maker = self;
 	if (size > CELL)
 		fz_heap_set_owner(object, object);
 	atomic_store(&object->type, type);
@@ -97,7 +95,7 @@ free_owned(uint32_t name, uint32_t own)
 	uint32_t top = atomic_load(&heap_head()->top);
 
 	for (uint32_t i = 0; i < top; i++) {
-		uint64_t owner = atomic_load(&fz_heap.owners[i]);
+		uint64_t owner = atomic_load(&heap->owners[i]);
 
 		if (owner_of(owner) == (OBJECT_BIT | name) && i != own)
 			fz_heap_free_chunks(i, 1);
@@ -110,21 +108,21 @@ free_object_chunks(const struct fz_object *object)
 {
 	uint32_t i = chunk_number(object);
 
-	fz_heap_free_chunks(i, (uint32_t)atomic_load(&fz_heap.owners[i]));
+	fz_heap_free_chunks(i, (uint32_t)atomic_load(&heap->owners[i]));
 }
 
 static void
-free_cell_at(struct fz_object *object)
+free_cell_at(struct fz_membership *own, struct fz_object *object)
 {
 	unsigned char *chunk = chunk_at(chunk_number(object));
 	size_t i = 0;
 
-	if (chunk == fz_heap.cells) {
+	if (chunk == own->cells) {
 		size_t place =
 		    ((size_t)((unsigned char *)object - chunk)) / CELL;
 
-		if (place < fz_heap.next_cell)
-			fz_heap.next_cell = place;
+		if (place < own->next_cell)
+			own->next_cell = place;
 		return;
 	}
 	while (i < NCELLS && atomic_load(&cell_at(chunk, i)->type) == 0)
@@ -134,23 +132,17 @@ free_cell_at(struct fz_object *object)
 }
 
 void
-fz_heap_free(struct fz_object *object)
+fz_heap_free(struct fz_membership *own, struct fz_object *object)
 {
 	uint32_t i = chunk_number(object);
 
 	atomic_store(&object->type, 0);
 	if (atomic_load(&object->owns))
 		free_owned(fz_heap_name(object), i);
-	if (owner_of(atomic_load(&fz_heap.owners[i])) == CELLS)
-		free_cell_at(object);
+	if (owner_of(atomic_load(&heap->owners[i])) == CELLS)
+		free_cell_at(own, object);
 	else
 		free_object_chunks(object);
-}
-
-struct fz_ref *
-fz_heap_dropped(void)
-{
-	return &fz_heap.dropped;
 }
 
 struct fz_object *
@@ -159,11 +151,10 @@ fz_heap_find(uint32_t name, uint32_t generation, uint32_t type)
 	uint64_t offset = (uint64_t)name * CELL;
 	struct fz_object *object = fz_ref_at(offset);
 
-	if (fz_heap_base == NULL || offset == 0 ||
-	    offset > fz_heap.size - CELL ||
-	    (unsigned char *)object < fz_heap.chunks ||
+	if (heap->base == NULL || offset == 0 || offset > heap->size - CELL ||
+	    (unsigned char *)object < heap->chunks ||
 	    chunk_number(object) >= atomic_load(&heap_head()->top) ||
-	    is_free(atomic_load(&fz_heap.owners[chunk_number(object)])))
+	    is_free(atomic_load(&heap->owners[chunk_number(object)])))
 		return NULL;
 	return atomic_load(&object->type) == type &&
 		       object->generation == generation

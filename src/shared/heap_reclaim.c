@@ -46,18 +46,15 @@ reclaim_cells(uint32_t i, uint32_t member)
 		fz_heap_drop_chunks(i, 1);
 }
 
-/*
- * Free what a dead member owned: chunks, and the objects that it had not sent.
- * These come last, because their own chunks are found by them.
- */
-static void
-reclaim_member(uint32_t member)
+/* Objects come last, because their own chunks are found by them. */
+void
+fz_heap_reclaim_member(uint32_t member)
 {
 	uint32_t top = atomic_load(&heap_head()->top);
 
 	for (unsigned pass = 0; pass < 2; pass++) {
 		for (uint32_t i = 0; i < top; i++) {
-			uint64_t owner = atomic_load(&fz_heap.owners[i]);
+			uint64_t owner = atomic_load(&heap->owners[i]);
 			const struct fz_object *object = owner_object(owner);
 
 			if (owner_of(owner) == member)
@@ -100,7 +97,7 @@ reclaim_place(uint32_t place, bool *soon)
 	if (fz_heap_lock(&m->life, false) != 0)
 		return NULL;
 	member = atomic_load(&m->wait.member);
-	if (member != 0 && (member == fz_heap.self || fz_heap_is_running(m))) {
+	if (member != 0 && fz_heap_is_running(m)) {
 		pthread_mutex_unlock(&m->life);
 		return NULL;
 	}
@@ -110,7 +107,7 @@ reclaim_place(uint32_t place, bool *soon)
 		return NULL;
 	}
 	if (member != 0)
-		reclaim_member(member);
+		fz_heap_reclaim_member(member);
 	atomic_store(&m->wait.member, 0);
 	return m;
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "os/process.h"
 #include "shared/heap.h"
 
 /*
@@ -70,26 +71,12 @@ struct head {
 	struct member members[FZ_HEAP_MEMBERS];
 };
 
-/* With fz_heap_base, this process's view of the shared heap. */
-extern struct fz_heap {
-	_Atomic uint64_t *owners;
-	unsigned char *chunks;
-	size_t size;
-	int fd; /* -1 once it is mapped, if the kernel needs it no more */
-	int wake_fd;
-	uint32_t self;        /* the number of this process; 0: no member */
-	unsigned char *cells; /* its own chunk of cells; NULL: none */
-	size_t next_cell;     /* the first cell of it that may be free */
-	struct fz_ref dropped;
-	unsigned nholders;  /* calls of fz_heap_acquire() not yet released */
-	int64_t reclaim_ns; /* when to reclaim again */
-	pid_t failed; /* pid of the process that failed to open it; 0: none */
-} fz_heap;
+static struct fz_process_heap *const heap = &fz_process.heap;
 
 static inline struct head *
 heap_head(void)
 {
-	return (struct head *)(void *)fz_heap_base;
+	return (struct head *)(void *)heap->base;
 }
 
 static inline uint64_t
@@ -113,14 +100,14 @@ is_free(uint64_t word)
 static inline uint32_t
 chunk_number(const void *at)
 {
-	return (uint32_t)((size_t)((const unsigned char *)at - fz_heap.chunks) /
+	return (uint32_t)((size_t)((const unsigned char *)at - heap->chunks) /
 			  CHUNK);
 }
 
 static inline unsigned char *
 chunk_at(uint32_t i)
 {
-	return fz_heap.chunks + (size_t)i * CHUNK;
+	return heap->chunks + (size_t)i * CHUNK;
 }
 
 static inline struct fz_object *
@@ -150,11 +137,8 @@ bool fz_heap_is_running(const struct member *m);
 /* Have the next search for chunks begin at `i` or before it. */
 void fz_heap_search_from(uint32_t i);
 
-/*
- * Take `size` bytes of free chunks for this process, which is a member. NULL
- * and `err`.
- */
-void *fz_heap_take_chunks(size_t size, struct fz_err *err);
+/* Take `size` bytes of free chunks for the member `self`. NULL and `err`. */
+void *fz_heap_take_chunks(uint32_t self, size_t size, struct fz_err *err);
 
 /*
  * Free owned chunks, and keep their memory or not: if some have none, or are
@@ -171,5 +155,8 @@ struct member *fz_heap_reclaim_place(uint32_t *place);
 
 /* Free what members owned that have been dead for a while. */
 void fz_heap_reclaim(void);
+
+/* Free what a member owns that ends, but not the objects that it has sent. */
+void fz_heap_reclaim_member(uint32_t member);
 
 #endif

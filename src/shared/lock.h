@@ -23,7 +23,7 @@ struct fz_lock {
 
 enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_ACQUIRED, FZ_LOCK_ABANDONED };
 
-/* Acquire it if it is free. `self` is fz_heap_self(). */
+/* Acquire it if it is free. `self` is the member that does it. */
 static inline bool
 fz_lock_try(struct fz_lock *lock, uint32_t self)
 {

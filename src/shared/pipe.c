@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "base/err.h"
 #include "os/proc.h"
 
@@ -11,10 +12,10 @@
 /* If no other process lives, an unread message with an end is lost by then. */
 #define UNREAD_NS FZ_CLOCK_SECOND
 
-/* A pipe that this process has handles of. */
-struct record {
+/* A pipe that this instance has handles of. */
+struct fz_pipe_record {
 	struct fz_pipe *pipe;
-	struct record *next;
+	struct fz_pipe_record *next;
 	unsigned nhandles;      /* that are not forgotten */
 	unsigned nopen[2];      /* of these, by end */
 	uint32_t nforked;       /* children, with earlier ones of this place */
@@ -25,13 +26,10 @@ struct record {
 	bool given[2];          /* to the child that is forked next */
 };
 
-static struct record *records;
-static uint32_t self; /* this process; 0 before the first pipe */
-
-static struct record *
-find(const struct fz_pipe *pipe)
+static struct fz_pipe_record *
+find(const struct fz_pipes *own, const struct fz_pipe *pipe)
 {
-	struct record *r = records;
+	struct fz_pipe_record *r = own->records;
 
 	while (r != NULL && r->pipe != pipe)
 		r = r->next;
@@ -39,25 +37,26 @@ find(const struct fz_pipe *pipe)
 }
 
 static uint32_t
-count_registered(const struct record *r)
+count_registered(const struct fz_pipes *own, const struct fz_pipe_record *r)
 {
-	return atomic_load(&r->pipe->nregistered[fz_heap_place(self)]);
+	return atomic_load(&r->pipe->nregistered[fz_heap_place(own->self)]);
 }
 
 static bool
-has_pending(const struct record *r)
+has_pending(const struct fz_pipes *own, const struct fz_pipe_record *r)
 {
-	return (int32_t)(r->nforked - count_registered(r)) > 0;
+	return (int32_t)(r->nforked - count_registered(own, r)) > 0;
 }
 
 static void
-count_fork(void)
+count_fork(struct fz_children_hook *hook)
 {
-	int64_t now = records != NULL ? fz_clock_ns() : 0;
+	struct fz_pipes *own = FZ_CONTAINER_OF(hook, struct fz_pipes, hook);
+	int64_t now = own->records != NULL ? fz_clock_ns() : 0;
 
-	for (struct record *r = records; r != NULL; r = r->next) {
-		if (!has_pending(r))
-			r->first_pending = fz_proc_forks();
+	for (struct fz_pipe_record *r = own->records; r != NULL; r = r->next) {
+		if (!has_pending(own, r))
+			r->first_pending = own->children->nforks;
 		r->nforked++;
 		r->forked_ns = now;
 	}
@@ -65,16 +64,16 @@ count_fork(void)
 
 /* In a child of the member `parent`. */
 static void
-register_ends(struct record *r, uint32_t parent)
+register_ends(struct fz_pipes *own, struct fz_pipe_record *r, uint32_t parent)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		if (r->nopen[i] != 0)
-			fz_endpoint_hold(&r->pipe->end[i].holders, self);
+			fz_endpoint_hold(&r->pipe->end[i].holders, own->self);
 		if (r->given[i])
-			fz_endpoint_use(&r->pipe->end[i].holders, self);
+			fz_endpoint_use(&r->pipe->end[i].holders, own->self);
 		r->given[i] = false;
 	}
-	r->nforked = count_registered(r);
+	r->nforked = count_registered(own, r);
 	atomic_fetch_add(&r->pipe->nregistered[fz_heap_place(parent)], 1);
 }
 
@@ -84,27 +83,41 @@ register_ends(struct record *r, uint32_t parent)
  * that has nothing to do with pipes touches no shared memory.
  */
 static void
-register_child(void)
+register_child(struct fz_pipes *own)
 {
-	uint32_t parent = self;
+	uint32_t parent = own->self;
 
-	if (records == NULL)
+	if (own->records == NULL)
 		return;
-	self = fz_heap_join(NULL);
-	for (struct record *r = records; self != 0 && r != NULL; r = r->next)
-		register_ends(r, parent);
+	own->self = fz_heap_join(own->membership, NULL);
+	for (struct fz_pipe_record *r = own->records;
+	     own->self != 0 && r != NULL; r = r->next)
+		register_ends(own, r, parent);
 }
 
-static struct fz_proc_hook hook = { .forked = count_fork,
-	.born = register_child };
+static void
+born(struct fz_children_hook *hook)
+{
+	register_child(FZ_CONTAINER_OF(hook, struct fz_pipes, hook));
+}
+
+void
+fz_pipes_init(struct fz_pipes *own, struct fz_membership *membership,
+    struct fz_children *children)
+{
+	*own = (struct fz_pipes){ .membership = membership,
+		.children = children,
+		.hook = { .forked = count_fork, .born = born } };
+	fz_children_add_hook(children, &own->hook);
+}
 
 uint32_t
-fz_pipe_self(struct fz_err *err)
+fz_pipes_self(struct fz_pipes *own, struct fz_err *err)
 {
-	if (fz_heap_self() == 0)
-		register_child();
-	self = fz_heap_join(err);
-	return self;
+	if (fz_heap_self(own->membership) == 0)
+		register_child(own);
+	own->self = fz_heap_join(own->membership, err);
+	return own->self;
 }
 
 void
@@ -114,57 +127,57 @@ fz_pipe_init(struct fz_pipe *pipe)
 	fz_queue_init(&pipe->end[1].out, &pipe->object, 0);
 }
 
-static struct record *
-add_record(struct fz_pipe *pipe, struct fz_err *err)
+static struct fz_pipe_record *
+add_record(struct fz_pipes *own, struct fz_pipe *pipe, struct fz_err *err)
 {
-	struct record *r = calloc(1, sizeof(*r));
+	struct fz_pipe_record *r = calloc(1, sizeof(*r));
 
 	if (r == NULL) {
 		fz_err_nomem(err, "a pipe");
 		return NULL;
 	}
-	fz_proc_hook(&hook);
 	r->pipe = pipe;
-	r->nforked = count_registered(r);
-	r->next = records;
-	records = r;
+	r->nforked = count_registered(own, r);
+	r->next = own->records;
+	own->records = r;
 	return r;
 }
 
 int
-fz_pipe_open(struct fz_pipe *pipe, unsigned part, struct fz_err *err)
+fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part,
+    struct fz_err *err)
 {
-	struct record *r = find(pipe);
+	struct fz_pipe_record *r = find(own, pipe);
 
-	if (r == NULL && fz_pipe_self(err) != 0)
-		r = add_record(pipe, err);
+	if (r == NULL && fz_pipes_self(own, err) != 0)
+		r = add_record(own, pipe, err);
 	if (r == NULL)
 		return -1;
 	r->nhandles++;
 	r->nopen[part]++;
-	fz_endpoint_hold(&pipe->end[part].holders, self);
+	fz_endpoint_hold(&pipe->end[part].holders, own->self);
 	return 0;
 }
 
 void
-fz_pipe_close(struct fz_pipe *pipe, unsigned part)
+fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
 {
 	struct fz_pipe_end *end = &pipe->end[part];
-	struct record *r = find(pipe);
+	struct fz_pipe_record *r = find(own, pipe);
 
-	if (--r->nopen[part] != 0 || fz_heap_self() == 0)
+	if (--r->nopen[part] != 0 || fz_heap_self(own->membership) == 0)
 		return;
-	fz_endpoint_leave(&end->holders, self);
+	fz_endpoint_leave(&end->holders, own->self);
 	if (r->nopen[1 - part] == 0)
-		fz_pipe_compact(pipe);
+		fz_pipe_compact(pipe, own->self);
 	atomic_fetch_add(&end->nclosed, 1);
 	fz_eventcount_notify(&end->out.items, FZ_EVENTCOUNT_ALL);
 }
 
 void
-fz_pipe_forget(struct fz_pipe *pipe)
+fz_pipe_forget(struct fz_pipes *own, const struct fz_pipe *pipe)
 {
-	struct record **at = &records, *r;
+	struct fz_pipe_record **at = &own->records, *r;
 
 	while ((*at)->pipe != pipe)
 		at = &(*at)->next;
@@ -176,17 +189,17 @@ fz_pipe_forget(struct fz_pipe *pipe)
 }
 
 void
-fz_pipe_give(struct fz_pipe *pipe, unsigned part)
+fz_pipe_give(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
 {
-	find(pipe)->given[part] = true;
+	find(own, pipe)->given[part] = true;
 }
 
 bool
-fz_pipe_give_none(void)
+fz_pipe_give_none(struct fz_pipes *own)
 {
-	for (struct record *r = records; r != NULL; r = r->next)
+	for (struct fz_pipe_record *r = own->records; r != NULL; r = r->next)
 		r->given[0] = r->given[1] = false;
-	return records != NULL;
+	return own->records != NULL;
 }
 
 void
@@ -196,48 +209,49 @@ fz_pipe_count_sent(struct fz_pipe *pipe, unsigned part, int n)
 }
 
 void
-fz_pipe_count_loaded(struct fz_pipe *pipe, unsigned part)
+fz_pipe_count_loaded(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
 {
-	fz_pipe_use(pipe, part);
+	fz_pipe_use(own, pipe, part);
 	atomic_fetch_add(&pipe->end[part].nloaded, 1);
 }
 
 void
-fz_pipe_use(struct fz_pipe *pipe, unsigned part)
+fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
 {
-	fz_endpoint_use(&pipe->end[part].holders, self);
+	fz_endpoint_use(&pipe->end[part].holders, own->self);
 }
 
 static bool
-is_child_pending(struct record *r)
+is_child_pending(const struct fz_pipes *own, struct fz_pipe_record *r)
 {
-	if (!has_pending(r))
+	if (!has_pending(own, r))
 		return false;
 	/* A child that was killed before it registered is reaped, or late. */
-	if (fz_proc_newest() >= r->first_pending &&
+	if (fz_children_newest(own->children) >= r->first_pending &&
 	    fz_clock_ns() - r->forked_ns < REGISTER_NS)
 		return true;
-	r->nforked = count_registered(r);
+	r->nforked = count_registered(own, r);
 	return false;
 }
 
 /* A process that was forked has a parent, which lives. */
 static bool
-is_alone(void)
+is_alone(const struct fz_pipes *own)
 {
-	return !fz_proc_is_child() && fz_proc_newest() == 0;
+	return !fz_proc_is_child() && fz_children_newest(own->children) == 0;
 }
 
 /* Whether the end is in a message that may still be read. */
 static bool
-is_in_message(struct record *r, unsigned part)
+is_in_message(
+    const struct fz_pipes *own, struct fz_pipe_record *r, unsigned part)
 {
 	const struct fz_pipe_end *end = &r->pipe->end[part];
 	uint32_t nsent = atomic_load(&end->nsent);
 
 	if ((int32_t)(nsent - atomic_load(&end->nloaded)) <= 0)
 		return false;
-	if (!is_alone())
+	if (!is_alone(own))
 		return true;
 	if (r->nsent[part] != nsent) {
 		r->nsent[part] = nsent;
@@ -247,27 +261,28 @@ is_in_message(struct record *r, unsigned part)
 }
 
 static bool
-is_over(struct fz_pipe *pipe, unsigned part)
+is_over(const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned part)
 {
 	const struct fz_endpoint *holders = &pipe->end[part].holders;
-	struct record *r;
+	struct fz_pipe_record *r;
 
-	if (!fz_endpoint_is_over(holders, self))
+	if (!fz_endpoint_is_over(holders, own->self))
 		return false;
-	r = find(pipe);
-	if (is_child_pending(r) || is_in_message(r, part))
+	r = find(own, pipe);
+	if (is_child_pending(own, r) || is_in_message(own, r, part))
 		return false;
 	/* A process may have registered between the two checks. */
-	return fz_endpoint_is_over(holders, self);
+	return fz_endpoint_is_over(holders, own->self);
 }
 
 bool
-fz_pipe_is_connected(struct fz_pipe *pipe, unsigned part)
+fz_pipe_is_connected(
+    const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned part)
 {
 	unsigned other = 1 - part;
 
-	return fz_endpoint_is_used(&pipe->end[other].holders, self) ||
-	       !is_over(pipe, other);
+	return fz_endpoint_is_used(&pipe->end[other].holders, own->self) ||
+	       !is_over(own, pipe, other);
 }
 
 bool
@@ -279,12 +294,12 @@ fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late)
 	if (!late && nclosed == r->nclosed)
 		return false;
 	r->nclosed = nclosed;
-	return is_over(r->pipe, other);
+	return is_over(r->own, r->pipe, other);
 }
 
 void
-fz_pipe_compact(struct fz_pipe *pipe)
+fz_pipe_compact(struct fz_pipe *pipe, uint32_t self)
 {
-	fz_queue_compact(&pipe->end[0].out, fz_heap_self());
-	fz_queue_compact(&pipe->end[1].out, fz_heap_self());
+	fz_queue_compact(&pipe->end[0].out, self);
+	fz_queue_compact(&pipe->end[1].out, self);
 }

@@ -154,14 +154,14 @@ is_bounded(const struct fz_queue *q)
 }
 
 static struct segment *
-new_segment(struct fz_queue *q, struct fz_err *err)
+new_segment(struct fz_queue *q, uint32_t self, struct fz_err *err)
 {
 	struct segment *s = fz_ref_get(&q->spare);
 
 	fz_ref_set(&q->spare, NULL);
 	if (s != NULL)
 		return s;
-	s = fz_heap_alloc(sizeof(*s), err);
+	s = fz_heap_alloc(self, sizeof(*s), err);
 	if (s != NULL)
 		fz_heap_set_owner(s, fz_ref_get(&q->object));
 	return s;
@@ -169,7 +169,8 @@ new_segment(struct fz_queue *q, struct fz_err *err)
 
 /* Space for an item of `size` bytes at the tail; NULL: there is no memory. */
 static unsigned char *
-make_room(struct fz_queue *q, uint64_t tail, size_t size, struct fz_err *err)
+make_room(struct fz_queue *q, uint32_t self, uint64_t tail, size_t size,
+    struct fz_err *err)
 {
 	unsigned char *at = at_position(tail);
 	struct fz_ref *link = &q->first;
@@ -183,7 +184,7 @@ make_room(struct fz_queue *q, uint64_t tail, size_t size, struct fz_err *err)
 	}
 	s = fz_ref_get(link); /* of a process that was killed */
 	if (s == NULL) {
-		s = new_segment(q, err);
+		s = new_segment(q, self, err);
 		if (s == NULL)
 			return NULL;
 		fz_ref_set(&s->next, NULL);
@@ -212,8 +213,8 @@ write_big(unsigned char *at, const struct fz_queue_item *item)
 }
 
 static enum fz_queue_state
-put_held(
-    struct fz_queue *q, const struct fz_queue_item *item, struct fz_err *err)
+put_held(struct fz_queue *q, uint32_t self, const struct fz_queue_item *item,
+    struct fz_err *err)
 {
 	uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed);
 	size_t size = item->chunks != NULL ? BIG_SIZE
@@ -224,7 +225,7 @@ put_held(
 		return FZ_QUEUE_CLOSED;
 	if (between(atomic_load(&q->head), tail) >= q->max)
 		return FZ_QUEUE_WAIT;
-	at = make_room(q, tail, size, err);
+	at = make_room(q, self, tail, size, err);
 	if (at == NULL)
 		return FZ_QUEUE_FAILED;
 	if (item->chunks != NULL) {
@@ -250,7 +251,7 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 		return FZ_QUEUE_WAIT;
 	if (!acquire(&q->putting, self))
 		return FZ_QUEUE_BUSY;
-	state = put_held(q, item, err);
+	state = put_held(q, self, item, err);
 	fz_lock_release(&q->putting);
 	if (state == FZ_QUEUE_DONE)
 		fz_eventcount_notify(&q->items, 1);
@@ -341,7 +342,7 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 		fz_unfinished_add(counter, self);
 	atomic_store(&q->head, position(at + size, count_at(head) + 1));
 	if (taken->chunks != NULL)
-		fz_heap_set_owner(taken->chunks, NULL);
+		fz_heap_own(taken->chunks, self);
 	if (old != NULL)
 		retire(q, old);
 	return FZ_QUEUE_DONE;
@@ -475,7 +476,7 @@ move_to_chunks(struct fz_buf *buf, size_t need)
 {
 	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
 	size_t want = need / 2 < buf->cap ? 2 * buf->cap : need;
-	void *chunks = fz_heap_alloc(want, NULL);
+	void *chunks = fz_heap_alloc(qb->self, want, NULL);
 
 	if (chunks == NULL)
 		return -1;
@@ -491,9 +492,10 @@ move_to_chunks(struct fz_buf *buf, size_t need)
 static const struct fz_buf_store store = { move_to_chunks, release_chunks };
 
 void
-fz_queue_buf_init(struct fz_queue_buf *qb, unsigned char *bytes, size_t room)
+fz_queue_buf_init(
+    struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room)
 {
-	*qb = (struct fz_queue_buf){ 0 };
+	*qb = (struct fz_queue_buf){ .self = self };
 	qb->buf.data = bytes;
 	qb->buf.cap = bytes != NULL ? room : 0;
 	qb->buf.store = &store;

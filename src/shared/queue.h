@@ -117,10 +117,11 @@ bool fz_queue_all_done(struct fz_queue *q, bool late);
 struct fz_queue_buf {
 	struct fz_buf buf; /* first, because the store casts it */
 	void *chunks;      /* NULL: it has not moved */
+	uint32_t self;     /* the member whose chunks they are */
 };
 
 void fz_queue_buf_init(
-    struct fz_queue_buf *qb, unsigned char *bytes, size_t room);
+    struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room);
 
 /* Free the chunks that are not needed and return the others, which it owns. */
 void *fz_queue_buf_trim(struct fz_queue_buf *qb);

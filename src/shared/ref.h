@@ -11,21 +11,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where this process maps the shared heap; NULL: nowhere. Set by heap.c. */
-extern unsigned char *fz_heap_base;
+#include "os/process.h"
 
 /* The offset of an address in the heap. */
 static inline uint64_t
 fz_ref_offset(const void *at)
 {
-	return (uint64_t)((const unsigned char *)at - fz_heap_base);
+	return (uint64_t)((const unsigned char *)at - fz_process.heap.base);
 }
 
 /* The address of an offset; NULL for offset 0, where nothing is allocated. */
 static inline void *
 fz_ref_at(uint64_t offset)
 {
-	return offset != 0 ? fz_heap_base + offset : NULL;
+	return offset != 0 ? fz_process.heap.base + offset : NULL;
 }
 
 /* In shared memory; all zero refers to nothing. */

@@ -31,9 +31,9 @@ find_few(struct fz_unfinished *unfinished, uint32_t self)
 /* A process that is killed here leaves a chunk that the object owns. */
 static _Atomic uint64_t *
 make_table(struct fz_unfinished *unfinished, struct fz_object *object,
-    struct fz_err *err)
+    uint32_t self, struct fz_err *err)
 {
-	void *table = fz_heap_alloc(TABLE, err);
+	void *table = fz_heap_alloc(self, TABLE, err);
 
 	if (table == NULL)
 		return NULL;
@@ -53,7 +53,7 @@ fz_unfinished_counter(struct fz_unfinished *unfinished,
 		return counter;
 	table = fz_ref_get(&unfinished->many);
 	if (table == NULL)
-		table = make_table(unfinished, object, err);
+		table = make_table(unfinished, object, self, err);
 	return table != NULL ? &table[fz_heap_place(self)] : NULL;
 }
 

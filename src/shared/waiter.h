@@ -24,7 +24,7 @@ enum fz_waiter_state {
 
 /*
  * This process begins to wait for the object `name`; lower numbers are earlier.
- * `self` is fz_heap_self(). False if it waits for an object already.
+ * `self` is the member that does it. False if it waits for an object already.
  */
 bool fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 

@@ -5,8 +5,8 @@
 
 #include "base/container.h"
 #include "base/err.h"
+#include "os/process.h"
 #include "shared/arena.h"
-#include "shared/heap.h"
 #include "worker/blob.h"
 #include "worker/change.h"
 
@@ -30,17 +30,20 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err)
 {
 	const char *link = getenv("FZLUA_LINK");
+	int code = fz_process_watch_forks();
 
 	*engine =
 	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
 	engine->streams = link != NULL && strcmp(link, "stream") == 0;
 	fz_list_init(&engine->changed);
+	if (code != 0)
+		return fz_err_sys(err, code, "cannot watch forks");
 	engine->loop = fz_loop_new(err);
 	if (engine->loop == NULL)
 		return -1;
 	engine->hook.in_child = in_child;
 	fz_loop_hook(engine->loop, &engine->hook);
-	fz_heap_acquire();
+	fz_heap_acquire(&engine->membership);
 	return 0;
 }
 
@@ -52,7 +55,8 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_loop_unhook(&engine->hook);
 	fz_loop_free(engine->loop);
 	fz_arena_free(engine->arena);
-	fz_heap_release();
+	fz_heap_release(&engine->membership);
+	fz_children_fini(&engine->children);
 	engine->loop = NULL;
 	engine->arena = NULL;
 }

@@ -6,7 +6,9 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "os/children.h"
 #include "os/loop.h"
+#include "shared/heap.h"
 
 struct fz_blob;
 struct fz_err;
@@ -24,6 +26,8 @@ typedef void (*fz_engine_output)(
 
 struct fz_engine {
 	struct fz_loop *loop;
+	struct fz_children children;     /* that this engine has forked */
+	struct fz_membership membership; /* in the shared heap */
 	struct fz_arena *arena; /* NULL: not made yet, or not available */
 	bool arena_tried;
 	fz_engine_output output;

@@ -13,6 +13,7 @@
 #include "base/container.h"
 #include "os/death.h"
 #include "os/fd.h"
+#include "os/process.h"
 #include "os/loop.h"
 #include "os/proc.h"
 #include "worker/change.h"
@@ -324,6 +325,7 @@ watch_end(struct fz_program *exec, struct fz_watch *watch, int *fd,
 	if (*fd == -1)
 		return 0;
 	if (fz_fd_nonblock(*fd, err) != 0 ||
+	    fz_fd_make_private(*fd, err) != 0 ||
 	    fz_loop_watch(exec->engine->loop, watch, *fd, events, err) != 0)
 		return -1;
 	*fd = -1;
@@ -384,29 +386,41 @@ alloc_exec(const struct fz_program_opts *opts, struct fz_err *err)
 	return exec;
 }
 
+/* Fork the supervisor and watch its pipes. */
+static int
+start(struct fz_program *exec, const struct fz_program_opts *opts,
+    struct fz_err *err)
+{
+	struct fz_program_pipes b = { opts, exec->name, { -1, -1 }, { -1, -1 },
+		{ -1, -1 }, { -1, -1 } };
+	struct fz_proc_opts inherit = {
+		.out = -1, .err = -1, .children = &opts->engine->children
+	};
+	int rc = -1;
+
+	fz_process_begin_spawn();
+	if (open_pipes(&b, err) == 0 &&
+	    fz_proc_fork(&exec->proc, &inherit, fz_program_supervisor_main, &b,
+		err) == 0)
+		rc = watch_all(exec, &b, err);
+	close_pipes(&b); /* the supervisor's ends, or all */
+	fz_process_end_spawn();
+	return rc;
+}
+
 struct fz_program *
 fz_program_new(const struct fz_program_opts *opts, struct fz_err *err)
 {
-	struct fz_proc_opts inherit = { .out = -1, .err = -1 };
 	struct fz_program *exec = alloc_exec(opts, err);
-	struct fz_program_pipes b = { opts, NULL, { -1, -1 }, { -1, -1 },
-		{ -1, -1 }, { -1, -1 } };
 
 	if (exec == NULL)
 		return NULL;
-	b.name = exec->name;
-	if (open_pipes(&b, err) != 0 ||
-	    fz_proc_fork(&exec->proc, &inherit, fz_program_supervisor_main, &b,
-		err) != 0 ||
-	    watch_all(exec, &b, err) != 0)
-		goto fail;
-	close_pipes(&b); /* the supervisor's ends */
+	if (start(exec, opts, err) != 0) {
+		fz_program_free(exec);
+		return NULL;
+	}
 	fz_loop_hook(opts->engine->loop, &exec->hook);
 	return exec;
-fail:
-	close_pipes(&b);
-	fz_program_free(exec);
-	return NULL;
 }
 
 uint64_t

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "os/fd.h"
+#include "os/process.h"
 #include "shared/heap.h"
 #include "worker/child_port.h"
 #include "worker/worker_state.h"
@@ -63,8 +64,8 @@ watch_output(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 static const struct fz_link_owner link_owner = { fz_worker_replies_ready,
 	fz_worker_link_lost };
 
-int
-fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
+static int
+spawn(struct fz_worker_pipes *p, struct fz_err *err)
 {
 	struct ends b = { p, { -1, -1 }, { -1, -1 } };
 	struct fz_proc_opts opts;
@@ -76,7 +77,9 @@ fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	if (p->link == NULL || fz_fd_pipe(b.out, err) != 0 ||
 	    fz_fd_pipe(b.err, err) != 0)
 		goto fail;
-	opts = (struct fz_proc_opts){ .out = b.out[1], .err = b.err[1] };
+	opts = (struct fz_proc_opts){ .out = b.out[1],
+		.err = b.err[1],
+		.children = &p->opts.engine->children };
 	if (fz_proc_fork(&p->proc, &opts, child_main, &b, err) != 0 ||
 	    watch_output(p, &b, err) != 0)
 		goto fail;
@@ -88,4 +91,15 @@ fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
 fail:
 	close_pipes(&b);
 	return -1;
+}
+
+int
+fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
+{
+	int rc;
+
+	fz_process_begin_spawn();
+	rc = spawn(p, err);
+	fz_process_end_spawn();
+	return rc;
 }

@@ -17,7 +17,7 @@
 #include <lualib.h>
 
 #include "api/fzlua.h"
-#include "shared/heap.h"
+#include "bind/shared/lshared.h"
 
 static void
 run(lua_State *L, const char *code)
@@ -46,8 +46,7 @@ in_fork(int (*f)(lua_State *L), lua_State *L)
 static int
 look(lua_State *L)
 {
-	(void)L;
-	return fz_heap_self() == 0 ? 0 : 1;
+	return fz_lshared_member(fz_lshared(L)) == 0 ? 0 : 1;
 }
 
 static void

@@ -48,14 +48,14 @@ allocate(void *ctx, void *p, size_t before, size_t n)
 /* Set in a process that gets no number. */
 static bool stranger;
 
-uint32_t __real_fz_heap_join(struct fz_err *err);
-uint32_t __wrap_fz_heap_join(struct fz_err *err);
+uint32_t __real_fz_heap_join(struct fz_membership *own, struct fz_err *err);
+uint32_t __wrap_fz_heap_join(struct fz_membership *own, struct fz_err *err);
 
 uint32_t
-__wrap_fz_heap_join(struct fz_err *err)
+__wrap_fz_heap_join(struct fz_membership *own, struct fz_err *err)
 {
 	if (!stranger)
-		return __real_fz_heap_join(err);
+		return __real_fz_heap_join(own, err);
 	fz_err_set(err, FZ_ERR_ERROR, "no number");
 	return 0;
 }

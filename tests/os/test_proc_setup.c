@@ -213,7 +213,8 @@ test_proc_output_goes_to_the_given_descriptors(void **state)
 	char text[64];
 
 	for (way = 0; way < 3; way++) {
-		struct fz_proc_opts opts = { f->ends[1], f->ends[1] };
+		struct fz_proc_opts opts = { .out = f->ends[1],
+			.err = f->ends[1] };
 
 		fflush(NULL);
 		for (i = 0; i < 3; i++)
@@ -302,8 +303,8 @@ test_proc_child_reports_what_failed_in_its_setup(void **state)
 static void
 test_proc_descriptors_that_cannot_move_are_reported(void **state)
 {
-	const struct fz_proc_opts crossed[] = { { 0, -1 }, { -1, 1 },
-		{ 1, -1 } };
+	const struct fz_proc_opts crossed[] = { { .out = 0, .err = -1 },
+		{ .out = -1, .err = 1 }, { .out = 1, .err = -1 } };
 	struct forked *f = *state;
 	struct fz_death death;
 	char text[128];

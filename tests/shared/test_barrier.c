@@ -18,7 +18,7 @@
 
 #include "members.h"
 #include "shared/barrier.h"
-#include "shared/heap.h"
+#include "this_member.h"
 
 bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
@@ -84,7 +84,7 @@ enum { INDEX = 16, BROKEN = 100 }; /* what the processes exit with */
 static struct shared *
 new_shared(uint32_t parties, bool has_action)
 {
-	struct shared *s = fz_heap_new(1, sizeof(*s), NULL);
+	struct shared *s = fz_heap_new(&this_member, 1, sizeof(*s), NULL);
 
 	assert_non_null(s);
 	s->barrier.name = fz_heap_name(&s->head);
@@ -110,7 +110,7 @@ wait_once(void *ctx)
 {
 	struct shared *s = ctx;
 	struct fz_barrier *b = &s->barrier;
-	uint32_t self = fz_heap_join(NULL), index;
+	uint32_t self = join(), index;
 	enum fz_barrier_step step;
 
 	while ((step = fz_barrier_arrive(b, self, &index)) == FZ_BARRIER_LATER)
@@ -126,7 +126,7 @@ wait_once(void *ctx)
 static void
 start_waiters(struct shared *s, pid_t *pids, uint32_t n)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	for (uint32_t i = 0; i < n; i++) {
 		pids[i] = member_start(wait_once, s);
@@ -141,7 +141,7 @@ start_waiters(struct shared *s, pid_t *pids, uint32_t n)
 static void
 test_barrier_releases_all_in_order(void **state)
 {
-	uint32_t self = fz_heap_join(NULL), index;
+	uint32_t self = join(), index;
 	struct shared *s = new_shared(4, false);
 	pid_t pids[3];
 
@@ -155,13 +155,13 @@ test_barrier_releases_all_in_order(void **state)
 			assert_int_equal(member_wait(pids[i]), INDEX + i);
 		assert_int_equal(fz_barrier_nwaiting(&s->barrier, self), 0);
 	}
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static void
 test_barrier_is_broken_until_it_is_reset(void **state)
 {
-	uint32_t self = fz_heap_join(NULL), index;
+	uint32_t self = join(), index;
 	struct shared *s = new_shared(3, false);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2];
@@ -185,13 +185,13 @@ test_barrier_is_broken_until_it_is_reset(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(member_wait(pids[i]), BROKEN);
 	assert_true(fz_barrier_is_broken(b, self));
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static void
 test_barrier_waits_for_one_thing_at_a_time(void **state)
 {
-	uint32_t self = fz_heap_join(NULL), index;
+	uint32_t self = join(), index;
 	struct shared *s = new_shared(3, false);
 
 	(void)state;
@@ -201,13 +201,13 @@ test_barrier_waits_for_one_thing_at_a_time(void **state)
 	    fz_barrier_arrive(&s->barrier, self, &index), FZ_BARRIER_TWICE);
 	assert_int_equal(fz_barrier_nwaiting(&s->barrier, self), 1);
 	fz_barrier_leave(&s->barrier, self);
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static void
 test_barrier_with_an_action_waits_for_its_end(void **state)
 {
-	uint32_t self = fz_heap_join(NULL), index;
+	uint32_t self = join(), index;
 	struct shared *s = new_shared(2, true);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2];
@@ -225,7 +225,7 @@ test_barrier_with_an_action_waits_for_its_end(void **state)
 		assert_int_equal(member_wait(pids[0]), well ? INDEX : BROKEN);
 		fz_barrier_reset(b, self);
 	}
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static int
@@ -234,7 +234,7 @@ arrive_and_stay(void *ctx)
 	struct shared *s = ctx;
 	uint32_t index;
 
-	fz_barrier_arrive(&s->barrier, fz_heap_join(NULL), &index);
+	fz_barrier_arrive(&s->barrier, join(), &index);
 	while (pause() == -1)
 		continue;
 	return 0;
@@ -243,7 +243,7 @@ arrive_and_stay(void *ctx)
 static void
 test_barrier_breaks_when_a_member_is_killed(void **state)
 {
-	uint32_t self = fz_heap_join(NULL), index;
+	uint32_t self = join(), index;
 	struct shared *s = new_shared(3, true);
 	struct fz_barrier *b = &s->barrier;
 	pid_t pids[2], last;
@@ -264,14 +264,14 @@ test_barrier_breaks_when_a_member_is_killed(void **state)
 	member_kill(last); /* it was to run the action */
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(member_wait(pids[i]), BROKEN);
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 /* Two wait; the third is killed at each step. */
 static void
 kill_the_third(struct shared *s)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	bool went = false, broke = false;
 	int third = -SIGKILL;
 	pid_t pids[2];
@@ -311,7 +311,7 @@ test_barrier_has_one_outcome_after_a_kill_at_each_step_of_the_last(void **state)
 	kill_the_third(s);
 	s->barrier.has_action = true;
 	kill_the_third(s);
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static int
@@ -319,14 +319,14 @@ reset_it(void *ctx)
 {
 	struct shared *s = ctx;
 
-	fz_barrier_reset(&s->barrier, fz_heap_join(NULL));
+	fz_barrier_reset(&s->barrier, join());
 	return 0;
 }
 
 static void
 test_barrier_is_whole_after_a_kill_at_each_step_of_a_reset(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	struct shared *s = new_shared(3, false);
 	int how = -SIGKILL;
 	pid_t pids[2];
@@ -341,7 +341,7 @@ test_barrier_is_whole_after_a_kill_at_each_step_of_a_reset(void **state)
 			assert_int_equal(member_wait(pids[i]), BROKEN);
 		fz_barrier_reset(&s->barrier, self);
 	}
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 #define TEST(f) \

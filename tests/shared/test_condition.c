@@ -19,7 +19,7 @@
 #include "base/clock.h"
 #include "members.h"
 #include "shared/condition.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/lock.h"
 #include "shared/waiter.h"
 
@@ -86,7 +86,7 @@ struct shared {
 static struct shared *
 new_shared(void)
 {
-	struct shared *s = fz_heap_new(1, sizeof(*s), NULL);
+	struct shared *s = fz_heap_new(&this_member, 1, sizeof(*s), NULL);
 
 	assert_non_null(s);
 	return s;
@@ -101,7 +101,7 @@ name_of(const struct shared *s)
 static void
 acquire(struct shared *s)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	while (fz_lock_recover(&s->lock, self) == FZ_LOCK_BUSY)
 		usleep(100);
@@ -110,7 +110,7 @@ acquire(struct shared *s)
 static uint32_t
 begin(struct shared *s)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	acquire(s);
 	if (!fz_condition_begin(&s->tickets, name_of(s), self))
@@ -179,7 +179,7 @@ wait_for(_Atomic uint32_t *count, uint32_t n)
 static void
 test_waiter_waits_for_one_thing(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	(void)state;
 	assert_int_equal(fz_waiter_state(self), FZ_WAITER_NONE);
@@ -198,7 +198,7 @@ test_waiter_waits_for_one_thing(void **state)
 static void
 test_waiter_gets_its_own_notification(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	struct fz_waiter w = { 0 }, none = { 0 };
 
 	(void)state;
@@ -247,7 +247,7 @@ test_condition_notifies_waiters_in_order_of_arrival(void **state)
 	member_wait(pids[4]);
 	member_wait(pids[5]);
 	notify(s, 7); /* there is no waiter */
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static void
@@ -265,7 +265,7 @@ test_condition_skips_dead_waiters(void **state)
 	assert_int_equal(member_wait(pids[1]), 0);
 	notify(s, 1);
 	assert_int_equal(member_wait(pids[3]), 1);
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static void
@@ -289,7 +289,7 @@ test_condition_passes_on_the_notification_of_a_dead_waiter(void **state)
 	assert_int_equal(atomic_load(&s->notified), 1); /* handed on once */
 	notify(s, 1);
 	assert_int_equal(member_wait(third), 1);
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 /* Until the waiter that was started has begun to wait, or is dead. */
@@ -329,7 +329,7 @@ test_condition_loses_nothing_after_a_kill_at_each_step_of_a_waiter(void **state)
 		}
 		assert_int_equal(member_wait(second), notified++);
 	}
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static int
@@ -355,7 +355,7 @@ test_condition_is_whole_after_a_kill_at_each_step_of_a_notifier(void **state)
 		assert_int_equal(member_wait(pid), notified++);
 	}
 	assert_int_equal(how, 0);
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 #define TEST(f) \

@@ -24,7 +24,7 @@
 
 #include "base/clock.h"
 #include "shared/eventcount.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/lock.h"
 
 static struct shared {
@@ -118,8 +118,8 @@ static int
 setup(void **state)
 {
 	(void)state;
-	fz_heap_acquire();
-	shared = fz_heap_new(1, sizeof(*shared), NULL);
+	fz_heap_acquire(&this_member);
+	shared = fz_heap_new(&this_member, 1, sizeof(*shared), NULL);
 	return shared == NULL ? -1 : 0;
 }
 
@@ -127,8 +127,8 @@ static int
 teardown(void **state)
 {
 	(void)state;
-	fz_heap_free(&shared->head);
-	fz_heap_release();
+	fz_heap_free(&this_member, &shared->head);
+	fz_heap_release(&this_member);
 	return 0;
 }
 
@@ -317,7 +317,7 @@ test_eventcount_a_wake_up_reaches_every_loop(void **state)
 static void
 test_lock_has_one_holder(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	(void)state;
 	assert_true(fz_lock_try(&shared->lock, self));
@@ -334,7 +334,7 @@ test_lock_has_one_holder(void **state)
 static void
 holder(void)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	if (!fz_lock_try(&shared->lock, self))
 		shared->bad = 1;
@@ -346,7 +346,7 @@ holder(void)
 static void
 test_lock_of_a_dead_holder_is_abandoned(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	pid_t pid = start(holder);
 
 	(void)state;
@@ -366,7 +366,7 @@ test_lock_of_a_dead_holder_is_abandoned(void **state)
 static void
 user(void)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	for (int i = 0;; i++) {
 		if (!fz_lock_try(&shared->lock, self) &&

@@ -21,7 +21,7 @@
 #include "base/err.h"
 #include "descriptors.h"
 #include "heap_test.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/heap_state.h"
 
 static void
@@ -35,7 +35,7 @@ test_heap_any_call_may_fail(void **state)
 		void *object;
 
 		heap_faults_at(n, false);
-		object = fz_heap_new(TYPE, 1000, &err);
+		object = fz_heap_new(&this_member, TYPE, 1000, &err);
 		if (!heap_faults_end()) {
 			assert_non_null(object);
 			assert_int_equal(count_fds(), nfds + 1);
@@ -43,14 +43,14 @@ test_heap_any_call_may_fail(void **state)
 		}
 		/* It goes on with less, or another place. */
 		if (object != NULL)
-			fz_heap_free(object);
+			fz_heap_free(&this_member, object);
 		else
 			nbad++;
 		assert_int_equal(object == NULL, err.kind != FZ_ERR_NONE);
 		assert_int_equal(fz_heap_used(), 0);
-		fz_heap_release();
+		fz_heap_release(&this_member);
 		assert_int_equal(count_fds(), nfds);
-		fz_heap_acquire();
+		fz_heap_acquire(&this_member);
 	}
 	assert_true(nbad >= 8);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
@@ -63,7 +63,8 @@ refused_child(uint64_t arg)
 
 	(void)arg;
 	report->bad = fz_heap_open(&err) == 0 || err.kind == FZ_ERR_NONE ||
-		      fz_heap_join(&err) != 0 || fz_heap_wake_fd() != -1;
+		      fz_heap_join(&this_member, &err) != 0 ||
+		      fz_heap_wake_fd() != -1;
 	report->number = 1;
 }
 
@@ -90,7 +91,7 @@ test_heap_is_absent_if_file_size_is_limited(void **state)
 	limit = before;
 	limit.rlim_cur = 1 << 20;
 	setrlimit(RLIMIT_FSIZE, &limit);
-	assert_int_equal(fz_heap_join(&err), 0);
+	assert_int_equal(fz_heap_join(&this_member, &err), 0);
 	setrlimit(RLIMIT_FSIZE, &before);
 	assert_non_null(strstr(err.text, "file size"));
 }
@@ -104,21 +105,22 @@ small_child(uint64_t arg)
 	void *chunks[8192];
 	size_t n = 0, again = 0;
 
-	if (setrlimit(RLIMIT_AS, &limit) != 0 || fz_heap_join(&err) == 0)
+	if (setrlimit(RLIMIT_AS, &limit) != 0 ||
+	    fz_heap_join(&this_member, &err) == 0)
 		_exit(1);
-	if (fz_heap.size > arg / 4) /* the script needs some, too */
+	if (heap->size > arg / 4) /* the script needs some, too */
 		_exit(2);
-	while (n < 8192 && (chunks[n] = fz_heap_alloc(1, &err)) != NULL)
+	while (n < 8192 && (chunks[n] = fz_heap_alloc(join(), 1, &err)) != NULL)
 		n++;
 	if (n < 900 || n == 8192 || err.kind == FZ_ERR_NONE)
 		_exit(3);
-	if (fz_heap_alloc(fz_heap.size, &err) != NULL)
+	if (fz_heap_alloc(join(), heap->size, &err) != NULL)
 		_exit(4);
 	for (size_t i = 0; i < n; i++)
 		fz_heap_give_back(chunks[i]);
 	if (fz_heap_used() != 0)
 		_exit(5);
-	while ((chunks[again] = fz_heap_alloc(1, NULL)) != NULL)
+	while ((chunks[again] = fz_heap_alloc(join(), 1, NULL)) != NULL)
 		again++;
 	_exit(n == again ? 0 : 6);
 }
@@ -146,7 +148,8 @@ test_heap_objects_are_found_by_name(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct fz_object *o = fz_heap_new(TYPE, sizes[i], NULL);
+		struct fz_object *o =
+		    fz_heap_new(&this_member, TYPE, sizes[i], NULL);
 		uint32_t name, generation;
 
 		assert_non_null(o);
@@ -155,17 +158,17 @@ test_heap_objects_are_found_by_name(void **state)
 		memset(o + 1, 0xff, sizes[i] - sizeof(*o));
 		name = fz_heap_name(o);
 		generation = o->generation;
-		assert_int_equal(o->maker, fz_heap_join(NULL));
+		assert_int_equal(o->maker, join());
 		assert_ptr_equal(fz_heap_find(name, generation, TYPE), o);
 		assert_null(fz_heap_find(name, generation + 1, TYPE));
 		assert_null(fz_heap_find(name, generation, TYPE + 1));
-		fz_heap_free(o);
+		fz_heap_free(&this_member, o);
 		assert_null(fz_heap_find(name, generation, TYPE));
-		o = fz_heap_new(TYPE, sizes[i], NULL);
+		o = fz_heap_new(&this_member, TYPE, sizes[i], NULL);
 		assert_int_equal(fz_heap_name(o), name); /* used again */
 		assert_int_not_equal(o->generation, generation);
 		assert_null(fz_heap_find(name, generation, TYPE));
-		fz_heap_free(o);
+		fz_heap_free(&this_member, o);
 	}
 	for (uint32_t i = 0; i < 100000; i++)
 		assert_null(fz_heap_find(i * 42949u, i, TYPE));
@@ -179,28 +182,28 @@ test_heap_cells_are_freed_with_their_chunk(void **state)
 
 	(void)state;
 	for (int i = 0; i < 1000; i++)
-		objects[i] = fz_heap_new(TYPE, 100, NULL);
+		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
 	assert_int_equal(fz_heap_used(), 4 * FZ_HEAP_CHUNK);
 	for (int i = 0; i < 1000; i++)
-		fz_heap_free(objects[i]);
+		fz_heap_free(&this_member, objects[i]);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK); /* the last */
 	for (int i = 0; i < 256; i++)
-		objects[i] = fz_heap_new(TYPE, 100, NULL);
+		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
 }
 
 static void
 test_heap_an_object_is_freed_with_its_chunks(void **state)
 {
-	struct fz_object *o = fz_heap_new(TYPE, 1000, NULL);
-	void *own = fz_heap_alloc(1 << 20, NULL);
-	void *back = fz_heap_alloc(1 << 20, NULL);
+	struct fz_object *o = fz_heap_new(&this_member, TYPE, 1000, NULL);
+	void *own = fz_heap_alloc(join(), 1 << 20, NULL);
+	void *back = fz_heap_alloc(join(), 1 << 20, NULL);
 
 	(void)state;
 	fz_heap_set_owner(own, o);
 	fz_heap_set_owner(back, o);
-	fz_heap_set_owner(back, NULL);
-	fz_heap_free(o);
+	fz_heap_own(back, join());
+	fz_heap_free(&this_member, o);
 	assert_int_equal(fz_heap_used(), 1 << 20);
 	fz_heap_give_back(back);
 	assert_int_equal(fz_heap_used(), 0);
@@ -209,26 +212,26 @@ test_heap_an_object_is_freed_with_its_chunks(void **state)
 static void
 test_heap_a_cell_is_freed_with_its_chunks(void **state)
 {
-	struct fz_object *o = fz_heap_new(TYPE, 256, NULL);
-	struct fz_object *other = fz_heap_new(TYPE, 256, NULL);
-	void *chunks = fz_heap_alloc(1 << 20, NULL);
+	struct fz_object *o = fz_heap_new(&this_member, TYPE, 256, NULL);
+	struct fz_object *other = fz_heap_new(&this_member, TYPE, 256, NULL);
+	void *chunks = fz_heap_alloc(join(), 1 << 20, NULL);
 	uint32_t name = fz_heap_name(o);
 
 	(void)state;
-	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), o);
+	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), o);
 	fz_heap_set_owner(chunks, other);
-	fz_heap_free(o);
+	fz_heap_free(&this_member, o);
 	assert_int_equal(
 	    fz_heap_used(), (1 << 20) + FZ_HEAP_CHUNK); /* the cells */
 	assert_ptr_equal(
 	    fz_heap_find(fz_heap_name(other), other->generation, TYPE), other);
 	/* The next one there owns none. */
-	o = fz_heap_new(TYPE, 256, NULL);
+	o = fz_heap_new(&this_member, TYPE, 256, NULL);
 	assert_int_equal(fz_heap_name(o), name);
 	assert_int_equal(o->owns, 0);
-	fz_heap_free(o);
+	fz_heap_free(&this_member, o);
 	fz_heap_give_back(chunks);
-	fz_heap_free(other);
+	fz_heap_free(&this_member, other);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
 }
 

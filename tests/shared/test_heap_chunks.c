@@ -19,7 +19,7 @@
 
 #include "base/err.h"
 #include "heap_test.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/heap_state.h"
 
 static void
@@ -33,7 +33,7 @@ test_heap_chunks_have_the_room_that_was_asked_for(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < n; i++) {
-		chunks[i] = fz_heap_alloc(sizes[i], NULL);
+		chunks[i] = fz_heap_alloc(join(), sizes[i], NULL);
 		assert_non_null(chunks[i]);
 		assert_true(fz_heap_capacity(chunks[i]) >= sizes[i]);
 		assert_true(
@@ -54,27 +54,27 @@ test_heap_chunks_have_the_room_that_was_asked_for(void **state)
 		fz_heap_give_back(chunks[i]);
 	assert_int_equal(fz_heap_used(), 0);
 	assert_null(fz_ref_at(0));
-	assert_null(fz_heap_alloc(SIZE_MAX, NULL));
-	assert_null(fz_heap_alloc(fz_heap.size, NULL));
+	assert_null(fz_heap_alloc(join(), SIZE_MAX, NULL));
+	assert_null(fz_heap_alloc(join(), heap->size, NULL));
 }
 
 static void
 test_heap_chunks_keep_their_memory_for_a_while(void **state)
 {
-	void *chunks = fz_heap_alloc(1 << 20, NULL);
+	void *chunks = fz_heap_alloc(join(), 1 << 20, NULL);
 	unsigned reserves = heap_faults.reserves;
 	void *much;
 
 	(void)state;
 	fz_heap_give_back(chunks);
-	assert_ptr_equal(fz_heap_alloc(1 << 20, NULL), chunks);
+	assert_ptr_equal(fz_heap_alloc(join(), 1 << 20, NULL), chunks);
 	assert_int_equal(heap_faults.reserves, reserves);
 	fz_heap_give_back(chunks);
-	much = fz_heap_alloc((size_t)300 << 20, NULL);
+	much = fz_heap_alloc(join(), (size_t)300 << 20, NULL);
 	assert_non_null(much);
 	fz_heap_give_back(much); /* too much to keep */
 	reserves = heap_faults.reserves;
-	chunks = fz_heap_alloc(1 << 20, NULL);
+	chunks = fz_heap_alloc(join(), 1 << 20, NULL);
 	assert_true(heap_faults.reserves > reserves);
 	fz_heap_give_back(chunks);
 }
@@ -94,21 +94,21 @@ test_heap_allocates_the_first_free_chunk(void **state)
 
 	(void)state;
 	for (int i = 0; i < N; i++)
-		chunks[i] = fz_heap_alloc(1, NULL);
+		chunks[i] = fz_heap_alloc(join(), 1, NULL);
 	fz_heap_give_back(chunks[SECOND]);
 	pid = start_member(giving_child, fz_ref_offset(chunks[FIRST]));
 	await_used((N - 2) * FZ_HEAP_CHUNK);
 	kill_member(pid);
-	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[FIRST]);
-	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[SECOND]);
-	assert_true((unsigned char *)fz_heap_alloc(1, NULL) >
+	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), chunks[FIRST]);
+	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), chunks[SECOND]);
+	assert_true((unsigned char *)fz_heap_alloc(join(), 1, NULL) >
 		    (unsigned char *)chunks[N - 1]);
 	fz_heap_give_back(chunks[FIRST]);
 	fz_heap_give_back(chunks[SECOND]);
 	fz_heap_give_back(chunks[THIRD]);
 	assert_ptr_equal(
-	    fz_heap_alloc(2 * FZ_HEAP_CHUNK, NULL), chunks[SECOND]);
-	assert_ptr_equal(fz_heap_alloc(1, NULL), chunks[FIRST]);
+	    fz_heap_alloc(join(), 2 * FZ_HEAP_CHUNK, NULL), chunks[SECOND]);
+	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), chunks[FIRST]);
 }
 
 /* The search does not walk over what is in use. */
@@ -122,18 +122,18 @@ test_heap_allocates_as_fast_with_many_chunks_in_use(void **state)
 #ifdef FZ_VALGRIND
 	skip();
 #endif
-	assert_int_not_equal(fz_heap_join(NULL), 0);
+	assert_int_not_equal(join(), 0);
 	many = heap_head()->nchunks / 2;
 	rounds = (uint32_t)(UINT64_C(20000000000) / many);
 	assert_int_equal(
-	    fz_heap_reserve(fz_heap.owners, (many + 2) * sizeof(uint64_t)), 0);
+	    fz_heap_reserve(heap->owners, (many + 2) * sizeof(uint64_t)), 0);
 	for (uint32_t i = 0; i < many; i++) /* without memory of their own */
-		atomic_store(&fz_heap.owners[i], owner_word(fz_heap.self, 1));
+		atomic_store(&heap->owners[i], owner_word(join(), 1));
 	atomic_store(&heap_head()->top, many);
-	fz_heap_give_back(fz_heap_alloc(1, NULL));
+	fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
 	for (uint32_t i = 0; i < rounds; i++)
-		fz_heap_give_back(fz_heap_alloc(1, NULL));
+		fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
 	/* Twenty billion steps of a walk take longer. */
 	assert_true(after.tv_sec - before.tv_sec < 5);
@@ -147,19 +147,20 @@ test_heap_a_chunk_without_memory_is_unused(void **state)
 	void *chunk;
 
 	(void)state;
-	fz_heap_give_back(fz_heap_alloc(1, NULL)); /* the words have some */
-	fz_heap_alloc(1, NULL);
+	fz_heap_give_back(
+	    fz_heap_alloc(join(), 1, NULL)); /* the words have some */
+	fz_heap_alloc(join(), 1, NULL);
 	for (unsigned n = 1; n <= 2; n++) {
 		struct fz_err err = { 0 };
 
 		heap_faults_at(n, false);
-		assert_null(fz_heap_alloc(1 << 20, &err));
+		assert_null(fz_heap_alloc(join(), 1 << 20, &err));
 		heap_faults_end();
 		assert_int_equal(err.code, ENOMEM);
 		assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
 	}
 	reserves = heap_faults.reserves;
-	chunk = fz_heap_alloc(1 << 20, NULL);
+	chunk = fz_heap_alloc(join(), 1 << 20, NULL);
 	assert_true(heap_faults.reserves > reserves);
 	memset(chunk, 1, 1 << 20);
 }

@@ -21,19 +21,19 @@
 
 #include "base/clock.h"
 #include "heap_test.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/heap_state.h"
 
 /* What a child makes: one of each kind, sent or not. */
 static void
 making_child(uint64_t sent)
 {
-	struct fz_object *cell = fz_heap_new(TYPE, 100, NULL);
-	struct fz_object *large = fz_heap_new(TYPE, 100000, NULL);
+	struct fz_object *cell = fz_heap_new(&this_member, TYPE, 100, NULL);
+	struct fz_object *large = fz_heap_new(&this_member, TYPE, 100000, NULL);
 
-	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), large);
-	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), cell);
-	fz_heap_alloc(1 << 20, NULL);
+	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), large);
+	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), cell);
+	fz_heap_alloc(join(), 1 << 20, NULL);
 	memset(cell + 1, 1, 100 - sizeof(*cell));
 	atomic_store(&cell->sent, (uint32_t)sent);
 	atomic_store(&large->sent, (uint32_t)sent);
@@ -54,7 +54,7 @@ test_heap_keeps_what_a_dead_member_had_sent(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_join(NULL);
+	join();
 	pid = start_reporting_member(making_child, 0);
 	assert_non_null(find_reported(report->number));
 	assert_non_null(find_reported(report->other));
@@ -71,16 +71,16 @@ test_heap_keeps_what_a_dead_member_had_sent(void **state)
 	assert_non_null(find_reported(report->other));
 }
 
-/* Killed at the first store of fz_heap_free(). */
+/* Killed at the first store of fz_heap_free(&this_member, ). */
 static void
 freeing_child(uint64_t arg)
 {
-	struct fz_object *cell = fz_heap_new(TYPE, 100, NULL);
-	struct fz_object *large = fz_heap_new(TYPE, 1000, NULL);
+	struct fz_object *cell = fz_heap_new(&this_member, TYPE, 100, NULL);
+	struct fz_object *large = fz_heap_new(&this_member, TYPE, 1000, NULL);
 
 	(void)arg;
-	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), cell);
-	fz_heap_set_owner(fz_heap_alloc(1 << 20, NULL), large);
+	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), cell);
+	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), large);
 	atomic_store(&cell->sent, 1);
 	atomic_store(&large->sent, 1);
 	atomic_store(&cell->type, 0);
@@ -92,7 +92,7 @@ static void
 test_heap_frees_what_a_dead_member_had_half_freed(void **state)
 {
 	(void)state;
-	fz_heap_join(NULL);
+	join();
 	kill_member(start_reporting_member(freeing_child, 0));
 	assert_true(fz_heap_used() > 2 << 20);
 	await_used(0);
@@ -112,7 +112,7 @@ grandchild(uint64_t arg)
 static void
 forking_child(uint64_t arg)
 {
-	struct fz_object *o = fz_heap_new(TYPE, 100, NULL);
+	struct fz_object *o = fz_heap_new(&this_member, TYPE, 100, NULL);
 	pid_t pid = fork();
 
 	(void)arg;
@@ -131,7 +131,7 @@ test_heap_a_fork_of_a_fork_has_it_too(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_join(NULL);
+	join();
 	pid = start_reporting_member(forking_child, 0);
 	await_report(&report->other);
 	kill_member(pid);
@@ -151,7 +151,8 @@ busy_child(uint64_t seed)
 	unsigned char mark = (unsigned char)(seed % 255 + 1);
 	uint64_t x = seed * 2654435761u + 1;
 	/* In a cell or in a chunk. */
-	struct fz_object *own = fz_heap_new(TYPE, seed % 2 ? 1000 : 200, NULL);
+	struct fz_object *own =
+	    fz_heap_new(&this_member, TYPE, seed % 2 ? 1000 : 200, NULL);
 
 	for (;;) {
 		size_t size, room;
@@ -159,7 +160,7 @@ busy_child(uint64_t seed)
 
 		x = x * 6364136223846793005u + 1442695040888963407u;
 		size = (size_t)(x >> 33) % (5 * FZ_HEAP_CHUNK);
-		at = fz_heap_alloc(size, NULL);
+		at = fz_heap_alloc(join(), size, NULL);
 		if (at == NULL || own == NULL) {
 			report->bad = 1;
 			return;
@@ -169,19 +170,21 @@ busy_child(uint64_t seed)
 		if (x >> 20 & 1)
 			fz_heap_set_owner(at, own);
 		if (x >> 21 & 1) {
-			fz_heap_free(own);
+			fz_heap_free(&this_member, own);
 			if (!(x >> 20 & 1)) {
 				if (!is_all(at, room, mark))
 					report->bad = 2;
 				fz_heap_give_back(at);
 			}
-			own = fz_heap_new(TYPE, x >> 22 & 1 ? 1000 : 200, NULL);
+			own = fz_heap_new(&this_member, &this_member, TYPE,
+			    x >> 22 & 1 ? 1000 : 200, NULL);
 		} else {
 			if (!is_all(at, room, mark))
 				report->bad = 3;
 			fz_heap_give_back(at);
 		}
-		fz_heap_free(fz_heap_new(TYPE, 64, NULL));
+		fz_heap_free(
+		    &this_member, fz_heap_new(&this_member, TYPE, 64, NULL));
 		report->rounds++;
 	}
 }
@@ -192,7 +195,7 @@ all_free(void)
 {
 	uint32_t i = 0, top = heap_head()->top;
 
-	while (i < top && is_free(atomic_load(&fz_heap.owners[i])))
+	while (i < top && is_free(atomic_load(&heap->owners[i])))
 		i++;
 	return i == top;
 }
@@ -205,7 +208,7 @@ test_heap_is_whole_after_kills_at_any_instruction(void **state)
 	int64_t until;
 
 	(void)state;
-	fz_heap_join(NULL);
+	join();
 	for (int i = 0; i < 3; i++)
 		pids[i] = start_member(busy_child, ++n);
 	srand(1);
@@ -222,7 +225,7 @@ test_heap_is_whole_after_kills_at_any_instruction(void **state)
 	assert_true(report->rounds > 100);
 	until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
 	while (!all_free() && fz_clock_ns() < until) {
-		fz_heap_give_back(fz_heap_alloc(1, NULL));
+		fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
 		heap_test_nap(50);
 	}
 	assert_true(all_free());

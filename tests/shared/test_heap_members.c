@@ -19,7 +19,7 @@
 
 #include "base/err.h"
 #include "heap_test.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/heap_state.h"
 
 static void
@@ -28,18 +28,18 @@ joining_child(uint64_t arg)
 	struct fz_err err = { 0 };
 
 	(void)arg;
-	report->number = fz_heap_join(&err);
+	report->number = fz_heap_join(&this_member, &err);
 }
 
 static void
 test_heap_a_forked_child_is_another_member(void **state)
 {
-	uint32_t self = fz_heap_join(NULL), child;
+	uint32_t self = join(), child;
 	pid_t pid;
 
 	(void)state;
 	assert_int_not_equal(self, 0);
-	assert_int_equal(fz_heap_self(), self);
+	assert_int_equal(fz_heap_self(&this_member), self);
 	assert_true(fz_heap_alive(self));
 	assert_false(fz_heap_alive(0));
 	pid = start_reporting_member(joining_child, 0);
@@ -60,7 +60,7 @@ test_heap_a_place_is_used_again_after_a_second(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_join(NULL);
+	join();
 	kill_member(start_reporting_member(joining_child, 0));
 	first = (uint32_t)report->number;
 	place = fz_heap_place(first);
@@ -84,8 +84,8 @@ static void
 dying_child(uint64_t arg)
 {
 	heap_faults_at((unsigned)arg, true);
-	if (fz_heap_join(NULL) != 0)
-		fz_heap_new(TYPE, 8, NULL);
+	if (join() != 0)
+		fz_heap_new(&this_member, TYPE, 8, NULL);
 	report->number = arg;
 }
 
@@ -94,7 +94,7 @@ static void
 test_heap_a_death_while_joining_or_allocating_blocks_no_other(void **state)
 {
 	unsigned n = 0;
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	pid_t pid;
 	int status;
 
@@ -119,7 +119,7 @@ static void *
 joining_thread(void *arg)
 {
 	(void)arg;
-	fz_heap_join(NULL);
+	join();
 	return NULL;
 }
 
@@ -138,11 +138,11 @@ child_of_threads(uint64_t arg)
 {
 	(void)arg;
 	join_by_a_thread();
-	if (!fz_heap_alive(fz_heap_self()))
+	if (!fz_heap_alive(fz_heap_self(&this_member)))
 		report->bad++;
 	fz_heap_reclaim();
-	report->other = fz_heap_name(fz_heap_new(TYPE, 8, NULL));
-	report->number = fz_heap_self();
+	report->other = fz_heap_name(fz_heap_new(&this_member, TYPE, 8, NULL));
+	report->number = fz_heap_self(&this_member);
 }
 
 static void
@@ -152,11 +152,11 @@ test_heap_a_member_outlives_the_thread_that_joined(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_heap_join(NULL);
+	join();
 	pid = start_reporting_member(child_of_threads, 0);
 	child = (uint32_t)report->number;
 	assert_int_equal(report->bad, 0);
-	assert_int_not_equal(child, fz_heap_self());
+	assert_int_not_equal(child, fz_heap_self(&this_member));
 	for (int i = 0; i < 30; i++) { /* more than a second after its end */
 		assert_true(fz_heap_alive(child));
 		fz_heap_reclaim();
@@ -185,7 +185,7 @@ static pthread_barrier_t stages;
 static void *
 living_thread(void *arg)
 {
-	fz_heap_join(NULL);
+	join();
 	pthread_barrier_wait(&stages);
 	pthread_barrier_wait(&stages);
 	return arg;
@@ -201,11 +201,14 @@ test_heap_stays_while_the_thread_that_joined_lives(void **state)
 	assert_int_equal(pthread_barrier_init(&stages, NULL, 2), 0);
 	assert_int_equal(pthread_create(&thread, NULL, living_thread, NULL), 0);
 	pthread_barrier_wait(&stages);
-	self = fz_heap_self();
-	fz_heap_release(); /* its lock must stay mapped */
+	self = fz_heap_self(&this_member);
+	fz_heap_release(&this_member); /* its lock must stay mapped */
 	assert_int_not_equal(fz_heap_wake_fd(), -1);
-	fz_heap_acquire();
-	assert_int_equal(fz_heap_join(NULL), self);
+	fz_heap_acquire(&this_member);
+	/* Another member, because this thread cannot have that lock. */
+	assert_int_not_equal(join(), 0);
+	assert_int_not_equal(join(), self);
+	assert_false(fz_heap_alive(self));
 	pthread_barrier_wait(&stages);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	pthread_barrier_destroy(&stages);
@@ -215,16 +218,16 @@ static void
 test_heap_has_room_for_4096(void **state)
 {
 	struct fz_err err = { 0 };
-	uint32_t first = fz_heap_join(NULL);
+	uint32_t first = join();
 
 	(void)state;
 	for (int i = 1; i < FZ_HEAP_MEMBERS; i++) {
-		fz_heap.self = 0; /* it is alive all the same */
-		assert_int_not_equal(fz_heap_join(NULL), 0);
+		this_member.number = 0; /* it is alive all the same */
+		assert_int_not_equal(join(), 0);
 	}
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
-	fz_heap.self = 0;
-	assert_int_equal(fz_heap_join(&err), 0);
+	this_member.number = 0;
+	assert_int_equal(fz_heap_join(&this_member, &err), 0);
 	assert_non_null(strstr(err.text, "4096"));
 	for (uint32_t i = 0; i < FZ_HEAP_MEMBERS; i++) {
 		member_at(i)->pid = 0;
@@ -232,7 +235,7 @@ test_heap_has_room_for_4096(void **state)
 	}
 	assert_false(fz_heap_alive(first));
 	/* They died just now: it waits until one of the places is free. */
-	assert_int_not_equal(fz_heap_join(&err), 0);
+	assert_int_not_equal(fz_heap_join(&this_member, &err), 0);
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
 }
 

@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "members.h"
 #include "shared/event.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/lock.h"
 #include "shared/semaphore.h"
 
@@ -60,7 +60,7 @@ struct shared {
 static struct shared *
 new_shared(void)
 {
-	struct shared *s = fz_heap_new(1, sizeof(*s), NULL);
+	struct shared *s = fz_heap_new(&this_member, 1, sizeof(*s), NULL);
 
 	assert_non_null(s);
 	return s;
@@ -69,13 +69,13 @@ new_shared(void)
 static void
 free_shared(struct shared *s)
 {
-	fz_heap_free(&s->head);
+	fz_heap_free(&this_member, &s->head);
 }
 
 static enum fz_lock_state
 wait_for_lock(struct fz_lock *lock)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 
 	for (;;) {
 		uint32_t seq =
@@ -95,7 +95,7 @@ take_it(void *ctx)
 {
 	struct shared *s = ctx;
 
-	return (int)fz_lock_recover(&s->lock, fz_heap_join(NULL));
+	return (int)fz_lock_recover(&s->lock, join());
 }
 
 static int
@@ -128,7 +128,7 @@ wait_for_event(struct fz_event *event)
 static void
 test_lock_belongs_to_its_holder(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	struct shared *s = new_shared();
 
 	(void)state;
@@ -151,7 +151,7 @@ test_lock_belongs_to_its_holder(void **state)
 static void
 test_lock_of_a_killed_holder_is_abandoned_once(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	struct shared *s = new_shared();
 	pid_t pid;
 
@@ -239,7 +239,7 @@ take_and_release(void *ctx)
 static void
 test_lock_can_be_recovered_after_a_kill_at_each_step_of_a_recovery(void **state)
 {
-	uint32_t self = fz_heap_join(NULL);
+	uint32_t self = join();
 	struct shared *s = new_shared();
 	bool abandoned = false, taken = false;
 	int how = -SIGKILL;

@@ -1,9 +1,8 @@
 /*
- * When an end of a pipe is over. The test forks, and says what fz_proc_fork()
- * would have counted.
+ * When an end of a pipe is over. The test forks, and counts its children as
+ * fz_proc_fork() does.
  *
- * wrap: fz_proc_hook fz_proc_forks fz_proc_newest fz_proc_is_child
- * wrap: fz_clock_ns calloc
+ * wrap: fz_proc_is_child fz_clock_ns calloc
  */
 /* kill and sched_yield are not in C11. */
 #define _GNU_SOURCE
@@ -22,43 +21,23 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "members.h"
+#include "os/children.h"
 #include "os/proc.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/pipe.h"
 
-enum { TYPE = 1 };
+enum { TYPE = 1, ANY_PID = 1 };
 
-static struct fz_proc_hook *hook;
-static uint64_t nforks, newest;
+static struct fz_children children;
+static struct fz_pipes pipes;
 static bool is_child;
 static int64_t now_ns;
 static bool no_memory;
 
-void __wrap_fz_proc_hook(struct fz_proc_hook *h);
-uint64_t __wrap_fz_proc_forks(void);
-uint64_t __wrap_fz_proc_newest(void);
 bool __wrap_fz_proc_is_child(void);
 int64_t __wrap_fz_clock_ns(void);
 void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
-
-void
-__wrap_fz_proc_hook(struct fz_proc_hook *h)
-{
-	hook = h;
-}
-
-uint64_t
-__wrap_fz_proc_forks(void)
-{
-	return nforks;
-}
-
-uint64_t
-__wrap_fz_proc_newest(void)
-{
-	return newest;
-}
 
 bool
 __wrap_fz_proc_is_child(void)
@@ -78,15 +57,33 @@ __wrap_calloc(size_t n, size_t size)
 	return no_memory ? NULL : __real_calloc(n, size);
 }
 
+static int
+setup(void **state)
+{
+	children = (struct fz_children){ .n = 0 };
+	fz_pipes_init(&pipes, &this_member, &children);
+	is_child = no_memory = false;
+	now_ns = FZ_CLOCK_SECOND;
+	return members_setup(state);
+}
+
+static int
+teardown(void **state)
+{
+	fz_children_fini(&children);
+	return members_teardown(state);
+}
+
 /* A pipe of which this process has a handle for each end. */
 static struct fz_pipe *
 new_pipe(void)
 {
-	struct fz_pipe *pipe = fz_heap_new(TYPE, sizeof(*pipe), NULL);
+	struct fz_pipe *pipe =
+	    fz_heap_new(&this_member, TYPE, sizeof(*pipe), NULL);
 
 	fz_pipe_init(pipe);
-	assert_int_equal(fz_pipe_open(pipe, 0, NULL), 0);
-	assert_int_equal(fz_pipe_open(pipe, 1, NULL), 0);
+	assert_int_equal(fz_pipe_open(&pipes, pipe, 0, NULL), 0);
+	assert_int_equal(fz_pipe_open(&pipes, pipe, 1, NULL), 0);
 	return pipe;
 }
 
@@ -95,19 +92,19 @@ static void
 free_pipe(struct fz_pipe *pipe, bool open0, bool open1)
 {
 	if (open0)
-		fz_pipe_close(pipe, 0);
+		fz_pipe_close(&pipes, pipe, 0);
 	if (open1)
-		fz_pipe_close(pipe, 1);
-	fz_pipe_forget(pipe);
-	fz_pipe_forget(pipe);
-	fz_heap_free(&pipe->object);
+		fz_pipe_close(&pipes, pipe, 1);
+	fz_pipe_forget(&pipes, pipe);
+	fz_pipe_forget(&pipes, pipe);
+	fz_heap_free(&this_member, &pipe->object);
 }
 
 /* Whether a receiver at part 0 finds the other end over. */
 static bool
 has_ended(struct fz_pipe *pipe)
 {
-	struct fz_pipe_receiver r = { pipe, 0, 0 };
+	struct fz_pipe_receiver r = { &pipes, pipe, 0, 0 };
 
 	return fz_pipe_has_ended(&r, true);
 }
@@ -116,8 +113,7 @@ has_ended(struct fz_pipe *pipe)
 static void
 count_child(void)
 {
-	newest = ++nforks;
-	hook->forked();
+	fz_children_add(&children, ANY_PID);
 }
 
 static _Atomic int *ready; /* in the heap: the child is where it waits */
@@ -135,7 +131,7 @@ static int
 live(void *ctx)
 {
 	(void)ctx;
-	hook->born();
+	fz_children_in_child(&children);
 	live_on();
 }
 
@@ -145,7 +141,7 @@ start_registered(int (*f)(void *ctx), struct fz_pipe *pipe)
 	pid_t pid;
 
 	count_child();
-	ready = (_Atomic int *)fz_heap_alloc(1, NULL);
+	ready = (_Atomic int *)fz_heap_alloc(join(), 1, NULL);
 	atomic_store(ready, 0);
 	pid = member_start(f, pipe);
 	while (atomic_load(ready) == 0)
@@ -158,27 +154,27 @@ static void
 kill_child(pid_t pid)
 {
 	member_kill(pid);
-	newest = 0;
+	fz_children_drop(&children, ANY_PID);
 }
 
 static void
 test_pipe_end_is_closed_with_its_last_handle(void **state)
 {
 	struct fz_pipe *pipe = new_pipe();
-	struct fz_pipe_receiver r = { pipe, 0, 0 };
+	struct fz_pipe_receiver r = { &pipes, pipe, 0, 0 };
 
 	(void)state;
-	assert_int_equal(fz_pipe_open(pipe, 1, NULL), 0);
-	fz_pipe_close(pipe, 1);
-	fz_pipe_forget(pipe);
+	assert_int_equal(fz_pipe_open(&pipes, pipe, 1, NULL), 0);
+	fz_pipe_close(&pipes, pipe, 1);
+	fz_pipe_forget(&pipes, pipe);
 	assert_false(has_ended(pipe));
-	assert_true(fz_pipe_is_connected(pipe, 0));
-	fz_pipe_close(pipe, 1);
+	assert_true(fz_pipe_is_connected(&pipes, pipe, 0));
+	fz_pipe_close(&pipes, pipe, 1);
 	/* Without `late` only once after a process has closed it. */
 	assert_true(fz_pipe_has_ended(&r, false));
 	assert_false(fz_pipe_has_ended(&r, false));
 	assert_true(fz_pipe_has_ended(&r, true));
-	assert_false(fz_pipe_is_connected(pipe, 0));
+	assert_false(fz_pipe_is_connected(&pipes, pipe, 0));
 	free_pipe(pipe, true, false);
 }
 
@@ -188,10 +184,10 @@ test_pipe_process_that_uses_both_ends_is_connected(void **state)
 	struct fz_pipe *pipe = new_pipe();
 
 	(void)state;
-	fz_pipe_use(pipe, 0);
-	fz_pipe_use(pipe, 1);
-	assert_true(fz_pipe_is_connected(pipe, 0));
-	assert_true(fz_pipe_is_connected(pipe, 1));
+	fz_pipe_use(&pipes, pipe, 0);
+	fz_pipe_use(&pipes, pipe, 1);
+	assert_true(fz_pipe_is_connected(&pipes, pipe, 0));
+	assert_true(fz_pipe_is_connected(&pipes, pipe, 1));
 	free_pipe(pipe, true, true);
 }
 
@@ -202,7 +198,7 @@ test_pipe_end_is_open_while_a_child_holds_it(void **state)
 	pid_t pid = start_registered(live, pipe);
 
 	(void)state;
-	fz_pipe_close(pipe, 1);
+	fz_pipe_close(&pipes, pipe, 1);
 	assert_false(has_ended(pipe));
 	kill_child(pid);
 	assert_true(has_ended(pipe));
@@ -217,15 +213,15 @@ test_pipe_end_that_was_given_is_closed_with_the_child(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_true(fz_pipe_give_none());
-	fz_pipe_give(pipe, 1);
+	assert_true(fz_pipe_give_none(&pipes));
+	fz_pipe_give(&pipes, pipe, 1);
 	pid = start_registered(live, pipe);
-	fz_pipe_give_none();
+	fz_pipe_give_none(&pipes);
 	assert_false(has_ended(pipe));
 	kill_child(pid);
 	assert_true(has_ended(pipe));
 	free_pipe(pipe, true, true);
-	assert_false(fz_pipe_give_none());
+	assert_false(fz_pipe_give_none(&pipes));
 }
 
 /* A child that was given nothing uses nothing. */
@@ -236,8 +232,8 @@ test_pipe_end_is_given_to_one_child_only(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_pipe_give(pipe, 1);
-	fz_pipe_give_none();
+	fz_pipe_give(&pipes, pipe, 1);
+	fz_pipe_give_none(&pipes);
 	pid = start_registered(live, pipe);
 	assert_int_equal(pipe->end[1].holders.user, 0);
 	kill_child(pid);
@@ -249,9 +245,9 @@ close_both(void *ctx)
 {
 	struct fz_pipe *pipe = ctx;
 
-	hook->born();
-	fz_pipe_close(pipe, 0);
-	fz_pipe_close(pipe, 1);
+	fz_children_in_child(&children);
+	fz_pipe_close(&pipes, pipe, 0);
+	fz_pipe_close(&pipes, pipe, 1);
 	live_on();
 }
 
@@ -262,7 +258,7 @@ test_pipe_child_that_closes_an_end_leaves_it(void **state)
 	pid_t pid;
 
 	(void)state;
-	fz_pipe_give(pipe, 1);
+	fz_pipe_give(&pipes, pipe, 1);
 	pid = start_registered(close_both, pipe);
 	assert_true(has_ended(pipe));
 	kill_child(pid);
@@ -275,14 +271,14 @@ test_pipe_waits_for_a_child_that_has_not_registered(void **state)
 	struct fz_pipe *pipe = new_pipe();
 
 	(void)state;
-	fz_pipe_close(pipe, 1);
+	fz_pipe_close(&pipes, pipe, 1);
 	count_child();
 	assert_false(has_ended(pipe));
 	now_ns += 6 * FZ_CLOCK_SECOND; /* it was killed, but is not reaped */
 	assert_true(has_ended(pipe));
 	count_child();
 	assert_false(has_ended(pipe));
-	newest = 0; /* it is reaped */
+	fz_children_drop(&children, ANY_PID); /* it is reaped */
 	assert_true(has_ended(pipe));
 	free_pipe(pipe, true, false);
 }
@@ -291,7 +287,7 @@ static int
 register_and_exit(void *ctx)
 {
 	(void)ctx;
-	hook->born();
+	fz_children_in_child(&children);
 	return 0;
 }
 
@@ -302,14 +298,14 @@ test_pipe_counts_the_children_that_register(void **state)
 	struct fz_pipe *pipe = new_pipe();
 
 	(void)state;
-	fz_pipe_close(pipe, 1);
+	fz_pipe_close(&pipes, pipe, 1);
 	count_child();
 	count_child();
 	assert_int_equal(member_wait(member_start(register_and_exit, NULL)), 0);
 	assert_false(has_ended(pipe));
 	assert_int_equal(member_wait(member_start(register_and_exit, NULL)), 0);
 	assert_true(has_ended(pipe));
-	newest = 0;
+	fz_children_drop(&children, ANY_PID);
 	free_pipe(pipe, true, false);
 }
 
@@ -318,10 +314,10 @@ static int
 use_pipe(void *ctx)
 {
 	struct fz_pipe *pipe = ctx;
-	uint32_t self = fz_pipe_self(NULL);
+	uint32_t self = fz_pipes_self(&pipes, NULL);
 
-	fz_pipe_use(pipe, 1);
-	return self != 0 && self == fz_heap_self() &&
+	fz_pipe_use(&pipes, pipe, 1);
+	return self != 0 && self == fz_heap_self(&this_member) &&
 		       fz_endpoint_is_used(&pipe->end[1].holders, self)
 		   ? 0
 		   : 1;
@@ -345,12 +341,12 @@ test_pipe_end_in_a_message_is_open(void **state)
 
 	(void)state;
 	fz_pipe_count_sent(pipe, 1, 1);
-	fz_pipe_close(pipe, 1);
-	newest = 1; /* a child may read it */
+	fz_pipe_close(&pipes, pipe, 1);
+	count_child(); /* it may read it */
 	assert_false(has_ended(pipe));
 	now_ns += 100 * FZ_CLOCK_SECOND;
 	assert_false(has_ended(pipe));
-	newest = 0;
+	fz_children_drop(&children, ANY_PID);
 	is_child = true; /* the parent may read it */
 	now_ns += 100 * FZ_CLOCK_SECOND;
 	assert_false(has_ended(pipe));
@@ -366,7 +362,7 @@ test_pipe_end_in_a_message_is_lost_if_no_other_process_lives(void **state)
 
 	(void)state;
 	fz_pipe_count_sent(pipe, 1, 1);
-	fz_pipe_close(pipe, 1);
+	fz_pipe_close(&pipes, pipe, 1);
 	assert_false(has_ended(pipe));
 	now_ns += FZ_CLOCK_SECOND / 2;
 	fz_pipe_count_sent(pipe, 1, 1); /* from now on it is another one */
@@ -385,14 +381,14 @@ test_pipe_end_that_was_loaded_is_used(void **state)
 
 	(void)state;
 	fz_pipe_count_sent(pipe, 1, 1);
-	fz_pipe_close(pipe, 1);
-	assert_int_equal(fz_pipe_open(pipe, 1, NULL), 0);
-	fz_pipe_count_loaded(pipe, 1);
+	fz_pipe_close(&pipes, pipe, 1);
+	assert_int_equal(fz_pipe_open(&pipes, pipe, 1, NULL), 0);
+	fz_pipe_count_loaded(&pipes, pipe, 1);
 	now_ns += 2 * FZ_CLOCK_SECOND;
 	assert_false(has_ended(pipe));
-	assert_true(fz_pipe_is_connected(pipe, 0));
-	fz_pipe_close(pipe, 1);
-	fz_pipe_forget(pipe);
+	assert_true(fz_pipe_is_connected(&pipes, pipe, 0));
+	fz_pipe_close(&pipes, pipe, 1);
+	fz_pipe_forget(&pipes, pipe);
 	assert_true(has_ended(pipe));
 	free_pipe(pipe, true, false);
 }
@@ -407,16 +403,16 @@ test_pipe_closed_on_both_sides_has_no_memory(void **state)
 	size_t before = fz_heap_used();
 
 	(void)state;
-	assert_int_equal(
-	    fz_queue_put(fz_pipe_in(pipe, 1), fz_heap_self(), &item, NULL),
+	assert_int_equal(fz_queue_put(fz_pipe_in(pipe, 1),
+			     fz_heap_self(&this_member), &item, NULL),
 	    FZ_QUEUE_DONE);
-	assert_int_equal(
-	    fz_queue_take(&pipe->end[0].out, fz_heap_self(), &taken),
+	assert_int_equal(fz_queue_take(&pipe->end[0].out,
+			     fz_heap_self(&this_member), &taken),
 	    FZ_QUEUE_DONE);
 	assert_true(fz_heap_used() > before);
-	fz_pipe_close(pipe, 0);
+	fz_pipe_close(&pipes, pipe, 0);
 	assert_true(fz_heap_used() > before);
-	fz_pipe_close(pipe, 1);
+	fz_pipe_close(&pipes, pipe, 1);
 	assert_int_equal(fz_heap_used(), before);
 	free_pipe(pipe, false, false);
 }
@@ -424,30 +420,22 @@ test_pipe_closed_on_both_sides_has_no_memory(void **state)
 static void
 test_pipe_cannot_be_opened_without_memory(void **state)
 {
-	struct fz_pipe *pipe = fz_heap_new(TYPE, sizeof(*pipe), NULL);
+	struct fz_pipe *pipe =
+	    fz_heap_new(&this_member, TYPE, sizeof(*pipe), NULL);
 	struct fz_err err = { 0 };
 
 	(void)state;
 	no_memory = true;
-	assert_int_equal(fz_pipe_open(pipe, 0, &err), -1);
+	assert_int_equal(fz_pipe_open(&pipes, pipe, 0, &err), -1);
 	no_memory = false;
 	assert_int_equal(err.code, ENOMEM);
-	assert_false(fz_pipe_give_none());
-	fz_heap_free(&pipe->object);
+	assert_false(fz_pipe_give_none(&pipes));
+	fz_heap_free(&this_member, &pipe->object);
 }
 
-static int
-setup(void **state)
-{
-	newest = 0;
-	is_child = no_memory = false;
-	now_ns = FZ_CLOCK_SECOND;
-	return members_setup(state);
-}
-
-#define T(f)                                         \
-	{                                            \
-#f, f, setup, members_teardown, NULL \
+#define T(f)                                 \
+	{                                    \
+#f, f, setup, teardown, NULL \
 	}
 
 int

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "box.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/queue.h"
 
 static void
@@ -38,7 +38,7 @@ test_queue_items_come_out_as_they_went_in(void **state)
 		}
 		assert_int_equal(box_take(box, NULL), 0);
 	}
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 static void
@@ -60,7 +60,7 @@ test_queue_gives_its_memory_back(void **state)
 	assert_int_equal(fz_heap_used() - before, 2 * FZ_HEAP_CHUNK);
 	fz_queue_compact(&box->queue, box_self());
 	assert_int_equal(fz_heap_used(), before);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 	assert_int_equal(fz_heap_used(), before);
 }
 
@@ -100,7 +100,7 @@ test_queue_works_after_a_compaction(void **state)
 	assert_true(fz_queue_all_done(&box->queue, true));
 	box_put(box, 1, 10);
 	assert_false(fz_queue_all_done(&box->queue, true));
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 	assert_int_equal(fz_heap_used(), before);
 }
 
@@ -110,7 +110,7 @@ test_queue_frees_a_linked_segment(void **state)
 {
 	struct box *box = box_new(0);
 	size_t before = fz_heap_used();
-	void *chunk = fz_heap_alloc(1, NULL);
+	void *chunk = fz_heap_alloc(join(), 1, NULL);
 
 	(void)state;
 	fz_heap_set_owner(chunk, &box->object);
@@ -119,7 +119,7 @@ test_queue_frees_a_linked_segment(void **state)
 	assert_int_equal(fz_heap_used(), before);
 	box_put(box, 1, 10);
 	assert_int_equal(box_take(box, NULL), 1);
-	chunk = fz_heap_alloc(1, NULL);
+	chunk = fz_heap_alloc(join(), 1, NULL);
 	fz_heap_set_owner(chunk, &box->object);
 	/* A segment begins with the reference to the next one. */
 	fz_ref_set(fz_ref_get(&box->queue.first), chunk);
@@ -127,7 +127,7 @@ test_queue_frees_a_linked_segment(void **state)
 	assert_int_equal(fz_heap_used(), before);
 	box_put(box, 2, 10);
 	assert_int_equal(box_take(box, NULL), 2);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 /* The reader of the last item frees it, or the process that closes it. */
@@ -145,19 +145,19 @@ test_queue_frees_its_memory_when_closed(void **state)
 	assert_int_equal(fz_heap_used(), before + FZ_HEAP_CHUNK);
 	box_take(box, NULL);
 	assert_int_equal(fz_heap_used(), before);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 	box = box_new(0);
 	box_put(box, 1, 10);
 	box_take(box, NULL);
 	fz_queue_close(&box->queue, box_self());
 	assert_int_equal(fz_heap_used(), before);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 static void
 holding_child(struct box *box, _Atomic uint32_t *owner)
 {
-	atomic_store(owner, fz_heap_join(NULL));
+	atomic_store(owner, join());
 	atomic_store(&box->done, 1);
 	for (;;)
 		pause();
@@ -187,7 +187,7 @@ test_queue_is_not_compacted_while_in_use(void **state)
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
 		fz_queue_compact(&box->queue, box_self());
 		assert_int_equal(fz_heap_used(), before);
-		fz_heap_free(&box->object);
+		fz_heap_free(&this_member, &box->object);
 	}
 }
 
@@ -203,7 +203,7 @@ test_queue_is_full_at_its_bound(void **state)
 	assert_int_equal(box_put_big(box, 4, 100000), FZ_QUEUE_WAIT);
 	assert_int_equal(box_take(box, NULL), 1);
 	assert_int_equal(box_put(box, 4, 10), FZ_QUEUE_DONE);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 static void
@@ -221,7 +221,7 @@ test_queue_refuses_items_when_closed(void **state)
 	    fz_queue_take(&box->queue, box_self(), &taken), FZ_QUEUE_DONE);
 	assert_int_equal(
 	    fz_queue_take(&box->queue, box_self(), &taken), FZ_QUEUE_CLOSED);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 /* The holder lives and does not go on: calls return all the same. */
@@ -244,7 +244,7 @@ test_queue_reports_a_lock_that_stays_held(void **state)
 	assert_int_equal(box_put(box, 2, 10), FZ_QUEUE_DONE);
 	assert_int_equal(box_take(box, NULL), 1);
 	assert_int_equal(box_take(box, NULL), 2);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 static void
@@ -275,7 +275,7 @@ test_queue_items_taken_are_unfinished(void **state)
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_false(fz_queue_task_done(&box->queue, box_self()));
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 /* More than are counted in place. */
@@ -304,7 +304,7 @@ test_queue_items_taken_by_many_are_unfinished(void **state)
 	assert_false(fz_queue_task_done(&box->queue, box_self()));
 	assert_true(fz_queue_all_done(&box->queue, false));
 	fz_queue_compact(&box->queue, box_self());
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 	assert_int_equal(fz_heap_used(), before);
 }
 

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "box.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/heap_state.h"
 #include "shared/queue.h"
 
@@ -65,20 +65,20 @@ take_one(struct box *box)
 static void
 close_it(struct box *box)
 {
-	fz_queue_close(&box->queue, fz_heap_join(NULL));
+	fz_queue_close(&box->queue, join());
 }
 
 static void
 compact_it(struct box *box)
 {
-	fz_queue_compact(&box->queue, fz_heap_join(NULL));
+	fz_queue_compact(&box->queue, join());
 }
 
 static void
 take_and_say_done(struct box *box)
 {
 	box_take(box, NULL);
-	fz_queue_task_done(&box->queue, fz_heap_join(NULL));
+	fz_queue_task_done(&box->queue, join());
 }
 
 /*
@@ -93,8 +93,7 @@ kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
 
 	assert_int_not_equal(pid, -1);
 	if (pid == 0) {
-		if (fz_heap_join(NULL) == 0 ||
-		    ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
+		if (join() == 0 || ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
 			_exit(1);
 		raise(SIGSTOP);
 		act(box);
@@ -157,7 +156,7 @@ walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
 		while (fz_queue_task_done(&box->queue, box_self()))
 			continue;
 		assert_true(fz_queue_all_done(&box->queue, true));
-		fz_heap_free(&box->object);
+		fz_heap_free(&this_member, &box->object);
 		if (!killed)
 			break;
 		nkilled++;
@@ -211,7 +210,7 @@ count_used(void)
 	size_t n = 0;
 
 	for (uint32_t i = 0; i < top; i++)
-		n += !is_free(atomic_load(&fz_heap.owners[i]));
+		n += !is_free(atomic_load(&heap->owners[i]));
 	return n;
 }
 
@@ -272,7 +271,7 @@ walk_compacting(size_t len, unsigned long twice)
 				assert_int_equal(box_take(box, NULL), i);
 			fz_queue_compact(&box->queue, box_self());
 		}
-		fz_heap_free(&box->object);
+		fz_heap_free(&this_member, &box->object);
 	} while (killed);
 	/* Little is left to do if the first one was killed late. */
 	assert_true(twice != 0 || nkilled * stride() > 200);
@@ -299,7 +298,7 @@ find_half_done(void)
 			at = k;
 		else
 			below = k;
-		fz_heap_free(&box->object);
+		fz_heap_free(&this_member, &box->object);
 	}
 	return at;
 }
@@ -322,7 +321,7 @@ test_queue_is_whole_after_a_second_kill_while_compacting(void **state)
 	(void)state;
 	assert_true(is_nowhere(&box->queue.tail));
 	assert_false(is_nowhere(&box->queue.head));
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 	walk_compacting(100, at);
 	walk_compacting(100, at - 1);
 }
@@ -344,7 +343,7 @@ test_queue_is_whole_after_a_kill_while_closing(void **state)
 		assert_int_equal(box_take(box, NULL), got == FZ_QUEUE_DONE);
 		close_it(box);
 		assert_int_equal(box_put(box, 1, 10), FZ_QUEUE_CLOSED);
-		fz_heap_free(&box->object);
+		fz_heap_free(&this_member, &box->object);
 	}
 }
 

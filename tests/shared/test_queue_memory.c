@@ -20,7 +20,7 @@
 
 #include "api/fzlua.h"
 #include "box.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/queue.h"
 #include "shared/unfinished.h"
 
@@ -80,7 +80,7 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 		assert_int_equal(box_take(box, NULL), 1);
 	assert_int_equal(box_take(box, NULL), 2);
 	assert_int_equal(box_take(box, NULL), 0);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 /* The heap without a free chunk: all that are known are owned. */
@@ -98,7 +98,7 @@ test_queue_without_memory_for_a_counter_takes_nothing(void **state)
 	box_start_takers(box, pids, FZ_UNFINISHED_FEW);
 	box_put(box, 9, 10);
 	no_memory = true;
-	while (n < 10000 && (all[n] = fz_heap_alloc(1, NULL)) != NULL)
+	while (n < 10000 && (all[n] = fz_heap_alloc(join(), 1, NULL)) != NULL)
 		n++;
 	assert_true(n < 10000);
 	assert_int_equal(
@@ -109,7 +109,7 @@ test_queue_without_memory_for_a_counter_takes_nothing(void **state)
 		fz_heap_give_back(all[--n]);
 	assert_int_equal(box_take(box, NULL), 9);
 	box_end_takers(pids, FZ_UNFINISHED_FEW);
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 /* Run a script, in which starve(what) makes something fail. */

@@ -22,7 +22,7 @@
 
 #include "api/fzlua.h"
 #include "base/buf.h"
-#include "shared/heap.h"
+#include "this_member.h"
 #include "shared/heap_state.h"
 #include "shared/unfinished.h"
 #include "value/codec.h"
@@ -52,22 +52,22 @@ static struct {
 static void
 move_heap(uintptr_t to)
 {
-	unsigned char *old = fz_heap_base;
-	void *at = mmap((void *)to, fz_heap.size, PROT_NONE,
+	unsigned char *old = heap->base;
+	void *at = mmap((void *)to, heap->size, PROT_NONE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
 	    -1, 0);
 
 	assert_ptr_equal(at, (void *)to);
-	assert_ptr_equal(mremap(old, fz_heap.size, fz_heap.size,
+	assert_ptr_equal(mremap(old, heap->size, heap->size,
 			     MREMAP_MAYMOVE | MREMAP_FIXED, at),
 	    at);
 	assert_ptr_equal(
-	    mmap(old, fz_heap.size, PROT_NONE,
+	    mmap(old, heap->size, PROT_NONE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0),
 	    old);
-	fz_heap_base = at;
-	fz_heap.chunks += fz_heap_base - old;
-	fz_heap.owners += (fz_heap_base - old) / (ptrdiff_t)sizeof(uint64_t);
+	heap->base = at;
+	heap->chunks += heap->base - old;
+	heap->owners += (heap->base - old) / (ptrdiff_t)sizeof(uint64_t);
 }
 
 static bool
@@ -193,7 +193,7 @@ setup(void **state)
 {
 	lua_State *L;
 
-	fz_heap_acquire();
+	fz_heap_acquire(&this_member);
 	assert_int_equal(fz_heap_open(NULL), 0);
 	move_heap(PARENT_AT);
 	start_child();
@@ -221,8 +221,8 @@ find_address(const void *at, size_t size)
 	size_t program = (size_t)(_end - __executable_start);
 
 	for (size_t i = 0; i < size / sizeof(*words); i++) {
-		if (is_within(words[i], PARENT_AT, fz_heap.size) ||
-		    is_within(words[i], CHILD_AT, fz_heap.size) ||
+		if (is_within(words[i], PARENT_AT, heap->size) ||
+		    is_within(words[i], CHILD_AT, heap->size) ||
 		    is_within(words[i], (uintptr_t)__executable_start, program))
 			return &words[i];
 	}
@@ -234,10 +234,10 @@ find_in_chunks(void)
 {
 	uint32_t top = atomic_load(&heap_head()->top);
 	const void *found = find_address(
-	    (const void *)(uintptr_t)fz_heap.owners, top * sizeof(uint64_t));
+	    (const void *)(uintptr_t)heap->owners, top * sizeof(uint64_t));
 
 	for (uint32_t i = 0; i < top && found == NULL; i++)
-		if (!is_free(atomic_load(&fz_heap.owners[i])))
+		if (!is_free(atomic_load(&heap->owners[i])))
 			found = find_address(chunk_at(i), CHUNK);
 	return found;
 }
@@ -271,7 +271,7 @@ teardown(void **state)
 	close(child.from);
 	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
 	lua_close(*state);
-	fz_heap_release();
+	fz_heap_release(&this_member);
 	return 0;
 }
 
@@ -291,7 +291,7 @@ run(void **state, const char *code)
 static void
 test_remap_finds_an_address_in_the_heap(void **state)
 {
-	const void **chunk = fz_heap_alloc(1, NULL);
+	const void **chunk = fz_heap_alloc(join(), 1, NULL);
 
 	(void)state;
 	memset(chunk, 0, CHUNK);
@@ -486,13 +486,13 @@ struct box {
 static void
 test_remap_finds_counts_of_many_members(void **state)
 {
-	struct box *box = fz_heap_new(1, sizeof(*box), NULL);
+	struct box *box = fz_heap_new(&this_member, 1, sizeof(*box), NULL);
 	uint32_t n = FZ_UNFINISHED_FEW + 3;
 	pid_t pid;
 	int status;
 
 	(void)state;
-	assert_int_not_equal(fz_heap_join(NULL), 0);
+	assert_int_not_equal(join(), 0);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t member = 1 << PLACE_BITS | i;
 
@@ -518,7 +518,7 @@ test_remap_finds_counts_of_many_members(void **state)
 	assert_int_equal(status, 0);
 	assert_true(fz_unfinished_ack(&box->unfinished, 1 << PLACE_BITS));
 	assert_false(fz_unfinished_any(&box->unfinished, false));
-	fz_heap_free(&box->object);
+	fz_heap_free(&this_member, &box->object);
 }
 
 #define T(f)                                 \

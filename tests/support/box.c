@@ -1,6 +1,7 @@
 /* kill and fork are not in C11. */
 #define _GNU_SOURCE
 #include "box.h"
+#include "this_member.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +20,7 @@ _Static_assert(sizeof(struct box) <= FZ_HEAP_CELL, "as in the binding");
 struct box *
 box_new(uint32_t max)
 {
-	struct box *box = fz_heap_new(TYPE, sizeof(*box), NULL);
+	struct box *box = fz_heap_new(&this_member, TYPE, sizeof(*box), NULL);
 
 	assert_non_null(box);
 	fz_queue_init(&box->queue, &box->object, max);
@@ -29,7 +30,7 @@ box_new(uint32_t max)
 uint32_t
 box_self(void)
 {
-	uint32_t member = fz_heap_join(NULL);
+	uint32_t member = join();
 
 	assert_int_not_equal(member, 0);
 	return member;
@@ -42,7 +43,7 @@ box_put(struct box *box, unsigned number, size_t len)
 	struct fz_queue_item item = { .head = "", .body = bytes, .nbody = len };
 
 	memset(bytes, (int)number, len);
-	return fz_queue_put(&box->queue, fz_heap_join(NULL), &item, NULL);
+	return fz_queue_put(&box->queue, join(), &item, NULL);
 }
 
 enum fz_queue_state
@@ -51,11 +52,11 @@ box_put_big(struct box *box, unsigned number, size_t len)
 	struct fz_queue_item item = { .nbody = len };
 	enum fz_queue_state state;
 
-	item.chunks = fz_heap_alloc(len + FZ_HEAP_CHUNK, NULL);
+	item.chunks = fz_heap_alloc(join(), len + FZ_HEAP_CHUNK, NULL);
 	if (item.chunks == NULL)
 		return FZ_QUEUE_FAILED;
 	memset(item.chunks, (int)number, len);
-	state = fz_queue_put(&box->queue, fz_heap_join(NULL), &item, NULL);
+	state = fz_queue_put(&box->queue, join(), &item, NULL);
 	if (state != FZ_QUEUE_DONE)
 		fz_heap_give_back(item.chunks);
 	return state;
@@ -69,8 +70,7 @@ box_take(struct box *box, size_t *len)
 	const unsigned char *p;
 	unsigned number;
 
-	if (fz_queue_take(&box->queue, fz_heap_join(NULL), &taken) !=
-	    FZ_QUEUE_DONE)
+	if (fz_queue_take(&box->queue, join(), &taken) != FZ_QUEUE_DONE)
 		return 0;
 	p = taken.chunks != NULL ? taken.chunks : bytes;
 	number = taken.len != 0 ? p[0] : 0;

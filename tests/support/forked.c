@@ -243,7 +243,7 @@ forked_teardown(void **state)
 	return count_fds() == f->nfds ? 0 : -1;
 }
 
-const struct fz_proc_opts as_parent = { -1, -1 };
+const struct fz_proc_opts as_parent = { .out = -1, .err = -1 };
 
 void
 forked_start(struct forked *f, fz_proc_main entry)

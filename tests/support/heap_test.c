@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "shared/heap.h"
+#include "this_member.h"
 
 struct report *report;
 
@@ -133,10 +133,18 @@ __wrap_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *a)
 	return fails() ? ENOMEM : __real_pthread_mutex_init(m, a);
 }
 
+/* The locks of this process alone never fail. */
+static bool
+is_shared(const pthread_mutex_t *mutex)
+{
+	return mutex != &fz_process.lock;
+}
+
 int
 __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
 {
-	return fails() ? ENOTRECOVERABLE : __real_pthread_mutex_lock(mutex);
+	return is_shared(mutex) && fails() ? ENOTRECOVERABLE
+					   : __real_pthread_mutex_lock(mutex);
 }
 
 int
@@ -148,7 +156,7 @@ __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex)
 int
 __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
 {
-	if (heap_faults.die)
+	if (heap_faults.die && is_shared(mutex))
 		fails();
 	return __real_pthread_mutex_unlock(mutex);
 }
@@ -208,7 +216,7 @@ await_used(size_t used)
 	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
 
 	while (fz_heap_used() != used && fz_clock_ns() < until) {
-		void *chunk = fz_heap_alloc(1, NULL);
+		void *chunk = fz_heap_alloc(join(), 1, NULL);
 
 		if (chunk != NULL)
 			fz_heap_give_back(chunk);
@@ -223,7 +231,7 @@ heap_test_setup(void **state)
 	(void)state;
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	fz_heap_acquire();
+	fz_heap_acquire(&this_member);
 	return report == MAP_FAILED ? -1 : 0;
 }
 
@@ -232,7 +240,7 @@ heap_test_teardown(void **state)
 {
 	(void)state;
 	heap_faults.pid = 0;
-	fz_heap_release();
+	fz_heap_release(&this_member);
 	munmap(report, sizeof(*report));
 	return fz_heap_wake_fd() == -1 ? 0 : -1;
 }

@@ -16,15 +16,15 @@
 #include <valgrind/valgrind.h>
 #endif
 
-#include "shared/heap.h"
+#include "this_member.h"
 
 int
 members_setup(void **state)
 {
 	(void)state;
-	fz_heap_acquire();
+	fz_heap_acquire(&this_member);
 	assert_int_equal(fz_heap_open(NULL), 0);
-	assert_int_not_equal(fz_heap_join(NULL), 0);
+	assert_int_not_equal(join(), 0);
 	return 0;
 }
 
@@ -34,7 +34,7 @@ members_teardown(void **state)
 	(void)state;
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
-	fz_heap_release();
+	fz_heap_release(&this_member);
 	return 0;
 }
 

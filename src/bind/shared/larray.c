@@ -226,11 +226,12 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = { .name = "fzlua.Array" };
+
 int
 fz_larray_open(lua_State *L)
 {
-	fz_lhandle_class(
-	    L, FZ_LHANDLE_ARRAY, "fzlua.Array", NULL, metamethods, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_ARRAY, &class, NULL, metamethods);
 	luaL_getmetatable(L, "fzlua.Array");
 	luaL_newlib(L, methods);
 	lua_pushcclosure(L, array_index, 1);

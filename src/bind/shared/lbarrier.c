@@ -266,10 +266,12 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = { .name = BARRIER_TYPE };
+
 int
 fz_lbarrier_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_BARRIER, BARRIER_TYPE, NULL, NULL, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_BARRIER, &class, NULL, NULL);
 	luaL_getmetatable(L, BARRIER_TYPE);
 	luaL_newlib(L, methods);
 	lua_pushcclosure(L, barrier_index, 1);

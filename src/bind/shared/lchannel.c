@@ -8,17 +8,11 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "bind/lloop.h"
-#include "bind/shared/lhandle.h"
+#include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
 #include "value/codec.h"
 #include "value/items.h"
 #include "value/lerror.h"
-
-/* Buffers of the message that is put and of the item that is taken. */
-static struct {
-	unsigned char bytes[FZ_QUEUE_INLINE];
-	bool busy;
-} scratch[2];
 
 struct putting {
 	struct fz_lwait wait;
@@ -38,9 +32,9 @@ struct message {
 	struct putting putting;
 	struct fz_queue_buf out;
 	struct fz_lhandle_stored stored;
-	bool borrowed; /* the body is in `scratch` */
-	bool moved;    /* a copy on the Lua stack replaces this one */
-	void *copy;    /* of the body, during a wait; or NULL */
+	struct fz_lshared_buffer *borrowed; /* the body is in it; or NULL */
+	bool moved; /* a copy on the Lua stack replaces this one */
+	void *copy; /* of the body, during a wait; or NULL */
 };
 
 static bool
@@ -93,9 +87,9 @@ settle(struct message *m)
 	fz_lhandle_settle(&m->stored, done);
 	if (done && m->putting.chunks != NULL)
 		fz_queue_buf_forget(&m->out);
-	if (m->borrowed)
-		scratch[0].busy = false;
-	m->borrowed = false;
+	if (m->borrowed != NULL)
+		m->borrowed->busy = false;
+	m->borrowed = NULL;
 	fz_buf_fini(&m->out.buf);
 	free(m->copy);
 	m->copy = NULL;
@@ -145,7 +139,7 @@ leave_scratch(lua_State *L, struct message *m)
 {
 	struct fz_err err;
 
-	if (!m->borrowed)
+	if (m->borrowed == NULL)
 		return;
 	m->copy = malloc(m->putting.nbody);
 	if (m->copy == NULL) {
@@ -155,7 +149,8 @@ leave_scratch(lua_State *L, struct message *m)
 	}
 	memcpy(m->copy, m->putting.body, m->putting.nbody);
 	m->putting.body = m->copy;
-	m->borrowed = scratch[0].busy = false;
+	m->borrowed->busy = false;
+	m->borrowed = NULL;
 }
 
 /*
@@ -214,6 +209,8 @@ static int
 put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
     fz_lchannel_then then)
 {
+	struct fz_lshared_buffer *scratch =
+	    &fz_lshared_scratch(L, channel->shared)->put;
 	struct message m;
 
 	prepare(&m.putting, channel, until_ns, then);
@@ -222,15 +219,16 @@ put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
 	m.stored = (struct fz_lhandle_stored){ 0 };
 	m.copy = NULL;
 	m.moved = false;
-	m.borrowed = !scratch[0].busy;
+	m.borrowed = !scratch->busy ? scratch : NULL;
 	luaL_checkstack(L, 8, NULL);
 	lua_pushcfunction(L, put_protected);
 	lua_pushvalue(L, 2);
 	lua_pushlightuserdata(L, &m);
-	fz_queue_buf_init(&m.out, m.borrowed ? scratch[0].bytes : NULL,
+	fz_queue_buf_init(&m.out, channel->self,
+	    m.borrowed != NULL ? scratch->bytes : NULL,
 	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
-	scratch[0].busy = true;
-	fz_lhandle_begin(&m.stored);
+	scratch->busy = true;
+	fz_lhandle_begin(channel->shared, &m.stored);
 	if (lua_pcall(L, 2, LUA_MULTRET, 0) != LUA_OK) {
 		settle(&m);
 		name_value(L);
@@ -318,15 +316,16 @@ decode(lua_State *L)
 static void
 push_message(lua_State *L, struct taking *t)
 {
-	bool nested = scratch[1].busy;
+	struct fz_lshared_buffer *scratch = &t->channel.shared->scratch->take;
+	bool nested = scratch->busy;
 	int rc;
 
 	luaL_checkstack(L, 4, NULL);
 	lua_pushcfunction(L, decode);
 	lua_pushlightuserdata(L, &t->taken);
-	scratch[1].busy = true;
+	scratch->busy = true;
 	rc = lua_pcall(L, 1, 1, 0);
-	scratch[1].busy = nested;
+	scratch->busy = nested;
 	if (t->taken.chunks != NULL)
 		fz_heap_give_back(t->taken.chunks);
 	if (rc != LUA_OK)
@@ -427,17 +426,19 @@ int
 fz_lchannel_take(lua_State *L, const struct fz_lchannel *channel,
     int64_t until_ns, fz_lchannel_then then)
 {
+	struct fz_lshared_buffer *scratch =
+	    &fz_lshared_scratch(L, channel->shared)->take;
 	struct taking t = {
 		.wait = { .class = &taking_class,
 		    .at = &channel->queue->items,
 		    .until_ns = until_ns },
 		.channel = *channel,
-		.taken = { .bytes = scratch[1].bytes,
+		.taken = { .bytes = scratch->bytes,
 		    .is_tracked = channel->is_tracked },
 		.then = then,
 	};
 
-	if (scratch[1].busy)
+	if (scratch->busy)
 		return take_apart(L, &t);
 	if (try_take(&t.wait, true) || until_ns == FZ_LCHANNEL_NOW)
 		return take_end(L, &t.wait, true);

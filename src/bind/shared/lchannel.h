@@ -7,6 +7,7 @@
 
 #include <lua.h>
 
+#include "bind/shared/lshared.h"
 #include "shared/pipe.h"
 #include "shared/queue.h"
 
@@ -16,6 +17,7 @@
 
 /* The arguments of a put or take. */
 struct fz_lchannel {
+	struct fz_lshared *shared;
 	struct fz_queue *queue;
 	uint32_t self;
 	/* The other fields are for takes only. */

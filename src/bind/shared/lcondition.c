@@ -394,11 +394,13 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = { .name = "fzlua.Condition",
+	.load = load };
+
 int
 fz_lcondition_open(lua_State *L)
 {
-	fz_lhandle_class(
-	    L, FZ_LHANDLE_CONDITION, "fzlua.Condition", methods, NULL, load);
+	fz_lhandle_class(L, FZ_LHANDLE_CONDITION, &class, methods, NULL);
 	lua_pushcfunction(L, condition_new);
 	lua_setfield(L, -2, "condition");
 	return 0;

@@ -106,11 +106,12 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = { .name = "fzlua.Event" };
+
 int
 fz_levent_open(lua_State *L)
 {
-	fz_lhandle_class(
-	    L, FZ_LHANDLE_EVENT, "fzlua.Event", methods, NULL, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_EVENT, &class, methods, NULL);
 	lua_pushcfunction(L, event_new);
 	lua_setfield(L, -2, "event");
 	return 0;

@@ -2,8 +2,7 @@
 
 #include <lauxlib.h>
 
-#include "bind/shared/lhandle.h"
-#include "shared/heap.h"
+#include "bind/shared/lshared.h"
 
 #define GUARD_TYPE "fzlua.Guard"
 
@@ -17,7 +16,8 @@ new_guard(lua_State *L, void *of)
 	luaL_setmetatable(L, GUARD_TYPE);
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, 1);
-	guard->self = fz_lhandle_self(L);
+	guard->shared = fz_lshared(L);
+	guard->self = fz_lshared_join(L, guard->shared);
 	return guard;
 }
 
@@ -99,7 +99,7 @@ guard_release(lua_State *L)
 	void (*release)(struct fz_lguard *) = guard->release;
 
 	guard->release = NULL;
-	if (release != NULL && guard->self == fz_heap_self())
+	if (release != NULL && guard->self == fz_lshared_member(guard->shared))
 		release(guard);
 	return 0;
 }

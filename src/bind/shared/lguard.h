@@ -7,11 +7,14 @@
 
 #include <lua.h>
 
+struct fz_lshared;
+
 /* A userdata with __close; releases once, only in the acquiring process. */
 struct fz_lguard {
 	void (*release)(struct fz_lguard *guard); /* NULL: nothing to do */
 	void *of;                                 /* the object to release */
-	uint32_t self;                            /* the member that acquired */
+	const struct fz_lshared *shared;
+	uint32_t self;   /* the member that acquired */
 	uint32_t before; /* set by the class: the state to return to */
 	int top;         /* stack top of with() before its wait */
 };

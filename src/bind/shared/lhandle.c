@@ -4,89 +4,75 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "os/proc.h"
-#include "shared/heap.h"
+#include "bind/shared/lshared.h"
 #include "value/handle.h"
 #include "value/lerror.h"
 
 #define COLLECT_THRESHOLD ((size_t)4 << 20) /* bytes of shared memory */
 
-struct class
+const char fz_lhandle_mark[1];
+
+/* The class of a handle; its type is one of the registered ones. */
+static const struct fz_lhandle_class *
+class_of(const struct fz_lhandle *handle)
 {
-	const char *name; /* NULL: no such class */
-	void (*load)(lua_State *L, struct fz_lhandle *handle);
-	void (*stored)(void *object, uint32_t part, int n);
-	void (*idle)(void *object);
-};
-
-/* Shared by all Lua states of the process. */
-static struct class classes[FZ_LHANDLE_NTYPES];
-
-/* The type of the handle at `idx`, 0 if it is none. */
-static unsigned
-type_of(lua_State *L, int idx)
-{
-	const struct fz_lhandle *handle = lua_touserdata(L, idx);
-	unsigned type = FZ_LHANDLE_NTYPES;
-
-	if (handle == NULL || lua_rawlen(L, idx) != sizeof(*handle))
-		return 0;
-	while (--type > 0) {
-		if (classes[type].name != NULL &&
-		    handle->name == classes[type].name)
-			break;
-	}
-	return type;
+	return &handle->shared->classes[handle->type];
 }
 
 static bool
 is_handle(lua_State *L, int idx)
 {
-	return type_of(L, idx) != 0;
+	return fz_lhandle_at(L, idx) != NULL;
 }
 
-/* Upper bound of `forks` of all dropped objects. */
-static uint64_t latest;
+static uint64_t
+newest_child(const struct fz_lshared *shared)
+{
+	return fz_children_newest(shared->pipes.children);
+}
 
 /* Whether a child that was forked after its creation may use the object. */
 static bool
-may_be_used(const struct fz_object *object)
+may_be_used(const struct fz_lshared *shared, const struct fz_object *object)
 {
-	return fz_proc_newest() > object->forks;
+	return newest_child(shared) > object->forks;
 }
 
+/* The member that L is has dropped no object before it has joined. */
 static void
-free_dropped(void)
+free_dropped(struct fz_lshared *shared)
 {
-	struct fz_ref *at = fz_heap_dropped();
+	struct fz_ref *at = fz_heap_dropped(shared->membership);
 	struct fz_object *object;
 
-	if (fz_proc_newest() > latest)
+	if (newest_child(shared) > shared->latest)
 		return;
-	latest = 0;
+	shared->latest = 0;
 	while ((object = fz_ref_get(at)) != NULL) {
-		if (may_be_used(object)) {
-			if (object->forks > latest)
-				latest = object->forks;
+		if (may_be_used(shared, object)) {
+			if (object->forks > shared->latest)
+				shared->latest = object->forks;
 			at = &object->next;
 			continue;
 		}
 		fz_ref_set(at, fz_ref_get(&object->next));
-		fz_heap_free(object);
+		fz_heap_free(shared->membership, object);
 	}
 }
 
 static void
-drop(struct fz_object *object)
+drop(struct fz_lshared *shared, struct fz_object *object)
 {
-	if (!may_be_used(object)) {
-		fz_heap_free(object);
+	struct fz_ref *dropped = fz_heap_dropped(shared->membership);
+
+	if (!may_be_used(shared, object)) {
+		fz_heap_free(shared->membership, object);
 		return;
 	}
-	if (object->forks > latest)
-		latest = object->forks;
-	fz_ref_set(&object->next, fz_ref_get(fz_heap_dropped()));
-	fz_ref_set(fz_heap_dropped(), object);
+	if (object->forks > shared->latest)
+		shared->latest = object->forks;
+	fz_ref_set(&object->next, fz_ref_get(dropped));
+	fz_ref_set(dropped, object);
 }
 
 /*
@@ -95,45 +81,50 @@ drop(struct fz_object *object)
  * its memory be another object by now, so the generation is compared.
  */
 static void
-release_unneeded(struct fz_object *object, uint32_t generation)
+release_unneeded(const struct fz_lhandle *handle, struct fz_object *object)
 {
 	uint32_t type = atomic_load(&object->type);
+	const struct fz_lhandle_class *class;
 
-	if (type != 0 && type < FZ_LHANDLE_NTYPES &&
-	    classes[type].idle != NULL && atomic_load(&object->sent) &&
-	    object->generation == generation &&
+	if (type == 0 || type >= FZ_LHANDLE_NTYPES)
+		return;
+	class = &handle->shared->classes[type];
+	if (class->idle != NULL && atomic_load(&object->sent) &&
+	    object->generation == handle->generation &&
 	    (atomic_load(&object->handles) == 0 ||
 		!fz_heap_alive(object->maker)))
-		classes[type].idle(object);
+		class->idle(object, fz_lshared_member(handle->shared));
 }
 
 void
 fz_lhandle_drop(struct fz_lhandle *handle)
 {
 	struct fz_object *object = handle->object;
+	uint32_t self = fz_lshared_member(handle->shared);
 
 	handle->object = NULL;
-	if (object == NULL || fz_heap_self() == 0)
+	if (object == NULL || self == 0)
 		return;
 	/* In a worker the object may be inherited or received. */
-	if (object->maker == fz_heap_self() &&
-	    atomic_fetch_sub(&object->handles, 1) != 1)
+	if (object->maker == self && atomic_fetch_sub(&object->handles, 1) != 1)
 		return;
-	if (object->maker != fz_heap_self() || atomic_load(&object->sent)) {
-		release_unneeded(object, handle->generation);
+	if (object->maker != self || atomic_load(&object->sent)) {
+		release_unneeded(handle, object);
 		return;
 	}
-	drop(object);
-	free_dropped();
+	drop(handle->shared, object);
+	free_dropped(handle->shared);
 }
 
 /* A handle of any class; its object may be dropped. */
 static struct fz_lhandle *
 check_any(lua_State *L, int idx)
 {
-	if (!is_handle(L, idx))
+	struct fz_lhandle *handle = fz_lhandle_at(L, idx);
+
+	if (handle == NULL)
 		luaL_typeerror(L, idx, "handle");
-	return lua_touserdata(L, idx);
+	return handle;
 }
 
 static int
@@ -147,12 +138,11 @@ handle_gc(lua_State *L)
 static int
 handle_eq(lua_State *L)
 {
-	const struct fz_lhandle *a = lua_touserdata(L, 1);
-	const struct fz_lhandle *b = lua_touserdata(L, 2);
+	const struct fz_lhandle *a = fz_lhandle_at(L, 1);
+	const struct fz_lhandle *b = fz_lhandle_at(L, 2);
 
-	lua_pushboolean(L, is_handle(L, 1) && is_handle(L, 2) &&
-			       a->name == b->name && a->object == b->object &&
-			       a->part == b->part);
+	lua_pushboolean(L, a != NULL && b != NULL && a->type == b->type &&
+			       a->object == b->object && a->part == b->part);
 	return 1;
 }
 
@@ -161,7 +151,7 @@ handle_tostring(lua_State *L)
 {
 	const struct fz_lhandle *handle = check_any(L, 1);
 
-	lua_pushfstring(L, "%s: %p", handle->name, handle->object);
+	lua_pushfstring(L, "%s: %p", class_of(handle)->name, handle->object);
 	return 1;
 }
 
@@ -179,13 +169,13 @@ static const luaL_Reg defaults[] = {
 };
 
 void
-fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
-    const luaL_Reg *methods, const luaL_Reg *metamethods,
-    void (*load)(lua_State *L, struct fz_lhandle *handle))
+fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
+    const struct fz_lhandle_class *class, const luaL_Reg *methods,
+    const luaL_Reg *metamethods)
 {
 	fz_handle_bind(&binding);
-	classes[type] = (struct class){ name, load, NULL, NULL };
-	if (luaL_newmetatable(L, name)) {
+	fz_lshared(L)->classes[type] = *class;
+	if (luaL_newmetatable(L, class->name)) {
 		luaL_setfuncs(L, defaults, 0);
 		if (metamethods != NULL)
 			luaL_setfuncs(L, metamethods, 0);
@@ -202,40 +192,36 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
 	lua_pop(L, 1);
 }
 
-void
-fz_lhandle_on_store(enum fz_lhandle_type type,
-    void (*stored)(void *object, uint32_t part, int n))
-{
-	classes[type].stored = stored;
-}
-
-void
-fz_lhandle_on_idle(enum fz_lhandle_type type, void (*idle)(void *object))
-{
-	classes[type].idle = idle;
-}
-
 static void
 set_object(struct fz_lhandle *handle, struct fz_object *object)
 {
 	handle->object = object;
 	handle->generation = object->generation;
-	if (object->maker == fz_heap_self())
+	if (object->maker == fz_lshared_member(handle->shared))
 		atomic_fetch_add(&object->handles, 1);
+}
+
+static struct fz_lhandle *
+push(lua_State *L, struct fz_lshared *shared, enum fz_lhandle_type type,
+    void *object, uint32_t part)
+{
+	struct fz_lhandle *handle = lua_newuserdatauv(L, sizeof(*handle), 1);
+
+	*handle = (struct fz_lhandle){ .mark = fz_lhandle_mark,
+		.shared = shared,
+		.type = type,
+		.part = part };
+	luaL_setmetatable(L, class_of(handle)->name);
+	if (object != NULL)
+		set_object(handle, object);
+	return handle;
 }
 
 struct fz_lhandle *
 fz_lhandle_push(
     lua_State *L, enum fz_lhandle_type type, void *object, uint32_t part)
 {
-	struct fz_lhandle *handle = lua_newuserdatauv(L, sizeof(*handle), 1);
-
-	*handle =
-	    (struct fz_lhandle){ .name = classes[type].name, .part = part };
-	luaL_setmetatable(L, handle->name);
-	if (object != NULL)
-		set_object(handle, object);
-	return handle;
+	return push(L, fz_lshared(L), type, object, part);
 }
 
 /*
@@ -243,35 +229,36 @@ fz_lhandle_push(
  * shared memory has doubled.
  */
 static void
-collect_if_much(lua_State *L)
+collect_if_much(lua_State *L, struct fz_lshared *shared)
 {
-	static size_t enough = COLLECT_THRESHOLD;
-
-	if (fz_heap_used() < enough || !lua_gc(L, LUA_GCISRUNNING))
+	if (fz_heap_used() < shared->enough + COLLECT_THRESHOLD ||
+	    !lua_gc(L, LUA_GCISRUNNING))
 		return;
 	lua_gc(L, LUA_GCCOLLECT);
-	enough = 2 * fz_heap_used() + COLLECT_THRESHOLD;
+	shared->enough = 2 * fz_heap_used();
 }
 
 void *
 fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 {
-	struct fz_lhandle *handle = fz_lhandle_push(L, type, NULL, 0);
+	struct fz_lshared *shared = fz_lshared(L);
+	struct fz_lhandle *handle = push(L, shared, type, NULL, 0);
 	struct fz_object *object;
 	struct fz_err err = { 0 };
 
-	if (!fz_heap_is_acquired()) /* no later call would close the heap again
-				     */
+	/* No later call would release the heap again. */
+	if (!shared->membership->acquired)
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
 		    "fzlua is closed: this Lua state is at its end");
-	collect_if_much(L);
-	free_dropped();
-	object = fz_heap_new((uint32_t)type, size, &err);
+	fz_lshared_join(L, shared);
+	collect_if_much(L, shared);
+	free_dropped(shared);
+	object = fz_heap_new(shared->membership, (uint32_t)type, size, &err);
 	if (object == NULL) {
 		fz_lerror_raise(L, &err);
 		return NULL;
 	}
-	object->forks = fz_proc_forks();
+	object->forks = shared->pipes.children->nforks;
 	set_object(handle, object);
 	return object;
 }
@@ -279,40 +266,35 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 struct fz_lhandle *
 fz_lhandle_test(lua_State *L, int idx, enum fz_lhandle_type type)
 {
-	struct fz_lhandle *handle = lua_touserdata(L, idx);
+	struct fz_lhandle *handle = fz_lhandle_at(L, idx);
 
-	if (handle == NULL || lua_rawlen(L, idx) != sizeof(*handle) ||
-	    handle->name != classes[type].name || handle->object == NULL)
-		return NULL;
-	return handle;
+	return handle != NULL && handle->type == type && handle->object != NULL
+		   ? handle
+		   : NULL;
 }
 
 struct fz_lhandle *
 fz_lhandle_check(lua_State *L, int idx, enum fz_lhandle_type type)
 {
-	struct fz_lhandle *handle = fz_lhandle_test(L, idx, type);
+	struct fz_lhandle *handle = fz_lhandle_at(L, idx);
+	const char *name;
 
-	if (handle != NULL)
+	if (handle != NULL && handle->type == type && handle->object != NULL)
 		return handle;
-	if (type_of(L, idx) == type)
-		fz_lerror_fail(L, FZ_ERR_CLOSED, "the %s has been collected",
-		    classes[type].name);
-	luaL_typeerror(L, idx, classes[type].name);
+	name = fz_lshared(L)->classes[type].name;
+	if (handle != NULL && handle->type == type)
+		fz_lerror_fail(
+		    L, FZ_ERR_CLOSED, "the %s has been collected", name);
+	luaL_typeerror(L, idx, name);
 	return NULL;
 }
 
 uint32_t
 fz_lhandle_self(lua_State *L)
 {
-	uint32_t self = fz_heap_self();
-	struct fz_err err = { 0 };
+	const struct fz_lhandle *handle = lua_touserdata(L, 1);
 
-	if (self != 0)
-		return self;
-	self = fz_heap_join(&err);
-	if (self == 0)
-		fz_lerror_raise(L, &err);
-	return self;
+	return fz_lshared_join(L, handle->shared);
 }
 
 /* Keep the object, and the object of the handle in its user value, alive. */
@@ -325,8 +307,8 @@ mark_sent(lua_State *L, int idx)
 	/* The inner object first, because the process may be killed in between.
 	 */
 	lua_getiuservalue(L, idx, 1);
-	handle = lua_touserdata(L, -1);
-	if (type_of(L, -1) != 0 && handle->object != NULL)
+	handle = fz_lhandle_at(L, -1);
+	if (handle != NULL && handle->object != NULL)
 		mark_sent(L, lua_gettop(L));
 	lua_pop(L, 1);
 	atomic_store(&object->sent, 1);
@@ -338,14 +320,11 @@ struct fz_lhandle_note {
 	uint32_t part;
 };
 
-static struct fz_lhandle_stored
-    *storing; /* the innermost that records; or NULL */
-
 /* Out of memory: the handle counts as sent. */
 static void
-note(unsigned type, void *object, uint32_t part)
+note(const struct fz_lhandle *handle)
 {
-	struct fz_lhandle_stored *s = storing;
+	struct fz_lhandle_stored *s = handle->shared->storing;
 
 	if (s == NULL)
 		return;
@@ -358,22 +337,24 @@ note(unsigned type, void *object, uint32_t part)
 		s->notes = notes;
 		s->room = room;
 	}
-	s->notes[s->n++] = (struct fz_lhandle_note){ type, object, part };
+	s->notes[s->n++] = (struct fz_lhandle_note){ handle->type,
+		handle->object, handle->part };
 }
 
 void
-fz_lhandle_begin(struct fz_lhandle_stored *stored)
+fz_lhandle_begin(struct fz_lshared *shared, struct fz_lhandle_stored *stored)
 {
-	stored->outer = storing;
+	stored->shared = shared;
+	stored->outer = shared->storing;
 	stored->on = true;
-	storing = stored;
+	shared->storing = stored;
 }
 
 void
 fz_lhandle_end(struct fz_lhandle_stored *stored)
 {
 	if (stored->on)
-		storing = stored->outer;
+		stored->shared->storing = stored->outer;
 	stored->on = false;
 }
 
@@ -384,7 +365,7 @@ fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent)
 	for (size_t i = 0; i < stored->n && !sent; i++) {
 		const struct fz_lhandle_note *n = &stored->notes[i];
 
-		classes[n->type].stored(n->object, n->part, -1);
+		stored->shared->classes[n->type].stored(n->object, n->part, -1);
 	}
 	free(stored->notes);
 	*stored = (struct fz_lhandle_stored){ 0 };
@@ -393,21 +374,20 @@ fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent)
 static bool
 store_handle(lua_State *L, int idx, unsigned char *bytes)
 {
-	const struct fz_lhandle *handle = lua_touserdata(L, idx);
-	unsigned type = type_of(L, idx);
+	const struct fz_lhandle *handle = fz_lhandle_at(L, idx);
 	struct fz_object *object;
 
-	if (type == 0 || handle->object == NULL)
+	if (handle == NULL || handle->object == NULL)
 		return false;
 	object = handle->object;
 	mark_sent(L, idx);
-	fz_le32_store(bytes, type);
+	fz_le32_store(bytes, handle->type);
 	fz_le32_store(bytes + 4, fz_heap_name(object));
 	fz_le32_store(bytes + 8, object->generation);
 	fz_le32_store(bytes + 12, handle->part);
-	if (classes[type].stored != NULL) {
-		classes[type].stored(object, handle->part, 1);
-		note(type, object, handle->part);
+	if (class_of(handle)->stored != NULL) {
+		class_of(handle)->stored(object, handle->part, 1);
+		note(handle);
 	}
 	return true;
 }
@@ -415,20 +395,21 @@ store_handle(lua_State *L, int idx, unsigned char *bytes)
 static bool
 load_handle(lua_State *L, const unsigned char *bytes)
 {
+	struct fz_lshared *shared = fz_lshared(L);
 	uint32_t type = fz_le32_load(bytes);
 	struct fz_object *object;
 	struct fz_lhandle *handle;
 
 	if (type == 0 || type >= FZ_LHANDLE_NTYPES ||
-	    classes[type].name == NULL)
+	    shared->classes[type].name == NULL)
 		return false;
 	object = fz_heap_find(
 	    fz_le32_load(bytes + 4), fz_le32_load(bytes + 8), type);
 	if (object == NULL)
 		return false;
-	handle = fz_lhandle_push(
-	    L, (enum fz_lhandle_type)type, object, fz_le32_load(bytes + 12));
-	if (classes[type].load != NULL)
-		classes[type].load(L, handle);
+	handle = push(L, shared, (enum fz_lhandle_type)type, object,
+	    fz_le32_load(bytes + 12));
+	if (shared->classes[type].load != NULL)
+		shared->classes[type].load(L, handle);
 	return true;
 }

@@ -17,6 +17,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+struct fz_lshared;
 struct fz_object;
 
 /* Types of objects. Only messages within one run contain these numbers. */
@@ -34,35 +35,40 @@ enum fz_lhandle_type {
 };
 
 struct fz_lhandle {
-	const char *name; /* of its class; its address marks our userdata */
+	const char *mark; /* fz_lhandle_mark, which no other userdata has */
+	struct fz_lshared *shared; /* of its Lua state */
+	enum fz_lhandle_type type;
 	void *object;
 	uint32_t part;       /* set by the class: which end of a pipe */
 	uint32_t generation; /* of the object */
 	bool closed;         /* set by the class: closed in this process */
 };
 
-/*
- * Make the metatable of a class: `name`, methods, metamethods (either may be
- * NULL). __gc, __eq and __tostring have defaults; another __gc must end with
- * fz_lhandle_drop(). `load` (or NULL) completes a handle on top that came in a
- * message. Called once for each type, at opening. [-0, +0, m]
- */
-void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type, const char *name,
-    const luaL_Reg *methods, const luaL_Reg *metamethods,
-    void (*load)(lua_State *L, struct fz_lhandle *handle));
+/* The functions of a type. Each may be NULL. */
+struct fz_lhandle_class {
+	const char *name; /* of the metatable; NULL: no such class */
+	/* Completes a handle on top that came in a message. [-0, +0, e] */
+	void (*load)(lua_State *L, struct fz_lhandle *handle);
+	/*
+	 * Called with 1 when a handle is encoded into a message, and with -1
+	 * when that message is dropped.
+	 */
+	void (*stored)(void *object, uint32_t part, int n);
+	/*
+	 * Called when a handle of a sent object is collected and its creator
+	 * has no handle any more. Other processes may still use the object.
+	 */
+	void (*idle)(void *object, uint32_t self);
+};
 
 /*
- * Call `stored` with 1 when a handle of this type is encoded into a message,
- * and with -1 when that message is dropped.
+ * Make the metatable of a class: methods and metamethods (either may be NULL).
+ * __gc, __eq and __tostring have defaults; another __gc must end with
+ * fz_lhandle_drop(). Called once for each type, at opening. [-0, +0, m]
  */
-void fz_lhandle_on_store(enum fz_lhandle_type type,
-    void (*stored)(void *object, uint32_t part, int n));
-
-/*
- * Call `idle` when a handle of a sent object is collected and its creator has
- * no handle any more. Other processes may still use the object.
- */
-void fz_lhandle_on_idle(enum fz_lhandle_type type, void (*idle)(void *object));
+void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
+    const struct fz_lhandle_class *class, const luaL_Reg *methods,
+    const luaL_Reg *metamethods);
 
 /*
  * Push a new object of `size` bytes and its handle. Raises for memory.
@@ -73,6 +79,20 @@ void *fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size);
 /* Push another handle of a living object. [-0, +1, m] */
 struct fz_lhandle *fz_lhandle_push(
     lua_State *L, enum fz_lhandle_type type, void *object, uint32_t part);
+
+extern const char fz_lhandle_mark[1];
+
+/* The handle at `idx`, of any type; its object may be dropped. NULL: none. */
+static inline struct fz_lhandle *
+fz_lhandle_at(lua_State *L, int idx)
+{
+	struct fz_lhandle *handle = lua_touserdata(L, idx);
+
+	return handle != NULL && lua_rawlen(L, idx) == sizeof(*handle) &&
+		       handle->mark == fz_lhandle_mark
+		   ? handle
+		   : NULL;
+}
 
 /* The handle at `idx`; raises a type error for anything else. [-0, +0, e] */
 struct fz_lhandle *fz_lhandle_check(
@@ -85,11 +105,15 @@ struct fz_lhandle *fz_lhandle_test(
 /* End a handle and free its object if possible. A second call does nothing. */
 void fz_lhandle_drop(struct fz_lhandle *handle);
 
-/* The number of this process in the shared heap; raises if it gets none. */
+/*
+ * The member that this state is in the shared heap; the value at index 1 is a
+ * handle. Raises if it is none. [-0, +0, e]
+ */
 uint32_t fz_lhandle_self(lua_State *L);
 
 /* The handles in a message that is neither sent nor dropped. Zeroed: none. */
 struct fz_lhandle_stored {
+	struct fz_lshared *shared;
 	struct fz_lhandle_note *notes;
 	size_t n, room;
 	bool on;
@@ -100,7 +124,8 @@ struct fz_lhandle_stored {
  * begin() to end() record the handles that are encoded. settle() says whether
  * the message was sent. An inner message ends before the outer one continues.
  */
-void fz_lhandle_begin(struct fz_lhandle_stored *stored);
+void fz_lhandle_begin(
+    struct fz_lshared *shared, struct fz_lhandle_stored *stored);
 void fz_lhandle_end(struct fz_lhandle_stored *stored);
 void fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent);
 

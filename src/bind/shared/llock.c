@@ -272,13 +272,14 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = { .name = "fzlua.Lock" };
+
 int
 fz_llock_open(lua_State *L)
 {
 	fz_lguard_open(L);
 	fz_lwait_open(L);
-	fz_lhandle_class(
-	    L, FZ_LHANDLE_LOCK, "fzlua.Lock", methods, metamethods, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_LOCK, &class, methods, metamethods);
 	lua_pushcfunction(L, lock_new);
 	lua_setfield(L, -2, "lock");
 	lua_pushcfunction(L, rlock_new);

@@ -4,14 +4,14 @@
 
 #include "bind/lloop.h"
 #include "bind/shared/lguard.h"
-#include "bind/shared/lhandle.h"
+#include "bind/shared/lshared.h"
 #include "shared/heap.h"
 
 /* member() -> number of this process, unique in the run */
 static int
 member_self(lua_State *L)
 {
-	lua_pushinteger(L, fz_lhandle_self(L));
+	lua_pushinteger(L, fz_lshared_join(L, fz_lshared(L)));
 	return 1;
 }
 

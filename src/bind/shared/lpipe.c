@@ -6,12 +6,18 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "bind/shared/lchannel.h"
-#include "bind/shared/lhandle.h"
+#include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
 #include "shared/pipe.h"
 #include "value/lerror.h"
 
 #define PIPE_TYPE "fzlua.Pipe"
+
+static struct fz_pipes *
+pipes_of(const struct fz_lhandle *handle)
+{
+	return &handle->shared->pipes;
+}
 
 /* Open the end of a new handle; on failure drop the object of the handle. */
 static void
@@ -19,7 +25,8 @@ open_end(lua_State *L, struct fz_lhandle *handle)
 {
 	struct fz_err err = { 0 };
 
-	if (fz_pipe_open(handle->object, handle->part, &err) == 0)
+	if (fz_pipe_open(
+		pipes_of(handle), handle->object, handle->part, &err) == 0)
 		return;
 	fz_lhandle_drop(handle);
 	fz_lerror_raise(L, &err);
@@ -29,7 +36,7 @@ static void
 close_end(struct fz_lhandle *handle)
 {
 	if (!handle->closed)
-		fz_pipe_close(handle->object, handle->part);
+		fz_pipe_close(pipes_of(handle), handle->object, handle->part);
 	handle->closed = true;
 }
 
@@ -40,7 +47,7 @@ pipe_gc(lua_State *L)
 
 	if (handle->object != NULL) {
 		close_end(handle);
-		fz_pipe_forget(handle->object);
+		fz_pipe_forget(pipes_of(handle), handle->object);
 	}
 	fz_lhandle_drop(handle);
 	return 0;
@@ -64,11 +71,11 @@ use_end(lua_State *L, uint32_t *self)
 	struct fz_lhandle *handle = fz_lhandle_check(L, 1, FZ_LHANDLE_PIPE);
 	struct fz_err err; /* filled on failure */
 
-	*self = fz_pipe_self(&err);
+	*self = fz_pipes_self(pipes_of(handle), &err);
 	if (*self == 0)
 		fz_lerror_raise(L, &err);
 	if (!handle->closed)
-		fz_pipe_use(handle->object, handle->part);
+		fz_pipe_use(pipes_of(handle), handle->object, handle->part);
 	return handle;
 }
 
@@ -99,9 +106,10 @@ pipe_send(lua_State *L)
 	luaL_checkany(L, 2);
 	if (handle->closed)
 		return raise_closed(L, "this end of the pipe is closed");
-	if (!fz_pipe_is_connected(pipe, handle->part))
+	if (!fz_pipe_is_connected(pipes_of(handle), pipe, handle->part))
 		return raise_closed(L, "the other end of the pipe is closed");
 	channel.queue = &pipe->end[handle->part].out;
+	channel.shared = handle->shared;
 	channel.self = self;
 	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_end);
 }
@@ -112,8 +120,10 @@ channel_in(const struct fz_lhandle *handle, uint32_t self)
 {
 	return (struct fz_lchannel){
 		.queue = fz_pipe_in(handle->object, handle->part),
+		.shared = handle->shared,
 		.self = self,
-		.receiver = { handle->object, handle->part, 0 },
+		.receiver = { pipes_of(handle), handle->object, handle->part,
+		    0 },
 	};
 }
 
@@ -214,7 +224,7 @@ give_value(lua_State *L, int idx)
 	struct fz_lhandle *handle = fz_lhandle_test(L, idx, FZ_LHANDLE_PIPE);
 
 	if (handle != NULL && !handle->closed)
-		fz_pipe_give(handle->object, handle->part);
+		fz_pipe_give(pipes_of(handle), handle->object, handle->part);
 }
 
 /*
@@ -227,7 +237,7 @@ pipe_give(lua_State *L)
 {
 	int n = lua_gettop(L);
 
-	if (!fz_pipe_give_none())
+	if (!fz_pipe_give_none(&fz_lshared(L)->pipes))
 		return 0;
 	luaL_checkstack(L, 4, NULL);
 	for (int i = 1; i <= n; i++) {
@@ -252,13 +262,13 @@ static void
 load(lua_State *L, struct fz_lhandle *handle)
 {
 	open_end(L, handle);
-	fz_pipe_count_loaded(handle->object, handle->part);
+	fz_pipe_count_loaded(pipes_of(handle), handle->object, handle->part);
 }
 
 static void
-compact(void *pipe)
+compact(void *pipe, uint32_t self)
 {
-	fz_pipe_compact(pipe);
+	fz_pipe_compact(pipe, self);
 }
 
 static const luaL_Reg functions[] = {
@@ -281,13 +291,14 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = {
+	.name = PIPE_TYPE, .load = load, .stored = count_sent, .idle = compact
+};
+
 int
 fz_lpipe_open(lua_State *L)
 {
-	fz_lhandle_class(
-	    L, FZ_LHANDLE_PIPE, PIPE_TYPE, methods, metamethods, load);
-	fz_lhandle_on_store(FZ_LHANDLE_PIPE, count_sent);
-	fz_lhandle_on_idle(FZ_LHANDLE_PIPE, compact);
+	fz_lhandle_class(L, FZ_LHANDLE_PIPE, &class, methods, metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

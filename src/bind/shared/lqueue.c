@@ -4,7 +4,7 @@
 
 #include "base/container.h"
 #include "bind/shared/lchannel.h"
-#include "bind/shared/lhandle.h"
+#include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
 #include "shared/heap.h"
 #include "shared/queue.h"
@@ -60,12 +60,23 @@ try_put_end(lua_State *L, enum fz_queue_state state)
 	return 1;
 }
 
+/* The channel of the queue at index 1. */
+static struct fz_lchannel
+check_channel(lua_State *L)
+{
+	const struct fz_lhandle *handle =
+	    fz_lhandle_check(L, 1, FZ_LHANDLE_QUEUE);
+	struct lqueue *lq = handle->object;
+
+	return (struct fz_lchannel){ .shared = handle->shared,
+		.queue = &lq->queue,
+		.self = fz_lshared_join(L, handle->shared) };
+}
+
 static int
 put(lua_State *L, int64_t until_ns, fz_lchannel_then then)
 {
-	struct lqueue *lq = check_queue(L);
-	struct fz_lchannel channel = { .queue = &lq->queue,
-		.self = fz_lhandle_self(L) };
+	struct fz_lchannel channel = check_channel(L);
 
 	luaL_checkany(L, 2);
 	return fz_lchannel_put(L, &channel, until_ns, then);
@@ -114,11 +125,9 @@ try_get_end(lua_State *L, enum fz_queue_state state)
 static int
 take(lua_State *L, int64_t until_ns, fz_lchannel_then then)
 {
-	struct lqueue *lq = check_queue(L);
-	struct fz_lchannel channel = { .queue = &lq->queue,
-		.self = fz_lhandle_self(L),
-		.is_tracked = true };
+	struct fz_lchannel channel = check_channel(L);
 
+	channel.is_tracked = true;
 	return fz_lchannel_take(L, &channel, until_ns, then);
 }
 
@@ -224,11 +233,11 @@ queue_close(lua_State *L)
 }
 
 static void
-idle(void *object)
+idle(void *object, uint32_t self)
 {
 	struct lqueue *lq = object;
 
-	fz_queue_compact(&lq->queue, fz_heap_self());
+	fz_queue_compact(&lq->queue, self);
 }
 
 static const luaL_Reg functions[] = {
@@ -250,11 +259,13 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = { .name = QUEUE_TYPE,
+	.idle = idle };
+
 int
 fz_lqueue_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_QUEUE, QUEUE_TYPE, methods, NULL, NULL);
-	fz_lhandle_on_idle(FZ_LHANDLE_QUEUE, idle);
+	fz_lhandle_class(L, FZ_LHANDLE_QUEUE, &class, methods, NULL);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

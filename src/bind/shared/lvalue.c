@@ -176,11 +176,12 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_lhandle_class class = { .name = "fzlua.Value" };
+
 int
 fz_lvalue_open(lua_State *L)
 {
-	fz_lhandle_class(
-	    L, FZ_LHANDLE_VALUE, "fzlua.Value", NULL, metamethods, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_VALUE, &class, NULL, metamethods);
 	luaL_getmetatable(L, "fzlua.Value");
 	luaL_newlib(L, methods);
 	lua_pushcclosure(L, value_index, 1);

@@ -6,9 +6,8 @@
 
 #include "base/clock.h"
 #include "bind/lloop.h"
-#include "os/spin.h"
+#include "bind/shared/lshared.h"
 #include "shared/eventcount.h"
-#include "shared/heap.h"
 
 #define WAIT_TYPE "fzlua.Wait"
 
@@ -37,19 +36,19 @@ fz_lwait_push_timeout(lua_State *L)
 
 /* Try while another processor may be about to make the wait succeed. */
 static bool
-spin_until_done(struct fz_lwait *wait)
+spin_until_done(lua_State *L, struct fz_lwait *wait)
 {
-	static struct fz_spin spin;
+	struct fz_spin *spin = &fz_lshared(L)->spin;
 
 	do {
 		for (int i = 0; i < LWAIT_TRIES; i++) {
 			if (wait->class->try(wait, false)) {
-				fz_spin_paid(&spin);
+				fz_spin_paid(spin);
 				return true;
 			}
 			fz_eventcount_pause();
 		}
-	} while (fz_spin_again(&spin));
+	} while (fz_spin_again(spin));
 	return false;
 }
 
@@ -186,7 +185,7 @@ fz_lwait_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 	memcpy(copy, wait, size);
 	copy->index = 0;
 	copy->state = PENDING;
-	copy->self = fz_heap_self();
+	copy->self = fz_lshared_member(fz_lshared(L));
 	return copy;
 }
 
@@ -204,7 +203,7 @@ fz_lwait_new(lua_State *L, size_t size)
 	struct fz_lwait *wait = push_wait(L, size);
 
 	wait->state = PENDING;
-	wait->self = fz_heap_self();
+	wait->self = fz_lshared_member(fz_lshared(L));
 	adopt(L, wait);
 	return wait;
 }
@@ -216,7 +215,7 @@ fz_lwait_pushed(lua_State *L, struct fz_lwait *wait)
 		adopt(L, wait);
 	fz_lloop_check_free(L);
 	begin(wait);
-	if (spin_until_done(wait))
+	if (spin_until_done(L, wait))
 		return end(L, wait, true);
 	if (!fz_lloop_in_task(L))
 		return end(L, wait, fz_lwait_here(L, wait));
@@ -240,7 +239,7 @@ fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
 	wait->index = 0;
 	fz_lloop_check_free(L);
 	begin(wait);
-	if (spin_until_done(wait))
+	if (spin_until_done(L, wait))
 		return end(L, wait, true);
 	if (fz_lloop_in_task(L))
 		return yield_copy(L, wait, size);
@@ -282,7 +281,7 @@ wait_close(lua_State *L)
 		return 0;
 	wait->state = OVER;
 	if (wait->class != NULL && wait->class->abandon != NULL &&
-	    wait->self == fz_heap_self())
+	    wait->self == fz_lshared_member(fz_lshared(L)))
 		wait->class->abandon(L, wait);
 	return 0;
 }

@@ -1,0 +1,54 @@
+/*
+ * children.h - the children that one instance has forked.
+ *
+ * An object that was made before a fork may be used by that child, and by no
+ * child of another instance.
+ */
+#ifndef FZ_CHILDREN_H
+#define FZ_CHILDREN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Called for each child. Either function may be NULL. */
+struct fz_children_hook {
+	/* In the parent, after the child was counted. */
+	void (*forked)(struct fz_children_hook *hook);
+	/* In the child, before its entry. */
+	void (*born)(struct fz_children_hook *hook);
+	struct fz_children_hook *next;
+};
+
+struct fz_child {
+	pid_t pid;
+	uint64_t number; /* from 1, in the order of the forks */
+};
+
+/* All zero: none yet. End with fz_children_fini(). */
+struct fz_children {
+	struct fz_child *list; /* the unreaped ones, in that order */
+	size_t n, room;
+	uint64_t nforks;     /* children of this instance so far */
+	uint64_t nuncounted; /* number of the last child that did not fit in
+				`list`; 0: none */
+	struct fz_children_hook *hooks;
+};
+
+void fz_children_fini(struct fz_children *children);
+
+/* Call `hook` at all later forks. It stays the caller's. */
+void fz_children_add_hook(
+    struct fz_children *children, struct fz_children_hook *hook);
+
+/* The number of the last child that is not reaped, or 0. */
+uint64_t fz_children_newest(const struct fz_children *children);
+
+/* For fz_proc_fork() and fz_proc_reap(): a child was forked, or is reaped. */
+void fz_children_add(struct fz_children *children, pid_t pid);
+void fz_children_drop(struct fz_children *children, pid_t pid);
+
+/* In a child: call the `born` functions, and forget the parent's children. */
+void fz_children_in_child(struct fz_children *children);
+
+#endif

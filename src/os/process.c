@@ -1,0 +1,52 @@
+#include "os/process.h"
+
+/* All zero but for what PTHREAD_MUTEX_INITIALIZER may have. */
+struct fz_process fz_process = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	.spawning = PTHREAD_MUTEX_INITIALIZER };
+
+void
+fz_process_lock(void)
+{
+	pthread_mutex_lock(&fz_process.lock);
+}
+
+void
+fz_process_unlock(void)
+{
+	pthread_mutex_unlock(&fz_process.lock);
+}
+
+void
+fz_process_begin_spawn(void)
+{
+	pthread_mutex_lock(&fz_process.spawning);
+}
+
+void
+fz_process_end_spawn(void)
+{
+	pthread_mutex_unlock(&fz_process.spawning);
+}
+
+/* The thread that held a lock is not in the child. */
+static void
+in_child(void)
+{
+	fz_process.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	fz_process.spawning = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	fz_process.generation++;
+}
+
+int
+fz_process_watch_forks(void)
+{
+	int code = 0;
+
+	fz_process_lock();
+	if (!fz_process.watched)
+		code = pthread_atfork(
+		    fz_process_lock, fz_process_unlock, in_child);
+	fz_process.watched = code == 0;
+	fz_process_unlock();
+	return code;
+}

@@ -1,0 +1,99 @@
+/*
+ * process.h - the state that a process has once, however many instances of the
+ * library (Lua states with an engine) it runs, and in however many threads.
+ *
+ * This is the only writable object of the library apart from caches and the
+ * state of the command, which tools/statics.lua lists. All that belongs to one
+ * instance is in its engine or its Lua state. There is no pointer to this
+ * object in the engine, because signal handlers, fork handlers, fz_fd_close()
+ * and the references in the shared heap reach it without one.
+ *
+ * How each part is safe with several threads stands beside it. "Before the
+ * threads": a program writes it once at its start, before it starts a thread.
+ * "In a child": a forked child has one thread while it is set up.
+ */
+#ifndef FZ_PROCESS_H
+#define FZ_PROCESS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/* Descriptors with a higher number cannot be private: see fd.h. */
+enum { FZ_PROCESS_FDS = 1 << 20 };
+
+/*
+ * The mapping of the shared heap, for shared/heap. It changes under `lock`
+ * while no instance uses the heap, so that an instance that does reads it
+ * without.
+ */
+struct fz_process_heap {
+	unsigned char *base; /* NULL: it is not mapped */
+	_Atomic uint64_t *owners;
+	unsigned char *chunks;
+	size_t size;
+	int fd;      /* -1 once it is mapped, if the kernel needs it no more */
+	int wake_fd; /* set if it is mapped */
+	unsigned nholders; /* instances that have acquired it; under `lock` */
+	bool left_locked;  /* a thread may hold a lock in it; under `lock` */
+	pid_t failed; /* pid of the process that failed to open it; 0: none */
+	_Atomic int64_t reclaim_ns; /* when to reclaim again */
+};
+
+struct fz_process {
+	/* Guards parts as they say; never held when a child is forked. */
+	pthread_mutex_t lock;
+	/*
+	 * Held from the first pipe to a new child until the child's ends are
+	 * closed here, so that the child of another instance inherits no end:
+	 * a copy of it would hide that the child has died.
+	 */
+	pthread_mutex_t spawning;
+	bool watched; /* the fork handlers are installed; under `lock` */
+	/*
+	 * Differs in each process that was forked since the fork handlers were
+	 * installed. In a child.
+	 */
+	uint32_t generation;
+	/* Of proc: the process is a subreaper while it has children. */
+	bool adopts;      /* before the threads */
+	size_t nunreaped; /* children; under `lock` */
+	pid_t parent; /* that forked this process; 0: another program did. In a
+			 child, and read by its signal handlers. */
+	unsigned depth;    /* of fz_proc_fork() calls; in a child */
+	bool catches_exit; /* exit() is caught; in a child */
+	char mark[40]; /* environment entry FZ_PROC_MARK, "" for none; before
+			  the threads, and in a child */
+	/*
+	 * The soft limit of descriptors before it was raised; rlim_max is 0
+	 * until then. Before the threads.
+	 */
+	struct rlimit old_fd_limit;
+	struct fz_process_heap heap;
+	/* Of fd: one bit for each private descriptor. */
+	_Atomic int nprivate; /* words up to the last one that had a bit */
+	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];
+};
+
+extern struct fz_process fz_process;
+
+/* Lock and unlock fz_process.lock. */
+void fz_process_lock(void);
+void fz_process_unlock(void);
+
+/* Around the start of a child: hold and release fz_process.spawning. */
+void fz_process_begin_spawn(void);
+void fz_process_end_spawn(void);
+
+/*
+ * Install the fork handlers: in each child, also one of the host, the locks are
+ * free and the generation is another. 0, or an errno. A second call does
+ * nothing.
+ */
+int fz_process_watch_forks(void);
+
+#endif

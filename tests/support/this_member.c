@@ -1,0 +1,3 @@
+#include "this_member.h"
+
+struct fz_membership this_member;
