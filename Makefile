@@ -235,7 +235,7 @@ bench:
 bench-here: $(BIN) $(BUILD)/bench/limits.so
 	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
 
-lint: lint-format lint-lua lint-cppcheck lint-layers
+lint: lint-format lint-lua lint-cppcheck lint-layers lint-statics
 lint-format:
 	clang-format --dry-run -Werror $(C_FILES)
 lint-lua:
@@ -246,6 +246,10 @@ lint-cppcheck:
 	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' src
 lint-layers:
 	CC='$(CC)' LAYER_CFLAGS='$(LUA_CFLAGS)' lua5.4 tools/layers.lua
+
+# The library alone: the command may have statics.
+lint-statics: $(LIB)
+	lua5.4 tools/statics.lua $(LIB)
 
 fmt:
 	clang-format -i $(C_FILES)
@@ -281,6 +285,6 @@ clean:
 
 FORCE:
 .PHONY: all tests run check check-lua test test-c test-lua test-lua-stream test-lua-noraw asan asan-build \
-	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers fmt \
-	install uninstall clean FORCE
+	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
+	lint-statics fmt install uninstall clean FORCE
 .DELETE_ON_ERROR:
