@@ -14,7 +14,6 @@
 #include <lualib.h>
 
 #include "api/fzlua.h"
-#include "child/random.h"
 #include "cli/interrupt.h"
 #include "cli/make.h"
 #include "cli/output.h"
@@ -85,7 +84,6 @@ run(lua_State *L)
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 does */
 	luaL_openlibs(L);
-	fz_random_wrap(L);
 	fz_interrupt_follow_coroutines(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
