@@ -146,15 +146,40 @@ serve_func(lua_State *L, struct worker *w)
 	return status == LUA_OK ? 0 : -1;
 }
 
+/* Learn the layout of tables; protected. */
+static int
+learn_rawarray(lua_State *L)
+{
+	fz_rawarray_learn(L);
+	return 0;
+}
+
+/*
+ * Map the memory for the raw results of the current batch. A worker that was
+ * forked before the first long map learns the layout of tables now.
+ */
+static void
+map_results(lua_State *L, struct worker *w)
+{
+	size_t size = 0;
+
+	if (w->pio.call.result_buffer != 0 && fz_rawarray_known() == NULL) {
+		lua_pushcfunction(L, learn_rawarray);
+		if (lua_pcall(L, 0, 0, 0) != LUA_OK)
+			lua_pop(L, 1);
+	}
+	if (fz_rawarray_known() != NULL)
+		size = sizeof(*w->batch.raw_results);
+	w->batch.raw_results =
+	    fz_port_map_results(w->pio.port, &w->pio.call, size);
+}
+
 static int
 serve_batch(lua_State *L, struct worker *w)
 {
-	size_t size =
-	    fz_rawarray_known() != NULL ? sizeof(*w->batch.raw_results) : 0;
 	int rc;
 
-	w->batch.raw_results =
-	    fz_port_map_results(w->pio.port, &w->pio.call, size);
+	map_results(L, w);
 	w->batch.func = w->pio.call.func;
 	w->batch.kind = w->pio.call.kind;
 	w->batch.nparts = w->pio.call.nargs;

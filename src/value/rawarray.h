@@ -3,11 +3,11 @@
  *
  * A worker stores the results of its calls as raw values in shared memory, and
  * its parent copies them into the array part of its list. This encodes nothing
- * and pushes no single value. Lua does not document the layout of a table, so
- * it is learned in the running Lua at the first use, and a self-test compares
- * what is read and written this way with what Lua says. If any of this fails,
- * or the module is off, callers get no layout and use the Lua API. It is off
- * with another Lua than 5.4, if it is built with FZ_RAWARRAY=0, and with
+ * and pushes no single value. Lua does not document the layout of a table. So
+ * it is learned in the running Lua at the first long map, and a self-test
+ * compares what is read and written this way with what Lua says. If any of this
+ * fails, or the module is off, callers get no layout and use the Lua API. It is
+ * off with another Lua than 5.4, if it is built with FZ_RAWARRAY=0, and with
  * FZLUA_RAWARRAY=0 in the environment.
  *
  * Plain values are nil, booleans and numbers: those without an object in the

@@ -18,6 +18,9 @@
 #include "worker/engine.h"
 #include "worker/wire.h"
 
+/* To learn the layout of tables takes as long as this many results. */
+enum { LEARN_MIN = 1000 };
+
 /* Its address marks our userdata: cheaper than the name of a metatable. */
 static const char lbatch_tag;
 
@@ -149,6 +152,21 @@ read_options(
 	lua_settop(L, top);
 }
 
+/*
+ * Let results come raw if the list is long, or if the layout is known. This is
+ * before a fork, so that new workers inherit the layout.
+ */
+static void
+use_raw_results(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
+{
+	if (lb->growing)
+		return;
+	lb->raw =
+	    lb->n < LEARN_MIN ? fz_rawarray_known() : fz_rawarray_learn(L);
+	if (lb->raw != NULL)
+		opts->slot = sizeof(struct fz_raw_value);
+}
+
 int
 fz_lbatch_new(lua_State *L)
 {
@@ -168,9 +186,7 @@ fz_lbatch_new(lua_State *L)
 	fz_lbatch_read_limits(L, 4, &opts);
 	/* Item seeds are this seed + index: mix it, so that batches differ. */
 	opts.seed = fz_seed_mix(opts.seed, 0);
-	lb->raw = opts.growing ? NULL : fz_rawarray_known();
-	if (lb->raw != NULL)
-		opts.slot = sizeof(struct fz_raw_value);
+	use_raw_results(L, lb, &opts);
 	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));
 	fz_lbatch_keep(L, lb, 3);
 	fz_lbatch_find_slot(L, lb, 5, 1, 2);

@@ -19,7 +19,6 @@
 #include "sched/pool.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
-#include "value/rawarray.h"
 
 #define POOL_TYPE "fzlua.Pool"
 #define POOL_MAX 65536
@@ -179,7 +178,6 @@ make_batches(lua_State *L, int idx, unsigned workers)
 	lua_getfield(L, 1, "seed");
 	lp->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	lua_pop(L, 1);
-	fz_rawarray_learn(L); /* before the fork: workers inherit it */
 	lp->batches = fz_batch_pool_new(&opts, &err);
 	if (lp->batches == NULL)
 		fz_lerror_raise(L, &err);
