@@ -154,14 +154,10 @@ is_bounded(const struct fz_queue *q)
 }
 
 static struct segment *
-new_segment(struct fz_queue *q, uint32_t self, struct fz_err *err)
+new_segment(const struct fz_queue *q, uint32_t self, struct fz_err *err)
 {
-	struct segment *s = fz_ref_get(&q->spare);
+	struct segment *s = fz_heap_alloc(self, sizeof(*s), err);
 
-	fz_ref_set(&q->spare, NULL);
-	if (s != NULL)
-		return s;
-	s = fz_heap_alloc(self, sizeof(*s), err);
 	if (s != NULL)
 		fz_heap_set_owner(s, fz_ref_get(&q->object));
 	return s;
@@ -272,16 +268,6 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 	fz_queue_compact(q, self);
 }
 
-/* All items of the segment were taken: keep it or free it. */
-static void
-retire(struct fz_queue *q, struct segment *s)
-{
-	if (fz_ref_get(&q->spare) == NULL)
-		fz_ref_set(&q->spare, s);
-	else
-		fz_heap_give_back(s);
-}
-
 /* Copy the item at `at`. Returns its size. */
 static size_t
 read_item(const unsigned char *at, struct fz_queue_taken *taken)
@@ -344,7 +330,7 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 	if (taken->chunks != NULL)
 		fz_heap_own(taken->chunks, self);
 	if (old != NULL)
-		retire(q, old);
+		fz_heap_give_back(old);
 	return FZ_QUEUE_DONE;
 }
 
@@ -387,7 +373,7 @@ has_memory(const struct fz_queue *q)
 {
 	return at_position(atomic_load(&q->head)) != NULL ||
 	       at_position(atomic_load(&q->tail)) != NULL ||
-	       fz_ref_get(&q->first) != NULL || fz_ref_get(&q->spare) != NULL;
+	       fz_ref_get(&q->first) != NULL;
 }
 
 /* Clear a reference to a segment and free that; the caller has both locks. */
@@ -427,7 +413,6 @@ compact_held(struct fz_queue *q)
 	atomic_store(&q->head, count_at(head));
 	if (s != NULL)
 		fz_heap_give_back(s);
-	free_segment(&q->spare);
 }
 
 void

@@ -51,7 +51,6 @@ struct fz_queue {
 	uint32_t max;         /* items at once; FZ_QUEUE_MAX: unbounded */
 	_Atomic uint32_t closed;
 	struct fz_ref first; /* segment of the first item ever; none: unused */
-	struct fz_ref spare; /* an empty segment, kept for the next put */
 };
 
 /* A new one, all zero before, in `object`. `max` 0: any number of items. */
