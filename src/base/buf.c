@@ -71,20 +71,6 @@ fz_buf_consume(struct fz_buf *buf, size_t n)
 		memmove(buf->data, buf->data + n, buf->len);
 }
 
-void
-fz_buf_put_varint(struct fz_buf *buf, uint64_t v)
-{
-	unsigned char *p = fz_buf_reserve(buf, 10);
-	size_t n = 0;
-
-	if (p == NULL)
-		return;
-	for (; v >= 0x80; v >>= 7)
-		p[n++] = (unsigned char)(v | 0x80);
-	p[n++] = (unsigned char)v;
-	buf->len += n;
-}
-
 uint64_t
 fz_reader_varint(struct fz_reader *r)
 {

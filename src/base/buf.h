@@ -106,17 +106,6 @@ fz_buf_put(struct fz_buf *buf, const void *bytes, size_t n)
 }
 
 static inline void
-fz_buf_put_u8(struct fz_buf *buf, uint8_t v)
-{
-	unsigned char *p = fz_buf_reserve(buf, 1);
-
-	if (p != NULL) {
-		*p = v;
-		buf->len++;
-	}
-}
-
-static inline void
 fz_buf_put_u32(struct fz_buf *buf, uint32_t v)
 {
 	unsigned char *p = fz_buf_reserve(buf, 4);
@@ -137,9 +126,6 @@ fz_buf_put_u64(struct fz_buf *buf, uint64_t v)
 		buf->len += 8;
 	}
 }
-
-/* Base 128, low group first, at most ten bytes. */
-void fz_buf_put_varint(struct fz_buf *buf, uint64_t v);
 
 struct fz_reader {
 	const unsigned char *p;   /* the next byte */
@@ -202,6 +188,7 @@ fz_reader_u64(struct fz_reader *r)
 }
 
 /* Fails on more than ten bytes and on a value above 64 bits. */
+/* Base 128, low group first, at most ten bytes. */
 uint64_t fz_reader_varint(struct fz_reader *r);
 
 #endif

@@ -68,12 +68,6 @@ fz_batch_end(struct fz_batch *b)
 	fz_batch_settle(b);
 }
 
-void *
-fz_batch_ctx(const struct fz_batch *b)
-{
-	return b->opts.ctx;
-}
-
 uint64_t
 fz_batch_id(const struct fz_batch *b)
 {

@@ -107,9 +107,6 @@ int64_t fz_batch_mean_ns(const struct fz_batch *batch);
 /* No more items are added. */
 void fz_batch_end(struct fz_batch *batch);
 
-/* The `ctx` of its options. */
-void *fz_batch_ctx(const struct fz_batch *batch);
-
 /* The id of its changes (worker/change.h). */
 uint64_t fz_batch_id(const struct fz_batch *batch);
 

@@ -49,8 +49,8 @@ fz_cells_new(lua_State *L)
 	lua_setmetatable(L, -2);
 }
 
-int
-fz_cells_no_memory(lua_State *L)
+static int
+no_memory(lua_State *L)
 {
 	struct fz_err err;
 
@@ -68,7 +68,7 @@ fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size)
 		items =
 		    cap <= CELLS_MAX ? realloc(list->items, cap * size) : NULL;
 		if (items == NULL)
-			fz_cells_no_memory(L);
+			no_memory(L);
 		list->items = items;
 		list->cap = cap;
 	}
@@ -83,13 +83,13 @@ at_number(lua_State *L, struct fz_cells *c, uint32_t number)
 	struct fz_cell *list;
 
 	if (number >= CELLS_MAX)
-		fz_cells_no_memory(L);
+		no_memory(L);
 	while (cap <= number)
 		cap *= 2;
 	if (cap != c->cap) {
 		list = realloc(c->list, cap * sizeof(*list));
 		if (list == NULL)
-			fz_cells_no_memory(L);
+			no_memory(L);
 		c->list = list;
 		c->cap = cap;
 	}

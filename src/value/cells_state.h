@@ -107,9 +107,6 @@ fz_cells_is_function(lua_State *L, int idx)
 	return lua_isfunction(L, idx) && !lua_iscfunction(L, idx);
 }
 
-/* Raise an error: there is no memory. */
-int fz_cells_no_memory(lua_State *L);
-
 /* Append an item of `size` bytes and return its address. [-0, +0, m] */
 void *fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size);
 

@@ -102,8 +102,9 @@ fz_encode_later(struct fz_encoder *e, lua_Integer mark)
 	e->nlater = mark;
 }
 
-const void *
-fz_encode_globals(struct fz_encoder *e)
+/* The address of the table of globals. */
+static const void *
+globals(struct fz_encoder *e)
 {
 	if (e->globals == NULL) {
 		lua_rawgeti(e->L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
@@ -118,7 +119,7 @@ put_table(struct fz_encoder *e, int idx, const struct fz_path *at)
 {
 	const void *p = lua_topointer(e->L, idx);
 
-	if (p == fz_encode_globals(e)) {
+	if (p == globals(e)) {
 		e->flags |= FZ_FORMAT_HAS_FUNCTIONS;
 		fz_encode_u8(e, FZ_FORMAT_GLOBALS);
 		return;

@@ -71,9 +71,6 @@ void fz_encode_plain(
 /* Write the postponed tables, until `mark` of them are left. */
 void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
 
-/* The address of the table of globals. */
-const void *fz_encode_globals(struct fz_encoder *e);
-
 /*
  * encode_class.c: write the object at `idx`, which has a metatable, as its
  * class says. False if it has no class, or is a userdata whose class has no
