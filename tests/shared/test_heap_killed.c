@@ -176,8 +176,8 @@ busy_child(uint64_t seed)
 					report->bad = 2;
 				fz_heap_give_back(at);
 			}
-			own = fz_heap_new(&this_member, &this_member, TYPE,
-			    x >> 22 & 1 ? 1000 : 200, NULL);
+			own = fz_heap_new(
+			    &this_member, TYPE, x >> 22 & 1 ? 1000 : 200, NULL);
 		} else {
 			if (!is_all(at, room, mark))
 				report->bad = 3;
