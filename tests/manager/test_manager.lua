@@ -327,6 +327,21 @@ tests["an error in the server has its traceback and cause, and it goes on"] = fu
     { "incr needs a number, but the value is a string", nil, "five" })
 end
 
+-- The hook that checks whether the asking process lives must not visit the whole stack.
+tests["a deep recursion takes no longer in a server than in the script"] = function()
+  local core = require "fzlua.core"
+  local function deeper(n) return 1 + deeper(n + 1) end
+  local function cpu(...)
+    local from = os.clock()
+    local ok, e = pcall(...)
+    t.equal({ ok, tostring(e):match "stack overflow" }, { false, "stack overflow" })
+    return os.clock() - from
+  end
+  local alone = cpu(deeper, 1)
+  local served = cpu(core.work_for, core.member(), deeper, 1)
+  assert(served < 10 * alone, ("%g s, and %g s alone"):format(served, alone))
+end
+
 tests["memory and stack that a function lacks are its error"] = function()
   local m <close> = fz.manager()
   local d = m:dict { x = 1 }

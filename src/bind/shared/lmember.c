@@ -41,14 +41,19 @@ enum { WORK_INSTRUCTIONS = 1000 }; /* of Lua between two checks */
 static void
 work_hook(lua_State *L, lua_Debug *ar)
 {
+	uint32_t works_for = *fz_lloop_works_for(L);
+
 	(void)ar;
-	if (*fz_lloop_works_for(L) == 0) {
+	if (works_for == 0) {
 		lua_sethook(L, NULL, 0, 0);
 		return;
 	}
-	lua_sethook(L, work_hook, LUA_MASKCOUNT, 1);
+	/* Not at each check, because lua_sethook() visits all calls of L. */
+	if (!fz_heap_alive(works_for))
+		lua_sethook(L, work_hook, LUA_MASKCOUNT, 1);
 	fz_lloop_check(L);
-	lua_sethook(L, work_hook, LUA_MASKCOUNT, WORK_INSTRUCTIONS);
+	if (lua_gethookcount(L) != WORK_INSTRUCTIONS)
+		lua_sethook(L, work_hook, LUA_MASKCOUNT, WORK_INSTRUCTIONS);
 }
 
 static void
