@@ -201,7 +201,7 @@ tests["deep, shared and big tables print quickly, cut with dots"] = function()
     ('{\n  "%s",\n  {"%s"},\n}'):format(wide, wide))
 end
 
-tests["what cannot be loaded is told in one line, status 1"] = function()
+tests["a script that cannot be loaded is one line and status 1"] = function()
   local wrong = t.file "x = = 1"
   for _, case in ipairs {
     { "nonexistent.lua", "nonexistent.lua" }, { wrong, wrong .. ":1:" },
@@ -603,7 +603,7 @@ print "after"]]
   check(0, "start\nworker\nafter\n", script)
 end
 
-tests["missing inputs and cycles are told before any fork"] = function()
+tests["missing inputs and cycles raise before any fork"] = function()
   if not os.execute "command -v strace >/dev/null" then return end
   local cycle = t.file [[local g = fz.dag()
 g:add("a", "b", print) g:add("b", "a", print)

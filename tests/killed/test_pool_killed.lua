@@ -125,7 +125,7 @@ tests["kills from outside at any moment: at most one item each, with a retry non
   t.equal(#pool:map(math.abs, t.numbers(100)), 100)
 end
 
-tests["workers killed while they have nothing to do are replaced, and nobody hears of it"] =
+tests["idle workers that are killed are replaced without an error"] =
 function()
   local pool <close> = fz.pool(2)
   for _ = 1, 5 do

@@ -68,7 +68,7 @@ return {
     assert(missing <= ROUNDS, missing)
   end,
 
-  ["others go on while some are killed"] = function()
+  ["processes go on while others are killed"] = function()
     local q = fz.queue(8)
     local steady = {}
     for w = 1, 2 do
@@ -99,7 +99,7 @@ return {
     end
   end,
 
-  ["who waits is not forgotten when another that waits is killed"] = function()
+  ["a waiter is woken although another waiter is killed"] = function()
     local q, done = fz.queue(), fz.queue()
     local ps = {}
     for i = 1, 4 do

@@ -154,7 +154,7 @@ tests["a semaphore lets in no more than it has"] = function()
   assert(not semaphore:acquire(0))
 end
 
-tests["an event wakes all, and those that are killed harm nobody"] = function()
+tests["an event wakes all, and killed waiters harm no other"] = function()
   local event, round = fz.event(), fz.value("j", 0)
   storm(function(i)
     if i == 1 then

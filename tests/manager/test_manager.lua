@@ -281,7 +281,7 @@ tests["what cannot be sent changes nothing"] = function()
   t.equal({ d.a, #d, #l, e.value }, { 1, 1, 1 })
 end
 
-tests["a proxy is not for files, a manager for nobody else"] = function()
+tests["a proxy cannot be packed, a manager cannot be sent"] = function()
   local m <close> = fz.manager()
   t.match(t.fails("unsendable", fz.pack, { p = m:dict() }), ".p", "which belongs to one run")
   local q = fz.queue()
@@ -365,6 +365,7 @@ tests["memory and stack that a function lacks are its error"] = function()
       os.execute "prlimit --pid $PPID --as=1000000"
       local list = {} -- Lua 5.4.0 raises a plain error if a string does not fit
       for i = 1, 1 << 26 do list[i] = i end
+      return list
     end)
     t.equal(e.message, "not enough memory")
   end
@@ -384,7 +385,7 @@ tests["an index outside of a list is an error that says so"] = function()
   t.equal(l:copy(), { 1, 2, 3 })
 end
 
-tests["wrong arguments are told at the user's line"] = function()
+tests["wrong arguments raise at the user's line"] = function()
   local m <close> = fz.manager()
   local d, l = m:dict(), m:list()
   for text, f in pairs {

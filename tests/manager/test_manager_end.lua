@@ -247,7 +247,7 @@ tests["only its maker can close it"] = function()
   t.equal(d.x, 1)
 end
 
-tests["who waits while it is closed is told"] = function()
+tests["closing a manager ends the waits for it"] = function()
   local m = fz.manager()
   local d, q = m:dict(), fz.queue()
   local p <close> = started(function()

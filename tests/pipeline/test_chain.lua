@@ -82,7 +82,7 @@ tests["sync and async give the same for false, 0, empty and nil"] = function()
   end
 end
 
-tests["a missing input is told before any function runs"] = function()
+tests["a missing input raises before any function runs"] = function()
   local path = t.file ""
   local a, b = fz.stage "a", fz.stage "b"
   a:register("A", function(x) io.open(path, "w"):write("ran"):close() return x end)

@@ -67,7 +67,7 @@ tests["on_error = continue keeps what does not depend on the failure"] = functio
   assert(g.errors.five == nil)
 end
 
-tests["of a long cycle the first names and the last are told"] = function()
+tests["the error of a long cycle has its first and last names"] = function()
   local function cycle(n)
     local g = fz.dag()
     for i = 1, n do g:add("n" .. i, "n" .. (i - 2) % n + 1, function(x) return x end) end

@@ -126,7 +126,7 @@ tests["an unsendable input names it and its path, before anything runs"] = funct
   t.equal(chain { A = 1 }.D, 1)
 end
 
-tests["an error is a value that can be told, caught and sent"] = function()
+tests["an error is a value that can be shown, caught and sent"] = function()
   local e = fails("error", function() error("plain", 0) end)
   assert(getmetatable(e) == fz.Error)
   local again = fz.unpack(fz.pack(e))

@@ -224,7 +224,7 @@ end
 local SHOW = ('echo "%s|%s|%s"'):format(shown "MAKEFLAGS", shown "OMP_NUM_THREADS",
   shown "OPENBLAS_NUM_THREADS")
 
-tests["workers are told of the slots and of no threads, the script is not"] = function()
+tests["workers get the slots and no threads in their environment, the script does not"] = function()
   local script = t.file(([[
     local chain <close> = fz.chain { (function()
       local stage = fz.stage "s"

@@ -244,7 +244,7 @@ tests["a progress callback may invoke the same and other chains"] = function()
   end
 end
 
-tests["a progress callback that waits for its own run is told so"] = function()
+tests["a progress callback that waits for its own run raises"] = function()
   local chain <close> = chain_of(function(a) return a end)
   local future
   local polled, e
@@ -313,7 +313,7 @@ tests["workers says how many processes a stage has"] = function()
   assert(math.tointeger(only) ~= io.open("/proc/self/stat"):read "n")
 end
 
-tests["a timeout of 0 ends whatever runs"] = function()
+tests["a timeout of 0 ends what runs"] = function()
   local s = fz.stage "s"
   s:register("X", {}, function() while true do end end)
   local chain <close> = fz.chain { s }

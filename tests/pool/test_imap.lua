@@ -378,7 +378,7 @@ tests["leaving the loop ends what runs, by break, error or return"] = function()
   end
 end
 
-tests["a loop that is dropped, and one that nobody began"] = function()
+tests["a loop that is dropped or never begun ends"] = function()
   local pool <close> = fz.pool(2)
   do
     local step = pool:imap(twice, (counter()))
@@ -426,7 +426,7 @@ tests["a pool that is closed, or ended, during the loop"] = function()
   t.equal(finishing:join(), true)
 end
 
-tests["wrong sources are told at the user's line"] = function()
+tests["wrong sources raise at the user's line"] = function()
   every_way(function(imap, _, _, name)
     local what = ("'pool:%s'"):format(name)
     t.match(t.wrong(imap, twice), "#2", what, "a list or an iterator expected, got no value")

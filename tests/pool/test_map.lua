@@ -349,7 +349,7 @@ local function recorder(total)
   end
 end
 
-tests["progress tells of each element, the last call has done == total"] = function()
+tests["progress is called for each element, the last call has done == total"] = function()
   every_way(function(map)
     local progress, check = recorder(500)
     map(twice, t.numbers(500), { progress = progress })
@@ -543,7 +543,7 @@ tests["a manager's list is mapped like any other"] = function()
   t.match(t.wrong(pool.map, pool, twice, manager:dict { a = 1 }), "the key a")
 end
 
-tests["wrong arguments of fz.map are told at the user's line"] = function()
+tests["wrong arguments of fz.map raise at the user's line"] = function()
   for _, name in ipairs { "map", "starmap" } do
     local map, what = fz[name], ("'fz.%s'"):format(name)
     t.match(t.wrong(map), "#1", what, "function expected, got no value")

@@ -131,7 +131,7 @@ local function numbers_of_blocks(code)
   return list
 end
 
-tests["who receives big messages keeps few of them"] = function()
+tests["a receiver of big messages keeps the memory of few"] = function()
   if CHECKED then return end
   local most = numbers_of_blocks [[
     local a, b = fz.pipe()

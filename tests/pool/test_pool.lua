@@ -97,7 +97,7 @@ tests["whatever is raised arrives, and the pool goes on"] = function()
   end)
 end
 
-tests["what cannot be sent is told at the call, with its path"] = function()
+tests["a value that cannot be sent raises at the call, with its path"] = function()
   both(2, function(pool)
     local co = coroutine.create(print)
     local arg = { cfg = { cb = co } }
@@ -154,7 +154,7 @@ tests["apply_async in this process gives the same"] = function()
   t.match(t.fails("error", r.get, r), "no")
 end
 
-tests["results that nobody gets are no matter"] = function()
+tests["results that are not fetched are dropped"] = function()
   local pool <close> = fz.pool(2)
   for i = 1, 50 do
     pool:apply_async(function(x) if x % 2 == 0 then error(x) end return x end, { i })
@@ -359,7 +359,7 @@ tests["more functions than a worker keeps are sent anew when they are used again
   for i, r in ipairs(results) do t.equal(r:get(), i + 2) end
 end
 
-tests["what a function cannot bring along is told by its upvalue's name"] = function()
+tests["an upvalue that cannot be sent is named"] = function()
   local pool <close> = fz.pool(1)
   pool:apply(math.abs, 1)
   local co = coroutine.create(print)
@@ -535,7 +535,7 @@ tests["a pool used inside its own call has workers of its own there"] = function
     { 3, 5, n = 2 })
 end
 
-tests["wrong arguments are told at the user's line"] = function()
+tests["wrong arguments raise at the user's line"] = function()
   t.match(t.wrong(fz.pool, 0), "'workers'", "fz.pool")
   t.match(t.wrong(fz.pool, "4"), "#1", "fz.pool")
   t.match(t.wrong(fz.pool, { worker = 1 }), "'worker'", "no such option")

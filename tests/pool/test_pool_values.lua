@@ -646,7 +646,7 @@ tests["a function that comes back after many others finds what it left"] = funct
   end
 end
 
-tests["weak tables in upvalues are cleaned as ever"] = function()
+tests["weak tables in upvalues are cleared"] = function()
   local pool <close> = fz.pool(1)
   local cache = setmetatable({}, { __mode = "k" })
   local function f(i)

@@ -173,7 +173,7 @@ tests["an item that takes long keeps no other one waiting"] = function()
   end)
 end
 
-tests["progress is told of each item once"] = function()
+tests["progress is called once for each item"] = function()
   every_way(function(map, way)
     local last, ended = 0, {}
     local list = map(function(i)

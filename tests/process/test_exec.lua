@@ -18,7 +18,7 @@ local function seconds(f)
   return fz.now() - from
 end
 
-tests["what a program writes and how it ends are told"] = function()
+tests["exec returns output and exit code of a program"] = function()
   t.equal(fz.exec { "echo", "one", "t w o" }, { exitcode = 0, stdout = "one t w o\n", stderr = "" })
   t.equal(sh "echo out; echo err >&2; exit 3", { exitcode = 3, stdout = "out\n", stderr = "err\n" })
   t.equal(sh "kill -SEGV $$", { signal = 11, stdout = "", stderr = "" })
@@ -161,7 +161,7 @@ tests["a supervisor that is killed is an error, and nothing is left"] = function
   t.equal(t.left_of(mark), "")
 end
 
-tests["wrong arguments are told at the line of the call"] = function()
+tests["wrong arguments raise at the line of the call"] = function()
   local function wrong(part, ...) t.match(t.wrong(fz.exec, ...), "'fz.exec'", part) end
   wrong "list of strings expected, got no value"
   wrong("list of strings expected, got string", "ls -l")
@@ -404,7 +404,7 @@ tests["scripts run in a stage's function, too"] = function()
   t.equal(chain { A = 4 }.B, "810")
 end
 
-tests["wrong scripts are told at the line of the call"] = function()
+tests["wrong scripts raise at the line of the call"] = function()
   local function wrong(part, ...)
     t.match(t.wrong(fz.run_scripts, ...), "'fz.run_scripts'", part)
   end

@@ -101,7 +101,7 @@ tests["fifty at once, each with random numbers of its own"] = function()
   t.equal(fz.active_children(), {})
 end
 
-tests["other runs go on while one waits for a process"] = function()
+tests["a wait for a process serves other runs"] = function()
   local stage = fz.stage "s"
   for i = 1, 3 do
     stage:register("o" .. i, "A", function(a)
@@ -140,7 +140,7 @@ tests["whatever is raised arrives, again and again the same"] = function()
   assert(first == second)
 end
 
-tests["an error is told on standard error, whole, under the process' name"] = function()
+tests["an error is written to standard error, whole, under the name of the process"] = function()
   local out, err, status = t.command("-e", [[
 local p = fz.process(function() local function inner() error "boom" end inner() end)
 p.name = "loader"
@@ -202,7 +202,7 @@ tests["join and result run out with nil, timeout, and may be asked again"] = fun
   t.equal({ p:is_alive(), p.exitcode }, { false, 0 })
 end
 
-tests["terminate is SIGTERM, kill is SIGKILL, and both tell result"] = function()
+tests["terminate is SIGTERM, kill is SIGKILL, and result raises both"] = function()
   for method, number in pairs { terminate = 15, kill = 9 } do
     local p <close> = started(forever)
     t.equal(p:is_alive(), true)
@@ -333,7 +333,7 @@ tests["fields have types, and are settled by the start"] = function()
   p:kill()
 end
 
-tests["wrong use is told at the user's line"] = function()
+tests["wrong use raises at the user's line"] = function()
   t.match(t.wrong(function() fz.process() end), "bad argument #1 to 'fz.process'",
     "function expected, got no value")
   t.match(t.wrong(function() fz.process { target = print } end), "function expected, got table")
@@ -350,7 +350,7 @@ tests["wrong use is told at the user's line"] = function()
   p:join()
 end
 
-tests["active_children are those that run, in order, and asking notices the ends"] = function()
+tests["active_children lists the running processes in order, without ended ones"] = function()
   local a <close> = started(forever)
   local b <close> = started(function() end)
   local c <close> = fz.process(print)
@@ -368,7 +368,7 @@ tests["active_children are those that run, in order, and asking notices the ends
   d:kill()
 end
 
-tests["a process that nobody joins leaves no zombie once one is asked for or started"] = function()
+tests["a process that is not joined leaves no zombie after the next start"] = function()
   for _ = 1, 20 do started(function() end) end
   t.until_true(function() return #fz.active_children() == 0 end)
   t.equal(t.children(), "")
@@ -468,7 +468,7 @@ tests["a process waits for its own at its end, not for daemons, nor after an err
   end
 end
 
-tests["an error at its end is told, too, and the result stays"] = function()
+tests["an error at its end is reported, and the result stays"] = function()
   local p = core.process("odd", 1, function() error("late", 0) end, function() end,
     function() return 5 end)
   t.until_true(function()
@@ -541,7 +541,7 @@ tests["one that runs is not collected, one that was never started is"] = functio
   os.remove(path)
 end
 
-tests["a start lets go of the function and its arguments"] = function()
+tests["a start releases the function and its arguments"] = function()
   local weak = setmetatable({}, { __mode = "v" })
   local p <close> = (function()
     local big = { "big" }

@@ -43,7 +43,7 @@ tests["reading outside gives nil, unknown names too"] = function()
   t.equal({ a.foo, a["1"], a[true], a[a] }, {})
 end
 
-tests["writing outside raises, and what is no index"] = function()
+tests["writing outside or to another key raises"] = function()
   local a = fz.array("i", { 1, 2, 3 })
   for _, i in ipairs { 0, 4, -1, math.mininteger, math.maxinteger } do
     wrong(("index %d is outside an array of 3"):format(i), assign, a, i, 1)
@@ -55,7 +55,7 @@ tests["writing outside raises, and what is no index"] = function()
   t.equal(a:totable(), { 1, 2, 3 })
 end
 
-tests["a number that does not fit raises, and what is none"] = function()
+tests["a number that does not fit and another value raise"] = function()
   local a = fz.array("B", { 1, 2, 3 })
   wrong("element 2: 256 does not fit type 'B'", assign, a, 2, 256)
   wrong("element 2: -1 does not fit type 'B'", assign, a, 2, -1)
@@ -82,7 +82,7 @@ tests["fz.array takes a length or a list of numbers that fit"] = function()
   wrong("element 3: 300 does not fit type 'b'", function() fz.array("b", { 1, 2, 300 }) end)
 end
 
-tests["what there can be no memory for raises an error that says so"] = function()
+tests["an array that is too big raises an error of kind memory"] = function()
   local e = t.fails("error", fz.array, "d", 1 << 50)
   t.match(e.message, "memory")
   t.equal(#fz.array("d", 10), 10)
@@ -169,7 +169,7 @@ tests["no reader sees half an element"] = function()
   p:join()
 end
 
-tests["who dies inside with holds nobody up"] = function()
+tests["a process that dies inside with blocks no other"] = function()
   local a = fz.array("i", 3)
   local p <close> = fz.process(function()
     a:with(function()

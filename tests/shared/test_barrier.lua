@@ -50,7 +50,7 @@ tests["of one: wait is never a wait"] = function()
   t.equal({ b.parties, b.n_waiting, b.broken, b.other }, { 1, 0, false, nil })
 end
 
-tests["wrong arguments are said where they are"] = function()
+tests["wrong arguments raise an error at the caller's line"] = function()
   t.match(t.wrong(function() fz.barrier() end), "number expected, got no value")
   t.match(t.wrong(function() fz.barrier(0) end), "must be from 1")
   t.match(t.wrong(function() fz.barrier(1 << 40) end), "must be from 1")
@@ -132,7 +132,7 @@ tests["in order of arrival, round after round; then as new"] = function()
   end
 end
 
-tests["the action runs once, in the last, before any goes on"] = function()
+tests["the action runs once, in the last process, before any other returns"] = function()
   local ran, late = fz.value("i", 0), fz.event()
   local b = fz.barrier(3, function()
     ran:add(1)
@@ -153,14 +153,14 @@ tests["the action runs once, in the last, before any goes on"] = function()
   t.equal(ran.value, 1)
 end
 
-tests["an action that raises: the others find it broken"] = function()
+tests["an action that raises breaks the barrier for all"] = function()
   local b = fz.barrier(3, function() error "no" end)
   local procs = waiters(b, 2)
   assert(not pcall(b.wait, b))
   all(procs, BROKEN)
 end
 
-tests["a wait that runs out, abort, reset: those that wait find it broken"] = function()
+tests["a timeout, abort and reset break the barrier for all waiters"] = function()
   local b = fz.barrier(4)
   local procs = waiters(b, 2)
   runs_out(b, 0.05)
@@ -179,7 +179,7 @@ tests["a wait that runs out, abort, reset: those that wait find it broken"] = fu
   all(procs, { 0, 1, 2 })
 end
 
-tests["broken and reset at once: those that waited find it broken"] = function()
+tests["abort and reset at once break it for all waiters"] = function()
   local b = fz.barrier(3)
   for _ = 1, 10 do
     local procs = waiters(b, 2)
@@ -220,7 +220,7 @@ tests["one that is killed in the action breaks it"] = function()
   t.equal(b.broken, true)
 end
 
-tests["who comes while the action runs waits for the next round"] = function()
+tests["a process that arrives while the action runs waits for the next round"] = function()
   local within, go = fz.event(), fz.event()
   local b = fz.barrier(2, function() within:set() go:wait(10) end)
   local procs = { fz.process(outcome, b):start(), fz.process(outcome, b):start() }
@@ -326,7 +326,7 @@ tests["eight in step, hundreds of rounds"] = function()
   t.equal(rounds.value, 200)
 end
 
-tests["killed, late, reset at any time: nobody hangs"] = function()
+tests["kills, timeouts and resets at any time leave no process hanging"] = function()
   local b, over = fz.barrier(4), fz.event()
   local function work(seed)
     math.randomseed(seed)

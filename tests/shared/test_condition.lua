@@ -97,7 +97,7 @@ tests["wait_for: the value of f once it is true, else a timeout"] = function()
   assert(is_free(c))
 end
 
-tests["wrong arguments are said where they are"] = function()
+tests["wrong arguments raise an error at the caller's line"] = function()
   t.match(t.wrong(function() fz.condition(5) end), "fzlua.Lock expected")
   t.match(t.wrong(function() fz.condition(fz.condition()) end), "fzlua.Lock expected")
   local c <const> = fz.condition()
@@ -112,7 +112,7 @@ tests["wrong arguments are said where they are"] = function()
   c:release()
 end
 
-tests["those that have waited longest are notified"] = function()
+tests["notify wakes the longest waiters first"] = function()
   for _, lock in ipairs { fz.lock(), fz.rlock() } do
     local c, n = fz.condition(lock), fz.value("i", 0)
     local events, procs = {}, {}
@@ -133,7 +133,7 @@ tests["those that have waited longest are notified"] = function()
   end
 end
 
-tests["nothing is kept for who waits later"] = function()
+tests["a notification is not kept for later waiters"] = function()
   local c, n = fz.condition(), fz.value("i", 0)
   c:with(function()
     c:notify()
@@ -146,7 +146,7 @@ tests["nothing is kept for who waits later"] = function()
   finish(p)
 end
 
-tests["a lock that is held many times is let go, and held as often again"] = function()
+tests["wait releases an rlock that is held many times, and acquires it as often"] = function()
   local c, n = fz.condition(), fz.value("i", 0)
   local p <close> = waiting(c, n, function()
     for _ = 1, 4 do c:acquire() end
@@ -195,7 +195,7 @@ tests["a notification is not lost to a waiter that is dead"] = function()
   finish(second)
 end
 
-tests["nor to one that dies before it goes on"] = function()
+tests["a notification is not lost to a waiter that dies when woken"] = function()
   local c, n, done = fz.condition(), fz.value("i", 0), fz.event()
   local first <close> = waiter(c, n)
   local second <close> = waiter(c, n, done)
@@ -208,7 +208,7 @@ tests["nor to one that dies before it goes on"] = function()
   finish(second)
 end
 
-tests["who dies with the lock is known to those that waited"] = function()
+tests["waiters learn that the holder of the lock died"] = function()
   local c, n = fz.condition(), fz.value("i", 0)
   local procs = { waiter(c, n), waiting(c, n, function()
     return c:wait_for(function() return n.value > 2 end)
@@ -246,7 +246,7 @@ tests["the next to acquire it, too"] = function()
   c:release()
 end
 
-tests["Ctrl-C in a wait: the lock is held, and the next waits as ever"] = function()
+tests["Ctrl-C in a wait acquires the lock first, and the next wait works"] = function()
   local out = t.interrupt [[
     local c = fz.condition()
     c:acquire()
@@ -334,7 +334,7 @@ tests["in messages, and its lock with it"] = function()
   t.equal(r:get(10), true)
 end
 
-tests["eight that wait, notify, give up and are killed: nobody hangs"] = function()
+tests["waits, notifications, timeouts and kills of eight processes leave none hanging"] = function()
   local c, items, made = fz.condition(), fz.value("i", 0), fz.value("i", 0)
   local taken, over = fz.value("i", 0), fz.event()
   local function consume(seed)

@@ -21,7 +21,7 @@ tests["set, clear, is_set, wait"] = function()
   t.equal({ e:wait(0) }, { nil, "timeout" })
 end
 
-tests["wrong arguments are said where they are"] = function()
+tests["wrong arguments raise an error at the caller's line"] = function()
   local e = fz.event()
   e:set()
   t.match(t.wrong(function() e:wait "now" end), "number expected")
@@ -42,7 +42,7 @@ local function waiters(n, e, ready)
   return procs
 end
 
-tests["all that wait go on, in processes made before and after"] = function()
+tests["set wakes all waiters, in processes made before and after"] = function()
   local e, ready = fz.event(), fz.semaphore(0)
   local procs = waiters(6, e, ready)
   e:set()
@@ -54,7 +54,7 @@ tests["all that wait go on, in processes made before and after"] = function()
   end
 end
 
-tests["set and cleared at once: those that waited go on"] = function()
+tests["set and clear at once wake all waiters"] = function()
   for _ = 1, 20 do
     local e, ready = fz.event(), fz.semaphore(0)
     local procs = waiters(2, e, ready)
@@ -69,7 +69,7 @@ tests["set and cleared at once: those that waited go on"] = function()
   end
 end
 
-tests["there and back, often; one that is killed meanwhile harms nobody"] = function()
+tests["a process that is killed between waits harms no other"] = function()
   local there, back = fz.event(), fz.event()
   local p <close> = fz.process(function()
     for _ = 1, 500 do

@@ -112,7 +112,7 @@ tests["many that are dropped while a child may have them take no time each"] = f
   p:join()
 end
 
-tests["what is collected is freed, with its memory"] = function()
+tests["a collected handle frees its object and memory"] = function()
   collectgarbage()
   for _ = 1, 12 do
     fz.array("d", 10 << 20):fill(1) -- 80 MB
@@ -233,7 +233,7 @@ tests["a reply queue per request costs little: through a queue"] = function()
   assert(bytes < 10 << 20, bytes)
 end
 
-tests["a queue that its maker has dropped, or closed, is that of the others"] = function()
+tests["a queue stays usable after its creator has dropped or closed it"] = function()
   local mine, out = fz.queue(), fz.queue()
   local p <close> = fz.process(function()
     local q = mine:get(20)
@@ -288,7 +288,7 @@ tests["a huge one that there is no memory for raises"] = function()
   t.match(e.message, "no memory for something shared")
 end
 
-tests["who waits for an event takes what its workers print and return meanwhile"] = function()
+tests["a wait for an event serves output and results of workers"] = function()
   local out, err, status = t.command("-e", [[
     local pool <close> = fz.pool(2)
     local event, told = fz.event(), 0
@@ -339,7 +339,7 @@ tests["so does one that waits for a value, a lock, a queue"] = function()
   end
 end
 
-tests["Ctrl-C ends a wait, and what is waited for is whole after it"] = function()
+tests["Ctrl-C ends a wait and leaves the object whole"] = function()
   for _, wait in ipairs { "event:wait()", "v:add(1)", "q:get()", "lock:acquire()" } do
     local script = t.file([[
       local event, v, inside, outside = fz.event(), fz.value("i"), fz.value("b"), fz.value("b")

@@ -46,14 +46,14 @@ both("acquire and release, each time", function(lock)
   end
 end)
 
-both("releasing what is not held raises", function(lock)
+both("releasing a lock that is not held raises", function(lock)
   t.match(t.fails("error", lock.release, lock), "does not hold the lock")
   lock:acquire()
   lock:release()
   t.fails("error", lock.release, lock)
 end)
 
-both("wrong arguments are said where they are", function(lock)
+both("wrong arguments raise an error at the caller's line", function(lock)
   t.match(t.wrong(function() lock:acquire "soon" end), "number expected, got string")
   t.match(t.wrong(function() lock.acquire(7) end), "fzlua.Lock expected, got number")
   t.match(t.wrong(function() lock.release() end), "fzlua.Lock expected")
@@ -202,7 +202,7 @@ both("one waits until another releases", function(lock)
   t.equal(p:result(10), "got it")
 end)
 
-both("who dies with it leaves it to the next", function(lock)
+both("a lock of a dead holder goes to the next waiter", function(lock)
   for _ = 1, 3 do
     local p <close> = holder(lock)
     p:kill()
@@ -216,7 +216,7 @@ both("who dies with it leaves it to the next", function(lock)
   end
 end)
 
-both("who dies in with or with a guard, too", function(lock)
+both("a holder that dies in with or with a guard abandons the lock", function(lock)
   local p <close> = holder(lock, function()
     lock:with(os.execute, "sleep 60")
   end)

@@ -101,7 +101,7 @@ return {
     for _, p in ipairs(ps) do p:join() end
   end,
 
-  ["what others only inherited keeps no end open"] = function()
+  ["an inherited handle that is not used keeps no end open"] = function()
     local ends, ps = {}, {}
     for i = 1, 3 do
       local a, b = fz.pipe()
@@ -145,7 +145,7 @@ return {
     t.equal({ a:recv(20) }, { [2] = "closed" })
   end,
 
-  ["an end that nobody refers to is over"] = function()
+  ["an end without a handle is closed"] = function()
     local a = fz.pipe()
     collectgarbage()
     collectgarbage()
@@ -171,7 +171,7 @@ return {
     p:join()
   end,
 
-  ["one that is in a message that nobody has read yet is not over"] = function()
+  ["an end inside an unread message is open"] = function()
     local q = fz.queue()
     local a, b = fz.pipe()
     local p = start(function()
@@ -240,7 +240,7 @@ return {
     p:join()
   end,
 
-  ["an end that is handed on waits for whoever reads it last"] = function()
+  ["an end that is passed on stays open until its last reader has it"] = function()
     local first, second = fz.queue(), fz.queue()
     local dispatcher = fz.process(function()
       second:put(first:get())
@@ -260,7 +260,7 @@ return {
     assert(dispatcher:join(10) and worker:join(10))
   end,
 
-  ["a message with an end is lost: nobody is left who could read it"] = function()
+  ["an end inside a message is closed if no other process is left"] = function()
     local lost = fz.queue()
     local p = fz.process(function() os.execute "sleep 60" end):start()
     local a, b = fz.pipe()

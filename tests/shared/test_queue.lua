@@ -5,7 +5,7 @@ local t = ...
 local function start(f, ...) return fz.process(f, ...):start() end
 
 return {
-  ["what is put comes out in order"] = function()
+  ["items come out in the order of put"] = function()
     local q = fz.queue()
     for i = 1, 20000 do q:put(i) end
     t.equal(q:size(), 20000)
@@ -170,7 +170,7 @@ return {
     t.equal({ q:get(), q:get(), q:get(), q:size() }, { 1, 2, 3, 0 })
   end,
 
-  ["close ends the waits of all others"] = function()
+  ["close ends the waits of all processes"] = function()
     local full, empty, said = fz.queue(1), fz.queue(), fz.queue()
     full:put(0)
     local ps = {}

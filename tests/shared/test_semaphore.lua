@@ -39,7 +39,7 @@ tests["a bounded one raises above what it began with"] = function()
   t.fails("error", most.release, most)
 end
 
-tests["wrong arguments are said where they are"] = function()
+tests["wrong arguments raise an error at the caller's line"] = function()
   t.match(t.wrong(function() fz.semaphore() end), "number expected, got no value")
   t.match(t.wrong(function() fz.semaphore(-1) end), "must not be negative")
   t.match(t.wrong(function() fz.bounded_semaphore(-1) end), "must not be negative")
@@ -86,7 +86,7 @@ tests["all that sleep are woken by as many releases"] = function()
   for _, p in ipairs(procs) do assert(p:join(10)) end
 end
 
-tests["a waiter that was woken and killed does not keep others asleep"] = function()
+tests["a waiter that is killed when woken keeps no other asleep"] = function()
   local s, done = fz.semaphore(0), fz.semaphore(0)
   local procs = {}
   for i = 1, 4 do

@@ -71,7 +71,7 @@ tests["the limits of every integer type are those of string.pack"] = function()
   end
 end
 
-tests["what is no such number raises, and changes nothing"] = function()
+tests["a value of another type raises and changes nothing"] = function()
   for code in (INTEGERS .. "fdn"):gmatch "." do
     local v = fz.value(code, 4)
     local before = v.value
@@ -193,7 +193,7 @@ local function is_free(v)
   return done
 end
 
-tests["the lock is free again whatever f does"] = function()
+tests["the lock is free again however f ends"] = function()
   local v = fz.value("i")
   local function overflow() return 1 + overflow() end
   local ways = {
@@ -222,7 +222,7 @@ tests["the lock is free again whatever f does"] = function()
   t.until_true(function() return is_free(v) end)
 end
 
-tests["what with does is one step for others, who read meanwhile"] = function()
+tests["with is one step for the other processes"] = function()
   local v, inside = fz.value("j"), fz.value("b")
   local function work()
     for _ = 1, 2000 do
@@ -264,7 +264,7 @@ tests["a write waits while another process is inside, a read does not"] = functi
   t.equal(v:add(1), 3)
 end
 
-tests["who dies inside with holds nobody up, however deep it was"] = function()
+tests["a process that dies inside nested with blocks no other"] = function()
   local v = fz.value("i", 1)
   for _ = 1, 3 do
     local p <close> = fz.process(function()
@@ -282,7 +282,7 @@ tests["who dies inside with holds nobody up, however deep it was"] = function()
   t.equal(v.value, 10)
 end
 
-tests["who dies while others wait for it holds nobody up"] = function()
+tests["a process that dies inside with releases its waiters"] = function()
   local v, entered = fz.value("i"), fz.value("b")
   local list = {}
   local p <close> = fz.process(function()
@@ -324,7 +324,7 @@ tests["it works in this process alone"] = function()
   t.equal(v.value, 7)
 end
 
-tests["other work goes on while one waits for a value"] = function()
+tests["a wait for a value serves the results of workers"] = function()
   local v, entered = fz.value("i"), fz.value("b")
   local pool <close> = fz.pool(1)
   local told
