@@ -143,7 +143,8 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers = 1; /* a second one might get a rest with slots again */
+	b->opts.workers =
+	    1; /* a second one might get a rest with slots again */
 	place_init(b, BATCH_TEST_MAX, 300);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
 		t.items[i] =
