@@ -36,7 +36,6 @@ LUA_CFLAGS := -I$(dir $(or $(firstword $(wildcard $(addprefix $(LUA)/,lua.h src/
 LUA_LIBS   := $(or $(firstword $(wildcard $(addsuffix /liblua*.a,$(LUA) $(LUA)/src $(LUA)/lib))), \
 	$(error no liblua.a in $(LUA)))
 endif
-JSON_LIBS  := $(or $(call static,libjansson.a),$(shell $(PKG_CONFIG) --libs jansson 2>/dev/null))
 TEXT_LIBS  := $(or $(call static,libutf8proc.a),$(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null))
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -49,8 +48,8 @@ ALL_CFLAGS  = $(OWN_CFLAGS) $(CFLAGS)
 # Symbols are bound at the start, because each worker would bind them again, with
 # page faults.
 MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_LIBS) \
-	-Wl,--no-whole-archive $(JSON_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
-TEST_LIBS  := $(LUA_LIBS) $(JSON_LIBS) $(TEXT_LIBS) -lcmocka -lm -ldl -lpthread
+	-Wl,--no-whole-archive $(TEXT_LIBS) -lm -ldl -lpthread
+TEST_LIBS  := $(LUA_LIBS) $(TEXT_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,
 
 # Print the target; with V=1 make prints the command instead.
@@ -202,8 +201,9 @@ asan-build:
 	+$(ASAN) all tests
 fuzz:
 	+$(ASAN) fuzz-here FUZZ_RUNS=$(FUZZ_RUNS)
-fuzz-here: $(FUZZBIN)
-	@set -e; for f in $(FUZZBIN); do echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
+fuzz-here: $(FUZZBIN) $(BIN)
+	@set -e; for f in $(FUZZBIN) '$(BIN) tests/fuzz/fuzz_json.lua'; do \
+	    echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
 
 SOAK ?= 10
 soak:

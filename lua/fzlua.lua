@@ -66,7 +66,9 @@ local LAZY = {
   run_scripts = { "fzlua.exec", "run_scripts" },
 }
 
--- A message may bring a proxy before this process has loaded fzlua.proxy.
+-- A message may bring objects of these classes before this process has loaded fzlua.json and
+-- fzlua.proxy.
+core.register_class("fzlua.Object", { __name = "fzlua.Object", __jsontype = "object" })
 core.register_class("fzlua.Proxy", {
   __fzunpack = function(packed) return require "fzlua.proxy".unpack(packed) end,
 })

@@ -34,7 +34,7 @@ local C_LAYERS = {
     "registered", "contents", "cells cells_state", "garbage", "cells_note", "cells_value",
     "format", "scalar", "path", "encode_writer", "encode_string", "encode", "encode_table",
     "warning", "codec", "decode", "decode_object", "encode_class", "encode_object", "items",
-    "lcodec", "ljson", "ltext", "ltraceback"},
+    "lcodec", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "exit", "call call_state", "call_batch", "port_io",
     "process_main", "worker_main"},
   {dir = "bind/", lua = true, "lsink lloop", "open"},
@@ -55,7 +55,7 @@ local HEADERS = {lcodec = "codec", open = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
-  {"error", "defaults", "made", "check", "log"},
+  {"error", "defaults", "made", "check", "log", "json"},
   {"wait", "callback", "future", "async_result", "mapping"},
   {"map", "imap", "pool", "process", "session", "exec", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},

@@ -309,7 +309,7 @@ end
 -- Print outputs as JSON. A value without a JSON form is printed as null. Returns the exit status.
 local function print_json(output, names)
   local refused = {}
-  local text, count = core.json_encode(output, names, refused)
+  local text, count = require "fzlua.json".encode(output, names, refused)
   io.write(text, "\n")
   for _, message in ipairs(refused) do complain("output " .. message:sub(2)) end
   if count > #refused then

@@ -2,7 +2,7 @@
 --
 -- Wrong use raises the message as a plain string.
 
-local core = require "fzlua.core"
+local json = require "fzlua.json"
 
 local inputs = {}
 
@@ -23,7 +23,7 @@ end
 
 -- The value of a JSON text; `what` names its source in errors.
 local function read_json(text, what)
-  local ok, value = pcall(core.json_decode, text)
+  local ok, value = pcall(json.decode, text)
   if not ok then fail("%s: %s", what, value.message) end
   return value
 end
@@ -40,7 +40,7 @@ end
 local function number_of(text)
   local number = tonumber(text)
   local is_finite = number and number - number == 0
-  return is_finite and core.json_encode(number) == text and number or nil
+  return is_finite and json.encode(number) == text and number or nil
 end
 
 local JSON_START = { ["{"] = true, ["["] = true, ['"'] = true }
@@ -49,7 +49,7 @@ local function read_value(name, text)
   if text:sub(1, 1) == "@" then return read_file(text:sub(2), "input " .. name) end
   if text == "true" or text == "false" then return text == "true" end
   if JSON_START[text:sub(1, 1)] then
-    local ok, value = pcall(core.json_decode, text)
+    local ok, value = pcall(json.decode, text)
     if ok then return value end
   end
   return number_of(text) or text
