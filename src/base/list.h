@@ -35,6 +35,13 @@ fz_list_first(const struct fz_list *head)
 	return head->next != head ? head->next : NULL;
 }
 
+/* The youngest link; NULL if the list is empty. */
+static inline struct fz_list *
+fz_list_last(const struct fz_list *head)
+{
+	return head->prev != head ? head->prev : NULL;
+}
+
 /* Append a link that is not in a list. */
 static inline void
 fz_list_push(struct fz_list *head, struct fz_list *link)

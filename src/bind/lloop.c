@@ -29,7 +29,7 @@ static const char loop_key, on_wake_key;
 
 struct lloop {
 	struct fz_engine engine;
-	struct fz_local *locals;
+	struct fz_list locals; /* runs whose functions run in this process */
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
 	lua_State *task; /* the coroutine whose waits yield; NULL: none */
@@ -83,24 +83,13 @@ fz_lloop_engine(lua_State *L)
 void
 fz_lloop_add_local(lua_State *L, struct fz_local *local)
 {
-	struct lloop *ll = get(L);
-
-	local->next = ll->locals;
-	local->prev = &ll->locals;
-	if (local->next != NULL)
-		local->next->prev = &local->next;
-	ll->locals = local;
+	fz_list_push(&get(L)->locals, &local->link);
 }
 
 void
 fz_lloop_drop_local(struct fz_local *local)
 {
-	if (local->prev == NULL)
-		return;
-	*local->prev = local->next;
-	if (local->next != NULL)
-		local->next->prev = local->prev;
-	local->prev = NULL;
+	fz_list_remove(&local->link);
 }
 
 void
@@ -204,11 +193,15 @@ fz_lloop_wake_fd(lua_State *L)
 	return ll->wake[1];
 }
 
+/* Run one function of the youngest run that has any. */
 static int
 work_local(lua_State *L, struct lloop *ll)
 {
-	for (struct fz_local *local = ll->locals; local != NULL;
-	     local = local->next) {
+	for (struct fz_list *link = ll->locals.prev; link != &ll->locals;
+	     link = link->prev) {
+		struct fz_local *local =
+		    FZ_CONTAINER_OF(link, struct fz_local, link);
+
 		if (local->work(L, local))
 			return 1;
 	}
@@ -260,7 +253,8 @@ step_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
 		fz_garbage_catch_up(ll->garbage, L);
 		fz_lloop_check(L);
 		fz_lsink_check(L, &ll->sink);
-		if (ll->engine.wake_count != count || ll->locals != NULL)
+		if (ll->engine.wake_count != count ||
+		    fz_list_first(&ll->locals) != NULL)
 			return 1;
 	} while (until_ns == FZ_CLOCK_NEVER || fz_clock_ns() < until_ns);
 	return 0;
@@ -305,7 +299,8 @@ fz_lloop_is_idle(lua_State *L)
 		       (ll->heap_watch.fd != -1 ? 1U : 0) +
 		       (ll->rest.place != 0 ? 1U : 0);
 
-	return ll->locals == NULL && fz_loop_nwatched(ll->engine.loop) == own;
+	return fz_list_first(&ll->locals) == NULL &&
+	       fz_loop_nwatched(ll->engine.loop) == own;
 }
 
 static void
@@ -537,6 +532,7 @@ static void
 in_child(struct fz_fork_hook *hook)
 {
 	struct lloop *ll = FZ_CONTAINER_OF(hook, struct lloop, hook);
+	struct fz_list *local;
 
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
 	fz_loop_unwatch(ll->engine.loop, &ll->heap_watch);
@@ -545,8 +541,8 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->pending = NULL;
 	ll->running = ll->task = NULL;
-	while (ll->locals != NULL)
-		fz_lloop_drop_local(ll->locals);
+	while ((local = fz_list_first(&ll->locals)) != NULL)
+		fz_list_remove(local);
 }
 
 /* check_free(): raise if a value is being packed for the engine */
@@ -595,6 +591,7 @@ fz_lloop_open(lua_State *L)
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->heap_watch = (struct fz_watch){ .fd = -1, .ready = heap_woke };
 	ll->rest.fired = rested;
+	fz_list_init(&ll->locals);
 	ll->hook.in_child = in_child;
 	ll->garbage = fz_garbage_open(L);
 	if (luaL_newmetatable(L, LOOP_TYPE))

@@ -8,6 +8,8 @@
 
 #include <lua.h>
 
+#include "base/list.h"
+
 struct fz_engine;
 struct fz_lsink;
 
@@ -21,7 +23,7 @@ struct fz_engine *fz_lloop_engine(lua_State *L);
 struct fz_local {
 	/* Run one function, if any is ready; returns whether it did. */
 	int (*work)(lua_State *L, struct fz_local *local);
-	struct fz_local *next, **prev;
+	struct fz_list link; /* in the list of the loop */
 };
 
 void fz_lloop_add_local(lua_State *L, struct fz_local *local);

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "base/err.h"
 #include "base/vec.h"
 #include "os/fd.h"
@@ -17,17 +18,29 @@ enum {
 
 struct fz_loop {
 	int epfd; /* -1: opened again by the next watch or step */
-	struct fz_watch
-	    *watches[2];        /* [0]: others, [1]: on private descriptors */
+	struct fz_list
+	    watches[2];         /* [0]: others, [1]: on private descriptors */
 	struct fz_timer **heap; /* heap[1] fires first; heap[0] is not used */
 	size_t ntimers, heap_cap;
-	struct fz_defer *defers, **last_defer;
-	struct fz_fork_hook *hooks;
+	struct fz_list defers; /* deferred calls, in order */
+	struct fz_list hooks;
 	struct fz_spin spin;
 	/* The events being handled; unwatch removes those of its watch. */
 	struct epoll_event batch[LOOP_BATCH];
 	int nbatch, at;
 };
+
+static struct fz_watch *
+watch_of(struct fz_list *link)
+{
+	return FZ_CONTAINER_OF(link, struct fz_watch, link);
+}
+
+static struct fz_defer *
+defer_of(struct fz_list *link)
+{
+	return FZ_CONTAINER_OF(link, struct fz_defer, link);
+}
 
 static uint32_t
 epoll_events(unsigned events)
@@ -55,9 +68,12 @@ epoll_edit(const struct fz_loop *loop, int op, struct fz_watch *watch, int fd,
 
 /* Add a list of watches to the epoll set. Closed descriptors are skipped. */
 static int
-add_all(const struct fz_loop *loop, struct fz_watch *list)
+add_all(const struct fz_loop *loop, const struct fz_list *list)
 {
-	for (struct fz_watch *w = list; w != NULL; w = w->next) {
+	for (struct fz_list *link = list->next; link != list;
+	     link = link->next) {
+		struct fz_watch *w = watch_of(link);
+
 		if (epoll_edit(loop, EPOLL_CTL_ADD, w, w->fd, w->events) != 0 &&
 		    errno != EBADF)
 			return -1;
@@ -78,8 +94,8 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 		fz_fd_close(&loop->epfd);
 		return -1;
 	}
-	if (add_all(loop, loop->watches[0]) == 0 &&
-	    add_all(loop, loop->watches[1]) == 0)
+	if (add_all(loop, &loop->watches[0]) == 0 &&
+	    add_all(loop, &loop->watches[1]) == 0)
 		return 0;
 	fz_err_sys(err, errno, "epoll_ctl");
 	fz_fd_close(&loop->epfd);
@@ -96,7 +112,10 @@ fz_loop_new(struct fz_err *err)
 		return NULL;
 	}
 	loop->epfd = -1;
-	loop->last_defer = &loop->defers;
+	fz_list_init(&loop->watches[0]);
+	fz_list_init(&loop->watches[1]);
+	fz_list_init(&loop->defers);
+	fz_list_init(&loop->hooks);
 	if (open_epoll(loop, err) != 0) {
 		free(loop);
 		return NULL;
@@ -123,36 +142,34 @@ fz_loop_busy(struct fz_loop *loop, bool more)
 		loop->spin.nbusy--;
 }
 
+static unsigned
+count(const struct fz_list *list)
+{
+	unsigned n = 0;
+
+	for (struct fz_list *link = list->next; link != list; link = link->next)
+		n++;
+	return n;
+}
+
 unsigned
 fz_loop_nwatched(const struct fz_loop *loop)
 {
-	unsigned n = (unsigned)loop->ntimers + (loop->defers != NULL);
-
-	for (int i = 0; i < 2; i++) {
-		for (const struct fz_watch *w = loop->watches[i]; w != NULL;
-		     w = w->next)
-			n++;
-	}
-	return n;
+	return (unsigned)loop->ntimers + (count(&loop->defers) != 0) +
+	       count(&loop->watches[0]) + count(&loop->watches[1]);
 }
 
 int
 fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
     unsigned events, struct fz_err *err)
 {
-	struct fz_watch **list = &loop->watches[fz_fd_is_private(fd)];
-
 	if (open_epoll(loop, err) != 0)
 		return -1;
 	if (epoll_edit(loop, EPOLL_CTL_ADD, watch, fd, events) != 0)
 		return fz_err_sys(err, errno, "epoll_ctl");
 	watch->fd = fd;
 	watch->events = events;
-	watch->next = *list;
-	watch->prev = list;
-	if (watch->next != NULL)
-		watch->next->prev = &watch->next;
-	*list = watch;
+	fz_list_push(&loop->watches[fz_fd_is_private(fd)], &watch->link);
 	return 0;
 }
 
@@ -188,9 +205,7 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 		if (loop->batch[i].data.ptr == watch)
 			loop->batch[i].data.ptr = NULL;
 	}
-	*watch->prev = watch->next;
-	if (watch->next != NULL)
-		watch->next->prev = watch->prev;
+	fz_list_remove(&watch->link);
 	watch->fd = -1;
 	errno = saved;
 }
@@ -272,48 +287,26 @@ fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer)
 void
 fz_loop_defer(struct fz_loop *loop, struct fz_defer *defer)
 {
-	if (defer->pending)
-		return;
-	defer->pending = true;
-	defer->next = NULL;
-	*loop->last_defer = defer;
-	loop->last_defer = &defer->next;
+	if (!fz_list_is_linked(&defer->link))
+		fz_list_push(&loop->defers, &defer->link);
 }
 
 void
-fz_loop_undefer(struct fz_loop *loop, struct fz_defer *defer)
+fz_loop_undefer(struct fz_defer *defer)
 {
-	struct fz_defer **at = &loop->defers;
-
-	if (!defer->pending)
-		return;
-	while (*at != defer)
-		at = &(*at)->next;
-	*at = defer->next;
-	if (*at == NULL)
-		loop->last_defer = at;
-	defer->pending = false;
+	fz_list_remove(&defer->link);
 }
 
 void
 fz_loop_hook(struct fz_loop *loop, struct fz_fork_hook *hook)
 {
-	hook->next = loop->hooks;
-	hook->prev = &loop->hooks;
-	if (hook->next != NULL)
-		hook->next->prev = &hook->next;
-	loop->hooks = hook;
+	fz_list_push(&loop->hooks, &hook->link);
 }
 
 void
 fz_loop_unhook(struct fz_fork_hook *hook)
 {
-	if (hook->prev == NULL)
-		return;
-	*hook->prev = hook->next;
-	if (hook->next != NULL)
-		hook->next->prev = hook->prev;
-	hook->prev = NULL;
+	fz_list_remove(&hook->link);
 }
 
 static unsigned
@@ -336,7 +329,7 @@ wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 
 	if (loop->ntimers != 0 && loop->heap[1]->at_ns < at)
 		at = loop->heap[1]->at_ns;
-	if (loop->defers == NULL)
+	if (fz_list_first(&loop->defers) == NULL)
 		ms = fz_clock_poll_ms(
 		    at != FZ_CLOCK_NEVER && at != 0 ? fz_clock_ns() : 0, at);
 	loop->at = 0;
@@ -390,19 +383,16 @@ fire_timers(struct fz_loop *loop)
 static int
 call_deferred(struct fz_loop *loop)
 {
+	struct fz_list *link;
 	int called = 0;
 
-	for (int round = 0; loop->defers != NULL && round < LOOP_ROUNDS;
-	     round++) {
-		size_t n = 0;
-
-		for (struct fz_defer *d = loop->defers; d != NULL; d = d->next)
-			n++;
-		for (; loop->defers != NULL && n > 0; n--) {
-			struct fz_defer *defer = loop->defers;
-
-			fz_loop_undefer(loop, defer);
-			defer->call(defer);
+	for (int round = 0; round < LOOP_ROUNDS; round++) {
+		for (unsigned n = count(&loop->defers); n > 0; n--) {
+			link = fz_list_first(&loop->defers);
+			if (link == NULL)
+				break;
+			fz_list_remove(link);
+			defer_of(link)->call(defer_of(link));
 			called = 1;
 		}
 	}
@@ -434,29 +424,42 @@ fz_loop_flush(struct fz_loop *loop)
 	call_deferred(loop);
 }
 
+/* The youngest first. A hook may remove itself. */
+static void
+call_hooks(struct fz_list *hooks)
+{
+	struct fz_fork_hook *hook;
+	struct fz_list *older;
+
+	for (struct fz_list *link = hooks->prev; link != hooks; link = older) {
+		older = link->prev;
+		hook = FZ_CONTAINER_OF(link, struct fz_fork_hook, link);
+		hook->in_child(hook);
+	}
+}
+
 void
 fz_loop_in_child(struct fz_loop *loop)
 {
+	struct fz_list *link;
+
 	/*
 	 * First, because the epoll set is shared with the parent and must not
 	 * be edited.
 	 */
 	fz_fd_close(&loop->epfd);
-	for (struct fz_fork_hook *h = loop->hooks, *next; h != NULL; h = next) {
-		next = h->next;
-		h->in_child(h);
-	}
+	call_hooks(&loop->hooks);
 	for (size_t i = 1; i <= loop->ntimers; i++)
 		loop->heap[i]->place = 0;
 	loop->ntimers = 0;
-	while (loop->watches[0] != NULL)
-		fz_loop_unwatch(loop, loop->watches[0]);
+	while ((link = fz_list_first(&loop->watches[0])) != NULL)
+		fz_loop_unwatch(loop, watch_of(link));
 	/*
 	 * Their owners stay unwritten, because a write copies a page of each.
 	 */
-	loop->watches[1] = NULL;
-	while (loop->defers != NULL)
-		fz_loop_undefer(loop, loop->defers);
+	fz_list_init(&loop->watches[1]);
+	while ((link = fz_list_first(&loop->defers)) != NULL)
+		fz_list_remove(link);
 	fz_fd_close_private();
 	loop->nbatch = 0;
 	loop->spin = (struct fz_spin){ 0 };

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/list.h"
+
 struct fz_err;
 struct fz_loop;
 
@@ -21,7 +23,7 @@ struct fz_watch {
 	int fd;          /* -1: not watched */
 	unsigned events; /* FZ_LOOP_READ | FZ_LOOP_WRITE */
 	void (*ready)(struct fz_watch *watch, unsigned events);
-	struct fz_watch *next, **prev; /* list of the loop's watches */
+	struct fz_list link; /* in the loop's list of watches */
 };
 
 struct fz_timer {
@@ -33,14 +35,13 @@ struct fz_timer {
 /* A call that is made once, at the end of the step in which it was deferred. */
 struct fz_defer {
 	void (*call)(struct fz_defer *defer);
-	struct fz_defer *next;
-	bool pending;
+	struct fz_list link; /* in the loop's list of deferred calls */
 };
 
 /* Called in a forked child, to drop what belongs to the parent. */
 struct fz_fork_hook {
 	void (*in_child)(struct fz_fork_hook *hook);
-	struct fz_fork_hook *next, **prev;
+	struct fz_list link; /* in the loop's list of hooks */
 };
 
 /* NULL and `err` on failure. */
@@ -68,7 +69,7 @@ int fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns);
 void fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer);
 
 void fz_loop_defer(struct fz_loop *loop, struct fz_defer *defer);
-void fz_loop_undefer(struct fz_loop *loop, struct fz_defer *defer);
+void fz_loop_undefer(struct fz_defer *defer);
 
 void fz_loop_hook(struct fz_loop *loop, struct fz_fork_hook *hook);
 void fz_loop_unhook(struct fz_fork_hook *hook);

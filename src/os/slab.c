@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include "base/container.h"
+#include "base/list.h"
+
 #define SPAN_SIZE ((size_t)64 << 10)
 enum { CHUNK_SPANS = FZ_SLAB_CHUNK / SPAN_SIZE };
 #define ALL_SPANS UINT32_MAX
@@ -39,11 +42,11 @@ struct span {
 	uint32_t taken;  /* generation in which the span got its class */
 	uint32_t size;   /* bytes of a block */
 	uint32_t class;
-	struct span *next, *prev;
+	struct fz_list link; /* in the list of its class */
 };
 
 struct chunk {
-	struct chunk *next, *prev; /* links of `open_chunks` */
+	struct fz_list link; /* in `open_chunks` */
 	uint32_t listed; /* generation in which it is in `open_chunks`, or 0 */
 	uint32_t empty;  /* bit per span: it has no class */
 	uint32_t idle;   /* bit per empty span: its memory was not returned */
@@ -59,7 +62,7 @@ struct class
 {
 	struct span
 	    *current; /* span whose free blocks are in the list; NULL: none */
-	struct span *first, *last; /* other spans with free blocks */
+	struct fz_list spans; /* others with free blocks */
 };
 
 /* Sixteen classes of one unit each, then twelve of four units. */
@@ -71,11 +74,12 @@ const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1] = { 0, 0,
 
 struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
 
+/* A head that is all zero, before the first chunk, is an empty list, too. */
 static struct class classes[FZ_SLAB_CLASSES];
-static struct chunk *open_chunks; /* chunks with empty spans */
-static uint32_t generation = 1;   /* incremented in each forked child */
-static uint32_t nchunks;          /* made by this process */
-static uint32_t nused, nidle;     /* spans used and idle in this process */
+static struct fz_list open_chunks; /* chunks with empty spans */
+static uint32_t generation = 1;    /* incremented in each forked child */
+static uint32_t nchunks;           /* made by this process */
+static uint32_t nused, nidle;      /* spans used and idle in this process */
 
 static uint32_t
 size_of(unsigned class)
@@ -109,65 +113,40 @@ span_start(struct span *span)
 static void
 list_chunk(struct chunk *chunk)
 {
-	chunk->prev = NULL;
-	chunk->next = open_chunks;
-	if (open_chunks != NULL)
-		open_chunks->prev = chunk;
-	open_chunks = chunk;
+	fz_list_push(&open_chunks, &chunk->link);
 	chunk->listed = generation;
 }
 
 static void
 unlist_chunk(struct chunk *chunk)
 {
-	if (chunk->prev != NULL)
-		chunk->prev->next = chunk->next;
-	else
-		open_chunks = chunk->next;
-	if (chunk->next != NULL)
-		chunk->next->prev = chunk->prev;
+	fz_list_remove(&chunk->link);
 	chunk->listed = 0;
 }
 
 static void
 list_span(struct span *span)
 {
-	struct class *class = &classes[span->class];
-
-	span->next = NULL;
-	span->prev = class->last;
-	if (class->last != NULL)
-		class->last->next = span;
-	else
-		class->first = span;
-	class->last = span;
+	fz_list_push(&classes[span->class].spans, &span->link);
 	span->listed = generation;
 }
 
 static void
-unlist_span(struct span *span)
+init_lists(void)
 {
-	struct class *class = &classes[span->class];
-
-	if (span->prev != NULL)
-		span->prev->next = span->next;
-	else
-		class->first = span->next;
-	if (span->next != NULL)
-		span->next->prev = span->prev;
-	else
-		class->last = span->prev;
+	for (unsigned i = 0; i < FZ_SLAB_CLASSES; i++) {
+		classes[i].current = NULL;
+		fz_list_init(&classes[i].spans);
+		fz_slab_lists[i] = NULL;
+	}
+	fz_list_init(&open_chunks);
 }
 
 /* A child allocates nothing from memory that it shares with its parent. */
 static void
 in_child(void)
 {
-	for (unsigned i = 0; i < FZ_SLAB_CLASSES; i++) {
-		classes[i] = (struct class){ NULL, NULL, NULL };
-		fz_slab_lists[i] = NULL;
-	}
-	open_chunks = NULL;
+	init_lists();
 	generation++;
 	nchunks = nused = nidle = 0;
 }
@@ -178,8 +157,8 @@ watch_forks(void)
 {
 	static int rc = -1;
 
-	if (rc == -1)
-		rc = pthread_atfork(NULL, NULL, in_child);
+	if (rc != 0 && (rc = pthread_atfork(NULL, NULL, in_child)) == 0)
+		init_lists();
 	return rc == 0;
 }
 
@@ -255,13 +234,13 @@ trim_chunk(struct chunk *chunk)
 static void
 trim_until(uint32_t most)
 {
-	struct chunk *next;
+	struct fz_list *older;
 
-	for (struct chunk *c = open_chunks; c != NULL && nidle > most;
-	     c = next) {
-		next = c->next;
-		if (c->idle != 0)
-			trim_chunk(c);
+	for (struct fz_list *link = open_chunks.prev;
+	     nidle > most && link != &open_chunks; link = older) {
+		older = link->prev;
+		if (chunk_of(link)->idle != 0)
+			trim_chunk(chunk_of(link));
 	}
 }
 
@@ -269,7 +248,8 @@ trim_until(uint32_t most)
 static struct span *
 span_new(unsigned class)
 {
-	struct chunk *chunk = open_chunks != NULL ? open_chunks : chunk_new();
+	const struct fz_list *youngest = fz_list_last(&open_chunks);
+	struct chunk *chunk = youngest ? chunk_of(youngest) : chunk_new();
 	struct span *span;
 	unsigned i;
 
@@ -357,16 +337,19 @@ fz_slab_refill(unsigned number)
 {
 	struct class *class = &classes[number];
 	struct fz_slab_block *block = NULL;
+	struct fz_list *oldest;
 
 	while (class->current == NULL ||
 	       (block = take_blocks(class->current)) == NULL) {
 		if (class->current != NULL)
 			class->current->listed = 0; /* it is full */
-		class->current = class->first;
-		if (class->first != NULL)
-			unlist_span(class->first);
-		else if ((class->current = span_new(number)) == NULL)
+		oldest = fz_list_first(&class->spans);
+		class->current =
+		    oldest != NULL ? FZ_CONTAINER_OF(oldest, struct span, link)
+				   : span_new(number);
+		if (class->current == NULL)
 			return NULL;
+		fz_list_remove(&class->current->link);
 	}
 	fz_slab_lists[number] = block->next;
 	return block;
@@ -389,7 +372,7 @@ span_freed(struct span *span, struct fz_slab_block *block)
 	}
 	if (span->used != 0 || span == class->current)
 		return;
-	unlist_span(span);
+	fz_list_remove(&span->link);
 	span_free(span);
 }
 

@@ -386,7 +386,7 @@ fz_dispatcher_leave(struct fz_dispatcher *d)
 		fz_pool_leave(d->lanes[i].pool, &d->user);
 	d->joined = false;
 	fz_loop_disarm(loop_of(d), &d->look);
-	fz_loop_undefer(loop_of(d), &d->dispatch);
+	fz_loop_undefer(&d->dispatch);
 }
 
 void

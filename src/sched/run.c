@@ -36,7 +36,7 @@ finish(struct fz_run *run)
 	run->done = true;
 	fz_changed(&run->change);
 	fz_loop_disarm(loop, &run->deadline);
-	fz_loop_undefer(loop, &run->settle);
+	fz_loop_undefer(&run->settle);
 	fz_dispatcher_leave(&run->dispatcher);
 	if (run->local == NULL)
 		fz_dispatcher_flush(&run->dispatcher);
@@ -172,7 +172,7 @@ fz_run_free(struct fz_run *run)
 		return;
 	fz_run_cancel(run, FZ_ERR_CANCELLED, "the run was closed");
 	/* A local one may have been done before its last node ended. */
-	fz_loop_undefer(run->opts.engine->loop, &run->settle);
+	fz_loop_undefer(&run->settle);
 	fz_dispatcher_fini(&run->dispatcher);
 	fz_change_fini(&run->change);
 	fz_loop_unhook(&run->hook);

@@ -249,7 +249,7 @@ fz_slots_unref(struct fz_slots *slots)
 	if (slots->ntokens != 0)
 		fz_slots_give_up_tokens(slots, 0);
 	close_pipe(slots);
-	fz_loop_undefer(slots->engine->loop, &slots->settle);
+	fz_loop_undefer(&slots->settle);
 	fz_loop_unhook(&slots->hook);
 	free(slots->tokens);
 	free(slots->environ_);

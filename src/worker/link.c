@@ -173,7 +173,7 @@ fz_link_end_frame(struct fz_link *link, size_t start, struct fz_err *err)
 void
 fz_link_write(struct fz_link *link)
 {
-	fz_loop_undefer(loop_of(link), &link->flush);
+	fz_loop_undefer(&link->flush);
 	flush(link);
 }
 
@@ -197,7 +197,7 @@ fz_link_free(struct fz_link *link)
 {
 	if (link == NULL)
 		return;
-	fz_loop_undefer(loop_of(link), &link->flush);
+	fz_loop_undefer(&link->flush);
 	close_end(link, &link->out);
 	close_end(link, &link->in);
 	close_worker_ends(link);

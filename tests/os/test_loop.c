@@ -112,7 +112,7 @@ thing_fini(struct thing *t)
 {
 	fz_loop_unwatch(t->loop, &t->watch);
 	fz_loop_disarm(t->loop, &t->timer);
-	fz_loop_undefer(t->loop, &t->defer);
+	fz_loop_undefer(&t->defer);
 	fz_fd_close(&t->fd[0]);
 	fz_fd_close(&t->fd[1]);
 }
@@ -401,8 +401,8 @@ test_loop_calls_what_was_deferred_once(void **state)
 	fz_loop_defer(loop, &a.defer);
 	fz_loop_defer(loop, &a.defer);
 	fz_loop_defer(loop, &c.defer);
-	fz_loop_undefer(loop, &c.defer);
-	fz_loop_undefer(loop, &c.defer);
+	fz_loop_undefer(&c.defer);
+	fz_loop_undefer(&c.defer);
 	assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
 	assert_int_equal(a.ncalls, 1);
 	assert_int_equal(b.ncalls, 1);
@@ -435,7 +435,7 @@ child_checks(struct fz_loop *loop, struct thing *t, struct thing *u)
 	bad |= (t->ncalls != 1) << 0;
 	bad |= (u->ncalls != 1) << 1;
 	bad |= (t->watch.fd != -1 || t->timer.place != 0) << 2;
-	bad |= t->defer.pending << 3;
+	bad |= fz_list_is_linked(&t->defer.link) << 3;
 	/* The loop is usable, with an epoll set of its own. */
 	bad |=
 	    (fz_loop_watch(loop, &t->watch, t->fd[0], FZ_LOOP_READ, NULL) != 0)

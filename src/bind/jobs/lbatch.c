@@ -287,7 +287,7 @@ static int
 batch_wait_alone(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
-	bool can = lb->ll.local.prev == NULL;
+	bool can = !fz_list_is_linked(&lb->ll.local.link);
 
 	if (can)
 		fz_lloop_wait(L, fz_lbatch_is_done, lb);

@@ -266,6 +266,6 @@ fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 		fz_garbage_catch_up(fz_garbage_open(L), L);
 		return;
 	}
-	if (!fz_batch_done(lb->batch) && lb->ll.local.prev == NULL)
+	if (!fz_batch_done(lb->batch) && !fz_list_is_linked(&lb->ll.local.link))
 		fz_llocal_start(L, &lb->ll, idx, call_next);
 }

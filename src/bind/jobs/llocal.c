@@ -52,7 +52,7 @@ fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx, lua_CFunction next)
 void
 fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
 {
-	if (ll->local.prev == NULL)
+	if (!fz_list_is_linked(&ll->local.link))
 		return;
 	fz_lloop_drop_local(&ll->local);
 	lua_pushnil(L);
