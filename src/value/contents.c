@@ -60,10 +60,8 @@ fz_contents_begin(struct fz_contents *c, lua_State *L,
 static int
 no_memory(lua_State *L)
 {
-	struct fz_err err;
-
-	fz_err_nomem(&err, "the comparison of a function");
-	return fz_lerror_raise(L, &err);
+	return fz_lerror_fail(
+	    L, FZ_ERR_MEMORY, "no memory for the comparison of a function");
 }
 
 static void

@@ -24,12 +24,10 @@ enum {
 int
 fz_decode_refuse(const struct fz_decoder *d, const char *what)
 {
-	struct fz_err err;
-
-	fz_err_set(&err, FZ_ERR_ERROR, "not a packed message: %s at byte %zu",
-	    what, (size_t)(d->in.p - d->start));
 	luaL_checkstack(d->L, 10, NULL);
-	return fz_lerror_raise(d->L, &err);
+	return fz_lerror_fail(d->L, FZ_ERR_ERROR,
+	    "not a packed message: %s at byte %zu", what,
+	    (size_t)(d->in.p - d->start));
 }
 
 static inline unsigned

@@ -28,12 +28,9 @@ need_functions(const struct fz_decoder *d)
 static int
 raise_unknown(lua_State *L, const char *noun, int name, const char *by)
 {
-	struct fz_err err;
-
-	fz_err_set(&err, FZ_ERR_ERROR,
+	return fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "%s '%.80s' is not registered here (call %s " EARLIER ")", noun,
 	    lua_tostring(L, name), by);
-	return fz_lerror_raise(L, &err);
 }
 
 void
@@ -369,16 +366,14 @@ push_module(struct fz_decoder *d)
 	lua_State *L = d->L;
 	int name = lua_gettop(L) + 1;
 	const char *why;
-	struct fz_err err;
 
 	fz_decode_name(d);
 	if (fz_byname_require(L, name))
 		return;
 	why = fz_lerror_text(L, -1);
-	fz_err_set(&err, FZ_ERR_ERROR,
+	fz_lerror_fail(L, FZ_ERR_ERROR,
 	    "module '%.80s' cannot be loaded here: %s", lua_tostring(L, name),
 	    why);
-	fz_lerror_raise(L, &err);
 }
 
 void

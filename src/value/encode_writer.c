@@ -21,11 +21,8 @@ fz_encode_refuse(
 int
 fz_encode_no_memory(struct fz_encoder *e)
 {
-	struct fz_err err;
-
-	fz_err_set(&err, FZ_ERR_MEMORY, "no memory for a message");
 	fz_encode_release(e);
-	return fz_lerror_raise(e->L, &err);
+	return fz_lerror_fail(e->L, FZ_ERR_MEMORY, "no memory for a message");
 }
 
 void

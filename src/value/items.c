@@ -72,10 +72,7 @@ fz_items_skip(struct fz_reader *items)
 static int
 refuse(lua_State *L, const char *why)
 {
-	struct fz_err err = { 0 };
-
-	fz_err_set(&err, FZ_ERR_CRASH, "%s", why);
-	return fz_lerror_raise(L, &err);
+	return fz_lerror_fail(L, FZ_ERR_CRASH, "%s", why);
 }
 
 void
