@@ -2,21 +2,19 @@
 
 #include <stdlib.h>
 
+#include "base/vec.h"
+
 enum { BUF_FIRST = 256 };
 
-static int
-heap_resize(struct fz_buf *buf, size_t need)
+int
+fz_buf_resize(struct fz_buf *buf, size_t need)
 {
-	size_t cap = buf->cap < BUF_FIRST ? BUF_FIRST : buf->cap;
-	unsigned char *data;
+	unsigned char *data = fz_vec_room(
+	    buf->data, &buf->cap, need < BUF_FIRST ? BUF_FIRST : need, 1);
 
-	while (cap < need)
-		cap *= 2;
-	data = realloc(buf->data, cap);
 	if (data == NULL)
 		return -1;
 	buf->data = data;
-	buf->cap = cap;
 	return 0;
 }
 
@@ -55,7 +53,7 @@ fz_buf_grow(struct fz_buf *buf, size_t n)
 	if (buf->cap - buf->len >= n && buf->data != NULL)
 		return buf->data + buf->len;
 	rc = buf->store != NULL ? buf->store->resize(buf, buf->len + n)
-				: heap_resize(buf, buf->len + n);
+				: fz_buf_resize(buf, buf->len + n);
 	if (rc == 0)
 		return buf->data + buf->len;
 fail:

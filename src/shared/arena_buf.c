@@ -20,24 +20,6 @@ move_to_malloc(struct fz_arena_buf *ab, size_t need)
 	return 0;
 }
 
-static int
-resize_in_malloc(struct fz_arena_buf *ab, size_t need)
-{
-	size_t cap = ab->buf.cap < 128 ? 256 : 2 * ab->buf.cap;
-	unsigned char *data;
-
-	if (ab->in_arena)
-		return move_to_malloc(ab, need);
-	if (cap < need)
-		cap = need;
-	data = realloc(ab->buf.data, cap);
-	if (data == NULL)
-		return -1;
-	ab->buf.data = data;
-	ab->buf.cap = cap;
-	return 0;
-}
-
 /*
  * To get longer in place costs no copy, so that the steps can be small: memory
  * that is not needed in the end would be touched for nothing.
@@ -77,7 +59,8 @@ resize(struct fz_buf *buf, size_t need)
 	if (ab->arena != NULL && need > ab->threshold &&
 	    resize_in_arena(ab, need) == 0)
 		return 0;
-	return resize_in_malloc(ab, need);
+	return ab->in_arena ? move_to_malloc(ab, need)
+			    : fz_buf_resize(buf, need);
 }
 
 static void

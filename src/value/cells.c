@@ -5,16 +5,13 @@
 
 #include <lauxlib.h>
 
-#include "base/err.h"
+#include "base/vec.h"
 #include "os/proc.h"
 #include "value/cells_state.h"
 #include "value/lerror.h"
 #include "value/upvalue.h"
 
-enum {
-	CELLS_MAX = 1 << 24, /* cells of a pool at most */
-	CELLS_FIRST = 16,
-};
+enum { CELLS_MAX = 1 << 24 }; /* cells of a pool at most */
 
 /* Its address is the registry key of the metatable of records. */
 static const char record_key;
@@ -52,47 +49,35 @@ fz_cells_new(lua_State *L)
 static int
 no_memory(lua_State *L)
 {
-	struct fz_err err;
-
-	fz_err_nomem(&err, "the upvalues of a pool");
-	return fz_lerror_raise(L, &err);
+	return fz_lerror_fail(
+	    L, FZ_ERR_MEMORY, "no memory for the upvalues of a pool");
 }
 
 void *
 fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size)
 {
-	uint32_t cap = list->cap != 0 ? 2 * list->cap : CELLS_FIRST;
-	void *items;
+	void *items = list->n < CELLS_MAX ? fz_vec_room(list->items, &list->cap,
+						list->n + 1, size)
+					  : NULL;
 
-	if (list->n == list->cap) {
-		items =
-		    cap <= CELLS_MAX ? realloc(list->items, cap * size) : NULL;
-		if (items == NULL)
-			no_memory(L);
-		list->items = items;
-		list->cap = cap;
-	}
-	return (char *)list->items + size * list->n++;
+	if (items == NULL)
+		no_memory(L);
+	list->items = items;
+	return (char *)items + size * list->n++;
 }
 
 /* The cell with this number, created if it does not exist. */
 static struct fz_cell *
 at_number(lua_State *L, struct fz_cells *c, uint32_t number)
 {
-	uint32_t cap = c->cap != 0 ? c->cap : CELLS_FIRST;
-	struct fz_cell *list;
+	struct fz_cell *list =
+	    number < CELLS_MAX
+		? fz_vec_room(c->list, &c->cap, number + 1, sizeof(*list))
+		: NULL;
 
-	if (number >= CELLS_MAX)
+	if (list == NULL)
 		no_memory(L);
-	while (cap <= number)
-		cap *= 2;
-	if (cap != c->cap) {
-		list = realloc(c->list, cap * sizeof(*list));
-		if (list == NULL)
-			no_memory(L);
-		c->list = list;
-		c->cap = cap;
-	}
+	c->list = list;
 	for (; c->n <= number; c->n++)
 		memset(&c->list[c->n], 0, sizeof(*c->list));
 	return &c->list[number];

@@ -61,14 +61,16 @@ struct fz_cells_step {
 /* A growing list; its memory is kept for the next walk. */
 struct fz_cells_list {
 	void *items;
-	uint32_t n, cap;
+	uint32_t n;
+	size_t cap;
 };
 
 struct fz_cells {
 	struct fz_contents contents;
 	struct fz_cell *list;
-	uint32_t n, cap; /* used length and capacity of `list` */
-	uint32_t free;   /* number + 1 of the first free cell; 0: none */
+	uint32_t n;    /* used length of `list` */
+	size_t cap;    /* capacity of `list` */
+	uint32_t free; /* number + 1 of the first free cell; 0: none */
 	uint64_t look;
 	unsigned depth; /* fork depth of the calling process, see proc.h */
 	bool forked;    /* workers have been forked */
