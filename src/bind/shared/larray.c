@@ -221,6 +221,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg metamethods[] = {
+	{ "__index", array_index },
 	{ "__newindex", array_newindex },
 	{ "__len", array_len },
 	{ NULL, NULL },
@@ -231,12 +232,7 @@ static const struct fz_lhandle_class class = { .name = "fzlua.Array" };
 int
 fz_larray_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_ARRAY, &class, NULL, metamethods);
-	luaL_getmetatable(L, "fzlua.Array");
-	luaL_newlib(L, methods);
-	lua_pushcclosure(L, array_index, 1);
-	lua_setfield(L, -2, "__index");
-	lua_pop(L, 1);
+	fz_lhandle_class(L, FZ_LHANDLE_ARRAY, &class, methods, metamethods);
 	lua_pushcfunction(L, array_new);
 	lua_setfield(L, -2, "array");
 	return 0;

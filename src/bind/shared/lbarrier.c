@@ -266,17 +266,17 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
+static const luaL_Reg metamethods[] = {
+	{ "__index", barrier_index },
+	{ NULL, NULL },
+};
+
 static const struct fz_lhandle_class class = { .name = BARRIER_TYPE };
 
 int
 fz_lbarrier_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_BARRIER, &class, NULL, NULL);
-	luaL_getmetatable(L, BARRIER_TYPE);
-	luaL_newlib(L, methods);
-	lua_pushcclosure(L, barrier_index, 1);
-	lua_setfield(L, -2, "__index");
-	lua_pop(L, 1);
+	fz_lhandle_class(L, FZ_LHANDLE_BARRIER, &class, methods, metamethods);
 	lua_pushcfunction(L, barrier_new);
 	lua_setfield(L, -2, "barrier");
 	return 0;

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/vec.h"
 #include "bind/shared/lshared.h"
 #include "value/handle.h"
 #include "value/lerror.h"
@@ -173,23 +174,20 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
     const struct fz_lhandle_class *class, const luaL_Reg *methods,
     const luaL_Reg *metamethods)
 {
+	int top = lua_gettop(L);
+
 	fz_handle_bind(&binding);
 	fz_lshared(L)->classes[type] = *class;
 	if (luaL_newmetatable(L, class->name)) {
 		luaL_setfuncs(L, defaults, 0);
+		lua_newtable(L);
+		luaL_setfuncs(L, methods, 0);
+		lua_pushvalue(L, -1);
+		lua_setfield(L, -3, "__index");
 		if (metamethods != NULL)
-			luaL_setfuncs(L, metamethods, 0);
-		if (methods != NULL &&
-		    lua_getfield(L, -1, "__index") == LUA_TNIL) {
-			lua_pop(L, 1);
-			lua_newtable(L);
-			luaL_setfuncs(L, methods, 0);
-			lua_setfield(L, -2, "__index");
-		} else if (methods != NULL) {
-			lua_pop(L, 1);
-		}
+			luaL_setfuncs(L, metamethods, 1);
 	}
-	lua_pop(L, 1);
+	lua_settop(L, top);
 }
 
 static void
@@ -325,18 +323,14 @@ static void
 note(const struct fz_lhandle *handle)
 {
 	struct fz_lhandle_stored *s = handle->shared->storing;
+	struct fz_lhandle_note *notes;
 
 	if (s == NULL)
 		return;
-	if (s->n == s->room) {
-		size_t room = s->room != 0 ? 2 * s->room : 16;
-		void *notes = realloc(s->notes, room * sizeof(*s->notes));
-
-		if (notes == NULL)
-			return;
-		s->notes = notes;
-		s->room = room;
-	}
+	notes = fz_vec_room(s->notes, &s->room, s->n + 1, sizeof(*notes));
+	if (notes == NULL)
+		return;
+	s->notes = notes;
 	s->notes[s->n++] = (struct fz_lhandle_note){ handle->type,
 		handle->object, handle->part };
 }

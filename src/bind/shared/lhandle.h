@@ -62,9 +62,10 @@ struct fz_lhandle_class {
 };
 
 /*
- * Make the metatable of a class: methods and metamethods (either may be NULL).
- * __gc, __eq and __tostring have defaults; another __gc must end with
- * fz_lhandle_drop(). Called once for each type, at opening. [-0, +0, m]
+ * Make the metatable of a class: methods and metamethods (or NULL). The table
+ * of the methods is an upvalue of all metamethods. __index, __gc, __eq and
+ * __tostring have defaults; another __gc must end with fz_lhandle_drop().
+ * Called once for each type, at opening. [-0, +0, m]
  */
 void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
     const struct fz_lhandle_class *class, const luaL_Reg *methods,

@@ -172,6 +172,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg metamethods[] = {
+	{ "__index", value_index },
 	{ "__newindex", value_newindex },
 	{ NULL, NULL },
 };
@@ -181,12 +182,7 @@ static const struct fz_lhandle_class class = { .name = "fzlua.Value" };
 int
 fz_lvalue_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_VALUE, &class, NULL, metamethods);
-	luaL_getmetatable(L, "fzlua.Value");
-	luaL_newlib(L, methods);
-	lua_pushcclosure(L, value_index, 1);
-	lua_setfield(L, -2, "__index");
-	lua_pop(L, 1);
+	fz_lhandle_class(L, FZ_LHANDLE_VALUE, &class, methods, metamethods);
 	lua_pushcfunction(L, value_new);
 	lua_setfield(L, -2, "value");
 	return 0;
