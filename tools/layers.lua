@@ -43,7 +43,7 @@ local C_LAYERS = {
     "lqueue", "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
     "lslots", "lpool", "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
-    "lbatch_results", "lcall", "lgraph", "lprocess", "lprogram", "lrun"},
+    "lbatch_results", "lwindow", "lcall", "lgraph", "lprocess", "lprogram", "lrun"},
   {dir = "api/", lua = true, "fzlua", "modules", "open"},
   {dir = "cli/", lua = true, "output", "make", "interrupt", "state", "suspend", "main"},
 }

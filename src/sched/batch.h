@@ -95,6 +95,12 @@ void fz_batch_start(struct fz_batch *batch);
 int fz_batch_add(
     struct fz_batch *batch, struct fz_blob *part, struct fz_err *err);
 
+/*
+ * The next item has failed before it could be added: it is counted, but not
+ * reported. 0, or -1 and `err`.
+ */
+int fz_batch_skip(struct fz_batch *batch, struct fz_err *err);
+
 /* Add `n` items, which opts.encode gets later. 0, or -1 and `err`. */
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 

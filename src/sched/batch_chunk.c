@@ -291,3 +291,16 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 	fz_source_wake(&b->source);
 	return 0;
 }
+
+int
+fz_batch_skip(struct fz_batch *b, struct fz_err *err)
+{
+	if (b->done || b->stopping)
+		return 0;
+	if (cut_rest(b) != 0)
+		return fz_err_nomem(err, "an item");
+	b->total++;
+	b->uncut++;
+	b->nfailed++;
+	return 0;
+}

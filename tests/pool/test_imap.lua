@@ -249,6 +249,129 @@ tests["a table that the source uses again is taken as it was when it was read"] 
   end)
 end
 
+tests["a source and a loop may yield to the coroutine around them"] = function()
+  every_way(function(imap)
+    local seen, asked = {}, 0
+    local run = coroutine.wrap(function()
+      local source = counter(20)
+      for i, v in imap(twice, function()
+        if coroutine.yield "source" ~= "on" then error "resumed with another value" end
+        return source()
+      end, { on_error = "continue" }) do
+        seen[i] = v
+        coroutine.yield "loop"
+      end
+      return "end"
+    end)
+    local what = run()
+    while what ~= "end" do
+      if what == "source" then asked = asked + 1 end
+      what = run "on"
+    end
+    t.equal({ asked, #seen, seen[20] }, { 21, 20, 40 })
+  end)
+end
+
+-- Items of all kinds, more than a window has slots; an item of each kind has `i % 7` as its kind.
+local function mixed(i)
+  local long = ("x"):rep(1100) .. i
+  local kinds = { [0] = i, "s" .. i, { i }, coroutine.create(print), long, i % 2 == 0, i + 0.5 }
+  return kinds[i % 7]
+end
+
+local function mixed_result(x)
+  if x == 2100 or x == "s1009" then error "no" end
+  if type(x) == "table" then return { x[1] + 1 } end
+  if x == true then return nil end
+  return x
+end
+
+tests["items and results of all kinds keep their places when slots are used again"] = function()
+  every_way(function(imap)
+    for _, inflight in ipairs { 0, 5, 3000 } do
+      local n, i = 4000, 0
+      local values, errors, count = collect(imap(mixed_result, function()
+        i = i + 1
+        if i <= n then return mixed(i) end
+      end, { inflight = inflight > 0 and inflight or nil, on_error = "continue" }))
+      t.equal(count, n)
+      for k = 1, n do
+        local item, e = mixed(k), errors[k]
+        if type(item) == "thread" then
+          t.equal({ e.kind, e.index }, { "unsendable", k })
+        elseif item == 2100 or item == "s1009" then
+          t.equal({ e.kind, e.index }, { "error", k })
+        elseif type(item) == "table" then
+          t.equal(values[k][1], k + 1)
+        elseif item == true then
+          t.equal({ values[k], e }, {})
+        else
+          t.equal(values[k], item)
+        end
+      end
+    end
+  end)
+end
+
+tests["imap_unordered goes on beside an item that takes long, and retries that item"] = function()
+  local go = t.file ""
+  os.remove(go)
+  local function f(s)
+    if s == "item 1" and not io.open(go) then
+      while not io.open(go) do os.execute "sleep 0.01" end
+      os.execute "kill -9 $PPID"
+    end
+    return s .. "!"
+  end
+  local pool <close> = fz.pool(2)
+  local source, seen = counter(4000), 0
+  for i, v, e in pool:imap_unordered(f, function()
+    local i = source()
+    return i and "item " .. i
+  end, { inflight = 8, retries = 1 }) do
+    t.equal({ v, e }, { "item " .. i .. "!" })
+    seen = seen + 1
+    if seen == 3000 then io.open(go, "w"):close() end
+  end
+  t.equal(seen, 4000)
+end
+
+tests["inflight may be larger than the window that sizes itself"] = function()
+  local go = t.file ""
+  os.remove(go)
+  local pool <close> = fz.pool(2)
+  local source, read = counter(3000)
+  local last = 0
+  for i in pool:imap(function(x)
+    while x == 1 and not io.open(go) do os.execute "sleep 0.01" end
+    return x
+  end, function()
+    if read() == 2500 then io.open(go, "w"):close() end
+    return source()
+  end, { inflight = 2800 }) do
+    last = i
+  end
+  t.equal(last, 3000)
+end
+
+tests["long strings fill the window"] = function()
+  every_way(function(imap)
+    for _, result in ipairs { 0, 1 } do
+      local source, read = counter(60)
+      local returned, most = 0, 0
+      for _, v in imap(function(s) return result == 1 and s or #s end, function()
+        return source() and ("x"):rep(1 << 20)
+      end) do
+        t.equal(result == 1 and #v or v, 1 << 20)
+        most = math.max(most, read() - returned)
+        returned = returned + 1
+      end
+      t.equal(returned, 60)
+      assert(most <= 10, ("%d MiB are read ahead"):format(most))
+    end
+  end)
+end
+
 local function resident()
   local file <close> = assert(io.open "/proc/self/statm")
   local _, pages = file:read("n", "n")

@@ -137,6 +137,35 @@ test_batch_grows_while_it_runs(void **state)
 }
 
 static void
+test_batch_skipped_items_have_numbers_and_no_results(void **state)
+{
+	batch_test_init(&t, *state, 0);
+	t.opts.growing = true;
+	t.opts.kind = FZ_WIRE_CALL;
+	t.opts.encode = NULL;
+	batch_test_start(&t);
+	for (uint64_t i = 0; i < 9; i++) {
+		if (i % 3 == 1)
+			assert_int_equal(fz_batch_skip(t.batch, NULL), 0);
+		else
+			assert_int_equal(fz_batch_add(t.batch,
+					     items_part(t.items + i, 1), NULL),
+			    0);
+	}
+	fz_batch_end(t.batch);
+	assert_true(batch_test_finishes(&t));
+	for (uint64_t i = 1; i <= 9; i++) {
+		assert_int_equal(t.outcomes[i].ndone, i % 3 != 2);
+		assert_int_equal(t.outcomes[i].value, i % 3 != 2 ? i : 0);
+		assert_int_equal(t.outcomes[i].nfailed, 0);
+	}
+	assert_int_equal(fz_batch_counts(t.batch).failed, 3);
+	assert_int_equal(fz_batch_skip(t.batch, NULL), 0);
+	assert_int_equal(fz_batch_counts(t.batch).total, 9);
+	batch_test_fini(&t);
+}
+
+static void
 test_batch_counts_running_and_waiting_items(void **state)
 {
 	struct fz_batch_counts c;
@@ -225,6 +254,7 @@ main(void)
 		TEST(test_batch_workers_may_have_the_list),
 		TEST(test_batch_chunks_have_their_size),
 		TEST(test_batch_grows_while_it_runs),
+		TEST(test_batch_skipped_items_have_numbers_and_no_results),
 		TEST(test_batch_counts_running_and_waiting_items),
 		TEST(test_batch_two_of_them_go_in_turn),
 		TEST(test_batch_has_changed_when_it_is_done),

@@ -149,6 +149,29 @@ out:
 }
 
 static void
+test_batch_without_memory_no_item_is_skipped(void **state)
+{
+	struct fz_err err = { 0 };
+
+	batch_test_init(&t, *state, 0);
+	t.opts.growing = true;
+	assert_int_equal(batch_world_open(*state), 0);
+	assert_int_equal(batch_test_start(&t), 0);
+	assert_int_equal(fz_batch_grow(t.batch, 1, NULL), 0);
+	faults_at(1); /* the chunk of the item before */
+	assert_int_equal(fz_batch_skip(t.batch, &err), -1);
+	assert_true(faults_end());
+	assert_int_equal(err.code, ENOMEM);
+	assert_int_equal(fz_batch_counts(t.batch).total, 1);
+	assert_int_equal(fz_batch_skip(t.batch, NULL), 0);
+	assert_int_equal(fz_batch_counts(t.batch).total, 2);
+	fz_batch_end(t.batch);
+	assert_true(batch_test_finishes(&t));
+	assert_int_equal(t.outcomes[1].ndone, 1);
+	batch_test_fini(&t);
+}
+
+static void
 any_call_may_fail(struct batch_world *b, bool forks, int least)
 {
 	int rc, nfailed = 0;
@@ -193,6 +216,7 @@ main(void)
 		TEST(test_batch_fails_if_no_worker_can_start),
 		TEST(test_batch_goes_on_with_the_workers_there_are),
 		TEST(test_batch_is_cancelled_with_its_pool),
+		TEST(test_batch_without_memory_no_item_is_skipped),
 		TEST(test_batch_any_call_may_fail),
 		TEST(test_batch_any_call_may_fail_when_forks_fail),
 	};

@@ -123,60 +123,27 @@ batch_finish(lua_State *L)
 	return 0;
 }
 
-/*
- * Put the next item into the values at 2 or the errors at 3. Returns its index.
- */
-static lua_Integer
-take_item(lua_State *L, struct fz_lbatch *lb)
-{
-	struct fz_batch_result *result = &lb->result;
-	lua_Integer i = (lua_Integer)result->first;
-	bool ok = result->failure == NULL;
-
-	if (ok)
-		ok = fz_lbatch_push_value(L, lb) == LUA_OK;
-	else
-		fz_lbatch_push_failure(L, lb);
-	if (!ok && lb->first_error == 0)
-		lb->first_error = i;
-	result->first++;
-	result->skip++;
-	result->n--;
-	lua_rawseti(L, ok ? 2 : 3, i);
-	return i;
-}
-
-/*
- * batch:take(values, errors [, order]) -> n: put the results that came into the
- * lists by index, and append their indexes to `order` as they came. Returns the
- * number of results.
- */
+/* batch:take(values, errors): put the results that came there, by index */
 static int
 batch_take(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
-	bool ordered = !lua_isnoneornil(L, 4);
-	lua_Integer taken = 0;
 
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
-	lua_settop(L, 4);
+	lua_settop(L, 3);
 	lb->ll.calls++; /* __fzunpack may close it */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
-		if (!ordered)
-			taken += fz_lbatch_take_small(L, lb);
+		lua_Integer i;
+
+		fz_lbatch_take_small(L, lb);
 		if (lb->result.n == 0)
 			continue;
-		taken++;
-		lua_pushinteger(L, take_item(L, lb));
-		if (ordered)
-			lua_rawseti(L, 4, (lua_Integer)lua_rawlen(L, 4) + 1);
-		else
-			lua_pop(L, 1);
+		i = (lua_Integer)lb->result.first;
+		lua_rawseti(L, fz_lbatch_push_next(L, lb) ? 2 : 3, i);
 	}
-	fz_lbatch_leave(L, lb);
-	lua_pushinteger(L, taken);
-	return 1;
+	fz_lbatch_leave(L, lb, 1);
+	return 0;
 }
 
 /* batch:first_error() -> nil | index: item of the first error taken */
@@ -201,7 +168,7 @@ batch_result(lua_State *L)
 	lua_settop(L, 1);
 	lb->ll.calls++;
 	n = fz_lbatch_push_outcome(L, lb);
-	fz_lbatch_leave(L, lb);
+	fz_lbatch_leave(L, lb, 1);
 	return n >= 0 ? n : lua_error(L);
 }
 

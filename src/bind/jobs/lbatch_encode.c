@@ -62,7 +62,9 @@ encode_body(lua_State *L)
 		lua_pushvalue(L, THREAD_CODE);
 		lua_createtable(L, (int)e->n, 0);
 		for (uint32_t i = 0; i < e->n; i++) {
-			lua_geti(L, THREAD_LIST, (lua_Integer)(e->first + i));
+			uint64_t at = (e->first + i - 1) & lb->mask;
+
+			lua_geti(L, THREAD_LIST, (lua_Integer)at + 1);
 			lua_rawseti(L, -2, (lua_Integer)i + 1);
 		}
 		fz_buf_clear(out);

@@ -53,6 +53,7 @@ fz_lbatch_push(lua_State *L, int pool)
 	lb->tag = &lbatch_tag;
 	lb->slot = -1;
 	lb->together = 1;
+	lb->mask = UINT64_MAX;
 	lb->engine = fz_lloop_engine(L);
 	luaL_setmetatable(L, FZ_LBATCH_TYPE);
 	lua_pushvalue(L, pool);
@@ -221,10 +222,10 @@ fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx)
 }
 
 void
-fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb)
+fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx)
 {
 	if (--lb->ll.calls == 0 && lb->ll.closing)
-		fz_lbatch_end(L, lb, 1);
+		fz_lbatch_end(L, lb, idx);
 }
 
 /* (batch) -> whether an item was called in this process */
@@ -248,7 +249,7 @@ call_next(lua_State *L)
 		++*ncalls;
 		fz_llocal_item(L, lua_gettop(L), &item);
 		--*ncalls;
-		fz_lbatch_leave(L, lb);
+		fz_lbatch_leave(L, lb, 1);
 	}
 	lua_pushboolean(L, item.number != 0);
 	return 1;

@@ -104,8 +104,8 @@ is_scalar(struct fz_reader items)
 }
 
 /* Push the next value, or what went wrong with it. [+1] */
-int
-fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
+static int
+push_value(lua_State *L, struct fz_lbatch *lb)
 {
 	struct fz_reader before;
 	int status, top = lua_gettop(L);
@@ -131,11 +131,30 @@ fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb)
 	return status;
 }
 
-void
-fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb)
+/* Push the error of the one item of the result. [+1] */
+static void
+push_failure(lua_State *L, const struct fz_lbatch *lb)
 {
 	fz_lfailure_push(L, lb->engine, lb->result.failure);
 	fz_lfailure_set(L, "index", (lua_Integer)lb->result.first);
+}
+
+bool
+fz_lbatch_push_next(lua_State *L, struct fz_lbatch *lb)
+{
+	struct fz_batch_result *result = &lb->result;
+	bool ok = result->failure == NULL;
+
+	if (ok)
+		ok = push_value(L, lb) == LUA_OK;
+	else
+		push_failure(L, lb);
+	if (!ok && lb->first_error == 0)
+		lb->first_error = (lua_Integer)result->first;
+	result->first++;
+	result->skip++;
+	result->n--;
+	return ok;
 }
 
 /* Copy raw results into the list at 2. Returns how many. */
@@ -164,19 +183,18 @@ take_numbers(lua_State *L, struct fz_lbatch *lb)
 	return n;
 }
 
-uint32_t
+void
 fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
 {
 	struct fz_batch_result *result = &lb->result;
 	uint32_t n;
 
 	if (result->failure != NULL || result->whole)
-		return 0;
+		return;
 	n = result->raw ? copy_raw(L, lb) : take_numbers(L, lb);
 	result->first += n;
 	result->skip += n;
 	result->n -= n;
-	return n;
 }
 
 /* (reader) -> the values of the next item; protected */

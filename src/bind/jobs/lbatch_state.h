@@ -43,7 +43,8 @@ struct fz_lbatch {
 	uint64_t n;              /* length of the list */
 	bool counted;            /* that is the list's field n */
 	bool growing;            /* items are added after the start */
-	size_t added;            /* bytes of the item that was added last */
+	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
+	size_t added;  /* bytes of the item that was added last */
 	lua_Integer first_error; /* item of the first error taken, 0: none */
 	uint32_t together; /* twice the items that were last encoded together */
 	uint32_t nread;    /* items before `items` in the blob of the result */
@@ -94,8 +95,8 @@ void fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool);
 /* Free what the batch at `idx` has, but for its userdata. [-0, +0, -] */
 void fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx);
 
-/* End a use of the batch at 1 that `ll.calls` counts. */
-void fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb);
+/* End a use of the batch at `idx` that `ll.calls` counts. */
+void fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx);
 
 /*
  * lbatch_encode.c: keep the list at `list` on a thread that encodes it, in the
@@ -124,16 +125,14 @@ bool fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb);
 void fz_lbatch_drop_result(
     struct fz_lbatch *lb, struct fz_batch_result *result);
 
+/* Put raw results or numbers into the list at 2. [-0, +0, m] */
+void fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
+
 /*
- * Put raw results or numbers into the list at 2. Returns how many. [-0, +0, m]
+ * Push the value, or the error, of the next item of the result, and go on to
+ * the item behind it. Returns whether it is a value. [-0, +1, m]
  */
-uint32_t fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
-
-/* Push the next value or its error; returns a status. [-0, +1, m] */
-int fz_lbatch_push_value(lua_State *L, struct fz_lbatch *lb);
-
-/* Push the error of the one item of the result. [-0, +1, m] */
-void fz_lbatch_push_failure(lua_State *L, struct fz_lbatch *lb);
+bool fz_lbatch_push_next(lua_State *L, struct fz_lbatch *lb);
 
 /*
  * Push true and the results of one call, or false and its error; nothing if it
