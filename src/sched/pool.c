@@ -528,6 +528,8 @@ fz_pool_nleft(const struct fz_pool *pool, const struct fz_worker *w)
 {
 	uint32_t max = pool->opts.max_tasks;
 
+	if (w->retiring)
+		return 0;
 	if (max == 0)
 		return UINT32_MAX;
 	return w->nsent < max ? max - (uint32_t)w->nsent : 0;

@@ -54,9 +54,13 @@ fz_cell_keep(struct fz_cell *cell)
 struct fz_cell_open
 fz_cell_open(const struct fz_cell *cell)
 {
-	uint64_t word = atomic_load(&cell->open);
-	struct fz_cell_open open = { (uint32_t)(word >> 40),
-		(uint32_t)(word >> 20 & 0xfffff), (uint32_t)(word & 0xfffff) };
+	return fz_cell_open_of(atomic_load(&cell->open));
+}
 
-	return open;
+bool
+fz_cell_read(const struct fz_cell *cell, uint64_t *word, uint64_t *seal)
+{
+	*word = atomic_load(&cell->open);
+	*seal = atomic_load(&cell->seals[*word >> 56 & 1]);
+	return atomic_load(&cell->open) == *word;
 }

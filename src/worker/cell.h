@@ -7,19 +7,20 @@
  * written.
  *
  *   claim  the items that the worker has started (see claim.h).
- *   out    replies that are finished and not yet written to the pipe. A reply
- *          counts from the moment `nout` covers it. The worker increments
- *          `epoch` before it overwrites bytes of `out`, so that the parent can
- *          copy replies that wait behind a long job and knows whether the copy
- *          is good.
- *   open   the frame of items behind those replies that still grows: its start,
- *          its bytes and its items in one word. An item counts from the moment
- *          this word covers it. The word means nothing if the frame does not
- *          start at `nout`.
+ *   out    replies that are finished and not yet written to the pipe. The
+ *          worker increments `epoch` before it overwrites bytes of `out`.
+ *   open   what of `out` counts: the bytes of complete replies, and the bytes
+ *          and items of the frame that still grows behind them. A reply or an
+ *          item counts from the moment this word covers it.
+ *   seals  a seal is the sum over the bytes that a word covers, combined with
+ *          the word. Two words in a row have their seals in different places,
+ *          so that the parent can read a word and its seal while the worker
+ *          publishes the next word.
  *
  * A function of the worker may overwrite this memory. Therefore the worker
- * builds replies in memory of its own, of which the cell has a copy, and keeps
- * its own copy of the counters; the parent checks all that it reads.
+ * builds replies and computes sums in memory of its own, of which the cell has
+ * a copy. The parent takes replies from the cell only if their seal is right,
+ * and checks everything else that it reads.
  */
 #ifndef FZ_CELL_H
 #define FZ_CELL_H
@@ -29,6 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "worker/claim.h"
 
 struct fz_err;
@@ -44,16 +46,17 @@ struct fz_account {
 
 #define FZ_CELL_OUT ((size_t)128 << 10)
 #define FZ_CELL_IN ((size_t)128 << 10)
+#define FZ_CELL_ROOM (FZ_CELL_OUT - 8) /* for replies; a pad follows them */
 
 struct fz_cell {
 	struct fz_claim claim;
-	_Atomic uint32_t nout;    /* bytes of out[] that are complete replies */
 	_Atomic uint32_t writing; /* not 0: a reply too big for out[] is written
 				   */
 	_Atomic uint32_t nwhy;  /* bytes of the text in out[] that says why the
 			   worker cannot start; 0: it starts */
 	_Atomic uint32_t epoch; /* how often out[] was emptied */
-	_Atomic uint64_t open;  /* fz_cell_open_word(); 0: no frame grows */
+	_Atomic uint64_t open;  /* fz_cell_open_word() */
+	_Atomic uint64_t seals[2];
 	_Atomic int64_t start_ns; /* start of the last timed job or batch */
 	struct fz_account account;
 	unsigned char out[FZ_CELL_OUT];
@@ -76,21 +79,95 @@ fz_cell_own(struct fz_cell *cell)
 					      sizeof(struct fz_cell_own));
 }
 
-/* The frame of items that grows behind the complete replies of a cell. */
+/* The replies in a cell. */
 struct fz_cell_open {
-	uint32_t start, len, nitems; /* bytes of out[], header included */
+	uint32_t start;  /* bytes of complete replies; the next frame's start */
+	uint32_t len;    /* bytes of the frame that grows; 0: there is none */
+	uint32_t nitems; /* items in that frame; 0: there is none */
 };
 
 enum { FZ_CELL_OPEN_ITEMS = (1 << 20) - 1 }; /* at most */
 
+/* Words have a number in the highest byte. Added to a word: */
+#define FZ_CELL_OPEN_NEXT (UINT64_C(1) << 56)     /* the next number */
+#define FZ_CELL_OPEN_ITEM (FZ_CELL_OPEN_NEXT | 1) /* and one more item */
+
+/* The word for `open` with the number of the word `numbered`. */
+static inline uint64_t
+fz_cell_open_word(uint64_t numbered, const struct fz_cell_open *open)
+{
+	return numbered >> 56 << 56 | (uint64_t)open->start << 38 |
+	       (uint64_t)open->len << 20 | open->nitems;
+}
+
+static inline struct fz_cell_open
+fz_cell_open_of(uint64_t word)
+{
+	struct fz_cell_open open = { word >> 38 & 0x3ffff, word >> 20 & 0x3ffff,
+		word & FZ_CELL_OPEN_ITEMS };
+
+	return open;
+}
+
+/* What the cell has now. */
 struct fz_cell_open fz_cell_open(const struct fz_cell *cell);
 
+/* The sum over the first bytes of out[], which continues as these grow. */
+struct fz_cell_sum {
+	uint64_t sum; /* of whole words of 8 bytes */
+	size_t at;    /* bytes of these words */
+};
+
+/* A word that differs has another term, so that one wrong word is noticed. */
 static inline uint64_t
-fz_cell_open_word(const struct fz_cell_open *open)
+fz_cell_term(uint64_t word, size_t at)
 {
-	return (uint64_t)open->start << 40 | (uint64_t)open->len << 20 |
-	       open->nitems;
+	uint64_t factor = at * UINT64_C(0x9e3779b97f4a7c15) | 1;
+
+	return (word ^ word >> 32) * factor;
 }
+
+/* Zeros follow the first `end` bytes of `out`, so that sums have whole words.
+ */
+static inline void
+fz_cell_pad(unsigned char *out, size_t end)
+{
+	fz_le64_store(out + end, 0);
+}
+
+/* Continue the sum up to byte `end`, behind which `out` is padded. */
+static inline uint64_t
+fz_cell_sum_to(struct fz_cell_sum *s, const unsigned char *out, size_t end)
+{
+	for (; s->at + 8 <= end; s->at += 8)
+		s->sum += fz_cell_term(fz_le64_load(out + s->at), s->at);
+	return s->sum + fz_cell_term(fz_le64_load(out + s->at), s->at);
+}
+
+static inline uint64_t
+fz_cell_seal(uint64_t word, uint64_t sum)
+{
+	return word ^ sum;
+}
+
+/*
+ * In the worker: publish `word`, the successor of the last one, for bytes with
+ * the sum `sum`. The seal is stored only after the last word, because before
+ * that its place may still belong to the word that the parent reads.
+ */
+static inline void
+fz_cell_show(struct fz_cell *cell, uint64_t word, uint64_t sum)
+{
+	atomic_store_explicit(&cell->seals[word >> 56 & 1],
+	    fz_cell_seal(word, sum), memory_order_release);
+	atomic_store_explicit(&cell->open, word, memory_order_release);
+}
+
+/*
+ * In the parent: read the word and its seal. False: the worker has published
+ * others meanwhile.
+ */
+bool fz_cell_read(const struct fz_cell *cell, uint64_t *word, uint64_t *seal);
 
 /* A cell that later forks share. NULL and `err` on failure. */
 struct fz_cell *fz_cell_new(struct fz_err *err);

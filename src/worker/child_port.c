@@ -302,11 +302,24 @@ show(struct fz_port *port, size_t at, size_t n)
 	memcpy(port->cell->out + at, port->own->out + at, n);
 }
 
+/* The first `n` bytes are complete replies, and no frame is open. */
 static void
-set_nout(struct fz_port *port, uint32_t n)
+set_complete(struct fz_port *port, uint32_t n)
 {
-	port->nout = n;
-	atomic_store_explicit(&port->cell->nout, n, memory_order_release);
+	port->items = (struct fz_cell_open){ .start = n };
+	port->word =
+	    fz_cell_open_word(port->word + FZ_CELL_OPEN_NEXT, &port->items);
+	fz_cell_pad(port->own->out, n);
+	fz_cell_show(port->cell, port->word,
+	    fz_cell_sum_to(&port->replies, port->own->out, n));
+}
+
+/* The next `len` bytes are a complete reply. */
+static void
+add_reply(struct fz_port *port, size_t len)
+{
+	show(port, port->items.start, len);
+	set_complete(port, port->items.start + (uint32_t)len);
 }
 
 /* Complete the open frame, so that it is a reply like others. */
@@ -316,26 +329,30 @@ close_items(struct fz_port *port)
 	struct fz_cell_open *open = &port->items;
 	unsigned char *at = port->own->out + open->start;
 
-	if (open->nitems == 0)
+	if (open->nitems == 0) {
+		open->len = 0;
 		return;
+	}
 	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
 	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
 	show(port, open->start, ITEMS_HEAD);
-	set_nout(port, open->start + open->len);
-	atomic_store_explicit(&port->cell->open, 0, memory_order_release);
-	open->nitems = 0;
+	set_complete(port, open->start + open->len);
 }
 
+/* Its length and its number of items are 0 as long as it is open. */
 static void
 open_items(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
 {
-	struct fz_buf head = { .data = port->own->out + port->nout,
+	struct fz_buf head = { .data = port->own->out + port->items.start,
 		.cap = ITEMS_HEAD,
 		.store = &cell_store };
 
 	fz_wire_begin(&head, type, 0, seq);
-	show(port, port->nout, FZ_WIRE_HEADER);
-	port->items = (struct fz_cell_open){ port->nout, ITEMS_HEAD, 0 };
+	fz_buf_put_u32(&head, 0);
+	fz_cell_pad(port->own->out, port->items.start + ITEMS_HEAD);
+	show(port, port->items.start, ITEMS_HEAD);
+	port->items.len = ITEMS_HEAD;
+	port->growing = port->replies;
 	port->items_seq = seq;
 	port->items_type = type;
 }
@@ -346,9 +363,9 @@ continue_items(struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call, struct fz_err *err)
 {
 	const struct fz_cell_open *open = &port->items;
-	size_t used = open->nitems != 0 ? open->start + open->len : port->nout;
 
-	if (used > FZ_PORT_ITEMS && fz_port_flush(port, err) != 0)
+	if (open->start + open->len > FZ_PORT_ITEMS &&
+	    fz_port_flush(port, err) != 0)
 		return -1;
 	if (open->nitems != 0 && !fz_port_continues(port, type, call))
 		close_items(port);
@@ -372,14 +389,17 @@ int
 fz_direct_begin(struct fz_port *port, const struct fz_call *call,
     struct fz_direct *direct, struct fz_err *err)
 {
+	const struct fz_cell_open *open = &port->items;
 	uint32_t room;
 
 	if (!fz_port_continues(port, FZ_WIRE_STORED, call) &&
 	    continue_items(port, FZ_WIRE_STORED, call, err) != 0)
 		return -1;
-	room = FZ_CELL_OPEN_ITEMS - port->items.nitems;
+	room = FZ_CELL_OPEN_ITEMS - open->nitems;
 	*direct =
-	    (struct fz_direct){ port->cell, fz_cell_open_word(&port->items),
+	    (struct fz_direct){ port->cell, fz_cell_open_word(port->word, open),
+		    fz_cell_sum_to(&port->growing, port->own->out,
+			open->start + open->len),
 		    call->seq, (room < call->nitems ? room : call->nitems) - 1,
 		    call->timed, &port->lost };
 	return 0;
@@ -391,7 +411,8 @@ fz_direct_end(
 {
 	uint32_t n = direct->seq - call->seq;
 
-	port->items.nitems = (uint32_t)direct->word & FZ_CELL_OPEN_ITEMS;
+	port->items.nitems = fz_cell_open_of(direct->word).nitems;
+	port->word = direct->word;
 	call->seq += n;
 	call->item += n;
 	call->nitems -= n;
@@ -483,11 +504,12 @@ int
 fz_port_flush(struct fz_port *port, struct fz_err *err)
 {
 	close_items(port);
-	if (port->nout == 0)
+	if (port->items.start == 0)
 		return 0;
-	if (write_out(port, port->own->out, port->nout, err) != 0)
+	if (write_out(port, port->own->out, port->items.start, err) != 0)
 		return -1;
-	set_nout(port, 0);
+	port->replies = (struct fz_cell_sum){ 0 };
+	set_complete(port, 0);
 	atomic_store(&port->cell->epoch, ++port->epoch);
 	atomic_thread_fence(memory_order_release);
 	return 0;
@@ -501,15 +523,14 @@ fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 		.store = &cell_store };
 
 	close_items(port);
-	if (note.cap > FZ_CELL_OUT - port->nout &&
+	if (note.cap > FZ_CELL_ROOM - port->items.start &&
 	    fz_port_flush(port, err) != 0)
 		return -1;
-	note.data = port->own->out + port->nout;
+	note.data = port->own->out + port->items.start;
 	fz_wire_begin(&note, type, 0, seq);
 	fz_buf_put_u32(&note, number);
 	fz_wire_end(&note, 0);
-	show(port, port->nout, note.len);
-	set_nout(port, port->nout + (uint32_t)note.len);
+	add_reply(port, note.len);
 	return 0;
 }
 
@@ -551,14 +572,13 @@ fz_port_send(struct fz_port *port, struct fz_err *err)
 		return fz_err_set(
 		    err, FZ_ERR_MEMORY, "not enough memory for the results");
 	close_items(port);
-	if (frame->len > FZ_CELL_OUT - port->nout &&
+	if (frame->len > FZ_CELL_ROOM - port->items.start &&
 	    fz_port_flush(port, err) != 0)
 		return -1;
 	port->open = false;
-	if (frame->len > FZ_CELL_OUT)
+	if (frame->len > FZ_CELL_ROOM)
 		return write_big(port, frame, err);
-	memcpy(port->own->out + port->nout, frame->data, frame->len);
-	show(port, port->nout, frame->len);
-	set_nout(port, port->nout + (uint32_t)frame->len);
+	memcpy(port->own->out + port->items.start, frame->data, frame->len);
+	add_reply(port, frame->len);
 	return pause_replies(port, err);
 }

@@ -66,12 +66,17 @@ struct fz_port {
 	struct fz_account *account; /* NULL: none is shared with the parent */
 	struct fz_cell *cell;
 	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
-	uint32_t nout, epoch;    /* what the cell has to contain */
-	struct fz_arena *arena;  /* NULL: all values are inline */
-	struct fz_wire_in wire;  /* calls that were read and not taken */
-	struct fz_buf frame;     /* the reply under construction */
-	struct fz_arena_buf value; /* where the worker encodes one value */
-	struct fz_spin spin;       /* polls before it sleeps for calls */
+	/* What the cell has to contain. */
+	uint32_t epoch;
+	uint64_t word;              /* the last one of the cell */
+	struct fz_cell_open items;  /* the replies, and the open frame */
+	struct fz_cell_sum replies; /* over the complete replies */
+	struct fz_cell_sum growing; /* over the open frame, too */
+	struct fz_arena *arena;     /* NULL: all values are inline */
+	struct fz_wire_in wire;     /* calls that were read and not taken */
+	struct fz_buf frame;        /* the reply under construction */
+	struct fz_arena_buf value;  /* where the worker encodes one value */
+	struct fz_spin spin;        /* polls before it sleeps for calls */
 	unsigned number; /* of the worker in its pool, from 1; 0: it has none */
 	/*
 	 * Whether this worker can start a call. If not, it takes no more calls,
@@ -85,8 +90,6 @@ struct fz_port {
 	bool lost; /* the claim was damaged: this worker takes no more calls */
 	bool open; /* `frame` has a reply that is not sent */
 	uint32_t items_seq; /* number of the first item of the open frame */
-	struct fz_cell_open
-	    items; /* that frame; nitems is 0 if there is none */
 	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _STORED */
 };
 
@@ -195,10 +198,13 @@ fz_port_item_end(struct fz_port *port, size_t len)
 		memcpy(port->cell->out + at, port->own->out + at, FZ_PORT_FEW);
 	else
 		memcpy(port->cell->out + at, port->own->out + at, len);
+	fz_cell_pad(port->own->out, at + len);
 	port->items.len += (uint32_t)len;
 	port->items.nitems++;
-	atomic_store_explicit(&port->cell->open,
-	    fz_cell_open_word(&port->items), memory_order_release);
+	port->word =
+	    fz_cell_open_word(port->word + FZ_CELL_OPEN_NEXT, &port->items);
+	fz_cell_show(port->cell, port->word,
+	    fz_cell_sum_to(&port->growing, port->own->out, at + len));
 }
 
 /*
@@ -215,7 +221,9 @@ fz_port_item_end(struct fz_port *port, size_t len)
  */
 struct fz_direct {
 	struct fz_cell *cell;
-	uint64_t word; /* of the open frame, as fz_cell_open_word() */
+	uint64_t word; /* the last word of the cell */
+	uint64_t sum;  /* over the bytes that it covers, which are no more now
+			*/
 	uint32_t seq;  /* of the current item */
 	uint32_t left; /* items that may follow it */
 	bool timed;
@@ -233,8 +241,8 @@ uint32_t fz_direct_end(
 static inline void
 fz_direct_stored(struct fz_direct *direct)
 {
-	atomic_store_explicit(
-	    &direct->cell->open, ++direct->word, memory_order_release);
+	direct->word += FZ_CELL_OPEN_ITEM;
+	fz_cell_show(direct->cell, direct->word, direct->sum);
 }
 
 /* Start the next item; false if there is none. */

@@ -89,9 +89,10 @@ struct fz_link_ops {
 	/*
 	 * Append the replies that are finished and not sent to `frames`. The
 	 * last one has the flag FZ_WIRE_GROWS if items may be added to it.
-	 * False if there are none.
+	 * 1, 0 if there are none, -1 if the worker has overwritten them: they
+	 * come through the link all the same.
 	 */
-	bool (*peek)(struct fz_link *link, struct fz_buf *frames);
+	int (*peek)(struct fz_link *link, struct fz_buf *frames);
 	/* Whether the rest of a frame that has come in part may follow. */
 	bool (*is_sending)(const struct fz_link *link);
 	/* Free what is the link's own; for fz_link_free(). */

@@ -169,16 +169,16 @@ fork_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 	return fz_wire_next(&link->wire, frame, err);
 }
 
-/* The frame of items that grows behind `len` bytes; nitems is 0 for none. */
-static struct fz_cell_open
-growing(const struct fz_cell *cell, size_t len)
+/* Whether a worker can have published that. */
+static bool
+is_possible(const struct fz_cell_open *open)
 {
-	struct fz_cell_open open = fz_cell_open(cell);
+	bool grows = open->nitems != 0;
 
-	if (open.start != len || open.len < FZ_WIRE_HEADER + 4 ||
-	    open.len > FZ_CELL_OUT - len || open.nitems == 0)
-		open = (struct fz_cell_open){ 0 };
-	return open;
+	return open->start <= FZ_CELL_ROOM &&
+	       open->len <= FZ_CELL_ROOM - open->start &&
+	       grows == (open->len >= FZ_WIRE_HEADER + 4) &&
+	       grows == (open->len != 0);
 }
 
 /* Make a frame of the copy of one that grows. */
@@ -190,31 +190,61 @@ complete(unsigned char *at, const struct fz_cell_open *open)
 	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
 }
 
+/* The worker completes the head of a frame before it publishes that. */
+static void
+clear_head(unsigned char *at)
+{
+	fz_le64_store(at + 8, 0);
+	fz_le32_store(at + FZ_WIRE_HEADER, 0);
+}
+
+/* Copy the replies that `word` covers to `copy`; false: their seal is wrong. */
 static bool
+copy_sealed(const struct fz_cell *cell, uint64_t word, uint64_t seal,
+    unsigned char *copy)
+{
+	struct fz_cell_open open = fz_cell_open_of(word);
+	size_t len = open.start + open.len;
+	struct fz_cell_sum sum = { 0 };
+
+	memcpy(copy, cell->out, len);
+	fz_cell_pad(copy, len);
+	if (open.nitems != 0)
+		clear_head(copy + open.start);
+	if (fz_cell_seal(word, fz_cell_sum_to(&sum, copy, len)) != seal)
+		return false;
+	if (open.nitems != 0)
+		complete(copy + open.start, &open);
+	return true;
+}
+
+static int
 fork_peek(struct fz_link *link, struct fz_buf *frames)
 {
 	const struct fz_cell *cell = cell_of(link);
 	uint32_t epoch = atomic_load(&cell->epoch);
-	size_t len = atomic_load(&cell->nout);
 	struct fz_cell_open open;
+	uint64_t word, seal;
 	unsigned char *copy;
+	size_t len;
 
-	if (len > FZ_CELL_OUT)
-		len = 0;
-	open = growing(cell, len);
-	if (len + open.len == 0)
-		return false;
-	copy = fz_buf_reserve(frames, len + open.len);
+	if (!fz_cell_read(cell, &word, &seal))
+		return 0;
+	open = fz_cell_open_of(word);
+	len = open.start + open.len;
+	if (!is_possible(&open))
+		return -1;
+	if (len == 0)
+		return 0;
+	copy = fz_buf_reserve(frames, len + 8); /* with a pad */
 	if (copy == NULL)
-		return false; /* they will come through the pipe */
-	memcpy(copy, cell->out, len + open.len);
+		return 0; /* they will come through the pipe */
+	if (copy_sealed(cell, word, seal, copy)) {
+		frames->len += len;
+		return 1;
+	}
 	atomic_thread_fence(memory_order_acquire);
-	if (atomic_load(&cell->epoch) != epoch)
-		return false;
-	if (open.nitems != 0)
-		complete(copy + len, &open);
-	frames->len += len + open.len;
-	return true;
+	return atomic_load(&cell->epoch) == epoch ? -1 : 0;
 }
 
 static bool
@@ -222,7 +252,7 @@ fork_is_sending(const struct fz_link *link)
 {
 	const struct fz_cell *cell = cell_of(link);
 
-	return atomic_load(&cell->nout) != 0 ||
+	return fz_cell_open(cell).start != 0 ||
 	       atomic_load(&cell->writing) != 0;
 }
 

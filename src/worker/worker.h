@@ -138,6 +138,8 @@ struct fz_worker {
 	bool dying;      /* killed, not yet reaped */
 	bool recalls;    /* jobs that it has not begun come back at once */
 	bool leaving;    /* dismissed: it ends by itself */
+	bool retiring;   /* it has overwritten shared memory: send it nothing
+			  * more, and dismiss it once it is idle */
 	bool failed_start;       /* died by itself before it started a job */
 	struct fz_err start_err; /* why, as it reported; NONE: unknown */
 	struct fz_death death;   /* how it ended, once it is dead */

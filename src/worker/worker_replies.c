@@ -476,25 +476,36 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
 	return true;
 }
 
-unsigned
-fz_worker_take_unsent(struct fz_worker_pipes *p)
+/* Take the copies of replies in `frames`. Returns how many are new. */
+static unsigned
+take_all_unsent(struct fz_worker_pipes *p, const struct fz_buf *frames)
 {
-	struct fz_buf frames = FZ_BUF_INIT;
-	const unsigned char *at, *end;
+	const unsigned char *at = frames->data, *end = at + frames->len;
 	int64_t now_ns = fz_clock_ns();
 	struct fz_frame frame;
 	unsigned news = 0;
 
-	if (p->link->ops->peek != NULL &&
-	    p->link->ops->peek(p->link, &frames)) {
-		fz_worker_output_pump(&p->output);
-		at = frames.data;
-		end = at + frames.len;
-		while (fz_wire_scan(&at, end, &frame, NULL) == 1 &&
-		       take_unsent(p, &frame, now_ns, &news))
-			continue;
-		count_news(p->worker, news, now_ns);
-	}
+	fz_worker_output_pump(&p->output);
+	while (fz_wire_scan(&at, end, &frame, NULL) == 1 &&
+	       take_unsent(p, &frame, now_ns, &news))
+		continue;
+	count_news(p->worker, news, now_ns);
+	return news;
+}
+
+unsigned
+fz_worker_take_unsent(struct fz_worker_pipes *p)
+{
+	struct fz_buf frames = FZ_BUF_INIT;
+	unsigned news = 0;
+	int rc = 0;
+
+	if (p->link->ops->peek != NULL)
+		rc = p->link->ops->peek(p->link, &frames);
+	if (rc > 0)
+		news = take_all_unsent(p, &frames);
+	else if (rc < 0)
+		p->worker->retiring = true;
 	fz_buf_fini(&frames);
 	return news;
 }
@@ -589,8 +600,15 @@ unsigned
 fz_worker_recall(struct fz_worker *worker)
 {
 	struct fz_worker_pipes *p = worker->pipes;
+	uint32_t started;
 	unsigned n;
 
+	/* If the worker has overwritten that, it may start items that would be
+	 * returned. */
+	if (!p->link->ops->started(p->link, &started)) {
+		worker->retiring = true;
+		return 0;
+	}
 	if (!p->link->ops->recall(p->link))
 		return 0; /* they are returned when the answer comes */
 	n = fz_worker_return(p, fz_worker_claimed(p), p->link->next_seq);

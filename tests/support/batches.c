@@ -143,8 +143,8 @@ die_writing(const struct item *item, size_t n)
 	put_number(port, 1);
 	port->flushed_ns = fz_clock_ns() + FZ_CLOCK_SECOND;
 	fz_port_send(port, NULL);
-	if (n > atomic_load(&port->cell->nout))
-		n = atomic_load(&port->cell->nout);
+	if (n > port->items.start)
+		n = port->items.start;
 	if (write(port->out, port->cell->out, n) != (ssize_t)n)
 		_exit(92);
 	return raise(SIGKILL);

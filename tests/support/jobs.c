@@ -265,11 +265,11 @@ job_reply_garbage(struct at_work *w)
 
 	put_number(port, 1);
 	fz_port_send(port, NULL);
-	n = port->nout;
+	n = port->items.start;
 	memcpy(bytes, port->cell->out, n);
 	memset(bytes + n, '#', sizeof(bytes) - n);
-	atomic_store(&port->cell->nout, 0);
-	port->nout = 0;
+	atomic_store(&port->cell->open, 0);
+	port->items.start = 0;
 	if (write(port->out, bytes, sizeof(bytes)) < 0)
 		_exit(92);
 	return hang();
