@@ -64,6 +64,15 @@ local LAZY = {
   manager = { "fzlua.manager", "new" },
   exec = { "fzlua.exec", "exec" },
   run_scripts = { "fzlua.exec", "run_scripts" },
+  spawn = { "fzlua.task", "spawn" },
+  await = { "fzlua.task", "await" },
+  gather = { "fzlua.task", "gather" },
+  group = { "fzlua.group", "run" },
+  future = { "fzlua.task", "future" },
+  with_timeout = { "fzlua.task", "with_timeout" },
+  sleep = { "fzlua.task", "sleep" },
+  as_completed = { "fzlua.task", "as_completed" },
+  wait_fd = { "fzlua.descriptor", "wait" },
 }
 
 -- A message may bring objects of these classes before this process has loaded fzlua.json and

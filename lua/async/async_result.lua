@@ -42,6 +42,7 @@ function AsyncResult:settle(ok, ...)
     self:set_result(...)
     call(self._callback, ...)
   else
+    if self._error_callback then self:note_awaited() end
     self:set_error((...))
     call(self._error_callback, (...))
   end
@@ -82,6 +83,7 @@ end
 ---@return boolean|nil
 function AsyncResult:successful()
   if not self:ready() then return nil end
+  self:note_awaited()
   return self._state == "result"
 end
 

@@ -2,13 +2,49 @@
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
+local core = require "fzlua.core"
+local log = require "fzlua.log"
 local wait = require "fzlua.wait"
+local waiters = require "fzlua.waiters"
 
 ---@class fzlua.Future
 local Future = {}
 Future.__index = Future
 Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
+Future.is_list = true -- of its waiters
+
+local wake_all = waiters.wake_all
+
+-- An error that was not awaited: it is logged when its future is collected, or at the end.
+local Unawaited = {}
+Unawaited.__index = Unawaited
+
+-- All of them, by the order of their making.
+local unawaited, made = setmetatable({}, { __mode = "v" }), 0
+
+function Unawaited:__gc()
+  if self.logged or self.pid ~= core.pid() then return end
+  self.logged = true
+  log.error("the error of a task or future was not awaited: %s", self.text)
+end
+
+local function note_unawaited(self, e)
+  if Error.is(e, "cancelled") or Error.is(e, "interrupted") then return end
+  made = made + 1
+  self._unawaited = setmetatable({
+    text = self._traceback or core.error_text(e), pid = core.pid(),
+  }, Unawaited)
+  unawaited[made] = self._unawaited
+end
+
+---Log the errors that were not awaited.
+function Future.log_unawaited()
+  local numbers = {}
+  for number in pairs(unawaited) do numbers[#numbers + 1] = number end
+  table.sort(numbers)
+  for _, number in ipairs(numbers) do unawaited[number]:__gc() end
+end
 
 ---A pending future. `cancel` is called once if the future is cancelled before it is done.
 ---@param cancel? fun()
@@ -22,19 +58,39 @@ function Future:done()
   return self._state ~= nil
 end
 
-local function settle(self, state, value)
+local function check_pending(self)
   if self._state then Error.raise("error", "the future already has a result or an error") end
-  self._state, self._value, self._cancel = state, value, nil
 end
 
 ---Set the results that await() returns.
 function Future:set_result(...)
-  settle(self, "result", table.pack(...))
+  check_pending(self)
+  self._state, self._cancel = "result", nil
+  if select("#", ...) == 1 then
+    self._value = (...)
+  else
+    self._values = table.pack(...)
+  end
+  if self._first then wake_all(self) end
 end
 
 ---Set the error, any value, that await() raises.
 function Future:set_error(e)
-  settle(self, "error", e)
+  check_pending(self)
+  self._state, self._cancel, self._value = "error", nil, e
+  if self._first then wake_all(self) end
+  if not self._awaited then note_unawaited(self, e) end
+end
+
+---The error of the future is known to the caller, so that it is not logged.
+function Future:note_awaited()
+  self._awaited = true
+  if self._unawaited then self._unawaited.logged, self._unawaited = true, nil end
+end
+
+local function raise(self)
+  self:note_awaited()
+  error(self._value, 0)
 end
 
 ---Wait for the results and return them, the same ones each time; raises the error.
@@ -45,8 +101,16 @@ function Future:await(timeout)
     local ok, why = wait.until_done(self, timeout)
     if not ok then return nil, why end
   end
-  if self._state == "error" then error(self._value, 0) end
-  return table.unpack(self._value, 1, self._value.n)
+  if self._state == "error" then raise(self) end
+  local values = self._values
+  if not values then return self._value end
+  return table.unpack(values, 1, values.n)
+end
+
+---Whether it has an error, and was not cancelled.
+---@return boolean
+function Future:failed()
+  return self._state == "error" and not Error.is(self._value, "cancelled")
 end
 
 ---Cancel the work; await() then raises an fz.Error of kind "cancelled".
@@ -57,6 +121,13 @@ function Future:cancel()
   self:set_error(Error.new { kind = "cancelled", message = "cancelled" })
   if cancel then cancel() end
   return true
+end
+
+---Whether `value` is a future of any kind.
+---@param value any
+---@return boolean
+function Future.is(value)
+  return type(value) == "table" and value.is_list == true and value.set_result == Future.set_result
 end
 
 function Future:__tostring()

@@ -1,122 +1,177 @@
 --- wait.lua - the one place in Lua that waits.
 --
--- A wait turns the engine's loop until an object is done. The loop reports the id of each object
--- that has changed (core.changed), and only the watcher of that object is pumped, so that it
--- handles what has arrived.
+-- The engine reports the id of each object that has changed (core.changed), and only the watcher of
+-- that object is pumped, and only the tasks that wait for it are woken.
 --
--- In a task, a wait yields a Wait instead, as waits in C do (bind/shared/lwait). The scheduler of
--- tasks calls try() after a change and at the deadline, and resumes the task once try() returns
--- true. Before that it may resume the task with an error, which the wait then raises.
+-- A task that waits is suspended. Any other waiter, such as the script itself, turns the engine's
+-- loop and runs tasks until its object is done. Waits for shared objects are in C and do the same
+-- (bind/shared/lwait).
 
-local core = require "fzlua.core"
 local Error = require "fzlua.error"
+local core = require "fzlua.core"
+local deadlock = require "fzlua.deadlock"
+local scheduler = require "fzlua.scheduler"
+local waiters = require "fzlua.waiters"
 
 local wait = {}
 
 -- Id of an object -> watcher with pump(id); `loose` does not keep its watchers alive.
 local firm, loose = {}, setmetatable({}, { __mode = "v" })
-local owner = nil -- pid of the process that watches; a forked worker has no watchers
 
-local function own()
-  local pid = core.pid()
-  if owner ~= pid then
-    firm, loose, owner = {}, setmetatable({}, { __mode = "v" }), pid
-  end
-  return firm, loose
-end
+-- Id of an object -> list of the tasks that wait for it.
+local lists = {}
+-- The tasks that wait for something that may change with any object.
+local any = {}
+
+core.on_fork(function()
+  firm, loose, lists, any = {}, setmetatable({}, { __mode = "v" }), {}, {}
+end)
 
 ---Call watcher:pump(id) after each change of an object, until wait.unwatch(id).
 ---@param id integer
 ---@param watcher table
 function wait.watch(id, watcher)
-  own()[id] = watcher
+  firm[id] = watcher
 end
 
 ---The same, but the watch does not keep the watcher alive, and ends when it is collected.
 ---@param id integer
 ---@param watcher table
 function wait.watch_loosely(id, watcher)
-  select(2, own())[id] = watcher
+  loose[id] = watcher
 end
 
 ---@param id integer
 function wait.unwatch(id)
-  local kept, other = own()
-  kept[id], other[id] = nil, nil
+  firm[id], loose[id] = nil, nil
+end
+
+-- The id 0 stands for all shared objects.
+local function handle_change(id)
+  if id == 0 then return core.waits_try() end
+  local watcher = firm[id] or loose[id]
+  if watcher then watcher:pump(id) end
+  local list = lists[id]
+  if list then
+    lists[id] = nil
+    waiters.wake_all(list)
+  end
 end
 
 local function pump()
   local id = core.changed()
+  if not id then return end
   while id do
-    local kept, other = own()
-    local watcher = kept[id] or other[id]
-    if watcher then watcher:pump(id) end
+    handle_change(id)
     id = core.changed()
   end
+  if any._first then waiters.wake_all(any) end
 end
-
-core.on_wake(pump) -- a wait in C, for a queue or a lock, pumps, too
 
 local function nothing_watched()
-  local kept, other = own()
-  return next(kept) == nil and next(other) == nil
+  return next(firm) == nil and next(loose) == nil
 end
 
----Whether only the caller waits: no object is watched, and the caller is not in a task.
+-- Whether the engine does work for which a waiter waits.
+local function is_working()
+  return not nothing_watched() or next(lists) ~= nil or any._first ~= nil
+end
+
+-- A wait in C, for a queue or a lock, handles changes and runs tasks, too.
+core.on_wake(function(what)
+  pump()
+  local at, ran = scheduler.run()
+  if not what or at then return at end
+  if ran then return 0 end -- the caller tries again before it waits without an end
+  deadlock.check(what, is_working)
+end)
+
+---Whether only the caller waits: no object is watched, and there are no tasks.
 ---@return boolean
 function wait.alone()
-  return nothing_watched() and not core.in_task()
+  return scheduler.count() == 0 and nothing_watched()
 end
 
----@class fzlua.Wait what a task yields
-local Wait = {}
-Wait.__index = Wait
-
----Whether the wait has ended: the object is done, or the time has run out.
----@return boolean
-function Wait:try()
-  local now = core.now()
-  pump()
-  if self._object.pump then self._object:pump() end
-  self._done = self._object:done()
-  return self._done or now >= self._until
-end
-
----@return number time of core.now() by which try() must be called
-function Wait:deadline()
-  return self._until
-end
-
-local function wait_in_task(object, timeout)
-  local self = setmetatable({
-    _object = object, _until = timeout and core.now() + timeout or math.huge, _done = false,
-  }, Wait)
-  while not self:try() do
-    local e = coroutine.yield(self)
-    if e ~= nil and not self._done then error(e, 0) end
+-- The list that the task is added to while it waits for `object`.
+local function list_for(object)
+  if object.is_list then return object end
+  if not object.id then return any end
+  local id = object:id()
+  local list = lists[id]
+  if not list then
+    list = {}
+    lists[id] = list
   end
-  if self._done then return true end
-  return nil, "timeout"
+  return list
+end
+
+-- Suspend the task until `object` changes, or until `at`. Returns false if that is not possible.
+local function suspend(task, object, at)
+  waiters.add(list_for(object), task)
+  task._waits_for = object
+  local suspended = scheduler.park(task, at)
+  task._waits_for = nil
+  waiters.remove(task)
+  return suspended
+end
+
+local function is_done(object)
+  if object.pump then object:pump() end
+  return object:done()
+end
+
+-- Whether the object is done now, after the events that have arrived.
+local function poll(object)
+  core.turn(0)
+  pump()
+  return is_done(object)
+end
+
+-- Whether the object is done; nil if the caller cannot be suspended.
+local function wait_in_task(task, object, timeout)
+  if timeout and timeout <= 0 then return poll(object) end
+  local at = timeout and core.now() + timeout
+  while not is_done(object) do
+    if at and core.now() >= at then return false end
+    if not suspend(task, object, at) then return nil end
+  end
+  return true
+end
+
+-- The earlier of two times; nil is never.
+local function earlier(a, b)
+  if a and b then return math.min(a, b) end
+  return a or b
+end
+
+-- Run tasks, and turn the loop until an object changes, a task is ready or it is `at`.
+local function turn(object, at)
+  local seen = core.wake_count()
+  local next_at, ran = scheduler.run()
+  scheduler.check_cancelled()
+  if object:done() then return end
+  next_at = earlier(at, next_at)
+  if not next_at and ran then next_at = 0 end -- it may have changed a shared object
+  if not next_at and core.wake_count() == seen then deadlock.check(object, is_working) end
+  core.turn(next_at and math.max(next_at - core.now(), 0), seen)
 end
 
 local function wait_in_loop(object, timeout)
-  local deadline = timeout and core.now() + timeout
-  local last = false
+  local at = timeout and core.now() + timeout
+  local over = false
   while true do
-    -- A callback may wait, too, and handle the event that this wait is for.
-    local seen = core.wake_count()
     pump()
-    if object.pump then object:pump() end
-    if object:done() then return true end
-    if last then return nil, "timeout" end
-    local left = deadline and deadline - core.now()
-    last = left ~= nil and left <= 0
-    core.turn(last and 0 or left, seen)
+    if is_done(object) then return true end
+    if over then return nil, "timeout" end
+    over = at ~= nil and core.now() >= at
+    turn(object, at)
   end
 end
 
 ---Wait until object:done(), `timeout` seconds at most. If the object has pump(), it is pumped even
----if it is not watched. While its callbacks run it has `_pumping` set and is not done.
+---if it is not watched. While its callbacks run it has `_pumping` set and is not done. A task is
+---woken by a change of the object of the engine with object:id(), by waiters.wake_all(object) if it
+---has `is_list` set, and otherwise by each change.
 ---@param object table
 ---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil
@@ -129,13 +184,20 @@ function wait.until_done(object, timeout)
     Error.raise("error",
       "a result waits for itself: it is awaited in its own progress callback or __fzunpack")
   end
-  if core.in_task() then return wait_in_task(object, timeout) end
+  local task = scheduler.current()
+  local done = nil
+  if task then done = wait_in_task(task, object, timeout) end
+  if done then return true end
+  if done == false then return nil, "timeout" end
   return wait_in_loop(object, timeout)
 end
 
----Wait until no started work is left.
+---Wait until no started work is left, and all tasks have ended.
 function wait.drain()
-  wait.until_done { done = nothing_watched }
+  wait.until_done {
+    what = "the end of all tasks",
+    done = function() return nothing_watched() and scheduler.count() == 0 end,
+  }
 end
 
 return wait

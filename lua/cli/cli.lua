@@ -178,8 +178,16 @@ local function traceback(e)
   return core.traceback(text, 2)
 end
 
+-- An error ends the script: end its tasks, whose variables are closed, and log their errors.
+local function drop_tasks()
+  local task, future = package.loaded["fzlua.task"], package.loaded["fzlua.future"]
+  if task then pcall(task.cancel_all) end
+  if future then pcall(future.log_unawaited) end
+end
+
 -- Print an error; returns the exit status.
 local function report(e)
+  drop_tasks()
   if Error.is(e, "interrupted") then
     complain(e.message)
     return INTERRUPTED
@@ -370,6 +378,15 @@ local function load_script(options, args)
   return chunk, table.unpack(arg) -- -e and -l may have changed it
 end
 
+-- Wait for all work and tasks that the script started; modules that it did not use are not loaded.
+local function finish_work()
+  local wait, process = package.loaded["fzlua.wait"], package.loaded["fzlua.process"]
+  if wait then wait.drain() end
+  if process then process.finish() end
+  local future = package.loaded["fzlua.future"]
+  if future then future.log_unawaited() end
+end
+
 -- Run the pipeline that the script returned, and wait for all work that it started. Returns the
 -- exit status.
 local function finish(options, args, result)
@@ -380,10 +397,7 @@ local function finish(options, args, result)
   else
     check_no_chain(options)
   end
-  local wait = package.loaded["fzlua.wait"]
-  if wait then wait.drain() end
-  local process = package.loaded["fzlua.process"]
-  if process then process.finish() end
+  finish_work()
   if not pipeline then check_forgotten(options, args, result) end
   return status
 end

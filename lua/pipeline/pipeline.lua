@@ -132,7 +132,7 @@ end
 function Pipeline:leave(e)
   if e == nil then
     for _, invocation in ipairs { table.unpack(self._live) } do
-      wait.until_done(invocation)
+      wait.until_done(invocation.future)
     end
   end
   self:close()

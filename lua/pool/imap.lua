@@ -108,6 +108,11 @@ function Imap:pump()
   if not self._closed then self._window:take() end
 end
 
+---@return integer id of what changes before a result is ready; for wait.lua
+function Imap:id()
+  return self._batch:id()
+end
+
 ---Whether a result is ready, or none will come; called by wait.lua.
 function Imap:done()
   return self._closed or self._window:ready() or self._batch:done()

@@ -158,6 +158,11 @@ function Mapping:pump()
   if not self._closed and self.batch:done() then report_rest(self) end
 end
 
+---@return integer id of what changes before the map is done; for wait.lua
+function Mapping:id()
+  return self.batch:id()
+end
+
 ---@return boolean
 function Mapping:done()
   return self._closed or not self._pumping and self.batch:done()

@@ -153,7 +153,11 @@ function methods:result(timeout)
   local handle = check_started(self, "result")
   timeout = check_timeout(timeout, "result")
   if not self._future then
-    local ok, why = wait.until_done({ done = function() return handle:answered() end }, timeout)
+    local answer = {
+      id = function() return handle:id() end,
+      done = function() return handle:answered() end,
+    }
+    local ok, why = wait.until_done(answer, timeout)
     if not ok then return nil, why end
     self._future = self._future or settled(handle:result())
   end
@@ -270,6 +274,7 @@ function process.finish()
       child:join()
     end
   end
+  Future.log_unawaited()
 end
 
 return process

@@ -1,7 +1,7 @@
 --- session.lua - a running program whose input the script makes, and whose output it reads.
 
 local check = require "fzlua.check"
-local core = require "fzlua.core"
+local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
 
 -- Passes bytes to a function line by line.
@@ -77,11 +77,16 @@ local function pass_on(self)
   self.passing = false
 end
 
----Pass on what the program writes while the iterator of its input waits; called by wait.lua. In a
----task another task may be the caller, which must not get the error.
+---@return integer id of what changes before the session is done; for wait.lua
+function Session:id()
+  return self.program:id()
+end
+
+---Pass on what the program writes while the iterator of its input waits; called by wait.lua. If not
+---the task of the session runs, that does not get the error.
 function Session:pump()
   if not self.feeding or self.passing then return end
-  if not core.in_task() then return pass_on(self) end
+  if scheduler.current() == self.task then return pass_on(self) end
   local ok, e = pcall(pass_on, self)
   if not ok then self.failed, self.error = true, e end
 end
@@ -98,6 +103,7 @@ end
 function Session:run()
   local program = self.program
   local id = program:id()
+  self.task = scheduler.current()
   local _ <close> = setmetatable({}, { __close = function() wait.unwatch(id) end })
   wait.watch(id, self)
   local ended

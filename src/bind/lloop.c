@@ -32,10 +32,10 @@ struct lloop {
 	struct fz_list locals; /* runs whose functions run in this process */
 	volatile sig_atomic_t *pending;
 	lua_State *volatile running;
-	lua_State *task; /* the coroutine whose waits yield; NULL: none */
-	pid_t pid;       /* of this process; kept because it is read often */
-	pid_t main;      /* pid of the process that opened the library */
-	int wake[2];     /* pipe for signal handlers; -1 until its first use */
+	struct fz_ltasks tasks;
+	pid_t pid;   /* of this process; kept because it is read often */
+	pid_t main;  /* pid of the process that opened the library */
+	int wake[2]; /* pipe for signal handlers; -1 until its first use */
 	struct fz_watch wake_watch;
 	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
 	struct fz_change heap_change;
@@ -285,10 +285,10 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 	}
 }
 
-bool
-fz_lloop_in_task(lua_State *L)
+struct fz_ltasks *
+fz_lloop_tasks(lua_State *L)
 {
-	return get(L)->task == L && lua_isyieldable(L);
+	return &get(L)->tasks;
 }
 
 bool
@@ -299,7 +299,7 @@ fz_lloop_is_idle(lua_State *L)
 		       (ll->heap_watch.fd != -1 ? 1U : 0) +
 		       (ll->rest.place != 0 ? 1U : 0);
 
-	return fz_list_first(&ll->locals) == NULL &&
+	return fz_list_first(&ll->locals) == NULL && ll->tasks.live == 0 &&
 	       fz_loop_nwatched(ll->engine.loop) == own;
 }
 
@@ -323,29 +323,57 @@ fz_lloop_listen(lua_State *L)
 		fz_lerror_raise(L, &err);
 }
 
+/*
+ * Call on_wake(what). Returns when it is to be called again at the latest;
+ * FZ_CLOCK_NEVER: when an object changes.
+ */
+static int64_t
+call_on_wake(lua_State *L, const char *what)
+{
+	int64_t at_ns = FZ_CLOCK_NEVER;
+
+	luaL_checkstack(L, 3, NULL);
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_wake_key) == LUA_TNIL) {
+		lua_pop(L, 1);
+		return at_ns;
+	}
+	lua_pushstring(L, what);
+	lua_call(L, 1, 1);
+	if (lua_isnumber(L, -1))
+		at_ns = fz_clock_from_seconds(lua_tonumber(L, -1));
+	lua_pop(L, 1);
+	return at_ns;
+}
+
 void
-fz_lloop_step(lua_State *L, int64_t until_ns)
+fz_lloop_step(lua_State *L, int64_t until_ns, const char *what)
 {
 	struct lloop *ll = get(L);
 	unsigned long count = ll->engine.wake_count;
 	struct fz_err err = { 0 };
+	int64_t at_ns = FZ_CLOCK_NEVER;
 
 	fz_lloop_check_free(L);
 	if (work_local(L, ll))
 		until_ns = 0;
-	if (step(ll, until_ns, &err) < 0)
+	if (ll->tasks.live != 0)
+		at_ns = call_on_wake(L, what);
+	if (ll->engine.wake_count != count)
+		until_ns = 0;
+	if (step(ll, at_ns < until_ns ? at_ns : until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
 	fz_garbage_catch_up(ll->garbage, L);
 	fz_lloop_check(L);
 	fz_lsink_check(L, &ll->sink);
-	if (ll->engine.wake_count != count &&
-	    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_wake_key) != LUA_TNIL)
-		lua_call(L, 0, 0);
-	else if (ll->engine.wake_count != count)
-		lua_pop(L, 1);
+	if (ll->tasks.live == 0 && ll->engine.wake_count != count)
+		call_on_wake(L, NULL);
 }
 
-/* on_wake(f): f() is called if objects change during a wait in C */
+/*
+ * on_wake(f): f(what) is called if objects change during a wait in C, and to
+ * run tasks. It returns the time of core.now() of its next call, or nil. `what`
+ * is for what the caller waits without an end; else nil.
+ */
 static int
 loop_on_wake(lua_State *L)
 {
@@ -404,25 +432,6 @@ loop_turn(lua_State *L)
 		    fz_clock_ns(), fz_clock_from_seconds(timeout));
 	happened |= step_until_change(L, ll, until);
 	lua_pushboolean(L, happened);
-	return 1;
-}
-
-/*
- * task([coroutine]): set the coroutine whose waits yield; nil: none. The caller
- * keeps it alive while it is set.
- */
-static int
-loop_task(lua_State *L)
-{
-	get(L)->task = lua_tothread(L, 1);
-	return 0;
-}
-
-/* in_task() -> boolean: whether the caller's waits yield */
-static int
-loop_in_task(lua_State *L)
-{
-	lua_pushboolean(L, fz_lloop_in_task(L));
 	return 1;
 }
 
@@ -540,7 +549,9 @@ in_child(struct fz_fork_hook *hook)
 	fz_fd_close(&ll->wake[1]);
 	ll->pid = getpid();
 	ll->pending = NULL;
-	ll->running = ll->task = NULL;
+	ll->running = NULL;
+	ll->tasks = (struct fz_ltasks){ .own = ll->tasks.own };
+	ll->tasks.own->task = 0;
 	while ((local = fz_list_first(&ll->locals)) != NULL)
 		fz_list_remove(local);
 }
@@ -558,8 +569,6 @@ static const luaL_Reg functions[] = {
 	{ "wake_count", loop_wake_count },
 	{ "changed", loop_changed },
 	{ "on_wake", loop_on_wake },
-	{ "task", loop_task },
-	{ "in_task", loop_in_task },
 	{ "now", loop_now },
 	{ "wall", loop_wall },
 	{ "cpu_count", loop_cpu_count },
@@ -601,6 +610,7 @@ fz_lloop_open(lua_State *L)
 	fz_lsink_set_log(&ll->sink, NULL, NULL);
 	if (fz_engine_init(&ll->engine, fz_lsink_output, &ll->sink, &err) != 0)
 		return fz_lerror_raise(L, &err);
+	ll->tasks.own = &ll->engine.membership;
 	fz_loop_hook(ll->engine.loop, &ll->hook);
 	fz_change_init(&ll->heap_change, &ll->engine);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &loop_key);

@@ -9,6 +9,7 @@
 #include <lua.h>
 
 #include "base/list.h"
+#include "bind/ltask.h"
 
 struct fz_engine;
 struct fz_lsink;
@@ -62,16 +63,16 @@ bool fz_lloop_hold(lua_State *L, bool held);
  */
 void fz_lloop_check_free(lua_State *L);
 
-/* Whether L is the running task, whose waits yield. */
-bool fz_lloop_in_task(lua_State *L);
+/* The coroutines of this state that run. */
+struct fz_ltasks *fz_lloop_tasks(lua_State *L);
 
 /* Step the loop until `done`, without on_wake(). [-0, +0, e] */
 void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
 /*
- * Whether only signals and the wake_fd of the shared heap can be ready: then
- * the caller may sleep elsewhere.
+ * Whether only signals and the wake_fd of the shared heap can be ready, and
+ * there are no tasks: then the caller may sleep elsewhere.
  */
 bool fz_lloop_is_idle(lua_State *L);
 
@@ -86,10 +87,11 @@ int64_t fz_lloop_rest(lua_State *L);
 void fz_lloop_listen(lua_State *L);
 
 /*
- * One step of a wait in C until `until_ns`. It runs functions of runs with
- * jobs = 0, and callbacks if objects have changed. [-0, +0, e]
+ * One step of a wait in C until `until_ns`. It runs tasks, functions of runs
+ * with jobs = 0, and callbacks if objects have changed. `what`: for what the
+ * caller waits, if it does so without an end; else NULL. [-0, +0, e]
  */
-void fz_lloop_step(lua_State *L, int64_t until_ns);
+void fz_lloop_step(lua_State *L, int64_t until_ns, const char *what);
 
 /*
  * Raise "interrupted" if it is pending, or "cancelled" if the member that this
@@ -101,8 +103,8 @@ void fz_lloop_check(lua_State *L);
 uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*
- * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .task, .in_task,
- * .now, .cpu_count, .random_seed, .pid, .check_free.
+ * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .now, .cpu_count,
+ * .random_seed, .pid, .check_free.
  * [-0, +0, e]
  */
 int fz_lloop_open(lua_State *L);

@@ -9,6 +9,9 @@
 
 #include <lua.h>
 
+/* bind/ */
+int fz_ldescriptor_open(lua_State *L); /* descriptors of the script */
+
 /* bind/jobs/ */
 int fz_lbatch_open(lua_State *L);   /* batches of calls of a pool */
 int fz_lcall_open(lua_State *L);    /* single calls of a pool */

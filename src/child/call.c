@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "child/call_state.h"
 #include "child/exit.h"
+#include "child/forked.h"
 #include "child/random.h"
 #include "os/cwd.h"
 #include "value/codec.h"
@@ -19,6 +20,7 @@ enter_body(lua_State *L)
 {
 	fz_random_find(L, lua_touserdata(L, 1));
 	fz_exit_wrap(L);
+	fz_forked_call(L);
 	return 0;
 }
 
@@ -153,7 +155,7 @@ static const char traceback_key;
 int
 fz_child_note_traceback(lua_State *L)
 {
-	fz_ltraceback_push(L, 1);
+	fz_ltraceback_push(L, L, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
 	lua_settop(L, 1);
 	return 1;

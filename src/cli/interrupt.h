@@ -5,14 +5,9 @@
 #include <lua.h>
 
 /*
- * Replace coroutine.resume and coroutine.wrap, so that the handler knows which
- * coroutine runs: Lua has a debug hook for each. [-0, +0, e]
- */
-void fz_interrupt_follow_coroutines(lua_State *L);
-
-/*
  * Catch SIGINT until the state is closed, unless the command was started with
- * SIGINT ignored (nohup, "&"). [-0, +0, e]
+ * SIGINT ignored (nohup, "&"). The handler sets the debug hook of the coroutine
+ * that runs, which fz_ltask_follow_coroutines() notes. [-0, +0, e]
  */
 void fz_interrupt_catch(lua_State *L);
 

@@ -14,6 +14,7 @@
 #include <lualib.h>
 
 #include "api/fzlua.h"
+#include "bind/ltask.h"
 #include "cli/interrupt.h"
 #include "cli/make.h"
 #include "cli/output.h"
@@ -84,10 +85,10 @@ run(lua_State *L)
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 does */
 	luaL_openlibs(L);
-	fz_interrupt_follow_coroutines(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
+	fz_ltask_follow_coroutines(L);
 	fz_proc_adopt(); /* no other code of this process forks */
 	fz_make_join(L);
 	fz_interrupt_catch(L);

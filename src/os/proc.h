@@ -80,6 +80,9 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
  */
 unsigned fz_proc_depth(void);
 
+/* Whether this process has children, of any kind, that were not reaped. */
+bool fz_proc_has_children(void);
+
 /* Whether fz_proc_fork() made this process. */
 bool fz_proc_is_child(void);
 

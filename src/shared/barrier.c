@@ -80,10 +80,10 @@ unlock(struct fz_barrier *b)
 
 /* The barrier is open. */
 static enum fz_barrier_step
-arrive(struct fz_barrier *b, uint32_t self)
+arrive(struct fz_barrier *b, uint32_t self, uint32_t waiter)
 {
 	if (b->count + 1 < b->parties) {
-		if (!fz_waiter_begin(self, b->name, b->count))
+		if (!fz_waiter_begin(waiter, b->name, b->count))
 			return FZ_BARRIER_TWICE;
 		b->count++;
 		return FZ_BARRIER_WAITS;
@@ -98,7 +98,8 @@ arrive(struct fz_barrier *b, uint32_t self)
 }
 
 enum fz_barrier_step
-fz_barrier_arrive(struct fz_barrier *b, uint32_t self, uint32_t *index)
+fz_barrier_arrive(
+    struct fz_barrier *b, uint32_t self, uint32_t waiter, uint32_t *index)
 {
 	enum fz_barrier_step step = FZ_BARRIER_LATER;
 	uint32_t state;
@@ -109,7 +110,7 @@ fz_barrier_arrive(struct fz_barrier *b, uint32_t self, uint32_t *index)
 	if (state == BROKEN)
 		step = FZ_BARRIER_BROKEN;
 	else if (state == OPEN)
-		step = arrive(b, self);
+		step = arrive(b, self, waiter);
 	else if (atomic_load(&b->runner) == self)
 		step = FZ_BARRIER_INSIDE;
 	unlock(b);
@@ -140,15 +141,15 @@ fz_barrier_check(struct fz_barrier *b, uint32_t self)
 }
 
 enum fz_waiter_state
-fz_barrier_leave(struct fz_barrier *b, uint32_t self)
+fz_barrier_leave(struct fz_barrier *b, uint32_t self, uint32_t waiter)
 {
-	if (fz_waiter_state(self) == FZ_WAITER_WAITS) {
+	if (fz_waiter_state(waiter) == FZ_WAITER_WAITS) {
 		lock(b, self);
-		if (fz_waiter_state(self) == FZ_WAITER_WAITS)
+		if (fz_waiter_state(waiter) == FZ_WAITER_WAITS)
 			change(b, BROKEN);
 		unlock(b);
 	}
-	return fz_waiter_end(self);
+	return fz_waiter_end(waiter);
 }
 
 void

@@ -26,6 +26,7 @@ struct fz_barrier {
 	struct fz_lock lock; /* held for short checks and changes */
 	_Atomic uint32_t state;
 	_Atomic uint32_t runner; /* member that runs the action; 0: none yet */
+	uint32_t task;           /* for the caller: that of the runner */
 	uint32_t count;          /* arrived processes of this round */
 	uint32_t parties;        /* set by the creator */
 	uint32_t name;   /* of the object it is in; set by the creator */
@@ -39,13 +40,16 @@ enum fz_barrier_step {
 	FZ_BARRIER_WAITS, /* wait until notified, then fz_barrier_leave() */
 	FZ_BARRIER_LAST,  /* run the action, if any, fz_barrier_finish() */
 	FZ_BARRIER_BROKEN,
-	FZ_BARRIER_TWICE, /* this process waits for an object already */
-	FZ_BARRIER_INSIDE /* this process runs the action */
+	FZ_BARRIER_TWICE, /* the waiter waits for an object already */
+	FZ_BARRIER_INSIDE /* this member runs the action */
 };
 
-/* `*index`: how many arrived before. `self` is the member that does it. */
+/*
+ * `*index`: how many arrived before. `self` is the member that does it,
+ * `waiter` its waiter, see waiter.h.
+ */
 enum fz_barrier_step fz_barrier_arrive(
-    struct fz_barrier *b, uint32_t self, uint32_t *index);
+    struct fz_barrier *b, uint32_t self, uint32_t waiter, uint32_t *index);
 
 /* The action has ended, well or not. Returns whether the waiters go on. */
 bool fz_barrier_finish(struct fz_barrier *b, uint32_t self, bool well);
@@ -53,8 +57,9 @@ bool fz_barrier_finish(struct fz_barrier *b, uint32_t self, bool well);
 /* Check whether a process has died; nothing if the lock is held. */
 void fz_barrier_check(struct fz_barrier *b, uint32_t self);
 
-/* The end of a wait: breaks the barrier unless this process was notified. */
-enum fz_waiter_state fz_barrier_leave(struct fz_barrier *b, uint32_t self);
+/* The end of a wait: breaks the barrier unless the waiter was notified. */
+enum fz_waiter_state fz_barrier_leave(
+    struct fz_barrier *b, uint32_t self, uint32_t waiter);
 
 /* All waits fail; then the barrier is broken, or as new. */
 void fz_barrier_abort(struct fz_barrier *b, uint32_t self);

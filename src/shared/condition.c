@@ -4,9 +4,9 @@
 #include "shared/waiter.h"
 
 bool
-fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t self)
+fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t waiter)
 {
-	return fz_waiter_begin(self, name, (*tickets)++);
+	return fz_waiter_begin(waiter, name, (*tickets)++);
 }
 
 static void

@@ -13,8 +13,11 @@
 
 #define FZ_CONDITION_ALL UINT32_MAX
 
-/* Begin to wait; false if this process waits for an object already. */
-bool fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t self);
+/*
+ * Begin to wait, as a waiter of waiter.h; false if it waits for an object
+ * already.
+ */
+bool fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t waiter);
 
 /* Notify the `n` living processes that have waited longest, or all if fewer. */
 void fz_condition_notify(uint32_t name, uint32_t n);

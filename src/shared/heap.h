@@ -33,6 +33,7 @@ struct fz_err;
 #define FZ_HEAP_CHUNK ((size_t)64 << 10)
 #define FZ_HEAP_CELL ((size_t)256) /* objects up to this size share a chunk */
 #define FZ_HEAP_MEMBERS 4096       /* at once */
+#define FZ_HEAP_SEATS 16384        /* for further waits of members */
 
 /*
  * Map the heap, unless this process has, or has inherited it. Call it before
@@ -48,6 +49,8 @@ struct fz_membership {
 	unsigned char *cells; /* its own chunk of cells; NULL: none */
 	size_t next_cell;     /* the first cell of it that may be free */
 	struct fz_ref dropped;
+	uint32_t free_seat; /* the first one of its seats; 0: none */
+	uint32_t task;      /* number of the task that runs; 0: none */
 };
 
 /*
@@ -74,6 +77,9 @@ fz_heap_self(const struct fz_membership *own)
 /* Whether the member that has, or had, that number lives. */
 bool fz_heap_alive(uint32_t member);
 
+/* Whether no member lives but `self`. */
+bool fz_heap_is_alone(uint32_t self);
+
 /* The place of a member, below FZ_HEAP_MEMBERS; reused after its death. */
 uint32_t fz_heap_place(uint32_t member);
 
@@ -82,15 +88,28 @@ uint32_t fz_heap_nplaces(void);
 
 /*
  * What a member waits for, if other members choose whom to wake: see waiter.h.
+ * Each member has one at its place, and more, called seats, if several of its
+ * tasks wait. Seats have the numbers from FZ_HEAP_MEMBERS.
  */
 struct fz_heap_wait {
-	_Atomic uint32_t member;     /* at this place; 0: the place is free */
+	_Atomic uint32_t member;     /* that it belongs to; 0: it is free */
 	_Atomic uint32_t what;       /* name of the object; 0: none */
 	_Atomic uint64_t ticket;     /* 0: none */
 	struct fz_eventcount wakeup; /* where the member sleeps */
 };
 
-struct fz_heap_wait *fz_heap_wait(uint32_t place);
+/* The wait at a place, or that of a seat. */
+struct fz_heap_wait *fz_heap_wait(uint32_t number);
+
+/* All seats that were ever used are below this. */
+uint32_t fz_heap_nseats(void);
+
+/*
+ * A seat for this member, until it frees it. 0: all are in use, or there is no
+ * memory.
+ */
+uint32_t fz_heap_take_seat(struct fz_membership *own);
+void fz_heap_free_seat(struct fz_membership *own, uint32_t number);
 
 /* What each object begins with. */
 struct fz_object {

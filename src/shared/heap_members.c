@@ -24,10 +24,76 @@ fz_heap_nplaces(void)
 	return heap->base != NULL ? atomic_load(&heap_head()->nplaces) : 0;
 }
 
-struct fz_heap_wait *
-fz_heap_wait(uint32_t place)
+uint32_t
+fz_heap_nseats(void)
 {
-	return &member_at(place)->wait;
+	return FZ_HEAP_MEMBERS + atomic_load(&heap_head()->nseats);
+}
+
+struct fz_heap_wait *
+fz_heap_wait(uint32_t number)
+{
+	return number < FZ_HEAP_MEMBERS ? &member_at(number)->wait
+					: &seat_at(number)->wait;
+}
+
+static uint32_t
+new_seat(uint32_t self)
+{
+	uint32_t n = atomic_load(&heap_head()->nseats);
+	struct seat *seat;
+
+	do { /* its memory comes before other processes look at it */
+		seat = seat_at(FZ_HEAP_MEMBERS + n);
+		if (n == FZ_HEAP_SEATS ||
+		    fz_heap_reserve(seat, sizeof(*seat)) != 0)
+			return 0;
+	} while (
+	    !atomic_compare_exchange_weak(&heap_head()->nseats, &n, n + 1));
+	seat->place = fz_heap_place(self) + 1;
+	atomic_store(&seat->wait.member, self);
+	return FZ_HEAP_MEMBERS + n;
+}
+
+uint32_t
+fz_heap_take_seat(struct fz_membership *own)
+{
+	uint32_t number = own->free_seat;
+
+	if (number == 0)
+		return new_seat(own->number);
+	own->free_seat = seat_at(number)->next;
+	return number;
+}
+
+void
+fz_heap_free_seat(struct fz_membership *own, uint32_t number)
+{
+	seat_at(number)->next = own->free_seat;
+	own->free_seat = number;
+}
+
+static void
+reset_wait(struct fz_heap_wait *wait, uint32_t self)
+{
+	atomic_store(&wait->what, 0);
+	atomic_store(&wait->ticket, 0);
+	atomic_store(&wait->member, self);
+}
+
+/* The member `self` begins at a place that others may have had before. */
+static void
+inherit_seats(struct fz_membership *own, uint32_t place, uint32_t self)
+{
+	uint32_t n = fz_heap_nseats();
+
+	own->free_seat = 0;
+	for (uint32_t i = FZ_HEAP_MEMBERS; i < n; i++) {
+		if (seat_at(i)->place != place + 1)
+			continue;
+		reset_wait(&seat_at(i)->wait, self);
+		fz_heap_free_seat(own, i);
+	}
 }
 
 int
@@ -66,6 +132,20 @@ fz_heap_alive(uint32_t member)
 	return runs && atomic_load(&m->wait.member) == member;
 }
 
+bool
+fz_heap_is_alone(uint32_t self)
+{
+	uint32_t n = fz_heap_nplaces();
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t member = atomic_load(&fz_heap_wait(i)->member);
+
+		if (member != self && fz_heap_alive(member))
+			return false;
+	}
+	return true;
+}
+
 static struct member *
 new_place(uint32_t *place, struct fz_err *err)
 {
@@ -101,7 +181,7 @@ boot_ns(void)
 }
 
 static uint32_t
-join(struct fz_err *err)
+join(struct fz_membership *own, struct fz_err *err)
 {
 	struct head *head = heap_head();
 	uint32_t place = 0, self = 0;
@@ -121,9 +201,8 @@ join(struct fz_err *err)
 		m->dead_ns = 0;
 		m->pid = getpid();
 		m->joined_ns = boot_ns();
-		atomic_store(&m->wait.what, 0);
-		atomic_store(&m->wait.ticket, 0);
-		atomic_store(&m->wait.member, self);
+		inherit_seats(own, place, self);
+		reset_wait(&m->wait, self);
 	}
 	pthread_mutex_unlock(&head->joining);
 	return self;
@@ -136,9 +215,10 @@ fz_heap_join(struct fz_membership *own, struct fz_err *err)
 
 	if (self != 0 || fz_heap_open(err) != 0)
 		return self;
-	self = join(err);
+	self = join(own, err);
 	if (self != 0)
 		*own = (struct fz_membership){ own->acquired, self,
-			fz_process.generation, NULL, 0, { 0 } };
+			fz_process.generation, NULL, 0, { 0 }, own->free_seat,
+			own->task };
 	return self;
 }

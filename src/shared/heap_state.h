@@ -57,6 +57,13 @@ struct member {
 	int64_t dead_ns; /* when it was first seen to be dead; 0: it was not */
 };
 
+/* It stays with its place, for the members that are there one after another. */
+struct seat {
+	struct fz_heap_wait wait;
+	uint32_t place; /* plus 1; 0: none, its process was killed */
+	uint32_t next;  /* the next free one of its member; 0: none */
+};
+
 struct head {
 	uint32_t nchunks;
 	pthread_mutex_t joining;
@@ -68,7 +75,9 @@ struct head {
 	/* No chunk below the lower half is free; the upper counts frees. */
 	_Atomic uint64_t lowest;
 	_Atomic uint32_t generation; /* of objects */
+	_Atomic uint32_t nseats;
 	struct member members[FZ_HEAP_MEMBERS];
+	struct seat seats[FZ_HEAP_SEATS];
 };
 
 static struct fz_process_heap *const heap = &fz_process.heap;
@@ -120,6 +129,12 @@ static inline struct member *
 member_at(uint32_t place)
 {
 	return &heap_head()->members[place];
+}
+
+static inline struct seat *
+seat_at(uint32_t number)
+{
+	return &heap_head()->seats[number - FZ_HEAP_MEMBERS];
 }
 
 /* Have memory behind a part of it. 0, or -1 and errno. */

@@ -3,7 +3,7 @@
  *
  * To acquire a free lock takes one instruction; to release it one more, and a
  * wake-up if a process waits. The owner is a member of the shared heap, so that
- * waiters can see that it has died.
+ * waiters can see that it has died, and one of its tasks.
  */
 #ifndef FZ_LOCK_H
 #define FZ_LOCK_H
@@ -18,6 +18,7 @@
 struct fz_lock {
 	_Atomic uint32_t owner; /* a member; 0: the lock is free */
 	uint32_t depth; /* for the caller: how often its owner acquired it */
+	uint32_t task;  /* for the caller: that of the owner */
 	struct fz_eventcount waiters;
 };
 
@@ -36,10 +37,18 @@ fz_lock_try(struct fz_lock *lock, uint32_t self)
 /* The same; from an owner that is dead as well: FZ_LOCK_ABANDONED. */
 enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
+/* Whether the member owns it: any of its tasks. */
 static inline bool
 fz_lock_is_mine(const struct fz_lock *lock, uint32_t self)
 {
 	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self;
+}
+
+/* Whether that task of the member owns it. */
+static inline bool
+fz_lock_is_of(const struct fz_lock *lock, uint32_t self, uint32_t task)
+{
+	return fz_lock_is_mine(lock, self) && lock->task == task;
 }
 
 /* Release a lock that this process owns. */

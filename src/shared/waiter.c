@@ -29,16 +29,38 @@ number_of(uint64_t word)
 	return (uint32_t)(word >> STATE_BITS);
 }
 
+/* A waiter on a seat has the number of the seat, with this bit. */
+#define SEAT_BIT UINT32_C(0x80000000)
+
 static struct fz_heap_wait *
-own(uint32_t self)
+wait_of(uint32_t waiter)
 {
-	return fz_heap_wait(fz_heap_place(self));
+	return fz_heap_wait(
+	    waiter & SEAT_BIT ? waiter & ~SEAT_BIT : fz_heap_place(waiter));
+}
+
+uint32_t
+fz_waiter_take(struct fz_membership *own)
+{
+	uint32_t self = fz_heap_self(own), seat;
+
+	if (atomic_load(&wait_of(self)->what) == 0)
+		return self;
+	seat = fz_heap_take_seat(own);
+	return seat != 0 ? seat | SEAT_BIT : 0;
+}
+
+void
+fz_waiter_give_back(struct fz_membership *own, uint32_t waiter)
+{
+	if (waiter & SEAT_BIT)
+		fz_heap_free_seat(own, waiter & ~SEAT_BIT);
 }
 
 bool
-fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
+fz_waiter_begin(uint32_t waiter, uint32_t name, uint32_t number)
 {
-	struct fz_heap_wait *wait = own(self);
+	struct fz_heap_wait *wait = wait_of(waiter);
 
 	if (atomic_load(&wait->what) != 0)
 		return false;
@@ -48,21 +70,21 @@ fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
 }
 
 enum fz_waiter_state
-fz_waiter_state(uint32_t self)
+fz_waiter_state(uint32_t waiter)
 {
-	return state_of(atomic_load(&own(self)->ticket));
+	return state_of(atomic_load(&wait_of(waiter)->ticket));
 }
 
 struct fz_eventcount *
-fz_waiter_wakeup(uint32_t self)
+fz_waiter_wakeup(uint32_t waiter)
 {
-	return &own(self)->wakeup;
+	return &wait_of(waiter)->wakeup;
 }
 
 bool
-fz_waiter_cancel(uint32_t self)
+fz_waiter_cancel(uint32_t waiter)
 {
-	struct fz_heap_wait *wait = own(self);
+	struct fz_heap_wait *wait = wait_of(waiter);
 	uint64_t word = atomic_load(&wait->ticket);
 
 	return state_of(word) == FZ_WAITER_WAITS &&
@@ -70,21 +92,29 @@ fz_waiter_cancel(uint32_t self)
 }
 
 enum fz_waiter_state
-fz_waiter_end(uint32_t self)
+fz_waiter_end(uint32_t waiter)
 {
-	struct fz_heap_wait *wait = own(self);
+	struct fz_heap_wait *wait = wait_of(waiter);
 	uint64_t word = atomic_exchange(&wait->ticket, 0);
 
 	atomic_store(&wait->what, 0);
 	return state_of(word);
 }
 
+/* The place or seat after `i`. */
+static uint32_t
+after(uint32_t i)
+{
+	return i + 1 == fz_heap_nplaces() ? FZ_HEAP_MEMBERS : i + 1;
+}
+
 bool
 fz_waiter_next(struct fz_waiter *w, uint32_t name, enum fz_waiter_state state)
 {
-	uint32_t n = fz_heap_nplaces();
+	uint32_t n = fz_heap_nseats();
 
-	for (uint32_t i = w->member != 0 ? w->place + 1 : 0; i < n; i++) {
+	for (uint32_t i = w->member != 0 ? after(w->place) : 0; i < n;
+	     i = after(i)) {
 		struct fz_heap_wait *wait = fz_heap_wait(i);
 		uint32_t member = atomic_load(&wait->member);
 		uint64_t word = atomic_load(&wait->ticket);

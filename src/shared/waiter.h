@@ -1,9 +1,10 @@
 /*
  * waiter.h - a process that waits until another process decides how it goes on.
  *
- * The waiter stands at its place in the shared heap, where other processes find
- * it by the name of the object that it waits for. All that they decide about is
- * one word, so that a decision cannot reach a later process at the same place:
+ * The waiter stands at its place in the shared heap, or on a seat if several
+ * tasks of the process wait. Other processes find it by the name of the object
+ * that it waits for. All that they decide about is one word, so that a decision
+ * cannot reach a later process at the same place:
  *
  *   ticket of fz_heap_wait   name 30 bits | number 32 bits | state 2 bits
  */
@@ -14,6 +15,7 @@
 #include <stdint.h>
 
 struct fz_eventcount;
+struct fz_membership;
 
 enum fz_waiter_state {
 	FZ_WAITER_NONE,
@@ -23,33 +25,42 @@ enum fz_waiter_state {
 };
 
 /*
- * This process begins to wait for the object `name`; lower numbers are earlier.
- * `self` is the member that does it. False if it waits for an object already.
+ * A waiter of this instance that waits for nothing: the member itself, or a
+ * seat if that waits already. 0: too many tasks wait.
  */
-bool fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
+uint32_t fz_waiter_take(struct fz_membership *own);
 
-/* The state of this process. */
-enum fz_waiter_state fz_waiter_state(uint32_t self);
+/* After fz_waiter_end(): the waiter is not needed any more. */
+void fz_waiter_give_back(struct fz_membership *own, uint32_t waiter);
+
+/*
+ * The waiter begins to wait for the object `name`; lower numbers are earlier.
+ * False if it waits for an object already.
+ */
+bool fz_waiter_begin(uint32_t waiter, uint32_t name, uint32_t number);
+
+/* The state of a waiter of this process. */
+enum fz_waiter_state fz_waiter_state(uint32_t waiter);
 
 /* Return the eventcount on which this process sleeps until it is notified. */
-struct fz_eventcount *fz_waiter_wakeup(uint32_t self);
+struct fz_eventcount *fz_waiter_wakeup(uint32_t waiter);
 
-/* This process stops waiting; false if it was notified already. */
-bool fz_waiter_cancel(uint32_t self);
+/* The waiter stops waiting; false if it was notified already. */
+bool fz_waiter_cancel(uint32_t waiter);
 
 /* The end of the wait; returns the state of it. */
-enum fz_waiter_state fz_waiter_end(uint32_t self);
+enum fz_waiter_state fz_waiter_end(uint32_t waiter);
 
 /* A waiter as it was when it was found. */
 struct fz_waiter {
 	uint64_t word;
-	uint32_t place;
+	uint32_t place; /* or seat */
 	uint32_t member;
 };
 
 /*
- * Find the next process in `state` that waits for `name`, at a place behind
- * that of `w`; the first one if its member is 0. The process may be dead.
+ * Find the next waiter in `state` for `name`, at a place or seat behind that of
+ * `w`; the first one if its member is 0. Its process may be dead.
  */
 bool fz_waiter_next(
     struct fz_waiter *w, uint32_t name, enum fz_waiter_state state);

@@ -95,14 +95,14 @@ add_frames(luaL_Buffer *b, const char *line)
 }
 
 void
-fz_ltraceback_push(lua_State *L, int level)
+fz_ltraceback_push(lua_State *L, lua_State *co, int level)
 {
 	const char *text, *frames;
 	luaL_Buffer b;
 	unsigned n;
 	int top;
 
-	luaL_traceback(L, L, NULL, level);
+	luaL_traceback(L, co, NULL, level);
 	if (shows_all())
 		return;
 	top = lua_gettop(L);
@@ -119,16 +119,22 @@ fz_ltraceback_push(lua_State *L, int level)
 }
 
 /*
- * traceback([message, level = 1]) -> string | nil if there is nothing to show
+ * traceback([coroutine,] [message [, level]]) -> string | nil if there is
+ * nothing to show. The level is 1 by default, and 0 for a coroutine.
  */
 static int
 traceback(lua_State *L)
 {
-	const char *message = luaL_optstring(L, 1, NULL);
-	int level = (int)luaL_optinteger(L, 2, 1);
+	lua_State *co = lua_tothread(L, 1);
+	const char *message;
+	int level;
 
+	if (co != NULL)
+		lua_remove(L, 1); /* the caller keeps it */
+	message = luaL_optstring(L, 1, NULL);
+	level = (int)luaL_optinteger(L, 2, co == NULL);
 	lua_settop(L, 1);
-	fz_ltraceback_push(L, level);
+	fz_ltraceback_push(L, co != NULL ? co : L, level);
 	if (message == NULL)
 		return 1;
 	if (lua_isnil(L, 2)) {

@@ -5,12 +5,12 @@
 #include <lua.h>
 
 /*
- * Push the traceback of the running function from `level` on, like
- * luaL_traceback(), but without fzlua's Lua files, the functions these call,
- * and the C function at the bottom. With FZLUA_DEBUG=1 in the environment it
- * has all frames. Pushes nil if no frame is left. [-0, +1, m]
+ * Push the traceback of `co` from `level` on, like luaL_traceback(), but
+ * without fzlua's Lua files, the functions these call, and the C function at
+ * the bottom. With FZLUA_DEBUG=1 in the environment it has all frames. Pushes
+ * nil if no frame is left. [-0, +1, m]
  */
-void fz_ltraceback_push(lua_State *L, int level);
+void fz_ltraceback_push(lua_State *L, lua_State *co, int level);
 
 /* Open: core.traceback. The core table is on top. [-0, +0, e] */
 int fz_ltraceback_open(lua_State *L);

@@ -101,8 +101,9 @@ wait_notified(struct fz_barrier *b, uint32_t self, uint32_t index)
 		fz_barrier_check(b, self);
 		usleep(200);
 	}
-	return fz_barrier_leave(b, self) == FZ_WAITER_GO ? INDEX + (int)index
-							 : BROKEN;
+	return fz_barrier_leave(b, self, self) == FZ_WAITER_GO
+		   ? INDEX + (int)index
+		   : BROKEN;
 }
 
 static int
@@ -113,7 +114,8 @@ wait_once(void *ctx)
 	uint32_t self = join(), index;
 	enum fz_barrier_step step;
 
-	while ((step = fz_barrier_arrive(b, self, &index)) == FZ_BARRIER_LATER)
+	while ((step = fz_barrier_arrive(b, self, self, &index)) ==
+	       FZ_BARRIER_LATER)
 		usleep(200);
 	if (step == FZ_BARRIER_WAITS)
 		return wait_notified(b, self, index);
@@ -148,7 +150,8 @@ test_barrier_releases_all_in_order(void **state)
 	(void)state;
 	for (int round = 0; round < 3; round++) {
 		start_waiters(s, pids, 3);
-		assert_int_equal(fz_barrier_arrive(&s->barrier, self, &index),
+		assert_int_equal(
+		    fz_barrier_arrive(&s->barrier, self, self, &index),
 		    FZ_BARRIER_LAST);
 		assert_int_equal(index, 3);
 		for (int i = 0; i < 3; i++)
@@ -168,12 +171,14 @@ test_barrier_is_broken_until_it_is_reset(void **state)
 
 	(void)state;
 	start_waiters(s, pids, 1);
-	assert_int_equal(fz_barrier_arrive(b, self, &index), FZ_BARRIER_WAITS);
 	assert_int_equal(
-	    fz_barrier_leave(b, self), FZ_WAITER_FAILS); /* out of time */
+	    fz_barrier_arrive(b, self, self, &index), FZ_BARRIER_WAITS);
+	assert_int_equal(
+	    fz_barrier_leave(b, self, self), FZ_WAITER_FAILS); /* out of time */
 	assert_int_equal(member_wait(pids[0]), BROKEN);
 	assert_true(fz_barrier_is_broken(b, self));
-	assert_int_equal(fz_barrier_arrive(b, self, &index), FZ_BARRIER_BROKEN);
+	assert_int_equal(
+	    fz_barrier_arrive(b, self, self, &index), FZ_BARRIER_BROKEN);
 	fz_barrier_reset(b, self);
 	assert_false(fz_barrier_is_broken(b, self));
 	start_waiters(s, pids, 2);
@@ -195,12 +200,12 @@ test_barrier_waits_for_one_thing_at_a_time(void **state)
 	struct shared *s = new_shared(3, false);
 
 	(void)state;
-	assert_int_equal(
-	    fz_barrier_arrive(&s->barrier, self, &index), FZ_BARRIER_WAITS);
-	assert_int_equal(
-	    fz_barrier_arrive(&s->barrier, self, &index), FZ_BARRIER_TWICE);
+	assert_int_equal(fz_barrier_arrive(&s->barrier, self, self, &index),
+	    FZ_BARRIER_WAITS);
+	assert_int_equal(fz_barrier_arrive(&s->barrier, self, self, &index),
+	    FZ_BARRIER_TWICE);
 	assert_int_equal(fz_barrier_nwaiting(&s->barrier, self), 1);
-	fz_barrier_leave(&s->barrier, self);
+	fz_barrier_leave(&s->barrier, self, self);
 	fz_heap_free(&this_member, &s->head);
 }
 
@@ -216,10 +221,10 @@ test_barrier_with_an_action_waits_for_its_end(void **state)
 	for (int well = 0; well < 2; well++) {
 		start_waiters(s, pids, 1);
 		assert_int_equal(
-		    fz_barrier_arrive(b, self, &index), FZ_BARRIER_LAST);
+		    fz_barrier_arrive(b, self, self, &index), FZ_BARRIER_LAST);
 		assert_int_equal(fz_barrier_nwaiting(b, self), 0);
-		assert_int_equal(
-		    fz_barrier_arrive(b, self, &index), FZ_BARRIER_INSIDE);
+		assert_int_equal(fz_barrier_arrive(b, self, self, &index),
+		    FZ_BARRIER_INSIDE);
 		assert_int_equal(fz_barrier_finish(b, self, well), well);
 		assert_false(fz_barrier_finish(b, self, true)); /* is over */
 		assert_int_equal(member_wait(pids[0]), well ? INDEX : BROKEN);
@@ -232,9 +237,9 @@ static int
 arrive_and_stay(void *ctx)
 {
 	struct shared *s = ctx;
-	uint32_t index;
+	uint32_t self = join(), index;
 
-	fz_barrier_arrive(&s->barrier, join(), &index);
+	fz_barrier_arrive(&s->barrier, self, self, &index);
 	while (pause() == -1)
 		continue;
 	return 0;
@@ -255,7 +260,8 @@ test_barrier_breaks_when_a_member_is_killed(void **state)
 	fz_barrier_reset(b, self);
 	start_waiters(s, pids, 1);
 	member_kill(pids[0]);
-	assert_int_equal(fz_barrier_arrive(b, self, &index), FZ_BARRIER_BROKEN);
+	assert_int_equal(
+	    fz_barrier_arrive(b, self, self, &index), FZ_BARRIER_BROKEN);
 	fz_barrier_reset(b, self);
 	start_waiters(s, pids, 2);
 	last = member_start(arrive_and_stay, s);

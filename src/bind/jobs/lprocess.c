@@ -299,7 +299,16 @@ process_tostring(lua_State *L)
 	return 1;
 }
 
+/* process:id() -> integer: see core.changed() */
+static int
+process_id(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)check_process(L)->change.id);
+	return 1;
+}
+
 static const luaL_Reg methods[] = {
+	{ "id", process_id },
 	{ "pid", process_pid },
 	{ "done", process_done },
 	{ "answered", process_answered },

@@ -8,6 +8,7 @@
 #include "bind/lloop.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
+#include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
 #include "shared/barrier.h"
 #include "shared/heap.h"
@@ -15,6 +16,7 @@
 
 #define BARRIER_TYPE "fzlua.Barrier"
 #define BROKEN "the barrier is broken"
+#define WHAT "a barrier"
 
 /* The user value of the handle is the action; nil: none in this process. */
 struct lbarrier {
@@ -26,7 +28,9 @@ struct waiting {
 	struct fz_lwait
 	    wait; /* for the opening, then for the other processes */
 	struct fz_barrier *barrier;
+	struct fz_membership *own;
 	uint32_t self, index;
+	uint32_t waiter; /* while it waits */
 	enum fz_barrier_step step;
 };
 
@@ -57,7 +61,16 @@ try_arrive(struct fz_lwait *wait, bool late)
 	struct waiting *w = of_wait(wait);
 
 	(void)late;
-	w->step = fz_barrier_arrive(w->barrier, w->self, &w->index);
+	w->waiter = fz_waiter_take(w->own);
+	if (w->waiter == 0) {
+		w->step = FZ_BARRIER_TWICE;
+		return true;
+	}
+	w->step = fz_barrier_arrive(w->barrier, w->self, w->waiter, &w->index);
+	if (w->step != FZ_BARRIER_WAITS)
+		fz_waiter_give_back(w->own, w->waiter);
+	if (w->step == FZ_BARRIER_INSIDE && w->barrier->task != w->own->task)
+		w->step = FZ_BARRIER_LATER; /* another task runs the action */
 	return w->step != FZ_BARRIER_LATER;
 }
 
@@ -68,7 +81,17 @@ try_others(struct fz_lwait *wait, bool late)
 
 	if (late)
 		fz_barrier_check(w->barrier, w->self);
-	return fz_waiter_state(w->self) != FZ_WAITER_WAITS;
+	return fz_waiter_state(w->waiter) != FZ_WAITER_WAITS;
+}
+
+static enum fz_waiter_state
+leave(struct waiting *w)
+{
+	enum fz_waiter_state state =
+	    fz_barrier_leave(w->barrier, w->self, w->waiter);
+
+	fz_waiter_give_back(w->own, w->waiter);
+	return state;
 }
 
 static int
@@ -77,7 +100,7 @@ others_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	struct waiting *w = of_wait(wait);
 
 	fz_lwait_over(wait);
-	if (fz_barrier_leave(w->barrier, w->self) != FZ_WAITER_GO)
+	if (leave(w) != FZ_WAITER_GO)
 		return in_time ? raise_error(L, BROKEN)
 			       : fz_lwait_push_timeout(L);
 	lua_pushinteger(L, w->index);
@@ -91,11 +114,11 @@ abandon(lua_State *L, struct fz_lwait *wait)
 	struct waiting *w = of_wait(wait);
 
 	(void)L;
-	fz_barrier_leave(w->barrier, w->self);
+	leave(w);
 }
 
 static const struct fz_lwait_class arriving,
-    waiting_class = { try_others, others_end, abandon };
+    waiting_class = { WHAT, try_others, others_end, abandon };
 
 static void
 break_round(struct fz_lguard *guard)
@@ -122,6 +145,7 @@ run_action(lua_State *L, struct waiting *w)
 {
 	struct fz_lguard *guard = lua_touserdata(L, 2);
 
+	w->barrier->task = w->own->task;
 	guard->of = w->barrier;
 	guard->release = break_round;
 	if (lua_getiuservalue(L, 1, 1) == LUA_TNIL)
@@ -136,7 +160,7 @@ static int
 wait_for_others(lua_State *L, struct waiting *w)
 {
 	w->wait.class = &waiting_class;
-	w->wait.at = fz_waiter_wakeup(w->self);
+	w->wait.at = fz_waiter_wakeup(w->waiter);
 	return fz_lwait_pushed(L, &w->wait);
 }
 
@@ -159,7 +183,7 @@ arrive_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 		return 1;
 	case FZ_BARRIER_TWICE:
 		return raise_error(
-		    L, "this process waits for a condition or barrier already");
+		    L, "too many tasks wait for conditions and barriers");
 	case FZ_BARRIER_INSIDE:
 		return raise_error(
 		    L, "the action of a barrier cannot wait for it");
@@ -168,8 +192,9 @@ arrive_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	}
 }
 
-static const struct fz_lwait_class arriving = { .try = try_arrive,
-	.end = arrive_end };
+static const struct fz_lwait_class arriving = {
+	.what = WHAT, .try = try_arrive, .end = arrive_end
+};
 
 /*
  * barrier:wait([timeout]) -> 0 to n-1, in order of arrival | nil, "timeout",
@@ -189,6 +214,7 @@ barrier_wait(lua_State *L)
 	wait = fz_lwait_new(L, sizeof(*w));
 	w = of_wait(wait);
 	w->barrier = b;
+	w->own = fz_lshared(L)->membership;
 	w->self = fz_lhandle_self(L);
 	wait->class = &arriving;
 	wait->at = &b->opening;

@@ -14,6 +14,10 @@
 #include "value/items.h"
 #include "value/lerror.h"
 
+/* For what channels wait. */
+#define ROOM "room in a queue or pipe"
+#define ITEM "an item of a queue or pipe"
+
 struct putting {
 	struct fz_lwait wait;
 	struct fz_queue *queue;
@@ -75,8 +79,9 @@ put_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return p->then(L, p->state);
 }
 
-static const struct fz_lwait_class putting_class = { .try = try_put,
-	.end = put_end };
+static const struct fz_lwait_class putting_class = {
+	.what = ROOM, .try = try_put, .end = put_end
+};
 
 /* Free the scratch and all memory that did not become the queue's. */
 static void
@@ -112,7 +117,7 @@ message_abandon(lua_State *L, struct fz_lwait *wait)
 	settle(FZ_CONTAINER_OF(wait, struct message, putting.wait));
 }
 
-static const struct fz_lwait_class message_class = { try_put, message_end,
+static const struct fz_lwait_class message_class = { ROOM, try_put, message_end,
 	message_abandon };
 
 static void
@@ -235,7 +240,7 @@ put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
 		return lua_error(L);
 	}
 	if (m.moved)
-		return fz_lwait_pushed(L, lua_touserdata(L, -1));
+		return fz_lwait_pushed(L, fz_lwait_at(L, -1));
 	settle(&m);
 	return put_end(L, &m.putting.wait, true);
 }
@@ -378,8 +383,9 @@ take_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return t->then(L, t->state);
 }
 
-static const struct fz_lwait_class taking_class = { .try = try_take,
-	.end = take_end };
+static const struct fz_lwait_class taking_class = {
+	.what = ITEM, .try = try_take, .end = take_end
+};
 
 static void
 free_own(lua_State *L, struct fz_lwait *wait)
@@ -392,8 +398,8 @@ free_own(lua_State *L, struct fz_lwait *wait)
 }
 
 /* abandon() frees the buffer when the wait is closed. */
-static const struct fz_lwait_class taking_apart_class = { try_take, take_end,
-	free_own };
+static const struct fz_lwait_class taking_apart_class = { ITEM, try_take,
+	take_end, free_own };
 
 /*
  * Take with a separate buffer, because an item in the scratch is being decoded
@@ -442,7 +448,7 @@ fz_lchannel_take(lua_State *L, const struct fz_lchannel *channel,
 		return take_apart(L, &t);
 	if (try_take(&t.wait, true) || until_ns == FZ_LCHANNEL_NOW)
 		return take_end(L, &t.wait, true);
-	if (fz_lloop_in_task(L))
+	if (fz_ltask_is_running(L))
 		return take_apart(L, &t);
 	return fz_lwait(L, &t.wait, sizeof(t));
 }

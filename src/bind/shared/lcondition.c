@@ -7,6 +7,7 @@
 #include "bind/lloop.h"
 #include "bind/shared/lhandle.h"
 #include "bind/shared/llock.h"
+#include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
 #include "shared/condition.h"
 #include "shared/heap.h"
@@ -28,7 +29,9 @@ typedef int (*wait_then)(lua_State *L, bool notified, bool abandoned);
 struct waiting {
 	struct fz_lwait wait; /* for the notification, then for the lock */
 	struct fz_lock *lock;
-	uint32_t name, self, depth;
+	uint32_t name, self, depth, task;
+	uint32_t waiter; /* see waiter.h */
+	struct fz_membership *own;
 	enum fz_lock_state state; /* of acquiring the lock again */
 	wait_then then;
 };
@@ -58,7 +61,7 @@ try_notified(struct fz_lwait *wait, bool late)
 
 	if (late)
 		fz_condition_recover(w->name);
-	return fz_waiter_state(w->self) != FZ_WAITER_WAITS;
+	return fz_waiter_state(w->waiter) != FZ_WAITER_WAITS;
 }
 
 static bool
@@ -69,12 +72,23 @@ try_lock(struct fz_lwait *wait, bool late)
 	return fz_llock_try(w->lock, w->self, late, &w->state);
 }
 
-/* This process has the lock again: restore its depth. True if notified. */
+/* Returns whether it was notified. */
+static bool
+end_waiter(const struct waiting *w)
+{
+	bool notified = fz_waiter_end(w->waiter) == FZ_WAITER_GO;
+
+	fz_waiter_give_back(w->own, w->waiter);
+	return notified;
+}
+
+/* The task has the lock again: restore its depth. True if notified. */
 static bool
 leave(struct waiting *w)
 {
 	w->lock->depth = w->depth;
-	return fz_waiter_end(w->self) == FZ_WAITER_GO;
+	w->lock->task = w->task;
+	return end_waiter(w);
 }
 
 static int
@@ -139,19 +153,30 @@ lock_again(lua_State *L, struct waiting *w)
 	}
 }
 
-/* Pass on a notification that this waiter cannot use. */
+/*
+ * Pass on a notification that this waiter cannot use. If another task of this
+ * process has the lock, it may be the one that closes this task, so that it
+ * cannot be waited for: then this task ends without the lock.
+ */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
 {
 	struct waiting *w = of_wait(wait);
+	bool notified;
 
-	fz_waiter_cancel(w->self);
-	lock_again(L, w);
-	if (leave(w))
+	fz_waiter_cancel(w->waiter);
+	if (w->state == FZ_LOCK_BUSY && fz_lock_is_mine(w->lock, w->self)) {
+		notified = end_waiter(w);
+	} else {
+		lock_again(L, w);
+		notified = leave(w);
+	}
+	if (notified)
 		fz_condition_notify(w->name, 1);
 }
 
-static const struct fz_lwait_class locking = { try_lock, lock_end, abandon };
+static const struct fz_lwait_class locking = { "the lock of a condition",
+	try_lock, lock_end, abandon };
 
 /* Notified or timed out: wait for the lock. */
 static int
@@ -160,13 +185,13 @@ notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	struct waiting *w = of_wait(wait);
 
 	(void)in_time;
-	fz_waiter_cancel(w->self);
+	fz_waiter_cancel(w->waiter);
 	wait_for_lock(w);
 	return fz_lwait_pushed(L, wait);
 }
 
-static const struct fz_lwait_class notifying = { try_notified, notified_end,
-	abandon };
+static const struct fz_lwait_class notifying = { "a condition", try_notified,
+	notified_end, abandon };
 
 /* Release the lock, wait, acquire it again, and end with then(). */
 static int
@@ -179,14 +204,18 @@ wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 	w->self = fz_lhandle_self(L);
 	w->lock = &lock_of(c)->lock;
 	w->depth = w->lock->depth;
+	w->own = fz_lshared(L)->membership;
+	w->task = w->own->task;
 	w->then = then;
 	fz_llock_check_held(L, lock_of(c), w->self);
 	fz_lloop_check_free(L);
-	if (!fz_condition_begin(&c->tickets, w->name, w->self))
+	w->waiter = fz_waiter_take(w->own);
+	if (w->waiter == 0)
 		return fz_lerror_fail(L, FZ_ERR_ERROR,
-		    "this process waits for a condition or barrier already");
+		    "too many tasks wait for conditions and barriers");
+	fz_condition_begin(&c->tickets, w->name, w->waiter);
 	wait->class = &notifying;
-	wait->at = fz_waiter_wakeup(w->self);
+	wait->at = fz_waiter_wakeup(w->waiter);
 	wait->until_ns = until_ns;
 	fz_lock_release(w->lock);
 	return fz_lwait_pushed(L, wait);

@@ -71,8 +71,9 @@ wait_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return fz_lwait_push_timeout(L);
 }
 
-static const struct fz_lwait_class waiting_class = { .try = try_wait,
-	.end = wait_end };
+static const struct fz_lwait_class waiting_class = {
+	.what = "an event", .try = try_wait, .end = wait_end
+};
 
 /* event:wait([timeout]) -> true; nil, "timeout" */
 static int

@@ -18,6 +18,7 @@ new_guard(lua_State *L, void *of)
 	lua_setiuservalue(L, -2, 1);
 	guard->shared = fz_lshared(L);
 	guard->self = fz_lshared_join(L, guard->shared);
+	guard->task = guard->shared->membership->task;
 	return guard;
 }
 

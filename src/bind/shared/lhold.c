@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
+#include "bind/shared/lshared.h"
 #include "bind/shared/llock.h"
 #include "bind/shared/lwait.h"
 
@@ -14,7 +15,7 @@ enum { MAX_PAUSES = 64 }; /* between two tries */
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_lock *lock;
-	uint32_t self;
+	uint32_t self, task;
 	enum fz_lock_state state;
 	lua_CFunction held;      /* NULL: called by with() */
 	struct fz_lguard *guard; /* set if called by with() */
@@ -24,13 +25,15 @@ struct acquiring {
 bool
 fz_lhold_try(lua_State *L, struct fz_lock *lock)
 {
-	uint32_t self = fz_lhandle_self(L);
+	const struct fz_lshared *shared = fz_lshared(L);
+	uint32_t self = fz_lshared_join(L, shared);
 
 	if (fz_lock_try(lock, self)) {
 		lock->depth = 1;
+		lock->task = shared->membership->task;
 		return true;
 	}
-	if (!fz_lock_is_mine(lock, self))
+	if (!fz_lock_is_of(lock, self, shared->membership->task))
 		return false;
 	lock->depth++;
 	return true;
@@ -75,11 +78,15 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	if (wait->slept)
 		fz_eventcount_rearm(&a->lock->waiters);
 	a->lock->depth = 1;
+	a->lock->task = a->task;
 	return acquired(L, a);
 }
 
-static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
-	.end = acquire_end };
+static const struct fz_lwait_class acquiring_class = {
+	.what = "the lock of a value or array",
+	.try = try_acquire,
+	.end = acquire_end
+};
 
 /*
  * Most holders release the lock soon. The pauses grow, so that the tries do not
@@ -100,11 +107,14 @@ spin(const struct acquiring *a)
 static int
 acquire_slowly(lua_State *L, struct acquiring *a)
 {
+	const struct fz_lshared *shared = fz_lshared(L);
+
 	a->wait.class = &acquiring_class;
 	a->wait.at = &a->lock->waiters;
 	a->wait.until_ns = FZ_CLOCK_NEVER;
 	a->wait.slept = false;
-	a->self = fz_lhandle_self(L);
+	a->self = fz_lshared_join(L, shared);
+	a->task = shared->membership->task;
 	a->state = FZ_LOCK_BUSY;
 	if (spin(a))
 		return acquire_end(L, &a->wait, true);

@@ -1,7 +1,7 @@
 /*
  * lhold.h - the lock of an object during one operation or one call of with(f).
  *
- * A process may acquire it more than once. The death of a holder is not
+ * A task may acquire it more than once. The death of a holder is not
  * reported, because the object is consistent at any time.
  */
 #ifndef FZ_LHOLD_H

@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
+#include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
 #include "shared/heap.h"
 #include "value/lerror.h"
@@ -18,7 +19,7 @@ struct llock {
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_llock *lock;
-	uint32_t self;
+	uint32_t self, task;
 	enum fz_lock_state state;
 	struct fz_lguard *guard; /* NULL: called by acquire() */
 	fz_lguard_then then;
@@ -49,12 +50,19 @@ release_guarded(struct fz_lguard *guard)
 {
 	struct fz_llock *lock = guard->of;
 
-	if (!fz_lock_is_mine(&lock->lock, guard->self) ||
+	if (!fz_lock_is_of(&lock->lock, guard->self, guard->task) ||
 	    lock->lock.depth <= guard->before)
 		return;
 	lock->lock.depth = guard->before;
 	if (guard->before == 0)
 		fz_lock_release(&lock->lock);
+}
+
+static inline void
+own_once(struct acquiring *a)
+{
+	a->lock->lock.depth = 1;
+	a->lock->lock.task = a->task;
 }
 
 /* This process holds the lock with its depth set, unless the state is BUSY. */
@@ -81,20 +89,22 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	if (in_time && wait->slept)
 		fz_eventcount_rearm(&a->lock->lock.waiters);
 	if (in_time)
-		a->lock->lock.depth = 1;
+		own_once(a);
 	return acquired(L, a);
 }
 
-static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
-	.end = acquire_end };
+static const struct fz_lwait_class acquiring_class = {
+	.what = "a lock", .try = try_acquire, .end = acquire_end
+};
 
-/* No other process can release the lock, so this one would wait forever. */
+/* Only the holder can release the lock, so that it would wait forever. */
 static int
-raise_held(lua_State *L)
+raise_held(lua_State *L, uint32_t task)
 {
 	return fz_lerror_fail(L, FZ_ERR_ERROR,
-	    "this process holds the lock already (use fz.rlock to acquire it "
-	    "more than once)");
+	    "this %s holds the lock already (use fz.rlock to acquire it "
+	    "more than once)",
+	    task != 0 ? "task" : "process");
 }
 
 /* The lock is not free; `timeout` is a stack index, 0: no timeout. */
@@ -104,14 +114,14 @@ acquire_slowly(lua_State *L, struct acquiring *a, int timeout)
 	struct fz_llock *lock = a->lock;
 	bool forever = timeout == 0 || lua_isnoneornil(L, timeout);
 
-	if (fz_lock_is_mine(&lock->lock, a->self)) {
+	if (fz_lock_is_of(&lock->lock, a->self, a->task)) {
 		if (lock->recursive) {
 			lock->lock.depth++;
 			a->state = FZ_LOCK_ACQUIRED;
 			return acquired(L, a);
 		}
 		if (forever)
-			return raise_held(L);
+			return raise_held(L, a->task);
 	}
 	a->wait.class = &acquiring_class;
 	a->wait.at = &lock->lock.waiters;
@@ -125,7 +135,7 @@ acquire(lua_State *L, struct acquiring *a, int timeout)
 {
 	if (!fz_lock_try(&a->lock->lock, a->self))
 		return acquire_slowly(L, a, timeout);
-	a->lock->lock.depth = 1;
+	own_once(a);
 	a->state = FZ_LOCK_ACQUIRED;
 	return acquired(L, a);
 }
@@ -133,9 +143,11 @@ acquire(lua_State *L, struct acquiring *a, int timeout)
 int
 fz_llock_acquire(lua_State *L, struct fz_llock *lock)
 {
-	struct acquiring a = {
-		.lock = lock, .self = fz_lhandle_self(L), .state = FZ_LOCK_BUSY
-	};
+	const struct fz_lshared *shared = fz_lshared(L);
+	struct acquiring a = { .lock = lock,
+		.self = fz_lshared_join(L, shared),
+		.task = shared->membership->task,
+		.state = FZ_LOCK_BUSY };
 
 	if (!lua_isnoneornil(L, 2))
 		luaL_checknumber(L, 2);
@@ -147,6 +159,7 @@ acquire_guarded(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
 {
 	struct acquiring a = { .lock = guard->of,
 		.self = guard->self,
+		.task = guard->task,
 		.state = FZ_LOCK_BUSY,
 		.guard = guard,
 		.then = then };
@@ -169,9 +182,12 @@ fz_llock_guard(lua_State *L, struct fz_llock *lock)
 void
 fz_llock_check_held(lua_State *L, const struct fz_llock *lock, uint32_t self)
 {
-	if (!fz_lock_is_mine(&lock->lock, self))
-		fz_lerror_fail(
-		    L, FZ_ERR_ERROR, "this process does not hold the lock");
+	if (fz_lock_is_of(&lock->lock, self, fz_lshared(L)->membership->task))
+		return;
+	if (fz_lock_is_mine(&lock->lock, self))
+		fz_lerror_fail(L, FZ_ERR_ERROR,
+		    "another task of this process holds the lock");
+	fz_lerror_fail(L, FZ_ERR_ERROR, "this process does not hold the lock");
 }
 
 int
@@ -209,7 +225,7 @@ lock_acquire(lua_State *L)
 	return fz_llock_acquire(L, check_lock(L));
 }
 
-/* lock:release(): raises unless this process holds it */
+/* lock:release(): raises unless the running task holds it */
 static int
 lock_release(lua_State *L)
 {

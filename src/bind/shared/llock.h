@@ -24,7 +24,8 @@ int fz_llock_release(lua_State *L, struct fz_llock *lock);
 int fz_llock_with(lua_State *L, struct fz_llock *lock);
 int fz_llock_guard(lua_State *L, struct fz_llock *lock);
 
-/* Raise unless this process, `self`, holds it. [-0, +0, e] */
+/* Raise unless the running task of this process, `self`, holds it. [-0, +0, e]
+ */
 void fz_llock_check_held(
     lua_State *L, const struct fz_llock *lock, uint32_t self);
 

@@ -5,6 +5,7 @@
 #include "bind/lloop.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lshared.h"
+#include "os/proc.h"
 #include "shared/heap.h"
 
 /* member() -> number of this process, unique in the run */
@@ -29,6 +30,18 @@ static int
 member_alive(lua_State *L)
 {
 	lua_pushboolean(L, fz_heap_alive(check_member(L)));
+	return 1;
+}
+
+/*
+ * is_alone() -> boolean: whether no other process is a member, and this one has
+ * no child that may become one
+ */
+static int
+member_is_alone(lua_State *L)
+{
+	lua_pushboolean(L, fz_heap_is_alone(fz_lshared_member(fz_lshared(L))) &&
+			       !fz_proc_has_children());
 	return 1;
 }
 
@@ -88,6 +101,7 @@ member_work_for(lua_State *L)
 static const luaL_Reg functions[] = {
 	{ "member", member_self },
 	{ "alive", member_alive },
+	{ "is_alone", member_is_alone },
 	{ "work_for", member_work_for },
 	{ NULL, NULL },
 };

@@ -182,8 +182,9 @@ poll_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return 1;
 }
 
-static const struct fz_lwait_class polling_class = { .try = try_poll,
-	.end = poll_end };
+static const struct fz_lwait_class polling_class = {
+	.what = "an item of a queue or pipe", .try = try_poll, .end = poll_end
+};
 
 /* connection:poll([timeout = 0]) -> whether recv would not wait */
 static int

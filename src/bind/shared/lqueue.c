@@ -202,8 +202,11 @@ join_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return put_end(L, in_time ? FZ_QUEUE_DONE : FZ_QUEUE_WAIT);
 }
 
-static const struct fz_lwait_class joining_class = { .try = try_join,
-	.end = join_end };
+static const struct fz_lwait_class joining_class = {
+	.what = "the end of all items of a queue",
+	.try = try_join,
+	.end = join_end
+};
 
 /* queue:join([timeout]) -> true | nil, "timeout": wait until all items are done
  */

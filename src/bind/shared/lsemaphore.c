@@ -61,8 +61,9 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return 1;
 }
 
-static const struct fz_lwait_class acquiring_class = { .try = try_acquire,
-	.end = acquire_end };
+static const struct fz_lwait_class acquiring_class = {
+	.what = "a semaphore", .try = try_acquire, .end = acquire_end
+};
 
 /* `timeout` is a stack index, read only if the caller has to wait; 0: never. */
 static int

@@ -1,12 +1,15 @@
 #include "bind/shared/lwait.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/lloop.h"
 #include "bind/shared/lshared.h"
+#include "bind/shared/lsuspended.h"
 #include "shared/eventcount.h"
 
 #define WAIT_TYPE "fzlua.Wait"
@@ -52,7 +55,7 @@ spin_until_done(lua_State *L, struct fz_lwait *wait)
 	return false;
 }
 
-/* Try once after fz_eventcount_prepare(). Returns the state. */
+/* Try once after fz_eventcount_prepare(). Returns the new state. */
 static int
 try_once(struct fz_lwait *wait)
 {
@@ -86,7 +89,8 @@ turn_loop(lua_State *L, const struct fz_lwait *wait)
 {
 	int64_t look_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
 
-	fz_lloop_step(L, earlier(wait->until_ns, look_ns));
+	fz_lloop_step(L, earlier(wait->until_ns, look_ns),
+	    wait->until_ns == FZ_CLOCK_NEVER ? wait->class->what : NULL);
 }
 
 bool
@@ -126,34 +130,56 @@ fz_lwait_over(struct fz_lwait *wait)
 	wait->state = OVER;
 }
 
-static int resumed(lua_State *L, int status, lua_KContext ctx);
+/* A wait as a userdata. */
+struct pushed {
+	struct fz_lsuspended suspended;
+	max_align_t wait[]; /* a struct that begins with a struct fz_lwait */
+};
 
-static int
-yield(lua_State *L, const struct fz_lwait *wait)
+struct fz_lwait *
+fz_lwait_at(lua_State *L, int idx)
 {
-	lua_settop(L, wait->index);
-	lua_pushvalue(L, wait->index);
-	return lua_yieldk(L, 1, wait->index, resumed);
+	struct pushed *pushed = lua_touserdata(L, idx);
+
+	return (struct fz_lwait *)pushed->wait;
 }
 
-/*
- * The task was resumed. The wait is at index `ctx`; above it is an error that
- * the scheduler raises in the task, if any.
- */
+static struct pushed *
+pushed_of(struct fz_lwait *wait)
+{
+	return FZ_CONTAINER_OF(wait, struct pushed, wait);
+}
+
+static int try_in_task(lua_State *L, struct fz_lwait *wait, bool again);
+
+/* The scheduler has resumed the task. The wait is at index `ctx`. */
 static int
 resumed(lua_State *L, int status, lua_KContext ctx)
 {
-	struct fz_lwait *wait = lua_touserdata(L, (int)ctx);
-
 	(void)status;
-	if (wait->state == PENDING && !lua_isnoneornil(L, (int)ctx + 1)) {
-		lua_settop(L, (int)ctx + 1);
-		return lua_error(L);
-	}
-	if (wait->state == PENDING)
-		return yield(L, wait);
 	lua_settop(L, (int)ctx);
-	return end(L, wait, wait->state == DONE);
+	return try_in_task(L, fz_lwait_at(L, (int)ctx), true);
+}
+
+/* Try, and suspend the task if that does not succeed. */
+static int
+try_in_task(lua_State *L, struct fz_lwait *wait, bool again)
+{
+	struct pushed *pushed = pushed_of(wait);
+	uint32_t seq = fz_eventcount_prepare(wait->at, FZ_EVENTCOUNT_LOOP);
+	int state = try_once(wait);
+
+	if (state != PENDING) {
+		fz_lsuspended_end(&pushed->suspended, state == DONE);
+		return end(L, wait, state == DONE);
+	}
+	pushed->suspended.what = wait->class->what;
+	fz_lsuspended_begin(
+	    L, &pushed->suspended, wait->at, seq, wait->until_ns, again);
+	fz_ltask_wait(L);
+	lua_settop(L, wait->index);
+	lua_pushlightuserdata(L, pushed);
+	return lua_yieldk(L, 1, wait->index, resumed);
 }
 
 static void
@@ -168,12 +194,16 @@ begin(struct fz_lwait *wait)
 static struct fz_lwait *
 push_wait(lua_State *L, size_t size)
 {
+	struct pushed *pushed;
 	struct fz_lwait *wait;
 
 	luaL_checkstack(L, 5, NULL);
-	wait = lua_newuserdatauv(L, size, 0);
-	memset(wait, 0, size);
+	pushed = lua_newuserdatauv(L, sizeof(*pushed) + size, 0);
+	memset(pushed, 0, sizeof(*pushed) + size);
 	luaL_setmetatable(L, WAIT_TYPE);
+	wait = (struct fz_lwait *)pushed->wait;
+	wait->state = PENDING;
+	wait->self = fz_lshared_member(fz_lshared(L));
 	return wait;
 }
 
@@ -181,11 +211,12 @@ struct fz_lwait *
 fz_lwait_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 {
 	struct fz_lwait *copy = push_wait(L, size);
+	uint32_t self = copy->self;
 
 	memcpy(copy, wait, size);
 	copy->index = 0;
 	copy->state = PENDING;
-	copy->self = fz_lshared_member(fz_lshared(L));
+	copy->self = self;
 	return copy;
 }
 
@@ -202,10 +233,15 @@ fz_lwait_new(lua_State *L, size_t size)
 {
 	struct fz_lwait *wait = push_wait(L, size);
 
-	wait->state = PENDING;
-	wait->self = fz_lshared_member(fz_lshared(L));
 	adopt(L, wait);
 	return wait;
+}
+
+static int
+wait_in_task(lua_State *L, struct fz_lwait *wait)
+{
+	fz_lloop_listen(L);
+	return try_in_task(L, wait, false);
 }
 
 int
@@ -215,22 +251,20 @@ fz_lwait_pushed(lua_State *L, struct fz_lwait *wait)
 		adopt(L, wait);
 	fz_lloop_check_free(L);
 	begin(wait);
+	if (fz_ltask_is_running(L))
+		return wait_in_task(L, wait);
 	if (spin_until_done(L, wait))
 		return end(L, wait, true);
-	if (!fz_lloop_in_task(L))
-		return end(L, wait, fz_lwait_here(L, wait));
-	fz_lloop_listen(L);
-	return yield(L, wait);
+	return end(L, wait, fz_lwait_here(L, wait));
 }
 
 static int
-yield_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
+wait_with_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 {
 	struct fz_lwait *copy = fz_lwait_copy(L, wait, size);
 
 	adopt(L, copy);
-	fz_lloop_listen(L);
-	return yield(L, copy);
+	return wait_in_task(L, copy);
 }
 
 int
@@ -239,44 +273,24 @@ fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
 	wait->index = 0;
 	fz_lloop_check_free(L);
 	begin(wait);
+	if (fz_ltask_is_running(L)) {
+		if (wait->class->try(wait, false))
+			return end(L, wait, true);
+		return wait_with_copy(L, wait, size);
+	}
 	if (spin_until_done(L, wait))
 		return end(L, wait, true);
-	if (fz_lloop_in_task(L))
-		return yield_copy(L, wait, size);
 	return end(L, wait, fz_lwait_here(L, wait));
-}
-
-/* wait:try() -> boolean: whether the wait ended and the task can resume */
-static int
-wait_try(lua_State *L)
-{
-	struct fz_lwait *wait = luaL_checkudata(L, 1, WAIT_TYPE);
-
-	if (wait->state == PENDING) {
-		fz_eventcount_prepare(wait->at, FZ_EVENTCOUNT_LOOP);
-		wait->state = (unsigned char)try_once(wait);
-	}
-	lua_pushboolean(L, wait->state != PENDING);
-	return 1;
-}
-
-/* wait:deadline() -> time of core.now() at which it must be tried again */
-static int
-wait_deadline(lua_State *L)
-{
-	const struct fz_lwait *wait = luaL_checkudata(L, 1, WAIT_TYPE);
-	int64_t at_ns = earlier(wait->until_ns, wait->late_ns);
-
-	lua_pushnumber(L, (double)at_ns / (double)FZ_CLOCK_SECOND);
-	return 1;
 }
 
 /* Also for a dropped task. A child of the process has nothing to undo. */
 static int
 wait_close(lua_State *L)
 {
-	struct fz_lwait *wait = luaL_checkudata(L, 1, WAIT_TYPE);
+	struct pushed *pushed = luaL_checkudata(L, 1, WAIT_TYPE);
+	struct fz_lwait *wait = (struct fz_lwait *)pushed->wait;
 
+	fz_lsuspended_end(&pushed->suspended, true);
 	if (wait->state == OVER)
 		return 0;
 	wait->state = OVER;
@@ -285,12 +299,6 @@ wait_close(lua_State *L)
 		wait->class->abandon(L, wait);
 	return 0;
 }
-
-static const luaL_Reg methods[] = {
-	{ "try", wait_try },
-	{ "deadline", wait_deadline },
-	{ NULL, NULL },
-};
 
 static const luaL_Reg metamethods[] = {
 	{ "__close", wait_close },
@@ -301,11 +309,8 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lwait_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, WAIT_TYPE)) {
+	if (luaL_newmetatable(L, WAIT_TYPE))
 		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
 	lua_pop(L, 1);
-	return 0;
+	return fz_lsuspended_open(L);
 }

@@ -2,10 +2,10 @@
  * lwait.h - waits for changes of shared objects.
  *
  * A wait calls try() until that succeeds or the deadline passes. A task yields
- * between two tries. Otherwise the process steps its loop, or sleeps if the
- * loop is idle. Both forms end with a call of end(), whose results are the
- * results of the C function that waits. So a wait is the last action of a C
- * function and never happens inside a protected call.
+ * until then, and the process tries for it. Otherwise the process steps its
+ * loop, or sleeps if the loop is idle. Both forms end with a call of end(),
+ * whose results are the results of the C function that waits. So a wait is the
+ * last action of a C function and never happens inside a protected call.
  */
 #ifndef FZ_LWAIT_H
 #define FZ_LWAIT_H
@@ -20,6 +20,7 @@ struct fz_eventcount;
 struct fz_lwait;
 
 struct fz_lwait_class {
+	const char *what; /* for messages: "an item of a queue" */
 	/*
 	 * Do the operation that the caller waits for, if possible now. `late`:
 	 * also do the expensive checks, such as for a death; set at the first
@@ -32,9 +33,9 @@ struct fz_lwait_class {
 	 */
 	int (*end)(lua_State *L, struct fz_lwait *wait, bool in_time);
 	/*
-	 * Undo the begun operation, because the wait ended with an error, which
-	 * is at index 2, or its task was closed. Must not raise. NULL: nothing
-	 * to undo. Called for waits of fz_lwait_new() only.
+	 * Undo the begun operation, because the wait ended with an error or its
+	 * task was closed. Must not raise. NULL: nothing to undo. Called for
+	 * waits of fz_lwait_new() only.
 	 */
 	void (*abandon)(lua_State *L, struct fz_lwait *wait);
 };
@@ -85,6 +86,9 @@ struct fz_lwait *fz_lwait_copy(
  */
 int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
 
+/* The wait at the stack index `idx`. [-0, +0, -] */
+struct fz_lwait *fz_lwait_at(lua_State *L, int idx);
+
 /* There is nothing to undo any more: abandon() is not called. */
 void fz_lwait_over(struct fz_lwait *wait);
 
@@ -103,7 +107,9 @@ int64_t fz_lwait_until(lua_State *L, int idx);
 /* Return nil, "timeout". */
 int fz_lwait_push_timeout(lua_State *L);
 
-/* Open: the class of waits that a task yields. [-0, +0, e] */
+/*
+ * Open: core.waits_try, .waits_ended, .waits_count, .wait_what. [-0, +0, e]
+ */
 int fz_lwait_open(lua_State *L);
 
 #endif

@@ -1,0 +1,71 @@
+--- deadlock.lua - finds that nothing can end a wait, and says who waits for what.
+
+local Error = require "fzlua.error"
+local core = require "fzlua.core"
+local scheduler = require "fzlua.scheduler"
+
+local deadlock = {}
+
+-- Whether the tasks that wait for shared objects have tried since no other process is there.
+local tried = false
+
+local FIRST <const> = 20 -- tasks that the message lists
+
+-- "script.lua:12", where the task waits; the frames of this library are skipped.
+local function place(co)
+  for level = 0, math.huge do
+    local info = debug.getinfo(co, level, "Sl")
+    if not info then return "?" end
+    if info.currentline > 0 and info.source:sub(1, 7) ~= "@fzlua/" then
+      return ("%s:%d"):format(info.short_src, info.currentline)
+    end
+  end
+end
+
+-- For what the object of a wait is waited for.
+local function what_of(object)
+  if type(object) == "string" then return object end
+  return object.what or tostring(object)
+end
+
+local function line(task)
+  local what = task._in_c and core.wait_what(task._in_c)
+    or task._waits_for and what_of(task._waits_for) or "?"
+  return ("\n\ta task waits for %s at %s"):format(what, task._co and place(task._co) or "?")
+end
+
+local function message(object)
+  local lines = { "deadlock: nothing can end the wait for " .. what_of(object) }
+  local tasks = scheduler.tasks()
+  for i = 1, math.min(#tasks, FIRST) do lines[i + 1] = line(tasks[i]) end
+  if #tasks > FIRST then lines[#lines + 1] = ("\n\tand %d more"):format(#tasks - FIRST) end
+  return table.concat(lines)
+end
+
+-- Whether another process may change a shared object for which the caller or a task waits.
+local function others_may_wake(object)
+  if type(object) ~= "string" and core.waits_count() == 0 then return false end
+  if not core.is_alone() then
+    tried = false
+    return true
+  end
+  if tried then return false end
+  tried = true
+  core.waits_try(true)
+  return true
+end
+
+---Raise an error if nothing can end a wait. The caller waits outside of tasks and without a limit,
+---no task is ready, and none waits for a time.
+---@param object table|string for what it waits, or the description of a shared object
+---@param is_working fun(): boolean whether the engine does work that ends a wait
+function deadlock.check(object, is_working)
+  local kind = type(object)
+  if kind == "userdata" or kind == "table" and not (object.is_list or object.what) then
+    return -- an object of the engine
+  end
+  if is_working() or others_may_wake(object) then return end
+  Error.raise("error", "%s", message(object))
+end
+
+return deadlock

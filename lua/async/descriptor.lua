@@ -1,0 +1,96 @@
+--- descriptor.lua - fz.wait_fd: waits for descriptors of the script, such as sockets.
+--
+-- The engine watches a descriptor once, for all that is waited for, while anything is.
+
+local check = require "fzlua.check"
+local core = require "fzlua.core"
+local wait = require "fzlua.wait"
+local waiters = require "fzlua.waiters"
+
+local descriptor = {}
+
+local MODES <const> = { r = true, w = true }
+
+-- One wait of one task.
+local Wait = { is_list = true }
+Wait.__index = Wait
+
+function Wait:done()
+  return self.over
+end
+
+-- A descriptor that is watched: its waits, in the order of their start.
+local Watched = {}
+Watched.__index = Watched
+
+local by_fd = {} -- descriptor -> Watched
+core.on_fork(function() by_fd = {} end)
+
+local function watched(fd)
+  local self = by_fd[fd]
+  if not self then
+    self = setmetatable({ handle = core.descriptor(fd), waits = {} }, Watched)
+    by_fd[fd] = self
+    wait.watch(self.handle:id(), self)
+  end
+  return self
+end
+
+-- Watch for what is waited for.
+local function update(self)
+  local wanted = {}
+  for _, one in ipairs(self.waits) do wanted[one.mode] = not one.over or wanted[one.mode] end
+  self.handle:want(wanted.r, wanted.w)
+end
+
+---The descriptor is ready; called by wait.lua.
+function Watched:pump()
+  local ready = {}
+  ready.r, ready.w = self.handle:take()
+  for _, one in ipairs(self.waits) do
+    if ready[one.mode] and not one.over then
+      one.over = true
+      waiters.wake_all(one)
+    end
+  end
+end
+
+-- The wait ends, by whatever cause.
+function Wait:__close()
+  local of, left = self.of, {}
+  for _, one in ipairs(of.waits) do
+    if one ~= self then left[#left + 1] = one end
+  end
+  of.waits = left
+  if #left > 0 then return update(of) end
+  by_fd[self.fd] = nil
+  wait.unwatch(of.handle:id())
+  of.handle:close()
+end
+
+---Wait until a descriptor is ready: until a read or write would not block, though it may fail.
+---Other tasks run meanwhile.
+---@param fd integer
+---@param mode "r"|"w" to read or to write
+---@param timeout? number seconds
+---@return boolean|nil ready, "timeout"|nil
+function descriptor.wait(fd, mode, timeout)
+  if math.type(fd) ~= "integer" or fd < 0 or fd > 0x7fffffff then
+    check.fail("bad argument #1 to 'fz.wait_fd' (a descriptor expected, got %s)", tostring(fd))
+  end
+  if not MODES[mode] then
+    check.fail("bad argument #2 to 'fz.wait_fd' (\"r\" or \"w\" expected, got %s)",
+      tostring(mode))
+  end
+  if timeout ~= nil then timeout = check.option("timeout", timeout, "fz.wait_fd") end
+  local of = watched(fd)
+  local one <close> = setmetatable({
+    of = of, fd = fd, mode = mode, over = false,
+    what = ("descriptor %d"):format(fd),
+  }, Wait)
+  table.insert(of.waits, one)
+  update(of)
+  return wait.until_done(one, timeout)
+end
+
+return descriptor

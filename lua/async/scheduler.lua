@@ -1,0 +1,228 @@
+--- scheduler.lua - runs the tasks of this process: those that are ready, in the order in which they
+--- became ready.
+--
+-- A task is a table with its coroutine in _co. While it waits it is in a list of the object that it
+-- waits for, in the heap of timers, or in both. wake() makes it ready; it then checks whether its
+-- wait is over. Who waits outside of a task calls run() again and again.
+--
+--   new -- start --> ready -- run --> running -- park --> parked -- wake, timer --> ready
+--   running -- returns or raises --> ended; any but running -- end_task --> ended
+
+local Error = require "fzlua.error"
+local Timers = require "fzlua.timers"
+local core = require "fzlua.core"
+
+local scheduler = {}
+
+-- Tasks that run before a waiter outside of tasks checks its own condition again, and the loop is
+-- polled.
+local TURN <const> = 64
+
+local now, suspend, task_run = core.now, core.suspend, core.task_run
+
+-- The ready tasks are at first + 1 to last, modulo the size of the ring, which is a power of two.
+local ready, mask, first, last = {}, 1023, 0, 0
+local timers = Timers.new()
+local in_c = {} -- a wait in C -> its task
+local current = nil -- the task that runs
+local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside of tasks
+
+---@type table<table, integer> task -> its number in the order of starts; all that have not ended
+local live = {}
+local nlive, started = 0, 0
+
+core.on_fork(function()
+  ready, mask, first, last = {}, 1023, 0, 0
+  timers, in_c, live, nlive = Timers.new(), {}, {}, 0
+  current, interrupted = nil, nil
+end)
+
+---The task that runs; nil outside of tasks. Its waits may nevertheless not be able to suspend it.
+---@return table|nil
+function scheduler.current()
+  return current
+end
+
+---@return integer number of tasks that have not ended
+function scheduler.count()
+  return nlive
+end
+
+-- Double the size of the ring.
+local function grow()
+  local larger = {}
+  for i = first + 1, last do larger[i - first] = ready[(i & mask) + 1] end
+  first, last, mask = 0, last - first, 2 * mask + 1
+  ready = {}
+  for i = 1, last do ready[(i & mask) + 1] = larger[i] end
+end
+
+local function push(task)
+  last = last + 1
+  if last - first > mask then
+    last = last - 1
+    grow()
+    last = last + 1
+  end
+  ready[(last & mask) + 1] = task
+end
+
+---Make a parked task ready; does nothing if it is ready or has ended.
+---@param task table
+function scheduler.wake(task)
+  if not task._parked then return end
+  task._parked = false
+  if task._place then timers:remove(task) end
+  push(task)
+end
+local wake = scheduler.wake
+
+---Suspend the running task until wake(), until the time `at` at the latest.
+---@param task table current()
+---@param at number|nil
+---@return boolean suspended false at once if the caller cannot be suspended
+function scheduler.park(task, at)
+  task._parked = true
+  if at then timers:add(task, at) end
+  if suspend() == nil then return true end
+  task._parked = false
+  if at then timers:remove(task) end
+  return false
+end
+
+---Let the other ready tasks run once. Returns false if the caller cannot be suspended.
+---@param task table current()
+---@return boolean
+function scheduler.pass(task)
+  task._parked = true
+  wake(task)
+  return suspend() == nil
+end
+
+---Start a task: it becomes ready. task:finish(ok, ...) is called with its results or its error.
+---@param task table
+---@param number integer|nil of the task for which it runs, which counts as the owner of locks
+---@param f function
+function scheduler.start(task, number, f, ...)
+  local own
+  task._co, own = core.task_new(f, ...)
+  task._number = number or own
+  task._parked = true
+  started, nlive = started + 1, nlive + 1
+  live[task] = started
+  wake(task)
+end
+
+local function forget(task)
+  if live[task] then
+    live[task], nlive = nil, nlive - 1
+  end
+  task._co = nil
+end
+
+-- The task has raised `e`: close its variables, one of which may raise another error.
+local function fail(task, e)
+  local co = task._co
+  task._traceback = type(e) == "string" and core.traceback(co, e) or nil
+  forget(task)
+  local ok, later = core.task_close(co, task._number)
+  if not ok then e = later end
+  if Error.is(e, "interrupted") then interrupted = e end
+  return task:finish(false, e)
+end
+
+local function after_run(task, ok, ...)
+  if ok == nil then
+    local wait = (...)
+    if wait then
+      in_c[wait], task._in_c, task._parked = task, wait, true
+    end
+    return
+  end
+  if not ok then return fail(task, (...)) end
+  forget(task)
+  return task:finish(true, ...)
+end
+
+---End a task that does not run, and close its variables.
+---@param task table
+---@return boolean ok, any error of a variable
+function scheduler.end_task(task)
+  local co = task._co
+  timers:remove(task)
+  if task._in_c then in_c[task._in_c] = nil end
+  task._parked = false
+  forget(task)
+  return core.task_close(co, task._number)
+end
+
+-- Wake the tasks whose waits in C are to be tried, and those whose time has come.
+local function wake_due()
+  if nlive == 0 then return end
+  local wait = core.waits_woken()
+  while wait do
+    local task = in_c[wait]
+    in_c[wait] = nil
+    if task then
+      task._in_c = nil
+      wake(task)
+    end
+    wait = core.waits_woken()
+  end
+  if timers.n == 0 then return end
+  local at = now()
+  local task = timers:due(at)
+  while task do
+    wake(task)
+    task = timers:due(at)
+  end
+end
+
+local function run_ready()
+  local outer, left = current, TURN
+  while first < last and left > 0 and not interrupted do
+    first, left = first + 1, left - 1
+    local i = (first & mask) + 1
+    local task = ready[i]
+    ready[i] = nil
+    if task._co then
+      current = task
+      after_run(task, task_run(task._co, task._number))
+    end
+  end
+  current = outer
+end
+
+---Run ready tasks for a short time. Raises the error of Ctrl-C in one of them.
+---@return number|nil time of core.now() of the next call; 0: at once; nil: after a wake()
+---@return boolean ran whether a task has run, which may have changed shared objects
+function scheduler.run()
+  wake_due()
+  local ran = first < last
+  if ran then run_ready() end
+  if interrupted then
+    local e = interrupted
+    interrupted = nil
+    error(e, 0)
+  end
+  return first < last and 0 or timers:next(), ran
+end
+
+---Raise "cancelled" if the running task was cancelled while it could not be suspended.
+function scheduler.check_cancelled()
+  if current and current._cancelled then
+    current._cancelled = nil
+    Error.raise("cancelled", "cancelled")
+  end
+end
+
+---The tasks that have not ended, in the order of their starts.
+---@return table[]
+function scheduler.tasks()
+  local list = {}
+  for task in pairs(live) do list[#list + 1] = task end
+  table.sort(list, function(a, b) return live[a] < live[b] end)
+  return list
+end
+
+return scheduler

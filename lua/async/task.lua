@@ -1,0 +1,212 @@
+--- task.lua - functions that take turns in one process, and their futures.
+--
+-- A task is a future that is settled by a coroutine. What it waits for is in wait.lua, when it runs
+-- in scheduler.lua.
+
+local Collector = require "fzlua.collector"
+local Error = require "fzlua.error"
+local Future = require "fzlua.future"
+local check = require "fzlua.check"
+local core = require "fzlua.core"
+local log = require "fzlua.log"
+local scheduler = require "fzlua.scheduler"
+local wait = require "fzlua.wait"
+local waiters = require "fzlua.waiters"
+
+core.follow_coroutines() -- so that a generator in a task may wait
+
+local task = {}
+
+---@class fzlua.Task : fzlua.Future
+local Task = setmetatable({}, { __index = Future })
+Task.__index = Task
+Task.__name = "fzlua.Task"
+Task.__fzpack = false -- cannot be sent
+
+---The function has ended; called by scheduler.lua.
+function Task:finish(ok, ...)
+  if ok then return self:set_result(...) end
+  return self:set_error((...))
+end
+
+-- End the coroutine of a task that does not run.
+local function close(self)
+  waiters.remove(self)
+  local ok, e = scheduler.end_task(self)
+  if not self._state then
+    self:set_error(Error.new { kind = "cancelled", message = "the task was cancelled" })
+  end
+  if ok then return end
+  if Error.is(e, "interrupted") then error(e, 0) end
+  log.error("a <close> variable of a cancelled task raised: %s", core.error_text(e))
+end
+
+---End the task: its variables are closed, and await() raises an fz.Error of kind "cancelled". If
+---the task itself calls this, that error is raised here. A task that runs, because it called
+---something that cannot be suspended, ends at its next wait.
+---@return boolean cancelled false if it was done before
+function Task:cancel()
+  if self._state or not self._co then return false end
+  if self == scheduler.current() then Error.raise("cancelled", "the task has cancelled itself") end
+  if coroutine.status(self._co) == "normal" then
+    self._cancelled = true
+  else
+    close(self)
+  end
+  return true
+end
+
+function Task:__tostring()
+  return ("fzlua.Task (%s)"):format(self._state or "pending")
+end
+
+---Make f a task. It starts when the caller next waits.
+---@param f function
+---@return fzlua.Task future of the results of f(...)
+function task.spawn(f, ...)
+  if type(f) ~= "function" then check.type(f, "function", 1, "fz.spawn") end
+  local self = setmetatable({}, Task)
+  scheduler.start(self, nil, f, ...)
+  return self
+end
+
+---Make f a task that runs for the caller, which waits for it: they have the same locks.
+---@param f function
+---@return fzlua.Task
+function task.spawn_for_caller(f, ...)
+  local self, current = setmetatable({}, Task), scheduler.current()
+  scheduler.start(self, current and current._number or 0, f, ...)
+  return self
+end
+
+-- What a sleep waits for in a caller that cannot be suspended: only its time ends it.
+local NEVER <const> = { done = function() return false end }
+
+local function sleep_in_loop(seconds)
+  wait.until_done(NEVER, seconds)
+end
+
+---Wait, and let other tasks run.
+---@param seconds number 0: let the ready tasks run once
+function task.sleep(seconds)
+  if type(seconds) ~= "number" or seconds < 0 or seconds ~= seconds then
+    check.fail("bad argument #1 to 'fz.sleep' (seconds expected, got %s)", tostring(seconds))
+  end
+  local current = scheduler.current()
+  if not current then return sleep_in_loop(seconds) end
+  if seconds == 0 then
+    if not scheduler.pass(current) then sleep_in_loop(0) end
+    return
+  end
+  local at = core.now() + seconds
+  repeat
+    if not scheduler.park(current, at) then return sleep_in_loop(at - core.now()) end
+  until core.now() >= at
+end
+
+local function check_future(value, place, what)
+  if not Future.is(value) then check.type(value, "future", place, what) end
+  return value
+end
+
+-- The elements of a list, which are futures.
+local function check_list(list, what)
+  check.type(list, "table", 1, what)
+  for i = 1, #list do
+    if not Future.is(list[i]) then
+      check.fail("bad argument #1 to '%s' (element %d is no future, but a %s)", what, i,
+        check.typename(list[i]))
+    end
+  end
+  return table.move(list, 1, #list, 1, {})
+end
+
+-- The first result of each future, all of which are done.
+local function first_results(futures)
+  local results = { n = #futures }
+  for i, future in ipairs(futures) do results[i] = (future:await()) end
+  return results
+end
+
+-- Wait for all futures; raises the error that comes first. Returns false if the time ran out.
+local function await_all(futures, timeout)
+  local at = timeout and core.now() + timeout
+  local collector <close> = Collector.new(futures)
+  for _ = 1, #futures do
+    local future = collector:next(at and math.max(at - core.now(), 0))
+    if not future then return false end
+    future:await()
+  end
+  return true
+end
+
+---Wait for the results of a future, or for the first result of each future of a list.
+---@param awaited fzlua.Future|fzlua.Future[]
+---@param timeout? number seconds; running out returns nil, "timeout"
+---@return any ... of a list: one list, with n. The error that came first is raised.
+function task.await(awaited, timeout)
+  if Future.is(awaited) then return awaited:await(timeout) end
+  if type(awaited) ~= "table" or getmetatable(awaited) ~= nil then
+    check.type(awaited, "future or list of futures", 1, "fz.await")
+  end
+  local futures = check_list(awaited, "fz.await")
+  if timeout ~= nil then timeout = check.option("timeout", timeout, "fz.await") end
+  if not await_all(futures, timeout) then return nil, "timeout" end
+  return first_results(futures)
+end
+
+-- Cancels what is pending when the scope is left.
+local Canceller = {}
+Canceller.__index = Canceller
+
+function Canceller:__close()
+  for _, future in ipairs(self) do future:cancel() end
+end
+
+---Wait for all futures. The error that comes first is raised, and cancels the others.
+---@param ... fzlua.Future
+---@return any ... the first result of each, in order
+function task.gather(...)
+  local futures = { ... }
+  for i = 1, select("#", ...) do check_future(futures[i], i, "fz.gather") end
+  local _ <close> = setmetatable(table.move(futures, 1, #futures, 1, {}), Canceller)
+  await_all(futures)
+  local results = first_results(futures)
+  return table.unpack(results, 1, results.n)
+end
+
+---Iterate over futures in the order in which they are done:
+---
+---`for future in fz.as_completed{...} do`.
+---@param list fzlua.Future[]
+function task.as_completed(list)
+  local collector = Collector.new(check_list(list, "fz.as_completed"))
+  return function() return (collector:next()) end, nil, nil, collector
+end
+
+---Call f(...), for `timeout` seconds at most. Then f is ended as a cancelled task is.
+---@param timeout number|nil nil: without limit
+---@param f function
+---@return any ... the results of f | nil, "timeout"
+function task.with_timeout(timeout, f, ...)
+  if timeout ~= nil then timeout = check.option("timeout", timeout, "fz.with_timeout") end
+  check.type(f, "function", 2, "fz.with_timeout")
+  local inner = task.spawn_for_caller(f, ...)
+  local _ <close> = setmetatable({ inner }, Canceller)
+  local ok, why = wait.until_done(inner, timeout)
+  if not ok then return nil, why end
+  return inner:await()
+end
+
+---A future that the script settles.
+---@return fzlua.Future
+function task.future()
+  return Future.new()
+end
+
+---At the end of a script: end all tasks, because of an error.
+function task.cancel_all()
+  for _, other in ipairs(scheduler.tasks()) do other:cancel() end
+end
+
+return task

@@ -1,0 +1,76 @@
+--- timers.lua - tasks by the time at which they continue: a binary heap.
+--
+-- A task in the heap has its time in _at and its index in _place. So a task leaves the heap without
+-- a search.
+
+---@class fzlua.Timers
+local Timers = {}
+Timers.__index = Timers
+
+---@return fzlua.Timers
+function Timers.new()
+  return setmetatable({ n = 0 }, Timers)
+end
+
+-- Move `task` from the free index `i` towards the first.
+local function rise(self, i, task)
+  local at = task._at
+  while i > 1 do
+    local above = self[i // 2]
+    if above._at <= at then break end
+    self[i], above._place = above, i
+    i = i // 2
+  end
+  self[i], task._place = task, i
+end
+
+-- Move `task` from the free index `i` towards the last, and then to its place.
+local function sink(self, i, task)
+  local at, n = task._at, self.n
+  while true do
+    local child = 2 * i
+    if child < n and self[child + 1]._at < self[child]._at then child = child + 1 end
+    if child > n or self[child]._at >= at then break end
+    self[i], self[child]._place = self[child], i
+    i = child
+  end
+  rise(self, i, task)
+end
+
+---Add a task that is not in the heap.
+---@param task table
+---@param at number time of core.now()
+function Timers:add(task, at)
+  task._at = at
+  self.n = self.n + 1
+  rise(self, self.n, task)
+end
+
+---Remove a task; does nothing if it is not in the heap.
+---@param task table
+function Timers:remove(task)
+  local i, n = task._place, self.n
+  if not i then return end
+  local last = self[n]
+  self[n], self.n, task._place = nil, n - 1, nil
+  if last ~= task then sink(self, i, last) end
+end
+
+---The earliest time; nil if the heap is empty.
+---@return number|nil
+function Timers:next()
+  local first = self[1]
+  return first and first._at
+end
+
+---Remove and return a task whose time is `now` or before; nil if there is none.
+---@param now number
+---@return table|nil
+function Timers:due(now)
+  local first = self[1]
+  if not first or first._at > now then return nil end
+  self:remove(first)
+  return first
+end
+
+return Timers

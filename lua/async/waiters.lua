@@ -1,0 +1,46 @@
+--- waiters.lua - the tasks and other objects that wait for one object: a linked list.
+--
+-- A list is any table; its fields are _first and _last. A waiter is in one list at a time, which is
+-- in its field _list, so that it leaves the list without a search. A waiter that is no task has
+-- notify(list), which is called once.
+
+local scheduler = require "fzlua.scheduler"
+
+local waiters = {}
+
+local wake = scheduler.wake
+
+---Append a waiter that is in no list.
+---@param list table
+---@param waiter table
+function waiters.add(list, waiter)
+  local last = list._last
+  if last then last._next = waiter else list._first = waiter end
+  waiter._list, waiter._previous, list._last = list, last, waiter
+end
+
+---Remove a waiter from its list; does nothing if it is in none.
+---@param waiter table
+function waiters.remove(waiter)
+  local list = waiter._list
+  if not list then return end
+  local previous, next_one = waiter._previous, waiter._next
+  if previous then previous._next = next_one else list._first = next_one end
+  if next_one then next_one._previous = previous else list._last = previous end
+  waiter._list, waiter._previous, waiter._next = nil, nil, nil
+end
+
+---Remove all waiters, wake those that are tasks, and notify the others.
+---@param list table
+function waiters.wake_all(list)
+  local waiter = list._first
+  list._first, list._last = nil, nil
+  while waiter do
+    local next_one = waiter._next
+    waiter._list, waiter._previous, waiter._next = nil, nil, nil
+    if waiter._co then wake(waiter) else waiter:notify(list) end
+    waiter = next_one
+  end
+end
+
+return waiters

@@ -1,0 +1,442 @@
+#include "bind/ltask.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "bind/lloop.h"
+#include "shared/heap.h"
+#include "value/lerror.h"
+
+#define PASSED_TYPE "fzlua.Passed"
+
+/*
+ * On the stack of a function that resumes a coroutine, once a wait was passed
+ * on: closes that coroutine if the task is closed during the wait.
+ */
+struct passed {
+	lua_State *co; /* NULL: it is not suspended by a wait */
+};
+
+/* The loop's state is freed with the Lua state, after all finalizers. */
+static struct fz_ltasks *
+tasks_of(lua_State *L)
+{
+	return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+bool
+fz_ltask_is_running(lua_State *L)
+{
+	return fz_lloop_tasks(L)->yields == L && lua_isyieldable(L);
+}
+
+void
+fz_ltask_wait(lua_State *L)
+{
+	fz_lloop_tasks(L)->waits = true;
+}
+
+/* Resume `co`, which has its arguments; `yields`: its waits may yield. */
+static int
+run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
+    bool yields)
+{
+	struct fz_ltasks outer = *tasks;
+	int status;
+
+	tasks->running = co;
+	tasks->yields = yields ? co : NULL;
+	tasks->waits = false;
+	status = lua_resume(co, L, nargs, nres);
+	tasks->running = outer.running;
+	tasks->yields = outer.yields;
+	return status;
+}
+
+/*
+ * Resume `co` with the `nargs` values on top of L, as the Lua library does.
+ * Returns how many results are on top of L, or -1 with the error on top.
+ */
+static int
+resume(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs)
+{
+	int nres, status;
+
+	if (!lua_checkstack(co, nargs)) {
+		lua_pushliteral(L, "too many arguments to resume");
+		return -1;
+	}
+	lua_xmove(L, co, nargs);
+	status = run(tasks, L, co, nargs, &nres,
+	    tasks->yields == L && lua_isyieldable(L));
+	if (status != LUA_OK && status != LUA_YIELD) {
+		lua_xmove(co, L, 1);
+		return -1;
+	}
+	if (!lua_checkstack(L, nres + 1)) {
+		lua_pop(co, nres);
+		lua_pushliteral(L, "too many results to resume");
+		return -1;
+	}
+	lua_xmove(co, L, nres);
+	return nres;
+}
+
+/* The name and the arguments of this function changed twice in Lua 5.4. */
+static int
+close_thread(lua_State *co, lua_State *from)
+{
+#if LUA_VERSION_RELEASE_NUM >= 50406
+	return lua_closethread(co, from);
+#elif LUA_VERSION_RELEASE_NUM == 50405
+	return lua_resetthread(co, from);
+#else
+	(void)from;
+	return lua_resetthread(co);
+#endif
+}
+
+/* Close the variables of `co`, whose waits do not yield meanwhile. */
+static int
+close_running(struct fz_ltasks *tasks, lua_State *L, lua_State *co)
+{
+	struct fz_ltasks outer = *tasks;
+	int status;
+
+	tasks->running = co;
+	tasks->yields = NULL;
+	status = close_thread(co, L);
+	tasks->running = outer.running;
+	tasks->yields = outer.yields;
+	return status;
+}
+
+/*
+ * Close the variables of `co`, which ended with an error; the error is on top
+ * of L and has `status`. An error in a __close replaces it. Before Lua 5.4.3
+ * only such an error is left in `co`, later versions leave either one there.
+ * Returns the status of the error on top of L.
+ */
+static int
+close_variables(lua_State *L, lua_State *co, int status)
+{
+	int closed = close_thread(co, L);
+
+	if (closed == LUA_OK)
+		return status;
+	lua_xmove(co, L, 1);
+	return closed;
+}
+
+static int
+passed_close(lua_State *L)
+{
+	struct passed *passed = luaL_checkudata(L, 1, PASSED_TYPE);
+	lua_State *co = passed->co;
+
+	passed->co = NULL;
+	if (co == NULL || close_running(fz_lloop_tasks(L), L, co) == LUA_OK)
+		return 0;
+	lua_xmove(co, L, 1);
+	return lua_error(L);
+}
+
+/*
+ * Yield the wait in which `co` has yielded; its value is on top. `at` is the
+ * index of the `passed`; 0: there is none yet.
+ */
+static int
+pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
+{
+	struct passed *passed;
+
+	if (at == 0) {
+		luaL_checkstack(L, 3, NULL);
+		passed = lua_newuserdatauv(L, sizeof(*passed), 0);
+		passed->co = NULL;
+		luaL_setmetatable(L, PASSED_TYPE);
+		lua_toclose(L, -1);
+		at = lua_gettop(L);
+		lua_pushvalue(L, at - 1);
+	}
+	passed = lua_touserdata(L, at);
+	passed->co = co;
+	return lua_yieldk(L, 1, at, continued);
+}
+
+/* Resume `co`; returns whether it waits, so that the caller passes that on. */
+static bool
+waits_after(lua_State *L, lua_State *co, int nargs, int at, int *n)
+{
+	struct fz_ltasks *tasks = tasks_of(L);
+
+	*n = resume(tasks, L, co, nargs);
+	if (*n == 1 && tasks->waits)
+		return true;
+	if (at != 0)
+		((struct passed *)lua_touserdata(L, at))->co = NULL;
+	return false;
+}
+
+static int resume_continued(lua_State *L, int status, lua_KContext ctx);
+
+static int
+resume_with(lua_State *L, int nargs, int at)
+{
+	lua_State *co = lua_tothread(L, 1);
+	int n;
+
+	if (waits_after(L, co, nargs, at, &n))
+		return pass_on(L, co, at, resume_continued);
+	lua_pushboolean(L, n >= 0);
+	n = n >= 0 ? n : 1;
+	lua_insert(L, -(n + 1));
+	return n + 1;
+}
+
+/* The wait that was passed on, with the `passed` at index `ctx`, is over. */
+static int
+resume_continued(lua_State *L, int status, lua_KContext ctx)
+{
+	(void)status;
+	return resume_with(L, lua_gettop(L) - (int)ctx, (int)ctx);
+}
+
+/* coroutine.resume */
+static int
+coroutine_resume(lua_State *L)
+{
+	luaL_argexpected(L, lua_isthread(L, 1), 1, "thread");
+	return resume_with(L, lua_gettop(L) - 1, 0);
+}
+
+/* Raise the error of `co`, on top of L, as coroutine.wrap does. */
+static int
+raise_wrapped(lua_State *L, lua_State *co)
+{
+	int status = lua_status(co);
+
+	if (status != LUA_OK && status != LUA_YIELD)
+		status = close_variables(L, co, status);
+	if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+		luaL_where(L, 1);
+		lua_insert(L, -2);
+		lua_concat(L, 2);
+	}
+	return lua_error(L);
+}
+
+static int call_continued(lua_State *L, int status, lua_KContext ctx);
+
+static int
+call_with(lua_State *L, int nargs, int at)
+{
+	lua_State *co = lua_tothread(L, lua_upvalueindex(2));
+	int n;
+
+	if (waits_after(L, co, nargs, at, &n))
+		return pass_on(L, co, at, call_continued);
+	return n >= 0 ? n : raise_wrapped(L, co);
+}
+
+static int
+call_continued(lua_State *L, int status, lua_KContext ctx)
+{
+	(void)status;
+	return call_with(L, lua_gettop(L) - (int)ctx, (int)ctx);
+}
+
+/* The function that coroutine.wrap returns; upvalue 2 is the coroutine. */
+static int
+coroutine_call(lua_State *L)
+{
+	return call_with(L, lua_gettop(L), 0);
+}
+
+/* coroutine.wrap */
+static int
+coroutine_wrap(lua_State *L)
+{
+	lua_State *co;
+
+	luaL_checktype(L, 1, LUA_TFUNCTION);
+	lua_pushvalue(L, lua_upvalueindex(1));
+	co = lua_newthread(L);
+	lua_pushvalue(L, 1);
+	lua_xmove(L, co, 1);
+	lua_pushcclosure(L, coroutine_call, 2);
+	return 1;
+}
+
+static const luaL_Reg replaced[] = {
+	{ "resume", coroutine_resume },
+	{ "wrap", coroutine_wrap },
+	{ NULL, NULL },
+};
+
+void
+fz_ltask_follow_coroutines(lua_State *L)
+{
+	luaL_checkstack(L, 3, NULL);
+	if (lua_getglobal(L, LUA_COLIBNAME) == LUA_TTABLE) {
+		lua_pushlightuserdata(L, fz_lloop_tasks(L));
+		luaL_setfuncs(L, replaced, 1);
+	}
+	lua_pop(L, 1);
+}
+
+/* follow_coroutines(): let waits in coroutines of the user yield */
+static int
+follow_coroutines(lua_State *L)
+{
+	fz_ltask_follow_coroutines(L);
+	return 0;
+}
+
+/* task_new(f, ...) -> coroutine that will call f(...), number of the task */
+static int
+task_new(lua_State *L)
+{
+	struct fz_ltasks *tasks = tasks_of(L);
+	int n = lua_gettop(L);
+	lua_State *co = lua_newthread(L);
+
+	lua_insert(L, 1);
+	if (!lua_checkstack(co, n))
+		return luaL_error(L, "too many arguments");
+	lua_xmove(L, co, n);
+	tasks->live++;
+	lua_pushinteger(L, ++tasks->last);
+	return 2;
+}
+
+/* The coroutine of a task has yielded, but not in a wait. */
+static int
+push_misuse(lua_State *L)
+{
+	lua_pushboolean(L, 0);
+	fz_lerror_push(L, FZ_ERR_ERROR,
+	    "a task called coroutine.yield() outside of a coroutine of its "
+	    "own");
+	return 2;
+}
+
+/* `co` is suspended; the `nres` values of its yield are on top of it. */
+static int
+push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
+{
+	bool waits = tasks->waits;
+
+	tasks->waits = false;
+	if (!waits) {
+		lua_pop(co, nres);
+		return push_misuse(L);
+	}
+	lua_pushnil(L);
+	lua_xmove(co, L, 1);
+	return 2;
+}
+
+/* `co` has ended with these results. */
+static int
+push_results(lua_State *L, lua_State *co, int nres)
+{
+	lua_pushboolean(L, 1);
+	luaL_checkstack(L, nres, "too many results");
+	lua_xmove(co, L, nres);
+	return nres + 1;
+}
+
+/*
+ * task_run(coroutine, number) -> true, results ... | false, error | nil, a wait
+ * in C or nil, if it waits. After an error the caller calls task_close().
+ */
+static int
+task_run(lua_State *L)
+{
+	struct fz_ltasks *tasks = tasks_of(L);
+	lua_State *co = lua_tothread(L, 1);
+	uint32_t outer = tasks->own->task;
+	int nargs = lua_status(co) == LUA_OK ? lua_gettop(co) - 1 : 0;
+	int nres, status;
+
+	tasks->own->task = (uint32_t)lua_tointeger(L, 2);
+	status = run(tasks, L, co, nargs, &nres, true);
+	tasks->own->task = outer;
+	if (status == LUA_YIELD)
+		return push_wait(L, tasks, co, nres);
+	if (status == LUA_OK) {
+		tasks->live--;
+		return push_results(L, co, nres);
+	}
+	lua_pushboolean(L, 0);
+	lua_pushvalue(co, -1);
+	lua_xmove(co, L, 1);
+	return 2;
+}
+
+/*
+ * task_close(coroutine, number) -> true | false, error: end a task that has not
+ * ended, or has failed, and close its variables
+ */
+static int
+task_close(lua_State *L)
+{
+	struct fz_ltasks *tasks = tasks_of(L);
+	lua_State *co = lua_tothread(L, 1);
+	uint32_t outer = tasks->own->task;
+	int status;
+
+	tasks->live--;
+	tasks->own->task = (uint32_t)lua_tointeger(L, 2);
+	status = close_running(tasks, L, co);
+	tasks->own->task = outer;
+	lua_pushboolean(L, status == LUA_OK);
+	if (status == LUA_OK)
+		return 1;
+	lua_xmove(co, L, 1);
+	return 2;
+}
+
+/*
+ * suspend() -> nothing, when the scheduler has resumed the task; false at once
+ * if the caller's waits do not yield
+ */
+static int
+suspend(lua_State *L)
+{
+	struct fz_ltasks *tasks = tasks_of(L);
+
+	if (tasks->yields != L || !lua_isyieldable(L)) {
+		lua_pushboolean(L, 0);
+		return 1;
+	}
+	tasks->waits = true;
+	lua_pushnil(L);
+	return lua_yield(L, 1);
+}
+
+static const luaL_Reg functions[] = {
+	{ "task_new", task_new },
+	{ "task_run", task_run },
+	{ "task_close", task_close },
+	{ "suspend", suspend },
+	{ "follow_coroutines", follow_coroutines },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__close", passed_close },
+	{ NULL, NULL },
+};
+
+int
+fz_ltask_open(lua_State *L)
+{
+	lua_pushlightuserdata(L, fz_lloop_tasks(L));
+	luaL_setfuncs(L, functions, 1);
+	if (luaL_newmetatable(L, PASSED_TYPE))
+		luaL_setfuncs(L, metamethods, 0);
+	lua_pop(L, 1);
+	return 0;
+}

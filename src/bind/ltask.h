@@ -1,0 +1,47 @@
+/*
+ * ltask.h - resumes coroutines: those of tasks, and those of the user.
+ *
+ * A wait in a task yields to the scheduler of tasks. If it is called in a
+ * coroutine that the task has resumed, such as a generator, all coroutines up
+ * to that of the task are suspended, and continue when the wait is over. So
+ * coroutine.resume and coroutine.wrap are replaced by functions that pass a
+ * wait on. If a host's own function resumes a coroutine, its waits do not
+ * yield.
+ */
+#ifndef FZ_LTASK_H
+#define FZ_LTASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+struct fz_membership;
+
+/* The coroutines that run. */
+struct fz_ltasks {
+	struct fz_membership *own; /* has the number of the running task */
+	lua_State *yields;         /* the one whose waits yield; NULL: none */
+	/* The innermost, for signal handlers; NULL: the main thread runs. */
+	lua_State *volatile running;
+	bool waits;    /* the coroutine that yielded last did so in a wait */
+	unsigned live; /* tasks that have not ended */
+	uint32_t last; /* number of the task that was made last */
+};
+
+/* Whether L is a coroutine of the running task, and its waits yield. */
+bool fz_ltask_is_running(lua_State *L);
+
+/* Called before the yield of a wait. */
+void fz_ltask_wait(lua_State *L);
+
+/* Replace coroutine.resume and coroutine.wrap. [-0, +0, e] */
+void fz_ltask_follow_coroutines(lua_State *L);
+
+/*
+ * Open: core.task_new, .task_run, .task_close, .suspend, .follow_coroutines.
+ * [-0, +0, e]
+ */
+int fz_ltask_open(lua_State *L);
+
+#endif

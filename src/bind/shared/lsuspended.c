@@ -1,0 +1,346 @@
+#include "bind/shared/lsuspended.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "base/container.h"
+#include "base/err.h"
+#include "bind/lloop.h"
+#include "shared/eventcount.h"
+#include "value/lerror.h"
+#include "worker/change.h"
+#include "worker/engine.h"
+
+#define WAITS_TYPE "fzlua.Waits"
+
+enum {
+	NBUCKETS = 256,
+	GROUPS_PER_CHECK = 1000, /* woken in one FZ_EVENTCOUNT_CHECK_NS */
+};
+
+/* The suspended tasks that wait at one eventcount. */
+struct fz_lsuspended_group {
+	struct waits *of;
+	struct fz_list link; /* in a bucket */
+	struct fz_eventcount *at;
+	uint32_t seq;         /* of the last try */
+	unsigned n;           /* members, including those that were woken */
+	unsigned forks;       /* of the process that has made it */
+	struct fz_list first; /* the members that were not woken */
+};
+
+/* The suspended tasks of a Lua state. */
+struct waits {
+	struct fz_engine *engine; /* NULL: closed */
+	struct fz_list buckets[NBUCKETS];
+	struct fz_list woken;
+	unsigned ngroups, n;
+	unsigned forks; /* from the first process to this one */
+	struct fz_timer late;
+	struct fz_change change;
+	struct fz_fork_hook hook;
+};
+
+/* Its address is the registry key of the waits. */
+static const char waits_key;
+
+static struct waits *
+get(lua_State *L)
+{
+	struct waits *w;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &waits_key);
+	w = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	return w;
+}
+
+static struct fz_list *
+bucket(struct waits *w, const struct fz_eventcount *at)
+{
+	uintptr_t address = (uintptr_t)at;
+
+	return &w->buckets[(address >> 3 ^ address >> 11) % NBUCKETS];
+}
+
+static struct fz_lsuspended_group *
+find(struct waits *w, const struct fz_eventcount *at)
+{
+	struct fz_list *head = bucket(w, at);
+
+	for (struct fz_list *l = head->next; l != head; l = l->next) {
+		struct fz_lsuspended_group *group =
+		    FZ_CONTAINER_OF(l, struct fz_lsuspended_group, link);
+
+		if (group->at == at)
+			return group;
+	}
+	return NULL;
+}
+
+static void
+arm_late(struct waits *w)
+{
+	int64_t n = 1 + w->ngroups / GROUPS_PER_CHECK;
+
+	if (w->late.place == 0)
+		fz_loop_arm(w->engine->loop, &w->late,
+		    fz_clock_after(fz_clock_ns(), n * FZ_EVENTCOUNT_CHECK_NS));
+}
+
+static struct fz_lsuspended_group *
+new_group(lua_State *L, struct waits *w, struct fz_eventcount *at)
+{
+	struct fz_lsuspended_group *group = calloc(1, sizeof(*group));
+	struct fz_err err;
+
+	if (group == NULL) {
+		fz_err_nomem(&err, "a wait");
+		fz_lerror_raise(L, &err);
+		return NULL;
+	}
+	group->of = w;
+	group->at = at;
+	group->forks = w->forks;
+	fz_list_init(&group->first);
+	fz_list_push(bucket(w, at), &group->link);
+	w->ngroups++;
+	return group;
+}
+
+static void
+leave_group(struct fz_lsuspended *s)
+{
+	struct fz_lsuspended_group *group = s->group;
+
+	s->group = NULL;
+	group->of->n--;
+	if (--group->n != 0)
+		return;
+	fz_list_remove(&group->link);
+	group->of->ngroups--;
+	free(group);
+}
+
+static void
+wake(struct fz_lsuspended *s, bool late)
+{
+	struct waits *w = s->group->of;
+
+	fz_loop_disarm(w->engine->loop, &s->timer);
+	fz_list_remove(&s->link);
+	fz_list_push(&w->woken, &s->link);
+	s->late = late;
+	fz_changed(&w->change);
+}
+
+static void
+wake_first(struct fz_lsuspended_group *group, bool late)
+{
+	struct fz_list *first = fz_list_first(&group->first);
+
+	if (first != NULL)
+		wake(FZ_CONTAINER_OF(first, struct fz_lsuspended, link), late);
+}
+
+static void
+time_out(struct fz_timer *timer)
+{
+	wake(FZ_CONTAINER_OF(timer, struct fz_lsuspended, timer), false);
+}
+
+/* Append it to its group, or put it first. */
+static void
+join_group(struct fz_lsuspended *s, bool first)
+{
+	struct fz_list *head = &s->group->first;
+
+	if (first)
+		head = head->next; /* push inserts before it */
+	fz_list_push(head, &s->link);
+}
+
+void
+fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
+    struct fz_eventcount *at, uint32_t seq, int64_t until_ns, bool again)
+{
+	struct waits *w = get(L);
+	struct fz_lsuspended_group *group = again ? s->group : find(w, at);
+	struct fz_err err;
+
+	if (group == NULL)
+		group = new_group(L, w, at);
+	if (!again) {
+		group->n++;
+		w->n++;
+	}
+	s->group = group;
+	group->seq = seq;
+	fz_list_remove(&s->link); /* from the woken */
+	join_group(s, again);
+	arm_late(w);
+	s->timer.fired = time_out;
+	if (fz_loop_arm(w->engine->loop, &s->timer, until_ns) == 0)
+		return;
+	fz_lsuspended_end(s, false);
+	fz_err_nomem(&err, "a timer");
+	fz_lerror_raise(L, &err);
+}
+
+void
+fz_lsuspended_end(struct fz_lsuspended *s, bool more)
+{
+	if (s->group == NULL || s->group->forks != s->group->of->forks)
+		return; /* or it is a task of the parent */
+	fz_list_remove(&s->link);
+	fz_loop_disarm(s->group->of->engine->loop, &s->timer);
+	if (more)
+		wake_first(s->group, false);
+	leave_group(s);
+}
+
+/* Wake the first task of each group whose eventcount has changed, or of all. */
+static void
+wake_groups(struct waits *w, bool late)
+{
+	for (int i = 0; i < NBUCKETS; i++) {
+		struct fz_list *head = &w->buckets[i];
+
+		for (struct fz_list *l = head->next; l != head; l = l->next) {
+			struct fz_lsuspended_group *group = FZ_CONTAINER_OF(
+			    l, struct fz_lsuspended_group, link);
+			uint32_t seq = atomic_load(&group->at->seq);
+
+			if (late || group->seq != seq)
+				wake_first(group, late);
+			group->seq = seq;
+		}
+	}
+}
+
+/* Processes may have died, before they notified or with what tasks wait for. */
+static void
+check_late(struct fz_timer *timer)
+{
+	struct waits *w = FZ_CONTAINER_OF(timer, struct waits, late);
+
+	wake_groups(w, true);
+	if (w->ngroups != 0)
+		arm_late(w);
+}
+
+/*
+ * waits_try([late]): wake tasks, because shared objects have changed; late: one
+ * of each group, which also checks for deaths
+ */
+static int
+waits_try(lua_State *L)
+{
+	wake_groups(get(L), lua_toboolean(L, 1));
+	return 0;
+}
+
+/* waits_woken() -> wait of a task that is to be resumed; nil: none */
+static int
+waits_woken(lua_State *L)
+{
+	struct fz_list *link = fz_list_first(&get(L)->woken);
+
+	if (link == NULL)
+		return 0;
+	fz_list_remove(link);
+	lua_pushlightuserdata(
+	    L, FZ_CONTAINER_OF(link, struct fz_lsuspended, link));
+	return 1;
+}
+
+/* waits_count() -> number of tasks that wait for shared objects */
+static int
+waits_count(lua_State *L)
+{
+	lua_pushinteger(L, get(L)->n);
+	return 1;
+}
+
+/* wait_what(wait) -> what it is for */
+static int
+wait_what(lua_State *L)
+{
+	const struct fz_lsuspended *s = lua_touserdata(L, 1);
+
+	lua_pushstring(L, s->what);
+	return 1;
+}
+
+static void
+drop_all(struct waits *w)
+{
+	for (int i = 0; i < NBUCKETS; i++)
+		fz_list_init(&w->buckets[i]);
+	fz_list_init(&w->woken);
+	w->n = w->ngroups = 0;
+}
+
+/* The tasks of the parent are none of this process. */
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct waits *w = FZ_CONTAINER_OF(hook, struct waits, hook);
+
+	drop_all(w);
+	w->forks++;
+}
+
+/* Called before the loop is freed, because it was made later. */
+static int
+waits_gc(lua_State *L)
+{
+	struct waits *w = lua_touserdata(L, 1);
+
+	if (w->engine == NULL)
+		return 0;
+	fz_loop_disarm(w->engine->loop, &w->late);
+	fz_loop_unhook(&w->hook);
+	fz_change_fini(&w->change);
+	w->engine = NULL;
+	return 0;
+}
+
+static const luaL_Reg functions[] = {
+	{ "waits_try", waits_try },
+	{ "waits_woken", waits_woken },
+	{ "waits_count", waits_count },
+	{ "wait_what", wait_what },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", waits_gc },
+	{ NULL, NULL },
+};
+
+int
+fz_lsuspended_open(lua_State *L)
+{
+	struct waits *w;
+
+	luaL_setfuncs(L, functions, 0);
+	if (get(L) != NULL)
+		return 0;
+	w = lua_newuserdatauv(L, sizeof(*w), 0);
+	memset(w, 0, sizeof(*w));
+	drop_all(w);
+	if (luaL_newmetatable(L, WAITS_TYPE))
+		luaL_setfuncs(L, metamethods, 0);
+	lua_setmetatable(L, -2);
+	w->engine = fz_lloop_engine(L);
+	w->late.fired = check_late;
+	w->hook.in_child = in_child;
+	fz_loop_hook(w->engine->loop, &w->hook);
+	fz_change_init(&w->change, w->engine);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &waits_key);
+	return 0;
+}

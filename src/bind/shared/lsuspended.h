@@ -1,0 +1,49 @@
+/*
+ * lsuspended.h - tasks that are suspended in a wait for a shared object.
+ *
+ * The tasks that wait at one eventcount are a group. After a change the first
+ * task of a group is woken and tries. If it succeeds, or is cancelled, it wakes
+ * the next one, as there may be more for which they wait; if it fails, the
+ * others would fail, too, and it is the first again.
+ */
+#ifndef FZ_LSUSPENDED_H
+#define FZ_LSUSPENDED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "base/list.h"
+#include "os/loop.h"
+
+struct fz_eventcount;
+struct fz_lsuspended_group;
+
+/* A task in a wait; all zero: not suspended. */
+struct fz_lsuspended {
+	struct fz_list link; /* in its group, or in the list of the woken */
+	struct fz_lsuspended_group *group; /* NULL: not suspended */
+	struct fz_timer timer;             /* for the end of the time */
+	const char *what;                  /* for messages */
+	bool late; /* woken for a check that is made every now and then */
+};
+
+/*
+ * The task waits at `at`, where fz_eventcount_prepare() returned `seq`. It is
+ * woken at `until_ns` at the latest. `again`: it was woken before and waits on,
+ * at the same place. [-0, +0, e]
+ */
+void fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
+    struct fz_eventcount *at, uint32_t seq, int64_t until_ns, bool again);
+
+/*
+ * The wait is over, or the task was closed. `more`: the next one of the group
+ * is to try; it is woken also if this one was woken and did not try.
+ */
+void fz_lsuspended_end(struct fz_lsuspended *s, bool more);
+
+/* Open: core.waits_try, .waits_woken, .waits_count, .wait_what. [-0, +0, e] */
+int fz_lsuspended_open(lua_State *L);
+
+#endif
