@@ -23,6 +23,8 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"worklist", ""},
   {"pingpong", ""},
   {"logmerge", ""},
+  {"async", ""},
+  {"race", ""},
 }
 local JOBS = {0, 1, 2, 8}
 
