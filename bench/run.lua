@@ -10,6 +10,7 @@ package.path = here .. "?.lua;" .. package.path
 local fz = require "fzlua"
 local limits = require "limits"
 local alloc_rows = require "alloc"
+local async_rows = require "async"
 local peers = require "peers"
 local pool_rows = require "pool"
 local shared_rows = require "shared"
@@ -306,6 +307,7 @@ end
 for _, row in ipairs(alloc_rows(command, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(pool_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
+for _, row in ipairs(async_rows(timed, expect)) do rows[#rows + 1] = row end
 
 local function median(list)
   table.sort(list)

@@ -2,6 +2,7 @@
 
 Prints `row<TAB>median<TAB>unit`, nothing for a row it lacks; ../README.md says what each row is.
 """
+import asyncio
 import gc
 import multiprocessing
 import statistics
@@ -15,6 +16,9 @@ ITEMS = 50_000
 TRIPS = 1_000
 CALLS = 50_000
 BIG = 100_000_000
+SWITCHES = 50_000
+SLEEPERS = 10_000
+WAITERS = 1_000
 
 
 def echo(x):
@@ -230,6 +234,53 @@ def manager(row, statement):
         measure(row, "us", 1e6 / TRIPS, 7, lambda: loop(TRIPS))
 
 
+async def switches():
+    async def passes():
+        for _ in range(SWITCHES):
+            await asyncio.sleep(0)
+
+    await asyncio.gather(passes(), passes())
+
+
+async def futures():
+    loop = asyncio.get_running_loop()
+    pending = loop.create_future()
+
+    async def setter():
+        for i in range(SWITCHES):
+            pending.set_result(i)
+            await asyncio.sleep(0)
+
+    async def waiter():
+        nonlocal pending
+        for _ in range(SWITCHES):
+            await pending
+            pending = loop.create_future()
+
+    # A waiter is woken after one round of the loop: the setter is in step with it.
+    await asyncio.gather(waiter(), setter())
+
+
+async def sleepers():
+    await asyncio.gather(*[asyncio.sleep(i % 10 / 1000) for i in range(SLEEPERS)])
+
+
+async def waiters():
+    future = asyncio.get_running_loop().create_future()
+
+    async def wait():
+        await future
+
+    tasks = [asyncio.create_task(wait()) for _ in range(WAITERS)]
+    await asyncio.sleep(0)
+    future.set_result(1)
+    await asyncio.gather(*tasks)
+
+
+def tasks(row, count, make):
+    measure(row, "us", 1e6 / count, 9, lambda: asyncio.run(make()))
+
+
 ROWS = {
     "pool_start": lambda: measure("pool_start", "ms", 1e3, 9, first_result),
     "pool_apply": lambda: with_pool(apply),
@@ -249,6 +300,10 @@ ROWS = {
     "array_write": lambda: per_call(
         "array_write", repeat("a[i & 1023] = i", a=multiprocessing.Array("d", 1024))),
     "pipe_100M": pipe,
+    "task_switch": lambda: tasks("task_switch", 2 * SWITCHES, switches),
+    "task_futures": lambda: tasks("task_futures", SWITCHES, futures),
+    "task_sleeping": lambda: tasks("task_sleeping", SLEEPERS, sleepers),
+    "task_waiters": lambda: tasks("task_waiters", WAITERS, waiters),
     "manager_get": lambda: manager("manager_get", "d['key']"),
     "manager_set": lambda: manager("manager_set", "d['key'] = i"),
 }
