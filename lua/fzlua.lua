@@ -23,6 +23,15 @@ require "fzlua.error"
 ---@field pipe fun(): fzlua.Pipe, fzlua.Pipe
 ---@field manager fun(): fzlua.Manager
 ---@field Error fz.Error
+---@field spawn fun(f: function, ...): fzlua.Task
+---@field await fun(awaited: fzlua.Future|fzlua.Future[], timeout?: number): ...
+---@field gather fun(...: fzlua.Future): ...
+---@field group fun(f: fun(g: fzlua.Group): ...): ...
+---@field future fun(): fzlua.Future
+---@field with_timeout fun(seconds: number|nil, f: function, ...): ...
+---@field sleep fun(seconds: number)
+---@field as_completed fun(list: fzlua.Future[]): fun(): fzlua.Future|nil
+---@field wait_fd fun(fd: integer, mode: "r"|"w", timeout?: number): boolean|nil, "timeout"|nil
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 ---@field lock fun(): fzlua.Lock held by one process at a time

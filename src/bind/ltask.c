@@ -17,6 +17,12 @@ struct passed {
 	lua_State *co; /* NULL: it is not suspended by a wait */
 };
 
+/*
+ * Its address is the registry key of a table with the addresses of the
+ * coroutines that are suspended by a wait.
+ */
+static const char passed_key;
+
 /* The loop's state is freed with the Lua state, after all finalizers. */
 static struct fz_ltasks *
 tasks_of(lua_State *L)
@@ -128,13 +134,58 @@ close_variables(lua_State *L, lua_State *co, int status)
 	return closed;
 }
 
+/* Note whether `co` is suspended by a wait. */
+static void
+set_passed(lua_State *L, struct passed *passed, lua_State *co)
+{
+	struct fz_ltasks *tasks = fz_lloop_tasks(L);
+
+	luaL_checkstack(L, 2, NULL);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &passed_key);
+	if (co == NULL)
+		lua_pushnil(L);
+	else
+		lua_pushboolean(L, 1);
+	lua_rawsetp(L, -2, co != NULL ? co : passed->co);
+	lua_pop(L, 1);
+	tasks->npassed += co != NULL;
+	tasks->npassed -= passed->co != NULL;
+	passed->co = co;
+}
+
+/* Whether a task waits in `co`, so that no other may resume it. */
+static bool
+is_passed(lua_State *L, const struct fz_ltasks *tasks, const lua_State *co)
+{
+	bool found;
+
+	if (tasks->npassed == 0)
+		return false;
+	luaL_checkstack(L, 2, NULL);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &passed_key);
+	found = lua_rawgetp(L, -1, co) != LUA_TNIL;
+	lua_pop(L, 2);
+	return found;
+}
+
+/* The task was dropped. */
+static int
+passed_gc(lua_State *L)
+{
+	struct passed *passed = luaL_checkudata(L, 1, PASSED_TYPE);
+
+	if (passed->co != NULL)
+		set_passed(L, passed, NULL);
+	return 0;
+}
+
 static int
 passed_close(lua_State *L)
 {
 	struct passed *passed = luaL_checkudata(L, 1, PASSED_TYPE);
 	lua_State *co = passed->co;
 
-	passed->co = NULL;
+	passed_gc(L);
 	if (co == NULL || close_running(fz_lloop_tasks(L), L, co) == LUA_OK)
 		return 0;
 	lua_xmove(co, L, 1);
@@ -160,7 +211,7 @@ pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
 		lua_pushvalue(L, at - 1);
 	}
 	passed = lua_touserdata(L, at);
-	passed->co = co;
+	set_passed(L, passed, co);
 	return lua_yieldk(L, 1, at, continued);
 }
 
@@ -170,12 +221,16 @@ waits_after(lua_State *L, lua_State *co, int nargs, int at, int *n)
 {
 	struct fz_ltasks *tasks = tasks_of(L);
 
-	*n = resume(tasks, L, co, nargs);
-	if (*n == 1 && tasks->waits)
-		return true;
 	if (at != 0)
-		((struct passed *)lua_touserdata(L, at))->co = NULL;
-	return false;
+		set_passed(L, lua_touserdata(L, at), NULL);
+	if (is_passed(L, tasks, co)) {
+		lua_pushliteral(L, "cannot resume a coroutine in which another "
+				   "task waits");
+		*n = -1;
+		return false;
+	}
+	*n = resume(tasks, L, co, nargs);
+	return *n == 1 && tasks->waits;
 }
 
 static int resume_continued(lua_State *L, int status, lua_KContext ctx);
@@ -427,6 +482,7 @@ static const luaL_Reg functions[] = {
 
 static const luaL_Reg metamethods[] = {
 	{ "__close", passed_close },
+	{ "__gc", passed_gc },
 	{ NULL, NULL },
 };
 
@@ -435,6 +491,8 @@ fz_ltask_open(lua_State *L)
 {
 	lua_pushlightuserdata(L, fz_lloop_tasks(L));
 	luaL_setfuncs(L, functions, 1);
+	lua_newtable(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &passed_key);
 	if (luaL_newmetatable(L, PASSED_TYPE))
 		luaL_setfuncs(L, metamethods, 0);
 	lua_pop(L, 1);

@@ -24,9 +24,10 @@ struct fz_ltasks {
 	lua_State *yields;         /* the one whose waits yield; NULL: none */
 	/* The innermost, for signal handlers; NULL: the main thread runs. */
 	lua_State *volatile running;
-	bool waits;    /* the coroutine that yielded last did so in a wait */
-	unsigned live; /* tasks that have not ended */
-	uint32_t last; /* number of the task that was made last */
+	bool waits;       /* the coroutine that yielded last did so in a wait */
+	unsigned live;    /* tasks that have not ended */
+	unsigned npassed; /* coroutines of the user that are in a wait */
+	uint32_t last;    /* number of the task that was made last */
 };
 
 /* Whether L is a coroutine of the running task, and its waits yield. */

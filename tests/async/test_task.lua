@@ -239,6 +239,19 @@ tests["generators in generators and resume pass waits on, errors and results"] =
   t.equal(second, { false, "inner end", "dead" })
 end
 
+tests["a coroutine in which a task waits cannot be resumed by another"] = function()
+  local future = fz.future()
+  local generator = coroutine.wrap(function()
+    while true do coroutine.yield(future:await()) end
+  end)
+  local first = fz.spawn(function() return generator() end)
+  local second = fz.spawn(function() return generator() end)
+  t.match(select(2, pcall(second.await, second)), "in which another task waits")
+  future:set_result "done"
+  t.equal(first:await(), "done")
+  t.equal(generator(), "done")
+end
+
 tests["cancel closes the generator in which the task waits"] = function()
   local closed = {}
   local task = fz.spawn(function()
