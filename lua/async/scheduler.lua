@@ -20,8 +20,15 @@ local TURN <const> = 64
 
 local now, suspend, task_run = core.now, core.suspend, core.task_run
 
+-- A ring of `size` places. A free one has false, so that the table keeps its array.
+local function new_ring(size)
+  local ring = {}
+  for i = 1, size do ring[i] = false end
+  return ring
+end
+
 -- The ready tasks are at first + 1 to last, modulo the size of the ring, which is a power of two.
-local ready, mask, first, last = {}, 1023, 0, 0
+local ready, mask, first, last = new_ring(16), 15, 0, 0
 local timers = Timers.new()
 local in_c = {} -- a wait in C -> its task
 local current = nil -- the task that runs
@@ -32,7 +39,7 @@ local live = {}
 local nlive, started = 0, 0
 
 core.on_fork(function()
-  ready, mask, first, last = {}, 1023, 0, 0
+  ready, mask, first, last = new_ring(16), 15, 0, 0
   timers, in_c, live, nlive = Timers.new(), {}, {}, 0
   current, interrupted = nil, nil
 end)
@@ -50,20 +57,14 @@ end
 
 -- Double the size of the ring.
 local function grow()
-  local larger = {}
-  for i = first + 1, last do larger[i - first] = ready[(i & mask) + 1] end
-  first, last, mask = 0, last - first, 2 * mask + 1
-  ready = {}
-  for i = 1, last do ready[(i & mask) + 1] = larger[i] end
+  local larger = new_ring(2 * mask + 2)
+  for i = first + 1, last do larger[i - first + 1] = ready[(i & mask) + 1] end
+  first, last, mask, ready = 0, last - first, 2 * mask + 1, larger
 end
 
 local function push(task)
+  if last - first == mask then grow() end
   last = last + 1
-  if last - first > mask then
-    last = last - 1
-    grow()
-    last = last + 1
-  end
   ready[(last & mask) + 1] = task
 end
 
@@ -184,7 +185,7 @@ local function run_ready()
     first, left = first + 1, left - 1
     local i = (first & mask) + 1
     local task = ready[i]
-    ready[i] = nil
+    ready[i] = false
     if task._co then
       current = task
       after_run(task, task_run(task._co, task._number))
