@@ -14,7 +14,9 @@ Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
 Future.is_list = true -- of its waiters
 
-local wake_all = waiters.wake_all
+Future._pumping = false -- true while callbacks run that belong to the work
+
+local wake_all, in_list = waiters.wake_all, wait.in_list
 
 -- An error that was not awaited: it is logged when its future is collected, or at the end.
 local Unawaited = {}
@@ -97,7 +99,7 @@ end
 ---@param timeout? number seconds; running out returns nil, "timeout"
 function Future:await(timeout)
   if timeout ~= nil then timeout = check.option("timeout", timeout, "future:await") end
-  if not self._state then
+  if not self._state and (timeout or self._pumping or not in_list(self)) then
     local ok, why = wait.until_done(self, timeout)
     if not ok then return nil, why end
   end

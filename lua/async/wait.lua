@@ -192,6 +192,19 @@ function wait.until_done(object, timeout)
   return wait_in_loop(object, timeout)
 end
 
+---The most common wait: suspend the running task until waiters.wake_all(list).
+---@param list table
+---@return boolean suspended false at once if the caller cannot be suspended
+function wait.in_list(list)
+  local task = scheduler.current()
+  if not task then return false end
+  waiters.add(list, task)
+  task._waits_for = list
+  if scheduler.park(task) then return true end
+  waiters.remove(task)
+  return false
+end
+
 ---Wait until no started work is left, and all tasks have ended.
 function wait.drain()
   wait.until_done {
