@@ -28,7 +28,7 @@ local C_LAYERS = {
     "worker_slice", "link link_fork link_stream",
     "worker worker_spawn worker_state worker_replies worker_death"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
-    "graph", "limits", "retry", "job_event", "run run_source run_state run_step",
+    "graph", "limits", "retry", "job_event", "run run_flow run_source run_state run_step", "stream",
     "batch batch_state", "batch_chunk", "batch_source", "batch_results", "batch_pool"},
   {dir = "value/", lua = true, "refmap", "upvalue", "byname", "handle", "lerror", "rawarray",
     "registered", "contents", "cells cells_state", "garbage", "cells_note", "cells_value",
@@ -43,7 +43,8 @@ local C_LAYERS = {
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
     "lslots", "lpool", "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
-    "lbatch_results", "lwindow", "lcall", "lgraph", "lprocess", "lprogram", "lrun"},
+    "lbatch_results", "lwindow", "lcall", "lgraph", "lflow", "lprocess", "lprogram", "lrun",
+    "lstream"},
   {dir = "api/", lua = true, "fzlua", "modules", "open"},
   {dir = "cli/", lua = true, "output", "make", "interrupt", "state", "suspend", "main"},
 }
@@ -57,11 +58,11 @@ local BINDINGS = "src/bind/open.h"
 local LUA_LAYERS = {
   {"error", "defaults", "made", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "callback", "future", "async_result",
-    "collector", "task", "group", "descriptor", "mapping"},
+    "collector", "task", "group", "descriptor", "mapping", "source"},
   {"map", "imap", "pool", "process", "session", "exec", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"draw"},
-  {"registry", "stage_pools", "plan", "invocation", "pipeline"},
+  {"registry", "stage_pools", "plan", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua"},
   {"literal", "inputs", "cli"},

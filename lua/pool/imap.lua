@@ -9,8 +9,8 @@
 
 local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"
-local check = require "fzlua.check"
 local core = require "fzlua.core"
+local source = require "fzlua.source"
 local wait = require "fzlua.wait"
 
 ---@class fzlua.Imap
@@ -24,35 +24,7 @@ local WINDOW_MAX <const>, BYTES_MAX <const>, WORK <const> = 1024, 8 << 20, 0.005
 -- After a call of a slow source, results are polled for this part of the call's time.
 local POLL_SHARE <const> = 1 / 16
 
-local NOTHING <const> = {} -- stands for a nil element of a list
-
--- A function that returns the next element of a list; nil at its end.
-local function list_reader(list)
-  local n, i = Mapping.length(list), 0
-  return function()
-    if i >= n then return nil end
-    i = i + 1
-    local item = list[i]
-    if item == nil then return NOTHING end
-    return item
-  end
-end
-
--- The same for an iterator. One with a state or a control value is called as a for loop calls it,
--- and an item is the list of all its values.
-local function iterator_reader(source, state, control)
-  if state == nil and control == nil then return source end
-  return function()
-    local values = table.pack(source(state, control))
-    control = values[1]
-    if control == nil then return nil end
-    return values
-  end
-end
-
-local function is_callable(source)
-  return type(source) == "function" or (getmetatable(source) or {}).__call ~= nil
-end
+local NOTHING <const> = source.NOTHING
 
 -- Widen the window, because the consumer had to wait, up to WORK seconds of work per worker.
 local function widen(self)
@@ -177,44 +149,26 @@ Imap.__close = Imap.close
 ---@param pool fzlua.Pool kept alive
 ---@param core_pool userdata
 ---@param f function
----@param source table result of Imap.source()
+---@param from fzlua.Source
 ---@param ordered boolean
 ---@param options table checked, with all defaults; workers: number of workers in the pool
-function Imap.new(pool, core_pool, f, source, ordered, options)
+function Imap.new(pool, core_pool, f, from, ordered, options)
   local window = core.window(ordered, options.inflight)
   local batch = core.batch(core_pool, f, window:items(), {
-    kind = source.kind, growing = true, on_error = "continue", seed = options.seed,
-    timeout = options.timeout, retries = options.retries, backoff = options.backoff,
-    memory = options.memory,
+    kind = from.packed and "starmap" or "map", growing = true, on_error = "continue",
+    seed = options.seed, timeout = options.timeout, retries = options.retries,
+    backoff = options.backoff, memory = options.memory,
   })
   window:bind(batch)
   local self = setmetatable({
-    _pool = pool, _batch = batch, _window = window, _next = source.next,
-    _closing = source.closing, _options = options, _inflight = options.inflight,
+    _pool = pool, _batch = batch, _window = window, _next = from.next,
+    _closing = from.closing, _options = options, _inflight = options.inflight,
     _workers = options.workers, _size = options.inflight or 2 * options.workers,
     _ended = false, _closed = false,
     _cut = nil, -- error to raise because the source was not read to its end
   }, Imap)
   pool._imaps[self] = true
   return window:iterator(function() return step(self) end), nil, nil, self
-end
-
----Check the source: a list, or an iterator with the state and control values of a for loop.
----@param what string the call
----@return table next =, kind =, closing =
-function Imap.source(what, source, state, control, closing)
-  if is_callable(source) then
-    local plain = state == nil and control == nil
-    return {
-      next = iterator_reader(source, state, control), closing = closing,
-      kind = plain and "map" or "starmap",
-    }
-  end
-  if type(source) ~= "table" then
-    check.fail("bad argument #2 to '%s' (a list or an iterator expected, got %s)", what,
-      source == nil and "no value" or check.typename(source))
-  end
-  return { next = list_reader(source), kind = "map" }
 end
 
 return Imap

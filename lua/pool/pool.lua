@@ -12,6 +12,7 @@ local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
 local made = require "fzlua.made"
+local source = require "fzlua.source"
 local wait = require "fzlua.wait"
 
 ---@class fzlua.Pool
@@ -272,21 +273,13 @@ function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
 
--- Split (source [, options]), or (source, state, control [, closing [, options]]) as pairs() and
--- the like return an iterator, into source and options.
-local function imap_arguments(what, source, ...)
-  if select("#", ...) <= 1 then return Imap.source(what, source), (...) end
-  local state, control, closing, options = ...
-  return Imap.source(what, source, state, control, closing), options
-end
-
 local function imap(self, what, f, ordered, ...)
   local pool = open(self, what)
   check.type(f, "function", 1, what)
-  local source, options = imap_arguments(what, ...)
+  local from, options = source.arguments(what, 2, ...)
   options = options_of(self, options, check.IMAP, 3, what)
   options.workers = math.max(self._size, 1)
-  return Imap.new(self, pool, f, source, ordered, options)
+  return Imap.new(self, pool, f, from, ordered, options)
 end
 
 ---Results in the order of the source, which is read as far as needed:
