@@ -18,11 +18,11 @@ struct fz_slots;
 /* Bytes of a value above which it travels through shared memory. */
 #define FZ_ENGINE_BULK ((size_t)64 << 10)
 
-enum fz_stream { FZ_STREAM_OUT, FZ_STREAM_ERR };
+enum fz_stdio { FZ_STDIO_OUT, FZ_STDIO_ERR };
 
 /* Receives what workers print, whole lines at a time. */
 typedef void (*fz_engine_output)(
-    void *ctx, enum fz_stream stream, const char *bytes, size_t len);
+    void *ctx, enum fz_stdio stream, const char *bytes, size_t len);
 
 struct fz_engine {
 	struct fz_loop *loop;

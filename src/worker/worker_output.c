@@ -10,10 +10,10 @@ void
 fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 {
 	output->engine = engine;
-	for (int i = FZ_STREAM_OUT; i <= FZ_STREAM_ERR; i++)
+	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++)
 		output->streams[i] = (struct fz_worker_output_stream){
 			.watch = { .fd = -1 },
-			.stream = (enum fz_stream)i,
+			.stream = (enum fz_stdio)i,
 			.output = output,
 		};
 }
@@ -46,7 +46,7 @@ stream_ready(struct fz_watch *watch, unsigned events)
 }
 
 int
-fz_worker_output_open(struct fz_worker_output *output, enum fz_stream stream,
+fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio stream,
     int fd, struct fz_err *err)
 {
 	struct fz_worker_output_stream *s = &output->streams[stream];
@@ -67,14 +67,14 @@ fz_worker_output_open(struct fz_worker_output *output, enum fz_stream stream,
 void
 fz_worker_output_pump(struct fz_worker_output *output)
 {
-	pump(&output->streams[FZ_STREAM_OUT]);
-	pump(&output->streams[FZ_STREAM_ERR]);
+	pump(&output->streams[FZ_STDIO_OUT]);
+	pump(&output->streams[FZ_STDIO_ERR]);
 }
 
 void
 fz_worker_output_flush(struct fz_worker_output *output)
 {
-	for (int i = FZ_STREAM_OUT; i <= FZ_STREAM_ERR; i++) {
+	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {
 		if (output->streams[i].lines != NULL)
 			fz_lines_flush(output->streams[i].lines);
 	}
@@ -90,7 +90,7 @@ fz_worker_output_drain(struct fz_worker_output *output)
 void
 fz_worker_output_fini(struct fz_worker_output *output)
 {
-	for (int i = FZ_STREAM_OUT; i <= FZ_STREAM_ERR; i++) {
+	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {
 		struct fz_worker_output_stream *s = &output->streams[i];
 
 		fz_loop_unwatch(output->engine->loop, &s->watch);

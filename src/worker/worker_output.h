@@ -12,7 +12,7 @@ struct fz_worker_output;
 struct fz_worker_output_stream {
 	struct fz_watch watch;
 	struct fz_lines *lines; /* NULL: not open */
-	enum fz_stream stream;
+	enum fz_stdio stream;
 	struct fz_worker_output *output;
 };
 
@@ -29,8 +29,8 @@ void fz_worker_output_init(
  * Read from the pipe `fd`, and own it. 0, or -1 and `err`, then the caller
  * still owns `fd`.
  */
-int fz_worker_output_open(struct fz_worker_output *output,
-    enum fz_stream stream, int fd, struct fz_err *err);
+int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio stream,
+    int fd, struct fz_err *err);
 
 /* Pass on the whole lines that can be read now. */
 void fz_worker_output_pump(struct fz_worker_output *output);

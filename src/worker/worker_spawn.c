@@ -49,10 +49,10 @@ watch_output(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 {
 	struct fz_worker_output *output = &p->output;
 
-	if (fz_worker_output_open(output, FZ_STREAM_OUT, b->out[0], err) != 0)
+	if (fz_worker_output_open(output, FZ_STDIO_OUT, b->out[0], err) != 0)
 		return -1;
 	b->out[0] = -1;
-	if (fz_worker_output_open(output, FZ_STREAM_ERR, b->err[0], err) != 0)
+	if (fz_worker_output_open(output, FZ_STDIO_ERR, b->err[0], err) != 0)
 		return -1;
 	b->err[0] = -1;
 	if (p->proc.pidfd == -1)

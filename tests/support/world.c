@@ -21,7 +21,7 @@
 #include "worker/blob.h"
 
 static void
-world_output(void *ctx, enum fz_stream stream, const char *bytes, size_t len)
+world_output(void *ctx, enum fz_stdio stream, const char *bytes, size_t len)
 {
 	struct world *w = ctx;
 
