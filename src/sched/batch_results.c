@@ -24,7 +24,7 @@ static void
 record(struct fz_batch *b, enum fz_job_event_kind kind, uint64_t first,
     uint32_t n, pid_t pid, int64_t took_ns)
 {
-	struct fz_job_event event = { kind, first, n, pid, took_ns };
+	struct fz_job_event event = { kind, first, n, pid, took_ns, 0 };
 
 	fz_job_event_record(&b->events, &event);
 }

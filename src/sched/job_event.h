@@ -23,6 +23,7 @@ struct fz_job_event {
 	uint32_t n;      /* items; 1 for a node */
 	pid_t pid;       /* 0: none */
 	int64_t took_ns; /* of each, as far as is known; 0 for a start */
+	uint64_t item;   /* of a node: the place in a stream; 0: an invoke */
 };
 
 /* Events in the order of time; all zero at first, which records none. */

@@ -30,7 +30,7 @@ send_step(struct fz_step *step, struct fz_worker *w, struct fz_err *err)
 	struct fz_run *run = step->run;
 	uint32_t number = fz_step_number(step);
 	const struct fz_node *plan = fz_step_plan(step);
-	const uint32_t *inputs = fz_graph_inputs(run->opts.graph, number);
+	const uint32_t *inputs = fz_graph_inputs(run->flow->opts.graph, number);
 	const struct fz_limits *limits = fz_run_limits_of(run, number);
 	struct fz_blob *some[FEW], **args = some;
 	int rc;

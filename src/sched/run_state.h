@@ -1,5 +1,5 @@
 /*
- * run_state.h - what run_step.c, run_source.c and run.c share of one run.
+ * run_state.h - what the files of runs share: a flow, its runs, their steps.
  *
  * step:  waiting -> ready -> sent -> done
  *                     ^       |
@@ -11,6 +11,7 @@
 #define FZ_RUN_STATE_H
 
 #include "base/container.h"
+#include "base/list.h"
 #include "os/loop.h"
 #include "sched/dispatch.h"
 #include "sched/job_event.h"
@@ -47,35 +48,93 @@ struct fz_run_lane {
 	struct fz_job *head, **tail; /* of steps, the oldest first */
 };
 
-struct fz_run {
+/*
+ * What the runs of one graph share: the one run of an invoke (run.c), or the
+ * runs of a stream (stream.c).
+ */
+struct fz_flow {
 	struct fz_dispatcher dispatcher;
 	struct fz_run_opts opts;
 	struct fz_limits *limits; /* of each node, NULL: all as in opts */
-	struct fz_step *steps;
 	uint32_t nnodes, nvalues;
-	struct fz_blob **values;
-	uint32_t *uses;            /* of each value: users to come, and keeps */
+	uint32_t *uses;            /* of each value: its users, and keeps */
 	struct fz_run_lane *lanes; /* of each pool */
-	uint64_t *local;           /* local runs: a bit a node that is ready */
-	uint32_t local_from;       /* no bit is set below this word */
-	uint32_t unfinished;       /* nodes not done, failed or cancelled */
-	uint32_t sent;             /* jobs that workers have */
-	bool done;
-	bool stopping;    /* start nothing new */
-	uint32_t because; /* the node it stops for */
-	struct fz_step *failed,
-	    **last_failed; /* for good, the first one first */
+	struct fz_list runs; /* that were begun and not removed, in order */
+	bool foreign;        /* it belongs to the parent of this process */
+	/* Nothing of the run runs or will run; called at the end of a step. */
+	void (*over)(struct fz_run *run);
+	bool is_stream; /* a run that stops leaves the jobs of others alone */
 	bool whole_failed;
 	struct fz_failure whole; /* a deadline or a cancel */
 	struct fz_failure lost;  /* for a node whose failure had no memory */
-	struct fz_defer settle;  /* checks whether it is done */
 	struct fz_timer deadline;
 	struct fz_fork_hook hook;
 	struct fz_job_event_log events;
 	struct fz_change change;
 };
 
+struct fz_run {
+	struct fz_flow *flow;
+	struct fz_list link; /* in the flow's list */
+	uint64_t item;       /* its place in a stream, from 1; 0: an invoke */
+	struct fz_step *steps;
+	struct fz_blob **values;
+	uint32_t *uses;      /* of each value: users to come, and keeps */
+	uint64_t *local;     /* local runs: a bit a node that is ready */
+	uint32_t local_from; /* no bit is set below this word */
+	uint32_t unfinished; /* nodes not done, failed or cancelled */
+	uint32_t sent;       /* jobs that workers have */
+	bool done;
+	bool skipped;     /* it is done and was never started */
+	bool stopping;    /* start nothing new */
+	uint32_t because; /* the node it stops for */
+	struct fz_step *failed,
+	    **last_failed;      /* for good, the first one first */
+	struct fz_defer settle; /* checks whether it is done */
+};
+
 #define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)
+
+/*
+ * A flow without runs, which calls `over`. 0, or -1 and `err`. End with
+ * fz_flow_fini(), without runs that are not done.
+ */
+int fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
+    void (*over)(struct fz_run *run), struct fz_err *err);
+void fz_flow_fini(struct fz_flow *flow);
+
+/* Use the pools until fz_flow_close(), and arm the deadline. 0, or -1 and
+ * `err`. */
+int fz_flow_open(struct fz_flow *flow, struct fz_err *err);
+void fz_flow_close(struct fz_flow *flow);
+
+/* See fz_run_limit() and fz_run_keep(). */
+int fz_flow_limit(struct fz_flow *flow, uint32_t node,
+    const struct fz_limits *limits, struct fz_err *err);
+void fz_flow_keep(struct fz_flow *flow, uint32_t value);
+
+/*
+ * Fail all runs as a whole, kill what runs and wait until it has ended. Not
+ * from a callback of the loop.
+ */
+void fz_flow_cancel(
+    struct fz_flow *flow, enum fz_err_kind kind, const char *text);
+
+/* Allocate what a run of the flow needs. 0, or -1 and `err`. */
+int fz_run_init(struct fz_run *run, struct fz_flow *flow, struct fz_err *err);
+void fz_run_fini(struct fz_run *run);
+
+/* Make the run one of the flow, with nothing done yet. */
+void fz_run_begin(struct fz_run *run, uint64_t item);
+
+/* Start a run that has begun and has its values, in a flow that is open. */
+void fz_run_start_steps(struct fz_run *run);
+
+/* Nothing of the run runs or will run. Does nothing if it is done. */
+void fz_run_end(struct fz_run *run);
+
+/* Release the values and failures of a run that is done. */
+void fz_run_clear(struct fz_run *run);
 
 /* How a dispatcher gets the steps of a lane. */
 extern const struct fz_source_ops fz_run_source_ops;

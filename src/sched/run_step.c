@@ -28,19 +28,21 @@ fz_step_number(const struct fz_step *step)
 const struct fz_node *
 fz_step_plan(const struct fz_step *step)
 {
-	return fz_graph_get(step->run->opts.graph, fz_step_number(step));
+	return fz_graph_get(step->run->flow->opts.graph, fz_step_number(step));
 }
 
 void
 fz_step_record(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 {
-	struct fz_job_event event = {
-		.kind = kind, .first = fz_step_number(step), .n = 1, .pid = pid
-	};
+	struct fz_job_event event = { .kind = kind,
+		.item = step->run->item,
+		.first = fz_step_number(step),
+		.n = 1,
+		.pid = pid };
 
 	if (kind != FZ_JOB_EVENT_START && step->job.started_ns != 0)
 		event.took_ns = fz_clock_ns() - step->job.started_ns;
-	fz_job_event_record(&step->run->events, &event);
+	fz_job_event_record(&step->run->flow->events, &event);
 }
 
 static void
@@ -58,13 +60,13 @@ end_step(struct fz_step *step, enum fz_step_state state)
 {
 	struct fz_run *run = step->run;
 	const uint32_t *inputs =
-	    fz_graph_inputs(run->opts.graph, fz_step_number(step));
+	    fz_graph_inputs(run->flow->opts.graph, fz_step_number(step));
 
 	step->state = state;
 	for (uint32_t i = 0; i < fz_step_plan(step)->ninputs; i++)
 		drop_use(run, inputs[i]);
 	run->unfinished--;
-	fz_loop_defer(run->opts.engine->loop, &run->settle);
+	fz_loop_defer(run->flow->opts.engine->loop, &run->settle);
 }
 
 void
@@ -80,7 +82,7 @@ fz_step_ready(struct fz_step *step)
 			run->local_from = n / 64;
 	} else {
 		struct fz_run_lane *lane =
-		    &run->lanes[fz_step_plan(step)->pool];
+		    &run->flow->lanes[fz_step_plan(step)->pool];
 
 		step->job.next = NULL;
 		*lane->tail = &step->job;
@@ -94,7 +96,8 @@ static void
 value_made(struct fz_run *run, uint32_t value, struct fz_blob *blob)
 {
 	uint32_t n;
-	const uint32_t *users = fz_graph_users(run->opts.graph, value, &n);
+	const uint32_t *users =
+	    fz_graph_users(run->flow->opts.graph, value, &n);
 
 	if (run->uses[value] != 0)
 		run->values[value] = blob;
@@ -115,7 +118,7 @@ keep_failure(struct fz_step *step, const struct fz_failure *failure)
 	step->failure = malloc(sizeof(*step->failure));
 	if (step->failure == NULL) {
 		fz_blob_unref(failure->value);
-		step->failure = &step->run->lost;
+		step->failure = &step->run->flow->lost;
 		return;
 	}
 	*step->failure = *failure;
@@ -143,7 +146,7 @@ cancel_users(struct fz_step *failed, uint32_t because)
 		for (uint32_t v = 0; v < plan->nvalues; v++) {
 			uint32_t n;
 			const uint32_t *users = fz_graph_users(
-			    run->opts.graph, plan->first_value + v, &n);
+			    run->flow->opts.graph, plan->first_value + v, &n);
 
 			for (uint32_t i = 0; i < n; i++) {
 				struct fz_step *user = &run->steps[users[i]];
@@ -163,26 +166,38 @@ cancel_users(struct fz_step *failed, uint32_t because)
 	}
 }
 
-void
-fz_step_stop_sources(struct fz_run *run, const struct fz_err *kill)
+/* Take the steps of `run` that are ready out of the lane. */
+static void
+drop_ready(struct fz_run_lane *lane, const struct fz_run *run)
 {
-	for (uint32_t i = 0; i < run->opts.npools; i++)
-		fz_source_stop(&run->lanes[i].source, kill);
+	struct fz_job **at = &lane->head;
+
+	while (*at != NULL) {
+		if (step_of(*at)->run == run)
+			*at = (*at)->next;
+		else
+			at = &(*at)->next;
+	}
+	lane->tail = at;
 }
 
 /* Start nothing new: what waits, is ready or delayed is cancelled. */
 void
 fz_step_stop(struct fz_run *run, uint32_t because)
 {
+	struct fz_flow *flow = run->flow;
+
 	if (run->stopping)
 		return;
 	run->stopping = true;
 	run->because = because;
-	for (uint32_t i = 0; i < run->nnodes; i++) {
+	for (uint32_t i = 0; i < flow->opts.npools; i++)
+		drop_ready(&flow->lanes[i], run);
+	for (uint32_t i = 0; i < flow->nnodes; i++) {
 		struct fz_step *step = &run->steps[i];
 
 		if (step->state == FZ_STEP_DELAYED) {
-			fz_loop_disarm(run->opts.engine->loop, &step->delay);
+			fz_loop_disarm(flow->opts.engine->loop, &step->delay);
 			/* It did run, and failed. */
 			step->state = FZ_STEP_WAITING;
 		}
@@ -190,12 +205,17 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		    step->state == FZ_STEP_READY)
 			cancel(step, because);
 	}
-	for (uint32_t i = 0; i < run->opts.npools; i++) {
-		run->lanes[i].head = NULL;
-		run->lanes[i].tail = &run->lanes[i].head;
-	}
-	fz_step_stop_sources(
-	    run, run->opts.policy == FZ_POLICY_NOW ? &another_failed : NULL);
+	if (!flow->is_stream)
+		fz_step_stop_sources(flow, flow->opts.policy == FZ_POLICY_NOW
+					       ? &another_failed
+					       : NULL);
+}
+
+void
+fz_step_stop_sources(struct fz_flow *flow, const struct fz_err *kill)
+{
+	for (uint32_t i = 0; i < flow->opts.npools; i++)
+		fz_source_stop(&flow->lanes[i].source, kill);
 }
 
 static void
@@ -207,7 +227,7 @@ delay_over(struct fz_timer *timer)
 static void
 retry(struct fz_step *step, const struct fz_limits *limits)
 {
-	struct fz_loop *loop = step->run->opts.engine->loop;
+	struct fz_loop *loop = step->run->flow->opts.engine->loop;
 
 	step->delay.fired = delay_over;
 	if (fz_retry_arm(loop, &step->delay, limits, step->attempts))
@@ -236,7 +256,7 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 	run->last_failed = &step->next_failed;
 	fz_step_record(step, FZ_JOB_EVENT_FAILED, failure->pid);
 	end_step(step, FZ_STEP_FAILED);
-	if (run->opts.policy == FZ_POLICY_CONTINUE)
+	if (run->flow->opts.policy == FZ_POLICY_CONTINUE)
 		cancel_users(step, fz_step_number(step));
 	else
 		fz_step_stop(run, fz_step_number(step));

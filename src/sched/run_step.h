@@ -11,6 +11,7 @@ struct fz_blob;
 struct fz_failure;
 struct fz_job_ops;
 struct fz_err;
+struct fz_flow;
 struct fz_node;
 struct fz_run;
 struct fz_step;
@@ -40,7 +41,7 @@ void fz_step_record(
  */
 void fz_step_stop(struct fz_run *run, uint32_t because);
 
-/* Its workers return what they have not begun; see fz_source_stop(). */
-void fz_step_stop_sources(struct fz_run *run, const struct fz_err *kill);
+/* The workers return what they have not begun; see fz_source_stop(). */
+void fz_step_stop_sources(struct fz_flow *flow, const struct fz_err *kill);
 
 #endif

@@ -12,7 +12,7 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/llocal.h"
-#include "bind/jobs/lpool.h"
+#include "bind/jobs/lflow.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
@@ -25,7 +25,6 @@
 #include "worker/worker.h"
 
 #define RUN_TYPE "fzlua.Run"
-#define RUN_JOBS_MAX 65536
 
 /* User values of a run, so that these objects stay alive. */
 enum { RUN_GRAPH = 1, RUN_POOLS, RUN_NUSER = RUN_POOLS };
@@ -54,43 +53,6 @@ check_run(lua_State *L)
 	return lr;
 }
 
-/* The number of a value or node: 1 to `n` in Lua, 0 to `n` - 1 in C. */
-static uint32_t
-check_number(lua_State *L, int idx, uint32_t n)
-{
-	lua_Integer number = luaL_checkinteger(L, idx);
-
-	luaL_argcheck(L, 1 <= number && number <= n, idx, "out of range");
-	return (uint32_t)number - 1;
-}
-
-/* Read the options in the table at index 3. [-0, +0, e] */
-static void
-read_options(lua_State *L, struct fz_run_opts *opts)
-{
-	int top = lua_gettop(L);
-	lua_Integer jobs;
-
-	lua_getfield(L, 3, "jobs");
-	jobs = luaL_checkinteger(L, -1);
-	luaL_argcheck(
-	    L, 0 <= jobs && jobs <= RUN_JOBS_MAX, 3, "jobs out of range");
-	opts->jobs = (unsigned)jobs;
-	lua_getfield(L, 3, "on_error");
-	opts->policy = fz_llimits_policy(L, -1);
-	lua_getfield(L, 3, "seed");
-	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
-	opts->events = fz_llimits_flag(L, 3, "events");
-	lua_getfield(L, 3, "deadline");
-	opts->deadline_ns =
-	    fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
-	if (opts->deadline_ns != FZ_CLOCK_NEVER)
-		opts->deadline_ns =
-		    fz_clock_after(fz_clock_ns(), opts->deadline_ns);
-	lua_settop(L, top);
-	fz_llimits_read_fields(L, 3, &opts->limits);
-}
-
 static int run_close(lua_State *L);
 
 /* (run) -> whether a function was ready and was called */
@@ -111,49 +73,20 @@ run_next(lua_State *L)
 	return 1;
 }
 
-/* Push a userdata with an array of the pools in the list at index 2. */
-static struct fz_pool **
-push_pools(lua_State *L, uint32_t *n)
-{
-	lua_Unsigned npools = lua_rawlen(L, 2);
-	struct fz_pool **pools;
-
-	luaL_argcheck(L, npools <= RUN_JOBS_MAX, 2, "too many pools");
-	pools =
-	    lua_newuserdatauv(L, (npools + 1) * sizeof(struct fz_pool *), 0);
-	for (lua_Unsigned i = 0; i < npools; i++) {
-		lua_rawgeti(L, 2, (lua_Integer)i + 1);
-		pools[i] = fz_lpool_check(L, -1);
-		fz_lpool_new_thread(L, -1);
-		lua_pop(L, 1);
-	}
-	*n = (uint32_t)npools;
-	return pools;
-}
-
 /* run(graph, { pools }, options) -> run */
 static int
 run_new(lua_State *L)
 {
-	struct fz_run_opts opts = { .limits = { FZ_CLOCK_NEVER, 0, 0, 0 } };
-	struct fz_graph *graph = fz_lgraph_check(L, 1);
+	struct fz_run_opts opts;
+	struct fz_graph *graph;
 	struct fz_err err = { 0 };
 	struct lrun *lr;
 
-	luaL_checktype(L, 2, LUA_TTABLE);
-	luaL_checktype(L, 3, LUA_TTABLE);
-	lua_settop(L, 3);
-	read_options(L, &opts);
-	opts.pools = push_pools(L, &opts.npools);
-	luaL_argcheck(L, fz_graph_npools(graph) <= opts.npools, 2,
-	    "too few pools for the graph");
-	if (fz_graph_freeze(graph, &err) != 0)
-		return fz_lerror_raise(L, &err);
+	graph = fz_lflow_check(L, &opts);
 	lr = lua_newuserdatauv(L, sizeof(*lr), RUN_NUSER);
 	memset(lr, 0, sizeof(*lr));
-	lr->engine = opts.engine = fz_lloop_engine(L);
+	lr->engine = opts.engine;
 	lr->graph = graph;
-	opts.graph = graph;
 	fz_arena_buf_init(&lr->buf,
 	    opts.jobs != 0 ? fz_engine_arena(lr->engine) : NULL,
 	    FZ_ENGINE_BULK);
@@ -171,7 +104,7 @@ static int
 run_limits(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
-	uint32_t node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
 	struct fz_limits limits = *fz_run_limits_of(lr->run, node);
 	struct fz_err err = { 0 };
 
@@ -186,7 +119,7 @@ static int
 run_set(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
-	uint32_t value = check_number(L, 2, fz_graph_nvalues(lr->graph));
+	uint32_t value = fz_lflow_number(L, 2, fz_graph_nvalues(lr->graph));
 	struct fz_err err = { 0 };
 	struct fz_blob *blob;
 
@@ -212,8 +145,8 @@ run_keep(lua_State *L)
 	n = (lua_Integer)lua_rawlen(L, 2);
 	for (lua_Integer i = 1; i <= n; i++) {
 		lua_rawgeti(L, 2, i);
-		fz_run_keep(
-		    lr->run, check_number(L, -1, fz_graph_nvalues(lr->graph)));
+		fz_run_keep(lr->run,
+		    fz_lflow_number(L, -1, fz_graph_nvalues(lr->graph)));
 		lua_pop(L, 1);
 	}
 	return 0;
@@ -273,7 +206,7 @@ static int
 run_value(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
-	uint32_t value = check_number(L, 2, fz_graph_nvalues(lr->graph));
+	uint32_t value = fz_lflow_number(L, 2, fz_graph_nvalues(lr->graph));
 	struct fz_blob *blob = fz_run_value(lr->run, value);
 
 	lua_settop(L, 2);
@@ -292,7 +225,7 @@ static int
 run_error(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
-	uint32_t node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
 	uint32_t because;
 	const struct fz_failure *failure;
 
@@ -328,7 +261,7 @@ run_failed(lua_State *L)
 	uint32_t node = FZ_GRAPH_NONE;
 
 	if (!lua_isnoneornil(L, 2))
-		node = check_number(L, 2, fz_graph_nnodes(lr->graph));
+		node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
 	node = fz_run_next_failed(lr->run, node);
 	if (node == FZ_GRAPH_NONE)
 		return 0;
@@ -340,17 +273,12 @@ run_failed(lua_State *L)
 static int
 run_event(lua_State *L)
 {
-	static const char *const kinds[] = { "start", "done", "failed",
-		"retry" };
 	struct lrun *lr = check_run(L);
 	struct fz_job_event event;
 
 	if (!fz_run_next_event(lr->run, &event))
 		return 0;
-	lua_pushstring(L, kinds[event.kind]);
-	lua_pushinteger(L, (lua_Integer)event.first + 1);
-	lua_pushinteger(L, event.pid);
-	lua_pushnumber(L, (double)event.took_ns / (double)FZ_CLOCK_SECOND);
+	fz_lflow_push_event(L, &event);
 	return 4;
 }
 

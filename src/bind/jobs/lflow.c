@@ -1,0 +1,104 @@
+#include "bind/jobs/lflow.h"
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "bind/jobs/lgraph.h"
+#include "bind/jobs/llimits.h"
+#include "bind/jobs/lpool.h"
+#include "bind/lloop.h"
+#include "sched/graph.h"
+#include "sched/job_event.h"
+#include "sched/run.h"
+#include "value/lerror.h"
+
+#define RUN_JOBS_MAX 65536
+
+uint32_t
+fz_lflow_number(lua_State *L, int idx, uint32_t n)
+{
+	lua_Integer number = luaL_checkinteger(L, idx);
+
+	luaL_argcheck(L, 1 <= number && number <= n, idx, "out of range");
+	return (uint32_t)number - 1;
+}
+
+/* Read the options in the table at index 3. [-0, +0, e] */
+static void
+read_options(lua_State *L, struct fz_run_opts *opts)
+{
+	int top = lua_gettop(L);
+	lua_Integer jobs;
+
+	lua_getfield(L, 3, "jobs");
+	jobs = luaL_checkinteger(L, -1);
+	luaL_argcheck(
+	    L, 0 <= jobs && jobs <= RUN_JOBS_MAX, 3, "jobs out of range");
+	opts->jobs = (unsigned)jobs;
+	lua_getfield(L, 3, "on_error");
+	opts->policy = fz_llimits_policy(L, -1);
+	lua_getfield(L, 3, "seed");
+	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
+	opts->events = fz_llimits_flag(L, 3, "events");
+	lua_getfield(L, 3, "deadline");
+	opts->deadline_ns =
+	    fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);
+	if (opts->deadline_ns != FZ_CLOCK_NEVER)
+		opts->deadline_ns =
+		    fz_clock_after(fz_clock_ns(), opts->deadline_ns);
+	lua_settop(L, top);
+	fz_llimits_read_fields(L, 3, &opts->limits);
+}
+
+/* Push a userdata with an array of the pools in the list at index 2. */
+static struct fz_pool **
+push_pools(lua_State *L, uint32_t *n)
+{
+	lua_Unsigned npools = lua_rawlen(L, 2);
+	struct fz_pool **pools;
+
+	luaL_argcheck(L, npools <= RUN_JOBS_MAX, 2, "too many pools");
+	pools =
+	    lua_newuserdatauv(L, (npools + 1) * sizeof(struct fz_pool *), 0);
+	for (lua_Unsigned i = 0; i < npools; i++) {
+		lua_rawgeti(L, 2, (lua_Integer)i + 1);
+		pools[i] = fz_lpool_check(L, -1);
+		fz_lpool_new_thread(L, -1);
+		lua_pop(L, 1);
+	}
+	*n = (uint32_t)npools;
+	return pools;
+}
+
+struct fz_graph *
+fz_lflow_check(lua_State *L, struct fz_run_opts *opts)
+{
+	struct fz_graph *graph = fz_lgraph_check(L, 1);
+	struct fz_err err = { 0 };
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 3);
+	*opts = (struct fz_run_opts){ .limits = { FZ_CLOCK_NEVER, 0, 0, 0 } };
+	read_options(L, opts);
+	opts->pools = push_pools(L, &opts->npools);
+	luaL_argcheck(L, fz_graph_npools(graph) <= opts->npools, 2,
+	    "too few pools for the graph");
+	if (fz_graph_freeze(graph, &err) != 0)
+		fz_lerror_raise(L, &err);
+	opts->engine = fz_lloop_engine(L);
+	opts->graph = graph;
+	return graph;
+}
+
+void
+fz_lflow_push_event(lua_State *L, const struct fz_job_event *event)
+{
+	static const char *const kinds[] = { "start", "done", "failed",
+		"retry" };
+
+	lua_pushstring(L, kinds[event->kind]);
+	lua_pushinteger(L, (lua_Integer)event->first + 1);
+	lua_pushinteger(L, event->pid);
+	lua_pushnumber(L, (double)event->took_ns / (double)FZ_CLOCK_SECOND);
+}

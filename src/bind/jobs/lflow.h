@@ -1,0 +1,29 @@
+/* lflow.h - the common part of the bindings of runs and streams. */
+#ifndef FZ_LFLOW_H
+#define FZ_LFLOW_H
+
+#include <stdint.h>
+
+#include <lua.h>
+
+struct fz_graph;
+struct fz_job_event;
+struct fz_run_opts;
+
+/*
+ * Read the arguments graph, { pool, ... }, options from index 1 on. `opts` is
+ * valid as long as the userdata with the pools, which is then on top at index
+ * 4. Returns the graph, which is frozen. [-0, +1, e]
+ */
+struct fz_graph *fz_lflow_check(lua_State *L, struct fz_run_opts *opts);
+
+/*
+ * The number of a value or node at `idx`: 1 to `n` in Lua, 0 to `n` - 1 in C.
+ * [-0, +0, e]
+ */
+uint32_t fz_lflow_number(lua_State *L, int idx, uint32_t n);
+
+/* Push kind, node, pid and seconds of an event. [-0, +4, m] */
+void fz_lflow_push_event(lua_State *L, const struct fz_job_event *event);
+
+#endif

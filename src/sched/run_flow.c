@@ -1,0 +1,153 @@
+#include "sched/run_state.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "sched/graph.h"
+#include "sched/run_step.h"
+#include "worker/engine.h"
+
+/* Stop all runs: the flow as a whole has failed. */
+static void
+fail_whole(struct fz_flow *flow, enum fz_err_kind kind, const char *text)
+{
+	struct fz_list *link = flow->runs.next;
+
+	flow->whole_failed = true;
+	fz_err_set(&flow->whole.err, kind, "%s", text);
+	for (; link != &flow->runs; link = link->next)
+		fz_step_stop(FZ_RUN_OF(link, link), FZ_GRAPH_NONE);
+	fz_step_stop_sources(flow, &flow->whole.err);
+}
+
+static void
+deadline_over(struct fz_timer *timer)
+{
+	struct fz_flow *flow = FZ_CONTAINER_OF(timer, struct fz_flow, deadline);
+
+	fail_whole(
+	    flow, FZ_ERR_TIMEOUT, "the deadline of the whole call ran out");
+	fz_changed(&flow->change);
+}
+
+/* The references are dropped without being released. */
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct fz_flow *flow = FZ_CONTAINER_OF(hook, struct fz_flow, hook);
+
+	flow->foreign = true;
+	fz_dispatcher_in_child(&flow->dispatcher);
+}
+
+static void
+init_lanes(struct fz_flow *flow)
+{
+	for (uint32_t i = 0; i < flow->opts.npools; i++) {
+		struct fz_run_lane *lane = &flow->lanes[i];
+
+		lane->tail = &lane->head;
+		fz_source_init(
+		    &lane->source, &fz_run_source_ops, &flow->dispatcher, i);
+	}
+}
+
+int
+fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
+    void (*over)(struct fz_run *run), struct fz_err *err)
+{
+	*flow = (struct fz_flow){ .opts = *opts, .over = over };
+	flow->nnodes = fz_graph_nnodes(opts->graph);
+	flow->nvalues = fz_graph_nvalues(opts->graph);
+	fz_list_init(&flow->runs);
+	fz_change_init(&flow->change, opts->engine);
+	flow->deadline.fired = deadline_over;
+	flow->hook.in_child = in_child;
+	flow->whole.exitcode = flow->lost.exitcode = -1;
+	flow->events.change = opts->events ? &flow->change : NULL;
+	fz_err_set(&flow->lost.err, FZ_ERR_MEMORY,
+	    "not enough memory to keep the error");
+	fz_loop_hook(opts->engine->loop, &flow->hook);
+	flow->uses = calloc((size_t)flow->nvalues + 1, sizeof(*flow->uses));
+	flow->lanes = calloc((size_t)opts->npools + 1, sizeof(*flow->lanes));
+	if (fz_dispatcher_init(&flow->dispatcher, opts->engine, opts->pools,
+		opts->npools, opts->jobs, err) != 0)
+		return -1;
+	if (flow->uses == NULL || flow->lanes == NULL)
+		return fz_err_nomem(err, "a run");
+	for (uint32_t v = 0; v < flow->nvalues; v++)
+		fz_graph_users(opts->graph, v, &flow->uses[v]);
+	init_lanes(flow);
+	return 0;
+}
+
+void
+fz_flow_fini(struct fz_flow *flow)
+{
+	fz_dispatcher_fini(&flow->dispatcher);
+	fz_change_fini(&flow->change);
+	fz_loop_unhook(&flow->hook);
+	free(flow->uses);
+	free(flow->lanes);
+	free(flow->limits);
+	fz_job_event_fini(&flow->events);
+}
+
+int
+fz_flow_open(struct fz_flow *flow, struct fz_err *err)
+{
+	if (flow->opts.jobs != 0 &&
+	    fz_dispatcher_join(&flow->dispatcher, err) != 0)
+		return -1;
+	if (fz_loop_arm(flow->opts.engine->loop, &flow->deadline,
+		flow->opts.deadline_ns) != 0)
+		return fz_err_nomem(err, "a deadline");
+	return 0;
+}
+
+void
+fz_flow_close(struct fz_flow *flow)
+{
+	fz_loop_disarm(flow->opts.engine->loop, &flow->deadline);
+	fz_dispatcher_leave(&flow->dispatcher);
+	if (flow->opts.jobs != 0)
+		fz_dispatcher_flush(&flow->dispatcher);
+}
+
+int
+fz_flow_limit(struct fz_flow *flow, uint32_t node,
+    const struct fz_limits *limits, struct fz_err *err)
+{
+	if (flow->limits == NULL) {
+		flow->limits = calloc(flow->nnodes, sizeof(*flow->limits));
+		if (flow->limits == NULL)
+			return fz_err_nomem(err, "a run");
+		for (uint32_t i = 0; i < flow->nnodes; i++)
+			flow->limits[i] = flow->opts.limits;
+	}
+	flow->limits[node] = *limits;
+	return 0;
+}
+
+void
+fz_flow_keep(struct fz_flow *flow, uint32_t value)
+{
+	flow->uses[value]++;
+}
+
+void
+fz_flow_cancel(struct fz_flow *flow, enum fz_err_kind kind, const char *text)
+{
+	const struct fz_err *err = &flow->whole.err;
+	struct fz_list *link, *next;
+
+	fail_whole(flow, kind, text);
+	for (uint32_t i = 0; i < flow->opts.npools; i++)
+		fz_source_recall(&flow->lanes[i].source, err);
+	for (uint32_t i = 0; i < flow->opts.npools; i++)
+		fz_source_end(&flow->lanes[i].source, err);
+	for (link = flow->runs.next; link != &flow->runs; link = next) {
+		next = link->next;
+		fz_run_end(FZ_RUN_OF(link, link));
+	}
+}
