@@ -168,6 +168,7 @@ local OPTIONS = {
   max_tasks = whole(1, RETRIES_MAX),
   chunksize = whole(1, RETRIES_MAX),
   inflight = whole(1, RETRIES_MAX),
+  ordered = of_type "boolean",
   stdin = stream("a string, an iterator of strings", "string", "function"),
   stdout = stream("a function", "function"),
   stderr = stream("a function", "function"),
@@ -196,6 +197,8 @@ end
 
 check.FUNCTION = set_of(check.LIMITS)
 check.INVOKE = set_of(check.LIMITS, check.RUN)
+check.STREAM = set_of(check.LIMITS,
+  { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered" })
 check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }
 check.EXEC = set_of { "stdin", "stdout", "stderr", "cwd", "env", "timeout", "check" }

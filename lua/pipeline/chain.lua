@@ -82,6 +82,7 @@ end
 local methods = {
   invoke = Pipeline.invoke,
   invoke_async = Pipeline.invoke_async,
+  stream = Pipeline.stream,
   prune = Pipeline.prune,
   reset = Pipeline.reset,
   close = Pipeline.close,

@@ -6,6 +6,7 @@
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
+local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
@@ -51,17 +52,6 @@ function Invocation.options(given, defaults)
   return merged
 end
 
--- Set the limits of functions and stages, unless the invoke sets them.
-local function set_limits(run, plan, given)
-  for _, own in ipairs(plan.limits) do
-    local values = {}
-    for i, name in ipairs(check.LIMITS) do
-      if given[name] == nil then values[i] = own[name] end
-    end
-    run:limits(own.node, values[1], values[2], values[3], values[4])
-  end
-end
-
 local function set_inputs(run, plan, input)
   for _, need in ipairs(plan.needs) do
     local ok, e = pcall(run.set, run, need.value, input[need.name])
@@ -82,21 +72,10 @@ local function start_run(self, given)
   for i, entry in ipairs(self._entries) do pools[i] = entry.pool end
   local run = core.run(plan.graph, pools, merged)
   self.run = run
-  set_limits(run, plan, given)
+  plan:set_limits(run, given)
   set_inputs(run, plan, self.input)
   run:keep(plan:kept(merged.keep))
   run:start()
-end
-
--- Add the names of the stage and output to an error.
-local function name_error(e, node, output)
-  e.stage = e.stage or node.stage
-  local failed = e.result and node.outputs[e.result]
-  e.output = output or failed or node.outputs[1]
-  if failed or e.kind == "unsendable" then
-    Error.about(e, "output " .. (failed or e.output))
-  end
-  return e
 end
 
 ---Start `plan`; raises errors that are known before anything runs.
@@ -234,7 +213,7 @@ local function collect_errors(self)
     for i, output in ipairs(e and node.outputs or {}) do
       local earlier = errors[output]
       if not earlier or earlier.kind == "cancelled" then
-        errors[output] = name_error(i == 1 and e or error_of(self, id), node, output)
+        errors[output] = Plan.name_error(i == 1 and e or error_of(self, id), node, output)
       end
     end
   end
@@ -247,7 +226,9 @@ local function collect_others(self, first)
   local others, id = {}, self.run:failed()
   while id do
     local e = id ~= first and error_of(self, id)
-    if e and e.kind ~= "cancelled" then others[#others + 1] = name_error(e, self.plan.nodes[id]) end
+    if e and e.kind ~= "cancelled" then
+      others[#others + 1] = Plan.name_error(e, self.plan.nodes[id])
+    end
     id = self.run:failed(id)
   end
   return #others > 0 and others or nil
@@ -259,7 +240,7 @@ local function collect_failure(self)
   if not id then return nil end
   -- Ctrl-C in a function that ran in this process is not a failure of the function.
   if Error.is(e.cause, "interrupted") then return e.cause end
-  if id > 0 then name_error(e, self.plan.nodes[id]) end
+  if id > 0 then Plan.name_error(e, self.plan.nodes[id]) end
   e.others = collect_others(self, id)
   return e
 end
@@ -282,7 +263,7 @@ local function read_value(self, results, value, name)
   local e = there
   if Error.is(e, "interrupted") then error(e, 0) end
   if not Error.is(e) then e = Error.new { kind = "memory", message = tostring(e) } end
-  name_error(e, self.plan.nodes[self.plan.maker[value]], name)
+  Plan.name_error(e, self.plan.nodes[self.plan.maker[value]], name)
   if not results.keeps then error(e, 0) end
   results.errors[name] = results.errors[name] or e
   return false

@@ -4,8 +4,10 @@
 
 local Invocation = require "fzlua.invocation"
 local StagePools = require "fzlua.stage_pools"
+local Stream = require "fzlua.stream"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
+local source = require "fzlua.source"
 local wait = require "fzlua.wait"
 
 ---@class fzlua.Pipeline
@@ -23,26 +25,33 @@ function Pipeline.init(self, options)
   self._plan, self._plan_key, self._layers = false, false, false
   self._state_list = false -- of a chain's stages; false until needed
   self._live = {} -- invocations in progress, in the order of their start
+  self._streams = setmetatable({}, { __mode = "k" }) -- that are not closed
   made.pipeline = true
   return self
 end
 
--- The engine forks a worker only when a job may run on it now, so that `jobs` limits them, too.
-local function worker_count(state, pool)
-  return state.options.workers or math.min(#pool.funcs, check.WORKERS_MAX)
+-- How many jobs of each pool may run at once: in an invoke each of its functions once. The engine
+-- forks a worker only when a job may run on it now, so that `jobs` limits the workers, too.
+local function worker_counts(plan, states, most)
+  local counts = {}
+  for i, pool in ipairs(plan.pools) do
+    counts[i] = states[pool.layer].options.workers
+      or math.min(most or #pool.funcs, check.WORKERS_MAX)
+  end
+  return counts
 end
 
-local function add_workers(self, plan, states, entries)
+local function add_workers(self, plan, states, counts, entries)
   for i, pool in ipairs(plan.pools) do
     local state = states[pool.layer]
-    entries[i] = self._workers:acquire(
-      state.registry, worker_count(state, pool), pool.funcs, state.options.init)
+    entries[i] =
+      self._workers:acquire(state.registry, counts[i], pool.funcs, state.options.init)
   end
 end
 
-local function acquire_workers(self, plan, states)
+local function acquire_workers(self, plan, states, counts)
   local entries = {}
-  local ok, e = pcall(add_workers, self, plan, states, entries)
+  local ok, e = pcall(add_workers, self, plan, states, counts, entries)
   if not ok then
     for _, entry in ipairs(entries) do StagePools.release(entry) end
     error(e, 0)
@@ -68,7 +77,7 @@ local function start(self, what, input, given)
   plan:check_inputs(self._input)
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   self._workers:share(merged.jobs)
-  local entries = acquire_workers(self, plan, states)
+  local entries = acquire_workers(self, plan, states, worker_counts(plan, states))
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
   if not invocation:done() then self._live[#self._live + 1] = invocation end
   return invocation
@@ -108,6 +117,31 @@ function Pipeline:call(input, options)
   return start(self, "invoke", input, options):wait()
 end
 
+-- By default twice as many items are under way as functions can run.
+local function default_inflight(jobs, counts)
+  local workers = 0
+  for _, count in ipairs(counts) do workers = workers + count end
+  return math.max(2 * math.min(jobs, workers), 1)
+end
+
+---Run all functions for each item of a source, at the same time for different items:
+---
+---`for i, output, err in chain:stream(source) do`.
+---@param first any the source: a list, or an iterator as a loop takes it, with up to three more
+---values. An item is a table of inputs by name, or the only input
+---@param ... any options: those of invoke but keep, and inflight, ordered
+function Pipeline:stream(first, ...)
+  local from, given = source.arguments("stream", 1, first, ...)
+  given = check.options(given, check.STREAM, 2, "stream")
+  local plan, states = self:_compile(), self:_states()
+  local merged = Invocation.options(given, defaults_of(self, plan, states))
+  local counts = worker_counts(plan, states, math.max(merged.jobs, 1))
+  merged.inflight = merged.inflight or default_inflight(merged.jobs, counts)
+  self._workers:share(merged.jobs)
+  local entries = acquire_workers(self, plan, states, counts)
+  return Stream.new(self, plan, entries, from, given, merged)
+end
+
 ---Drop input, output and errors.
 function Pipeline:prune()
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false
@@ -122,6 +156,7 @@ end
 
 ---End the workers; cancels work in progress.
 function Pipeline:close()
+  for stream in pairs(self._streams) do stream:cancel() end
   for _, invocation in ipairs { table.unpack(self._live) } do
     invocation.future:cancel()
   end

@@ -237,19 +237,60 @@ function Plan:missing(values)
   return missing
 end
 
+---The message for an input that is missing.
+---@param need table of `needs`
+---@return string
+function Plan.missing_text(need)
+  local stage = need.stage and ("stage %s, "):format(need.stage) or ""
+  return ("%soutput %s: input %s is missing"):format(stage, need.output, need.name)
+end
+
 ---Raise unless `values` has every needed input.
 ---@param values table
 function Plan:check_inputs(values)
   local missing = self:missing(values)
   if #missing == 0 then return end
   local texts = {}
-  for i, need in ipairs(missing) do
-    local stage = need.stage and ("stage %s, "):format(need.stage) or ""
-    texts[i] = ("%soutput %s: input %s is missing"):format(stage, need.output, need.name)
-  end
+  for i, need in ipairs(missing) do texts[i] = Plan.missing_text(need) end
   local first = missing[1]
   Error.graph({ stage = first.stage, output = first.output, input = first.name }, "%s",
     table.concat(texts, "\n"))
+end
+
+---Whether a function makes the output `name`, and it leaves the end.
+---@param name any
+---@return boolean
+function Plan:makes(name)
+  return made_names(self)[name] ~= nil
+end
+
+---Set the limits of functions and stages in a run or stream that is not started, unless the options
+---`given` for all of it set them.
+---@param run userdata
+---@param given table
+function Plan:set_limits(run, given)
+  for _, own in ipairs(self.limits) do
+    local values = {}
+    for i, name in ipairs(check.LIMITS) do
+      if given[name] == nil then values[i] = own[name] end
+    end
+    run:limits(own.node, values[1], values[2], values[3], values[4])
+  end
+end
+
+---Add the names of the stage and output to the error of a node.
+---@param e fz.Error
+---@param node fzlua.Node
+---@param output? string by default the one that failed, or the first
+---@return fz.Error e
+function Plan.name_error(e, node, output)
+  e.stage = e.stage or node.stage
+  local failed = e.result and node.outputs[e.result]
+  e.output = output or failed or node.outputs[1]
+  if failed or e.kind == "unsendable" then
+    Error.about(e, "output " .. (failed or e.output))
+  end
+  return e
 end
 
 ---The names in `values` that leave the end unchanged, sorted.

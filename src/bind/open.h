@@ -19,6 +19,7 @@ int fz_lprocess_open(lua_State *L); /* functions in their own processes */
 int fz_lprogram_open(lua_State *L); /* external programs */
 int fz_lrun_open(lua_State *L);     /* runs of graphs */
 int fz_lwindow_open(lua_State *L);  /* items of an imap */
+int fz_lstream_open(lua_State *L);  /* many runs of one graph */
 
 /* bind/shared/ */
 int fz_larray_open(lua_State *L); /* numbers of one type */

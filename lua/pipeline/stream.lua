@@ -1,0 +1,264 @@
+--- stream.lua - many items through one chain or dag, whose functions work on different items at the
+--- same time.
+--
+-- The engine has a run for each item. This module reads the source, and returns the results. A
+-- ready result is returned before the source is read again. At most `inflight` items have been read
+-- and not yet returned.
+
+local core = require "fzlua.core"
+local Error = require "fzlua.error"
+local Plan = require "fzlua.plan"
+local StagePools = require "fzlua.stage_pools"
+local callback = require "fzlua.callback"
+local source = require "fzlua.source"
+local wait = require "fzlua.wait"
+
+---@class fzlua.Stream
+local Stream = {}
+Stream.__index = Stream
+Stream.__name = "fzlua.Stream"
+Stream.__fzpack = false -- cannot be sent
+
+-- A source whose call takes more seconds than SLOW is slow: its items are sent, and results are
+-- polled, before the next call. The poll takes this part of the call's time.
+local SLOW <const>, POLL_SHARE <const> = 50e-6, 1 / 16
+
+-- The values of an iterator with a state are the inputs of the chain in the order in which its
+-- functions read them; a single value is an item like any other.
+local function unpack_item(self, values)
+  if values.n == 1 then return values[1] end
+  local item = {}
+  for i, need in ipairs(self._plan.needs) do item[need.name] = values[i] end
+  return item
+end
+
+-- The values of an item that pass through the chain; nil: there are none.
+local function passing(self, item)
+  local plan = self._plan
+  if type(item) ~= "table" then
+    local name = plan.needs[1] and plan.needs[1].name
+    return not plan:makes(name) and { [name] = item } or nil
+  end
+  local values
+  for name, value in pairs(item) do
+    if not plan:makes(name) then
+      values = values or {}
+      values[name] = value
+    end
+  end
+  return values
+end
+
+-- The error of an item that was not started: input number `need` is missing, or cannot be sent.
+local function input_error(self, need, e)
+  local input = self._plan.needs[need]
+  if not input then
+    return Error.new {
+      kind = "graph",
+      message = ("the chain has %d inputs, so that an item must be a table with them by name")
+        :format(#self._plan.needs),
+    }
+  end
+  if e == nil then
+    return Error.new {
+      kind = "graph", stage = input.stage, output = input.output, input = input.name,
+      message = Plan.missing_text(input),
+    }
+  end
+  if not Error.is(e) then
+    e = Error.new { kind = "error", message = core.error_text(e), cause = e }
+  end
+  Error.about(e, "input " .. input.name)
+  e.input = input.name
+  return e
+end
+
+-- The item was not started.
+local function refuse(self, place, need, e)
+  if Error.is(e, "interrupted") then error(e, 0) end
+  self._errors[place] = input_error(self, need, e)
+  self._done = self._done + 1
+  if self._progress then
+    self._progress(self._done, self._total or self._count, { kind = "failed", index = place })
+  end
+end
+
+-- Read one item; false at the end of the source.
+local function read(self)
+  local item = self._next()
+  if self._closed or self._ended then return false end -- by the source itself
+  if item == nil then
+    self._ended = true
+    return false
+  end
+  if item == source.NOTHING then item = nil end
+  if self._packed then item = unpack_item(self, item) end
+  self._count = self._count + 1
+  local place, need, e = self._runs:add(item)
+  if need then
+    refuse(self, place, need, e)
+  elseif self._passes then
+    self._passing[place] = passing(self, item)
+  end
+  return true
+end
+
+-- Read the source while the window has room and no result is ready.
+local function fill(self)
+  local runs, limit, now = self._runs, self._inflight, core.now
+  if self._count - self._returned > limit - limit // 4 and limit >= 64 then return end
+  local before = now()
+  while not self._ended and self._count - self._returned < limit and not runs:stopped() do
+    if not read(self) then return end
+    local after = now()
+    if after - before > SLOW then
+      wait.until_done(self, (after - before) * POLL_SHARE)
+      after = now()
+    end
+    if self._closed or runs:ready() then return end
+    before = after
+  end
+end
+
+local ENDS = { done = true, failed = true }
+
+local function report(self, kind, id, pid, seconds, place)
+  local node = self._plan.nodes[id]
+  if ENDS[kind] then
+    local left = (self._left[place] or #self._plan.nodes) - 1
+    self._left[place] = left > 0 and left or nil
+    if left == 0 then self._done = self._done + 1 end
+  end
+  self._progress(self._done, self._total or self._count, {
+    kind = kind, stage = node.stage, output = node.outputs[1], index = place, pid = pid,
+    seconds = seconds,
+  })
+end
+
+-- Pass all events to the progress function, which may close the stream.
+local function report_all(self)
+  while not self._closed do
+    local kind, id, pid, seconds, place = self._runs:event()
+    if not kind then return end
+    report(self, kind, id, pid, seconds, place)
+  end
+end
+
+---Handle events; called by wait.lua.
+function Stream:pump()
+  if not self._progress or self._pumping or self._closed then return end
+  self._pumping = true
+  local ok, e = pcall(report_all, self)
+  self._pumping = nil
+  if not ok then error(e, 0) end
+end
+
+---Whether a result is ready, or none will come; called by wait.lua.
+function Stream:done()
+  return self._closed or self._count == self._returned or self._runs:ready()
+end
+
+-- No result will come: end, or raise the error of the whole stream.
+local function finish(self)
+  local whole = not self._closed and self._runs:whole() or self._cut
+  self._cut = nil
+  self:close()
+  if whole then error(whole, 0) end
+  return nil
+end
+
+-- The error of item `place`, with the names of its stage and output.
+local function error_of(self, place, e, node, name)
+  local earlier = self._errors[place]
+  if earlier then
+    self._errors[place], e = nil, earlier
+  elseif not Error.is(e) then
+    e = Error.new { kind = "memory", message = tostring(e) }
+  end
+  -- Ctrl-C in a function that ran in this process is not a failure of the function.
+  if Error.is(e.cause, "interrupted") then return e.cause end
+  if node and node > 0 then Plan.name_error(e, self._plan.nodes[node], name) end
+  if node ~= 0 then e.index = place end
+  return e
+end
+
+-- Return the result of an item; `e` and what follows are those of its error.
+local function hand_out(self, place, out, e, node, name)
+  if not place then return finish(self) end
+  self._returned = self._returned + 1
+  local passed = self._passing[place]
+  self._passing[place] = nil
+  if not out then
+    e = error_of(self, place, e, node, name)
+    if self._on_error ~= "continue" or node == 0 or Error.is(e, "interrupted") then
+      self:close()
+      error(e, 0)
+    end
+    return place, nil, e
+  end
+  if passed then
+    for key, value in pairs(passed) do out[key] = value end
+  end
+  return place, out
+end
+
+local function step(self)
+  if self._closed then return finish(self) end
+  local runs = self._runs
+  if not runs:ready() then
+    self:pump()
+    fill(self)
+    if not self:done() then wait.until_done(self) end
+    if self._closed then return finish(self) end
+  end
+  return hand_out(self, runs:take())
+end
+
+---End what runs.
+function Stream:close()
+  if self._closed then return end
+  self._closed = true
+  self._runs:close()
+  for _, entry in ipairs(self._entries) do StagePools.release(entry) end
+  self._owner._streams[self] = nil
+  local _ <close> = self._closing -- the iterator's closing value
+end
+
+Stream.__close = Stream.close
+
+---The chain is closed: the loop raises an error.
+function Stream:cancel()
+  if self._closed then return end
+  self._cut = Error.new { kind = "cancelled", message = "the chain was closed" }
+  self:close()
+end
+
+---@param owner fzlua.Pipeline
+---@param plan fzlua.Plan
+---@param entries table[] of StagePools, one for each of the plan's pools
+---@param from fzlua.Source
+---@param given table the stream's own options
+---@param merged table the options of the whole stream, with inflight
+---@return function, nil, nil, fzlua.Stream as a for loop takes them
+function Stream.new(owner, plan, entries, from, given, merged)
+  local pools = {}
+  for i, entry in ipairs(entries) do pools[i] = entry.pool end
+  merged.inputs, merged.outputs = plan.needs, plan.final
+  merged.ordered = merged.ordered ~= false
+  local runs = core.stream(plan.graph, pools, merged)
+  plan:set_limits(runs, given)
+  local self = setmetatable({
+    _owner = owner, _plan = plan, _entries = entries, _runs = runs, _next = from.next,
+    _packed = from.packed, _closing = from.closing, _total = from.n,
+    _inflight = merged.inflight, _on_error = merged.on_error, _passes = plan.passes,
+    _progress = callback.progress(merged.progress),
+    _errors = {}, _passing = {}, _left = {}, -- by place
+    _count = 0, _returned = 0, _done = 0,
+    _ended = false, _closed = false,
+    _cut = nil, -- error to raise because the chain was closed
+  }, Stream)
+  owner._streams[self] = true
+  return function() return step(self) end, nil, nil, self
+end
+
+return Stream

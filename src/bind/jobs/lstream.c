@@ -1,0 +1,493 @@
+#include "bind/open.h"
+
+#include <stdbool.h>
+
+#include <lauxlib.h>
+
+#include "base/clock.h"
+#include "bind/jobs/lblob.h"
+#include "bind/jobs/lfailure.h"
+#include "bind/jobs/llimits.h"
+#include "bind/jobs/llocal.h"
+#include "bind/jobs/lflow.h"
+#include "bind/lloop.h"
+#include "sched/graph.h"
+#include "sched/job_event.h"
+#include "sched/stream.h"
+#include "shared/arena.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+#include "worker/worker.h"
+
+#define STREAM_TYPE "fzlua.StreamRuns"
+
+/* User values of a stream. */
+enum {
+	STREAM_GRAPH = 1,
+	STREAM_POOLS,
+	STREAM_NAMES, /* of the inputs, then of the outputs */
+	STREAM_NUSER = STREAM_NAMES
+};
+
+struct lstream {
+	struct fz_stream *stream; /* NULL after close() */
+	struct fz_engine *engine;
+	struct fz_graph *graph;
+	struct fz_llocal ll;     /* started while items run in this process */
+	struct fz_arena_buf buf; /* an input being encoded */
+	struct fz_limits limits; /* of nodes that have none of their own */
+	uint32_t ninputs, noutputs;
+	uint32_t values[]; /* of the inputs, then of the outputs */
+};
+
+static struct lstream *
+to_lstream(lua_State *L, int idx)
+{
+	return luaL_checkudata(L, idx, STREAM_TYPE);
+}
+
+static struct lstream *
+check_stream(lua_State *L)
+{
+	struct lstream *ls = to_lstream(L, 1);
+
+	if (ls->stream == NULL || ls->ll.closing)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the stream is closed");
+	return ls;
+}
+
+static int stream_close(lua_State *L);
+
+/* The stream at index 1 is in no call any more. */
+static void
+leave(lua_State *L, struct lstream *ls)
+{
+	if (--ls->ll.calls == 0 && ls->ll.closing)
+		stream_close(L);
+}
+
+/* (stream) -> whether a function was ready and was called */
+static int
+stream_next(lua_State *L)
+{
+	struct lstream *ls = to_lstream(L, 1);
+	uint32_t node = FZ_GRAPH_NONE;
+	struct fz_run *run = fz_stream_local_next(ls->stream, &node);
+
+	if (run != NULL) {
+		lua_getiuservalue(L, 1, STREAM_POOLS);
+		ls->ll.calls++;
+		fz_llocal_call(L, 2, run, ls->graph, node);
+		leave(L, ls);
+	}
+	lua_pushboolean(L, run != NULL);
+	return 1;
+}
+
+/*
+ * Add the names and values of the list at `list`, whose elements are { name=,
+ * value= }, to the table on top. Returns how many.
+ */
+static uint32_t
+add_values(lua_State *L, int list, uint32_t *values, uint32_t nvalues)
+{
+	lua_Integer n = (lua_Integer)lua_rawlen(L, list);
+
+	for (lua_Integer i = 1; i <= n; i++) {
+		lua_rawgeti(L, list, i);
+		lua_getfield(L, -1, "name");
+		lua_rawseti(L, -3, (lua_Integer)lua_rawlen(L, -3) + 1);
+		lua_getfield(L, -1, "value");
+		*values++ = fz_lflow_number(L, -1, nvalues);
+		lua_pop(L, 2);
+	}
+	return (uint32_t)n;
+}
+
+/* Have the inputs and outputs from the lists at indexes 5 and 6. */
+static void
+set_values(lua_State *L, struct lstream *ls)
+{
+	uint32_t nvalues = fz_graph_nvalues(ls->graph);
+
+	lua_newtable(L);
+	ls->ninputs = add_values(L, 5, ls->values, nvalues);
+	ls->noutputs = add_values(L, 6, ls->values + ls->ninputs, nvalues);
+	lua_setiuservalue(L, -2, STREAM_NAMES);
+	for (uint32_t i = 0; i < ls->noutputs; i++)
+		fz_stream_keep(ls->stream, ls->values[ls->ninputs + i]);
+}
+
+/*
+ * stream(graph, { pools }, options) -> stream. Options are those of run(), and
+ * ordered, inputs and outputs: lists of { name=, value= }.
+ */
+static int
+stream_new(lua_State *L)
+{
+	struct fz_stream_opts opts;
+	struct fz_graph *graph = fz_lflow_check(L, &opts.run);
+	struct fz_err err = { 0 };
+	struct lstream *ls;
+	size_t n;
+
+	opts.unordered = !fz_llimits_flag(L, 3, "ordered");
+	lua_getfield(L, 3, "inputs");
+	luaL_checktype(L, 5, LUA_TTABLE);
+	lua_getfield(L, 3, "outputs");
+	luaL_checktype(L, 6, LUA_TTABLE);
+	n = lua_rawlen(L, 5) + lua_rawlen(L, 6);
+	ls = lua_newuserdatauv(
+	    L, sizeof(*ls) + n * sizeof(ls->values[0]), STREAM_NUSER);
+	*ls = (struct lstream){ .engine = opts.run.engine,
+		.graph = graph,
+		.limits = opts.run.limits };
+	fz_arena_buf_init(&ls->buf,
+	    opts.run.jobs != 0 ? fz_engine_arena(ls->engine) : NULL,
+	    FZ_ENGINE_BULK);
+	luaL_setmetatable(L, STREAM_TYPE);
+	lua_pushvalue(L, 1);
+	lua_setiuservalue(L, -2, STREAM_GRAPH);
+	lua_pushvalue(L, 2);
+	lua_setiuservalue(L, -2, STREAM_POOLS);
+	ls->stream = fz_stream_new(&opts, &err);
+	if (ls->stream == NULL)
+		return fz_lerror_raise(L, &err);
+	ls->ll.next = opts.run.jobs == 0 ? stream_next : NULL;
+	set_values(L, ls);
+	return 1;
+}
+
+/* stream:limits(node, timeout, retries, backoff, memory): before any item */
+static int
+stream_limits(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(ls->graph));
+	struct fz_limits limits = ls->limits;
+	struct fz_err err = { 0 };
+
+	fz_llimits_read(L, 3, &limits);
+	if (fz_stream_limit(ls->stream, node, &limits, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* An item that is being added. */
+struct adding {
+	struct lstream *ls;
+	struct fz_run *run;
+	uint32_t input; /* the one at hand */
+};
+
+/* Push an input of the item at index 3; the names are at 4. [+1] */
+static void
+push_input(lua_State *L, uint32_t input)
+{
+	if (lua_istable(L, 3)) {
+		lua_rawgeti(L, 4, (lua_Integer)input + 1);
+		lua_gettable(L, 3);
+	} else {
+		lua_pushvalue(L, 3);
+	}
+}
+
+/* (stream, adding, item); protected. The error nil: the input is missing. */
+static int
+inputs_body(lua_State *L)
+{
+	struct adding *a = lua_touserdata(L, 2);
+	struct lstream *ls = a->ls;
+	struct fz_err err = { 0 };
+	struct fz_blob *blob;
+
+	lua_getiuservalue(L, 1, STREAM_NAMES);
+	if (!lua_istable(L, 3) && ls->ninputs != 1) {
+		a->input = UINT32_MAX;
+		lua_pushnil(L);
+		return lua_error(L);
+	}
+	for (a->input = 0; a->input < ls->ninputs; a->input++) {
+		push_input(L, a->input);
+		if (lua_isnil(L, -1))
+			return lua_error(L);
+		fz_buf_clear(&ls->buf.buf);
+		fz_codec_encode(L, 5, 1, &ls->buf.buf);
+		blob = fz_lblob_take(ls->engine, &ls->buf, &err);
+		if (blob == NULL)
+			return fz_lerror_raise(L, &err);
+		fz_run_set(a->run, ls->values[a->input], blob);
+		lua_settop(L, 4);
+	}
+	return 0;
+}
+
+/* Set the inputs of the item at index 2. Returns a status; an error is on top.
+ */
+static int
+set_inputs(lua_State *L, struct adding *a)
+{
+	bool outer = fz_lloop_hold(L, true);
+	int status;
+
+	lua_pushcfunction(L, inputs_body);
+	lua_pushvalue(L, 1);
+	lua_pushlightuserdata(L, a);
+	lua_pushvalue(L, 2);
+	status = lua_pcall(L, 3, 0, 0);
+	fz_lloop_hold(L, outer);
+	return status;
+}
+
+/*
+ * stream:add(item) -> place. The item is a table of inputs by name, or the one
+ * input. If an input is missing or cannot be encoded, the item fails: -> place,
+ * number of the input, nil or the error; 0: it must be a table.
+ */
+static int
+stream_add(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+	struct adding a = { ls, NULL, 0 };
+	struct fz_err err = { 0 };
+
+	lua_settop(L, 2);
+	fz_lloop_check_free(L);
+	a.run = fz_stream_add(ls->stream, &err);
+	if (a.run == NULL)
+		return fz_lerror_raise(L, &err);
+	if (set_inputs(L, &a) == LUA_OK) {
+		fz_stream_start(a.run);
+		if (ls->ll.next != NULL && ls->ll.local.prev == NULL)
+			fz_llocal_start(L, &ls->ll, 1, stream_next);
+		lua_pushinteger(L, (lua_Integer)fz_stream_place(a.run));
+		return 1;
+	}
+	fz_stream_skip(a.run);
+	lua_pushinteger(L, (lua_Integer)fz_stream_place(a.run));
+	lua_pushinteger(L, (lua_Integer)(uint32_t)(a.input + 1));
+	lua_rotate(L, -3, 2);
+	return 3;
+}
+
+/* stream:ready() -> whether take() has an item */
+static int
+stream_ready(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+
+	if (!fz_stream_is_busy(ls->stream))
+		fz_llocal_stop(L, &ls->ll);
+	lua_pushboolean(L, fz_stream_has_result(ls->stream));
+	return 1;
+}
+
+/* An item that is being taken. */
+struct taking {
+	struct lstream *ls;
+	struct fz_run *run;
+	uint32_t output; /* the one at hand */
+	struct fz_blob *blob;
+	const void *mapped; /* NULL: it is not mapped */
+};
+
+/* Push the value of the output at hand. [-0, +1, e] */
+static void
+push_output(lua_State *L, struct taking *t)
+{
+	struct lstream *ls = t->ls;
+	uint32_t value = ls->values[ls->ninputs + t->output];
+	struct fz_err err = { 0 };
+
+	t->blob = fz_run_value(t->run, value);
+	t->mapped = fz_blob_map(t->blob, ls->engine->arena, &err);
+	if (t->mapped == NULL)
+		fz_lerror_raise(L, &err);
+	if (fz_codec_decode(L, t->mapped, t->blob->len, FZ_CODEC_RUN) != 1)
+		luaL_error(L, "the value is not exactly one Lua value");
+	fz_blob_unmap(t->blob, ls->engine->arena, t->mapped);
+	t->mapped = NULL;
+}
+
+/* (stream, taking) -> table of the outputs by name; protected */
+static int
+outputs_body(lua_State *L)
+{
+	struct taking *t = lua_touserdata(L, 2);
+	const struct lstream *ls = t->ls;
+
+	lua_getiuservalue(L, 1, STREAM_NAMES);
+	lua_createtable(L, 0, (int)ls->noutputs);
+	for (t->output = 0; t->output < ls->noutputs; t->output++) {
+		lua_rawgeti(L, 3, (lua_Integer)(ls->ninputs + t->output) + 1);
+		push_output(L, t);
+		lua_rawset(L, 4);
+	}
+	return 1;
+}
+
+/* Push the outputs, or nil, why one cannot be read, its node and its name. */
+static int
+push_outputs(lua_State *L, struct taking *t)
+{
+	struct lstream *ls = t->ls;
+	uint32_t value;
+
+	lua_pushcfunction(L, outputs_body);
+	lua_pushvalue(L, 1);
+	lua_pushlightuserdata(L, t);
+	if (lua_pcall(L, 2, 1, 0) == LUA_OK)
+		return 1;
+	if (t->mapped != NULL)
+		fz_blob_unmap(t->blob, ls->engine->arena, t->mapped);
+	lua_pushnil(L);
+	lua_insert(L, -2);
+	value = ls->values[ls->ninputs + t->output];
+	lua_pushinteger(L, (lua_Integer)fz_graph_maker(ls->graph, value) + 1);
+	lua_getiuservalue(L, 1, STREAM_NAMES);
+	lua_rawgeti(L, -1, (lua_Integer)(ls->ninputs + t->output) + 1);
+	lua_remove(L, -2);
+	return 4;
+}
+
+/* (stream, failure) -> nil, error, node; 0: the stream as a whole; protected */
+static int
+push_failure(lua_State *L, struct taking *t)
+{
+	uint32_t node;
+	const struct fz_failure *failure = fz_run_failure(t->run, &node);
+
+	lua_pushnil(L);
+	fz_lfailure_push(L, t->ls->engine, failure);
+	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
+	return 3;
+}
+
+/*
+ * stream:take() -> nothing | place, outputs | place, nil, error, node [, name]:
+ * the next item that is done. Node 0: the stream failed as a whole. `name` is
+ * that of an output that cannot be read. An item that add() failed: place, nil.
+ */
+static int
+stream_take(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+	struct taking t = { .ls = ls };
+	uint32_t node;
+	int n;
+
+	lua_settop(L, 1);
+	t.run = fz_stream_take(ls->stream);
+	if (t.run == NULL)
+		return 0;
+	ls->ll.calls++; /* an __fzunpack may close it */
+	lua_pushinteger(L, (lua_Integer)fz_stream_place(t.run));
+	if (fz_run_failure(t.run, &node) != NULL)
+		n = push_failure(L, &t);
+	else if (fz_stream_was_skipped(t.run))
+		n = 0;
+	else
+		n = push_outputs(L, &t);
+	fz_stream_release(t.run);
+	leave(L, ls);
+	return n + 1;
+}
+
+/* stream:stopped() -> whether an item has failed that ends the stream */
+static int
+stream_stopped(lua_State *L)
+{
+	lua_pushboolean(L, fz_stream_is_stopped(check_stream(L)->stream));
+	return 1;
+}
+
+/* stream:whole() -> nil | Error: why the stream failed as a whole */
+static int
+stream_whole(lua_State *L)
+{
+	const struct lstream *ls = check_stream(L);
+	const struct fz_failure *failure = fz_stream_whole(ls->stream);
+
+	if (failure == NULL)
+		return 0;
+	fz_lfailure_push(L, ls->engine, failure);
+	return 1;
+}
+
+/* stream:event() -> nil | kind, node, pid, seconds, place */
+static int
+stream_event(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+	struct fz_job_event event;
+
+	if (!fz_stream_next_event(ls->stream, &event))
+		return 0;
+	fz_lflow_push_event(L, &event);
+	lua_pushinteger(L, (lua_Integer)event.item);
+	return 5;
+}
+
+/* stream:close(): cancel what is not done; idempotent */
+static int
+stream_close(lua_State *L)
+{
+	struct lstream *ls = to_lstream(L, 1);
+
+	fz_llocal_stop(L, &ls->ll);
+	fz_buf_fini(&ls->buf.buf);
+	if (ls->ll.calls != 0) {
+		fz_stream_cancel(
+		    ls->stream, FZ_ERR_CANCELLED, "the stream was closed");
+		ls->ll.closing = true;
+		return 0;
+	}
+	fz_stream_free(ls->stream);
+	ls->stream = NULL;
+	return 0;
+}
+
+static int
+stream_tostring(lua_State *L)
+{
+	const struct lstream *ls = to_lstream(L, 1);
+
+	lua_pushfstring(
+	    L, STREAM_TYPE " (%s)", ls->stream == NULL ? "closed" : "open");
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "limits", stream_limits },
+	{ "add", stream_add },
+	{ "ready", stream_ready },
+	{ "take", stream_take },
+	{ "stopped", stream_stopped },
+	{ "whole", stream_whole },
+	{ "event", stream_event },
+	{ "close", stream_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", stream_close },
+	{ "__close", stream_close },
+	{ "__tostring", stream_tostring },
+	{ NULL, NULL },
+};
+
+int
+fz_lstream_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, STREAM_TYPE)) {
+		luaL_setfuncs(L, metamethods, 0);
+		luaL_newlib(L, methods);
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, stream_new);
+	lua_setfield(L, -2, "stream");
+	return 0;
+}

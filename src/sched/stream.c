@@ -1,0 +1,295 @@
+#include "sched/stream.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "sched/graph.h"
+#include "sched/run_state.h"
+#include "sched/run_step.h"
+#include "worker/engine.h"
+
+/*
+ * A run is in one list: the flow's from its begin on, and `spare` once its item
+ * is released. When it is done it moves to `results` if its result is not to
+ * wait for those of earlier items. A run that was taken is in no list.
+ */
+struct fz_stream {
+	struct fz_flow flow;
+	bool unordered;
+	enum fz_policy policy;
+	bool
+	    stopped; /* an item has failed, and the policy is not to continue */
+	bool cancelled;
+	uint64_t nadded;
+	uint64_t nbusy; /* items that are added and not done */
+	struct fz_list results, spare;
+};
+
+static struct fz_stream *
+stream_of(const struct fz_run *run)
+{
+	return FZ_CONTAINER_OF(run->flow, struct fz_stream, flow);
+}
+
+static struct fz_run *
+first_run(const struct fz_list *list)
+{
+	struct fz_list *link = fz_list_first(list);
+
+	return link != NULL ? FZ_RUN_OF(link, link) : NULL;
+}
+
+static struct fz_run *
+pop_run(struct fz_list *list)
+{
+	struct fz_run *run = first_run(list);
+
+	if (run != NULL)
+		fz_list_remove(&run->link);
+	return run;
+}
+
+/* Items whose results would come after that of `failed` need not go on. */
+static void
+stop_later(struct fz_stream *stream, const struct fz_run *failed)
+{
+	struct fz_list *link = stream->flow.runs.next;
+
+	stream->stopped = true;
+	for (; link != &stream->flow.runs; link = link->next) {
+		struct fz_run *run = FZ_RUN_OF(link, link);
+
+		if (!run->done &&
+		    (stream->unordered || stream->policy == FZ_POLICY_NOW ||
+			run->item > failed->item))
+			fz_step_stop(run, FZ_GRAPH_NONE);
+	}
+}
+
+static void
+run_over(struct fz_run *run)
+{
+	struct fz_stream *stream = stream_of(run);
+	bool failed = (run->failed != NULL || run->skipped) &&
+		      stream->policy != FZ_POLICY_CONTINUE;
+
+	stream->nbusy--;
+	if (stream->unordered || (failed && stream->policy == FZ_POLICY_NOW)) {
+		fz_list_remove(&run->link);
+		fz_list_push(&stream->results, &run->link);
+	}
+	if (failed && !stream->stopped)
+		stop_later(stream, run);
+	fz_changed(&stream->flow.change);
+}
+
+struct fz_stream *
+fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
+{
+	struct fz_stream *stream = calloc(1, sizeof(*stream));
+	struct fz_run_opts run_opts = opts->run;
+
+	if (stream == NULL) {
+		fz_err_nomem(err, "a stream");
+		return NULL;
+	}
+	stream->unordered = opts->unordered;
+	stream->policy = opts->run.policy;
+	run_opts.policy = FZ_POLICY_STOP; /* of one item */
+	stream->cancelled = true;         /* until it is open */
+	fz_list_init(&stream->results);
+	fz_list_init(&stream->spare);
+	if (fz_flow_init(&stream->flow, &run_opts, run_over, err) != 0 ||
+	    fz_flow_open(&stream->flow, err) != 0) {
+		fz_stream_free(stream);
+		return NULL;
+	}
+	stream->flow.is_stream = true;
+	stream->cancelled = false;
+	return stream;
+}
+
+static void
+free_runs(struct fz_list *list)
+{
+	struct fz_run *run;
+
+	while ((run = pop_run(list)) != NULL) {
+		fz_run_fini(run);
+		free(run);
+	}
+}
+
+void
+fz_stream_free(struct fz_stream *stream)
+{
+	if (stream == NULL)
+		return;
+	fz_stream_cancel(stream, FZ_ERR_CANCELLED, "the stream was closed");
+	free_runs(&stream->flow.runs);
+	free_runs(&stream->results);
+	free_runs(&stream->spare);
+	fz_flow_fini(&stream->flow);
+	free(stream);
+}
+
+int
+fz_stream_limit(struct fz_stream *stream, uint32_t node,
+    const struct fz_limits *limits, struct fz_err *err)
+{
+	return fz_flow_limit(&stream->flow, node, limits, err);
+}
+
+void
+fz_stream_keep(struct fz_stream *stream, uint32_t value)
+{
+	fz_flow_keep(&stream->flow, value);
+}
+
+static struct fz_run *
+new_run(struct fz_stream *stream, struct fz_err *err)
+{
+	struct fz_run *run = malloc(sizeof(*run));
+
+	if (run == NULL) {
+		fz_err_nomem(err, "an item");
+		return NULL;
+	}
+	if (fz_run_init(run, &stream->flow, err) == 0)
+		return run;
+	fz_run_fini(run);
+	free(run);
+	return NULL;
+}
+
+struct fz_run *
+fz_stream_add(struct fz_stream *stream, struct fz_err *err)
+{
+	struct fz_run *run;
+
+	if (stream->cancelled || stream->flow.foreign) {
+		fz_err_set(err, FZ_ERR_CLOSED, "the stream is closed");
+		return NULL;
+	}
+	run = pop_run(&stream->spare);
+	if (run == NULL)
+		run = new_run(stream, err);
+	if (run == NULL)
+		return NULL;
+	fz_run_begin(run, ++stream->nadded);
+	stream->nbusy++;
+	return run;
+}
+
+void
+fz_stream_start(struct fz_run *run)
+{
+	if (run->flow->whole_failed)
+		fz_run_end(run);
+	else
+		fz_run_start_steps(run);
+}
+
+void
+fz_stream_skip(struct fz_run *run)
+{
+	run->skipped = true;
+	fz_run_end(run);
+}
+
+bool
+fz_stream_was_skipped(const struct fz_run *run)
+{
+	return run->skipped;
+}
+
+bool
+fz_stream_is_busy(const struct fz_stream *stream)
+{
+	return stream->nbusy != 0;
+}
+
+uint64_t
+fz_stream_place(const struct fz_run *run)
+{
+	return run->item;
+}
+
+/* The run of the next result; NULL: there is none. */
+static struct fz_run *
+next_result(const struct fz_stream *stream)
+{
+	struct fz_run *run = first_run(&stream->results);
+
+	if (run != NULL || stream->unordered)
+		return run;
+	run = first_run(&stream->flow.runs);
+	return run != NULL && run->done ? run : NULL;
+}
+
+bool
+fz_stream_has_result(const struct fz_stream *stream)
+{
+	return next_result(stream) != NULL;
+}
+
+struct fz_run *
+fz_stream_take(struct fz_stream *stream)
+{
+	struct fz_run *run = next_result(stream);
+
+	if (run != NULL)
+		fz_list_remove(&run->link);
+	return run;
+}
+
+void
+fz_stream_release(struct fz_run *run)
+{
+	fz_run_clear(run);
+	fz_list_push(&stream_of(run)->spare, &run->link);
+}
+
+bool
+fz_stream_is_stopped(const struct fz_stream *stream)
+{
+	return stream->stopped;
+}
+
+const struct fz_failure *
+fz_stream_whole(const struct fz_stream *stream)
+{
+	return stream->flow.whole_failed ? &stream->flow.whole : NULL;
+}
+
+void
+fz_stream_cancel(
+    struct fz_stream *stream, enum fz_err_kind kind, const char *text)
+{
+	if (stream->cancelled || stream->flow.foreign)
+		return;
+	stream->cancelled = true;
+	fz_flow_cancel(&stream->flow, kind, text);
+	fz_flow_close(&stream->flow);
+}
+
+int
+fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event)
+{
+	return fz_job_event_next(&stream->flow.events, event);
+}
+
+struct fz_run *
+fz_stream_local_next(struct fz_stream *stream, uint32_t *node)
+{
+	const struct fz_list *runs = &stream->flow.runs;
+	struct fz_list *link = runs->next;
+
+	for (; link != runs; link = link->next) {
+		*node = fz_run_local_next(FZ_RUN_OF(link, link));
+		if (*node != FZ_GRAPH_NONE)
+			return FZ_RUN_OF(link, link);
+	}
+	return NULL;
+}

@@ -1,0 +1,103 @@
+/*
+ * stream.h - many runs of one graph at the same time: a window of items.
+ *
+ * Each item has a run of its own, with its own attempts, errors and random
+ * numbers. All runs share one dispatcher and the pools. The caller decides how
+ * many items are under way: it adds an item, and takes those that are done.
+ *
+ *   fz_stream_add()   fz_stream_start()             fz_stream_take()
+ *  ---------------> added ------------> under way ---> done ------> taken
+ *                     |  fz_stream_skip()               ^            |
+ *                     +---------------------------------+            |
+ *   its memory is used for another item <-- fz_stream_release() <----+
+ */
+#ifndef FZ_STREAM_H
+#define FZ_STREAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "sched/run.h"
+
+struct fz_job_event;
+struct fz_stream;
+
+struct fz_stream_opts {
+	/*
+	 * Of each item. After a failure, FZ_POLICY_STOP starts no functions of
+	 * items whose results come later, FZ_POLICY_NOW also makes the failed
+	 * item the next result.
+	 */
+	struct fz_run_opts run;
+	bool unordered; /* take items as they are done, not as they were added
+			 */
+};
+
+/*
+ * A stream without items, that uses the pools. NULL and `err` on failure. The
+ * deadline is that of the whole stream.
+ */
+struct fz_stream *fz_stream_new(
+    const struct fz_stream_opts *opts, struct fz_err *err);
+
+/* Cancels what is not done. NULL is allowed. */
+void fz_stream_free(struct fz_stream *stream);
+
+/* Before the first item; see fz_run_limit() and fz_run_keep(). */
+int fz_stream_limit(struct fz_stream *stream, uint32_t node,
+    const struct fz_limits *limits, struct fz_err *err);
+void fz_stream_keep(struct fz_stream *stream, uint32_t value);
+
+/*
+ * Add an item; its place is one more than that of the item before. Set the
+ * values of its run that come from outside, and start or skip it. NULL and
+ * `err` on failure.
+ */
+struct fz_run *fz_stream_add(struct fz_stream *stream, struct fz_err *err);
+void fz_stream_start(struct fz_run *run);
+
+/* The item is done, without any values; whether that is so. */
+void fz_stream_skip(struct fz_run *run);
+bool fz_stream_was_skipped(const struct fz_run *run);
+
+/* Whether an item was started and is not done. */
+bool fz_stream_is_busy(const struct fz_stream *stream);
+
+/* The place of the item of a run, from 1. */
+uint64_t fz_stream_place(const struct fz_run *run);
+
+/* Whether fz_stream_take() has an item. */
+bool fz_stream_has_result(const struct fz_stream *stream);
+
+/*
+ * Take the next item that is done: its run has the values that were kept, or
+ * the failure (fz_run_failure()). Release it before the stream is freed. NULL:
+ * there is none.
+ */
+struct fz_run *fz_stream_take(struct fz_stream *stream);
+void fz_stream_release(struct fz_run *run);
+
+/* Whether an item has failed that stops the stream: read no more items. */
+bool fz_stream_is_stopped(const struct fz_stream *stream);
+
+/* Why the stream failed as a whole, as by its deadline; NULL: it did not. */
+const struct fz_failure *fz_stream_whole(const struct fz_stream *stream);
+
+/*
+ * Kill what runs and wait until it has ended; no item can be added then. Not
+ * from a callback of the loop. Later calls do nothing.
+ */
+void fz_stream_cancel(
+    struct fz_stream *stream, enum fz_err_kind kind, const char *text);
+
+/* Take the oldest event. Returns 1, or 0 if there is none. */
+int fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event);
+
+/*
+ * Without workers (local): the run with the next node to call, and the node;
+ * NULL if there is none. See fz_run_local_next().
+ */
+struct fz_run *fz_stream_local_next(struct fz_stream *stream, uint32_t *node);
+
+#endif
