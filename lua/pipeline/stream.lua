@@ -32,21 +32,18 @@ local function unpack_item(self, values)
   return item
 end
 
--- The values of an item that pass through the chain; nil: there are none.
-local function passing(self, item)
-  local plan = self._plan
-  if type(item) ~= "table" then
-    local name = plan.needs[1] and plan.needs[1].name
-    return not plan:makes(name) and { [name] = item } or nil
-  end
-  local values
+-- Keep the values of an item that pass through the chain.
+local function keep_passing(self, place, item)
+  local plan, values = self._plan, nil
+  if type(item) ~= "table" then item = { [plan.needs[1].name] = item } end
   for name, value in pairs(item) do
     if not plan:makes(name) then
       values = values or {}
       values[name] = value
     end
   end
-  return values
+  self._passing[place] = values
+  self._passed = self._passed or values ~= nil
 end
 
 -- The error of an item that was not started: input number `need` is missing, or cannot be sent.
@@ -83,39 +80,35 @@ local function refuse(self, place, need, e)
   end
 end
 
--- Read one item; false at the end of the source.
-local function read(self)
-  local item = self._next()
-  if self._closed or self._ended then return false end -- by the source itself
-  if item == nil then
-    self._ended = true
-    return false
-  end
-  if item == source.NOTHING then item = nil end
-  if self._packed then item = unpack_item(self, item) end
-  self._count = self._count + 1
-  local place, need, e = self._runs:add(item)
-  if need then
-    refuse(self, place, need, e)
-  elseif self._passes then
-    self._passing[place] = passing(self, item)
-  end
-  return true
-end
-
 -- Read the source while the window has room and no result is ready.
 local function fill(self)
-  local runs, limit, now = self._runs, self._inflight, core.now
+  local runs, limit, now, following = self._runs, self._inflight, core.now, self._next
+  local add, before = runs.add, now()
   if self._count - self._returned > limit - limit // 4 and limit >= 64 then return end
-  local before = now()
-  while not self._ended and self._count - self._returned < limit and not runs:stopped() do
-    if not read(self) then return end
+  while not self._ended and self._count - self._returned < limit do
+    local item = following()
+    if self._closed then return end -- by the source itself
+    local kind = type(item)
+    if kind == "table" then
+      if item == source.NOTHING then item = nil
+      elseif self._packed then item = unpack_item(self, item) end
+    elseif item == nil then
+      self._ended = true
+      return
+    end
+    local place, need, e = add(runs, item)
+    self._count = place
+    if need then
+      refuse(self, place, need, e)
+    elseif kind == "table" and self._tables_pass or self._others_pass then
+      keep_passing(self, place, item)
+    end
     local after = now()
-    if after - before > SLOW then
+    if need or after - before > SLOW then
       wait.until_done(self, (after - before) * POLL_SHARE)
+      if self._closed or runs:ready() or runs:stopped() then return end
       after = now()
     end
-    if self._closed or runs:ready() then return end
     before = after
   end
 end
@@ -183,7 +176,7 @@ local function error_of(self, place, e, node, name)
 end
 
 -- Return the result of an item; `e` and what follows are those of its error.
-local function hand_out(self, place, out, e, node, name)
+local function return_result(self, place, out, e, node, name)
   if not place then return finish(self) end
   self._returned = self._returned + 1
   local passed = self._passing[place]
@@ -196,22 +189,19 @@ local function hand_out(self, place, out, e, node, name)
     end
     return place, nil, e
   end
-  if passed then
-    for key, value in pairs(passed) do out[key] = value end
-  end
+  for key, value in pairs(passed or {}) do out[key] = value end
   return place, out
 end
 
+-- No result is ready: read the source, and wait for one.
 local function step(self)
-  if self._closed then return finish(self) end
-  local runs = self._runs
-  if not runs:ready() then
+  if not self._closed then
     self:pump()
     fill(self)
     if not self:done() then wait.until_done(self) end
-    if self._closed then return finish(self) end
   end
-  return hand_out(self, runs:take())
+  if self._closed then return finish(self) end
+  return return_result(self, self._runs:take())
 end
 
 ---End what runs.
@@ -250,15 +240,26 @@ function Stream.new(owner, plan, entries, from, given, merged)
   local self = setmetatable({
     _owner = owner, _plan = plan, _entries = entries, _runs = runs, _next = from.next,
     _packed = from.packed, _closing = from.closing, _total = from.n,
-    _inflight = merged.inflight, _on_error = merged.on_error, _passes = plan.passes,
+    _inflight = merged.inflight, _on_error = merged.on_error, _tables_pass = plan.passes,
+    _others_pass = plan.passes and #plan.needs == 1 and not plan:makes(plan.needs[1].name),
     _progress = callback.progress(merged.progress),
     _errors = {}, _passing = {}, _left = {}, -- by place
     _count = 0, _returned = 0, _done = 0,
     _ended = false, _closed = false,
+    _passed = false, -- some items have had values that pass through
     _cut = nil, -- error to raise because the chain was closed
   }, Stream)
   owner._streams[self] = true
-  return function() return step(self) end, nil, nil, self
+  local take = runs.take
+  return function()
+    local place, out, e, node, name = take(runs)
+    if out and not self._passed then -- a short form of return_result()
+      self._returned = self._returned + 1
+      return place, out
+    end
+    if place then return return_result(self, place, out, e, node, name) end
+    return step(self)
+  end, nil, nil, self
 end
 
 return Stream

@@ -31,7 +31,11 @@ enum {
 	STREAM_NUSER = STREAM_NAMES
 };
 
+/* Its address marks our userdata: cheaper than the name of a metatable. */
+static const char lstream_tag;
+
 struct lstream {
+	const char *tag;
 	struct fz_stream *stream; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
@@ -45,7 +49,12 @@ struct lstream {
 static struct lstream *
 to_lstream(lua_State *L, int idx)
 {
-	return luaL_checkudata(L, idx, STREAM_TYPE);
+	struct lstream *ls = lua_touserdata(L, idx);
+
+	if (ls == NULL || lua_rawlen(L, idx) < sizeof(*ls) ||
+	    ls->tag != &lstream_tag)
+		luaL_typeerror(L, idx, STREAM_TYPE);
+	return ls;
 }
 
 static struct lstream *
@@ -141,7 +150,8 @@ stream_new(lua_State *L)
 	n = lua_rawlen(L, 5) + lua_rawlen(L, 6);
 	ls = lua_newuserdatauv(
 	    L, sizeof(*ls) + n * sizeof(ls->values[0]), STREAM_NUSER);
-	*ls = (struct lstream){ .engine = opts.run.engine,
+	*ls = (struct lstream){ .tag = &lstream_tag,
+		.engine = opts.run.engine,
 		.graph = graph,
 		.limits = opts.run.limits };
 	fz_arena_buf_init(&ls->buf,
@@ -368,16 +378,19 @@ push_failure(lua_State *L, struct taking *t)
 /*
  * stream:take() -> nothing | place, outputs | place, nil, error, node [, name]:
  * the next item that is done. Node 0: the stream failed as a whole. `name` is
- * that of an output that cannot be read. An item that add() failed: place, nil.
+ * that of an output that cannot be read. An item that add() failed: place. Of
+ * a closed stream nothing.
  */
 static int
 stream_take(lua_State *L)
 {
-	struct lstream *ls = check_stream(L);
+	struct lstream *ls = to_lstream(L, 1);
 	struct taking t = { .ls = ls };
 	uint32_t node;
 	int n;
 
+	if (ls->stream == NULL || ls->ll.closing)
+		return 0;
 	lua_settop(L, 1);
 	t.run = fz_stream_take(ls->stream);
 	if (t.run == NULL)
