@@ -201,7 +201,7 @@ fz_stream_skip(struct fz_run *run)
 bool
 fz_stream_was_skipped(const struct fz_run *run)
 {
-	return run->skipped;
+	return run->skipped || (run->stopping && run->failed == NULL);
 }
 
 bool

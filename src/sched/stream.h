@@ -57,8 +57,13 @@ void fz_stream_keep(struct fz_stream *stream, uint32_t value);
 struct fz_run *fz_stream_add(struct fz_stream *stream, struct fz_err *err);
 void fz_stream_start(struct fz_run *run);
 
-/* The item is done, without any values; whether that is so. */
+/* The item is done, without any values. */
 void fz_stream_skip(struct fz_run *run);
+
+/*
+ * Whether an item has neither values nor a failure: it was skipped, or stopped
+ * after the failure of another one.
+ */
 bool fz_stream_was_skipped(const struct fz_run *run);
 
 /* Whether an item was started and is not done. */
