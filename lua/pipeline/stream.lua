@@ -151,6 +151,12 @@ function Stream:done()
   return self._closed or self._count == self._returned or self._runs:ready()
 end
 
+---Wait in the engine if no Lua code is needed meanwhile; called by wait.lua.
+---@return boolean whether it was possible
+function Stream:wait_alone()
+  return not self._progress and self._runs:wait()
+end
+
 -- No result will come: end, or raise the error of the whole stream.
 local function finish(self)
   local whole = not self._closed and self._runs:whole() or self._cut

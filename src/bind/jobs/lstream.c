@@ -294,6 +294,28 @@ stream_ready(lua_State *L)
 	return 1;
 }
 
+static bool
+is_ready(const void *ctx)
+{
+	const struct lstream *ls = ctx;
+
+	return fz_stream_has_result(ls->stream) ||
+	       !fz_stream_is_busy(ls->stream);
+}
+
+/* stream:wait() -> boolean: until take() has an item, if that takes no Lua */
+static int
+stream_wait(lua_State *L)
+{
+	const struct lstream *ls = check_stream(L);
+	bool can = ls->ll.next == NULL;
+
+	if (can)
+		fz_lloop_wait(L, is_ready, ls);
+	lua_pushboolean(L, can);
+	return 1;
+}
+
 /* An item that is being taken. */
 struct taking {
 	struct lstream *ls;
@@ -476,6 +498,7 @@ static const luaL_Reg methods[] = {
 	{ "limits", stream_limits },
 	{ "add", stream_add },
 	{ "ready", stream_ready },
+	{ "wait", stream_wait },
 	{ "take", stream_take },
 	{ "stopped", stream_stopped },
 	{ "whole", stream_whole },
