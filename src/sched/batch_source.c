@@ -89,11 +89,11 @@ send_chunk(struct fz_chunk *chunk, struct fz_worker *w, struct fz_err *err)
 	    w, &chunk->job, &head, &chunk->part, chunk->part != NULL, err);
 }
 
-static bool
-has_next(const struct fz_source *source)
+static uint64_t
+nready(const struct fz_source *source)
 {
 	return fz_batch_ready(
-		   FZ_CONTAINER_OF(source, const struct fz_batch, source)) != 0;
+	    FZ_CONTAINER_OF(source, const struct fz_batch, source));
 }
 
 static bool
@@ -131,4 +131,4 @@ fail_next(struct fz_source *source, const struct fz_failure *failure)
 	fz_batch_settle(b);
 }
 
-const struct fz_source_ops fz_batch_source_ops = { has_next, send, fail_next };
+const struct fz_source_ops fz_batch_source_ops = { nready, send, fail_next };

@@ -15,7 +15,8 @@
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
  * Work that is worth being taken from a busy worker for one that is idle, and
- * for one that would have to be forked.
+ * for one that would have to be forked. A sparing dispatcher gives a pool
+ * another worker if so much work waits for it.
  */
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
@@ -86,14 +87,25 @@ now(struct fz_dispatcher *d)
 
 /* An item takes what others took, or the one at hand has taken already. */
 static int64_t
+item_time(struct fz_dispatcher *d, const struct fz_worker *w)
+{
+	int64_t since = now(d) - w->news_ns;
+
+	return since > w->mean_ns ? since : w->mean_ns;
+}
+
+static int64_t
+work_of(uint64_t nitems, int64_t each)
+{
+	int64_t n = (int64_t)(nitems < INT32_MAX ? nitems : INT32_MAX);
+
+	return each < FZ_CLOCK_NEVER / INT32_MAX ? n * each : FZ_CLOCK_NEVER;
+}
+
+static int64_t
 work_left(struct fz_dispatcher *d, const struct fz_worker *w)
 {
-	int64_t n = (int64_t)(w->nitems < INT32_MAX ? w->nitems : INT32_MAX);
-	int64_t each = now(d) - w->news_ns;
-
-	if (each < w->mean_ns)
-		each = w->mean_ns;
-	return each < FZ_CLOCK_NEVER / INT32_MAX ? n * each : FZ_CLOCK_NEVER;
+	return work_of(w->nitems, item_time(d, w));
 }
 
 static bool
@@ -125,13 +137,35 @@ roomy_worker(struct fz_dispatcher *d, const struct fz_lane *lane)
 	return best;
 }
 
+/*
+ * Whether the workers of the lane will soon have done what waits for them. The
+ * time of an item is that of the quickest worker.
+ */
+static bool
+has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
+{
+	const struct fz_source *source = first_source(&lane->ready);
+	struct fz_worker *w = first_own(d, lane);
+	int64_t each = FZ_CLOCK_NEVER, least = DISPATCH_STEAL_NS;
+
+	if (!d->sparing || w == NULL || !w->recalls)
+		return false;
+	for (; w != NULL; w = next_own(d, w->next)) {
+		if (item_time(d, w) < each)
+			each = item_time(d, w);
+	}
+	if (!fz_pool_has_idle(lane->pool))
+		least = DISPATCH_STEAL_FORK_NS;
+	return work_of(source->ops->nready(source), each) < least;
+}
+
 /* A worker for the next job; NULL: none now, or never if `err` is filled. */
 static struct fz_worker *
 pick(struct fz_dispatcher *d, const struct fz_lane *lane, struct fz_err *err)
 {
 	struct fz_worker *w = NULL;
 
-	if (d->nbusy < d->max)
+	if (d->nbusy < d->max && !has_enough_workers(d, lane))
 		w = fz_pool_take(lane->pool, &d->user, err);
 	if (w == NULL)
 		return roomy_worker(d, lane);
@@ -161,7 +195,7 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 		struct fz_failure failure = { .exitcode = -1 };
 		struct fz_worker *w;
 
-		if (!source->ops->has_next(source)) {
+		if (source->ops->nready(source) == 0) {
 			fz_list_remove(&source->link);
 			continue;
 		}

@@ -16,10 +16,12 @@
  * ends, `started`, and `returned` for what was not begun. At an end, and when
  * something is returned, the source calls fz_source_wake().
  *
- * A source may be endless. has_next() is false while a stream waits for its
- * next item, or has as many items under way as it has credit for. When the item
- * comes, or a result gives credit back, the stream calls fz_source_wake().
- * A stream that is at its end only ceases to have a next job.
+ * A source may be endless. nready() is 0 while it waits for its next item. When
+ * the item comes, the source calls fz_source_wake(). At its end it only ceases
+ * to have a next job.
+ *
+ * A dispatcher that is sparing gives a pool another worker only if more than a
+ * moment's work waits for the workers that it has.
  */
 #ifndef FZ_DISPATCH_H
 #define FZ_DISPATCH_H
@@ -37,8 +39,8 @@ struct fz_err;
 struct fz_source;
 
 struct fz_source_ops {
-	/* Whether it has a job to send now. A stopped source has none. */
-	bool (*has_next)(const struct fz_source *source);
+	/* How many items it could send now. A stopped source has none. */
+	uint64_t (*nready)(const struct fz_source *source);
 	/*
 	 * Send the next job, of at most `max` items, to `worker`. False if none
 	 * was sent; what cannot be sent has failed.
@@ -73,8 +75,9 @@ struct fz_dispatcher {
 	uint32_t nlanes;
 	unsigned max; /* workers busy at once; 0: the caller does the jobs */
 	unsigned nbusy;
-	bool once;   /* idle workers leave when there is no more to send */
-	bool joined; /* the pools report free workers */
+	bool once;    /* idle workers leave when there is no more to send */
+	bool sparing; /* see above */
+	bool joined;  /* the pools report free workers */
 	struct fz_list stopping; /* sources whose workers are to know */
 	int64_t now_ns;          /* during a dispatch; 0: not read yet */
 	struct fz_defer dispatch;

@@ -17,6 +17,7 @@ pop_ready(struct fz_run_lane *lane)
 {
 	struct fz_job *job = lane->head;
 
+	lane->n--;
 	lane->head = job->next;
 	if (lane->head == NULL)
 		lane->tail = &lane->head;
@@ -50,10 +51,10 @@ send_step(struct fz_step *step, struct fz_worker *w, struct fz_err *err)
 	return rc;
 }
 
-static bool
-has_next(const struct fz_source *source)
+static uint64_t
+nready(const struct fz_source *source)
 {
-	return lane_of(source)->head != NULL;
+	return lane_of(source)->n;
 }
 
 static bool
@@ -79,4 +80,4 @@ fail_next(struct fz_source *source, const struct fz_failure *failure)
 	fz_step_failed(pop_ready(lane_of(source)), &copy);
 }
 
-const struct fz_source_ops fz_run_source_ops = { has_next, send, fail_next };
+const struct fz_source_ops fz_run_source_ops = { nready, send, fail_next };

@@ -46,6 +46,7 @@ struct fz_step {
 struct fz_run_lane {
 	struct fz_source source;
 	struct fz_job *head, **tail; /* of steps, the oldest first */
+	uint64_t n;
 };
 
 /*

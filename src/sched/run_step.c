@@ -87,6 +87,7 @@ fz_step_ready(struct fz_step *step)
 		step->job.next = NULL;
 		*lane->tail = &step->job;
 		lane->tail = &step->job.next;
+		lane->n++;
 		fz_source_wake(&lane->source);
 	}
 }
@@ -173,10 +174,12 @@ drop_ready(struct fz_run_lane *lane, const struct fz_run *run)
 	struct fz_job **at = &lane->head;
 
 	while (*at != NULL) {
-		if (step_of(*at)->run == run)
-			*at = (*at)->next;
-		else
+		if (step_of(*at)->run != run) {
 			at = &(*at)->next;
+			continue;
+		}
+		*at = (*at)->next;
+		lane->n--;
 	}
 	lane->tail = at;
 }

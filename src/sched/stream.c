@@ -105,7 +105,7 @@ fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
 		fz_stream_free(stream);
 		return NULL;
 	}
-	stream->flow.is_stream = true;
+	stream->flow.is_stream = stream->flow.dispatcher.sparing = true;
 	stream->cancelled = false;
 	return stream;
 }

@@ -131,13 +131,14 @@ task_started(struct fz_job *job)
 static const struct fz_job_ops task_ops = { task_done, task_failed,
 	task_returned, task_started, NULL };
 
-static bool
-has_next(const struct fz_source *source)
+static uint64_t
+nready(const struct fz_source *source)
 {
 	const struct stream *owner = stream_of(source);
 
-	return owner->nway < owner->credit &&
-	       (owner->returned != NULL || owner->nbegun < owner->narrived);
+	if (owner->nway >= owner->credit)
+		return 0;
+	return owner->returned != NULL || owner->nbegun < owner->narrived;
 }
 
 static struct task *
@@ -194,7 +195,7 @@ fail_next(struct fz_source *source, const struct fz_failure *failure)
 	owner->kind = failure->err.kind;
 }
 
-static const struct fz_source_ops stream_ops = { has_next, send, fail_next };
+static const struct fz_source_ops stream_ops = { nready, send, fail_next };
 
 static void
 stream_init(struct stream *owner, struct bench *b, uint32_t pool, enum job func,
