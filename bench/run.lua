@@ -14,6 +14,7 @@ local async_rows = require "async"
 local peers = require "peers"
 local pool_rows = require "pool"
 local shared_rows = require "shared"
+local stream_rows = require "stream"
 local clock = limits.clock
 
 local WATCHDOG_S <const> = 120
@@ -308,6 +309,7 @@ for _, row in ipairs(alloc_rows(command, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(pool_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(async_rows(timed, expect)) do rows[#rows + 1] = row end
+for _, row in ipairs(stream_rows(timed, expect)) do rows[#rows + 1] = row end
 
 local function median(list)
   table.sort(list)

@@ -8,6 +8,7 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"primes", ""},
   {"model", ""},
   {"diamond", ""},
+  {"frames", ""},
   {"processes", ""},
   {"scripts", ""},
   {"packages", "file=examples/data/packages.txt"},

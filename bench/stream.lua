@@ -1,0 +1,142 @@
+--- stream.lua - the rows of streams, for run.lua.
+
+local fz = require "fzlua"
+
+local ITEMS <const>, FRAMES <const>, CALLS <const> = 200000, 400, 1000
+-- Of the frames pipeline, in seconds.
+local DETECT <const>, SIZE <const>, CLASSIFY <const>, JOIN <const> = 0.020, 0.005, 0.010, 0.001
+local DETECTORS <const>, DESCRIBERS <const>, JOBS <const> = 4, 4, 16
+
+local event = fz.event() -- is never set
+local function sleep(seconds) event:wait(seconds) end
+
+local function constant(value)
+  return function() return value end
+end
+
+-- 1, 2, ... n
+local function count_to(n)
+  local i = 0
+  return function()
+    i = i + 1
+    return i <= n and i or nil
+  end
+end
+
+local function chain_of(...)
+  local stages = {}
+  for i, f in ipairs { ... } do
+    stages[i] = fz.stage("stage" .. i)
+    stages[i]:register("x", f)
+  end
+  return fz.chain(stages)
+end
+
+local function three_stages()
+  return chain_of(function(x) return x + 1 end, function(x) return 2 * x end,
+    function(x) return x - 1 end)
+end
+
+---@param timed fun(f: function, ...): number, any
+---@param expect fun(what: string, got: any, wanted: any)
+return function(timed, expect)
+  local function items()
+    local chain = three_stages()
+    local function all(n)
+      local sum = 0
+      for _, out in chain:stream(count_to(n), { inflight = 1024 }) do sum = sum + out.x end
+      return sum
+    end
+    all(1000)
+    local function fzlua()
+      local seconds, sum = timed(all, ITEMS)
+      expect("sum", sum, ITEMS * (ITEMS + 2))
+      return seconds / ITEMS
+    end
+    return fzlua, constant(3e-6)
+  end
+
+  local function latency()
+    local chain, pool = three_stages(), fz.pool(1)
+    local function fzlua()
+      local total, start = 0, nil
+      local following = count_to(CALLS)
+      for _ in chain:stream(function()
+        start = fz.now()
+        return following()
+      end, { inflight = 1 }) do total = total + fz.now() - start end
+      return total / CALLS
+    end
+    local function same(x) return x end
+    local function one_call()
+      return timed(function()
+        for i = 1, CALLS do pool:apply(same, i) end
+      end) / CALLS
+    end
+    return fzlua, one_call
+  end
+
+  -- `times(n)`: by how much the times of frame n are multiplied.
+  local function frames(times)
+    local function detect(n)
+      sleep(DETECT * times(n))
+      return n
+    end
+    local detector = fz.stage { name = "detector", workers = DETECTORS }
+    detector:register("boxes", { "n" }, detect)
+    local describe = fz.stage { name = "describe", workers = DESCRIBERS }
+    describe:register("size", { "boxes" }, function(n)
+      sleep(SIZE * times(n))
+      return n
+    end)
+    describe:register("class", { "boxes" }, function(n)
+      sleep(CLASSIFY * times(n))
+      return n
+    end)
+    local join = fz.stage { name = "join", workers = 1 }
+    join:register("sum", { "size", "class" }, function(size, class)
+      sleep(JOIN)
+      return size + class
+    end)
+    local chain = detector >> describe >> join
+    local pool = fz.pool(DETECTORS)
+
+    local function stream(n)
+      local sum = 0
+      for _, out in chain:stream(count_to(n), { jobs = JOBS, inflight = 64 }) do
+        sum = sum + out.sum
+      end
+      return sum
+    end
+    stream(40)
+    pool:map(detect, { 1, 1, 1, 1 })
+    local function fzlua()
+      local seconds, sum = timed(stream, FRAMES)
+      expect("sum", sum, FRAMES * (FRAMES + 1))
+      return seconds / FRAMES
+    end
+    local list = {}
+    for i = 1, FRAMES do list[i] = i end
+    local function slowest_stage()
+      return timed(function() pool:map(detect, list, { chunksize = 1 }) end) / FRAMES
+    end
+    return fzlua, slowest_stage
+  end
+
+  -- Frames differ by 10 x; the mean is 1.
+  local function varied(n)
+    return n * 7 % 10 < 5 and 2 / 11 or 20 / 11
+  end
+
+  return {
+    { name = "stream_items", unit = "us", samples = 11, against = "3 us", target = 1,
+      measure = items },
+    { name = "stream_latency", unit = "us", samples = 21, against = "pool:apply", target = 4,
+      measure = latency },
+    { name = "stream_frames", unit = "ms", samples = 5, against = "the slowest stage alone",
+      target = 1 / 0.95, measure = function() return frames(constant(1)) end },
+    { name = "stream_frames_varied", unit = "ms", samples = 5,
+      against = "the slowest stage alone", target = 1 / 0.9,
+      measure = function() return frames(varied) end },
+  }
+end
