@@ -157,12 +157,12 @@ function Stream:wait_alone()
   return not self._progress and self._runs:wait()
 end
 
--- No result will come: end, or raise the error of the whole stream.
+-- No result will come: end, or raise why the chain was closed.
 local function finish(self)
-  local whole = not self._closed and self._runs:whole() or self._cut
+  local cut = self._cut
   self._cut = nil
   self:close()
-  if whole then error(whole, 0) end
+  if cut then error(cut, 0) end
   return nil
 end
 
@@ -210,17 +210,24 @@ local function step(self)
   return return_result(self, self._runs:take())
 end
 
----End what runs.
-function Stream:close()
+-- End what runs.
+local function stop(self)
   if self._closed then return end
   self._closed = true
   self._runs:close()
   for _, entry in ipairs(self._entries) do StagePools.release(entry) end
   self._owner._streams[self] = nil
+end
+
+---End what runs, and close the source.
+function Stream:close()
+  if self._closed then return end
   local _ <close> = self._closing -- the iterator's closing value
+  stop(self)
 end
 
 Stream.__close = Stream.close
+Stream.__gc = stop
 
 ---The chain is closed: the loop raises an error.
 function Stream:cancel()

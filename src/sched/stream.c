@@ -257,12 +257,6 @@ fz_stream_is_stopped(const struct fz_stream *stream)
 	return stream->stopped;
 }
 
-const struct fz_failure *
-fz_stream_whole(const struct fz_stream *stream)
-{
-	return stream->flow.whole_failed ? &stream->flow.whole : NULL;
-}
-
 void
 fz_stream_cancel(
     struct fz_stream *stream, enum fz_err_kind kind, const char *text)

@@ -86,9 +86,6 @@ void fz_stream_release(struct fz_run *run);
 /* Whether an item has failed that stops the stream: read no more items. */
 bool fz_stream_is_stopped(const struct fz_stream *stream);
 
-/* Why the stream failed as a whole, as by its deadline; NULL: it did not. */
-const struct fz_failure *fz_stream_whole(const struct fz_stream *stream);
-
 /*
  * Kill what runs and wait until it has ended; no item can be added then. Not
  * from a callback of the loop. Later calls do nothing.

@@ -287,6 +287,8 @@ tests["an iterator that is dropped ends what it has under way"] = function()
   collectgarbage()
   collectgarbage()
   for _, out in chain:stream { 1 } do t.equal(out.x, 1) end
+  chain:close()
+  t.until_true(function() return t.children() == "" end)
 end
 
 tests["chain:close() in the loop: the loop raises, nothing is left"] = function()

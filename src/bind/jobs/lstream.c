@@ -438,19 +438,6 @@ stream_stopped(lua_State *L)
 	return 1;
 }
 
-/* stream:whole() -> nil | Error: why the stream failed as a whole */
-static int
-stream_whole(lua_State *L)
-{
-	const struct lstream *ls = check_stream(L);
-	const struct fz_failure *failure = fz_stream_whole(ls->stream);
-
-	if (failure == NULL)
-		return 0;
-	fz_lfailure_push(L, ls->engine, failure);
-	return 1;
-}
-
 /* stream:event() -> nil | kind, node, pid, seconds, place */
 static int
 stream_event(lua_State *L)
@@ -501,7 +488,6 @@ static const luaL_Reg methods[] = {
 	{ "wait", stream_wait },
 	{ "take", stream_take },
 	{ "stopped", stream_stopped },
-	{ "whole", stream_whole },
 	{ "event", stream_event },
 	{ "close", stream_close },
 	{ NULL, NULL },
