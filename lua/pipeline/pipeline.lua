@@ -130,6 +130,9 @@ end
 ---@param first any the source: a list, or an iterator as a loop takes it, with up to three more
 ---values. An item is a table of inputs by name, or the only input
 ---@param ... any options: those of invoke but keep, and inflight, ordered
+---@return fun(): integer|nil, table|nil, fz.Error|nil
+---@return nil, nil
+---@return fzlua.Stream to be closed at the end of the loop
 function Pipeline:stream(first, ...)
   local from, given = source.arguments("stream", 1, first, ...)
   given = check.options(given, check.STREAM, 2, "stream")
@@ -156,7 +159,11 @@ end
 
 ---End the workers; cancels work in progress.
 function Pipeline:close()
-  for stream in pairs(self._streams) do stream:cancel() end
+  local stream = next(self._streams)
+  while stream do
+    stream:cancel()
+    stream = next(self._streams)
+  end
   for _, invocation in ipairs { table.unpack(self._live) } do
     invocation.future:cancel()
   end

@@ -346,6 +346,39 @@ test_dispatch_the_last_pool_comes_first(void **state)
 	assert_ptr_equal(b->order[2], &s);
 }
 
+/* The first one is forked at once, the others after a moment of silence. */
+static void
+test_dispatch_sparing_gives_slow_jobs_more_workers(void **state)
+{
+	struct bench *b = *state;
+
+	bench_open(b, 4, 4);
+	b->d.sparing = true;
+	stream_init(&s, b, 0, JOB_COUNT, 300);
+	stream_add(&s, 8);
+	fz_loop_flush(b->w->engine.loop);
+	assert_int_equal(fz_pool_nworkers(b->pools[0]), 1);
+	step_until_ended(&s, 8);
+	assert_int_equal(s.ndone, 8);
+	assert_true(atomic_load(&b->w->shared->peak) > 1);
+}
+
+static void
+test_dispatch_sparing_pools_work_at_the_same_time(void **state)
+{
+	struct bench *b = *state;
+
+	bench_open(b, 1, 2);
+	b->d.sparing = true;
+	stream_init(&s, b, 0, JOB_COUNT, 300);
+	stream_init(&t, b, 1, JOB_COUNT, 300);
+	stream_add(&s, 2);
+	stream_add(&t, 2);
+	step_until_ended(&s, 2);
+	step_until_ended(&t, 2);
+	assert_int_equal(atomic_load(&b->w->shared->peak), 2);
+}
+
 static void
 test_dispatch_a_worker_that_was_not_measured_gets_four_jobs(void **state)
 {
@@ -568,6 +601,8 @@ main(void)
 		T(test_dispatch_sends_what_arrives_within_the_credit),
 		T(test_dispatch_sources_of_a_pool_take_turns),
 		T(test_dispatch_the_last_pool_comes_first),
+		T(test_dispatch_sparing_gives_slow_jobs_more_workers),
+		T(test_dispatch_sparing_pools_work_at_the_same_time),
 		T(test_dispatch_a_worker_that_was_not_measured_gets_four_jobs),
 		T(test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones),
 		T(test_dispatch_an_idle_worker_gets_what_another_has_not_begun),
