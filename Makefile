@@ -175,7 +175,8 @@ test-lua: $(BIN) $(RUNNING)
 test-lua-stream: export FZLUA_LINK := stream
 test-lua-stream:
 	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(filter-out %/test_memory.lua,$(wildcard \
-	    tests/pool/test_*.lua tests/killed/test_pool*.lua tests/pipeline/test_chain.lua))'
+	    tests/pool/test_*.lua tests/killed/test_pool*.lua tests/pipeline/test_chain.lua \
+	    tests/pipeline/test_stream*.lua))'
 
 # Without direct access to Lua's tables: see src/value/rawarray.h.
 test-lua-noraw: export FZLUA_RAWARRAY := 0
