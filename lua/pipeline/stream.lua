@@ -20,8 +20,9 @@ Stream.__name = "fzlua.Stream"
 Stream.__fzpack = false -- cannot be sent
 
 -- A source whose call takes more seconds than SLOW is slow: its items are sent, and results are
--- polled, before the next call. The poll takes this part of the call's time.
-local SLOW <const>, POLL_SHARE <const> = 50e-6, 1 / 16
+-- polled, before the next call. The poll takes this part of the time of the call. Items of other
+-- sources wait for HOLD seconds at most.
+local SLOW <const>, POLL_SHARE <const>, HOLD <const> = 50e-6, 1 / 16, 1e-3
 
 -- The values of an iterator with a state are the inputs of the chain in the order in which its
 -- functions read them; a single value is an item like any other.
@@ -83,8 +84,9 @@ end
 -- Read the source while the window has room and no result is ready.
 local function fill(self)
   local runs, limit, now, following = self._runs, self._inflight, core.now, self._next
-  local add, before = runs.add, now()
   if self._count - self._returned > limit - limit // 4 and limit >= 64 then return end
+  local add, before = runs.add, now()
+  local polled = before
   while not self._ended and self._count - self._returned < limit do
     local item = following()
     if self._closed then return end -- by the source itself
@@ -104,10 +106,11 @@ local function fill(self)
       keep_passing(self, place, item)
     end
     local after = now()
-    if need or after - before > SLOW then
+    if need or after - before > SLOW or after - polled > HOLD then
       wait.until_done(self, (after - before) * POLL_SHARE)
       if self._closed or runs:ready() or runs:stopped() then return end
       after = now()
+      polled = after
     end
     before = after
   end
@@ -203,11 +206,15 @@ end
 local function step(self)
   if not self._closed then
     self:pump()
-    fill(self)
+    if not self._runs:stopped() then fill(self) end
     if not self:done() then wait.until_done(self) end
   end
   if self._closed then return finish(self) end
   return return_result(self, self._runs:take())
+end
+
+local function release(entries)
+  for _, entry in ipairs(entries) do StagePools.release(entry) end
 end
 
 -- End what runs.
@@ -215,7 +222,7 @@ local function stop(self)
   if self._closed then return end
   self._closed = true
   self._runs:close()
-  for _, entry in ipairs(self._entries) do StagePools.release(entry) end
+  release(self._entries)
   self._owner._streams[self] = nil
 end
 
@@ -236,20 +243,29 @@ function Stream:cancel()
   self:close()
 end
 
----@param owner fzlua.Pipeline
----@param plan fzlua.Plan
----@param entries table[] of StagePools, one for each of the plan's pools
----@param from fzlua.Source
----@param given table the stream's own options
----@param merged table the options of the whole stream, with inflight
----@return function, nil, nil, fzlua.Stream as a for loop takes them
-function Stream.new(owner, plan, entries, from, given, merged)
+local function make_runs(plan, entries, given, merged)
   local pools = {}
   for i, entry in ipairs(entries) do pools[i] = entry.pool end
   merged.inputs, merged.outputs = plan.needs, plan.final
   merged.ordered = merged.ordered ~= false
   local runs = core.stream(plan.graph, pools, merged)
   plan:set_limits(runs, given)
+  return runs
+end
+
+---@param owner fzlua.Pipeline
+---@param plan fzlua.Plan
+---@param entries table[] of StagePools, one for each of the plan's pools; released at the end
+---@param from fzlua.Source
+---@param given table the stream's own options
+---@param merged table the options of the whole stream, with inflight
+---@return function, nil, nil, fzlua.Stream as a for loop takes them
+function Stream.new(owner, plan, entries, from, given, merged)
+  local ok, runs = pcall(make_runs, plan, entries, given, merged)
+  if not ok then
+    release(entries)
+    error(runs, 0)
+  end
   local self = setmetatable({
     _owner = owner, _plan = plan, _entries = entries, _runs = runs, _next = from.next,
     _packed = from.packed, _closing = from.closing, _total = from.n,
