@@ -77,12 +77,12 @@ return function(timed, expect)
   end
 
   -- `times(n)`: by how much the times of frame n are multiplied.
-  local function frames(times)
+  local function frames_chain(times)
+    local detector = fz.stage { name = "detector", workers = DETECTORS }
     local function detect(n)
       sleep(DETECT * times(n))
       return n
     end
-    local detector = fz.stage { name = "detector", workers = DETECTORS }
     detector:register("boxes", { "n" }, detect)
     local describe = fz.stage { name = "describe", workers = DESCRIBERS }
     describe:register("size", { "boxes" }, function(n)
@@ -99,28 +99,46 @@ return function(timed, expect)
       return size + class
     end)
     local chain = detector >> describe >> join
-    local pool = fz.pool(DETECTORS)
+    for _ in chain:stream(count_to(40), { jobs = JOBS, inflight = 64 }) do end
+    return chain, detect
+  end
 
-    local function stream(n)
+  -- One sample of the detector alone, per frame.
+  local function slowest_stage(detect)
+    local pool, list = fz.pool(DETECTORS), {}
+    for i = 1, FRAMES do list[i] = i end
+    pool:map(detect, { 1, 1, 1, 1 })
+    return function()
+      return timed(function() pool:map(detect, list, { chunksize = 1 }) end) / FRAMES
+    end
+  end
+
+  local function frames(times)
+    local chain, detect = frames_chain(times)
+    local function stream()
       local sum = 0
-      for _, out in chain:stream(count_to(n), { jobs = JOBS, inflight = 64 }) do
+      for _, out in chain:stream(count_to(FRAMES), { jobs = JOBS, inflight = 64 }) do
         sum = sum + out.sum
       end
       return sum
     end
-    stream(40)
-    pool:map(detect, { 1, 1, 1, 1 })
     local function fzlua()
-      local seconds, sum = timed(stream, FRAMES)
+      local seconds, sum = timed(stream)
       expect("sum", sum, FRAMES * (FRAMES + 1))
       return seconds / FRAMES
     end
-    local list = {}
-    for i = 1, FRAMES do list[i] = i end
-    local function slowest_stage()
-      return timed(function() pool:map(detect, list, { chunksize = 1 }) end) / FRAMES
+    return fzlua, slowest_stage(detect)
+  end
+
+  -- The controller of the seed: one frame after the other.
+  local function frames_invoked()
+    local chain, detect = frames_chain(constant(1))
+    local function fzlua()
+      return timed(function()
+        for n = 1, FRAMES // 10 do chain({ n = n }, { jobs = JOBS }) end
+      end) / (FRAMES // 10)
     end
-    return fzlua, slowest_stage
+    return fzlua, slowest_stage(detect)
   end
 
   -- Frames differ by 10 x; the mean is 1.
@@ -130,11 +148,13 @@ return function(timed, expect)
 
   return {
     { name = "stream_items", unit = "us", samples = 11, against = "3 us", target = 1,
-      measure = items },
+      peers = true, measure = items },
     { name = "stream_latency", unit = "us", samples = 21, against = "pool:apply", target = 4,
       measure = latency },
     { name = "stream_frames", unit = "ms", samples = 5, against = "the slowest stage alone",
-      target = 1 / 0.95, measure = function() return frames(constant(1)) end },
+      target = 1 / 0.95, peers = true, measure = function() return frames(constant(1)) end },
+    { name = "stream_frames_invoke", unit = "ms", samples = 3,
+      against = "the slowest stage alone", measure = frames_invoked },
     { name = "stream_frames_varied", unit = "ms", samples = 5,
       against = "the slowest stage alone", target = 1 / 0.9,
       measure = function() return frames(varied) end },

@@ -128,6 +128,37 @@ def memory(pool):
     report("pool_memory", private_kib(multiprocessing.active_children()[0].pid), "KiB")
 
 
+def detect(n):
+    time.sleep(0.020)
+    return n
+
+
+def describe(n):
+    time.sleep(0.010)  # the longer one of size and class
+    return n
+
+
+def join(n):
+    time.sleep(0.001)
+    return n
+
+
+def chained(row, unit, per_second, n, stages):
+    """Each stage is the imap of a pool over the imap of the pool before."""
+    pools = [multiprocessing.Pool(workers) for workers, _ in stages]
+
+    def run():
+        results = range(n)
+        for pool, (_, function) in zip(pools, stages):
+            results = pool.imap(function, results)
+        expect("sum", sum(results), n * (n - 1) // 2)
+
+    run()
+    measure(row, unit, per_second / n, 3, run)
+    for pool in pools:
+        pool.terminate()
+
+
 def run_beside(count, target, *args):
     processes = [multiprocessing.Process(target=target, args=args) for _ in range(count)]
     for process in processes:
@@ -290,6 +321,9 @@ ROWS = {
     "map_starmap": lambda: with_pool(starmap),
     "pool_factor_once": lambda: with_pool(factor),
     "pool_memory": lambda: with_pool(memory),
+    "stream_items": lambda: chained("stream_items", "us", 1e6, 5000, [(1, echo)] * 3),
+    "stream_frames": lambda: chained(
+        "stream_frames", "ms", 1e3, 200, [(4, detect), (4, describe), (1, join)]),
     "queue": queue,
     "queue_roundtrip": queue_roundtrip,
     "lock": lambda: per_call("lock", repeat("l.acquire(); l.release()", l=multiprocessing.Lock())),
