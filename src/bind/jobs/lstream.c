@@ -7,9 +7,10 @@
 #include "base/clock.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
+#include "bind/jobs/lflow.h"
+#include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/llocal.h"
-#include "bind/jobs/lflow.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
@@ -129,6 +130,29 @@ set_values(lua_State *L, struct lstream *ls)
 		fz_stream_keep(ls->stream, ls->values[ls->ninputs + i]);
 }
 
+/* Push a closed one with room for `nvalues` values. The graph is at 1. */
+static struct lstream *
+push_stream(lua_State *L, const struct fz_run_opts *opts, size_t nvalues)
+{
+	struct lstream *ls = lua_newuserdatauv(
+	    L, sizeof(*ls) + nvalues * sizeof(ls->values[0]), STREAM_NUSER);
+
+	*ls = (struct lstream){ .tag = &lstream_tag,
+		.engine = opts->engine,
+		.graph = fz_lgraph_check(L, 1),
+		.limits = opts->limits };
+	ls->ll.next = opts->jobs == 0 ? stream_next : NULL;
+	fz_arena_buf_init(&ls->buf,
+	    opts->jobs != 0 ? fz_engine_arena(ls->engine) : NULL,
+	    FZ_ENGINE_BULK);
+	luaL_setmetatable(L, STREAM_TYPE);
+	lua_pushvalue(L, 1);
+	lua_setiuservalue(L, -2, STREAM_GRAPH);
+	lua_pushvalue(L, 2);
+	lua_setiuservalue(L, -2, STREAM_POOLS);
+	return ls;
+}
+
 /*
  * stream(graph, { pools }, options) -> stream. Options are those of run(), and
  * ordered, inputs and outputs: lists of { name=, value= }.
@@ -137,35 +161,19 @@ static int
 stream_new(lua_State *L)
 {
 	struct fz_stream_opts opts;
-	struct fz_graph *graph = fz_lflow_check(L, &opts.run);
 	struct fz_err err = { 0 };
 	struct lstream *ls;
-	size_t n;
 
+	fz_lflow_check(L, &opts.run);
 	opts.unordered = !fz_llimits_flag(L, 3, "ordered");
 	lua_getfield(L, 3, "inputs");
 	luaL_checktype(L, 5, LUA_TTABLE);
 	lua_getfield(L, 3, "outputs");
 	luaL_checktype(L, 6, LUA_TTABLE);
-	n = lua_rawlen(L, 5) + lua_rawlen(L, 6);
-	ls = lua_newuserdatauv(
-	    L, sizeof(*ls) + n * sizeof(ls->values[0]), STREAM_NUSER);
-	*ls = (struct lstream){ .tag = &lstream_tag,
-		.engine = opts.run.engine,
-		.graph = graph,
-		.limits = opts.run.limits };
-	fz_arena_buf_init(&ls->buf,
-	    opts.run.jobs != 0 ? fz_engine_arena(ls->engine) : NULL,
-	    FZ_ENGINE_BULK);
-	luaL_setmetatable(L, STREAM_TYPE);
-	lua_pushvalue(L, 1);
-	lua_setiuservalue(L, -2, STREAM_GRAPH);
-	lua_pushvalue(L, 2);
-	lua_setiuservalue(L, -2, STREAM_POOLS);
+	ls = push_stream(L, &opts.run, lua_rawlen(L, 5) + lua_rawlen(L, 6));
 	ls->stream = fz_stream_new(&opts, &err);
 	if (ls->stream == NULL)
 		return fz_lerror_raise(L, &err);
-	ls->ll.next = opts.run.jobs == 0 ? stream_next : NULL;
 	set_values(L, ls);
 	return 1;
 }
