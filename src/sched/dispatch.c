@@ -22,7 +22,7 @@
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
 
 enum {
-	DISPATCH_AHEAD_JOBS = 64, /* at one worker */
+	DISPATCH_AHEAD_JOBS = 512, /* at one worker */
 	DISPATCH_AHEAD_BYTES = 48
 			       << 10, /* of their frames: a pipe holds 64 KiB */
 	DISPATCH_UNMEASURED_JOBS = 4, /* while the time of a job is unknown */
