@@ -66,7 +66,8 @@ end_step(struct fz_step *step, enum fz_step_state state)
 	for (uint32_t i = 0; i < fz_step_plan(step)->ninputs; i++)
 		drop_use(run, inputs[i]);
 	run->unfinished--;
-	fz_loop_defer(run->flow->opts.engine->loop, &run->settle);
+	if (run->unfinished == 0 || run->stopping)
+		fz_loop_defer(run->flow->opts.engine->loop, &run->settle);
 }
 
 void
