@@ -1,5 +1,5 @@
 /*
- * run.h - one invoke of a graph: ready nodes, retries, policy, values.
+ * run.h - one pass through a graph: ready nodes, retries, policy, values.
  *
  * Values stay encoded and go from worker to worker as they are. With no jobs
  * at once (local) the caller runs the nodes itself, one after the other.

@@ -18,8 +18,7 @@ struct fz_stream {
 	struct fz_flow flow;
 	bool unordered;
 	enum fz_policy policy;
-	bool
-	    stopped; /* an item has failed, and the policy is not to continue */
+	bool stopped; /* after a failure that ends it */
 	bool cancelled;
 	uint64_t nadded;
 	uint64_t nbusy; /* items that are added and not done */

@@ -30,8 +30,7 @@ struct fz_stream_opts {
 	 * item the next result.
 	 */
 	struct fz_run_opts run;
-	bool unordered; /* take items as they are done, not as they were added
-			 */
+	bool unordered; /* take items in the order in which they are done */
 };
 
 /*
