@@ -278,7 +278,8 @@ stream_add(lua_State *L)
 		return fz_lerror_raise(L, &err);
 	if (set_inputs(L, &a) == LUA_OK) {
 		fz_stream_start(a.run);
-		if (ls->ll.next != NULL && ls->ll.local.prev == NULL)
+		if (ls->ll.next != NULL &&
+		    !fz_list_is_linked(&ls->ll.local.link))
 			fz_llocal_start(L, &ls->ll, 1, stream_next);
 		lua_pushinteger(L, (lua_Integer)fz_stream_place(a.run));
 		return 1;
