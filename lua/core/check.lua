@@ -207,8 +207,8 @@ check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
 
 local CALL = set_of(check.LIMITS, { "seed" })
 local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress" })
-check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_tasks", "on_error", "seed",
-  "progress", "inflight" })
+check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_tasks", "on_error",
+  "seed", "progress", "inflight" })
 check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
