@@ -46,11 +46,13 @@ fz_cells_new(lua_State *L)
 	lua_setmetatable(L, -2);
 }
 
-static int
+/* Raises; the result is for the callers' return statements. */
+static void *
 no_memory(lua_State *L)
 {
-	return fz_lerror_fail(
+	fz_lerror_fail(
 	    L, FZ_ERR_MEMORY, "no memory for the upvalues of a pool");
+	return NULL;
 }
 
 void *
@@ -61,7 +63,7 @@ fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size)
 					  : NULL;
 
 	if (items == NULL)
-		no_memory(L);
+		return no_memory(L);
 	list->items = items;
 	return (char *)items + size * list->n++;
 }
@@ -76,7 +78,7 @@ at_number(lua_State *L, struct fz_cells *c, uint32_t number)
 		: NULL;
 
 	if (list == NULL)
-		no_memory(L);
+		return no_memory(L);
 	c->list = list;
 	for (; c->n <= number; c->n++)
 		memset(&c->list[c->n], 0, sizeof(*c->list));
