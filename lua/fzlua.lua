@@ -14,6 +14,8 @@ require "fzlua.error"
 ---@field pool fun(workers?: integer|table): fzlua.Pool
 ---@field map fun(f: function, list: table, options?: table): table
 ---@field starmap fun(f: function, list: table[], options?: table): table
+---@field fold fun(f: function, items: table|function, init: any, merge: function, options?: table): any
+---@field chunks fun(path: string, options?: table): function, nil, nil, file*
 ---@field process fun(f: function, ...): fzlua.Process
 ---@field active_children fun(): fzlua.Process[]
 ---@field current_process fun(): fzlua.CurrentProcess
@@ -66,6 +68,8 @@ local LAZY = {
   pool = { "fzlua.pool", "new" },
   map = { "fzlua.map", "map" },
   starmap = { "fzlua.map", "starmap" },
+  fold = { "fzlua.fold", "fold" },
+  chunks = { "fzlua.chunks", "chunks" },
   process = { "fzlua.process", "new" },
   active_children = { "fzlua.process", "active_children" },
   current_process = { "fzlua.process", "current" },

@@ -59,7 +59,7 @@ local LUA_LAYERS = {
   {"error", "defaults", "made", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "callback", "future", "async_result",
     "collector", "task", "group", "descriptor", "mapping", "source"},
-  {"map", "imap", "pool", "process", "session", "exec", "shared"},
+  {"map", "imap", "folding", "pool", "fold", "chunks", "process", "session", "exec", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"draw"},
   {"registry", "stage_pools", "plan", "invocation", "stream", "pipeline"},

@@ -150,6 +150,7 @@ local OPTIONS = {
   init = of_type "function",
   exit = of_type "function",
   idle = duration,
+  size = memory,
   pass_input = of_type "boolean",
   physical = of_type "boolean",
   workers = whole(1, check.WORKERS_MAX),
@@ -213,6 +214,9 @@ check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
 check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight" })
+check.FOLD = set_of { "retries", "backoff", "memory" }
+check.FORK_FOLD = with(check.FOLD, "jobs")
+check.CHUNKS = set_of { "size" }
 check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init")
 
 ---Check one option as check.options() does.

@@ -11,6 +11,7 @@ local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
+local folding = require "fzlua.folding"
 local made = require "fzlua.made"
 local source = require "fzlua.source"
 local wait = require "fzlua.wait"
@@ -297,6 +298,33 @@ end
 ---@param ... any as pool:imap
 function Pool:imap_unordered(f, ...)
   return imap(self, "pool:imap_unordered", f, false, ...)
+end
+
+---@private
+function Pool:_fold(what, f, items, init, merge, options, inherits)
+  check.type(merge, "function", 4, what)
+  local from = source.arguments(what, 2, items)
+  local list = inherits and type(items) == "table" and from.n and items or nil
+  local fold = folding.new(from, list)
+  local worker = folding.worker(f, init, list)
+  options.on_error, options.inflight = "continue", 2 * math.max(self._size, 1)
+  return fold:merge(merge, init,
+    imap(self, what, worker, true, function() return fold:next() end, options))
+end
+
+---Fold the items: `acc = f(acc, item)` in workers, from a copy of `init`, then `merge(a, b)` over
+---the results of consecutive items, in their order.
+---@param f fun(acc: any, item: any): any
+---@param items table|function a list, or an iterator that returns one item a call
+---@param init any
+---@param merge fun(a: any, b: any): any called in this process
+---@param options? table retries, backoff, memory
+---@return any
+function Pool:fold(f, items, init, merge, options)
+  open(self, "pool:fold")
+  check.type(f, "function", 1, "pool:fold")
+  options = check.options(options, check.FOLD, 5, "pool:fold")
+  return self:_fold("pool:fold", f, items, init, merge, options)
 end
 
 ---Refuse new work; submitted work goes on.

@@ -1,0 +1,37 @@
+--- chunks.lua - a file in pieces that end at line ends, as items for imap, fold and streams.
+
+local Error = require "fzlua.error"
+local check = require "fzlua.check"
+
+local chunks = {}
+
+local SIZE <const> = 1 << 20
+
+---Read a file in pieces of about `size` bytes that end where a line ends: an iterator. A line that
+---is longer than `size` is a piece of its own. The file is closed at its end, when the loop is left
+---and when the iterator is collected.
+---
+---`for piece in fz.chunks(path) do`
+---@param path string
+---@param options? {size: integer|string} bytes, or a text such as "1M" (the default)
+---@return fun(): string|nil iterator
+---@return nil, nil
+---@return file* closing the loop closes it
+function chunks.chunks(path, options)
+  check.type(path, "string", 1, "fz.chunks")
+  options = check.options(options, check.CHUNKS, 2, "fz.chunks")
+  local size = options.size or SIZE
+  local file, why = io.open(path, "rb")
+  if not file then Error.raise("error", "fz.chunks: cannot open %s", why) end
+  local function following()
+    if io.type(file) ~= "file" then return nil end
+    local piece, failed = file:read(size)
+    if piece and piece:byte(-1) ~= 10 then piece = piece .. (file:read "L" or "") end
+    if failed then Error.raise("error", "fz.chunks: cannot read %s: %s", path, failed) end
+    if not piece then file:close() end
+    return piece
+  end
+  return following, nil, nil, file
+end
+
+return chunks
