@@ -16,8 +16,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- string may include each other.
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
-  {dir = "os/", "process", "slab", "alloc", "fd", "cwd", "cgroup", "cpus", "memory", "jobserver",
-    "lines", "spin", "loop", "proctree", "streams", "children", "death",
+  {dir = "os/", "process", "slab", "alloc", "fd", "term", "footer", "cwd", "cgroup", "cpus",
+    "memory", "jobserver", "lines", "spin", "loop", "proctree", "streams", "children", "death",
     "proc proc_child proc_state"},
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_window", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
@@ -37,7 +37,7 @@ local C_LAYERS = {
     "lcodec", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_batch",
     "port_io", "process_main", "worker_main"},
-  {dir = "bind/", lua = true, "lsink lloop ltask", "open", "ldescriptor"},
+  {dir = "bind/", lua = true, "lsink lloop ltask", "open", "ldescriptor", "lterm"},
   {dir = "bind/shared/", lua = true, "lhandle lshared", "lguard", "lsuspended", "lwait", "llock",
     "lhold", "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
@@ -46,7 +46,7 @@ local C_LAYERS = {
     "lbatch_results", "lwindow", "lcall", "lgraph", "lflow", "lprocess", "lprogram", "lrun",
     "lstream"},
   {dir = "api/", lua = true, "fzlua", "modules", "open"},
-  {dir = "cli/", lua = true, "output", "make", "interrupt", "state", "suspend", "main"},
+  {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "suspend", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
@@ -56,9 +56,10 @@ local HEADERS = {lcodec = "codec", open = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
-  {"error", "defaults", "made", "check", "log", "json"},
-  {"timers", "scheduler", "deadlock", "waiters", "wait", "callback", "future", "async_result",
-    "collector", "task", "group", "descriptor", "mapping", "source"},
+  {"error", "defaults", "made", "identity", "check", "log", "json"},
+  {"timers", "scheduler", "deadlock", "waiters", "wait", "callback", "bar", "progress", "future",
+    "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
+    "progress_loop", "source"},
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "session", "exec", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"draw"},
