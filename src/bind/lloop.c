@@ -532,6 +532,7 @@ loop_gc(lua_State *L)
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
 	fz_loop_unhook(&ll->hook);
+	fz_lsink_fini(&ll->sink);
 	fz_engine_fini(&ll->engine);
 	return 0;
 }
@@ -550,6 +551,7 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->pending = NULL;
 	ll->running = NULL;
+	fz_footer_in_child(&ll->sink.footer);
 	ll->tasks = (struct fz_ltasks){ .own = ll->tasks.own };
 	ll->tasks.own->task = 0;
 	while ((local = fz_list_first(&ll->locals)) != NULL)
@@ -606,8 +608,7 @@ fz_lloop_open(lua_State *L)
 	if (luaL_newmetatable(L, LOOP_TYPE))
 		luaL_setfuncs(L, metamethods, 0);
 	lua_setmetatable(L, -2);
-	fz_lsink_set_output(&ll->sink, NULL, NULL);
-	fz_lsink_set_log(&ll->sink, NULL, NULL);
+	fz_lsink_init(&ll->sink);
 	if (fz_engine_init(&ll->engine, fz_lsink_output, &ll->sink, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	ll->tasks.own = &ll->engine.membership;

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "bind/lloop.h"
+#include "os/term.h"
 #include "value/lerror.h"
 
 static int
@@ -16,7 +17,8 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 	FILE *f = fd == STDOUT_FILENO ? stdout : stderr;
 	int code;
 
-	(void)ctx;
+	if (fz_lsink_covers(ctx, fd))
+		return fz_lsink_print(ctx, bytes, len);
 	errno = 0;
 	if (fwrite(bytes, 1, len, f) == len && fflush(f) == 0)
 		return 0;
@@ -30,9 +32,28 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 static void
 print_log(void *ctx, const char *line, size_t len)
 {
-	(void)ctx;
-	fwrite(line, 1, len, stderr); /* a failure cannot be reported */
+	/* A failure cannot be reported. */
+	if (fz_lsink_covers(ctx, STDERR_FILENO)) {
+		fz_lsink_print(ctx, line, len);
+		return;
+	}
+	fwrite(line, 1, len, stderr);
 	fflush(stderr);
+}
+
+void
+fz_lsink_init(struct fz_lsink *sink)
+{
+	fz_lsink_set_output(sink, NULL, NULL);
+	fz_lsink_set_log(sink, NULL, NULL);
+	fz_footer_init(&sink->footer, STDERR_FILENO);
+}
+
+void
+fz_lsink_fini(struct fz_lsink *sink)
+{
+	fz_lsink_set_footer(sink, "", 0, 0, 0);
+	fz_footer_fini(&sink->footer);
 }
 
 void
@@ -40,7 +61,7 @@ fz_lsink_set_output(struct fz_lsink *sink,
     int (*output)(void *ctx, int fd, const char *bytes, size_t len), void *ctx)
 {
 	sink->output = output != NULL ? output : print;
-	sink->output_ctx = ctx;
+	sink->output_ctx = output != NULL ? ctx : sink;
 }
 
 void
@@ -48,7 +69,41 @@ fz_lsink_set_log(struct fz_lsink *sink,
     void (*log)(void *ctx, const char *line, size_t len), void *ctx)
 {
 	sink->log = log != NULL ? log : print_log;
-	sink->log_ctx = ctx;
+	sink->log_ctx = log != NULL ? ctx : sink;
+}
+
+void
+fz_lsink_set_footer(struct fz_lsink *sink, const char *text, size_t len,
+    unsigned n, unsigned widest)
+{
+	if (sink->footer.nlines == 0 && n == 0)
+		return;
+	if (sink->footer.nlines == 0) {
+		sink->over_stdout =
+		    fz_term_is_same(STDOUT_FILENO, STDERR_FILENO);
+		fflush(stdout);
+	}
+	fz_footer_set(&sink->footer, text, len, n, widest);
+}
+
+bool
+fz_lsink_covers(const struct fz_lsink *sink, int fd)
+{
+	return sink->footer.nlines > 0 &&
+	       (fd == STDERR_FILENO || sink->over_stdout);
+}
+
+int
+fz_lsink_print(struct fz_lsink *sink, const char *bytes, size_t len)
+{
+	fflush(stdout);
+	return fz_footer_print(&sink->footer, bytes, len);
+}
+
+bool
+fz_lsink_is_default(const struct fz_lsink *sink)
+{
+	return sink->output == print && sink->log == print_log;
 }
 
 void

@@ -7,10 +7,12 @@
 #ifndef FZ_LSINK_H
 #define FZ_LSINK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <lua.h>
 
+#include "os/footer.h"
 #include "worker/engine.h"
 
 struct fz_lsink {
@@ -24,13 +26,37 @@ struct fz_lsink {
 	void (*log)(void *ctx, const char *line, size_t len);
 	void *log_ctx;
 	int failed; /* errno of the first failed output; 0: none */
+	/* Progress lines below the output, if standard error is a terminal. */
+	struct fz_footer footer;
+	bool over_stdout; /* standard output is the same terminal */
 };
+
+/* The default functions, and no footer. End with fz_lsink_fini(). */
+void fz_lsink_init(struct fz_lsink *sink);
+void fz_lsink_fini(struct fz_lsink *sink);
 
 /* Set a function; NULL: the default. */
 void fz_lsink_set_output(struct fz_lsink *sink,
     int (*output)(void *ctx, int fd, const char *bytes, size_t len), void *ctx);
 void fz_lsink_set_log(struct fz_lsink *sink,
     void (*log)(void *ctx, const char *line, size_t len), void *ctx);
+
+/*
+ * Show the `n` lines of `text` below all output, none of them wider than
+ * `widest` columns. A failure cannot be reported.
+ */
+void fz_lsink_set_footer(struct fz_lsink *sink, const char *text, size_t len,
+    unsigned n, unsigned widest);
+
+/* Whether output to `fd` must go through fz_lsink_print(). */
+bool fz_lsink_covers(const struct fz_lsink *sink, int fd);
+
+/* Write output above the footer. 0, or the errno of a failure. */
+int fz_lsink_print(struct fz_lsink *sink, const char *bytes, size_t len);
+
+/* Whether the functions are the default ones, which write to this process's
+ * standard streams. */
+bool fz_lsink_is_default(const struct fz_lsink *sink);
 
 /* The fz_engine_output of an engine; `ctx` is the sink. */
 void fz_lsink_output(

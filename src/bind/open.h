@@ -11,6 +11,7 @@
 
 /* bind/ */
 int fz_ldescriptor_open(lua_State *L); /* descriptors of the script */
+int fz_lterm_open(lua_State *L);       /* progress lines on a terminal */
 
 /* bind/jobs/ */
 int fz_lbatch_open(lua_State *L);   /* batches of calls of a pool */
