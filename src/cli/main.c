@@ -18,6 +18,7 @@
 #include "cli/interrupt.h"
 #include "cli/make.h"
 #include "cli/output.h"
+#include "cli/print.h"
 #include "cli/state.h"
 #include "cli/suspend.h"
 #include "os/cwd.h"
@@ -91,6 +92,7 @@ run(lua_State *L)
 	fz_ltask_follow_coroutines(L);
 	fz_proc_adopt(); /* no other code of this process forks */
 	fz_make_join(L);
+	fz_print_wrap(L);
 	fz_interrupt_catch(L);
 	fz_suspend_catch();
 	lua_getglobal(L, "require");
@@ -171,6 +173,7 @@ main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	atexit(fz_output_close);
+	atexit(fz_print_end);
 	atexit(fz_interrupt_uncatch); /* before the last output */
 	atexit(fz_make_leave); /* first, because output may end the process */
 	lua_pushcfunction(L, run);

@@ -5,6 +5,7 @@
 
 #include <lauxlib.h>
 
+#include "cli/print.h"
 #include "os/alloc.h"
 
 /* Print an error outside of any protected call, which ends the process. */
@@ -58,6 +59,7 @@ warn_on(void *ud, const char *message, int more)
 {
 	if (handle_control(ud, message, more))
 		return;
+	fz_print_clear();
 	fputs("Lua warning: ", stderr);
 	warn_more(ud, message, more);
 }

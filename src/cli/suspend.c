@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cli/print.h"
 #include "os/proctree.h"
 
 /*
@@ -34,6 +35,7 @@ on_suspend(int sig)
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	sigaction(sig, &before, NULL);
 	fz_clock_skip(fz_clock_ns() - began_ns);
+	fz_print_lost();
 	fz_proctree_signal_workers(SIGCONT);
 	errno = keep;
 }

@@ -1,0 +1,25 @@
+/*
+ * print.h - what the script prints goes above the progress lines.
+ *
+ * print, io.write and file:write behave as those of the Lua library, and are
+ * these while no progress is shown on the terminal that they write to. Another
+ * program that os.execute runs finds the lines removed.
+ */
+#ifndef FZ_PRINT_H
+#define FZ_PRINT_H
+
+#include <lua.h>
+
+/* Wrap the functions of the Lua library. [-0, +0, e] */
+void fz_print_wrap(lua_State *L);
+
+/* Remove the lines until the next drawing. */
+void fz_print_clear(void);
+
+/* Remove the lines at the end of the process, before its last output. */
+void fz_print_end(void);
+
+/* For signal handlers: another program has used the terminal. */
+void fz_print_lost(void);
+
+#endif
