@@ -35,6 +35,7 @@ require "fzlua.error"
 ---@field as_completed fun(list: fzlua.Future[]): fun(): fzlua.Future|nil
 ---@field wait_fd fun(fd: integer, mode: "r"|"w", timeout?: number): boolean|nil, "timeout"|nil
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
+---@field log fzlua.Log
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 ---@field lock fun(): fzlua.Lock held by one process at a time
 ---@field rlock fun(): fzlua.Lock that its holder may acquire again
@@ -86,6 +87,7 @@ local LAZY = {
   sleep = { "fzlua.task", "sleep" },
   as_completed = { "fzlua.task", "as_completed" },
   wait_fd = { "fzlua.descriptor", "wait" },
+  log = { "fzlua.log" },
 }
 
 -- A message may bring objects of these classes before this process has loaded fzlua.json and

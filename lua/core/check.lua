@@ -164,6 +164,7 @@ local OPTIONS = {
   keep = one_of("final", "all"),
   seed = whole(),
   progress = of_type "function",
+  level = one_of("debug", "info", "warn", "error", "off"),
   callback = of_type "function",
   error_callback = of_type "function",
   max_tasks = whole(1, RETRIES_MAX),

@@ -1,9 +1,25 @@
---- log.lua - a line in the log, which is standard error or a host's function, for a problem that
---- no call can report.
+--- log.lua - fz.log: entries of the log, which is standard error or a host's function.
+--
+-- An entry is written at once, so that those of other processes cannot divide it:
+--
+--   HH:MM:SS.mmm LEVEL name[pid]: text
+--
+-- A text of several lines continues on indented ones. fzlua itself logs problems that no call can
+-- report.
 
+local Error = require "fzlua.error"
+local check = require "fzlua.check"
 local core = require "fzlua.core"
+local identity = require "fzlua.identity"
 
+---@class fzlua.Log
+---@field level "debug"|"info"|"warn"|"error"|"off" entries below it are dropped; "info" by default
 local log = {}
+
+local RANKS = { debug = 1, info = 2, warn = 3, error = 4, off = 5 }
+local DEFAULT = "info"
+
+local level, rank -- nil until the first use, which reads FZLUA_LOG
 
 local function stamp()
   local seconds = core.wall()
@@ -11,20 +27,89 @@ local function stamp()
   return ("%s.%03d"):format(os.date("%H:%M:%S", whole), math.floor((seconds - whole) * 1000))
 end
 
-local function write(level, fmt, ...)
-  core.log(("%s %s fzlua[%d]: %s\n"):format(stamp(), level, core.pid(), fmt:format(...)))
+-- pcall that lets Ctrl-C through.
+local function try(f, ...)
+  local ok, result = pcall(f, ...)
+  if not ok and Error.is(result, "interrupted") then error(result, 0) end
+  return ok, result
 end
 
----Log an error; the text may have several lines.
----@param fmt string
-function log.error(fmt, ...)
-  write("ERROR", fmt, ...)
+local function text_of(value)
+  local ok, text = try(tostring, value)
+  return ok and text or ("(a %s whose __tostring raises)"):format(type(value))
 end
+
+-- A format that does not fit its values: all of them, and the reason.
+local function unformatted(why, ...)
+  local parts = table.pack(...)
+  for i = 1, parts.n do parts[i] = text_of(parts[i]) end
+  return ("%s (%s)"):format(table.concat(parts, " "), (why:gsub("^.-bad argument", "bad argument")))
+end
+
+local function message(fmt, ...)
+  if type(fmt) ~= "string" then fmt = text_of(fmt) end
+  local ok, text = try(string.format, fmt, ...)
+  return ok and text or unformatted(text_of(text), fmt, ...)
+end
+
+-- A worker has its number in its pool, because its pid follows anyway.
+local function name_of(own)
+  return own.name:find "^Worker%-" and own.worker and "Worker-" .. own.worker or own.name
+end
+
+local function write(name, fmt, ...)
+  local own = identity.get()
+  local text = message(fmt, ...):gsub("\n+$", ""):gsub("\n", "\n    ")
+  core.log(("%s %s %s[%d]: %s\n"):format(stamp(), name, name_of(own), own.pid, text))
+end
+
+local function set_level(name)
+  level, rank = name, RANKS[name]
+end
+
+-- The level of the environment, or the default one.
+local function read_level()
+  local name = os.getenv "FZLUA_LOG"
+  set_level(RANKS[name] and name or DEFAULT)
+  if name and not RANKS[name] then
+    write("WARN", "FZLUA_LOG is %q, not debug, info, warn, error or off", name)
+  end
+end
+
+local function logger(name)
+  local own, shown = RANKS[name], name:upper()
+  return function(fmt, ...)
+    if not rank then read_level() end
+    if own >= rank then write(shown, fmt, ...) end
+  end
+end
+
+---Log what helps to find mistakes.
+---@type fun(fmt: any, ...)
+log.debug = logger "debug"
+
+---Log what happens.
+---@type fun(fmt: any, ...)
+log.info = logger "info"
 
 ---Log something that may be a mistake.
----@param fmt string
-function log.warn(fmt, ...)
-  write("WARN", fmt, ...)
-end
+---@type fun(fmt: any, ...)
+log.warn = logger "warn"
 
-return log
+---Log an error.
+---@type fun(fmt: any, ...)
+log.error = logger "error"
+
+return setmetatable(log, {
+  __index = function(_, name)
+    if name ~= "level" then return nil end
+    if not level then read_level() end
+    return level
+  end,
+  __newindex = function(_, name, value)
+    if name ~= "level" then
+      check.fail("fz.log has no field '%s' that can be set", tostring(name))
+    end
+    set_level(check.option("level", value, "fz.log"))
+  end,
+})

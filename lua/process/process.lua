@@ -9,6 +9,7 @@ local made = require "fzlua.made"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local check = require "fzlua.check"
+local identity = require "fzlua.identity"
 local wait = require "fzlua.wait"
 
 local process = {}
@@ -23,30 +24,21 @@ local Process = {}
 Process.__name = "fzlua.Process"
 Process.__fzpack = false -- cannot be sent
 
----@class fzlua.CurrentProcess
----@field name string
----@field pid integer
----@field worker integer|nil number of this worker in its pool or stage, from 1
-
 -- The state of this process; each forked process makes its own.
 --
---   identity  what current_process() returns
+--   pid       of this process
 --   path      "" in the script, "1:" in its first process, "1:2:" in the second one of that
 --   children  started and not known to have ended, in order; keeps running ones from collection
 --   count     number of processes made, for their names
 local state
 
-local function own_state(name, path)
-  local identity = { name = name, pid = core.pid(), worker = core.worker_number() }
-  return { identity = identity, path = path, children = {}, count = 0 }
+local function own_state(path)
+  return { pid = core.pid(), path = path, children = {}, count = 0 }
 end
 
 -- The state of this process. In a worker of a stage it is made at the first use.
 local function here()
-  local pid, main = core.pid()
-  if not state or state.identity.pid ~= pid then
-    state = own_state(pid == main and "MainProcess" or ("Worker-%d"):format(pid), "")
-  end
+  if not state or state.pid ~= core.pid() then state = own_state "" end
   return state
 end
 
@@ -100,7 +92,10 @@ function methods:start()
     Error.raise("error", "%s was started before: a process runs once", self._name)
   end
   local name, path, args = self._name, self._path, self._args
-  local function enter() state = own_state(name, path) end
+  local function enter()
+    identity.set(name)
+    state = own_state(path)
+  end
   live_children()
   core.give_pipes(self._f, table.unpack(args, 1, args.n))
   self._handle = core.process(name, core.random_seed(), process.finish, enter, self._f,
@@ -243,7 +238,7 @@ function process.new(f, ...)
   own.count = own.count + 1
   local number = own.path .. own.count
   return setmetatable({
-    _f = f, _args = table.pack(...), _owner = own.identity.pid,
+    _f = f, _args = table.pack(...), _owner = own.pid,
     _name = "Process-" .. number, _path = number .. ":", _daemon = false,
     _handle = false, _future = false, _closed = false,
   }, Process)
@@ -258,7 +253,7 @@ end
 ---The name and pid of this process: "MainProcess" in the script.
 ---@return fzlua.CurrentProcess
 function process.current()
-  return here().identity
+  return identity.get()
 end
 
 ---Called at the end of a script or process: wait for all work, and for the processes that are not

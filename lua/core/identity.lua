@@ -1,0 +1,29 @@
+--- identity.lua - the name of this process.
+
+local core = require "fzlua.core"
+
+local identity = {}
+
+---@class fzlua.CurrentProcess
+---@field name string "MainProcess" in the script
+---@field pid integer
+---@field worker integer|nil number of this worker in its pool or stage, from 1
+
+local current -- of the process that set it; a forked worker has another pid
+
+---Name this process.
+---@param name string
+function identity.set(name)
+  current = { name = name, pid = core.pid(), worker = core.worker_number() }
+end
+
+---@return fzlua.CurrentProcess
+function identity.get()
+  local pid, main = core.pid()
+  if not current or current.pid ~= pid then
+    identity.set(pid == main and "MainProcess" or ("Worker-%d"):format(pid))
+  end
+  return current
+end
+
+return identity
