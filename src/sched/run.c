@@ -291,6 +291,12 @@ fz_run_next_failed(const struct fz_run *run, uint32_t node)
 	return next != NULL ? fz_step_number(next) : FZ_GRAPH_NONE;
 }
 
+struct fz_run_counts
+fz_run_counts(const struct fz_run *run, uint32_t pool)
+{
+	return fz_flow_counts(run->flow, pool);
+}
+
 int
 fz_run_next_event(struct fz_run *run, struct fz_job_event *event)
 {

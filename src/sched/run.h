@@ -96,6 +96,16 @@ const struct fz_failure *fz_run_failure(
  */
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
+/* Numbers of nodes; in a stream those of all items. */
+struct fz_run_counts {
+	uint64_t done, failed; /* failed: for good */
+	uint64_t waiting;      /* for a worker */
+	unsigned running;      /* workers that run one now */
+};
+
+/* The nodes of the pool number `pool`. */
+struct fz_run_counts fz_run_counts(const struct fz_run *run, uint32_t pool);
+
 /* Take the oldest event. Returns 1, or 0 if there is none. */
 int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
 

@@ -114,6 +114,21 @@ fz_flow_close(struct fz_flow *flow)
 		fz_dispatcher_flush(&flow->dispatcher);
 }
 
+struct fz_run_counts
+fz_flow_counts(const struct fz_flow *flow, uint32_t pool)
+{
+	const struct fz_run_lane *lane = &flow->lanes[pool];
+	struct fz_run_counts counts = { 0 };
+
+	counts.done = lane->ndone;
+	counts.failed = lane->nfailed;
+	counts.waiting = lane->n + lane->nsent;
+	if (flow->opts.jobs != 0 && !flow->foreign)
+		counts.running = fz_source_nrunning(&lane->source);
+	counts.waiting -= counts.running;
+	return counts;
+}
+
 int
 fz_flow_limit(struct fz_flow *flow, uint32_t node,
     const struct fz_limits *limits, struct fz_err *err)

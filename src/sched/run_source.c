@@ -61,7 +61,8 @@ static bool
 send(struct fz_source *source, struct fz_worker *w, uint32_t max)
 {
 	struct fz_failure failure = { .exitcode = -1 };
-	struct fz_step *step = pop_ready(lane_of(source));
+	struct fz_run_lane *lane = lane_of(source);
+	struct fz_step *step = pop_ready(lane);
 
 	(void)max; /* a step is one item */
 	if (send_step(step, w, &failure.err) != 0) {
@@ -69,6 +70,7 @@ send(struct fz_source *source, struct fz_worker *w, uint32_t max)
 		return false;
 	}
 	step->run->sent++;
+	lane->nsent++;
 	return true;
 }
 

@@ -47,6 +47,8 @@ struct fz_run_lane {
 	struct fz_source source;
 	struct fz_job *head, **tail; /* of steps, the oldest first */
 	uint64_t n;
+	uint64_t nsent;          /* steps that workers have */
+	uint64_t ndone, nfailed; /* steps of the pool that have ended so */
 };
 
 /*
@@ -108,6 +110,9 @@ void fz_flow_fini(struct fz_flow *flow);
  * `err`. */
 int fz_flow_open(struct fz_flow *flow, struct fz_err *err);
 void fz_flow_close(struct fz_flow *flow);
+
+/* The steps of all runs for the pool number `pool`. */
+struct fz_run_counts fz_flow_counts(const struct fz_flow *flow, uint32_t pool);
 
 /* See fz_run_limit() and fz_run_keep(). */
 int fz_flow_limit(struct fz_flow *flow, uint32_t node,

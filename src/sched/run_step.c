@@ -64,8 +64,11 @@ end_step(struct fz_step *step, enum fz_step_state state)
 	struct fz_run *run = step->run;
 	const uint32_t *inputs =
 	    fz_graph_inputs(run->flow->opts.graph, fz_step_number(step));
+	struct fz_run_lane *lane = &run->flow->lanes[fz_step_plan(step)->pool];
 
 	step->state = state;
+	lane->ndone += state == FZ_STEP_DONE;
+	lane->nfailed += state == FZ_STEP_FAILED;
 	for (uint32_t i = 0; i < fz_step_plan(step)->ninputs; i++)
 		drop_use(run, inputs[i]);
 	run->unfinished--;
@@ -299,12 +302,23 @@ fz_step_done(
 		value_made(step->run, plan->first_value + i, values[i]);
 }
 
+/* No worker has the step any more. */
+static void
+leave_worker(struct fz_step *step)
+{
+	struct fz_run_lane *lane =
+	    FZ_CONTAINER_OF(step->job.owner, struct fz_run_lane, source);
+
+	step->run->sent--;
+	lane->nsent--;
+}
+
 static void
 job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 {
 	struct fz_step *step = step_of(job);
 
-	step->run->sent--;
+	leave_worker(step);
 	fz_source_wake(job->owner);
 	fz_step_done(step, values, n, job->pid);
 }
@@ -314,7 +328,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 {
 	struct fz_step *step = step_of(job);
 
-	step->run->sent--;
+	leave_worker(step);
 	fz_source_wake(job->owner);
 	fz_step_failed(step, failure);
 }
@@ -325,7 +339,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 	struct fz_step *step = step_of(job);
 
 	(void)nitems; /* it is one */
-	step->run->sent--;
+	leave_worker(step);
 	if (step->run->stopping)
 		cancel(step, step->run->because);
 	else

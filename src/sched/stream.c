@@ -267,6 +267,12 @@ fz_stream_cancel(
 	fz_flow_close(&stream->flow);
 }
 
+struct fz_run_counts
+fz_stream_counts(const struct fz_stream *stream, uint32_t pool)
+{
+	return fz_flow_counts(&stream->flow, pool);
+}
+
 int
 fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event)
 {

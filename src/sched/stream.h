@@ -92,6 +92,10 @@ bool fz_stream_is_stopped(const struct fz_stream *stream);
 void fz_stream_cancel(
     struct fz_stream *stream, enum fz_err_kind kind, const char *text);
 
+/* The nodes of all items for the pool number `pool`. */
+struct fz_run_counts fz_stream_counts(
+    const struct fz_stream *stream, uint32_t pool);
+
 /* Take the oldest event. Returns 1, or 0 if there is none. */
 int fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event);
 

@@ -326,6 +326,45 @@ test_run_policy_continue_does_independent_nodes(void **state)
 }
 
 static void
+assert_counts(const struct plan *p, uint32_t pool, uint32_t done,
+    uint32_t failed, uint32_t running, uint32_t waiting)
+{
+	struct fz_run_counts counts = fz_run_counts(p->run, pool);
+
+	assert_int_equal(counts.done, done);
+	assert_int_equal(counts.failed, failed);
+	assert_int_equal(counts.running, running);
+	assert_int_equal(counts.waiting, waiting);
+}
+
+static void
+test_run_counts_the_nodes_of_each_pool(void **state)
+{
+	struct plan p;
+	uint32_t in, raises, from;
+
+	plan_init(&p, *state, 2, 1);
+	p.opts.policy = FZ_POLICY_CONTINUE;
+	in = plan_input(&p);
+	plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	raises = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	from = plan_value(&p, raises);
+	fz_graph_feed(p.graph, fz_graph_node(p.graph, 1, JOB_ADD, 1, NULL),
+	    &from, 1, NULL);
+	plan_begin(&p, in, 50);
+	assert_counts(&p, 0, 0, 0, 0, 2);
+	assert_counts(&p, 1, 0, 0, 0, 0); /* its input is missing */
+	while (fz_run_counts(p.run, 0).running == 0)
+		assert_int_not_equal(
+		    fz_loop_step(p.w->engine.loop, FZ_CLOCK_NEVER, NULL), -1);
+	assert_counts(&p, 0, 0, 0, 1, 1);
+	assert_true(plan_finishes(&p));
+	assert_counts(&p, 0, 1, 1, 0, 0);
+	assert_counts(&p, 1, 0, 0, 0, 0); /* cancelled */
+	plan_fini(&p);
+}
+
+static void
 test_run_a_worker_that_answers_nonsense_fails_its_node(void **state)
 {
 	static const enum job jobs[] = { JOB_GARBAGE, JOB_TOO_MANY, JOB_TOO_FEW,
@@ -586,6 +625,7 @@ main(void)
 		TEST(test_run_policy_stop_waits_for_running_nodes),
 		TEST(test_run_policy_now_ends_running_nodes),
 		TEST(test_run_policy_continue_does_independent_nodes),
+		TEST(test_run_counts_the_nodes_of_each_pool),
 		TEST(test_run_a_worker_that_answers_nonsense_fails_its_node),
 		TEST(test_run_may_end_before_its_last_worker_is_dead),
 		TEST(test_run_never_runs_more_than_its_jobs),

@@ -102,3 +102,12 @@ fz_lflow_push_event(lua_State *L, const struct fz_job_event *event)
 	lua_pushinteger(L, event->pid);
 	lua_pushnumber(L, (double)event->took_ns / (double)FZ_CLOCK_SECOND);
 }
+
+void
+fz_lflow_push_counts(lua_State *L, const struct fz_run_counts *counts)
+{
+	lua_pushinteger(L, (lua_Integer)counts->done);
+	lua_pushinteger(L, (lua_Integer)counts->failed);
+	lua_pushinteger(L, counts->running);
+	lua_pushinteger(L, (lua_Integer)counts->waiting);
+}

@@ -8,6 +8,7 @@
 
 struct fz_graph;
 struct fz_job_event;
+struct fz_run_counts;
 struct fz_run_opts;
 
 /*
@@ -25,5 +26,8 @@ uint32_t fz_lflow_number(lua_State *L, int idx, uint32_t n);
 
 /* Push kind, node, pid and seconds of an event. [-0, +4, m] */
 void fz_lflow_push_event(lua_State *L, const struct fz_job_event *event);
+
+/* Push done, failed, running and waiting. [-0, +4, m] */
+void fz_lflow_push_counts(lua_State *L, const struct fz_run_counts *counts);
 
 #endif

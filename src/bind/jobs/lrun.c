@@ -282,6 +282,18 @@ run_event(lua_State *L)
 	return 4;
 }
 
+/* run:counts(pool) -> done, failed, running, waiting: nodes of that pool */
+static int
+run_counts(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t pool = fz_lflow_number(L, 2, fz_graph_npools(lr->graph));
+	struct fz_run_counts counts = fz_run_counts(lr->run, pool);
+
+	fz_lflow_push_counts(L, &counts);
+	return 4;
+}
+
 /* run:close(): cancel it if it is not done; idempotent */
 static int
 run_close(lua_State *L)
@@ -325,6 +337,7 @@ static const luaL_Reg methods[] = {
 	{ "failure", run_failure },
 	{ "failed", run_failed },
 	{ "event", run_event },
+	{ "counts", run_counts },
 	{ "close", run_close },
 	{ NULL, NULL },
 };

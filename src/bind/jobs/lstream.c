@@ -461,6 +461,18 @@ stream_event(lua_State *L)
 	return 5;
 }
 
+/* stream:counts(pool) -> done, failed, running, waiting: nodes of that pool */
+static int
+stream_counts(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+	uint32_t pool = fz_lflow_number(L, 2, fz_graph_npools(ls->graph));
+	struct fz_run_counts counts = fz_stream_counts(ls->stream, pool);
+
+	fz_lflow_push_counts(L, &counts);
+	return 4;
+}
+
 /* stream:close(): cancel what is not done; idempotent */
 static int
 stream_close(lua_State *L)
@@ -498,6 +510,7 @@ static const luaL_Reg methods[] = {
 	{ "take", stream_take },
 	{ "stopped", stream_stopped },
 	{ "event", stream_event },
+	{ "counts", stream_counts },
 	{ "close", stream_close },
 	{ NULL, NULL },
 };
