@@ -36,6 +36,7 @@ require "fzlua.error"
 ---@field wait_fd fun(fd: integer, mode: "r"|"w", timeout?: number): boolean|nil, "timeout"|nil
 ---@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
 ---@field log fzlua.Log
+---@field progress fun(source: table|function, ...): function, any, any, table
 ---@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
 ---@field lock fun(): fzlua.Lock held by one process at a time
 ---@field rlock fun(): fzlua.Lock that its holder may acquire again
@@ -88,6 +89,7 @@ local LAZY = {
   as_completed = { "fzlua.task", "as_completed" },
   wait_fd = { "fzlua.descriptor", "wait" },
   log = { "fzlua.log" },
+  progress = { "fzlua.progress_loop", "loop" },
 }
 
 -- A message may bring objects of these classes before this process has loaded fzlua.json and

@@ -63,7 +63,7 @@ local LUA_LAYERS = {
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "session", "exec", "shared"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"draw"},
-  {"registry", "stage_pools", "plan", "invocation", "stream", "pipeline"},
+  {"registry", "stage_pools", "plan", "stage_lines", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua"},
   {"literal", "inputs", "cli"},

@@ -22,11 +22,12 @@ function callback.call(what, f, ...)
 end
 
 ---Guard a progress function: after its first error it is not called again.
----@param f nil|fun(done: integer, total: integer, event: table)
----@return nil|fun(done: integer, total: integer, event: table)
+---@param f nil|boolean|fun(done: integer, total: integer, event: table)
+---@return nil|fun(done: integer, total: integer, event: table) nil unless f is a function
 function callback.progress(f)
-  local failed = f == nil
-  return f and function(...)
+  if type(f) ~= "function" then return nil end
+  local failed = false
+  return function(...)
     failed = failed or not callback.call("a progress function", f, ...)
   end
 end

@@ -22,9 +22,12 @@ local firm, loose = {}, setmetatable({}, { __mode = "v" })
 local lists = {}
 -- The tasks that wait for something that may change with any object.
 local any = {}
+-- Id of the ticker of progress lines, and what is called after each tick; nil: there are none.
+local ticker_id, ticks
 
 core.on_fork(function()
   firm, loose, lists, any = {}, setmetatable({}, { __mode = "v" }), {}, {}
+  ticker_id, ticks = nil, nil
 end)
 
 ---Call watcher:pump(id) after each change of an object, until wait.unwatch(id).
@@ -46,10 +49,17 @@ function wait.unwatch(id)
   firm[id], loose[id] = nil, nil
 end
 
+---Call ticks:pump() after each change of the object `id`, which is no work that drain() waits for.
+---@param id integer|nil nil: end this
+---@param watcher? table
+function wait.set_ticker(id, watcher)
+  ticker_id, ticks = id, watcher
+end
+
 -- The id 0 stands for all shared objects.
 local function handle_change(id)
   if id == 0 then return core.waits_try() end
-  local watcher = firm[id] or loose[id]
+  local watcher = firm[id] or loose[id] or id == ticker_id and ticks
   if watcher then watcher:pump(id) end
   local list = lists[id]
   if list then
@@ -86,10 +96,11 @@ core.on_wake(function(what)
   deadlock.check(what, is_working)
 end)
 
----Whether only the caller waits: no object is watched, and there are no tasks.
+---Whether only the caller waits: no object is watched, and there are neither tasks nor progress
+---lines.
 ---@return boolean
 function wait.alone()
-  return scheduler.count() == 0 and nothing_watched()
+  return scheduler.count() == 0 and not ticker_id and nothing_watched()
 end
 
 -- The list that the task is added to while it waits for `object`.

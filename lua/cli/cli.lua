@@ -30,6 +30,7 @@ NAME:=JSON is always JSON; NAME=@FILE is the bytes of a file.
   --retries N      repeat a failed function up to N times
   --on-error MODE  after a failure: stop, now or continue
   --seed N         derive all random numbers from N
+  --progress       show the progress of chains and maps
   --quiet          show no progress
   --help           show this summary
 ]==]
@@ -84,7 +85,8 @@ local PLAIN = {
   ["--version"] = function(options) options.version = true end,
   ["--help"] = function(options) options.help = true end,
   ["--json"] = function(options) options.json = true end,
-  ["--quiet"] = function() end,
+  ["--progress"] = function(options) options.invoke.progress = true end,
+  ["--quiet"] = function(options) options.invoke.quiet = true end,
   ["--graph"] = function(options) options.graph = "text" end,
 }
 

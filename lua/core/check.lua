@@ -97,6 +97,14 @@ local function one_of(...)
   end
 end
 
+-- true shows lines, a function gets events, false does neither.
+local function progress(value, name, what)
+  if type(value) ~= "boolean" and type(value) ~= "function" then
+    complain(what, name, "a boolean or a function", value)
+  end
+  return value
+end
+
 local function of_type(expected)
   return function(value, name, what)
     if type(value) ~= expected then complain(what, name, "a " .. expected, value) end
@@ -163,7 +171,9 @@ local OPTIONS = {
   on_error = one_of("stop", "now", "continue"),
   keep = one_of("final", "all"),
   seed = whole(),
-  progress = of_type "function",
+  progress = progress,
+  label = of_type "string",
+  total = whole(0, math.maxinteger),
   level = one_of("debug", "info", "warn", "error", "off"),
   callback = of_type "function",
   error_callback = of_type "function",
@@ -214,10 +224,11 @@ check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_task
 check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
-check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight" })
+check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight", "progress" })
 check.FOLD = set_of { "retries", "backoff", "memory" }
 check.FORK_FOLD = with(check.FOLD, "jobs")
 check.CHUNKS = set_of { "size" }
+check.PROGRESS = set_of { "label", "total" }
 check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init")
 
 ---Check one option as check.options() does.

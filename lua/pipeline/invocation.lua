@@ -11,6 +11,7 @@ local StagePools = require "fzlua.stage_pools"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
+local stage_lines = require "fzlua.stage_lines"
 local wait = require "fzlua.wait"
 
 ---@class fzlua.Invocation
@@ -48,7 +49,7 @@ function Invocation.options(given, defaults)
   for name, value in pairs(given) do merged[name] = value end
   merged.jobs = merged.jobs or core.cpu_count()
   merged.seed = merged.seed or core.random_seed()
-  merged.events = merged.progress ~= nil
+  merged.events = type(merged.progress) == "function"
   return merged
 end
 
@@ -104,6 +105,7 @@ function Invocation.start(owner, plan, entries, input, given, merged)
     self:_release()
     error(e, 0)
   end
+  self._shown = stage_lines.start(owner, plan, self.run, merged)
   wait.watch(self.run:id(), self)
   return self
 end
@@ -117,12 +119,17 @@ function Invocation:_release()
   self._entries = {}
 end
 
+local function end_run(self, run)
+  if self._shown then self._shown:finish() end
+  run:close()
+end
+
 -- Cancel the run and drop it; the caller settles the future.
 function Invocation:_cancel()
   if self.run then
     wait.unwatch(self.run:id())
     self.run:cancel()
-    self.run:close()
+    end_run(self, self.run)
     self.run = nil
   end
   self:_release()
@@ -314,7 +321,7 @@ function Invocation:_settle()
   end)
   if not ok then failure = e end
   self.run = nil
-  if run then run:close() end
+  if run then end_run(self, run) end
   self:_release()
   self.owner:_ended(self, output, errors)
   if failure ~= nil then

@@ -22,7 +22,7 @@ local check = require "fzlua.check"
 ---@field maker table<integer, integer> value -> node; inputs have none
 ---@field needs table[] name, value, stage, output: inputs that functions read
 ---@field layers table[] for each stage: `made`, a list of {name, value}; `passes`
----@field pools table[] for each pool: the number of its layer, and its functions
+---@field pools table[] for each pool: the number of its layer, the stage's name, its functions
 ---@field limits table[] for nodes with their own limits: node, timeout, retries, ...
 ---@field final table[] name, value: outputs of functions that leave the end
 ---@field passes boolean whether inputs that no function makes leave the end
@@ -72,7 +72,7 @@ local function add_layer(self, registry, stage, defaults)
   local registrations, nodes = registry:list(), {}
   self.layers[number] = layer
   if #registrations == 0 then return layer, nodes end
-  local pool = { layer = number, funcs = {} }
+  local pool = { layer = number, stage = stage, funcs = {} }
   self.pools[#self.pools + 1] = pool
   local value_of = {}
   for i, registration in ipairs(registrations) do

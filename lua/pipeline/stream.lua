@@ -11,6 +11,7 @@ local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
 local callback = require "fzlua.callback"
 local source = require "fzlua.source"
+local stage_lines = require "fzlua.stage_lines"
 local wait = require "fzlua.wait"
 
 ---@class fzlua.Stream
@@ -157,13 +158,14 @@ end
 ---Wait in the engine if no Lua code is needed meanwhile; called by wait.lua.
 ---@return boolean whether it was possible
 function Stream:wait_alone()
-  return not self._progress and self._runs:wait()
+  return not self._progress and not self._shown and self._runs:wait()
 end
 
 -- No result will come: end, or raise why the chain was closed.
 local function finish(self)
   local cut = self._cut
   self._cut = nil
+  if self._shown and not (cut or self._closed) then self._shown:finish "done" end
   self:close()
   if cut then error(cut, 0) end
   return nil
@@ -221,6 +223,7 @@ end
 local function stop(self)
   if self._closed then return end
   self._closed = true
+  if self._shown then self._shown:finish() end
   self._runs:close()
   release(self._entries)
   self._owner._streams[self] = nil
@@ -272,6 +275,7 @@ function Stream.new(owner, plan, entries, from, given, merged)
     _inflight = merged.inflight, _on_error = merged.on_error, _tables_pass = plan.passes,
     _others_pass = plan.passes and #plan.needs == 1 and not plan:makes(plan.needs[1].name),
     _progress = callback.progress(merged.progress),
+    _shown = stage_lines.start(owner, plan, runs, merged, from),
     _errors = {}, _passing = {}, _left = {}, -- by place
     _count = 0, _returned = 0, _done = 0,
     _ended = false, _closed = false,
@@ -281,6 +285,7 @@ function Stream.new(owner, plan, entries, from, given, merged)
   owner._streams[self] = true
   local take = runs.take
   return function()
+    if self._shown then require "fzlua.progress".poll() end
     local place, out, e, node, name = take(runs)
     if out and not self._passed then -- a short form of return_result()
       self._returned = self._returned + 1

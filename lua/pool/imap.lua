@@ -7,6 +7,7 @@
 -- A ready result is returned before the source is read again. The size of the window is the number
 -- of items that may be read and not yet returned.
 
+local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"
 local core = require "fzlua.core"
@@ -75,8 +76,17 @@ local function fill(self)
   if not self._closed then send(self) end
 end
 
+-- Pass on the events of all items that have changed.
+local function report(self)
+  self._pumping = true
+  local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
+  self._events:report_all()
+end
+
 ---Handle results that have arrived; called by wait.lua.
 function Imap:pump()
+  if self._closed or self._pumping then return end
+  if self._events then report(self) end
   if not self._closed then self._window:take() end
 end
 
@@ -87,12 +97,13 @@ end
 
 ---Whether a result is ready, or none will come; called by wait.lua.
 function Imap:done()
-  return self._closed or self._window:ready() or self._batch:done()
+  return self._closed or self._window:ready() or not self._pumping and self._batch:done()
 end
 
 -- The source is exhausted: end, or raise the error of the whole batch.
 local function finish(self)
   local whole = not self._closed and (self._batch:whole() or self._cut)
+  if self._shown and not whole then self._shown:finish "done" end
   self:close()
   if whole then error(whole, 0) end
   return nil
@@ -112,6 +123,7 @@ end
 
 local function step(self)
   if self._closed then return nil end
+  if self._shown then require "fzlua.progress".poll() end
   local window = self._window
   if not window:ready() then
     self:pump()
@@ -139,6 +151,8 @@ end
 function Imap:close()
   if self._closed then return end
   self._closed = true
+  if self._events then self._events.closed = true end
+  if self._shown then self._shown:finish() end
   self._window:close()
   self._batch:close()
   local _ <close> = self._closing -- the iterator's closing value
@@ -158,17 +172,21 @@ function Imap.new(pool, core_pool, f, from, ordered, options)
     kind = from.packed and "starmap" or "map", growing = true, on_error = "continue",
     seed = options.seed, timeout = options.timeout, retries = options.retries,
     backoff = options.backoff, memory = options.memory,
+    events = type(options.progress) == "function",
   })
   window:bind(batch)
+  local shown = Mapping.show(from.n, batch, options)
   local self = setmetatable({
     _pool = pool, _batch = batch, _window = window, _next = from.next,
     _closing = from.closing, _options = options, _inflight = options.inflight,
     _workers = options.workers, _size = options.inflight or 2 * options.workers,
     _ended = false, _closed = false,
+    _shown = shown, _events = BatchEvents.new(batch, options.progress, from.n),
     _cut = nil, -- error to raise because the source was not read to its end
   }, Imap)
   pool._imaps[self] = true
-  return window:iterator(function() return step(self) end), nil, nil, self
+  local function next_result() return step(self) end
+  return shown and next_result or window:iterator(next_result), nil, nil, self
 end
 
 return Imap

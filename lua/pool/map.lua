@@ -19,7 +19,7 @@ local function run(kind, what, f, list, options)
   end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
-  options.inherited = true
+  options.inherited, options.call = true, what
   local jobs = options.jobs or core.cpu_count()
   list = Mapping.readable(list)
   local n = Mapping.length(list)

@@ -2,8 +2,8 @@
 --
 -- The maps of pools and fz.map use it. Results are decoded as they arrive, while workers run.
 
+local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
-local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
 local wait = require "fzlua.wait"
@@ -92,6 +92,22 @@ function Mapping.freeze(list, n)
   return elements
 end
 
+local function set_counts(lines, batch)
+  local line = lines[1]
+  line.done, line.failed, line.busy = batch:counts()
+end
+
+---Show the progress of a batch if `options.progress` is true.
+---@param n integer|nil items; nil: not known
+---@param batch userdata
+---@param options table progress; call: the label
+---@return fzlua.ProgressGroup|nil
+function Mapping.show(n, batch, options)
+  if options.progress ~= true then return nil end
+  local lines = { { label = options.call, total = n } }
+  return require "fzlua.progress".start(lines, batch, set_counts, options.on_error)
+end
+
 ---Start a map.
 ---@param pool userdata of core.pool
 ---@param kind string "map" or "starmap"
@@ -105,41 +121,16 @@ function Mapping.start(pool, kind, f, list, options)
   local batch = core.batch(pool, f, list, {
     kind = kind, n = n, counted = counted, inherited = options.inherited,
     chunk = options.chunksize, on_error = options.on_error, seed = options.seed,
-    events = options.progress ~= nil, timeout = options.timeout, retries = options.retries,
-    backoff = options.backoff, memory = options.memory,
+    events = type(options.progress) == "function", timeout = options.timeout,
+    retries = options.retries, backoff = options.backoff, memory = options.memory,
   })
   local self = setmetatable({
     batch = batch, n = n, values = false, errors = {}, _options = options,
-    _progress = callback.progress(options.progress),
-    _count = 0, _closed = false,
+    _events = BatchEvents.new(batch, options.progress, n), _closed = false,
   }, Mapping)
+  self._shown = Mapping.show(n, batch, options)
   batch:start()
   return self
-end
-
-local ENDS = { done = true, failed = true }
-
-local function report(self, kind, index, pid, seconds)
-  if ENDS[kind] then self._count = self._count + 1 end
-  self._progress(self._count, self.n, {
-    kind = kind, index = index, pid = pid ~= 0 and pid or nil, seconds = seconds,
-  })
-end
-
-local function report_events(self)
-  while not self._closed do
-    local kind, first, n, pid, seconds = self.batch:event()
-    if not kind then return end
-    for index = first, first + n - 1 do
-      if self._closed then return end
-      report(self, kind, index, pid, seconds)
-    end
-  end
-end
-
--- Report the items that never ran when the map ends, so that the last call has done == total.
-local function report_rest(self)
-  while self._count < self.n and not self._closed do report(self, "failed", nil) end
 end
 
 ---Handle results that have arrived; called by wait.lua.
@@ -151,11 +142,12 @@ function Mapping:pump()
     self.values = self.values or self.batch:list()
     self.batch:take(self.values, self.errors)
   end
-  if not self._progress then return end
+  local events = self._events
+  if not events then return end
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
-  report_events(self)
-  if not self._closed and self.batch:done() then report_rest(self) end
+  events:report_all()
+  if not self._closed and self.batch:done() then events:report_rest() end
 end
 
 ---@return integer id of what changes before the map is done; for wait.lua
@@ -172,6 +164,8 @@ end
 function Mapping:cancel()
   if self._closed then return end
   self._closed = true
+  if self._events then self._events.closed = true end
+  if self._shown then self._shown:finish() end
   self.batch:close()
 end
 

@@ -231,14 +231,14 @@ local function start_map(self, what, kind, f, list, options, allowed)
   check.type(f, "function", 1, what)
   check.type(list, "table", 2, what)
   options = options_of(self, options, allowed, 3, what)
-  options.async = allowed == check.MAP_ASYNC
+  options.async, options.call = allowed == check.MAP_ASYNC, what
   return Mapping.start(pool, kind, f, Mapping.readable(list), options), options
 end
 
 local function map_async(self, what, kind, f, list, options)
   local mapping, checked = start_map(self, what, kind, f, list, options, check.MAP_ASYNC)
   local result = promise(self, mapping.batch, mapping, checked)
-  result._progressing = checked.progress ~= nil
+  result._progressing = type(checked.progress) == "function"
   return result
 end
 
@@ -279,7 +279,7 @@ local function imap(self, what, f, ordered, ...)
   check.type(f, "function", 1, what)
   local from, options = source.arguments(what, 2, ...)
   options = options_of(self, options, check.IMAP, 3, what)
-  options.workers = math.max(self._size, 1)
+  options.workers, options.call = math.max(self._size, 1), what
   return Imap.new(self, pool, f, from, ordered, options)
 end
 
@@ -336,11 +336,15 @@ end
 
 ---Cancel all work and end all workers at once.
 function Pool:terminate()
-  self._core:close()
-  self._closed = true
   local ids = {}
   for id in pairs(self._results) do ids[#ids + 1] = id end
   table.sort(ids) -- in the order of the calls
+  for _, id in ipairs(ids) do
+    local shown = self._results[id]._owner._shown
+    if shown then shown:finish() end
+  end
+  self._core:close()
+  self._closed = true
   for _, id in ipairs(ids) do self:pump(id) end
 end
 

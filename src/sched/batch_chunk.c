@@ -295,6 +295,8 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 int
 fz_batch_skip(struct fz_batch *b, struct fz_err *err)
 {
+	struct fz_job_event event = { .kind = FZ_JOB_EVENT_FAILED, .n = 1 };
+
 	if (b->done || b->stopping)
 		return 0;
 	if (cut_rest(b) != 0)
@@ -302,5 +304,7 @@ fz_batch_skip(struct fz_batch *b, struct fz_err *err)
 	b->total++;
 	b->uncut++;
 	b->nfailed++;
+	event.first = b->total;
+	fz_job_event_record(&b->events, &event);
 	return 0;
 }

@@ -1,0 +1,29 @@
+--- stage_lines.lua - the progress lines of an invoke or a stream: one for each stage that has
+--- functions, one for a dag.
+
+local stage_lines = {}
+
+---Show the lines if `options.progress` is true.
+---@param owner fzlua.Pipeline
+---@param plan fzlua.Plan
+---@param runs userdata the run, or the stream, which counts its nodes
+---@param options table progress, on_error
+---@param from? fzlua.Source of a stream, whose items are counted; nil: count the functions
+---@return fzlua.ProgressGroup|nil
+function stage_lines.start(owner, plan, runs, options, from)
+  if options.progress ~= true then return nil end
+  local lines = {}
+  for i, pool in ipairs(plan.pools) do
+    lines[i] = { label = pool.stage or owner._options.name or "dag", total = #pool.funcs }
+    if from then lines[i].total = from.n end
+  end
+  local function set_counts(shown, source)
+    for i, line in ipairs(shown) do
+      line.done, line.failed, line.busy, line.waiting = source:counts(i)
+      if from then line.done = line.done // #plan.pools[i].funcs end
+    end
+  end
+  return require "fzlua.progress".start(lines, runs, set_counts, options.on_error)
+end
+
+return stage_lines

@@ -1,0 +1,49 @@
+--- batch_events.lua - passes the events of a batch to a progress function.
+
+local callback = require "fzlua.callback"
+
+---@class fzlua.BatchEvents
+---@field total integer|nil items; nil: not known
+---@field closed boolean set when the batch is closed: no more calls
+local BatchEvents = {}
+BatchEvents.__index = BatchEvents
+
+---@param batch userdata
+---@param f nil|boolean|function the option `progress`
+---@param total integer|nil
+---@return fzlua.BatchEvents|nil nil unless f is a function
+function BatchEvents.new(batch, f, total)
+  f = callback.progress(f)
+  if not f then return nil end
+  return setmetatable(
+    { _batch = batch, _f = f, _count = 0, total = total, closed = false }, BatchEvents)
+end
+
+local ENDS = { done = true, failed = true }
+
+---Report one event.
+function BatchEvents:report(kind, index, pid, seconds)
+  if ENDS[kind] then self._count = self._count + 1 end
+  self._f(self._count, self.total, {
+    kind = kind, index = index, pid = pid ~= 0 and pid or nil, seconds = seconds,
+  })
+end
+
+---Report all events until now. The function may close the batch.
+function BatchEvents:report_all()
+  while not self.closed do
+    local kind, first, n, pid, seconds = self._batch:event()
+    if not kind then return end
+    for index = first, first + n - 1 do
+      if self.closed then return end
+      self:report(kind, index, pid, seconds)
+    end
+  end
+end
+
+---Report the items that never ran, so that the last call has done == total.
+function BatchEvents:report_rest()
+  while self._count < self.total and not self.closed do self:report("failed", nil) end
+end
+
+return BatchEvents

@@ -1,0 +1,219 @@
+--- progress.lua - what progress = true shows: a line for each map, loop, dag and stage of a chain.
+--
+-- A group is what starts and ends together: one map, or the stages of one chain. Its `sample`
+-- function sets the counts of its lines before they are shown, so that items cost nothing. On a
+-- terminal the lines of all groups stay below the output, and a ticker of the loop has them drawn
+-- again. Elsewhere they are written to the log every few seconds. At its end a group leaves one
+-- plain line for each of its lines.
+--
+-- Only the script's own process shows anything.
+
+local Error = require "fzlua.error"
+local bar = require "fzlua.bar"
+local core = require "fzlua.core"
+local defaults = require "fzlua.defaults"
+local wait = require "fzlua.wait"
+
+local progress = {}
+
+-- Seconds between two drawings, between two plain lines of a group, and the time over which a rate
+-- is averaged.
+local DRAW <const>, LOG <const>, AVERAGE <const> = 0.1, 5, 5
+local LEFT_MAX <const> = 20 -- lines that one group leaves at its end
+
+---@class fzlua.ProgressGroup
+---@field lines fzlua.ProgressLine[]
+local Group = {}
+Group.__index = Group
+
+local groups = {} -- in the order of their start
+local ticker = nil -- made at the first use
+local due = 0 -- time of the next drawing
+
+-- Whether this process is not a worker.
+local function is_script()
+  local pid, main = core.pid()
+  return pid == main
+end
+
+local function is_colored()
+  return (os.getenv "NO_COLOR" or "") == ""
+end
+
+-- Estimate the rate from the items since the last sample: an average that follows changes.
+local function estimate(line, now, seconds)
+  local ended, passed = line.done + line.failed, now - line.at
+  if passed <= 0 then return end
+  local weight = math.max(1 - math.exp(-passed / AVERAGE), passed / math.max(seconds, passed))
+  line.rate = line.rate + weight * ((ended - line.before) / passed - line.rate)
+  line.before, line.at = ended, now
+end
+
+-- Set the counts of the lines. False if the source was collected or closed.
+local function sample(group)
+  local source, now = group.source[1], core.now()
+  if source == nil then return false end
+  local ok, e = pcall(group.sample, group.lines, source)
+  if not ok and Error.is(e, "interrupted") then error(e, 0) end
+  if not ok then return false end
+  for _, line in ipairs(group.lines) do
+    line.seconds = now - group.start
+    estimate(line, now, line.seconds)
+  end
+  return true
+end
+
+local function sample_all()
+  for _, group in ipairs { table.unpack(groups) } do
+    if not sample(group) then group:finish() end
+  end
+end
+
+-- The first `most` lines of all groups, and how many more there are.
+local function visible_lines(most)
+  local lines, more = {}, 0
+  for _, group in ipairs(groups) do
+    for _, line in ipairs(group.lines) do
+      if #lines < most then lines[#lines + 1] = line else more = more + 1 end
+    end
+  end
+  return lines, more
+end
+
+local function draw(columns, rows)
+  local lines, more = visible_lines(math.max(rows - 3, 1))
+  local label_width, texts, colored = 0, {}, is_colored()
+  for _, line in ipairs(lines) do
+    label_width = math.max(label_width, core.text_width(line.label))
+  end
+  -- The last column stays empty, because a character there may wrap.
+  for i, line in ipairs(lines) do
+    texts[i] = bar.line(line, columns - 1, label_width, colored) .. "\n"
+  end
+  if more > 0 then
+    texts[#texts + 1] = bar.fit(("... %d more"):format(more), columns - 1) .. "\n"
+  end
+  core.term_draw(table.concat(texts), #texts, columns - 1)
+end
+
+-- Write the lines of all groups that have changed for a while.
+local function write_lines(now)
+  for _, group in ipairs(groups) do
+    if now - group.logged >= LOG - DRAW / 2 then
+      group.logged = now
+      for _, line in ipairs(group.lines) do
+        if line.before ~= line.written then core.log(bar.plain(line) .. "\n") end
+        line.written = line.before
+      end
+    end
+  end
+end
+
+local function show()
+  local now = core.now()
+  sample_all()
+  local columns, rows = core.term_size()
+  due = now + DRAW
+  if columns then draw(columns, rows) else write_lines(now) end
+  return columns and DRAW or LOG
+end
+
+local function stop_ticking()
+  ticker:disarm()
+  wait.set_ticker(nil)
+end
+
+local Ticks = {}
+
+---Draw, and have this called again; called by wait.lua.
+function Ticks.pump()
+  local period = show()
+  if groups[1] then ticker:arm(period) end
+end
+
+local function start_ticking()
+  ticker = ticker or core.ticker()
+  due = core.now() + DRAW
+  ticker:arm(core.term_size() and DRAW or LOG)
+  wait.set_ticker(ticker:id(), Ticks)
+end
+
+local function new_line(given, now)
+  return {
+    label = bar.label(given.label), total = given.total, done = 0, failed = 0, rate = 0,
+    seconds = 0, before = 0, at = now, written = 0,
+  }
+end
+
+---Show lines until group:finish().
+---@param lines table[] label, total
+---@param source table|userdata kept by the caller; when it is collected, the group ends
+---@param set fun(lines: fzlua.ProgressLine[], source) sets done, failed, busy, waiting, total
+---@param on_error? string if it is "continue", work with failures counts as done
+---@return fzlua.ProgressGroup|nil nil: nothing is to be shown
+function progress.start(lines, source, set, on_error)
+  if defaults.quiet or not is_script() then return nil end
+  local now = core.now()
+  local self = setmetatable({
+    lines = {}, sample = set, source = setmetatable({ source }, { __mode = "v" }),
+    start = now, logged = now, continues = on_error == "continue",
+  }, Group)
+  for i, line in ipairs(lines) do self.lines[i] = new_line(line, now) end
+  groups[#groups + 1] = self
+  if #groups == 1 then start_ticking() end
+  return self
+end
+
+---Draw if it is time: for a loop that does not wait.
+function progress.poll()
+  if core.now() >= due and groups[1] and is_script() then show() end
+end
+
+local function remove(group)
+  for i, other in ipairs(groups) do
+    if other == group then
+      table.remove(groups, i)
+      return true
+    end
+  end
+  return false
+end
+
+local function state_of(group, line)
+  if line.failed > 0 and not group.continues then return "failed" end
+  if line.total and line.done + line.failed >= line.total then return "done" end
+  return "cancelled"
+end
+
+-- The lines that stay, with their average rates.
+local function last_lines(group, state)
+  local texts = {}
+  for i, line in ipairs(group.lines) do
+    if i > LEFT_MAX then
+      texts[i] = ("... %d more\n"):format(#group.lines - LEFT_MAX)
+      break
+    end
+    line.state = state or state_of(group, line)
+    line.busy, line.waiting = nil, nil
+    line.rate = line.seconds > 0 and (line.done + line.failed) / line.seconds or 0
+    texts[i] = bar.plain(line) .. "\n"
+  end
+  return table.concat(texts)
+end
+
+---Leave the lines in their last state and end the group. Later calls do nothing.
+---@param state? string "done", "failed" or "cancelled"; by default what the counts say
+function Group:finish(state)
+  if not (is_script() and remove(self)) then return end
+  sample(self)
+  if groups[1] then
+    local columns, rows = core.term_size()
+    if columns then draw(columns, rows) end
+  else
+    core.term_draw("", 0, 0)
+    stop_ticking()
+  end
+  core.log(last_lines(self, state))
+end
+
+return progress

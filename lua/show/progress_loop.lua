@@ -1,0 +1,79 @@
+--- progress_loop.lua - fz.progress: shows the progress of a for loop.
+
+local Error = require "fzlua.error"
+local Mapping = require "fzlua.mapping"
+local check = require "fzlua.check"
+local progress = require "fzlua.progress"
+
+local progress_loop = {}
+
+---@class fzlua.ProgressLoop
+local Loop = {}
+Loop.__index = Loop
+
+local function set_counts(lines, loop)
+  lines[1].done = math.max(loop.count, 0)
+end
+
+local function start(options, total)
+  local self = setmetatable({ count = -1, closing = nil }, Loop)
+  local line = { label = options.label or "loop", total = options.total or total }
+  self.group = progress.start({ line }, self, set_counts)
+  return self
+end
+
+function Loop:finish(state)
+  if self.group then self.group:finish(state) end
+  self.group = nil
+end
+
+-- Called when the loop is left.
+function Loop:__close(e)
+  self:finish(e ~= nil and not Error.is(e, "interrupted") and "failed" or nil)
+  local _ <close> = self.closing
+end
+
+-- Count what the source returned, and pass it on. An item is done when the next one is asked for.
+local function count(self, first, ...)
+  if self.group then
+    self.count = self.count + 1
+    if first == nil then self:finish "done" else progress.poll() end
+  end
+  return first, ...
+end
+
+local function over_list(list, options)
+  local n, i = Mapping.length(list), 0
+  local self = start(options, n)
+  return function()
+    i = i + 1
+    return count(self, list[i])
+  end, nil, nil, self
+end
+
+local function over_iterator(options, source, state, control, closing)
+  local self = start(options)
+  self.closing = closing
+  return function(s, c) return count(self, source(s, c)) end, state, control, self
+end
+
+local function is_callable(source)
+  return type(source) == "function" or (getmetatable(source) or {}).__call ~= nil
+end
+
+---Show the progress of a loop: `for x in fz.progress(list, {label = "files"}) do`.
+---@param source table|function a list, whose elements are returned, or an iterator as a loop takes
+---it, with up to three more values; the options follow: label, total
+function progress_loop.loop(source, ...)
+  local state, control, closing, options
+  if select("#", ...) <= 1 then
+    options = ...
+  else
+    state, control, closing, options = ...
+  end
+  options = check.options(options, check.PROGRESS, 2, "fz.progress")
+  if is_callable(source) then return over_iterator(options, source, state, control, closing) end
+  return over_list(check.type(source, "table", 1, "fz.progress"), options)
+end
+
+return progress_loop
