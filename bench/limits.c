@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -424,6 +425,42 @@ limits_build(lua_State *L)
 	return 2;
 }
 
+/* Drop what a terminal gets, while it is open. */
+static void
+drop_output(int master)
+{
+	char bytes[4096];
+
+	while (read(master, bytes, sizeof(bytes)) > 0)
+		continue;
+	_exit(0);
+}
+
+/*
+ * terminal(): standard error is a terminal from now on; another process drops
+ * what it gets
+ */
+static int
+limits_terminal(lua_State *L)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave;
+
+	if (master == -1 || grantpt(master) != 0 || unlockpt(master) != 0)
+		return raise_errno(L, "posix_openpt");
+	switch (fork()) {
+	case -1:
+		return raise_errno(L, "fork");
+	case 0:
+		drop_output(master);
+	}
+	slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+	if (slave == -1 || dup2(slave, STDERR_FILENO) == -1)
+		return raise_errno(L, "open of a terminal");
+	close(slave);
+	close(master);
+	return setenv("TERM", "xterm", 1) == 0 ? 0 : raise_errno(L, "setenv");
+}
+
 __attribute__((visibility("default"))) int luaopen_limits(lua_State *L);
 
 int
@@ -440,6 +477,7 @@ luaopen_limits(lua_State *L)
 		{ "push", limits_push },
 		{ "walk", limits_walk },
 		{ "build", limits_build },
+		{ "terminal", limits_terminal },
 		{ NULL, NULL },
 	};
 

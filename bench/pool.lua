@@ -178,6 +178,19 @@ return function(command, here, timed, expect)
       serial_squares(list))
   end
 
+  local function progress()
+    local list = first(MILLION, echo)
+    limits.terminal()
+    local function seconds(shown)
+      return function()
+        local time, results = timed(fz.map, square, list, { jobs = 2, progress = shown })
+        expect("number of results", #results, MILLION)
+        return time
+      end
+    end
+    return seconds(true), seconds(false)
+  end
+
   local function squares_pool()
     local list, pool = first(SQUARES, echo), warm(square, 1)
     return against_serial(function() return pool:map(square, list) end, serial_squares(list))
@@ -338,6 +351,8 @@ return function(command, here, timed, expect)
       measure = memory("list", 40000000) },
     { name = "map_squares", unit = "ms", samples = 31, against = "serial loop", target = 1,
       peers = true, measure = squares },
+    { name = "progress_map", unit = "ms", samples = 51, against = "without progress",
+      target = 1.01, measure = progress },
     { name = "map_squares_pool", unit = "ms", samples = 31, against = "serial loop",
       measure = squares_pool },
     { name = "map_starmap", unit = "ms", samples = 31, against = "serial loop", target = 1,
