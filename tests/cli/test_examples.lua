@@ -26,6 +26,7 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"logmerge", ""},
   {"async", ""},
   {"race", ""},
+  {"progress", ""},
 }
 local JOBS = {0, 1, 2, 8}
 
