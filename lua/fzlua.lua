@@ -14,7 +14,7 @@ require "fzlua.error"
 ---@field pool fun(workers?: integer|table): fzlua.Pool
 ---@field map fun(f: function, list: table, options?: table): table
 ---@field starmap fun(f: function, list: table[], options?: table): table
----@field fold fun(f: function, items: table|function, init: any, merge: function, options?: table): any
+---@field fold fun(f: function, items: any, init: any, merge: function, options?: table): any
 ---@field chunks fun(path: string, options?: table): function, nil, nil, file*
 ---@field process fun(f: function, ...): fzlua.Process
 ---@field active_children fun(): fzlua.Process[]
