@@ -102,7 +102,7 @@ end
 
 ---Start a task: it becomes ready. task:finish(ok, ...) is called with its results or its error.
 ---@param task table
----@param number integer|nil of the task for which it runs, which counts as the owner of locks
+---@param number integer|nil number of the task that owns this task's locks; nil: its own number
 ---@param f function
 function scheduler.start(task, number, f, ...)
   local own

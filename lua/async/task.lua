@@ -114,7 +114,7 @@ local function check_list(list, what)
   check.type(list, "table", 1, what)
   for i = 1, #list do
     if not Future.is(list[i]) then
-      check.fail("bad argument #1 to '%s' (element %d is no future, but a %s)", what, i,
+      check.fail("bad argument #1 to '%s' (element %d is a %s, not a future)", what, i,
         check.typename(list[i]))
     end
   end

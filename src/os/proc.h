@@ -19,7 +19,7 @@ struct fz_children;
 struct fz_death;
 struct fz_err;
 
-/* Time that a child has to end itself after it was asked to. */
+/* Time that a child is allowed for ending itself after it was asked to. */
 #define FZ_PROC_ASKED_NS (FZ_CLOCK_SECOND / 4)
 
 /*
@@ -37,7 +37,7 @@ struct fz_proc {
 	struct fz_children *children; /* where it is counted; NULL: nowhere */
 };
 
-/* The caller closes both descriptors. */
+/* Options of a fork. The caller closes both descriptors. */
 struct fz_proc_opts {
 	int out; /* the child's standard output; -1: the parent's */
 	int err; /* the child's standard error; -1: the parent's */
@@ -88,10 +88,10 @@ bool fz_proc_is_child(void);
 
 /*
  * Ask the child to end itself and all its descendants, as it does when its
- * parent dies. It then goes on even if this process is killed. Never waits.
- * True: the child will die soon; if it still lives FZ_PROC_ASKED_NS later,
- * because it is wedged, fz_proc_kill() will not wait for it. False: it is dead,
- * or blocks the signal; call fz_proc_kill().
+ * parent dies. The child does so even if this process is killed meanwhile.
+ * Never waits. True: the child will die soon; if it is stuck and still lives
+ * FZ_PROC_ASKED_NS later, fz_proc_kill() will not wait for it. False: it is
+ * dead, or blocks the signal; call fz_proc_kill().
  */
 bool fz_proc_ask(struct fz_proc *proc);
 

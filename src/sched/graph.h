@@ -1,8 +1,9 @@
 /*
- * graph.h - a graph of nodes, by the values they take and make.
+ * graph.h - a graph of nodes that are connected by the values they read and
+ * make.
  *
  * A value is made by one node or comes from outside. Nodes, values and pools
- * are small numbers from 0; a graph is built, frozen, and never changed again,
+ * are numbered from 0; a graph is built, frozen, and never changed again,
  * so that any number of runs may use it.
  */
 #ifndef FZ_GRAPH_H

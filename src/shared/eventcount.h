@@ -59,7 +59,7 @@ fz_eventcount_rearm(struct fz_eventcount *ec)
 	atomic_fetch_or(&ec->waiting, FZ_EVENTCOUNT_SLEEP);
 }
 
-/* Between two checks of what another processor is about to change. */
+/* Call it between two checks of memory that another processor will change. */
 static inline void
 fz_eventcount_pause(void)
 {

@@ -212,7 +212,7 @@ fz_heap_own(void *chunks, uint32_t self)
 void
 fz_heap_set_owner(void *chunks, struct fz_object *object)
 {
-	/* First, so that fz_heap_free() looks for the chunks. */
+	/* Before the owner, so that fz_heap_free() searches for the chunks. */
 	if (object != chunks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);
 	set_owner(chunks, OBJECT_BIT | fz_heap_name(object));

@@ -123,7 +123,7 @@ struct fz_queue_buf {
 void fz_queue_buf_init(
     struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room);
 
-/* Free the chunks that are not needed and return the others, which it owns. */
+/* Free the unused chunks and return the others; the buffer still owns them. */
 void *fz_queue_buf_trim(struct fz_queue_buf *qb);
 
 /* The buffer does not own its chunks any more. */

@@ -26,7 +26,7 @@ step_at(const struct fz_cells *c, uint32_t i)
 	return (struct fz_cells_step *)c->steps.items + i;
 }
 
-/* Give the cell the new version, because no worker has its value. */
+/* Set the cell's version to the new one: no worker has its value. */
 static void
 renew(const struct walk *w, uint32_t number)
 {

@@ -77,8 +77,8 @@ struct fz_encoder {
 	size_t splices[FZ_ENCODE_SPLICES]; /* offsets in `out` of the strings
 					      that were left out */
 	const struct fz_refmap
-	    *registered;          /* registered objects, which cross by name */
-	struct fz_refmap loaded;  /* loaded modules, which cross by name */
+	    *registered;          /* registered objects, sent by name */
+	struct fz_refmap loaded;  /* loaded modules, sent by name */
 	struct fz_refmap objects; /* numbers of objects and upvalues */
 	struct fz_refmap strings; /* numbers of strings */
 	jmp_buf first_pass;       /* entered when the first pass ends early */

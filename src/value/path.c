@@ -117,7 +117,10 @@ add_step(lua_State *L, luaL_Buffer *b, const struct fz_path *at)
 	}
 }
 
-/* Add the last `n` steps of the path, without those in its middle. */
+/*
+ * Add the path from its root to `at`, which is `n` of `total` steps long. "..."
+ * replaces the steps in the middle of the whole path.
+ */
 static void
 add_path(lua_State *L, luaL_Buffer *b, const struct fz_path *at, size_t n,
     size_t total)

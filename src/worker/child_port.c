@@ -195,8 +195,8 @@ fz_port_argument(struct fz_port *port, struct fz_call *call, const void **bytes,
 	struct fz_part part;
 
 	if (fz_wire_part(&call->args, &part) != 0)
-		return fz_err_set(err, FZ_ERR_CRASH,
-		    "a job came without all of its arguments");
+		return fz_err_set(
+		    err, FZ_ERR_CRASH, "a job frame lacks arguments");
 	*bytes = part.bytes;
 	*len = part.len;
 	if (part.bytes != NULL)

@@ -19,7 +19,7 @@ enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
  *   answered     all items below it are answered
  *   next_number  head->seq + head->ndone: the first unanswered item
  *   claimed      one above the last started item. The worker computes the items
- *                from next_number on; a recall returns the items from here on
+ *                from next_number on; a recall returns those from claimed on
  *   next_seq     the next item to be sent
  *
  * Results come in two ways: through the link, or peeked at in the cell before
@@ -350,7 +350,7 @@ take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
 	if (!read_claim(frame, &c) || (int32_t)(c.seq - p->piped) < 0 ||
 	    !is_possible(p, &c))
 		return fz_err_set(err, FZ_ERR_CRASH,
-		    "its pipe carries a reply to what it was not sent");
+		    "the worker replied to an item that it was not sent");
 	p->piped = c.seq + c.nitems;
 	return (int)take_reply(p, frame, now_ns);
 }
@@ -415,7 +415,7 @@ fz_worker_look_at_half(struct fz_timer *timer)
 	}
 	p->distrusted = true;
 	fz_worker_kill(
-	    p->worker, FZ_ERR_CRASH, "its pipe carries half a reply");
+	    p->worker, FZ_ERR_CRASH, "the worker sent only half a reply");
 }
 
 void

@@ -54,7 +54,8 @@ fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb)
 		return true;
 	*result = (struct fz_batch_result){ .n = 0 };
 	more = fz_batch_take(lb->batch, result);
-	/* Chunks that came in one frame are results one after the other. */
+	/* The next result is in the same blob, which stays mapped: drop only
+	 * the second reference. */
 	if (lb->mapped != NULL && more && result->blob == before.blob &&
 	    result->skip >= lb->nread)
 		fz_blob_unref(before.blob);
@@ -91,7 +92,7 @@ push_slot(lua_State *L, const struct fz_rawarray *raw,
 		fz_rawarray_push(raw, L, slot);
 		return LUA_OK;
 	}
-	fz_lerror_push(L, FZ_ERR_CRASH, "its worker has broken its results");
+	fz_lerror_push(L, FZ_ERR_CRASH, "the worker overwrote its results");
 	return LUA_ERRRUN;
 }
 

@@ -184,7 +184,10 @@ make_batches(lua_State *L, int idx, unsigned workers)
 	renew_funcs(L, idx);
 }
 
-/* A collection before the fork does not pay for a single map. */
+/*
+ * Prepare functions and heap for the fork. A pool for one map does not collect,
+ * because a collection costs more than it saves there.
+ */
 static void
 before_fork(void *ctx)
 {

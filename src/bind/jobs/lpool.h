@@ -27,11 +27,9 @@ uint64_t fz_lpool_ncalls(lua_State *L, int idx); /* incremented by each call */
 /* Number of running calls of its functions in this process. */
 unsigned *fz_lpool_calls(lua_State *L, int idx);
 
-/*
- * A value that the batches of the pool keep for reuse: push it, or pop the
- * value on top and set it to that. [-0, +1, -] [-1, +0, -]
- */
+/* Push the value that the batches of the pool keep for reuse. [-0, +1, -] */
 void fz_lpool_push_spare(lua_State *L, int idx);
+/* Pop a value and keep it for reuse. [-1, +0, -] */
 void fz_lpool_set_spare(lua_State *L, int idx);
 
 /*

@@ -20,7 +20,8 @@ fz_lslots_check(lua_State *L, int idx)
 	struct lslots *ls = luaL_checkudata(L, idx, SLOTS_TYPE);
 
 	if (ls->slots == NULL)
-		fz_lerror_fail(L, FZ_ERR_CLOSED, "the slots are closed");
+		fz_lerror_fail(L, FZ_ERR_CLOSED,
+		    "the slots that limit the jobs are closed");
 	return ls->slots;
 }
 

@@ -74,7 +74,7 @@ check_bound(lua_State *L)
 	return w;
 }
 
-/* The slot number `at`, as an index of Lua. */
+/* The index in Lua of the slot for number `at`. */
 static lua_Integer
 slot(const struct lwindow *w, uint64_t at)
 {
