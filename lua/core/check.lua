@@ -136,6 +136,19 @@ local function no_nul(value, name, what)
   return value
 end
 
+-- A sorted list of names, each once; not empty.
+local function names_option(value, option, what)
+  local list, seen = {}, {}
+  if type(value) ~= "table" or #value == 0 then complain(what, option, "a list of names", value) end
+  for _, name in ipairs(value) do
+    if type(name) ~= "string" then complain(what, option, "names", name) end
+    if not seen[name] then list[#list + 1] = name end
+    seen[name] = true
+  end
+  table.sort(list)
+  return list
+end
+
 -- Convert { NAME = "text" or false } to a sorted list of "NAME=text" and "NAME".
 local function environment(value, option, what)
   if type(value) ~= "table" then complain(what, option, "a table", value) end
@@ -170,6 +183,7 @@ local OPTIONS = {
   memory = memory,
   on_error = one_of("stop", "now", "continue"),
   keep = one_of("final", "all"),
+  outputs = names_option,
   seed = whole(),
   progress = progress,
   label = of_type "string",
@@ -208,9 +222,10 @@ local function with(set, ...)
 end
 
 check.FUNCTION = set_of(check.LIMITS)
-check.INVOKE = set_of(check.LIMITS, check.RUN)
+check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs" })
 check.STREAM = set_of(check.LIMITS,
-  { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered" })
+  { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
+    "outputs" })
 check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }
 check.EXEC = set_of { "stdin", "stdout", "stderr", "cwd", "env", "timeout", "check" }

@@ -118,6 +118,10 @@ function methods:_compile()
   return self._plan
 end
 
+function methods:_compile_only(wanted)
+  return Plan.of_chain(self:_states(), wanted)
+end
+
 ---`self >> other`.
 ---@return fzlua.Chain
 function methods:chain(other)

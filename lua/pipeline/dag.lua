@@ -57,6 +57,10 @@ function methods:_compile()
   return self._plan
 end
 
+function methods:_compile_only(wanted)
+  return Plan.of_dag(self._registry, wanted)
+end
+
 ---One row per input of each node: output, inputs, func.
 ---@return table
 function methods:as_table()

@@ -1,6 +1,7 @@
 --- pipeline.lua - the common part of chains and dags: input, invoke, output, close.
 --
--- A base class: it needs _compile() -> plan, _states() -> the states of the pools, and `_options`.
+-- A base class: it needs _compile() -> plan, _compile_only(wanted) -> a plan of some functions,
+-- _states() -> the states of the pools, and `_options`.
 
 local Invocation = require "fzlua.invocation"
 local StagePools = require "fzlua.stage_pools"
@@ -69,12 +70,20 @@ local function defaults_of(self, plan, states)
   return plan.defaults
 end
 
+-- The plan, of the wanted outputs only if the options name some.
+local function plan_of(self, given)
+  local plan = self:_compile()
+  if not given.outputs then return plan end
+  return plan:narrow(given.outputs, function(wanted) return self:_compile_only(wanted) end)
+end
+
 local function start(self, what, input, given)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
   given = check.options(given, check.INVOKE, 2, what)
   self._output, self._errors, self._layers = {}, {}, false
-  local plan, states = self:_compile(), self:_states()
+  local plan, states = plan_of(self, given), self:_states()
   plan:check_inputs(self._input)
+  plan:check_outputs(self._input)
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   self._workers:share(merged.jobs)
   local entries = acquire_workers(self, plan, states, worker_counts(plan, states))
@@ -136,7 +145,7 @@ end
 function Pipeline:stream(first, ...)
   local from, given = source.arguments("stream", 1, first, ...)
   given = check.options(given, check.STREAM, 2, "stream")
-  local plan, states = self:_compile(), self:_states()
+  local plan, states = plan_of(self, given), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   local counts = worker_counts(plan, states, math.max(merged.jobs, 1))
   merged.inflight = merged.inflight or default_inflight(merged.jobs, counts)

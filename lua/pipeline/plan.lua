@@ -15,6 +15,7 @@ local check = require "fzlua.check"
 ---@field from integer[] for each input the layer that makes it; 0: an input of the chain
 ---@field sources integer[] for each input the value's number in the engine
 ---@field first integer number of the first output's value in the engine
+---@field registration table
 
 ---@class fzlua.Plan
 ---@field graph userdata
@@ -28,6 +29,8 @@ local check = require "fzlua.check"
 ---@field passes boolean whether inputs that no function makes leave the end
 ---@field defaults table|false merged options of the chain and its stages; false before the first
 ---invoke
+---@field only table<string, boolean>|nil of a narrowed plan: the outputs that it keeps
+---@field narrowed table<string, fzlua.Plan> plans for some outputs, by the outputs
 local Plan = {}
 Plan.__index = Plan
 Plan.__name = "fzlua.Plan"
@@ -35,7 +38,7 @@ Plan.__name = "fzlua.Plan"
 local function new()
   return setmetatable({
     graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
-    limits = {}, final = {}, passes = true, defaults = false,
+    limits = {}, final = {}, passes = true, defaults = false, narrowed = {},
     _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
@@ -65,32 +68,51 @@ local function add_limits(self, id, registration, defaults)
   if own then self.limits[#self.limits + 1] = own end
 end
 
--- Add the nodes of one registry, as one pool. The caller feeds their inputs.
-local function add_layer(self, registry, stage, defaults)
+-- Add the node of one function, number `func` of the last pool.
+local function add_node(self, registration, func, layer, stage, defaults)
+  local id, first = self.graph:node(#self.pools, func, #registration.outputs)
+  local node = {
+    id = id, layer = layer, stage = stage, outputs = registration.outputs,
+    inputs = registration.inputs, from = {}, sources = {}, first = first,
+    registration = registration,
+  }
+  self.nodes[id] = node
+  for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
+  add_limits(self, id, registration, defaults)
+  return node
+end
+
+local function any_wanted(registrations, wanted)
+  for _, registration in ipairs(registrations) do
+    if not wanted or wanted[registration] then return true end
+  end
+  return false
+end
+
+-- Add the nodes of one registry, as one pool. The caller feeds their inputs. If `wanted` is set,
+-- functions that are not in it have no node, but keep their numbers in the pool.
+local function add_layer(self, registry, stage, defaults, wanted)
   local layer = { made = {}, passes = true }
   local number = #self.layers + 1
   local registrations, nodes = registry:list(), {}
   self.layers[number] = layer
-  if #registrations == 0 then return layer, nodes end
+  if not any_wanted(registrations, wanted) then return layer, nodes end
   local pool = { layer = number, stage = stage, funcs = {} }
   self.pools[#self.pools + 1] = pool
   local value_of = {}
   for i, registration in ipairs(registrations) do
     pool.funcs[i] = registration.f
-    local id, first = self.graph:node(#self.pools, i, #registration.outputs)
-    local node = {
-      id = id, layer = number, stage = stage, outputs = registration.outputs,
-      inputs = registration.inputs, from = {}, sources = {}, first = first,
-    }
-    nodes[i], self.nodes[id] = node, node
-    for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
-    for k, name in ipairs(registration.outputs) do
-      if registry.makers[name] == registration then value_of[name] = first + k - 1 end
+    if not wanted or wanted[registration] then
+      local node = add_node(self, registration, i, number, stage, defaults)
+      nodes[#nodes + 1] = node
+      for k, name in ipairs(registration.outputs) do
+        if registry.makers[name] == registration then value_of[name] = node.first + k - 1 end
+      end
     end
-    add_limits(self, id, registration, defaults)
   end
-  for i, name in ipairs(registry.order) do
-    layer.made[i] = { name = name, value = value_of[name] }
+  for _, name in ipairs(registry.order) do
+    local value = value_of[name]
+    if value then layer.made[#layer.made + 1] = { name = name, value = value } end
   end
   return layer, nodes
 end
@@ -117,13 +139,14 @@ end
 
 ---Compile a chain.
 ---@param stages table[] name, registry, pass_input, options: the states of the stages
+---@param wanted? table<table, boolean> the registrations to run; nil: all
 ---@return fzlua.Plan
-function Plan.of_chain(stages)
+function Plan.of_chain(stages, wanted)
   local self = new()
   local live, from = {}, {} -- name -> value, layer that makes it
   local wall -- the last stage that does not pass inputs
   for number, stage in ipairs(stages) do
-    local layer, nodes = add_layer(self, stage.registry, stage.name, stage.options)
+    local layer, nodes = add_layer(self, stage.registry, stage.name, stage.options, wanted)
     for _, node in ipairs(nodes) do
       for i, name in ipairs(node.inputs) do
         local value = live[name]
@@ -173,10 +196,11 @@ end
 
 ---Compile a dag; raises for a cycle.
 ---@param registry fzlua.Registry
+---@param wanted? table<table, boolean> the registrations to run; nil: all
 ---@return fzlua.Plan
-function Plan.of_dag(registry)
+function Plan.of_dag(registry, wanted)
   local self = new()
-  local layer, nodes = add_layer(self, registry, nil, {})
+  local layer, nodes = add_layer(self, registry, nil, {}, wanted)
   local value_of = {}
   for _, made in ipairs(layer.made) do value_of[made.name] = made.value end
   for _, node in ipairs(nodes) do
@@ -197,6 +221,70 @@ function Plan.of_dag(registry)
   return self
 end
 
+-- The set of names that functions make and that leave the end.
+local function made_names(self)
+  if not self._made then
+    local made = {}
+    for _, final in ipairs(self.final) do made[final.name] = true end
+    self._made = made
+  end
+  return self._made
+end
+
+local function no_output(name)
+  Error.graph({ output = name }, "output %s is wanted, but no function makes it and it cannot pass"
+    .. " through", name)
+end
+
+-- Add the registrations of the nodes that make `value`, with all that they read.
+local function add_makers(self, wanted, value)
+  local pending = { value }
+  while #pending > 0 do
+    local node = self.nodes[self.maker[table.remove(pending)]]
+    if node and not wanted[node.registration] then
+      wanted[node.registration] = true
+      table.move(node.sources, 1, #node.sources, #pending + 1, pending)
+    end
+  end
+end
+
+---The plan that runs only what some outputs need, and keeps only them.
+---@param names string[]
+---@param compile fun(wanted: table<table, boolean>): fzlua.Plan of_chain() or of_dag()
+---@return fzlua.Plan
+function Plan:narrow(names, compile)
+  local key = table.concat(names, "\0")
+  local plan = self.narrowed[key]
+  if plan then return plan end
+  local value_of, wanted, only = {}, {}, {}
+  for _, final in ipairs(self.final) do value_of[final.name] = final.value end
+  for _, name in ipairs(names) do
+    only[name] = true
+    if value_of[name] then
+      add_makers(self, wanted, value_of[name])
+    elseif not self.passes then
+      no_output(name)
+    end
+  end
+  plan = compile(wanted)
+  local final = {}
+  for _, value in ipairs(plan.final) do
+    if only[value.name] then final[#final + 1] = value end
+  end
+  plan.final, plan.only, plan.defaults = final, only, self.defaults
+  self.narrowed[key] = plan
+  return plan
+end
+
+---Raise unless each wanted output is made or is in `values`.
+---@param values table
+function Plan:check_outputs(values)
+  local made = made_names(self)
+  for name in pairs(self.only or {}) do
+    if not made[name] and values[name] == nil then no_output(name) end
+  end
+end
+
 ---The numbers of the values that a run keeps.
 ---@param keep "final"|"all"|nil
 ---@return integer[]
@@ -214,16 +302,6 @@ function Plan:kept(keep)
   end
   self._kept[keep] = values
   return values
-end
-
--- The set of names that functions make and that leave the end.
-local function made_names(self)
-  if not self._made then
-    local made = {}
-    for _, final in ipairs(self.final) do made[final.name] = true end
-    self._made = made
-  end
-  return self._made
 end
 
 ---The needed inputs that `values` lacks, in the order of their first use.
@@ -264,6 +342,13 @@ function Plan:makes(name)
   return made_names(self)[name] ~= nil
 end
 
+---Whether an input with this name leaves the end unchanged, and is kept.
+---@param name any
+---@return boolean
+function Plan:passes_on(name)
+  return self.passes and not made_names(self)[name] and (not self.only or self.only[name] == true)
+end
+
 ---Set the limits of functions and stages in a run or stream that is not started, unless the options
 ---`given` for all of it set them.
 ---@param run userdata
@@ -298,10 +383,8 @@ end
 ---@return string[]
 function Plan:passed(values)
   local names = {}
-  if not self.passes then return names end
-  local made = made_names(self)
   for name in pairs(values) do
-    if not made[name] then names[#names + 1] = name end
+    if self:passes_on(name) then names[#names + 1] = name end
   end
   if not names[2] then return names end
   table.sort(names, function(a, b)

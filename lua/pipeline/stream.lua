@@ -39,7 +39,7 @@ local function keep_passing(self, place, item)
   local plan, values = self._plan, nil
   if type(item) ~= "table" then item = { [plan.needs[1].name] = item } end
   for name, value in pairs(item) do
-    if not plan:makes(name) then
+    if plan:passes_on(name) then
       values = values or {}
       values[name] = value
     end
@@ -273,7 +273,7 @@ function Stream.new(owner, plan, entries, from, given, merged)
     _owner = owner, _plan = plan, _entries = entries, _runs = runs, _next = from.next,
     _packed = from.packed, _closing = from.closing, _total = from.n,
     _inflight = merged.inflight, _on_error = merged.on_error, _tables_pass = plan.passes,
-    _others_pass = plan.passes and #plan.needs == 1 and not plan:makes(plan.needs[1].name),
+    _others_pass = #plan.needs == 1 and plan:passes_on(plan.needs[1].name),
     _progress = callback.progress(merged.progress),
     _shown = stage_lines.start(owner, plan, runs, merged, from),
     _errors = {}, _passing = {}, _left = {}, -- by place
