@@ -396,7 +396,8 @@ serve(void *ctx, struct fz_port *port)
 	if (pool->opts.spread) /* its next job seldom follows at once */
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);
-	if (slots != NULL)
+	/* In a damaged cell the account is wrong, too: the parent settles it. */
+	if (slots != NULL && !port->lost)
 		fz_slots_leave(slots);
 	return status;
 }

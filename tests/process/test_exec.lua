@@ -193,15 +193,14 @@ tests["the object behind is done once, closed often, and says what it is"] = fun
 end
 
 tests["many programs, one after the other, leave no descriptor"] = function()
-  local stat <close> = assert(io.open "/proc/self/stat")
-  local list = { "ls", ("/proc/%d/fd"):format(stat:read "n") }
-  local before = fz.exec(list).stdout
+  fz.exec { "true" } -- opens what stays open
+  local before = t.descriptors()
   for i = 1, SLOW and 5 or 100 do
     t.equal(fz.exec({ "cat" }, { stdin = ("x"):rep(i) }).stdout, ("x"):rep(i))
   end
   pcall(fz.exec, { "no-such-program" })
   fz.exec({ "sleep", "77" }, { stdin = "x", timeout = 0.01 })
-  t.equal(fz.exec(list).stdout, before)
+  t.equal(t.descriptors(), before)
 end
 
 tests["inside a stage's function, while another one runs here"] = function()
