@@ -386,18 +386,18 @@ static int
 serve(void *ctx, struct fz_port *port)
 {
 	const struct fz_pool *pool = ctx;
+	struct fz_lineage lineage = { .account = fz_port_account(port) };
 	struct fz_slots *slots =
-	    fz_port_account(port) != NULL ? slots_of(pool) : NULL;
+	    lineage.account != NULL ? slots_of(pool) : NULL;
 	int status;
 
 	if (slots != NULL)
-		fz_slots_enter(slots, fz_port_account(port));
+		fz_slots_enter(slots, &lineage);
 	port->number = pool->lowest + 1; /* its parent takes that number */
 	if (pool->opts.spread) /* its next job seldom follows at once */
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);
-	/* In a damaged cell the account is wrong, too: the parent settles it. */
-	if (slots != NULL && !port->lost)
+	if (slots != NULL)
 		fz_slots_leave(slots);
 	return status;
 }

@@ -212,7 +212,9 @@ fz_slots_of_make(struct fz_engine *engine, const int fd[2], struct fz_err *err)
 		fz_err_sys(err, errno, "mmap");
 		goto fail;
 	}
-	s->account = s->page = page;
+	s->page = page;
+	s->first.account = page;
+	s->lineage = &s->first;
 	s->n = SLOTS_OF_MAKE;
 	engine->slots = s;
 	return s;

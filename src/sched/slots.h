@@ -27,6 +27,15 @@
 #include <stdbool.h>
 
 struct fz_account;
+
+/*
+ * The accounts in which a process counts its tokens: its own, then those of its
+ * ancestors. In private memory, because a worker may overwrite its cell.
+ */
+struct fz_lineage {
+	struct fz_account *account;
+	const struct fz_lineage *above; /* the parent's; NULL: there is none */
+};
 struct fz_engine;
 struct fz_err;
 struct fz_slots;
@@ -93,9 +102,10 @@ int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
 
 /*
  * In a new worker: use these slots from now on. The programs that it starts
- * find them in their environment.
+ * find them in their environment. `lineage` has the account of the worker, and
+ * stays valid until its process ends.
  */
-void fz_slots_enter(struct fz_slots *slots, struct fz_account *account);
+void fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage);
 
 /*
  * Write back the tokens of this process and its descendants, because they end.

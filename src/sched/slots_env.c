@@ -58,10 +58,10 @@ fz_slots_prepare(struct fz_slots *slots, struct fz_err *err)
 }
 
 void
-fz_slots_enter(struct fz_slots *slots, struct fz_account *account)
+fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage)
 {
-	account->above = slots->account;
-	slots->account = account;
+	lineage->above = slots->lineage;
+	slots->lineage = lineage;
 	if (slots->engine->slots != slots) {
 		fz_slots_ref(slots);
 		slots->engine->slots = slots;

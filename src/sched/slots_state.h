@@ -23,7 +23,8 @@ struct fz_slots {
 	unsigned ntokens, tokens_cap;
 	bool dry;     /* the pipe was empty; the watch waits for a token */
 	bool is_ours; /* this process created the pipe */
-	struct fz_account *account; /* of this process, or NULL */
+	const struct fz_lineage *lineage; /* of this process, or NULL */
+	struct fz_lineage first;          /* of the process that made it */
 	struct fz_account
 	    *page; /* the account if it is not in a cell; or NULL */
 	struct fz_slots_waiter *waiters;

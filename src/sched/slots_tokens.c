@@ -27,10 +27,10 @@ is_closed(int32_t held)
 }
 
 static bool
-may_take(struct fz_account *account)
+may_take(const struct fz_lineage *at)
 {
-	for (; account != NULL; account = account->above) {
-		if (is_closed(atomic_load(&account->held)))
+	for (; at != NULL; at = at->above) {
+		if (is_closed(atomic_load(&at->account->held)))
 			return false;
 	}
 	return true;
@@ -38,24 +38,24 @@ may_take(struct fz_account *account)
 
 /* Own account first, then its ancestors: see slots.h. False: one is closed. */
 static bool
-count(struct fz_account *account)
+count(const struct fz_lineage *at)
 {
 	bool good = true;
 
-	for (; account != NULL; account = account->above)
-		good &= !is_closed(atomic_fetch_add(&account->held, 1));
+	for (; at != NULL; at = at->above)
+		good &= !is_closed(atomic_fetch_add(&at->account->held, 1));
 	return good;
 }
 
 static bool
-uncount(struct fz_account *account, int32_t n)
+uncount(const struct fz_lineage *at, int32_t n)
 {
 	bool good = true;
 
-	if (account == NULL)
+	if (at == NULL)
 		return true;
-	good = uncount(account->above, n);
-	return !is_closed(atomic_fetch_sub(&account->held, n)) && good;
+	good = uncount(at->above, n);
+	return !is_closed(atomic_fetch_sub(&at->account->held, n)) && good;
 }
 
 /*
@@ -122,7 +122,7 @@ fz_slots_read_token(struct fz_slots *s)
 
 	if (s->dry || s->ntokens == s->tokens_cap)
 		return false;
-	if (!may_take(s->account)) {
+	if (!may_take(s->lineage)) {
 		s->dry = true; /* forever */
 		return false;
 	}
@@ -130,7 +130,7 @@ fz_slots_read_token(struct fz_slots *s)
 		s->in = fz_jobserver_reader(s->shared[0]);
 	if (s->in == -1 || fz_fd_read(s->in, token, 1) != 1)
 		return false;
-	if (!count(s->account)) {
+	if (!count(s->lineage)) {
 		write_tokens(s, token, 1);
 		return false;
 	}
@@ -144,7 +144,7 @@ fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep)
 	unsigned n = s->ntokens - keep;
 
 	s->ntokens = keep;
-	if (uncount(s->account, (int32_t)n))
+	if (uncount(s->lineage, (int32_t)n))
 		write_tokens(s, s->tokens + keep, n);
 }
 
@@ -169,24 +169,24 @@ fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 		return;
 	n = at_most_missing(slots, n);
 	/* Negative if a process was killed between two steps of its count. */
-	if (uncount(slots->account, n) && n > 0)
+	if (uncount(slots->lineage, n) && n > 0)
 		fz_slots_write_new_tokens(slots, (unsigned)n);
 }
 
 void
 fz_slots_leave(struct fz_slots *slots)
 {
-	struct fz_account *account = slots->account;
+	const struct fz_lineage *lineage = slots->lineage;
 	unsigned own = slots->ntokens;
 	int32_t held = (int32_t)own;
 
 	slots->ntokens = 0;
-	if (account != NULL) {
-		held = atomic_exchange(&account->held, ACCOUNT_CLOSED);
+	if (lineage != NULL) {
+		held = atomic_exchange(&lineage->account->held, ACCOUNT_CLOSED);
 		if (is_closed(held))
 			return;
 		held = at_most_missing(slots, held);
-		if (!uncount(account->above, held))
+		if (!uncount(lineage->above, held))
 			return;
 	}
 	write_tokens(slots, slots->tokens, own);

@@ -41,7 +41,6 @@ struct fz_err;
  */
 struct fz_account {
 	_Atomic int32_t held;
-	struct fz_account *above; /* the parent's; set and read by the worker */
 };
 
 #define FZ_CELL_OUT ((size_t)128 << 10)
