@@ -11,6 +11,7 @@
 #include "os/loop.h"
 #include "os/proc.h"
 #include "sched/slots.h"
+#include "worker/cell.h"
 #include "worker/change.h"
 #include "worker/child_port.h"
 #include "worker/engine.h"

@@ -27,15 +27,8 @@
 #include <stdbool.h>
 
 struct fz_account;
+struct fz_lineage;
 
-/*
- * The accounts in which a process counts its tokens: its own, then those of its
- * ancestors. In private memory, because a worker may overwrite its cell.
- */
-struct fz_lineage {
-	struct fz_account *account;
-	const struct fz_lineage *above; /* the parent's; NULL: there is none */
-};
 struct fz_engine;
 struct fz_err;
 struct fz_slots;

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 
 #include "os/loop.h"
+#include "worker/cell.h"
 
-struct fz_account;
 struct fz_engine;
 struct fz_slots_waiter;
 

@@ -43,6 +43,15 @@ struct fz_account {
 	_Atomic int32_t held;
 };
 
+/*
+ * The accounts in which a process counts its tokens: its own, then those of its
+ * ancestors. In private memory, because a worker may overwrite its cell.
+ */
+struct fz_lineage {
+	struct fz_account *account;
+	const struct fz_lineage *above; /* the parent's; NULL: there is none */
+};
+
 #define FZ_CELL_OUT ((size_t)128 << 10)
 #define FZ_CELL_IN ((size_t)128 << 10)
 #define FZ_CELL_ROOM (FZ_CELL_OUT - 8) /* for replies; a pad follows them */
