@@ -6,8 +6,9 @@ local scheduler = require "fzlua.scheduler"
 
 local deadlock = {}
 
--- Whether the tasks that wait for shared objects have tried since no other process is there.
-local tried = false
+-- What tasks had done when all that wait for shared objects tried without another process; nil: they
+-- have not. A task that only tries again what it waits for has done nothing.
+local tried = nil
 
 local FIRST <const> = 20 -- tasks that the message lists
 
@@ -44,13 +45,16 @@ end
 
 -- Whether another process may change a shared object for which the caller or a task waits.
 local function others_may_wake(object)
-  if type(object) ~= "string" and core.waits_count() == 0 then return false end
+  local waits, timed, begun = core.waits_count()
+  if timed > 0 then return true end -- its time ends a wait
+  if type(object) ~= "string" and waits == 0 then return false end
   if not core.is_alone() then
-    tried = false
+    tried = nil
     return true
   end
-  if tried then return false end
-  tried = true
+  local done = begun + scheduler.advances()
+  if tried == done then return false end
+  tried = done
   core.waits_try(true)
   return true
 end

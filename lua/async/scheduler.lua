@@ -32,6 +32,7 @@ local ready, mask, first, last = new_ring(16), 15, 0, 0
 local timers = Timers.new()
 local in_c = {} -- a wait in C -> its task
 local current = nil -- the task that runs
+local advances = 0 -- how often a task ran and did not end in a wait in C
 local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside of tasks
 
 ---@type table<table, integer> task -> its number in the order of starts; all that have not ended
@@ -137,9 +138,12 @@ local function after_run(task, ok, ...)
     local wait = (...)
     if wait then
       in_c[wait], task._in_c, task._parked = task, wait, true
+    else
+      advances = advances + 1
     end
     return
   end
+  advances = advances + 1
   if not ok then return fail(task, (...)) end
   forget(task)
   return task:finish(true, ...)
@@ -215,6 +219,11 @@ function scheduler.check_cancelled()
     current._cancelled = nil
     Error.raise("cancelled", "cancelled")
   end
+end
+
+---@return integer a number that grows when a task runs and does not end in a wait in C
+function scheduler.advances()
+  return advances
 end
 
 ---The tasks that have not ended, in the order of their starts.

@@ -67,7 +67,8 @@ end
 
 function Pool:__index(name)
   if name ~= "workers" then return Pool[name] end
-  if not self._closed then self._core:fill() end
+  -- With `idle` a look must not fork those that have ended.
+  if not self._closed and not self._options.idle then self._core:fill() end
   return self._core:workers()
 end
 

@@ -145,7 +145,7 @@ set_outcome(struct fz_program *exec, const struct fz_death *death)
 		end->signal = SIGKILL;
 	} else {
 		fz_err_set(&end->err, FZ_ERR_CRASH,
-		    "the process that watched over '%s' %s", exec->name,
+		    "the process that watched over '%s' died: %s", exec->name,
 		    fz_death_text(death, text, sizeof(text)));
 	}
 }

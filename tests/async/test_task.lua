@@ -538,4 +538,33 @@ tests["a wait that another process can end is no deadlock"] = function()
   other:await()
 end
 
+-- These need a process without children.
+tests["a time ends waits of tasks for shared objects, and tasks can share a lock"] = function()
+  local out, err, status = t.command("-e", [[
+    local lock, held = fz.lock(), fz.lock()
+    held:acquire()
+    local function with() return lock:with(function() fz.sleep(0.002) return "in" end) end
+    local function timed(name, f)
+      print(name, fz.await(fz.spawn(f)))
+    end
+    local e, q, b, s = fz.event(), fz.queue(), fz.barrier(2), fz.semaphore(1)
+    s:acquire()
+    timed("event", function() return e:wait(0.02) end)
+    timed("lock", function() return held:acquire(0.02) end)
+    timed("queue", function() return q:get(0.02) end)
+    timed("barrier", function() return b:wait(0.02) end)
+    timed("semaphore", function() return s:acquire(0.02) end)
+    local tasks = {}
+    for round = 1, 3 do
+      for i = 1, 20 do tasks[i] = fz.spawn(with) end
+      print(select("#", fz.gather(table.unpack(tasks))))
+    end
+    print(pcall(fz.await, fz.spawn(function() return q:get() end)))
+    os.exit(0)]])
+  local fact = "event\tnil\ttimeout\nlock\tfalse\nqueue\tnil\ttimeout\nbarrier\tnil\ttimeout\n" ..
+    "semaphore\tfalse\n20\n20\n20\nfalse\tdeadlock"
+  t.equal(out:sub(1, #fact), fact, err)
+  t.equal(status, 0)
+end
+
 return tests

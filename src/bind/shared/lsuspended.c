@@ -38,7 +38,9 @@ struct waits {
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned ngroups, n;
-	unsigned forks; /* from the first process to this one */
+	unsigned ntimed; /* of those, wait until a time */
+	uint64_t nbegun; /* waits so far */
+	unsigned forks;  /* from the first process to this one */
 	struct fz_timer late;
 	struct fz_change change;
 	struct fz_fork_hook hook;
@@ -118,6 +120,7 @@ leave_group(struct fz_lsuspended *s)
 
 	s->group = NULL;
 	group->of->n--;
+	group->of->ntimed -= s->timed;
 	if (--group->n != 0)
 		return;
 	fz_list_remove(&group->link);
@@ -176,6 +179,9 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
 	if (!again) {
 		group->n++;
 		w->n++;
+		w->nbegun++;
+		s->timed = until_ns != FZ_CLOCK_NEVER;
+		w->ntimed += s->timed;
 	}
 	s->group = group;
 	group->seq = seq;
@@ -257,12 +263,17 @@ waits_woken(lua_State *L)
 	return 1;
 }
 
-/* waits_count() -> number of tasks that wait for shared objects */
+/*
+ * waits_count() -> number of tasks that wait for shared objects, number of
+ * those that wait until a time, number of such waits that were ever begun
+ */
 static int
 waits_count(lua_State *L)
 {
 	lua_pushinteger(L, get(L)->n);
-	return 1;
+	lua_pushinteger(L, get(L)->ntimed);
+	lua_pushinteger(L, (lua_Integer)get(L)->nbegun);
+	return 3;
 }
 
 /* wait_what(wait) -> what it is for */
@@ -281,7 +292,7 @@ drop_all(struct waits *w)
 	for (int i = 0; i < NBUCKETS; i++)
 		fz_list_init(&w->buckets[i]);
 	fz_list_init(&w->woken);
-	w->n = w->ngroups = 0;
+	w->n = w->ngroups = w->ntimed = 0;
 }
 
 /* The tasks of the parent are none of this process. */

@@ -26,6 +26,7 @@ struct fz_lsuspended {
 	struct fz_lsuspended_group *group; /* NULL: not suspended */
 	struct fz_timer timer;             /* for the end of the time */
 	const char *what;                  /* for messages */
+	bool timed;                        /* it waits until a time */
 	bool late; /* woken for a check that is made every now and then */
 };
 
