@@ -218,7 +218,8 @@ test_program_a_supervisor_that_is_killed_is_a_crash(void **state)
 	struct fz_program_end *end = program_wait(w, exec);
 
 	assert_int_equal(end->err.kind, FZ_ERR_CRASH);
-	assert_non_null(strstr(end->err.text, "watched over 'sh' died: killed by"));
+	assert_non_null(
+	    strstr(end->err.text, "watched over 'sh' died: killed by"));
 	fz_program_free(exec);
 }
 
