@@ -6,8 +6,8 @@ local scheduler = require "fzlua.scheduler"
 
 local deadlock = {}
 
--- What tasks had done when all that wait for shared objects tried without another process; nil: they
--- have not. A task that only tries again what it waits for has done nothing.
+-- The count of what tasks had done when all that wait for shared objects tried without another
+-- process; nil: they have not. A task that only tries again what it waits for has done nothing.
 local tried = nil
 
 local FIRST <const> = 20 -- tasks that the message lists
