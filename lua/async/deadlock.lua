@@ -1,4 +1,4 @@
---- deadlock.lua - finds that nothing can end a wait, and says who waits for what.
+--- deadlock.lua - finds waits that nothing can end, and lists what each task waits for.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"

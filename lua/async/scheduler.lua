@@ -3,7 +3,7 @@
 --
 -- A task is a table with its coroutine in _co. While it waits it is in a list of the object that it
 -- waits for, in the heap of timers, or in both. wake() makes it ready; it then checks whether its
--- wait is over. Who waits outside of a task calls run() again and again.
+-- wait is over. A caller that waits outside of a task calls run() repeatedly.
 --
 --   new -- start --> ready -- run --> running -- park --> parked -- wake, timer --> ready
 --   running -- returns or raises --> ended; any but running -- end_task --> ended

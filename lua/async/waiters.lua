@@ -30,7 +30,7 @@ function waiters.remove(waiter)
   waiter._list, waiter._previous, waiter._next = nil, nil, nil
 end
 
----Remove all waiters, wake those that are tasks, and notify the others.
+---Remove all waiters: wake the tasks, and notify the other waiters.
 ---@param list table
 function waiters.wake_all(list)
   local waiter = list._first
