@@ -28,7 +28,7 @@ local C_LAYERS = {
     "worker_slice", "link link_fork link_stream",
     "worker worker_spawn worker_state worker_replies worker_death"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
-    "graph", "limits", "retry", "job_event", "run run_flow run_source run_state run_step",
+    "graph", "limits", "retry", "job_event", "run run_flow run_source run_state run_step run_undecided",
     "stream", "batch batch_state", "batch_chunk", "batch_source", "batch_results", "batch_pool"},
   {dir = "value/", lua = true, "refmap", "upvalue", "byname", "handle", "lerror", "rawarray",
     "registered", "contents", "cells cells_state", "garbage", "cells_note", "cells_value",
@@ -56,7 +56,7 @@ local HEADERS = {lcodec = "codec", open = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
-  {"error", "defaults", "made", "identity", "check", "log", "json"},
+  {"error", "defaults", "made", "identity", "nearest", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "callback", "bar", "progress", "future",
     "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
     "progress_loop", "source"},

@@ -13,12 +13,21 @@ end
 ---Call f(...); an error is logged, but Ctrl-C is raised.
 ---@param what string the noun of the log line
 ---@param f function
----@return boolean ok
+---@return boolean ok, any result the first one
 function callback.call(what, f, ...)
   local ok, e = xpcall(f, traced, ...)
   if not ok and Error.is(e, "interrupted") then error(e, 0) end
   if not ok then log.error("%s raised: %s", what, e) end
-  return ok
+  return ok, e
+end
+
+---Whether a failed job is tried again: the answer of the option retry_if, no if that raises.
+---@param f fun(e: fz.Error): boolean
+---@param e fz.Error
+---@return boolean
+function callback.retry_if(f, e)
+  local ok, answer = callback.call("a retry_if function", f, e)
+  return ok and not not answer
 end
 
 ---Guard a progress function: after its first error it is not called again.

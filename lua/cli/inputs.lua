@@ -3,6 +3,7 @@
 -- Wrong use raises the message as a plain string.
 
 local json = require "fzlua.json"
+local nearest = require "fzlua.nearest"
 
 local inputs = {}
 
@@ -87,37 +88,6 @@ function inputs.are_in(arguments)
     if argument:find "^[%a_][%w_]*:?=" then return true end
   end
   return false
-end
-
--- The number of characters to insert, delete, replace or swap to turn `a` into `b`.
-local function distance(a, b)
-  local before, row = {}, {}
-  for j = 0, #b do row[j] = j end
-  for i = 1, #a do
-    local last = row
-    row = { [0] = i }
-    for j = 1, #b do
-      local same = a:byte(i) == b:byte(j)
-      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (same and 0 or 1))
-      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-        row[j] = math.min(row[j], before[j - 2] + 1)
-      end
-    end
-    before = last
-  end
-  return row[#b]
-end
-
-local NAME_MAX = 200 -- bytes of a name that are compared
-
--- The name in the list `names` that is most similar to `name`; nil if the list is empty.
-local function nearest(name, names)
-  local best, least
-  for _, other in ipairs(names) do
-    local d = distance(name:sub(1, NAME_MAX):lower(), other:sub(1, NAME_MAX):lower())
-    if not least or d < least then best, least = other, d end
-  end
-  return best
 end
 
 -- The names of the inputs that functions of the plan read, as a list and a set.

@@ -149,6 +149,17 @@ local function names_option(value, option, what)
   return list
 end
 
+-- true, or a list of inputs that the caller checks.
+local function optional(value, option, what)
+  if type(value) == "string" then return { value } end
+  if type(value) == "boolean" then return value end
+  if type(value) ~= "table" then complain(what, option, "true or a list of inputs", value) end
+  for _, name in ipairs(value) do
+    if type(name) ~= "string" then complain(what, option, "names of inputs", name) end
+  end
+  return table.move(value, 1, #value, 1, {})
+end
+
 -- Convert { NAME = "text" or false } to a sorted list of "NAME=text" and "NAME".
 local function environment(value, option, what)
   if type(value) ~= "table" then complain(what, option, "a table", value) end
@@ -181,6 +192,8 @@ local OPTIONS = {
   retries = whole(0, RETRIES_MAX),
   backoff = duration,
   memory = memory,
+  retry_if = of_type "function",
+  optional = optional,
   on_error = one_of("stop", "now", "continue"),
   keep = one_of("final", "all"),
   outputs = names_option,
@@ -204,7 +217,7 @@ local OPTIONS = {
 }
 
 -- The options for one function, and those for a whole call.
-check.LIMITS = { "timeout", "retries", "backoff", "memory" }
+check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
 check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress" }
 
 local function set_of(...)
@@ -221,7 +234,7 @@ local function with(set, ...)
   return all
 end
 
-check.FUNCTION = set_of(check.LIMITS)
+check.FUNCTION = set_of(check.LIMITS, { "optional" })
 check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs" })
 check.STREAM = set_of(check.LIMITS,
   { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
@@ -240,7 +253,7 @@ check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
 check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight", "progress" })
-check.FOLD = set_of { "retries", "backoff", "memory" }
+check.FOLD = set_of { "retries", "backoff", "memory", "retry_if" }
 check.FORK_FOLD = with(check.FOLD, "jobs")
 check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }

@@ -89,8 +89,8 @@ end
 ---@return fzlua.Invocation
 function Invocation.start(owner, plan, entries, input, given, merged)
   local self = setmetatable({
-    owner = owner, plan = plan, input = input, options = merged,
-    _entries = entries, _ended = {}, _count = 0,
+    owner = owner, plan = plan, input = input, options = merged, _given = given,
+    _asks = plan.asks or merged.retry_if ~= nil, _entries = entries, _ended = {}, _count = 0,
     _progress = callback.progress(merged.progress),
   }, Invocation)
   self.future = Future.new(function() self:_cancel() end)
@@ -167,8 +167,23 @@ local function report_rest(self)
   end
 end
 
+-- Retry the failed nodes for which the option retry_if says so. It may cancel the run.
+local function decide_retries(self)
+  local run = self.run
+  local id = run:undecided()
+  while id do
+    local e = Plan.name_error(run:error(id), self.plan.nodes[id])
+    local again = callback.retry_if(self.plan:retry_if(id, self._given, self.options), e)
+    if self.run ~= run then return end
+    run:decide(id, again)
+    id = run:undecided()
+  end
+end
+
 -- A callback may wait and pump other objects, so the state of the run is read afterwards.
-local function report_all(self)
+local function call_back(self)
+  if self._asks then decide_retries(self) end
+  if not self._progress or not self.run then return end
   report_events(self)
   if self.run and self.run:done() then report_rest(self) end
 end
@@ -180,9 +195,9 @@ end
 ---Handle events and the end of the run; called by wait.lua.
 function Invocation:pump()
   if self._pumping or not self.run then return end
-  if self._progress then
+  if self._progress or self._asks then
     set_pumping(self, true)
-    local ok, e = pcall(report_all, self)
+    local ok, e = pcall(call_back, self)
     set_pumping(self, false)
     if not ok then
       if self.run then
@@ -227,7 +242,7 @@ local function collect_errors(self)
   return errors
 end
 
--- The other nodes that failed while the run stopped, in the order of time. Nodes that were
+-- The other nodes that failed before the run had stopped, in the order of time. Nodes that were
 -- cancelled because of the failure do not count.
 local function collect_others(self, first)
   local others, id = {}, self.run:failed()
@@ -313,7 +328,7 @@ function Invocation:_settle()
   local keeps = self.options.on_error == "continue"
   local ok, e = pcall(function()
     failure = run and collect_failure(self)
-    if run and (failure or keeps) then errors = collect_errors(self) end
+    if run and (failure or keeps or run:failed()) then errors = collect_errors(self) end
     if failure then return end
     local results = { run = run, decoded = {}, errors = errors, keeps = keeps }
     output = collect_output(self, results)

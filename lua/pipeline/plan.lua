@@ -25,6 +25,7 @@ local check = require "fzlua.check"
 ---@field layers table[] for each stage: `made`, a list of {name, value}; `passes`
 ---@field pools table[] for each pool: the number of its layer, the stage's name, its functions
 ---@field limits table[] for nodes with their own limits: node, timeout, retries, ...
+---@field asks boolean whether one of these has a function retry_if
 ---@field final table[] name, value: outputs of functions that leave the end
 ---@field passes boolean whether inputs that no function makes leave the end
 ---@field defaults table|false merged options of the chain and its stages; false before the first
@@ -38,7 +39,7 @@ Plan.__name = "fzlua.Plan"
 local function new()
   return setmetatable({
     graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
-    limits = {}, final = {}, passes = true, defaults = false, narrowed = {},
+    limits = {}, asks = false, final = {}, passes = true, defaults = false, narrowed = {},
     _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
@@ -65,7 +66,9 @@ local function add_limits(self, id, registration, defaults)
       own[name] = value
     end
   end
-  if own then self.limits[#self.limits + 1] = own end
+  if not own then return end
+  self.limits[#self.limits + 1] = own
+  self.asks = self.asks or own.retry_if ~= nil
 end
 
 -- Add the node of one function, number `func` of the last pool.
@@ -80,6 +83,15 @@ local function add_node(self, registration, func, layer, stage, defaults)
   for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
   add_limits(self, id, registration, defaults)
   return node
+end
+
+-- Connect a node whose sources are known.
+local function feed(self, node)
+  self.graph:feed(node.id, node.sources)
+  local optional = node.registration.optional or {}
+  for k, name in ipairs(node.inputs) do
+    if optional[name] then self.graph:optional(node.id, k) end
+  end
 end
 
 local function any_wanted(registrations, wanted)
@@ -154,7 +166,7 @@ function Plan.of_chain(stages, wanted)
         node.sources[i] = value or input(self, name, node)
         node.from[i] = from[name] or 0
       end
-      self.graph:feed(node.id, node.sources)
+      feed(self, node)
     end
     if not stage.pass_input then
       live, from, wall, layer.passes = {}, {}, stage.name, false
@@ -209,7 +221,7 @@ function Plan.of_dag(registry, wanted)
       node.sources[i] = value or input(self, name, node)
       node.from[i] = value and 1 or 0
     end
-    self.graph:feed(node.id, node.sources)
+    feed(self, node)
   end
   local cycle = self.graph:cycle()
   if cycle then
@@ -359,8 +371,21 @@ function Plan:set_limits(run, given)
     for i, name in ipairs(check.LIMITS) do
       if given[name] == nil then values[i] = own[name] end
     end
-    run:limits(own.node, values[1], values[2], values[3], values[4])
+    run:limits(own.node, table.unpack(values, 1, #check.LIMITS))
   end
+end
+
+---The function retry_if of a node.
+---@param id integer
+---@param given table the options of the whole run
+---@param merged table the same with all defaults
+---@return fun(e: fz.Error): boolean
+function Plan:retry_if(id, given, merged)
+  if given.retry_if then return given.retry_if end
+  for _, own in ipairs(self.limits) do
+    if own.node == id and own.retry_if then return own.retry_if end
+  end
+  return merged.retry_if
 end
 
 ---Add the names of the stage and output to the error of a node.

@@ -4,12 +4,14 @@
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
+local nearest = require "fzlua.nearest"
 
 ---@class fzlua.Registration
 ---@field outputs string[] names for the function's results, in order
 ---@field inputs string[]
 ---@field f function
----@field limits table timeout, retries, backoff, memory of this function
+---@field limits table timeout, retries, backoff, memory, retry_if of this function
+---@field optional table<string, boolean>|nil inputs that are nil if their maker failed
 ---@field live integer outputs that no later registration has replaced
 
 ---@class fzlua.Registry
@@ -52,16 +54,35 @@ function Registry.parse(what, output, ...)
   return outputs, inputs, f, check.options(options, check.FUNCTION, place + 1, what)
 end
 
+-- The set of inputs that the option names.
+local function optional_inputs(outputs, inputs, option)
+  if not option then return nil end
+  local is_input, optional = {}, {}
+  for _, name in ipairs(inputs) do is_input[name] = true end
+  if option == true then return is_input end
+  for _, name in ipairs(option) do
+    if not is_input[name] then
+      local near = nearest(name, inputs)
+      check.fail("bad option 'optional' (output %s has no input %s%s)", outputs[1], name,
+        near and "; the nearest name is " .. near or "")
+    end
+    optional[name] = true
+  end
+  return optional
+end
+
 ---Register `f`, which takes over outputs of earlier registrations.
 ---@param outputs string[]
 ---@param inputs string[]
 ---@param f function
----@param limits table
+---@param limits table see check.FUNCTION
 ---@param where string|nil the stage, for errors
 function Registry:add(outputs, inputs, f, limits, where)
   distinct(outputs, where)
-  local registration =
-    { outputs = outputs, inputs = inputs, f = f, limits = limits, live = #outputs }
+  local registration = {
+    outputs = outputs, inputs = inputs, f = f, limits = limits, live = #outputs,
+    optional = optional_inputs(outputs, inputs, limits.optional),
+  }
   for _, name in ipairs(outputs) do
     local earlier = self.makers[name]
     if earlier then

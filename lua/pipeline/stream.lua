@@ -141,11 +141,27 @@ local function report_all(self)
   end
 end
 
----Handle events; called by wait.lua.
+-- Retry the failed nodes for which the option retry_if says so. It may close the stream.
+local function decide_retries(self)
+  while not self._closed do
+    local id, place, e = self._runs:undecided()
+    if not id then return end
+    Plan.name_error(e, self._plan.nodes[id]).index = place
+    local again = callback.retry_if(self._plan:retry_if(id, self._given, self._merged), e)
+    if not self._closed then self._runs:decide(place, id, again) end
+  end
+end
+
+local function call_back(self)
+  if self._asks then decide_retries(self) end
+  if self._progress then report_all(self) end
+end
+
+---Handle events, and failures that may be retried; called by wait.lua.
 function Stream:pump()
-  if not self._progress or self._pumping or self._closed then return end
+  if not (self._progress or self._asks) or self._pumping or self._closed then return end
   self._pumping = true
-  local ok, e = pcall(report_all, self)
+  local ok, e = pcall(call_back, self)
   self._pumping = nil
   if not ok then error(e, 0) end
 end
@@ -158,7 +174,7 @@ end
 ---Wait in the engine if no Lua code is needed meanwhile; called by wait.lua.
 ---@return boolean whether it was possible
 function Stream:wait_alone()
-  return not self._progress and not self._shown and self._runs:wait()
+  return not (self._progress or self._shown or self._asks) and self._runs:wait()
 end
 
 -- No result will come: end, or raise why the chain was closed.
@@ -272,6 +288,7 @@ function Stream.new(owner, plan, entries, from, given, merged)
   local self = setmetatable({
     _owner = owner, _plan = plan, _entries = entries, _runs = runs, _next = from.next,
     _packed = from.packed, _closing = from.closing, _total = from.n,
+    _given = given, _merged = merged, _asks = plan.asks or merged.retry_if ~= nil,
     _inflight = merged.inflight, _on_error = merged.on_error, _tables_pass = plan.passes,
     _others_pass = #plan.needs == 1 and plan:passes_on(plan.needs[1].name),
     _progress = callback.progress(merged.progress),

@@ -76,17 +76,19 @@ local function fill(self)
   if not self._closed then send(self) end
 end
 
--- Pass on the events of all items that have changed.
-local function report(self)
+-- Decide about failed items, and pass on the events of all items that have changed.
+local function call_back(self)
+  local retry_if = self._options.retry_if
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
-  self._events:report_all()
+  if retry_if then Mapping.decide_retries(self, self._batch, retry_if) end
+  if self._events then self._events:report_all() end
 end
 
 ---Handle results that have arrived; called by wait.lua.
 function Imap:pump()
   if self._closed or self._pumping then return end
-  if self._events then report(self) end
+  if self._events or self._options.retry_if then call_back(self) end
   if not self._closed then self._window:take() end
 end
 
@@ -171,7 +173,7 @@ function Imap.new(pool, core_pool, f, from, ordered, options)
   local batch = core.batch(core_pool, f, window:items(), {
     kind = from.packed and "starmap" or "map", growing = true, on_error = "continue",
     seed = options.seed, timeout = options.timeout, retries = options.retries,
-    backoff = options.backoff, memory = options.memory,
+    backoff = options.backoff, memory = options.memory, retry_if = options.retry_if,
     events = type(options.progress) == "function",
   })
   window:bind(batch)

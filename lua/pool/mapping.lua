@@ -4,6 +4,7 @@
 
 local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
+local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
 local wait = require "fzlua.wait"
@@ -92,6 +93,20 @@ function Mapping.freeze(list, n)
   return elements
 end
 
+---Retry the failed items of a batch for which `f`, the option retry_if, says so. It may close the
+---owner of the batch.
+---@param owner table with _closed
+---@param batch userdata
+---@param f fun(e: fz.Error): boolean
+function Mapping.decide_retries(owner, batch, f)
+  while not owner._closed do
+    local index, e = batch:undecided()
+    if not index then return end
+    local again = callback.retry_if(f, Mapping.name_error(e, index))
+    if not owner._closed then batch:decide(index, again) end
+  end
+end
+
 local function set_counts(lines, batch)
   local line = lines[1]
   line.done, line.failed, line.busy = batch:counts()
@@ -123,6 +138,7 @@ function Mapping.start(pool, kind, f, list, options)
     chunk = options.chunksize, on_error = options.on_error, seed = options.seed,
     events = type(options.progress) == "function", timeout = options.timeout,
     retries = options.retries, backoff = options.backoff, memory = options.memory,
+    retry_if = options.retry_if,
   })
   local self = setmetatable({
     batch = batch, n = n, values = false, errors = {}, _options = options,
@@ -142,10 +158,12 @@ function Mapping:pump()
     self.values = self.values or self.batch:list()
     self.batch:take(self.values, self.errors)
   end
-  local events = self._events
-  if not events then return end
+  local events, retry_if = self._events, self._options.retry_if
+  if not (events or retry_if) then return end
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
+  if retry_if then Mapping.decide_retries(self, self.batch, retry_if) end
+  if not events then return end
   events:report_all()
   if not self._closed and self.batch:done() then events:report_rest() end
 end

@@ -112,6 +112,46 @@ local function outcome(batch, ok, ...)
   return false, name_error((...))
 end
 
+-- One running call, which is waited for here, or is the owner of an AsyncResult.
+local Call = {}
+Call.__index = Call
+
+local function new_call(batch, f)
+  local retry_if = f and function(e)
+    e.index = nil -- it is one of no list
+    return f(e)
+  end
+  return setmetatable({ batch = batch, _retry_if = retry_if, _closed = false }, Call)
+end
+
+function Call:id()
+  return self.batch:id()
+end
+
+---Decide whether a failed call is tried again.
+function Call:pump()
+  if not self._retry_if or self._pumping or self._closed then return end
+  self._pumping = true
+  local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
+  Mapping.decide_retries(self, self.batch, self._retry_if)
+end
+
+function Call:done()
+  return self._closed or not self._pumping and self.batch:done()
+end
+
+function Call:outcome()
+  local batch <close> = self.batch
+  return outcome(batch, batch:result())
+end
+
+function Call:cancel()
+  self._closed = true
+  self.batch:close()
+end
+
+Call.__close = Call.cancel
+
 local function raise_or_return(ok, ...)
   if not ok then error(name_error((...)), 0) end
   return ...
@@ -122,12 +162,14 @@ end
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
-  if self._size > 0 and wait.alone() then
+  local retry_if = self._options.retry_if
+  if self._size > 0 and not retry_if and wait.alone() then
     return raise_or_return(core.apply(pool, f, self._limits, ...))
   end
-  local batch <close> = core.call(pool, f, self._limits, ...)
-  wait.until_done(batch)
-  return raise_or_return(outcome(batch, batch:result()))
+  local batch = core.call(pool, f, self._limits, ...)
+  local call <close> = new_call(batch, retry_if)
+  wait.until_done(retry_if and call or batch)
+  return raise_or_return(call:outcome())
 end
 
 -- Remove a result from the pending ones.
@@ -192,20 +234,7 @@ function Pool:pump(id)
   local result = self._results[id]
   if not result then return end
   if result._progressing then report_progress(self, result) end
-  if result._owner.batch:done() then settle(self, id) end
-end
-
--- One running call, as the owner of an AsyncResult.
-local Call = {}
-Call.__index = Call
-
-function Call:outcome()
-  local batch <close> = self.batch
-  return outcome(batch, batch:result())
-end
-
-function Call:cancel()
-  self.batch:close()
+  if self._results[id] and result._owner.batch:done() then settle(self, id) end
 end
 
 ---Call f(table.unpack(args)) in a worker.
@@ -224,7 +253,9 @@ function Pool:apply_async(f, args, options)
   end
   options = options_of(self, options, check.APPLY, 3, what)
   local batch = core.call(pool, f, options, table.unpack(args, 1, n))
-  return promise(self, batch, setmetatable({ batch = batch }, Call), options)
+  local result = promise(self, batch, new_call(batch, options.retry_if), options)
+  result._progressing = options.retry_if ~= nil
+  return result
 end
 
 local function start_map(self, what, kind, f, list, options, allowed)
@@ -239,7 +270,7 @@ end
 local function map_async(self, what, kind, f, list, options)
   local mapping, checked = start_map(self, what, kind, f, list, options, check.MAP_ASYNC)
   local result = promise(self, mapping.batch, mapping, checked)
-  result._progressing = type(checked.progress) == "function"
+  result._progressing = type(checked.progress) == "function" or checked.retry_if ~= nil
   return result
 end
 

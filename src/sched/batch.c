@@ -23,6 +23,7 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	    &b->source, &fz_batch_source_ops, opts->owner->dispatcher, 0);
 	fz_list_init(&b->waiting);
 	fz_list_init(&b->delayed);
+	fz_list_init(&b->undecided);
 	fz_list_init(&b->local);
 	b->total = opts->n;
 	b->uncut = 1;
@@ -143,28 +144,12 @@ fz_batch_local_next(struct fz_batch *b, struct fz_blob **part)
 	return chunk->first;
 }
 
-/* The chunk of `item`; NULL: it was cancelled meanwhile. */
-static struct fz_chunk *
-find_local(struct fz_batch *b, uint64_t item)
-{
-	struct fz_list *link = b->local.next;
-
-	for (; link != &b->local; link = link->next) {
-		struct fz_chunk *chunk =
-		    FZ_CONTAINER_OF(link, struct fz_chunk, link);
-
-		if (chunk->first == item)
-			return chunk;
-	}
-	return NULL;
-}
-
 void
 fz_batch_local_done(struct fz_batch *b, uint64_t item, struct fz_blob *value)
 {
-	struct fz_chunk *chunk = find_local(b, item);
+	struct fz_chunk *chunk = fz_chunk_find(&b->local, item);
 
-	if (chunk == NULL) {
+	if (chunk == NULL) { /* it was cancelled meanwhile */
 		fz_blob_unref(value);
 		return;
 	}
@@ -176,7 +161,7 @@ void
 fz_batch_local_failed(
     struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {
-	struct fz_chunk *chunk = find_local(b, item);
+	struct fz_chunk *chunk = fz_chunk_find(&b->local, item);
 
 	if (chunk == NULL) {
 		fz_blob_unref(failure->value);

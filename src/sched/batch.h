@@ -131,6 +131,16 @@ const struct fz_failure *fz_batch_whole(const struct fz_batch *batch);
 
 struct fz_batch_counts fz_batch_counts(const struct fz_batch *batch);
 
+/*
+ * The item that failed first of those that wait for fz_batch_decide(), because
+ * the limits say so; 0: there is none. `*failure` stays the batch's.
+ */
+uint64_t fz_batch_undecided(
+    const struct fz_batch *batch, const struct fz_failure **failure);
+
+/* Retry an item, or let it fail. Does nothing if it does not wait for this. */
+void fz_batch_decide(struct fz_batch *batch, uint64_t item, bool again);
+
 /* Whether fz_batch_take() has something. */
 bool fz_batch_has_result(const struct fz_batch *batch);
 

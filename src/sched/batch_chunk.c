@@ -36,8 +36,8 @@ fz_batch_chunk_new(
 	return chunk;
 }
 
-static void
-chunk_free(struct fz_chunk *chunk)
+void
+fz_batch_free_chunk(struct fz_chunk *chunk)
 {
 	fz_list_remove(&chunk->link);
 	fz_blob_unref(chunk->part);
@@ -86,11 +86,13 @@ fz_batch_stop(struct fz_batch *b)
 
 	b->stopping = true;
 	while ((chunk = pop_waiting(b)) != NULL)
-		chunk_free(chunk);
+		fz_batch_free_chunk(chunk);
 	while ((chunk = fz_chunk_first(&b->delayed)) != NULL) {
 		fz_loop_disarm(b->engine->loop, &chunk->delay);
-		chunk_free(chunk);
+		fz_batch_free_chunk(chunk);
 	}
+	while ((chunk = fz_chunk_first(&b->undecided)) != NULL)
+		fz_batch_refuse(chunk);
 	fz_source_stop(&b->source,
 	    b->opts.policy == FZ_POLICY_NOW ? &another_failed : NULL);
 }
@@ -119,7 +121,7 @@ fz_batch_end_chunk(struct fz_chunk *chunk)
 	struct fz_batch *b = chunk->batch;
 
 	b->nsent--;
-	chunk_free(chunk);
+	fz_batch_free_chunk(chunk);
 	fz_batch_settle(b);
 }
 
@@ -214,7 +216,7 @@ fz_batch_cut(struct fz_batch *b, uint32_t max)
 		if (chunk->n != 0 && !b->stopping)
 			fz_batch_insert(b, chunk);
 		else
-			chunk_free(chunk);
+			fz_batch_free_chunk(chunk);
 	}
 	fz_batch_settle(b);
 	return NULL;
@@ -230,7 +232,7 @@ fz_batch_unsent(struct fz_chunk *chunk, const struct fz_failure *failure)
 
 		fz_batch_item_failed(chunk, chunk->first + i, &copy);
 	}
-	chunk_free(chunk);
+	fz_batch_free_chunk(chunk);
 	fz_batch_settle(b);
 }
 
@@ -239,6 +241,7 @@ fz_batch_settle(struct fz_batch *b)
 {
 	bool more = fz_batch_ready(b) != 0 ||
 		    fz_list_first(&b->delayed) != NULL ||
+		    fz_list_first(&b->undecided) != NULL ||
 		    (b->growing && !b->stopping);
 
 	if (b->done || b->nsent != 0 || more)

@@ -128,34 +128,68 @@ delay_over(struct fz_timer *timer)
 	fz_source_wake(&b->source);
 }
 
-/* Another attempt for item `item`; false: there is no memory for it. */
-static bool
-retry(
-    struct fz_batch *b, uint64_t item, unsigned attempts, struct fz_blob *part)
+/* A chunk for another attempt of an item; NULL: there is no memory for it. */
+static struct fz_chunk *
+chunk_again(const struct fz_chunk *failed, uint64_t item)
 {
-	struct fz_chunk *chunk = fz_batch_chunk_new(b, item, 1, attempts);
+	struct fz_chunk *chunk = fz_batch_chunk_new(
+	    failed->batch, item, 1, failed->attempts + 1);
 
-	if (chunk == NULL)
-		return false;
-	if (part != NULL) {
-		chunk->part = fz_blob_ref(part);
+	if (chunk != NULL && failed->added) {
+		chunk->part = fz_blob_ref(failed->part);
 		chunk->added = true;
 	}
+	return chunk;
+}
+
+/* Send a chunk again, after a pause. */
+static void
+retry(struct fz_chunk *chunk)
+{
+	struct fz_batch *b = chunk->batch;
+
 	chunk->delay.fired = delay_over;
-	if (fz_retry_arm(
-		b->engine->loop, &chunk->delay, &b->opts.limits, attempts)) {
+	if (fz_retry_arm(b->engine->loop, &chunk->delay, &b->opts.limits,
+		chunk->attempts))
 		fz_list_push(&b->delayed, &chunk->link);
-	} else {
+	else
 		fz_batch_insert(b, chunk);
-	}
 	fz_source_wake(&b->source);
+}
+
+/* Whether there is memory to let the caller decide about the chunk. */
+static bool
+ask(struct fz_chunk *chunk, const struct fz_failure *failure, int64_t took_ns)
+{
+	chunk->undecided = malloc(sizeof(*chunk->undecided));
+	if (chunk->undecided == NULL)
+		return false;
+	*chunk->undecided = (struct fz_undecided){ *failure, took_ns };
+	fz_list_push(&chunk->batch->undecided, &chunk->link);
+	fz_changed(&chunk->batch->change);
 	return true;
 }
 
-static struct fz_blob *
-added_part(const struct fz_chunk *chunk)
+/* Another attempt, perhaps; false: there is no memory for it. */
+static bool
+try_again(const struct fz_chunk *failed, uint64_t item,
+    const struct fz_failure *failure, int64_t took_ns)
 {
-	return chunk->added ? chunk->part : NULL;
+	struct fz_batch *b = failed->batch;
+	struct fz_chunk *chunk = chunk_again(failed, item);
+
+	if (chunk == NULL)
+		return false;
+	if (b->opts.limits.ask) {
+		if (ask(chunk, failure, took_ns))
+			return true;
+		fz_batch_free_chunk(chunk);
+		return false;
+	}
+	fz_blob_unref(failure->value);
+	record(b, FZ_JOB_EVENT_RETRY, item, 1, failure->pid, took_ns);
+	retry(chunk);
+	return true;
 }
 
 /* Nanoseconds since the last answer of a chunk; 0 before its job starts. */
@@ -172,6 +206,18 @@ restart_clock(struct fz_chunk *chunk)
 	return chunk->answered_ns - since;
 }
 
+/* An item has failed for good; takes the value in `failure`. */
+static void
+fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
+    int64_t took_ns)
+{
+	b->nfailed++;
+	record(b, FZ_JOB_EVENT_FAILED, item, 1, failure->pid, took_ns);
+	if (!report_failure(b, item, failure) ||
+	    (b->opts.policy != FZ_POLICY_CONTINUE && !b->stopping))
+		fz_batch_stop(b);
+}
+
 void
 fz_batch_item_failed(
     struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure)
@@ -181,18 +227,65 @@ fz_batch_item_failed(
 	unsigned attempts = chunk->attempts + 1;
 
 	failure->attempt = attempts;
-	if (!b->stopping &&
-	    fz_retry_may(&b->opts.limits, attempts, failure->err.kind) &&
-	    retry(b, item, attempts, added_part(chunk))) {
-		fz_blob_unref(failure->value);
-		record(b, FZ_JOB_EVENT_RETRY, item, 1, failure->pid, took_ns);
+	if (b->stopping ||
+	    !fz_retry_may(&b->opts.limits, attempts, failure->err.kind) ||
+	    !try_again(chunk, item, failure, took_ns))
+		fail_item(b, item, failure, took_ns);
+}
+
+uint64_t
+fz_batch_undecided(
+    const struct fz_batch *b, const struct fz_failure **failure)
+{
+	const struct fz_chunk *chunk = fz_chunk_first(&b->undecided);
+
+	if (chunk == NULL)
+		return 0;
+	*failure = &chunk->undecided->failure;
+	return chunk->first;
+}
+
+/* Take the failure of an undecided chunk, which leaves its list. */
+static struct fz_undecided
+end_question(struct fz_chunk *chunk)
+{
+	struct fz_undecided undecided = *chunk->undecided;
+
+	free(chunk->undecided);
+	chunk->undecided = NULL;
+	fz_list_remove(&chunk->link);
+	return undecided;
+}
+
+void
+fz_batch_refuse(struct fz_chunk *chunk)
+{
+	struct fz_batch *b = chunk->batch;
+	uint64_t item = chunk->first;
+	struct fz_undecided undecided = end_question(chunk);
+
+	fz_batch_free_chunk(chunk);
+	fail_item(b, item, &undecided.failure, undecided.took_ns);
+}
+
+void
+fz_batch_decide(struct fz_batch *b, uint64_t item, bool again)
+{
+	struct fz_chunk *chunk = fz_chunk_find(&b->undecided, item);
+
+	if (chunk == NULL)
+		return;
+	if (again) {
+		struct fz_undecided undecided = end_question(chunk);
+
+		fz_blob_unref(undecided.failure.value);
+		record(b, FZ_JOB_EVENT_RETRY, item, 1, undecided.failure.pid,
+		    undecided.took_ns);
+		retry(chunk);
 		return;
 	}
-	b->nfailed++;
-	record(b, FZ_JOB_EVENT_FAILED, item, 1, failure->pid, took_ns);
-	if (!report_failure(b, item, failure) ||
-	    (b->opts.policy != FZ_POLICY_CONTINUE && !b->stopping))
-		fz_batch_stop(b);
+	fz_batch_refuse(chunk);
+	fz_batch_settle(b);
 }
 
 static void

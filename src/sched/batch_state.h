@@ -5,6 +5,7 @@
  *
  *   waiting       cut and sent, or called here; freed by fz_batch_stop()
  *   delayed       waiting, when its pause is over; freed by fz_batch_stop()
+ *   undecided     delayed or waiting by fz_batch_decide(), or freed by it
  *   at a worker   waiting, if all of it is returned; freed with its last answer
  *   local         freed with its answer (fz_batch_end_chunk())
  *
@@ -22,6 +23,12 @@
 #include "worker/change.h"
 #include "worker/worker.h"
 
+/* The failure of an item about whose retry the caller decides. */
+struct fz_undecided {
+	struct fz_failure failure;
+	int64_t took_ns; /* the time of the attempt */
+};
+
 /* Consecutive items that travel in one frame. */
 struct fz_chunk {
 	struct fz_job job;
@@ -34,6 +41,7 @@ struct fz_chunk {
 	bool added;            /* `part` cannot be encoded again */
 	int64_t answered_ns;   /* time of its last answer */
 	struct fz_timer delay; /* armed while it is delayed */
+	struct fz_undecided *undecided; /* NULL unless it is in that list */
 };
 
 struct fz_batch {
@@ -43,6 +51,7 @@ struct fz_batch {
 	struct fz_list link;    /* for its owner */
 	struct fz_list waiting; /* chunks to send before new ones, in order */
 	struct fz_list delayed; /* chunks that wait for another attempt */
+	struct fz_list undecided; /* chunks of one failed item, in order */
 	struct fz_list local;   /* chunks under way in this process */
 	uint64_t total, uncut;  /* items; the first not in a chunk */
 	uint64_t nwaiting;      /* items of the waiting chunks */
@@ -69,6 +78,22 @@ fz_chunk_first(const struct fz_list *list)
 
 	return link != NULL ? FZ_CONTAINER_OF(link, struct fz_chunk, link)
 			    : NULL;
+}
+
+/* The chunk of a list that begins with `item`; NULL: there is none. */
+static inline struct fz_chunk *
+fz_chunk_find(const struct fz_list *list, uint64_t item)
+{
+	struct fz_list *link = list->next;
+
+	for (; link != list; link = link->next) {
+		struct fz_chunk *chunk =
+		    FZ_CONTAINER_OF(link, struct fz_chunk, link);
+
+		if (chunk->first == item)
+			return chunk;
+	}
+	return NULL;
 }
 
 static inline struct fz_chunk *
@@ -114,7 +139,16 @@ void fz_batch_drop_part(struct fz_chunk *chunk);
 /* Free a chunk that expects no more answers, and settle its batch. */
 void fz_batch_end_chunk(struct fz_chunk *chunk);
 
-/* Free the chunks that wait or are delayed, and start no more items. */
+/* Free a chunk that is in no list but those above, or in none. */
+void fz_batch_free_chunk(struct fz_chunk *chunk);
+
+/* Let an undecided item fail, and free its chunk. */
+void fz_batch_refuse(struct fz_chunk *chunk);
+
+/*
+ * Free the chunks that wait or are delayed, let undecided items fail, and start
+ * no more items.
+ */
 void fz_batch_stop(struct fz_batch *batch);
 
 /* Fail the batch as a whole and stop it; the first failure is kept. */

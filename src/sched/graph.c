@@ -17,6 +17,7 @@ struct fz_graph {
 	struct list nodes;  /* struct fz_node */
 	struct list makers; /* of each value, its node */
 	struct list inputs; /* of all nodes, one after the other */
+	struct list optional; /* a bool for each input; later ones are not */
 	uint32_t npools;
 	/* Frozen: users of value v are users[first[v]] .. users[first[v+1]-1]
 	 */
@@ -66,6 +67,7 @@ fz_graph_free(struct fz_graph *graph)
 	free(graph->nodes.items);
 	free(graph->makers.items);
 	free(graph->inputs.items);
+	free(graph->optional.items);
 	free(graph->first);
 	free(graph->users);
 	free(graph);
@@ -132,6 +134,48 @@ fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
 	node_at(graph, node)->first_input = graph->inputs.n - n;
 	node_at(graph, node)->ninputs = n;
 	return 0;
+}
+
+int
+fz_graph_set_optional(
+    struct fz_graph *graph, uint32_t node, uint32_t k, struct fz_err *err)
+{
+	struct list *optional = &graph->optional;
+	uint32_t at = node_at(graph, node)->first_input + k;
+	uint32_t n = optional->n;
+
+	if (at >= n) {
+		bool *more = list_add(optional, at + 1 - n, sizeof(*more), err);
+
+		if (more == NULL)
+			return -1;
+		memset(more, false, (at + 1 - n) * sizeof(*more));
+	}
+	((bool *)optional->items)[at] = true;
+	return 0;
+}
+
+bool
+fz_graph_is_optional(
+    const struct fz_graph *graph, uint32_t node, uint32_t value)
+{
+	const struct fz_node *plan = node_at(graph, node);
+	const uint32_t *inputs = fz_graph_inputs(graph, node);
+	const bool *optional = graph->optional.items;
+
+	for (uint32_t k = 0; k < plan->ninputs; k++) {
+		uint32_t at = plan->first_input + k;
+
+		if (inputs[k] == value)
+			return at < graph->optional.n && optional[at];
+	}
+	return false;
+}
+
+bool
+fz_graph_has_optional(const struct fz_graph *graph)
+{
+	return graph->optional.n != 0;
 }
 
 /* Count each value's users into first[v + 1], and what nodes wait for. */

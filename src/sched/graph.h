@@ -9,6 +9,7 @@
 #ifndef FZ_GRAPH_H
 #define FZ_GRAPH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,20 @@ uint32_t fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
  */
 int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
     uint32_t n, struct fz_err *err);
+
+/*
+ * Let `node` run without its input number `k`, from 0, if the maker of that
+ * value fails. After fz_graph_feed(). 0, or -1 and `err`.
+ */
+int fz_graph_set_optional(
+    struct fz_graph *graph, uint32_t node, uint32_t k, struct fz_err *err);
+
+/* Whether `value` is an input without which `node` may run. */
+bool fz_graph_is_optional(
+    const struct fz_graph *graph, uint32_t node, uint32_t value);
+
+/* Whether any node has optional inputs. */
+bool fz_graph_has_optional(const struct fz_graph *graph);
 
 /* End the changes and note the users of each value. 0, or -1 and `err`. */
 int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);

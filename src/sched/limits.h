@@ -2,6 +2,7 @@
 #ifndef FZ_LIMITS_H
 #define FZ_LIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum fz_policy {
@@ -15,6 +16,7 @@ struct fz_limits {
 	int64_t backoff_ns; /* before the first retry, doubled each time */
 	uint64_t memory;    /* bytes, 0: no limit */
 	unsigned retries;
+	bool ask; /* the caller decides about each retry */
 };
 
 #endif

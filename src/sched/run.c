@@ -264,20 +264,29 @@ fz_run_failure_of(const struct fz_run *run, uint32_t node, uint32_t *because)
 	return n->state == FZ_STEP_CANCELLED ? &never_ran : NULL;
 }
 
+struct fz_step *
+fz_run_stopper(const struct fz_run *run)
+{
+	if (!run->stopping || run->because == FZ_GRAPH_NONE)
+		return NULL;
+	return &run->steps[run->because];
+}
+
 const struct fz_failure *
 fz_run_failure(const struct fz_run *run, uint32_t *node)
 {
 	const struct fz_flow *flow = run->flow;
+	const struct fz_step *stopper = fz_run_stopper(run);
 
 	*node = FZ_GRAPH_NONE;
 	if (flow->whole_failed && (flow->opts.policy != FZ_POLICY_CONTINUE ||
 				      flow->whole.err.kind != FZ_ERR_TIMEOUT))
 		return &flow->whole;
-	if (flow->opts.policy == FZ_POLICY_CONTINUE || run->failed == NULL ||
+	if (flow->opts.policy == FZ_POLICY_CONTINUE || stopper == NULL ||
 	    flow->foreign)
 		return NULL;
-	*node = fz_step_number(run->failed);
-	return run->failed->failure;
+	*node = fz_step_number(stopper);
+	return stopper->failure;
 }
 
 uint32_t

@@ -32,6 +32,9 @@ struct fz_run_opts {
 	uint64_t seed;
 	int64_t deadline_ns; /* a point in time */
 	bool events;         /* record them */
+	/* The encoded value of an optional input whose maker failed; static. */
+	const void *absent;
+	size_t absent_len;
 	struct fz_limits limits;
 };
 
@@ -71,7 +74,10 @@ bool fz_run_done(const struct fz_run *run);
  */
 void fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text);
 
-/* A value, NULL if it was not made or not kept. Not a new reference. */
+/*
+ * A value, NULL if it was not made or not kept; `absent` if its maker failed
+ * and the graph has optional inputs. Not a new reference.
+ */
 struct fz_blob *fz_run_value(const struct fz_run *run, uint32_t value);
 
 /*
@@ -83,8 +89,11 @@ const struct fz_failure *fz_run_failure_of(
 
 /*
  * The failure of the run as a whole, NULL: there is none. It is a deadline or a
- * cancel (`*node` is FZ_GRAPH_NONE), else that of the node that failed first,
- * for which the run stopped. With FZ_POLICY_CONTINUE only a cancel counts.
+ * cancel (`*node` is FZ_GRAPH_NONE), else that of the node for which the run
+ * stopped. A run does not stop for a failure without which all that depends on
+ * it can end: each node that reads a value of a failed or cancelled node does
+ * so by an optional input or is cancelled itself, and none of them is unread.
+ * With FZ_POLICY_CONTINUE only a cancel counts.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
@@ -95,6 +104,16 @@ const struct fz_failure *fz_run_failure(
  * ended because another one failed are among them, with FZ_ERR_CANCELLED.
  */
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
+
+/*
+ * The node that failed first of those that wait for fz_run_decide(), because
+ * their limits say so; FZ_GRAPH_NONE: there is none. Its failure is
+ * fz_run_failure_of().
+ */
+uint32_t fz_run_undecided(const struct fz_run *run);
+
+/* Retry a node, or let it fail. Does nothing if it does not wait for this. */
+void fz_run_decide(struct fz_run *run, uint32_t node, bool again);
 
 /* Numbers of nodes; in a stream those of all items. */
 struct fz_run_counts {

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "sched/graph.h"
 #include "sched/run_step.h"
+#include "worker/blob.h"
 #include "worker/engine.h"
 
 /* Stop all runs: the flow as a whole has failed. */
@@ -57,6 +58,7 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
     void (*over)(struct fz_run *run), struct fz_err *err)
 {
 	*flow = (struct fz_flow){ .opts = *opts, .over = over };
+	flow->last_undecided = &flow->undecided;
 	flow->nnodes = fz_graph_nnodes(opts->graph);
 	flow->nvalues = fz_graph_nvalues(opts->graph);
 	fz_list_init(&flow->runs);
@@ -73,7 +75,11 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 	if (fz_dispatcher_init(&flow->dispatcher, opts->engine, opts->pools,
 		opts->npools, opts->jobs, err) != 0)
 		return -1;
-	if (flow->uses == NULL || flow->lanes == NULL)
+	if (fz_graph_has_optional(opts->graph))
+		flow->absent =
+		    fz_blob_new(opts->absent, opts->absent_len, err);
+	if (flow->uses == NULL || flow->lanes == NULL ||
+	    (fz_graph_has_optional(opts->graph) && flow->absent == NULL))
 		return fz_err_nomem(err, "a run");
 	for (uint32_t v = 0; v < flow->nvalues; v++)
 		fz_graph_users(opts->graph, v, &flow->uses[v]);
@@ -90,6 +96,7 @@ fz_flow_fini(struct fz_flow *flow)
 	free(flow->uses);
 	free(flow->lanes);
 	free(flow->limits);
+	fz_blob_unref(flow->absent);
 	fz_job_event_fini(&flow->events);
 }
 

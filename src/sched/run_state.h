@@ -4,6 +4,7 @@
  * step:  waiting -> ready -> sent -> done
  *                     ^       |
  *                     |       +-> failed (attempts used up)
+ *                     |       +-> undecided -> failed, delayed
  *                  delayed <--+
  *        waiting, ready, delayed -> cancelled
  */
@@ -23,6 +24,7 @@ enum fz_step_state {
 	FZ_STEP_WAITING,   /* for inputs that other nodes make */
 	FZ_STEP_READY,     /* could start now */
 	FZ_STEP_SENT,      /* a worker has it */
+	FZ_STEP_UNDECIDED, /* failed, and waits for fz_run_decide() */
 	FZ_STEP_DELAYED,   /* failed, and is tried again after its backoff */
 	FZ_STEP_DONE,      /* has its values */
 	FZ_STEP_FAILED,    /* failed for good */
@@ -38,7 +40,7 @@ struct fz_step {
 	enum fz_step_state state;
 	unsigned attempts; /* that have ended */
 	struct fz_failure *failure;
-	struct fz_step *next_failed; /* in the order of time */
+	struct fz_step *next_failed; /* in the order of time; or undecided */
 	struct fz_timer delay;       /* armed while delayed */
 };
 
@@ -70,6 +72,9 @@ struct fz_flow {
 	bool whole_failed;
 	struct fz_failure whole; /* a deadline or a cancel */
 	struct fz_failure lost;  /* for a node whose failure had no memory */
+	struct fz_blob *absent;  /* NULL if no input is optional */
+	/* Steps of all runs by next_failed, in the order of time. */
+	struct fz_step *undecided, **last_undecided;
 	struct fz_timer deadline;
 	struct fz_fork_hook hook;
 	struct fz_job_event_log events;
@@ -90,7 +95,7 @@ struct fz_run {
 	bool done;
 	bool skipped;     /* it is done and was never started */
 	bool stopping;    /* start nothing new */
-	uint32_t because; /* the node it stops for */
+	uint32_t because; /* the node it stops for; FZ_GRAPH_NONE: none */
 	struct fz_step *failed,
 	    **last_failed;      /* for good, the first one first */
 	struct fz_defer settle; /* checks whether it is done */
@@ -126,6 +131,16 @@ void fz_flow_keep(struct fz_flow *flow, uint32_t value);
 void fz_flow_cancel(
     struct fz_flow *flow, enum fz_err_kind kind, const char *text);
 
+/* run_undecided.c: the step has failed, and waits for fz_flow_decide(). */
+void fz_flow_ask(struct fz_step *step);
+
+/* Remove an undecided step from the list. */
+void fz_flow_forget(struct fz_step *step);
+
+/* See fz_run_decide(); `item` is that of the run. */
+void fz_flow_decide(
+    struct fz_flow *flow, uint64_t item, uint32_t node, bool again);
+
 /* Allocate what a run of the flow needs. 0, or -1 and `err`. */
 int fz_run_init(struct fz_run *run, struct fz_flow *flow, struct fz_err *err);
 void fz_run_fini(struct fz_run *run);
@@ -138,6 +153,9 @@ void fz_run_start_steps(struct fz_run *run);
 
 /* Nothing of the run runs or will run. Does nothing if it is done. */
 void fz_run_end(struct fz_run *run);
+
+/* The step for whose failure the run stopped; NULL: none. */
+struct fz_step *fz_run_stopper(const struct fz_run *run);
 
 /* Release the values and failures of a run that is done. */
 void fz_run_clear(struct fz_run *run);

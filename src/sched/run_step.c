@@ -99,7 +99,15 @@ fz_step_ready(struct fz_step *step)
 	}
 }
 
-/* A value was made: steps that wait for it may be ready now. */
+/* One input more is there: the step may be ready now. */
+static void
+input_there(struct fz_step *step)
+{
+	if (--step->waiting == 0 && step->state == FZ_STEP_WAITING &&
+	    !step->run->stopping)
+		fz_step_ready(step);
+}
+
 static void
 value_made(struct fz_run *run, uint32_t value, struct fz_blob *blob)
 {
@@ -111,13 +119,8 @@ value_made(struct fz_run *run, uint32_t value, struct fz_blob *blob)
 		run->values[value] = blob;
 	else
 		fz_blob_unref(blob);
-	for (uint32_t i = 0; i < n; i++) {
-		struct fz_step *user = &run->steps[users[i]];
-
-		if (--user->waiting == 0 && user->state == FZ_STEP_WAITING &&
-		    !run->stopping)
-			fz_step_ready(user);
-	}
+	for (uint32_t i = 0; i < n; i++)
+		input_there(&run->steps[users[i]]);
 }
 
 static void
@@ -133,6 +136,34 @@ keep_failure(struct fz_step *step, const struct fz_failure *failure)
 }
 
 static void
+drop_failure(struct fz_step *step)
+{
+	if (step->failure != &step->run->flow->lost) {
+		fz_blob_unref(step->failure->value);
+		free(step->failure);
+	}
+	step->failure = NULL;
+}
+
+static const struct fz_limits *
+limits_of(const struct fz_step *step)
+{
+	return fz_run_limits_of(step->run, fz_step_number(step));
+}
+
+/* The step has failed for good. */
+static void
+conclude(struct fz_step *step)
+{
+	struct fz_run *run = step->run;
+
+	*run->last_failed = step;
+	run->last_failed = &step->next_failed;
+	fz_step_record(step, FZ_JOB_EVENT_FAILED, step->failure->pid);
+	end_step(step, FZ_STEP_FAILED);
+}
+
+static void
 cancel(struct fz_step *step, uint32_t because)
 {
 	step->because = because;
@@ -141,34 +172,57 @@ cancel(struct fz_step *step, uint32_t because)
 	fz_step_record(step, FZ_JOB_EVENT_FAILED, 0);
 }
 
-/* Everything that depends on a failed step will never run. */
-static void
-cancel_users(struct fz_step *failed, uint32_t because)
+/*
+ * The value will not be made: cancel the steps that need it, and put them on
+ * `list` by job.next. Returns how many steps read the value.
+ */
+static uint32_t
+lose_value(struct fz_run *run, uint32_t value, uint32_t because,
+    struct fz_step **list)
 {
-	struct fz_run *run = failed->run;
+	const struct fz_flow *flow = run->flow;
+	uint32_t n;
+	const uint32_t *users = fz_graph_users(flow->opts.graph, value, &n);
+
+	if (flow->absent != NULL && run->uses[value] != 0)
+		run->values[value] = fz_blob_ref(flow->absent);
+	for (uint32_t i = 0; i < n; i++) {
+		struct fz_step *user = &run->steps[users[i]];
+
+		if (user->state != FZ_STEP_WAITING)
+			continue;
+		if (fz_graph_is_optional(flow->opts.graph, users[i], value)) {
+			input_there(user);
+			continue;
+		}
+		cancel(user, because);
+		user->job.next = *list != NULL ? &(*list)->job : NULL;
+		*list = user;
+	}
+	return n;
+}
+
+/*
+ * Cancel all steps that cannot run without a failed one. Returns whether the
+ * run can do without these: each has readers.
+ */
+static bool
+lose_values(const struct fz_step *failed)
+{
 	const struct fz_node *plan = fz_step_plan(failed);
-	struct fz_step *list =
-	    NULL; /* by job.next: cancelled, users still to do */
+	struct fz_step *list = NULL; /* cancelled, their values still to do */
+	bool all_read = true;
 
 	for (;;) {
-		for (uint32_t v = 0; v < plan->nvalues; v++) {
-			uint32_t n;
-			const uint32_t *users = fz_graph_users(
-			    run->flow->opts.graph, plan->first_value + v, &n);
+		uint32_t nusers = 0;
 
-			for (uint32_t i = 0; i < n; i++) {
-				struct fz_step *user = &run->steps[users[i]];
-
-				if (user->state != FZ_STEP_WAITING)
-					continue;
-				cancel(user, because);
-				user->job.next =
-				    list != NULL ? &list->job : NULL;
-				list = user;
-			}
-		}
+		for (uint32_t v = 0; v < plan->nvalues; v++)
+			nusers += lose_value(failed->run,
+			    plan->first_value + v, fz_step_number(failed),
+			    &list);
+		all_read = all_read && nusers != 0;
 		if (list == NULL)
-			return;
+			return all_read;
 		plan = fz_step_plan(list);
 		list = list->job.next != NULL ? step_of(list->job.next) : NULL;
 	}
@@ -206,6 +260,10 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 	for (uint32_t i = 0; i < flow->nnodes; i++) {
 		struct fz_step *step = &run->steps[i];
 
+		if (step->state == FZ_STEP_UNDECIDED) {
+			fz_flow_forget(step);
+			conclude(step);
+		}
 		if (step->state == FZ_STEP_DELAYED) {
 			fz_loop_disarm(flow->opts.engine->loop, &step->delay);
 			/* It did run, and failed. */
@@ -234,42 +292,43 @@ delay_over(struct fz_timer *timer)
 	fz_step_ready(FZ_CONTAINER_OF(timer, struct fz_step, delay));
 }
 
-static void
-retry(struct fz_step *step, const struct fz_limits *limits)
+void
+fz_step_retry(struct fz_step *step)
 {
 	struct fz_loop *loop = step->run->flow->opts.engine->loop;
 
+	fz_step_record(step, FZ_JOB_EVENT_RETRY, step->failure->pid);
+	drop_failure(step);
 	step->delay.fired = delay_over;
-	if (fz_retry_arm(loop, &step->delay, limits, step->attempts))
+	if (fz_retry_arm(loop, &step->delay, limits_of(step), step->attempts))
 		step->state = FZ_STEP_DELAYED;
 	else
 		fz_step_ready(step);
 }
 
 void
+fz_step_fail(struct fz_step *step)
+{
+	conclude(step);
+	if (!lose_values(step) &&
+	    step->run->flow->opts.policy != FZ_POLICY_CONTINUE)
+		fz_step_stop(step->run, fz_step_number(step));
+}
+
+void
 fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 {
-	struct fz_run *run = step->run;
-	const struct fz_limits *limits =
-	    fz_run_limits_of(run, fz_step_number(step));
+	const struct fz_limits *limits = limits_of(step);
 
 	failure->attempt = ++step->attempts;
-	if (!run->stopping &&
-	    fz_retry_may(limits, step->attempts, failure->err.kind)) {
-		fz_step_record(step, FZ_JOB_EVENT_RETRY, failure->pid);
-		fz_blob_unref(failure->value);
-		retry(step, limits);
-		return;
-	}
 	keep_failure(step, failure);
-	*run->last_failed = step;
-	run->last_failed = &step->next_failed;
-	fz_step_record(step, FZ_JOB_EVENT_FAILED, failure->pid);
-	end_step(step, FZ_STEP_FAILED);
-	if (run->flow->opts.policy == FZ_POLICY_CONTINUE)
-		cancel_users(step, fz_step_number(step));
+	if (step->run->stopping ||
+	    !fz_retry_may(limits, step->attempts, failure->err.kind))
+		fz_step_fail(step);
+	else if (limits->ask)
+		fz_flow_ask(step);
 	else
-		fz_step_stop(run, fz_step_number(step));
+		fz_step_retry(step);
 }
 
 void

@@ -31,6 +31,10 @@ void fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid);
 void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 
+/* The failure in the step is final, or is dropped for another attempt. */
+void fz_step_fail(struct fz_step *step);
+void fz_step_retry(struct fz_step *step);
+
 /* Record an event, if the run wants any. */
 void fz_step_record(
     struct fz_step *step, enum fz_job_event_kind kind, pid_t pid);

@@ -70,7 +70,7 @@ static void
 run_over(struct fz_run *run)
 {
 	struct fz_stream *stream = stream_of(run);
-	bool failed = (run->failed != NULL || run->skipped) &&
+	bool failed = (fz_run_stopper(run) != NULL || run->skipped) &&
 		      stream->policy != FZ_POLICY_CONTINUE;
 
 	stream->nbusy--;
@@ -200,7 +200,7 @@ fz_stream_skip(struct fz_run *run)
 bool
 fz_stream_was_skipped(const struct fz_run *run)
 {
-	return run->skipped || (run->stopping && run->failed == NULL);
+	return run->skipped || (run->stopping && fz_run_stopper(run) == NULL);
 }
 
 bool
@@ -265,6 +265,24 @@ fz_stream_cancel(
 	stream->cancelled = true;
 	fz_flow_cancel(&stream->flow, kind, text);
 	fz_flow_close(&stream->flow);
+}
+
+const struct fz_run *
+fz_stream_undecided(const struct fz_stream *stream, uint32_t *node)
+{
+	const struct fz_step *step = stream->flow.undecided;
+
+	if (step == NULL || stream->flow.foreign)
+		return NULL;
+	*node = fz_step_number(step);
+	return step->run;
+}
+
+void
+fz_stream_decide(
+    struct fz_stream *stream, uint64_t place, uint32_t node, bool again)
+{
+	fz_flow_decide(&stream->flow, place, node, again);
 }
 
 struct fz_run_counts

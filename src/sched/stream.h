@@ -92,6 +92,15 @@ bool fz_stream_is_stopped(const struct fz_stream *stream);
 void fz_stream_cancel(
     struct fz_stream *stream, enum fz_err_kind kind, const char *text);
 
+/*
+ * The run of the item, and the node, that failed first of those that wait for
+ * fz_stream_decide(); NULL: there is none. See fz_run_undecided().
+ */
+const struct fz_run *fz_stream_undecided(
+    const struct fz_stream *stream, uint32_t *node);
+void fz_stream_decide(
+    struct fz_stream *stream, uint64_t place, uint32_t node, bool again);
+
 /* The nodes of all items for the pool number `pool`. */
 struct fz_run_counts fz_stream_counts(
     const struct fz_stream *stream, uint32_t pool);

@@ -13,6 +13,7 @@
 #include "value/lerror.h"
 #include "value/rawarray.h"
 #include "worker/wire.h"
+#include "worker/worker.h"
 
 /* No collection ahead of a map for longer lists. */
 enum { COLLECT_MAX = 1 << 26 };
@@ -172,6 +173,39 @@ batch_result(lua_State *L)
 	return n >= 0 ? n : lua_error(L);
 }
 
+/* batch:undecided() -> nil | item, Error: its retry waits for decide() */
+static int
+batch_undecided(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	const struct fz_failure *failure;
+	struct fz_failure copy;
+	uint64_t item = fz_batch_undecided(lb->batch, &failure);
+
+	if (item == 0)
+		return 0;
+	lua_settop(L, 1);
+	lua_pushinteger(L, (lua_Integer)item);
+	/* An __fzunpack may close the batch, whose results keep the value. */
+	copy = *failure;
+	lb->ll.calls++;
+	fz_lfailure_push(L, lb->engine, &copy);
+	fz_lbatch_leave(L, lb, 1);
+	return 2;
+}
+
+/* batch:decide(item, again) */
+static int
+batch_decide(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+	uint64_t item = (uint64_t)luaL_checkinteger(L, 2);
+
+	fz_lloop_check_free(L);
+	fz_batch_decide(lb->batch, item, lua_toboolean(L, 3));
+	return 0;
+}
+
 /* batch:whole() -> nil | Error: why the batch failed as a whole */
 static int
 batch_whole(lua_State *L)
@@ -318,6 +352,8 @@ static const luaL_Reg methods[] = {
 	{ "take", batch_take },
 	{ "first_error", batch_first_error },
 	{ "result", batch_result },
+	{ "undecided", batch_undecided },
+	{ "decide", batch_decide },
 	{ "whole", batch_whole },
 	{ "counts", batch_counts },
 	{ "event", batch_event },

@@ -10,6 +10,7 @@
 #include "sched/graph.h"
 #include "sched/job_event.h"
 #include "sched/run.h"
+#include "value/format.h"
 #include "value/lerror.h"
 
 #define RUN_JOBS_MAX 65536
@@ -73,13 +74,17 @@ push_pools(lua_State *L, uint32_t *n)
 struct fz_graph *
 fz_lflow_check(lua_State *L, struct fz_run_opts *opts)
 {
+	static const unsigned char nil[] = { FZ_FORMAT_VERSION, 0, 1,
+		FZ_FORMAT_NIL };
 	struct fz_graph *graph = fz_lgraph_check(L, 1);
 	struct fz_err err = { 0 };
 
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 3);
-	*opts = (struct fz_run_opts){ .limits = { FZ_CLOCK_NEVER, 0, 0, 0 } };
+	*opts = (struct fz_run_opts){ .absent = nil,
+		.absent_len = sizeof(nil),
+		.limits = { .timeout_ns = FZ_CLOCK_NEVER } };
 	read_options(L, opts);
 	opts->pools = push_pools(L, &opts->npools);
 	luaL_argcheck(L, fz_graph_npools(graph) <= opts->npools, 2,

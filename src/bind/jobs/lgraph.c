@@ -112,6 +112,23 @@ graph_feed(lua_State *L)
 	return 0;
 }
 
+/* graph:optional(node, k): its input number `k` may be missing */
+static int
+graph_optional(lua_State *L)
+{
+	struct fz_graph *graph = check_open(L);
+	uint32_t node = check_number(L, 2, 1) - 1;
+	uint32_t k = check_number(L, 3, 1) - 1;
+	struct fz_err err = { 0 };
+
+	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
+	luaL_argcheck(L, k < fz_graph_get(graph, node)->ninputs, 3,
+	    "no such input");
+	if (fz_graph_set_optional(graph, node, k, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
 /* graph:cycle() -> nil | { node, ... } */
 static int
 graph_cycle(lua_State *L)
@@ -162,6 +179,7 @@ static const luaL_Reg methods[] = {
 	{ "input", graph_input },
 	{ "node", graph_node },
 	{ "feed", graph_feed },
+	{ "optional", graph_optional },
 	{ "cycle", graph_cycle },
 	{ NULL, NULL },
 };

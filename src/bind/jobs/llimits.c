@@ -26,6 +26,7 @@ fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits)
 	limits->retries = (unsigned)retries;
 	limits->backoff_ns = fz_llimits_seconds(L, idx + 2, limits->backoff_ns);
 	limits->memory = (uint64_t)memory;
+	limits->ask |= lua_toboolean(L, idx + 4) != 0;
 }
 
 void
@@ -37,6 +38,7 @@ fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits)
 	lua_getfield(L, idx, "retries");
 	lua_getfield(L, idx, "backoff");
 	lua_getfield(L, idx, "memory");
+	lua_getfield(L, idx, "retry_if");
 	fz_llimits_read(L, top + 1, limits);
 	lua_settop(L, top);
 }

@@ -55,6 +55,14 @@ check_run(lua_State *L)
 
 static int run_close(lua_State *L);
 
+/* The run at index 1 is in no call any more. */
+static void
+leave(lua_State *L, struct lrun *lr)
+{
+	if (--lr->ll.calls == 0 && lr->ll.closing)
+		run_close(L);
+}
+
 /* (run) -> whether a function was ready and was called */
 static int
 run_next(lua_State *L)
@@ -66,8 +74,7 @@ run_next(lua_State *L)
 		lua_getiuservalue(L, 1, RUN_POOLS);
 		lr->ll.calls++;
 		fz_llocal_call(L, 2, lr->run, lr->graph, node);
-		if (--lr->ll.calls == 0 && lr->ll.closing)
-			run_close(L);
+		leave(L, lr);
 	}
 	lua_pushboolean(L, node != FZ_GRAPH_NONE);
 	return 1;
@@ -99,7 +106,7 @@ run_new(lua_State *L)
 	return lr->run != NULL ? 1 : fz_lerror_raise(L, &err);
 }
 
-/* run:limits(node, timeout, retries, backoff, memory) */
+/* run:limits(node, timeout, retries, backoff, memory, retry_if) */
 static int
 run_limits(lua_State *L)
 {
@@ -232,9 +239,11 @@ run_error(lua_State *L)
 	failure = fz_run_failure_of(lr->run, node, &because);
 	if (failure == NULL)
 		return 0;
+	lr->ll.calls++; /* an __fzunpack may close it */
 	fz_lfailure_push(L, lr->engine, failure);
 	if (because != FZ_GRAPH_NONE)
 		fz_lfailure_set(L, "because", (lua_Integer)because + 1);
+	leave(L, lr);
 	return 1;
 }
 
@@ -267,6 +276,30 @@ run_failed(lua_State *L)
 		return 0;
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	return 1;
+}
+
+/* run:undecided() -> nil | node: its retry waits for run:decide() */
+static int
+run_undecided(lua_State *L)
+{
+	uint32_t node = fz_run_undecided(check_run(L)->run);
+
+	if (node == FZ_GRAPH_NONE)
+		return 0;
+	lua_pushinteger(L, (lua_Integer)node + 1);
+	return 1;
+}
+
+/* run:decide(node, again) */
+static int
+run_decide(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
+
+	fz_lloop_check_free(L);
+	fz_run_decide(lr->run, node, lua_toboolean(L, 3));
+	return 0;
 }
 
 /* run:event() -> nil | kind, node, pid, seconds */
@@ -336,6 +369,8 @@ static const luaL_Reg methods[] = {
 	{ "error", run_error },
 	{ "failure", run_failure },
 	{ "failed", run_failed },
+	{ "undecided", run_undecided },
+	{ "decide", run_decide },
 	{ "event", run_event },
 	{ "counts", run_counts },
 	{ "close", run_close },

@@ -178,7 +178,10 @@ stream_new(lua_State *L)
 	return 1;
 }
 
-/* stream:limits(node, timeout, retries, backoff, memory): before any item */
+/*
+ * stream:limits(node, timeout, retries, backoff, memory, retry_if): before any
+ * item
+ */
 static int
 stream_limits(lua_State *L)
 {
@@ -447,6 +450,41 @@ stream_stopped(lua_State *L)
 	return 1;
 }
 
+/*
+ * stream:undecided() -> nil | node, place, Error: the retry waits for decide()
+ */
+static int
+stream_undecided(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+	uint32_t node = 0, because;
+	const struct fz_run *run = fz_stream_undecided(ls->stream, &node);
+
+	if (run == NULL)
+		return 0;
+	lua_settop(L, 1);
+	lua_pushinteger(L, (lua_Integer)node + 1);
+	lua_pushinteger(L, (lua_Integer)fz_stream_place(run));
+	ls->ll.calls++; /* an __fzunpack may close it */
+	fz_lfailure_push(
+	    L, ls->engine, fz_run_failure_of(run, node, &because));
+	leave(L, ls);
+	return 3;
+}
+
+/* stream:decide(place, node, again) */
+static int
+stream_decide(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+	uint64_t place = (uint64_t)luaL_checkinteger(L, 2);
+	uint32_t node = fz_lflow_number(L, 3, fz_graph_nnodes(ls->graph));
+
+	fz_lloop_check_free(L);
+	fz_stream_decide(ls->stream, place, node, lua_toboolean(L, 4));
+	return 0;
+}
+
 /* stream:event() -> nil | kind, node, pid, seconds, place */
 static int
 stream_event(lua_State *L)
@@ -509,6 +547,8 @@ static const luaL_Reg methods[] = {
 	{ "wait", stream_wait },
 	{ "take", stream_take },
 	{ "stopped", stream_stopped },
+	{ "undecided", stream_undecided },
+	{ "decide", stream_decide },
 	{ "event", stream_event },
 	{ "counts", stream_counts },
 	{ "close", stream_close },

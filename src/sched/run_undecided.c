@@ -1,0 +1,65 @@
+#include "sched/graph.h"
+#include "sched/run_state.h"
+#include "sched/run_step.h"
+
+/* Whether a step is retried is not decided here, but by the caller of the run,
+ * who is notified by a change of the flow. */
+
+void
+fz_flow_ask(struct fz_step *step)
+{
+	struct fz_flow *flow = step->run->flow;
+
+	step->state = FZ_STEP_UNDECIDED;
+	step->next_failed = NULL;
+	*flow->last_undecided = step;
+	flow->last_undecided = &step->next_failed;
+	fz_changed(&flow->change);
+}
+
+void
+fz_flow_forget(struct fz_step *step)
+{
+	struct fz_flow *flow = step->run->flow;
+	struct fz_step **at = &flow->undecided;
+
+	while (*at != step)
+		at = &(*at)->next_failed;
+	*at = step->next_failed;
+	if (*at == NULL)
+		flow->last_undecided = at;
+	step->next_failed = NULL;
+}
+
+void
+fz_flow_decide(struct fz_flow *flow, uint64_t item, uint32_t node, bool again)
+{
+	struct fz_step *step = flow->foreign ? NULL : flow->undecided;
+
+	while (step != NULL &&
+	       (step->run->item != item || fz_step_number(step) != node))
+		step = step->next_failed;
+	if (step == NULL)
+		return;
+	fz_flow_forget(step);
+	if (again)
+		fz_step_retry(step);
+	else
+		fz_step_fail(step);
+}
+
+uint32_t
+fz_run_undecided(const struct fz_run *run)
+{
+	const struct fz_flow *flow = run->flow;
+
+	if (flow->foreign || flow->undecided == NULL)
+		return FZ_GRAPH_NONE;
+	return fz_step_number(flow->undecided);
+}
+
+void
+fz_run_decide(struct fz_run *run, uint32_t node, bool again)
+{
+	fz_flow_decide(run->flow, run->item, node, again);
+}
