@@ -2,8 +2,6 @@
 
 local Pool = require "fzlua.pool"
 local check = require "fzlua.check"
-local command_line = require "fzlua.defaults"
-local folding = require "fzlua.folding"
 
 local fold = {}
 
@@ -15,15 +13,14 @@ local fold = {}
 ---@param items table|function a list, or an iterator that returns one item a call
 ---@param init any
 ---@param merge fun(a: any, b: any): any called in this process
----@param options? table jobs, retries, backoff, memory
+---@param options? table jobs, retries, backoff, memory, retry_if
 ---@return any
 function fold.fold(f, items, init, merge, options)
   local what = "fz.fold"
   check.type(f, "function", 1, what)
   options = check.options(options, check.FORK_FOLD, 5, what)
-  local jobs = options.jobs or command_line.jobs
-  if jobs == 0 then return folding.here(what, f, items, init, merge) end
-  local pool <close> = Pool.new { workers = jobs }
+  local here = options.jobs == 0
+  local pool <close> = Pool.new({ workers = not here and options.jobs or nil }, here)
   options.jobs = nil
   return pool:_fold(what, f, items, init, merge, options, true)
 end

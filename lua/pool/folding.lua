@@ -5,7 +5,6 @@
 -- sent and merged.
 
 local Error = require "fzlua.error"
-local check = require "fzlua.check"
 local core = require "fzlua.core"
 local source = require "fzlua.source"
 
@@ -80,14 +79,22 @@ local function measure(self, group, seconds)
   self.size = math.max(1, math.floor(math.min(fitting, group.n * GROWTH, ITEMS_MAX)))
 end
 
--- Say which items an error is about.
-local function name_items(e, group)
+-- Set the index of the item that an error is about. A worker that dies does not name the item.
+local function name_item(e, group)
   if not Error.is(e) then return e end
-  e.index = group.n == 1 and group.first or nil
-  if group.n > 1 then
+  local item = e.item or group.n == 1 and 1
+  e.index, e.item = item and group.first + item - 1 or nil, nil
+  if not item then
     Error.about(e, ("one of the items %d to %d"):format(group.first, group.first + group.n - 1))
   end
   return e
+end
+
+---The option retry_if for groups, whose errors are to name their items.
+---@param f nil|fun(e: fz.Error): boolean
+---@return nil|fun(e: fz.Error): boolean
+function Folding:retry_if(f)
+  return f and function(e) return f(name_item(e, self.groups[e.index])) end
 end
 
 ---The function that workers call with a group; returns the accumulator and the seconds it took.
@@ -97,11 +104,20 @@ end
 function folding.worker(f, init, list)
   local packed <const> = core.pack(init)
   local functions <const> = { functions = true }
-  local unpack, now = core.unpack, core.now
+  local unpack, now, note_item = core.unpack, core.now, core.note_item
   return function(group)
     local began, acc = now(), unpack(packed, functions)
     local items, before = list or group, list and group.first - 1 or 0
-    for i = before + 1, before + group.n do acc = f(acc, items[i]) end
+    local item = 0
+    local _ <close> = setmetatable({}, {
+      __close = function(_, e)
+        if e ~= nil then note_item(item) end
+      end,
+    })
+    for i = 1, group.n do
+      item = i
+      acc = f(acc, items[before + i])
+    end
     return { acc, now() - began }
   end
 end
@@ -114,26 +130,13 @@ function Folding:merge(merge, init, results, ...)
   for i, result, e in results, ... do
     local group = self.groups[i]
     self.groups[i] = nil
-    if e then error(name_items(e, group), 0) end
+    if e then error(name_item(e, group), 0) end
     measure(self, group, result[2])
     if any then acc = merge(acc, result[1]) else acc = result[1] end
     any = true
   end
   if any then return acc end
   return init
-end
-
----The same fold in this process.
----@param what string the call
-function folding.here(what, f, items, init, merge)
-  check.type(merge, "function", 4, what)
-  local from = source.arguments(what, 2, items)
-  local acc = core.unpack(core.pack(init), { functions = true })
-  for item in from.next do
-    if item == source.NOTHING then item = nil end
-    acc = f(acc, item)
-  end
-  return acc
 end
 
 return folding

@@ -32,15 +32,16 @@ local kept = {}
 ---@param options? integer|table number of workers, or: workers, init, exit, idle, max_tasks,
 ---timeout, retries, backoff, memory, on_error, seed, progress, inflight. A worker calls `init`
 ---before its first job, and `exit` when it ends in good order; `idle` is in seconds
+---@param here? boolean for the library: call all functions in this process
 ---@return fzlua.Pool
-function Pool.new(options)
+function Pool.new(options, here)
   if math.type(options) then options = { workers = options } end
   options = check.options(options, check.POOL, 1, "fz.pool")
   for name, value in pairs(command_line) do
     if check.POOL[name] and options[name] == nil then options[name] = value end
   end
   local workers = options.workers or command_line.jobs or core.cpu_count()
-  if command_line.jobs == 0 then workers = 0 end
+  if here or command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
   made.used = true
@@ -340,6 +341,7 @@ function Pool:_fold(what, f, items, init, merge, options, inherits)
   local fold = folding.new(from, list)
   local worker = folding.worker(f, init, list)
   options.on_error, options.inflight = "continue", 2 * math.max(self._size, 1)
+  options.retry_if = fold:retry_if(options.retry_if or self._options.retry_if)
   return fold:merge(merge, init,
     imap(self, what, worker, true, function() return fold:next() end, options))
 end
@@ -350,7 +352,7 @@ end
 ---@param items table|function a list, or an iterator that returns one item a call
 ---@param init any
 ---@param merge fun(a: any, b: any): any called in this process
----@param options? table retries, backoff, memory
+---@param options? table retries, backoff, memory, retry_if
 ---@return any
 function Pool:fold(f, items, init, merge, options)
   open(self, "pool:fold")

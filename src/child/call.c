@@ -149,16 +149,26 @@ call_body(lua_State *L)
 	return 0;
 }
 
-/* Its address is the registry key of the traceback of the last error. */
-static const char traceback_key;
+/* The addresses are the registry keys of what is known of the last error. */
+static const char traceback_key, item_key;
 
 int
 fz_child_note_traceback(lua_State *L)
 {
 	fz_ltraceback_push(L, L, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+	lua_pushnil(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &item_key);
 	lua_settop(L, 1);
 	return 1;
+}
+
+int
+fz_child_note_item(lua_State *L)
+{
+	lua_settop(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &item_key);
+	return 0;
 }
 
 void
@@ -222,6 +232,8 @@ describe_error(lua_State *L, const struct fz_child_calls *c)
 	lua_setfield(L, -2, "message");
 	fz_child_push_traceback(L);
 	lua_setfield(L, -2, "traceback");
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &item_key);
+	lua_setfield(L, -2, "item");
 	if (!c->plain) {
 		lua_pushvalue(L, 1);
 		lua_setfield(L, -2, "cause");

@@ -112,4 +112,10 @@ enum fz_err_kind fz_child_call(
 int fz_child_batch(
     lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io);
 
+/*
+ * (number): a function that raises an error calls this, from a <close> value,
+ * for the field `item` of the error: the item of its argument that it had.
+ */
+int fz_child_note_item(lua_State *L);
+
 #endif

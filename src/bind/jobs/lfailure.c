@@ -17,7 +17,8 @@ fz_lfailure_set(lua_State *L, const char *field, lua_Integer n)
 static void
 copy_details(lua_State *L)
 {
-	static const char *const fields[] = { "traceback", "cause", "result" };
+	static const char *const fields[] = { "traceback", "cause", "result",
+		"item" };
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
 		lua_getfield(L, -2, fields[i]);

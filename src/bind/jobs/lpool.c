@@ -445,5 +445,7 @@ fz_lpool_open(lua_State *L)
 	lua_setfield(L, -2, "pool");
 	lua_pushcfunction(L, fz_serve_number);
 	lua_setfield(L, -2, "worker_number");
+	lua_pushcfunction(L, fz_child_note_item);
+	lua_setfield(L, -2, "note_item");
 	return 0;
 }
