@@ -30,7 +30,7 @@ local C_LAYERS = {
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
     "graph", "limits", "retry", "job_event", "run run_flow run_source run_state run_step run_undecided",
     "stream", "batch batch_state", "batch_chunk", "batch_source", "batch_results", "batch_pool"},
-  {dir = "value/", lua = true, "refmap", "upvalue", "byname", "handle", "lerror", "rawarray",
+  {dir = "value/", lua = true, "refmap", "upvalue", "luserdata", "byname", "handle", "lerror", "rawarray",
     "registered", "contents", "cells cells_state", "garbage", "cells_note", "cells_value",
     "format", "scalar", "path", "encode_writer", "encode_string", "encode", "encode_table",
     "warning", "codec", "decode", "decode_object", "encode_class", "encode_object", "items",

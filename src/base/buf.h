@@ -60,12 +60,11 @@ struct fz_buf {
 	size_t cap;          /* bytes allocated */
 	bool failed;         /* out of memory: the contents are incomplete */
 	const struct fz_buf_store *store; /* NULL: malloc */
-	void *owner;                      /* data of the store */
 };
 
-#define FZ_BUF_INIT                           \
-	{                                     \
-		NULL, 0, 0, false, NULL, NULL \
+#define FZ_BUF_INIT                     \
+	{                               \
+		NULL, 0, 0, false, NULL \
 	}
 
 /* Start empty; bytes come from malloc. Release with fz_buf_fini(). */

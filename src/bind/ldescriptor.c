@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "bind/lloop.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/change.h"
 #include "worker/engine.h"
 
@@ -170,12 +171,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_ldescriptor_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, DESCRIPTOR_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, DESCRIPTOR_TYPE, methods, metamethods);
 	lua_pushcfunction(L, descriptor_new);
 	lua_setfield(L, -2, "descriptor");
 	return 0;

@@ -18,10 +18,9 @@
 #include "shared/idle.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/change.h"
 #include "worker/engine.h"
-
-#define LOOP_TYPE "fzlua.Loop"
 
 /* Their addresses are registry keys of the loop and of the on_wake() function.
  */
@@ -54,12 +53,7 @@ struct lloop {
 static struct lloop *
 get(lua_State *L)
 {
-	struct lloop *ll;
-
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &loop_key);
-	ll = lua_touserdata(L, -1);
-	lua_pop(L, 1);
-	return ll;
+	return fz_luserdata_kept(L, &loop_key);
 }
 
 /* A finalizer of the script may run after the finalizer of the loop. */
@@ -581,11 +575,6 @@ static const luaL_Reg functions[] = {
 	{ NULL, NULL },
 };
 
-static const luaL_Reg metamethods[] = {
-	{ "__gc", loop_gc },
-	{ NULL, NULL },
-};
-
 int
 fz_lloop_open(lua_State *L)
 {
@@ -605,9 +594,7 @@ fz_lloop_open(lua_State *L)
 	fz_list_init(&ll->locals);
 	ll->hook.in_child = in_child;
 	ll->garbage = fz_garbage_open(L);
-	if (luaL_newmetatable(L, LOOP_TYPE))
-		luaL_setfuncs(L, metamethods, 0);
-	lua_setmetatable(L, -2);
+	fz_luserdata_finalize(L, loop_gc);
 	fz_lsink_init(&ll->sink);
 	if (fz_engine_init(&ll->engine, fz_lsink_output, &ll->sink, &err) != 0)
 		return fz_lerror_raise(L, &err);

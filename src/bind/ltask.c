@@ -6,6 +6,7 @@
 #include "bind/lloop.h"
 #include "shared/heap.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 
 #define PASSED_TYPE "fzlua.Passed"
 
@@ -493,8 +494,6 @@ fz_ltask_open(lua_State *L)
 	luaL_setfuncs(L, functions, 1);
 	lua_newtable(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &passed_key);
-	if (luaL_newmetatable(L, PASSED_TYPE))
-		luaL_setfuncs(L, metamethods, 0);
-	lua_pop(L, 1);
+	fz_luserdata_class(L, PASSED_TYPE, NULL, metamethods);
 	return 0;
 }

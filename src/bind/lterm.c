@@ -12,6 +12,7 @@
 #include "os/loop.h"
 #include "os/term.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/change.h"
 #include "worker/engine.h"
 
@@ -153,12 +154,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lterm_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, TICKER_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, TICKER_TYPE, methods, metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include "bind/lloop.h"
 #include "cli/make.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 
 /* State for the handler of SIGINT; a process has one command. */
 static lua_State *main_state;
@@ -88,10 +89,7 @@ static void
 watch_close(lua_State *L)
 {
 	lua_newtable(L);
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, state_closes);
-	lua_setfield(L, -2, "__gc");
-	lua_setmetatable(L, -2);
+	fz_luserdata_finalize(L, state_closes);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &main_state);
 }
 

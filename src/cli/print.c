@@ -12,6 +12,7 @@
 
 #include "bind/lloop.h"
 #include "bind/lsink.h"
+#include "value/luserdata.h"
 
 /* Of the Lua state of the command; NULL once the state is closed. */
 static struct fz_lsink *sink;
@@ -176,10 +177,7 @@ static void
 watch_close(lua_State *L)
 {
 	lua_newtable(L);
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, state_closes);
-	lua_setfield(L, -2, "__gc");
-	lua_setmetatable(L, -2);
+	fz_luserdata_finalize(L, state_closes);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &sink);
 }
 

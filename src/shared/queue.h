@@ -40,7 +40,6 @@ struct fz_queue {
 	_Atomic uint64_t
 	    tail; /* position of the next item, and number of items put */
 	struct fz_eventcount items; /* where consumers wait */
-	struct fz_ref spare; /* an empty segment, kept for the next put */
 	/* For consumers. */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t

@@ -9,6 +9,7 @@
 #include "os/proc.h"
 #include "value/cells_state.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "value/upvalue.h"
 
 enum { CELLS_MAX = 1 << 24 }; /* cells of a pool at most */
@@ -40,10 +41,7 @@ fz_cells_new(lua_State *L)
 		lua_newtable(L);
 		lua_setiuservalue(L, -2, i);
 	}
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, cells_gc);
-	lua_setfield(L, -2, "__gc");
-	lua_setmetatable(L, -2);
+	fz_luserdata_finalize(L, cells_gc);
 }
 
 /* Raises; the result is for the callers' return statements. */

@@ -8,6 +8,7 @@
 #include "value/byname.h"
 #include "value/encode.h"
 #include "value/format.h"
+#include "value/luserdata.h"
 #include "value/registered.h"
 #include "value/warning.h"
 
@@ -38,10 +39,7 @@ encoder_new(lua_State *L)
 	fz_refmap_init(&e->strings);
 	lua_newtable(L);
 	lua_setiuservalue(L, -2, 1);
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, encoder_gc);
-	lua_setfield(L, -2, "__gc");
-	lua_setmetatable(L, -2);
+	fz_luserdata_finalize(L, encoder_gc);
 	lua_pushvalue(L, -1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &encoder_key);
 	return e;

@@ -3,6 +3,7 @@
 #include <limits.h>
 
 #include "os/proc.h"
+#include "value/luserdata.h"
 
 /* KiB of a heap that is cheap to copy. */
 enum { GARBAGE_HEAP = 32 << 10 };
@@ -29,11 +30,8 @@ static const char garbage_key;
 struct fz_garbage *
 fz_garbage_open(lua_State *L)
 {
-	struct fz_garbage *garbage;
+	struct fz_garbage *garbage = fz_luserdata_kept(L, &garbage_key);
 
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &garbage_key);
-	garbage = lua_touserdata(L, -1);
-	lua_pop(L, 1);
 	if (garbage != NULL)
 		return garbage;
 	garbage = lua_newuserdatauv(L, sizeof(*garbage), 0);

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "value/encode.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "value/registered.h"
 
 enum {
@@ -42,10 +43,7 @@ lcodec_get(lua_State *L)
 		lc = lua_newuserdatauv(L, sizeof(*lc), 0);
 		lc->busy = false;
 		fz_buf_init(&lc->out);
-		lua_createtable(L, 0, 1);
-		lua_pushcfunction(L, lcodec_gc);
-		lua_setfield(L, -2, "__gc");
-		lua_setmetatable(L, -2);
+		fz_luserdata_finalize(L, lcodec_gc);
 		lua_pushvalue(L, -1);
 		lua_rawsetp(L, LUA_REGISTRYINDEX, &lcodec_key);
 	}

@@ -2,6 +2,7 @@
 
 #include <lauxlib.h>
 
+#include "value/luserdata.h"
 #include "value/refmap.h"
 
 /*
@@ -15,6 +16,12 @@ static const char classes_key, values_key, missed_key, objects_key;
 static const char *const fields[FZ_REGISTERED_NFIELDS] = { "__fzpack", "__mode",
 	"__name", "__index" };
 
+static struct fz_refmap *
+objects(lua_State *L)
+{
+	return fz_luserdata_kept(L, &objects_key);
+}
+
 static int
 objects_gc(lua_State *L)
 {
@@ -26,10 +33,7 @@ static void
 new_objects(lua_State *L)
 {
 	fz_refmap_init(lua_newuserdatauv(L, sizeof(struct fz_refmap), 0));
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, objects_gc);
-	lua_setfield(L, -2, "__gc");
-	lua_setmetatable(L, -2);
+	fz_luserdata_finalize(L, objects_gc);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &objects_key);
 }
 
@@ -48,10 +52,7 @@ new_missed(lua_State *L)
 void
 fz_registered_open(lua_State *L)
 {
-	int type = lua_rawgetp(L, LUA_REGISTRYINDEX, &objects_key);
-
-	lua_pop(L, 1);
-	if (type != LUA_TNIL)
+	if (objects(L) != NULL)
 		return;
 	for (int i = 0; i < FZ_REGISTERED_NFIELDS; i++) {
 		lua_pushstring(L, fields[i]);
@@ -63,17 +64,6 @@ fz_registered_open(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &values_key);
 	new_missed(L);
 	new_objects(L);
-}
-
-static struct fz_refmap *
-objects(lua_State *L)
-{
-	struct fz_refmap *map;
-
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &objects_key);
-	map = lua_touserdata(L, -1);
-	lua_pop(L, 1);
-	return map;
 }
 
 const struct fz_refmap *

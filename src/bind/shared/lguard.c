@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "bind/shared/lshared.h"
+#include "value/luserdata.h"
 
 #define GUARD_TYPE "fzlua.Guard"
 
@@ -127,11 +128,6 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lguard_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, GUARD_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, GUARD_TYPE, methods, metamethods);
 	return 0;
 }

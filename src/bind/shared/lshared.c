@@ -8,6 +8,7 @@
 #include "bind/lloop.h"
 #include "bind/open.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/engine.h"
 
 /* Their addresses are registry keys. */
@@ -17,15 +18,11 @@ struct fz_lshared *
 fz_lshared(lua_State *L)
 {
 	const struct fz_lhandle *handle = fz_lhandle_at(L, 1);
-	struct fz_lshared *shared;
 
 	if (handle != NULL)
 		return handle->shared;
 	luaL_checkstack(L, 1, NULL);
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &shared_key);
-	shared = lua_touserdata(L, -1);
-	lua_pop(L, 1);
-	return shared;
+	return fz_luserdata_kept(L, &shared_key);
 }
 
 uint32_t
@@ -58,14 +55,12 @@ fz_lshared_open(lua_State *L)
 	struct fz_engine *engine = fz_lloop_engine(L);
 	struct fz_lshared *shared;
 
-	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &shared_key) == LUA_TNIL) {
-		shared = lua_newuserdatauv(L, sizeof(*shared), 0);
-		memset(shared, 0, sizeof(*shared));
-		shared->membership = &engine->membership;
-		fz_pipes_init(
-		    &shared->pipes, &engine->membership, &engine->children);
-		lua_rawsetp(L, LUA_REGISTRYINDEX, &shared_key);
-	}
-	lua_pop(L, 1);
+	if (fz_luserdata_kept(L, &shared_key) != NULL)
+		return 0;
+	shared = lua_newuserdatauv(L, sizeof(*shared), 0);
+	memset(shared, 0, sizeof(*shared));
+	shared->membership = &engine->membership;
+	fz_pipes_init(&shared->pipes, &engine->membership, &engine->children);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &shared_key);
 	return 0;
 }

@@ -11,10 +11,9 @@
 #include "bind/lloop.h"
 #include "shared/eventcount.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/change.h"
 #include "worker/engine.h"
-
-#define WAITS_TYPE "fzlua.Waits"
 
 enum {
 	NBUCKETS = 256,
@@ -52,12 +51,7 @@ static const char waits_key;
 static struct waits *
 get(lua_State *L)
 {
-	struct waits *w;
-
-	lua_rawgetp(L, LUA_REGISTRYINDEX, &waits_key);
-	w = lua_touserdata(L, -1);
-	lua_pop(L, 1);
-	return w;
+	return fz_luserdata_kept(L, &waits_key);
 }
 
 static struct fz_list *
@@ -328,11 +322,6 @@ static const luaL_Reg functions[] = {
 	{ NULL, NULL },
 };
 
-static const luaL_Reg metamethods[] = {
-	{ "__gc", waits_gc },
-	{ NULL, NULL },
-};
-
 int
 fz_lsuspended_open(lua_State *L)
 {
@@ -344,9 +333,7 @@ fz_lsuspended_open(lua_State *L)
 	w = lua_newuserdatauv(L, sizeof(*w), 0);
 	memset(w, 0, sizeof(*w));
 	drop_all(w);
-	if (luaL_newmetatable(L, WAITS_TYPE))
-		luaL_setfuncs(L, metamethods, 0);
-	lua_setmetatable(L, -2);
+	fz_luserdata_finalize(L, waits_gc);
 	w->engine = fz_lloop_engine(L);
 	w->late.fired = check_late;
 	w->hook.in_child = in_child;

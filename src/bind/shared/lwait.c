@@ -11,6 +11,7 @@
 #include "bind/shared/lshared.h"
 #include "bind/shared/lsuspended.h"
 #include "shared/eventcount.h"
+#include "value/luserdata.h"
 
 #define WAIT_TYPE "fzlua.Wait"
 
@@ -309,8 +310,6 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lwait_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, WAIT_TYPE))
-		luaL_setfuncs(L, metamethods, 0);
-	lua_pop(L, 1);
+	fz_luserdata_class(L, WAIT_TYPE, NULL, metamethods);
 	return fz_lsuspended_open(L);
 }

@@ -1,0 +1,25 @@
+#include "value/luserdata.h"
+
+void
+fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
+    const luaL_Reg *metamethods)
+{
+	if (luaL_newmetatable(L, name)) {
+		luaL_setfuncs(L, metamethods, 0);
+		if (methods != NULL) {
+			lua_newtable(L);
+			luaL_setfuncs(L, methods, 0);
+			lua_setfield(L, -2, "__index");
+		}
+	}
+	lua_pop(L, 1);
+}
+
+void
+fz_luserdata_finalize(lua_State *L, lua_CFunction gc)
+{
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, gc);
+	lua_setfield(L, -2, "__gc");
+	lua_setmetatable(L, -2);
+}

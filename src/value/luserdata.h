@@ -1,0 +1,30 @@
+/* luserdata.h - classes of userdata, and userdata that the registry keeps. */
+#ifndef FZ_LUSERDATA_H
+#define FZ_LUSERDATA_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+/*
+ * Make the metatable `name` unless it exists. `methods`, which may be NULL, are
+ * in its __index. [-0, +0, m]
+ */
+void fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
+    const luaL_Reg *metamethods);
+
+/* Give the object on top a metatable with this __gc alone. [-0, +0, m] */
+void fz_luserdata_finalize(lua_State *L, lua_CFunction gc);
+
+/* The userdata with that key in the registry; NULL: none. [-0, +0, -] */
+static inline void *
+fz_luserdata_kept(lua_State *L, const void *key)
+{
+	void *kept;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, key);
+	kept = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	return kept;
+}
+
+#endif
