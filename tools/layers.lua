@@ -39,7 +39,7 @@ local C_LAYERS = {
     "port_io", "process_main", "worker_main"},
   {dir = "bind/", lua = true, "lsink lloop ltask", "open", "ldescriptor", "lterm"},
   {dir = "bind/shared/", lua = true, "lhandle lshared", "lguard", "lsuspended", "lwait", "llock",
-    "lhold", "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
+    "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
     "lslots", "lpool", "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",

@@ -5,14 +5,13 @@
 #include <lauxlib.h>
 
 #include "bind/shared/lhandle.h"
-#include "bind/shared/lhold.h"
+#include "bind/shared/llock.h"
 #include "bind/shared/lnumber.h"
 #include "shared/heap.h"
-#include "shared/lock.h"
 
 struct array {
 	struct fz_object head;
-	struct fz_lock lock; /* used by with() only */
+	struct fz_llock lock; /* used by with() only */
 	lua_Integer n;
 	struct fz_number type;
 	_Alignas(8) unsigned char numbers[];
@@ -71,6 +70,7 @@ array_new(lua_State *L)
 	lua_settop(L, 2);
 	a = fz_lhandle_new(
 	    L, FZ_LHANDLE_ARRAY, sizeof(*a) + (size_t)n * type.size);
+	a->lock.recursive = a->lock.brief = true;
 	a->n = n;
 	a->type = type;
 	if (listed)
@@ -140,7 +140,7 @@ array_fill(lua_State *L)
 static int
 array_with(lua_State *L)
 {
-	return fz_lhold_with(L, &check_array(L, 1)->lock);
+	return fz_llock_with_object(L, &check_array(L, 1)->lock);
 }
 
 /* The number at `idx` if it is an index of the array, else 0. */

@@ -16,12 +16,16 @@ struct llock {
 	struct fz_llock lock;
 };
 
+enum { MAX_PAUSES = 64 }; /* between two tries for a brief lock */
+
+/* Without `held` and `guard`: called by acquire(). */
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_llock *lock;
 	uint32_t self, task;
 	enum fz_lock_state state;
-	struct fz_lguard *guard; /* NULL: called by acquire() */
+	lua_CFunction held; /* of fz_llock_hold_late(), or NULL */
+	struct fz_lguard *guard;
 	fz_lguard_then then;
 };
 
@@ -69,6 +73,8 @@ own_once(struct acquiring *a)
 static int
 acquired(lua_State *L, struct acquiring *a)
 {
+	if (a->held != NULL)
+		return a->held(L);
 	if (a->guard != NULL) {
 		a->guard->before = a->lock->lock.depth - 1;
 		a->guard->release = release_guarded;
@@ -97,6 +103,28 @@ static const struct fz_lwait_class acquiring_class = {
 	.what = "a lock", .try = try_acquire, .end = acquire_end
 };
 
+static const struct fz_lwait_class brief_class = {
+	.what = "the lock of a value or array",
+	.try = try_acquire,
+	.end = acquire_end
+};
+
+/*
+ * Most holders of a brief lock release it soon. The pauses grow, so that the
+ * tries do not slow down the holder by fetching its cache lines.
+ */
+static bool
+spin(const struct acquiring *a)
+{
+	for (int pauses = 1; pauses <= MAX_PAUSES; pauses *= 2) {
+		for (int i = 0; i < pauses; i++)
+			fz_eventcount_pause();
+		if (fz_lock_try(&a->lock->lock, a->self))
+			return true;
+	}
+	return false;
+}
+
 /* Only the holder can release the lock, so that it would wait forever. */
 static int
 raise_held(lua_State *L, uint32_t task)
@@ -123,7 +151,9 @@ acquire_slowly(lua_State *L, struct acquiring *a, int timeout)
 		if (forever)
 			return raise_held(L, a->task);
 	}
-	a->wait.class = &acquiring_class;
+	if (lock->brief && spin(a))
+		return acquire_end(L, &a->wait, true);
+	a->wait.class = lock->brief ? &brief_class : &acquiring_class;
 	a->wait.at = &lock->lock.waiters;
 	a->wait.until_ns =
 	    forever ? FZ_CLOCK_NEVER : fz_lwait_until(L, timeout);
@@ -191,11 +221,57 @@ fz_llock_check_held(lua_State *L, const struct fz_llock *lock, uint32_t self)
 }
 
 int
+fz_llock_with_object(lua_State *L, struct fz_llock *lock)
+{
+	luaL_checkany(L, 2);
+	lua_settop(L, 2);
+	lua_pushvalue(L, 1);
+	return fz_llock_with(L, lock);
+}
+
+bool
+fz_llock_hold(lua_State *L, struct fz_llock *lock)
+{
+	const struct fz_lshared *shared = fz_lshared(L);
+	uint32_t self = fz_lshared_join(L, shared);
+	uint32_t task = shared->membership->task;
+
+	if (fz_lock_try(&lock->lock, self)) {
+		lock->lock.depth = 1;
+		lock->lock.task = task;
+		return true;
+	}
+	if (!fz_lock_is_of(&lock->lock, self, task))
+		return false;
+	lock->lock.depth++;
+	return true;
+}
+
+int
+fz_llock_hold_late(lua_State *L, struct fz_llock *lock, lua_CFunction then)
+{
+	const struct fz_lshared *shared = fz_lshared(L);
+	struct acquiring a = { .lock = lock,
+		.self = fz_lshared_join(L, shared),
+		.task = shared->membership->task,
+		.state = FZ_LOCK_BUSY,
+		.held = then };
+
+	return acquire_slowly(L, &a, 0);
+}
+
+void
+fz_llock_unhold(struct fz_llock *lock)
+{
+	if (--lock->lock.depth == 0)
+		fz_lock_release(&lock->lock);
+}
+
+int
 fz_llock_release(lua_State *L, struct fz_llock *lock)
 {
 	fz_llock_check_held(L, lock, fz_lhandle_self(L));
-	if (--lock->lock.depth == 0)
-		fz_lock_release(&lock->lock);
+	fz_llock_unhold(lock);
 	return 0;
 }
 

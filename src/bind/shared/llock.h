@@ -9,10 +9,15 @@
 
 #include "shared/lock.h"
 
-/* In shared memory; zeroed: free and not recursive. */
+/* In shared memory; zeroed: free, and neither of the two kinds. */
 struct fz_llock {
 	struct fz_lock lock;
-	bool recursive;
+	bool recursive; /* its holder may acquire it again */
+	/*
+	 * Of a value or array, which is consistent at any time: recursive, and
+	 * mostly held for one short operation.
+	 */
+	bool brief;
 };
 
 /*
@@ -24,8 +29,25 @@ int fz_llock_release(lua_State *L, struct fz_llock *lock);
 int fz_llock_with(lua_State *L, struct fz_llock *lock);
 int fz_llock_guard(lua_State *L, struct fz_llock *lock);
 
-/* Raise unless the running task of this process, `self`, holds it. [-0, +0, e]
+/* The method with(f) of an object whose lock is brief: call f(object). */
+int fz_llock_with_object(lua_State *L, struct fz_llock *lock);
+
+/*
+ * Acquire a brief lock, or acquire it again, without waiting. False: wait for
+ * it with fz_llock_hold_late(). [-0, +0, e]
  */
+bool fz_llock_hold(lua_State *L, struct fz_llock *lock);
+
+/*
+ * Wait until it is acquired and call then(L), which releases it before it
+ * raises or returns. A return value for a C function. [-0, +n, e]
+ */
+int fz_llock_hold_late(lua_State *L, struct fz_llock *lock, lua_CFunction then);
+
+/* Release it, once. */
+void fz_llock_unhold(struct fz_llock *lock);
+
+/* Raise unless this task of the process, `self`, holds it. [-0, +0, e] */
 void fz_llock_check_held(
     lua_State *L, const struct fz_llock *lock, uint32_t self);
 

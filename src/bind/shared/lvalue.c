@@ -5,14 +5,13 @@
 #include <lauxlib.h>
 
 #include "bind/shared/lhandle.h"
-#include "bind/shared/lhold.h"
+#include "bind/shared/llock.h"
 #include "bind/shared/lnumber.h"
 #include "shared/heap.h"
-#include "shared/lock.h"
 
 struct value {
 	struct fz_object head;
-	struct fz_lock lock; /* held during each change */
+	struct fz_llock lock; /* held during each change */
 	struct fz_number type;
 	_Alignas(8) unsigned char number[8];
 };
@@ -37,6 +36,7 @@ value_new(lua_State *L)
 	if (why != NULL)
 		return luaL_argerror(L, 2, why);
 	value = fz_lhandle_new(L, FZ_LHANDLE_VALUE, sizeof(*value));
+	value->lock.recursive = value->lock.brief = true;
 	value->type = type;
 	fz_number_store(type, value->number, bits);
 	return 1;
@@ -51,7 +51,7 @@ add(lua_State *L, struct value *value, union fz_number_term term)
 
 	if (fits)
 		fz_number_store(value->type, value->number, bits);
-	fz_lhold_release(&value->lock);
+	fz_llock_unhold(&value->lock);
 	if (!fits)
 		return luaL_error(
 		    L, "the sum does not fit type '%c'", value->type.code);
@@ -86,16 +86,16 @@ value_add(lua_State *L)
 	struct value *value = check_value(L, 1);
 	union fz_number_term term = check_term(L, value);
 
-	if (fz_lhold_try(L, &value->lock))
+	if (fz_llock_hold(L, &value->lock))
 		return add(L, value, term);
-	return fz_lhold_wait(L, &value->lock, add_held);
+	return fz_llock_hold_late(L, &value->lock, add_held);
 }
 
 /* value:with(f) -> results of f(value) */
 static int
 value_with(lua_State *L)
 {
-	return fz_lhold_with(L, &check_value(L, 1)->lock);
+	return fz_llock_with_object(L, &check_value(L, 1)->lock);
 }
 
 static bool
@@ -137,7 +137,7 @@ static int
 set(struct value *value, uint64_t bits)
 {
 	fz_number_store(value->type, value->number, bits);
-	fz_lhold_release(&value->lock);
+	fz_llock_unhold(&value->lock);
 	return 0;
 }
 
@@ -160,9 +160,9 @@ value_newindex(lua_State *L)
 	if (!is_value(L, 2))
 		return luaL_error(L, "a shared value has one field, 'value'");
 	bits = check_bits(L, value);
-	if (fz_lhold_try(L, &value->lock))
+	if (fz_llock_hold(L, &value->lock))
 		return set(value, bits);
-	return fz_lhold_wait(L, &value->lock, set_held);
+	return fz_llock_hold_late(L, &value->lock, set_held);
 }
 
 static const luaL_Reg methods[] = {
