@@ -22,8 +22,7 @@
 #include "worker/change.h"
 #include "worker/engine.h"
 
-/* Their addresses are registry keys of the loop and of the on_wake() function.
- */
+/* Their addresses are registry keys: of the loop, of the function on_wake. */
 static const char loop_key, on_wake_key;
 
 struct lloop {
@@ -473,10 +472,7 @@ loop_cpu_count(lua_State *L)
 	return 1;
 }
 
-/*
- * pid() -> own pid, pid of the process that opened the library. They differ in
- * a worker.
- */
+/* pid() -> own pid, pid of the process that opened the library */
 static int
 loop_pid(lua_State *L)
 {

@@ -57,10 +57,7 @@ lua_State *volatile *fz_lloop_running(lua_State *L);
  */
 bool fz_lloop_hold(lua_State *L, bool held);
 
-/*
- * Raise if the engine is held or freed. Called before each use of it. [-0, +0,
- * e]
- */
+/* Called before each use: raise if the engine is held or freed. [-0, +0, e] */
 void fz_lloop_check_free(lua_State *L);
 
 /* The coroutines of this state that run. */

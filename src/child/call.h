@@ -21,9 +21,7 @@ struct fz_port;
 struct fz_random;
 struct fz_raw_value;
 
-/*
- * The stack of the thread that makes calls, as fz_child_prepare() sets it up.
- */
+/* The stack of the thread that makes calls, see fz_child_prepare(). */
 enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
 #define FZ_CHILD_EXIT "exit" /* a key of the table of functions */
 
@@ -34,10 +32,7 @@ struct fz_child_io {
 	    void *ctx, const void **bytes, size_t *len, struct fz_err *err);
 	/* Release the bytes of the last argument. */
 	void (*release)(void *ctx);
-	/*
-	 * Begin a reply: `word` is the number of values, or the kind of an
-	 * error.
-	 */
+	/* Begin a reply; `word`: number of values, or kind of the error. */
 	void (*begin)(void *ctx, bool error, uint32_t word);
 	/* Add the value that was encoded into `out`, and clear `out`. */
 	void (*put)(void *ctx);

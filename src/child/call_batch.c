@@ -171,10 +171,7 @@ put_item(lua_State *L, struct fz_child_calls *c)
 		put_message(L, c, lua_gettop(L), 1);
 }
 
-/*
- * Make one FZ_WIRE_CALL, which has its own part with arguments and any number
- * of results.
- */
+/* Make one FZ_WIRE_CALL: its arguments are a part of their own. */
 static void
 call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 {
@@ -338,10 +335,7 @@ items_body(lua_State *L)
 	return 0;
 }
 
-/*
- * Prepare what all items share. False: this failed, and so did the current
- * item.
- */
+/* Prepare what all items share. False: it failed, as the current item does. */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)
 {

@@ -51,10 +51,7 @@ void fz_child_push_function(lua_State *L, uint32_t number);
 /* Push the function whose bytes are at `code`. [-0, +1, e] */
 void fz_child_decode_function(lua_State *L, int code);
 
-/*
- * Call init, if there is one. Calls start in the directory that init leaves.
- * [-0, +0, e]
- */
+/* Call init, if any, whose directory is that of all calls. [-0, +0, e] */
 void fz_child_run_init(lua_State *L);
 
 /*
@@ -77,9 +74,7 @@ enum fz_err_kind fz_child_put_error(
 /* The kind of the fz.Error at index 1; "" for another value. [-0, +0, m] */
 const char *fz_child_kind_word(lua_State *L);
 
-/*
- * Push the message of the codec's error at index 1 about a result. [-0, +1, e]
- */
+/* Push the message of the error at 1 about a result. [-0, +1, e] */
 void fz_child_push_result_message(lua_State *L, const struct fz_child_calls *c);
 
 #endif

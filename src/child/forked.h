@@ -1,5 +1,4 @@
-/* forked.h - Lua functions that drop what a forked process has of its parent.
- */
+/* forked.h - Lua functions that a forked process calls first. */
 #ifndef FZ_FORKED_H
 #define FZ_FORKED_H
 

@@ -14,9 +14,7 @@
 #include "value/lerror.h"
 #include "worker/child_port.h"
 
-/*
- * Call enter, then the function with its arguments, which follow it; protected.
- */
+/* (call, enter, function, arguments ...): call enter, then the function. */
 static int
 process_body(lua_State *L)
 {
@@ -83,9 +81,7 @@ print_error(lua_State *L, struct fz_child_calls *c, int status)
 		lua_pop(L, 1);
 }
 
-/*
- * Make the one call of a process and send its reply. Returns the exit status.
- */
+/* Make the call of a process and send its reply. Returns the exit status. */
 static int
 process_call(lua_State *L, struct fz_port_io *pio, struct fz_child_calls *c)
 {

@@ -8,9 +8,7 @@
 /* Its address is the registry key of the function that holds the state. */
 static const char random_key;
 
-/*
- * If the function on top has the state as its upvalue, push it and return true.
- */
+/* Push the state if it is an upvalue of the function on top; else false. */
 static bool
 push_state(lua_State *L)
 {

@@ -15,9 +15,7 @@ struct fz_serve_home {
 	bool aged;    /* all objects are old: see garbage.h */
 };
 
-/*
- * The main function of a worker: a fz_worker_main; `ctx` is its fz_serve_home.
- */
+/* The fz_worker_main of a worker; `ctx` is its fz_serve_home. */
 int fz_serve_main(void *ctx, struct fz_port *port);
 
 /* worker_number() -> number of this worker in its pool, from 1; or nothing */

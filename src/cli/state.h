@@ -1,6 +1,4 @@
-/*
- * cli/state.h - the Lua state of the command, with the allocator of os/alloc.h.
- */
+/* cli/state.h - the Lua state of the command. */
 #ifndef FZ_STATE_H
 #define FZ_STATE_H
 

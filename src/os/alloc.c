@@ -123,9 +123,7 @@ unmap_oldest(void)
 	remove_kept(0);
 }
 
-/*
- * Reuse the kept block of this size that was freed last; NULL if there is none.
- */
+/* Reuse the kept block of this size that was freed last; NULL: none. */
 static void *
 reuse_kept(size_t bytes)
 {
@@ -164,9 +162,7 @@ big_new(size_t size)
 	return at;
 }
 
-/*
- * Without the fork handler a child might use a block that is not mapped there.
- */
+/* Without the handler a child might use a block that it does not have. */
 static bool
 may_keep(void)
 {

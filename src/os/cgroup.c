@@ -20,10 +20,7 @@ struct mount {
 	char point[PATH_LEN];
 };
 
-/*
- * Whether `name` is in a list like "rw,cpu,cpuacct", up to a character of
- * `ends`.
- */
+/* Whether a list like "rw,cpu", up to one of `ends`, has `name`. */
 static bool
 lists(const char *list, const char *ends, const char *name)
 {
@@ -43,9 +40,7 @@ lists(const char *list, const char *ends, const char *name)
 	}
 }
 
-/*
- * Parse "36 35 98:0 /root /point rw,.. shared:1 - fstype source superoptions".
- */
+/* Parse "36 35 98:0 /root /point rw,.. shared:1 - type source options". */
 static bool
 parse_mount(const char *line, const char *controller, struct mount *mount)
 {

@@ -154,10 +154,7 @@ cut(int n)
 	return n > 0 ? n : 1;
 }
 
-/*
- * Whether this process may use another thread of the same core, with a lower
- * number.
- */
+/* Whether this process may use a thread of this core with a lower number. */
 static bool
 has_lower_sibling(const struct cpus *cpus, int cpu)
 {

@@ -50,10 +50,7 @@ fz_cwd_enter(struct fz_cwd *cwd)
 void
 fz_cwd_go_back(void)
 {
-	/*
-	 * The process stays where it is if the kept directory cannot be
-	 * entered.
-	 */
+	/* If it cannot be entered, the process stays where it is. */
 	if (innermost->fd == -1 || fchdir(innermost->fd) != 0 || !reported)
 		return;
 	fz_fd_close(&innermost->fd);

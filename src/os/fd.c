@@ -164,10 +164,7 @@ fz_fd_close_others(int *keep, size_t n)
 	return close_between(first, INT_MAX);
 }
 
-/*
- * The first descriptor from `fd` on that is private if `wanted`, or not private
- * if not.
- */
+/* The first descriptor from `fd` on that is private, or not, as `wanted`. */
 static int
 next_private(int fd, bool wanted)
 {
@@ -348,9 +345,7 @@ consume_sigpipe(const sigset_t *sigpipe)
 #define RWF_NOSIGNAL 0x00000100
 #endif
 
-/*
- * Write without raising a signal. Fails with EOPNOTSUPP if the kernel cannot.
- */
+/* Write without a signal. EOPNOTSUPP: the kernel cannot do that. */
 static ssize_t
 write_nosignal(int fd, const void *bytes, size_t n)
 {

@@ -18,8 +18,7 @@ int fz_fd_pipe(int fd[2], struct fz_err *err);
 /* A pair of connected stream sockets, with the same rules. */
 int fz_fd_socket_pair(int fd[2], struct fz_err *err);
 
-/* Make reads and writes return EAGAIN instead of waiting. 0, or -1 and `err`.
- */
+/* Let reads and writes return EAGAIN and not wait. 0, or -1 and `err`. */
 int fz_fd_nonblock(int fd, struct fz_err *err);
 
 /*

@@ -62,10 +62,7 @@ flush(struct fz_footer *f)
 	return code;
 }
 
-/*
- * Rows that the lines take on the terminal now. One that became narrower has
- * wrapped them.
- */
+/* Rows of the lines now: a terminal that became narrower has wrapped them. */
 static unsigned
 rows_shown(const struct fz_footer *f, unsigned columns)
 {
@@ -234,10 +231,7 @@ plain_lines(const char *text, size_t len, unsigned columns, unsigned room,
 	return taken;
 }
 
-/*
- * Append text of `rows` rows that is inserted above the lines, which move down
- * as a whole.
- */
+/* Append text of `rows` rows that moves the lines down as a whole. */
 static void
 put_between(struct fz_footer *f, const char *text, size_t len, unsigned rows)
 {

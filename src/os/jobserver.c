@@ -26,9 +26,7 @@ next_word(const char **at, const char **word, size_t *len)
 	return *len != 0 && !(*len == 2 && memcmp(*word, "--", 2) == 0);
 }
 
-/*
- * The text after `name` in the word; NULL if the word does not begin with it.
- */
+/* The text after `name`; NULL if the word does not begin with it. */
 static const char *
 value_of(const char *word, const char *name)
 {
@@ -72,10 +70,7 @@ open_pair(const char *text, int fd[2])
 	fd[1] = reopen(theirs[1], O_WRONLY | O_NONBLOCK);
 }
 
-/*
- * Open "fifo:/tmp/GMfifo4711" with O_RDWR, because opening one end alone could
- * block.
- */
+/* Open "/tmp/GMfifo4711" twice with O_RDWR: one end alone could block. */
 static void
 open_fifo(const char *path, size_t len, int fd[2])
 {
@@ -130,10 +125,7 @@ fz_jobserver_reader(int fd)
 
 	if (in != -1)
 		return in;
-	/*
-	 * Without /proc: this flag is shared with all processes that have the
-	 * pipe.
-	 */
+	/* Without /proc. All processes that have the pipe share this flag. */
 	in = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (in != -1 && fz_fd_nonblock(in, NULL) != 0)
 		fz_fd_close(&in);

@@ -28,10 +28,7 @@ struct fz_lines *fz_lines_new(
  */
 int fz_lines_pump(struct fz_lines *lines, struct fz_err *err);
 
-/*
- * Pass on the incomplete line: for a dead worker whose descendant keeps the
- * pipe open.
- */
+/* Pass on the incomplete line, if a descendant keeps the pipe open. */
 void fz_lines_flush(struct fz_lines *lines);
 
 /* Close the pipe and drop the incomplete line. NULL is allowed. */

@@ -359,10 +359,7 @@ fire_timers(struct fz_loop *loop)
 	if (loop->ntimers == 0)
 		return 0;
 	now = fz_clock_ns();
-	/*
-	 * At most `ntimers` calls, because a timer may arm itself for a past
-	 * time.
-	 */
+	/* At most `ntimers`: one may arm itself for a past time. */
 	for (size_t n = loop->ntimers; n > 0 && loop->ntimers != 0; n--) {
 		struct fz_timer *timer = loop->heap[1];
 
@@ -443,10 +440,7 @@ fz_loop_in_child(struct fz_loop *loop)
 {
 	struct fz_list *link;
 
-	/*
-	 * First, because the epoll set is shared with the parent and must not
-	 * be edited.
-	 */
+	/* First: the parent has the same set, which must not be edited. */
 	fz_fd_close(&loop->epfd);
 	call_hooks(&loop->hooks);
 	for (size_t i = 1; i <= loop->ntimers; i++)
@@ -454,9 +448,7 @@ fz_loop_in_child(struct fz_loop *loop)
 	loop->ntimers = 0;
 	while ((link = fz_list_first(&loop->watches[0])) != NULL)
 		fz_loop_unwatch(loop, watch_of(link));
-	/*
-	 * Their owners stay unwritten, because a write copies a page of each.
-	 */
+	/* Unchanged, because a write copies a page of each owner. */
 	fz_list_init(&loop->watches[1]);
 	while ((link = fz_list_first(&loop->defers)) != NULL)
 		fz_list_remove(link);

@@ -56,15 +56,10 @@ int fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
 int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
     unsigned events, struct fz_err *err);
 
-/*
- * Call it before the descriptor is closed. Does nothing if it is not watched.
- */
+/* Called before the descriptor is closed, if it is watched or not. */
 void fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch);
 
-/*
- * Arm, or arm again, for `at_ns`; FZ_CLOCK_NEVER disarms. 0, or -1 if there is
- * no memory.
- */
+/* Arm for `at_ns`; FZ_CLOCK_NEVER disarms. 0, or -1 without memory. */
 int fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns);
 void fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer);
 

@@ -21,9 +21,7 @@ _Static_assert(CHUNK_SPANS == 32, "a bit of uint32_t for each span");
  */
 enum { SPAN_STEP = 4096 };
 
-/*
- * Number of chunks before a process uses huge pages: a small script needs none.
- */
+/* Chunks before a process uses huge pages: a small script needs none. */
 enum { CHUNKS_PLAIN = 4 };
 
 /* Empty spans that a process keeps, unless more than that are in use. */
@@ -171,10 +169,7 @@ map(size_t size)
 	return at != MAP_FAILED ? at : NULL;
 }
 
-/*
- * An aligned mapping of one chunk: as the kernel places it, or cut from a
- * larger one.
- */
+/* An aligned mapping of one chunk, cut from a larger one if need be. */
 static void *
 map_chunk(void)
 {
@@ -210,9 +205,7 @@ chunk_new(void)
 	return chunk;
 }
 
-/*
- * Return the idle memory of a listed chunk; unmap the chunk if it is all empty.
- */
+/* Return the idle memory of a listed chunk; unmap an empty chunk. */
 static void
 trim_chunk(struct chunk *chunk)
 {
@@ -317,9 +310,7 @@ link_fresh(struct span *span)
 	return first;
 }
 
-/*
- * Take all free blocks of a span for the list of its class. NULL: it is full.
- */
+/* Take the free blocks of a span for the list of its class. NULL: none. */
 static struct fz_slab_block *
 take_blocks(struct span *span)
 {
@@ -355,9 +346,7 @@ fz_slab_refill(unsigned number)
 	return block;
 }
 
-/*
- * A block was freed in a span that is now empty, or that was full or inherited.
- */
+/* A block was freed in a span that is empty now, or was full or inherited. */
 static void
 span_freed(struct span *span, struct fz_slab_block *block)
 {

@@ -20,9 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/*
- * One for each waiter that waits for the same things repeatedly; zero at first.
- */
+/* One for each waiter that waits repeatedly; zero at first. */
 struct fz_spin {
 	int64_t end_ns; /* end of this spin; 0: not spinning */
 	unsigned nlost; /* spins in a row that were too short */

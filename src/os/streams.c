@@ -30,10 +30,7 @@ fz_streams_flush(void)
 	flush_stream(stderr);
 }
 
-/*
- * Whether a process at the other end waits until the last copy of `fd` is
- * closed.
- */
+/* Whether a process may wait until the last copy of `fd` is closed. */
 static bool
 has_reader_or_writer(int fd)
 {

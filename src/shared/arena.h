@@ -60,17 +60,11 @@ const void *fz_arena_map(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 void fz_arena_unmap(struct fz_arena *arena, const void *at, size_t len);
 
-/*
- * A view of an extent to write to, if its owner has asked this process to.
- * Unmap likewise.
- */
+/* A view of an extent that its owner has asked this process to fill. */
 void *fz_arena_map_room(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 
-/*
- * Return all memory of a slice of a dead process to the kernel. No view of it
- * may be in use.
- */
+/* Return a dead process's slice, without views, to the kernel. */
 void fz_arena_drop_slice(struct fz_arena *arena, uint32_t slice);
 
 /* Return the memory of all free extents to the kernel. */

@@ -92,8 +92,7 @@ void *fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset);
 /* Make an extent longer where it is. Returns its new length; 0: it cannot. */
 size_t fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len);
 
-/* Return memory of free extents to the kernel until few enough bytes are kept.
- */
+/* Return memory of free extents until at most `most` bytes are kept. */
 void fz_arena_cool(struct fz_arena *arena, uint64_t most);
 
 #endif

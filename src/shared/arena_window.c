@@ -115,8 +115,7 @@ fz_arena_leave_own(struct fz_arena *arena)
 
 	if (w->base == NULL)
 		return;
-	/* Mapped anew, because mprotect() of that much takes valgrind seconds.
-	 */
+	/* Mapped anew: mprotect() of that much takes valgrind seconds. */
 	munmap(w->base, w->size);
 	if (arena->nseen < FZ_ARENA_WINDOWS &&
 	    map_window(arena, w, PROT_READ) == 0)

@@ -13,10 +13,7 @@
 
 #define FZ_CONDITION_ALL UINT32_MAX
 
-/*
- * Begin to wait, as a waiter of waiter.h; false if it waits for an object
- * already.
- */
+/* Begin to wait, see fz_waiter_begin(). */
 bool fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t waiter);
 
 /* Notify the `n` living processes that have waited longest, or all if fewer. */

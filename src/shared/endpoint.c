@@ -8,10 +8,7 @@ own_place(struct fz_endpoint *end, uint32_t self)
 	return &end->at[fz_heap_place(self)];
 }
 
-/*
- * Store `self` in `*first` if that is 0; if it holds another member, set `*n`
- * to 2.
- */
+/* Store the first member ever in `*first`; for another set `*n` to 2. */
 static void
 note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
 {

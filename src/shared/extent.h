@@ -21,9 +21,7 @@ struct fz_extent {
 
 struct fz_extents {
 	uint64_t grain; /* every offset and length is a multiple of it */
-	/*
-	 * By offset, without gaps. Neighbours that are free differ in state.
-	 */
+	/* By offset, without gaps. Free neighbours differ in state. */
 	struct fz_extent *list;
 	size_t n, room;
 	uint64_t used, warm; /* bytes of these */
@@ -53,17 +51,11 @@ const struct fz_extent *fz_extent_find(
 int fz_extent_extend(
     struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold);
 
-/*
- * Shrink a used extent to `len` bytes; the rest becomes warm or cold. 0, or -1
- * without memory.
- */
+/* Shrink a used extent; the rest becomes `tail`. 0, or -1 without memory. */
 int fz_extent_shrink(struct fz_extents *ex, uint64_t at, uint64_t len,
     enum fz_extent_state tail);
 
-/*
- * A used extent becomes warm or cold. Returns its length; 0: none begins at
- * `at`.
- */
+/* A used extent becomes free. Returns its length; 0: none is at `at`. */
 uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 

@@ -104,10 +104,7 @@ struct fz_heap_wait *fz_heap_wait(uint32_t number);
 /* All seats that were ever used are below this. */
 uint32_t fz_heap_nseats(void);
 
-/*
- * A seat for this member, until it frees it. 0: all are in use, or there is no
- * memory.
- */
+/* A seat for this member. 0: all are in use, or there is no memory. */
 uint32_t fz_heap_take_seat(struct fz_membership *own);
 void fz_heap_free_seat(struct fz_membership *own, uint32_t number);
 
@@ -137,9 +134,7 @@ void *fz_heap_new(
  */
 void fz_heap_free(struct fz_membership *own, struct fz_object *object);
 
-/*
- * The list, by `next`, of objects of this member that are to be freed later.
- */
+/* The list, by `next`, of its objects that are to be freed later. */
 static inline struct fz_ref *
 fz_heap_dropped(struct fz_membership *own)
 {

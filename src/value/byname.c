@@ -25,9 +25,7 @@ is_first(lua_State *L, int a, int b)
 	       strcmp(lua_tostring(L, a), lua_tostring(L, b)) < 0;
 }
 
-/*
- * Push the first key of module `t` that holds the function at `f`, or nil. [+1]
- */
+/* Push the first key of `t` that holds the function at `f`, or nil. [+1] */
 static void
 push_field(lua_State *L, int t, int f)
 {

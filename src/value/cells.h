@@ -42,10 +42,7 @@ struct fz_cells_use {
 	bool small; /* the value can be sent and takes few bytes */
 };
 
-/*
- * Push a userdata without any cell; the functions below take its index as
- * `cells`. [-0, +1, m]
- */
+/* Push a set of cells, which is `cells` below: a userdata. [-0, +1, m] */
 void fz_cells_new(lua_State *L);
 
 /*

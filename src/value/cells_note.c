@@ -136,10 +136,7 @@ add_upvalues(struct walk *w)
 	w->nups += (uint32_t)i - 1;
 }
 
-/*
- * Whether the cell of step `i` changes because a cell of its functions has
- * changed.
- */
+/* Whether the cell of step `i` changes with a cell of its functions. */
 static bool
 follow_links(struct walk *w, uint32_t i)
 {

@@ -115,19 +115,13 @@ void *fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size);
 /* The number of the cell with this id, or -1. [-0, +0, -] */
 int64_t fz_cells_number(lua_State *L, int cells, const void *id);
 
-/*
- * Give upvalue `i` of the function at `f`, which no record has, a number. [-0,
- * +0, m]
- */
+/* Number upvalue `i` of the function at `f`, which is new. [-0, +0, m] */
 uint32_t fz_cells_assign_number(lua_State *L, int cells, int f, int i);
 
 /* Forget that the table in the cell belongs to it. [-0, +0, -] */
 void fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number);
 
-/*
- * Push the metatable of records; its finalizer releases their cells. [-0, +1,
- * m]
- */
+/* Push the metatable of records, which releases their cells. [-0, +1, m] */
 void fz_cells_push_record_class(lua_State *L);
 
 /* What the functions of cells_value.c work with. */
@@ -146,9 +140,7 @@ struct fz_cells_look {
  */
 bool fz_cells_note_value(const struct fz_cells_look *look, uint32_t number);
 
-/*
- * The sum over all cells that the functions in the cell refer to. [-0, +0, -]
- */
+/* The sum over all cells of the functions in the cell. [-0, +0, -] */
 uint64_t fz_cells_links(const struct fz_cells_look *look, uint32_t number);
 
 #endif

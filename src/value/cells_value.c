@@ -69,9 +69,7 @@ is_unchanged(lua_State *L, struct fz_cells *c, int notes, uint32_t number)
 	return same;
 }
 
-/*
- * Whether the value at `v` can be sent in few bytes; `sum` is that of a table.
- */
+/* Whether the value can be sent in few bytes; `sum` is that of a table. */
 static bool
 is_small(lua_State *L, int v, const struct fz_contents_sum *sum)
 {

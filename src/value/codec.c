@@ -125,10 +125,7 @@ put_passes(struct fz_encoder *e, int first, int n)
 	size_t start = e->out->len;
 
 	start_pass(e);
-	/*
-	 * The first pass calls no Lua code, so that longjmp() skips no frame of
-	 * Lua.
-	 */
+	/* It calls no Lua code: longjmp() skips no frame of Lua. */
 	switch (setjmp(e->first_pass)) {
 	case 0:
 		put_message(e, first, n, start);

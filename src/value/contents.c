@@ -138,9 +138,7 @@ fz_contents_has(struct fz_contents *c, lua_State *L, int idx)
 
 __extension__ typedef unsigned __int128 double_word;
 
-/*
- * Any number, added so that the sum leaves 0 after a word that equals the sum.
- */
+/* Any number, so that the sum leaves 0 after a word that equals it. */
 #define SEED UINT64_C(0x85ebca77c2b2ae63)
 
 static inline void

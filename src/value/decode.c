@@ -315,9 +315,7 @@ get_ref(struct fz_decoder *d)
 		fz_decode_refuse(d, "no such object");
 }
 
-/*
- * Read a value that contains others, or that names an object of the receiver.
- */
+/* Read a value that contains others or names an object of the receiver. */
 static void
 get_object(struct fz_decoder *d, unsigned tag)
 {

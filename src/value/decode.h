@@ -53,10 +53,7 @@ void fz_decode_enter(struct fz_decoder *d);
 
 uint64_t fz_decode_varint(struct fz_decoder *d);
 
-/*
- * Push the next value; fz_decode_name() raises unless it is a string. [-0, +1,
- * e]
- */
+/* Push the next value; a name: raise unless it is a string. [-0, +1, e] */
 void fz_decode_value(struct fz_decoder *d);
 void fz_decode_name(struct fz_decoder *d);
 

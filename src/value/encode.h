@@ -78,10 +78,7 @@ void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
  */
 bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/*
- * encode_object.c: enter one more C call; the caller decrements `level`
- * afterwards.
- */
+/* encode_object.c: one more C call; the caller decrements `level` later. */
 void fz_encode_enter(struct fz_encoder *e, const struct fz_path *at);
 
 /*

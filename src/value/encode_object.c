@@ -23,10 +23,7 @@ fz_encode_enter(struct fz_encoder *e, const struct fz_path *at)
 		fz_encode_refuse(e, "a value nested this deep", at);
 }
 
-/*
- * Write a handle. False if the value is none, or the message may leave this
- * run.
- */
+/* Write a handle. False: it is none, or the message may leave this run. */
 static bool
 put_handle(struct fz_encoder *e, int idx)
 {
@@ -40,10 +37,7 @@ put_handle(struct fz_encoder *e, int idx)
 	return true;
 }
 
-/*
- * Raise for the object of fzlua whose packed form contains this value, if there
- * is one.
- */
+/* If this value is inside a packed object of fzlua, raise for that. */
 static void
 refuse_packed(struct fz_encoder *e, const struct fz_path *at)
 {
@@ -127,10 +121,7 @@ put_dump(struct fz_encoder *e, int f)
 	fz_encode_resume(e);
 }
 
-/*
- * Keep upvalue `i` of the function at `f` alive, because debug.upvaluejoin may
- * replace it.
- */
+/* Keep upvalue `i` alive, because debug.upvaluejoin may replace it. */
 static void
 keep_cell(struct fz_encoder *e, int f, int i)
 {
@@ -176,9 +167,7 @@ put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
 	lua_pop(L, 1);
 }
 
-/*
- * Get the number of upvalue `i` of the function at `f`. True: it is a new one.
- */
+/* Get the number of upvalue `i` of the function at `f`. True: it is new. */
 static bool
 number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 {

@@ -14,9 +14,7 @@ enum {
 	    64 * 1024, /* bytes of a string that is left out of the buffer */
 };
 
-/*
- * Leave the bytes of the string at `idx` out of the buffer; they belong here.
- */
+/* Leave the bytes of the string out of the buffer; they belong here. */
 static void
 splice(struct fz_encoder *e, int idx)
 {
@@ -78,10 +76,7 @@ set_reference(struct fz_encode_recent *g, uint32_t number)
 	}
 }
 
-/*
- * Write the string at `idx` so that the receiver numbers it; returns the
- * number.
- */
+/* Write the string so that the receiver numbers it. Returns the number. */
 static uint32_t
 define_string(struct fz_encoder *e, int idx)
 {

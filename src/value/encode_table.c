@@ -105,10 +105,7 @@ start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 	return fz_encode_room(e, 3 + *max * 9) + 3;
 }
 
-/*
- * Write integers from element n + 1 on, which is on top. Returns like
- * walk_next().
- */
+/* Write integers from the one on top on. Returns like walk_next(). */
 static bool
 put_integers(struct fz_encoder *e, struct walk *w)
 {

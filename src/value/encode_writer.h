@@ -85,9 +85,7 @@ struct fz_encoder {
 	struct fz_encode_recent recent[FZ_ENCODE_RECENT];
 };
 
-/*
- * In the full pass: keep the value at `idx` alive until the end of the message.
- */
+/* In the full pass: keep the value alive until the end of the message. */
 void fz_encode_keep(struct fz_encoder *e, int idx);
 
 /* End the message, also before an error: the encoder can be used again. */

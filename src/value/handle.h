@@ -16,10 +16,7 @@
 struct fz_handle_binding {
 	/* Whether the value at `idx` is a handle. [-0, +0, -] */
 	bool (*is)(lua_State *L, int idx);
-	/*
-	 * Store the handle at `idx`; false: it is not one. Needs one stack
-	 * slot.
-	 */
+	/* Store the handle at `idx`; false: it is none. [-0, +0, m] */
 	bool (*store)(lua_State *L, int idx, unsigned char *bytes);
 	/* Push the handle; false: its object does not exist. [-0, +(0|1), m] */
 	bool (*load)(lua_State *L, const unsigned char *bytes);

@@ -32,10 +32,7 @@ void fz_items_store_head(unsigned char *p, uint32_t len);
 /* Skip the next item. 0, or -1 if it is incomplete. */
 int fz_items_skip(struct fz_reader *items);
 
-/*
- * Push the next item. Raises if it is incomplete, or as fz_codec_decode() does.
- * [-0, +1, e]
- */
+/* Push the next item, or raise: see fz_codec_decode(). [-0, +1, e] */
 void fz_items_push(lua_State *L, struct fz_reader *items);
 
 /*

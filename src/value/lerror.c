@@ -98,10 +98,7 @@ call_literal(lua_State *L)
 		   : luaL_error(L, "__tostring returned no string");
 }
 
-/*
- * Call `f` for the value at `idx`. Pushes the text and returns true if it gives
- * one.
- */
+/* Call `f` for the value at `idx`. True: it gave a text, which is pushed. */
 static bool
 push_text(lua_State *L, lua_CFunction f, int idx)
 {

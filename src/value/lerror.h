@@ -1,7 +1,4 @@
-/*
- * lerror.h - struct fz_err as an fz.Error. All intended errors of C go this
- * way.
- */
+/* lerror.h - a struct fz_err as an fz.Error: all intended errors of C. */
 #ifndef FZ_LERROR_H
 #define FZ_LERROR_H
 
@@ -13,15 +10,10 @@
  * it. */
 #define FZ_LERROR_TYPE "fzlua.Error"
 
-/*
- * Push a new fz.Error with `kind` and `message`; the caller sets other fields.
- * [-0, +1, m]
- */
+/* Push a new fz.Error with these two fields. [-0, +1, m] */
 void fz_lerror_push(lua_State *L, enum fz_err_kind kind, const char *message);
 
-/*
- * Raise `err` as an fz.Error. Never returns; use as "return fz_lerror_raise()".
- */
+/* Raise `err` as an fz.Error. Use it as "return fz_lerror_raise()". */
 int fz_lerror_raise(lua_State *L, const struct fz_err *err);
 
 /*

@@ -39,10 +39,7 @@ kind_of(const char *line)
 	return FRAME_USER;
 }
 
-/*
- * The start of the next line, which is a newline; the end of the text after the
- * last.
- */
+/* The newline that begins the next line, or the end of the text. */
 static const char *
 next_line(const char *line)
 {

@@ -17,10 +17,7 @@ enum fz_path_kind {
 			  */
 };
 
-/*
- * One step of a path. It lives on the C stack of the call that writes the value
- * around it.
- */
+/* One step of a path, on the C stack of the call that writes its parent. */
 struct fz_path {
 	const struct fz_path *up; /* the step before; NULL at the start */
 	enum fz_path_kind kind;

@@ -27,10 +27,7 @@ catch_alloc(void *ud, void *block, size_t old_size, size_t size)
 	return p;
 }
 
-/*
- * (catcher, n, nrec) -> table. Called protected, so that the allocator is
- * restored.
- */
+/* (catcher, n, nrec) -> table. Protected, to restore the allocator. */
 static int
 make_list(lua_State *L)
 {
@@ -42,10 +39,7 @@ make_list(lua_State *L)
 	return 1;
 }
 
-/*
- * Push a table. Returns its block of `n` slots; NULL if it is not the only
- * block of that size.
- */
+/* Push a table. Returns its `n` slots; NULL: several blocks have this size. */
 static const struct fz_raw_value *
 push_list(lua_State *L, int n, int nrec)
 {
@@ -389,10 +383,7 @@ fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L)
 	return holds;
 }
 
-/*
- * The layout of this Lua library. Several threads may learn it, and the first
- * one stores it.
- */
+/* The layout of this Lua library. The first thread that learns it stores it. */
 static struct fz_rawarray learned;
 static _Atomic int progress; /* of `learned`: one of these */
 enum { UNTRIED, STORING, KNOWN, NONE };
@@ -457,10 +448,7 @@ fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
 		n = limit - (first - 1);
 	to = fz_rawarray_slots(raw, table) + (first - 1);
 	for (; i < n; i++) {
-		/*
-		 * Read the tag once, because a misbehaving worker may still
-		 * write here.
-		 */
+		/* Read it once: a misbehaving worker may still write here. */
 		slot.tag = *(const volatile unsigned char *)&values[i].tag;
 		if (!fz_rawarray_is_plain(raw, &slot))
 			break;

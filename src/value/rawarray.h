@@ -106,10 +106,7 @@ fz_rawarray_has_hash(const struct fz_rawarray *raw, const void *table)
 	return rest != raw->nothing;
 }
 
-/*
- * The slot of element `i` of a table, or NULL: then read it through the Lua
- * API.
- */
+/* The slot of element `i` of a table; NULL: use the Lua API for it. */
 static inline const struct fz_raw_value *
 fz_rawarray_look(const struct fz_rawarray *raw, const void *table, uint64_t i)
 {

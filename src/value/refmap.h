@@ -31,9 +31,7 @@ struct fz_refmap {
 /* Empty, without memory. */
 void fz_refmap_init(struct fz_refmap *map);
 
-/*
- * Free the memory with the allocator of `L`; the map is empty and usable again.
- */
+/* Free the memory by the allocator of `L`; the map is empty and usable. */
 void fz_refmap_fini(struct fz_refmap *map, lua_State *L);
 
 /* Remove all entries; frees memory that was unused for long. */

@@ -161,10 +161,7 @@ fz_registered_classes(lua_State *L)
 	lua_pop(L, 1);
 }
 
-/*
- * If the table of `key` has an entry for the value at `idx`, push it and return
- * true.
- */
+/* Push the entry of the value at `idx` in the table of `key`, if any. */
 static bool
 look_up(lua_State *L, const void *key, int idx)
 {

@@ -26,10 +26,7 @@ enum fz_registered_field {
 	FZ_REGISTERED_NFIELDS,
 };
 
-/*
- * Call it once per state, before the others; a second call does nothing. [-0,
- * +0, m]
- */
+/* Called once per state or more often, before the others. [-0, +0, m] */
 void fz_registered_open(lua_State *L);
 
 /*
@@ -62,10 +59,7 @@ bool fz_registered_class(lua_State *L, int idx);
 bool fz_registered_metatable(lua_State *L, int idx);
 bool fz_registered_value(lua_State *L, int idx);
 
-/*
- * Push a field of the metatable at `mt` by raw access; returns its type. [-0,
- * +1, -]
- */
+/* Push a raw field of the metatable at `mt`; returns its type. [-0, +1, -] */
 int fz_registered_field(lua_State *L, int mt, enum fz_registered_field field);
 
 /*

@@ -46,10 +46,7 @@ fz_blob_ref(struct fz_blob *blob)
 /* Drop a reference. NULL is allowed. */
 void fz_blob_unref(struct fz_blob *blob);
 
-/*
- * The bytes, readable until fz_blob_unmap(). NULL and `err` if mapping them
- * fails.
- */
+/* The bytes, readable until fz_blob_unmap(). NULL and `err` on failure. */
 const void *fz_blob_map(
     struct fz_blob *blob, struct fz_arena *arena, struct fz_err *err);
 void fz_blob_unmap(

@@ -135,8 +135,7 @@ fz_cell_term(uint64_t word, size_t at)
 	return (word ^ word >> 32) * factor;
 }
 
-/* Zeros follow the first `end` bytes of `out`, so that sums have whole words.
- */
+/* Zeros follow the first `end` bytes, so that sums have whole words. */
 static inline void
 fz_cell_pad(unsigned char *out, size_t end)
 {
@@ -171,10 +170,7 @@ fz_cell_show(struct fz_cell *cell, uint64_t word, uint64_t sum)
 	atomic_store_explicit(&cell->open, word, memory_order_release);
 }
 
-/*
- * In the parent: read the word and its seal. False: the worker has published
- * others meanwhile.
- */
+/* In the parent: read the word and its seal. False: there are newer ones. */
 bool fz_cell_read(const struct fz_cell *cell, uint64_t *word, uint64_t *seal);
 
 /* A cell that later forks share. NULL and `err` on failure. */

@@ -126,10 +126,7 @@ struct fz_account *fz_port_account(const struct fz_port *port);
 /* Sleep without polling first: calls seldom follow each other closely. */
 void fz_port_sleep_at_once(struct fz_port *port);
 
-/*
- * The bytes of the next argument of `call`, valid until fz_port_release(). 0,
- * or -1 and `err`.
- */
+/* The next argument, valid until fz_port_release(). 0, or -1 and `err`. */
 int fz_port_argument(struct fz_port *port, struct fz_call *call,
     const void **bytes, size_t *len, struct fz_err *err);
 void fz_port_release(struct fz_port *port);

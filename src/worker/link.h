@@ -74,8 +74,7 @@ struct fz_link_ops {
 	 * if the worker has overwritten it.
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
-	/* When it started that item, or the batch of an item without timeout.
-	 */
+	/* When it started that, or its batch if it has no timeout. */
 	int64_t (*started_at)(const struct fz_link *link);
 	/*
 	 * Take back all numbers below `next_seq` that are not started. True:

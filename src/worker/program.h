@@ -63,10 +63,7 @@ uint64_t fz_program_id(const struct fz_program *exec);
 /* NULL while it runs. In a forked child it counts as ended. */
 struct fz_program_end *fz_program_end(struct fz_program *exec);
 
-/*
- * Whether it waits for fz_program_feed(): it has read all input so far, and may
- * read more.
- */
+/* Whether it has read all input so far: see fz_program_feed(). */
 bool fz_program_hungry(const struct fz_program *exec);
 
 /* Whether it is done, hungry, or has written to a stream that is followed. */

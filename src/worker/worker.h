@@ -194,9 +194,7 @@ bool fz_worker_has_begun(const struct fz_worker *worker);
  */
 unsigned fz_worker_recall(struct fz_worker *worker);
 
-/*
- * Take replies that are finished but not yet written (see cell.h).
- */
+/* Take replies that are finished but not yet written (see cell.h). */
 void fz_worker_peek(struct fz_worker *worker);
 
 /*

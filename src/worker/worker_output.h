@@ -25,10 +25,7 @@ struct fz_worker_output {
 void fz_worker_output_init(
     struct fz_worker_output *output, struct fz_engine *engine);
 
-/*
- * Read from the pipe `fd`, and own it. 0, or -1 and `err`, then the caller
- * still owns `fd`.
- */
+/* Read from the pipe `fd`. Owns it, unless it returns -1 and `err`. */
 int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio stream,
     int fd, struct fz_err *err);
 

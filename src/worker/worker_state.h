@@ -76,10 +76,7 @@ int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
 /* Process the finished replies that are not sent. Returns how many are new. */
 unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
 
-/*
- * Return all items from number `claim` on, and below `end`, to their owners.
- * Returns how many.
- */
+/* Return the items from `claim` on, below `end`, to their owners; how many. */
 unsigned fz_worker_return(
     struct fz_worker_pipes *p, uint32_t claim, uint32_t end);
 

@@ -11,8 +11,7 @@
 #include "shared/pipe.h"
 #include "shared/queue.h"
 
-/* Do not wait, except briefly for a process that holds the lock of the queue.
- */
+/* Wait only, and briefly, for a process that holds the lock of the queue. */
 #define FZ_LCHANNEL_NOW INT64_MIN
 
 /* The arguments of a put or take. */

@@ -302,8 +302,7 @@ mark_sent(lua_State *L, int idx)
 	const struct fz_lhandle *handle = lua_touserdata(L, idx);
 	struct fz_object *object = handle->object;
 
-	/* The inner object first, because the process may be killed in between.
-	 */
+	/* The inner object first: the process may be killed in between. */
 	lua_getiuservalue(L, idx, 1);
 	handle = fz_lhandle_at(L, -1);
 	if (handle != NULL && handle->object != NULL)

@@ -71,10 +71,7 @@ void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
     const struct fz_lhandle_class *class, const luaL_Reg *methods,
     const luaL_Reg *metamethods);
 
-/*
- * Push a new object of `size` bytes and its handle. Raises for memory.
- * [-0, +1, e]
- */
+/* Push the handle of a new object of `size` bytes. [-0, +1, e] */
 void *fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size);
 
 /* Push another handle of a living object. [-0, +1, m] */

@@ -41,8 +41,7 @@ union fz_number_term {
 	double real;
 };
 
-/* The term at `idx`: NULL, or the reason why it is none, pushed. [-0, +0|1, m]
- */
+/* The term at `idx`. NULL, or pushes why it is none. [-0, +0|1, m] */
 const char *fz_number_term(
     lua_State *L, int idx, struct fz_number type, union fz_number_term *term);
 

@@ -208,8 +208,7 @@ static const struct fz_lwait_class joining_class = {
 	.end = join_end
 };
 
-/* queue:join([timeout]) -> true | nil, "timeout": wait until all items are done
- */
+/* queue:join([timeout]) -> true when all items are done | nil, "timeout" */
 static int
 queue_join(lua_State *L)
 {

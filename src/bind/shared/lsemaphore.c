@@ -90,8 +90,7 @@ semaphore_acquire(lua_State *L)
 	return acquire(L, &a, 2);
 }
 
-/* semaphore:release([n = 1]): raises if it exceeds the limit of a bounded one
- */
+/* semaphore:release([n = 1]): raises beyond the limit of a bounded one */
 static int
 semaphore_release(lua_State *L)
 {

@@ -107,9 +107,7 @@ int64_t fz_lwait_until(lua_State *L, int idx);
 /* Return nil, "timeout". */
 int fz_lwait_push_timeout(lua_State *L);
 
-/*
- * Open: core.waits_try, .waits_ended, .waits_count, .wait_what. [-0, +0, e]
- */
+/* Open: the class of waits, and lsuspended.h. [-0, +0, e] */
 int fz_lwait_open(lua_State *L);
 
 #endif
