@@ -70,12 +70,13 @@ end
 
 ---Wait until a descriptor is ready: until a read or write would not block, though it may fail.
 ---Other tasks run meanwhile.
----@param fd integer
+---@param fd number an integer, or a float like luasocket's getfd() returns
 ---@param mode "r"|"w" to read or to write
 ---@param timeout? number seconds
 ---@return boolean|nil ready, "timeout"|nil
 function descriptor.wait(fd, mode, timeout)
-  if math.type(fd) ~= "integer" or fd < 0 or fd > 0x7fffffff then
+  local number = math.type(fd) and math.tointeger(fd)
+  if not number or number < 0 or number > 0x7fffffff then
     check.fail("bad argument #1 to 'fz.wait_fd' (a descriptor expected, got %s)", tostring(fd))
   end
   if not MODES[mode] then
@@ -83,10 +84,10 @@ function descriptor.wait(fd, mode, timeout)
       tostring(mode))
   end
   if timeout ~= nil then timeout = check.option("timeout", timeout, "fz.wait_fd") end
-  local of = watched(fd)
+  local of = watched(number)
   local one <close> = setmetatable({
-    of = of, fd = fd, mode = mode, over = false,
-    what = ("descriptor %d"):format(fd),
+    of = of, fd = number, mode = mode, over = false,
+    what = ("descriptor %d"):format(number),
   }, Wait)
   table.insert(of.waits, one)
   update(of)

@@ -81,6 +81,12 @@ tests["a pipe with room can be written to, and one without it cannot"] = functio
   pipe:close()
 end
 
+tests["a descriptor may be a float, as luasocket returns it"] = function()
+  local fd, pipe = pipe_from "echo hello"
+  t.equal(fz.wait_fd(fd + 0.0, "r", DEADLINE), true)
+  pipe:close()
+end
+
 tests["a regular file is ready at once"] = function()
   local fd, file = descriptor_of(function() return assert(io.open(t.file "text")) end)
   t.equal(fz.wait_fd(fd, "r", DEADLINE), true)
@@ -92,6 +98,8 @@ tests["a descriptor that is not open, and wrong arguments, raise"] = function()
   file:close()
   t.match(t.fails("error", fz.wait_fd, fd, "r").message, "Bad file descriptor")
   t.match(t.wrong(function() fz.wait_fd(io.stdin, "r") end), "fz.wait_fd", "descriptor expected")
+  t.match(t.wrong(function() fz.wait_fd(0.5, "r") end), "descriptor expected, got 0.5")
+  t.match(t.wrong(function() fz.wait_fd(-1, "r") end), "descriptor expected, got -1")
   t.match(t.wrong(function() fz.wait_fd(0, "x") end), "fz.wait_fd")
   t.match(t.wrong(function() fz.wait_fd(0, "r", "soon") end), "fz.wait_fd")
 end
