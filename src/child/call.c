@@ -224,7 +224,11 @@ describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 	lua_setfield(L, -2, "result");
 }
 
-/* Describe an error that the function raised, or an error in its call. */
+/*
+ * Describe an error that the function raised, or an error in its call. The cause
+ * is a message of its own, so that the rest arrives if the receiver cannot
+ * decode it.
+ */
 static void
 describe_error(lua_State *L, const struct fz_child_calls *c)
 {
@@ -235,7 +239,9 @@ describe_error(lua_State *L, const struct fz_child_calls *c)
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &item_key);
 	lua_setfield(L, -2, "item");
 	if (!c->plain) {
+		lua_pushcfunction(L, fz_lcodec_encode);
 		lua_pushvalue(L, 1);
+		lua_call(L, 1, 1);
 		lua_setfield(L, -2, "cause");
 	}
 }

@@ -59,6 +59,15 @@ int fz_codec_decode(
 int fz_codec_decode_shared(
     lua_State *L, const void *bytes, size_t len, int cells);
 
+/* encode(...) -> string, for this run only; may contain handles. [-n, +1, e] */
+int fz_lcodec_encode(lua_State *L);
+
+/*
+ * decode(string [, skip]) -> values of encode(); ignores the first `skip`
+ * bytes. [-1|2, +n, e]
+ */
+int fz_lcodec_decode(lua_State *L);
+
 /*
  * Open: set core.pack, .unpack, .encode, .decode, .register_class and
  * .register_value in the core table at the top. [-0, +0, m]

@@ -128,20 +128,18 @@ codec_pack(lua_State *L)
 	return lua_error(L);
 }
 
-/* encode(...) -> string, for this run only; may contain handles */
-static int
-codec_encode(lua_State *L)
+int
+fz_lcodec_encode(lua_State *L)
 {
 	return pack_by(L, call_encode_run) == LUA_OK ? 1 : lua_error(L);
 }
 
-/* decode(string, skip) -> values of encode(); ignores the first `skip` bytes */
-static int
-codec_decode(lua_State *L)
+int
+fz_lcodec_decode(lua_State *L)
 {
 	size_t len;
 	const char *bytes = luaL_checklstring(L, 1, &len);
-	lua_Integer skip = luaL_checkinteger(L, 2);
+	lua_Integer skip = luaL_optinteger(L, 2, 0);
 
 	luaL_argcheck(L, 0 <= skip && (size_t)skip <= len, 2, "out of range");
 	return fz_codec_decode(
@@ -205,8 +203,8 @@ codec_classes(lua_State *L)
 static const luaL_Reg functions[] = {
 	{ "pack", codec_pack },
 	{ "unpack", codec_unpack },
-	{ "encode", codec_encode },
-	{ "decode", codec_decode },
+	{ "encode", fz_lcodec_encode },
+	{ "decode", fz_lcodec_decode },
 	{ "register_class", codec_register_class },
 	{ "register_value", codec_register_value },
 	{ "classes", codec_classes },

@@ -1,254 +1,17 @@
 -- Every route that a value can take to another process, each with the same table of hard values.
 --
--- A case makes a value and checks what became of it: check() returns nil, or what is wrong. A route
--- that goes into a worker checks there; one that comes out of a worker makes the value there.
+-- A route that goes into a worker checks there; one that comes out of a worker makes the value
+-- there.
 local fz = require "fzlua"
+local hard = dofile "tests/support/hard_values.lua"
 
 local T = {}
 
-local N <const> = 120 -- objects that are dropped, so that a new one finds the address of one
-local made -- by the last packer, so that it stays
-
--- A class whose objects are packed as `pack` says.
-local function class(name, pack)
-  local mt = { __name = name, __fzpack = pack, __fzunpack = function(plain) return plain end }
-  return fz.register_class("routes." .. name, mt)
-end
-
-local function collect()
-  collectgarbage()
-  collectgarbage()
-end
-
-local Dropper = class("Dropper", function(self)
-  for _, key in ipairs(self.drop) do self.home[key] = nil end
-  if self.collect then collect() end
-  made = {}
-  for i = 1, N do made[i] = self.fresh(i) end
-  return made
-end)
-
--- Objects of Dropper behind what they drop; `fresh` makes what they are packed into.
-local function dropping(home, fresh, collects)
-  local value = { home }
-  for i = 2, 5 do
-    local drop = i == 2 and { "a", "b" } or {}
-    local object = { home = home, drop = drop, fresh = fresh, collect = collects }
-    value[i] = setmetatable(object, Dropper)
-  end
-  return value
-end
-
-local function fill(make)
-  local list = {}
-  for i = 1, N do list[i] = make(i) end
-  return list
-end
-
--- Whether each packed list holds what `same(element, i)` says.
-local function check_lists(value, same)
-  for k = 2, 5 do
-    for i = 1, N do
-      if not same(value[k][i], i) then return ("object %d, element %d"):format(k - 1, i) end
-    end
-  end
-end
-
-local function is_table(e, i) return type(e) == "table" and e.fresh == i end
-local function is_text(e, i) return e == "a fresh text " .. i end
-local function is_function(e, i) return type(e) == "function" and e() == "fresh" .. i end
-
-local function fresh_table(i) return { fresh = i } end
-local function fresh_text(i) return "a fresh text " .. i end
-local function fresh_function(i)
-  local text = "fresh" .. i
-  return function() return text end
-end
-
-local cases = {}
-
-local function case(name, make, check)
-  cases[#cases + 1] = { name = name, make = make, check = check }
-end
-
-for _, collects in ipairs { false, true } do
-  local how = collects and " and collected" or ""
-  case("tables that are dropped" .. how, function()
-    local home = { a = fill(function(i) return { old = i } end), b = {} }
-    return dropping(home, fresh_table, collects)
-  end, function(value) return check_lists(value, is_table) end)
-
-  case("texts that are dropped" .. how, function()
-    local home = { a = fill(function(i) return "an old text  " .. i end), b = {} }
-    for i, text in ipairs(home.a) do home.b[i] = text end -- twice: in the receiver's list
-    return dropping(home, fresh_text, collects)
-  end, function(value) return check_lists(value, is_text) end)
-
-  case("functions that are dropped" .. how, function()
-    local home = { a = fill(function(i) return function() return "old", i end end) }
-    return dropping(home, fresh_function, collects)
-  end, function(value) return check_lists(value, is_function) end)
-end
-
-for _, mode in ipairs { "k", "v" } do
-  case("a weak table, mode " .. mode, function()
-    local weak = setmetatable({}, { __mode = mode })
-    for i = 1, N do
-      if mode == "k" then weak[{ i }] = { i } else weak[i] = { { i } } end
-    end
-    return dropping({ a = 1, weak = weak }, fresh_table, true)
-  end, function(value) return check_lists(value, is_table) end)
-end
-
-local Leaver = class("Leaver", function(self)
-  debug.upvaluejoin(self.f, 1, function() return self end, 1)
-  collect()
-  made = fill(fresh_function)
-  return made
-end)
-
-case("an upvalue that its function has left", function()
-  local value = { {} }
-  for i = 1, N do
-    local old = "old"
-    value[1][i] = function() return old end
-  end
-  for i = 2, 5 do value[i] = setmetatable({ f = value[1][i] }, Leaver) end
-  return value
-end, function(value) return check_lists(value, is_function) end)
-
-case("finalizers that drop", function()
-  local value = { {}, home = { a = fill(fresh_table) } }
-  for _ = 1, 3 do
-    setmetatable({}, { __gc = function()
-      value.home.a = nil
-      value[2] = value[2] or fill(fresh_table)
-    end })
-  end
-  value[1] = fill(function(i) return { fresh = i, self = value.home, f = print } end)
-  return value
-end, function(value)
-  for i = 1, N do
-    local element = value[1][i]
-    if not is_table(element, i) or element.self ~= value.home then return "element " .. i end
-  end
-end)
-
-local Caller = class("Caller", function(self)
-  local inner = fz.unpack(fz.pack { self.shared, self.shared }) -- a message in a message
-  local q = fz.queue()
-  q:put(inner)
-  local got = q:get()
-  local co = coroutine.wrap(function()
-    coroutine.yield(#fz.pack(self.shared, { self.shared }))
-    return collect()
-  end)
-  return { got[1] == got[2], co() > 0, co() == nil, self.shared }
-end)
-
-case("packers that pack, put and start coroutines", function()
-  local shared = { "shared" }
-  local value = { shared }
-  for i = 2, 9 do value[i] = setmetatable({ shared = shared }, Caller) end
-  return value
-end, function(value)
-  for i = 2, 9 do
-    local v = value[i]
-    if not (v[1] and v[2] and v[3]) then return "object " .. i end
-    if v[4] ~= value[1] or v[4][1] ~= "shared" then return "what object " .. i .. " shares" end
-  end
-end)
-
-local Nest = class("Nest", function(self)
-  collect()
-  return { self.inner, self.shared, ("n"):rep(40) .. self.depth }
-end)
-
-case("packers in packers, below the depth limit", function()
-  local shared, value = { 7 }, { "end" }
-  for depth = 1, 30 do
-    for _ = 1, 20 do value = { value } end
-    value = setmetatable({ inner = value, shared = shared, depth = depth }, Nest)
-  end
-  return { value, shared }
-end, function(value)
-  local at = value[1]
-  for depth = 30, 1, -1 do
-    if at[2] ~= value[2] then return "shared at depth " .. depth end
-    if at[3] ~= ("n"):rep(40) .. depth then return "text at depth " .. depth end
-    at = at[1]
-    for _ = 1, 20 do at = at[1] end
-  end
-  return at[1] ~= "end" and "the end" or nil
-end)
-
-local Point = { __name = "Point" }
-Point.__index = Point
-function Point.new(x) return setmetatable({ x = x }, Point) end
-function Point:double() return Point.new(self.x * 2) end
-fz.register_class("routes.Point", Point)
-
-case("a class by its name", function()
-  return { Point, Point.new(3), { Point }, function(x) return Point.new(x) end }
-end, function(value)
-  if value[1] ~= Point or value[3][1] ~= Point then return "the class" end
-  if getmetatable(value[2]) ~= Point or value[2]:double().x ~= 6 then return "the object" end
-  local p = value[4](4)
-  if getmetatable(p) ~= Point or p:double().x ~= 8 then return "what the function makes" end
-end)
-
-local null = fz.register_value("routes.null", setmetatable({}, { __name = "null" }))
-local bare = fz.register_value("routes.bare", {})
-local light = fz.unpack "\1\0\1\xdd\4" -- NULL
-
-case("values by their names", function()
-  return { null, bare, { null, [bare] = null }, light, { light }, function() return null, bare end }
-end, function(value)
-  if value[1] ~= null or value[2] ~= bare or value[3][1] ~= null then return "a value" end
-  if value[3][bare] ~= null then return "a key" end
-  if value[4] ~= light or value[5][1] ~= light then return "NULL" end
-  local a, b = value[6]()
-  if a ~= null or b ~= bare then return "an upvalue" end
-end)
-
--- Modules as inspect, middleclass and argparse are: no C functions, and a metatable.
-local callable = setmetatable({}, { __call = function(_, x) return "<" .. x .. ">" end })
-local functional = { name = "functional", twice = function(x) return x * 2 end }
-package.loaded["routes.callable"] = callable
-package.loaded["routes.functional"] = functional
-package.loaded["routes.alone"] = function() return callable end
-
-case("modules by their names", function()
-  local inspect, alone = callable, require "routes.alone"
-  return { callable, functional, { functional }, alone, string,
-    function(x) return inspect(functional.twice(x)), inspect, alone end }
-end, function(value)
-  if value[1] ~= callable or value[2] ~= functional or value[3][1] ~= functional then
-    return "a module"
-  end
-  if value[4] ~= require "routes.alone" or value[5] ~= string then return "another module" end
-  local text, inspect, alone = value[6](4)
-  if text ~= "<8>" or inspect ~= callable or alone ~= value[4] then return "an upvalue" end
-end)
-
-case("shared references and cycles with long texts", function()
-  local long = ("long"):rep(20000)
-  local value = { long, { long }, Point.new(1), list = {} }
-  value.self, value.list[1], value[Point.new(2)] = value, value, value
-  for i = 2, 300 do value.list[i] = { value[3], long:sub(1, i) } end
-  return value
-end, function(value)
-  if value.self ~= value or value.list[1] ~= value then return "a cycle" end
-  if value[1] ~= ("long"):rep(20000) or value[2][1] ~= value[1] then return "a text" end
-  for i = 2, 300 do
-    if value.list[i][1] ~= value[3] or value.list[i][2] ~= value[1]:sub(1, i) then
-      return "element " .. i
-    end
-  end
-end)
+local cases, refused, class = hard.cases, hard.refused, hard.class
+local made = {} -- keeps what was made last
 
 local function make_garbage()
-  for i = 1, 20000 do made = { i } end
+  for i = 1, 20000 do made[1] = { i } end
 end
 
 -- Called as route(case); each gives what check() does.
@@ -292,7 +55,7 @@ end
 
 -- A pool whose workers know the case from the fork, and functions from later.
 local function pool_of(c)
-  local pool = fz.pool { workers = 1, init = function() made = c end }
+  local pool = fz.pool { workers = 1, init = function() made[1] = c end }
   pool:apply(type, 1)
   return pool
 end
@@ -341,6 +104,65 @@ function routes.fz_map(c)
   return c.check(fz.map(c.make, { 1 }, { jobs = 1 })[1])
 end
 
+function routes.starmap(c)
+  local pool <close> = pool_of(c)
+  for _, wrong in ipairs(pool:starmap(c.check, { { c.make() }, { c.make(), 2 } })) do
+    if wrong then return wrong end
+  end
+  return c.check(pool:starmap(c.make, { { 1, 2 } })[1])
+end
+
+function routes.fold(c)
+  local pool <close> = pool_of(c)
+  local function items(acc, item) return acc or c.check(item) or false end
+  local function first(acc) return { c.check(acc) or false } end
+  local function last(a) return a end
+  local wrong = pool:fold(items, { c.make(), c.make() }, false, last)
+  wrong = wrong or pool:fold(first, { 1 }, c.make(), last)[1]
+  return wrong or c.check(pool:fold(function() return c.make() end, { 1 }, 1, last))
+end
+
+function routes.stream(c)
+  local into, out = fz.stage "into", fz.stage "out"
+  function into.wrong(value) return c.check(value) end
+  function out.value(wrong) return wrong or c.make() end
+  local chain <close> = into >> out
+  local left = 3
+  local function source()
+    left = left - 1
+    return left >= 0 and { value = c.make() } or nil
+  end
+  for _, output in chain:stream(source, { jobs = 2 }) do
+    if type(output.value) == "string" then return output.value end
+    local wrong = c.check(output.value)
+    if wrong then return wrong end
+  end
+end
+
+-- From stage to stage: bytes that the script never decodes.
+function routes.stages(c)
+  local first, second = fz.stage "first", fz.stage "second"
+  function first.value(_) return c.make() end
+  function second.wrong(value) return c.check(value) end
+  local chain <close> = first >> second
+  return chain({ _ = 1 }).wrong
+end
+
+-- Two tasks that send and receive at the same time, and give each other what they have.
+function routes.tasks(c)
+  local pool <close> = pool_of(c)
+  local passed = fz.future()
+  local sender = fz.spawn(function()
+    passed:set_result(pool:apply(c.make))
+    return pool:apply(c.check, c.make()) or false
+  end)
+  local receiver = fz.spawn(function()
+    return c.check(passed:await()) or pool:apply_async(c.check, { c.make() }):get() or false
+  end)
+  local a, b = fz.gather(sender, receiver)
+  return a or b
+end
+
 function routes.process(c)
   local p = fz.process(c.make)
   p:start()
@@ -353,7 +175,11 @@ function routes.manager(c)
   local m <close> = fz.manager()
   local d = m:dict()
   d.value = { c.make() }
-  return c.check(d:copy().value[1])
+  local wrong = c.check(d:copy().value[1])
+  if wrong then return wrong end
+  local q = m:queue()
+  q:put(c.make())
+  return c.check(q:get())
 end
 
 function routes.upvalue(c)
@@ -362,11 +188,24 @@ function routes.upvalue(c)
   return pool:apply(function() return check(value) end)
 end
 
+local function cause_of(ok, e)
+  assert(not ok, "nothing was raised")
+  if e.cause == nil then error(e, 0) end
+  return e.cause
+end
+
 function routes.raised(c)
   local pool <close> = pool_of(c)
   local make = c.make
-  local ok, e = pcall(pool.apply, pool, function() error(make()) end)
-  return ok and "nothing was raised" or c.check(e.cause)
+  return c.check(cause_of(pcall(pool.apply, pool, function() error(make()) end)))
+end
+
+function routes.raised_in_a_stage(c)
+  local s = fz.stage "s"
+  function s.value(_) error(c.make()) end
+  local chain <close> = fz.chain { s }
+  chain:invoke({ _ = 1 }, { on_error = "continue" })
+  return c.check(cause_of(false, chain.errors.value))
 end
 
 local function run_route(name)
@@ -380,18 +219,50 @@ for name in pairs(routes) do
   T["hard_values_by_" .. name] = function() run_route(name) end
 end
 
+-- What packs or unpacks raises: its error arrives, and the messages after it are right. A value
+-- that was raised arrives as its text.
+for name, route in pairs(routes) do
+  T["refusals_by_" .. name] = function()
+    for who, make in pairs(refused) do
+      local c = { make = make, check = function() return "it arrived" end }
+      local ok, e = pcall(route, c)
+      local text = tostring(e)
+      assert(not ok and text:find("the " .. who .. " refuses", 1, true), who .. ": " .. text)
+      local wrong = route(cases[2])
+      assert(not wrong, wrong)
+    end
+  end
+end
+
+-- A packer that waits lets other tasks pack; where the engine cannot wait, it is refused.
+for name, route in pairs(routes) do
+  T["waits_by_" .. name] = function()
+    local Waiter = class("Waiter", function(self)
+      fz.sleep(0)
+      return fz.await(fz.spawn(function() return fz.unpack(fz.pack { self.shared, self.n }) end))
+    end)
+    local ok, wrong = pcall(route, { make = function()
+      local shared = { "shared" }
+      local value = { shared }
+      for i = 2, 9 do value[i] = setmetatable({ shared = shared, n = i }, Waiter) end
+      return value
+    end, check = function(value)
+      for i = 2, 9 do
+        if value[i][1][1] ~= "shared" or value[i][2] ~= i then return "object " .. i end
+      end
+    end })
+    if ok then assert(not wrong, wrong) end
+    if not ok then assert(tostring(wrong):find("while a value is packed", 1, true), wrong) end
+    wrong = route(cases[2])
+    assert(not wrong, wrong)
+  end
+end
+
 function T.a_packer_that_raises_leaves_the_next_message_right()
-  local Raiser = class("Raiser", function(self)
-    self.home.a = nil
-    collect()
-    error("no", 0)
-  end)
   for _ = 1, 20 do
-    local home = { a = fill(fresh_table) }
-    local ok, e = pcall(fz.pack, { home, setmetatable({ home = home }, Raiser) })
-    assert(not ok and e.cause == "no", tostring(e))
-    local value = fz.unpack(fz.pack(dropping({ a = fill(fresh_table) }, fresh_table, true)))
-    assert(not check_lists(value, is_table))
+    local ok, e = pcall(fz.pack, refused.packer())
+    assert(not ok and e.cause == "the packer refuses", tostring(e))
+    assert(not routes.pack(cases[1]))
   end
 end
 
@@ -405,7 +276,7 @@ function T.what_a_message_held_is_garbage_after_it()
   for _ = 1, 3 do fz.pack { setmetatable({}, Holder) } end
   pcall(fz.pack, { setmetatable({}, Holder), coroutine.create(print) })
   assert(fz.pack(1))
-  collect()
+  hard.collect()
   assert(next(seen) == nil, "something is held")
 end
 

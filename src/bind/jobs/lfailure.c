@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "bind/jobs/lblob.h"
+#include "value/codec.h"
 #include "value/lerror.h"
 #include "worker/blob.h"
 #include "worker/worker.h"
@@ -17,13 +18,18 @@ fz_lfailure_set(lua_State *L, const char *field, lua_Integer n)
 static void
 copy_details(lua_State *L)
 {
-	static const char *const fields[] = { "traceback", "cause", "result",
-		"item" };
+	static const char *const fields[] = { "traceback", "result", "item" };
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
 		lua_getfield(L, -2, fields[i]);
 		lua_setfield(L, -2, fields[i]);
 	}
+	lua_pushcfunction(L, fz_lcodec_decode);
+	lua_getfield(L, -3, "cause");
+	if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+		lua_setfield(L, -2, "cause");
+	else
+		lua_pop(L, 1);
 }
 
 static const char *
