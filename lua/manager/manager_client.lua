@@ -174,8 +174,15 @@ local function fail_encoding(operation, e)
   error(e, 0)
 end
 
+local function raise(fields)
+  local ok, cause = pcall(decode, fields.cause)
+  if not ok then cause = nil end -- no cause, or its class is not known here
+  fields.cause = cause
+  error(Error.new(fields), 0)
+end
+
 local function results(code, ...)
-  if code == client.ERROR then error(Error.new(...), 0) end
+  if code == client.ERROR then raise(...) end
   return code, ...
 end
 

@@ -251,15 +251,15 @@ local function describe(e)
   }
 end
 
--- `fields` is a text if there was no memory, or no stack, to describe the error.
+-- `fields` is a text if there was no memory, or no stack, to describe the error. The cause is a
+-- message of its own, because the client gets the rest also if it cannot decode the cause.
 local function encode_error(fields)
   if type(fields) == "string" then
     in_function = false
     fields = { kind = fields == "not enough memory" and "memory" or "error", message = fields }
   end
-  local ok, answer = pcall(core.encode, ERROR, fields)
-  if ok then return answer end
-  fields.cause = nil
+  local ok, cause = pcall(core.encode, fields.cause)
+  fields.cause = ok and cause or nil
   return core.encode(ERROR, fields)
 end
 

@@ -225,9 +225,9 @@ describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 }
 
 /*
- * Describe an error that the function raised, or an error in its call. The cause
- * is a message of its own, so that the rest arrives if the receiver cannot
- * decode it.
+ * Describe an error that the function raised, or an error in its call. The
+ * cause is a message of its own, so that the rest arrives if the receiver
+ * cannot decode it.
  */
 static void
 describe_error(lua_State *L, const struct fz_child_calls *c)

@@ -321,6 +321,12 @@ tests["an error in the server has its traceback and cause, and it goes on"] = fu
     error(fz.Error.new { kind = "timeout", message = "inner" })
   end)
   t.equal({ e.cause.kind, e.cause.message, e.message }, { "timeout", "inner", "inner" })
+  e = t.fails("error", d.update, d, "a", function()
+    local class = { __fzpack = function(self) return self.code end }
+    error(setmetatable({ code = 43 }, fz.register_class("only the server's", class)))
+  end)
+  t.match(e, "{code = 43}", "stack traceback")
+  t.equal(e.cause, nil)
   d.text = "five"
   e = t.fails("error", d.incr, d, "text")
   t.equal({ e.message, e.traceback, d.text },
