@@ -67,11 +67,11 @@ function methods:register(output, ...)
   return f
 end
 
-local function read_inputs(state, output, inputs)
+local function read_inputs(state, output, inputs, optional)
   local values = { n = #inputs }
   for i, name in ipairs(inputs) do
     values[i] = state.input[name]
-    if values[i] == nil then
+    if values[i] == nil and not (optional and optional[name]) then
       Error.graph({ stage = state.name, output = output, input = name },
         "stage %s, output %s: input %s is missing", state.name, output, name)
     end
@@ -90,7 +90,7 @@ function methods:invoke(name, ...)
   if not maker then
     return read_inputs(state, name, { name })[1]
   end
-  local arguments, extra = read_inputs(state, name, maker.inputs), table.pack(...)
+  local arguments, extra = read_inputs(state, name, maker.inputs, maker.optional), table.pack(...)
   table.move(extra, 1, extra.n, arguments.n + 1, arguments)
   local results = table.pack(maker.f(table.unpack(arguments, 1, arguments.n + extra.n)))
   local place

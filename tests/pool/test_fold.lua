@@ -81,21 +81,32 @@ tests["nil elements of a list are items"] = function()
   end
 end
 
-tests["an error names its item, or the items of its group"] = function()
-  local function fail(acc, x)
-    if x == 1 then error "first" end
+tests["an error names its item"] = function()
+  local all, pool <close> = ways()
+  local _ = pool
+  for _, fold in pairs(all) do
+    for _, bad in ipairs { 1, 2, 4000 } do
+      local function fail(acc, x)
+        if x == bad then error({ x = x }, 0) end
+        return acc
+      end
+      for _, items in ipairs { count_to(5000), t.numbers(5000) } do
+        local e = t.fails("error", fold, fail, items, 0, add)
+        t.equal({ e.index, e.cause, e.item }, { bad, { x = bad } })
+        t.match(e, ("item %d, "):format(bad))
+      end
+    end
+  end
+end
+
+tests["a crash names the items of the group"] = function()
+  local function crash(acc, x)
+    if x == 4000 then os.exit(1) end
     return acc
   end
-  local e = t.fails("error", fz.fold, fail, { 1 }, 0, add)
-  t.equal(e.index, 1)
-  t.match(e, "first")
-  local function late(acc, x)
-    if x == 4000 then error "late" end
-    return acc
-  end
-  e = t.fails("error", fz.fold, late, count_to(5000), 0, add)
+  local e = t.fails("crash", fz.fold, crash, count_to(5000), 0, add)
   local from, to = tostring(e):match "one of the items (%d+) to (%d+)"
-  t.equal({ tonumber(from) <= 4000, tonumber(to) >= 4000 }, { true, true })
+  t.equal({ tonumber(from) <= 4000, tonumber(to) >= 4000, e.index }, { true, true, nil })
 end
 
 tests["errors of the source and of merge are raised, and the pool stays usable"] = function()
