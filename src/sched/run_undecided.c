@@ -1,5 +1,6 @@
-#include "sched/graph.h"
 #include "sched/run_state.h"
+
+#include "sched/graph.h"
 #include "sched/run_step.h"
 
 /* Whether a step is retried is not decided here, but by the caller of the run,
