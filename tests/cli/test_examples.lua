@@ -1,6 +1,8 @@
 -- The examples print the same bytes however many functions run at once: those beside them in
 -- examples/<name>.expected. FZLUA names the command under test.
 
+local t = ...
+
 local FZLUA = os.getenv "FZLUA" or "build/fzlua"
 
 local EXAMPLES = { -- name, what follows it on the command line
@@ -69,6 +71,90 @@ for _, example in ipairs(EXAMPLES) do
       local got = run(("%s -j%d examples/%s.lua %s"):format(FZLUA, jobs, name, arguments))
       local expected = contents(("examples/%s.expected"):format(name))
       assert(got == expected, difference(expected, got))
+    end
+  end
+end
+
+-- Begins with helpers for a shell script that runs an example until SIGINT ends it.
+local UNTIL_SIGINT <const> = [[
+out=%s
+run() { MARK=%s env --default-signal=INT "$FZLUA" "$@" >$out </dev/null & pid=$!; }
+until_printed() {
+  n=0; until grep -q "$1" $out || test $((n += 1)) -gt 1000; do sleep 0.02; done
+}
+end() { kill -INT $pid; wait $pid; echo "exit status $?"; }
+]]
+
+-- Runs the script, and compares what it and the example print.
+local function check_until_sigint(name, script)
+  local mark, output = t.mark(), t.file ""
+  local out, err, status = t.shell(UNTIL_SIGINT:format(output, mark) .. script)
+  local got, expected = contents(output) .. out, contents(("examples/%s.expected"):format(name))
+  got = got:gsub("127%.0%.0%.1:%d+", "127.0.0.1:PORT")
+  assert(got == expected, difference(expected, got))
+  t.equal({ err, status }, { "", 0 })
+  t.equal(t.left_of(mark), "")
+end
+
+-- The log grows, has a line that is written in two parts, is renamed and written to once more
+-- before the next log is there, and is cut short.
+local GROWING_LOG <const> = [[
+line() { # number status bytes
+  printf '10.0.0.%%d - - [28/Nov/2026:17:%%02d:00] "GET /page/%%d HTTP/1.1" %%s %%d\n' \
+      $1 $1 $1 $2 $3
+}
+log=%s
+line 1 200 10 >$log
+run -j%d examples/tail.lua $log
+line 2 200 10 >>$log
+line 3 500 10 >>$log; until_printed /page/3
+printf '%%s' "$(line 4 404 10)" >>$log; sleep 0.2; printf '00\n' >>$log
+mv $log $log.1; line 5 200 10 >>$log.1
+line 6 200 10 >$log; echo odd >>$log; line 7 503 10 >>$log; until_printed /page/7
+: >$log; line 8 500 10 >>$log; until_printed /page/8
+end; rm $log.1
+]]
+
+for _, jobs in ipairs(JOBS) do
+  tests[("tail_follows_a_log_until_sigint_at_j%d"):format(jobs)] = function()
+    check_until_sigint("tail", GROWING_LOG:format(t.file "", jobs))
+  end
+end
+
+-- A request that takes long, one of which only a part is sent, and garbage do not keep the others
+-- from being answered.
+local REQUESTS <const> = [[
+local socket = require "socket"
+local function send(text)
+  local client = assert(socket.connect("127.0.0.1", tonumber(arg[1])))
+  client:send(text)
+  return client
+end
+local function print_answer(client)
+  io.write((client:receive "*a":gsub("\r\n.*\r\n\r\n", ": ")))
+  client:close()
+end
+local half, long = send "GET /primes/30 HTT", send "GET /primes/2000000 HTTP/1.0\r\n\r\n"
+local idle, garbage = send "", send "\0\255 garbage\r\n\r\n"
+local clients = {}
+for i = 1, 10 do clients[i] = send(("GET /primes/%d HTTP/1.1\r\n\r\n"):format(10 ^ (i % 5))) end
+for _, client in ipairs(clients) do print_answer(client) end
+print_answer(garbage)
+half:send "P/1.1\r\n\r\n"
+print_answer(half)
+print_answer(long)
+print_answer(send "GET /nowhere HTTP/1.1\r\n\r\n")
+idle:close()
+]]
+
+if pcall(require, "socket") then
+  for _, jobs in ipairs(JOBS) do
+    tests[("httpd_answers_all_clients_until_sigint_at_j%d"):format(jobs)] = function()
+      check_until_sigint("httpd", ([[
+run -j%d examples/httpd.lua; until_printed http
+port=$(sed 's/.*://' $out); "$FZLUA" %s $port
+end
+]]):format(jobs, t.file(REQUESTS)))
     end
   end
 end
