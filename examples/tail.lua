@@ -25,7 +25,7 @@ local function is_replaced(head, size)
   return file and (file:seek "end" < size or file:seek "set" == 0 and file:read(#head) ~= head)
 end
 
--- Yield the new lines of one file, "" if there are none, until the file is replaced. It is read once
+-- Yield the new lines of one file, "" if there are none, until it is replaced. It is read once
 -- more then, so that no line of the old file is lost.
 local function follow_file(file)
   local head, size, rest = "", 0, ""
