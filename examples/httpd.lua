@@ -4,8 +4,8 @@
 --   curl http://127.0.0.1:8080/primes/100000
 --
 -- Shows tasks that wait for sockets: each connection is a task, which never blocks the others. A
--- pool does the work, so that a long request keeps a worker busy and not the server. Needs luasocket
--- (lua-socket in Debian). Port 0, the default, is any free one.
+-- pool does the work, so that a long request keeps a worker busy and not the server. Needs
+-- luasocket (lua-socket in Debian). Port 0, the default, is any free one.
 
 local fz = require "fzlua"
 
