@@ -16,6 +16,14 @@
 /* The stack of the thread during a batch. */
 enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
 
+/* Whether the frame has other items than the current one. */
+static bool
+has_more_items(const struct fz_child_calls *c)
+{
+	return c->io->port != NULL &&
+	       (c->io->at->nitems > 1 || c->batch->item != c->batch->first);
+}
+
 /*
  * (funcs, init, call) -> function, items. Prepares what all items share. If
  * each call brings its own function, `function` is their cells instead.
@@ -35,8 +43,10 @@ open_body(lua_State *L)
 	if (!(b->kind & FZ_WIRE_INLINE))
 		fz_child_push_function(L, b->func);
 	/* The arguments of a FZ_WIRE_CALL are read right before the call. */
-	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL)
+	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL) {
+		c->apart = has_more_items(c);
 		n = fz_child_push_part(L, c, 0);
+	}
 	if ((b->kind & FZ_WIRE_INLINE) && n != 0) {
 		fz_child_decode_function(L, 4);
 		lua_replace(L, 4);
@@ -44,6 +54,7 @@ open_body(lua_State *L)
 	} else if (b->kind & FZ_WIRE_INLINE) {
 		lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
 	}
+	c->apart = false;
 	lua_settop(L, 4 + n);
 	while (lua_gettop(L) < 5)
 		lua_pushnil(L);
@@ -335,12 +346,27 @@ items_body(lua_State *L)
 	return 0;
 }
 
-/* Prepare what all items share. False: it failed, as the current item does. */
+/* Ask for the current item in a frame of its own. */
+static void
+put_apart(struct fz_child_calls *c)
+{
+	c->io->begin(c->io->ctx, true, FZ_ERR_NONE);
+	c->io->put(c->io->ctx);
+}
+
+/*
+ * Prepare what all items share. False: it failed, as the current item does, or
+ * the items cannot be decoded, perhaps because of one, and come one by one.
+ */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)
 {
 	int status;
 
+	if (c->apart) {
+		put_apart(c);
+		return false;
+	}
 	c->phase = FZ_CHILD_PHASE_INIT;
 	lua_settop(L, BATCH_HANDLER);
 	lua_pushcfunction(L, open_body);
@@ -348,7 +374,9 @@ open_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, FZ_CHILD_INIT);
 	lua_pushlightuserdata(L, c);
 	status = lua_pcall(L, 3, 2, BATCH_HANDLER);
-	if (status != LUA_OK)
+	if (c->apart)
+		put_apart(c);
+	else if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;
 }

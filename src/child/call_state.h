@@ -32,6 +32,7 @@ struct fz_child_calls {
 	enum fz_err_kind kind; /* kind of the error being sent */
 	bool plain;            /* send the error without its cause */
 	bool gone;             /* the receiver of the results is gone */
+	bool apart;            /* the items could not be decoded together */
 	unsigned nkept;        /* results on the stack */
 	const void *list;      /* the table of items; NULL: use the Lua API */
 	const struct fz_rawarray *raw;

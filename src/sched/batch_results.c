@@ -380,12 +380,34 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 	end_if_answered(chunk);
 }
 
+/* Send an item again that could not be decoded together with others. */
+static void
+send_apart(struct fz_chunk *together, uint64_t item)
+{
+	struct fz_batch *b = together->batch;
+	struct fz_chunk *chunk;
+
+	if (b->stopping)
+		return;
+	chunk = fz_batch_chunk_new(b, item, 1, together->attempts);
+	if (chunk != NULL)
+		fz_batch_insert(b, chunk);
+	else
+		fz_batch_fail_whole(
+		    b, FZ_ERR_MEMORY, "no memory for an item that came back");
+}
+
 static void
 job_failed(struct fz_job *job, struct fz_failure *failure)
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 
-	fz_batch_item_failed(chunk, answered(chunk), failure);
+	if (failure->apart && chunk->n > 1) {
+		fz_blob_unref(failure->value);
+		send_apart(chunk, answered(chunk));
+	} else {
+		fz_batch_item_failed(chunk, answered(chunk), failure);
+	}
 	end_if_answered(chunk);
 }
 

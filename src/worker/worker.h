@@ -42,6 +42,7 @@ struct fz_failure {
 	int signal;   /* 0: none */
 	int exitcode; /* -1: none */
 	unsigned attempt;
+	bool apart; /* of an item that is to come in a frame of its own */
 };
 
 /* Notify the owner of a job. Only `started` is called inside a send. */

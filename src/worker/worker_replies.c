@@ -151,10 +151,12 @@ error_done(
 	uint32_t kind = fz_reader_u32(body);
 
 	fz_reader_u32(body);
+	failure.apart = kind == FZ_ERR_NONE;
 	failure.value = take_part(p, body, &failure.err);
 	if (failure.value != NULL)
-		failure.err.kind = kind < FZ_ERR_NKINDS ? (enum fz_err_kind)kind
-							: FZ_ERR_ERROR;
+		failure.err.kind = kind != FZ_ERR_NONE && kind < FZ_ERR_NKINDS
+				       ? (enum fz_err_kind)kind
+				       : FZ_ERR_ERROR;
 	job->ops->failed(job, &failure);
 }
 

@@ -364,4 +364,38 @@ tests["map_async: an element that cannot be sent fails by itself"] = function()
   t.equal({ got[1], got[3], got.errors[2].kind }, { 1, 3, "unsendable" })
 end
 
+-- Elements travel together, but a worker that cannot read one must neither blame another nor lose
+-- it.
+tests["an element that cannot be read fails by itself, whatever it travels with"] = function()
+  local Picky = fz.register_class("test.Picky", {
+    __fzpack = function(self) return self.n end,
+    __fzunpack = function(n)
+      if n % 7 == 3 then error "unreadable" end
+      return { n = n }
+    end,
+  })
+  local list, lists = {}, {}
+  for i = 1, 20 do
+    list[i] = setmetatable({ n = i }, Picky)
+    lists[i] = { { i }, list[i] }
+  end
+  local pool <close> = fz.pool(2)
+  local function check(r)
+    for i = 1, #list do
+      if i % 7 ~= 3 then
+        t.equal({ r[i], r.errors[i] }, { i })
+      else
+        t.match(r.errors[i], "item " .. i, "unreadable")
+        t.equal({ r[i], r.errors[i].index, r.errors[i].attempt }, { nil, i, 2 })
+      end
+    end
+  end
+  for _, chunksize in ipairs { 1, 3, 20 } do
+    local options = { chunksize = chunksize, on_error = "continue", retries = 1 }
+    check(pool:map(function(x) return x.n end, list, options))
+    check(pool:starmap(function(one, x) return one[1] == x.n and x.n end, lists, options))
+  end
+  t.equal(t.fails("error", pool.map, pool, function() end, list).index % 7, 3)
+end
+
 return tests
