@@ -1,6 +1,6 @@
 /*
  * Buffers and readers; realloc fails on demand.
- * wrap: realloc
+ * wrap: malloc calloc realloc
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,17 +12,7 @@
 #include <string.h>
 
 #include "base/buf.h"
-
-void *__real_realloc(void *p, size_t n);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool no_memory;
-
-void *
-__wrap_realloc(void *p, size_t n)
-{
-	return no_memory ? NULL : __real_realloc(p, n);
-}
+#include "no_memory.h"
 
 static void
 test_buf_grows_and_keeps_its_bytes(void **state)

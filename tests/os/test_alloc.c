@@ -1,6 +1,6 @@
 /*
  * Memory of the Lua state: what is kept, what crosses, what fails.
- * wrap: malloc realloc mmap mremap madvise
+ * wrap: malloc calloc realloc mmap mremap madvise
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "no_memory.h"
 #include "os/alloc.h"
 
 enum {
@@ -28,30 +29,12 @@ enum {
 	MOST_KEPT = 256 << 20
 };
 
-static bool no_memory;
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__wrap_realloc(void *p, size_t size);
 void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
 void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
 void *__real_mremap(void *at, size_t old, size_t n, int flags, ...);
 void *__wrap_mremap(void *at, size_t old, size_t n, int flags, ...);
 int __real_madvise(void *at, size_t n, int advice);
 int __wrap_madvise(void *at, size_t n, int advice);
-
-void *
-__wrap_malloc(size_t size)
-{
-	return no_memory ? NULL : __real_malloc(size);
-}
-
-void *
-__wrap_realloc(void *p, size_t size)
-{
-	return no_memory ? NULL : __real_realloc(p, size);
-}
 
 void *
 __wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)

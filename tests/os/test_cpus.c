@@ -1,7 +1,7 @@
 /*
  * Usable processors; files come from the test, the affinity mask is too small
  * at first or cannot be had.
- * wrap: open sched_getaffinity realloc __sched_cpualloc
+ * wrap: open sched_getaffinity malloc calloc realloc __sched_cpualloc
  * wrap: sched_setaffinity sched_getcpu
  */
 /* sched_getaffinity is a GNU extension. */
@@ -24,12 +24,11 @@
 #include <unistd.h>
 
 #include "files.h"
+#include "no_memory.h"
 #include "os/cpus.h"
 
 int __real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
 int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_realloc(void *p, size_t n);
 cpu_set_t *__real___sched_cpualloc(size_t n);
 cpu_set_t *__wrap___sched_cpualloc(size_t n);
 int __real_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
@@ -40,7 +39,6 @@ int __wrap_sched_getcpu(void);
 static size_t mask_size; /* of a pretended machine, 0: the real one */
 static int ncpus;        /* of it; the mask has 0 .. ncpus - 1 */
 static int mask_error;
-static bool no_memory;
 static int here; /* the processor of a pretended machine */
 
 /* What was asked for of a pretended machine. */
@@ -87,12 +85,6 @@ int
 __wrap_sched_getcpu(void)
 {
 	return mask_size == 0 ? __real_sched_getcpu() : here;
-}
-
-void *
-__wrap_realloc(void *p, size_t n)
-{
-	return no_memory ? NULL : __real_realloc(p, n);
 }
 
 cpu_set_t *

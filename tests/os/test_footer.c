@@ -2,7 +2,7 @@
  * The bytes that a footer writes to a terminal; writes and memory fail on
  * demand.
  *
- * wrap: fz_fd_write malloc realloc
+ * wrap: fz_fd_write malloc calloc realloc
  */
 #define _GNU_SOURCE /* posix_openpt, cfmakeraw */
 #include <setjmp.h>
@@ -20,19 +20,14 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "no_memory.h"
 #include "os/footer.h"
 
 ssize_t __real_fz_fd_write(int fd, const void *bytes, size_t n);
 ssize_t __wrap_fz_fd_write(int fd, const void *bytes, size_t n);
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_realloc(void *p, size_t n);
 
 static int write_error;
 static size_t write_limit;
-static bool no_memory;
-
 ssize_t
 __wrap_fz_fd_write(int fd, const void *bytes, size_t n)
 {
@@ -44,18 +39,6 @@ __wrap_fz_fd_write(int fd, const void *bytes, size_t n)
 	}
 	return __real_fz_fd_write(
 	    fd, bytes, write_limit != 0 && n > write_limit ? write_limit : n);
-}
-
-void *
-__wrap_malloc(size_t n)
-{
-	return no_memory ? NULL : __real_malloc(n);
-}
-
-void *
-__wrap_realloc(void *p, size_t n)
-{
-	return no_memory ? NULL : __real_realloc(p, n);
 }
 
 struct terminal {

@@ -1,6 +1,6 @@
 /*
  * MAKEFLAGS that name a pipe or something else, and those for workers.
- * wrap: open malloc
+ * wrap: open malloc calloc realloc
  */
 /* pipe2, mkfifo and setenv are no part of C. */
 #define _GNU_SOURCE
@@ -19,15 +19,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "no_memory.h"
 #include "os/fd.h"
 #include "os/jobserver.h"
 
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
 
-static bool no_proc, no_memory;
+static bool no_proc;
 static int open_fails; /* the n-th from now, 0: none */
 
 int
@@ -42,12 +41,6 @@ __wrap_open(const char *path, int flags, ...)
 		return -1;
 	}
 	return __real_open(path, flags);
-}
-
-void *
-__wrap_malloc(size_t n)
-{
-	return no_memory ? NULL : __real_malloc(n);
 }
 
 /* Whether such MAKEFLAGS name a pipe; two %d are the numbers `a` and `b`. */

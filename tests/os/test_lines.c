@@ -1,6 +1,6 @@
 /*
  * Relayed output; reads and malloc fail on demand.
- * wrap: read malloc realloc
+ * wrap: read malloc calloc realloc
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,20 +15,15 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "no_memory.h"
 #include "os/fd.h"
 #include "os/lines.h"
 
 ssize_t __real_read(int fd, void *bytes, size_t n);
 ssize_t __wrap_read(int fd, void *bytes, size_t n);
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_realloc(void *p, size_t n);
 
 static int read_error;
 static size_t read_limit;
-static bool no_memory;
-
 ssize_t
 __wrap_read(int fd, void *bytes, size_t n)
 {
@@ -40,18 +35,6 @@ __wrap_read(int fd, void *bytes, size_t n)
 	}
 	return __real_read(
 	    fd, bytes, read_limit != 0 && n > read_limit ? read_limit : n);
-}
-
-void *
-__wrap_malloc(size_t n)
-{
-	return no_memory ? NULL : __real_malloc(n);
-}
-
-void *
-__wrap_realloc(void *p, size_t n)
-{
-	return no_memory ? NULL : __real_realloc(p, n);
 }
 
 /* What was passed on: '|' behind every piece. */

@@ -22,96 +22,10 @@
 #include "faults.h"
 #include "os/loop.h"
 #include "plan.h"
+#include "pool_user.h"
 #include "sched/pool.h"
-#include "worker/blob.h"
 #include "worker/worker.h"
 #include "world.h"
-
-/* Somebody who sends jobs and counts what it is told. */
-struct user {
-	struct fz_pool_user user;
-	int nfreed;  /* workers that had its jobs */
-	int nothers; /* workers of others */
-	int ndone, nfailed, nreturned;
-	enum fz_err_kind kind; /* of the last failure */
-};
-
-struct task {
-	struct fz_job job;
-	struct user *user;
-};
-
-static void
-freed(struct fz_pool_user *user, struct fz_worker *worker)
-{
-	struct user *u = (struct user *)user;
-
-	if (worker != NULL)
-		u->nfreed++;
-	else
-		u->nothers++;
-}
-
-static struct user *
-user_of(struct fz_job *job)
-{
-	return ((struct task *)job)->user;
-}
-
-static void
-done(struct fz_job *job, struct fz_blob **values, uint32_t n)
-{
-	user_of(job)->ndone++;
-	for (uint32_t i = 0; i < n; i++)
-		fz_blob_unref(values[i]);
-}
-
-static void
-failed(struct fz_job *job, struct fz_failure *failure)
-{
-	user_of(job)->nfailed++;
-	user_of(job)->kind = failure->err.kind;
-	fz_blob_unref(failure->value);
-}
-
-static void
-returned(struct fz_job *job, uint32_t nitems)
-{
-	(void)nitems;
-	user_of(job)->nreturned++;
-}
-
-static void
-started(struct fz_job *job)
-{
-	(void)job;
-}
-
-static const struct fz_job_ops ops = { done, failed, returned, started, NULL };
-
-static void
-user_init(struct user *u)
-{
-	*u = (struct user){ .user.freed = freed };
-}
-
-static int
-send_job(struct fz_worker *worker, struct user *u, struct task *t,
-    enum job func, uint64_t n)
-{
-	struct fz_blob *arg = blob_of_number(n);
-	int rc = -1;
-
-	*t = (struct task){ .job = { .ops = &ops,
-				.func = func,
-				.nvalues = 1,
-				.timeout_ns = FZ_CLOCK_NEVER },
-		.user = u };
-	if (arg != NULL)
-		rc = fz_worker_send(worker, &t->job, &arg, 1, NULL);
-	fz_blob_unref(arg);
-	return rc;
-}
 
 static void
 count_pid(void *ctx, pid_t pid)
@@ -130,25 +44,16 @@ npids(const struct fz_pool *pool)
 }
 
 static void
-step_until_ended(struct world *w, const struct user *u, int n)
-{
-	int64_t until = in_ms(PATIENCE_MS);
-
-	while (u->ndone + u->nfailed + u->nreturned < n)
-		assert_true(step_until(w, until));
-}
-
-static void
 test_pool_forks_when_needed_and_not_more_than_allowed(void **state)
 {
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_err err = { 0 };
 	struct fz_worker *a, *b;
-	struct task t[2];
-	struct user u;
+	struct pool_task t[2];
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	assert_int_equal(npids(pool), 0);
 	assert_true(fz_pool_has_free(pool));
 	a = fz_pool_take(pool, &u.user, &err);
@@ -159,9 +64,9 @@ test_pool_forks_when_needed_and_not_more_than_allowed(void **state)
 	assert_false(fz_pool_has_free(pool));
 	assert_null(fz_pool_take(pool, &u.user, &err));
 	assert_int_equal(err.kind, FZ_ERR_NONE);
-	send_job(a, &u, &t[0], JOB_ADD, 1);
-	send_job(b, &u, &t[1], JOB_ADD, 1);
-	step_until_ended(w, &u, 2);
+	pool_user_send(a, &u, &t[0], JOB_ADD, 1);
+	pool_user_send(b, &u, &t[1], JOB_ADD, 1);
+	pool_user_wait(w, &u, 2);
 	assert_int_equal(u.ndone, 2);
 	assert_int_equal(u.nfreed, 2);
 	assert_true(fz_pool_has_free(pool));
@@ -174,13 +79,14 @@ test_pool_uses_a_worker_again(void **state)
 {
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 4);
-	struct task t;
-	struct user u;
+	struct pool_task t;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	for (int i = 0; i < 10; i++) {
-		send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
-		step_until_ended(w, &u, i + 1);
+		pool_user_send(
+		    fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
+		pool_user_wait(w, &u, i + 1);
 	}
 	assert_int_equal(npids(pool), 1);
 	assert_int_equal(atomic_load(&w->shared->births), 1);
@@ -192,18 +98,18 @@ test_pool_replaces_a_dead_worker(void **state)
 {
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 1);
-	struct task t;
-	struct user u;
+	struct pool_task t;
+	struct pool_user u;
 
-	user_init(&u);
-	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_KILL, 1);
-	step_until_ended(w, &u, 1);
+	pool_user_init(&u);
+	pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_KILL, 1);
+	pool_user_wait(w, &u, 1);
 	assert_int_equal(u.kind, FZ_ERR_CRASH);
 	while (u.nfreed == 0)
 		fz_loop_step(w->engine.loop, in_ms(10), NULL);
 	assert_int_equal(npids(pool), 0);
-	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
-	step_until_ended(w, &u, 2);
+	pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
+	pool_user_wait(w, &u, 2);
 	assert_int_equal(u.ndone, 1);
 	fz_pool_free(pool);
 }
@@ -214,14 +120,14 @@ test_pool_an_idle_worker_may_die(void **state)
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 1);
 	struct fz_worker *worker;
-	struct task t;
-	struct user u;
+	struct pool_task t;
+	struct pool_user u;
 	int64_t until;
 
-	user_init(&u);
+	pool_user_init(&u);
 	worker = fz_pool_take(pool, &u.user, NULL);
-	send_job(worker, &u, &t, JOB_ADD, 1);
-	step_until_ended(w, &u, 1);
+	pool_user_send(worker, &u, &t, JOB_ADD, 1);
+	pool_user_wait(w, &u, 1);
 	kill(worker->pid, SIGKILL);
 	until = in_ms(PATIENCE_MS);
 	while (npids(pool) != 0)
@@ -238,18 +144,18 @@ test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
 	struct fz_pool *pool = plan_pool(w, 1);
 	struct fz_worker *worker;
 	siginfo_t info;
-	struct task t;
-	struct user u;
+	struct pool_task t;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	worker = fz_pool_take(pool, &u.user, NULL);
-	send_job(worker, &u, &t, JOB_ADD, 1);
-	step_until_ended(w, &u, 1);
+	pool_user_send(worker, &u, &t, JOB_ADD, 1);
+	pool_user_wait(w, &u, 1);
 	kill(worker->pid, SIGKILL);
 	waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOWAIT);
 	worker = fz_pool_take(pool, &u.user, NULL);
-	send_job(worker, &u, &t, JOB_ADD, 1);
-	step_until_ended(w, &u, 2);
+	pool_user_send(worker, &u, &t, JOB_ADD, 1);
+	pool_user_wait(w, &u, 2);
 	assert_int_equal(u.nreturned, 1);
 	fz_pool_free(pool);
 }
@@ -259,18 +165,18 @@ test_pool_notifies_its_users_of_a_free_worker(void **state)
 {
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 1);
-	struct user u, other, gone;
-	struct task t;
+	struct pool_user u, other, gone;
+	struct pool_task t;
 
-	user_init(&u);
-	user_init(&other);
-	user_init(&gone);
+	pool_user_init(&u);
+	pool_user_init(&other);
+	pool_user_init(&gone);
 	assert_int_equal(fz_pool_join(pool, &u.user, NULL), 0);
 	assert_int_equal(fz_pool_join(pool, &gone.user, NULL), 0);
 	assert_int_equal(fz_pool_join(pool, &other.user, NULL), 0);
 	fz_pool_leave(pool, &gone.user);
-	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
-	step_until_ended(w, &u, 1);
+	pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
+	pool_user_wait(w, &u, 1);
 	assert_int_equal(u.nfreed, 1);
 	assert_int_equal(other.nothers, 1);
 	assert_int_equal(gone.nothers, 0);
@@ -285,9 +191,9 @@ test_pool_takes_back_a_worker_that_got_no_job(void **state)
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 1);
 	struct fz_worker *worker;
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	worker = fz_pool_take(pool, &u.user, NULL);
 	assert_false(fz_pool_has_free(pool));
 	fz_pool_put_back(pool, worker);
@@ -304,9 +210,9 @@ test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_err err = { 0 };
 	struct fz_worker *a;
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	faults_at(0);
 	faults.fork_error = EAGAIN;
 	assert_null(fz_pool_take(pool, &u.user, &err));
@@ -332,9 +238,9 @@ test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 	struct fz_pool *pool = plan_pool(w, 2);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_worker *a, *b;
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	fz_pool_join(pool, &u.user, NULL);
 	a = fz_pool_take(pool, &u.user, NULL);
 	assert_non_null(a);
@@ -363,9 +269,9 @@ test_pool_without_workers_forks_at_once_after_a_failed_fork(void **state)
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_worker *a;
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	a = fz_pool_take(pool, &u.user, NULL);
 	faults_at(0);
 	faults.fork_error = EAGAIN;
@@ -385,9 +291,9 @@ test_pool_may_be_closed_while_it_forks_none(void **state)
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 2);
 	unsigned nwatched = fz_loop_nwatched(w->engine.loop);
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	assert_non_null(fz_pool_take(pool, &u.user, NULL));
 	faults_at(0);
 	faults.fork_error = EAGAIN;
@@ -405,17 +311,17 @@ test_pool_stops_forking_workers_that_die_at_once(void **state)
 	struct fz_pool *pool = plan_pool(w, 2);
 	struct fz_err err = { 0 };
 	int64_t until = in_ms(PATIENCE_MS);
-	static struct task t[100];
-	struct user u;
+	static struct pool_task t[100];
+	struct pool_user u;
 	int n = 0;
 
-	user_init(&u);
+	pool_user_init(&u);
 	w->shared->mode = START_ALL_DIE;
 	while (err.kind == FZ_ERR_NONE) {
 		struct fz_worker *worker = fz_pool_take(pool, &u.user, &err);
 
 		if (worker != NULL)
-			send_job(worker, &u, &t[n++], JOB_ADD, 1);
+			pool_user_send(worker, &u, &t[n++], JOB_ADD, 1);
 		assert_true(n < 50);
 		if (err.kind == FZ_ERR_NONE)
 			assert_true(step_until(w, until));
@@ -426,8 +332,9 @@ test_pool_stops_forking_workers_that_die_at_once(void **state)
 	while (npids(pool) != 0)
 		assert_true(step_until(w, until));
 	u.nreturned = 0;
-	send_job(fz_pool_take(pool, &u.user, NULL), &u, &t[0], JOB_ADD, 1);
-	step_until_ended(w, &u, 1);
+	pool_user_send(
+	    fz_pool_take(pool, &u.user, NULL), &u, &t[0], JOB_ADD, 1);
+	pool_user_wait(w, &u, 1);
 	assert_int_equal(u.ndone, 1);
 	fz_pool_free(pool);
 }
@@ -439,18 +346,18 @@ test_pool_close_cancels_running_jobs(void **state)
 	struct fz_pool *pool = plan_pool(w, 3);
 	struct fz_err err = { 0 };
 	struct fz_worker *a, *b, *c;
-	struct task t[4];
-	struct user u;
+	struct pool_task t[4];
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	a = fz_pool_take(pool, &u.user, NULL);
 	b = fz_pool_take(pool, &u.user, NULL);
 	c = fz_pool_take(pool, &u.user, NULL);
-	send_job(a, &u, &t[0], JOB_SLEEP, 60000);
-	send_job(a, &u, &t[1], JOB_ADD, 1);
-	send_job(b, &u, &t[2], JOB_SLEEP, 60000);
-	send_job(c, &u, &t[3], JOB_ADD, 1);
-	step_until_ended(w, &u, 1);
+	pool_user_send(a, &u, &t[0], JOB_SLEEP, 60000);
+	pool_user_send(a, &u, &t[1], JOB_ADD, 1);
+	pool_user_send(b, &u, &t[2], JOB_SLEEP, 60000);
+	pool_user_send(c, &u, &t[3], JOB_ADD, 1);
+	pool_user_wait(w, &u, 1);
 	wait_for_calls(w, JOB_SLEEP, 2);
 	fz_pool_close(pool);
 	assert_int_equal(u.ndone, 1);
@@ -471,9 +378,9 @@ test_pool_idle_workers_leave_by_themselves(void **state)
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 8);
 	struct fz_worker *all[8];
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	for (int i = 0; i < 8; i++)
 		all[i] = fz_pool_take(pool, &u.user, NULL);
 	for (int i = 0; i < 8; i++)
@@ -491,9 +398,9 @@ test_pool_numbers_its_workers_from_1(void **state)
 	struct fz_pool *pool = plan_pool(w, 3);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_worker *a, *b, *c;
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	a = fz_pool_take(pool, &u.user, NULL);
 	b = fz_pool_take(pool, &u.user, NULL);
 	assert_int_equal(a->number, 1);
@@ -516,9 +423,9 @@ test_pool_ends_workers_that_are_idle_for_long(void **state)
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_worker *busy;
 	struct fz_pool *pool;
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	opts.idle_ns = 50 * FZ_CLOCK_MS;
 	pool = fz_pool_new(&opts, NULL);
 	assert_int_equal(fz_pool_prefork(pool, NULL), 0);
@@ -540,22 +447,22 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 3);
 	int64_t until = in_ms(PATIENCE_MS);
-	struct task tasks[3];
-	struct user u;
+	struct pool_task tasks[3];
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	assert_false(fz_pool_has_idle(pool));
 	fz_pool_dismiss_idle(pool); /* there is none */
 	for (int i = 0; i < 3; i++) {
 		struct fz_worker *worker = fz_pool_take(pool, &u.user, NULL);
 
 		assert_non_null(worker);
-		assert_int_equal(send_job(worker, &u, &tasks[i],
+		assert_int_equal(pool_user_send(worker, &u, &tasks[i],
 				     i == 0 ? JOB_SLEEP : JOB_ADD, 300),
 		    0);
 	}
 	assert_false(fz_pool_has_idle(pool));
-	step_until_ended(w, &u, 2);
+	pool_user_wait(w, &u, 2);
 	assert_true(fz_pool_has_idle(pool));
 	assert_true(fz_pool_has_free(pool));
 	fz_pool_dismiss_idle(pool);
@@ -563,7 +470,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 	while (fz_pool_nworkers(pool) != 1)
 		assert_true(step_until(w, until));
 	assert_int_equal(atomic_load(&w->shared->leaves), 2);
-	step_until_ended(w, &u, 3);
+	pool_user_wait(w, &u, 3);
 	assert_int_equal(u.ndone, 3);
 	assert_true(fz_pool_has_idle(pool));
 	fz_pool_put_back(pool, fz_pool_take(pool, &u.user, NULL));
@@ -591,19 +498,19 @@ test_pool_workers_that_are_spread_have_our_processors(void **state)
 		.main = serve,
 		.main_ctx = w->shared };
 	struct fz_pool *pool = fz_pool_new(&opts, NULL);
-	struct task task;
+	struct pool_task task;
 	cpu_set_t mask;
-	struct user u;
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	assert_int_equal(sched_getaffinity(0, sizeof(mask), &mask), 0);
 	assert_int_equal(fz_pool_prefork(pool, NULL), 0);
 	assert_int_equal(npids(pool), 5);
 	fz_pool_pids(pool, compare_mask, &mask);
-	assert_int_equal(
-	    send_job(fz_pool_take(pool, &u.user, NULL), &u, &task, JOB_ADD, 1),
+	assert_int_equal(pool_user_send(fz_pool_take(pool, &u.user, NULL), &u,
+			     &task, JOB_ADD, 1),
 	    0);
-	step_until_ended(w, &u, 1);
+	pool_user_wait(w, &u, 1);
 	assert_int_equal(u.ndone, 1);
 	fz_pool_free(pool);
 }
@@ -613,13 +520,13 @@ test_pool_workers_do_not_hold_each_others_pipes(void **state)
 {
 	struct world *w = *state;
 	struct fz_pool *pool = plan_pool(w, 4), *other = plan_pool(w, 1);
-	struct task t[4];
-	struct user u;
+	struct pool_task t[4];
+	struct pool_user u;
 
-	user_init(&u);
+	pool_user_init(&u);
 	fz_pool_put_back(other, fz_pool_take(other, &u.user, NULL));
 	for (int i = 0; i < 4; i++)
-		send_job(fz_pool_take(pool, &u.user, NULL), &u, &t[i],
+		pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t[i],
 		    JOB_SLEEP, 60000);
 	wait_for_calls(w, JOB_SLEEP, 4);
 	/* If its pipe were open in the others it would not leave. */
@@ -635,11 +542,11 @@ scenario(void *ctx)
 {
 	struct world *w = ctx;
 	struct fz_pool *pool = plan_pool(w, 2);
-	struct task t[3];
-	struct user u;
+	struct pool_task t[3];
+	struct pool_user u;
 	int nsent = 0;
 
-	user_init(&u);
+	pool_user_init(&u);
 	if (pool == NULL)
 		return -1;
 	if (fz_pool_join(pool, &u.user, NULL) != 0)
@@ -653,12 +560,12 @@ scenario(void *ctx)
 			worker = fz_pool_busy(pool);
 		if (worker == NULL)
 			continue;
-		if (send_job(worker, &u, &t[i], JOB_ADD, 1) == 0)
+		if (pool_user_send(worker, &u, &t[i], JOB_ADD, 1) == 0)
 			nsent++;
 		else
 			fz_pool_put_back(pool, worker);
 	}
-	while (u.ndone + u.nfailed + u.nreturned < nsent)
+	while (pool_user_ended(&u) < nsent)
 		fz_loop_step(w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	fz_pool_leave(pool, &u.user);
 out:

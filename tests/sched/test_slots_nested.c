@@ -101,8 +101,8 @@ run_below(struct nest *nest)
 		pool = slots_pool(w, 4, NULL, serve, w->shared);
 	if (nest->plan == PLAN_COUNT || nest->plan == PLAN_DEEPER) {
 		slots_user_begin(&u, pool, 4, JOB_COUNT, 5);
-		slots_user_wait(w, &u, 4);
-		fz_pool_leave(pool, &u.user);
+		pool_user_wait(w, &u.counts, 4);
+		fz_pool_leave(pool, &u.counts.user);
 		fz_pool_free(pool);
 		return;
 	}
@@ -171,10 +171,10 @@ test_slots_nested_pools_share_them(void **state)
 		assert_int_equal(fz_slots_resize(slots, n, NULL), 0);
 		pool = slots_pool(w, 4, slots, nest_main, &nest);
 		slots_user_begin(&u, pool, 4, JOB_ECHO, 1);
-		slots_user_wait(w, &u, 4);
-		assert_int_equal(u.ndone, 4);
+		pool_user_wait(w, &u.counts, 4);
+		assert_int_equal(u.counts.ndone, 4);
 		assert_true(atomic_load(&w->shared->peak) <= (int)n);
-		fz_pool_leave(pool, &u.user);
+		fz_pool_leave(pool, &u.counts.user);
 		assert_int_equal(slots_free(w, slots), n);
 		fz_pool_free(pool);
 		fz_slots_unref(slots);
@@ -200,13 +200,13 @@ test_slots_tokens_of_the_dead_come_back(void **state)
 		slots_make_begin(w, &m, "++");
 		pool = slots_pool(w, 4, NULL, nest_main, &nest);
 		slots_user_begin(&u, pool, 1, JOB_ECHO, 1);
-		slots_user_wait(w, &u, 1);
-		assert_int_equal(u.nfailed, 1);
+		pool_user_wait(w, &u.counts, 1);
+		assert_int_equal(u.counts.nfailed, 1);
 		assert_int_equal(atomic_load(&w->shared->calls[JOB_SLEEP]), 3);
 		assert_int_equal(slots_left(&m), 2);
 		fz_slots_leave(m.slots); /* there is nothing more */
 		assert_int_equal(slots_left(&m), 2);
-		fz_pool_leave(pool, &u.user);
+		fz_pool_leave(pool, &u.counts.user);
 		fz_pool_free(pool);
 		slots_make_end(w, &m);
 	}
@@ -236,8 +236,8 @@ test_slots_leaving_gives_back_what_nested_workers_hold(void **state)
 	assert_int_equal(slots_left(&m), 3);
 	fz_slots_leave(m.slots); /* once */
 	assert_int_equal(slots_left(&m), 3);
-	fz_pool_leave(pool, &u.user);
-	fz_pool_leave(own, &v.user);
+	fz_pool_leave(pool, &u.counts.user);
+	fz_pool_leave(own, &v.counts.user);
 	fz_pool_free(pool);
 	fz_pool_free(own);
 	slots_make_end(w, &m);
@@ -253,12 +253,12 @@ assert_told(struct world *w, struct nest *nest, struct fz_slots *slots,
 
 	memset(nest->told, 0, sizeof(*nest->told));
 	slots_user_begin(&u, pool, 1, JOB_ECHO, 1);
-	slots_user_wait(w, &u, 1);
-	assert_int_equal(u.ndone, 1);
+	pool_user_wait(w, &u.counts, 1);
+	assert_int_equal(u.counts.ndone, 1);
 	assert_memory_equal(nest->told->flags, flags, strlen(flags));
 	assert_string_equal(nest->told->omp, "1");
 	assert_string_equal(nest->told->mark, mark);
-	fz_pool_leave(pool, &u.user);
+	fz_pool_leave(pool, &u.counts.user);
 	fz_pool_free(pool);
 }
 

@@ -37,11 +37,11 @@ test_slots_a_pool_runs_no_more_than_there_are(void **state)
 	for (int i = 0; i < 2; i++)
 		slots_user_begin(&users[i], pools[i], 12, JOB_COUNT, 30);
 	for (int i = 0; i < 2; i++)
-		slots_user_wait(w, &users[i], 12);
+		pool_user_wait(w, &users[i].counts, 12);
 	assert_int_equal(atomic_load(&w->shared->peak), 3);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(users[i].ndone, 12);
-		fz_pool_leave(pools[i], &users[i].user);
+		assert_int_equal(users[i].counts.ndone, 12);
+		fz_pool_leave(pools[i], &users[i].counts.user);
 		fz_pool_free(pools[i]);
 	}
 }
@@ -60,10 +60,10 @@ test_slots_a_worker_that_dies_gives_its_slot_back(void **state)
 		    slots_pool(w, 4, slots, serve, w->shared);
 
 		slots_user_begin(&u, pool, 6, deaths[i], 1);
-		slots_user_wait(w, &u, 6);
-		assert_int_equal(u.nfailed, 6);
+		pool_user_wait(w, &u.counts, 6);
+		assert_int_equal(u.counts.nfailed, 6);
 		assert_true(u.peak <= 2);
-		fz_pool_leave(pool, &u.user);
+		fz_pool_leave(pool, &u.counts.user);
 		fz_pool_free(pool);
 		assert_int_equal(slots_free(w, slots), 2);
 	}
@@ -84,11 +84,11 @@ test_slots_closing_a_pool_gives_all_back(void **state)
 	slots_user_begin(&u, pool, 4, JOB_SLEEP, 60000);
 	slots_user_begin(&v, other, 4, JOB_ADD, 1); /* they wait */
 	assert_int_equal(v.nsent, 0);
-	fz_pool_leave(pool, &u.user);
+	fz_pool_leave(pool, &u.counts.user);
 	fz_pool_close(pool);
-	slots_user_wait(w, &v, 4);
-	assert_int_equal(v.ndone, 4);
-	fz_pool_leave(other, &v.user);
+	pool_user_wait(w, &v.counts, 4);
+	assert_int_equal(v.counts.ndone, 4);
+	fz_pool_leave(other, &v.counts.user);
 	fz_pool_free(other);
 	fz_pool_free(pool);
 	assert_int_equal(slots_free(w, slots), 2);
@@ -117,12 +117,12 @@ try_all(struct world *w)
 	for (int i = 0; i < 2 && good; i++) {
 		int64_t until = in_ms(PATIENCE_MS);
 
-		while (users[i].ndone + users[i].nfailed < users[i].nsent &&
+		while (pool_user_ended(&users[i].counts) < users[i].nsent &&
 		       fz_clock_ns() < until)
 			fz_loop_step(w->engine.loop, in_ms(10), NULL);
-		good = users[i].ndone == 3;
+		good = users[i].counts.ndone == 3;
 		assert_int_equal(
-		    users[i].ndone + users[i].nfailed, users[i].nsent);
+		    pool_user_ended(&users[i].counts), users[i].nsent);
 	}
 	for (int i = 0; i < 2; i++)
 		fz_pool_free(pools[i]);

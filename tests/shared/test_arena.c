@@ -16,6 +16,7 @@
 
 #include "arena_test.h"
 #include "base/err.h"
+#include "no_memory.h"
 #include "shared/arena.h"
 
 static void
@@ -240,10 +241,10 @@ test_arena_lack_of_address_space_is_reported(void **state)
 	assert_int_equal(err.code, ENOMEM);
 	arena_faults_end();
 	for (i = 0; i < 2; i++) {
-		arena_faults.good_mallocs = i;
+		good_mallocs = i;
 		assert_null(fz_arena_alloc(arena, MIB, &at, &err));
 	}
-	arena_faults.good_mallocs = -1;
+	good_mallocs = -1;
 	fz_arena_enter(arena, UINT32_MAX);
 	assert_null(fz_arena_alloc(arena, MIB, &at, &err));
 }
@@ -270,7 +271,7 @@ test_arena_failures_of_new_are_reported(void **state)
 	assert_null(fz_arena_new(&err));
 	assert_int_equal(err.code, ENOMEM);
 	arena_faults_end();
-	arena_faults.no_memory = true;
+	no_memory = true;
 	assert_null(fz_arena_new(&err));
 	fz_arena_free(NULL);
 }

@@ -15,6 +15,7 @@
 
 #include "arena_test.h"
 #include "base/buf.h"
+#include "no_memory.h"
 #include "shared/arena.h"
 
 static void
@@ -91,12 +92,12 @@ test_arena_buf_falls_back_to_malloc(void **state)
 	fill(&sb.buf, 2 * MIB);
 	assert_true(sb.in_arena);
 	arena_faults.populate_error = ENOMEM;
-	arena_faults.no_memory = true;
+	no_memory = true;
 	fill(&sb.buf, 8 * MIB);
 	assert_true(sb.in_arena && sb.buf.failed);
-	arena_faults.no_memory = false;
+	no_memory = false;
 	fz_buf_fini(&sb.buf);
-	arena_faults.no_memory = true;
+	no_memory = true;
 	fill(&sb.buf, 100);
 	assert_true(sb.buf.failed);
 }

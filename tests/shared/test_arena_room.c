@@ -19,6 +19,7 @@
 
 #include "arena_test.h"
 #include "base/err.h"
+#include "no_memory.h"
 #include "shared/arena.h"
 
 /* Two pages and a bit; the bytes behind it stay as they are. */

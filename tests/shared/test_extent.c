@@ -1,6 +1,6 @@
 /*
  * The book of used, warm and cold parts; malloc and realloc fail on demand.
- * wrap: malloc realloc
+ * wrap: malloc calloc realloc
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,26 +10,8 @@
 
 #include <stdlib.h>
 
+#include "no_memory.h"
 #include "shared/extent.h"
-
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool no_memory;
-
-void *
-__wrap_malloc(size_t n)
-{
-	return no_memory ? NULL : __real_malloc(n);
-}
-
-void *
-__wrap_realloc(void *p, size_t n)
-{
-	return no_memory ? NULL : __real_realloc(p, n);
-}
 
 static struct fz_extents book;
 

@@ -2,7 +2,7 @@
  * When an end of a pipe is over. The test forks, and counts its children as
  * fz_proc_fork() does.
  *
- * wrap: fz_proc_is_child fz_clock_ns calloc
+ * wrap: fz_proc_is_child fz_clock_ns malloc calloc realloc
  */
 /* kill and sched_yield are not in C11. */
 #define _GNU_SOURCE
@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "members.h"
+#include "no_memory.h"
 #include "os/children.h"
 #include "os/proc.h"
 #include "this_member.h"
@@ -32,12 +33,8 @@ static struct fz_children children;
 static struct fz_pipes pipes;
 static bool is_child;
 static int64_t now_ns;
-static bool no_memory;
-
 bool __wrap_fz_proc_is_child(void);
 int64_t __wrap_fz_clock_ns(void);
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
 
 bool
 __wrap_fz_proc_is_child(void)
@@ -49,12 +46,6 @@ int64_t
 __wrap_fz_clock_ns(void)
 {
 	return now_ns;
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-	return no_memory ? NULL : __real_calloc(n, size);
 }
 
 static int

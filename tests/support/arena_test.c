@@ -16,8 +16,9 @@
 #include <unistd.h>
 
 #include "descriptors.h"
+#include "no_memory.h"
 
-struct arena_faults arena_faults = { .good_mallocs = -1 };
+struct arena_faults arena_faults;
 
 int __real_memfd_create(const char *name, unsigned flags);
 int __wrap_memfd_create(const char *name, unsigned flags);
@@ -37,19 +38,6 @@ int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 ssize_t __real_read(int fd, void *bytes, size_t n);
 ssize_t __wrap_read(int fd, void *bytes, size_t n);
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool
-malloc_fails(void)
-{
-	return arena_faults.no_memory || (arena_faults.good_mallocs >= 0 &&
-					     arena_faults.good_mallocs-- == 0);
-}
 
 int
 __wrap_memfd_create(const char *name, unsigned flags)
@@ -133,32 +121,15 @@ __wrap_read(int fd, void *bytes, size_t n)
 	return (ssize_t)strlen(arena_faults.meminfo);
 }
 
-void *
-__wrap_malloc(size_t n)
-{
-	return malloc_fails() ? NULL : __real_malloc(n);
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-	return malloc_fails() ? NULL : __real_calloc(n, size);
-}
-
-void *
-__wrap_realloc(void *p, size_t n)
-{
-	return malloc_fails() ? NULL : __real_realloc(p, n);
-}
-
 static int nfds;
 
 void
 arena_faults_end(void)
 {
+	no_memory = false;
+	good_mallocs = -1;
 	arena_faults = (struct arena_faults){
 		.mmap_max = (size_t)1 << 32, /* valgrind is slow with more */
-		.good_mallocs = -1,
 	};
 }
 

@@ -1,7 +1,8 @@
 /*
  * arena_test.h - an arena, children that enter it, and calls that fail.
  *
- * A test that includes this has these lines in its first comment:
+ * A test that includes this includes no_memory.h, too, and has these lines in
+ * its first comment:
  *
  * wrap: memfd_create ftruncate mmap madvise fallocate getrlimit open read
  * wrap: malloc calloc realloc
@@ -19,14 +20,13 @@
 #define MIB ((size_t)1 << 20)
 
 extern struct arena_faults {
-	bool memfd_fails, ftruncate_fails, file_size_limited, no_memory;
+	bool memfd_fails, ftruncate_fails, file_size_limited;
 	bool meminfo_fails;
 	const char *meminfo; /* what it says, NULL: the truth */
 	size_t mmap_max;     /* longer mappings fail */
 	int populate_error;  /* of MADV_POPULATE_WRITE */
 	int allocate_error;  /* of fallocate without punching */
 	int interruptions;   /* EINTR so many times, of both */
-	int good_mallocs;    /* the next ones, then one fails; -1: all */
 } arena_faults;
 
 /* Nothing fails any more. */

@@ -12,10 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "os/jobserver.h"
 #include "os/loop.h"
-#include "worker/blob.h"
 #include "worker/worker.h"
 
 static void
@@ -80,70 +78,23 @@ slots_free(struct world *w, struct fz_slots *slots)
 	return n;
 }
 
-static struct slots_user *
-user_of(struct fz_job *job)
-{
-	/* The number of the job is its seed. */
-	return (struct slots_user *)((char *)(job - job->seed) -
-				     offsetof(struct slots_user, jobs));
-}
-
-static void
-done(struct fz_job *job, struct fz_blob **values, uint32_t n)
-{
-	user_of(job)->ndone++;
-	for (uint32_t i = 0; i < n; i++)
-		fz_blob_unref(values[i]);
-}
-
-static void
-failed(struct fz_job *job, struct fz_failure *failure)
-{
-	user_of(job)->nfailed++;
-	fz_blob_unref(failure->value);
-}
-
-static void
-returned(struct fz_job *job, uint32_t left)
-{
-	(void)left;
-	user_of(job)->nfailed++;
-}
-
-static void
-started(struct fz_job *job)
-{
-	(void)job;
-}
-
-static const struct fz_job_ops ops = {
-	.done = done, .failed = failed, .returned = returned, .started = started
-};
-
 static void
 send_all(struct slots_user *u)
 {
 	while (u->nsent < u->njobs) {
-		struct fz_job *job = &u->jobs[u->nsent];
-		struct fz_worker *w = fz_pool_take(u->pool, &u->user, NULL);
-		struct fz_blob *arg;
+		struct fz_worker *w =
+		    fz_pool_take(u->pool, &u->counts.user, NULL);
 
 		if (w == NULL)
 			return;
 		u->nbusy++;
 		if (u->nbusy > u->peak)
 			u->peak = u->nbusy;
-		arg = blob_of_number(u->arg);
-		*job = (struct fz_job){ .ops = &ops,
-			.func = u->func,
-			.nvalues = 1,
-			.seed = (uint64_t)u->nsent,
-			.timeout_ns = FZ_CLOCK_NEVER };
-		if (arg == NULL || fz_worker_send(w, job, &arg, 1, NULL) != 0)
-			fz_pool_put_back(u->pool, w);
-		else
+		if (pool_user_send(w, &u->counts, &u->tasks[u->nsent], u->func,
+			u->arg) == 0)
 			u->nsent++;
-		fz_blob_unref(arg);
+		else
+			fz_pool_put_back(u->pool, w);
 	}
 }
 
@@ -161,12 +112,12 @@ int
 slots_user_try(struct slots_user *u, struct fz_pool *pool, int njobs,
     enum job func, uint64_t arg)
 {
-	*u = (struct slots_user){ .user.freed = freed,
+	*u = (struct slots_user){ .counts.user.freed = freed,
 		.pool = pool,
 		.njobs = njobs,
 		.func = func,
 		.arg = arg };
-	if (fz_pool_join(pool, &u->user, NULL) != 0)
+	if (fz_pool_join(pool, &u->counts.user, NULL) != 0)
 		return -1;
 	send_all(u);
 	return 0;
@@ -177,15 +128,6 @@ slots_user_begin(struct slots_user *u, struct fz_pool *pool, int njobs,
     enum job func, uint64_t arg)
 {
 	assert_int_equal(slots_user_try(u, pool, njobs, func, arg), 0);
-}
-
-void
-slots_user_wait(struct world *w, struct slots_user *u, int n)
-{
-	int64_t until = in_ms(PATIENCE_MS);
-
-	while (u->ndone + u->nfailed < n)
-		assert_true(step_until(w, until));
 }
 
 struct fz_pool *

@@ -6,9 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "sched/pool.h"
+#include "pool_user.h"
 #include "sched/slots.h"
-#include "worker/worker.h"
 #include "world.h"
 
 struct slots_waiter {
@@ -26,12 +25,12 @@ struct slots_make {
 
 /* A user of a pool, which sends all jobs at once, as far as there are slots. */
 struct slots_user {
-	struct fz_pool_user user;
+	struct pool_user counts;
 	struct fz_pool *pool;
-	struct fz_job jobs[16];
+	struct pool_task tasks[16];
 	enum job func;
 	uint64_t arg;
-	int njobs, nsent, ndone, nfailed;
+	int njobs, nsent;
 	int nbusy, peak;
 };
 
@@ -57,8 +56,5 @@ int slots_user_try(struct slots_user *u, struct fz_pool *pool, int njobs,
 
 void slots_user_begin(struct slots_user *u, struct fz_pool *pool, int njobs,
     enum job func, uint64_t arg);
-
-/* Turn the loop until `n` jobs have ended. */
-void slots_user_wait(struct world *w, struct slots_user *u, int n);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * Blobs: counted bytes, in memory and in the arena; memory fails on demand.
- * wrap: malloc
+ * wrap: malloc calloc realloc
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,19 +12,9 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "no_memory.h"
 #include "shared/arena.h"
 #include "worker/blob.h"
-
-void *__real_malloc(size_t n);
-void *__wrap_malloc(size_t n);
-
-static bool no_memory;
-
-void *
-__wrap_malloc(size_t n)
-{
-	return no_memory ? NULL : __real_malloc(n);
-}
 
 struct owner {
 	int nreleased;
