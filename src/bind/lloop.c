@@ -210,15 +210,20 @@ rested(struct fz_timer *timer)
 }
 
 /* One step; a timer frees unused memory meanwhile. */
-static int
-step(struct lloop *ll, int64_t until_ns, struct fz_err *err)
+static void
+step(lua_State *L, struct lloop *ll, int64_t until_ns)
 {
 	struct fz_loop *loop = ll->engine.loop;
 	int64_t rest_ns = fz_idle_until(&ll->idle, ll->engine.arena);
+	struct fz_err err = { 0 };
 
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.place == 0)
 		fz_loop_arm(loop, &ll->rest, rest_ns); /* or at a later step */
-	return fz_loop_step(loop, until_ns, err);
+	if (fz_loop_step(loop, until_ns, &err) < 0)
+		fz_lerror_raise(L, &err);
+	fz_garbage_catch_up(ll->garbage, L);
+	fz_lloop_check(L);
+	fz_lsink_check(L, &ll->sink);
 }
 
 int64_t
@@ -238,14 +243,9 @@ static int
 step_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
 {
 	unsigned long count = ll->engine.wake_count;
-	struct fz_err err = { 0 };
 
 	do {
-		if (step(ll, until_ns, &err) < 0)
-			fz_lerror_raise(L, &err);
-		fz_garbage_catch_up(ll->garbage, L);
-		fz_lloop_check(L);
-		fz_lsink_check(L, &ll->sink);
+		step(L, ll, until_ns);
 		if (ll->engine.wake_count != count ||
 		    fz_list_first(&ll->locals) != NULL)
 			return 1;
@@ -265,17 +265,11 @@ void
 fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 {
 	struct lloop *ll = get(L);
-	struct fz_err err = { 0 };
 
 	fz_lloop_check_free(L);
 	fz_lloop_check(L);
-	while (!done(ctx)) {
-		if (step(ll, FZ_CLOCK_NEVER, &err) < 0)
-			fz_lerror_raise(L, &err);
-		fz_garbage_catch_up(ll->garbage, L);
-		fz_lloop_check(L);
-		fz_lsink_check(L, &ll->sink);
-	}
+	while (!done(ctx))
+		step(L, ll, FZ_CLOCK_NEVER);
 }
 
 struct fz_ltasks *
@@ -343,7 +337,6 @@ fz_lloop_step(lua_State *L, int64_t until_ns, const char *what)
 {
 	struct lloop *ll = get(L);
 	unsigned long count = ll->engine.wake_count;
-	struct fz_err err = { 0 };
 	int64_t at_ns = FZ_CLOCK_NEVER;
 
 	fz_lloop_check_free(L);
@@ -353,11 +346,7 @@ fz_lloop_step(lua_State *L, int64_t until_ns, const char *what)
 		at_ns = call_on_wake(L, what);
 	if (ll->engine.wake_count != count)
 		until_ns = 0;
-	if (step(ll, at_ns < until_ns ? at_ns : until_ns, &err) < 0)
-		fz_lerror_raise(L, &err);
-	fz_garbage_catch_up(ll->garbage, L);
-	fz_lloop_check(L);
-	fz_lsink_check(L, &ll->sink);
+	step(L, ll, at_ns < until_ns ? at_ns : until_ns);
 	if (ll->tasks.live == 0 && ll->engine.wake_count != count)
 		call_on_wake(L, NULL);
 }

@@ -210,6 +210,27 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 	errno = saved;
 }
 
+int
+fz_loop_own(struct fz_loop *loop, struct fz_watch *watch, int *fd,
+    unsigned events, struct fz_err *err)
+{
+	if (fz_fd_nonblock(*fd, err) != 0 ||
+	    fz_fd_make_private(*fd, err) != 0 ||
+	    fz_loop_watch(loop, watch, *fd, events, err) != 0)
+		return -1;
+	*fd = -1;
+	return 0;
+}
+
+void
+fz_loop_close(struct fz_loop *loop, struct fz_watch *watch)
+{
+	int fd = watch->fd;
+
+	fz_loop_unwatch(loop, watch);
+	fz_fd_close(&fd);
+}
+
 static void
 heap_put(struct fz_loop *loop, size_t place, struct fz_timer *timer)
 {

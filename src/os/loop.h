@@ -59,6 +59,15 @@ int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
 /* Called before the descriptor is closed, if it is watched or not. */
 void fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch);
 
+/*
+ * Make `*fd` nonblocking and private, and watch it; then it is the watch's, and
+ * set to -1. fz_loop_close() ends the watch, if there is one, and closes the
+ * descriptor. 0, or -1 and `err`.
+ */
+int fz_loop_own(struct fz_loop *loop, struct fz_watch *watch, int *fd,
+    unsigned events, struct fz_err *err);
+void fz_loop_close(struct fz_loop *loop, struct fz_watch *watch);
+
 /* Arm for `at_ns`; FZ_CLOCK_NEVER disarms. 0, or -1 without memory. */
 int fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns);
 void fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer);

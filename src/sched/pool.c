@@ -387,7 +387,7 @@ static int
 serve(void *ctx, struct fz_port *port)
 {
 	const struct fz_pool *pool = ctx;
-	struct fz_lineage lineage = { .account = fz_port_account(port) };
+	struct fz_lineage lineage = { .account = port->account };
 	struct fz_slots *slots =
 	    lineage.account != NULL ? slots_of(pool) : NULL;
 	int status;

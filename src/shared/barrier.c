@@ -56,19 +56,8 @@ change(struct fz_barrier *b, uint32_t state)
 static void
 lock(struct fz_barrier *b, uint32_t self)
 {
-	struct fz_eventcount *waiters = &b->lock.waiters;
-
-	if (!fz_lock_try(&b->lock, self)) {
-		for (;;) {
-			uint32_t seq =
-			    fz_eventcount_prepare(waiters, FZ_EVENTCOUNT_SLEEP);
-
-			if (fz_lock_recover(&b->lock, self) != FZ_LOCK_BUSY)
-				break;
-			fz_eventcount_commit(waiters, seq, FZ_CLOCK_NEVER);
-		}
-		fz_eventcount_rearm(waiters);
-	}
+	if (!fz_lock_try(&b->lock, self))
+		fz_lock_wait(&b->lock, self, FZ_CLOCK_NEVER);
 	settle(b);
 }
 

@@ -43,14 +43,14 @@ int fz_heap_open(struct fz_err *err);
 
 /* The part of one instance in the heap. All zero at first. */
 struct fz_membership {
-	bool acquired;        /* between fz_heap_acquire() and _release() */
-	uint32_t number;      /* 0: it has not joined */
-	uint32_t generation;  /* of the process that has: a child has not */
-	unsigned char *cells; /* its own chunk of cells; NULL: none */
-	size_t next_cell;     /* the first cell of it that may be free */
-	struct fz_ref dropped;
-	uint32_t free_seat; /* the first one of its seats; 0: none */
-	uint32_t task;      /* number of the task that runs; 0: none */
+	bool acquired;         /* between fz_heap_acquire() and _release() */
+	uint32_t number;       /* 0: it has not joined */
+	uint32_t generation;   /* of the process that has: a child has not */
+	unsigned char *cells;  /* its own chunk of cells; NULL: none */
+	size_t next_cell;      /* the first cell of it that may be free */
+	struct fz_ref dropped; /* list of objects to be freed later, by next */
+	uint32_t free_seat;    /* the first one of its seats; 0: none */
+	uint32_t task;         /* number of the task that runs; 0: none */
 };
 
 /*
@@ -133,13 +133,6 @@ void *fz_heap_new(
  * process may be using it.
  */
 void fz_heap_free(struct fz_membership *own, struct fz_object *object);
-
-/* The list, by `next`, of its objects that are to be freed later. */
-static inline struct fz_ref *
-fz_heap_dropped(struct fz_membership *own)
-{
-	return &own->dropped;
-}
 
 /* The name of an object in every process; not 0. */
 uint32_t fz_heap_name(const struct fz_object *object);

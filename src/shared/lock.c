@@ -1,5 +1,6 @@
 #include "shared/lock.h"
 
+#include "base/clock.h"
 #include "shared/heap.h"
 
 enum fz_lock_state
@@ -14,4 +15,23 @@ fz_lock_recover(struct fz_lock *lock, uint32_t self)
 	    !atomic_compare_exchange_strong(&lock->owner, &owner, self))
 		return FZ_LOCK_BUSY;
 	return FZ_LOCK_ABANDONED;
+}
+
+bool
+fz_lock_wait(struct fz_lock *lock, uint32_t self, int64_t until_ns)
+{
+	struct fz_eventcount *waiters = &lock->waiters;
+
+	for (;;) {
+		uint32_t seq =
+		    fz_eventcount_prepare(waiters, FZ_EVENTCOUNT_SLEEP);
+
+		if (fz_lock_recover(lock, self) != FZ_LOCK_BUSY)
+			break;
+		if (fz_clock_ns() >= until_ns)
+			return false;
+		fz_eventcount_commit(waiters, seq, until_ns);
+	}
+	fz_eventcount_rearm(waiters);
+	return true;
 }

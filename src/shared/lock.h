@@ -37,6 +37,12 @@ fz_lock_try(struct fz_lock *lock, uint32_t self)
 /* The same; from an owner that is dead as well: FZ_LOCK_ABANDONED. */
 enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
+/*
+ * Sleep until it is acquired, also from a dead owner, or until `until_ns`.
+ * Returns whether it is. For locks that are held for short changes.
+ */
+bool fz_lock_wait(struct fz_lock *lock, uint32_t self, int64_t until_ns);
+
 /* Whether the member owns it: any of its tasks. */
 static inline bool
 fz_lock_is_mine(const struct fz_lock *lock, uint32_t self)

@@ -104,7 +104,6 @@ static bool
 acquire_contended(struct fz_lock *lock, uint32_t self)
 {
 	struct fz_spin spin = { 0 };
-	int64_t until_ns;
 
 	for (int i = 0; i < SPINS; i++) {
 		if (fz_lock_try(lock, self))
@@ -115,19 +114,8 @@ acquire_contended(struct fz_lock *lock, uint32_t self)
 		if (fz_lock_try(lock, self))
 			return true;
 	}
-	until_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
-	for (;;) {
-		uint32_t seq =
-		    fz_eventcount_prepare(&lock->waiters, FZ_EVENTCOUNT_SLEEP);
-
-		if (fz_lock_recover(lock, self) != FZ_LOCK_BUSY)
-			break;
-		if (fz_clock_ns() >= until_ns)
-			return false;
-		fz_eventcount_commit(&lock->waiters, seq, until_ns);
-	}
-	fz_eventcount_rearm(&lock->waiters);
-	return true;
+	return fz_lock_wait(
+	    lock, self, fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS));
 }
 
 /*

@@ -58,12 +58,7 @@ raise_unpacker(lua_State *L, int name)
 	lua_pushfstring(L, "__fzunpack of class '%s': %s",
 	    lua_tostring(L, name), fz_lerror_text(L, cause));
 	fz_lerror_push(L, FZ_ERR_ERROR, lua_tostring(L, -1));
-	lua_pushvalue(L, cause);
-	lua_setfield(L, -2, "cause");
-	if (fz_lerror_is(L, cause)) {
-		lua_getfield(L, cause, "kind");
-		lua_setfield(L, -2, "kind");
-	}
+	fz_lerror_set_cause(L, cause);
 	return lua_error(L);
 }
 

@@ -46,11 +46,9 @@ fz_encode_named(struct fz_encoder *e, int idx)
 		return false;
 	luaL_checkstack(L, 10, NULL);
 	if (fz_registered_value(L, idx)) {
-		fz_encode_u8(e, FZ_FORMAT_HERE);
-		fz_encode_u8(e, FZ_FORMAT_HERE_VALUE);
+		fz_encode_here(e, FZ_FORMAT_HERE_VALUE);
 	} else if (fz_registered_metatable(L, idx)) {
-		fz_encode_u8(e, FZ_FORMAT_HERE);
-		fz_encode_u8(e, FZ_FORMAT_HERE_METATABLE);
+		fz_encode_here(e, FZ_FORMAT_HERE_METATABLE);
 	} else if (fz_byname_module(L, idx)) {
 		e->flags |= FZ_FORMAT_HAS_FUNCTIONS;
 		fz_encode_u8(e, FZ_FORMAT_MODULE);
@@ -152,8 +150,7 @@ put_light(struct fz_encoder *e, int idx, const struct fz_path *at)
 	}
 	if (lua_touserdata(e->L, idx) != NULL)
 		fz_encode_refuse(e, "a light userdata", at);
-	fz_encode_u8(e, FZ_FORMAT_HERE);
-	fz_encode_u8(e, FZ_FORMAT_HERE_NULL);
+	fz_encode_here(e, FZ_FORMAT_HERE_NULL);
 }
 
 void

@@ -21,12 +21,7 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_path *at)
 	fz_path_push_error(L, FZ_ERR_ERROR, at);
 	lua_pushinteger(L, e->value);
 	lua_setfield(L, -2, "value");
-	lua_pushvalue(L, cause);
-	lua_setfield(L, -2, "cause");
-	if (fz_lerror_is(L, cause)) {
-		lua_getfield(L, cause, "kind");
-		lua_setfield(L, -2, "kind");
-	}
+	fz_lerror_set_cause(L, cause);
 	fz_encode_release(e);
 	return lua_error(L);
 }

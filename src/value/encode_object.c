@@ -31,8 +31,7 @@ put_handle(struct fz_encoder *e, int idx)
 
 	if (e->leaves || !fz_handle_store(e->L, idx, bytes))
 		return false;
-	fz_encode_u8(e, FZ_FORMAT_HERE);
-	fz_encode_u8(e, FZ_FORMAT_HERE_HANDLE);
+	fz_encode_here(e, FZ_FORMAT_HERE_HANDLE);
 	fz_encode_bytes(e, bytes, sizeof(bytes));
 	return true;
 }
@@ -64,8 +63,7 @@ fz_encode_userdata(struct fz_encoder *e, int idx, const struct fz_path *at)
 	luaL_checkstack(L, 10, NULL);
 	file = fz_byname_file(L, idx);
 	if (file >= 0) {
-		fz_encode_u8(e, FZ_FORMAT_HERE);
-		fz_encode_u8(e, (unsigned)file);
+		fz_encode_here(e, (unsigned)file);
 		return;
 	}
 	fz_encode_need_full(e, FZ_ENCODE_MODULES);
@@ -151,8 +149,7 @@ put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
 	bool kept = use->version <= e->had && !use->small, object;
 
 	here.name = lua_getupvalue(L, f, i);
-	fz_encode_u8(e, FZ_FORMAT_HERE);
-	fz_encode_u8(e, kept ? FZ_FORMAT_HERE_KEPT : FZ_FORMAT_HERE_UPVALUE);
+	fz_encode_here(e, kept ? FZ_FORMAT_HERE_KEPT : FZ_FORMAT_HERE_UPVALUE);
 	fz_encode_varint(e, use->number);
 	fz_encode_varint(e, use->version);
 	if (kept) {
@@ -201,8 +198,7 @@ fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at)
 		return false;
 	fz_encode_enter(e, at);
 	fz_cells_push_holder(L, e->record, use);
-	fz_encode_u8(e, FZ_FORMAT_HERE);
-	fz_encode_u8(e, FZ_FORMAT_HERE_CELL);
+	fz_encode_here(e, FZ_FORMAT_HERE_CELL);
 	number_cell(e, lua_gettop(L), 1, &number);
 	put_cell(e, lua_gettop(L), 1, use, at);
 	lua_pop(L, 1);

@@ -10,6 +10,7 @@
 #include <lua.h>
 
 #include "base/buf.h"
+#include "value/format.h"
 #include "value/path.h"
 #include "value/refmap.h"
 
@@ -126,6 +127,14 @@ fz_encode_u8(struct fz_encoder *e, unsigned v)
 {
 	*fz_encode_room(e, 1) = (unsigned char)v;
 	e->p++;
+}
+
+/* Begin an object of the receiver: FZ_FORMAT_HERE and what it is. */
+static inline void
+fz_encode_here(struct fz_encoder *e, unsigned what)
+{
+	fz_encode_u8(e, FZ_FORMAT_HERE);
+	fz_encode_u8(e, what);
 }
 
 static inline void

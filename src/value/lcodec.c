@@ -83,22 +83,6 @@ call_encode_run(lua_State *L)
 	return 1;
 }
 
-/* Put the number of the value into the error on top, if there were `n` > 1. */
-static void
-name_value(lua_State *L, int n)
-{
-	if (n < 2 || !fz_lerror_is(L, -1))
-		return;
-	luaL_checkstack(L, 4, NULL);
-	if (lua_getfield(L, -1, "value") == LUA_TNUMBER) {
-		lua_pushfstring(L, "value %d: ", (int)lua_tointeger(L, -1));
-		lua_getfield(L, -3, "message");
-		lua_concat(L, 2);
-		lua_setfield(L, -3, "message");
-	}
-	lua_pop(L, 1);
-}
-
 static int
 pack_by(lua_State *L, lua_CFunction encode)
 {
@@ -124,7 +108,8 @@ codec_pack(lua_State *L)
 
 	if (pack_by(L, call_encode) == LUA_OK)
 		return 1;
-	name_value(L, n);
+	if (n > 1)
+		fz_lerror_name_value(L, "value %d: ");
 	return lua_error(L);
 }
 

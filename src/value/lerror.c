@@ -75,6 +75,42 @@ fz_lerror_is(lua_State *L, int idx)
 	return same;
 }
 
+int
+fz_lerror_nomem(lua_State *L, const char *what)
+{
+	struct fz_err err;
+
+	fz_err_nomem(&err, what);
+	return fz_lerror_raise(L, &err);
+}
+
+void
+fz_lerror_set_cause(lua_State *L, int idx)
+{
+	luaL_checkstack(L, 3, NULL);
+	lua_pushvalue(L, idx);
+	lua_setfield(L, -2, "cause");
+	if (!fz_lerror_is(L, idx))
+		return;
+	lua_getfield(L, idx, "kind");
+	lua_setfield(L, -2, "kind");
+}
+
+void
+fz_lerror_name_value(lua_State *L, const char *prefix)
+{
+	if (!fz_lerror_is(L, -1))
+		return;
+	luaL_checkstack(L, 4, NULL);
+	if (lua_getfield(L, -1, "value") == LUA_TNUMBER) {
+		lua_pushfstring(L, prefix, (int)lua_tointeger(L, -1));
+		lua_getfield(L, -3, "message");
+		lua_concat(L, 2);
+		lua_setfield(L, -3, "message");
+	}
+	lua_pop(L, 1);
+}
+
 /* (value) -> text */
 static int
 call_tolstring(lua_State *L)

@@ -23,6 +23,21 @@ int fz_lerror_raise(lua_State *L, const struct fz_err *err);
 int fz_lerror_fail(lua_State *L, enum fz_err_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Raise that there is no memory for `what`. */
+int fz_lerror_nomem(lua_State *L, const char *what);
+
+/*
+ * Set `cause` of the fz.Error on top to the value at `idx`, and its kind, too,
+ * if that is an fz.Error. [-0, +0, m]
+ */
+void fz_lerror_set_cause(lua_State *L, int idx);
+
+/*
+ * If the value on top is an fz.Error of the codec about one value, put `prefix`
+ * before its message; a "%d" in it is the number of that value. [-0, +0, m]
+ */
+void fz_lerror_name_value(lua_State *L, const char *prefix);
+
 /* Whether the value at `idx` is an fz.Error. [-0, +0, -] */
 int fz_lerror_is(lua_State *L, int idx);
 

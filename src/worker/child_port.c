@@ -176,12 +176,6 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 	return claim(port, call) ? OPENED_CALL : OPENED_NOTHING;
 }
 
-struct fz_account *
-fz_port_account(const struct fz_port *port)
-{
-	return port->account;
-}
-
 void
 fz_port_sleep_at_once(struct fz_port *port)
 {

@@ -63,7 +63,7 @@ struct fz_port {
 	ino_t out_ino;
 	const struct fz_port_ops *ops;
 	struct fz_port_lease lease;
-	struct fz_account *account; /* NULL: none is shared with the parent */
+	struct fz_account *account; /* its tokens; NULL: its own jobserver */
 	struct fz_cell *cell;
 	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
 	/* What the cell has to contain. */
@@ -119,9 +119,6 @@ void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
  */
 int fz_port_next(
     struct fz_port *port, struct fz_call *call, struct fz_err *err);
-
-/* The tokens of this worker; NULL if it shares no jobserver with its parent. */
-struct fz_account *fz_port_account(const struct fz_port *port);
 
 /* Sleep without polling first: calls seldom follow each other closely. */
 void fz_port_sleep_at_once(struct fz_port *port);

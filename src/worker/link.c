@@ -20,14 +20,11 @@ loop_of(const struct fz_link *link)
 static void
 close_end(struct fz_link *link, struct fz_watch *end)
 {
-	int fd = end->fd;
-
-	fz_loop_unwatch(loop_of(link), end);
 	/* A socket has another descriptor here, for the other direction. */
-	if (fd != -1 && end == &link->out &&
+	if (end->fd != -1 && end == &link->out &&
 	    !(link->ops->flags & FZ_LINK_SHARED_MEMORY))
-		shutdown(fd, SHUT_WR);
-	fz_fd_close(&fd);
+		shutdown(end->fd, SHUT_WR);
+	fz_loop_close(loop_of(link), end);
 }
 
 void
@@ -105,26 +102,14 @@ fz_link_init(struct fz_link *link, const struct fz_link_ops *ops,
 	fz_wire_in_init(&link->wire);
 }
 
-/* Watch `*fd`, which the link then owns. */
-static int
-watch(struct fz_link *link, struct fz_watch *end, int *fd, unsigned events,
-    struct fz_err *err)
-{
-	if (fz_fd_nonblock(*fd, err) != 0 ||
-	    fz_fd_make_private(*fd, err) != 0 ||
-	    fz_loop_watch(loop_of(link), end, *fd, events, err) != 0)
-		return -1;
-	*fd = -1;
-	return 0;
-}
-
 int
 fz_link_attach(struct fz_link *link, int *out, int *in, struct fz_err *err)
 {
-	if (watch(link, &link->out, out, 0, err) != 0 ||
-	    watch(link, &link->in, in, FZ_LOOP_READ, err) != 0)
+	struct fz_loop *loop = loop_of(link);
+
+	if (fz_loop_own(loop, &link->out, out, 0, err) != 0)
 		return -1;
-	return 0;
+	return fz_loop_own(loop, &link->in, in, FZ_LOOP_READ, err);
 }
 
 struct fz_link *

@@ -50,24 +50,21 @@ struct fz_program {
 
 #define EXEC_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_program, member)
 
-static void
-close_watch(struct fz_program *exec, struct fz_watch *watch)
+static struct fz_loop *
+loop_of(const struct fz_program *exec)
 {
-	int fd = watch->fd;
-
-	fz_loop_unwatch(exec->engine->loop, watch);
-	fz_fd_close(&fd);
+	return exec->engine->loop;
 }
 
 static void
 let_go(struct fz_program *exec)
 {
 	exec->done = true;
-	close_watch(exec, &exec->input);
-	close_watch(exec, &exec->supervisor);
+	fz_loop_close(loop_of(exec), &exec->input);
+	fz_loop_close(loop_of(exec), &exec->supervisor);
 	for (int i = 0; i < 2; i++)
-		close_watch(exec, &exec->streams[i].watch);
-	fz_loop_disarm(exec->engine->loop, &exec->timer);
+		fz_loop_close(loop_of(exec), &exec->streams[i].watch);
+	fz_loop_disarm(loop_of(exec), &exec->timer);
 	fz_loop_unhook(&exec->hook);
 }
 
@@ -174,8 +171,7 @@ end_soon(struct fz_program *exec)
 		return;
 	exec->ending = true;
 	if (fz_proc_ask(&exec->proc) &&
-	    fz_loop_arm(
-		exec->engine->loop, &exec->timer, exec->proc.force_ns) == 0)
+	    fz_loop_arm(loop_of(exec), &exec->timer, exec->proc.force_ns) == 0)
 		return;
 	fz_proc_kill(&exec->proc);
 	finish(exec);
@@ -186,7 +182,7 @@ lose_input(struct fz_program *exec, int code)
 {
 	fz_err_sys(
 	    &exec->end.err, code, "cannot write the input of '%s'", exec->name);
-	close_watch(exec, &exec->input);
+	fz_loop_close(loop_of(exec), &exec->input);
 	end_soon(exec);
 }
 
@@ -200,10 +196,10 @@ input_written(struct fz_program *exec, bool written)
 	struct fz_err *err = &exec->end.err;
 
 	if (!exec->feed || !written) {
-		close_watch(exec, &exec->input);
+		fz_loop_close(loop_of(exec), &exec->input);
 		return;
 	}
-	if (fz_loop_rewatch(exec->engine->loop, &exec->input, 0, err) != 0)
+	if (fz_loop_rewatch(loop_of(exec), &exec->input, 0, err) != 0)
 		end_soon(exec);
 	fz_changed(&exec->change);
 }
@@ -238,10 +234,10 @@ output_ready(struct fz_watch *watch, unsigned events)
 
 	(void)events;
 	if (n == 0) {
-		close_watch(s->exec, watch);
+		fz_loop_close(loop_of(s->exec), watch);
 	} else if (n == -1 && errno != EAGAIN) {
 		lose_output(s->exec);
-		close_watch(s->exec, watch);
+		fz_loop_close(loop_of(s->exec), watch);
 		end_soon(s->exec);
 	} else if (n > 0 && s->follow) {
 		fz_changed(&s->exec->change);
@@ -317,38 +313,28 @@ close_pipes(struct fz_program_pipes *b)
 		fz_fd_close(end_of(b, i));
 }
 
-/* Watch `*fd`, which the watch then owns. */
+/* Watch an end of a pipe, if there is one. */
 static int
 watch_end(struct fz_program *exec, struct fz_watch *watch, int *fd,
     unsigned events, struct fz_err *err)
 {
-	if (*fd == -1)
-		return 0;
-	if (fz_fd_nonblock(*fd, err) != 0 ||
-	    fz_fd_make_private(*fd, err) != 0 ||
-	    fz_loop_watch(exec->engine->loop, watch, *fd, events, err) != 0)
-		return -1;
-	*fd = -1;
-	return 0;
+	return *fd != -1 ? fz_loop_own(loop_of(exec), watch, fd, events, err)
+			 : 0;
 }
 
 static int
 watch_all(struct fz_program *x, struct fz_program_pipes *b, struct fz_err *err)
 {
-	struct fz_loop *loop = x->engine->loop;
-	int64_t timeout_ns = b->opts->timeout_ns;
-
 	unsigned input = b->opts->ninput != 0 ? FZ_LOOP_WRITE : 0;
+	struct stream *s = x->streams;
 
 	if (watch_end(x, &x->input, &b->in[1], input, err) != 0 ||
-	    watch_end(x, &x->streams[0].watch, &b->out[0], FZ_LOOP_READ, err) !=
-		0 ||
-	    watch_end(x, &x->streams[1].watch, &b->err[0], FZ_LOOP_READ, err) !=
-		0 ||
+	    watch_end(x, &s[0].watch, &b->out[0], FZ_LOOP_READ, err) != 0 ||
+	    watch_end(x, &s[1].watch, &b->err[0], FZ_LOOP_READ, err) != 0 ||
 	    watch_end(x, &x->supervisor, &b->report[0], FZ_LOOP_READ, err) != 0)
 		return -1;
-	if (fz_loop_arm(loop, &x->timer,
-		fz_clock_after(fz_clock_ns(), timeout_ns)) != 0)
+	if (fz_loop_arm(loop_of(x), &x->timer,
+		fz_clock_after(fz_clock_ns(), b->opts->timeout_ns)) != 0)
 		return fz_err_nomem(err, "a timer");
 	return 0;
 }
@@ -449,9 +435,9 @@ fz_program_feed(struct fz_program *exec, const void *bytes, size_t nbytes)
 	exec->unread = bytes;
 	exec->nunread = nbytes;
 	if (nbytes == 0)
-		close_watch(exec, &exec->input);
+		fz_loop_close(loop_of(exec), &exec->input);
 	else if (fz_loop_rewatch(
-		     exec->engine->loop, &exec->input, FZ_LOOP_WRITE, err) != 0)
+		     loop_of(exec), &exec->input, FZ_LOOP_WRITE, err) != 0)
 		end_soon(exec);
 }
 

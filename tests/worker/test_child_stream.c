@@ -171,7 +171,7 @@ test_child_stream_shares_no_tokens(void **state)
 {
 	struct ends *e = *state;
 
-	assert_null(fz_port_account(&e->port));
+	assert_null(e->port.account);
 }
 
 static void

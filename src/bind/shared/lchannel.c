@@ -6,7 +6,6 @@
 #include <lauxlib.h>
 
 #include "base/container.h"
-#include "base/err.h"
 #include "bind/lloop.h"
 #include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
@@ -142,14 +141,11 @@ encode(lua_State *L, struct message *m)
 static void
 leave_scratch(lua_State *L, struct message *m)
 {
-	struct fz_err err;
-
 	if (m->borrowed == NULL)
 		return;
 	m->copy = malloc(m->putting.nbody);
 	if (m->copy == NULL) {
-		fz_err_nomem(&err, "an item");
-		fz_lerror_raise(L, &err);
+		fz_lerror_nomem(L, "an item");
 		return;
 	}
 	memcpy(m->copy, m->putting.body, m->putting.nbody);
@@ -172,22 +168,6 @@ put_protected(lua_State *L)
 	fz_lwait_copy(L, wait, sizeof(*m));
 	m->moved = true;
 	return 1;
-}
-
-/* Prefix the message of an error about a part of the value with "value: ". */
-static void
-name_value(lua_State *L)
-{
-	if (!fz_lerror_is(L, -1))
-		return;
-	luaL_checkstack(L, 4, NULL);
-	if (lua_getfield(L, -1, "value") == LUA_TNUMBER) {
-		lua_pushliteral(L, "value: ");
-		lua_getfield(L, -3, "message");
-		lua_concat(L, 2);
-		lua_setfield(L, -3, "message");
-	}
-	lua_pop(L, 1);
 }
 
 static void
@@ -233,7 +213,7 @@ put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
 	fz_lhandle_begin(channel->shared, &m.stored);
 	if (lua_pcall(L, 2, LUA_MULTRET, 0) != LUA_OK) {
 		settle(&m);
-		name_value(L);
+		fz_lerror_name_value(L, "value: ");
 		return lua_error(L);
 	}
 	if (m.moved)
@@ -347,16 +327,6 @@ push_item(lua_State *L, struct taking *t)
 	fz_items_push(L, &items);
 }
 
-static int
-raise_uncounted(lua_State *L)
-{
-	struct fz_err err;
-
-	fz_err_set(
-	    &err, FZ_ERR_MEMORY, "out of memory: cannot count the taken items");
-	return fz_lerror_raise(L, &err);
-}
-
 /* Only this waiter was woken: wake the next one if there is another item. */
 static void
 pass_items_on(struct fz_queue *queue)
@@ -374,7 +344,8 @@ take_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	if (in_time && wait->slept)
 		pass_items_on(t->channel.queue);
 	if (t->state == FZ_QUEUE_FAILED)
-		return raise_uncounted(L);
+		return fz_lerror_fail(L, FZ_ERR_MEMORY,
+		    "out of memory: cannot count the taken items");
 	if (t->state == FZ_QUEUE_DONE)
 		push_item(L, t);
 	return t->then(L, t->state);
@@ -407,7 +378,6 @@ take_apart(lua_State *L, const struct taking *of)
 {
 	struct fz_lwait *wait = fz_lwait_new(L, sizeof(struct taking));
 	struct taking *t = FZ_CONTAINER_OF(wait, struct taking, wait);
-	struct fz_err err;
 
 	t->channel = of->channel;
 	t->taken.is_tracked = of->channel.is_tracked;
@@ -416,10 +386,8 @@ take_apart(lua_State *L, const struct taking *of)
 	wait->at = of->wait.at;
 	wait->class = &taking_apart_class;
 	t->taken.bytes = t->own = malloc(FZ_QUEUE_INLINE);
-	if (t->own == NULL) {
-		fz_err_nomem(&err, "an item");
-		return fz_lerror_raise(L, &err);
-	}
+	if (t->own == NULL)
+		return fz_lerror_nomem(L, "an item");
 	if (try_take(wait, true) || wait->until_ns == FZ_LCHANNEL_NOW)
 		return take_end(L, wait, true);
 	return fz_lwait_pushed(L, wait);

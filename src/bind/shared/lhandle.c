@@ -43,7 +43,7 @@ may_be_used(const struct fz_lshared *shared, const struct fz_object *object)
 static void
 free_dropped(struct fz_lshared *shared)
 {
-	struct fz_ref *at = fz_heap_dropped(shared->membership);
+	struct fz_ref *at = &shared->membership->dropped;
 	struct fz_object *object;
 
 	if (newest_child(shared) > shared->latest)
@@ -64,7 +64,7 @@ free_dropped(struct fz_lshared *shared)
 static void
 drop(struct fz_lshared *shared, struct fz_object *object)
 {
-	struct fz_ref *dropped = fz_heap_dropped(shared->membership);
+	struct fz_ref *dropped = &shared->membership->dropped;
 
 	if (!may_be_used(shared, object)) {
 		fz_heap_free(shared->membership, object);

@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/container.h"
-#include "base/err.h"
 #include "bind/lloop.h"
 #include "shared/eventcount.h"
 #include "value/lerror.h"
@@ -91,11 +90,9 @@ static struct fz_lsuspended_group *
 new_group(lua_State *L, struct waits *w, struct fz_eventcount *at)
 {
 	struct fz_lsuspended_group *group = calloc(1, sizeof(*group));
-	struct fz_err err;
 
 	if (group == NULL) {
-		fz_err_nomem(&err, "a wait");
-		fz_lerror_raise(L, &err);
+		fz_lerror_nomem(L, "a wait");
 		return NULL;
 	}
 	group->of = w;
@@ -166,7 +163,6 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
 {
 	struct waits *w = get(L);
 	struct fz_lsuspended_group *group = again ? s->group : find(w, at);
-	struct fz_err err;
 
 	if (group == NULL)
 		group = new_group(L, w, at);
@@ -186,8 +182,7 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
 	if (fz_loop_arm(w->engine->loop, &s->timer, until_ns) == 0)
 		return;
 	fz_lsuspended_end(s, false);
-	fz_err_nomem(&err, "a timer");
-	fz_lerror_raise(L, &err);
+	fz_lerror_nomem(L, "a timer");
 }
 
 void
