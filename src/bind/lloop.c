@@ -38,8 +38,7 @@ struct lloop {
 	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
-	struct fz_idle
-	    idle; /* start of the time without need for more memory */
+	struct fz_idle idle;  /* since when it needs no more memory */
 	struct fz_timer rest; /* frees unused memory */
 	bool held;            /* core.turn() must not wait */
 	struct fz_garbage *garbage;

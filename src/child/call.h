@@ -71,8 +71,7 @@ struct fz_child_batch {
 	uint64_t seed;  /* seed of the batch; each item adds its index */
 	bool init;
 	bool plain; /* the list has no metatable; set at the first item */
-	struct fz_raw_value *raw_results; /* a slot for the result of each item
-					     from `first` on, or NULL */
+	struct fz_raw_value *raw_results; /* slots, from `first` on; or NULL */
 	struct fz_random *random;
 };
 

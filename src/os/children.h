@@ -30,8 +30,7 @@ struct fz_children {
 	struct fz_child *list; /* the unreaped ones, in that order */
 	size_t n, room;
 	uint64_t nforks;     /* children of this instance so far */
-	uint64_t nuncounted; /* number of the last child that did not fit in
-				`list`; 0: none */
+	uint64_t nuncounted; /* number of the last child not in `list`; or 0 */
 	struct fz_children_hook *hooks;
 };
 

@@ -17,11 +17,10 @@
 #include <stdbool.h>
 
 struct fz_cwd {
-	struct fz_cwd *outer; /* the enclosing one that was entered and not
-				 left; NULL: none */
+	struct fz_cwd
+	    *outer; /* the one entered before and not left; NULL: none */
 	bool outer_moved;
-	int fd; /* the directory in which calls start; -1: the current directory
-		 */
+	int fd; /* where calls start; -1: in the current directory */
 };
 
 /*

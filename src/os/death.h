@@ -7,11 +7,10 @@
 
 /* How a child ended. */
 struct fz_death {
-	int signal;        /* the signal that killed it, else 0 */
-	int exitcode;      /* exit status if signal is 0; -1: unknown */
-	uint64_t peak_rss; /* bytes */
-	uint64_t
-	    cpu_limit; /* seconds, if this limit may be the cause, else 0 */
+	int signal;         /* the signal that killed it, else 0 */
+	int exitcode;       /* exit status if signal is 0; -1: unknown */
+	uint64_t peak_rss;  /* bytes */
+	uint64_t cpu_limit; /* seconds, if it may be the cause; else 0 */
 };
 
 /*

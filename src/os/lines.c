@@ -13,8 +13,7 @@
 
 enum {
 	READ_SIZE = 16 << 10,
-	READS_MAX =
-	    64, /* per pump, because other relays must have their turn */
+	READS_MAX = 64, /* per pump: other relays have their turn */
 };
 
 struct fz_lines {
@@ -84,8 +83,7 @@ add_bytes(struct fz_lines *lines, const char *bytes, size_t n)
 int
 fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 {
-	char bytes[READ_SIZE]; /* On the stack, because most workers print
-				  nothing. */
+	char bytes[READ_SIZE]; /* on the stack: most print nothing */
 	int i;
 
 	for (i = 0; i < READS_MAX && !lines->ended; i++) {

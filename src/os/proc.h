@@ -32,8 +32,7 @@ struct fz_err;
 struct fz_proc {
 	pid_t pid; /* 0: none */
 	int pidfd; /* readable once the child is dead; -1 on old kernels */
-	int64_t force_ns; /* time at which fz_proc_kill() uses force; 0: not
-			     asked yet */
+	int64_t force_ns; /* when fz_proc_kill() uses force; 0: not asked */
 	struct fz_children *children; /* where it is counted; NULL: nowhere */
 };
 
@@ -41,8 +40,7 @@ struct fz_proc {
 struct fz_proc_opts {
 	int out; /* the child's standard output; -1: the parent's */
 	int err; /* the child's standard error; -1: the parent's */
-	struct fz_children *children; /* of the instance that forks; NULL: the
-					 child is not counted */
+	struct fz_children *children; /* where it is counted; NULL: nowhere */
 };
 
 /*

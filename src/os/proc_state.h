@@ -16,8 +16,7 @@
 struct birth {
 	pid_t parent;
 	bool alone;     /* the parent has a single thread */
-	int watched[2]; /* a pipe that ends once the parent has a pidfd; -1:
-			   none */
+	int watched[2]; /* a pipe; its end: the parent has a pidfd. Or -1 */
 };
 
 /* Set up a child that was just forked, run its entry, and exit. */

@@ -28,14 +28,10 @@ enum { CHUNKS_PLAIN = 4 };
 enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
 
 struct span {
-	struct fz_slab_block
-	    *free; /* freed blocks; for the current span: those freed since its
-		      blocks went to the list of its class */
-	uint32_t linked; /* blocks ever put in a free list; in a child without
-			    the blocks that were free at the fork */
+	struct fz_slab_block *free; /* freed, not in its class's list */
+	uint32_t linked; /* blocks ever linked; a child counts those in use */
 	uint32_t used;   /* blocks that are not in `free` */
-	uint32_t listed; /* generation in which the span is current or in the
-			    list of its class; 0: full or empty */
+	uint32_t listed; /* generation of its list, or as current; 0: in none */
 	uint32_t fresh;  /* offset of the bytes that were never linked */
 	uint32_t taken;  /* generation in which the span got its class */
 	uint32_t size;   /* bytes of a block */
@@ -58,8 +54,7 @@ struct chunk {
 
 struct class
 {
-	struct span
-	    *current; /* span whose free blocks are in the list; NULL: none */
+	struct span *current; /* its free blocks are in the list; or NULL */
 	struct fz_list spans; /* others with free blocks */
 };
 
@@ -353,8 +348,7 @@ span_freed(struct span *span, struct fz_slab_block *block)
 	struct class *class = &classes[span->class];
 
 	if (span->listed != generation) {
-		block->next =
-		    NULL; /* the blocks freed before are on shared pages */
+		block->next = NULL; /* the others are on shared pages */
 		span->free = block;
 		span->linked = span->used + 1;
 		list_span(span);

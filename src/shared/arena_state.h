@@ -41,8 +41,7 @@ struct fz_arena {
 	uint32_t slice;               /* our own */
 	struct fz_arena_window own;   /* to write; from the first use on */
 	struct fz_extents small, big; /* places in it */
-	struct fz_arena_window
-	    seen[FZ_ARENA_WINDOWS]; /* to read other slices */
+	struct fz_arena_window seen[FZ_ARENA_WINDOWS]; /* of other slices */
 	unsigned nseen;
 	unsigned long turnover;
 };

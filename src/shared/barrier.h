@@ -31,8 +31,7 @@ struct fz_barrier {
 	uint32_t parties;        /* set by the creator */
 	uint32_t name;   /* of the object it is in; set by the creator */
 	bool has_action; /* set by the creator */
-	struct fz_eventcount
-	    opening; /* where processes wait for RUNNING to end */
+	struct fz_eventcount opening; /* of those that wait for OPEN */
 };
 
 enum fz_barrier_step {

@@ -68,8 +68,7 @@ struct head {
 	uint32_t nchunks;
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
-	_Atomic uint32_t
-	    top; /* number of the first chunk that was never used */
+	_Atomic uint32_t top;   /* no chunk from this number on was used */
 	_Atomic int32_t nwarm;  /* free chunks with memory, about */
 	_Atomic uint32_t nused; /* owned chunks, about */
 	/* No chunk below the lower half is free; the upper counts frees. */

@@ -37,13 +37,11 @@ enum fz_queue_state {
 struct fz_queue {
 	/* For producers. */
 	_Alignas(64) struct fz_lock putting;
-	_Atomic uint64_t
-	    tail; /* position of the next item, and number of items put */
+	_Atomic uint64_t tail;      /* position behind the last item */
 	struct fz_eventcount items; /* where consumers wait */
 	/* For consumers. */
 	_Alignas(64) struct fz_lock taking;
-	_Atomic uint64_t
-	    head; /* position of the first item, and number of items taken */
+	_Atomic uint64_t head;     /* position of the first item */
 	struct fz_eventcount room; /* where producers wait */
 	struct fz_unfinished unfinished;
 	/* Seldom written, and in other cache lines than what often is. */

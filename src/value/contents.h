@@ -33,12 +33,9 @@ struct fz_contents {
 
 struct fz_contents_sum {
 	uint64_t hash;
-	uint64_t size; /* words in the sum; about the size of a message with the
-			  value */
-	bool certain;  /* false: the value may change without a change of `hash`
-			*/
-	bool opaque;   /* the value contains objects that cannot be sent, or not
-			  as plain bytes */
+	uint64_t size; /* words in the sum: about the size of a message */
+	bool certain;  /* no change of the value leaves `hash` as it is */
+	bool opaque;   /* it has what cannot be sent as plain bytes */
 };
 
 void fz_contents_init(struct fz_contents *c);

@@ -37,8 +37,7 @@ struct fz_decoder {
 	lua_Integer nobjects;
 	lua_Integer ncells;
 	lua_Integer nnamed; /* upvalues to share */
-	int alias; /* stack index of the local object that replaces the next
-		      one; 0: none */
+	int alias; /* index of the local object that is the next one; or 0 */
 	lua_Integer nlater;
 };
 

@@ -8,10 +8,8 @@
 #include "value/format.h"
 
 enum {
-	NUMBERED_AT_ONCE =
-	    4096, /* bytes of a string that is numbered at once */
-	SPLICE_MIN =
-	    64 * 1024, /* bytes of a string that is left out of the buffer */
+	NUMBERED_AT_ONCE = 4096, /* bytes; a shorter one comes twice */
+	SPLICE_MIN = 64 * 1024,  /* bytes, to stay out of the buffer */
 };
 
 /* Leave the bytes of the string out of the buffer; they belong here. */

@@ -10,8 +10,7 @@
 #include "value/scalar.h"
 
 enum {
-	HOLES_MAX =
-	    64, /* nils that an array part may have beyond its elements */
+	HOLES_MAX = 64, /* more nils than elements in an array part */
 };
 
 /*

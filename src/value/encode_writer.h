@@ -27,8 +27,7 @@ enum {
 struct fz_encode_recent {
 	const void *string; /* its lua_topointer() */
 	uint32_t stamp;
-	uint32_t
-	    len; /* bytes in `ref`; 0: the receiver cannot refer to it yet */
+	uint32_t len; /* bytes in `ref`; 0: there is no reference yet */
 	unsigned char ref[8];
 };
 
@@ -49,15 +48,13 @@ struct fz_encoder {
 	const unsigned char *end; /* end of the room in `out` */
 	struct fz_buf *out;       /* its `len` is set by fz_encode_sync() */
 	const void *globals; /* address of the globals; NULL until needed */
-	const void *plain; /* the last registered metatable without __fzpack, in
-			      the first pass; or NULL */
-	const void *bare; /* the last metatable that tables lose in the message;
-			     or NULL */
+	const void
+	    *plain;       /* last metatable without __fzpack, in the 1st pass */
+	const void *bare; /* last metatable that tables lose in the message */
 	bool busy;
 	bool full;    /* in the full pass */
 	bool modules; /* `loaded` is filled */
-	bool leaves;  /* for use outside of this run: no handles; long strings
-			 stay out of the buffer */
+	bool leaves;  /* it may leave this run: fz_encode_pack() */
 	bool listed;  /* `list` is not empty */
 	uint8_t flags;
 	int list;   /* stack index: {postponed tables}; strings left out of the
@@ -75,8 +72,7 @@ struct fz_encoder {
 	uint32_t ncells;     /* numbered upvalues */
 	uint32_t nstrings;   /* strings that the receiver numbers */
 	uint32_t stamp;      /* of the cache slots of this message */
-	size_t splices[FZ_ENCODE_SPLICES]; /* offsets in `out` of the strings
-					      that were left out */
+	size_t splices[FZ_ENCODE_SPLICES]; /* their offsets in `out` */
 	const struct fz_refmap
 	    *registered;          /* registered objects, sent by name */
 	struct fz_refmap loaded;  /* loaded modules, sent by name */

@@ -33,8 +33,7 @@ enum {
 	/* Only as an upvalue: a cell that a worker of the pool may have. */
 	FZ_FORMAT_HERE_UPVALUE = 7, /* varint*2 number, version; value */
 	FZ_FORMAT_HERE_KEPT = 8,    /* varint*2 number, version; u8 object */
-	FZ_FORMAT_HERE_CELL =
-	    9, /* as a value: the value of the cell that follows */
+	FZ_FORMAT_HERE_CELL = 9,    /* as a value: that of the cell behind */
 };
 
 enum fz_format_tag {

@@ -17,8 +17,7 @@ enum { GARBAGE_YOUNG = 16 << 10 };
 enum { GARBAGE_DELAY = 1 << 20 };
 
 struct fz_garbage {
-	int aged_kib;     /* KiB of the heap when its objects were made old; 0:
-			     never */
+	int aged_kib;     /* KiB of the heap when it was made old; 0: never */
 	int received;     /* KiB of big messages since the last collection */
 	bool copies;      /* a collection would copy much inherited memory */
 	unsigned ndelays; /* credits of GARBAGE_DELAY to take back */

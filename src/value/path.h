@@ -13,8 +13,7 @@ enum fz_path_kind {
 	FZ_PATH_FIELD,   /* field with the key at stack index `key`: ".name" */
 	FZ_PATH_KEY,     /* a key itself: "<key>" */
 	FZ_PATH_UPVALUE, /* upvalue `name`: "<upvalue x>" */
-	FZ_PATH_PACKED,  /* what __fzpack of class `name` returned: "<packed X>"
-			  */
+	FZ_PATH_PACKED,  /* of __fzpack of class `name`: "<packed X>" */
 };
 
 /* One step of a path, on the C stack of the call that writes its parent. */

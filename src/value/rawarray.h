@@ -30,8 +30,7 @@ _Static_assert(!FZ_RAWARRAY || LUA_VERSION_NUM == 504,
     "only the tables of Lua 5.4 are known");
 
 struct fz_raw_value {
-	unsigned char
-	    value[8]; /* bits of a number, in the machine's byte order */
+	unsigned char value[8]; /* bits in the machine's byte order */
 	unsigned char tag, unused[7];
 };
 

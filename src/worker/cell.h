@@ -58,10 +58,8 @@ struct fz_lineage {
 
 struct fz_cell {
 	struct fz_claim claim;
-	_Atomic uint32_t writing; /* not 0: a reply too big for out[] is written
-				   */
-	_Atomic uint32_t nwhy;  /* bytes of the text in out[] that says why the
-			   worker cannot start; 0: it starts */
+	_Atomic uint32_t writing; /* 1: a reply too big for out[] is written */
+	_Atomic uint32_t nwhy;  /* bytes in out[]: why it cannot start; or 0 */
 	_Atomic uint32_t epoch; /* how often out[] was emptied */
 	_Atomic uint64_t open;  /* fz_cell_open_word() */
 	_Atomic uint64_t seals[2];

@@ -216,8 +216,7 @@ fz_port_item_end(struct fz_port *port, size_t len)
 struct fz_direct {
 	struct fz_cell *cell;
 	uint64_t word; /* the last word of the cell */
-	uint64_t sum;  /* over the bytes that it covers, which are no more now
-			*/
+	uint64_t sum;  /* over the bytes that the word covers */
 	uint32_t seq;  /* of the current item */
 	uint32_t left; /* items that may follow it */
 	bool timed;

@@ -80,8 +80,7 @@ renew(struct fz_port_lease *lease, const struct fz_call *call, uint32_t seq)
 
 	lease->n = lease_size(lease, now_ns);
 	if (seq == call->seq || call->timed)
-		lease->n =
-		    1; /* the first of its frame, or each has a timeout */
+		lease->n = 1; /* the first of its frame, or timed */
 	if (lease->n > left)
 		lease->n = left;
 	lease->since_ns = now_ns;

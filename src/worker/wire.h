@@ -60,8 +60,7 @@ enum fz_wire_type {
 /* Flags of a frame. */
 enum {
 	FZ_WIRE_TIMED = 1, /* of a job: note when it starts */
-	FZ_WIRE_GROWS =
-	    2 /* of ITEMS and STORED: a copy of an unfinished frame */
+	FZ_WIRE_GROWS = 2  /* of ITEMS, STORED: an unfinished frame */
 };
 
 /* The form of the items of a batch, and the results that are wanted. */

@@ -35,9 +35,8 @@ struct fz_worker;
 
 /* Why a job has no result. */
 struct fz_failure {
-	struct fz_err err; /* kind, and a text unless `value` is set */
-	struct fz_blob
-	    *value; /* the error that was raised, encoded; NULL: none */
+	struct fz_err err;     /* kind, and a text unless `value` is set */
+	struct fz_blob *value; /* the error, encoded; NULL: none */
 	pid_t pid;
 	int signal;   /* 0: none */
 	int exitcode; /* -1: none */
@@ -120,8 +119,7 @@ struct fz_worker_opts {
 	void *main_ctx;
 	const struct fz_link_ops *link; /* NULL: fz_link_fork */
 	const char *noun;               /* what texts call it, NULL: "worker" */
-	bool replaceable; /* its owner replaces it if it cannot start, so that
-			   * no job fails because of that */
+	bool replaceable; /* if it cannot start, its owner replaces it */
 };
 
 struct fz_worker {
@@ -139,8 +137,7 @@ struct fz_worker {
 	bool dying;      /* killed, not yet reaped */
 	bool recalls;    /* jobs that it has not begun come back at once */
 	bool leaving;    /* dismissed: it ends by itself */
-	bool retiring;   /* it has overwritten shared memory: send it nothing
-			  * more, and dismiss it once it is idle */
+	bool retiring;   /* it damaged shared memory: dismiss it once idle */
 	bool failed_start;       /* died by itself before it started a job */
 	struct fz_err start_err; /* why, as it reported; NONE: unknown */
 	struct fz_death death;   /* how it ended, once it is dead */

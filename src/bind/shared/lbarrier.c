@@ -25,8 +25,7 @@ struct lbarrier {
 };
 
 struct waiting {
-	struct fz_lwait
-	    wait; /* for the opening, then for the other processes */
+	struct fz_lwait wait; /* for the opening, then for the others */
 	struct fz_barrier *barrier;
 	struct fz_membership *own;
 	uint32_t self, index;

@@ -27,8 +27,7 @@ struct fz_lshared {
 	struct fz_pipes pipes;
 	struct fz_spin spin;                /* of all waits */
 	struct fz_lshared_scratch *scratch; /* NULL: not used yet */
-	struct fz_lhandle_stored *storing;  /* the innermost that records; NULL:
-					       none */
+	struct fz_lhandle_stored *storing;  /* innermost recorder; NULL: none */
 	uint64_t latest; /* upper bound of `forks` of all dropped objects */
 	size_t enough;   /* bytes of shared memory after which to collect */
 };
