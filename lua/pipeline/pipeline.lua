@@ -126,8 +126,8 @@ function Pipeline:call(input, options)
   return start(self, "invoke", input, options):wait()
 end
 
--- By default twice as many items are under way as functions can run.
-local function default_inflight(jobs, counts)
+-- At first, without `inflight`, twice as many items are under way as functions can run.
+local function first_limit(jobs, counts)
   local workers = 0
   for _, count in ipairs(counts) do workers = workers + count end
   return math.max(2 * math.min(jobs, workers), 1)
@@ -148,7 +148,8 @@ function Pipeline:stream(first, ...)
   local plan, states = plan_of(self, given), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   local counts = worker_counts(plan, states, math.max(merged.jobs, 1))
-  merged.inflight = merged.inflight or default_inflight(merged.jobs, counts)
+  merged.fixed = merged.inflight ~= nil or merged.jobs == 0
+  merged.limit = merged.inflight or first_limit(merged.jobs, counts)
   self._workers:share(merged.jobs)
   local entries = acquire_workers(self, plan, states, counts)
   return Stream.new(self, plan, entries, from, given, merged)

@@ -1,51 +1,73 @@
 --- stream.lua - many items through one chain or dag, whose functions work on different items at the
 --- same time.
 --
--- The engine has a run for each item. This module reads the source, and returns the results. A
--- ready result is returned before the source is read again. At most `inflight` items have been read
--- and not yet returned.
+-- The engine has a run for each item (core.stream). This module keeps the values that pass through
+-- the chain, and names errors.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
+local Window = require "fzlua.window"
 local callback = require "fzlua.callback"
-local source = require "fzlua.source"
 local stage_lines = require "fzlua.stage_lines"
-local wait = require "fzlua.wait"
 
----@class fzlua.Stream
-local Stream = {}
-Stream.__index = Stream
-Stream.__name = "fzlua.Stream"
-Stream.__fzpack = false -- cannot be sent
+---@class fzlua.Stream: fzlua.Window
+local Stream = Window.class "fzlua.Stream"
 
--- A source whose call takes more seconds than SLOW is slow: its items are sent, and results are
--- polled, before the next call. The poll takes this part of the time of the call. Items of other
--- sources wait for HOLD seconds at most.
-local SLOW <const>, POLL_SHARE <const>, HOLD <const> = 50e-6, 1 / 16, 1e-3
+-- Passes the events of a stream to a progress function.
+local Events = {}
+Events.__index = Events
 
--- The values of an iterator with a state are the inputs of the chain in the order in which its
--- functions read them; a single value is an item like any other.
-local function unpack_item(self, values)
-  if values.n == 1 then return values[1] end
-  local item = {}
-  for i, need in ipairs(self._plan.needs) do item[need.name] = values[i] end
-  return item
+local ENDS = { done = true, failed = true }
+
+-- An item that was not started has one event, without a node.
+function Events:_report(kind, id, pid, seconds, place)
+  local node = self._plan.nodes[id]
+  if ENDS[kind] then
+    local left = node and (self._left[place] or #self._plan.nodes) - 1 or 0
+    self._left[place] = left > 0 and left or nil
+    if left == 0 then self._done = self._done + 1 end
+  end
+  self._f(self._done, self._total or self._runs:nread(), {
+    kind = kind, stage = node and node.stage, output = node and node.outputs[1], index = place,
+    pid = node and pid, seconds = node and seconds,
+  })
 end
 
--- Keep the values of an item that pass through the chain.
-local function keep_passing(self, place, item)
-  local plan, values = self._plan, nil
-  if type(item) ~= "table" then item = { [plan.needs[1].name] = item } end
-  for name, value in pairs(item) do
-    if plan:passes_on(name) then
-      values = values or {}
-      values[name] = value
-    end
+---Pass on all events. The function may close the stream.
+function Events:report_all()
+  while not self.closed do
+    local kind, id, pid, seconds, place = self._runs:event()
+    if not kind then return end
+    self:_report(kind, id, pid, seconds, place)
   end
-  self._passing[place] = values
-  self._passed = self._passed or values ~= nil
+end
+
+function Events.new(runs, plan, f, total)
+  f = callback.progress(f)
+  if not f then return nil end
+  return setmetatable({
+    _runs = runs, _plan = plan, _f = f, _total = total, _done = 0, closed = false,
+    _left = {}, -- functions by place
+  }, Events)
+end
+
+-- Retry the failed nodes for which the option retry_if says so. It may close the stream.
+function Stream:decide_retries()
+  while not self._closed do
+    local id, place, e = self._items:undecided()
+    if not id then return end
+    Plan.name_error(e, self._plan.nodes[id]).index = place
+    local again = callback.retry_if(self._plan:retry_if(id, self._given, self._merged), e)
+    if not self._closed then self._items:decide(place, id, again) end
+  end
+end
+
+---Wait in the engine if no Lua code is needed meanwhile; called by wait.lua.
+---@return boolean whether it was possible
+function Stream:wait_alone()
+  return not (self._events or self._shown or self._asks) and self._items:wait()
 end
 
 -- The error of an item that was not started: input number `need` is missing, or cannot be sent.
@@ -72,194 +94,75 @@ local function input_error(self, need, e)
   return e
 end
 
--- The item was not started.
-local function refuse(self, place, need, e)
-  if Error.is(e, "interrupted") then error(e, 0) end
-  self._errors[place] = input_error(self, need, e)
-  self._done = self._done + 1
-  if self._progress then
-    self._progress(self._done, self._total or self._count, { kind = "failed", index = place })
-  end
-end
-
--- Read the source while the window has room and no result is ready.
-local function fill(self)
-  local runs, limit, now, following = self._runs, self._inflight, core.now, self._next
-  if self._count - self._returned > limit - limit // 4 and limit >= 64 then return end
-  local add, before = runs.add, now()
-  local polled = before
-  while not self._ended and self._count - self._returned < limit do
-    local item = following()
-    if self._closed then return end -- by the source itself
-    local kind = type(item)
-    if kind == "table" then
-      if item == source.NOTHING then item = nil
-      elseif self._packed then item = unpack_item(self, item) end
-    elseif item == nil then
-      self._ended = true
-      return
-    end
-    local place, need, e = add(runs, item)
-    self._count = place
-    if need then
-      refuse(self, place, need, e)
-    elseif kind == "table" and self._tables_pass or self._others_pass then
-      keep_passing(self, place, item)
-    end
-    local after = now()
-    if need or after - before > SLOW or after - polled > HOLD then
-      wait.until_done(self, (after - before) * POLL_SHARE)
-      if self._closed or runs:ready() or runs:stopped() then return end
-      after = now()
-      polled = after
-    end
-    before = after
-  end
-end
-
-local ENDS = { done = true, failed = true }
-
-local function report(self, kind, id, pid, seconds, place)
-  local node = self._plan.nodes[id]
-  if ENDS[kind] then
-    local left = (self._left[place] or #self._plan.nodes) - 1
-    self._left[place] = left > 0 and left or nil
-    if left == 0 then self._done = self._done + 1 end
-  end
-  self._progress(self._done, self._total or self._count, {
-    kind = kind, stage = node.stage, output = node.outputs[1], index = place, pid = pid,
-    seconds = seconds,
-  })
-end
-
--- Pass all events to the progress function, which may close the stream.
-local function report_all(self)
-  while not self._closed do
-    local kind, id, pid, seconds, place = self._runs:event()
-    if not kind then return end
-    report(self, kind, id, pid, seconds, place)
-  end
-end
-
--- Retry the failed nodes for which the option retry_if says so. It may close the stream.
-local function decide_retries(self)
-  while not self._closed do
-    local id, place, e = self._runs:undecided()
-    if not id then return end
-    Plan.name_error(e, self._plan.nodes[id]).index = place
-    local again = callback.retry_if(self._plan:retry_if(id, self._given, self._merged), e)
-    if not self._closed then self._runs:decide(place, id, again) end
-  end
-end
-
-local function call_back(self)
-  if self._asks then decide_retries(self) end
-  if self._progress then report_all(self) end
-end
-
----Handle events, and failures that may be retried; called by wait.lua.
-function Stream:pump()
-  if not (self._progress or self._asks) or self._pumping or self._closed then return end
-  self._pumping = true
-  local ok, e = pcall(call_back, self)
-  self._pumping = nil
-  if not ok then error(e, 0) end
-end
-
----Whether a result is ready, or none will come; called by wait.lua.
-function Stream:done()
-  return self._closed or self._count == self._returned or self._runs:ready()
-end
-
----Wait in the engine if no Lua code is needed meanwhile; called by wait.lua.
----@return boolean whether it was possible
-function Stream:wait_alone()
-  return not (self._progress or self._shown or self._asks) and self._runs:wait()
-end
-
--- No result will come: end, or raise why the chain was closed.
-local function finish(self)
-  local cut = self._cut
-  self._cut = nil
-  if self._shown and not (cut or self._closed) then self._shown:finish "done" end
-  self:close()
-  if cut then error(cut, 0) end
-  return nil
-end
-
--- The error of item `place`, with the names of its stage and output.
-local function error_of(self, place, e, node, name)
-  local earlier = self._errors[place]
-  if earlier then
-    self._errors[place], e = nil, earlier
+function Stream:name_error(place, e, node, name)
+  self._passing[place] = nil
+  if node and node < 0 then
+    e, node = input_error(self, -1 - node, e), nil
   elseif not Error.is(e) then
     e = Error.new { kind = "memory", message = tostring(e) }
   end
   -- Ctrl-C in a function that ran in this process is not a failure of the function.
-  if Error.is(e.cause, "interrupted") then return e.cause end
+  if Error.is(e.cause, "interrupted") then return e.cause, true end
   if node and node > 0 then Plan.name_error(e, self._plan.nodes[node], name) end
   if node ~= 0 then e.index = place end
-  return e
+  return e, node == 0 or Error.is(e, "interrupted")
 end
 
--- Return the result of an item; `e` and what follows are those of its error.
-local function return_result(self, place, out, e, node, name)
-  if not place then return finish(self) end
-  self._returned = self._returned + 1
-  local passed = self._passing[place]
+function Stream:complete(place, out)
+  for key, value in pairs(self._passing[place] or {}) do out[key] = value end
   self._passing[place] = nil
-  if not out then
-    e = error_of(self, place, e, node, name)
-    if self._on_error ~= "continue" or node == 0 or Error.is(e, "interrupted") then
-      self:close()
-      error(e, 0)
-    end
-    return place, nil, e
-  end
-  for key, value in pairs(passed or {}) do out[key] = value end
-  return place, out
+  return out
 end
 
--- No result is ready: read the source, and wait for one.
-local function step(self)
-  if not self._closed then
-    self:pump()
-    if not self._runs:stopped() then fill(self) end
-    if not self:done() then wait.until_done(self) end
-  end
-  if self._closed then return finish(self) end
-  return return_result(self, self._runs:take())
-end
-
-local function release(entries)
-  for _, entry in ipairs(entries) do StagePools.release(entry) end
-end
-
--- End what runs.
-local function stop(self)
-  if self._closed then return end
-  self._closed = true
-  if self._shown then self._shown:finish() end
-  self._runs:close()
-  release(self._entries)
+function Stream:release()
+  for _, entry in ipairs(self._entries) do StagePools.release(entry) end
   self._owner._streams[self] = nil
 end
-
----End what runs, and close the source.
-function Stream:close()
-  if self._closed then return end
-  local _ <close> = self._closing -- the iterator's closing value
-  stop(self)
-end
-
-Stream.__close = Stream.close
-Stream.__gc = stop
 
 ---The chain is closed: the loop raises an error.
 function Stream:cancel()
   if self._closed then return end
   self._cut = Error.new { kind = "cancelled", message = "the chain was closed" }
   self:close()
+end
+
+-- The source, whose items are lists of values: these are the inputs of the chain in the order in
+-- which its functions read them. A single value is an item like any other.
+local function unpacking(plan, following)
+  return function()
+    local values = following()
+    if not values then return nil end
+    if values.n == 1 then return values[1] end
+    local item = {}
+    for i, need in ipairs(plan.needs) do item[need.name] = values[i] end
+    return item
+  end
+end
+
+-- The source, whose items are noted if they have values that pass through the chain.
+local function noting(self, plan, following)
+  local items, passing = self._items, self._passing
+  local only = #plan.needs == 1 and plan:passes_on(plan.needs[1].name) and plan.needs[1].name
+  return function()
+    local item = following()
+    if type(item) == "table" then
+      local values
+      for name, value in pairs(item) do
+        if plan:passes_on(name) then
+          values = values or {}
+          values[name] = value
+        end
+      end
+      if values then
+        items:step_always()
+        passing[items:nread() + 1] = values
+      end
+    elseif only and item ~= nil then
+      items:step_always()
+      passing[items:nread() + 1] = { [only] = item }
+    end
+    return item
+  end
 end
 
 local function make_runs(plan, entries, given, merged)
@@ -277,40 +180,25 @@ end
 ---@param entries table[] of StagePools, one for each of the plan's pools; released at the end
 ---@param from fzlua.Source
 ---@param given table the stream's own options
----@param merged table the options of the whole stream, with inflight
+---@param merged table the options of the whole stream, and limit and fixed of the window
 ---@return function, nil, nil, fzlua.Stream as a for loop takes them
 function Stream.new(owner, plan, entries, from, given, merged)
   local ok, runs = pcall(make_runs, plan, entries, given, merged)
   if not ok then
-    release(entries)
+    for _, entry in ipairs(entries) do StagePools.release(entry) end
     error(runs, 0)
   end
-  local self = setmetatable({
-    _owner = owner, _plan = plan, _entries = entries, _runs = runs, _next = from.next,
-    _packed = from.packed, _closing = from.closing, _total = from.n,
-    _given = given, _merged = merged, _asks = plan.asks or merged.retry_if ~= nil,
-    _inflight = merged.inflight, _on_error = merged.on_error, _tables_pass = plan.passes,
-    _others_pass = #plan.needs == 1 and plan:passes_on(plan.needs[1].name),
-    _progress = callback.progress(merged.progress),
+  local self = {
+    _owner = owner, _plan = plan, _entries = entries, _items = runs, _work = runs,
+    _events = Events.new(runs, plan, merged.progress, from.n),
     _shown = stage_lines.start(owner, plan, runs, merged, from),
-    _errors = {}, _passing = {}, _left = {}, -- by place
-    _count = 0, _returned = 0, _done = 0,
-    _ended = false, _closed = false,
-    _passed = false, -- some items have had values that pass through
-    _cut = nil, -- error to raise because the chain was closed
-  }, Stream)
+    _given = given, _merged = merged, _asks = plan.asks or merged.retry_if ~= nil,
+    _passing = {}, -- by place
+  }
+  if from.packed then from.next = unpacking(plan, from.next) end
+  if plan.passes then from.next = noting(self, plan, from.next) end
   owner._streams[self] = true
-  local take = runs.take
-  return function()
-    if self._shown then require "fzlua.progress".poll() end
-    local place, out, e, node, name = take(runs)
-    if out and not self._passed then -- a short form of return_result()
-      self._returned = self._returned + 1
-      return place, out
-    end
-    if place then return return_result(self, place, out, e, node, name) end
-    return step(self)
-  end, nil, nil, self
+  return Window.open(self, Stream, from, merged)
 end
 
 return Stream

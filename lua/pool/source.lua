@@ -2,6 +2,7 @@
 
 local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
+local core = require "fzlua.core"
 
 ---@class fzlua.Source
 ---@field next fun(): any the next item; nil at the end; NOTHING for a nil element of a list
@@ -10,7 +11,7 @@ local check = require "fzlua.check"
 ---@field closing any closing value of the iterator
 local source = {}
 
-local NOTHING <const> = {}
+local NOTHING <const> = core.nil_item
 source.NOTHING = NOTHING
 
 local function of_list(list)

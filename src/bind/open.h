@@ -19,7 +19,8 @@ int fz_lcall_open(lua_State *L);    /* single calls of a pool */
 int fz_lprocess_open(lua_State *L); /* functions in their own processes */
 int fz_lprogram_open(lua_State *L); /* external programs */
 int fz_lrun_open(lua_State *L);     /* runs of graphs */
-int fz_lwindow_open(lua_State *L);  /* items of an imap */
+int fz_lwindow_open(lua_State *L);  /* items between a source and a loop */
+int fz_limap_open(lua_State *L);    /* items of an imap */
 int fz_lstream_open(lua_State *L);  /* many runs of one graph */
 
 /* bind/shared/ */

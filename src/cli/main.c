@@ -145,13 +145,8 @@ report(lua_State *L)
 {
 	int status = EXIT_FAILURE;
 
-	if (fz_lerror_is(L, -1)) {
-		lua_getfield(L, -1, "kind");
-		if (lua_type(L, -1) == LUA_TSTRING &&
-		    strcmp(lua_tostring(L, -1), "interrupted") == 0)
-			status = STATUS_INTERRUPTED;
-		lua_pop(L, 1);
-	}
+	if (fz_lerror_has_kind(L, -1, FZ_ERR_INTERRUPTED))
+		status = STATUS_INTERRUPTED;
 	fprintf(stderr, "fzlua: %s\n", fz_lerror_text(L, -1));
 	return status;
 }

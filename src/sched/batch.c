@@ -56,12 +56,6 @@ fz_batch_grow(struct fz_batch *b, uint64_t n, struct fz_err *err)
 	return 0;
 }
 
-int64_t
-fz_batch_mean_ns(const struct fz_batch *b)
-{
-	return b->mean_ns;
-}
-
 void
 fz_batch_end(struct fz_batch *b)
 {

@@ -104,12 +104,6 @@ int fz_batch_skip(struct fz_batch *batch, struct fz_err *err);
 /* Add `n` items, which opts.encode gets later. 0, or -1 and `err`. */
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 
-/*
- * Nanoseconds that recent items took, the way to the worker included; 0: not
- * known yet.
- */
-int64_t fz_batch_mean_ns(const struct fz_batch *batch);
-
 /* No more items are added. */
 void fz_batch_end(struct fz_batch *batch);
 

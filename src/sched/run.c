@@ -70,10 +70,8 @@ fz_run_clear(struct fz_run *run)
 {
 	const struct fz_flow *flow = run->flow;
 
-	for (uint32_t v = 0; v < flow->nvalues; v++) {
-		fz_blob_unref(run->values[v]);
-		run->values[v] = NULL;
-	}
+	for (uint32_t v = 0; v < flow->nvalues; v++)
+		fz_run_set(run, v, NULL);
 	for (struct fz_step *step = run->failed; step != NULL;
 	     step = step->next_failed) {
 		if (step->failure == &flow->lost)
@@ -189,7 +187,13 @@ fz_run_limits_of(const struct fz_run *run, uint32_t node)
 void
 fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob)
 {
-	fz_blob_unref(run->values[value]);
+	struct fz_blob *old = run->values[value];
+
+	if (old != NULL)
+		run->flow->nbytes -= old->len;
+	if (blob != NULL)
+		run->flow->nbytes += blob->len;
+	fz_blob_unref(old);
 	run->values[value] = blob;
 }
 

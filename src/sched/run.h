@@ -50,7 +50,10 @@ int fz_run_limit(struct fz_run *run, uint32_t node,
 const struct fz_limits *fz_run_limits_of(
     const struct fz_run *run, uint32_t node);
 
-/* Before the start: a value from outside; takes the reference. */
+/*
+ * Set a value, those from outside before the start; takes the reference. NULL:
+ * drop it.
+ */
 void fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob);
 
 /* Before the start: the value is wanted afterwards. */

@@ -62,6 +62,7 @@ struct fz_flow {
 	struct fz_run_opts opts;
 	struct fz_limits *limits; /* of each node, NULL: all as in opts */
 	uint32_t nnodes, nvalues;
+	size_t nbytes;             /* of the values of all runs */
 	uint32_t *uses;            /* of each value: its users, and keeps */
 	struct fz_run_lane *lanes; /* of each pool */
 	struct fz_list runs; /* that were begun and not removed, in order */

@@ -51,10 +51,8 @@ fz_step_record(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 static void
 drop_use(struct fz_run *run, uint32_t value)
 {
-	if (--run->uses[value] != 0)
-		return;
-	fz_blob_unref(run->values[value]);
-	run->values[value] = NULL;
+	if (--run->uses[value] == 0)
+		fz_run_set(run, value, NULL);
 }
 
 /* The step has ended: it needs its inputs no more. */
@@ -116,7 +114,7 @@ value_made(struct fz_run *run, uint32_t value, struct fz_blob *blob)
 	    fz_graph_users(run->flow->opts.graph, value, &n);
 
 	if (run->uses[value] != 0)
-		run->values[value] = blob;
+		fz_run_set(run, value, blob);
 	else
 		fz_blob_unref(blob);
 	for (uint32_t i = 0; i < n; i++)

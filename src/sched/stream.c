@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "sched/graph.h"
+#include "sched/job_event.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
 #include "worker/engine.h"
@@ -191,16 +192,38 @@ fz_stream_start(struct fz_run *run)
 }
 
 void
-fz_stream_skip(struct fz_run *run)
+fz_stream_skip(struct fz_run *run, uint32_t why)
 {
+	struct fz_job_event event = { .kind = FZ_JOB_EVENT_FAILED,
+		.item = run->item,
+		.first = FZ_GRAPH_NONE,
+		.n = 1 };
+
 	run->skipped = true;
+	run->because = why;
+	if (run->flow->events.change != NULL)
+		fz_job_event_record(&run->flow->events, &event);
 	fz_run_end(run);
 }
 
 bool
-fz_stream_was_skipped(const struct fz_run *run)
+fz_stream_was_skipped(const struct fz_run *run, uint32_t *why)
 {
-	return run->skipped || (run->stopping && fz_run_stopper(run) == NULL);
+	*why = run->because;
+	return run->skipped ||
+	       (run->stopping && fz_run_stopper(run) == NULL);
+}
+
+size_t
+fz_stream_nbytes(const struct fz_stream *stream)
+{
+	return stream->flow.nbytes;
+}
+
+uint64_t
+fz_stream_id(const struct fz_stream *stream)
+{
+	return stream->flow.change.id;
 }
 
 bool

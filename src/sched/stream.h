@@ -15,6 +15,7 @@
 #define FZ_STREAM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -56,14 +57,23 @@ void fz_stream_keep(struct fz_stream *stream, uint32_t value);
 struct fz_run *fz_stream_add(struct fz_stream *stream, struct fz_err *err);
 void fz_stream_start(struct fz_run *run);
 
-/* The item is done, without any values. */
-void fz_stream_skip(struct fz_run *run);
+/*
+ * The item is done, without any values. `why` is kept for the caller. The event
+ * has no node: FZ_GRAPH_NONE.
+ */
+void fz_stream_skip(struct fz_run *run, uint32_t why);
 
 /*
  * Whether an item has neither values nor a failure: it was skipped, or stopped
- * after the failure of another one.
+ * after the failure of another one. `*why` is that of the skip.
  */
-bool fz_stream_was_skipped(const struct fz_run *run);
+bool fz_stream_was_skipped(const struct fz_run *run, uint32_t *why);
+
+/* Bytes of the values of all items. */
+size_t fz_stream_nbytes(const struct fz_stream *stream);
+
+/* The id of its changes (worker/change.h). */
+uint64_t fz_stream_id(const struct fz_stream *stream);
 
 /* Whether an item was started and is not done. */
 bool fz_stream_is_busy(const struct fz_stream *stream);

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include <string.h>
+
 #include <lauxlib.h>
 
 /* Without this, an fz.Error would print as "table: 0x...". */
@@ -109,6 +111,20 @@ fz_lerror_name_value(lua_State *L, const char *prefix)
 		lua_setfield(L, -3, "message");
 	}
 	lua_pop(L, 1);
+}
+
+bool
+fz_lerror_has_kind(lua_State *L, int idx, enum fz_err_kind kind)
+{
+	bool same;
+
+	if (!fz_lerror_is(L, idx))
+		return false;
+	lua_getfield(L, idx, "kind");
+	same = lua_type(L, -1) == LUA_TSTRING &&
+	       strcmp(lua_tostring(L, -1), fz_err_kind_name(kind)) == 0;
+	lua_pop(L, 1);
+	return same;
 }
 
 /* (value) -> text */

@@ -137,19 +137,44 @@ tests["the window: no more than inflight items are read and not returned"] = fun
   end
 end
 
-tests["without inflight the window is twice the workers"] = function()
+-- The most items of `n` that a stream without `inflight` has read and not returned.
+local function most_read(chain, n, jobs)
+  local source, read = counter(n)
+  local returned, most = 0, 0
+  for i in chain:stream(source, { jobs = jobs }) do
+    most = math.max(most, read() - returned)
+    returned = i
+  end
+  return most
+end
+
+tests["without inflight the window is at first twice the workers"] = function()
   for _, case in ipairs { { 0, nil, 1 }, { 1, nil, 2 }, { 3, nil, 6 }, { 8, 2, 4 } } do
     local jobs, workers, expected = table.unpack(case, 1, 3)
-    local chain <close> = one_stage(function(x) return x end, { workers = workers })
-    local source, read = counter()
-    local returned, most = 0, 0
-    for i in chain:stream(source, { jobs = jobs }) do
-      most = math.max(most, read() - returned)
-      returned = i
-      if i == 50 then break end
-    end
-    t.equal(most, expected)
+    local chain <close> = one_stage(function(x)
+      os.execute "sleep 0.01"
+      return x
+    end, { workers = workers })
+    t.equal(most_read(chain, 20, jobs), expected)
   end
+end
+
+tests["without inflight the window grows while items are quick, to 1,024 at most"] = function()
+  local chain <close> = one_stage(function(x) return x end)
+  local most = most_read(chain, 10000, 2)
+  assert(most > 4 and most <= 1024, most)
+  local long <close> = one_stage(function(s) return s end)
+  local n, text = 0, ("x"):rep(1 << 20)
+  local function source()
+    n = n + 1
+    return n <= 60 and text or nil
+  end
+  local returned = 0
+  for i in long:stream(source) do
+    assert(n - returned <= 10, ("%d MiB are read ahead"):format(n - returned))
+    returned = i
+  end
+  t.equal(returned, 60)
 end
 
 tests["a ready result is returned before the source is read again"] = function()

@@ -38,6 +38,7 @@ struct flow {
 	uint64_t numbers[ITEMS_MAX]; /* of each place from 1: the result */
 	enum fz_err_kind kinds[ITEMS_MAX]; /* of each place: of its failure */
 	uint32_t ntaken;
+	uint32_t why; /* the last item was skipped */
 };
 
 /* A chain of nodes with these functions, in the two pools in turn. */
@@ -92,7 +93,7 @@ static void
 flow_take(struct flow *f)
 {
 	struct fz_run *run;
-	uint32_t node;
+	uint32_t node, why;
 
 	while ((run = fz_stream_take(f->stream)) != NULL) {
 		uint64_t place = fz_stream_place(run);
@@ -101,7 +102,9 @@ flow_take(struct flow *f)
 		f->places[f->ntaken++] = place;
 		if (failure != NULL)
 			f->kinds[place] = failure->err.kind;
-		else if (!fz_stream_was_skipped(run))
+		else if (fz_stream_was_skipped(run, &why))
+			f->why = why;
+		else
 			f->numbers[place] =
 			    number_of_blob(f->p.w, fz_run_value(run, f->last));
 		fz_stream_release(run);
@@ -232,12 +235,13 @@ test_stream_a_skipped_item_has_its_turn(void **state)
 	f.p.opts.policy = FZ_POLICY_CONTINUE;
 	flow_open(&f, false);
 	flow_add(&f, 5);
-	fz_stream_skip(fz_stream_add(f.stream, NULL));
+	fz_stream_skip(fz_stream_add(f.stream, NULL), 7);
 	flow_add(&f, 7);
 	assert_true(flow_takes(&f, 3));
 	for (uint32_t i = 1; i <= 3; i++)
 		assert_int_equal(f.places[i - 1], i);
 	assert_int_equal(f.numbers[1] + f.numbers[2] + f.numbers[3], 12);
+	assert_int_equal(f.why, 7);
 	flow_fini(&f);
 }
 

@@ -28,45 +28,6 @@ check_batch(lua_State *L)
 	return lb;
 }
 
-/* batch:add(item) -> bytes: encode an item of a growing batch and add it */
-static int
-batch_add(lua_State *L)
-{
-	struct fz_lbatch *lb = check_batch(L);
-
-	fz_lloop_check_free(L);
-	lua_settop(L, 2);
-	if (fz_lbatch_add(L, lb, 2, 0) != LUA_OK)
-		return lua_error(L);
-	lua_pushinteger(L, (lua_Integer)lb->added);
-	return 1;
-}
-
-/* batch:grow(n): `n` more items are in the list, until they end */
-static int
-batch_grow(lua_State *L)
-{
-	struct fz_lbatch *lb = check_batch(L);
-	struct fz_err err = { 0 };
-	lua_Integer n = luaL_checkinteger(L, 2);
-
-	luaL_argcheck(L, n >= 0 && lb->growing, 2, "the batch does not grow");
-	fz_lloop_check_free(L);
-	if (fz_batch_grow(lb->batch, (uint64_t)n, &err) != 0)
-		return fz_lerror_raise(L, &err);
-	return 0;
-}
-
-/* batch:mean() -> mean seconds of recent items; 0: not known yet */
-static int
-batch_mean(lua_State *L)
-{
-	int64_t ns = fz_batch_mean_ns(check_batch(L)->batch);
-
-	lua_pushnumber(L, (double)ns / (double)FZ_CLOCK_SECOND);
-	return 1;
-}
-
 /* batch:list() -> {}: an empty list with room for all results */
 static int
 batch_list(lua_State *L)
@@ -113,14 +74,6 @@ batch_start(lua_State *L)
 		collect_ahead(L, lb);
 	lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
 	fz_lbatch_start(L, lb, 1, lua_gettop(L));
-	return 0;
-}
-
-/* batch:finish(): no more items */
-static int
-batch_finish(lua_State *L)
-{
-	fz_batch_end(check_batch(L)->batch);
 	return 0;
 }
 
@@ -341,14 +294,10 @@ batch_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-	{ "add", batch_add },
-	{ "grow", batch_grow },
-	{ "mean", batch_mean },
 	{ "list", batch_list },
 	{ "news", batch_has_result },
 	{ "id", batch_id },
 	{ "start", batch_start },
-	{ "finish", batch_finish },
 	{ "take", batch_take },
 	{ "first_error", batch_first_error },
 	{ "result", batch_result },

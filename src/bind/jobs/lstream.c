@@ -11,6 +11,7 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/llocal.h"
+#include "bind/jobs/lwindow.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
@@ -28,15 +29,13 @@
 enum {
 	STREAM_GRAPH = 1,
 	STREAM_POOLS,
-	STREAM_NAMES, /* of the inputs, then of the outputs */
-	STREAM_NUSER = STREAM_NAMES
+	STREAM_NAMES,  /* of the inputs, then of the outputs */
+	STREAM_ERRORS, /* by place: why an input cannot be sent */
+	STREAM_NUSER = STREAM_ERRORS
 };
 
-/* Its address marks our userdata: cheaper than the name of a metatable. */
-static const char lstream_tag;
-
 struct lstream {
-	const char *tag;
+	struct fz_lwindow window;
 	struct fz_stream *stream; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
@@ -47,15 +46,12 @@ struct lstream {
 	uint32_t values[]; /* of the inputs, then of the outputs */
 };
 
+static const struct fz_lwindow_ops stream_ops;
+
 static struct lstream *
 to_lstream(lua_State *L, int idx)
 {
-	struct lstream *ls = lua_touserdata(L, idx);
-
-	if (ls == NULL || lua_rawlen(L, idx) < sizeof(*ls) ||
-	    ls->tag != &lstream_tag)
-		luaL_typeerror(L, idx, STREAM_TYPE);
-	return ls;
+	return (struct lstream *)fz_lwindow_check(L, idx, &stream_ops);
 }
 
 static struct lstream *
@@ -63,7 +59,7 @@ check_stream(lua_State *L)
 {
 	struct lstream *ls = to_lstream(L, 1);
 
-	if (ls->stream == NULL || ls->ll.closing)
+	if (ls->window.closed)
 		fz_lerror_fail(L, FZ_ERR_CLOSED, "the stream is closed");
 	return ls;
 }
@@ -137,8 +133,7 @@ push_stream(lua_State *L, const struct fz_run_opts *opts, size_t nvalues)
 	struct lstream *ls = lua_newuserdatauv(
 	    L, sizeof(*ls) + nvalues * sizeof(ls->values[0]), STREAM_NUSER);
 
-	*ls = (struct lstream){ .tag = &lstream_tag,
-		.engine = opts->engine,
+	*ls = (struct lstream){ .engine = opts->engine,
 		.graph = fz_lgraph_check(L, 1),
 		.limits = opts->limits };
 	ls->ll.next = opts->jobs == 0 ? stream_next : NULL;
@@ -150,12 +145,29 @@ push_stream(lua_State *L, const struct fz_run_opts *opts, size_t nvalues)
 	lua_setiuservalue(L, -2, STREAM_GRAPH);
 	lua_pushvalue(L, 2);
 	lua_setiuservalue(L, -2, STREAM_POOLS);
+	lua_newtable(L);
+	lua_setiuservalue(L, -2, STREAM_ERRORS);
 	return ls;
+}
+
+/* The window of the new stream, with the limit of the options. */
+static void
+init_window(lua_State *L, struct lstream *ls)
+{
+	lua_Integer limit;
+
+	lua_getfield(L, 3, "limit");
+	limit = luaL_checkinteger(L, -1);
+	luaL_argcheck(L, limit > 0, 3, "limit out of range");
+	lua_pop(L, 1);
+	fz_lwindow_init(&ls->window, &stream_ops, (uint64_t)limit,
+	    fz_llimits_flag(L, 3, "fixed"));
 }
 
 /*
  * stream(graph, { pools }, options) -> stream. Options are those of run(), and
- * ordered, inputs and outputs: lists of { name=, value= }.
+ * ordered, limit and fixed of the window, and inputs and outputs: lists of
+ * { name=, value= }.
  */
 static int
 stream_new(lua_State *L)
@@ -171,6 +183,7 @@ stream_new(lua_State *L)
 	lua_getfield(L, 3, "outputs");
 	luaL_checktype(L, 6, LUA_TTABLE);
 	ls = push_stream(L, &opts.run, lua_rawlen(L, 5) + lua_rawlen(L, 6));
+	init_window(L, ls);
 	ls->stream = fz_stream_new(&opts, &err);
 	if (ls->stream == NULL)
 		return fz_lerror_raise(L, &err);
@@ -196,11 +209,27 @@ stream_limits(lua_State *L)
 	return 0;
 }
 
+static bool
+ready(lua_State *L, const struct fz_lwindow *w)
+{
+	(void)L;
+	return fz_stream_has_result(((const struct lstream *)w)->stream);
+}
+
+static bool
+has_room(const struct fz_lwindow *w, size_t bytes)
+{
+	const struct lstream *ls = (const struct lstream *)w;
+
+	return !fz_stream_is_stopped(ls->stream) &&
+	       fz_stream_nbytes(ls->stream) < bytes;
+}
+
 /* An item that is being added. */
 struct adding {
 	struct lstream *ls;
 	struct fz_run *run;
-	uint32_t input; /* the one at hand */
+	uint32_t input; /* the one at hand; UINT32_MAX: the item is no table */
 };
 
 /* Push an input of the item at index 3; the names are at 4. [+1] */
@@ -245,7 +274,9 @@ inputs_body(lua_State *L)
 	return 0;
 }
 
-/* Set the inputs of the item at index 2. Returns a status; an error is on top.
+/*
+ * Set the inputs of the item on top. Returns a status; an error is on top then.
+ * [-1, +0|1, -]
  */
 static int
 set_inputs(lua_State *L, struct adding *a)
@@ -254,60 +285,61 @@ set_inputs(lua_State *L, struct adding *a)
 	int status;
 
 	lua_pushcfunction(L, inputs_body);
+	lua_insert(L, -2);
 	lua_pushvalue(L, 1);
+	lua_insert(L, -2);
 	lua_pushlightuserdata(L, a);
-	lua_pushvalue(L, 2);
+	lua_insert(L, -2);
 	status = lua_pcall(L, 3, 0, 0);
 	fz_lloop_hold(L, outer);
 	return status;
 }
 
-/*
- * stream:add(item) -> place. The item is a table of inputs by name, or the one
- * input. If an input is missing or cannot be encoded, the item fails: -> place,
- * number of the input, nil or the error; 0: it must be a table.
- */
-static int
-stream_add(lua_State *L)
+/* The item fails, because of the error on top, or nil. [-1, +0, m] */
+static void
+refuse(lua_State *L, const struct adding *a)
 {
-	struct lstream *ls = check_stream(L);
+	lua_getiuservalue(L, 1, STREAM_ERRORS);
+	lua_insert(L, -2);
+	lua_rawseti(L, -2, (lua_Integer)fz_stream_place(a->run));
+	lua_pop(L, 1);
+	fz_stream_skip(a->run, a->input);
+}
+
+/* An item is a table of inputs by name, or the one input. */
+static void
+put(lua_State *L, struct fz_lwindow *w)
+{
+	struct lstream *ls = (struct lstream *)w;
 	struct adding a = { ls, NULL, 0 };
 	struct fz_err err = { 0 };
 
-	lua_settop(L, 2);
-	fz_lloop_check_free(L);
 	a.run = fz_stream_add(ls->stream, &err);
 	if (a.run == NULL)
-		return fz_lerror_raise(L, &err);
+		fz_lerror_raise(L, &err);
 	if (set_inputs(L, &a) == LUA_OK) {
 		fz_stream_start(a.run);
-		if (ls->ll.next != NULL &&
-		    !fz_list_is_linked(&ls->ll.local.link))
-			fz_llocal_start(L, &ls->ll, 1, stream_next);
-		lua_pushinteger(L, (lua_Integer)fz_stream_place(a.run));
-		return 1;
+		return;
 	}
-	fz_stream_skip(a.run);
-	lua_pushinteger(L, (lua_Integer)fz_stream_place(a.run));
-	lua_pushinteger(L, (lua_Integer)(uint32_t)(a.input + 1));
-	lua_rotate(L, -3, 2);
-	return 3;
+	if (fz_lerror_has_kind(L, -1, FZ_ERR_INTERRUPTED)) {
+		fz_stream_skip(a.run, a.input);
+		lua_error(L);
+	}
+	refuse(L, &a);
 }
 
-/* stream:ready() -> whether take() has an item */
-static int
-stream_ready(lua_State *L)
+/* The loop sends what was started. */
+static void
+send(lua_State *L, struct fz_lwindow *w)
 {
-	struct lstream *ls = check_stream(L);
+	struct lstream *ls = (struct lstream *)w;
 
-	if (!fz_stream_is_busy(ls->stream))
-		fz_llocal_stop(L, &ls->ll);
-	lua_pushboolean(L, fz_stream_has_result(ls->stream));
-	return 1;
+	if (ls->ll.next != NULL && !fz_list_is_linked(&ls->ll.local.link))
+		fz_llocal_start(L, &ls->ll, 1, stream_next);
 }
 
 static bool
-is_ready(const void *ctx)
+is_over(const void *ctx)
 {
 	const struct lstream *ls = ctx;
 
@@ -315,7 +347,27 @@ is_ready(const void *ctx)
 	       !fz_stream_is_busy(ls->stream);
 }
 
-/* stream:wait() -> boolean: until take() has an item, if that takes no Lua */
+/* stream:done() -> whether no result will come */
+static int
+stream_done(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+
+	if (!fz_stream_is_busy(ls->stream))
+		fz_llocal_stop(L, &ls->ll);
+	lua_pushboolean(L, is_over(ls));
+	return 1;
+}
+
+/* stream:id() -> integer, which core.changed() returns after a change */
+static int
+stream_id(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)fz_stream_id(check_stream(L)->stream));
+	return 1;
+}
+
+/* stream:wait() -> boolean: until a result is ready, if that takes no Lua */
 static int
 stream_wait(lua_State *L)
 {
@@ -323,7 +375,7 @@ stream_wait(lua_State *L)
 	bool can = ls->ll.next == NULL;
 
 	if (can)
-		fz_lloop_wait(L, is_ready, ls);
+		fz_lloop_wait(L, is_over, ls);
 	lua_pushboolean(L, can);
 	return 1;
 }
@@ -409,23 +461,34 @@ push_failure(lua_State *L, struct taking *t)
 	return 3;
 }
 
+/* Push nil, why the item was not started, and -1 - number of the input. */
+static int
+push_refusal(lua_State *L, lua_Integer place, uint32_t input)
+{
+	lua_pushnil(L);
+	lua_getiuservalue(L, 1, STREAM_ERRORS);
+	lua_rawgeti(L, -1, place);
+	lua_pushnil(L);
+	lua_rawseti(L, -3, place);
+	lua_remove(L, -2);
+	lua_pushinteger(L, -1 - (lua_Integer)(uint32_t)(input + 1));
+	return 3;
+}
+
 /*
- * stream:take() -> nothing | place, outputs | place, nil, error, node [, name]:
- * the next item that is done. Node 0: the stream failed as a whole. `name` is
- * that of an output that cannot be read. An item that add() failed: place. Of
- * a closed stream nothing.
+ * place, outputs | place, nil, error, node [, name]: the next item that is
+ * done. Node 0: the stream failed as a whole. `name` is that of an output that
+ * cannot be read. Node -1 - n: input number n is missing (the error is nil) or
+ * cannot be sent; n = 0: the item must be a table.
  */
 static int
-stream_take(lua_State *L)
+take(lua_State *L, struct fz_lwindow *w)
 {
-	struct lstream *ls = to_lstream(L, 1);
+	struct lstream *ls = (struct lstream *)w;
 	struct taking t = { .ls = ls };
-	uint32_t node;
+	uint32_t node, input;
 	int n;
 
-	if (ls->stream == NULL || ls->ll.closing)
-		return 0;
-	lua_settop(L, 1);
 	t.run = fz_stream_take(ls->stream);
 	if (t.run == NULL)
 		return 0;
@@ -433,21 +496,13 @@ stream_take(lua_State *L)
 	lua_pushinteger(L, (lua_Integer)fz_stream_place(t.run));
 	if (fz_run_failure(t.run, &node) != NULL)
 		n = push_failure(L, &t);
-	else if (fz_stream_was_skipped(t.run))
-		n = 0;
+	else if (fz_stream_was_skipped(t.run, &input))
+		n = push_refusal(L, lua_tointeger(L, -1), input);
 	else
 		n = push_outputs(L, &t);
 	fz_stream_release(t.run);
 	leave(L, ls);
 	return n + 1;
-}
-
-/* stream:stopped() -> whether an item has failed that ends the stream */
-static int
-stream_stopped(lua_State *L)
-{
-	lua_pushboolean(L, fz_stream_is_stopped(check_stream(L)->stream));
-	return 1;
 }
 
 /*
@@ -517,6 +572,7 @@ stream_close(lua_State *L)
 {
 	struct lstream *ls = to_lstream(L, 1);
 
+	ls->window.ended = ls->window.closed = true;
 	fz_llocal_stop(L, &ls->ll);
 	fz_buf_fini(&ls->buf.buf);
 	if (ls->ll.calls != 0) {
@@ -540,13 +596,14 @@ stream_tostring(lua_State *L)
 	return 1;
 }
 
+static const struct fz_lwindow_ops stream_ops = { ready, has_room, put, send,
+	take };
+
 static const luaL_Reg methods[] = {
 	{ "limits", stream_limits },
-	{ "add", stream_add },
-	{ "ready", stream_ready },
+	{ "done", stream_done },
+	{ "id", stream_id },
 	{ "wait", stream_wait },
-	{ "take", stream_take },
-	{ "stopped", stream_stopped },
 	{ "undecided", stream_undecided },
 	{ "decide", stream_decide },
 	{ "event", stream_event },
@@ -567,7 +624,9 @@ fz_lstream_open(lua_State *L)
 {
 	if (luaL_newmetatable(L, STREAM_TYPE)) {
 		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
+		lua_newtable(L);
+		luaL_setfuncs(L, fz_lwindow_methods, 0);
+		luaL_setfuncs(L, methods, 0);
 		lua_setfield(L, -2, "__index");
 	}
 	lua_pop(L, 1);

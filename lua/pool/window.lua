@@ -1,0 +1,153 @@
+--- window.lua - the loop over the results of a source's items: the base of Imap and Stream.
+--
+-- core.imap and core.stream hold the items; their common part (bind/jobs/lwindow) reads the source
+-- and returns the results that are ready, without entering Lua. This module decides when the source
+-- is read, and waits. A ready result is returned before the source is read again.
+--
+-- A subclass has name_error(number, e, ...) -> error, raised: the error to return, or to raise even
+-- if the loop goes on after errors; and may have gather(), release(), whole() and complete(), and
+-- decide_retries() if _asks is set.
+
+local wait = require "fzlua.wait"
+
+---@class fzlua.Window
+---@field _items userdata of core.imap or core.stream
+---@field _work userdata the batch or the stream, with id(), done() and close()
+---@field _next function the source
+---@field _closing any the source's closing value
+---@field _on_error string
+---@field _events table|nil with report_all() and closed
+---@field _asks any whether the option retry_if decides about failures
+---@field _shown fzlua.ProgressGroup|nil
+---@field _cut fzlua.Error|nil error to raise because the work was ended
+---@field _closed boolean
+local Window = {}
+
+-- After a call of a slow source, results are polled for this part of the call's time.
+local POLL_SHARE <const> = 1 / 16
+
+-- Read the source while there is room and no result is ready.
+local function fill(self)
+  repeat
+    local seconds = self._items:read(self._next)
+    if seconds then wait.until_done(self, seconds * POLL_SHARE) end
+  until not seconds or self._closed
+end
+
+-- Decide about failed items, and pass on the events of all items that have changed.
+local function call_back(self)
+  self._pumping = true
+  local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
+  if self._asks then self:decide_retries() end
+  if self._events then self._events:report_all() end
+end
+
+---Handle results that have arrived; called by wait.lua.
+function Window:pump()
+  if self._closed or self._pumping then return end
+  if self._events or self._asks then call_back(self) end
+  if not self._closed then self:gather() end
+end
+
+---@return integer id of what changes before a result is ready; for wait.lua
+function Window:id()
+  return self._work:id()
+end
+
+---Whether a result is ready, or none will come; called by wait.lua.
+function Window:done()
+  return self._closed or self._items:ready() or not self._pumping and self._work:done()
+end
+
+-- No result will come: end, or raise why.
+local function finish(self)
+  local e = not self._closed and self:whole() or self._cut
+  self._cut = nil
+  if self._shown and not e and not self._closed then self._shown:finish "done" end
+  self:close()
+  if e then error(e, 0) end
+end
+
+local function return_error(self, number, e, ...)
+  local named, raised = self:name_error(number, e, ...)
+  if raised or self._on_error ~= "continue" then
+    self:close()
+    error(named, 0)
+  end
+  return number, nil, named
+end
+
+local function return_result(self, number, value, ...)
+  if select("#", ...) > 0 then return return_error(self, number, ...) end
+  return number, self:complete(number, value)
+end
+
+-- Return the result that the iterator has taken, which is an error, or the next one.
+local function step(self, ...)
+  local items = self._items
+  if ... then return return_result(self, ...) end
+  if self._shown then require "fzlua.progress".poll() end
+  if not self._closed and not items:ready() then
+    self:pump()
+    if not self._closed and not items:ready() then
+      fill(self)
+      wait.until_done(self)
+    end
+  end
+  if self._closed or not items:ready() then return finish(self) end
+  return return_result(self, items:take())
+end
+
+---Set the fields of a new object, and return the values of a loop.
+---@return function, nil, nil, fzlua.Window
+function Window:open(class, from, options)
+  self._next, self._closing, self._on_error = from.next, from.closing, options.on_error
+  self._closed = false
+  setmetatable(self, class)
+  if self._shown then self._items:step_always() end
+  return self._items:iterator(function(...) return step(self, ...) end), nil, nil, self
+end
+
+---Store the results that have come.
+function Window.gather() end
+
+---End what the items use.
+function Window.release() end
+
+---@return fzlua.Error|nil why the work has failed as a whole
+function Window.whole() end
+
+---The value to return for a result.
+function Window.complete(_, _, value) return value end
+
+-- End what runs.
+local function stop(self)
+  if self._closed then return end
+  self._closed = true
+  if self._events then self._events.closed = true end
+  if self._shown then self._shown:finish() end
+  self._items:close()
+  self._work:close()
+  self:release()
+end
+
+---End what runs, and close the source.
+function Window:close()
+  if self._closed then return end
+  local _ <close> = self._closing
+  stop(self)
+end
+
+---A class of windows.
+---@param name string
+---@return table
+function Window.class(name)
+  local class = setmetatable({
+    __name = name, __fzpack = false, -- cannot be sent
+    __close = Window.close, __gc = stop,
+  }, { __index = Window })
+  class.__index = class
+  return class
+end
+
+return Window

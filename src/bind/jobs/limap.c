@@ -1,0 +1,385 @@
+#include "bind/open.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "bind/jobs/lbatch_state.h"
+#include "bind/jobs/llimits.h"
+#include "bind/jobs/lwindow.h"
+#include "bind/lloop.h"
+#include "value/lerror.h"
+
+/*
+ * The window of an imap: the items of a growing batch, with the same numbers.
+ * Plain items wait in a list, and many are encoded at once when a worker is
+ * free. A result is stored in a slot: that of its number, or that of its place
+ * in the order of arrival.
+ *
+ *   nreturned <= slots with a result <= nsent <= nread
+ *
+ * Slots are used again, because at most as many items as there are slots are
+ * read and not returned. Items have slots, too, if results are ordered;
+ * otherwise an item that takes long may be older than that.
+ */
+
+#define IMAP_TYPE "fzlua.ImapItems"
+
+enum {
+	IMAP_SLOTS = 1024,        /* at least */
+	IMAP_SLOTS_MAX = 1 << 20, /* at most */
+	IMAP_SHORT = 1024,        /* bytes of values that do not count */
+};
+
+/* User values of an imap. */
+enum {
+	IMAP_BATCH = 1,
+	IMAP_ITEMS,  /* by slot: items, and sizes of those that are encoded */
+	IMAP_VALUES, /* by slot: results */
+	IMAP_ERRORS, /* by number: errors of items that failed */
+	IMAP_NUSER = IMAP_ERRORS
+};
+
+struct limap {
+	struct fz_lwindow window;
+	struct fz_lbatch *lb;
+	uint64_t mask; /* number of slots - 1 */
+	uint64_t nsent, narrived;
+	size_t nbytes; /* of the long values that it holds */
+	bool ordered;
+	uint64_t order[]; /* unordered: by slot, the number of its item */
+};
+
+/* Their addresses stand in slots for a nil, and for an error. */
+static const char nothing, failed;
+
+static const struct fz_lwindow_ops imap_ops;
+
+static struct limap *
+check_imap(lua_State *L)
+{
+	struct limap *li = (struct limap *)fz_lwindow_check(L, 1, &imap_ops);
+
+	if (li->lb->batch == NULL || li->lb->ll.closing)
+		fz_lerror_fail(L, FZ_ERR_CLOSED, "the batch is closed");
+	return li;
+}
+
+/* The index in Lua of the slot for number `at`. */
+static lua_Integer
+slot(const struct limap *li, uint64_t at)
+{
+	return (lua_Integer)((at - 1) & li->mask) + 1;
+}
+
+static lua_Integer
+item_slot(const struct limap *li, uint64_t number)
+{
+	return li->ordered ? slot(li, number) : (lua_Integer)number;
+}
+
+/* Bytes of the value on top that count: those of a long string. */
+static size_t
+weight(lua_State *L)
+{
+	size_t len = lua_type(L, -1) == LUA_TSTRING ? lua_rawlen(L, -1) : 0;
+
+	return len > IMAP_SHORT ? len : 0;
+}
+
+/* The same for an item, which may be the size of an encoded one. */
+static size_t
+item_weight(lua_State *L)
+{
+	if (lua_islightuserdata(L, -1))
+		return (size_t)(uintptr_t)lua_touserdata(L, -1);
+	return weight(L);
+}
+
+/* Push an imap without a batch, for at most `limit` items. */
+static struct limap *
+push_imap(lua_State *L, bool ordered, uint64_t limit, bool fixed)
+{
+	uint64_t n = IMAP_SLOTS;
+	struct limap *li;
+
+	while (n < IMAP_SLOTS_MAX && n < limit)
+		n *= 2;
+	li = lua_newuserdatauv(L,
+	    sizeof(*li) + (ordered ? 0 : n * sizeof(*li->order)), IMAP_NUSER);
+	*li = (struct limap){ .mask = n - 1, .ordered = ordered };
+	fz_lwindow_init(&li->window, &imap_ops, limit < n ? limit : n, fixed);
+	luaL_setmetatable(L, IMAP_TYPE);
+	lua_createtable(L, IMAP_SLOTS, 0);
+	lua_setiuservalue(L, -2, IMAP_VALUES);
+	lua_newtable(L);
+	lua_setiuservalue(L, -2, IMAP_ERRORS);
+	return li;
+}
+
+/*
+ * imap(pool, f, options) -> imap, batch. The options are those of batch(), and
+ * ordered, limit and fixed of the window.
+ */
+static int
+imap_new(lua_State *L)
+{
+	bool ordered;
+	struct limap *li;
+
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 3);
+	ordered = fz_llimits_flag(L, 3, "ordered");
+	lua_createtable(L, ordered ? IMAP_SLOTS : 0, 0);
+	lua_insert(L, 3);
+	fz_lbatch_new(L);
+	lua_getfield(L, 4, "limit");
+	li = push_imap(L, ordered, (uint64_t)luaL_checkinteger(L, -1),
+	    fz_llimits_flag(L, 4, "fixed"));
+	li->lb = fz_lbatch_to(L, 5);
+	if (ordered)
+		li->lb->mask = li->mask;
+	lua_pushvalue(L, 3);
+	lua_setiuservalue(L, -2, IMAP_ITEMS);
+	lua_pushvalue(L, 5);
+	lua_setiuservalue(L, -2, IMAP_BATCH);
+	lua_pushvalue(L, 5);
+	return 2;
+}
+
+static bool
+ready(lua_State *L, const struct fz_lwindow *w)
+{
+	bool is;
+
+	lua_getiuservalue(L, 1, IMAP_VALUES);
+	is = lua_rawgeti(L, -1,
+		 slot((const struct limap *)w, w->nreturned + 1)) != LUA_TNIL;
+	lua_pop(L, 2);
+	return is;
+}
+
+static bool
+has_room(const struct fz_lwindow *w, size_t bytes)
+{
+	const struct limap *li = (const struct limap *)w;
+
+	return li->nbytes < bytes && li->lb->batch != NULL &&
+	       !fz_batch_done(li->lb->batch);
+}
+
+/* The stack while results are stored. */
+enum { STORE_BATCH = 2, STORE_ITEMS, STORE_VALUES, STORE_ERRORS };
+
+/* The imap is at 1; what is above it moves to the top. [-0, +4, -] */
+static void
+push_lists(lua_State *L)
+{
+	int n = lua_gettop(L) - 1;
+
+	for (int i = IMAP_BATCH; i <= IMAP_NUSER; i++)
+		lua_getiuservalue(L, 1, i);
+	lua_rotate(L, 2, -n);
+}
+
+/* Drop an item, which is done. [-0, +0, m] */
+static void
+drop_item(lua_State *L, struct limap *li, uint64_t number)
+{
+	lua_Integer at = item_slot(li, number);
+
+	lua_rawgeti(L, STORE_ITEMS, at);
+	li->nbytes -= item_weight(L);
+	lua_pop(L, 1);
+	lua_pushnil(L);
+	lua_rawseti(L, STORE_ITEMS, at);
+}
+
+/* Store the result on top of the stack, or the error. [-1, +0, m] */
+static void
+store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
+{
+	uint64_t at = li->ordered ? number : ++li->narrived;
+
+	if (!li->ordered)
+		li->order[(at - 1) & li->mask] = number;
+	if (!ok) {
+		lua_rawseti(L, STORE_ERRORS, (lua_Integer)number);
+		lua_pushlightuserdata(L, (void *)(uintptr_t)&failed);
+	} else if (lua_isnil(L, -1)) {
+		lua_pop(L, 1);
+		lua_pushlightuserdata(L, (void *)(uintptr_t)&nothing);
+	} else {
+		li->nbytes += weight(L);
+	}
+	lua_rawseti(L, STORE_VALUES, slot(li, at));
+}
+
+/* A string, number or boolean: it can be encoded later. */
+static bool
+is_plain(int type)
+{
+	return type == LUA_TSTRING || type == LUA_TNUMBER ||
+	       type == LUA_TBOOLEAN;
+}
+
+/* Store the value on top in the list of items. [-1, +0, m] */
+static void
+list_item(lua_State *L, const struct limap *li)
+{
+	lua_getiuservalue(L, 1, IMAP_ITEMS);
+	lua_insert(L, -2);
+	lua_rawseti(L, -2, item_slot(li, li->window.nread));
+	lua_pop(L, 1);
+}
+
+/* The batch gets the items of the list, up to number `n`. */
+static void
+send_list(lua_State *L, struct limap *li, uint64_t n)
+{
+	struct fz_err err = { 0 };
+
+	if (fz_batch_grow(li->lb->batch, n - li->nsent, &err) != 0)
+		fz_lerror_raise(L, &err);
+	li->nsent = n;
+}
+
+/*
+ * Encode the item on top, which may change. The error on top if it cannot be
+ * sent. [-1, +0|1, m]
+ */
+static int
+encode_item(lua_State *L, struct limap *li)
+{
+	int status = fz_lbatch_add(L, li->lb, lua_gettop(L), 0);
+	size_t nbytes = li->lb->added;
+
+	if (status != LUA_OK || nbytes <= IMAP_SHORT)
+		return status;
+	li->nbytes += nbytes;
+	lua_pushlightuserdata(L, (void *)(uintptr_t)nbytes);
+	list_item(L, li);
+	return status;
+}
+
+static void
+put(lua_State *L, struct fz_lwindow *w)
+{
+	struct limap *li = (struct limap *)w;
+	struct fz_err err = { 0 };
+
+	if (is_plain(lua_type(L, -1))) {
+		li->nbytes += weight(L);
+		list_item(L, li);
+		return;
+	}
+	send_list(L, li, w->nread - 1);
+	if (encode_item(L, li) != LUA_OK) {
+		if (fz_lerror_has_kind(L, -1, FZ_ERR_INTERRUPTED))
+			lua_error(L);
+		if (fz_batch_skip(li->lb->batch, &err) != 0)
+			fz_lerror_raise(L, &err);
+		push_lists(L);
+		store_result(L, li, w->nread, false);
+		lua_rotate(L, 2, -IMAP_NUSER);
+		lua_pop(L, IMAP_NUSER);
+	}
+	li->nsent = w->nread;
+}
+
+static void
+send(lua_State *L, struct fz_lwindow *w)
+{
+	struct limap *li = check_imap(L);
+
+	send_list(L, li, w->nread);
+	lua_getiuservalue(L, 1, IMAP_BATCH);
+	lua_getiuservalue(L, -1, FZ_LBATCH_POOL);
+	fz_lbatch_start(L, li->lb, lua_gettop(L) - 1, lua_gettop(L));
+	lua_pop(L, 2);
+	if (w->ended)
+		fz_batch_end(li->lb->batch);
+}
+
+/* imap:gather(): store the results that have come */
+static int
+imap_gather(lua_State *L)
+{
+	struct limap *li = check_imap(L);
+	struct fz_lbatch *lb = li->lb;
+
+	lua_settop(L, 1);
+	push_lists(L);
+	lb->ll.calls++; /* __fzunpack may close it */
+	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
+		uint64_t number = lb->result.first;
+		bool ok = fz_lbatch_push_next(L, lb);
+
+		drop_item(L, li, number);
+		store_result(L, li, number, ok);
+	}
+	fz_lbatch_leave(L, lb, STORE_BATCH);
+	return 0;
+}
+
+/* Push nil and the error of item `number`. */
+static void
+push_error(lua_State *L, uint64_t number)
+{
+	lua_pushnil(L);
+	lua_getiuservalue(L, 1, IMAP_ERRORS);
+	lua_rawgeti(L, -1, (lua_Integer)number);
+	lua_pushnil(L);
+	lua_rawseti(L, -3, (lua_Integer)number);
+	lua_remove(L, -2);
+}
+
+/* Take the next result from its slot. */
+static int
+take(lua_State *L, struct fz_lwindow *w)
+{
+	struct limap *li = (struct limap *)w;
+	lua_Integer at = slot(li, w->nreturned + 1);
+	uint64_t number = li->ordered ? w->nreturned + 1 : li->order[at - 1];
+	const void *mark;
+
+	lua_getiuservalue(L, 1, IMAP_VALUES);
+	if (lua_rawgeti(L, -1, at) == LUA_TNIL)
+		return 0;
+	li->nbytes -= weight(L);
+	lua_pushnil(L);
+	lua_rawseti(L, -3, at);
+	lua_pushinteger(L, (lua_Integer)number);
+	lua_insert(L, -2);
+	if (!lua_islightuserdata(L, -1))
+		return 2;
+	mark = lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	if (mark == &failed) {
+		push_error(L, number);
+		return 3;
+	}
+	lua_pushnil(L);
+	return 2;
+}
+
+static const struct fz_lwindow_ops imap_ops = { ready, has_room, put, send,
+	take };
+
+int
+fz_limap_open(lua_State *L)
+{
+	if (luaL_newmetatable(L, IMAP_TYPE)) {
+		lua_newtable(L);
+		luaL_setfuncs(L, fz_lwindow_methods, 0);
+		lua_pushcfunction(L, imap_gather);
+		lua_setfield(L, -2, "gather");
+		lua_setfield(L, -2, "__index");
+	}
+	lua_pop(L, 1);
+	lua_pushcfunction(L, imap_new);
+	lua_setfield(L, -2, "imap");
+	return 0;
+}

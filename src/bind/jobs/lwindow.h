@@ -1,0 +1,68 @@
+/*
+ * lwindow.h - the items that were read from a source and whose results were not
+ * yet returned: the common part of an imap and a stream.
+ *
+ *   nreturned <= results that are ready <= nread <= nreturned + limit
+ *
+ * Items are numbered from 1 in the order of the source. The limit is given, or
+ * it sizes itself: it is doubled while a window full of results lasts for less
+ * than some milliseconds.
+ */
+#ifndef FZ_LWINDOW_H
+#define FZ_LWINDOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+
+struct fz_lwindow;
+
+/* What has the items. Its userdata, with the window at its begin, is at 1. */
+struct fz_lwindow_ops {
+	/* Whether a result is ready. [-0, +0, -] */
+	bool (*ready)(lua_State *L, const struct fz_lwindow *w);
+	/* Whether it can have another item beside `bytes` bytes of values. */
+	bool (*has_room)(const struct fz_lwindow *w, size_t bytes);
+	/*
+	 * Add the item on top, number `nread`. If it cannot be sent its result
+	 * is an error. [-1, +0, e]
+	 */
+	void (*put)(lua_State *L, struct fz_lwindow *w);
+	/* Send the items that were added. `ended` may be set. [-0, +0, e] */
+	void (*send)(lua_State *L, struct fz_lwindow *w);
+	/*
+	 * Push the next result: its number and value, or its number, nil and
+	 * what is known of its error. Returns how many; 0: none is ready.
+	 * [-0, +?, e]
+	 */
+	int (*take)(lua_State *L, struct fz_lwindow *w);
+};
+
+struct fz_lwindow {
+	const char *tag;
+	const struct fz_lwindow_ops *ops;
+	uint64_t nread, nreturned;
+	uint64_t limit; /* most items that are read and not returned */
+	bool fixed;     /* the limit was given */
+	bool stepwise;  /* the iterator calls step() for each result */
+	bool ended;     /* the source is not read any more */
+	bool closed;    /* nothing is returned any more */
+	int64_t began_ns, called_ns; /* of read(), of the last item */
+	int64_t marked_ns;           /* when `marked` results were returned */
+	uint64_t marked;
+};
+
+void fz_lwindow_init(struct fz_lwindow *w, const struct fz_lwindow_ops *ops,
+    uint64_t limit, bool fixed);
+
+/* The window with these ops at `idx`; raises for anything else. [-0, +0, e] */
+struct fz_lwindow *fz_lwindow_check(
+    lua_State *L, int idx, const struct fz_lwindow_ops *ops);
+
+/* Methods of all windows. */
+extern const luaL_Reg fz_lwindow_methods[];
+
+#endif
