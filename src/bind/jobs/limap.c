@@ -35,11 +35,11 @@ enum {
 
 /* User values of an imap. */
 enum {
-	IMAP_BATCH = 1,
+	IMAP_BATCH = FZ_LWINDOW_ERRORS + 1,
 	IMAP_ITEMS,  /* by slot: items, and sizes of those that are encoded */
 	IMAP_VALUES, /* by slot: results */
-	IMAP_ERRORS, /* by number: errors of items that failed */
-	IMAP_NUSER = IMAP_ERRORS
+	IMAP_ORDER,  /* unordered, by slot: the number of its item */
+	IMAP_NUSER = IMAP_ORDER
 };
 
 struct limap {
@@ -98,24 +98,27 @@ item_weight(lua_State *L)
 	return weight(L);
 }
 
-/* Push an imap without a batch, for at most `limit` items. */
+/* Push an imap without a batch. The options are at 4, its items at 3. */
 static struct limap *
-push_imap(lua_State *L, bool ordered, uint64_t limit, bool fixed)
+push_imap(lua_State *L)
 {
+	struct limap *li = lua_newuserdatauv(L, sizeof(*li), IMAP_NUSER);
 	uint64_t n = IMAP_SLOTS;
-	struct limap *li;
 
-	while (n < IMAP_SLOTS_MAX && n < limit)
+	*li = (struct limap){ .ordered = fz_llimits_flag(L, 4, "ordered") };
+	fz_lwindow_init(L, &li->window, &imap_ops, 4);
+	while (n < IMAP_SLOTS_MAX && n < li->window.limit)
 		n *= 2;
-	li = lua_newuserdatauv(L,
-	    sizeof(*li) + (ordered ? 0 : n * sizeof(*li->order)), IMAP_NUSER);
-	*li = (struct limap){ .mask = n - 1, .ordered = ordered };
-	fz_lwindow_init(&li->window, &imap_ops, limit < n ? limit : n, fixed);
+	li->mask = n - 1;
+	if (li->window.limit > n)
+		li->window.limit = n;
 	luaL_setmetatable(L, IMAP_TYPE);
+	lua_pushvalue(L, 3);
+	lua_setiuservalue(L, -2, IMAP_ITEMS);
 	lua_createtable(L, IMAP_SLOTS, 0);
 	lua_setiuservalue(L, -2, IMAP_VALUES);
-	lua_newtable(L);
-	lua_setiuservalue(L, -2, IMAP_ERRORS);
+	lua_createtable(L, li->ordered ? 0 : IMAP_SLOTS, 0);
+	lua_setiuservalue(L, -2, IMAP_ORDER);
 	return li;
 }
 
@@ -126,23 +129,18 @@ push_imap(lua_State *L, bool ordered, uint64_t limit, bool fixed)
 static int
 imap_new(lua_State *L)
 {
-	bool ordered;
 	struct limap *li;
 
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 3);
-	ordered = fz_llimits_flag(L, 3, "ordered");
-	lua_createtable(L, ordered ? IMAP_SLOTS : 0, 0);
+	lua_createtable(
+	    L, fz_llimits_flag(L, 3, "ordered") ? IMAP_SLOTS : 0, 0);
 	lua_insert(L, 3);
 	fz_lbatch_new(L);
-	lua_getfield(L, 4, "limit");
-	li = push_imap(L, ordered, (uint64_t)luaL_checkinteger(L, -1),
-	    fz_llimits_flag(L, 4, "fixed"));
+	li = push_imap(L);
 	li->lb = fz_lbatch_to(L, 5);
-	if (ordered)
+	if (li->ordered)
 		li->lb->mask = li->mask;
-	lua_pushvalue(L, 3);
-	lua_setiuservalue(L, -2, IMAP_ITEMS);
 	lua_pushvalue(L, 5);
 	lua_setiuservalue(L, -2, IMAP_BATCH);
 	lua_pushvalue(L, 5);
@@ -171,7 +169,7 @@ has_room(const struct fz_lwindow *w, size_t bytes)
 }
 
 /* The stack while results are stored. */
-enum { STORE_BATCH = 2, STORE_ITEMS, STORE_VALUES, STORE_ERRORS };
+enum { STORE_BATCH = 2, STORE_ITEMS, STORE_VALUES, STORE_ORDER, STORE_N = 4 };
 
 /* The imap is at 1; what is above it moves to the top. [-0, +4, -] */
 static void
@@ -179,7 +177,7 @@ push_lists(lua_State *L)
 {
 	int n = lua_gettop(L) - 1;
 
-	for (int i = IMAP_BATCH; i <= IMAP_NUSER; i++)
+	for (int i = IMAP_BATCH; i <= IMAP_ORDER; i++)
 		lua_getiuservalue(L, 1, i);
 	lua_rotate(L, 2, -n);
 }
@@ -203,10 +201,12 @@ store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 {
 	uint64_t at = li->ordered ? number : ++li->narrived;
 
-	if (!li->ordered)
-		li->order[(at - 1) & li->mask] = number;
+	if (!li->ordered) {
+		lua_pushinteger(L, (lua_Integer)number);
+		lua_rawseti(L, STORE_ORDER, slot(li, at));
+	}
 	if (!ok) {
-		lua_rawseti(L, STORE_ERRORS, (lua_Integer)number);
+		fz_lwindow_keep_error(L, number);
 		lua_pushlightuserdata(L, (void *)(uintptr_t)&failed);
 	} else if (lua_isnil(L, -1)) {
 		lua_pop(L, 1);
@@ -283,8 +283,8 @@ put(lua_State *L, struct fz_lwindow *w)
 			fz_lerror_raise(L, &err);
 		push_lists(L);
 		store_result(L, li, w->nread, false);
-		lua_rotate(L, 2, -IMAP_NUSER);
-		lua_pop(L, IMAP_NUSER);
+		lua_rotate(L, 2, -STORE_N);
+		lua_pop(L, STORE_N);
 	}
 	li->nsent = w->nread;
 }
@@ -324,16 +324,17 @@ imap_gather(lua_State *L)
 	return 0;
 }
 
-/* Push nil and the error of item `number`. */
+/* Push the number of the item whose result is in slot `at`. */
 static void
-push_error(lua_State *L, uint64_t number)
+push_number(lua_State *L, const struct limap *li, lua_Integer at)
 {
-	lua_pushnil(L);
-	lua_getiuservalue(L, 1, IMAP_ERRORS);
-	lua_rawgeti(L, -1, (lua_Integer)number);
-	lua_pushnil(L);
-	lua_rawseti(L, -3, (lua_Integer)number);
-	lua_remove(L, -2);
+	if (li->ordered) {
+		lua_pushinteger(L, (lua_Integer)li->window.nreturned + 1);
+	} else {
+		lua_getiuservalue(L, 1, IMAP_ORDER);
+		lua_rawgeti(L, -1, at);
+		lua_remove(L, -2);
+	}
 }
 
 /* Take the next result from its slot. */
@@ -342,7 +343,6 @@ take(lua_State *L, struct fz_lwindow *w)
 {
 	struct limap *li = (struct limap *)w;
 	lua_Integer at = slot(li, w->nreturned + 1);
-	uint64_t number = li->ordered ? w->nreturned + 1 : li->order[at - 1];
 	const void *mark;
 
 	lua_getiuservalue(L, 1, IMAP_VALUES);
@@ -351,18 +351,17 @@ take(lua_State *L, struct fz_lwindow *w)
 	li->nbytes -= weight(L);
 	lua_pushnil(L);
 	lua_rawseti(L, -3, at);
-	lua_pushinteger(L, (lua_Integer)number);
+	push_number(L, li, at);
 	lua_insert(L, -2);
 	if (!lua_islightuserdata(L, -1))
 		return 2;
 	mark = lua_touserdata(L, -1);
 	lua_pop(L, 1);
-	if (mark == &failed) {
-		push_error(L, number);
-		return 3;
-	}
-	lua_pushnil(L);
-	return 2;
+	if (mark == &failed)
+		fz_lwindow_push_error(L, (uint64_t)lua_tointeger(L, -1));
+	else
+		lua_pushnil(L);
+	return mark == &failed ? 3 : 2;
 }
 
 static const struct fz_lwindow_ops imap_ops = { ready, has_room, put, send,

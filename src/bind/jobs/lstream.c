@@ -27,11 +27,10 @@
 
 /* User values of a stream. */
 enum {
-	STREAM_GRAPH = 1,
+	STREAM_GRAPH = FZ_LWINDOW_ERRORS + 1,
 	STREAM_POOLS,
-	STREAM_NAMES,  /* of the inputs, then of the outputs */
-	STREAM_ERRORS, /* by place: why an input cannot be sent */
-	STREAM_NUSER = STREAM_ERRORS
+	STREAM_NAMES, /* of the inputs, then of the outputs */
+	STREAM_NUSER = STREAM_NAMES
 };
 
 struct lstream {
@@ -145,23 +144,8 @@ push_stream(lua_State *L, const struct fz_run_opts *opts, size_t nvalues)
 	lua_setiuservalue(L, -2, STREAM_GRAPH);
 	lua_pushvalue(L, 2);
 	lua_setiuservalue(L, -2, STREAM_POOLS);
-	lua_newtable(L);
-	lua_setiuservalue(L, -2, STREAM_ERRORS);
+	fz_lwindow_init(L, &ls->window, &stream_ops, 3);
 	return ls;
-}
-
-/* The window of the new stream, with the limit of the options. */
-static void
-init_window(lua_State *L, struct lstream *ls)
-{
-	lua_Integer limit;
-
-	lua_getfield(L, 3, "limit");
-	limit = luaL_checkinteger(L, -1);
-	luaL_argcheck(L, limit > 0, 3, "limit out of range");
-	lua_pop(L, 1);
-	fz_lwindow_init(&ls->window, &stream_ops, (uint64_t)limit,
-	    fz_llimits_flag(L, 3, "fixed"));
 }
 
 /*
@@ -183,7 +167,6 @@ stream_new(lua_State *L)
 	lua_getfield(L, 3, "outputs");
 	luaL_checktype(L, 6, LUA_TTABLE);
 	ls = push_stream(L, &opts.run, lua_rawlen(L, 5) + lua_rawlen(L, 6));
-	init_window(L, ls);
 	ls->stream = fz_stream_new(&opts, &err);
 	if (ls->stream == NULL)
 		return fz_lerror_raise(L, &err);
@@ -295,17 +278,6 @@ set_inputs(lua_State *L, struct adding *a)
 	return status;
 }
 
-/* The item fails, because of the error on top, or nil. [-1, +0, m] */
-static void
-refuse(lua_State *L, const struct adding *a)
-{
-	lua_getiuservalue(L, 1, STREAM_ERRORS);
-	lua_insert(L, -2);
-	lua_rawseti(L, -2, (lua_Integer)fz_stream_place(a->run));
-	lua_pop(L, 1);
-	fz_stream_skip(a->run, a->input);
-}
-
 /* An item is a table of inputs by name, or the one input. */
 static void
 put(lua_State *L, struct fz_lwindow *w)
@@ -325,7 +297,8 @@ put(lua_State *L, struct fz_lwindow *w)
 		fz_stream_skip(a.run, a.input);
 		lua_error(L);
 	}
-	refuse(L, &a);
+	fz_lwindow_keep_error(L, fz_stream_place(a.run));
+	fz_stream_skip(a.run, a.input);
 }
 
 /* The loop sends what was started. */
@@ -380,99 +353,72 @@ stream_wait(lua_State *L)
 	return 1;
 }
 
-/* An item that is being taken. */
-struct taking {
-	struct lstream *ls;
-	struct fz_run *run;
-	uint32_t output; /* the one at hand */
-	struct fz_blob *blob;
-	const void *mapped; /* NULL: it is not mapped */
-};
-
-/* Push the value of the output at hand. [-0, +1, e] */
-static void
-push_output(lua_State *L, struct taking *t)
-{
-	struct lstream *ls = t->ls;
-	uint32_t value = ls->values[ls->ninputs + t->output];
-	struct fz_err err = { 0 };
-
-	t->blob = fz_run_value(t->run, value);
-	t->mapped = fz_blob_map(t->blob, ls->engine->arena, &err);
-	if (t->mapped == NULL)
-		fz_lerror_raise(L, &err);
-	if (fz_codec_decode(L, t->mapped, t->blob->len, FZ_CODEC_RUN) != 1)
-		luaL_error(L, "the value is not exactly one Lua value");
-	fz_blob_unmap(t->blob, ls->engine->arena, t->mapped);
-	t->mapped = NULL;
-}
-
-/* (stream, taking) -> table of the outputs by name; protected */
+/* Push the value of output number `i` of the run, or an error. */
 static int
-outputs_body(lua_State *L)
+push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
+    uint32_t i)
 {
-	struct taking *t = lua_touserdata(L, 2);
-	const struct lstream *ls = t->ls;
+	uint32_t value = ls->values[ls->ninputs + i];
+	int top = lua_gettop(L);
+	int status = fz_lblob_decode(L, ls->engine, fz_run_value(run, value));
 
-	lua_getiuservalue(L, 1, STREAM_NAMES);
-	lua_createtable(L, 0, (int)ls->noutputs);
-	for (t->output = 0; t->output < ls->noutputs; t->output++) {
-		lua_rawgeti(L, 3, (lua_Integer)(ls->ninputs + t->output) + 1);
-		push_output(L, t);
-		lua_rawset(L, 4);
+	if (status == LUA_OK && lua_gettop(L) != top + 1) {
+		lua_settop(L, top);
+		lua_pushliteral(L, "the value is not exactly one Lua value");
+		status = LUA_ERRRUN;
 	}
-	return 1;
+	return status;
 }
 
-/* Push the outputs, or nil, why one cannot be read, its node and its name. */
-static int
-push_outputs(lua_State *L, struct taking *t)
-{
-	struct lstream *ls = t->ls;
-	uint32_t value;
+/* The stack of take(): the names of the values, place and outputs. */
+enum { TAKE_NAMES = 2, TAKE_PLACE, TAKE_OUTPUTS };
 
-	lua_pushcfunction(L, outputs_body);
-	lua_pushvalue(L, 1);
-	lua_pushlightuserdata(L, t);
-	if (lua_pcall(L, 2, 1, 0) == LUA_OK)
-		return 1;
-	if (t->mapped != NULL)
-		fz_blob_unmap(t->blob, ls->engine->arena, t->mapped);
-	lua_pushnil(L);
-	lua_insert(L, -2);
-	value = ls->values[ls->ninputs + t->output];
-	lua_pushinteger(L, (lua_Integer)fz_graph_maker(ls->graph, value) + 1);
-	lua_getiuservalue(L, 1, STREAM_NAMES);
-	lua_rawgeti(L, -1, (lua_Integer)(ls->ninputs + t->output) + 1);
-	lua_remove(L, -2);
-	return 4;
+/*
+ * Set the outputs in their table. If one cannot be read push why, its node and
+ * its name.
+ */
+static int
+push_outputs(lua_State *L, const struct lstream *ls, const struct fz_run *run)
+{
+	for (uint32_t i = 0; i < ls->noutputs; i++) {
+		uint32_t value = ls->values[ls->ninputs + i];
+		lua_Integer name = (lua_Integer)(ls->ninputs + i) + 1;
+
+		lua_rawgeti(L, TAKE_NAMES, name);
+		if (push_output(L, ls, run, i) == LUA_OK) {
+			lua_rawset(L, TAKE_OUTPUTS);
+			continue;
+		}
+		lua_pushnil(L);
+		lua_replace(L, TAKE_OUTPUTS);
+		lua_pushinteger(
+		    L, (lua_Integer)fz_graph_maker(ls->graph, value) + 1);
+		lua_rotate(L, -3, -1);
+		return 5;
+	}
+	return 2;
 }
 
-/* (stream, failure) -> nil, error, node; 0: the stream as a whole; protected */
+/* Push nil, the failure, and its node; 0: the stream as a whole. */
 static int
-push_failure(lua_State *L, struct taking *t)
+push_failure(lua_State *L, const struct lstream *ls,
+    const struct fz_failure *failure, uint32_t node)
 {
-	uint32_t node;
-	const struct fz_failure *failure = fz_run_failure(t->run, &node);
-
 	lua_pushnil(L);
-	fz_lfailure_push(L, t->ls->engine, failure);
+	lua_replace(L, TAKE_OUTPUTS);
+	fz_lfailure_push(L, ls->engine, failure);
 	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
-	return 3;
+	return 4;
 }
 
 /* Push nil, why the item was not started, and -1 - number of the input. */
 static int
-push_refusal(lua_State *L, lua_Integer place, uint32_t input)
+push_refusal(lua_State *L, uint64_t place, uint32_t input)
 {
-	lua_pushnil(L);
-	lua_getiuservalue(L, 1, STREAM_ERRORS);
-	lua_rawgeti(L, -1, place);
-	lua_pushnil(L);
-	lua_rawseti(L, -3, place);
-	lua_remove(L, -2);
+	lua_settop(L, TAKE_PLACE);
+	fz_lwindow_push_error(L, place);
 	lua_pushinteger(L, -1 - (lua_Integer)(uint32_t)(input + 1));
-	return 3;
+	return 4;
 }
 
 /*
@@ -485,24 +431,31 @@ static int
 take(lua_State *L, struct fz_lwindow *w)
 {
 	struct lstream *ls = (struct lstream *)w;
-	struct taking t = { .ls = ls };
+	const struct fz_failure *failure;
+	struct fz_run *run;
 	uint32_t node, input;
 	int n;
 
-	t.run = fz_stream_take(ls->stream);
-	if (t.run == NULL)
+	if (!fz_stream_has_result(ls->stream))
 		return 0;
+	lua_settop(L, 1);
+	lua_getiuservalue(L, 1, STREAM_NAMES);
+	lua_pushnil(L); /* the place */
+	lua_createtable(L, 0, (int)ls->noutputs);
+	run = fz_stream_take(ls->stream);
+	lua_pushinteger(L, (lua_Integer)fz_stream_place(run));
+	lua_replace(L, TAKE_PLACE);
 	ls->ll.calls++; /* an __fzunpack may close it */
-	lua_pushinteger(L, (lua_Integer)fz_stream_place(t.run));
-	if (fz_run_failure(t.run, &node) != NULL)
-		n = push_failure(L, &t);
-	else if (fz_stream_was_skipped(t.run, &input))
-		n = push_refusal(L, lua_tointeger(L, -1), input);
+	failure = fz_run_failure(run, &node);
+	if (failure != NULL)
+		n = push_failure(L, ls, failure, node);
+	else if (fz_stream_was_skipped(run, &input))
+		n = push_refusal(L, fz_stream_place(run), input);
 	else
-		n = push_outputs(L, &t);
-	fz_stream_release(t.run);
+		n = push_outputs(L, ls, run);
+	fz_stream_release(run);
 	leave(L, ls);
-	return n + 1;
+	return n;
 }
 
 /*

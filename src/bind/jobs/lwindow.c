@@ -1,6 +1,7 @@
 #include "bind/jobs/lwindow.h"
 
 #include "base/clock.h"
+#include "bind/jobs/llimits.h"
 #include "bind/lloop.h"
 #include "bind/open.h"
 
@@ -21,12 +22,21 @@ enum {
 static const char window_tag;
 
 void
-fz_lwindow_init(struct fz_lwindow *w, const struct fz_lwindow_ops *ops,
-    uint64_t limit, bool fixed)
+fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
+    const struct fz_lwindow_ops *ops, int idx)
 {
-	*w = (struct fz_lwindow){
-		.tag = &window_tag, .ops = ops, .limit = limit, .fixed = fixed
-	};
+	lua_Integer limit;
+
+	lua_getfield(L, idx, "limit");
+	limit = luaL_checkinteger(L, -1);
+	luaL_argcheck(L, limit > 0, idx, "limit out of range");
+	lua_pop(L, 1);
+	*w = (struct fz_lwindow){ .tag = &window_tag,
+		.ops = ops,
+		.limit = (uint64_t)limit,
+		.fixed = fz_llimits_flag(L, idx, "fixed") };
+	lua_newtable(L);
+	lua_setiuservalue(L, -2, FZ_LWINDOW_ERRORS);
 }
 
 /* The window at `idx`, with `ops` if these are not NULL. */
@@ -39,6 +49,26 @@ fz_lwindow_check(lua_State *L, int idx, const struct fz_lwindow_ops *ops)
 	    w->tag != &window_tag || (ops != NULL && w->ops != ops))
 		luaL_typeerror(L, idx, "window");
 	return w;
+}
+
+void
+fz_lwindow_keep_error(lua_State *L, uint64_t number)
+{
+	lua_getiuservalue(L, 1, FZ_LWINDOW_ERRORS);
+	lua_insert(L, -2);
+	lua_rawseti(L, -2, (lua_Integer)number);
+	lua_pop(L, 1);
+}
+
+void
+fz_lwindow_push_error(lua_State *L, uint64_t number)
+{
+	lua_pushnil(L);
+	lua_getiuservalue(L, 1, FZ_LWINDOW_ERRORS);
+	lua_rawgeti(L, -1, (lua_Integer)number);
+	lua_pushnil(L);
+	lua_rawseti(L, -3, (lua_Integer)number);
+	lua_remove(L, -2);
 }
 
 /*

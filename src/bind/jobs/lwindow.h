@@ -20,6 +20,9 @@
 
 struct fz_lwindow;
 
+/* The first user value of its userdata: a table of errors by number. */
+enum { FZ_LWINDOW_ERRORS = 1 };
+
 /* What has the items. Its userdata, with the window at its begin, is at 1. */
 struct fz_lwindow_ops {
 	/* Whether a result is ready. [-0, +0, -] */
@@ -55,12 +58,23 @@ struct fz_lwindow {
 	uint64_t marked;
 };
 
-void fz_lwindow_init(struct fz_lwindow *w, const struct fz_lwindow_ops *ops,
-    uint64_t limit, bool fixed);
+/*
+ * Make the new window on top ready, with `limit` and `fixed` of the options at
+ * `idx`. Its user value FZ_LWINDOW_ERRORS becomes a table. [-0, +0, e]
+ */
+void fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
+    const struct fz_lwindow_ops *ops, int idx);
 
 /* The window with these ops at `idx`; raises for anything else. [-0, +0, e] */
 struct fz_lwindow *fz_lwindow_check(
     lua_State *L, int idx, const struct fz_lwindow_ops *ops);
+
+/*
+ * Keep the error on top for the result of item `number`, until it is pushed
+ * behind a nil. The window is at 1. [-1, +0, m] [-0, +2, m]
+ */
+void fz_lwindow_keep_error(lua_State *L, uint64_t number);
+void fz_lwindow_push_error(lua_State *L, uint64_t number);
 
 /* Methods of all windows. */
 extern const luaL_Reg fz_lwindow_methods[];
