@@ -20,7 +20,7 @@ tests["kills at any moment: with retries each item comes once, in order"] = func
     stages[i]:register("x", pass)
   end
   local chain <close> = fz.chain(stages)
-  local items, every, kills, last = 20000, 200, 0, 0
+  local items, every, kills, last = 100000, 100, 0, 0
   for i, out in chain:stream(t.numbers(items), { inflight = 100, retries = 2, jobs = 4 }) do
     t.equal({ i, out.x }, { last + 1, i })
     last = i

@@ -1,0 +1,190 @@
+-- test_stream_failures.lua - each kind of failure at each place of a stream, ordered or not, in the
+-- script, in a task and in a generator: the stream ends with the error of the item, or goes on, and
+-- the source is closed.
+
+local t = ...
+
+local tests = {}
+
+local ITEMS <const>, FAILED <const> = 6, 3
+
+-- How the failing function or loop fails; the kind of the error.
+local KINDS <const> = { error = "error", kill = "crash", hang = "timeout" }
+
+local function fail(how)
+  if how == "error" then error { code = 17 } end
+  if how == "kill" then os.execute("kill -9 " .. fz.current_process().pid) end
+  while true do end
+end
+
+-- A chain of three stages that pass on x. The one called `place` fails at item FAILED, or in its
+-- init if `init` is true.
+local function failing_chain(place, how, init)
+  local stages = {}
+  for i, name in ipairs { "a", "b", "c" } do
+    local fails = name == place
+    local stage = fz.stage {
+      name = name, timeout = fails and how == "hang" and 0.1 or nil,
+      init = fails and init and function() fail(how) end or nil,
+    }
+    stage:register("x", function(x)
+      if fails and not init and x == FAILED then fail(how) end
+      return x
+    end)
+    stages[i] = stage
+  end
+  return fz.chain(stages)
+end
+
+-- A source of `n` items with a closing value. `before(i)` is called before item i is returned.
+local function closing_source(n, before)
+  local i, closed = 0, 0
+  local closing = setmetatable({}, { __close = function() closed = closed + 1 end })
+  local function following()
+    i = i + 1
+    if before then before(i) end
+    return i <= n and i or nil
+  end
+  return { following = following, closing = closing, closed = function() return closed end }
+end
+
+-- consume(i, out, err) for each result of the stream.
+local function loop(chain, source, options, consume)
+  for i, out, err in chain:stream(source.following, nil, nil, source.closing, options) do
+    consume(i, out, err)
+  end
+end
+
+local ways = { script = loop }
+
+function ways.task(...)
+  return fz.await(fz.spawn(loop, ...))
+end
+
+-- The loop is in a coroutine that is resumed for each result.
+function ways.generator(chain, source, options, consume)
+  local co = coroutine.create(function() loop(chain, source, options, coroutine.yield) end)
+  local _ <close> = setmetatable({}, { __close = function() coroutine.close(co) end })
+  while true do
+    local ok, i, out, err = coroutine.resume(co)
+    if not ok then error(i, 0) end
+    if coroutine.status(co) == "dead" then return end
+    consume(i, out, err)
+  end
+end
+
+function ways.generator_in_task(...)
+  return fz.await(fz.spawn(ways.generator, ...))
+end
+
+-- Call f(run, options) for each way to loop, or those named. run(chain, source, consume) returns
+-- the places of results, errors by place, and the error that was raised.
+-- The source was closed once.
+local function each_way(on_error, f, names)
+  for _, name in ipairs(names or { "script", "task", "generator", "generator_in_task" }) do
+    local way = ways[name]
+    for _, ordered in ipairs { true, false } do
+      local options = { jobs = 2, on_error = on_error, ordered = ordered }
+      local function run(chain, source, consume)
+        local places, errors = {}, {}
+        local ok, e = pcall(way, chain, source, options, function(i, out, err)
+          if consume then consume(i) end
+          if out then places[#places + 1] = i end
+          errors[i] = err
+        end)
+        t.equal({ name, source.closed() }, { name, 1 })
+        table.sort(places)
+        return places, errors, not ok and e or nil
+      end
+      f(run, options)
+    end
+  end
+end
+
+-- 1, 2, ... ITEMS without FAILED.
+local OTHERS <const> = { 1, 2, 4, 5, 6 }
+
+for how, kind in pairs(KINDS) do
+  tests[how .. " in each stage: the error of the item is raised in its turn"] = function()
+    for _, place in ipairs { "a", "b", "c" } do
+      local chain <close> = failing_chain(place, how)
+      each_way("stop", function(run, options)
+        local places, _, e = run(chain, closing_source(ITEMS))
+        t.equal({ e.kind, e.stage, e.output, e.index }, { kind, place, "x", FAILED })
+        if options.ordered then t.equal(places, { 1, 2 }) end
+        for _, i in ipairs(places) do assert(i ~= FAILED) end
+      end)
+    end
+  end
+
+  tests[how .. ' in each stage, with "continue": the item has the error, and all others come'] =
+    function()
+      for _, place in ipairs { "a", "b", "c" } do
+        local chain <close> = failing_chain(place, how)
+        each_way("continue", function(run)
+          local places, errors, raised = run(chain, closing_source(ITEMS))
+          local e = errors[FAILED]
+          t.equal({ places, raised }, { OTHERS })
+          t.equal({ e.kind, e.stage, e.output, e.index }, { kind, place, "x", FAILED })
+          t.equal({ next(errors), next(errors, FAILED) }, { FAILED })
+        end)
+      end
+    end
+
+  tests[how .. " in init: the error of each item that needs the worker"] = function()
+    for _, place in ipairs { "a", "c" } do
+      local chain <close> = failing_chain(place, how, true)
+      each_way("stop", function(run)
+        local places, _, e = run(chain, closing_source(ITEMS))
+        t.equal({ places, e.kind, e.stage }, { {}, kind, place })
+        assert(1 <= e.index and e.index <= ITEMS)
+      end)
+      each_way("continue", function(run)
+        local n = how == "hang" and 1 or ITEMS -- each one takes the timeout
+        local places, errors, raised = run(chain, closing_source(n))
+        t.equal({ places, #errors, raised }, { {}, n })
+        for i, e in ipairs(errors) do
+          t.equal({ e.kind, e.stage, e.index }, { kind, place, i })
+        end
+      end)
+    end
+  end
+end
+
+tests["an error in the source, or in the loop, is raised as it is"] = function()
+  local chain <close> = failing_chain()
+  for _, on_error in ipairs { "stop", "continue" } do
+    each_way(on_error, function(run)
+      local cause = { "mine" }
+      local function fail_at_3(i) if i == FAILED then error(cause) end end
+      local _, _, e = run(chain, closing_source(ITEMS, fail_at_3))
+      assert(e == cause)
+      _, _, e = run(chain, closing_source(ITEMS), fail_at_3)
+      assert(e == cause)
+    end)
+  end
+end
+
+tests["a timeout around a source, a stage or a loop that hangs ends the stream"] = function()
+  local chain <close> = failing_chain()
+  local hanging <close> = failing_chain("b", "hang")
+  hanging.stages[2]:register("x", function(x)
+    if x == FAILED then os.execute "sleep 60" end
+    return x
+  end, { timeout = 60 })
+  local function hang_at_3(i) if i == FAILED then fz.sleep(60) end end
+  each_way("continue", function(run)
+    local start = fz.now()
+    for _, case in ipairs {
+      { chain, closing_source(ITEMS, hang_at_3) },
+      { chain, closing_source(ITEMS), hang_at_3 },
+      { hanging, closing_source(ITEMS) },
+    } do
+      local ok, why = fz.with_timeout(0.2, run, table.unpack(case, 1, 3))
+      t.equal({ ok, why, case[2].closed() }, { nil, "timeout", 1 })
+    end
+    assert(fz.now() - start < 30, "a sleep was not ended")
+  end, { "script", "generator" }) -- in a task, which with_timeout makes
+end
+
+return tests
