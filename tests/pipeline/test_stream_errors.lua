@@ -343,16 +343,26 @@ end]]
 end
 
 tests["Ctrl-C in a stream ends it with nothing left"] = function()
-  local script = t.file [[
+  local begun = t.file ""
+  os.remove(begun)
+  local script = t.file(([[
 local stage = fz.stage "s"
-stage:register("x", function(x) if x == 5 then os.execute "sleep 60" end return x end)
+stage:register("x", function(x)
+  if x == 5 then
+    io.open("%s", "w"):close()
+    os.execute "sleep 60"
+  end
+  return x
+end)
 local chain <close> = fz.chain { stage }
 local ok, e = pcall(function()
   for _ in chain:stream({ 1, 2, 3, 4, 5, 6 }, { jobs = 2 }) do end
 end)
-print(ok, e.kind)]]
+print(ok, e.kind)]]):format(begun))
   local out = t.shell(([[env --default-signal=INT "$FZLUA" %s & pid=$!
-for i in 1 2 3 4 5; do sleep 0.2; kill -INT $pid 2>/dev/null; done; wait $pid]]):format(script))
+while ! test -e %s; do sleep 0.05; done
+for i in 1 2 3 4 5; do kill -INT $pid 2>/dev/null; sleep 0.2; done; wait $pid]]):format(script,
+    begun))
   t.match(out, "false\tinterrupted")
 end
 
