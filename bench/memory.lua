@@ -1,7 +1,8 @@
---- memory.lua - bytes of memory that workers take: fzlua memory.lua worker | list
+--- memory.lua - bytes of memory that workers take: fzlua memory.lua worker | list | fold LOG
 --
 --   worker   the private memory of an idle one, in a script that has nothing else
 --   list     what 4 workers that walk a list of 100 MB add to the whole, at most
+--   fold     what a script that folds the pieces of a log has together with its workers, at most
 
 local fz = require "fzlua"
 
@@ -63,5 +64,19 @@ local function mapped_list()
   return most - before
 end
 
-local measure = assert(({worker = idle_worker, list = mapped_list})[arg[1]], "worker or list")
+local function folded_log()
+  local most = 0
+  local fold = fz.spawn(fz.fold, function(n, piece)
+    return n + select(2, piece:gsub("\n", ""))
+  end, fz.chunks(arg[2]), 0, function(a, b) return a + b end)
+  while not fold:done() do
+    most = math.max(most, of_all())
+    fz.sleep(0.002)
+  end
+  assert(fold:await() > 0)
+  return most
+end
+
+local MEASURES = {worker = idle_worker, list = mapped_list, fold = folded_log}
+local measure = assert(MEASURES[arg[1]], "worker, list or fold")
 print(measure())

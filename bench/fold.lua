@@ -1,0 +1,86 @@
+--- fold.lua - the rows of fz.fold and fz.chunks, for run.lua: counting a log of 200 MB.
+
+local limits = require "limits"
+
+local LINE <const> =
+  '10.0.%d.%d - - [28/Nov/2026:17:%02d:%02d +0000] "GET /page/%d HTTP/1.1" %d %d\n'
+local STATUS <const> = { 200, 200, 200, 304, 404, 500 }
+local PIECE_LINES <const> = 20000
+
+-- Some lines of a log, and the sum of their bytes.
+local function piece()
+  local lines, sum = {}, 0
+  for i = 1, PIECE_LINES do
+    local bytes = i * 7919 % 100000
+    lines[i] = LINE:format(i >> 8 & 255, i & 255, i // 60 % 60, i % 60, i % 997,
+      STATUS[i % #STATUS + 1], bytes)
+    sum = sum + bytes
+  end
+  return table.concat(lines), sum
+end
+
+-- A log of `size` bytes in `folder`, which stays there for later rows, and the sum of its bytes.
+local function log_of(size, folder)
+  local text, sum = piece()
+  local pieces, path = math.ceil(size / #text), ("%slog-%d"):format(folder, size)
+  local there <close> = io.open(path, "rb")
+  if not there or there:seek "end" ~= pieces * #text then
+    local file <close> = assert(io.open(path, "wb"))
+    for _ = 1, pieces do assert(file:write(text)) end
+  end
+  return path, tostring(pieces * sum)
+end
+
+local SIZE <const> = 200000000
+
+---@param command string the command under test
+---@param here string folder of this file
+---@param scratch string folder for the logs
+---@param expect fun(what: string, got: any, wanted: any)
+return function(command, here, scratch, expect)
+  local programs = here .. "log/"
+
+  local function run(...)
+    local seconds, status = limits.spawn(...)
+    expect("exit status of " .. (...), status, 0)
+    return seconds
+  end
+
+  -- Fold, and another program; `arguments(log, bytes)` are those of that program.
+  local function beside(program, arguments)
+    return function()
+      local path, bytes = log_of(SIZE, scratch)
+      return function() return run(command, "-j2", programs .. "fold.lua", path, bytes) end,
+        function() return run(program, arguments(path, bytes)) end
+    end
+  end
+
+  -- The most that folding takes, in bytes.
+  local function peak(path)
+    local pipe <close> = assert(io.popen(("'%s' -j2 '%smemory.lua' fold '%s'"):format(command,
+      here, path)))
+    return assert(pipe:read "n", "memory.lua failed")
+  end
+
+  local function memory()
+    local path, small_path = log_of(SIZE, scratch), log_of(SIZE // 10, scratch)
+    return function() return peak(path) end, function() return peak(small_path) end
+  end
+
+  return {
+    { name = "fold_log", unit = "ms", samples = 3, against = "lua5.4", target = 1,
+      needs = "lua5.4", measure = beside("lua5.4", function(path, bytes)
+        return programs .. "serial.lua", path, bytes
+      end) },
+    { name = "fold_log_python", unit = "ms", samples = 3, against = "a pool of Python",
+      needs = "python3", measure = beside("python3", function(path, bytes)
+        return programs .. "pool.py", path, bytes
+      end) },
+    { name = "fold_log_awk", unit = "ms", samples = 3, against = "awk", needs = "awk",
+      measure = beside("awk", function(path, bytes)
+        return "-v", "bytes=" .. bytes, "-f", programs .. "serial.awk", path
+      end) },
+    { name = "fold_log_memory", unit = "MiB", samples = 3, against = "a log of 20 MB",
+      target = 1.2, measure = memory },
+  }
+end
