@@ -1,54 +1,150 @@
-/* MAP_ANONYMOUS is no part of C or POSIX. */
+/* MAP_ANONYMOUS and madvise are no part of C or POSIX. */
 #define _GNU_SOURCE
 #include "worker/cell.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/err.h"
+#include "os/process.h"
 
-#define CELL_SIZE (sizeof(struct fz_cell_own) + sizeof(struct fz_cell))
+enum { BLOCK_CELLS = 16 };
+
+struct fz_cell_block {
+	unsigned char *base;
+	size_t stride; /* bytes from one cell to the next, whole pages */
+	unsigned ntaken;
+	unsigned nrefs;      /* cells in use, and one until it is dropped */
+	uint32_t generation; /* of the process that mapped it */
+};
+
+static void *
+map(size_t size, int flags, struct fz_err *err)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at != MAP_FAILED)
+		return at;
+	fz_err_sys(err, errno, "mmap");
+	return NULL;
+}
+
+struct fz_cell_own *
+fz_cell_own_new(struct fz_err *err)
+{
+	return map(sizeof(struct fz_cell_own), MAP_PRIVATE, err);
+}
+
+void
+fz_cell_own_free(struct fz_cell_own *own)
+{
+	munmap(own, sizeof(*own));
+}
+
+static struct fz_cell_block *
+block_new(struct fz_err *err)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct fz_cell_block *block = malloc(sizeof(*block));
+
+	if (block == NULL) {
+		fz_err_nomem(err, "a worker");
+		return NULL;
+	}
+	*block = (struct fz_cell_block){ .nrefs = 1,
+		.stride = (sizeof(struct fz_cell) + page - 1) / page * page,
+		.generation = fz_process.generation };
+	block->base = map(BLOCK_CELLS * block->stride, MAP_SHARED, err);
+	if (block->base == NULL) {
+		free(block);
+		return NULL;
+	}
+	/* If this fails, a fork only takes longer. */
+	madvise(block->base, BLOCK_CELLS * block->stride, MADV_DONTFORK);
+	return block;
+}
+
+static void
+unref(struct fz_cell_block *block)
+{
+	if (--block->nrefs != 0)
+		return;
+	munmap(block->base, BLOCK_CELLS * block->stride);
+	free(block);
+}
+
+/* In a forked child the memory of its parent's blocks is not mapped. */
+static bool
+is_own(const struct fz_cell_block *block)
+{
+	return block->generation == fz_process.generation;
+}
+
+void
+fz_cell_block_drop(struct fz_cell_block *block)
+{
+	if (block != NULL && is_own(block))
+		unref(block);
+}
+
+/* Make a new block of `*block`, unless that has a cell left. */
+static int
+provide(struct fz_cell_block **block, struct fz_err *err)
+{
+	struct fz_cell_block *old = *block;
+
+	if (old != NULL && is_own(old) && old->ntaken < BLOCK_CELLS)
+		return 0;
+	*block = block_new(err);
+	fz_cell_block_drop(old);
+	return *block != NULL ? 0 : -1;
+}
 
 struct fz_cell *
-fz_cell_new(struct fz_err *err)
+fz_cell_new(struct fz_cell_block **block, struct fz_err *err)
 {
-	const int prot = PROT_READ | PROT_WRITE;
-	unsigned char *own =
-	    mmap(NULL, CELL_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct fz_cell *cell;
 
-	if (own == MAP_FAILED) {
-		fz_err_sys(err, errno, "mmap");
+	if (provide(block, err) != 0)
+		return NULL;
+	cell = (void *)((*block)->base + (*block)->ntaken * (*block)->stride);
+	if (madvise(cell, sizeof(*cell), MADV_DOFORK) != 0) {
+		fz_err_sys(err, errno, "cannot share memory with a worker");
 		return NULL;
 	}
-	cell = mmap(own + sizeof(struct fz_cell_own), sizeof(*cell), prot,
-	    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	if (cell == MAP_FAILED) {
-		fz_err_sys(err, errno, "mmap");
-		munmap(own, CELL_SIZE);
-		return NULL;
-	}
+	(*block)->ntaken++;
+	(*block)->nrefs++;
 	fz_claim_init(&cell->claim);
 	return cell;
 }
 
-void
-fz_cell_free(struct fz_cell *cell, bool kept)
+struct fz_cell *
+fz_cell_new_private(struct fz_err *err)
 {
-	if (cell == NULL)
-		return;
-	if (kept)
-		munmap(cell, sizeof(*cell));
-	else
-		munmap(fz_cell_own(cell), CELL_SIZE);
+	struct fz_cell *cell = map(sizeof(*cell), MAP_PRIVATE, err);
+
+	if (cell != NULL)
+		fz_claim_init(&cell->claim);
+	return cell;
 }
 
-bool
+void
+fz_cell_free(struct fz_cell *cell, struct fz_cell_block *block)
+{
+	if (cell == NULL || !is_own(block))
+		return;
+	madvise(cell, sizeof(*cell), MADV_REMOVE); /* free its pages */
+	unref(block);
+}
+
+void
 fz_cell_keep(struct fz_cell *cell)
 {
-	/* If one of these fails, a fork only takes longer. */
+	/* If this fails, a fork only takes longer. */
 	madvise(cell, sizeof(*cell), MADV_DONTFORK);
-	return munmap(fz_cell_own(cell), sizeof(struct fz_cell_own)) == 0;
 }
 
 struct fz_cell_open

@@ -69,8 +69,8 @@ struct fz_cell {
 };
 
 /*
- * The worker's private memory in front of the cell: its replies, and the buffer
- * for calls. Otherwise glibc, at the first large malloc of the worker, would
+ * The worker's private memory beside the cell: its replies, and the buffer for
+ * calls. It is a mapping: glibc, at the first large malloc of the worker, would
  * consolidate and so copy much of the inherited heap.
  */
 struct fz_cell_own {
@@ -78,12 +78,9 @@ struct fz_cell_own {
 	unsigned char in[FZ_CELL_IN];
 };
 
-static inline struct fz_cell_own *
-fz_cell_own(struct fz_cell *cell)
-{
-	return (struct fz_cell_own *)(void *)((unsigned char *)cell -
-					      sizeof(struct fz_cell_own));
-}
+/* In the worker. NULL and `err` on failure. */
+struct fz_cell_own *fz_cell_own_new(struct fz_err *err);
+void fz_cell_own_free(struct fz_cell_own *own);
 
 /* The replies in a cell. */
 struct fz_cell_open {
@@ -171,15 +168,33 @@ fz_cell_show(struct fz_cell *cell, uint64_t word, uint64_t sum)
 /* In the parent: read the word and its seal. False: there are newer ones. */
 bool fz_cell_read(const struct fz_cell *cell, uint64_t *word, uint64_t *seal);
 
-/* A cell that later forks share. NULL and `err` on failure. */
-struct fz_cell *fz_cell_new(struct fz_err *err);
-void fz_cell_free(struct fz_cell *cell, bool kept); /* NULL is allowed */
+/*
+ * Memory for several cells, in one mapping, because each mapping of the parent
+ * makes each fork slower. No fork inherits it except the cells that are new
+ * then. A cell is used once: a descendant of its worker may still map it.
+ */
+struct fz_cell_block;
+
+/*
+ * A cell of `*block` that later forks share. If that block is NULL, full, or
+ * the one of a parent, make a new block first and put it in `*block`. NULL and
+ * `err` on failure.
+ */
+struct fz_cell *fz_cell_new(struct fz_cell_block **block, struct fz_err *err);
+
+/* A cell for a worker that shares no memory. NULL and `err` on failure. */
+struct fz_cell *fz_cell_new_private(struct fz_err *err);
+
+/* Free a cell of `block`; the last one of a block that was dropped frees it. */
+void fz_cell_free(struct fz_cell *cell, struct fz_cell_block *block);
+
+/* No further cell will be taken from the block. NULL is allowed. */
+void fz_cell_block_drop(struct fz_cell_block *block);
 
 /*
  * In the parent, after the fork: the cell belongs to one worker, so later forks
- * do not inherit it, and the worker's private part is unmapped. Returns whether
- * that part is gone, for fz_cell_free().
+ * do not inherit it.
  */
-bool fz_cell_keep(struct fz_cell *cell);
+void fz_cell_keep(struct fz_cell *cell);
 
 #endif

@@ -69,28 +69,31 @@ grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 
 static const struct fz_port_ops shared_ops = { free_extent, grant_none };
 
-void
+int
 fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
-    struct fz_arena *arena)
+    struct fz_arena *arena, struct fz_err *err)
 {
+	struct fz_cell_own *own = fz_cell_own_new(err);
 	struct stat st = { 0 };
 
+	if (own == NULL)
+		return -1;
 	*port = (struct fz_port){
-		.in = in, .out = out, .cell = cell, .arena = arena
+		.in = in, .out = out, .cell = cell, .own = own, .arena = arena
 	};
 	port->ops = &shared_ops;
 	port->account = &cell->account;
-	port->own = fz_cell_own(cell);
 	fstat(out, &st);
 	port->out_dev = st.st_dev;
 	port->out_ino = st.st_ino;
 	fz_claim_enter();
 	fz_wire_in_init(&port->wire);
 	port->wire.buf = (struct fz_buf){
-		.data = port->own->in, .cap = FZ_CELL_IN, .store = &cell_store
+		.data = own->in, .cap = FZ_CELL_IN, .store = &cell_store
 	};
 	fz_buf_init(&port->frame);
 	fz_arena_buf_init(&port->value, arena, 64 << 10);
+	return 0;
 }
 
 /* Start the first item of `call`. False: the parent has taken it back. */

@@ -108,9 +108,12 @@ struct fz_call {
 	struct fz_reader args;
 };
 
-/* Start with these descriptors and cell. `arena` may be NULL. */
-void fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
-    struct fz_arena *arena);
+/*
+ * Start with these descriptors and cell. `arena` may be NULL. 0, or -1 and
+ * `err`.
+ */
+int fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
+    struct fz_arena *arena, struct fz_err *err);
 
 /*
  * Wait for the next call and claim it, or for a function to keep. Returns 1; 0

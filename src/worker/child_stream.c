@@ -111,11 +111,10 @@ static const struct fz_port_ops stream_ops = { control, grant };
 int
 fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)
 {
-	struct fz_cell *cell = fz_cell_new(err);
+	struct fz_cell *cell = fz_cell_new_private(err);
 
-	if (cell == NULL)
+	if (cell == NULL || fz_port_init(port, in, out, cell, NULL, err) != 0)
 		return -1;
-	fz_port_init(port, in, out, cell, NULL);
 	port->ops = &stream_ops;
 	port->account = NULL;
 	fz_claim_lease(&cell->claim, 0);

@@ -8,6 +8,7 @@
 #include "os/process.h"
 #include "shared/arena.h"
 #include "worker/blob.h"
+#include "worker/cell.h"
 #include "worker/change.h"
 
 /* A worker reads its parent's arena, and makes another one for its workers. */
@@ -55,6 +56,7 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_loop_unhook(&engine->hook);
 	fz_loop_free(engine->loop);
 	fz_arena_free(engine->arena);
+	fz_cell_block_drop(engine->cells);
 	fz_heap_release(&engine->membership);
 	fz_children_fini(&engine->children);
 	engine->loop = NULL;

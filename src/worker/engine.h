@@ -11,6 +11,7 @@
 #include "shared/heap.h"
 
 struct fz_blob;
+struct fz_cell_block;
 struct fz_err;
 struct fz_arena;
 struct fz_slots;
@@ -30,6 +31,7 @@ struct fz_engine {
 	struct fz_membership membership; /* in the shared heap */
 	struct fz_arena *arena; /* NULL: not made yet, or not available */
 	bool arena_tried;
+	struct fz_cell_block *cells; /* for new workers; NULL: none yet */
 	fz_engine_output output;
 	void *output_ctx;
 	/*

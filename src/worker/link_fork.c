@@ -15,7 +15,7 @@
 struct link_fork {
 	struct fz_link link;
 	struct fz_cell *cell;
-	bool kept; /* as fz_cell_keep() said */
+	struct fz_cell_block *block; /* of the cell */
 	struct fz_worker_slice *slice;
 };
 
@@ -69,7 +69,8 @@ fork_open(struct fz_engine *engine, struct fz_err *err)
 	fz_link_init(&f->link, &fz_link_fork, engine);
 	fz_engine_arena(engine);
 	f->slice = fz_worker_slice_new(engine, give_back, f, err);
-	f->cell = f->slice != NULL ? fz_cell_new(err) : NULL;
+	f->cell = f->slice != NULL ? fz_cell_new(&engine->cells, err) : NULL;
+	f->block = engine->cells;
 	if (f->cell != NULL && open_pipes(f, err) == 0) {
 		f->link.account = &f->cell->account;
 		return &f->link;
@@ -84,11 +85,10 @@ fork_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
 	const struct link_fork *f = of(link);
 	struct fz_arena *arena = link->engine->inherited;
 
-	(void)err;
 	if (arena != NULL)
 		fz_arena_enter(arena, fz_worker_slice_number(f->slice));
-	fz_port_init(port, link->worker_in, link->worker_out, f->cell, arena);
-	return 0;
+	return fz_port_init(
+	    port, link->worker_in, link->worker_out, f->cell, arena, err);
 }
 
 static void
@@ -115,7 +115,7 @@ fork_refusal(const struct fz_link *link, size_t *len)
 static void
 fork_forked(struct fz_link *link)
 {
-	of(link)->kept = fz_cell_keep(of(link)->cell);
+	fz_cell_keep(of(link)->cell);
 }
 
 static void
@@ -262,7 +262,7 @@ fork_close(struct fz_link *link)
 	struct link_fork *f = of(link);
 
 	fz_worker_slice_orphan(f->slice);
-	fz_cell_free(f->cell, f->kept);
+	fz_cell_free(f->cell, f->block);
 }
 
 const struct fz_link_ops fz_link_fork = {

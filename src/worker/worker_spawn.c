@@ -15,23 +15,29 @@ struct ends {
 };
 
 static int
+refuse(struct fz_link *link, const struct fz_err *err)
+{
+	link->ops->refuse(link, err->text);
+	return EXIT_FAILURE;
+}
+
+static int
 child_main(void *ctx, const struct fz_err *failed)
 {
 	struct ends *b = ctx;
 	struct fz_worker_pipes *p = b->p;
 	struct fz_port port;
+	struct fz_err err;
 
-	if (failed != NULL) {
-		p->link->ops->refuse(p->link, failed->text);
-		return EXIT_FAILURE;
-	}
+	if (failed != NULL)
+		return refuse(p->link, failed);
 	fz_fd_close(&b->out[0]);
 	fz_fd_close(&b->err[0]);
 	fz_fd_close(&b->out[1]); /* it is 1 now */
 	fz_fd_close(&b->err[1]);
 	fz_loop_in_child(p->opts.engine->loop);
-	if (p->link->ops->enter(p->link, &port, NULL) != 0)
-		return EXIT_FAILURE;
+	if (p->link->ops->enter(p->link, &port, &err) != 0)
+		return refuse(p->link, &err);
 	return p->opts.main(p->opts.main_ctx, &port);
 }
 

@@ -26,13 +26,15 @@ port_ends_setup(void **state)
 	setenv("FZLUA_JOBS", "1", 1); /* no second look before a sleep */
 	assert_int_equal(fz_fd_pipe(e->jobs, NULL), 0);
 	assert_int_equal(fz_fd_pipe(e->results, NULL), 0);
-	e->cell = fz_cell_new(NULL);
+	e->cell = fz_cell_new(&e->block, NULL);
 	e->arena = fz_arena_new(NULL);
 	assert_non_null(e->cell);
 	assert_non_null(e->arena);
 	fz_wire_in_init(&e->in);
 	fz_buf_init(&e->out);
-	fz_port_init(&e->port, e->jobs[0], e->results[1], e->cell, e->arena);
+	assert_int_equal(fz_port_init(&e->port, e->jobs[0], e->results[1],
+			     e->cell, e->arena, NULL),
+	    0);
 	*state = e;
 	return 0;
 }
@@ -48,7 +50,9 @@ port_ends_teardown(void **state)
 	fz_wire_in_fini(&e->in);
 	fz_buf_fini(&e->out);
 	fz_arena_free(e->arena);
-	fz_cell_free(e->cell, false);
+	fz_cell_own_free(e->port.own);
+	fz_cell_free(e->cell, e->block);
+	fz_cell_block_drop(e->block);
 	for (int i = 0; i < 2; i++) {
 		fz_fd_close(&e->jobs[i]);
 		fz_fd_close(&e->results[i]);

@@ -13,6 +13,7 @@ struct port_ends {
 	struct fz_port port;
 	struct fz_arena
 	    *arena; /* in a worker: of its parent, a slice its own */
+	struct fz_cell_block *block; /* of the cell */
 	struct fz_cell *cell;
 	int jobs[2], results[2];
 	struct fz_wire_in in; /* of the results */

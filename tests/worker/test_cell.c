@@ -53,6 +53,7 @@ teardown(void **state)
 	struct ends *e = *state;
 
 	fz_link_free(e->link);
+	fz_cell_own_free(e->port.own);
 	fz_wire_in_fini(&e->port.wire);
 	fz_buf_fini(&e->port.frame);
 	fz_buf_fini(&e->port.value.buf);

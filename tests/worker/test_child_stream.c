@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -55,7 +56,8 @@ teardown(void **state)
 	fz_wire_in_fini(&e->port.wire);
 	fz_buf_fini(&e->port.frame);
 	fz_buf_fini(&e->port.value.buf);
-	fz_cell_free(e->port.cell, false);
+	fz_cell_own_free(e->port.own);
+	munmap(e->port.cell, sizeof(*e->port.cell));
 	fz_buf_fini(&e->out);
 	fz_wire_in_fini(&e->in);
 	fz_fd_close(&e->fd[0]);
