@@ -39,8 +39,16 @@
 #define CHILD_AT ((uintptr_t)0x130000000000)
 #endif
 
-/* The program: functions and static data. */
+/*
+ * The program: functions and static data. Under valgrind its addresses are as
+ * small as offsets.
+ */
 extern const char __executable_start[], _end[];
+#ifdef FZ_VALGRIND
+#define PROGRAM_SIZE ((size_t)0)
+#else
+#define PROGRAM_SIZE ((size_t)(_end - __executable_start))
+#endif
 
 /* A forked process that runs the scripts that it gets. */
 static struct {
@@ -218,12 +226,12 @@ static const void *
 find_address(const void *at, size_t size)
 {
 	const uint64_t *words = at;
-	size_t program = (size_t)(_end - __executable_start);
 
 	for (size_t i = 0; i < size / sizeof(*words); i++) {
 		if (is_within(words[i], PARENT_AT, heap->size) ||
 		    is_within(words[i], CHILD_AT, heap->size) ||
-		    is_within(words[i], (uintptr_t)__executable_start, program))
+		    is_within(
+			words[i], (uintptr_t)__executable_start, PROGRAM_SIZE))
 			return &words[i];
 	}
 	return NULL;
@@ -303,7 +311,8 @@ test_remap_finds_an_address_in_the_heap(void **state)
 	chunk[100] = (void *)CHILD_AT;
 	assert_ptr_equal(find_in_chunks(), &chunk[100]);
 	chunk[100] = &child;
-	assert_ptr_equal(find_in_chunks(), &chunk[100]);
+	assert_ptr_equal(
+	    find_in_chunks(), PROGRAM_SIZE != 0 ? &chunk[100] : NULL);
 	fz_heap_give_back(chunk);
 }
 
@@ -442,7 +451,10 @@ test_remap_finds_values_and_arrays(void **state)
 static void
 test_remap_finds_pipes(void **state)
 {
-	run(state, "local a, b = fz.pipe()\n"
+	/* Once the child is a member, an end in a message to it is open. */
+	run(state, "start([[]], fz.queue())\n"
+		   "finish()\n"
+		   "local a, b = fz.pipe()\n"
 		   "start([[local b = ...\n"
 		   "  for i = 1, 500 do\n"
 		   "    local v = b:recv(60) assert(v[1] == i) b:send(v)\n"
