@@ -45,7 +45,7 @@ fz_err_sys(struct fz_err *err, int code, const char *fmt, ...)
 	if (err == NULL)
 		return -1;
 	va_start(ap, fmt);
-	fill(err, FZ_ERR_ERROR, code, fmt, ap);
+	fill(err, code == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_ERROR, code, fmt, ap);
 	va_end(ap);
 	return -1;
 }

@@ -8,7 +8,7 @@ enum fz_err_kind {
 	FZ_ERR_ERROR,       /* the user's function raised, or a call failed */
 	FZ_ERR_CRASH,       /* a worker died */
 	FZ_ERR_TIMEOUT,     /* a time limit ran out */
-	FZ_ERR_MEMORY,      /* a memory limit was reached */
+	FZ_ERR_MEMORY,      /* a memory limit was reached, or memory ran out */
 	FZ_ERR_CANCELLED,   /* the job never ran, or was ended */
 	FZ_ERR_INTERRUPTED, /* Ctrl-C */
 	FZ_ERR_UNSENDABLE,  /* a value cannot cross a process boundary */
@@ -30,8 +30,9 @@ int fz_err_set(struct fz_err *err, enum fz_err_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /*
- * Fill `err` (NULL is allowed) with kind FZ_ERR_ERROR, `code` and the printf
- * text followed by ": " and the text of `code`. Always returns -1.
+ * Fill `err` (NULL is allowed) with `code` and the printf text followed by ": "
+ * and the text of `code`. The kind is FZ_ERR_ERROR, or FZ_ERR_MEMORY for
+ * ENOMEM. Always returns -1.
  */
 int fz_err_sys(struct fz_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -42,7 +42,8 @@ send(void *ctx)
 	struct fz_err err = { 0 };
 	int rc = fz_port_send(pio->port, &err);
 
-	pio->refused = rc != 0 && err.kind == FZ_ERR_MEMORY;
+	/* Nothing of the frame was written, unlike after a failed write. */
+	pio->refused = rc != 0 && err.kind == FZ_ERR_MEMORY && err.code == 0;
 	if (!pio->refused)
 		return rc;
 	begin(pio, true, FZ_ERR_MEMORY);

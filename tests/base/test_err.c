@@ -42,6 +42,7 @@ test_err_nomem_names_what(void **state)
 	(void)state;
 	assert_int_equal(fz_err_nomem(&err, "a thing"), -1);
 	assert_int_equal(err.code, ENOMEM);
+	assert_int_equal(err.kind, FZ_ERR_MEMORY);
 	assert_non_null(strstr(err.text, "a thing: "));
 }
 

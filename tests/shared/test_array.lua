@@ -83,7 +83,7 @@ tests["fz.array takes a length or a list of numbers that fit"] = function()
 end
 
 tests["an array that is too big raises an error of kind memory"] = function()
-  local e = t.fails("error", fz.array, "d", 1 << 50)
+  local e = t.fails("memory", fz.array, "d", 1 << 50)
   t.match(e.message, "memory")
   t.equal(#fz.array("d", 10), 10)
 end

@@ -284,7 +284,7 @@ end
 tests["a huge one that there is no memory for raises"] = function()
   local file <close> = assert(io.open "/proc/meminfo")
   local kib = math.tointeger(file:read("a"):match "MemAvailable:%s*(%d+)")
-  local e = t.fails("error", fz.array, "b", kib * 1024 + (kib << 8))
+  local e = t.fails("memory", fz.array, "b", kib * 1024 + (kib << 8))
   t.match(e.message, "no memory for something shared")
 end
 

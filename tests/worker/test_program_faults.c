@@ -141,7 +141,8 @@ assert_not_run(struct world *w, const struct fz_program_opts *opts,
 	struct fz_program *exec = program_start(opts);
 	struct fz_program_end *end = program_wait(w, exec);
 
-	assert_int_equal(end->err.kind, FZ_ERR_ERROR);
+	assert_int_equal(
+	    end->err.kind, code == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_ERROR);
 	assert_int_equal(end->err.code, code);
 	assert_non_null(strstr(end->err.text, what));
 	assert_non_null(strstr(end->err.text, strerror(code)));
