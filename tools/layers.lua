@@ -38,7 +38,7 @@ local C_LAYERS = {
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_batch",
     "port_io", "process_main", "worker_main"},
   {dir = "bind/", lua = true, "lsink lloop ltask", "open", "ldescriptor", "lterm"},
-  {dir = "bind/shared/", lua = true, "lhandle lshared", "lguard", "lsuspended", "lwait", "llock",
+  {dir = "bind/shared/", lua = true, "lhandle lheld lshared", "lguard", "lsuspended", "lwait", "llock",
     "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",

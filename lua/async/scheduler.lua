@@ -19,6 +19,7 @@ local scheduler = {}
 local TURN <const> = 64
 
 local now, suspend, task_run = core.now, core.suspend, core.task_run
+local abandon_locks = core.abandon_locks
 
 -- A ring of `size` places. A free one has false, so that the table keeps its array.
 local function new_ring(size)
@@ -108,7 +109,7 @@ end
 function scheduler.start(task, number, f, ...)
   local own
   task._co, own = core.task_new(f, ...)
-  task._number = number or own
+  task._number, task._own = number or own, not number
   task._parked = true
   started, nlive = started + 1, nlive + 1
   live[task] = started
@@ -122,12 +123,19 @@ local function forget(task)
   task._co = nil
 end
 
+-- Close the variables of a task that has not ended by itself.
+local function close(task, co)
+  local ok, e = core.task_close(co, task._number)
+  if task._own then abandon_locks(task._number) end
+  return ok, e
+end
+
 -- The task has raised `e`: close its variables, one of which may raise another error.
 local function fail(task, e)
   local co = task._co
   task._traceback = type(e) == "string" and core.traceback(co, e) or nil
   forget(task)
-  local ok, later = core.task_close(co, task._number)
+  local ok, later = close(task, co)
   if not ok then e = later end
   if Error.is(e, "interrupted") then interrupted = e end
   return task:finish(false, e)
@@ -146,6 +154,7 @@ local function after_run(task, ok, ...)
   advances = advances + 1
   if not ok then return fail(task, (...)) end
   forget(task)
+  if task._own then abandon_locks(task._number) end
   return task:finish(true, ...)
 end
 
@@ -158,7 +167,7 @@ function scheduler.end_task(task)
   if task._in_c then in_c[task._in_c] = nil end
   task._parked = false
   forget(task)
-  return core.task_close(co, task._number)
+  return close(task, co)
 end
 
 -- Wake the tasks whose waits in C are to be tried, and those whose time has come.

@@ -8,9 +8,8 @@ fz_lock_recover(struct fz_lock *lock, uint32_t self)
 {
 	uint32_t owner = atomic_load(&lock->owner);
 
-	if (owner == 0)
-		return fz_lock_try(lock, self) ? FZ_LOCK_ACQUIRED
-					       : FZ_LOCK_BUSY;
+	if (owner == 0 || owner == FZ_LOCK_LEFT)
+		return fz_lock_adopt(lock, self);
 	if (fz_heap_alive(owner) ||
 	    !atomic_compare_exchange_strong(&lock->owner, &owner, self))
 		return FZ_LOCK_BUSY;

@@ -16,13 +16,16 @@
 
 /* In shared memory; all zero is a free one. */
 struct fz_lock {
-	_Atomic uint32_t owner; /* a member; 0: the lock is free */
+	/* A member; 0: the lock is free; FZ_LOCK_LEFT: a task left it. */
+	_Atomic uint32_t owner;
 	uint32_t depth; /* for the caller: how often its owner acquired it */
 	uint32_t task;  /* for the caller: that of the owner */
 	struct fz_eventcount waiters;
 };
 
 enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_ACQUIRED, FZ_LOCK_ABANDONED };
+
+#define FZ_LOCK_LEFT UINT32_MAX /* no number of a member */
 
 /* Acquire it if it is free. `self` is the member that does it. */
 static inline bool
@@ -34,7 +37,22 @@ fz_lock_try(struct fz_lock *lock, uint32_t self)
 	       atomic_compare_exchange_strong(&lock->owner, &free, self);
 }
 
-/* The same; from an owner that is dead as well: FZ_LOCK_ABANDONED. */
+/* The same; if the task that had it has ended: FZ_LOCK_ABANDONED. */
+static inline enum fz_lock_state
+fz_lock_adopt(struct fz_lock *lock, uint32_t self)
+{
+	uint32_t left = FZ_LOCK_LEFT;
+
+	if (fz_lock_try(lock, self))
+		return FZ_LOCK_ACQUIRED;
+	return atomic_load(&lock->owner) == left &&
+		       atomic_compare_exchange_strong(
+			   &lock->owner, &left, self)
+		   ? FZ_LOCK_ABANDONED
+		   : FZ_LOCK_BUSY;
+}
+
+/* The same; from an owner that is dead as well. */
 enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
 /*
@@ -62,6 +80,14 @@ static inline void
 fz_lock_release(struct fz_lock *lock)
 {
 	atomic_store(&lock->owner, 0);
+	fz_eventcount_notify(&lock->waiters, 1);
+}
+
+/* The task that owns it has ended without releasing it. */
+static inline void
+fz_lock_abandon(struct fz_lock *lock)
+{
+	atomic_store(&lock->owner, FZ_LOCK_LEFT);
 	fz_eventcount_notify(&lock->waiters, 1);
 }
 

@@ -254,4 +254,148 @@ tests["a task gets the lock of a process that died"] = function()
   t.equal({ task:await(DEADLINE) }, { true, "abandoned" })
 end
 
+for _, kind in ipairs { "lock", "rlock", "condition" } do
+  -- Each way for a task to end while it holds the lock.
+  local ways = {
+    returns = function(lock) fz.spawn(function() lock:acquire() end):await() end,
+    raises = function(lock)
+      pcall(fz.await, fz.spawn(function()
+        lock:acquire()
+        error "x"
+      end))
+    end,
+    cancelled = function(lock)
+      local task = fz.spawn(function()
+        lock:acquire()
+        fz.sleep(1000)
+      end)
+      fz.sleep(0)
+      task:cancel()
+    end,
+    in_a_group = function(lock)
+      pcall(fz.group, function(g)
+        g:spawn(function() lock:acquire() end)
+      end)
+    end,
+    guard = function(lock)
+      local task = fz.spawn(function() return lock:guard() end)
+      return task:await()
+    end,
+  }
+
+  tests["a task that ends leaves its " .. kind .. " to the next, once"] = function()
+    for name, end_task in pairs(ways) do
+      local lock = fz[kind]()
+      local kept = end_task(lock)
+      t.equal({ name, lock:acquire() }, { name, true, "abandoned" })
+      lock:release()
+      t.equal({ kept ~= nil, lock:acquire(0) }, { name == "guard", true })
+      lock:release()
+      end_task(lock)
+      local p <close> = fz.process(function() return lock:acquire() end):start()
+      t.equal({ name, p:result() }, { name, true, "abandoned" })
+    end
+  end
+
+  tests["waiters get the " .. kind .. " of a task that ends"] = function()
+    local lock, waits = fz[kind](), fz.event()
+    local holder = fz.spawn(function()
+      lock:acquire()
+      fz.sleep(1000)
+    end)
+    fz.sleep(0)
+    local other = fz.spawn(function()
+      local result = { lock:acquire() }
+      lock:release()
+      return result
+    end)
+    fz.sleep(0)
+    holder:cancel()
+    t.equal(other:await(DEADLINE), { true, "abandoned" })
+    holder = fz.spawn(function()
+      lock:acquire()
+      fz.sleep(1000)
+    end)
+    fz.sleep(0)
+    local p <close> = fz.process(function()
+      waits:set()
+      return lock:acquire(DEADLINE)
+    end):start()
+    waits:wait()
+    t.until_asleep { p }
+    holder:cancel()
+    t.equal({ p:result() }, { true, "abandoned" })
+  end
+end
+
+tests["an rlock is left however often it was acquired"] = function()
+  local lock = fz.rlock()
+  fz.spawn(function()
+    lock:acquire()
+    lock:acquire()
+  end):await()
+  t.equal({ lock:acquire() }, { true, "abandoned" })
+  lock:release()
+  t.fails("error", lock.release, lock)
+end
+
+tests["a condition leaves the lock that it was given"] = function()
+  local lock = fz.lock()
+  local condition = fz.condition(lock)
+  fz.spawn(function() condition:acquire() end):await()
+  t.equal({ lock:acquire() }, { true, "abandoned" })
+  lock:release()
+  local waiter = fz.spawn(function()
+    condition:acquire()
+    condition:wait()
+  end)
+  fz.sleep(0)
+  t.equal({ lock:acquire(0) }, { true })
+  condition:notify()
+  lock:release()
+  waiter:await(DEADLINE)
+  t.equal({ lock:acquire() }, { true, "abandoned" })
+end
+
+tests["with and guards of cancelled tasks release as before"] = function()
+  local lock = fz.lock()
+  local task = fz.spawn(function() lock:with(fz.sleep, 1000) end)
+  fz.sleep(0)
+  task:cancel()
+  t.equal({ lock:acquire() }, { true })
+  lock:release()
+  task = fz.spawn(function()
+    local _ <close> = lock:guard()
+    fz.sleep(1000)
+  end)
+  fz.sleep(0)
+  task:cancel()
+  t.equal({ lock:acquire() }, { true })
+end
+
+tests["what runs for the caller leaves it the locks"] = function()
+  local lock = fz.lock()
+  fz.spawn(function()
+    fz.with_timeout(DEADLINE, lock.acquire, lock)
+    t.fails("error", lock.acquire, lock)
+    lock:release()
+    fz.group(function() lock:acquire() end)
+    lock:release()
+  end):await()
+  t.equal({ lock:acquire(0) }, { true })
+end
+
+tests["a lock that was collected is not left"] = function()
+  fz.spawn(function()
+    fz.lock():acquire()
+    collectgarbage()
+    local locks = {}
+    for i = 1, 100 do locks[i] = fz.lock() end
+    fz.sleep(0)
+    return locks
+  end):await()
+  local lock = fz.lock()
+  t.equal({ lock:acquire(0) }, { true })
+end
+
 return tests

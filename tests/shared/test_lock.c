@@ -197,6 +197,30 @@ count_up(void *ctx)
 }
 
 static void
+test_lock_that_a_task_left_is_abandoned_once(void **state)
+{
+	struct shared *s = new_shared();
+	uint32_t self = fz_heap_self(&this_member);
+
+	(void)state;
+	for (int late = 0; late < 2; late++) {
+		enum fz_lock_state (*acquire)(struct fz_lock *, uint32_t) =
+		    late ? fz_lock_recover : fz_lock_adopt;
+
+		assert_int_equal(acquire(&s->lock, self), FZ_LOCK_ACQUIRED);
+		assert_int_equal(acquire(&s->lock, self), FZ_LOCK_BUSY);
+		fz_lock_abandon(&s->lock);
+		assert_false(fz_lock_try(&s->lock, self));
+		assert_false(fz_lock_is_mine(&s->lock, self));
+		assert_int_equal(acquire(&s->lock, self), FZ_LOCK_ABANDONED);
+		fz_lock_release(&s->lock);
+		assert_int_equal(acquire(&s->lock, self), FZ_LOCK_ACQUIRED);
+		fz_lock_release(&s->lock);
+	}
+	free_shared(s);
+}
+
+static void
 test_lock_admits_one_at_a_time_while_waiters_are_killed(void **state)
 {
 	struct shared *s = new_shared();
@@ -335,6 +359,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_lock_belongs_to_its_holder),
 		TEST(test_lock_of_a_killed_holder_is_abandoned_once),
+		TEST(test_lock_that_a_task_left_is_abandoned_once),
 		TEST(test_lock_admits_one_at_a_time_while_waiters_are_killed),
 		TEST(
 		    test_lock_can_be_recovered_after_a_kill_at_each_step_of_a_recovery),

@@ -237,7 +237,7 @@ push_end(lua_State *L, bool notified, bool abandoned)
 
 /*
  * condition:wait([timeout]) -> true; nil, "timeout"; and the last result is
- * "abandoned" if a process died meanwhile while it held the lock
+ * "abandoned" if a process or task ended meanwhile while it held the lock
  */
 static int
 condition_wait(lua_State *L)
@@ -389,7 +389,7 @@ condition_new(lua_State *L)
 		return 1;
 	}
 	c = fz_lhandle_new(L, FZ_LHANDLE_CONDITION, sizeof(*c));
-	c->own.recursive = true;
+	c->own.recursive = c->own.inner = true;
 	fz_ref_set(&c->lock, &c->own);
 	return 1;
 }

@@ -13,7 +13,7 @@ struct fz_lshared;
 struct fz_lguard {
 	void (*release)(struct fz_lguard *guard); /* NULL: nothing to do */
 	void *of;                                 /* the object to release */
-	const struct fz_lshared *shared;
+	struct fz_lshared *shared;
 	uint32_t self;   /* the member that acquired */
 	uint32_t task;   /* and its task */
 	uint32_t before; /* set by the class: the state to return to */

@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lhandle.h"
+#include "bind/shared/lheld.h"
 #include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
 #include "shared/heap.h"
@@ -33,10 +34,7 @@ bool
 fz_llock_try(
     struct fz_lock *lock, uint32_t self, bool late, enum fz_lock_state *state)
 {
-	if (late)
-		*state = fz_lock_recover(lock, self);
-	else if (fz_lock_try(lock, self))
-		*state = FZ_LOCK_ACQUIRED;
+	*state = late ? fz_lock_recover(lock, self) : fz_lock_adopt(lock, self);
 	return *state != FZ_LOCK_BUSY;
 }
 
@@ -46,6 +44,15 @@ try_acquire(struct fz_lwait *wait, bool late)
 	struct acquiring *a = FZ_CONTAINER_OF(wait, struct acquiring, wait);
 
 	return fz_llock_try(&a->lock->lock, a->self, late, &a->state);
+}
+
+/* The lock is released once more than it was acquired again. */
+static void
+release(struct fz_lshared *shared, struct fz_llock *lock)
+{
+	if (shared->held.n != 0)
+		fz_lheld_remove(shared, &lock->lock, lock->lock.task);
+	fz_lock_release(&lock->lock);
 }
 
 /* Restore the depth before the acquire, unless that was done already. */
@@ -59,14 +66,26 @@ release_guarded(struct fz_lguard *guard)
 		return;
 	lock->lock.depth = guard->before;
 	if (guard->before == 0)
-		fz_lock_release(&lock->lock);
+		release(guard->shared, lock);
+}
+
+/* The object at index 1 has the lock, or is a condition that uses it. */
+static const struct fz_object *
+object_of(lua_State *L, const struct fz_llock *lock)
+{
+	if (lock->inner)
+		return fz_lhandle_at(L, 1)->object;
+	return &FZ_CONTAINER_OF(lock, const struct llock, lock)->head;
 }
 
 static inline void
-own_once(struct acquiring *a)
+own_once(lua_State *L, struct acquiring *a)
 {
 	a->lock->lock.depth = 1;
 	a->lock->lock.task = a->task;
+	if (a->task != 0 && !a->lock->brief)
+		fz_lheld_add(fz_lshared(L), &a->lock->lock,
+		    object_of(L, a->lock), a->task);
 }
 
 /* This process holds the lock with its depth set, unless the state is BUSY. */
@@ -95,7 +114,7 @@ acquire_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	if (in_time && wait->slept)
 		fz_eventcount_rearm(&a->lock->lock.waiters);
 	if (in_time)
-		own_once(a);
+		own_once(L, a);
 	return acquired(L, a);
 }
 
@@ -165,7 +184,7 @@ acquire(lua_State *L, struct acquiring *a, int timeout)
 {
 	if (!fz_lock_try(&a->lock->lock, a->self))
 		return acquire_slowly(L, a, timeout);
-	own_once(a);
+	own_once(L, a);
 	a->state = FZ_LOCK_ACQUIRED;
 	return acquired(L, a);
 }
@@ -271,7 +290,8 @@ int
 fz_llock_release(lua_State *L, struct fz_llock *lock)
 {
 	fz_llock_check_held(L, lock, fz_lhandle_self(L));
-	fz_llock_unhold(lock);
+	if (--lock->lock.depth == 0)
+		release(fz_lshared(L), lock);
 	return 0;
 }
 
@@ -292,7 +312,7 @@ check_lock(lua_State *L)
 }
 
 /*
- * lock:acquire([timeout]) -> true; true, "abandoned" if its holder has died;
+ * lock:acquire([timeout]) -> true; true, "abandoned" if its holder has ended;
  * false if the time ran out
  */
 static int
@@ -370,6 +390,7 @@ int
 fz_llock_open(lua_State *L)
 {
 	fz_lguard_open(L);
+	fz_lheld_open(L);
 	fz_lwait_open(L);
 	fz_lhandle_class(L, FZ_LHANDLE_LOCK, &class, methods, metamethods);
 	lua_pushcfunction(L, lock_new);

@@ -13,6 +13,7 @@
 struct fz_llock {
 	struct fz_lock lock;
 	bool recursive; /* its holder may acquire it again */
+	bool inner;     /* it is part of a condition */
 	/*
 	 * Of a value or array, which is consistent at any time: recursive, and
 	 * mostly held for one short operation.

@@ -25,6 +25,12 @@ fz_lshared(lua_State *L)
 	return fz_luserdata_kept(L, &shared_key);
 }
 
+void
+fz_lshared_push(lua_State *L)
+{
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &shared_key);
+}
+
 uint32_t
 fz_lshared_join_now(lua_State *L, const struct fz_lshared *shared)
 {

@@ -9,6 +9,7 @@
 #include <lua.h>
 
 #include "bind/shared/lhandle.h"
+#include "bind/shared/lheld.h"
 #include "os/spin.h"
 #include "shared/pipe.h"
 #include "shared/queue.h"
@@ -28,6 +29,7 @@ struct fz_lshared {
 	struct fz_spin spin;                /* of all waits */
 	struct fz_lshared_scratch *scratch; /* NULL: not used yet */
 	struct fz_lhandle_stored *storing;  /* innermost recorder; NULL: none */
+	struct fz_lheld held;               /* locks of tasks */
 	uint64_t latest; /* upper bound of `forks` of all dropped objects */
 	size_t enough;   /* bytes of shared memory after which to collect */
 };
@@ -37,6 +39,9 @@ struct fz_lshared {
  * no look-up. [-0, +0, -]
  */
 struct fz_lshared *fz_lshared(lua_State *L);
+
+/* Push it as the userdata that it is. [-0, +1, -] */
+void fz_lshared_push(lua_State *L);
 
 /* The member that L is in the shared heap; 0: it has not joined. */
 static inline uint32_t

@@ -1,0 +1,38 @@
+/*
+ * lheld.h - the locks that tasks of this process hold.
+ *
+ * A task that ends abandons the locks that it still holds, as a process does
+ * that dies: they are noted here when a task acquires them.
+ */
+#ifndef FZ_LHELD_H
+#define FZ_LHELD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+struct fz_lock;
+struct fz_lshared;
+struct fz_object;
+
+struct fz_lheld {
+	struct fz_lheld_note *notes; /* the latest at the end */
+	size_t n, room;
+};
+
+/*
+ * The task has acquired the lock, which is in `object`. Without memory for a
+ * note the lock stays with a task that ends.
+ */
+void fz_lheld_add(struct fz_lshared *shared, struct fz_lock *lock,
+    const struct fz_object *object, uint32_t task);
+
+/* It has released the lock. Does nothing if the lock was not noted. */
+void fz_lheld_remove(
+    struct fz_lshared *shared, const struct fz_lock *lock, uint32_t task);
+
+/* Open: core.abandon_locks. The core table is on top. [-0, +0, e] */
+int fz_lheld_open(lua_State *L);
+
+#endif
