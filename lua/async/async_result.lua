@@ -51,6 +51,7 @@ end
 ---Wait for the results of the call and return them; raises its error.
 ---@param timeout? number seconds; running out returns nil, "timeout"
 function AsyncResult:get(timeout)
+  if timeout ~= nil then check.seconds(timeout, 1, "result:get") end
   return self:await(timeout)
 end
 
@@ -65,7 +66,7 @@ end
 ---@param timeout? number seconds
 ---@return boolean|nil done, string|nil "timeout"
 function AsyncResult:wait(timeout)
-  if timeout ~= nil then timeout = check.option("timeout", timeout, "result:wait") end
+  if timeout ~= nil then check.seconds(timeout, 1, "result:wait") end
   check_owner(self)
   if self:done() then return true end
   return wait.until_done(self, timeout)

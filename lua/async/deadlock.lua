@@ -12,15 +12,20 @@ local tried = nil
 
 local FIRST <const> = 20 -- tasks that the message lists
 
--- "script.lua:12", where the task waits; the frames of this library are skipped.
-local function place(co)
+-- Where the task waits: "at script.lua:12". The frames of this library are skipped. If the function
+-- of the task has ended in a tail call, no other frame is left.
+local function place(task)
+  local co, f = task._co, task._f
   for level = 0, math.huge do
     local info = debug.getinfo(co, level, "Sl")
-    if not info then return "?" end
+    if not info then break end
     if info.currentline > 0 and info.source:sub(1, 7) ~= "@fzlua/" then
-      return ("%s:%d"):format(info.short_src, info.currentline)
+      return ("at %s:%d"):format(info.short_src, info.currentline)
     end
   end
+  local info = debug.getinfo(f, "S")
+  if info.what == "C" then return "in a C function" end
+  return ("in the function of %s:%d"):format(info.short_src, info.linedefined)
 end
 
 -- For what the object of a wait is waited for.
@@ -32,7 +37,7 @@ end
 local function line(task)
   local what = task._in_c and core.wait_what(task._in_c)
     or task._waits_for and what_of(task._waits_for) or "?"
-  return ("\n\ta task waits for %s at %s"):format(what, task._co and place(task._co) or "?")
+  return ("\n\ta task waits for %s %s"):format(what, place(task))
 end
 
 local function message(object)

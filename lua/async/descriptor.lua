@@ -36,11 +36,11 @@ local function watched(fd)
   return self
 end
 
--- Watch for what is waited for.
+-- Watch for what is waited for. Returns why that is not possible, or nil.
 local function update(self)
   local wanted = {}
   for _, one in ipairs(self.waits) do wanted[one.mode] = not one.over or wanted[one.mode] end
-  self.handle:want(wanted.r, wanted.w)
+  return self.handle:want(wanted.r, wanted.w)
 end
 
 ---The descriptor is ready; called by wait.lua.
@@ -62,7 +62,10 @@ function Wait:__close()
     if one ~= self then left[#left + 1] = one end
   end
   of.waits = left
-  if #left > 0 then return update(of) end
+  if #left > 0 then
+    update(of)
+    return
+  end
   by_fd[self.fd] = nil
   wait.unwatch(of.handle:id())
   of.handle:close()
@@ -77,20 +80,22 @@ end
 function descriptor.wait(fd, mode, timeout)
   local number = math.type(fd) and math.tointeger(fd)
   if not number or number < 0 or number > 0x7fffffff then
-    check.fail("bad argument #1 to 'fz.wait_fd' (a descriptor expected, got %s)", tostring(fd))
+    check.fail("bad argument #1 to 'fz.wait_fd' (a descriptor expected, got %s)",
+      math.type(fd) and fd or check.typename(fd))
   end
   if not MODES[mode] then
     check.fail("bad argument #2 to 'fz.wait_fd' (\"r\" or \"w\" expected, got %s)",
       tostring(mode))
   end
-  if timeout ~= nil then timeout = check.option("timeout", timeout, "fz.wait_fd") end
+  if timeout ~= nil then check.seconds(timeout, 3, "fz.wait_fd") end
   local of = watched(number)
   local one <close> = setmetatable({
     of = of, fd = number, mode = mode, over = false,
     what = ("descriptor %d"):format(number),
   }, Wait)
   table.insert(of.waits, one)
-  update(of)
+  local why = update(of)
+  if why then check.fail("bad argument #1 to 'fz.wait_fd' (descriptor %d: %s)", fd, why) end
   return wait.until_done(one, timeout)
 end
 

@@ -60,13 +60,18 @@ function Future:done()
   return self._state ~= nil
 end
 
-local function check_pending(self)
+local function check_self(self, method)
+  if type(self) ~= "table" then check.no_self("future", "future:" .. method) end
+end
+
+local function check_pending(self, method)
+  check_self(self, method)
   if self._state then Error.raise("error", "the future already has a result or an error") end
 end
 
 ---Set the results that await() returns.
 function Future:set_result(...)
-  check_pending(self)
+  check_pending(self, "set_result")
   self._state, self._cancel = "result", nil
   if select("#", ...) == 1 then
     self._value = (...)
@@ -78,7 +83,7 @@ end
 
 ---Set the error, any value, that await() raises.
 function Future:set_error(e)
-  check_pending(self)
+  check_pending(self, "set_error")
   self._state, self._cancel, self._value = "error", nil, e
   if self._first then wake_all(self) end
   if not self._awaited then note_unawaited(self, e) end
@@ -98,7 +103,8 @@ end
 ---Wait for the results and return them, the same ones each time; raises the error.
 ---@param timeout? number seconds; running out returns nil, "timeout"
 function Future:await(timeout)
-  if timeout ~= nil then timeout = check.option("timeout", timeout, "future:await") end
+  check_self(self, "await")
+  if timeout ~= nil then check.seconds(timeout, 1, "future:await") end
   if not self._state and (timeout or self._pumping or not in_list(self)) then
     local ok, why = wait.until_done(self, timeout)
     if not ok then return nil, why end
@@ -118,6 +124,7 @@ end
 ---Cancel the work; await() then raises an fz.Error of kind "cancelled".
 ---@return boolean cancelled false if it was done before
 function Future:cancel()
+  check_self(self, "cancel")
   if self._state then return false end
   local cancel = self._cancel
   self:set_error(Error.new { kind = "cancelled", message = "cancelled" })

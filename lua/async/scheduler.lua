@@ -109,7 +109,7 @@ end
 function scheduler.start(task, number, f, ...)
   local own
   task._co, own = core.task_new(f, ...)
-  task._number, task._own = number or own, not number
+  task._number, task._own, task._f = number or own, not number, f
   task._parked = true
   started, nlive = started + 1, nlive + 1
   live[task] = started
@@ -120,7 +120,7 @@ local function forget(task)
   if live[task] then
     live[task], nlive = nil, nlive - 1
   end
-  task._co = nil
+  task._co, task._f = nil, nil
 end
 
 -- Close the variables of a task that has not ended by itself.

@@ -89,9 +89,7 @@ end
 ---Wait, and let other tasks run.
 ---@param seconds number 0: let the ready tasks run once
 function task.sleep(seconds)
-  if type(seconds) ~= "number" or seconds < 0 or seconds ~= seconds then
-    check.fail("bad argument #1 to 'fz.sleep' (seconds expected, got %s)", tostring(seconds))
-  end
+  check.seconds(seconds, 1, "fz.sleep")
   local current = scheduler.current()
   if not current then return sleep_in_loop(seconds) end
   if seconds == 0 then
@@ -145,12 +143,12 @@ end
 ---@param timeout? number seconds; running out returns nil, "timeout"
 ---@return any ... of a list: one list, with n. The error that came first is raised.
 function task.await(awaited, timeout)
+  if timeout ~= nil then check.seconds(timeout, 2, "fz.await") end
   if Future.is(awaited) then return awaited:await(timeout) end
   if type(awaited) ~= "table" or getmetatable(awaited) ~= nil then
     check.type(awaited, "future or list of futures", 1, "fz.await")
   end
   local futures = check_list(awaited, "fz.await")
-  if timeout ~= nil then timeout = check.option("timeout", timeout, "fz.await") end
   if not await_all(futures, timeout) then return nil, "timeout" end
   return first_results(futures)
 end
@@ -189,7 +187,7 @@ end
 ---@param f function
 ---@return any ... the results of f | nil, "timeout"
 function task.with_timeout(timeout, f, ...)
-  if timeout ~= nil then timeout = check.option("timeout", timeout, "fz.with_timeout") end
+  if timeout ~= nil then check.seconds(timeout, 1, "fz.with_timeout") end
   check.type(f, "function", 2, "fz.with_timeout")
   local inner = task.spawn_for_caller(f, ...)
   local _ <close> = setmetatable({ inner }, Canceller)

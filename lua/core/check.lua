@@ -49,6 +49,26 @@ function check.type(value, expected, place, what)
     value == nil and "no value" or check.typename(value))
 end
 
+---Raise because a method was called without its object, as with a dot.
+---@param noun string what was expected
+---@param what string the call, as the user writes it
+function check.no_self(noun, what)
+  check.fail("bad argument #1 to '%s' (a %s expected: call it with a colon)", what, noun)
+end
+
+---Raise unless `value` is a number of seconds that is not negative.
+---@param value any
+---@param place integer number of the argument
+---@param what string the call, as the user writes it
+---@return number value
+function check.seconds(value, place, what)
+  check.type(value, "number", place, what)
+  if value ~= value or value < 0 then
+    check.fail("bad argument #%d to '%s' (seconds expected, got %s)", place, what, value)
+  end
+  return value
+end
+
 local function complain(what, name, expected, value)
   local text = type(value) == "string" and ("%q"):format(value) or tostring(value)
   check.fail("bad option '%s' to '%s' (%s expected, got %s)", name, what, expected, text)

@@ -37,9 +37,10 @@ local methods = {
 ---@param output string|string[]
 ---@param inputs string|string[] nodes, which may be added later, or inputs of the dag
 ---@param f function
----@param options? table timeout, retries, backoff, memory
+---@param options? table timeout, retries, backoff, memory, retry_if, optional
 ---@return function f
 function methods:add(output, ...)
+  if getmetatable(self) ~= Dag then check.no_self("dag", "add") end
   local outputs, inputs, f, limits = Registry.parse("add", output, ...)
   self._registry:add(outputs, inputs or {}, f, limits)
   return f

@@ -31,6 +31,12 @@ function Pipeline.init(self, options)
   return self
 end
 
+local function check_self(self, what)
+  if type(self) ~= "table" or rawget(self, "_workers") == nil then
+    check.no_self("chain or dag", what)
+  end
+end
+
 -- How many jobs of each pool may run at once: in an invoke each of its functions once. The engine
 -- forks a worker only when a job may run on it now, so that `jobs` limits the workers, too.
 local function worker_counts(plan, states, most)
@@ -78,6 +84,7 @@ local function plan_of(self, given)
 end
 
 local function start(self, what, input, given)
+  check_self(self, what)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
   given = check.options(given, check.INVOKE, 2, what)
   self._output, self._errors, self._layers = {}, {}, false
@@ -143,6 +150,7 @@ end
 ---@return nil, nil
 ---@return fzlua.Stream to be closed at the end of the loop
 function Pipeline:stream(first, ...)
+  check_self(self, "stream")
   local from, given = source.arguments("stream", 1, first, ...)
   given = check.options(given, check.STREAM, 2, "stream")
   local plan, states = plan_of(self, given), self:_states()
@@ -157,18 +165,21 @@ end
 
 ---Drop input, output and errors.
 function Pipeline:prune()
+  check_self(self, "prune")
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false
   return self
 end
 
 ---Make the next invoke fork new workers.
 function Pipeline:reset()
+  check_self(self, "reset")
   self._workers:close()
   return self
 end
 
 ---End the workers; cancels work in progress.
 function Pipeline:close()
+  check_self(self, "close")
   local stream = next(self._streams)
   while stream do
     stream:cancel()

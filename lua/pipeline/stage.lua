@@ -53,8 +53,10 @@ local methods = {}
 
 ---Register `f` as the function of `output`; it reads `inputs` (default: the same name).
 ---@param output string|string[]
+---@param ... any inputs, f, options: timeout, retries, backoff, memory, retry_if, optional
 ---@return function f
 function methods:register(output, ...)
+  if not stage.is(self) then check.no_self("stage", "register") end
   local outputs, inputs, f, limits = Registry.parse("register", output, ...)
   if not inputs then
     if type(output) ~= "string" then

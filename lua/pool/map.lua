@@ -36,7 +36,7 @@ end
 ---@param f function its first result is kept
 ---@param list table with the field n if it has holes
 ---@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff,
----memory, seed
+---memory, retry_if, seed
 ---@return table list of results; n is its length, errors (with on_error = "continue") by index
 function map.map(f, list, options)
   return run("map", "fz.map", f, list, options)

@@ -30,8 +30,8 @@ local kept = {}
 
 ---A pool of worker processes.
 ---@param options? integer|table number of workers, or: workers, init, exit, idle, max_tasks,
----timeout, retries, backoff, memory, on_error, seed, progress, inflight. A worker calls `init`
----before its first job, and `exit` when it ends in good order; `idle` is in seconds
+---timeout, retries, backoff, memory, retry_if, on_error, seed, progress, inflight. A worker calls
+---`init` before its first job, and `exit` when it ends in good order; `idle` is in seconds
 ---@param here? boolean for the library: call all functions in this process
 ---@return fzlua.Pool
 function Pool.new(options, here)
@@ -73,10 +73,12 @@ function Pool:__index(name)
   return self._core:workers()
 end
 
+local function check_self(self, what)
+  if getmetatable(self) ~= Pool then check.no_self("pool", what) end
+end
+
 local function open(self, what)
-  if getmetatable(self) ~= Pool then
-    check.fail("bad argument #1 to '%s' (a pool expected: call it with a colon)", what)
-  end
+  check_self(self, what)
   if self._closed then
     Error.raise("closed", "%s: the pool is closed", what)
   end
@@ -241,7 +243,7 @@ end
 ---Call f(table.unpack(args)) in a worker.
 ---@param f function
 ---@param args? table list of arguments; n is its length if it has nils
----@param options? table callback, error_callback, timeout, retries, backoff, memory, seed
+---@param options? table callback, error_callback, timeout, retries, backoff, memory, retry_if, seed
 ---@return fzlua.AsyncResult
 function Pool:apply_async(f, args, options)
   local what = "pool:apply_async"
@@ -278,7 +280,8 @@ end
 ---Call f with each element of a list, and wait for the results.
 ---@param f function its first result is kept
 ---@param list table with the field n if it has holes
----@param options? table chunksize, progress, on_error, timeout, retries, backoff, memory, seed
+---@param options? table chunksize, progress, on_error, timeout, retries, backoff, memory, retry_if,
+---seed
 ---@return table list of results; n is its length, errors (with on_error = "continue") by index
 function Pool:map(f, list, options)
   return start_map(self, "pool:map", "map", f, list, options, check.MAP):wait()
@@ -321,7 +324,7 @@ end
 ---`for i, value, err in pool:imap(f, source) do`.
 ---@param f function of an item; of all values of an iterator that has a state, as pairs has
 ---@param ... any source: a list, or an iterator as a loop takes it, with up to three more
----values; options: inflight, on_error, timeout, retries, backoff, memory, seed
+---values; options: inflight, on_error, timeout, retries, backoff, memory, retry_if, seed
 function Pool:imap(f, ...)
   return imap(self, "pool:imap", f, true, ...)
 end
@@ -363,6 +366,7 @@ end
 
 ---Refuse new work; submitted work goes on.
 function Pool:close()
+  check_self(self, "pool:close")
   self._closed = true
   if self._core:pending() ~= 0 then return end
   if self._exit then self._core:dismiss() else self._core:close() end
@@ -370,6 +374,7 @@ end
 
 ---Cancel all work and end all workers at once.
 function Pool:terminate()
+  check_self(self, "pool:terminate")
   local ids = {}
   for id in pairs(self._results) do ids[#ids + 1] = id end
   table.sort(ids) -- in the order of the calls
@@ -416,7 +421,8 @@ end
 ---@param timeout? number seconds
 ---@return boolean|nil done, string|nil "timeout"
 function Pool:join(timeout)
-  if timeout ~= nil then timeout = check.option("timeout", timeout, "pool:join") end
+  check_self(self, "pool:join")
+  if timeout ~= nil then check.seconds(timeout, 1, "pool:join") end
   if not self._closed then
     Error.raise("error", "pool:join: call close() or terminate() first")
   end

@@ -78,7 +78,7 @@ local function check_started(self, method)
 end
 
 local function check_timeout(timeout, method)
-  return timeout ~= nil and check.option("timeout", timeout, "process:" .. method) or nil
+  if timeout ~= nil then check.seconds(timeout, 1, "process:" .. method) end
 end
 
 local methods = {}
@@ -110,8 +110,8 @@ end
 ---@param timeout? number seconds
 ---@return boolean|nil ended, "timeout"|nil
 function methods:join(timeout)
+  check_timeout(timeout, "join")
   local handle = check_started(self, "join")
-  timeout = check_timeout(timeout, "join")
   local ok, why = wait.until_done(handle, timeout)
   if ok then prune() end
   return ok, why
@@ -145,8 +145,8 @@ end
 ---fz.Error. The process may still be running then, because it waits for its own processes.
 ---@param timeout? number seconds; running out returns nil, "timeout"
 function methods:result(timeout)
+  check_timeout(timeout, "result")
   local handle = check_started(self, "result")
-  timeout = check_timeout(timeout, "result")
   if not self._future then
     local answer = {
       id = function() return handle:id() end,

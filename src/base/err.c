@@ -9,6 +9,25 @@ static const char *const kind_names[FZ_ERR_NKINDS] = { "none", "error", "crash",
 	"timeout", "memory", "cancelled", "interrupted", "unsendable", "closed",
 	"graph" };
 
+/* What a user can do about the error. */
+static const char *
+hint(int code)
+{
+	switch (code) {
+	case EMFILE:
+		return " (raise the limit with ulimit -n, or use fewer "
+		       "workers)";
+	case ENFILE:
+		return " (the system's limit: close files, or use fewer "
+		       "workers)";
+	case EAGAIN: /* of fork */
+		return " (too many processes: raise the limit with ulimit -u, "
+		       "or use fewer workers)";
+	default:
+		return "";
+	}
+}
+
 __attribute__((format(printf, 4, 0))) static void
 fill(struct fz_err *err, enum fz_err_kind kind, int code, const char *fmt,
     va_list ap)
@@ -20,8 +39,8 @@ fill(struct fz_err *err, enum fz_err_kind kind, int code, const char *fmt,
 	n = vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	if (code == 0 || n < 0 || (size_t)n >= sizeof(err->text))
 		return;
-	snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s",
-	    strerror(code));
+	snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s%s",
+	    strerror(code), hint(code));
 }
 
 int

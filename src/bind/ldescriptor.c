@@ -86,8 +86,9 @@ descriptor_id(lua_State *L)
 }
 
 /*
- * descriptor:want(read, write): watch for these events until each has occurred
- * once. A regular file is ready at once. Raises if the descriptor is not open.
+ * descriptor:want(read, write) -> nothing | why not: watch for these events
+ * until each has occurred once. A regular file is ready at once. A descriptor
+ * that is not open, or is not one to wait for, cannot be watched.
  */
 static int
 descriptor_want(lua_State *L)
@@ -100,6 +101,10 @@ descriptor_want(lua_State *L)
 	if (watch(d, wanted, &err) == 0)
 		return 0;
 	d->wanted = 0;
+	if (err.code == EBADF || err.code == EINVAL) {
+		lua_pushstring(L, strerror(err.code));
+		return 1;
+	}
 	if (err.code != EPERM)
 		return fz_lerror_raise(L, &err);
 	d->ready |= wanted; /* a regular file */

@@ -525,6 +525,19 @@ tests["a deadlock is named with the place of each wait"] = function()
   t.fails("error", fz.await, fz.future())
 end
 
+tests["a deadlock report names the function of a task that ended in a tail call"] = function()
+  local script = t.file [[
+local q, f = fz.queue(), fz.future()
+fz.spawn(function()
+  return fz.await(f)
+end)
+fz.spawn(q.get, q)
+f:await()]]
+  local _, err = t.command(script)
+  t.match(err, ("fzlua.Future (pending) in the function of %s:2"):format(script),
+    "an item of a queue or pipe in a C function")
+end
+
 tests["a wait that another process can end is no deadlock"] = function()
   local q = fz.queue()
   local _ <close> = fz.process(function()
