@@ -175,6 +175,40 @@ function t.is_running(pid)
   return file ~= nil and file:read("a"):match "%) (%a)" ~= "Z"
 end
 
+---Start a process that calls f(...).
+function t.start(f, ...)
+  return fz.process(f, ...):start()
+end
+
+---@return any ... what f(...) returns in a process of its own
+function t.elsewhere(f, ...)
+  local p <close> = t.start(f, ...)
+  return p:result()
+end
+
+---Call f(pool, workers) with a pool that has workers, and with one under -j0.
+function t.both_pools(options, f)
+  do
+    local pool <close> = fz.pool(options)
+    f(pool, true)
+  end
+  local _ <close> = t.in_this_process()
+  local pool <close> = fz.pool(options)
+  t.equal(pool.workers, {})
+  f(pool, false)
+end
+
+---@return fun(): integer? iterator over 1, 2, ... n, without an end where n is nil
+---@return fun(): integer read how far it was read
+function t.counter(n)
+  local i = 0
+  return function()
+    if i == n then return nil end
+    i = i + 1
+    return i
+  end, function() return i end
+end
+
 ---The list 1, 2, ... n.
 function t.numbers(n)
   local list = {}

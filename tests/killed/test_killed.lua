@@ -1,6 +1,7 @@
 -- test_killed.lua - whatever is killed, whenever: nothing is left, one job knows.
 
 local t = ...
+local core = require "fzlua.core"
 local fz = require "fzlua"
 
 local tests = {}
@@ -66,16 +67,11 @@ kill -9 $pid; wait $pid]]):format(mark, script, done))
 end
 
 -- The parent's number of a process, so that a job can be killed from outside.
-local function own_pid()
-  local file <close> = assert(io.open "/proc/self/stat")
-  return file:read "n"
-end
-
 tests["a worker that is killed loses its one job, others go on, retries lose none"] = function()
   local stage = fz.stage "s"
   for i = 1, 40 do
     stage:register("o" .. i, "A", function(a)
-      if a == "kill" and i % 10 == 0 then os.execute("kill -9 " .. own_pid()) end
+      if a == "kill" and i % 10 == 0 then os.execute("kill -9 " .. core.pid()) end
       return i
     end)
   end
@@ -103,7 +99,7 @@ tests["random kills with a retry lose nothing"] = function()
       if i % 7 == 0 and not io.open(mark) then
         io.open(mark, "w"):close()
         if i % 2 == 0 then os.exit(i) end
-        os.execute("kill -SEGV " .. own_pid())
+        os.execute("kill -SEGV " .. core.pid())
         while true do end
       end
       os.remove(mark)

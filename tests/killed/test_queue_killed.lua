@@ -4,11 +4,7 @@ local t = ...
 
 local ROUNDS = os.getenv "FZLUA_LONG" and 2000 or 60
 
-local function start(f, ...)
-  local p = fz.process(f, ...)
-  p:start()
-  return p
-end
+local start = t.start
 
 local function nap(seconds)
   fz.queue():get(seconds)

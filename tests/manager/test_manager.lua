@@ -4,16 +4,6 @@ local t = ...
 
 local tests = {}
 
-local function started(f, ...)
-  return fz.process(f, ...):start()
-end
-
--- What f(...) returns in a process of its own.
-local function elsewhere(f, ...)
-  local p <close> = started(f, ...)
-  return p:result()
-end
-
 local function server_of(m)
   return math.tointeger(tonumber(tostring(m):match "process (%d+)"))
 end
@@ -241,7 +231,7 @@ tests["objects of classes, handles and proxies of others are values"] = function
   d.o.y = d.o.y + 1
   t.equal(d.o.y, 3)
   d.v = m:value("i", 4)
-  elsewhere(function()
+  t.elsewhere(function()
     d.q:put "through"
     d.v:add(1)
     assert(d.lock:acquire())

@@ -5,15 +5,7 @@ local core = require "fzlua.core"
 
 local tests = {}
 
-local function started(f, ...)
-  return fz.process(f, ...):start()
-end
-
--- What f(...) returns in a process of its own.
-local function elsewhere(f, ...)
-  local p <close> = started(f, ...)
-  return p:result()
-end
+local started, elsewhere = t.start, t.elsewhere
 
 local function server_of(m)
   return math.tointeger(tonumber(tostring(m):match "process (%d+)"))

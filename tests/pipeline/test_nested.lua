@@ -191,18 +191,13 @@ workers() {
     sleep 0.04
   done ) >/dev/null 2>&1 </dev/null & echo $! ]]
 
-local function own_pid()
-  local file <close> = assert(io.open "/proc/self/stat")
-  return file:read "n"
-end
-
 tests["kill -9 of workers at random, two levels deep: all is done, no slot is lost"] = function()
   local log, going = t.file "", t.file ""
   local outer <close> = wide(4, function()
     local inner <close> = wide(4, leaf(log, 0.01))
     return inner({ A = 1 }, { jobs = 4, retries = 1000 }).o4
   end)
-  local pipe = assert(io.popen(KILLER:format(going, own_pid())))
+  local pipe = assert(io.popen(KILLER:format(going, require "fzlua.core".pid())))
   local killer = pipe:read "n"
   pipe:close()
   for _ = 1, 8 do outer:invoke({ A = 1 }, { jobs = 4, retries = 1000 }) end

@@ -21,15 +21,7 @@ local function one_stage(f, options)
   return fz.chain { stage }
 end
 
--- An iterator over 1, 2, ... n, without an end if n is nil; read() returns how far it was read.
-local function counter(n)
-  local i = 0
-  return function()
-    if i == n then return nil end
-    i = i + 1
-    return i
-  end, function() return i end
-end
+local counter = t.counter
 
 -- The results of a loop by place; they come in order.
 local function collect(...)

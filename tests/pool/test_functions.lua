@@ -9,16 +9,7 @@ local function kill_worker()
   os.execute("kill -9 " .. core.pid())
 end
 
--- Run f(pool, workers) with two workers, and with -j0.
-local function both(options, f)
-  do
-    local pool <close> = fz.pool(options)
-    f(pool, true)
-  end
-  local _ <close> = t.in_this_process()
-  local pool <close> = fz.pool(options)
-  f(pool, false)
-end
+local both = t.both_pools
 
 tests["a change in a table is seen, however deep and behind functions in tables"] = function()
   both(2, function(pool)

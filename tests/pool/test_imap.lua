@@ -8,15 +8,7 @@ local function twice(x)
   return x * 2
 end
 
--- An iterator over 1, 2, ... n, without an end where n is nil; read() says how far it was read.
-local function counter(n)
-  local i = 0
-  return function()
-    if i == n then return nil end
-    i = i + 1
-    return i
-  end, function() return i end
-end
+local counter = t.counter
 
 -- f(imap, pool) for both kinds, with workers and with -j0.
 local function every_way(f)

@@ -9,17 +9,7 @@ local function sleep(seconds)
   os.execute("sleep " .. seconds)
 end
 
--- Run f(pool) with workers, and with -j0.
-local function both(options, f)
-  do
-    local pool <close> = fz.pool(options)
-    f(pool)
-  end
-  local _ <close> = t.in_this_process()
-  local pool <close> = fz.pool(options)
-  t.equal(pool.workers, {})
-  f(pool)
-end
+local both = t.both_pools
 
 -- Records what fzlua.log is told while it is open.
 local function listen()

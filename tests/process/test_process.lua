@@ -5,11 +5,6 @@ local core = require "fzlua.core"
 
 local tests = {}
 
-local function own_pid()
-  local file <close> = assert(io.open "/proc/self/stat")
-  return file:read "n"
-end
-
 local function exists(path)
   local file = io.open(path)
   if file then file:close() end
@@ -20,9 +15,7 @@ local function forever()
   while true do os.execute "sleep 1" end
 end
 
-local function started(f, ...)
-  return fz.process(f, ...):start()
-end
+local started = t.start
 
 -- Has it raise `kind` and end with `code`.
 local function fails(kind, code, f, ...)
@@ -180,7 +173,7 @@ end
 tests["a signal is a negative exit code and a crash"] = function()
   for name, number in pairs { KILL = 9, TERM = 15, SEGV = 11, USR1 = 10 } do
     local e = fails("crash", -number, function()
-      os.execute(("kill -%s %d"):format(name, own_pid()))
+      os.execute(("kill -%s %d"):format(name, core.pid()))
       forever()
     end)
     t.equal(e.signal, number)
@@ -292,13 +285,13 @@ tests["names count up, may be given, and are seen inside"] = function()
 end
 
 tests["the script is MainProcess, a worker has a name of its own"] = function()
-  t.equal(fz.current_process(), { name = "MainProcess", pid = own_pid() })
+  t.equal(fz.current_process(), { name = "MainProcess", pid = core.pid() })
   local stage = fz.stage "s"
   stage:register("o", {}, fz.current_process)
   local chain <close> = fz.chain { stage }
   local inside = chain:invoke().output.o
   t.equal(inside.name, "Worker-" .. inside.pid)
-  assert(inside.pid ~= own_pid())
+  assert(inside.pid ~= core.pid())
   t.equal(chain:invoke({}, { jobs = 0 }).output.o, fz.current_process())
   -- Also where it is asked for the first time there.
   local out = t.command("-e", [[
@@ -399,10 +392,10 @@ tests["a parent's process cannot be used in a child, and is not its child"] = fu
   for _, got in ipairs { { child:result() }, { out.a, out.b, out.c, out.d } } do
     t.equal(#got[1], 10)
     for _, message in ipairs(got[1]) do
-      t.match(message, "belongs to process " .. own_pid())
+      t.match(message, "belongs to process " .. core.pid())
     end
     t.equal({ got[2], got[4] }, { p.name, 0 })
-    t.match(got[3], "of process " .. own_pid())
+    t.match(got[3], "of process " .. core.pid())
   end
   t.equal(p:is_alive(), true)
   p:kill()

@@ -2,7 +2,7 @@
 
 local t = ...
 
-local function start(f, ...) return fz.process(f, ...):start() end
+local start = t.start
 
 return {
   ["what one end sends the other receives"] = function()

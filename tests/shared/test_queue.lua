@@ -2,7 +2,7 @@
 
 local t = ...
 
-local function start(f, ...) return fz.process(f, ...):start() end
+local start = t.start
 
 return {
   ["items come out in the order of put"] = function()

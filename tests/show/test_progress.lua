@@ -4,14 +4,6 @@ local t = ...
 
 local tests = {}
 
-local function count(list, pattern)
-  local n = 0
-  for _, line in ipairs(list) do
-    if line:find(pattern) then n = n + 1 end
-  end
-  return n
-end
-
 -- A map whose items take a moment, so that it is drawn, and that prints a line now and then.
 local SLOW_MAP = [[
   local list = {}
@@ -27,7 +19,7 @@ local SLOW_MAP = [[
 tests["a file gets plain lines, and only at the end of short work"] = function()
   local out, err, status = t.command(t.file(SLOW_MAP))
   t.equal(status, 0)
-  t.equal(count({ out:match "(.-)\n(.-)\n(.-)\n(.-)\n" }, "^line\t%d0$"), 4)
+  t.equal({ out:gsub("line\t%d0\n", "") }, { "", 4 })
   t.equal(err:gsub("[%d.]+/s, [%d.]+ s", "RATE"), "fz.map: done, 40/40, RATE\n")
 end
 

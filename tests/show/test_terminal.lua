@@ -15,13 +15,6 @@ local function screen_after(columns, rows, script, options)
   return screen, status, bytes
 end
 
-local function contains(list, pattern)
-  for _, line in ipairs(list) do
-    if line:find(pattern) then return true end
-  end
-  return false
-end
-
 local function count(list, pattern)
   local n = 0
   for _, line in ipairs(list) do
@@ -31,7 +24,7 @@ local function count(list, pattern)
 end
 
 local function assert_line(list, pattern)
-  if contains(list, pattern) then return end
+  if count(list, pattern) > 0 then return end
   error(("no line matches %q:\n%s"):format(pattern, table.concat(list, "\n")), 2)
 end
 
