@@ -82,10 +82,7 @@ void fz_buf_clear(struct fz_buf *buf);
  */
 unsigned char *fz_buf_grow(struct fz_buf *buf, size_t n);
 
-/*
- * Provide room for `need` bytes by malloc, for buffers whose memory comes from
- * there. 0, or -1 if there is no memory.
- */
+/* Room for `need` bytes by malloc. 0, or -1 without memory. */
 int fz_buf_resize(struct fz_buf *buf, size_t need);
 
 /* Drop the first `n` bytes, n <= len. */

@@ -20,10 +20,7 @@ int64_t fz_clock_ns(void);
  */
 void fz_clock_share(void);
 
-/*
- * In a forked child: make the skipped time read-only, so that no stray write
- * changes the time of all processes.
- */
+/* In a forked child: make the skipped time, which all share, read-only. */
 void fz_clock_in_child(void);
 
 /*

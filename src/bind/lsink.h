@@ -41,10 +41,7 @@ void fz_lsink_set_output(struct fz_lsink *sink,
 void fz_lsink_set_log(struct fz_lsink *sink,
     void (*log)(void *ctx, const char *line, size_t len), void *ctx);
 
-/*
- * Show the `n` lines of `text` below all output, none of them wider than
- * `widest` columns. A failure cannot be reported.
- */
+/* Show `n` lines below all output, at most `widest` columns wide. */
 void fz_lsink_set_footer(struct fz_lsink *sink, const char *text, size_t len,
     unsigned n, unsigned widest);
 

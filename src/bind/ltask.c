@@ -18,10 +18,7 @@ struct passed {
 	lua_State *co; /* NULL: it is not suspended by a wait */
 };
 
-/*
- * Its address is the registry key of a table with the addresses of the
- * coroutines that are suspended by a wait.
- */
+/* Registry key: addresses of the coroutines that a wait suspends. */
 static const char passed_key;
 
 /* The loop's state is freed with the Lua state, after all finalizers. */

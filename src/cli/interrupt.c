@@ -33,10 +33,7 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 	lua_error(L);
 }
 
-/*
- * The first Ctrl-C raises an error in the Lua code that runs or waits; a second
- * one ends the process.
- */
+/* The first Ctrl-C raises an error in Lua; a second one ends the process. */
 static void
 on_interrupt(int sig)
 {

@@ -58,10 +58,7 @@ print(lua_State *L)
 	return 0;
 }
 
-/*
- * Call `original`, which writes the values on the stack to `file`, and print
- * what it writes above the lines.
- */
+/* Print what `original` writes of the values to `file` above the lines. */
 static int
 write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 {

@@ -318,10 +318,7 @@ write_retried(int fd, const void *bytes, size_t n)
 	return put;
 }
 
-/*
- * Whether another SIGPIPE is pending, which is possible only if this thread
- * blocked the signal before.
- */
+/* Whether a SIGPIPE is pending, which this thread blocked before. */
 static bool
 sigpipe_waits(const sigset_t *blocked)
 {

@@ -56,10 +56,7 @@ void fz_fd_close(int *fd);
 /* read(2) that retries on EINTR and reads at most 1 MiB at once. */
 ssize_t fz_fd_read(int fd, void *bytes, size_t n);
 
-/*
- * Read a small file into `text`, cut to `len` - 1 bytes. False if it is empty
- * or cannot be read.
- */
+/* Read a small file, cut to `len` - 1 bytes. False: empty or unreadable. */
 bool fz_fd_read_file(const char *path, char *text, size_t len);
 
 /* The text of a file, for free(). NULL if it is empty or cannot be read. */

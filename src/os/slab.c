@@ -15,10 +15,7 @@ enum { CHUNK_SPANS = FZ_SLAB_CHUNK / SPAN_SIZE };
 #define ALL_SPANS UINT32_MAX
 _Static_assert(CHUNK_SPANS == 32, "a bit of uint32_t for each span");
 
-/*
- * Bytes of new blocks that are linked at once: one page, so that the next page
- * stays untouched.
- */
+/* Bytes of new blocks that are linked at once: one page. */
 enum { SPAN_STEP = 4096 };
 
 /* Chunks before a process uses huge pages: a small script needs none. */

@@ -19,10 +19,7 @@
 #define BIG_FROM ((size_t)1 << 20)
 
 struct fz_arena_head {
-	/*
-	 * The upper half is the complement of the lower half, so that a
-	 * reader detects a stray write.
-	 */
+	/* The upper half is the complement of the lower: shows stray writes. */
 	_Atomic uint64_t next_slice;
 };
 

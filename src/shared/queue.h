@@ -86,10 +86,7 @@ void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
 
-/*
- * Free the memory of an empty queue; the next put allocates some anew. Nothing
- * happens if another process holds a lock for long.
- */
+/* Free the memory of an empty queue, unless another holds a lock for long. */
 void fz_queue_compact(struct fz_queue *q, uint32_t self);
 
 /* Whether there is an item, or there will be none again. Takes no lock. */

@@ -26,10 +26,7 @@ raise_packer(struct fz_encoder *e, int name, const struct fz_path *at)
 	return lua_error(L);
 }
 
-/*
- * Call the packer of the object at `idx` and write its result. The class name
- * and the packer are on top.
- */
+/* Call the packer of the object at `idx`; name and packer are on top. */
 static void
 put_packed(struct fz_encoder *e, int idx, const struct fz_path *at)
 {

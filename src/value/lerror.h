@@ -53,10 +53,7 @@ bool fz_lerror_has_kind(lua_State *L, int idx, enum fz_err_kind kind);
  */
 const char *fz_lerror_text(lua_State *L, int idx);
 
-/*
- * Open: set core.Error, the metatable, and core.error_text(value) in the core
- * table at the top. [-0, +0, m]
- */
+/* Open: core.Error and core.error_text(value). [-0, +0, m] */
 int fz_lerror_open(lua_State *L);
 
 #endif

@@ -5,10 +5,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/*
- * Make the metatable `name` unless it exists. `methods`, which may be NULL, are
- * in its __index. [-0, +0, m]
- */
+/* Make the metatable `name` once; `methods` may be NULL. [-0, +0, m] */
 void fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
     const luaL_Reg *metamethods);
 

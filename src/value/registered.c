@@ -82,10 +82,7 @@ enter_object(lua_State *L, int idx)
 		luaL_error(L, "not enough memory");
 }
 
-/*
- * Make the map of addresses anew after an object has lost its name, because it
- * may be collected and another object may get its address.
- */
+/* Make the map anew: an object lost its name, and its address may be reused. */
 static void
 reenter_objects(lua_State *L)
 {

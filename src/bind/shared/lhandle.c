@@ -222,10 +222,7 @@ fz_lhandle_push(
 	return push(L, fz_lshared(L), type, object, part);
 }
 
-/*
- * Lua's collector does not see the size of shared objects: collect when the
- * shared memory has doubled.
- */
+/* Lua does not see shared memory: collect when it has doubled. */
 static void
 collect_if_much(lua_State *L, struct fz_lshared *shared)
 {
