@@ -3,8 +3,14 @@
  *
  * A source has jobs for the workers of one pool: the items of a batch
  * (batch.h), or the nodes of a run that are ready (run.h). Sources of the same
- * pool take turns. Of several pools the last one is served first, because what
- * is furthest down a chain frees the most memory.
+ * pool take turns.
+ *
+ * Slots go to pools: the last pool with jobs gets all that it can use, then the
+ * one before it. So the workers move to the stage with the longest queue. Jobs
+ * collect only in front of the slowest stage, because later ones are served
+ * first, and earlier ones get slots only if it leaves some. Another order is
+ * not quicker, because no slot is free while much work waits for it; but this
+ * one ends items early, which frees their memory.
  *
  * One rule says how far a worker is fed ahead: it gets another job while it has
  * less than about 5 ms of work by what was measured. Too much does no harm,
