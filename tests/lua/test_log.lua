@@ -133,4 +133,26 @@ tests["entries of many workers are whole"] = function()
   t.equal(n, 2000)
 end
 
+tests["entries of many workers are whole beside long lines of output"] = function()
+  local script = t.file [[
+    local list = {}
+    for i = 1, 12 do list[i] = i end
+    fz.map(function(i)
+      fz.log.info("%s.%d.", ("x"):rep(1 << 20), i)
+      print(("y"):rep(1 << 20) .. "." .. i .. ".")
+    end, list, {jobs = 4})
+  ]]
+  local both = t.shell(("$FZLUA '%s' 2>&1 </dev/null"):format(script))
+  local xs, ys = ("x"):rep(1 << 20), ("y"):rep(1 << 20)
+  local seen = {}
+  for line in both:gmatch "[^\n]*\n" do
+    local text, i = line:match "^(.*)%.(%d+)%.\n$"
+    assert(text == ys or text:sub(-#xs) == xs and text:find(STAMP .. "INFO Worker%-%d+%[%d+%]: x"))
+    seen[#seen + 1] = i
+  end
+  table.sort(seen, function(a, b) return tonumber(a) < tonumber(b) end)
+  for i = 1, 24 do t.equal(tonumber(seen[i]), (i + 1) // 2) end
+  t.equal(#seen, 24)
+end
+
 return tests

@@ -171,6 +171,28 @@ tests["a narrow terminal shows as much as fits, in one row"] = function()
   end
 end
 
+tests["a bar fits a terminal whose size has changed"] = function()
+  local bytes = on_terminal(100, 24, [[
+    for i in fz.progress({1, 2, 3, 4}, {label = "loop"}) do
+      if i == 2 then os.execute "stty cols 40 <&2; echo resized" end
+      fz.exec{"sleep", "0.3"}
+    end
+  ]])
+  local before, after = bytes:match "^(.*)resized\r\n(.*)loop: done"
+  local function widths(part)
+    local least, most = math.huge, 0
+    for drawn in part:gmatch "\r([^\r\n]*)\27%[K\r*\n\27%[J" do
+      local n = #drawn:gsub("\27%[[%d;]*%a", "")
+      least, most = math.min(least, n), math.max(most, n)
+    end
+    return least, most
+  end
+  local least, most = widths(before)
+  assert(least > 40 and most < 100, before)
+  least, most = widths(after)
+  assert(least > 20 and most < 40, after)
+end
+
 tests["labels have wide characters, and no control characters"] = function()
   local _, _, bytes = screen_after(40, 24, [[
     for _ in fz.progress({1, 2}, {label = "日本語\27[2J\n日本語日本語"}) do
