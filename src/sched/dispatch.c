@@ -161,7 +161,7 @@ has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 
 /* A worker for the next job; NULL: none now, or never if `err` is filled. */
 static struct fz_worker *
-pick(struct fz_dispatcher *d, const struct fz_lane *lane, struct fz_err *err)
+pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 {
 	struct fz_worker *w = NULL;
 
@@ -169,6 +169,7 @@ pick(struct fz_dispatcher *d, const struct fz_lane *lane, struct fz_err *err)
 		w = fz_pool_take(lane->pool, &d->user, err);
 	if (w == NULL)
 		return roomy_worker(d, lane);
+	lane->used = true;
 	d->nbusy++;
 	return w;
 }
@@ -338,6 +339,14 @@ fz_source_recall(const struct fz_source *source, const struct fz_err *kill)
 }
 
 static void
+look_after_lane(struct fz_dispatcher *d, struct fz_lane *lane)
+{
+	balance_lane(d, lane);
+	arm_look(d, lane);
+	lane->used = first_own(d, lane) != NULL;
+}
+
+static void
 dispatch(struct fz_defer *defer)
 {
 	struct fz_dispatcher *d = DISPATCHER_OF(dispatch, defer);
@@ -353,8 +362,9 @@ dispatch(struct fz_defer *defer)
 			break;
 	}
 	for (uint32_t i = 0; i < d->nlanes; i++) {
-		balance_lane(d, &d->lanes[i]);
-		arm_look(d, &d->lanes[i]);
+		/* The pools are not touched: of a long chain few are busy. */
+		if (d->lanes[i].used || d->once)
+			look_after_lane(d, &d->lanes[i]);
 	}
 }
 

@@ -72,6 +72,7 @@ struct fz_source {
 struct fz_lane {
 	struct fz_pool *pool;
 	struct fz_list ready; /* sources with jobs to send, in turn */
+	bool used; /* the dispatcher may have busy workers of this pool */
 };
 
 struct fz_dispatcher {
