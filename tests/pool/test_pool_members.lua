@@ -192,4 +192,44 @@ tests["wrong values are errors"] = function()
   t.match(t.wrong(function() fz.pool { idle = -1 } end), "bad option 'idle'", "seconds expected")
 end
 
+-- The pipes and sockets that a process has open, by their numbers in the kernel.
+local function links(pid)
+  local set = {}
+  local list <close> = assert(io.popen(("ls -l /proc/%d/fd"):format(pid)))
+  for line in list:lines() do
+    local link = line:match "%-> (%a+:%[%d+%])$"
+    if link then set[link] = true end
+  end
+  return set
+end
+
+-- Bytes that a process shares with its relatives in memory without a file.
+local function shared_bytes(pid)
+  local bytes = 0
+  for line in io.lines(("/proc/%d/maps"):format(pid)) do
+    local from, to = line:match "^(%x+)%-(%x+) rw%-s .*/dev/zero"
+    if from then bytes = bytes + tonumber(to, 16) - tonumber(from, 16) end
+  end
+  return bytes
+end
+
+-- A sibling with a copy of the end would hide the death of the worker or of its parent. What all
+-- workers have is no worker's: the tokens of the pool, for example.
+tests["a worker has no descriptor and no shared memory of its siblings"] = function()
+  local n, items, owners = 20, {}, {}
+  for i = 1, n do items[i] = i end
+  local barrier, pool <close> = fz.barrier(n), fz.pool(n)
+  local pids = pool:map(function()
+    barrier:wait(30)
+    return fz.current_process().pid
+  end, items, { chunksize = 1 })
+  for _, pid in ipairs(pids) do
+    for link in pairs(links(pid)) do owners[link] = (owners[link] or 0) + 1 end
+    t.equal(shared_bytes(pid), shared_bytes(pids[1]))
+  end
+  for link, count in pairs(owners) do
+    assert(count == 1 or count == n, ("%d workers have %s"):format(count, link))
+  end
+end
+
 return tests
