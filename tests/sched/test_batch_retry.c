@@ -252,6 +252,73 @@ test_batch_cancel_while_it_waits_for_another_attempt(void **state)
 	batch_test_fini(&t);
 }
 
+/* Turn the loop until an item waits for a decision. */
+static void
+wait_for_questions(void)
+{
+	const struct fz_failure *failure;
+	int64_t until = in_ms(PATIENCE_MS);
+
+	while (fz_batch_undecided(t.batch, &failure) == 0) {
+		assert_true(step_until(t.world->w, until));
+		batch_test_take(&t);
+	}
+}
+
+static void
+test_batch_the_caller_decides_about_each_retry(void **state)
+{
+	const struct fz_failure *failure;
+
+	batch_test_init(&t, *state, 20);
+	t.items[6] = ITEM_OF(ITEM_RAISE, 0);
+	t.opts.limits.retries = 9;
+	t.opts.limits.ask = true;
+	batch_test_start(&t);
+	for (unsigned attempt = 1; attempt <= 3; attempt++) {
+		wait_for_questions();
+		assert_int_equal(fz_batch_undecided(t.batch, &failure), 7);
+		assert_int_equal(failure->attempt, attempt);
+		fz_batch_decide(t.batch, 8, true); /* it did not ask */
+		fz_batch_decide(t.batch, 7, attempt < 3);
+		fz_batch_decide(t.batch, 7, true);
+	}
+	assert_true(batch_test_finishes(&t));
+	assert_true(has_all_outcomes(&t));
+	assert_item_failed(&t, 7, FZ_ERR_ERROR, 3);
+	assert_int_equal(t.nevents[FZ_JOB_EVENT_RETRY], 2);
+	assert_int_equal(t.nevents[FZ_JOB_EVENT_FAILED], 1);
+	batch_test_fini(&t);
+}
+
+static void
+test_batch_open_questions_fail_when_it_stops(void **state)
+{
+	for (int cancels = 0; cancels < 2; cancels++) {
+		const struct fz_failure *failure;
+		uint64_t first;
+
+		batch_test_init(&t, *state, 2);
+		batch_test_fill(&t, ITEM_RAISE, 0);
+		t.opts.chunk = 1;
+		t.opts.policy = FZ_POLICY_STOP;
+		t.opts.limits.retries = 1;
+		t.opts.limits.ask = true;
+		batch_test_start(&t);
+		wait_for_questions();
+		first = fz_batch_undecided(t.batch, &failure);
+		if (cancels)
+			fz_batch_pool_cancel(t.world->sched, "all of it");
+		else
+			fz_batch_decide(t.batch, first, false);
+		assert_int_equal(fz_batch_undecided(t.batch, &failure), 0);
+		assert_true(batch_test_finishes(&t));
+		assert_item_failed(&t, first, FZ_ERR_ERROR, 1);
+		assert_int_equal(t.nevents[FZ_JOB_EVENT_RETRY], 0);
+		batch_test_fini(&t);
+	}
+}
+
 /* Its results were not taken; the pool may have changed, too. */
 static void
 test_batch_may_be_freed_at_any_time(void **state)
@@ -290,6 +357,8 @@ main(void)
 		TEST(test_batch_policy_continue_calls_all),
 		TEST(test_batch_cancel_ends_all_at_once),
 		TEST(test_batch_cancel_while_it_waits_for_another_attempt),
+		TEST(test_batch_the_caller_decides_about_each_retry),
+		TEST(test_batch_open_questions_fail_when_it_stops),
 		TEST(test_batch_may_be_freed_at_any_time),
 	};
 

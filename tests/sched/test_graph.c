@@ -257,7 +257,9 @@ scenario(uint32_t n, uint32_t *nodes)
 		goto out;
 	for (uint32_t i = 0; i < n; i++) {
 		if (fz_graph_node(graph, 0, 0, 1, NULL) != i ||
-		    fz_graph_feed(graph, i, &i, 1, NULL) != 0)
+		    fz_graph_feed(graph, i, &i, 1, NULL) != 0 ||
+		    (i % 2 != 0 &&
+			fz_graph_set_optional(graph, i, 0, NULL) != 0))
 			goto out;
 	}
 	if (fz_graph_freeze(graph, NULL) != 0)

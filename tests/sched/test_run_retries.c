@@ -232,6 +232,99 @@ test_run_cancel_before_the_start(void **state)
 	plan_fini(&p);
 }
 
+/* Turn the loop until a node waits for a decision. */
+static uint32_t
+wait_for_question(struct plan *p)
+{
+	int64_t until = in_ms(PATIENCE_MS);
+
+	while (fz_run_undecided(p->run) == FZ_GRAPH_NONE)
+		assert_true(step_until(p->w, until));
+	return fz_run_undecided(p->run);
+}
+
+static void
+test_run_the_caller_decides_about_each_retry(void **state)
+{
+	const struct fz_failure *failure;
+	struct plan p;
+	uint32_t in, a, b, because;
+
+	plan_init(&p, *state, 1, 1);
+	p.opts.policy = FZ_POLICY_CONTINUE;
+	p.opts.limits = (struct fz_limits){
+		.timeout_ns = FZ_CLOCK_NEVER, .retries = 9, .ask = true
+	};
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	b = plan_after(&p, JOB_ADD, a);
+	plan_begin(&p, in, 3);
+	for (unsigned attempt = 1; attempt <= 3; attempt++) {
+		assert_int_equal(wait_for_question(&p), a);
+		failure = fz_run_failure_of(p.run, a, &because);
+		assert_int_equal(failure->attempt, attempt);
+		fz_run_decide(p.run, b, true); /* it did not ask */
+		fz_run_decide(p.run, a, attempt < 3);
+		fz_run_decide(p.run, a, true);
+	}
+	assert_true(plan_finishes(&p));
+	assert_int_equal(p.retries[a], 2);
+	assert_plan_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
+	assert_plan_failure(&p, b, FZ_ERR_CANCELLED, a);
+	assert_plan_ended(&p);
+	plan_fini(&p);
+}
+
+static void
+test_run_only_a_failure_with_attempts_left_is_a_question(void **state)
+{
+	struct plan p;
+	uint32_t in, a, failed;
+
+	plan_init(&p, *state, 1, 1);
+	p.opts.limits.ask = true;
+	in = plan_input(&p);
+	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	plan_begin(&p, in, 3);
+	assert_true(plan_finishes(&p));
+	assert_int_equal(fz_run_undecided(p.run), FZ_GRAPH_NONE);
+	assert_non_null(fz_run_failure(p.run, &failed));
+	assert_int_equal(failed, a);
+	plan_fini(&p);
+}
+
+/* A node fails, and another one stops the run, or a cancel does. */
+static void
+test_run_an_open_question_is_a_failure_when_the_run_stops(void **state)
+{
+	for (int cancels = 0; cancels < 2; cancels++) {
+		struct plan p;
+		uint32_t in, a, b, failed;
+
+		plan_init(&p, *state, 2, 2);
+		p.opts.limits.retries = 1;
+		p.opts.limits.ask = true;
+		in = plan_input(&p);
+		a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+		b = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+		plan_begin(&p, in, 3);
+		failed = wait_for_question(&p);
+		if (cancels) {
+			fz_run_cancel(p.run, FZ_ERR_CANCELLED, "enough");
+		} else {
+			fz_run_decide(p.run, failed, false);
+			assert_non_null(fz_run_failure(p.run, &in));
+			assert_int_equal(in, failed);
+		}
+		assert_true(plan_finishes(&p));
+		assert_int_equal(fz_run_undecided(p.run), FZ_GRAPH_NONE);
+		assert_plan_failure(&p, failed, FZ_ERR_ERROR, FZ_GRAPH_NONE);
+		assert_int_equal(p.retries[a] + p.retries[b], 0);
+		assert_plan_ended(&p);
+		plan_fini(&p);
+	}
+}
+
 #define TEST(name) \
 	cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
@@ -248,6 +341,9 @@ main(void)
 		TEST(test_run_a_deadline_ends_all),
 		TEST(test_run_cancel_returns_when_all_has_ended),
 		TEST(test_run_cancel_before_the_start),
+		TEST(test_run_the_caller_decides_about_each_retry),
+		TEST(test_run_only_a_failure_with_attempts_left_is_a_question),
+		TEST(test_run_an_open_question_is_a_failure_when_the_run_stops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
