@@ -186,6 +186,23 @@ ends_itself(const struct fz_proc *proc)
 	return true;
 }
 
+/*
+ * Whether the death of this process ends the child, which then also continues
+ * it if it is stopped. Until then the child has the name of its parent, and no
+ * descendants.
+ */
+static bool
+is_tied(pid_t pid)
+{
+	char path[40], own[16] = "", name[17];
+
+	snprintf(path, sizeof(path), "/proc/%ld/comm", (long)pid);
+	prctl(PR_GET_NAME, own);
+	return fz_fd_read_file(path, name, sizeof(name)) &&
+	       (strncmp(name, own, strlen(own)) != 0 ||
+		   name[strlen(own)] != '\n');
+}
+
 void
 fz_proc_kill(struct fz_proc *proc)
 {
@@ -195,7 +212,7 @@ fz_proc_kill(struct fz_proc *proc)
 	if (dead == -1)
 		return;
 	asked = proc->force_ns != 0 || fz_proc_ask(proc);
-	if (dead == 0 && !(asked && ends_itself(proc))) {
+	if (dead == 0 && !(asked && ends_itself(proc)) && is_tied(proc->pid)) {
 		/*
 		 * It stays the parent of its descendants until they are dead.
 		 */

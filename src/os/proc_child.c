@@ -164,14 +164,19 @@ default_signals(struct fz_err *err)
 	return 0;
 }
 
+/* The name tells the parent that this process ends with it: see is_tied(). */
 static int
 tie_to_parent(pid_t parent, struct fz_err *err)
 {
+	char name[32];
+
 	fz_process.parent = parent;
 	if (prctl(PR_SET_PDEATHSIG, SIGCONT) == -1)
 		return fz_err_sys(err, errno, "cannot watch the parent");
 	if (getppid() != parent) /* it died before prctl() */
 		end_all();
+	fz_proc_format_name(name, sizeof(name), parent);
+	prctl(PR_SET_NAME, name);
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1)
 		return fz_err_sys(err, errno, "cannot adopt orphans");
 	if (setpgid(0, 0) == -1)
@@ -246,15 +251,13 @@ fz_proc_export_mark(void)
 static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
-	char name[32];
+	int rc = tie_to_parent(parent, err);
 
-	fz_proc_format_name(name, sizeof(name), parent);
-	prctl(PR_SET_NAME, name);
 	fz_streams_in_child();
 	if (fz_process.mark[0] != '\0')
 		fz_proc_format_mark(
 		    fz_process.mark, sizeof(fz_process.mark), getpid());
-	if (default_signals(err) == -1 || tie_to_parent(parent, err) == -1)
+	if (default_signals(err) == -1 || rc == -1)
 		return -1;
 	return redirect(opts, err);
 }

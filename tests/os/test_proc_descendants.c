@@ -2,7 +2,7 @@
  * What a child leaves behind ends with it.
  *
  * wrap: fork open openat read prctl setpgid sigaction dup2 fcntl waitid
- * wrap: wait4 getrlimit setrlimit getdents64 readlink
+ * wrap: wait4 getrlimit setrlimit getdents64 readlink kill
  */
 /* prctl, pipe2 and __fpurge are not in C11. */
 #define _GNU_SOURCE
@@ -31,6 +31,9 @@
 #include "os/death.h"
 #include "os/fd.h"
 #include "os/proc.h"
+
+int __real_kill(pid_t pid, int sig);
+int __wrap_kill(pid_t pid, int sig);
 
 /* Not there, or only as a zombie that its new parent has yet to reap. */
 static bool
@@ -350,6 +353,30 @@ test_proc_parent_killed_ends_a_worker_whose_stop_is_pending(void **state)
 	assert_goes(worker);
 }
 
+static int nstops; /* SIGSTOPs that were sent */
+
+int
+__wrap_kill(pid_t pid, int sig)
+{
+	nstops += sig == SIGSTOP;
+	return __real_kill(pid, sig);
+}
+
+/* A stop would outlast this process, if that died just then. */
+static void
+test_proc_kill_stops_no_child_that_is_not_tied_to_its_parent(void **state)
+{
+	struct forked *f = *state;
+
+	hangs_untied = true;
+	forked_start(f, wait_for_ever);
+	hangs_untied = false;
+	nstops = 0;
+	fz_proc_kill(&f->proc);
+	assert_int_equal(nstops, 0);
+	assert_goes(f->proc.pid);
+}
+
 static int
 leave_a_program(void *ctx, const struct fz_err *failed)
 {
@@ -471,6 +498,8 @@ main(void)
 		TEST(test_proc_parent_killed_ends_worker_and_descendants),
 		TEST(
 		    test_proc_parent_killed_ends_a_worker_whose_stop_is_pending),
+		TEST(
+		    test_proc_kill_stops_no_child_that_is_not_tied_to_its_parent),
 		TEST(test_proc_adopter_ends_what_a_crashed_child_left),
 		TEST(test_proc_copy_of_a_handle_ends_nothing),
 	};

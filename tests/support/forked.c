@@ -90,6 +90,7 @@ ssize_t __wrap_readlink(const char *path, char *text, size_t n);
 enum call failing;
 
 int interruptions;
+bool hangs_untied;
 
 static bool
 call_fails(enum call call)
@@ -141,6 +142,8 @@ __wrap_read(int fd, void *bytes, size_t n)
 int
 __wrap_prctl(int what, unsigned long arg)
 {
+	while (hangs_untied && what == PR_SET_PDEATHSIG)
+		pause();
 	if (call_fails(what == PR_SET_PDEATHSIG ? PDEATHSIG : SUBREAPER))
 		return -1;
 	return __real_prctl(what, arg);

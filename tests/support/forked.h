@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -38,6 +39,8 @@ enum call {
 extern enum call failing;
 
 extern int interruptions; /* EINTR so many times, of waitid and wait4 */
+
+extern bool hangs_untied; /* children hang before they watch their parent */
 
 /* A pipe by which the child tells things, and the descriptors there were. */
 struct forked {
