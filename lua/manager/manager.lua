@@ -9,10 +9,12 @@ local check = require "fzlua.check"
 local client = require "fzlua.manager_client"
 local proxy = require "fzlua.proxy"
 local server = require "fzlua.manager_server"
+local wait = require "fzlua.wait"
 
 local manager = {}
 
 local CHECK_INTERVAL <const> = 0.1 -- seconds between two checks that the server is alive
+local LEAVE <const> = 1 -- seconds in which a closed server may end by itself
 
 ---@class fzlua.Manager
 local Manager = {}
@@ -80,7 +82,14 @@ function Manager:value(code, value)
   return core.value(code, value)
 end
 
----End the server. Each later use of a proxy raises kind "closed". A second call does nothing.
+local function finish(self)
+  self._closed = true
+  self._client:close()
+  self._process:close()
+end
+
+---End the server, which writes what its functions have left in open files. Each later use of a
+---proxy raises kind "closed". A second call does nothing.
 function Manager:close()
   check_own(self, "close")
   if self._owner ~= core.pid() then
@@ -88,16 +97,20 @@ function Manager:close()
       "the manager cannot be closed here: it belongs to process %d, which created it", self._owner)
   end
   if self._closed then return end
+  local _ <close> = setmetatable({}, { __close = function() finish(self) end })
   self._closed = true
   self._client:close()
-  self._process:close()
+  wait.until_done(self._process, LEAVE)
 end
 
 -- In a forked process a copy of the manager ends nothing.
-local function finish(self)
+function Manager:__close()
   if self._owner == core.pid() then self:close() end
 end
-Manager.__gc, Manager.__close = finish, finish
+
+function Manager:__gc()
+  if self._owner == core.pid() and not self._closed then finish(self) end
+end
 
 function Manager:__tostring()
   return ("%s (%s)"):format(Manager.__name,
@@ -110,7 +123,7 @@ end
 core.register_class("fzlua.Manager", Manager)
 
 -- Wait until the server is ready; returns its member number.
-local function wait(process, channel)
+local function wait_for_server(process, channel)
   while true do
     local number = channel.answers:get(CHECK_INTERVAL)
     if number then return number end
@@ -128,7 +141,7 @@ function manager.new()
   local channel = client.first_channel()
   local process = core.process("Manager", core.random_seed(), nothing, nothing, server.run,
     questions, spare, channel)
-  local of = client.of(wait(process, channel), process:pid(), questions, spare)
+  local of = client.of(wait_for_server(process, channel), process:pid(), questions, spare)
   local self = setmetatable({
     _client = of, _process = process, _owner = core.pid(), _closed = false,
   }, Manager)

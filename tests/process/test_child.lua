@@ -109,7 +109,7 @@ tests["what children leave in open files is written, once"] = function()
   local mine <close> = io.open(kept, "w")
   mine:write "script\n"
   local paths = {}
-  for i = 1, 4 do paths[i] = t.file "" end
+  for i = 1, 6 do paths[i] = t.file "" end
   local function leave(i)
     left = io.open(paths[i], "w")
     left:write("line ", i, "\n")
@@ -127,7 +127,18 @@ tests["what children leave in open files is written, once"] = function()
   chain[1]:register("A", {}, function() leave(4) end)
   chain:invoke {}
   chain:close()
-  for i = 1, 4 do t.equal(io.open(paths[i]):read "a", ("line %d\n"):format(i)) end
+  local m = fz.manager()
+  local function leave_alone(i)
+    left = io.open(paths[i], "w")
+    left:write("line ", i, "\n")
+  end
+  m:dict({ n = 5 }):update("n", leave_alone)
+  m:close()
+  do
+    local scope <close> = fz.manager()
+    scope:dict({ n = 6 }):update("n", leave_alone)
+  end
+  for i = 1, 6 do t.equal(io.open(paths[i]):read "a", ("line %d\n"):format(i)) end
   mine:close()
   t.equal(select(2, io.open(kept):read "a":gsub("script", "")), 1)
   t.equal({ p.exitcode, q.exitcode }, { 0, 3 })
