@@ -187,4 +187,22 @@ tests["a timeout around a source, a stage or a loop that hangs ends the stream"]
   end, { "script", "generator" }) -- in a task, which with_timeout makes
 end
 
+tests["Ctrl-C in the source or in the loop ends the stream, and closes the source"] = function()
+  for _, place in ipairs { "source", "loop" } do
+    local out, _, status = t.interrupt(([[
+      local stage, place = fz.stage "s", %q
+      stage:register("x", function(x) return x end)
+      local closing = setmetatable({}, { __close = function() print "closed" end })
+      local function wait() ready() fz.sleep(60) end
+      local function following(_, i)
+        if place == "source" and i == 10 then wait() end
+        return i + 1
+      end
+      for i in fz.chain { stage }:stream(following, nil, 0, closing, { jobs = 2 }) do
+        if place == "loop" and i == 3 then wait() end
+      end]]):format(place))
+    t.equal({ out, status }, { "closed\n", 130 })
+  end
+end
+
 return tests
