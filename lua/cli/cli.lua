@@ -335,14 +335,16 @@ local function print_outputs(options, pipeline, plan)
   return OK
 end
 
--- Print the errors of on_error = "continue", in the order of registration.
+-- Print the errors of a run that went on, in the order of registration. Without on_error =
+-- "continue" they are those of optional inputs, which are no failure of the run.
 local function print_errors(pipeline, plan)
   local status, seen = OK, {}
   for _, layer in ipairs(plan.layers) do
     for _, made in ipairs(layer.made) do
       local e = pipeline.errors[made.name]
       if e and not seen[e] then
-        seen[e], status = true, FAILED
+        seen[e] = true
+        if pipeline._continues then status = FAILED end
         complain(tostring(e))
       end
     end

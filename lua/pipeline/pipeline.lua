@@ -25,6 +25,7 @@ function Pipeline.init(self, options)
   self._workers = StagePools.new()
   self._plan, self._plan_key, self._layers = false, false, false
   self._state_list = false -- of a chain's stages; false until needed
+  self._continues = false -- on_error of the last invoke is "continue"
   self._live = {} -- invocations in progress, in the order of their start
   self._streams = setmetatable({}, { __mode = "k" }) -- that are not closed
   made.pipeline = true
@@ -109,6 +110,7 @@ function Pipeline:_ended(invocation, output, errors)
   end
   self._output, self._errors = output, errors
   self._layers = invocation.layers or false
+  self._continues = invocation.options.on_error == "continue"
 end
 
 ---Run all functions in workers and wait; returns self, see `output`.

@@ -161,7 +161,11 @@ local function elements(plan, states)
     for i, source in ipairs(node.sources) do
       local maker = plan.maker[source]
       local from = (states or not maker) and "v" .. source or "f" .. maker
-      edges[#edges + 1] = { from, "f" .. node.id, dashed = node.layer - node.from[i] > 1 }
+      local optional = node.registration.optional
+      edges[#edges + 1] = {
+        from, "f" .. node.id, dashed = node.layer - node.from[i] > 1,
+        optional = maker and optional and optional[node.inputs[i]],
+      }
     end
   end
   return groups, edges
@@ -190,7 +194,8 @@ function draw.mermaid(plan, states)
     if group.label then add("  end") end
   end
   for _, edge in ipairs(edges) do
-    add(edge.dashed and "  %s -.-> %s" or "  %s --> %s", edge[1], edge[2])
+    local arrow = edge.dashed and "-.->" or "-->"
+    add("  %s %s%s %s", edge[1], arrow, edge.optional and "|optional|" or "", edge[2])
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -220,7 +225,9 @@ function draw.dot(plan, states)
     if group.label then add("  }") end
   end
   for _, edge in ipairs(edges) do
-    add(edge.dashed and "  %s -> %s [style=dashed];" or "  %s -> %s;", edge[1], edge[2])
+    local style = edge.dashed and " [style=dashed]" or ""
+    local label = edge.optional and " [label=optional]" or ""
+    add("  %s -> %s%s%s;", edge[1], edge[2], style, label)
   end
   add("}")
   return table.concat(lines, "\n") .. "\n"

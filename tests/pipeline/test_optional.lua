@@ -191,6 +191,33 @@ tests["a name that is no input is an error that names the nearest"] = function()
   t.equal(s.funcs, {})
 end
 
+tests["the command prints the error of an optional input, which is no failure"] = function()
+  local script = t.file [[
+    local a, b = fz.stage "a", fz.stage "b"
+    a:register("A", "x", function() error("boom", 0) end)
+    b:register("C", { "A", "x" }, function(_, x) return x end, { optional = { "A" } })
+    return a >> b]]
+  local out, err, status = t.command(script, "x=1")
+  t.equal({ out, status }, { "C = 1\nx = 1\n", 0 })
+  t.match(err, "output A: boom")
+  out, err, status = t.command("--on-error", "continue", script, "x=1")
+  t.equal({ out, status }, { "C = 1\nx = 1\n", 1 })
+  t.match(err, "output A: boom")
+end
+
+tests["pictures name optional inputs"] = function()
+  local a, b = fz.stage "a", fz.stage "b"
+  a:register("A", "x", boom)
+  b:register("C", { "A", "y" }, text, { optional = true })
+  local chain, g = a >> b, fz.dag()
+  t.match(chain:to_mermaid(), "-->|optional| f")
+  t.match(chain:to_dot(), "[label=optional];")
+  t.equal(select(2, chain:to_dot():gsub("optional", "")), 1)
+  g:add("a", {}, boom)
+  g:add("b", "a", text, { optional = true })
+  t.match(g:to_mermaid(), "f1 -->|optional| f2")
+end
+
 tests["progress counts each function once"] = function()
   local a, b = fz.stage "a", fz.stage "b"
   a:register("A", "x", boom)
