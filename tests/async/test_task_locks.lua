@@ -30,17 +30,19 @@ for _, kind in ipairs { "lock", "rlock" } do
   end
 
   tests["the script waits for the " .. kind .. " of a task"] = function()
-    local lock, held = fz[kind](), false
+    local lock, held, refused = fz[kind](), false, fz.future()
     fz.spawn(function()
       lock:acquire()
       held = true
-      fz.sleep(0.05)
+      refused:await()
+      fz.sleep(0.001)
       held = false
       lock:release()
     end)
-    fz.sleep(0.001)
+    fz.sleep(0)
     t.equal(held, true)
     t.equal(lock:acquire(0), false)
+    refused:set_result()
     t.equal(lock:acquire(), true)
     t.equal(held, false)
   end
