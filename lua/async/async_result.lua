@@ -14,6 +14,7 @@ local AsyncResult = setmetatable({}, { __index = Future })
 AsyncResult.__index = AsyncResult
 AsyncResult.__name = "fzlua.AsyncResult"
 AsyncResult.__fzpack = false -- cannot be sent
+AsyncResult._is_work = true
 
 ---@param owner table what does the work: pump(), and cancel() that ends it
 ---@param options table callback, error_callback
@@ -39,11 +40,11 @@ end
 function AsyncResult:settle(ok, ...)
   if self:done() then return end -- cancelled
   if ok then
-    self:set_result(...)
+    self:_set_result(...)
     call(self._callback, ...)
   else
     if self._error_callback then self:note_awaited() end
-    self:set_error((...))
+    self:_set_error((...))
     call(self._error_callback, (...))
   end
 end

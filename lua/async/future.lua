@@ -14,6 +14,7 @@ Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
 Future.is_list = true -- of its waiters
 
+Future._is_work = false -- true for classes whose own work settles their futures
 Future._pumping = false -- true while callbacks run that belong to the work
 
 local wake_all, in_list = waiters.wake_all, wait.in_list
@@ -64,14 +65,8 @@ local function check_self(self, method)
   if type(self) ~= "table" then check.no_self("future", "future:" .. method) end
 end
 
-local function check_pending(self, method)
-  check_self(self, method)
-  if self._state then Error.raise("error", "the future already has a result or an error") end
-end
-
----Set the results that await() returns.
-function Future:set_result(...)
-  check_pending(self, "set_result")
+---The work of the future has these results.
+function Future:_set_result(...)
   self._state, self._cancel = "result", nil
   if select("#", ...) == 1 then
     self._value = (...)
@@ -81,12 +76,32 @@ function Future:set_result(...)
   if self._first then wake_all(self) end
 end
 
----Set the error, any value, that await() raises.
-function Future:set_error(e)
-  check_pending(self, "set_error")
+---The work of the future has failed.
+function Future:_set_error(e)
   self._state, self._cancel, self._value = "error", nil, e
   if self._first then wake_all(self) end
   if not self._awaited then note_unawaited(self, e) end
+end
+
+-- Raise unless the script settles the future, which is pending.
+local function check_settable(self, method)
+  check_self(self, method)
+  if self._state then Error.raise("error", "the future already has a result or an error") end
+  if self._cancel or self._is_work then
+    Error.raise("error", "future:%s: a task, run or call sets the result of this future", method)
+  end
+end
+
+---Set the results that await() returns.
+function Future:set_result(...)
+  check_settable(self, "set_result")
+  self:_set_result(...)
+end
+
+---Set the error, any value, that await() raises.
+function Future:set_error(e)
+  check_settable(self, "set_error")
+  self:_set_error(e)
 end
 
 ---The error of the future is known to the caller, so that it is not logged.
@@ -127,7 +142,7 @@ function Future:cancel()
   check_self(self, "cancel")
   if self._state then return false end
   local cancel = self._cancel
-  self:set_error(Error.new { kind = "cancelled", message = "cancelled" })
+  self:_set_error(Error.new { kind = "cancelled", message = "cancelled" })
   if cancel then cancel() end
   return true
 end

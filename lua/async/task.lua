@@ -22,11 +22,12 @@ local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
 Task.__name = "fzlua.Task"
 Task.__fzpack = false -- cannot be sent
+Task._is_work = true
 
 ---The function has ended; called by scheduler.lua.
 function Task:finish(ok, ...)
-  if ok then return self:set_result(...) end
-  return self:set_error((...))
+  if ok then return self:_set_result(...) end
+  return self:_set_error((...))
 end
 
 -- End the coroutine of a task that does not run.
@@ -34,7 +35,7 @@ local function close(self)
   waiters.remove(self)
   local ok, e = scheduler.end_task(self)
   if not self._state then
-    self:set_error(Error.new { kind = "cancelled", message = "the task was cancelled" })
+    self:_set_error(Error.new { kind = "cancelled", message = "the task was cancelled" })
   end
   if ok then return end
   if Error.is(e, "interrupted") then error(e, 0) end

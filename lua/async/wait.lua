@@ -116,8 +116,13 @@ local function list_for(object)
   return list
 end
 
+local function check_other(task, object)
+  if task == object then Error.raise("error", "a task waits for its own end") end
+end
+
 -- Suspend the task until `object` changes, or until `at`. Returns false if that is not possible.
 local function suspend(task, object, at)
+  check_other(task, object)
   waiters.add(list_for(object), task)
   task._waits_for = object
   local suspended = scheduler.park(task, at)
@@ -209,6 +214,7 @@ end
 function wait.in_list(list)
   local task = scheduler.current()
   if not task then return false end
+  check_other(task, list)
   waiters.add(list, task)
   task._waits_for = list
   if scheduler.park(task) then return true end

@@ -202,7 +202,7 @@ function Invocation:pump()
     if not ok then
       if self.run then
         self:_cancel()
-        self.future:set_error(e)
+        self.future:_set_error(e)
       end
       if Error.is(e, "interrupted") then error(e, 0) end
       return
@@ -340,9 +340,9 @@ function Invocation:_settle()
   self:_release()
   self.owner:_ended(self, output, errors)
   if failure ~= nil then
-    self.future:set_error(failure)
+    self.future:_set_error(failure)
   else
-    self.future:set_result(output)
+    self.future:_set_result(output)
   end
 end
 

@@ -137,7 +137,7 @@ end
 -- A future with the outcome of a process.
 local function settled(returned, ...)
   local future = Future.new()
-  if returned then future:set_result(...) else future:set_error((...)) end
+  if returned then future:_set_result(...) else future:_set_error((...)) end
   return future
 end
 

@@ -162,4 +162,19 @@ tests["a wrong argument names the call"] = function()
   end
 end
 
+tests["only the script's own futures can be settled by it"] = function()
+  local pool <close>, g <close> = fz.pool(1), fz.dag()
+  g:add("a", {}, function() return 1 end)
+  for _, future in ipairs {
+    fz.spawn(function() return 1 end), pool:apply_async(function() return 1 end),
+    g:invoke_async {},
+  } do
+    t.match(t.fails("error", future.set_result, future, 2), "sets the result of this future")
+    t.match(t.fails("error", future.set_error, future, "x"), "sets the result of this future")
+    local value = future:await(30)
+    t.equal(type(value) == "table" and value.a or value, 1)
+    t.match(t.fails("error", future.set_result, future, 2), "already has a result")
+  end
+end
+
 return tests

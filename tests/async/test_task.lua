@@ -580,4 +580,18 @@ tests["a time ends waits of tasks for shared objects, and tasks can share a lock
   t.equal(status, 0)
 end
 
+tests["a task that waits for its own end gets an error"] = function()
+  local waits = {
+    function(me) return me:await() end,
+    function(me) return me:await(1000) end,
+    function(me) return fz.await(me) end,
+  }
+  for _, wait in ipairs(waits) do
+    local me
+    me = fz.spawn(function() return wait(me) end)
+    fz.spawn(fz.sleep, 0.01) -- so that it is no deadlock
+    t.match(t.fails("error", me.await, me), "its own end")
+  end
+end
+
 return tests
