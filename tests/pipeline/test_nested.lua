@@ -307,7 +307,7 @@ local function under_make(command)
     dir=$(mktemp -d); mkfifo $dir/fifo; exec 9<>$dir/fifo; printf +++ >&9
     export MAKEFLAGS=" -j4 --jobserver-auth=fifo:$dir/fifo"
     (%s) >/dev/null 2>&1 9>&-; status=$?
-    n=$(timeout 0.2 dd bs=1 count=9 <&9 2>/dev/null | wc -c); rm -r $dir
+    sleep 0.2; n=$(dd bs=9 count=1 iflag=nonblock <&9 2>/dev/null | wc -c); rm -r $dir
     echo $status $n]]):format(command))
   return out
 end
