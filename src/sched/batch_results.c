@@ -132,8 +132,8 @@ delay_over(struct fz_timer *timer)
 static struct fz_chunk *
 chunk_again(const struct fz_chunk *failed, uint64_t item)
 {
-	struct fz_chunk *chunk = fz_batch_chunk_new(
-	    failed->batch, item, 1, failed->attempts + 1);
+	struct fz_chunk *chunk =
+	    fz_batch_chunk_new(failed->batch, item, 1, failed->attempts + 1);
 
 	if (chunk != NULL && failed->added) {
 		chunk->part = fz_blob_ref(failed->part);
@@ -234,8 +234,7 @@ fz_batch_item_failed(
 }
 
 uint64_t
-fz_batch_undecided(
-    const struct fz_batch *b, const struct fz_failure **failure)
+fz_batch_undecided(const struct fz_batch *b, const struct fz_failure **failure)
 {
 	const struct fz_chunk *chunk = fz_chunk_first(&b->undecided);
 

@@ -48,14 +48,14 @@ struct fz_batch {
 	struct fz_source source;
 	struct fz_batch_opts opts;
 	struct fz_engine *engine;
-	struct fz_list link;    /* for its owner */
-	struct fz_list waiting; /* chunks to send before new ones, in order */
-	struct fz_list delayed; /* chunks that wait for another attempt */
+	struct fz_list link;      /* for its owner */
+	struct fz_list waiting;   /* chunks to send before new ones, in order */
+	struct fz_list delayed;   /* chunks that wait for another attempt */
 	struct fz_list undecided; /* chunks of one failed item, in order */
-	struct fz_list local;   /* chunks under way in this process */
-	uint64_t total, uncut;  /* items; the first not in a chunk */
-	uint64_t nwaiting;      /* items of the waiting chunks */
-	unsigned nsent;         /* chunks at workers, or local */
+	struct fz_list local;     /* chunks under way in this process */
+	uint64_t total, uncut;    /* items; the first not in a chunk */
+	uint64_t nwaiting;        /* items of the waiting chunks */
+	unsigned nsent;           /* chunks at workers, or local */
 	uint64_t ndone, nfailed;
 	int64_t mean_ns;          /* time of an item, 0: not known */
 	int64_t timed_ns, ntimed; /* recent items: their time, their number */

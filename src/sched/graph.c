@@ -14,9 +14,9 @@ struct list {
 };
 
 struct fz_graph {
-	struct list nodes;  /* struct fz_node */
-	struct list makers; /* of each value, its node */
-	struct list inputs; /* of all nodes, one after the other */
+	struct list nodes;    /* struct fz_node */
+	struct list makers;   /* of each value, its node */
+	struct list inputs;   /* of all nodes, one after the other */
 	struct list optional; /* a bool for each input; later ones are not */
 	uint32_t npools;
 	/* Frozen: users of value v are users[first[v]] .. users[first[v+1]-1]

@@ -76,8 +76,7 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 		opts->npools, opts->jobs, err) != 0)
 		return -1;
 	if (fz_graph_has_optional(opts->graph))
-		flow->absent =
-		    fz_blob_new(opts->absent, opts->absent_len, err);
+		flow->absent = fz_blob_new(opts->absent, opts->absent_len, err);
 	if (flow->uses == NULL || flow->lanes == NULL ||
 	    (fz_graph_has_optional(opts->graph) && flow->absent == NULL))
 		return fz_err_nomem(err, "a run");

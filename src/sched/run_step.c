@@ -175,8 +175,8 @@ cancel(struct fz_step *step, uint32_t because)
  * `list` by job.next. Returns how many steps read the value.
  */
 static uint32_t
-lose_value(struct fz_run *run, uint32_t value, uint32_t because,
-    struct fz_step **list)
+lose_value(
+    struct fz_run *run, uint32_t value, uint32_t because, struct fz_step **list)
 {
 	const struct fz_flow *flow = run->flow;
 	uint32_t n;
@@ -215,9 +215,8 @@ lose_values(const struct fz_step *failed)
 		uint32_t nusers = 0;
 
 		for (uint32_t v = 0; v < plan->nvalues; v++)
-			nusers += lose_value(failed->run,
-			    plan->first_value + v, fz_step_number(failed),
-			    &list);
+			nusers += lose_value(failed->run, plan->first_value + v,
+			    fz_step_number(failed), &list);
 		all_read = all_read && nusers != 0;
 		if (list == NULL)
 			return all_read;

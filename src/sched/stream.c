@@ -210,8 +210,7 @@ bool
 fz_stream_was_skipped(const struct fz_run *run, uint32_t *why)
 {
 	*why = run->because;
-	return run->skipped ||
-	       (run->stopping && fz_run_stopper(run) == NULL);
+	return run->skipped || (run->stopping && fz_run_stopper(run) == NULL);
 }
 
 size_t

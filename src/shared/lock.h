@@ -46,8 +46,7 @@ fz_lock_adopt(struct fz_lock *lock, uint32_t self)
 	if (fz_lock_try(lock, self))
 		return FZ_LOCK_ACQUIRED;
 	return atomic_load(&lock->owner) == left &&
-		       atomic_compare_exchange_strong(
-			   &lock->owner, &left, self)
+		       atomic_compare_exchange_strong(&lock->owner, &left, self)
 		   ? FZ_LOCK_ABANDONED
 		   : FZ_LOCK_BUSY;
 }

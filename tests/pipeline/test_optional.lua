@@ -37,7 +37,8 @@ tests["a maker that was cancelled counts as failed"] = function()
   for_each_mode(function(options)
     g:invoke({ x = 5 }, options)
     t.equal(g.output, { d = "nil 5" })
-    t.equal({ g.errors.a.kind, g.errors.b.kind, g.errors.c.kind }, { "error", "cancelled", "cancelled" })
+    t.equal({ g.errors.a.kind, g.errors.b.kind, g.errors.c.kind },
+      { "error", "cancelled", "cancelled" })
     t.match(g.errors.c, "not run, because a failed")
   end)
 end

@@ -57,8 +57,8 @@ test_run_a_missing_value_is_the_absent_one(void **state)
 		plan_begin(&p, in, 3);
 		assert_true(plan_finishes(&p));
 		assert_plan_value(&p, b, ABSENT + 3);
-		assert_int_equal(number_of_blob(p.w,
-				     fz_run_value(p.run, plan_value(&p, a))),
+		assert_int_equal(
+		    number_of_blob(p.w, fz_run_value(p.run, plan_value(&p, a))),
 		    ABSENT);
 		assert_null(fz_run_failure(p.run, &failed));
 		assert_int_equal(fz_run_next_failed(p.run, FZ_GRAPH_NONE), a);

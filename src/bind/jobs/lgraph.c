@@ -122,8 +122,8 @@ graph_optional(lua_State *L)
 	struct fz_err err = { 0 };
 
 	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
-	luaL_argcheck(L, k < fz_graph_get(graph, node)->ninputs, 3,
-	    "no such input");
+	luaL_argcheck(
+	    L, k < fz_graph_get(graph, node)->ninputs, 3, "no such input");
 	if (fz_graph_set_optional(graph, node, k, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	return 0;

@@ -474,8 +474,7 @@ stream_undecided(lua_State *L)
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	lua_pushinteger(L, (lua_Integer)fz_stream_place(run));
 	ls->ll.calls++; /* an __fzunpack may close it */
-	fz_lfailure_push(
-	    L, ls->engine, fz_run_failure_of(run, node, &because));
+	fz_lfailure_push(L, ls->engine, fz_run_failure_of(run, node, &because));
 	leave(L, ls);
 	return 3;
 }

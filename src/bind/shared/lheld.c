@@ -29,8 +29,8 @@ fz_lheld_add(struct fz_lshared *shared, struct fz_lock *lock,
 	if (notes == NULL)
 		return;
 	held->notes = notes;
-	notes[held->n++] = (struct fz_lheld_note){ lock, object,
-		object->generation, task };
+	notes[held->n++] =
+	    (struct fz_lheld_note){ lock, object, object->generation, task };
 }
 
 static void
@@ -48,7 +48,8 @@ fz_lheld_remove(
 	struct fz_lheld *held = &shared->held;
 
 	for (size_t i = held->n; i-- > 0;) {
-		if (held->notes[i].lock == lock && held->notes[i].task == task) {
+		if (held->notes[i].lock == lock &&
+		    held->notes[i].task == task) {
 			remove_at(held, i);
 			return;
 		}
@@ -90,7 +91,8 @@ abandon_locks(lua_State *L)
 static int
 held_gc(lua_State *L)
 {
-	struct fz_lheld *held = &((struct fz_lshared *)lua_touserdata(L, 1))->held;
+	struct fz_lheld *held =
+	    &((struct fz_lshared *)lua_touserdata(L, 1))->held;
 
 	free(held->notes);
 	*held = (struct fz_lheld){ NULL, 0, 0 };
