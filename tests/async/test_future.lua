@@ -163,7 +163,8 @@ tests["a wrong argument names the call"] = function()
 end
 
 tests["only the script's own futures can be settled by it"] = function()
-  local pool <close>, g <close> = fz.pool(1), fz.dag()
+  local pool <close> = fz.pool(1)
+  local g <close> = fz.dag()
   g:add("a", {}, function() return 1 end)
   for _, future in ipairs {
     fz.spawn(function() return 1 end), pool:apply_async(function() return 1 end),
