@@ -53,7 +53,9 @@ end
 ---@param cancel? fun()
 ---@return fzlua.Future
 function Future.new(cancel)
-  return setmetatable({ _cancel = cancel }, Future)
+  -- Fields without a value make room for them, so that the table does not grow later.
+  return setmetatable(
+    { _cancel = cancel, _state = nil, _value = nil, _first = nil, _last = nil }, Future)
 end
 
 ---@return boolean
