@@ -10,7 +10,8 @@ local core = require "fzlua.core"
 ---@field message string
 ---@field stage string|nil
 ---@field output string|nil
----@field index integer|nil
+---@field index integer|nil place of the item in a list or stream
+---@field element integer|nil in a stream: place in the list of a map
 ---@field attempt integer|nil
 ---@field pid integer|nil
 ---@field signal integer|nil
@@ -22,8 +23,10 @@ local Error = core.Error
 Error.__name = "fz.Error"
 core.register_class("fz.Error", Error)
 
-local PLACES = { "stage", "index", "attempt", "pid" }
-local WORDS = { stage = "stage", index = "item", attempt = "attempt", pid = "pid" }
+local PLACES = { "stage", "index", "element", "attempt", "pid" }
+local WORDS = {
+  stage = "stage", index = "item", element = "element", attempt = "attempt", pid = "pid",
+}
 
 -- "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.
 local function place_text(e)

@@ -46,6 +46,22 @@ function methods:add(output, ...)
   return f
 end
 
+---Add a node that calls `f` for each element of a list, each call a job of its own. Its output is the
+---list of the results; n is their number.
+---@param output string
+---@param inputs string|string[] the list, then what each call gets behind its element
+---@param f fun(element: any, ...): any
+---@param options? table timeout, retries, backoff, memory of each call
+---@return function f
+function methods:map(output, inputs, f, ...)
+  if type(inputs) == "function" then
+    check.fail("bad argument #2 to 'map' (the name of a list expected, got a function)")
+  end
+  local outputs, names, each, limits = Registry.parse_map("map", output, inputs, f, ...)
+  self._registry:add(outputs, names, each, limits, nil, true)
+  return each
+end
+
 function methods:_states()
   return { { name = self._options.name, registry = self._registry, options = self._options } }
 end

@@ -91,6 +91,8 @@ function Invocation.start(owner, plan, entries, input, given, merged)
   local self = setmetatable({
     owner = owner, plan = plan, input = input, options = merged, _given = given,
     _asks = plan.asks or merged.retry_if ~= nil, _entries = entries, _ended = {}, _count = 0,
+    _total = #plan.nodes,
+    _left = {}, -- of each map whose list is known: elements that have not ended
     _progress = callback.progress(merged.progress),
   }, Invocation)
   self.future = Future.new(function() self:_cancel() end)
@@ -138,45 +140,85 @@ end
 
 local ENDS = { done = true, failed = true }
 
-local function report(self, kind, id, pid, seconds)
+local function call_progress(self, kind, id, pid, seconds, index)
   local node = self.plan.nodes[id]
+  self._progress(self._count, self._total, {
+    kind = kind, stage = node.stage, output = node.outputs[1], index = index, pid = pid,
+    seconds = seconds,
+  })
+end
+
+local function report(self, kind, id, pid, seconds)
+  if self._left[id] then return end -- a map: its elements are reported
   if ENDS[kind] and not self._ended[id] then
     self._ended[id] = true
     self._count = self._count + 1
   end
-  self._progress(self._count, #self.plan.nodes, {
-    kind = kind, stage = node.stage, output = node.outputs[1], pid = pid, seconds = seconds,
-  })
+  call_progress(self, kind, id, pid, seconds)
 end
 
--- Pass all events to the progress function, which may cancel the run.
+-- Report `n` elements of a map, the first with number `index`.
+local function report_elements(self, kind, id, pid, seconds, index, n)
+  if pid == 0 then pid = nil end
+  for i = index, index + n - 1 do
+    if not self.run then return end
+    if ENDS[kind] then
+      self._left[id] = self._left[id] - 1
+      self._count = self._count + 1
+    end
+    call_progress(self, kind, id, pid, seconds, i)
+  end
+end
+
+-- Pass all events to the progress function, which may cancel the run. Once the list of a map is
+-- known its elements count instead of the map.
 local function report_events(self)
   local run = self.run
   while self.run == run do
-    local kind, id, pid, seconds = run:event()
+    local kind, id, pid, seconds, index, n = run:event()
     if not kind then return end
-    report(self, kind, id, pid, seconds)
+    if not index then
+      report(self, kind, id, pid, seconds)
+    elseif kind ~= "list" then
+      report_elements(self, kind, id, pid, seconds, index, n)
+    elseif n > 0 then
+      self._left[id], self._total = n, self._total + n - 1
+    end
   end
 end
 
--- Report the nodes that never ran when the run ends, so that the last call has done == total.
+-- Report the nodes and elements that never ran when the run ends, so that the last call has done ==
+-- total.
 local function report_rest(self)
   for id in ipairs(self.plan.nodes) do
-    if not self.run then return end
-    if not self._ended[id] then report(self, "failed", id) end
+    local left = self._left[id]
+    for _ = 1, left or (self._ended[id] and 0 or 1) do
+      if not self.run then return end
+      self._count = self._count + 1
+      call_progress(self, "failed", id)
+    end
+    self._ended[id] = true
+    self._left[id] = left and 0
   end
 end
 
--- Retry the failed nodes for which the option retry_if says so. It may cancel the run.
+-- The number of an element of a map becomes the index of its error.
+local function set_index(e)
+  e.index, e.element = e.element, nil
+  return e
+end
+
+-- Retry the failed nodes and elements for which the option retry_if says so. It may cancel the run.
 local function decide_retries(self)
   local run = self.run
-  local id = run:undecided()
+  local id, _, e = run:undecided()
   while id do
-    local e = Plan.name_error(run:error(id), self.plan.nodes[id])
+    e = set_index(Plan.name_error(e or run:error(id), self.plan.nodes[id]))
+    local index = e.index
     local again = callback.retry_if(self.plan:retry_if(id, self._given, self.options), e)
     if self.run ~= run then return end
-    run:decide(id, again)
-    id = run:undecided()
+    run:decide(id, again, index)
+    id, _, e = run:undecided()
   end
 end
 
@@ -219,11 +261,30 @@ end
 -- for which a cancelled one was waiting, or the run stopped.
 local function error_of(self, id)
   local e = self.run:error(id)
+  if e then set_index(e) end
   if e and e.because then
     e.message = ("not run, because %s failed"):format(where(self.plan.nodes[e.because]))
     e.because = nil
   end
   return e
+end
+
+-- The errors of the elements of a map, in their order.
+local function element_errors(self, id)
+  local list = {}
+  repeat
+    local e = self.run:element(id, #list + 1)
+    list[#list + 1] = e and Plan.name_error(set_index(e), self.plan.nodes[id])
+  until not e
+  return list
+end
+
+-- Add the errors of other elements of the same map, unless they were cancelled because of it.
+local function add_elements(self, list, id, index)
+  for _, e in ipairs(self.plan.nodes[id].map and element_errors(self, id) or {}) do
+    if e.index ~= index and e.kind ~= "cancelled" then list[#list + 1] = e end
+  end
+  return list
 end
 
 -- One error for each missing output. If two stages have an output of this name, a failure is kept
@@ -236,6 +297,8 @@ local function collect_errors(self)
       local earlier = errors[output]
       if not earlier or earlier.kind == "cancelled" then
         errors[output] = Plan.name_error(i == 1 and e or error_of(self, id), node, output)
+        local others = add_elements(self, {}, id, e.index)
+        e.others = others[1] and others
       end
     end
   end
@@ -244,8 +307,9 @@ end
 
 -- The other nodes that failed before the run had stopped, in the order of time. Nodes that were
 -- cancelled because of the failure do not count.
-local function collect_others(self, first)
+local function collect_others(self, first, index)
   local others, id = {}, self.run:failed()
+  if first > 0 then add_elements(self, others, first, index) end
   while id do
     local e = id ~= first and error_of(self, id)
     if e and e.kind ~= "cancelled" then
@@ -262,8 +326,8 @@ local function collect_failure(self)
   if not id then return nil end
   -- Ctrl-C in a function that ran in this process is not a failure of the function.
   if Error.is(e.cause, "interrupted") then return e.cause end
-  if id > 0 then Plan.name_error(e, self.plan.nodes[id]) end
-  e.others = collect_others(self, id)
+  if id > 0 then Plan.name_error(set_index(e), self.plan.nodes[id]) end
+  e.others = collect_others(self, id, e.index)
   return e
 end
 
@@ -273,11 +337,24 @@ end
 ---@field errors table<string, fz.Error> by output
 ---@field keeps boolean whether a value that cannot be read fails only its output
 
+-- The list of a map some of whose elements have failed: they are nil there, and their errors are in
+-- the field `errors`, as in the result of a pool's map.
+local function read_partial(self, run, id)
+  local list = id and self.plan.nodes[id].map and run:partial(id)
+  if not list then return false end
+  list.errors = {}
+  for _, e in ipairs(element_errors(self, id)) do list.errors[e.index] = e end
+  return true, list
+end
+
 -- Read the value `value` of output `name`; returns false if there is none. Reading may fail for a
 -- complete result, if its class's __fzunpack raises.
 local function read_value(self, results, value, name)
   if results.decoded[value] ~= nil then return true, results.decoded[value] end
   local ok, there, decoded = pcall(results.run.value, results.run, value)
+  if ok and not there and results.keeps then
+    ok, there, decoded = pcall(read_partial, self, results.run, self.plan.maker[value])
+  end
   if ok then
     results.decoded[value] = decoded
     return there, decoded

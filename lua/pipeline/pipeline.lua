@@ -38,13 +38,14 @@ local function check_self(self, what)
   end
 end
 
--- How many jobs of each pool may run at once: in an invoke each of its functions once. The engine
--- forks a worker only when a job may run on it now, so that `jobs` limits the workers, too.
-local function worker_counts(plan, states, most)
+-- How many calls of each pool may run at once: in an invoke each of its functions once, unless one is
+-- a map; otherwise `jobs`. The engine forks a worker only when a job may run on it now, so that
+-- `jobs` limits the workers, too.
+local function worker_counts(plan, states, jobs, is_stream)
   local counts = {}
   for i, pool in ipairs(plan.pools) do
-    counts[i] = states[pool.layer].options.workers
-      or math.min(most or #pool.funcs, check.WORKERS_MAX)
+    local most = (is_stream or pool.maps) and math.max(jobs, 1) or #pool.funcs
+    counts[i] = states[pool.layer].options.workers or math.min(most, check.WORKERS_MAX)
   end
   return counts
 end
@@ -94,7 +95,7 @@ local function start(self, what, input, given)
   plan:check_outputs(self._input)
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   self._workers:share(merged.jobs)
-  local entries = acquire_workers(self, plan, states, worker_counts(plan, states))
+  local entries = acquire_workers(self, plan, states, worker_counts(plan, states, merged.jobs))
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
   if not invocation:done() then self._live[#self._live + 1] = invocation end
   return invocation
@@ -157,7 +158,7 @@ function Pipeline:stream(first, ...)
   given = check.options(given, check.STREAM, 2, "stream")
   local plan, states = plan_of(self, given), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
-  local counts = worker_counts(plan, states, math.max(merged.jobs, 1))
+  local counts = worker_counts(plan, states, merged.jobs, true)
   merged.fixed = merged.inflight ~= nil or merged.jobs == 0
   merged.limit = merged.inflight or first_limit(merged.jobs, counts)
   self._workers:share(merged.jobs)

@@ -16,6 +16,7 @@ local check = require "fzlua.check"
 ---@field sources integer[] for each input the value's number in the engine
 ---@field first integer number of the first output's value in the engine
 ---@field registration table
+---@field map boolean whether it calls its function for each element of its first input
 
 ---@class fzlua.Plan
 ---@field graph userdata
@@ -23,7 +24,8 @@ local check = require "fzlua.check"
 ---@field maker table<integer, integer> value -> node; inputs have none
 ---@field needs table[] name, value, stage, output: inputs that functions read
 ---@field layers table[] for each stage: `made`, a list of {name, value}; `passes`
----@field pools table[] for each pool: the number of its layer, the stage's name, its functions
+---@field pools table[] for each pool: the number of its layer, the stage's name, its functions,
+---whether one of them is a map
 ---@field limits table[] for nodes with their own limits: node, timeout, retries, ...
 ---@field asks boolean whether one of these has a function retry_if
 ---@field final table[] name, value: outputs of functions that leave the end
@@ -77,8 +79,12 @@ local function add_node(self, registration, func, layer, stage, defaults)
   local node = {
     id = id, layer = layer, stage = stage, outputs = registration.outputs,
     inputs = registration.inputs, from = {}, sources = {}, first = first,
-    registration = registration,
+    registration = registration, map = registration.map,
   }
+  if node.map then
+    self.graph:map(id)
+    self.pools[#self.pools].maps = true
+  end
   self.nodes[id] = node
   for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
   add_limits(self, id, registration, defaults)
@@ -109,7 +115,7 @@ local function add_layer(self, registry, stage, defaults, wanted)
   local registrations, nodes = registry:list(), {}
   self.layers[number] = layer
   if not any_wanted(registrations, wanted) then return layer, nodes end
-  local pool = { layer = number, stage = stage, funcs = {} }
+  local pool = { layer = number, stage = stage, funcs = {}, maps = false }
   self.pools[#self.pools + 1] = pool
   local value_of = {}
   for i, registration in ipairs(registrations) do
@@ -397,6 +403,10 @@ function Plan.name_error(e, node, output)
   e.stage = e.stage or node.stage
   local failed = e.result and node.outputs[e.result]
   e.output = output or failed or node.outputs[1]
+  if e.list then -- the first input of a map is no list
+    e.list, e.input = nil, node.inputs[1]
+    Error.about(e, "input " .. e.input)
+  end
   if failed or e.kind == "unsendable" then
     Error.about(e, "output " .. (failed or e.output))
   end

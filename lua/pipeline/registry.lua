@@ -13,6 +13,7 @@ local nearest = require "fzlua.nearest"
 ---@field limits table timeout, retries, backoff, memory, retry_if of this function
 ---@field optional table<string, boolean>|nil inputs that are nil if their maker failed
 ---@field live integer outputs that no later registration has replaced
+---@field map boolean whether f is called for each element of the first input, a list
 
 ---@class fzlua.Registry
 ---@field order string[] outputs, in order of first registration
@@ -71,17 +72,31 @@ local function optional_inputs(outputs, inputs, option)
   return optional
 end
 
+---Split the arguments of a map, as parse() does: it has one output, and a list as its first input.
+---@param what string the call, as the user writes it
+---@param output string
+---@return string[] outputs, string[]|nil inputs, function f, table limits
+function Registry.parse_map(what, output, ...)
+  check.type(output, "string", 1, what)
+  local outputs, inputs, f, limits = Registry.parse(what, output, ...)
+  if inputs and #inputs == 0 then
+    check.fail("bad argument #2 to '%s' (the first input is the list; none is named)", what)
+  end
+  return outputs, inputs, f, limits
+end
+
 ---Register `f`, which takes over outputs of earlier registrations.
 ---@param outputs string[]
 ---@param inputs string[]
 ---@param f function
 ---@param limits table see check.FUNCTION
 ---@param where string|nil the stage, for errors
-function Registry:add(outputs, inputs, f, limits, where)
+---@param map? boolean
+function Registry:add(outputs, inputs, f, limits, where, map)
   distinct(outputs, where)
   local registration = {
     outputs = outputs, inputs = inputs, f = f, limits = limits, live = #outputs,
-    optional = optional_inputs(outputs, inputs, limits.optional),
+    optional = optional_inputs(outputs, inputs, limits.optional), map = map or false,
   }
   for _, name in ipairs(outputs) do
     local earlier = self.makers[name]

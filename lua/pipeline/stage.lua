@@ -4,6 +4,7 @@
 -- its state is stored under one private key.
 
 local Error = require "fzlua.error"
+local Mapping = require "fzlua.mapping"
 local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
@@ -69,6 +70,21 @@ function methods:register(output, ...)
   return f
 end
 
+---Call `f` for each element of a list, each call a job of its own. The output is the list of the
+---results; n is their number.
+---@param output string
+---@param inputs? string|string[] the list, then what each call gets behind its element; default: a
+---list with the name of the output
+---@param f fun(element: any, ...): any
+---@param options? table timeout, retries, backoff, memory, retry_if of each call; optional
+---@return function f
+function methods:map(output, ...)
+  local outputs, inputs, f, limits = Registry.parse_map("map", output, ...)
+  local state = self[STATE]
+  state.registry:add(outputs, inputs or { output }, f, limits, state.name, true)
+  return f
+end
+
 local function read_inputs(state, output, inputs, optional)
   local values = { n = #inputs }
   for i, name in ipairs(inputs) do
@@ -79,6 +95,21 @@ local function read_inputs(state, output, inputs, optional)
     end
   end
   return values
+end
+
+-- Call the function of a map for each element.
+local function map_here(state, maker, arguments, n)
+  local list, name = arguments[1], maker.inputs[1]
+  if type(list) ~= "table" then
+    error(Error.new {
+      kind = "error", stage = state.name, output = maker.outputs[1], input = name,
+      message = ("input %s: a list expected, got a %s"):format(name, check.typename(list)),
+    }, 0)
+  end
+  list = Mapping.readable(list)
+  local results = { n = Mapping.length(list) }
+  for i = 1, results.n do results[i] = (maker.f(list[i], table.unpack(arguments, 2, n))) end
+  return { results }
 end
 
 ---Run one function in this process, on the stage's input.
@@ -94,7 +125,9 @@ function methods:invoke(name, ...)
   end
   local arguments, extra = read_inputs(state, name, maker.inputs, maker.optional), table.pack(...)
   table.move(extra, 1, extra.n, arguments.n + 1, arguments)
-  local results = table.pack(maker.f(table.unpack(arguments, 1, arguments.n + extra.n)))
+  local n = arguments.n + extra.n
+  local results = maker.map and map_here(state, maker, arguments, n)
+    or { maker.f(table.unpack(arguments, 1, n)) }
   local place
   for i, output in ipairs(maker.outputs) do
     if state.registry.makers[output] == maker then state.output[output] = results[i] end

@@ -1,5 +1,6 @@
 --- stage_lines.lua - the progress lines of an invoke or a stream: one for each stage that has
---- functions, one for a dag.
+--- functions, one for a dag. An invoke counts functions, and for a map the elements of its list; a
+--- stream counts items.
 
 local stage_lines = {}
 
@@ -19,8 +20,15 @@ function stage_lines.start(owner, plan, runs, options, from)
   end
   local function set_counts(shown, source)
     for i, line in ipairs(shown) do
-      line.done, line.failed, line.busy, line.waiting = source:counts(i)
-      if from then line.done = line.done // #plan.pools[i].funcs end
+      local functions, more, more_done, more_failed = #plan.pools[i].funcs, nil, nil, nil
+      line.done, line.failed, line.busy, line.waiting, more, more_done, more_failed =
+        source:counts(i)
+      if from then
+        line.done = line.done // functions
+      else -- the elements of a map whose list is known take its place
+        line.total = functions + more
+        line.done, line.failed = line.done + more_done, line.failed + more_failed
+      end
     end
   end
   return require "fzlua.progress".start(lines, runs, set_counts, options.on_error)

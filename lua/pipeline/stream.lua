@@ -21,26 +21,34 @@ Events.__index = Events
 
 local ENDS = { done = true, failed = true }
 
--- An item that was not started has one event, without a node.
-function Events:_report(kind, id, pid, seconds, place)
+-- An item that was not started has one event, without a node. The events of a map are those of its
+-- elements; it counts once.
+function Events:_report(place, kind, id, pid, seconds, element)
   local node = self._plan.nodes[id]
-  if ENDS[kind] then
+  if ENDS[kind] and not element then
     local left = node and (self._left[place] or #self._plan.nodes) - 1 or 0
     self._left[place] = left > 0 and left or nil
     if left == 0 then self._done = self._done + 1 end
   end
   self._f(self._done, self._total or self._runs:nread(), {
     kind = kind, stage = node and node.stage, output = node and node.outputs[1], index = place,
-    pid = node and pid, seconds = node and seconds,
+    element = element, pid = node and pid, seconds = node and seconds,
   })
 end
 
 ---Pass on all events. The function may close the stream.
 function Events:report_all()
   while not self.closed do
-    local kind, id, pid, seconds, place = self._runs:event()
-    if not kind then return end
-    self:_report(kind, id, pid, seconds, place)
+    local place, kind, id, pid, seconds, element, n = self._runs:event()
+    if not place then return end
+    if not element then
+      self:_report(place, kind, id, pid, seconds)
+    elseif kind ~= "list" then
+      for i = element, element + n - 1 do
+        if self.closed then return end
+        self:_report(place, kind, id, pid, seconds, i)
+      end
+    end
   end
 end
 
@@ -58,9 +66,10 @@ function Stream:decide_retries()
   while not self._closed do
     local id, place, e = self._items:undecided()
     if not id then return end
+    local element = e.element
     Plan.name_error(e, self._plan.nodes[id]).index = place
     local again = callback.retry_if(self._plan:retry_if(id, self._given, self._merged), e)
-    if not self._closed then self._items:decide(place, id, again) end
+    if not self._closed then self._items:decide(place, id, again, element) end
   end
 end
 

@@ -144,7 +144,7 @@ local function elements(plan, states)
     local id = "f" .. node.id
     if not drawn[node] then
       drawn[node] = true
-      group[#group + 1] = { id = id, label = function_name(node), round = true }
+      group[#group + 1] = { id = id, label = function_name(node), round = true, map = node.map }
       if not states then group[#group].label = table.concat(node.outputs, ", ") end
     end
     if states then
@@ -171,6 +171,14 @@ local function elements(plan, states)
   return groups, edges
 end
 
+-- The shapes by kind of element: that of a map is a stack.
+local MERMAID = { value = "    %s[/%s/]", func = "    %s(%s)", map = "    %s@{ shape: procs, label: %s }" }
+local DOT = { value = "parallelogram", func = "box, style=rounded", map = "box3d" }
+
+local function shape_of(element, shapes)
+  return shapes[element.map and "map" or element.round and "func" or "value"]
+end
+
 -- A label in quotes, with Mermaid's entities for all characters that its grammar or Markdown uses.
 local function mermaid_label(name)
   name = plain(name):gsub("[^%w _.\x80-\xff-]", function(c)
@@ -189,7 +197,7 @@ function draw.mermaid(plan, states)
   for i, group in ipairs(groups) do
     if group.label then add("  subgraph g%d[%s]", i - 1, mermaid_label(group.label)) end
     for _, each in ipairs(group) do
-      add(each.round and "    %s(%s)" or "    %s[/%s/]", each.id, mermaid_label(each.label))
+      add(shape_of(each, MERMAID), each.id, mermaid_label(each.label))
     end
     if group.label then add("  end") end
   end
@@ -219,8 +227,7 @@ function draw.dot(plan, states)
       add("  subgraph cluster_%d {\n    label=%s;", i - 1, dot_label(group.label))
     end
     for _, each in ipairs(group) do
-      add("    %s [label=%s, shape=%s];", each.id, dot_label(each.label),
-        each.round and "box, style=rounded" or "parallelogram")
+      add("    %s [label=%s, shape=%s];", each.id, dot_label(each.label), shape_of(each, DOT))
     end
     if group.label then add("  }") end
   end

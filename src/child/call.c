@@ -105,6 +105,123 @@ fz_child_push_function(lua_State *L, uint32_t number)
 	lua_remove(L, -2);
 }
 
+/* The key of a slot in the table of functions, whose own keys are from 0 on. */
+static lua_Integer
+kept_key(uint32_t slot)
+{
+	return -(lua_Integer)slot - 1;
+}
+
+struct keeping {
+	const struct fz_child_io *io;
+	uint32_t slot, n;
+	uint64_t version;
+	bool mapped; /* a part must be released */
+};
+
+/* (funcs, keeping); protected */
+static int
+keep_body(lua_State *L)
+{
+	struct keeping *k = lua_touserdata(L, 2);
+	struct fz_err err = { 0 };
+	const void *bytes;
+	size_t len;
+
+	lua_createtable(L, (int)k->n, 2);
+	for (uint32_t i = 1; i <= k->n; i++) {
+		if (k->io->next(k->io->ctx, &bytes, &len, &err) != 0)
+			return fz_lerror_raise(L, &err);
+		k->mapped = true;
+		lua_pushlstring(L, bytes, len);
+		lua_rawseti(L, 3, i);
+		k->mapped = false;
+		k->io->release(k->io->ctx);
+	}
+	lua_pushinteger(L, (lua_Integer)k->version);
+	lua_setfield(L, 3, "version");
+	lua_rawseti(L, 1, kept_key(k->slot));
+	return 0;
+}
+
+void
+fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t slot,
+    uint32_t n, uint64_t version)
+{
+	struct keeping k = { io, slot, n, version, false };
+	int top = lua_gettop(L);
+
+	lua_pushnil(L);
+	lua_rawseti(L, FZ_CHILD_FUNCS, kept_key(slot));
+	if (n == 0)
+		return;
+	lua_pushcfunction(L, keep_body);
+	lua_pushvalue(L, FZ_CHILD_FUNCS);
+	lua_pushlightuserdata(L, &k);
+	lua_pcall(L, 2, 0, 0); /* a batch reports that they are lost */
+	if (k.mapped)
+		io->release(io->ctx);
+	lua_settop(L, top);
+}
+
+uint64_t
+fz_child_kept(lua_State *L, uint32_t slot)
+{
+	lua_Integer version = 0;
+
+	if (lua_rawgeti(L, FZ_CHILD_FUNCS, kept_key(slot)) == LUA_TTABLE) {
+		lua_getfield(L, -1, "version");
+		version = lua_tointeger(L, -1);
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
+	return (uint64_t)version;
+}
+
+/* Decode the strings of the table on top into a new one, which replaces it. */
+static void
+decode_kept(lua_State *L, uint32_t slot)
+{
+	int encoded = lua_gettop(L), n = (int)lua_rawlen(L, encoded);
+
+	lua_createtable(L, n, 3);
+	for (int i = 1; i <= n; i++) {
+		const char *bytes;
+		size_t len;
+
+		lua_rawgeti(L, encoded, i);
+		bytes = lua_tolstring(L, -1, &len);
+		if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
+			luaL_error(L, "an input is not one value");
+		lua_rawseti(L, encoded + 1, i);
+		lua_pop(L, 1);
+	}
+	lua_getfield(L, encoded, "version");
+	lua_setfield(L, encoded + 1, "version");
+	lua_pushinteger(L, n);
+	lua_setfield(L, encoded + 1, "n");
+	lua_replace(L, encoded);
+	lua_pushvalue(L, encoded);
+	lua_rawseti(L, FZ_CHILD_FUNCS, kept_key(slot));
+}
+
+void
+fz_child_push_kept(lua_State *L, uint32_t slot)
+{
+	luaL_checkstack(L, 8, NULL);
+	if (lua_rawgeti(L, FZ_CHILD_FUNCS, kept_key(slot)) != LUA_TTABLE) {
+		fz_lerror_fail(L, FZ_ERR_MEMORY,
+		    "not enough memory to keep the inputs of a map");
+		return;
+	}
+	if (lua_getfield(L, -1, "n") == LUA_TNIL) {
+		lua_pop(L, 1);
+		decode_kept(L, slot);
+	} else {
+		lua_pop(L, 1);
+	}
+}
+
 void
 fz_child_run_init(lua_State *L)
 {

@@ -99,6 +99,15 @@ enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);
 
 /*
+ * Keep the next `n` parts in `slot`, encoded until a batch needs them; 0:
+ * forget what is there. If this fails the slot is empty. `version` is
+ * returned by fz_child_kept(), which returns 0 for an empty slot.
+ */
+void fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t slot,
+    uint32_t n, uint64_t version);
+uint64_t fz_child_kept(lua_State *L, uint32_t slot);
+
+/*
  * Make the calls of a batch on thread `L` and send each result or error, until
  * no item is left. Never raises. 0, or -1 if the receiver of the results is
  * gone.

@@ -14,7 +14,12 @@
 #include "worker/child_port.h"
 
 /* The stack of the thread during a batch. */
-enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS };
+enum {
+	BATCH_HANDLER = FZ_CHILD_LIST + 1,
+	BATCH_FUNC,
+	BATCH_ITEMS,
+	BATCH_KEPT
+};
 
 /* Whether the frame has other items than the current one. */
 static bool
@@ -25,8 +30,26 @@ has_more_items(const struct fz_child_calls *c)
 }
 
 /*
- * (funcs, init, call) -> function, items. Prepares what all items share. If
- * each call brings its own function, `function` is their cells instead.
+ * Push the kept values, or nil. The first of them is the list if the frame has
+ * none; it replaces the items at `items`. [-0, +1, e]
+ */
+static void
+push_kept(lua_State *L, const struct fz_child_batch *b, int items)
+{
+	if (!(b->kind & FZ_WIRE_KEPT)) {
+		lua_pushnil(L);
+		return;
+	}
+	fz_child_push_kept(L, b->kind >> FZ_WIRE_SLOT);
+	if (b->kind & FZ_WIRE_INHERITED) {
+		lua_rawgeti(L, -1, 1);
+		lua_replace(L, items);
+	}
+}
+
+/*
+ * (funcs, init, call) -> function, items, kept. Prepares what all items share.
+ * If each call brings its own function, `function` is their cells instead.
  */
 static int
 open_body(lua_State *L)
@@ -58,11 +81,12 @@ open_body(lua_State *L)
 	lua_settop(L, 4 + n);
 	while (lua_gettop(L) < 5)
 		lua_pushnil(L);
-	return 2;
+	push_kept(L, b, 5);
+	return 3;
 }
 
 /* The stack of the protected function that calls items. */
-enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_N, ITEMS_TOP = ITEMS_N };
+enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_EXTRA, ITEMS_N, ITEMS_TOP = ITEMS_N };
 
 /* Results left on the stack before all are popped at once. */
 enum { ITEMS_KEPT = 16 };
@@ -230,6 +254,15 @@ push_raw_arguments(
 	return (int)n;
 }
 
+/* Push the kept values that each call gets; returns how many. */
+static int
+push_extra(lua_State *L, const struct fz_child_calls *c)
+{
+	for (int i = 0; i < c->nextra; i++)
+		lua_rawgeti(L, ITEMS_EXTRA, c->extra + i);
+	return c->nextra;
+}
+
 /* Call the function with item `i` and leave the result on top. */
 static inline void
 call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
@@ -251,6 +284,8 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 			    luaL_typename(L, -1));
 		n = push_elements(L);
 	}
+	if (c->nextra != 0)
+		n += push_extra(L, c);
 	c->phase = FZ_CHILD_PHASE_CALL;
 	lua_call(L, n, 1);
 	c->phase = FZ_CHILD_PHASE_RESULTS;
@@ -324,7 +359,24 @@ call_next(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 	keep_result(L, c);
 }
 
-/* (call, function, list): call all items from the current one on; protected. */
+/* Find the kept values that each call gets, and make room for them. */
+static void
+find_extra(lua_State *L, struct fz_child_calls *c)
+{
+	c->nextra = 0;
+	if (!(c->batch->kind & FZ_WIRE_KEPT))
+		return;
+	c->extra = c->batch->kind & FZ_WIRE_INHERITED ? 2 : 1;
+	lua_getfield(L, ITEMS_EXTRA, "n");
+	c->nextra = (int)lua_tointeger(L, -1) - c->extra + 1;
+	lua_pop(L, 1);
+	luaL_checkstack(L, 5 * ITEMS_KEPT + c->nextra, "too many arguments");
+}
+
+/*
+ * (call, function, list, kept): call all items from the current one on;
+ * protected.
+ */
 static int
 items_body(lua_State *L)
 {
@@ -332,6 +384,7 @@ items_body(lua_State *L)
 	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
 
 	luaL_checkstack(L, 5 * ITEMS_KEPT, NULL);
+	find_extra(L, c);
 	lua_pushliteral(L, "n");
 	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
 	lua_settop(L, ITEMS_TOP);
@@ -373,7 +426,7 @@ open_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushvalue(L, FZ_CHILD_INIT);
 	lua_pushlightuserdata(L, c);
-	status = lua_pcall(L, 3, 2, BATCH_HANDLER);
+	status = lua_pcall(L, 3, 3, BATCH_HANDLER);
 	if (c->apart)
 		put_apart(c);
 	else if (status != LUA_OK)
@@ -386,14 +439,16 @@ call_items(lua_State *L, struct fz_child_calls *c)
 {
 	int status, list = BATCH_ITEMS;
 
-	if (c->batch->kind & FZ_WIRE_INHERITED)
+	if ((c->batch->kind & (FZ_WIRE_INHERITED | FZ_WIRE_KEPT)) ==
+	    FZ_WIRE_INHERITED)
 		list = FZ_CHILD_LIST;
-	lua_settop(L, BATCH_ITEMS);
+	lua_settop(L, BATCH_KEPT);
 	lua_pushcfunction(L, items_body);
 	lua_pushlightuserdata(L, c);
 	lua_pushvalue(L, BATCH_FUNC);
 	lua_pushvalue(L, list);
-	status = lua_pcall(L, 3, 0, BATCH_HANDLER);
+	lua_pushvalue(L, BATCH_KEPT);
+	status = lua_pcall(L, 4, 0, BATCH_HANDLER);
 	end_raw_run(c); /* an error may have left it open */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);

@@ -34,6 +34,8 @@ struct fz_child_calls {
 	bool gone;             /* the receiver of the results is gone */
 	bool apart;            /* the items could not be decoded together */
 	unsigned nkept;        /* results on the stack */
+	int extra, nextra;     /* the kept values that each call gets: the first
+				  one, and how many */
 	const void *list;      /* the table of items; NULL: use the Lua API */
 	const struct fz_rawarray *raw;
 	bool storing_raw; /* results are being stored raw: see `direct` */
@@ -45,6 +47,9 @@ struct fz_child_calls {
  * the cells that the part names, 0: none. [-0, +n, e]
  */
 int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
+
+/* Push a table of the kept values of `slot`; n is their number. [-0, +1, e] */
+void fz_child_push_kept(lua_State *L, uint32_t slot);
 
 /* Push a function of the list; decodes it at its first call. [-0, +1, e] */
 void fz_child_push_function(lua_State *L, uint32_t number);

@@ -146,6 +146,15 @@ serve_func(lua_State *L, struct worker *w)
 	return status == LUA_OK ? 0 : -1;
 }
 
+static int
+serve_keep(lua_State *L, struct worker *w)
+{
+	lua_settop(L, FZ_CHILD_LIST);
+	fz_child_keep(
+	    L, &w->pio.io, w->pio.call.func, w->pio.call.nargs, 1);
+	return 0;
+}
+
 /* Learn the layout of tables; protected. */
 static int
 learn_rawarray(lua_State *L)
@@ -214,6 +223,8 @@ serve(lua_State *L, struct worker *w)
 	switch ((int)w->pio.call.type) {
 	case FZ_WIRE_FUNC:
 		return serve_func(L, w);
+	case FZ_WIRE_KEEP:
+		return serve_keep(L, w);
 	case FZ_WIRE_BATCH:
 		return serve_batch(L, w);
 	default:

@@ -19,8 +19,8 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	}
 	b->opts = *opts;
 	b->engine = opts->owner->dispatcher->engine;
-	fz_source_init(
-	    &b->source, &fz_batch_source_ops, opts->owner->dispatcher, 0);
+	fz_source_init(&b->source, &fz_batch_source_ops,
+	    opts->owner->dispatcher, opts->pool);
 	fz_list_init(&b->waiting);
 	fz_list_init(&b->delayed);
 	fz_list_init(&b->undecided);
@@ -31,7 +31,10 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	b->whole.exitcode = -1;
 	fz_change_init(&b->change, b->engine);
 	b->events.change = opts->events ? &b->change : NULL;
-	opts->owner->made(opts->owner, b);
+	if (opts->log == NULL)
+		b->opts.log = &b->events;
+	if (opts->owner->made != NULL)
+		opts->owner->made(opts->owner, b);
 	return b;
 }
 

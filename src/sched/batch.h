@@ -23,12 +23,14 @@ struct fz_batch;
 struct fz_blob;
 struct fz_dispatcher;
 struct fz_job_event;
+struct fz_job_event_log;
 struct fz_failure;
 struct fz_worker;
 
 /* The owner of batches; embedded in it. */
 struct fz_batch_owner {
-	struct fz_dispatcher *dispatcher; /* has one pool */
+	struct fz_dispatcher *dispatcher;
+	/* NULL: the owner has no list of its batches. */
 	void (*made)(struct fz_batch_owner *owner, struct fz_batch *batch);
 	/* Nothing of the batch runs or will run. */
 	void (*done)(struct fz_batch_owner *owner, struct fz_batch *batch);
@@ -38,10 +40,16 @@ struct fz_batch_owner {
 	 */
 	int (*prepare)(struct fz_batch_owner *owner, struct fz_worker *worker,
 	    uint32_t func, struct fz_err *err);
+	/* The owner decides about a retry. NULL: it waits for changes. */
+	void (*asked)(struct fz_batch_owner *owner);
+	/* An item has failed for good. NULL: the owner reads the results. */
+	void (*failed)(struct fz_batch_owner *owner, uint64_t item,
+	    const struct fz_failure *failure);
 };
 
 struct fz_batch_opts {
 	struct fz_batch_owner *owner;
+	uint32_t pool; /* number of the pool in the dispatcher */
 	uint32_t kind; /* enum fz_wire_kind */
 	uint32_t func; /* slot of the function; unused with FZ_WIRE_INLINE */
 	uint64_t n;    /* items at the start */
@@ -51,6 +59,9 @@ struct fz_batch_opts {
 	struct fz_limits limits;
 	uint32_t chunk; /* items in a chunk, 0: by measured time */
 	bool events;    /* record events */
+	struct fz_job_event_log *log; /* for the events; NULL: its own */
+	uint32_t map;   /* of its events: see struct fz_job_event */
+	uint64_t place;
 	size_t slot;    /* bytes of a slot for a small result, 0: no slots */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their

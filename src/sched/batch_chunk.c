@@ -308,6 +308,6 @@ fz_batch_skip(struct fz_batch *b, struct fz_err *err)
 	b->uncut++;
 	b->nfailed++;
 	event.first = b->total;
-	fz_job_event_record(&b->events, &event);
+	fz_job_event_record(b->opts.log, &event);
 	return 0;
 }

@@ -24,9 +24,15 @@ static void
 record(struct fz_batch *b, enum fz_job_event_kind kind, uint64_t first,
     uint32_t n, pid_t pid, int64_t took_ns)
 {
-	struct fz_job_event event = { kind, first, n, pid, took_ns, 0 };
+	struct fz_job_event event = { .kind = kind,
+		.first = first,
+		.n = n,
+		.pid = pid,
+		.took_ns = took_ns,
+		.item = b->opts.place,
+		.map = b->opts.map };
 
-	fz_job_event_record(&b->events, &event);
+	fz_job_event_record(b->opts.log, &event);
 }
 
 int
@@ -167,6 +173,8 @@ ask(struct fz_chunk *chunk, const struct fz_failure *failure, int64_t took_ns)
 	*chunk->undecided = (struct fz_undecided){ *failure, took_ns };
 	fz_list_push(&chunk->batch->undecided, &chunk->link);
 	fz_changed(&chunk->batch->change);
+	if (chunk->batch->opts.owner->asked != NULL)
+		chunk->batch->opts.owner->asked(chunk->batch->opts.owner);
 	return true;
 }
 
@@ -213,6 +221,8 @@ fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
 {
 	b->nfailed++;
 	record(b, FZ_JOB_EVENT_FAILED, item, 1, failure->pid, took_ns);
+	if (b->opts.owner->failed != NULL)
+		b->opts.owner->failed(b->opts.owner, item, failure);
 	if (!report_failure(b, item, failure) ||
 	    (b->opts.policy != FZ_POLICY_CONTINUE && !b->stopping))
 		fz_batch_stop(b);

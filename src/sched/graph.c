@@ -19,6 +19,7 @@ struct fz_graph {
 	struct list inputs;   /* of all nodes, one after the other */
 	struct list optional; /* a bool for each input; later ones are not */
 	uint32_t npools;
+	bool has_maps;
 	/* Frozen: users of value v are users[first[v]] .. users[first[v+1]-1]
 	 */
 	uint32_t *first, *users;
@@ -176,6 +177,19 @@ bool
 fz_graph_has_optional(const struct fz_graph *graph)
 {
 	return graph->optional.n != 0;
+}
+
+void
+fz_graph_set_map(struct fz_graph *graph, uint32_t node)
+{
+	node_at(graph, node)->is_map = true;
+	graph->has_maps = true;
+}
+
+bool
+fz_graph_has_maps(const struct fz_graph *graph)
+{
+	return graph->has_maps;
 }
 
 /* Count each value's users into first[v + 1], and what nodes wait for. */

@@ -26,6 +26,7 @@ struct fz_node {
 	uint32_t first_input; /* of its inputs in the graph's list */
 	uint32_t ninputs;
 	uint32_t nmade; /* inputs that nodes make: it waits for these */
+	bool is_map;    /* calls its function for each element of a list */
 };
 
 /* NULL and `err` on failure. */
@@ -60,6 +61,12 @@ bool fz_graph_is_optional(
 /* Whether any node has optional inputs. */
 bool fz_graph_has_optional(const struct fz_graph *graph);
 
+/*
+ * `node` calls its function for each element of its first input, a list, with
+ * the other inputs behind the element. Its value is the list of the results.
+ */
+void fz_graph_set_map(struct fz_graph *graph, uint32_t node);
+
 /* End the changes and note the users of each value. 0, or -1 and `err`. */
 int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);
 int fz_graph_frozen(const struct fz_graph *graph);
@@ -80,6 +87,9 @@ const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
 /* The nodes that take `value`, once for each input; `*n` of them. Frozen. */
 const uint32_t *fz_graph_users(
     const struct fz_graph *graph, uint32_t value, uint32_t *n);
+
+/* Whether a node is a map. */
+bool fz_graph_has_maps(const struct fz_graph *graph);
 
 /* The node that makes `value`, or FZ_GRAPH_NONE. */
 uint32_t fz_graph_maker(const struct fz_graph *graph, uint32_t value);

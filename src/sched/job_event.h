@@ -14,7 +14,8 @@ enum fz_job_event_kind {
 	FZ_JOB_EVENT_DONE,
 	FZ_JOB_EVENT_FAILED, /* once per node or item, cancelled nodes included
 			      */
-	FZ_JOB_EVENT_RETRY
+	FZ_JOB_EVENT_RETRY,
+	FZ_JOB_EVENT_LIST /* `n` is the length of the list of a map */
 };
 
 struct fz_job_event {
@@ -24,6 +25,7 @@ struct fz_job_event {
 	pid_t pid;       /* 0: none */
 	int64_t took_ns; /* of each, as far as is known; 0 for a start */
 	uint64_t item;   /* of a node: the place in a stream; 0: an invoke */
+	uint32_t map;    /* of an element of a map: its node, from 1; or 0 */
 };
 
 /* Events in the order of time; all zero at first, which records none. */

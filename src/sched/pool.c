@@ -555,6 +555,18 @@ fz_pool_flush(const struct fz_pool *pool)
 }
 
 void
+fz_pool_workers(const struct fz_pool *pool,
+    void (*each)(void *ctx, struct fz_worker *worker), void *ctx)
+{
+	if (!is_own(pool))
+		return;
+	for (struct fz_worker *w = pool->idle; w != NULL; w = w->next)
+		each(ctx, w);
+	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next)
+		each(ctx, w);
+}
+
+void
 fz_pool_pids(
     const struct fz_pool *pool, void (*each)(void *ctx, pid_t pid), void *ctx)
 {

@@ -110,6 +110,10 @@ struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 /* Print the incomplete last lines of all workers without a user. */
 void fz_pool_flush(const struct fz_pool *pool);
 
+/* Call `each` for every living worker. */
+void fz_pool_workers(const struct fz_pool *pool,
+    void (*each)(void *ctx, struct fz_worker *worker), void *ctx);
+
 /* Call `each` for the process of every living worker. */
 void fz_pool_pids(
     const struct fz_pool *pool, void (*each)(void *ctx, pid_t pid), void *ctx);

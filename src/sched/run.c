@@ -6,7 +6,9 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/seed.h"
+#include "sched/batch_state.h"
 #include "sched/graph.h"
+#include "sched/run_map.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
 #include "worker/blob.h"
@@ -70,6 +72,10 @@ fz_run_clear(struct fz_run *run)
 {
 	const struct fz_flow *flow = run->flow;
 
+	for (uint32_t i = 0; i < flow->nnodes && flow->has_maps; i++) {
+		fz_map_free(run->steps[i].map);
+		run->steps[i].map = NULL;
+	}
 	for (uint32_t v = 0; v < flow->nvalues; v++)
 		fz_run_set(run, v, NULL);
 	for (struct fz_step *step = run->failed; step != NULL;
@@ -210,7 +216,8 @@ fz_run_start_steps(struct fz_run *run)
 
 	memcpy(run->uses, flow->uses, flow->nvalues * sizeof(*run->uses));
 	for (uint32_t i = 0; i < flow->nnodes; i++) {
-		if (run->steps[i].waiting == 0)
+		if (run->steps[i].waiting == 0 &&
+		    run->steps[i].state == FZ_STEP_WAITING && !run->stopping)
 			fz_step_ready(&run->steps[i]);
 	}
 	fz_loop_defer(flow->opts.engine->loop, &run->settle);
@@ -304,6 +311,41 @@ fz_run_next_failed(const struct fz_run *run, uint32_t node)
 	return next != NULL ? fz_step_number(next) : FZ_GRAPH_NONE;
 }
 
+uint64_t
+fz_run_failed_element(const struct fz_run *run, uint32_t node)
+{
+	const struct fz_run_map *map = run->steps[node].map;
+
+	return run->flow->foreign || map == NULL ? 0 : map->failed;
+}
+
+bool
+fz_run_lacks_list(const struct fz_run *run, uint32_t node)
+{
+	const struct fz_run_map *map = run->steps[node].map;
+
+	return !run->flow->foreign && map != NULL && map->batch == NULL;
+}
+
+uint64_t
+fz_run_element_failure(const struct fz_run *run, uint32_t node, size_t k,
+    const struct fz_failure **failure)
+{
+	const struct fz_run_map *map = run->steps[node].map;
+
+	if (run->flow->foreign || map == NULL)
+		return 0;
+	return fz_map_failure(map, k, failure);
+}
+
+struct fz_blob *
+fz_run_partial(const struct fz_run *run, uint32_t node)
+{
+	const struct fz_run_map *map = run->steps[node].map;
+
+	return run->flow->foreign || map == NULL ? NULL : map->partial;
+}
+
 struct fz_run_counts
 fz_run_counts(const struct fz_run *run, uint32_t pool)
 {
@@ -322,6 +364,30 @@ fz_run_is_local(const struct fz_run *run)
 	return run->local != NULL;
 }
 
+static void
+clear_local(struct fz_run *run, uint32_t node)
+{
+	run->local[node / 64] &= ~(UINT64_C(1) << node % 64);
+}
+
+/* Whether the node can be called now. A map stays ready until it has ended. */
+static bool
+take_local(struct fz_run *run, uint32_t node)
+{
+	struct fz_step *step = &run->steps[node];
+
+	if (step->state == FZ_STEP_MAPPED && !fz_batch_done(step->map->batch))
+		return fz_batch_ready(step->map->batch) != 0;
+	clear_local(run, node);
+	if (step->state != FZ_STEP_READY)
+		return false;
+	step->state = FZ_STEP_SENT;
+	step->job.started_ns = fz_clock_ns();
+	run->sent++;
+	fz_step_record(step, FZ_JOB_EVENT_START, 0);
+	return true;
+}
+
 uint32_t
 fz_run_local_next(struct fz_run *run)
 {
@@ -329,25 +395,25 @@ fz_run_local_next(struct fz_run *run)
 
 	if (fz_run_done(run) || run->stopping)
 		return FZ_GRAPH_NONE;
+	while (run->local_from < nwords && run->local[run->local_from] == 0)
+		run->local_from++;
 	for (uint32_t i = run->local_from; i < nwords; i++) {
-		uint64_t word = run->local[i];
-		struct fz_step *step;
-		uint32_t n;
+		uint64_t left = run->local[i];
 
-		if (word == 0)
-			continue;
-		run->local_from = i;
-		run->local[i] = word & (word - 1);
-		n = i * 64 + (uint32_t)__builtin_ctzll(word);
-		step = &run->steps[n];
-		step->state = FZ_STEP_SENT;
-		step->job.started_ns = fz_clock_ns();
-		run->sent++;
-		fz_step_record(step, FZ_JOB_EVENT_START, 0);
-		return n;
+		for (; left != 0; left &= left - 1) {
+			uint32_t n = i * 64 + (uint32_t)__builtin_ctzll(left);
+
+			if (take_local(run, n))
+				return n;
+		}
 	}
-	run->local_from = nwords;
 	return FZ_GRAPH_NONE;
+}
+
+struct fz_run_map *
+fz_run_local_map(const struct fz_run *run, uint32_t node)
+{
+	return run->steps[node].map;
 }
 
 uint64_t

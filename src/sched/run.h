@@ -19,8 +19,10 @@ struct fz_engine;
 struct fz_job_event;
 struct fz_failure;
 struct fz_graph;
+struct fz_map_ops;
 struct fz_pool;
 struct fz_run;
+struct fz_run_map;
 
 struct fz_run_opts {
 	struct fz_engine *engine;
@@ -36,6 +38,8 @@ struct fz_run_opts {
 	const void *absent;
 	size_t absent_len;
 	struct fz_limits limits;
+	const struct fz_map_ops *map_ops; /* NULL: the graph has no maps */
+	void *map_ctx;
 };
 
 /* NULL and `err` on failure. */
@@ -115,14 +119,58 @@ uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
  */
 uint32_t fz_run_undecided(const struct fz_run *run);
 
-/* Retry a node, or let it fail. Does nothing if it does not wait for this. */
-void fz_run_decide(struct fz_run *run, uint32_t node, bool again);
+/* An element of a map that waits for fz_run_decide(). */
+struct fz_run_element {
+	uint64_t place; /* of the item in a stream; 0: an invoke */
+	uint32_t node;
+	uint64_t element; /* its index */
+	const struct fz_failure *failure;
+};
+
+/* The next one of these; false: there is none. */
+bool fz_run_undecided_element(
+    const struct fz_run *run, struct fz_run_element *element);
+
+/*
+ * Retry a node, or an element of a map, 0: the node, or let it fail. Does
+ * nothing if it does not wait for this.
+ */
+void fz_run_decide(
+    struct fz_run *run, uint32_t node, uint64_t element, bool again);
+
+/*
+ * Of a map: the index of the element whose failure is that of `node`; 0: it
+ * has not failed, or not because of an element.
+ */
+uint64_t fz_run_failed_element(const struct fz_run *run, uint32_t node);
+
+/* Whether a map has failed because its list cannot be read. */
+bool fz_run_lacks_list(const struct fz_run *run, uint32_t node);
+
+/*
+ * The index of the element of a map that failed as number `k`, from 0, in their
+ * order, and why. Returns 0 if fewer have failed.
+ */
+uint64_t fz_run_element_failure(const struct fz_run *run, uint32_t node,
+    size_t k, const struct fz_failure **failure);
+
+/*
+ * With FZ_POLICY_CONTINUE: the list of a map some of whose elements have
+ * failed; NULL: there is none. Not a new reference.
+ */
+struct fz_blob *fz_run_partial(const struct fz_run *run, uint32_t node);
+
+/* Elements of maps whose list is known, less one for each of these maps. */
+struct fz_run_elements {
+	uint64_t total, done, failed;
+};
 
 /* Numbers of nodes; in a stream those of all items. */
 struct fz_run_counts {
 	uint64_t done, failed; /* failed: for good */
-	uint64_t waiting;      /* for a worker */
+	uint64_t waiting;      /* for a worker; elements of maps, too */
 	unsigned running;      /* workers that run one now */
+	struct fz_run_elements more;
 };
 
 /* The nodes of the pool number `pool`. */
@@ -134,10 +182,12 @@ int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
 /*
  * Local runs: the next node to run now, FZ_GRAPH_NONE if there is none (the
  * run is done, or waits for a retry). The caller ends it by one of the other
- * two, which take what they are given as the ops of a job do.
+ * two, which take what they are given as the ops of a job do. If the node is a
+ * map that is under way, the next element of its batch is called instead.
  */
 bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);
+struct fz_run_map *fz_run_local_map(const struct fz_run *run, uint32_t node);
 uint64_t fz_run_local_seed(const struct fz_run *run, uint32_t node);
 void fz_run_local_done(
     struct fz_run *run, uint32_t node, struct fz_blob **values, uint32_t n);

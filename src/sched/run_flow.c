@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "sched/batch.h"
 #include "sched/graph.h"
+#include "sched/run_map.h"
 #include "sched/run_step.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
@@ -62,6 +64,8 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 	flow->nnodes = fz_graph_nnodes(opts->graph);
 	flow->nvalues = fz_graph_nvalues(opts->graph);
 	fz_list_init(&flow->runs);
+	fz_list_init(&flow->maps);
+	flow->has_maps = opts->map_ops != NULL;
 	fz_change_init(&flow->change, opts->engine);
 	flow->deadline.fired = deadline_over;
 	flow->hook.in_child = in_child;
@@ -120,6 +124,27 @@ fz_flow_close(struct fz_flow *flow)
 		fz_dispatcher_flush(&flow->dispatcher);
 }
 
+/* Add the elements of the maps of a lane that are under way. */
+static void
+count_maps(const struct fz_flow *flow, const struct fz_run_lane *lane,
+    struct fz_run_counts *counts)
+{
+	struct fz_list *link = flow->maps.next;
+
+	for (; link != &flow->maps && !flow->foreign; link = link->next) {
+		const struct fz_run_map *map = FZ_MAP_OF(link);
+		struct fz_batch_counts c;
+
+		if (fz_map_lane(map) != lane)
+			continue;
+		c = fz_batch_counts(map->batch);
+		counts->more.done += c.done;
+		counts->more.failed += c.failed;
+		counts->waiting += c.waiting;
+		counts->running += (unsigned)c.running;
+	}
+}
+
 struct fz_run_counts
 fz_flow_counts(const struct fz_flow *flow, uint32_t pool)
 {
@@ -132,6 +157,8 @@ fz_flow_counts(const struct fz_flow *flow, uint32_t pool)
 	if (flow->opts.jobs != 0 && !flow->foreign)
 		counts.running = fz_source_nrunning(&lane->source);
 	counts.waiting -= counts.running;
+	counts.more = lane->more;
+	count_maps(flow, lane, &counts);
 	return counts;
 }
 
@@ -165,6 +192,8 @@ fz_flow_cancel(struct fz_flow *flow, enum fz_err_kind kind, const char *text)
 	fail_whole(flow, kind, text);
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
 		fz_source_recall(&flow->lanes[i].source, err);
+	while ((link = fz_list_first(&flow->maps)) != NULL)
+		fz_map_cancel(FZ_MAP_OF(link), kind, text);
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
 		fz_source_end(&flow->lanes[i].source, err);
 	for (link = flow->runs.next; link != &flow->runs; link = next) {

@@ -7,6 +7,8 @@
  *                     |       +-> undecided -> failed, delayed
  *                  delayed <--+
  *        waiting, ready, delayed -> cancelled
+ *
+ * The step of a map goes another way, see run_map.h.
  */
 #ifndef FZ_RUN_STATE_H
 #define FZ_RUN_STATE_H
@@ -25,6 +27,7 @@ enum fz_step_state {
 	FZ_STEP_READY,     /* could start now */
 	FZ_STEP_SENT,      /* a worker has it */
 	FZ_STEP_UNDECIDED, /* failed, and waits for fz_run_decide() */
+	FZ_STEP_MAPPED,    /* the elements of its list are called */
 	FZ_STEP_DELAYED,   /* failed, and is tried again after its backoff */
 	FZ_STEP_DONE,      /* has its values */
 	FZ_STEP_FAILED,    /* failed for good */
@@ -42,6 +45,7 @@ struct fz_step {
 	struct fz_failure *failure;
 	struct fz_step *next_failed; /* in the order of time; or undecided */
 	struct fz_timer delay;       /* armed while delayed */
+	struct fz_run_map *map;      /* once its list is there; NULL: no map */
 };
 
 /* The steps of one pool that could start now, as a source. */
@@ -51,6 +55,7 @@ struct fz_run_lane {
 	uint64_t n;
 	uint64_t nsent;          /* steps that workers have */
 	uint64_t ndone, nfailed; /* steps of the pool that have ended so */
+	struct fz_run_elements more; /* `done`, `failed`: of ended maps */
 };
 
 /*
@@ -66,6 +71,8 @@ struct fz_flow {
 	uint32_t *uses;            /* of each value: its users, and keeps */
 	struct fz_run_lane *lanes; /* of each pool */
 	struct fz_list runs; /* that were begun and not removed, in order */
+	struct fz_list maps; /* that are under way */
+	bool has_maps;
 	bool foreign;        /* it belongs to the parent of this process */
 	/* Nothing of the run runs or will run; called at the end of a step. */
 	void (*over)(struct fz_run *run);
@@ -139,8 +146,10 @@ void fz_flow_ask(struct fz_step *step);
 void fz_flow_forget(struct fz_step *step);
 
 /* See fz_run_decide(); `item` is that of the run. */
-void fz_flow_decide(
-    struct fz_flow *flow, uint64_t item, uint32_t node, bool again);
+void fz_flow_decide(struct fz_flow *flow, uint64_t item, uint32_t node,
+    uint64_t element, bool again);
+bool fz_flow_undecided_element(
+    const struct fz_flow *flow, struct fz_run_element *element);
 
 /* Allocate what a run of the flow needs. 0, or -1 and `err`. */
 int fz_run_init(struct fz_run *run, struct fz_flow *flow, struct fz_err *err);

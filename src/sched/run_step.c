@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "sched/graph.h"
 #include "sched/retry.h"
+#include "sched/run_map.h"
 #include "sched/run_state.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
@@ -81,11 +82,13 @@ fz_step_ready(struct fz_step *step)
 	uint32_t n = fz_step_number(step);
 
 	step->state = FZ_STEP_READY;
+	if (fz_step_plan(step)->is_map)
+		fz_map_start(step);
 	if (run->local != NULL) {
 		run->local[n / 64] |= UINT64_C(1) << n % 64;
 		if (n / 64 < run->local_from)
 			run->local_from = n / 64;
-	} else {
+	} else if (step->state == FZ_STEP_READY) {
 		struct fz_run_lane *lane =
 		    &run->flow->lanes[fz_step_plan(step)->pool];
 
@@ -149,20 +152,32 @@ limits_of(const struct fz_step *step)
 	return fz_run_limits_of(step->run, fz_step_number(step));
 }
 
-/* The step has failed for good. */
 static void
-conclude(struct fz_step *step)
+add_failed(struct fz_step *step)
 {
 	struct fz_run *run = step->run;
 
 	*run->last_failed = step;
 	run->last_failed = &step->next_failed;
+}
+
+void
+fz_step_end_failed(struct fz_step *step)
+{
 	fz_step_record(step, FZ_JOB_EVENT_FAILED, step->failure->pid);
 	end_step(step, FZ_STEP_FAILED);
 }
 
+/* The step has failed for good. */
 static void
-cancel(struct fz_step *step, uint32_t because)
+conclude(struct fz_step *step)
+{
+	add_failed(step);
+	fz_step_end_failed(step);
+}
+
+void
+fz_step_cancel(struct fz_step *step, uint32_t because)
 {
 	step->because = because;
 	end_step(step, FZ_STEP_CANCELLED);
@@ -193,7 +208,7 @@ lose_value(
 			input_there(user);
 			continue;
 		}
-		cancel(user, because);
+		fz_step_cancel(user, because);
 		user->job.next = *list != NULL ? &(*list)->job : NULL;
 		*list = user;
 	}
@@ -268,7 +283,9 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		}
 		if (step->state == FZ_STEP_WAITING ||
 		    step->state == FZ_STEP_READY)
-			cancel(step, because);
+			fz_step_cancel(step, because);
+		else if (step->state == FZ_STEP_MAPPED)
+			fz_map_stop(step->map, NULL);
 	}
 	if (!flow->is_stream)
 		fz_step_stop_sources(flow, flow->opts.policy == FZ_POLICY_NOW
@@ -279,8 +296,12 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 void
 fz_step_stop_sources(struct fz_flow *flow, const struct fz_err *kill)
 {
+	const struct fz_list *link = flow->maps.next;
+
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
 		fz_source_stop(&flow->lanes[i].source, kill);
+	for (; link != &flow->maps; link = link->next)
+		fz_map_stop(FZ_MAP_OF(link), kill);
 }
 
 static void
@@ -303,13 +324,37 @@ fz_step_retry(struct fz_step *step)
 		fz_step_ready(step);
 }
 
+/* The run stops because of a final failure, unless it can do without the step.
+ */
+static void
+lose(struct fz_step *step)
+{
+	struct fz_run *run = step->run;
+
+	if (!lose_values(step) && run->flow->opts.policy != FZ_POLICY_CONTINUE)
+		fz_step_stop(run, fz_step_number(step));
+}
+
+void
+fz_step_note_failure(struct fz_step *step, struct fz_failure *failure)
+{
+	keep_failure(step, failure);
+	add_failed(step);
+	lose(step);
+}
+
 void
 fz_step_fail(struct fz_step *step)
 {
 	conclude(step);
-	if (!lose_values(step) &&
-	    step->run->flow->opts.policy != FZ_POLICY_CONTINUE)
-		fz_step_stop(step->run, fz_step_number(step));
+	lose(step);
+}
+
+void
+fz_step_lost(struct fz_step *step, struct fz_failure *failure)
+{
+	keep_failure(step, failure);
+	fz_step_fail(step);
 }
 
 void
@@ -397,7 +442,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 	(void)nitems; /* it is one */
 	leave_worker(step);
 	if (step->run->stopping)
-		cancel(step, step->run->because);
+		fz_step_cancel(step, step->run->because);
 	else
 		fz_step_ready(step);
 }

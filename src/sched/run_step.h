@@ -35,6 +35,19 @@ void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 void fz_step_fail(struct fz_step *step);
 void fz_step_retry(struct fz_step *step);
 
+/* It has failed for good: there is no other attempt. Takes the value. */
+void fz_step_lost(struct fz_step *step, struct fz_failure *failure);
+
+/*
+ * The two parts of fz_step_lost(): the failure is known, and the run stops
+ * unless it can do without the step; nothing of the step runs any more.
+ */
+void fz_step_note_failure(struct fz_step *step, struct fz_failure *failure);
+void fz_step_end_failed(struct fz_step *step);
+
+/* The step ends without a result, because of the failed node `because`. */
+void fz_step_cancel(struct fz_step *step, uint32_t because);
+
 /* Record an event, if the run wants any. */
 void fz_step_record(
     struct fz_step *step, enum fz_job_event_kind kind, pid_t pid);

@@ -300,11 +300,18 @@ fz_stream_undecided(const struct fz_stream *stream, uint32_t *node)
 	return step->run;
 }
 
-void
-fz_stream_decide(
-    struct fz_stream *stream, uint64_t place, uint32_t node, bool again)
+bool
+fz_stream_undecided_element(
+    const struct fz_stream *stream, struct fz_run_element *element)
 {
-	fz_flow_decide(&stream->flow, place, node, again);
+	return fz_flow_undecided_element(&stream->flow, element);
+}
+
+void
+fz_stream_decide(struct fz_stream *stream, uint64_t place, uint32_t node,
+    uint64_t element, bool again)
+{
+	fz_flow_decide(&stream->flow, place, node, element, again);
 }
 
 struct fz_run_counts

@@ -108,8 +108,10 @@ void fz_stream_cancel(
  */
 const struct fz_run *fz_stream_undecided(
     const struct fz_stream *stream, uint32_t *node);
-void fz_stream_decide(
-    struct fz_stream *stream, uint64_t place, uint32_t node, bool again);
+bool fz_stream_undecided_element(
+    const struct fz_stream *stream, struct fz_run_element *element);
+void fz_stream_decide(struct fz_stream *stream, uint64_t place, uint32_t node,
+    uint64_t element, bool again);
 
 /* The nodes of all items for the pool number `pool`. */
 struct fz_run_counts fz_stream_counts(

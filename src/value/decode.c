@@ -315,6 +315,29 @@ get_ref(struct fz_decoder *d)
 		fz_decode_refuse(d, "no such object");
 }
 
+static int get_message(struct fz_decoder *d);
+
+/* Read a value that is a message of its own, as an element of a joined list. */
+static void
+get_inner_message(struct fz_decoder *d)
+{
+	uint32_t len = fz_le32_load(fz_decode_take(d, 4));
+	struct fz_decoder inner = { .L = d->L,
+		.start = d->start,
+		.unclaimed = len,
+		.trust = d->trust,
+		.level = d->level };
+
+	if (d->trust != FZ_CODEC_RUN)
+		fz_decode_refuse(d, "an element of a run");
+	fz_decode_enter(d);
+	inner.level++;
+	fz_reader_init(&inner.in, fz_decode_take(d, len), len);
+	if (get_message(&inner) != 1)
+		fz_decode_refuse(d, "not one value");
+	d->level--;
+}
+
 /* Read a value that contains others or names an object of the receiver. */
 static void
 get_object(struct fz_decoder *d, unsigned tag)
@@ -346,6 +369,9 @@ get_object(struct fz_decoder *d, unsigned tag)
 		break;
 	case FZ_FORMAT_HERE:
 		fz_decode_here(d);
+		break;
+	case FZ_FORMAT_ITEM:
+		get_inner_message(d);
 		break;
 	default:
 		d->in.p--;

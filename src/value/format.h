@@ -70,7 +70,7 @@ enum fz_format_tag {
 	FZ_FORMAT_GLOBALS,      /* the receiver's globals */
 	FZ_FORMAT_HERE,         /* u8, see above: an object of the receiver */
 	FZ_FORMAT_CELL,         /* varint number of an earlier upvalue */
-	FZ_FORMAT_ITEM,         /* not in messages: see items.h */
+	FZ_FORMAT_ITEM,         /* u32 length, a message of one value */
 	FZ_FORMAT_SREF5 = 0xe0, /* 0xe0..0xff: number of a string */
 };
 

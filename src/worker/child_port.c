@@ -143,6 +143,13 @@ open_func(struct fz_call *call)
 	call->nargs = 1;
 }
 
+static void
+open_keep(struct fz_call *call)
+{
+	call->func = fz_reader_u32(&call->args);
+	call->nargs = fz_reader_u32(&call->args);
+}
+
 enum opened { OPENED_BROKEN = -1, OPENED_NOTHING, OPENED_CALL, OPENED_REFUSED };
 
 /* Read the head of a frame, and claim its call if it is one. */
@@ -164,6 +171,9 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 	case FZ_WIRE_FUNC:
 		open_func(call);
 		break;
+	case FZ_WIRE_KEEP:
+		open_keep(call);
+		break;
 	default:
 		port->ops->control(port, frame);
 		return OPENED_NOTHING;
@@ -172,7 +182,7 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 		fz_err_set(err, FZ_ERR_CRASH, "a job frame is too short");
 		return OPENED_BROKEN;
 	}
-	if (frame->type == FZ_WIRE_FUNC)
+	if (frame->type == FZ_WIRE_FUNC || frame->type == FZ_WIRE_KEEP)
 		return OPENED_CALL;
 	if (port->accepts != NULL && !port->accepts(call))
 		return OPENED_REFUSED;

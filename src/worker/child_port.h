@@ -93,9 +93,9 @@ struct fz_port {
 	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _STORED */
 };
 
-/* The next call, or a function to keep; `args` has `nargs` parts. */
+/* The next call, or what is to be kept; `args` has `nargs` parts. */
 struct fz_call {
-	enum fz_wire_type type; /* FZ_WIRE_JOB, _BATCH or _FUNC */
+	enum fz_wire_type type; /* FZ_WIRE_JOB, _BATCH, _FUNC or _KEEP */
 	bool timed;             /* note when each item starts */
 	uint32_t seq, func, nargs;
 	uint32_t nvalues; /* of a job: results that are wanted */
@@ -116,7 +116,7 @@ int fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
     struct fz_arena *arena, struct fz_err *err);
 
 /*
- * Wait for the next call and claim it, or for a function to keep. Returns 1; 0
+ * Wait for the next call and claim it, or for what is to be kept. Returns 1; 0
  * at the end of the calls, or if this worker does not accept the call; -1 and
  * `err` for a broken descriptor or frame.
  */

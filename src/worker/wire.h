@@ -6,6 +6,8 @@
  *          | part * nargs
  * FREE   = offset u64                  an extent of the worker that was read
  * FUNC   = slot u32 | part             a function that it did not inherit
+ * KEEP   = slot u32 | nparts u32 | part * nparts
+ *          values that the calls of a batch share; none: forget them
  * BATCH  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
  *          | seed u64 | memory u64 | results u64 | part * nparts
  *          has the numbers seq .. seq + nitems - 1, one for each item
@@ -47,6 +49,7 @@ enum fz_wire_type {
 	FZ_WIRE_FUNC,     /* a function to keep */
 	FZ_WIRE_BATCH,    /* call a function for each item */
 	FZ_WIRE_RECALL,   /* start nothing more below seq */
+	FZ_WIRE_KEEP,     /* values for the calls of a batch */
 	FZ_WIRE_RESULT,   /* what the function returned */
 	FZ_WIRE_ERROR,    /* why it did not */
 	FZ_WIRE_ITEMS,    /* results of many calls */
@@ -70,7 +73,13 @@ enum fz_wire_kind {
 	FZ_WIRE_STARMAP,      /* items are tables of arguments; one result */
 	FZ_WIRE_KINDS = 3,    /* mask of the above */
 	FZ_WIRE_INLINE = 4,   /* the first value of the part is the function */
-	FZ_WIRE_INHERITED = 8 /* no parts: the worker has the list */
+	FZ_WIRE_INHERITED = 8, /* no parts: the worker has the list */
+	/*
+	 * Each call gets the values of the slot kind >> FZ_WIRE_SLOT behind its
+	 * item; with FZ_WIRE_INHERITED the first of them is the list instead.
+	 */
+	FZ_WIRE_KEPT = 16,
+	FZ_WIRE_SLOT = 8
 };
 
 #define FZ_WIRE_HEADER 16

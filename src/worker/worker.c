@@ -151,6 +151,20 @@ fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
 	return fz_link_end_frame(link, start, err);
 }
 
+int
+fz_worker_keep(struct fz_worker *worker, uint32_t slot,
+    struct fz_blob *const *values, uint32_t n, struct fz_err *err)
+{
+	struct fz_link *link = worker->pipes->link;
+	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_KEEP, 0, 0);
+
+	fz_buf_put_u32(&link->unsent, slot);
+	fz_buf_put_u32(&link->unsent, n);
+	for (uint32_t i = 0; i < n; i++)
+		link->ops->put(link, values[i]);
+	return fz_link_end_frame(link, start, err);
+}
+
 struct fz_worker *
 fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 {

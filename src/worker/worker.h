@@ -141,7 +141,8 @@ struct fz_worker {
 	bool failed_start;       /* died by itself before it started a job */
 	struct fz_err start_err; /* why, as it reported; NONE: unknown */
 	struct fz_death death;   /* how it ended, once it is dead */
-	/* For the sender of functions: the version in each slot. */
+	/* For the sender of functions or kept values: the version in each slot.
+	 */
 	uint64_t funcs[FZ_WORKER_FUNCS];
 	uint64_t version; /* it inherited versions up to this one */
 	bool has_slot;    /* of fz_slots, while it is busy; the pool's to set */
@@ -181,6 +182,13 @@ void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 /* Send it an encoded function to keep in `slot`. 0, or -1 and `err`. */
 int fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
     struct fz_blob *code, struct fz_err *err);
+
+/*
+ * Send it `n` values to keep in `slot` for the calls of later batches; 0: those
+ * in the slot are needed no more. 0, or -1 and `err`.
+ */
+int fz_worker_keep(struct fz_worker *worker, uint32_t slot,
+    struct fz_blob *const *values, uint32_t n, struct fz_err *err);
 
 /* Whether it has started an item of its first job. */
 bool fz_worker_has_begun(const struct fz_worker *worker);

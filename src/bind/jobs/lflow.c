@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "bind/jobs/lfailure.h"
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/lpool.h"
@@ -12,6 +13,7 @@
 #include "sched/run.h"
 #include "value/format.h"
 #include "value/lerror.h"
+#include "worker/worker.h"
 
 #define RUN_JOBS_MAX 65536
 
@@ -97,15 +99,46 @@ fz_lflow_check(lua_State *L, struct fz_run_opts *opts)
 }
 
 void
+fz_lflow_set_element(lua_State *L, const struct fz_run *run, uint32_t node)
+{
+	uint64_t element = fz_run_failed_element(run, node);
+
+	if (element != 0)
+		fz_lfailure_set(L, "element", (lua_Integer)element);
+	else if (fz_run_lacks_list(run, node))
+		fz_lfailure_set(L, "list", 1);
+}
+
+void
+fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
+    const struct fz_run_element *element)
+{
+	/* An __fzunpack may close the run; what shows the value stays. */
+	struct fz_failure copy = *element->failure;
+
+	lua_pushinteger(L, (lua_Integer)element->node + 1);
+	lua_pushinteger(L, (lua_Integer)element->place);
+	fz_lfailure_push(L, engine, &copy);
+	fz_lfailure_set(L, "element", (lua_Integer)element->element);
+}
+
+int
 fz_lflow_push_event(lua_State *L, const struct fz_job_event *event)
 {
 	static const char *const kinds[] = { "start", "done", "failed",
-		"retry" };
+		"retry", "list" };
+	bool of_map = event->map != 0;
 
 	lua_pushstring(L, kinds[event->kind]);
-	lua_pushinteger(L, (lua_Integer)event->first + 1);
+	lua_pushinteger(L,
+	    of_map ? (lua_Integer)event->map : (lua_Integer)event->first + 1);
 	lua_pushinteger(L, event->pid);
 	lua_pushnumber(L, (double)event->took_ns / (double)FZ_CLOCK_SECOND);
+	if (!of_map)
+		return 4;
+	lua_pushinteger(L, (lua_Integer)event->first);
+	lua_pushinteger(L, event->n);
+	return 6;
 }
 
 void
@@ -115,4 +148,7 @@ fz_lflow_push_counts(lua_State *L, const struct fz_run_counts *counts)
 	lua_pushinteger(L, (lua_Integer)counts->failed);
 	lua_pushinteger(L, counts->running);
 	lua_pushinteger(L, (lua_Integer)counts->waiting);
+	lua_pushinteger(L, (lua_Integer)counts->more.total);
+	lua_pushinteger(L, (lua_Integer)counts->more.done);
+	lua_pushinteger(L, (lua_Integer)counts->more.failed);
 }

@@ -88,6 +88,18 @@ graph_node(lua_State *L)
 	return 2;
 }
 
+/* graph:map(node): it calls its function for each element of its first input */
+static int
+graph_map(lua_State *L)
+{
+	struct fz_graph *graph = check_open(L);
+	uint32_t node = check_number(L, 2, 1) - 1;
+
+	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
+	fz_graph_set_map(graph, node);
+	return 0;
+}
+
 /* graph:feed(node, {values}) */
 static int
 graph_feed(lua_State *L)
@@ -178,6 +190,7 @@ graph_tostring(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "input", graph_input },
 	{ "node", graph_node },
+	{ "map", graph_map },
 	{ "feed", graph_feed },
 	{ "optional", graph_optional },
 	{ "cycle", graph_cycle },

@@ -15,6 +15,7 @@
 #include "sched/batch.h"
 #include "sched/graph.h"
 #include "sched/run.h"
+#include "sched/run_map.h"
 #include "value/format.h"
 #include "value/items.h"
 #include "value/lerror.h"
@@ -69,7 +70,8 @@ struct local_call {
 	const struct fz_llocal_item *item;
 	struct fz_arena *arena;
 	uint32_t node;
-	uint32_t next; /* index of the next input */
+	uint32_t next; /* index of the next input, or kept value */
+	uint32_t nkeep; /* kept values to read before the item */
 	int64_t timeout_ns;
 	unsigned char *room; /* FZ_PORT_ITEM bytes for the result of an item */
 	struct fz_blob *mapped;
@@ -91,6 +93,8 @@ local_next(void *ctx, const void **bytes, size_t *len, struct fz_err *err)
 	if (c->run != NULL)
 		c->mapped = fz_run_value(
 		    c->run, fz_graph_inputs(c->graph, c->node)[c->next++]);
+	else if (c->next < c->nkeep)
+		c->mapped = c->item->kept[c->next++];
 	else
 		c->mapped = c->item->part;
 	c->at = fz_blob_map(c->mapped, c->arena, err);
@@ -365,8 +369,30 @@ local_io(struct local_call *c)
 		&c->out, c };
 }
 
-void
-fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
+/* Call the next element of a map. */
+static void
+call_element(lua_State *L, int pools, const struct fz_run_map *map,
+    const struct fz_node *plan)
+{
+	struct fz_llocal_item item = { .batch = map->batch,
+		.kind = map->opts.kind,
+		.func = plan->func,
+		.seed = map->opts.seed,
+		.timeout_ns = map->opts.limits.timeout_ns,
+		.kept = map->shared,
+		.nkept = map->nshared,
+		.version = fz_batch_id(map->batch) };
+
+	item.number = fz_batch_local_next(map->batch, &item.part);
+	if (item.number == 0)
+		return;
+	lua_rawgeti(L, pools, (lua_Integer)plan->pool + 1);
+	fz_llocal_item(L, lua_gettop(L), &item);
+}
+
+/* Call a node that is no map. */
+static void
+call_node(lua_State *L, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node)
 {
 	const struct fz_node *plan = fz_graph_get(graph, node);
@@ -394,6 +420,34 @@ fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
 }
 
 void
+fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
+    const struct fz_graph *graph, uint32_t node)
+{
+	const struct fz_run_map *map = fz_run_local_map(run, node);
+
+	if (map != NULL)
+		call_element(L, pools, map, fz_graph_get(graph, node));
+	else
+		call_node(L, pools, run, graph, node);
+}
+
+/* Let the functions of the pool have the kept values of an item. */
+static void
+keep_values(lua_State *thread, struct local_call *c,
+    const struct fz_child_io *io)
+{
+	const struct fz_llocal_item *item = c->item;
+	uint32_t slot = item->kind >> FZ_WIRE_SLOT;
+
+	if (!(item->kind & FZ_WIRE_KEPT) ||
+	    fz_child_kept(thread, slot) == item->version)
+		return;
+	c->nkeep = item->nkept;
+	fz_child_keep(thread, io, slot, item->nkept, item->version);
+	c->next = c->nkeep;
+}
+
+void
 fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
 {
 	struct local_call *c = push_local_call(L, 1, FZ_PORT_ITEM);
@@ -411,6 +465,7 @@ fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
 	c->timeout_ns = item->timeout_ns;
 	lua_pushvalue(L, pool);
 	thread = enter(L, c, &v);
+	keep_values(thread, c, &io);
 	batch.init = v.needed;
 	batch.random = &v.random;
 	fz_child_batch(thread, &batch, &io);

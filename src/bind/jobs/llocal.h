@@ -33,8 +33,8 @@ void fz_llocal_start(
 void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 
 /*
- * Call the function of `node` of `run` on a thread of its own, from the list of
- * pools at index `pools`, and report its end to the run. Values are encoded as
+ * Call the function of `node` of `run`, or that of a map for the next element
+ * of its list, on a thread of its own, from the list of pools at index `pools`, and report its end to the run. Values are encoded as
  * for a worker; a timeout is checked every 10,000 instructions; the state of
  * math.random is kept. [-0, +?, m]
  */
@@ -49,6 +49,9 @@ struct fz_llocal_item {
 	uint32_t kind, func;
 	uint64_t seed; /* of the batch */
 	int64_t timeout_ns;
+	struct fz_blob *const *kept; /* with FZ_WIRE_KEPT; of this version */
+	uint32_t nkept;
+	uint64_t version;
 };
 
 /*

@@ -13,6 +13,7 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/llocal.h"
+#include "bind/jobs/lmap.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
@@ -27,13 +28,14 @@
 #define RUN_TYPE "fzlua.Run"
 
 /* User values of a run, so that these objects stay alive. */
-enum { RUN_GRAPH = 1, RUN_POOLS, RUN_NUSER = RUN_POOLS };
+enum { RUN_GRAPH = 1, RUN_POOLS, RUN_THREAD, RUN_NUSER = RUN_THREAD };
 
 struct lrun {
 	struct fz_run *run; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
 	struct fz_llocal ll;     /* started while it runs with jobs = 0 */
+	struct fz_lmap map;
 	struct fz_arena_buf buf; /* an input being encoded */
 };
 
@@ -102,6 +104,8 @@ run_new(lua_State *L)
 	lua_setiuservalue(L, -2, RUN_GRAPH);
 	lua_pushvalue(L, 2);
 	lua_setiuservalue(L, -2, RUN_POOLS);
+	fz_lmap_init(L, &lr->map, &opts);
+	lua_setiuservalue(L, -2, RUN_THREAD);
 	lr->run = fz_run_new(&opts, &err);
 	return lr->run != NULL ? 1 : fz_lerror_raise(L, &err);
 }
@@ -227,7 +231,10 @@ run_value(lua_State *L)
 	return 2;
 }
 
-/* run:error(node) -> nil | Error; `because`: the failed node it depends on */
+/*
+ * run:error(node) -> nil | Error; `because`: the failed node it depends on;
+ * `element`, `list`: see fz_lflow_set_element()
+ */
 static int
 run_error(lua_State *L)
 {
@@ -243,7 +250,46 @@ run_error(lua_State *L)
 	fz_lfailure_push(L, lr->engine, failure);
 	if (because != FZ_GRAPH_NONE)
 		fz_lfailure_set(L, "because", (lua_Integer)because + 1);
+	fz_lflow_set_element(L, lr->run, node);
 	leave(L, lr);
+	return 1;
+}
+
+/* run:element(node, k) -> nil | Error: that of the k-th element that failed */
+static int
+run_element(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
+	size_t k = (size_t)luaL_checkinteger(L, 3) - 1;
+	const struct fz_failure *failure;
+	uint64_t index = fz_run_element_failure(lr->run, node, k, &failure);
+
+	if (index == 0)
+		return 0;
+	lr->ll.calls++; /* an __fzunpack may close it */
+	fz_lfailure_push(L, lr->engine, failure);
+	fz_lfailure_set(L, "element", (lua_Integer)index);
+	leave(L, lr);
+	return 1;
+}
+
+/* run:partial(node) -> nil | list: the results of a map that has failed */
+static int
+run_partial(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
+	struct fz_blob *blob = fz_run_partial(lr->run, node);
+	int status;
+
+	if (blob == NULL)
+		return 0;
+	lr->ll.calls++;
+	status = fz_lblob_decode(L, lr->engine, blob);
+	leave(L, lr);
+	if (status != LUA_OK)
+		return lua_error(L);
 	return 1;
 }
 
@@ -259,6 +305,8 @@ run_failure(lua_State *L)
 		return 0;
 	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
 	fz_lfailure_push(L, lr->engine, failure);
+	if (node != FZ_GRAPH_NONE)
+		fz_lflow_set_element(L, lr->run, node);
 	return 2;
 }
 
@@ -278,19 +326,31 @@ run_failed(lua_State *L)
 	return 1;
 }
 
-/* run:undecided() -> nil | node: its retry waits for run:decide() */
+/*
+ * run:undecided() -> nil | node | node, 0, Error: the retry of the node, or of
+ * an element of a map, waits for run:decide()
+ */
 static int
 run_undecided(lua_State *L)
 {
-	uint32_t node = fz_run_undecided(check_run(L)->run);
+	struct lrun *lr = check_run(L);
+	uint32_t node = fz_run_undecided(lr->run);
+	struct fz_run_element element;
 
-	if (node == FZ_GRAPH_NONE)
+	if (node != FZ_GRAPH_NONE) {
+		lua_pushinteger(L, (lua_Integer)node + 1);
+		return 1;
+	}
+	if (!fz_run_undecided_element(lr->run, &element))
 		return 0;
-	lua_pushinteger(L, (lua_Integer)node + 1);
-	return 1;
+	lua_settop(L, 1);
+	lr->ll.calls++;
+	fz_lflow_push_undecided(L, lr->engine, &element);
+	leave(L, lr);
+	return 3;
 }
 
-/* run:decide(node, again) */
+/* run:decide(node, again [, element]) */
 static int
 run_decide(lua_State *L)
 {
@@ -298,11 +358,12 @@ run_decide(lua_State *L)
 	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
 
 	fz_lloop_check_free(L);
-	fz_run_decide(lr->run, node, lua_toboolean(L, 3));
+	fz_run_decide(lr->run, node, (uint64_t)luaL_optinteger(L, 4, 0),
+	    lua_toboolean(L, 3));
 	return 0;
 }
 
-/* run:event() -> nil | kind, node, pid, seconds */
+/* run:event() -> nil | kind, node, pid, seconds [, element, n]: of a map */
 static int
 run_event(lua_State *L)
 {
@@ -311,11 +372,13 @@ run_event(lua_State *L)
 
 	if (!fz_run_next_event(lr->run, &event))
 		return 0;
-	fz_lflow_push_event(L, &event);
-	return 4;
+	return fz_lflow_push_event(L, &event);
 }
 
-/* run:counts(pool) -> done, failed, running, waiting: nodes of that pool */
+/*
+ * run:counts(pool) -> done, failed, running, waiting: nodes of that pool; more,
+ * more done, more failed: elements of its maps, less one for each map
+ */
 static int
 run_counts(lua_State *L)
 {
@@ -324,7 +387,7 @@ run_counts(lua_State *L)
 	struct fz_run_counts counts = fz_run_counts(lr->run, pool);
 
 	fz_lflow_push_counts(L, &counts);
-	return 4;
+	return 7;
 }
 
 /* run:close(): cancel it if it is not done; idempotent */
@@ -371,6 +434,8 @@ static const luaL_Reg methods[] = {
 	{ "failed", run_failed },
 	{ "undecided", run_undecided },
 	{ "decide", run_decide },
+	{ "element", run_element },
+	{ "partial", run_partial },
 	{ "event", run_event },
 	{ "counts", run_counts },
 	{ "close", run_close },

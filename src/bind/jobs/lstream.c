@@ -11,6 +11,7 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/llocal.h"
+#include "bind/jobs/lmap.h"
 #include "bind/jobs/lwindow.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
@@ -30,7 +31,8 @@ enum {
 	STREAM_GRAPH = FZ_LWINDOW_ERRORS + 1,
 	STREAM_POOLS,
 	STREAM_NAMES, /* of the inputs, then of the outputs */
-	STREAM_NUSER = STREAM_NAMES
+	STREAM_THREAD,
+	STREAM_NUSER = STREAM_THREAD
 };
 
 struct lstream {
@@ -39,6 +41,7 @@ struct lstream {
 	struct fz_engine *engine;
 	struct fz_graph *graph;
 	struct fz_llocal ll;     /* started while items run in this process */
+	struct fz_lmap map;
 	struct fz_arena_buf buf; /* an input being encoded */
 	struct fz_limits limits; /* of nodes that have none of their own */
 	uint32_t ninputs, noutputs;
@@ -127,7 +130,7 @@ set_values(lua_State *L, struct lstream *ls)
 
 /* Push a closed one with room for `nvalues` values. The graph is at 1. */
 static struct lstream *
-push_stream(lua_State *L, const struct fz_run_opts *opts, size_t nvalues)
+push_stream(lua_State *L, struct fz_run_opts *opts, size_t nvalues)
 {
 	struct lstream *ls = lua_newuserdatauv(
 	    L, sizeof(*ls) + nvalues * sizeof(ls->values[0]), STREAM_NUSER);
@@ -144,6 +147,8 @@ push_stream(lua_State *L, const struct fz_run_opts *opts, size_t nvalues)
 	lua_setiuservalue(L, -2, STREAM_GRAPH);
 	lua_pushvalue(L, 2);
 	lua_setiuservalue(L, -2, STREAM_POOLS);
+	fz_lmap_init(L, &ls->map, opts);
+	lua_setiuservalue(L, -2, STREAM_THREAD);
 	fz_lwindow_init(L, &ls->window, &stream_ops, 3);
 	return ls;
 }
@@ -401,12 +406,14 @@ push_outputs(lua_State *L, const struct lstream *ls, const struct fz_run *run)
 
 /* Push nil, the failure, and its node; 0: the stream as a whole. */
 static int
-push_failure(lua_State *L, const struct lstream *ls,
+push_failure(lua_State *L, const struct lstream *ls, const struct fz_run *run,
     const struct fz_failure *failure, uint32_t node)
 {
 	lua_pushnil(L);
 	lua_replace(L, TAKE_OUTPUTS);
 	fz_lfailure_push(L, ls->engine, failure);
+	if (node != FZ_GRAPH_NONE)
+		fz_lflow_set_element(L, run, node);
 	lua_pushinteger(L, node != FZ_GRAPH_NONE ? (lua_Integer)node + 1 : 0);
 	return 4;
 }
@@ -448,7 +455,7 @@ take(lua_State *L, struct fz_lwindow *w)
 	ls->ll.calls++; /* an __fzunpack may close it */
 	failure = fz_run_failure(run, &node);
 	if (failure != NULL)
-		n = push_failure(L, ls, failure, node);
+		n = push_failure(L, ls, run, failure, node);
 	else if (fz_stream_was_skipped(run, &input))
 		n = push_refusal(L, fz_stream_place(run), input);
 	else
@@ -467,10 +474,18 @@ stream_undecided(lua_State *L)
 	struct lstream *ls = check_stream(L);
 	uint32_t node = 0, because;
 	const struct fz_run *run = fz_stream_undecided(ls->stream, &node);
+	struct fz_run_element element;
 
-	if (run == NULL)
-		return 0;
 	lua_settop(L, 1);
+	if (run == NULL &&
+	    !fz_stream_undecided_element(ls->stream, &element))
+		return 0;
+	if (run == NULL) {
+		ls->ll.calls++;
+		fz_lflow_push_undecided(L, ls->engine, &element);
+		leave(L, ls);
+		return 3;
+	}
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	lua_pushinteger(L, (lua_Integer)fz_stream_place(run));
 	ls->ll.calls++; /* an __fzunpack may close it */
@@ -479,7 +494,7 @@ stream_undecided(lua_State *L)
 	return 3;
 }
 
-/* stream:decide(place, node, again) */
+/* stream:decide(place, node, again [, element]) */
 static int
 stream_decide(lua_State *L)
 {
@@ -488,11 +503,12 @@ stream_decide(lua_State *L)
 	uint32_t node = fz_lflow_number(L, 3, fz_graph_nnodes(ls->graph));
 
 	fz_lloop_check_free(L);
-	fz_stream_decide(ls->stream, place, node, lua_toboolean(L, 4));
+	fz_stream_decide(ls->stream, place, node,
+	    (uint64_t)luaL_optinteger(L, 5, 0), lua_toboolean(L, 4));
 	return 0;
 }
 
-/* stream:event() -> nil | kind, node, pid, seconds, place */
+/* stream:event() -> nil | place, then as run:event() */
 static int
 stream_event(lua_State *L)
 {
@@ -501,12 +517,11 @@ stream_event(lua_State *L)
 
 	if (!fz_stream_next_event(ls->stream, &event))
 		return 0;
-	fz_lflow_push_event(L, &event);
 	lua_pushinteger(L, (lua_Integer)event.item);
-	return 5;
+	return 1 + fz_lflow_push_event(L, &event);
 }
 
-/* stream:counts(pool) -> done, failed, running, waiting: nodes of that pool */
+/* stream:counts(pool) -> as run:counts() */
 static int
 stream_counts(lua_State *L)
 {
@@ -515,7 +530,7 @@ stream_counts(lua_State *L)
 	struct fz_run_counts counts = fz_stream_counts(ls->stream, pool);
 
 	fz_lflow_push_counts(L, &counts);
-	return 4;
+	return 7;
 }
 
 /* stream:close(): cancel what is not done; idempotent */

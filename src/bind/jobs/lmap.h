@@ -1,0 +1,25 @@
+/* lmap.h - reads and makes the lists of the maps of a run or a stream. */
+#ifndef FZ_LMAP_H
+#define FZ_LMAP_H
+
+#include <stdbool.h>
+
+#include <lua.h>
+
+struct fz_engine;
+struct fz_run_opts;
+
+struct fz_lmap {
+	lua_State *L; /* a thread; NULL: the graph has no maps */
+	struct fz_engine *engine;
+	bool local; /* the caller calls the elements */
+};
+
+/*
+ * Let `opts` use `map`, which outlives the run. Push what keeps the thread
+ * alive as long. [-0, +1, m]
+ */
+void fz_lmap_init(
+    lua_State *L, struct fz_lmap *map, struct fz_run_opts *opts);
+
+#endif

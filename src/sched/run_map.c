@@ -1,0 +1,356 @@
+#include "sched/run_map.h"
+
+#include <stdlib.h>
+
+#include "base/container.h"
+#include "base/seed.h"
+#include "sched/batch_state.h"
+#include "sched/graph.h"
+#include "sched/run_state.h"
+#include "sched/run_step.h"
+#include "worker/blob.h"
+#include "worker/engine.h"
+#include "worker/wire.h"
+
+static struct fz_run_map *
+map_of(struct fz_batch_owner *owner)
+{
+	return FZ_CONTAINER_OF(owner, struct fz_run_map, owner);
+}
+
+static struct fz_flow *
+flow_of(const struct fz_run_map *map)
+{
+	return map->step->run->flow;
+}
+
+struct fz_run_lane *
+fz_map_lane(const struct fz_run_map *map)
+{
+	return &flow_of(map)->lanes[fz_step_plan(map->step)->pool];
+}
+
+/* The slot of a worker for what the calls of this map share; here one. */
+static uint32_t
+slot_of(const struct fz_run_map *map)
+{
+	if (flow_of(map)->opts.jobs == 0)
+		return 0;
+	return (uint32_t)(fz_batch_id(map->batch) % FZ_WORKER_FUNCS);
+}
+
+/* A worker gets what the calls share before its first element. */
+static int
+prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
+    struct fz_err *err)
+{
+	const struct fz_run_map *map = map_of(owner);
+	uint64_t *version = &w->funcs[slot_of(map)];
+
+	(void)func; /* workers have inherited it */
+	if (map->nshared == 0 || *version == fz_batch_id(map->batch))
+		return 0;
+	if (fz_worker_keep(
+		w, slot_of(map), map->shared, map->nshared, err) != 0)
+		return -1;
+	*version = fz_batch_id(map->batch);
+	return 0;
+}
+
+/* The map is over: a worker needs it no more. Without memory it stays there. */
+static void
+forget_shared(void *ctx, struct fz_worker *w)
+{
+	const struct fz_run_map *map = ctx;
+	uint64_t *version = &w->funcs[slot_of(map)];
+
+	if (*version != fz_batch_id(map->batch) || w->dying || w->leaving)
+		return;
+	*version = 0;
+	fz_worker_keep(w, slot_of(map), NULL, 0, NULL);
+}
+
+static void
+done(struct fz_batch_owner *owner, struct fz_batch *batch)
+{
+	struct fz_run_map *map = map_of(owner);
+
+	(void)batch; /* its callers still use it */
+	fz_loop_defer(flow_of(map)->opts.engine->loop, &map->ended);
+}
+
+static void
+asked(struct fz_batch_owner *owner)
+{
+	fz_changed(&flow_of(map_of(owner))->change);
+}
+
+static void
+failed(struct fz_batch_owner *owner, uint64_t item,
+    const struct fz_failure *failure)
+{
+	struct fz_run_map *map = map_of(owner);
+	struct fz_failure copy = *failure;
+
+	if (map->failed != 0 || failure->err.kind == FZ_ERR_CANCELLED)
+		return;
+	map->failed = item;
+	if (copy.value != NULL)
+		fz_blob_ref(copy.value);
+	fz_step_note_failure(map->step, &copy);
+}
+
+/* Drop the values; the failures stay for fz_map_failure(). */
+static void
+drop_values(struct fz_batch *b)
+{
+	size_t n = b->result_at;
+
+	for (size_t i = b->result_at; i < b->nresults; i++) {
+		if (b->results[i].failure != NULL)
+			b->results[n++] = b->results[i];
+		else
+			fz_batch_drop_result(&b->results[i]);
+	}
+	b->nresults = n;
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	const struct fz_batch_result *x = a, *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* The list of all results; NULL and `err` on failure. */
+static struct fz_blob *
+join(const struct fz_run_map *map, struct fz_err *err)
+{
+	const struct fz_run_opts *opts = &flow_of(map)->opts;
+	const struct fz_batch *b = map->batch;
+
+	return opts->map_ops->join(opts->map_ctx, b->results + b->result_at,
+	    b->nresults - b->result_at, b->total, err);
+}
+
+/* An element has failed, or the batch as a whole. */
+static void
+end_failed(struct fz_run_map *map)
+{
+	struct fz_step *step = map->step;
+	const struct fz_failure *whole = fz_batch_whole(map->batch);
+
+	if (step->failure == NULL && whole != NULL &&
+	    whole->err.kind != FZ_ERR_CANCELLED) {
+		struct fz_failure copy = *whole;
+
+		fz_step_note_failure(step, &copy);
+	}
+	if (flow_of(map)->opts.policy == FZ_POLICY_CONTINUE)
+		map->partial = join(map, NULL);
+	drop_values(map->batch);
+	if (step->failure != NULL)
+		fz_step_end_failed(step);
+	else
+		fz_step_cancel(step, step->run->because);
+}
+
+static void
+end_done(struct fz_run_map *map)
+{
+	struct fz_failure failure = { .exitcode = -1 };
+	struct fz_blob *list = join(map, &failure.err);
+
+	drop_values(map->batch);
+	if (list != NULL)
+		fz_step_done(map->step, &list, 1, 0);
+	else
+		fz_step_lost(map->step, &failure);
+}
+
+/* The batch has ended: so does the step. */
+static void
+end(struct fz_defer *defer)
+{
+	struct fz_run_map *map =
+	    FZ_CONTAINER_OF(defer, struct fz_run_map, ended);
+	const struct fz_flow *flow = flow_of(map);
+	const struct fz_batch *b = map->batch;
+	struct fz_run_lane *lane = fz_map_lane(map);
+	size_t n = b->nresults - b->result_at;
+
+	if (n > 1)
+		qsort(b->results + b->result_at, n, sizeof(*b->results),
+		    compare);
+	fz_list_remove(&map->link);
+	map->step->run->sent--;
+	if (map->nshared != 0)
+		fz_pool_workers(flow->opts.pools[fz_step_plan(map->step)->pool],
+		    forget_shared, map);
+	if (b->ndone == b->total) {
+		lane->more.done += b->total != 0 ? b->total - 1 : 0;
+		end_done(map);
+	} else {
+		lane->more.done += b->ndone;
+		lane->more.failed += b->nfailed != 0 ? b->nfailed - 1 : 0;
+		end_failed(map);
+	}
+}
+
+/* Allocate the list of what calls share: the inputs from number `from` on. */
+static int
+share_inputs(struct fz_run_map *map, uint32_t from, struct fz_err *err)
+{
+	const struct fz_run *run = map->step->run;
+	const struct fz_node *plan = fz_step_plan(map->step);
+	const uint32_t *inputs = fz_graph_inputs(
+	    run->flow->opts.graph, fz_step_number(map->step));
+
+	map->nshared = plan->ninputs - from;
+	if (map->nshared == 0)
+		return 0;
+	map->shared = calloc(map->nshared, sizeof(struct fz_blob *));
+	if (map->shared == NULL)
+		return fz_err_nomem(err, "a map");
+	for (uint32_t i = 0; i < map->nshared; i++)
+		map->shared[i] = run->values[inputs[from + i]];
+	return 0;
+}
+
+/* Read the list, and make the batch. */
+static int
+open(struct fz_run_map *map, struct fz_failure *failure)
+{
+	struct fz_step *step = map->step;
+	struct fz_flow *flow = step->run->flow;
+	const struct fz_run_opts *run_opts = &flow->opts;
+	const struct fz_node *plan = fz_step_plan(step);
+	struct fz_batch_opts *opts = &map->opts;
+	bool sliced;
+
+	*opts = (struct fz_batch_opts){ .owner = &map->owner,
+		.pool = plan->pool,
+		.kind = FZ_WIRE_MAP,
+		.func = plan->func,
+		.seed = fz_seed_mix(step->job.seed, 0),
+		.policy = run_opts->policy,
+		.limits = *fz_run_limits_of(step->run, fz_step_number(step)),
+		.log = &flow->events,
+		.map = fz_step_number(step) + 1,
+		.place = step->run->item,
+		.encode = run_opts->map_ops->encode };
+	map->list.blob = step->run->values[fz_graph_inputs(
+	    run_opts->graph, fz_step_number(step))[0]];
+	/* A list that the workers keep would count as memory of each call. */
+	sliced = run_opts->jobs == 0 || opts->limits.memory != 0;
+	if (run_opts->map_ops->open(
+		run_opts->map_ctx, &map->list, sliced, failure) != 0 ||
+	    share_inputs(
+		map, map->list.reader != NULL ? 1 : 0, &failure->err) != 0)
+		return -1;
+	opts->n = map->list.n;
+	opts->slot = map->list.slot;
+	opts->ctx = map->list.reader;
+	if (map->list.reader == NULL)
+		opts->kind |= FZ_WIRE_INHERITED;
+	if (map->nshared != 0)
+		opts->kind |= FZ_WIRE_KEPT;
+	map->batch = fz_batch_new(opts, &failure->err);
+	if (map->batch == NULL)
+		return -1;
+	if (map->nshared != 0)
+		opts->kind |= slot_of(map) << FZ_WIRE_SLOT;
+	map->batch->opts.kind = opts->kind;
+	return 0;
+}
+
+/* The elements of the list take the place of the one step in the counts. */
+static void
+count_list(struct fz_run_map *map)
+{
+	struct fz_job_event event = { .kind = FZ_JOB_EVENT_LIST,
+		.n = (uint32_t)map->list.n,
+		.item = map->step->run->item,
+		.map = fz_step_number(map->step) + 1 };
+
+	fz_map_lane(map)->more.total += map->list.n != 0 ? map->list.n - 1 : 0;
+	fz_job_event_record(&flow_of(map)->events, &event);
+}
+
+void
+fz_map_start(struct fz_step *step)
+{
+	struct fz_run_map *map = calloc(1, sizeof(*map));
+	struct fz_flow *flow = step->run->flow;
+	struct fz_failure failure = { .exitcode = -1 };
+
+	step->map = map;
+	if (map == NULL) {
+		fz_err_nomem(&failure.err, "a map");
+		fz_step_lost(step, &failure);
+		return;
+	}
+	map->step = step;
+	map->ended.call = end;
+	map->owner = (struct fz_batch_owner){ &flow->dispatcher, NULL, done,
+		prepare, asked, failed };
+	step->state = FZ_STEP_MAPPED;
+	if (open(map, &failure) != 0) {
+		fz_step_lost(step, &failure);
+		return;
+	}
+	step->run->sent++;
+	fz_list_push(&flow->maps, &map->link);
+	count_list(map);
+	fz_batch_start(map->batch);
+}
+
+void
+fz_map_stop(struct fz_run_map *map, const struct fz_err *kill)
+{
+	if (fz_batch_done(map->batch))
+		return;
+	fz_batch_stop(map->batch);
+	if (kill != NULL)
+		fz_source_stop(&map->batch->source, kill);
+	fz_batch_settle(map->batch);
+}
+
+void
+fz_map_cancel(struct fz_run_map *map, enum fz_err_kind kind, const char *text)
+{
+	fz_batch_cancel(map->batch, kind, text);
+	fz_loop_undefer(&map->ended);
+	end(&map->ended);
+}
+
+uint64_t
+fz_map_failure(const struct fz_run_map *map, size_t k,
+    const struct fz_failure **failure)
+{
+	const struct fz_batch *b = map->batch;
+
+	if (b == NULL || k >= b->nresults - b->result_at)
+		return 0;
+	*failure = b->results[b->result_at + k].failure;
+	return b->results[b->result_at + k].first;
+}
+
+void
+fz_map_free(struct fz_run_map *map)
+{
+	const struct fz_run_opts *opts;
+
+	if (map == NULL)
+		return;
+	opts = &flow_of(map)->opts;
+	fz_loop_undefer(&map->ended);
+	fz_list_remove(&map->link);
+	fz_batch_free(map->batch);
+	if (map->list.reader != NULL)
+		opts->map_ops->close(opts->map_ctx, map->list.reader);
+	fz_blob_unref(map->partial);
+	free(map->shared);
+	free(map);
+}

@@ -1,0 +1,100 @@
+/*
+ * run_map.h - a node of a run that calls its function for each element of a
+ * list.
+ *
+ * When the inputs of such a step are there, the run makes a batch (batch.h) of
+ * the list, which is one more source of the run's dispatcher. So its elements
+ * are sent, retried and taken back as the items of every batch are, beside the
+ * other nodes. When the batch has ended, the list of its results is the value
+ * of the node. The caller reads and makes lists (struct fz_map_ops).
+ *
+ *   step:  waiting -> ready -> mapped -> done, failed or cancelled
+ *
+ * What all calls share is sent once to each worker: the other inputs, and the
+ * list itself if its elements are not encoded one by one.
+ */
+#ifndef FZ_RUN_MAP_H
+#define FZ_RUN_MAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/container.h"
+#include "base/list.h"
+#include "os/loop.h"
+#include "sched/batch.h"
+
+struct fz_blob;
+struct fz_err;
+struct fz_failure;
+struct fz_run_lane;
+struct fz_step;
+
+/* The list of a map. */
+struct fz_map_list {
+	struct fz_blob *blob; /* the first input */
+	uint64_t n;           /* elements */
+	/* Encodes elements, see fz_batch_opts; NULL: workers get the blob. */
+	void *reader;
+	size_t slot; /* bytes of a slot for a small result, 0: no slots */
+};
+
+/* How lists are read and made. Called inside of steps of the loop. */
+struct fz_map_ops {
+	/*
+	 * Set `n`, `reader` and `slot` of a list; `sliced`: it needs a reader.
+	 * 0, or -1 and `failure`.
+	 */
+	int (*open)(void *ctx, struct fz_map_list *list, bool sliced,
+	    struct fz_failure *failure);
+	struct fz_blob *(*encode)(void *reader, uint64_t first, uint32_t *n,
+	    struct fz_failure *failure);
+	void (*close)(void *ctx, void *reader);
+	/*
+	 * The list of `n` values from the results, which are in the order of
+	 * the items. Those that are missing or have failed are nil. NULL and
+	 * `err` on failure.
+	 */
+	struct fz_blob *(*join)(void *ctx,
+	    const struct fz_batch_result *results, size_t nresults, uint64_t n,
+	    struct fz_err *err);
+};
+
+struct fz_run_map {
+	struct fz_batch_owner owner;
+	struct fz_list link; /* in the flow's list, until it has ended */
+	struct fz_step *step;
+	struct fz_batch *batch; /* NULL: it could not be made */
+	struct fz_batch_opts opts;
+	struct fz_map_list list;
+	struct fz_blob **shared; /* what workers get once, in order */
+	uint32_t nshared;
+	struct fz_blob *partial; /* the list with holes, of a failed map */
+	struct fz_defer ended;   /* ends the step */
+	uint64_t failed; /* the element whose failure the step has; 0: none */
+};
+
+#define FZ_MAP_OF(ptr) FZ_CONTAINER_OF(ptr, struct fz_run_map, link)
+
+/* The lane of its workers. */
+struct fz_run_lane *fz_map_lane(const struct fz_run_map *map);
+
+/* The inputs of a step are there. Its failure is that of the step. */
+void fz_map_start(struct fz_step *step);
+
+/* Start no more elements; those that run go on, or are killed at once. */
+void fz_map_stop(struct fz_run_map *map, const struct fz_err *kill);
+
+/* Kill what runs, wait until it has ended, and end the step. */
+void fz_map_cancel(
+    struct fz_run_map *map, enum fz_err_kind kind, const char *text);
+
+/* See fz_run_element_failure(); after the end of the step. */
+uint64_t fz_map_failure(const struct fz_run_map *map, size_t k,
+    const struct fz_failure **failure);
+
+/* NULL is allowed. */
+void fz_map_free(struct fz_run_map *map);
+
+#endif

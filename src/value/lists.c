@@ -1,0 +1,219 @@
+#include "value/lists.h"
+
+#include <string.h>
+
+#include "base/buf.h"
+#include "value/format.h"
+#include "value/items.h"
+#include "value/rawarray.h"
+#include "value/scalar.h"
+
+/* Bytes of a message before its first value, if that is the only one. */
+enum { MESSAGE_HEAD = 3 };
+
+bool
+fz_lists_length(const unsigned char *bytes, size_t len, uint64_t *n)
+{
+	struct fz_reader r;
+	unsigned version, tag;
+	uint64_t nvalues;
+
+	fz_reader_init(&r, bytes, len);
+	version = fz_reader_u8(&r);
+	(void)fz_reader_u8(&r); /* flags */
+	nvalues = fz_reader_varint(&r);
+	tag = fz_reader_u8(&r);
+	*n = fz_reader_varint(&r);
+	if (r.failed || version != FZ_FORMAT_VERSION || nvalues != 1)
+		return false;
+	if (tag == FZ_FORMAT_TABLE)
+		return fz_reader_u8(&r) == 0 && !r.failed;
+	/* No encoder but fz_lists_begin() makes it so wide for one pair. */
+	return tag == FZ_FORMAT_TABLE_WIDE && fz_reader_u32(&r) == 1 &&
+	       !r.failed;
+}
+
+static void
+put_u8(struct fz_buf *out, unsigned v)
+{
+	unsigned char byte = (unsigned char)v;
+
+	fz_buf_put(out, &byte, 1);
+}
+
+static void
+put_varint(struct fz_buf *out, uint64_t v)
+{
+	for (; v >= 0x80; v >>= 7)
+		put_u8(out, (unsigned)(v & 0x7f) | 0x80);
+	put_u8(out, (unsigned)v);
+}
+
+static void
+put_integer(struct fz_buf *out, lua_Integer v)
+{
+	unsigned char bytes[FZ_SCALAR_NUMBER_MAX];
+
+	fz_buf_put(
+	    out, bytes, (size_t)(fz_scalar_store_integer(bytes, v) - bytes));
+}
+
+void
+fz_lists_begin(struct fz_buf *out, uint64_t n)
+{
+	put_u8(out, FZ_FORMAT_VERSION);
+	put_u8(out, 0); /* flags */
+	put_varint(out, 1);
+	put_u8(out, FZ_FORMAT_TABLE_WIDE);
+	put_varint(out, n);
+	fz_buf_put_u32(out, 1);
+}
+
+void
+fz_lists_end(struct fz_buf *out, uint64_t n)
+{
+	put_u8(out, FZ_FORMAT_STR6 + 1);
+	put_u8(out, 'n');
+	put_integer(out, (lua_Integer)n);
+}
+
+void
+fz_lists_put_nils(struct fz_buf *out, uint64_t n)
+{
+	unsigned char *p = fz_buf_reserve(out, n);
+
+	if (p == NULL)
+		return;
+	memset(p, FZ_FORMAT_NIL, n);
+	out->len += n;
+}
+
+int
+fz_lists_put_message(
+    struct fz_buf *out, const unsigned char *bytes, size_t len)
+{
+	unsigned char head[FZ_ITEMS_HEAD];
+
+	/* Without references and numbered strings it is the same anywhere. */
+	if (len > MESSAGE_HEAD && bytes[1] == 0 && bytes[2] == 1) {
+		fz_buf_put(out, bytes + MESSAGE_HEAD, len - MESSAGE_HEAD);
+		return 0;
+	}
+	if (len > UINT32_MAX)
+		return -1;
+	fz_items_store_head(head, (uint32_t)len);
+	fz_buf_put(out, head, sizeof(head));
+	fz_buf_put(out, bytes, len);
+	return 0;
+}
+
+int
+fz_lists_put_items(struct fz_buf *out, struct fz_reader *items, uint32_t n)
+{
+	const unsigned char *start = items->p;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (fz_items_skip(items) != 0)
+			return -1;
+	}
+	fz_buf_put(out, start, (size_t)(items->p - start));
+	return 0;
+}
+
+static uint64_t
+bits_of(const struct fz_raw_value *slot)
+{
+	uint64_t bits;
+
+	memcpy(&bits, slot->value, sizeof(bits));
+	return bits;
+}
+
+/* How many slots from the first on are numbers of the same type. */
+static size_t
+numbers(
+    const struct fz_rawarray *raw, const struct fz_raw_value *slots, size_t n)
+{
+	size_t i = 0;
+
+	if (!fz_rawarray_is_number(raw, slots))
+		return 0;
+	if (n > FZ_FORMAT_RUN_MAX)
+		n = FZ_FORMAT_RUN_MAX;
+	while (i < n && slots[i].tag == slots->tag)
+		i++;
+	return i;
+}
+
+/* The logarithm of the bytes that the widest of some integers needs. */
+static unsigned
+width_of(const struct fz_raw_value *slots, size_t n)
+{
+	uint64_t all = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		uint64_t bits = bits_of(&slots[i]);
+
+		all |= bits >> 63 ? ~bits : bits;
+	}
+	return all < 0x80 ? 0 : all < 0x8000 ? 1 : all < 0x80000000 ? 2 : 3;
+}
+
+static void
+put_run(struct fz_buf *out, const struct fz_raw_value *slots, size_t n,
+    bool integers)
+{
+	unsigned shift = integers ? width_of(slots, n) : 3;
+	unsigned char *p;
+
+	put_u8(out, integers ? FZ_FORMAT_RUN8 + shift : FZ_FORMAT_RUN_FLOAT);
+	put_u8(out, (unsigned)(n - 1));
+	put_u8(out, (unsigned)(n - 1) >> 8);
+	/* Each number is stored in 8 bytes, which the next one overwrites. */
+	p = fz_buf_reserve(out, (n << shift) + 8);
+	if (p == NULL)
+		return;
+	for (size_t i = 0; i < n; i++)
+		fz_le64_store(p + (i << shift), bits_of(&slots[i]));
+	out->len += n << shift;
+}
+
+/* Put a value that is part of no run. */
+static int
+put_plain(struct fz_buf *out, const struct fz_rawarray *raw,
+    const struct fz_raw_value *slot)
+{
+	unsigned char bytes[FZ_SCALAR_NUMBER_MAX];
+
+	if (slot->tag == raw->integer) {
+		put_integer(out, (lua_Integer)bits_of(slot));
+	} else if (slot->tag == raw->number) {
+		fz_scalar_store_float_bits(bytes, bits_of(slot));
+		fz_buf_put(out, bytes, sizeof(bytes));
+	} else if (!fz_rawarray_is_plain(raw, slot)) {
+		return -1;
+	} else {
+		put_u8(out, slot->tag == raw->nil   ? FZ_FORMAT_NIL
+			    : slot->tag == raw->yes ? FZ_FORMAT_TRUE
+						    : FZ_FORMAT_FALSE);
+	}
+	return 0;
+}
+
+int
+fz_lists_put_raw(struct fz_buf *out, const struct fz_rawarray *raw,
+    const struct fz_raw_value *slots, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		size_t k = numbers(raw, &slots[i], n - i);
+
+		if (k >= FZ_FORMAT_RUN_MIN) {
+			put_run(out, &slots[i], k,
+			    slots[i].tag == raw->integer);
+			i += k;
+		} else if (put_plain(out, raw, &slots[i++]) != 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
