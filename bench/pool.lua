@@ -191,6 +191,14 @@ return function(command, here, timed, expect)
     return seconds(true), seconds(false)
   end
 
+  local function squares_stage()
+    local list, stage = first(SQUARES, echo), fz.stage "squares"
+    stage:map("results", "list", square)
+    local chain = fz.chain { stage }
+    return against_serial(function() return chain({ list = list }, { jobs = 2 }).results end,
+      function() return fz.map(square, list, { jobs = 2 }) end)
+  end
+
   local function squares_pool()
     local list, pool = first(SQUARES, echo), warm(square, 1)
     return against_serial(function() return pool:map(square, list) end, serial_squares(list))
@@ -355,6 +363,8 @@ return function(command, here, timed, expect)
       target = 1.01, measure = progress },
     { name = "map_squares_pool", unit = "ms", samples = 31, against = "serial loop",
       measure = squares_pool },
+    { name = "map_squares_stage", unit = "ms", samples = 51, against = "fz.map", target = 1.5,
+      measure = squares_stage },
     { name = "map_starmap", unit = "ms", samples = 31, against = "serial loop", target = 1,
       peers = true, measure = starmap },
     { name = "map_starmap_pool", unit = "ms", samples = 15, against = "serial loop",

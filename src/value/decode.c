@@ -12,6 +12,7 @@
 #include "value/format.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "value/rawarray.h"
 #include "value/registered.h"
 #include "value/scalar.h"
 
@@ -19,6 +20,7 @@ enum {
 	BIG_MESSAGE = 65536, /* bytes of a message that stops the collector */
 	HEAP_SHARE = 16, /* such a message is also at least 1/16 of the heap */
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
+	RAW_MIN = 32, /* numbers from which on they are not pushed one by one */
 };
 
 int
@@ -140,6 +142,47 @@ get_header(struct fz_decoder *d, unsigned tag)
 		lua_rawseti(L, t, first + i);                  \
 	}
 
+#define STORE_NUMBERS(type, load, as)               \
+	for (int i = 0; i < n; i++) {               \
+		int64_t v = (type)(load);           \
+		memcpy(to[i].value, &v, sizeof(v)); \
+		to[i].tag = (as);                   \
+	}
+
+/*
+ * Store the numbers of a run in table `t`, if the layout of tables is known and
+ * its array part has room for them.
+ */
+static bool
+store_run(
+    lua_State *L, int t, int first, int n, unsigned tag, const unsigned char *p)
+{
+	const struct fz_rawarray *raw = fz_rawarray_known();
+	const void *table = lua_topointer(L, t);
+	struct fz_raw_value *to;
+
+	if (raw == NULL || n < RAW_MIN ||
+	    (uint32_t)(first - 1 + n) > fz_rawarray_limit(raw, table))
+		return false;
+	to = fz_rawarray_slots(raw, table) + first - 1;
+	switch (tag) {
+	case FZ_FORMAT_RUN8:
+		STORE_NUMBERS(int8_t, p[i], raw->integer);
+		break;
+	case FZ_FORMAT_RUN16:
+		STORE_NUMBERS(
+		    int16_t, p[i * 2] | p[i * 2 + 1] << 8, raw->integer);
+		break;
+	case FZ_FORMAT_RUN32:
+		STORE_NUMBERS(int32_t, fz_le32_load(p + i * 4), raw->integer);
+		break;
+	default:
+		STORE_NUMBERS(int64_t, fz_le64_load(p + i * 8),
+		    tag == FZ_FORMAT_RUN64 ? raw->integer : raw->number);
+	}
+	return true;
+}
+
 /*
  * Read a run into table `t` from element `first` on, `room` elements at most;
  * returns how many.
@@ -156,6 +199,8 @@ get_run(struct fz_decoder *d, int t, int first, int room)
 	if (n > room)
 		fz_decode_refuse(d, "a count beyond the end");
 	p = fz_decode_take(d, (uint64_t)n << shift);
+	if (store_run(L, t, first, n, tag, p))
+		return n;
 	switch (tag) {
 	case FZ_FORMAT_RUN8:
 		GET_INTEGERS(int8_t, p[i]);

@@ -7,10 +7,12 @@
 
 #include "base/buf.h"
 #include "value/format.h"
+#include "value/rawarray.h"
 #include "value/scalar.h"
 
 enum {
 	HOLES_MAX = 64, /* more nils than elements in an array part */
+	RAW_MIN = 32,   /* elements from which on they are not read one by one */
 };
 
 /*
@@ -104,25 +106,69 @@ start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 	return fz_encode_room(e, 3 + *max * 9) + 3;
 }
 
+/*
+ * Store the numbers from element n + 1 on, `max` at most, as far as they have
+ * the same type and the layout of tables is known. Returns how many.
+ */
+static size_t
+put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
+    uint64_t *bits)
+{
+	const struct fz_rawarray *raw = fz_rawarray_known();
+	const void *table = lua_topointer(L, w->t);
+	const struct fz_raw_value *slots;
+	size_t n = 0, limit;
+
+	if (raw == NULL || max < RAW_MIN)
+		return 0;
+	limit = fz_rawarray_limit(raw, table);
+	if (limit <= (size_t)w->n)
+		return 0;
+	if (max > limit - (size_t)w->n)
+		max = limit - (size_t)w->n;
+	slots = fz_rawarray_slots(raw, table) + w->n;
+	for (; n < max && slots[n].tag == slots->tag; n++) {
+		lua_Integer v;
+
+		memcpy(&v, slots[n].value, sizeof(v));
+		*bits |= v < 0 ? ~(uint64_t)v : (uint64_t)v;
+		fz_le64_store(p + n * 8, (uint64_t)v);
+	}
+	return n;
+}
+
+/* The walk goes on behind `n` elements that were written without it. */
+static bool
+walk_behind(lua_State *L, struct walk *w, size_t n)
+{
+	w->n += (lua_Integer)n;
+	lua_pushinteger(L, w->n);
+	lua_replace(L, w->key);
+	return walk_next(L, w);
+}
+
 /* Write integers from the one on top on. Returns like walk_next(). */
 static bool
 put_integers(struct fz_encoder *e, struct walk *w)
 {
 	lua_State *L = e->L;
-	size_t max, n = 0;
+	size_t max, n;
 	unsigned char *p = start_run(e, w, &max);
 	int value = w->key + 1;
 	uint64_t bits = 0;
-	bool more;
+	bool more = true;
 
-	do {
+	n = put_raw(L, w, p, max, &bits);
+	if (n != 0)
+		more = walk_behind(L, w, n);
+	while (more && n < max && lua_isinteger(L, value)) {
 		lua_Integer v = lua_tointeger(L, value);
 
 		bits |= v < 0 ? ~(uint64_t)v : (uint64_t)v;
 		fz_le64_store(p + n++ * 8, (uint64_t)v);
 		w->n++;
 		more = walk_next(L, w);
-	} while (more && n < max && lua_isinteger(L, value));
+	}
 	end_run(e, n, true, bits);
 	return more;
 }
@@ -132,18 +178,22 @@ static bool
 put_floats(struct fz_encoder *e, struct walk *w)
 {
 	lua_State *L = e->L;
-	size_t max, n = 0;
+	size_t max, n;
 	unsigned char *p = start_run(e, w, &max);
 	int value = w->key + 1;
-	bool more;
+	uint64_t unused = 0;
+	bool more = true;
 
-	do {
+	n = put_raw(L, w, p, max, &unused);
+	if (n != 0)
+		more = walk_behind(L, w, n);
+	while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
+	       !lua_isinteger(L, value)) {
 		fz_le64_store(
 		    p + n++ * 8, fz_scalar_float_bits(lua_tonumber(L, value)));
 		w->n++;
 		more = walk_next(L, w);
-	} while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
-		 !lua_isinteger(L, value));
+	}
 	end_run(e, n, false, 0);
 	return more;
 }
