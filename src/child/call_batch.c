@@ -14,12 +14,7 @@
 #include "worker/child_port.h"
 
 /* The stack of the thread during a batch. */
-enum {
-	BATCH_HANDLER = FZ_CHILD_LIST + 1,
-	BATCH_FUNC,
-	BATCH_ITEMS,
-	BATCH_KEPT
-};
+enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS, BATCH_KEPT };
 
 /* Whether the frame has other items than the current one. */
 static bool

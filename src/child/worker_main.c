@@ -150,8 +150,7 @@ static int
 serve_keep(lua_State *L, struct worker *w)
 {
 	lua_settop(L, FZ_CHILD_LIST);
-	fz_child_keep(
-	    L, &w->pio.io, w->pio.call.func, w->pio.call.nargs, 1);
+	fz_child_keep(L, &w->pio.io, w->pio.call.func, w->pio.call.nargs, 1);
 	return 0;
 }
 

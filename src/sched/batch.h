@@ -60,9 +60,9 @@ struct fz_batch_opts {
 	uint32_t chunk; /* items in a chunk, 0: by measured time */
 	bool events;    /* record events */
 	struct fz_job_event_log *log; /* for the events; NULL: its own */
-	uint32_t map;   /* of its events: see struct fz_job_event */
+	uint32_t map; /* of its events: see struct fz_job_event */
 	uint64_t place;
-	size_t slot;    /* bytes of a slot for a small result, 0: no slots */
+	size_t slot; /* bytes of a slot for a small result, 0: no slots */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their
 	 * frame; make `*n` smaller if later items cannot be encoded with the

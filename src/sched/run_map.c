@@ -50,8 +50,8 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 	(void)func; /* workers have inherited it */
 	if (map->nshared == 0 || *version == fz_batch_id(map->batch))
 		return 0;
-	if (fz_worker_keep(
-		w, slot_of(map), map->shared, map->nshared, err) != 0)
+	if (fz_worker_keep(w, slot_of(map), map->shared, map->nshared, err) !=
+	    0)
 		return -1;
 	*version = fz_batch_id(map->batch);
 	return 0;
@@ -181,8 +181,8 @@ end(struct fz_defer *defer)
 	size_t n = b->nresults - b->result_at;
 
 	if (n > 1)
-		qsort(b->results + b->result_at, n, sizeof(*b->results),
-		    compare);
+		qsort(
+		    b->results + b->result_at, n, sizeof(*b->results), compare);
 	fz_list_remove(&map->link);
 	map->step->run->sent--;
 	if (map->nshared != 0)
@@ -204,8 +204,8 @@ share_inputs(struct fz_run_map *map, uint32_t from, struct fz_err *err)
 {
 	const struct fz_run *run = map->step->run;
 	const struct fz_node *plan = fz_step_plan(map->step);
-	const uint32_t *inputs = fz_graph_inputs(
-	    run->flow->opts.graph, fz_step_number(map->step));
+	const uint32_t *inputs =
+	    fz_graph_inputs(run->flow->opts.graph, fz_step_number(map->step));
 
 	map->nshared = plan->ninputs - from;
 	if (map->nshared == 0)
@@ -326,8 +326,8 @@ fz_map_cancel(struct fz_run_map *map, enum fz_err_kind kind, const char *text)
 }
 
 uint64_t
-fz_map_failure(const struct fz_run_map *map, size_t k,
-    const struct fz_failure **failure)
+fz_map_failure(
+    const struct fz_run_map *map, size_t k, const struct fz_failure **failure)
 {
 	const struct fz_batch *b = map->batch;
 

@@ -91,8 +91,8 @@ void fz_map_cancel(
     struct fz_run_map *map, enum fz_err_kind kind, const char *text);
 
 /* See fz_run_element_failure(); after the end of the step. */
-uint64_t fz_map_failure(const struct fz_run_map *map, size_t k,
-    const struct fz_failure **failure);
+uint64_t fz_map_failure(
+    const struct fz_run_map *map, size_t k, const struct fz_failure **failure);
 
 /* NULL is allowed. */
 void fz_map_free(struct fz_run_map *map);

@@ -53,8 +53,8 @@ struct fz_run_lane {
 	struct fz_source source;
 	struct fz_job *head, **tail; /* of steps, the oldest first */
 	uint64_t n;
-	uint64_t nsent;          /* steps that workers have */
-	uint64_t ndone, nfailed; /* steps of the pool that have ended so */
+	uint64_t nsent;              /* steps that workers have */
+	uint64_t ndone, nfailed;     /* steps of the pool that have ended so */
 	struct fz_run_elements more; /* `done`, `failed`: of ended maps */
 };
 
@@ -73,7 +73,7 @@ struct fz_flow {
 	struct fz_list runs; /* that were begun and not removed, in order */
 	struct fz_list maps; /* that are under way */
 	bool has_maps;
-	bool foreign;        /* it belongs to the parent of this process */
+	bool foreign; /* it belongs to the parent of this process */
 	/* Nothing of the run runs or will run; called at the end of a step. */
 	void (*over)(struct fz_run *run);
 	bool is_stream; /* a run that stops leaves the jobs of others alone */

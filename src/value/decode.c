@@ -366,15 +366,18 @@ static int get_message(struct fz_decoder *d);
 static void
 get_inner_message(struct fz_decoder *d)
 {
-	uint32_t len = fz_le32_load(fz_decode_take(d, 4));
 	struct fz_decoder inner = { .L = d->L,
 		.start = d->start,
-		.unclaimed = len,
 		.trust = d->trust,
 		.level = d->level };
+	uint32_t len;
 
-	if (d->trust != FZ_CODEC_RUN)
-		fz_decode_refuse(d, "an element of a run");
+	if (d->trust != FZ_CODEC_RUN) {
+		d->in.p--;
+		fz_decode_refuse(d, "an unknown tag");
+	}
+	len = fz_le32_load(fz_decode_take(d, 4));
+	inner.unclaimed = len;
 	fz_decode_enter(d);
 	inner.level++;
 	fz_reader_init(&inner.in, fz_decode_take(d, len), len);

@@ -89,8 +89,7 @@ fz_lists_put_nils(struct fz_buf *out, uint64_t n)
 }
 
 int
-fz_lists_put_message(
-    struct fz_buf *out, const unsigned char *bytes, size_t len)
+fz_lists_put_message(struct fz_buf *out, const unsigned char *bytes, size_t len)
 {
 	unsigned char head[FZ_ITEMS_HEAD];
 
@@ -208,8 +207,8 @@ fz_lists_put_raw(struct fz_buf *out, const struct fz_rawarray *raw,
 		size_t k = numbers(raw, &slots[i], n - i);
 
 		if (k >= FZ_FORMAT_RUN_MIN) {
-			put_run(out, &slots[i], k,
-			    slots[i].tag == raw->integer);
+			put_run(
+			    out, &slots[i], k, slots[i].tag == raw->integer);
 			i += k;
 		} else if (put_plain(out, raw, &slots[i++]) != 0) {
 			return -1;

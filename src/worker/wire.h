@@ -68,11 +68,11 @@ enum {
 
 /* The form of the items of a batch, and the results that are wanted. */
 enum fz_wire_kind {
-	FZ_WIRE_CALL,         /* items are lists of arguments; all results */
-	FZ_WIRE_MAP,          /* items are the one argument; one result */
-	FZ_WIRE_STARMAP,      /* items are tables of arguments; one result */
-	FZ_WIRE_KINDS = 3,    /* mask of the above */
-	FZ_WIRE_INLINE = 4,   /* the first value of the part is the function */
+	FZ_WIRE_CALL,          /* items are lists of arguments; all results */
+	FZ_WIRE_MAP,           /* items are the one argument; one result */
+	FZ_WIRE_STARMAP,       /* items are tables of arguments; one result */
+	FZ_WIRE_KINDS = 3,     /* mask of the above */
+	FZ_WIRE_INLINE = 4,    /* the first value of the part is the function */
 	FZ_WIRE_INHERITED = 8, /* no parts: the worker has the list */
 	/*
 	 * Each call gets the values of the slot kind >> FZ_WIRE_SLOT behind its

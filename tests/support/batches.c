@@ -321,6 +321,11 @@ items_serve(void *ctx, struct fz_port *port)
 		if (call.type == FZ_WIRE_FUNC) {
 			home->funcs[call.func] = next_number(port, &call);
 			atomic_fetch_add(&home->shared->nfuncs, 1);
+		} else if (call.type == FZ_WIRE_KEEP) {
+			atomic_fetch_add(call.nargs != 0
+					     ? &home->shared->nkept
+					     : &home->shared->nforgot,
+			    1);
 		} else if (items_batch(home, port, &call) != 0) {
 			return 96;
 		}

@@ -44,6 +44,7 @@ enum {
 /* What all workers tell of, and are told by. */
 struct items_shared {
 	_Atomic int births, onces, waiting, nfuncs;
+	_Atomic int nkept, nforgot; /* frames with kept values, without any */
 	_Atomic bool gate;
 	_Atomic int ncalls[ITEMS_WORKER_MAX]; /* of each worker, by birth */
 	_Atomic unsigned char ran[ITEMS_MAX]; /* how often, by index */

@@ -125,8 +125,8 @@ fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
 int
 fz_lflow_push_event(lua_State *L, const struct fz_job_event *event)
 {
-	static const char *const kinds[] = { "start", "done", "failed",
-		"retry", "list" };
+	static const char *const kinds[] = { "start", "done", "failed", "retry",
+		"list" };
 	bool of_map = event->map != 0;
 
 	lua_pushstring(L, kinds[event->kind]);

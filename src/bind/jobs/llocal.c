@@ -70,7 +70,7 @@ struct local_call {
 	const struct fz_llocal_item *item;
 	struct fz_arena *arena;
 	uint32_t node;
-	uint32_t next; /* index of the next input, or kept value */
+	uint32_t next;  /* index of the next input, or kept value */
 	uint32_t nkeep; /* kept values to read before the item */
 	int64_t timeout_ns;
 	unsigned char *room; /* FZ_PORT_ITEM bytes for the result of an item */
@@ -433,8 +433,8 @@ fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
 
 /* Let the functions of the pool have the kept values of an item. */
 static void
-keep_values(lua_State *thread, struct local_call *c,
-    const struct fz_child_io *io)
+keep_values(
+    lua_State *thread, struct local_call *c, const struct fz_child_io *io)
 {
 	const struct fz_llocal_item *item = c->item;
 	uint32_t slot = item->kind >> FZ_WIRE_SLOT;

@@ -34,9 +34,10 @@ void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 
 /*
  * Call the function of `node` of `run`, or that of a map for the next element
- * of its list, on a thread of its own, from the list of pools at index `pools`, and report its end to the run. Values are encoded as
- * for a worker; a timeout is checked every 10,000 instructions; the state of
- * math.random is kept. [-0, +?, m]
+ * of its list, on a thread of its own, from the list of pools at index `pools`,
+ * and report its end to the run. Values are encoded as for a worker; a timeout
+ * is checked every 10,000 instructions; the state of math.random is kept. [-0,
+ * +?, m]
  */
 void fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node);

@@ -77,8 +77,9 @@ length_of(lua_State *L)
 	n = luaL_len(L, 1);
 	lua_pushnil(L);
 	if (n == 0 && !luaL_getmetafield(L, 1, "__len") && lua_next(L, 1) != 0)
-		luaL_error(L, "a list expected, got a table with the key %s "
-			      "and no elements",
+		luaL_error(L,
+		    "a list expected, got a table with the key %s "
+		    "and no elements",
 		    luaL_tolstring(L, -2, NULL));
 	return n;
 }
@@ -98,8 +99,8 @@ reader_body(lua_State *L)
 		    luaL_typename(L, 1));
 	n = length_of(L);
 	if (n < 0 || n > LENGTH_MAX)
-		return luaL_error(L, "a list expected, but its length is %I",
-		    (LUAI_UACINT)n);
+		return luaL_error(
+		    L, "a list expected, but its length is %I", (LUAI_UACINT)n);
 	list->n = (uint64_t)n;
 	lua_pushnil(L);
 	lb = fz_lbatch_push(L, lua_gettop(L));
@@ -198,8 +199,8 @@ unmap(struct joining *j)
 
 /* Go to the first item of a result. The blob may be that of the last one. */
 static int
-seek(struct joining *j, const struct fz_batch_result *result,
-    struct fz_err *err)
+seek(
+    struct joining *j, const struct fz_batch_result *result, struct fz_err *err)
 {
 	if (j->mapped == NULL || j->blob != result->blob ||
 	    j->nread > result->skip) {
@@ -221,8 +222,8 @@ seek(struct joining *j, const struct fz_batch_result *result,
 
 /* Append the values of a result. */
 static int
-put_values(struct joining *j, const struct fz_batch_result *result,
-    struct fz_err *err)
+put_values(
+    struct joining *j, const struct fz_batch_result *result, struct fz_err *err)
 {
 	const struct fz_raw_value *slots;
 	struct fz_buf *out = &j->buf.buf;
@@ -232,15 +233,15 @@ put_values(struct joining *j, const struct fz_batch_result *result,
 		return -1;
 	slots = j->mapped;
 	if (result->raw)
-		rc = fz_lists_put_raw(out, fz_rawarray_known(),
-		    slots + result->skip, result->n);
+		rc = fz_lists_put_raw(
+		    out, fz_rawarray_known(), slots + result->skip, result->n);
 	else if (result->whole)
 		rc = fz_lists_put_message(out, j->mapped, j->blob->len);
 	else
 		rc = fz_lists_put_items(out, &j->items, result->n);
 	if (rc != 0)
-		return fz_err_set(err, FZ_ERR_CRASH,
-		    "a worker has overwritten its results");
+		return fz_err_set(
+		    err, FZ_ERR_CRASH, "a worker has overwritten its results");
 	j->next += result->n;
 	return 0;
 }

@@ -19,7 +19,6 @@ struct fz_lmap {
  * Let `opts` use `map`, which outlives the run. Push what keeps the thread
  * alive as long. [-0, +1, m]
  */
-void fz_lmap_init(
-    lua_State *L, struct fz_lmap *map, struct fz_run_opts *opts);
+void fz_lmap_init(lua_State *L, struct fz_lmap *map, struct fz_run_opts *opts);
 
 #endif

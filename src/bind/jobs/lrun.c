@@ -34,7 +34,7 @@ struct lrun {
 	struct fz_run *run; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	struct fz_llocal ll;     /* started while it runs with jobs = 0 */
+	struct fz_llocal ll; /* started while it runs with jobs = 0 */
 	struct fz_lmap map;
 	struct fz_arena_buf buf; /* an input being encoded */
 };

@@ -40,7 +40,7 @@ struct lstream {
 	struct fz_stream *stream; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	struct fz_llocal ll;     /* started while items run in this process */
+	struct fz_llocal ll; /* started while items run in this process */
 	struct fz_lmap map;
 	struct fz_arena_buf buf; /* an input being encoded */
 	struct fz_limits limits; /* of nodes that have none of their own */
@@ -477,8 +477,7 @@ stream_undecided(lua_State *L)
 	struct fz_run_element element;
 
 	lua_settop(L, 1);
-	if (run == NULL &&
-	    !fz_stream_undecided_element(ls->stream, &element))
+	if (run == NULL && !fz_stream_undecided_element(ls->stream, &element))
 		return 0;
 	if (run == NULL) {
 		ls->ll.calls++;
