@@ -263,9 +263,9 @@ test_run_the_caller_decides_about_each_retry(void **state)
 		assert_int_equal(wait_for_question(&p), a);
 		failure = fz_run_failure_of(p.run, a, &because);
 		assert_int_equal(failure->attempt, attempt);
-		fz_run_decide(p.run, b, true); /* it did not ask */
-		fz_run_decide(p.run, a, attempt < 3);
-		fz_run_decide(p.run, a, true);
+		fz_run_decide(p.run, b, 0, true); /* it did not ask */
+		fz_run_decide(p.run, a, 0, attempt < 3);
+		fz_run_decide(p.run, a, 0, true);
 	}
 	assert_true(plan_finishes(&p));
 	assert_int_equal(p.retries[a], 2);
@@ -312,7 +312,7 @@ test_run_an_open_question_is_a_failure_when_the_run_stops(void **state)
 		if (cancels) {
 			fz_run_cancel(p.run, FZ_ERR_CANCELLED, "enough");
 		} else {
-			fz_run_decide(p.run, failed, false);
+			fz_run_decide(p.run, failed, 0, false);
 			assert_non_null(fz_run_failure(p.run, &in));
 			assert_int_equal(in, failed);
 		}
