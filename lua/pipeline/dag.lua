@@ -46,8 +46,8 @@ function methods:add(output, ...)
   return f
 end
 
----Add a node that calls `f` for each element of a list, each call a job of its own. Its output is the
----list of the results; n is their number.
+---Add a node that calls `f` for each element of a list, each call a job of its own. Its output is
+---the list of the results; n is their number.
 ---@param output string
 ---@param inputs string|string[] the list, then what each call gets behind its element
 ---@param f fun(element: any, ...): any

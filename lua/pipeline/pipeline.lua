@@ -38,8 +38,8 @@ local function check_self(self, what)
   end
 end
 
--- How many calls of each pool may run at once: in an invoke each of its functions once, unless one is
--- a map; otherwise `jobs`. The engine forks a worker only when a job may run on it now, so that
+-- How many calls of each pool may run at once: in an invoke each of its functions once, unless one
+-- is a map; otherwise `jobs`. The engine forks a worker only when a job may run on it now, so that
 -- `jobs` limits the workers, too.
 local function worker_counts(plan, states, jobs, is_stream)
   local counts = {}

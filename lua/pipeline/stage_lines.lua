@@ -20,15 +20,14 @@ function stage_lines.start(owner, plan, runs, options, from)
   end
   local function set_counts(shown, source)
     for i, line in ipairs(shown) do
-      local functions, more, more_done, more_failed = #plan.pools[i].funcs, nil, nil, nil
-      line.done, line.failed, line.busy, line.waiting, more, more_done, more_failed =
-        source:counts(i)
+      local functions = #plan.pools[i].funcs
+      local done, failed, busy, waiting, more, more_done, more_failed = source:counts(i)
       if from then
-        line.done = line.done // functions
+        done = done // functions
       else -- the elements of a map whose list is known take its place
-        line.total = functions + more
-        line.done, line.failed = line.done + more_done, line.failed + more_failed
+        line.total, done, failed = functions + more, done + more_done, failed + more_failed
       end
+      line.done, line.failed, line.busy, line.waiting = done, failed, busy, waiting
     end
   end
   return require "fzlua.progress".start(lines, runs, set_counts, options.on_error)

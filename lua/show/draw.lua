@@ -172,7 +172,9 @@ local function elements(plan, states)
 end
 
 -- The shapes by kind of element: that of a map is a stack.
-local MERMAID = { value = "    %s[/%s/]", func = "    %s(%s)", map = "    %s@{ shape: procs, label: %s }" }
+local MERMAID = {
+  value = "    %s[/%s/]", func = "    %s(%s)", map = "    %s@{ shape: procs, label: %s }",
+}
 local DOT = { value = "parallelogram", func = "box, style=rounded", map = "box3d" }
 
 local function shape_of(element, shapes)

@@ -12,7 +12,7 @@
 
 enum {
 	HOLES_MAX = 64, /* more nils than elements in an array part */
-	RAW_MIN = 32,   /* elements from which on they are not read one by one */
+	RAW_MIN = 32, /* elements from which on they are not read one by one */
 };
 
 /*

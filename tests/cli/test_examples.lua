@@ -16,6 +16,7 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"packages", "file=examples/data/packages.txt"},
   {"pool", ""},
   {"primes_map", ""},
+  {"sizes", ""},
   {"wordcount", ""},
   {"bank", ""},
   {"ratelimit", ""},
