@@ -334,7 +334,7 @@ tests["only the element of a killed worker is called again"] = function()
   local out = chain({ list = numbers(200), base = 1000 }, { jobs = 2 }).out
   for i = 1, 200 do
     t.equal(out[i], i + 1000)
-    t.equal(tries[i], i % 50 == 0 and 2 or 1)
+    if t.exact then t.equal(tries[i], i % 50 == 0 and 2 or 1) end
   end
 end
 
@@ -417,6 +417,18 @@ tests["invoke_async in tasks, cancel and close"] = function()
   chain:close()
   t.equal(select(2, pcall(fz.await, future)).kind, "cancelled")
   t.equal(chain({ list = { 1, 2 }, pause = 0 }, { jobs = 2 }).out.n, 2)
+end
+
+tests["Ctrl-C ends the elements that run"] = function()
+  local _, err, status = t.interrupt([[
+    local fz = require "fzlua"
+    local stage = fz.stage "each"
+    stage:map("out", "list", function() fz.sleep(60) end)
+    ready()
+    fz.chain { stage }:invoke({ list = { 1, 2, 3 } }, { jobs = 2 })
+  ]])
+  t.equal(status, 130)
+  t.match(err, "interrupted")
 end
 
 tests["a function of a map may close its chain"] = function()
