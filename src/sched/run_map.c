@@ -175,7 +175,6 @@ end(struct fz_defer *defer)
 {
 	struct fz_run_map *map =
 	    FZ_CONTAINER_OF(defer, struct fz_run_map, ended);
-	const struct fz_flow *flow = flow_of(map);
 	const struct fz_batch *b = map->batch;
 	struct fz_run_lane *lane = fz_map_lane(map);
 	size_t n = b->nresults - b->result_at;
@@ -186,8 +185,7 @@ end(struct fz_defer *defer)
 	fz_list_remove(&map->link);
 	map->step->run->sent--;
 	if (map->nshared != 0)
-		fz_pool_workers(flow->opts.pools[fz_step_plan(map->step)->pool],
-		    forget_shared, map);
+		fz_pool_workers(b->source.lane->pool, forget_shared, map);
 	if (b->ndone == b->total) {
 		lane->more.done += b->total != 0 ? b->total - 1 : 0;
 		end_done(map);
