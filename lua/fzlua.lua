@@ -137,10 +137,10 @@ end
 
 return setmetatable(fz, {
   __index = function(self, name)
-    local place = LAZY[name]
-    if not place then return nil end
-    local value = require(place[1])
-    if place[2] then value = value[place[2]] end
+    local where = LAZY[name]
+    if not where then return nil end
+    local value = require(where[1])
+    if where[2] then value = value[where[2]] end
     rawset(self, name, value)
     return value
   end,

@@ -33,7 +33,7 @@ local ALLOWED = {
   },
   slab = {
     classes = "allocator of the command", fz_slab_lists = "likewise", generation = "likewise",
-    nchunks = "likewise", nidle = "likewise", nused = "likewise", open_chunks = "likewise",
+    nregions = "likewise", nidle = "likewise", nused = "likewise", open_regions = "likewise",
     rc = "likewise",
   },
 }

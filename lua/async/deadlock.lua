@@ -14,7 +14,7 @@ local FIRST <const> = 20 -- tasks that the message lists
 
 -- Where the task waits: "at script.lua:12". The frames of this library are skipped. If the function
 -- of the task has ended in a tail call, no other frame is left.
-local function place(task)
+local function position(task)
   local co, f = task._co, task._f
   for level = 0, math.huge do
     local info = debug.getinfo(co, level, "Sl")
@@ -37,7 +37,7 @@ end
 local function line(task)
   local what = task._in_c and core.wait_what(task._in_c)
     or task._waits_for and what_of(task._waits_for) or "?"
-  return ("\n\ta task waits for %s %s"):format(what, place(task))
+  return ("\n\ta task waits for %s %s"):format(what, position(task))
 end
 
 local function message(object)

@@ -43,7 +43,7 @@ local function update(self)
   return self.handle:want(wanted.r, wanted.w)
 end
 
----The descriptor is ready; called by wait.lua.
+---Wake the tasks that wait for the descriptor, which is ready; called by wait.lua.
 function Watched:pump()
   local ready = {}
   ready.r, ready.w = self.handle:take()
@@ -55,7 +55,7 @@ function Watched:pump()
   end
 end
 
--- The wait ends, by whatever cause.
+-- End the wait, whatever its cause.
 function Wait:__close()
   local of, left = self.of, {}
   for _, one in ipairs(of.waits) do

@@ -106,7 +106,7 @@ function Future:set_error(e)
   self:_set_error(e)
 end
 
----The error of the future is known to the caller, so that it is not logged.
+---Do not log the error of the future, because the caller gets it.
 function Future:note_awaited()
   self._awaited = true
   if self._unawaited then self._unawaited.logged, self._unawaited = true, nil end

@@ -21,7 +21,7 @@ local TURN <const> = 64
 local now, suspend, task_run = core.now, core.suspend, core.task_run
 local abandon_locks = core.abandon_locks
 
--- A ring of `size` places. A free one has false, so that the table keeps its array.
+-- A ring of `size` entries. A free one is false, so that the table keeps its array.
 local function new_ring(size)
   local ring = {}
   for i = 1, size do ring[i] = false end
@@ -75,7 +75,7 @@ end
 function scheduler.wake(task)
   if not task._parked then return end
   task._parked = false
-  if task._place then timers:remove(task) end
+  if task._index then timers:remove(task) end
   push(task)
 end
 local wake = scheduler.wake

@@ -24,7 +24,7 @@ Task.__name = "fzlua.Task"
 Task.__fzpack = false -- cannot be sent
 Task._is_work = true
 
----The function has ended; called by scheduler.lua.
+---Set the result to what the function has returned or raised; called by scheduler.lua.
 function Task:finish(ok, ...)
   if ok then return self:_set_result(...) end
   return self:_set_error((...))
@@ -103,8 +103,8 @@ function task.sleep(seconds)
   until core.now() >= at
 end
 
-local function check_future(value, place, what)
-  if not Future.is(value) then check.type(value, "future", place, what) end
+local function check_future(value, arg, what)
+  if not Future.is(value) then check.type(value, "future", arg, what) end
   return value
 end
 

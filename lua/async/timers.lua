@@ -1,6 +1,6 @@
 --- timers.lua - tasks by the time at which they continue: a binary heap.
 --
--- A task in the heap has its time in _at and its index in _place. So a task leaves the heap without
+-- A task in the heap has its time in _at and its index in _index. So a task leaves the heap without
 -- a search.
 
 ---@class fzlua.Timers
@@ -18,20 +18,20 @@ local function rise(self, i, task)
   while i > 1 do
     local above = self[i // 2]
     if above._at <= at then break end
-    self[i], above._place = above, i
+    self[i], above._index = above, i
     i = i // 2
   end
-  self[i], task._place = task, i
+  self[i], task._index = task, i
 end
 
--- Move `task` from the free index `i` towards the last, and then to its place.
+-- Move `task` from the free index `i` towards the last, and then to where it belongs.
 local function sink(self, i, task)
   local at, n = task._at, self.n
   while true do
     local child = 2 * i
     if child < n and self[child + 1]._at < self[child]._at then child = child + 1 end
     if child > n or self[child]._at >= at then break end
-    self[i], self[child]._place = self[child], i
+    self[i], self[child]._index = self[child], i
     i = child
   end
   rise(self, i, task)
@@ -49,10 +49,10 @@ end
 ---Remove a task; does nothing if it is not in the heap.
 ---@param task table
 function Timers:remove(task)
-  local i, n = task._place, self.n
+  local i, n = task._index, self.n
   if not i then return end
   local last = self[n]
-  self[n], self.n, task._place = nil, n - 1, nil
+  self[n], self.n, task._index = nil, n - 1, nil
   if last ~= task then sink(self, i, last) end
 end
 

@@ -145,7 +145,7 @@ end
 -- Kinds of errors that a call in the script itself may raise.
 local OWN = { error = true, closed = true, unsendable = true, memory = true }
 
--- Whether the error was raised in the script. An error from elsewhere has a place or a traceback.
+-- Whether the error was raised in the script. Other errors have a position or a traceback.
 local function is_own(e)
   return OWN[e.kind] and not (e.traceback or e.pid or e.stage or e.output or e.index)
 end
@@ -431,8 +431,8 @@ end
 -- results of the function go to the next step.
 local function next_step(steps, what, ...)
   if what ~= nil then return what, ... end
-  local step = steps[steps.place]
-  steps.place = steps.place + 1
+  local step = steps[steps.next]
+  steps.next = steps.next + 1
   return next_step(steps, step(...))
 end
 
@@ -451,7 +451,7 @@ function cli.main(args, version, host)
   cli.host = host
   cli.version = "fzlua " .. version
   core.command = args[0] -- so that fz.run_scripts() can run this command
-  local steps = { place = 1 }
+  local steps = { next = 1 }
   steps[1] = function() return prepare(steps, args) end
   return function(...) return next_step(steps, nil, ...) end, traceback, report
 end

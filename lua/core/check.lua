@@ -41,11 +41,11 @@ end
 ---Raise unless `value` has the type `expected`.
 ---@param value any
 ---@param expected string
----@param place integer number of the argument
+---@param arg integer number of the argument
 ---@param what string the call, as the user writes it
-function check.type(value, expected, place, what)
+function check.type(value, expected, arg, what)
   if type(value) == expected then return value end
-  check.fail("bad argument #%d to '%s' (%s expected, got %s)", place, what, expected,
+  check.fail("bad argument #%d to '%s' (%s expected, got %s)", arg, what, expected,
     value == nil and "no value" or check.typename(value))
 end
 
@@ -58,13 +58,13 @@ end
 
 ---Raise unless `value` is a number of seconds that is not negative.
 ---@param value any
----@param place integer number of the argument
+---@param arg integer number of the argument
 ---@param what string the call, as the user writes it
 ---@return number value
-function check.seconds(value, place, what)
-  check.type(value, "number", place, what)
+function check.seconds(value, arg, what)
+  check.type(value, "number", arg, what)
   if value ~= value or value < 0 then
-    check.fail("bad argument #%d to '%s' (seconds expected, got %s)", place, what, value)
+    check.fail("bad argument #%d to '%s' (seconds expected, got %s)", arg, what, value)
   end
   return value
 end
@@ -133,7 +133,7 @@ local function of_type(expected)
 end
 
 -- A checker for a value of one of the types, or { file = NAME }.
-local function stream(expected, ...)
+local function standard_file(expected, ...)
   local types = {}
   for _, name in ipairs { ... } do types[name] = true end
   return function(value, name, what)
@@ -228,9 +228,9 @@ local OPTIONS = {
   chunksize = whole(1, RETRIES_MAX),
   inflight = whole(1, RETRIES_MAX),
   ordered = of_type "boolean",
-  stdin = stream("a string, an iterator of strings", "string", "function"),
-  stdout = stream("a function", "function"),
-  stderr = stream("a function", "function"),
+  stdin = standard_file("a string, an iterator of strings", "string", "function"),
+  stdout = standard_file("a function", "function"),
+  stderr = standard_file("a function", "function"),
   check = of_type "boolean",
   cwd = no_nul,
   env = environment,
@@ -287,13 +287,13 @@ end
 ---Check a table of options; returns a copy with the values in fzlua's form.
 ---@param options table|nil
 ---@param allowed table<string, boolean> one of the sets above
----@param place integer number of the argument
+---@param arg integer number of the argument
 ---@param what string the call, as the user writes it
 ---@return table
-function check.options(options, allowed, place, what)
+function check.options(options, allowed, arg, what)
   local checked = {}
   if options == nil then return checked end
-  check.type(options, "table", place, what)
+  check.type(options, "table", arg, what)
   local names = {}
   for name in pairs(options) do
     names[#names + 1] = type(name) == "string" and name or ("[%s]"):format(tostring(name))
@@ -308,24 +308,24 @@ end
 
 ---Convert a name or a list of names to a new list.
 ---@param names string|string[]
----@param place integer
+---@param arg integer
 ---@param what string
 ---@return string[]
-function check.names(names, place, what)
+function check.names(names, arg, what)
   if type(names) == "string" then return { names } end
-  check.type(names, "table", place, what)
-  if getmetatable(names) ~= nil then check.type(names, "list of names", place, what) end
+  check.type(names, "table", arg, what)
+  if getmetatable(names) ~= nil then check.type(names, "list of names", arg, what) end
   local list, n = {}, 0
   for i, name in ipairs(names) do
     if type(name) ~= "string" then
-      check.fail("bad argument #%d to '%s' (name %d is a %s, not a string)", place, what, i,
+      check.fail("bad argument #%d to '%s' (name %d is a %s, not a string)", arg, what, i,
         check.typename(name))
     end
     list[i], n = name, i
   end
   for key in pairs(names) do
     if math.type(key) ~= "integer" or key < 1 or key > n then
-      check.fail("bad argument #%d to '%s' (a list of names expected, got the key %s)", place,
+      check.fail("bad argument #%d to '%s' (a list of names expected, got the key %s)", arg,
         what, tostring(key))
     end
   end

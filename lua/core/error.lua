@@ -23,19 +23,19 @@ local Error = core.Error
 Error.__name = "fz.Error"
 core.register_class("fz.Error", Error)
 
-local PLACES = { "stage", "index", "element", "attempt", "pid" }
+local CONTEXT = { "stage", "index", "element", "attempt", "pid" }
 local WORDS = {
   stage = "stage", index = "item", element = "element", attempt = "attempt", pid = "pid",
 }
 
 -- "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.
-local function place_text(e)
-  local places = {}
-  for _, key in ipairs(PLACES) do
+local function context_text(e)
+  local texts = {}
+  for _, key in ipairs(CONTEXT) do
     local value = e[key]
-    if value ~= nil then places[#places + 1] = WORDS[key] .. " " .. tostring(value) end
+    if value ~= nil then texts[#texts + 1] = WORDS[key] .. " " .. tostring(value) end
   end
-  return #places > 0 and table.concat(places, ", ") .. ": " or ""
+  return #texts > 0 and table.concat(texts, ", ") .. ": " or ""
 end
 
 local function starts_with(text, prefix)
@@ -56,13 +56,13 @@ local function others_text(others)
   return "\nalso failed: " .. table.concat(parts, "; ")
 end
 
--- A graph error has no place where it happened: its message is complete.
+-- A graph error did not happen in a call: its message is complete.
 function Error:__tostring()
   local message = tostring(self.message or self.kind or "error")
   if self.kind ~= "graph" then
     local output = self.output and ("output %s: "):format(self.output) or ""
     if not starts_with(message, output) then message = output .. message end
-    message = place_text(self) .. message
+    message = context_text(self) .. message
   end
   message = message .. others_text(self.others)
   local traceback = self.traceback

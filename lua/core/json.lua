@@ -232,17 +232,17 @@ function json.decode(text)
 end
 
 local REFUSED_MAX <const> = 20 -- listed messages about values without a JSON form
-local PLACE_MAX <const> = 20   -- keys in such a message
+local PATH_MAX <const> = 20   -- keys in such a message
 
--- The place of a value as ".rows[2]": the keys of the tables that contain it, and its own key.
-local function place_of(writer, key)
+-- The path to a value as ".rows[2]": the keys of the tables that contain it, and its own key.
+local function path_of(writer, key)
   local parts, keys = {}, writer.keys
   keys[writer.depth + 1] = key
-  for i = 1, math.min(writer.depth + 1, PLACE_MAX) do
+  for i = 1, math.min(writer.depth + 1, PATH_MAX) do
     local k = keys[i]
     parts[i] = math_type(k) and ("[%d]"):format(k) or k and "." .. k or ""
   end
-  return concat(parts) .. (writer.depth >= PLACE_MAX and "..." or "")
+  return concat(parts) .. (writer.depth >= PATH_MAX and "..." or "")
 end
 
 -- A value has no JSON form: raise an error, or note a message if the caller has asked for that.
@@ -250,12 +250,12 @@ end
 local function refuse(writer, key, why)
   local refused = writer.refused
   if not refused then
-    local place = place_of(writer, key)
-    Error.raise("error", "JSON%s%s: %s", place ~= "" and " " or "", place, why)
+    local path = path_of(writer, key)
+    Error.raise("error", "JSON%s%s: %s", path ~= "" and " " or "", path, why)
   end
   writer.nrefused = writer.nrefused + 1
   if writer.nrefused <= REFUSED_MAX then
-    refused[#refused + 1] = place_of(writer, key) .. ": " .. why
+    refused[#refused + 1] = path_of(writer, key) .. ": " .. why
   end
   return "null"
 end
@@ -423,7 +423,7 @@ TEXT.table = function(writer, t, key)
   return text
 end
 
----The JSON text of a value. A value without a JSON form raises an fz.Error with its place. With the
+---The JSON text of a value. A value without a JSON form raises an fz.Error with its path. With the
 ---list `refused` it becomes null, and a member whose name has no JSON form is left out.
 ---@param value any
 ---@param names? string[] the value is an object of these members, in this order

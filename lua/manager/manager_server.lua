@@ -82,7 +82,7 @@ end
 -- Raise an error without a traceback, because no function of the user has failed.
 local refuse = Error.raise
 
-local function check_place(t, index, most)
+local function check_index(t, index, most)
   if index < 1 or index > most then
     refuse("error", "index %d is outside of a list of %d", index, #t)
   end
@@ -149,7 +149,7 @@ end
 
 function operations.assign(t, index, value)
   local n = #t
-  check_place(t, index, value == nil and n or n + 1)
+  check_index(t, index, value == nil and n or n + 1)
   if value == nil and index < n then
     refuse("error", "nil at index %d would leave a hole in a list of %d: use remove", index, n)
   end
@@ -204,13 +204,13 @@ function operations.append(t, value)
 end
 
 function operations.insert(t, index, value)
-  check_place(t, index, #t + 1)
+  check_index(t, index, #t + 1)
   table.insert(t, index, value)
   return VALUES
 end
 
 function operations.remove(t, index)
-  check_place(t, index, #t)
+  check_index(t, index, #t)
   return answer_with_copy(table.remove(t, index))
 end
 

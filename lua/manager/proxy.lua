@@ -53,20 +53,20 @@ local function check_self(self, class, method)
   end
 end
 
-local function check_key(key, place, what)
+local function check_key(key, arg, what)
   if key == nil or key ~= key then
-    check.fail("bad argument #%d to '%s' (a key expected, got %s)", place, what, tostring(key))
+    check.fail("bad argument #%d to '%s' (a key expected, got %s)", arg, what, tostring(key))
   end
 end
 
-local function check_value(value, place, what)
-  if value == nil then check.fail("bad argument #%d to '%s' (value expected)", place, what) end
+local function check_value(value, arg, what)
+  if value == nil then check.fail("bad argument #%d to '%s' (value expected)", arg, what) end
 end
 
-local function check_index(index, place, what)
+local function check_index(index, arg, what)
   local i = math.type(index) and math.tointeger(index)
   if i then return i end
-  check.fail("bad argument #%d to '%s' (an integer expected, got %s)", place, what,
+  check.fail("bad argument #%d to '%s' (an integer expected, got %s)", arg, what,
     math.type(index) == "float" and tostring(index) or check.typename(index))
 end
 

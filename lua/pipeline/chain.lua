@@ -128,24 +128,24 @@ function methods:chain(other)
   return chain.join(self, other)
 end
 
-local function place_of(self, which)
-  local place = math.type(which) and math.tointeger(which)
+local function index_of(self, which)
+  local index = math.type(which) and math.tointeger(which)
   for i, each in ipairs(self._stages) do
-    if each == which then place = i end
+    if each == which then index = i end
   end
-  if not place or not self._stages[place] then
+  if not index or not self._stages[index] then
     check.fail("bad argument #1 to 'at' (a stage of the chain or its index expected)")
   end
-  return place
+  return index
 end
 
 ---The values that left a stage in the last invoke, which must have had keep = "all".
 ---@param which fzlua.Stage|integer
 ---@return table
 function methods:at(which)
-  local place = place_of(self, which)
-  if self._layers then return self._layers[place] end
-  if place == #self._stages then return self._output end
+  local index = index_of(self, which)
+  if self._layers then return self._layers[index] end
+  if index == #self._stages then return self._output end
   Error.raise("error", 'chain:at needs an invoke with keep = "all"')
 end
 

@@ -13,7 +13,7 @@ local check = require "fzlua.check"
 ---@field outputs string[]
 ---@field inputs string[]
 ---@field from integer[] for each input the layer that makes it; 0: an input of the chain
----@field sources integer[] for each input the value's number in the engine
+---@field values integer[] for each input the value's number in the engine
 ---@field first integer number of the first output's value in the engine
 ---@field registration table
 ---@field map boolean whether it calls its function for each element of its first input
@@ -78,7 +78,7 @@ local function add_node(self, registration, func, layer, stage, defaults)
   local id, first = self.graph:node(#self.pools, func, #registration.outputs)
   local node = {
     id = id, layer = layer, stage = stage, outputs = registration.outputs,
-    inputs = registration.inputs, from = {}, sources = {}, first = first,
+    inputs = registration.inputs, from = {}, values = {}, first = first,
     registration = registration, map = registration.map,
   }
   if node.map then
@@ -91,9 +91,9 @@ local function add_node(self, registration, func, layer, stage, defaults)
   return node
 end
 
--- Connect a node whose sources are known.
+-- Connect a node whose values are known.
 local function feed(self, node)
-  self.graph:feed(node.id, node.sources)
+  self.graph:feed(node.id, node.values)
   local optional = node.registration.optional or {}
   for k, name in ipairs(node.inputs) do
     if optional[name] then self.graph:optional(node.id, k) end
@@ -169,7 +169,7 @@ function Plan.of_chain(stages, wanted)
       for i, name in ipairs(node.inputs) do
         local value = live[name]
         if not value and wall then blocked(node, name, wall) end
-        node.sources[i] = value or input(self, name, node)
+        node.values[i] = value or input(self, name, node)
         node.from[i] = from[name] or 0
       end
       feed(self, node)
@@ -197,8 +197,8 @@ local function cycle_text(self, cycle)
   for i = 1, #cycle do
     local id = cycle[(start + i - 2) % #cycle + 1]
     local following = self.nodes[cycle[(start + i - 1) % #cycle + 1]]
-    for k, source in ipairs(following.sources) do
-      if self.maker[source] == id then
+    for k, value in ipairs(following.values) do
+      if self.maker[value] == id then
         names[i] = following.inputs[k]
         break
       end
@@ -224,7 +224,7 @@ function Plan.of_dag(registry, wanted)
   for _, node in ipairs(nodes) do
     for i, name in ipairs(node.inputs) do
       local value = value_of[name]
-      node.sources[i] = value or input(self, name, node)
+      node.values[i] = value or input(self, name, node)
       node.from[i] = value and 1 or 0
     end
     feed(self, node)
@@ -261,7 +261,7 @@ local function add_makers(self, wanted, value)
     local node = self.nodes[self.maker[table.remove(pending)]]
     if node and not wanted[node.registration] then
       wanted[node.registration] = true
-      table.move(node.sources, 1, #node.sources, #pending + 1, pending)
+      table.move(node.values, 1, #node.values, #pending + 1, pending)
     end
   end
 end

@@ -45,14 +45,14 @@ function Registry.parse(what, output, ...)
   local outputs = check.names(output, 1, what)
   if #outputs == 0 then check.fail("bad argument #1 to '%s' (no output is named)", what) end
   local inputs, f, options = ...
-  local place = 3
+  local arg = 3
   if type(inputs) == "function" then
-    inputs, f, options, place = nil, inputs, f, 2
+    inputs, f, options, arg = nil, inputs, f, 2
   else
     inputs = check.names(inputs, 2, what)
   end
-  check.type(f, "function", place, what)
-  return outputs, inputs, f, check.options(options, check.FUNCTION, place + 1, what)
+  check.type(f, "function", arg, what)
+  return outputs, inputs, f, check.options(options, check.FUNCTION, arg + 1, what)
 end
 
 -- The set of inputs that the option names.

@@ -128,12 +128,12 @@ function methods:invoke(name, ...)
   local n = arguments.n + extra.n
   local results = maker.map and map_here(state, maker, arguments, n)
     or { maker.f(table.unpack(arguments, 1, n)) }
-  local place
+  local index
   for i, output in ipairs(maker.outputs) do
     if state.registry.makers[output] == maker then state.output[output] = results[i] end
-    if output == name then place = i end
+    if output == name then index = i end
   end
-  return results[place]
+  return results[index]
 end
 
 ---Run all functions in workers on the stage's input; sets its output.

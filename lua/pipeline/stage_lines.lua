@@ -10,7 +10,7 @@ local stage_lines = {}
 ---@param runs userdata the run, or the stream, which counts its nodes
 ---@param options table progress, on_error
 ---@param from? fzlua.Source of a stream, whose items are counted; nil: count the functions
----@return fzlua.ProgressGroup|nil
+---@return fzlua.ProgressPanel|nil
 function stage_lines.start(owner, plan, runs, options, from)
   if options.progress ~= true then return nil end
   local lines = {}
@@ -18,10 +18,10 @@ function stage_lines.start(owner, plan, runs, options, from)
     lines[i] = { label = pool.stage or owner._options.name or "dag", total = #pool.funcs }
     if from then lines[i].total = from.n end
   end
-  local function set_counts(shown, source)
+  local function set_counts(shown, counted)
     for i, line in ipairs(shown) do
       local functions = #plan.pools[i].funcs
-      local done, failed, busy, waiting, more, more_done, more_failed = source:counts(i)
+      local done, failed, busy, waiting, more, more_done, more_failed = counted:counts(i)
       if from then
         done = done // functions
       else -- the elements of a map whose list is known take its place

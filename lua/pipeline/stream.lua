@@ -163,11 +163,11 @@ local function noting(self, plan, following)
         end
       end
       if values then
-        items:step_always()
+        items:advance_always()
         passing[items:nread() + 1] = values
       end
     elseif only and item ~= nil then
-      items:step_always()
+      items:advance_always()
       passing[items:nread() + 1] = { [only] = item }
     end
     return item

@@ -116,7 +116,7 @@ end
 ---@param n integer|nil items; nil: not known
 ---@param batch userdata
 ---@param options table progress; call: the label
----@return fzlua.ProgressGroup|nil
+---@return fzlua.ProgressPanel|nil
 function Mapping.show(n, batch, options)
   if options.progress ~= true then return nil end
   local lines = { { label = options.call, total = n } }

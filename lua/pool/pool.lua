@@ -68,7 +68,7 @@ end
 
 function Pool:__index(name)
   if name ~= "workers" then return Pool[name] end
-  -- With `idle` a look must not fork those that have ended.
+  -- With `idle` a query must not fork those that have ended.
   if not self._closed and not self._options.idle then self._core:fill() end
   return self._core:workers()
 end
@@ -87,8 +87,8 @@ end
 
 -- The options of one call: its own, or the pool's. Without its own seed each call has different
 -- random numbers.
-local function options_of(self, given, allowed, place, what)
-  local options = check.options(given, allowed, place, what)
+local function options_of(self, given, allowed, arg, what)
+  local options = check.options(given, allowed, arg, what)
   if options.seed == nil then
     self._calls = self._calls + 1
     options.seed = self._options.seed + self._calls
@@ -231,7 +231,7 @@ local function report_progress(self, result)
   result:settle(false, e)
 end
 
----The batch `id` has changed; called by wait.lua.
+---Report progress of the batch `id`, and its end; called by wait.lua after a change of it.
 ---@param id integer
 function Pool:pump(id)
   local result = self._results[id]

@@ -48,10 +48,10 @@ end
 ---Split (source [, options]), or (source, state, control [, closing [, options]]) as pairs() and
 ---the like return an iterator.
 ---@param what string the call
----@param place integer number of its argument `first`
+---@param arg integer number of its argument `first`
 ---@param first any a list or an iterator
 ---@return fzlua.Source, any options
-function source.arguments(what, place, first, ...)
+function source.arguments(what, arg, first, ...)
   local options, state, control, closing
   if select("#", ...) <= 1 then
     options = ...
@@ -60,7 +60,7 @@ function source.arguments(what, place, first, ...)
   end
   if is_callable(first) then return of_iterator(first, state, control, closing), options end
   if type(first) ~= "table" then
-    check.fail("bad argument #%d to '%s' (a list or an iterator expected, got %s)", place, what,
+    check.fail("bad argument #%d to '%s' (a list or an iterator expected, got %s)", arg, what,
       first == nil and "no value" or check.typename(first))
   end
   return of_list(first), options

@@ -18,7 +18,7 @@ local wait = require "fzlua.wait"
 ---@field _on_error string
 ---@field _events table|nil with report_all() and closed
 ---@field _asks any whether the option retry_if decides about failures
----@field _shown fzlua.ProgressGroup|nil
+---@field _shown fzlua.ProgressPanel|nil
 ---@field _cut fzlua.Error|nil error to raise because the work was ended
 ---@field _closed boolean
 local Window = {}
@@ -83,7 +83,7 @@ local function return_result(self, number, value, ...)
 end
 
 -- Return the result that the iterator has taken, which is an error, or the next one.
-local function step(self, ...)
+local function advance(self, ...)
   local items = self._items
   if ... then return return_result(self, ...) end
   if self._shown then require "fzlua.progress".poll() end
@@ -104,8 +104,8 @@ function Window:open(class, from, options)
   self._next, self._closing, self._on_error = from.next, from.closing, options.on_error
   self._closed = false
   setmetatable(self, class)
-  if self._shown then self._items:step_always() end
-  return self._items:iterator(function(...) return step(self, ...) end), nil, nil, self
+  if self._shown then self._items:advance_always() end
+  return self._items:iterator(function(...) return advance(self, ...) end), nil, nil, self
 end
 
 ---Store the results that have come.

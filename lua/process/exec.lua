@@ -4,7 +4,7 @@
 -- over, or when an error stops the function that waits for it.
 
 local Error = require "fzlua.error"
-local Session = require "fzlua.session"
+local ProgramIO = require "fzlua.program_io"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
 local wait = require "fzlua.wait"
@@ -19,14 +19,14 @@ local exec = {}
 ---@field timed_out boolean|nil true if its time ran out
 
 -- Raise unless `list` is a table with exactly the keys 1 to n, n > 0.
-local function check_list(list, expected, place, what)
+local function check_list(list, expected, arg, what)
   if type(list) ~= "table" or getmetatable(list) ~= nil then
-    check.fail("bad argument #%d to '%s' (%s expected, got %s)", place, what, expected,
+    check.fail("bad argument #%d to '%s' (%s expected, got %s)", arg, what, expected,
       list == nil and "no value" or check.typename(list))
   end
   for key in pairs(list) do
     if math.type(key) ~= "integer" or key < 1 or key > #list then
-      check.fail("bad argument #%d to '%s' (%s expected, got the key %s)", place, what, expected,
+      check.fail("bad argument #%d to '%s' (%s expected, got the key %s)", arg, what, expected,
         tostring(key))
     end
   end
@@ -65,7 +65,7 @@ end
 -- The options of core.exec.
 local function engine_options(options)
   local stdin = options.stdin
-  local function file(stream) return type(stream) == "table" and stream.file or nil end
+  local function file(given) return type(given) == "table" and given.file or nil end
   return {
     cwd = options.cwd, env = options.env, timeout = options.timeout,
     stdin = type(stdin) == "string" and stdin or nil, feed = type(stdin) == "function",
@@ -100,7 +100,7 @@ function exec.exec(words, options)
   words = check_words(words, "the list", "fz.exec")
   options = check.options(options, check.EXEC, 2, "fz.exec")
   local program <close> = core.exec(words, engine_options(options))
-  Session.new(program, options):run()
+  ProgramIO.new(program, options):run()
   local ended, text = program:result()
   if options.stdout then ended.stdout = nil end
   if options.stderr then ended.stderr = nil end
@@ -130,7 +130,7 @@ local function command_lines(scripts)
 end
 
 ---@class fzlua.Scripts scripts that run in parallel
----@field running {place: integer, program: userdata}[] in the order of their start
+---@field running {index: integer, program: userdata}[] in the order of their start
 local Scripts = {}
 Scripts.__index = Scripts
 
@@ -151,7 +151,7 @@ local function collect(self, results)
   local running = {}
   for _, script in ipairs(self.running) do
     if script.program:done() then
-      results[script.place] = script.program:result()
+      results[script.index] = script.program:result()
       script.program:close()
     else
       running[#running + 1] = script
@@ -176,7 +176,7 @@ function exec.run_scripts(scripts, options)
     while started < #lines and #batch.running < jobs do
       started = started + 1
       table.insert(batch.running, {
-        place = started,
+        index = started,
         program = core.exec(lines[started], { file = file, timeout = options.timeout }),
       })
     end

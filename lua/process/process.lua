@@ -52,7 +52,7 @@ local function prune()
   return live
 end
 
--- The same after handling what has arrived.
+-- The children that live, after the news of those that have died was handled.
 local function live_children()
   core.poll()
   return prune()

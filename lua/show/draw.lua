@@ -158,9 +158,9 @@ local function elements(plan, states)
     end
   end)
   for _, node in ipairs(plan.nodes) do
-    for i, source in ipairs(node.sources) do
-      local maker = plan.maker[source]
-      local from = (states or not maker) and "v" .. source or "f" .. maker
+    for i, value in ipairs(node.values) do
+      local maker = plan.maker[value]
+      local from = (states or not maker) and "v" .. value or "f" .. maker
       local optional = node.registration.optional
       edges[#edges + 1] = {
         from, "f" .. node.id, dashed = node.layer - node.from[i] > 1,

@@ -1,9 +1,9 @@
 --- progress.lua - what progress = true shows: a line for each map, loop, dag and stage of a chain.
 --
--- A group is what starts and ends together: one map, or the stages of one chain. Its `sample`
--- function sets the counts of its lines before they are shown, so that items cost nothing. On a
--- terminal the lines of all groups stay below the output, and a ticker of the loop has them drawn
--- again. Elsewhere they are written to the log every few seconds. At its end a group leaves one
+-- A panel has the lines that start and end together: one map, or the stages of one chain. Its
+-- `sample` function sets their counts before they are shown, so that items cost nothing. On a
+-- terminal the lines of all panels stay below the output, and a ticker of the loop has them drawn
+-- again. Elsewhere they are written to the log every few seconds. At its end a panel leaves one
 -- plain line for each of its lines.
 --
 -- Only the script's own process shows anything.
@@ -16,17 +16,17 @@ local wait = require "fzlua.wait"
 
 local progress = {}
 
--- Seconds between two drawings, between two plain lines of a group, and the time over which a rate
+-- Seconds between two drawings, between two plain lines of a panel, and the time over which a rate
 -- is averaged.
 local DRAW <const>, LOG <const>, AVERAGE <const> = 0.1, 5, 5
-local LEFT_MAX <const> = 20 -- lines that one group leaves at its end
+local LEFT_MAX <const> = 20 -- lines that one panel leaves at its end
 
----@class fzlua.ProgressGroup
+---@class fzlua.ProgressPanel
 ---@field lines fzlua.ProgressLine[]
-local Group = {}
-Group.__index = Group
+local Panel = {}
+Panel.__index = Panel
 
-local groups = {} -- in the order of their start
+local panels = {} -- in the order of their start
 local ticker = nil -- made at the first use
 local due = 0 -- time of the next drawing
 
@@ -49,31 +49,31 @@ local function estimate(line, now, seconds)
   line.before, line.at = ended, now
 end
 
--- Set the counts of the lines. False if the source was collected or closed.
-local function sample(group)
-  local source, now = group.source[1], core.now()
-  if source == nil then return false end
-  local ok, e = pcall(group.sample, group.lines, source)
+-- Set the counts of the lines. False if the counted object was collected or closed.
+local function sample(panel)
+  local counted, now = panel.counted[1], core.now()
+  if counted == nil then return false end
+  local ok, e = pcall(panel.sample, panel.lines, counted)
   if not ok and Error.is(e, "interrupted") then error(e, 0) end
   if not ok then return false end
-  for _, line in ipairs(group.lines) do
-    line.seconds = now - group.start
+  for _, line in ipairs(panel.lines) do
+    line.seconds = now - panel.start
     estimate(line, now, line.seconds)
   end
   return true
 end
 
 local function sample_all()
-  for _, group in ipairs { table.unpack(groups) } do
-    if not sample(group) then group:finish() end
+  for _, panel in ipairs { table.unpack(panels) } do
+    if not sample(panel) then panel:finish() end
   end
 end
 
--- The first `most` lines of all groups, and how many more there are.
+-- The first `most` lines of all panels, and how many more there are.
 local function visible_lines(most)
   local lines, more = {}, 0
-  for _, group in ipairs(groups) do
-    for _, line in ipairs(group.lines) do
+  for _, panel in ipairs(panels) do
+    for _, line in ipairs(panel.lines) do
       if #lines < most then lines[#lines + 1] = line else more = more + 1 end
     end
   end
@@ -96,12 +96,12 @@ local function draw(columns, rows)
   core.term_draw(table.concat(texts), #texts, columns - 1)
 end
 
--- Write the lines of all groups that have changed for a while.
+-- Write the lines of all panels that have changed for a while.
 local function write_lines(now)
-  for _, group in ipairs(groups) do
-    if now - group.logged >= LOG - DRAW / 2 then
-      group.logged = now
-      for _, line in ipairs(group.lines) do
+  for _, panel in ipairs(panels) do
+    if now - panel.logged >= LOG - DRAW / 2 then
+      panel.logged = now
+      for _, line in ipairs(panel.lines) do
         if line.before ~= line.written then core.log(bar.plain(line) .. "\n") end
         line.written = line.before
       end
@@ -128,7 +128,7 @@ local Ticks = {}
 ---Draw, and have this called again; called by wait.lua.
 function Ticks.pump()
   local period = show()
-  if groups[1] then ticker:arm(period) end
+  if panels[1] then ticker:arm(period) end
 end
 
 local function start_ticking()
@@ -145,55 +145,55 @@ local function new_line(given, now)
   }
 end
 
----Show lines until group:finish().
+---Show lines until panel:finish().
 ---@param lines table[] label, total
----@param source table|userdata kept by the caller; when it is collected, the group ends
----@param set fun(lines: fzlua.ProgressLine[], source) sets done, failed, busy, waiting, total
+---@param counted table|userdata kept by the caller; when it is collected, the panel ends
+---@param set fun(lines: fzlua.ProgressLine[], counted) sets done, failed, busy, waiting, total
 ---@param on_error? string if it is "continue", work with failures counts as done
----@return fzlua.ProgressGroup|nil nil: nothing is to be shown
-function progress.start(lines, source, set, on_error)
+---@return fzlua.ProgressPanel|nil nil: nothing is to be shown
+function progress.start(lines, counted, set, on_error)
   if defaults.quiet or not is_script() then return nil end
   local now = core.now()
   local self = setmetatable({
-    lines = {}, sample = set, source = setmetatable({ source }, { __mode = "v" }),
+    lines = {}, sample = set, counted = setmetatable({ counted }, { __mode = "v" }),
     start = now, logged = now, continues = on_error == "continue",
-  }, Group)
+  }, Panel)
   for i, line in ipairs(lines) do self.lines[i] = new_line(line, now) end
-  groups[#groups + 1] = self
-  if #groups == 1 then start_ticking() end
+  panels[#panels + 1] = self
+  if #panels == 1 then start_ticking() end
   return self
 end
 
 ---Draw if it is time: for a loop that does not wait.
 function progress.poll()
-  if core.now() >= due and groups[1] and is_script() then show() end
+  if core.now() >= due and panels[1] and is_script() then show() end
 end
 
-local function remove(group)
-  for i, other in ipairs(groups) do
-    if other == group then
-      table.remove(groups, i)
+local function remove(panel)
+  for i, other in ipairs(panels) do
+    if other == panel then
+      table.remove(panels, i)
       return true
     end
   end
   return false
 end
 
-local function state_of(group, line)
-  if line.failed > 0 and not group.continues then return "failed" end
+local function state_of(panel, line)
+  if line.failed > 0 and not panel.continues then return "failed" end
   if line.total and line.done + line.failed >= line.total then return "done" end
   return "cancelled"
 end
 
 -- The lines that stay, with their average rates.
-local function last_lines(group, state)
+local function last_lines(panel, state)
   local texts = {}
-  for i, line in ipairs(group.lines) do
+  for i, line in ipairs(panel.lines) do
     if i > LEFT_MAX then
-      texts[i] = ("... %d more\n"):format(#group.lines - LEFT_MAX)
+      texts[i] = ("... %d more\n"):format(#panel.lines - LEFT_MAX)
       break
     end
-    line.state = state or state_of(group, line)
+    line.state = state or state_of(panel, line)
     line.busy, line.waiting = nil, nil
     line.rate = line.seconds > 0 and (line.done + line.failed) / line.seconds or 0
     texts[i] = bar.plain(line) .. "\n"
@@ -201,12 +201,12 @@ local function last_lines(group, state)
   return table.concat(texts)
 end
 
----Leave the lines in their last state and end the group. Later calls do nothing.
+---Leave the lines in their last state and end the panel. Later calls do nothing.
 ---@param state? string "done", "failed" or "cancelled"; by default what the counts say
-function Group:finish(state)
+function Panel:finish(state)
   if not (is_script() and remove(self)) then return end
   sample(self)
-  if groups[1] then
+  if panels[1] then
     local columns, rows = core.term_size()
     if columns then draw(columns, rows) end
   else

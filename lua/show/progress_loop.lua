@@ -18,13 +18,13 @@ end
 local function start(options, total)
   local self = setmetatable({ count = -1, closing = nil }, Loop)
   local line = { label = options.label or "loop", total = options.total or total }
-  self.group = progress.start({ line }, self, set_counts)
+  self.panel = progress.start({ line }, self, set_counts)
   return self
 end
 
 function Loop:finish(state)
-  if self.group then self.group:finish(state) end
-  self.group = nil
+  if self.panel then self.panel:finish(state) end
+  self.panel = nil
 end
 
 -- Called when the loop is left.
@@ -35,7 +35,7 @@ end
 
 -- Count what the source returned, and pass it on. An item is done when the next one is asked for.
 local function count(self, first, ...)
-  if self.group then
+  if self.panel then
     self.count = self.count + 1
     if first == nil then self:finish "done" else progress.poll() end
   end

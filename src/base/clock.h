@@ -24,8 +24,8 @@ void fz_clock_share(void);
 void fz_clock_in_child(void);
 
 /*
- * Leave the last `ns` nanoseconds out, in all processes that share the skipped
- * time. Not in a forked child. Async-signal-safe.
+ * Exclude the last `ns` nanoseconds from the clock of all processes that share
+ * the skipped time. Not in a forked child. Async-signal-safe.
  */
 void fz_clock_skip(int64_t ns);
 

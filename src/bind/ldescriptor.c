@@ -67,7 +67,7 @@ descriptor_ready(struct fz_watch *w, unsigned events)
 	fz_changed(&d->change);
 }
 
-/* In a child no task of the parent waits. */
+/* In a child: drop the waits of the parent's tasks. */
 static void
 in_child(struct fz_fork_hook *hook)
 {

@@ -208,17 +208,17 @@ rested(struct fz_timer *timer)
 	fz_idle_trim(&ll->idle, ll->engine.arena);
 }
 
-/* One step; a timer frees unused memory meanwhile. */
+/* One turn; a timer frees unused memory meanwhile. */
 static void
-step(lua_State *L, struct lloop *ll, int64_t until_ns)
+turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 {
 	struct fz_loop *loop = ll->engine.loop;
 	int64_t rest_ns = fz_idle_until(&ll->idle, ll->engine.arena);
 	struct fz_err err = { 0 };
 
-	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.place == 0)
-		fz_loop_arm(loop, &ll->rest, rest_ns); /* or at a later step */
-	if (fz_loop_step(loop, until_ns, &err) < 0)
+	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.index == 0)
+		fz_loop_arm(loop, &ll->rest, rest_ns); /* or at a later turn */
+	if (fz_loop_turn(loop, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
 	fz_garbage_catch_up(ll->garbage, L);
 	fz_lloop_check(L);
@@ -235,16 +235,16 @@ fz_lloop_rest(lua_State *L)
 }
 
 /*
- * Step until waiters must check again, or until `until_ns`. Returns whether
- * they must. Most steps only move jobs and need no Lua.
+ * Turn the loop until waiters must check again, or until `until_ns`. Returns
+ * whether they must. Most turns only move jobs and need no Lua.
  */
 static int
-step_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
+turn_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
 {
 	unsigned long count = ll->engine.wake_count;
 
 	do {
-		step(L, ll, until_ns);
+		turn(L, ll, until_ns);
 		if (ll->engine.wake_count != count ||
 		    fz_list_first(&ll->locals) != NULL)
 			return 1;
@@ -268,7 +268,7 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 	fz_lloop_check_free(L);
 	fz_lloop_check(L);
 	while (!done(ctx))
-		step(L, ll, FZ_CLOCK_NEVER);
+		turn(L, ll, FZ_CLOCK_NEVER);
 }
 
 struct fz_ltasks *
@@ -283,7 +283,7 @@ fz_lloop_is_idle(lua_State *L)
 	const struct lloop *ll = get(L);
 	unsigned own = (ll->wake_watch.fd != -1 ? 1U : 0) +
 		       (ll->heap_watch.fd != -1 ? 1U : 0) +
-		       (ll->rest.place != 0 ? 1U : 0);
+		       (ll->rest.index != 0 ? 1U : 0);
 
 	return fz_list_first(&ll->locals) == NULL && ll->tasks.live == 0 &&
 	       fz_loop_nwatched(ll->engine.loop) == own;
@@ -332,7 +332,7 @@ call_on_wake(lua_State *L, const char *what)
 }
 
 void
-fz_lloop_step(lua_State *L, int64_t until_ns, const char *what)
+fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 {
 	struct lloop *ll = get(L);
 	unsigned long count = ll->engine.wake_count;
@@ -345,7 +345,7 @@ fz_lloop_step(lua_State *L, int64_t until_ns, const char *what)
 		at_ns = call_on_wake(L, what);
 	if (ll->engine.wake_count != count)
 		until_ns = 0;
-	step(L, ll, at_ns < until_ns ? at_ns : until_ns);
+	turn(L, ll, at_ns < until_ns ? at_ns : until_ns);
 	if (ll->tasks.live == 0 && ll->engine.wake_count != count)
 		call_on_wake(L, NULL);
 }
@@ -411,7 +411,7 @@ loop_turn(lua_State *L)
 	else if (timeout > 0)
 		until = fz_clock_after(
 		    fz_clock_ns(), fz_clock_from_seconds(timeout));
-	happened |= step_until_change(L, ll, until);
+	happened |= turn_until_change(L, ll, until);
 	lua_pushboolean(L, happened);
 	return 1;
 }
@@ -472,7 +472,7 @@ loop_pid(lua_State *L)
 }
 
 /*
- * poll(): one step without waiting and without running functions; does nothing
+ * poll(): one turn without waiting and without running functions; does nothing
  * while a value is packed
  */
 static int
@@ -481,7 +481,7 @@ loop_poll(lua_State *L)
 	struct lloop *ll = get(L);
 
 	if (!ll->held && ll->engine.loop != NULL)
-		step_until_change(L, ll, 0);
+		turn_until_change(L, ll, 0);
 	return 0;
 }
 

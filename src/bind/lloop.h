@@ -63,7 +63,7 @@ void fz_lloop_check_free(lua_State *L);
 /* The coroutines of this state that run. */
 struct fz_ltasks *fz_lloop_tasks(lua_State *L);
 
-/* Step the loop until `done`, without on_wake(). [-0, +0, e] */
+/* Turn the loop until `done`, without on_wake(). [-0, +0, e] */
 void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
@@ -80,15 +80,16 @@ bool fz_lloop_is_idle(lua_State *L);
  */
 int64_t fz_lloop_rest(lua_State *L);
 
-/* Let the wake_fd of the shared heap end a step. [-0, +0, e] */
+/* Let the wake_fd of the shared heap end a turn of the loop. [-0, +0, e] */
 void fz_lloop_listen(lua_State *L);
 
 /*
- * One step of a wait in C until `until_ns`. It runs tasks, functions of runs
- * with jobs = 0, and callbacks if objects have changed. `what`: for what the
- * caller waits, if it does so without an end; else NULL. [-0, +0, e]
+ * One turn of the loop for a wait in C until `until_ns`. It runs tasks,
+ * functions of runs with jobs = 0, and callbacks if objects have changed.
+ * `what`: for what the caller waits, if it does so without an end; else NULL.
+ * [-0, +0, e]
  */
-void fz_lloop_step(lua_State *L, int64_t until_ns, const char *what);
+void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
 
 /*
  * Raise "interrupted" if it is pending, or "cancelled" if the member that this

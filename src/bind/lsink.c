@@ -107,10 +107,10 @@ fz_lsink_is_default(const struct fz_lsink *sink)
 }
 
 void
-fz_lsink_output(void *ctx, enum fz_stdio stream, const char *bytes, size_t len)
+fz_lsink_output(void *ctx, enum fz_stdio file, const char *bytes, size_t len)
 {
 	struct fz_lsink *sink = ctx;
-	int fd = stream == FZ_STDIO_OUT ? STDOUT_FILENO : STDERR_FILENO;
+	int fd = file == FZ_STDIO_OUT ? STDOUT_FILENO : STDERR_FILENO;
 	int code = sink->output(sink->output_ctx, fd, bytes, len);
 
 	/* EINTR: Ctrl-C, which raises an error of its own. */

@@ -57,7 +57,7 @@ bool fz_lsink_is_default(const struct fz_lsink *sink);
 
 /* The fz_engine_output of an engine; `ctx` is the sink. */
 void fz_lsink_output(
-    void *ctx, enum fz_stdio stream, const char *bytes, size_t len);
+    void *ctx, enum fz_stdio file, const char *bytes, size_t len);
 
 /* Raise the first failure since the last call, if any. [-0, +0, e] */
 void fz_lsink_check(lua_State *L, struct fz_lsink *sink);

@@ -166,7 +166,7 @@ is_passed(lua_State *L, const struct fz_ltasks *tasks, const lua_State *co)
 	return found;
 }
 
-/* The task was dropped. */
+/* A finalizer: the task was dropped. */
 static int
 passed_gc(lua_State *L)
 {
@@ -247,7 +247,9 @@ resume_with(lua_State *L, int nargs, int at)
 	return n + 1;
 }
 
-/* The wait that was passed on, with the `passed` at index `ctx`, is over. */
+/*
+ * Continue after the wait that was passed on; its `passed` is at index `ctx`.
+ */
 static int
 resume_continued(lua_State *L, int status, lua_KContext ctx)
 {

@@ -105,16 +105,17 @@ fz_child_push_function(lua_State *L, uint32_t number)
 	lua_remove(L, -2);
 }
 
-/* The key of a slot in the table of functions, whose own keys are from 0 on. */
+/* The key of a entry in the table of functions, whose own keys are from 0 on.
+ */
 static lua_Integer
-kept_key(uint32_t slot)
+kept_key(uint32_t entry)
 {
-	return -(lua_Integer)slot - 1;
+	return -(lua_Integer)entry - 1;
 }
 
 struct keeping {
 	const struct fz_child_io *io;
-	uint32_t slot, n;
+	uint32_t entry, n;
 	uint64_t version;
 	bool mapped; /* a part must be released */
 };
@@ -140,36 +141,36 @@ keep_body(lua_State *L)
 	}
 	lua_pushinteger(L, (lua_Integer)k->version);
 	lua_setfield(L, 3, "version");
-	lua_rawseti(L, 1, kept_key(k->slot));
+	lua_rawseti(L, 1, kept_key(k->entry));
 	return 0;
 }
 
 void
-fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t slot,
+fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t entry,
     uint32_t n, uint64_t version)
 {
-	struct keeping k = { io, slot, n, version, false };
+	struct keeping k = { io, entry, n, version, false };
 	int top = lua_gettop(L);
 
 	lua_pushnil(L);
-	lua_rawseti(L, FZ_CHILD_FUNCS, kept_key(slot));
+	lua_rawseti(L, FZ_CHILD_FUNCS, kept_key(entry));
 	if (n == 0)
 		return;
 	lua_pushcfunction(L, keep_body);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushlightuserdata(L, &k);
-	lua_pcall(L, 2, 0, 0); /* a batch reports that they are lost */
+	lua_pcall(L, 2, 0, 0); /* a chunk reports that they are lost */
 	if (k.mapped)
 		io->release(io->ctx);
 	lua_settop(L, top);
 }
 
 uint64_t
-fz_child_kept(lua_State *L, uint32_t slot)
+fz_child_kept(lua_State *L, uint32_t entry)
 {
 	lua_Integer version = 0;
 
-	if (lua_rawgeti(L, FZ_CHILD_FUNCS, kept_key(slot)) == LUA_TTABLE) {
+	if (lua_rawgeti(L, FZ_CHILD_FUNCS, kept_key(entry)) == LUA_TTABLE) {
 		lua_getfield(L, -1, "version");
 		version = lua_tointeger(L, -1);
 		lua_pop(L, 1);
@@ -180,7 +181,7 @@ fz_child_kept(lua_State *L, uint32_t slot)
 
 /* Decode the strings of the table on top into a new one, which replaces it. */
 static void
-decode_kept(lua_State *L, uint32_t slot)
+decode_kept(lua_State *L, uint32_t entry)
 {
 	int encoded = lua_gettop(L), n = (int)lua_rawlen(L, encoded);
 
@@ -202,21 +203,21 @@ decode_kept(lua_State *L, uint32_t slot)
 	lua_setfield(L, encoded + 1, "n");
 	lua_replace(L, encoded);
 	lua_pushvalue(L, encoded);
-	lua_rawseti(L, FZ_CHILD_FUNCS, kept_key(slot));
+	lua_rawseti(L, FZ_CHILD_FUNCS, kept_key(entry));
 }
 
 void
-fz_child_push_kept(lua_State *L, uint32_t slot)
+fz_child_push_kept(lua_State *L, uint32_t entry)
 {
 	luaL_checkstack(L, 8, NULL);
-	if (lua_rawgeti(L, FZ_CHILD_FUNCS, kept_key(slot)) != LUA_TTABLE) {
+	if (lua_rawgeti(L, FZ_CHILD_FUNCS, kept_key(entry)) != LUA_TTABLE) {
 		fz_lerror_fail(L, FZ_ERR_MEMORY,
 		    "not enough memory to keep the inputs of a map");
 		return;
 	}
 	if (lua_getfield(L, -1, "n") == LUA_TNIL) {
 		lua_pop(L, 1);
-		decode_kept(L, slot);
+		decode_kept(L, entry);
 	} else {
 		lua_pop(L, 1);
 	}
@@ -334,7 +335,7 @@ describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 		c->kind = FZ_ERR_MEMORY;
 	fz_child_push_result_message(L, c);
 	lua_setfield(L, -2, "message");
-	if (c->batch == NULL && !c->all)
+	if (c->chunk == NULL && !c->all)
 		lua_pushinteger(L, (lua_Integer)c->value);
 	else
 		lua_getfield(L, 1, "value");

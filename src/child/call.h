@@ -39,14 +39,14 @@ struct fz_child_io {
 	/* Send the reply. 0, or -1 if its receiver is gone. */
 	int (*send)(void *ctx);
 	/*
-	 * For batches: get FZ_PORT_ITEM bytes for a result (NULL if the
+	 * For chunkes: get FZ_PORT_ITEM bytes for a result (NULL if the
 	 * receiver is gone), and report how many were used. If `port` is set,
-	 * its functions are used instead, and the batch continues with the
+	 * its functions are used instead, and the chunk continues with the
 	 * other items of `at`.
 	 */
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
-	struct fz_port *port; /* NULL: the batch has one item */
+	struct fz_port *port; /* NULL: the chunk has one item */
 	struct fz_call *at;
 	struct fz_buf *out;
 	void *ctx;
@@ -62,7 +62,7 @@ struct fz_child_call {
 };
 
 /* Calls of one function for consecutive items. */
-struct fz_child_batch {
+struct fz_child_chunk {
 	uint32_t func; /* number of the function, from 0 */
 	uint32_t kind; /* enum fz_wire_kind */
 	uint32_t nparts;
@@ -71,7 +71,8 @@ struct fz_child_batch {
 	uint64_t seed;  /* seed of the batch; each item adds its index */
 	bool init;
 	bool plain; /* the list has no metatable; set at the first item */
-	struct fz_raw_value *raw_results; /* slots, from `first` on; or NULL */
+	struct fz_raw_value
+	    *raw_results; /* of the items from `first` on; or NULL */
 	struct fz_random *random;
 };
 
@@ -99,21 +100,21 @@ enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);
 
 /*
- * Keep the next `n` parts in `slot`, encoded until a batch needs them; 0:
- * forget what is there. If this fails the slot is empty. `version` is
- * returned by fz_child_kept(), which returns 0 for an empty slot.
+ * Keep the next `n` parts in `entry`, encoded until a chunk needs them; 0:
+ * forget what is there. If this fails the entry is empty. `version` is
+ * returned by fz_child_kept(), which returns 0 for an empty entry.
  */
-void fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t slot,
+void fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t entry,
     uint32_t n, uint64_t version);
-uint64_t fz_child_kept(lua_State *L, uint32_t slot);
+uint64_t fz_child_kept(lua_State *L, uint32_t entry);
 
 /*
- * Make the calls of a batch on thread `L` and send each result or error, until
+ * Make the calls of a chunk on thread `L` and send each result or error, until
  * no item is left. Never raises. 0, or -1 if the receiver of the results is
  * gone.
  */
-int fz_child_batch(
-    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io);
+int fz_child_chunk(
+    lua_State *L, struct fz_child_chunk *chunk, const struct fz_child_io *io);
 
 /*
  * (number): a function that raises an error calls this, from a <close> value,

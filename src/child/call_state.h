@@ -22,8 +22,8 @@ struct fz_rawarray;
 
 /* The state of running calls; on the C stack around the protected call. */
 struct fz_child_calls {
-	struct fz_child_call *what; /* either this or `batch` is set */
-	struct fz_child_batch *batch;
+	struct fz_child_call *what; /* either this or `chunk` is set */
+	struct fz_child_chunk *chunk;
 	const struct fz_child_io *io;
 	enum fz_child_phase phase;
 	uint32_t value;        /* number of the result being encoded, from 1 */
@@ -48,8 +48,8 @@ struct fz_child_calls {
  */
 int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
 
-/* Push a table of the kept values of `slot`; n is their number. [-0, +1, e] */
-void fz_child_push_kept(lua_State *L, uint32_t slot);
+/* Push a table of the kept values of `entry`; n is their number. [-0, +1, e] */
+void fz_child_push_kept(lua_State *L, uint32_t entry);
 
 /* Push a function of the list; decodes it at its first call. [-0, +1, e] */
 void fz_child_push_function(lua_State *L, uint32_t number);

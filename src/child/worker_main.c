@@ -33,7 +33,7 @@ struct memory {
 struct worker {
 	lua_State *L;
 	struct fz_port_io pio;
-	struct fz_child_batch batch;
+	struct fz_child_chunk chunk;
 	struct fz_random random;
 	struct memory memory;
 	struct fz_cwd cwd;
@@ -163,7 +163,7 @@ learn_rawarray(lua_State *L)
 }
 
 /*
- * Map the memory for the raw results of the current batch. A worker that was
+ * Map the memory for the raw results of the current chunk. A worker that was
  * forked before the first long map learns the layout of tables now.
  */
 static void
@@ -177,26 +177,26 @@ map_results(lua_State *L, struct worker *w)
 			lua_pop(L, 1);
 	}
 	if (fz_rawarray_known() != NULL)
-		size = sizeof(*w->batch.raw_results);
-	w->batch.raw_results =
+		size = sizeof(*w->chunk.raw_results);
+	w->chunk.raw_results =
 	    fz_port_map_results(w->pio.port, &w->pio.call, size);
 }
 
 static int
-serve_batch(lua_State *L, struct worker *w)
+serve_chunk(lua_State *L, struct worker *w)
 {
 	int rc;
 
 	map_results(L, w);
-	w->batch.func = w->pio.call.func;
-	w->batch.kind = w->pio.call.kind;
-	w->batch.nparts = w->pio.call.nargs;
-	w->batch.item = w->batch.first = w->pio.call.item;
-	w->batch.seed = w->pio.call.seed;
+	w->chunk.func = w->pio.call.func;
+	w->chunk.kind = w->pio.call.kind;
+	w->chunk.nparts = w->pio.call.nargs;
+	w->chunk.item = w->chunk.first = w->pio.call.item;
+	w->chunk.seed = w->pio.call.seed;
 	limit_memory(L, w);
-	rc = fz_child_batch(L, &w->batch, &w->pio.io);
+	rc = fz_child_chunk(L, &w->chunk, &w->pio.io);
 	fflush(stdout);
-	return rc == 0 ? fz_port_end_batch(w->pio.port, NULL) : rc;
+	return rc == 0 ? fz_port_end_chunk(w->pio.port, NULL) : rc;
 }
 
 static int
@@ -206,12 +206,12 @@ serve_job(lua_State *L, struct worker *w)
 		.nargs = w->pio.call.nargs,
 		.nvalues = w->pio.call.nvalues,
 		.seed = w->pio.call.seed,
-		.init = w->batch.init,
+		.init = w->chunk.init,
 		.random = &w->random };
 
 	limit_memory(L, w);
 	fz_child_call(L, &call, &w->pio.io);
-	w->batch.init = call.init;
+	w->chunk.init = call.init;
 	fflush(stdout);
 	return w->pio.io.send(&w->pio);
 }
@@ -224,8 +224,8 @@ serve(lua_State *L, struct worker *w)
 		return serve_func(L, w);
 	case FZ_WIRE_KEEP:
 		return serve_keep(L, w);
-	case FZ_WIRE_BATCH:
-		return serve_batch(L, w);
+	case FZ_WIRE_CHUNK:
+		return serve_chunk(L, w);
 	default:
 		return serve_job(L, w);
 	}
@@ -285,11 +285,11 @@ fz_serve_main(void *ctx, struct fz_port *port)
 {
 	struct fz_serve_home *home = ctx;
 	lua_State *L = home->L;
-	struct worker w = { .L = L, .batch = { .init = true } };
+	struct worker w = { .L = L, .chunk = { .init = true } };
 	int rc;
 
 	home->serving = true;
-	w.batch.random = &w.random;
+	w.chunk.random = &w.random;
 	fz_port_io_init(&w.pio, port);
 	fz_child_enter(L, &w.random);
 	enter_number(L, port);

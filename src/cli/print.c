@@ -89,9 +89,9 @@ write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 	return original(L);
 }
 
-/* The stream at `idx` if the lines are on its terminal, else NULL. */
+/* The file at `idx` if the lines are on its terminal, else NULL. */
 static luaL_Stream *
-covered_stream(lua_State *L, int idx)
+covered_file(lua_State *L, int idx)
 {
 	luaL_Stream *file = luaL_testudata(L, idx, LUA_FILEHANDLE);
 
@@ -103,7 +103,7 @@ covered_stream(lua_State *L, int idx)
 static int
 file_write(lua_State *L)
 {
-	luaL_Stream *file = covered_stream(L, 1);
+	luaL_Stream *file = covered_file(L, 1);
 
 	return file != NULL ? write_above(L, file, lua_file_write)
 			    : lua_file_write(L);
@@ -120,7 +120,7 @@ io_write(lua_State *L)
 	luaL_checkstack(L, 2, NULL);
 	lua_pushcfunction(L, lua_output);
 	lua_call(L, 0, 1);
-	file = covered_stream(L, -1); /* the io library keeps it alive */
+	file = covered_file(L, -1); /* the io library keeps it alive */
 	lua_pop(L, 1);
 	return file != NULL ? write_above(L, file, lua_write) : lua_write(L);
 }

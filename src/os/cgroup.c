@@ -80,7 +80,7 @@ find_group(const char *groups, bool v2, const char *controller, char *group,
 	return false;
 }
 
-/* The part of the path of a group that is below what the mount shows. */
+/* The path of a group from the root of the mount on. */
 static const char *
 path_below(const struct mount *mount, const char *group)
 {

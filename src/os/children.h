@@ -13,9 +13,9 @@
 
 /* Called for each child. Either function may be NULL. */
 struct fz_children_hook {
-	/* In the parent, after the child was counted. */
+	/* Called in the parent, after the child was counted. */
 	void (*forked)(struct fz_children_hook *hook);
-	/* In the child, before its entry. */
+	/* Called in the child, before its entry function. */
 	void (*born)(struct fz_children_hook *hook);
 	struct fz_children_hook *next;
 };

@@ -218,7 +218,7 @@ nth_behind(const cpu_set_t *set, int cpu, unsigned n)
 }
 
 void
-fz_cpus_place(pid_t pid, unsigned n)
+fz_cpus_spread(pid_t pid, unsigned n)
 {
 	int here = sched_getcpu();
 	cpu_set_t all, one;

@@ -26,6 +26,6 @@ int fz_cpus_parse_max(const char *text);
  * the kernel puts two children that are born within a millisecond on one
  * processor, and corrects that late. Failure is ignored.
  */
-void fz_cpus_place(pid_t pid, unsigned n);
+void fz_cpus_spread(pid_t pid, unsigned n);
 
 #endif

@@ -52,7 +52,8 @@ void fz_cwd_stay(void);
 
 /*
  * fz_cwd_open() returns a descriptor of the current directory, or -1 with
- * errno. fz_cwd_go() changes to one as a call would; on failure it stays.
+ * errno. fz_cwd_go() makes the directory of a descriptor the current one; on
+ * failure nothing changes.
  */
 int fz_cwd_open(void);
 void fz_cwd_go(int fd);

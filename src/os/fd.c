@@ -347,7 +347,7 @@ static ssize_t
 write_nosignal(int fd, const void *bytes, size_t n)
 {
 	static atomic_bool refused;
-	/* The iovec of a write is only read. */
+	/* The cast is harmless, because a write only reads its iovec. */
 	struct iovec piece = { (void *)(uintptr_t)bytes, n };
 	ssize_t put = -1;
 

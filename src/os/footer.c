@@ -183,13 +183,13 @@ fz_footer_set(struct fz_footer *f, const char *text, size_t len, unsigned n,
 }
 
 /* Where a terminal puts the next character of a line. */
-struct place {
+struct position {
 	unsigned row, column; /* from 0 */
 };
 
 /* Move behind a character; false if its width depends on the terminal. */
 static bool
-advance(struct place *at, char c, unsigned columns)
+advance(struct position *at, char c, unsigned columns)
 {
 	if (c == '\t') {
 		unsigned stop = (at->column | 7) + 1;
@@ -214,7 +214,7 @@ static size_t
 plain_lines(const char *text, size_t len, unsigned columns, unsigned room,
     unsigned *rows)
 {
-	struct place at = { 0, 0 };
+	struct position at = { 0, 0 };
 	size_t taken = 0;
 
 	*rows = 0;

@@ -217,7 +217,10 @@ fz_jobserver_environ(char *const *env, unsigned njobs, const int shared[2])
 	}
 	for (size_t i = 0; i < NTHREADS; i++) {
 		if (find(env, threads[i]) == NULL)
-			/* An environment is not const, but is only read. */
+			/*
+			 * The cast is harmless, because an environment is only
+			 * read.
+			 */
 			copy[at++] = (char *)(uintptr_t)threads[i];
 	}
 	if (shared[0] != -1) {

@@ -12,12 +12,12 @@
 #include "os/spin.h"
 
 enum {
-	LOOP_BATCH = 64,
-	LOOP_ROUNDS = 16, /* of deferred calls in one step */
+	LOOP_POLLED = 64,
+	LOOP_ROUNDS = 16, /* of deferred calls in one turn */
 };
 
 struct fz_loop {
-	int epfd; /* -1: opened again by the next watch or step */
+	int epfd; /* -1: opened again by the next watch or turn */
 	struct fz_list
 	    watches[2];         /* [0]: others, [1]: on private descriptors */
 	struct fz_timer **heap; /* heap[1] fires first; heap[0] is not used */
@@ -26,8 +26,8 @@ struct fz_loop {
 	struct fz_list hooks;
 	struct fz_spin spin;
 	/* The events being handled; unwatch removes those of its watch. */
-	struct epoll_event batch[LOOP_BATCH];
-	int nbatch, at;
+	struct epoll_event polled[LOOP_POLLED];
+	int npolled, at;
 };
 
 static struct fz_watch *
@@ -201,9 +201,9 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 	if (loop->epfd != -1 &&
 	    epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL) != 0)
 		fz_fd_close(&loop->epfd);
-	for (int i = loop->at; i < loop->nbatch; i++) {
-		if (loop->batch[i].data.ptr == watch)
-			loop->batch[i].data.ptr = NULL;
+	for (int i = loop->at; i < loop->npolled; i++) {
+		if (loop->polled[i].data.ptr == watch)
+			loop->polled[i].data.ptr = NULL;
 	}
 	fz_list_remove(&watch->link);
 	watch->fd = -1;
@@ -232,15 +232,15 @@ fz_loop_close(struct fz_loop *loop, struct fz_watch *watch)
 }
 
 static void
-heap_put(struct fz_loop *loop, size_t place, struct fz_timer *timer)
+heap_put(struct fz_loop *loop, size_t index, struct fz_timer *timer)
 {
-	loop->heap[place] = timer;
-	timer->place = place;
+	loop->heap[index] = timer;
+	timer->index = index;
 }
 
-/* Move `timer` from the free index `i` to its place in heap order. */
+/* Move `timer` from the free index `i` to where it is in heap order. */
 static void
-heap_settle(struct fz_loop *loop, size_t i, struct fz_timer *timer)
+heap_sift(struct fz_loop *loop, size_t i, struct fz_timer *timer)
 {
 	struct fz_timer **heap = loop->heap;
 
@@ -281,28 +281,28 @@ fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns)
 		return 0;
 	}
 	timer->at_ns = at_ns;
-	if (timer->place != 0) {
-		heap_settle(loop, timer->place, timer);
+	if (timer->index != 0) {
+		heap_sift(loop, timer->index, timer);
 		return 0;
 	}
 	if (heap_reserve(loop) != 0)
 		return -1;
-	heap_settle(loop, ++loop->ntimers, timer);
+	heap_sift(loop, ++loop->ntimers, timer);
 	return 0;
 }
 
 void
 fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer)
 {
-	size_t place = timer->place;
+	size_t index = timer->index;
 	struct fz_timer *last;
 
-	if (place == 0)
+	if (index == 0)
 		return;
-	timer->place = 0;
+	timer->index = 0;
 	last = loop->heap[loop->ntimers--];
 	if (last != timer)
-		heap_settle(loop, place, last);
+		heap_sift(loop, index, last);
 }
 
 void
@@ -354,20 +354,20 @@ wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 		ms = fz_clock_poll_ms(
 		    at != FZ_CLOCK_NEVER && at != 0 ? fz_clock_ns() : 0, at);
 	loop->at = 0;
-	loop->nbatch = 0;
+	loop->npolled = 0;
 	if (open_epoll(loop, err) != 0)
 		return -1;
-	while (ms != 0 && loop->nbatch == 0 && fz_spin_again(&loop->spin))
-		loop->nbatch =
-		    epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, 0);
-	if (loop->nbatch != 0)
+	while (ms != 0 && loop->npolled == 0 && fz_spin_again(&loop->spin))
+		loop->npolled =
+		    epoll_wait(loop->epfd, loop->polled, LOOP_POLLED, 0);
+	if (loop->npolled != 0)
 		fz_spin_paid(&loop->spin);
 	else
-		loop->nbatch =
-		    epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, ms);
-	if (loop->nbatch >= 0)
+		loop->npolled =
+		    epoll_wait(loop->epfd, loop->polled, LOOP_POLLED, ms);
+	if (loop->npolled >= 0)
 		return 0;
-	loop->nbatch = 0;
+	loop->npolled = 0;
 	return errno == EINTR ? 0 : fz_err_sys(err, errno, "epoll_wait");
 }
 
@@ -396,7 +396,7 @@ fire_timers(struct fz_loop *loop)
 
 /*
  * Deferred calls may defer others. After LOOP_ROUNDS rounds the rest is left to
- * the next step, so that timers, descriptors and signals are served in between.
+ * the next turn, so that timers, descriptors and signals are served in between.
  */
 static int
 call_deferred(struct fz_loop *loop)
@@ -418,15 +418,15 @@ call_deferred(struct fz_loop *loop)
 }
 
 int
-fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
+fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 {
 	int called;
 
 	if (wait_ready(loop, until_ns, err) != 0)
 		return -1;
-	called = loop->nbatch > 0;
-	for (loop->at = 0; loop->at < loop->nbatch;) {
-		struct epoll_event *ev = &loop->batch[loop->at++];
+	called = loop->npolled > 0;
+	for (loop->at = 0; loop->at < loop->npolled;) {
+		struct epoll_event *ev = &loop->polled[loop->at++];
 		struct fz_watch *watch = ev->data.ptr;
 
 		if (watch != NULL)
@@ -465,7 +465,7 @@ fz_loop_in_child(struct fz_loop *loop)
 	fz_fd_close(&loop->epfd);
 	call_hooks(&loop->hooks);
 	for (size_t i = 1; i <= loop->ntimers; i++)
-		loop->heap[i]->place = 0;
+		loop->heap[i]->index = 0;
 	loop->ntimers = 0;
 	while ((link = fz_list_first(&loop->watches[0])) != NULL)
 		fz_loop_unwatch(loop, watch_of(link));
@@ -474,6 +474,6 @@ fz_loop_in_child(struct fz_loop *loop)
 	while ((link = fz_list_first(&loop->defers)) != NULL)
 		fz_list_remove(link);
 	fz_fd_close_private();
-	loop->nbatch = 0;
+	loop->npolled = 0;
 	loop->spin = (struct fz_spin){ 0 };
 }

@@ -2,7 +2,7 @@
  * loop.h - polls the descriptors and deadlines of one lua_State.
  *
  * Watches and timers are embedded in their owners; callbacks must not raise. A
- * step waits, calls what is ready, and then calls what was deferred meanwhile.
+ * turn waits, calls what is ready, and then calls what was deferred meanwhile.
  */
 #ifndef FZ_LOOP_H
 #define FZ_LOOP_H
@@ -29,10 +29,10 @@ struct fz_watch {
 struct fz_timer {
 	int64_t at_ns;
 	void (*fired)(struct fz_timer *timer);
-	size_t place; /* index in the loop's heap; 0: not armed */
+	size_t index; /* in the loop's heap; 0: not armed */
 };
 
-/* A call that is made once, at the end of the step in which it was deferred. */
+/* A call that is made once, at the end of the turn in which it was deferred. */
 struct fz_defer {
 	void (*call)(struct fz_defer *defer);
 	struct fz_list link; /* in the loop's list of deferred calls */
@@ -79,11 +79,11 @@ void fz_loop_hook(struct fz_loop *loop, struct fz_fork_hook *hook);
 void fz_loop_unhook(struct fz_fork_hook *hook);
 
 /*
- * One step: wait until a descriptor is ready, a timer is due or `until_ns` has
+ * One turn: wait until a descriptor is ready, a timer is due or `until_ns` has
  * come. Returns 1 if anything was called, 0 if not (the time came, or a
  * signal), -1 and `err`.
  */
-int fz_loop_step(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
+int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
 /* Count one more or one fewer busy process whose events this loop waits for. */
 void fz_loop_busy(struct fz_loop *loop, bool more);

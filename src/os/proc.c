@@ -25,7 +25,7 @@
 #include "os/proc_state.h"
 #include "os/process.h"
 #include "os/proctree.h"
-#include "os/streams.h"
+#include "os/stdio.h"
 
 /*
  * Whether the kernel reaps the children of this process at once, because a host
@@ -105,7 +105,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	*proc = (struct fz_proc){ .pidfd = -1 };
 	if (reaps_itself() && fz_fd_pipe(birth.watched, err) != 0)
 		return -1;
-	fz_streams_flush();
+	fz_stdio_flush();
 	begin_adoption();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);

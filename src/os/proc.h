@@ -66,7 +66,7 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
  * The child has no signal blocked, and default actions for all signals except
  * these: those of fz_proc_ignored; SIGTERM and SIGPIPE, which also end its
  * descendants; SIGCONT and a real-time signal, which report the parent's death.
- * The streams of the parent stay the parent's: see streams.h. Returns 0 in the
+ * The streams of the parent stay the parent's: see os/stdio.h. Returns 0 in the
  * parent, or -1 and `err`.
  */
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,

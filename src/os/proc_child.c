@@ -22,7 +22,7 @@
 #include "os/proc_state.h"
 #include "os/process.h"
 #include "os/proctree.h"
-#include "os/streams.h"
+#include "os/stdio.h"
 
 /* Time that killed descendants have to die. */
 #define ORPHANS_NS FZ_CLOCK_SECOND
@@ -253,7 +253,7 @@ set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
 	int rc = tie_to_parent(parent, err);
 
-	fz_streams_in_child();
+	fz_stdio_in_child();
 	if (fz_process.mark[0] != '\0')
 		fz_proc_format_mark(
 		    fz_process.mark, sizeof(fz_process.mark), getpid());

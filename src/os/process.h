@@ -34,7 +34,7 @@ enum { FZ_PROCESS_FDS = 1 << 20 };
 struct fz_process_heap {
 	unsigned char *base; /* NULL: it is not mapped */
 	_Atomic uint64_t *owners;
-	unsigned char *chunks;
+	unsigned char *blocks;
 	size_t size;
 	int fd;      /* -1 once it is mapped, if the kernel needs it no more */
 	int wake_fd; /* set if it is mapped */

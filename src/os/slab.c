@@ -11,15 +11,15 @@
 #include "base/list.h"
 
 #define SPAN_SIZE ((size_t)64 << 10)
-enum { CHUNK_SPANS = FZ_SLAB_CHUNK / SPAN_SIZE };
+enum { REGION_SPANS = FZ_SLAB_REGION / SPAN_SIZE };
 #define ALL_SPANS UINT32_MAX
-_Static_assert(CHUNK_SPANS == 32, "a bit of uint32_t for each span");
+_Static_assert(REGION_SPANS == 32, "a bit of uint32_t for each span");
 
 /* Bytes of new blocks that are linked at once: one page. */
 enum { SPAN_STEP = 4096 };
 
 /* Chunks before a process uses huge pages: a small script needs none. */
-enum { CHUNKS_PLAIN = 4 };
+enum { REGIONS_PLAIN = 4 };
 
 /* Empty spans that a process keeps, unless more than that are in use. */
 enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
@@ -36,17 +36,17 @@ struct span {
 	struct fz_list link; /* in the list of its class */
 };
 
-struct chunk {
-	struct fz_list link; /* in `open_chunks` */
-	uint32_t listed; /* generation in which it is in `open_chunks`, or 0 */
+struct region {
+	struct fz_list link; /* in `open_regions` */
+	uint32_t listed; /* generation in which it is in `open_regions`, or 0 */
 	uint32_t empty;  /* bit per span: it has no class */
 	uint32_t idle;   /* bit per empty span: its memory was not returned */
-	struct span spans[CHUNK_SPANS];
+	struct span spans[REGION_SPANS];
 };
 
-/* Offset of the first block behind the header of a chunk. */
-#define FIRST_OFFSET                                            \
-	((uint32_t)((sizeof(struct chunk) + FZ_SLAB_UNIT - 1) & \
+/* Offset of the first block behind the header of a region. */
+#define FIRST_OFFSET                                             \
+	((uint32_t)((sizeof(struct region) + FZ_SLAB_UNIT - 1) & \
 		    ~(size_t)(FZ_SLAB_UNIT - 1)))
 
 struct class
@@ -64,12 +64,12 @@ const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1] = { 0, 0,
 
 struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
 
-/* A head that is all zero, before the first chunk, is an empty list, too. */
+/* A head that is all zero, before the first region, is an empty list, too. */
 static struct class classes[FZ_SLAB_CLASSES];
-static struct fz_list open_chunks; /* chunks with empty spans */
-static uint32_t generation = 1;    /* incremented in each forked child */
-static uint32_t nchunks;           /* made by this process */
-static uint32_t nused, nidle;      /* spans used and idle in this process */
+static struct fz_list open_regions; /* regions with empty spans */
+static uint32_t generation = 1;     /* incremented in each forked child */
+static uint32_t nregions;           /* made by this process */
+static uint32_t nused, nidle;       /* spans used and idle in this process */
 
 static uint32_t
 size_of(unsigned class)
@@ -78,40 +78,40 @@ size_of(unsigned class)
 			  : (class - 16 + 5) * 4 * FZ_SLAB_UNIT;
 }
 
-static struct chunk *
-chunk_of(const void *at)
+static struct region *
+region_of(const void *at)
 {
-	return (struct chunk *)((uintptr_t)at & ~(FZ_SLAB_CHUNK - 1));
+	return (struct region *)((uintptr_t)at & ~(FZ_SLAB_REGION - 1));
 }
 
 static struct span *
 span_of(const void *block)
 {
-	size_t offset = (uintptr_t)block & (FZ_SLAB_CHUNK - 1);
+	size_t offset = (uintptr_t)block & (FZ_SLAB_REGION - 1);
 
-	return &chunk_of(block)->spans[offset / SPAN_SIZE];
+	return &region_of(block)->spans[offset / SPAN_SIZE];
 }
 
 static char *
 span_start(struct span *span)
 {
-	struct chunk *chunk = chunk_of(span);
+	struct region *region = region_of(span);
 
-	return (char *)chunk + (size_t)(span - chunk->spans) * SPAN_SIZE;
+	return (char *)region + (size_t)(span - region->spans) * SPAN_SIZE;
 }
 
 static void
-list_chunk(struct chunk *chunk)
+list_region(struct region *region)
 {
-	fz_list_push(&open_chunks, &chunk->link);
-	chunk->listed = generation;
+	fz_list_push(&open_regions, &region->link);
+	region->listed = generation;
 }
 
 static void
-unlist_chunk(struct chunk *chunk)
+unlist_region(struct region *region)
 {
-	fz_list_remove(&chunk->link);
-	chunk->listed = 0;
+	fz_list_remove(&region->link);
+	region->listed = 0;
 }
 
 static void
@@ -129,7 +129,7 @@ init_lists(void)
 		fz_list_init(&classes[i].spans);
 		fz_slab_lists[i] = NULL;
 	}
-	fz_list_init(&open_chunks);
+	fz_list_init(&open_regions);
 }
 
 /* A child allocates nothing from memory that it shares with its parent. */
@@ -138,7 +138,7 @@ in_child(void)
 {
 	init_lists();
 	generation++;
-	nchunks = nused = nidle = 0;
+	nregions = nused = nidle = 0;
 }
 
 /* Without the fork handler a child would write to shared pages. */
@@ -161,59 +161,59 @@ map(size_t size)
 	return at != MAP_FAILED ? at : NULL;
 }
 
-/* An aligned mapping of one chunk, cut from a larger one if need be. */
+/* An aligned mapping of one region, cut from a larger one if need be. */
 static void *
-map_chunk(void)
+map_region(void)
 {
-	char *at = map(FZ_SLAB_CHUNK);
+	char *at = map(FZ_SLAB_REGION);
 	size_t before;
 
-	if (at == NULL || (uintptr_t)at % FZ_SLAB_CHUNK == 0)
+	if (at == NULL || (uintptr_t)at % FZ_SLAB_REGION == 0)
 		return at;
-	munmap(at, FZ_SLAB_CHUNK);
-	at = map(2 * FZ_SLAB_CHUNK);
+	munmap(at, FZ_SLAB_REGION);
+	at = map(2 * FZ_SLAB_REGION);
 	if (at == NULL)
 		return NULL;
-	before = FZ_SLAB_CHUNK - (uintptr_t)at % FZ_SLAB_CHUNK;
+	before = FZ_SLAB_REGION - (uintptr_t)at % FZ_SLAB_REGION;
 	munmap(at, before);
 	at += before;
-	if (before != FZ_SLAB_CHUNK)
-		munmap(at + FZ_SLAB_CHUNK, FZ_SLAB_CHUNK - before);
+	if (before != FZ_SLAB_REGION)
+		munmap(at + FZ_SLAB_REGION, FZ_SLAB_REGION - before);
 	return at;
 }
 
-static struct chunk *
-chunk_new(void)
+static struct region *
+region_new(void)
 {
-	struct chunk *chunk = watch_forks() ? map_chunk() : NULL;
+	struct region *region = watch_forks() ? map_region() : NULL;
 
-	if (chunk == NULL)
+	if (region == NULL)
 		return NULL;
-	madvise(chunk, FZ_SLAB_CHUNK,
-	    nchunks < CHUNKS_PLAIN ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
-	nchunks++;
-	chunk->empty = ALL_SPANS;
-	list_chunk(chunk);
-	return chunk;
+	madvise(region, FZ_SLAB_REGION,
+	    nregions < REGIONS_PLAIN ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+	nregions++;
+	region->empty = ALL_SPANS;
+	list_region(region);
+	return region;
 }
 
-/* Return the idle memory of a listed chunk; unmap an empty chunk. */
+/* Return the idle memory of a listed region; unmap an empty region. */
 static void
-trim_chunk(struct chunk *chunk)
+trim_region(struct region *region)
 {
-	nidle -= (uint32_t)__builtin_popcount(chunk->idle);
-	if (chunk->empty == ALL_SPANS) {
-		unlist_chunk(chunk);
-		munmap(chunk, FZ_SLAB_CHUNK);
-		nchunks -= nchunks != 0;
+	nidle -= (uint32_t)__builtin_popcount(region->idle);
+	if (region->empty == ALL_SPANS) {
+		unlist_region(region);
+		munmap(region, FZ_SLAB_REGION);
+		nregions -= nregions != 0;
 		return;
 	}
-	for (unsigned i = 1; i < CHUNK_SPANS; i++) {
-		if (chunk->idle >> i & 1)
-			madvise((char *)chunk + i * SPAN_SIZE, SPAN_SIZE,
+	for (unsigned i = 1; i < REGION_SPANS; i++) {
+		if (region->idle >> i & 1)
+			madvise((char *)region + i * SPAN_SIZE, SPAN_SIZE,
 			    MADV_DONTNEED);
 	}
-	chunk->idle = 0; /* the first span has the header and stays */
+	region->idle = 0; /* the first span has the header and stays */
 }
 
 static void
@@ -221,11 +221,11 @@ trim_until(uint32_t most)
 {
 	struct fz_list *older;
 
-	for (struct fz_list *link = open_chunks.prev;
-	     nidle > most && link != &open_chunks; link = older) {
+	for (struct fz_list *link = open_regions.prev;
+	     nidle > most && link != &open_regions; link = older) {
 		older = link->prev;
-		if (chunk_of(link)->idle != 0)
-			trim_chunk(chunk_of(link));
+		if (region_of(link)->idle != 0)
+			trim_region(region_of(link));
 	}
 }
 
@@ -233,22 +233,22 @@ trim_until(uint32_t most)
 static struct span *
 span_new(unsigned class)
 {
-	const struct fz_list *youngest = fz_list_last(&open_chunks);
-	struct chunk *chunk = youngest ? chunk_of(youngest) : chunk_new();
+	const struct fz_list *youngest = fz_list_last(&open_regions);
+	struct region *region = youngest ? region_of(youngest) : region_new();
 	struct span *span;
 	unsigned i;
 
-	if (chunk == NULL)
+	if (region == NULL)
 		return NULL;
 	i = (unsigned)__builtin_ctz(
-	    chunk->idle != 0 ? chunk->idle : chunk->empty);
-	nidle -= chunk->idle >> i & 1;
+	    region->idle != 0 ? region->idle : region->empty);
+	nidle -= region->idle >> i & 1;
 	nused++;
-	chunk->idle &= ~((uint32_t)1 << i);
-	chunk->empty &= ~((uint32_t)1 << i);
-	if (chunk->empty == 0)
-		unlist_chunk(chunk);
-	span = &chunk->spans[i];
+	region->idle &= ~((uint32_t)1 << i);
+	region->empty &= ~((uint32_t)1 << i);
+	if (region->empty == 0)
+		unlist_region(region);
+	span = &region->spans[i];
 	span->free = NULL;
 	span->used = span->linked = 0;
 	span->listed = span->taken = generation;
@@ -262,16 +262,16 @@ span_new(unsigned class)
 static void
 span_free(struct span *span)
 {
-	struct chunk *chunk = chunk_of(span);
-	uint32_t bit = (uint32_t)1 << (span - chunk->spans);
+	struct region *region = region_of(span);
+	uint32_t bit = (uint32_t)1 << (span - region->spans);
 
 	span->listed = 0;
-	if (chunk->listed != generation) {
-		chunk->idle = 0; /* its idle memory belongs to the parent */
-		list_chunk(chunk);
+	if (region->listed != generation) {
+		region->idle = 0; /* its idle memory belongs to the parent */
+		list_region(region);
 	}
-	chunk->empty |= bit;
-	chunk->idle |= bit;
+	region->empty |= bit;
+	region->idle |= bit;
 	nidle++;
 	nused -= span->taken == generation;
 	if (nidle > IDLE_SPANS && nidle > nused)
@@ -338,7 +338,10 @@ fz_slab_refill(unsigned number)
 	return block;
 }
 
-/* A block was freed in a span that is empty now, or was full or inherited. */
+/*
+ * List or release a span that is empty, was full or was inherited, after a
+ * block of it was freed.
+ */
 static void
 span_freed(struct span *span, struct fz_slab_block *block)
 {

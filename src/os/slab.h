@@ -1,12 +1,12 @@
 /*
  * slab.h - small blocks of memory for the Lua state of the command.
  *
- * A chunk is an aligned mapping of FZ_SLAB_CHUNK bytes, cut into spans. A span
- * holds blocks of one size class and has a free list of its own; blocks have
- * no headers.
+ * A region is an aligned mapping of FZ_SLAB_REGION bytes, cut into spans. A
+ * span holds blocks of one size class and has a free list of its own; blocks
+ * have no headers.
  *
  * In a forked child the inherited spans are full: the child allocates from new
- * chunks, because each write to an inherited page copies it. A span from which
+ * regions, because each write to an inherited page copies it. A span from which
  * the child frees a block is in use again, for the blocks that the child freed.
  */
 #ifndef FZ_SLAB_H
@@ -16,8 +16,8 @@
 
 /* Bytes of the largest block. */
 #define FZ_SLAB_MAX ((size_t)1024)
-/* Bytes and alignment of a chunk, which is one huge page. */
-#define FZ_SLAB_CHUNK ((size_t)2 << 20)
+/* Bytes and alignment of a region, which is one huge page. */
+#define FZ_SLAB_REGION ((size_t)2 << 20)
 
 /* Size classes: steps of 16 bytes to 256, then of 64 bytes to FZ_SLAB_MAX. */
 enum { FZ_SLAB_UNIT = 16, FZ_SLAB_CLASSES = 28 };

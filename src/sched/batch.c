@@ -19,7 +19,7 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	}
 	b->opts = *opts;
 	b->engine = opts->owner->dispatcher->engine;
-	fz_source_init(&b->source, &fz_batch_source_ops,
+	fz_producer_init(&b->producer, &fz_batch_producer_ops,
 	    opts->owner->dispatcher, opts->pool);
 	fz_list_init(&b->waiting);
 	fz_list_init(&b->delayed);
@@ -43,7 +43,7 @@ fz_batch_start(struct fz_batch *b)
 {
 	fz_batch_settle(b);
 	if (!b->done)
-		fz_source_wake(&b->source);
+		fz_producer_wake(&b->producer);
 }
 
 int
@@ -55,7 +55,7 @@ fz_batch_grow(struct fz_batch *b, uint64_t n, struct fz_err *err)
 	}
 	b->total += n;
 	if (!b->done)
-		fz_source_wake(&b->source);
+		fz_producer_wake(&b->producer);
 	return 0;
 }
 
@@ -86,7 +86,7 @@ fz_batch_cancel(struct fz_batch *b, enum fz_err_kind kind, const char *text)
 	if (b->done)
 		return;
 	fz_batch_fail_whole(b, kind, text);
-	fz_source_end(&b->source, &b->whole.err);
+	fz_producer_end(&b->producer, &b->whole.err);
 	while ((chunk = fz_chunk_first(&b->local)) != NULL)
 		fz_batch_end_chunk(chunk); /* its caller will find it gone */
 	fz_batch_settle(b);
@@ -121,7 +121,7 @@ fz_batch_counts(const struct fz_batch *b)
 	};
 
 	if (!b->done)
-		c.running = fz_source_nrunning(&b->source);
+		c.running = fz_producer_nrunning(&b->producer);
 	c.waiting = c.total - c.done - c.failed - c.running;
 	return c;
 }

@@ -1,7 +1,7 @@
 /*
  * batch.h - the items of one map or apply, and the result of each.
  *
- * A batch is a source (dispatch.h) that is cut into chunks when a worker has
+ * A batch is a producer (dispatch.h) that is cut into chunks when a worker has
  * room for one; its results are reported in the order in which they come.
  * Items have indexes from 1.
  *
@@ -32,10 +32,10 @@ struct fz_batch_owner {
 	struct fz_dispatcher *dispatcher;
 	/* NULL: the owner has no list of its batches. */
 	void (*made)(struct fz_batch_owner *owner, struct fz_batch *batch);
-	/* Nothing of the batch runs or will run. */
+	/* The batch is done: none of its jobs runs or will run. */
 	void (*done)(struct fz_batch_owner *owner, struct fz_batch *batch);
 	/*
-	 * Send `worker` the function in slot `func` unless the worker has it.
+	 * Send `worker` function number `func` unless the worker has it.
 	 * 0, or -1 and `err`.
 	 */
 	int (*prepare)(struct fz_batch_owner *owner, struct fz_worker *worker,
@@ -51,7 +51,7 @@ struct fz_batch_opts {
 	struct fz_batch_owner *owner;
 	uint32_t pool; /* number of the pool in the dispatcher */
 	uint32_t kind; /* enum fz_wire_kind */
-	uint32_t func; /* slot of the function; unused with FZ_WIRE_INLINE */
+	uint32_t func; /* number of the function; unused with FZ_WIRE_INLINE */
 	uint64_t n;    /* items at the start */
 	bool growing;  /* items are added or grown until fz_batch_end() */
 	uint64_t seed;
@@ -61,8 +61,8 @@ struct fz_batch_opts {
 	bool events;    /* record events */
 	struct fz_job_event_log *log; /* for the events; NULL: its own */
 	uint32_t map; /* of its events: see struct fz_job_event */
-	uint64_t place;
-	size_t slot; /* bytes of a slot for a small result, 0: no slots */
+	uint64_t item;
+	size_t raw_size; /* bytes of a raw result, 0: none are raw */
 	/*
 	 * Encode up to `*n` items from `first` on as the one part of their
 	 * frame; make `*n` smaller if later items cannot be encoded with the
@@ -76,11 +76,11 @@ struct fz_batch_opts {
 
 /* The results of consecutive items, or the failure of one. */
 struct fz_batch_result {
-	uint64_t first;   /* index of the first item */
-	uint32_t n, skip; /* results, behind `skip` others in `blob` */
-	bool whole;       /* the blob is one message, no list of items */
-	bool raw; /* the blob is a result buffer: one slot after the other */
-	struct fz_blob *blob;       /* the reference is the taker's */
+	uint64_t first;       /* index of the first item */
+	uint32_t n, skip;     /* results, behind `skip` others in `blob` */
+	bool whole;           /* the blob is one message, no list of items */
+	bool raw;             /* the blob is a buffer of raw results in a row */
+	struct fz_blob *blob; /* the reference is the taker's */
 	struct fz_failure *failure; /* NULL: they are done; the taker's */
 };
 
@@ -107,7 +107,7 @@ int fz_batch_add(
     struct fz_batch *batch, struct fz_blob *part, struct fz_err *err);
 
 /*
- * The next item has failed before it could be added: it is counted, but not
+ * Count the next item, which failed before it could be added. It is not
  * reported. 0, or -1 and `err`.
  */
 int fz_batch_skip(struct fz_batch *batch, struct fz_err *err);
@@ -115,13 +115,13 @@ int fz_batch_skip(struct fz_batch *batch, struct fz_err *err);
 /* Add `n` items, which opts.encode gets later. 0, or -1 and `err`. */
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 
-/* No more items are added. */
+/* Declare that no more items will be added. */
 void fz_batch_end(struct fz_batch *batch);
 
 /* The id of its changes (worker/change.h). */
 uint64_t fz_batch_id(const struct fz_batch *batch);
 
-/* Nothing of it runs or will run. */
+/* Whether the batch is done: none of its jobs runs or will run. */
 bool fz_batch_done(const struct fz_batch *batch);
 
 /*

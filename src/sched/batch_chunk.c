@@ -28,7 +28,7 @@ fz_batch_chunk_new(
 	chunk->n = n;
 	chunk->attempts = attempts;
 	chunk->job = (struct fz_job){ .ops = &fz_batch_chunk_ops,
-		.owner = &b->source,
+		.owner = &b->producer,
 		.func = b->opts.func,
 		.seed = b->opts.seed,
 		.memory = b->opts.limits.memory,
@@ -93,7 +93,7 @@ fz_batch_stop(struct fz_batch *b)
 	}
 	while ((chunk = fz_chunk_first(&b->undecided)) != NULL)
 		fz_batch_refuse(chunk);
-	fz_source_stop(&b->source,
+	fz_producer_stop(&b->producer,
 	    b->opts.policy == FZ_POLICY_NOW ? &another_failed : NULL);
 }
 
@@ -183,13 +183,13 @@ fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 
 /*
  * Allocate the result buffer of a long chunk. Without memory for it, or if most
- * results do not fit a slot, results come as bytes.
+ * results cannot be raw, results come as bytes.
  */
 static void
 add_result_buffer(struct fz_chunk *chunk)
 {
 	struct fz_batch *b = chunk->batch;
-	size_t len = chunk->n * b->opts.slot;
+	size_t len = chunk->n * b->opts.raw_size;
 	bool fit = b->ndone < BATCH_RAW_MIN || b->nraw > b->ndone / 2;
 
 	if (len != 0 && chunk->n >= BATCH_RAW_MIN && fit)
@@ -248,7 +248,7 @@ fz_batch_settle(struct fz_batch *b)
 		return;
 	b->done = true;
 	fz_changed(&b->change);
-	fz_list_remove(&b->source.link);
+	fz_list_remove(&b->producer.link);
 	b->opts.owner->done(b->opts.owner, b);
 }
 
@@ -291,7 +291,7 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 	b->total++;
 	b->uncut++;
 	fz_batch_insert(b, chunk);
-	fz_source_wake(&b->source);
+	fz_producer_wake(&b->producer);
 	return 0;
 }
 
@@ -308,6 +308,6 @@ fz_batch_skip(struct fz_batch *b, struct fz_err *err)
 	b->uncut++;
 	b->nfailed++;
 	event.first = b->total;
-	fz_job_event_record(b->opts.log, &event);
+	fz_job_event_add(b->opts.log, &event);
 	return 0;
 }

@@ -50,21 +50,21 @@ is_inherited(const struct func *func, const struct fz_worker *w)
 }
 
 /*
- * The worker gets the function unless it has it. A function without code is
- * one that workers which are forked later inherit as it is then.
+ * Send the function to the worker unless it has it. A function without code is
+ * not sent: workers that are forked later inherit it.
  */
 static int
-prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t slot,
+prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t number,
     struct fz_err *err)
 {
-	const struct func *func = &batch_pool_of(owner)->funcs[slot];
+	const struct func *func = &batch_pool_of(owner)->funcs[number];
 
-	if (w->funcs[slot] == func->version || func->code == NULL ||
+	if (w->funcs[number] == func->version || func->code == NULL ||
 	    is_inherited(func, w))
 		return 0;
-	if (fz_worker_send_func(w, slot, func->code, err) != 0)
+	if (fz_worker_send_func(w, number, func->code, err) != 0)
 		return -1;
-	w->funcs[slot] = func->version;
+	w->funcs[number] = func->version;
 	return 0;
 }
 
@@ -87,7 +87,7 @@ batch_done(struct fz_batch_owner *owner, struct fz_batch *b)
 		fz_dispatcher_flush(&bp->dispatcher);
 }
 
-/* In a worker no batch of its parent goes on. */
+/* In a forked child: mark the parent's batches as done. */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -103,7 +103,7 @@ in_child(struct fz_fork_hook *hook)
 		fz_list_init(&b->local);
 		b->nresults = b->result_at = 0;
 		fz_err_set(&b->whole.err, FZ_ERR_CLOSED,
-		    "it belongs to the process that started it");
+		    "the call belongs to the process that started it");
 	}
 	bp->nbatches = 0;
 	fz_dispatcher_in_child(&bp->dispatcher);
@@ -169,9 +169,9 @@ fz_batch_pool_oldest(const struct fz_batch_pool *bp)
 
 void
 fz_batch_pool_func(
-    struct fz_batch_pool *bp, uint32_t slot, struct fz_blob *code)
+    struct fz_batch_pool *bp, uint32_t number, struct fz_blob *code)
 {
-	struct func *func = &bp->funcs[slot];
+	struct func *func = &bp->funcs[number];
 
 	fz_blob_unref(func->code);
 	func->code = code;
@@ -180,10 +180,10 @@ fz_batch_pool_func(
 }
 
 void
-fz_batch_pool_lose(struct fz_batch_pool *bp, uint32_t slot)
+fz_batch_pool_lose(struct fz_batch_pool *bp, uint32_t number)
 {
-	if (bp->funcs[slot].lost == 0)
-		bp->funcs[slot].lost = fz_batch_pool_version(bp);
+	if (bp->funcs[number].lost == 0)
+		bp->funcs[number].lost = fz_batch_pool_version(bp);
 }
 
 unsigned

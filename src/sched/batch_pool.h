@@ -1,7 +1,7 @@
 /*
  * batch_pool.h - the batches of one pool, and the functions of its workers.
  *
- * A function is in a slot. A worker inherits the functions that were known when
+ * A function has a number. A worker inherits the functions that were known when
  * it was forked; a later one is sent to it before the first items that need it.
  */
 #ifndef FZ_BATCH_POOL_H
@@ -36,18 +36,18 @@ void fz_batch_pool_free(struct fz_batch_pool *pool);
 struct fz_batch_owner *fz_batch_pool_owner(struct fz_batch_pool *pool);
 
 /*
- * Another function is in `slot` from now on. Workers that are forked later
+ * Give the number to another function. Workers that are forked later
  * inherit it, the present ones get `code`. Takes the reference; NULL: there are
  * no present ones.
  */
 void fz_batch_pool_func(
-    struct fz_batch_pool *pool, uint32_t slot, struct fz_blob *code);
+    struct fz_batch_pool *pool, uint32_t number, struct fz_blob *code);
 
 /*
- * Workers that are forked from now on do not inherit the function in `slot` as
+ * Workers that are forked from now on do not inherit the function `number` as
  * it is: they get its code, if there is any.
  */
-void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t slot);
+void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t number);
 
 /*
  * Begin a new version of what workers inherit, which those forked from now on

@@ -21,7 +21,7 @@ static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 	.exitcode = -1 };
 
 static void
-record(struct fz_batch *b, enum fz_job_event_kind kind, uint64_t first,
+add_event(struct fz_batch *b, enum fz_job_event_kind kind, uint64_t first,
     uint32_t n, pid_t pid, int64_t took_ns)
 {
 	struct fz_job_event event = { .kind = kind,
@@ -29,10 +29,10 @@ record(struct fz_batch *b, enum fz_job_event_kind kind, uint64_t first,
 		.n = n,
 		.pid = pid,
 		.took_ns = took_ns,
-		.item = b->opts.place,
+		.item = b->opts.item,
 		.map = b->opts.map };
 
-	fz_job_event_record(b->opts.log, &event);
+	fz_job_event_add(b->opts.log, &event);
 }
 
 int
@@ -131,7 +131,7 @@ delay_over(struct fz_timer *timer)
 
 	fz_list_remove(&chunk->link);
 	fz_batch_insert(b, chunk);
-	fz_source_wake(&b->source);
+	fz_producer_wake(&b->producer);
 }
 
 /* A chunk for another attempt of an item; NULL: there is no memory for it. */
@@ -160,7 +160,7 @@ retry(struct fz_chunk *chunk)
 		fz_list_push(&b->delayed, &chunk->link);
 	else
 		fz_batch_insert(b, chunk);
-	fz_source_wake(&b->source);
+	fz_producer_wake(&b->producer);
 }
 
 /* Whether there is memory to let the caller decide about the chunk. */
@@ -195,7 +195,7 @@ try_again(const struct fz_chunk *failed, uint64_t item,
 		return false;
 	}
 	fz_blob_unref(failure->value);
-	record(b, FZ_JOB_EVENT_RETRY, item, 1, failure->pid, took_ns);
+	add_event(b, FZ_JOB_EVENT_RETRY, item, 1, failure->pid, took_ns);
 	retry(chunk);
 	return true;
 }
@@ -220,7 +220,7 @@ fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
     int64_t took_ns)
 {
 	b->nfailed++;
-	record(b, FZ_JOB_EVENT_FAILED, item, 1, failure->pid, took_ns);
+	add_event(b, FZ_JOB_EVENT_FAILED, item, 1, failure->pid, took_ns);
 	if (b->opts.owner->failed != NULL)
 		b->opts.owner->failed(b->opts.owner, item, failure);
 	if (!report_failure(b, item, failure) ||
@@ -288,7 +288,7 @@ fz_batch_decide(struct fz_batch *b, uint64_t item, bool again)
 		struct fz_undecided undecided = end_question(chunk);
 
 		fz_blob_unref(undecided.failure.value);
-		record(b, FZ_JOB_EVENT_RETRY, item, 1, undecided.failure.pid,
+		add_event(b, FZ_JOB_EVENT_RETRY, item, 1, undecided.failure.pid,
 		    undecided.took_ns);
 		retry(chunk);
 		return;
@@ -300,7 +300,7 @@ fz_batch_decide(struct fz_batch *b, uint64_t item, bool again)
 static void
 end_if_answered(struct fz_chunk *chunk)
 {
-	fz_source_wake(&chunk->batch->source);
+	fz_producer_wake(&chunk->batch->producer);
 	if (chunk->job.worker == NULL)
 		fz_batch_end_chunk(chunk);
 }
@@ -320,7 +320,7 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
-	record(b, FZ_JOB_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
+	add_event(b, FZ_JOB_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
 }
 
 static void
@@ -435,8 +435,8 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		rest = fz_batch_chunk_new(
 		    b, chunk->first + job->nitems, nitems, chunk->attempts);
 		if (rest == NULL)
-			fz_batch_fail_whole(b, FZ_ERR_MEMORY,
-			    "no memory for items that came back");
+			fz_batch_fail_whole(
+			    b, FZ_ERR_MEMORY, "no memory for returned items");
 	} else {
 		b->nsent--;
 		fz_batch_drop_part(chunk); /* it may be cut another way now */
@@ -446,7 +446,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 	b->share = 0; /* the rest is shared anew */
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
-		fz_source_wake(&b->source);
+		fz_producer_wake(&b->producer);
 	}
 	if (!untouched)
 		end_if_answered(chunk);
@@ -457,8 +457,8 @@ fz_batch_job_started(struct fz_job *job)
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 
-	record(chunk->batch, FZ_JOB_EVENT_START, chunk->first + job->ndone, 1,
-	    job->pid, 0);
+	add_event(chunk->batch, FZ_JOB_EVENT_START, chunk->first + job->ndone,
+	    1, job->pid, 0);
 }
 
 const struct fz_job_ops fz_batch_chunk_ops = { job_done, job_failed,

@@ -45,7 +45,7 @@ struct fz_chunk {
 };
 
 struct fz_batch {
-	struct fz_source source;
+	struct fz_producer producer;
 	struct fz_batch_opts opts;
 	struct fz_engine *engine;
 	struct fz_list link;      /* for its owner */
@@ -121,7 +121,7 @@ struct fz_chunk *fz_batch_next_chunk(struct fz_batch *batch, uint32_t max);
 void fz_batch_unsent(struct fz_chunk *chunk, const struct fz_failure *failure);
 
 /* How a dispatcher gets its chunks. */
-extern const struct fz_source_ops fz_batch_source_ops;
+extern const struct fz_producer_ops fz_batch_producer_ops;
 
 /* Mark the batch as done if nothing of it runs or will run. */
 void fz_batch_settle(struct fz_batch *batch);

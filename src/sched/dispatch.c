@@ -10,7 +10,7 @@
 /* A worker with less work than this gets another job. */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
 /* The first check for results after a reply; later ones are further apart. */
-#define DISPATCH_LOOK_NS (4 * FZ_CLOCK_MS)
+#define DISPATCH_POLL_NS (4 * FZ_CLOCK_MS)
 /* A worker that replied less than this ago is not checked. */
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
@@ -38,19 +38,19 @@ loop_of(const struct fz_dispatcher *d)
 	return d->engine->loop;
 }
 
-static struct fz_source *
-first_source(const struct fz_list *list)
+static struct fz_producer *
+first_producer(const struct fz_list *list)
 {
 	struct fz_list *link = fz_list_first(list);
 
-	return link != NULL ? FZ_CONTAINER_OF(link, struct fz_source, link)
+	return link != NULL ? FZ_CONTAINER_OF(link, struct fz_producer, link)
 			    : NULL;
 }
 
 static struct fz_worker *
 next_own(const struct fz_dispatcher *d, struct fz_worker *w)
 {
-	while (w != NULL && w->owner != &d->user)
+	while (w != NULL && w->owner != &d->client)
 		w = w->next;
 	return w;
 }
@@ -62,17 +62,17 @@ first_own(const struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 static bool
-runs(const struct fz_worker *w, const struct fz_source *source)
+runs(const struct fz_worker *w, const struct fz_producer *producer)
 {
-	return w->head != NULL && w->head->owner == source;
+	return w->head != NULL && w->head->owner == producer;
 }
 
 static bool
-has(const struct fz_worker *w, const struct fz_source *source)
+has(const struct fz_worker *w, const struct fz_producer *producer)
 {
 	const struct fz_job *job = w->head;
 
-	while (job != NULL && job->owner != source)
+	while (job != NULL && job->owner != producer)
 		job = job->next;
 	return job != NULL;
 }
@@ -144,7 +144,7 @@ roomy_worker(struct fz_dispatcher *d, const struct fz_lane *lane)
 static bool
 has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 {
-	const struct fz_source *source = first_source(&lane->ready);
+	const struct fz_producer *producer = first_producer(&lane->ready);
 	struct fz_worker *w = first_own(d, lane);
 	int64_t each = FZ_CLOCK_NEVER, least = DISPATCH_STEAL_NS;
 
@@ -156,7 +156,7 @@ has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 	}
 	if (!fz_pool_has_idle(lane->pool))
 		least = DISPATCH_STEAL_FORK_NS;
-	return work_of(source->ops->nready(source), each) < least;
+	return work_of(producer->ops->nready(producer), each) < least;
 }
 
 /* A worker for the next job; NULL: none now, or never if `err` is filled. */
@@ -166,7 +166,7 @@ pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 	struct fz_worker *w = NULL;
 
 	if (d->nbusy < d->max && !has_enough_workers(d, lane))
-		w = fz_pool_take(lane->pool, &d->user, err);
+		w = fz_pool_take(lane->pool, &d->client, err);
 	if (w == NULL)
 		return roomy_worker(d, lane);
 	lane->used = true;
@@ -175,14 +175,14 @@ pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 }
 
 /*
- * Send the jobs of the ready sources, which take turns.
+ * Send the jobs of the ready producers, which take turns.
  *
  *   pick() returns          action                            result
- *   a worker                send one job, next source
- *   NULL and an error       the job fails, next source
+ *   a worker                send one job, next producer
+ *   NULL and an error       the job fails, next producer
  *   NULL, nbusy < max       stop: this pool has no worker     true
  *   NULL, nbusy == max      stop: the limit is reached        false
- *   (no source is ready)                                      true
+ *   (no producer is ready)                                      true
  *
  * False: the caller serves no further lane, because the next worker that
  * becomes idle is for this lane.
@@ -190,25 +190,25 @@ pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 static bool
 send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 {
-	struct fz_source *source;
+	struct fz_producer *producer;
 
-	while ((source = first_source(&lane->ready)) != NULL) {
+	while ((producer = first_producer(&lane->ready)) != NULL) {
 		struct fz_failure failure = { .exitcode = -1 };
 		struct fz_worker *w;
 
-		if (source->ops->nready(source) == 0) {
-			fz_list_remove(&source->link);
+		if (producer->ops->nready(producer) == 0) {
+			fz_list_remove(&producer->link);
 			continue;
 		}
 		w = pick(d, lane, &failure.err);
 		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
 			return d->nbusy < d->max;
-		fz_list_remove(&source->link); /* to the end of the list */
-		fz_list_push(&lane->ready, &source->link);
+		fz_list_remove(&producer->link); /* to the end of the list */
+		fz_list_push(&lane->ready, &producer->link);
 		if (w == NULL)
-			source->ops->fail_next(source, &failure);
-		else if (!source->ops->send(
-			     source, w, fz_pool_nleft(lane->pool, w)))
+			producer->ops->fail_next(producer, &failure);
+		else if (!producer->ops->send(
+			     producer, w, fz_pool_nleft(lane->pool, w)))
 			fz_pool_put_back(lane->pool, w);
 	}
 	return true;
@@ -284,7 +284,7 @@ balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
  * of a worker, then less and less often.
  */
 static void
-arm_look(struct fz_dispatcher *d, const struct fz_lane *lane)
+arm_poll(struct fz_dispatcher *d, const struct fz_lane *lane)
 {
 	for (struct fz_worker *w = first_own(d, lane); w != NULL;
 	     w = next_own(d, w->next)) {
@@ -293,14 +293,14 @@ arm_look(struct fz_dispatcher *d, const struct fz_lane *lane)
 		if (!has_spare(w))
 			continue;
 		in = (now(d) - w->news_ns) / 8;
-		at = now(d) + (in > DISPATCH_LOOK_NS ? in : DISPATCH_LOOK_NS);
-		if (d->look.place == 0 || at < d->look.at_ns)
-			fz_loop_arm(loop_of(d), &d->look, at);
+		at = now(d) + (in > DISPATCH_POLL_NS ? in : DISPATCH_POLL_NS);
+		if (d->poll.index == 0 || at < d->poll.at_ns)
+			fz_loop_arm(loop_of(d), &d->poll, at);
 	}
 }
 
 static void
-look_at_lane(const struct fz_dispatcher *d, const struct fz_lane *lane)
+poll_lane(const struct fz_dispatcher *d, const struct fz_lane *lane)
 {
 	struct fz_worker *w = first_own(d, lane), *next;
 	int64_t since = fz_clock_ns() - DISPATCH_SILENT_NS;
@@ -313,27 +313,28 @@ look_at_lane(const struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 static void
-look(struct fz_timer *timer)
+poll_workers(struct fz_timer *timer)
 {
-	struct fz_dispatcher *d = DISPATCHER_OF(look, timer);
+	struct fz_dispatcher *d = DISPATCHER_OF(poll, timer);
 
 	for (uint32_t i = 0; i < d->nlanes; i++)
-		look_at_lane(d, &d->lanes[i]);
+		poll_lane(d, &d->lanes[i]);
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
 
 void
-fz_source_recall(const struct fz_source *source, const struct fz_err *kill)
+fz_producer_recall(
+    const struct fz_producer *producer, const struct fz_err *kill)
 {
-	struct fz_dispatcher *d = source->dispatcher;
-	struct fz_worker *w = first_own(d, source->lane), *next;
+	struct fz_dispatcher *d = producer->dispatcher;
+	struct fz_worker *w = first_own(d, producer->lane), *next;
 
 	for (; w != NULL; w = next) {
 		next = next_own(d, w->next);
-		if (!has(w, source))
+		if (!has(w, producer))
 			continue;
 		fz_worker_recall(w);
-		if (kill != NULL && runs(w, source))
+		if (kill != NULL && runs(w, producer))
 			fz_worker_kill(w, kill->kind, kill->text);
 	}
 }
@@ -342,7 +343,7 @@ static void
 look_after_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 {
 	balance_lane(d, lane);
-	arm_look(d, lane);
+	arm_poll(d, lane);
 	lane->used = first_own(d, lane) != NULL;
 }
 
@@ -350,12 +351,12 @@ static void
 dispatch(struct fz_defer *defer)
 {
 	struct fz_dispatcher *d = DISPATCHER_OF(dispatch, defer);
-	struct fz_source *source;
+	struct fz_producer *producer;
 
 	d->now_ns = 0;
-	while ((source = first_source(&d->stopping)) != NULL) {
-		fz_list_remove(&source->link);
-		fz_source_recall(source, source->kill);
+	while ((producer = first_producer(&d->stopping)) != NULL) {
+		fz_list_remove(&producer->link);
+		fz_producer_recall(producer, producer->kill);
 	}
 	for (uint32_t i = d->nlanes; i-- > 0;) {
 		if (!send_lane(d, &d->lanes[i]))
@@ -369,9 +370,9 @@ dispatch(struct fz_defer *defer)
 }
 
 static void
-freed(struct fz_pool_user *user, struct fz_worker *w)
+freed(struct fz_pool_client *client, struct fz_worker *w)
 {
-	struct fz_dispatcher *d = DISPATCHER_OF(user, user);
+	struct fz_dispatcher *d = DISPATCHER_OF(client, client);
 
 	if (w != NULL)
 		d->nbusy--;
@@ -383,11 +384,11 @@ fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
     struct fz_pool *const *pools, uint32_t npools, unsigned max,
     struct fz_err *err)
 {
-	*d = (struct fz_dispatcher){ .user = { freed },
+	*d = (struct fz_dispatcher){ .client = { freed },
 		.engine = engine,
 		.max = max,
 		.dispatch = { .call = dispatch },
-		.look = { .fired = look } };
+		.poll = { .fired = poll_workers } };
 	fz_list_init(&d->stopping);
 	d->lanes = calloc(npools + 1, sizeof(*d->lanes));
 	if (d->lanes == NULL)
@@ -413,7 +414,7 @@ int
 fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err)
 {
 	for (uint32_t i = 0; i < d->nlanes && !d->joined; i++) {
-		if (fz_pool_join(d->lanes[i].pool, &d->user, err) == 0)
+		if (fz_pool_join(d->lanes[i].pool, &d->client, err) == 0)
 			continue;
 		d->joined = true;
 		fz_dispatcher_leave(d);
@@ -427,9 +428,9 @@ void
 fz_dispatcher_leave(struct fz_dispatcher *d)
 {
 	for (uint32_t i = 0; i < d->nlanes && d->joined; i++)
-		fz_pool_leave(d->lanes[i].pool, &d->user);
+		fz_pool_leave(d->lanes[i].pool, &d->client);
 	d->joined = false;
-	fz_loop_disarm(loop_of(d), &d->look);
+	fz_loop_disarm(loop_of(d), &d->poll);
 	fz_loop_undefer(&d->dispatch);
 }
 
@@ -456,48 +457,48 @@ fz_dispatcher_flush(const struct fz_dispatcher *d)
 }
 
 void
-fz_source_init(struct fz_source *source, const struct fz_source_ops *ops,
-    struct fz_dispatcher *d, uint32_t pool)
+fz_producer_init(struct fz_producer *producer,
+    const struct fz_producer_ops *ops, struct fz_dispatcher *d, uint32_t pool)
 {
-	*source = (struct fz_source){
+	*producer = (struct fz_producer){
 		.ops = ops, .dispatcher = d, .lane = &d->lanes[pool]
 	};
 }
 
 void
-fz_source_wake(struct fz_source *source)
+fz_producer_wake(struct fz_producer *producer)
 {
-	struct fz_dispatcher *d = source->dispatcher;
+	struct fz_dispatcher *d = producer->dispatcher;
 
 	if (d->max == 0)
 		return;
 	/* A forked child has the pool of its parent, but not its workers. */
 	if (!d->joined)
 		fz_dispatcher_join(d, NULL);
-	if (!fz_list_is_linked(&source->link))
-		fz_list_push(&source->lane->ready, &source->link);
+	if (!fz_list_is_linked(&producer->link))
+		fz_list_push(&producer->lane->ready, &producer->link);
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
 
 void
-fz_source_stop(struct fz_source *source, const struct fz_err *kill)
+fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill)
 {
-	struct fz_dispatcher *d = source->dispatcher;
+	struct fz_dispatcher *d = producer->dispatcher;
 
-	source->kill = kill;
-	fz_list_remove(&source->link);
-	fz_list_push(&d->stopping, &source->link);
+	producer->kill = kill;
+	fz_list_remove(&producer->link);
+	fz_list_push(&d->stopping, &producer->link);
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
 
 /* End one of its workers; false: it has none. */
 static bool
-end_one(const struct fz_source *source, const struct fz_err *kill)
+end_one(const struct fz_producer *producer, const struct fz_err *kill)
 {
-	struct fz_dispatcher *d = source->dispatcher;
-	struct fz_worker *w = first_own(d, source->lane);
+	struct fz_dispatcher *d = producer->dispatcher;
+	struct fz_worker *w = first_own(d, producer->lane);
 
-	while (w != NULL && !has(w, source))
+	while (w != NULL && !has(w, producer))
 		w = next_own(d, w->next);
 	if (w != NULL)
 		fz_worker_end(w, kill->kind, kill->text);
@@ -505,22 +506,22 @@ end_one(const struct fz_source *source, const struct fz_err *kill)
 }
 
 void
-fz_source_end(struct fz_source *source, const struct fz_err *kill)
+fz_producer_end(struct fz_producer *producer, const struct fz_err *kill)
 {
-	fz_list_remove(&source->link);
-	fz_source_recall(source, kill); /* all at once, then one by one */
-	while (end_one(source, kill))
+	fz_list_remove(&producer->link);
+	fz_producer_recall(producer, kill); /* all at once, then one by one */
+	while (end_one(producer, kill))
 		continue;
 }
 
 unsigned
-fz_source_nrunning(const struct fz_source *source)
+fz_producer_nrunning(const struct fz_producer *producer)
 {
-	struct fz_dispatcher *d = source->dispatcher;
-	struct fz_worker *w = first_own(d, source->lane);
+	struct fz_dispatcher *d = producer->dispatcher;
+	struct fz_worker *w = first_own(d, producer->lane);
 	unsigned n = 0;
 
 	for (; w != NULL; w = next_own(d, w->next))
-		n += runs(w, source);
+		n += runs(w, producer);
 	return n;
 }

@@ -1,9 +1,9 @@
 /*
- * dispatch.h - sends the jobs of sources to the workers of pools.
+ * dispatch.h - sends the jobs of producers to the workers of pools.
  *
- * A source has jobs for the workers of one pool: the items of a batch
- * (batch.h), or the nodes of a run that are ready (run.h). Sources of the same
- * pool take turns.
+ * A producer has jobs for the workers of one pool: the items of a batch
+ * (batch.h), or the nodes of a run that are ready (run.h). Producers of the
+ * same pool take turns.
  *
  * Slots go to pools: the last pool with jobs gets all that it can use, then the
  * one before it. So the workers move to the stage with the longest queue. Jobs
@@ -16,15 +16,15 @@
  * less than about 5 ms of work by what was measured. Too much does no harm,
  * because a worker that becomes idle gets what another has not begun.
  *
- * A job belongs to its source, which allocates and frees it; `job->owner` is
- * the source. While `job->worker` is set a worker has it; the ops of the job
+ * A job belongs to its producer, which allocates and frees it; `job->owner` is
+ * the producer. While `job->worker` is set a worker has it; the ops of the job
  * (worker.h) report what becomes of it: `done`, `failed` and `items` when it
  * ends, `started`, and `returned` for what was not begun. At an end, and when
- * something is returned, the source calls fz_source_wake().
+ * something is returned, the producer calls fz_producer_wake().
  *
- * A source may be endless. nready() is 0 while it waits for its next item. When
- * the item comes, the source calls fz_source_wake(). At its end it only ceases
- * to have a next job.
+ * A producer may be endless. nready() is 0 while it waits for its next item.
+ * When the item comes, the producer calls fz_producer_wake(). At its end it
+ * only ceases to have a next job.
  *
  * A dispatcher that is sparing gives a pool another worker only if more than a
  * moment's work waits for the workers that it has.
@@ -42,25 +42,25 @@
 
 struct fz_engine;
 struct fz_err;
-struct fz_source;
+struct fz_producer;
 
-struct fz_source_ops {
-	/* How many items it could send now. A stopped source has none. */
-	uint64_t (*nready)(const struct fz_source *source);
+struct fz_producer_ops {
+	/* How many items it could send now. A stopped producer has none. */
+	uint64_t (*nready)(const struct fz_producer *producer);
 	/*
 	 * Send the next job, of at most `max` items, to `worker`. False if none
 	 * was sent; what cannot be sent has failed.
 	 */
-	bool (*send)(
-	    struct fz_source *source, struct fz_worker *worker, uint32_t max);
+	bool (*send)(struct fz_producer *producer, struct fz_worker *worker,
+	    uint32_t max);
 	/* There is no worker, and there will be none: the next job fails. */
 	void (*fail_next)(
-	    struct fz_source *source, const struct fz_failure *failure);
+	    struct fz_producer *producer, const struct fz_failure *failure);
 };
 
 /* Embedded in whatever has the jobs. */
-struct fz_source {
-	const struct fz_source_ops *ops;
+struct fz_producer {
+	const struct fz_producer_ops *ops;
 	struct fz_dispatcher *dispatcher;
 	struct fz_lane *lane;
 	/* in `ready` of the lane, or in `stopping`; removed at the end */
@@ -71,12 +71,12 @@ struct fz_source {
 /* One pool of a dispatcher. */
 struct fz_lane {
 	struct fz_pool *pool;
-	struct fz_list ready; /* sources with jobs to send, in turn */
+	struct fz_list ready; /* producers with jobs to send, in turn */
 	bool used; /* the dispatcher may have busy workers of this pool */
 };
 
 struct fz_dispatcher {
-	struct fz_pool_user user;
+	struct fz_pool_client client;
 	struct fz_engine *engine;
 	struct fz_lane *lanes;
 	uint32_t nlanes;
@@ -85,10 +85,10 @@ struct fz_dispatcher {
 	bool once;    /* idle workers leave when there is no more to send */
 	bool sparing; /* see above */
 	bool joined;  /* the pools report free workers */
-	struct fz_list stopping; /* sources whose workers are to know */
+	struct fz_list stopping; /* producers whose workers are to know */
 	int64_t now_ns;          /* during a dispatch; 0: not read yet */
 	struct fz_defer dispatch;
-	struct fz_timer look;
+	struct fz_timer poll;
 };
 
 /*
@@ -107,42 +107,42 @@ void fz_dispatcher_fini(struct fz_dispatcher *d);
 int fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err);
 void fz_dispatcher_leave(struct fz_dispatcher *d);
 
-/* In a forked child: forget the sources and workers of the parent. */
+/* In a forked child: forget the producers and workers of the parent. */
 void fz_dispatcher_in_child(struct fz_dispatcher *d);
 
 /* Pass on pieces of lines that its workers have printed: none runs a job. */
 void fz_dispatcher_flush(const struct fz_dispatcher *d);
 
-/* A source for the pool number `pool`; it has nothing to send yet. */
-void fz_source_init(struct fz_source *source, const struct fz_source_ops *ops,
-    struct fz_dispatcher *d, uint32_t pool);
+/* A producer for the pool number `pool`; it has nothing to send yet. */
+void fz_producer_init(struct fz_producer *producer,
+    const struct fz_producer_ops *ops, struct fz_dispatcher *d, uint32_t pool);
 
 /*
- * It may have a job to send, or one of its jobs has ended, so that a worker has
- * room for another.
+ * Dispatch soon: the producer may have a job to send, or one of its jobs has
+ * ended, so that a worker has room for another.
  */
-void fz_source_wake(struct fz_source *source);
+void fz_producer_wake(struct fz_producer *producer);
 
 /*
- * Recall the jobs of the source that no worker has begun. If `kill` is set,
+ * Recall the jobs of the producer that no worker has begun. If `kill` is set,
  * kill the workers that run a job of it.
  */
-void fz_source_recall(
-    const struct fz_source *source, const struct fz_err *kill);
+void fz_producer_recall(
+    const struct fz_producer *producer, const struct fz_err *kill);
 
 /*
- * It sends no more: recall its jobs at the end of the loop's step. `kill` stays
+ * It sends no more: recall its jobs at the end of the loop's turn. `kill` stays
  * valid.
  */
-void fz_source_stop(struct fz_source *source, const struct fz_err *kill);
+void fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill);
 
 /*
  * Recall its jobs, kill the workers that run one, and wait until they are dead.
  * Not from a callback of the loop.
  */
-void fz_source_end(struct fz_source *source, const struct fz_err *kill);
+void fz_producer_end(struct fz_producer *producer, const struct fz_err *kill);
 
 /* How many workers run a job of it now. */
-unsigned fz_source_nrunning(const struct fz_source *source);
+unsigned fz_producer_nrunning(const struct fz_producer *producer);
 
 #endif

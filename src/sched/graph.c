@@ -20,9 +20,10 @@ struct fz_graph {
 	struct list optional; /* a bool for each input; later ones are not */
 	uint32_t npools;
 	bool has_maps;
-	/* Frozen: users of value v are users[first[v]] .. users[first[v+1]-1]
+	/* Frozen: readers of value v are readers[first[v]] ..
+	 * readers[first[v+1]-1]
 	 */
-	uint32_t *first, *users;
+	uint32_t *first, *readers;
 };
 
 static void *
@@ -70,7 +71,7 @@ fz_graph_free(struct fz_graph *graph)
 	free(graph->inputs.items);
 	free(graph->optional.items);
 	free(graph->first);
-	free(graph->users);
+	free(graph->readers);
 	free(graph);
 }
 
@@ -192,9 +193,9 @@ fz_graph_has_maps(const struct fz_graph *graph)
 	return graph->has_maps;
 }
 
-/* Count each value's users into first[v + 1], and what nodes wait for. */
+/* Count each value's readers into first[v + 1], and what nodes wait for. */
 static int
-count_users(struct fz_graph *graph, struct fz_err *err)
+count_readers(struct fz_graph *graph, struct fz_err *err)
 {
 	for (uint32_t i = 0; i < graph->nodes.n; i++) {
 		struct fz_node *node = node_at(graph, i);
@@ -220,42 +221,42 @@ fz_graph_freeze(struct fz_graph *graph, struct fz_err *err)
 {
 	uint32_t nvalues = graph->makers.n, *at;
 
-	if (graph->users != NULL)
+	if (graph->readers != NULL)
 		return 0;
 	free(graph->first);
 	graph->first = calloc((size_t)nvalues + 2, sizeof(*graph->first));
-	graph->users =
-	    calloc((size_t)graph->inputs.n + 1, sizeof(*graph->users));
+	graph->readers =
+	    calloc((size_t)graph->inputs.n + 1, sizeof(*graph->readers));
 	at = graph->first;
-	if (at == NULL || graph->users == NULL) {
+	if (at == NULL || graph->readers == NULL) {
 		fz_err_nomem(err, "a graph");
 		goto fail;
 	}
-	if (count_users(graph, err) != 0)
+	if (count_readers(graph, err) != 0)
 		goto fail;
 	for (uint32_t v = 0; v < nvalues; v++)
 		at[v + 1] += at[v];
-	/* Fill from behind: afterwards at[v + 1] is where v's users end. */
+	/* Fill from behind: afterwards at[v + 1] is where v's readers end. */
 	for (uint32_t i = graph->nodes.n; i-- > 0;) {
 		const uint32_t *inputs = fz_graph_inputs(graph, i);
 
 		for (uint32_t k = node_at(graph, i)->ninputs; k-- > 0;)
-			graph->users[--at[inputs[k] + 1]] = i;
+			graph->readers[--at[inputs[k] + 1]] = i;
 	}
-	/* Now at[v + 1] is where v's users begin: shift by one. */
+	/* Now at[v + 1] is where v's readers begin: shift by one. */
 	memmove(at, at + 1, nvalues * sizeof(*at));
 	at[nvalues] = graph->inputs.n;
 	return 0;
 fail:
-	free(graph->users);
-	graph->users = NULL;
+	free(graph->readers);
+	graph->readers = NULL;
 	return -1;
 }
 
 int
 fz_graph_frozen(const struct fz_graph *graph)
 {
-	return graph->users != NULL;
+	return graph->readers != NULL;
 }
 
 /* Take away every node that can run; what stays waits for a cycle. */
@@ -274,12 +275,12 @@ drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
 
 		for (uint32_t v = 0; v < node->nvalues; v++) {
 			uint32_t n;
-			const uint32_t *users =
-			    fz_graph_users(graph, node->first_value + v, &n);
+			const uint32_t *readers =
+			    fz_graph_readers(graph, node->first_value + v, &n);
 
 			for (uint32_t k = 0; k < n; k++) {
-				if (--waiting[users[k]] == 0)
-					queue[tail++] = users[k];
+				if (--waiting[readers[k]] == 0)
+					queue[tail++] = readers[k];
 			}
 		}
 	}
@@ -357,10 +358,10 @@ fz_graph_inputs(const struct fz_graph *graph, uint32_t node)
 }
 
 const uint32_t *
-fz_graph_users(const struct fz_graph *graph, uint32_t value, uint32_t *n)
+fz_graph_readers(const struct fz_graph *graph, uint32_t value, uint32_t *n)
 {
 	*n = graph->first[value + 1] - graph->first[value];
-	return graph->users + graph->first[value];
+	return graph->readers + graph->first[value];
 }
 
 uint32_t

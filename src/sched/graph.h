@@ -67,7 +67,7 @@ bool fz_graph_has_optional(const struct fz_graph *graph);
  */
 void fz_graph_set_map(struct fz_graph *graph, uint32_t node);
 
-/* End the changes and note the users of each value. 0, or -1 and `err`. */
+/* End the changes and list the readers of each value. 0, or -1 and `err`. */
 int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);
 int fz_graph_frozen(const struct fz_graph *graph);
 
@@ -85,7 +85,7 @@ const struct fz_node *fz_graph_get(const struct fz_graph *graph, uint32_t node);
 const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
 
 /* The nodes that take `value`, once for each input; `*n` of them. Frozen. */
-const uint32_t *fz_graph_users(
+const uint32_t *fz_graph_readers(
     const struct fz_graph *graph, uint32_t value, uint32_t *n);
 
 /* Whether a node is a map. */

@@ -6,8 +6,7 @@
 #include "worker/change.h"
 
 void
-fz_job_event_record(
-    struct fz_job_event_log *log, const struct fz_job_event *event)
+fz_job_event_add(struct fz_job_event_log *log, const struct fz_job_event *event)
 {
 	struct fz_job_event *list;
 

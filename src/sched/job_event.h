@@ -24,8 +24,9 @@ struct fz_job_event {
 	uint32_t n;      /* items; 1 for a node */
 	pid_t pid;       /* 0: none */
 	int64_t took_ns; /* of each, as far as is known; 0 for a start */
-	uint64_t item;   /* of a node: the place in a stream; 0: an invoke */
-	uint32_t map;    /* of an element of a map: its node, from 1; or 0 */
+	uint64_t
+	    item; /* of a node: its index in a stream, from 1; 0: an invoke */
+	uint32_t map; /* of an element of a map: its node, from 1; or 0 */
 };
 
 /* Events in the order of time; all zero at first, which records none. */
@@ -36,7 +37,7 @@ struct fz_job_event_log {
 };
 
 /* Add an event. It is lost if memory runs out. */
-void fz_job_event_record(
+void fz_job_event_add(
     struct fz_job_event_log *log, const struct fz_job_event *event);
 
 /* Take the oldest event. Returns 1, or 0 if there is none. */

@@ -11,7 +11,7 @@
 #include "os/loop.h"
 #include "os/proc.h"
 #include "sched/slots.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 #include "worker/change.h"
 #include "worker/child_port.h"
 #include "worker/engine.h"
@@ -32,16 +32,16 @@ struct fz_pool {
 	unsigned lowest;         /* no lower number is free, counted from 0 */
 	struct fz_timer rest;    /* the next check for workers idle for long */
 	struct fz_change change; /* the last worker has ended */
-	struct fz_pool_user **users;
-	size_t nusers, users_cap;
+	struct fz_pool_client **clients;
+	size_t nclients, clients_cap;
 	unsigned nfailed_starts; /* since a worker was last of use */
 	struct fz_err start_err; /* of the last of them; NONE: not known */
 	uint64_t version;        /* of workers forked from now on */
 	bool closed;
 	/*
-	 * Armed after a fork failed: until it fires the pool forks none. A user
-	 * that is notified of a free worker and gets none would ask again at
-	 * once, for ever.
+	 * Armed after a fork failed: until it fires the pool forks none. A
+	 * client that is notified of a free worker and gets none would ask
+	 * again at once, for ever.
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
@@ -61,9 +61,9 @@ is_own(const struct fz_pool *pool)
 }
 
 /*
- * In a child: forget the workers and users of the parent. Only when the pool is
- * used there: a fork would otherwise take longer with each pool there is. The
- * memory of these workers stays as it is, since a write would copy it.
+ * In a child: forget the workers and clients of the parent. Only when the pool
+ * is used there: a fork would otherwise take longer with each pool there is.
+ * The memory of these workers stays as it is, since a write would copy it.
  */
 static void
 own(struct fz_pool *pool)
@@ -75,7 +75,7 @@ own(struct fz_pool *pool)
 	pool->nworkers = 0;
 	memset(pool->numbers, 0, pool->opts.max * sizeof(*pool->numbers));
 	pool->lowest = 0;
-	pool->nusers = 0;
+	pool->nclients = 0;
 	pool->waiter.prev = NULL; /* the slots have forgotten it */
 }
 
@@ -129,29 +129,29 @@ link_idle(struct fz_pool *pool, struct fz_worker *w)
 	if (pool->opts.idle_ns == 0)
 		return;
 	w->idle_ns = fz_clock_ns();
-	if (pool->rest.place == 0)
+	if (pool->rest.index == 0)
 		arm_rest(pool, w->idle_ns);
 }
 
-/* Call `freed` of all users but `except`: a worker may be free. */
+/* Call `freed` of all clients but `except`: a worker may be free. */
 static void
-notify_users(const struct fz_pool *pool, const struct fz_pool_user *except)
+notify_clients(const struct fz_pool *pool, const struct fz_pool_client *except)
 {
-	for (size_t i = 0; i < pool->nusers; i++) {
-		if (pool->users[i] != except)
-			pool->users[i]->freed(pool->users[i], NULL);
+	for (size_t i = 0; i < pool->nclients; i++) {
+		if (pool->clients[i] != except)
+			pool->clients[i]->freed(pool->clients[i], NULL);
 	}
 }
 
 static void
 notify_free(const struct fz_pool *pool, struct fz_worker *w)
 {
-	struct fz_pool_user *owner = w->owner;
+	struct fz_pool_client *owner = w->owner;
 
 	w->owner = NULL;
 	if (owner != NULL)
 		owner->freed(owner, w);
-	notify_users(pool, owner);
+	notify_clients(pool, owner);
 }
 
 /* The worker runs nothing any more. */
@@ -241,13 +241,13 @@ static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
 static void
 slot_freed(struct fz_slots_waiter *waiter)
 {
-	notify_users(FZ_CONTAINER_OF(waiter, struct fz_pool, waiter), NULL);
+	notify_clients(FZ_CONTAINER_OF(waiter, struct fz_pool, waiter), NULL);
 }
 
 static void
 pause_over(struct fz_timer *timer)
 {
-	notify_users(FZ_CONTAINER_OF(timer, struct fz_pool, pause), NULL);
+	notify_clients(FZ_CONTAINER_OF(timer, struct fz_pool, pause), NULL);
 }
 
 /* Dismiss the workers that are idle for long; check again for the others. */
@@ -346,37 +346,37 @@ fz_pool_free(struct fz_pool *pool)
 	fz_pool_close(pool);
 	fz_change_fini(&pool->change);
 	free(pool->numbers);
-	free(pool->users);
+	free(pool->clients);
 	free(pool);
 }
 
 int
 fz_pool_join(
-    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
+    struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err)
 {
-	struct fz_pool_user **users;
+	struct fz_pool_client **clients;
 
 	own(pool);
-	users = fz_vec_room(
-	    pool->users, &pool->users_cap, pool->nusers + 1, sizeof(*users));
-	if (users == NULL)
+	clients = fz_vec_room(pool->clients, &pool->clients_cap,
+	    pool->nclients + 1, sizeof(*clients));
+	if (clients == NULL)
 		return fz_err_nomem(err, "a run");
-	pool->users = users;
-	pool->users[pool->nusers++] = user;
+	pool->clients = clients;
+	pool->clients[pool->nclients++] = client;
 	return 0;
 }
 
 void
-fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user)
+fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client)
 {
 	own(pool);
-	for (size_t i = 0; i < pool->nusers; i++) {
-		if (pool->users[i] == user)
-			pool->users[i] = pool->users[--pool->nusers];
+	for (size_t i = 0; i < pool->nclients; i++) {
+		if (pool->clients[i] == client)
+			pool->clients[i] = pool->clients[--pool->nclients];
 	}
 	/* A killed worker may have answered its last job just before. */
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
-		if (w->owner == user)
+		if (w->owner == client)
 			w->owner = NULL;
 	}
 	trim_slots(pool);
@@ -413,7 +413,8 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 		.main = serve,
 		.main_ctx = pool,
 		.replaceable = true,
-		.link = pool->opts.engine->streams ? &fz_link_stream : NULL,
+		.link =
+		    pool->opts.engine->byte_streams ? &fz_link_stream : NULL,
 	};
 	struct fz_slots *slots = slots_of(pool);
 	struct fz_worker *w;
@@ -440,7 +441,7 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 		w->number = number + 1;
 		pool->numbers[number] = true;
 		if (pool->opts.spread)
-			fz_cpus_place(w->pid, pool->nworkers);
+			fz_cpus_spread(w->pid, pool->nworkers);
 		pool->nworkers++;
 	}
 	return w;
@@ -466,7 +467,7 @@ static bool
 may_fork(const struct fz_pool *pool)
 {
 	return pool->nworkers == 0 ||
-	       (pool->nworkers < pool->opts.max && pool->pause.place == 0);
+	       (pool->nworkers < pool->opts.max && pool->pause.index == 0);
 }
 
 static bool
@@ -491,7 +492,7 @@ fz_pool_has_idle(const struct fz_pool *pool)
 
 struct fz_worker *
 fz_pool_take(
-    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err)
+    struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err)
 {
 	struct fz_slots *slots = slots_of(pool);
 	struct fz_worker *w = pool->idle;
@@ -513,7 +514,7 @@ fz_pool_take(
 		return NULL;
 	}
 	w->has_slot = slots != NULL;
-	w->owner = user;
+	w->owner = client;
 	link_worker(&pool->busy, w);
 	return w;
 }

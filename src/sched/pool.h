@@ -17,12 +17,12 @@ struct fz_pool;
 struct fz_slots;
 
 /* A sender of jobs to the workers of pools: a dispatcher. */
-struct fz_pool_user {
+struct fz_pool_client {
 	/*
-	 * `worker`, which had jobs of this user, is idle or dead. NULL: a
-	 * worker of another user, or a slot, has become free.
+	 * `worker`, which had jobs of this client, is idle or dead. NULL: a
+	 * worker of another client, or a slot, has become free.
 	 */
-	void (*freed)(struct fz_pool_user *user, struct fz_worker *worker);
+	void (*freed)(struct fz_pool_client *client, struct fz_worker *worker);
 };
 
 struct fz_pool_opts {
@@ -56,20 +56,22 @@ void fz_pool_close(struct fz_pool *pool);
 /* Close and free; no run may have it. NULL is allowed. */
 void fz_pool_free(struct fz_pool *pool);
 
-/* Notify `user` of free workers from now on. 0, or -1 and `err` (no memory). */
+/*
+ * Notify `client` of free workers from now on. 0, or -1 and `err` (no memory).
+ */
 int fz_pool_join(
-    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
-/* The user has no jobs there any more: notify it no more. */
-void fz_pool_leave(struct fz_pool *pool, struct fz_pool_user *user);
+    struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err);
+/* Stop notifying a client, which has no jobs in the pool any more. */
+void fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client);
 
 /*
- * Take the idle worker that was used last, or a new one; it is the user's until
- * `freed` is called. NULL if all are busy or there is no slot. NULL and `err`
- * if the pool is closed, or if it has no worker at all because a fork failed or
- * workers died before they started a job, many in a row.
+ * Take the idle worker that was used last, or a new one; it is the client's
+ * until `freed` is called. NULL if all are busy or there is no slot. NULL and
+ * `err` if the pool is closed, or if it has no worker at all because a fork
+ * failed or workers died before they started a job, many in a row.
  */
 struct fz_worker *fz_pool_take(
-    struct fz_pool *pool, struct fz_pool_user *user, struct fz_err *err);
+    struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err);
 
 /* Return a worker that was taken and got no job; `freed` is called. */
 void fz_pool_put_back(struct fz_pool *pool, struct fz_worker *worker);
@@ -107,7 +109,7 @@ uint64_t fz_pool_oldest(const struct fz_pool *pool);
 /* The first busy worker; the others by its `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 
-/* Print the incomplete last lines of all workers without a user. */
+/* Print the incomplete last lines of all workers without a client. */
 void fz_pool_flush(const struct fz_pool *pool);
 
 /* Call `each` for every living worker. */

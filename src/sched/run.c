@@ -106,15 +106,15 @@ static void
 init_step(struct fz_run *run, uint32_t i, uint64_t seed)
 {
 	struct fz_flow *flow = run->flow;
-	const struct fz_node *plan = fz_graph_get(flow->opts.graph, i);
+	const struct fz_node *node = fz_graph_get(flow->opts.graph, i);
 
 	run->steps[i] = (struct fz_step){ .run = run,
-		.waiting = plan->nmade,
+		.waiting = node->nmade,
 		.because = FZ_GRAPH_NONE,
 		.job = { .ops = &fz_step_job_ops,
-		    .owner = &flow->lanes[plan->pool].source,
-		    .func = plan->func,
-		    .nvalues = plan->nvalues,
+		    .owner = &flow->ready[node->pool].producer,
+		    .func = node->func,
+		    .nvalues = node->nvalues,
 		    .seed = fz_seed_mix(seed, i) } };
 }
 
@@ -384,7 +384,7 @@ take_local(struct fz_run *run, uint32_t node)
 	step->state = FZ_STEP_SENT;
 	step->job.started_ns = fz_clock_ns();
 	run->sent++;
-	fz_step_record(step, FZ_JOB_EVENT_START, 0);
+	fz_step_add_event(step, FZ_JOB_EVENT_START, 0);
 	return true;
 }
 

@@ -64,7 +64,7 @@ void fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob);
 void fz_run_keep(struct fz_run *run, uint32_t value);
 
 /*
- * Start; steps of the loop do the rest. 0, or -1 and `err` if a value that is
+ * Start; the loop does the rest. 0, or -1 and `err` if a value that is
  * needed was not set.
  */
 int fz_run_start(struct fz_run *run, struct fz_err *err);
@@ -72,7 +72,10 @@ int fz_run_start(struct fz_run *run, struct fz_err *err);
 /* The id of its changes (worker/change.h). */
 uint64_t fz_run_id(const struct fz_run *run);
 
-/* Nothing of the run runs or will run, and all its output was passed on. */
+/*
+ * Whether the run is done: none of its jobs runs or will run, and all output
+ * was passed on.
+ */
 bool fz_run_done(const struct fz_run *run);
 
 /*
@@ -121,7 +124,7 @@ uint32_t fz_run_undecided(const struct fz_run *run);
 
 /* An element of a map that waits for fz_run_decide(). */
 struct fz_run_element {
-	uint64_t place; /* of the item in a stream; 0: an invoke */
+	uint64_t item; /* its index in a stream; 0: an invoke */
 	uint32_t node;
 	uint64_t element; /* its index */
 	const struct fz_failure *failure;

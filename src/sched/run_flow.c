@@ -20,7 +20,7 @@ fail_whole(struct fz_flow *flow, enum fz_err_kind kind, const char *text)
 	fz_err_set(&flow->whole.err, kind, "%s", text);
 	for (; link != &flow->runs; link = link->next)
 		fz_step_stop(FZ_RUN_OF(link, link), FZ_GRAPH_NONE);
-	fz_step_stop_sources(flow, &flow->whole.err);
+	fz_step_stop_producers(flow, &flow->whole.err);
 }
 
 static void
@@ -33,7 +33,10 @@ deadline_over(struct fz_timer *timer)
 	fz_changed(&flow->change);
 }
 
-/* The references are dropped without being released. */
+/*
+ * In a forked child: mark the parent's runs as done, and drop references
+ * without releasing them.
+ */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -44,14 +47,14 @@ in_child(struct fz_fork_hook *hook)
 }
 
 static void
-init_lanes(struct fz_flow *flow)
+init_ready_lists(struct fz_flow *flow)
 {
 	for (uint32_t i = 0; i < flow->opts.npools; i++) {
-		struct fz_run_lane *lane = &flow->lanes[i];
+		struct fz_ready_list *list = &flow->ready[i];
 
-		lane->tail = &lane->head;
-		fz_source_init(
-		    &lane->source, &fz_run_source_ops, &flow->dispatcher, i);
+		list->tail = &list->head;
+		fz_producer_init(&list->producer, &fz_run_producer_ops,
+		    &flow->dispatcher, i);
 	}
 }
 
@@ -75,18 +78,18 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 	    "not enough memory to keep the error");
 	fz_loop_hook(opts->engine->loop, &flow->hook);
 	flow->uses = calloc((size_t)flow->nvalues + 1, sizeof(*flow->uses));
-	flow->lanes = calloc((size_t)opts->npools + 1, sizeof(*flow->lanes));
+	flow->ready = calloc((size_t)opts->npools + 1, sizeof(*flow->ready));
 	if (fz_dispatcher_init(&flow->dispatcher, opts->engine, opts->pools,
 		opts->npools, opts->jobs, err) != 0)
 		return -1;
 	if (fz_graph_has_optional(opts->graph))
 		flow->absent = fz_blob_new(opts->absent, opts->absent_len, err);
-	if (flow->uses == NULL || flow->lanes == NULL ||
+	if (flow->uses == NULL || flow->ready == NULL ||
 	    (fz_graph_has_optional(opts->graph) && flow->absent == NULL))
 		return fz_err_nomem(err, "a run");
 	for (uint32_t v = 0; v < flow->nvalues; v++)
-		fz_graph_users(opts->graph, v, &flow->uses[v]);
-	init_lanes(flow);
+		fz_graph_readers(opts->graph, v, &flow->uses[v]);
+	init_ready_lists(flow);
 	return 0;
 }
 
@@ -97,7 +100,7 @@ fz_flow_fini(struct fz_flow *flow)
 	fz_change_fini(&flow->change);
 	fz_loop_unhook(&flow->hook);
 	free(flow->uses);
-	free(flow->lanes);
+	free(flow->ready);
 	free(flow->limits);
 	fz_blob_unref(flow->absent);
 	fz_job_event_fini(&flow->events);
@@ -124,9 +127,9 @@ fz_flow_close(struct fz_flow *flow)
 		fz_dispatcher_flush(&flow->dispatcher);
 }
 
-/* Add the elements of the maps of a lane that are under way. */
+/* Add the elements of the maps of a list that are under way. */
 static void
-count_maps(const struct fz_flow *flow, const struct fz_run_lane *lane,
+count_maps(const struct fz_flow *flow, const struct fz_ready_list *list,
     struct fz_run_counts *counts)
 {
 	struct fz_list *link = flow->maps.next;
@@ -135,7 +138,7 @@ count_maps(const struct fz_flow *flow, const struct fz_run_lane *lane,
 		const struct fz_run_map *map = FZ_MAP_OF(link);
 		struct fz_batch_counts c;
 
-		if (fz_map_lane(map) != lane)
+		if (fz_map_ready_list(map) != list)
 			continue;
 		c = fz_batch_counts(map->batch);
 		counts->more.done += c.done;
@@ -148,17 +151,17 @@ count_maps(const struct fz_flow *flow, const struct fz_run_lane *lane,
 struct fz_run_counts
 fz_flow_counts(const struct fz_flow *flow, uint32_t pool)
 {
-	const struct fz_run_lane *lane = &flow->lanes[pool];
+	const struct fz_ready_list *list = &flow->ready[pool];
 	struct fz_run_counts counts = { 0 };
 
-	counts.done = lane->ndone;
-	counts.failed = lane->nfailed;
-	counts.waiting = lane->n + lane->nsent;
+	counts.done = list->ndone;
+	counts.failed = list->nfailed;
+	counts.waiting = list->n + list->nsent;
 	if (flow->opts.jobs != 0 && !flow->foreign)
-		counts.running = fz_source_nrunning(&lane->source);
+		counts.running = fz_producer_nrunning(&list->producer);
 	counts.waiting -= counts.running;
-	counts.more = lane->more;
-	count_maps(flow, lane, &counts);
+	counts.more = list->more;
+	count_maps(flow, list, &counts);
 	return counts;
 }
 
@@ -191,11 +194,11 @@ fz_flow_cancel(struct fz_flow *flow, enum fz_err_kind kind, const char *text)
 
 	fail_whole(flow, kind, text);
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
-		fz_source_recall(&flow->lanes[i].source, err);
+		fz_producer_recall(&flow->ready[i].producer, err);
 	while ((link = fz_list_first(&flow->maps)) != NULL)
 		fz_map_cancel(FZ_MAP_OF(link), kind, text);
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
-		fz_source_end(&flow->lanes[i].source, err);
+		fz_producer_end(&flow->ready[i].producer, err);
 	for (link = flow->runs.next; link != &flow->runs; link = next) {
 		next = link->next;
 		fz_run_end(FZ_RUN_OF(link, link));

@@ -24,15 +24,15 @@ flow_of(const struct fz_run_map *map)
 	return map->step->run->flow;
 }
 
-struct fz_run_lane *
-fz_map_lane(const struct fz_run_map *map)
+struct fz_ready_list *
+fz_map_ready_list(const struct fz_run_map *map)
 {
-	return &flow_of(map)->lanes[fz_step_plan(map->step)->pool];
+	return &flow_of(map)->ready[fz_step_node(map->step)->pool];
 }
 
-/* The slot of a worker for what the calls of this map share; here one. */
+/* The entry of a worker for what the calls of this map share; here one. */
 static uint32_t
-slot_of(const struct fz_run_map *map)
+entry_of(const struct fz_run_map *map)
 {
 	if (flow_of(map)->opts.jobs == 0)
 		return 0;
@@ -45,12 +45,12 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
     struct fz_err *err)
 {
 	const struct fz_run_map *map = map_of(owner);
-	uint64_t *version = &w->funcs[slot_of(map)];
+	uint64_t *version = &w->funcs[entry_of(map)];
 
 	(void)func; /* workers have inherited it */
 	if (map->nshared == 0 || *version == fz_batch_id(map->batch))
 		return 0;
-	if (fz_worker_keep(w, slot_of(map), map->shared, map->nshared, err) !=
+	if (fz_worker_keep(w, entry_of(map), map->shared, map->nshared, err) !=
 	    0)
 		return -1;
 	*version = fz_batch_id(map->batch);
@@ -62,12 +62,12 @@ static void
 forget_shared(void *ctx, struct fz_worker *w)
 {
 	const struct fz_run_map *map = ctx;
-	uint64_t *version = &w->funcs[slot_of(map)];
+	uint64_t *version = &w->funcs[entry_of(map)];
 
 	if (*version != fz_batch_id(map->batch) || w->dying || w->leaving)
 		return;
 	*version = 0;
-	fz_worker_keep(w, slot_of(map), NULL, 0, NULL);
+	fz_worker_keep(w, entry_of(map), NULL, 0, NULL);
 }
 
 static void
@@ -176,7 +176,7 @@ end(struct fz_defer *defer)
 	struct fz_run_map *map =
 	    FZ_CONTAINER_OF(defer, struct fz_run_map, ended);
 	const struct fz_batch *b = map->batch;
-	struct fz_run_lane *lane = fz_map_lane(map);
+	struct fz_ready_list *list = fz_map_ready_list(map);
 	size_t n = b->nresults - b->result_at;
 
 	if (n > 1)
@@ -185,13 +185,13 @@ end(struct fz_defer *defer)
 	fz_list_remove(&map->link);
 	map->step->run->sent--;
 	if (map->nshared != 0)
-		fz_pool_workers(b->source.lane->pool, forget_shared, map);
+		fz_pool_workers(b->producer.lane->pool, forget_shared, map);
 	if (b->ndone == b->total) {
-		lane->more.done += b->total != 0 ? b->total - 1 : 0;
+		list->more.done += b->total != 0 ? b->total - 1 : 0;
 		end_done(map);
 	} else {
-		lane->more.done += b->ndone;
-		lane->more.failed += b->nfailed != 0 ? b->nfailed - 1 : 0;
+		list->more.done += b->ndone;
+		list->more.failed += b->nfailed != 0 ? b->nfailed - 1 : 0;
 		end_failed(map);
 	}
 }
@@ -201,11 +201,11 @@ static int
 share_inputs(struct fz_run_map *map, uint32_t from, struct fz_err *err)
 {
 	const struct fz_run *run = map->step->run;
-	const struct fz_node *plan = fz_step_plan(map->step);
+	const struct fz_node *node = fz_step_node(map->step);
 	const uint32_t *inputs =
 	    fz_graph_inputs(run->flow->opts.graph, fz_step_number(map->step));
 
-	map->nshared = plan->ninputs - from;
+	map->nshared = node->ninputs - from;
 	if (map->nshared == 0)
 		return 0;
 	map->shared = calloc(map->nshared, sizeof(struct fz_blob *));
@@ -223,20 +223,20 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 	struct fz_step *step = map->step;
 	struct fz_flow *flow = step->run->flow;
 	const struct fz_run_opts *run_opts = &flow->opts;
-	const struct fz_node *plan = fz_step_plan(step);
+	const struct fz_node *node = fz_step_node(step);
 	struct fz_batch_opts *opts = &map->opts;
 	bool sliced;
 
 	*opts = (struct fz_batch_opts){ .owner = &map->owner,
-		.pool = plan->pool,
+		.pool = node->pool,
 		.kind = FZ_WIRE_MAP,
-		.func = plan->func,
+		.func = node->func,
 		.seed = fz_seed_mix(step->job.seed, 0),
 		.policy = run_opts->policy,
 		.limits = *fz_run_limits_of(step->run, fz_step_number(step)),
 		.log = &flow->events,
 		.map = fz_step_number(step) + 1,
-		.place = step->run->item,
+		.item = step->run->item,
 		.encode = run_opts->map_ops->encode };
 	map->list.blob = step->run->values[fz_graph_inputs(
 	    run_opts->graph, fz_step_number(step))[0]];
@@ -248,7 +248,7 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 		map, map->list.reader != NULL ? 1 : 0, &failure->err) != 0)
 		return -1;
 	opts->n = map->list.n;
-	opts->slot = map->list.slot;
+	opts->raw_size = map->list.raw_size;
 	opts->ctx = map->list.reader;
 	if (map->list.reader == NULL)
 		opts->kind |= FZ_WIRE_INHERITED;
@@ -258,7 +258,7 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 	if (map->batch == NULL)
 		return -1;
 	if (map->nshared != 0)
-		opts->kind |= slot_of(map) << FZ_WIRE_SLOT;
+		opts->kind |= entry_of(map) << FZ_WIRE_ENTRY;
 	map->batch->opts.kind = opts->kind;
 	return 0;
 }
@@ -272,8 +272,9 @@ count_list(struct fz_run_map *map)
 		.item = map->step->run->item,
 		.map = fz_step_number(map->step) + 1 };
 
-	fz_map_lane(map)->more.total += map->list.n != 0 ? map->list.n - 1 : 0;
-	fz_job_event_record(&flow_of(map)->events, &event);
+	fz_map_ready_list(map)->more.total +=
+	    map->list.n != 0 ? map->list.n - 1 : 0;
+	fz_job_event_add(&flow_of(map)->events, &event);
 }
 
 void
@@ -311,7 +312,7 @@ fz_map_stop(struct fz_run_map *map, const struct fz_err *kill)
 		return;
 	fz_batch_stop(map->batch);
 	if (kill != NULL)
-		fz_source_stop(&map->batch->source, kill);
+		fz_producer_stop(&map->batch->producer, kill);
 	fz_batch_settle(map->batch);
 }
 

@@ -3,7 +3,7 @@
  * list.
  *
  * When the inputs of such a step are there, the run makes a batch (batch.h) of
- * the list, which is one more source of the run's dispatcher. So its elements
+ * the list, which is one more producer of the run's dispatcher. So its elements
  * are sent, retried and taken back as the items of every batch are, beside the
  * other nodes. When the batch has ended, the list of its results is the value
  * of the node. The caller reads and makes lists (struct fz_map_ops).
@@ -28,7 +28,7 @@
 struct fz_blob;
 struct fz_err;
 struct fz_failure;
-struct fz_run_lane;
+struct fz_ready_list;
 struct fz_step;
 
 /* The list of a map. */
@@ -37,14 +37,14 @@ struct fz_map_list {
 	uint64_t n;           /* elements */
 	/* Encodes elements, see fz_batch_opts; NULL: workers get the blob. */
 	void *reader;
-	size_t slot; /* bytes of a slot for a small result, 0: no slots */
+	size_t raw_size; /* bytes of a raw result, 0: none are raw */
 };
 
 /* How lists are read and made. Called inside of steps of the loop. */
 struct fz_map_ops {
 	/*
-	 * Set `n`, `reader` and `slot` of a list; `sliced`: it needs a reader.
-	 * 0, or -1 and `failure`.
+	 * Set `n`, `reader` and `raw_size` of a list; `sliced`: it needs a
+	 * reader. 0, or -1 and `failure`.
 	 */
 	int (*open)(void *ctx, struct fz_map_list *list, bool sliced,
 	    struct fz_failure *failure);
@@ -77,8 +77,8 @@ struct fz_run_map {
 
 #define FZ_MAP_OF(ptr) FZ_CONTAINER_OF(ptr, struct fz_run_map, link)
 
-/* The lane of its workers. */
-struct fz_run_lane *fz_map_lane(const struct fz_run_map *map);
+/* The list of its workers. */
+struct fz_ready_list *fz_map_ready_list(const struct fz_run_map *map);
 
 /* The inputs of a step are there. Its failure is that of the step. */
 void fz_map_start(struct fz_step *step);

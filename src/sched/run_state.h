@@ -48,9 +48,11 @@ struct fz_step {
 	struct fz_run_map *map;      /* once its list is there; NULL: no map */
 };
 
-/* The steps of one pool that could start now, as a source. */
-struct fz_run_lane {
-	struct fz_source source;
+/*
+ * The ready list: the steps of one pool that could start now. It is a producer.
+ */
+struct fz_ready_list {
+	struct fz_producer producer;
 	struct fz_job *head, **tail; /* of steps, the oldest first */
 	uint64_t n;
 	uint64_t nsent;              /* steps that workers have */
@@ -67,14 +69,17 @@ struct fz_flow {
 	struct fz_run_opts opts;
 	struct fz_limits *limits; /* of each node, NULL: all as in opts */
 	uint32_t nnodes, nvalues;
-	size_t nbytes;             /* of the values of all runs */
-	uint32_t *uses;            /* of each value: its users, and keeps */
-	struct fz_run_lane *lanes; /* of each pool */
+	size_t nbytes;               /* of the values of all runs */
+	uint32_t *uses;              /* of each value: its readers, and keeps */
+	struct fz_ready_list *ready; /* of each pool */
 	struct fz_list runs; /* that were begun and not removed, in order */
 	struct fz_list maps; /* that are under way */
 	bool has_maps;
 	bool foreign; /* it belongs to the parent of this process */
-	/* Nothing of the run runs or will run; called at the end of a step. */
+	/*
+	 * Called at the end of a turn of the loop when none of the run's jobs
+	 * runs or will run.
+	 */
 	void (*over)(struct fz_run *run);
 	bool is_stream; /* a run that stops leaves the jobs of others alone */
 	bool whole_failed;
@@ -92,10 +97,10 @@ struct fz_flow {
 struct fz_run {
 	struct fz_flow *flow;
 	struct fz_list link; /* in the flow's list */
-	uint64_t item;       /* its place in a stream, from 1; 0: an invoke */
+	uint64_t item;       /* its index in a stream, from 1; 0: an invoke */
 	struct fz_step *steps;
 	struct fz_blob **values;
-	uint32_t *uses;      /* of each value: users to come, and keeps */
+	uint32_t *uses;      /* of each value: readers to come, and keeps */
 	uint64_t *local;     /* local runs: a bit a node that is ready */
 	uint32_t local_from; /* no bit is set below this word */
 	uint32_t unfinished; /* nodes not done, failed or cancelled */
@@ -161,7 +166,9 @@ void fz_run_begin(struct fz_run *run, uint64_t item);
 /* Start a run that has begun and has its values, in a flow that is open. */
 void fz_run_start_steps(struct fz_run *run);
 
-/* Nothing of the run runs or will run. Does nothing if it is done. */
+/*
+ * Mark the run as done, because none of its jobs runs or will run. Idempotent.
+ */
 void fz_run_end(struct fz_run *run);
 
 /* The step for whose failure the run stopped; NULL: none. */
@@ -170,7 +177,7 @@ struct fz_step *fz_run_stopper(const struct fz_run *run);
 /* Release the values and failures of a run that is done. */
 void fz_run_clear(struct fz_run *run);
 
-/* How a dispatcher gets the steps of a lane. */
-extern const struct fz_source_ops fz_run_source_ops;
+/* How a dispatcher gets the steps of a ready list. */
+extern const struct fz_producer_ops fz_run_producer_ops;
 
 #endif

@@ -27,13 +27,13 @@ fz_step_number(const struct fz_step *step)
 }
 
 const struct fz_node *
-fz_step_plan(const struct fz_step *step)
+fz_step_node(const struct fz_step *step)
 {
 	return fz_graph_get(step->run->flow->opts.graph, fz_step_number(step));
 }
 
 void
-fz_step_record(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
+fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 {
 	struct fz_job_event_log *events = &step->run->flow->events;
 	struct fz_job_event event = { .kind = kind,
@@ -46,7 +46,7 @@ fz_step_record(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 		return;
 	if (kind != FZ_JOB_EVENT_START && step->job.started_ns != 0)
 		event.took_ns = fz_clock_ns() - step->job.started_ns;
-	fz_job_event_record(events, &event);
+	fz_job_event_add(events, &event);
 }
 
 static void
@@ -56,19 +56,20 @@ drop_use(struct fz_run *run, uint32_t value)
 		fz_run_set(run, value, NULL);
 }
 
-/* The step has ended: it needs its inputs no more. */
+/* End the step and release its inputs. */
 static void
 end_step(struct fz_step *step, enum fz_step_state state)
 {
 	struct fz_run *run = step->run;
 	const uint32_t *inputs =
 	    fz_graph_inputs(run->flow->opts.graph, fz_step_number(step));
-	struct fz_run_lane *lane = &run->flow->lanes[fz_step_plan(step)->pool];
+	struct fz_ready_list *list =
+	    &run->flow->ready[fz_step_node(step)->pool];
 
 	step->state = state;
-	lane->ndone += state == FZ_STEP_DONE;
-	lane->nfailed += state == FZ_STEP_FAILED;
-	for (uint32_t i = 0; i < fz_step_plan(step)->ninputs; i++)
+	list->ndone += state == FZ_STEP_DONE;
+	list->nfailed += state == FZ_STEP_FAILED;
+	for (uint32_t i = 0; i < fz_step_node(step)->ninputs; i++)
 		drop_use(run, inputs[i]);
 	run->unfinished--;
 	if (run->unfinished == 0 || run->stopping)
@@ -82,25 +83,25 @@ fz_step_ready(struct fz_step *step)
 	uint32_t n = fz_step_number(step);
 
 	step->state = FZ_STEP_READY;
-	if (fz_step_plan(step)->is_map)
+	if (fz_step_node(step)->is_map)
 		fz_map_start(step);
 	if (run->local != NULL) {
 		run->local[n / 64] |= UINT64_C(1) << n % 64;
 		if (n / 64 < run->local_from)
 			run->local_from = n / 64;
 	} else if (step->state == FZ_STEP_READY) {
-		struct fz_run_lane *lane =
-		    &run->flow->lanes[fz_step_plan(step)->pool];
+		struct fz_ready_list *list =
+		    &run->flow->ready[fz_step_node(step)->pool];
 
 		step->job.next = NULL;
-		*lane->tail = &step->job;
-		lane->tail = &step->job.next;
-		lane->n++;
-		fz_source_wake(&lane->source);
+		*list->tail = &step->job;
+		list->tail = &step->job.next;
+		list->n++;
+		fz_producer_wake(&list->producer);
 	}
 }
 
-/* One input more is there: the step may be ready now. */
+/* Count one more input of the step, which may be ready then. */
 static void
 input_there(struct fz_step *step)
 {
@@ -113,15 +114,15 @@ static void
 value_made(struct fz_run *run, uint32_t value, struct fz_blob *blob)
 {
 	uint32_t n;
-	const uint32_t *users =
-	    fz_graph_users(run->flow->opts.graph, value, &n);
+	const uint32_t *readers =
+	    fz_graph_readers(run->flow->opts.graph, value, &n);
 
 	if (run->uses[value] != 0)
 		fz_run_set(run, value, blob);
 	else
 		fz_blob_unref(blob);
 	for (uint32_t i = 0; i < n; i++)
-		input_there(&run->steps[users[i]]);
+		input_there(&run->steps[readers[i]]);
 }
 
 static void
@@ -164,11 +165,11 @@ add_failed(struct fz_step *step)
 void
 fz_step_end_failed(struct fz_step *step)
 {
-	fz_step_record(step, FZ_JOB_EVENT_FAILED, step->failure->pid);
+	fz_step_add_event(step, FZ_JOB_EVENT_FAILED, step->failure->pid);
 	end_step(step, FZ_STEP_FAILED);
 }
 
-/* The step has failed for good. */
+/* End a step that has failed for good. */
 static void
 conclude(struct fz_step *step)
 {
@@ -182,7 +183,7 @@ fz_step_cancel(struct fz_step *step, uint32_t because)
 	step->because = because;
 	end_step(step, FZ_STEP_CANCELLED);
 	step->job.started_ns = 0;
-	fz_step_record(step, FZ_JOB_EVENT_FAILED, 0);
+	fz_step_add_event(step, FZ_JOB_EVENT_FAILED, 0);
 }
 
 /*
@@ -195,22 +196,22 @@ lose_value(
 {
 	const struct fz_flow *flow = run->flow;
 	uint32_t n;
-	const uint32_t *users = fz_graph_users(flow->opts.graph, value, &n);
+	const uint32_t *readers = fz_graph_readers(flow->opts.graph, value, &n);
 
 	if (flow->absent != NULL && run->uses[value] != 0)
 		run->values[value] = fz_blob_ref(flow->absent);
 	for (uint32_t i = 0; i < n; i++) {
-		struct fz_step *user = &run->steps[users[i]];
+		struct fz_step *reader = &run->steps[readers[i]];
 
-		if (user->state != FZ_STEP_WAITING)
+		if (reader->state != FZ_STEP_WAITING)
 			continue;
-		if (fz_graph_is_optional(flow->opts.graph, users[i], value)) {
-			input_there(user);
+		if (fz_graph_is_optional(flow->opts.graph, readers[i], value)) {
+			input_there(reader);
 			continue;
 		}
-		fz_step_cancel(user, because);
-		user->job.next = *list != NULL ? &(*list)->job : NULL;
-		*list = user;
+		fz_step_cancel(reader, because);
+		reader->job.next = *list != NULL ? &(*list)->job : NULL;
+		*list = reader;
 	}
 	return n;
 }
@@ -222,29 +223,29 @@ lose_value(
 static bool
 lose_values(const struct fz_step *failed)
 {
-	const struct fz_node *plan = fz_step_plan(failed);
+	const struct fz_node *node = fz_step_node(failed);
 	struct fz_step *list = NULL; /* cancelled, their values still to do */
 	bool all_read = true;
 
 	for (;;) {
 		uint32_t nusers = 0;
 
-		for (uint32_t v = 0; v < plan->nvalues; v++)
-			nusers += lose_value(failed->run, plan->first_value + v,
+		for (uint32_t v = 0; v < node->nvalues; v++)
+			nusers += lose_value(failed->run, node->first_value + v,
 			    fz_step_number(failed), &list);
 		all_read = all_read && nusers != 0;
 		if (list == NULL)
 			return all_read;
-		plan = fz_step_plan(list);
+		node = fz_step_node(list);
 		list = list->job.next != NULL ? step_of(list->job.next) : NULL;
 	}
 }
 
-/* Take the steps of `run` that are ready out of the lane. */
+/* Take the steps of `run` out of the ready list. */
 static void
-drop_ready(struct fz_run_lane *lane, const struct fz_run *run)
+drop_ready(struct fz_ready_list *list, const struct fz_run *run)
 {
-	struct fz_job **at = &lane->head;
+	struct fz_job **at = &list->head;
 
 	while (*at != NULL) {
 		if (step_of(*at)->run != run) {
@@ -252,9 +253,9 @@ drop_ready(struct fz_run_lane *lane, const struct fz_run *run)
 			continue;
 		}
 		*at = (*at)->next;
-		lane->n--;
+		list->n--;
 	}
-	lane->tail = at;
+	list->tail = at;
 }
 
 /* Start nothing new: what waits, is ready or delayed is cancelled. */
@@ -268,7 +269,7 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 	run->stopping = true;
 	run->because = because;
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
-		drop_ready(&flow->lanes[i], run);
+		drop_ready(&flow->ready[i], run);
 	for (uint32_t i = 0; i < flow->nnodes; i++) {
 		struct fz_step *step = &run->steps[i];
 
@@ -288,18 +289,18 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 			fz_map_stop(step->map, NULL);
 	}
 	if (!flow->is_stream)
-		fz_step_stop_sources(flow, flow->opts.policy == FZ_POLICY_NOW
-					       ? &another_failed
-					       : NULL);
+		fz_step_stop_producers(flow, flow->opts.policy == FZ_POLICY_NOW
+						 ? &another_failed
+						 : NULL);
 }
 
 void
-fz_step_stop_sources(struct fz_flow *flow, const struct fz_err *kill)
+fz_step_stop_producers(struct fz_flow *flow, const struct fz_err *kill)
 {
 	const struct fz_list *link = flow->maps.next;
 
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
-		fz_source_stop(&flow->lanes[i].source, kill);
+		fz_producer_stop(&flow->ready[i].producer, kill);
 	for (; link != &flow->maps; link = link->next)
 		fz_map_stop(FZ_MAP_OF(link), kill);
 }
@@ -315,7 +316,7 @@ fz_step_retry(struct fz_step *step)
 {
 	struct fz_loop *loop = step->run->flow->opts.engine->loop;
 
-	fz_step_record(step, FZ_JOB_EVENT_RETRY, step->failure->pid);
+	fz_step_add_event(step, FZ_JOB_EVENT_RETRY, step->failure->pid);
 	drop_failure(step);
 	step->delay.fired = delay_over;
 	if (fz_retry_arm(loop, &step->delay, limits_of(step), step->attempts))
@@ -377,19 +378,19 @@ void
 fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
 {
-	const struct fz_node *plan = fz_step_plan(step);
+	const struct fz_node *node = fz_step_node(step);
 	struct fz_failure failure = { .pid = pid, .exitcode = -1 };
-	bool whole = n == plan->nvalues;
+	bool whole = n == node->nvalues;
 
 	for (uint32_t i = 0; i < n; i++)
 		whole = whole && values[i] != NULL;
 	if (!whole) {
 		for (uint32_t i = 0; i < n; i++)
 			fz_blob_unref(values[i]);
-		if (n != plan->nvalues)
+		if (n != node->nvalues)
 			fz_err_set(&failure.err, FZ_ERR_CRASH,
 			    "the worker answered with %u values, not %u", n,
-			    plan->nvalues);
+			    node->nvalues);
 		else
 			fz_err_set(&failure.err, FZ_ERR_MEMORY,
 			    "not enough memory to keep the results");
@@ -397,21 +398,21 @@ fz_step_done(
 		return;
 	}
 	step->attempts++;
-	fz_step_record(step, FZ_JOB_EVENT_DONE, pid);
+	fz_step_add_event(step, FZ_JOB_EVENT_DONE, pid);
 	end_step(step, FZ_STEP_DONE);
 	for (uint32_t i = 0; i < n; i++)
-		value_made(step->run, plan->first_value + i, values[i]);
+		value_made(step->run, node->first_value + i, values[i]);
 }
 
-/* No worker has the step any more. */
+/* Count the step as one that no worker has any more. */
 static void
 leave_worker(struct fz_step *step)
 {
-	struct fz_run_lane *lane =
-	    FZ_CONTAINER_OF(step->job.owner, struct fz_run_lane, source);
+	struct fz_ready_list *list =
+	    FZ_CONTAINER_OF(step->job.owner, struct fz_ready_list, producer);
 
 	step->run->sent--;
-	lane->nsent--;
+	list->nsent--;
 }
 
 static void
@@ -420,7 +421,7 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 	struct fz_step *step = step_of(job);
 
 	leave_worker(step);
-	fz_source_wake(job->owner);
+	fz_producer_wake(job->owner);
 	fz_step_done(step, values, n, job->pid);
 }
 
@@ -430,7 +431,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 	struct fz_step *step = step_of(job);
 
 	leave_worker(step);
-	fz_source_wake(job->owner);
+	fz_producer_wake(job->owner);
 	fz_step_failed(step, failure);
 }
 
@@ -450,7 +451,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 static void
 job_started(struct fz_job *job)
 {
-	fz_step_record(step_of(job), FZ_JOB_EVENT_START, job->pid);
+	fz_step_add_event(step_of(job), FZ_JOB_EVENT_START, job->pid);
 }
 
 const struct fz_job_ops fz_step_job_ops = { job_done, job_failed, job_returned,

@@ -21,17 +21,20 @@ extern const struct fz_job_ops fz_step_job_ops;
 
 /* Its number in the graph, and its node there. */
 uint32_t fz_step_number(const struct fz_step *step);
-const struct fz_node *fz_step_plan(const struct fz_step *step);
+const struct fz_node *fz_step_node(const struct fz_step *step);
 
 /* The step could start now. */
 void fz_step_ready(struct fz_step *step);
 
-/* An attempt has ended with values, or without; as in struct fz_job_ops. */
+/*
+ * Handle the end of an attempt, with values or a failure; as in struct
+ * fz_job_ops.
+ */
 void fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid);
 void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 
-/* The failure in the step is final, or is dropped for another attempt. */
+/* Make the failure in the step final, or drop it for another attempt. */
 void fz_step_fail(struct fz_step *step);
 void fz_step_retry(struct fz_step *step);
 
@@ -49,16 +52,16 @@ void fz_step_end_failed(struct fz_step *step);
 void fz_step_cancel(struct fz_step *step, uint32_t because);
 
 /* Record an event, if the run wants any. */
-void fz_step_record(
+void fz_step_add_event(
     struct fz_step *step, enum fz_job_event_kind kind, pid_t pid);
 
 /*
- * Nothing new is started in the run: steps that wait, are ready or delayed
+ * Start nothing new in the run: steps that wait, are ready or delayed
  * are cancelled, because of the node `because` or of none.
  */
 void fz_step_stop(struct fz_run *run, uint32_t because);
 
-/* The workers return what they have not begun; see fz_source_stop(). */
-void fz_step_stop_sources(struct fz_flow *flow, const struct fz_err *kill);
+/* Let the workers return what they have not begun; see fz_producer_stop(). */
+void fz_step_stop_producers(struct fz_flow *flow, const struct fz_err *kill);
 
 #endif

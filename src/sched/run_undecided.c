@@ -43,7 +43,7 @@ fz_flow_undecided_element(
 	for (; link != &flow->maps && !flow->foreign; link = link->next) {
 		const struct fz_run_map *map = FZ_MAP_OF(link);
 
-		element->place = map->step->run->item;
+		element->item = map->step->run->item;
 		element->node = fz_step_number(map->step);
 		element->element =
 		    fz_batch_undecided(map->batch, &element->failure);

@@ -62,7 +62,7 @@ token_ready(struct fz_watch *watch, unsigned events)
 
 /*
  * Called twice, so that all waiters can acquire the slots that became free in
- * this step before unused tokens are written back.
+ * this turn before unused tokens are written back.
  */
 static void
 settle(struct fz_defer *defer)

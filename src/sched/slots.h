@@ -33,9 +33,9 @@ struct fz_engine;
 struct fz_err;
 struct fz_slots;
 
-/* Waits for a slot. Zeroed: does not wait. */
+/* Waits for a slot; all zero if it does not wait. */
 struct fz_slots_waiter {
-	/* A slot may be free now. */
+	/* Called when a slot may be free. */
 	void (*freed)(struct fz_slots_waiter *waiter);
 	struct fz_slots_waiter *next, **prev;
 };
@@ -78,10 +78,10 @@ bool fz_slots_take(struct fz_slots *slots, struct fz_slots_waiter *waiter);
 /* Whether fz_slots_take() may succeed. */
 bool fz_slots_has_free(const struct fz_slots *slots);
 
-/* Release a slot. Tokens are written back at the end of the loop's step. */
+/* Release a slot. Tokens are written back at the end of the loop's turn. */
 void fz_slots_give(struct fz_slots *slots);
 
-/* Write back unused tokens now, because the loop may not step for long. */
+/* Write back unused tokens now, because the loop may not turn for long. */
 void fz_slots_trim(struct fz_slots *slots);
 
 /* Stop waiting. */

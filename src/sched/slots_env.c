@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "os/jobserver.h"
 #include "sched/slots_state.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 #include "worker/engine.h"
 
 static bool

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "os/loop.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 
 struct fz_engine;
 struct fz_slots_waiter;
@@ -26,7 +26,7 @@ struct fz_slots {
 	const struct fz_lineage *lineage; /* of this process, or NULL */
 	struct fz_lineage first;          /* of the process that made it */
 	struct fz_account
-	    *page; /* the account if it is not in a cell; or NULL */
+	    *page; /* the account if it is not in a mailbox; or NULL */
 	struct fz_slots_waiter *waiters;
 	struct fz_watch watch;
 	struct fz_defer settle;

@@ -202,7 +202,7 @@ fz_stream_skip(struct fz_run *run, uint32_t why)
 	run->skipped = true;
 	run->because = why;
 	if (run->flow->events.change != NULL)
-		fz_job_event_record(&run->flow->events, &event);
+		fz_job_event_add(&run->flow->events, &event);
 	fz_run_end(run);
 }
 
@@ -232,7 +232,7 @@ fz_stream_is_busy(const struct fz_stream *stream)
 }
 
 uint64_t
-fz_stream_place(const struct fz_run *run)
+fz_stream_index(const struct fz_run *run)
 {
 	return run->item;
 }
@@ -308,10 +308,10 @@ fz_stream_undecided_element(
 }
 
 void
-fz_stream_decide(struct fz_stream *stream, uint64_t place, uint32_t node,
+fz_stream_decide(struct fz_stream *stream, uint64_t index, uint32_t node,
     uint64_t element, bool again)
 {
-	fz_flow_decide(&stream->flow, place, node, element, again);
+	fz_flow_decide(&stream->flow, index, node, element, again);
 }
 
 struct fz_run_counts

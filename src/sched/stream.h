@@ -50,7 +50,7 @@ int fz_stream_limit(struct fz_stream *stream, uint32_t node,
 void fz_stream_keep(struct fz_stream *stream, uint32_t value);
 
 /*
- * Add an item; its place is one more than that of the item before. Set the
+ * Add an item; its index is one more than that of the item before. Set the
  * values of its run that come from outside, and start or skip it. NULL and
  * `err` on failure.
  */
@@ -58,7 +58,7 @@ struct fz_run *fz_stream_add(struct fz_stream *stream, struct fz_err *err);
 void fz_stream_start(struct fz_run *run);
 
 /*
- * The item is done, without any values. `why` is kept for the caller. The event
+ * Mark the item as done without values. `why` is kept for the caller. The event
  * has no node: FZ_GRAPH_NONE.
  */
 void fz_stream_skip(struct fz_run *run, uint32_t why);
@@ -78,8 +78,8 @@ uint64_t fz_stream_id(const struct fz_stream *stream);
 /* Whether an item was started and is not done. */
 bool fz_stream_is_busy(const struct fz_stream *stream);
 
-/* The place of the item of a run, from 1. */
-uint64_t fz_stream_place(const struct fz_run *run);
+/* The index of the item of a run, from 1. */
+uint64_t fz_stream_index(const struct fz_run *run);
 
 /* Whether fz_stream_take() has an item. */
 bool fz_stream_has_result(const struct fz_stream *stream);
@@ -110,7 +110,7 @@ const struct fz_run *fz_stream_undecided(
     const struct fz_stream *stream, uint32_t *node);
 bool fz_stream_undecided_element(
     const struct fz_stream *stream, struct fz_run_element *element);
-void fz_stream_decide(struct fz_stream *stream, uint64_t place, uint32_t node,
+void fz_stream_decide(struct fz_stream *stream, uint64_t index, uint32_t node,
     uint64_t element, bool again);
 
 /* The nodes of all items for the pool number `pool`. */

@@ -104,7 +104,7 @@ fz_arena_free(struct fz_arena *arena)
 {
 	if (arena == NULL)
 		return;
-	fz_arena_unmap_windows(arena);
+	fz_arena_unmap_all(arena);
 	forget_extents(arena);
 	munmap(arena->head, fz_arena_page());
 	fz_fd_close(&arena->fd);
@@ -135,31 +135,31 @@ fz_arena_enter(struct fz_arena *arena, uint32_t slice)
 }
 
 static bool
-is_big(const struct fz_arena *arena, uint64_t place)
+is_big(const struct fz_arena *arena, uint64_t position)
 {
-	return place >= arena->own.size / 2;
+	return position >= arena->own.size / 2;
 }
 
 struct fz_extents *
-fz_arena_extents(struct fz_arena *arena, uint64_t place)
+fz_arena_extents(struct fz_arena *arena, uint64_t position)
 {
-	return is_big(arena, place) ? &arena->big : &arena->small;
+	return is_big(arena, position) ? &arena->big : &arena->small;
 }
 
 /* Return the memory of a part of the own slice to the kernel. */
 static void
-punch(const struct fz_arena *arena, uint64_t place, uint64_t len)
+punch(const struct fz_arena *arena, uint64_t position, uint64_t len)
 {
-	madvise(arena->own.base + place, len, MADV_REMOVE);
+	madvise(arena->own.base + position, len, MADV_REMOVE);
 }
 
 /* Have memory behind a part of the own slice. 0, or -1 and errno. */
 static int
-reserve(const struct fz_arena *arena, uint64_t place, size_t len)
+reserve(const struct fz_arena *arena, uint64_t position, size_t len)
 {
-	return fz_memfd_reserve(arena->own.base + place, len,
+	return fz_memfd_reserve(arena->own.base + position, len,
 	    fz_arena_has_file(arena) ? arena->fd : -1,
-	    (off_t)fz_arena_offset(arena->slice, place));
+	    (off_t)fz_arena_offset(arena->slice, position));
 }
 
 void *
@@ -167,26 +167,26 @@ fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset)
 {
 	struct fz_extents *extents =
 	    len < BIG_FROM ? &arena->small : &arena->big;
-	uint64_t place, got;
+	uint64_t position, got;
 	bool cold;
 
 	if (fz_arena_open_own(arena) == -1 ||
-	    fz_extent_take(extents, len, &place, &cold) == -1) {
+	    fz_extent_take(extents, len, &position, &cold) == -1) {
 		errno = ENOMEM;
 		return NULL;
 	}
 	arena->turnover++;
-	got = fz_extent_find(extents, place)->len;
-	*offset = fz_arena_offset(arena->slice, place);
-	if (cold && reserve(arena, place, got) == -1) {
+	got = fz_extent_find(extents, position)->len;
+	*offset = fz_arena_offset(arena->slice, position);
+	if (cold && reserve(arena, position, got) == -1) {
 		int keep = errno;
 
-		fz_extent_give(extents, place, FZ_EXTENT_COLD);
-		punch(arena, place, got);
+		fz_extent_give(extents, position, FZ_EXTENT_COLD);
+		punch(arena, position, got);
 		errno = keep;
 		return NULL;
 	}
-	return arena->own.base + place;
+	return arena->own.base + position;
 }
 
 void *
@@ -204,13 +204,13 @@ fz_arena_alloc(
 static void
 cool_half(struct fz_arena *arena, struct fz_extents *extents, uint64_t most)
 {
-	uint64_t warm, place, len;
+	uint64_t warm, position, len;
 
 	while ((warm = fz_arena_warm(arena)) > most) {
-		len = fz_extent_cool(extents, warm - most, &place);
+		len = fz_extent_cool(extents, warm - most, &position);
 		if (len == 0)
 			return;
-		punch(arena, place, len);
+		punch(arena, position, len);
 	}
 }
 
@@ -226,39 +226,40 @@ is_own(const struct fz_arena *arena, uint64_t offset)
 {
 	return arena->own.base != NULL &&
 	       fz_arena_slice(offset) == arena->slice &&
-	       fz_arena_place(offset) < arena->own.size;
+	       fz_arena_position(offset) < arena->own.size;
 }
 
 void
 fz_arena_give_back(struct fz_arena *arena, uint64_t offset)
 {
-	uint64_t place = fz_arena_place(offset);
+	uint64_t position = fz_arena_position(offset);
 
 	if (!is_own(arena, offset))
 		return;
 	arena->turnover++;
-	fz_extent_give(fz_arena_extents(arena, place), place, FZ_EXTENT_WARM);
+	fz_extent_give(
+	    fz_arena_extents(arena, position), position, FZ_EXTENT_WARM);
 	fz_arena_cool(arena, FZ_ARENA_WARM);
 }
 
 size_t
 fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len)
 {
-	uint64_t place = fz_arena_place(offset), was, now;
-	struct fz_extents *extents = fz_arena_extents(arena, place);
+	uint64_t position = fz_arena_position(offset), was, now;
+	struct fz_extents *extents = fz_arena_extents(arena, position);
 	bool cold;
 
-	if (is_big(arena, place) != (len >= BIG_FROM))
+	if (is_big(arena, position) != (len >= BIG_FROM))
 		return 0;
-	was = fz_extent_find(extents, place)->len;
-	if (fz_extent_extend(extents, place, len, &cold) == -1)
+	was = fz_extent_find(extents, position)->len;
+	if (fz_extent_extend(extents, position, len, &cold) == -1)
 		return 0;
-	now = fz_extent_find(extents, place)->len;
-	if (!cold || reserve(arena, place + was, now - was) == 0)
+	now = fz_extent_find(extents, position)->len;
+	if (!cold || reserve(arena, position + was, now - was) == 0)
 		return now;
-	if (fz_extent_shrink(extents, place, was, FZ_EXTENT_COLD) == -1)
+	if (fz_extent_shrink(extents, position, was, FZ_EXTENT_COLD) == -1)
 		return 0;
-	punch(arena, place + was, now - was);
+	punch(arena, position + was, now - was);
 	return 0;
 }
 

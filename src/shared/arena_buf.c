@@ -89,10 +89,10 @@ fz_arena_buf_init(
 uint64_t
 fz_arena_buf_take(struct fz_arena_buf *ab)
 {
-	uint64_t offset = ab->offset, place = fz_arena_place(offset);
+	uint64_t offset = ab->offset, position = fz_arena_position(offset);
 
-	fz_extent_shrink(fz_arena_extents(ab->arena, place), place, ab->buf.len,
-	    FZ_EXTENT_WARM);
+	fz_extent_shrink(fz_arena_extents(ab->arena, position), position,
+	    ab->buf.len, FZ_EXTENT_WARM);
 	fz_arena_cool(ab->arena, FZ_ARENA_WARM);
 	ab->buf.data = NULL;
 	ab->buf.len = ab->buf.cap = 0;

@@ -13,7 +13,7 @@
 
 /*
  *   offset  63     40 39                            0
- *           | slice  | place: small | big            |
+ *           | slice  | position: small | big            |
  *
  * The lower half of a slice is for small extents, in pages; the upper half is
  * for big ones, in huge pages if the machine has any.
@@ -22,10 +22,10 @@
 #define FZ_ARENA_SLICES (UINT32_C(1) << 22)
 #define FZ_ARENA_HUGE ((size_t)2 << 20) /* a huge page */
 
-enum { FZ_ARENA_WINDOWS = 256 };
+enum { FZ_ARENA_MAPPINGS = 256 };
 
 /* A mapping of a part of one slice. */
-struct fz_arena_window {
+struct fz_arena_mapping {
 	unsigned char *base; /* NULL: none */
 	uint64_t offset;     /* of the first byte */
 	uint64_t size;
@@ -39,9 +39,9 @@ struct fz_arena {
 	ino_t ino;
 	struct fz_arena_head *head;
 	uint32_t slice;               /* our own */
-	struct fz_arena_window own;   /* to write; from the first use on */
-	struct fz_extents small, big; /* places in it */
-	struct fz_arena_window seen[FZ_ARENA_WINDOWS]; /* of other slices */
+	struct fz_arena_mapping own;  /* to write; from the first use on */
+	struct fz_extents small, big; /* positions in it */
+	struct fz_arena_mapping seen[FZ_ARENA_MAPPINGS]; /* of other slices */
 	unsigned nseen;
 	unsigned long turnover;
 };
@@ -53,13 +53,13 @@ fz_arena_page(void)
 }
 
 static inline uint64_t
-fz_arena_offset(uint32_t slice, uint64_t place)
+fz_arena_offset(uint32_t slice, uint64_t position)
 {
-	return (uint64_t)slice << FZ_ARENA_SLICE_BITS | place;
+	return (uint64_t)slice << FZ_ARENA_SLICE_BITS | position;
 }
 
 static inline uint64_t
-fz_arena_place(uint64_t offset)
+fz_arena_position(uint64_t offset)
 {
 	return offset & (FZ_ARENA_SLICE_SIZE - 1);
 }
@@ -80,15 +80,18 @@ int fz_arena_open_own(struct fz_arena *arena);
 void fz_arena_leave_own(struct fz_arena *arena);
 
 /* Unmap all. */
-void fz_arena_unmap_windows(struct fz_arena *arena);
+void fz_arena_unmap_all(struct fz_arena *arena);
 
-/* The extents of the half of the own slice that has a place. */
-struct fz_extents *fz_arena_extents(struct fz_arena *arena, uint64_t place);
+/* The extents of the half of the own slice that has this position. */
+struct fz_extents *fz_arena_extents(struct fz_arena *arena, uint64_t position);
 
 /* fz_arena_alloc() with errno. */
 void *fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset);
 
-/* Make an extent longer where it is. Returns its new length; 0: it cannot. */
+/*
+ * Extend an extent in place. Returns its new length; 0 if what follows it is
+ * used.
+ */
 size_t fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len);
 
 /* Return memory of free extents until at most `most` bytes are kept. */

@@ -67,8 +67,8 @@ unlock(struct fz_barrier *b)
 	fz_lock_release(&b->lock);
 }
 
-/* The barrier is open. */
-static enum fz_barrier_step
+/* Arrive at a barrier that is open. */
+static enum fz_barrier_arrival
 arrive(struct fz_barrier *b, uint32_t self, uint32_t waiter)
 {
 	if (b->count + 1 < b->parties) {
@@ -86,24 +86,24 @@ arrive(struct fz_barrier *b, uint32_t self, uint32_t waiter)
 	return FZ_BARRIER_LAST;
 }
 
-enum fz_barrier_step
+enum fz_barrier_arrival
 fz_barrier_arrive(
     struct fz_barrier *b, uint32_t self, uint32_t waiter, uint32_t *index)
 {
-	enum fz_barrier_step step = FZ_BARRIER_LATER;
+	enum fz_barrier_arrival arrival = FZ_BARRIER_LATER;
 	uint32_t state;
 
 	lock(b, self);
 	state = atomic_load(&b->state);
 	*index = b->count;
 	if (state == BROKEN)
-		step = FZ_BARRIER_BROKEN;
+		arrival = FZ_BARRIER_BROKEN;
 	else if (state == OPEN)
-		step = arrive(b, self, waiter);
+		arrival = arrive(b, self, waiter);
 	else if (atomic_load(&b->runner) == self)
-		step = FZ_BARRIER_INSIDE;
+		arrival = FZ_BARRIER_INSIDE;
 	unlock(b);
-	return step;
+	return arrival;
 }
 
 bool

@@ -34,7 +34,7 @@ struct fz_barrier {
 	struct fz_eventcount opening; /* of those that wait for OPEN */
 };
 
-enum fz_barrier_step {
+enum fz_barrier_arrival {
 	FZ_BARRIER_LATER, /* not open: wait at `opening`, arrive again */
 	FZ_BARRIER_WAITS, /* wait until notified, then fz_barrier_leave() */
 	FZ_BARRIER_LAST,  /* run the action, if any, fz_barrier_finish() */
@@ -47,10 +47,13 @@ enum fz_barrier_step {
  * `*index`: how many arrived before. `self` is the member that does it,
  * `waiter` its waiter, see waiter.h.
  */
-enum fz_barrier_step fz_barrier_arrive(
+enum fz_barrier_arrival fz_barrier_arrive(
     struct fz_barrier *b, uint32_t self, uint32_t waiter, uint32_t *index);
 
-/* The action has ended, well or not. Returns whether the waiters go on. */
+/*
+ * End the action, which has succeeded or not. Returns whether the waiters
+ * continue.
+ */
 bool fz_barrier_finish(struct fz_barrier *b, uint32_t self, bool well);
 
 /* Check whether a process has died; nothing if the lock is held. */
@@ -60,7 +63,7 @@ void fz_barrier_check(struct fz_barrier *b, uint32_t self);
 enum fz_waiter_state fz_barrier_leave(
     struct fz_barrier *b, uint32_t self, uint32_t waiter);
 
-/* All waits fail; then the barrier is broken, or as new. */
+/* Let all waits fail; the barrier is broken afterwards, or as new. */
 void fz_barrier_abort(struct fz_barrier *b, uint32_t self);
 void fz_barrier_reset(struct fz_barrier *b, uint32_t self);
 

@@ -25,11 +25,14 @@ struct fz_endpoint {
 	_Atomic uint32_t at[FZ_HEAP_MEMBERS];
 };
 
-/* This process holds it, or uses it, which includes holding. Idempotent. */
+/*
+ * Note that this process holds the end, or uses it, which includes holding.
+ * Idempotent.
+ */
 void fz_endpoint_hold(struct fz_endpoint *end, uint32_t self);
 void fz_endpoint_use(struct fz_endpoint *end, uint32_t self);
 
-/* This process does not hold it any more. */
+/* Note that this process does not hold the end any more. */
 void fz_endpoint_leave(struct fz_endpoint *end, uint32_t self);
 
 /* Whether this process uses it. */

@@ -55,7 +55,7 @@ int fz_extent_extend(
 int fz_extent_shrink(struct fz_extents *ex, uint64_t at, uint64_t len,
     enum fz_extent_state tail);
 
-/* A used extent becomes free. Returns its length; 0: none is at `at`. */
+/* Free a used extent. Returns its length; 0: none is at `at`. */
 uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 

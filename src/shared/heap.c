@@ -17,11 +17,11 @@
 #define SIZE_MIN ((size_t)64 << 20)
 
 static size_t
-head_size(uint32_t nchunks)
+head_size(uint32_t nblocks)
 {
-	size_t n = sizeof(struct head) + nchunks * sizeof(uint64_t);
+	size_t n = sizeof(struct head) + nblocks * sizeof(uint64_t);
 
-	return (n + CHUNK - 1) & ~(CHUNK - 1);
+	return (n + BLOCK - 1) & ~(BLOCK - 1);
 }
 
 #ifdef FZ_VALGRIND /* its search for leaks touches every page */
@@ -33,7 +33,7 @@ head_size(uint32_t nchunks)
 #endif
 
 /*
- * Twice the memory of the machine, because free chunks lie in between. But most
+ * Twice the memory of the machine, because free blocks lie in between. But most
  * addresses that a limited process may use are left to the script.
  */
 static size_t
@@ -51,7 +51,7 @@ wanted_size(void)
 		size = limit.rlim_cur / 4;
 	if (size < SIZE_MIN)
 		size = SIZE_MIN;
-	return (size_t)(size & ~(uint64_t)(CHUNK - 1));
+	return (size_t)(size & ~(uint64_t)(BLOCK - 1));
 }
 
 /* Map less if address space is short. */
@@ -114,11 +114,11 @@ init_region(struct fz_err *err)
 	size_t room = heap->size;
 	int code;
 
-	head->nchunks =
-	    (uint32_t)((room - head_size((uint32_t)(room / CHUNK))) / CHUNK);
+	head->nblocks =
+	    (uint32_t)((room - head_size((uint32_t)(room / BLOCK))) / BLOCK);
 	heap->owners = (_Atomic uint64_t *)(head + 1);
-	heap->chunks =
-	    (unsigned char *)head + head_size((uint32_t)(room / CHUNK));
+	heap->blocks =
+	    (unsigned char *)head + head_size((uint32_t)(room / BLOCK));
 	code = fz_heap_init_lock(&head->joining);
 	if (code != 0)
 		return fz_err_sys(err, code, "cannot set up shared memory");
@@ -165,7 +165,7 @@ open_region(struct fz_err *err)
 	madvise(at, heap->size, MADV_DONTDUMP);
 	close_file();
 	if (fz_heap_reserve(at, offsetof(struct head, members)) != 0)
-		return fz_err_sys(err, errno, "no memory to share");
+		return fz_err_sys(err, errno, "cannot allocate shared memory");
 	return init_region(err);
 }
 

@@ -10,10 +10,10 @@
  * that each change to what is shared is one store or one compare-and-swap:
  *
  *   members  each holds a robust mutex as long as it lives
- *   chunks   64 KiB; one word says whether a chunk is free, or which member or
+ *   blocks   64 KiB; one word says whether a block is free, or which member or
  *            object owns it
- *   objects  a lock, a queue, ...: small ones in cells of a chunk of their
- *            creator, others in chunks of their own; both may own more chunks
+ *   objects  a lock, a queue, ...: small ones share a block of their
+ *            creator, others in blocks of their own; both may own more blocks
  *
  * There is one heap per process. Each member uses it in one thread at a time.
  */
@@ -30,10 +30,10 @@
 
 struct fz_err;
 
-#define FZ_HEAP_CHUNK ((size_t)64 << 10)
-#define FZ_HEAP_CELL ((size_t)256) /* objects up to this size share a chunk */
-#define FZ_HEAP_MEMBERS 4096       /* at once */
-#define FZ_HEAP_SEATS 16384        /* for further waits of members */
+#define FZ_HEAP_BLOCK ((size_t)64 << 10)
+#define FZ_HEAP_SMALL ((size_t)256) /* bytes of a small object */
+#define FZ_HEAP_MEMBERS 4096        /* at once */
+#define FZ_HEAP_SEATS 16384         /* for further waits of members */
 
 /*
  * Map the heap, unless this process has, or has inherited it. Call it before
@@ -46,8 +46,8 @@ struct fz_membership {
 	bool acquired;         /* between fz_heap_acquire() and _release() */
 	uint32_t number;       /* 0: it has not joined */
 	uint32_t generation;   /* of the process that has: a child has not */
-	unsigned char *cells;  /* its own chunk of cells; NULL: none */
-	size_t next_cell;      /* the first cell of it that may be free */
+	unsigned char *small;  /* its own block of small objects; NULL: none */
+	size_t next_small;     /* the first one in it that may be free */
 	struct fz_ref dropped; /* list of objects to be freed later, by next */
 	uint32_t free_seat;    /* the first one of its seats; 0: none */
 	uint32_t task;         /* number of the task that runs; 0: none */
@@ -110,13 +110,13 @@ void fz_heap_free_seat(struct fz_membership *own, uint32_t number);
 
 /* What each object begins with. */
 struct fz_object {
-	_Atomic uint32_t type; /* 0: a free cell */
+	_Atomic uint32_t type; /* 0: a free small object */
 	uint32_t generation;   /* differs for each object */
 	_Atomic uint32_t sent; /* as a value: any process may receive it */
 	uint32_t maker;        /* the member that created it */
 	/* For the creator: its handles, its forks before, and a list. */
 	_Atomic uint32_t handles;
-	_Atomic uint32_t owns; /* not 0: it has owned other chunks */
+	_Atomic uint32_t owns; /* not 0: it has owned other blocks */
 	uint64_t forks;
 	struct fz_ref next;
 };
@@ -129,7 +129,7 @@ void *fz_heap_new(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
 
 /*
- * Free an object that this member has created, and all chunks that it owns. No
+ * Free an object that this member has created, and all blocks that it owns. No
  * process may be using it.
  */
 void fz_heap_free(struct fz_membership *own, struct fz_object *object);
@@ -142,26 +142,26 @@ struct fz_object *fz_heap_find(
     uint32_t name, uint32_t generation, uint32_t type);
 
 /*
- * At least `size` bytes, not zeroed, in whole chunks that the member `self`
+ * At least `size` bytes, not zeroed, in whole blocks that the member `self`
  * owns: if it dies before it sets another owner, they are free again. NULL and
  * `err`.
  */
 void *fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err);
 
-/* The object, or the member `self`, owns the chunks from now on. */
-void fz_heap_set_owner(void *chunks, struct fz_object *object);
-void fz_heap_own(void *chunks, uint32_t self);
+/* The object, or the member `self`, owns the blocks from now on. */
+void fz_heap_set_owner(void *blocks, struct fz_object *object);
+void fz_heap_own(void *blocks, uint32_t self);
 
-/* Free the chunks of a member that `size` bytes do not need. */
-void fz_heap_trim(void *chunks, size_t size);
+/* Free the blocks of a member that `size` bytes do not need. */
+void fz_heap_trim(void *blocks, size_t size);
 
 /* Free what fz_heap_alloc() has returned, whatever its owner is now. */
-void fz_heap_give_back(void *chunks);
+void fz_heap_give_back(void *blocks);
 
-/* The number of bytes that the chunks have. */
-size_t fz_heap_capacity(const void *chunks);
+/* The number of bytes that the blocks have. */
+size_t fz_heap_capacity(const void *blocks);
 
-/* Bytes in chunks that are owned; about, after a process was killed. */
+/* Bytes in blocks that are owned; about, after a process was killed. */
 size_t fz_heap_used(void);
 
 /*

@@ -81,7 +81,7 @@ reset_wait(struct fz_heap_wait *wait, uint32_t self)
 	atomic_store(&wait->member, self);
 }
 
-/* The member `self` begins at a place that others may have had before. */
+/* Take over the seats of a place that earlier members may have had. */
 static void
 inherit_seats(struct fz_membership *own, uint32_t place, uint32_t self)
 {

@@ -8,7 +8,7 @@
 uint32_t
 fz_heap_name(const struct fz_object *object)
 {
-	return (uint32_t)(fz_ref_offset(object) / CELL);
+	return (uint32_t)(fz_ref_offset(object) / SMALL_SIZE);
 }
 
 /* What dead members owned is freed soon, even if no process joins. */
@@ -26,40 +26,41 @@ void *
 fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err)
 {
 	reclaim_sometimes();
-	return fz_heap_take_chunks(self, size, err);
+	return fz_heap_take_blocks(self, size, err);
 }
 
-/* A free cell in the chunk of this member; NULL: there is none. */
+/* A free small object in the block of this member; NULL: there is none. */
 static struct fz_object *
-free_cell(struct fz_membership *own)
+find_small(struct fz_membership *own)
 {
-	for (; own->cells != NULL && own->next_cell < NCELLS;
-	     own->next_cell++) {
-		struct fz_object *cell = cell_at(own->cells, own->next_cell);
+	for (; own->small != NULL && own->next_small < NSMALL;
+	     own->next_small++) {
+		struct fz_object *object =
+		    small_at(own->small, own->next_small);
 
-		if (atomic_load(&cell->type) == 0)
-			return cell;
+		if (atomic_load(&object->type) == 0)
+			return object;
 	}
 	return NULL;
 }
 
 static struct fz_object *
-new_cell(struct fz_membership *own, struct fz_err *err)
+new_small(struct fz_membership *own, struct fz_err *err)
 {
-	struct fz_object *cell = free_cell(own);
-	unsigned char *chunk;
+	struct fz_object *object = find_small(own);
+	unsigned char *block;
 
-	if (cell != NULL)
-		return cell;
-	chunk = fz_heap_alloc(own->number, CHUNK, err);
-	if (chunk == NULL)
+	if (object != NULL)
+		return object;
+	block = fz_heap_alloc(own->number, BLOCK, err);
+	if (block == NULL)
 		return NULL;
-	memset(chunk, 0, CHUNK);
+	memset(block, 0, BLOCK);
 	atomic_store(
-	    &heap->owners[chunk_number(chunk)], owner_word(CELLS, own->number));
-	own->cells = chunk;
-	own->next_cell = 0;
-	return cell_at(chunk, 0);
+	    &heap->owners[block_number(block)], owner_word(SMALL, own->number));
+	own->small = block;
+	own->next_small = 0;
+	return small_at(block, 0);
 }
 
 void *
@@ -71,9 +72,9 @@ fz_heap_new(
 
 	if (self == 0)
 		return NULL;
-	if (size <= CELL) {
-		object = new_cell(own, err);
-		size = CELL;
+	if (size <= SMALL_SIZE) {
+		object = new_small(own, err);
+		size = SMALL_SIZE;
 	} else {
 		object = fz_heap_alloc(self, size, err);
 	}
@@ -82,13 +83,13 @@ fz_heap_new(
 	memset(object, 0, size);
 	object->generation = atomic_fetch_add(&heap_head()->generation, 1) + 1;
 	object->maker = self;
-	if (size > CELL)
+	if (size > SMALL_SIZE)
 		fz_heap_set_owner(object, object);
 	atomic_store(&object->type, type);
 	return object;
 }
 
-/* Free the chunks that an object owns beside its own: a queue's segments. */
+/* Free the blocks that an object owns beside its own: a queue's segments. */
 static void
 free_owned(uint32_t name, uint32_t own)
 {
@@ -98,63 +99,64 @@ free_owned(uint32_t name, uint32_t own)
 		uint64_t owner = atomic_load(&heap->owners[i]);
 
 		if (owner_of(owner) == (OBJECT_BIT | name) && i != own)
-			fz_heap_free_chunks(i, 1);
+			fz_heap_free_blocks(i, 1);
 	}
 }
 
-/* Free the chunks that an object lies in. */
+/* Free the blocks that an object lies in. */
 static void
-free_object_chunks(const struct fz_object *object)
+free_object_blocks(const struct fz_object *object)
 {
-	uint32_t i = chunk_number(object);
+	uint32_t i = block_number(object);
 
-	fz_heap_free_chunks(i, (uint32_t)atomic_load(&heap->owners[i]));
+	fz_heap_free_blocks(i, (uint32_t)atomic_load(&heap->owners[i]));
 }
 
 static void
-free_cell_at(struct fz_membership *own, struct fz_object *object)
+free_small(struct fz_membership *own, struct fz_object *object)
 {
-	unsigned char *chunk = chunk_at(chunk_number(object));
+	unsigned char *block = block_at(block_number(object));
 	size_t i = 0;
 
-	if (chunk == own->cells) {
-		size_t place =
-		    ((size_t)((unsigned char *)object - chunk)) / CELL;
+	if (block == own->small) {
+		size_t index =
+		    ((size_t)((unsigned char *)object - block)) / SMALL_SIZE;
 
-		if (place < own->next_cell)
-			own->next_cell = place;
+		if (index < own->next_small)
+			own->next_small = index;
 		return;
 	}
-	while (i < NCELLS && atomic_load(&cell_at(chunk, i)->type) == 0)
+	while (i < NSMALL && atomic_load(&small_at(block, i)->type) == 0)
 		i++;
-	if (i == NCELLS)
-		fz_heap_free_chunks(chunk_number(object), 1);
+	if (i == NSMALL)
+		fz_heap_free_blocks(block_number(object), 1);
 }
 
 void
 fz_heap_free(struct fz_membership *own, struct fz_object *object)
 {
-	uint32_t i = chunk_number(object);
+	uint32_t i = block_number(object);
 
 	atomic_store(&object->type, 0);
 	if (atomic_load(&object->owns))
 		free_owned(fz_heap_name(object), i);
-	if (owner_of(atomic_load(&heap->owners[i])) == CELLS)
-		free_cell_at(own, object);
+	if (owner_of(atomic_load(&heap->owners[i])) == SMALL)
+		free_small(own, object);
 	else
-		free_object_chunks(object);
+		free_object_blocks(object);
 }
 
 struct fz_object *
 fz_heap_find(uint32_t name, uint32_t generation, uint32_t type)
 {
-	uint64_t offset = (uint64_t)name * CELL;
+	uint64_t offset = (uint64_t)name * SMALL_SIZE;
 	struct fz_object *object = fz_ref_at(offset);
 
-	if (heap->base == NULL || offset == 0 || offset > heap->size - CELL ||
-	    (unsigned char *)object < heap->chunks ||
-	    chunk_number(object) >= atomic_load(&heap_head()->top) ||
-	    is_free(atomic_load(&heap->owners[chunk_number(object)])))
+	if (heap->base == NULL || offset == 0 ||
+	    offset > heap->size - SMALL_SIZE ||
+	    (unsigned char *)object < heap->blocks ||
+	    block_number(object) >= atomic_load(&heap_head()->top) ||
+	    is_free(atomic_load(&heap->owners[block_number(object)])))
 		return NULL;
 	return atomic_load(&object->type) == type &&
 		       object->generation == generation

@@ -9,13 +9,14 @@
 /* The descendants of a killed process end shortly after it. */
 #define RECLAIM_AFTER_NS FZ_CLOCK_SECOND
 
-/* The object that owns a chunk; NULL: none does. */
+/* The object that owns a block; NULL: none does. */
 static const struct fz_object *
 owner_object(uint64_t owner)
 {
 	if (!(owner_of(owner) & OBJECT_BIT))
 		return NULL;
-	return fz_ref_at((uint64_t)(owner_of(owner) & ~OBJECT_BIT) * CELL);
+	return fz_ref_at(
+	    (uint64_t)(owner_of(owner) & ~OBJECT_BIT) * SMALL_SIZE);
 }
 
 /*
@@ -29,24 +30,24 @@ is_unreachable(const struct fz_object *object, uint32_t maker)
 	       (atomic_load(&object->type) == 0 || !atomic_load(&object->sent));
 }
 
-/* Free a dead member's objects in a chunk of cells, and an empty chunk. */
+/* Free a dead member's small objects in a block, and an empty block. */
 static void
-reclaim_cells(uint32_t i, uint32_t member)
+reclaim_small(uint32_t i, uint32_t member)
 {
 	bool used = false;
 
-	for (size_t k = 0; k < NCELLS; k++) {
-		struct fz_object *object = cell_at(chunk_at(i), k);
+	for (size_t k = 0; k < NSMALL; k++) {
+		struct fz_object *object = small_at(block_at(i), k);
 
 		if (is_unreachable(object, member))
 			atomic_store(&object->type, 0);
 		used = used || atomic_load(&object->type) != 0;
 	}
 	if (!used)
-		fz_heap_drop_chunks(i, 1);
+		fz_heap_drop_blocks(i, 1);
 }
 
-/* Objects come last, because their own chunks are found by them. */
+/* Objects come last, because their own blocks are found by them. */
 void
 fz_heap_reclaim_member(uint32_t member)
 {
@@ -58,14 +59,14 @@ fz_heap_reclaim_member(uint32_t member)
 			const struct fz_object *object = owner_object(owner);
 
 			if (owner_of(owner) == member)
-				fz_heap_drop_chunks(i, 1);
-			else if (owner == owner_word(CELLS, member) &&
+				fz_heap_drop_blocks(i, 1);
+			else if (owner == owner_word(SMALL, member) &&
 				 pass == 1)
-				reclaim_cells(i, member);
+				reclaim_small(i, member);
 			else if (object != NULL &&
 				 is_unreachable(object, member) &&
-				 (pass == 1 || chunk_number(object) != i))
-				fz_heap_drop_chunks(i, 1);
+				 (pass == 1 || block_number(object) != i))
+				fz_heap_drop_blocks(i, 1);
 		}
 	}
 	fz_heap_search_from(0);

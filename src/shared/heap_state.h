@@ -13,32 +13,33 @@
 #include "shared/heap.h"
 
 /*
- *   region: head | owner words | chunk 0 | chunk 1 | ...
+ *   region: head | owner words | block 0 | block 1 | ...
  *
- * Each chunk has an owner word:
+ * Each block has an owner word:
  *
- *   upper 32 bits (owner)     lower 32 bits            the chunk is
+ *   upper 32 bits (owner)     lower 32 bits            the block is
  *   COLD  0                   -                        free, without memory
  *   WARM  0x7fffffff          -                        free, with memory
- *   CELLS 0x7ffffffe          member that created it   full of cells
- *   generation 19, place 12   number of chunks         owned by a member
- *   bit 31, name              number of chunks         owned by an object
+ *   SMALL 0x7ffffffe          member that created it   full of small objects
+ *   generation 19, place 12   number of blocks         owned by a member
+ *   bit 31, name              number of blocks         owned by an object
  *
- * The number of chunks is in the word of the first chunk; it is 0 in the next
- * words. Chunks are freed one by one from the end, because the process may be
- * killed in between. The name of an object is its offset in units of CELL.
+ * The number of blocks is in the word of the first block; it is 0 in the next
+ * words. Blocks are freed one by one from the end, because the process may be
+ * killed in between. The name of an object is its offset in units of
+ * SMALL_SIZE.
  */
-#define CHUNK FZ_HEAP_CHUNK
-#define CELL FZ_HEAP_CELL
+#define BLOCK FZ_HEAP_BLOCK
+#define SMALL_SIZE FZ_HEAP_SMALL
 #define OBJECT_BIT UINT32_C(0x80000000)
 #define COLD UINT32_C(0)
 #define WARM UINT32_C(0x7fffffff)
-#define CELLS UINT32_C(0x7ffffffe)
+#define SMALL UINT32_C(0x7ffffffe)
 #define GENERATIONS                                              \
 	UINT32_C(0x7fffe) /* members are smaller than the others \
 			   */
 
-enum { PLACE_BITS = 12, NCELLS = (64 << 10) / 256 };
+enum { PLACE_BITS = 12, NSMALL = (64 << 10) / 256 };
 
 /*
  * The thread that made the process a member holds `life`. A process that can
@@ -65,13 +66,13 @@ struct seat {
 };
 
 struct head {
-	uint32_t nchunks;
+	uint32_t nblocks;
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
-	_Atomic uint32_t top;   /* no chunk from this number on was used */
-	_Atomic int32_t nwarm;  /* free chunks with memory, about */
-	_Atomic uint32_t nused; /* owned chunks, about */
-	/* No chunk below the lower half is free; the upper counts frees. */
+	_Atomic uint32_t top;   /* no block from this number on was used */
+	_Atomic int32_t nwarm;  /* free blocks with memory, about */
+	_Atomic uint32_t nused; /* owned blocks, about */
+	/* No block below the lower half is free; the upper counts frees. */
 	_Atomic uint64_t lowest;
 	_Atomic uint32_t generation; /* of objects */
 	_Atomic uint32_t nseats;
@@ -106,22 +107,22 @@ is_free(uint64_t word)
 }
 
 static inline uint32_t
-chunk_number(const void *at)
+block_number(const void *at)
 {
-	return (uint32_t)((size_t)((const unsigned char *)at - heap->chunks) /
-			  CHUNK);
+	return (uint32_t)((size_t)((const unsigned char *)at - heap->blocks) /
+			  BLOCK);
 }
 
 static inline unsigned char *
-chunk_at(uint32_t i)
+block_at(uint32_t i)
 {
-	return heap->chunks + (size_t)i * CHUNK;
+	return heap->blocks + (size_t)i * BLOCK;
 }
 
 static inline struct fz_object *
-cell_at(unsigned char *chunk, size_t i)
+small_at(unsigned char *block, size_t i)
 {
-	return (struct fz_object *)(chunk + i * CELL);
+	return (struct fz_object *)(block + i * SMALL_SIZE);
 }
 
 static inline struct member *
@@ -148,18 +149,18 @@ int fz_heap_lock(pthread_mutex_t *mutex, bool wait);
 /* Whether the process of a member lives, whose `life` the caller holds. */
 bool fz_heap_is_running(const struct member *m);
 
-/* Have the next search for chunks begin at `i` or before it. */
+/* Have the next search for blocks begin at `i` or before it. */
 void fz_heap_search_from(uint32_t i);
 
-/* Take `size` bytes of free chunks for the member `self`. NULL and `err`. */
-void *fz_heap_take_chunks(uint32_t self, size_t size, struct fz_err *err);
+/* Take `size` bytes of free blocks for the member `self`. NULL and `err`. */
+void *fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err);
 
 /*
- * Free owned chunks, and keep their memory or not: if some have none, or are
+ * Free owned blocks, and keep their memory or not: if some have none, or are
  * not needed soon, it is returned to the kernel.
  */
-void fz_heap_free_chunks(uint32_t i, uint32_t n);
-void fz_heap_drop_chunks(uint32_t i, uint32_t n);
+void fz_heap_free_blocks(uint32_t i, uint32_t n);
+void fz_heap_drop_blocks(uint32_t i, uint32_t n);
 
 /*
  * Reclaim a place of a dead member, for a new one; it is locked. NULL: there is

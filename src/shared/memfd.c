@@ -51,7 +51,9 @@ fz_memfd_reserve(void *at, size_t len, int fd, off_t offset)
 {
 	size_t done = 0;
 
-	/* The kernel would rather end a process than refuse what it has not. */
+	/*
+	 * Check, because the kernel kills a process instead of refusing memory.
+	 */
 	if (len >= CHECK_MEMORY_FROM && fz_memory_available() <= len) {
 		errno = ENOMEM;
 		return -1;

@@ -13,9 +13,9 @@
 #define UNREAD_NS FZ_CLOCK_SECOND
 
 /* A pipe that this instance has handles of. */
-struct fz_pipe_record {
+struct fz_pipe_local {
 	struct fz_pipe *pipe;
-	struct fz_pipe_record *next;
+	struct fz_pipe_local *next;
 	unsigned nhandles;      /* that are not forgotten */
 	unsigned nopen[2];      /* of these, by end */
 	uint32_t nforked;       /* children, with earlier ones of this place */
@@ -26,10 +26,10 @@ struct fz_pipe_record {
 	bool given[2];          /* to the child that is forked next */
 };
 
-static struct fz_pipe_record *
+static struct fz_pipe_local *
 find(const struct fz_pipes *own, const struct fz_pipe *pipe)
 {
-	struct fz_pipe_record *r = own->records;
+	struct fz_pipe_local *r = own->locals;
 
 	while (r != NULL && r->pipe != pipe)
 		r = r->next;
@@ -37,13 +37,13 @@ find(const struct fz_pipes *own, const struct fz_pipe *pipe)
 }
 
 static uint32_t
-count_registered(const struct fz_pipes *own, const struct fz_pipe_record *r)
+count_registered(const struct fz_pipes *own, const struct fz_pipe_local *r)
 {
 	return atomic_load(&r->pipe->nregistered[fz_heap_place(own->self)]);
 }
 
 static bool
-has_pending(const struct fz_pipes *own, const struct fz_pipe_record *r)
+has_pending(const struct fz_pipes *own, const struct fz_pipe_local *r)
 {
 	return (int32_t)(r->nforked - count_registered(own, r)) > 0;
 }
@@ -52,9 +52,9 @@ static void
 count_fork(struct fz_children_hook *hook)
 {
 	struct fz_pipes *own = FZ_CONTAINER_OF(hook, struct fz_pipes, hook);
-	int64_t now = own->records != NULL ? fz_clock_ns() : 0;
+	int64_t now = own->locals != NULL ? fz_clock_ns() : 0;
 
-	for (struct fz_pipe_record *r = own->records; r != NULL; r = r->next) {
+	for (struct fz_pipe_local *r = own->locals; r != NULL; r = r->next) {
 		if (!has_pending(own, r))
 			r->first_pending = own->children->nforks;
 		r->nforked++;
@@ -64,7 +64,7 @@ count_fork(struct fz_children_hook *hook)
 
 /* In a child of the member `parent`. */
 static void
-register_ends(struct fz_pipes *own, struct fz_pipe_record *r, uint32_t parent)
+register_ends(struct fz_pipes *own, struct fz_pipe_local *r, uint32_t parent)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		if (r->nopen[i] != 0)
@@ -87,11 +87,11 @@ register_child(struct fz_pipes *own)
 {
 	uint32_t parent = own->self;
 
-	if (own->records == NULL)
+	if (own->locals == NULL)
 		return;
 	own->self = fz_heap_join(own->membership, NULL);
-	for (struct fz_pipe_record *r = own->records;
-	     own->self != 0 && r != NULL; r = r->next)
+	for (struct fz_pipe_local *r = own->locals; own->self != 0 && r != NULL;
+	     r = r->next)
 		register_ends(own, r, parent);
 }
 
@@ -127,10 +127,10 @@ fz_pipe_init(struct fz_pipe *pipe)
 	fz_queue_init(&pipe->end[1].out, &pipe->object, 0);
 }
 
-static struct fz_pipe_record *
-add_record(struct fz_pipes *own, struct fz_pipe *pipe, struct fz_err *err)
+static struct fz_pipe_local *
+add_local(struct fz_pipes *own, struct fz_pipe *pipe, struct fz_err *err)
 {
-	struct fz_pipe_record *r = calloc(1, sizeof(*r));
+	struct fz_pipe_local *r = calloc(1, sizeof(*r));
 
 	if (r == NULL) {
 		fz_err_nomem(err, "a pipe");
@@ -138,37 +138,37 @@ add_record(struct fz_pipes *own, struct fz_pipe *pipe, struct fz_err *err)
 	}
 	r->pipe = pipe;
 	r->nforked = count_registered(own, r);
-	r->next = own->records;
-	own->records = r;
+	r->next = own->locals;
+	own->locals = r;
 	return r;
 }
 
 int
-fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part,
+fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side,
     struct fz_err *err)
 {
-	struct fz_pipe_record *r = find(own, pipe);
+	struct fz_pipe_local *r = find(own, pipe);
 
 	if (r == NULL && fz_pipes_self(own, err) != 0)
-		r = add_record(own, pipe, err);
+		r = add_local(own, pipe, err);
 	if (r == NULL)
 		return -1;
 	r->nhandles++;
-	r->nopen[part]++;
-	fz_endpoint_hold(&pipe->end[part].holders, own->self);
+	r->nopen[side]++;
+	fz_endpoint_hold(&pipe->end[side].holders, own->self);
 	return 0;
 }
 
 void
-fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
+fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 {
-	struct fz_pipe_end *end = &pipe->end[part];
-	struct fz_pipe_record *r = find(own, pipe);
+	struct fz_pipe_end *end = &pipe->end[side];
+	struct fz_pipe_local *r = find(own, pipe);
 
-	if (--r->nopen[part] != 0 || fz_heap_self(own->membership) == 0)
+	if (--r->nopen[side] != 0 || fz_heap_self(own->membership) == 0)
 		return;
 	fz_endpoint_leave(&end->holders, own->self);
-	if (r->nopen[1 - part] == 0)
+	if (r->nopen[1 - side] == 0)
 		fz_pipe_compact(pipe, own->self);
 	atomic_fetch_add(&end->nclosed, 1);
 	fz_eventcount_notify(&end->out.items, FZ_EVENTCOUNT_ALL);
@@ -177,7 +177,7 @@ fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
 void
 fz_pipe_forget(struct fz_pipes *own, const struct fz_pipe *pipe)
 {
-	struct fz_pipe_record **at = &own->records, *r;
+	struct fz_pipe_local **at = &own->locals, *r;
 
 	while ((*at)->pipe != pipe)
 		at = &(*at)->next;
@@ -189,40 +189,40 @@ fz_pipe_forget(struct fz_pipes *own, const struct fz_pipe *pipe)
 }
 
 void
-fz_pipe_give(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
+fz_pipe_give(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 {
-	find(own, pipe)->given[part] = true;
+	find(own, pipe)->given[side] = true;
 }
 
 bool
 fz_pipe_give_none(struct fz_pipes *own)
 {
-	for (struct fz_pipe_record *r = own->records; r != NULL; r = r->next)
+	for (struct fz_pipe_local *r = own->locals; r != NULL; r = r->next)
 		r->given[0] = r->given[1] = false;
-	return own->records != NULL;
+	return own->locals != NULL;
 }
 
 void
-fz_pipe_count_sent(struct fz_pipe *pipe, unsigned part, int n)
+fz_pipe_count_sent(struct fz_pipe *pipe, unsigned side, int n)
 {
-	atomic_fetch_add(&pipe->end[part].nsent, (uint32_t)n);
+	atomic_fetch_add(&pipe->end[side].nsent, (uint32_t)n);
 }
 
 void
-fz_pipe_count_loaded(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
+fz_pipe_count_loaded(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 {
-	fz_pipe_use(own, pipe, part);
-	atomic_fetch_add(&pipe->end[part].nloaded, 1);
+	fz_pipe_use(own, pipe, side);
+	atomic_fetch_add(&pipe->end[side].nloaded, 1);
 }
 
 void
-fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part)
+fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 {
-	fz_endpoint_use(&pipe->end[part].holders, own->self);
+	fz_endpoint_use(&pipe->end[side].holders, own->self);
 }
 
 static bool
-is_child_pending(const struct fz_pipes *own, struct fz_pipe_record *r)
+is_child_pending(const struct fz_pipes *own, struct fz_pipe_local *r)
 {
 	if (!has_pending(own, r))
 		return false;
@@ -244,32 +244,32 @@ is_alone(const struct fz_pipes *own)
 /* Whether the end is in a message that may still be read. */
 static bool
 is_in_message(
-    const struct fz_pipes *own, struct fz_pipe_record *r, unsigned part)
+    const struct fz_pipes *own, struct fz_pipe_local *r, unsigned side)
 {
-	const struct fz_pipe_end *end = &r->pipe->end[part];
+	const struct fz_pipe_end *end = &r->pipe->end[side];
 	uint32_t nsent = atomic_load(&end->nsent);
 
 	if ((int32_t)(nsent - atomic_load(&end->nloaded)) <= 0)
 		return false;
 	if (!is_alone(own))
 		return true;
-	if (r->nsent[part] != nsent) {
-		r->nsent[part] = nsent;
-		r->sent_ns[part] = fz_clock_ns();
+	if (r->nsent[side] != nsent) {
+		r->nsent[side] = nsent;
+		r->sent_ns[side] = fz_clock_ns();
 	}
-	return fz_clock_ns() - r->sent_ns[part] < UNREAD_NS;
+	return fz_clock_ns() - r->sent_ns[side] < UNREAD_NS;
 }
 
 static bool
-is_over(const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned part)
+is_over(const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side)
 {
-	const struct fz_endpoint *holders = &pipe->end[part].holders;
-	struct fz_pipe_record *r;
+	const struct fz_endpoint *holders = &pipe->end[side].holders;
+	struct fz_pipe_local *r;
 
 	if (!fz_endpoint_is_over(holders, own->self))
 		return false;
 	r = find(own, pipe);
-	if (is_child_pending(own, r) || is_in_message(own, r, part))
+	if (is_child_pending(own, r) || is_in_message(own, r, side))
 		return false;
 	/* A process may have registered between the two checks. */
 	return fz_endpoint_is_over(holders, own->self);
@@ -277,9 +277,9 @@ is_over(const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned part)
 
 bool
 fz_pipe_is_connected(
-    const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned part)
+    const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side)
 {
-	unsigned other = 1 - part;
+	unsigned other = 1 - side;
 
 	return fz_endpoint_is_used(&pipe->end[other].holders, own->self) ||
 	       !is_over(own, pipe, other);
@@ -288,7 +288,7 @@ fz_pipe_is_connected(
 bool
 fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late)
 {
-	unsigned other = 1 - r->part;
+	unsigned other = 1 - r->side;
 	uint32_t nclosed = atomic_load(&r->pipe->end[other].nclosed);
 
 	if (!late && nclosed == r->nclosed)

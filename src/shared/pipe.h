@@ -5,11 +5,11 @@
  * An end is over once no process uses it, or can come to use it. A process can
  * come to use an end that is in an unread message, or that it has
  * inherited: a forked child holds the open ends of its parent before it has
- * registered itself. So each instance keeps a record of each pipe that it has
- * handles of, counts its forks since, and each child counts itself in when it
- * registers.
+ * registered itself. So each instance keeps local state for each pipe that it
+ * has handles of, counts its forks since, and each child counts itself in when
+ * it registers.
  *
- * Parts are 0 and 1. Handles are the caller's; this process is the member of
+ * Sides are 0 and 1. Handles are the caller's; this process is the member of
  * the shared heap that fz_pipes_self() returns.
  */
 #ifndef FZ_PIPE_H
@@ -45,8 +45,8 @@ struct fz_pipe {
 struct fz_pipes {
 	struct fz_membership *membership;
 	struct fz_children *children;
-	struct fz_pipe_record *records; /* of those that it has handles of */
-	uint32_t self;                  /* the member; 0: no pipe yet */
+	struct fz_pipe_local *locals; /* of those that it has handles of */
+	uint32_t self;                /* the member; 0: no pipe yet */
 	struct fz_children_hook hook;
 };
 
@@ -61,48 +61,51 @@ void fz_pipes_init(struct fz_pipes *own, struct fz_membership *membership,
  */
 uint32_t fz_pipes_self(struct fz_pipes *own, struct fz_err *err);
 
-/* A new object is all zero before. */
+/* Initialise a pipe whose memory is all zero. */
 void fz_pipe_init(struct fz_pipe *pipe);
 
 /*
- * This process has one more handle, an open one, of that end. 0, or -1 and
- * `err`. Each one ends with fz_pipe_close() and then fz_pipe_forget().
+ * Count one more open handle of that end. 0, or -1 and `err`. Each handle ends
+ * with fz_pipe_close() and then fz_pipe_forget().
  */
-int fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part,
+int fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side,
     struct fz_err *err);
 
-/* One of the open handles is closed. With the last this process leaves it. */
-void fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part);
+/* Count one open handle less. With the last one this process leaves the end. */
+void fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
-/* One handle of the pipe, which is closed, is gone. */
+/* Count one closed handle less. */
 void fz_pipe_forget(struct fz_pipes *own, const struct fz_pipe *pipe);
 
 /*
- * The next child will use that end; fz_pipe_give_none(): it will use none.
- * Returns whether this process has handles of any pipe.
+ * Note that the next child will use that end; fz_pipe_give_none(): it will use
+ * none. Returns whether this process has handles of any pipe.
  */
-void fz_pipe_give(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part);
+void fz_pipe_give(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 bool fz_pipe_give_none(struct fz_pipes *own);
 
-/* The end was put into a message (n = 1), which was given up (n = -1). */
-void fz_pipe_count_sent(struct fz_pipe *pipe, unsigned part, int n);
+/*
+ * Count that the end was put into a message (n = 1), or that the message was
+ * given up (n = -1).
+ */
+void fz_pipe_count_sent(struct fz_pipe *pipe, unsigned side, int n);
 
-/* The end came out of a message; its handle is open already. */
+/* Count that the end was read from a message; its handle is open already. */
 void fz_pipe_count_loaded(
-    struct fz_pipes *own, struct fz_pipe *pipe, unsigned part);
+    struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
-/* This process uses the end. */
-void fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned part);
+/* Note that this process uses the end. */
+void fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
 /* Whether an item that this end sends may be read, by this process as well. */
 bool fz_pipe_is_connected(
-    const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned part);
+    const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side);
 
-/* What a receiver at `part` has seen of the other end. */
+/* What a receiver at `side` has seen of the other end. */
 struct fz_pipe_receiver {
 	const struct fz_pipes *own;
 	struct fz_pipe *pipe;
-	unsigned part;
+	unsigned side;
 	uint32_t nclosed; /* of the other end; 0 at first */
 };
 
@@ -112,11 +115,11 @@ struct fz_pipe_receiver {
  */
 bool fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late);
 
-/* The queue that a receiver at `part` takes from. */
+/* The queue that a receiver at `side` takes from. */
 static inline struct fz_queue *
-fz_pipe_in(struct fz_pipe *pipe, unsigned part)
+fz_pipe_in(struct fz_pipe *pipe, unsigned side)
 {
-	return &pipe->end[1 - part].out;
+	return &pipe->end[1 - side].out;
 }
 
 /* Free the memory of empty queues; the next item allocates some anew. */

@@ -8,13 +8,13 @@
 /*
  *   segment     next, items one behind the other, room for a NEXT
  *   item        u16 length, bytes
- *               or u16 BIG, u64 offset of its chunks, u64 length
+ *               or u16 BIG, u64 offset of its blocks, u64 length
  *               or u16 NEXT: it is the first item of the next segment
  *   head, tail  offset / 8 in the upper 35 bits, number of items below
  *
  * Bytes behind the tail are free: if a process was killed there, the next one
  * overwrites what it has written, and uses a segment that it has added. The
- * queue owns the chunks of an item before the tail covers it, and until after
+ * queue owns the blocks of an item before the tail covers it, and until after
  * the head has left it; if a process is killed in between, they stay until the
  * queue is freed.
  *
@@ -35,11 +35,11 @@ enum {
 
 struct segment {
 	struct fz_ref next;
-	unsigned char bytes[FZ_HEAP_CHUNK - 2 * ALIGN];
+	unsigned char bytes[FZ_HEAP_BLOCK - 2 * ALIGN];
 	unsigned char end[ALIGN]; /* a NEXT may begin here */
 };
 
-_Static_assert(sizeof(struct segment) == FZ_HEAP_CHUNK, "one");
+_Static_assert(sizeof(struct segment) == FZ_HEAP_BLOCK, "one");
 _Static_assert(FZ_QUEUE_MAX == COUNT_MASK, "it counts them");
 
 static uint64_t
@@ -78,7 +78,7 @@ segment_of(const unsigned char *at)
 {
 	uint64_t offset = fz_ref_offset(at);
 
-	return fz_ref_at(offset & ~(uint64_t)(FZ_HEAP_CHUNK - 1));
+	return fz_ref_at(offset & ~(uint64_t)(FZ_HEAP_BLOCK - 1));
 }
 
 static size_t
@@ -192,7 +192,7 @@ static void
 write_big(unsigned char *at, const struct fz_queue_item *item)
 {
 	store_u16(at, BIG);
-	fz_le64_store(at + 8, fz_ref_offset(item->chunks));
+	fz_le64_store(at + 8, fz_ref_offset(item->blocks));
 	fz_le64_store(at + 16, item->nbody);
 }
 
@@ -201,7 +201,7 @@ put_held(struct fz_queue *q, uint32_t self, const struct fz_queue_item *item,
     struct fz_err *err)
 {
 	uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed);
-	size_t size = item->chunks != NULL ? BIG_SIZE
+	size_t size = item->blocks != NULL ? BIG_SIZE
 					   : size_of(item->nhead + item->nbody);
 	unsigned char *at;
 
@@ -212,9 +212,9 @@ put_held(struct fz_queue *q, uint32_t self, const struct fz_queue_item *item,
 	at = make_room(q, self, tail, size, err);
 	if (at == NULL)
 		return FZ_QUEUE_FAILED;
-	if (item->chunks != NULL) {
+	if (item->blocks != NULL) {
 		write_big(at, item);
-		fz_heap_set_owner(item->chunks, fz_ref_get(&q->object));
+		fz_heap_set_owner(item->blocks, fz_ref_get(&q->object));
 	} else {
 		write_bytes(at, item);
 	}
@@ -262,9 +262,9 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 {
 	size_t len = load_u16(at);
 
-	taken->chunks = NULL;
+	taken->blocks = NULL;
 	if (len == BIG) {
-		taken->chunks = fz_ref_at(fz_le64_load(at + 8));
+		taken->blocks = fz_ref_at(fz_le64_load(at + 8));
 		taken->len = fz_le64_load(at + 16);
 		return BIG_SIZE;
 	}
@@ -315,8 +315,8 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 	if (counter != NULL)
 		fz_unfinished_add(counter, self);
 	atomic_store(&q->head, position(at + size, count_at(head) + 1));
-	if (taken->chunks != NULL)
-		fz_heap_own(taken->chunks, self);
+	if (taken->blocks != NULL)
+		fz_heap_own(taken->blocks, self);
 	if (old != NULL)
 		fz_heap_give_back(old);
 	return FZ_QUEUE_DONE;
@@ -435,34 +435,34 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 }
 
 static void
-release_chunks(struct fz_buf *buf)
+release_blocks(struct fz_buf *buf)
 {
 	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
 
-	if (qb->chunks != NULL)
-		fz_heap_give_back(qb->chunks);
-	qb->chunks = NULL;
+	if (qb->blocks != NULL)
+		fz_heap_give_back(qb->blocks);
+	qb->blocks = NULL;
 }
 
 static int
-move_to_chunks(struct fz_buf *buf, size_t need)
+move_to_blocks(struct fz_buf *buf, size_t need)
 {
 	struct fz_queue_buf *qb = (struct fz_queue_buf *)buf;
 	size_t want = need / 2 < buf->cap ? 2 * buf->cap : need;
-	void *chunks = fz_heap_alloc(qb->self, want, NULL);
+	void *blocks = fz_heap_alloc(qb->self, want, NULL);
 
-	if (chunks == NULL)
+	if (blocks == NULL)
 		return -1;
 	if (buf->len != 0)
-		memcpy(chunks, buf->data, buf->len);
-	release_chunks(buf);
-	qb->chunks = chunks;
-	buf->data = chunks;
-	buf->cap = fz_heap_capacity(chunks);
+		memcpy(blocks, buf->data, buf->len);
+	release_blocks(buf);
+	qb->blocks = blocks;
+	buf->data = blocks;
+	buf->cap = fz_heap_capacity(blocks);
 	return 0;
 }
 
-static const struct fz_buf_store store = { move_to_chunks, release_chunks };
+static const struct fz_buf_store store = { move_to_blocks, release_blocks };
 
 void
 fz_queue_buf_init(
@@ -477,13 +477,13 @@ fz_queue_buf_init(
 void *
 fz_queue_buf_trim(struct fz_queue_buf *qb)
 {
-	fz_heap_trim(qb->chunks, qb->buf.len);
-	qb->buf.cap = fz_heap_capacity(qb->chunks);
-	return qb->chunks;
+	fz_heap_trim(qb->blocks, qb->buf.len);
+	qb->buf.cap = fz_heap_capacity(qb->blocks);
+	return qb->blocks;
 }
 
 void
 fz_queue_buf_forget(struct fz_queue_buf *qb)
 {
-	qb->chunks = NULL;
+	qb->blocks = NULL;
 }

@@ -4,7 +4,7 @@
  * Producers and consumers have a lock each, held for a short copy. One store
  * adds an item and one removes it: a process that is killed in between leaves
  * nothing that another one could see, and its lock is recovered. Items lie in
- * segments, a chunk of the shared heap each; big ones in chunks of their own. A
+ * segments, a block of the shared heap each; big ones in blocks of their own. A
  * queue that was never used is small: it has no segment.
  */
 #ifndef FZ_QUEUE_H
@@ -23,7 +23,7 @@
 
 struct fz_err;
 
-#define FZ_QUEUE_INLINE ((size_t)32 << 10)     /* bigger ones have own chunks */
+#define FZ_QUEUE_INLINE ((size_t)32 << 10)     /* bigger ones have own blocks */
 #define FZ_QUEUE_MAX ((UINT32_C(1) << 29) - 1) /* items at once */
 
 enum fz_queue_state {
@@ -45,32 +45,35 @@ struct fz_queue {
 	struct fz_eventcount room; /* where producers wait */
 	struct fz_unfinished unfinished;
 	/* Seldom written, and in other cache lines than what often is. */
-	struct fz_ref object; /* the owner of the chunks */
+	struct fz_ref object; /* the owner of the blocks */
 	uint32_t max;         /* items at once; FZ_QUEUE_MAX: unbounded */
 	_Atomic uint32_t closed;
 	struct fz_ref first; /* segment of the first item ever; none: unused */
 };
 
-/* A new one, all zero before, in `object`. `max` 0: any number of items. */
+/*
+ * Initialise a queue in `object` whose memory is all zero. `max` 0: any number
+ * of items.
+ */
 void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 
 /* An item to put: `head` and `body` with at most FZ_QUEUE_INLINE bytes
- * together, or chunks. */
+ * together, or blocks. */
 struct fz_queue_item {
 	const void *head, *body;
 	size_t nhead, nbody;
-	void *chunks; /* not NULL: `nbody` bytes that the caller owns */
+	void *blocks; /* not NULL: `nbody` bytes that the caller owns */
 };
 
-/* Put it if there is room. Then the queue owns the chunks. */
+/* Put it if there is room. Then the queue owns the blocks. */
 enum fz_queue_state fz_queue_put(struct fz_queue *q, uint32_t self,
     const struct fz_queue_item *item, struct fz_err *err);
 
-/* An item that was taken: bytes copied to `bytes`, or chunks. */
+/* An item that was taken: bytes copied to `bytes`, or blocks. */
 struct fz_queue_taken {
 	unsigned char *bytes; /* set by the caller: FZ_QUEUE_INLINE bytes */
 	size_t len;
-	void *chunks; /* not NULL: `len` bytes there, for the caller to free */
+	void *blocks; /* not NULL: `len` bytes there, for the caller to free */
 	bool is_tracked; /* set by the caller: unfinished until task_done() */
 };
 
@@ -81,7 +84,7 @@ struct fz_queue_taken {
 enum fz_queue_state fz_queue_take(
     struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken);
 
-/* No more items can be put; items in the queue can still be taken. */
+/* Refuse further items; items in the queue can still be taken. */
 void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
@@ -98,7 +101,7 @@ fz_queue_is_ready(const struct fz_queue *q)
 	       atomic_load(&q->closed);
 }
 
-/* One item is done: see fz_unfinished_ack(). */
+/* Acknowledge one item: see fz_unfinished_ack(). */
 bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
 
 /* Whether every item that was put is done; `late`: see fz_unfinished_any(). */
@@ -106,21 +109,21 @@ bool fz_queue_all_done(struct fz_queue *q, bool late);
 
 /*
  * A buffer for an item. It begins in `bytes`, which may be NULL, and moves to
- * chunks if it grows. Ends with fz_buf_fini().
+ * blocks if it grows. Ends with fz_buf_fini().
  */
 struct fz_queue_buf {
 	struct fz_buf buf; /* first, because the store casts it */
-	void *chunks;      /* NULL: it has not moved */
-	uint32_t self;     /* the member whose chunks they are */
+	void *blocks;      /* NULL: it has not moved */
+	uint32_t self;     /* the member whose blocks they are */
 };
 
 void fz_queue_buf_init(
     struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room);
 
-/* Free the unused chunks and return the others; the buffer still owns them. */
+/* Free the unused blocks and return the others; the buffer still owns them. */
 void *fz_queue_buf_trim(struct fz_queue_buf *qb);
 
-/* The buffer does not own its chunks any more. */
+/* Give up ownership of the blocks. */
 void fz_queue_buf_forget(struct fz_queue_buf *qb);
 
 #endif

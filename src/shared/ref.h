@@ -1,5 +1,5 @@
 /*
- * ref.h - references from one place of the shared heap to another.
+ * ref.h - references from one object of the shared heap to another.
  *
  * A process may map the heap at any address, so that nothing in it holds an
  * address: a reference is an offset from the start of the heap.

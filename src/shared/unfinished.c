@@ -10,7 +10,10 @@ member_of(uint64_t count)
 	return (uint32_t)(count >> 32);
 }
 
-/* The counter of `self` among the few, or one at 0; NULL: there is none. */
+/*
+ * The counter of `self` in the object itself, or a free one; NULL: neither is
+ * there.
+ */
 static _Atomic uint64_t *
 find_few(struct fz_unfinished *unfinished, uint32_t self)
 {
@@ -28,7 +31,7 @@ find_few(struct fz_unfinished *unfinished, uint32_t self)
 	return counter;
 }
 
-/* A process that is killed here leaves a chunk that the object owns. */
+/* A process that is killed here leaves a block that the object owns. */
 static _Atomic uint64_t *
 make_table(struct fz_unfinished *unfinished, struct fz_object *object,
     uint32_t self, struct fz_err *err)
@@ -90,7 +93,10 @@ counter_at(struct fz_unfinished *unfinished, uint32_t i)
 	return &table[i - FZ_UNFINISHED_FEW];
 }
 
-/* Subtract one; false at 0, or if `self` is not 0 and another member's. */
+/*
+ * Subtract one. False if the count is 0, or if the counter is that of another
+ * member than `self` (0: of any).
+ */
 static bool
 subtract(_Atomic uint64_t *counter, uint32_t self, uint32_t *left)
 {

@@ -2,7 +2,7 @@
  * unfinished.h - per process: items taken from a queue and not yet acknowledged
  * by task_done().
  *
- * The counters of a few processes lie in place. If there are more, a chunk of
+ * The counters of a few processes lie in place. If there are more, a block of
  * the shared heap has one by place of the member; it is allocated for the first
  * of these and freed with the object.
  */
@@ -38,12 +38,12 @@ struct fz_unfinished {
 _Atomic uint64_t *fz_unfinished_counter(struct fz_unfinished *unfinished,
     struct fz_object *object, uint32_t self, struct fz_err *err);
 
-/* The member has taken one more item. */
+/* Count one more item that the member has taken. */
 void fz_unfinished_add(_Atomic uint64_t *counter, uint32_t self);
 
 /*
- * One item is done: of this process, or of another one if this one has none.
- * False: there is no item.
+ * Acknowledge one item: of this process, or of another one if this one has
+ * none. False: there is no item.
  */
 bool fz_unfinished_ack(struct fz_unfinished *unfinished, uint32_t self);
 

@@ -30,12 +30,12 @@ enum fz_waiter_state {
  */
 uint32_t fz_waiter_take(struct fz_membership *own);
 
-/* After fz_waiter_end(): the waiter is not needed any more. */
+/* Return a waiter that is not needed any more, after fz_waiter_end(). */
 void fz_waiter_give_back(struct fz_membership *own, uint32_t waiter);
 
 /*
- * The waiter begins to wait for the object `name`; lower numbers are earlier.
- * False if it waits for an object already.
+ * Begin a wait for the object `name`; waiters with lower numbers came earlier.
+ * False if the waiter waits for an object already.
  */
 bool fz_waiter_begin(uint32_t waiter, uint32_t name, uint32_t number);
 
@@ -45,10 +45,10 @@ enum fz_waiter_state fz_waiter_state(uint32_t waiter);
 /* Return the eventcount on which this process sleeps until it is notified. */
 struct fz_eventcount *fz_waiter_wakeup(uint32_t waiter);
 
-/* The waiter stops waiting; false if it was notified already. */
+/* Stop waiting; false if the waiter was notified already. */
 bool fz_waiter_cancel(uint32_t waiter);
 
-/* The end of the wait; returns the state of it. */
+/* End the wait and return its state. */
 enum fz_waiter_state fz_waiter_end(uint32_t waiter);
 
 /* A waiter as it was when it was found. */

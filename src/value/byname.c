@@ -173,14 +173,14 @@ fz_byname_require(lua_State *L, int idx)
 int
 fz_byname_file(lua_State *L, int idx)
 {
-	const luaL_Stream *stream = luaL_testudata(L, idx, LUA_FILEHANDLE);
+	const luaL_Stream *file = luaL_testudata(L, idx, LUA_FILEHANDLE);
 
-	if (stream == NULL)
+	if (file == NULL)
 		return -1;
-	return stream->f == stdin    ? 0
-	       : stream->f == stdout ? 1
-	       : stream->f == stderr ? 2
-				     : -1;
+	return file->f == stdin    ? 0
+	       : file->f == stdout ? 1
+	       : file->f == stderr ? 2
+				   : -1;
 }
 
 void

@@ -24,7 +24,7 @@ cells_gc(lua_State *L)
 
 	fz_contents_fini(&c->contents, L);
 	free(c->list);
-	free(c->steps.items);
+	free(c->visits.items);
 	memset(c, 0, sizeof(*c));
 	return 0;
 }

@@ -59,10 +59,10 @@ bool fz_cells_is_bare(lua_State *L, int record);
 uint64_t fz_cells_size(lua_State *L, int record);
 
 /*
- * Whether nothing has changed since the record was made. Without `look` the
- * values count as they were last seen. [-0, +0, m]
+ * Whether nothing has changed since the record was made. Without `compare` the
+ * values of earlier checks count. [-0, +0, m]
  */
-bool fz_cells_holds(lua_State *L, int record, bool look);
+bool fz_cells_holds(lua_State *L, int record, bool compare);
 
 /* Release the record now and not at its collection. */
 void fz_cells_drop(lua_State *L, int record);

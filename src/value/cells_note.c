@@ -11,7 +11,7 @@
 
 /* State while one record is made. */
 struct walk {
-	struct fz_cells_look look;
+	struct fz_cells_context context;
 	int record;
 	lua_Integer nfunctions;
 	uint32_t nups;
@@ -20,24 +20,24 @@ struct walk {
 	uint32_t at; /* number of the current cell */
 };
 
-static struct fz_cells_step *
-step_at(const struct fz_cells *c, uint32_t i)
+static struct fz_cells_visit *
+visit_at(const struct fz_cells *c, uint32_t i)
 {
-	return (struct fz_cells_step *)c->steps.items + i;
+	return (struct fz_cells_visit *)c->visits.items + i;
 }
 
 /* Set the cell's version to the new one: no worker has its value. */
 static void
 renew(const struct walk *w, uint32_t number)
 {
-	w->look.c->list[number].version = w->look.version;
+	w->context.c->list[number].version = w->context.version;
 }
 
 /* Add the function at the top to the record. */
 static void
 add_function(struct walk *w)
 {
-	lua_State *L = w->look.L;
+	lua_State *L = w->context.L;
 
 	lua_pushvalue(L, -1);
 	if (lua_rawget(L, w->record) == LUA_TNIL) {
@@ -54,7 +54,7 @@ add_function(struct walk *w)
 static void
 add_functions(struct walk *w, struct fz_cell *cell)
 {
-	lua_State *L = w->look.L;
+	lua_State *L = w->context.L;
 
 	if (lua_istable(L, -1)) {
 		for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL;
@@ -81,10 +81,10 @@ meet_table(lua_State *L, void *ctx)
 	lua_Integer key;
 
 	lua_pushvalue(L, -1);
-	lua_rawget(L, w->look.roots);
+	lua_rawget(L, w->context.roots);
 	key = lua_tointeger(L, -1);
 	if (key != 0 && key != (lua_Integer)w->at + 1) {
-		lua_getiuservalue(L, w->look.cells, FZ_CELLS_HOLDERS);
+		lua_getiuservalue(L, w->context.cells, FZ_CELLS_HOLDERS);
 		lua_rawgeti(L, -1, key);
 		add_function(w);
 		lua_pop(L, 2);
@@ -96,20 +96,20 @@ meet_table(lua_State *L, void *ctx)
 static void
 add_cell(struct walk *w, uint32_t number, int f, int i)
 {
-	lua_State *L = w->look.L;
-	struct fz_cells *c = w->look.c;
-	struct fz_cells_step *step =
-	    fz_cells_append(L, &c->steps, sizeof(*step));
+	lua_State *L = w->context.L;
+	struct fz_cells *c = w->context.c;
+	struct fz_cells_visit *visit =
+	    fz_cells_append(L, &c->visits, sizeof(*visit));
 	struct fz_cell *cell = &c->list[number];
 
-	*step = (struct fz_cells_step){ .number = number };
-	cell->look = c->look;
+	*visit = (struct fz_cells_visit){ .number = number };
+	cell->walk = c->walk;
 	w->at = number;
 	lua_getupvalue(L, f, i);
 	if (fz_cells_is_function(L, -1))
 		add_function(w);
-	step->fresh = fz_cells_note_value(&w->look, number);
-	if (step->fresh)
+	visit->fresh = fz_cells_note_value(&w->context, number);
+	if (visit->fresh)
 		renew(w, number);
 	w->deep = w->deep || cell->deep;
 	w->size += cell->sum.size * sizeof(uint64_t);
@@ -120,35 +120,36 @@ add_cell(struct walk *w, uint32_t number, int f, int i)
 static void
 add_upvalues(struct walk *w)
 {
-	lua_State *L = w->look.L;
+	lua_State *L = w->context.L;
 	int f = lua_gettop(L), i = 1;
 	const void *id;
 
 	for (; (id = fz_upvalue_id(L, f, i)) != NULL; i++) {
-		int64_t known = fz_cells_number(L, w->look.cells, id);
+		int64_t known = fz_cells_number(L, w->context.cells, id);
 		uint32_t number = (uint32_t)known;
 
 		if (known < 0)
-			number = fz_cells_assign_number(L, w->look.cells, f, i);
-		if (w->look.c->list[number].look != w->look.c->look)
+			number =
+			    fz_cells_assign_number(L, w->context.cells, f, i);
+		if (w->context.c->list[number].walk != w->context.c->walk)
 			add_cell(w, number, f, i);
 	}
 	w->nups += (uint32_t)i - 1;
 }
 
-/* Whether the cell of step `i` changes with a cell of its functions. */
+/* Whether the cell of visit `i` changes with a cell of its functions. */
 static bool
 follow_links(struct walk *w, uint32_t i)
 {
-	struct fz_cells *c = w->look.c;
-	struct fz_cells_step *step = step_at(c, i);
+	struct fz_cells *c = w->context.c;
+	struct fz_cells_visit *visit = visit_at(c, i);
 
-	if (!c->list[step->number].linked || step->fresh ||
-	    fz_cells_links(&w->look, step->number) ==
-		c->list[step->number].links)
+	if (!c->list[visit->number].linked || visit->fresh ||
+	    fz_cells_links(&w->context, visit->number) ==
+		c->list[visit->number].links)
 		return false;
-	renew(w, step->number);
-	step->fresh = true;
+	renew(w, visit->number);
+	visit->fresh = true;
 	return true;
 }
 
@@ -159,7 +160,7 @@ follow_links(struct walk *w, uint32_t i)
 static void
 follow_all_links(struct walk *w)
 {
-	uint32_t n = w->look.c->steps.n;
+	uint32_t n = w->context.c->visits.n;
 	bool changed;
 
 	do {
@@ -178,14 +179,14 @@ follow_all_links(struct walk *w)
 static void
 count_record(struct walk *w)
 {
-	struct fz_cells *c = w->look.c;
+	struct fz_cells *c = w->context.c;
 
-	for (uint32_t i = 0; i < c->steps.n; i++) {
-		uint32_t number = step_at(c, i)->number;
+	for (uint32_t i = 0; i < c->visits.n; i++) {
+		uint32_t number = visit_at(c, i)->number;
 		struct fz_cell *cell = &c->list[number];
 
 		if (cell->linked)
-			cell->links = fz_cells_links(&w->look, number);
+			cell->links = fz_cells_links(&w->context, number);
 		cell->nrecords++;
 	}
 }
@@ -202,10 +203,10 @@ by_id(const void *a, const void *b)
 static void
 fill_uses(const struct walk *w, struct fz_cells_record *r)
 {
-	const struct fz_cells *c = w->look.c;
+	const struct fz_cells *c = w->context.c;
 
-	for (uint32_t i = 0; i < c->steps.n; i++) {
-		uint32_t number = step_at(c, i)->number;
+	for (uint32_t i = 0; i < c->visits.n; i++) {
+		uint32_t number = visit_at(c, i)->number;
 		const struct fz_cell *cell = &c->list[number];
 
 		r->uses[i] = (struct fz_cells_use){ .id = cell->id,
@@ -213,14 +214,14 @@ fill_uses(const struct walk *w, struct fz_cells_record *r)
 			.number = number,
 			.small = cell->small };
 	}
-	r->nuses = c->steps.n;
+	r->nuses = c->visits.n;
 	qsort(r->uses, r->nuses, sizeof(r->uses[0]), by_id);
 }
 
 static void
 fill_ups(const struct walk *w, struct fz_cells_record *r)
 {
-	lua_State *L = w->look.L;
+	lua_State *L = w->context.L;
 	uint32_t *ups = fz_cells_ups(r);
 
 	for (lua_Integer j = 1; j <= w->nfunctions; j++) {
@@ -237,14 +238,14 @@ fill_ups(const struct walk *w, struct fz_cells_record *r)
 static void
 fill_roots(const struct walk *w, const struct fz_cells_record *r)
 {
-	lua_State *L = w->look.L;
+	lua_State *L = w->context.L;
 
 	for (uint32_t i = 0; i < r->nuses; i++) {
 		lua_Integer key = (lua_Integer)r->uses[i].number + 1;
 
-		if (lua_rawgeti(L, w->look.notes, key) == LUA_TTABLE) {
+		if (lua_rawgeti(L, w->context.notes, key) == LUA_TTABLE) {
 			lua_pushvalue(L, -1);
-			lua_rawget(L, w->look.roots);
+			lua_rawget(L, w->context.roots);
 			if (lua_tointeger(L, -1) == key) {
 				lua_pushvalue(L, -2);
 				lua_pushinteger(L, -(lua_Integer)i - 1);
@@ -259,8 +260,8 @@ fill_roots(const struct walk *w, const struct fz_cells_record *r)
 static void
 keep_record(struct walk *w)
 {
-	lua_State *L = w->look.L;
-	uint32_t n = w->look.c->steps.n;
+	lua_State *L = w->context.L;
+	uint32_t n = w->context.c->visits.n;
 	struct fz_cells_record *r = lua_newuserdatauv(L,
 	    sizeof(*r) + n * sizeof(r->uses[0]) + w->nups * sizeof(uint32_t),
 	    1);
@@ -270,7 +271,7 @@ keep_record(struct walk *w)
 	r->nups = r->nuses = 0;
 	fz_cells_push_record_class(L);
 	lua_setmetatable(L, -2);
-	lua_pushvalue(L, w->look.cells);
+	lua_pushvalue(L, w->context.cells);
 	lua_setiuservalue(L, -2, 1);
 	count_record(w);
 	fill_uses(w, r);
@@ -284,9 +285,10 @@ fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
 {
 	struct fz_cells *c = fz_cells_to(L, cells);
 	struct fz_garbage *garbage = fz_garbage_open(L);
-	struct walk w = {
-		.look = { .L = L, .cells = cells, .c = c, .version = version }
-	};
+	struct walk w = { .context = { .L = L,
+			      .cells = cells,
+			      .c = c,
+			      .version = version } };
 	int top = lua_gettop(L);
 
 	luaL_checkstack(L, 20, NULL);
@@ -295,21 +297,21 @@ fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
 	lua_newtable(L);
 	w.record = top + 1;
 	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
-	w.look.notes = top + 2;
+	w.context.notes = top + 2;
 	lua_getiuservalue(L, cells, FZ_CELLS_ROOTS);
-	w.look.roots = top + 3;
-	c->look++;
-	c->steps.n = 0;
+	w.context.roots = top + 3;
+	c->walk++;
+	c->visits.n = 0;
 	fz_contents_begin(&c->contents, L, meet_table, &w);
 	lua_pushvalue(L, f);
 	if (fz_cells_is_function(L, -1))
 		add_function(&w);
 	for (lua_Integer j = 1; j <= w.nfunctions; j++) {
-		lua_settop(L, w.look.roots);
+		lua_settop(L, w.context.roots);
 		lua_rawgeti(L, w.record, j);
 		add_upvalues(&w);
 	}
-	lua_settop(L, w.look.roots);
+	lua_settop(L, w.context.roots);
 	follow_all_links(&w);
 	keep_record(&w);
 	lua_settop(L, w.record);

@@ -47,13 +47,13 @@ struct fz_cell {
 	const void *id;
 	uint64_t version; /* 0: the value has no note */
 	uint64_t later;   /* in a worker: version that came by a message */
-	uint64_t look;    /* the last walk or check that visited the cell */
+	uint64_t walk;    /* the last walk or check that visited the cell */
 	uint64_t links;   /* sum over the cells of the functions in the value */
 	struct fz_contents_sum sum;
 };
 
 /* A cell in the order of a walk. */
-struct fz_cells_step {
+struct fz_cells_visit {
 	uint32_t number;
 	bool fresh; /* the cell has just got its version */
 };
@@ -71,10 +71,10 @@ struct fz_cells {
 	uint32_t n;    /* used length of `list` */
 	size_t cap;    /* capacity of `list` */
 	uint32_t free; /* number + 1 of the first free cell; 0: none */
-	uint64_t look;
+	uint64_t walk;
 	unsigned depth; /* fork depth of the calling process, see proc.h */
 	bool forked;    /* workers have been forked */
-	struct fz_cells_list steps;
+	struct fz_cells_list visits;
 };
 
 static inline struct fz_cells *
@@ -125,7 +125,7 @@ void fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number);
 void fz_cells_push_record_class(lua_State *L);
 
 /* What the functions of cells_value.c work with. */
-struct fz_cells_look {
+struct fz_cells_context {
 	lua_State *L;
 	int cells;
 	struct fz_cells *c;
@@ -138,9 +138,11 @@ struct fz_cells_look {
  * the value noted before. Pushes the list of the objects in it that its sum
  * knows by address, or nil. [-1, +1, m]
  */
-bool fz_cells_note_value(const struct fz_cells_look *look, uint32_t number);
+bool fz_cells_note_value(
+    const struct fz_cells_context *context, uint32_t number);
 
 /* The sum over all cells of the functions in the cell. [-0, +0, -] */
-uint64_t fz_cells_links(const struct fz_cells_look *look, uint32_t number);
+uint64_t fz_cells_links(
+    const struct fz_cells_context *context, uint32_t number);
 
 #endif

@@ -89,7 +89,7 @@ is_small(lua_State *L, int v, const struct fz_contents_sum *sum)
 
 /* Record that the table below the top belongs to the cell. */
 static void
-set_root(const struct fz_cells_look *k, uint32_t number, bool deep)
+set_root(const struct fz_cells_context *k, uint32_t number, bool deep)
 {
 	lua_State *L = k->L;
 
@@ -107,7 +107,7 @@ set_root(const struct fz_cells_look *k, uint32_t number, bool deep)
 }
 
 bool
-fz_cells_note_value(const struct fz_cells_look *k, uint32_t number)
+fz_cells_note_value(const struct fz_cells_context *k, uint32_t number)
 {
 	lua_State *L = k->L;
 	struct fz_cells *c = k->c;
@@ -150,7 +150,7 @@ mix(uint64_t sum, uint64_t word)
 
 /* Continue the sum with the cells of the function on top. */
 static uint64_t
-add_links(const struct fz_cells_look *k, uint64_t sum)
+add_links(const struct fz_cells_context *k, uint64_t sum)
 {
 	lua_State *L = k->L;
 	const void *id;
@@ -170,7 +170,7 @@ add_links(const struct fz_cells_look *k, uint64_t sum)
 }
 
 uint64_t
-fz_cells_links(const struct fz_cells_look *k, uint32_t number)
+fz_cells_links(const struct fz_cells_context *k, uint32_t number)
 {
 	lua_State *L = k->L;
 	lua_Integer key = (lua_Integer)number + 1;
@@ -197,7 +197,7 @@ struct check {
 	struct fz_cells *c;
 	struct fz_cells_record *r;
 	int notes;
-	bool look;
+	bool compare;
 };
 
 /* Whether upvalue `i` of the function at the top is unchanged. */
@@ -209,9 +209,9 @@ use_holds(
 
 	if (cell->version != use->version)
 		return false;
-	if (!k->look || cell->look == k->c->look)
+	if (!k->compare || cell->walk == k->c->walk)
 		return true;
-	cell->look = k->c->look;
+	cell->walk = k->c->walk;
 	lua_getupvalue(L, -1, i);
 	return is_unchanged(L, k->c, k->notes, use->number);
 }
@@ -223,7 +223,7 @@ record_holds(lua_State *L, int record, const struct check *k)
 	uint32_t at = 0;
 	bool same = true;
 
-	k->c->look++;
+	k->c->walk++;
 	for (lua_Integer j = 1; same && at < k->r->nups; j++) {
 		const void *id;
 
@@ -240,9 +240,9 @@ record_holds(lua_State *L, int record, const struct check *k)
 }
 
 bool
-fz_cells_holds(lua_State *L, int record, bool look)
+fz_cells_holds(lua_State *L, int record, bool compare)
 {
-	struct check k = { .look = look };
+	struct check k = { .compare = compare };
 	struct fz_garbage *garbage;
 	int top = lua_gettop(L);
 	bool same;
@@ -254,7 +254,7 @@ fz_cells_holds(lua_State *L, int record, bool look)
 	k.c = lua_touserdata(L, -1);
 	lua_getiuservalue(L, -1, FZ_CELLS_NOTES);
 	k.notes = lua_gettop(L);
-	if (!k.r->deep || !look) { /* this allocates nothing */
+	if (!k.r->deep || !compare) { /* this allocates nothing */
 		same = record_holds(L, record, &k);
 	} else {
 		garbage = fz_garbage_open(L);
@@ -268,7 +268,7 @@ fz_cells_holds(lua_State *L, int record, bool look)
 
 /* Refresh one cell with functions; returns whether that changed its version. */
 static bool
-refresh_links(const struct fz_cells_look *k, uint32_t number)
+refresh_links(const struct fz_cells_context *k, uint32_t number)
 {
 	struct fz_cell *cell = &k->c->list[number];
 	uint64_t links;
@@ -290,7 +290,7 @@ refresh_links(const struct fz_cells_look *k, uint32_t number)
  * numbers, in one direction or the other.
  */
 static void
-refresh_all_links(const struct fz_cells_look *k)
+refresh_all_links(const struct fz_cells_context *k)
 {
 	bool changed;
 
@@ -305,7 +305,7 @@ refresh_all_links(const struct fz_cells_look *k)
 
 /* Refresh a cell whose value is on top. Leaves values on the stack. */
 static void
-refresh_value(const struct fz_cells_look *k, uint32_t number)
+refresh_value(const struct fz_cells_context *k, uint32_t number)
 {
 	lua_State *L = k->L;
 	struct fz_cell *cell = &k->c->list[number];
@@ -329,7 +329,7 @@ void
 fz_cells_refresh(lua_State *L, int cells, uint64_t version)
 {
 	struct fz_cells *c = fz_cells_to(L, cells);
-	struct fz_cells_look k = {
+	struct fz_cells_context k = {
 		.L = L, .cells = cells, .c = c, .version = version
 	};
 	int top = lua_gettop(L);

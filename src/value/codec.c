@@ -149,7 +149,7 @@ encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
 {
 	struct fz_encoder *e;
 
-	luaL_checkstack(L, 16, "no stack left to pack");
+	luaL_checkstack(L, 16, "no stack left to pack a value");
 	e = encoder_get(L);
 	e->L = L;
 	e->out = out;
@@ -193,7 +193,8 @@ fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out)
 	struct fz_encoder *e = encode(L, first, n, out, true, 0, 0);
 	size_t done = 0;
 
-	luaL_checkstack(L, 2 * FZ_ENCODE_SPLICES + 2, "no stack left to pack");
+	luaL_checkstack(
+	    L, 2 * FZ_ENCODE_SPLICES + 2, "no stack left to pack a value");
 	for (unsigned i = 0; i < e->nsplices; i++) {
 		const char *from = (const char *)out->data + done;
 

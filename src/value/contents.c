@@ -243,7 +243,7 @@ add_table(struct walk *w)
 {
 	lua_State *L = w->L;
 	bool fresh, classed = lua_getmetatable(L, -1) != 0;
-	const struct fz_refmap_slot *slot;
+	const struct fz_refmap_entry *entry;
 
 	if (classed)
 		lua_pop(L, 1);
@@ -254,13 +254,13 @@ add_table(struct walk *w)
 	}
 	if (classed && packer_type(L) == LUA_TFUNCTION && !is_fzlua_object(L))
 		w->sum.certain = false;
-	slot = fz_refmap_enter(&w->c->seen, L, lua_topointer(L, -1),
+	entry = fz_refmap_enter(&w->c->seen, L, lua_topointer(L, -1),
 	    (uint32_t)w->c->seen.n, &fresh);
-	if (slot == NULL) {
+	if (entry == NULL) {
 		no_memory(L);
 		return;
 	}
-	add_word(w, slot->number);
+	add_word(w, entry->number);
 	if (!fresh)
 		return;
 	if (w->found != 0 && w->c->met != NULL)
@@ -323,20 +323,20 @@ add_numbers(struct walk *w, int t, lua_Integer *seen)
 {
 	lua_State *L = w->L;
 	const void *table = lua_topointer(L, t);
-	const struct fz_raw_value *slot = NULL;
+	const struct fz_raw_value *element = NULL;
 	lua_Integer i = 1;
 	uint64_t bits;
 
-	for (; (slot = fz_rawarray_look(w->raw, table, (uint64_t)i)) != NULL;
+	for (; (element = fz_rawarray_find(w->raw, table, (uint64_t)i)) != NULL;
 	     i++) {
-		if (!fz_rawarray_is_number(w->raw, slot))
+		if (!fz_rawarray_is_number(w->raw, element))
 			break;
-		memcpy(&bits, slot->value, sizeof(bits));
-		add_word(w, slot->tag == w->raw->number);
+		memcpy(&bits, element->value, sizeof(bits));
+		add_word(w, element->tag == w->raw->number);
 		add_word(w, bits);
 	}
 	*seen = i - 1;
-	if (slot == NULL &&
+	if (element == NULL &&
 	    !fz_rawarray_is_whole(w->raw, table, (uint64_t)*seen)) {
 		for (; lua_rawgeti(L, t, i) == LUA_TNUMBER; i++) {
 			add_number(w, -1);

@@ -164,7 +164,7 @@ store_run(
 	if (raw == NULL || n < RAW_MIN ||
 	    (uint32_t)(first - 1 + n) > fz_rawarray_limit(raw, table))
 		return false;
-	to = fz_rawarray_slots(raw, table) + first - 1;
+	to = fz_rawarray_elements(raw, table) + first - 1;
 	switch (tag) {
 	case FZ_FORMAT_RUN8:
 		STORE_NUMBERS(int8_t, p[i], raw->integer);

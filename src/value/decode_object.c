@@ -412,7 +412,7 @@ get_handle(struct fz_decoder *d)
 	const unsigned char *p;
 
 	if (d->trust < FZ_CODEC_RUN)
-		fz_decode_refuse(d, "handles are not allowed");
+		fz_decode_refuse(d, "shared objects are not allowed");
 	p = fz_decode_take(d, FZ_HANDLE_BYTES);
 	if (!fz_handle_load(d->L, p))
 		fz_decode_refuse(d, "no such handle");

@@ -12,10 +12,10 @@ put_known(
     struct fz_encoder *e, int idx, const void *p, const struct fz_path *at)
 {
 	bool fresh = false;
-	const struct fz_refmap_slot *slot =
+	const struct fz_refmap_entry *entry =
 	    fz_refmap_enter(&e->objects, e->L, p, e->nobjects, &fresh);
 
-	if (slot == NULL || e->nobjects >= FZ_ENCODE_OPEN - 1)
+	if (entry == NULL || e->nobjects >= FZ_ENCODE_OPEN - 1)
 		fz_encode_no_memory(e);
 	if (fresh) {
 		e->nobjects++;
@@ -23,11 +23,11 @@ put_known(
 			fz_encode_keep(e, idx);
 		return false;
 	}
-	if (slot->number & FZ_ENCODE_OPEN)
+	if (entry->number & FZ_ENCODE_OPEN)
 		fz_encode_refuse(e, "an object inside its own __fzpack", at);
 	e->flags |= FZ_FORMAT_HAS_REFS;
 	fz_encode_u8(e, FZ_FORMAT_REF);
-	fz_encode_varint(e, slot->number);
+	fz_encode_varint(e, entry->number);
 	return true;
 }
 

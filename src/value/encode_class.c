@@ -33,15 +33,15 @@ put_packed(struct fz_encoder *e, int idx, const struct fz_path *at)
 	lua_State *L = e->L;
 	struct fz_path here = { at, FZ_PATH_PACKED, 0, 0, NULL };
 	const void *p = lua_topointer(L, idx);
-	struct fz_refmap_slot *slot = fz_refmap_find(&e->objects, p);
-	uint32_t number = slot->number;
+	struct fz_refmap_entry *entry = fz_refmap_find(&e->objects, p);
+	uint32_t number = entry->number;
 	int name = lua_gettop(L) - 1;
 	lua_Integer mark = e->nlater;
 	int rc;
 
 	here.name = lua_tostring(L, name);
 	fz_encode_enter(e, at);
-	slot->number |= FZ_ENCODE_OPEN;
+	entry->number |= FZ_ENCODE_OPEN;
 	lua_pushvalue(L, idx);
 	rc = lua_pcall(L, 1, 1, 0);
 	if (rc == LUA_ERRMEM)

@@ -169,14 +169,14 @@ static bool
 number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 {
 	bool fresh = false;
-	const struct fz_refmap_slot *slot = fz_refmap_enter(
+	const struct fz_refmap_entry *entry = fz_refmap_enter(
 	    &e->objects, e->L, fz_upvalue_id(e->L, f, i), e->ncells, &fresh);
 
-	if (slot == NULL || e->ncells == UINT32_MAX) {
+	if (entry == NULL || e->ncells == UINT32_MAX) {
 		fz_encode_no_memory(e);
 		return false;
 	}
-	*number = slot->number;
+	*number = entry->number;
 	if (fresh) {
 		e->ncells++;
 		keep_cell(e, f, i);

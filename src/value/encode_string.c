@@ -56,7 +56,7 @@ put_literal(struct fz_encoder *e, int idx)
 	}
 }
 
-/* Store in the cache slot how to refer to string `number`. */
+/* Store in the cache entry how to refer to string `number`. */
 static void
 set_reference(struct fz_encode_recent *g, uint32_t number)
 {
@@ -103,7 +103,7 @@ fz_encode_string(struct fz_encoder *e, int idx)
 	const void *string = lua_topointer(e->L, idx);
 	struct fz_encode_recent *g = fz_encode_recent(e, string);
 	bool again = g->string == string && g->stamp == e->stamp;
-	const struct fz_refmap_slot *slot;
+	const struct fz_refmap_entry *entry;
 
 	if (!again) {
 		g->string = string;
@@ -111,9 +111,9 @@ fz_encode_string(struct fz_encoder *e, int idx)
 		g->len = 0;
 		if (e->full)
 			fz_encode_keep(e, idx);
-		slot = fz_refmap_find(&e->strings, string);
-		if (slot != NULL)
-			set_reference(g, slot->number);
+		entry = fz_refmap_find(&e->strings, string);
+		if (entry != NULL)
+			set_reference(g, entry->number);
 	}
 	if (g->len != 0) {
 		fz_encode_bytes(e, g->ref, g->len);

@@ -116,7 +116,7 @@ put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
 {
 	const struct fz_rawarray *raw = fz_rawarray_known();
 	const void *table = lua_topointer(L, w->t);
-	const struct fz_raw_value *slots;
+	const struct fz_raw_value *elements;
 	size_t n = 0, limit;
 
 	if (raw == NULL || max < RAW_MIN)
@@ -126,11 +126,11 @@ put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
 		return 0;
 	if (max > limit - (size_t)w->n)
 		max = limit - (size_t)w->n;
-	slots = fz_rawarray_slots(raw, table) + w->n;
-	for (; n < max && slots[n].tag == slots->tag; n++) {
+	elements = fz_rawarray_elements(raw, table) + w->n;
+	for (; n < max && elements[n].tag == elements->tag; n++) {
 		lua_Integer v;
 
-		memcpy(&v, slots[n].value, sizeof(v));
+		memcpy(&v, elements[n].value, sizeof(v));
 		*bits |= v < 0 ? ~(uint64_t)v : (uint64_t)v;
 		fz_le64_store(p + n * 8, (uint64_t)v);
 	}

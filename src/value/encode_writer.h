@@ -15,7 +15,7 @@
 #include "value/refmap.h"
 
 enum {
-	FZ_ENCODE_RECENT = 512, /* slots of the cache of recent strings */
+	FZ_ENCODE_RECENT = 512, /* entries of the cache of recent strings */
 	FZ_ENCODE_SMALL = 16,   /* bytes reserved for a small value */
 	FZ_ENCODE_SPLICES = 16, /* strings left out of the buffer at most */
 };
@@ -23,7 +23,7 @@ enum {
 /* Set in the number of an object whose __fzpack is running. */
 #define FZ_ENCODE_OPEN UINT32_C(0x80000000)
 
-/* A cache slot: a recent string, and the bytes of a reference to it. */
+/* A cache entry: a recent string, and the bytes of a reference to it. */
 struct fz_encode_recent {
 	const void *string; /* its lua_topointer() */
 	uint32_t stamp;
@@ -71,7 +71,7 @@ struct fz_encoder {
 	uint32_t nobjects;   /* numbered tables, functions, ... */
 	uint32_t ncells;     /* numbered upvalues */
 	uint32_t nstrings;   /* strings that the receiver numbers */
-	uint32_t stamp;      /* of the cache slots of this message */
+	uint32_t stamp;      /* of the cache entries of this message */
 	size_t splices[FZ_ENCODE_SPLICES]; /* their offsets in `out` */
 	const struct fz_refmap
 	    *registered;          /* registered objects, sent by name */

@@ -120,38 +120,38 @@ fz_lists_put_items(struct fz_buf *out, struct fz_reader *items, uint32_t n)
 }
 
 static uint64_t
-bits_of(const struct fz_raw_value *slot)
+bits_of(const struct fz_raw_value *element)
 {
 	uint64_t bits;
 
-	memcpy(&bits, slot->value, sizeof(bits));
+	memcpy(&bits, element->value, sizeof(bits));
 	return bits;
 }
 
-/* How many slots from the first on are numbers of the same type. */
+/* How many elements from the first on are numbers of the same type. */
 static size_t
-numbers(
-    const struct fz_rawarray *raw, const struct fz_raw_value *slots, size_t n)
+numbers(const struct fz_rawarray *raw, const struct fz_raw_value *elements,
+    size_t n)
 {
 	size_t i = 0;
 
-	if (!fz_rawarray_is_number(raw, slots))
+	if (!fz_rawarray_is_number(raw, elements))
 		return 0;
 	if (n > FZ_FORMAT_RUN_MAX)
 		n = FZ_FORMAT_RUN_MAX;
-	while (i < n && slots[i].tag == slots->tag)
+	while (i < n && elements[i].tag == elements->tag)
 		i++;
 	return i;
 }
 
 /* The logarithm of the bytes that the widest of some integers needs. */
 static unsigned
-width_of(const struct fz_raw_value *slots, size_t n)
+width_of(const struct fz_raw_value *elements, size_t n)
 {
 	uint64_t all = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		uint64_t bits = bits_of(&slots[i]);
+		uint64_t bits = bits_of(&elements[i]);
 
 		all |= bits >> 63 ? ~bits : bits;
 	}
@@ -159,10 +159,10 @@ width_of(const struct fz_raw_value *slots, size_t n)
 }
 
 static void
-put_run(struct fz_buf *out, const struct fz_raw_value *slots, size_t n,
+put_run(struct fz_buf *out, const struct fz_raw_value *elements, size_t n,
     bool integers)
 {
-	unsigned shift = integers ? width_of(slots, n) : 3;
+	unsigned shift = integers ? width_of(elements, n) : 3;
 	unsigned char *p;
 
 	put_u8(out, integers ? FZ_FORMAT_RUN8 + shift : FZ_FORMAT_RUN_FLOAT);
@@ -173,44 +173,44 @@ put_run(struct fz_buf *out, const struct fz_raw_value *slots, size_t n,
 	if (p == NULL)
 		return;
 	for (size_t i = 0; i < n; i++)
-		fz_le64_store(p + (i << shift), bits_of(&slots[i]));
+		fz_le64_store(p + (i << shift), bits_of(&elements[i]));
 	out->len += n << shift;
 }
 
 /* Put a value that is part of no run. */
 static int
 put_plain(struct fz_buf *out, const struct fz_rawarray *raw,
-    const struct fz_raw_value *slot)
+    const struct fz_raw_value *element)
 {
 	unsigned char bytes[FZ_SCALAR_NUMBER_MAX];
 
-	if (slot->tag == raw->integer) {
-		put_integer(out, (lua_Integer)bits_of(slot));
-	} else if (slot->tag == raw->number) {
-		fz_scalar_store_float_bits(bytes, bits_of(slot));
+	if (element->tag == raw->integer) {
+		put_integer(out, (lua_Integer)bits_of(element));
+	} else if (element->tag == raw->number) {
+		fz_scalar_store_float_bits(bytes, bits_of(element));
 		fz_buf_put(out, bytes, sizeof(bytes));
-	} else if (!fz_rawarray_is_plain(raw, slot)) {
+	} else if (!fz_rawarray_is_plain(raw, element)) {
 		return -1;
 	} else {
-		put_u8(out, slot->tag == raw->nil   ? FZ_FORMAT_NIL
-			    : slot->tag == raw->yes ? FZ_FORMAT_TRUE
-						    : FZ_FORMAT_FALSE);
+		put_u8(out, element->tag == raw->nil   ? FZ_FORMAT_NIL
+			    : element->tag == raw->yes ? FZ_FORMAT_TRUE
+						       : FZ_FORMAT_FALSE);
 	}
 	return 0;
 }
 
 int
 fz_lists_put_raw(struct fz_buf *out, const struct fz_rawarray *raw,
-    const struct fz_raw_value *slots, size_t n)
+    const struct fz_raw_value *elements, size_t n)
 {
 	for (size_t i = 0; i < n;) {
-		size_t k = numbers(raw, &slots[i], n - i);
+		size_t k = numbers(raw, &elements[i], n - i);
 
 		if (k >= FZ_FORMAT_RUN_MIN) {
-			put_run(
-			    out, &slots[i], k, slots[i].tag == raw->integer);
+			put_run(out, &elements[i], k,
+			    elements[i].tag == raw->integer);
 			i += k;
-		} else if (put_plain(out, raw, &slots[i++]) != 0) {
+		} else if (put_plain(out, raw, &elements[i++]) != 0) {
 			return -1;
 		}
 	}

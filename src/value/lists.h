@@ -37,6 +37,6 @@ int fz_lists_put_items(struct fz_buf *out, struct fz_reader *items, uint32_t n);
 
 /* Plain values. 0, or -1 if one is not plain. */
 int fz_lists_put_raw(struct fz_buf *out, const struct fz_rawarray *raw,
-    const struct fz_raw_value *slots, size_t n);
+    const struct fz_raw_value *elements, size_t n);
 
 #endif

@@ -39,7 +39,9 @@ make_list(lua_State *L)
 	return 1;
 }
 
-/* Push a table. Returns its `n` slots; NULL: several blocks have this size. */
+/*
+ * Push a table. Returns its `n` elements; NULL: several blocks have this size.
+ */
 static const struct fz_raw_value *
 push_list(lua_State *L, int n, int nrec)
 {
@@ -59,7 +61,7 @@ push_list(lua_State *L, int n, int nrec)
 	return c.nfound == 1 ? c.at : NULL;
 }
 
-enum { PROBE_SLOTS = 61, PROBE_INDEX = 29 };
+enum { PROBE_SIZE = 61, PROBE_INDEX = 29 };
 
 static bool
 is_equal(const struct fz_raw_value *a, const struct fz_raw_value *b)
@@ -70,25 +72,25 @@ is_equal(const struct fz_raw_value *a, const struct fz_raw_value *b)
 
 /*
  * Store the value on top in the list below it, and learn its tag. False: its
- * slot does not hold `value`, or another slot has changed. [-1]
+ * element does not hold `value`, or another element has changed. [-1]
  */
 static bool
 probe(lua_State *L, const struct fz_raw_value *list, const void *value,
     unsigned char *tag)
 {
-	const struct fz_raw_value *slot = &list[PROBE_INDEX - 1];
-	struct fz_raw_value before[PROBE_SLOTS];
+	const struct fz_raw_value *element = &list[PROBE_INDEX - 1];
+	struct fz_raw_value before[PROBE_SIZE];
 
 	memcpy(before, list, sizeof(before));
 	lua_rawseti(L, -2, PROBE_INDEX);
-	if (value != NULL && memcmp(slot->value, value, sizeof(lua_Integer)))
+	if (value != NULL && memcmp(element->value, value, sizeof(lua_Integer)))
 		return false;
-	for (int i = 0; i < PROBE_SLOTS; i++) {
-		if (&list[i] != slot && !is_equal(&list[i], &before[i]))
+	for (int i = 0; i < PROBE_SIZE; i++) {
+		if (&list[i] != element && !is_equal(&list[i], &before[i]))
 			return false;
 	}
-	*tag = slot->tag;
-	return slot->tag < 64;
+	*tag = element->tag;
+	return element->tag < 64;
 }
 
 static bool
@@ -118,12 +120,12 @@ probe_all(
 	return probe(L, list, NULL, &raw->nil);
 }
 
-/* Learn the tags from the list on top, whose slots are at `list`. */
+/* Learn the tags from the list on top, whose elements are at `list`. */
 static bool
 learn_tags(
     lua_State *L, const struct fz_raw_value *list, struct fz_rawarray *raw)
 {
-	for (int at = 1; at <= PROBE_SLOTS; at++) {
+	for (int at = 1; at <= PROBE_SIZE; at++) {
 		lua_pushinteger(L, at);
 		lua_rawseti(L, -2, at);
 	}
@@ -144,7 +146,9 @@ struct sample {
 	const struct fz_raw_value *array;
 };
 
-/* Tables with four slots, with eight, with four and a field, and with many. */
+/*
+ * Tables with four elements, with eight, with four and a field, and with many.
+ */
 struct samples {
 	struct sample four, eight, field, list;
 };
@@ -235,7 +239,7 @@ learn(lua_State *L, struct fz_rawarray *raw)
 	s.four = push_sample(L, 4, 0);
 	s.eight = push_sample(L, 8, 0);
 	s.field = push_sample(L, 4, 1);
-	s.list = push_sample(L, PROBE_SLOTS, 0);
+	s.list = push_sample(L, PROBE_SIZE, 0);
 	return s.four.array != NULL && s.eight.array != NULL &&
 	       s.field.array != NULL && s.list.array != NULL &&
 	       learn_limit(&s, raw) && learn_array(&s, raw) &&
@@ -273,42 +277,42 @@ static const char shapes[] =
     "end\n"
     "return list\n";
 
-/* Whether the slot of the value on top says the same of it. */
+/* Whether the element is the value on top. */
 static bool
-is_slot_of(lua_State *L, const struct fz_rawarray *raw,
-    const struct fz_raw_value *slot)
+is_element(lua_State *L, const struct fz_rawarray *raw,
+    const struct fz_raw_value *element)
 {
 	const void *table = lua_topointer(L, -1);
 	struct fz_raw_value stored;
 	bool same;
 
 	if (lua_istable(L, -1))
-		return slot->tag == raw->table &&
-		       memcmp(slot->value, &table, sizeof(table)) == 0;
-	if (slot->tag == raw->table || !fz_rawarray_is_plain(raw, slot))
-		return slot->tag != raw->table && !lua_isnumber(L, -1);
-	fz_rawarray_push(raw, L, slot);
+		return element->tag == raw->table &&
+		       memcmp(element->value, &table, sizeof(table)) == 0;
+	if (element->tag == raw->table || !fz_rawarray_is_plain(raw, element))
+		return element->tag != raw->table && !lua_isnumber(L, -1);
+	fz_rawarray_push(raw, L, element);
 	same = lua_rawequal(L, -1, -2) &&
 	       lua_isinteger(L, -1) == lua_isinteger(L, -2) &&
 	       fz_rawarray_store(raw, L, -1, &stored) &&
-	       stored.tag == slot->tag;
+	       stored.tag == element->tag;
 	lua_pop(L, 1);
 	return same;
 }
 
-/* Compare each slot of the table on top with what Lua reads. */
+/* Compare each element of the table on top with what Lua reads. */
 static bool
-test_slots(lua_State *L, const struct fz_rawarray *raw)
+test_elements(lua_State *L, const struct fz_rawarray *raw)
 {
 	const void *table = lua_topointer(L, -1);
-	const struct fz_raw_value *slot;
+	const struct fz_raw_value *element;
 	bool same = true;
 	lua_Integer i = 0;
 
-	while (same &&
-	       (slot = fz_rawarray_look(raw, table, (uint64_t)++i)) != NULL) {
+	while (same && (element = fz_rawarray_find(
+			    raw, table, (uint64_t)++i)) != NULL) {
 		lua_rawgeti(L, -1, i);
-		same = is_slot_of(L, raw, slot);
+		same = is_element(L, raw, element);
 		lua_pop(L, 1);
 	}
 	return same;
@@ -337,9 +341,10 @@ test_arguments(
     lua_State *L, const struct fz_rawarray *raw, int list, lua_Integer i)
 {
 	const struct fz_raw_value *array,
-	    *slot = fz_rawarray_look(raw, lua_topointer(L, list), (uint64_t)i);
+	    *element =
+		fz_rawarray_find(raw, lua_topointer(L, list), (uint64_t)i);
 	unsigned n =
-	    slot != NULL ? fz_rawarray_look_into(raw, slot, &array) : 0;
+	    element != NULL ? fz_rawarray_tuple(raw, element, &array) : 0;
 
 	return n == 0 || n == lua_rawlen(L, -1);
 }
@@ -375,8 +380,9 @@ fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L)
 	lua_call(L, 0, 1);
 	for (lua_Integer i = 1; holds && lua_rawgeti(L, list, i) != LUA_TNIL;
 	     i++) {
-		holds = test_arguments(L, raw, list, i) && test_slots(L, raw) &&
-			test_whole(L, raw) && test_copy(L, raw);
+		holds = test_arguments(L, raw, list, i) &&
+			test_elements(L, raw) && test_whole(L, raw) &&
+			test_copy(L, raw);
 		lua_settop(L, list);
 	}
 	lua_settop(L, list - 1);
@@ -439,33 +445,33 @@ fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
     uint64_t first, const struct fz_raw_value *values, size_t n)
 {
 	uint32_t limit = fz_rawarray_limit(raw, table);
-	struct fz_raw_value slot, *to;
+	struct fz_raw_value element, *to;
 	size_t i = 0;
 
 	if (first - 1 >= limit)
 		return 0;
 	if (n > limit - (first - 1))
 		n = limit - (first - 1);
-	to = fz_rawarray_slots(raw, table) + (first - 1);
+	to = fz_rawarray_elements(raw, table) + (first - 1);
 	for (; i < n; i++) {
 		/* Read it once: a misbehaving worker may still write here. */
-		slot.tag = *(const volatile unsigned char *)&values[i].tag;
-		if (!fz_rawarray_is_plain(raw, &slot))
+		element.tag = *(const volatile unsigned char *)&values[i].tag;
+		if (!fz_rawarray_is_plain(raw, &element))
 			break;
-		memcpy(to[i].value, values[i].value, sizeof(slot.value));
-		to[i].tag = slot.tag;
+		memcpy(to[i].value, values[i].value, sizeof(element.value));
+		to[i].tag = element.tag;
 	}
 	return i;
 }
 
 void
 fz_rawarray_push(const struct fz_rawarray *raw, lua_State *L,
-    const struct fz_raw_value *slot)
+    const struct fz_raw_value *element)
 {
-	if (fz_rawarray_is_number(raw, slot))
-		fz_rawarray_push_number(raw, L, slot);
-	else if (slot->tag == raw->nil)
+	if (fz_rawarray_is_number(raw, element))
+		fz_rawarray_push_number(raw, L, element);
+	else if (element->tag == raw->nil)
 		lua_pushnil(L);
 	else
-		lua_pushboolean(L, slot->tag == raw->yes);
+		lua_pushboolean(L, element->tag == raw->yes);
 }

@@ -35,10 +35,10 @@ struct fz_raw_value {
 };
 
 /*
- * The layout of tables and values in this Lua. A slot whose tag is `table`
+ * The layout of tables and values in this Lua. An element whose tag is `table`
  * holds the table's address (lua_topointer()). `array`, `limit` and `rest` are
  * offsets in bytes from that address: to the address of the array part; to a
- * number of slots that the part surely has, which is all of them if it is a
+ * number of elements that the part surely has, which is all of them if it is a
  * power of two; and to a pointer that equals `nothing` if the table has no hash
  * part.
  */
@@ -73,11 +73,11 @@ bool fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L);
 size_t fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
     uint64_t first, const struct fz_raw_value *values, size_t n);
 
-/* Push the plain value in a slot. [-0, +1, -] */
+/* Push the plain value in an element. [-0, +1, -] */
 void fz_rawarray_push(const struct fz_rawarray *raw, lua_State *L,
-    const struct fz_raw_value *slot);
+    const struct fz_raw_value *element);
 
-/* The number of slots that the array part of a table surely has. */
+/* The number of elements that the array part of a table surely has. */
 static inline uint32_t
 fz_rawarray_limit(const struct fz_rawarray *raw, const void *table)
 {
@@ -88,7 +88,7 @@ fz_rawarray_limit(const struct fz_rawarray *raw, const void *table)
 }
 
 static inline struct fz_raw_value *
-fz_rawarray_slots(const struct fz_rawarray *raw, const void *table)
+fz_rawarray_elements(const struct fz_rawarray *raw, const void *table)
 {
 	struct fz_raw_value *array;
 
@@ -105,20 +105,20 @@ fz_rawarray_has_hash(const struct fz_rawarray *raw, const void *table)
 	return rest != raw->nothing;
 }
 
-/* The slot of element `i` of a table; NULL: use the Lua API for it. */
+/* Element `i` of a table; NULL: use the Lua API for it. */
 static inline const struct fz_raw_value *
-fz_rawarray_look(const struct fz_rawarray *raw, const void *table, uint64_t i)
+fz_rawarray_find(const struct fz_rawarray *raw, const void *table, uint64_t i)
 {
 	if (i - 1 >= fz_rawarray_limit(raw, table))
 		return NULL;
-	return &fz_rawarray_slots(raw, table)[i - 1];
+	return &fz_rawarray_elements(raw, table)[i - 1];
 }
 
 static inline bool
 fz_rawarray_is_number(
-    const struct fz_rawarray *raw, const struct fz_raw_value *slot)
+    const struct fz_rawarray *raw, const struct fz_raw_value *element)
 {
-	return slot->tag == raw->integer || slot->tag == raw->number;
+	return element->tag == raw->integer || element->tag == raw->number;
 }
 
 /* Whether the first `n` elements are all that a table has. False: unknown. */
@@ -131,24 +131,24 @@ fz_rawarray_is_whole(
 }
 
 /*
- * If the table in a slot has one, two or four elements, all of them numbers,
- * and nothing else, return how many and set `*array` to them. 0: it may be any
- * value.
+ * If the table in an element has one, two or four elements, all of them
+ * numbers, and nothing else, return how many and set `*array` to them. 0: it
+ * may be any value.
  */
 static inline unsigned
-fz_rawarray_look_into(const struct fz_rawarray *raw,
-    const struct fz_raw_value *slot, const struct fz_raw_value **array)
+fz_rawarray_tuple(const struct fz_rawarray *raw,
+    const struct fz_raw_value *element, const struct fz_raw_value **array)
 {
 	const void *table;
 	uint32_t n;
 
-	if (slot->tag != raw->table)
+	if (element->tag != raw->table)
 		return 0;
-	memcpy(&table, slot->value, sizeof(table));
+	memcpy(&table, element->value, sizeof(table));
 	n = fz_rawarray_limit(raw, table);
 	if (fz_rawarray_has_hash(raw, table) || (n != 2 && n != 1 && n != 4))
 		return 0;
-	*array = fz_rawarray_slots(raw, table);
+	*array = fz_rawarray_elements(raw, table);
 	for (uint32_t i = 0; i < n; i++) {
 		if (!fz_rawarray_is_number(raw, &(*array)[i]))
 			return 0;
@@ -156,55 +156,55 @@ fz_rawarray_look_into(const struct fz_rawarray *raw,
 	return n;
 }
 
-/* Push the number in a slot. [-0, +1, -] */
+/* Push the number in an element. [-0, +1, -] */
 static inline void
 fz_rawarray_push_number(const struct fz_rawarray *raw, lua_State *L,
-    const struct fz_raw_value *slot)
+    const struct fz_raw_value *element)
 {
 	lua_Integer i;
 	lua_Number n;
 
-	if (slot->tag == raw->integer) {
-		memcpy(&i, slot->value, sizeof(i));
+	if (element->tag == raw->integer) {
+		memcpy(&i, element->value, sizeof(i));
 		lua_pushinteger(L, i);
 	} else {
-		memcpy(&n, slot->value, sizeof(n));
+		memcpy(&n, element->value, sizeof(n));
 		lua_pushnumber(L, n);
 	}
 }
 
 static inline bool
 fz_rawarray_is_plain(
-    const struct fz_rawarray *raw, const struct fz_raw_value *slot)
+    const struct fz_rawarray *raw, const struct fz_raw_value *element)
 {
-	return slot->tag < 64 && (raw->plain >> slot->tag & 1);
+	return element->tag < 64 && (raw->plain >> element->tag & 1);
 }
 
 /* Store the value at `idx`; false: it is not plain. [-0, +0, -] */
 static inline bool
 fz_rawarray_store(const struct fz_rawarray *raw, lua_State *L, int idx,
-    struct fz_raw_value *slot)
+    struct fz_raw_value *element)
 {
 	lua_Integer i;
 	lua_Number n;
 
 	if (lua_isinteger(L, idx)) {
 		i = lua_tointeger(L, idx);
-		memcpy(slot->value, &i, sizeof(i));
-		slot->tag = raw->integer;
+		memcpy(element->value, &i, sizeof(i));
+		element->tag = raw->integer;
 		return true;
 	}
 	switch (lua_type(L, idx)) {
 	case LUA_TNUMBER:
 		n = lua_tonumber(L, idx);
-		memcpy(slot->value, &n, sizeof(n));
-		slot->tag = raw->number;
+		memcpy(element->value, &n, sizeof(n));
+		element->tag = raw->number;
 		return true;
 	case LUA_TBOOLEAN:
-		slot->tag = lua_toboolean(L, idx) ? raw->yes : raw->no;
+		element->tag = lua_toboolean(L, idx) ? raw->yes : raw->no;
 		return true;
 	case LUA_TNIL:
-		slot->tag = raw->nil;
+		element->tag = raw->nil;
 		return true;
 	default:
 		return false;

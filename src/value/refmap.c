@@ -17,15 +17,17 @@ fz_refmap_fini(struct fz_refmap *map, lua_State *L)
 	void *ud;
 	lua_Alloc alloc = lua_getallocf(L, &ud);
 
-	if (map->slots != NULL)
-		alloc(ud, map->slots, map->nslots * sizeof(*map->slots), 0);
+	if (map->entries != NULL)
+		alloc(
+		    ud, map->entries, map->capacity * sizeof(*map->entries), 0);
 	fz_refmap_init(map);
 }
 
 void
 fz_refmap_clear(struct fz_refmap *map, lua_State *L)
 {
-	bool unused = map->nslots > REFMAP_KEEP && map->n < map->nslots / 16;
+	bool unused =
+	    map->capacity > REFMAP_KEEP && map->n < map->capacity / 16;
 
 	map->idle = unused ? map->idle + 1 : 0;
 	if (map->idle > REFMAP_IDLE_MAX) {
@@ -34,7 +36,7 @@ fz_refmap_clear(struct fz_refmap *map, lua_State *L)
 	}
 	map->n = 0;
 	if (++map->stamp == 0) {
-		memset(map->slots, 0, map->nslots * sizeof(*map->slots));
+		memset(map->entries, 0, map->capacity * sizeof(*map->entries));
 		map->stamp = 1;
 	}
 }
@@ -43,24 +45,25 @@ int
 fz_refmap_grow(struct fz_refmap *map, lua_State *L)
 {
 	struct fz_refmap old = *map;
-	size_t nslots = old.nslots == 0 ? REFMAP_FIRST : old.nslots * 2;
+	size_t capacity = old.capacity == 0 ? REFMAP_FIRST : old.capacity * 2;
 	void *ud;
 	lua_Alloc alloc = lua_getallocf(L, &ud);
-	struct fz_refmap_slot *slots;
+	struct fz_refmap_entry *entries;
 
-	if (nslots > SIZE_MAX / sizeof(*slots))
+	if (capacity > SIZE_MAX / sizeof(*entries))
 		return -1;
-	slots = alloc(ud, NULL, 0, nslots * sizeof(*slots));
-	if (slots == NULL)
+	entries = alloc(ud, NULL, 0, capacity * sizeof(*entries));
+	if (entries == NULL)
 		return -1;
-	memset(slots, 0, nslots * sizeof(*slots));
-	map->slots = slots;
-	map->nslots = nslots;
-	for (size_t i = 0; i < old.nslots; i++) {
-		if (old.slots[i].stamp == old.stamp)
-			*fz_refmap_probe(map, old.slots[i].key) = old.slots[i];
+	memset(entries, 0, capacity * sizeof(*entries));
+	map->entries = entries;
+	map->capacity = capacity;
+	for (size_t i = 0; i < old.capacity; i++) {
+		if (old.entries[i].stamp == old.stamp)
+			*fz_refmap_probe(map, old.entries[i].key) =
+			    old.entries[i];
 	}
-	if (old.slots != NULL)
-		alloc(ud, old.slots, old.nslots * sizeof(*slots), 0);
+	if (old.entries != NULL)
+		alloc(ud, old.entries, old.capacity * sizeof(*entries), 0);
 	return 0;
 }

@@ -3,7 +3,7 @@
  *
  * Open addressing in the order of addresses, because objects created in a row
  * are neighbours in memory. The Lua state's allocator provides the memory,
- * which stays for the next message; a stamp says which slots are in use.
+ * which stays for the next message; a stamp says which entries are in use.
  */
 #ifndef FZ_REFMAP_H
 #define FZ_REFMAP_H
@@ -14,16 +14,16 @@
 
 #include <lua.h>
 
-struct fz_refmap_slot {
+struct fz_refmap_entry {
 	const void *key;
-	uint32_t stamp; /* equal to the map's: the slot is in use */
+	uint32_t stamp; /* equal to the map's: the entry is in use */
 	uint32_t number;
 };
 
 struct fz_refmap {
-	struct fz_refmap_slot *slots;
-	size_t nslots; /* 0 or a power of two */
-	size_t n;      /* slots in use, at most half */
+	struct fz_refmap_entry *entries;
+	size_t capacity; /* 0 or a power of two */
+	size_t n;        /* entries in use, at most half */
 	uint32_t stamp;
 	unsigned idle; /* clears in a row of a nearly unused map */
 };
@@ -37,53 +37,54 @@ void fz_refmap_fini(struct fz_refmap *map, lua_State *L);
 /* Remove all entries; frees memory that was unused for long. */
 void fz_refmap_clear(struct fz_refmap *map, lua_State *L);
 
-/* Double the number of slots. Returns 0, or -1 without memory. */
+/* Double the capacity. Returns 0, or -1 without memory. */
 int fz_refmap_grow(struct fz_refmap *map, lua_State *L);
 
-static inline struct fz_refmap_slot *
+static inline struct fz_refmap_entry *
 fz_refmap_probe(const struct fz_refmap *map, const void *key)
 {
-	size_t mask = map->nslots - 1;
+	size_t mask = map->capacity - 1;
 	size_t i = ((uintptr_t)key >> 5) & mask;
 
-	while (map->slots[i].stamp == map->stamp && map->slots[i].key != key)
+	while (
+	    map->entries[i].stamp == map->stamp && map->entries[i].key != key)
 		i = (i + 1) & mask;
-	return &map->slots[i];
+	return &map->entries[i];
 }
 
-/* The slot of `key`, or NULL. */
-static inline struct fz_refmap_slot *
+/* The entry of `key`, or NULL. */
+static inline struct fz_refmap_entry *
 fz_refmap_find(const struct fz_refmap *map, const void *key)
 {
-	struct fz_refmap_slot *slot;
+	struct fz_refmap_entry *entry;
 
 	if (map->n == 0)
 		return NULL;
-	slot = fz_refmap_probe(map, key);
-	return slot->stamp == map->stamp ? slot : NULL;
+	entry = fz_refmap_probe(map, key);
+	return entry->stamp == map->stamp ? entry : NULL;
 }
 
 /*
- * The slot of `key`. A new slot gets `number` and sets `fresh`. Returns NULL
- * without memory. The slot is valid until the next call.
+ * The entry of `key`. A new entry gets `number` and sets `fresh`. Returns NULL
+ * without memory. The entry is valid until the next call.
  */
-static inline struct fz_refmap_slot *
+static inline struct fz_refmap_entry *
 fz_refmap_enter(struct fz_refmap *map, lua_State *L, const void *key,
     uint32_t number, bool *fresh)
 {
-	struct fz_refmap_slot *slot;
+	struct fz_refmap_entry *entry;
 
-	if (map->n * 2 >= map->nslots && fz_refmap_grow(map, L) != 0)
+	if (map->n * 2 >= map->capacity && fz_refmap_grow(map, L) != 0)
 		return NULL;
-	slot = fz_refmap_probe(map, key);
-	*fresh = slot->stamp != map->stamp;
+	entry = fz_refmap_probe(map, key);
+	*fresh = entry->stamp != map->stamp;
 	if (*fresh) {
-		slot->key = key;
-		slot->stamp = map->stamp;
-		slot->number = number;
+		entry->key = key;
+		entry->stamp = map->stamp;
+		entry->number = number;
 		map->n++;
 	}
-	return slot;
+	return entry;
 }
 
 #endif

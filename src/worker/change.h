@@ -19,11 +19,11 @@ struct fz_change {
 	uint64_t id;         /* of the object: no other of the engine has it */
 };
 
-/* The object has not changed yet. End with fz_change_fini(). */
+/* Initialise the change of an object. End with fz_change_fini(). */
 void fz_change_init(struct fz_change *change, struct fz_engine *engine);
 void fz_change_fini(struct fz_change *change);
 
-/* The object has changed: its waiters are to check it. */
+/* Report that the object has changed, so that its waiters check it. */
 void fz_changed(struct fz_change *change);
 
 /* Take the object that changed first. Returns its id; 0: none has changed. */

@@ -20,9 +20,9 @@ enum {
 
 /* Calls that outgrow the buffer move to allocated memory. */
 static int
-leave_cell(struct fz_buf *buf, size_t need)
+leave_mailbox(struct fz_buf *buf, size_t need)
 {
-	size_t cap = 2 * FZ_CELL_IN;
+	size_t cap = 2 * FZ_MAILBOX_IN;
 	unsigned char *data;
 
 	while (cap < need)
@@ -38,12 +38,13 @@ leave_cell(struct fz_buf *buf, size_t need)
 }
 
 static void
-stay_in_cell(struct fz_buf *buf)
+stay_in_mailbox(struct fz_buf *buf)
 {
 	(void)buf;
 }
 
-static const struct fz_buf_store cell_store = { leave_cell, stay_in_cell };
+static const struct fz_buf_store mailbox_store = { leave_mailbox,
+	stay_in_mailbox };
 
 static void
 free_extent(struct fz_port *port, const struct fz_frame *frame)
@@ -70,26 +71,28 @@ grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 static const struct fz_port_ops shared_ops = { free_extent, grant_none };
 
 int
-fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
+fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
     struct fz_arena *arena, struct fz_err *err)
 {
-	struct fz_cell_own *own = fz_cell_own_new(err);
+	struct fz_mailbox_own *own = fz_mailbox_own_new(err);
 	struct stat st = { 0 };
 
 	if (own == NULL)
 		return -1;
-	*port = (struct fz_port){
-		.in = in, .out = out, .cell = cell, .own = own, .arena = arena
-	};
+	*port = (struct fz_port){ .in = in,
+		.out = out,
+		.mailbox = mailbox,
+		.own = own,
+		.arena = arena };
 	port->ops = &shared_ops;
-	port->account = &cell->account;
+	port->account = &mailbox->account;
 	fstat(out, &st);
 	port->out_dev = st.st_dev;
 	port->out_ino = st.st_ino;
 	fz_claim_enter();
 	fz_wire_in_init(&port->wire);
 	port->wire.buf = (struct fz_buf){
-		.data = own->in, .cap = FZ_CELL_IN, .store = &cell_store
+		.data = own->in, .cap = FZ_MAILBOX_IN, .store = &mailbox_store
 	};
 	fz_buf_init(&port->frame);
 	fz_arena_buf_init(&port->value, arena, 64 << 10);
@@ -100,9 +103,9 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
 static bool
 claim(struct fz_port *port, struct fz_call *call)
 {
-	if (call->timed || call->type == FZ_WIRE_BATCH)
-		atomic_store(&port->cell->start_ns, fz_clock_ns());
-	return fz_claim_start(&port->cell->claim, call->seq, &port->lost) ||
+	if (call->timed || call->type == FZ_WIRE_CHUNK)
+		atomic_store(&port->mailbox->start_ns, fz_clock_ns());
+	return fz_claim_start(&port->mailbox->claim, call->seq, &port->lost) ||
 	       port->ops->grant(port, call, call->seq);
 }
 
@@ -120,7 +123,7 @@ open_job(struct fz_call *call)
 }
 
 static void
-open_batch(struct fz_call *call)
+open_chunk(struct fz_call *call)
 {
 	struct fz_reader *r = &call->args;
 
@@ -165,8 +168,8 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 	case FZ_WIRE_JOB:
 		open_job(call);
 		break;
-	case FZ_WIRE_BATCH:
-		open_batch(call);
+	case FZ_WIRE_CHUNK:
+		open_chunk(call);
 		break;
 	case FZ_WIRE_FUNC:
 		open_func(call);
@@ -246,7 +249,7 @@ fz_port_map_results(
 
 /* Poll for a moment, because the next call often follows at once. */
 static void
-look(struct fz_port *port)
+poll_for_call(struct fz_port *port)
 {
 	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
 
@@ -291,8 +294,9 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 			return -1;
 		if (port->lost)
 			return fz_err_set(err, FZ_ERR_CRASH,
-			    "what it shares with its parent was overwritten");
-		look(port);
+			    "the memory shared with its parent was "
+			    "overwritten");
+		poll_for_call(port);
 		rest(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		if (n == 0)
@@ -302,26 +306,29 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 	}
 }
 
-/* Copy `n` bytes of the replies from `at` on to the cell. */
+/* Copy `n` bytes of the replies from `at` on to the mailbox. */
 static void
 show(struct fz_port *port, size_t at, size_t n)
 {
-	memcpy(port->cell->out + at, port->own->out + at, n);
+	memcpy(port->mailbox->out + at, port->own->out + at, n);
 }
 
-/* The first `n` bytes are complete replies, and no frame is open. */
+/*
+ * Publish that the first `n` bytes are complete replies, and that no frame is
+ * open.
+ */
 static void
 set_complete(struct fz_port *port, uint32_t n)
 {
-	port->items = (struct fz_cell_open){ .start = n };
-	port->word =
-	    fz_cell_open_word(port->word + FZ_CELL_OPEN_NEXT, &port->items);
-	fz_cell_pad(port->own->out, n);
-	fz_cell_show(port->cell, port->word,
-	    fz_cell_sum_to(&port->replies, port->own->out, n));
+	port->items = (struct fz_mailbox_open){ .start = n };
+	port->word = fz_mailbox_open_word(
+	    port->word + FZ_MAILBOX_OPEN_NEXT, &port->items);
+	fz_mailbox_pad(port->own->out, n);
+	fz_mailbox_show(port->mailbox, port->word,
+	    fz_mailbox_sum_to(&port->replies, port->own->out, n));
 }
 
-/* The next `len` bytes are a complete reply. */
+/* Publish the next `len` bytes as a complete reply. */
 static void
 add_reply(struct fz_port *port, size_t len)
 {
@@ -333,7 +340,7 @@ add_reply(struct fz_port *port, size_t len)
 static void
 close_items(struct fz_port *port)
 {
-	struct fz_cell_open *open = &port->items;
+	struct fz_mailbox_open *open = &port->items;
 	unsigned char *at = port->own->out + open->start;
 
 	if (open->nitems == 0) {
@@ -346,17 +353,20 @@ close_items(struct fz_port *port)
 	set_complete(port, open->start + open->len);
 }
 
-/* Its length and its number of items are 0 as long as it is open. */
+/*
+ * Open a frame of items. Its length and its number of items are 0 until it is
+ * closed.
+ */
 static void
 open_items(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
 {
 	struct fz_buf head = { .data = port->own->out + port->items.start,
 		.cap = ITEMS_HEAD,
-		.store = &cell_store };
+		.store = &mailbox_store };
 
 	fz_wire_begin(&head, type, 0, seq);
 	fz_buf_put_u32(&head, 0);
-	fz_cell_pad(port->own->out, port->items.start + ITEMS_HEAD);
+	fz_mailbox_pad(port->own->out, port->items.start + ITEMS_HEAD);
 	show(port, port->items.start, ITEMS_HEAD);
 	port->items.len = ITEMS_HEAD;
 	port->growing = port->replies;
@@ -369,7 +379,7 @@ static int
 continue_items(struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call, struct fz_err *err)
 {
-	const struct fz_cell_open *open = &port->items;
+	const struct fz_mailbox_open *open = &port->items;
 
 	if (open->start + open->len > FZ_PORT_ITEMS &&
 	    fz_port_flush(port, err) != 0)
@@ -385,7 +395,7 @@ unsigned char *
 fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err)
 {
-	const struct fz_cell_open *open = &port->items;
+	const struct fz_mailbox_open *open = &port->items;
 
 	if (continue_items(port, FZ_WIRE_ITEMS, call, err) != 0)
 		return NULL;
@@ -396,19 +406,19 @@ int
 fz_direct_begin(struct fz_port *port, const struct fz_call *call,
     struct fz_direct *direct, struct fz_err *err)
 {
-	const struct fz_cell_open *open = &port->items;
+	const struct fz_mailbox_open *open = &port->items;
 	uint32_t room;
 
 	if (!fz_port_continues(port, FZ_WIRE_STORED, call) &&
 	    continue_items(port, FZ_WIRE_STORED, call, err) != 0)
 		return -1;
-	room = FZ_CELL_OPEN_ITEMS - open->nitems;
-	*direct =
-	    (struct fz_direct){ port->cell, fz_cell_open_word(port->word, open),
-		    fz_cell_sum_to(&port->growing, port->own->out,
-			open->start + open->len),
-		    call->seq, (room < call->nitems ? room : call->nitems) - 1,
-		    call->timed, &port->lost };
+	room = FZ_MAILBOX_OPEN_ITEMS - open->nitems;
+	*direct = (struct fz_direct){ port->mailbox,
+		fz_mailbox_open_word(port->word, open),
+		fz_mailbox_sum_to(
+		    &port->growing, port->own->out, open->start + open->len),
+		call->seq, (room < call->nitems ? room : call->nitems) - 1,
+		call->timed, &port->lost };
 	return 0;
 }
 
@@ -418,7 +428,7 @@ fz_direct_end(
 {
 	uint32_t n = direct->seq - call->seq;
 
-	port->items.nitems = fz_cell_open_of(direct->word).nitems;
+	port->items.nitems = fz_mailbox_open_of(direct->word).nitems;
 	port->word = direct->word;
 	call->seq += n;
 	call->item += n;
@@ -501,9 +511,9 @@ write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
 {
 	int rc;
 
-	atomic_store(&port->cell->writing, 1);
+	atomic_store(&port->mailbox->writing, 1);
 	rc = write_out(port, frame->data, frame->len, err);
-	atomic_store(&port->cell->writing, 0);
+	atomic_store(&port->mailbox->writing, 0);
 	return rc;
 }
 
@@ -515,9 +525,9 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 		return 0;
 	if (write_out(port, port->own->out, port->items.start, err) != 0)
 		return -1;
-	port->replies = (struct fz_cell_sum){ 0 };
+	port->replies = (struct fz_mailbox_sum){ 0 };
 	set_complete(port, 0);
-	atomic_store(&port->cell->epoch, ++port->epoch);
+	atomic_store(&port->mailbox->epoch, ++port->epoch);
 	atomic_thread_fence(memory_order_release);
 	return 0;
 }
@@ -527,10 +537,10 @@ fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t number, struct fz_err *err)
 {
 	struct fz_buf note = { .cap = FZ_WIRE_HEADER + 4,
-		.store = &cell_store };
+		.store = &mailbox_store };
 
 	close_items(port);
-	if (note.cap > FZ_CELL_ROOM - port->items.start &&
+	if (note.cap > FZ_MAILBOX_ROOM - port->items.start &&
 	    fz_port_flush(port, err) != 0)
 		return -1;
 	note.data = port->own->out + port->items.start;
@@ -557,7 +567,7 @@ pause_replies(struct fz_port *port, struct fz_err *err)
 }
 
 int
-fz_port_end_batch(struct fz_port *port, struct fz_err *err)
+fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 {
 	int rc;
 
@@ -579,11 +589,11 @@ fz_port_send(struct fz_port *port, struct fz_err *err)
 		return fz_err_set(
 		    err, FZ_ERR_MEMORY, "not enough memory for the results");
 	close_items(port);
-	if (frame->len > FZ_CELL_ROOM - port->items.start &&
+	if (frame->len > FZ_MAILBOX_ROOM - port->items.start &&
 	    fz_port_flush(port, err) != 0)
 		return -1;
 	port->open = false;
-	if (frame->len > FZ_CELL_ROOM)
+	if (frame->len > FZ_MAILBOX_ROOM)
 		return write_big(port, frame, err);
 	memcpy(port->own->out + port->items.start, frame->data, frame->len);
 	add_reply(port, frame->len);

@@ -4,7 +4,7 @@
  *
  * A function of the worker may overwrite the memory that it shares with its
  * parent, or close the descriptors. Therefore the port builds replies in memory
- * of its own and copies them to the cell (see cell.h), and writes to its
+ * of its own and copies them to the mailbox (see mailbox.h), and writes to its
  * descriptor only if that is still the file that it was given.
  */
 #ifndef FZ_CHILD_PORT_H
@@ -20,7 +20,7 @@
 #include "os/spin.h"
 #include "shared/arena.h"
 #include "shared/idle.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 #include "worker/wire.h"
 
 struct fz_err;
@@ -64,19 +64,20 @@ struct fz_port {
 	const struct fz_port_ops *ops;
 	struct fz_port_lease lease;
 	struct fz_account *account; /* its tokens; NULL: its own jobserver */
-	struct fz_cell *cell;
-	struct fz_cell_own *own; /* its replies, of which the cell has a copy */
-	/* What the cell has to contain. */
+	struct fz_mailbox *mailbox;
+	struct fz_mailbox_own
+	    *own; /* its replies, of which the mailbox has a copy */
+	/* What the mailbox has to contain. */
 	uint32_t epoch;
-	uint64_t word;              /* the last one of the cell */
-	struct fz_cell_open items;  /* the replies, and the open frame */
-	struct fz_cell_sum replies; /* over the complete replies */
-	struct fz_cell_sum growing; /* over the open frame, too */
-	struct fz_arena *arena;     /* NULL: all values are inline */
-	struct fz_wire_in wire;     /* calls that were read and not taken */
-	struct fz_buf frame;        /* the reply under construction */
-	struct fz_arena_buf value;  /* where the worker encodes one value */
-	struct fz_spin spin;        /* polls before it sleeps for calls */
+	uint64_t word;                 /* the last one of the mailbox */
+	struct fz_mailbox_open items;  /* the replies, and the open frame */
+	struct fz_mailbox_sum replies; /* over the complete replies */
+	struct fz_mailbox_sum growing; /* over the open frame, too */
+	struct fz_arena *arena;        /* NULL: all values are inline */
+	struct fz_wire_in wire;        /* calls that were read and not taken */
+	struct fz_buf frame;           /* the reply under construction */
+	struct fz_arena_buf value;     /* where the worker encodes one value */
+	struct fz_spin spin;           /* polls before it sleeps for calls */
 	unsigned number; /* of the worker in its pool, from 1; 0: it has none */
 	/*
 	 * Whether this worker can start a call. If not, it takes no more calls,
@@ -84,7 +85,7 @@ struct fz_port {
 	 */
 	bool (*accepts)(const struct fz_call *call);
 	struct fz_span mapped;  /* an argument; at is NULL if it is inline */
-	struct fz_span results; /* of a batch; at is NULL if they are sent */
+	struct fz_span results; /* of a chunk; at is NULL if they are sent */
 	int64_t flushed_ns;
 	struct fz_idle idle; /* since when it needs less memory */
 	bool lost; /* the claim was damaged: this worker takes no more calls */
@@ -95,25 +96,25 @@ struct fz_port {
 
 /* The next call, or what is to be kept; `args` has `nargs` parts. */
 struct fz_call {
-	enum fz_wire_type type; /* FZ_WIRE_JOB, _BATCH, _FUNC or _KEEP */
+	enum fz_wire_type type; /* FZ_WIRE_JOB, _CHUNK, _FUNC or _KEEP */
 	bool timed;             /* note when each item starts */
 	uint32_t seq, func, nargs;
 	uint32_t nvalues; /* of a job: results that are wanted */
-	uint32_t kind;    /* of a batch: enum fz_wire_kind */
+	uint32_t kind;    /* of a chunk: enum fz_wire_kind */
 	uint32_t nitems;  /* from the current one on; of a job: 1 */
-	uint64_t item;    /* of a batch: index of the current one */
+	uint64_t item;    /* of a chunk: index of the current one */
 	uint64_t seed;
 	uint64_t memory;        /* bytes the worker may use, 0: no limit */
-	uint64_t result_buffer; /* of a batch: offset in the arena, 0: none */
+	uint64_t result_buffer; /* of a chunk: offset in the arena, 0: none */
 	struct fz_reader args;
 };
 
 /*
- * Start with these descriptors and cell. `arena` may be NULL. 0, or -1 and
+ * Start with these descriptors and mailbox. `arena` may be NULL. 0, or -1 and
  * `err`.
  */
-int fz_port_init(struct fz_port *port, int in, int out, struct fz_cell *cell,
-    struct fz_arena *arena, struct fz_err *err);
+int fz_port_init(struct fz_port *port, int in, int out,
+    struct fz_mailbox *mailbox, struct fz_arena *arena, struct fz_err *err);
 
 /*
  * Wait for the next call and claim it, or for what is to be kept. Returns 1; 0
@@ -132,7 +133,7 @@ int fz_port_argument(struct fz_port *port, struct fz_call *call,
 void fz_port_release(struct fz_port *port);
 
 /*
- * The current item is done: start the next one of the batch. False if there is
+ * End the current item and start the next one of the chunk. False if there is
  * none, or the parent has taken the rest back.
  */
 static inline bool
@@ -141,8 +142,9 @@ fz_port_advance(struct fz_port *port, struct fz_call *call)
 	if (call->nitems <= 1)
 		return false;
 	if (call->timed)
-		atomic_store(&port->cell->start_ns, fz_clock_ns());
-	if (!fz_claim_start(&port->cell->claim, call->seq + 1, &port->lost) &&
+		atomic_store(&port->mailbox->start_ns, fz_clock_ns());
+	if (!fz_claim_start(
+		&port->mailbox->claim, call->seq + 1, &port->lost) &&
 	    !port->ops->grant(port, call, call->seq + 1))
 		return false;
 	call->seq++;
@@ -156,11 +158,11 @@ static inline bool
 fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call)
 {
-	const struct fz_cell_open *open = &port->items;
+	const struct fz_mailbox_open *open = &port->items;
 
 	return open->nitems != 0 && port->items_type == type &&
 	       port->items_seq + open->nitems == call->seq &&
-	       open->nitems < FZ_CELL_OPEN_ITEMS;
+	       open->nitems < FZ_MAILBOX_OPEN_ITEMS;
 }
 
 /* For fz_port_item(), if the open frame cannot take the item. */
@@ -176,7 +178,7 @@ static inline unsigned char *
 fz_port_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err)
 {
-	const struct fz_cell_open *open = &port->items;
+	const struct fz_mailbox_open *open = &port->items;
 
 	if (!fz_port_continues(port, FZ_WIRE_ITEMS, call) ||
 	    open->start + open->len > FZ_PORT_ITEMS)
@@ -192,16 +194,17 @@ fz_port_item_end(struct fz_port *port, size_t len)
 	size_t at = port->items.start + port->items.len;
 
 	if (len <= FZ_PORT_FEW)
-		memcpy(port->cell->out + at, port->own->out + at, FZ_PORT_FEW);
+		memcpy(
+		    port->mailbox->out + at, port->own->out + at, FZ_PORT_FEW);
 	else
-		memcpy(port->cell->out + at, port->own->out + at, len);
-	fz_cell_pad(port->own->out, at + len);
+		memcpy(port->mailbox->out + at, port->own->out + at, len);
+	fz_mailbox_pad(port->own->out, at + len);
 	port->items.len += (uint32_t)len;
 	port->items.nitems++;
-	port->word =
-	    fz_cell_open_word(port->word + FZ_CELL_OPEN_NEXT, &port->items);
-	fz_cell_show(port->cell, port->word,
-	    fz_cell_sum_to(&port->growing, port->own->out, at + len));
+	port->word = fz_mailbox_open_word(
+	    port->word + FZ_MAILBOX_OPEN_NEXT, &port->items);
+	fz_mailbox_show(port->mailbox, port->word,
+	    fz_mailbox_sum_to(&port->growing, port->own->out, at + len));
 }
 
 /*
@@ -217,8 +220,8 @@ fz_port_item_end(struct fz_port *port, size_t len)
  *	end
  */
 struct fz_direct {
-	struct fz_cell *cell;
-	uint64_t word; /* the last word of the cell */
+	struct fz_mailbox *mailbox;
+	uint64_t word; /* the last word of the mailbox */
 	uint64_t sum;  /* over the bytes that the word covers */
 	uint32_t seq;  /* of the current item */
 	uint32_t left; /* items that may follow it */
@@ -237,8 +240,8 @@ uint32_t fz_direct_end(
 static inline void
 fz_direct_stored(struct fz_direct *direct)
 {
-	direct->word += FZ_CELL_OPEN_ITEM;
-	fz_cell_show(direct->cell, direct->word, direct->sum);
+	direct->word += FZ_MAILBOX_OPEN_ITEM;
+	fz_mailbox_show(direct->mailbox, direct->word, direct->sum);
 }
 
 /* Start the next item; false if there is none. */
@@ -248,9 +251,9 @@ fz_direct_advance(struct fz_direct *direct)
 	if (direct->left == 0)
 		return false;
 	if (direct->timed)
-		atomic_store(&direct->cell->start_ns, fz_clock_ns());
+		atomic_store(&direct->mailbox->start_ns, fz_clock_ns());
 	if (!fz_claim_start(
-		&direct->cell->claim, direct->seq + 1, direct->lost))
+		&direct->mailbox->claim, direct->seq + 1, direct->lost))
 		return false;
 	direct->seq++;
 	direct->left--;
@@ -258,17 +261,17 @@ fz_direct_advance(struct fz_direct *direct)
 }
 
 /*
- * Map the memory where the results of the batch `call` go, `size` bytes for
- * each item, until fz_port_end_batch(). NULL if the results are to be sent.
+ * Map the memory where the results of the chunk `call` go, `size` bytes for
+ * each item, until fz_port_end_chunk(). NULL if the results are to be sent.
  */
 void *fz_port_map_results(
     struct fz_port *port, const struct fz_call *call, size_t size);
 
 /*
- * The batch is done: send its results if they have waited long, or if all are
- * in memory that the parent reads. 0, or -1 and `err`.
+ * End the chunk: send its results if they have waited long, or if all are in
+ * memory that the parent reads. 0, or -1 and `err`.
  */
-int fz_port_end_batch(struct fz_port *port, struct fz_err *err);
+int fz_port_end_chunk(struct fz_port *port, struct fz_err *err);
 
 /*
  * Build the reply to `call`: begin (`word` is the number of values of a
@@ -286,7 +289,7 @@ int fz_port_send(struct fz_port *port, struct fz_err *err);
 int fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t number, struct fz_err *err);
 
-/* Write the replies that wait in the cell. 0, or -1 and `err`. */
+/* Write the replies that wait in the mailbox. 0, or -1 and `err`. */
 int fz_port_flush(struct fz_port *port, struct fz_err *err);
 
 #endif

@@ -40,7 +40,7 @@ read_more(struct fz_port *port, struct fz_call *call)
 
 /* A RECALL is answered before the frames in front of it are taken. */
 static void
-look_for_recall(struct fz_port *port, struct fz_call *call)
+answer_recall(struct fz_port *port, struct fz_call *call)
 {
 	const unsigned char *at, *end;
 	struct fz_frame frame;
@@ -95,14 +95,14 @@ grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 
 	if (port->lost || is_taken_back(port, seq))
 		return false;
-	look_for_recall(port, call);
+	answer_recall(port, call);
 	if (is_taken_back(port, seq))
 		return false;
 	renew(lease, call, seq);
 	if (fz_port_note(port, FZ_WIRE_STARTED, seq, lease->n, NULL) != 0 ||
 	    fz_port_flush(port, NULL) != 0)
 		return false;
-	fz_claim_lease(&port->cell->claim, lease->end);
+	fz_claim_lease(&port->mailbox->claim, lease->end);
 	return true;
 }
 
@@ -111,12 +111,13 @@ static const struct fz_port_ops stream_ops = { control, grant };
 int
 fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)
 {
-	struct fz_cell *cell = fz_cell_new_private(err);
+	struct fz_mailbox *mailbox = fz_mailbox_new_private(err);
 
-	if (cell == NULL || fz_port_init(port, in, out, cell, NULL, err) != 0)
+	if (mailbox == NULL ||
+	    fz_port_init(port, in, out, mailbox, NULL, err) != 0)
 		return -1;
 	port->ops = &stream_ops;
 	port->account = NULL;
-	fz_claim_lease(&cell->claim, 0);
+	fz_claim_lease(&mailbox->claim, 0);
 	return 0;
 }

@@ -23,10 +23,11 @@
 
 /* In memory that both share. The words are made by fz_claim_word(). */
 struct fz_claim {
-	_Atomic uint64_t started; /* by the worker: one above the last */
-	uint32_t fenced;          /* not 0: the worker needs its own barrier */
-	/* By the parent: numbers from `granted` up to the floor are taken back
-	 * once `decided` equals the floor. */
+	_Atomic uint64_t
+	    started;     /* set by the worker: 1 + its last started item */
+	uint32_t fenced; /* not 0: the worker needs its own barrier */
+	/* Set by the parent: numbers from `granted` up to the floor are taken
+	 * back once `decided` equals the floor. */
 	_Atomic uint64_t floor, granted, decided;
 };
 

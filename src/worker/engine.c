@@ -8,7 +8,7 @@
 #include "os/process.h"
 #include "shared/arena.h"
 #include "worker/blob.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 #include "worker/change.h"
 
 /* A worker reads its parent's arena, and makes another one for its workers. */
@@ -35,7 +35,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 
 	*engine =
 	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
-	engine->streams = link != NULL && strcmp(link, "stream") == 0;
+	engine->byte_streams = link != NULL && strcmp(link, "stream") == 0;
 	fz_list_init(&engine->changed);
 	if (code != 0)
 		return fz_err_sys(err, code, "cannot watch forks");
@@ -56,7 +56,7 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_loop_unhook(&engine->hook);
 	fz_loop_free(engine->loop);
 	fz_arena_free(engine->arena);
-	fz_cell_block_drop(engine->cells);
+	fz_mailbox_block_drop(engine->cells);
 	fz_heap_release(&engine->membership);
 	fz_children_fini(&engine->children);
 	engine->loop = NULL;

@@ -11,7 +11,7 @@
 #include "shared/heap.h"
 
 struct fz_blob;
-struct fz_cell_block;
+struct fz_mailbox_block;
 struct fz_err;
 struct fz_arena;
 struct fz_slots;
@@ -23,7 +23,7 @@ enum fz_stdio { FZ_STDIO_OUT, FZ_STDIO_ERR };
 
 /* Receives what workers print, whole lines at a time. */
 typedef void (*fz_engine_output)(
-    void *ctx, enum fz_stdio stream, const char *bytes, size_t len);
+    void *ctx, enum fz_stdio file, const char *bytes, size_t len);
 
 struct fz_engine {
 	struct fz_loop *loop;
@@ -31,7 +31,7 @@ struct fz_engine {
 	struct fz_membership membership; /* in the shared heap */
 	struct fz_arena *arena; /* NULL: not made yet, or not available */
 	bool arena_tried;
-	struct fz_cell_block *cells; /* for new workers; NULL: none yet */
+	struct fz_mailbox_block *cells; /* for new workers; NULL: none yet */
 	fz_engine_output output;
 	void *output_ctx;
 	/*
@@ -40,10 +40,10 @@ struct fz_engine {
 	 */
 	struct fz_slots *slots;
 	/*
-	 * Whether pools reach their workers through byte streams. Set by
+	 * Whether pools use byte streams to their workers. Set by
 	 * FZLUA_LINK=stream, to test that link.
 	 */
-	bool streams;
+	bool byte_streams;
 	unsigned long wake_count; /* changes: waiters check again if it moved */
 	struct fz_list changed;   /* objects that have changed: change.h */
 	uint64_t nids;            /* how many objects were ever registered */

@@ -14,10 +14,10 @@
  *   unsent replies         can be read           lost if the worker dies
  *   tokens of make         shared                not shared
  *
- * A worker on a stream announces items that take less than half a millisecond
- * several at a time. So if it dies it may cost all items that were announced
- * together, and an item that takes long delays the others of its frame: they
- * are not taken back meanwhile.
+ * A worker on a byte stream announces items that take less than half a
+ * millisecond several at a time. So if it dies it may cost all items that were
+ * announced together, and an item that takes long delays the others of its
+ * frame: they are not taken back meanwhile.
  *
  * Of both: the worker starts items in the order of their numbers. An item that
  * counts as started is never sent to another worker. A reply that came is kept
@@ -74,7 +74,7 @@ struct fz_link_ops {
 	 * if the worker has overwritten it.
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
-	/* When it started that, or its batch if it has no timeout. */
+	/* When it started that, or its chunk if it has no timeout. */
 	int64_t (*started_at)(const struct fz_link *link);
 	/*
 	 * Take back all numbers below `next_seq` that are not started. True:
@@ -118,15 +118,15 @@ struct fz_link {
 	struct fz_account *account; /* the worker's; NULL: none is shared */
 	int worker_in, worker_out;  /* the worker's ends until it is forked */
 	/*
-	 * Of a stream: the rest of a frame follows its beginning without such a
-	 * pause; longer for a slow connection.
+	 * Of a byte stream: the rest of a frame follows its beginning without
+	 * such a pause; longer for a slow connection.
 	 */
 	int64_t pause_ns;
 };
 
 extern const struct fz_link_ops fz_link_fork, fz_link_stream;
 
-/* NULL and `err` on failure. Nothing is reported before the first step. */
+/* NULL and `err` on failure. Nothing is reported before the first turn. */
 struct fz_link *fz_link_open(const struct fz_link_ops *ops,
     struct fz_engine *engine, const struct fz_link_owner *owner, void *ctx,
     struct fz_err *err);
@@ -136,7 +136,7 @@ void fz_link_forked(struct fz_link *link);
 
 /*
  * End the frame in `unsent` that starts at `start`. It leaves at the end of the
- * loop's step, or with fz_link_write(). 0, or -1 and `err` (no memory), then it
+ * loop's turn, or with fz_link_write(). 0, or -1 and `err` (no memory), then it
  * is dropped.
  */
 int fz_link_end_frame(struct fz_link *link, size_t start, struct fz_err *err);
@@ -148,7 +148,7 @@ ptrdiff_t fz_link_fill(struct fz_link *link);
 /* Send no more: the worker reads the end of its calls. */
 void fz_link_finish(struct fz_link *link);
 
-/* An end has failed or has ended: close it and report that. */
+/* Close an end that has failed or has ended, and report that. */
 void fz_link_lose(struct fz_link *link, struct fz_watch *end);
 
 void fz_link_free(struct fz_link *link); /* NULL is allowed */

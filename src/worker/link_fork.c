@@ -6,16 +6,16 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "shared/arena.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 #include "worker/child_port.h"
 #include "worker/engine.h"
 #include "worker/worker_slice.h"
 
-/* Two pipes, a cell, and the worker's slice of the arena. */
+/* Two pipes, a mailbox, and the worker's slice of the arena. */
 struct link_fork {
 	struct fz_link link;
-	struct fz_cell *cell;
-	struct fz_cell_block *block; /* of the cell */
+	struct fz_mailbox *mailbox;
+	struct fz_mailbox_block *block; /* of the mailbox */
 	struct fz_worker_slice *slice;
 };
 
@@ -25,10 +25,10 @@ of(struct fz_link *link)
 	return (struct link_fork *)link;
 }
 
-static const struct fz_cell *
-cell_of(const struct fz_link *link)
+static const struct fz_mailbox *
+mailbox_of(const struct fz_link *link)
 {
-	return ((const struct link_fork *)link)->cell;
+	return ((const struct link_fork *)link)->mailbox;
 }
 
 /* Bytes of the worker at `offset` of the arena are read. */
@@ -69,10 +69,11 @@ fork_open(struct fz_engine *engine, struct fz_err *err)
 	fz_link_init(&f->link, &fz_link_fork, engine);
 	fz_engine_arena(engine);
 	f->slice = fz_worker_slice_new(engine, give_back, f, err);
-	f->cell = f->slice != NULL ? fz_cell_new(&engine->cells, err) : NULL;
+	f->mailbox =
+	    f->slice != NULL ? fz_mailbox_new(&engine->cells, err) : NULL;
 	f->block = engine->cells;
-	if (f->cell != NULL && open_pipes(f, err) == 0) {
-		f->link.account = &f->cell->account;
+	if (f->mailbox != NULL && open_pipes(f, err) == 0) {
+		f->link.account = &f->mailbox->account;
 		return &f->link;
 	}
 	fz_link_free(&f->link);
@@ -88,34 +89,34 @@ fork_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
 	if (arena != NULL)
 		fz_arena_enter(arena, fz_worker_slice_number(f->slice));
 	return fz_port_init(
-	    port, link->worker_in, link->worker_out, f->cell, arena, err);
+	    port, link->worker_in, link->worker_out, f->mailbox, arena, err);
 }
 
 static void
 fork_refuse(struct fz_link *link, const char *text)
 {
-	struct fz_cell *cell = of(link)->cell;
+	struct fz_mailbox *mailbox = of(link)->mailbox;
 	uint32_t n = (uint32_t)strlen(text);
 
-	memcpy(cell->out, text, n);
-	atomic_store(&cell->nwhy, n);
+	memcpy(mailbox->out, text, n);
+	atomic_store(&mailbox->nwhy, n);
 }
 
 static const char *
 fork_refusal(const struct fz_link *link, size_t *len)
 {
-	const struct fz_cell *cell = cell_of(link);
+	const struct fz_mailbox *mailbox = mailbox_of(link);
 
-	*len = atomic_load(&cell->nwhy);
+	*len = atomic_load(&mailbox->nwhy);
 	if (*len > FZ_ERR_TEXT_MAX)
 		*len = 0;
-	return (const char *)cell->out;
+	return (const char *)mailbox->out;
 }
 
 static void
 fork_forked(struct fz_link *link)
 {
-	fz_cell_keep(of(link)->cell);
+	fz_mailbox_keep(of(link)->mailbox);
 }
 
 static void
@@ -138,13 +139,13 @@ fork_blob(struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
 static void
 fork_settle(struct fz_link *link, uint32_t answered)
 {
-	fz_claim_settle(&of(link)->cell->claim, answered);
+	fz_claim_settle(&of(link)->mailbox->claim, answered);
 }
 
 static bool
 fork_started(const struct fz_link *link, uint32_t *started)
 {
-	const struct fz_claim *claim = &cell_of(link)->claim;
+	const struct fz_claim *claim = &mailbox_of(link)->claim;
 
 	*started = fz_claim_started(claim);
 	return fz_claim_is_whole(claim);
@@ -153,13 +154,13 @@ fork_started(const struct fz_link *link, uint32_t *started)
 static int64_t
 fork_started_at(const struct fz_link *link)
 {
-	return atomic_load(&cell_of(link)->start_ns);
+	return atomic_load(&mailbox_of(link)->start_ns);
 }
 
 static bool
 fork_recall(struct fz_link *link)
 {
-	fz_claim_recall(&of(link)->cell->claim, link->next_seq);
+	fz_claim_recall(&of(link)->mailbox->claim, link->next_seq);
 	return true;
 }
 
@@ -171,19 +172,19 @@ fork_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 
 /* Whether a worker can have published that. */
 static bool
-is_possible(const struct fz_cell_open *open)
+is_possible(const struct fz_mailbox_open *open)
 {
 	bool grows = open->nitems != 0;
 
-	return open->start <= FZ_CELL_ROOM &&
-	       open->len <= FZ_CELL_ROOM - open->start &&
+	return open->start <= FZ_MAILBOX_ROOM &&
+	       open->len <= FZ_MAILBOX_ROOM - open->start &&
 	       grows == (open->len >= FZ_WIRE_HEADER + 4) &&
 	       grows == (open->len != 0);
 }
 
 /* Make a frame of the copy of one that grows. */
 static void
-complete(unsigned char *at, const struct fz_cell_open *open)
+complete(unsigned char *at, const struct fz_mailbox_open *open)
 {
 	at[1] |= FZ_WIRE_GROWS;
 	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
@@ -200,18 +201,18 @@ clear_head(unsigned char *at)
 
 /* Copy the replies that `word` covers to `copy`; false: their seal is wrong. */
 static bool
-copy_sealed(const struct fz_cell *cell, uint64_t word, uint64_t seal,
+copy_sealed(const struct fz_mailbox *mailbox, uint64_t word, uint64_t seal,
     unsigned char *copy)
 {
-	struct fz_cell_open open = fz_cell_open_of(word);
+	struct fz_mailbox_open open = fz_mailbox_open_of(word);
 	size_t len = open.start + open.len;
-	struct fz_cell_sum sum = { 0 };
+	struct fz_mailbox_sum sum = { 0 };
 
-	memcpy(copy, cell->out, len);
-	fz_cell_pad(copy, len);
+	memcpy(copy, mailbox->out, len);
+	fz_mailbox_pad(copy, len);
 	if (open.nitems != 0)
 		clear_head(copy + open.start);
-	if (fz_cell_seal(word, fz_cell_sum_to(&sum, copy, len)) != seal)
+	if (fz_mailbox_seal(word, fz_mailbox_sum_to(&sum, copy, len)) != seal)
 		return false;
 	if (open.nitems != 0)
 		complete(copy + open.start, &open);
@@ -221,16 +222,16 @@ copy_sealed(const struct fz_cell *cell, uint64_t word, uint64_t seal,
 static int
 fork_peek(struct fz_link *link, struct fz_buf *frames)
 {
-	const struct fz_cell *cell = cell_of(link);
-	uint32_t epoch = atomic_load(&cell->epoch);
-	struct fz_cell_open open;
+	const struct fz_mailbox *mailbox = mailbox_of(link);
+	uint32_t epoch = atomic_load(&mailbox->epoch);
+	struct fz_mailbox_open open;
 	uint64_t word, seal;
 	unsigned char *copy;
 	size_t len;
 
-	if (!fz_cell_read(cell, &word, &seal))
+	if (!fz_mailbox_read(mailbox, &word, &seal))
 		return 0;
-	open = fz_cell_open_of(word);
+	open = fz_mailbox_open_of(word);
 	len = open.start + open.len;
 	if (!is_possible(&open))
 		return -1;
@@ -239,21 +240,21 @@ fork_peek(struct fz_link *link, struct fz_buf *frames)
 	copy = fz_buf_reserve(frames, len + 8); /* with a pad */
 	if (copy == NULL)
 		return 0; /* they will come through the pipe */
-	if (copy_sealed(cell, word, seal, copy)) {
+	if (copy_sealed(mailbox, word, seal, copy)) {
 		frames->len += len;
 		return 1;
 	}
 	atomic_thread_fence(memory_order_acquire);
-	return atomic_load(&cell->epoch) == epoch ? -1 : 0;
+	return atomic_load(&mailbox->epoch) == epoch ? -1 : 0;
 }
 
 static bool
 fork_is_sending(const struct fz_link *link)
 {
-	const struct fz_cell *cell = cell_of(link);
+	const struct fz_mailbox *mailbox = mailbox_of(link);
 
-	return fz_cell_open(cell).start != 0 ||
-	       atomic_load(&cell->writing) != 0;
+	return fz_mailbox_open(mailbox).start != 0 ||
+	       atomic_load(&mailbox->writing) != 0;
 }
 
 static void
@@ -262,7 +263,7 @@ fork_close(struct fz_link *link)
 	struct link_fork *f = of(link);
 
 	fz_worker_slice_orphan(f->slice);
-	fz_cell_free(f->cell, f->block);
+	fz_mailbox_free(f->mailbox, f->block);
 }
 
 const struct fz_link_ops fz_link_fork = {

@@ -20,12 +20,12 @@
 #include "worker/engine.h"
 #include "worker/program_state.h"
 
-enum { EXEC_READ = 64 << 10, EXEC_PIPES = 4 };
+enum { PROGRAM_READ = 64 << 10, PROGRAM_PIPES = 4 };
 
-struct stream {
+struct output {
 	struct fz_watch watch;
 	struct fz_buf *bytes;
-	struct fz_program *exec;
+	struct fz_program *program;
 	bool follow; /* the caller consumes the bytes while it runs */
 };
 
@@ -35,7 +35,7 @@ struct fz_program {
 	struct fz_proc proc;
 	char name[128]; /* of the program, perhaps cut */
 	struct fz_watch input, supervisor;
-	struct stream streams[2]; /* its standard output and error */
+	struct output outputs[2]; /* its standard output and error */
 	struct fz_timer timer;
 	struct fz_fork_hook hook;
 	const unsigned char *unread; /* input that is not written yet */
@@ -48,57 +48,57 @@ struct fz_program {
 	struct fz_program_end end;
 };
 
-#define EXEC_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_program, member)
+#define PROGRAM_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_program, member)
 
 static struct fz_loop *
-loop_of(const struct fz_program *exec)
+loop_of(const struct fz_program *program)
 {
-	return exec->engine->loop;
+	return program->engine->loop;
 }
 
 static void
-let_go(struct fz_program *exec)
+let_go(struct fz_program *program)
 {
-	exec->done = true;
-	fz_loop_close(loop_of(exec), &exec->input);
-	fz_loop_close(loop_of(exec), &exec->supervisor);
+	program->done = true;
+	fz_loop_close(loop_of(program), &program->input);
+	fz_loop_close(loop_of(program), &program->supervisor);
 	for (int i = 0; i < 2; i++)
-		fz_loop_close(loop_of(exec), &exec->streams[i].watch);
-	fz_loop_disarm(loop_of(exec), &exec->timer);
-	fz_loop_unhook(&exec->hook);
+		fz_loop_close(loop_of(program), &program->outputs[i].watch);
+	fz_loop_disarm(loop_of(program), &program->timer);
+	fz_loop_unhook(&program->hook);
 }
 
 /* One read, as fz_fd_read(); -1 with ENOMEM if there is no memory. */
 static ssize_t
-read_stream(struct stream *s)
+read_output(struct output *s)
 {
-	unsigned char *room = fz_buf_reserve(s->bytes, EXEC_READ);
+	unsigned char *room = fz_buf_reserve(s->bytes, PROGRAM_READ);
 	ssize_t n;
 
 	if (room == NULL) {
 		errno = ENOMEM;
 		return -1;
 	}
-	n = fz_fd_read(s->watch.fd, room, EXEC_READ);
+	n = fz_fd_read(s->watch.fd, room, PROGRAM_READ);
 	if (n > 0)
 		s->bytes->len += (size_t)n;
 	return n;
 }
 
 static void
-lose_output(struct fz_program *exec)
+lose_output(struct fz_program *program)
 {
 	if (errno == ENOMEM)
-		fz_err_set(&exec->end.err, FZ_ERR_MEMORY,
-		    "not enough memory for the output of '%s'", exec->name);
+		fz_err_set(&program->end.err, FZ_ERR_MEMORY,
+		    "not enough memory for the output of '%s'", program->name);
 	else
-		fz_err_sys(&exec->end.err, errno,
-		    "cannot read the output of '%s'", exec->name);
+		fz_err_sys(&program->end.err, errno,
+		    "cannot read the output of '%s'", program->name);
 }
 
 /* Read what is in the pipe; a process that still writes has escaped. */
 static void
-take_rest(struct fz_program *exec, struct stream *s)
+take_rest(struct fz_program *program, struct output *s)
 {
 	size_t most = s->bytes->len;
 	ssize_t n = 1;
@@ -106,35 +106,35 @@ take_rest(struct fz_program *exec, struct stream *s)
 	if (s->watch.fd != -1)
 		most += (size_t)fcntl(s->watch.fd, F_GETPIPE_SZ);
 	while (s->bytes->len < most && n > 0)
-		n = read_stream(s);
+		n = read_output(s);
 	if (n == -1 && errno != EAGAIN)
-		lose_output(exec);
+		lose_output(program);
 }
 
 /* Read bytes of the report, as fz_fd_read(). */
 static ssize_t
-read_report(struct fz_program *exec)
+read_report(struct fz_program *program)
 {
-	size_t left = sizeof(exec->report) - exec->nreport;
-	ssize_t n = fz_fd_read(
-	    exec->supervisor.fd, (char *)&exec->report + exec->nreport, left);
+	size_t left = sizeof(program->report) - program->nreport;
+	ssize_t n = fz_fd_read(program->supervisor.fd,
+	    (char *)&program->report + program->nreport, left);
 
 	if (n > 0)
-		exec->nreport += (size_t)n;
+		program->nreport += (size_t)n;
 	return n;
 }
 
 static void
-set_outcome(struct fz_program *exec, const struct fz_death *death)
+set_outcome(struct fz_program *program, const struct fz_death *death)
 {
-	struct fz_program_end *end = &exec->end;
-	int status = exec->report.status;
+	struct fz_program_end *end = &program->end;
+	int status = program->report.status;
 	char text[160];
 
 	if (end->err.kind != FZ_ERR_NONE)
 		return;
-	if (exec->nreport == sizeof(exec->report)) {
-		end->err = exec->report.err;
+	if (program->nreport == sizeof(program->report)) {
+		end->err = program->report.err;
 		end->timed_out = false; /* it ended in time */
 		end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 		end->exitcode = WIFSIGNALED(status) ? 0 : WEXITSTATUS(status);
@@ -142,146 +142,149 @@ set_outcome(struct fz_program *exec, const struct fz_death *death)
 		end->signal = SIGKILL;
 	} else {
 		fz_err_set(&end->err, FZ_ERR_CRASH,
-		    "the process that watched over '%s' died: %s", exec->name,
+		    "the supervisor of '%s' died: %s", program->name,
 		    fz_death_text(death, text, sizeof(text)));
 	}
 }
 
-/* The supervisor is dead or about to be. */
+/* Wait for the death of the supervisor, which is near, and read the rest. */
 static void
-finish(struct fz_program *exec)
+finish(struct fz_program *program)
 {
 	struct fz_death death;
 
-	fz_proc_reap(&exec->proc, true, &death);
-	while (exec->nreport < sizeof(exec->report) && read_report(exec) > 0)
+	fz_proc_reap(&program->proc, true, &death);
+	while (program->nreport < sizeof(program->report) &&
+	       read_report(program) > 0)
 		continue;
 	for (int i = 0; i < 2; i++)
-		take_rest(exec, &exec->streams[i]);
-	set_outcome(exec, &death);
-	let_go(exec);
-	fz_changed(&exec->change);
+		take_rest(program, &program->outputs[i]);
+	set_outcome(program, &death);
+	let_go(program);
+	fz_changed(&program->change);
 }
 
 /* Ask the supervisor to end; the timer kills it if it does not. */
 static void
-end_soon(struct fz_program *exec)
+end_soon(struct fz_program *program)
 {
-	if (exec->ending)
+	if (program->ending)
 		return;
-	exec->ending = true;
-	if (fz_proc_ask(&exec->proc) &&
-	    fz_loop_arm(loop_of(exec), &exec->timer, exec->proc.force_ns) == 0)
+	program->ending = true;
+	if (fz_proc_ask(&program->proc) &&
+	    fz_loop_arm(
+		loop_of(program), &program->timer, program->proc.force_ns) == 0)
 		return;
-	fz_proc_kill(&exec->proc);
-	finish(exec);
+	fz_proc_kill(&program->proc);
+	finish(program);
 }
 
 static void
-lose_input(struct fz_program *exec, int code)
+lose_input(struct fz_program *program, int code)
 {
-	fz_err_sys(
-	    &exec->end.err, code, "cannot write the input of '%s'", exec->name);
-	fz_loop_close(loop_of(exec), &exec->input);
-	end_soon(exec);
+	fz_err_sys(&program->end.err, code, "cannot write the input of '%s'",
+	    program->name);
+	fz_loop_close(loop_of(program), &program->input);
+	end_soon(program);
 }
 
 /*
- * All bytes are written, or the program reads no more. While it waits for more
- * input only the end of the pipe is an event, and `written` is false then.
+ * Handle the end of a write: all bytes are written, or the program reads no
+ * more. While it waits for more input only the end of the pipe is an event, and
+ * `written` is false then.
  */
 static void
-input_written(struct fz_program *exec, bool written)
+input_written(struct fz_program *program, bool written)
 {
-	struct fz_err *err = &exec->end.err;
+	struct fz_err *err = &program->end.err;
 
-	if (!exec->feed || !written) {
-		fz_loop_close(loop_of(exec), &exec->input);
+	if (!program->feed || !written) {
+		fz_loop_close(loop_of(program), &program->input);
 		return;
 	}
-	if (fz_loop_rewatch(loop_of(exec), &exec->input, 0, err) != 0)
-		end_soon(exec);
-	fz_changed(&exec->change);
+	if (fz_loop_rewatch(loop_of(program), &program->input, 0, err) != 0)
+		end_soon(program);
+	fz_changed(&program->change);
 }
 
 /* A program need not read all its input. */
 static void
 input_ready(struct fz_watch *watch, unsigned events)
 {
-	struct fz_program *exec = EXEC_OF(input, watch);
-	ssize_t n = fz_fd_write(watch->fd, exec->unread, exec->nunread);
+	struct fz_program *program = PROGRAM_OF(input, watch);
+	ssize_t n = fz_fd_write(watch->fd, program->unread, program->nunread);
 
 	(void)events;
 	if (n == -1 && errno == EAGAIN)
 		return;
 	if (n == -1 && errno != EPIPE) {
-		lose_input(exec, errno);
+		lose_input(program, errno);
 		return;
 	}
 	if (n > 0) {
-		exec->unread += n;
-		exec->nunread -= (size_t)n;
+		program->unread += n;
+		program->nunread -= (size_t)n;
 	}
-	if (n == -1 || exec->nunread == 0)
-		input_written(exec, n > 0);
+	if (n == -1 || program->nunread == 0)
+		input_written(program, n > 0);
 }
 
 static void
 output_ready(struct fz_watch *watch, unsigned events)
 {
-	struct stream *s = FZ_CONTAINER_OF(watch, struct stream, watch);
-	ssize_t n = read_stream(s);
+	struct output *s = FZ_CONTAINER_OF(watch, struct output, watch);
+	ssize_t n = read_output(s);
 
 	(void)events;
 	if (n == 0) {
-		fz_loop_close(loop_of(s->exec), watch);
+		fz_loop_close(loop_of(s->program), watch);
 	} else if (n == -1 && errno != EAGAIN) {
-		lose_output(s->exec);
-		fz_loop_close(loop_of(s->exec), watch);
-		end_soon(s->exec);
+		lose_output(s->program);
+		fz_loop_close(loop_of(s->program), watch);
+		end_soon(s->program);
 	} else if (n > 0 && s->follow) {
-		fz_changed(&s->exec->change);
+		fz_changed(&s->program->change);
 	}
 }
 
 static void
 supervisor_ready(struct fz_watch *watch, unsigned events)
 {
-	struct fz_program *exec = EXEC_OF(supervisor, watch);
-	ssize_t n = read_report(exec);
+	struct fz_program *program = PROGRAM_OF(supervisor, watch);
+	ssize_t n = read_report(program);
 
 	(void)events;
 	if (n == 0)
-		finish(exec);
+		finish(program);
 	else if (n == -1 && errno != EAGAIN)
-		end_soon(exec);
+		end_soon(program);
 }
 
 static void
 time_is_up(struct fz_timer *timer)
 {
-	struct fz_program *exec = EXEC_OF(timer, timer);
+	struct fz_program *program = PROGRAM_OF(timer, timer);
 
-	if (exec->ending) {
-		fz_proc_kill(&exec->proc);
-		finish(exec);
+	if (program->ending) {
+		fz_proc_kill(&program->proc);
+		finish(program);
 		return;
 	}
-	exec->end.timed_out = true;
-	end_soon(exec);
+	program->end.timed_out = true;
+	end_soon(program);
 }
 
 /* In a child: the program belongs to the parent. */
 static void
 in_child(struct fz_fork_hook *hook)
 {
-	struct fz_program *exec = EXEC_OF(hook, hook);
+	struct fz_program *program = PROGRAM_OF(hook, hook);
 
-	fz_err_set(&exec->end.err, FZ_ERR_CLOSED,
-	    "'%s' was started by another process", exec->name);
-	fz_fd_close(&exec->proc.pidfd);
-	exec->proc.pid = 0;
-	let_go(exec);
+	fz_err_set(&program->end.err, FZ_ERR_CLOSED,
+	    "'%s' was started by another process", program->name);
+	fz_fd_close(&program->proc.pidfd);
+	program->proc.pid = 0;
+	let_go(program);
 }
 
 static int
@@ -309,16 +312,16 @@ end_of(struct fz_program_pipes *b, int i)
 static void
 close_pipes(struct fz_program_pipes *b)
 {
-	for (int i = 0; i < 2 * EXEC_PIPES; i++)
+	for (int i = 0; i < 2 * PROGRAM_PIPES; i++)
 		fz_fd_close(end_of(b, i));
 }
 
 /* Watch an end of a pipe, if there is one. */
 static int
-watch_end(struct fz_program *exec, struct fz_watch *watch, int *fd,
+watch_end(struct fz_program *program, struct fz_watch *watch, int *fd,
     unsigned events, struct fz_err *err)
 {
-	return *fd != -1 ? fz_loop_own(loop_of(exec), watch, fd, events, err)
+	return *fd != -1 ? fz_loop_own(loop_of(program), watch, fd, events, err)
 			 : 0;
 }
 
@@ -326,7 +329,7 @@ static int
 watch_all(struct fz_program *x, struct fz_program_pipes *b, struct fz_err *err)
 {
 	unsigned input = b->opts->ninput != 0 ? FZ_LOOP_WRITE : 0;
-	struct stream *s = x->streams;
+	struct output *s = x->outputs;
 
 	if (watch_end(x, &x->input, &b->in[1], input, err) != 0 ||
 	    watch_end(x, &s[0].watch, &b->out[0], FZ_LOOP_READ, err) != 0 ||
@@ -340,45 +343,46 @@ watch_all(struct fz_program *x, struct fz_program_pipes *b, struct fz_err *err)
 }
 
 static struct fz_program *
-alloc_exec(const struct fz_program_opts *opts, struct fz_err *err)
+alloc_program(const struct fz_program_opts *opts, struct fz_err *err)
 {
-	struct fz_program *exec = calloc(1, sizeof(*exec));
+	struct fz_program *program = calloc(1, sizeof(*program));
 
-	if (exec == NULL) {
+	if (program == NULL) {
 		fz_err_nomem(err, "a program");
 		return NULL;
 	}
-	exec->engine = opts->engine;
-	fz_change_init(&exec->change, opts->engine);
-	exec->proc.pidfd = -1;
-	snprintf(exec->name, sizeof(exec->name), "%s", opts->argv[0]);
-	exec->unread = opts->input;
-	exec->nunread = opts->ninput;
-	exec->feed = opts->feed;
-	fz_buf_init(&exec->end.out);
-	fz_buf_init(&exec->end.errors);
-	exec->input = (struct fz_watch){ .fd = -1, .ready = input_ready };
-	exec->supervisor =
+	program->engine = opts->engine;
+	fz_change_init(&program->change, opts->engine);
+	program->proc.pidfd = -1;
+	snprintf(program->name, sizeof(program->name), "%s", opts->argv[0]);
+	program->unread = opts->input;
+	program->nunread = opts->ninput;
+	program->feed = opts->feed;
+	fz_buf_init(&program->end.out);
+	fz_buf_init(&program->end.errors);
+	program->input = (struct fz_watch){ .fd = -1, .ready = input_ready };
+	program->supervisor =
 	    (struct fz_watch){ .fd = -1, .ready = supervisor_ready };
 	for (int i = 0; i < 2; i++)
-		exec->streams[i] = (struct stream){
+		program->outputs[i] = (struct output){
 			.watch = { .fd = -1, .ready = output_ready },
-			.bytes = i == 0 ? &exec->end.out : &exec->end.errors,
-			.exec = exec,
+			.bytes =
+			    i == 0 ? &program->end.out : &program->end.errors,
+			.program = program,
 			.follow = opts->follow[i],
 		};
-	exec->timer.fired = time_is_up;
-	exec->hook.in_child = in_child;
-	return exec;
+	program->timer.fired = time_is_up;
+	program->hook.in_child = in_child;
+	return program;
 }
 
 /* Fork the supervisor and watch its pipes. */
 static int
-start(struct fz_program *exec, const struct fz_program_opts *opts,
+start(struct fz_program *program, const struct fz_program_opts *opts,
     struct fz_err *err)
 {
-	struct fz_program_pipes b = { opts, exec->name, { -1, -1 }, { -1, -1 },
-		{ -1, -1 }, { -1, -1 } };
+	struct fz_program_pipes b = { opts, program->name, { -1, -1 },
+		{ -1, -1 }, { -1, -1 }, { -1, -1 } };
 	struct fz_proc_opts inherit = {
 		.out = -1, .err = -1, .children = &opts->engine->children
 	};
@@ -386,9 +390,9 @@ start(struct fz_program *exec, const struct fz_program_opts *opts,
 
 	fz_process_begin_spawn();
 	if (open_pipes(&b, err) == 0 &&
-	    fz_proc_fork(&exec->proc, &inherit, fz_program_supervisor_main, &b,
-		err) == 0)
-		rc = watch_all(exec, &b, err);
+	    fz_proc_fork(&program->proc, &inherit, fz_program_supervisor_main,
+		&b, err) == 0)
+		rc = watch_all(program, &b, err);
 	close_pipes(&b); /* the supervisor's ends, or all */
 	fz_process_end_spawn();
 	return rc;
@@ -397,83 +401,85 @@ start(struct fz_program *exec, const struct fz_program_opts *opts,
 struct fz_program *
 fz_program_new(const struct fz_program_opts *opts, struct fz_err *err)
 {
-	struct fz_program *exec = alloc_exec(opts, err);
+	struct fz_program *program = alloc_program(opts, err);
 
-	if (exec == NULL)
+	if (program == NULL)
 		return NULL;
-	if (start(exec, opts, err) != 0) {
-		fz_program_free(exec);
+	if (start(program, opts, err) != 0) {
+		fz_program_free(program);
 		return NULL;
 	}
-	fz_loop_hook(opts->engine->loop, &exec->hook);
-	return exec;
+	fz_loop_hook(opts->engine->loop, &program->hook);
+	return program;
 }
 
 uint64_t
-fz_program_id(const struct fz_program *exec)
+fz_program_id(const struct fz_program *program)
 {
-	return exec->change.id;
+	return program->change.id;
 }
 
 struct fz_program_end *
-fz_program_end(struct fz_program *exec)
+fz_program_end(struct fz_program *program)
 {
-	return exec->done ? &exec->end : NULL;
+	return program->done ? &program->end : NULL;
 }
 
 bool
-fz_program_hungry(const struct fz_program *exec)
+fz_program_hungry(const struct fz_program *program)
 {
-	return exec->feed && exec->nunread == 0 && exec->input.fd != -1;
+	return program->feed && program->nunread == 0 &&
+	       program->input.fd != -1;
 }
 
 void
-fz_program_feed(struct fz_program *exec, const void *bytes, size_t nbytes)
+fz_program_feed(struct fz_program *program, const void *bytes, size_t nbytes)
 {
-	struct fz_err *err = &exec->end.err;
+	struct fz_err *err = &program->end.err;
 
-	exec->unread = bytes;
-	exec->nunread = nbytes;
+	program->unread = bytes;
+	program->nunread = nbytes;
 	if (nbytes == 0)
-		fz_loop_close(loop_of(exec), &exec->input);
-	else if (fz_loop_rewatch(
-		     loop_of(exec), &exec->input, FZ_LOOP_WRITE, err) != 0)
-		end_soon(exec);
+		fz_loop_close(loop_of(program), &program->input);
+	else if (fz_loop_rewatch(loop_of(program), &program->input,
+		     FZ_LOOP_WRITE, err) != 0)
+		end_soon(program);
 }
 
 static bool
-has_unread(const struct stream *s)
+has_unread(const struct output *s)
 {
 	return s->follow && s->bytes->len != 0;
 }
 
 bool
-fz_program_ready(const struct fz_program *exec)
+fz_program_ready(const struct fz_program *program)
 {
-	return exec->done || fz_program_hungry(exec) ||
-	       has_unread(&exec->streams[0]) || has_unread(&exec->streams[1]);
+	return program->done || fz_program_hungry(program) ||
+	       has_unread(&program->outputs[0]) ||
+	       has_unread(&program->outputs[1]);
 }
 
 struct fz_buf *
-fz_program_output(struct fz_program *exec, int stream)
+fz_program_output(struct fz_program *program, int which)
 {
-	return exec->streams[stream].bytes;
+	return program->outputs[which].bytes;
 }
 
 void
-fz_program_free(struct fz_program *exec)
+fz_program_free(struct fz_program *program)
 {
 	struct fz_death death;
 
-	if (exec == NULL)
+	if (program == NULL)
 		return;
-	if (!exec->done) {
-		fz_proc_kill(&exec->proc);
-		fz_proc_reap(&exec->proc, true, &death);
-		let_go(exec);
+	if (!program->done) {
+		fz_proc_kill(&program->proc);
+		fz_proc_reap(&program->proc, true, &death);
+		let_go(program);
 	}
-	fz_buf_fini(&exec->end.out);
-	fz_buf_fini(&exec->end.errors);
-	fz_change_fini(&exec->change);
-	free(exec);
+	fz_buf_fini(&program->end.out);
+	fz_buf_fini(&program->end.errors);
+	fz_change_fini(&program->change);
+	free(program);
 }

@@ -58,30 +58,31 @@ struct fz_program *fz_program_new(
     const struct fz_program_opts *opts, struct fz_err *err);
 
 /* The id of its changes (change.h). */
-uint64_t fz_program_id(const struct fz_program *exec);
+uint64_t fz_program_id(const struct fz_program *program);
 
 /* NULL while it runs. In a forked child it counts as ended. */
-struct fz_program_end *fz_program_end(struct fz_program *exec);
+struct fz_program_end *fz_program_end(struct fz_program *program);
 
 /* Whether it has read all input so far: see fz_program_feed(). */
-bool fz_program_hungry(const struct fz_program *exec);
+bool fz_program_hungry(const struct fz_program *program);
 
-/* Whether it is done, hungry, or has written to a stream that is followed. */
-bool fz_program_ready(const struct fz_program *exec);
+/* Whether it is done, hungry, or has written to an output that is followed. */
+bool fz_program_ready(const struct fz_program *program);
 
 /*
  * Write these bytes next, which stay valid until it is hungry again or freed.
  * No bytes: the input is at its end. Only while it is hungry.
  */
-void fz_program_feed(struct fz_program *exec, const void *bytes, size_t nbytes);
+void fz_program_feed(
+    struct fz_program *program, const void *bytes, size_t nbytes);
 
 /*
  * The bytes of its standard output (0) or error (1) so far. If it is followed,
  * the caller may consume some.
  */
-struct fz_buf *fz_program_output(struct fz_program *exec, int stream);
+struct fz_buf *fz_program_output(struct fz_program *program, int which);
 
 /* Kill it and its descendants if it runs, and free it. NULL is allowed. */
-void fz_program_free(struct fz_program *exec);
+void fz_program_free(struct fz_program *program);
 
 #endif

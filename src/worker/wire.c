@@ -156,7 +156,7 @@ fz_wire_scan(const unsigned char **p, const unsigned char *end,
 		    "its pipe carries bytes that are no frame");
 	if (len > FZ_WIRE_MAX)
 		return fz_err_set(err, FZ_ERR_CRASH,
-		    "a frame on its pipe claims %llu bytes",
+		    "a frame on its pipe has a length of %llu bytes",
 		    (unsigned long long)len);
 	if (len > have - FZ_WIRE_HEADER)
 		return 0;

@@ -5,10 +5,10 @@
  * JOB    = func u32 | nargs u32 | nvalues u32 | seed u64 | memory u64
  *          | part * nargs
  * FREE   = offset u64                  an extent of the worker that was read
- * FUNC   = slot u32 | part             a function that it did not inherit
- * KEEP   = slot u32 | nparts u32 | part * nparts
- *          values that the calls of a batch share; none: forget them
- * BATCH  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
+ * FUNC   = number u32 | part           a function that it did not inherit
+ * KEEP   = entry u32 | nparts u32 | part * nparts
+ *          values that the calls of a chunk share; none: forget them
+ * CHUNK  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
  *          | seed u64 | memory u64 | results u64 | part * nparts
  *          has the numbers seq .. seq + nitems - 1, one for each item
  * RECALL = nothing                     start nothing more below seq
@@ -47,9 +47,9 @@ enum fz_wire_type {
 	FZ_WIRE_JOB = 1,  /* call a function */
 	FZ_WIRE_FREE,     /* these bytes of yours are read */
 	FZ_WIRE_FUNC,     /* a function to keep */
-	FZ_WIRE_BATCH,    /* call a function for each item */
+	FZ_WIRE_CHUNK,    /* call a function for each item */
 	FZ_WIRE_RECALL,   /* start nothing more below seq */
-	FZ_WIRE_KEEP,     /* values for the calls of a batch */
+	FZ_WIRE_KEEP,     /* values for the calls of a chunk */
 	FZ_WIRE_RESULT,   /* what the function returned */
 	FZ_WIRE_ERROR,    /* why it did not */
 	FZ_WIRE_ITEMS,    /* results of many calls */
@@ -66,7 +66,7 @@ enum {
 	FZ_WIRE_GROWS = 2  /* of ITEMS, STORED: an unfinished frame */
 };
 
-/* The form of the items of a batch, and the results that are wanted. */
+/* The form of the items of a chunk, and the results that are wanted. */
 enum fz_wire_kind {
 	FZ_WIRE_CALL,          /* items are lists of arguments; all results */
 	FZ_WIRE_MAP,           /* items are the one argument; one result */
@@ -75,11 +75,12 @@ enum fz_wire_kind {
 	FZ_WIRE_INLINE = 4,    /* the first value of the part is the function */
 	FZ_WIRE_INHERITED = 8, /* no parts: the worker has the list */
 	/*
-	 * Each call gets the values of the slot kind >> FZ_WIRE_SLOT behind its
-	 * item; with FZ_WIRE_INHERITED the first of them is the list instead.
+	 * Each call gets the values of the entry kind >> FZ_WIRE_ENTRY behind
+	 * its item; with FZ_WIRE_INHERITED the first of them is the list
+	 * instead.
 	 */
 	FZ_WIRE_KEPT = 16,
-	FZ_WIRE_SLOT = 8
+	FZ_WIRE_ENTRY = 8
 };
 
 #define FZ_WIRE_HEADER 16

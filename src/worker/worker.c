@@ -118,20 +118,20 @@ drop_result_buffer(const struct fz_link *link, struct fz_job *job)
 }
 
 int
-fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
-    const struct fz_worker_batch *batch, struct fz_blob *const *parts,
+fz_worker_send_chunk(struct fz_worker *worker, struct fz_job *job,
+    const struct fz_worker_chunk *chunk, struct fz_blob *const *parts,
     uint32_t nparts, struct fz_err *err)
 {
 	struct fz_link *link = worker->pipes->link;
 	struct fz_buf *out = &link->unsent;
-	size_t start = begin_frame(link, FZ_WIRE_BATCH, job);
+	size_t start = begin_frame(link, FZ_WIRE_CHUNK, job);
 
 	drop_result_buffer(link, job);
 	fz_buf_put_u32(out, job->func);
-	fz_buf_put_u32(out, batch->kind);
+	fz_buf_put_u32(out, chunk->kind);
 	fz_buf_put_u32(out, job->nitems);
 	fz_buf_put_u32(out, nparts);
-	fz_buf_put_u64(out, batch->first);
+	fz_buf_put_u64(out, chunk->first);
 	fz_buf_put_u64(out, job->seed);
 	fz_buf_put_u64(out, job->memory);
 	fz_buf_put_u64(
@@ -140,25 +140,25 @@ fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
 }
 
 int
-fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
+fz_worker_send_func(struct fz_worker *worker, uint32_t number,
     struct fz_blob *code, struct fz_err *err)
 {
 	struct fz_link *link = worker->pipes->link;
 	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_FUNC, 0, 0);
 
-	fz_buf_put_u32(&link->unsent, slot);
+	fz_buf_put_u32(&link->unsent, number);
 	link->ops->put(link, code);
 	return fz_link_end_frame(link, start, err);
 }
 
 int
-fz_worker_keep(struct fz_worker *worker, uint32_t slot,
+fz_worker_keep(struct fz_worker *worker, uint32_t number,
     struct fz_blob *const *values, uint32_t n, struct fz_err *err)
 {
 	struct fz_link *link = worker->pipes->link;
 	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_KEEP, 0, 0);
 
-	fz_buf_put_u32(&link->unsent, slot);
+	fz_buf_put_u32(&link->unsent, number);
 	fz_buf_put_u32(&link->unsent, n);
 	for (uint32_t i = 0; i < n; i++)
 		link->ops->put(link, values[i]);
@@ -187,7 +187,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	    (struct fz_watch){ .fd = -1, .ready = fz_worker_death_ready };
 	p->timer.fired = fz_worker_time_is_up;
 	p->force.fired = fz_worker_use_force;
-	p->half.fired = fz_worker_look_at_half;
+	p->half.fired = fz_worker_check_half;
 	if (fz_worker_spawn(p, err) != 0) {
 		fz_worker_free(w);
 		return NULL;

@@ -56,18 +56,18 @@ struct fz_job_ops {
 	void (*failed)(struct fz_job *job, struct fz_failure *failure);
 	/*
 	 * The job was sent ahead and never started: send it to another worker.
-	 * Of a batch only its last `nitems` items are returned; if
+	 * Of a chunk only its last `nitems` items are returned; if
 	 * `job->worker` is set, the worker still has others.
 	 */
 	void (*returned)(struct fz_job *job, uint32_t nitems);
 	/* The job runs now, as far as the parent knows. */
 	void (*started)(struct fz_job *job);
 	/*
-	 * Items `first` (from 0) to `first` + `n` - 1 of a batch have returned
+	 * Items `first` (from 0) to `first` + `n` - 1 of a chunk have returned
 	 * the results that follow `skip` others in `blob`; NULL if there was no
 	 * memory for them. `blob` is the job's result buffer if the worker
 	 * stored them there. It is not a new reference. `done` and `failed` of
-	 * a batch are about item `job->ndone` - 1.
+	 * a chunk are about item `job->ndone` - 1.
 	 */
 	void (*items)(struct fz_job *job, uint32_t first, uint32_t n,
 	    struct fz_blob *blob, uint32_t skip);
@@ -85,15 +85,15 @@ struct fz_job {
 	uint32_t nitems; /* how many numbers it has: 1, or one per item */
 	uint32_t ndone;  /* of these, answered */
 	size_t nbytes;   /* of its frame */
-	struct fz_blob *result_buffer; /* slots for its results, NULL: none */
+	struct fz_blob *result_buffer; /* for its raw results, NULL: none */
 	uint64_t seed;
 	uint64_t memory;    /* bytes, 0: no limit */
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 	int64_t started_ns; /* as the parent knows it */
 };
 
-/* The properties of a batch besides its job. */
-struct fz_worker_batch {
+/* The properties of a chunk besides its job. */
+struct fz_worker_chunk {
 	uint32_t kind;  /* enum fz_wire_kind */
 	uint64_t first; /* index of its first item */
 };
@@ -141,10 +141,10 @@ struct fz_worker {
 	bool failed_start;       /* died by itself before it started a job */
 	struct fz_err start_err; /* why, as it reported; NONE: unknown */
 	struct fz_death death;   /* how it ended, once it is dead */
-	/* For the sender of functions or kept values: the version in each slot.
+	/* version in each entry, for the sender of functions or kept values
 	 */
 	uint64_t funcs[FZ_WORKER_FUNCS];
-	uint64_t version; /* it inherited versions up to this one */
+	uint64_t version; /* newest version of functions that it inherited */
 	bool has_slot;    /* of fz_slots, while it is busy; the pool's to set */
 	struct fz_worker *next, **prev;
 	struct fz_worker_pipes *pipes;
@@ -156,21 +156,21 @@ struct fz_worker *fz_worker_new(
 
 /*
  * Send `job` with `n` encoded arguments. The bytes leave at the end of the
- * loop's step, those of many jobs in one write. 0, or -1 and `err` (no
+ * loop's turn, those of many jobs in one write. 0, or -1 and `err` (no
  * memory), then the job is still the caller's.
  */
 int fz_worker_send(struct fz_worker *worker, struct fz_job *job,
     struct fz_blob *const *args, uint32_t n, struct fz_err *err);
 
 /*
- * Send a batch of `job->nitems` items; `parts` are the items, as its kind
+ * Send a chunk of `job->nitems` items; `parts` are the items, as its kind
  * says. As fz_worker_send() otherwise.
  */
-int fz_worker_send_batch(struct fz_worker *worker, struct fz_job *job,
-    const struct fz_worker_batch *batch, struct fz_blob *const *parts,
+int fz_worker_send_chunk(struct fz_worker *worker, struct fz_job *job,
+    const struct fz_worker_chunk *chunk, struct fz_blob *const *parts,
     uint32_t nparts, struct fz_err *err);
 
-/* Write what was sent now, instead of at the end of the step. */
+/* Write what was sent now, instead of at the end of the turn. */
 void fz_worker_write(struct fz_worker *worker);
 
 /*
@@ -179,15 +179,15 @@ void fz_worker_write(struct fz_worker *worker);
  */
 void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 
-/* Send it an encoded function to keep in `slot`. 0, or -1 and `err`. */
-int fz_worker_send_func(struct fz_worker *worker, uint32_t slot,
+/* Send it an encoded function to keep as `number`. 0, or -1 and `err`. */
+int fz_worker_send_func(struct fz_worker *worker, uint32_t number,
     struct fz_blob *code, struct fz_err *err);
 
 /*
- * Send it `n` values to keep in `slot` for the calls of later batches; 0: those
- * in the slot are needed no more. 0, or -1 and `err`.
+ * Send it `n` values to keep in `entry` for the calls of later chunks; 0: those
+ * in the entry are needed no more. 0, or -1 and `err`.
  */
-int fz_worker_keep(struct fz_worker *worker, uint32_t slot,
+int fz_worker_keep(struct fz_worker *worker, uint32_t entry,
     struct fz_blob *const *values, uint32_t n, struct fz_err *err);
 
 /* Whether it has started an item of its first job. */
@@ -200,12 +200,12 @@ bool fz_worker_has_begun(const struct fz_worker *worker);
  */
 unsigned fz_worker_recall(struct fz_worker *worker);
 
-/* Take replies that are finished but not yet written (see cell.h). */
+/* Take replies that are finished but not yet written (see mailbox.h). */
 void fz_worker_peek(struct fz_worker *worker);
 
 /*
  * Kill it and all its descendants. A job that runs fails with `kind` and
- * `text`. `dead` is called in a later step, once it is reaped.
+ * `text`. `dead` is called in a later turn, once it is reaped.
  */
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);

@@ -13,7 +13,7 @@
 /* Time from the loss of the link to the kill. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
 /* How often a lost worker without a pidfd is checked for its death. */
-#define WORKER_LOOK_NS FZ_CLOCK_MS
+#define WORKER_CHECK_NS FZ_CLOCK_MS
 
 static const char *
 noun(const struct fz_worker_pipes *p)
@@ -74,7 +74,7 @@ static void
 reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 {
 	struct fz_worker *w = p->worker;
-	uint32_t claim;
+	uint32_t claimed;
 
 	fz_loop_disarm(loop_of(p), &p->force);
 	w->dying = true;
@@ -88,12 +88,12 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	fz_worker_output_drain(&p->output);
 	read_start_error(p);
 	fail_unstarted(p);
-	claim = fz_worker_claimed(p);
+	claimed = fz_worker_claimed(p);
 	/* One job; more if replies are lost or the link is not exact. */
 	while (w->head != NULL &&
-	       (int32_t)(fz_worker_next_number(w->head) - claim) < 0)
+	       (int32_t)(fz_worker_next_number(w->head) - claimed) < 0)
 		fail_started(p, death);
-	fz_worker_return(p, claim, p->link->next_seq);
+	fz_worker_return(p, claimed, p->link->next_seq);
 	p->opts.ops->dead(p->opts.ops_ctx, w);
 }
 
@@ -160,7 +160,10 @@ arm(struct fz_worker_pipes *p, int64_t at_ns)
 		    p->worker, FZ_ERR_MEMORY, "no memory for its timer");
 }
 
-/* The link is lost. Check for the death if there is no pidfd; kill in time. */
+/*
+ * Handle the loss of the link: check for the death if there is no pidfd, and
+ * kill in time.
+ */
 static void
 end_without_pipe(struct fz_worker_pipes *p)
 {
@@ -179,7 +182,7 @@ end_without_pipe(struct fz_worker_pipes *p)
 		fz_worker_kill(p->worker, FZ_ERR_CRASH, text);
 	}
 	if (!watched)
-		arm(p, now_ns + WORKER_LOOK_NS);
+		arm(p, now_ns + WORKER_CHECK_NS);
 }
 
 void
@@ -191,7 +194,7 @@ fz_worker_link_lost(void *ctx)
 	if (p->lost_ns == 0)
 		p->lost_ns = now_ns;
 	arm(p, p->death.fd == -1 ? now_ns : p->lost_ns + WORKER_EOF_NS);
-	if (p->timer.place == 0)
+	if (p->timer.index == 0)
 		end_without_pipe(p);
 }
 
@@ -206,7 +209,9 @@ began(const struct fz_worker_pipes *p, int64_t otherwise)
 
 	if (fz_worker_claimed(p) != fz_worker_next_number(p->worker->head) + 1)
 		return otherwise;
-	/* The cell was overwritten: take the time when it became the head. */
+	/*
+	 * The mailbox was overwritten: take the time when it became the head.
+	 */
 	return at <= fz_clock_ns() ? at : p->worker->head->started_ns;
 }
 
@@ -253,13 +258,13 @@ time_out_head(struct fz_worker_pipes *p)
 {
 	const struct fz_link *link = p->link;
 	bool exact = link->ops->recall(p->link);
-	uint32_t claim = fz_worker_claimed(p);
+	uint32_t claimed = fz_worker_claimed(p);
 	uint32_t behind = fz_worker_next_number(p->worker->head) + 1;
 
-	p->head_begun = (int32_t)(claim - behind) < 0;
+	p->head_begun = (int32_t)(claimed - behind) < 0;
 	if (exact)
 		fz_worker_return(
-		    p, p->head_begun ? behind : claim, link->next_seq);
+		    p, p->head_begun ? behind : claimed, link->next_seq);
 	if (p->head_begun)
 		time_out(p, "did not start within");
 	else

@@ -11,9 +11,9 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 {
 	output->engine = engine;
 	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++)
-		output->streams[i] = (struct fz_worker_output_stream){
+		output->pipes[i] = (struct fz_worker_output_pipe){
 			.watch = { .fd = -1 },
-			.stream = (enum fz_stdio)i,
+			.file = (enum fz_stdio)i,
 			.output = output,
 		};
 }
@@ -21,10 +21,10 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 static void
 pass_on(void *ctx, const char *bytes, size_t len)
 {
-	struct fz_worker_output_stream *s = ctx;
+	struct fz_worker_output_pipe *s = ctx;
 	struct fz_engine *engine = s->output->engine;
 
-	engine->output(engine->output_ctx, s->stream, bytes, len);
+	engine->output(engine->output_ctx, s->file, bytes, len);
 }
 
 /*
@@ -32,28 +32,28 @@ pass_on(void *ctx, const char *bytes, size_t len)
  * because a worker must not wait on a full pipe.
  */
 static void
-pump(struct fz_worker_output_stream *s)
+pump(struct fz_worker_output_pipe *s)
 {
 	if (s->lines != NULL && fz_lines_pump(s->lines, NULL) == 0)
 		fz_loop_unwatch(s->output->engine->loop, &s->watch);
 }
 
 static void
-stream_ready(struct fz_watch *watch, unsigned events)
+pipe_ready(struct fz_watch *watch, unsigned events)
 {
 	(void)events;
-	pump(FZ_CONTAINER_OF(watch, struct fz_worker_output_stream, watch));
+	pump(FZ_CONTAINER_OF(watch, struct fz_worker_output_pipe, watch));
 }
 
 int
-fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio stream,
+fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
     int fd, struct fz_err *err)
 {
-	struct fz_worker_output_stream *s = &output->streams[stream];
+	struct fz_worker_output_pipe *s = &output->pipes[file];
 
 	if (fz_fd_nonblock(fd, err) != 0 || fz_fd_make_private(fd, err) != 0)
 		return -1;
-	s->watch.ready = stream_ready;
+	s->watch.ready = pipe_ready;
 	if (fz_loop_watch(
 		output->engine->loop, &s->watch, fd, FZ_LOOP_READ, err) != 0)
 		return -1;
@@ -67,16 +67,16 @@ fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio stream,
 void
 fz_worker_output_pump(struct fz_worker_output *output)
 {
-	pump(&output->streams[FZ_STDIO_OUT]);
-	pump(&output->streams[FZ_STDIO_ERR]);
+	pump(&output->pipes[FZ_STDIO_OUT]);
+	pump(&output->pipes[FZ_STDIO_ERR]);
 }
 
 void
 fz_worker_output_flush(struct fz_worker_output *output)
 {
 	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {
-		if (output->streams[i].lines != NULL)
-			fz_lines_flush(output->streams[i].lines);
+		if (output->pipes[i].lines != NULL)
+			fz_lines_flush(output->pipes[i].lines);
 	}
 }
 
@@ -91,7 +91,7 @@ void
 fz_worker_output_fini(struct fz_worker_output *output)
 {
 	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {
-		struct fz_worker_output_stream *s = &output->streams[i];
+		struct fz_worker_output_pipe *s = &output->pipes[i];
 
 		fz_loop_unwatch(output->engine->loop, &s->watch);
 		fz_lines_free(s->lines);

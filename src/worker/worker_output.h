@@ -9,24 +9,24 @@ struct fz_err;
 struct fz_lines;
 struct fz_worker_output;
 
-struct fz_worker_output_stream {
+struct fz_worker_output_pipe {
 	struct fz_watch watch;
 	struct fz_lines *lines; /* NULL: not open */
-	enum fz_stdio stream;
+	enum fz_stdio file;
 	struct fz_worker_output *output;
 };
 
 struct fz_worker_output {
 	struct fz_engine *engine;
-	struct fz_worker_output_stream streams[2];
+	struct fz_worker_output_pipe pipes[2];
 };
 
-/* No stream is open; fz_worker_output_fini() may be called. */
+/* Initialise without open pipes. End with fz_worker_output_fini(). */
 void fz_worker_output_init(
     struct fz_worker_output *output, struct fz_engine *engine);
 
 /* Read from the pipe `fd`. Owns it, unless it returns -1 and `err`. */
-int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio stream,
+int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
     int fd, struct fz_err *err);
 
 /* Pass on the whole lines that can be read now. */

@@ -22,8 +22,8 @@ enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
  *                from next_number on; a recall returns those from claimed on
  *   next_seq     the next item to be sent
  *
- * Results come in two ways: through the link, or peeked at in the cell before
- * the worker sends them. Each way keeps their order.
+ * Results come in two ways: through the link, or peeked at in the mailbox
+ * before the worker sends them. Each way keeps their order.
  *
  *   piped        the items below it have come through the link
  *   seen         the first items of a frame that was peeked at while it grew.
@@ -60,7 +60,7 @@ fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns)
 		head->started_ns = now_ns;
 		head->ops->started(head);
 	}
-	if (p->timer.place != 0 ||
+	if (p->timer.index != 0 ||
 	    (head != NULL && head->timeout_ns != FZ_CLOCK_NEVER))
 		fz_worker_arm_timeout(p);
 }
@@ -200,7 +200,9 @@ answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
 	return n;
 }
 
-/* Returns how many of the results are new: others were copied from the cell. */
+/*
+ * Returns how many of the results are new: others were copied from the mailbox.
+ */
 static uint32_t
 take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 {
@@ -228,8 +230,8 @@ take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 	return news;
 }
 
-/* The items that a reply claims to answer. */
-struct claim_of_reply {
+/* The items that a reply is for. */
+struct reply_items {
 	enum fz_wire_type type;
 	uint32_t seq, nitems;
 	size_t len; /* bytes of the results of items */
@@ -237,7 +239,7 @@ struct claim_of_reply {
 
 /* Whether replies of that type fit the jobs from the head on. */
 static bool
-fits_jobs(const struct fz_worker *w, const struct claim_of_reply *c)
+fits_jobs(const struct fz_worker *w, const struct reply_items *c)
 {
 	const struct fz_job *job = w->head;
 
@@ -257,7 +259,7 @@ fits_jobs(const struct fz_worker *w, const struct claim_of_reply *c)
  * no item before them is unanswered. A reply that is known is harmless.
  */
 static bool
-is_possible(const struct fz_worker_pipes *p, const struct claim_of_reply *c)
+is_possible(const struct fz_worker_pipes *p, const struct reply_items *c)
 {
 	const struct fz_worker *w = p->worker;
 	uint32_t end = c->seq + c->nitems;
@@ -272,13 +274,13 @@ is_possible(const struct fz_worker_pipes *p, const struct claim_of_reply *c)
 	       (int32_t)(p->link->next_seq - end) >= 0 && fits_jobs(w, c);
 }
 
-/* Read the claim of a frame; false if no worker sends such a frame. */
+/* Read which items a frame answers; false if no worker sends such a frame. */
 static bool
-read_claim(const struct fz_frame *frame, struct claim_of_reply *c)
+read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 {
 	struct fz_reader body;
 
-	*c = (struct claim_of_reply){ frame->type, frame->seq, 1, 0 };
+	*c = (struct reply_items){ frame->type, frame->seq, 1, 0 };
 	if (frame->type == FZ_WIRE_RESULT || frame->type == FZ_WIRE_ERROR)
 		return true;
 	if (frame->type != FZ_WIRE_ITEMS && frame->type != FZ_WIRE_STORED)
@@ -342,14 +344,14 @@ end_busy(struct fz_worker_pipes *p, unsigned nreplies)
 		p->opts.ops->idle(p->opts.ops_ctx, p->worker);
 }
 
-/* One reply that came. Returns how many are new; -1 and `err`. */
+/* Process a reply that came. Returns how many are new; -1 and `err`. */
 static int
 take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
     int64_t now_ns, struct fz_err *err)
 {
-	struct claim_of_reply c;
+	struct reply_items c;
 
-	if (!read_claim(frame, &c) || (int32_t)(c.seq - p->piped) < 0 ||
+	if (!read_reply_items(frame, &c) || (int32_t)(c.seq - p->piped) < 0 ||
 	    !is_possible(p, &c))
 		return fz_err_set(err, FZ_ERR_CRASH,
 		    "the worker replied to an item that it was not sent");
@@ -394,7 +396,7 @@ watch_half(struct fz_worker_pipes *p)
 	const struct fz_wire_in *wire = &p->link->wire;
 	bool half = wire->at != wire->buf.len && !p->worker->dying;
 
-	if (half && p->half.place == 0)
+	if (half && p->half.index == 0)
 		fz_loop_arm(loop_of(p), &p->half,
 		    fz_clock_after(fz_clock_ns(), WORKER_HALF_NS));
 	else if (!half)
@@ -402,7 +404,7 @@ watch_half(struct fz_worker_pipes *p)
 }
 
 void
-fz_worker_look_at_half(struct fz_timer *timer)
+fz_worker_check_half(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(half, timer);
 	/* Asked before the poll, so that no byte is missed. */
@@ -457,16 +459,19 @@ is_answered(const struct fz_worker *w, uint32_t n)
 	       (int32_t)(fz_worker_next_number(w->head) - n) >= 0;
 }
 
-/* One reply that is not sent. False: the worker cannot have written it. */
+/*
+ * Process a reply that was not sent yet. False: the worker cannot have written
+ * it.
+ */
 static bool
 take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
     int64_t now_ns, unsigned *news)
 {
 	bool grows = frame->flags & FZ_WIRE_GROWS;
-	struct claim_of_reply c;
+	struct reply_items c;
 	uint32_t end;
 
-	if (!read_claim(frame, &c) || !is_possible(p, &c))
+	if (!read_reply_items(frame, &c) || !is_possible(p, &c))
 		return false;
 	end = c.seq + c.nitems;
 	if (grows && (int32_t)(fz_worker_claimed(p) - end) < 0)
@@ -519,14 +524,14 @@ fz_worker_peek(struct fz_worker *worker)
 		end_busy(worker->pipes, fz_worker_take_unsent(worker->pipes));
 }
 
-/* Return a job, or its items from number `claim` on. Returns how many. */
+/* Return a job, or its items from number `from` on. Returns how many. */
 static uint32_t
-return_items(struct fz_worker *w, struct fz_job *job, uint32_t claim)
+return_items(struct fz_worker *w, struct fz_job *job, uint32_t from)
 {
 	uint32_t n = job->nitems - job->ndone;
 
-	if ((int32_t)(claim - fz_worker_next_number(job)) > 0)
-		n = job->seq + job->nitems - claim;
+	if ((int32_t)(from - fz_worker_next_number(job)) > 0)
+		n = job->seq + job->nitems - from;
 	job->nitems -= n;
 	w->nitems -= n;
 	w->nsent -= n;
@@ -562,23 +567,22 @@ return_job(struct fz_worker *w, struct fz_job *job)
 }
 
 unsigned
-fz_worker_return(struct fz_worker_pipes *p, uint32_t claim, uint32_t end)
+fz_worker_return(struct fz_worker_pipes *p, uint32_t from, uint32_t end)
 {
 	struct fz_worker *w = p->worker;
 	struct fz_job **at = &w->head, *jobs, *cut = NULL;
 	unsigned n = 0;
 
-	while (
-	    *at != NULL && (int32_t)((*at)->seq + (*at)->nitems - claim) <= 0)
+	while (*at != NULL && (int32_t)((*at)->seq + (*at)->nitems - from) <= 0)
 		at = &(*at)->next;
 	/* A job that has begun keeps the items that were started. */
-	if (*at != NULL && (int32_t)(claim - fz_worker_next_number(*at)) > 0) {
+	if (*at != NULL && (int32_t)(from - fz_worker_next_number(*at)) > 0) {
 		cut = *at;
 		at = &cut->next;
 	}
 	jobs = dequeue(w, at, end);
 	if (cut != NULL)
-		n += return_items(w, cut, claim);
+		n += return_items(w, cut, from);
 	while (jobs != NULL) {
 		struct fz_job *job = jobs;
 

@@ -31,7 +31,7 @@ uint32_t fz_worker_slice_number(const struct fz_worker_slice *slice);
 struct fz_blob *fz_worker_slice_blob(struct fz_worker_slice *slice,
     uint64_t offset, size_t len, struct fz_err *err);
 
-/* The worker is dead. The slice frees itself after its last blob. */
+/* Let the slice free itself after its last blob, because the worker is dead. */
 void fz_worker_slice_orphan(struct fz_worker_slice *slice);
 
 #endif

@@ -76,16 +76,16 @@ int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
 /* Process the finished replies that are not sent. Returns how many are new. */
 unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
 
-/* Return the items from `claim` on, below `end`, to their owners; how many. */
+/* Return the items from `from` on, below `end`, to their owners; how many. */
 unsigned fz_worker_return(
-    struct fz_worker_pipes *p, uint32_t claim, uint32_t end);
+    struct fz_worker_pipes *p, uint32_t from, uint32_t end);
 
 /* For the link: read replies and process them; the link is lost. */
 void fz_worker_replies_ready(void *ctx);
 void fz_worker_link_lost(void *ctx);
 
 /* Callback of `half`: kill the worker if the rest of a reply cannot come. */
-void fz_worker_look_at_half(struct fz_timer *timer);
+void fz_worker_check_half(struct fz_timer *timer);
 
 /* Arm the timer for the timeout of the head; disarm it if there is none. */
 void fz_worker_arm_timeout(struct fz_worker_pipes *p);

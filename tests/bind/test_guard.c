@@ -195,7 +195,7 @@ test_objects_are_freed_with_their_handles(void **state)
 		run(*state, code);
 	assert_true(fz_heap_used() <= before);
 	/* Of 21000 objects of 256 bytes next to nothing is left. */
-	assert_true(before < 16 * FZ_HEAP_CHUNK);
+	assert_true(before < 16 * FZ_HEAP_BLOCK);
 }
 
 static void

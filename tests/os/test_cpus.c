@@ -45,8 +45,8 @@ static int here; /* the processor of a pretended machine */
 static struct {
 	pid_t pid;
 	cpu_set_t set;
-} places[8];
-static int nplaces;
+} pins[8];
+static int npins;
 
 int
 __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
@@ -75,9 +75,9 @@ __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
 	if (mask_size == 0)
 		return __real_sched_setaffinity(pid, size, set);
 	assert_int_equal(size, sizeof(*set));
-	assert_true(nplaces < 8);
-	places[nplaces].pid = pid;
-	places[nplaces++].set = *set;
+	assert_true(npins < 8);
+	pins[npins].pid = pid;
+	pins[npins++].set = *set;
 	return 0;
 }
 
@@ -295,18 +295,18 @@ place_of(unsigned n)
 {
 	cpu_set_t all;
 
-	nplaces = 0;
-	fz_cpus_place(77, n);
-	if (nplaces == 0)
+	npins = 0;
+	fz_cpus_spread(77, n);
+	if (npins == 0)
 		return -1;
-	assert_int_equal(nplaces, 2);
-	assert_int_equal(places[0].pid, 77);
-	assert_int_equal(places[1].pid, 77);
+	assert_int_equal(npins, 2);
+	assert_int_equal(pins[0].pid, 77);
+	assert_int_equal(pins[1].pid, 77);
 	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
-	assert_true(CPU_EQUAL(&places[1].set, &all));
-	assert_int_equal(CPU_COUNT(&places[0].set), 1);
+	assert_true(CPU_EQUAL(&pins[1].set, &all));
+	assert_int_equal(CPU_COUNT(&pins[0].set), 1);
 	for (int i = 0; i < CPU_SETSIZE; i++)
-		if (CPU_ISSET((size_t)i, &places[0].set))
+		if (CPU_ISSET((size_t)i, &pins[0].set))
 			return i;
 	return -1;
 }
@@ -344,13 +344,13 @@ test_cpus_children_begin_anywhere_if_the_processor_is_unknown(void **state)
 	assert_int_equal(place_of(0), -1);
 	here = 3;
 	mask_size = 2 * sizeof(cpu_set_t);
-	nplaces = 0;
-	fz_cpus_place(77, 0);
-	assert_int_equal(nplaces, 0);
+	npins = 0;
+	fz_cpus_spread(77, 0);
+	assert_int_equal(npins, 0);
 	mask_size = sizeof(cpu_set_t);
 	mask_error = ENOSYS;
-	fz_cpus_place(77, 0);
-	assert_int_equal(nplaces, 0);
+	fz_cpus_spread(77, 0);
+	assert_int_equal(npins, 0);
 }
 
 /* A child of this very machine has the mask that it had. */
@@ -366,7 +366,7 @@ assert_stored(const cpu_set_t *mask)
 			pause();
 	}
 	for (unsigned n = 0; n < 10; n++) {
-		fz_cpus_place(pid, n);
+		fz_cpus_spread(pid, n);
 		assert_int_equal(
 		    sched_getaffinity(pid, sizeof(seen), &seen), 0);
 		assert_true(CPU_EQUAL(&seen, mask));
@@ -375,7 +375,7 @@ assert_stored(const cpu_set_t *mask)
 	}
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	fz_cpus_place(pid, 0); /* there is none any more */
+	fz_cpus_spread(pid, 0); /* there is none any more */
 	assert_int_equal(sched_getaffinity(0, sizeof(seen), &seen), 0);
 	assert_true(CPU_EQUAL(&seen, mask));
 }

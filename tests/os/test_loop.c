@@ -142,9 +142,9 @@ test_loop_reports_what_is_ready(void **state)
 
 	thing_init(&t, loop);
 	thing_watch(&t);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 0);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 0);
 	assert_int_equal(write(t.fd[1], "x", 1), 1);
-	assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL), 1);
 	assert_int_equal(t.ncalls, 1);
 	assert_int_equal(t.events, FZ_LOOP_READ);
 	thing_fini(&t);
@@ -159,7 +159,7 @@ test_loop_end_of_file_is_ready_to_read(void **state)
 	thing_init(&t, loop);
 	thing_watch(&t);
 	fz_fd_close(&t.fd[1]);
-	assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL), 1);
 	assert_int_equal(t.events, FZ_LOOP_READ);
 	thing_fini(&t);
 }
@@ -173,13 +173,13 @@ test_loop_rewatch_changes_events(void **state)
 	thing_init(&t, loop);
 	assert_int_equal(fz_fd_pipe(t.fd, NULL), 0);
 	assert_int_equal(fz_loop_watch(loop, &t.watch, t.fd[1], 0, NULL), 0);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 0);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 0);
 	assert_int_equal(
 	    fz_loop_rewatch(loop, &t.watch, FZ_LOOP_WRITE, NULL), 0);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 1);
 	assert_int_equal(t.events, FZ_LOOP_WRITE);
 	assert_int_equal(fz_loop_rewatch(loop, &t.watch, 0, NULL), 0);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 0);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 0);
 	thing_fini(&t);
 }
 
@@ -197,7 +197,7 @@ test_loop_unwatch_in_a_callback_is_at_once(void **state)
 	b.other = &a;
 	assert_int_equal(write(a.fd[1], "x", 1), 1);
 	assert_int_equal(write(b.fd[1], "x", 1), 1);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 1);
 	assert_int_equal(a.ncalls + b.ncalls, 1);
 	thing_fini(&a);
 	thing_fini(&b);
@@ -213,15 +213,15 @@ test_loop_a_watch_may_end_itself(void **state)
 	thing_watch(&a);
 	a.other = &a;
 	assert_int_equal(write(a.fd[1], "x", 1), 1);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 1);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 0);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 0);
 	assert_int_equal(a.ncalls, 1);
 	assert_int_equal(a.watch.fd, -1);
 	thing_fini(&a);
 }
 
 static void
-test_loop_more_are_ready_than_one_batch_holds(void **state)
+test_loop_more_are_ready_than_one_poll_returns(void **state)
 {
 	struct fz_loop *loop = *state;
 	struct thing t[100];
@@ -233,7 +233,7 @@ test_loop_more_are_ready_than_one_batch_holds(void **state)
 		assert_int_equal(write(t[i].fd[1], "x", 1), 1);
 	}
 	for (int i = 0; i < 100; i++)
-		fz_loop_step(loop, 0, NULL);
+		fz_loop_turn(loop, 0, NULL);
 	for (int i = 0; i < 100; i++) {
 		n += t[i].ncalls > 0;
 		thing_fini(&t[i]);
@@ -265,11 +265,11 @@ test_loop_forgets_what_was_closed_too_early(void **state)
 	fz_loop_unwatch(loop, &t.watch);
 	assert_int_equal(write(t.fd[1], "x", 1), 1);
 	fz_fd_close(&t.fd[1]);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 0);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 0);
 	assert_int_equal(t.ncalls, 0);
 	/* The others are still watched. */
 	assert_int_equal(write(other.fd[1], "x", 1), 1);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 1);
 	assert_int_equal(other.ncalls, 1);
 	thing_fini(&other);
 	kill(pid, SIGKILL);
@@ -297,12 +297,12 @@ test_loop_timers_fire_in_order(void **state)
 	for (int i = 1; i < MANY; i += 5)
 		fz_loop_disarm(loop, &t[i].timer);
 	fz_loop_disarm(loop, &t[1].timer);
-	assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL), 1);
 	assert_int_equal(norder, MANY - MANY / 5);
 	for (int i = 1; i < norder; i++)
 		assert_true(order[i - 1] <= order[i]);
 	for (int i = 0; i < MANY; i++)
-		assert_int_equal(t[i].timer.place, 0);
+		assert_int_equal(t[i].timer.index, 0);
 }
 
 static void
@@ -314,11 +314,11 @@ test_loop_waits_for_a_timer_and_not_longer(void **state)
 
 	thing_init(&t, loop);
 	fz_loop_arm(loop, &t.timer, start + 600 * FZ_CLOCK_SECOND);
-	assert_int_equal(fz_loop_step(loop, start + 5 * FZ_CLOCK_MS, NULL), 0);
+	assert_int_equal(fz_loop_turn(loop, start + 5 * FZ_CLOCK_MS, NULL), 0);
 	assert_int_equal(t.ncalls, 0);
 	fz_loop_arm(loop, &t.timer, start + 20 * FZ_CLOCK_MS);
 	while (t.ncalls == 0)
-		fz_loop_step(loop, FZ_CLOCK_NEVER, NULL);
+		fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL);
 	assert_true(fz_clock_ns() - start >= 20 * FZ_CLOCK_MS);
 	thing_fini(&t);
 }
@@ -333,12 +333,12 @@ test_loop_a_timer_may_rearm_itself(void **state)
 	t.again_ns = fz_clock_ns() + 2 * FZ_CLOCK_MS;
 	fz_loop_arm(loop, &t.timer, 1);
 	while (t.ncalls < 2)
-		assert_true(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL) >= 0);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 0);
+		assert_true(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL) >= 0);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 0);
 	thing_fini(&t);
 }
 
-/* Whatever calls itself again, the step ends and all else is served. */
+/* Whatever calls itself again, the turn ends and all else is served. */
 static void
 test_loop_endless_deferred_calls_block_nothing(void **state)
 {
@@ -358,7 +358,7 @@ test_loop_endless_deferred_calls_block_nothing(void **state)
 	thing_watch(&pipe);
 	assert_int_equal(write(pipe.fd[1], "x", 1), 1);
 	for (int i = 1; i <= 3; i++) {
-		assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
+		assert_int_equal(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL), 1);
 		assert_int_equal(timer.ncalls, i);
 		assert_int_equal(pipe.ncalls, i);
 	}
@@ -381,11 +381,11 @@ test_loop_a_timer_may_disarm_a_due_one(void **state)
 	a.other = &b;
 	fz_loop_arm(loop, &a.timer, 1);
 	fz_loop_arm(loop, &b.timer, 2);
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 1);
 	assert_int_equal(a.ncalls, 1);
 	assert_int_equal(b.ncalls, 0);
 	fz_loop_arm(loop, &b.timer, FZ_CLOCK_NEVER);
-	assert_int_equal(b.timer.place, 0);
+	assert_int_equal(b.timer.index, 0);
 }
 
 static void
@@ -403,12 +403,12 @@ test_loop_calls_what_was_deferred_once(void **state)
 	fz_loop_defer(loop, &c.defer);
 	fz_loop_undefer(&c.defer);
 	fz_loop_undefer(&c.defer);
-	assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL), 1);
 	assert_int_equal(a.ncalls, 1);
 	assert_int_equal(b.ncalls, 1);
 	assert_int_equal(c.ncalls, 0);
 	fz_loop_defer(loop, &c.defer);
-	assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL), 1);
 	assert_int_equal(c.ncalls, 1);
 }
 
@@ -434,13 +434,13 @@ child_checks(struct fz_loop *loop, struct thing *t, struct thing *u)
 	fz_loop_in_child(loop);
 	bad |= (t->ncalls != 1) << 0;
 	bad |= (u->ncalls != 1) << 1;
-	bad |= (t->watch.fd != -1 || t->timer.place != 0) << 2;
+	bad |= (t->watch.fd != -1 || t->timer.index != 0) << 2;
 	bad |= fz_list_is_linked(&t->defer.link) << 3;
 	/* The loop is usable, with an epoll set of its own. */
 	bad |=
 	    (fz_loop_watch(loop, &t->watch, t->fd[0], FZ_LOOP_READ, NULL) != 0)
 	    << 4;
-	bad |= (fz_loop_step(loop, FZ_CLOCK_NEVER, NULL) != 1) << 5;
+	bad |= (fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL) != 1) << 5;
 	return bad;
 }
 
@@ -467,9 +467,9 @@ test_loop_a_child_releases_all(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 	/* The parent's watch, timer and defer are as they were. */
-	assert_int_equal(fz_loop_step(loop, 0, NULL), 1);
+	assert_int_equal(fz_loop_turn(loop, 0, NULL), 1);
 	assert_int_equal(t.ncalls, 2);
-	assert_int_not_equal(t.timer.place, 0);
+	assert_int_not_equal(t.timer.index, 0);
 	fz_loop_unhook(&u.hook);
 	fz_loop_unhook(&t.hook);
 	fz_loop_unhook(&t.hook);
@@ -477,12 +477,12 @@ test_loop_a_child_releases_all(void **state)
 }
 
 static void
-test_loop_a_signal_ends_a_step(void **state)
+test_loop_a_signal_ends_a_turn(void **state)
 {
 	struct fz_loop *loop = *state;
 
 	faults_at(1);
-	assert_int_equal(fz_loop_step(loop, FZ_CLOCK_NEVER, NULL), 0);
+	assert_int_equal(fz_loop_turn(loop, FZ_CLOCK_NEVER, NULL), 0);
 	assert_true(faults_end());
 }
 
@@ -510,7 +510,7 @@ scenario(void)
 	if (fz_loop_rewatch(loop, &t[3].watch, FZ_LOOP_READ, NULL) != 0)
 		goto out;
 	fz_loop_unwatch(loop, &t[5].watch);
-	if (fz_loop_step(loop, 0, NULL) == 1 && t[7].ncalls == 2)
+	if (fz_loop_turn(loop, 0, NULL) == 1 && t[7].ncalls == 2)
 		rc = 0;
 out:
 	for (int i = 0; i <= n; i++)
@@ -545,7 +545,7 @@ main(void)
 		TEST(test_loop_rewatch_changes_events),
 		TEST(test_loop_unwatch_in_a_callback_is_at_once),
 		TEST(test_loop_a_watch_may_end_itself),
-		TEST(test_loop_more_are_ready_than_one_batch_holds),
+		TEST(test_loop_more_are_ready_than_one_poll_returns),
 		TEST(test_loop_forgets_what_was_closed_too_early),
 		TEST(test_loop_timers_fire_in_order),
 		TEST(test_loop_waits_for_a_timer_and_not_longer),
@@ -554,7 +554,7 @@ main(void)
 		TEST(test_loop_a_timer_may_disarm_a_due_one),
 		TEST(test_loop_calls_what_was_deferred_once),
 		TEST(test_loop_a_child_releases_all),
-		TEST(test_loop_a_signal_ends_a_step),
+		TEST(test_loop_a_signal_ends_a_turn),
 		TEST(test_loop_any_call_may_fail),
 	};
 

@@ -23,7 +23,7 @@ end
 
 local counter = t.counter
 
--- The results of a loop by place; they come in order.
+-- The results of a loop by index; they come in order.
 local function collect(...)
   local values = {}
   for i, out, e in ... do
@@ -237,7 +237,7 @@ tests["big items and results, in and out of the arena"] = function()
   end
 end
 
-tests["random numbers depend on the seed and the place, not on jobs, order, retries"] = function()
+tests["random numbers depend on the seed and the index, not on jobs, order, retries"] = function()
   local function values(...)
     local chain <close> = one_stage(function() return math.random(1 << 40) end)
     local list = {}
@@ -328,14 +328,14 @@ end
 tests["progress: each function of each item, the last call has done == total"] = function()
   for _, jobs in ipairs { 0, 2 } do
     local chain <close> = three_stages()
-    local kinds, last, places = {}, nil, {}
+    local kinds, last, indexes = {}, nil, {}
     for _ in chain:stream(t.numbers(20), { jobs = jobs, progress = function(done, total, event)
       kinds[event.kind] = (kinds[event.kind] or 0) + 1
-      places[event.index], last = true, { done, total }
+      indexes[event.index], last = true, { done, total }
       assert(event.stage and event.output)
     end }) do end
     t.equal(kinds, { start = 60, done = 60 })
-    t.equal({ #places, last }, { 20, { 20, 20 } })
+    t.equal({ #indexes, last }, { 20, { 20, 20 } })
   end
 end
 

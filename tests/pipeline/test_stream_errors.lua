@@ -25,16 +25,16 @@ local function one_stage(f)
   return fz.chain { stage }
 end
 
--- What a loop gives: places of results, errors by place, and the error that ended it.
+-- What a loop gives: indexes of results, errors by index, and the error that ended it.
 local function outcome(chain, source, options)
-  local places, errors = {}, {}
+  local indexes, errors = {}, {}
   local ok, e = pcall(function()
     for i, out, err in chain:stream(source, options) do
-      if out then places[#places + 1] = i end
+      if out then indexes[#indexes + 1] = i end
       errors[i] = err
     end
   end)
-  return places, errors, not ok and e or nil
+  return indexes, errors, not ok and e or nil
 end
 
 -- An endless source that counts how often it was closed.
@@ -54,12 +54,12 @@ local function fail_at_3(x)
   return x
 end
 
-tests["an error in a stage is raised in its turn, with stage, output and place"] = function()
+tests["an error in a stage is raised in its turn, with stage, output and index"] = function()
   for _, jobs in ipairs { 0, 1, 4 } do
     for _, name in ipairs { "a", "b", "c" } do
       local chain <close> = chain_with(name, fail_at_3)
-      local places, _, e = outcome(chain, t.numbers(50), { jobs = jobs })
-      t.equal(places, { 1, 2 })
+      local indexes, _, e = outcome(chain, t.numbers(50), { jobs = jobs })
+      t.equal(indexes, { 1, 2 })
       t.equal({ e.kind, e.stage, e.output, e.index, e.cause.code }, { "error", name, "x", 3, 17 })
     end
   end
@@ -94,9 +94,9 @@ tests['"continue": a failed item gives an error, all others their outputs'] = fu
       return x
     end)
     for _, ordered in ipairs { true, false } do
-      local places, errors, e = outcome(chain, t.numbers(100),
+      local indexes, errors, e = outcome(chain, t.numbers(100),
         { jobs = jobs, on_error = "continue", ordered = ordered })
-      t.equal({ #places, e }, { 90, nil })
+      t.equal({ #indexes, e }, { 90, nil })
       for i = 1, 100 do
         if i % 10 == 3 then
           t.equal({ errors[i].stage, errors[i].index }, { "b", i })
@@ -115,8 +115,8 @@ tests['"now" raises without waiting for earlier items'] = function()
     if x == 3 then error "now" end
     return x
   end)
-  local places, _, e = outcome(chain, t.numbers(5), { jobs = 2, on_error = "now", inflight = 5 })
-  t.equal({ places, e.index }, { {}, 3 })
+  local indexes, _, e = outcome(chain, t.numbers(5), { jobs = 2, on_error = "now", inflight = 5 })
+  t.equal({ indexes, e.index }, { {}, 3 })
 end
 
 tests["an error in init is that of the items that needed it"] = function()
@@ -138,8 +138,8 @@ tests["a worker that is killed is the error of its item, or a retry"] = function
       end
       return x
     end)
-    local places, errors = outcome(chain, t.numbers(50), { jobs = 2, on_error = "continue" })
-    t.equal(#places, 49)
+    local indexes, errors = outcome(chain, t.numbers(50), { jobs = 2, on_error = "continue" })
+    t.equal(#indexes, 49)
     t.equal({ errors[7].kind, errors[7].stage, errors[7].signal }, { "crash", name, 9 })
     os.remove(once)
     t.equal(#outcome(chain, t.numbers(50), { jobs = 2, retries = 1 }), 50)
@@ -152,8 +152,8 @@ tests["a timeout ends one function, and the next item has a new worker"] = funct
     return x
   end, { timeout = 0.2 })
   for _, jobs in ipairs { 0, 1 } do
-    local places, errors = outcome(chain, t.numbers(5), { jobs = jobs, on_error = "continue" })
-    t.equal({ places, errors[2].kind, errors[2].stage }, { { 1, 3, 4, 5 }, "timeout", "b" })
+    local indexes, errors = outcome(chain, t.numbers(5), { jobs = jobs, on_error = "continue" })
+    t.equal({ indexes, errors[2].kind, errors[2].stage }, { { 1, 3, 4, 5 }, "timeout", "b" })
   end
 end
 
@@ -163,9 +163,9 @@ tests["a deadline ends the whole stream, whatever on_error says"] = function()
     return x
   end)
   for _, on_error in ipairs { "stop", "continue" } do
-    local places, errors, e =
+    local indexes, errors, e =
       outcome(chain, t.numbers(5), { jobs = 1, deadline = 0.3, on_error = on_error })
-    t.equal({ places, errors, e.kind }, { { 1, 2 }, {}, "timeout" })
+    t.equal({ indexes, errors, e.kind }, { { 1, 2 }, {}, "timeout" })
   end
 end
 
@@ -179,8 +179,8 @@ tests["retries and backoff are for each item"] = function()
   end, { retries = 2, backoff = 0.01 })
   for _, jobs in ipairs { 0, 2 } do
     io.open(marks, "w"):close()
-    local places, errors = outcome(chain, t.numbers(6), { jobs = jobs, on_error = "continue" })
-    t.equal({ places, errors[2].attempt, errors[4].attempt }, { { 1, 3, 5 }, 3, 3 })
+    local indexes, errors = outcome(chain, t.numbers(6), { jobs = jobs, on_error = "continue" })
+    t.equal({ indexes, errors[2].attempt, errors[4].attempt }, { { 1, 3, 5 }, 3, 3 })
     local calls = {}
     for line in io.lines(marks) do calls[tonumber(line)] = (calls[tonumber(line)] or 0) + 1 end
     t.equal(calls, { 1, 3, 1, 3, 1, 3 })
@@ -196,10 +196,10 @@ tests["an item without an input, or that cannot be sent, is an error of that ite
   }
   for _, jobs in ipairs { 0, 2 } do
     for _, ordered in ipairs { true, false } do
-      local places, errors =
+      local indexes, errors =
         outcome(chain, items, { jobs = jobs, on_error = "continue", ordered = ordered })
-      table.sort(places)
-      t.equal(places, { 1, 5 })
+      table.sort(indexes)
+      t.equal(indexes, { 1, 5 })
       t.equal({ errors[2].kind, errors[2].input, errors[2].index }, { "graph", "b", 2 })
       t.match(errors[2], "stage pair, output sum: input b is missing")
       t.match(errors[3], "the chain has 2 inputs")
@@ -221,8 +221,8 @@ tests["a result that cannot be sent, or read, is an error of its item"] = functi
     if x == 4 then return coroutine.create(print) end
     return setmetatable({ n = x }, Odd)
   end)
-  local places, errors = outcome(chain, t.numbers(4), { on_error = "continue" })
-  t.equal({ places, errors[2].stage, errors[2].output }, { { 1, 3 }, "c", "x" })
+  local indexes, errors = outcome(chain, t.numbers(4), { on_error = "continue" })
+  t.equal({ indexes, errors[2].stage, errors[2].output }, { { 1, 3 }, "c", "x" })
   t.match(errors[2], "cannot be read")
   t.equal({ errors[4].kind, errors[4].output }, { "unsendable", "x" })
 end

@@ -99,7 +99,7 @@ tests["an error names its item"] = function()
   end
 end
 
-tests["a crash names the items of the group"] = function()
+tests["a crash names the items of the range"] = function()
   local function crash(acc, x)
     if x == 4000 then os.exit(1) end
     return acc

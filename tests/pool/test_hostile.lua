@@ -18,8 +18,8 @@ local function shared_mappings()
   return list
 end
 
--- The cell of this worker: its parent's are not mapped here, and other pages are smaller.
-local function cells()
+-- The mailbox of this worker: its parent's are not mapped here, and other pages are smaller.
+local function mailboxes()
   local list = {}
   for _, m in ipairs(shared_mappings()) do
     if m.name:find("/dev/zero", 1, true) and m.size > 100000 and m.size < 1000000 then
@@ -36,8 +36,8 @@ local function overwrite(at, bytes)
   assert(memory:write(bytes))
 end
 
-local function fill_cells(byte)
-  for _, cell in ipairs(cells()) do overwrite(cell.at, byte:rep(cell.size)) end
+local function fill_mailboxes(byte)
+  for _, mailbox in ipairs(mailboxes()) do overwrite(mailbox.at, byte:rep(mailbox.size)) end
 end
 
 local function descriptors()
@@ -77,8 +77,8 @@ local function one_lost(f, n, options, most)
   return failed
 end
 
-tests["there is a cell to write to"] = function()
-  local n = fz.map(function() return #cells() end, { 1 }, { jobs = 1 })[1]
+tests["there is a mailbox to write to"] = function()
+  local n = fz.map(function() return #mailboxes() end, { 1 }, { jobs = 1 })[1]
   assert(n >= 1, n)
 end
 
@@ -98,15 +98,15 @@ end
 for name, byte in pairs { zeros = "\0", ones = "\1", ["all bits"] = "\255" } do
   for _, ending in ipairs { "goes on", "dies" } do
     for place = 1, 40, 13 do
-      tests[("a cell filled with %s by item %d, which %s"):format(name, place, ending)] = function()
+      tests[("a mailbox full of %s by item %d, which %s"):format(name, place, ending)] = function()
         one_lost(function(i)
           if i == place then
-            fill_cells(byte)
+            fill_mailboxes(byte)
             if ending == "dies" then os.execute "kill -9 $PPID" end
           end
           return i * 2
         end, 40, { jobs = 2, chunksize = 10 },
-          ending == "dies" and 10 or nil) -- with it go replies that were in the cell alone
+          ending == "dies" and 10 or nil) -- with it go replies that were in the mailbox alone
       end
     end
   end
@@ -118,8 +118,8 @@ tests["overwritten results come by the pipe, and their worker leaves"] = functio
   end
   local function f(i)
     if i % 10 == 6 then
-      -- Behind the head of the cell: the results of the items before.
-      for _, cell in ipairs(cells()) do overwrite(cell.at + 256, ("\0"):rep(4096)) end
+      -- Behind the head of the mailbox: the results of the items before.
+      for _, mailbox in ipairs(mailboxes()) do overwrite(mailbox.at + 256, ("\0"):rep(4096)) end
       os.execute "sleep 0.05" -- the parent looks for results meanwhile
     end
     return name(i)
@@ -197,20 +197,20 @@ tests["numbers of slices that were overwritten are not given"] = function()
   end
 end
 
-tests["at random: cells and frames"] = function()
+tests["at random: mailboxes and frames"] = function()
   local seed = tonumber(os.getenv "FZLUA_SEED") or os.time()
   for round = 1, 40 do
     one_lost(function(i)
       if i == 17 then
         math.randomseed(seed, round)
-        for _, cell in ipairs(cells()) do
+        for _, mailbox in ipairs(mailboxes()) do
           for _ = 1, math.random(4) do
             local at = math.random(0, 400) -- the head, and the results of a few items
             local bytes = {}
-            for k = 1, math.random(1, math.min(64, cell.size - at)) do
+            for k = 1, math.random(1, math.min(64, mailbox.size - at)) do
               bytes[k] = string.char(math.random(0, 255))
             end
-            overwrite(cell.at + at, table.concat(bytes))
+            overwrite(mailbox.at + at, table.concat(bytes))
           end
         end
         if math.random(3) == 1 then os.execute "kill -9 $PPID" end

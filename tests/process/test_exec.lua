@@ -157,7 +157,7 @@ tests["a supervisor that is killed is an error, and nothing is left"] = function
   local mark = t.mark()
   local e = t.fails("crash", sh, "setsid sleep 77 & kill -9 $PPID; sleep 78",
     { env = { MARK = mark } })
-  t.match(e.message, "watched over 'sh'", "SIGKILL")
+  t.match(e.message, "supervisor of 'sh'", "SIGKILL")
   t.equal(t.left_of(mark), "")
 end
 

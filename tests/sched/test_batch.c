@@ -119,10 +119,10 @@ test_batch_grows_while_it_runs(void **state)
 		part = items_part(t.items + i, 1);
 		assert_int_equal(fz_batch_add(t.batch, part, NULL), 0);
 		if (i % 3 == 0)
-			fz_loop_step(t.world->w->engine.loop, in_ms(5), NULL);
+			fz_loop_turn(t.world->w->engine.loop, in_ms(5), NULL);
 	}
 	while (fz_batch_counts(t.batch).done != 20)
-		fz_loop_step(t.world->w->engine.loop, in_ms(5), NULL);
+		fz_loop_turn(t.world->w->engine.loop, in_ms(5), NULL);
 	assert_false(fz_batch_done(t.batch));
 	fz_batch_end(t.batch);
 	assert_true(fz_batch_done(t.batch));

@@ -28,14 +28,14 @@
 
 static struct batch_test t;
 
-/* `n` items in chunks of `chunk`, with results that would fit a slot. */
+/* `n` items in chunks of `chunk`, with results that may be raw. */
 static void
 place_init(struct batch_world *b, uint64_t n, uint32_t chunk)
 {
 	batch_test_init(&t, b, n);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
 		t.items[i] = ITEM_OF(ITEM_STORE, i + 1);
-	t.opts.slot = ITEMS_SLOT;
+	t.opts.raw_size = ITEMS_RAW;
 	t.opts.chunk = chunk;
 }
 
@@ -54,7 +54,8 @@ test_batch_results_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers = 1; /* a second one might get a rest without slots */
+	b->opts.workers =
+	    1; /* a second one might get a rest without a buffer */
 	place_init(b, BATCH_TEST_MAX, 500);
 	batch_test_start(&t);
 	assert_all_items_done(&t);
@@ -70,7 +71,8 @@ test_batch_results_of_an_inherited_list_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers = 1; /* a second one might get a rest without slots */
+	b->opts.workers =
+	    1; /* a second one might get a rest without a buffer */
 	place_init(b, 3000, 500);
 	t.opts.kind |= FZ_WIRE_INHERITED;
 	batch_test_start(&t);
@@ -86,16 +88,16 @@ test_batch_only_long_chunks_have_a_result_buffer(void **state)
 {
 	static const struct {
 		uint32_t chunk, most;
-		size_t slot;
+		size_t raw_size;
 		bool stored;
-	} cases[] = { { 256, 0, ITEMS_SLOT, true },
-		{ 255, 0, ITEMS_SLOT, false }, { 512, 0, 0, false },
-		{ 512, 255, ITEMS_SLOT, false } /* no more go together */ };
+	} cases[] = { { 256, 0, ITEMS_RAW, true }, { 255, 0, ITEMS_RAW, false },
+		{ 512, 0, 0, false },
+		{ 512, 255, ITEMS_RAW, false } /* no more go together */ };
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		result_buffers.asked = 0;
 		place_init(*state, 1024, cases[i].chunk);
-		t.opts.slot = cases[i].slot;
+		t.opts.raw_size = cases[i].raw_size;
 		t.most = cases[i].most;
 		batch_test_start(&t);
 		assert_all_items_done(&t);
@@ -144,7 +146,7 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 	struct batch_world *b = *state;
 
 	b->opts.workers =
-	    1; /* a second one might get a rest with slots again */
+	    1; /* a second one might get a rest with a buffer again */
 	place_init(b, BATCH_TEST_MAX, 300);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
 		t.items[i] =
@@ -163,7 +165,8 @@ test_batch_raw_and_other_results_can_alternate(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers = 1; /* a second one might get a rest without slots */
+	b->opts.workers =
+	    1; /* a second one might get a rest without a buffer */
 	place_init(b, BATCH_TEST_MAX, 1000);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 10)
 		t.items[i] = ITEM_OF(ITEM_REPLY, i + 1);
@@ -220,7 +223,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 			fz_batch_cancel(t.batch, FZ_ERR_CANCELLED, "by hand");
 		} else if (i % 6 == 4) { /* freed, with results */
 			for (int j = 0; j < i; j++)
-				fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
+				fz_loop_turn(b->w->engine.loop, in_ms(1), NULL);
 		} else {
 			assert_true(batch_test_finishes(&t));
 		}
@@ -272,7 +275,7 @@ test_batch_workers_keep_chunks_that_they_have_not_begun(void **state)
 			t.items[j] = ITEM_OF(ITEM_NAP_STORE, j + 1);
 		batch_test_start(&t);
 		while (!fz_batch_done(t.batch)) {
-			assert_true(step_until(t.world->w, until));
+			assert_true(turn_until(t.world->w, until));
 			assert_true(t.nchunks < BATCH_TEST_CHUNKS);
 			batch_test_take(&t);
 		}
@@ -298,7 +301,7 @@ test_batch_workers_killed_while_they_store_lose_nothing(void **state)
 		while (!fz_batch_done(t.batch)) {
 			pid_t pid = 0;
 
-			fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
+			fz_loop_turn(b->w->engine.loop, in_ms(1), NULL);
 			batch_test_take(&t);
 			if (nkills == 10 * (round + 1) || t.ndone == before)
 				continue;

@@ -138,7 +138,7 @@ scenario(struct batch_world *b, bool forks)
 	}
 	fz_batch_end(u.batch);
 	while (!fz_batch_done(t.batch) || !fz_batch_done(u.batch))
-		fz_loop_step(b->w->engine.loop, in_ms(PATIENCE_MS), NULL);
+		fz_loop_turn(b->w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	if (!all_came(&t, 6, 1) || !all_came(&u, 2, 0))
 		rc = -1;
 out:

@@ -81,7 +81,7 @@ test_batch_local_retries_wait_too(void **state)
 	fz_batch_local_failed(t.batch, 1, &failure);
 	while ((item = fz_batch_local_next(t.batch, &part)) == 0) {
 		assert_false(fz_batch_done(t.batch));
-		fz_loop_step(b->w->engine.loop, in_ms(100), NULL);
+		fz_loop_turn(b->w->engine.loop, in_ms(100), NULL);
 	}
 	assert_true(fz_clock_ns() - start >= 20 * FZ_CLOCK_MS);
 	fz_batch_local_done(t.batch, item, blob_of_number(9));

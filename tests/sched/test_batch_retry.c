@@ -154,7 +154,7 @@ start_policy(struct batch_world *b, enum fz_policy policy)
 	t.opts.policy = policy;
 	batch_test_start(&t);
 	while (t.nfailed == 0) {
-		assert_true(step_until(b->w, until));
+		assert_true(turn_until(b->w, until));
 		batch_test_take(&t);
 	}
 	assert_item_failed(&t, 2, FZ_ERR_ERROR, 1);
@@ -242,7 +242,7 @@ test_batch_cancel_while_it_waits_for_another_attempt(void **state)
 	t.opts.limits.backoff_ns = 600 * FZ_CLOCK_SECOND;
 	batch_test_start(&t);
 	while (t.nevents[FZ_JOB_EVENT_RETRY] == 0) {
-		assert_true(step_until(t.world->w, until));
+		assert_true(turn_until(t.world->w, until));
 		batch_test_take(&t);
 	}
 	assert_false(fz_batch_done(t.batch));
@@ -260,7 +260,7 @@ wait_for_questions(void)
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (fz_batch_undecided(t.batch, &failure) == 0) {
-		assert_true(step_until(t.world->w, until));
+		assert_true(turn_until(t.world->w, until));
 		batch_test_take(&t);
 	}
 }
@@ -330,7 +330,7 @@ test_batch_may_be_freed_at_any_time(void **state)
 		t.items[3] = ITEM_OF(ITEM_RAISE, 0);
 		batch_test_start(&t);
 		for (int j = 0; j < i; j++)
-			fz_loop_step(t.world->w->engine.loop, in_ms(1), NULL);
+			fz_loop_turn(t.world->w->engine.loop, in_ms(1), NULL);
 		id = fz_batch_id(t.batch);
 		batch_test_fini(&t);
 		assert_int_equal(fz_batch_pool_nbatches(t.world->sched), 0);

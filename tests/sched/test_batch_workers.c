@@ -63,7 +63,7 @@ test_batch_once_workers_leave_at_its_end(void **state)
 		batch_test_start(&t);
 		assert_all_items_done(&t);
 		while (fz_pool_nworkers(b->pool) != 0)
-			assert_true(step_until(b->w, until));
+			assert_true(turn_until(b->w, until));
 		assert_true(atomic_load(&b->home->shared->births) >= round);
 		batch_test_fini(&t);
 	}
@@ -105,7 +105,7 @@ test_batch_workers_may_all_be_forked_before(void **state)
 	assert_int_equal(fz_pool_nworkers(b->pool), 2);
 	batch_test_init(&t, b, 100);
 	batch_test_start(&t);
-	fz_loop_flush(b->w->engine.loop); /* with no step of the loop */
+	fz_loop_flush(b->w->engine.loop); /* with no turn of the loop */
 	while (atomic_load(&b->home->shared->ran[1]) == 0)
 		usleep(100);
 	assert_all_items_done(&t);
@@ -113,12 +113,12 @@ test_batch_workers_may_all_be_forked_before(void **state)
 	batch_test_fini(&t);
 }
 
-/* `n` items are called by function `slot`, which adds `add`. */
+/* `n` items are called by function `number`, which adds `add`. */
 static void
-call_slot(struct batch_world *b, uint32_t slot, uint64_t add)
+call_func(struct batch_world *b, uint32_t number, uint64_t add)
 {
 	batch_test_init(&t, b, 10);
-	t.opts.func = slot;
+	t.opts.func = number;
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	for (uint64_t i = 1; i <= 10; i++)
@@ -128,10 +128,10 @@ call_slot(struct batch_world *b, uint32_t slot, uint64_t add)
 
 /* As who defines a function does: here, and for workers that are there. */
 static void
-define(struct batch_world *b, uint32_t slot, uint64_t add)
+define(struct batch_world *b, uint32_t number, uint64_t add)
 {
-	b->home->funcs[slot] = add;
-	fz_batch_pool_func(b->sched, slot, blob_of_number(add));
+	b->home->funcs[number] = add;
+	fz_batch_pool_func(b->sched, number, blob_of_number(add));
 }
 
 static int
@@ -148,26 +148,26 @@ test_batch_workers_get_functions_newer_than_they_are(void **state)
 	b->opts.workers = 1;
 	assert_int_equal(batch_world_open(b), 0);
 	define(b, 3, 100);
-	call_slot(b, 3, 100); /* inherited */
+	call_func(b, 3, 100); /* inherited */
 	assert_int_equal(nfuncs(b), 0);
 	define(b, 5, 1000);
-	call_slot(b, 5, 1000); /* sent, once */
-	call_slot(b, 5, 1000);
-	call_slot(b, 3, 100);
+	call_func(b, 5, 1000); /* sent, once */
+	call_func(b, 5, 1000);
+	call_func(b, 3, 100);
 	assert_int_equal(nfuncs(b), 1);
-	define(b, 3, 200); /* another one in the same slot */
-	call_slot(b, 3, 200);
+	define(b, 3, 200); /* another one in the same number */
+	call_func(b, 3, 200);
 	assert_int_equal(nfuncs(b), 2);
 	batch_test_init(&t, b, 1);
 	t.items[0] = ITEM_OF(ITEM_KILL, 0);
 	batch_test_start(&t);
 	assert_true(batch_test_finishes(&t));
 	batch_test_fini(&t);
-	call_slot(b, 3, 200); /* the next worker has both from its birth */
-	call_slot(b, 5, 1000);
+	call_func(b, 3, 200); /* the next worker has both from its birth */
+	call_func(b, 5, 1000);
 	assert_int_equal(nfuncs(b), 2);
 	define(b, 5, 2000);
-	call_slot(b, 5, 2000);
+	call_func(b, 5, 2000);
 	assert_int_equal(nfuncs(b), 3);
 }
 
@@ -229,7 +229,7 @@ test_batch_a_function_may_be_in_the_part(void **state)
 	assert_all_items_done(&t);
 	assert_int_equal(nfuncs(b), 0);
 	batch_test_fini(&t);
-	call_slot(b, 0, 100);
+	call_func(b, 0, 100);
 	assert_int_equal(nfuncs(b), 1);
 }
 
@@ -248,7 +248,7 @@ test_batch_workers_killed_200_times_lose_nothing(void **state)
 	while (!fz_batch_done(t.batch)) {
 		pid_t pid = 0;
 
-		fz_loop_step(b->w->engine.loop, in_ms(1), NULL);
+		fz_loop_turn(b->w->engine.loop, in_ms(1), NULL);
 		batch_test_take(&t);
 		if (nkills == 200 || t.ndone == before)
 			continue;

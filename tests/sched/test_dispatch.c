@@ -1,6 +1,6 @@
 /*
- * The dispatcher: which worker gets the next job of which source, and what a
- * source gets back.
+ * The dispatcher: which worker gets the next job of which producer, and what a
+ * producer gets back.
  *
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
  * wrap: pipe2 read write pwritev2
@@ -40,11 +40,11 @@ struct task {
 };
 
 /*
- * A source without an end: it has the items that have arrived, and at most
+ * A producer without an end: it has the items that have arrived, and at most
  * `credit` of them under way.
  */
 struct stream {
-	struct fz_source source;
+	struct fz_producer producer;
 	struct bench *bench;
 	enum job func;
 	uint64_t arg;
@@ -68,9 +68,9 @@ struct bench {
 static struct stream s, t;
 
 static struct stream *
-stream_of(const struct fz_source *source)
+stream_of(const struct fz_producer *producer)
 {
-	return FZ_CONTAINER_OF(source, struct stream, source);
+	return FZ_CONTAINER_OF(producer, struct stream, producer);
 }
 
 static struct task *
@@ -86,7 +86,7 @@ task_ended(struct fz_job *job)
 	struct stream *owner = stream_of(job->owner);
 
 	owner->nway--;
-	fz_source_wake(&owner->source);
+	fz_producer_wake(&owner->producer);
 }
 
 static void
@@ -132,9 +132,9 @@ static const struct fz_job_ops task_ops = { task_done, task_failed,
 	task_returned, task_started, NULL };
 
 static uint64_t
-nready(const struct fz_source *source)
+nready(const struct fz_producer *producer)
 {
-	const struct stream *owner = stream_of(source);
+	const struct stream *owner = stream_of(producer);
 
 	if (owner->nway >= owner->credit)
 		return 0;
@@ -153,7 +153,7 @@ next_task(struct stream *owner)
 	}
 	task = &owner->tasks[owner->nbegun++];
 	*task = (struct task){ .job = { .ops = &task_ops,
-				   .owner = &owner->source,
+				   .owner = &owner->producer,
 				   .func = owner->func,
 				   .nvalues = 1,
 				   .timeout_ns = FZ_CLOCK_NEVER } };
@@ -161,9 +161,9 @@ next_task(struct stream *owner)
 }
 
 static bool
-send(struct fz_source *source, struct fz_worker *w, uint32_t max)
+send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 {
-	struct stream *owner = stream_of(source);
+	struct stream *owner = stream_of(producer);
 	struct task *task = next_task(owner);
 	struct fz_blob *arg = blob_of_number(owner->arg);
 	int rc = -1;
@@ -186,16 +186,16 @@ send(struct fz_source *source, struct fz_worker *w, uint32_t max)
 }
 
 static void
-fail_next(struct fz_source *source, const struct fz_failure *failure)
+fail_next(struct fz_producer *producer, const struct fz_failure *failure)
 {
-	struct stream *owner = stream_of(source);
+	struct stream *owner = stream_of(producer);
 
 	next_task(owner);
 	owner->nfailed++;
 	owner->kind = failure->err.kind;
 }
 
-static const struct fz_source_ops stream_ops = { nready, send, fail_next };
+static const struct fz_producer_ops stream_ops = { nready, send, fail_next };
 
 static void
 stream_init(struct stream *owner, struct bench *b, uint32_t pool, enum job func,
@@ -206,14 +206,14 @@ stream_init(struct stream *owner, struct bench *b, uint32_t pool, enum job func,
 	owner->func = func;
 	owner->arg = arg;
 	owner->credit = TASKS_MAX;
-	fz_source_init(&owner->source, &stream_ops, &b->d, pool);
+	fz_producer_init(&owner->producer, &stream_ops, &b->d, pool);
 }
 
 static void
 stream_add(struct stream *owner, unsigned n)
 {
 	owner->narrived += n;
-	fz_source_wake(&owner->source);
+	fz_producer_wake(&owner->producer);
 }
 
 /* 0, or -1 if there is no memory. */
@@ -273,12 +273,12 @@ teardown(void **state)
 
 /* Turn the loop until `n` jobs of the stream have ended. */
 static void
-step_until_ended(const struct stream *owner, unsigned n)
+turn_until_ended(const struct stream *owner, unsigned n)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (owner->ndone + owner->nfailed < n)
-		assert_true(step_until(owner->bench->w, until));
+		assert_true(turn_until(owner->bench->w, until));
 }
 
 static unsigned
@@ -301,12 +301,12 @@ test_dispatch_sends_what_arrives_within_the_credit(void **state)
 	stream_init(&s, b, 0, JOB_ADD, 1);
 	s.credit = 3;
 	stream_add(&s, 100);
-	step_until_ended(&s, 100);
+	turn_until_ended(&s, 100);
 	assert_int_equal(s.most, 3);
 	assert_int_equal(s.nway, 0);
 	assert_int_equal(count_busy(b, 0), 0);
 	stream_add(&s, 100); /* it was waiting for these */
-	step_until_ended(&s, 200);
+	turn_until_ended(&s, 200);
 	assert_int_equal(s.ndone, 200);
 	assert_int_equal(s.most, 3);
 	for (unsigned i = 0; i < 200; i++)
@@ -314,7 +314,7 @@ test_dispatch_sends_what_arrives_within_the_credit(void **state)
 }
 
 static void
-test_dispatch_sources_of_a_pool_take_turns(void **state)
+test_dispatch_producers_of_a_pool_take_turns(void **state)
 {
 	struct bench *b = *state;
 
@@ -323,8 +323,8 @@ test_dispatch_sources_of_a_pool_take_turns(void **state)
 	stream_init(&t, b, 0, JOB_ADD, 1);
 	stream_add(&s, 20);
 	stream_add(&t, 20);
-	step_until_ended(&s, 20);
-	step_until_ended(&t, 20);
+	turn_until_ended(&s, 20);
+	turn_until_ended(&t, 20);
 	for (unsigned i = 0; i < 20; i++)
 		assert_ptr_equal(b->order[i], i % 2 == 0 ? &s : &t);
 }
@@ -339,8 +339,8 @@ test_dispatch_the_last_pool_comes_first(void **state)
 	stream_init(&t, b, 1, JOB_ADD, 1);
 	stream_add(&s, 2);
 	stream_add(&t, 2);
-	step_until_ended(&s, 2);
-	step_until_ended(&t, 2);
+	turn_until_ended(&s, 2);
+	turn_until_ended(&t, 2);
 	assert_ptr_equal(b->order[0], &t);
 	assert_ptr_equal(b->order[1], &t);
 	assert_ptr_equal(b->order[2], &s);
@@ -358,7 +358,7 @@ test_dispatch_sparing_gives_slow_jobs_more_workers(void **state)
 	stream_add(&s, 8);
 	fz_loop_flush(b->w->engine.loop);
 	assert_int_equal(fz_pool_nworkers(b->pools[0]), 1);
-	step_until_ended(&s, 8);
+	turn_until_ended(&s, 8);
 	assert_int_equal(s.ndone, 8);
 	assert_true(atomic_load(&b->w->shared->peak) > 1);
 }
@@ -374,8 +374,8 @@ test_dispatch_sparing_pools_work_at_the_same_time(void **state)
 	stream_init(&t, b, 1, JOB_COUNT, 300);
 	stream_add(&s, 2);
 	stream_add(&t, 2);
-	step_until_ended(&s, 2);
-	step_until_ended(&t, 2);
+	turn_until_ended(&s, 2);
+	turn_until_ended(&t, 2);
 	assert_int_equal(atomic_load(&b->w->shared->peak), 2);
 }
 
@@ -392,8 +392,9 @@ test_dispatch_a_worker_that_was_not_measured_gets_four_jobs(void **state)
 	for (w = fz_pool_busy(b->pools[0]); w != NULL; w = w->next)
 		assert_int_equal(w->njobs, 4);
 	assert_int_equal(s.nway, 8);
-	assert_int_equal(fz_source_nrunning(&s.source), 2);
-	fz_source_end(&s.source, &(struct fz_err){ FZ_ERR_CANCELLED, 0, "" });
+	assert_int_equal(fz_producer_nrunning(&s.producer), 2);
+	fz_producer_end(
+	    &s.producer, &(struct fz_err){ FZ_ERR_CANCELLED, 0, "" });
 }
 
 static void
@@ -404,15 +405,15 @@ test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones(void **state)
 	bench_open(b, 1, 1);
 	stream_init(&s, b, 0, JOB_SLEEP, 20);
 	stream_add(&s, 8);
-	step_until_ended(&s, 4);
+	turn_until_ended(&s, 4);
 	s.most = s.nway; /* the worker is measured now */
-	step_until_ended(&s, 8);
+	turn_until_ended(&s, 8);
 	assert_true(s.most <= 4);
 	bench_close(b);
 	bench_open(b, 1, 1);
 	stream_init(&s, b, 0, JOB_ADD, 1);
 	stream_add(&s, 200);
-	step_until_ended(&s, 200);
+	turn_until_ended(&s, 200);
 	assert_true(s.most > 4);
 }
 
@@ -427,11 +428,12 @@ test_dispatch_an_idle_worker_gets_what_another_has_not_begun(void **state)
 	stream_add(&t, 1);
 	wait_for_calls(b->w, JOB_SLEEP, 1);
 	stream_add(&s, 7); /* in turn at both workers, behind the long job */
-	step_until_ended(&s, 7);
+	turn_until_ended(&s, 7);
 	assert_int_equal(s.ndone, 7);
 	assert_true(s.nreturned != 0);
 	assert_int_equal(t.ndone, 0);
-	fz_source_end(&t.source, &(struct fz_err){ FZ_ERR_CANCELLED, 0, "" });
+	fz_producer_end(
+	    &t.producer, &(struct fz_err){ FZ_ERR_CANCELLED, 0, "" });
 	assert_int_equal(t.nfailed, 1);
 }
 
@@ -460,17 +462,18 @@ test_dispatch_results_come_although_the_next_job_is_long(void **state)
 	fz_loop_flush(b->w->engine.loop);
 	assert_int_equal(s.nway + t.nway, 4);
 	/* Checks that come before the worker begins do not spend later ones. */
-	for (until = in_ms(20); step_until(b->w, until);)
+	for (until = in_ms(20); turn_until(b->w, until);)
 		continue;
 	kill(pid, SIGCONT);
-	step_until_ended(&s, 3);
+	turn_until_ended(&s, 3);
 	assert_int_equal(s.ndone, 3);
 	assert_int_equal(t.ndone, 0);
-	fz_source_end(&t.source, &(struct fz_err){ FZ_ERR_CANCELLED, 0, "" });
+	fz_producer_end(
+	    &t.producer, &(struct fz_err){ FZ_ERR_CANCELLED, 0, "" });
 }
 
 static void
-test_dispatch_a_stopped_source_gets_back_what_was_not_begun(void **state)
+test_dispatch_a_stopped_producer_gets_back_what_was_not_begun(void **state)
 {
 	struct bench *b = *state;
 
@@ -479,15 +482,15 @@ test_dispatch_a_stopped_source_gets_back_what_was_not_begun(void **state)
 	stream_add(&s, 4);
 	wait_for_calls(b->w, JOB_SLEEP, 1);
 	s.credit = 0;
-	fz_source_stop(&s.source, NULL);
-	step_until_ended(&s, 1);
+	fz_producer_stop(&s.producer, NULL);
+	turn_until_ended(&s, 1);
 	assert_int_equal(s.ndone, 1);
 	assert_int_equal(s.nreturned, 3);
 	assert_int_equal(s.nway, 0);
 }
 
 static void
-test_dispatch_a_stopped_source_may_have_its_workers_killed(void **state)
+test_dispatch_a_stopped_producer_may_have_its_workers_killed(void **state)
 {
 	static const struct fz_err why = { FZ_ERR_TIMEOUT, 0, "over" };
 	struct bench *b = *state;
@@ -501,16 +504,16 @@ test_dispatch_a_stopped_source_may_have_its_workers_killed(void **state)
 	stream_add(&s, 1);
 	wait_for_calls(b->w, JOB_SLEEP, 2);
 	s.credit = 0;
-	fz_source_stop(&s.source, &why);
-	step_until_ended(&s, 1);
+	fz_producer_stop(&s.producer, &why);
+	turn_until_ended(&s, 1);
 	assert_int_equal(s.nfailed, 1);
 	assert_int_equal(s.kind, FZ_ERR_TIMEOUT);
-	step_until_ended(&t, 1);
-	assert_int_equal(t.ndone, 1); /* another source's job goes on */
+	turn_until_ended(&t, 1);
+	assert_int_equal(t.ndone, 1); /* another producer's job goes on */
 }
 
 static void
-test_dispatch_the_end_of_a_source_is_waited_for(void **state)
+test_dispatch_the_end_of_a_producer_is_waited_for(void **state)
 {
 	static const struct fz_err why = { FZ_ERR_CANCELLED, 0, "cancelled" };
 	struct bench *b = *state;
@@ -520,7 +523,7 @@ test_dispatch_the_end_of_a_source_is_waited_for(void **state)
 	stream_add(&s, 5);
 	wait_for_calls(b->w, JOB_IGNORE, 3);
 	s.credit = 0;
-	fz_source_end(&s.source, &why);
+	fz_producer_end(&s.producer, &why);
 	assert_int_equal(s.nfailed, 3);
 	assert_int_equal(s.kind, FZ_ERR_CANCELLED);
 	assert_int_equal(s.nreturned, 2);
@@ -538,12 +541,12 @@ test_dispatch_without_a_worker_jobs_fail(void **state)
 	faults_at(0);
 	faults.fork_error = EAGAIN;
 	stream_add(&s, 3);
-	step_until_ended(&s, 3);
+	turn_until_ended(&s, 3);
 	faults_end();
 	assert_int_equal(s.nfailed, 3);
 	assert_int_not_equal(s.kind, FZ_ERR_NONE);
 	stream_add(&s, 3); /* later ones are tried again */
-	step_until_ended(&s, 6);
+	turn_until_ended(&s, 6);
 	assert_int_equal(s.ndone, 3);
 }
 
@@ -555,7 +558,7 @@ test_dispatch_a_worker_that_dies_costs_one_job(void **state)
 	bench_open(b, 2, 2);
 	stream_init(&s, b, 0, JOB_KILL_ONCE, 1);
 	stream_add(&s, 100);
-	step_until_ended(&s, 100);
+	turn_until_ended(&s, 100);
 	assert_int_equal(s.nfailed, 1);
 	assert_int_equal(s.kind, FZ_ERR_CRASH);
 	assert_int_equal(s.ndone, 99);
@@ -575,7 +578,7 @@ scenario(void *ctx)
 	stream_add(&s, 5);
 	stream_add(&t, 5);
 	while (s.ndone + s.nfailed + t.ndone + t.nfailed < 10)
-		fz_loop_step(b->w->engine.loop, in_ms(PATIENCE_MS), NULL);
+		fz_loop_turn(b->w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	if (s.nfailed + t.nfailed == 0)
 		rc = 0;
 out:
@@ -599,7 +602,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_dispatch_sends_what_arrives_within_the_credit),
-		T(test_dispatch_sources_of_a_pool_take_turns),
+		T(test_dispatch_producers_of_a_pool_take_turns),
 		T(test_dispatch_the_last_pool_comes_first),
 		T(test_dispatch_sparing_gives_slow_jobs_more_workers),
 		T(test_dispatch_sparing_pools_work_at_the_same_time),
@@ -607,9 +610,9 @@ main(void)
 		T(test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones),
 		T(test_dispatch_an_idle_worker_gets_what_another_has_not_begun),
 		T(test_dispatch_results_come_although_the_next_job_is_long),
-		T(test_dispatch_a_stopped_source_gets_back_what_was_not_begun),
-		T(test_dispatch_a_stopped_source_may_have_its_workers_killed),
-		T(test_dispatch_the_end_of_a_source_is_waited_for),
+		T(test_dispatch_a_stopped_producer_gets_back_what_was_not_begun),
+		T(test_dispatch_a_stopped_producer_may_have_its_workers_killed),
+		T(test_dispatch_the_end_of_a_producer_is_waited_for),
 		T(test_dispatch_without_a_worker_jobs_fail),
 		T(test_dispatch_a_worker_that_dies_costs_one_job),
 		T(test_dispatch_any_call_may_fail),

@@ -58,7 +58,7 @@ value(const struct fz_graph *graph, uint32_t node)
 }
 
 static void
-test_graph_knows_makers_and_users(void **state)
+test_graph_knows_makers_and_readers(void **state)
 {
 	struct fz_graph *graph = *state;
 	uint32_t in = fz_graph_input(graph, NULL), n;
@@ -78,16 +78,16 @@ test_graph_knows_makers_and_users(void **state)
 	assert_int_equal(fz_graph_maker(graph, in), FZ_GRAPH_NONE);
 	assert_int_equal(fz_graph_maker(graph, va), a);
 	assert_int_equal(fz_graph_maker(graph, value(graph, b)), b);
-	users = fz_graph_users(graph, in, &n);
+	users = fz_graph_readers(graph, in, &n);
 	assert_int_equal(n, 2);
 	assert_int_equal(users[0], a);
 	assert_int_equal(users[1], b);
-	users = fz_graph_users(graph, va, &n);
+	users = fz_graph_readers(graph, va, &n);
 	assert_int_equal(n, 3);
 	assert_int_equal(users[0], b);
 	assert_int_equal(users[1], c);
 	assert_int_equal(users[2], c);
-	fz_graph_users(graph, va + 1, &n);
+	fz_graph_readers(graph, va + 1, &n);
 	assert_int_equal(n, 0);
 	assert_int_equal(fz_graph_get(graph, a)->nmade, 0);
 	assert_int_equal(fz_graph_get(graph, b)->nmade, 1);
@@ -323,7 +323,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_graph_knows_makers_and_users),
+		TEST(test_graph_knows_makers_and_readers),
 		TEST(test_graph_counts_its_pools),
 		TEST(test_graph_may_be_empty),
 		TEST(test_graph_without_a_cycle_has_none),

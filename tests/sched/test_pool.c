@@ -21,7 +21,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/loop.h"
-#include "plan.h"
+#include "run_test.h"
 #include "pool_user.h"
 #include "sched/pool.h"
 #include "worker/worker.h"
@@ -47,7 +47,7 @@ static void
 test_pool_forks_when_needed_and_not_more_than_allowed(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 2);
+	struct fz_pool *pool = run_test_pool(w, 2);
 	struct fz_err err = { 0 };
 	struct fz_worker *a, *b;
 	struct pool_task t[2];
@@ -78,7 +78,7 @@ static void
 test_pool_uses_a_worker_again(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 4);
+	struct fz_pool *pool = run_test_pool(w, 4);
 	struct pool_task t;
 	struct pool_user u;
 
@@ -97,7 +97,7 @@ static void
 test_pool_replaces_a_dead_worker(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 1);
+	struct fz_pool *pool = run_test_pool(w, 1);
 	struct pool_task t;
 	struct pool_user u;
 
@@ -106,7 +106,7 @@ test_pool_replaces_a_dead_worker(void **state)
 	pool_user_wait(w, &u, 1);
 	assert_int_equal(u.kind, FZ_ERR_CRASH);
 	while (u.nfreed == 0)
-		fz_loop_step(w->engine.loop, in_ms(10), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(10), NULL);
 	assert_int_equal(npids(pool), 0);
 	pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t, JOB_ADD, 1);
 	pool_user_wait(w, &u, 2);
@@ -118,7 +118,7 @@ static void
 test_pool_an_idle_worker_may_die(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 1);
+	struct fz_pool *pool = run_test_pool(w, 1);
 	struct fz_worker *worker;
 	struct pool_task t;
 	struct pool_user u;
@@ -131,7 +131,7 @@ test_pool_an_idle_worker_may_die(void **state)
 	kill(worker->pid, SIGKILL);
 	until = in_ms(PATIENCE_MS);
 	while (npids(pool) != 0)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	assert_int_equal(u.nfreed, 1);
 	fz_pool_free(pool);
 }
@@ -141,7 +141,7 @@ static void
 test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 1);
+	struct fz_pool *pool = run_test_pool(w, 1);
 	struct fz_worker *worker;
 	siginfo_t info;
 	struct pool_task t;
@@ -161,10 +161,10 @@ test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
 }
 
 static void
-test_pool_notifies_its_users_of_a_free_worker(void **state)
+test_pool_notifies_its_clients_of_a_free_worker(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 1);
+	struct fz_pool *pool = run_test_pool(w, 1);
 	struct pool_user u, other, gone;
 	struct pool_task t;
 
@@ -189,7 +189,7 @@ static void
 test_pool_takes_back_a_worker_that_got_no_job(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 1);
+	struct fz_pool *pool = run_test_pool(w, 1);
 	struct fz_worker *worker;
 	struct pool_user u;
 
@@ -207,7 +207,7 @@ static void
 test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 2);
+	struct fz_pool *pool = run_test_pool(w, 2);
 	struct fz_err err = { 0 };
 	struct fz_worker *a;
 	struct pool_user u;
@@ -235,7 +235,7 @@ static void
 test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 2);
+	struct fz_pool *pool = run_test_pool(w, 2);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_worker *a, *b;
 	struct pool_user u;
@@ -253,7 +253,7 @@ test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 	assert_null(fz_pool_take(pool, &u.user, NULL)); /* it does not try */
 	u.nothers = 0;
 	while (u.nothers == 0)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	assert_true(fz_pool_has_free(pool));
 	b = fz_pool_take(pool, &u.user, NULL);
 	assert_non_null(b);
@@ -267,7 +267,7 @@ static void
 test_pool_without_workers_forks_at_once_after_a_failed_fork(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 2);
+	struct fz_pool *pool = run_test_pool(w, 2);
 	struct fz_worker *a;
 	struct pool_user u;
 
@@ -289,7 +289,7 @@ static void
 test_pool_may_be_closed_while_it_forks_none(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 2);
+	struct fz_pool *pool = run_test_pool(w, 2);
 	unsigned nwatched = fz_loop_nwatched(w->engine.loop);
 	struct pool_user u;
 
@@ -308,7 +308,7 @@ static void
 test_pool_stops_forking_workers_that_die_at_once(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 2);
+	struct fz_pool *pool = run_test_pool(w, 2);
 	struct fz_err err = { 0 };
 	int64_t until = in_ms(PATIENCE_MS);
 	static struct pool_task t[100];
@@ -324,13 +324,13 @@ test_pool_stops_forking_workers_that_die_at_once(void **state)
 			pool_user_send(worker, &u, &t[n++], JOB_ADD, 1);
 		assert_true(n < 50);
 		if (err.kind == FZ_ERR_NONE)
-			assert_true(step_until(w, until));
+			assert_true(turn_until(w, until));
 	}
 	assert_int_equal(err.kind, FZ_ERR_CRASH);
 	/* The reason may have gone. */
 	w->shared->mode = START_NORMAL;
 	while (npids(pool) != 0)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	u.nreturned = 0;
 	pool_user_send(
 	    fz_pool_take(pool, &u.user, NULL), &u, &t[0], JOB_ADD, 1);
@@ -343,7 +343,7 @@ static void
 test_pool_close_cancels_running_jobs(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 3);
+	struct fz_pool *pool = run_test_pool(w, 3);
 	struct fz_err err = { 0 };
 	struct fz_worker *a, *b, *c;
 	struct pool_task t[4];
@@ -376,7 +376,7 @@ static void
 test_pool_idle_workers_leave_by_themselves(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 8);
+	struct fz_pool *pool = run_test_pool(w, 8);
 	struct fz_worker *all[8];
 	struct pool_user u;
 
@@ -395,7 +395,7 @@ static void
 test_pool_numbers_its_workers_from_1(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 3);
+	struct fz_pool *pool = run_test_pool(w, 3);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_worker *a, *b, *c;
 	struct pool_user u;
@@ -407,7 +407,7 @@ test_pool_numbers_its_workers_from_1(void **state)
 	assert_int_equal(b->number, 2);
 	kill(a->pid, SIGKILL);
 	while (fz_pool_nworkers(pool) == 2)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	a = fz_pool_take(pool, &u.user, NULL);
 	c = fz_pool_take(pool, &u.user, NULL);
 	assert_int_equal(a->number, 1);
@@ -419,7 +419,7 @@ static void
 test_pool_ends_workers_that_are_idle_for_long(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool_opts opts = plan_pool_opts(w, 2);
+	struct fz_pool_opts opts = run_test_pool_opts(w, 2);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_worker *busy;
 	struct fz_pool *pool;
@@ -431,11 +431,11 @@ test_pool_ends_workers_that_are_idle_for_long(void **state)
 	assert_int_equal(fz_pool_prefork(pool, NULL), 0);
 	busy = fz_pool_take(pool, &u.user, NULL);
 	while (fz_pool_nworkers(pool) == 2)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	assert_int_equal(npids(pool), 1);
 	fz_pool_put_back(pool, busy);
 	while (fz_pool_nworkers(pool) == 1)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	assert_int_equal(w->shared->leaves, 2);
 	fz_pool_free(pool);
 }
@@ -445,7 +445,7 @@ static void
 test_pool_may_dismiss_all_idle_workers(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 3);
+	struct fz_pool *pool = run_test_pool(w, 3);
 	int64_t until = in_ms(PATIENCE_MS);
 	struct pool_task tasks[3];
 	struct pool_user u;
@@ -468,7 +468,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 	fz_pool_dismiss_idle(pool);
 	assert_false(fz_pool_has_idle(pool));
 	while (fz_pool_nworkers(pool) != 1)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	assert_int_equal(atomic_load(&w->shared->leaves), 2);
 	pool_user_wait(w, &u, 3);
 	assert_int_equal(u.ndone, 3);
@@ -519,7 +519,8 @@ static void
 test_pool_workers_do_not_hold_each_others_pipes(void **state)
 {
 	struct world *w = *state;
-	struct fz_pool *pool = plan_pool(w, 4), *other = plan_pool(w, 1);
+	struct fz_pool *pool = run_test_pool(w, 4),
+		       *other = run_test_pool(w, 1);
 	struct pool_task t[4];
 	struct pool_user u;
 
@@ -541,7 +542,7 @@ static int
 scenario(void *ctx)
 {
 	struct world *w = ctx;
-	struct fz_pool *pool = plan_pool(w, 2);
+	struct fz_pool *pool = run_test_pool(w, 2);
 	struct pool_task t[3];
 	struct pool_user u;
 	int nsent = 0;
@@ -566,7 +567,7 @@ scenario(void *ctx)
 			fz_pool_put_back(pool, worker);
 	}
 	while (pool_user_ended(&u) < nsent)
-		fz_loop_step(w->engine.loop, in_ms(PATIENCE_MS), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	fz_pool_leave(pool, &u.user);
 out:
 	fz_pool_free(pool);
@@ -591,7 +592,7 @@ main(void)
 		TEST(test_pool_replaces_a_dead_worker),
 		TEST(test_pool_an_idle_worker_may_die),
 		TEST(test_pool_a_dead_worker_returns_what_it_is_sent),
-		TEST(test_pool_notifies_its_users_of_a_free_worker),
+		TEST(test_pool_notifies_its_clients_of_a_free_worker),
 		TEST(test_pool_takes_back_a_worker_that_got_no_job),
 		TEST(
 		    test_pool_a_fork_that_fails_is_an_error_only_without_workers),

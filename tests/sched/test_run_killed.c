@@ -21,7 +21,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/loop.h"
-#include "plan.h"
+#include "run_test.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
 #include "sched/pool.h"
@@ -51,7 +51,7 @@ kill_any(const struct fz_pool *pool)
 	fz_pool_pids(pool, note_pid, &pick);
 	if (pick.n == 0)
 		return 0;
-	return kill(pick.pids[plan_random() % pick.n], SIGKILL) == 0;
+	return kill(pick.pids[run_test_random() % pick.n], SIGKILL) == 0;
 }
 
 /*
@@ -77,40 +77,40 @@ test_run_a_thousand_kills_lose_nothing(void **state)
 	enum { KILLS = 1000, NODES = 300 };
 	struct world *w = *state;
 	int nkills = 0, nfailed = 0, nretries = 0, nnodes = 0;
-	struct fz_pool *pool = plan_pool(w, 4);
+	struct fz_pool *pool = run_test_pool(w, 4);
 
 	while (nkills < KILLS) {
-		struct plan p;
+		struct run_test p;
 		uint32_t in, because;
 		int64_t until = in_ms(PATIENCE_MS);
 
-		plan_init(&p, w, 1, 4);
+		run_test_init(&p, w, 1, 4);
 		fz_pool_free(p.pools[0]);
 		p.pools[0] = pool;
 		p.opts.policy = FZ_POLICY_CONTINUE;
 		p.opts.limits.retries = 1;
-		in = plan_input(&p);
+		in = run_test_input(&p);
 		for (uint32_t i = 0; i < NODES; i++)
-			plan_add(&p, i % 8 ? JOB_ADD : JOB_COUNT,
-			    i < 20 ? in : plan_value(&p, i - 20),
+			run_test_add(&p, i % 8 ? JOB_ADD : JOB_COUNT,
+			    i < 20 ? in : run_test_value(&p, i - 20),
 			    FZ_GRAPH_NONE);
-		plan_begin(&p, in, 1);
+		run_test_begin(&p, in, 1);
 		while (!fz_run_done(p.run)) {
-			assert_true(step_until(w, until));
-			plan_take_events(&p);
-			if (nkills < KILLS && plan_random() % 4 == 0 &&
+			assert_true(turn_until(w, until));
+			run_test_take_events(&p);
+			if (nkills < KILLS && run_test_random() % 4 == 0 &&
 			    may_kill(w->shared))
 				nkills += kill_any(pool);
 		}
-		plan_take_events(&p);
-		assert_plan_ended(&p);
+		run_test_take_events(&p);
+		assert_run_ended(&p);
 		for (uint32_t i = 0; i < NODES; i++) {
 			const struct fz_failure *f =
 			    fz_run_failure_of(p.run, i, &because);
 
 			nretries += p.retries[i];
 			if (f == NULL) {
-				assert_plan_value(&p, i, 1);
+				assert_run_value(&p, i, 1);
 			} else if (f->err.kind == FZ_ERR_CRASH) {
 				nfailed++;
 				assert_int_equal(f->attempt, 2);
@@ -122,7 +122,7 @@ test_run_a_thousand_kills_lose_nothing(void **state)
 		}
 		nnodes += NODES;
 		p.pools[0] = NULL;
-		plan_fini(&p);
+		run_test_fini(&p);
 	}
 	print_message("%d kills among %d nodes: %d tried again, %d failed\n",
 	    nkills, nnodes, nretries, nfailed);
@@ -133,117 +133,117 @@ static void
 test_run_another_worker_ends_what_one_read_half_of(void **state)
 {
 	struct world *w = *state;
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a;
 
 	w->engine.arena_tried = true;
 	w->shared->mode = START_FIRST_DIES_HALFWAY;
-	plan_init(&p, w, 1, 1);
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_ECHO, in, FZ_GRAPH_NONE);
-	plan_run(&p);
+	run_test_init(&p, w, 1, 1);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_ECHO, in, FZ_GRAPH_NONE);
+	run_test_make(&p);
 	fz_run_set(p.run, in, blob_of_bytes(bulk_size()));
-	plan_start(&p);
-	assert_true(plan_finishes(&p));
+	run_test_start(&p);
+	assert_true(run_test_finishes(&p));
 	assert_int_equal(
-	    fz_run_value(p.run, plan_value(&p, a))->len, bulk_size());
+	    fz_run_value(p.run, run_test_value(&p, a))->len, bulk_size());
 	assert_int_equal(p.retries[a], 0);
 	assert_int_equal(atomic_load(&w->shared->births), 2);
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_ends_when_workers_die_at_once(void **state)
 {
 	struct world *w = *state;
-	struct plan p;
+	struct run_test p;
 	uint32_t in;
 
 	w->shared->mode = START_ALL_DIE;
-	plan_init(&p, w, 2, 2);
+	run_test_init(&p, w, 2, 2);
 	p.opts.policy = FZ_POLICY_CONTINUE;
-	in = plan_input(&p);
+	in = run_test_input(&p);
 	for (int i = 0; i < 5; i++)
-		plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 1);
-	assert_true(plan_finishes(&p));
+		run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 1);
+	assert_true(run_test_finishes(&p));
 	for (uint32_t i = 0; i < 5; i++)
-		assert_plan_failure(&p, i, FZ_ERR_CRASH, FZ_GRAPH_NONE);
+		assert_run_failure(&p, i, FZ_ERR_CRASH, FZ_GRAPH_NONE);
 	assert_true(atomic_load(&w->shared->births) < 60);
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_ends_when_no_worker_can_be_forked(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in;
 
-	plan_init(&p, *state, 2, 2);
+	run_test_init(&p, *state, 2, 2);
 	p.opts.policy = FZ_POLICY_CONTINUE;
 	p.opts.limits.retries = 2;
-	in = plan_input(&p);
+	in = run_test_input(&p);
 	for (int i = 0; i < 5; i++)
-		plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 1);
+		run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 1);
 	faults_at(0);
 	faults.fork_error = EAGAIN;
-	assert_true(plan_finishes(&p));
+	assert_true(run_test_finishes(&p));
 	faults_end();
 	for (uint32_t i = 0; i < 5; i++)
-		assert_plan_failure(&p, i, FZ_ERR_ERROR, FZ_GRAPH_NONE);
-	plan_fini(&p);
+		assert_run_failure(&p, i, FZ_ERR_ERROR, FZ_GRAPH_NONE);
+	run_test_fini(&p);
 }
 
 static void
 test_run_goes_on_with_the_workers_there_are(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in;
 
-	plan_init(&p, *state, 4, 4);
-	in = plan_input(&p);
+	run_test_init(&p, *state, 4, 4);
+	in = run_test_input(&p);
 	for (int i = 0; i < 50; i++)
-		plan_add(&p, JOB_COUNT, in, FZ_GRAPH_NONE);
-	plan_run(&p);
+		run_test_add(&p, JOB_COUNT, in, FZ_GRAPH_NONE);
+	run_test_make(&p);
 	fz_run_set(p.run, in, blob_of_number(1));
 	fz_pool_put_back(p.pools[0], fz_pool_take(p.pools[0], NULL, NULL));
-	plan_start(&p);
+	run_test_start(&p);
 	faults_at(0);
 	faults.fork_error = EAGAIN;
-	assert_true(plan_finishes(&p));
+	assert_true(run_test_finishes(&p));
 	faults_end();
 	assert_int_equal(atomic_load(&p.w->shared->births), 1);
-	assert_plan_ended(&p);
-	assert_plan_value(&p, 49, 1);
-	plan_fini(&p);
+	assert_run_ended(&p);
+	assert_run_value(&p, 49, 1);
+	run_test_fini(&p);
 }
 
 static void
 test_run_ends_when_its_pool_is_closed(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, because;
 
-	plan_init(&p, *state, 2, 2);
+	run_test_init(&p, *state, 2, 2);
 	p.opts.policy = FZ_POLICY_CONTINUE;
 	p.opts.limits.retries = UINT32_MAX - 1;
-	in = plan_input(&p);
+	in = run_test_input(&p);
 	for (int i = 0; i < 20; i++)
-		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 60000);
+		run_test_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 60000);
 	wait_for_calls(p.w, JOB_SLEEP, 2);
 	fz_pool_close(p.pools[0]);
 	assert_no_children();
-	assert_true(plan_finishes(&p));
+	assert_true(run_test_finishes(&p));
 	for (uint32_t i = 0; i < 20; i++) {
 		enum fz_err_kind kind =
 		    fz_run_failure_of(p.run, i, &because)->err.kind;
 
 		assert_true(kind == FZ_ERR_CLOSED || kind == FZ_ERR_CANCELLED);
 	}
-	assert_plan_ended(&p);
-	plan_fini(&p);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 }
 
 /*
@@ -299,7 +299,7 @@ scenario(struct world *w, struct fz_pool *pool, unsigned jobs)
 	if (fz_run_start(run, NULL) != 0)
 		goto out;
 	while (!fz_run_done(run))
-		fz_loop_step(w->engine.loop, in_ms(PATIENCE_MS), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	if (fz_run_failure(run, &failed) == NULL) {
 		assert_int_equal(
 		    number_of_blob(w, fz_run_value(run, 3)), 200000);
@@ -324,7 +324,7 @@ test_run_any_call_may_fail(void **state)
 		w->engine.arena_tried = true;
 
 	do {
-		struct fz_pool *pool = plan_pool(w, 2);
+		struct fz_pool *pool = run_test_pool(w, 2);
 
 		faults_at(++n);
 		rc = scenario(w, pool, 2);

@@ -14,14 +14,14 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "os/loop.h"
-#include "plan.h"
+#include "run_test.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
 #include "sched/run.h"
 #include "world.h"
 
 static void
-local_done(struct plan *p, uint32_t node, uint64_t v)
+local_done(struct run_test *p, uint32_t node, uint64_t v)
 {
 	struct fz_blob *blob = blob_of_number(v);
 
@@ -31,18 +31,18 @@ local_done(struct plan *p, uint32_t node, uint64_t v)
 static void
 test_run_local_nodes_come_in_order(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, node;
 
-	plan_init(&p, *state, 1, 0);
-	in = plan_input(&p);
+	run_test_init(&p, *state, 1, 0);
+	in = run_test_input(&p);
 	for (uint32_t i = 0; i < 200; i++)
-		plan_add(&p, JOB_ADD, i % 3 == 1 ? plan_value(&p, i - 1) : in,
-		    FZ_GRAPH_NONE);
-	plan_run(&p);
+		run_test_add(&p, JOB_ADD,
+		    i % 3 == 1 ? run_test_value(&p, i - 1) : in, FZ_GRAPH_NONE);
+	run_test_make(&p);
 	assert_true(fz_run_is_local(p.run));
 	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	run_test_start(&p);
 	for (uint32_t i = 0; i < 200; i++) {
 		const uint32_t *inputs = fz_graph_inputs(p.graph, i);
 
@@ -52,28 +52,28 @@ test_run_local_nodes_come_in_order(void **state)
 		local_done(&p, node, i);
 	}
 	assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
-	assert_true(plan_finishes(&p));
-	assert_plan_value(&p, 199, 199);
-	assert_plan_ended(&p);
-	plan_fini(&p);
+	assert_true(run_test_finishes(&p));
+	assert_run_value(&p, 199, 199);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_local_seeds_are_those_of_workers(void **state)
 {
 	uint64_t seeds[30];
-	struct plan p;
+	struct run_test p;
 	uint32_t in;
 
-	plan_seeds(*state, 2, false, seeds);
-	plan_init(&p, *state, 1, 0);
-	in = plan_input(&p);
+	run_test_seeds(*state, 2, false, seeds);
+	run_test_init(&p, *state, 1, 0);
+	in = run_test_input(&p);
 	for (int i = 0; i < 30; i++)
-		plan_add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
-	plan_run(&p);
+		run_test_add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
+	run_test_make(&p);
 	for (uint32_t i = 0; i < 30; i++)
 		assert_int_equal(fz_run_local_seed(p.run, i), seeds[i]);
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 static void
@@ -84,16 +84,16 @@ test_run_local_failures_follow_the_policy(void **state)
 
 	for (int i = 0; i < 3; i++) {
 		struct fz_failure failure = { .err.kind = FZ_ERR_ERROR };
-		struct plan p;
+		struct run_test p;
 		uint32_t in, a, b, x;
 
-		plan_init(&p, *state, 1, 0);
+		run_test_init(&p, *state, 1, 0);
 		p.opts.policy = policies[i];
-		in = plan_input(&p);
-		a = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-		b = plan_after(&p, JOB_ADD, a);
-		x = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-		plan_begin(&p, in, 1);
+		in = run_test_input(&p);
+		a = run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+		b = run_test_after(&p, JOB_ADD, a);
+		x = run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+		run_test_begin(&p, in, 1);
 		assert_int_equal(fz_run_local_next(p.run), a);
 		fz_run_local_failed(p.run, a, &failure);
 		if (policies[i] == FZ_POLICY_CONTINUE) {
@@ -101,15 +101,15 @@ test_run_local_failures_follow_the_policy(void **state)
 			local_done(&p, x, 9);
 		}
 		assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
-		assert_true(plan_finishes(&p));
-		assert_plan_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
-		assert_plan_failure(&p, b, FZ_ERR_CANCELLED, a);
+		assert_true(run_test_finishes(&p));
+		assert_run_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
+		assert_run_failure(&p, b, FZ_ERR_CANCELLED, a);
 		if (policies[i] == FZ_POLICY_CONTINUE)
-			assert_plan_value(&p, x, 9);
+			assert_run_value(&p, x, 9);
 		else
-			assert_plan_failure(&p, x, FZ_ERR_CANCELLED, a);
-		assert_plan_ended(&p);
-		plan_fini(&p);
+			assert_run_failure(&p, x, FZ_ERR_CANCELLED, a);
+		assert_run_ended(&p);
+		run_test_fini(&p);
 	}
 }
 
@@ -117,72 +117,73 @@ static void
 test_run_local_retries_wait_too(void **state)
 {
 	struct fz_failure failure = { .err.kind = FZ_ERR_ERROR };
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a, node;
 	int64_t start = fz_clock_ns();
 
-	plan_init(&p, *state, 1, 0);
+	run_test_init(&p, *state, 1, 0);
 	p.opts.limits.retries = 1;
 	p.opts.limits.backoff_ns = 20 * FZ_CLOCK_MS;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 1);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 1);
 	assert_int_equal(fz_run_local_next(p.run), a);
 	fz_run_local_failed(p.run, a, &failure);
 	while ((node = fz_run_local_next(p.run)) == FZ_GRAPH_NONE) {
 		assert_false(fz_run_done(p.run));
-		fz_loop_step(p.w->engine.loop, in_ms(100), NULL);
+		fz_loop_turn(p.w->engine.loop, in_ms(100), NULL);
 	}
 	assert_true(fz_clock_ns() - start >= 20 * FZ_CLOCK_MS);
 	local_done(&p, node, 3);
-	assert_true(plan_finishes(&p));
-	assert_plan_value(&p, a, 3);
-	plan_fini(&p);
+	assert_true(run_test_finishes(&p));
+	assert_run_value(&p, a, 3);
+	run_test_fini(&p);
 }
 
 /* A node's own code may cancel the run, which is then freed at once. */
 static void
 test_run_local_may_be_cancelled_within_a_node(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a;
 
-	plan_init(&p, *state, 1, 0);
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_after(&p, JOB_ADD, a);
-	plan_begin(&p, in, 1);
+	run_test_init(&p, *state, 1, 0);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	run_test_after(&p, JOB_ADD, a);
+	run_test_begin(&p, in, 1);
 	assert_int_equal(fz_run_local_next(p.run), a);
 	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "within");
 	assert_true(fz_run_done(p.run));
 	local_done(&p, a, 1);
 	assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
-	plan_take_events(&p);
-	assert_plan_ended(&p);
+	run_test_take_events(&p);
+	assert_run_ended(&p);
 	fz_run_free(p.run);
 	p.run = NULL;
-	fz_loop_step(p.w->engine.loop, 0, NULL);
-	plan_fini(&p);
+	fz_loop_turn(p.w->engine.loop, 0, NULL);
+	run_test_fini(&p);
 }
 
 static void
 test_run_a_large_graph_is_fast(void **state)
 {
 	enum { NODES = 100000, EDGES = 10 };
-	struct plan p;
+	struct run_test p;
 	int64_t start = fz_clock_ns(), built, ran;
 	uint32_t in, node, count = 0, *nodes;
 
-	plan_init(&p, *state, 1, 0);
+	run_test_init(&p, *state, 1, 0);
 	p.opts.events = false;
 	nodes = calloc(NODES, sizeof(*nodes));
-	in = plan_input(&p);
+	in = run_test_input(&p);
 	for (uint32_t i = 0; i < NODES; i++) {
 		uint32_t from[EDGES];
 
 		for (int k = 0; k < EDGES; k++)
 			from[k] =
-			    i == 0 ? in : plan_value(&p, plan_random() % i);
+			    i == 0 ? in
+				   : run_test_value(&p, run_test_random() % i);
 		node = fz_graph_node(p.graph, 0, JOB_ADD, 1, NULL);
 		fz_graph_feed(p.graph, node, from, EDGES, NULL);
 	}
@@ -191,13 +192,13 @@ test_run_a_large_graph_is_fast(void **state)
 	built = fz_clock_ns();
 	p.run = fz_run_new(&p.opts, NULL);
 	fz_run_set(p.run, in, blob_of_number(1));
-	plan_start(&p);
+	run_test_start(&p);
 	while ((node = fz_run_local_next(p.run)) != FZ_GRAPH_NONE) {
 		local_done(&p, node, node);
 		count++;
 	}
 	assert_int_equal(count, NODES);
-	fz_loop_step(p.w->engine.loop, 0, NULL);
+	fz_loop_turn(p.w->engine.loop, 0, NULL);
 	assert_true(fz_run_done(p.run));
 	ran = fz_clock_ns();
 	print_message("100,000 nodes, 1,000,000 edges: built and checked in "
@@ -205,7 +206,7 @@ test_run_a_large_graph_is_fast(void **state)
 	    (int)((built - start) / FZ_CLOCK_MS),
 	    (int)((ran - built) / FZ_CLOCK_MS));
 	free(nodes);
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 #define TEST(name) \

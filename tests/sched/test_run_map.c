@@ -203,7 +203,7 @@ finish(void)
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (!fz_run_done(m.run))
-		assert_true(step_until(m.w, until));
+		assert_true(turn_until(m.w, until));
 	take_events();
 }
 
@@ -366,7 +366,7 @@ test_run_map_asks_about_the_retry_of_an_element(void **state)
 	m.opts.limits.ask = true;
 	start(3, false);
 	while (!fz_run_undecided_element(m.run, &element))
-		assert_true(step_until(m.w, until));
+		assert_true(turn_until(m.w, until));
 	assert_int_equal(element.node, m.node);
 	assert_int_equal(element.element, 2);
 	assert_int_equal(element.failure->err.kind, FZ_ERR_ERROR);

@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "plan.h"
+#include "run_test.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
 #include "sched/run.h"
@@ -23,137 +23,137 @@
 static void
 test_run_tries_again(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a;
 
-	plan_init(&p, *state, 2, 2);
+	run_test_init(&p, *state, 2, 2);
 	p.opts.limits.retries = 1;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 3);
-	assert_true(plan_finishes(&p));
-	assert_plan_value(&p, a, 3);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 3);
+	assert_true(run_test_finishes(&p));
+	assert_run_value(&p, a, 3);
 	assert_int_equal(p.retries[a], 1);
 	assert_int_equal(p.starts[a], 2);
-	assert_plan_ended(&p);
-	plan_fini(&p);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_tries_so_often_and_waits_in_between(void **state)
 {
 	const struct fz_failure *failure;
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a, because;
 	int64_t start = fz_clock_ns();
 
-	plan_init(&p, *state, 1, 1);
+	run_test_init(&p, *state, 1, 1);
 	p.opts.limits.retries = 2;
 	p.opts.limits.backoff_ns = 20 * FZ_CLOCK_MS;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 3);
-	assert_true(plan_finishes(&p));
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 3);
+	assert_true(run_test_finishes(&p));
 	assert_true(fz_clock_ns() - start >= 60 * FZ_CLOCK_MS);
 	failure = fz_run_failure_of(p.run, a, &because);
 	assert_int_equal(failure->attempt, 3);
 	assert_int_equal(p.retries[a], 2);
 	assert_int_equal(atomic_load(&p.w->shared->calls[JOB_RAISE]), 3);
-	assert_plan_ended(&p);
-	plan_fini(&p);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_many_retries_without_a_pause_are_fast(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a, because;
 
-	plan_init(&p, *state, 1, 0);
+	run_test_init(&p, *state, 1, 0);
 	p.opts.limits.retries = 200000;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
 	p.opts.events = false;
-	plan_begin(&p, in, 3);
+	run_test_begin(&p, in, 3);
 	while (fz_run_local_next(p.run) == a) {
 		struct fz_failure failure = { .err.kind = FZ_ERR_ERROR };
 
 		fz_run_local_failed(p.run, a, &failure);
 	}
-	assert_true(plan_finishes(&p));
+	assert_true(run_test_finishes(&p));
 	assert_int_equal(
 	    fz_run_failure_of(p.run, a, &because)->attempt, 200001);
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_cancel_ends_a_pause(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a;
 	int64_t until = in_ms(PATIENCE_MS);
 
-	plan_init(&p, *state, 1, 1);
+	run_test_init(&p, *state, 1, 1);
 	p.opts.limits.retries = 1;
 	p.opts.limits.backoff_ns = 3600 * FZ_CLOCK_SECOND;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 3);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 3);
 	while (p.retries[a] == 0) {
-		assert_true(step_until(p.w, until));
-		plan_take_events(&p);
+		assert_true(turn_until(p.w, until));
+		run_test_take_events(&p);
 	}
 	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "enough");
-	plan_take_events(&p);
+	run_test_take_events(&p);
 	assert_true(fz_run_done(p.run));
-	assert_plan_ended(&p);
-	plan_fini(&p);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_timeouts_free_the_slot(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in;
 
-	plan_init(&p, *state, 2, 2);
+	run_test_init(&p, *state, 2, 2);
 	p.opts.policy = FZ_POLICY_CONTINUE;
 	p.opts.limits.timeout_ns = 100 * FZ_CLOCK_MS;
-	in = plan_input(&p);
+	in = run_test_input(&p);
 	for (int i = 0; i < 4; i++)
-		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 10 * PATIENCE_MS);
-	assert_true(plan_finishes(&p));
+		run_test_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 10 * PATIENCE_MS);
+	assert_true(run_test_finishes(&p));
 	for (uint32_t i = 0; i < 4; i++)
-		assert_plan_failure(&p, i, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
-	assert_plan_ended(&p);
-	plan_fini(&p);
+		assert_run_failure(&p, i, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_a_node_may_have_its_own_limits(void **state)
 {
 	struct fz_limits limits = { .timeout_ns = 50 * FZ_CLOCK_MS };
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a, b;
 
-	plan_init(&p, *state, 2, 2);
+	run_test_init(&p, *state, 2, 2);
 	p.opts.policy = FZ_POLICY_CONTINUE;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	b = plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	plan_run(&p);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	b = run_test_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	run_test_make(&p);
 	assert_int_equal(fz_run_limit(p.run, b, &limits, NULL), 0);
 	assert_int_equal(
 	    fz_run_limits_of(p.run, a)->timeout_ns, FZ_CLOCK_NEVER);
 	assert_int_equal(
 	    fz_run_limits_of(p.run, b)->timeout_ns, limits.timeout_ns);
 	fz_run_set(p.run, in, blob_of_number(200));
-	plan_start(&p);
-	assert_true(plan_finishes(&p));
-	assert_plan_value(&p, a, 200);
-	assert_plan_failure(&p, b, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
-	plan_fini(&p);
+	run_test_start(&p);
+	assert_true(run_test_finishes(&p));
+	assert_run_value(&p, a, 200);
+	assert_run_failure(&p, b, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
+	run_test_fini(&p);
 }
 
 /* Returns whether the first node was running at the deadline, in `ms`. */
@@ -161,27 +161,27 @@ static bool
 ends_at_deadline(struct world *w, int64_t ms)
 {
 	const struct fz_failure *failure;
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a, b, failed;
 	bool ran;
 
-	plan_init(&p, w, 2, 2);
+	run_test_init(&p, w, 2, 2);
 	p.opts.deadline_ns = in_ms(ms);
 	p.opts.limits.retries = 5;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	b = plan_after(&p, JOB_ADD, a);
-	plan_begin(&p, in, 10 * PATIENCE_MS);
-	assert_true(plan_finishes(&p));
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	b = run_test_after(&p, JOB_ADD, a);
+	run_test_begin(&p, in, 10 * PATIENCE_MS);
+	assert_true(run_test_finishes(&p));
 	failure = fz_run_failure(p.run, &failed);
 	assert_int_equal(failure->err.kind, FZ_ERR_TIMEOUT);
 	assert_int_equal(failed, FZ_GRAPH_NONE);
 	ran = atomic_load(&w->shared->calls[JOB_SLEEP]) != 0;
 	if (ran)
-		assert_plan_failure(&p, a, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
-	assert_plan_failure(&p, b, FZ_ERR_CANCELLED, FZ_GRAPH_NONE);
-	assert_plan_ended(&p);
-	plan_fini(&p);
+		assert_run_failure(&p, a, FZ_ERR_TIMEOUT, FZ_GRAPH_NONE);
+	assert_run_failure(&p, b, FZ_ERR_CANCELLED, FZ_GRAPH_NONE);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 	return ran;
 }
 
@@ -195,14 +195,14 @@ test_run_a_deadline_ends_all(void **state)
 static void
 test_run_cancel_returns_when_all_has_ended(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, failed;
 
-	plan_init(&p, *state, 3, 3);
-	in = plan_input(&p);
+	run_test_init(&p, *state, 3, 3);
+	in = run_test_input(&p);
 	for (int i = 0; i < 30; i++)
-		plan_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 60000);
+		run_test_add(&p, JOB_SLEEP, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 60000);
 	wait_for_calls(p.w, JOB_SLEEP, 3);
 	fz_run_cancel(p.run, FZ_ERR_INTERRUPTED, "interrupted");
 	assert_true(fz_run_done(p.run));
@@ -210,36 +210,36 @@ test_run_cancel_returns_when_all_has_ended(void **state)
 	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "later ones do nothing");
 	assert_int_equal(
 	    fz_run_failure(p.run, &failed)->err.kind, FZ_ERR_INTERRUPTED);
-	plan_take_events(&p);
-	assert_plan_ended(&p);
+	run_test_take_events(&p);
+	assert_run_ended(&p);
 	assert_int_equal(atomic_load(&p.w->shared->calls[JOB_SLEEP]), 3);
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_cancel_before_the_start(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in;
 
-	plan_init(&p, *state, 1, 1);
-	in = plan_input(&p);
-	plan_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
-	plan_run(&p);
+	run_test_init(&p, *state, 1, 1);
+	in = run_test_input(&p);
+	run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
+	run_test_make(&p);
 	fz_run_set(p.run, in, blob_of_number(1));
 	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "never");
 	assert_true(fz_run_done(p.run));
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 /* Turn the loop until a node waits for a decision. */
 static uint32_t
-wait_for_question(struct plan *p)
+wait_for_question(struct run_test *p)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (fz_run_undecided(p->run) == FZ_GRAPH_NONE)
-		assert_true(step_until(p->w, until));
+		assert_true(turn_until(p->w, until));
 	return fz_run_undecided(p->run);
 }
 
@@ -247,18 +247,18 @@ static void
 test_run_the_caller_decides_about_each_retry(void **state)
 {
 	const struct fz_failure *failure;
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a, b, because;
 
-	plan_init(&p, *state, 1, 1);
+	run_test_init(&p, *state, 1, 1);
 	p.opts.policy = FZ_POLICY_CONTINUE;
 	p.opts.limits = (struct fz_limits){
 		.timeout_ns = FZ_CLOCK_NEVER, .retries = 9, .ask = true
 	};
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-	b = plan_after(&p, JOB_ADD, a);
-	plan_begin(&p, in, 3);
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	b = run_test_after(&p, JOB_ADD, a);
+	run_test_begin(&p, in, 3);
 	for (unsigned attempt = 1; attempt <= 3; attempt++) {
 		assert_int_equal(wait_for_question(&p), a);
 		failure = fz_run_failure_of(p.run, a, &because);
@@ -267,30 +267,30 @@ test_run_the_caller_decides_about_each_retry(void **state)
 		fz_run_decide(p.run, a, 0, attempt < 3);
 		fz_run_decide(p.run, a, 0, true);
 	}
-	assert_true(plan_finishes(&p));
+	assert_true(run_test_finishes(&p));
 	assert_int_equal(p.retries[a], 2);
-	assert_plan_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
-	assert_plan_failure(&p, b, FZ_ERR_CANCELLED, a);
-	assert_plan_ended(&p);
-	plan_fini(&p);
+	assert_run_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
+	assert_run_failure(&p, b, FZ_ERR_CANCELLED, a);
+	assert_run_ended(&p);
+	run_test_fini(&p);
 }
 
 static void
 test_run_only_a_failure_with_attempts_left_is_a_question(void **state)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in, a, failed;
 
-	plan_init(&p, *state, 1, 1);
+	run_test_init(&p, *state, 1, 1);
 	p.opts.limits.ask = true;
-	in = plan_input(&p);
-	a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 3);
-	assert_true(plan_finishes(&p));
+	in = run_test_input(&p);
+	a = run_test_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 3);
+	assert_true(run_test_finishes(&p));
 	assert_int_equal(fz_run_undecided(p.run), FZ_GRAPH_NONE);
 	assert_non_null(fz_run_failure(p.run, &failed));
 	assert_int_equal(failed, a);
-	plan_fini(&p);
+	run_test_fini(&p);
 }
 
 /* A node fails, and another one stops the run, or a cancel does. */
@@ -298,16 +298,16 @@ static void
 test_run_an_open_question_is_a_failure_when_the_run_stops(void **state)
 {
 	for (int cancels = 0; cancels < 2; cancels++) {
-		struct plan p;
+		struct run_test p;
 		uint32_t in, a, b, failed;
 
-		plan_init(&p, *state, 2, 2);
+		run_test_init(&p, *state, 2, 2);
 		p.opts.limits.retries = 1;
 		p.opts.limits.ask = true;
-		in = plan_input(&p);
-		a = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-		b = plan_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
-		plan_begin(&p, in, 3);
+		in = run_test_input(&p);
+		a = run_test_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+		b = run_test_add(&p, JOB_RAISE, in, FZ_GRAPH_NONE);
+		run_test_begin(&p, in, 3);
 		failed = wait_for_question(&p);
 		if (cancels) {
 			fz_run_cancel(p.run, FZ_ERR_CANCELLED, "enough");
@@ -316,12 +316,12 @@ test_run_an_open_question_is_a_failure_when_the_run_stops(void **state)
 			assert_non_null(fz_run_failure(p.run, &in));
 			assert_int_equal(in, failed);
 		}
-		assert_true(plan_finishes(&p));
+		assert_true(run_test_finishes(&p));
 		assert_int_equal(fz_run_undecided(p.run), FZ_GRAPH_NONE);
-		assert_plan_failure(&p, failed, FZ_ERR_ERROR, FZ_GRAPH_NONE);
+		assert_run_failure(&p, failed, FZ_ERR_ERROR, FZ_GRAPH_NONE);
 		assert_int_equal(p.retries[a] + p.retries[b], 0);
-		assert_plan_ended(&p);
-		plan_fini(&p);
+		assert_run_ended(&p);
+		run_test_fini(&p);
 	}
 }
 

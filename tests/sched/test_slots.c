@@ -68,7 +68,7 @@ test_slots_tokens_go_back_as_they_were(void **state)
 	for (int i = 0; i < 4; i++)
 		fz_slots_give(m.slots);
 	assert_int_equal(slots_left(&m), 0);
-	assert_true(step_until(w, in_ms(PATIENCE_MS)));
+	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(read(m.pipe[0], bytes, 4), 3);
 	assert_non_null(strchr(bytes, 'a'));
 	assert_non_null(strchr(bytes, 'b'));
@@ -104,14 +104,14 @@ test_slots_a_full_pipe_does_not_block(void **state)
 		assert_true(fz_slots_take(m.slots, &waiter.waiter));
 	fill_pipe(m.pipe[1]);
 	fz_slots_give(m.slots);
-	assert_true(step_until(w, in_ms(PATIENCE_MS)));
+	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	fz_slots_give(m.slots);
 	fz_slots_trim(m.slots);
 	slots_make_end(w, &m);
 }
 
 static void
-test_slots_within_a_step_tokens_are_kept(void **state)
+test_slots_within_a_turn_tokens_are_kept(void **state)
 {
 	struct slots_waiter waiter = slots_waiter(NULL);
 	struct world *w = *state;
@@ -127,7 +127,7 @@ test_slots_within_a_step_tokens_are_kept(void **state)
 	}
 	assert_int_equal(faults.calls, 0);
 	faults_end();
-	assert_true(step_until(w, in_ms(PATIENCE_MS)));
+	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(slots_left(&m), 1);
 	fz_slots_give(m.slots);
 	fz_slots_trim(m.slots); /* not only when the loop turns */
@@ -152,13 +152,13 @@ test_slots_a_waiter_gets_the_next_free_slot(void **state)
 	fz_slots_forget(&waiters[1].waiter);
 	fz_slots_forget(&waiters[1].waiter);
 	fz_slots_give(m.slots);
-	assert_true(step_until(w, in_ms(PATIENCE_MS)));
+	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(waiters[1].ntold, 0);
 	assert_int_equal(waiters[0].got + waiters[2].got, 1);
 	assert_int_equal(waiters[0].ntold + waiters[2].ntold, 2);
 	assert_int_equal(slots_left(&m), 0); /* it went from hand to hand */
 	fz_slots_give(m.slots);
-	assert_true(step_until(w, in_ms(PATIENCE_MS)));
+	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(waiters[0].got + waiters[2].got, 2);
 	slots_make_end(w, &m);
 }
@@ -175,17 +175,17 @@ test_slots_a_token_of_another_process_wakes_the_waiter(void **state)
 	assert_true(fz_slots_take(m.slots, &waiter.waiter));
 	for (int i = 1; i <= 3; i++) {
 		assert_false(fz_slots_take(m.slots, &waiter.waiter));
-		assert_int_equal(fz_loop_step(w->engine.loop, 0, NULL), 0);
+		assert_int_equal(fz_loop_turn(w->engine.loop, 0, NULL), 0);
 		assert_int_equal(write(m.pipe[1], "x", 1), 1);
 		assert_true(fz_slots_has_free(m.slots) == false);
-		assert_true(step_until(w, in_ms(PATIENCE_MS)));
+		assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 		assert_int_equal(waiter.ntold, i);
 		assert_true(waiter.got);
 		assert_int_equal(slots_left(&m), 0);
 	}
 	/* No waiter is left: a token is no reason to wake. */
 	assert_int_equal(write(m.pipe[1], "x", 1), 1);
-	assert_int_equal(fz_loop_step(w->engine.loop, 0, NULL), 0);
+	assert_int_equal(fz_loop_turn(w->engine.loop, 0, NULL), 0);
 	assert_int_equal(waiter.ntold, 3);
 	slots_make_end(w, &m);
 }
@@ -212,7 +212,7 @@ test_slots_have_the_number_they_were_given(void **state)
 	assert_int_equal(fz_slots_resize(slots, 5, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 4);
 	fz_slots_give(slots);
-	assert_true(step_until(w, in_ms(PATIENCE_MS)));
+	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(fz_slots_resize(slots, 2, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 2);
 	assert_int_equal(fz_slots_resize(slots, 65536, NULL), 0);
@@ -296,7 +296,7 @@ main(void)
 		TEST(test_slots_the_first_needs_no_token_and_no_call),
 		TEST(test_slots_tokens_go_back_as_they_were),
 		TEST(test_slots_a_full_pipe_does_not_block),
-		TEST(test_slots_within_a_step_tokens_are_kept),
+		TEST(test_slots_within_a_turn_tokens_are_kept),
 		TEST(test_slots_a_waiter_gets_the_next_free_slot),
 		TEST(test_slots_a_token_of_another_process_wakes_the_waiter),
 		TEST(test_slots_have_the_number_they_were_given),

@@ -108,11 +108,11 @@ run_below(struct nest *nest)
 	}
 	slots_user_begin(&u, pool, 4, JOB_SLEEP, 60000);
 	while (!all_run(nest, 3) || nest->plan == PLAN_STAY)
-		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(1), NULL);
 	if (nest->level == 1)
 		raise(SIGKILL);
 	for (;;) /* the one above does it */
-		fz_loop_step(w->engine.loop, in_ms(100), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(100), NULL);
 }
 
 /* A worker that has workers. */
@@ -230,7 +230,7 @@ test_slots_leaving_gives_back_what_nested_workers_hold(void **state)
 	slots_user_begin(&u, pool, 1, JOB_ECHO, 1);
 	slots_user_begin(&v, own, 1, JOB_SLEEP, 60000);
 	while (!all_run(&nest, 4))
-		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(1), NULL);
 	assert_int_equal(slots_left(&m), 0);
 	fz_slots_leave(m.slots);
 	assert_int_equal(slots_left(&m), 3);

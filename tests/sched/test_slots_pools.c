@@ -119,7 +119,7 @@ try_all(struct world *w)
 
 		while (pool_user_ended(&users[i].counts) < users[i].nsent &&
 		       fz_clock_ns() < until)
-			fz_loop_step(w->engine.loop, in_ms(10), NULL);
+			fz_loop_turn(w->engine.loop, in_ms(10), NULL);
 		good = users[i].counts.ndone == 3;
 		assert_int_equal(
 		    pool_user_ended(&users[i].counts), users[i].nsent);

@@ -19,7 +19,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/loop.h"
-#include "plan.h"
+#include "run_test.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
 #include "sched/run.h"
@@ -29,14 +29,14 @@
 
 enum { ITEMS_MAX = 1000 };
 
-/* A stream of a plan's graph, and what it has returned. */
+/* A stream of a run's graph, and what it has returned. */
 struct flow {
-	struct plan p;
+	struct run_test p;
 	struct fz_stream *stream;
 	uint32_t in, last;           /* the input, the value that is kept */
-	uint64_t places[ITEMS_MAX];  /* as they were taken */
-	uint64_t numbers[ITEMS_MAX]; /* of each place from 1: the result */
-	enum fz_err_kind kinds[ITEMS_MAX]; /* of each place: of its failure */
+	uint64_t indexes[ITEMS_MAX]; /* as they were taken */
+	uint64_t numbers[ITEMS_MAX]; /* of each index from 1: the result */
+	enum fz_err_kind kinds[ITEMS_MAX]; /* of each index: of its failure */
 	uint32_t ntaken;
 	uint32_t why; /* the last item was skipped */
 };
@@ -49,13 +49,13 @@ flow_init(struct flow *f, struct world *w, unsigned jobs,
 	uint32_t value, node;
 
 	*f = (struct flow){ .ntaken = 0 };
-	plan_init(&f->p, w, jobs != 0 ? jobs : 1, jobs);
-	value = f->in = plan_input(&f->p);
+	run_test_init(&f->p, w, jobs != 0 ? jobs : 1, jobs);
+	value = f->in = run_test_input(&f->p);
 	for (uint32_t i = 0; i < n; i++) {
 		node = fz_graph_node(
 		    f->p.graph, i % 2, (uint32_t)jobs_of[i], 1, NULL);
 		fz_graph_feed(f->p.graph, node, &value, 1, NULL);
-		value = plan_value(&f->p, node);
+		value = run_test_value(&f->p, node);
 	}
 	f->last = value;
 	assert_int_equal(fz_graph_freeze(f->p.graph, NULL), 0);
@@ -75,7 +75,7 @@ static void
 flow_fini(struct flow *f)
 {
 	fz_stream_free(f->stream);
-	plan_fini(&f->p);
+	run_test_fini(&f->p);
 }
 
 static void
@@ -96,16 +96,16 @@ flow_take(struct flow *f)
 	uint32_t node, why;
 
 	while ((run = fz_stream_take(f->stream)) != NULL) {
-		uint64_t place = fz_stream_place(run);
+		uint64_t index = fz_stream_index(run);
 		const struct fz_failure *failure = fz_run_failure(run, &node);
 
-		f->places[f->ntaken++] = place;
+		f->indexes[f->ntaken++] = index;
 		if (failure != NULL)
-			f->kinds[place] = failure->err.kind;
+			f->kinds[index] = failure->err.kind;
 		else if (fz_stream_was_skipped(run, &why))
 			f->why = why;
 		else
-			f->numbers[place] =
+			f->numbers[index] =
 			    number_of_blob(f->p.w, fz_run_value(run, f->last));
 		fz_stream_release(run);
 	}
@@ -117,7 +117,7 @@ flow_takes(struct flow *f, uint32_t n)
 	int64_t until = in_ms(20000);
 
 	for (flow_take(f); f->ntaken < n; flow_take(f)) {
-		if (!step_until(f->p.w, until))
+		if (!turn_until(f->p.w, until))
 			return false;
 	}
 	return true;
@@ -141,7 +141,7 @@ test_stream_results_come_in_order(void **state)
 		assert_true(flow_takes(&f, ITEMS_MAX - 1));
 		assert_false(fz_stream_is_busy(f.stream));
 		for (uint32_t i = 1; i < ITEMS_MAX; i++) {
-			assert_int_equal(f.places[i - 1], i);
+			assert_int_equal(f.indexes[i - 1], i);
 			assert_int_equal(f.numbers[i], 10 * i);
 		}
 		flow_fini(&f);
@@ -161,7 +161,7 @@ test_stream_unordered_results_do_not_wait(void **state)
 		flow_add(&f, 1);
 	assert_true(flow_takes(&f, 20));
 	for (uint32_t i = 0; i < 20; i++)
-		assert_int_not_equal(f.places[i], 1);
+		assert_int_not_equal(f.indexes[i], 1);
 	assert_true(fz_stream_is_busy(f.stream));
 	flow_fini(&f);
 	assert_no_children();
@@ -199,7 +199,7 @@ test_stream_continue_keeps_the_failure_at_its_item(void **state)
 	assert_true(flow_takes(&f, 10));
 	assert_false(fz_stream_is_stopped(f.stream));
 	for (uint32_t i = 1; i <= 10; i++) {
-		assert_int_equal(f.places[i - 1], i);
+		assert_int_equal(f.indexes[i - 1], i);
 		assert_int_equal(
 		    f.kinds[i], i == 1 ? FZ_ERR_CRASH : FZ_ERR_NONE);
 		assert_int_equal(f.numbers[i], i == 1 ? 0 : i);
@@ -221,8 +221,8 @@ test_stream_now_makes_a_failure_the_next_result(void **state)
 	flow_add(&f, 60000);
 	flow_add(&f, 60000);
 	assert_true(flow_takes(&f, 2));
-	assert_int_equal(f.places[0], 1);
-	assert_int_equal(f.kinds[f.places[1]], FZ_ERR_TIMEOUT);
+	assert_int_equal(f.indexes[0], 1);
+	assert_int_equal(f.kinds[f.indexes[1]], FZ_ERR_TIMEOUT);
 	flow_fini(&f);
 }
 
@@ -239,7 +239,7 @@ test_stream_a_skipped_item_has_its_turn(void **state)
 	flow_add(&f, 7);
 	assert_true(flow_takes(&f, 3));
 	for (uint32_t i = 1; i <= 3; i++)
-		assert_int_equal(f.places[i - 1], i);
+		assert_int_equal(f.indexes[i - 1], i);
 	assert_int_equal(f.numbers[1] + f.numbers[2] + f.numbers[3], 12);
 	assert_int_equal(f.why, 7);
 	flow_fini(&f);
@@ -324,7 +324,7 @@ test_stream_cancel_waits_until_all_has_ended(void **state)
 	for (uint32_t i = 0; i < 30; i++)
 		flow_add(&f, 60000);
 	while (atomic_load(&f.p.w->shared->calls[JOB_SLEEP]) < 3)
-		assert_true(step_until(f.p.w, until));
+		assert_true(turn_until(f.p.w, until));
 	fz_stream_cancel(f.stream, FZ_ERR_CANCELLED, "enough");
 	assert_no_children();
 	assert_false(fz_stream_is_busy(f.stream));
@@ -350,7 +350,7 @@ test_stream_local_items_go_on_in_order(void **state)
 
 		run = fz_stream_local_next(f.stream, &node);
 		assert_non_null(run);
-		assert_int_equal(fz_stream_place(run), i / 3 + 1);
+		assert_int_equal(fz_stream_index(run), i / 3 + 1);
 		assert_int_equal(node, i % 3);
 		fz_run_local_done(run, node, &blob, 1);
 	}
@@ -410,9 +410,9 @@ scenario(struct world *w, struct fz_pool *const *pools)
 		fz_stream_start(run);
 	}
 	while (fz_stream_is_busy(stream))
-		fz_loop_step(w->engine.loop, in_ms(5000), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(5000), NULL);
 	while ((run = fz_stream_take(stream)) != NULL) {
-		assert_int_equal(fz_stream_place(run), ++ntaken);
+		assert_int_equal(fz_stream_index(run), ++ntaken);
 		if (fz_run_failure(run, &node) != NULL)
 			rc = -1;
 		else
@@ -438,7 +438,8 @@ test_stream_any_call_may_fail(void **state)
 	if (on_valgrind())
 		w->engine.arena_tried = true;
 	do {
-		struct fz_pool *pools[] = { plan_pool(w, 2), plan_pool(w, 2) };
+		struct fz_pool *pools[] = { run_test_pool(w, 2),
+			run_test_pool(w, 2) };
 
 		faults_at(++n);
 		rc = scenario(w, pools);

@@ -112,14 +112,14 @@ wait_once(void *ctx)
 	struct shared *s = ctx;
 	struct fz_barrier *b = &s->barrier;
 	uint32_t self = join(), index;
-	enum fz_barrier_step step;
+	enum fz_barrier_arrival arrival;
 
-	while ((step = fz_barrier_arrive(b, self, self, &index)) ==
+	while ((arrival = fz_barrier_arrive(b, self, self, &index)) ==
 	       FZ_BARRIER_LATER)
 		usleep(200);
-	if (step == FZ_BARRIER_WAITS)
+	if (arrival == FZ_BARRIER_WAITS)
 		return wait_notified(b, self, index);
-	if (step == FZ_BARRIER_LAST &&
+	if (arrival == FZ_BARRIER_LAST &&
 	    (!b->has_action || fz_barrier_finish(b, self, true)))
 		return INDEX + (int)index;
 	return BROKEN;

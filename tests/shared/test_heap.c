@@ -53,7 +53,7 @@ test_heap_any_call_may_fail(void **state)
 		fz_heap_acquire(&this_member);
 	}
 	assert_true(nbad >= 8);
-	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
 }
 
 static void
@@ -102,7 +102,7 @@ small_child(uint64_t arg)
 {
 	struct rlimit limit = { (rlim_t)arg, (rlim_t)arg };
 	struct fz_err err = { 0 };
-	void *chunks[8192];
+	void *blocks[8192];
 	size_t n = 0, again = 0;
 
 	if (setrlimit(RLIMIT_AS, &limit) != 0 ||
@@ -110,17 +110,17 @@ small_child(uint64_t arg)
 		_exit(1);
 	if (heap->size > arg / 4) /* the script needs some, too */
 		_exit(2);
-	while (n < 8192 && (chunks[n] = fz_heap_alloc(join(), 1, &err)) != NULL)
+	while (n < 8192 && (blocks[n] = fz_heap_alloc(join(), 1, &err)) != NULL)
 		n++;
 	if (n < 900 || n == 8192 || err.kind == FZ_ERR_NONE)
 		_exit(3);
 	if (fz_heap_alloc(join(), heap->size, &err) != NULL)
 		_exit(4);
 	for (size_t i = 0; i < n; i++)
-		fz_heap_give_back(chunks[i]);
+		fz_heap_give_back(blocks[i]);
 	if (fz_heap_used() != 0)
 		_exit(5);
-	while ((chunks[again] = fz_heap_alloc(join(), 1, NULL)) != NULL)
+	while ((blocks[again] = fz_heap_alloc(join(), 1, NULL)) != NULL)
 		again++;
 	_exit(n == again ? 0 : 6);
 }
@@ -176,24 +176,24 @@ test_heap_objects_are_found_by_name(void **state)
 }
 
 static void
-test_heap_cells_are_freed_with_their_chunk(void **state)
+test_heap_small_objects_are_freed_with_their_block(void **state)
 {
 	struct fz_object *objects[1000];
 
 	(void)state;
 	for (int i = 0; i < 1000; i++)
 		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
-	assert_int_equal(fz_heap_used(), 4 * FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_used(), 4 * FZ_HEAP_BLOCK);
 	for (int i = 0; i < 1000; i++)
 		fz_heap_free(&this_member, objects[i]);
-	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK); /* the last */
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK); /* the last */
 	for (int i = 0; i < 256; i++)
 		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
-	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
 }
 
 static void
-test_heap_an_object_is_freed_with_its_chunks(void **state)
+test_heap_an_object_is_freed_with_its_blocks(void **state)
 {
 	struct fz_object *o = fz_heap_new(&this_member, TYPE, 1000, NULL);
 	void *own = fz_heap_alloc(join(), 1 << 20, NULL);
@@ -210,19 +210,19 @@ test_heap_an_object_is_freed_with_its_chunks(void **state)
 }
 
 static void
-test_heap_a_cell_is_freed_with_its_chunks(void **state)
+test_heap_a_small_object_is_freed_with_its_blocks(void **state)
 {
 	struct fz_object *o = fz_heap_new(&this_member, TYPE, 256, NULL);
 	struct fz_object *other = fz_heap_new(&this_member, TYPE, 256, NULL);
-	void *chunks = fz_heap_alloc(join(), 1 << 20, NULL);
+	void *blocks = fz_heap_alloc(join(), 1 << 20, NULL);
 	uint32_t name = fz_heap_name(o);
 
 	(void)state;
 	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), o);
-	fz_heap_set_owner(chunks, other);
+	fz_heap_set_owner(blocks, other);
 	fz_heap_free(&this_member, o);
 	assert_int_equal(
-	    fz_heap_used(), (1 << 20) + FZ_HEAP_CHUNK); /* the cells */
+	    fz_heap_used(), (1 << 20) + FZ_HEAP_BLOCK); /* the small objects */
 	assert_ptr_equal(
 	    fz_heap_find(fz_heap_name(other), other->generation, TYPE), other);
 	/* The next one there owns none. */
@@ -230,9 +230,9 @@ test_heap_a_cell_is_freed_with_its_chunks(void **state)
 	assert_int_equal(fz_heap_name(o), name);
 	assert_int_equal(o->owns, 0);
 	fz_heap_free(&this_member, o);
-	fz_heap_give_back(chunks);
+	fz_heap_give_back(blocks);
 	fz_heap_free(&this_member, other);
-	assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
 }
 
 #define TEST(name)                       \
@@ -249,9 +249,9 @@ main(void)
 		TEST(test_heap_is_absent_if_file_size_is_limited),
 		TEST(test_heap_is_smaller_if_address_space_is_limited),
 		TEST(test_heap_objects_are_found_by_name),
-		TEST(test_heap_cells_are_freed_with_their_chunk),
-		TEST(test_heap_an_object_is_freed_with_its_chunks),
-		TEST(test_heap_a_cell_is_freed_with_its_chunks),
+		TEST(test_heap_small_objects_are_freed_with_their_block),
+		TEST(test_heap_an_object_is_freed_with_its_blocks),
+		TEST(test_heap_a_small_object_is_freed_with_its_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,16 +28,17 @@
 static void
 making_child(uint64_t sent)
 {
-	struct fz_object *cell = fz_heap_new(&this_member, TYPE, 100, NULL);
+	struct fz_object *object = fz_heap_new(&this_member, TYPE, 100, NULL);
 	struct fz_object *large = fz_heap_new(&this_member, TYPE, 100000, NULL);
 
 	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), large);
-	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), cell);
+	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), object);
 	fz_heap_alloc(join(), 1 << 20, NULL);
-	memset(cell + 1, 1, 100 - sizeof(*cell));
-	atomic_store(&cell->sent, (uint32_t)sent);
+	memset(object + 1, 1, 100 - sizeof(*object));
+	atomic_store(&object->sent, (uint32_t)sent);
 	atomic_store(&large->sent, (uint32_t)sent);
-	report->other = (uint64_t)cell->generation << 32 | fz_heap_name(cell);
+	report->other =
+	    (uint64_t)object->generation << 32 | fz_heap_name(object);
 	report->number =
 	    (uint64_t)large->generation << 32 | fz_heap_name(large);
 }
@@ -66,7 +67,7 @@ test_heap_keeps_what_a_dead_member_had_sent(void **state)
 	assert_null(find_reported(report->number));
 	assert_null(find_reported(report->other));
 	kill_member(start_reporting_member(making_child, 1));
-	await_used((2 << 20) + 3 * FZ_HEAP_CHUNK);
+	await_used((2 << 20) + 3 * FZ_HEAP_BLOCK);
 	assert_non_null(find_reported(report->number));
 	assert_non_null(find_reported(report->other));
 }
@@ -75,15 +76,15 @@ test_heap_keeps_what_a_dead_member_had_sent(void **state)
 static void
 freeing_child(uint64_t arg)
 {
-	struct fz_object *cell = fz_heap_new(&this_member, TYPE, 100, NULL);
+	struct fz_object *object = fz_heap_new(&this_member, TYPE, 100, NULL);
 	struct fz_object *large = fz_heap_new(&this_member, TYPE, 1000, NULL);
 
 	(void)arg;
-	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), cell);
+	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), object);
 	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), large);
-	atomic_store(&cell->sent, 1);
+	atomic_store(&object->sent, 1);
 	atomic_store(&large->sent, 1);
-	atomic_store(&cell->type, 0);
+	atomic_store(&object->type, 0);
 	atomic_store(&large->type, 0);
 	report->number = 1;
 }
@@ -144,13 +145,13 @@ is_all(const unsigned char *at, size_t n, unsigned char c)
 	return at[0] == c && memcmp(at, at + 1, n - 1) == 0;
 }
 
-/* Takes and gives chunks at random; no other process writes to its own. */
+/* Takes and gives blocks at random; no other process writes to its own. */
 static void
 busy_child(uint64_t seed)
 {
 	unsigned char mark = (unsigned char)(seed % 255 + 1);
 	uint64_t x = seed * 2654435761u + 1;
-	/* In a cell or in a chunk. */
+	/* Small, or in a block. */
 	struct fz_object *own =
 	    fz_heap_new(&this_member, TYPE, seed % 2 ? 1000 : 200, NULL);
 
@@ -159,7 +160,7 @@ busy_child(uint64_t seed)
 		unsigned char *at;
 
 		x = x * 6364136223846793005u + 1442695040888963407u;
-		size = (size_t)(x >> 33) % (5 * FZ_HEAP_CHUNK);
+		size = (size_t)(x >> 33) % (5 * FZ_HEAP_BLOCK);
 		at = fz_heap_alloc(join(), size, NULL);
 		if (at == NULL || own == NULL) {
 			report->bad = 1;

@@ -89,7 +89,7 @@ dying_child(uint64_t arg)
 	report->number = arg;
 }
 
-/* Held locks, half a place, a chunk that is claimed, ... */
+/* Held locks, half a place, a block that is claimed, ... */
 static void
 test_heap_a_death_while_joining_or_allocating_blocks_no_other(void **state)
 {

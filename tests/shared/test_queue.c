@@ -57,7 +57,7 @@ test_queue_gives_its_memory_back(void **state)
 	while (box_take(box, NULL) != 0)
 		continue;
 	/* The segment in use. */
-	assert_int_equal(fz_heap_used() - before, FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_used() - before, FZ_HEAP_BLOCK);
 	fz_queue_compact(&box->queue, box_self());
 	assert_int_equal(fz_heap_used(), before);
 	fz_heap_free(&this_member, &box->object);
@@ -110,19 +110,19 @@ test_queue_frees_a_linked_segment(void **state)
 {
 	struct box *box = box_new(0);
 	size_t before = fz_heap_used();
-	void *chunk = fz_heap_alloc(join(), 1, NULL);
+	void *block = fz_heap_alloc(join(), 1, NULL);
 
 	(void)state;
-	fz_heap_set_owner(chunk, &box->object);
-	fz_ref_set(&box->queue.first, chunk);
+	fz_heap_set_owner(block, &box->object);
+	fz_ref_set(&box->queue.first, block);
 	fz_queue_compact(&box->queue, box_self());
 	assert_int_equal(fz_heap_used(), before);
 	box_put(box, 1, 10);
 	assert_int_equal(box_take(box, NULL), 1);
-	chunk = fz_heap_alloc(join(), 1, NULL);
-	fz_heap_set_owner(chunk, &box->object);
+	block = fz_heap_alloc(join(), 1, NULL);
+	fz_heap_set_owner(block, &box->object);
 	/* A segment begins with the reference to the next one. */
-	fz_ref_set(fz_ref_get(&box->queue.first), chunk);
+	fz_ref_set(fz_ref_get(&box->queue.first), block);
 	fz_queue_compact(&box->queue, box_self());
 	assert_int_equal(fz_heap_used(), before);
 	box_put(box, 2, 10);
@@ -142,7 +142,7 @@ test_queue_frees_its_memory_when_closed(void **state)
 	box_put(box, 2, 10);
 	box_take(box, NULL);
 	fz_queue_close(&box->queue, box_self());
-	assert_int_equal(fz_heap_used(), before + FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_used(), before + FZ_HEAP_BLOCK);
 	box_take(box, NULL);
 	assert_int_equal(fz_heap_used(), before);
 	fz_heap_free(&this_member, &box->object);
@@ -182,7 +182,7 @@ test_queue_is_not_compacted_while_in_use(void **state)
 		while (!atomic_load(&box->done))
 			sched_yield();
 		fz_queue_compact(&box->queue, box_self());
-		assert_int_equal(fz_heap_used(), before + FZ_HEAP_CHUNK);
+		assert_int_equal(fz_heap_used(), before + FZ_HEAP_BLOCK);
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
 		fz_queue_compact(&box->queue, box_self());
@@ -290,7 +290,7 @@ test_queue_items_taken_by_many_are_unfinished(void **state)
 	(void)state;
 	box_start_takers(box, pids, N);
 	fz_queue_compact(&box->queue, box_self());
-	assert_int_equal(fz_heap_used(), before + FZ_HEAP_CHUNK);
+	assert_int_equal(fz_heap_used(), before + FZ_HEAP_BLOCK);
 	box_put(box, 1, 10);
 	assert_int_equal(box_take(box, NULL), 1);
 	assert_true(fz_queue_task_done(&box->queue, box_self())); /* its own */

@@ -202,7 +202,7 @@ test_queue_loses_one_item_at_most_by_a_kill_while_taking(void **state)
 	walk(take_and_say_done, 3, 8, true);
 }
 
-/* The exact number of chunks that have an owner. */
+/* The exact number of blocks that have an owner. */
 static size_t
 count_used(void)
 {
@@ -216,7 +216,7 @@ count_used(void)
 
 /* Behind the walks; a second after the last death. */
 static void
-test_queue_chunks_of_killed_processes_are_freed(void **state)
+test_queue_blocks_of_killed_processes_are_freed(void **state)
 {
 	struct timespec second = { 1, 200000000 };
 
@@ -224,7 +224,7 @@ test_queue_chunks_of_killed_processes_are_freed(void **state)
 	fz_heap_reclaim();
 	nanosleep(&second, NULL);
 	fz_heap_reclaim();
-	assert_int_equal(count_used(), 1); /* that of our cells */
+	assert_int_equal(count_used(), 1); /* that of our small objects */
 }
 
 /* Once emptied, with a segment or two, or as one that was killed has left it.
@@ -361,7 +361,7 @@ main(void)
 		TEST(test_queue_is_whole_after_a_kill_while_closing),
 		TEST(test_queue_is_whole_after_a_kill_while_compacting),
 		TEST(test_queue_is_whole_after_a_second_kill_while_compacting),
-		TEST(test_queue_chunks_of_killed_processes_are_freed),
+		TEST(test_queue_blocks_of_killed_processes_are_freed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

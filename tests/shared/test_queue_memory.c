@@ -83,7 +83,7 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 	fz_heap_free(&this_member, &box->object);
 }
 
-/* The heap without a free chunk: all that are known are owned. */
+/* The heap without a free block: all that are known are owned. */
 static void
 test_queue_without_memory_for_a_counter_takes_nothing(void **state)
 {
@@ -128,7 +128,7 @@ test_queue_without_memory_put_raises(void **state)
 {
 	run(*state, "local q = fz.queue()\n"
 		    "q:put(1)\n"
-		    "starve 'chunks'\n"
+		    "starve 'blocks'\n"
 		    "local ok, e = pcall(q.put, q, ('x'):rep(300 << 20))\n"
 		    "assert(not ok and e.kind == 'memory', tostring(e))\n"
 		    "ok, e = pcall(q.put, q, {a = ('x'):rep(300 << 20)})\n"
@@ -186,7 +186,7 @@ starve(lua_State *L)
 {
 	const char *what = luaL_optstring(L, 1, "");
 
-	no_memory = strcmp(what, "chunks") == 0;
+	no_memory = strcmp(what, "blocks") == 0;
 	no_heap = strcmp(what, "heap") == 0;
 	no_block = strcmp(what, "block") == 0 ? FZ_QUEUE_INLINE : 0;
 	return 0;

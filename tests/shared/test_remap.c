@@ -74,7 +74,7 @@ move_heap(uintptr_t to)
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0),
 	    old);
 	heap->base = at;
-	heap->chunks += heap->base - old;
+	heap->blocks += heap->base - old;
 	heap->owners += (heap->base - old) / (ptrdiff_t)sizeof(uint64_t);
 }
 
@@ -238,7 +238,7 @@ find_address(const void *at, size_t size)
 }
 
 static const void *
-find_in_chunks(void)
+find_in_blocks(void)
 {
 	uint32_t top = atomic_load(&heap_head()->top);
 	const void *found = find_address(
@@ -246,7 +246,7 @@ find_in_chunks(void)
 
 	for (uint32_t i = 0; i < top && found == NULL; i++)
 		if (!is_free(atomic_load(&heap->owners[i])))
-			found = find_address(chunk_at(i), CHUNK);
+			found = find_address(block_at(i), BLOCK);
 	return found;
 }
 
@@ -257,7 +257,7 @@ find_in_chunks(void)
 static void
 check_heap(void)
 {
-	const void *found = find_in_chunks();
+	const void *found = find_in_blocks();
 
 	for (uint32_t i = 0; i < fz_heap_nplaces() && found == NULL; i++) {
 		const struct member *m = member_at(i);
@@ -299,21 +299,21 @@ run(void **state, const char *code)
 static void
 test_remap_finds_an_address_in_the_heap(void **state)
 {
-	const void **chunk = fz_heap_alloc(join(), 1, NULL);
+	const void **block = fz_heap_alloc(join(), 1, NULL);
 
 	(void)state;
-	memset(chunk, 0, CHUNK);
+	memset(block, 0, BLOCK);
 	/* A position in a queue is as small as an offset, shifted. */
-	assert_true(fz_ref_offset(chunk) > (size_t)320 << 10);
-	assert_null(find_in_chunks());
-	chunk[100] = &chunk[7];
-	assert_ptr_equal(find_in_chunks(), &chunk[100]);
-	chunk[100] = (void *)CHILD_AT;
-	assert_ptr_equal(find_in_chunks(), &chunk[100]);
-	chunk[100] = &child;
+	assert_true(fz_ref_offset(block) > (size_t)320 << 10);
+	assert_null(find_in_blocks());
+	block[100] = &block[7];
+	assert_ptr_equal(find_in_blocks(), &block[100]);
+	block[100] = (void *)CHILD_AT;
+	assert_ptr_equal(find_in_blocks(), &block[100]);
+	block[100] = &child;
 	assert_ptr_equal(
-	    find_in_chunks(), PROGRAM_SIZE != 0 ? &chunk[100] : NULL);
-	fz_heap_give_back(chunk);
+	    find_in_blocks(), PROGRAM_SIZE != 0 ? &block[100] : NULL);
+	fz_heap_give_back(block);
 }
 
 static void

@@ -205,7 +205,7 @@ batch_test_finishes(struct batch_test *t)
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (!fz_batch_done(t->batch)) {
-		if (!step_until(t->world->w, until))
+		if (!turn_until(t->world->w, until))
 			return false;
 		batch_test_take(t);
 	}
@@ -305,8 +305,8 @@ __wrap_fz_engine_room(struct fz_engine *engine, size_t len, struct fz_err *err)
 			    : 0;
 
 	result_buffers.asked++;
-	if (len / ITEMS_SLOT < result_buffers.least_n)
-		result_buffers.least_n = len / ITEMS_SLOT;
+	if (len / ITEMS_RAW < result_buffers.least_n)
+		result_buffers.least_n = len / ITEMS_RAW;
 	if (done > result_buffers.most_done)
 		result_buffers.most_done = done;
 	if (!result_buffers.fails)

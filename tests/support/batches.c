@@ -133,7 +133,7 @@ item_kill_once(const struct item *item)
 	return is_first(item) ? item_kill(item) : item_keep(item);
 }
 
-/* A reply in the cell, of which `n` bytes are written: the end. */
+/* A reply in the mailbox, of which `n` bytes are written: the end. */
 static int
 die_writing(const struct item *item, size_t n)
 {
@@ -145,7 +145,7 @@ die_writing(const struct item *item, size_t n)
 	fz_port_send(port, NULL);
 	if (n > port->items.start)
 		n = port->items.start;
-	if (write(port->out, port->cell->out, n) != (ssize_t)n)
+	if (write(port->out, port->mailbox->out, n) != (ssize_t)n)
 		_exit(92);
 	return raise(SIGKILL);
 }
@@ -165,7 +165,7 @@ item_kill_half(const struct item *item)
 static int
 item_kill_written(const struct item *item)
 {
-	return die_writing(item, FZ_CELL_OUT);
+	return die_writing(item, FZ_MAILBOX_OUT);
 }
 
 static int
@@ -205,7 +205,7 @@ items_call(struct items_home *home, struct fz_port *port,
 	return functions[op_and_arg >> 32](&item);
 }
 
-/* Item number `i` of the batch whose items are at `at`, NULL: it has none. */
+/* Item number `i` of the chunk whose items are at `at`, NULL: it has none. */
 static uint64_t
 items_at(const struct items_home *home, const unsigned char *at, uint64_t i)
 {
@@ -247,8 +247,8 @@ items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
 	do {
 		uint64_t i = call->item + (run.seq - call->seq);
 		uint64_t item = items_at(home, at, i), v;
-		unsigned char *slot =
-		    home->result_buffer + ITEMS_SLOT * (i - home->first);
+		unsigned char *raw =
+		    home->result_buffer + ITEMS_RAW * (i - home->first);
 
 		if (!items_is_stored(home, item)) {
 			rc = 1;
@@ -258,8 +258,8 @@ items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
 		if (item >> 32 == ITEM_NAP_STORE)
 			nap(1);
 		v = (item & UINT32_MAX) + home->funcs[call->func];
-		fz_le64_store(slot, v);
-		fz_le64_store(slot + 8, ~v);
+		fz_le64_store(raw, v);
+		fz_le64_store(raw + 8, ~v);
 		fz_direct_stored(&run); /* whole before it counts */
 	} while (fz_direct_advance(&run));
 	fz_direct_end(port, call, &run);
@@ -267,16 +267,16 @@ items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
 }
 
 int
-items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
+items_chunk(struct items_home *home, struct fz_port *port, struct fz_call *call)
 {
 	struct fz_part part = { .bytes = NULL };
 	const unsigned char *at = NULL;
-	size_t len = ITEMS_SLOT * (size_t)call->nitems;
+	size_t len = ITEMS_RAW * (size_t)call->nitems;
 	int rc = 0;
 
 	home->first = call->item;
 	home->result_buffer = NULL;
-	if (call->type == FZ_WIRE_BATCH && call->result_buffer != 0) {
+	if (call->type == FZ_WIRE_CHUNK && call->result_buffer != 0) {
 		home->result_buffer = fz_arena_map_room(
 		    port->arena, call->result_buffer, len, NULL);
 		if (home->result_buffer == NULL)
@@ -306,7 +306,7 @@ items_batch(struct items_home *home, struct fz_port *port, struct fz_call *call)
 		fz_arena_unmap(port->arena, at, part.len);
 	if (home->result_buffer != NULL)
 		fz_arena_unmap(port->arena, home->result_buffer, len);
-	return rc == 0 ? fz_port_end_batch(port, NULL) : -1;
+	return rc == 0 ? fz_port_end_chunk(port, NULL) : -1;
 }
 
 int
@@ -326,7 +326,7 @@ items_serve(void *ctx, struct fz_port *port)
 					     ? &home->shared->nkept
 					     : &home->shared->nforgot,
 			    1);
-		} else if (items_batch(home, port, &call) != 0) {
+		} else if (items_chunk(home, port, &call) != 0) {
 			return 96;
 		}
 	}
@@ -362,9 +362,9 @@ items_forget(struct items_shared *shared, uint64_t n)
 uint64_t
 items_slot(const unsigned char *buffer, size_t n)
 {
-	uint64_t v = fz_le64_load(buffer + ITEMS_SLOT * n);
+	uint64_t v = fz_le64_load(buffer + ITEMS_RAW * n);
 
-	assert_int_equal(fz_le64_load(buffer + ITEMS_SLOT * n + 8), ~v);
+	assert_int_equal(fz_le64_load(buffer + ITEMS_RAW * n + 8), ~v);
 	return v;
 }
 

@@ -3,7 +3,7 @@
  *
  * An item is a number: in its upper half what is to be done, in the lower one
  * a value. What it returns is eight bytes: that value, and what is added by
- * the function that is in its slot.
+ * the function that has its number.
  */
 #ifndef BATCHES_H
 #define BATCHES_H
@@ -38,7 +38,7 @@ enum {
 	ITEMS_MAX = 1 << 17,       /* items of which it is known what ran */
 	ITEMS_BULK = 100 << 10,    /* so much goes by the arena */
 	ITEMS_WORKER_MAX = 1 << 8, /* workers of which the items are counted */
-	ITEMS_SLOT = 16            /* bytes: a value, and the same inverted */
+	ITEMS_RAW = 16             /* bytes: a value, and the same inverted */
 };
 
 /* What all workers tell of, and are told by. */
@@ -57,16 +57,19 @@ struct items_home {
 	uint64_t (*probe)(void *ctx);    /* called in the worker */
 	void *probe_ctx;
 	int birth; /* in the worker: its number */
-	/* In the worker: the slots of the batch at hand, NULL: it has none. */
+	/*
+	 * In the worker: the raw results of the chunk at hand, NULL: it has
+	 * none.
+	 */
 	unsigned char *result_buffer;
-	uint64_t first; /* item of that batch */
+	uint64_t first; /* item of that chunk */
 };
 
 /* A fz_worker_main; `ctx` is a struct items_home. */
 int items_serve(void *ctx, struct fz_port *port);
 
-/* Call the items of the batch at hand. 0, or -1 where nobody takes them. */
-int items_batch(
+/* Call the items of the chunk at hand. 0, or -1 where nobody takes them. */
+int items_chunk(
     struct items_home *home, struct fz_port *port, struct fz_call *call);
 
 struct items_home *items_home_new(void);
@@ -75,7 +78,7 @@ void items_home_free(struct items_home *home);
 /* Of the items before `n`: that they never ran. */
 void items_forget(struct items_shared *shared, uint64_t n);
 
-/* The value in slot `n` of a mapped result buffer; it must be whole. */
+/* Raw value `n` of a mapped result buffer; it must be whole. */
 uint64_t items_slot(const unsigned char *buffer, size_t n);
 
 /* All items as the part of a frame; NULL where there is no memory. */

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-_Static_assert(sizeof(struct box) <= FZ_HEAP_CELL, "as in the binding");
+_Static_assert(sizeof(struct box) <= FZ_HEAP_SMALL, "as in the binding");
 
 struct box *
 box_new(uint32_t max)
@@ -52,13 +52,13 @@ box_put_big(struct box *box, unsigned number, size_t len)
 	struct fz_queue_item item = { .nbody = len };
 	enum fz_queue_state state;
 
-	item.chunks = fz_heap_alloc(join(), len + FZ_HEAP_CHUNK, NULL);
-	if (item.chunks == NULL)
+	item.blocks = fz_heap_alloc(join(), len + FZ_HEAP_BLOCK, NULL);
+	if (item.blocks == NULL)
 		return FZ_QUEUE_FAILED;
-	memset(item.chunks, (int)number, len);
+	memset(item.blocks, (int)number, len);
 	state = fz_queue_put(&box->queue, join(), &item, NULL);
 	if (state != FZ_QUEUE_DONE)
-		fz_heap_give_back(item.chunks);
+		fz_heap_give_back(item.blocks);
 	return state;
 }
 
@@ -72,14 +72,14 @@ box_take(struct box *box, size_t *len)
 
 	if (fz_queue_take(&box->queue, join(), &taken) != FZ_QUEUE_DONE)
 		return 0;
-	p = taken.chunks != NULL ? taken.chunks : bytes;
+	p = taken.blocks != NULL ? taken.blocks : bytes;
 	number = taken.len != 0 ? p[0] : 0;
 	for (size_t i = 0; i < taken.len; i++)
 		assert_int_equal(p[i], number);
 	if (len != NULL)
 		*len = taken.len;
-	if (taken.chunks != NULL)
-		fz_heap_give_back(taken.chunks);
+	if (taken.blocks != NULL)
+		fz_heap_give_back(taken.blocks);
 	return number;
 }
 

@@ -216,10 +216,10 @@ await_used(size_t used)
 	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
 
 	while (fz_heap_used() != used && fz_clock_ns() < until) {
-		void *chunk = fz_heap_alloc(join(), 1, NULL);
+		void *block = fz_heap_alloc(join(), 1, NULL);
 
-		if (chunk != NULL)
-			fz_heap_give_back(chunk);
+		if (block != NULL)
+			fz_heap_give_back(block);
 		heap_test_nap(20);
 	}
 	assert_int_equal(fz_heap_used(), used);

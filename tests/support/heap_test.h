@@ -60,7 +60,7 @@ void kill_member(pid_t pid);
 /* Wait until `what` is not 0. */
 void await_report(_Atomic uint64_t *what);
 
-/* Take and give chunks until the memory of dead members is free. */
+/* Take and give blocks until the memory of dead members is free. */
 void await_used(size_t used);
 
 #endif

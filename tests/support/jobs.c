@@ -198,14 +198,14 @@ job_kill(struct at_work *w)
 	return raise(SIGKILL);
 }
 
-/* The reply is in the cell; write `n` of its bytes and die. */
+/* The reply is in the mailbox; write `n` of its bytes and die. */
 static bool
 die_writing(struct fz_port *port, size_t n)
 {
 	put_number(port, 1);
 	port->flushed_ns = fz_clock_ns(); /* with jobs behind it, too */
 	fz_port_send(port, NULL);
-	if (write(port->out, port->cell->out, n) != (ssize_t)n)
+	if (write(port->out, port->mailbox->out, n) != (ssize_t)n)
 		_exit(92);
 	return raise(SIGKILL);
 }
@@ -266,9 +266,9 @@ job_reply_garbage(struct at_work *w)
 	put_number(port, 1);
 	fz_port_send(port, NULL);
 	n = port->items.start;
-	memcpy(bytes, port->cell->out, n);
+	memcpy(bytes, port->mailbox->out, n);
 	memset(bytes + n, '#', sizeof(bytes) - n);
-	atomic_store(&port->cell->open, 0);
+	atomic_store(&port->mailbox->open, 0);
 	port->items.start = 0;
 	if (write(port->out, bytes, sizeof(bytes)) < 0)
 		_exit(92);

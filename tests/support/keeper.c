@@ -191,7 +191,7 @@ keeper_settle(struct world *w, struct keeper *k)
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL && k->worker->njobs != 0) {
-		if (!step_until(w, until))
+		if (!turn_until(w, until))
 			return false;
 	}
 	return true;
@@ -203,7 +203,7 @@ keeper_dies(struct world *w, struct keeper *k)
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL) {
-		if (!step_until(w, until))
+		if (!turn_until(w, until))
 			return false;
 	}
 	return true;
@@ -277,7 +277,7 @@ keeper_try_jobs(
 	if (recalls)
 		fz_worker_recall(k.worker);
 	while (k.worker != NULL && k.worker->njobs != 0)
-		fz_loop_step(w->engine.loop, in_ms(PATIENCE_MS), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(PATIENCE_MS), NULL);
 	fz_worker_free(k.worker);
 	for (int i = 0; i < nsent; i++) {
 		assert_one_outcome(&t[i]);

@@ -10,7 +10,7 @@
 #include "worker/blob.h"
 
 static void
-freed(struct fz_pool_user *user, struct fz_worker *worker)
+freed(struct fz_pool_client *user, struct fz_worker *worker)
 {
 	struct pool_user *u = (struct pool_user *)user;
 
@@ -93,5 +93,5 @@ pool_user_wait(struct world *w, const struct pool_user *u, int n)
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (pool_user_ended(u) < n)
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 }

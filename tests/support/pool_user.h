@@ -10,7 +10,7 @@
 #include "world.h"
 
 struct pool_user {
-	struct fz_pool_user user;
+	struct fz_pool_client user;
 	int nfreed;  /* workers that had its jobs and became free */
 	int nothers; /* free workers of other users */
 	int ndone, nfailed, nreturned; /* jobs */

@@ -26,14 +26,14 @@ port_ends_setup(void **state)
 	setenv("FZLUA_JOBS", "1", 1); /* no second look before a sleep */
 	assert_int_equal(fz_fd_pipe(e->jobs, NULL), 0);
 	assert_int_equal(fz_fd_pipe(e->results, NULL), 0);
-	e->cell = fz_cell_new(&e->block, NULL);
+	e->mailbox = fz_mailbox_new(&e->block, NULL);
 	e->arena = fz_arena_new(NULL);
-	assert_non_null(e->cell);
+	assert_non_null(e->mailbox);
 	assert_non_null(e->arena);
 	fz_wire_in_init(&e->in);
 	fz_buf_init(&e->out);
 	assert_int_equal(fz_port_init(&e->port, e->jobs[0], e->results[1],
-			     e->cell, e->arena, NULL),
+			     e->mailbox, e->arena, NULL),
 	    0);
 	*state = e;
 	return 0;
@@ -50,9 +50,9 @@ port_ends_teardown(void **state)
 	fz_wire_in_fini(&e->in);
 	fz_buf_fini(&e->out);
 	fz_arena_free(e->arena);
-	fz_cell_own_free(e->port.own);
-	fz_cell_free(e->cell, e->block);
-	fz_cell_block_drop(e->block);
+	fz_mailbox_own_free(e->port.own);
+	fz_mailbox_free(e->mailbox, e->block);
+	fz_mailbox_block_drop(e->block);
 	for (int i = 0; i < 2; i++) {
 		fz_fd_close(&e->jobs[i]);
 		fz_fd_close(&e->results[i]);
@@ -100,9 +100,9 @@ take_frame(struct port_ends *e, struct fz_frame *frame)
 }
 
 void
-put_batch(struct port_ends *e, uint32_t seq, unsigned flags, uint32_t nitems)
+put_chunk(struct port_ends *e, uint32_t seq, unsigned flags, uint32_t nitems)
 {
-	size_t start = fz_wire_begin(&e->out, FZ_WIRE_BATCH, flags, seq);
+	size_t start = fz_wire_begin(&e->out, FZ_WIRE_CHUNK, flags, seq);
 
 	fz_buf_put_u32(&e->out, 3); /* func */
 	fz_buf_put_u32(&e->out, FZ_WIRE_MAP);

@@ -13,8 +13,8 @@ struct port_ends {
 	struct fz_port port;
 	struct fz_arena
 	    *arena; /* in a worker: of its parent, a slice its own */
-	struct fz_cell_block *block; /* of the cell */
-	struct fz_cell *cell;
+	struct fz_mailbox_block *block; /* of the mailbox */
+	struct fz_mailbox *mailbox;
 	int jobs[2], results[2];
 	struct fz_wire_in in; /* of the results */
 	struct fz_buf out;    /* of the jobs */
@@ -35,8 +35,8 @@ void put_reply(
 /* The next reply in the pipe; it must be there. */
 void take_frame(struct port_ends *e, struct fz_frame *frame);
 
-/* A batch of `nitems` items with one part. */
-void put_batch(
+/* A chunk of `nitems` items with one part. */
+void put_chunk(
     struct port_ends *e, uint32_t seq, unsigned flags, uint32_t nitems);
 
 /* An item of `len` bytes, all of them `byte`. */

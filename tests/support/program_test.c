@@ -58,25 +58,25 @@ struct fz_program *
 program_start(const struct fz_program_opts *opts)
 {
 	struct fz_err err = { 0 };
-	struct fz_program *exec = fz_program_new(opts, &err);
+	struct fz_program *program = fz_program_new(opts, &err);
 
-	if (exec == NULL)
+	if (program == NULL)
 		fail_msg("%s", err.text);
-	return exec;
+	return program;
 }
 
 struct fz_program_end *
-program_wait(struct world *w, struct fz_program *exec)
+program_wait(struct world *w, struct fz_program *program)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 	unsigned long before = w->engine.wake_count;
 
-	while (fz_program_end(exec) == NULL) {
+	while (fz_program_end(program) == NULL) {
 		assert_int_equal(w->engine.wake_count, before);
-		assert_true(step_until(w, until));
+		assert_true(turn_until(w, until));
 	}
 	assert_int_equal(w->engine.wake_count, before + 1);
-	return fz_program_end(exec);
+	return fz_program_end(program);
 }
 
 void

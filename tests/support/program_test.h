@@ -24,7 +24,8 @@ char *const *program_shell(const char *script);
 struct fz_program *program_start(const struct fz_program_opts *opts);
 
 /* Its end, within ten seconds. */
-struct fz_program_end *program_wait(struct world *w, struct fz_program *exec);
+struct fz_program_end *program_wait(
+    struct world *w, struct fz_program *program);
 
 void assert_program_wrote(const struct fz_buf *buf, const char *text);
 

@@ -68,13 +68,13 @@ slots_free(struct world *w, struct fz_slots *slots)
 	struct slots_waiter waiter = slots_waiter(NULL);
 	unsigned n = 0;
 
-	fz_loop_step(w->engine.loop, 0, NULL); /* it may have news */
+	fz_loop_turn(w->engine.loop, 0, NULL); /* it may have news */
 	while (fz_slots_take(slots, &waiter.waiter))
 		n++;
 	fz_slots_forget(&waiter.waiter);
 	for (unsigned i = 0; i < n; i++)
 		fz_slots_give(slots);
-	assert_true(step_until(w, in_ms(PATIENCE_MS)));
+	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	return n;
 }
 
@@ -99,7 +99,7 @@ send_all(struct slots_user *u)
 }
 
 static void
-freed(struct fz_pool_user *user, struct fz_worker *worker)
+freed(struct fz_pool_client *user, struct fz_worker *worker)
 {
 	struct slots_user *u = (struct slots_user *)user;
 

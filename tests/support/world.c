@@ -21,11 +21,11 @@
 #include "worker/blob.h"
 
 static void
-world_output(void *ctx, enum fz_stdio stream, const char *bytes, size_t len)
+world_output(void *ctx, enum fz_stdio file, const char *bytes, size_t len)
 {
 	struct world *w = ctx;
 
-	(void)stream;
+	(void)file;
 	if (len > sizeof(w->output) - 1 - w->noutput)
 		len = sizeof(w->output) - 1 - w->noutput;
 	memcpy(w->output + w->noutput, bytes, len);
@@ -69,11 +69,11 @@ world_teardown(void **state)
 }
 
 bool
-step_until(struct world *w, int64_t until_ns)
+turn_until(struct world *w, int64_t until_ns)
 {
 	if (fz_clock_ns() >= until_ns)
 		return false;
-	assert_true(fz_loop_step(w->engine.loop, until_ns, NULL) >= 0);
+	assert_true(fz_loop_turn(w->engine.loop, until_ns, NULL) >= 0);
 	return true;
 }
 
@@ -90,7 +90,7 @@ wait_for_count(struct world *w, const _Atomic int *count, int n)
 
 	while (atomic_load(count) < n) {
 		assert_true(fz_clock_ns() < until);
-		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+		fz_loop_turn(w->engine.loop, in_ms(1), NULL);
 	}
 }
 

@@ -41,7 +41,7 @@ void wait_for_count(struct world *w, const _Atomic int *count, int n);
 void wait_for_calls(struct world *w, enum job func, int n);
 
 /* Turn the loop up to a moment; false when it is over. */
-bool step_until(struct world *w, int64_t until_ns);
+bool turn_until(struct world *w, int64_t until_ns);
 int64_t in_ms(int64_t ms);
 
 struct fz_blob *blob_of_number(uint64_t v);

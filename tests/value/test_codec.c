@@ -239,7 +239,7 @@ test_codec_refuses_bad_bytes(void **state)
 	    h, "\1\0\1\xce\0\1\xc7\0\0\0\0\0\0\xf8\x7f\1", 16, "bad key");
 	assert_bad(h, "\1\0\1\xd7\1\xce\0\0", 8, "bad name");
 	assert_bad(h, "\1\0\1\xd8\x81x\1", 7, "not registered here");
-	assert_bad(h, "\1\0\1\xdd\3", 5, "handles are not allowed");
+	assert_bad(h, "\1\0\1\xdd\3", 5, "shared objects are not allowed");
 	assert_bad(h, "\1\0\1\xdd\5\x81x", 7, "value 'x' is not registered");
 	assert_bad(h, "\1\0\1\xdd\6\x81x", 7, "class 'x' is not registered");
 	assert_bad(h, "\1\0\1\xdd\5\1", 6, "bad name");

@@ -17,26 +17,26 @@
 #include "rawarray_test.h"
 #include "value/rawarray.h"
 
-/* What is copied is in the table, and what Lua stores is in its slot. */
+/* What is copied is in the table, and what Lua stores is in its stored. */
 static void
 assert_is_array(lua_State *L, int table, int n)
 {
 	const void *at = lua_topointer(L, table);
-	struct fz_raw_value slot;
+	struct fz_raw_value stored;
 
 	for (int i = 1; i <= n; i += n < 8 ? 1 : n / 7) {
 		uint64_t element = (uint64_t)i;
 
 		lua_pushinteger(L, 1000 + i);
-		assert_true(fz_rawarray_store(raw, L, -1, &slot));
+		assert_true(fz_rawarray_store(raw, L, -1, &stored));
 		lua_rawseti(L, table, i);
 		assert_memory_equal(
-		    fz_rawarray_look(raw, at, element)->value, slot.value, 8);
+		    fz_rawarray_find(raw, at, element)->value, stored.value, 8);
 		lua_pushnumber(L, i + 0.5);
-		assert_true(fz_rawarray_store(raw, L, -1, &slot));
+		assert_true(fz_rawarray_store(raw, L, -1, &stored));
 		lua_pop(L, 1);
 		assert_int_equal(
-		    rawarray_copy_one(L, table, element, &slot), 1);
+		    rawarray_copy_one(L, table, element, &stored), 1);
 		assert_int_equal(lua_rawgeti(L, table, i), LUA_TNUMBER);
 		assert_true(lua_tonumber(L, -1) == i + 0.5);
 		lua_pop(L, 1);
@@ -82,7 +82,7 @@ test_rawarray_plain_values_come_back_as_they_were(void **state)
 	lua_Number numbers[] = { 0.0, -0.0, 0.1, -1e308, 5e-324, 1.0, HUGE_VAL,
 		-HUGE_VAL, (lua_Number)NAN, -(lua_Number)NAN };
 	lua_State *L = *state;
-	struct fz_raw_value slot;
+	struct fz_raw_value stored;
 	int n;
 
 	lua_pushnil(L);
@@ -96,13 +96,14 @@ test_rawarray_plain_values_come_back_as_they_were(void **state)
 	assert_true(lua_checkstack(L, 10));
 	lua_createtable(L, n, 0);
 	for (int i = 1; i <= n; i++) {
-		memset(&slot, 0xff, sizeof(slot)); /* memory in use before */
-		assert_true(fz_rawarray_store(raw, L, i, &slot));
-		assert_true(fz_rawarray_is_plain(raw, &slot));
-		fz_rawarray_push(raw, L, &slot);
+		memset(
+		    &stored, 0xff, sizeof(stored)); /* memory in use before */
+		assert_true(fz_rawarray_store(raw, L, i, &stored));
+		assert_true(fz_rawarray_is_plain(raw, &stored));
+		fz_rawarray_push(raw, L, &stored);
 		assert_same(L, i, -1);
 		assert_int_equal(
-		    rawarray_copy_one(L, n + 1, (uint64_t)i, &slot), 1);
+		    rawarray_copy_one(L, n + 1, (uint64_t)i, &stored), 1);
 		lua_rawgeti(L, n + 1, i);
 		assert_same(L, i, -1);
 		lua_pop(L, 2);
@@ -113,20 +114,20 @@ static void
 test_rawarray_other_values_are_refused(void **state)
 {
 	lua_State *L = *state;
-	struct fz_raw_value slot, before;
+	struct fz_raw_value stored, before;
 
 	lua_pushliteral(L, "");
 	lua_pushliteral(L, "12"); /* no number, though it looks like one */
 	lua_newtable(L);
 	lua_pushcfunction(L, luaopen_base);
-	lua_pushlightuserdata(L, &slot);
+	lua_pushlightuserdata(L, &stored);
 	lua_newuserdatauv(L, 1, 0);
 	lua_newthread(L);
-	memset(&slot, 0x5a, sizeof(slot));
-	before = slot;
+	memset(&stored, 0x5a, sizeof(stored));
+	before = stored;
 	for (int i = 1; i <= lua_gettop(L); i++) {
-		assert_false(fz_rawarray_store(raw, L, i, &slot));
-		assert_memory_equal(&slot, &before, sizeof(slot));
+		assert_false(fz_rawarray_store(raw, L, i, &stored));
+		assert_memory_equal(&stored, &before, sizeof(stored));
 	}
 }
 
@@ -139,7 +140,7 @@ table_of(lua_State *L, const char *chunk)
 }
 
 static void
-test_rawarray_look_finds_what_is_in_the_array_part(void **state)
+test_rawarray_find_finds_what_is_in_the_array_part(void **state)
 {
 	lua_State *L = *state;
 	const void *table = table_of(L, "return { 7, 0.5, 'x', { 1, 2 } }");
@@ -147,26 +148,24 @@ test_rawarray_look_finds_what_is_in_the_array_part(void **state)
 
 	for (unsigned i = 1; i <= 2; i++) {
 		assert_true(fz_rawarray_is_number(
-		    raw, fz_rawarray_look(raw, table, i)));
+		    raw, fz_rawarray_find(raw, table, i)));
 		fz_rawarray_push_number(
-		    raw, L, fz_rawarray_look(raw, table, i));
+		    raw, L, fz_rawarray_find(raw, table, i));
 		lua_rawgeti(L, -2, i);
 		assert_true(lua_compare(L, -1, -2, LUA_OPEQ));
 		lua_pop(L, 2);
 	}
 	assert_false(
-	    fz_rawarray_is_number(raw, fz_rawarray_look(raw, table, 3)));
+	    fz_rawarray_is_number(raw, fz_rawarray_find(raw, table, 3)));
 	assert_int_equal(
-	    fz_rawarray_look_into(raw, fz_rawarray_look(raw, table, 3), &array),
-	    0);
+	    fz_rawarray_tuple(raw, fz_rawarray_find(raw, table, 3), &array), 0);
 	assert_int_equal(
-	    fz_rawarray_look_into(raw, fz_rawarray_look(raw, table, 4), &array),
-	    2);
-	assert_null(fz_rawarray_look(raw, table, 0));
-	assert_null(fz_rawarray_look(raw, table, 5));
-	assert_null(fz_rawarray_look(raw, table, UINT64_MAX));
+	    fz_rawarray_tuple(raw, fz_rawarray_find(raw, table, 4), &array), 2);
+	assert_null(fz_rawarray_find(raw, table, 0));
+	assert_null(fz_rawarray_find(raw, table, 5));
+	assert_null(fz_rawarray_find(raw, table, UINT64_MAX));
 	table = table_of(L, "return { x = 1 }");
-	assert_null(fz_rawarray_look(raw, table, 1));
+	assert_null(fz_rawarray_find(raw, table, 1));
 }
 
 /* How many numbers are seen in the table that an expression makes. */
@@ -179,12 +178,11 @@ nseen(lua_State *L, const char *expression)
 
 	snprintf(chunk, sizeof(chunk), "return { %s }", expression);
 	outer = table_of(L, chunk);
-	return fz_rawarray_look_into(
-	    raw, fz_rawarray_look(raw, outer, 1), &array);
+	return fz_rawarray_tuple(raw, fz_rawarray_find(raw, outer, 1), &array);
 }
 
 static void
-test_rawarray_look_into_sees_a_few_numbers_and_nothing_else(void **state)
+test_rawarray_tuple_sees_a_few_numbers_and_nothing_else(void **state)
 {
 	lua_State *L = *state;
 
@@ -214,9 +212,8 @@ main(void)
 		TEST(test_rawarray_finds_the_array_of_tables_of_any_size),
 		TEST(test_rawarray_plain_values_come_back_as_they_were),
 		TEST(test_rawarray_other_values_are_refused),
-		TEST(test_rawarray_look_finds_what_is_in_the_array_part),
-		TEST(
-		    test_rawarray_look_into_sees_a_few_numbers_and_nothing_else),
+		TEST(test_rawarray_find_finds_what_is_in_the_array_part),
+		TEST(test_rawarray_tuple_sees_a_few_numbers_and_nothing_else),
 	};
 
 	return rawarray_run(tests, sizeof(tests) / sizeof(*tests));

@@ -84,7 +84,7 @@ push_marked(lua_State *L, int n)
 	struct fz_raw_value *slots;
 
 	lua_createtable(L, n, 0);
-	slots = fz_rawarray_slots(raw, lua_topointer(L, -1));
+	slots = fz_rawarray_elements(raw, lua_topointer(L, -1));
 	for (int i = 0; i < n; i++) {
 		memset(slots[i].value, 0xaa, sizeof(slots[i].value));
 		slots[i].tag = raw->integer;
@@ -262,7 +262,7 @@ test_rawarray_a_list_of_the_old_generation_may_be_filled(void **state)
 {
 	enum { N = 5000 };
 	lua_State *L = *state;
-	struct fz_raw_value slot;
+	struct fz_raw_value stored;
 
 	lua_createtable(L, N, 2);
 	lua_gc(L, LUA_GCGEN, 0, 0);
@@ -275,10 +275,10 @@ test_rawarray_a_list_of_the_old_generation_may_be_filled(void **state)
 			continue;
 		}
 		lua_pushinteger(L, i);
-		assert_true(fz_rawarray_store(raw, L, -1, &slot));
+		assert_true(fz_rawarray_store(raw, L, -1, &stored));
 		lua_pop(L, 1);
 		assert_int_equal(
-		    rawarray_copy_one(L, 1, (uint64_t)i + 1, &slot), 1);
+		    rawarray_copy_one(L, 1, (uint64_t)i + 1, &stored), 1);
 	}
 	lua_gc(L, LUA_GCCOLLECT);
 	for (int i = 0; i < N; i++) {

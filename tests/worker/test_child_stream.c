@@ -22,7 +22,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/fd.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 #include "worker/child_port.h"
 #include "worker/child_stream.h"
 
@@ -56,8 +56,8 @@ teardown(void **state)
 	fz_wire_in_fini(&e->port.wire);
 	fz_buf_fini(&e->port.frame);
 	fz_buf_fini(&e->port.value.buf);
-	fz_cell_own_free(e->port.own);
-	munmap(e->port.cell, sizeof(*e->port.cell));
+	fz_mailbox_own_free(e->port.own);
+	munmap(e->port.mailbox, sizeof(*e->port.mailbox));
 	fz_buf_fini(&e->out);
 	fz_wire_in_fini(&e->in);
 	fz_fd_close(&e->fd[0]);
@@ -78,11 +78,11 @@ put_job(struct ends *e, uint32_t seq)
 	fz_wire_end(&e->out, start);
 }
 
-/* A batch of calls; the part of item i is the number i. */
+/* A chunk of calls; the part of item i is the number i. */
 static void
-put_batch(struct ends *e, uint32_t seq, uint32_t n, unsigned flags)
+put_chunk(struct ends *e, uint32_t seq, uint32_t n, unsigned flags)
 {
-	size_t start = fz_wire_begin(&e->out, FZ_WIRE_BATCH, flags, seq);
+	size_t start = fz_wire_begin(&e->out, FZ_WIRE_CHUNK, flags, seq);
 	unsigned char number[8];
 
 	fz_buf_put_u32(&e->out, 0);
@@ -182,7 +182,7 @@ test_child_stream_answers_a_recall_before_it_starts(void **state)
 	struct ends *e = *state;
 
 	put_job(e, 0);
-	put_batch(e, 1, 3, 0);
+	put_chunk(e, 1, 3, 0);
 	put_recall(e, 4);
 	put_job(e, 4);
 	end_calls(e);
@@ -211,11 +211,11 @@ test_child_stream_answers_a_recall_when_idle(void **state)
 }
 
 static void
-test_child_stream_a_recall_ends_a_batch(void **state)
+test_child_stream_a_recall_ends_a_chunk(void **state)
 {
 	struct ends *e = *state;
 
-	put_batch(e, 0, 10, 0);
+	put_chunk(e, 0, 10, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	put_recall(e, 10);
@@ -254,11 +254,11 @@ call_all(struct ends *e, uint32_t seq, uint32_t n, bool alone)
 }
 
 static void
-test_child_stream_announces_all_items_of_a_batch(void **state)
+test_child_stream_announces_all_items_of_a_chunk(void **state)
 {
 	struct ends *e = *state;
 
-	put_batch(e, 0, 5000, 0);
+	put_chunk(e, 0, 5000, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	call_all(e, 0, 5000, false);
@@ -272,7 +272,7 @@ test_child_stream_announces_items_with_a_timeout_alone(void **state)
 {
 	struct ends *e = *state;
 
-	put_batch(e, 0, 100, FZ_WIRE_TIMED);
+	put_chunk(e, 0, 100, FZ_WIRE_TIMED);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	call_all(e, 0, 100, true);
@@ -285,8 +285,8 @@ test_child_stream_numbers_may_wrap(void **state)
 	uint32_t seq = UINT32_MAX - 99;
 
 	e->port.lease.floor = e->port.lease.end = seq;
-	fz_claim_lease(&e->port.cell->claim, seq);
-	put_batch(e, seq, 1000, 0);
+	fz_claim_lease(&e->port.mailbox->claim, seq);
+	put_chunk(e, seq, 1000, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	call_all(e, seq, 1000, false);
@@ -301,7 +301,7 @@ test_child_stream_arguments_stay_while_more_comes(void **state)
 	const void *bytes;
 	size_t len;
 
-	put_batch(e, 0, N, FZ_WIRE_TIMED);
+	put_chunk(e, 0, N, FZ_WIRE_TIMED);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	for (uint32_t i = 0;; i++) {
@@ -311,14 +311,14 @@ test_child_stream_arguments_stay_while_more_comes(void **state)
 		assert_int_equal(len, 8);
 		assert_int_equal(fz_le64_load(bytes), i);
 		fz_port_release(&e->port);
-		put_batch(e, N + 4 * i, 4, 0);
+		put_chunk(e, N + 4 * i, 4, 0);
 		write_all(e);
 		if (!fz_port_advance(&e->port, &e->call))
 			break;
 		expect(e, FZ_WIRE_STARTED, i, 1);
 	}
 	assert_int_equal(e->call.seq, N - 1);
-	assert_true(e->port.wire.buf.cap > FZ_CELL_IN);
+	assert_true(e->port.wire.buf.cap > FZ_MAILBOX_IN);
 }
 
 static void
@@ -389,7 +389,7 @@ test_child_stream_short_reads_change_nothing(void **state)
 	struct ends *e = *state;
 
 	/* A socket has no room for many writes that are so short. */
-	put_batch(e, 0, 5, FZ_WIRE_TIMED);
+	put_chunk(e, 0, 5, FZ_WIRE_TIMED);
 	put_recall(e, 5);
 	put_job(e, 5);
 	end_calls(e);
@@ -415,8 +415,8 @@ main(void)
 		T(test_child_stream_shares_no_tokens),
 		T(test_child_stream_answers_a_recall_before_it_starts),
 		T(test_child_stream_answers_a_recall_when_idle),
-		T(test_child_stream_a_recall_ends_a_batch),
-		T(test_child_stream_announces_all_items_of_a_batch),
+		T(test_child_stream_a_recall_ends_a_chunk),
+		T(test_child_stream_announces_all_items_of_a_chunk),
 		T(test_child_stream_announces_items_with_a_timeout_alone),
 		T(test_child_stream_numbers_may_wrap),
 		T(test_child_stream_arguments_stay_while_more_comes),

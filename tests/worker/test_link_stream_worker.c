@@ -264,7 +264,7 @@ test_link_stream_a_recall_spares_later_jobs(void **state)
 	task_send_number(&k, &t[0], JOB_SLEEP, 20);
 	task_send_number(&k, &t[1], JOB_ADD, 1);
 	while (!fz_worker_has_begun(k.worker))
-		assert_true(step_until(w, in_ms(PATIENCE_MS)));
+		assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(fz_worker_recall(k.worker), 0);
 	task_send_number(&k, &t[2], JOB_ADD, 2);
 	assert_true(keeper_settle(w, &k));

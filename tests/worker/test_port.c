@@ -50,10 +50,10 @@ test_port_gives_calls_in_order(void **state)
 	assert_int_equal(call.memory, 55);
 	assert_int_equal(fz_wire_part(&call.args, &part), 0);
 	assert_memory_equal(part.bytes, "first", 5);
-	assert_int_equal(fz_claim_started(&e->cell->claim), 1);
+	assert_int_equal(fz_claim_started(&e->mailbox->claim), 1);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
 	assert_int_equal(call.seq, 1);
-	assert_int_equal(fz_claim_started(&e->cell->claim), 2);
+	assert_int_equal(fz_claim_started(&e->mailbox->claim), 2);
 	fz_fd_close(&e->jobs[1]);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 0);
 }
@@ -82,7 +82,7 @@ test_port_leaves_calls_behind_one_that_it_refuses(void **state)
 	}
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 0);
 	/* The others count as not started, and no reply waits. */
-	assert_int_equal(fz_claim_started(&e->cell->claim), 2);
+	assert_int_equal(fz_claim_started(&e->mailbox->claim), 2);
 	take_frame(e, &frame);
 	take_frame(e, &frame);
 	assert_int_equal(frame.seq, 1);
@@ -98,10 +98,10 @@ test_port_skips_what_was_taken_back(void **state)
 	put_job(e, 1, FZ_WIRE_TIMED, "b");
 	put_job(e, 2, 0, "c");
 	write_jobs(e);
-	assert_int_equal(fz_claim_recall(&e->cell->claim, 2), 0);
+	assert_int_equal(fz_claim_recall(&e->mailbox->claim, 2), 0);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
 	assert_int_equal(call.seq, 2);
-	assert_int_equal(fz_claim_started(&e->cell->claim), 3);
+	assert_int_equal(fz_claim_started(&e->mailbox->claim), 3);
 }
 
 static void
@@ -112,16 +112,16 @@ test_port_sequence_numbers_wrap(void **state)
 
 	for (int i = 1; i <= 4; i++)
 		fz_claim_settle(
-		    &e->cell->claim, (UINT32_MAX / 4) * (uint32_t)i);
+		    &e->mailbox->claim, (UINT32_MAX / 4) * (uint32_t)i);
 	assert_true(
-	    fz_claim_start(&e->cell->claim, UINT32_MAX - 4, &e->port.lost));
+	    fz_claim_start(&e->mailbox->claim, UINT32_MAX - 4, &e->port.lost));
 	assert_int_equal(
-	    fz_claim_recall(&e->cell->claim, UINT32_MAX), UINT32_MAX - 3);
+	    fz_claim_recall(&e->mailbox->claim, UINT32_MAX), UINT32_MAX - 3);
 	put_job(e, UINT32_MAX, 0, "a");
 	put_job(e, 0, 0, "b");
 	write_jobs(e);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
-	assert_int_equal(fz_claim_started(&e->cell->claim), 0);
+	assert_int_equal(fz_claim_started(&e->mailbox->claim), 0);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
 	assert_int_equal(call.seq, 0);
 }
@@ -137,9 +137,9 @@ test_port_notes_when_a_timed_job_starts(void **state)
 	put_job(e, 1, FZ_WIRE_TIMED, "b");
 	write_jobs(e);
 	fz_port_next(&e->port, &call, NULL);
-	assert_int_equal(atomic_load(&e->cell->start_ns), 0);
+	assert_int_equal(atomic_load(&e->mailbox->start_ns), 0);
 	fz_port_next(&e->port, &call, NULL);
-	assert_true(atomic_load(&e->cell->start_ns) >= before);
+	assert_true(atomic_load(&e->mailbox->start_ns) >= before);
 }
 
 static void
@@ -156,13 +156,13 @@ test_port_keeps_a_reply_while_more_jobs_wait(void **state)
 	fz_port_next(&e->port, &call, NULL);
 	put_reply(e, &call, "one");
 	assert_int_equal(
-	    fz_cell_open(e->cell).start, FZ_WIRE_HEADER + 4 + 8 + 3);
+	    fz_mailbox_open(e->mailbox).start, FZ_WIRE_HEADER + 4 + 8 + 3);
 	fz_port_next(&e->port, &call, NULL);
 	put_reply(e, &call, "two");
 	fz_fd_close(&e->jobs[1]);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 0);
-	assert_int_equal(fz_cell_open(e->cell).start, 0);
-	assert_int_equal(atomic_load(&e->cell->epoch), 1);
+	assert_int_equal(fz_mailbox_open(e->mailbox).start, 0);
+	assert_int_equal(atomic_load(&e->mailbox->epoch), 1);
 	take_frame(e, &frame);
 	assert_int_equal(frame.seq, 0);
 	take_frame(e, &frame);
@@ -182,11 +182,11 @@ test_port_does_not_keep_a_reply_for_long(void **state)
 	fz_port_next(&e->port, &call, NULL);
 	usleep(2000);
 	put_reply(e, &call, "one");
-	assert_int_equal(fz_cell_open(e->cell).start, 0);
+	assert_int_equal(fz_mailbox_open(e->mailbox).start, 0);
 }
 
 static void
-test_port_a_reply_larger_than_the_cell_keeps_its_order(void **state)
+test_port_a_reply_larger_than_the_mailbox_keeps_its_order(void **state)
 {
 	enum { LEN = 60000, NVALUES = 3 };
 	struct port_ends *e = *state;
@@ -310,11 +310,11 @@ test_port_a_free_frame_gives_back_an_extent(void **state)
 	assert_int_equal(first, second);
 }
 
-/* Calls are read into the cell; one that does not fit moves to memory. */
+/* Calls are read into the mailbox; one that does not fit moves to memory. */
 static void
-test_port_a_call_larger_than_the_cell_is_read(void **state)
+test_port_a_call_larger_than_the_mailbox_is_read(void **state)
 {
-	static char big[3 * FZ_CELL_IN];
+	static char big[3 * FZ_MAILBOX_IN];
 	struct port_ends *e = *state;
 	struct fz_err err = { 0 };
 	struct fz_part part;
@@ -344,11 +344,12 @@ test_port_a_call_larger_than_the_cell_is_read(void **state)
 	assert_int_equal(call.seq, 1);
 }
 
-/* Whether it goes by the cell, or past it. */
+/* Whether it goes by the mailbox, or past it. */
 static void
 test_port_without_a_reader_no_reply_is_sent(void **state)
 {
-	static const size_t lens[] = { FZ_CELL_OUT - 100, 3 * FZ_CELL_OUT };
+	static const size_t lens[] = { FZ_MAILBOX_OUT - 100,
+		3 * FZ_MAILBOX_OUT };
 	struct port_ends *e = *state;
 	struct fz_call call = { .seq = 5 };
 
@@ -368,7 +369,7 @@ test_port_without_a_reader_no_reply_is_sent(void **state)
 			if (before == 0 && i == 0) {
 				assert_int_equal(
 				    fz_port_send(&e->port, &err), 0);
-				continue; /* it waits in the cell */
+				continue; /* it waits in the mailbox */
 			}
 			assert_int_equal(fz_port_send(&e->port, &err), -1);
 			assert_int_equal(err.code, EPIPE);
@@ -392,11 +393,11 @@ main(void)
 		TEST(test_port_notes_when_a_timed_job_starts),
 		TEST(test_port_keeps_a_reply_while_more_jobs_wait),
 		TEST(test_port_does_not_keep_a_reply_for_long),
-		TEST(test_port_a_reply_larger_than_the_cell_keeps_its_order),
+		TEST(test_port_a_reply_larger_than_the_mailbox_keeps_its_order),
 		TEST(test_port_a_big_value_goes_by_the_arena),
 		TEST(test_port_a_reply_given_up_gives_back_its_extents),
 		TEST(test_port_a_free_frame_gives_back_an_extent),
-		TEST(test_port_a_call_larger_than_the_cell_is_read),
+		TEST(test_port_a_call_larger_than_the_mailbox_is_read),
 		TEST(test_port_without_a_reader_no_reply_is_sent),
 	};
 

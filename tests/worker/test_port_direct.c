@@ -42,28 +42,28 @@ assert_stored(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
 	assert_int_equal(fz_le32_load(frame->body), nitems);
 }
 
-/* Each counts at once, in the word of the cell and by no byte. */
+/* Each counts at once, in the word of the mailbox and by no byte. */
 static void
 test_port_stored_items_are_counted(void **state)
 {
 	enum { HEAD = FZ_WIRE_HEADER + 4 };
 	struct port_ends *e = *state;
-	struct fz_cell_open open;
+	struct fz_mailbox_open open;
 	struct fz_frame frame;
 
 	for (uint32_t i = 0; i < 5; i++) {
 		place_item(e, UINT32_MAX - 2 + i); /* the numbers wrap */
-		open = fz_cell_open(e->cell);
+		open = fz_mailbox_open(e->mailbox);
 		assert_int_equal(open.start, 0);
 		assert_int_equal(open.len, HEAD);
 		assert_int_equal(open.nitems, i + 1);
 	}
-	assert_int_equal(e->cell->out[0], FZ_WIRE_STORED);
-	assert_int_equal(fz_le32_load(e->cell->out + 4), UINT32_MAX - 2);
-	assert_int_equal(fz_cell_open(e->cell).start, 0);
+	assert_int_equal(e->mailbox->out[0], FZ_WIRE_STORED);
+	assert_int_equal(fz_le32_load(e->mailbox->out + 4), UINT32_MAX - 2);
+	assert_int_equal(fz_mailbox_open(e->mailbox).start, 0);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
-	assert_int_equal(fz_cell_open(e->cell).nitems, 0);
-	assert_int_equal(atomic_load(&e->cell->epoch), 1);
+	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, 0);
+	assert_int_equal(atomic_load(&e->mailbox->epoch), 1);
 	take_frame(e, &frame);
 	assert_stored(&frame, UINT32_MAX - 2, 5);
 	place_item(e, 9);
@@ -129,12 +129,12 @@ test_port_stores_an_item_after_it_asked_for_room(void **state)
 	}
 }
 
-/* Take a batch of `n` items: the call of the first one. */
+/* Take a chunk of `n` items: the call of the first one. */
 static void
-begin_batch(
+begin_chunk(
     struct port_ends *e, uint32_t n, unsigned flags, struct fz_call *call)
 {
-	put_batch(e, 0, flags, n);
+	put_chunk(e, 0, flags, n);
 	write_jobs(e);
 	assert_int_equal(fz_port_next(&e->port, call, NULL), 1);
 }
@@ -147,13 +147,13 @@ test_port_a_run_stores_what_follows(void **state)
 	struct fz_frame frame;
 	struct fz_call call;
 
-	begin_batch(e, 6, 0, &call);
+	begin_chunk(e, 6, 0, &call);
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	for (uint32_t i = 0; i < 3; i++) {
 		assert_int_equal(run.seq, i);
 		fz_direct_stored(&run);
-		assert_int_equal(fz_cell_open(e->cell).nitems, i + 1);
-		assert_int_equal(fz_claim_started(&e->cell->claim), i + 1);
+		assert_int_equal(fz_mailbox_open(e->mailbox).nitems, i + 1);
+		assert_int_equal(fz_claim_started(&e->mailbox->claim), i + 1);
 		assert_true(fz_direct_advance(&run));
 	}
 	/* It is left with the fourth at hand, which is sent. */
@@ -194,13 +194,13 @@ test_port_a_run_ends_where_the_rest_was_taken_back(void **state)
 	struct fz_frame frame;
 	struct fz_call call;
 
-	begin_batch(e, 10, FZ_WIRE_TIMED, &call);
+	begin_chunk(e, 10, FZ_WIRE_TIMED, &call);
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	fz_direct_stored(&run);
-	atomic_store(&e->cell->start_ns, 0);
+	atomic_store(&e->mailbox->start_ns, 0);
 	assert_true(fz_direct_advance(&run));
-	assert_true(atomic_load(&e->cell->start_ns) != 0);
-	assert_int_equal(fz_claim_recall(&e->cell->claim, 10), 2);
+	assert_true(atomic_load(&e->mailbox->start_ns) != 0);
+	assert_int_equal(fz_claim_recall(&e->mailbox->claim, 10), 2);
 	fz_direct_stored(&run);
 	assert_false(fz_direct_advance(&run));
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), 1);
@@ -215,14 +215,14 @@ test_port_a_run_ends_where_the_rest_was_taken_back(void **state)
 static void
 test_port_a_run_ends_where_its_frame_is_full(void **state)
 {
-	enum { MOST = FZ_CELL_OPEN_ITEMS };
+	enum { MOST = FZ_MAILBOX_OPEN_ITEMS };
 	struct port_ends *e = *state;
 	struct fz_direct run;
 	struct fz_frame frame;
 	struct fz_call call;
 	uint32_t n = 0;
 
-	begin_batch(e, 2 * MOST, 0, &call);
+	begin_chunk(e, 2 * MOST, 0, &call);
 	for (int i = 0; i < 5; i++) { /* of a run before */
 		place_item(e, call.seq);
 		assert_true(fz_port_advance(&e->port, &call));
@@ -234,12 +234,12 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 	} while (fz_direct_advance(&run));
 	assert_int_equal(n, MOST - 5);
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), n - 1);
-	assert_int_equal(fz_cell_open(e->cell).nitems, MOST);
+	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, MOST);
 	assert_true(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	fz_direct_stored(&run);
 	fz_direct_end(&e->port, &call, &run);
-	assert_int_equal(fz_cell_open(e->cell).nitems, 1);
+	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, 1);
 	assert_int_equal(call.seq, MOST);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
@@ -252,21 +252,21 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 static void
 test_port_a_frame_counts_so_many_items_at_most(void **state)
 {
-	enum { MOST = FZ_CELL_OPEN_ITEMS };
+	enum { MOST = FZ_MAILBOX_OPEN_ITEMS };
 	struct port_ends *e = *state;
-	struct fz_cell_open open;
+	struct fz_mailbox_open open;
 	struct fz_frame frame;
 
 	for (uint32_t i = 0; i < MOST; i++)
 		place_item(e, 3 + i);
-	open = fz_cell_open(e->cell);
+	open = fz_mailbox_open(e->mailbox);
 	assert_int_equal(open.start, 0);
 	assert_int_equal(open.len, FZ_WIRE_HEADER + 4);
 	assert_int_equal(open.nitems, MOST);
-	assert_int_equal(fz_cell_open(e->cell).start, 0);
+	assert_int_equal(fz_mailbox_open(e->mailbox).start, 0);
 	place_item(e, 3 + MOST);
 	place_item(e, 4 + MOST);
-	open = fz_cell_open(e->cell);
+	open = fz_mailbox_open(e->mailbox);
 	assert_int_equal(open.start, FZ_WIRE_HEADER + 4);
 	assert_int_equal(open.nitems, 2);
 	for (uint32_t i = 0; i <= MOST; i++)
@@ -284,7 +284,7 @@ test_port_a_frame_counts_so_many_items_at_most(void **state)
 
 /* Frames of one item each, of both kinds, until it was full many times. */
 static void
-test_port_stored_items_are_written_if_the_cell_is_full(void **state)
+test_port_stored_items_are_written_if_the_mailbox_is_full(void **state)
 {
 	enum { MANY = 20000 };
 	struct port_ends *e = *state;
@@ -293,7 +293,7 @@ test_port_stored_items_are_written_if_the_cell_is_full(void **state)
 
 	assert_int_equal(fz_fd_nonblock(e->results[0], NULL), 0);
 	for (uint32_t i = 0; i <= MANY; i++) {
-		uint32_t epoch = atomic_load(&e->cell->epoch);
+		uint32_t epoch = atomic_load(&e->mailbox->epoch);
 
 		if (i == MANY)
 			assert_int_equal(fz_port_flush(&e->port, NULL), 0);
@@ -303,7 +303,7 @@ test_port_stored_items_are_written_if_the_cell_is_full(void **state)
 			place_item(e, i);
 		assert_true(e->port.items.start + e->port.items.len <=
 			    FZ_PORT_ITEMS + 100);
-		if (atomic_load(&e->cell->epoch) == epoch)
+		if (atomic_load(&e->mailbox->epoch) == epoch)
 			continue;
 		while (fz_wire_fill(&e->in, e->results[0]) > 0) {
 			while (fz_wire_next(&e->in, &frame, NULL) == 1) {
@@ -313,7 +313,7 @@ test_port_stored_items_are_written_if_the_cell_is_full(void **state)
 		}
 		assert_int_equal(seq, i);
 	}
-	assert_true(atomic_load(&e->cell->epoch) > 5);
+	assert_true(atomic_load(&e->mailbox->epoch) > 5);
 }
 
 static void
@@ -330,7 +330,7 @@ test_port_without_a_reader_no_item_is_stored(void **state)
 		fz_direct_stored(&run);
 		fz_direct_end(&e->port, &call, &run);
 		call.seq += 2; /* a frame for each */
-		assert_true(call.seq < FZ_CELL_OUT);
+		assert_true(call.seq < FZ_MAILBOX_OUT);
 	}
 	assert_int_equal(err.code, EPIPE);
 	signal(SIGPIPE, SIG_DFL);
@@ -351,7 +351,7 @@ main(void)
 		TEST(test_port_a_run_ends_where_the_rest_was_taken_back),
 		TEST(test_port_a_run_ends_where_its_frame_is_full),
 		TEST(test_port_a_frame_counts_so_many_items_at_most),
-		TEST(test_port_stored_items_are_written_if_the_cell_is_full),
+		TEST(test_port_stored_items_are_written_if_the_mailbox_is_full),
 		TEST(test_port_without_a_reader_no_item_is_stored),
 	};
 

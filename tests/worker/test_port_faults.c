@@ -162,22 +162,22 @@ test_port_any_call_may_fail(void **state)
 }
 
 static void
-test_port_a_cell_without_memory_is_an_error(void **state)
+test_port_a_mailbox_without_memory_is_an_error(void **state)
 {
-	struct fz_cell_block *block = NULL;
+	struct fz_mailbox_block *block = NULL;
 	struct fz_err err = { 0 };
 
 	(void)state;
 	for (unsigned long n = 1; n <= 2; n++) { /* malloc, then mmap */
 		err.code = 0;
 		faults_at(n);
-		assert_null(fz_cell_new(&block, &err));
+		assert_null(fz_mailbox_new(&block, &err));
 		assert_true(faults_end());
 		assert_null(block);
 		assert_int_equal(err.code, ENOMEM);
 	}
-	fz_cell_free(NULL, block);
-	fz_cell_block_drop(block);
+	fz_mailbox_free(NULL, block);
+	fz_mailbox_block_drop(block);
 }
 
 #define TEST(name)                       \
@@ -193,7 +193,7 @@ main(void)
 		TEST(test_port_without_a_reader_sending_fails),
 		TEST(test_port_short_and_interrupted_calls_lose_nothing),
 		cmocka_unit_test(test_port_any_call_may_fail),
-		TEST(test_port_a_cell_without_memory_is_an_error),
+		TEST(test_port_a_mailbox_without_memory_is_an_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /*
- * What a worker sends for the items of a batch.
+ * What a worker sends for the items of a chunk.
  */
 /* F_SETPIPE_SZ is Linux. */
 #define _GNU_SOURCE
@@ -25,17 +25,17 @@
 #include "worker/wire.h"
 
 static void
-test_port_a_batch_is_a_call_for_each_item(void **state)
+test_port_a_chunk_is_a_call_for_each_item(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_part part;
 	struct fz_call call;
 
-	put_batch(e, 7, 0, 3);
+	put_chunk(e, 7, 0, 3);
 	put_job(e, 10, 0, "next");
 	write_jobs(e);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
-	assert_int_equal(call.type, FZ_WIRE_BATCH);
+	assert_int_equal(call.type, FZ_WIRE_CHUNK);
 	assert_false(call.timed);
 	assert_int_equal(call.func, 3);
 	assert_int_equal(call.kind, FZ_WIRE_MAP);
@@ -49,7 +49,7 @@ test_port_a_batch_is_a_call_for_each_item(void **state)
 		assert_int_equal(call.seq, 7 + i);
 		assert_int_equal(call.item, 100 + i);
 		assert_int_equal(call.nitems, 3 - i);
-		assert_int_equal(fz_claim_started(&e->cell->claim), 8 + i);
+		assert_int_equal(fz_claim_started(&e->mailbox->claim), 8 + i);
 		assert_int_equal(fz_port_advance(&e->port, &call), i < 2);
 	}
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
@@ -58,18 +58,18 @@ test_port_a_batch_is_a_call_for_each_item(void **state)
 }
 
 static void
-test_port_a_batch_ends_where_the_rest_was_taken_back(void **state)
+test_port_a_chunk_ends_where_the_rest_was_taken_back(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_call call;
 
-	put_batch(e, 0, 0, 10);
-	put_batch(e, 10, 0, 10);
-	put_batch(e, 20, 0, 10);
+	put_chunk(e, 0, 0, 10);
+	put_chunk(e, 10, 0, 10);
+	put_chunk(e, 20, 0, 10);
 	write_jobs(e);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
 	assert_true(fz_port_advance(&e->port, &call));
-	assert_int_equal(fz_claim_recall(&e->cell->claim, 20), 2);
+	assert_int_equal(fz_claim_recall(&e->mailbox->claim, 20), 2);
 	assert_false(fz_port_advance(&e->port, &call));
 	assert_int_equal(call.seq, 1);
 	assert_int_equal(call.item, 101);
@@ -84,15 +84,15 @@ test_port_notes_when_each_timed_item_starts(void **state)
 	struct fz_call call;
 	int64_t first;
 
-	put_batch(e, 0, FZ_WIRE_TIMED, 2);
+	put_chunk(e, 0, FZ_WIRE_TIMED, 2);
 	write_jobs(e);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
 	assert_true(call.timed);
-	first = atomic_load(&e->cell->start_ns);
+	first = atomic_load(&e->mailbox->start_ns);
 	assert_true(first > 0);
 	usleep(1000);
 	assert_true(fz_port_advance(&e->port, &call));
-	assert_true(atomic_load(&e->cell->start_ns) >= first + FZ_CLOCK_MS);
+	assert_true(atomic_load(&e->mailbox->start_ns) >= first + FZ_CLOCK_MS);
 }
 
 static void
@@ -115,19 +115,19 @@ test_port_a_function_to_keep_is_no_call(void **state)
 	assert_int_equal(call.nargs, 1);
 	assert_int_equal(fz_wire_part(&call.args, &part), 0);
 	assert_memory_equal(part.bytes, "code", 4);
-	assert_int_equal(fz_claim_started(&e->cell->claim), 0);
+	assert_int_equal(fz_claim_started(&e->mailbox->claim), 0);
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
 	assert_int_equal(call.type, FZ_WIRE_JOB);
 }
 
-/* Frames whose heads are cut short, and a batch of nothing. */
+/* Frames whose heads are cut short, and a chunk of nothing. */
 static void
 test_port_broken_frames_end_it(void **state)
 {
 	static const struct {
 		enum fz_wire_type type;
 		size_t head; /* bytes without which it is too short */
-	} kinds[] = { { FZ_WIRE_JOB, 28 }, { FZ_WIRE_BATCH, 48 },
+	} kinds[] = { { FZ_WIRE_JOB, 28 }, { FZ_WIRE_CHUNK, 48 },
 		{ FZ_WIRE_FUNC, 4 } };
 	struct fz_call call;
 
@@ -156,17 +156,17 @@ test_port_broken_frames_end_it(void **state)
 }
 
 static void
-test_port_a_batch_of_nothing_ends_it(void **state)
+test_port_a_chunk_of_nothing_ends_it(void **state)
 {
 	struct port_ends *e = *state;
 	struct fz_err err = { 0 };
 	struct fz_call call;
 
-	put_batch(e, 0, 0, 0);
+	put_chunk(e, 0, 0, 0);
 	write_jobs(e);
 	assert_int_equal(fz_port_next(&e->port, &call, &err), -1);
 	assert_int_equal(err.kind, FZ_ERR_CRASH);
-	assert_int_equal(fz_claim_started(&e->cell->claim), 0);
+	assert_int_equal(fz_claim_started(&e->mailbox->claim), 0);
 }
 
 static void
@@ -174,26 +174,26 @@ test_port_items_wait_in_an_open_frame(void **state)
 {
 	enum { HEAD = FZ_WIRE_HEADER + 4 };
 	struct port_ends *e = *state;
-	struct fz_cell_open open;
+	struct fz_mailbox_open open;
 	struct fz_frame frame;
 
-	assert_int_equal(fz_cell_open(e->cell).nitems, 0);
+	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, 0);
 	put_item(e, 5, 'a', 3);
-	open = fz_cell_open(e->cell);
+	open = fz_mailbox_open(e->mailbox);
 	assert_int_equal(open.start, 0);
 	assert_int_equal(open.len, HEAD + 3);
 	assert_int_equal(open.nitems, 1);
 	put_item(e, 6, 'b', 1);
-	open = fz_cell_open(e->cell);
+	open = fz_mailbox_open(e->mailbox);
 	assert_int_equal(open.len, HEAD + 4);
 	assert_int_equal(open.nitems, 2);
-	assert_int_equal(fz_le32_load(e->cell->out + 4), 5);
-	assert_memory_equal(e->cell->out + HEAD, "aaab", 4);
-	assert_int_equal(fz_cell_open(e->cell).start, 0);
+	assert_int_equal(fz_le32_load(e->mailbox->out + 4), 5);
+	assert_memory_equal(e->mailbox->out + HEAD, "aaab", 4);
+	assert_int_equal(fz_mailbox_open(e->mailbox).start, 0);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
-	assert_int_equal(fz_cell_open(e->cell).nitems, 0);
-	assert_int_equal(fz_cell_open(e->cell).start, 0);
-	assert_int_equal(atomic_load(&e->cell->epoch), 1);
+	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, 0);
+	assert_int_equal(fz_mailbox_open(e->mailbox).start, 0);
+	assert_int_equal(atomic_load(&e->mailbox->epoch), 1);
 	take_frame(e, &frame);
 	assert_items(&frame, 5, 2, "aaab");
 }
@@ -207,9 +207,9 @@ test_port_an_item_that_is_given_up_does_not_count(void **state)
 	struct fz_frame frame;
 
 	memset(fz_port_item(&e->port, &call, NULL), 'x', FZ_PORT_ITEM);
-	assert_int_equal(fz_cell_open(e->cell).nitems, 0);
+	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, 0);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
-	assert_int_equal(atomic_load(&e->cell->epoch), 0);
+	assert_int_equal(atomic_load(&e->mailbox->epoch), 0);
 	put_item(e, 0, 'a', 2);
 	call.seq = 1;
 	memset(fz_port_item(&e->port, &call, NULL), 'x', FZ_PORT_ITEM);
@@ -229,7 +229,7 @@ test_port_a_reply_closes_the_frame_of_items(void **state)
 	put_item(e, 0, 'a', 1);
 	put_item(e, 1, 'b', 1);
 	put_reply(e, &call, "whole");
-	assert_int_equal(fz_cell_open(e->cell).nitems, 0);
+	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, 0);
 	put_item(e, 3, 'c', 1);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
@@ -257,9 +257,9 @@ test_port_a_gap_in_the_numbers_begins_a_frame(void **state)
 	assert_items(&frame, 7, 1, "c");
 }
 
-/* Items of every size until the cell has been full many times. */
+/* Items of every size until the mailbox has been full many times. */
 static void
-test_port_a_full_cell_is_written(void **state)
+test_port_a_full_mailbox_is_written(void **state)
 {
 	enum { MANY = 1000 };
 	struct port_ends *e = *state;
@@ -275,7 +275,7 @@ test_port_a_full_cell_is_written(void **state)
 			put_item(e, i, 'x',
 			    i % 3 != 0 ? i % 100 : FZ_PORT_ITEM - i % 2);
 		assert_true(
-		    e->port.items.start + e->port.items.len <= FZ_CELL_OUT);
+		    e->port.items.start + e->port.items.len <= FZ_MAILBOX_OUT);
 		while (fz_wire_fill(&e->in, e->results[0]) > 0) {
 			while (fz_wire_next(&e->in, &frame, NULL) == 1) {
 				assert_int_equal(frame.seq, seq);
@@ -304,16 +304,17 @@ test_port_a_pause_writes_the_items_that_have_waited(void **state)
 
 		(void)port_ends_setup(state);
 		e = *state;
-		put_batch(e, 0, 0, 1);
+		put_chunk(e, 0, 0, 1);
 		if (cases[i].more)
-			put_batch(e, 1, 0, 1);
+			put_chunk(e, 1, 0, 1);
 		write_jobs(e);
 		assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
 		put_item(e, 0, 'a', 1);
 		e->port.flushed_ns =
 		    cases[i].late ? 0 : fz_clock_ns() + FZ_CLOCK_SECOND;
-		assert_int_equal(fz_port_end_batch(&e->port, NULL), 0);
-		assert_int_equal(atomic_load(&e->cell->epoch), cases[i].epoch);
+		assert_int_equal(fz_port_end_chunk(&e->port, NULL), 0);
+		assert_int_equal(
+		    atomic_load(&e->mailbox->epoch), cases[i].epoch);
 		(void)port_ends_teardown(state);
 	}
 }
@@ -329,7 +330,7 @@ test_port_without_a_reader_there_is_no_room_for_items(void **state)
 	fz_fd_close(&e->results[0]);
 	while (fz_port_item(&e->port, &call, &err) != NULL) {
 		fz_port_item_end(&e->port, FZ_PORT_ITEM);
-		assert_true(call.seq++ < FZ_CELL_OUT / FZ_PORT_ITEM);
+		assert_true(call.seq++ < FZ_MAILBOX_OUT / FZ_PORT_ITEM);
 	}
 	assert_int_equal(err.code, EPIPE);
 	signal(SIGPIPE, SIG_DFL);
@@ -343,17 +344,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_port_a_batch_is_a_call_for_each_item),
-		TEST(test_port_a_batch_ends_where_the_rest_was_taken_back),
+		TEST(test_port_a_chunk_is_a_call_for_each_item),
+		TEST(test_port_a_chunk_ends_where_the_rest_was_taken_back),
 		TEST(test_port_notes_when_each_timed_item_starts),
 		TEST(test_port_a_function_to_keep_is_no_call),
 		cmocka_unit_test(test_port_broken_frames_end_it),
-		TEST(test_port_a_batch_of_nothing_ends_it),
+		TEST(test_port_a_chunk_of_nothing_ends_it),
 		TEST(test_port_items_wait_in_an_open_frame),
 		TEST(test_port_an_item_that_is_given_up_does_not_count),
 		TEST(test_port_a_reply_closes_the_frame_of_items),
 		TEST(test_port_a_gap_in_the_numbers_begins_a_frame),
-		TEST(test_port_a_full_cell_is_written),
+		TEST(test_port_a_full_mailbox_is_written),
 		cmocka_unit_test(
 		    test_port_a_pause_writes_the_items_that_have_waited),
 		TEST(test_port_without_a_reader_there_is_no_room_for_items),

@@ -39,10 +39,10 @@ test_program_returns_output_and_exit_code(void **state)
 	struct world *w = *state;
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("echo out; echo err >&2; exit 3"));
-	struct fz_program *exec = program_start(&opts);
+	struct fz_program *program = program_start(&opts);
 
-	assert_program_ended(program_wait(w, exec), 3, "out\n", "err\n");
-	fz_program_free(exec);
+	assert_program_ended(program_wait(w, program), 3, "out\n", "err\n");
+	fz_program_free(program);
 }
 
 static void
@@ -51,13 +51,13 @@ test_program_reports_the_signal(void **state)
 	struct world *w = *state;
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("kill -TERM $$"));
-	struct fz_program *exec = program_start(&opts);
-	struct fz_program_end *end = program_wait(w, exec);
+	struct fz_program *program = program_start(&opts);
+	struct fz_program_end *end = program_wait(w, program);
 
 	assert_int_equal(end->err.kind, FZ_ERR_NONE);
 	assert_int_equal(end->signal, SIGTERM);
 	assert_int_equal(end->exitcode, 0);
-	fz_program_free(exec);
+	fz_program_free(program);
 }
 
 /* A host's threads often block them all. */
@@ -73,11 +73,11 @@ test_program_a_program_has_no_signal_blocked_or_ignored(void **state)
 		struct fz_program_opts opts = program_options(
 		    w, program_shell(i == 0 ? "kill -TERM $$; sleep 9"
 					    : "kill -INT $$; sleep 9"));
-		struct fz_program *exec = program_start(&opts);
+		struct fz_program *program = program_start(&opts);
 
-		assert_int_equal(
-		    program_wait(w, exec)->signal, i == 0 ? SIGTERM : SIGINT);
-		fz_program_free(exec);
+		assert_int_equal(program_wait(w, program)->signal,
+		    i == 0 ? SIGTERM : SIGINT);
+		fz_program_free(program);
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -89,19 +89,19 @@ through_cat(struct world *w, size_t n)
 	unsigned char *input = malloc(n);
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("exec cat"));
-	struct fz_program *exec;
+	struct fz_program *program;
 	struct fz_program_end *end;
 
 	for (size_t i = 0; i < n; i++)
 		input[i] = (unsigned char)(i * 7 + i / 251);
 	opts.input = input;
 	opts.ninput = n;
-	exec = program_start(&opts);
-	end = program_wait(w, exec);
+	program = program_start(&opts);
+	end = program_wait(w, program);
 	assert_int_equal(end->err.kind, FZ_ERR_NONE);
 	assert_int_equal(end->out.len, n);
 	assert_memory_equal(end->out.data, input, n);
-	fz_program_free(exec);
+	fz_program_free(program);
 	free(input);
 }
 
@@ -137,52 +137,52 @@ start_fed(struct world *w, const char *script)
 }
 
 static void
-step_until_ready(struct world *w, const struct fz_program *exec)
+turn_until_ready(struct world *w, const struct fz_program *program)
 {
 	int64_t until = in_ms(on_valgrind() ? 60000 : 10000);
 
-	while (!fz_program_ready(exec))
-		assert_true(step_until(w, until));
+	while (!fz_program_ready(program))
+		assert_true(turn_until(w, until));
 }
 
 static void
 test_program_reads_input_piece_by_piece(void **state)
 {
 	struct world *w = *state;
-	struct fz_program *exec = start_fed(w, "cat; echo end >&2");
-	struct fz_buf *out = fz_program_output(exec, 0);
+	struct fz_program *program = start_fed(w, "cat; echo end >&2");
+	struct fz_buf *out = fz_program_output(program, 0);
 
 	for (int i = 0; i < 3; i++) {
-		step_until_ready(w, exec);
-		assert_true(fz_program_hungry(exec));
-		fz_program_feed(exec, "piece\n", 6);
-		assert_false(fz_program_hungry(exec));
+		turn_until_ready(w, program);
+		assert_true(fz_program_hungry(program));
+		fz_program_feed(program, "piece\n", 6);
+		assert_false(fz_program_hungry(program));
 		while (out->len < 6)
-			step_until(w, in_ms(1000));
+			turn_until(w, in_ms(1000));
 		assert_memory_equal(out->data, "piece\n", 6);
 		fz_buf_clear(out);
 	}
-	step_until_ready(w, exec);
-	fz_program_feed(exec, NULL, 0);
-	assert_false(fz_program_hungry(exec));
-	while (fz_program_end(exec) == NULL)
-		step_until_ready(w, exec);
-	assert_int_equal(fz_program_end(exec)->errors.len, 4);
-	fz_program_free(exec);
+	turn_until_ready(w, program);
+	fz_program_feed(program, NULL, 0);
+	assert_false(fz_program_hungry(program));
+	while (fz_program_end(program) == NULL)
+		turn_until_ready(w, program);
+	assert_int_equal(fz_program_end(program)->errors.len, 4);
+	fz_program_free(program);
 }
 
 static void
 test_program_that_closes_its_input_is_not_hungry(void **state)
 {
 	struct world *w = *state;
-	struct fz_program *exec = start_fed(w, "exec <&-; echo; sleep 100");
+	struct fz_program *program = start_fed(w, "exec <&-; echo; sleep 100");
 
-	while (fz_program_output(exec, 0)->len == 0)
-		step_until(w, in_ms(1000));
-	while (fz_program_hungry(exec))
-		step_until(w, in_ms(1000));
-	assert_null(fz_program_end(exec));
-	fz_program_free(exec);
+	while (fz_program_output(program, 0)->len == 0)
+		turn_until(w, in_ms(1000));
+	while (fz_program_hungry(program))
+		turn_until(w, in_ms(1000));
+	assert_null(fz_program_end(program));
+	fz_program_free(program);
 }
 
 static void
@@ -192,18 +192,18 @@ test_program_uses_files_as_streams(void **state)
 	char name[] = "/tmp/test_program.XXXXXX";
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("cat; echo b >&2"));
-	struct fz_program *exec;
+	struct fz_program *program;
 	char text[8] = "";
 	int fd = mkstemp(name);
 
 	opts.files[0] = "/dev/null";
 	opts.files[1] = opts.files[2] = name;
-	exec = program_start(&opts);
-	assert_int_equal(program_wait(w, exec)->exitcode, 0);
-	assert_int_equal(fz_program_end(exec)->out.len, 0);
+	program = program_start(&opts);
+	assert_int_equal(program_wait(w, program)->exitcode, 0);
+	assert_int_equal(fz_program_end(program)->out.len, 0);
 	assert_int_equal(read(fd, text, sizeof(text)), 2);
 	assert_string_equal(text, "b\n");
-	fz_program_free(exec);
+	fz_program_free(program);
 	close(fd);
 	unlink(name);
 }
@@ -216,13 +216,13 @@ test_program_a_program_need_not_read(void **state)
 	    program_options(w, program_shell("exec <&-; echo there"));
 	size_t n = (size_t)4 << 20;
 	char *input = calloc(1, n);
-	struct fz_program *exec;
+	struct fz_program *program;
 
 	opts.input = input;
 	opts.ninput = n;
-	exec = program_start(&opts);
-	assert_program_ended(program_wait(w, exec), 0, "there\n", "");
-	fz_program_free(exec);
+	program = program_start(&opts);
+	assert_program_ended(program_wait(w, program), 0, "there\n", "");
+	fz_program_free(program);
 	free(input);
 }
 
@@ -234,20 +234,20 @@ test_program_sets_environment_and_directory(void **state)
 	    w, program_shell("echo $ONE ${HOME-none} ${PATH:+path}; pwd"));
 	char one[] = "ONE=a b", home[] = "HOME";
 	char *env[] = { one, home, NULL };
-	struct fz_program *exec;
+	struct fz_program *program;
 
 	opts.env = env;
 	opts.cwd = "/usr";
-	exec = program_start(&opts);
+	program = program_start(&opts);
 	assert_program_ended(
-	    program_wait(w, exec), 0, "a b none path\n/usr\n", "");
+	    program_wait(w, program), 0, "a b none path\n/usr\n", "");
 	assert_null(getenv("ONE"));
-	fz_program_free(exec);
+	fz_program_free(program);
 }
 
 /* The number that a program has written to the file, once it has. */
 static pid_t
-wait_pid(const struct world *w, struct fz_program *exec, const char *path)
+wait_pid(const struct world *w, struct fz_program *program, const char *path)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 	long pid = 0;
@@ -259,8 +259,8 @@ wait_pid(const struct world *w, struct fz_program *exec, const char *path)
 		if (fscanf(f, "%ld", &pid) != 1)
 			pid = 0;
 		fclose(f);
-		assert_null(fz_program_end(exec));
-		fz_loop_step(w->engine.loop, in_ms(1), NULL);
+		assert_null(fz_program_end(program));
+		fz_loop_turn(w->engine.loop, in_ms(1), NULL);
 	}
 	assert_true(pid > 0);
 	return (pid_t)pid;
@@ -273,19 +273,19 @@ test_program_ends_all_descendants_at_its_timeout(void **state)
 	struct fz_program_opts opts = program_options(
 	    w, program_shell(
 		   "echo so far; setsid sleep 77 & trap '' TERM; sleep 78"));
-	struct fz_program *exec;
+	struct fz_program *program;
 	struct fz_program_end *end;
 	int64_t from = fz_clock_ns();
 
 	opts.timeout_ns = 100 * FZ_CLOCK_MS * (on_valgrind() ? 50 : 1);
-	exec = program_start(&opts);
-	end = program_wait(w, exec);
+	program = program_start(&opts);
+	end = program_wait(w, program);
 	assert_true(fz_clock_ns() - from >= opts.timeout_ns);
 	assert_int_equal(end->err.kind, FZ_ERR_NONE);
 	assert_true(end->timed_out);
 	assert_int_equal(end->signal, SIGKILL);
 	assert_program_wrote(&end->out, "so far\n");
-	fz_program_free(exec);
+	fz_program_free(program);
 }
 
 /* Until the only child has ended. It stays a zombie for its parent. */
@@ -304,16 +304,16 @@ test_program_that_ended_in_time_has_no_timeout(void **state)
 	struct world *w = *state;
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("echo x; exit 4"));
-	struct fz_program *exec;
+	struct fz_program *program;
 
 	if (on_valgrind())
 		skip();
 	opts.timeout_ns = 400 * FZ_CLOCK_MS;
-	exec = program_start(&opts);
+	program = program_start(&opts);
 	wait_for_supervisor();
 	usleep(500000); /* its time is over when the loop turns */
-	assert_program_ended(program_wait(w, exec), 4, "x\n", "");
-	fz_program_free(exec);
+	assert_program_ended(program_wait(w, program), 4, "x\n", "");
+	fz_program_free(program);
 }
 
 static void
@@ -323,16 +323,16 @@ test_program_freed_while_it_runs_ends_it(void **state)
 	char path[] = "/tmp/test_exec.XXXXXX", script[256];
 	int fd = mkstemp(path);
 	struct fz_program_opts opts;
-	struct fz_program *exec;
+	struct fz_program *program;
 	pid_t pid;
 
 	snprintf(script, sizeof(script),
 	    "setsid sh -c 'echo $$ >%s; sleep 77' & sleep 78", path);
 	opts = program_options(w, program_shell(script));
-	exec = program_start(&opts);
-	pid = wait_pid(w, exec, path);
+	program = program_start(&opts);
+	pid = wait_pid(w, program, path);
 	assert_int_equal(kill(pid, 0), 0);
-	fz_program_free(exec);
+	fz_program_free(program);
 	assert_int_equal(kill(pid, 0), -1);
 	close(fd);
 	unlink(path);
@@ -347,31 +347,31 @@ test_program_in_a_forked_child_is_the_parents(void **state)
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("cat; sleep 0.2; exit 6"));
 	int nfds = count_fds();
-	struct fz_program *exec;
+	struct fz_program *program;
 	pid_t pid;
 	int status;
 
 	opts.input = "in";
 	opts.ninput = 2;
-	exec = program_start(&opts);
+	program = program_start(&opts);
 	pid = fork();
 	if (pid == 0) {
 		struct fz_program_end *end;
 
 		fz_loop_in_child(w->engine.loop);
-		end = fz_program_end(exec);
+		end = fz_program_end(program);
 		if (end == NULL || end->err.kind != FZ_ERR_CLOSED)
 			_exit(1);
 		if (strstr(end->err.text, "by another process") == NULL)
 			_exit(2);
-		fz_program_free(exec);
+		fz_program_free(program);
 		/* No epoll set; valgrind's log of this process is its own. */
 		_exit(on_valgrind() || count_fds() == nfds - 1 ? 0 : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	assert_program_ended(program_wait(w, exec), 6, "in", "");
-	fz_program_free(exec);
+	assert_program_ended(program_wait(w, program), 6, "in", "");
+	fz_program_free(program);
 }
 
 /* This program itself as the one that is run. */
@@ -401,17 +401,17 @@ test_program_what_is_left_in_a_pipe_is_read(void **state)
 {
 	struct world *w = *state;
 	struct fz_program_opts opts = program_options(w, self("fill"));
-	struct fz_program *exec;
+	struct fz_program *program;
 	struct fz_program_end *end;
 
 	if (on_valgrind())
 		skip();
-	exec = program_start(&opts);
+	program = program_start(&opts);
 	wait_for_supervisor();
-	end = program_wait(w, exec);
+	end = program_wait(w, program);
 	assert_int_equal(end->exitcode, 0);
 	assert_int_equal(end->out.len, PIPE_BYTES);
-	fz_program_free(exec);
+	fz_program_free(program);
 }
 
 /* Something that we may not end, as another user's process, holds the pipe. */
@@ -422,23 +422,23 @@ test_program_does_not_wait_for_a_pipe_of_another_process(void **state)
 	char path[] = "/tmp/test_exec.XXXXXX", script[256], name[64];
 	int fd = mkstemp(path), held;
 	struct fz_program_opts opts;
-	struct fz_program *exec;
+	struct fz_program *program;
 	pid_t pid;
 
 	snprintf(script, sizeof(script),
 	    "echo $$ >%s; until test -e %s.go; do sleep 0.01; done", path,
 	    path);
 	opts = program_options(w, program_shell(script));
-	exec = program_start(&opts);
-	pid = wait_pid(w, exec, path);
+	program = program_start(&opts);
+	pid = wait_pid(w, program, path);
 	snprintf(name, sizeof(name), "/proc/%ld/fd/1", (long)pid);
 	held = open(name, O_WRONLY | O_CLOEXEC);
 	assert_int_not_equal(held, -1);
 	assert_int_equal(write(held, "held", 4), 4);
 	snprintf(script, sizeof(script), "%s.go", path);
 	close(open(script, O_CREAT | O_WRONLY, 0600));
-	assert_program_ended(program_wait(w, exec), 0, "held", "");
-	fz_program_free(exec);
+	assert_program_ended(program_wait(w, program), 0, "held", "");
+	fz_program_free(program);
 	close(held);
 	close(fd);
 	unlink(script);

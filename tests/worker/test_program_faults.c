@@ -138,15 +138,15 @@ static void
 assert_not_run(struct world *w, const struct fz_program_opts *opts,
     const char *what, int code)
 {
-	struct fz_program *exec = program_start(opts);
-	struct fz_program_end *end = program_wait(w, exec);
+	struct fz_program *program = program_start(opts);
+	struct fz_program_end *end = program_wait(w, program);
 
 	assert_int_equal(
 	    end->err.kind, code == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_ERROR);
 	assert_int_equal(end->err.code, code);
 	assert_non_null(strstr(end->err.text, what));
 	assert_non_null(strstr(end->err.text, strerror(code)));
-	fz_program_free(exec);
+	fz_program_free(program);
 }
 
 static void
@@ -200,13 +200,13 @@ test_program_a_supervisor_waits_on_after_a_signal(void **state)
 {
 	struct fz_program_opts opts =
 	    program_options(*state, program_shell("sleep 0.05; exit 5"));
-	struct fz_program *exec;
+	struct fz_program *program;
 
 	failing = WAITPID_ONCE;
-	exec = program_start(&opts);
+	program = program_start(&opts);
 	failing = NOTHING; /* here, not there */
-	assert_program_ended(program_wait(*state, exec), 5, "", "");
-	fz_program_free(exec);
+	assert_program_ended(program_wait(*state, program), 5, "", "");
+	fz_program_free(program);
 }
 
 static void
@@ -215,13 +215,13 @@ test_program_a_supervisor_that_is_killed_is_a_crash(void **state)
 	struct world *w = *state;
 	struct fz_program_opts opts =
 	    program_options(w, program_shell("kill -9 $PPID; sleep 77"));
-	struct fz_program *exec = program_start(&opts);
-	struct fz_program_end *end = program_wait(w, exec);
+	struct fz_program *program = program_start(&opts);
+	struct fz_program_end *end = program_wait(w, program);
 
 	assert_int_equal(end->err.kind, FZ_ERR_CRASH);
 	assert_non_null(
-	    strstr(end->err.text, "watched over 'sh' died: killed by"));
-	fz_program_free(exec);
+	    strstr(end->err.text, "supervisor of 'sh' died: killed by"));
+	fz_program_free(program);
 }
 
 static void
@@ -232,7 +232,7 @@ test_program_runs_in_a_host_without_standard_descriptors(void **state)
 	    program_options(w, program_shell("cat; echo err >&2"));
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_program_end *end;
-	struct fz_program *exec;
+	struct fz_program *program;
 	int keep_fd[3];
 
 	opts.input = "in";
@@ -241,18 +241,18 @@ test_program_runs_in_a_host_without_standard_descriptors(void **state)
 		keep_fd[i] = fcntl(i, F_DUPFD_CLOEXEC, 10);
 		close(i);
 	}
-	exec = fz_program_new(&opts, NULL);
-	while (exec != NULL && fz_program_end(exec) == NULL &&
+	program = fz_program_new(&opts, NULL);
+	while (program != NULL && fz_program_end(program) == NULL &&
 	       fz_clock_ns() < until)
-		fz_loop_step(w->engine.loop, until, NULL);
-	end = exec != NULL ? fz_program_end(exec) : NULL;
+		fz_loop_turn(w->engine.loop, until, NULL);
+	end = program != NULL ? fz_program_end(program) : NULL;
 	for (int i = 0; i < 3; i++) {
 		dup2(keep_fd[i], i);
 		close(keep_fd[i]);
 	}
 	assert_non_null(end);
 	assert_program_ended(end, 0, "in", "err\n");
-	fz_program_free(exec);
+	fz_program_free(program);
 }
 
 static void
@@ -262,15 +262,15 @@ test_program_a_pipe_that_cannot_be_moved_is_reported(void **state)
 	    program_options(*state, program_shell("true"));
 	int keep_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10);
 	struct fz_err err = { 0 };
-	struct fz_program *exec;
+	struct fz_program *program;
 
 	close(STDIN_FILENO);
 	failing = DUPFD;
-	exec = fz_program_new(&opts, &err);
+	program = fz_program_new(&opts, &err);
 	failing = NOTHING;
 	dup2(keep_fd, STDIN_FILENO);
 	close(keep_fd);
-	assert_null(exec);
+	assert_null(program);
 	assert_int_equal(err.code, EMFILE);
 }
 
@@ -282,7 +282,7 @@ scenario(struct world *w)
 	    program_options(w, program_shell("cat; echo err >&2"));
 	int64_t until = in_ms(PATIENCE_MS);
 	struct fz_err err = { 0 };
-	struct fz_program *exec;
+	struct fz_program *program;
 	struct fz_program_end *end;
 	int rc = -1;
 
@@ -290,23 +290,23 @@ scenario(struct world *w)
 	opts.ninput = 2;
 	opts.feed = true;
 	opts.timeout_ns = 60 * FZ_CLOCK_SECOND;
-	exec = fz_program_new(&opts, &err);
-	if (exec == NULL) {
+	program = fz_program_new(&opts, &err);
+	if (program == NULL) {
 		assert_int_not_equal(err.kind, FZ_ERR_NONE);
 		return -1;
 	}
-	while (fz_program_end(exec) == NULL && fz_clock_ns() < until) {
-		fz_loop_step(w->engine.loop, until, NULL);
-		if (fz_program_hungry(exec))
-			fz_program_feed(exec, NULL, 0);
+	while (fz_program_end(program) == NULL && fz_clock_ns() < until) {
+		fz_loop_turn(w->engine.loop, until, NULL);
+		if (fz_program_hungry(program))
+			fz_program_feed(program, NULL, 0);
 	}
-	end = fz_program_end(exec);
+	end = fz_program_end(program);
 	assert_non_null(end);
 	if (end->err.kind == FZ_ERR_NONE) {
 		assert_program_ended(end, 0, "in", "err\n");
 		rc = 0;
 	}
-	fz_program_free(exec);
+	fz_program_free(program);
 	return rc;
 }
 

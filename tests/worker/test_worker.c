@@ -55,7 +55,7 @@ test_worker_does_jobs_in_order(void **state)
 	}
 	assert_int_equal(k.worker->njobs, 1000);
 	while (k.worker->njobs != 0) {
-		assert_true(fz_loop_step(
+		assert_true(fz_loop_turn(
 				w->engine.loop, in_ms(PATIENCE_MS), NULL) >= 0);
 		for (int i = 1; i < 1000; i++)
 			assert_true(t[i - 1].ndone >= t[i].ndone);
@@ -166,7 +166,7 @@ test_worker_released_values_are_used_again(void **state)
 		if (i > 2)
 			assert_true(t.value->offset <= offset + (16 << 20));
 		task_fini(&t);
-		fz_loop_step(w->engine.loop, 0, NULL);
+		fz_loop_turn(w->engine.loop, 0, NULL);
 	}
 	fz_worker_free(k.worker);
 }
@@ -247,11 +247,11 @@ test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 	keeper_start(w, &k);
 	task_send_blob(&k, &t, JOB_ECHO, blob_of_bytes(bulk_size()));
 	start = fz_clock_ns();
-	fz_loop_step(w->engine.loop, 0, NULL);
+	fz_loop_turn(w->engine.loop, 0, NULL);
 	assert_true(fz_clock_ns() - start < 20 * FZ_CLOCK_SECOND);
 	before = cpu_ms();
 	until = in_ms(300);
-	while (step_until(w, until))
+	while (turn_until(w, until))
 		continue;
 	assert_true(cpu_ms() - before < 100); /* idle, no turning */
 	fz_worker_end(k.worker, FZ_ERR_CANCELLED, "enough");

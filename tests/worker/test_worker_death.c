@@ -223,7 +223,7 @@ test_worker_killed_from_outside_at_any_time_loses_nothing(void **state)
 			t[i].job.timeout_ns = 0;
 			task_send_number(&k, &t[i], JOB_ADD, 1);
 		}
-		fz_loop_step(w->engine.loop, 0, NULL);
+		fz_loop_turn(w->engine.loop, 0, NULL);
 		usleep((useconds_t)(round * 37 % 700));
 		kill(k.worker->pid, SIGKILL);
 		assert_true(keeper_dies(w, &k));

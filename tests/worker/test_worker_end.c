@@ -267,7 +267,7 @@ test_worker_recall_races_with_claims(void **state)
 			t[i].job.timeout_ns = 0;
 			task_send_number(&k, &t[i], JOB_ADD, 1);
 		}
-		fz_loop_step(w->engine.loop, 0, NULL);
+		fz_loop_turn(w->engine.loop, 0, NULL);
 		usleep((useconds_t)(round % 40));
 		fz_worker_recall(k.worker);
 		assert_true(keeper_settle(w, &k));
@@ -298,7 +298,7 @@ test_worker_peek_takes_replies_that_wait_behind_a_long_job(void **state)
 	wait_for_calls(w, JOB_SLEEP, 1);
 	fz_worker_peek(k.worker);
 	fz_worker_peek(k.worker);
-	fz_loop_step(w->engine.loop, 0, NULL);
+	fz_loop_turn(w->engine.loop, 0, NULL);
 	for (int i = 0; i < 3; i++)
 		assert_task_done(w, &t[i], 1);
 	assert_int_equal(t[3].nstarted, 1);
@@ -323,7 +323,7 @@ test_worker_peek_never_takes_a_torn_reply(void **state)
 	while (k.worker->njobs != 0) {
 		fz_worker_peek(k.worker);
 		if (k.worker->njobs != 0)
-			assert_true(step_until(w, until));
+			assert_true(turn_until(w, until));
 	}
 	for (uint64_t i = 0; i < 2000; i++)
 		assert_task_done(w, &t[i], i);

@@ -79,7 +79,7 @@ test_worker_any_call_may_fail_when_it_dies(void **state)
 		task_send_number(&k, &t, JOB_KILL, 0);
 		faults_at(++n);
 		while (k.worker != NULL && fz_clock_ns() < until)
-			fz_loop_step(w->engine.loop, until, NULL);
+			fz_loop_turn(w->engine.loop, until, NULL);
 		assert_null(k.worker);
 		assert_one_outcome(&t);
 		task_fini(&t);

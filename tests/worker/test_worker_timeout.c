@@ -57,7 +57,7 @@ test_worker_a_timeout_counts_from_the_start_of_the_job(void **state)
 }
 
 /*
- * A timed job is done, its reply waits in the cell, and the job behind it
+ * A timed job is done, its reply waits in the mailbox, and the job behind it
  * takes long: nobody is over time.
  */
 static void

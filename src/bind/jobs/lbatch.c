@@ -267,8 +267,8 @@ batch_close(lua_State *L)
 {
 	struct fz_lbatch *lb = fz_lbatch_to(L, 1);
 
-	/* A batch that could not be made may have a slot. */
-	if (lb->batch == NULL && lb->slot == -1)
+	/* A batch that could not be made may have an entry. */
+	if (lb->batch == NULL && lb->entry == -1)
 		return 0;
 	fz_lloop_check_free(L);
 	if (lb->ll.calls == 0) {

@@ -51,7 +51,7 @@ fz_lbatch_push(lua_State *L, int pool)
 
 	memset(lb, 0, sizeof(*lb));
 	lb->tag = &lbatch_tag;
-	lb->slot = -1;
+	lb->entry = -1;
 	lb->together = 1;
 	lb->mask = UINT64_MAX;
 	lb->engine = fz_lloop_engine(L);
@@ -62,7 +62,7 @@ fz_lbatch_push(lua_State *L, int pool)
 }
 
 void
-fz_lbatch_find_slot(
+fz_lbatch_find_entry(
     lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f)
 {
 	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
@@ -70,9 +70,9 @@ fz_lbatch_find_slot(
 
 	fz_lpool_new_thread(L, pool);
 	lb->funcs = fz_lpool_funcs(L, pool);
-	lb->slot = fz_lfuncs_slot(L, lb->funcs, top + 1, top + 2, f, batches,
+	lb->entry = fz_lfuncs_entry(L, lb->funcs, top + 1, top + 2, f, batches,
 	    fz_pool_nworkers(fz_lpool_check(L, pool)) != 0);
-	if (lb->slot == -1) {
+	if (lb->entry == -1) {
 		lb->kind |= FZ_WIRE_INLINE;
 		lb->had = fz_batch_pool_oldest(batches);
 		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
@@ -89,7 +89,7 @@ fz_lbatch_make(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
 	struct fz_err err = { 0 };
 
 	opts->kind = lb->kind;
-	opts->func = lb->slot != -1 ? (uint32_t)lb->slot : 0;
+	opts->func = lb->entry != -1 ? (uint32_t)lb->entry : 0;
 	opts->ctx = lb;
 	lb->seed = opts->seed;
 	lb->timeout_ns = opts->limits.timeout_ns;
@@ -103,7 +103,7 @@ fz_lbatch_check_pool(lua_State *L, int pool)
 {
 	struct fz_batch_pool *batches = fz_lpool_batches(L, pool);
 
-	luaL_argcheck(L, batches != NULL, pool, "the pool is one of a run");
+	luaL_argcheck(L, batches != NULL, pool, "the pool belongs to a chain");
 	if (fz_pool_is_closed(fz_lpool_check(L, pool)))
 		fz_lerror_fail(L, FZ_ERR_CLOSED, "the pool is closed");
 	return batches;
@@ -165,7 +165,7 @@ use_raw_results(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
 	lb->raw =
 	    lb->n < LEARN_MIN ? fz_rawarray_known() : fz_rawarray_learn(L);
 	if (lb->raw != NULL)
-		opts->slot = sizeof(struct fz_raw_value);
+		opts->raw_size = sizeof(struct fz_raw_value);
 }
 
 int
@@ -190,7 +190,7 @@ fz_lbatch_new(lua_State *L)
 	use_raw_results(L, lb, &opts);
 	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));
 	fz_lbatch_keep(L, lb, 3);
-	fz_lbatch_find_slot(L, lb, 5, 1, 2);
+	fz_lbatch_find_entry(L, lb, 5, 1, 2);
 	fz_lbatch_make(L, lb, &opts);
 	if (lb->kind & FZ_WIRE_INLINE) {
 		lua_getiuservalue(L, 5, FZ_LBATCH_RECORD);
@@ -210,13 +210,13 @@ fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx)
 		fz_batch_free(lb->batch);
 		lb->batch = NULL;
 	}
-	if (lb->slot != -1)
-		fz_lfuncs_unpin(lb->funcs, lb->slot);
+	if (lb->entry != -1)
+		fz_lfuncs_unpin(lb->funcs, lb->entry);
 	else if (lb->kind & FZ_WIRE_INLINE) {
 		lua_pushnil(L);
 		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
 	}
-	lb->slot = -1;
+	lb->entry = -1;
 	fz_buf_fini(&lb->buf.buf);
 	lb->busy = false;
 }
@@ -235,7 +235,7 @@ call_next(lua_State *L)
 	struct fz_lbatch *lb = fz_lbatch_to(L, 1);
 	struct fz_llocal_item item = { .batch = lb->batch,
 		.kind = lb->kind,
-		.func = lb->slot != -1 ? (uint32_t)lb->slot : 0,
+		.func = lb->entry != -1 ? (uint32_t)lb->entry : 0,
 		.seed = lb->seed,
 		.timeout_ns = lb->timeout_ns };
 	unsigned *ncalls;

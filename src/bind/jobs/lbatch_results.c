@@ -76,20 +76,20 @@ item_body(lua_State *L)
 	return 1;
 }
 
-/* The next slot of the result buffer at hand. */
+/* The next raw result. */
 static const struct fz_raw_value *
-next_slot(const struct fz_lbatch *lb)
+next_raw(const struct fz_lbatch *lb)
 {
 	return (const struct fz_raw_value *)lb->mapped + lb->result.skip;
 }
 
-/* Push the value in a slot, or an error. [+1] */
+/* Push the value of a raw result, or an error. [+1] */
 static int
-push_slot(lua_State *L, const struct fz_rawarray *raw,
-    const struct fz_raw_value *slot)
+push_raw(lua_State *L, const struct fz_rawarray *raw,
+    const struct fz_raw_value *element)
 {
-	if (fz_rawarray_is_plain(raw, slot)) {
-		fz_rawarray_push(raw, L, slot);
+	if (fz_rawarray_is_plain(raw, element)) {
+		fz_rawarray_push(raw, L, element);
 		return LUA_OK;
 	}
 	fz_lerror_push(L, FZ_ERR_CRASH, "the worker overwrote its results");
@@ -112,7 +112,7 @@ push_value(lua_State *L, struct fz_lbatch *lb)
 	int status, top = lua_gettop(L);
 
 	if (lb->result.raw)
-		return push_slot(L, lb->raw, next_slot(lb));
+		return push_raw(L, lb->raw, next_raw(lb));
 
 	if (lb->result.whole) {
 		status = fz_lblob_decode(L, lb->engine, lb->result.blob);
@@ -165,7 +165,7 @@ copy_raw(lua_State *L, const struct fz_lbatch *lb)
 	const struct fz_batch_result *result = &lb->result;
 
 	return (uint32_t)fz_rawarray_copy(lb->raw, lua_topointer(L, 2),
-	    result->first, next_slot(lb), result->n);
+	    result->first, next_raw(lb), result->n);
 }
 
 /* Put numbers into the list at 2. Returns how many come before another item. */

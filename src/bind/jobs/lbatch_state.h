@@ -31,7 +31,7 @@ struct fz_lbatch {
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
-	int slot;      /* of its function, which is pinned there; -1: none */
+	int entry;     /* of its function, which is pinned there; -1: none */
 	uint64_t had;  /* workers have the cells of the record up to this */
 	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
@@ -49,9 +49,9 @@ struct fz_lbatch {
 	uint32_t together; /* twice the items that were last encoded together */
 	uint32_t nread;    /* items before `items` in the blob of the result */
 	struct fz_batch_result result; /* being read; n is 0: none */
-	struct fz_reader items;        /* the rest of its blob */
+	struct fz_reader items;        /* unread rest of the result's blob */
 	const void *mapped;            /* the blob of the result, mapped */
-	const struct fz_rawarray *raw; /* NULL: results never come raw */
+	const struct fz_rawarray *raw; /* NULL: no raw results */
 };
 
 /* lbatch_make.c: the batch at `idx`; raises for anything else. */
@@ -70,13 +70,13 @@ void fz_lbatch_read_limits(
 void fz_lbatch_init_buf(struct fz_lbatch *lb, bool local);
 
 /*
- * Find a slot for the function at `f`, for the batch at `idx`. If there is none
- * the function travels with the items (FZ_WIRE_INLINE). [-0, +0, e]
+ * Find an entry for the function at `f`, for the batch at `idx`. If there is
+ * none the function travels with the items (FZ_WIRE_INLINE). [-0, +0, e]
  */
-void fz_lbatch_find_slot(
+void fz_lbatch_find_entry(
     lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f);
 
-/* Make its fz_batch. */
+/* Create the fz_batch of `lb`. */
 void fz_lbatch_make(
     lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts);
 
@@ -95,7 +95,9 @@ void fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool);
 /* Free what the batch at `idx` has, but for its userdata. [-0, +0, -] */
 void fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx);
 
-/* End a use of the batch at `idx` that `ll.calls` counts. */
+/*
+ * End a call of the batch at `idx`, and the batch if it was closed meanwhile.
+ */
 void fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx);
 
 /*

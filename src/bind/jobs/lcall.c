@@ -73,7 +73,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 		lua_toclose(L, 3);
 	lb->kind = FZ_WIRE_CALL;
 	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));
-	fz_lbatch_find_slot(L, lb, 3, 1, 2);
+	fz_lbatch_find_entry(L, lb, 3, 1, 2);
 	fz_lbatch_make(L, lb, &opts);
 	lua_settop(L, n);
 	if (lb->kind & FZ_WIRE_INLINE) {

@@ -117,7 +117,7 @@ fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
 	struct fz_failure copy = *element->failure;
 
 	lua_pushinteger(L, (lua_Integer)element->node + 1);
-	lua_pushinteger(L, (lua_Integer)element->place);
+	lua_pushinteger(L, (lua_Integer)element->item);
 	fz_lfailure_push(L, engine, &copy);
 	fz_lfailure_set(L, "element", (lua_Integer)element->element);
 }

@@ -17,20 +17,21 @@ enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
  * The two tables of a pool. A record (cells.h) is what a function and its
- * upvalues were when it got the slot; without `compares` there are no records.
+ * upvalues were when it got the entry; without `compares` there are no records.
  *
- *   table  key          value
- *   tables function     slot + 1
- *          0            init, or its record once workers may be forked
- *          "lost"       { function that lost its slot -> its record, or true },
- *                       with weak keys
- *   list   slot + 1     function
- *          -(slot + 1)  record of that function
- *          0            the cells of all records
+ *   table  key           value
+ *   tables function      entry + 1
+ *          0             init, or its record once workers may be forked
+ *          "lost"        { function without its entry -> its record, or true },
+ *                        with weak keys
+ *   list   entry + 1     function
+ *          -(entry + 1)  record of that function
+ *          0             the cells of all records
  *
- * pins[] counts the unfinished batches of a slot: a pinned slot is not reused.
- * again[] is set if the function of a slot is called a second time, or was in
- * "lost" before. Only then its record is worth keeping when it loses the slot.
+ * pins[] counts the unfinished batches of an entry: a pinned entry is not
+ * reused. again[] is set if the function of an entry is called a second time,
+ * or was in "lost" before. Only then its record is worth keeping when it loses
+ * the entry.
  */
 
 static void
@@ -87,21 +88,21 @@ fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs, int tables,
 	}
 }
 
-/* Whether the function in the slot still equals its record. */
+/* Whether the function in the entry still equals its record. */
 static bool
-is_unchanged(lua_State *L, int list, int slot, bool look)
+is_unchanged(lua_State *L, int list, int entry, bool compare)
 {
 	bool same;
 
-	if (lua_rawgeti(L, list, -(lua_Integer)slot - 1) != LUA_TTABLE)
+	if (lua_rawgeti(L, list, -(lua_Integer)entry - 1) != LUA_TTABLE)
 		same = false; /* the record was dropped */
 	else
-		same = fz_cells_holds(L, lua_gettop(L), look);
+		same = fz_cells_holds(L, lua_gettop(L), compare);
 	lua_pop(L, 1);
 	return same;
 }
 
-/* The least recently used slot that is not pinned, or -1. */
+/* The least recently used entry that is not pinned, or -1. */
 static int
 oldest(const struct fz_lfuncs *funcs)
 {
@@ -116,16 +117,16 @@ oldest(const struct fz_lfuncs *funcs)
 }
 
 /*
- * The function at `f` loses its slot. The table "lost" is below its record on
+ * The function at `f` loses its entry. The table "lost" is below its record on
  * top; pops both. If the function was called again, "lost" keeps its record,
  * and with it the cells that workers know, while the script keeps the function.
  * Otherwise the record is dropped at once, because many functions are called
  * once and then garbage, which the collector may free late.
  */
 static void
-lose_slot(lua_State *L, const struct fz_lfuncs *funcs, int f, int slot)
+lose_entry(lua_State *L, const struct fz_lfuncs *funcs, int f, int entry)
 {
-	if (!funcs->again[slot] && lua_istable(L, -1)) {
+	if (!funcs->again[entry] && lua_istable(L, -1)) {
 		fz_cells_drop(L, lua_gettop(L));
 		lua_pop(L, 1);
 		lua_pushboolean(L, true);
@@ -137,11 +138,11 @@ lose_slot(lua_State *L, const struct fz_lfuncs *funcs, int f, int slot)
 }
 
 /*
- * Whether the function at `f` has lost a slot before. It has a new record, so
+ * Whether the function at `f` has lost an entry before. It has a new record, so
  * "lost" drops the old one.
  */
 static bool
-has_lost_slot(lua_State *L, int tables, int f)
+has_lost_entry(lua_State *L, int tables, int f)
 {
 	int top = lua_gettop(L);
 	bool found = false;
@@ -159,13 +160,13 @@ has_lost_slot(lua_State *L, int tables, int f)
 	return found;
 }
 
-/* Empty the slot for another function. */
+/* Empty the entry for another function. */
 static void
-empty_slot(
-    lua_State *L, const struct fz_lfuncs *funcs, int tables, int list, int slot)
+empty_entry(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
+    int entry)
 {
 	int top = lua_gettop(L);
-	lua_Integer i = (lua_Integer)slot + 1;
+	lua_Integer i = (lua_Integer)entry + 1;
 
 	if (lua_rawgeti(L, list, i) == LUA_TFUNCTION) {
 		lua_pushvalue(L, -1);
@@ -177,7 +178,7 @@ empty_slot(
 		}
 		if (lua_getfield(L, tables, "lost") == LUA_TTABLE) {
 			lua_rawgeti(L, list, -i);
-			lose_slot(L, funcs, top + 1, slot);
+			lose_entry(L, funcs, top + 1, entry);
 		}
 	}
 	lua_pushnil(L);
@@ -283,102 +284,102 @@ fz_lfuncs_push_code(
 	fz_buf_fini(&e.out);
 }
 
-/* The slot of the function at `f`, or -1. */
+/* The entry of the function at `f`, or -1. */
 static int
-slot_of(lua_State *L, int tables, int f)
+entry_of(lua_State *L, int tables, int f)
 {
-	int slot;
+	int entry;
 
 	lua_pushvalue(L, f);
 	lua_rawget(L, tables);
-	slot = (int)lua_tointeger(L, -1) - 1;
+	entry = (int)lua_tointeger(L, -1) - 1;
 	lua_pop(L, 1);
-	return slot;
+	return entry;
 }
 
 /*
- * Put the function at `f`, whose record or nil is on top, into a slot. Its
- * present slot is used if that is not pinned, so that a function that changes
- * each time does not take the slots of other functions. Pops the record, unless
- * all slots are pinned.
+ * Put the function at `f`, whose record or nil is on top, into an entry. Its
+ * present entry is used if that is not pinned, so that a function that changes
+ * each time does not take the entries of other functions. Pops the record,
+ * unless all entries are pinned.
  */
 static int
-fill_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
+fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
     struct fz_batch_pool *batches, bool send)
 {
 	struct fz_blob *code;
-	int slot = slot_of(L, tables, f);
+	int entry = entry_of(L, tables, f);
 	int record = lua_gettop(L);
 
-	if (slot == -1 || funcs->pins[slot] != 0)
-		slot = oldest(funcs);
-	if (slot == -1)
+	if (entry == -1 || funcs->pins[entry] != 0)
+		entry = oldest(funcs);
+	if (entry == -1)
 		return -1;
 	/* Pin it first, because a packer may call other functions of the pool.
 	 */
-	funcs->pins[slot]++;
-	funcs->used[slot] = ++funcs->now;
-	empty_slot(L, funcs, tables, list, slot);
-	funcs->again[slot] = has_lost_slot(L, tables, f);
+	funcs->pins[entry]++;
+	funcs->used[entry] = ++funcs->now;
+	empty_entry(L, funcs, tables, list, entry);
+	funcs->again[entry] = has_lost_entry(L, tables, f);
 	lua_pushvalue(L, record);
-	lua_rawseti(L, list, -(lua_Integer)slot - 1);
-	funcs->bare[slot] = !funcs->compares || fz_cells_is_bare(L, record);
+	lua_rawseti(L, list, -(lua_Integer)entry - 1);
+	funcs->bare[entry] = !funcs->compares || fz_cells_is_bare(L, record);
 	if (!make_code(L, record, f, batches, send, &code)) {
-		funcs->pins[slot]--; /* the slot stays empty */
+		funcs->pins[entry]--; /* the entry stays empty */
 		raise_unsendable(L);
 	}
-	fz_batch_pool_func(batches, (uint32_t)slot, code);
+	fz_batch_pool_func(batches, (uint32_t)entry, code);
 	lua_pushvalue(L, f);
-	lua_rawseti(L, list, slot + 1);
+	lua_rawseti(L, list, entry + 1);
 	lua_pushvalue(L, f);
-	lua_pushinteger(L, slot + 1);
+	lua_pushinteger(L, entry + 1);
 	lua_rawset(L, tables);
 	lua_pop(L, 1);
-	return slot;
+	return entry;
 }
 
-/* Pin and return the slot of the function if it is unchanged; else -1. */
+/* Pin and return the entry of the function if it is unchanged; else -1. */
 static int
 pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
 {
-	int slot = slot_of(L, tables, f);
+	int entry = entry_of(L, tables, f);
 
-	if (slot == -1)
+	if (entry == -1)
 		return -1;
-	funcs->pins[slot]++; /* first, because a finalizer may call functions of
-				the pool */
-	if (!funcs->bare[slot] && !is_unchanged(L, list, slot, true)) {
-		funcs->pins[slot]--;
+	funcs->pins[entry]++; /* first, because a finalizer may call functions
+				of the pool */
+	if (!funcs->bare[entry] && !is_unchanged(L, list, entry, true)) {
+		funcs->pins[entry]--;
 		return -1;
 	}
-	funcs->again[slot] = true;
-	funcs->used[slot] = ++funcs->now;
-	return slot;
+	funcs->again[entry] = true;
+	funcs->used[entry] = ++funcs->now;
+	return entry;
 }
 
 int
-fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
+fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_batch_pool *batches, bool send)
 {
-	int slot;
+	int entry;
 
 	luaL_checkstack(L, 12, NULL);
-	slot = pin_known(L, funcs, tables, list, f);
-	if (slot != -1)
-		return slot;
+	entry = pin_known(L, funcs, tables, list, f);
+	if (entry != -1)
+		return entry;
 	if (!send)
 		fz_lfuncs_note_init(L, funcs, tables, list, batches);
 	if (funcs->compares)
 		note(L, list, f, batches);
 	else
 		lua_pushnil(L);
-	return fill_slot(L, funcs, tables, list, f, batches, send);
+	return fill_entry(L, funcs, tables, list, f, batches, send);
 }
 
 void
-fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot)
+fz_lfuncs_unpin(struct fz_lfuncs *funcs, int entry)
 {
-	funcs->pins[slot]--;
+	funcs->pins[entry]--;
 }
 
 /* (list, version): protected */
@@ -390,15 +391,18 @@ refresh_body(lua_State *L)
 	return 0;
 }
 
-/* A new worker does not inherit the slots whose functions have changed. */
+/*
+ * Mark the entries whose functions have changed, because a new worker does not
+ * inherit these.
+ */
 static void
 lose_changed(lua_State *L, const struct fz_lfuncs *funcs, int list,
     struct fz_batch_pool *batches)
 {
-	for (int slot = 0; slot < FZ_WORKER_FUNCS; slot++) {
-		if (funcs->used[slot] != 0 && !funcs->bare[slot] &&
-		    !is_unchanged(L, list, slot, false))
-			fz_batch_pool_lose(batches, (uint32_t)slot);
+	for (int entry = 0; entry < FZ_WORKER_FUNCS; entry++) {
+		if (funcs->used[entry] != 0 && !funcs->bare[entry] &&
+		    !is_unchanged(L, list, entry, false))
+			fz_batch_pool_lose(batches, (uint32_t)entry);
 	}
 }
 

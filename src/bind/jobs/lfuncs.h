@@ -1,12 +1,12 @@
 /*
- * lfuncs.h - the functions that the batches of a pool call, and their slots.
+ * lfuncs.h - a cache of the functions that the batches of a pool call.
  *
  * A worker inherits the functions that were used before its fork. Others are
  * sent by value, once to each worker. Before each use a function is compared
  * with its record: its upvalues, the upvalues of the functions that it reaches,
  * and the contents of the tables that these reach, at any depth. A function
- * that may have changed gets another slot and is sent again, while waiting
- * calls keep the slot they were made with. cells.h says how functions share
+ * that may have changed gets another entry and is sent again, while waiting
+ * calls keep the entry they were made with. cells.h says how functions share
  * unchanged values.
  */
 #ifndef FZ_LFUNCS_H
@@ -23,7 +23,7 @@ struct fz_blob;
 struct fz_batch_pool;
 
 struct fz_lfuncs {
-	unsigned pins[FZ_WORKER_FUNCS]; /* unfinished batches of each slot */
+	unsigned pins[FZ_WORKER_FUNCS]; /* unfinished batches of each entry */
 	uint64_t used[FZ_WORKER_FUNCS]; /* `now` of the last use; 0: empty */
 	bool bare[FZ_WORKER_FUNCS];  /* the function has nothing to compare */
 	bool again[FZ_WORKER_FUNCS]; /* see the table in lfuncs.c */
@@ -34,7 +34,7 @@ struct fz_lfuncs {
 
 /*
  * Push the two tables (see lfuncs.c) for a pool with the function or nil at
- * `init`. All slots are empty. [-0, +2, m]
+ * `init`. All entries are empty. [-0, +2, m]
  */
 void fz_lfuncs_init(
     lua_State *L, struct fz_lfuncs *funcs, int init, bool compares);
@@ -44,26 +44,26 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
     int tables, int list, struct fz_batch_pool *batches);
 
 /*
- * The slot of the function at `f`, pinned until fz_lfuncs_unpin(). `tables` and
- * `list` are the indexes of the tables of fz_lfuncs_init(). With `send` it is
- * encoded for existing workers; raises if that fails.
+ * The entry of the function at `f`, pinned until fz_lfuncs_unpin(). `tables`
+ * and `list` are the indexes of the tables of fz_lfuncs_init(). With `send` it
+ * is encoded for existing workers; raises if that fails.
  *
- * -1 if all slots are pinned: then pushes a record of its cells (see cells.h)
+ * -1 if all entries are pinned: then pushes a record of its cells (see cells.h)
  * or nil, which the caller keeps until the call is done. [-0, +(0|1), e]
  */
-int fz_lfuncs_slot(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
+int fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_batch_pool *batches, bool send);
-void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int slot);
+void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int entry);
 
 /*
- * Push the code of the function at `f`, which has no slot, as a string. Its
+ * Push the code of the function at `f`, which has no entry, as a string. Its
  * record or nil is at `record`. Raises if it cannot be sent. [-0, +1, e]
  */
 void fz_lfuncs_push_code(
     lua_State *L, int record, int f, const struct fz_batch_pool *batches);
 
 /*
- * Right before a fork: find the slots whose functions have changed, which the
+ * Right before a fork: find the entries whose functions have changed, which the
  * worker does not inherit. Does not raise. [-0, +0, -]
  */
 void fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs,

@@ -15,44 +15,45 @@
 /*
  * The window of an imap: the items of a growing batch, with the same numbers.
  * Plain items wait in a list, and many are encoded at once when a worker is
- * free. A result is stored in a slot: that of its number, or that of its place
- * in the order of arrival.
+ * free. Results are in a ring: a result at the index of its number, or of its
+ * turn in the order of arrival.
  *
- *   nreturned <= slots with a result <= nsent <= nread
+ *   nreturned <= results <= nsent <= nread
  *
- * Slots are used again, because at most as many items as there are slots are
- * read and not returned. Items have slots, too, if results are ordered;
- * otherwise an item that takes long may be older than that.
+ * An index is used again, because the ring has room for all items that are
+ * read and not returned. If results are ordered, items are in such a ring, too;
+ * otherwise they are in a plain list, because an item that takes long may be
+ * older than a whole ring.
  */
 
 #define IMAP_TYPE "fzlua.ImapItems"
 
 enum {
-	IMAP_SLOTS = 1024,        /* at least */
-	IMAP_SLOTS_MAX = 1 << 20, /* at most */
-	IMAP_SHORT = 1024,        /* bytes of values that do not count */
+	IMAP_SIZE = 1024,        /* at least */
+	IMAP_SIZE_MAX = 1 << 20, /* at most */
+	IMAP_SHORT = 1024,       /* bytes of values that do not count */
 };
 
 /* User values of an imap. */
 enum {
 	IMAP_BATCH = FZ_LWINDOW_ERRORS + 1,
-	IMAP_ITEMS,  /* by slot: items, and sizes of those that are encoded */
-	IMAP_VALUES, /* by slot: results */
-	IMAP_ORDER,  /* unordered, by slot: the number of its item */
+	IMAP_ITEMS,  /* by index: items, and sizes of those that are encoded */
+	IMAP_VALUES, /* by index: results */
+	IMAP_ORDER,  /* unordered, by index: the number of its item */
 	IMAP_NUSER = IMAP_ORDER
 };
 
 struct limap {
 	struct fz_lwindow window;
 	struct fz_lbatch *lb;
-	uint64_t mask; /* number of slots - 1 */
+	uint64_t mask; /* size of the rings - 1 */
 	uint64_t nsent, narrived;
 	size_t nbytes; /* of the long values that it holds */
 	bool ordered;
-	uint64_t order[]; /* unordered: by slot, the number of its item */
+	uint64_t order[]; /* unordered: by index, the number of its item */
 };
 
-/* Their addresses stand in slots for a nil, and for an error. */
+/* Their addresses stand for a nil, and for an error. */
 static const char nothing, failed;
 
 static const struct fz_lwindow_ops imap_ops;
@@ -67,17 +68,17 @@ check_imap(lua_State *L)
 	return li;
 }
 
-/* The index in Lua of the slot for number `at`. */
+/* The index in a ring, as in Lua, for number `at`. */
 static lua_Integer
-slot(const struct limap *li, uint64_t at)
+index_of(const struct limap *li, uint64_t at)
 {
 	return (lua_Integer)((at - 1) & li->mask) + 1;
 }
 
 static lua_Integer
-item_slot(const struct limap *li, uint64_t number)
+item_index(const struct limap *li, uint64_t number)
 {
-	return li->ordered ? slot(li, number) : (lua_Integer)number;
+	return li->ordered ? index_of(li, number) : (lua_Integer)number;
 }
 
 /* Bytes of the value on top that count: those of a long string. */
@@ -103,11 +104,11 @@ static struct limap *
 push_imap(lua_State *L)
 {
 	struct limap *li = lua_newuserdatauv(L, sizeof(*li), IMAP_NUSER);
-	uint64_t n = IMAP_SLOTS;
+	uint64_t n = IMAP_SIZE;
 
 	*li = (struct limap){ .ordered = fz_llimits_flag(L, 4, "ordered") };
 	fz_lwindow_init(L, &li->window, &imap_ops, 4);
-	while (n < IMAP_SLOTS_MAX && n < li->window.limit)
+	while (n < IMAP_SIZE_MAX && n < li->window.limit)
 		n *= 2;
 	li->mask = n - 1;
 	if (li->window.limit > n)
@@ -115,9 +116,9 @@ push_imap(lua_State *L)
 	luaL_setmetatable(L, IMAP_TYPE);
 	lua_pushvalue(L, 3);
 	lua_setiuservalue(L, -2, IMAP_ITEMS);
-	lua_createtable(L, IMAP_SLOTS, 0);
+	lua_createtable(L, IMAP_SIZE, 0);
 	lua_setiuservalue(L, -2, IMAP_VALUES);
-	lua_createtable(L, li->ordered ? 0 : IMAP_SLOTS, 0);
+	lua_createtable(L, li->ordered ? 0 : IMAP_SIZE, 0);
 	lua_setiuservalue(L, -2, IMAP_ORDER);
 	return li;
 }
@@ -133,8 +134,7 @@ imap_new(lua_State *L)
 
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 3);
-	lua_createtable(
-	    L, fz_llimits_flag(L, 3, "ordered") ? IMAP_SLOTS : 0, 0);
+	lua_createtable(L, fz_llimits_flag(L, 3, "ordered") ? IMAP_SIZE : 0, 0);
 	lua_insert(L, 3);
 	fz_lbatch_new(L);
 	li = push_imap(L);
@@ -153,8 +153,9 @@ ready(lua_State *L, const struct fz_lwindow *w)
 	bool is;
 
 	lua_getiuservalue(L, 1, IMAP_VALUES);
-	is = lua_rawgeti(L, -1,
-		 slot((const struct limap *)w, w->nreturned + 1)) != LUA_TNIL;
+	is = lua_rawgeti(
+		 L, -1, index_of((const struct limap *)w, w->nreturned + 1)) !=
+	     LUA_TNIL;
 	lua_pop(L, 2);
 	return is;
 }
@@ -186,7 +187,7 @@ push_lists(lua_State *L)
 static void
 drop_item(lua_State *L, struct limap *li, uint64_t number)
 {
-	lua_Integer at = item_slot(li, number);
+	lua_Integer at = item_index(li, number);
 
 	lua_rawgeti(L, STORE_ITEMS, at);
 	li->nbytes -= item_weight(L);
@@ -203,7 +204,7 @@ store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 
 	if (!li->ordered) {
 		lua_pushinteger(L, (lua_Integer)number);
-		lua_rawseti(L, STORE_ORDER, slot(li, at));
+		lua_rawseti(L, STORE_ORDER, index_of(li, at));
 	}
 	if (!ok) {
 		fz_lwindow_keep_error(L, number);
@@ -214,7 +215,7 @@ store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 	} else {
 		li->nbytes += weight(L);
 	}
-	lua_rawseti(L, STORE_VALUES, slot(li, at));
+	lua_rawseti(L, STORE_VALUES, index_of(li, at));
 }
 
 /* A string, number or boolean: it can be encoded later. */
@@ -231,7 +232,7 @@ list_item(lua_State *L, const struct limap *li)
 {
 	lua_getiuservalue(L, 1, IMAP_ITEMS);
 	lua_insert(L, -2);
-	lua_rawseti(L, -2, item_slot(li, li->window.nread));
+	lua_rawseti(L, -2, item_index(li, li->window.nread));
 	lua_pop(L, 1);
 }
 
@@ -324,7 +325,7 @@ imap_gather(lua_State *L)
 	return 0;
 }
 
-/* Push the number of the item whose result is in slot `at`. */
+/* Push the number of the item whose result is at index `at`. */
 static void
 push_number(lua_State *L, const struct limap *li, lua_Integer at)
 {
@@ -337,12 +338,12 @@ push_number(lua_State *L, const struct limap *li, lua_Integer at)
 	}
 }
 
-/* Take the next result from its slot. */
+/* Take the next result. */
 static int
 take(lua_State *L, struct fz_lwindow *w)
 {
 	struct limap *li = (struct limap *)w;
-	lua_Integer at = slot(li, w->nreturned + 1);
+	lua_Integer at = index_of(li, w->nreturned + 1);
 	const void *mark;
 
 	lua_getiuservalue(L, 1, IMAP_VALUES);

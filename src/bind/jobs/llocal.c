@@ -317,7 +317,7 @@ enter_directory(struct visit *v)
 	fz_cwd_enter(&v->calls);
 }
 
-/* The script gets its directory back, and the pool keeps that of its init. */
+/* Restore the directory of the script, and keep that of init for the pool. */
 static void
 leave_directory(struct visit *v)
 {
@@ -372,11 +372,11 @@ local_io(struct local_call *c)
 /* Call the next element of a map. */
 static void
 call_element(lua_State *L, int pools, const struct fz_run_map *map,
-    const struct fz_node *plan)
+    const struct fz_node *made)
 {
 	struct fz_llocal_item item = { .batch = map->batch,
 		.kind = map->opts.kind,
-		.func = plan->func,
+		.func = made->func,
 		.seed = map->opts.seed,
 		.timeout_ns = map->opts.limits.timeout_ns,
 		.kept = map->shared,
@@ -386,7 +386,7 @@ call_element(lua_State *L, int pools, const struct fz_run_map *map,
 	item.number = fz_batch_local_next(map->batch, &item.part);
 	if (item.number == 0)
 		return;
-	lua_rawgeti(L, pools, (lua_Integer)plan->pool + 1);
+	lua_rawgeti(L, pools, (lua_Integer)made->pool + 1);
 	fz_llocal_item(L, lua_gettop(L), &item);
 }
 
@@ -395,12 +395,12 @@ static void
 call_node(lua_State *L, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node)
 {
-	const struct fz_node *plan = fz_graph_get(graph, node);
-	struct local_call *c = push_local_call(L, plan->nvalues, 0);
+	const struct fz_node *made = fz_graph_get(graph, node);
+	struct local_call *c = push_local_call(L, made->nvalues, 0);
 	struct fz_child_io io = local_io(c);
-	struct fz_child_call call = { .func = plan->func,
-		.nargs = plan->ninputs,
-		.nvalues = plan->nvalues,
+	struct fz_child_call call = { .func = made->func,
+		.nargs = made->ninputs,
+		.nvalues = made->nvalues,
 		.seed = fz_run_local_seed(run, node) };
 	struct visit v;
 	lua_State *thread;
@@ -410,7 +410,7 @@ call_node(lua_State *L, int pools, struct fz_run *run,
 	c->node = node;
 	c->timeout_ns = fz_run_limits_of(run, node)->timeout_ns;
 	lua_pushvalue(L, pools);
-	lua_rawgeti(L, -1, (lua_Integer)plan->pool + 1);
+	lua_rawgeti(L, -1, (lua_Integer)made->pool + 1);
 	thread = enter(L, c, &v);
 	call.init = v.needed;
 	call.random = &v.random;
@@ -437,13 +437,13 @@ keep_values(
     lua_State *thread, struct local_call *c, const struct fz_child_io *io)
 {
 	const struct fz_llocal_item *item = c->item;
-	uint32_t slot = item->kind >> FZ_WIRE_SLOT;
+	uint32_t entry = item->kind >> FZ_WIRE_ENTRY;
 
 	if (!(item->kind & FZ_WIRE_KEPT) ||
-	    fz_child_kept(thread, slot) == item->version)
+	    fz_child_kept(thread, entry) == item->version)
 		return;
 	c->nkeep = item->nkept;
-	fz_child_keep(thread, io, slot, item->nkept, item->version);
+	fz_child_keep(thread, io, entry, item->nkept, item->version);
 	c->next = c->nkeep;
 }
 
@@ -452,7 +452,7 @@ fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
 {
 	struct local_call *c = push_local_call(L, 1, FZ_PORT_ITEM);
 	struct fz_child_io io = local_io(c);
-	struct fz_child_batch batch = { .func = item->func,
+	struct fz_child_chunk chunk = { .func = item->func,
 		.kind = item->kind,
 		.nparts = item->part != NULL,
 		.item = item->number,
@@ -466,10 +466,10 @@ fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
 	lua_pushvalue(L, pool);
 	thread = enter(L, c, &v);
 	keep_values(thread, c, &io);
-	batch.init = v.needed;
-	batch.random = &v.random;
-	fz_child_batch(thread, &batch, &io);
-	v.init->needed = batch.init;
+	chunk.init = v.needed;
+	chunk.random = &v.random;
+	fz_child_chunk(thread, &chunk, &io);
+	v.init->needed = chunk.init;
 	leave(L, c, &v);
 	fz_blob_unref(item->part);
 }

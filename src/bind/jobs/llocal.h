@@ -46,7 +46,7 @@ void fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
 struct fz_llocal_item {
 	struct fz_batch *batch;
 	uint64_t number;
-	struct fz_blob *part; /* taken */
+	struct fz_blob *part; /* released by the callee */
 	uint32_t kind, func;
 	uint64_t seed; /* of the batch */
 	int64_t timeout_ns;

@@ -44,7 +44,7 @@ use_raw_results(const struct fz_lmap *map, struct fz_map_list *list)
 			lua_pop(map->L, 1);
 	}
 	if (fz_rawarray_known() != NULL)
-		list->slot = sizeof(struct fz_raw_value);
+		list->raw_size = sizeof(struct fz_raw_value);
 }
 
 /* Whether workers may get the list as it is, whose length is then known. */
@@ -225,16 +225,16 @@ static int
 put_values(
     struct joining *j, const struct fz_batch_result *result, struct fz_err *err)
 {
-	const struct fz_raw_value *slots;
+	const struct fz_raw_value *elements;
 	struct fz_buf *out = &j->buf.buf;
 	int rc;
 
 	if (seek(j, result, err) != 0)
 		return -1;
-	slots = j->mapped;
+	elements = j->mapped;
 	if (result->raw)
-		rc = fz_lists_put_raw(
-		    out, fz_rawarray_known(), slots + result->skip, result->n);
+		rc = fz_lists_put_raw(out, fz_rawarray_known(),
+		    elements + result->skip, result->n);
 	else if (result->whole)
 		rc = fz_lists_put_message(out, j->mapped, j->blob->len);
 	else

@@ -343,7 +343,7 @@ check_batches(lua_State *L)
 {
 	struct lpool *lp = to_lpool(L, 1);
 
-	luaL_argcheck(L, lp->batches != NULL, 1, "the pool is one of a run");
+	luaL_argcheck(L, lp->batches != NULL, 1, "the pool belongs to a chain");
 	return lp->batches;
 }
 

@@ -16,7 +16,8 @@ struct fz_pool *fz_lpool_check(lua_State *L, int idx);
 
 /*
  * The part of the pool at `idx` for batches; NULL if the pool is for runs. And
- * the slots of its functions; pushes both tables of fz_lfuncs_init(). [-0, +2,
+ * the entries of its functions; pushes both tables of fz_lfuncs_init(). [-0,
+ * +2,
  * -]
  */
 struct fz_batch_pool *fz_lpool_batches(lua_State *L, int idx);

@@ -12,32 +12,33 @@
 #include "value/lerror.h"
 #include "worker/program.h"
 
-#define EXEC_TYPE "fzlua.Program"
+#define PROGRAM_TYPE "fzlua.Program"
 
 /*
  * User values. The input stays alive while the program may read it, and the
  * options because they have the names of files.
  */
-enum { EXEC_INPUT = 1, EXEC_OPTIONS, EXEC_NUSER = EXEC_OPTIONS };
+enum { PROGRAM_INPUT = 1, PROGRAM_OPTIONS, PROGRAM_NUSER = PROGRAM_OPTIONS };
 
-struct lexec {
-	struct fz_program *exec; /* NULL before its start and after close() */
+struct lprogram {
+	struct fz_program
+	    *program; /* NULL before its start and after close() */
 };
 
-static struct lexec *
-to_lexec(lua_State *L)
+static struct lprogram *
+to_lprogram(lua_State *L)
 {
-	return luaL_checkudata(L, 1, EXEC_TYPE);
+	return luaL_checkudata(L, 1, PROGRAM_TYPE);
 }
 
 static struct fz_program *
-check_exec(lua_State *L)
+check_program(lua_State *L)
 {
-	struct lexec *le = to_lexec(L);
+	struct lprogram *lp = to_lprogram(L);
 
-	if (le->exec == NULL)
+	if (lp->program == NULL)
 		fz_lerror_fail(L, FZ_ERR_CLOSED, "the program is closed");
-	return le->exec;
+	return lp->program;
 }
 
 /*
@@ -118,11 +119,11 @@ read_options(lua_State *L, struct fz_program_opts *opts)
  * stdout_file, stderr_file; feed, follow_stdout and follow_stderr (program.h).
  */
 static int
-exec_new(lua_State *L)
+program_new(lua_State *L)
 {
 	struct fz_program_opts opts = { .timeout_ns = FZ_CLOCK_NEVER };
 	struct fz_err err = { 0 };
-	struct lexec *le;
+	struct lprogram *lp;
 
 	lua_settop(L, 2);
 	luaL_checktype(L, 2, LUA_TTABLE);
@@ -134,53 +135,53 @@ exec_new(lua_State *L)
 	lua_getfield(L, 2, "stdin");
 	opts.input = luaL_optlstring(L, -1, "", &opts.ninput);
 	opts.engine = fz_lloop_engine(L);
-	le = lua_newuserdatauv(L, sizeof(*le), EXEC_NUSER);
-	le->exec = NULL; /* for __gc, if the start fails */
-	luaL_setmetatable(L, EXEC_TYPE);
+	lp = lua_newuserdatauv(L, sizeof(*lp), PROGRAM_NUSER);
+	lp->program = NULL; /* for __gc, if the start fails */
+	luaL_setmetatable(L, PROGRAM_TYPE);
 	lua_pushvalue(L, -2);
-	lua_setiuservalue(L, -2, EXEC_INPUT);
-	le->exec = fz_program_new(&opts, &err);
-	return le->exec != NULL ? 1 : fz_lerror_raise(L, &err);
+	lua_setiuservalue(L, -2, PROGRAM_INPUT);
+	lp->program = fz_program_new(&opts, &err);
+	return lp->program != NULL ? 1 : fz_lerror_raise(L, &err);
 }
 
 /* program:id() -> integer that core.changed() returns after a change */
 static int
-exec_id(lua_State *L)
+program_id(lua_State *L)
 {
-	lua_pushinteger(L, (lua_Integer)fz_program_id(check_exec(L)));
+	lua_pushinteger(L, (lua_Integer)fz_program_id(check_program(L)));
 	return 1;
 }
 
 /* program:ready() -> boolean: done, hungry, or with bytes for take() */
 static int
-exec_ready(lua_State *L)
+program_ready(lua_State *L)
 {
-	lua_pushboolean(L, fz_program_ready(check_exec(L)));
+	lua_pushboolean(L, fz_program_ready(check_program(L)));
 	return 1;
 }
 
 /* program:hungry() -> boolean: it waits for feed() */
 static int
-exec_hungry(lua_State *L)
+program_hungry(lua_State *L)
 {
-	lua_pushboolean(L, fz_program_hungry(check_exec(L)));
+	lua_pushboolean(L, fz_program_hungry(check_program(L)));
 	return 1;
 }
 
 /* program:feed([bytes]): write these bytes next; none: the input is at its end
  */
 static int
-exec_feed(lua_State *L)
+program_feed(lua_State *L)
 {
-	struct fz_program *exec = check_exec(L);
+	struct fz_program *program = check_program(L);
 	size_t n;
 	const char *bytes = luaL_optlstring(L, 2, "", &n);
 
 	lua_settop(L, 2);
-	if (!fz_program_hungry(exec))
+	if (!fz_program_hungry(program))
 		return 0;
-	lua_setiuservalue(L, 1, EXEC_INPUT);
-	fz_program_feed(exec, bytes, n);
+	lua_setiuservalue(L, 1, PROGRAM_INPUT);
+	fz_program_feed(program, bytes, n);
 	return 0;
 }
 
@@ -189,11 +190,11 @@ exec_feed(lua_State *L)
  * since the last call
  */
 static int
-exec_take(lua_State *L)
+program_take(lua_State *L)
 {
-	struct fz_program *exec = check_exec(L);
+	struct fz_program *program = check_program(L);
 	int which = luaL_checkinteger(L, 2) == 1 ? 0 : 1;
-	struct fz_buf *bytes = fz_program_output(exec, which);
+	struct fz_buf *bytes = fz_program_output(program, which);
 
 	lua_pushlstring(L, (const char *)bytes->data, bytes->len);
 	fz_buf_clear(bytes);
@@ -202,9 +203,9 @@ exec_take(lua_State *L)
 
 /* program:done() -> boolean */
 static int
-exec_done(lua_State *L)
+program_done(lua_State *L)
 {
-	lua_pushboolean(L, fz_program_end(check_exec(L)) != NULL);
+	lua_pushboolean(L, fz_program_end(check_program(L)) != NULL);
 	return 1;
 }
 
@@ -222,9 +223,9 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
  * text that says how it ended, once it is done; raises its error.
  */
 static int
-exec_result(lua_State *L)
+program_result(lua_State *L)
 {
-	struct fz_program_end *end = fz_program_end(check_exec(L));
+	struct fz_program_end *end = fz_program_end(check_program(L));
 	struct fz_death death = { 0 };
 	char text[160];
 
@@ -250,19 +251,19 @@ exec_result(lua_State *L)
 
 /* program:close(): end it if it runs; idempotent */
 static int
-exec_close(lua_State *L)
+program_close(lua_State *L)
 {
-	struct lexec *le = to_lexec(L);
+	struct lprogram *lp = to_lprogram(L);
 
-	fz_program_free(le->exec);
-	le->exec = NULL;
+	fz_program_free(lp->program);
+	lp->program = NULL;
 	return 0;
 }
 
 static int
-exec_tostring(lua_State *L)
+program_tostring(lua_State *L)
 {
-	lua_pushfstring(L, EXEC_TYPE ": %p", (void *)to_lexec(L));
+	lua_pushfstring(L, PROGRAM_TYPE ": %p", (void *)to_lprogram(L));
 	return 1;
 }
 
@@ -271,7 +272,7 @@ exec_tostring(lua_State *L)
  * path of the kernel if that file was replaced.
  */
 static int
-exec_executable(lua_State *L)
+program_executable(lua_State *L)
 {
 	static const char kernels[] = "/proc/self/exe";
 	char path[4096];
@@ -283,36 +284,36 @@ exec_executable(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-	{ "id", exec_id },
-	{ "done", exec_done },
-	{ "ready", exec_ready },
-	{ "hungry", exec_hungry },
-	{ "feed", exec_feed },
-	{ "take", exec_take },
-	{ "result", exec_result },
-	{ "close", exec_close },
+	{ "id", program_id },
+	{ "done", program_done },
+	{ "ready", program_ready },
+	{ "hungry", program_hungry },
+	{ "feed", program_feed },
+	{ "take", program_take },
+	{ "result", program_result },
+	{ "close", program_close },
 	{ NULL, NULL },
 };
 
 static const luaL_Reg metamethods[] = {
-	{ "__gc", exec_close },
-	{ "__close", exec_close },
-	{ "__tostring", exec_tostring },
+	{ "__gc", program_close },
+	{ "__close", program_close },
+	{ "__tostring", program_tostring },
 	{ NULL, NULL },
 };
 
 int
 fz_lprogram_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, EXEC_TYPE)) {
+	if (luaL_newmetatable(L, PROGRAM_TYPE)) {
 		luaL_setfuncs(L, metamethods, 0);
 		luaL_newlib(L, methods);
 		lua_setfield(L, -2, "__index");
 	}
 	lua_pop(L, 1);
-	lua_pushcfunction(L, exec_new);
+	lua_pushcfunction(L, program_new);
 	lua_setfield(L, -2, "exec");
-	lua_pushcfunction(L, exec_executable);
+	lua_pushcfunction(L, program_executable);
 	lua_setfield(L, -2, "executable");
 	return 0;
 }

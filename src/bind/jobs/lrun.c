@@ -57,7 +57,7 @@ check_run(lua_State *L)
 
 static int run_close(lua_State *L);
 
-/* The run at index 1 is in no call any more. */
+/* End a call of the run at index 1, and the run if it was closed meanwhile. */
 static void
 leave(lua_State *L, struct lrun *lr)
 {

@@ -68,7 +68,10 @@ check_stream(lua_State *L)
 
 static int stream_close(lua_State *L);
 
-/* The stream at index 1 is in no call any more. */
+/*
+ * End a call of the stream at index 1, and the stream if it was closed
+ * meanwhile.
+ */
 static void
 leave(lua_State *L, struct lstream *ls)
 {
@@ -302,7 +305,7 @@ put(lua_State *L, struct fz_lwindow *w)
 		fz_stream_skip(a.run, a.input);
 		lua_error(L);
 	}
-	fz_lwindow_keep_error(L, fz_stream_place(a.run));
+	fz_lwindow_keep_error(L, fz_stream_index(a.run));
 	fz_stream_skip(a.run, a.input);
 }
 
@@ -375,8 +378,8 @@ push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 	return status;
 }
 
-/* The stack of take(): the names of the values, place and outputs. */
-enum { TAKE_NAMES = 2, TAKE_PLACE, TAKE_OUTPUTS };
+/* The stack of take(): the names of the values, index and outputs. */
+enum { TAKE_NAMES = 2, TAKE_INDEX, TAKE_OUTPUTS };
 
 /*
  * Set the outputs in their table. If one cannot be read push why, its node and
@@ -420,16 +423,16 @@ push_failure(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 
 /* Push nil, why the item was not started, and -1 - number of the input. */
 static int
-push_refusal(lua_State *L, uint64_t place, uint32_t input)
+push_refusal(lua_State *L, uint64_t index, uint32_t input)
 {
-	lua_settop(L, TAKE_PLACE);
-	fz_lwindow_push_error(L, place);
+	lua_settop(L, TAKE_INDEX);
+	fz_lwindow_push_error(L, index);
 	lua_pushinteger(L, -1 - (lua_Integer)(uint32_t)(input + 1));
 	return 4;
 }
 
 /*
- * place, outputs | place, nil, error, node [, name]: the next item that is
+ * index, outputs | index, nil, error, node [, name]: the next item that is
  * done. Node 0: the stream failed as a whole. `name` is that of an output that
  * cannot be read. Node -1 - n: input number n is missing (the error is nil) or
  * cannot be sent; n = 0: the item must be a table.
@@ -447,17 +450,17 @@ take(lua_State *L, struct fz_lwindow *w)
 		return 0;
 	lua_settop(L, 1);
 	lua_getiuservalue(L, 1, STREAM_NAMES);
-	lua_pushnil(L); /* the place */
+	lua_pushnil(L); /* the index */
 	lua_createtable(L, 0, (int)ls->noutputs);
 	run = fz_stream_take(ls->stream);
-	lua_pushinteger(L, (lua_Integer)fz_stream_place(run));
-	lua_replace(L, TAKE_PLACE);
+	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
+	lua_replace(L, TAKE_INDEX);
 	ls->ll.calls++; /* an __fzunpack may close it */
 	failure = fz_run_failure(run, &node);
 	if (failure != NULL)
 		n = push_failure(L, ls, run, failure, node);
 	else if (fz_stream_was_skipped(run, &input))
-		n = push_refusal(L, fz_stream_place(run), input);
+		n = push_refusal(L, fz_stream_index(run), input);
 	else
 		n = push_outputs(L, ls, run);
 	fz_stream_release(run);
@@ -466,7 +469,7 @@ take(lua_State *L, struct fz_lwindow *w)
 }
 
 /*
- * stream:undecided() -> nil | node, place, Error: the retry waits for decide()
+ * stream:undecided() -> nil | node, index, Error: the retry waits for decide()
  */
 static int
 stream_undecided(lua_State *L)
@@ -486,28 +489,28 @@ stream_undecided(lua_State *L)
 		return 3;
 	}
 	lua_pushinteger(L, (lua_Integer)node + 1);
-	lua_pushinteger(L, (lua_Integer)fz_stream_place(run));
+	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
 	ls->ll.calls++; /* an __fzunpack may close it */
 	fz_lfailure_push(L, ls->engine, fz_run_failure_of(run, node, &because));
 	leave(L, ls);
 	return 3;
 }
 
-/* stream:decide(place, node, again [, element]) */
+/* stream:decide(index, node, again [, element]) */
 static int
 stream_decide(lua_State *L)
 {
 	struct lstream *ls = check_stream(L);
-	uint64_t place = (uint64_t)luaL_checkinteger(L, 2);
+	uint64_t index = (uint64_t)luaL_checkinteger(L, 2);
 	uint32_t node = fz_lflow_number(L, 3, fz_graph_nnodes(ls->graph));
 
 	fz_lloop_check_free(L);
-	fz_stream_decide(ls->stream, place, node,
+	fz_stream_decide(ls->stream, index, node,
 	    (uint64_t)luaL_optinteger(L, 5, 0), lua_toboolean(L, 4));
 	return 0;
 }
 
-/* stream:event() -> nil | place, then as run:event() */
+/* stream:event() -> nil | index, then as run:event() */
 static int
 stream_event(lua_State *L)
 {

@@ -212,18 +212,18 @@ window_take(lua_State *L)
 	return take_result(L, w);
 }
 
-/* The results of step() are those of the iterator. */
+/* The results of advance() are those of the iterator. */
 static int
-end_step(lua_State *L, int status, lua_KContext below)
+end_advance(lua_State *L, int status, lua_KContext below)
 {
 	(void)status;
 	return lua_gettop(L) - (int)below;
 }
 
 /* Upvalues of the iterator. */
-enum { NEXT_WINDOW = 1, NEXT_STEP, NEXT_N = NEXT_STEP };
+enum { NEXT_WINDOW = 1, NEXT_ADVANCE, NEXT_N = NEXT_ADVANCE };
 
-/* The iterator: the next value, or what step() returns. */
+/* The iterator: the next value, or what advance() returns. */
 static int
 next_result(lua_State *L)
 {
@@ -232,20 +232,20 @@ next_result(lua_State *L)
 
 	lua_settop(L, 0);
 	lua_pushvalue(L, lua_upvalueindex(NEXT_WINDOW));
-	n = w->stepwise ? 0 : take_result(L, w);
+	n = w->calls_always ? 0 : take_result(L, w);
 	if (n == 2)
 		return n;
 	below = lua_gettop(L) - n;
-	lua_pushvalue(L, lua_upvalueindex(NEXT_STEP));
+	lua_pushvalue(L, lua_upvalueindex(NEXT_ADVANCE));
 	lua_insert(L, below + 1);
-	lua_callk(L, n, LUA_MULTRET, below, end_step);
-	return end_step(L, LUA_OK, below);
+	lua_callk(L, n, LUA_MULTRET, below, end_advance);
+	return end_advance(L, LUA_OK, below);
 }
 
 /*
- * window:iterator(step) -> function: it returns values that are ready without
- * calling Lua. It calls step(number, nil, ...) for an error, and step() if
- * nothing is ready.
+ * window:iterator(advance) -> function: it returns values that are ready
+ * without calling Lua. It calls advance(number, nil, ...) for an error, and
+ * advance() if nothing is ready.
  */
 static int
 window_iterator(lua_State *L)
@@ -257,11 +257,11 @@ window_iterator(lua_State *L)
 	return 1;
 }
 
-/* window:step_always(): the iterator calls step() each time */
+/* window:advance_always(): the iterator calls advance() each time */
 static int
-window_step_always(lua_State *L)
+window_advance_always(lua_State *L)
 {
-	fz_lwindow_check(L, 1, NULL)->stepwise = true;
+	fz_lwindow_check(L, 1, NULL)->calls_always = true;
 	return 0;
 }
 
@@ -293,7 +293,7 @@ const luaL_Reg fz_lwindow_methods[] = {
 	{ "ready", window_ready },
 	{ "take", window_take },
 	{ "iterator", window_iterator },
-	{ "step_always", window_step_always },
+	{ "advance_always", window_advance_always },
 	{ "stop", window_stop },
 	{ "close", window_close },
 	{ NULL, NULL },

@@ -48,11 +48,11 @@ struct fz_lwindow {
 	const char *tag;
 	const struct fz_lwindow_ops *ops;
 	uint64_t nread, nreturned;
-	uint64_t limit; /* most items that are read and not returned */
-	bool fixed;     /* the limit was given */
-	bool stepwise;  /* the iterator calls step() for each result */
-	bool ended;     /* the source is not read any more */
-	bool closed;    /* nothing is returned any more */
+	uint64_t limit;    /* most items that are read and not returned */
+	bool fixed;        /* the limit was given */
+	bool calls_always; /* the iterator calls advance() for each result */
+	bool ended;        /* the source is not read any more */
+	bool closed;       /* nothing is returned any more */
 	int64_t began_ns, called_ns; /* of read(), of the last item */
 	int64_t marked_ns;           /* when `marked` results were returned */
 	uint64_t marked;

@@ -30,7 +30,7 @@ struct waiting {
 	struct fz_membership *own;
 	uint32_t self, index;
 	uint32_t waiter; /* while it waits */
-	enum fz_barrier_step step;
+	enum fz_barrier_arrival arrival;
 };
 
 static struct fz_barrier *
@@ -62,15 +62,17 @@ try_arrive(struct fz_lwait *wait, bool late)
 	(void)late;
 	w->waiter = fz_waiter_take(w->own);
 	if (w->waiter == 0) {
-		w->step = FZ_BARRIER_TWICE;
+		w->arrival = FZ_BARRIER_TWICE;
 		return true;
 	}
-	w->step = fz_barrier_arrive(w->barrier, w->self, w->waiter, &w->index);
-	if (w->step != FZ_BARRIER_WAITS)
+	w->arrival =
+	    fz_barrier_arrive(w->barrier, w->self, w->waiter, &w->index);
+	if (w->arrival != FZ_BARRIER_WAITS)
 		fz_waiter_give_back(w->own, w->waiter);
-	if (w->step == FZ_BARRIER_INSIDE && w->barrier->task != w->own->task)
-		w->step = FZ_BARRIER_LATER; /* another task runs the action */
-	return w->step != FZ_BARRIER_LATER;
+	if (w->arrival == FZ_BARRIER_INSIDE && w->barrier->task != w->own->task)
+		w->arrival =
+		    FZ_BARRIER_LATER; /* another task runs the action */
+	return w->arrival != FZ_BARRIER_LATER;
 }
 
 static bool
@@ -172,7 +174,7 @@ arrive_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 		fz_barrier_abort(w->barrier, w->self);
 		return fz_lwait_push_timeout(L);
 	}
-	switch (w->step) {
+	switch (w->arrival) {
 	case FZ_BARRIER_WAITS:
 		return wait_for_others(L, w);
 	case FZ_BARRIER_LAST:

@@ -26,7 +26,7 @@ struct putting {
 	fz_lchannel_then then;
 	size_t nhead, nbody;
 	const void *body;
-	void *chunks; /* hold the body, and become the queue's; or NULL */
+	void *blocks; /* hold the body, and become the queue's; or NULL */
 	unsigned char head[FZ_ITEMS_SMALL];
 };
 
@@ -45,7 +45,7 @@ try_put(struct fz_lwait *wait, bool late)
 {
 	struct putting *p = FZ_CONTAINER_OF(wait, struct putting, wait);
 	struct fz_queue_item item = { p->head, p->body, p->nhead, p->nbody,
-		p->chunks };
+		p->blocks };
 
 	(void)late;
 	p->state = fz_queue_put(p->queue, p->self, &item, &p->err);
@@ -89,7 +89,7 @@ settle(struct message *m)
 	bool done = m->putting.state == FZ_QUEUE_DONE;
 
 	fz_lhandle_settle(&m->stored, done);
-	if (done && m->putting.chunks != NULL)
+	if (done && m->putting.blocks != NULL)
 		fz_queue_buf_forget(&m->out);
 	if (m->borrowed != NULL)
 		m->borrowed->busy = false;
@@ -130,7 +130,7 @@ encode(lua_State *L, struct message *m)
 	p->body = out->buf.data;
 	p->nbody = out->buf.len;
 	if (p->nbody > FZ_QUEUE_INLINE - FZ_ITEMS_HEAD) {
-		p->chunks = fz_queue_buf_trim(out);
+		p->blocks = fz_queue_buf_trim(out);
 		return;
 	}
 	fz_items_store_head(p->head, (uint32_t)p->nbody);
@@ -183,7 +183,7 @@ prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
 	p->then = then;
 	p->state = FZ_QUEUE_WAIT;
 	p->nbody = 0;
-	p->body = p->chunks = NULL;
+	p->body = p->blocks = NULL;
 }
 
 /* Put a value of any kind. Its encoding may put other values. */
@@ -285,13 +285,15 @@ decode(lua_State *L)
 	struct fz_reader items;
 	int n;
 
-	if (taken->chunks == NULL) {
+	if (taken->blocks == NULL) {
 		fz_reader_init(&items, taken->bytes, taken->len);
 		fz_items_push(L, &items);
 		return 1;
 	}
-	n = fz_codec_decode(L, taken->chunks, taken->len, FZ_CODEC_RUN);
-	return n == 1 ? 1 : luaL_error(L, "an item is not one value");
+	n = fz_codec_decode(L, taken->blocks, taken->len, FZ_CODEC_RUN);
+	return n == 1
+		   ? 1
+		   : luaL_error(L, "the item is damaged: it is not one value");
 }
 
 /* Decoding may call __fzunpack, which may take other items. */
@@ -308,8 +310,8 @@ push_message(lua_State *L, struct taking *t)
 	scratch->busy = true;
 	rc = lua_pcall(L, 1, 1, 0);
 	scratch->busy = nested;
-	if (t->taken.chunks != NULL)
-		fz_heap_give_back(t->taken.chunks);
+	if (t->taken.blocks != NULL)
+		fz_heap_give_back(t->taken.blocks);
 	if (rc != LUA_OK)
 		lua_error(L);
 }
@@ -319,7 +321,7 @@ push_item(lua_State *L, struct taking *t)
 {
 	struct fz_reader items;
 
-	if (t->taken.chunks != NULL || *t->taken.bytes == FZ_FORMAT_ITEM) {
+	if (t->taken.blocks != NULL || *t->taken.bytes == FZ_FORMAT_ITEM) {
 		push_message(L, t);
 		return;
 	}

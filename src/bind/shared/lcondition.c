@@ -72,7 +72,7 @@ try_lock(struct fz_lwait *wait, bool late)
 	return fz_llock_try(w->lock, w->self, late, &w->state);
 }
 
-/* Returns whether it was notified. */
+/* End the wait, and return whether it was notified. */
 static bool
 end_waiter(const struct waiting *w)
 {
@@ -103,7 +103,7 @@ lock_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return w->then(L, leave(w), w->state == FZ_LOCK_ABANDONED);
 }
 
-/* One try for the lock, and a sleep. */
+/* Try to acquire the lock once, then sleep. */
 static void
 lock_silently(struct waiting *w)
 {

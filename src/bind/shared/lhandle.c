@@ -143,7 +143,7 @@ handle_eq(lua_State *L)
 	const struct fz_lhandle *b = fz_lhandle_at(L, 2);
 
 	lua_pushboolean(L, a != NULL && b != NULL && a->type == b->type &&
-			       a->object == b->object && a->part == b->part);
+			       a->object == b->object && a->side == b->side);
 	return 1;
 }
 
@@ -201,14 +201,14 @@ set_object(struct fz_lhandle *handle, struct fz_object *object)
 
 static struct fz_lhandle *
 push(lua_State *L, struct fz_lshared *shared, enum fz_lhandle_type type,
-    void *object, uint32_t part)
+    void *object, uint32_t side)
 {
 	struct fz_lhandle *handle = lua_newuserdatauv(L, sizeof(*handle), 1);
 
 	*handle = (struct fz_lhandle){ .mark = fz_lhandle_mark,
 		.shared = shared,
 		.type = type,
-		.part = part };
+		.side = side };
 	luaL_setmetatable(L, class_of(handle)->name);
 	if (object != NULL)
 		set_object(handle, object);
@@ -217,9 +217,9 @@ push(lua_State *L, struct fz_lshared *shared, enum fz_lhandle_type type,
 
 struct fz_lhandle *
 fz_lhandle_push(
-    lua_State *L, enum fz_lhandle_type type, void *object, uint32_t part)
+    lua_State *L, enum fz_lhandle_type type, void *object, uint32_t side)
 {
-	return push(L, fz_lshared(L), type, object, part);
+	return push(L, fz_lshared(L), type, object, side);
 }
 
 /* Lua does not see shared memory: collect when it has doubled. */
@@ -311,7 +311,7 @@ mark_sent(lua_State *L, int idx)
 struct fz_lhandle_note {
 	unsigned type;
 	void *object;
-	uint32_t part;
+	uint32_t side;
 };
 
 /* Out of memory: the handle counts as sent. */
@@ -328,7 +328,7 @@ note(const struct fz_lhandle *handle)
 		return;
 	s->notes = notes;
 	s->notes[s->n++] = (struct fz_lhandle_note){ handle->type,
-		handle->object, handle->part };
+		handle->object, handle->side };
 }
 
 void
@@ -355,7 +355,7 @@ fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent)
 	for (size_t i = 0; i < stored->n && !sent; i++) {
 		const struct fz_lhandle_note *n = &stored->notes[i];
 
-		stored->shared->classes[n->type].stored(n->object, n->part, -1);
+		stored->shared->classes[n->type].stored(n->object, n->side, -1);
 	}
 	free(stored->notes);
 	*stored = (struct fz_lhandle_stored){ 0 };
@@ -374,9 +374,9 @@ store_handle(lua_State *L, int idx, unsigned char *bytes)
 	fz_le32_store(bytes, handle->type);
 	fz_le32_store(bytes + 4, fz_heap_name(object));
 	fz_le32_store(bytes + 8, object->generation);
-	fz_le32_store(bytes + 12, handle->part);
+	fz_le32_store(bytes + 12, handle->side);
 	if (class_of(handle)->stored != NULL) {
-		class_of(handle)->stored(object, handle->part, 1);
+		class_of(handle)->stored(object, handle->side, 1);
 		note(handle);
 	}
 	return true;

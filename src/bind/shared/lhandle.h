@@ -39,7 +39,7 @@ struct fz_lhandle {
 	struct fz_lshared *shared; /* of its Lua state */
 	enum fz_lhandle_type type;
 	void *object;
-	uint32_t part;       /* set by the class: which end of a pipe */
+	uint32_t side;       /* set by the class: which end of a pipe */
 	uint32_t generation; /* of the object */
 	bool closed;         /* set by the class: closed in this process */
 };
@@ -53,7 +53,7 @@ struct fz_lhandle_class {
 	 * Called with 1 when a handle is encoded into a message, and with -1
 	 * when that message is dropped.
 	 */
-	void (*stored)(void *object, uint32_t part, int n);
+	void (*stored)(void *object, uint32_t side, int n);
 	/*
 	 * Called when a handle of a sent object is collected and its creator
 	 * has no handle any more. Other processes may still use the object.
@@ -76,7 +76,7 @@ void *fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size);
 
 /* Push another handle of a living object. [-0, +1, m] */
 struct fz_lhandle *fz_lhandle_push(
-    lua_State *L, enum fz_lhandle_type type, void *object, uint32_t part);
+    lua_State *L, enum fz_lhandle_type type, void *object, uint32_t side);
 
 extern const char fz_lhandle_mark[1];
 

@@ -26,7 +26,7 @@ open_end(lua_State *L, struct fz_lhandle *handle)
 	struct fz_err err = { 0 };
 
 	if (fz_pipe_open(
-		pipes_of(handle), handle->object, handle->part, &err) == 0)
+		pipes_of(handle), handle->object, handle->side, &err) == 0)
 		return;
 	fz_lhandle_drop(handle);
 	fz_lerror_raise(L, &err);
@@ -36,7 +36,7 @@ static void
 close_end(struct fz_lhandle *handle)
 {
 	if (!handle->closed)
-		fz_pipe_close(pipes_of(handle), handle->object, handle->part);
+		fz_pipe_close(pipes_of(handle), handle->object, handle->side);
 	handle->closed = true;
 }
 
@@ -75,7 +75,7 @@ use_end(lua_State *L, uint32_t *self)
 	if (*self == 0)
 		fz_lerror_raise(L, &err);
 	if (!handle->closed)
-		fz_pipe_use(pipes_of(handle), handle->object, handle->part);
+		fz_pipe_use(pipes_of(handle), handle->object, handle->side);
 	return handle;
 }
 
@@ -106,9 +106,9 @@ pipe_send(lua_State *L)
 	luaL_checkany(L, 2);
 	if (handle->closed)
 		return raise_closed(L, "this end of the pipe is closed");
-	if (!fz_pipe_is_connected(pipes_of(handle), pipe, handle->part))
+	if (!fz_pipe_is_connected(pipes_of(handle), pipe, handle->side))
 		return raise_closed(L, "the other end of the pipe is closed");
-	channel.queue = &pipe->end[handle->part].out;
+	channel.queue = &pipe->end[handle->side].out;
 	channel.shared = handle->shared;
 	channel.self = self;
 	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_end);
@@ -119,10 +119,10 @@ static struct fz_lchannel
 channel_in(const struct fz_lhandle *handle, uint32_t self)
 {
 	return (struct fz_lchannel){
-		.queue = fz_pipe_in(handle->object, handle->part),
+		.queue = fz_pipe_in(handle->object, handle->side),
 		.shared = handle->shared,
 		.self = self,
-		.receiver = { pipes_of(handle), handle->object, handle->part,
+		.receiver = { pipes_of(handle), handle->object, handle->side,
 		    0 },
 	};
 }
@@ -225,7 +225,7 @@ give_value(lua_State *L, int idx)
 	struct fz_lhandle *handle = fz_lhandle_test(L, idx, FZ_LHANDLE_PIPE);
 
 	if (handle != NULL && !handle->closed)
-		fz_pipe_give(pipes_of(handle), handle->object, handle->part);
+		fz_pipe_give(pipes_of(handle), handle->object, handle->side);
 }
 
 /*
@@ -254,16 +254,16 @@ pipe_give(lua_State *L)
 }
 
 static void
-count_sent(void *pipe, uint32_t part, int n)
+count_sent(void *pipe, uint32_t side, int n)
 {
-	fz_pipe_count_sent(pipe, part, n);
+	fz_pipe_count_sent(pipe, side, n);
 }
 
 static void
 load(lua_State *L, struct fz_lhandle *handle)
 {
 	open_end(L, handle);
-	fz_pipe_count_loaded(pipes_of(handle), handle->object, handle->part);
+	fz_pipe_count_loaded(pipes_of(handle), handle->object, handle->side);
 }
 
 static void

@@ -17,7 +17,7 @@ struct lqueue {
 	struct fz_queue queue;
 };
 
-_Static_assert(sizeof(struct lqueue) <= FZ_HEAP_CELL, "there may be many");
+_Static_assert(sizeof(struct lqueue) <= FZ_HEAP_SMALL, "there may be many");
 
 static struct lqueue *
 check_queue(lua_State *L)

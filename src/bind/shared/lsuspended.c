@@ -16,11 +16,11 @@
 
 enum {
 	NBUCKETS = 256,
-	GROUPS_PER_CHECK = 1000, /* woken in one FZ_EVENTCOUNT_CHECK_NS */
+	LISTS_PER_CHECK = 1000, /* woken in one FZ_EVENTCOUNT_CHECK_NS */
 };
 
 /* The suspended tasks that wait at one eventcount. */
-struct fz_lsuspended_group {
+struct fz_lsuspended_list {
 	struct waits *of;
 	struct fz_list link; /* in a bucket */
 	struct fz_eventcount *at;
@@ -35,7 +35,7 @@ struct waits {
 	struct fz_engine *engine; /* NULL: closed */
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
-	unsigned ngroups, n;
+	unsigned nlists, n;
 	unsigned ntimed; /* of those, wait until a time */
 	uint64_t nbegun; /* waits so far */
 	unsigned forks;  /* from the first process to this one */
@@ -61,17 +61,17 @@ bucket(struct waits *w, const struct fz_eventcount *at)
 	return &w->buckets[(address >> 3 ^ address >> 11) % NBUCKETS];
 }
 
-static struct fz_lsuspended_group *
+static struct fz_lsuspended_list *
 find(struct waits *w, const struct fz_eventcount *at)
 {
 	struct fz_list *head = bucket(w, at);
 
 	for (struct fz_list *l = head->next; l != head; l = l->next) {
-		struct fz_lsuspended_group *group =
-		    FZ_CONTAINER_OF(l, struct fz_lsuspended_group, link);
+		struct fz_lsuspended_list *list =
+		    FZ_CONTAINER_OF(l, struct fz_lsuspended_list, link);
 
-		if (group->at == at)
-			return group;
+		if (list->at == at)
+			return list;
 	}
 	return NULL;
 }
@@ -79,50 +79,50 @@ find(struct waits *w, const struct fz_eventcount *at)
 static void
 arm_late(struct waits *w)
 {
-	int64_t n = 1 + w->ngroups / GROUPS_PER_CHECK;
+	int64_t n = 1 + w->nlists / LISTS_PER_CHECK;
 
-	if (w->late.place == 0)
+	if (w->late.index == 0)
 		fz_loop_arm(w->engine->loop, &w->late,
 		    fz_clock_after(fz_clock_ns(), n * FZ_EVENTCOUNT_CHECK_NS));
 }
 
-static struct fz_lsuspended_group *
-new_group(lua_State *L, struct waits *w, struct fz_eventcount *at)
+static struct fz_lsuspended_list *
+new_list(lua_State *L, struct waits *w, struct fz_eventcount *at)
 {
-	struct fz_lsuspended_group *group = calloc(1, sizeof(*group));
+	struct fz_lsuspended_list *list = calloc(1, sizeof(*list));
 
-	if (group == NULL) {
+	if (list == NULL) {
 		fz_lerror_nomem(L, "a wait");
 		return NULL;
 	}
-	group->of = w;
-	group->at = at;
-	group->forks = w->forks;
-	fz_list_init(&group->first);
-	fz_list_push(bucket(w, at), &group->link);
-	w->ngroups++;
-	return group;
+	list->of = w;
+	list->at = at;
+	list->forks = w->forks;
+	fz_list_init(&list->first);
+	fz_list_push(bucket(w, at), &list->link);
+	w->nlists++;
+	return list;
 }
 
 static void
-leave_group(struct fz_lsuspended *s)
+leave_list(struct fz_lsuspended *s)
 {
-	struct fz_lsuspended_group *group = s->group;
+	struct fz_lsuspended_list *list = s->list;
 
-	s->group = NULL;
-	group->of->n--;
-	group->of->ntimed -= s->timed;
-	if (--group->n != 0)
+	s->list = NULL;
+	list->of->n--;
+	list->of->ntimed -= s->timed;
+	if (--list->n != 0)
 		return;
-	fz_list_remove(&group->link);
-	group->of->ngroups--;
-	free(group);
+	fz_list_remove(&list->link);
+	list->of->nlists--;
+	free(list);
 }
 
 static void
 wake(struct fz_lsuspended *s, bool late)
 {
-	struct waits *w = s->group->of;
+	struct waits *w = s->list->of;
 
 	fz_loop_disarm(w->engine->loop, &s->timer);
 	fz_list_remove(&s->link);
@@ -132,9 +132,9 @@ wake(struct fz_lsuspended *s, bool late)
 }
 
 static void
-wake_first(struct fz_lsuspended_group *group, bool late)
+wake_first(struct fz_lsuspended_list *list, bool late)
 {
-	struct fz_list *first = fz_list_first(&group->first);
+	struct fz_list *first = fz_list_first(&list->first);
 
 	if (first != NULL)
 		wake(FZ_CONTAINER_OF(first, struct fz_lsuspended, link), late);
@@ -146,11 +146,11 @@ time_out(struct fz_timer *timer)
 	wake(FZ_CONTAINER_OF(timer, struct fz_lsuspended, timer), false);
 }
 
-/* Append it to its group, or put it first. */
+/* Append it to its list, or put it first. */
 static void
-join_group(struct fz_lsuspended *s, bool first)
+join_list(struct fz_lsuspended *s, bool first)
 {
-	struct fz_list *head = &s->group->first;
+	struct fz_list *head = &s->list->first;
 
 	if (first)
 		head = head->next; /* push inserts before it */
@@ -162,21 +162,21 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
     struct fz_eventcount *at, uint32_t seq, int64_t until_ns, bool again)
 {
 	struct waits *w = get(L);
-	struct fz_lsuspended_group *group = again ? s->group : find(w, at);
+	struct fz_lsuspended_list *list = again ? s->list : find(w, at);
 
-	if (group == NULL)
-		group = new_group(L, w, at);
+	if (list == NULL)
+		list = new_list(L, w, at);
 	if (!again) {
-		group->n++;
+		list->n++;
 		w->n++;
 		w->nbegun++;
 		s->timed = until_ns != FZ_CLOCK_NEVER;
 		w->ntimed += s->timed;
 	}
-	s->group = group;
-	group->seq = seq;
+	s->list = list;
+	list->seq = seq;
 	fz_list_remove(&s->link); /* from the woken */
-	join_group(s, again);
+	join_list(s, again);
 	arm_late(w);
 	s->timer.fired = time_out;
 	if (fz_loop_arm(w->engine->loop, &s->timer, until_ns) == 0)
@@ -188,30 +188,30 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
 void
 fz_lsuspended_end(struct fz_lsuspended *s, bool more)
 {
-	if (s->group == NULL || s->group->forks != s->group->of->forks)
+	if (s->list == NULL || s->list->forks != s->list->of->forks)
 		return; /* or it is a task of the parent */
 	fz_list_remove(&s->link);
-	fz_loop_disarm(s->group->of->engine->loop, &s->timer);
+	fz_loop_disarm(s->list->of->engine->loop, &s->timer);
 	if (more)
-		wake_first(s->group, false);
-	leave_group(s);
+		wake_first(s->list, false);
+	leave_list(s);
 }
 
-/* Wake the first task of each group whose eventcount has changed, or of all. */
+/* Wake the first task of each list whose eventcount has changed, or of all. */
 static void
-wake_groups(struct waits *w, bool late)
+wake_lists(struct waits *w, bool late)
 {
 	for (int i = 0; i < NBUCKETS; i++) {
 		struct fz_list *head = &w->buckets[i];
 
 		for (struct fz_list *l = head->next; l != head; l = l->next) {
-			struct fz_lsuspended_group *group = FZ_CONTAINER_OF(
-			    l, struct fz_lsuspended_group, link);
-			uint32_t seq = atomic_load(&group->at->seq);
+			struct fz_lsuspended_list *list =
+			    FZ_CONTAINER_OF(l, struct fz_lsuspended_list, link);
+			uint32_t seq = atomic_load(&list->at->seq);
 
-			if (late || group->seq != seq)
-				wake_first(group, late);
-			group->seq = seq;
+			if (late || list->seq != seq)
+				wake_first(list, late);
+			list->seq = seq;
 		}
 	}
 }
@@ -222,19 +222,19 @@ check_late(struct fz_timer *timer)
 {
 	struct waits *w = FZ_CONTAINER_OF(timer, struct waits, late);
 
-	wake_groups(w, true);
-	if (w->ngroups != 0)
+	wake_lists(w, true);
+	if (w->nlists != 0)
 		arm_late(w);
 }
 
 /*
  * waits_try([late]): wake tasks, because shared objects have changed; late: one
- * of each group, which also checks for deaths
+ * of each list, which also checks for deaths
  */
 static int
 waits_try(lua_State *L)
 {
-	wake_groups(get(L), lua_toboolean(L, 1));
+	wake_lists(get(L), lua_toboolean(L, 1));
 	return 0;
 }
 
@@ -281,10 +281,10 @@ drop_all(struct waits *w)
 	for (int i = 0; i < NBUCKETS; i++)
 		fz_list_init(&w->buckets[i]);
 	fz_list_init(&w->woken);
-	w->n = w->ngroups = w->ntimed = 0;
+	w->n = w->nlists = w->ntimed = 0;
 }
 
-/* The tasks of the parent are none of this process. */
+/* In a child: forget the tasks of the parent. */
 static void
 in_child(struct fz_fork_hook *hook)
 {

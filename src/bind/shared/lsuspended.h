@@ -1,8 +1,8 @@
 /*
  * lsuspended.h - tasks that are suspended in a wait for a shared object.
  *
- * The tasks that wait at one eventcount are a group. After a change the first
- * task of a group is woken and tries. If it succeeds, or is cancelled, it wakes
+ * The tasks that wait at one eventcount form a list. After a change the first
+ * task of a list is woken and tries. If it succeeds, or is cancelled, it wakes
  * the next one, as there may be more for which they wait; if it fails, the
  * others would fail, too, and it is the first again.
  */
@@ -18,29 +18,29 @@
 #include "os/loop.h"
 
 struct fz_eventcount;
-struct fz_lsuspended_group;
+struct fz_lsuspended_list;
 
 /* A task in a wait; all zero: not suspended. */
 struct fz_lsuspended {
-	struct fz_list link; /* in its group, or in the list of the woken */
-	struct fz_lsuspended_group *group; /* NULL: not suspended */
-	struct fz_timer timer;             /* for the end of the time */
-	const char *what;                  /* for messages */
-	bool timed;                        /* it waits until a time */
+	struct fz_list link; /* in its list, or in the list of the woken */
+	struct fz_lsuspended_list *list; /* NULL: not suspended */
+	struct fz_timer timer;           /* for the end of the time */
+	const char *what;                /* for messages */
+	bool timed;                      /* it has a timeout */
 	bool late; /* woken for a check that is made every now and then */
 };
 
 /*
- * The task waits at `at`, where fz_eventcount_prepare() returned `seq`. It is
+ * Suspend the task at `at`, where fz_eventcount_prepare() returned `seq`. It is
  * woken at `until_ns` at the latest. `again`: it was woken before and waits on,
- * at the same place. [-0, +0, e]
+ * in the same position. [-0, +0, e]
  */
 void fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
     struct fz_eventcount *at, uint32_t seq, int64_t until_ns, bool again);
 
 /*
- * The wait is over, or the task was closed. `more`: the next one of the group
- * is to try; it is woken also if this one was woken and did not try.
+ * End the wait, or that of a task that was closed. `more`: the next one of the
+ * list is to try; it is woken also if this one was woken and did not try.
  */
 void fz_lsuspended_end(struct fz_lsuspended *s, bool more);
 

@@ -42,7 +42,7 @@ value_new(lua_State *L)
 	return 1;
 }
 
-/* The lock is held. */
+/* The caller holds the lock. */
 static int
 add(lua_State *L, struct value *value, union fz_number_term term)
 {
@@ -132,7 +132,7 @@ check_bits(lua_State *L, const struct value *value)
 	return bits;
 }
 
-/* The lock is held. */
+/* The caller holds the lock. */
 static int
 set(struct value *value, uint64_t bits)
 {

@@ -88,9 +88,10 @@ sleep_at(lua_State *L, struct fz_lwait *wait, uint32_t seq)
 static void
 turn_loop(lua_State *L, const struct fz_lwait *wait)
 {
-	int64_t look_ns = fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
+	int64_t check_ns =
+	    fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
 
-	fz_lloop_step(L, earlier(wait->until_ns, look_ns),
+	fz_lloop_turn(L, earlier(wait->until_ns, check_ns),
 	    wait->until_ns == FZ_CLOCK_NEVER ? wait->class->what : NULL);
 }
 

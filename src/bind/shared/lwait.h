@@ -2,7 +2,7 @@
  * lwait.h - waits for changes of shared objects.
  *
  * A wait calls try() until that succeeds or the deadline passes. A task yields
- * until then, and the process tries for it. Otherwise the process steps its
+ * until then, and the process tries for it. Otherwise the process turns its
  * loop, or sleeps if the loop is idle. Both forms end with a call of end(),
  * whose results are the results of the C function that waits. So a wait is the
  * last action of a C function and never happens inside a protected call.

@@ -1,6 +1,6 @@
 /* kill and readlink are not in C11. */
 #define _GNU_SOURCE
-#include "plan.h"
+#include "run_test.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,7 +21,7 @@
 #include "world.h"
 
 struct fz_pool_opts
-plan_pool_opts(struct world *w, unsigned max)
+run_test_pool_opts(struct world *w, unsigned max)
 {
 	return (struct fz_pool_opts){ .engine = &w->engine,
 		.max = max,
@@ -30,22 +30,22 @@ plan_pool_opts(struct world *w, unsigned max)
 }
 
 struct fz_pool *
-plan_pool(struct world *w, unsigned max)
+run_test_pool(struct world *w, unsigned max)
 {
-	struct fz_pool_opts opts = plan_pool_opts(w, max);
+	struct fz_pool_opts opts = run_test_pool_opts(w, max);
 
 	return fz_pool_new(&opts, NULL);
 }
 
 void
-plan_init(struct plan *p, struct world *w, unsigned max, unsigned jobs)
+run_test_init(struct run_test *p, struct world *w, unsigned max, unsigned jobs)
 {
 	memset(p, 0, sizeof(*p));
 	p->w = w;
 	p->graph = fz_graph_new(NULL);
 	assert_non_null(p->graph);
 	for (int i = 0; i < NPOOLS; i++) {
-		p->pools[i] = plan_pool(w, max);
+		p->pools[i] = run_test_pool(w, max);
 		assert_non_null(p->pools[i]);
 	}
 	p->opts = (struct fz_run_opts){ .engine = &w->engine,
@@ -61,7 +61,7 @@ plan_init(struct plan *p, struct world *w, unsigned max, unsigned jobs)
 }
 
 void
-plan_fini(struct plan *p)
+run_test_fini(struct run_test *p)
 {
 	fz_run_free(p->run);
 	for (int i = 0; i < NPOOLS; i++)
@@ -70,13 +70,13 @@ plan_fini(struct plan *p)
 }
 
 uint32_t
-plan_value(struct plan *p, uint32_t node)
+run_test_value(struct run_test *p, uint32_t node)
 {
 	return fz_graph_get(p->graph, node)->first_value;
 }
 
 uint32_t
-plan_add(struct plan *p, enum job func, uint32_t a, uint32_t b)
+run_test_add(struct run_test *p, enum job func, uint32_t a, uint32_t b)
 {
 	uint32_t node = fz_graph_node(p->graph, 0, func, 1, NULL);
 	uint32_t values[] = { a, b };
@@ -89,13 +89,13 @@ plan_add(struct plan *p, enum job func, uint32_t a, uint32_t b)
 }
 
 uint32_t
-plan_after(struct plan *p, enum job func, uint32_t node)
+run_test_after(struct run_test *p, enum job func, uint32_t node)
 {
-	return plan_add(p, func, plan_value(p, node), FZ_GRAPH_NONE);
+	return run_test_add(p, func, run_test_value(p, node), FZ_GRAPH_NONE);
 }
 
 uint32_t
-plan_input(struct plan *p)
+run_test_input(struct run_test *p)
 {
 	uint32_t value = fz_graph_input(p->graph, NULL);
 
@@ -104,7 +104,7 @@ plan_input(struct plan *p)
 }
 
 void
-plan_run(struct plan *p)
+run_test_make(struct run_test *p)
 {
 	assert_int_equal(fz_graph_freeze(p->graph, NULL), 0);
 	p->run = fz_run_new(&p->opts, NULL);
@@ -114,21 +114,21 @@ plan_run(struct plan *p)
 }
 
 void
-plan_start(struct plan *p)
+run_test_start(struct run_test *p)
 {
 	assert_int_equal(fz_run_start(p->run, NULL), 0);
 }
 
 void
-plan_begin(struct plan *p, uint32_t input, uint64_t number)
+run_test_begin(struct run_test *p, uint32_t input, uint64_t number)
 {
-	plan_run(p);
+	run_test_make(p);
 	fz_run_set(p->run, input, blob_of_number(number));
-	plan_start(p);
+	run_test_start(p);
 }
 
 void
-plan_take_events(struct plan *p)
+run_test_take_events(struct run_test *p)
 {
 	struct fz_job_event e;
 
@@ -145,21 +145,21 @@ plan_take_events(struct plan *p)
 }
 
 bool
-plan_finishes(struct plan *p)
+run_test_finishes(struct run_test *p)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (!fz_run_done(p->run)) {
-		plan_take_events(p);
-		if (!step_until(p->w, until))
+		run_test_take_events(p);
+		if (!turn_until(p->w, until))
 			return false;
 	}
-	plan_take_events(p);
+	run_test_take_events(p);
 	return true;
 }
 
 void
-assert_plan_ended(const struct plan *p)
+assert_run_ended(const struct run_test *p)
 {
 	for (uint32_t i = 0; i < fz_graph_nnodes(p->graph); i++) {
 		assert_int_equal(p->ends[i], 1);
@@ -169,9 +169,9 @@ assert_plan_ended(const struct plan *p)
 }
 
 void
-assert_plan_value(struct plan *p, uint32_t node, uint64_t expected)
+assert_run_value(struct run_test *p, uint32_t node, uint64_t expected)
 {
-	struct fz_blob *blob = fz_run_value(p->run, plan_value(p, node));
+	struct fz_blob *blob = fz_run_value(p->run, run_test_value(p, node));
 	uint32_t because;
 
 	assert_non_null(blob);
@@ -181,8 +181,8 @@ assert_plan_value(struct plan *p, uint32_t node, uint64_t expected)
 }
 
 void
-assert_plan_failure(
-    struct plan *p, uint32_t node, enum fz_err_kind kind, uint32_t expected)
+assert_run_failure(
+    struct run_test *p, uint32_t node, enum fz_err_kind kind, uint32_t expected)
 {
 	const struct fz_failure *failure;
 	uint32_t because;
@@ -192,33 +192,33 @@ assert_plan_failure(
 	assert_int_equal(failure->err.kind, kind);
 	assert_int_equal(because, expected);
 	assert_int_equal(p->last[node], FZ_JOB_EVENT_FAILED);
-	assert_null(fz_run_value(p->run, plan_value(p, node)));
+	assert_null(fz_run_value(p->run, run_test_value(p, node)));
 }
 
 void
-plan_seeds(struct world *w, unsigned jobs, bool kill_some, uint64_t *seeds)
+run_test_seeds(struct world *w, unsigned jobs, bool kill_some, uint64_t *seeds)
 {
-	struct plan p;
+	struct run_test p;
 	uint32_t in;
 
 	atomic_store(&w->shared->kills, 0);
-	plan_init(&p, w, jobs, jobs);
+	run_test_init(&p, w, jobs, jobs);
 	p.opts.limits.retries = 3;
-	in = plan_input(&p);
+	in = run_test_input(&p);
 	for (int i = 0; i < 30; i++)
-		plan_add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
+		run_test_add(&p, JOB_SEED, in, FZ_GRAPH_NONE);
 	if (kill_some)
-		plan_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
-	plan_begin(&p, in, 3);
-	assert_true(plan_finishes(&p));
+		run_test_add(&p, JOB_KILL_ONCE, in, FZ_GRAPH_NONE);
+	run_test_begin(&p, in, 3);
+	assert_true(run_test_finishes(&p));
 	for (uint32_t i = 0; i < 30; i++)
-		seeds[i] =
-		    number_of_blob(w, fz_run_value(p.run, plan_value(&p, i)));
-	plan_fini(&p);
+		seeds[i] = number_of_blob(
+		    w, fz_run_value(p.run, run_test_value(&p, i)));
+	run_test_fini(&p);
 }
 
 uint32_t
-plan_random(void)
+run_test_random(void)
 {
 	static uint32_t x = 2463534242;
 

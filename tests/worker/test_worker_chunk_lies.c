@@ -1,5 +1,5 @@
 /*
- * The batches of a worker that breaks the protocol.
+ * The chunks of a worker that breaks the protocol.
  */
 /* kill and usleep are not in C11. */
 #define _GNU_SOURCE
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "batch_keeper.h"
+#include "chunk_keeper.h"
 #include "batches.h"
 #include "os/fd.h"
 #include "os/loop.h"
@@ -45,7 +45,7 @@ write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 
 /* What a function of the worker may write to its pipe, as it is to a job. */
 enum lie {
-	LIE_ITEMS,       /* results of items, to what is no batch */
+	LIE_ITEMS,       /* results of items, to what is no chunk */
 	LIE_STORED,      /* the same, without a result buffer */
 	LIE_AHEAD,       /* a reply to what was not sent */
 	LIE_NEXT,        /* a reply to the job after this one */
@@ -143,7 +143,7 @@ serve_lie(void *ctx, struct fz_port *port)
 
 	while (fz_port_next(port, &call, NULL) == 1) {
 		if (call.type != FZ_WIRE_JOB) {
-			if (items_batch(home, port, &call) != 0)
+			if (items_chunk(home, port, &call) != 0)
 				return 96;
 			continue;
 		}
@@ -158,14 +158,14 @@ serve_lie(void *ctx, struct fz_port *port)
 	return 0;
 }
 
-/* What `items` cannot be told of; the others are as of any batch. */
-static const struct fz_job_ops job_ops = { batch_done, batch_failed,
-	batch_returned, batch_started, NULL };
+/* What `items` cannot be told of; the others are as of any chunk. */
+static const struct fz_job_ops job_ops = { chunk_done, chunk_failed,
+	chunk_returned, chunk_started, NULL };
 
 static void
-send_plain_job(struct batch_keeper *k, struct batch *b)
+send_plain_job(struct chunk_keeper *k, struct chunk *b)
 {
-	batch_init(b, 1);
+	chunk_init(b, 1);
 	b->job.ops = &job_ops;
 	b->job.nvalues = 1;
 	assert_int_equal(fz_worker_send(k->worker, &b->job, NULL, 0, NULL), 0);
@@ -173,10 +173,10 @@ send_plain_job(struct batch_keeper *k, struct batch *b)
 
 /* A reply to what it was not sent costs a worker, and the job at hand. */
 static void
-test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
+test_worker_chunk_a_lie_costs_one_worker_and_one_job(void **state)
 {
-	struct batch_keeper *k = *state;
-	static struct batch b, c;
+	struct chunk_keeper *k = *state;
+	static struct chunk b, c;
 	struct stat st;
 	int fd;
 
@@ -185,17 +185,17 @@ test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
 	assert_int_not_equal(fd, -1);
 	for (int i = 0; i < NLIES; i++) {
 		lie = (enum lie)i;
-		batch_keeper_end(k);
-		assert_non_null(batch_keeper_start_main(k, serve_lie));
+		chunk_keeper_end(k);
+		assert_non_null(chunk_keeper_start_main(k, serve_lie));
 		send_plain_job(k, &b);
 		send_plain_job(k, &c);
-		assert_true(batch_keeper_dies(k));
+		assert_true(chunk_keeper_dies(k));
 		if (lie == LIE_HALF_OF_TWO) { /* of the second one */
 			assert_fates(&b, 0, 1, DONE);
 			assert_int_equal(b.value[0], 77);
 			assert_fates(&c, 0, 1, FAILED);
 		} else {
-			/* The reply itself may still be in the cell. */
+			/* The reply itself may still be in the mailbox. */
 			if (b.fate[0] == DONE)
 				assert_int_equal(b.value[0], 77);
 			else
@@ -209,7 +209,7 @@ test_worker_batch_a_lie_costs_one_worker_and_one_job(void **state)
 	unlink(closed_path);
 }
 
-/* Of all its items, in a frame or in the cell: the worker is lost. */
+/* Of all its items, in a frame or in the mailbox: the worker is lost. */
 static int
 serve_stored_nowhere(void *ctx, struct fz_port *port)
 {
@@ -232,26 +232,26 @@ serve_stored_nowhere(void *ctx, struct fz_port *port)
 }
 
 static void
-test_worker_batch_a_result_stored_nowhere_costs_the_worker(void **state)
+test_worker_chunk_a_result_stored_nowhere_costs_the_worker(void **state)
 {
-	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
 	for (int peeks = 0; peeks < 2; peeks++) {
-		batch_keeper_end(k);
+		chunk_keeper_end(k);
 		assert_non_null(
-		    batch_keeper_start_main(k, serve_stored_nowhere));
-		batch_init(&b, 300);
-		assert_int_equal(fz_worker_send_batch(
+		    chunk_keeper_start_main(k, serve_stored_nowhere));
+		chunk_init(&b, 300);
+		assert_int_equal(fz_worker_send_chunk(
 				     k->worker, &b.job, &head, NULL, 0, NULL),
 		    0);
-		batch_keeper_wait(k);
+		chunk_keeper_wait(k);
 		if (peeks != 0)
 			fz_worker_peek(k->worker);
 		assert_int_equal(b.ntold, 0);
 		atomic_store(&k->home->shared->gate, true);
-		assert_true(batch_keeper_dies(k));
+		assert_true(chunk_keeper_dies(k));
 		assert_fates(&b, 0, 300, FAILED);
 		assert_int_equal(b.nlost, 0);
 	}
@@ -259,27 +259,28 @@ test_worker_batch_a_result_stored_nowhere_costs_the_worker(void **state)
 
 /* Publish replies that no worker has; every other time their seal is right. */
 static void
-show_wild(struct fz_cell *cell, uint32_t i)
+show_wild(struct fz_mailbox *mailbox, uint32_t i)
 {
-	struct fz_cell_open open = { i % 3 != 0 ? 0 : i,
-		FZ_WIRE_HEADER + 4 + i % 5 - 1, i * 31 & FZ_CELL_OPEN_ITEMS };
+	struct fz_mailbox_open open = { i % 3 != 0 ? 0 : i,
+		FZ_WIRE_HEADER + 4 + i % 5 - 1,
+		i * 31 & FZ_MAILBOX_OPEN_ITEMS };
 	size_t len = open.start + open.len;
-	struct fz_cell_sum sum = { 0 };
+	struct fz_mailbox_sum sum = { 0 };
 
 	if (i % 11 == 0)
-		open = (struct fz_cell_open){ .start = i * 77 };
-	fz_cell_show(cell, fz_cell_open_word((uint64_t)i << 56, &open),
-	    i % 2 != 0 && len <= FZ_CELL_ROOM
-		? fz_cell_sum_to(&sum, cell->out, len)
+		open = (struct fz_mailbox_open){ .start = i * 77 };
+	fz_mailbox_show(mailbox, fz_mailbox_open_word((uint64_t)i << 56, &open),
+	    i % 2 != 0 && len <= FZ_MAILBOX_ROOM
+		? fz_mailbox_sum_to(&sum, mailbox->out, len)
 		: i);
 }
 
-/* The worker may write anything to its cell. */
+/* The worker may write anything to its mailbox. */
 static int
-serve_wild_cell(void *ctx, struct fz_port *port)
+serve_wild_mailbox(void *ctx, struct fz_port *port)
 {
 	struct items_home *home = ctx;
-	struct fz_cell *cell = port->cell;
+	struct fz_mailbox *mailbox = port->mailbox;
 	struct fz_call call;
 
 	if (fz_port_next(port, &call, NULL) != 1)
@@ -287,38 +288,39 @@ serve_wild_cell(void *ctx, struct fz_port *port)
 	for (uint32_t i = 0; i < 200000; i++) {
 		if (i == 1000)
 			atomic_fetch_add(&home->shared->waiting, 1);
-		cell->out[0] = (unsigned char)(i % 2 != 0 ? FZ_WIRE_STORED : i);
-		fz_le32_store(cell->out + 4, call.seq + i % 900 - 300);
-		show_wild(cell, i);
+		mailbox->out[0] =
+		    (unsigned char)(i % 2 != 0 ? FZ_WIRE_STORED : i);
+		fz_le32_store(mailbox->out + 4, call.seq + i % 900 - 300);
+		show_wild(mailbox, i);
 	}
 	raise(SIGKILL);
 	return 0;
 }
 
 static void
-test_worker_batch_a_wild_cell_ends_no_item_twice(void **state)
+test_worker_chunk_a_wild_mailbox_ends_no_item_twice(void **state)
 {
-	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
-	struct batch_keeper *k = *state;
-	static struct batch b, c;
+	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 1 };
+	struct chunk_keeper *k = *state;
+	static struct chunk b, c;
 
 	for (int round = 0; round < 10; round++) {
-		batch_keeper_end(k);
-		assert_non_null(batch_keeper_start_main(k, serve_wild_cell));
-		batch_init(&b, 300);
+		chunk_keeper_end(k);
+		assert_non_null(chunk_keeper_start_main(k, serve_wild_mailbox));
+		chunk_init(&b, 300);
 		b.torn = true;
-		batch_init(&c, 1);
+		chunk_init(&c, 1);
 		c.job.ops = &job_ops;
 		add_result_buffer(k, &b);
-		assert_int_equal(fz_worker_send_batch(
+		assert_int_equal(fz_worker_send_chunk(
 				     k->worker, &b.job, &head, NULL, 0, NULL),
 		    0);
 		assert_int_equal(
 		    fz_worker_send(k->worker, &c.job, NULL, 0, NULL), 0);
-		batch_keeper_wait(k);
+		chunk_keeper_wait(k);
 		while (k->worker != NULL) {
 			fz_worker_peek(k->worker);
-			fz_loop_step(k->w->engine.loop, in_ms(1), NULL);
+			fz_loop_turn(k->w->engine.loop, in_ms(1), NULL);
 		}
 		assert_int_equal(count_fates(&b, UNTOLD), 0);
 		assert_int_equal(count_fates(&c, UNTOLD), 0);
@@ -327,16 +329,16 @@ test_worker_batch_a_wild_cell_ends_no_item_twice(void **state)
 
 #define TEST(name)                       \
 	cmocka_unit_test_setup_teardown( \
-	    name, batch_keeper_setup, batch_keeper_teardown)
+	    name, chunk_keeper_setup, chunk_keeper_teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_worker_batch_a_lie_costs_one_worker_and_one_job),
+		TEST(test_worker_chunk_a_lie_costs_one_worker_and_one_job),
 		TEST(
-		    test_worker_batch_a_result_stored_nowhere_costs_the_worker),
-		TEST(test_worker_batch_a_wild_cell_ends_no_item_twice),
+		    test_worker_chunk_a_result_stored_nowhere_costs_the_worker),
+		TEST(test_worker_chunk_a_wild_mailbox_ends_no_item_twice),
 	};
 
 	return run_in_each_way(tests, sizeof(tests) / sizeof(*tests));

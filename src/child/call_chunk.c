@@ -13,15 +13,15 @@
 #include "value/rawarray.h"
 #include "worker/child_port.h"
 
-/* The stack of the thread during a batch. */
-enum { BATCH_HANDLER = FZ_CHILD_LIST + 1, BATCH_FUNC, BATCH_ITEMS, BATCH_KEPT };
+/* The stack of the thread during a chunk. */
+enum { CHUNK_HANDLER = FZ_CHILD_LIST + 1, CHUNK_FUNC, CHUNK_ITEMS, CHUNK_KEPT };
 
 /* Whether the frame has other items than the current one. */
 static bool
 has_more_items(const struct fz_child_calls *c)
 {
 	return c->io->port != NULL &&
-	       (c->io->at->nitems > 1 || c->batch->item != c->batch->first);
+	       (c->io->at->nitems > 1 || c->chunk->item != c->chunk->first);
 }
 
 /*
@@ -29,13 +29,13 @@ has_more_items(const struct fz_child_calls *c)
  * none; it replaces the items at `items`. [-0, +1, e]
  */
 static void
-push_kept(lua_State *L, const struct fz_child_batch *b, int items)
+push_kept(lua_State *L, const struct fz_child_chunk *b, int items)
 {
 	if (!(b->kind & FZ_WIRE_KEPT)) {
 		lua_pushnil(L);
 		return;
 	}
-	fz_child_push_kept(L, b->kind >> FZ_WIRE_SLOT);
+	fz_child_push_kept(L, b->kind >> FZ_WIRE_ENTRY);
 	if (b->kind & FZ_WIRE_INHERITED) {
 		lua_rawgeti(L, -1, 1);
 		lua_replace(L, items);
@@ -50,7 +50,7 @@ static int
 open_body(lua_State *L)
 {
 	struct fz_child_calls *c = lua_touserdata(L, -1);
-	struct fz_child_batch *b = c->batch;
+	struct fz_child_chunk *b = c->chunk;
 	int n = 0;
 
 	fz_random_seed(b->random, b->seed + b->item);
@@ -113,7 +113,7 @@ push_elements(lua_State *L)
 
 /* Push item `i`. Returns its type. */
 static inline int
-push_item(lua_State *L, const struct fz_child_batch *b, lua_Integer i)
+push_item(lua_State *L, const struct fz_child_chunk *b, lua_Integer i)
 {
 	if (!(b->kind & FZ_WIRE_INHERITED))
 		return lua_rawgeti(
@@ -157,7 +157,7 @@ item_advance(struct fz_child_calls *c)
 
 	if (io->port == NULL || !fz_port_advance(io->port, io->at))
 		return false;
-	c->batch->item++;
+	c->chunk->item++;
 	return true;
 }
 
@@ -205,7 +205,7 @@ put_item(lua_State *L, struct fz_child_calls *c)
 static void
 call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 {
-	if (c->batch->kind & FZ_WIRE_INLINE) {
+	if (c->chunk->kind & FZ_WIRE_INLINE) {
 		fz_child_push_part(L, c, ITEMS_FUNC);
 	} else {
 		lua_pushvalue(L, ITEMS_FUNC);
@@ -227,20 +227,20 @@ static inline int
 push_raw_arguments(
     lua_State *L, const struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
-	const struct fz_child_batch *b = c->batch;
-	const struct fz_raw_value *slot, *array;
+	const struct fz_child_chunk *b = c->chunk;
+	const struct fz_raw_value *element, *array;
 	unsigned n = 1;
 
 	if (c->list == NULL)
 		return 0;
 	if (!(b->kind & FZ_WIRE_INHERITED))
 		i -= b->first - 1;
-	array = slot = fz_rawarray_look(c->raw, c->list, i);
-	if (slot == NULL)
+	array = element = fz_rawarray_find(c->raw, c->list, i);
+	if (element == NULL)
 		return 0;
 	if (kind == FZ_WIRE_STARMAP)
-		n = fz_rawarray_look_into(c->raw, slot, &array);
-	else if (!fz_rawarray_is_number(c->raw, slot))
+		n = fz_rawarray_tuple(c->raw, element, &array);
+	else if (!fz_rawarray_is_number(c->raw, element))
 		return 0;
 	if (n != 0)
 		lua_pushvalue(L, ITEMS_FUNC);
@@ -262,7 +262,7 @@ push_extra(lua_State *L, const struct fz_child_calls *c)
 static inline void
 call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
-	const struct fz_child_batch *b = c->batch;
+	const struct fz_child_chunk *b = c->chunk;
 	int n;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
@@ -300,7 +300,7 @@ static void
 end_raw_run(struct fz_child_calls *c)
 {
 	if (c->storing_raw)
-		c->batch->item +=
+		c->chunk->item +=
 		    fz_direct_end(c->io->port, c->io->at, &c->direct);
 	c->storing_raw = false;
 }
@@ -312,7 +312,7 @@ end_raw_run(struct fz_child_calls *c)
 static inline bool
 store_raw_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 {
-	const struct fz_child_batch *b = c->batch;
+	const struct fz_child_chunk *b = c->chunk;
 	uint64_t i = b->item;
 	bool stored;
 
@@ -342,12 +342,12 @@ call_next(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 		c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 		fz_cwd_return();
 		fz_random_seed(
-		    c->batch->random, c->batch->seed + c->batch->item);
+		    c->chunk->random, c->chunk->seed + c->chunk->item);
 		call_with_own_arguments(L, c);
 		return;
 	}
-	if (c->batch->raw_results == NULL)
-		call_one(L, c, kind, c->batch->item);
+	if (c->chunk->raw_results == NULL)
+		call_one(L, c, kind, c->chunk->item);
 	else if (store_raw_items(L, c, kind))
 		return;
 	put_item(L, c);
@@ -359,9 +359,9 @@ static void
 find_extra(lua_State *L, struct fz_child_calls *c)
 {
 	c->nextra = 0;
-	if (!(c->batch->kind & FZ_WIRE_KEPT))
+	if (!(c->chunk->kind & FZ_WIRE_KEPT))
 		return;
-	c->extra = c->batch->kind & FZ_WIRE_INHERITED ? 2 : 1;
+	c->extra = c->chunk->kind & FZ_WIRE_INHERITED ? 2 : 1;
 	lua_getfield(L, ITEMS_EXTRA, "n");
 	c->nextra = (int)lua_tointeger(L, -1) - c->extra + 1;
 	lua_pop(L, 1);
@@ -376,15 +376,15 @@ static int
 items_body(lua_State *L)
 {
 	struct fz_child_calls *c = lua_touserdata(L, 1);
-	uint32_t kind = c->batch->kind & FZ_WIRE_KINDS;
+	uint32_t kind = c->chunk->kind & FZ_WIRE_KINDS;
 
 	luaL_checkstack(L, 5 * ITEMS_KEPT, NULL);
 	find_extra(L, c);
 	lua_pushliteral(L, "n");
-	c->batch->plain = !lua_getmetatable(L, ITEMS_LIST);
+	c->chunk->plain = !lua_getmetatable(L, ITEMS_LIST);
 	lua_settop(L, ITEMS_TOP);
 	c->list = NULL;
-	if (c->batch->plain && c->raw != NULL &&
+	if (c->chunk->plain && c->raw != NULL &&
 	    lua_type(L, ITEMS_LIST) == LUA_TTABLE)
 		c->list = lua_topointer(L, ITEMS_LIST);
 	c->nkept = 0;
@@ -416,12 +416,12 @@ open_items(lua_State *L, struct fz_child_calls *c)
 		return false;
 	}
 	c->phase = FZ_CHILD_PHASE_INIT;
-	lua_settop(L, BATCH_HANDLER);
+	lua_settop(L, CHUNK_HANDLER);
 	lua_pushcfunction(L, open_body);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushvalue(L, FZ_CHILD_INIT);
 	lua_pushlightuserdata(L, c);
-	status = lua_pcall(L, 3, 3, BATCH_HANDLER);
+	status = lua_pcall(L, 3, 3, CHUNK_HANDLER);
 	if (c->apart)
 		put_apart(c);
 	else if (status != LUA_OK)
@@ -432,18 +432,18 @@ open_items(lua_State *L, struct fz_child_calls *c)
 static bool
 call_items(lua_State *L, struct fz_child_calls *c)
 {
-	int status, list = BATCH_ITEMS;
+	int status, list = CHUNK_ITEMS;
 
-	if ((c->batch->kind & (FZ_WIRE_INHERITED | FZ_WIRE_KEPT)) ==
+	if ((c->chunk->kind & (FZ_WIRE_INHERITED | FZ_WIRE_KEPT)) ==
 	    FZ_WIRE_INHERITED)
 		list = FZ_CHILD_LIST;
-	lua_settop(L, BATCH_KEPT);
+	lua_settop(L, CHUNK_KEPT);
 	lua_pushcfunction(L, items_body);
 	lua_pushlightuserdata(L, c);
-	lua_pushvalue(L, BATCH_FUNC);
+	lua_pushvalue(L, CHUNK_FUNC);
 	lua_pushvalue(L, list);
-	lua_pushvalue(L, BATCH_KEPT);
-	status = lua_pcall(L, 4, 0, BATCH_HANDLER);
+	lua_pushvalue(L, CHUNK_KEPT);
+	status = lua_pcall(L, 4, 0, CHUNK_HANDLER);
 	end_raw_run(c); /* an error may have left it open */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
@@ -451,11 +451,11 @@ call_items(lua_State *L, struct fz_child_calls *c)
 }
 
 int
-fz_child_batch(
-    lua_State *L, struct fz_child_batch *batch, const struct fz_child_io *io)
+fz_child_chunk(
+    lua_State *L, struct fz_child_chunk *chunk, const struct fz_child_io *io)
 {
 	struct fz_child_calls c = {
-		.batch = batch, .io = io, .raw = fz_rawarray_known()
+		.chunk = chunk, .io = io, .raw = fz_rawarray_known()
 	};
 	bool opened = false, failed;
 

@@ -1,5 +1,5 @@
 /*
- * Chunks of the shared heap: how large, where, and with memory.
+ * Blocks of the shared heap: how large, where, and with memory.
  *
  * wrap: memfd_create eventfd mmap madvise pthread_mutexattr_init
  * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
@@ -23,35 +23,35 @@
 #include "shared/heap_state.h"
 
 static void
-test_heap_chunks_have_the_room_that_was_asked_for(void **state)
+test_heap_blocks_have_the_room_that_was_asked_for(void **state)
 {
 	static const size_t sizes[] = { 0, 1, 65536, 65537, 1 << 20,
 		(9 << 20) + 1 };
 	const size_t n = sizeof(sizes) / sizeof(sizes[0]);
-	unsigned char *chunks[6];
+	unsigned char *blocks[6];
 	size_t used = 0;
 
 	(void)state;
 	for (size_t i = 0; i < n; i++) {
-		chunks[i] = fz_heap_alloc(join(), sizes[i], NULL);
-		assert_non_null(chunks[i]);
-		assert_true(fz_heap_capacity(chunks[i]) >= sizes[i]);
+		blocks[i] = fz_heap_alloc(join(), sizes[i], NULL);
+		assert_non_null(blocks[i]);
+		assert_true(fz_heap_capacity(blocks[i]) >= sizes[i]);
 		assert_true(
-		    fz_heap_capacity(chunks[i]) <= sizes[i] + FZ_HEAP_CHUNK);
-		used += fz_heap_capacity(chunks[i]);
-		memset(chunks[i], (int)i, fz_heap_capacity(chunks[i]));
+		    fz_heap_capacity(blocks[i]) <= sizes[i] + FZ_HEAP_BLOCK);
+		used += fz_heap_capacity(blocks[i]);
+		memset(blocks[i], (int)i, fz_heap_capacity(blocks[i]));
 		assert_ptr_equal(
-		    fz_ref_at(fz_ref_offset(chunks[i])), chunks[i]);
+		    fz_ref_at(fz_ref_offset(blocks[i])), blocks[i]);
 	}
 	assert_int_equal(fz_heap_used(), used);
 	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < fz_heap_capacity(chunks[i]); k += 4096)
-			assert_int_equal(chunks[i][k], i);
-	fz_heap_trim(chunks[4], 100);
-	assert_int_equal(fz_heap_capacity(chunks[4]), FZ_HEAP_CHUNK);
-	fz_heap_trim(chunks[4], 100);
+		for (size_t k = 0; k < fz_heap_capacity(blocks[i]); k += 4096)
+			assert_int_equal(blocks[i][k], i);
+	fz_heap_trim(blocks[4], 100);
+	assert_int_equal(fz_heap_capacity(blocks[4]), FZ_HEAP_BLOCK);
+	fz_heap_trim(blocks[4], 100);
 	for (size_t i = 0; i < n; i++)
-		fz_heap_give_back(chunks[i]);
+		fz_heap_give_back(blocks[i]);
 	assert_int_equal(fz_heap_used(), 0);
 	assert_null(fz_ref_at(0));
 	assert_null(fz_heap_alloc(join(), SIZE_MAX, NULL));
@@ -59,61 +59,61 @@ test_heap_chunks_have_the_room_that_was_asked_for(void **state)
 }
 
 static void
-test_heap_chunks_keep_their_memory_for_a_while(void **state)
+test_heap_blocks_keep_their_memory_for_a_while(void **state)
 {
-	void *chunks = fz_heap_alloc(join(), 1 << 20, NULL);
+	void *blocks = fz_heap_alloc(join(), 1 << 20, NULL);
 	unsigned reserves = heap_faults.reserves;
 	void *much;
 
 	(void)state;
-	fz_heap_give_back(chunks);
-	assert_ptr_equal(fz_heap_alloc(join(), 1 << 20, NULL), chunks);
+	fz_heap_give_back(blocks);
+	assert_ptr_equal(fz_heap_alloc(join(), 1 << 20, NULL), blocks);
 	assert_int_equal(heap_faults.reserves, reserves);
-	fz_heap_give_back(chunks);
+	fz_heap_give_back(blocks);
 	much = fz_heap_alloc(join(), (size_t)300 << 20, NULL);
 	assert_non_null(much);
 	fz_heap_give_back(much); /* too much to keep */
 	reserves = heap_faults.reserves;
-	chunks = fz_heap_alloc(join(), 1 << 20, NULL);
+	blocks = fz_heap_alloc(join(), 1 << 20, NULL);
 	assert_true(heap_faults.reserves > reserves);
-	fz_heap_give_back(chunks);
+	fz_heap_give_back(blocks);
 }
 
 static void
-giving_child(uint64_t chunk)
+giving_child(uint64_t block)
 {
-	fz_heap_give_back(fz_ref_at(chunk));
+	fz_heap_give_back(fz_ref_at(block));
 }
 
 static void
-test_heap_allocates_the_first_free_chunk(void **state)
+test_heap_allocates_the_first_free_block(void **state)
 {
 	enum { N = 64, FIRST = 5, SECOND = 40, THIRD = 41 };
-	void *chunks[N];
+	void *blocks[N];
 	pid_t pid;
 
 	(void)state;
 	for (int i = 0; i < N; i++)
-		chunks[i] = fz_heap_alloc(join(), 1, NULL);
-	fz_heap_give_back(chunks[SECOND]);
-	pid = start_member(giving_child, fz_ref_offset(chunks[FIRST]));
-	await_used((N - 2) * FZ_HEAP_CHUNK);
+		blocks[i] = fz_heap_alloc(join(), 1, NULL);
+	fz_heap_give_back(blocks[SECOND]);
+	pid = start_member(giving_child, fz_ref_offset(blocks[FIRST]));
+	await_used((N - 2) * FZ_HEAP_BLOCK);
 	kill_member(pid);
-	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), chunks[FIRST]);
-	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), chunks[SECOND]);
+	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), blocks[FIRST]);
+	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), blocks[SECOND]);
 	assert_true((unsigned char *)fz_heap_alloc(join(), 1, NULL) >
-		    (unsigned char *)chunks[N - 1]);
-	fz_heap_give_back(chunks[FIRST]);
-	fz_heap_give_back(chunks[SECOND]);
-	fz_heap_give_back(chunks[THIRD]);
+		    (unsigned char *)blocks[N - 1]);
+	fz_heap_give_back(blocks[FIRST]);
+	fz_heap_give_back(blocks[SECOND]);
+	fz_heap_give_back(blocks[THIRD]);
 	assert_ptr_equal(
-	    fz_heap_alloc(join(), 2 * FZ_HEAP_CHUNK, NULL), chunks[SECOND]);
-	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), chunks[FIRST]);
+	    fz_heap_alloc(join(), 2 * FZ_HEAP_BLOCK, NULL), blocks[SECOND]);
+	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), blocks[FIRST]);
 }
 
 /* The search does not walk over what is in use. */
 static void
-test_heap_allocates_as_fast_with_many_chunks_in_use(void **state)
+test_heap_allocates_as_fast_with_many_blocks_in_use(void **state)
 {
 	struct timespec before, after;
 	uint32_t many, rounds;
@@ -123,7 +123,7 @@ test_heap_allocates_as_fast_with_many_chunks_in_use(void **state)
 	skip();
 #endif
 	assert_int_not_equal(join(), 0);
-	many = heap_head()->nchunks / 2;
+	many = heap_head()->nblocks / 2;
 	rounds = (uint32_t)(UINT64_C(20000000000) / many);
 	assert_int_equal(
 	    fz_heap_reserve(heap->owners, (many + 2) * sizeof(uint64_t)), 0);
@@ -141,10 +141,10 @@ test_heap_allocates_as_fast_with_many_chunks_in_use(void **state)
 
 /* It must not count as having memory after that. */
 static void
-test_heap_a_chunk_without_memory_is_unused(void **state)
+test_heap_a_block_without_memory_is_unused(void **state)
 {
 	unsigned reserves;
-	void *chunk;
+	void *block;
 
 	(void)state;
 	fz_heap_give_back(
@@ -157,12 +157,12 @@ test_heap_a_chunk_without_memory_is_unused(void **state)
 		assert_null(fz_heap_alloc(join(), 1 << 20, &err));
 		heap_faults_end();
 		assert_int_equal(err.code, ENOMEM);
-		assert_int_equal(fz_heap_used(), FZ_HEAP_CHUNK);
+		assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
 	}
 	reserves = heap_faults.reserves;
-	chunk = fz_heap_alloc(join(), 1 << 20, NULL);
+	block = fz_heap_alloc(join(), 1 << 20, NULL);
 	assert_true(heap_faults.reserves > reserves);
-	memset(chunk, 1, 1 << 20);
+	memset(block, 1, 1 << 20);
 }
 
 #define TEST(name)                       \
@@ -173,11 +173,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_heap_chunks_have_the_room_that_was_asked_for),
-		TEST(test_heap_chunks_keep_their_memory_for_a_while),
-		TEST(test_heap_allocates_the_first_free_chunk),
-		TEST(test_heap_allocates_as_fast_with_many_chunks_in_use),
-		TEST(test_heap_a_chunk_without_memory_is_unused),
+		TEST(test_heap_blocks_have_the_room_that_was_asked_for),
+		TEST(test_heap_blocks_keep_their_memory_for_a_while),
+		TEST(test_heap_allocates_the_first_free_block),
+		TEST(test_heap_allocates_as_fast_with_many_blocks_in_use),
+		TEST(test_heap_a_block_without_memory_is_unused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* Streams of a parent in its child: see streams.h. */
+/* Streams of a parent in its child: see os/stdio.h. */
 /* O_PATH and open_memstream. */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "os/streams.h"
+#include "os/stdio.h"
 
 /* Run `check` in a child, where each bit of its result is a step gone wrong. */
 static void
@@ -27,7 +27,7 @@ assert_in_child(int (*check)(void *ctx), void *ctx)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		fz_streams_in_child();
+		fz_stdio_in_child();
 		_exit(check(ctx));
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -52,7 +52,7 @@ check_closed(void *ctx)
 }
 
 static void
-test_streams_pipes_and_sockets_are_closed_in_a_child(void **state)
+test_stdio_pipes_and_sockets_are_closed_in_a_child(void **state)
 {
 	FILE *streams[3];
 	int sides[2], piped[2];
@@ -87,7 +87,7 @@ flush_all(void *ctx)
 
 /* As in a host with threads, whose streams are not all flushed at the fork. */
 static void
-test_streams_buffered_bytes_of_the_parent_are_written_once(void **state)
+test_stdio_buffered_bytes_of_the_parent_are_written_once(void **state)
 {
 	FILE *file = tmpfile();
 
@@ -118,7 +118,7 @@ check_memory(void *ctx)
 }
 
 static void
-test_streams_of_memory_are_the_childs_own(void **state)
+test_stdio_of_memory_are_the_childs_own(void **state)
 {
 	struct memory m = { NULL, NULL, 0 };
 
@@ -136,10 +136,10 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
-		    test_streams_pipes_and_sockets_are_closed_in_a_child),
+		    test_stdio_pipes_and_sockets_are_closed_in_a_child),
 		cmocka_unit_test(
-		    test_streams_buffered_bytes_of_the_parent_are_written_once),
-		cmocka_unit_test(test_streams_of_memory_are_the_childs_own),
+		    test_stdio_buffered_bytes_of_the_parent_are_written_once),
+		cmocka_unit_test(test_stdio_of_memory_are_the_childs_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

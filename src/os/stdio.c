@@ -1,6 +1,6 @@
 /* O_PATH is Linux; fopencookie and the list of all streams are glibc's. */
 #define _GNU_SOURCE
-#include "os/streams.h"
+#include "os/stdio.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -20,7 +20,7 @@ flush_stream(FILE *stream)
 }
 
 void
-fz_streams_flush(void)
+fz_stdio_flush(void)
 {
 	if (__libc_single_threaded) {
 		fflush(NULL);
@@ -82,7 +82,7 @@ disown_all(void)
 }
 
 void
-fz_streams_in_child(void)
+fz_stdio_in_child(void)
 {
 	disown_all();
 	__fpurge(stdin);

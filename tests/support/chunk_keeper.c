@@ -1,6 +1,6 @@
 /* kill and usleep are not in C11. */
 #define _GNU_SOURCE
-#include "batch_keeper.h"
+#include "chunk_keeper.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,15 +25,15 @@
 
 enum way way;
 
-static struct batch *
-batch_of(struct fz_job *job)
+static struct chunk *
+chunk_of(struct fz_job *job)
 {
-	return (struct batch *)job;
+	return (struct chunk *)job;
 }
 
 /* Items are told in order, and once. */
 static void
-note_fate(struct batch *b, uint32_t item, enum fate fate)
+note_fate(struct chunk *b, uint32_t item, enum fate fate)
 {
 	assert_true(item < b->n);
 	assert_int_equal(b->fate[item], UNTOLD);
@@ -46,9 +46,9 @@ note_fate(struct batch *b, uint32_t item, enum fate fate)
 }
 
 void
-batch_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
+chunk_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 {
-	struct batch *b = batch_of(job);
+	struct chunk *b = chunk_of(job);
 
 	assert_int_equal(n, 1);
 	note_fate(b, job->ndone - 1, values[0] != NULL ? DONE : FAILED);
@@ -61,9 +61,9 @@ batch_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 }
 
 void
-batch_failed(struct fz_job *job, struct fz_failure *failure)
+chunk_failed(struct fz_job *job, struct fz_failure *failure)
 {
-	struct batch *b = batch_of(job);
+	struct chunk *b = chunk_of(job);
 
 	note_fate(b, job->ndone - 1, FAILED);
 	b->failure = *failure;
@@ -73,29 +73,29 @@ batch_failed(struct fz_job *job, struct fz_failure *failure)
 }
 
 void
-batch_returned(struct fz_job *job, uint32_t nitems)
+chunk_returned(struct fz_job *job, uint32_t nitems)
 {
 	for (uint32_t i = 0; i < nitems; i++)
-		note_fate(batch_of(job), job->nitems + i, RETURNED);
+		note_fate(chunk_of(job), job->nitems + i, RETURNED);
 	assert_int_equal(job->worker == NULL, job->ndone == job->nitems);
 }
 
 void
-batch_started(struct fz_job *job)
+chunk_started(struct fz_job *job)
 {
-	batch_of(job)->nstarted++;
+	chunk_of(job)->nstarted++;
 }
 
 /* They are in the slots of these items; all others are as they were. */
 static void
-batch_stored(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
+chunk_stored(struct chunk *b, uint32_t first, uint32_t n, uint32_t skip)
 {
 	struct fz_blob *buffer = b->job.result_buffer;
 	const unsigned char *at = fz_blob_map(buffer, b->arena, NULL);
 
 	assert_non_null(at);
 	assert_int_equal(skip, first);
-	assert_true(ITEMS_SLOT * (size_t)(first + n) <= buffer->len);
+	assert_true(ITEMS_RAW * (size_t)(first + n) <= buffer->len);
 	for (uint32_t i = first; i < first + n; i++) {
 		note_fate(b, i, DONE);
 		if (!b->torn)
@@ -106,16 +106,16 @@ batch_stored(struct batch *b, uint32_t first, uint32_t n, uint32_t skip)
 }
 
 static void
-batch_items(struct fz_job *job, uint32_t first, uint32_t n,
+chunk_items(struct fz_job *job, uint32_t first, uint32_t n,
     struct fz_blob *blob, uint32_t skip)
 {
-	struct batch *b = batch_of(job);
+	struct chunk *b = chunk_of(job);
 
 	b->nframes++;
 	b->nlost += blob == NULL;
 	assert_int_equal(first + n, job->ndone);
 	if (blob != NULL && blob == job->result_buffer) {
-		batch_stored(b, first, n, skip);
+		chunk_stored(b, first, n, skip);
 		return;
 	}
 	for (uint32_t i = 0; i < n; i++) {
@@ -128,13 +128,13 @@ batch_items(struct fz_job *job, uint32_t first, uint32_t n,
 	}
 }
 
-static const struct fz_job_ops batch_ops = { batch_done, batch_failed,
-	batch_returned, batch_started, batch_items };
+static const struct fz_job_ops chunk_ops = { chunk_done, chunk_failed,
+	chunk_returned, chunk_started, chunk_items };
 
 static void
-batch_keeper_idle(void *ctx, struct fz_worker *worker)
+chunk_keeper_idle(void *ctx, struct fz_worker *worker)
 {
-	struct batch_keeper *k = ctx;
+	struct chunk_keeper *k = ctx;
 
 	assert_null(worker->head);
 	assert_int_equal(worker->njobs, 0);
@@ -144,24 +144,24 @@ batch_keeper_idle(void *ctx, struct fz_worker *worker)
 }
 
 static void
-batch_keeper_dead(void *ctx, struct fz_worker *worker)
+chunk_keeper_dead(void *ctx, struct fz_worker *worker)
 {
-	struct batch_keeper *k = ctx;
+	struct chunk_keeper *k = ctx;
 
 	k->ndead++;
 	k->worker = NULL;
 	fz_worker_free(worker);
 }
 
-static const struct fz_worker_ops batch_keeper_ops = { batch_keeper_idle,
-	batch_keeper_dead };
+static const struct fz_worker_ops chunk_keeper_ops = { chunk_keeper_idle,
+	chunk_keeper_dead };
 
 struct fz_worker *
-batch_keeper_start_main(struct batch_keeper *k, fz_worker_main serve_items)
+chunk_keeper_start_main(struct chunk_keeper *k, fz_worker_main serve_items)
 {
 	struct fz_worker_opts opts = {
 		.engine = &k->w->engine,
-		.ops = &batch_keeper_ops,
+		.ops = &chunk_keeper_ops,
 		.ops_ctx = k,
 		.main = serve_items,
 		.main_ctx = k->home,
@@ -175,13 +175,13 @@ batch_keeper_start_main(struct batch_keeper *k, fz_worker_main serve_items)
 }
 
 struct fz_worker *
-batch_keeper_start(struct batch_keeper *k)
+chunk_keeper_start(struct chunk_keeper *k)
 {
-	return batch_keeper_start_main(k, items_serve);
+	return chunk_keeper_start_main(k, items_serve);
 }
 
 void
-batch_keeper_end(struct batch_keeper *k)
+chunk_keeper_end(struct chunk_keeper *k)
 {
 	if (k->worker != NULL)
 		fz_worker_free(k->worker);
@@ -191,46 +191,46 @@ batch_keeper_end(struct batch_keeper *k)
 }
 
 int
-batch_keeper_setup(void **state)
+chunk_keeper_setup(void **state)
 {
-	struct batch_keeper *k = calloc(1, sizeof(*k));
+	struct chunk_keeper *k = calloc(1, sizeof(*k));
 	void *w;
 
 	world_setup(&w);
 	k->w = w;
 	k->home = items_home_new();
-	assert_non_null(batch_keeper_start(k));
+	assert_non_null(chunk_keeper_start(k));
 	*state = k;
 	return 0;
 }
 
 int
-batch_keeper_teardown(void **state)
+chunk_keeper_teardown(void **state)
 {
-	struct batch_keeper *k = *state;
+	struct chunk_keeper *k = *state;
 	void *w = k->w;
 
-	batch_keeper_end(k);
+	chunk_keeper_end(k);
 	items_home_free(k->home);
 	free(k);
 	return world_teardown(&w);
 }
 
 void
-batch_init(struct batch *b, uint32_t n)
+chunk_init(struct chunk *b, uint32_t n)
 {
-	assert_true(n <= BATCH_MANY);
+	assert_true(n <= CHUNK_MANY);
 	memset(b, 0, sizeof(*b));
 	b->n = n;
 	b->job = (struct fz_job){
-		.ops = &batch_ops, .nitems = n, .timeout_ns = FZ_CLOCK_NEVER
+		.ops = &chunk_ops, .nitems = n, .timeout_ns = FZ_CLOCK_NEVER
 	};
 }
 
 void
-add_result_buffer(struct batch_keeper *k, struct batch *b)
+add_result_buffer(struct chunk_keeper *k, struct chunk *b)
 {
-	size_t len = ITEMS_SLOT * (size_t)b->n;
+	size_t len = ITEMS_RAW * (size_t)b->n;
 	struct fz_blob *buffer;
 	unsigned char *at;
 
@@ -252,9 +252,9 @@ add_result_buffer(struct batch_keeper *k, struct batch *b)
 
 /* The items of which the results could wait, in the way of the test. */
 static struct fz_blob *
-part_of(const struct batch *b, const uint64_t *items)
+part_of(const struct chunk *b, const uint64_t *items)
 {
-	uint64_t list[BATCH_MANY];
+	uint64_t list[CHUNK_MANY];
 
 	for (uint32_t i = 0; i < b->n; i++) {
 		list[i] = items[i];
@@ -266,63 +266,63 @@ part_of(const struct batch *b, const uint64_t *items)
 }
 
 int
-send_items(struct batch_keeper *k, struct batch *b, const uint64_t *items)
+send_items(struct chunk_keeper *k, struct chunk *b, const uint64_t *items)
 {
-	struct fz_worker_batch head = { FZ_WIRE_MAP, 1 };
+	struct fz_worker_chunk head = { FZ_WIRE_MAP, 1 };
 	struct fz_blob *part = part_of(b, items);
 	int rc = -1;
 
 	add_result_buffer(k, b);
 	if (part != NULL)
-		rc = fz_worker_send_batch(
+		rc = fz_worker_send_chunk(
 		    k->worker, &b->job, &head, &part, 1, NULL);
 	fz_blob_unref(part);
 	return rc;
 }
 
 void
-send_kept(struct batch_keeper *k, struct batch *b, uint32_t n)
+send_kept(struct chunk_keeper *k, struct chunk *b, uint32_t n)
 {
-	uint64_t items[BATCH_MANY];
+	uint64_t items[CHUNK_MANY];
 
 	for (uint32_t i = 0; i < n; i++)
 		items[i] = ITEM_OF(ITEM_KEEP, i);
-	batch_init(b, n);
+	chunk_init(b, n);
 	assert_int_equal(send_items(k, b, items), 0);
 }
 
 bool
-batch_keeper_settle(struct batch_keeper *k)
+chunk_keeper_settle(struct chunk_keeper *k)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL && k->worker->njobs != 0) {
-		if (!step_until(k->w, until))
+		if (!turn_until(k->w, until))
 			return false;
 	}
 	return true;
 }
 
 bool
-batch_keeper_dies(struct batch_keeper *k)
+chunk_keeper_dies(struct chunk_keeper *k)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 
 	while (k->worker != NULL) {
-		if (!step_until(k->w, until))
+		if (!turn_until(k->w, until))
 			return false;
 	}
 	return true;
 }
 
 void
-batch_keeper_wait(struct batch_keeper *k)
+chunk_keeper_wait(struct chunk_keeper *k)
 {
 	wait_for_count(k->w, &k->home->shared->waiting, 1);
 }
 
 void
-batch_keeper_wait_for_first(struct batch_keeper *k, int moment)
+chunk_keeper_wait_for_first(struct chunk_keeper *k, int moment)
 {
 	int64_t until = in_ms(PATIENCE_MS);
 
@@ -334,14 +334,14 @@ batch_keeper_wait_for_first(struct batch_keeper *k, int moment)
 }
 
 void
-assert_fates(const struct batch *b, uint32_t from, uint32_t to, enum fate fate)
+assert_fates(const struct chunk *b, uint32_t from, uint32_t to, enum fate fate)
 {
 	for (uint32_t i = from; i < to; i++)
 		assert_int_equal(b->fate[i], fate);
 }
 
 uint32_t
-count_fates(const struct batch *b, enum fate fate)
+count_fates(const struct chunk *b, enum fate fate)
 {
 	uint32_t n = 0;
 

@@ -1,5 +1,5 @@
 /*
- * The batches of a worker that is killed, and calls that fail.
+ * The chunks of a worker that is killed, and calls that fail.
  *
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
  * wrap: pipe2 read write pwritev2
@@ -19,7 +19,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "batch_keeper.h"
+#include "chunk_keeper.h"
 #include "batches.h"
 #include "faults.h"
 #include "os/loop.h"
@@ -28,7 +28,7 @@
 #include "world.h"
 
 static void
-test_worker_batch_death_keeps_what_was_finished(void **state)
+test_worker_chunk_death_keeps_what_was_finished(void **state)
 {
 	static const struct {
 		enum item_op before[3]; /* how the items before it went */
@@ -45,21 +45,21 @@ test_worker_batch_death_keeps_what_was_finished(void **state)
 		{ { ITEM_KEEP, ITEM_REPLY, ITEM_KEEP }, ITEM_KILL_HALF, 0 },
 		{ { ITEM_FLUSH, ITEM_KEEP, ITEM_KEEP }, ITEM_KILL_WRITTEN, 0 },
 	};
-	struct batch_keeper *k = *state;
-	static struct batch b, c;
+	struct chunk_keeper *k = *state;
+	static struct chunk b, c;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		uint64_t items[8] = { 0 };
 
-		batch_keeper_end(k);
-		assert_non_null(batch_keeper_start(k));
+		chunk_keeper_end(k);
+		assert_non_null(chunk_keeper_start(k));
 		for (uint32_t j = 0; j < 3; j++)
 			items[j] = ITEM_OF(cases[i].before[j], j);
 		items[3] = ITEM_OF(cases[i].last, 3);
-		batch_init(&b, 8);
+		chunk_init(&b, 8);
 		assert_int_equal(send_items(k, &b, items), 0);
 		send_kept(k, &c, 3);
-		assert_true(batch_keeper_dies(k));
+		assert_true(chunk_keeper_dies(k));
 		for (uint32_t j = 0; j < 3; j++) {
 			bool raised = cases[i].before[j] == ITEM_RAISE;
 
@@ -79,25 +79,25 @@ test_worker_batch_death_keeps_what_was_finished(void **state)
 }
 
 static void
-test_worker_batch_killed_from_outside_at_any_time_loses_nothing(void **state)
+test_worker_chunk_killed_from_outside_at_any_time_loses_nothing(void **state)
 {
-	enum { ROUNDS = 100, ITEMS = BATCH_MANY };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	enum { ROUNDS = 100, ITEMS = CHUNK_MANY };
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 	uint32_t nfailed = 0, ndone = 0;
 
 	for (int round = 0; round < ROUNDS; round++) {
 		uint32_t bad;
 
-		batch_keeper_end(k);
-		assert_non_null(batch_keeper_start(k));
+		chunk_keeper_end(k);
+		assert_non_null(chunk_keeper_start(k));
 		items_forget(k->home->shared, ITEMS + 1);
 		send_kept(k, &b, ITEMS);
-		batch_keeper_wait_for_first(k, round * 137 % 10000);
+		chunk_keeper_wait_for_first(k, round * 137 % 10000);
 		if (round % 3 == 0)
 			fz_worker_peek(k->worker);
 		kill(k->worker->pid, SIGKILL);
-		assert_true(batch_keeper_dies(k));
+		assert_true(chunk_keeper_dies(k));
 		bad = count_fates(&b, FAILED);
 		assert_true(bad <= 1);
 		assert_int_equal(b.ntold, ITEMS);
@@ -118,11 +118,11 @@ test_worker_batch_killed_from_outside_at_any_time_loses_nothing(void **state)
 }
 
 static void
-test_worker_batch_short_and_interrupted_calls_lose_nothing(void **state)
+test_worker_chunk_short_and_interrupted_calls_lose_nothing(void **state)
 {
 	static const int errors[] = { EINTR, EAGAIN };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
 	for (int round = 0; round < 2; round++) {
 		faults_at(0);
@@ -130,7 +130,7 @@ test_worker_batch_short_and_interrupted_calls_lose_nothing(void **state)
 		faults.odd_every = 3;
 		faults.odd_error = errors[round];
 		send_kept(k, &b, 300);
-		assert_true(batch_keeper_settle(k));
+		assert_true(chunk_keeper_settle(k));
 		assert_true(faults.nodd != 0);
 		faults_end();
 		assert_fates(&b, 0, 300, DONE);
@@ -143,19 +143,19 @@ test_worker_batch_short_and_interrupted_calls_lose_nothing(void **state)
  * -1 where something could not be done.
  */
 static int
-scenario(struct batch_keeper *k, int *nlost)
+scenario(struct chunk_keeper *k, int *nlost)
 {
 	static const uint64_t items[6] = { ITEM_OF(ITEM_KEEP, 0),
 		ITEM_OF(ITEM_FLUSH, 1), ITEM_OF(ITEM_REPLY, 2),
 		ITEM_OF(ITEM_BULK, 3), ITEM_OF(ITEM_KEEP, 4),
 		ITEM_OF(ITEM_KEEP, 5) };
-	static struct batch b;
+	static struct chunk b;
 	struct fz_blob *code = NULL;
 	int rc = -1;
 
-	if (batch_keeper_start(k) == NULL)
+	if (chunk_keeper_start(k) == NULL)
 		return -1;
-	batch_init(&b, 6);
+	chunk_init(&b, 6);
 	b.job.timeout_ns = 20 * FZ_CLOCK_SECOND;
 	code = blob_of_number(0);
 	if (code == NULL ||
@@ -163,7 +163,7 @@ scenario(struct batch_keeper *k, int *nlost)
 	    send_items(k, &b, items) != 0)
 		goto out;
 	while (k->worker != NULL && k->worker->njobs != 0) {
-		fz_loop_step(k->w->engine.loop, in_ms(PATIENCE_MS), NULL);
+		fz_loop_turn(k->w->engine.loop, in_ms(PATIENCE_MS), NULL);
 		if (k->worker != NULL)
 			fz_worker_peek(k->worker);
 	}
@@ -174,18 +174,18 @@ scenario(struct batch_keeper *k, int *nlost)
 		rc = 0;
 out:
 	fz_blob_unref(code);
-	batch_keeper_end(k);
+	chunk_keeper_end(k);
 	return rc;
 }
 
 static void
-test_worker_batch_any_call_may_fail(void **state)
+test_worker_chunk_any_call_may_fail(void **state)
 {
-	struct batch_keeper *k = *state;
+	struct chunk_keeper *k = *state;
 	int rc, nfailed = 0, nlost = 0;
 	unsigned long n = 0;
 
-	batch_keeper_end(k);
+	chunk_keeper_end(k);
 	do {
 		faults_at(++n);
 		rc = scenario(k, &nlost);
@@ -201,18 +201,18 @@ test_worker_batch_any_call_may_fail(void **state)
 
 #define TEST(name)                       \
 	cmocka_unit_test_setup_teardown( \
-	    name, batch_keeper_setup, batch_keeper_teardown)
+	    name, chunk_keeper_setup, chunk_keeper_teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_worker_batch_death_keeps_what_was_finished),
+		TEST(test_worker_chunk_death_keeps_what_was_finished),
 		TEST(
-		    test_worker_batch_killed_from_outside_at_any_time_loses_nothing),
+		    test_worker_chunk_killed_from_outside_at_any_time_loses_nothing),
 		TEST(
-		    test_worker_batch_short_and_interrupted_calls_lose_nothing),
-		TEST(test_worker_batch_any_call_may_fail),
+		    test_worker_chunk_short_and_interrupted_calls_lose_nothing),
+		TEST(test_worker_chunk_any_call_may_fail),
 	};
 
 	return run_in_each_way(tests, sizeof(tests) / sizeof(*tests));

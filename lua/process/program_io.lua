@@ -1,4 +1,4 @@
---- session.lua - a running program whose input the script makes, and whose output it reads.
+--- program_io.lua - a running program whose input the script makes, and whose output it reads.
 
 local check = require "fzlua.check"
 local scheduler = require "fzlua.scheduler"
@@ -34,21 +34,21 @@ function Lines:finish()
   if self.pieces[1] then self.sink(complete(self, "")) end
 end
 
----@class fzlua.Session
+---@class fzlua.ProgramIO
 ---@field program userdata
----@field source? fun(): string|nil the next piece of input
----@field readers table<integer, fzlua.Lines> by stream: 1 is standard output, 2 standard error
-local Session = {}
-Session.__index = Session
+---@field input? fun(): string|nil the next piece of input
+---@field readers table<integer, fzlua.Lines> by number: 1 is standard output, 2 standard error
+local ProgramIO = {}
+ProgramIO.__index = ProgramIO
 
 ---@param program userdata
 ---@param options table of fz.exec
----@return fzlua.Session
-function Session.new(program, options)
-  local self = setmetatable({ program = program, source = options.stdin, readers = {} }, Session)
-  for stream, name in ipairs { "stdout", "stderr" } do
+---@return fzlua.ProgramIO
+function ProgramIO.new(program, options)
+  local self = setmetatable({ program = program, input = options.stdin, readers = {} }, ProgramIO)
+  for which, name in ipairs { "stdout", "stderr" } do
     if type(options[name]) == "function" then
-      self.readers[stream] = setmetatable({ sink = options[name], pieces = {} }, Lines)
+      self.readers[which] = setmetatable({ sink = options[name], pieces = {} }, Lines)
     end
   end
   return self
@@ -56,14 +56,14 @@ end
 
 ---Whether the program has ended, wrote, or waits for input; called by wait.lua.
 ---@return boolean
-function Session:done()
+function ProgramIO:done()
   return self.program:ready()
 end
 
 -- The next piece of input, or nil at the end. An empty one would mean the end to the program.
-local function next_piece(source)
+local function next_piece(input)
   local piece
-  repeat piece = source() until piece ~= ""
+  repeat piece = input() until piece ~= ""
   if piece ~= nil and type(piece) ~= "string" then
     check.fail("bad option 'stdin' to 'fz.exec' (its iterator must return strings, not a %s)",
       check.typename(piece))
@@ -73,18 +73,18 @@ end
 
 local function pass_on(self)
   self.passing = true
-  for stream, reader in pairs(self.readers) do reader:add(self.program:take(stream)) end
+  for which, reader in pairs(self.readers) do reader:add(self.program:take(which)) end
   self.passing = false
 end
 
----@return integer id of what changes before the session is done; for wait.lua
-function Session:id()
+---@return integer id of what changes before it is done; for wait.lua
+function ProgramIO:id()
   return self.program:id()
 end
 
----Pass on what the program writes while the iterator of its input waits; called by wait.lua. If not
----the task of the session runs, that does not get the error.
-function Session:pump()
+---Pass on what the program writes while the iterator of its input waits; called by wait.lua. The
+---error of a sink is kept for the task that called run(), if another task runs now.
+function ProgramIO:pump()
   if not self.feeding or self.passing then return end
   if scheduler.current() == self.task then return pass_on(self) end
   local ok, e = pcall(pass_on, self)
@@ -93,14 +93,14 @@ end
 
 local function feed(self)
   self.feeding = true
-  local piece = next_piece(self.source)
+  local piece = next_piece(self.input)
   self.feeding = false
   if self.failed then error(self.error, 0) end
   self.program:feed(piece)
 end
 
 ---Until the end of the program: pass on what it writes, and give it input when it has read all.
-function Session:run()
+function ProgramIO:run()
   local program = self.program
   local id = program:id()
   self.task = scheduler.current()
@@ -116,4 +116,4 @@ function Session:run()
   for _, reader in pairs(self.readers) do reader:finish() end
 end
 
-return Session
+return ProgramIO

@@ -1,6 +1,6 @@
 /*
- * Replies that a worker has stored in its cell: the parent takes them as they
- * are, or not at all.
+ * Replies that a worker has stored in its mailbox: the parent takes them as
+ * they are, or not at all.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@
 
 #include "base/buf.h"
 #include "os/fd.h"
-#include "worker/cell.h"
+#include "worker/mailbox.h"
 #include "worker/child_port.h"
 #include "worker/link.h"
 #include "worker/wire.h"
@@ -27,7 +27,7 @@ struct ends {
 	struct world *w;
 	struct fz_link *link;
 	struct fz_port port;
-	struct fz_cell *cell;
+	struct fz_mailbox *mailbox;
 	struct fz_buf seen; /* the replies of the last peek */
 };
 
@@ -41,7 +41,7 @@ setup(void **state)
 	e->link = fz_link_open(&fz_link_fork, &e->w->engine, NULL, NULL, NULL);
 	assert_non_null(e->link);
 	assert_int_equal(e->link->ops->enter(e->link, &e->port, NULL), 0);
-	e->cell = e->port.cell;
+	e->mailbox = e->port.mailbox;
 	fz_buf_init(&e->seen);
 	*state = e;
 	return 0;
@@ -53,7 +53,7 @@ teardown(void **state)
 	struct ends *e = *state;
 
 	fz_link_free(e->link);
-	fz_cell_own_free(e->port.own);
+	fz_mailbox_own_free(e->port.own);
 	fz_wire_in_fini(&e->port.wire);
 	fz_buf_fini(&e->port.frame);
 	fz_buf_fini(&e->port.value.buf);
@@ -90,7 +90,7 @@ put_reply(struct ends *e, uint32_t seq, size_t len)
 	memset(fz_buf_reserve(&e->port.value.buf, len), 'r', len);
 	e->port.value.buf.len += len;
 	fz_port_put(&e->port);
-	e->port.flushed_ns = INT64_MAX; /* it stays in the cell */
+	e->port.flushed_ns = INT64_MAX; /* it stays in the mailbox */
 	assert_int_equal(fz_port_send(&e->port, NULL), 0);
 }
 
@@ -163,11 +163,11 @@ static void (*const cases[])(struct ends *e) = { put_one_item, put_one_reply,
 
 enum { NCASES = sizeof(cases) / sizeof(*cases) };
 
-/* Whether byte `at` of the cell is in the open head, which is not sealed. */
+/* Whether byte `at` of the mailbox is in the open head, which is not sealed. */
 static bool
 is_open_head(struct ends *e, size_t at)
 {
-	struct fz_cell_open open = fz_cell_open(e->cell);
+	struct fz_mailbox_open open = fz_mailbox_open(e->mailbox);
 
 	return open.nitems != 0 && at >= open.start + 8 &&
 	       at < open.start + FZ_WIRE_HEADER + 4;
@@ -189,7 +189,7 @@ assert_same_or_none(struct ends *e, const struct fz_buf *before, bool same)
 }
 
 static void
-test_cell_no_reply_with_a_wrong_byte_is_taken(void **state)
+test_mailbox_no_reply_with_a_wrong_byte_is_taken(void **state)
 {
 	struct fz_buf before = FZ_BUF_INIT;
 
@@ -204,10 +204,10 @@ test_cell_no_reply_with_a_wrong_byte_is_taken(void **state)
 		fz_buf_put(&before, e->seen.data, e->seen.len);
 		for (size_t at = 0; at < before.len; at++) {
 			for (unsigned bits = 1; bits < 256; bits++) {
-				e->cell->out[at] ^= (unsigned char)bits;
+				e->mailbox->out[at] ^= (unsigned char)bits;
 				assert_same_or_none(
 				    e, &before, is_open_head(e, at));
-				e->cell->out[at] ^= (unsigned char)bits;
+				e->mailbox->out[at] ^= (unsigned char)bits;
 			}
 		}
 		assert_same_or_none(e, &before, true);
@@ -217,7 +217,7 @@ test_cell_no_reply_with_a_wrong_byte_is_taken(void **state)
 }
 
 static void
-test_cell_no_reply_with_a_wrong_word_or_seal_is_taken(void **state)
+test_mailbox_no_reply_with_a_wrong_word_or_seal_is_taken(void **state)
 {
 	for (int i = 0; i < NCASES; i++) {
 		struct ends *e;
@@ -227,13 +227,14 @@ test_cell_no_reply_with_a_wrong_word_or_seal_is_taken(void **state)
 		(void)setup(state);
 		e = *state;
 		cases[i](e);
-		word = atomic_load(&e->cell->open);
-		at = &e->cell->seals[word >> 56 & 1];
+		word = atomic_load(&e->mailbox->open);
+		at = &e->mailbox->seals[word >> 56 & 1];
 		seal = atomic_load(at);
 		for (int bit = 0; bit < 64; bit++) {
-			atomic_store(&e->cell->open, word ^ UINT64_C(1) << bit);
+			atomic_store(
+			    &e->mailbox->open, word ^ UINT64_C(1) << bit);
 			assert_true(peek(e) <= 0);
-			atomic_store(&e->cell->open, word);
+			atomic_store(&e->mailbox->open, word);
 			atomic_store(at, seal ^ UINT64_C(1) << bit);
 			assert_int_equal(peek(e), -1);
 			atomic_store(at, seal);
@@ -254,9 +255,11 @@ assert_right_or_refused(struct ends *e)
 	    e->seen.data, e->port.own->out, e->port.items.start);
 }
 
-/* A cell that is filled with one byte, and with what the worker adds then. */
+/*
+ * A mailbox that is filled with one byte, and with what the worker adds then.
+ */
 static void
-test_cell_that_was_overwritten_has_no_replies(void **state)
+test_mailbox_that_was_overwritten_has_no_replies(void **state)
 {
 	for (int byte = 0; byte < 256; byte++) {
 		for (int i = 0; i < NCASES; i++) {
@@ -265,15 +268,18 @@ test_cell_that_was_overwritten_has_no_replies(void **state)
 			(void)setup(state);
 			e = *state;
 			cases[i](e);
-			memset(e->cell->out, byte, FZ_CELL_OUT);
-			memset(&e->cell->epoch, byte, sizeof(e->cell->epoch));
+			memset(e->mailbox->out, byte, FZ_MAILBOX_OUT);
+			memset(&e->mailbox->epoch, byte,
+			    sizeof(e->mailbox->epoch));
 			assert_int_equal(peek(e), -1);
-			memset(&e->cell->open, byte, sizeof(e->cell->open));
-			memset(e->cell->seals, byte, sizeof(e->cell->seals));
+			memset(
+			    &e->mailbox->open, byte, sizeof(e->mailbox->open));
+			memset(
+			    e->mailbox->seals, byte, sizeof(e->mailbox->seals));
 			assert_true(peek(e) <= 0);
 			put_item(e, 100, 3);
 			assert_right_or_refused(e);
-			/* What is in the cell then is right again. */
+			/* What is in the mailbox then is right again. */
 			assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 			assert_int_equal(peek(e), 0);
 			put_item(e, 101, 3);
@@ -284,7 +290,7 @@ test_cell_that_was_overwritten_has_no_replies(void **state)
 }
 
 static void
-test_cell_without_replies_is_right(void **state)
+test_mailbox_without_replies_is_right(void **state)
 {
 	struct ends *e = *state;
 
@@ -323,7 +329,7 @@ assert_whole_frames(const struct fz_buf *seen)
 
 /* However the two run, the parent accuses no worker that it wronged. */
 static void
-test_cell_is_read_while_it_is_written(void **state)
+test_mailbox_is_read_while_it_is_written(void **state)
 {
 	struct ends *e = *state;
 	pid_t pid = fork();
@@ -353,12 +359,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cell_no_reply_with_a_wrong_byte_is_taken),
 		cmocka_unit_test(
-		    test_cell_no_reply_with_a_wrong_word_or_seal_is_taken),
-		cmocka_unit_test(test_cell_that_was_overwritten_has_no_replies),
-		TEST(test_cell_without_replies_is_right),
-		TEST(test_cell_is_read_while_it_is_written),
+		    test_mailbox_no_reply_with_a_wrong_byte_is_taken),
+		cmocka_unit_test(
+		    test_mailbox_no_reply_with_a_wrong_word_or_seal_is_taken),
+		cmocka_unit_test(
+		    test_mailbox_that_was_overwritten_has_no_replies),
+		TEST(test_mailbox_without_replies_is_right),
+		TEST(test_mailbox_is_read_while_it_is_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /*
- * The batches of one worker: order, functions, recall, peek and timeouts.
+ * The chunks of one worker: order, functions, recall, peek and timeouts.
  */
 /* kill and usleep are not in C11. */
 #define _GNU_SOURCE
@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "batch_keeper.h"
+#include "chunk_keeper.h"
 #include "batches.h"
 #include "os/loop.h"
 #include "worker/blob.h"
@@ -24,41 +24,41 @@
 #include "world.h"
 
 static void
-test_worker_batch_items_end_in_order(void **state)
+test_worker_chunk_items_end_in_order(void **state)
 {
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
-	send_kept(k, &b, BATCH_MANY);
-	assert_int_equal(k->worker->nitems, BATCH_MANY);
-	assert_true(batch_keeper_settle(k));
-	assert_fates(&b, 0, BATCH_MANY, DONE);
-	for (uint32_t i = 0; i < BATCH_MANY; i++)
+	send_kept(k, &b, CHUNK_MANY);
+	assert_int_equal(k->worker->nitems, CHUNK_MANY);
+	assert_true(chunk_keeper_settle(k));
+	assert_fates(&b, 0, CHUNK_MANY, DONE);
+	for (uint32_t i = 0; i < CHUNK_MANY; i++)
 		assert_int_equal(b.value[i], i);
 	assert_int_equal(k->nidle, 1);
 	assert_int_equal(b.nraw, way == KEPT     ? 0
-				 : way == STORED ? BATCH_MANY
+				 : way == STORED ? CHUNK_MANY
 						 : b.nraw);
 	if (way == MIXED)
-		assert_true(b.nraw > BATCH_MANY / 3 && b.nraw < BATCH_MANY);
+		assert_true(b.nraw > CHUNK_MANY / 3 && b.nraw < CHUNK_MANY);
 	else
-		assert_true(b.nframes < BATCH_MANY / 10);
+		assert_true(b.nframes < CHUNK_MANY / 10);
 	assert_true(b.nstarted >= 1);
-	assert_int_equal(k->worker->nsent, BATCH_MANY);
+	assert_int_equal(k->worker->nsent, CHUNK_MANY);
 }
 
 static void
-test_worker_batch_of_what_it_inherited_has_no_parts(void **state)
+test_worker_chunk_of_what_it_inherited_has_no_parts(void **state)
 {
-	struct fz_worker_batch head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 70 };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 70 };
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
-	batch_init(&b, 5);
+	chunk_init(&b, 5);
 	add_result_buffer(k, &b);
 	assert_int_equal(
-	    fz_worker_send_batch(k->worker, &b.job, &head, NULL, 0, NULL), 0);
-	assert_true(batch_keeper_settle(k));
+	    fz_worker_send_chunk(k->worker, &b.job, &head, NULL, 0, NULL), 0);
+	assert_true(chunk_keeper_settle(k));
 	assert_fates(&b, 0, 5, DONE);
 	assert_int_equal(b.nraw, way == KEPT ? 0 : 5);
 	for (uint32_t i = 0; i < 5; i++)
@@ -66,18 +66,18 @@ test_worker_batch_of_what_it_inherited_has_no_parts(void **state)
 }
 
 static void
-test_worker_batch_may_have_replies_and_errors_among_its_items(void **state)
+test_worker_chunk_may_have_replies_and_errors_among_its_items(void **state)
 {
 	static const uint64_t items[] = { ITEM_OF(ITEM_KEEP, 1),
 		ITEM_OF(ITEM_KEEP, 2), ITEM_OF(ITEM_REPLY, 3),
 		ITEM_OF(ITEM_KEEP, 4), ITEM_OF(ITEM_RAISE, 5),
 		ITEM_OF(ITEM_BULK, 6), ITEM_OF(ITEM_KEEP, 7) };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
-	batch_init(&b, 7);
+	chunk_init(&b, 7);
 	assert_int_equal(send_items(k, &b, items), 0);
-	assert_true(batch_keeper_settle(k));
+	assert_true(chunk_keeper_settle(k));
 	for (uint32_t i = 0; i < 7; i++)
 		assert_int_equal(b.fate[i], i == 4 ? FAILED : DONE);
 	for (uint32_t i = 0; i < 4; i++)
@@ -90,10 +90,10 @@ test_worker_batch_may_have_replies_and_errors_among_its_items(void **state)
 }
 
 static void
-test_worker_batch_calls_the_function_that_was_sent(void **state)
+test_worker_chunk_calls_the_function_that_was_sent(void **state)
 {
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
 	for (uint64_t add = 100; add <= 200; add += 100) {
 		struct fz_blob *code = blob_of_number(add);
@@ -101,27 +101,27 @@ test_worker_batch_calls_the_function_that_was_sent(void **state)
 		assert_int_equal(
 		    fz_worker_send_func(k->worker, 63, code, NULL), 0);
 		fz_blob_unref(code);
-		batch_init(&b, 1);
+		chunk_init(&b, 1);
 		b.job.func = 63;
 		assert_int_equal(
 		    send_items(k, &b, (uint64_t[]){ ITEM_OF(0, 7) }), 0);
-		assert_true(batch_keeper_settle(k));
+		assert_true(chunk_keeper_settle(k));
 		assert_int_equal(b.value[0], add + 7);
 	}
 }
 
 static void
-test_worker_batch_recall_inside_keeps_the_running_item(void **state)
+test_worker_chunk_recall_inside_keeps_the_running_item(void **state)
 {
-	struct batch_keeper *k = *state;
+	struct chunk_keeper *k = *state;
 	static const uint64_t items[10] = { ITEM_OF(ITEM_KEEP, 1),
 		ITEM_OF(ITEM_KEEP, 2), ITEM_OF(ITEM_WAIT, 3) };
-	static struct batch b, c;
+	static struct chunk b, c;
 
-	batch_init(&b, 10);
+	chunk_init(&b, 10);
 	assert_int_equal(send_items(k, &b, items), 0);
 	send_kept(k, &c, 5);
-	batch_keeper_wait(k);
+	chunk_keeper_wait(k);
 	assert_int_equal(fz_worker_recall(k->worker), 7 + 5);
 	assert_fates(&b, 3, 10, RETURNED);
 	assert_fates(&c, 0, 5, RETURNED);
@@ -132,7 +132,7 @@ test_worker_batch_recall_inside_keeps_the_running_item(void **state)
 	send_kept(k, &c, 4); /* one more behind the rest */
 	assert_int_equal(k->nidle, 0);
 	atomic_store(&k->home->shared->gate, true);
-	assert_true(batch_keeper_settle(k));
+	assert_true(chunk_keeper_settle(k));
 	assert_fates(&b, 0, 3, DONE);
 	assert_int_equal(b.value[2], 3);
 	assert_fates(&c, 0, 4, DONE);
@@ -142,34 +142,34 @@ test_worker_batch_recall_inside_keeps_the_running_item(void **state)
 
 /* Once the items before have been told, too. */
 static void
-test_worker_batch_recall_after_a_peek_keeps_the_running_item(void **state)
+test_worker_chunk_recall_after_a_peek_keeps_the_running_item(void **state)
 {
-	struct batch_keeper *k = *state;
+	struct chunk_keeper *k = *state;
 	static const uint64_t items[6] = { ITEM_OF(ITEM_KEEP, 1),
 		ITEM_OF(ITEM_KEEP, 2), ITEM_OF(ITEM_WAIT, 3) };
-	static struct batch b;
+	static struct chunk b;
 
-	batch_init(&b, 6);
+	chunk_init(&b, 6);
 	assert_int_equal(send_items(k, &b, items), 0);
-	batch_keeper_wait(k);
+	chunk_keeper_wait(k);
 	fz_worker_peek(k->worker);
 	assert_fates(&b, 0, 2, DONE);
 	assert_int_equal(b.ntold, 2);
 	assert_int_equal(fz_worker_recall(k->worker), 3);
 	assert_fates(&b, 3, 6, RETURNED);
 	atomic_store(&k->home->shared->gate, true);
-	assert_true(batch_keeper_settle(k));
+	assert_true(chunk_keeper_settle(k));
 	assert_int_equal(b.fate[2], DONE);
 	assert_int_equal(k->nidle, 1);
 }
 
 static void
-test_worker_batch_recall_races_with_its_items(void **state)
+test_worker_chunk_recall_races_with_its_items(void **state)
 {
 	enum { ROUNDS = 100, ITEMS = 400 };
-	struct batch_keeper *k = *state;
+	struct chunk_keeper *k = *state;
 	uint64_t items[ITEMS];
-	static struct batch b;
+	static struct chunk b;
 	uint32_t nback = 0, nsplit = 0;
 
 	for (uint32_t i = 0; i < ITEMS; i++)
@@ -178,12 +178,12 @@ test_worker_batch_recall_races_with_its_items(void **state)
 		uint32_t back;
 
 		items_forget(k->home->shared, ITEMS + 1);
-		batch_init(&b, ITEMS);
+		chunk_init(&b, ITEMS);
 		assert_int_equal(send_items(k, &b, items), 0);
-		batch_keeper_wait_for_first(k, 0);
+		chunk_keeper_wait_for_first(k, 0);
 		usleep((useconds_t)(round * 97 % 10000));
 		back = fz_worker_recall(k->worker);
-		assert_true(batch_keeper_settle(k));
+		assert_true(chunk_keeper_settle(k));
 		assert_int_equal(count_fates(&b, RETURNED), back);
 		assert_int_equal(count_fates(&b, DONE), ITEMS - back);
 		for (uint32_t i = 0; i < ITEMS; i++)
@@ -193,22 +193,22 @@ test_worker_batch_recall_races_with_its_items(void **state)
 		nback += back;
 		nsplit += back != 0 && back != ITEMS;
 	}
-	print_message("%u of %u items were taken back, %u batches in their "
+	print_message("%u of %u items were taken back, %u chunks in their "
 		      "midst\n",
 	    nback, ROUNDS * ITEMS, nsplit);
 	assert_true(nsplit != 0);
 }
 
 static void
-test_worker_batch_has_begun_once_an_item_is_started(void **state)
+test_worker_chunk_has_begun_once_an_item_is_started(void **state)
 {
 	static const uint64_t items[4] = { ITEM_OF(ITEM_KEEP, 0),
 		ITEM_OF(ITEM_WAIT, 1), ITEM_OF(ITEM_KEEP, 2) };
-	struct batch_keeper *k = *state;
-	static struct batch b, c;
+	struct chunk_keeper *k = *state;
+	static struct chunk b, c;
 
 	assert_false(fz_worker_has_begun(k->worker));
-	batch_init(&b, 4);
+	chunk_init(&b, 4);
 	assert_int_equal(send_items(k, &b, items), 0);
 	send_kept(k, &c, 3);
 	assert_false(fz_worker_has_begun(k->worker)); /* it was not written */
@@ -221,28 +221,28 @@ test_worker_batch_has_begun_once_an_item_is_started(void **state)
 	assert_int_equal(fz_worker_recall(k->worker), 2 + 3);
 	assert_true(fz_worker_has_begun(k->worker));
 	atomic_store(&k->home->shared->gate, true);
-	assert_true(batch_keeper_settle(k));
+	assert_true(chunk_keeper_settle(k));
 	assert_false(fz_worker_has_begun(k->worker));
 	send_kept(k, &c, 3);
 	assert_false(fz_worker_has_begun(k->worker));
-	assert_true(batch_keeper_settle(k));
+	assert_true(chunk_keeper_settle(k));
 	assert_fates(&c, 0, 3, DONE);
 }
 
 static void
-test_worker_batch_peeked_results_come_once(void **state)
+test_worker_chunk_peeked_results_come_once(void **state)
 {
 	static const uint64_t items[8] = { ITEM_OF(ITEM_KEEP, 0),
 		ITEM_OF(ITEM_KEEP, 1), ITEM_OF(ITEM_REPLY, 2),
 		ITEM_OF(ITEM_KEEP, 3), ITEM_OF(ITEM_KEEP, 4),
 		ITEM_OF(ITEM_WAIT, 5), ITEM_OF(ITEM_KEEP, 6),
 		ITEM_OF(ITEM_REPLY, 7) };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
-	batch_init(&b, 8);
+	chunk_init(&b, 8);
 	assert_int_equal(send_items(k, &b, items), 0);
-	batch_keeper_wait(k);
+	chunk_keeper_wait(k);
 	fz_worker_peek(k->worker);
 	assert_fates(&b, 0, 5, DONE);
 	assert_int_equal(b.ntold, 5);
@@ -250,24 +250,24 @@ test_worker_batch_peeked_results_come_once(void **state)
 	assert_int_equal(b.ntold, 5);
 	assert_int_equal(k->worker->nitems, 3);
 	atomic_store(&k->home->shared->gate, true);
-	assert_true(batch_keeper_settle(k));
+	assert_true(chunk_keeper_settle(k));
 	assert_fates(&b, 0, 8, DONE);
 	for (uint32_t i = 0; i < 8; i++)
 		assert_int_equal(b.value[i], i);
 	assert_int_equal(k->nidle, 1);
 }
 
-/* What the cell has comes behind what is in the pipe, and is not lost. */
+/* What the mailbox has comes behind what is in the pipe, and is not lost. */
 static void
-test_worker_batch_peek_before_what_was_written_takes_nothing(void **state)
+test_worker_chunk_peek_before_what_was_written_takes_nothing(void **state)
 {
 	static const uint64_t items[5] = { ITEM_OF(ITEM_FLUSH, 0),
 		ITEM_OF(ITEM_KEEP, 1), ITEM_OF(ITEM_KEEP, 2),
 		ITEM_OF(ITEM_WAIT, 3), ITEM_OF(ITEM_KEEP, 4) };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
-	batch_init(&b, 5);
+	chunk_init(&b, 5);
 	assert_int_equal(send_items(k, &b, items), 0);
 	fz_loop_flush(k->w->engine.loop);
 	while (atomic_load(&k->home->shared->waiting) == 0)
@@ -275,7 +275,7 @@ test_worker_batch_peek_before_what_was_written_takes_nothing(void **state)
 	fz_worker_peek(k->worker);
 	assert_int_equal(b.ntold, 0);
 	atomic_store(&k->home->shared->gate, true);
-	assert_true(batch_keeper_settle(k));
+	assert_true(chunk_keeper_settle(k));
 	assert_fates(&b, 0, 5, DONE);
 	for (uint32_t i = 0; i < 5; i++)
 		assert_int_equal(b.value[i], i);
@@ -283,40 +283,40 @@ test_worker_batch_peek_before_what_was_written_takes_nothing(void **state)
 
 /* While the worker writes over what is copied. */
 static void
-test_worker_batch_peek_never_takes_a_torn_item(void **state)
+test_worker_chunk_peek_never_takes_a_torn_item(void **state)
 {
-	struct batch_keeper *k = *state;
-	static struct batch b[20];
+	struct chunk_keeper *k = *state;
+	static struct chunk b[20];
 	int64_t until = in_ms(PATIENCE_MS);
 
 	for (int i = 0; i < 20; i++)
-		send_kept(k, &b[i], BATCH_MANY);
+		send_kept(k, &b[i], CHUNK_MANY);
 	while (k->worker->njobs != 0) {
 		fz_worker_peek(k->worker);
 		if (k->worker->njobs != 0)
-			assert_true(step_until(k->w, until));
+			assert_true(turn_until(k->w, until));
 	}
 	for (int i = 0; i < 20; i++) {
-		assert_fates(&b[i], 0, BATCH_MANY, DONE);
-		for (uint32_t j = 0; j < BATCH_MANY; j++)
+		assert_fates(&b[i], 0, CHUNK_MANY, DONE);
+		for (uint32_t j = 0; j < CHUNK_MANY; j++)
 			assert_int_equal(b[i].value[j], j);
 	}
 }
 
 /* Each item has the time, not all of them together. */
 static void
-test_worker_batch_a_timeout_ends_one_item(void **state)
+test_worker_chunk_a_timeout_ends_one_item(void **state)
 {
 	static const uint64_t items[8] = { ITEM_OF(ITEM_SLEEP, 200),
 		ITEM_OF(ITEM_SLEEP, 200), ITEM_OF(ITEM_KEEP, 2),
 		ITEM_OF(ITEM_SLEEP, 60000) };
-	struct batch_keeper *k = *state;
-	static struct batch b;
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
 
-	batch_init(&b, 8);
+	chunk_init(&b, 8);
 	b.job.timeout_ns = 350 * FZ_CLOCK_MS;
 	assert_int_equal(send_items(k, &b, items), 0);
-	assert_true(batch_keeper_dies(k));
+	assert_true(chunk_keeper_dies(k));
 	assert_fates(&b, 0, 3, DONE);
 	assert_int_equal(b.fate[3], FAILED);
 	assert_int_equal(b.failure.err.kind, FZ_ERR_TIMEOUT);
@@ -326,27 +326,27 @@ test_worker_batch_a_timeout_ends_one_item(void **state)
 
 #define TEST(name)                       \
 	cmocka_unit_test_setup_teardown( \
-	    name, batch_keeper_setup, batch_keeper_teardown)
+	    name, chunk_keeper_setup, chunk_keeper_teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_worker_batch_items_end_in_order),
-		TEST(test_worker_batch_of_what_it_inherited_has_no_parts),
+		TEST(test_worker_chunk_items_end_in_order),
+		TEST(test_worker_chunk_of_what_it_inherited_has_no_parts),
 		TEST(
-		    test_worker_batch_may_have_replies_and_errors_among_its_items),
-		TEST(test_worker_batch_calls_the_function_that_was_sent),
-		TEST(test_worker_batch_recall_inside_keeps_the_running_item),
+		    test_worker_chunk_may_have_replies_and_errors_among_its_items),
+		TEST(test_worker_chunk_calls_the_function_that_was_sent),
+		TEST(test_worker_chunk_recall_inside_keeps_the_running_item),
 		TEST(
-		    test_worker_batch_recall_after_a_peek_keeps_the_running_item),
-		TEST(test_worker_batch_recall_races_with_its_items),
-		TEST(test_worker_batch_has_begun_once_an_item_is_started),
-		TEST(test_worker_batch_peeked_results_come_once),
+		    test_worker_chunk_recall_after_a_peek_keeps_the_running_item),
+		TEST(test_worker_chunk_recall_races_with_its_items),
+		TEST(test_worker_chunk_has_begun_once_an_item_is_started),
+		TEST(test_worker_chunk_peeked_results_come_once),
 		TEST(
-		    test_worker_batch_peek_before_what_was_written_takes_nothing),
-		TEST(test_worker_batch_peek_never_takes_a_torn_item),
-		TEST(test_worker_batch_a_timeout_ends_one_item),
+		    test_worker_chunk_peek_before_what_was_written_takes_nothing),
+		TEST(test_worker_chunk_peek_never_takes_a_torn_item),
+		TEST(test_worker_chunk_a_timeout_ends_one_item),
 	};
 
 	return run_in_each_way(tests, sizeof(tests) / sizeof(*tests));

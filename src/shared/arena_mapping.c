@@ -12,12 +12,12 @@
 /*
  * A process maps its own slice at once, with twice the memory of the machine or
  * less if address space is short, and finds an extent by adding. To read, it
- * keeps windows on other slices: whole ones on those of its ancestors, and
+ * keeps mappings on other slices: whole ones on those of its ancestors, and
  * parts of slices that it has read. They cost address space alone, and a byte
  * that is read there again costs neither a system call nor a fault.
  */
 #define OWN_MIN (UINT64_C(1) << 28)
-#define WINDOW_SIZE (UINT64_C(1) << 33)
+#define MAPPING_SIZE (UINT64_C(1) << 33)
 
 /* mmap() of the arena. */
 static void *
@@ -30,9 +30,9 @@ map_file(const struct fz_arena *arena, void *at, size_t len, int prot,
 	    at, len, prot, MAP_SHARED | flags, arena->fd, (off_t)offset);
 }
 
-/* Map a window where huge pages fit. 0 or -1. */
+/* Map the range of `w`, aligned for huge pages. 0 or -1. */
 static int
-map_window(const struct fz_arena *arena, struct fz_arena_window *w, int prot)
+map_range(const struct fz_arena *arena, struct fz_arena_mapping *w, int prot)
 {
 	unsigned char *all, *base;
 	size_t size = w->size;
@@ -87,14 +87,14 @@ init_extents(struct fz_arena *arena, uint64_t half)
 int
 fz_arena_open_own(struct fz_arena *arena)
 {
-	struct fz_arena_window w = { NULL, fz_arena_offset(arena->slice, 0),
+	struct fz_arena_mapping w = { NULL, fz_arena_offset(arena->slice, 0),
 		wanted_size() };
 
 	if (arena->own.base != NULL)
 		return 0;
 	if (arena->slice >= FZ_ARENA_SLICES - 1)
 		return -1;
-	while (map_window(arena, &w, PROT_READ | PROT_WRITE) == -1) {
+	while (map_range(arena, &w, PROT_READ | PROT_WRITE) == -1) {
 		w.size /= 2;
 		if (w.size < OWN_MIN)
 			return -1;
@@ -111,20 +111,20 @@ fz_arena_open_own(struct fz_arena *arena)
 void
 fz_arena_leave_own(struct fz_arena *arena)
 {
-	struct fz_arena_window *w = &arena->own;
+	struct fz_arena_mapping *w = &arena->own;
 
 	if (w->base == NULL)
 		return;
 	/* Mapped anew: mprotect() of that much takes valgrind seconds. */
 	munmap(w->base, w->size);
-	if (arena->nseen < FZ_ARENA_WINDOWS &&
-	    map_window(arena, w, PROT_READ) == 0)
+	if (arena->nseen < FZ_ARENA_MAPPINGS &&
+	    map_range(arena, w, PROT_READ) == 0)
 		arena->seen[arena->nseen++] = *w;
 	w->base = NULL;
 }
 
 void
-fz_arena_unmap_windows(struct fz_arena *arena)
+fz_arena_unmap_all(struct fz_arena *arena)
 {
 	if (arena->own.base != NULL)
 		munmap(arena->own.base, arena->own.size);
@@ -132,9 +132,9 @@ fz_arena_unmap_windows(struct fz_arena *arena)
 		munmap(arena->seen[i].base, arena->seen[i].size);
 }
 
-/* The address of these bytes if the window has all of them, or NULL. */
+/* The address of these bytes if the mapping has all of them, or NULL. */
 static const unsigned char *
-find_in(const struct fz_arena_window *w, uint64_t offset, size_t len)
+find_in(const struct fz_arena_mapping *w, uint64_t offset, size_t len)
 {
 	if (w->base == NULL || offset < w->offset ||
 	    offset - w->offset >= w->size ||
@@ -144,7 +144,7 @@ find_in(const struct fz_arena_window *w, uint64_t offset, size_t len)
 }
 
 static const unsigned char *
-find_in_windows(const struct fz_arena *arena, uint64_t offset, size_t len)
+find_mapped(const struct fz_arena *arena, uint64_t offset, size_t len)
 {
 	const unsigned char *at = find_in(&arena->own, offset, len);
 
@@ -153,16 +153,16 @@ find_in_windows(const struct fz_arena *arena, uint64_t offset, size_t len)
 	return at;
 }
 
-/* Map a new window around the bytes, which stays. NULL: it cannot be. */
+/* Add a mapping around the bytes. NULL if that is not possible. */
 static const unsigned char *
-find_in_new_window(struct fz_arena *arena, uint64_t offset, size_t len)
+find_in_new_mapping(struct fz_arena *arena, uint64_t offset, size_t len)
 {
-	struct fz_arena_window w = { NULL, offset & ~(WINDOW_SIZE - 1),
-		WINDOW_SIZE };
+	struct fz_arena_mapping w = { NULL, offset & ~(MAPPING_SIZE - 1),
+		MAPPING_SIZE };
 
-	if (arena->nseen == FZ_ARENA_WINDOWS ||
-	    len > WINDOW_SIZE - (offset - w.offset) ||
-	    map_window(arena, &w, PROT_READ) == -1)
+	if (arena->nseen == FZ_ARENA_MAPPINGS ||
+	    len > MAPPING_SIZE - (offset - w.offset) ||
+	    map_range(arena, &w, PROT_READ) == -1)
 		return NULL;
 	arena->seen[arena->nseen++] = w;
 	return find_in(&w, offset, len);
@@ -173,7 +173,7 @@ static bool
 is_range(uint64_t offset, size_t len, struct fz_err *err)
 {
 	if (len != 0 && fz_arena_slice(offset) < FZ_ARENA_SLICES - 1 &&
-	    len <= FZ_ARENA_SLICE_SIZE - fz_arena_place(offset))
+	    len <= FZ_ARENA_SLICE_SIZE - fz_arena_position(offset))
 		return true;
 	fz_err_set(err, FZ_ERR_ERROR, "not inside shared memory");
 	return false;
@@ -201,9 +201,9 @@ fz_arena_map(
 
 	if (!is_range(offset, len, err))
 		return NULL;
-	at = find_in_windows(arena, offset, len);
+	at = find_mapped(arena, offset, len);
 	if (at == NULL)
-		at = find_in_new_window(arena, offset, len);
+		at = find_in_new_mapping(arena, offset, len);
 	if (at != NULL)
 		return at;
 	at = map_pages(
@@ -229,7 +229,7 @@ fz_arena_map_room(
 }
 
 static bool
-is_inside(const struct fz_arena_window *w, const void *at)
+is_inside(const struct fz_arena_mapping *w, const void *at)
 {
 	return w->base != NULL && (uintptr_t)at >= (uintptr_t)w->base &&
 	       (uintptr_t)at - (uintptr_t)w->base < w->size;
@@ -260,7 +260,7 @@ fz_arena_drop_slice(struct fz_arena *arena, uint32_t slice)
 		    (off_t)fz_arena_offset(slice, 0),
 		    (off_t)FZ_ARENA_SLICE_SIZE);
 	while (i < arena->nseen) {
-		struct fz_arena_window *w = &arena->seen[i];
+		struct fz_arena_mapping *w = &arena->seen[i];
 
 		if (fz_arena_slice(w->offset) == slice) {
 			munmap(w->base, w->size);

@@ -21,7 +21,7 @@ enum {
 static unsigned
 nworkers(const struct fz_batch *b)
 {
-	return b->source.dispatcher->max;
+	return b->producer.dispatcher->max;
 }
 
 /*
@@ -80,26 +80,27 @@ static int
 send_chunk(struct fz_chunk *chunk, struct fz_worker *w, struct fz_err *err)
 {
 	const struct fz_batch_opts *opts = &chunk->batch->opts;
-	struct fz_worker_batch head = { opts->kind, chunk->first };
+	struct fz_worker_chunk head = { opts->kind, chunk->first };
 
 	if (!(opts->kind & FZ_WIRE_INLINE) &&
 	    opts->owner->prepare(opts->owner, w, opts->func, err) != 0)
 		return -1;
-	return fz_worker_send_batch(
+	return fz_worker_send_chunk(
 	    w, &chunk->job, &head, &chunk->part, chunk->part != NULL, err);
 }
 
 static uint64_t
-nready(const struct fz_source *source)
+nready(const struct fz_producer *producer)
 {
 	return fz_batch_ready(
-	    FZ_CONTAINER_OF(source, const struct fz_batch, source));
+	    FZ_CONTAINER_OF(producer, const struct fz_batch, producer));
 }
 
 static bool
-send(struct fz_source *source, struct fz_worker *w, uint32_t max)
+send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 {
-	struct fz_batch *b = FZ_CONTAINER_OF(source, struct fz_batch, source);
+	struct fz_batch *b =
+	    FZ_CONTAINER_OF(producer, struct fz_batch, producer);
 	struct fz_failure failure = { .exitcode = -1 };
 	struct fz_chunk *chunk = fz_batch_cut(b, chunk_size(b, w, max));
 
@@ -118,9 +119,10 @@ send(struct fz_source *source, struct fz_worker *w, uint32_t max)
 }
 
 static void
-fail_next(struct fz_source *source, const struct fz_failure *failure)
+fail_next(struct fz_producer *producer, const struct fz_failure *failure)
 {
-	struct fz_batch *b = FZ_CONTAINER_OF(source, struct fz_batch, source);
+	struct fz_batch *b =
+	    FZ_CONTAINER_OF(producer, struct fz_batch, producer);
 	struct fz_chunk *chunk = fz_batch_next_chunk(b, 1);
 
 	if (chunk != NULL) {
@@ -131,4 +133,5 @@ fail_next(struct fz_source *source, const struct fz_failure *failure)
 	fz_batch_settle(b);
 }
 
-const struct fz_source_ops fz_batch_source_ops = { nready, send, fail_next };
+const struct fz_producer_ops fz_batch_producer_ops = { nready, send,
+	fail_next };

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "shared/heap_state.h"
 
-#define WARM_MAX 4096 /* free chunks that keep their memory */
+#define WARM_MAX 4096 /* free blocks that keep their memory */
 
 void
 fz_heap_search_from(uint32_t i)
@@ -38,11 +38,11 @@ set_free(uint32_t i, uint32_t n, uint32_t state)
 static bool
 punch(uint32_t i, uint32_t n)
 {
-	return madvise(chunk_at(i), n * CHUNK, MADV_REMOVE) == 0;
+	return madvise(block_at(i), n * BLOCK, MADV_REMOVE) == 0;
 }
 
 void
-fz_heap_free_chunks(uint32_t i, uint32_t n)
+fz_heap_free_blocks(uint32_t i, uint32_t n)
 {
 	bool full = atomic_load(&heap_head()->nwarm) + (int32_t)n > WARM_MAX;
 
@@ -50,15 +50,15 @@ fz_heap_free_chunks(uint32_t i, uint32_t n)
 }
 
 void
-fz_heap_drop_chunks(uint32_t i, uint32_t n)
+fz_heap_drop_blocks(uint32_t i, uint32_t n)
 {
 	punch(i, n);
 	set_free(i, n, COLD);
 }
 
-/* Claim chunk `i` if it is free; `*cold` is set if it has no memory. */
+/* Take block `i` if it is free; `*cold` is set if it has no memory. */
 static bool
-claim_chunk(uint32_t i, uint32_t self, bool *cold)
+take_block(uint32_t i, uint32_t self, bool *cold)
 {
 	struct head *head = heap_head();
 	uint64_t before = atomic_load(&heap->owners[i]);
@@ -75,7 +75,7 @@ claim_chunk(uint32_t i, uint32_t self, bool *cold)
 	return true;
 }
 
-/* Have owner words for the chunks below `top`. 0, or -1 and errno. */
+/* Have owner words for the blocks below `top`. 0, or -1 and errno. */
 static int
 raise_top(uint32_t top)
 {
@@ -91,9 +91,9 @@ raise_top(uint32_t top)
 	return 0;
 }
 
-/* Claim `n` chunks from `i` on. 1; 0 if not all are free; -1 and errno. */
+/* Take `n` blocks from `i` on. 1; 0 if not all are free; -1 and errno. */
 static int
-claim_row(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
+take_row_at(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
 {
 	bool cold = false;
 	int code;
@@ -101,21 +101,21 @@ claim_row(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
 	*got = 0;
 	if (raise_top(i + n) != 0)
 		return -1;
-	while (*got < n && claim_chunk(i + *got, self, &cold))
+	while (*got < n && take_block(i + *got, self, &cold))
 		++*got;
 	if (*got == n &&
-	    (!cold || fz_heap_reserve(chunk_at(i), n * CHUNK) == 0))
+	    (!cold || fz_heap_reserve(block_at(i), n * BLOCK) == 0))
 		return 1;
 	code = errno;
 	if (cold)
-		fz_heap_drop_chunks(i, *got);
+		fz_heap_drop_blocks(i, *got);
 	else
-		fz_heap_free_chunks(i, *got);
+		fz_heap_free_blocks(i, *got);
 	errno = code;
 	return *got == n ? -1 : 0;
 }
 
-/* The number of free chunks in a row from `i` on, at most `n`. */
+/* The number of free blocks in a row from `i` on, at most `n`. */
 static uint32_t
 free_row(uint32_t i, uint32_t n)
 {
@@ -131,14 +131,14 @@ free_row(uint32_t i, uint32_t n)
 static int
 take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 {
-	uint32_t got = 0, end = heap_head()->nchunks;
+	uint32_t got = 0, end = heap_head()->nblocks;
 
 	while (n <= end && i <= end - n) {
 		uint32_t k = free_row(i, n);
 		int rc = 0;
 
 		if (k == n)
-			rc = claim_row(self, i, n, &got);
+			rc = take_row_at(self, i, n, &got);
 		if (rc == 1)
 			*at = i;
 		if (rc != 0)
@@ -149,10 +149,10 @@ take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 }
 
 /*
- * A single chunk is the first free one: the next search begins behind it,
- * unless a chunk was freed meanwhile. A process that is killed before it has
- * noted a chunk that it has freed hides that chunk until memory is short, or
- * until its chunks are reclaimed.
+ * A single block is the first free one: the next search begins behind it,
+ * unless a block was freed meanwhile. A process that is killed before it has
+ * noted a block that it has freed hides that block until memory is short, or
+ * until its blocks are reclaimed.
  */
 static int
 take_row(uint32_t self, uint32_t n, uint32_t *at)
@@ -172,9 +172,9 @@ take_row(uint32_t self, uint32_t n, uint32_t *at)
 }
 
 void *
-fz_heap_take_chunks(uint32_t self, size_t size, struct fz_err *err)
+fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err)
 {
-	uint32_t n = (uint32_t)((size + CHUNK - 1) / CHUNK), i = 0;
+	uint32_t n = (uint32_t)((size + BLOCK - 1) / BLOCK), i = 0;
 
 	if (n == 0)
 		n = 1;
@@ -184,19 +184,19 @@ fz_heap_take_chunks(uint32_t self, size_t size, struct fz_err *err)
 		return NULL;
 	}
 	atomic_store(&heap->owners[i], owner_word(self, n));
-	return chunk_at(i);
+	return block_at(i);
 }
 
 static uint32_t
-chunk_count(const void *chunks)
+block_count(const void *blocks)
 {
-	return (uint32_t)atomic_load(&heap->owners[chunk_number(chunks)]);
+	return (uint32_t)atomic_load(&heap->owners[block_number(blocks)]);
 }
 
 static void
-set_owner(void *chunks, uint32_t owner)
+set_owner(void *blocks, uint32_t owner)
 {
-	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
+	uint32_t i = block_number(blocks), n = block_count(blocks);
 
 	for (uint32_t k = 0; k < n; k++)
 		atomic_store(
@@ -204,50 +204,50 @@ set_owner(void *chunks, uint32_t owner)
 }
 
 void
-fz_heap_own(void *chunks, uint32_t self)
+fz_heap_own(void *blocks, uint32_t self)
 {
-	set_owner(chunks, self);
+	set_owner(blocks, self);
 }
 
 void
-fz_heap_set_owner(void *chunks, struct fz_object *object)
+fz_heap_set_owner(void *blocks, struct fz_object *object)
 {
-	/* Before the owner, so that fz_heap_free() searches for the chunks. */
-	if (object != chunks && !atomic_load(&object->owns))
+	/* Before the owner, so that fz_heap_free() searches for the blocks. */
+	if (object != blocks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);
-	set_owner(chunks, OBJECT_BIT | fz_heap_name(object));
+	set_owner(blocks, OBJECT_BIT | fz_heap_name(object));
 }
 
 void
-fz_heap_trim(void *chunks, size_t size)
+fz_heap_trim(void *blocks, size_t size)
 {
-	uint32_t i = chunk_number(chunks), n = chunk_count(chunks);
+	uint32_t i = block_number(blocks), n = block_count(blocks);
 	uint32_t self = owner_of(atomic_load(&heap->owners[i]));
-	uint32_t keep = (uint32_t)((size + CHUNK - 1) / CHUNK);
+	uint32_t keep = (uint32_t)((size + BLOCK - 1) / BLOCK);
 
 	if (keep == 0)
 		keep = 1;
 	if (keep >= n)
 		return;
 	atomic_store(&heap->owners[i], owner_word(self, keep));
-	fz_heap_free_chunks(i + keep, n - keep);
+	fz_heap_free_blocks(i + keep, n - keep);
 }
 
 void
-fz_heap_give_back(void *chunks)
+fz_heap_give_back(void *blocks)
 {
-	fz_heap_free_chunks(chunk_number(chunks), chunk_count(chunks));
+	fz_heap_free_blocks(block_number(blocks), block_count(blocks));
 }
 
 size_t
-fz_heap_capacity(const void *chunks)
+fz_heap_capacity(const void *blocks)
 {
-	return chunk_count(chunks) * CHUNK;
+	return block_count(blocks) * BLOCK;
 }
 
 size_t
 fz_heap_used(void)
 {
-	return heap->base != NULL ? atomic_load(&heap_head()->nused) * CHUNK
+	return heap->base != NULL ? atomic_load(&heap_head()->nused) * BLOCK
 				  : 0;
 }

@@ -6,21 +6,21 @@
 #include "sched/graph.h"
 #include "sched/run_step.h"
 
-static struct fz_run_lane *
-lane_of(const struct fz_source *source)
+static struct fz_ready_list *
+list_of(const struct fz_producer *producer)
 {
-	return FZ_CONTAINER_OF(source, struct fz_run_lane, source);
+	return FZ_CONTAINER_OF(producer, struct fz_ready_list, producer);
 }
 
 static struct fz_step *
-pop_ready(struct fz_run_lane *lane)
+pop_ready(struct fz_ready_list *list)
 {
-	struct fz_job *job = lane->head;
+	struct fz_job *job = list->head;
 
-	lane->n--;
-	lane->head = job->next;
-	if (lane->head == NULL)
-		lane->tail = &lane->head;
+	list->n--;
+	list->head = job->next;
+	if (list->head == NULL)
+		list->tail = &list->head;
 	return FZ_CONTAINER_OF(job, struct fz_step, job);
 }
 
@@ -30,39 +30,39 @@ send_step(struct fz_step *step, struct fz_worker *w, struct fz_err *err)
 	enum { FEW = 16 };
 	struct fz_run *run = step->run;
 	uint32_t number = fz_step_number(step);
-	const struct fz_node *plan = fz_step_plan(step);
+	const struct fz_node *node = fz_step_node(step);
 	const uint32_t *inputs = fz_graph_inputs(run->flow->opts.graph, number);
 	const struct fz_limits *limits = fz_run_limits_of(run, number);
 	struct fz_blob *some[FEW], **args = some;
 	int rc;
 
-	if (plan->ninputs > FEW)
-		args = malloc(plan->ninputs * sizeof(struct fz_blob *));
+	if (node->ninputs > FEW)
+		args = malloc(node->ninputs * sizeof(struct fz_blob *));
 	if (args == NULL)
 		return fz_err_nomem(err, "arguments");
-	for (uint32_t i = 0; i < plan->ninputs; i++)
+	for (uint32_t i = 0; i < node->ninputs; i++)
 		args[i] = run->values[inputs[i]];
 	step->job.timeout_ns = limits->timeout_ns;
 	step->job.memory = limits->memory;
 	step->state = FZ_STEP_SENT;
-	rc = fz_worker_send(w, &step->job, args, plan->ninputs, err);
+	rc = fz_worker_send(w, &step->job, args, node->ninputs, err);
 	if (args != some)
 		free(args);
 	return rc;
 }
 
 static uint64_t
-nready(const struct fz_source *source)
+nready(const struct fz_producer *producer)
 {
-	return lane_of(source)->n;
+	return list_of(producer)->n;
 }
 
 static bool
-send(struct fz_source *source, struct fz_worker *w, uint32_t max)
+send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 {
 	struct fz_failure failure = { .exitcode = -1 };
-	struct fz_run_lane *lane = lane_of(source);
-	struct fz_step *step = pop_ready(lane);
+	struct fz_ready_list *list = list_of(producer);
+	struct fz_step *step = pop_ready(list);
 
 	(void)max; /* a step is one item */
 	if (send_step(step, w, &failure.err) != 0) {
@@ -70,16 +70,16 @@ send(struct fz_source *source, struct fz_worker *w, uint32_t max)
 		return false;
 	}
 	step->run->sent++;
-	lane->nsent++;
+	list->nsent++;
 	return true;
 }
 
 static void
-fail_next(struct fz_source *source, const struct fz_failure *failure)
+fail_next(struct fz_producer *producer, const struct fz_failure *failure)
 {
 	struct fz_failure copy = *failure;
 
-	fz_step_failed(pop_ready(lane_of(source)), &copy);
+	fz_step_failed(pop_ready(list_of(producer)), &copy);
 }
 
-const struct fz_source_ops fz_run_source_ops = { nready, send, fail_next };
+const struct fz_producer_ops fz_run_producer_ops = { nready, send, fail_next };

@@ -1,0 +1,164 @@
+/* MAP_ANONYMOUS and madvise are no part of C or POSIX. */
+#define _GNU_SOURCE
+#include "worker/mailbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "os/process.h"
+
+enum { BLOCK_CELLS = 16 };
+
+struct fz_mailbox_block {
+	unsigned char *base;
+	size_t stride; /* bytes from one mailbox to the next, whole pages */
+	unsigned ntaken;
+	unsigned nrefs;      /* cells in use, and one until it is dropped */
+	uint32_t generation; /* of the process that mapped it */
+};
+
+static void *
+map(size_t size, int flags, struct fz_err *err)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at != MAP_FAILED)
+		return at;
+	fz_err_sys(err, errno, "mmap");
+	return NULL;
+}
+
+struct fz_mailbox_own *
+fz_mailbox_own_new(struct fz_err *err)
+{
+	return map(sizeof(struct fz_mailbox_own), MAP_PRIVATE, err);
+}
+
+void
+fz_mailbox_own_free(struct fz_mailbox_own *own)
+{
+	munmap(own, sizeof(*own));
+}
+
+static struct fz_mailbox_block *
+block_new(struct fz_err *err)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct fz_mailbox_block *block = malloc(sizeof(*block));
+
+	if (block == NULL) {
+		fz_err_nomem(err, "a worker");
+		return NULL;
+	}
+	*block = (struct fz_mailbox_block){ .nrefs = 1,
+		.stride = (sizeof(struct fz_mailbox) + page - 1) / page * page,
+		.generation = fz_process.generation };
+	block->base = map(BLOCK_CELLS * block->stride, MAP_SHARED, err);
+	if (block->base == NULL) {
+		free(block);
+		return NULL;
+	}
+	/* If this fails, a fork only takes longer. */
+	madvise(block->base, BLOCK_CELLS * block->stride, MADV_DONTFORK);
+	return block;
+}
+
+static void
+unref(struct fz_mailbox_block *block)
+{
+	if (--block->nrefs != 0)
+		return;
+	munmap(block->base, BLOCK_CELLS * block->stride);
+	free(block);
+}
+
+/* In a forked child the memory of its parent's blocks is not mapped. */
+static bool
+is_own(const struct fz_mailbox_block *block)
+{
+	return block->generation == fz_process.generation;
+}
+
+void
+fz_mailbox_block_drop(struct fz_mailbox_block *block)
+{
+	if (block != NULL && is_own(block))
+		unref(block);
+}
+
+/* Make a new block of `*block`, unless that has a mailbox left. */
+static int
+provide(struct fz_mailbox_block **block, struct fz_err *err)
+{
+	struct fz_mailbox_block *old = *block;
+
+	if (old != NULL && is_own(old) && old->ntaken < BLOCK_CELLS)
+		return 0;
+	*block = block_new(err);
+	fz_mailbox_block_drop(old);
+	return *block != NULL ? 0 : -1;
+}
+
+struct fz_mailbox *
+fz_mailbox_new(struct fz_mailbox_block **block, struct fz_err *err)
+{
+	struct fz_mailbox *mailbox;
+
+	if (provide(block, err) != 0)
+		return NULL;
+	mailbox =
+	    (void *)((*block)->base + (*block)->ntaken * (*block)->stride);
+	if (madvise(mailbox, sizeof(*mailbox), MADV_DOFORK) != 0) {
+		fz_err_sys(err, errno, "cannot share memory with a worker");
+		return NULL;
+	}
+	(*block)->ntaken++;
+	(*block)->nrefs++;
+	fz_claim_init(&mailbox->claim);
+	return mailbox;
+}
+
+struct fz_mailbox *
+fz_mailbox_new_private(struct fz_err *err)
+{
+	struct fz_mailbox *mailbox = map(sizeof(*mailbox), MAP_PRIVATE, err);
+
+	if (mailbox != NULL)
+		fz_claim_init(&mailbox->claim);
+	return mailbox;
+}
+
+void
+fz_mailbox_free(struct fz_mailbox *mailbox, struct fz_mailbox_block *block)
+{
+	if (mailbox == NULL || !is_own(block))
+		return;
+	madvise(mailbox, sizeof(*mailbox), MADV_REMOVE); /* free its pages */
+	unref(block);
+}
+
+void
+fz_mailbox_keep(struct fz_mailbox *mailbox)
+{
+	/* If this fails, a fork only takes longer. */
+	madvise(mailbox, sizeof(*mailbox), MADV_DONTFORK);
+}
+
+struct fz_mailbox_open
+fz_mailbox_open(const struct fz_mailbox *mailbox)
+{
+	return fz_mailbox_open_of(atomic_load(&mailbox->open));
+}
+
+bool
+fz_mailbox_read(
+    const struct fz_mailbox *mailbox, uint64_t *word, uint64_t *seal)
+{
+	*word = atomic_load(&mailbox->open);
+	*seal = atomic_load(&mailbox->seals[*word >> 56 & 1]);
+	return atomic_load(&mailbox->open) == *word;
+}

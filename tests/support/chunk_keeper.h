@@ -1,0 +1,99 @@
+/* chunk_keeper.h - one worker that calls the items of chunks, and their fates.
+ */
+#ifndef CHUNK_KEEPER_H
+#define CHUNK_KEEPER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+
+#include "batches.h"
+#include "shared/arena.h"
+#include "worker/worker.h"
+#include "world.h"
+
+enum { CHUNK_MANY = 2000, KEEPER_BUFFERS = 400 };
+
+enum fate { UNTOLD, DONE, FAILED, RETURNED };
+
+/* How results come that could wait: all tests run in each of these ways. */
+enum way { KEPT, STORED, MIXED };
+
+extern enum way way;
+
+/* A chunk, and what was told of each item. */
+struct chunk {
+	struct fz_job job;
+	uint32_t n, ntold, next;
+	enum fate fate[CHUNK_MANY];
+	uint64_t value[CHUNK_MANY]; /* of what is done */
+	struct fz_arena *arena;     /* where its result buffer is */
+	uint32_t nraw;
+	int nstarted, nframes, nlost;
+	bool torn; /* it may be told of what nobody has written */
+	bool bulk;
+	struct fz_failure failure; /* the last one */
+	char raised[8];
+};
+
+struct chunk_keeper {
+	struct world *w;
+	struct items_home *home;
+	struct fz_worker *worker; /* NULL: dead and freed */
+	int nidle, ndead;
+	struct fz_blob *buffers[KEEPER_BUFFERS]; /* of all its chunks */
+	int nbuffers;
+};
+
+void chunk_done(struct fz_job *job, struct fz_blob **values, uint32_t n);
+
+void chunk_failed(struct fz_job *job, struct fz_failure *failure);
+
+void chunk_returned(struct fz_job *job, uint32_t nitems);
+
+void chunk_started(struct fz_job *job);
+
+struct fz_worker *chunk_keeper_start_main(
+    struct chunk_keeper *k, fz_worker_main serve_items);
+
+struct fz_worker *chunk_keeper_start(struct chunk_keeper *k);
+
+void chunk_keeper_end(struct chunk_keeper *k);
+
+int chunk_keeper_setup(void **state);
+
+int chunk_keeper_teardown(void **state);
+
+void chunk_init(struct chunk *b, uint32_t n);
+
+/* A buffer of raw results, none of them complete. None without memory. */
+void add_result_buffer(struct chunk_keeper *k, struct chunk *b);
+
+/* Send the items of `b`; 0, or -1 where there is no memory for it. */
+int send_items(struct chunk_keeper *k, struct chunk *b, const uint64_t *items);
+
+/* The same for `n` items that are all kept, with values from 0 on. */
+void send_kept(struct chunk_keeper *k, struct chunk *b, uint32_t n);
+
+/* Until the worker is idle or dead; false when it takes longer. */
+bool chunk_keeper_settle(struct chunk_keeper *k);
+
+bool chunk_keeper_dies(struct chunk_keeper *k);
+
+/* Until an item waits at the gate. */
+void chunk_keeper_wait(struct chunk_keeper *k);
+
+/* Until it calls the first item, and a moment longer. */
+void chunk_keeper_wait_for_first(struct chunk_keeper *k, int moment);
+
+void assert_fates(
+    const struct chunk *b, uint32_t from, uint32_t to, enum fate fate);
+
+uint32_t count_fates(const struct chunk *b, enum fate fate);
+
+struct CMUnitTest;
+
+/* Run the tests, once for each way in which results come. */
+int run_in_each_way(const struct CMUnitTest *tests, size_t n);
+
+#endif
