@@ -166,10 +166,12 @@ tests["only the script's own futures can be settled by it"] = function()
   local pool <close> = fz.pool(1)
   local g <close> = fz.dag()
   g:add("a", {}, function() return 1 end)
-  for _, future in ipairs {
-    fz.spawn(function() return 1 end), pool:apply_async(function() return 1 end),
-    g:invoke_async {},
+  for _, start in ipairs {
+    function() return fz.spawn(function() return 1 end) end,
+    function() return pool:apply_async(function() return 1 end) end,
+    function() return g:invoke_async {} end,
   } do
+    local future = start()
     t.match(t.fails("error", future.set_result, future, 2), "sets the result of this future")
     t.match(t.fails("error", future.set_error, future, "x"), "sets the result of this future")
     local value = future:await(30)
