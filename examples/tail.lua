@@ -25,8 +25,8 @@ local function is_replaced(head, size)
   return file and (file:seek "end" < size or file:seek "set" == 0 and file:read(#head) ~= head)
 end
 
--- Yield the new lines of one file, "" if there are none, until it is replaced. It is read once
--- more then, so that no line of the old file is lost.
+-- Yield the new lines of one file until it is replaced. It is read once more then, so that no line of
+-- the old file is lost.
 local function follow_file(file)
   local head, size, rest = "", 0, ""
   repeat
@@ -35,7 +35,7 @@ local function follow_file(file)
     head, size, rest = (head .. text):sub(1, HEAD), size + #text, rest .. text
     local lines = rest:match "^.*\n" or ""
     rest = rest:sub(#lines + 1)
-    coroutine.yield(lines)
+    if lines ~= "" then coroutine.yield(lines) end
     if text == "" then fz.sleep(PAUSE) end
   until is_last or size == 0
 end
@@ -48,7 +48,6 @@ local function follow()
       file:seek "set"
       follow_file(file)
     else
-      coroutine.yield ""
       fz.sleep(PAUSE)
     end
   end

@@ -38,11 +38,11 @@ local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside
 
 ---@type table<table, integer> task -> its number in the order of starts; all that have not ended
 local live = {}
-local nlive, started = 0, 0
+local nlive, nserving, started = 0, 0, 0 -- nserving: those that run for another caller
 
 core.on_fork(function()
   ready, mask, first, last = new_ring(16), 15, 0, 0
-  timers, in_c, live, nlive = Timers.new(), {}, {}, 0
+  timers, in_c, live, nlive, nserving = Timers.new(), {}, {}, 0, 0
   current, interrupted = nil, nil
 end)
 
@@ -55,6 +55,11 @@ end
 ---@return integer number of tasks that have not ended
 function scheduler.count()
   return nlive
+end
+
+---@return integer number of tasks that have not ended and run for no other caller
+function scheduler.independent()
+  return nlive - nserving
 end
 
 -- Double the size of the ring.
@@ -102,23 +107,31 @@ function scheduler.pass(task)
   return suspend() == nil
 end
 
----Start a task: it becomes ready. task:finish(ok, ...) is called with its results or its error.
+-- Make the coroutine of a task that waits for nothing.
+local function create(task, number, f, ...)
+  local own
+  task._co, own = core.task_new(f, ...)
+  task._number, task._own, task._f = number or own, not number, f
+  task._parked = false
+  started, nlive = started + 1, nlive + 1
+  if number then nserving = nserving + 1 end
+  live[task] = started
+end
+
+---Start a task: it becomes ready. task:finish(ok, ...) is called with its results or its error, and
+---task:paused(), if there is one, each time it begins to wait.
 ---@param task table
 ---@param number integer|nil number of the task that owns this task's locks; nil: its own number
 ---@param f function
 function scheduler.start(task, number, f, ...)
-  local own
-  task._co, own = core.task_new(f, ...)
-  task._number, task._own, task._f = number or own, not number, f
-  task._parked = true
-  started, nlive = started + 1, nlive + 1
-  live[task] = started
-  wake(task)
+  create(task, number, f, ...)
+  push(task)
 end
 
 local function forget(task)
   if live[task] then
     live[task], nlive = nil, nlive - 1
+    if not task._own then nserving = nserving - 1 end
   end
   task._co, task._f = nil, nil
 end
@@ -149,6 +162,7 @@ local function after_run(task, ok, ...)
     else
       advances = advances + 1
     end
+    if task.paused then task:paused() end
     return
   end
   advances = advances + 1
@@ -192,6 +206,29 @@ local function wake_due()
   end
 end
 
+-- Run a task that is not parked.
+local function run(task)
+  current = task
+  after_run(task, task_run(task._co, task._number))
+end
+
+-- Raise the error of Ctrl-C in a task.
+local function raise_interrupt()
+  local e = interrupted
+  if not e then return end
+  interrupted = nil
+  error(e, 0)
+end
+
+---Start a task as start() does, and run it now until its first wait.
+function scheduler.start_now(task, number, f, ...)
+  local outer = current
+  create(task, number, f, ...)
+  run(task)
+  current = outer
+  raise_interrupt()
+end
+
 local function run_ready()
   local outer, left = current, TURN
   while first < last and left > 0 and not interrupted do
@@ -199,10 +236,7 @@ local function run_ready()
     local i = (first & mask) + 1
     local task = ready[i]
     ready[i] = false
-    if task._co then
-      current = task
-      after_run(task, task_run(task._co, task._number))
-    end
+    if task._co then run(task) end
   end
   current = outer
 end
@@ -214,11 +248,7 @@ function scheduler.run()
   wake_due()
   local ran = first < last
   if ran then run_ready() end
-  if interrupted then
-    local e = interrupted
-    interrupted = nil
-    error(e, 0)
-  end
+  raise_interrupt()
   return first < last and 0 or timers:next(), ran
 end
 

@@ -22,7 +22,7 @@ local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
 Task.__name = "fzlua.Task"
 Task.__fzpack = false -- cannot be sent
-Task._is_work = true
+Task._is_work, Task.paused = true, false
 
 ---Set the result to what the function has returned or raised; called by scheduler.lua.
 function Task:finish(ok, ...)

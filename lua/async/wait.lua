@@ -56,16 +56,27 @@ function wait.set_ticker(id, watcher)
   ticker_id, ticks = id, watcher
 end
 
--- The id 0 stands for all shared objects.
-local function handle_change(id)
-  if id == 0 then return core.waits_try() end
-  local watcher = firm[id] or loose[id] or id == ticker_id and ticks
-  if watcher then watcher:pump(id) end
+-- Wake the tasks that wait for an object.
+local function wake(id)
   local list = lists[id]
   if list then
     lists[id] = nil
     waiters.wake_all(list)
   end
+end
+
+-- The id 0 stands for all shared objects.
+local function handle_change(id)
+  if id == 0 then return core.waits_try() end
+  local watcher = firm[id] or loose[id] or id == ticker_id and ticks
+  if watcher then watcher:pump(id) end
+  wake(id)
+end
+
+---Wake the tasks that wait for an object which has changed without the engine.
+---@param object table with id()
+function wait.wake(object)
+  wake(object:id())
 end
 
 local function pump()
@@ -226,7 +237,7 @@ end
 function wait.drain()
   wait.until_done {
     what = "the end of all tasks",
-    done = function() return nothing_watched() and scheduler.count() == 0 end,
+    done = function() return nothing_watched() and scheduler.independent() == 0 end,
   }
 end
 

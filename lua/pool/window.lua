@@ -2,13 +2,18 @@
 --
 -- core.imap and core.stream hold the items; their common part (bind/jobs/lwindow) reads the source
 -- and returns the results that are ready, without entering Lua. This module decides when the source
--- is read, and waits. A ready result is returned before the source is read again.
+-- is read, and waits. A ready result is returned before the source is read again. The source is read
+-- in a task of its own, so that results are returned while the source waits.
 --
 -- A subclass has name_error(number, e, ...) -> error, raised: the error to return, or to raise even
 -- if the loop goes on after errors; and may have gather(), release(), whole() and complete(), and
 -- decide_retries() if _asks is set.
 
+local core = require "fzlua.core"
+local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
+
+core.follow_coroutines() -- so that a source that is a generator may wait
 
 ---@class fzlua.Window
 ---@field _items userdata of core.imap or core.stream
@@ -20,18 +25,63 @@ local wait = require "fzlua.wait"
 ---@field _asks any whether the option retry_if decides about failures
 ---@field _shown fzlua.ProgressPanel|nil
 ---@field _cut fzlua.Error|nil error to raise because the work was ended
+---@field _reader fzlua.Reader|nil the task that reads the source
 ---@field _closed boolean
 local Window = {}
+
+---@class fzlua.Reader the task that reads the source of one window
+---@field _of {window: fzlua.Window?} weak, so that a window that was dropped ends its reader
+local Reader = {}
+Reader.__index = Reader
+
+local WEAK <const> = { __mode = "v" }
 
 -- After a call of a slow source, results are polled for this part of the call's time.
 local POLL_SHARE <const> = 1 / 16
 
 -- Read the source while there is room and no result is ready.
-local function fill(self)
+local function fill(items, following, of)
+  local again = false
   repeat
-    local seconds = self._items:read(self._next)
-    if seconds then wait.until_done(self, seconds * POLL_SHARE) end
-  until not seconds or self._closed
+    local seconds = items:read(following, again)
+    again = true
+    if seconds then wait.until_done(of.window, seconds * POLL_SHARE) end
+  until not seconds or not of.window or of.window._closed
+end
+
+---The source was read, or has raised an error; called by scheduler.lua.
+function Reader:finish(ok, e)
+  local window = self._of.window
+  if not window then return end
+  window._reader = nil
+  if not ok then window._failed = { e } end
+  wait.wake(window)
+end
+
+---The source waits: send the items that it has returned; called by scheduler.lua.
+function Reader:paused()
+  local window = self._of.window
+  if not window or window._closed then return end
+  local ok, e = pcall(window._items.send, window._items)
+  if ok then return end
+  window._failed = { e }
+  wait.wake(window)
+end
+
+-- Whether the caller runs in a coroutine of the script. The source may yield to its resumer.
+local function in_generator()
+  local co, is_main = coroutine.running()
+  local task = scheduler.current()
+  return not is_main and not (task and task._co == co)
+end
+
+-- Let the source be read, up to its first wait.
+local function start_reading(self)
+  if self._reader then return end
+  if in_generator() then return fill(self._items, self._next, { window = self }) end
+  local task, of = scheduler.current(), setmetatable({ window = self }, WEAK)
+  self._reader = setmetatable({ _of = of }, Reader)
+  scheduler.start_now(self._reader, task and task._number or 0, fill, self._items, self._next, of)
 end
 
 -- Decide about failed items, and pass on the events of all items that have changed.
@@ -56,11 +106,20 @@ end
 
 ---Whether a result is ready, or none will come; called by wait.lua.
 function Window:done()
-  return self._closed or self._items:ready() or not self._pumping and self._work:done()
+  return self._closed or self._items:ready() or self._failed ~= nil
+    or not self._pumping and not self._reader and self._work:done()
+end
+
+-- Close the window, and raise the error of the source.
+local function fail(self)
+  local e = self._failed[1]
+  self:close()
+  error(e, 0)
 end
 
 -- No result will come: end, or raise why.
 local function finish(self)
+  if self._failed and not self._closed then fail(self) end
   local e = not self._closed and self:whole() or self._cut
   self._cut = nil
   if self._shown and not e and not self._closed then self._shown:finish "done" end
@@ -90,8 +149,8 @@ local function advance(self, ...)
   if not self._closed and not items:ready() then
     self:pump()
     if not self._closed and not items:ready() then
-      fill(self)
-      wait.until_done(self)
+      start_reading(self)
+      if not self:done() then wait.until_done(self) end
     end
   end
   if self._closed or not items:ready() then return finish(self) end
@@ -120,12 +179,20 @@ function Window.whole() end
 ---The value to return for a result.
 function Window.complete(_, _, value) return value end
 
+-- End the reader, unless the source itself closes the window.
+local function end_reader(self)
+  local reader = self._reader
+  self._reader = nil
+  if reader and coroutine.status(reader._co) == "suspended" then scheduler.end_task(reader) end
+end
+
 -- End what runs.
 local function stop(self)
   if self._closed then return end
   self._closed = true
   if self._events then self._events.closed = true end
   if self._shown then self._shown:finish() end
+  local _ <close> = setmetatable({}, { __close = function() end_reader(self) end })
   self._items:close()
   self._work:close()
   self:release()

@@ -193,6 +193,28 @@ tests["an endless source that waits does not withhold results"] = function()
   end
 end
 
+tests["results are returned while the source waits for what the loop makes"] = function()
+  local function all()
+    for _, ordered in ipairs { true, false } do
+      for _, jobs in ipairs { 0, 1, 2 } do
+        local chain <close> = three_stages()
+        local queue, values = fz.queue(), {}
+        queue:put(1)
+        local source = coroutine.wrap(function()
+          while true do coroutine.yield((queue:get())) end
+        end)
+        for _, out in chain:stream(source, { jobs = jobs, ordered = ordered }) do
+          values[#values + 1] = out.y
+          if #values == 5 then queue:close() else queue:put(out.y) end
+        end
+        t.equal(values, { 3, 7, 15, 31, 63 })
+      end
+    end
+  end
+  all()
+  fz.await(fz.spawn(all))
+end
+
 tests["sources: callables, holes, ipairs, pairs, lines of a file"] = function()
   local chain <close> = one_stage(function(x) return x end)
   local n = 0

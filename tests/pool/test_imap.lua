@@ -264,6 +264,66 @@ tests["a source and a loop may yield to the coroutine around them"] = function()
   end)
 end
 
+tests["results are returned while the source waits"] = function()
+  every_way(function(imap)
+    local go = fz.event()
+    local read, seen = 0, {}
+    for i, v in imap(twice, function()
+      read = read + 1
+      if read == 4 then go:wait() end
+      if read < 6 then return read end
+    end) do
+      seen[i] = v
+      if i == 3 then go:set() end
+    end
+    t.equal(seen, { 2, 4, 6, 8, 10 })
+  end)
+end
+
+tests["a source may wait for what the loop makes of results"] = function()
+  every_way(function(imap)
+    local queue, open, values = fz.queue(), 1, {}
+    queue:put(1)
+    for _, v in imap(twice, function() return (queue:get()) end) do
+      open = open - 1
+      values[#values + 1] = v
+      if v < 20 then
+        queue:put(v)
+        queue:put(v + 1)
+        open = open + 2
+      end
+      if open == 0 then queue:close() end
+    end
+    table.sort(values)
+    t.equal({ #values, values[1], values[#values] }, { 19, 2, 38 }) -- of the items 1 to 19
+  end)
+end
+
+tests["a loop that is left ends the wait of its source"] = function()
+  every_way(function(imap)
+    local closed, never = 0, fz.event()
+    local source = coroutine.wrap(function()
+      local _ <close> = setmetatable({}, { __close = function() closed = closed + 1 end })
+      for i = 1, 3 do coroutine.yield(i) end
+      never:wait()
+    end)
+    for i in imap(twice, source) do
+      if i == 3 then break end
+    end
+    t.equal(closed, 1)
+    local cause = { "the source's own" }
+    local n = 0
+    local ok, e = pcall(function()
+      for i in imap(twice, function()
+        n = n + 1
+        if n == 3 then fz.sleep(0.01) error(cause) end
+        return n
+      end) do assert(i < 3) end
+    end)
+    assert(not ok and e == cause)
+  end)
+end
+
 -- Items of all kinds, more than a window has slots; an item of each kind has `i % 7` as its kind.
 local function mixed(i)
   local long = ("x"):rep(1100) .. i

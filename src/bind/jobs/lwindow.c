@@ -137,15 +137,18 @@ static int
 read_on(lua_State *L, int status, lua_KContext ctx)
 {
 	struct fz_lwindow *w = lua_touserdata(L, 1);
+	bool waited = status == LUA_YIELD; /* the source, for its last item */
 	int n = 0;
 
 	(void)ctx;
-	while (n == 0 && (status == LUA_YIELD || wants_item(L, w))) {
-		if (status != LUA_YIELD) {
+	while (n == 0 && (waited || wants_item(L, w))) {
+		if (waited) {
+			w->began_ns = w->called_ns = fz_clock_ns();
+		} else {
 			lua_pushvalue(L, READ_SOURCE);
 			lua_callk(L, 0, 1, 0, read_on);
 		}
-		status = LUA_OK;
+		waited = false;
 		if (take_item(L, w))
 			n = push_pause(L, w);
 	}
@@ -155,23 +158,37 @@ read_on(lua_State *L, int status, lua_KContext ctx)
 }
 
 /*
- * window:read(source) -> nothing | seconds: read items, and send them, until
- * the window is full, a result is ready, or the source ends. It stops early if
- * the source is slow, or was read for long, after a call of `seconds`.
+ * window:read(source, again) -> nothing | seconds: read items, and send them,
+ * until the window is full, a result is ready, or the source ends. It stops
+ * early if the source is slow, or was read for long, after a call of `seconds`;
+ * the next call has `again` set. Without it, a large window is not read until a
+ * quarter is free.
  */
 static int
 window_read(lua_State *L)
 {
 	struct fz_lwindow *w = fz_lwindow_check(L, 1, NULL);
+	bool again = lua_toboolean(L, READ_ITEM);
 
 	fz_lloop_check_free(L);
 	lua_settop(L, READ_SOURCE);
 	w->began_ns = w->called_ns = fz_clock_ns();
 	widen(w);
-	if (w->limit >= WINDOW_LARGE &&
+	if (!again && w->limit >= WINDOW_LARGE &&
 	    w->nread - w->nreturned > w->limit - w->limit / 4)
 		return 0;
 	return read_on(L, LUA_OK, 0);
+}
+
+/* window:send(): send the items that a source has returned which waits now */
+static int
+window_send(lua_State *L)
+{
+	struct fz_lwindow *w = fz_lwindow_check(L, 1, NULL);
+
+	if (!w->closed)
+		w->ops->send(L, w);
+	return 0;
 }
 
 /* window:nread() -> number of items that were read */
@@ -289,6 +306,7 @@ window_close(lua_State *L)
 
 const luaL_Reg fz_lwindow_methods[] = {
 	{ "read", window_read },
+	{ "send", window_send },
 	{ "nread", window_nread },
 	{ "ready", window_ready },
 	{ "take", window_take },
