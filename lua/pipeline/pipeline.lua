@@ -159,7 +159,7 @@ function Pipeline:stream(first, ...)
   local plan, states = plan_of(self, given), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   local counts = worker_counts(plan, states, merged.jobs, true)
-  merged.fixed = merged.inflight ~= nil or merged.jobs == 0
+  merged.fixed = true -- unlike the window of an imap
   merged.limit = merged.inflight or first_limit(merged.jobs, counts)
   self._workers:share(merged.jobs)
   local entries = acquire_workers(self, plan, states, counts)

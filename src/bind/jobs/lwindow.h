@@ -49,7 +49,7 @@ struct fz_lwindow {
 	const struct fz_lwindow_ops *ops;
 	uint64_t nread, nreturned;
 	uint64_t limit;    /* most items that are read and not returned */
-	bool fixed;        /* the limit was given */
+	bool fixed;        /* the limit does not size itself */
 	bool calls_always; /* the iterator calls advance() for each result */
 	bool ended;        /* the source is not read any more */
 	bool closed;       /* nothing is returned any more */
