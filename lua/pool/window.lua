@@ -2,8 +2,8 @@
 --
 -- core.imap and core.stream hold the items; their common part (bind/jobs/lwindow) reads the source
 -- and returns the results that are ready, without entering Lua. This module decides when the source
--- is read, and waits. A ready result is returned before the source is read again. The source is read
--- in a task of its own, so that results are returned while the source waits.
+-- is read, and waits. A ready result is returned before the source is read again. A task of its own
+-- reads the source, so that results are returned while the source waits.
 --
 -- A subclass has name_error(number, e, ...) -> error, raised: the error to return, or to raise even
 -- if the loop goes on after errors; and may have gather(), release(), whole() and complete(), and
