@@ -150,7 +150,7 @@ local function advance(self, ...)
     self:pump()
     if not self._closed and not items:ready() then
       start_reading(self)
-      if not self:done() then wait.until_done(self) end
+      if not self._failed then wait.until_done(self) end
     end
   end
   if self._closed or not items:ready() then return finish(self) end

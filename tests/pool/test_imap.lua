@@ -264,6 +264,22 @@ tests["a source and a loop may yield to the coroutine around them"] = function()
   end)
 end
 
+tests["results that arrive while the source ends are not lost"] = function()
+  every_way(function(imap)
+    for _ = 1, 20 do
+      local i, n = 0, 0
+      local function source()
+        i = i + 1
+        if i <= 50 then return i end
+        local start = fz.now()
+        while fz.now() < start + 0.003 do end
+      end
+      for _ in imap(twice, source) do n = n + 1 end
+      t.equal(n, 50)
+    end
+  end)
+end
+
 tests["results are returned while the source waits"] = function()
   every_way(function(imap)
     local go = fz.event()
