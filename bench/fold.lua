@@ -63,8 +63,8 @@ return function(command, here, scratch, expect)
   end
 
   local function memory()
-    local path, small_path = log_of(SIZE, scratch), log_of(SIZE // 10, scratch)
-    return function() return peak(path) end, function() return peak(small_path) end
+    local path, half_path = log_of(SIZE, scratch), log_of(SIZE // 2, scratch)
+    return function() return peak(path) end, function() return peak(half_path) end
   end
 
   return {
@@ -80,7 +80,7 @@ return function(command, here, scratch, expect)
       measure = beside("awk", function(path, bytes)
         return "-v", "bytes=" .. bytes, "-f", programs .. "serial.awk", path
       end) },
-    { name = "fold_log_memory", unit = "MiB", samples = 3, against = "a log of 20 MB",
+    { name = "fold_log_memory", unit = "MiB", samples = 3, against = "a log of 100 MB",
       target = 1.2, measure = memory },
   }
 end
