@@ -69,7 +69,8 @@ local LUA_LAYERS = {
   {"registry", "stage_pools", "plan", "stage_lines", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua"},
-  {"literal", "inputs", "cli"},
+  {"literal", "options", "report", "command_line", "help", "script", "inputs", "outputs",
+    "returned", "cli"},
 }
 
 local LUA_HEADERS = {["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true}

@@ -38,9 +38,18 @@ push_args(lua_State *L, int argc, char **argv)
 	}
 }
 
+/* input_is_terminal() -> boolean */
+static int
+input_is_terminal(lua_State *L)
+{
+	lua_pushboolean(L, isatty(STDIN_FILENO));
+	return 1;
+}
+
 /* C functions of the command for fzlua.cli. */
 static const luaL_Reg host[] = {
 	{ "divert_output", fz_output_divert },
+	{ "input_is_terminal", input_is_terminal },
 	{ "restore_output", fz_output_restore },
 	{ NULL, NULL },
 };

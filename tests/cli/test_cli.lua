@@ -281,25 +281,14 @@ print(chain{A = 1}.A, chain({A = 1}, {jobs = 1}).A)]]
 end
 
 tests["wrong use exits 2 and says what"] = function()
-  t.match(check(2, "", "--frobnicate"), "--frobnicate")
   local err = check(2, "", "-j", "1000000000")
   t.match(err, "-j", "from 0 to 65536", "1000000000")
   t.equal(select(2, err:gsub("\n", "")), 1)
   t.match(check(2, "", "-j"), "-j")
   t.match(check(2, "", "-j", "x", t.file(EXAMPLE)), "-j", "jobs")
   t.match(check(2, "", "--timeout", "-1", t.file(EXAMPLE)), "timeout")
-  t.match(check(2, "", "--on-error", "never", t.file(EXAMPLE)), "on_error")
   t.match(check(2, "", t.file(EXAMPLE), "A"), "NAME=VALUE")
   t.match(check(2, "", t.file(EXAMPLE), "--json", "A=1"), "before the script")
-end
-
-tests["--help and --version"] = function()
-  local _, out = check(0, nil, "--help")
-  t.match(out, "usage: fzlua", "--on-error", "--graph")
-  _, out = check(0, nil, "--version")
-  t.match(out, "fzlua ", "Lua 5.4")
-  _, out = check(0, nil, "-v")
-  t.match(out, "fzlua ")
 end
 
 tests["-e, -l, -W, -- and the table arg are as in lua"] = function()

@@ -1,0 +1,133 @@
+--- command_line.lua - reads the options of the command line.
+--
+-- Wrong use raises: see report.misuse.
+--
+-- The table of options is loaded only if there is an option, because most scripts have none.
+
+local report = require "fzlua.report"
+
+---@class fzlua.CommandLine the fields `set` of options.lua, and:
+---@field run table<string, any> the options of all invokes, in fzlua's form
+---@field steps string[][] name and text of -e, -l and -W, in their order
+---@field first integer index of the first argument behind the options
+---@field script integer|nil the same, if that argument is a script
+---@field is_input boolean whether the script is standard input
+---@field module string|nil replaces the script: see options.lua
+
+local command_line = {}
+
+local function nearest(name, names) return require "fzlua.nearest"(name, names) end
+
+local function misuse_unknown(argument)
+  local hint = ""
+  if #argument > 2 then
+    local names = {}
+    for _, option in ipairs(require "fzlua.options".list) do names[#names + 1] = option.long end
+    hint = (" (the nearest option is %s)"):format(nearest(argument:match "^[^=]*", names))
+  end
+  report.misuse("unrecognized option '%s'%s", argument, hint)
+end
+
+-- "stop, now or continue"
+local function alternatives(choices)
+  return (table.concat(choices, ", "):gsub(", ([^,]*)$", " or %1"))
+end
+
+local function check_choice(option, value, flag)
+  for _, choice in ipairs(option.choices) do
+    if value == choice then return end
+  end
+  report.misuse("%s is %s, not %s (the nearest is %s)", flag, alternatives(option.choices), value,
+    nearest(value, option.choices))
+end
+
+-- The value of an option of all invokes, in fzlua's form.
+local function check_run(option, value, flag)
+  if value == true then return true end
+  local check = require "fzlua.check"
+  local ok, checked = pcall(check.option, option.run, tonumber(value) or value, "fzlua")
+  if not ok then report.misuse("%s: %s", flag, (checked:gsub(" to 'fzlua'", ""))) end
+  return checked
+end
+
+-- `value` is true if the option has none.
+local function apply(read, option, value, flag)
+  if option.choices then check_choice(option, value, flag) end
+  if option.run then read.run[option.run] = check_run(option, value, flag) end
+  if option.set then read[option.set] = value end
+  if option.implies then read[option.implies] = true end
+  if option.step then read.steps[#read.steps + 1] = { option.step, value } end
+  if option.needs then read.needing[#read.needing + 1] = { flag, option.needs } end
+  if option.module then
+    if read.module then
+      report.misuse("%s and %s cannot be used together", read.replacing, flag)
+    end
+    read.module, read.replacing = option.module, flag
+  end
+end
+
+-- Split one argument into the option's name and the value written in it.
+local function split(argument, named)
+  if argument:sub(1, 2) == "--" then
+    local flag, value = argument:match "^(%-%-[^=]*)=(.*)$"
+    return flag or argument, value
+  end
+  local short = named[argument:sub(1, 2)]
+  if short and short.argument and #argument > 2 then
+    return argument:sub(1, 2), argument:sub(3)
+  end
+  return argument
+end
+
+-- Read the option args[i]; returns the index of the next argument.
+local function read_option(read, args, i)
+  local named = require "fzlua.options".named
+  local flag, value = split(args[i], named)
+  local option = named[flag]
+  if not option or value and not option.argument then misuse_unknown(args[i]) end
+  if option.argument and not value then
+    value = option.default
+    if not value then
+      i = i + 1
+      value = args[i] or report.misuse("'%s' needs argument %s", flag, option.argument)
+    end
+  end
+  apply(read, option, value or true, flag)
+  return i + 1
+end
+
+local function check_needs(read)
+  for _, need in ipairs(read.needing) do
+    if read.module ~= need[2] then
+      local names = {}
+      for _, option in ipairs(require "fzlua.options".list) do
+        if option.module == need[2] then names[#names + 1] = option.long end
+      end
+      report.misuse("%s needs %s", need[1], alternatives(names))
+    end
+  end
+end
+
+---Read the options at the beginning of the arguments.
+---@param args string[]
+---@return fzlua.CommandLine
+function command_line.read(args)
+  local read = { run = {}, steps = {}, needing = {} }
+  local i = 1
+  while i <= #args and args[i]:find "^%-." and args[i] ~= "--" do i = read_option(read, args, i) end
+  read.is_input = i > #args or args[i] == "-"
+  if args[i] == "--" then i = i + 1 end
+  read.first = i
+  if i <= #args and (not read.module or read.interactive) then read.script = i end
+  check_needs(read)
+  return read
+end
+
+---Make the command interactive as -i does, if there is a module for it.
+---@param read fzlua.CommandLine
+function command_line.make_interactive(read)
+  local interactive = require "fzlua.options".named["-i"]
+  if interactive then apply(read, interactive, true, "-i") end
+end
+
+return command_line

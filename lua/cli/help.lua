@@ -1,0 +1,108 @@
+--- help.lua - the texts of -h and --help.
+
+local options = require "fzlua.options"
+
+local help = {}
+
+local USAGE <const> = "usage: fzlua [options] [script [args]]\n"
+
+-- The groups in their order, each with its heading in --help.
+local GROUPS <const> = {
+  { "run", "How functions run" },
+  { "chain", "If the script returns a chain" },
+  { "records", "Lines of files or of standard input instead of a script" },
+  { "lua", "As in lua5.4" },
+  { "help", "Help" },
+}
+
+local INPUTS <const> = [[
+A chain or dag that the script returns is run; args are its inputs: NAME=VALUE, where VALUE is
+a number, true, false, a JSON object, array or string, and otherwise a string; NAME:=JSON is
+always JSON; NAME=@FILE is the bytes of a file.
+]]
+
+local EXAMPLES <const> = [[
+Examples:
+  fzlua pipeline.lua A=1 B=2               run the chain that the script returns
+  fzlua --json -j4 pipeline.lua A:='[1]'   four functions at once, the outputs as JSON
+  fzlua --graph=dot pipeline.lua           draw it
+  fzlua -j0 pipeline.lua A=1               debug it in one process
+  fzlua -e 'print(fz.cpu_count())'         run a piece of Lua
+
+Exit status: 0; 1 after an error, 2 after wrong use, 130 after Ctrl-C. More: man fzlua
+]]
+
+---The name of an option with its value, as in "-v, --version" or "--input FILE".
+---@param option fzlua.Option
+---@return string
+function help.name(option)
+  local name = option.short or option.long
+  if option.short and option.long then name = option.short .. ", " .. option.long end
+  if option.default then return ("%s[=%s]"):format(name, option.argument) end
+  return option.argument and name .. " " .. option.argument or name
+end
+
+-- The options of a group.
+local function members(group)
+  local list = {}
+  for _, option in ipairs(options.list) do
+    if option.group == group then list[#list + 1] = option end
+  end
+  return list
+end
+
+-- A line of a summary: the name of the group in 9 columns, of the option in 17.
+local function row(label, name, text)
+  return ("%-9s%-17s%s\n"):format(label, name, text)
+end
+
+-- A group in one line, because its options are known from lua5.4.
+local function names_line(label, list)
+  local names = {}
+  for i, option in ipairs(list) do names[i] = help.name(option) end
+  names[#names + 1] = "-  --"
+  return ("%-9s%s\n"):format(label, table.concat(names, "  "))
+end
+
+---The text of -h, which fits on one screen.
+---@return string
+function help.summary()
+  local lines = { USAGE }
+  for _, group in ipairs(GROUPS) do
+    local label, list = group[1], members(group[1])
+    if label == "lua" then
+      lines[#lines + 1] = names_line(label, list)
+    else
+      for i, option in ipairs(list) do
+        lines[#lines + 1] = row(i == 1 and label or "", help.name(option), option.help)
+      end
+    end
+  end
+  return table.concat(lines)
+end
+
+local function listed(name, text)
+  return ("  %-18s%s\n"):format(name, text)
+end
+
+-- The names that stand for arguments and are no options.
+local LUA_ROWS <const> = listed( "-", "run standard input as the script")
+  .. listed( "--", "end of the options")
+
+---The text of --help.
+---@return string
+function help.all()
+  local lines = { USAGE, "\n", INPUTS }
+  for _, group in ipairs(GROUPS) do
+    local list = members(group[1])
+    if #list > 0 then lines[#lines + 1] = ("\n%s:\n"):format(group[2]) end
+    for _, option in ipairs(list) do
+      lines[#lines + 1] = listed( help.name(option), option.help)
+    end
+    if group[1] == "lua" then lines[#lines + 1] = LUA_ROWS end
+  end
+  lines[#lines + 1] = "\n" .. EXAMPLES
+  return table.concat(lines)
+end
+
+return help

@@ -1,0 +1,132 @@
+--- options.lua - the table of the command's options.
+--
+-- command_line.lua reads the arguments by this table. help.lua makes -h and --help from it, and
+-- tools/options.lua the completions and a part of the man page. An option is one entry here, and
+-- the code that reads its field.
+--
+-- An entry with `module` replaces the script by require(module).run(options, ...), which returns
+-- the exit status. It is called as a script is, after LUA_INIT, -e and -l: what it raises is
+-- reported, Ctrl-C raises in it, and the command waits for its work and tasks afterwards.
+--
+--   fzlua.records: run(options, files), with all arguments behind the options. The fields are each
+--     or fold (the code), null, unordered and json (true or nil), and `run`, a table with those of
+--     jobs, timeout, retries, on_error, seed, progress, quiet that are given, as fz.pool has them.
+--   fzlua.repl: run(options, ...), after the script and with what it returned; a chain is not
+--     invoked. The version has been printed. It also runs if there is no script and standard input
+--     is a terminal.
+--
+-- Until a module is embedded, its options do not exist.
+
+---@class fzlua.Option
+---@field short string|nil "-j"
+---@field long string|nil "--timeout"
+---@field argument string|nil the value's name; nil: it has none
+---@field default string|nil the value may be missing, then it is this; it is written behind "="
+---@field choices string[]|nil the possible values
+---@field files boolean|nil whether the value is the name of a file
+---@field group string
+---@field help string for -h: at most 54 characters
+---@field more string|nil for the man page; words in backquotes are typed literally
+---@field run string|nil the value is this option of all invokes, maps and pools
+---@field set string|nil this field of the options becomes the value, or true
+---@field implies string|nil this field becomes true, too
+---@field step string|nil with the value, a step before the script, in the order of the arguments
+---@field needs string|nil it can only be used with an option of this module
+---@field module string|nil replaces the script
+
+---@type fzlua.Option[]
+local OPTIONS = {
+  { short = "-j", argument = "N", group = "run", run = "jobs",
+    help = "run at most N functions at once; 0: in this process",
+    more = "Run at most N functions at once; the default is the number of processors. With 0 all \z
+      functions run in this process, one after the other, with the same results." },
+  { long = "--timeout", argument = "S", group = "run", run = "timeout",
+    help = "end an attempt of a function after S seconds" },
+  { long = "--retries", argument = "N", group = "run", run = "retries",
+    help = "repeat a failed function up to N times",
+    more = "Repeat a function up to N times after an error, a crash or a timeout." },
+  { long = "--on-error", argument = "MODE", group = "run", run = "on_error",
+    choices = { "stop", "now", "continue" },
+    help = "after a failure: stop, now or continue",
+    more = "`stop`: start no further functions, let the running ones finish, and fail with the \z
+      first error. `now`: end the running functions, too. `continue`: run all functions that do \z
+      not depend on a failed one." },
+  { long = "--seed", argument = "N", group = "run", run = "seed",
+    help = "derive the random numbers of all functions from N" },
+  { long = "--progress", group = "run", run = "progress",
+    help = "show the progress of chains, streams and maps",
+    more = "Show the progress of chains, streams and maps on standard error: lines below the \z
+      output if it is a terminal, else a line every few seconds." },
+  { long = "--quiet", group = "run", run = "quiet",
+    help = "show no progress, even if the script asks for it" },
+
+  { long = "--input", argument = "FILE", group = "chain", set = "input", files = true,
+    help = "read inputs from a JSON object",
+    more = "Read inputs from the object in the JSON file FILE. Inputs on the command line \z
+      override them." },
+  { long = "--json", group = "chain", set = "json",
+    help = "print the outputs as JSON, all else to stderr",
+    more = "Print the outputs as one JSON object. Other output of the script and its workers goes \z
+      to standard error. A value without a JSON form (an infinite number, not a number, a \z
+      function, a string that is not UTF-8) is printed as null; each such value gives a message \z
+      on standard error, and the exit status is 1." },
+  { long = "--graph", argument = "KIND", default = "text", group = "chain", set = "graph",
+    choices = { "text", "mermaid", "dot" },
+    help = "print the graph (text, mermaid, dot); run nothing",
+    more = "Print the graph of the chain and run nothing." },
+
+  { long = "--each", argument = "CODE", group = "records", set = "each", module = "fzlua.records",
+    help = "print the value of CODE for each line",
+    more = "For each line of the files, or of standard input, call CODE in a worker, and print \z
+      the results in order. CODE is an expression of `line`, and of `n`, its number, such as \z
+      `line:upper()`, or an expression whose value is a function. Nil prints nothing, true prints \z
+      the line, strings and numbers are printed as lines, tables as JSON." },
+  { long = "--fold", argument = "CODE", group = "records", set = "fold", module = "fzlua.records",
+    help = "run CODE for each line; print the sums in acc",
+    more = "Run CODE for each line. It adds to `acc`, a table whose numbers start at 0. The \z
+      tables of the workers are added up and printed as lines of a key and a number, sorted." },
+  { long = "--null", group = "records", set = "null", needs = "fzlua.records",
+    help = "records end in a NUL byte instead of a newline" },
+  { long = "--unordered", group = "records", set = "unordered", needs = "fzlua.records",
+    help = "print the results as soon as they are there" },
+
+  { short = "-e", argument = "STAT", group = "lua", step = "-e", help = "run the string STAT" },
+  { short = "-l", argument = "[G=]MOD", group = "lua", step = "-l",
+    help = "require MOD into the global MOD, or G" },
+  { short = "-i", group = "lua", set = "interactive", implies = "version", module = "fzlua.repl",
+    help = "read and run lines after the script",
+    more = "Read and run lines after the script. A chain that the script returns is not run, but \z
+      is the value of `_`." },
+  { short = "-W", group = "lua", step = "-W", help = "turn warnings on" },
+  { short = "-v", long = "--version", group = "lua", set = "version",
+    help = "print the version" },
+
+  { short = "-h", group = "help", set = "summary", help = "print this summary" },
+  { long = "--help", group = "help", set = "help", help = "the same with examples" },
+}
+
+local options = {}
+
+-- Whether the module that implements an option is embedded, if it needs one.
+local function exists(option)
+  local module = option.module or option.needs
+  return not module or package.preload[module] ~= nil
+end
+
+---All options, in the order of the help.
+---@type fzlua.Option[]
+options.list = {}
+
+---The options by their names.
+---@type table<string, fzlua.Option>
+options.named = {}
+
+for _, option in ipairs(OPTIONS) do
+  if exists(option) then
+    options.list[#options.list + 1] = option
+    if option.short then options.named[option.short] = option end
+    if option.long then options.named[option.long] = option end
+  end
+end
+
+return options

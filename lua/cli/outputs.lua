@@ -1,0 +1,84 @@
+--- outputs.lua - prints what a pipeline has made: its graph, its outputs and errors.
+
+local literal = require "fzlua.literal"
+local report = require "fzlua.report"
+
+local outputs = {}
+
+---Print the graph of a pipeline.
+---@param pipeline fzlua.Pipeline
+---@param kind "text"|"mermaid"|"dot"
+function outputs.print_graph(pipeline, kind)
+  if kind == "mermaid" then
+    io.write(pipeline:to_mermaid())
+  elseif kind == "dot" then
+    io.write(pipeline:to_dot())
+  else
+    local rows = pipeline.edge_table or pipeline:as_table()
+    io.write(tostring(pipeline), "\n", tostring(rows), "\n")
+  end
+end
+
+local function print_output(name, value)
+  local text = type(value) == "string" and literal.safe(value) or literal.of(value)
+  local multiline = type(value) == "string" and text:find "\n"
+  io.write(literal.safe(name):gsub("\n", "\\n"), " =", multiline and "\n" or " ", text, "\n")
+end
+
+-- The names of the outputs to print, in order.
+local function output_names(pipeline, plan)
+  local names = {}
+  for _, final in ipairs(plan.final) do
+    if not pipeline.errors[final.name] then names[#names + 1] = final.name end
+  end
+  for _, name in ipairs(plan:passed(pipeline.input)) do names[#names + 1] = tostring(name) end
+  return names
+end
+
+-- Print outputs as JSON. A value without a JSON form is printed as null. Returns the exit status.
+local function print_json(output, names)
+  local refused = {}
+  local text, count = require "fzlua.json".encode(output, names, refused)
+  io.write(text, "\n")
+  for _, message in ipairs(refused) do report.complain("output " .. message:sub(2)) end
+  if count > #refused then
+    report.complain(("%d more values have no JSON form"):format(count - #refused))
+  end
+  return count == 0 and report.OK or report.FAILED
+end
+
+local function print_outputs(pipeline, plan, as_json)
+  local names = output_names(pipeline, plan)
+  if as_json then return print_json(pipeline.output, names) end
+  for _, name in ipairs(names) do print_output(name, pipeline.output[name]) end
+  return report.OK
+end
+
+-- Print the errors of a run that went on, in the order of registration. Without on_error =
+-- "continue" they are those of optional inputs, which are no failure of the run.
+local function print_errors(pipeline, plan)
+  local status, seen = report.OK, {}
+  for _, layer in ipairs(plan.layers) do
+    for _, made in ipairs(layer.made) do
+      local e = pipeline.errors[made.name]
+      if e and not seen[e] then
+        seen[e] = true
+        if pipeline._continues then status = report.FAILED end
+        report.complain(tostring(e))
+      end
+    end
+  end
+  return status
+end
+
+---Print the outputs of the last invoke, and its errors on standard error.
+---@param pipeline fzlua.Pipeline
+---@param plan fzlua.Plan
+---@param as_json boolean|nil
+---@return integer status
+function outputs.print(pipeline, plan, as_json)
+  local printed = print_outputs(pipeline, plan, as_json)
+  return math.max(printed, print_errors(pipeline, plan))
+end
+
+return outputs

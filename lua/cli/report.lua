@@ -1,0 +1,102 @@
+--- report.lua - the messages of the command on standard error, and the exit status of an error.
+
+local Error = require "fzlua.error"
+local core = require "fzlua.core"
+
+local report = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
+
+-- Errors of wrong use: only the message is printed, and the status is 2.
+local Misuse = {}
+
+-- Errors without a traceback: only the message is printed, and the status is 1.
+local Failure = {}
+
+---Print a message.
+---@param text string
+function report.complain(text)
+  io.stderr:write("fzlua: ", text, "\n")
+end
+
+---Raise an error without a traceback.
+---@param message string
+function report.fail(message)
+  error(setmetatable({ message = message }, Failure), 0)
+end
+
+---Raise an error of wrong use.
+---@param fmt string
+function report.misuse(fmt, ...)
+  error(setmetatable({ message = fmt:format(...) }, Misuse), 0)
+end
+
+-- Kinds of errors that a call in the script itself may raise.
+local OWN = { error = true, closed = true, unsendable = true, memory = true }
+
+-- Whether the error was raised in the script. Other errors have a position or a traceback.
+local function is_own(e)
+  return OWN[e.kind] and not (e.traceback or e.pid or e.stage or e.output or e.index)
+end
+
+-- The name of the module that -l is loading; or false.
+local loading = false
+
+---Note that -l loads this module now; false: it is loaded.
+---@param name string|false
+function report.set_loading(name)
+  loading = name
+end
+
+-- The error of require() in one line if the module is missing or broken; or nil.
+local function loading_error(e)
+  local missing = ("module '%s' not found"):format(loading)
+  local broken = ("error loading module '%s'"):format(loading)
+  if e:sub(1, #missing) == missing then return missing end
+  if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
+end
+
+---The message handler. As lua5.4 does it adds a traceback to a text, and returns an object with
+---__tostring unchanged.
+---@param e any
+---@return any
+function report.traceback(e)
+  local message = loading and type(e) == "string" and loading_error(e)
+  if message then return setmetatable({ message = message }, Failure) end
+  if type(e) == "string" or type(e) == "number" then
+    return core.traceback(tostring(e), 2)
+  end
+  if Error.is(e) then
+    if is_own(e) then e.traceback = core.traceback(nil, 2) end
+    return e
+  end
+  local mt = debug.getmetatable(e)
+  if mt == Misuse or mt == Failure then return e end
+  if type(mt) == "table" and mt.__tostring then return e end
+  local ok, text = pcall(require "fzlua.literal".brief, e)
+  if type(e) ~= "table" or not ok then text = ("(error object is a %s value)"):format(type(e)) end
+  return core.traceback(text, 2)
+end
+
+-- An error ends the script: end its tasks, whose variables are closed, and log their errors.
+local function drop_tasks()
+  local task, future = package.loaded["fzlua.task"], package.loaded["fzlua.future"]
+  if task then pcall(task.cancel_all) end
+  if future then pcall(future.log_unawaited) end
+end
+
+---Print an error that ended the script.
+---@param e any
+---@return integer status
+function report.error(e)
+  drop_tasks()
+  local mt = getmetatable(e)
+  if Error.is(e, "interrupted") or mt == Misuse or mt == Failure then
+    report.complain(e.message)
+    return mt == Misuse and report.WRONG_USE or mt == Failure and report.FAILED
+      or report.INTERRUPTED
+  end
+  local ok, text = pcall(tostring, e)
+  report.complain(ok and text or "(error object whose __tostring raises)")
+  return report.FAILED
+end
+
+return report

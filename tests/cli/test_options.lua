@@ -1,0 +1,129 @@
+local t = ...
+local tests = {}
+
+local options = require "fzlua.options"
+
+-- Run the command; its status must be this, and one of its outputs empty.
+local function check(status, ...)
+  local out, err, code = t.command(...)
+  if code ~= status then error(("status %d: %s%s"):format(code, out, err), 2) end
+  assert(out == "" or err == "", out .. err)
+  return out .. err
+end
+
+tests["-h fits on one screen and names every option"] = function()
+  local text = check(0, "-h")
+  local _, lines = text:gsub("\n", "")
+  assert(lines <= 23, lines)
+  for line in text:gmatch "[^\n]+" do assert(#line <= 80, line) end
+  for name in pairs(options.named) do t.match(text, name) end
+end
+
+tests["--help says what every option does, with examples that the command reads"] = function()
+  local text = check(0, "--help")
+  for name, option in pairs(options.named) do t.match(text, name, option.help) end
+  for line in text:gmatch "[^\n]+" do assert(#line <= 96, line) end
+  local examples = text:match "Examples:\n(.-)\n\n"
+  local script = t.file "return fz.stage 's'"
+  for example in examples:gmatch "fzlua (.-)   +%l[^\n]*" do
+    example = example:gsub("pipeline.lua", script):gsub("FILE", script)
+    local _, err, status = t.shell('"$FZLUA" ' .. example)
+    t.equal({ err:gsub("warning[^\n]*", ""):gsub("fzlua: ", ""):gsub("\n", ""), status },
+      { "", 0 })
+  end
+end
+
+tests["--version and -v"] = function()
+  t.match(check(0, "--version"), "fzlua ", "Lua 5.4")
+  t.equal(check(0, "-v"), check(0, "--version"))
+end
+
+tests["a wrong option names the nearest one"] = function()
+  for _, case in ipairs { { "--jsn", "--json" }, { "--Json", "--json" },
+    { "--on_error=stop", "--on-error" }, { "--retires=3", "--retries" },
+    { "--quiet=1", "--quiet" } } do
+    t.match(check(2, case[1]), case[1], "nearest option is " .. case[2])
+  end
+  for _, argument in ipairs { "-x", "-vv", "-Wx", "---", "-" .. ("x"):rep(1000) } do
+    t.match(check(2, argument), ("fzlua: unrecognized option '%s'"):format(argument))
+  end
+end
+
+tests["a wrong value names the possible ones"] = function()
+  t.match(check(2, "--on-error", "contine"), "--on-error is stop, now or continue, not contine",
+    "nearest is continue")
+  t.match(check(2, "--on-error="), "stop, now or continue")
+  t.match(check(2, "--graph=mermade"), "nearest is mermaid")
+  for _, option in ipairs(options.list) do
+    if option.argument and not option.default then
+      local flag = option.short or option.long
+      t.match(check(2, flag), ("'%s' needs argument"):format(flag))
+    end
+  end
+end
+
+-- Load the modules of the command with others beside them, and run it with these arguments and
+-- `host`. Returns the status, or the error.
+local function run_with(modules, host, ...)
+  local preload, loaded = {}, {}
+  for name, module in pairs(modules) do
+    preload[name] = package.preload[name] or false
+    package.preload[name] = function() return module end
+  end
+  local function reload(name)
+    loaded[name], package.loaded[name] = package.loaded[name] or false, nil
+  end
+  for _, noun in ipairs { "options", "command_line", "cli", "records", "repl" } do
+    reload("fzlua." .. noun)
+  end
+  local kept, command = arg, package.loaded["fzlua.core"].command
+  local step = require "fzlua.cli".main({ [0] = "fzlua", ... }, "", host)
+  local function follow(what, ...)
+    if math.type(what) == "integer" then return what end
+    return follow(step(what(...)))
+  end
+  io.output(t.file "")
+  local _, status = pcall(function() return follow(step()) end)
+  io.output():close()
+  io.output(io.stdout)
+  _G.arg, package.loaded["fzlua.core"].command = kept, command
+  for name, loader in pairs(preload) do package.preload[name] = loader or nil end
+  for name, module in pairs(loaded) do package.loaded[name] = module or nil end
+  return status
+end
+
+-- A module that notes its arguments.
+local function module_of(calls)
+  return { run = function(...)
+    calls[#calls + 1] = table.pack(...)
+    return 7
+  end }
+end
+
+tests["--each calls the module of records with the files, in place of a script"] = function()
+  local calls = {}
+  local modules = { ["fzlua.records"] = module_of(calls) }
+  t.equal(run_with(modules, {}, "--each", "line", "--null", "-j3", "--json", "a", "b"), 7)
+  local given, files = table.unpack(calls[1])
+  t.equal({ given.each, given.null, given.json, given.run, files },
+    { "line", true, true, { jobs = 3 }, { "a", "b" } })
+  t.equal(run_with(modules, {}, "--fold=acc.n = 1"), 7)
+  t.equal({ calls[2][1].fold, calls[2][2] }, { "acc.n = 1", {} })
+  t.match(run_with(modules, {}, "--null", "script").message, "--null needs --each or --fold")
+  t.match(run_with(modules, {}, "--each", "n", "--fold", "1").message, "--each and --fold")
+  t.equal(#calls, 2)
+end
+
+tests["-i calls the REPL after the script, with what it returned"] = function()
+  local calls = {}
+  local modules = { ["fzlua.repl"] = module_of(calls) }
+  local script = t.file "return fz.chain{fz.stage 's'}, ..."
+  t.equal(run_with(modules, {}, "-i", script, "b"), 7)
+  t.equal({ calls[1].n, tostring(calls[1][2]), calls[1][3] }, { 3, "StageChain(s(1))", "b" })
+  t.equal(run_with(modules, { input_is_terminal = function() return true end }), 7)
+  t.equal(calls[2].n, 1)
+  t.match(run_with(modules, {}, "-i", "-e", "error 'wrong'"), "wrong")
+  t.equal(#calls, 2)
+end
+
+return tests
