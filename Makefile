@@ -41,9 +41,9 @@ TEXT_LIBS  := $(or $(call static,libutf8proc.a),$(shell $(PKG_CONFIG) --libs lib
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla -Wundef -Wformat=2 \
 	-Wimplicit-fallthrough
-OWN_CFLAGS := -std=c11 $(WARN) -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
+OWN_CFLAGS := -std=c11 $(WARN) -fPIC -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
 	-DFZLUA_VERSION='"$(VERSION)"' $(if $(filter 0,$(RAWARRAY)),-DFZ_RAWARRAY=0)
-ALL_CFLAGS  = $(OWN_CFLAGS) $(CFLAGS)
+ALL_CFLAGS  = $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 # The command contains and exports the whole Lua library, so that C modules load.
 # Symbols are bound at the start, because each worker would bind them again, with
 # page faults.
@@ -135,11 +135,11 @@ $(BUILD)/tests/runner: tests/support/runner.c tests/support/processes.c $(BUILD)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 $(BUILD)/tests/ltest.so: tests/support/ltest.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -shared $(LDFLAGS) -o $@ $<
 
 $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -fPIC -shared $(LDFLAGS) -o $@ $<
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -shared $(LDFLAGS) -o $@ $<
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/obj/*.d $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d \
 	$(BUILD)/tests/*.d $(BUILD)/tests/*/*.d)
@@ -265,21 +265,7 @@ compile_commands.json: FORCE
 	    separator=$$(printf ',\nx'); separator=$${separator%x}; \
 	done; printf '\n]\n'; } > $@
 
-DOC := README.md CHANGELOG.md LICENSE $(wildcard doc/*.md)
-to   = $(DESTDIR)$(PREFIX)
-
-install: all
-	install -d $(to)/bin $(to)/lib $(to)/include $(to)/share/man/man1 $(to)/share/doc/fzlua
-	install -m 755 $(BIN) $(to)/bin/fzlua
-	install -m 644 $(LIB) $(to)/lib/libfzlua.a
-	install -m 644 src/api/fzlua.h $(to)/include/fzlua.h
-	install -m 644 doc/fzlua.1 $(to)/share/man/man1/fzlua.1
-	install -m 644 $(DOC) $(to)/share/doc/fzlua
-
-uninstall:
-	rm -f $(to)/bin/fzlua $(to)/lib/libfzlua.a $(to)/include/fzlua.h \
-	    $(to)/share/man/man1/fzlua.1 $(addprefix $(to)/share/doc/fzlua/,$(notdir $(DOC)))
-	-rmdir $(to)/share/doc/fzlua
+include tools/package.mk
 
 clean:
 	rm -rf $(BUILD) compile_commands.json
@@ -287,5 +273,5 @@ clean:
 FORCE:
 .PHONY: all tests run check check-lua test test-c test-lua test-lua-stream test-lua-noraw asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
-	lint-statics fmt install uninstall clean FORCE
+	lint-statics fmt clean FORCE
 .DELETE_ON_ERROR:

@@ -1,0 +1,80 @@
+# package.mk: what is installed, and the packages. The Makefile includes it.
+#
+# The caller may set PREFIX, DESTDIR, and where a system has other places: LIBDIR, LUA_CMOD
+# for the module of lua5.4, ZSHDIR for the completions of zsh.
+
+LIBDIR   ?= $(PREFIX)/lib
+LUA_CMOD ?= $(LIBDIR)/lua/5.4
+ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
+
+SONAME := libfzlua.so.$(firstword $(subst ., ,$(VERSION)))
+SHARED := $(BUILD)/libfzlua.so.$(VERSION)
+MODULE := $(BUILD)/fzlua.so
+PC     := $(BUILD)/fzlua.pc
+
+# Both stay loaded until the process ends: a process has fork handlers and a list of its
+# children that outlive a Lua state.
+SO_FLAGS  = -shared -Wl,-z,now -Wl,-z,nodelete
+TEXT_SO  := $(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null)
+SYS_LIBS := -lm -ldl -lpthread
+
+shared: $(SHARED)
+module: $(MODULE)
+
+$(SHARED): $(OBJ)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SO_FLAGS) -Wl,-z,defs -Wl,-soname,$(SONAME) -o $@ $^ \
+	    $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(TEXT_SO) $(SYS_LIBS)
+
+# Without Lua: its functions are those of the interpreter that loads the module.
+$(MODULE): $(OBJ)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SO_FLAGS) -o $@ $^ $(TEXT_SO) $(SYS_LIBS)
+
+# A host calls Lua itself, so that it needs Lua's headers and library, too.
+below = $(patsubst $(PREFIX)/%,$${prefix}/%,$1)
+define PC_TEXT
+prefix=$(PREFIX)
+libdir=$(call below,$(LIBDIR))
+includedir=$${prefix}/include
+
+Name: fzlua
+Description: Parallel pipelines in Lua
+Version: $(VERSION)
+Requires: $(LUA_PC)
+Requires.private: libutf8proc
+Libs: -L$${libdir} -lfzlua
+Libs.private: $(SYS_LIBS)
+Cflags: -I$${includedir}
+endef
+$(PC): export TEXT = $(PC_TEXT)
+$(PC): FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$TEXT" | cmp -s - $@ || printf '%s\n' "$$TEXT" > $@
+
+# What is installed, as source=place.
+DOC   := README.md CHANGELOG.md LICENSE $(wildcard doc/*.md)
+SHARE  = $(PREFIX)/share
+FILES  = $(BIN)=$(PREFIX)/bin/fzlua \
+	$(LIB)=$(LIBDIR)/libfzlua.a \
+	$(SHARED)=$(LIBDIR)/$(notdir $(SHARED)) \
+	$(PC)=$(LIBDIR)/pkgconfig/fzlua.pc \
+	$(MODULE)=$(LUA_CMOD)/fzlua.so \
+	src/api/fzlua.h=$(PREFIX)/include/fzlua.h \
+	$(foreach f,$(wildcard doc/*.[13]),$f=$(SHARE)/man/man$(patsubst .%,%,$(suffix $f))/$(notdir $f)) \
+	$(foreach f,$(wildcard lua/meta/*.lua),$f=$(SHARE)/fzlua/meta/$(notdir $f)) \
+	$(foreach f,$(DOC),$f=$(SHARE)/doc/fzlua/$(notdir $f))
+PLACES = $(foreach f,$(FILES),$(lastword $(subst =, ,$f)))
+LINKS  = $(LIBDIR)/$(SONAME) $(LIBDIR)/libfzlua.so
+
+# As root, tell the linker of programs about the new library.
+install: all $(SHARED) $(MODULE) $(PC)
+	@set -e; for file in $(FILES); do \
+	    install -D -m 644 "$${file%%=*}" "$(DESTDIR)$${file#*=}"; done
+	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/fzlua"
+	@for link in $(LINKS); do ln -sf $(notdir $(SHARED)) "$(DESTDIR)$$link"; done
+	$(if $(DESTDIR),,-@ldconfig 2>/dev/null || :)
+
+uninstall:
+	@for file in $(PLACES) $(LINKS); do rm -f "$(DESTDIR)$$file"; done
+	-@cd "$(DESTDIR)$(SHARE)" && rmdir fzlua/meta fzlua doc/fzlua
+
+.PHONY: shared module install uninstall
