@@ -7,6 +7,7 @@
 #   test       the tests only, with $(CC), TEST_JOBS at once (test-c, test-lua: one half)
 #   check-lua  the tests in Lua with another build of Lua 5.4: make check-lua LUA=lua-5.4.8
 #   lint fmt   check the code; format it with clang-format
+#   doc        write doc/reference.md again, from lua/meta
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
@@ -236,7 +237,7 @@ bench:
 bench-here: $(BIN) $(BUILD)/bench/limits.so
 	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
 
-lint: lint-format lint-lua lint-cppcheck lint-layers lint-statics
+lint: lint-format lint-lua lint-cppcheck lint-layers lint-statics lint-doc
 lint-format:
 	clang-format --dry-run -Werror $(C_FILES)
 lint-lua:
@@ -251,6 +252,12 @@ lint-layers:
 # The library alone: the command may have statics.
 lint-statics: $(LIB)
 	lua5.4 tools/statics.lua $(LIB)
+
+# What is made from annotations and comments is in the repository, so that it can be read there.
+doc:
+	lua5.4 tools/reference.lua .
+lint-doc:
+	lua5.4 tools/reference.lua --check .
 
 fmt:
 	clang-format -i $(C_FILES)
@@ -273,5 +280,5 @@ clean:
 FORCE:
 .PHONY: all tests run check check-lua test test-c test-lua test-lua-stream test-lua-noraw asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
-	lint-statics fmt clean FORCE
+	lint-statics lint-doc doc fmt clean FORCE
 .DELETE_ON_ERROR:

@@ -1,50 +1,12 @@
 --- fzlua.lua - the module that users get from `require "fzlua"`.
 --
 -- A module is loaded at the first use of one of its names, so that a script that uses none starts
--- as fast as Lua does.
+-- as fast as Lua does. lua/meta describes the functions.
 
 local core = require "fzlua.core"
 
 require "fzlua.error"
 
----@class fzlua
----@field stage fun(options: string|table): fzlua.Stage
----@field chain fun(stages: table, options?: table): fzlua.Chain
----@field dag fun(options?: table): fzlua.Dag
----@field pool fun(workers?: integer|table): fzlua.Pool
----@field map fun(f: function, list: table, options?: table): table
----@field starmap fun(f: function, list: table[], options?: table): table
----@field fold fun(f: function, items: any, init: any, merge: function, options?: table): any
----@field chunks fun(path: string, options?: table): function, nil, nil, file*
----@field process fun(f: function, ...): fzlua.Process
----@field active_children fun(): fzlua.Process[]
----@field current_process fun(): fzlua.CurrentProcess
----@field value fun(code: string, number?: number): fzlua.Value
----@field array fun(code: string, numbers: integer|number[]): fzlua.Array
----@field queue fun(maxsize?: integer): fzlua.Queue
----@field pipe fun(): fzlua.Pipe, fzlua.Pipe
----@field manager fun(): fzlua.Manager
----@field Error fz.Error
----@field spawn fun(f: function, ...): fzlua.Task
----@field await fun(awaited: fzlua.Future|fzlua.Future[], timeout?: number): ...
----@field gather fun(...: fzlua.Future): ...
----@field group fun(f: fun(g: fzlua.Group): ...): ...
----@field future fun(): fzlua.Future
----@field with_timeout fun(seconds: number|nil, f: function, ...): ...
----@field sleep fun(seconds: number)
----@field as_completed fun(list: fzlua.Future[]): fun(): fzlua.Future|nil
----@field wait_fd fun(fd: integer, mode: "r"|"w", timeout?: number): boolean|nil, "timeout"|nil
----@field exec fun(words: string[], options?: table): fzlua.Ended?, "timeout"?, fzlua.Ended?
----@field log fzlua.Log
----@field progress fun(source: table|function, ...): function, any, any, table
----@field run_scripts fun(scripts: (string|string[])[], options?: table): fzlua.Ended[]
----@field lock fun(): fzlua.Lock held by one process at a time
----@field rlock fun(): fzlua.Lock that its holder may acquire again
----@field semaphore fun(n: integer): fzlua.Semaphore
----@field bounded_semaphore fun(n: integer): fzlua.Semaphore that raises above n
----@field event fun(): fzlua.Event
----@field condition fun(lock?: fzlua.Lock): fzlua.Condition
----@field barrier fun(n: integer, action?: function): fzlua.Barrier
 local fz = {
   pack = core.pack,
   unpack = core.unpack,
@@ -99,9 +61,6 @@ core.register_class("fzlua.Proxy", {
   __fzunpack = function(packed) return require "fzlua.proxy".unpack(packed) end,
 })
 
----Let objects with this metatable cross processes under `name`.
----@param name string
----@param mt table
 function fz.register_class(name, mt)
   local check = require "fzlua.check"
   check.type(name, "string", 1, "fz.register_class")
@@ -110,11 +69,6 @@ function fz.register_class(name, mt)
   return mt
 end
 
----Let one table or userdata, which every process has for itself, cross processes under `name`.
----@generic T
----@param name string
----@param value T
----@return T value
 function fz.register_value(name, value)
   local check = require "fzlua.check"
   check.type(name, "string", 1, "fz.register_value")
@@ -125,9 +79,6 @@ function fz.register_value(name, value)
   return core.register_value(name, value)
 end
 
----The number of processors that this process may use, with affinity and cgroup limits.
----@param options? {physical: boolean}
----@return integer
 function fz.cpu_count(options)
   if options == nil then return core.cpu_count(false) end
   local check = require "fzlua.check"

@@ -63,7 +63,7 @@ local LUA_LAYERS = {
   {"timers", "scheduler", "deadlock", "waiters", "wait", "callback", "bar", "progress", "future",
     "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
     "progress_loop", "source", "window"},
-  {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec", "shared"},
+  {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"draw"},
   {"registry", "stage_pools", "plan", "stage_lines", "invocation", "stream", "pipeline"},
@@ -229,7 +229,9 @@ for _, path in ipairs(sources) do
 end
 local heights = lua_heights()
 local modules = exists("lua/fzlua.lua") and files("lua", ".lua") or {}
-for _, path in ipairs(modules) do check_module(path, heights) end
+for _, path in ipairs(modules) do
+  if not path:match("^lua/meta/") then check_module(path, heights) end -- they are never loaded
+end
 
 if findings > 0 then
   print(("layers: %d findings"):format(findings))

@@ -1,0 +1,151 @@
+---@meta
+-- Chains
+--
+-- A chain is a list of stages. Each function starts as soon as the inputs that it reads are there;
+-- stages do not wait for whole stages. Chaining makes a new chain and changes no operand.
+
+---@class fzlua
+local fz = {}
+
+---Make a chain of stages and chains; the same as `a >> b >> c`. A stage that is in the chain twice
+---is an error of kind `"graph"`.
+---
+---```lua
+---local clean, merge = fz.stage "clean", fz.stage "merge"
+---function clean.A(A) return A + 1 end
+---function merge.C(A, B) return A + B end
+---local chain = clean >> merge
+---print(chain)                              --> StageChain(clean(1) >> merge(2))
+---print(chain:invoke({A = 1, B = 2}).output.C)  --> 4
+---```
+---@param stages (fzlua.Stage|fzlua.Chain)[]
+---@param options? fzlua.InvokeOptions defaults for the runs of the chain
+---@return fzlua.Chain chain
+function fz.chain(stages, options) end
+
+---`chain(input, options)` runs the chain and returns the output table. `#chain` is the number of
+---stages, `chain[i]` a stage, and `chain >> other` makes a longer chain.
+---@class fzlua.Chain
+---@field input table values by name; can be set
+---@field output table all that left the last stage in the last run, by name
+---@field errors table<string, fz.Error> of the last run, by output: the errors of optional inputs,
+---and all with `on_error = "continue"`, where a function that only depended on a failed one has an
+---error of kind `"cancelled"`
+---@field stages fzlua.Stage[] a copy
+---@field edge_table fzlua.EdgeRow[] the edges of the graph: first from each function to its output,
+---then from each value to the function that reads it. `tostring` aligns them
+---@field [integer] fzlua.Stage
+---@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
+---@operator len: integer
+---@operator call: table
+local chain = {}
+
+---Run all functions in workers and wait. `chain.output` has the results.
+---
+---Raises an error of kind `"graph"` before anything runs if an input is missing, an output has no
+---function or two outputs have the same name; and the error of the function that failed first,
+---unless `on_error` is `"continue"`. Errors that happened meanwhile are in `e.others`.
+---
+---```lua
+---local s = fz.stage "s"
+---function s.A(A) return A + 1 end
+---function s.B() error "no" end
+---local chain = fz.chain{s}
+---chain:invoke({A = 1}, {on_error = "continue", timeout = 5, retries = 1})
+---print(chain.output.A, chain.output.B, chain.errors.B.kind) --> 2 nil error
+---print(chain:invoke({A = 1}, {outputs = {"A"}}).output.A)   --> 2
+---```
+---@param input? table becomes `chain.input`. Default: that table as it is
+---@param options? fzlua.InvokeOptions
+---@return fzlua.Chain chain
+function chain:invoke(input, options) end
+
+---Start a run and return at once.
+---
+---```lua
+---local s = fz.stage "s"
+---function s.A(A) return A + 1 end
+---local future = fz.chain{s}:invoke_async {A = 1}
+---print(future:await().A) --> 2
+---```
+---@param input? table becomes `chain.input`
+---@param options? fzlua.InvokeOptions
+---@return fzlua.Future future of the output table
+function chain:invoke_async(input, options) end
+
+---Run the chain for each item of a source; its stages work on different items at the same time. Use
+---it as the iterator of a loop, whose end or `break` ends all work.
+---
+---The source is read no faster than results are taken. An error in the source is raised in the
+---loop.
+---
+---```lua
+---local parse, count = fz.stage "parse", fz.stage "count"
+---function parse.fields(line) return select(2, line:gsub("%S+", "")) end
+---function count.missing(fields) return 3 - fields end
+---for i, out, err in (parse >> count):stream({"a b c", "a b"}, {inflight = 8}) do
+---  print(i, out.missing)
+---  --> 1 0
+---  --> 2 1
+---end
+---```
+---@param source table|function a list, or an iterator as a loop takes it, with up to three more
+---values before the options. An item is a table of inputs by name, or the chain's only input
+---@param options? fzlua.StreamOptions
+---@return fun(): integer, table, fz.Error iterator of the place of an item, its output table, and
+---with `on_error = "continue"` nil and the error of a failed item
+function chain:stream(source, options) end
+
+---The values that left a stage in the last run, which needs the option `keep = "all"`; else the
+---call raises an error of kind `"error"`, except for the last stage.
+---@param which fzlua.Stage|integer a stage of the chain, or its place from 1
+---@return table values by name
+function chain:at(which) end
+
+---The same as `chain >> other`.
+---@param other fzlua.Stage|fzlua.Chain
+---@return fzlua.Chain chain
+function chain:chain(other) end
+
+---Forget input, output and errors.
+---@return fzlua.Chain chain
+function chain:prune() end
+
+---End the workers, so that the next run forks new ones, which see the globals and upvalues of that
+---time. A stage in which a function was registered again does so by itself.
+---@return fzlua.Chain chain
+function chain:reset() end
+
+---End the workers; runs and streams under way are cancelled. A later run forks workers again. At
+---the end of the scope of a `<close>` variable, runs under way are finished first unless an error
+---left it.
+function chain:close() end
+
+---@class fzlua.ChainRow
+---@field stage_id integer from 0
+---@field stage_name string
+---@field output string
+---@field prev_stage_id integer stage that made the input; -1: it is an input of the chain
+---@field inputs string name of one input; an output with several has several rows
+---@field func string such as `function A`
+
+---The functions of the chain as a table with one row for each input of each output. `tostring`
+---aligns it.
+---@return fzlua.ChainRow[] rows
+function chain:as_table() end
+
+---@class fzlua.EdgeRow
+---@field source_id integer stage from 0; -1: an input of the chain
+---@field source_ele string name of a value, or `function NAME`
+---@field target_id integer
+---@field target_ele string
+
+---A picture of the chain in the language of Mermaid. The same chain gives the same bytes.
+---@return string text
+function chain:to_mermaid() end
+
+---A picture of the chain in the language DOT of Graphviz.
+---@return string text
+function chain:to_dot() end
+
+return fz

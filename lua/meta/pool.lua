@@ -1,0 +1,138 @@
+---@meta
+-- Pools
+--
+-- A pool is a set of worker processes that stay, and call functions. The workers are forked
+-- together at the first call. A function that is newer than the workers is sent with its upvalues;
+-- globals stay as they were at the fork. If a worker dies, the one call that it had started fails
+-- or is retried, and another worker takes its place.
+
+---@class fzlua
+local fz = {}
+
+---@class fzlua.PoolOptions : fzlua.LimitOptions
+---@field workers? integer worker processes. Default: `fz.cpu_count()`
+---@field init? fun() called once in each worker before its first call. Its error is that of the
+---call
+---@field exit? fun() called in each worker that had a call, when it ends in good order
+---@field idle? number seconds without work after which a worker ends. Default: no limit
+---@field max_tasks? integer calls after which a worker is replaced. Default: no limit
+---@field on_error? "stop"|"now"|"continue" default of maps. Default: `"stop"`
+---@field seed? integer from which the random numbers of all calls derive. Default: a random one
+---@field progress? boolean|function default of maps
+---@field inflight? integer default of `imap`
+
+---Make a pool. The options of calls are defaults for all calls of the pool.
+---
+---```lua
+---local pool <close> = fz.pool{workers = 2, timeout = 60}
+---print(pool:apply(math.max, 3, 7)) --> 7
+---```
+---@param options? integer|fzlua.PoolOptions the number of workers, or a table of options
+---@return fzlua.Pool pool
+function fz.pool(options) end
+
+---At the end of the scope of a `<close>` variable, all submitted work is finished; an error that
+---leaves the scope ends it at once.
+---@class fzlua.Pool
+---@field workers integer[] pids of the workers. Reading it starts all of them, except with `idle`
+local pool = {}
+
+---Call `f(...)` in a worker and wait.
+---@param f function
+---@param ... any copies are sent
+---@return any ... all results of `f`
+function pool:apply(f, ...) end
+
+---Call `f(table.unpack(args))` in a worker, without waiting.
+---
+---```lua
+---local pool <close> = fz.pool(2)
+---local function add(a, b) return a + b end
+---local result = pool:apply_async(add, {40, 2}, {timeout = 5, retries = 2})
+---print(result:get()) --> 42
+---```
+---@param f function
+---@param args? table list of arguments; its field `n` is their number if it has holes
+---@param options? fzlua.ApplyOptions
+---@return fzlua.AsyncResult result
+function pool:apply_async(f, args, options) end
+
+---Call a function with a copy of each element of a list, and wait.
+---
+---Raises the error of the element that failed first, whose place is `e.index`.
+---@param f fun(element: any): any its first result is kept
+---@param list table a list; its field `n` is its length if it has holes
+---@param options? fzlua.MapOptions
+---@return fzlua.Results results
+function pool:map(f, list, options) end
+
+---The same with `f(table.unpack(element))`.
+---@param f function
+---@param list table[]
+---@param options? fzlua.MapOptions
+---@return fzlua.Results results
+function pool:starmap(f, list, options) end
+
+---As `pool:map`, without waiting. The list is taken as it is at the call.
+---@param f fun(element: any): any
+---@param list table
+---@param options? fzlua.MapAsyncOptions
+---@return fzlua.AsyncResult result of the list of results
+function pool:map_async(f, list, options) end
+
+---As `pool:starmap`, without waiting.
+---@param f function
+---@param list table[]
+---@param options? fzlua.MapAsyncOptions
+---@return fzlua.AsyncResult result of the list of results
+function pool:starmap_async(f, list, options) end
+
+---Map the items of a source as a loop takes the results, in the order of the source. The source is
+---read only as far as needed, and a result that is ready is returned before more is read. The end
+---of the loop ends all work. Chunks size themselves, so that there is no `chunksize`.
+---
+---```lua
+---local pool <close> = fz.pool(2)
+---for i, length, err in pool:imap(string.len, io.lines "LICENSE", {inflight = 100}) do
+---  if i > 1 then break end
+---  print(i, length) --> 1 11
+---end
+---```
+---@param f function of an item; of all values of an iterator that has a state, as `pairs` has
+---@param source table|function a list, or an iterator as a loop takes it, with up to three more
+---values before the options
+---@param options? fzlua.ImapOptions
+---@return fun(): integer, any, fz.Error iterator of the place of an item, the first result, and
+---with `on_error = "continue"` nil and the error of a failed item
+function pool:imap(f, source, options) end
+
+---The same in the order in which results arrive.
+---@param f function
+---@param source table|function
+---@param options? fzlua.ImapOptions
+---@return fun(): integer, any, fz.Error iterator
+function pool:imap_unordered(f, source, options) end
+
+---Reduce items in the workers of the pool, see [fz.fold](#fzfold).
+---@param f fun(acc: any, item: any): any
+---@param items table|function a list, or an iterator that returns one item a call
+---@param init any
+---@param merge fun(a: any, b: any): any called in this process
+---@param options? fzlua.FoldOptions
+---@return any acc
+function pool:fold(f, items, init, merge, options) end
+
+---Refuse new work: later calls raise an error of kind `"closed"`. Submitted work goes on.
+function pool:close() end
+
+---Cancel all work and end all workers at once, with all processes that their calls have started.
+function pool:terminate() end
+
+---After `close` or `terminate`: wait until all work is done and the workers have ended. Raises an
+---error of kind `"error"` before that.
+---@param timeout? number seconds
+---@return true|nil done nil if the time ran out
+---@return "timeout"|nil why
+function pool:join(timeout) end
+
+return fz

@@ -1,0 +1,64 @@
+---@meta
+-- Values that cross processes
+--
+-- Arguments, results, items of queues and inputs of chains are copied. These cross: nil, booleans,
+-- numbers, strings, tables with all shared references and cycles, Lua functions with their
+-- upvalues, functions and tables of loaded modules by name, the standard files, and the shared
+-- objects of this library. Coroutines and userdata of other libraries do not: they raise an error
+-- of kind `"unsendable"` with the path to the value.
+
+---@class fzlua
+local fz = {}
+
+---Let objects with this metatable cross processes. It is registered under the same name in all of
+---them: before the workers are forked, or in `init`. A table whose metatable is not registered
+---crosses without it.
+---
+---The metatable may have `__fzpack(self)`, which returns a plain value to send instead, and
+---`__fzunpack(plain)`, which makes the object. Userdata can cross only so.
+---
+---```lua
+---local Point = {}
+---Point.__index = Point
+---function Point:norm() return math.sqrt(self.x ^ 2 + self.y ^ 2) end
+---fz.register_class("Point", Point)
+---local p = fz.map(function(x) return setmetatable({x = x, y = 4}, Point) end, {3})[1]
+---print(p:norm()) --> 5.0
+---```
+---@param name string
+---@param metatable table
+---@return table metatable
+function fz.register_class(name, metatable) end
+
+---Let one table or userdata, which every process has for itself, cross by name, such as the `null`
+---of a JSON library.
+---@param name string
+---@param value table|userdata
+---@return table|userdata value
+function fz.register_value(name, value) end
+
+---Encode values as a string, for files and sockets. Raises kind `"unsendable"`; shared objects
+---cannot be packed.
+---
+---```lua
+---local list = {1, "two"}
+---list.self = list
+---local copy = fz.unpack(fz.pack(list))
+---print(copy[2], copy.self == copy) --> two true
+---```
+---@param ... any
+---@return string bytes
+function fz.pack(...) end
+
+---@class fzlua.UnpackOptions
+---@field functions? boolean true: accept functions, for bytes from a trusted source only. Default:
+---false
+
+---Decode what `fz.pack` made. Bytes of any kind either return values or raise an error of kind
+---`"error"`.
+---@param bytes string
+---@param options? fzlua.UnpackOptions
+---@return any ... the values
+function fz.unpack(bytes, options) end
+
+return fz
