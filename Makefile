@@ -58,7 +58,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 
 COMMAND := $(sort $(wildcard src/cli/*.c))
 SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
-MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua)))
+MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua))) doc/reference.md
 TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
 TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
 	$(sort $(filter-out tests/killed/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))

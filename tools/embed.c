@@ -3,8 +3,10 @@
  *
  * lua/pipeline/stage.lua becomes { "fzlua.stage", bytes, length } with the
  * chunk name "@fzlua/stage.lua", so that its line numbers stay valid.
- * lua/fzlua.lua is "fzlua".
+ * lua/fzlua.lua is "fzlua". A file of another kind, such as doc/reference.md,
+ * becomes a module whose value is the text.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +48,7 @@ embed_file(lua_State *L, const char *path, int number)
 {
 	const char *noun = push_noun(L, path);
 	const char *chunk = lua_pushfstring(L, "@fzlua/%s.lua", noun);
+	bool is_text = strstr(path, ".lua") == NULL;
 	FILE *in = fopen(path, "r");
 	luaL_Buffer b;
 	size_t n, len;
@@ -54,11 +57,15 @@ embed_file(lua_State *L, const char *path, int number)
 	if (in == NULL)
 		luaL_error(L, "cannot open %s", path);
 	luaL_buffinit(L, &b);
+	if (is_text)
+		luaL_addstring(&b, "return [====[\n");
 	do {
 		n = fread(luaL_prepbuffer(&b), 1, LUAL_BUFFERSIZE, in);
 		luaL_addsize(&b, n);
 	} while (n == LUAL_BUFFERSIZE);
 	fclose(in);
+	if (is_text)
+		luaL_addstring(&b, "]====]");
 	luaL_pushresult(&b);
 	source = lua_tolstring(L, -1, &len);
 	if (luaL_loadbufferx(L, source, len, chunk, "t") != LUA_OK)

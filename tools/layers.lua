@@ -69,6 +69,7 @@ local LUA_LAYERS = {
   {"registry", "stage_pools", "plan", "stage_lines", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua"},
+  {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "options", "report", "command_line", "help", "script", "inputs", "outputs",
     "returned", "cli"},
 }

@@ -1,0 +1,106 @@
+--- manual.lua - the entries of the reference (doc/reference.md) by name, for :help.
+--
+-- Each heading of the reference begins an entry. The fields of an object are the first items of its
+-- entry, and entries of their own.
+
+local nearest = require "fzlua.nearest"
+local text = require "fzlua.reference"
+
+local manual = {}
+
+---@class fzlua.ManualEntry
+---@field name string "fz.map", "pool:map", "chain.output", or the title of a section
+---@field text string Markdown
+---@field signature string|nil of a function
+
+local entries -- in the order of the reference
+
+local function strip_links(markdown)
+  return (markdown:gsub("%[([^%]]+)%]%(#[^)]*%)", "%1"))
+end
+
+local function add(name, body, signature)
+  entries[#entries + 1] = {
+    name = name, text = strip_links(body):gsub("%s+$", "") .. "\n", signature = signature,
+  }
+end
+
+-- Add the fields that an object's entry lists.
+local function add_fields(name, body)
+  for item in ("\n" .. body):gmatch "\n%- [^\n]*" do
+    local field = item:match "^\n%- `([%a_][%w_]*)`"
+    local from = body:find(item:sub(2), 1, true)
+    local to = body:find("\n[^ ]", from) or body:find("\n\n", from, true) or #body + 1
+    if field then add(name .. "." .. field, (body:sub(from + 2, to - 1):gsub("\n  ", "\n"))) end
+  end
+end
+
+local function read()
+  entries = {}
+  for marks, name, body in (text .. "\n## "):gmatch "\n(##+) ([^\n]+)\n()" do
+    local to = (text .. "\n## "):find("\n##+ ", body - 1)
+    body = (text .. "\n## "):sub(body, to):match "^\n*(.*)$"
+    local signature = body:match "^`([%w_.:]+%b()[^`\n]*)`\n"
+    add(name, body, signature)
+    if marks == "###" and not signature then add_fields(name, body) end
+  end
+end
+
+-- The form in which names are compared: "Pool.map" finds "pool:map".
+local function normal(name)
+  return (name:lower():gsub(":", "."))
+end
+
+-- The entry with this whole name, then those with this last part, that of `fz` first.
+local function matches(name)
+  if not entries then read() end
+  local wanted, list, whole = normal(name), {}, nil
+  for _, entry in ipairs(entries) do
+    local own = normal(entry.name)
+    if own == wanted then
+      whole = whole or entry
+    elseif own:match "[^.]+$" == wanted then
+      table.insert(list, own == "fz." .. wanted and 1 or #list + 1, entry)
+    end
+  end
+  if whole then table.insert(list, 1, whole) end
+  return list
+end
+
+-- The names most like `name`, of which there is no entry: one by its last part, and one as a whole.
+local function near(name)
+  local names, parts, by_part = {}, {}, {}
+  for i, entry in ipairs(entries) do
+    local part = entry.name:match "[^.:]+$"
+    names[i] = entry.name
+    if not by_part[part] then
+      parts[#parts + 1] = part
+      by_part[part] = entry.name
+    end
+  end
+  local whole, part = nearest(name, names), by_part[nearest(name:match "[^.:]*$", parts)]
+  if part == whole or not name:find "[.:]" then return { part } end
+  return { whole, part }
+end
+
+---The text of an entry, and the names of further ones.
+---@param name string "fz.map", "pool:map" or "pool.map", "chain.output", "map", a section's title
+---@return string|nil text nil if there is none
+---@return string[] others with the same last part; without a text, names like this one
+function manual.find(name)
+  local found = matches(name)
+  if not found[1] then return nil, near(name) end
+  local others = {}
+  for i = 2, #found do others[i - 1] = found[i].name end
+  return found[1].text, others
+end
+
+---How a function is called: "fz.map(f, list [, options]) -> results".
+---@param name string as for find
+---@return string|nil signature
+function manual.signature(name)
+  local found = matches(name)[1]
+  return found and found.signature
+end
+
+return manual
