@@ -7,7 +7,7 @@
 #   test       the tests only, with $(CC), TEST_JOBS at once (test-c, test-lua: one half)
 #   check-lua  the tests in Lua with another build of Lua 5.4: make check-lua LUA=lua-5.4.8
 #   lint fmt   check the code; format it with clang-format
-#   doc        write doc/reference.md again, from lua/meta
+#   doc        write doc/reference.md and doc/fzlua.3 again, from lua/meta and src/api/fzlua.h
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
@@ -256,8 +256,10 @@ lint-statics: $(LIB)
 # What is made from annotations and comments is in the repository, so that it can be read there.
 doc:
 	lua5.4 tools/reference.lua .
+	lua5.4 tools/manpage.lua .
 lint-doc:
 	lua5.4 tools/reference.lua --check .
+	lua5.4 tools/manpage.lua --check .
 
 fmt:
 	clang-format -i $(C_FILES)

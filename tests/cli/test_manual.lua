@@ -55,6 +55,18 @@ tests["a section has its introduction"] = function()
   assert(not manual.find "stages":find("fz.stage(", 1, true))
 end
 
+tests["fzlua.3 has each function of the header"] = function()
+  local header = assert(io.open "src/api/fzlua.h"):read "a"
+  local page = assert(io.open "doc/fzlua.3"):read "a"
+  local n = 0
+  for line in header:gmatch "\nFZLUA_API([^\n]*)" do
+    local name = line:match "(%w+_[%w_]+)%("
+    t.match(page, "\n.Nm " .. name, name .. "(")
+    n = n + 1
+  end
+  assert(n >= 4)
+end
+
 tests["a name without an entry gives the nearest ones"] = function()
   local text, near = manual.find "pool:aply"
   t.equal(text, nil)
