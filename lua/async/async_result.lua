@@ -9,7 +9,6 @@ local check = require "fzlua.check"
 local core = require "fzlua.core"
 local wait = require "fzlua.wait"
 
----@class fzlua.AsyncResult : fzlua.Future
 local AsyncResult = setmetatable({}, { __index = Future })
 AsyncResult.__index = AsyncResult
 AsyncResult.__name = "fzlua.AsyncResult"
@@ -49,8 +48,7 @@ function AsyncResult:settle(ok, ...)
   end
 end
 
----Wait for the results of the call and return them; raises its error.
----@param timeout? number seconds; running out returns nil, "timeout"
+-- Wait for the results of the call and return them; raises its error.
 function AsyncResult:get(timeout)
   if timeout ~= nil then check.seconds(timeout, 1, "result:get") end
   return self:await(timeout)
@@ -63,9 +61,7 @@ function AsyncResult:await(timeout)
   return Future.await(self, timeout)
 end
 
----Wait until the call is done.
----@param timeout? number seconds
----@return boolean|nil done, string|nil "timeout"
+-- Wait until the call is done.
 function AsyncResult:wait(timeout)
   if timeout ~= nil then check.seconds(timeout, 1, "result:wait") end
   check_owner(self)
@@ -73,16 +69,14 @@ function AsyncResult:wait(timeout)
   return wait.until_done(self, timeout)
 end
 
----Whether the call is done. Handles what has arrived, but does not wait.
----@return boolean
+-- Whether the call is done.
 function AsyncResult:ready()
   check_owner(self)
   if not self:done() then wait.until_done(self, 0) end
   return self:done()
 end
 
----Whether the call succeeded; nil if it is not done.
----@return boolean|nil
+-- Whether the call succeeded; nil if it is not done.
 function AsyncResult:successful()
   if not self:ready() then return nil end
   self:note_awaited()

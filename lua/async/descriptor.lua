@@ -71,12 +71,7 @@ function Wait:__close()
   of.handle:close()
 end
 
----Wait until a descriptor is ready: until a read or write would not block, though it may fail.
----Other tasks run meanwhile.
----@param fd number an integer, or a float like luasocket's getfd() returns
----@param mode "r"|"w" to read or to write
----@param timeout? number seconds
----@return boolean|nil ready, "timeout"|nil
+-- Wait until a descriptor is ready.
 function descriptor.wait(fd, mode, timeout)
   local number = math.type(fd) and math.tointeger(fd)
   if not number or number < 0 or number > 0x7fffffff then

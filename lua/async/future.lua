@@ -7,7 +7,6 @@ local log = require "fzlua.log"
 local wait = require "fzlua.wait"
 local waiters = require "fzlua.waiters"
 
----@class fzlua.Future
 local Future = {}
 Future.__index = Future
 Future.__name = "fzlua.Future"
@@ -58,7 +57,6 @@ function Future.new(cancel)
     { _cancel = cancel, _state = nil, _value = nil, _first = nil, _last = nil }, Future)
 end
 
----@return boolean
 function Future:done()
   return self._state ~= nil
 end
@@ -94,13 +92,13 @@ local function check_settable(self, method)
   end
 end
 
----Set the results that await() returns.
+-- Set the results that await() returns.
 function Future:set_result(...)
   check_settable(self, "set_result")
   self:_set_result(...)
 end
 
----Set the error, any value, that await() raises.
+-- Set the error, any value, that await() raises.
 function Future:set_error(e)
   check_settable(self, "set_error")
   self:_set_error(e)
@@ -117,8 +115,7 @@ local function raise(self)
   error(self._value, 0)
 end
 
----Wait for the results and return them, the same ones each time; raises the error.
----@param timeout? number seconds; running out returns nil, "timeout"
+-- Wait for the results and return them, the same ones each time; raises the error.
 function Future:await(timeout)
   check_self(self, "await")
   if timeout ~= nil then check.seconds(timeout, 1, "future:await") end
@@ -132,14 +129,12 @@ function Future:await(timeout)
   return table.unpack(values, 1, values.n)
 end
 
----Whether it has an error, and was not cancelled.
----@return boolean
+-- Whether it has an error, and was not cancelled.
 function Future:failed()
   return self._state == "error" and not Error.is(self._value, "cancelled")
 end
 
----Cancel the work; await() then raises an fz.Error of kind "cancelled".
----@return boolean cancelled false if it was done before
+-- Cancel the work; await() then raises an fz.Error of kind "cancelled".
 function Future:cancel()
   check_self(self, "cancel")
   if self._state then return false end

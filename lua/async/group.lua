@@ -11,7 +11,6 @@ local waiters = require "fzlua.waiters"
 
 local group = {}
 
----@class fzlua.Group
 local Group = { is_list = true, what = "the tasks of a group" }
 Group.__index = Group
 Group.__name = "fzlua.Group"
@@ -41,9 +40,7 @@ function Group:done()
   return self._pending == 0 or self._failed ~= nil
 end
 
----Make f a task of the group.
----@param f function
----@return fzlua.Task future of the results of f(...)
+-- Make f a task of the group.
 function Group:spawn(f, ...)
   if getmetatable(self) ~= Group then
     check.fail "bad argument #1 to 'group:spawn' (a group expected: call it with a colon)"
@@ -63,10 +60,8 @@ function Group:__close()
   for _, member in ipairs(list) do member:cancel() end
 end
 
----Call f(g), and wait until all tasks have ended that it, or one of them, has started with
----g:spawn(). The first error of any is raised, and cancels the others.
----@param f fun(g: fzlua.Group): ...
----@return any ... the results of f
+-- Call f(g), and wait until all tasks have ended that it, or one of them, has started with
+-- g:spawn().
 function group.run(f)
   check.type(f, "function", 1, "fz.group")
   local self <close> = setmetatable({

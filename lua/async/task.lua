@@ -17,7 +17,6 @@ core.follow_coroutines() -- so that a generator in a task may wait
 
 local task = {}
 
----@class fzlua.Task : fzlua.Future
 local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
 Task.__name = "fzlua.Task"
@@ -61,9 +60,7 @@ function Task:__tostring()
   return ("fzlua.Task (%s)"):format(self._state or "pending")
 end
 
----Make f a task. It starts when the caller next waits.
----@param f function
----@return fzlua.Task future of the results of f(...)
+-- Make f a task, which starts when the caller next waits.
 function task.spawn(f, ...)
   if type(f) ~= "function" then check.type(f, "function", 1, "fz.spawn") end
   local self = setmetatable({}, Task)
@@ -87,8 +84,7 @@ local function sleep_in_loop(seconds)
   wait.until_done(NEVER, seconds)
 end
 
----Wait, and let other tasks run.
----@param seconds number 0: let the ready tasks run once
+-- Wait, and let other tasks run.
 function task.sleep(seconds)
   check.seconds(seconds, 1, "fz.sleep")
   local current = scheduler.current()
@@ -139,10 +135,7 @@ local function await_all(futures, timeout)
   return true
 end
 
----Wait for the results of a future, or for the first result of each future of a list.
----@param awaited fzlua.Future|fzlua.Future[]
----@param timeout? number seconds; running out returns nil, "timeout"
----@return any ... of a list: one list, with n. The error that came first is raised.
+-- Wait for the results of a future, or for the first result of each future of a list.
 function task.await(awaited, timeout)
   if timeout ~= nil then check.seconds(timeout, 2, "fz.await") end
   if Future.is(awaited) then return awaited:await(timeout) end
@@ -162,9 +155,7 @@ function Canceller:__close()
   for _, future in ipairs(self) do future:cancel() end
 end
 
----Wait for all futures. The error that comes first is raised, and cancels the others.
----@param ... fzlua.Future
----@return any ... the first result of each, in order
+-- Wait for all futures.
 function task.gather(...)
   local futures = { ... }
   for i = 1, select("#", ...) do check_future(futures[i], i, "fz.gather") end
@@ -174,19 +165,13 @@ function task.gather(...)
   return table.unpack(results, 1, results.n)
 end
 
----Iterate over futures in the order in which they are done:
----
----`for future in fz.as_completed{...} do`.
----@param list fzlua.Future[]
+-- Iterate over futures in the order in which they are done.
 function task.as_completed(list)
   local collector = Collector.new(check_list(list, "fz.as_completed"))
   return function() return (collector:next()) end, nil, nil, collector
 end
 
----Call f(...), for `timeout` seconds at most. Then f is ended as a cancelled task is.
----@param timeout number|nil nil: without limit
----@param f function
----@return any ... the results of f | nil, "timeout"
+-- Call f(...), which is ended as a cancelled task is after `timeout` seconds.
 function task.with_timeout(timeout, f, ...)
   if timeout ~= nil then check.seconds(timeout, 1, "fz.with_timeout") end
   check.type(f, "function", 2, "fz.with_timeout")
@@ -197,8 +182,7 @@ function task.with_timeout(timeout, f, ...)
   return inner:await()
 end
 
----A future that the script settles.
----@return fzlua.Future
+-- A future that the script settles.
 function task.future()
   return Future.new()
 end

@@ -5,20 +5,6 @@
 
 local core = require "fzlua.core"
 
----@class fz.Error
----@field kind string
----@field message string
----@field stage string|nil
----@field output string|nil
----@field index integer|nil place of the item in a list or stream
----@field element integer|nil in a stream: place in the list of a map
----@field attempt integer|nil
----@field pid integer|nil
----@field signal integer|nil
----@field exitcode integer|nil
----@field traceback string|nil
----@field cause any
----@field others fz.Error[]|nil further failures while the run or map stopped
 local Error = core.Error
 Error.__name = "fz.Error"
 core.register_class("fz.Error", Error)

@@ -4,11 +4,6 @@ local core = require "fzlua.core"
 
 local identity = {}
 
----@class fzlua.CurrentProcess
----@field name string "MainProcess" in the script
----@field pid integer
----@field worker integer|nil number of this worker in its pool or stage, from 1
-
 local current -- of the process that set it; a forked worker has another pid
 
 ---Name this process.
@@ -17,7 +12,6 @@ function identity.set(name)
   current = { name = name, pid = core.pid(), worker = core.worker_number() }
 end
 
----@return fzlua.CurrentProcess
 function identity.get()
   local pid, main = core.pid()
   if not current or current.pid ~= pid then

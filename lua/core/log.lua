@@ -12,8 +12,6 @@ local check = require "fzlua.check"
 local core = require "fzlua.core"
 local identity = require "fzlua.identity"
 
----@class fzlua.Log
----@field level "debug"|"info"|"warn"|"error"|"off" entries below it are dropped; "info" by default
 local log = {}
 
 local RANKS = { debug = 1, info = 2, warn = 3, error = 4, off = 5 }
@@ -84,20 +82,9 @@ local function logger(name)
   end
 end
 
----Log what helps to find mistakes.
----@type fun(fmt: any, ...)
 log.debug = logger "debug"
-
----Log what happens.
----@type fun(fmt: any, ...)
 log.info = logger "info"
-
----Log something that may be a mistake.
----@type fun(fmt: any, ...)
 log.warn = logger "warn"
-
----Log an error.
----@type fun(fmt: any, ...)
 log.error = logger "error"
 
 return setmetatable(log, {

@@ -16,7 +16,6 @@ local manager = {}
 local CHECK_INTERVAL <const> = 0.1 -- seconds between two checks that the server is alive
 local LEAVE <const> = 1 -- seconds in which a closed server may end by itself
 
----@class fzlua.Manager
 local Manager = {}
 Manager.__index = Manager
 Manager.__name = "fzlua.Manager"
@@ -38,16 +37,12 @@ local function make(self, class, t)
   return proxy.new(self._client, class, object)
 end
 
----Create a dict in the server, with the contents of `t`.
----@param t? table
----@return fzlua.DictProxy
+-- Create a dict in the server, with the contents of `t`.
 function Manager:dict(t)
   return make(self, "dict", t)
 end
 
----Create a list in the server, with the elements of the sequence `t`.
----@param t? table
----@return fzlua.ListProxy
+-- Create a list in the server, with the elements of the sequence `t`.
 function Manager:list(t)
   if type(t) == "table" and not proxy.is(t) then
     local n = 0
@@ -57,26 +52,24 @@ function Manager:list(t)
   return make(self, "list", t)
 end
 
----Create a namespace in the server: attributes by name.
----@param t? table
----@return fzlua.NamespaceProxy
+-- Create a namespace in the server.
 function Manager:namespace(t)
   return make(self, "namespace", t)
 end
 
----The same as fz.queue, without the server.
+-- The same as fz.queue, without the server.
 function Manager:queue(maxsize)
   check_own(self, "queue")
   return core.queue(maxsize)
 end
 
----The same as fz.lock, without the server.
+-- The same as fz.lock, without the server.
 function Manager:lock()
   check_own(self, "lock")
   return core.lock()
 end
 
----The same as fz.value, without the server.
+-- The same as fz.value, without the server.
 function Manager:value(code, value)
   check_own(self, "value")
   return core.value(code, value)
@@ -88,8 +81,7 @@ local function finish(self)
   self._process:close()
 end
 
----End the server, which writes what its functions have left in open files. Each later use of a
----proxy raises kind "closed". A second call does nothing.
+-- End the server, which writes what its functions have left in open files.
 function Manager:close()
   check_own(self, "close")
   if self._owner ~= core.pid() then
@@ -134,8 +126,7 @@ end
 
 local function nothing() end
 
----Start a server.
----@return fzlua.Manager
+-- Start a server.
 function manager.new()
   local questions, spare = core.queue(), core.queue()
   local channel = client.first_channel()

@@ -14,10 +14,6 @@ local proxy = {}
 local Proxy = {}
 Proxy.__name = "fzlua.Proxy"
 
----@class fzlua.DictProxy : fzlua.Proxy
----@class fzlua.ListProxy : fzlua.Proxy
----@class fzlua.NamespaceProxy : fzlua.Proxy
-
 -- Keys of a proxy's own fields; no user has them.
 local CLIENT <const>, OBJECT <const>, CLASS <const> = {}, {}, {}
 
@@ -79,24 +75,21 @@ classes.dict, classes.list, classes.namespace = Dict, List, Namespace
 
 local dict, list = Dict.methods, List.methods
 
----The value of a key. Reads keys that have the name of a method, too.
+-- The value of a key.
 function dict:get(key)
   check_self(self, Dict, "get")
   check_key(key, 1, "dict:get")
   return ask(self, "get", key)
 end
 
----Set the value of a key; nil removes it.
+-- Set the value of a key; nil removes it.
 function dict:set(key, value)
   check_self(self, Dict, "set")
   check_key(key, 1, "dict:set")
   ask(self, "set", key, value)
 end
 
----Set the value of `key` to f(old value), and return the new value. f runs in the server, which
----does nothing else meanwhile; it gets and returns plain tables. If the process that asked dies, an
----error ends f at its next instruction or wait, and nothing changes.
----@param f fun(value: any): any
+-- Set the value of `key` to f(old value), and return the new value.
 function dict:update(key, f)
   check_self(self, Dict, "update")
   check_key(key, 1, "dict:update")
@@ -104,9 +97,7 @@ function dict:update(key, f)
   return ask(self, "update", key, f)
 end
 
----Add `n` (default 1) to the number of `key` (0 if there is none).
----@param n? number
----@return number new
+-- Add `n` (default 1) to the number of `key` (0 if there is none).
 function dict:incr(key, n)
   check_self(self, Dict, "incr")
   check_key(key, 1, "dict:incr")
@@ -114,15 +105,14 @@ function dict:incr(key, n)
   return ask(self, "incr", key, n)
 end
 
----Append a value.
+-- Append a value.
 function list:append(value)
   check_self(self, List, "append")
   check_value(value, 1, "list:append")
   ask(self, "append", value)
 end
 
----Insert a value before the one at `index`.
----@param index integer from 1 to the length + 1
+-- Insert a value before the one at `index`.
 function list:insert(index, value)
   check_self(self, List, "insert")
   index = check_index(index, 1, "list:insert")
@@ -130,22 +120,19 @@ function list:insert(index, value)
   ask(self, "insert", index, value)
 end
 
----Remove the value at `index` and return it: a table as a plain copy, unless a manager's dict, list
----or namespace function created it.
----@param index integer from 1 to the length
+-- Remove the value at `index` and return it.
 function list:remove(index)
   check_self(self, List, "remove")
   return ask(self, "remove", check_index(index, 1, "list:remove"))
 end
 
----Remove the last value and return it as remove() does; nil if the list is empty.
+-- Remove the last value and return it as remove() does; nil if the list is empty.
 function list:pop()
   check_self(self, List, "pop")
   return ask(self, "pop")
 end
 
----Sort in the server, by `less` as in table.sort.
----@param less? fun(a: any, b: any): boolean
+-- Sort in the server, by `less` as in table.sort.
 function list:sort(less)
   check_self(self, List, "sort")
   if less ~= nil then check.type(less, "function", 1, "list:sort") end

@@ -52,7 +52,8 @@ function manager:lock() end
 ---@return fzlua.Value value
 function manager:value(code, number) end
 
----End the server. Each later use of a proxy raises kind `"closed"`.
+---End the server, which first closes the files that its functions have left open. Each later use of
+---a proxy raises kind `"closed"`.
 function manager:close() end
 
 ---`dict[k]` reads, `dict[k] = v` assigns, and nil removes a key. `#dict` is the number of keys,
@@ -72,7 +73,7 @@ function dict:get(key) end
 function dict:set(key, value) end
 
 ---Set the value of a key to `f(old value)` in one atomic step. `f` runs in the server and gets and
----returns plain tables.
+---returns plain tables. If the caller dies meanwhile, `f` is ended and nothing changes.
 ---
 ---```lua
 ---local m <close> = fz.manager()

@@ -58,7 +58,8 @@ function process:join(timeout) end
 function process:is_alive() end
 
 ---Wait for the results of the function, which are the same in each call. Raises the error of the
----function, with its traceback, or an error of kind `"crash"`.
+---function, with its traceback, or an error of kind `"crash"`. The process may still run then,
+---because it waits for its own processes.
 ---@param timeout? number seconds; nil, `"timeout"` if it runs out
 ---@return any ... all results
 function process:result(timeout) end

@@ -9,11 +9,6 @@ local check = require "fzlua.check"
 local made = require "fzlua.made"
 local stage = require "fzlua.stage"
 
----@class fzlua.Chain: fzlua.Pipeline
----@field stages fzlua.Stage[] a copy
----@field edge_table table
----@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
----@operator len: integer
 local Chain = { __name = "fzlua.Chain", __fzpack = false } -- cannot be sent
 
 local chain = {}
@@ -46,10 +41,7 @@ local function make(stages, options)
   return setmetatable(Pipeline.init({ _stages = stages }, options), Chain)
 end
 
----A chain of these stages and chains, in this order.
----@param list table
----@param options? table defaults for invoke
----@return fzlua.Chain
+-- A chain of these stages and chains, in this order.
 function chain.new(list, options)
   check.type(list, "table", 1, "fz.chain")
   local stages = {}
@@ -122,8 +114,7 @@ function methods:_compile_only(wanted)
   return Plan.of_chain(self:_states(), wanted)
 end
 
----`self >> other`.
----@return fzlua.Chain
+-- `self >> other`.
 function methods:chain(other)
   return chain.join(self, other)
 end
@@ -139,9 +130,7 @@ local function index_of(self, which)
   return index
 end
 
----The values that left a stage in the last invoke, which must have had keep = "all".
----@param which fzlua.Stage|integer
----@return table
+-- The values that left a stage in the last invoke, which must have had keep = "all".
 function methods:at(which)
   local index = index_of(self, which)
   if self._layers then return self._layers[index] end
@@ -149,19 +138,15 @@ function methods:at(which)
   Error.raise("error", 'chain:at needs an invoke with keep = "all"')
 end
 
----One row per input of each output: stage_id, stage_name, output, prev_stage_id,
----inputs, func.
----@return table
+-- One row per input of each output.
 function methods:as_table()
   return require("fzlua.draw").as_table(self:_compile())
 end
 
----@return string
 function methods:to_mermaid()
   return require("fzlua.draw").mermaid(self:_compile(), self:_states())
 end
 
----@return string
 function methods:to_dot()
   return require("fzlua.draw").dot(self:_compile(), self:_states())
 end

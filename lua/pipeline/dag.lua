@@ -6,7 +6,6 @@ local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
 
----@class fzlua.Dag: fzlua.Pipeline
 local Dag = { __name = "fzlua.Dag", __fzpack = false } -- cannot be sent
 
 local dag = {}
@@ -15,9 +14,7 @@ function dag.is(value)
   return getmetatable(value) == Dag
 end
 
----Make a graph; `options` are name, workers, init, and defaults for invoke.
----@param options? table
----@return fzlua.Dag
+-- Make a graph; `options` are name, workers, init, and defaults for invoke.
 function dag.new(options)
   options = check.options(options, check.DAG, 1, "fz.dag")
   return setmetatable(Pipeline.init({ _registry = Registry.new() }, options), Dag)
@@ -33,12 +30,7 @@ local methods = {
   _ended = Pipeline._ended,
 }
 
----Add a node; a node with the same output replaces the earlier one.
----@param output string|string[]
----@param inputs string|string[] nodes, which may be added later, or inputs of the dag
----@param f function
----@param options? table timeout, retries, backoff, memory, retry_if, optional
----@return function f
+-- Add a node; a node with the same output replaces the earlier one.
 function methods:add(output, ...)
   if getmetatable(self) ~= Dag then check.no_self("dag", "add") end
   local outputs, inputs, f, limits = Registry.parse("add", output, ...)
@@ -46,13 +38,7 @@ function methods:add(output, ...)
   return f
 end
 
----Add a node that calls `f` for each element of a list, each call a job of its own. Its output is
----the list of the results; n is their number.
----@param output string
----@param inputs string|string[] the list, then what each call gets behind its element
----@param f fun(element: any, ...): any
----@param options? table timeout, retries, backoff, memory of each call
----@return function f
+-- Add a node that calls `f` for each element of a list, each call a job of its own.
 function methods:map(output, inputs, f, ...)
   if type(inputs) == "function" then
     check.fail("bad argument #2 to 'map' (the name of a list expected, got a function)")
@@ -78,18 +64,15 @@ function methods:_compile_only(wanted)
   return Plan.of_dag(self._registry, wanted)
 end
 
----One row per input of each node: output, inputs, func.
----@return table
+-- One row per input of each node.
 function methods:as_table()
   return require("fzlua.draw").dag_table(self:_compile())
 end
 
----@return string
 function methods:to_mermaid()
   return require("fzlua.draw").mermaid(self:_compile())
 end
 
----@return string
 function methods:to_dot()
   return require("fzlua.draw").dot(self:_compile())
 end

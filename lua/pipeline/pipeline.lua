@@ -114,18 +114,13 @@ function Pipeline:_ended(invocation, output, errors)
   self._continues = invocation.options.on_error == "continue"
 end
 
----Run all functions in workers and wait; returns self, see `output`.
----@param input? table becomes `input`
----@param options? table
+-- Run all functions in workers and wait; returns self, see `output`.
 function Pipeline:invoke(input, options)
   start(self, "invoke", input, options):wait()
   return self
 end
 
----Start an invoke and return at once.
----@param input? table becomes `input`
----@param options? table
----@return fzlua.Future of the output table
+-- Start an invoke and return at once.
 function Pipeline:invoke_async(input, options)
   return start(self, "invoke_async", input, options).future
 end
@@ -143,15 +138,7 @@ local function first_limit(jobs, counts)
   return math.max(2 * math.min(jobs, workers), 1)
 end
 
----Run all functions for each item of a source, at the same time for different items:
----
----`for i, output, err in chain:stream(source) do`.
----@param first any the source: a list, or an iterator as a loop takes it, with up to three more
----values. An item is a table of inputs by name, or the only input
----@param ... any options: those of invoke but keep, and inflight, ordered
----@return fun(): integer|nil, table|nil, fz.Error|nil
----@return nil, nil
----@return fzlua.Stream to be closed at the end of the loop
+-- Run all functions for each item of a source, at the same time for different items.
 function Pipeline:stream(first, ...)
   check_self(self, "stream")
   local from, given = source.arguments("stream", 1, first, ...)
@@ -166,21 +153,21 @@ function Pipeline:stream(first, ...)
   return Stream.new(self, plan, entries, from, given, merged)
 end
 
----Drop input, output and errors.
+-- Drop input, output and errors.
 function Pipeline:prune()
   check_self(self, "prune")
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false
   return self
 end
 
----Make the next invoke fork new workers.
+-- Make the next invoke fork new workers.
 function Pipeline:reset()
   check_self(self, "reset")
   self._workers:close()
   return self
 end
 
----End the workers; cancels work in progress.
+-- End the workers; cancels work in progress.
 function Pipeline:close()
   check_self(self, "close")
   local stream = next(self._streams)

@@ -9,15 +9,6 @@ local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
 
----@class fzlua.Stage
----@field name string
----@field input table
----@field output table
----@field funcs table<string, function> output -> function, a copy
----@field funcs_args table<string, string[]> output -> its inputs, a copy
----@field pass_input boolean whether names without a function pass through
----@field workers integer|nil
----@operator shr(fzlua.Stage|fzlua.Chain): fzlua.Chain
 local Stage = { __name = "fzlua.Stage", __fzpack = false } -- cannot be sent
 
 local STATE = {}
@@ -36,9 +27,7 @@ function stage.state(self)
   return rawget(self, STATE)
 end
 
----Make a stage.
----@param options string|table its name, or {name=, workers=, init=, pass_input=, ...}
----@return fzlua.Stage
+-- Make a stage.
 function stage.new(options)
   if type(options) == "string" then options = { name = options } end
   options = check.options(options or {}, check.STAGE, 1, "fz.stage")
@@ -52,10 +41,7 @@ end
 
 local methods = {}
 
----Register `f` as the function of `output`; it reads `inputs` (default: the same name).
----@param output string|string[]
----@param ... any inputs, f, options: timeout, retries, backoff, memory, retry_if, optional
----@return function f
+-- Register `f` as the function of `output`; without inputs it reads the one of the same name.
 function methods:register(output, ...)
   if not stage.is(self) then check.no_self("stage", "register") end
   local outputs, inputs, f, limits = Registry.parse("register", output, ...)
@@ -70,14 +56,7 @@ function methods:register(output, ...)
   return f
 end
 
----Call `f` for each element of a list, each call a job of its own. The output is the list of the
----results; n is their number.
----@param output string
----@param inputs? string|string[] the list, then what each call gets behind its element; default: a
----list with the name of the output
----@param f fun(element: any, ...): any
----@param options? table timeout, retries, backoff, memory, retry_if of each call; optional
----@return function f
+-- Call `f` for each element of a list, each call a job of its own.
 function methods:map(output, ...)
   local outputs, inputs, f, limits = Registry.parse_map("map", output, ...)
   local state = self[STATE]
@@ -112,10 +91,7 @@ local function map_here(state, maker, arguments, n)
   return { results }
 end
 
----Run one function in this process, on the stage's input.
----@param name string an output; for the name of an input, its value is returned
----@param ... any further arguments after the inputs
----@return any
+-- Run one function in this process, on the stage's input.
 function methods:invoke(name, ...)
   check.type(name, "string", 1, "invoke")
   local state = self[STATE]
@@ -136,9 +112,7 @@ function methods:invoke(name, ...)
   return results[index]
 end
 
----Run all functions in workers on the stage's input; sets its output.
----@param options? table of invoke
----@return fzlua.Stage self
+-- Run all functions in workers on the stage's input; sets its output.
 function methods:invoke_all(options)
   local state = self[STATE]
   state.chain = state.chain or require("fzlua.chain").new({ self })
@@ -146,13 +120,12 @@ function methods:invoke_all(options)
   return self
 end
 
----`self >> other`.
----@return fzlua.Chain
+-- `self >> other`.
 function methods:chain(other)
   return require("fzlua.chain").join(self, other)
 end
 
----Drop input and output.
+-- Drop input and output.
 function methods:prune()
   local state = self[STATE]
   state.input, state.output = {}, {}

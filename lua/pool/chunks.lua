@@ -7,16 +7,7 @@ local chunks = {}
 
 local SIZE <const> = 1 << 20
 
----Read a file in pieces of about `size` bytes that end where a line ends: an iterator. A line that
----is longer than `size` is a piece of its own. The file is closed at its end, when the loop is left
----and when the iterator is collected.
----
----`for piece in fz.chunks(path) do`
----@param path string
----@param options? {size: integer|string} bytes, or a text such as "1M" (the default)
----@return fun(): string|nil iterator
----@return nil, nil
----@return file* closing the loop closes it
+-- Read a file in pieces of about `size` bytes that end where a line ends.
 function chunks.chunks(path, options)
   check.type(path, "string", 1, "fz.chunks")
   options = check.options(options, check.CHUNKS, 2, "fz.chunks")

@@ -32,21 +32,12 @@ local function run(kind, what, f, list, options)
   return Mapping.start(pool, kind, f, list, options):wait()
 end
 
----Call `f` with each element of a list, in workers that are forked for this call.
----@param f function its first result is kept
----@param list table with the field n if it has holes
----@param options? table jobs, init, chunksize, progress, on_error, timeout, retries, backoff,
----memory, retry_if, seed
----@return table list of results; n is its length, errors (with on_error = "continue") by index
+-- Call `f` with each element of a list, in workers that are forked for this call.
 function map.map(f, list, options)
   return run("map", "fz.map", f, list, options)
 end
 
----The same with f(table.unpack(element)).
----@param f function
----@param list table[]
----@param options? table as fz.map
----@return table
+-- The same with f(table.unpack(element)).
 function map.starmap(f, list, options)
   return run("starmap", "fz.starmap", f, list, options)
 end

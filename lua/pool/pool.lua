@@ -16,8 +16,6 @@ local made = require "fzlua.made"
 local source = require "fzlua.source"
 local wait = require "fzlua.wait"
 
----@class fzlua.Pool
----@field workers integer[] their pids; reading this starts all workers
 local Pool = {}
 Pool.__name = "fzlua.Pool"
 Pool.__fzpack = false -- cannot be sent
@@ -160,8 +158,7 @@ local function raise_or_return(ok, ...)
   return ...
 end
 
----Call f(...) in a worker, and wait for all its results.
----@param f function
+-- Call f(...) in a worker, and wait for all its results.
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
@@ -240,11 +237,7 @@ function Pool:pump(id)
   if self._results[id] and result._owner.batch:done() then settle(self, id) end
 end
 
----Call f(table.unpack(args)) in a worker.
----@param f function
----@param args? table list of arguments; n is its length if it has nils
----@param options? table callback, error_callback, timeout, retries, backoff, memory, retry_if, seed
----@return fzlua.AsyncResult
+-- Call f(table.unpack(args)) in a worker.
 function Pool:apply_async(f, args, options)
   local what = "pool:apply_async"
   local pool = open(self, what)
@@ -277,35 +270,22 @@ local function map_async(self, what, kind, f, list, options)
   return result
 end
 
----Call f with each element of a list, and wait for the results.
----@param f function its first result is kept
----@param list table with the field n if it has holes
----@param options? table chunksize, progress, on_error, timeout, retries, backoff, memory, retry_if,
----seed
----@return table list of results; n is its length, errors (with on_error = "continue") by index
+-- Call f with each element of a list, and wait for the results.
 function Pool:map(f, list, options)
   return start_map(self, "pool:map", "map", f, list, options, check.MAP):wait()
 end
 
----The same with f(table.unpack(element)).
----@param f function
----@param list table[]
----@param options? table as pool:map
----@return table
+-- The same with f(table.unpack(element)).
 function Pool:starmap(f, list, options)
   return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
 end
 
----As pool:map, without waiting. The list is copied now.
----@param options? table as pool:map, and callback, error_callback
----@return fzlua.AsyncResult
+-- As pool:map, without waiting.
 function Pool:map_async(f, list, options)
   return map_async(self, "pool:map_async", "map", f, list, options)
 end
 
----As pool:starmap, without waiting.
----@param options? table as pool:map_async
----@return fzlua.AsyncResult
+-- As pool:starmap, without waiting.
 function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
@@ -319,19 +299,12 @@ local function imap(self, what, f, ordered, ...)
   return Imap.new(self, pool, f, from, ordered, options)
 end
 
----Results in the order of the source, which is read as far as needed:
----
----`for i, value, err in pool:imap(f, source) do`.
----@param f function of an item; of all values of an iterator that has a state, as pairs has
----@param ... any source: a list, or an iterator as a loop takes it, with up to three more
----values; options: inflight, on_error, timeout, retries, backoff, memory, retry_if, seed
+-- Results in the order of the source, which is read as far as needed.
 function Pool:imap(f, ...)
   return imap(self, "pool:imap", f, true, ...)
 end
 
----The same in the order in which results arrive.
----@param f function
----@param ... any as pool:imap
+-- The same in the order in which results arrive.
 function Pool:imap_unordered(f, ...)
   return imap(self, "pool:imap_unordered", f, false, ...)
 end
@@ -349,14 +322,7 @@ function Pool:_fold(what, f, items, init, merge, options, inherits)
     imap(self, what, worker, true, function() return fold:next() end, options))
 end
 
----Fold the items: `acc = f(acc, item)` in workers, from a copy of `init`, then `merge(a, b)` over
----the results of consecutive items, in their order.
----@param f fun(acc: any, item: any): any
----@param items table|function a list, or an iterator that returns one item a call
----@param init any
----@param merge fun(a: any, b: any): any called in this process
----@param options? table retries, backoff, memory, retry_if
----@return any
+-- Fold the items in workers, then merge the results of consecutive items in their order.
 function Pool:fold(f, items, init, merge, options)
   open(self, "pool:fold")
   check.type(f, "function", 1, "pool:fold")
@@ -364,7 +330,7 @@ function Pool:fold(f, items, init, merge, options)
   return self:_fold("pool:fold", f, items, init, merge, options)
 end
 
----Refuse new work; submitted work goes on.
+-- Refuse new work; submitted work goes on.
 function Pool:close()
   check_self(self, "pool:close")
   self._closed = true
@@ -372,7 +338,7 @@ function Pool:close()
   if self._exit then self._core:dismiss() else self._core:close() end
 end
 
----Cancel all work and end all workers at once.
+-- Cancel all work and end all workers at once.
 function Pool:terminate()
   check_self(self, "pool:terminate")
   local ids = {}
@@ -417,9 +383,7 @@ local function leave(self)
   if exit then exit() end
 end
 
----After close() or terminate(): wait until all work is done and the workers have ended.
----@param timeout? number seconds
----@return boolean|nil done, string|nil "timeout"
+-- After close() or terminate(): wait until all work is done and the workers have ended.
 function Pool:join(timeout)
   check_self(self, "pool:join")
   if timeout ~= nil then check.seconds(timeout, 1, "pool:join") end

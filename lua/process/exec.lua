@@ -11,13 +11,6 @@ local wait = require "fzlua.wait"
 
 local exec = {}
 
----@class fzlua.Ended how a program ended
----@field exitcode integer|nil nil if a signal killed it
----@field signal integer|nil
----@field stdout string|nil nil if a function or a file got it
----@field stderr string|nil
----@field timed_out boolean|nil true if its time ran out
-
 -- Raise unless `list` is a table with exactly the keys 1 to n, n > 0.
 local function check_list(list, expected, arg, what)
   if type(list) ~= "table" or getmetatable(list) ~= nil then
@@ -76,25 +69,7 @@ local function engine_options(options)
   }
 end
 
----@class fzlua.ExecOptions
----@field stdin? string|(fun(): string|nil)|{file: string} standard input; empty by default
----@field stdout? fun(line: string)|{file: string} gets standard output
----@field stderr? fun(line: string)|{file: string} gets standard error
----@field cwd? string directory of the program; names of files are relative to the script's
----@field env? table<string, string|false> variables to set; false removes one
----@field timeout? number seconds
----@field check? boolean raise an fz.Error unless the exit code is 0; its `cause` is the Ended
-
----Run another program and wait for its end. No shell reads the words: they are passed to the
----program unchanged. Processes that it leaves running end with it. An iterator as `stdin` returns
----the next piece, or nil at the end, each time that the program has read all. A function as
----`stdout` or `stderr` is called with each line, without its newline, while the program runs. If
----one of them raises, the program is ended.
----@param words string[] the program, searched in PATH unless it has a "/", and its arguments
----@param options? fzlua.ExecOptions
----@return fzlua.Ended|nil
----@return "timeout"|nil
----@return fzlua.Ended|nil at a timeout: what the program had written by then
+-- Run another program and wait for its end.
 function exec.exec(words, options)
   check_list(words, "list of strings", 1, "fz.exec")
   words = check_words(words, "the list", "fz.exec")
@@ -160,11 +135,7 @@ local function collect(self, results)
   self.running = running
 end
 
----Run scripts in parallel, each with an fzlua command of its own, `jobs` at once (default: the
----number of processors). `timeout` holds for each script; one that took longer has `timed_out`.
----@param scripts (string|string[])[] file names, or lists of a file name and arguments
----@param options? {jobs: integer, timeout: number}
----@return fzlua.Ended[] in the order of the scripts
+-- Run scripts in parallel, each with a command of its own.
 function exec.run_scripts(scripts, options)
   local lines = command_lines(scripts)
   options = check.options(options, check.SCRIPTS, 2, "fz.run_scripts")

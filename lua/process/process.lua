@@ -14,12 +14,6 @@ local wait = require "fzlua.wait"
 
 local process = {}
 
----@class fzlua.Process
----@field name string "Process-1", ...; can be set before the start
----@field daemon boolean ended at the script's end instead of waited for; can be set before the
----start
----@field pid integer|nil nil before the start
----@field exitcode integer|nil nil before the end; negative: the number of a signal
 local Process = {}
 Process.__name = "fzlua.Process"
 Process.__fzpack = false -- cannot be sent
@@ -83,8 +77,7 @@ end
 
 local methods = {}
 
----Fork the process. It runs f, which sees all values as they are now.
----@return fzlua.Process self
+-- Fork the process.
 function methods:start()
   check_own(self, "start")
   if self._closed then Error.raise("closed", "%s is closed", self._name) end
@@ -106,9 +99,7 @@ function methods:start()
   return self
 end
 
----Wait until the process has ended.
----@param timeout? number seconds
----@return boolean|nil ended, "timeout"|nil
+-- Wait until the process has ended.
 function methods:join(timeout)
   check_timeout(timeout, "join")
   local handle = check_started(self, "join")
@@ -117,19 +108,18 @@ function methods:join(timeout)
   return ok, why
 end
 
----Whether the process is running.
----@return boolean
+-- Whether the process is running.
 function methods:is_alive()
   check_own(self, "is_alive")
   return self._handle and self.exitcode == nil
 end
 
----Send the process SIGTERM.
+-- Send the process SIGTERM.
 function methods:terminate()
   check_started(self, "terminate"):terminate()
 end
 
----End the process and all its descendants with SIGKILL.
+-- End the process and all its descendants with SIGKILL.
 function methods:kill()
   check_started(self, "kill"):kill()
 end
@@ -141,9 +131,7 @@ local function settled(returned, ...)
   return future
 end
 
----Wait for the results of f and return them, the same ones each time. An error of f is raised as an
----fz.Error. The process may still be running then, because it waits for its own processes.
----@param timeout? number seconds; running out returns nil, "timeout"
+-- Wait for the results of f and return them, the same ones each time.
 function methods:result(timeout)
   check_timeout(timeout, "result")
   local handle = check_started(self, "result")
@@ -159,8 +147,7 @@ function methods:result(timeout)
   return self._future:await()
 end
 
----End the process if it is running and drop its results; pid, name and exitcode stay. A second call
----does nothing.
+-- End the process if it is running and drop its results; pid, name and exitcode stay.
 function methods:close()
   check_own(self, "close")
   self._closed, self._f, self._args, self._future = true, false, false, false
@@ -228,9 +215,7 @@ function Process:__tostring()
   return ("%s (%s, %s)"):format(Process.__name, self._name, how)
 end
 
----A process that calls f(...) once it is started.
----@param f function
----@return fzlua.Process
+-- A process that calls f(...) once it is started.
 function process.new(f, ...)
   check.type(f, "function", 1, "fz.process")
   made.used = true
@@ -244,14 +229,13 @@ function process.new(f, ...)
   }, Process)
 end
 
----The processes that this one has started and that are still running, in the order of their start.
----@return fzlua.Process[]
+-- The processes that this one has started and that are still running, in the order of their
+-- start.
 function process.active_children()
   return { table.unpack(live_children()) }
 end
 
----The name and pid of this process: "MainProcess" in the script.
----@return fzlua.CurrentProcess
+-- The name and pid of this process.
 function process.current()
   return identity.get()
 end

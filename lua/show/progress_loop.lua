@@ -61,9 +61,7 @@ local function is_callable(source)
   return type(source) == "function" or (getmetatable(source) or {}).__call ~= nil
 end
 
----Show the progress of a loop: `for x in fz.progress(list, {label = "files"}) do`.
----@param source table|function a list, whose elements are returned, or an iterator as a loop takes
----it, with up to three more values; the options follow: label, total
+-- Show the progress of a loop.
 function progress_loop.loop(source, ...)
   local state, control, closing, options
   if select("#", ...) <= 1 then
