@@ -32,7 +32,7 @@ local fz = {}
 ---@field input string|nil of an error that concerns an input
 ---@field index integer|nil place in the list or stream
 ---@field element integer|nil in a stream: place in the list of a map
----@field attempt integer|nil number of the last attempt, if there were several
+---@field attempt integer|nil number of the attempt that failed, from 1
 ---@field pid integer|nil of the worker
 ---@field signal integer|nil that killed the worker or program
 ---@field exitcode integer|nil
