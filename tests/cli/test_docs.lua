@@ -197,32 +197,49 @@ local function run_commands(directory, block)
   end
 end
 
-local RUN <const> = { lua = true, sh = true, output = true }
+local RUN <const> = {
+  lua = true, sh = true, output = true, python = os.execute "command -v python3 >/dev/null",
+}
 
-local function run_section(directory, path, section)
-  local code, files, shells, output, skipped = {}, {}, {}, nil, {}
+local function run_python(directory, block)
+  write(directory .. "/block.py", table.concat(block, "\n") .. "\n")
+  local out, status = run(directory, "python3 block.py")
+  if status ~= 0 then error(("%s:%d: %s"):format(block.path, block.from, out), 0) end
+end
+
+local function file_name(block)
+  return block.language == "lua" and (block[1] or ""):match "^%-%- ([%w_]+%.lua)$"
+end
+
+-- The blocks of a section by their use.
+local function sorted_blocks(path, section)
+  local by = { lua = {}, sh = {}, python = {}, output = {}, files = {}, skipped = {} }
   for _, block in ipairs(section) do
     local language = block.language
-    local name = language == "lua" and (block[1] or ""):match "^%-%- ([%w_]+%.lua)$"
     if language == "" then
       error(("%s:%d: a block without a language"):format(path, block.from), 0)
     elseif block.skip or not RUN[language] then
-      skipped[#skipped + 1] = ("%s:%d (%s)"):format(path, block.from, block.skip or language)
-    elseif name then
-      files[name] = table.concat(block, "\n") .. "\n"
-    elseif language == "output" then
-      output = block
+      table.insert(by.skipped, ("%s:%d (%s)"):format(path, block.from, block.skip or language))
     else
-      table.insert(language == "lua" and code or shells, block)
+      table.insert(by[file_name(block) and "files" or language], block)
     end
   end
-  for name, text in pairs(files) do write(directory .. "/" .. name, text) end
-  if code[1] then
-    local printed = run_script(directory, path, code)
-    if output then compare(("%s:%d"):format(path, output.from), output, printed, expand) end
+  return by
+end
+
+-- Run the code of a section; returns the descriptions of what is not run.
+local function run_section(directory, path, section)
+  local by = sorted_blocks(path, section)
+  for _, block in ipairs(by.files) do
+    write(directory .. "/" .. file_name(block), table.concat(block, "\n") .. "\n")
   end
-  for _, block in ipairs(shells) do run_commands(directory, block) end
-  return skipped
+  local printed = by.lua[1] and run_script(directory, path, by.lua)
+  for _, output in ipairs(by.output) do
+    compare(("%s:%d"):format(path, output.from), output, printed or MISSING, expand)
+  end
+  for _, block in ipairs(by.python) do run_python(directory, block) end
+  for _, block in ipairs(by.sh) do run_commands(directory, block) end
+  return by.skipped
 end
 
 local function test_page(path)
