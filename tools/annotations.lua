@@ -2,7 +2,7 @@
 --
 -- The files are LuaCATS definitions, for editors, too. Here they have a narrower form:
 --
---   ---@meta
+--   ---@meta _
 --   -- TITLE of the section
 --   --
 --   -- its introduction, in Markdown
@@ -59,6 +59,7 @@ local TAGS <const> = {
   field = function(block, text) table.insert(block.fields, named(text)) end,
   param = function(block, text) table.insert(block.params, named(text)) end,
   ["return"] = function(block, text) table.insert(block.returns, returned(text)) end,
+  overload = function() end, -- for editors; the brackets of the signature say the same
   operator = function(block, text) block.operators[text:match "^%w+"] = true end,
 }
 
@@ -104,7 +105,7 @@ local function check_parameters(block)
 end
 
 local function read_head(lines, i)
-  assert(lines[i] == "---@meta", "the first line is not ---@meta")
+  assert(lines[i]:find "^%-%-%-@meta ", "the first line is not ---@meta")
   local head = {}
   i = i + 1
   while lines[i]:sub(1, 2) == "--" do
@@ -137,7 +138,7 @@ function annotations.read(path)
       end)
       if not ok then error(("%s:%d: %s"):format(path, i, e), 0) end
       comment = {}
-    elseif line:find "%S" and line ~= "return fz" then
+    elseif line:find "%S" and line ~= "return fz" and not line:find "^_G" then
       error(("%s:%d: code without a comment: %s"):format(path, i, line), 0)
     end
   end

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Chains
 --
 -- A chain is a list of stages. Each function starts as soon as the inputs that it reads are there;
@@ -147,5 +147,3 @@ function chain:to_mermaid() end
 ---A picture of the chain in the language DOT of Graphviz.
 ---@return string text
 function chain:to_dot() end
-
-return fz

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Graphs without stages
 --
 -- A dag is a set of functions that name the functions whose results they need. Names that no
@@ -40,6 +40,7 @@ local dag = {}
 ---@param f function
 ---@param options? fzlua.FunctionOptions
 ---@return function f the same function
+---@overload fun(self, output: string, f: function, options?: fzlua.FunctionOptions): function
 function dag:add(output, inputs, f, options) end
 
 ---Add a function that is called for each element of a list, see [stage:map](#stagemap).
@@ -95,5 +96,3 @@ function dag:to_mermaid() end
 ---A picture in the language DOT of Graphviz.
 ---@return string text
 function dag:to_dot() end
-
-return fz

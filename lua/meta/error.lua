@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Errors
 
 ---@class fzlua
@@ -56,5 +56,3 @@ function fz.Error.new(fields) end
 ---@param kind? string Default: any kind
 ---@return boolean is
 function fz.Error.is(value, kind) end
-
-return fz

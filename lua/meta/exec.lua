@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Programs and scripts
 
 ---@class fzlua
@@ -59,5 +59,3 @@ function fz.exec(words, options) end
 ---@param options? fzlua.ScriptsOptions
 ---@return fzlua.Ended[] results in the order of the scripts
 function fz.run_scripts(scripts, options) end
-
-return fz

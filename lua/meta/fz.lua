@@ -1,4 +1,4 @@
----@meta
+---@meta fzlua
 -- The module
 --
 -- `fz` is the global of the command, and what `require "fzlua"` returns. These rules hold for all
@@ -36,5 +36,7 @@ function fz.now() end
 ---@param options? fzlua.CpuCountOptions
 ---@return integer count at least 1
 function fz.cpu_count(options) end
+
+_G.fz = fz -- the global of the command
 
 return fz

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Locks, semaphores, events, conditions, barriers
 --
 -- Each of them can be inherited or sent, and is the same object in each process. A wait uses no
@@ -166,5 +166,3 @@ function barrier:reset() end
 
 ---Break the barrier until `reset`.
 function barrier:abort() end
-
-return fz

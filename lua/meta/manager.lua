@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Managers
 --
 -- A manager is a process that holds tables for all others. A proxy stands for such a table: each
@@ -135,5 +135,3 @@ local namespace = {}
 ---A copy as a plain table.
 ---@return table copy
 function namespace:copy() end
-
-return fz

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Maps and folds
 --
 -- These calls fork workers for one call, so that the workers inherit the function and the list:
@@ -76,5 +76,3 @@ function fz.fold(f, items, init, merge, options) end
 ---@param options? fzlua.ChunksOptions
 ---@return fun(): string iterator of strings
 function fz.chunks(path, options) end
-
-return fz

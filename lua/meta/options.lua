@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Options that several calls share. The reference prints them at each call.
 
 ---@class fzlua.LimitOptions for one call of a function

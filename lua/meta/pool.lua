@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Pools
 --
 -- A pool is a set of worker processes that stay, and call functions. The workers are forked
@@ -134,5 +134,3 @@ function pool:terminate() end
 ---@return true|nil done nil if the time ran out
 ---@return "timeout"|nil why
 function pool:join(timeout) end
-
-return fz

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Processes
 --
 -- A process calls one function. It is forked when it starts, so that the function and its arguments
@@ -72,5 +72,3 @@ function process:kill() end
 
 ---End the process if it runs, and drop its results; `pid`, `name` and `exitcode` stay.
 function process:close() end
-
-return fz

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Progress and log
 
 ---@class fzlua
@@ -65,5 +65,3 @@ function fz.log.warn(fmt, ...) end
 ---@param fmt any
 ---@param ... any
 function fz.log.error(fmt, ...) end
-
-return fz

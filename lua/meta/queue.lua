@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Queues and pipes
 --
 -- A queue or pipe may be inherited, an argument, a result, or an item of another queue: it is the
@@ -103,5 +103,3 @@ function connection:poll(timeout) end
 
 ---Close this process's end.
 function connection:close() end
-
-return fz

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Stages
 --
 -- A stage is a set of functions, each named by its output. A function reads the input of the stage,
@@ -60,6 +60,7 @@ local stage = {}
 ---@param f function
 ---@param options? fzlua.FunctionOptions
 ---@return function f the same function
+---@overload fun(self, output: string, f: function, options?: fzlua.FunctionOptions): function
 function stage:register(output, inputs, f, options) end
 
 ---Register a function that is called for each element of a list, each call a job of its own. The
@@ -81,6 +82,7 @@ function stage:register(output, inputs, f, options) end
 ---@param f fun(element: any, ...): any
 ---@param options? fzlua.FunctionOptions for each element
 ---@return function f the same function
+---@overload fun(self, output: string, f: function, options?: fzlua.FunctionOptions): function
 function stage:map(output, inputs, f, options) end
 
 ---Call one function in this process with values of `stage.input`, for tests and debugging. For a
@@ -103,5 +105,3 @@ function stage:chain(other) end
 ---Forget input and output.
 ---@return fzlua.Stage stage
 function stage:prune() end
-
-return fz

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Tasks and futures
 --
 -- Tasks are functions that take turns in one process. A task that calls anything that waits lets
@@ -159,5 +159,3 @@ function result:ready() end
 ---Whether the call succeeded.
 ---@return boolean|nil successful nil while it is not done
 function result:successful() end
-
-return fz

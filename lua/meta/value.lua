@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Shared numbers
 --
 -- The type of a number is a code of `string.pack`: `b B h H i I l L j J` are integers of 8 to 64
@@ -71,5 +71,3 @@ function array:fill(x) end
 ---@param f fun(a: fzlua.Array): ...
 ---@return any ... all results of `f`
 function array:with(f) end
-
-return fz

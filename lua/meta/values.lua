@@ -1,4 +1,4 @@
----@meta
+---@meta _
 -- Values that cross processes
 --
 -- Arguments, results, items of queues and inputs of chains are copied. These cross: nil, booleans,
@@ -60,5 +60,3 @@ function fz.pack(...) end
 ---@param options? fzlua.UnpackOptions
 ---@return any ... the values
 function fz.unpack(bytes, options) end
-
-return fz
