@@ -1,0 +1,58 @@
+/*
+ * blocks.h - reads a descriptor in blocks of whole records, such as lines.
+ *
+ * A record ends with a separator byte; the last one may lack it. A block ends
+ * where a record ends. Bytes that are there are passed on before a read would
+ * wait.
+ */
+#ifndef FZ_BLOCKS_H
+#define FZ_BLOCKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+struct fz_err;
+
+struct fz_blocks {
+	int fd;         /* -1: closed */
+	bool borrowed;  /* the descriptor stays open: standard input */
+	bool waits;     /* a read may wait, because it is no regular file */
+	bool ended;     /* nothing is left to read */
+	char separator; /* the last byte of a record */
+	int failed;     /* errno of the last read; 0: none has failed */
+	size_t start;   /* of the block in the buffer */
+	size_t cut;     /* its end */
+	size_t scanned; /* end of the bytes without a separator behind `cut` */
+	uint64_t n;     /* records of the block */
+	struct fz_buf buf;
+};
+
+enum fz_blocks_result {
+	FZ_BLOCKS_FAILED = -1,
+	FZ_BLOCKS_END,   /* no record is left */
+	FZ_BLOCKS_WAIT,  /* no whole record is there: wait until fd is ready */
+	FZ_BLOCKS_BLOCK, /* a block, from `start` to `cut` in the buffer */
+};
+
+/*
+ * Open a file; NULL for standard input, which may be blocking. 0, or -1 and
+ * `err`. Release with fz_blocks_close().
+ */
+int fz_blocks_open(struct fz_blocks *blocks, const char *path, char separator,
+    struct fz_err *err);
+
+/*
+ * Read the next block. It ends with the first record at or behind `bytes`, or
+ * after `records` records, which are at least 1, or before a read would wait.
+ * The block is valid until the next call.
+ */
+enum fz_blocks_result fz_blocks_read(struct fz_blocks *blocks, size_t bytes,
+    uint64_t records, struct fz_err *err);
+
+/* Close the file and free the buffer. Later calls do nothing. */
+void fz_blocks_close(struct fz_blocks *blocks);
+
+#endif
