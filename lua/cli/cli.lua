@@ -59,7 +59,7 @@ local function add_script(steps, options, args, host)
     steps[#steps + 1] = function(...) return require(options.module).run, options, ... end
   elseif options.module then
     steps[#steps + 1] = function()
-      return require(options.module).run, options, script.arguments(options, args)
+      return require(options.module).run, options, script.arguments(options, args), host
     end
   end
   steps[#steps + 1] = options.module and finish_module
@@ -110,7 +110,8 @@ cli.version = "fzlua"
 ---the exit status.
 ---@param args string[] index 0 is the command's name
 ---@param version string
----@param host table functions of cli/main.c: divert_output, restore_output, input_is_terminal
+---@param host table functions of cli/main.c: divert_output, restore_output, output_failed,
+---input_is_terminal
 ---@return function step
 ---@return function traceback the message handler of all calls
 ---@return function report prints an error that ended a call, returns the exit status

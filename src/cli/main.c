@@ -50,6 +50,7 @@ input_is_terminal(lua_State *L)
 static const luaL_Reg host[] = {
 	{ "divert_output", fz_output_divert },
 	{ "input_is_terminal", input_is_terminal },
+	{ "output_failed", fz_output_failed },
 	{ "restore_output", fz_output_restore },
 	{ NULL, NULL },
 };

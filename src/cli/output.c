@@ -17,6 +17,9 @@
 /* Standard output during a diversion; -1: none. */
 static int diverted = -1;
 
+/* errno of a failed write that was reported; 0: none. */
+static int write_error;
+
 void
 fz_output_close(void)
 {
@@ -25,10 +28,19 @@ fz_output_close(void)
 	errno = 0;
 	if (fflush(stdout) == 0 && !failed)
 		return;
+	if (write_error != 0)
+		errno = write_error;
 	if (errno != EPIPE)
 		fprintf(stderr, "fzlua: cannot write standard output%s%s\n",
 		    errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
 	_exit(EXIT_FAILURE);
+}
+
+int
+fz_output_failed(lua_State *L)
+{
+	write_error = (int)luaL_checkinteger(L, 1);
+	return 0;
 }
 
 /* Raise the error of a system call. */

@@ -11,6 +11,9 @@
  */
 void fz_output_close(void);
 
+/* output_failed(errno): fz_output_close() gives this reason. */
+int fz_output_failed(lua_State *L);
+
 /*
  * divert_output(): send the output of this process and its workers to standard
  * error. restore_output(): send it to standard output again.

@@ -1,0 +1,135 @@
+--- record_source.lua - the blocks of records that --each and --fold send to workers.
+--
+-- A block is a piece of one file that ends where a record ends. The first blocks have one record,
+-- and later ones as many as take BLOCK_SECONDS, so that slow records are spread over all workers
+-- and quick ones cost no message each. Of a pipe a block has what is there.
+
+local Error = require "fzlua.error"
+local core = require "fzlua.core"
+local descriptor = require "fzlua.descriptor"
+
+local record_source = {}
+
+local BLOCK_SECONDS <const> = 0.02 -- seconds of work
+local BLOCK_BYTES <const> = 256 << 10
+local RECORDS_MAX <const> = 1 << 20
+local GROWTH <const> = 8 -- a block has at most so many times the records of a block before
+
+---@class fzlua.RecordBlock
+---@field text string the records, each with its separator; the last one may lack it
+---@field records integer
+---@field name string of the file
+---@field line integer records of the file before the block
+---@field n integer records of all files before the block
+
+---@class fzlua.RecordSource
+---@field sent table<integer, fzlua.RecordBlock> blocks whose results are pending, by number
+---@field _size integer records of the next block
+---@field _mean number|nil measured seconds for a record
+local Source = {}
+Source.__index = Source
+
+---@param files string[] names; "-" is standard input
+---@param separator string the last byte of a record
+---@param seconds number|nil a block takes at most so long
+---@param fail fun(name: string, message: string) called for a file that cannot be read; returns
+---whether to go on with the next one
+---@return fzlua.RecordSource
+function record_source.new(files, separator, seconds, fail)
+  return setmetatable({
+    sent = {}, _files = files, _separator = separator, _fail = fail, _next = 1, _count = 0,
+    _size = 1, _n = 0, _seconds = math.min(BLOCK_SECONDS, seconds or math.huge),
+  }, Source)
+end
+
+-- Call f(...), and report an error about the current file. Returns whether f has succeeded, and
+-- its results.
+local function try(self, f, ...)
+  local results = table.pack(pcall(f, ...))
+  if results[1] then return table.unpack(results, 1, results.n) end
+  local e = results[2]
+  if not Error.is(e, "error") then error(e, 0) end
+  if not self._fail(self._name, e.message) then self._next = #self._files + 1 end
+  return false
+end
+
+local function open(self)
+  local path = self._files[self._next]
+  self._next = self._next + 1
+  self._name, self._line = path, 0
+  if path == "-" then path, self._name = nil, "stdin" end
+  local ok, blocks = try(self, core.blocks, path, self._separator)
+  self._blocks = ok and blocks or nil
+end
+
+local function close(self)
+  self._blocks:close()
+  self._blocks = nil
+end
+
+-- Note a block that is to be sent.
+local function add(self, text, records)
+  self._count = self._count + 1
+  local block = {
+    text = text, records = records, name = self._name, line = self._line, n = self._n,
+  }
+  self.sent[self._count] = block
+  self._line, self._n = self._line + records, self._n + records
+  return block, self._count
+end
+
+---The next block and its number; nil at the end. Waits for standard input and pipes.
+---@return fzlua.RecordBlock|nil, integer|nil
+function Source:next()
+  while self._blocks or self._next <= #self._files do
+    if not self._blocks then
+      open(self)
+    else
+      local ok, text, records = try(self, self._blocks.read, self._blocks, BLOCK_BYTES, self._size)
+      if text then return add(self, text, records) end
+      if text == false then
+        descriptor.wait(self._blocks:fd(), "r")
+      elseif not ok or text == nil then
+        close(self)
+      end
+    end
+  end
+end
+
+---A block has its results: return it, and set the size of the next ones.
+---@param number integer
+---@param seconds number|nil that it took; nil: not known
+---@return fzlua.RecordBlock
+function Source:finish(number, seconds)
+  local block = self.sent[number]
+  self.sent[number] = nil
+  if not seconds then return block end
+  local mean = seconds / block.records
+  self._mean = self._mean and (self._mean + mean) / 2 or mean
+  local fitting = self._mean > 0 and self._seconds / self._mean or RECORDS_MAX
+  self._size = math.max(1, math.floor(math.min(fitting, block.records * GROWTH, RECORDS_MAX)))
+  return block
+end
+
+-- The length of the first `records` records.
+local function length_of(text, separator, records)
+  local at = 0
+  for _ = 1, records do at = text:find(separator, at + 1, true) or #text end
+  return at
+end
+
+---The records `first` to `last` of a block as a block.
+---@param block fzlua.RecordBlock
+---@param first integer
+---@param last integer
+---@return fzlua.RecordBlock
+function Source:part(block, first, last)
+  local text, separator = block.text, self._separator
+  return {
+    text = text:sub(length_of(text, separator, first - 1) + 1, length_of(text, separator, last)),
+    records = last - first + 1, name = block.name,
+    line = block.line + first - 1, n = block.n + first - 1,
+  }
+end
+
+return record_source

@@ -1,0 +1,232 @@
+--- records.lua - fzlua --each and --fold: CODE for each record of files or of standard input.
+--
+-- Blocks of records go through the window of an imap. If a worker dies or takes too long, its
+-- block is run again in parts, so that only the record at which it was fails.
+
+local Error = require "fzlua.error"
+local Pool = require "fzlua.pool"
+local core = require "fzlua.core"
+local defaults = require "fzlua.defaults"
+local json = require "fzlua.json"
+local progress = require "fzlua.progress"
+local record_source = require "fzlua.record_source"
+local record_worker = require "fzlua.record_worker"
+local report = require "fzlua.report"
+
+local records = {}
+
+local BLOCKS_PER_WORKER <const> = 4 -- blocks that are read and not yet printed
+
+-- Seconds of work in a block, as a part of the time that one record may take.
+local TIMEOUT_SHARE <const> = 1 / 4
+
+-- Kinds of errors that may be the fault of one record of a block.
+local LOSSES <const> = { crash = true, timeout = true, memory = true }
+
+---@class fzlua.RecordJob
+---@field status integer exit status
+---@field stopped boolean whether nothing more is to be done
+---@field done integer records with a result; for the progress line
+---@field failed integer
+---@field sums table|nil of --fold
+-- Report a failure. Returns whether to go on with other records.
+local function fail(self, fmt, ...)
+  self.status = report.FAILED
+  self.stopped = self.stopped or not self.continues
+  report.complain(fmt:format(...))
+  return not self.stopped
+end
+
+-- The record number `at` of a block has failed for good.
+local function fail_record(self, block, at, attempt, message)
+  self.failed = self.failed + 1
+  local attempts = attempt > 1 and ("attempt %d: "):format(attempt) or ""
+  fail(self, "%s:%d: %s%s", block.name, block.line + at, attempts, message)
+end
+
+-- A block has failed as a whole: nothing can go on.
+local function fail_block(self, block, message)
+  self.continues = false
+  fail(self, "%s:%d-%d: %s", block.name, block.line + 1, block.line + block.records, message)
+end
+
+local function write(self, text)
+  if text == "" then return end
+  local ok, _, code = io.stdout:write(text)
+  if ok then ok, _, code = io.stdout:flush() end
+  if ok then return end
+  self.host.output_failed(code)
+  self.status, self.stopped = report.FAILED, true
+end
+
+local function add(self, sums)
+  for key, value in next, sums do self.sums[key] = (self.sums[key] or 0) + value end
+end
+
+-- A block, or a part of one, has a result.
+local function accept(self, block, result)
+  local output, _, failures = table.unpack(result, 1, 3)
+  if self.sums then add(self, output) else write(self, output) end
+  self.done = self.done + block.records - #failures
+  for _, failure in ipairs(failures) do fail_record(self, block, table.unpack(failure, 1, 3)) end
+end
+
+local recover
+
+-- Run a part of a block again, and handle its result.
+local function run_again(self, block, attempt)
+  if self.stopped or block.records == 0 then return end
+  self.worker.records:clear_position(0)
+  local ok, result = pcall(self.pool.apply, self.pool, self.call, block.text, block.n, 0)
+  if ok then return accept(self, block, result) end
+  return recover(self, block, result, 0, attempt)
+end
+
+-- The worker of a block has ended. The record at which it was is repeated alone, and the others
+-- have new results. A timeout is for one record, so that no record of several is to blame.
+function recover(self, block, e, position, attempt)
+  if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
+  local at = LOSSES[e.kind] and self.worker.records:position(position) or 0
+  if at == 0 then return fail_block(self, block, e.message) end
+  local source, alone = self.source, block
+  if block.records > 1 then
+    run_again(self, source:part(block, 1, at - 1), 1)
+    alone, attempt = source:part(block, at, at), e.kind == "timeout" and 0 or 1
+  end
+  if attempt > self.retries then
+    if not self.stopped then fail_record(self, alone, 1, attempt, e.message) end
+  else
+    run_again(self, alone, attempt + 1)
+  end
+  return run_again(self, source:part(block, at + 1, block.records), 1)
+end
+
+-- The index of the shared position of a block; 0 is for blocks that are run again.
+local function position_of(self, number)
+  return number % self.positions + 1
+end
+
+-- Handle all blocks.
+local function run(self)
+  local function following()
+    if self.stopped then return nil end
+    local block, number = self.source:next()
+    if not block then return nil end
+    local position = position_of(self, number)
+    self.worker.records:clear_position(position)
+    return { block.text, block.n, position }
+  end
+  local function call(item) return self.call(table.unpack(item, 1, 3)) end
+  local imap = self.unordered and self.pool.imap_unordered or self.pool.imap
+  local options = { inflight = self.inflight, on_error = "continue", progress = false }
+  for number, result, e in imap(self.pool, call, following, options) do
+    local block = self.source:finish(number, result and result[2])
+    if result then
+      accept(self, block, result)
+    else
+      recover(self, block, e, position_of(self, number), 1)
+    end
+    if self.shown then progress.poll() end
+    if self.stopped then break end
+  end
+end
+
+-- Whether the key `a` is printed before `b`: numbers, then strings, then others.
+local RANKS <const> = { number = 1, string = 2 }
+local function is_before(a, b)
+  local rank_a, rank_b = RANKS[type(a)] or 3, RANKS[type(b)] or 3
+  if rank_a ~= rank_b then return rank_a < rank_b end
+  if rank_a == 3 then return tostring(a) < tostring(b) end
+  return a < b
+end
+
+local function sorted_keys(sums)
+  local keys = {}
+  for key in next, sums do keys[#keys + 1] = key end
+  table.sort(keys, is_before)
+  return keys
+end
+
+-- The sums as JSON. Keys that are numbers become texts.
+local function json_of(sums)
+  local object, names = {}, {}
+  for i, key in ipairs(sorted_keys(sums)) do
+    names[i] = tostring(key)
+    object[names[i]] = (object[names[i]] or 0) + sums[key]
+  end
+  return json.encode(object, names)
+end
+
+local function write_sums(self)
+  if self.json then return write(self, json_of(self.sums) .. self.separator) end
+  local lines = {}
+  for i, key in ipairs(sorted_keys(self.sums)) do
+    lines[i] = tostring(key) .. " " .. tostring(self.sums[key]) .. self.separator
+  end
+  write(self, table.concat(lines))
+end
+
+-- Unless the others are to be done anyway, a file that cannot be read is found before the start.
+local function check_files(self, files)
+  for _, name in ipairs(self.continues and {} or files) do
+    local why = name ~= "-" and core.blocks_check(name)
+    if why then return fail(self, "%s: cannot be read: %s", name, why) end
+  end
+end
+
+local function set_counts(lines, counted)
+  lines[1].done, lines[1].failed = counted.done, counted.failed
+end
+
+-- A job with compiled CODE; or nil and why CODE cannot be compiled.
+local function new_job(options, host)
+  local workers = math.max(defaults.jobs or core.cpu_count(), 1)
+  local self = {
+    host = host, status = report.OK, stopped = false, done = 0, failed = 0, json = options.json,
+    sums = options.fold and {} or nil, separator = options.null and "\0" or "\n",
+    unordered = options.unordered, continues = defaults.on_error == "continue",
+    retries = defaults.retries or 0, inflight = BLOCKS_PER_WORKER * workers,
+  }
+  self.positions = 2 * self.inflight -- a block has its own until the next one with it is sent
+  local worker, message = record_worker.new {
+    code = options.each or options.fold, fold = options.fold ~= nil, json = options.json,
+    separator = self.separator, seed = defaults.seed or core.random_seed(),
+    retries = self.retries, continues = self.continues, blocks = self.positions + 1,
+  }
+  if not worker then return nil, message end
+  self.worker = worker
+  function self.call(...) return worker:call(...) end
+  return self
+end
+
+-- Read all files, and print the results.
+local function run_files(self, files)
+  local timeout = defaults.timeout
+  self.source = record_source.new(files, self.separator, timeout and timeout * TIMEOUT_SHARE,
+    function(name, message) return fail(self, "%s: %s", name, message) end)
+  local pool <close> = Pool.new { timeout = timeout, retries = 0, on_error = "continue",
+    progress = false }
+  self.pool = pool
+  self.shown = defaults.progress and progress.start({ { label = "records" } }, self, set_counts,
+    defaults.on_error)
+  run(self)
+  if self.sums and not self.stopped then write_sums(self) end
+  if self.shown then self.shown:finish(self.stopped and "failed" or "done") end
+end
+
+---Call CODE for all records, and print the results.
+---@param options fzlua.CommandLine
+---@param files string[] names; "-" is standard input, as is no name
+---@param host table output_failed: see cli/output.h
+---@return integer status exit status
+function records.run(options, files, host)
+  if options.each and options.fold then report.misuse "--each and --fold exclude each other" end
+  local job, message = new_job(options, host)
+  if not job then report.fail(message) end
+  if not files[1] then files = { "-" } end
+  check_files(job, files)
+  if not job.stopped then run_files(job, files) end
+  return job.status
+end
+
+return records
