@@ -1,35 +1,7 @@
 --- fold.lua - the rows of fz.fold and fz.chunks, for run.lua: counting a log of 200 MB.
 
 local limits = require "limits"
-
-local LINE <const> =
-  '10.0.%d.%d - - [28/Nov/2026:17:%02d:%02d +0000] "GET /page/%d HTTP/1.1" %d %d\n'
-local STATUS <const> = { 200, 200, 200, 304, 404, 500 }
-local PIECE_LINES <const> = 20000
-
--- Some lines of a log, and the sum of their bytes.
-local function piece()
-  local lines, sum = {}, 0
-  for i = 1, PIECE_LINES do
-    local bytes = i * 7919 % 100000
-    lines[i] = LINE:format(i >> 8 & 255, i & 255, i // 60 % 60, i % 60, i % 997,
-      STATUS[i % #STATUS + 1], bytes)
-    sum = sum + bytes
-  end
-  return table.concat(lines), sum
-end
-
--- A log of `size` bytes in `folder`, which stays there for later rows, and the sum of its bytes.
-local function log_of(size, folder)
-  local text, sum = piece()
-  local pieces, path = math.ceil(size / #text), ("%slog-%d"):format(folder, size)
-  local there <close> = io.open(path, "rb")
-  if not there or there:seek "end" ~= pieces * #text then
-    local file <close> = assert(io.open(path, "wb"))
-    for _ = 1, pieces do assert(file:write(text)) end
-  end
-  return path, tostring(pieces * sum)
-end
+local weblog = require "weblog"
 
 local SIZE <const> = 200000000
 
@@ -49,7 +21,7 @@ return function(command, here, scratch, expect)
   -- Fold, and another program; `arguments(log, bytes)` are those of that program.
   local function beside(program, arguments)
     return function()
-      local path, bytes = log_of(SIZE, scratch)
+      local path, bytes = weblog.path(SIZE, scratch)
       return function() return run(command, "-j2", programs .. "fold.lua", path, bytes) end,
         function() return run(program, arguments(path, bytes)) end
     end
@@ -63,7 +35,7 @@ return function(command, here, scratch, expect)
   end
 
   local function memory()
-    local path, half_path = log_of(SIZE, scratch), log_of(SIZE // 2, scratch)
+    local path, half_path = weblog.path(SIZE, scratch), weblog.path(SIZE // 2, scratch)
     return function() return peak(path) end, function() return peak(half_path) end
   end
 

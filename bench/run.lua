@@ -11,6 +11,7 @@ local fz = require "fzlua"
 local limits = require "limits"
 local alloc_rows = require "alloc"
 local async_rows = require "async"
+local each_rows = require "each"
 local fold_rows = require "fold"
 local peers = require "peers"
 local pool_rows = require "pool"
@@ -309,6 +310,9 @@ end
 for _, row in ipairs(alloc_rows(command, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(pool_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(fold_rows(command, here, build .. "/bench/", expect)) do
+  rows[#rows + 1] = row
+end
+for _, row in ipairs(each_rows(command, here, build .. "/bench/", expect)) do
   rows[#rows + 1] = row
 end
 for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
