@@ -71,7 +71,8 @@ local LUA_LAYERS = {
   {"fzlua"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "options", "report", "command_line", "help", "script", "inputs", "outputs",
-    "returned", "record_source", "record_worker", "records", "cli"},
+    "returned", "record_source", "record_sums", "record_worker",
+    "records", "cli"},
 }
 
 local LUA_HEADERS = {["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true}

@@ -7,6 +7,7 @@
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
 local json = require "fzlua.json"
+local record_sums = require "fzlua.record_sums"
 
 local record_worker = {}
 
@@ -16,21 +17,15 @@ local EXPRESSION <const> = "local __step = ... return function(__value) "
   .. "local line, n = __step(__value) while n do line, n = __step((%s)) end end"
 local STATEMENT <const> = "local __step, acc = ... return function() "
   .. "local line, n = __step() while n do do %s end line, n = __step() end end"
-
--- A sum begins at 0. Without a key there is nothing to count.
-local SUMS <const> = {
-  __index = function() return 0 end,
-  __newindex = function(acc, key, value)
-    if key ~= nil then rawset(acc, key, value) end
-  end,
-}
+local KEPT_STATEMENT <const> = "local __step, acc, __keep = ... return function() "
+  .. "local line, n = __step() while n do do %s end __keep() line, n = __step() end end"
 
 -- Errors that end the call, and not one record.
 local FATAL <const> = { interrupted = true, cancelled = true, closed = true }
 
 ---@class fzlua.RecordWorker
 ---@field records userdata the records of the current block
----@field acc table|nil the sums of --fold
+---@field sums fzlua.RecordSums|nil of --fold
 ---@field loop fun() the loop over the records; before the first record it finds out which one
 local Worker = {}
 Worker.__index = Worker
@@ -43,24 +38,31 @@ local function calling(step, f)
   end
 end
 
+-- A function that calls f and returns nothing, for --fold.
+local function silent(f, keep)
+  if not keep then return function(...) f(...) end end
+  return function(...)
+    f(...)
+    keep()
+  end
+end
+
 -- The first loop: evaluate the expression for one record, and continue with the loop for values of
 -- its type.
 local function probing(self, value_of, loop)
   return function()
     local line, n = self.step()
     if not n then return end
-    local value = value_of(line, n, self.acc)
+    local sums = self.sums
+    local value = value_of(line, n, sums and sums.acc)
     if type(value) == "function" then
-      local f = value
-      if self.acc then f = function(...) value(...) end end
-      self.loop = calling(self.step, f)
-      return self.loop(f(line, n))
-    elseif self.acc then
-      error("CODE of --fold is neither a statement nor a function", 0)
-    else
-      self.loop = loop
+      if sums then value = silent(value, sums.keep) end
+      self.loop = calling(self.step, value)
+      return self.loop(value(line, n))
     end
-    return self.loop(value)
+    if sums then error("CODE of --fold is neither a statement nor a function", 0) end
+    self.loop = loop
+    return loop(value)
   end
 end
 
@@ -79,37 +81,27 @@ local function compile_expression(self, code, name)
   if not ok then return nil, message end
   local value_of, why = fill(VALUE, code, name)
   if not value_of then return nil, why end
-  self.loop = probing(self, value_of(), not self.acc and fill(EXPRESSION, code, name)(self.step))
+  self.loop = probing(self, value_of(), not self.sums and fill(EXPRESSION, code, name)(self.step))
   return true
 end
 
 local function compile_statement(self, code, name)
   local ok, message = load(code, name)
   if not ok then return nil, message end
-  local loop, why = fill(STATEMENT, code, name)
+  local sums = self.sums
+  local loop, why = fill(sums.keep and KEPT_STATEMENT or STATEMENT, code, name)
   if not loop then return nil, why end
-  self.loop = loop(self.step, self.acc)
+  self.loop = loop(self.step, sums.acc, sums.keep)
   return true
 end
 
 local function compile(self, options)
   local code = options.code
-  if not self.acc then return compile_expression(self, code, "=--each") end
+  if not self.sums then return compile_expression(self, code, "=--each") end
   local ok, message = compile_statement(self, code, "=--fold")
-  return ok or compile_expression(self, code, "=--fold"), message
-end
-
--- The sums of the block, which acc loses.
-local function take_sums(acc)
-  local sums = {}
-  for key, value in next, acc do
-    if not math.type(value) then
-      Error.raise("error", "acc[%s] is a %s, not a number", core.error_text(key), type(value))
-    end
-    sums[key] = value
-    acc[key] = nil
-  end
-  return sums
+  if ok then return true end
+  local is_expression, why = compile_expression(self, code, "=--fold")
+  return is_expression, code:find "^%s*function%s*%(" and why or message
 end
 
 -- The current record has failed: repeat it, or note the failure. Returns whether to go on.
@@ -117,6 +109,7 @@ local function handle(self, failures, e)
   if Error.is(e) and FATAL[e.kind] then error(e, 0) end
   local at = self.records:at()
   if at == 0 then error(e, 0) end
+  if self.sums then self.sums:drop() end
   self.attempt = at == self.failing and self.attempt + 1 or 1
   self.failing = at
   if self.attempt <= self.retries then
@@ -125,6 +118,12 @@ local function handle(self, failures, e)
   end
   failures[#failures + 1] = { at, self.attempt, Error.is(e) and e.message or core.error_text(e) }
   return self.continues
+end
+
+-- CODE has ended, or its `return` or `break` has ended the loop early. Returns whether to go on.
+local function resume(self)
+  if self.sums and self.sums.keep then self.sums.keep() end
+  return self.records:has_more()
 end
 
 ---Call CODE for the records of a block.
@@ -139,11 +138,10 @@ function Worker:call(text, n, position)
   local go_on = true
   while go_on do
     local ok, e = pcall(self.loop)
-    -- `return` and `break` in a statement end the loop early.
-    if ok then go_on = records:has_more() else go_on = handle(self, failures, e) end
+    if ok then go_on = resume(self) else go_on = handle(self, failures, e) end
   end
   local output = records:take()
-  return { self.acc and take_sums(self.acc) or output, core.now() - began, failures }
+  return { self.sums and self.sums:take() or output, core.now() - began, failures }
 end
 
 ---@param options {code: string, fold: boolean, json: boolean, separator: string, seed: integer,
@@ -155,7 +153,8 @@ function record_worker.new(options)
     function(value) return (json.encode(value)) end, options.json and json.decode or nil)
   local self = setmetatable({
     records = records, step = records:stepper(), retries = options.retries,
-    continues = options.continues, acc = options.fold and setmetatable({}, SUMS) or nil,
+    continues = options.continues,
+    sums = options.fold and record_sums.new(options.continues or options.retries > 0) or nil,
   }, Worker)
   local ok, message = compile(self, options)
   if not ok then return nil, message end

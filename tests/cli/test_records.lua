@@ -136,7 +136,11 @@ tests["with --on-error continue the other lines go on"] = function()
     "n % 2 == 1 and n or error('even')" }, ":2: --each:1: even", ":1000: --each:1: even")
   t.equal(select(2, err:gsub("\n", "")), 500)
   fails("n 3\n", lines(4), { "--on-error", "continue", "--fold",
-    "if n == 2 then error 'x' end acc.n = acc.n + 1" }, ":2: --fold:1: x")
+    "acc.n = acc.n + 1 acc.n = acc.n + 0 if n == 2 then error 'x' end" }, ":2: --fold:1: x")
+  fails("n 3\n", lines(4), { "--on-error", "continue", "--fold",
+    "function(_, n) acc.n = acc.n + 1 if n == 2 then error 'x' end end" }, ":2: --fold:1: x")
+  prints("n 2\n", "a\nb\nc\n", "--retries", "1", "--fold",
+    "acc.n = acc.n + 1 if n == 2 then acc.n = acc.n - 1 return end")
 end
 
 tests["--retries repeats a line that fails"] = function()
@@ -144,6 +148,8 @@ tests["--retries repeats a line that fails"] = function()
     .. "tries[n] = (tries[n] or 0) + 1 if tries[n] < 3 then error 'again' end return n end end)()"
   prints("1\n2\n3\n", lines(3), "--retries", "2", "--each", code)
   fails("", lines(3), { "--retries", "1", "--each", code }, ":1: attempt 2: ", "again")
+  prints("n 3\n", lines(3), "--retries", "1", "--fold", "acc.n = acc.n + 1 "
+    .. "if tried ~= n then tried = n error 'again' end")
 end
 
 tests["a worker that dies costs the line at which it was"] = function()
@@ -215,7 +221,8 @@ tests["wrong use"] = function()
     ["..."] = "outside a vararg function" } do
     fails("", "a\n", { "--each", code }, message)
   end
-  fails("", "a\n", { "--fold", "acc.n ="}, "--fold:1: ")
+  fails("", "a\n", { "--fold", "acc.n =" }, "--fold:1: unexpected symbol near <eof>")
+  fails("", "a\n", { "--fold", "function(line) acc.n = end" }, "--fold:1: ", "near 'end'")
 end
 
 tests["a line of a slow pipe is passed on at once"] = function()
@@ -246,8 +253,8 @@ tests["a full disk is an error"] = function()
   t.equal(err, "fzlua: cannot write standard output: No space left on device\n")
 end
 
-tests["what a worker prints comes before the results of its lines"] = function()
-  prints("p1\np2\n1\n2\n", lines(2), "-j1", "--each", "print('p' .. n) or n")
+tests["what a worker prints for a line comes before its result"] = function()
+  prints("p1\n1\n", lines(1), "-j1", "--each", "print('p' .. n) or n")
 end
 
 tests["Ctrl-C ends it with its workers"] = function()
