@@ -17,8 +17,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
   {dir = "os/", "process", "slab", "alloc", "fd", "term", "footer", "cwd", "cgroup", "cpus",
-    "memory", "jobserver", "lines", "blocks", "spin", "loop", "proctree", "stdio", "children", "death",
-    "proc proc_child proc_state"},
+    "memory", "jobserver", "lines", "blocks", "spin", "loop", "proctree", "stdio", "children",
+    "death", "proc proc_child proc_state"},
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_mapping", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
@@ -39,7 +39,8 @@ local C_LAYERS = {
     "lists", "lcodec", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
     "port_io", "process_main", "worker_main"},
-  {dir = "bind/", lua = true, "lsink lloop ltask", "open", "lblocks", "ldescriptor", "lrecords", "lterm"},
+  {dir = "bind/", lua = true, "lsink lloop ltask", "open", "lblocks", "ldescriptor", "lrecords",
+    "lterm"},
   {dir = "bind/shared/", lua = true, "lhandle lheld lshared", "lguard", "lsuspended", "lwait",
     "llock",
     "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
@@ -71,8 +72,8 @@ local LUA_LAYERS = {
   {"fzlua"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "options", "report", "command_line", "help", "script", "inputs", "outputs",
-    "returned", "record_source", "record_sums", "record_worker",
-    "records", "cli"},
+    "returned", "record_source", "record_sums", "record_worker", "records",
+    "cli"},
 }
 
 local LUA_HEADERS = {["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true}

@@ -8,10 +8,9 @@
 -- the exit status. It is called as a script is, after LUA_INIT, -e and -l: what it raises is
 -- reported, Ctrl-C raises in it, and the command waits for its work and tasks afterwards.
 --
---   fzlua.records: run(options, files, host), with all arguments behind the options. The fields are
---     each or fold (the code), null, unordered and json (true or nil), and `run`, a table with those
---     of jobs, timeout, retries, on_error, seed, progress, quiet that are given, as fz.pool has
---     them, and which are in fzlua.defaults, too.
+--   fzlua.records: run(options, files, host), with all arguments behind the options. The fields
+--     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
+--     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
 --   fzlua.repl: run(options, ...), after the script and with what it returned; a chain is not
 --     invoked. The version has been printed. It also runs if there is no script and standard input
 --     is a terminal.

@@ -21,9 +21,9 @@ local GROWTH <const> = 8 -- a block has at most so many times the records of a b
 ---@field name string of the file
 ---@field line integer records of the file before the block
 ---@field n integer records of all files before the block
+---@field position integer|nil index of its shared position
 
 ---@class fzlua.RecordSource
----@field sent table<integer, fzlua.RecordBlock> blocks whose results are pending, by number
 ---@field _size integer records of the next block
 ---@field _mean number|nil measured seconds for a record
 local Source = {}
@@ -37,7 +37,7 @@ Source.__index = Source
 ---@return fzlua.RecordSource
 function record_source.new(files, separator, seconds, fail)
   return setmetatable({
-    sent = {}, _files = files, _separator = separator, _fail = fail, _next = 1, _count = 0,
+    _files = files, _separator = separator, _fail = fail, _next = 1, _count = 0,
     _size = 1, _n = 0, _seconds = math.min(BLOCK_SECONDS, seconds or math.huge),
   }, Source)
 end
@@ -67,13 +67,11 @@ local function close(self)
   self._blocks = nil
 end
 
--- Note a block that is to be sent.
-local function add(self, text, records)
+local function new_block(self, text, records)
   self._count = self._count + 1
   local block = {
     text = text, records = records, name = self._name, line = self._line, n = self._n,
   }
-  self.sent[self._count] = block
   self._line, self._n = self._line + records, self._n + records
   return block, self._count
 end
@@ -86,7 +84,7 @@ function Source:next()
       open(self)
     else
       local ok, text, records = try(self, self._blocks.read, self._blocks, BLOCK_BYTES, self._size)
-      if text then return add(self, text, records) end
+      if text then return new_block(self, text, records) end
       if text == false then
         descriptor.wait(self._blocks:fd(), "r")
       elseif not ok or text == nil then
@@ -96,19 +94,14 @@ function Source:next()
   end
 end
 
----A block has its results: return it, and set the size of the next ones.
----@param number integer
----@param seconds number|nil that it took; nil: not known
----@return fzlua.RecordBlock
-function Source:finish(number, seconds)
-  local block = self.sent[number]
-  self.sent[number] = nil
-  if not seconds then return block end
+---Set the size of the next blocks, because this one has taken so many seconds.
+---@param block fzlua.RecordBlock
+---@param seconds number
+function Source:measure(block, seconds)
   local mean = seconds / block.records
   self._mean = self._mean and (self._mean + mean) / 2 or mean
   local fitting = self._mean > 0 and self._seconds / self._mean or RECORDS_MAX
   self._size = math.max(1, math.floor(math.min(fitting, block.records * GROWTH, RECORDS_MAX)))
-  return block
 end
 
 -- The length of the first `records` records.

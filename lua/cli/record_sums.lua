@@ -5,6 +5,7 @@
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
+local json = require "fzlua.json"
 
 local record_sums = {}
 
@@ -73,6 +74,54 @@ function Sums:take()
     self._kept[key] = nil
   end
   return sums
+end
+
+---Add sums to others.
+---@param to table<any, number>
+---@param sums table<any, number>
+function record_sums.add(to, sums)
+  for key, value in next, sums do to[key] = (to[key] or 0) + value end
+end
+
+-- Whether the key `a` is printed before `b`: numbers, then strings, then others.
+local RANKS <const> = { number = 1, string = 2 }
+local function is_before(a, b)
+  local rank_a, rank_b = RANKS[type(a)] or 3, RANKS[type(b)] or 3
+  if rank_a ~= rank_b then return rank_a < rank_b end
+  if rank_a == 3 then return tostring(a) < tostring(b) end
+  return a < b
+end
+
+local function sorted_keys(sums)
+  local keys = {}
+  for key in next, sums do keys[#keys + 1] = key end
+  table.sort(keys, is_before)
+  return keys
+end
+
+-- The sums as a JSON object. Keys that are numbers become texts.
+local function json_of(sums)
+  local object, names = {}, {}
+  for _, key in ipairs(sorted_keys(sums)) do
+    local name = tostring(key)
+    if not object[name] then names[#names + 1] = name end
+    object[name] = (object[name] or 0) + sums[key]
+  end
+  return json.encode(object, names)
+end
+
+---The text of sums, sorted by key.
+---@param sums table<any, number>
+---@param separator string that ends a record
+---@param as_json boolean|nil one record that is an object
+---@return string
+function record_sums.text(sums, separator, as_json)
+  if as_json then return json_of(sums) .. separator end
+  local lines = {}
+  for i, key in ipairs(sorted_keys(sums)) do
+    lines[i] = tostring(key) .. " " .. tostring(sums[key]) .. separator
+  end
+  return table.concat(lines)
 end
 
 return record_sums

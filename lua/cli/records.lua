@@ -7,9 +7,9 @@ local Error = require "fzlua.error"
 local Pool = require "fzlua.pool"
 local core = require "fzlua.core"
 local defaults = require "fzlua.defaults"
-local json = require "fzlua.json"
 local progress = require "fzlua.progress"
 local record_source = require "fzlua.record_source"
+local record_sums = require "fzlua.record_sums"
 local record_worker = require "fzlua.record_worker"
 local report = require "fzlua.report"
 
@@ -20,6 +20,9 @@ local BLOCKS_PER_WORKER <const> = 4 -- blocks that are read and not yet printed
 -- Seconds of work in a block, as a part of the time that one record may take.
 local TIMEOUT_SHARE <const> = 1 / 4
 
+-- Index of the position of a block that is run again.
+local AGAIN <const> = 0
+
 -- Kinds of errors that may be the fault of one record of a block.
 local LOSSES <const> = { crash = true, timeout = true, memory = true }
 
@@ -29,6 +32,9 @@ local LOSSES <const> = { crash = true, timeout = true, memory = true }
 ---@field done integer records with a result; for the progress line
 ---@field failed integer
 ---@field sums table|nil of --fold
+---@field sent table<integer, fzlua.RecordBlock> blocks whose results are pending, by number
+---@field free integer[] indexes of positions that no block in `sent` has
+
 -- Report a failure. Returns whether to go on with other records.
 local function fail(self, fmt, ...)
   self.status = report.FAILED
@@ -59,14 +65,10 @@ local function write(self, text)
   self.status, self.stopped = report.FAILED, true
 end
 
-local function add(self, sums)
-  for key, value in next, sums do self.sums[key] = (self.sums[key] or 0) + value end
-end
-
 -- A block, or a part of one, has a result.
 local function accept(self, block, result)
   local output, _, failures = table.unpack(result, 1, 3)
-  if self.sums then add(self, output) else write(self, output) end
+  if self.sums then record_sums.add(self.sums, output) else write(self, output) end
   self.done = self.done + block.records - #failures
   for _, failure in ipairs(failures) do fail_record(self, block, table.unpack(failure, 1, 3)) end
 end
@@ -76,17 +78,17 @@ local recover
 -- Run a part of a block again, and handle its result.
 local function run_again(self, block, attempt)
   if self.stopped or block.records == 0 then return end
-  self.worker.records:clear_position(0)
-  local ok, result = pcall(self.pool.apply, self.pool, self.call, block.text, block.n, 0)
+  self.worker.records:clear_position(AGAIN)
+  local ok, result = pcall(self.pool.apply, self.pool, self.call, block.text, block.n, AGAIN)
   if ok then return accept(self, block, result) end
-  return recover(self, block, result, 0, attempt)
+  return recover(self, block, result, attempt)
 end
 
 -- The worker of a block has ended. The record at which it was is repeated alone, and the others
 -- have new results. A timeout is for one record, so that no record of several is to blame.
-function recover(self, block, e, position, attempt)
+function recover(self, block, e, attempt)
   if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
-  local at = LOSSES[e.kind] and self.worker.records:position(position) or 0
+  local at = LOSSES[e.kind] and self.worker.records:position(block.position or AGAIN) or 0
   if at == 0 then return fail_block(self, block, e.message) end
   local source, alone = self.source, block
   if block.records > 1 then
@@ -101,69 +103,36 @@ function recover(self, block, e, position, attempt)
   return run_again(self, source:part(block, at + 1, block.records), 1)
 end
 
--- The index of the shared position of a block; 0 is for blocks that are run again.
-local function position_of(self, number)
-  return number % self.positions + 1
+-- The next block with an index for its position, and its number.
+local function send(self)
+  if self.stopped then return nil end
+  local block, number = self.source:next()
+  if not block then return nil end
+  block.position = table.remove(self.free)
+  self.worker.records:clear_position(block.position)
+  self.sent[number] = block
+  return { block.text, block.n, block.position }
 end
 
 -- Handle all blocks.
 local function run(self)
-  local function following()
-    if self.stopped then return nil end
-    local block, number = self.source:next()
-    if not block then return nil end
-    local position = position_of(self, number)
-    self.worker.records:clear_position(position)
-    return { block.text, block.n, position }
-  end
+  local function following() return send(self) end
   local function call(item) return self.call(table.unpack(item, 1, 3)) end
   local imap = self.unordered and self.pool.imap_unordered or self.pool.imap
   local options = { inflight = self.inflight, on_error = "continue", progress = false }
   for number, result, e in imap(self.pool, call, following, options) do
-    local block = self.source:finish(number, result and result[2])
+    local block = self.sent[number]
+    self.sent[number] = nil
+    table.insert(self.free, block.position)
     if result then
+      self.source:measure(block, result[2])
       accept(self, block, result)
     else
-      recover(self, block, e, position_of(self, number), 1)
+      recover(self, block, e, 1)
     end
     if self.shown then progress.poll() end
     if self.stopped then break end
   end
-end
-
--- Whether the key `a` is printed before `b`: numbers, then strings, then others.
-local RANKS <const> = { number = 1, string = 2 }
-local function is_before(a, b)
-  local rank_a, rank_b = RANKS[type(a)] or 3, RANKS[type(b)] or 3
-  if rank_a ~= rank_b then return rank_a < rank_b end
-  if rank_a == 3 then return tostring(a) < tostring(b) end
-  return a < b
-end
-
-local function sorted_keys(sums)
-  local keys = {}
-  for key in next, sums do keys[#keys + 1] = key end
-  table.sort(keys, is_before)
-  return keys
-end
-
--- The sums as JSON. Keys that are numbers become texts.
-local function json_of(sums)
-  local object, names = {}, {}
-  for i, key in ipairs(sorted_keys(sums)) do
-    names[i] = tostring(key)
-    object[names[i]] = (object[names[i]] or 0) + sums[key]
-  end
-  return json.encode(object, names)
-end
-
-local function write_sums(self)
-  if self.json then return write(self, json_of(self.sums) .. self.separator) end
-  local lines = {}
-  for i, key in ipairs(sorted_keys(self.sums)) do
-    lines[i] = tostring(key) .. " " .. tostring(self.sums[key]) .. self.separator
-  end
-  write(self, table.concat(lines))
 end
 
 -- Unless the others are to be done anyway, a file that cannot be read is found before the start.
@@ -178,7 +147,7 @@ local function set_counts(lines, counted)
   lines[1].done, lines[1].failed = counted.done, counted.failed
 end
 
--- A job with compiled CODE; or nil and why CODE cannot be compiled.
+-- A job with compiled CODE. Raises if CODE cannot be compiled.
 local function new_job(options, host)
   local workers = math.max(defaults.jobs or core.cpu_count(), 1)
   local self = {
@@ -186,14 +155,15 @@ local function new_job(options, host)
     sums = options.fold and {} or nil, separator = options.null and "\0" or "\n",
     unordered = options.unordered, continues = defaults.on_error == "continue",
     retries = defaults.retries or 0, inflight = BLOCKS_PER_WORKER * workers,
+    sent = {}, free = {},
   }
-  self.positions = 2 * self.inflight -- a block has its own until the next one with it is sent
+  for i = 1, self.inflight do self.free[i] = i end
   local worker, message = record_worker.new {
     code = options.each or options.fold, fold = options.fold ~= nil, json = options.json,
     separator = self.separator, seed = defaults.seed or core.random_seed(),
-    retries = self.retries, continues = self.continues, blocks = self.positions + 1,
+    retries = self.retries, continues = self.continues, blocks = self.inflight + 1,
   }
-  if not worker then return nil, message end
+  if not worker then report.fail(message) end
   self.worker = worker
   function self.call(...) return worker:call(...) end
   return self
@@ -210,8 +180,16 @@ local function run_files(self, files)
   self.shown = defaults.progress and progress.start({ { label = "records" } }, self, set_counts,
     defaults.on_error)
   run(self)
-  if self.sums and not self.stopped then write_sums(self) end
+  if self.sums and not self.stopped then
+    write(self, record_sums.text(self.sums, self.separator, self.json))
+  end
   if self.shown then self.shown:finish(self.stopped and "failed" or "done") end
+end
+
+local function check_options(options)
+  for _, name in ipairs { "graph", "input" } do
+    if options[name] then report.misuse("--%s: there is no chain", name) end
+  end
 end
 
 ---Call CODE for all records, and print the results.
@@ -220,9 +198,8 @@ end
 ---@param host table output_failed: see cli/output.h
 ---@return integer status exit status
 function records.run(options, files, host)
-  if options.each and options.fold then report.misuse "--each and --fold exclude each other" end
-  local job, message = new_job(options, host)
-  if not job then report.fail(message) end
+  check_options(options)
+  local job = new_job(options, host)
   if not files[1] then files = { "-" } end
   check_files(job, files)
   if not job.stopped then run_files(job, files) end
