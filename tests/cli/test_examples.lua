@@ -30,7 +30,9 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"async", ""},
   {"race", ""},
   {"progress", ""},
+  {"accesslog", ""},
 }
+if pcall(require, "luasql.sqlite3") then EXAMPLES[#EXAMPLES + 1] = {"sqlite", ""} end
 local JOBS = {0, 1, 2, 8}
 
 local function contents(path)
