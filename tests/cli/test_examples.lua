@@ -31,6 +31,8 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"race", ""},
   {"progress", ""},
   {"accesslog", ""},
+  {"release", ""},
+  {"batch", ""},
 }
 if pcall(require, "luasql.sqlite3") then EXAMPLES[#EXAMPLES + 1] = {"sqlite", ""} end
 local JOBS = {0, 1, 2, 8}
