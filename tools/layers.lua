@@ -16,8 +16,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- string may include each other.
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
-  {dir = "os/", "process", "slab", "alloc", "fd", "term", "footer", "cwd", "cgroup", "cpus",
-    "memory", "jobserver", "lines", "blocks", "spin", "loop", "proctree", "stdio", "children",
+  {dir = "os/", "process", "slab", "alloc", "fd", "pollfd", "term", "footer", "cwd", "cgroup",
+    "cpus", "memory", "jobserver", "lines", "blocks", "spin", "loop", "proctree", "stdio", "children",
     "death", "proc proc_child proc_state"},
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_mapping", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
@@ -39,8 +39,8 @@ local C_LAYERS = {
     "lists", "lcodec", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
     "port_io", "process_main", "worker_main"},
-  {dir = "bind/", lua = true, "lsink lloop ltask", "open", "lblocks", "ldescriptor", "lrecords",
-    "lterm"},
+  {dir = "bind/", lua = true, "lforks", "lsink linterrupt lloop ltask", "open", "lblocks", "ldescriptor",
+    "lrecords", "lterm"},
   {dir = "bind/shared/", lua = true, "lhandle lheld lshared", "lguard", "lsuspended", "lwait",
     "llock",
     "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
@@ -49,14 +49,16 @@ local C_LAYERS = {
     "lslots", "lpool", "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
     "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "lprocess",
     "lprogram", "lrun", "lstream"},
-  {dir = "api/", lua = true, "fzlua", "modules", "open"},
+  {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
+    "interrupt", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "suspend", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
-local HEADERS = {lcodec = "codec", open = "fzlua"}
+local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = "fzlua",
+  open = "fzlua", step = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
@@ -69,7 +71,7 @@ local LUA_LAYERS = {
   {"draw"},
   {"registry", "stage_pools", "plan", "stage_lines", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
-  {"fzlua"},
+  {"fzlua", "host"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "options", "report", "command_line", "help", "script", "inputs", "outputs",
     "returned", "record_source", "record_sums", "record_worker", "records",

@@ -233,6 +233,23 @@ function wait.in_list(list)
   return false
 end
 
+---One turn for a host with a loop of its own: handle what has changed and run ready tasks.
+---@param timeout number seconds to wait at most if nothing is ready
+---@return number|nil at time of core.now() at which the next turn is due, 0: at once; nil: once the
+---engine's descriptor is readable
+function wait.step(timeout)
+  local seen = core.wake_count()
+  pump()
+  local at, ran = scheduler.run()
+  if at then timeout = math.min(timeout, math.max(at - core.now(), 0)) end
+  local _, worked = core.turn(ran and 0 or timeout, seen)
+  seen = core.wake_count()
+  pump()
+  at, ran = scheduler.run()
+  if ran or worked or core.wake_count() ~= seen then return 0 end
+  return at
+end
+
 ---Wait until no started work is left, and all tasks have ended.
 function wait.drain()
   wait.until_done {

@@ -8,9 +8,19 @@
  * and workers of one state are unknown to the others. A worker is a fork of the
  * thread that uses its state. Workers end with the process, even if it is
  * killed.
+ *
+ * As in Lua's own interface, values are passed on the stack of a lua_State, and
+ * a comment such as [-1, +2, e] says how many values a function pops and
+ * pushes, and whether it raises errors of Lua ("e") or none ("-"). Functions
+ * that run code of scripts return a status. If it is not FZLUA_OK, they push
+ * one value in place of their results: an error object of Lua's type fz.Error,
+ * a table with the fields kind, message, traceback and others, whose text
+ * luaL_tolstring() gives.
  */
 #ifndef FZLUA_H
 #define FZLUA_H
+
+#include <stddef.h>
 
 #include <lua.h>
 
@@ -25,6 +35,21 @@ extern "C" {
 #else
 #define FZLUA_API
 #endif
+
+/* How a call ended: the `kind` of its fz.Error. */
+enum fzlua_status {
+	FZLUA_OK,
+	FZLUA_ERROR,       /* code of the script raised, or a call was wrong */
+	FZLUA_CRASH,       /* a worker died */
+	FZLUA_TIMEOUT,     /* a time limit ran out */
+	FZLUA_MEMORY,      /* a memory limit was reached, or memory ran out */
+	FZLUA_CANCELLED,   /* it was ended before it had a result */
+	FZLUA_INTERRUPTED, /* by fzlua_interrupt() */
+	FZLUA_UNSENDABLE,  /* a value cannot cross a process boundary */
+	FZLUA_CLOSED,      /* something was used after it was closed */
+	FZLUA_GRAPH,       /* a chain or dag that cannot run */
+	FZLUA_NONE = -1    /* fzlua_next(): no task has ended */
+};
 
 /* "0.1.0" */
 FZLUA_API const char *fzlua_version(void);
@@ -49,11 +74,130 @@ typedef int (*fzlua_output)(void *ctx, int fd, const char *bytes, size_t len);
 typedef void (*fzlua_log)(void *ctx, const char *line, size_t len);
 
 /*
+ * Called around each fork of a worker: in the host before it and after it, and
+ * in the child after it, before any code of the script runs there. The child is
+ * the place to close sockets that only the host may hold open. It is called
+ * with all signals blocked in the child. Must not call Lua.
+ */
+enum { FZLUA_FORK_BEFORE, FZLUA_FORK_PARENT, FZLUA_FORK_CHILD };
+typedef void (*fzlua_forks)(void *ctx, int when);
+
+/*
  * Send what workers print, and the log, to functions of the host from now on;
- * NULL: to stdout and stderr, as at first. After luaopen_fzlua(). [-0, +0, -]
+ * NULL: to stdout and stderr, as at first. Be told of forks; NULL: no more.
+ * After luaopen_fzlua(). [-0, +0, -]
  */
 FZLUA_API void fzlua_set_output(lua_State *L, fzlua_output output, void *ctx);
 FZLUA_API void fzlua_set_log(lua_State *L, fzlua_log log, void *ctx);
+FZLUA_API void fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx);
+
+/* What a new state is made with. All zero but `size`: the defaults. */
+struct fzlua_options {
+	size_t size; /* sizeof(struct fzlua_options): tells versions apart */
+	lua_Alloc alloc; /* of the state; NULL: realloc and free */
+	void *alloc_ctx;
+	fzlua_output output; /* see fzlua_set_output(), ... */
+	void *output_ctx;
+	fzlua_log log;
+	void *log_ctx;
+	fzlua_forks forks;
+	void *forks_ctx;
+};
+
+/*
+ * Make a state with Lua's standard libraries and this one, whose table is the
+ * global `fz`, as for a script of the fzlua command. `options` may be NULL.
+ * *L is NULL if there is no memory for it; after any other failure it is a
+ * state with the error on top. Close it with fzlua_close() in either case.
+ */
+FZLUA_API int fzlua_new(lua_State **L, const struct fzlua_options *options);
+
+/*
+ * End all workers, tasks and processes of the state at once, and close it. NULL
+ * is allowed. A host that opened the library in a state of its own calls
+ * lua_close(), which does the same.
+ */
+FZLUA_API void fzlua_close(lua_State *L);
+
+/*
+ * As the command does at the end of a script: wait until all tasks have ended,
+ * and all processes that are no daemons. [-0, +(0|1), -]
+ */
+FZLUA_API int fzlua_finish(lua_State *L);
+
+/*
+ * Call a value with `nargs` arguments, as lua_pcall() does; `nresults` may be
+ * LUA_MULTRET. The value may be a chain or dag: its arguments are the table of
+ * inputs and a table of options, its result is the table of outputs.
+ * [-(nargs + 1), +(nresults|1), -]
+ */
+FZLUA_API int fzlua_call(lua_State *L, int nargs, int nresults);
+
+/* Load a file and call it without arguments. [-0, +(nresults|1), -] */
+FZLUA_API int fzlua_dofile(lua_State *L, const char *path, int nresults);
+
+/*
+ * A chain from C. fzlua_stage() makes a stage. fzlua_register() gives the stage
+ * at `stage` the function on top, which may be a C function with upvalues:
+ * `outputs` and `inputs` are names with commas between them; `inputs` NULL: the
+ * same name as the output. fzlua_chain() joins the `n` stages and chains on
+ * top. Workers inherit C functions and the host's memory as they are when the
+ * chain first runs, and change copies.
+ * [-0, +1, -]  [-1, +(0|1), -]  [-n, +1, -]
+ */
+FZLUA_API int fzlua_stage(lua_State *L, const char *name);
+FZLUA_API int fzlua_register(
+    lua_State *L, int stage, const char *outputs, const char *inputs);
+FZLUA_API int fzlua_chain(lua_State *L, int n);
+
+/*
+ * The same without blocking. fzlua_spawn() makes a call, as fzlua_call() does,
+ * in a task of its own, which may wait for workers and anything else that the
+ * library waits for, with all others. The host polls fzlua_fd() for reading,
+ * beside its own descriptors, and calls fzlua_step() if that is ready.
+ * fzlua_next() fetches the tasks that have ended, in this order, by their tags.
+ */
+
+/* Start a task. [-(nargs + 1), +(0|1), -] */
+FZLUA_API int fzlua_spawn(lua_State *L, int nargs, void *tag);
+
+/*
+ * Fetch the next task that has ended. FZLUA_NONE: none, nothing is pushed.
+ * Otherwise sets *tag, and returns and pushes what fzlua_call() would have.
+ * [-0, +(nresults|0|1), -]
+ */
+FZLUA_API int fzlua_next(lua_State *L, int nresults, void **tag);
+
+/*
+ * End the tasks with this tag, and what runs for them in workers. fzlua_next()
+ * will return each, as FZLUA_CANCELLED. [-0, +(0|1), -]
+ */
+FZLUA_API int fzlua_cancel(lua_State *L, void *tag);
+
+/*
+ * The descriptor to poll for reading. It covers timers, too, and stays the same
+ * and the library's. After calls by other means than the functions here, such
+ * as lua_call(), call fzlua_step() once. -1: no descriptor is free, see errno.
+ * [-0, +0, -]
+ */
+FZLUA_API int fzlua_fd(lua_State *L);
+
+/*
+ * Do what is ready: move jobs and results, run tasks. Waits at most `seconds`
+ * if nothing is; negative: without limit. Errors are those of the loop, such as
+ * FZLUA_INTERRUPTED; those of tasks come from fzlua_next(). [-0, +(0|1), -]
+ */
+FZLUA_API int fzlua_step(lua_State *L, double seconds);
+
+/*
+ * Interrupt what runs in a state as Ctrl-C does in the command: the next
+ * instruction or wait raises an error of kind "interrupted". For signal
+ * handlers and other threads, between fzlua_instance_of() and the end of the
+ * state.
+ */
+struct fzlua_instance;
+FZLUA_API struct fzlua_instance *fzlua_instance_of(lua_State *L);
+FZLUA_API void fzlua_interrupt(struct fzlua_instance *instance);
 
 #ifdef __cplusplus
 }

@@ -4,10 +4,12 @@
 
 #include <lauxlib.h>
 
+#include "api/call.h"
 #include "api/modules.h"
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/lpool.h"
 #include "bind/jobs/lslots.h"
+#include "bind/lforks.h"
 #include "bind/lloop.h"
 #include "bind/lsink.h"
 #include "bind/ltask.h"
@@ -36,6 +38,15 @@ void
 fzlua_set_log(lua_State *L, fzlua_log log, void *ctx)
 {
 	fz_lsink_set_log(fz_lloop_sink(L), log, ctx);
+}
+
+void
+fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx)
+{
+	struct fz_lforks *own = fz_lloop_forks(L);
+
+	own->call = forks;
+	own->ctx = ctx;
 }
 
 /* The "fzlua.core" module: all bindings add their functions to one table. */
@@ -83,6 +94,7 @@ int
 luaopen_fzlua(lua_State *L)
 {
 	fz_exit_wrap(L);
+	fzlua_keep_memory_error(L);
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
 	lua_pushcfunction(L, open_core);
 	lua_setfield(L, -2, "fzlua.core");

@@ -11,6 +11,8 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "bind/lforks.h"
+#include "bind/linterrupt.h"
 #include "bind/lsink.h"
 #include "os/cpus.h"
 #include "os/fd.h"
@@ -28,12 +30,12 @@ static const char loop_key, on_wake_key;
 struct lloop {
 	struct fz_engine engine;
 	struct fz_list locals; /* runs whose functions run in this process */
-	volatile sig_atomic_t *pending;
+	struct fz_linterrupt interrupt;
 	lua_State *volatile running;
 	struct fz_ltasks tasks;
 	pid_t pid;   /* of this process; kept because it is read often */
 	pid_t main;  /* pid of the process that opened the library */
-	int wake[2]; /* pipe for signal handlers; -1 until its first use */
+	int wake[2]; /* pipe of the interrupt */
 	struct fz_watch wake_watch;
 	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
 	struct fz_change heap_change;
@@ -45,6 +47,7 @@ struct lloop {
 	int ncpus; /* result of the last count; 0: none */
 	int64_t counted_ns;
 	struct fz_lsink sink;
+	struct fz_lforks forks;
 	uint32_t works_for; /* the member that waits for the work; 0: none */
 };
 
@@ -84,10 +87,10 @@ fz_lloop_drop_local(struct fz_local *local)
 	fz_list_remove(&local->link);
 }
 
-void
-fz_lloop_interrupt(lua_State *L, volatile sig_atomic_t *pending)
+struct fz_linterrupt *
+fz_lloop_interrupt(lua_State *L)
 {
-	get(L)->pending = pending;
+	return &get(L)->interrupt;
 }
 
 bool
@@ -106,19 +109,16 @@ fz_lloop_sink(lua_State *L)
 	return &get(L)->sink;
 }
 
+struct fz_lforks *
+fz_lloop_forks(lua_State *L)
+{
+	return &get(L)->forks;
+}
+
 lua_State *volatile *
 fz_lloop_running(lua_State *L)
 {
 	return &get(L)->running;
-}
-
-static void
-check_interrupt(lua_State *L, struct lloop *ll)
-{
-	if (ll->pending == NULL || !*ll->pending)
-		return;
-	*ll->pending = 0;
-	fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
 }
 
 /*
@@ -140,7 +140,7 @@ fz_lloop_check(lua_State *L)
 {
 	struct lloop *ll = get(L);
 
-	check_interrupt(L, ll);
+	fz_linterrupt_check(L, &ll->interrupt);
 	if (lua_gethookmask(L) != 0)
 		run_hook(L);
 	if (ll->works_for != 0 && !fz_heap_alive(ll->works_for))
@@ -164,25 +164,17 @@ woken(struct fz_watch *watch, unsigned events)
 		continue;
 }
 
-int
-fz_lloop_wake_fd(lua_State *L)
+static int
+open_wake_pipe(struct lloop *ll, struct fz_err *err)
 {
-	struct lloop *ll = get(L);
-	struct fz_err err = { 0 };
-
-	if (ll->wake[0] != -1)
-		return ll->wake[1];
-	if (fz_fd_pipe(ll->wake, &err) != 0)
-		fz_lerror_raise(L, &err);
-	if (fz_fd_nonblock(ll->wake[0], &err) != 0 ||
-	    fz_fd_nonblock(ll->wake[1], &err) != 0 ||
+	if (fz_fd_pipe(ll->wake, err) != 0 ||
+	    fz_fd_nonblock(ll->wake[0], err) != 0 ||
+	    fz_fd_nonblock(ll->wake[1], err) != 0 ||
 	    fz_loop_watch(ll->engine.loop, &ll->wake_watch, ll->wake[0],
-		FZ_LOOP_READ, &err) != 0) {
-		fz_fd_close(&ll->wake[0]);
-		fz_fd_close(&ll->wake[1]);
-		fz_lerror_raise(L, &err);
-	}
-	return ll->wake[1];
+		FZ_LOOP_READ, err) != 0)
+		return -1;
+	ll->interrupt.wake_fd = ll->wake[1];
+	return 0;
 }
 
 /* Run one function of the youngest run that has any. */
@@ -269,6 +261,32 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 	fz_lloop_check(L);
 	while (!done(ctx))
 		turn(L, ll, FZ_CLOCK_NEVER);
+}
+
+int
+fz_lloop_fd(lua_State *L)
+{
+	struct fz_loop *loop = get(L)->engine.loop;
+	struct fz_err err = { 0 };
+	int fd;
+
+	if (loop == NULL) {
+		errno = EBADF;
+		return -1;
+	}
+	fd = fz_loop_fd(loop, &err);
+	if (fd != -1)
+		fz_loop_arm_fd(loop, 0);
+	else
+		errno = err.code;
+	return fd;
+}
+
+void
+fz_lloop_arm_fd(lua_State *L, int64_t at_ns)
+{
+	if (get(L)->engine.loop != NULL)
+		fz_loop_arm_fd(get(L)->engine.loop, at_ns);
 }
 
 struct fz_ltasks *
@@ -389,8 +407,9 @@ loop_changed(lua_State *L)
 }
 
 /*
- * turn([timeout [, seen]]) -> boolean: whether waiters must check again. Does
- * not wait if wake_count() is not `seen` any more.
+ * turn([timeout [, seen]]) -> boolean, boolean: whether waiters must check
+ * again, whether a function has run. Does not wait if wake_count() is not
+ * `seen` any more.
  */
 static int
 loop_turn(lua_State *L)
@@ -398,14 +417,14 @@ loop_turn(lua_State *L)
 	struct lloop *ll = get(L);
 	double timeout = luaL_optnumber(L, 1, -1);
 	int64_t until = FZ_CLOCK_NEVER;
-	int happened;
+	int worked, happened;
 
 	fz_lloop_check_free(L);
 	fz_lloop_check(L);
-	happened =
-	    work_local(L, ll) ||
-	    (!lua_isnoneornil(L, 2) &&
-		luaL_checkinteger(L, 2) != (lua_Integer)ll->engine.wake_count);
+	worked = work_local(L, ll);
+	happened = worked || (!lua_isnoneornil(L, 2) &&
+				 luaL_checkinteger(L, 2) !=
+				     (lua_Integer)ll->engine.wake_count);
 	if (happened || timeout == 0)
 		until = 0;
 	else if (timeout > 0)
@@ -413,7 +432,8 @@ loop_turn(lua_State *L)
 		    fz_clock_ns(), fz_clock_from_seconds(timeout));
 	happened |= turn_until_change(L, ll, until);
 	lua_pushboolean(L, happened);
-	return 1;
+	lua_pushboolean(L, worked);
+	return 2;
 }
 
 /* now() -> seconds */
@@ -527,7 +547,8 @@ in_child(struct fz_fork_hook *hook)
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
 	ll->pid = getpid();
-	ll->pending = NULL;
+	ll->interrupt.wake_fd = -1;
+	ll->interrupt.pending = 0;
 	ll->running = NULL;
 	fz_footer_in_child(&ll->sink.footer);
 	ll->tasks = (struct fz_ltasks){ .own = ll->tasks.own };
@@ -559,6 +580,17 @@ static const luaL_Reg functions[] = {
 	{ NULL, NULL },
 };
 
+static void
+set_interrupt(lua_State *L, struct lloop *ll)
+{
+	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+	ll->interrupt = (struct fz_linterrupt){ .main = lua_tothread(L, -1),
+		.wake_fd = -1,
+		.coroutine = &ll->tasks.running,
+		.local = &ll->running };
+	lua_pop(L, 1);
+}
+
 int
 fz_lloop_open(lua_State *L)
 {
@@ -580,9 +612,13 @@ fz_lloop_open(lua_State *L)
 	ll->garbage = fz_garbage_open(L);
 	fz_luserdata_finalize(L, loop_gc);
 	fz_lsink_init(&ll->sink);
-	if (fz_engine_init(&ll->engine, fz_lsink_output, &ll->sink, &err) != 0)
+	set_interrupt(L, ll);
+	if (fz_engine_init(&ll->engine, fz_lsink_output, &ll->sink, &err) !=
+		0 ||
+	    open_wake_pipe(ll, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	ll->tasks.own = &ll->engine.membership;
+	fz_lforks_init(&ll->forks, &ll->engine.children);
 	fz_loop_hook(ll->engine.loop, &ll->hook);
 	fz_change_init(&ll->heap_change, &ll->engine);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &loop_key);

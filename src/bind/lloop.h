@@ -2,7 +2,6 @@
 #ifndef FZ_LLOOP_H
 #define FZ_LLOOP_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,6 +11,8 @@
 #include "bind/ltask.h"
 
 struct fz_engine;
+struct fz_lforks;
+struct fz_linterrupt;
 struct fz_lsink;
 
 /*
@@ -30,20 +31,14 @@ struct fz_local {
 void fz_lloop_add_local(lua_State *L, struct fz_local *local);
 void fz_lloop_drop_local(struct fz_local *local);
 
-/*
- * Let core.turn() raise "interrupted" and clear `*pending` if a signal handler
- * has set it. NULL: never.
- */
-void fz_lloop_interrupt(lua_State *L, volatile sig_atomic_t *pending);
-
-/*
- * A nonblocking descriptor. A signal handler writes one byte to it so that a
- * waiting core.turn() returns. Raises if it cannot be created. [-0, +0, e]
- */
-int fz_lloop_wake_fd(lua_State *L);
+/* What interrupts the code and the waits of this state. */
+struct fz_linterrupt *fz_lloop_interrupt(lua_State *L);
 
 /* The sink of this state, whose functions a host may set. */
 struct fz_lsink *fz_lloop_sink(lua_State *L);
+
+/* What a host is told of forks. */
+struct fz_lforks *fz_lloop_forks(lua_State *L);
 
 /*
  * For signal handlers: the address of the thread that runs a function of a run
@@ -59,6 +54,14 @@ bool fz_lloop_hold(lua_State *L, bool held);
 
 /* Called before each use: raise if the engine is held or freed. [-0, +0, e] */
 void fz_lloop_check_free(lua_State *L);
+
+/*
+ * The descriptor for the poll of a host; -1 and errno if it cannot be made. It
+ * is ready from `at_ns` on, see fz_loop_arm_fd(). Nothing happens if the engine
+ * is freed. [-0, +0, -]
+ */
+int fz_lloop_fd(lua_State *L);
+void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);
 
 /* The coroutines of this state that run. */
 struct fz_ltasks *fz_lloop_tasks(lua_State *L);

@@ -5,53 +5,24 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <lauxlib.h>
 
-#include "bind/lloop.h"
+#include "api/fzlua.h"
 #include "cli/make.h"
-#include "value/lerror.h"
 #include "value/luserdata.h"
 
 /* State for the handler of SIGINT; a process has one command. */
-static lua_State *main_state;
-static volatile sig_atomic_t interrupted; /* set until the error is raised */
-static int wake_fd = -1;
-static lua_State *volatile *running_state;     /* it runs a call of jobs = 0 */
-static lua_State *volatile *running_coroutine; /* the innermost */
-
-static void
-raise_interrupted(lua_State *L, lua_Debug *ar)
-{
-	(void)ar;
-	lua_sethook(L, NULL, 0, 0);
-	if (!interrupted)
-		return; /* a wait has raised the error */
-	interrupted = 0;
-	fz_lerror_push(L, FZ_ERR_INTERRUPTED, "interrupted");
-	lua_error(L);
-}
+static struct fzlua_instance *instance;
 
 /* The first Ctrl-C raises an error in Lua; a second one ends the process. */
 static void
 on_interrupt(int sig)
 {
-	const int mask =
-	    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
-	lua_State *running = *running_state;
-	lua_State *coroutine = *running_coroutine;
 	int saved = errno;
 
 	fz_make_end_by_signal(sig);
-	interrupted = 1;
-	lua_sethook(main_state, raise_interrupted, mask, 1);
-	if (running != NULL)
-		lua_sethook(running, raise_interrupted, mask, 1);
-	if (coroutine != NULL)
-		lua_sethook(coroutine, raise_interrupted, mask, 1);
-	if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
-		errno = 0; /* a full pipe wakes the loop, too */
+	fzlua_interrupt(instance);
 	errno = saved;
 }
 
@@ -87,7 +58,7 @@ watch_close(lua_State *L)
 {
 	lua_newtable(L);
 	fz_luserdata_finalize(L, state_closes);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &main_state);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &instance);
 }
 
 void
@@ -96,11 +67,7 @@ fz_interrupt_catch(lua_State *L)
 	struct sigaction action;
 
 	watch_close(L);
-	main_state = L;
-	wake_fd = fz_lloop_wake_fd(L);
-	running_state = fz_lloop_running(L);
-	running_coroutine = &fz_lloop_tasks(L)->running;
-	fz_lloop_interrupt(L, &interrupted);
+	instance = fzlua_instance_of(L);
 	if (sigaction(SIGINT, NULL, &action) != 0 ||
 	    action.sa_handler == SIG_IGN)
 		return;

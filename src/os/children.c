@@ -57,6 +57,26 @@ fz_children_add(struct fz_children *children, pid_t pid)
 }
 
 void
+fz_children_forking(struct fz_children *children)
+{
+	for (struct fz_children_hook *h = children->hooks; h != NULL;
+	     h = h->next) {
+		if (h->forking != NULL)
+			h->forking(h);
+	}
+}
+
+void
+fz_children_resumed(struct fz_children *children)
+{
+	for (struct fz_children_hook *h = children->hooks; h != NULL;
+	     h = h->next) {
+		if (h->resumed != NULL)
+			h->resumed(h);
+	}
+}
+
+void
 fz_children_drop(struct fz_children *children, pid_t pid)
 {
 	struct fz_child *list = children->list;

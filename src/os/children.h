@@ -11,8 +11,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Called for each child. Either function may be NULL. */
+/* Called for each child. Each function may be NULL. */
 struct fz_children_hook {
+	/* Called in the parent before the fork, and after it or its failure. */
+	void (*forking)(struct fz_children_hook *hook);
+	void (*resumed)(struct fz_children_hook *hook);
 	/* Called in the parent, after the child was counted. */
 	void (*forked)(struct fz_children_hook *hook);
 	/* Called in the child, before its entry function. */
@@ -42,6 +45,10 @@ void fz_children_add_hook(
 
 /* The number of the last child that is not reaped, or 0. */
 uint64_t fz_children_newest(const struct fz_children *children);
+
+/* For fz_proc_fork(): call the `forking` or the `resumed` functions. */
+void fz_children_forking(struct fz_children *children);
+void fz_children_resumed(struct fz_children *children);
 
 /* For fz_proc_fork() and fz_proc_reap(): a child was forked, or is reaped. */
 void fz_children_add(struct fz_children *children, pid_t pid);

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 #include "os/fd.h"
+#include "os/pollfd.h"
 #include "os/spin.h"
 
 enum {
@@ -25,6 +26,7 @@ struct fz_loop {
 	struct fz_list defers; /* deferred calls, in order */
 	struct fz_list hooks;
 	struct fz_spin spin;
+	struct fz_pollfd pollfd; /* for a host; closed until it is asked for */
 	/* The events being handled; unwatch removes those of its watch. */
 	struct epoll_event polled[LOOP_POLLED];
 	int npolled, at;
@@ -94,10 +96,11 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 		fz_fd_close(&loop->epfd);
 		return -1;
 	}
-	if (add_all(loop, &loop->watches[0]) == 0 &&
-	    add_all(loop, &loop->watches[1]) == 0)
+	if (add_all(loop, &loop->watches[0]) != 0 ||
+	    add_all(loop, &loop->watches[1]) != 0)
+		fz_err_sys(err, errno, "epoll_ctl");
+	else if (fz_pollfd_add(&loop->pollfd, loop->epfd, err) == 0)
 		return 0;
-	fz_err_sys(err, errno, "epoll_ctl");
 	fz_fd_close(&loop->epfd);
 	return -1;
 }
@@ -112,6 +115,7 @@ fz_loop_new(struct fz_err *err)
 		return NULL;
 	}
 	loop->epfd = -1;
+	loop->pollfd = (struct fz_pollfd)FZ_POLLFD_CLOSED;
 	fz_list_init(&loop->watches[0]);
 	fz_list_init(&loop->watches[1]);
 	fz_list_init(&loop->defers);
@@ -128,6 +132,7 @@ fz_loop_free(struct fz_loop *loop)
 {
 	if (loop == NULL)
 		return;
+	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);
 	free(loop->heap);
 	free(loop);
@@ -436,6 +441,32 @@ fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 	return called | call_deferred(loop);
 }
 
+int
+fz_loop_fd(struct fz_loop *loop, struct fz_err *err)
+{
+	if (loop->pollfd.fd != -1)
+		return loop->pollfd.fd;
+	if (open_epoll(loop, err) != 0 ||
+	    fz_pollfd_open(&loop->pollfd, err) != 0)
+		return -1;
+	if (fz_pollfd_add(&loop->pollfd, loop->epfd, err) == 0)
+		return loop->pollfd.fd;
+	fz_pollfd_close(&loop->pollfd);
+	return -1;
+}
+
+void
+fz_loop_arm_fd(struct fz_loop *loop, int64_t at_ns)
+{
+	if (loop->pollfd.fd == -1)
+		return;
+	if (loop->ntimers != 0 && loop->heap[1]->at_ns < at_ns)
+		at_ns = loop->heap[1]->at_ns;
+	if (fz_list_first(&loop->defers) != NULL || loop->epfd == -1)
+		at_ns = 0;
+	fz_pollfd_arm(&loop->pollfd, at_ns);
+}
+
 void
 fz_loop_flush(struct fz_loop *loop)
 {
@@ -462,6 +493,7 @@ fz_loop_in_child(struct fz_loop *loop)
 	struct fz_list *link;
 
 	/* First: the parent has the same set, which must not be edited. */
+	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);
 	call_hooks(&loop->hooks);
 	for (size_t i = 1; i <= loop->ntimers; i++)

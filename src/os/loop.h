@@ -85,6 +85,17 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
  */
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
+/*
+ * A descriptor for the poll of a host, which stays the loop's: it is readable
+ * if a descriptor of the loop is ready, or the time has come that
+ * fz_loop_arm_fd() has set. -1 and `err` on failure.
+ */
+int fz_loop_fd(struct fz_loop *loop, struct fz_err *err);
+
+/* After a turn: the next is due at `at_ns`, at the first timer or at once, if
+ * calls are deferred. Does nothing before fz_loop_fd(). */
+void fz_loop_arm_fd(struct fz_loop *loop, int64_t at_ns);
+
 /* Count one more or one fewer busy process whose events this loop waits for. */
 void fz_loop_busy(struct fz_loop *loop, bool more);
 

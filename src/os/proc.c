@@ -106,6 +106,8 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	if (reaps_itself() && fz_fd_pipe(birth.watched, err) != 0)
 		return -1;
 	fz_stdio_flush();
+	if (opts->children != NULL)
+		fz_children_forking(opts->children);
 	begin_adoption();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -117,11 +119,12 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	if (pid > 0)
 		setpgid(pid, pid);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (pid > 0) {
+	if (pid > 0)
 		watch_child(proc, pid, opts->children);
-	} else {
+	else
 		end_adoption();
-	}
+	if (opts->children != NULL)
+		fz_children_resumed(opts->children);
 	fz_fd_close(&birth.watched[0]);
 	fz_fd_close(&birth.watched[1]);
 	return pid > 0 ? 0 : fz_err_sys(err, code, "cannot start a process");

@@ -1,0 +1,117 @@
+--- host.lua - what a C host calls that embeds the library: see src/api/fzlua.h.
+--
+-- The host starts tasks, each with a tag, steps the loop from its own, and fetches what the tasks
+-- have returned, in the order of their ends.
+
+local Error = require "fzlua.error"
+local core = require "fzlua.core"
+local task = require "fzlua.task"
+local wait = require "fzlua.wait"
+local waiters = require "fzlua.waiters"
+
+local host = {}
+
+-- A task that the host has started: it waits for the task's end.
+local Started = {}
+Started.__index = Started
+
+local pending, npending = {}, 0 -- set of those whose tasks have not ended
+local first, last, ended = 0, 0, {} -- those that have, from first + 1 to last
+
+function Started:notify()
+  pending[self], npending = nil, npending - 1
+  last = last + 1
+  ended[last] = self
+end
+
+---Turn any error into an fz.Error.
+---@param e any
+---@param traceback? string
+---@return fz.Error
+function host.error(e, traceback)
+  if Error.is(e) then
+    if not e.traceback then e.traceback = traceback end
+    return e
+  end
+  local cause = type(e) ~= "string" and e or nil
+  return Error.new {
+    kind = "error", message = core.error_text(e), cause = cause, traceback = traceback,
+  }
+end
+
+---The message handler of fzlua_call().
+function host.on_error(e)
+  return host.error(e, core.traceback(nil, 3))
+end
+
+local function call(f, ...) return f(...) end
+
+---Start f(...) as a task.
+---@param tag lightuserdata the host's word for it
+---@param f function|table chains can be called, too
+function host.spawn(tag, f, ...)
+  local future = task.spawn(call, f, ...)
+  future:note_awaited()
+  local started = setmetatable({ tag = tag, future = future }, Started)
+  pending[started], npending = true, npending + 1
+  waiters.add(future, started)
+end
+
+-- The next task was fetched: a lack of memory before this loses nothing.
+local function fetched(...)
+  first = first + 1
+  ended[first] = nil
+  return ...
+end
+
+---Fetch what a task has returned.
+---@return boolean|nil ok nil: no further task has ended
+---@return lightuserdata tag
+---@return any ... results, or the fz.Error
+function host.next()
+  if first == last then return nil end
+  local started = ended[first + 1]
+  local future = started.future
+  if future._state == "error" then
+    return fetched(false, started.tag, host.error(future._value, future._traceback))
+  end
+  return fetched(true, started.tag, future:await())
+end
+
+---End the tasks with this tag. Each can still be fetched, as failed with kind "cancelled".
+---@param tag lightuserdata
+---@return boolean cancelled whether there was one
+function host.cancel(tag)
+  local found = {}
+  for started in pairs(pending) do
+    if started.tag == tag then found[#found + 1] = started.future end
+  end
+  for _, future in ipairs(found) do future:cancel() end
+  return #found > 0
+end
+
+---@return integer number of tasks that were started and not fetched
+function host.count()
+  return npending + last - first
+end
+
+---One turn of the loop.
+---@param timeout number seconds
+---@return number|nil at when the next turn is due, see wait.step()
+function host.step(timeout)
+  return wait.step(timeout)
+end
+
+---Wait until all tasks, workers and processes have ended.
+function host.finish()
+  wait.drain()
+  local process, future = package.loaded["fzlua.process"], package.loaded["fzlua.future"]
+  if process then process.finish() end
+  if future then future.log_unawaited() end
+end
+
+core.on_fork(function()
+  pending, npending, first, last, ended = {}, 0, 0, 0, {}
+end)
+
+return host

@@ -1,0 +1,139 @@
+#include "api/call.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "api/fzlua.h"
+#include "base/err.h"
+#include "bind/lloop.h"
+#include "value/lerror.h"
+
+/* Its address is the registry key of the error for a lack of memory. */
+static const char memory_error_key;
+
+/* Free places on the stack that the functions here use. */
+enum { STACK_ROOM = 8 };
+
+_Static_assert((int)FZLUA_GRAPH == (int)FZ_ERR_GRAPH, "one list of kinds");
+
+void
+fzlua_keep_memory_error(lua_State *L)
+{
+	fz_lerror_push(L, FZ_ERR_MEMORY, "not enough memory");
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &memory_error_key);
+}
+
+void
+fzlua_push_host(lua_State *L, const char *name)
+{
+	luaL_checkstack(L, STACK_ROOM, NULL);
+	lua_getglobal(L, "require");
+	lua_pushliteral(L, "fzlua.host");
+	lua_call(L, 1, 1);
+	lua_getfield(L, -1, name);
+	lua_remove(L, -2);
+}
+
+/* The message handler: (error) -> fz.Error with a traceback */
+static int
+on_error(lua_State *L)
+{
+	fzlua_push_host(L, "on_error");
+	lua_insert(L, 1);
+	lua_call(L, 1, 1);
+	return 1;
+}
+
+int
+fzlua_status_of(lua_State *L)
+{
+	const char *kind;
+	int status = FZLUA_ERROR;
+
+	lua_pushliteral(L, "kind");
+	lua_rawget(L, -2);
+	kind = lua_tostring(L, -1);
+	for (int k = FZLUA_ERROR; kind != NULL && k <= FZLUA_GRAPH; k++) {
+		if (strcmp(kind, fz_err_kind_name((enum fz_err_kind)k)) == 0)
+			status = k;
+	}
+	lua_pop(L, 1);
+	return status;
+}
+
+/* The error on top is Lua's own for a lack of memory, or of an error handler.
+ */
+static int
+replace_error(lua_State *L)
+{
+	lua_pop(L, 1);
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &memory_error_key);
+	return FZLUA_MEMORY;
+}
+
+/* The function and its arguments are on top. */
+static int
+call(lua_State *L, int nargs, int nresults)
+{
+	int handler = lua_gettop(L) - nargs, status;
+
+	lua_pushcfunction(L, on_error);
+	lua_insert(L, handler);
+	status = lua_pcall(L, nargs, nresults, handler);
+	lua_remove(L, handler);
+	fz_lloop_arm_fd(L, 0);
+	if (status == LUA_OK)
+		return FZLUA_OK;
+	return fz_lerror_is(L, -1) ? fzlua_status_of(L) : replace_error(L);
+}
+
+/* Replace `n` values by the error for a full stack. */
+static int
+refuse(lua_State *L, int n)
+{
+	lua_pop(L, n);
+	if (n == 0) /* there is no room for the error, either */
+		return FZLUA_MEMORY;
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &memory_error_key);
+	return FZLUA_MEMORY;
+}
+
+int
+fzlua_call(lua_State *L, int nargs, int nresults)
+{
+	if (!lua_checkstack(L, STACK_ROOM))
+		return refuse(L, nargs + 1);
+	return call(L, nargs, nresults);
+}
+
+int
+fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults)
+{
+	if (!lua_checkstack(L, STACK_ROOM))
+		return refuse(L, nargs);
+	lua_pushcfunction(L, f);
+	lua_insert(L, -(nargs + 1));
+	return call(L, nargs, nresults);
+}
+
+/* (light userdata: address of the path) -> function */
+static int
+load(lua_State *L)
+{
+	if (luaL_loadfile(L, *(const char **)lua_touserdata(L, 1)) != LUA_OK)
+		return lua_error(L);
+	return 1;
+}
+
+int
+fzlua_dofile(lua_State *L, const char *path, int nresults)
+{
+	int status;
+
+	if (!lua_checkstack(L, STACK_ROOM))
+		return refuse(L, 0);
+	lua_pushlightuserdata(L, &path);
+	status = fzlua_protect(L, load, 1, 1);
+	return status == FZLUA_OK ? call(L, 0, nresults) : status;
+}

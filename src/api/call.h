@@ -1,0 +1,23 @@
+/* call.h - protected calls for the functions of fzlua.h. */
+#ifndef FZLUA_CALL_H
+#define FZLUA_CALL_H
+
+#include <lua.h>
+
+/*
+ * Call `f` as lua_pcall() does, and make what it raises an fz.Error. Lets the
+ * descriptor of the host's poll be ready. Returns an enum fzlua_status.
+ * [-(nargs), +(nresults|1), -]
+ */
+int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);
+
+/* The status of the fz.Error on top, in an enum fzlua_status. [-0, +0, -] */
+int fzlua_status_of(lua_State *L);
+
+/* Push a function of the Lua module fzlua.host. [-0, +1, e] */
+void fzlua_push_host(lua_State *L, const char *name);
+
+/* Make the error for a lack of memory, when there is some. [-0, +0, m] */
+void fzlua_keep_memory_error(lua_State *L);
+
+#endif

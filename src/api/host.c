@@ -1,0 +1,69 @@
+#include "api/fzlua.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "api/call.h"
+
+static void *
+default_alloc(void *ctx, void *block, size_t old_size, size_t size)
+{
+	(void)ctx;
+	(void)old_size;
+	if (size != 0)
+		return realloc(block, size);
+	free(block);
+	return NULL;
+}
+
+/* (light userdata: options) */
+static int
+open_library(lua_State *L)
+{
+	const struct fzlua_options *o = lua_touserdata(L, 1);
+
+	luaL_checkversion(L);
+	luaL_openlibs(L);
+	lua_pushcfunction(L, luaopen_fzlua);
+	lua_call(L, 0, 1);
+	lua_setglobal(L, "fz");
+	fzlua_set_output(L, o->output, o->output_ctx);
+	fzlua_set_log(L, o->log, o->log_ctx);
+	fzlua_set_forks(L, o->forks, o->forks_ctx);
+	return 0;
+}
+
+int
+fzlua_new(lua_State **L, const struct fzlua_options *options)
+{
+	struct fzlua_options o = { 0 };
+
+	/* A host that was built with an older header knows fewer options. */
+	if (options != NULL)
+		memcpy(&o, options,
+		    options->size < sizeof(o) ? options->size : sizeof(o));
+	*L = lua_newstate(o.alloc != NULL ? o.alloc : default_alloc,
+	    o.alloc != NULL ? o.alloc_ctx : NULL);
+	if (*L == NULL)
+		return FZLUA_MEMORY;
+	lua_pushcfunction(*L, open_library);
+	lua_pushlightuserdata(*L, &o);
+	switch (lua_pcall(*L, 1, 0, 0)) {
+	case LUA_OK:
+		return FZLUA_OK;
+	case LUA_ERRMEM:
+		return FZLUA_MEMORY;
+	default:
+		return FZLUA_ERROR;
+	}
+}
+
+void
+fzlua_close(lua_State *L)
+{
+	if (L != NULL)
+		lua_close(L);
+}

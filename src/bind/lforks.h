@@ -1,0 +1,18 @@
+/* lforks.h - a function of the host that is called around each fork. */
+#ifndef FZ_LFORKS_H
+#define FZ_LFORKS_H
+
+#include "os/children.h"
+
+enum { FZ_LFORKS_BEFORE, FZ_LFORKS_PARENT, FZ_LFORKS_CHILD };
+
+struct fz_lforks {
+	struct fz_children_hook hook;
+	void (*call)(void *ctx, int when); /* NULL: none */
+	void *ctx;
+};
+
+/* Start to follow the forks of `children`. */
+void fz_lforks_init(struct fz_lforks *forks, struct fz_children *children);
+
+#endif
