@@ -11,6 +11,8 @@ local waiters = require "fzlua.waiters"
 
 local host = {}
 
+local NO_MEMORY <const> = "not enough memory" -- raised by string.rep, table.concat and the like
+
 -- A task that the host has started: it waits for the task's end.
 local Started = {}
 Started.__index = Started
@@ -35,7 +37,7 @@ function host.error(e, traceback)
   end
   local cause = type(e) ~= "string" and e or nil
   return Error.new {
-    kind = "error", message = core.error_text(e), cause = cause, traceback = traceback,
+    kind = e == NO_MEMORY and "memory" or "error", message = core.error_text(e), cause = cause, traceback = traceback,
   }
 end
 

@@ -1,0 +1,621 @@
+/*
+ * A host that uses the functions of fzlua.h: states, calls, chains of C
+ * functions, and tasks that its own loop steps.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+
+#include "api/fzlua.h"
+
+enum { HANGS_S = 120, HANGS_MS = HANGS_S * 1000 };
+
+static void
+setup_error(lua_State *L, const char *what)
+{
+	fail_msg("%s: %s", what, luaL_tolstring(L, -1, NULL));
+}
+
+static int
+open_state(void **state)
+{
+	lua_State *L;
+
+	alarm(HANGS_S);
+	if (fzlua_new(&L, NULL) != FZLUA_OK)
+		setup_error(L, "fzlua_new");
+	*state = L;
+	return 0;
+}
+
+static int
+close_state(void **state)
+{
+	fzlua_close(*state);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	alarm(0);
+	return 0;
+}
+
+static void
+push_function(lua_State *L, const char *code)
+{
+	if (luaL_loadstring(L, code) != LUA_OK)
+		setup_error(L, code);
+}
+
+/* Call a chunk; it must end with this status. */
+static void
+assert_status(lua_State *L, const char *code, int status)
+{
+	push_function(L, code);
+	assert_int_equal(fzlua_call(L, 0, 1), status);
+}
+
+static const char *
+field(lua_State *L, const char *name)
+{
+	const char *text;
+
+	lua_getfield(L, -1, name);
+	text = lua_tostring(L, -1);
+	lua_pop(L, 1);
+	return text != NULL ? text : "(nil)";
+}
+
+static void
+test_a_call_returns_the_results(void **state)
+{
+	lua_State *L = *state;
+
+	push_function(L, "local a, b = ... return a + b, a * b, 'more'");
+	lua_pushinteger(L, 3);
+	lua_pushinteger(L, 4);
+	assert_int_equal(fzlua_call(L, 2, 2), FZLUA_OK);
+	assert_int_equal(lua_gettop(L), 2);
+	assert_int_equal(lua_tointeger(L, 1), 7);
+	assert_int_equal(lua_tointeger(L, 2), 12);
+}
+
+static void
+test_statuses_are_the_kinds_of_errors(void **state)
+{
+	lua_State *L = *state;
+
+	assert_status(L, "error 'oops'", FZLUA_ERROR);
+	assert_non_null(strstr(field(L, "message"), "oops"));
+	assert_non_null(strstr(field(L, "traceback"), "stack traceback"));
+	assert_status(L, "error {code = 7}", FZLUA_ERROR);
+	lua_getfield(L, -1, "cause");
+	lua_getfield(L, -1, "code");
+	assert_int_equal(lua_tointeger(L, -1), 7);
+	assert_status(L, "local pool <close> = fz.pool(1) pool:apply(os.exit)",
+	    FZLUA_CRASH);
+	assert_status(L,
+	    "local pool <close> = fz.pool{workers = 1, timeout = 0.05}"
+	    "pool:apply(fz.sleep, 60)",
+	    FZLUA_TIMEOUT);
+	assert_status(
+	    L, "fz.pack(print, coroutine.create(print))", FZLUA_UNSENDABLE);
+	assert_status(
+	    L, "local q = fz.queue() q:close() q:put(1)", FZLUA_CLOSED);
+	assert_status(L,
+	    "local s = fz.stage 's' function s.A(B) end"
+	    " fz.chain{s}:invoke{}",
+	    FZLUA_GRAPH);
+	assert_status(L,
+	    "local t = fz.spawn(fz.sleep, 60) t:cancel() t:await()",
+	    FZLUA_CANCELLED);
+}
+
+static void
+test_a_missing_file_is_an_error(void **state)
+{
+	lua_State *L = *state;
+
+	assert_int_equal(
+	    fzlua_dofile(L, "/nonexistent/file.lua", 1), FZLUA_ERROR);
+	assert_non_null(strstr(field(L, "message"), "/nonexistent/file.lua"));
+	assert_int_equal(lua_gettop(L), 1);
+}
+
+/* (number) -> number plus the upvalue */
+static int
+add(lua_State *L)
+{
+	lua_pushinteger(
+	    L, luaL_checkinteger(L, 1) + lua_tointeger(L, lua_upvalueindex(1)));
+	return 1;
+}
+
+static int
+divide(lua_State *L)
+{
+	lua_Integer by = luaL_checkinteger(L, 2);
+
+	if (by == 0)
+		return luaL_error(L, "division by zero");
+	lua_pushinteger(L, luaL_checkinteger(L, 1) / by);
+	lua_pushinteger(L, luaL_checkinteger(L, 1) % by);
+	return 2;
+}
+
+/* Push a chain of C functions: quotient, rest = divide(A + 10, B). */
+static void
+push_chain(lua_State *L)
+{
+	assert_int_equal(fzlua_stage(L, "first"), FZLUA_OK);
+	lua_pushinteger(L, 10);
+	lua_pushcclosure(L, add, 1);
+	assert_int_equal(fzlua_register(L, -2, "A", NULL), FZLUA_OK);
+	assert_int_equal(fzlua_stage(L, "second"), FZLUA_OK);
+	lua_pushcfunction(L, divide);
+	assert_int_equal(
+	    fzlua_register(L, -2, "quotient, rest", "A,B"), FZLUA_OK);
+	assert_int_equal(fzlua_chain(L, 2), FZLUA_OK);
+}
+
+static void
+push_inputs(lua_State *L, lua_Integer a, lua_Integer b)
+{
+	lua_createtable(L, 0, 2);
+	lua_pushinteger(L, a);
+	lua_setfield(L, -2, "A");
+	lua_pushinteger(L, b);
+	lua_setfield(L, -2, "B");
+}
+
+static lua_Integer
+integer_field(lua_State *L, const char *name)
+{
+	lua_Integer n;
+
+	lua_getfield(L, -1, name);
+	n = lua_tointeger(L, -1);
+	lua_pop(L, 1);
+	return n;
+}
+
+static void
+test_c_functions_run_in_workers(void **state)
+{
+	lua_State *L = *state;
+
+	push_chain(L);
+	push_inputs(L, 7, 5);
+	assert_int_equal(fzlua_call(L, 1, 1), FZLUA_OK);
+	assert_int_equal(lua_gettop(L), 1);
+	assert_int_equal(integer_field(L, "quotient"), 3);
+	assert_int_equal(integer_field(L, "rest"), 2);
+}
+
+static void
+test_an_error_of_a_c_function_names_its_output(void **state)
+{
+	lua_State *L = *state;
+
+	push_chain(L);
+	push_inputs(L, 7, 0);
+	assert_int_equal(fzlua_call(L, 1, 1), FZLUA_ERROR);
+	assert_non_null(strstr(field(L, "message"), "division by zero"));
+	assert_string_equal(field(L, "stage"), "second");
+}
+
+static void
+test_wrong_registrations_are_errors(void **state)
+{
+	lua_State *L = *state;
+
+	assert_int_equal(fzlua_stage(L, "s"), FZLUA_OK);
+	lua_pushinteger(L, 1);
+	assert_int_equal(fzlua_register(L, 1, "A", NULL), FZLUA_ERROR);
+	lua_settop(L, 1);
+	lua_pushcfunction(L, add);
+	assert_int_equal(fzlua_register(L, 1, " , ", NULL), FZLUA_ERROR);
+	lua_settop(L, 1);
+	lua_pushinteger(L, 1);
+	assert_int_equal(fzlua_chain(L, 2), FZLUA_ERROR);
+	assert_int_equal(lua_gettop(L), 1);
+}
+
+/* Step only if the descriptor is ready, until a task has ended. */
+static int
+poll_next(lua_State *L, int nresults, void **tag)
+{
+	struct pollfd p = { .fd = fzlua_fd(L), .events = POLLIN };
+	int status;
+
+	assert_int_not_equal(p.fd, -1);
+	while ((status = fzlua_next(L, nresults, tag)) == FZLUA_NONE) {
+		assert_int_equal(poll(&p, 1, HANGS_MS), 1);
+		assert_int_equal(fzlua_step(L, 0), FZLUA_OK);
+	}
+	return status;
+}
+
+static void
+test_chains_run_while_the_host_polls(void **state)
+{
+	enum { N = 40 };
+	lua_State *L = *state;
+	bool seen[N] = { false };
+	void *tag;
+
+	push_chain(L);
+	for (lua_Integer i = 0; i < N; i++) {
+		lua_pushvalue(L, 1);
+		push_inputs(L, i, 3);
+		assert_int_equal(fzlua_spawn(L, 1, &seen[i]), FZLUA_OK);
+	}
+	for (int n = 0; n < N; n++) {
+		lua_Integer i;
+
+		assert_int_equal(poll_next(L, 1, &tag), FZLUA_OK);
+		i = (bool *)tag - seen;
+		assert_in_range(i, 0, N - 1);
+		assert_false(seen[i]);
+		seen[i] = true;
+		assert_int_equal(integer_field(L, "rest"), (i + 10) % 3);
+		lua_pop(L, 1);
+	}
+	assert_int_equal(fzlua_next(L, 1, &tag), FZLUA_NONE);
+	assert_int_equal(lua_gettop(L), 1);
+}
+
+static void
+test_the_descriptor_covers_timers(void **state)
+{
+	lua_State *L = *state;
+	void *tag;
+
+	push_function(L, "fz.sleep(0.05) fz.sleep(0.02) return 'late'");
+	assert_int_equal(fzlua_spawn(L, 0, L), FZLUA_OK);
+	push_function(L, "return fz.with_timeout(0.03, fz.sleep, 60)");
+	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
+	assert_int_equal(poll_next(L, 2, &tag), FZLUA_OK);
+	assert_null(tag);
+	assert_string_equal(lua_tostring(L, 2), "timeout");
+	lua_settop(L, 0);
+	assert_int_equal(poll_next(L, 1, &tag), FZLUA_OK);
+	assert_ptr_equal(tag, L);
+	assert_string_equal(lua_tostring(L, 1), "late");
+}
+
+/* How often the descriptor is ready although no time has come. */
+static int
+count_steps(lua_State *L, int ms)
+{
+	struct pollfd p = { .fd = fzlua_fd(L), .events = POLLIN };
+	int n = 0;
+
+	while (poll(&p, 1, ms) == 1) {
+		assert_int_equal(fzlua_step(L, 0), FZLUA_OK);
+		n++;
+	}
+	return n;
+}
+
+static void
+test_an_idle_descriptor_is_not_ready(void **state)
+{
+	lua_State *L = *state;
+	void *tag;
+
+	push_chain(L);
+	push_inputs(L, 1, 1);
+	assert_int_equal(fzlua_spawn(L, 1, NULL), FZLUA_OK);
+	assert_int_equal(poll_next(L, 1, &tag), FZLUA_OK);
+	push_function(L, "fz.sleep(3600)");
+	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
+	/* Unused memory is freed within a second or two. */
+	assert_in_range(count_steps(L, 5000), 0, 100);
+}
+
+static void
+test_cancelled_tasks_end_their_work(void **state)
+{
+	lua_State *L = *state;
+	char first, second;
+	void *tag;
+
+	push_function(L, "local p <close> = fz.pool(1) p:apply(fz.sleep, 60)");
+	lua_pushvalue(L, 1);
+	assert_int_equal(fzlua_spawn(L, 0, &first), FZLUA_OK);
+	assert_int_equal(fzlua_spawn(L, 0, &second), FZLUA_OK);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(fzlua_step(L, 0.005), FZLUA_OK);
+	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK);
+	assert_int_equal(poll_next(L, 1, &tag), FZLUA_CANCELLED);
+	assert_ptr_equal(tag, &second);
+	lua_settop(L, 0);
+	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* has ended */
+	assert_int_equal(fzlua_cancel(L, &first), FZLUA_OK);
+	assert_int_equal(poll_next(L, 1, &tag), FZLUA_CANCELLED);
+	assert_ptr_equal(tag, &first);
+}
+
+static void
+test_a_task_that_fails_has_its_traceback(void **state)
+{
+	lua_State *L = *state;
+	void *tag;
+
+	push_function(L, "local function f() error('deep', 0) end f()");
+	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
+	assert_int_equal(poll_next(L, 1, &tag), FZLUA_ERROR);
+	assert_string_equal(field(L, "message"), "deep");
+	assert_non_null(strstr(field(L, "traceback"), "local 'f'"));
+}
+
+static void
+test_finish_waits_for_all(void **state)
+{
+	lua_State *L = *state;
+
+	assert_status(L,
+	    "ended = 0 "
+	    "fz.spawn(function() fz.sleep(0.03) ended = ended + 1 end)"
+	    "fz.process(fz.sleep, 0.03):start()",
+	    FZLUA_OK);
+	assert_int_equal(fzlua_finish(L), FZLUA_OK);
+	lua_getglobal(L, "ended");
+	assert_int_equal(lua_tointeger(L, -1), 1);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+static void *
+interrupt_later(void *instance)
+{
+	const struct timespec nap = { 0, 50000000 };
+
+	nanosleep(&nap, NULL);
+	fzlua_interrupt(instance);
+	return NULL;
+}
+
+static void
+test_another_thread_interrupts(void **state)
+{
+	static const char *const codes[] = { "while true do end",
+		"fz.sleep(60)", "fz.queue():get()",
+		"local p <close> = fz.pool(1) p:apply(fz.sleep, 60)",
+		"fz.await(fz.spawn(function() while true do end end))" };
+	lua_State *L = *state;
+	pthread_t thread;
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		assert_int_equal(pthread_create(&thread, NULL, interrupt_later,
+				     fzlua_instance_of(L)),
+		    0);
+		assert_status(L, codes[i], FZLUA_INTERRUPTED);
+		pthread_join(thread, NULL);
+		assert_status(L, "fz.sleep(0)", FZLUA_OK);
+	}
+}
+
+struct forks {
+	int before, parent, pipe;
+};
+
+static void
+count_forks(void *ctx, int when)
+{
+	struct forks *f = ctx;
+	const char child = 'c';
+
+	f->before += when == FZLUA_FORK_BEFORE;
+	f->parent += when == FZLUA_FORK_PARENT;
+	if (when == FZLUA_FORK_CHILD && write(f->pipe, &child, 1) != 1)
+		_exit(1);
+}
+
+static void
+test_the_host_is_told_of_forks(void **state)
+{
+	struct forks forks = { 0 };
+	char bytes[16];
+	int fd[2];
+
+	assert_int_equal(pipe(fd), 0);
+	forks.pipe = fd[1];
+	fzlua_set_forks(*state, count_forks, &forks);
+	/* A worker's own child is no affair of the host. */
+	assert_status(*state,
+	    "local pool <close> = fz.pool(2) pool:map(function() "
+	    "fz.process(fz.now):start():join() end, {1, 2, 3, 4})",
+	    FZLUA_OK);
+	fzlua_set_forks(*state, NULL, NULL);
+	assert_int_equal(forks.before, 2);
+	assert_int_equal(forks.parent, 2);
+	assert_int_equal(read(fd[0], bytes, sizeof(bytes)), 2);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static int
+count_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void
+use_once(void)
+{
+	lua_State *L;
+
+	assert_int_equal(fzlua_new(&L, NULL), FZLUA_OK);
+	assert_int_not_equal(fzlua_fd(L), -1);
+	push_chain(L);
+	push_inputs(L, 7, 5);
+	assert_int_equal(fzlua_call(L, 1, 1), FZLUA_OK);
+	fzlua_close(L);
+}
+
+static void
+test_states_come_and_go(void **state)
+{
+	int before;
+
+	(void)state;
+	alarm(HANGS_S);
+	use_once();
+	before = count_descriptors();
+	for (int i = 0; i < 50; i++)
+		use_once();
+	assert_int_equal(count_descriptors(), before);
+	alarm(0);
+}
+
+/* Fails each allocation from a number on, or one alone; and big ones. */
+struct failing {
+	long left; /* allocations that succeed before; -1: all */
+	bool once;
+	size_t most; /* bytes of a block */
+};
+
+static void *
+failing_alloc(void *ctx, void *block, size_t old_size, size_t size)
+{
+	struct failing *f = ctx;
+	bool grows = size > (block != NULL ? old_size : 0);
+
+	if (size == 0) {
+		free(block);
+		return NULL;
+	}
+	if (grows && f->left == 0) {
+		f->left = f->once ? -1 : 0;
+		return NULL;
+	}
+	if (grows && size > f->most)
+		return NULL;
+	if (grows && f->left > 0)
+		f->left--;
+	return realloc(block, size);
+}
+
+static void
+test_a_lack_of_memory_has_its_status(void **state)
+{
+	static const char *const codes[] = { "return ('x'):rep(1 << 24)",
+		"local s = 'x' while true do s = s .. s end",
+		"local t = {} for i = 1, 1 << 24 do t[i] = i end" };
+	struct failing f = { .left = -1, .most = 1 << 20 };
+	const struct fzlua_options options = {
+		.size = sizeof(options), .alloc = failing_alloc, .alloc_ctx = &f
+	};
+	lua_State *L;
+
+	(void)state;
+	assert_int_equal(fzlua_new(&L, &options), FZLUA_OK);
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		assert_status(L, codes[i], FZLUA_MEMORY);
+		assert_string_equal(field(L, "kind"), "memory");
+	}
+	fzlua_close(L);
+}
+
+/* Returns whether all succeeded, so that no allocation failed. */
+static bool
+run_with(struct failing *f)
+{
+	const struct fzlua_options options = {
+		.size = sizeof(options), .alloc = failing_alloc, .alloc_ctx = f
+	};
+	lua_State *L;
+	void *tag;
+	int status = fzlua_new(&L, &options);
+
+	if (status == FZLUA_OK)
+		status = fzlua_stage(L, "s");
+	if (status == FZLUA_OK && lua_checkstack(L, 1)) {
+		lua_pushcfunction(L, divide);
+		status = fzlua_register(L, 1, "C", "A, B");
+	}
+	if (status == FZLUA_OK)
+		status = fzlua_chain(L, 1);
+	if (status == FZLUA_OK)
+		status = fzlua_fd(L) != -1 ? FZLUA_OK : FZLUA_ERROR;
+	if (status == FZLUA_OK)
+		status = fzlua_spawn(L, 0, f);
+	while (status == FZLUA_OK &&
+	       (status = fzlua_next(L, 1, &tag)) == FZLUA_NONE)
+		status = fzlua_step(L, -1);
+	fzlua_close(L);
+	/* Without inputs the chain fails at last. */
+	assert_int_not_equal(status, FZLUA_OK);
+	return status == FZLUA_GRAPH;
+}
+
+static void
+test_each_allocation_may_fail(void **state)
+{
+	(void)state;
+	alarm(HANGS_S);
+	for (int once = 0; once < 2; once++) {
+		struct failing f = { .once = once, .most = SIZE_MAX };
+		long n = 0;
+		bool done = false;
+
+		for (; !done; n += 1 + n / 100) {
+			f.left = n;
+			done = run_with(&f) && f.left > 0;
+		}
+		assert_true(n > 100);
+	}
+	alarm(0);
+}
+
+#define WITH_STATE(test) \
+	cmocka_unit_test_setup_teardown(test, open_state, close_state)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_STATE(test_a_call_returns_the_results),
+		WITH_STATE(test_statuses_are_the_kinds_of_errors),
+		WITH_STATE(test_a_missing_file_is_an_error),
+		WITH_STATE(test_c_functions_run_in_workers),
+		WITH_STATE(test_an_error_of_a_c_function_names_its_output),
+		WITH_STATE(test_wrong_registrations_are_errors),
+		WITH_STATE(test_chains_run_while_the_host_polls),
+		WITH_STATE(test_the_descriptor_covers_timers),
+		WITH_STATE(test_an_idle_descriptor_is_not_ready),
+		WITH_STATE(test_cancelled_tasks_end_their_work),
+		WITH_STATE(test_a_task_that_fails_has_its_traceback),
+		WITH_STATE(test_finish_waits_for_all),
+		WITH_STATE(test_another_thread_interrupts),
+		WITH_STATE(test_the_host_is_told_of_forks),
+		cmocka_unit_test(test_states_come_and_go),
+		cmocka_unit_test(test_a_lack_of_memory_has_its_status),
+		cmocka_unit_test(test_each_allocation_may_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
