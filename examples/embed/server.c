@@ -27,11 +27,11 @@
 enum { LINE_MAX_BYTES = 1 << 16, NEVENTS = 64 };
 
 struct client {
-	int fd;      /* -1: gone, but its request still runs */
-	bool busy;   /* a request runs */
-	bool eof;    /* no more requests come */
-	size_t len;  /* of `line` */
-	char *line;  /* LINE_MAX_BYTES */
+	int fd;     /* -1: gone, but its request still runs */
+	bool busy;  /* a request runs */
+	bool eof;   /* no more requests come */
+	size_t len; /* of `line` */
+	char *line; /* LINE_MAX_BYTES */
 	struct client *next;
 };
 
@@ -128,8 +128,8 @@ proceed(lua_State *L, struct client *c)
 static void
 receive(lua_State *L, struct client *c)
 {
-	ssize_t n =
-	    recv(c->fd, c->line + c->len, LINE_MAX_BYTES - c->len, MSG_DONTWAIT);
+	ssize_t n = recv(
+	    c->fd, c->line + c->len, LINE_MAX_BYTES - c->len, MSG_DONTWAIT);
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return;

@@ -20,4 +20,5 @@ show:register("answer", "counts", function(counts)
   return table.concat(list, " ")
 end)
 
-return fz.chain({ split, count, show }, { jobs = tonumber(jobs), retries = 3, outputs = { "answer" } })
+local jobs = tonumber(_G.jobs) -- set by server.c
+return fz.chain({ split, count, show }, { jobs = jobs, retries = 3, outputs = { "answer" } })

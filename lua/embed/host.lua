@@ -37,7 +37,8 @@ function host.error(e, traceback)
   end
   local cause = type(e) ~= "string" and e or nil
   return Error.new {
-    kind = e == NO_MEMORY and "memory" or "error", message = core.error_text(e), cause = cause, traceback = traceback,
+    kind = e == NO_MEMORY and "memory" or "error", message = core.error_text(e), cause = cause,
+    traceback = traceback,
   }
 end
 
