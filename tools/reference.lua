@@ -110,14 +110,21 @@ local function put_fields(class, indent)
   end
 end
 
--- Each class without a name is described once: where it is used without a text, or at first.
+-- How well a class is described where an entry uses it: best at the call that it is named for, as
+-- fzlua.InvokeOptions for chain:invoke, otherwise where no text says more about it.
+local function fitness(class, entry, text)
+  local noun = class.class:match "%.(%a+)Options$"
+  if noun and entry.name:match ":(%a+)$" == noun:lower() then return 2 end
+  return text == "" and 1 or 0
+end
+
+-- Each class without a name is described once, at the first of the entries where that fits best.
 local function place_classes()
   local function place(entry, list)
     for _, each in ipairs(list) do
       local class = described_by(each.type)
-      if class and (not class.place or class.place_text ~= "" and each.text == "") then
-        class.place, class.place_text = entry, each.text
-      end
+      local fits = class and fitness(class, entry, each.text)
+      if fits and fits > (class.fits or -1) then class.place, class.fits = entry, fits end
     end
   end
   for _, section in ipairs(sections) do

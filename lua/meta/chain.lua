@@ -42,9 +42,9 @@ local chain = {}
 
 ---Run all functions in workers and wait. `chain.output` has the results.
 ---
----Raises an error of kind `"graph"` before anything runs if an input is missing, an output has no
----function or two outputs have the same name; and the error of the function that failed first,
----unless `on_error` is `"continue"`. Errors that happened meanwhile are in `e.others`.
+---Raises an error of kind `"graph"` before anything runs if an input is missing, or a name in the
+---option `outputs` is made by no function; and the error of the function that failed first, unless
+---`on_error` is `"continue"`. Errors that happened meanwhile are in `e.others`.
 ---
 ---```lua
 ---local s = fz.stage "s"
@@ -92,8 +92,8 @@ function chain:invoke_async(input, options) end
 ---@param source table|function a list, or an iterator as a loop takes it, with up to three more
 ---values before the options. An item is a table of inputs by name, or the chain's only input
 ---@param options? fzlua.StreamOptions
----@return fun(): integer, table, fz.Error iterator of the place of an item, its output table, and
----with `on_error = "continue"` nil and the error of a failed item
+---@return fun(): integer, table, fz.Error iterator gives `i, out`, the place of an item and its
+---output table; with `on_error = "continue"`, for a failed item, `i, nil, err`
 function chain:stream(source, options) end
 
 ---The values that left a stage in the last run, which needs the option `keep = "all"`; else the

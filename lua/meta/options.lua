@@ -9,8 +9,9 @@
 ---0
 ---@field memory? integer|string bytes, or a text such as `"512M"`, that the worker may hold beyond
 ---what it inherited; more is an error of kind `"memory"`. Default: no limit
----@field retry_if? fun(e: fz.Error): boolean which errors are retried; called in the script's
----process. Default: all. If it raises, that is logged and the call is not retried
+---@field retry_if? fun(e: fz.Error): boolean `f(e)` says whether the call that failed with the
+---error is retried. It is called in the script's process; if it raises, that is logged and the call
+---is not retried. Default: all errors are
 
 ---@class fzlua.FunctionOptions : fzlua.LimitOptions
 ---@field optional? boolean|string|string[] true, or inputs by name: an input whose function failed
@@ -29,8 +30,8 @@
 ---@field seed? integer from which the random numbers of each call derive, so that they do not
 ---depend on `jobs`, timing or retries. Default: a random one
 ---@field progress? boolean|fun(done: integer, total: integer, event: fzlua.ProgressEvent) true
----shows one line for each stage; a function is called with each event, see
----[fzlua.ProgressEvent](#fzluaprogressevent). Default: the option `--progress` of the command
+---shows one line for each stage; a function is called with each event as `f(done, total, event)`,
+---see [fzlua.ProgressEvent](#fzluaprogressevent). Default: the option `--progress` of the command
 
 ---@class fzlua.InvokeOptions : fzlua.RunOptions
 ---@field outputs? string[] run only the functions that these outputs need, and keep only these.
@@ -40,15 +41,19 @@
 ---@field inflight? integer items that have been read and not yet returned. Default: twice the
 ---workers
 ---@field ordered? boolean false: results come as soon as they are ready. Default: true
----@field jobs? integer functions that run at once. 0: all in this process. Default:
----`fz.cpu_count()`
+---@field jobs? integer functions that run at once. 0: all in this process, in order, for debugging.
+---Default: `fz.cpu_count()`
 ---@field deadline? number seconds for the whole stream. Default: no limit
 ---@field on_error? "stop"|"now"|"continue" `"continue"`: a failed item gives `i, nil, err`, and the
 ---loop goes on. The other two raise its error in the loop. Default: `"stop"`
----@field outputs? string[] as for invoke. Default: all
----@field progress? boolean|fun(done: integer, total: integer, event: fzlua.ProgressEvent) as for
----invoke; counts items
----@field seed? integer as for invoke; each item has random numbers of its own
+---@field outputs? string[] run only the functions that these outputs need, and keep only these.
+---Default: all
+---@field progress? boolean|fun(done: integer, total: integer, event: fzlua.ProgressEvent) true
+---shows one line for each stage, which counts items; a function is called with each event as
+---`f(done, total, event)`, where the total of an iterator is the number of items read until then,
+---see [fzlua.ProgressEvent](#fzluaprogressevent)
+---@field seed? integer from which the random numbers of each call and item derive. Default: a
+---random one
 
 ---@class fzlua.MapOptions : fzlua.LimitOptions
 ---@field chunksize? integer elements that a worker gets at once. Default: it follows from measured
@@ -57,7 +62,7 @@
 ---the errors in `results.errors`. `"stop"` and `"now"` raise the first error; `"now"` also ends the
 ---calls that run. Default: `"stop"`
 ---@field progress? boolean|fun(done: integer, total: integer, event: fzlua.ProgressEvent) true
----shows a line; a function is called with each event, see
+---shows a line; a function is called with each event as `f(done, total, event)`, see
 ---[fzlua.ProgressEvent](#fzluaprogressevent)
 ---@field seed? integer from which the random numbers of each element derive. Default: a random one
 
@@ -76,8 +81,9 @@
 ---milliseconds of work for each worker, at most 1,024 items and 8 MiB
 ---@field on_error? "stop"|"now"|"continue" `"continue"`: a failed item gives `i, nil, err`, and the
 ---loop goes on. The other two raise its error in the loop. Default: `"stop"`
----@field progress? boolean|fun(done: integer, total: integer|nil, event: fzlua.ProgressEvent) as
----for pool:map. The total of an iterator is nil
+---@field progress? boolean|fun(done: integer, total: integer|nil, event: fzlua.ProgressEvent) true
+---shows a line; a function is called with each event as `f(done, total, event)`, where the total of
+---an iterator is nil, see [fzlua.ProgressEvent](#fzluaprogressevent)
 ---@field seed? integer from which the random numbers of each item derive. Default: a random one
 
 ---@class fzlua.ApplyOptions : fzlua.LimitOptions
@@ -92,7 +98,8 @@
 ---0
 ---@field memory? integer|string bytes, or a text such as `"512M"`, that a worker may hold beyond
 ---what it inherited. Default: no limit
----@field retry_if? fun(e: fz.Error): boolean which errors are retried. Default: all
+---@field retry_if? fun(e: fz.Error): boolean `f(e)` says whether a chunk that failed with the error
+---is retried. Default: it is
 
 ---@class fzlua.ForkFoldOptions : fzlua.FoldOptions
 ---@field jobs? integer workers. 0: fold in this process. Default: `fz.cpu_count()`

@@ -59,7 +59,8 @@ function pool:apply_async(f, args, options) end
 
 ---Call a function with a copy of each element of a list, and wait.
 ---
----Raises the error of the element that failed first, whose place is `e.index`.
+---Raises the error of the element that failed first, whose place is `e.index`; further errors are
+---in `e.others`.
 ---@param f fun(element: any): any its first result is kept
 ---@param list table a list; its field `n` is its length if it has holes
 ---@param options? fzlua.MapOptions
@@ -102,8 +103,8 @@ function pool:starmap_async(f, list, options) end
 ---@param source table|function a list, or an iterator as a loop takes it, with up to three more
 ---values before the options
 ---@param options? fzlua.ImapOptions
----@return fun(): integer, any, fz.Error iterator of the place of an item, the first result, and
----with `on_error = "continue"` nil and the error of a failed item
+---@return fun(): integer, any, fz.Error iterator gives `i, value`, the place of an item and the
+---first result; with `on_error = "continue"`, for a failed item, `i, nil, err`
 function pool:imap(f, source, options) end
 
 ---The same in the order in which results arrive.

@@ -20,8 +20,10 @@ local fz = {}
 function fz.progress(source, options) end
 
 ---What a function that is given as the option `progress` gets: it is called in the script's process
----as `f(done, total, event)`. The last call has `done == total`. If it raises, that is logged and
----it is not called again. Workers' pids and times are nil for a call that never ran.
+---as `f(done, total, event)`. `done` and `total` count the functions of a run, with the elements of
+---a map in their place once its list is known, or the elements of a list, or the items of a stream.
+---The last call has `done == total`. If the function raises, that is logged and it is not called
+---again. `pid` and `seconds` are nil for a call that never ran.
 ---
 ---```lua
 ---fz.map(math.sqrt, {1, 4}, {progress = function(done, total, event)
