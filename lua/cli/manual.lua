@@ -37,9 +37,9 @@ end
 
 local function read()
   entries = {}
-  for marks, name, body in (text .. "\n## "):gmatch "\n(##+) ([^\n]+)\n()" do
-    local to = (text .. "\n## "):find("\n##+ ", body - 1)
-    body = (text .. "\n## "):sub(body, to):match "^\n*(.*)$"
+  local pages = text .. "\n## "
+  for marks, name, from in pages:gmatch "\n(##+) ([^\n]+)\n()" do
+    local body = pages:sub(from, pages:find("\n##+ ", from - 1)):match "^\n*(.*)$"
     local signature = body:match "^`([%w_.:]+%b()[^`\n]*)`\n"
     add(name, body, signature)
     if marks == "###" and not signature then add_fields(name, body) end

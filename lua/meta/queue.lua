@@ -38,7 +38,7 @@ function queue:put(v, timeout) end
 ---@return "timeout"|"closed"|nil why `"closed"`: the queue is closed and empty
 function queue:get(timeout) end
 
----Put an item if that is possible without waiting.
+---Put an item if that is possible without waiting. Raises as `put` does.
 ---@param v any
 ---@return boolean put false: the queue is full
 function queue:try_put(v) end
