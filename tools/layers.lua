@@ -39,7 +39,7 @@ local C_LAYERS = {
     "lists", "lcodec", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
     "port_io", "process_main", "worker_main"},
-  {dir = "bind/", lua = true, "lforks", "lsink linterrupt lloop ltask", "open", "lblocks",
+  {dir = "bind/", lua = true, "lforks", "lsink linterrupt llimit lloop ltask", "open", "lblocks",
     "ldescriptor", "lrecords", "lterm"},
   {dir = "bind/shared/", lua = true, "lhandle lheld lshared", "lguard", "lsuspended", "lwait",
     "llock",
@@ -50,14 +50,14 @@ local C_LAYERS = {
     "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "lprocess",
     "lprogram", "lrun", "lstream"},
   {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
-    "interrupt", "open", "step"},
+    "interrupt", "limit", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "suspend", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
-local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = "fzlua",
+local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = "fzlua", limit = "fzlua",
   open = "fzlua", step = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 

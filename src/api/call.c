@@ -6,6 +6,7 @@
 
 #include "api/fzlua.h"
 #include "base/err.h"
+#include "bind/llimit.h"
 #include "bind/lloop.h"
 #include "value/lerror.h"
 
@@ -88,6 +89,18 @@ call(lua_State *L, int nargs, int nresults)
 	return fz_lerror_is(L, -1) ? fzlua_status_of(L) : replace_error(L);
 }
 
+static int
+limited_call(lua_State *L, int nargs, int nresults)
+{
+	struct fz_llimit_hook hook;
+	int status;
+
+	fz_llimit_begin(L, &hook);
+	status = call(L, nargs, nresults);
+	fz_llimit_end(L, &hook);
+	return status;
+}
+
 /* Replace `n` values by the error for a full stack. */
 static int
 refuse(lua_State *L, int n)
@@ -104,7 +117,7 @@ fzlua_call(lua_State *L, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
 		return refuse(L, nargs + 1);
-	return call(L, nargs, nresults);
+	return limited_call(L, nargs, nresults);
 }
 
 int
@@ -135,5 +148,5 @@ fzlua_dofile(lua_State *L, const char *path, int nresults)
 		return refuse(L, 0);
 	lua_pushlightuserdata(L, &path);
 	status = fzlua_protect(L, load, 1, 1);
-	return status == FZLUA_OK ? call(L, 0, nresults) : status;
+	return status == FZLUA_OK ? limited_call(L, 0, nresults) : status;
 }

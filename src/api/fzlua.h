@@ -190,6 +190,25 @@ FZLUA_API int fzlua_fd(lua_State *L);
 FZLUA_API int fzlua_step(lua_State *L, double seconds);
 
 /*
+ * Limits for scripts that are not trusted to end. They hold for each
+ * fzlua_call() and fzlua_dofile(), waits included, and for each stretch that a
+ * task runs without a wait. If more time or instructions of Lua are used, the
+ * status is FZLUA_TIMEOUT, also if the script catches errors; if more memory is
+ * used, it is FZLUA_MEMORY. The state stays usable. 0: no limit. A C function
+ * that does not return is not ended, and workers have limits of their own: the
+ * options `timeout` and `memory`.
+ */
+struct fzlua_limits {
+	size_t size; /* sizeof(struct fzlua_limits) */
+	double seconds;
+	long long instructions;
+	size_t memory; /* bytes beyond those that the state has at the start */
+};
+
+/* Set the limits of later calls; NULL: none. [-0, +0, -] */
+FZLUA_API void fzlua_limit(lua_State *L, const struct fzlua_limits *limits);
+
+/*
  * Interrupt what runs in a state as Ctrl-C does in the command: the next
  * instruction or wait raises an error of kind "interrupted". For signal
  * handlers and other threads, between fzlua_instance_of() and the end of the

@@ -13,6 +13,7 @@
 #include "base/container.h"
 #include "bind/lforks.h"
 #include "bind/linterrupt.h"
+#include "bind/llimit.h"
 #include "bind/lsink.h"
 #include "os/cpus.h"
 #include "os/fd.h"
@@ -31,6 +32,7 @@ struct lloop {
 	struct fz_engine engine;
 	struct fz_list locals; /* runs whose functions run in this process */
 	struct fz_linterrupt interrupt;
+	struct fz_llimit limit;
 	lua_State *volatile running;
 	struct fz_ltasks tasks;
 	pid_t pid;   /* of this process; kept because it is read often */
@@ -109,6 +111,12 @@ fz_lloop_sink(lua_State *L)
 	return &get(L)->sink;
 }
 
+struct fz_llimit *
+fz_lloop_limit(lua_State *L)
+{
+	return &get(L)->limit;
+}
+
 struct fz_lforks *
 fz_lloop_forks(lua_State *L)
 {
@@ -141,6 +149,7 @@ fz_lloop_check(lua_State *L)
 	struct lloop *ll = get(L);
 
 	fz_linterrupt_check(L, &ll->interrupt);
+	fz_llimit_check(L, &ll->limit);
 	if (lua_gethookmask(L) != 0)
 		run_hook(L);
 	if (ll->works_for != 0 && !fz_heap_alive(ll->works_for))
@@ -529,6 +538,7 @@ loop_gc(lua_State *L)
 	fz_loop_disarm(ll->engine.loop, &ll->rest);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
+	fz_llimit_fini(L, &ll->limit);
 	fz_loop_unhook(&ll->hook);
 	fz_lsink_fini(&ll->sink);
 	fz_engine_fini(&ll->engine);
@@ -549,6 +559,7 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->interrupt.wake_fd = -1;
 	ll->interrupt.pending = 0;
+	fz_llimit_in_child(&ll->limit);
 	ll->running = NULL;
 	fz_footer_in_child(&ll->sink.footer);
 	ll->tasks = (struct fz_ltasks){ .own = ll->tasks.own };
@@ -618,6 +629,7 @@ fz_lloop_open(lua_State *L)
 	    open_wake_pipe(ll, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	ll->tasks.own = &ll->engine.membership;
+	fz_llimit_init(&ll->limit, ll->engine.loop);
 	fz_lforks_init(&ll->forks, &ll->engine.children);
 	fz_loop_hook(ll->engine.loop, &ll->hook);
 	fz_change_init(&ll->heap_change, &ll->engine);

@@ -13,6 +13,7 @@
 struct fz_engine;
 struct fz_lforks;
 struct fz_linterrupt;
+struct fz_llimit;
 struct fz_lsink;
 
 /*
@@ -36,6 +37,9 @@ struct fz_linterrupt *fz_lloop_interrupt(lua_State *L);
 
 /* The sink of this state, whose functions a host may set. */
 struct fz_lsink *fz_lloop_sink(lua_State *L);
+
+/* What limits code of this state. */
+struct fz_llimit *fz_lloop_limit(lua_State *L);
 
 /* What a host is told of forks. */
 struct fz_lforks *fz_lloop_forks(lua_State *L);

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
+#include "bind/llimit.h"
 #include "bind/lloop.h"
 #include "shared/heap.h"
 #include "value/lerror.h"
@@ -413,10 +414,13 @@ task_run(lua_State *L)
 	lua_State *co = lua_tothread(L, 1);
 	uint32_t outer = tasks->own->task;
 	int nargs = lua_status(co) == LUA_OK ? lua_gettop(co) - 1 : 0;
+	struct fz_llimit_hook hook;
 	int nres, status;
 
 	tasks->own->task = (uint32_t)lua_tointeger(L, 2);
+	fz_llimit_begin(co, &hook);
 	status = run(tasks, L, co, nargs, &nres, true);
+	fz_llimit_end(co, &hook);
 	tasks->own->task = outer;
 	if (status == LUA_YIELD)
 		return push_wait(L, tasks, co, nres);

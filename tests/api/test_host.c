@@ -24,69 +24,14 @@
 #include <lauxlib.h>
 
 #include "api/fzlua.h"
-
-enum { HANGS_S = 120, HANGS_MS = HANGS_S * 1000 };
-
-static void
-setup_error(lua_State *L, const char *what)
-{
-	fail_msg("%s: %s", what, luaL_tolstring(L, -1, NULL));
-}
-
-static int
-open_state(void **state)
-{
-	lua_State *L;
-
-	alarm(HANGS_S);
-	if (fzlua_new(&L, NULL) != FZLUA_OK)
-		setup_error(L, "fzlua_new");
-	*state = L;
-	return 0;
-}
-
-static int
-close_state(void **state)
-{
-	fzlua_close(*state);
-	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-	assert_int_equal(errno, ECHILD);
-	alarm(0);
-	return 0;
-}
-
-static void
-push_function(lua_State *L, const char *code)
-{
-	if (luaL_loadstring(L, code) != LUA_OK)
-		setup_error(L, code);
-}
-
-/* Call a chunk; it must end with this status. */
-static void
-assert_status(lua_State *L, const char *code, int status)
-{
-	push_function(L, code);
-	assert_int_equal(fzlua_call(L, 0, 1), status);
-}
-
-static const char *
-field(lua_State *L, const char *name)
-{
-	const char *text;
-
-	lua_getfield(L, -1, name);
-	text = lua_tostring(L, -1);
-	lua_pop(L, 1);
-	return text != NULL ? text : "(nil)";
-}
+#include "host_test.h"
 
 static void
 test_a_call_returns_the_results(void **state)
 {
 	lua_State *L = *state;
 
-	push_function(L, "local a, b = ... return a + b, a * b, 'more'");
+	host_push_function(L, "local a, b = ... return a + b, a * b, 'more'");
 	lua_pushinteger(L, 3);
 	lua_pushinteger(L, 4);
 	assert_int_equal(fzlua_call(L, 2, 2), FZLUA_OK);
@@ -100,28 +45,28 @@ test_statuses_are_the_kinds_of_errors(void **state)
 {
 	lua_State *L = *state;
 
-	assert_status(L, "error 'oops'", FZLUA_ERROR);
-	assert_non_null(strstr(field(L, "message"), "oops"));
-	assert_non_null(strstr(field(L, "traceback"), "stack traceback"));
-	assert_status(L, "error {code = 7}", FZLUA_ERROR);
+	host_assert_status(L, "error 'oops'", FZLUA_ERROR);
+	assert_non_null(strstr(host_field(L, "message"), "oops"));
+	assert_non_null(strstr(host_field(L, "traceback"), "stack traceback"));
+	host_assert_status(L, "error {code = 7}", FZLUA_ERROR);
 	lua_getfield(L, -1, "cause");
 	lua_getfield(L, -1, "code");
 	assert_int_equal(lua_tointeger(L, -1), 7);
-	assert_status(L, "local pool <close> = fz.pool(1) pool:apply(os.exit)",
-	    FZLUA_CRASH);
-	assert_status(L,
+	host_assert_status(L,
+	    "local pool <close> = fz.pool(1) pool:apply(os.exit)", FZLUA_CRASH);
+	host_assert_status(L,
 	    "local pool <close> = fz.pool{workers = 1, timeout = 0.05}"
 	    "pool:apply(fz.sleep, 60)",
 	    FZLUA_TIMEOUT);
-	assert_status(
+	host_assert_status(
 	    L, "fz.pack(print, coroutine.create(print))", FZLUA_UNSENDABLE);
-	assert_status(
+	host_assert_status(
 	    L, "local q = fz.queue() q:close() q:put(1)", FZLUA_CLOSED);
-	assert_status(L,
+	host_assert_status(L,
 	    "local s = fz.stage 's' function s.A(B) end"
 	    " fz.chain{s}:invoke{}",
 	    FZLUA_GRAPH);
-	assert_status(L,
+	host_assert_status(L,
 	    "local t = fz.spawn(fz.sleep, 60) t:cancel() t:await()",
 	    FZLUA_CANCELLED);
 }
@@ -133,7 +78,8 @@ test_a_missing_file_is_an_error(void **state)
 
 	assert_int_equal(
 	    fzlua_dofile(L, "/nonexistent/file.lua", 1), FZLUA_ERROR);
-	assert_non_null(strstr(field(L, "message"), "/nonexistent/file.lua"));
+	assert_non_null(
+	    strstr(host_field(L, "message"), "/nonexistent/file.lua"));
 	assert_int_equal(lua_gettop(L), 1);
 }
 
@@ -215,8 +161,8 @@ test_an_error_of_a_c_function_names_its_output(void **state)
 	push_chain(L);
 	push_inputs(L, 7, 0);
 	assert_int_equal(fzlua_call(L, 1, 1), FZLUA_ERROR);
-	assert_non_null(strstr(field(L, "message"), "division by zero"));
-	assert_string_equal(field(L, "stage"), "second");
+	assert_non_null(strstr(host_field(L, "message"), "division by zero"));
+	assert_string_equal(host_field(L, "stage"), "second");
 }
 
 static void
@@ -236,21 +182,6 @@ test_wrong_registrations_are_errors(void **state)
 	assert_int_equal(lua_gettop(L), 1);
 }
 
-/* Step only if the descriptor is ready, until a task has ended. */
-static int
-poll_next(lua_State *L, int nresults, void **tag)
-{
-	struct pollfd p = { .fd = fzlua_fd(L), .events = POLLIN };
-	int status;
-
-	assert_int_not_equal(p.fd, -1);
-	while ((status = fzlua_next(L, nresults, tag)) == FZLUA_NONE) {
-		assert_int_equal(poll(&p, 1, HANGS_MS), 1);
-		assert_int_equal(fzlua_step(L, 0), FZLUA_OK);
-	}
-	return status;
-}
-
 static void
 test_chains_run_while_the_host_polls(void **state)
 {
@@ -268,7 +199,7 @@ test_chains_run_while_the_host_polls(void **state)
 	for (int n = 0; n < N; n++) {
 		lua_Integer i;
 
-		assert_int_equal(poll_next(L, 1, &tag), FZLUA_OK);
+		assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_OK);
 		i = (bool *)tag - seen;
 		assert_in_range(i, 0, N - 1);
 		assert_false(seen[i]);
@@ -286,15 +217,15 @@ test_the_descriptor_covers_timers(void **state)
 	lua_State *L = *state;
 	void *tag;
 
-	push_function(L, "fz.sleep(0.05) fz.sleep(0.02) return 'late'");
+	host_push_function(L, "fz.sleep(0.05) fz.sleep(0.02) return 'late'");
 	assert_int_equal(fzlua_spawn(L, 0, L), FZLUA_OK);
-	push_function(L, "return fz.with_timeout(0.03, fz.sleep, 60)");
+	host_push_function(L, "return fz.with_timeout(0.03, fz.sleep, 60)");
 	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
-	assert_int_equal(poll_next(L, 2, &tag), FZLUA_OK);
+	assert_int_equal(host_poll_next(L, 2, &tag), FZLUA_OK);
 	assert_null(tag);
 	assert_string_equal(lua_tostring(L, 2), "timeout");
 	lua_settop(L, 0);
-	assert_int_equal(poll_next(L, 1, &tag), FZLUA_OK);
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_OK);
 	assert_ptr_equal(tag, L);
 	assert_string_equal(lua_tostring(L, 1), "late");
 }
@@ -322,8 +253,8 @@ test_an_idle_descriptor_is_not_ready(void **state)
 	push_chain(L);
 	push_inputs(L, 1, 1);
 	assert_int_equal(fzlua_spawn(L, 1, NULL), FZLUA_OK);
-	assert_int_equal(poll_next(L, 1, &tag), FZLUA_OK);
-	push_function(L, "fz.sleep(3600)");
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_OK);
+	host_push_function(L, "fz.sleep(3600)");
 	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
 	/* Unused memory is freed within a second or two. */
 	assert_in_range(count_steps(L, 5000), 0, 100);
@@ -336,19 +267,20 @@ test_cancelled_tasks_end_their_work(void **state)
 	char first, second;
 	void *tag;
 
-	push_function(L, "local p <close> = fz.pool(1) p:apply(fz.sleep, 60)");
+	host_push_function(
+	    L, "local p <close> = fz.pool(1) p:apply(fz.sleep, 60)");
 	lua_pushvalue(L, 1);
 	assert_int_equal(fzlua_spawn(L, 0, &first), FZLUA_OK);
 	assert_int_equal(fzlua_spawn(L, 0, &second), FZLUA_OK);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(fzlua_step(L, 0.005), FZLUA_OK);
 	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK);
-	assert_int_equal(poll_next(L, 1, &tag), FZLUA_CANCELLED);
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &second);
 	lua_settop(L, 0);
 	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* has ended */
 	assert_int_equal(fzlua_cancel(L, &first), FZLUA_OK);
-	assert_int_equal(poll_next(L, 1, &tag), FZLUA_CANCELLED);
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &first);
 }
 
@@ -358,11 +290,11 @@ test_a_task_that_fails_has_its_traceback(void **state)
 	lua_State *L = *state;
 	void *tag;
 
-	push_function(L, "local function f() error('deep', 0) end f()");
+	host_push_function(L, "local function f() error('deep', 0) end f()");
 	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
-	assert_int_equal(poll_next(L, 1, &tag), FZLUA_ERROR);
-	assert_string_equal(field(L, "message"), "deep");
-	assert_non_null(strstr(field(L, "traceback"), "local 'f'"));
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_ERROR);
+	assert_string_equal(host_field(L, "message"), "deep");
+	assert_non_null(strstr(host_field(L, "traceback"), "local 'f'"));
 }
 
 static void
@@ -370,7 +302,7 @@ test_finish_waits_for_all(void **state)
 {
 	lua_State *L = *state;
 
-	assert_status(L,
+	host_assert_status(L,
 	    "ended = 0 "
 	    "fz.spawn(function() fz.sleep(0.03) ended = ended + 1 end)"
 	    "fz.process(fz.sleep, 0.03):start()",
@@ -405,9 +337,9 @@ test_another_thread_interrupts(void **state)
 		assert_int_equal(pthread_create(&thread, NULL, interrupt_later,
 				     fzlua_instance_of(L)),
 		    0);
-		assert_status(L, codes[i], FZLUA_INTERRUPTED);
+		host_assert_status(L, codes[i], FZLUA_INTERRUPTED);
 		pthread_join(thread, NULL);
-		assert_status(L, "fz.sleep(0)", FZLUA_OK);
+		host_assert_status(L, "fz.sleep(0)", FZLUA_OK);
 	}
 }
 
@@ -438,7 +370,7 @@ test_the_host_is_told_of_forks(void **state)
 	forks.pipe = fd[1];
 	fzlua_set_forks(*state, count_forks, &forks);
 	/* A worker's own child is no affair of the host. */
-	assert_status(*state,
+	host_assert_status(*state,
 	    "local pool <close> = fz.pool(2) pool:map(function() "
 	    "fz.process(fz.now):start():join() end, {1, 2, 3, 4})",
 	    FZLUA_OK);
@@ -482,7 +414,7 @@ test_states_come_and_go(void **state)
 	int before;
 
 	(void)state;
-	alarm(HANGS_S);
+	alarm(HOST_HANGS_S);
 	use_once();
 	before = count_descriptors();
 	for (int i = 0; i < 50; i++)
@@ -534,8 +466,8 @@ test_a_lack_of_memory_has_its_status(void **state)
 	(void)state;
 	assert_int_equal(fzlua_new(&L, &options), FZLUA_OK);
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-		assert_status(L, codes[i], FZLUA_MEMORY);
-		assert_string_equal(field(L, "kind"), "memory");
+		host_assert_status(L, codes[i], FZLUA_MEMORY);
+		assert_string_equal(host_field(L, "kind"), "memory");
 	}
 	fzlua_close(L);
 }
@@ -576,7 +508,7 @@ static void
 test_each_allocation_may_fail(void **state)
 {
 	(void)state;
-	alarm(HANGS_S);
+	alarm(HOST_HANGS_S);
 	for (int once = 0; once < 2; once++) {
 		struct failing f = { .once = once, .most = SIZE_MAX };
 		long n = 0;
@@ -591,27 +523,24 @@ test_each_allocation_may_fail(void **state)
 	alarm(0);
 }
 
-#define WITH_STATE(test) \
-	cmocka_unit_test_setup_teardown(test, open_state, close_state)
-
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH_STATE(test_a_call_returns_the_results),
-		WITH_STATE(test_statuses_are_the_kinds_of_errors),
-		WITH_STATE(test_a_missing_file_is_an_error),
-		WITH_STATE(test_c_functions_run_in_workers),
-		WITH_STATE(test_an_error_of_a_c_function_names_its_output),
-		WITH_STATE(test_wrong_registrations_are_errors),
-		WITH_STATE(test_chains_run_while_the_host_polls),
-		WITH_STATE(test_the_descriptor_covers_timers),
-		WITH_STATE(test_an_idle_descriptor_is_not_ready),
-		WITH_STATE(test_cancelled_tasks_end_their_work),
-		WITH_STATE(test_a_task_that_fails_has_its_traceback),
-		WITH_STATE(test_finish_waits_for_all),
-		WITH_STATE(test_another_thread_interrupts),
-		WITH_STATE(test_the_host_is_told_of_forks),
+		HOST_TEST(test_a_call_returns_the_results),
+		HOST_TEST(test_statuses_are_the_kinds_of_errors),
+		HOST_TEST(test_a_missing_file_is_an_error),
+		HOST_TEST(test_c_functions_run_in_workers),
+		HOST_TEST(test_an_error_of_a_c_function_names_its_output),
+		HOST_TEST(test_wrong_registrations_are_errors),
+		HOST_TEST(test_chains_run_while_the_host_polls),
+		HOST_TEST(test_the_descriptor_covers_timers),
+		HOST_TEST(test_an_idle_descriptor_is_not_ready),
+		HOST_TEST(test_cancelled_tasks_end_their_work),
+		HOST_TEST(test_a_task_that_fails_has_its_traceback),
+		HOST_TEST(test_finish_waits_for_all),
+		HOST_TEST(test_another_thread_interrupts),
+		HOST_TEST(test_the_host_is_told_of_forks),
 		cmocka_unit_test(test_states_come_and_go),
 		cmocka_unit_test(test_a_lack_of_memory_has_its_status),
 		cmocka_unit_test(test_each_allocation_may_fail),

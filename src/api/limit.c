@@ -1,0 +1,29 @@
+#include "api/fzlua.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "bind/llimit.h"
+#include "bind/lloop.h"
+
+static int64_t
+bytes_of(size_t n)
+{
+	return n > INT64_MAX ? INT64_MAX : (int64_t)n;
+}
+
+void
+fzlua_limit(lua_State *L, const struct fzlua_limits *limits)
+{
+	struct fzlua_limits l = { 0 };
+	struct fz_llimits most = { 0 };
+
+	if (limits != NULL)
+		memcpy(&l, limits,
+		    limits->size < sizeof(l) ? limits->size : sizeof(l));
+	if (l.seconds > 0)
+		most.ns = fz_clock_from_seconds(l.seconds);
+	most.instructions = l.instructions > 0 ? l.instructions : 0;
+	most.memory = bytes_of(l.memory);
+	fz_llimit_set(L, &most);
+}

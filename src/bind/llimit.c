@@ -1,0 +1,157 @@
+#include "bind/llimit.h"
+
+#include "base/clock.h"
+#include "bind/lloop.h"
+#include "value/lerror.h"
+
+enum { STEP = 1000 }; /* instructions between two checks */
+
+static void *
+limited_alloc(void *ctx, void *block, size_t old_size, size_t size)
+{
+	struct fz_llimit *limit = ctx;
+	int64_t more = (int64_t)size - (block != NULL ? (int64_t)old_size : 0);
+	void *new_block;
+
+	if (limit->on && more > 0 && limit->most.memory != 0 &&
+	    more > limit->most.memory - limit->used)
+		return NULL;
+	new_block = limit->alloc(limit->alloc_ctx, block, old_size, size);
+	if (new_block != NULL || size == 0)
+		limit->used += more;
+	return new_block;
+}
+
+/* The timer only ends a turn of the loop. */
+static void
+fired(struct fz_timer *timer)
+{
+	(void)timer;
+}
+
+void
+fz_llimit_init(struct fz_llimit *limit, struct fz_loop *loop)
+{
+	*limit = (struct fz_llimit){ .loop = loop, .timer.fired = fired };
+}
+
+void
+fz_llimit_fini(lua_State *L, struct fz_llimit *limit)
+{
+	if (limit->alloc != NULL)
+		lua_setallocf(L, limit->alloc, limit->alloc_ctx);
+	limit->alloc = NULL;
+	fz_loop_disarm(limit->loop, &limit->timer);
+}
+
+void
+fz_llimit_in_child(struct fz_llimit *limit)
+{
+	limit->most = (struct fz_llimits){ 0 };
+	limit->on = limit->over = false;
+}
+
+void
+fz_llimit_set(lua_State *L, const struct fz_llimits *most)
+{
+	struct fz_llimit *limit = fz_lloop_limit(L);
+
+	limit->most = *most;
+	if (most->memory == 0 || limit->alloc != NULL)
+		return;
+	limit->alloc = lua_getallocf(L, &limit->alloc_ctx);
+	lua_setallocf(L, limited_alloc, limit);
+}
+
+static void
+check_time(struct fz_llimit *limit)
+{
+	if (limit->most.ns != 0 && fz_clock_ns() >= limit->deadline_ns)
+		limit->over = true;
+}
+
+static void
+fail(lua_State *L, const struct fz_llimit *limit)
+{
+	if (limit->instructions <= 0)
+		fz_lerror_fail(L, FZ_ERR_TIMEOUT,
+		    "more than %lld instructions were executed",
+		    (long long)limit->most.instructions);
+	fz_lerror_fail(L, FZ_ERR_TIMEOUT, "ran longer than its limit of %g s",
+	    (double)limit->most.ns / (double)FZ_CLOCK_SECOND);
+}
+
+void
+fz_llimit_check(lua_State *L, struct fz_llimit *limit)
+{
+	if (!limit->on)
+		return;
+	check_time(limit);
+	if (limit->over)
+		fail(L, limit);
+}
+
+/*
+ * A thread that was made during a stretch keeps the hook, so that it is checked
+ * in later ones. lua_sethook() visits all calls, so the count changes rarely.
+ */
+static void
+limit_hook(lua_State *L, lua_Debug *ar)
+{
+	struct fz_llimit *limit = fz_lloop_limit(L);
+
+	(void)ar;
+	if (!limit->on)
+		return;
+	limit->instructions -= lua_gethookcount(L);
+	if (limit->instructions <= 0)
+		limit->over = true;
+	check_time(limit);
+	if (!limit->over)
+		return;
+	if (lua_gethookcount(L) != 1)
+		lua_sethook(L, limit_hook, LUA_MASKCOUNT, 1);
+	fail(L, limit);
+}
+
+static int
+step_of(const struct fz_llimit *limit)
+{
+	return limit->instructions < STEP ? (int)limit->instructions : STEP;
+}
+
+void
+fz_llimit_begin(lua_State *L, struct fz_llimit_hook *before)
+{
+	struct fz_llimit *limit = fz_lloop_limit(L);
+	const struct fz_llimits *most = &limit->most;
+
+	*before = (struct fz_llimit_hook){ 0 };
+	if (limit->on ||
+	    (most->ns == 0 && most->instructions == 0 && most->memory == 0))
+		return;
+	*before = (struct fz_llimit_hook){ lua_gethook(L), lua_gethookmask(L),
+		lua_gethookcount(L), true };
+	limit->on = true;
+	limit->over = false;
+	limit->used = 0;
+	limit->instructions =
+	    most->instructions != 0 ? most->instructions : INT64_MAX;
+	limit->deadline_ns = FZ_CLOCK_NEVER;
+	if (most->ns != 0)
+		limit->deadline_ns = fz_clock_after(fz_clock_ns(), most->ns);
+	fz_loop_arm(limit->loop, &limit->timer, limit->deadline_ns);
+	lua_sethook(L, limit_hook, LUA_MASKCOUNT, step_of(limit));
+}
+
+void
+fz_llimit_end(lua_State *L, const struct fz_llimit_hook *before)
+{
+	struct fz_llimit *limit = fz_lloop_limit(L);
+
+	if (!before->limited)
+		return;
+	limit->on = false;
+	fz_loop_disarm(limit->loop, &limit->timer);
+	lua_sethook(L, before->hook, before->mask, before->count);
+}

@@ -1,0 +1,67 @@
+/*
+ * llimit.h - limits of time, instructions and memory for code in this process.
+ *
+ * A limited stretch is a call of a host, or the run of a task up to its next
+ * wait. If a limit is exceeded, the next instruction or wait raises an error,
+ * and so does each one after it until the stretch ends, so that code which
+ * catches the error in a loop ends, too.
+ */
+#ifndef FZ_LLIMIT_H
+#define FZ_LLIMIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "os/loop.h"
+
+/* What one stretch may use; 0: no limit. */
+struct fz_llimits {
+	int64_t ns;
+	int64_t instructions; /* of Lua */
+	int64_t memory; /* bytes beyond those that the state has at its start */
+};
+
+struct fz_llimit {
+	struct fz_llimits most;
+	struct fz_loop *loop;
+	bool on; /* a limited stretch runs */
+	bool over;
+	int64_t deadline_ns, instructions; /* when it ends; how many are left */
+	struct fz_timer timer;             /* ends a wait at the deadline */
+	lua_Alloc alloc; /* the allocator of the state; NULL: not replaced */
+	void *alloc_ctx;
+	int64_t used; /* bytes, since the stretch began */
+};
+
+/* The hook that a thread had before a stretch. */
+struct fz_llimit_hook {
+	lua_Hook hook; /* NULL: this is no stretch, or there was none */
+	int mask, count;
+	bool limited; /* this is the outermost stretch */
+};
+
+void fz_llimit_init(struct fz_llimit *limit, struct fz_loop *loop);
+
+/* Restore the allocator; before the memory of `limit` is freed. [-0, +0, -] */
+void fz_llimit_fini(lua_State *L, struct fz_llimit *limit);
+
+/* Set the limits of later stretches. [-0, +0, -] */
+void fz_llimit_set(lua_State *L, const struct fz_llimits *most);
+
+/*
+ * Begin and end a stretch of thread L. Inside of another one, and without
+ * limits, nothing happens. [-0, +0, -]
+ */
+void fz_llimit_begin(lua_State *L, struct fz_llimit_hook *before);
+void fz_llimit_end(lua_State *L, const struct fz_llimit_hook *before);
+
+/* In a wait: raise if the time is over. [-0, +0, e] */
+void fz_llimit_check(lua_State *L, struct fz_llimit *limit);
+
+/* In a forked child: there are no limits. */
+void fz_llimit_in_child(struct fz_llimit *limit);
+
+#endif

@@ -1,0 +1,123 @@
+/* Limits of a host for the code of scripts: fzlua_limit(). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "api/fzlua.h"
+#include "host_test.h"
+
+static void
+test_limits_end_any_code(void **state)
+{
+	static const char *const codes[] = { "while true do end",
+		"while true do pcall(function() while true do end end) end",
+		"coroutine.wrap(function() while true do end end)()",
+		"local co = coroutine.create(function() while true do end end)"
+		"while true do coroutine.resume(co) end",
+		"while true do pcall(error, {}) end",
+		"while true do pcall(fz.sleep, 1) end",
+		"setmetatable({}, {__index = function() while true do end end})"
+		".x = nil local t = setmetatable({}, {__index = "
+		"function() while true do end end}) return t.x",
+		"fz.sleep(60)", "fz.queue():get()",
+		"fz.await(fz.spawn(function() while true do end end))",
+		"local s = fz.stage 's' function s.A() while true do end end "
+		"fz.chain{s}({}, {jobs = 0})",
+		"local x <close> = setmetatable({}, {__close = function() "
+		"while true do end end}) while true do end",
+		"string.rep('x', 100):gsub('x', function() while true do end "
+		"end)" };
+	const struct fzlua_limits time = { .size = sizeof(time),
+		.seconds = 0.05 };
+	lua_State *L = *state;
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		fzlua_limit(L, &time);
+		host_assert_status(L, codes[i], FZLUA_TIMEOUT);
+		fzlua_limit(L, NULL);
+		lua_settop(L, 0);
+		host_assert_status(L, "fz.sleep(0.1)", FZLUA_OK);
+	}
+}
+
+static void
+test_limits_count_instructions(void **state)
+{
+	const struct fzlua_limits few = { .size = sizeof(few),
+		.instructions = 100000 };
+	lua_State *L = *state;
+
+	fzlua_limit(L, &few);
+	host_assert_status(L, "for i = 1, 1000 do end", FZLUA_OK);
+	host_assert_status(L, "for i = 1, 1e9 do end", FZLUA_TIMEOUT);
+	assert_non_null(
+	    strstr(host_field(L, "message"), "100000 instructions"));
+	host_assert_status(L,
+	    "for i = 1, 1e9 do coroutine.wrap(function() for j = 1, 10 do "
+	    "end end)() end",
+	    FZLUA_TIMEOUT);
+}
+
+static void
+test_limits_hold_for_memory(void **state)
+{
+	const struct fzlua_limits small = { .size = sizeof(small),
+		.memory = 1 << 20 };
+	lua_State *L = *state;
+
+	fzlua_limit(L, &small);
+	for (int i = 0; i < 3; i++) {
+		host_assert_status(L, "return ('x'):rep(1 << 10)", FZLUA_OK);
+		host_assert_status(L,
+		    "local t = {} while true do t[#t + 1] = {} end",
+		    FZLUA_MEMORY);
+		lua_settop(L, 0);
+	}
+	/* Workers have limits of their own. */
+	host_assert_status(L,
+	    "local p <close> = fz.pool(1)"
+	    "assert(p:apply(function() return #('x'):rep(1 << 22) end))",
+	    FZLUA_OK);
+}
+
+static void
+test_limits_end_a_task_and_no_other(void **state)
+{
+	const struct fzlua_limits time = { .size = sizeof(time),
+		.seconds = 0.05 };
+	lua_State *L = *state;
+	char good, bad;
+	void *tag;
+
+	fzlua_limit(L, &time);
+	host_push_function(
+	    L, "for i = 1, 10 do fz.sleep(0.02) end return 'good'");
+	assert_int_equal(fzlua_spawn(L, 0, &good), FZLUA_OK);
+	host_push_function(L, "fz.sleep(0.01) while true do pcall(error) end");
+	assert_int_equal(fzlua_spawn(L, 0, &bad), FZLUA_OK);
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_TIMEOUT);
+	assert_ptr_equal(tag, &bad);
+	lua_settop(L, 0);
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_OK);
+	assert_ptr_equal(tag, &good);
+	assert_string_equal(lua_tostring(L, 1), "good");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		HOST_TEST(test_limits_end_any_code),
+		HOST_TEST(test_limits_count_instructions),
+		HOST_TEST(test_limits_hold_for_memory),
+		HOST_TEST(test_limits_end_a_task_and_no_other),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
