@@ -69,7 +69,8 @@ local OPTIONS = {
     more = "Print the outputs as one JSON object. Other output of the script and its workers goes \z
       to standard error. A value without a JSON form (an infinite number, not a number, a \z
       function, a string that is not UTF-8) is printed as null; each such value gives a message \z
-      on standard error, and the exit status is 1." },
+      on standard error, and the exit status is 1. With `--each` and `--fold` each line is a JSON \z
+      value, which `line` is, and so are the results." },
   { long = "--graph", argument = "KIND", default = "text", group = "chain", set = "graph",
     choices = { "text", "mermaid", "dot" },
     help = "print the graph (text, mermaid, dot); run nothing",
