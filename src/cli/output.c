@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,15 @@ static int diverted = -1;
 /* errno of a failed write that was reported; 0: none. */
 static int write_error;
 
+/* Whether standard output is a pipe that has no reader. */
+static bool
+has_no_reader(void)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLERR) != 0;
+}
+
 void
 fz_output_close(void)
 {
@@ -30,7 +41,7 @@ fz_output_close(void)
 		return;
 	if (write_error != 0)
 		errno = write_error;
-	if (errno != EPIPE)
+	if (errno != EPIPE && !has_no_reader())
 		fprintf(stderr, "fzlua: cannot write standard output%s%s\n",
 		    errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
 	_exit(EXIT_FAILURE);

@@ -389,6 +389,9 @@ end
 tests["output to a closed pipe ends it quietly"] = function()
   local out, err = t.shell [["$FZLUA" -e 'for i = 1, 1e6 do print(i) end' | head -n 1]]
   t.equal({ out, err }, { "1\n", "" })
+  out, err = t.shell [[
+trap '' PIPE; ("$FZLUA" -e 'for i = 1, 1e5 do print(i) end'; echo $? >&2) | head -n 1]]
+  t.equal({ out, err }, { "1\n", "1\n" })
 end
 
 -- Start the command with `code`, which says when it is ready; then kill -INT it.

@@ -157,6 +157,10 @@ tests["a worker that dies costs the line at which it was"] = function()
   fails(without, lines(30000), { "-j2", "--on-error", "continue", "--each",
     "(n == 7000 or n == 23456) and os.exit(3) or line" },
     ":7000: the worker died: exited with code 3", ":23456: the worker died")
+  local out, err, status = on(lines(30000), "-j3", "--unordered", "--on-error", "continue",
+    "--each", "(n == 30 or n == 7000 or n == 23456) and (fz.sleep(0.05) or os.exit(3)) or line")
+  t.match(err, ":30: the worker died", ":7000: the worker died", ":23456: the worker died")
+  t.equal({ select(2, out:gsub("\n", "")), status }, { 29997, 1 })
   fails(lines(4999), lines(9000), { "--each", "n == 5000 and os.exit(3) or line" }, ":5000: ")
   fails("n 8999\n", lines(9000), { "-j2", "--on-error", "continue", "--fold",
     "if n == 5000 then io.popen('kill -9 $PPID'):close() end acc.n = acc.n + 1" },
