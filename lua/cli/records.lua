@@ -89,7 +89,7 @@ end
 function recover(self, block, e, attempt)
   if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
   local at = LOSSES[e.kind] and self.worker.records:position(block.position or AGAIN) or 0
-  if at == 0 then return fail_block(self, block, e.message) end
+  if at == 0 or at > block.records then return fail_block(self, block, e.message) end
   local source, alone = self.source, block
   if block.records > 1 then
     run_again(self, source:part(block, 1, at - 1), 1)
