@@ -67,6 +67,8 @@ RUNNING := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
 FUZZ_C  := $(sort $(wildcard tests/fuzz/*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
+EMBEDBIN := $(patsubst examples/%,$(BUILD)/examples/%,$(basename $(wildcard examples/embed/*.c)) \
+	$(addsuffix _cpp,$(basename $(wildcard examples/embed/*.cpp))))
 FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)
 LIB     := $(BUILD)/libfzlua.a
 BIN     := $(BUILD)/fzlua
@@ -74,7 +76,7 @@ C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.
 	examples/*.[ch]))
 
 all: $(BIN) $(LIB)
-tests: $(TESTBIN) $(FUZZBIN) $(RUNNING)
+tests: $(TESTBIN) $(FUZZBIN) $(RUNNING) $(EMBEDBIN)
 
 # This file changes with the compiler, the flags and the list of files, so that
 # the targets that depend on it are built again.
@@ -137,6 +139,15 @@ $(BUILD)/tests/runner: tests/support/runner.c tests/support/processes.c $(BUILD)
 $(BUILD)/tests/ltest.so: tests/support/ltest.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -shared $(LDFLAGS) -o $@ $<
+
+# The examples for hosts see what the installed header shows, and no more.
+EMBED_CFLAGS = -Wall -Wextra -Wpedantic -Isrc/api $(LUA_CFLAGS) $(CFLAGS) $(LDFLAGS)
+$(BUILD)/examples/embed/%: examples/embed/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) -std=c11 $(EMBED_CFLAGS) -o $@ $< $(LIB) $(LUA_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+$(BUILD)/examples/embed/%_cpp: examples/embed/%.cpp $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CXX) -std=c++17 $(EMBED_CFLAGS) -o $@ $< $(LIB) $(LUA_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
 
 $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -38,15 +38,11 @@ local function check_self(self, what)
   end
 end
 
--- How many calls of each pool may run at once: in an invoke each of its functions once, unless one
--- is a map; otherwise `jobs`. The engine forks a worker only when a job may run on it now, so that
--- `jobs` limits the workers, too.
-local function worker_counts(plan, states, jobs, is_stream)
-  local counts = {}
-  for i, pool in ipairs(plan.pools) do
-    local most = (is_stream or pool.maps) and math.max(jobs, 1) or #pool.funcs
-    counts[i] = states[pool.layer].options.workers or math.min(most, check.WORKERS_MAX)
-  end
+-- How many calls of each pool may run at once: also those of other invokes of the chain, so `jobs`.
+-- The engine forks a worker only when a job may run on it now.
+local function worker_counts(plan, states, jobs)
+  local most, counts = math.min(math.max(jobs, 1), check.WORKERS_MAX), {}
+  for i, pool in ipairs(plan.pools) do counts[i] = states[pool.layer].options.workers or most end
   return counts
 end
 
@@ -145,7 +141,7 @@ function Pipeline:stream(first, ...)
   given = check.options(given, check.STREAM, 2, "stream")
   local plan, states = plan_of(self, given), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
-  local counts = worker_counts(plan, states, merged.jobs, true)
+  local counts = worker_counts(plan, states, merged.jobs)
   merged.fixed = true -- unlike the window of an imap
   merged.limit = merged.inflight or first_limit(merged.jobs, counts)
   self._workers:share(merged.jobs)

@@ -81,10 +81,7 @@ local function add_node(self, registration, func, layer, stage, defaults)
     inputs = registration.inputs, from = {}, values = {}, first = first,
     registration = registration, map = registration.map,
   }
-  if node.map then
-    self.graph:map(id)
-    self.pools[#self.pools].maps = true
-  end
+  if node.map then self.graph:map(id) end
   self.nodes[id] = node
   for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
   add_limits(self, id, registration, defaults)
@@ -115,7 +112,7 @@ local function add_layer(self, registry, stage, defaults, wanted)
   local registrations, nodes = registry:list(), {}
   self.layers[number] = layer
   if not any_wanted(registrations, wanted) then return layer, nodes end
-  local pool = { layer = number, stage = stage, funcs = {}, maps = false }
+  local pool = { layer = number, stage = stage, funcs = {} }
   self.pools[#self.pools + 1] = pool
   local value_of = {}
   for i, registration in ipairs(registrations) do

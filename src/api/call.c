@@ -83,7 +83,6 @@ call(lua_State *L, int nargs, int nresults)
 	lua_insert(L, handler);
 	status = lua_pcall(L, nargs, nresults, handler);
 	lua_remove(L, handler);
-	fz_lloop_arm_fd(L, 0);
 	if (status == LUA_OK)
 		return FZLUA_OK;
 	return fz_lerror_is(L, -1) ? fzlua_status_of(L) : replace_error(L);
@@ -97,6 +96,7 @@ limited_call(lua_State *L, int nargs, int nresults)
 
 	fz_llimit_begin(L, &hook);
 	status = call(L, nargs, nresults);
+	fz_lloop_arm_fd(L, 0); /* it may have started something */
 	fz_llimit_end(L, &hook);
 	return status;
 }

@@ -5,8 +5,8 @@
 #include <lua.h>
 
 /*
- * Call `f` as lua_pcall() does, and make what it raises an fz.Error. Lets the
- * descriptor of the host's poll be ready. Returns an enum fzlua_status.
+ * Call `f` as lua_pcall() does, and make what it raises an fz.Error. Returns an
+ * enum fzlua_status.
  * [-(nargs), +(nresults|1), -]
  */
 int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);

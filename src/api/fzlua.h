@@ -22,11 +22,11 @@
 
 #include <stddef.h>
 
-#include <lua.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#include <lua.h>
 
 #define FZLUA_VERSION_NUM 100 /* major * 10000 + minor * 100 + patch */
 

@@ -20,6 +20,16 @@ call_spawn(lua_State *L)
 	return 0;
 }
 
+/* Call `f`, which changes what runs: the next step is due at once. */
+static int
+change(lua_State *L, lua_CFunction f, int nargs)
+{
+	int status = fzlua_protect(L, f, nargs, 0);
+
+	fz_lloop_arm_fd(L, 0);
+	return status;
+}
+
 int
 fzlua_spawn(lua_State *L, int nargs, void *tag)
 {
@@ -28,7 +38,7 @@ fzlua_spawn(lua_State *L, int nargs, void *tag)
 		return FZLUA_MEMORY;
 	}
 	lua_pushlightuserdata(L, tag);
-	return fzlua_protect(L, call_spawn, nargs + 2, 0);
+	return change(L, call_spawn, nargs + 2);
 }
 
 /* () -> ok, tag, results ... or error; nil if no task has ended */
@@ -80,7 +90,7 @@ fzlua_cancel(lua_State *L, void *tag)
 	if (!lua_checkstack(L, 1))
 		return FZLUA_MEMORY;
 	lua_pushlightuserdata(L, tag);
-	return fzlua_protect(L, call_cancel, 1, 0);
+	return change(L, call_cancel, 1);
 }
 
 int
@@ -130,5 +140,5 @@ call_finish(lua_State *L)
 int
 fzlua_finish(lua_State *L)
 {
-	return fzlua_protect(L, call_finish, 0, 0);
+	return change(L, call_finish, 0);
 }

@@ -235,10 +235,12 @@ static int
 count_steps(lua_State *L, int ms)
 {
 	struct pollfd p = { .fd = fzlua_fd(L), .events = POLLIN };
+	void *tag;
 	int n = 0;
 
 	while (poll(&p, 1, ms) == 1) {
 		assert_int_equal(fzlua_step(L, 0), FZLUA_OK);
+		assert_int_equal(fzlua_next(L, 0, &tag), FZLUA_NONE);
 		n++;
 	}
 	return n;
