@@ -1,4 +1,5 @@
 -- app.lua - the configuration of app.c: a user's pipeline of the functions that the host offers.
+local app = _G.app -- set by app.c
 local sensor, report = fz.stage "sensor", fz.stage "report"
 
 sensor:register("celsius", "fahrenheit", app.to_celsius)
