@@ -70,7 +70,9 @@ end
 local function set_up(options, args, host)
   if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
-  if options.json and not options.graph and not options.module then host.divert_output() end
+  local prints_other = options.graph or options.inputs or options.module
+  if options.json and not prints_other then host.divert_output() end
+  if options.no_environment then host.ignore_environment() end
   script.set_arg(args, options.script)
 end
 
@@ -89,7 +91,7 @@ local function prepare(steps, args, host)
     command_line.make_interactive(options)
   end
   set_up(options, args, host)
-  steps[#steps + 1] = script.init
+  if not options.no_environment then steps[#steps + 1] = script.init end
   script.add_steps(steps, options)
   add_script(steps, options, args, host)
 end
@@ -111,7 +113,7 @@ cli.version = "fzlua"
 ---@param args string[] index 0 is the command's name
 ---@param version string
 ---@param host table functions of cli/main.c: divert_output, restore_output, output_failed,
----input_is_terminal
+---input_is_terminal, ignore_environment
 ---@return function step
 ---@return function traceback the message handler of all calls
 ---@return function report prints an error that ended a call, returns the exit status

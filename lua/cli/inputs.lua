@@ -90,6 +90,37 @@ function inputs.are_in(arguments)
   return false
 end
 
+---A message for each input that is missing.
+---@param plan fzlua.Plan
+---@param values table the inputs that are set
+---@return string[]
+function inputs.missing(plan, values)
+  local messages = {}
+  for i, need in ipairs(plan:missing(values)) do
+    messages[i] = ("missing input %s (read for %s%s)"):format(need.name,
+      need.stage and need.stage .. "." or "", need.output)
+  end
+  return messages
+end
+
+---A message for each name that is neither an output nor an input that passes through.
+---@param plan fzlua.Plan of all outputs
+---@param names string[]
+---@param values table the inputs that are set
+---@return string[]
+function inputs.unknown_outputs(plan, names, values)
+  local known, messages = plan:passed(values), {}
+  for _, final in ipairs(plan.final) do known[#known + 1] = final.name end
+  for _, name in ipairs(names) do
+    if not plan:makes(name) and not (plan:passes_on(name) and values[name] ~= nil) then
+      local near = nearest(name, known)
+      messages[#messages + 1] = ("--only: the chain has no output %s%s"):format(name,
+        near and (" (the nearest is %s)"):format(near) or "")
+    end
+  end
+  return messages
+end
+
 -- The names of the inputs that functions of the plan read, as a list and a set.
 local function read_names(plan)
   local list, set = {}, {}

@@ -64,6 +64,13 @@ local OPTIONS = {
     help = "read inputs from a JSON object",
     more = "Read inputs from the object in the JSON file FILE. Inputs on the command line \z
       override them." },
+  { long = "--inputs", group = "chain", set = "inputs",
+    help = "list the inputs, what reads them, their values",
+    more = "List the inputs with the functions that read them and the values that are set, and \z
+      run nothing." },
+  { long = "--only", argument = "NAME,...", group = "chain", set = "only",
+    help = "run only what these outputs need",
+    more = "Run only the functions that these outputs need, and print only these." },
   { long = "--json", group = "chain", set = "json",
     help = "print the outputs as JSON, all else to stderr",
     more = "Print the outputs as one JSON object. Other output of the script and its workers goes \z
@@ -99,6 +106,8 @@ local OPTIONS = {
     more = "Read and run lines after the script. A chain that the script returns is not run, but \z
       is the value of `_`." },
   { short = "-W", group = "lua", step = "-W", help = "turn warnings on" },
+  { short = "-E", group = "lua", set = "no_environment",
+    help = "ignore the environment variables LUA_*" },
   { short = "-v", long = "--version", group = "lua", set = "version",
     help = "print the version" },
 

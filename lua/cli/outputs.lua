@@ -8,6 +8,7 @@ local outputs = {}
 ---Print the graph of a pipeline.
 ---@param pipeline fzlua.Pipeline
 ---@param kind "text"|"mermaid"|"dot"
+---@return integer status
 function outputs.print_graph(pipeline, kind)
   if kind == "mermaid" then
     io.write(pipeline:to_mermaid())
@@ -17,6 +18,19 @@ function outputs.print_graph(pipeline, kind)
     local rows = pipeline.edge_table or pipeline:as_table()
     io.write(tostring(pipeline), "\n", tostring(rows), "\n")
   end
+  return report.OK
+end
+
+---Print the inputs of a pipeline with the values that are set.
+---@param plan fzlua.Plan
+---@param values table
+---@return integer status
+function outputs.print_inputs(plan, values)
+  local texts = {}
+  for name, value in pairs(values) do texts[name] = literal.brief(value):gsub("\n%s*", " ") end
+  local rows = require "fzlua.draw".input_table(plan, texts, plan:passed(values))
+  io.write(tostring(rows), "\n")
+  return report.OK
 end
 
 local function print_output(name, value)

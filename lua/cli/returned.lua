@@ -18,7 +18,7 @@ end
 ---Raise for options that need a chain.
 ---@param options fzlua.CommandLine
 function returned.check_none(options)
-  for _, name in ipairs { "graph", "input", "json" } do
+  for _, name in ipairs { "graph", "input", "inputs", "only", "json" } do
     if options[name] then report.misuse("--%s: the script returned no chain", name) end
   end
 end
@@ -38,22 +38,39 @@ function returned.check_forgotten(result, arguments)
   end
 end
 
--- The inputs of the command line, merged over the inputs that the script set in the chain.
-local function read_inputs(options, arguments, pipeline, plan)
-  local inputs = require "fzlua.inputs"
-  local ok, given = pcall(inputs.read, options.input, arguments)
+-- The inputs of the command line, and the same over the inputs that the script set in the chain.
+local function read_inputs(options, arguments, pipeline)
+  local ok, given = pcall(require "fzlua.inputs".read, options.input, arguments)
   if not ok then report.misuse("%s", given) end
-  local errors, warnings = inputs.unread(plan, given)
-  local merged = {}
-  for name, value in pairs(pipeline.input) do merged[name] = value end
-  for name, value in pairs(given) do merged[name] = value end
-  for i, need in ipairs(plan:missing(merged)) do
-    table.insert(errors, i, ("missing input %s (read for %s%s)"):format(need.name,
-      need.stage and need.stage .. "." or "", need.output))
-  end
+  local values = {}
+  for name, value in pairs(pipeline.input) do values[name] = value end
+  for name, value in pairs(given) do values[name] = value end
+  return given, values
+end
+
+-- The outputs of --only, sorted; nil without it.
+local function read_only(options)
+  if not options.only then return nil end
+  local names = {}
+  for name in options.only:gmatch "[^,]+" do names[#names + 1] = name end
+  local ok, checked = pcall(require "fzlua.check".option, "outputs", names, "--only")
+  return ok and checked or report.misuse "--only: no output is named"
+end
+
+-- The plan of the outputs of --only, or of all.
+local function plan_of(pipeline, only, values)
+  local wrong = require "fzlua.inputs".unknown_outputs(pipeline:_plan_of(), only or {}, values)
+  if #wrong > 0 then report.misuse("%s", table.concat(wrong, "\nfzlua: ")) end
+  return pipeline:_plan_of(only)
+end
+
+-- Raise unless all inputs are set and can be used; warn of those that are not read.
+local function check_inputs(pipeline, plan, given, values)
+  local inputs = require "fzlua.inputs"
+  local errors, warnings = inputs.unread(pipeline:_plan_of(), given)
+  for i, text in ipairs(inputs.missing(plan, values)) do table.insert(errors, i, text) end
   for _, warning in ipairs(warnings) do report.complain("warning: " .. warning) end
   if #errors > 0 then report.misuse("%s", table.concat(errors, "\nfzlua: ")) end
-  return merged
 end
 
 ---Run a pipeline and print its outputs.
@@ -64,12 +81,14 @@ end
 ---@return integer status
 function returned.run(pipeline, options, arguments, restore_output)
   local outputs = require "fzlua.outputs"
-  local plan = pipeline:_compile()
-  if options.graph then
-    outputs.print_graph(pipeline, options.graph)
-    return report.OK
-  end
-  pipeline:invoke(read_inputs(options, arguments, pipeline, plan), options.run)
+  if options.graph then return outputs.print_graph(pipeline, options.graph) end
+  local given, values = read_inputs(options, arguments, pipeline)
+  local only = read_only(options)
+  local plan = plan_of(pipeline, only, values)
+  if options.inputs then return outputs.print_inputs(plan, values) end
+  check_inputs(pipeline, plan, given, values)
+  options.run.outputs = only
+  pipeline:invoke(values, options.run)
   if options.json then restore_output() end
   return outputs.print(pipeline, plan, options.json)
 end

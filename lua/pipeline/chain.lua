@@ -79,6 +79,7 @@ local methods = {
   reset = Pipeline.reset,
   close = Pipeline.close,
   _ended = Pipeline._ended,
+  _plan_of = Pipeline._plan_of,
 }
 
 function methods:_states()

@@ -28,6 +28,7 @@ local methods = {
   reset = Pipeline.reset,
   close = Pipeline.close,
   _ended = Pipeline._ended,
+  _plan_of = Pipeline._plan_of,
 }
 
 -- Add a node; a node with the same output replaces the earlier one.

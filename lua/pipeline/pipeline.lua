@@ -74,11 +74,13 @@ local function defaults_of(self, plan, states)
   return plan.defaults
 end
 
--- The plan, of the wanted outputs only if the options name some.
-local function plan_of(self, given)
+---The plan of all outputs, or of some.
+---@param outputs string[]|nil sorted, as check.option("outputs") returns them
+---@return fzlua.Plan
+function Pipeline:_plan_of(outputs)
   local plan = self:_compile()
-  if not given.outputs then return plan end
-  return plan:narrow(given.outputs, function(wanted) return self:_compile_only(wanted) end)
+  if not outputs then return plan end
+  return plan:narrow(outputs, function(wanted) return self:_compile_only(wanted) end)
 end
 
 local function start(self, what, input, given)
@@ -86,7 +88,7 @@ local function start(self, what, input, given)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
   given = check.options(given, check.INVOKE, 2, what)
   self._output, self._errors, self._layers = {}, {}, false
-  local plan, states = plan_of(self, given), self:_states()
+  local plan, states = Pipeline._plan_of(self, given.outputs), self:_states()
   plan:check_inputs(self._input)
   plan:check_outputs(self._input)
   local merged = Invocation.options(given, defaults_of(self, plan, states))
@@ -139,7 +141,7 @@ function Pipeline:stream(first, ...)
   check_self(self, "stream")
   local from, given = source.arguments("stream", 1, first, ...)
   given = check.options(given, check.STREAM, 2, "stream")
-  local plan, states = plan_of(self, given), self:_states()
+  local plan, states = Pipeline._plan_of(self, given.outputs), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   local counts = worker_counts(plan, states, merged.jobs)
   merged.fixed = true -- unlike the window of an imap

@@ -127,6 +127,38 @@ function draw.edge_table(plan)
   return rows
 end
 
+-- For each input of the plan, the functions that read it, as "stage.output, ...".
+local function readers(plan)
+  local lists = {}
+  for _, node in ipairs(plan.nodes) do
+    local reader = (node.stage and node.stage .. "." or "") .. node.outputs[1]
+    for i, name in ipairs(node.inputs) do
+      if node.from[i] == 0 then
+        lists[name] = lists[name] and lists[name] .. ", " .. reader or reader
+      end
+    end
+  end
+  return lists
+end
+
+---One row per input of a chain or dag, in the order of their first use, then one for each other
+---value.
+---@param plan fzlua.Plan
+---@param values table<string, string> texts of the values that are set
+---@param names string[] the inputs that are set and pass through
+---@return table
+function draw.input_table(plan, values, names)
+  local rows, read_by = new_table { "input", "read_by", "value" }, readers(plan)
+  local function add(name)
+    rows[#rows + 1] = { input = name, read_by = read_by[name], value = values[name] }
+  end
+  for _, need in ipairs(plan.needs) do add(need.name) end
+  for _, name in ipairs(names) do
+    if not read_by[name] then add(name) end
+  end
+  return rows
+end
+
 -- The groups, elements and edges of a picture. `states` are the stages of a chain; for a dag, whose
 -- nodes are in no group, it is nil.
 local function elements(plan, states)

@@ -46,9 +46,35 @@ input_is_terminal(lua_State *L)
 	return 1;
 }
 
+/*
+ * ignore_environment(): set package.path and package.cpath as without LUA_PATH
+ * and LUA_CPATH. The library is opened again, as lua5.4 -E does it; only these
+ * fields of the new table are used.
+ */
+static int
+ignore_environment(lua_State *L)
+{
+	static const char *const fields[] = { "path", "cpath" };
+
+	lua_pushboolean(L, 1);
+	lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+	lua_getglobal(L, "require"); /* it belongs to the first table */
+	lua_getglobal(L, LUA_LOADLIBNAME);
+	lua_pushcfunction(L, luaopen_package);
+	lua_call(L, 0, 1);
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		lua_getfield(L, -1, fields[i]);
+		lua_setfield(L, -3, fields[i]);
+	}
+	lua_pop(L, 2);
+	lua_setglobal(L, "require");
+	return 0;
+}
+
 /* C functions of the command for fzlua.cli. */
 static const luaL_Reg host[] = {
 	{ "divert_output", fz_output_divert },
+	{ "ignore_environment", ignore_environment },
 	{ "input_is_terminal", input_is_terminal },
 	{ "output_failed", fz_output_failed },
 	{ "restore_output", fz_output_restore },
