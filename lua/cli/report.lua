@@ -11,10 +11,20 @@ local Misuse = {}
 -- Errors without a traceback: only the message is printed, and the status is 1.
 local Failure = {}
 
+local RED <const>, YELLOW <const>, PLAIN <const> = "\27[31m", "\27[33m", "\27[0m"
+
+-- A message in colour if standard error is a terminal; a traceback has none.
+local function colored(text)
+  if not core.term_size() or (os.getenv "NO_COLOR" or "") ~= "" then return text end
+  local color = text:find "^warning: " and YELLOW or RED
+  local start = text:find("\nstack traceback:", 1, true) or #text + 1
+  return color .. text:sub(1, start - 1) .. PLAIN .. text:sub(start)
+end
+
 ---Print a message.
 ---@param text string
 function report.complain(text)
-  io.stderr:write("fzlua: ", text, "\n")
+  io.stderr:write("fzlua: ", colored(text), "\n")
 end
 
 ---Raise an error without a traceback.

@@ -126,4 +126,37 @@ tests["-i calls the REPL after the script, with what it returned"] = function()
   t.equal(#calls, 2)
 end
 
+
+-- Run a shell command in a terminal; returns all that it shows.
+local function in_terminal(command)
+  local out = t.shell(("TERM=xterm script -qec %q /dev/null </dev/null"):format(command))
+  return (out:gsub("\r", ""))
+end
+
+tests["messages have colours on a terminal, unless NO_COLOR or TERM says no"] = function()
+  local wrong = '"$FZLUA" -e "error \'wrong\'"'
+  local plain = "fzlua: (command line):1: wrong\nstack traceback:"
+  t.match(in_terminal(wrong), "fzlua: \27[31m(command line):1: wrong\27[0m\nstack traceback:")
+  t.match(in_terminal('"$FZLUA" --jsn'), "\27[31munrecognized option", "\27[0m\n")
+  local script = t.file "return fz.stage 's'"
+  t.match(in_terminal(('"$FZLUA" %s A=1'):format(script)), "fzlua: \27[33mwarning: ", "A = 1\n")
+  for _, set in ipairs { "NO_COLOR=1", "TERM=dumb", "TERM=" } do
+    t.match(in_terminal(set .. " " .. wrong), plain)
+  end
+  t.match(select(2, t.shell(wrong)), plain)
+end
+
+tests["a script that begins with #! is run with the options of that line"] = function()
+  local script = t.file [[
+#!/usr/bin/env -S fzlua -j0 --json
+local pid = fz.current_process().pid
+local s = fz.stage "s"
+function s.A(A) return {A, fz.current_process().pid == pid} end
+return s
+]]
+  local command = [[PATH="$(dirname "$FZLUA"):$PATH"; chmod +x SCRIPT; SCRIPT A=1]]
+  local out, err, status = t.shell((command:gsub("SCRIPT", script)))
+  t.equal({ out, err, status }, { '{"A":[1,true]}\n', "", 0 })
+end
+
 return tests
