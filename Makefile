@@ -7,7 +7,8 @@
 #   test       the tests only, with $(CC), TEST_JOBS at once (test-c, test-lua: one half)
 #   check-lua  the tests in Lua with another build of Lua 5.4: make check-lua LUA=lua-5.4.8
 #   lint fmt   check the code; format it with clang-format
-#   doc        write doc/reference.md and doc/fzlua.3 again, from lua/meta and src/api/fzlua.h
+#   doc        write doc/reference.md and doc/fzlua.3 again, from lua/meta and src/api/fzlua.h,
+#              and the options in doc/fzlua.1, from lua/cli/options.lua
 #   asan       the tests under ASan and UBSan
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
@@ -75,7 +76,9 @@ BIN     := $(BUILD)/fzlua
 C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] tools/*.[ch] bench/*.[ch] \
 	examples/*.[ch]))
 
-all: $(BIN) $(LIB)
+COMPLETIONS := $(addprefix $(BUILD)/completions/,fzlua.bash _fzlua)
+
+all: $(BIN) $(LIB) $(COMPLETIONS)
 tests: $(TESTBIN) $(FUZZBIN) $(RUNNING) $(EMBEDBIN)
 
 # This file changes with the compiler, the flags and the list of files, so that
@@ -109,6 +112,11 @@ $(BUILD)/obj/modules.c: $(BUILD)/embed $(BUILD)/modules $(MODULES)
 	$(call say,EMBED)$(BUILD)/embed $(MODULES) > $@.new && mv $@.new $@
 $(BUILD)/obj/modules.o: $(BUILD)/obj/modules.c
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# The command itself prints its completions. It does not run if it is built for another machine.
+$(COMPLETIONS): $(BIN) tools/options.lua
+	@mkdir -p $(@D)
+	$(call say,MAKE)$(BIN) tools/options.lua $(if $(filter %.bash,$@),bash,zsh) > $@
 
 TESTLIB := $(BUILD)/tests/support.a
 $(TESTLIB): $(SUPPORT:tests/%.c=$(BUILD)/tests/%.o)
@@ -265,12 +273,14 @@ lint-statics: $(LIB)
 	lua5.4 tools/statics.lua $(LIB)
 
 # What is made from annotations and comments is in the repository, so that it can be read there.
-doc:
+doc: $(BIN)
 	lua5.4 tools/reference.lua .
 	lua5.4 tools/manpage.lua .
-lint-doc:
+	$(BIN) tools/options.lua man doc/fzlua.1
+lint-doc: $(BIN)
 	lua5.4 tools/reference.lua --check .
 	lua5.4 tools/manpage.lua --check .
+	$(BIN) tools/options.lua check doc/fzlua.1
 
 fmt:
 	clang-format -i $(C_FILES)

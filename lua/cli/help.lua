@@ -6,13 +6,13 @@ local help = {}
 
 local USAGE <const> = "usage: fzlua [options] [script [args]]\n"
 
--- The groups in their order, each with its heading in --help.
-local GROUPS <const> = {
-  { "run", "How functions run" },
-  { "chain", "If the script returns a chain" },
-  { "records", "Lines of files or of standard input instead of a script" },
-  { "lua", "As in lua5.4" },
-  { "help", "Help" },
+---The groups in their order, each with its heading.
+help.groups = {
+  { name = "run", heading = "How functions run" },
+  { name = "chain", heading = "If the script returns a chain" },
+  { name = "records", heading = "Lines of files or of standard input instead of a script" },
+  { name = "lua", heading = "As in lua5.4" },
+  { name = "help", heading = "Help" },
 }
 
 local INPUTS <const> = [[
@@ -42,8 +42,10 @@ function help.name(option)
   return option.argument and name .. " " .. option.argument or name
 end
 
--- The options of a group.
-local function members(group)
+---The options of a group.
+---@param group string
+---@return fzlua.Option[]
+function help.members(group)
   local list = {}
   for _, option in ipairs(options.list) do
     if option.group == group then list[#list + 1] = option end
@@ -68,8 +70,8 @@ end
 ---@return string
 function help.summary()
   local lines = { USAGE }
-  for _, group in ipairs(GROUPS) do
-    local label, list = group[1], members(group[1])
+  for _, group in ipairs(help.groups) do
+    local label, list = group.name, help.members(group.name)
     if label == "lua" then
       lines[#lines + 1] = names_line(label, list)
     else
@@ -93,13 +95,13 @@ local LUA_ROWS <const> = listed( "-", "run standard input as the script")
 ---@return string
 function help.all()
   local lines = { USAGE, "\n", INPUTS }
-  for _, group in ipairs(GROUPS) do
-    local list = members(group[1])
-    if #list > 0 then lines[#lines + 1] = ("\n%s:\n"):format(group[2]) end
+  for _, group in ipairs(help.groups) do
+    local list = help.members(group.name)
+    if #list > 0 then lines[#lines + 1] = ("\n%s:\n"):format(group.heading) end
     for _, option in ipairs(list) do
       lines[#lines + 1] = listed( help.name(option), option.help)
     end
-    if group[1] == "lua" then lines[#lines + 1] = LUA_ROWS end
+    if group.name == "lua" then lines[#lines + 1] = LUA_ROWS end
   end
   lines[#lines + 1] = "\n" .. EXAMPLES
   return table.concat(lines)

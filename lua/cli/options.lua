@@ -76,8 +76,9 @@ local OPTIONS = {
     more = "Print the outputs as one JSON object. Other output of the script and its workers goes \z
       to standard error. A value without a JSON form (an infinite number, not a number, a \z
       function, a string that is not UTF-8) is printed as null; each such value gives a message \z
-      on standard error, and the exit status is 1. With `--each` and `--fold` each line is a JSON \z
-      value, which `line` is, and so are the results." },
+      on standard error, and the exit status is 1. With `--each` and `--fold`, each line is a \z
+      JSON value, and `line` is that value; all results are printed as JSON, except for true, \z
+      which prints the line, and the sums are one object." },
   { long = "--graph", argument = "KIND", default = "text", group = "chain", set = "graph",
     choices = { "text", "mermaid", "dot" },
     help = "print the graph (text, mermaid, dot); run nothing",
@@ -85,14 +86,17 @@ local OPTIONS = {
 
   { long = "--each", argument = "CODE", group = "records", set = "each", module = "fzlua.records",
     help = "print the value of CODE for each line",
-    more = "For each line of the files, or of standard input, call CODE in a worker, and print \z
-      the results in order. CODE is an expression of `line`, and of `n`, its number, such as \z
-      `line:upper()`, or an expression whose value is a function. Nil prints nothing, true prints \z
-      the line, strings and numbers are printed as lines, tables as JSON." },
+    more = "Call CODE in workers for each line, and print the results in the order of the \z
+      lines. CODE is an expression of `line` and `n`, the number of the line in all files, such \z
+      as `line:upper()`, or an expression whose value is a function that gets both. Whether it \z
+      is a function is decided at the first line of each worker. Nil and false print nothing, \z
+      true prints the line, strings and numbers are printed as lines, tables as JSON." },
   { long = "--fold", argument = "CODE", group = "records", set = "fold", module = "fzlua.records",
     help = "run CODE for each line; print the sums in acc",
-    more = "Run CODE for each line. It adds to `acc`, a table whose numbers start at 0. The \z
-      tables of the workers are added up and printed as lines of a key and a number, sorted." },
+    more = "Call CODE, a statement, or an expression whose value is a function. It changes \z
+      `acc`, a table whose numbers begin at 0; a nil key is ignored. The tables of all workers \z
+      are added up and printed as lines of a key and a number: keys that are numbers first, then \z
+      strings by their bytes. A line at which CODE fails changes nothing." },
   { long = "--null", group = "records", set = "null", needs = "fzlua.records",
     help = "records end in a NUL byte instead of a newline" },
   { long = "--unordered", group = "records", set = "unordered", needs = "fzlua.records",
