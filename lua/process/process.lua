@@ -153,6 +153,7 @@ function methods:close()
   self._closed, self._f, self._args, self._future = true, false, false, false
   if self._handle then
     self._handle:close()
+    wait.wake(self._handle)
     prune()
   end
 end

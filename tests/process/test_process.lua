@@ -633,4 +633,17 @@ end' </dev/null]]
   t.equal(out, "true\t0\ttrue\ntrue\t3\tfalse\n")
 end
 
+tests["a process that is closed by another task: join and result return"] = function()
+  for _, how in ipairs { "join", "result" } do
+    local p = started(os.execute, "sleep 1000")
+    local waiting = fz.spawn(p[how], p)
+    fz.sleep(0.01)
+    p:close()
+    local ok, e = pcall(waiting.await, waiting)
+    t.equal(ok, how == "join")
+    t.match(e, how == "join" and "true" or "the process was closed")
+    t.equal(p.exitcode, -9)
+  end
+end
+
 return tests
