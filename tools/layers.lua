@@ -63,7 +63,7 @@ local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
   {"error", "defaults", "made", "identity", "nearest", "check", "log", "json"},
-  {"timers", "scheduler", "deadlock", "waiters", "wait", "callback", "bar", "progress", "future",
+  {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress", "future",
     "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
     "progress_loop", "source", "window"},
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec"},

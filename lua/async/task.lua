@@ -31,8 +31,7 @@ end
 
 -- End the coroutine of a task that does not run.
 local function close(self)
-  waiters.remove(self)
-  local ok, e = scheduler.end_task(self)
+  local ok, e = waiters.end_task(self)
   if not self._state then
     self:_set_error(Error.new { kind = "cancelled", message = "the task was cancelled" })
   end

@@ -30,6 +30,14 @@ function waiters.remove(waiter)
   waiter._list, waiter._previous, waiter._next = nil, nil, nil
 end
 
+---End a task that does not run, and close its variables.
+---@param task table
+---@return boolean ok, any error of a variable
+function waiters.end_task(task)
+  waiters.remove(task)
+  return scheduler.end_task(task)
+end
+
 ---Remove all waiters: wake the tasks, and notify the other waiters.
 ---@param list table
 function waiters.wake_all(list)

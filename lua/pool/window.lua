@@ -3,7 +3,8 @@
 -- core.imap and core.stream hold the items; their common part (bind/jobs/lwindow) reads the source
 -- and returns the results that are ready, without entering Lua. This module decides when the source
 -- is read, and waits. A ready result is returned before the source is read again. A task of its own
--- reads the source, so that results are returned while the source waits.
+-- reads the source, so that results are returned while the source waits. Calls of the iterator from
+-- several tasks get one result each, in the order of the calls.
 --
 -- A subclass has name_error(number, e, ...) -> error, raised: the error to return, or to raise even
 -- if the loop goes on after errors; and may have gather(), release(), whole() and complete(), and
@@ -11,7 +12,9 @@
 
 local core = require "fzlua.core"
 local scheduler = require "fzlua.scheduler"
+local turns = require "fzlua.turns"
 local wait = require "fzlua.wait"
+local waiters = require "fzlua.waiters"
 
 core.follow_coroutines() -- so that a source that is a generator may wait
 
@@ -25,6 +28,8 @@ core.follow_coroutines() -- so that a source that is a generator may wait
 ---@field _asks any whether the option retry_if decides about failures
 ---@field _shown fzlua.ProgressPanel|nil
 ---@field _cut fzlua.Error|nil error to raise because the work was ended
+---@field _id integer of what changes before a result is ready
+---@field _calls table turns of the calls of the iterator that wait
 ---@field _reader fzlua.Reader|nil the task that reads the source
 ---@field _closed boolean
 local Window = {}
@@ -58,10 +63,11 @@ function Reader:finish(ok, e)
   wait.wake(window)
 end
 
----The source waits: send the items that it has returned; called by scheduler.lua.
+---The source waits: send the items that it has returned, or end it if the loop was left while it
+---ran; called by scheduler.lua.
 function Reader:paused()
   local window = self._of.window
-  if not window or window._closed then return end
+  if not window or window._closed then return waiters.end_task(self) end
   local ok, e = pcall(window._items.send, window._items)
   if ok then return end
   window._failed = { e }
@@ -101,13 +107,13 @@ end
 
 ---@return integer id of what changes before a result is ready; for wait.lua
 function Window:id()
-  return self._work:id()
+  return self._id
 end
 
----Whether a result is ready, or none will come; called by wait.lua.
+---Whether a result is ready, or none will come by itself; called by wait.lua.
 function Window:done()
   return self._closed or self._items:ready() or self._failed ~= nil
-    or not self._pumping and not self._reader and self._work:done()
+    or not self._pumping and not self._reader and (self._work:done() or self._items:starves())
 end
 
 -- Close the window, and raise the error of the source.
@@ -141,27 +147,37 @@ local function return_result(self, number, value, ...)
   return number, self:complete(number, value)
 end
 
+-- Whether a result is ready, or none will come.
+local function is_settled(self)
+  return self._closed or self._items:ready()
+end
+
+-- Wait in turn until a result is ready, or none will come.
+local function wait_for_result(self)
+  local turn <close> = turns.add(self._calls)
+  turn:wait()
+  repeat
+    self:pump()
+    if is_settled(self) then return end
+    start_reading(self)
+    if not (self._closed or self._failed) then wait.until_done(self) end
+  until is_settled(self) or self._failed or not self._items:starves()
+end
+
 -- Return the result that the iterator has taken, which is an error, or the next one.
 local function advance(self, ...)
-  local items = self._items
   if ... then return return_result(self, ...) end
   if self._shown then require "fzlua.progress".poll() end
-  if not self._closed and not items:ready() then
-    self:pump()
-    if not self._closed and not items:ready() then
-      start_reading(self)
-      if not self._failed then wait.until_done(self) end
-    end
-  end
-  if self._closed or not items:ready() then return finish(self) end
-  return return_result(self, items:take())
+  if self._calls._first or not is_settled(self) then wait_for_result(self) end
+  if self._closed or not self._items:ready() then return finish(self) end
+  return return_result(self, self._items:take())
 end
 
 ---Set the fields of a new object, and return the values of a loop.
 ---@return function, nil, nil, fzlua.Window
 function Window:open(class, from, options)
   self._next, self._closing, self._on_error = from.next, from.closing, options.on_error
-  self._closed = false
+  self._id, self._calls, self._closed = self._work:id(), {}, false
   setmetatable(self, class)
   if self._shown then self._items:advance_always() end
   return self._items:iterator(function(...) return advance(self, ...) end), nil, nil, self
@@ -179,11 +195,11 @@ function Window.whole() end
 ---The value to return for a result.
 function Window.complete(_, _, value) return value end
 
--- End the reader, unless the source itself closes the window.
+-- End the reader. If the source itself closes the window, it ends when it waits or returns.
 local function end_reader(self)
   local reader = self._reader
   self._reader = nil
-  if reader and coroutine.status(reader._co) == "suspended" then scheduler.end_task(reader) end
+  if reader and coroutine.status(reader._co) == "suspended" then waiters.end_task(reader) end
 end
 
 -- End what runs.
@@ -196,6 +212,7 @@ local function stop(self)
   self._items:close()
   self._work:close()
   self:release()
+  wait.wake(self)
 end
 
 ---End what runs, and close the source.

@@ -199,6 +199,17 @@ window_nread(lua_State *L)
 	return 1;
 }
 
+/* window:starves() -> whether no result will come unless the source is read */
+static int
+window_starves(lua_State *L)
+{
+	const struct fz_lwindow *w = fz_lwindow_check(L, 1, NULL);
+
+	lua_pushboolean(L, !w->ended && w->nread == w->nreturned &&
+			       w->ops->has_room(w, SIZE_MAX));
+	return 1;
+}
+
 /* window:ready() -> whether a result can be returned */
 static int
 window_ready(lua_State *L)
@@ -229,16 +240,19 @@ window_take(lua_State *L)
 	return take_result(L, w);
 }
 
+/* Upvalues of the iterator. */
+enum { NEXT_WINDOW = 1, NEXT_ADVANCE, NEXT_N = NEXT_ADVANCE };
+
 /* The results of advance() are those of the iterator. */
 static int
 end_advance(lua_State *L, int status, lua_KContext below)
 {
+	struct fz_lwindow *w = lua_touserdata(L, lua_upvalueindex(NEXT_WINDOW));
+
 	(void)status;
+	w->ncalls--;
 	return lua_gettop(L) - (int)below;
 }
-
-/* Upvalues of the iterator. */
-enum { NEXT_WINDOW = 1, NEXT_ADVANCE, NEXT_N = NEXT_ADVANCE };
 
 /* The iterator: the next value, or what advance() returns. */
 static int
@@ -249,9 +263,10 @@ next_result(lua_State *L)
 
 	lua_settop(L, 0);
 	lua_pushvalue(L, lua_upvalueindex(NEXT_WINDOW));
-	n = w->calls_always ? 0 : take_result(L, w);
+	n = w->calls_always || w->ncalls != 0 ? 0 : take_result(L, w);
 	if (n == 2)
 		return n;
+	w->ncalls++;
 	below = lua_gettop(L) - n;
 	lua_pushvalue(L, lua_upvalueindex(NEXT_ADVANCE));
 	lua_insert(L, below + 1);
@@ -262,7 +277,7 @@ next_result(lua_State *L)
 /*
  * window:iterator(advance) -> function: it returns values that are ready
  * without calling Lua. It calls advance(number, nil, ...) for an error, and
- * advance() if nothing is ready.
+ * advance() if nothing is ready, or if another call waits.
  */
 static int
 window_iterator(lua_State *L)
@@ -308,6 +323,7 @@ const luaL_Reg fz_lwindow_methods[] = {
 	{ "read", window_read },
 	{ "send", window_send },
 	{ "nread", window_nread },
+	{ "starves", window_starves },
 	{ "ready", window_ready },
 	{ "take", window_take },
 	{ "iterator", window_iterator },

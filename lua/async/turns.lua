@@ -1,0 +1,43 @@
+--- turns.lua - calls of one object that wait for each other: each has its turn in their order.
+--
+-- The turns that wait, and the one at hand before them, are in a list of waiters.lua. A turn is
+-- itself the list of the task that waits for it.
+
+local scheduler = require "fzlua.scheduler"
+local wait = require "fzlua.wait"
+local waiters = require "fzlua.waiters"
+
+local turns = {}
+
+---@class fzlua.Turn
+local Turn = { is_list = true, what = "the calls before it" }
+Turn.__index = Turn
+
+---@param list table of all turns of the object
+---@return fzlua.Turn behind all others; to be closed
+function turns.add(list)
+  local turn = setmetatable({}, Turn)
+  waiters.add(list, turn)
+  return turn
+end
+
+---Whether all calls before it have ended; called by wait.lua.
+function Turn:done()
+  return self._list._first == self
+end
+
+---Wait until it is done. A task that cannot be suspended does not wait, because the calls before it
+---may be its own callers.
+function Turn:wait()
+  if not scheduler.current() then wait.until_done(self) end
+  while not self:done() and wait.in_list(self) do end
+end
+
+---The call has ended, in its turn or before it.
+function Turn:__close()
+  local list = self._list
+  waiters.remove(self)
+  if list._first then waiters.wake_all(list._first) end
+end
+
+return turns
