@@ -62,7 +62,7 @@ local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = 
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
-  {"error", "defaults", "made", "identity", "nearest", "check", "log", "json"},
+  {"error", "origin", "defaults", "made", "identity", "nearest", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress", "future",
     "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
     "progress_loop", "source", "window"},

@@ -4,6 +4,7 @@ local Error = require "fzlua.error"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
 local log = require "fzlua.log"
+local origin = require "fzlua.origin"
 local wait = require "fzlua.wait"
 local waiters = require "fzlua.waiters"
 
@@ -34,9 +35,9 @@ end
 local function note_unawaited(self, e)
   if Error.is(e, "cancelled") or Error.is(e, "interrupted") then return end
   made = made + 1
-  self._unawaited = setmetatable({
-    text = self._traceback or core.error_text(e), pid = core.pid(),
-  }, Unawaited)
+  local text = core.error_text(e)
+  if type(e) == "string" and self._traceback then text = text .. "\n" .. self._traceback end
+  self._unawaited = setmetatable({ text = text, pid = core.pid() }, Unawaited)
   unawaited[made] = self._unawaited
 end
 
@@ -112,6 +113,7 @@ end
 
 local function raise(self)
   self:note_awaited()
+  origin.note(self._value, self._traceback)
   error(self._value, 0)
 end
 

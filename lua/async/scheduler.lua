@@ -11,6 +11,7 @@
 local Error = require "fzlua.error"
 local Timers = require "fzlua.timers"
 local core = require "fzlua.core"
+local origin = require "fzlua.origin"
 
 local scheduler = {}
 
@@ -146,7 +147,7 @@ end
 -- The task has raised `e`: close its variables, one of which may raise another error.
 local function fail(task, e)
   local co = task._co
-  task._traceback = type(e) == "string" and core.traceback(co, e) or nil
+  task._traceback = origin.extend(e, core.traceback(co))
   forget(task)
   local ok, later = close(task, co)
   if not ok then e = later end

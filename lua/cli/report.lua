@@ -2,6 +2,7 @@
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
+local origin = require "fzlua.origin"
 
 local report = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
 
@@ -64,6 +65,12 @@ local function loading_error(e)
   if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
 end
 
+-- The text of an error of the script that has none of its own.
+local function traced(e, text, traceback)
+  traceback = origin.extend(e, traceback)
+  return traceback and text .. "\n" .. traceback or text
+end
+
 ---The message handler. As lua5.4 does it adds a traceback to a text, and returns an object with
 ---__tostring unchanged.
 ---@param e any
@@ -72,10 +79,10 @@ function report.traceback(e)
   local message = loading and type(e) == "string" and loading_error(e)
   if message then return setmetatable({ message = message }, Failure) end
   if type(e) == "string" or type(e) == "number" then
-    return core.traceback(tostring(e), 2)
+    return traced(e, tostring(e), core.traceback(nil, 2))
   end
   if Error.is(e) then
-    if is_own(e) then e.traceback = core.traceback(nil, 2) end
+    if is_own(e) then e.traceback = origin.extend(e, core.traceback(nil, 2)) end
     return e
   end
   local mt = debug.getmetatable(e)
@@ -83,7 +90,7 @@ function report.traceback(e)
   if type(mt) == "table" and mt.__tostring then return e end
   local ok, text = pcall(require "fzlua.literal".brief, e)
   if type(e) ~= "table" or not ok then text = ("(error object is a %s value)"):format(type(e)) end
-  return core.traceback(text, 2)
+  return traced(e, text, core.traceback(nil, 2))
 end
 
 -- An error ends the script: end its tasks, whose variables are closed, and log their errors.

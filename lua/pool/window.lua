@@ -11,6 +11,7 @@
 -- decide_retries() if _asks is set.
 
 local core = require "fzlua.core"
+local origin = require "fzlua.origin"
 local scheduler = require "fzlua.scheduler"
 local turns = require "fzlua.turns"
 local wait = require "fzlua.wait"
@@ -59,7 +60,7 @@ function Reader:finish(ok, e)
   local window = self._of.window
   if not window then return end
   window._reader = nil
-  if not ok then window._failed = { e } end
+  if not ok then window._failed = { e, self._traceback } end
   wait.wake(window)
 end
 
@@ -118,8 +119,9 @@ end
 
 -- Close the window, and raise the error of the source.
 local function fail(self)
-  local e = self._failed[1]
+  local e, traceback = table.unpack(self._failed)
   self:close()
+  origin.note(e, traceback)
   error(e, 0)
 end
 

@@ -206,4 +206,33 @@ tests["a loop that is left while its source waits ends, and so does the script"]
   end
 end
 
+-- An error of a source that has waited, through the loop and the task that runs it.
+local FAILING <const> = [[
+local queue = fz.queue()
+local function feed()
+  fz.sleep(0.001)
+  if arg[1] == "text" then error "no items" end
+  queue:close()
+  queue:put(1)
+end
+local function source() feed() return 1 end
+local function loop()
+  local pool <close> = fz.pool(1)
+  for _ in pool:imap(print, source) do end
+end
+local task = fz.spawn(function() loop() end)
+fz.with_timeout(60, function() task:await() end)]]
+
+tests["the traceback of an error of the source has its frames, then those of the loop"] = function()
+  local script = t.file(FAILING)
+  for _, kind in ipairs { "text", "fz.Error" } do
+    local _, err, status = t.command(script, kind)
+    t.match(err, kind == "text" and ":4: no items\nstack traceback:\n\t[C]: in function 'error'"
+      or "fzlua: the queue is closed\nstack traceback:\n\t[C]: in method 'put'")
+    local lines = {}
+    for line in err:gmatch ":(%d+): in " do lines[#lines + 1] = line end
+    t.equal({ lines, status }, { { kind == "text" and "4" or "6", "8", "11", "13", "14", "14" }, 1 })
+  end
+end
+
 return tests

@@ -1,0 +1,28 @@
+--- origin.lua - where an error was raised that a task raises again in its waiter.
+--
+-- The traceback that the command prints is made where no function has caught the error. It then has
+-- the frames of the waiter, below those of the task that raised the error, which are kept here.
+
+local origin = {}
+
+-- The last error that was raised again, and its traceback; they are not kept for this.
+local last = setmetatable({ error = nil, traceback = nil }, { __mode = "v" })
+
+---A waiter raises `e` next.
+---@param e any
+---@param traceback string|nil of the task that has raised it
+function origin.note(e, traceback)
+  last.error, last.traceback = e, traceback
+end
+
+---The whole traceback of an error.
+---@param e any
+---@param traceback string|nil of the coroutine that raises it now
+---@return string|nil
+function origin.extend(e, traceback)
+  local before = last.traceback
+  if not before or not rawequal(e, last.error) then return traceback end
+  return before .. (traceback and traceback:match "\n.*" or "")
+end
+
+return origin
