@@ -164,6 +164,34 @@ end
   end
 end
 
+-- Whether a block is the text of an output, where a line "..." stands for any lines.
+local function is_shown_by(text, block)
+  local pattern = block:gsub("%p", "%%%0"):gsub("%%%.%%%.%%%.\n", ".*")
+  return text:find("^\n?" .. pattern .. "$") ~= nil
+end
+
+-- The output of each example that examples/README.md shows, by the example's name.
+local function shown_outputs()
+  local shown = {}
+  local readme = contents "examples/README.md"
+  for name, block in readme:gmatch "%*%*%[([%w_]+)%.lua%][^\n]*\n\n```\n(.-)```\n" do
+    shown[name] = block
+  end
+  return shown
+end
+
+tests.readme_of_examples_shows_the_output_of_each_example = function()
+  local shown = shown_outputs()
+  for path in t.shell "ls examples/*.lua":gmatch "%S+" do
+    local name = path:match "([%w_]+)%.lua"
+    local expected = contents(("examples/%s.expected"):format(name))
+    assert(shown[name], "examples/README.md lacks " .. path)
+    assert(is_shown_by(expected, shown[name]), "examples/README.md: other output of " .. path)
+    shown[name] = nil
+  end
+  assert(not next(shown), "examples/README.md names a file that does not exist")
+end
+
 tests.graph_of_packages_is_the_same_twice = function()
   local command = FZLUA .. " --graph=mermaid examples/packages.lua"
   local picture = run(command)
