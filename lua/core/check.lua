@@ -4,6 +4,8 @@
 -- show only when a chain runs are not found here, and a call in a wrong state raises an fz.Error
 -- instead (see Error.raise).
 
+local nearest = require "fzlua.nearest"
+
 local check = {}
 
 -- Limits of the engine: workers of a pool, jobs of a run, attempts of a job.
@@ -279,6 +281,15 @@ check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }
 check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init")
 
+-- Raise for a name that is not in the set of options.
+local function refuse_option(name, allowed, what)
+  local names = {}
+  for other in pairs(allowed) do names[#names + 1] = other end
+  table.sort(names)
+  check.fail("bad option '%s' to '%s' (no such option; the nearest is '%s')", name, what,
+    nearest(name, names))
+end
+
 ---Check one option as check.options() does.
 function check.option(name, value, what)
   return OPTIONS[name](value, name, what)
@@ -300,7 +311,7 @@ function check.options(options, allowed, arg, what)
   end
   if names[2] then table.sort(names) end
   for _, name in ipairs(names) do
-    if not allowed[name] then check.fail("bad option '%s' to '%s' (no such option)", name, what) end
+    if not allowed[name] then refuse_option(name, allowed, what) end
     checked[name] = OPTIONS[name](options[name], name, what)
   end
   return checked

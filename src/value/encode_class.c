@@ -136,10 +136,11 @@ log_missed(struct fz_encoder *e)
 
 	if (named || has_methods(L, mt)) {
 		lua_pushfstring(L,
-		    "a table of class %s is sent without its metatable "
+		    "a table of %s %s is sent without its metatable "
 		    "(call fz.register_class to keep it; reported once "
 		    "per class)",
-		    named ? lua_tostring(L, mt + 1) : "without a name");
+		    named ? "class" : "a class without",
+		    named ? lua_tostring(L, mt + 1) : "a name");
 		lua_rawseti(L, e->kept, -e->nmissed++);
 	}
 	lua_settop(L, mt);
