@@ -240,12 +240,35 @@ move_block(void *block, size_t old_size, size_t size)
 	return p;
 }
 
+/* Copies whole units, which blocks consist of: a loop of few moves. */
+static void
+copy_units(void *to, const void *from, size_t size)
+{
+	for (size_t i = 0; i < size; i += FZ_SLAB_UNIT)
+		memcpy((char *)to + i, (const char *)from + i, FZ_SLAB_UNIT);
+}
+
+/* Tables grow this way from one element to 64. */
+static void *
+small_resize(void *block, size_t old_size, size_t size)
+{
+	void *p;
+
+	if (fz_slab_class(old_size) == fz_slab_class(size))
+		return block;
+	p = fz_slab_alloc(size);
+	if (p == NULL)
+		return NULL;
+	copy_units(p, block, old_size < size ? old_size : size);
+	fz_slab_free(block);
+	return p;
+}
+
 static void *
 resize(void *block, size_t old_size, size_t size)
 {
-	if (is_small(old_size) && is_small(size) &&
-	    fz_slab_room(old_size) == fz_slab_room(size))
-		return block;
+	if (is_small(old_size) && is_small(size))
+		return small_resize(block, old_size, size);
 	if (is_small(old_size) || is_small(size))
 		return move_block(block, old_size, size);
 	if (old_size < FZ_ALLOC_BIG && size < FZ_ALLOC_BIG)

@@ -375,8 +375,7 @@ fz_slab_free(void *at)
 size_t
 fz_slab_room(size_t size)
 {
-	return size_of(
-	    fz_slab_class_of[(size + FZ_SLAB_UNIT - 1) / FZ_SLAB_UNIT]);
+	return size_of(fz_slab_class(size));
 }
 
 void

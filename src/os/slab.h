@@ -26,10 +26,17 @@ struct fz_slab_block {
 	struct fz_slab_block *next;
 };
 
-/* For fz_slab_alloc() only: the class for a size in units, rounded up. */
+/* For fz_slab_class() only: the class for a size in units, rounded up. */
 extern const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1];
 /* For fz_slab_alloc() only: the free blocks of each class. */
 extern struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
+
+/* The size class of blocks of `size` bytes, 1 to FZ_SLAB_MAX. */
+static inline unsigned
+fz_slab_class(size_t size)
+{
+	return fz_slab_class_of[(size + FZ_SLAB_UNIT - 1) / FZ_SLAB_UNIT];
+}
 
 /* Find free blocks for an empty list; returns the first, or NULL. */
 void *fz_slab_refill(unsigned class);
@@ -41,8 +48,7 @@ void *fz_slab_refill(unsigned class);
 static inline void *
 fz_slab_alloc(size_t size)
 {
-	unsigned class =
-	    fz_slab_class_of[(size + FZ_SLAB_UNIT - 1) / FZ_SLAB_UNIT];
+	unsigned class = fz_slab_class(size);
 	struct fz_slab_block *block = fz_slab_lists[class];
 
 	if (__builtin_expect(block == NULL, 0))
