@@ -39,6 +39,9 @@ LUA_LIBS   := $(or $(firstword $(wildcard $(addsuffix /liblua*.a,$(LUA) $(LUA)/s
 	$(error no liblua.a in $(LUA)))
 endif
 TEXT_LIBS  := $(or $(call static,libutf8proc.a),$(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null))
+# Line editing, in the command alone. As a static library it needs those behind it.
+EDIT_LIBS  := $(or $(and $(call static,libedit.a),$(foreach l,edit tinfo bsd md,$(call static,lib$l.a))), \
+	$(shell $(PKG_CONFIG) --libs libedit 2>/dev/null))
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla -Wundef -Wformat=2 \
@@ -51,7 +54,7 @@ ALL_CFLAGS  = $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 # page faults.
 LUA_MAIN   := $(patsubst %.a,$(BUILD)/liblua.a,$(LUA_LIBS))
 MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_MAIN) \
-	-Wl,--no-whole-archive $(TEXT_LIBS) -lm -ldl -lpthread
+	-Wl,--no-whole-archive $(EDIT_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
 TEST_LIBS  := $(LUA_LIBS) $(TEXT_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,
 
