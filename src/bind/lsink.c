@@ -72,25 +72,47 @@ fz_lsink_set_log(struct fz_lsink *sink,
 	sink->log_ctx = log != NULL ? ctx : sink;
 }
 
+/* The first lines, or input, will be below output that was printed. */
+static void
+begin_footer(struct fz_lsink *sink)
+{
+	if (fz_footer_is_active(&sink->footer))
+		return;
+	sink->over_both = fz_term_is_same(STDOUT_FILENO, STDERR_FILENO);
+	fflush(stdout);
+}
+
 void
 fz_lsink_set_footer(struct fz_lsink *sink, const char *text, size_t len,
     unsigned n, unsigned widest)
 {
 	if (sink->footer.nlines == 0 && n == 0)
 		return;
-	if (sink->footer.nlines == 0) {
-		sink->over_stdout =
-		    fz_term_is_same(STDOUT_FILENO, STDERR_FILENO);
-		fflush(stdout);
-	}
+	begin_footer(sink);
 	fz_footer_set(&sink->footer, text, len, n, widest);
+}
+
+void
+fz_lsink_begin_input(struct fz_lsink *sink, struct fz_footer_input *input)
+{
+	begin_footer(sink);
+	fflush(stdout);
+	sink->footer.fd = STDOUT_FILENO;
+	fz_footer_begin_input(&sink->footer, input);
+}
+
+void
+fz_lsink_end_input(struct fz_lsink *sink)
+{
+	fz_footer_end_input(&sink->footer);
+	sink->footer.fd = STDERR_FILENO;
 }
 
 bool
 fz_lsink_covers(const struct fz_lsink *sink, int fd)
 {
-	return sink->footer.nlines > 0 &&
-	       (fd == STDERR_FILENO || sink->over_stdout);
+	return fz_footer_is_active(&sink->footer) &&
+	       (fd == sink->footer.fd || sink->over_both);
 }
 
 int

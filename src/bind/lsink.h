@@ -26,9 +26,9 @@ struct fz_lsink {
 	void (*log)(void *ctx, const char *line, size_t len);
 	void *log_ctx;
 	int failed; /* errno of the first failed output; 0: none */
-	/* Progress lines below the output, if standard error is a terminal. */
+	/* Progress lines and input below the output, on a terminal. */
 	struct fz_footer footer;
-	bool over_stdout; /* standard output is the same terminal */
+	bool over_both; /* both standard streams are the footer's terminal */
 };
 
 /* The default functions, and no footer. End with fz_lsink_fini(). */
@@ -44,6 +44,13 @@ void fz_lsink_set_log(struct fz_lsink *sink,
 /* Show `n` lines below all output, at most `widest` columns wide. */
 void fz_lsink_set_footer(struct fz_lsink *sink, const char *text, size_t len,
     unsigned n, unsigned widest);
+
+/*
+ * Let the user edit input below all output, on the terminal of standard output.
+ * See fz_footer_begin_input() and fz_footer_end_input().
+ */
+void fz_lsink_begin_input(struct fz_lsink *sink, struct fz_footer_input *input);
+void fz_lsink_end_input(struct fz_lsink *sink);
 
 /* Whether output to `fd` must go through fz_lsink_print(). */
 bool fz_lsink_covers(const struct fz_lsink *sink, int fd);

@@ -24,7 +24,7 @@ static lua_CFunction lua_print, lua_write, lua_output, lua_file_write,
 static bool
 covers(const FILE *f)
 {
-	if (sink == NULL || sink->footer.nlines == 0)
+	if (sink == NULL || !fz_footer_is_active(&sink->footer))
 		return false;
 	return (f == stdout && fz_lsink_covers(sink, STDOUT_FILENO)) ||
 	       (f == stderr && fz_lsink_covers(sink, STDERR_FILENO));
@@ -33,8 +33,15 @@ covers(const FILE *f)
 void
 fz_print_clear(void)
 {
-	if (sink != NULL && sink->footer.nlines != 0)
+	if (sink != NULL && fz_footer_is_active(&sink->footer))
 		fz_footer_hide(&sink->footer);
+}
+
+void
+fz_print_restore(void)
+{
+	if (sink != NULL)
+		fz_footer_redraw(&sink->footer);
 }
 
 /* print(...) */
@@ -85,6 +92,7 @@ write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 		return lua_gettop(L) - n;
 	/* A wrong argument: have the error raised where the script calls. */
 	fz_print_clear();
+	fz_print_restore();
 	lua_settop(L, n);
 	return original(L);
 }
@@ -129,8 +137,12 @@ io_write(lua_State *L)
 static int
 execute(lua_State *L)
 {
+	int n;
+
 	fz_print_clear();
-	return lua_execute(L);
+	n = lua_execute(L);
+	fz_print_restore();
+	return n;
 }
 
 /* Replace a field of the table on top; `*original` is what it was. */

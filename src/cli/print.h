@@ -1,9 +1,10 @@
 /*
- * print.h - what the script prints goes above the progress lines.
+ * print.h - what the script prints goes above the progress lines and the
+ * prompt.
  *
  * print, io.write and file:write behave as those of the Lua library, and are
- * these while no progress is shown on the terminal that they write to. Another
- * program that os.execute runs finds the lines removed.
+ * these while neither is shown on the terminal that they write to. Another
+ * program that os.execute runs finds both removed.
  */
 #ifndef FZ_PRINT_H
 #define FZ_PRINT_H
@@ -13,8 +14,11 @@
 /* Wrap the functions of the Lua library. [-0, +0, e] */
 void fz_print_wrap(lua_State *L);
 
-/* Remove the lines until the next drawing. */
+/* Remove the lines until the next drawing, and the prompt. */
 void fz_print_clear(void);
+
+/* Draw the prompt again, if there is one. */
+void fz_print_restore(void);
 
 /* Remove the lines at the end of the process, before its last output. */
 void fz_print_end(void);

@@ -51,6 +51,8 @@ warn_more(void *ud, const char *message, int more)
 	if (!more)
 		fputs("\n", stderr);
 	fflush(stderr);
+	if (!more)
+		fz_print_restore();
 	lua_setwarnf(ud, more ? warn_more : warn_on, ud);
 }
 

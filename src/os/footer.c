@@ -51,6 +51,15 @@ write_all(int fd, const unsigned char *bytes, size_t len)
 	return 0;
 }
 
+static void
+draw_input(struct fz_footer *f)
+{
+	if (f->input == NULL)
+		return;
+	f->input->shown = true;
+	f->input->draw(f->input);
+}
+
 static int
 flush(struct fz_footer *f)
 {
@@ -60,6 +69,33 @@ flush(struct fz_footer *f)
 		code = write_all(f->fd, f->out.data, f->out.len);
 	fz_buf_clear(&f->out);
 	return code;
+}
+
+/* Write the change, and the input below it. */
+static int
+finish(struct fz_footer *f)
+{
+	int code = flush(f);
+
+	draw_input(f);
+	return code;
+}
+
+/* Erase the input: move to the row below the lines. */
+static void
+put_input_away(struct fz_footer *f, unsigned columns)
+{
+	struct fz_footer_input *input = f->input;
+
+	if (input == NULL || !input->shown)
+		return;
+	input->shown = false;
+	f->fresh = true;
+	if (f->lost)
+		return;
+	put(f, "\r");
+	put_count(f, UP, input->row(input, columns));
+	put(f, ERASE_BELOW);
 }
 
 /* Rows of the lines now: a terminal that became narrower has wrapped them. */
@@ -169,8 +205,9 @@ fz_footer_set(struct fz_footer *f, const char *text, size_t len, unsigned n,
 
 	if (is_shown(f, text, len, columns))
 		return 0;
+	put_input_away(f, columns);
 	put_start(f, columns);
-	if (!f->shown && n > 0)
+	if (!f->shown && (n > 0 || f->input != NULL))
 		put_fresh_row(f, columns);
 	fz_buf_clear(&f->lines);
 	fz_buf_put(&f->lines, text, len);
@@ -179,7 +216,7 @@ fz_footer_set(struct fz_footer *f, const char *text, size_t len, unsigned n,
 	put_lines(f, columns);
 	if (n == 0)
 		f->fresh = false;
-	return flush(f);
+	return finish(f);
 }
 
 /* Where a terminal puts the next character of a line. */
@@ -256,6 +293,10 @@ put_instead(struct fz_footer *f, const char *text, size_t len, unsigned columns)
 	}
 	put(f, ERASE_BELOW);
 	f->shown = f->fresh = false;
+	if (f->input != NULL) {
+		put(f, "\r\n");
+		put_lines(f, columns);
+	}
 }
 
 int
@@ -264,6 +305,7 @@ fz_footer_print(struct fz_footer *f, const char *text, size_t len)
 	unsigned rows, screen, columns = columns_of(f, &screen);
 	unsigned room = screen > f->nlines + 1 ? screen - f->nlines - 1 : 0;
 
+	put_input_away(f, columns);
 	while (len > 0 && f->shown && !f->lost && columns == f->columns) {
 		size_t n = plain_lines(text, len, columns, room, &rows);
 
@@ -275,24 +317,80 @@ fz_footer_print(struct fz_footer *f, const char *text, size_t len)
 	}
 	if (len > 0)
 		put_instead(f, text, len, columns);
-	return flush(f);
+	return finish(f);
+}
+
+/* Move to the first row of the lines and erase all. */
+static void
+put_all_away(struct fz_footer *f)
+{
+	unsigned columns = columns_of(f, NULL);
+
+	put_input_away(f, columns);
+	put_start(f, columns);
+	if (f->shown)
+		put(f, ERASE_BELOW);
+	f->shown = false;
 }
 
 void
 fz_footer_hide(struct fz_footer *f)
 {
-	put_start(f, columns_of(f, NULL));
-	if (f->shown)
-		put(f, ERASE_BELOW);
-	f->shown = f->fresh = false;
+	put_all_away(f);
+	f->fresh = false;
 	flush(f);
+}
+
+/* Append the lines, in rows of their own. */
+static void
+put_below_output(struct fz_footer *f, unsigned columns)
+{
+	put_start(f, columns);
+	if (!f->shown)
+		put_fresh_row(f, columns);
+	put_lines(f, columns);
+}
+
+void
+fz_footer_begin_input(struct fz_footer *f, struct fz_footer_input *input)
+{
+	unsigned columns = columns_of(f, NULL);
+
+	put_below_output(f, columns);
+	flush(f);
+	f->input = input;
+	input->shown = true; /* once the editor has drawn it */
+}
+
+void
+fz_footer_redraw(struct fz_footer *f)
+{
+	unsigned columns = columns_of(f, NULL);
+
+	if (f->input == NULL)
+		return;
+	put_input_away(f, columns);
+	put_below_output(f, columns);
+	finish(f);
+}
+
+void
+fz_footer_end_input(struct fz_footer *f)
+{
+	if (f->input != NULL && (f->shown || !f->input->shown)) {
+		put_all_away(f);
+		finish(f);
+	}
+	f->input = NULL;
+	f->fresh = true; /* once the editor has moved the cursor */
 }
 
 void
 fz_footer_in_child(struct fz_footer *f)
 {
-	if (f->nlines == 0) /* a write would copy a page */
+	if (!fz_footer_is_active(f)) /* a write would copy a page */
 		return;
+	f->input = NULL;
 	f->nlines = 0;
 	f->shown = false;
 	fz_footer_fini(f);

@@ -6,6 +6,10 @@
  * So if the process is killed, the lines are whole and the shell continues
  * below them. Each change is one write.
  *
+ * The user may edit input below the lines, for which an editor draws. The
+ * footer then erases the input before a change, and asks the editor to draw it
+ * again after the change.
+ *
  *   hidden -> shown   fz_footer_set() with lines, and after output that ends
  *                     with a newline
  *   shown -> hidden   fz_footer_hide(), and output that ends within a line:
@@ -21,15 +25,25 @@
 #include "base/buf.h"
 #include "os/term.h"
 
+/* What the user edits; embedded by the editor. */
+struct fz_footer_input {
+	/* The row of the cursor, from 0 in the first row of the input. */
+	unsigned (*row)(struct fz_footer_input *input, unsigned columns);
+	/* Draw all from the start of a row whose rest is empty. */
+	void (*draw)(struct fz_footer_input *input);
+	bool shown; /* it is on the terminal, with the cursor in it */
+};
+
 struct fz_footer {
 	int fd;          /* the terminal */
-	unsigned nlines; /* 0: there is no footer, and nothing is drawn */
+	unsigned nlines; /* 0: there are no lines */
 	bool shown;      /* the lines are on the terminal */
 	bool fresh;      /* while hidden: the cursor is at the start of a row */
 	unsigned widest; /* columns of the widest line */
 	unsigned columns;    /* of the terminal when the lines were drawn */
 	struct fz_buf lines; /* their text, a newline after each */
 	struct fz_buf out;   /* bytes of the next write */
+	struct fz_footer_input *input; /* NULL: none */
 	/* Set by signal handlers: another program has used the terminal. */
 	volatile sig_atomic_t lost;
 };
@@ -45,14 +59,41 @@ void fz_footer_fini(struct fz_footer *footer);
 int fz_footer_set(struct fz_footer *footer, const char *text, size_t len,
     unsigned n, unsigned widest);
 
-/* Write output above the lines. 0, or the errno of the write. */
+/*
+ * Write output above the lines. 0, or the errno of the write. If there is
+ * input, the output ends its last row.
+ */
 int fz_footer_print(struct fz_footer *footer, const char *text, size_t len);
 
 /*
  * Remove the lines until the next fz_footer_set(), because another program
- * will write to the terminal.
+ * will write to the terminal, and the input until the next change or
+ * fz_footer_redraw().
  */
 void fz_footer_hide(struct fz_footer *footer);
+
+/*
+ * Begin input. The cursor moves to a row without text, below the lines, where
+ * the editor draws.
+ */
+void fz_footer_begin_input(
+    struct fz_footer *footer, struct fz_footer_input *input);
+
+/* Draw the input again, if there is some. */
+void fz_footer_redraw(struct fz_footer *footer);
+
+/*
+ * End input: the editor will move the cursor below it. The lines are hidden, so
+ * that none is above what is printed next.
+ */
+void fz_footer_end_input(struct fz_footer *footer);
+
+/* Whether there is anything that output must not be written over. */
+static inline bool
+fz_footer_is_active(const struct fz_footer *footer)
+{
+	return footer->nlines > 0 || footer->input != NULL;
+}
 
 /* In a forked child: the lines are the parent's. */
 void fz_footer_in_child(struct fz_footer *footer);
