@@ -51,7 +51,8 @@ local C_LAYERS = {
     "lprogram", "lrun", "lstream"},
   {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},
-  {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "suspend", "main"},
+  {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "edit_rows",
+    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
@@ -73,7 +74,9 @@ local LUA_LAYERS = {
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua", "host"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
-  {"literal", "options", "report", "command_line", "help", "script", "inputs", "outputs",
+  {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands",
+    "repl"},
+  {"options", "report", "command_line", "help", "script", "inputs", "outputs",
     "returned", "record_source", "record_sums", "record_worker", "records",
     "cli"},
 }

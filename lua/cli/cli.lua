@@ -56,7 +56,7 @@ local function add_script(steps, options, args, host)
     steps[#steps + 1] = function() return script.load(options, args) end
   end
   if options.interactive then
-    steps[#steps + 1] = function(...) return require(options.module).run, options, ... end
+    steps[#steps + 1] = function(...) return require(options.module).run, options, host, ... end
   elseif options.module then
     steps[#steps + 1] = function()
       return require(options.module).run, options, script.arguments(options, args), host

@@ -11,7 +11,7 @@
 --   fzlua.records: run(options, files, host), with all arguments behind the options. The fields
 --     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
 --     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
---   fzlua.repl: run(options, ...), after the script and with what it returned; a chain is not
+--   fzlua.repl: run(options, host, ...), after the script and with what it returned; a chain is not
 --     invoked. The version has been printed. It also runs if there is no script and standard input
 --     is a terminal.
 --

@@ -5,7 +5,7 @@
 local literal = {}
 
 local WIDTH = 78
-local DEPTH_MAX, ENTRIES_MAX = 50, 100000
+local DEPTH_MAX, ENTRIES_MAX, KEYS_MAX = 50, 100000, math.huge
 local BRIEF_ENTRIES, BRIEF_BYTES = 50, 1000
 local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or
@@ -61,28 +61,28 @@ end
 -- its length on one line; nil if it needs several lines.
 local read
 
--- Add the pieces of an item to `out`, in linear time.
-local function write(out, item, indent)
+-- Add the pieces of an item to `out`, in linear time; `width` is that of a line.
+local function write(out, item, indent, width)
   out[#out + 1] = item[1]
   if not item.items then
     out[#out + 1] = item[2]
     return
   end
   -- This ignores the braces and the key.
-  local flat = item.inner and #indent + item.inner <= WIDTH
+  local flat = item.inner and #indent + item.inner <= width
   local inner = indent .. "  "
   local separator = flat and ", " or ",\n" .. inner
   out[#out + 1] = flat and "{" or "{\n" .. inner
   for i, each in ipairs(item.items) do
     if i > 1 then out[#out + 1] = separator end
-    write(out, each, inner)
+    write(out, each, inner, width)
   end
   out[#out + 1] = flat and "}" or ",\n" .. indent .. "}"
 end
 
-local function text_of(item)
+local function text_of(item, width)
   local out = {}
-  write(out, item, "")
+  write(out, item, "", width)
   return table.concat(out)
 end
 
@@ -90,7 +90,7 @@ local function key_text(state, key)
   if type(key) == "string" and key:find "^[%a_][%w_]*$" and not KEYWORDS[key] then
     return key .. " = "
   end
-  return "[" .. text_of(read(state, "", key)) .. "] = "
+  return "[" .. text_of(read(state, "", key), state.width) .. "] = "
 end
 
 -- Append an item to a table.
@@ -119,6 +119,7 @@ local function read_items(state, parent, value)
   end
   local keys = {}
   for key in next, value do
+    if #keys >= state.keys then break end
     if not (math.type(key) == "integer" and key >= 1 and key <= length) then
       keys[#keys + 1] = key
     end
@@ -139,6 +140,7 @@ local function read_table(state, key, value)
   return item
 end
 
+-- The text of a value that is shown without its entries; nil for a table with them.
 local function atom(state, value)
   local kind = type(value)
   if kind == "string" then
@@ -153,33 +155,47 @@ local function atom(state, value)
     if ok then return "<" .. literal.safe(text) .. ">" end
   end
   if state.ancestors[value] then return "<cycle>" end
-  if state.depth >= DEPTH_MAX then return next(value) == nil and "{}" or "{...}" end
+  if state.depth >= state.depth_max then return next(value) == nil and "{}" or "{...}" end
 end
 
 function read(state, key, value)
   local text = atom(state, value)
   if not text then return read_table(state, key, value) end
   local lines = key:find "\n" or text:find "\n"
-  return { key, text, width = not lines and #key + #text or nil }
+  local width = not lines and #key + #text or nil
+  return { key, state.paint and state.paint(type(value), text) or text, width = width }
 end
 
--- A limit on the entries of all tables, and on the bytes of each string.
-local function new_state(entries, bytes)
-  return { ancestors = {}, depth = 0, left = entries, bytes = bytes }
+---@class fzlua.LiteralLimits
+---@field width integer|nil columns of a line
+---@field depth integer|nil of tables in tables
+---@field entries integer|nil of all tables together
+---@field keys integer|nil of a table that are read and sorted
+---@field bytes integer|nil of each string
+---@field paint nil|fun(kind: string, text: string): string adds colours to a value of this type
+
+local function new_state(limits)
+  return {
+    ancestors = {}, depth = 0, left = limits.entries or ENTRIES_MAX,
+    width = limits.width or WIDTH, depth_max = limits.depth or DEPTH_MAX,
+    keys = limits.keys or KEYS_MAX, bytes = limits.bytes or math.huge, paint = limits.paint,
+  }
 end
 
 ---Any value as text. The depth of tables and the number of entries are limited.
 ---@param value any
+---@param limits? fzlua.LiteralLimits
 ---@return string
-function literal.of(value)
-  return text_of(read(new_state(ENTRIES_MAX, math.huge), "", value))
+function literal.of(value, limits)
+  local state = new_state(limits or {})
+  return text_of(read(state, "", value), state.width)
 end
 
 ---The same for a message, with tighter limits.
 ---@param value any
 ---@return string
 function literal.brief(value)
-  local text = text_of(read(new_state(BRIEF_ENTRIES, BRIEF_BYTES), "", value))
+  local text = literal.of(value, { entries = BRIEF_ENTRIES, bytes = BRIEF_BYTES })
   if #text <= BRIEF_BYTES then return text end
   return text:sub(1, utf8.offset(text, 0, BRIEF_BYTES + 1) - 1) .. "..."
 end

@@ -14,6 +14,7 @@
 
 /* State for the handler of SIGINT; a process has one command. */
 static struct fzlua_instance *instance;
+static volatile sig_atomic_t only_raises; /* a second signal ends nothing */
 
 /* The first Ctrl-C raises an error in Lua; a second one ends the process. */
 static void
@@ -21,7 +22,8 @@ on_interrupt(int sig)
 {
 	int saved = errno;
 
-	fz_make_end_by_signal(sig);
+	if (!only_raises)
+		fz_make_end_by_signal(sig);
 	fzlua_interrupt(instance);
 	errno = saved;
 }
@@ -61,17 +63,37 @@ watch_close(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &instance);
 }
 
-void
-fz_interrupt_catch(lua_State *L)
+static void
+catch_next(void)
 {
 	struct sigaction action;
 
-	watch_close(L);
-	instance = fzlua_instance_of(L);
 	if (sigaction(SIGINT, NULL, &action) != 0 ||
 	    action.sa_handler == SIG_IGN)
 		return;
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = on_interrupt;
 	sigaction(SIGINT, &action, NULL);
+}
+
+int
+fz_interrupt_catch_next(lua_State *L)
+{
+	(void)L;
+	catch_next();
+	return 0;
+}
+
+void
+fz_interrupt_only_raise(bool only)
+{
+	only_raises = only;
+}
+
+void
+fz_interrupt_catch(lua_State *L)
+{
+	watch_close(L);
+	instance = fzlua_instance_of(L);
+	catch_next();
 }

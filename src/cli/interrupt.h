@@ -2,6 +2,8 @@
 #ifndef FZ_INTERRUPT_H
 #define FZ_INTERRUPT_H
 
+#include <stdbool.h>
+
 #include <lua.h>
 
 /*
@@ -10,6 +12,15 @@
  * that runs, which fz_ltask_follow_coroutines() notes. [-0, +0, e]
  */
 void fz_interrupt_catch(lua_State *L);
+
+/*
+ * catch_interrupt(): the error of the last Ctrl-C was handled, so that the next
+ * one raises an error again. For a command that goes on after an error.
+ */
+int fz_interrupt_catch_next(lua_State *L);
+
+/* Whether a second Ctrl-C, before the error of the first, ends nothing. */
+void fz_interrupt_only_raise(bool only);
 
 /*
  * Stop catching SIGINT, because no script is left to interrupt. The next Ctrl-C

@@ -15,6 +15,9 @@
 
 #include "api/fzlua.h"
 #include "bind/ltask.h"
+#include "cli/edit.h"
+#include "cli/edit_tty.h"
+#include "cli/files.h"
 #include "cli/interrupt.h"
 #include "cli/make.h"
 #include "cli/output.h"
@@ -71,15 +74,21 @@ ignore_environment(lua_State *L)
 	return 0;
 }
 
-/* C functions of the command for fzlua.cli. */
-static const luaL_Reg host[] = {
-	{ "divert_output", fz_output_divert },
-	{ "ignore_environment", ignore_environment },
-	{ "input_is_terminal", input_is_terminal },
-	{ "output_failed", fz_output_failed },
-	{ "restore_output", fz_output_restore },
-	{ NULL, NULL },
-};
+/*
+ * Have the reporter at `report` handle the error on top, which it replaces with
+ * the exit status, or nil to go on. Ctrl-C may raise an error in the reporter.
+ */
+static void
+call_report(lua_State *L, int report)
+{
+	for (int tries = 2; tries > 0; tries--) {
+		lua_pushvalue(L, report);
+		lua_insert(L, -2);
+		if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+			return;
+	}
+	lua_error(L);
+}
 
 /*
  * Run the functions that the steps of fzlua.cli return, with its message
@@ -90,27 +99,54 @@ static const luaL_Reg host[] = {
 static void
 call_steps(lua_State *L, int step)
 {
-	int handler = step + 1, report = step + 2, n = 0, status;
+	int handler = step + 1, report = step + 2, status;
 
-	for (;;) {
+	for (int n = 0;; n = lua_gettop(L) - report) {
 		luaL_checkstack(L, 2, "too many results of the script");
 		lua_pushvalue(L, step);
 		lua_insert(L, report + 1);
 		status = lua_pcall(L, n, LUA_MULTRET, handler);
-		if (status != LUA_OK || lua_isinteger(L, report + 1))
-			break;
-		n = lua_gettop(L) - report - 1;
-		status = lua_pcall(L, n, LUA_MULTRET, handler);
-		if (status != LUA_OK)
-			break;
-		n = lua_gettop(L) - report;
-	}
-	if (status != LUA_OK) {
-		lua_pushvalue(L, report);
-		lua_insert(L, -2);
-		lua_call(L, 1, 1);
+		if (status == LUA_OK && lua_isinteger(L, report + 1))
+			return;
+		if (status == LUA_OK)
+			status = lua_pcall(L, lua_gettop(L) - report - 1,
+			    LUA_MULTRET, handler);
+		if (status == LUA_OK)
+			continue;
+		call_report(L, report);
+		if (lua_isinteger(L, -1))
+			return;
+		lua_settop(L, report);
 	}
 }
+
+/*
+ * call_steps(step, handler, report) -> status: a loop as that of fzlua.cli,
+ * inside a step. It goes on after an error if the reporter returns nil.
+ */
+static int
+steps_call(lua_State *L)
+{
+	lua_settop(L, 3);
+	call_steps(L, 1);
+	return 1;
+}
+
+/* C functions of the command for fzlua.cli. */
+static const luaL_Reg host[] = {
+	{ "call_steps", steps_call },
+	{ "catch_interrupt", fz_interrupt_catch_next },
+	{ "divert_output", fz_output_divert },
+	{ "editor", fz_edit_new },
+	{ "ignore_environment", ignore_environment },
+	{ "input_is_terminal", input_is_terminal },
+	{ "list_files", fz_files_list },
+	{ "lock_file", fz_files_lock },
+	{ "make_directory", fz_files_make_directory },
+	{ "output_failed", fz_output_failed },
+	{ "restore_output", fz_output_restore },
+	{ NULL, NULL },
+};
 
 /* (argc, argv) -> status */
 static int
@@ -206,6 +242,7 @@ main(int argc, char **argv)
 	atexit(fz_output_close);
 	atexit(fz_print_end);
 	atexit(fz_interrupt_uncatch); /* before the last output */
+	atexit(fz_edit_tty_end);
 	atexit(fz_make_leave); /* first, because output may end the process */
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cli/edit_tty.h"
 #include "cli/print.h"
 #include "os/proctree.h"
 
@@ -25,6 +26,7 @@ on_suspend(int sig)
 	sigset_t set, mask;
 
 	fz_proctree_signal_workers(SIGSTOP);
+	fz_edit_tty_suspend();
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = SIG_DFL;
 	sigaction(sig, &action, &before);
@@ -36,6 +38,7 @@ on_suspend(int sig)
 	sigaction(sig, &before, NULL);
 	fz_clock_skip(fz_clock_ns() - began_ns);
 	fz_print_lost();
+	fz_edit_tty_resume();
 	fz_proctree_signal_workers(SIGCONT);
 	errno = keep;
 }

@@ -119,9 +119,9 @@ tests["-i calls the REPL after the script, with what it returned"] = function()
   local modules = { ["fzlua.repl"] = module_of(calls) }
   local script = t.file "return fz.chain{fz.stage 's'}, ..."
   t.equal(run_with(modules, {}, "-i", script, "b"), 7)
-  t.equal({ calls[1].n, tostring(calls[1][2]), calls[1][3] }, { 3, "StageChain(s(1))", "b" })
+  t.equal({ calls[1].n, tostring(calls[1][3]), calls[1][4] }, { 4, "StageChain(s(1))", "b" })
   t.equal(run_with(modules, { input_is_terminal = function() return true end }), 7)
-  t.equal(calls[2].n, 1)
+  t.equal(calls[2].n, 2)
   t.match(run_with(modules, {}, "-i", "-e", "error 'wrong'"), "wrong")
   t.equal(#calls, 2)
 end

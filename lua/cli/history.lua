@@ -1,0 +1,89 @@
+--- history.lua - the inputs of this session and earlier ones, in a file.
+--
+-- Each line of the file is an input, with \n and \\ for a newline and a backslash. Several sessions
+-- may use it: each appends what is typed there, under a lock. A file that cannot be read or written
+-- is no error.
+
+local history = {}
+
+local ENTRIES_MAX <const> = 1000 -- that are kept when a session starts
+local SLACK <const> = 200 -- more that the file may have
+
+local host -- the C functions of the command
+
+local function directory()
+  local state, home = os.getenv "XDG_STATE_HOME" or "", os.getenv "HOME" or ""
+  if state:sub(1, 1) == "/" then return state .. "/fzlua" end
+  return home ~= "" and home .. "/.local/state/fzlua" or nil
+end
+
+local function path()
+  local dir = directory()
+  return dir and dir .. "/history"
+end
+
+local function encode(input)
+  return (input:gsub("[\\\n]", { ["\\"] = "\\\\", ["\n"] = "\\n" }))
+end
+
+local function decode(line)
+  return (line:gsub("\\(.)", { n = "\n", ["\\"] = "\\" }))
+end
+
+-- Call f while other sessions wait.
+local function locked(f)
+  local lock <close> = io.open(path() .. ".lock", "w")
+  if not lock then return nil end
+  host.lock_file(lock)
+  return f()
+end
+
+local function read()
+  local file <close> = io.open(path(), "rb")
+  local lines = {}
+  for line in file and file:lines() or next, {} do lines[#lines + 1] = line end
+  return lines
+end
+
+-- Write the last lines to a new file that replaces the old one.
+local function shorten(lines)
+  local new = path() .. ".new"
+  local file = io.open(new, "wb")
+  if not file then return end
+  local ok = file:write(table.concat(lines, "\n", #lines - ENTRIES_MAX + 1), "\n")
+  if file:close() and ok then os.rename(new, path()) else os.remove(new) end
+end
+
+---The inputs of earlier sessions, oldest first.
+---@param functions table of cli/main.c
+---@return string[]
+function history.load(functions)
+  host = functions
+  if not path() then return {} end
+  host.make_directory(directory())
+  local lines = read()
+  if #lines > ENTRIES_MAX + SLACK then
+    lines = locked(function()
+      local all = read()
+      shorten(all)
+      return all
+    end) or lines
+  end
+  local inputs = {}
+  for i = math.max(#lines - ENTRIES_MAX + 1, 1), #lines do
+    inputs[#inputs + 1] = decode(lines[i])
+  end
+  return inputs
+end
+
+---Add an input.
+---@param input string
+function history.append(input)
+  if not path() then return end
+  locked(function()
+    local file <close> = io.open(path(), "ab")
+    if file then file:write(encode(input), "\n") end
+  end)
+end
+
+return history

@@ -1,0 +1,272 @@
+--- repl.lua - the prompt: reads chunks, runs them and prints their values.
+--
+-- The loop itself is in C (call_steps in cli/main.c), which calls step(), the chunk that it
+-- returns, then step() with its results. After an error it calls report() and goes on, so that
+-- Ctrl-C can arrive at any instruction.
+
+local Error = require "fzlua.error"
+local Prompt = require "fzlua.prompt"
+local commands = require "fzlua.commands"
+local complete = require "fzlua.complete"
+local core = require "fzlua.core"
+local history = require "fzlua.history"
+local literal = require "fzlua.literal"
+local style = require "fzlua.style"
+local typed = require "fzlua.typed"
+local value = require "fzlua.value"
+
+local repl = {}
+
+---@class fzlua.Session
+---@field prompt fzlua.Prompt
+---@field inputs string[] that raised no error
+---@field last_trace string|nil of the last error
+---@field private _after function|nil gets the results of the chunk that runs
+---@field private _reading boolean whether the prompt is shown
+local Session = {}
+Session.__index = Session
+
+local function columns()
+  return (core.term_size() or 80) - 1
+end
+
+local function padded(names)
+  local width = 0
+  for _, name in ipairs(names) do width = math.max(width, core.text_width(name)) end
+  local list = {}
+  for i, name in ipairs(names) do
+    list[i] = literal.safe(name) .. (" "):rep(width - core.text_width(name) + 2)
+  end
+  return list, width + 2
+end
+
+local LISTED <const> = 200
+
+-- Names in columns.
+local function listing(names)
+  local list, width = padded(table.move(names, 1, math.min(#names, LISTED), 1, {}))
+  local across, lines = math.max(columns() // width, 1), {}
+  for i = 1, #list, across do
+    lines[#lines + 1] = table.concat(list, "", i, math.min(i + across - 1, #list)):match "^.*%S"
+  end
+  if #names > LISTED then lines[#lines + 1] = ("... %d more"):format(#names - LISTED) end
+  return table.concat(lines, "\n")
+end
+
+-- Called for Tab: insert what is common to all names, or list them above the prompt.
+local function complete_at(before)
+  local part, names, path, container = complete.find(before)
+  local text = complete.common(names):sub(#part + 1)
+  if text ~= "" then return text end
+  if #names > 1 then
+    print(style.paint("faint", listing(names)))
+  elseif names[1] and container ~= nil then
+    local signature = complete.signature(container, path, names[1])
+    if signature then print(style.paint("faint", signature)) end
+  end
+end
+
+local function copy(t)
+  local result = {}
+  for k, v in next, t do result[k] = v end
+  return result
+end
+
+-- Make `t` what it was.
+local function restore(t, before)
+  for k in next, copy(t) do
+    if before[k] == nil then t[k] = nil end
+  end
+  for k, v in next, before do t[k] = v end
+end
+
+---@param host table functions of cli/main.c
+---@return fzlua.Session
+function Session.new(host)
+  complete.set_up(host, commands.names)
+  local self = setmetatable({
+    host = host, prompt = Prompt.new(host, complete_at), inputs = {}, _reading = false,
+  }, Session)
+  style.enable(self.prompt.editor ~= nil)
+  for _, input in ipairs(history.load(host)) do self.prompt:add(input) end
+  self.globals, self.modules = copy(_G), copy(package.loaded)
+  return self
+end
+
+---Forget all globals and modules that are newer than this session.
+function Session:reset()
+  restore(_G, self.globals)
+  restore(package.loaded, self.modules)
+  self.inputs = {}
+  collectgarbage()
+  collectgarbage() -- what the finalizers of the first one have released
+end
+
+---Print what is wrong with an input.
+---@param message string
+function Session.complain(_, message)
+  io.write(style.paint("error", message), "\n")
+  return nil
+end
+
+---Print values, of which the first becomes `_`.
+---@param ... any
+function Session.show(_, ...)
+  if select("#", ...) == 0 then return end
+  _G._ = (...)
+  io.write(value.all(columns(), ...), "\n")
+end
+
+---Load a file to be run.
+---@param path string
+---@return function|nil chunk
+function Session:load(path)
+  local chunk, message = loadfile(path)
+  return chunk or self:complain(message)
+end
+
+local NOTE <const> = "a local ends with its input: write '%s' for a global\n"
+
+local function note_local(self, text)
+  if self.noted or not typed.sets_local(text) then return end
+  self.noted = true
+  io.write(style.paint("faint", NOTE:format(text:match "local%s+(.*)")))
+end
+
+---What to do with an input: the chunk, and what gets its results.
+---@param text string
+---@return function|nil chunk
+---@return function|nil after
+function Session:accept(text)
+  local name, argument = text:match "^%s*:(%a+)%s*(.-)%s*$"
+  if name then return commands.run(self, name, argument) end
+  local chunk, message = typed.compile(text)
+  if not chunk then return self:complain(message) end
+  return chunk, function(_, ...)
+    self.inputs[#self.inputs + 1] = text
+    self:show(...)
+    note_local(self, text)
+  end
+end
+
+-- Read an input that is not empty; nil at the end.
+local function read(self)
+  local text
+  self._reading = true
+  repeat text = self.prompt:read() until text == nil or text:find "%S"
+  self._reading = false
+  if text and text ~= self.last then
+    self.last = text
+    self.prompt:add(text)
+    history.append(text)
+  end
+  return text
+end
+
+local function say_pending()
+  local scheduler = package.loaded["fzlua.scheduler"]
+  local n = scheduler and scheduler.independent() or 0
+  if n > 0 then io.write(("waiting for %d tasks; Ctrl-C ends them\n"):format(n)) end
+end
+
+---Print the results of the last chunk, and read the next one.
+---@param ... any results
+---@return function|integer chunk the exit status at the end
+function Session:step(...)
+  self.host.catch_interrupt()
+  local after, chunk = self._after, nil
+  self._after = nil
+  if after then after(self, ...) end
+  if self.start then
+    chunk, self.start = self.start, nil
+    return chunk
+  end
+  while not chunk do
+    local text = read(self)
+    if not text then
+      say_pending()
+      return 0
+    end
+    chunk, after = self:accept(text)
+  end
+  self._after = after or Session.show
+  return chunk
+end
+
+-- The text of an error without its traceback, and the traceback that it has.
+local function text_of(e)
+  if Error.is(e) then
+    local plain = setmetatable({}, Error)
+    for k, v in pairs(e) do plain[k] = v end
+    plain.traceback = nil
+    return tostring(plain), e.traceback
+  end
+  if type(e) == "table" and not (debug.getmetatable(e) or {}).__tostring then
+    return literal.brief(e)
+  end
+  local ok, text = pcall(tostring, e)
+  return ok and text or "(error object whose __tostring raises)"
+end
+
+-- The frames of a traceback in the user's files.
+local function user_frames(traceback)
+  local lines = {}
+  for line in (traceback or ""):gmatch "\n(\t[^\n]*)" do
+    if not line:find "^\t%[C%]" and not line:find "^\t%(%.%.%." then lines[#lines + 1] = line end
+  end
+  if #lines == 1 and lines[1]:find "^\tstdin:%d+: in main chunk" then return {} end
+  return lines
+end
+
+---The message handler: notes the traceback, of which report() prints the user's frames.
+---@param e any
+---@return table
+function Session:trace(e)
+  local text, traceback = text_of(e)
+  self.last_trace = debug.traceback(text .. (traceback and "\n" .. traceback or ""), 2)
+    :gsub("\n\t%[C%]: in [^\n]*call_steps'.*$", "") -- the frames of this file
+  return { e = e, text = text, frames = user_frames(traceback or core.traceback("", 2)) }
+end
+
+---Print an error, after which the prompt comes again.
+---@param noted table|string from trace(); a text if the handler failed
+function Session:report(noted)
+  local reading = self._reading
+  self._reading, self._after = false, nil
+  if type(noted) ~= "table" then noted = { text = tostring(noted), frames = {} } end
+  if Error.is(noted.e, "interrupted") then
+    if not reading or not self.prompt.editor then self:complain(reading and "" or "interrupted") end
+    return
+  end
+  self:complain(literal.safe(noted.text))
+  for _, line in ipairs(noted.frames) do io.write(style.paint("faint", line), "\n") end
+end
+
+local function init_path()
+  local config, home = os.getenv "XDG_CONFIG_HOME" or "", os.getenv "HOME" or ""
+  if config:sub(1, 1) == "/" then return config .. "/fzlua/init.lua" end
+  return home .. "/.config/fzlua/init.lua"
+end
+
+-- The user's file, which runs before the first prompt.
+local function init_chunk(self)
+  local file = io.open(init_path())
+  if not file then return nil end
+  file:close()
+  return self:load(init_path())
+end
+
+---Read and run chunks until the end of the input.
+---@param _ table options
+---@param host table functions of cli/main.c
+---@param ... any what the script returned
+---@return integer status
+function repl.run(_, host, ...)
+  local self = Session.new(host)
+  self.start = init_chunk(self)
+  if select("#", ...) > 0 then _G._ = (...) end
+  return host.call_steps(function(...) return self:step(...) end,
+    function(e) return self:trace(e) end, function(e) return self:report(e) end)
+end
+
+return repl

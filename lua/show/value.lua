@@ -1,0 +1,94 @@
+--- value.lua - the value of an expression at the prompt as text for people.
+--
+-- Tables are cut, pipelines are pictures, futures have their state. Only __tostring of the user's
+-- code is called.
+
+local literal = require "fzlua.literal"
+local style = require "fzlua.style"
+
+local value = {}
+
+local DEPTH <const>, ENTRIES <const>, KEYS <const>, BYTES <const> = 4, 200, 2000, 1000
+
+local function limits(columns)
+  return {
+    width = columns, depth = DEPTH, entries = ENTRIES, keys = KEYS, bytes = BYTES,
+    paint = style.paint,
+  }
+end
+
+-- The module of fzlua if the script has used it.
+local function used(name)
+  return package.loaded["fzlua." .. name]
+end
+
+-- The chain, dag or the chain of a stage alone; else nil.
+local function as_pipeline(v)
+  local chain, dag, stage = used "chain", used "dag", used "stage"
+  if chain and chain.is(v) or dag and dag.is(v) then return v end
+  if stage and stage.is(v) then return require("fzlua.chain").new { v } end
+end
+value.as_pipeline = as_pipeline
+
+local function future_text(future, columns)
+  if not future:done() then return style.paint("faint", "<future: pending>") end
+  if future._state == "error" then
+    local text = literal.safe(tostring(future._value)):match "^[^\n]*"
+    return style.paint("error", ("<future: %s>"):format(text))
+  end
+  local values = future._values or { future._value, n = 1 }
+  local texts = {}
+  for i = 1, values.n do texts[i] = literal.of(values[i], limits(columns)) end
+  return ("<future: %s>"):format(table.concat(texts, ", "))
+end
+
+-- "function(a, b) stdin:1".
+local function function_text(f)
+  local info = debug.getinfo(f, "Su")
+  if info.what == "C" then return tostring(f):gsub("builtin: ", "") end
+  local names = {}
+  for i = 1, info.nparams do names[i] = debug.getlocal(f, i) or "?" end
+  if info.isvararg then names[#names + 1] = "..." end
+  return ("function(%s) %s:%d"):format(table.concat(names, ", "), info.short_src,
+    info.linedefined)
+end
+
+local function table_text(v, columns)
+  local pipeline, future = as_pipeline(v), used "future"
+  if pipeline then
+    local ok, text = pcall(require "fzlua.picture".of, pipeline, columns)
+    return ok and text or ("%s\n%s"):format(pipeline, style.paint("error", tostring(text)))
+  end
+  if future and future.is(v) then return future_text(v, columns) end
+  local mt = debug.getmetatable(v)
+  if type(mt) == "table" and rawget(mt, "__tostring") then return literal.safe(tostring(v)) end
+  local name = type(mt) == "table" and rawget(mt, "__name")
+  if type(name) == "string" and name:find "^fzlua%." then return ("<%s>"):format(name) end
+  return literal.of(v, limits(columns))
+end
+
+---@param v any
+---@param columns integer of a line
+---@return string
+function value.text(v, columns)
+  local kind = type(v)
+  if kind == "table" then return table_text(v, columns) end
+  if kind == "function" then return style.paint("faint", function_text(v)) end
+  if kind == "userdata" or kind == "thread" then return literal.safe(tostring(v)) end
+  return literal.of(v, limits(columns))
+end
+
+---All results of a chunk: in one line if each takes one.
+---@param columns integer
+---@param ... any
+---@return string
+function value.all(columns, ...)
+  local texts, separator = {}, "\t"
+  for i = 1, select("#", ...) do
+    texts[i] = value.text((select(i, ...)), columns)
+    if texts[i]:find "\n" then separator = "\n" end
+  end
+  return table.concat(texts, separator)
+end
+
+return value

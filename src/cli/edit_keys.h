@@ -1,0 +1,10 @@
+/* edit_keys.h - the keys of the editor beyond those of libedit. */
+#ifndef FZ_EDIT_KEYS_H
+#define FZ_EDIT_KEYS_H
+
+#include <histedit.h>
+
+/* Bind the keys; a user's .editrc may have bound others. */
+void fz_edit_bind_keys(EditLine *el);
+
+#endif
