@@ -58,14 +58,14 @@ local C_LAYERS = {
 local PROGRAMS = {main = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
-local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = "fzlua", limit = "fzlua",
-  open = "fzlua", step = "fzlua"}
+local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = "fzlua",
+  limit = "fzlua", open = "fzlua", step = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
   {"error", "origin", "defaults", "made", "identity", "nearest", "check", "log", "json"},
-  {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress", "future",
-    "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
+  {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress",
+    "future", "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
     "progress_loop", "source", "window"},
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec"},
   {"manager_client", "proxy", "manager_server", "manager"},
