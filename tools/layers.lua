@@ -76,8 +76,9 @@ local LUA_LAYERS = {
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands",
     "repl"},
-  {"options", "report", "command_line", "help", "script", "inputs", "outputs",
-    "returned", "record_source", "record_sums", "record_worker", "records",
+  {"options", "report", "command_line", "help", "script", "inputs", "outputs", "returned",
+    "bytecode", "findings", "global_check", "dry_start", "script_check",
+    "record_source", "record_sums", "record_worker", "records",
     "cli"},
 }
 

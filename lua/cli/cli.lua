@@ -50,6 +50,17 @@ local function names_code(options)
   return false
 end
 
+-- Add the steps of --check.
+local function add_check(steps, options, args, host)
+  if options.module then
+    report.misuse("--check and %s cannot be used together", options.replacing)
+  end
+  local check = require "fzlua.script_check".new(options, args, host)
+  steps[#steps + 1] = function() return check:load() end
+  steps[#steps + 1] = function(result) return check:finish(result) end
+  steps.check = check
+end
+
 -- Add the steps that run the script, or a module instead of it or after it.
 local function add_script(steps, options, args, host)
   if options.script or not names_code(options) then
@@ -70,7 +81,7 @@ end
 local function set_up(options, args, host)
   if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
-  local prints_other = options.graph or options.inputs or options.module
+  local prints_other = options.graph or options.inputs or options.module or options.check
   if options.json and not prints_other then host.divert_output() end
   if options.no_environment then host.ignore_environment() end
   script.set_arg(args, options.script)
@@ -93,7 +104,21 @@ local function prepare(steps, args, host)
   set_up(options, args, host)
   if not options.no_environment then steps[#steps + 1] = script.init end
   script.add_steps(steps, options)
-  add_script(steps, options, args, host)
+  local add = options.check and add_check or add_script
+  add(steps, options, args, host)
+end
+
+-- The message handler of all calls, and the function that reports their errors.
+local function handlers(steps)
+  local function traceback(e)
+    if steps.check then steps.check:note_place() end
+    return report.traceback(e)
+  end
+  local function report_error(e)
+    if steps.check then return steps.check:recover(e) end
+    return report.error(e)
+  end
+  return traceback, report_error
 end
 
 -- Run steps until one returns something: a function and its arguments, or the exit status. The
@@ -122,7 +147,7 @@ function cli.main(args, version, host)
   core.command = args[0] -- so that fz.run_scripts() can run this command
   local steps = { next = 1 }
   steps[1] = function() return prepare(steps, args, host) end
-  return function(...) return next_step(steps, nil, ...) end, report.traceback, report.error
+  return function(...) return next_step(steps, nil, ...) end, handlers(steps)
 end
 
 return cli

@@ -83,6 +83,14 @@ local OPTIONS = {
     choices = { "text", "mermaid", "dot" },
     help = "print the graph (text, mermaid, dot); run nothing",
     more = "Print the graph of the chain and run nothing." },
+  { long = "--check", group = "chain", set = "check",
+    help = "find mistakes in the script; start no worker",
+    more = "Find mistakes without running the pipeline: the script is run up to the first call \z
+      that would start a worker or a program, wait or exit. Each finding is a line `file:line: \z
+      error: text`, or `warning` or `note`. Found are graphs that cannot run, inputs that are \z
+      missing (a note if the command line has none) or not read, values that cannot be sent, \z
+      wrong names in `--only`, and globals that functions set in workers or that do not exist. \z
+      The exit status is 0 if there are only notes." },
 
   { long = "--each", argument = "CODE", group = "records", set = "each", module = "fzlua.records",
     help = "print the value of CODE for each line",

@@ -10,7 +10,7 @@ local report = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
 local Misuse = {}
 
 -- Errors without a traceback: only the message is printed, and the status is 1.
-local Failure = {}
+local Failure = { __tostring = function(e) return e.message end }
 
 local RED <const>, YELLOW <const>, PLAIN <const> = "\27[31m", "\27[33m", "\27[0m"
 
@@ -100,20 +100,27 @@ local function drop_tasks()
   if future then pcall(future.log_unawaited) end
 end
 
+---The exit status of an error.
+---@param e any
+---@return integer
+function report.status(e)
+  if Error.is(e, "interrupted") then return report.INTERRUPTED end
+  return getmetatable(e) == Misuse and report.WRONG_USE or report.FAILED
+end
+
 ---Print an error that ended the script.
 ---@param e any
 ---@return integer status
 function report.error(e)
   drop_tasks()
-  local mt = getmetatable(e)
-  if Error.is(e, "interrupted") or mt == Misuse or mt == Failure then
+  local status = report.status(e)
+  if status ~= report.FAILED then
     report.complain(e.message)
-    return mt == Misuse and report.WRONG_USE or mt == Failure and report.FAILED
-      or report.INTERRUPTED
+  else
+    local ok, text = pcall(tostring, e)
+    report.complain(ok and text or "(error object whose __tostring raises)")
   end
-  local ok, text = pcall(tostring, e)
-  report.complain(ok and text or "(error object whose __tostring raises)")
-  return report.FAILED
+  return status
 end
 
 return report

@@ -38,8 +38,12 @@ function returned.check_forgotten(result, arguments)
   end
 end
 
--- The inputs of the command line, and the same over the inputs that the script set in the chain.
-local function read_inputs(options, arguments, pipeline)
+---The inputs of the command line, and the same over the inputs that the script set in the chain.
+---@param options fzlua.CommandLine
+---@param arguments string[]
+---@param pipeline fzlua.Pipeline
+---@return table given, table values
+function returned.read_inputs(options, arguments, pipeline)
   local ok, given = pcall(require "fzlua.inputs".read, options.input, arguments)
   if not ok then report.misuse("%s", given) end
   local values = {}
@@ -48,8 +52,10 @@ local function read_inputs(options, arguments, pipeline)
   return given, values
 end
 
--- The outputs of --only, sorted; nil without it.
-local function read_only(options)
+---The outputs of --only, sorted; nil without it.
+---@param options fzlua.CommandLine
+---@return string[]|nil
+function returned.read_only(options)
   if not options.only then return nil end
   local names = {}
   for name in options.only:gmatch "[^,]+" do names[#names + 1] = name end
@@ -82,8 +88,8 @@ end
 function returned.run(pipeline, options, arguments, restore_output)
   local outputs = require "fzlua.outputs"
   if options.graph then return outputs.print_graph(pipeline, options.graph) end
-  local given, values = read_inputs(options, arguments, pipeline)
-  local only = read_only(options)
+  local given, values = returned.read_inputs(options, arguments, pipeline)
+  local only = returned.read_only(options)
   local plan = plan_of(pipeline, only, values)
   if options.inputs then return outputs.print_inputs(plan, values) end
   check_inputs(pipeline, plan, given, values)

@@ -24,12 +24,13 @@ local NAME_MAX = 200 -- bytes of a name that are compared
 ---The name that is most similar to `name`.
 ---@param name string
 ---@param names string[]
----@return string|nil nil if the list is empty
+---@return string|nil nearest nil if the list is empty
+---@return integer|nil distance the number of characters that differ
 return function(name, names)
   local best, least
   for _, other in ipairs(names) do
     local d = distance(name:sub(1, NAME_MAX):lower(), other:sub(1, NAME_MAX):lower())
     if not least or d < least then best, least = other, d end
   end
-  return best
+  return best, least
 end

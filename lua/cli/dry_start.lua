@@ -1,0 +1,101 @@
+--- dry_start.lua - lets a script run up to the first call that would start a worker.
+--
+-- For --check. The functions of the core that start processes, and functions in this process for
+-- -j0, are replaced by functions that raise. What the call was about to do is kept. A wait without
+-- a time limit is refused, too, because nothing runs that could end it.
+
+local core = require "fzlua.core"
+
+local dry_start = {}
+
+---@class fzlua.DryStart
+---@field source string|nil where the call is, as debug.getinfo() returns it
+---@field line integer|nil
+---@field pipeline fzlua.Pipeline|nil that was to be run
+---@field values table|nil its inputs
+---@field what string the verb: what the call does
+---@field functions function[] that were to be called
+---@field sent table arguments that were to be sent; n is their number
+
+---The first call that was refused, or nil.
+---@type fzlua.DryStart|nil
+dry_start.first = nil
+
+---The position of the nearest caller outside of fzlua.
+---@return string|nil source, integer|nil line
+function dry_start.place()
+  for level = 2, math.huge do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return nil end
+    if info.what ~= "C" and info.source:sub(1, 7) ~= "@fzlua/" then
+      return info.source, info.currentline
+    end
+  end
+end
+
+-- What refused calls raise.
+local Refused = { __tostring = function() return "--check starts no worker" end }
+
+---Whether `e` was raised by a call that was refused.
+---@param e any
+---@return boolean
+function dry_start.is(e)
+  return getmetatable(e) == Refused
+end
+
+-- Keep the call as the first one, and raise.
+local function refuse(call)
+  call.what = call.what or "starts workers or programs"
+  call.source, call.line = dry_start.place()
+  call.functions, call.sent = call.functions or {}, call.sent or { n = 0 }
+  dry_start.first = dry_start.first or call
+  error(setmetatable({}, Refused), 0)
+end
+
+local function functions_of(...)
+  local list = {}
+  for _, value in pairs { ... } do
+    if type(value) == "function" then list[#list + 1] = value end
+  end
+  return list
+end
+
+local REFUSE = {
+  apply = function(_, f, _, ...) refuse { functions = { f }, sent = table.pack(...) } end,
+  batch = function(_, f, list, options)
+    refuse { functions = { f }, sent = options.inherited and { n = 0 } or table.pack(list) }
+  end,
+  imap = function(_, f) refuse { functions = { f } } end,
+  process = function(...) refuse { functions = functions_of(...) } end,
+  exec = function() refuse {} end,
+}
+REFUSE.call = REFUSE.apply
+
+-- Make pools whose method fill() starts no worker.
+local function refuse_filling()
+  local pool = core.pool { funcs = {}, batches = true, workers = 1, slots = core.slots(1) }
+  debug.getmetatable(pool).__index.fill = function() refuse {} end
+  pool:close()
+end
+
+local function refuse_waiting()
+  local turn = core.turn
+  function core.turn(timeout, ...)
+    if not timeout then refuse { what = "waits" } end
+    return turn(timeout, ...)
+  end
+end
+
+---Refuse all starts from now on.
+function dry_start.begin()
+  for name, f in pairs(REFUSE) do core[name] = f end
+  refuse_waiting()
+  refuse_filling()
+  require "fzlua.invocation".start = function(pipeline, _, _, values)
+    refuse { pipeline = pipeline, values = values }
+  end
+  require "fzlua.stream".new = function(pipeline) refuse { pipeline = pipeline } end
+  os.exit = function() refuse { what = "exits" } end -- luacheck: ignore 122
+end
+
+return dry_start

@@ -1,0 +1,92 @@
+--- global_check.lua - finds globals that functions of workers set, or that do not exist.
+--
+-- A global that a worker sets is lost with the worker, and the script never sees it. Globals that
+-- exist in the script, or that its main chunk sets, are no finding: a function may use them as a
+-- store of its worker.
+
+local Findings = require "fzlua.findings"
+local bytecode = require "fzlua.bytecode"
+local nearest = require "fzlua.nearest"
+
+---@class fzlua.GlobalCheck
+local GlobalCheck = {}
+GlobalCheck.__index = GlobalCheck
+GlobalCheck.__name = "fzlua.GlobalCheck"
+
+-- Globals of other versions of Lua, which scripts test for.
+local OLD <const> = {
+  unpack = true, loadstring = true, setfenv = true, getfenv = true, module = true, jit = true,
+  bit = true, bit32 = true,
+}
+
+---@param findings fzlua.Findings
+---@return fzlua.GlobalCheck
+function GlobalCheck.new(findings)
+  return setmetatable({ _findings = findings, _declared = {}, _visited = {} }, GlobalCheck)
+end
+
+---Take the globals that `f` sets as declared; without `inner` not those of functions in it.
+---@param f function|nil
+---@param inner? boolean
+function GlobalCheck:declare(f, inner)
+  if not f or debug.getinfo(f, "S").what == "C" then return end
+  for _, use in ipairs(bytecode.globals(f)) do
+    if use.sets and (inner or not use.inner) then self._declared[use.name] = true end
+  end
+end
+
+local function exists(self, name)
+  return rawget(_G, name) ~= nil or self._declared[name] or OLD[name]
+end
+
+-- " (the nearest name is X)" if one is similar.
+local function hint(self, name)
+  local names = {}
+  for global in pairs(_G) do names[#names + 1] = type(global) == "string" and global or nil end
+  for global in pairs(self._declared) do names[#names + 1] = global end
+  table.sort(names)
+  local near, distance = nearest(name, names)
+  return distance <= math.max(1, #name // 3) and (" (the nearest name is %s)"):format(near) or ""
+end
+
+local function check_uses(self, f, file)
+  local uses, sets = bytecode.globals(f), {}
+  for _, use in ipairs(uses) do sets[use.name] = sets[use.name] or use.sets end
+  for _, use in ipairs(uses) do
+    local name = use.name
+    if not exists(self, name) and use.sets then
+      self._findings:add("warning", ("global %s is set in a worker and lost with it: make it local,"
+        .. " or set it at the top of the script, too"):format(name), file, use.line)
+    elseif not exists(self, name) and not sets[name] then
+      self._findings:add("warning",
+        ("global %s does not exist%s"):format(name, hint(self, name)), file, use.line)
+    end
+  end
+  return uses
+end
+
+-- The functions that `f` may call: its upvalues and the globals it uses.
+local function each_used(f, uses, visit)
+  for i = 1, math.huge do
+    local name, value = debug.getupvalue(f, i)
+    if not name then break end
+    visit(value)
+  end
+  for _, use in ipairs(uses) do visit(rawget(_G, use.name)) end
+end
+
+---Check a function that workers call, and the functions of the same file that it uses.
+---@param f function
+function GlobalCheck:check(f)
+  local info = debug.getinfo(f, "S")
+  if info.what == "C" or info.source:sub(1, 7) == "@fzlua/" or self._visited[f] then return end
+  self._visited[f] = true
+  local uses = check_uses(self, f, Findings.file_of(info.source))
+  each_used(f, uses, function(value)
+    if type(value) == "function" and debug.getinfo(value, "S").source == info.source then
+      self:check(value)
+    end
+  end)
+end
+
+return GlobalCheck

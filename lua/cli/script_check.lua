@@ -1,0 +1,197 @@
+--- script_check.lua - fzlua --check: finds mistakes in a script without running its pipeline.
+--
+-- The script is run, because it builds the graph, up to the first call that would start a worker.
+-- The pipeline that it returned, or was about to run, is checked.
+
+local Error = require "fzlua.error"
+local Findings = require "fzlua.findings"
+local GlobalCheck = require "fzlua.global_check"
+local core = require "fzlua.core"
+local dry_start = require "fzlua.dry_start"
+local report = require "fzlua.report"
+local returned = require "fzlua.returned"
+local script = require "fzlua.script"
+
+---@class fzlua.ScriptCheck
+local ScriptCheck = {}
+ScriptCheck.__index = ScriptCheck
+ScriptCheck.__name = "fzlua.ScriptCheck"
+
+---@param options fzlua.CommandLine
+---@param args string[]
+---@param host table see cli.main
+---@return fzlua.ScriptCheck
+function ScriptCheck.new(options, args, host)
+  local file = options.is_input and "stdin" or args[options.script]
+  local findings = Findings.new(file)
+  return setmetatable({
+    _options = options, _args = args, _host = host, _findings = findings,
+    _globals = GlobalCheck.new(findings), _place = {},
+  }, ScriptCheck)
+end
+
+---Load the script; its output goes to standard error.
+---@return function chunk
+---@return ... its arguments
+function ScriptCheck:load()
+  self._host.divert_output()
+  dry_start.begin()
+  local loaded = table.pack(script.load(self._options, self._args))
+  self._globals:declare(loaded[1])
+  return table.unpack(loaded, 1, loaded.n)
+end
+
+---Note the position of an error, when it is raised.
+function ScriptCheck:note_place()
+  local source, line = dry_start.place()
+  self._place = { file = source and Findings.file_of(source), line = line }
+end
+
+-- The function that makes the first result of a node, or of the node that misses an input.
+local function function_of(pipeline, stage, output)
+  for _, state in ipairs(pipeline:_states()) do
+    local maker = state.registry.makers[output]
+    if maker and (state.name == stage or not stage) then return maker.f end
+  end
+end
+
+-- Whether the command line has inputs, so that missing ones are errors.
+local function has_inputs(self, arguments)
+  return self._options.input ~= nil or #arguments > 0
+end
+
+local function check_missing(self, pipeline, plan, values, severity)
+  local messages = require "fzlua.inputs".missing(plan, values)
+  for i, need in ipairs(plan:missing(values)) do
+    self._findings:add_at(severity, messages[i], function_of(pipeline, need.stage, need.output))
+  end
+end
+
+-- Find inputs that no function reads.
+local function check_unread(self, pipeline, given)
+  local errors, warnings = require "fzlua.inputs".unread(pipeline:_plan_of(), given)
+  for _, text in ipairs(errors) do self._findings:add("error", text) end
+  for _, text in ipairs(warnings) do self._findings:add("warning", text) end
+end
+
+-- Find values that cannot be sent; `what` names one, `place` is a function that reads it.
+local function check_sent(self, value, what, place)
+  local ok, e = pcall(core.encode, value)
+  if ok then return end
+  local text = (Error.is(e) and e.message or tostring(e)):gsub("^value: ", "")
+  self._findings:add_at("error", ("%s: %s"):format(what, text), place)
+end
+
+local function check_inputs(self, pipeline, plan, values)
+  for _, need in ipairs(plan.needs) do
+    local value = values[need.name]
+    if value ~= nil then
+      check_sent(self, value, "input " .. need.name,
+        function_of(pipeline, need.stage, need.output))
+    end
+  end
+end
+
+-- The functions of all stages.
+local function check_functions(self, pipeline)
+  local states = pipeline:_states()
+  for _, state in ipairs(states) do self._globals:declare(state.options.init, true) end
+  for _, state in ipairs(states) do
+    for _, registration in ipairs(state.registry:list()) do self._globals:check(registration.f) end
+  end
+end
+
+-- The plan of the outputs of --only, or of all.
+local function plan_of(self, pipeline, values)
+  local only = returned.read_only(self._options)
+  if not only then return pipeline:_plan_of() end
+  local wrong = require "fzlua.inputs".unknown_outputs(pipeline:_plan_of(), only, values)
+  for _, text in ipairs(wrong) do self._findings:add("error", text) end
+  return pipeline:_plan_of(#wrong == 0 and only or nil)
+end
+
+-- Check a pipeline that the command would run.
+local function check_returned(self, pipeline)
+  local arguments = script.arguments(self._options, self._args)
+  local given, values = returned.read_inputs(self._options, arguments, pipeline)
+  local plan = plan_of(self, pipeline, values)
+  check_unread(self, pipeline, given)
+  check_inputs(self, pipeline, plan, values)
+  check_missing(self, pipeline, plan, values, has_inputs(self, arguments) and "error" or "note")
+end
+
+-- Check a pipeline that the script was about to run with these inputs.
+local function check_started(self, pipeline, values)
+  check_inputs(self, pipeline, pipeline:_plan_of(), values or {})
+end
+
+-- Add an error that the script or a check has raised.
+local function add_error(self, e, place)
+  local text = tostring(Error.is(e) and e.message or e):match "^[^\n]*"
+  local file, line, rest = text:match "^(.-):(%d+): (.*)$"
+  if file then return self._findings:add("error", rest, file, tonumber(line)) end
+  self._findings:add("error", text, place.file, place.line)
+end
+
+-- Check a pipeline, whose graph may be one that cannot run.
+local function check_pipeline(self, check, pipeline, values)
+  check_functions(self, pipeline)
+  local ok, e = pcall(check, self, pipeline, values)
+  if ok then return end
+  if not Error.is(e, "graph") then error(e, 0) end
+  self._findings:add_at("error", e.message, function_of(pipeline, e.stage, e.output))
+end
+
+-- Print the findings; returns the exit status.
+local function finish(self)
+  require "fzlua.log".level = "off" -- tasks fail in which a start was refused
+  self._host.restore_output()
+  return self._findings:print() and report.OK or report.FAILED
+end
+
+-- Check what the script was about to start when it was stopped.
+local function check_start(self, start)
+  self._findings:add("note", ("the check ends here, because this call %s"):format(start.what),
+    start.source and Findings.file_of(start.source), start.line)
+  for _, f in ipairs(start.functions) do self._globals:check(f) end
+  for i = 1, start.sent.n do
+    check_sent(self, start.sent[i], "argument " .. i, start.functions[1])
+  end
+  if start.pipeline then check_pipeline(self, check_started, start.pipeline, start.values) end
+end
+
+-- Find a chain that the script makes and does not return.
+local function check_forgotten(self, result)
+  local ok, e =
+    pcall(returned.check_forgotten, result, script.arguments(self._options, self._args))
+  if not ok then self._findings:add("error", e.message) end
+end
+
+---Check what the script returned.
+---@param result any
+---@return integer status
+function ScriptCheck:finish(result)
+  local pipeline = returned.as_pipeline(result)
+  if dry_start.first then check_start(self, dry_start.first) end
+  if pipeline then
+    check_pipeline(self, check_returned, pipeline)
+  elseif not dry_start.first then
+    check_forgotten(self, result)
+  end
+  return finish(self)
+end
+
+---Check what there is after an error.
+---@param e any
+---@return integer status
+function ScriptCheck:recover(e)
+  if report.status(e) ~= report.FAILED then return report.error(e) end
+  if dry_start.first then
+    check_start(self, dry_start.first)
+  else
+    add_error(self, e, self._place)
+  end
+  return finish(self)
+end
+
+return ScriptCheck
