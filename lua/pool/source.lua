@@ -58,6 +58,7 @@ function source.arguments(what, arg, first, ...)
   else
     state, control, closing, options = ...
   end
+  check.iterator(first, state, arg, what)
   if is_callable(first) then return of_iterator(first, state, control, closing), options end
   if type(first) ~= "table" then
     check.fail("bad argument #%d to '%s' (a list or an iterator expected, got %s)", arg, what,

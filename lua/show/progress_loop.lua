@@ -70,6 +70,7 @@ function progress_loop.loop(source, ...)
     state, control, closing, options = ...
   end
   options = check.options(options, check.PROGRESS, 2, "fz.progress")
+  check.iterator(source, state, 1, "fz.progress")
   if is_callable(source) then return over_iterator(options, source, state, control, closing) end
   return over_list(check.type(source, "table", 1, "fz.progress"), options)
 end
