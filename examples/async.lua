@@ -1,11 +1,13 @@
--- Tasks: functions that take turns in one process. What they wait for goes on meanwhile.
+-- async.lua: tasks, which are functions that take turns in one process, and what they can wait for.
+--
+--   fzlua examples/async.lua
 
 local function nap(seconds, name)
   fz.sleep(seconds)
   return name
 end
 
--- gather: the results in the order of the arguments; the naps overlap.
+-- gather: the results are in the order of the arguments; the tasks sleep at the same time.
 local start = fz.now()
 print("gather", fz.gather(fz.spawn(nap, 0.2, "long"), fz.spawn(nap, 0.1, "short")))
 print("overlapped", fz.now() - start >= 0.2)
@@ -24,7 +26,7 @@ end
 fz.spawn(function() ready:set_result "the flag" end)
 for _, line in ipairs(fz.await(runners)) do print(line) end
 
--- with_timeout: what takes too long is ended, and its variables are closed.
+-- with_timeout: a function that takes too long is ended, and its variables are closed.
 print("timeout", fz.with_timeout(0.05, function()
   local _ <close> = setmetatable({}, { __close = function() print "closed in time" end })
   fz.sleep(60)

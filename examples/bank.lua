@@ -2,9 +2,9 @@
 --
 --   fzlua examples/bank.lua
 --
--- Shows fz.lock. A transfer looks at one account, takes from it and gives to another: three steps
--- that nobody may come between. Without the lock two clerks would read the same balance, and what
--- the first has written would be gone.
+-- Shows fz.lock. A transfer reads one account, subtracts from it and adds to another: three steps
+-- that no other clerk may interrupt. Without the lock, two clerks could read the same balance, and
+-- the second one would overwrite the result of the first.
 
 local fz = require "fzlua"
 
@@ -14,7 +14,7 @@ local balances = fz.array("l", ACCOUNTS)
 balances:fill(1000)
 local lock = fz.lock()
 
--- Whether there was enough of it.
+-- Returns whether the account had enough money.
 local function transfer(from, to, amount)
   local _ <close> = lock:guard()
   if balances[from] < amount then return false end

@@ -8,13 +8,13 @@
 --       \ /
 --        4
 --
--- Shows fz.dag: each node starts as soon as those it needs are done. What must hold is printed;
--- how the nodes shared the time differs from run to run and goes to standard error.
+-- Shows fz.dag: each node starts as soon as the nodes that it needs have ended. The order of the
+-- nodes is printed. Their times differ from run to run, so that they go to standard error.
 
 local fz = require "fzlua"
 
--- A node's work: takes its time, adds its number to what came in, and notes when it ran. The times
--- of all nodes before it travel with the value; the clock is the same in every process.
+-- The function of a node: it takes some seconds, adds its number to its inputs, and notes when it
+-- ran. The times of all nodes before it travel with the value. All processes have the same clock.
 local function node(number, seconds)
   return function(...)
     local started = fz.now()

@@ -72,7 +72,7 @@ function describe.class(boxes)
   return classes
 end
 
--- report: joins what is known of a frame.
+-- report: joins the results for a frame.
 local report = fz.stage{name = "report", workers = 1, pass_input = false}
 
 function report.line(number, size, class)
@@ -83,7 +83,7 @@ end
 
 local chain <close> = detector >> describe >> report
 
--- The frames as a camera gives them: one at a time, when asked.
+-- The frames as a camera gives them: one for each call.
 local function camera()
   local n = 0
   return function()

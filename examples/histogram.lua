@@ -3,8 +3,9 @@
 --   fzlua examples/histogram.lua            the texts in examples/data/seasons
 --   fzlua examples/histogram.lua FILE...
 --
--- Shows fz.array: one row of numbers in memory that all processes have. Each counts its file for
--- itself first and adds what it has found in one go, so that they hardly ever wait for each other.
+-- Shows fz.array: numbers in memory that all processes share. Each process counts the letters of
+-- its file in a table and adds them to the array at its end, so that the processes hardly ever
+-- wait.
 
 local fz = require "fzlua"
 

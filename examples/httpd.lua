@@ -75,7 +75,7 @@ end
 local RESPONSE <const> = "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n" ..
   "Connection: close\r\n\r\n%s"
 
--- One connection. An error is that of its request, and the server goes on.
+-- Serve one connection. An error fails its request only, and the server continues.
 local function serve(client)
   local _ <close> = setmetatable({}, {__close = function()
     client:shutdown() -- workers that were forked meanwhile have the socket as well
@@ -92,7 +92,7 @@ local function serve(client)
   write(client, RESPONSE:format(status, #body, body))
 end
 
--- The tasks of a group end with it: at Ctrl-C, too.
+-- The tasks of a group end with it, also at Ctrl-C.
 local function accept_all(server)
   fz.group(function(connections)
     while true do

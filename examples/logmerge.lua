@@ -2,9 +2,9 @@
 --
 --   fzlua examples/logmerge.lua
 --
--- Shows fz.queue: any number of processes put into it, and the lines of each come out in the order
--- in which it has put them. There is room for four: who is faster than the merger waits for it.
--- A line can be printed once each service that is still at work has a line later than that.
+-- Shows fz.queue: any number of processes put lines into it, and the lines of each process keep
+-- their order. The queue has room for four lines: a service that is faster than the merger waits.
+-- A line can be printed when each running service has sent a later one.
 
 local fz = require "fzlua"
 
@@ -12,7 +12,7 @@ local SERVICES <const>, LINES <const> = {"api", "db", "web"}, 6
 
 local lines = fz.queue(4)
 
--- What a service does, at times of its own that are the same in each run.
+-- A service: the times of its lines are the same in each run.
 local function serve(name, x)
   local time = 0
   for n = 1, LINES do
@@ -29,7 +29,7 @@ for i, name in ipairs(SERVICES) do
   fz.process(serve, name, i * 0x9e3779b9):start()
 end
 
--- The earliest line of all; the last ones of the services are later than any.
+-- The earliest line of all services. The mark at the end of a service is later than any line.
 local function next_line()
   local first
   for _, name in ipairs(SERVICES) do

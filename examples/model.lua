@@ -2,9 +2,9 @@
 --
 --   fzlua examples/model.lua
 --
--- Shows `init`: it runs in every worker of the stage before that worker's first job, and what it
--- leaves in an upvalue serves all later jobs, those of later invokes too. Nothing of the model is
--- ever sent. Were it trained in each function instead, every answer would cost the whole training.
+-- Shows `init`: it runs in each worker of the stage before its first job. All later jobs of that
+-- worker, also those of later invokes, use the model that `init` stores in an upvalue. The model is
+-- never sent. If each function trained it instead, every answer would cost the whole training.
 
 local fz = require "fzlua"
 
@@ -24,7 +24,7 @@ local SAMPLES = {
 }
 local ROUNDS <const> = 300 -- far more than needed: this model stands for a costly one
 
--- Calls f for each group of three letters in the text, words set apart by one blank.
+-- Call f for each group of three letters in the text, in which one blank separates two words.
 local function each_trigram(text, f)
   local plain = " " .. text:lower():gsub("%A+", " ") .. " "
   for i = 1, #plain - 2 do f(plain:sub(i, i + 2)) end
@@ -48,7 +48,7 @@ end
 
 local model, trainings = nil, 0
 
--- A perceptron: what was taken for another language is moved from there to where it belongs.
+-- A perceptron: the weights of a sentence that was guessed wrongly move to its own language.
 local function train()
   trainings = trainings + 1
   model = {}

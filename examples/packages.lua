@@ -1,18 +1,18 @@
--- packages.lua: a Debian package database, read once and looked at from five sides at once.
+-- packages.lua: a Debian package database, read once and analysed in five ways at once.
 --
 --   fzlua examples/packages.lua                           what is installed on this machine
 --   fzlua examples/packages.lua file=/path/to/Packages    any index, of 60,000 packages too
 --   fzlua --graph examples/packages.lua                   which function feeds which
 --
--- Shows how a pipeline is cut: every stage says `pass_input = false`, so the text of the database
--- ends at the parsers, and each analysis is sent the few columns it reads, not a table of packages.
+-- Shows how to keep the values of a pipeline small: every stage has `pass_input = false`, so that
+-- the text of the database is not sent beyond the parsers. Each analysis gets only the columns
+-- that it reads.
 
 local fz = require "fzlua"
 
 local ROWS = 10 -- lines in each table of the report
 
----------------------------------------------------------------------------------------------------
--- load: the file as one string. Newlines around it let every field be found the same way.
+-- load: the file as one string. With newlines around it, one pattern finds every field.
 
 local source = fz.stage{name = "load", pass_input = false}
 
@@ -25,12 +25,11 @@ function source.text(file)
   return text
 end
 
----------------------------------------------------------------------------------------------------
--- parse: one column per field. Plain searches find the fields; no line is looked at twice.
+-- parse: one column for each field. Plain searches find the fields, and no line is read twice.
 
 local parse = fz.stage{name = "parse", pass_input = false}
 
--- The first line of a field, "" where the stanza lacks it.
+-- The first line of a field, "" if the stanza does not have the field.
 local function field(stanza, name)
   local key = "\n" .. name .. ": "
   local at = stanza:find(key, 1, true)
@@ -72,9 +71,8 @@ function parse.sizes(text) return columns(text, "Section", "Installed-Size") end
 function parse.maintainers(text) return columns(text, "Maintainer").Maintainer end
 function parse.summaries(text) return columns(text, "Description").Description end
 
----------------------------------------------------------------------------------------------------
--- analyse: five questions, none of which waits for another. Ready functions start in order of
--- registration: the dearest comes first.
+-- analyse: five functions that do not depend on each other. Ready functions start in the order of
+-- their registration: the one that takes longest comes first.
 
 local analyse = fz.stage{name = "analyse", pass_input = false}
 
@@ -247,7 +245,6 @@ function analyse.repeated(summaries)
   return largest(counts)
 end
 
----------------------------------------------------------------------------------------------------
 -- render: the five answers as one text.
 
 local render = fz.stage{name = "render", pass_input = false}
@@ -290,7 +287,6 @@ function render.report(by_section, most_needed, by_maintainer, longest_chain, re
   return table.concat(lines, "\n")
 end
 
----------------------------------------------------------------------------------------------------
 
 local chain = source >> parse >> analyse >> render
 chain.input = {file = "/var/lib/dpkg/status"}

@@ -2,9 +2,9 @@
 --
 --   fzlua examples/phases.lua
 --
--- Shows fz.barrier. A cell is alive where one of the two above it is, left or right, and not both.
--- Each process has a quarter of the width; at its edges it needs the cells of its neighbours, so
--- nobody begins a line before all have done the one above: each line is a phase.
+-- Shows fz.barrier. A cell is alive if exactly one of the two cells above it, left and right, is.
+-- Each process has a quarter of the width, and needs the cells of its neighbours at its edges. So
+-- no process begins a line before all processes have ended the line above: each line is a phase.
 
 local fz = require "fzlua"
 

@@ -3,7 +3,7 @@
 --   fzlua examples/pingpong.lua
 --
 -- Shows fz.pipe: a connection with two ends, each of which sends and receives. The ball is a table
--- that counts its hits. How long a hit takes goes to standard error.
+-- that counts its hits. The time of a hit is written to standard error.
 
 local fz = require "fzlua"
 

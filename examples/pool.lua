@@ -1,9 +1,9 @@
--- pool.lua: everything a pool can do, once.
+-- pool.lua: each method of a pool, once.
 --
 --   fzlua examples/pool.lua
 --
 -- The work is the Collatz sequence: halve an even number, triple an odd one and add one, and count
--- how long it takes until 1. Nobody knows whether it always gets there.
+-- the steps until 1. Whether every number reaches 1 is not known.
 
 local fz = require "fzlua"
 
@@ -98,7 +98,7 @@ ok, failure = pcall(pool.apply, pool, steps, 27)
 print("after close:", ok, failure.kind)
 print("join:", pool:join())
 
--- What costs time to make is made once in each worker; a worker is replaced after max_tasks calls.
+-- `init` makes once in each worker what is slow to make. A worker ends after max_tasks calls.
 local known
 local function make_known()
   known = {}

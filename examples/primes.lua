@@ -3,8 +3,8 @@
 --   fzlua examples/primes.lua                 as many at once as there are processors
 --   fzlua -j0 examples/primes.lua seed=8      one after the other, other numbers
 --
--- Shows that functions registered in a loop are as good as any, and that the result does not depend
--- on how many run at once.
+-- Shows functions that are registered in a loop, and that the result does not depend on the number
+-- of functions that run at once.
 
 local fz = require "fzlua"
 

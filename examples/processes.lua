@@ -2,8 +2,8 @@
 --
 --   fzlua examples/processes.lua
 --
--- Shows results, exit codes, signals, errors, and what a script waits for at its end. A process
--- inherits all that is here when it starts: nothing is sent to it. Only its results are copied.
+-- Shows results, exit codes, signals, errors, and the processes that a script waits for at its
+-- end. A process inherits all variables of the script when it starts. Only its results are copied.
 
 local fz = require "fzlua"
 
@@ -25,7 +25,7 @@ local function count_primes(from, to)
   return n, fz.current_process().name
 end
 
--- Four at once; results come in whatever order one asks for them.
+-- Four at once. Their results can be read in any order.
 local counters = {}
 for i = 1, 4 do
   counters[i] = fz.process(count_primes, (i - 1) * 20000, i * 20000 - 1):start()
@@ -36,7 +36,7 @@ for i, p in ipairs(counters) do
 end
 print("primes noted in this process", next(primes))
 
--- How one ends is its exit code: 0, what os.exit() gave, 1 for an error, or a signal's number.
+-- The exit code: 0, the number given to os.exit(), 1 for an error, or minus the signal's number.
 local function forever()
   while true do end
 end
@@ -58,7 +58,7 @@ for _, case in ipairs(ends) do
   print(what, "exit code " .. p.exitcode)
 end
 
--- An error reaches whoever asks for the result; unsendable results say where.
+-- result() raises the error of the process. The error of an unsendable result has the path to it.
 for _, f in ipairs {
   function() error { code = 42 } end,
   function() return { rows = { io.stdout, coroutine.create(print) } } end,
@@ -68,8 +68,8 @@ for _, f in ipairs {
   print(ok, e.kind, e.kind == "error" and e.cause.code or e.message)
 end
 
--- A process may start others, and waits for them: its result comes before their end, its own
--- end after it.
+-- A process may start others and waits for them before it ends. Its result is there before their
+-- end.
 local p <close> = fz.process(function()
   fz.process(function()
     os.execute "sleep 0.1"
@@ -81,7 +81,7 @@ local result = p:result()
 p:join()
 print("the outer one has ended", p.exitcode, result)
 
--- A daemon is ended with the script, which waits for all others.
+-- The script ends its daemons, and waits for all other processes.
 local daemon = fz.process(forever)
 daemon.daemon = true
 daemon.name = "watcher"

@@ -2,9 +2,9 @@
 --
 --   fzlua examples/producer_consumer.lua
 --
--- Shows fz.condition: a baker waits until there is room, a customer until there is bread, and who
--- changes the shelf tells the others. (fz.queue(5) is all of this in one word; here one sees how it
--- is done.)
+-- Shows fz.condition: a baker waits until there is room, a customer until there is bread, and each
+-- change of the shelf notifies the processes that wait. (fz.queue(5) does all of this; the example
+-- shows how.)
 
 local fz = require "fzlua"
 

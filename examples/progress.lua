@@ -1,9 +1,9 @@
--- Shows how far a map and a loop are: lines on standard error, below the output on a terminal.
+-- progress.lua: the progress of a map and of a loop, as lines below the output on a terminal.
 --
 --   fzlua examples/progress.lua
 --   fzlua --quiet examples/progress.lua
 
--- How many primes are among the thousand numbers from `first` on.
+-- The number of primes among the thousand numbers from `first` on.
 local function count_primes(first)
   local count = 0
   for n = math.max(first, 2), first + 999 do
@@ -23,8 +23,8 @@ end
 local starts = {}
 for i = 1, 200 do starts[i] = (i - 1) * 1000 end
 
--- What a worker prints appears above the line. Each worker's lines come in order; one worker
--- makes the output the same each time.
+-- The output of a worker appears above the progress line, in the order of that worker. So the
+-- output of a single worker is the same each time.
 local counts = fz.map(count_primes, starts, {progress = true, jobs = 1})
 
 local sum, most = 0, 0

@@ -1,6 +1,8 @@
--- The first of several commands wins, and the others are ended.
+-- race.lua: the first of several commands that succeeds ends the others.
+--
+--   fzlua examples/race.lua
 
--- Run the commands at the same time; returns the first one that succeeds and what it printed.
+-- Run the commands at the same time. Return the first one that succeeds, and its output.
 local function race(commands)
   local runs = {}
   local _ <close> = setmetatable({}, { __close = function()

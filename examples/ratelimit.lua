@@ -1,9 +1,9 @@
--- ratelimit.lua: twelve downloads, of which a server wants no more than three at a time.
+-- ratelimit.lua: twelve downloads from a server that allows three at a time.
 --
 --   fzlua examples/ratelimit.lua
 --
--- Shows fz.semaphore, and proves it: each download counts itself in and out, and notes the most it
--- has seen. All twelve processes are there from the start; the semaphore lets three of them in.
+-- Shows fz.semaphore: all twelve processes start at once, and the semaphore lets three of them
+-- work. Each download counts the running ones at its start, and notes the highest count.
 
 local fz = require "fzlua"
 

@@ -2,9 +2,9 @@
 --
 --   fzlua examples/scripts.lua [FILE]
 --
--- Shows fz.run_scripts, whose results are in the order of the list whichever script ends first, and
--- fz.exec, which gives a program its standard input and waits for what it writes. Neither needs a
--- shell, so that no file name has to be quoted.
+-- Shows fz.run_scripts, whose results are in the order of the list, and fz.exec, which gives a
+-- program its standard input and waits for its output. Neither needs a shell, so that no file name
+-- has to be quoted.
 
 local fz = require "fzlua"
 

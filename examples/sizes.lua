@@ -3,7 +3,7 @@
 --   fzlua examples/sizes.lua
 --
 -- `stage:map` spreads the list over the workers of its stage. Each call has retries and a timeout
--- of its own, so that a file that cannot be read does not cost the others.
+-- of its own, so that a file that cannot be read does not stop the others.
 
 local fz = require "fzlua"
 

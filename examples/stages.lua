@@ -1,8 +1,8 @@
--- stages.lua: the smallest chain. Two stages, the inputs A and B, and C made of what came of them.
+-- stages.lua: the smallest chain: two stages, the inputs A and B, and the output C.
 --
 --   fzlua examples/stages.lua
 --
--- Shows both ways to register a function, what a chain keeps, and its tables and picture.
+-- Shows both ways to register a function, the outputs that a chain keeps, its tables and picture.
 
 local fz = require "fzlua"
 

@@ -2,8 +2,8 @@
 --
 --   fzlua examples/startgun.lua
 --
--- Shows fz.event: any number of processes wait for it, one sets it, and all go on. The clock is the
--- same in every process, so a false start would show.
+-- Shows fz.event: any number of processes wait for it until one process sets it. All processes have
+-- the same clock, so that a false start would be visible.
 
 local fz = require "fzlua"
 

@@ -1,4 +1,4 @@
--- tail.lua: what a web server does now: follows its log until Ctrl-C.
+-- tail.lua: follows the log of a web server until Ctrl-C.
 --
 --   fzlua examples/tail.lua /var/log/nginx/access.log
 --
@@ -63,7 +63,7 @@ function parse.requests(text)
   return requests
 end
 
--- A stage for itself: it works on one text while parse works on the next one.
+-- A stage of its own, which works on one text while parse works on the next one.
 local count = fz.stage "count"
 function count.summary(requests)
   local summary = {bytes = 0, counts = {}, failed = {}}

@@ -3,8 +3,8 @@
 --   fzlua examples/wordcount.lua                   the texts in examples/data/seasons
 --   fzlua examples/wordcount.lua . md lua          files below this folder that end so
 --
--- Shows fz.map: the workers are forked with the list of files already in their hands, and what
--- comes back is a table of counts per file, which is far less than the file.
+-- Shows fz.map: the workers inherit the list of files when they are forked, and return a table of
+-- counts for each file, which is much smaller than the file.
 
 local fz = require "fzlua"
 
@@ -28,7 +28,7 @@ local function files_below(path)
   return files
 end
 
--- How often each word of four letters or more is in the file.
+-- The number of times that each word of four letters or more is in the file.
 local function count_words(path)
   local file <close> = assert(io.open(path, "rb"))
   local counts = {}
@@ -47,8 +47,8 @@ for _, counts in ipairs(fz.map(count_words, files)) do
   end
 end
 
--- Words that are equally frequent stand in the order of their letters, so that it does not matter
--- in which order a table was walked.
+-- Words that are equally frequent are in the order of their letters, because the order of pairs()
+-- differs from run to run.
 table.sort(words, function(a, b)
   if totals[a] ~= totals[b] then return totals[a] > totals[b] end
   return a < b

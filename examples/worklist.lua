@@ -1,11 +1,11 @@
--- worklist.lua: all that a package needs, found by three workers that share a list of what to do.
+-- worklist.lua: all dependencies of a package, found by three workers that share a list of work.
 --
 --   fzlua examples/worklist.lua                  what gcc needs, in examples/data/packages.txt
 --   fzlua examples/worklist.lua bash FILE        another package, another Debian index
 --
--- Shows fz.manager. Work makes more work: a package that is looked at adds those it depends on to
--- the list, unless somebody has seen them before. The list, the set of those seen and the count of
--- those not done are kept by the manager's process, and used as if they were here.
+-- Shows fz.manager. Work creates more work: the dependencies of a package are added to the list
+-- unless a worker has seen them before. The list, the set of seen packages and the number of
+-- unfinished ones are in the manager's process, and are used like local tables.
 
 local fz = require "fzlua"
 
@@ -32,7 +32,7 @@ local packages = read_packages()
 local manager <close> = fz.manager()
 local todo, seen, count = manager:list(), manager:dict(), manager:dict{open = 0}
 
--- Who is the first to see a name is the one to add it.
+-- The first worker that sees a name adds it to the list.
 local function add(name)
   if packages[name] and seen:incr(name) == 1 then
     count:incr("open")
@@ -40,7 +40,7 @@ local function add(name)
   end
 end
 
--- A list that is empty may be filled again while somebody is still at work.
+-- An empty list may be filled again while another worker has work.
 local function work()
   local done = 0
   while count.open > 0 do
