@@ -251,6 +251,5 @@ main(int argc, char **argv)
 		status = (int)lua_tointeger(L, -1);
 	else
 		status = report(L);
-	lua_close(L);
-	return status;
+	fz_state_exit(L, status);
 }

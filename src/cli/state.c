@@ -1,6 +1,7 @@
 #include "cli/state.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -66,6 +67,37 @@ warn_on(void *ud, const char *message, int more)
 	warn_more(ud, message, more);
 }
 
+/* Its address is the key of the object in the registry that is ended last. */
+static const char last_key;
+
+/* The exit status once the process ends, or -1. */
+static int ending = -1;
+
+/*
+ * The finalizer of the first object that has one, so that it runs after all
+ * other finalizers.
+ */
+static int
+exit_at_end(lua_State *L)
+{
+	(void)L;
+	if (ending != -1)
+		exit(ending);
+	return 0;
+}
+
+static int
+add_last(lua_State *L)
+{
+	lua_newuserdatauv(L, 0, 0);
+	lua_createtable(L, 0, 1);
+	lua_pushcfunction(L, exit_at_end);
+	lua_setfield(L, -2, "__gc");
+	lua_setmetatable(L, -2);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &last_key);
+	return 0;
+}
+
 lua_State *
 fz_state_new(void)
 {
@@ -75,5 +107,18 @@ fz_state_new(void)
 		return NULL;
 	lua_atpanic(L, panic);
 	lua_setwarnf(L, warn_off, L);
+	lua_pushcfunction(L, add_last);
+	if (lua_pcall(L, 0, 0, 0) != LUA_OK)
+		lua_settop(L, 0); /* without memory: the end takes longer */
 	return L;
+}
+
+_Noreturn void
+fz_state_exit(lua_State *L, int status)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(FZ_VALGRIND)
+	ending = status; /* a memory checker must see each block freed */
+#endif
+	lua_close(L);
+	exit(status);
 }

@@ -6,9 +6,15 @@
 
 /*
  * A state like that of luaL_newstate(), with warnings off, whose allocator is
- * that of os/alloc.h from the first block on. NULL if there is no memory. Close
- * it with lua_close().
+ * that of os/alloc.h from the first block on. NULL if there is no memory. End
+ * it with fz_state_exit().
  */
 lua_State *fz_state_new(void);
+
+/*
+ * Run all finalizers, as lua_close() does, and end the process. The objects are
+ * not freed one by one: the kernel frees all memory in less time.
+ */
+_Noreturn void fz_state_exit(lua_State *L, int status);
 
 #endif

@@ -536,6 +536,27 @@ note "command"
   return process, read, out
 end
 
+tests["the end of a script runs all finalizers, the youngest first"] = function()
+  local code = [[
+local function ending(name, f)
+  return setmetatable({}, { __gc = function()
+    io.write(name)
+    if f then f() end
+  end })
+end
+kept = { ending "a", ending("b", function() later = ending "x" end) }
+ending("c", function() local t = {} for i = 1, 100000 do t[i] = { i } end end)
+local closed <close> = setmetatable({}, { __close = function() io.write "d" end })
+io.write(("-"):rep(10000))
+]]
+  local dashes = ("-"):rep(10000)
+  check(0, dashes .. "dcba", t.file(code))
+  local err = check(1, dashes .. "dcba", t.file(code .. "error 'failed'"))
+  t.match(err, "failed")
+  check(5, dashes .. "dcba", t.file(code .. "os.exit(5, true)"))
+  check(0, "", "-e", "debug.getregistry()[1] = nil collectgarbage()")
+end
+
 tests["Ctrl-Z stops the workers and what they started, and no timeout passes meanwhile"] =
 function()
   local go = t.file ""
