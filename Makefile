@@ -47,7 +47,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla -Wundef -Wformat=2 \
 	-Wimplicit-fallthrough
 OWN_CFLAGS := -std=c11 $(WARN) -fPIC -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
-	-DFZLUA_VERSION='"$(VERSION)"' $(if $(filter 0,$(RAWARRAY)),-DFZ_RAWARRAY=0)
+	-DFZLUA_VERSION='"$(VERSION)"' -DFZLUA_COMMAND='"$(PREFIX)/bin/fzlua"' $(if $(filter 0,$(RAWARRAY)),-DFZ_RAWARRAY=0)
 ALL_CFLAGS  = $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 # The command contains and exports the whole Lua library, so that C modules load.
 # Symbols are bound at the start, because each worker would bind them again, with
@@ -273,7 +273,7 @@ lint-lua:
 lint-cppcheck:
 	cppcheck -q --std=c11 --language=c --error-exitcode=1 --inline-suppr \
 	    --enable=warning,performance,portability --suppress=missingIncludeSystem \
-	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' src
+	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' '-DFZLUA_COMMAND="fzlua"' src
 lint-layers:
 	CC='$(CC)' LAYER_CFLAGS='$(LUA_CFLAGS)' lua5.4 tools/layers.lua
 

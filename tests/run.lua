@@ -128,9 +128,11 @@ until test -e %s && state S || state Z; do sleep 0.01; done
 sleep 0.05; kill -INT $pid; wait $pid]]):format(script, table.concat({ ... }, " "), ready))
 end
 
+package.cpath = t.fzlua:match "^.*/" .. "tests/?.so;" .. package.cpath
+
 ---Wait; events of fzlua are not served meanwhile.
 ---@type fun(seconds: number)
-t.sleep = assert(package.loadlib(t.fzlua:match "^.*/" .. "tests/ltest.so", "luaopen_ltest"))().sleep
+t.sleep = require "ltest".sleep
 
 ---Wait until f() is true.
 function t.until_true(f)

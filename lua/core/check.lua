@@ -220,6 +220,7 @@ local OPTIONS = {
   keep = one_of("final", "all"),
   outputs = names_option,
   seed = whole(),
+  start = one_of("fork", "spawn"),
   progress = progress,
   label = of_type "string",
   total = whole(0, math.maxinteger),
@@ -261,25 +262,26 @@ check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs" })
 check.STREAM = set_of(check.LIMITS,
   { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
     "outputs" })
-check.STAGE = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "pass_input" })
+check.STAGE = set_of(check.LIMITS, check.RUN,
+  { "name", "workers", "init", "start", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }
 check.EXEC = set_of { "stdin", "stdout", "stderr", "cwd", "env", "timeout", "check" }
 check.SCRIPTS = set_of { "jobs", "timeout" }
-check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init" })
+check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "start" })
 
 local CALL = set_of(check.LIMITS, { "seed" })
 local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress" })
 check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_tasks", "on_error",
-  "seed", "progress", "inflight" })
+  "seed", "start", "progress", "inflight" })
 check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
 check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight", "progress" })
 check.FOLD = set_of { "retries", "backoff", "memory", "retry_if" }
-check.FORK_FOLD = with(check.FOLD, "jobs")
+check.FORK_FOLD = with(check.FOLD, "jobs", "start")
 check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }
-check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init")
+check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init", "start")
 
 -- Raise for a name that is not in the set of options.
 local function refuse_option(name, allowed, what)

@@ -50,7 +50,7 @@ local function add_workers(self, plan, states, counts, entries)
   for i, pool in ipairs(plan.pools) do
     local state = states[pool.layer]
     entries[i] =
-      self._workers:acquire(state.registry, counts[i], pool.funcs, state.options.init)
+      self._workers:acquire(state.registry, counts[i], pool.funcs, state.options)
   end
 end
 

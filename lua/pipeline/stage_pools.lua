@@ -47,13 +47,15 @@ end
 ---@param registry fzlua.Registry
 ---@param workers integer
 ---@param funcs function[]
----@param init function|nil called in each new worker
+---@param options table of the stage: init, called in each new worker, and start
 ---@return table entry `entry.pool` is the pool
-function StagePools:acquire(registry, workers, funcs, init)
+function StagePools:acquire(registry, workers, funcs, options)
   local entry = find(self, registry, workers)
   if not entry then
-    local pool =
-      core.pool { funcs = funcs, init = init, workers = workers, slots = slots_of(self) }
+    local pool = core.pool {
+      funcs = funcs, init = options.init, start = options.start, workers = workers,
+      slots = slots_of(self),
+    }
     entry = { pool = pool, version = registry.version, workers = workers, users = 0 }
     self._entries[registry] = entry
   end

@@ -11,8 +11,9 @@ function fold.fold(f, items, init, merge, options)
   check.type(f, "function", 1, what)
   options = check.options(options, check.FORK_FOLD, 5, what)
   local here = options.jobs == 0
-  local pool <close> = Pool.new({ workers = not here and options.jobs or nil }, here)
-  options.jobs = nil
+  local workers = not here and options.jobs or nil
+  local pool <close> = Pool.new({ workers = workers, start = options.start }, here)
+  options.jobs, options.start = nil, nil
   return pool:_fold(what, f, items, init, merge, options, true)
 end
 

@@ -27,7 +27,7 @@ local function run(kind, what, f, list, options)
   local slots <close> = core.slots(jobs)
   local pool <close> = core.pool {
     funcs = {}, list = list, init = options.init, batches = true, once = true, slots = slots,
-    workers = math.min(jobs, math.max(n, 1)),
+    workers = math.min(jobs, math.max(n, 1)), start = options.start,
   }
   return Mapping.start(pool, kind, f, list, options):wait()
 end

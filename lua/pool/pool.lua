@@ -44,15 +44,16 @@ function Pool.new(options, here)
   options.on_error = options.on_error or "stop"
   made.used = true
   local slots <close> = core.slots(workers) -- the pool keeps the slots
-  local exit = options.exit
-    and function() callback.call("an exit function", options.exit) end
+  local exit_function = options.exit -- the options are not sent to a spawned worker
+  local exit = exit_function
+    and function() callback.call("an exit function", exit_function) end
   local self = setmetatable({
     _options = options, _limits = nil, _exit = exit, _size = workers, _results = {}, _calls = 0,
     _closed = false, _imaps = setmetatable({}, { __mode = "k" }),
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
       workers = workers, slots = slots, seed = options.seed, idle = options.idle,
-      exit = exit,
+      exit = exit, start = options.start,
     },
   }, Pool)
   for _, name in ipairs(check.LIMITS) do -- most pools have none
@@ -313,6 +314,7 @@ end
 function Pool:_fold(what, f, items, init, merge, options, inherits)
   check.type(merge, "function", 4, what)
   local from = source.arguments(what, 2, items)
+  inherits = inherits and self._core:inherits()
   local list = inherits and type(items) == "table" and from.n and items or nil
   local fold = folding.new(from, list)
   local worker = folding.worker(f, init, list)

@@ -24,10 +24,13 @@
 #include "cli/print.h"
 #include "cli/state.h"
 #include "cli/suspend.h"
+#include "cli/worker.h"
 #include "os/cwd.h"
 #include "os/fd.h"
 #include "os/proc.h"
+#include "os/process.h"
 #include "value/lerror.h"
+#include "worker/child_spawned.h"
 
 #define STATUS_INTERRUPTED 130
 
@@ -233,6 +236,9 @@ main(int argc, char **argv)
 	signal(SIGCHLD, SIG_DFL); /* if ignored, exit codes are lost */
 	fz_fd_raise_limit();
 	fz_cwd_reported();
+	fz_process.program = "/proc/self/exe";
+	if (fz_child_spawned_is(argc, argv))
+		fz_worker_serve(argv);
 	fz_make_find();
 	L = fz_state_new();
 	if (L == NULL) {

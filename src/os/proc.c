@@ -52,8 +52,8 @@ open_pidfd(struct fz_proc *proc)
 		fz_fd_close(&proc->pidfd);
 }
 
-static void
-watch_child(struct fz_proc *proc, pid_t pid, struct fz_children *children)
+void
+fz_proc_watch(struct fz_proc *proc, pid_t pid, struct fz_children *children)
 {
 	proc->pid = pid;
 	open_pidfd(proc);
@@ -62,9 +62,8 @@ watch_child(struct fz_proc *proc, pid_t pid, struct fz_children *children)
 		fz_children_add(children, pid);
 }
 
-/* Before a fork: become a subreaper for the first child. */
-static void
-begin_adoption(void)
+void
+fz_proc_begin_adoption(void)
 {
 	fz_process_lock();
 	if (fz_process.nunreaped++ == 0 && fz_process.adopts)
@@ -72,9 +71,8 @@ begin_adoption(void)
 	fz_process_unlock();
 }
 
-/* A child is reaped, or there is none: after the last be no subreaper. */
-static void
-end_adoption(void)
+void
+fz_proc_end_adoption(void)
 {
 	fz_process_lock();
 	if (fz_process.nunreaped > 0) /* 0: it is a child of the parent */
@@ -108,7 +106,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	fz_stdio_flush();
 	if (opts->children != NULL)
 		fz_children_forking(opts->children);
-	begin_adoption();
+	fz_proc_begin_adoption();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pid = fork();
@@ -120,9 +118,9 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 		setpgid(pid, pid);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid > 0)
-		watch_child(proc, pid, opts->children);
+		fz_proc_watch(proc, pid, opts->children);
 	else
-		end_adoption();
+		fz_proc_end_adoption();
 	if (opts->children != NULL)
 		fz_children_resumed(opts->children);
 	fz_fd_close(&birth.watched[0]);
@@ -364,7 +362,7 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 		ask_pidfd(proc, death);
 	if (proc->children != NULL)
 		fz_children_drop(proc->children, proc->pid);
-	end_adoption();
+	fz_proc_end_adoption();
 	proc->pid = 0;
 	fz_fd_close(&proc->pidfd);
 	return 1;

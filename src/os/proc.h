@@ -1,15 +1,17 @@
 /*
- * proc.h - a forked child: how it starts, is ended, and dies.
+ * proc.h - a child: how it starts, is ended, and dies.
  *
- * The only file that forks. A child leads a process group of its own, adopts
- * its orphaned descendants (PR_SET_CHILD_SUBREAPER), has /dev/null as its
- * standard input, ignores Ctrl-C, and ends itself and all its descendants when
- * its parent dies, whatever the cause. It leaves through fz_proc_exit().
+ * The only files that start processes. A child is a fork of this process, or a
+ * program of its own. It leads a process group of its own, adopts its orphaned
+ * descendants (PR_SET_CHILD_SUBREAPER), has /dev/null as its standard input,
+ * ignores Ctrl-C, and ends itself and all its descendants when its parent dies,
+ * whatever the cause. It leaves through fz_proc_exit().
  */
 #ifndef FZ_PROC_H
 #define FZ_PROC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -72,6 +74,30 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
 
+/* A program that becomes a child by fz_proc_enter(). */
+struct fz_proc_program {
+	const char *path;
+	char *const *argv;
+	const int *keep; /* it has these descriptors, under the same numbers */
+	size_t nkeep;
+};
+
+/*
+ * Start a program in a process of its own. No code of this process runs in the
+ * child: that is safe whatever the other threads of a host do. 0, or -1 and
+ * `err`, also if there is no such program.
+ */
+int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
+    const struct fz_proc_program *program, struct fz_err *err);
+
+/*
+ * In a program that `parent` has started by fz_proc_spawn(): become a child as
+ * fz_proc_fork() makes them, with the descriptors in `keep` (-1: none) and the
+ * standard ones. The process then leaves through fz_proc_exit(). 0, or -1 and
+ * `err`.
+ */
+int fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err);
+
 /*
  * Number of fz_proc_fork() calls between the first process and this one. An
  * object that was created at a smaller depth is an inherited copy.
@@ -81,7 +107,7 @@ unsigned fz_proc_depth(void);
 /* Whether this process has children, of any kind, that were not reaped. */
 bool fz_proc_has_children(void);
 
-/* Whether fz_proc_fork() made this process. */
+/* Whether another process of this library started this one. */
 bool fz_proc_is_child(void);
 
 /*

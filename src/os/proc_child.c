@@ -330,6 +330,23 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	fz_proc_exit(entry(ctx, rc == 0 ? NULL : &err));
 }
 
+int
+fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err)
+{
+	const struct fz_proc_opts opts = { .out = -1, .err = -1 };
+	sigset_t none;
+
+	fz_fd_close_others(keep, nkeep);
+	fz_proc_export_mark();
+	if (set_up(&opts, parent, err) == -1)
+		return -1;
+	catch_exit(true);
+	fz_process.depth++;
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	return 0;
+}
+
 _Noreturn void
 fz_proc_exit(int status)
 {

@@ -19,6 +19,17 @@ struct birth {
 	int watched[2]; /* a pipe; its end: the parent has a pidfd. Or -1 */
 };
 
+/*
+ * Before a child is started: become a subreaper for the first one. After it is
+ * reaped, or could not be started: after the last one be no subreaper.
+ */
+void fz_proc_begin_adoption(void);
+void fz_proc_end_adoption(void);
+
+/* Watch the new child `pid`, and count it. */
+void fz_proc_watch(
+    struct fz_proc *proc, pid_t pid, struct fz_children *children);
+
 /* Set up a child that was just forked, run its entry, and exit. */
 _Noreturn void fz_proc_run_child(struct birth *birth,
     const struct fz_proc_opts *opts, fz_proc_main entry, void *ctx);

@@ -73,6 +73,11 @@ struct fz_process {
 	 * until then. Before the threads.
 	 */
 	struct rlimit old_fd_limit;
+	/*
+	 * The path of the fzlua command if this process is one, for programs
+	 * that workers are; else NULL. Before the threads.
+	 */
+	const char *program;
 	struct fz_process_heap heap;
 	/* Of fd: one bit for each private descriptor. */
 	_Atomic int nprivate; /* words up to the last one that had a bit */

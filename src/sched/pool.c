@@ -11,6 +11,7 @@
 #include "os/loop.h"
 #include "os/proc.h"
 #include "sched/slots.h"
+#include "worker/blob.h"
 #include "worker/mailbox.h"
 #include "worker/change.h"
 #include "worker/child_port.h"
@@ -37,6 +38,7 @@ struct fz_pool {
 	unsigned nfailed_starts; /* since a worker was last of use */
 	struct fz_err start_err; /* of the last of them; NONE: not known */
 	uint64_t version;        /* of workers forked from now on */
+	struct fz_blob *setup;   /* for programs; NULL: none yet */
 	bool closed;
 	/*
 	 * Armed after a fork failed: until it fires the pool forks none. A
@@ -345,6 +347,7 @@ fz_pool_free(struct fz_pool *pool)
 		return;
 	fz_pool_close(pool);
 	fz_change_fini(&pool->change);
+	fz_blob_unref(pool->setup);
 	free(pool->numbers);
 	free(pool->clients);
 	free(pool);
@@ -403,6 +406,31 @@ serve(void *ctx, struct fz_port *port)
 	return status;
 }
 
+/* Before one or several starts. 0, or -1 and `err`. */
+static int
+prepare_start(struct fz_pool *pool, struct fz_err *err)
+{
+	if (!pool->opts.spawns) {
+		if (pool->opts.before_fork != NULL)
+			pool->opts.before_fork(pool->opts.main_ctx);
+		return 0;
+	}
+	fz_blob_unref(pool->setup);
+	pool->setup = pool->opts.setup(pool->opts.main_ctx, err);
+	return pool->setup != NULL ? 0 : -1;
+}
+
+static struct fz_worker_program
+program_of(const struct fz_pool *pool, unsigned number)
+{
+	return (struct fz_worker_program){
+		.path = fz_start_program(pool->opts.engine->program),
+		.setup = pool->setup,
+		.number = number,
+		.flags = pool->opts.spread ? FZ_WIRE_SPREAD : 0,
+	};
+}
+
 static struct fz_worker *
 try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 {
@@ -433,11 +461,14 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
 		return NULL;
 	number = next_number(pool);
-	if (first && pool->opts.before_fork != NULL)
-		pool->opts.before_fork(pool->opts.main_ctx);
+	if (first && prepare_start(pool, err) != 0)
+		return NULL;
+	if (pool->opts.spawns)
+		opts.program = program_of(pool, number + 1);
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
-		w->version = pool->version;
+		/* A program inherits nothing. */
+		w->version = pool->opts.spawns ? 0 : pool->version;
 		w->number = number + 1;
 		pool->numbers[number] = true;
 		if (pool->opts.spread)
@@ -614,6 +645,8 @@ fz_pool_oldest(const struct fz_pool *pool)
 {
 	uint64_t oldest = pool->version;
 
+	if (pool->opts.spawns)
+		return 0;
 	if (!is_own(pool))
 		return oldest;
 	for (const struct fz_worker *w = pool->idle; w != NULL; w = w->next)

@@ -1,7 +1,7 @@
 /*
  * pool.h - the workers of one stage: which are idle, which are busy.
  *
- * Workers are forked when they are first needed and kept until the pool is
+ * Workers are started when they are first needed and kept until the pool is
  * closed. One that died is replaced when there is work for it again.
  */
 #ifndef FZ_POOL_H
@@ -11,6 +11,7 @@
 
 #include "worker/worker.h"
 
+struct fz_blob;
 struct fz_engine;
 struct fz_err;
 struct fz_pool;
@@ -37,6 +38,13 @@ struct fz_pool_opts {
 	 */
 	bool exits;
 	bool spread; /* each begins on another processor: see cpus.h */
+	/*
+	 * Whether workers are programs (see start.h). Before one or several
+	 * starts `setup` encodes what they get in place of memory that they
+	 * inherit; NULL and `err` if that cannot be sent.
+	 */
+	bool spawns;
+	struct fz_blob *(*setup)(void *main_ctx, struct fz_err *err);
 	/* In the parent, before one or several forks; may be NULL. */
 	void (*before_fork)(void *main_ctx);
 	fz_worker_main main;

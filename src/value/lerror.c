@@ -127,6 +127,33 @@ fz_lerror_has_kind(lua_State *L, int idx, enum fz_err_kind kind)
 	return same;
 }
 
+static enum fz_err_kind
+kind_of(lua_State *L, int idx)
+{
+	int kind = FZ_ERR_NKINDS - 1;
+
+	while (kind > FZ_ERR_ERROR &&
+	       !fz_lerror_has_kind(L, idx, (enum fz_err_kind)kind))
+		kind--;
+	return (enum fz_err_kind)kind;
+}
+
+void
+fz_lerror_pop(lua_State *L, struct fz_err *err)
+{
+	enum fz_err_kind kind = kind_of(L, -1);
+	const char *text = NULL;
+
+	if (fz_lerror_is(L, -1))
+		lua_getfield(L, -1, "message");
+	else
+		lua_pushvalue(L, -1);
+	if (lua_type(L, -1) == LUA_TSTRING)
+		text = lua_tostring(L, -1);
+	fz_err_set(err, kind, "%s", text != NULL ? text : "unknown error");
+	lua_pop(L, 2);
+}
+
 /* (value) -> text */
 static int
 call_tolstring(lua_State *L)

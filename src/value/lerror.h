@@ -53,6 +53,9 @@ bool fz_lerror_has_kind(lua_State *L, int idx, enum fz_err_kind kind);
  */
 const char *fz_lerror_text(lua_State *L, int idx);
 
+/* Pop an error of any kind and describe it in `err`. [-1, +0, m] */
+void fz_lerror_pop(lua_State *L, struct fz_err *err);
+
 /* Open: core.Error and core.error_text(value). [-0, +0, m] */
 int fz_lerror_open(lua_State *L);
 

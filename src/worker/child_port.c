@@ -153,6 +153,15 @@ open_keep(struct fz_call *call)
 	call->nargs = fz_reader_u32(&call->args);
 }
 
+/* `func` is the number of the worker, `kind` has the flags. */
+static void
+open_setup(struct fz_call *call)
+{
+	call->func = fz_reader_u32(&call->args);
+	call->kind = fz_reader_u32(&call->args);
+	call->nargs = 1;
+}
+
 enum opened { OPENED_BROKEN = -1, OPENED_NOTHING, OPENED_CALL, OPENED_REFUSED };
 
 /* Read the head of a frame, and claim its call if it is one. */
@@ -177,6 +186,9 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 	case FZ_WIRE_KEEP:
 		open_keep(call);
 		break;
+	case FZ_WIRE_SETUP:
+		open_setup(call);
+		break;
 	default:
 		port->ops->control(port, frame);
 		return OPENED_NOTHING;
@@ -185,7 +197,8 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 		fz_err_set(err, FZ_ERR_CRASH, "a job frame is too short");
 		return OPENED_BROKEN;
 	}
-	if (frame->type == FZ_WIRE_FUNC || frame->type == FZ_WIRE_KEEP)
+	if (frame->type == FZ_WIRE_FUNC || frame->type == FZ_WIRE_KEEP ||
+	    frame->type == FZ_WIRE_SETUP)
 		return OPENED_CALL;
 	if (port->accepts != NULL && !port->accepts(call))
 		return OPENED_REFUSED;

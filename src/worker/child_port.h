@@ -96,7 +96,7 @@ struct fz_port {
 
 /* The next call, or what is to be kept; `args` has `nargs` parts. */
 struct fz_call {
-	enum fz_wire_type type; /* FZ_WIRE_JOB, _CHUNK, _FUNC or _KEEP */
+	enum fz_wire_type type; /* FZ_WIRE_JOB, _CHUNK, _FUNC, _KEEP, _SETUP */
 	bool timed;             /* note when each item starts */
 	uint32_t seq, func, nargs;
 	uint32_t nvalues; /* of a job: results that are wanted */

@@ -1,8 +1,10 @@
 #include "worker/child_stream.h"
 
 #include <poll.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "os/fd.h"
 #include "worker/child_port.h"
 
 /* Items that take this long together are started together. */
@@ -120,4 +122,17 @@ fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)
 	port->account = NULL;
 	fz_claim_lease(&mailbox->claim, 0);
 	return 0;
+}
+
+void
+fz_child_stream_refuse(int out, const char *text)
+{
+	struct fz_buf frame = FZ_BUF_INIT;
+
+	fz_wire_begin(&frame, FZ_WIRE_REFUSED, 0, 0);
+	fz_buf_put(&frame, text, strlen(text));
+	fz_wire_end(&frame, 0);
+	if (!frame.failed)
+		fz_fd_write_all(out, frame.data, frame.len);
+	fz_buf_fini(&frame);
 }

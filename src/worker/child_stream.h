@@ -19,4 +19,7 @@ struct fz_port;
 int fz_child_stream_init(
     struct fz_port *port, int in, int out, struct fz_err *err);
 
+/* Write to `out` why this worker cannot start. */
+void fz_child_stream_refuse(int out, const char *text);
+
 #endif

@@ -37,6 +37,8 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
 	engine->byte_streams = link != NULL && strcmp(link, "stream") == 0;
 	fz_list_init(&engine->changed);
+	if (fz_start_from_environment(&engine->start, err) != 0)
+		return -1;
 	if (code != 0)
 		return fz_err_sys(err, code, "cannot watch forks");
 	engine->loop = fz_loop_new(err);

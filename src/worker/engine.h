@@ -9,6 +9,7 @@
 #include "os/children.h"
 #include "os/loop.h"
 #include "shared/heap.h"
+#include "worker/start.h"
 
 struct fz_blob;
 struct fz_mailbox_block;
@@ -44,6 +45,9 @@ struct fz_engine {
 	 * FZLUA_LINK=stream, to test that link.
 	 */
 	bool byte_streams;
+	/* The start method of pools that set none. */
+	enum fz_start start;
+	const char *program; /* that workers are; NULL: as start.h finds it */
 	unsigned long wake_count; /* changes: waiters check again if it moved */
 	struct fz_list changed;   /* objects that have changed: change.h */
 	uint64_t nids;            /* how many objects were ever registered */

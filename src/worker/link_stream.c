@@ -94,14 +94,7 @@ stream_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
 static void
 stream_refuse(struct fz_link *link, const char *text)
 {
-	struct fz_buf frame = FZ_BUF_INIT;
-
-	fz_wire_begin(&frame, FZ_WIRE_REFUSED, 0, 0);
-	fz_buf_put(&frame, text, strlen(text));
-	fz_wire_end(&frame, 0);
-	if (!frame.failed)
-		fz_fd_write_all(link->worker_out, frame.data, frame.len);
-	fz_buf_fini(&frame);
+	fz_child_stream_refuse(link->worker_out, text);
 }
 
 static const char *

@@ -8,6 +8,8 @@
  * FUNC   = number u32 | part           a function that it did not inherit
  * KEEP   = entry u32 | nparts u32 | part * nparts
  *          values that the calls of a chunk share; none: forget them
+ * SETUP  = number u32 | flags u32 | part
+ *          the first frame for a program: what a forked worker inherits
  * CHUNK  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
  *          | seed u64 | memory u64 | results u64 | part * nparts
  *          has the numbers seq .. seq + nitems - 1, one for each item
@@ -50,6 +52,7 @@ enum fz_wire_type {
 	FZ_WIRE_CHUNK,    /* call a function for each item */
 	FZ_WIRE_RECALL,   /* start nothing more below seq */
 	FZ_WIRE_KEEP,     /* values for the calls of a chunk */
+	FZ_WIRE_SETUP,    /* what a forked worker inherits */
 	FZ_WIRE_RESULT,   /* what the function returned */
 	FZ_WIRE_ERROR,    /* why it did not */
 	FZ_WIRE_ITEMS,    /* results of many calls */
@@ -65,6 +68,9 @@ enum {
 	FZ_WIRE_TIMED = 1, /* of a job: note when it starts */
 	FZ_WIRE_GROWS = 2  /* of ITEMS, STORED: an unfinished frame */
 };
+
+/* Flags in the body of SETUP. */
+enum { FZ_WIRE_SPREAD = 1 }; /* its calls seldom follow each other */
 
 /* The form of the items of a chunk, and the results that are wanted. */
 enum fz_wire_kind {

@@ -111,12 +111,24 @@ struct fz_worker_ops {
 /* The life of a worker, in the child: serve `port` until it ends. */
 typedef int (*fz_worker_main)(void *ctx, struct fz_port *port);
 
+/*
+ * A worker that is a program: it calls fz_child_spawned_init(), and gets
+ * `setup`, where a forked one inherits memory. Its link is a byte stream.
+ */
+struct fz_worker_program {
+	const char *path; /* NULL: the worker is forked */
+	struct fz_blob *setup;
+	uint32_t number; /* of the worker */
+	uint32_t flags;  /* of the body of FZ_WIRE_SETUP */
+};
+
 struct fz_worker_opts {
 	struct fz_engine *engine;
 	const struct fz_worker_ops *ops;
 	void *ops_ctx;
-	fz_worker_main main;
+	fz_worker_main main; /* of a forked worker */
 	void *main_ctx;
+	struct fz_worker_program program;
 	const struct fz_link_ops *link; /* NULL: fz_link_fork */
 	const char *noun;               /* what texts call it, NULL: "worker" */
 	bool replaceable; /* if it cannot start, its owner replaces it */
@@ -150,7 +162,7 @@ struct fz_worker {
 	struct fz_worker_pipes *pipes;
 };
 
-/* Fork one. NULL and `err` on failure. */
+/* Start one. NULL and `err` on failure. */
 struct fz_worker *fz_worker_new(
     const struct fz_worker_opts *opts, struct fz_err *err);
 

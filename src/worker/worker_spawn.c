@@ -1,11 +1,13 @@
 #include "worker/worker_spawn.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "os/fd.h"
 #include "os/process.h"
 #include "shared/heap.h"
 #include "worker/child_port.h"
+#include "worker/child_spawned.h"
 #include "worker/worker_state.h"
 
 /* The pipes of a new worker's output; -1 once closed or given away. */
@@ -67,27 +69,71 @@ watch_output(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 	    loop_of(p), &p->death, p->proc.pidfd, FZ_LOOP_READ, err);
 }
 
+/* Put what the program reads first into the link. */
+static int
+send_setup(struct fz_worker_pipes *p, struct fz_err *err)
+{
+	const struct fz_worker_program *program = &p->opts.program;
+	struct fz_link *link = p->link;
+	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_SETUP, 0, 0);
+
+	fz_buf_put_u32(&link->unsent, program->number);
+	fz_buf_put_u32(&link->unsent, program->flags);
+	link->ops->put(link, program->setup);
+	return fz_link_end_frame(link, start, err);
+}
+
+static int
+start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
+    struct fz_err *err)
+{
+	struct fz_child_spawned spawned = { .parent = getpid(),
+		.link = p->link->worker_in };
+	struct fz_child_spawned_words words = { 0 };
+	struct fz_proc_program program = {
+		.path = p->opts.program.path,
+		.argv = fz_child_spawned_argv(&spawned, &words),
+		.keep = &spawned.link,
+		.nkeep = 1,
+	};
+
+	if (fz_proc_spawn(&p->proc, opts, &program, err) != 0)
+		return -1;
+	return send_setup(p, err);
+}
+
 static const struct fz_link_owner link_owner = { fz_worker_replies_ready,
 	fz_worker_link_lost };
+
+static const struct fz_link_ops *
+link_ops(const struct fz_worker_opts *opts)
+{
+	if (opts->program.path != NULL)
+		return &fz_link_stream;
+	return opts->link != NULL ? opts->link : &fz_link_fork;
+}
 
 static int
 spawn(struct fz_worker_pipes *p, struct fz_err *err)
 {
 	struct ends b = { p, { -1, -1 }, { -1, -1 } };
 	struct fz_proc_opts opts;
+	int rc;
 
 	fz_heap_open(NULL); /* without it a shared object gives the reason */
-	p->link =
-	    fz_link_open(p->opts.link != NULL ? p->opts.link : &fz_link_fork,
-		p->opts.engine, &link_owner, p, err);
+	p->link = fz_link_open(
+	    link_ops(&p->opts), p->opts.engine, &link_owner, p, err);
 	if (p->link == NULL || fz_fd_pipe(b.out, err) != 0 ||
 	    fz_fd_pipe(b.err, err) != 0)
 		goto fail;
 	opts = (struct fz_proc_opts){ .out = b.out[1],
 		.err = b.err[1],
 		.children = &p->opts.engine->children };
-	if (fz_proc_fork(&p->proc, &opts, child_main, &b, err) != 0 ||
-	    watch_output(p, &b, err) != 0)
+	if (p->opts.program.path != NULL)
+		rc = start_program(p, &opts, err);
+	else
+		rc = fz_proc_fork(&p->proc, &opts, child_main, &b, err);
+	if (rc != 0 || watch_output(p, &b, err) != 0)
 		goto fail;
 	fz_link_forked(p->link);
 	close_pipes(&b); /* the child's ends */

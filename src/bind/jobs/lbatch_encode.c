@@ -102,28 +102,11 @@ static void
 cannot_encode(
     lua_State *L, const struct fz_lbatch *lb, struct fz_failure *failure)
 {
-	const char *text = NULL;
+	struct fz_err err;
 
-	failure->err.kind = FZ_ERR_ERROR;
-	if (fz_lerror_is(L, -1)) {
-		lua_getfield(L, -1, "kind");
-		for (int k = 1; k < FZ_ERR_NKINDS; k++) {
-			if (lua_type(L, -1) == LUA_TSTRING &&
-			    strcmp(lua_tostring(L, -1),
-				fz_err_kind_name((enum fz_err_kind)k)) == 0)
-				failure->err.kind = (enum fz_err_kind)k;
-		}
-		lua_pop(L, 1);
-		lua_getfield(L, -1, "message");
-		text = lua_tostring(L, -1);
-	} else if (lua_type(L, -1) == LUA_TSTRING) {
-		text = lua_tostring(L, -1);
-	}
-	if (text == NULL)
-		text = "an item cannot be sent";
-	text = inner_text(text);
-	fz_err_set(&failure->err, failure->err.kind, "%s: %s",
-	    item_name(lb->kind), text);
+	fz_lerror_pop(L, &err);
+	fz_err_set(&failure->err, err.kind, "%s: %s", item_name(lb->kind),
+	    inner_text(err.text));
 }
 
 /* For the engine: see fz_batch_opts. */

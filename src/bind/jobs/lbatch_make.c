@@ -130,16 +130,20 @@ fz_lbatch_init_buf(struct fz_lbatch *lb, bool local)
 	    FZ_ENGINE_BULK);
 }
 
-/* The options of fz_lbatch_new() at `idx`, without its limits. */
+/*
+ * The options of fz_lbatch_new() at `idx`, without its limits; the pool is
+ * at 1.
+ */
 static void
 read_options(
     lua_State *L, int idx, struct fz_lbatch *lb, struct fz_batch_opts *opts)
 {
 	int top = lua_gettop(L);
+	bool inherits = fz_lpool_inherits(L, 1);
 
 	lua_getfield(L, idx, "kind");
 	lb->kind = check_kind(L, -1);
-	if (fz_llimits_flag(L, idx, "inherited"))
+	if (inherits && fz_llimits_flag(L, idx, "inherited"))
 		lb->kind |= FZ_WIRE_INHERITED;
 	lua_getfield(L, idx, "n");
 	opts->n = lb->n = (uint64_t)luaL_optinteger(L, -1, 0);

@@ -49,6 +49,7 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 {
 	init = lua_absindex(L, init);
 	memset(funcs->used, 0, sizeof(funcs->used));
+	funcs->by_value = false;
 	funcs->compares = compares;
 	lua_createtable(L, 4, 4);
 	lua_pushvalue(L, init);
@@ -363,6 +364,7 @@ fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
 {
 	int entry;
 
+	send = send || funcs->by_value;
 	luaL_checkstack(L, 12, NULL);
 	entry = pin_known(L, funcs, tables, list, f);
 	if (entry != -1)

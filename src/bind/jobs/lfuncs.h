@@ -28,6 +28,7 @@ struct fz_lfuncs {
 	bool bare[FZ_WORKER_FUNCS];  /* the function has nothing to compare */
 	bool again[FZ_WORKER_FUNCS]; /* see the table in lfuncs.c */
 	uint64_t now;
+	bool by_value; /* workers inherit no function */
 	bool
 	    compares; /* false: functions are called once, or in this process */
 };

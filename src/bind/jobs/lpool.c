@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "bind/jobs/lfuncs.h"
 #include "bind/jobs/llimits.h"
+#include "bind/jobs/lsetup.h"
 #include "bind/jobs/lslots.h"
 #include "bind/lloop.h"
 #include "child/call.h"
@@ -19,6 +20,7 @@
 #include "sched/pool.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "worker/engine.h"
 
 #define POOL_TYPE "fzlua.Pool"
 #define POOL_MAX 65536
@@ -47,6 +49,7 @@ struct lpool {
 	unsigned calls; /* in this process, under way */
 	struct fz_serve_home home;
 	struct fz_garbage *garbage;
+	bool spawns;               /* its workers are programs */
 	bool once;                 /* its workers do not outlive its one map */
 	struct fz_lpool_init init; /* for functions that run in this process */
 };
@@ -134,6 +137,12 @@ fz_lpool_prepare(lua_State *L, int idx)
 	return thread;
 }
 
+bool
+fz_lpool_inherits(lua_State *L, int idx)
+{
+	return !to_lpool(L, idx)->spawns;
+}
+
 /* Forget all functions of the pool at `idx`. */
 static void
 renew_funcs(lua_State *L, int idx)
@@ -142,7 +151,8 @@ renew_funcs(lua_State *L, int idx)
 
 	lua_getiuservalue(L, idx, POOL_INIT);
 	fz_lfuncs_init(L, &lp->funcs, -1,
-	    !lp->once && !fz_batch_pool_is_local(lp->batches));
+	    (!lp->once || lp->spawns) && !fz_batch_pool_is_local(lp->batches));
+	lp->funcs.by_value = lp->spawns;
 	lua_getiuservalue(L, idx, POOL_EXIT);
 	lua_setfield(L, -2, FZ_CHILD_EXIT);
 	lua_setiuservalue(L, idx, POOL_FUNCS);
@@ -200,6 +210,28 @@ before_fork(void *ctx)
 	home->aged = fz_garbage_age(lp->garbage, home->L, !lp->once);
 }
 
+static struct fz_blob *
+encode_setup(void *ctx, struct fz_err *err)
+{
+	struct fz_serve_home *home = ctx;
+	struct lpool *lp = FZ_CONTAINER_OF(home, struct lpool, home);
+
+	return fz_lsetup_encode(home->L, lp->batches, err);
+}
+
+/* Whether the option `start` says that workers are programs. */
+static bool
+read_start(lua_State *L, const struct fz_engine *engine)
+{
+	int start = engine->start;
+
+	if (lua_getfield(L, 1, "start") != LUA_TNIL)
+		start = fz_start_find(luaL_checkstring(L, -1));
+	luaL_argcheck(L, start != -1, 1, "no such start method");
+	lua_pop(L, 1);
+	return start == FZ_START_SPAWN;
+}
+
 /* A pool that is closed and has the values of the options at 1. [-0, +1, e] */
 static struct lpool *
 push_pool(lua_State *L)
@@ -235,6 +267,7 @@ pool_new(lua_State *L)
 {
 	struct fz_pool_opts opts = { .engine = fz_lloop_engine(L),
 		.before_fork = before_fork,
+		.setup = encode_setup,
 		.main = fz_serve_main };
 	struct fz_err err = { 0 };
 	struct lpool *lp;
@@ -264,6 +297,7 @@ pool_new(lua_State *L)
 		opts.slots = fz_lslots_check(L, -1);
 	lua_pop(L, 1); /* the table keeps them */
 	lp = push_pool(L);
+	lp->spawns = opts.spawns = read_start(L, opts.engine);
 	opts.main_ctx = &lp->home;
 	lp->pool = fz_pool_new(&opts, &err);
 	if (lp->pool == NULL)
@@ -372,6 +406,14 @@ pool_calling(lua_State *L)
 	return 1;
 }
 
+/* pool:inherits() -> whether its workers are forked */
+static int
+pool_inherits(lua_State *L)
+{
+	lua_pushboolean(L, fz_lpool_inherits(L, 1));
+	return 1;
+}
+
 /* pool:begun() -> whether this process has called init, or needed to */
 static int
 pool_begun(lua_State *L)
@@ -421,6 +463,7 @@ static const luaL_Reg methods[] = {
 	{ "pending", pool_pending },
 	{ "calling", pool_calling },
 	{ "begun", pool_begun },
+	{ "inherits", pool_inherits },
 	{ "close", pool_close },
 	{ NULL, NULL },
 };

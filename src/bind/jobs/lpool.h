@@ -33,6 +33,9 @@ void fz_lpool_push_spare(lua_State *L, int idx);
 /* Pop a value and keep it for reuse. [-1, +0, -] */
 void fz_lpool_set_spare(lua_State *L, int idx);
 
+/* Whether workers of the pool at `idx` are forked. [-0, +0, -] */
+bool fz_lpool_inherits(lua_State *L, int idx);
+
 /*
  * Push a new thread that can call the functions of the pool at `idx` in this
  * process (see fz_child_prepare). [-0, +1, m]

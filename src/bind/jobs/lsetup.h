@@ -1,0 +1,22 @@
+/* lsetup.h - what a worker that is a program gets in place of a fork. */
+#ifndef FZ_LSETUP_H
+#define FZ_LSETUP_H
+
+#include <stdbool.h>
+
+#include <lua.h>
+
+struct fz_blob;
+struct fz_err;
+struct fz_batch_pool;
+
+/*
+ * Encode the functions of a pool: `L` is a thread of fz_child_prepare(). In a
+ * pool with `batches` the functions are sent later, one by one, and refer to
+ * the same upvalues as init. NULL and `err` if something cannot be sent. [-0,
+ * +0, -]
+ */
+struct fz_blob *fz_lsetup_encode(
+    lua_State *L, struct fz_batch_pool *batches, struct fz_err *err);
+
+#endif

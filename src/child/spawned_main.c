@@ -1,0 +1,143 @@
+#include "child/spawned_main.h"
+
+#include <stdlib.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "base/err.h"
+#include "child/call.h"
+#include "child/worker_main.h"
+#include "value/cells.h"
+#include "value/codec.h"
+#include "value/lerror.h"
+#include "worker/child_port.h"
+#include "worker/child_stream.h"
+
+/* What comes first from the parent. */
+struct setup {
+	struct fz_port *port;
+	struct fz_call call;
+};
+
+/* Push the table of the setup. [-0, +1, e] */
+static void
+push_setup(lua_State *L, struct setup *s)
+{
+	struct fz_err err = { 0 };
+	const void *bytes;
+	size_t len;
+
+	if (fz_port_argument(s->port, &s->call, &bytes, &len, &err) != 0)
+		fz_lerror_raise(L, &err);
+	else if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
+		luaL_error(L, "the setup is not one value");
+}
+
+/* Set the paths of `package` to those in the table at `setup`. [-0, +0, e] */
+static void
+set_paths(lua_State *L, int setup)
+{
+	static const char *const names[] = { "path", "cpath" };
+
+	lua_getglobal(L, LUA_LOADLIBNAME);
+	for (int i = 0; i < 2; i++) {
+		lua_getfield(L, setup, names[i]);
+		lua_setfield(L, -2, names[i]);
+	}
+	lua_pop(L, 1);
+}
+
+/*
+ * Push the function that returns init and exit, and the list of functions or
+ * nil, both from the table at `setup`. [-0, +2, e]
+ */
+static void
+push_functions(lua_State *L, int setup, int funcs)
+{
+	int top = lua_gettop(L);
+	const char *bytes;
+	size_t len;
+
+	lua_getfield(L, setup, FZ_SPAWNED_FUNCTIONS);
+	bytes = luaL_checklstring(L, top + 1, &len);
+	lua_rawgeti(L, funcs, 0);
+	if (fz_codec_decode_shared(L, bytes, len, top + 2) != 2)
+		luaL_error(L, "the setup has no functions");
+	lua_remove(L, top + 1);
+	lua_remove(L, top + 1);
+}
+
+/* Copy the functions of the list on top to the table at `funcs`. */
+static void
+copy_functions(lua_State *L, int funcs)
+{
+	lua_Integer n = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0;
+
+	for (lua_Integer i = 1; i <= n; i++) {
+		lua_rawgeti(L, -1, i);
+		lua_rawseti(L, funcs, i);
+	}
+}
+
+/* (setup) -> thread of fz_child_prepare(); protected. */
+static int
+set_up(lua_State *L)
+{
+	enum { SETUP = 2, FUNCS, HOLDER };
+
+	luaL_checkstack(L, 12, NULL);
+	push_setup(L, lua_touserdata(L, 1));
+	lua_newtable(L);
+	fz_cells_new(L);
+	lua_rawseti(L, FUNCS, 0);
+	set_paths(L, SETUP);
+	push_functions(L, SETUP, FUNCS);
+	copy_functions(L, FUNCS);
+	lua_settop(L, HOLDER);
+	lua_call(L, 0, 2);
+	lua_setfield(L, FUNCS, FZ_CHILD_EXIT);
+	lua_pushnil(L); /* it inherits no list */
+	fz_child_prepare(L, FUNCS, -2, -1);
+	return 1;
+}
+
+/* Wait for the setup, and leave the thread for calls on the stack. */
+static int
+prepare(lua_State *L, struct setup *s, struct fz_err *err)
+{
+	struct fz_call *call = &s->call;
+	int rc = fz_port_next(s->port, call, err);
+
+	if (rc != 1)
+		return -1;
+	if (call->type != FZ_WIRE_SETUP)
+		return fz_err_set(err, FZ_ERR_CRASH, "no setup came");
+	s->port->number = call->func;
+	if (call->kind & FZ_WIRE_SPREAD)
+		fz_port_sleep_at_once(s->port);
+	lua_pushcfunction(L, set_up);
+	lua_pushlightuserdata(L, s);
+	if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+		return 0;
+	fz_lerror_pop(L, err);
+	return -1;
+}
+
+int
+fz_spawned_main(lua_State *L, int link)
+{
+	struct fz_port port;
+	struct setup setup = { .port = &port };
+	struct fz_serve_home home = { 0 };
+	struct fz_err err = { 0 };
+
+	if (fz_child_stream_init(&port, link, link, &err) != 0 ||
+	    prepare(L, &setup, &err) != 0) {
+		if (err.kind != FZ_ERR_NONE)
+			fz_child_stream_refuse(link, err.text);
+		return EXIT_FAILURE;
+	}
+	home.L = lua_tothread(L, -1);
+	return fz_serve_main(&home, &port);
+}

@@ -1,0 +1,20 @@
+/* spawned_main.h - the main function of a worker that is a program. */
+#ifndef FZ_SPAWNED_MAIN_H
+#define FZ_SPAWNED_MAIN_H
+
+#include <lua.h>
+
+/*
+ * The body of FZ_WIRE_SETUP is an encoded table: `path` and `cpath` are those
+ * of package, and the string in this field has, encoded, a function that
+ * returns init and exit, and a list of functions or nil.
+ */
+#define FZ_SPAWNED_FUNCTIONS "functions"
+
+/*
+ * Serve the calls that come from the socket `link`, in the new state `L`.
+ * Returns the exit status of the process.
+ */
+int fz_spawned_main(lua_State *L, int link);
+
+#endif

@@ -1,0 +1,59 @@
+#include "cli/worker.h"
+
+#include <stdlib.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "api/fzlua.h"
+#include "base/err.h"
+#include "bind/ltask.h"
+#include "child/spawned_main.h"
+#include "cli/state.h"
+#include "os/proc.h"
+#include "value/lerror.h"
+#include "worker/child_spawned.h"
+#include "worker/child_stream.h"
+
+/* Open the libraries as for a script; protected. */
+static int
+open_libraries(lua_State *L)
+{
+	luaL_checkversion(L);
+	lua_gc(L, LUA_GCGEN, 0, 0);
+	luaL_openlibs(L);
+	lua_pushcfunction(L, luaopen_fzlua);
+	lua_call(L, 0, 1);
+	lua_setglobal(L, "fz");
+	fz_ltask_follow_coroutines(L);
+	return 0;
+}
+
+static int
+serve(lua_State *L, int link)
+{
+	struct fz_err err = { 0 };
+
+	if (L == NULL) {
+		fz_child_stream_refuse(link, "not enough memory");
+		return EXIT_FAILURE;
+	}
+	lua_pushcfunction(L, open_libraries);
+	if (lua_pcall(L, 0, 0, 0) == LUA_OK)
+		return fz_spawned_main(L, link);
+	fz_lerror_pop(L, &err);
+	fz_child_stream_refuse(link, err.text);
+	return EXIT_FAILURE;
+}
+
+_Noreturn void
+fz_worker_serve(char **argv)
+{
+	struct fz_child_spawned spawned;
+	int status = EXIT_FAILURE;
+
+	if (fz_child_spawned_enter(&spawned, argv) == 0)
+		status = serve(fz_state_new(), spawned.link);
+	fz_proc_exit(status);
+}

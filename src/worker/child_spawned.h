@@ -1,0 +1,42 @@
+/*
+ * child_spawned.h - the command line of a worker that is a program.
+ *
+ *	PROGRAM --worker VERSION PARENT LINK
+ *
+ * VERSION is that of the library: a program of another version refuses to
+ * serve. PARENT is the pid of the process that has started it, LINK the number
+ * of the socket to it.
+ */
+#ifndef FZ_CHILD_SPAWNED_H
+#define FZ_CHILD_SPAWNED_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct fz_err;
+
+struct fz_child_spawned {
+	pid_t parent;
+	int link; /* the socket */
+};
+
+/* Memory for the words of a command line. */
+struct fz_child_spawned_words {
+	char text[5][32];
+	char *argv[6];
+};
+
+/* The words of a worker's command line, which end with NULL. */
+char *const *fz_child_spawned_argv(const struct fz_child_spawned *spawned,
+    struct fz_child_spawned_words *words);
+
+/* Whether this is the command line of a worker. */
+bool fz_child_spawned_is(int argc, char *const *argv);
+
+/*
+ * Read the command line of this process, and become a worker: see
+ * fz_proc_enter(). 0, or -1 after the parent was told the reason.
+ */
+int fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv);
+
+#endif
