@@ -12,8 +12,9 @@ local cli = {}
 
 -- Wait for all work and tasks that the script started; modules that it did not use are not loaded.
 local function finish_work()
-  local wait, process = package.loaded["fzlua.wait"], package.loaded["fzlua.process"]
+  local wait = package.loaded["fzlua.wait"]
   if wait then wait.drain() end
+  local process = package.loaded["fzlua.process"] -- a task may have loaded it
   if process then process.finish() end
   local future = package.loaded["fzlua.future"]
   if future then future.log_unawaited() end

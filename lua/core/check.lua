@@ -51,6 +51,19 @@ function check.type(value, expected, arg, what)
     value == nil and "no value" or check.typename(value))
 end
 
+local ipairs_iterator <const> = ipairs {}
+
+---Raise if an iterator of pairs() or ipairs() has lost the table that it walks over.
+---@param f any
+---@param state any
+---@param arg integer number of the argument
+---@param what string the call, as the user writes it
+function check.iterator(f, state, arg, what)
+  if state ~= nil or f ~= next and f ~= ipairs_iterator then return end
+  check.fail("bad argument #%d to '%s' (the first value of pairs or ipairs alone: an argument that "
+    .. "follows drops the others, so pass all three, a nil, and the options)", arg, what)
+end
+
 ---Raise because a method was called without its object, as with a dot.
 ---@param noun string what was expected
 ---@param what string the call, as the user writes it
@@ -276,8 +289,8 @@ check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_task
 check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
-check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight", "progress" })
-check.FOLD = set_of { "retries", "backoff", "memory", "retry_if" }
+check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight", "progress", "chunksize" })
+check.FOLD = set_of { "retries", "backoff", "memory", "retry_if", "progress" }
 check.FORK_FOLD = with(check.FOLD, "jobs", "start")
 check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }

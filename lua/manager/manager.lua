@@ -11,10 +11,15 @@ local proxy = require "fzlua.proxy"
 local server = require "fzlua.manager_server"
 local wait = require "fzlua.wait"
 
+require "fzlua.process" -- whose finish() closes the managers
+
 local manager = {}
 
 local CHECK_INTERVAL <const> = 0.1 -- seconds between two checks that the server is alive
 local LEAVE <const> = 1 -- seconds in which a closed server may end by itself
+
+-- Set of the managers that this process has created and not closed.
+local open = setmetatable({}, { __mode = "k" })
 
 local Manager = {}
 Manager.__index = Manager
@@ -76,7 +81,7 @@ function Manager:value(code, value)
 end
 
 local function finish(self)
-  self._closed = true
+  self._closed, open[self] = true, nil
   self._client:close()
   self._process:close()
 end
@@ -137,7 +142,15 @@ function manager.new()
     _client = of, _process = process, _owner = core.pid(), _closed = false,
   }, Manager)
   of:own(self, process, channel)
+  open[self] = true
   return self
+end
+
+-- Close all managers, at the end of a script or process.
+function manager.close_all()
+  for self in pairs(open) do
+    if self._owner == core.pid() then self:close() end
+  end
 end
 
 return manager

@@ -77,6 +77,8 @@
 ---set-up, in a variable that `f` has as an upvalue
 
 ---@class fzlua.ImapOptions : fzlua.LimitOptions
+---@field chunksize? integer items that a worker gets at once; fewer at the end, and if the source
+---waits or `inflight` is less. Default: it follows from measured time
 ---@field inflight? integer items that have been read and not yet returned. Default: some
 ---milliseconds of work for each worker, at most 1,024 items and 8 MiB
 ---@field on_error? "stop"|"now"|"continue" `"continue"`: a failed item gives `i, nil, err`, and the
@@ -92,6 +94,9 @@
 ---@field seed? integer of the random numbers of the call. Default: a random one
 
 ---@class fzlua.FoldOptions
+---@field progress? boolean|fun(done: integer, total: integer|nil, event: fzlua.ProgressEvent) true
+---shows a line; a function is called with each event of an item as `f(done, total, event)`, where
+---the total of an iterator is nil, see [fzlua.ProgressEvent](#fzluaprogressevent)
 ---@field retries? integer further attempts of a chunk after an error, a crash or a timeout.
 ---Default: 0
 ---@field backoff? number seconds before the first retry, doubled before each further one. Default:

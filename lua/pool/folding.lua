@@ -21,6 +21,7 @@ local ITEMS_MAX <const>, BYTES_MAX <const> = 1 << 16, 8 << 20
 
 ---@class fzlua.Folding
 ---@field ranges table<integer, {first: integer, n: integer}> sent and not merged, by number
+---@field nmerged integer items whose results are merged
 ---@field size integer items of the next range
 ---@field seconds number|nil measured time of an item
 ---@field ended boolean|nil the source has no more items
@@ -31,7 +32,8 @@ Folding.__index = Folding
 ---@param inherited table|nil the list, if workers have it
 function folding.new(from, inherited)
   return setmetatable({
-    from = from, inherited = inherited, ranges = {}, nranges = 0, nitems = 0, size = 1,
+    from = from, inherited = inherited, ranges = {}, nranges = 0, nitems = 0, nmerged = 0,
+    size = 1,
   }, Folding)
 end
 
@@ -97,12 +99,47 @@ function Folding:retry_if(f)
   return f and function(e) return f(name_item(e, self.ranges[e.index])) end
 end
 
+---The option progress for ranges, whose events are to be those of their items.
+---@param f nil|boolean|fun(done: integer, total: integer?, event: table)
+---@return false|fun(done: integer, total: integer?, event: table)
+function Folding:progress(f)
+  if type(f) ~= "function" then return false end
+  local ended = 0
+  return function(_, _, event)
+    local range = self.ranges[event.index]
+    for index = range.first, range.first + range.n - 1 do
+      if event.kind == "done" or event.kind == "failed" then ended = ended + 1 end
+      f(ended, self.from.n,
+        { kind = event.kind, index = index, pid = event.pid, seconds = event.seconds })
+    end
+  end
+end
+
+local function set_counts(lines, self)
+  lines[1].done = self.nmerged
+end
+
+---Show a line with the number of merged items.
+---@param label string
+---@return fzlua.ProgressPanel|nil
+function Folding:show(label)
+  local line = { label = label, total = self.from.n }
+  return require "fzlua.progress".start({ line }, self, set_counts)
+end
+
+local function pack_init(init)
+  local ok, packed = pcall(core.pack, init)
+  if ok then return packed end
+  if Error.is(packed, "unsendable") then Error.about(packed, "argument 'init'") end
+  error(packed, 0)
+end
+
 ---The function that workers call with a range; returns the accumulator and the seconds it took.
 ---@param f fun(acc: any, item: any): any
 ---@param init any
 ---@param list table|nil the list, if workers inherit it
 function folding.worker(f, init, list)
-  local packed <const> = core.pack(init)
+  local packed <const> = pack_init(init)
   local functions <const> = { functions = true }
   local unpack, now, note_item = core.unpack, core.now, core.note_item
   return function(range)
@@ -130,6 +167,7 @@ function Folding:merge(merge, init, results, ...)
   for i, result, e in results, ... do
     local range = self.ranges[i]
     self.ranges[i] = nil
+    self.nmerged = range.first + range.n - 1
     if e then error(name_item(e, range), 0) end
     measure(self, range, result[2])
     if any then acc = merge(acc, result[1]) else acc = result[1] end

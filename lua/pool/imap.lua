@@ -46,9 +46,10 @@ end
 ---@param options table checked, with all defaults; workers: number of workers in the pool
 ---@return function, nil, nil, fzlua.Imap as a for loop takes them
 function Imap.new(pool, core_pool, f, from, ordered, options)
-  local inflight = options.inflight
+  local inflight, chunk = options.inflight, options.chunksize
   local items, batch = core.imap(core_pool, f, {
-    ordered = ordered, limit = inflight or 2 * options.workers, fixed = inflight ~= nil,
+    ordered = ordered, limit = inflight or 2 * options.workers * (chunk or 1),
+    fixed = inflight ~= nil, chunk = chunk,
     kind = from.packed and "starmap" or "map", growing = true, on_error = "continue",
     seed = options.seed, timeout = options.timeout, retries = options.retries,
     backoff = options.backoff, memory = options.memory, retry_if = options.retry_if,

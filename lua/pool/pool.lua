@@ -318,6 +318,10 @@ function Pool:_fold(what, f, items, init, merge, options, inherits)
   local list = inherits and type(items) == "table" and from.n and items or nil
   local fold = folding.new(from, list)
   local worker = folding.worker(f, init, list)
+  if options.progress == nil then options.progress = self._options.progress end
+  local shown = options.progress == true and fold:show(what)
+  local _ <close> = shown and setmetatable({}, { __close = function() shown:finish() end })
+  options.progress = fold:progress(options.progress)
   options.on_error, options.inflight = "continue", 2 * math.max(self._size, 1)
   options.retry_if = fold:retry_if(options.retry_if or self._options.retry_if)
   return fold:merge(merge, init,

@@ -254,6 +254,8 @@ function process.finish()
       child:join()
     end
   end
+  local manager = package.loaded["fzlua.manager"]
+  if manager then manager.close_all() end
   Future.log_unawaited()
 end
 

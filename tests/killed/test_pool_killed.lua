@@ -321,7 +321,7 @@ local function interrupted(code, size, times)
 { n=0; until test $(wc -c < %s) -ge %d || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
   for i in $(seq %d); do sleep 0.2; printf '\003'; done
   n=0; until test -e %s.end || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
-} | { MARK=%s SHELL=/bin/sh script -qec "exec '$FZLUA' %s" /dev/null
+} | { NO_COLOR=1 MARK=%s SHELL=/bin/sh script -qec "exec '$FZLUA' %s" /dev/null
 status=$?; : > %s.end; exit $status; }]]):format(ready, size, times, ready, mark, script, ready))
   os.remove(ready .. ".end")
   return out:gsub("\r", ""):gsub("%^C", ""), status, t.left_of(mark)

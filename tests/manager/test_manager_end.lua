@@ -425,4 +425,25 @@ tests["numbers of the run, and messages within it"] = function()
   t.fails("error", core.decode, "nonsense", 0)
 end
 
+tests["a manager that is open at the end of a script or process writes its files"] = function()
+  for _, code in ipairs {
+    "run()",
+    "fz.process(run):start()",
+    "fz.spawn(run)",
+  } do
+    local path = t.file ""
+    local _, err, status = t.command("-e", ([[
+function run()
+  manager = fz.manager()
+  manager:dict { a = 1 }:update("a", function(a)
+    file = io.open(%q, "w")
+    file:write "text"
+    return a
+  end)
+end
+%s]]):format(path, code))
+    t.equal({ err, status, io.open(path):read "a" }, { "", 0, "text" })
+  end
+end
+
 return tests

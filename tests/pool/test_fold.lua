@@ -197,4 +197,36 @@ tests["words of a file are counted in a dozen lines"] = function()
   t.equal(words, { a = 5000, b = 10000, c = 5000 })
 end
 
+tests["progress has the events of items, and the last call has done == total"] = function()
+  local pool <close> = fz.pool(2)
+  for _, way in ipairs { "list", "iterator" } do
+    for _, fold in ipairs { fz.fold, function(...) return pool:fold(...) end } do
+      local indexes, kinds, last = {}, {}, nil
+      local items = way == "list" and t.numbers(500) or (t.counter(500))
+      t.equal(fold(add, items, 0, add, { progress = function(done, total, event)
+        kinds[event.kind] = (kinds[event.kind] or 0) + 1
+        indexes[event.index], last = true, { done, total }
+        assert(event.pid)
+      end }), 500 * 501 // 2)
+      t.equal({ #indexes, kinds }, { 500, { start = 500, done = 500 } })
+      t.equal(last, { 500, way == "list" and 500 or nil })
+    end
+  end
+end
+
+tests["progress = true shows a line that counts items"] = function()
+  local _, err = t.command("-e", [[
+local function add(a, b) return a + b end
+fz.fold(add, { 1, 2, 3, 4, 5, 6, 7 }, 0, add, { progress = true })
+fz.pool { workers = 1, progress = true }:fold(add, { 1, 2, 3 }, 0, add)
+]])
+  t.match(err, "fz.fold: done, 7/7", "pool:fold: done, 3/3")
+end
+
+tests["an init that cannot be sent is named"] = function()
+  local e = t.fails("unsendable", fz.fold, math.max, { 1 }, { file = io.stdout,
+    deep = { coroutine.create(print) } }, math.max)
+  t.match(e, "argument 'init': .deep[1]: a coroutine cannot be sent")
+end
+
 return tests

@@ -666,4 +666,15 @@ tests["a loop over an imap may close its pool and goes on"] = function()
   t.equal({ sum, pool:join(60) }, { 50 * 51, true })
 end
 
+tests["chunksize changes no result"] = function()
+  every_way(function(imap)
+    for _, chunksize in ipairs { 1, 3, 100 } do
+      for _, source in ipairs { t.numbers(250), (counter(250)) } do
+        local values, _, n = collect(imap(twice, source, { chunksize = chunksize }))
+        t.equal({ n, values[1], values[250] }, { 250, 2, 500 })
+      end
+    end
+  end)
+end
+
 return tests
