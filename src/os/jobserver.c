@@ -39,9 +39,13 @@ static int
 reopen(int fd, int flags)
 {
 	char path[40];
+	int copy;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, flags | O_CLOEXEC);
+	copy = open(path, flags | O_CLOEXEC);
+	if (copy != -1 && fz_fd_clear_standard(&copy, NULL) != 0)
+		fz_fd_close(&copy);
+	return copy;
 }
 
 static bool
@@ -126,7 +130,7 @@ fz_jobserver_reader(int fd)
 	if (in != -1)
 		return in;
 	/* Without /proc. All processes that have the pipe share this flag. */
-	in = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	in = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (in != -1 && fz_fd_nonblock(in, NULL) != 0)
 		fz_fd_close(&in);
 	return in;
