@@ -254,7 +254,8 @@ end_orphans(pid_t pid, bool died)
 	fz_proc_format_mark(mark, sizeof(mark), pid);
 	fz_proc_format_name(name, sizeof(name), pid);
 	if (died)
-		fz_proctree_kill_orphans(mark, name);
+		fz_proctree_kill_orphans(
+		    mark, name, fz_process.adopts || fz_proc_is_child());
 }
 
 static int64_t

@@ -320,6 +320,7 @@ has_mark(int fd, const char *mark)
 
 struct orphans {
 	const char *mark, *name;
+	bool all; /* see fz_proctree_kill_orphans() */
 	int64_t deadline_ns;
 };
 
@@ -367,7 +368,7 @@ visit_orphan(int proc, const char *name, void *ctx)
 	if (strcmp(status.name, o->name) == 0)
 		return wait_for_end(pid, o->deadline_ns);
 	if (status.state == 'Z') {
-		if (status.session != getsid(0))
+		if (o->all && status.session != getsid(0))
 			waitpid(pid, NULL, WNOHANG);
 		return false;
 	}
@@ -379,9 +380,9 @@ visit_orphan(int proc, const char *name, void *ctx)
 }
 
 void
-fz_proctree_kill_orphans(const char *mark, const char *name)
+fz_proctree_kill_orphans(const char *mark, const char *name, bool all)
 {
-	struct orphans o = { mark, name, fz_clock_ns() + TIME_MAX };
+	struct orphans o = { mark, name, all, fz_clock_ns() + TIME_MAX };
 	int keep = errno;
 
 	/* The children of a killed orphan are orphans in the next pass. */

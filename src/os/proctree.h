@@ -31,10 +31,11 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 /*
  * SIGKILL and reap the children of this process whose environment has `mark`
  * ("NAME=value"), then the children of those. Wait for children called `name`,
- * which end themselves and all below them. Reap zombies that had left the
- * session of this process. Only a subreaper has orphans as children. Not
+ * which end themselves and all below them. With `all`, reap zombies that had
+ * left the session of this process: then each child of this process is a child
+ * of the library. Only a subreaper has orphans as children. Not
  * async-signal-safe; keeps errno.
  */
-void fz_proctree_kill_orphans(const char *mark, const char *name);
+void fz_proctree_kill_orphans(const char *mark, const char *name, bool all);
 
 #endif
