@@ -1,5 +1,6 @@
 #include "api/call.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -77,12 +78,13 @@ replace_error(lua_State *L)
 static int
 call(lua_State *L, int nargs, int nresults)
 {
-	int handler = lua_gettop(L) - nargs, status;
+	int handler = lua_gettop(L) - nargs, status, keep = errno;
 
 	lua_pushcfunction(L, on_error);
 	lua_insert(L, handler);
 	status = lua_pcall(L, nargs, nresults, handler);
 	lua_remove(L, handler);
+	errno = keep;
 	if (status == LUA_OK)
 		return FZLUA_OK;
 	return fz_lerror_is(L, -1) ? fzlua_status_of(L) : replace_error(L);

@@ -1,5 +1,6 @@
 #include "api/fzlua.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,7 @@ int
 fzlua_new(lua_State **L, const struct fzlua_options *options)
 {
 	struct fzlua_options o = { 0 };
+	int keep = errno, status;
 
 	/* A host that was built with an older header knows fewer options. */
 	if (options != NULL)
@@ -51,19 +53,19 @@ fzlua_new(lua_State **L, const struct fzlua_options *options)
 		return FZLUA_MEMORY;
 	lua_pushcfunction(*L, open_library);
 	lua_pushlightuserdata(*L, &o);
-	switch (lua_pcall(*L, 1, 0, 0)) {
-	case LUA_OK:
+	status = lua_pcall(*L, 1, 0, 0);
+	errno = keep;
+	if (status == LUA_OK)
 		return FZLUA_OK;
-	case LUA_ERRMEM:
-		return FZLUA_MEMORY;
-	default:
-		return FZLUA_ERROR;
-	}
+	return status == LUA_ERRMEM ? FZLUA_MEMORY : FZLUA_ERROR;
 }
 
 void
 fzlua_close(lua_State *L)
 {
+	int keep = errno;
+
 	if (L != NULL)
 		lua_close(L);
+	errno = keep;
 }

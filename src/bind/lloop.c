@@ -277,7 +277,7 @@ fz_lloop_fd(lua_State *L)
 {
 	struct fz_loop *loop = get(L)->engine.loop;
 	struct fz_err err = { 0 };
-	int fd;
+	int fd, keep = errno;
 
 	if (loop == NULL) {
 		errno = EBADF;
@@ -286,8 +286,7 @@ fz_lloop_fd(lua_State *L)
 	fd = fz_loop_fd(loop, &err);
 	if (fd != -1)
 		fz_loop_arm_fd(loop, 0);
-	else
-		errno = err.code;
+	errno = fd != -1 ? keep : err.code;
 	return fd;
 }
 
