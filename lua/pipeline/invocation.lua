@@ -6,6 +6,7 @@
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
+local Mapping = require "fzlua.mapping"
 local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
 local callback = require "fzlua.callback"
@@ -53,9 +54,13 @@ function Invocation.options(given, defaults)
   return merged
 end
 
+local function set_input(run, need, value)
+  run:set(need.value, need.is_list and Mapping.readable(value) or value)
+end
+
 local function set_inputs(run, plan, input)
   for _, need in ipairs(plan.needs) do
-    local ok, e = pcall(run.set, run, need.value, input[need.name])
+    local ok, e = pcall(set_input, run, need, input[need.name])
     if not ok then
       -- An error in a class's __fzpack arrives here, too.
       if Error.is(e) and e.kind ~= "interrupted" then

@@ -22,7 +22,8 @@ local check = require "fzlua.check"
 ---@field graph userdata
 ---@field nodes fzlua.Node[] by the node's number in the engine
 ---@field maker table<integer, integer> value -> node; inputs have none
----@field needs table[] name, value, stage, output: inputs that functions read
+---@field needs table[] name, value, stage, output: inputs that functions read; is_list: a map
+---reads its elements
 ---@field layers table[] for each stage: `made`, a list of {name, value}; `passes`
 ---@field pools table[] for each pool: the number of its layer, the stage's name, its functions,
 ---whether one of them is a map
@@ -91,6 +92,9 @@ end
 -- Connect a node whose values are known.
 local function feed(self, node)
   self.graph:feed(node.id, node.values)
+  for _, need in ipairs(node.map and self.needs or {}) do
+    need.is_list = need.is_list or need.value == node.values[1]
+  end
   local optional = node.registration.optional or {}
   for k, name in ipairs(node.inputs) do
     if optional[name] then self.graph:optional(node.id, k) end

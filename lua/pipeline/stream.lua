@@ -6,6 +6,7 @@
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
+local Mapping = require "fzlua.mapping"
 local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
 local Window = require "fzlua.window"
@@ -174,6 +175,26 @@ local function noting(self, plan, following)
   end
 end
 
+-- The source, with copies of a manager's lists whose elements maps read.
+local function copying(plan, following)
+  return function()
+    local item = following()
+    if type(item) ~= "table" then return item end
+    local copies = setmetatable({}, { __index = item })
+    for _, need in ipairs(plan.needs) do
+      if need.is_list then copies[need.name] = Mapping.readable(item[need.name]) end
+    end
+    return copies
+  end
+end
+
+local function has_lists(plan)
+  for _, need in ipairs(plan.needs) do
+    if need.is_list then return true end
+  end
+  return false
+end
+
 local function make_runs(plan, entries, given, merged)
   local pools = {}
   for i, entry in ipairs(entries) do pools[i] = entry.pool end
@@ -206,6 +227,7 @@ function Stream.new(owner, plan, entries, from, given, merged)
   }
   if from.packed then from.next = unpacking(plan, from.next) end
   if plan.passes then from.next = noting(self, plan, from.next) end
+  if has_lists(plan) then from.next = copying(plan, from.next) end
   owner._streams[self] = true
   return Window.open(self, Stream, from, merged)
 end

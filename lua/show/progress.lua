@@ -138,9 +138,22 @@ local function start_ticking()
   wait.set_ticker(ticker:id(), Ticks)
 end
 
+-- The label with a number, if a line that is shown has the same one.
+local function distinct(label)
+  local shown, text, n = {}, label, 1
+  for _, panel in ipairs(panels) do
+    for _, line in ipairs(panel.lines) do shown[line.label] = true end
+  end
+  while shown[text] do
+    n = n + 1
+    text = ("%s (%d)"):format(label, n)
+  end
+  return text
+end
+
 local function new_line(given, now)
   return {
-    label = bar.label(given.label), total = given.total, done = 0, failed = 0, rate = 0,
+    label = distinct(bar.label(given.label)), total = given.total, done = 0, failed = 0, rate = 0,
     seconds = 0, before = 0, at = now, written = 0,
   }
 end

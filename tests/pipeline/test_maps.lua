@@ -574,4 +574,21 @@ tests["many maps leave nothing in workers and in the parent"] = function()
   assert(invoke(200) < before + 4000)
 end
 
+tests["a manager's list as an input is copied, in an invoke and in a stream"] = function()
+  local manager <close> = fz.manager()
+  local list = manager:list { 1, 2, 3 }
+  local chain <close> = chain_of(function(x) return 2 * x end)
+  for jobs = 0, 1 do
+    t.equal(chain({ list = list }, { jobs = jobs }).out, { 2, 4, 6, n = 3 })
+    for _, out in chain:stream({ { list = list, other = 5 } }, { jobs = jobs }) do
+      t.equal({ out.out, out.other, out.list:copy() }, { { 2, 4, 6, n = 3 }, 5, { 1, 2, 3 } })
+    end
+  end
+  local make = fz.stage "make"
+  make:register("list", "any", function() return list end)
+  local e = t.fails("error", make:chain(chain.stages[1]).invoke, make:chain(chain.stages[1]),
+    { any = 1 })
+  t.match(e, "a manager's list is in its server: return list:copy()")
+end
+
 return tests

@@ -231,8 +231,8 @@ tests["the traceback of an error of the source has its frames, then those of the
       or "fzlua: the queue is closed\nstack traceback:\n\t[C]: in method 'put'")
     local lines = {}
     for line in err:gmatch ":(%d+): in " do lines[#lines + 1] = line end
-    local first = kind == "text" and "4" or "6"
-    t.equal({ lines, status }, { { first, "8", "11", "13", "14", "14" }, 1 })
+    t.equal(table.concat(lines, " "), (kind == "text" and "4" or "6") .. " 8 11 13 14 14")
+    t.equal(status, 1)
   end
 end
 

@@ -112,7 +112,8 @@ tests["a program that asks at the terminal fails and does not hang"] = function(
   local script = t.file [[
 local ended = fz.exec({"sh", "-c", "read answer </dev/tty || exit 9"}, {timeout = 20})
 print(ended and ended.exitcode)]]
-  local out = t.shell(("NO_COLOR=1 script -qec '\"$FZLUA\" %s' /dev/null </dev/null"):format(script))
+  local out =
+    t.shell(("NO_COLOR=1 script -qec '\"$FZLUA\" %s' /dev/null </dev/null"):format(script))
   t.match(out, "9")
 end
 

@@ -251,4 +251,29 @@ tests["a stream has a line for each stage, which counts items"] = function()
   end
 end
 
+tests["the first value of pairs or ipairs alone is refused"] = function()
+  local stage = fz.stage "s"
+  local chain <close> = fz.chain { stage }
+  local pool <close> = fz.pool(1)
+  for _, following in ipairs { (pairs {}), (ipairs {}) } do
+    t.match(t.wrong(fz.progress, following, {}), "#1 to 'fz.progress' (the first value")
+    t.match(t.wrong(pool.imap, pool, print, following, {}), "#2 to 'pool:imap' (the first value")
+    t.match(t.wrong(chain.stream, chain, following, {}), "#1 to 'stream' (the first value")
+  end
+end
+
+tests["lines that are shown together have labels that differ"] = function()
+  local _, err = t.command("-e", [[
+local pool = fz.pool(1)
+local function nap(x) os.execute "sleep 0.01" return x end
+local results = {}
+for i = 1, 3 do results[i] = pool:map_async(nap, { 1 }, { progress = true }) end
+for _ in fz.progress({ 1 }, { label = "pool:map_async (2)" }) do
+  for i = 1, 3 do results[i]:get() end
+end
+pool:map(nap, { 1 }, { progress = true })]])
+  t.match(err, "pool:map_async: done", "pool:map_async (2): done", "pool:map_async (3): done",
+    "pool:map_async (2) (2): done", "pool:map: done")
+end
+
 return tests

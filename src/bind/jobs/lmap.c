@@ -1,5 +1,7 @@
 #include "bind/jobs/lmap.h"
 
+#include <string.h>
+
 #include <lauxlib.h>
 
 #include "base/err.h"
@@ -97,6 +99,10 @@ reader_body(lua_State *L)
 		    "a list expected, got a %s (a map calls its function for "
 		    "each element; register calls it once with the value)",
 		    luaL_typename(L, 1));
+	if (luaL_getmetafield(L, 1, "__name") == LUA_TSTRING &&
+	    strcmp(lua_tostring(L, -1), "fzlua.Proxy") == 0)
+		return luaL_error(
+		    L, "a manager's list is in its server: return list:copy()");
 	n = length_of(L);
 	if (n < 0 || n > LENGTH_MAX)
 		return luaL_error(
