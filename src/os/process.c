@@ -28,11 +28,14 @@ fz_process_end_spawn(void)
 	pthread_mutex_unlock(&fz_process.spawning);
 }
 
-/* The thread that held a lock is not in the child. */
+/*
+ * The child's thread holds `lock` since before the fork; a thread that is not
+ * in the child may hold `spawning`.
+ */
 static void
 in_child(void)
 {
-	fz_process.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	fz_process_unlock();
 	fz_process.spawning = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	fz_process.generation++;
 }
