@@ -9,7 +9,7 @@
 void
 fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt)
 {
-	if (!interrupt->pending)
+	if (!atomic_load_explicit(&interrupt->pending, memory_order_relaxed))
 		return;
 	interrupt->pending = 0;
 	fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
@@ -23,21 +23,27 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 	fz_linterrupt_check(L, fz_lloop_interrupt(L)); /* or a wait raised it */
 }
 
-void
-fz_linterrupt(struct fz_linterrupt *interrupt)
+static void
+set_hook(lua_State *thread)
 {
 	const int mask =
 	    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
-	lua_State *local = *interrupt->local;
-	lua_State *coroutine = *interrupt->coroutine;
+
+	if (thread != NULL)
+		lua_sethook(thread, raise_interrupted, mask, 1);
+}
+
+void
+fz_linterrupt(struct fz_linterrupt *interrupt)
+{
 	int saved = errno;
 
 	interrupt->pending = 1;
-	lua_sethook(interrupt->main, raise_interrupted, mask, 1);
-	if (local != NULL)
-		lua_sethook(local, raise_interrupted, mask, 1);
-	if (coroutine != NULL)
-		lua_sethook(coroutine, raise_interrupted, mask, 1);
+	interrupt->nvisits++;
+	set_hook(interrupt->main);
+	set_hook(interrupt->local);
+	set_hook(interrupt->coroutine);
+	interrupt->nvisits--;
 	if (interrupt->wake_fd >= 0 && write(interrupt->wake_fd, "", 1) < 0)
 		errno = 0; /* a full pipe wakes the loop, too */
 	errno = saved;

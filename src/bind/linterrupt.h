@@ -1,17 +1,26 @@
-/* linterrupt.h - ends what runs in a Lua state from outside, as Ctrl-C does. */
+/*
+ * linterrupt.h - ends what runs in a Lua state from outside, as Ctrl-C does.
+ *
+ * The hooks that do so are set by a signal handler or by another thread. A Lua
+ * thread that has run is left only when no other thread sets a hook in it,
+ * because it may be freed then.
+ */
 #ifndef FZ_LINTERRUPT_H
 #define FZ_LINTERRUPT_H
 
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #include <lua.h>
 
 struct fz_linterrupt {
-	volatile sig_atomic_t pending; /* set until the error is raised */
+	_Atomic sig_atomic_t pending; /* set until the error is raised */
+	atomic_uint nvisits;          /* calls that are setting hooks */
 	lua_State *main;
 	int wake_fd; /* a byte written to it wakes the loop; -1: none */
 	/* The innermost coroutine, and the thread of a call with jobs = 0. */
-	lua_State *volatile *coroutine, *volatile *local;
+	_Atomic(lua_State *) coroutine, local; /* NULL: none */
 };
 
 /*
@@ -22,5 +31,25 @@ void fz_linterrupt(struct fz_linterrupt *interrupt);
 
 /* Raise the error if it is pending. [-0, +0, e] */
 void fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt);
+
+/* `thread` runs from now on. Returns the one that ran before. */
+static inline lua_State *
+fz_linterrupt_enter(_Atomic(lua_State *) *running, lua_State *thread)
+{
+	lua_State *outer = atomic_load_explicit(running, memory_order_relaxed);
+
+	atomic_store_explicit(running, thread, memory_order_release);
+	return outer;
+}
+
+/* The thread that ran is left, and `outer` runs again. */
+static inline void
+fz_linterrupt_leave(struct fz_linterrupt *interrupt,
+    _Atomic(lua_State *) *running, lua_State *outer)
+{
+	atomic_store(running, outer);
+	while (atomic_load(&interrupt->nvisits) != 0)
+		sched_yield();
+}
 
 #endif

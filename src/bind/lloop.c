@@ -33,7 +33,6 @@ struct lloop {
 	struct fz_list locals; /* runs whose functions run in this process */
 	struct fz_linterrupt interrupt;
 	struct fz_llimit limit;
-	lua_State *volatile running;
 	struct fz_ltasks tasks;
 	pid_t pid;   /* of this process; kept because it is read often */
 	pid_t main;  /* pid of the process that opened the library */
@@ -121,12 +120,6 @@ struct fz_lforks *
 fz_lloop_forks(lua_State *L)
 {
 	return &get(L)->forks;
-}
-
-lua_State *volatile *
-fz_lloop_running(lua_State *L)
-{
-	return &get(L)->running;
 }
 
 /*
@@ -558,10 +551,12 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->interrupt.wake_fd = -1;
 	ll->interrupt.pending = 0;
+	ll->interrupt.nvisits = 0; /* of threads that are not in the child */
+	ll->interrupt.local = ll->interrupt.coroutine = NULL;
 	fz_llimit_in_child(&ll->limit);
-	ll->running = NULL;
 	fz_footer_in_child(&ll->sink.footer);
-	ll->tasks = (struct fz_ltasks){ .own = ll->tasks.own };
+	ll->tasks = (struct fz_ltasks){ .own = ll->tasks.own,
+		.interrupt = &ll->interrupt };
 	ll->tasks.own->task = 0;
 	while ((local = fz_list_first(&ll->locals)) != NULL)
 		fz_list_remove(local);
@@ -595,9 +590,7 @@ set_interrupt(lua_State *L, struct lloop *ll)
 {
 	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
 	ll->interrupt = (struct fz_linterrupt){ .main = lua_tothread(L, -1),
-		.wake_fd = -1,
-		.coroutine = &ll->tasks.running,
-		.local = &ll->running };
+		.wake_fd = -1 };
 	lua_pop(L, 1);
 }
 
@@ -628,6 +621,7 @@ fz_lloop_open(lua_State *L)
 	    open_wake_pipe(ll, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	ll->tasks.own = &ll->engine.membership;
+	ll->tasks.interrupt = &ll->interrupt;
 	fz_llimit_init(&ll->limit, ll->engine.loop);
 	fz_lforks_init(&ll->forks, &ll->engine.children);
 	fz_loop_hook(ll->engine.loop, &ll->hook);

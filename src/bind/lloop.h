@@ -45,12 +45,6 @@ struct fz_llimit *fz_lloop_limit(lua_State *L);
 struct fz_lforks *fz_lloop_forks(lua_State *L);
 
 /*
- * For signal handlers: the address of the thread that runs a function of a run
- * with jobs = 0, NULL if none does. A hook set there interrupts it.
- */
-lua_State *volatile *fz_lloop_running(lua_State *L);
-
-/*
  * Set whether the engine is held: functions that __fzpack calls must not use it
  * while a value is encoded for it. Returns the state before. [-0, +0, -]
  */

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
+#include "bind/linterrupt.h"
 #include "bind/llimit.h"
 #include "bind/lloop.h"
 #include "shared/heap.h"
@@ -46,15 +47,16 @@ static int
 run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
     bool yields)
 {
-	struct fz_ltasks outer = *tasks;
+	struct fz_linterrupt *interrupt = tasks->interrupt;
+	lua_State *outer = fz_linterrupt_enter(&interrupt->coroutine, co);
+	lua_State *yields_outside = tasks->yields;
 	int status;
 
-	tasks->running = co;
 	tasks->yields = yields ? co : NULL;
 	tasks->waits = false;
 	status = lua_resume(co, L, nargs, nres);
-	tasks->running = outer.running;
-	tasks->yields = outer.yields;
+	fz_linterrupt_leave(interrupt, &interrupt->coroutine, outer);
+	tasks->yields = yields_outside;
 	return status;
 }
 
@@ -105,14 +107,15 @@ close_thread(lua_State *co, lua_State *from)
 static int
 close_running(struct fz_ltasks *tasks, lua_State *L, lua_State *co)
 {
-	struct fz_ltasks outer = *tasks;
+	struct fz_linterrupt *interrupt = tasks->interrupt;
+	lua_State *outer = fz_linterrupt_enter(&interrupt->coroutine, co);
+	lua_State *yields_outside = tasks->yields;
 	int status;
 
-	tasks->running = co;
 	tasks->yields = NULL;
 	status = close_thread(co, L);
-	tasks->running = outer.running;
-	tasks->yields = outer.yields;
+	fz_linterrupt_leave(interrupt, &interrupt->coroutine, outer);
+	tasks->yields = yields_outside;
 	return status;
 }
 

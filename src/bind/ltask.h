@@ -16,14 +16,14 @@
 
 #include <lua.h>
 
+struct fz_linterrupt;
 struct fz_membership;
 
 /* The coroutines that run. */
 struct fz_ltasks {
 	struct fz_membership *own; /* has the number of the running task */
 	lua_State *yields;         /* the one whose waits yield; NULL: none */
-	/* The innermost, for signal handlers; NULL: the main thread runs. */
-	lua_State *volatile running;
+	struct fz_linterrupt *interrupt; /* has the innermost */
 	bool waits;       /* the coroutine that yielded last did so in a wait */
 	unsigned live;    /* tasks that have not ended */
 	unsigned npassed; /* coroutines of the user that are in a wait */

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "bind/jobs/lpool.h"
+#include "bind/linterrupt.h"
 #include "child/call.h"
 #include "child/random.h"
 #include "os/cwd.h"
@@ -298,8 +299,8 @@ arm_hook(lua_State *thread, struct local_call *c)
 
 /* The state of this process to restore after a call in a worker's place. */
 struct visit {
-	lua_State *volatile *running;
-	lua_State *outer;
+	struct fz_linterrupt *interrupt;
+	lua_State *outer; /* its thread that ran before */
 	void *outer_call;
 	struct fz_random random;
 	struct fz_lpool_init *init; /* of the pool */
@@ -336,8 +337,7 @@ enter(lua_State *L, struct local_call *c, struct visit *v)
 {
 	lua_State *thread;
 
-	v->running = fz_lloop_running(L);
-	v->outer = *v->running;
+	v->interrupt = fz_lloop_interrupt(L);
 	v->outer_call = get_current(L);
 	v->init = fz_lpool_init(L, -1);
 	v->needed = v->init->needed;
@@ -346,7 +346,7 @@ enter(lua_State *L, struct local_call *c, struct visit *v)
 	fz_random_save(&v->random);
 	set_current(L, c);
 	arm_hook(thread, c);
-	*v->running = thread;
+	v->outer = fz_linterrupt_enter(&v->interrupt->local, thread);
 	enter_directory(v);
 	return thread;
 }
@@ -355,7 +355,7 @@ static void
 leave(lua_State *L, struct local_call *c, struct visit *v)
 {
 	leave_directory(v);
-	*v->running = v->outer;
+	fz_linterrupt_leave(v->interrupt, &v->interrupt->local, v->outer);
 	set_current(L, v->outer_call);
 	fz_random_restore(&v->random);
 	end_local(c);
