@@ -58,6 +58,7 @@ fz_proc_watch(struct fz_proc *proc, pid_t pid, struct fz_children *children)
 	proc->pid = pid;
 	open_pidfd(proc);
 	proc->children = children;
+	fz_proc_forget_group(pid);
 	if (children != NULL)
 		fz_children_add(children, pid);
 }
@@ -250,7 +251,7 @@ end_orphans(pid_t pid, bool died)
 
 	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
 		return;
-	fz_proc_reap_killed(-pid);
+	fz_proc_reap_group(pid);
 	fz_proc_format_mark(mark, sizeof(mark), pid);
 	fz_proc_format_name(name, sizeof(name), pid);
 	if (died)

@@ -145,6 +145,14 @@ void fz_proc_terminate(const struct fz_proc *proc);
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
 /*
+ * Reap what dead children left and what has died since. Returns whether
+ * something killed still lives: call it again soon. At the end of all work,
+ * fz_proc_reap_last() waits for that, for a bounded time.
+ */
+bool fz_proc_reap_late(void);
+void fz_proc_reap_last(void);
+
+/*
  * Leave a child: flush all streams, end all descendants, _exit. The parent's
  * atexit handlers do not run. exit() does the same in a child. Never returns.
  */

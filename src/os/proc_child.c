@@ -34,18 +34,19 @@ void __gcov_dump(void);
 #include <valgrind/valgrind.h>
 #endif
 
-void
-fz_proc_reap_killed(pid_t which)
+bool
+fz_proc_reap_killed(pid_t which, int64_t ns)
 {
-	const struct timespec nap = { 0, 1000000 };
-	int64_t deadline = fz_clock_ns() + ORPHANS_NS;
+	const struct timespec nap = { 0, FZ_CLOCK_MS };
+	int64_t deadline = fz_clock_ns() + ns;
 	pid_t got;
 
 	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
 		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
 		    fz_clock_ns() > deadline)
-			break;
+			return false;
 	}
+	return true;
 }
 
 /* Zombies count, because live children may exist beside them. */
@@ -72,7 +73,7 @@ end_children(void)
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
 	fz_proctree_kill(getpid());
-	fz_proc_reap_killed(-1);
+	fz_proc_reap_killed(-1, ORPHANS_NS);
 }
 
 /*

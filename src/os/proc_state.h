@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "os/proc.h"
@@ -38,10 +39,17 @@ _Noreturn void fz_proc_run_child(struct birth *birth,
 void fz_proc_forget_children(void);
 
 /*
- * Reap killed children until none is left, for a bounded time; `which` as for
- * waitpid(). Async-signal-safe.
+ * Reap killed children until none is left, for `ns` at most; `which` as for
+ * waitpid(). Returns whether none is left. Async-signal-safe.
  */
-void fz_proc_reap_killed(pid_t which);
+bool fz_proc_reap_killed(pid_t which, int64_t ns);
+
+/*
+ * Reap the killed children of a group: now, and those that die late by
+ * fz_proc_reap_late(). A new child has the number of the group: forget it.
+ */
+void fz_proc_reap_group(pid_t group);
+void fz_proc_forget_group(pid_t group);
 
 /* Write the environment entry that marks the descendants of `pid`. */
 void fz_proc_format_mark(char *mark, size_t len, pid_t pid);

@@ -23,8 +23,10 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* Descriptors with a higher number cannot be private: see fd.h. */
-enum { FZ_PROCESS_FDS = 1 << 20 };
+enum {
+	FZ_PROCESS_FDS = 1 << 20, /* private ones have lower numbers: fd.h */
+	FZ_PROCESS_LATE = 64,     /* groups that are reaped later */
+};
 
 /*
  * The mapping of the shared heap, for shared/heap. It changes under `lock`
@@ -62,6 +64,12 @@ struct fz_process {
 	/* Of proc: the process is a subreaper while it has children. */
 	bool adopts;      /* before the threads */
 	size_t nunreaped; /* children; under `lock` */
+	/*
+	 * Groups of dead children, some of whose processes were killed and not
+	 * reaped; under `lock`.
+	 */
+	pid_t late[FZ_PROCESS_LATE];
+	size_t nlate;
 	pid_t parent; /* that forked this process; 0: another program did. In a
 			 child, and read by its signal handlers. */
 	unsigned depth;    /* of fz_proc_fork() calls; in a child */

@@ -3,13 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
+#include "os/proc.h"
 #include "os/process.h"
 #include "shared/arena.h"
 #include "worker/blob.h"
 #include "worker/mailbox.h"
 #include "worker/change.h"
+
+/* How often children that die late are checked. */
+#define ENGINE_LATE_NS (FZ_CLOCK_SECOND / 20)
 
 /* A worker reads its parent's arena, and makes another one for its workers. */
 static void
@@ -24,6 +29,20 @@ in_child(struct fz_fork_hook *hook)
 	engine->inherited = engine->arena;
 	engine->arena = NULL;
 	engine->arena_tried = false;
+}
+
+void
+fz_engine_reap_late(struct fz_engine *engine)
+{
+	if (fz_proc_reap_late())
+		fz_loop_arm(engine->loop, &engine->late,
+		    fz_clock_after(fz_clock_ns(), ENGINE_LATE_NS));
+}
+
+static void
+late_due(struct fz_timer *timer)
+{
+	fz_engine_reap_late(FZ_CONTAINER_OF(timer, struct fz_engine, late));
 }
 
 int
@@ -45,6 +64,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 	if (engine->loop == NULL)
 		return -1;
 	engine->hook.in_child = in_child;
+	engine->late.fired = late_due;
 	fz_loop_hook(engine->loop, &engine->hook);
 	fz_heap_acquire(&engine->membership);
 	return 0;
@@ -56,6 +76,8 @@ fz_engine_fini(struct fz_engine *engine)
 	if (engine->loop == NULL)
 		return;
 	fz_loop_unhook(&engine->hook);
+	fz_loop_disarm(engine->loop, &engine->late);
+	fz_proc_reap_last();
 	fz_loop_free(engine->loop);
 	fz_arena_free(engine->arena);
 	fz_mailbox_block_drop(engine->cells);

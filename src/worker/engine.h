@@ -52,6 +52,7 @@ struct fz_engine {
 	struct fz_list changed;   /* objects that have changed: change.h */
 	uint64_t nids;            /* how many objects were ever registered */
 	struct fz_fork_hook hook;
+	struct fz_timer late; /* reaps what dead children have left */
 	/* In a worker: the arena of its parent, to read from. */
 	struct fz_arena *inherited;
 };
@@ -60,6 +61,9 @@ struct fz_engine {
 int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err);
 void fz_engine_fini(struct fz_engine *engine);
+
+/* A child was reaped: reap what it has left, once that is dead. */
+void fz_engine_reap_late(struct fz_engine *engine);
 
 /* The arena, made at first use; NULL if the kernel refuses one. */
 struct fz_arena *fz_engine_arena(struct fz_engine *engine);

@@ -154,6 +154,7 @@ finish(struct fz_program *program)
 	struct fz_death death;
 
 	fz_proc_reap(&program->proc, true, &death);
+	fz_engine_reap_late(program->engine);
 	while (program->nreport < sizeof(program->report) &&
 	       read_report(program) > 0)
 		continue;
@@ -476,6 +477,7 @@ fz_program_free(struct fz_program *program)
 	if (!program->done) {
 		fz_proc_kill(&program->proc);
 		fz_proc_reap(&program->proc, true, &death);
+		fz_engine_reap_late(program->engine);
 		let_go(program);
 	}
 	fz_buf_fini(&program->end.out);

@@ -94,6 +94,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	       (int32_t)(fz_worker_next_number(w->head) - claimed) < 0)
 		fail_started(p, death);
 	fz_worker_return(p, claimed, p->link->next_seq);
+	fz_engine_reap_late(p->opts.engine);
 	p->opts.ops->dead(p->opts.ops_ctx, w);
 }
 
@@ -338,5 +339,6 @@ fz_worker_end_process(struct fz_worker_pipes *p)
 	    poll(&pfd, 1, ms) != 1 || p->proc.pidfd == -1)
 		fz_proc_kill(&p->proc);
 	fz_proc_reap(&p->proc, true, &death);
+	fz_engine_reap_late(p->opts.engine);
 	fz_worker_output_drain(&p->output);
 }

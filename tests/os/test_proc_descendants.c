@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -461,6 +462,83 @@ test_proc_adopter_ends_what_a_crashed_child_left(void **state)
 	assert_int_equal(status, 0);
 }
 
+static int
+leave_in_group(void *ctx, const struct fz_err *failed)
+{
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		while (pause() == -1)
+			;
+	}
+	forked_tell_number(ctx, pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+/*
+ * Start a process that traces `pid`: its parent cannot reap it until the tracer
+ * has ended. 0 if that is not allowed here.
+ */
+static pid_t
+start_tracer(pid_t pid)
+{
+	pid_t tracer = __real_fork();
+	int status;
+
+	if (tracer == 0) {
+		if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) == -1)
+			_exit(1);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	if (waitpid(tracer, &status, WUNTRACED) != tracer)
+		_exit(99);
+	return WIFSTOPPED(status) ? tracer : 0;
+}
+
+/* Returns how many of the checks have failed. */
+static int
+hold_a_descendant(struct forked *f)
+{
+	int64_t deadline = fz_clock_ns() + 30 * FZ_CLOCK_SECOND;
+	struct fz_death death;
+	int failures = 0;
+	pid_t pid, tracer;
+
+	fz_proc_adopt();
+	forked_start(f, leave_in_group);
+	pid = hear_pid(f);
+	tracer = start_tracer(pid);
+	fz_proc_kill(&f->proc);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += fz_proc_reap_late() != (tracer != 0);
+	if (tracer != 0) {
+		failures += waitpid(pid, NULL, WNOHANG) != 0;
+		kill(tracer, SIGKILL);
+		waitpid(tracer, NULL, 0);
+	}
+	while (fz_proc_reap_late() && fz_clock_ns() < deadline)
+		forked_nap(1);
+	failures += waitpid(pid, NULL, WNOHANG) != -1;
+	return failures;
+}
+
+static void
+test_proc_reap_late_reaps_what_dies_late(void **state)
+{
+	struct forked *f = *state;
+	pid_t adopter = __real_fork();
+	int status;
+
+	if (adopter == 0)
+		_exit(hold_a_descendant(f));
+	assert_int_equal(waitpid(adopter, &status, 0), adopter);
+	assert_int_equal(status, 0);
+}
+
 static void
 test_proc_copy_of_a_handle_ends_nothing(void **state)
 {
@@ -501,6 +579,7 @@ main(void)
 		TEST(
 		    test_proc_kill_stops_no_child_that_is_not_tied_to_its_parent),
 		TEST(test_proc_adopter_ends_what_a_crashed_child_left),
+		TEST(test_proc_reap_late_reaps_what_dies_late),
 		TEST(test_proc_copy_of_a_handle_ends_nothing),
 	};
 
