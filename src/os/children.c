@@ -30,8 +30,8 @@ fz_children_newest(const struct fz_children *children)
 	return newest > children->nuncounted ? newest : children->nuncounted;
 }
 
-static void
-count(struct fz_children *children, pid_t pid)
+void
+fz_children_count(struct fz_children *children, pid_t pid)
 {
 	struct fz_child *list = fz_vec_room(children->list, &children->room,
 	    children->n + 1, sizeof(*children->list));
@@ -48,7 +48,7 @@ count(struct fz_children *children, pid_t pid)
 void
 fz_children_add(struct fz_children *children, pid_t pid)
 {
-	count(children, pid);
+	fz_children_count(children, pid);
 	for (struct fz_children_hook *h = children->hooks; h != NULL;
 	     h = h->next) {
 		if (h->forked != NULL)

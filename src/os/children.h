@@ -50,8 +50,12 @@ uint64_t fz_children_newest(const struct fz_children *children);
 void fz_children_forking(struct fz_children *children);
 void fz_children_resumed(struct fz_children *children);
 
-/* For fz_proc_fork() and fz_proc_reap(): a child was forked, or is reaped. */
+/*
+ * A child was forked; a child was started that inherits nothing, so that no
+ * function is called; a child is reaped.
+ */
 void fz_children_add(struct fz_children *children, pid_t pid);
+void fz_children_count(struct fz_children *children, pid_t pid);
 void fz_children_drop(struct fz_children *children, pid_t pid);
 
 /* In a child: call the `born` functions, and forget the parent's children. */

@@ -59,8 +59,6 @@ fz_proc_watch(struct fz_proc *proc, pid_t pid, struct fz_children *children)
 	open_pidfd(proc);
 	proc->children = children;
 	fz_proc_forget_group(pid);
-	if (children != NULL)
-		fz_children_add(children, pid);
 }
 
 void
@@ -122,6 +120,8 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 		fz_proc_watch(proc, pid, opts->children);
 	else
 		fz_proc_end_adoption();
+	if (opts->children != NULL && pid > 0)
+		fz_children_add(opts->children, pid);
 	if (opts->children != NULL)
 		fz_children_resumed(opts->children);
 	fz_fd_close(&birth.watched[0]);

@@ -88,6 +88,8 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	code = start(&pid, opts, program);
 	if (code == 0) {
 		fz_proc_watch(proc, pid, opts->children);
+		if (opts->children != NULL)
+			fz_children_count(opts->children, pid);
 		return 0;
 	}
 	fz_proc_end_adoption();

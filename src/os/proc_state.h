@@ -27,7 +27,7 @@ struct birth {
 void fz_proc_begin_adoption(void);
 void fz_proc_end_adoption(void);
 
-/* Watch the new child `pid`, and count it. */
+/* Watch the new child `pid`, which the caller adds to `children`. */
 void fz_proc_watch(
     struct fz_proc *proc, pid_t pid, struct fz_children *children);
 

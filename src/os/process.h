@@ -38,8 +38,15 @@ struct fz_process_heap {
 	_Atomic uint64_t *owners;
 	unsigned char *blocks;
 	size_t size;
-	int fd;      /* -1 once it is mapped, if the kernel needs it no more */
-	int wake_fd; /* set if it is mapped */
+	int fd; /* -1 once it is mapped, if the kernel needs it no more */
+	/*
+	 * The file for programs that this process starts: a descriptor of the
+	 * process `keeper`, which has mapped it first. Its forks do not have
+	 * it.
+	 */
+	int kept_fd;
+	pid_t keeper;
+	int wake_fd;       /* set if it is mapped */
 	unsigned nholders; /* instances that have acquired it; under `lock` */
 	bool left_locked;  /* a thread may hold a lock in it; under `lock` */
 	pid_t failed; /* pid of the process that failed to open it; 0: none */

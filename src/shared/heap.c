@@ -3,10 +3,13 @@
 #include "shared/heap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -104,7 +107,19 @@ close_region(void)
 		munmap(heap->base, heap->size);
 	heap->base = NULL;
 	fz_fd_close(&heap->wake_fd);
+	if (heap->fd == -1 && heap->keeper == getpid())
+		fz_fd_close(&heap->kept_fd);
 	fz_fd_close(&heap->fd);
+}
+
+/* Set what follows from the place and the size of the mapping. */
+static void
+set_mapping(void *at)
+{
+	heap->base = at;
+	heap->owners = (_Atomic uint64_t *)(heap_head() + 1);
+	heap->blocks = heap->base + head_size((uint32_t)(heap->size / BLOCK));
+	madvise(at, heap->size, MADV_DONTDUMP);
 }
 
 static int
@@ -116,9 +131,6 @@ init_region(struct fz_err *err)
 
 	head->nblocks =
 	    (uint32_t)((room - head_size((uint32_t)(room / BLOCK))) / BLOCK);
-	heap->owners = (_Atomic uint64_t *)(head + 1);
-	heap->blocks =
-	    (unsigned char *)head + head_size((uint32_t)(room / BLOCK));
 	code = fz_heap_init_lock(&head->joining);
 	if (code != 0)
 		return fz_err_sys(err, code, "cannot set up shared memory");
@@ -137,16 +149,25 @@ make_files(struct fz_err *err)
 	return fz_fd_clear_standard(&heap->wake_fd, err);
 }
 
+/* Before Linux 5.14 the file is needed to reserve memory. */
+static bool
+needs_file(void)
+{
+	return madvise(heap->base, 1, MADV_POPULATE_WRITE) != 0;
+}
+
 /*
- * Keep the mapping alone, so that a process that writes to all its descriptors,
- * or closes them and opens files, does not reach what all share. Before Linux
- * 5.14 the file is needed to reserve memory.
+ * Keep the mapping alone in workers, so that one that writes to all its
+ * descriptors, or closes them and opens files, does not reach what all share.
+ * This process keeps the file for programs that it starts.
  */
 static void
-close_file(void)
+keep_file(void)
 {
-	if (madvise(heap->base, 1, MADV_POPULATE_WRITE) == 0)
-		fz_fd_close(&heap->fd);
+	heap->keeper = getpid();
+	heap->kept_fd = heap->fd;
+	if (!needs_file() && fz_fd_make_private(heap->fd, NULL) == 0)
+		heap->fd = -1;
 }
 
 static int
@@ -161,9 +182,8 @@ open_region(struct fz_err *err)
 	at = map_region(heap->fd, &heap->size);
 	if (at == MAP_FAILED)
 		return fz_err_sys(err, errno, "cannot map shared memory");
-	heap->base = at;
-	madvise(at, heap->size, MADV_DONTDUMP);
-	close_file();
+	set_mapping(at);
+	keep_file();
 	if (fz_heap_reserve(at, offsetof(struct head, members)) != 0)
 		return fz_err_sys(err, errno, "cannot allocate shared memory");
 	return init_region(err);
@@ -199,6 +219,72 @@ fz_heap_open(struct fz_err *err)
 	rc = open_once(err);
 	fz_process_unlock();
 	return rc;
+}
+
+/* A process that is not the keeper opens the file of the keeper. */
+static int
+open_kept(void)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%ld/fd/%d", (long)heap->keeper,
+	    heap->kept_fd);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+void
+fz_heap_open_files(struct fz_heap_files *files)
+{
+	*files = (struct fz_heap_files){ .file = -1, .wake = -1, .kept = -1 };
+	if (heap->base == NULL)
+		return;
+	files->keeper = heap->keeper;
+	files->kept = heap->kept_fd;
+	files->wake = heap->wake_fd;
+	files->file = heap->keeper == getpid() ? heap->kept_fd : heap->fd;
+	if (files->file == -1) {
+		files->file = open_kept();
+		files->opened = true;
+		fz_fd_clear_standard(&files->file, NULL);
+	}
+}
+
+void
+fz_heap_close_files(struct fz_heap_files *files)
+{
+	if (files->opened)
+		fz_fd_close(&files->file);
+}
+
+static void *
+map_inherited(const struct fz_heap_files *files)
+{
+	struct stat st;
+
+	if (files->file == -1 || fstat(files->file, &st) != 0)
+		return MAP_FAILED;
+	heap->size = (size_t)st.st_size;
+	return mmap(NULL, heap->size, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_NORESERVE, files->file, 0);
+}
+
+void
+fz_heap_inherit(const struct fz_heap_files *files)
+{
+	void *at = map_inherited(files);
+
+	heap->fd = files->file;
+	heap->wake_fd = files->wake;
+	heap->keeper = files->keeper;
+	heap->kept_fd = files->kept;
+	if (at == MAP_FAILED) {
+		close_region();
+		heap->failed = getppid();
+		return;
+	}
+	set_mapping(at);
+	if (!needs_file())
+		fz_fd_close(&heap->fd);
 }
 
 void

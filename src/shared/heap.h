@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "shared/eventcount.h"
 #include "shared/ref.h"
@@ -40,6 +41,25 @@ struct fz_err;
  * the first fork, so that all processes share one. 0, or -1 and `err`.
  */
 int fz_heap_open(struct fz_err *err);
+
+/* How a program that a process starts gets the heap of that process. */
+struct fz_heap_files {
+	int file, wake; /* descriptors that it inherits; -1: there is no heap */
+	pid_t keeper;   /* the process that has mapped the heap first, */
+	int kept;       /* and its descriptor of the file */
+	bool opened;    /* fz_heap_close_files() closes `file` */
+};
+
+/* The files for such a program; close them after its start. */
+void fz_heap_open_files(struct fz_heap_files *files);
+void fz_heap_close_files(struct fz_heap_files *files);
+
+/*
+ * In such a program, before any other use: map the heap, and own the
+ * descriptors. If there is none, or it cannot be mapped, this process cannot
+ * share anything.
+ */
+void fz_heap_inherit(const struct fz_heap_files *files);
 
 /* The part of one instance in the heap. All zero at first. */
 struct fz_membership {

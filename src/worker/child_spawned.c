@@ -8,7 +8,19 @@
 #include "os/proc.h"
 #include "worker/child_stream.h"
 
-enum { WORD_OPTION = 1, WORD_VERSION, WORD_PARENT, WORD_LINK, NWORDS };
+enum {
+	WORD_OPTION = 1,
+	WORD_VERSION,
+	WORD_PARENT,
+	WORD_LINK,
+	WORD_HEAP,
+	WORD_WAKE,
+	WORD_KEEPER,
+	WORD_KEPT,
+	NWORDS
+};
+
+_Static_assert((int)NWORDS == (int)FZ_CHILD_SPAWNED_WORDS, "number of words");
 
 #define WORKER_OPTION "--worker"
 
@@ -33,6 +45,10 @@ fz_child_spawned_argv(const struct fz_child_spawned *spawned,
 	set_word(words, WORD_VERSION, FZLUA_VERSION);
 	set_number(words, WORD_PARENT, spawned->parent);
 	set_number(words, WORD_LINK, spawned->link);
+	set_number(words, WORD_HEAP, spawned->heap.file);
+	set_number(words, WORD_WAKE, spawned->heap.wake);
+	set_number(words, WORD_KEEPER, spawned->heap.keeper);
+	set_number(words, WORD_KEPT, spawned->heap.kept);
 	for (int i = 0; i < NWORDS; i++)
 		words->argv[i] = words->text[i];
 	words->argv[NWORDS] = NULL;
@@ -52,14 +68,35 @@ refuse(const struct fz_child_spawned *spawned, const struct fz_err *err)
 	return -1;
 }
 
+static int
+number_at(char *const *argv, int i)
+{
+	return (int)strtol(argv[i], NULL, 10);
+}
+
+static void
+read_words(struct fz_child_spawned *spawned, char *const *argv)
+{
+	*spawned = (struct fz_child_spawned){
+		.parent = number_at(argv, WORD_PARENT),
+		.link = number_at(argv, WORD_LINK),
+		.heap = { .file = number_at(argv, WORD_HEAP),
+		    .wake = number_at(argv, WORD_WAKE),
+		    .keeper = number_at(argv, WORD_KEEPER),
+		    .kept = number_at(argv, WORD_KEPT) },
+	};
+}
+
 int
 fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv)
 {
 	struct fz_err err = { 0 };
-	int keep[1];
+	int keep[3];
 
-	spawned->parent = (pid_t)strtol(argv[WORD_PARENT], NULL, 10);
-	spawned->link = keep[0] = (int)strtol(argv[WORD_LINK], NULL, 10);
+	read_words(spawned, argv);
+	keep[0] = spawned->link;
+	keep[1] = spawned->heap.file;
+	keep[2] = spawned->heap.wake;
 	if (strcmp(argv[WORD_VERSION], FZLUA_VERSION) != 0) {
 		fz_err_set(&err, FZ_ERR_ERROR,
 		    "the worker is of version %s, and the library of version "
@@ -67,7 +104,8 @@ fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv)
 		    FZLUA_VERSION, argv[WORD_VERSION]);
 		return refuse(spawned, &err);
 	}
-	if (fz_proc_enter(spawned->parent, keep, 1, &err) != 0)
+	if (fz_proc_enter(spawned->parent, keep, 3, &err) != 0)
 		return refuse(spawned, &err);
+	fz_heap_inherit(&spawned->heap);
 	return 0;
 }

@@ -1,11 +1,11 @@
 /*
  * child_spawned.h - the command line of a worker that is a program.
  *
- *	PROGRAM --worker VERSION PARENT LINK
+ *	PROGRAM --worker VERSION PARENT LINK HEAP WAKE KEEPER KEPT
  *
  * VERSION is that of the library: a program of another version refuses to
  * serve. PARENT is the pid of the process that has started it, LINK the number
- * of the socket to it.
+ * of the socket to it. The others are for fz_heap_inherit().
  */
 #ifndef FZ_CHILD_SPAWNED_H
 #define FZ_CHILD_SPAWNED_H
@@ -13,17 +13,22 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "shared/heap.h"
+
 struct fz_err;
 
 struct fz_child_spawned {
 	pid_t parent;
 	int link; /* the socket */
+	struct fz_heap_files heap;
 };
+
+enum { FZ_CHILD_SPAWNED_WORDS = 9 };
 
 /* Memory for the words of a command line. */
 struct fz_child_spawned_words {
-	char text[5][32];
-	char *argv[6];
+	char text[FZ_CHILD_SPAWNED_WORDS][32];
+	char *argv[FZ_CHILD_SPAWNED_WORDS + 1];
 };
 
 /* The words of a worker's command line, which end with NULL. */

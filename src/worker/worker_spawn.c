@@ -90,16 +90,25 @@ start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 	struct fz_child_spawned spawned = { .parent = getpid(),
 		.link = p->link->worker_in };
 	struct fz_child_spawned_words words = { 0 };
+	int keep[3];
 	struct fz_proc_program program = {
 		.path = p->opts.program.path,
-		.argv = fz_child_spawned_argv(&spawned, &words),
-		.keep = &spawned.link,
+		.keep = keep,
 		.nkeep = 1,
 	};
+	int rc;
 
-	if (fz_proc_spawn(&p->proc, opts, &program, err) != 0)
-		return -1;
-	return send_setup(p, err);
+	fz_heap_open_files(&spawned.heap);
+	keep[0] = spawned.link;
+	if (spawned.heap.file != -1) {
+		keep[1] = spawned.heap.file;
+		keep[2] = spawned.heap.wake;
+		program.nkeep = 3;
+	}
+	program.argv = fz_child_spawned_argv(&spawned, &words);
+	rc = fz_proc_spawn(&p->proc, opts, &program, err);
+	fz_heap_close_files(&spawned.heap);
+	return rc == 0 ? send_setup(p, err) : -1;
 }
 
 static const struct fz_link_owner link_owner = { fz_worker_replies_ready,

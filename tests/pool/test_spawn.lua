@@ -60,4 +60,34 @@ tests["what cannot be sent is an error of the call that needs it"] = function()
   t.match(e.message, "<upvalue file>")
 end
 
+tests["queues, locks and values are shared with spawned workers, at any depth"] = function()
+  local queue, lock, value = fz.queue(), fz.lock(), fz.value("j", 0)
+  local count = function(x)
+    lock:acquire()
+    value.value = value.value + x
+    lock:release()
+    queue:put(x)
+  end
+  local pool <close> = fz.pool { workers = 2, start = "spawn" }
+  pool:map(function(x)
+    count(x)
+    local inner <close> = fz.pool { workers = 1, start = "spawn" }
+    inner:apply(count, 10 * x)
+  end, { 1, 2, 3 })
+  t.equal(value.value, 66)
+  local sum = 0
+  for _ = 1, 6 do sum = sum + queue:get(10) end
+  t.equal(sum, 66)
+end
+
+tests["a pipe ends when the worker that has its other end is gone"] = function()
+  local own, other = fz.pipe()
+  local pool <close> = fz.pool { workers = 1, start = "spawn" }
+  pool:apply(function() other:send "x" end)
+  other:close()
+  t.equal(own:recv(10), "x")
+  pool:close()
+  t.equal({ own:recv(10) }, { nil, "closed" })
+end
+
 return tests
