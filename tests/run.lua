@@ -94,7 +94,7 @@ end
 
 -- Workers that share no memory with their parent start quick items several at a time. So if one
 -- dies or takes long it costs, or keeps, those that started with it: see src/worker/link.h.
-t.exact = os.getenv "FZLUA_LINK" ~= "stream"
+t.exact = os.getenv "FZLUA_LINK" ~= "stream" and os.getenv "FZLUA_START" ~= "spawn"
 
 ---Run a shell command in which $FZLUA is the command under test. Signals have their
 ---default actions there, also if the tests run in the background of a shell.

@@ -102,6 +102,22 @@ struct fzlua_options {
 	void *log_ctx;
 	fzlua_forks forks;
 	void *forks_ctx;
+	/*
+	 * How the workers of pools and stages start, if they have no option
+	 * `start`: "fork", "spawn", or NULL: FZLUA_START in the environment, or
+	 * "fork". A fork inherits functions and data, and is safe only while
+	 * no other thread of the host holds a lock that the worker needs. With
+	 * "spawn" a worker is a process of the fzlua command, and gets Lua
+	 * functions by value; C functions must be in modules that it can
+	 * require. There are no notices of forks then.
+	 */
+	const char *start;
+	/*
+	 * The path of that command; NULL: FZLUA_WORKER_COMMAND in the
+	 * environment, the installed one, or fzlua in PATH. It must be of the
+	 * same version. The string must live as long as the state.
+	 */
+	const char *worker_command;
 };
 
 /*

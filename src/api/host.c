@@ -8,6 +8,8 @@
 #include <lualib.h>
 
 #include "api/call.h"
+#include "bind/lloop.h"
+#include "worker/engine.h"
 
 static void *
 default_alloc(void *ctx, void *block, size_t old_size, size_t size)
@@ -18,6 +20,19 @@ default_alloc(void *ctx, void *block, size_t old_size, size_t size)
 		return realloc(block, size);
 	free(block);
 	return NULL;
+}
+
+static void
+set_start(lua_State *L, const struct fzlua_options *o)
+{
+	struct fz_engine *engine = fz_lloop_engine(L);
+	int start =
+	    o->start != NULL ? fz_start_find(o->start) : (int)engine->start;
+
+	if (start == -1)
+		luaL_error(L, "no start method '%s'", o->start);
+	engine->start = (enum fz_start)start;
+	engine->program = o->worker_command;
 }
 
 /* (light userdata: options) */
@@ -31,6 +46,7 @@ open_library(lua_State *L)
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
+	set_start(L, o);
 	fzlua_set_output(L, o->output, o->output_ctx);
 	fzlua_set_log(L, o->log, o->log_ctx);
 	fzlua_set_forks(L, o->forks, o->forks_ctx);

@@ -269,6 +269,35 @@ call_body(lua_State *L)
 
 /* The addresses are the registry keys of what is known of the last error. */
 static const char traceback_key, item_key;
+/* Set in a worker that is a program. */
+static const char spawned_key;
+
+void
+fz_child_is_spawned(lua_State *L)
+{
+	lua_pushboolean(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &spawned_key);
+}
+
+/*
+ * If the message at 1 is about a global variable, add what a worker that is a
+ * program does not have.
+ */
+static void
+explain_global(lua_State *L)
+{
+	if (lua_type(L, 1) != LUA_TSTRING ||
+	    strstr(lua_tostring(L, 1), "(global '") == NULL)
+		return;
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &spawned_key) != LUA_TNIL) {
+		lua_pushfstring(L,
+		    "%s: a spawned worker has no globals of the script (use a "
+		    "local variable or a module)",
+		    lua_tostring(L, 1));
+		lua_replace(L, 1);
+	}
+	lua_settop(L, 1);
+}
 
 int
 fz_child_note_traceback(lua_State *L)
@@ -278,6 +307,7 @@ fz_child_note_traceback(lua_State *L)
 	lua_pushnil(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &item_key);
 	lua_settop(L, 1);
+	explain_global(L);
 	return 1;
 }
 

@@ -82,6 +82,9 @@ struct fz_child_chunk {
  */
 void fz_child_enter(lua_State *L, struct fz_random *random);
 
+/* In a worker that is a program: errors about globals say so. [-0, +0, m] */
+void fz_child_is_spawned(lua_State *L);
+
 /*
  * Create a thread for calls and leave it on top. The table at `funcs` lists the
  * functions; one that is a string is decoded at its first call. Index 0 may

@@ -11,6 +11,7 @@
 #include "value/cells.h"
 #include "value/codec.h"
 #include "value/lerror.h"
+#include "value/registered.h"
 #include "worker/child_port.h"
 #include "worker/child_stream.h"
 
@@ -46,6 +47,53 @@ set_paths(lua_State *L, int setup)
 		lua_setfield(L, -2, names[i]);
 	}
 	lua_pop(L, 1);
+}
+
+/* Register an empty metatable for each class of the table on top. [-0, +0, m]
+ */
+static void
+register_classes(lua_State *L)
+{
+	int classes = lua_gettop(L);
+
+	for (lua_pushnil(L); lua_next(L, classes); lua_pop(L, 1)) {
+		lua_newtable(L);
+		fz_registered_add_class(L, lua_tostring(L, -3));
+	}
+}
+
+/* Fill the metatable of the class whose name and fields are on top. */
+static void
+fill_class(lua_State *L)
+{
+	int fields = lua_gettop(L), name = fields - 1;
+	size_t len;
+	const char *bytes = lua_tolstring(L, fields, &len);
+
+	lua_pushvalue(L, name);
+	fz_registered_metatable(L, -1);
+	lua_replace(L, name + 2);
+	if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
+		luaL_error(L, "the setup has a class without fields");
+	for (lua_pushnil(L); lua_next(L, fields + 2);) {
+		lua_pushvalue(L, -2);
+		lua_insert(L, -2);
+		lua_rawset(L, fields + 1);
+	}
+	lua_settop(L, fields);
+}
+
+/* Register the classes that the table at `setup` has. [-0, +0, e] */
+static void
+add_classes(lua_State *L, int setup)
+{
+	int classes = lua_gettop(L) + 1;
+
+	lua_getfield(L, setup, FZ_SPAWNED_CLASSES);
+	register_classes(L); /* first, because classes refer to each other */
+	for (lua_pushnil(L); lua_next(L, classes); lua_pop(L, 1))
+		fill_class(L);
+	lua_settop(L, classes - 1);
 }
 
 /*
@@ -86,12 +134,14 @@ set_up(lua_State *L)
 {
 	enum { SETUP = 2, FUNCS, HOLDER };
 
-	luaL_checkstack(L, 12, NULL);
+	luaL_checkstack(L, 20, NULL);
+	fz_child_is_spawned(L);
 	push_setup(L, lua_touserdata(L, 1));
 	lua_newtable(L);
 	fz_cells_new(L);
 	lua_rawseti(L, FUNCS, 0);
 	set_paths(L, SETUP);
+	add_classes(L, SETUP);
 	push_functions(L, SETUP, FUNCS);
 	copy_functions(L, FUNCS);
 	lua_settop(L, HOLDER);

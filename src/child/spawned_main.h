@@ -6,10 +6,12 @@
 
 /*
  * The body of FZ_WIRE_SETUP is an encoded table: `path` and `cpath` are those
- * of package, and the string in this field has, encoded, a function that
- * returns init and exit, and a list of functions or nil.
+ * of package. The string in `functions` has, encoded, a function that returns
+ * init and exit, and a list of functions or nil. `classes` has, by the name of
+ * each registered class, the encoded fields of its metatable.
  */
 #define FZ_SPAWNED_FUNCTIONS "functions"
+#define FZ_SPAWNED_CLASSES "classes"
 
 /*
  * Serve the calls that come from the socket `link`, in the new state `L`.

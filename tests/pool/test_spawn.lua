@@ -49,6 +49,14 @@ tests["a worker has the package paths and the directory of the script, and no gl
   _G.SPAWN_TEST = nil
 end
 
+tests["a missing global is explained"] = function()
+  local pool <close> = fz.pool { workers = 1, start = "spawn" }
+  local e = t.fails("error", pool.apply, pool, function() _ENV.spawn_test() end)
+  t.match(e.message, "nil value (global 'spawn_test')", "a spawned worker has no globals")
+  e = t.fails("error", fz.map, function() return _ENV.spawn_test.x end, { 1 }, { start = "spawn" })
+  t.match(e.message, "a spawned worker has no globals")
+end
+
 tests["what cannot be sent is an error of the call that needs it"] = function()
   local file <close> = assert(io.open "/dev/null")
   local pool <close> = fz.pool { workers = 1, start = "spawn" }
@@ -88,6 +96,17 @@ tests["a pipe ends when the worker that has its other end is gone"] = function()
   t.equal(own:recv(10), "x")
   pool:close()
   t.equal({ own:recv(10) }, { nil, "closed" })
+end
+
+tests["registered classes are those of the script"] = function()
+  local Point = { __name = "test_spawn.Point" }
+  Point.__index = Point
+  Point.__add = function(a, b) return setmetatable({ x = a.x + b.x }, Point) end
+  function Point:double() return self + self end
+  fz.register_class("test_spawn.Point", Point)
+  local pool <close> = fz.pool { workers = 1, start = "spawn" }
+  local p = pool:apply(function(p) return p:double() end, setmetatable({ x = 4 }, Point))
+  t.equal({ p.x, getmetatable(p) == Point }, { 8, true })
 end
 
 return tests

@@ -15,6 +15,7 @@
 #include "value/codec.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "value/registered.h"
 #include "worker/blob.h"
 
 /* Memory that must be freed if an error is raised. */
@@ -68,6 +69,47 @@ copy_path(lua_State *L, const char *name)
 	lua_pop(L, 2);
 }
 
+/* (metatable) -> its fields, encoded */
+static int
+encode_fields(lua_State *L)
+{
+	lua_newtable(L);
+	for (lua_pushnil(L); lua_next(L, 1);) {
+		lua_pushvalue(L, -2);
+		lua_insert(L, -2);
+		lua_rawset(L, 2);
+	}
+	lua_remove(L, 1);
+	return fz_lcodec_encode(L);
+}
+
+/*
+ * Push { [name] = fields } of the classes that the script has registered. A
+ * class with a field that cannot be sent is left out: the worker's init may
+ * register it. [-0, +1, e]
+ */
+static void
+push_classes(lua_State *L)
+{
+	static const char ours[] = FZ_REGISTERED_OURS;
+	int all = lua_gettop(L) + 1, sent = all + 1;
+
+	fz_registered_classes(L);
+	lua_newtable(L);
+	for (lua_pushnil(L); lua_next(L, all); lua_settop(L, sent + 1)) {
+		lua_pushcfunction(L, encode_fields);
+		lua_insert(L, -2);
+		if (strncmp(lua_tostring(L, sent + 1), ours,
+			sizeof(ours) - 1) == 0 ||
+		    lua_pcall(L, 1, 1, 0) != LUA_OK)
+			continue;
+		lua_pushvalue(L, sent + 1);
+		lua_insert(L, -2);
+		lua_rawset(L, sent);
+	}
+	lua_remove(L, all);
+}
+
 /* (funcs, init, encoding): protected, so that the buffers are freed. */
 static int
 encode_body(lua_State *L)
@@ -75,7 +117,7 @@ encode_body(lua_State *L)
 	struct encoding *e = lua_touserdata(L, 3);
 	bool apart = e->batches != NULL;
 
-	luaL_checkstack(L, 10, NULL);
+	luaL_checkstack(L, 20, NULL);
 	push_holder(L, 1, 2);
 	if (apart)
 		lua_pushnil(L);
@@ -89,6 +131,8 @@ encode_body(lua_State *L)
 	copy_path(L, "cpath");
 	lua_pushlstring(L, (const char *)e->functions.data, e->functions.len);
 	lua_setfield(L, -2, FZ_SPAWNED_FUNCTIONS);
+	push_classes(L);
+	lua_setfield(L, -2, FZ_SPAWNED_CLASSES);
 	fz_codec_encode(L, lua_gettop(L), 1, &e->out);
 	return 0;
 }
