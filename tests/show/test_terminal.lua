@@ -368,4 +368,49 @@ tests["a chain of many stages shows those that fit"] = function()
   t.equal(screen:text(9), "... 10 more")
 end
 
+-- It stops at Ctrl-Z, and ends a while after the shell has written the file %s.
+local STOPPED_LOOP = [[
+  local begun, resumed = %q, %q
+  local function is_there(path)
+    local file = io.open(path)
+    return file ~= nil and file:close()
+  end
+  local pool <close> = fz.pool(1)
+  local map = pool:map_async(function(i)
+    while not is_there(resumed) do os.execute "sleep 0.01" end
+    print("worker line " .. i)
+  end, { 1, 2, 3 }, { progress = true })
+  local i, last = 0, math.huge
+  for _ in fz.progress(function()
+    i = i + 1
+    return i <= last and i or nil
+  end, nil, nil, nil, { label = "loop", total = 200 }) do
+    fz.sleep(0.01)
+    if i == 30 then io.open(begun, "w"):close() end
+    if last == math.huge and is_there(resumed) then last = i + 40 end
+  end
+  map:get()
+]]
+
+tests["Ctrl-Z leaves the bars whole and the terminal to the shell, fg draws them anew"] = function()
+  local begun, resumed = t.file "", t.file ""
+  os.remove(begun)
+  os.remove(resumed)
+  local screen, status, bytes = screen_after(80, 24, STOPPED_LOOP:format(begun, resumed), {
+    keys = ("while ! test -e %s; do sleep 0.01; done; printf '\\032'"):format(begun),
+    shell = ("echo; echo the shell; sleep 0.3; echo still the shell; touch %s; fg; echo end")
+      :format(resumed),
+  })
+  t.equal(status, 0)
+  local stopped = bytes:match "the shell(.*)still the shell"
+  assert(stopped and not stopped:find "\27", stopped)
+  local lines = screen:all()
+  for _, line in ipairs(lines) do assert(not line:find "%[[=> ]*%]" or line:find(BAR), line) end
+  t.equal(count(lines, BAR), 2) -- those of the time before the stop
+  for k = 1, 3 do t.equal(count(lines, "^worker line " .. k .. "$"), 1) end
+  assert_line(lines, "^pool:map_async: done, 3/3")
+  assert_line(lines, "^loop: done, ")
+  t.equal(lines[#lines], "end")
+end
+
 return tests

@@ -160,11 +160,15 @@ end
 ---@return integer status
 function Screen.run(t, columns, rows, script, options)
   options = options or {}
-  local command = ("stty rows %d cols %d; exec %s '%s' %s '%s'"):format(rows, columns,
-    options.env or "env", t.fzlua, options.flags or "", t.file(script))
+  local command = ("%s '%s' %s '%s'"):format(options.env or "env", t.fzlua, options.flags or "",
+    t.file(script))
+  if options.shell then command = t.file(("set -m; %s\n%s"):format(command, options.shell)) end
   local out, _, status = t.shell((
-    "TERM=xterm NO_COLOR=%s timeout -k 1 50 script -qec %q /dev/null </dev/null"
-  ):format(options.no_color or "", command))
+    "%s TERM=xterm NO_COLOR=%s timeout -k 1 50 script -qec %q /dev/null %s"
+  ):format(options.keys and ("(%s) |"):format(options.keys) or "", options.no_color or "",
+    ("stty rows %d cols %d; exec %s"):format(rows, columns,
+      options.shell and "bash " .. command or command),
+    options.keys and "" or "</dev/null"))
   return out, status
 end
 
