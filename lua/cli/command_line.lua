@@ -123,11 +123,10 @@ function command_line.read(args)
   return read
 end
 
----Make the command interactive as -i does, if there is a module for it.
+---Make the command interactive as -i does.
 ---@param read fzlua.CommandLine
 function command_line.make_interactive(read)
-  local interactive = require "fzlua.options".named["-i"]
-  if interactive then apply(read, interactive, true, "-i") end
+  apply(read, require "fzlua.options".named["-i"], true, "-i")
 end
 
 return command_line

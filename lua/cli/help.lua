@@ -4,7 +4,10 @@ local options = require "fzlua.options"
 
 local help = {}
 
-local USAGE <const> = "usage: fzlua [options] [script [args]]\n"
+local USAGE <const> = [==[
+usage: fzlua [options] [script [args]]
+       fzlua [options] --each CODE | --fold CODE [FILE...]
+]==]
 
 ---The groups in their order, each with its heading.
 help.groups = {
@@ -27,6 +30,9 @@ Examples:
   fzlua --json -j4 pipeline.lua A:='[1]'   four functions at once, the outputs as JSON
   fzlua --graph=dot pipeline.lua           draw it
   fzlua -j0 pipeline.lua A=1               debug it in one process
+  fzlua --check pipeline.lua               find mistakes before it runs
+  fzlua --each 'line:upper()' FILE         print each line in capitals
+  fzlua --fold 'acc.n = acc.n + 1' FILE    count the lines
   fzlua -e 'print(fz.cpu_count())'         run a piece of Lua
 
 Exit status: 0; 1 after an error, 2 after wrong use, 130 after Ctrl-C. More: man fzlua

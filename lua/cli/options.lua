@@ -14,8 +14,6 @@
 --   fzlua.repl: run(options, host, ...), after the script and with what it returned; a chain is not
 --     invoked. The version has been printed. It also runs if there is no script and standard input
 --     is a terminal.
---
--- Until a module is embedded, its options do not exist.
 
 ---@class fzlua.Option
 ---@field short string|nil "-j"
@@ -34,8 +32,11 @@
 ---@field needs string|nil it can only be used with an option of this module
 ---@field module string|nil replaces the script
 
+local options = {}
+
+---All options, in the order of the help.
 ---@type fzlua.Option[]
-local OPTIONS = {
+options.list = {
   { short = "-j", argument = "N", group = "run", run = "jobs",
     help = "run at most N functions at once; 0: in this process",
     more = "Run at most N functions at once; the default is the number of processors. With 0 all \z
@@ -127,28 +128,13 @@ local OPTIONS = {
   { long = "--help", group = "help", set = "help", help = "the same with examples" },
 }
 
-local options = {}
-
--- Whether the module that implements an option is embedded, if it needs one.
-local function exists(option)
-  local module = option.module or option.needs
-  return not module or package.preload[module] ~= nil
-end
-
----All options, in the order of the help.
----@type fzlua.Option[]
-options.list = {}
-
 ---The options by their names.
 ---@type table<string, fzlua.Option>
 options.named = {}
 
-for _, option in ipairs(OPTIONS) do
-  if exists(option) then
-    options.list[#options.list + 1] = option
-    if option.short then options.named[option.short] = option end
-    if option.long then options.named[option.long] = option end
-  end
+for _, option in ipairs(options.list) do
+  if option.short then options.named[option.short] = option end
+  if option.long then options.named[option.long] = option end
 end
 
 return options
