@@ -136,7 +136,14 @@ tests["a call that starts workers ends the check, also within pcall"] = function
     check(0, note .. "starts workers or programs\n", call)
   end
   check(0, note .. "exits\n", "os.exit(3)")
-  check(0, note .. "waits\n", [[fz.wait_fd(require "socket".bind("127.0.0.1", 0):getfd(), "r")]])
+end
+
+tests["a wait without a limit ends the check"] = function()
+  local out, err, status = t.shell(([[
+fifo=%s && rm $fifo && mkfifo $fifo && "$FZLUA" --check %s <>$fifo]]):format(t.file "",
+    t.file "fz.wait_fd(0, 'r')"))
+  t.match(out, ":1: note: the check ends here, because this call waits\n")
+  t.equal({ err, status }, { "", 0 })
 end
 
 tests["functions and arguments of a call that starts workers are checked"] = function()
