@@ -53,9 +53,6 @@ end
 
 -- Add the steps of --check.
 local function add_check(steps, options, args, host)
-  if options.module then
-    report.misuse("--check and %s cannot be used together", options.replacing)
-  end
   local check = require "fzlua.script_check".new(options, args, host)
   steps[#steps + 1] = function() return check:load() end
   steps[#steps + 1] = function(result) return check:finish(result) end

@@ -50,6 +50,10 @@ local function check_run(option, value, flag)
   return checked
 end
 
+local function exclude(flag, other)
+  report.misuse("%s and %s cannot be used together", flag, other)
+end
+
 -- `value` is true if the option has none.
 local function apply(read, option, value, flag)
   if option.choices then check_choice(option, value, flag) end
@@ -57,11 +61,10 @@ local function apply(read, option, value, flag)
   if option.set then read[option.set] = value end
   if option.implies then read[option.implies] = true end
   if option.step then read.steps[#read.steps + 1] = { option.step, value } end
+  if option.group == "chain" and option.set ~= "json" then read.of_chain = flag end
   if option.needs then read.needing[#read.needing + 1] = { flag, option.needs } end
   if option.module then
-    if read.module then
-      report.misuse("%s and %s cannot be used together", read.replacing, flag)
-    end
+    if read.module then exclude(read.replacing, flag) end
     read.module, read.replacing = option.module, flag
   end
 end
@@ -96,7 +99,10 @@ local function read_option(read, args, i)
   return i + 1
 end
 
-local function check_needs(read)
+-- Raise for options that have no meaning without, or beside, other ones.
+local function check_others(read)
+  if read.module and read.of_chain then exclude(read.replacing, read.of_chain) end
+  if read.graph and read.only then exclude("--graph", "--only") end
   for _, need in ipairs(read.needing) do
     if read.module ~= need[2] then
       local names = {}
@@ -119,7 +125,7 @@ function command_line.read(args)
   if args[i] == "--" then i = i + 1 end
   read.first = i
   if i <= #args and (not read.module or read.interactive) then read.script = i end
-  check_needs(read)
+  check_others(read)
   return read
 end
 

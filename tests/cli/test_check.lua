@@ -164,7 +164,7 @@ end
 
 tests["what the script prints goes to standard error"] = function()
   t.match(check(0, "", "print 'text' return 1"), "text\n")
-  t.match(select(2, t.command("--check", "--each", "line")), "--check and --each")
+  t.match(select(2, t.command("--check", "--each", "line")), "--each and --check")
   t.equal({ t.shell [[echo 'x = = 1' | "$FZLUA" --check -]] },
     { "stdin:1: error: unexpected symbol near '='\n", "", 1 })
 end

@@ -49,6 +49,16 @@ tests["a wrong option names the nearest one"] = function()
   end
 end
 
+tests["options that exclude each other"] = function()
+  for _, words in ipairs { { "--each", "--fold", "1" }, { "--each", "--graph" },
+    { "--fold", "--input", "a" }, { "-i", "--only", "A" }, { "--graph", "--only", "A" } } do
+    local first, second = words[1], words[2]
+    if first == "--each" or first == "--fold" then table.insert(words, 2, "1") end
+    t.match(check(2, table.unpack(words)), ("%s and %s cannot be used together"):format(first,
+      second))
+  end
+end
+
 tests["a wrong value names the possible ones"] = function()
   t.match(check(2, "--on-error", "contine"), "--on-error is stop, now or continue, not contine",
     "nearest is continue")
