@@ -127,7 +127,7 @@ end
 
 -- Add an error that the script or a check has raised.
 local function add_error(self, e, place)
-  local text = tostring(Error.is(e) and e.message or e):match "^[^\n]*"
+  local text = core.error_text(e):match "^[^\n]*"
   local file, line, rest = text:match "^(.-):(%d+): (.*)$"
   if file then return self._findings:add("error", rest, file, tonumber(line)) end
   self._findings:add("error", text, place.file, place.line)

@@ -156,6 +156,11 @@ end
 tests["errors of the script are findings at their place"] = function()
   check(1, "2: error: unexpected symbol near '='\n", "\nx = = 1")
   check(1, "2: error: wrong\n", "\nlocal function f() error 'wrong' end f()")
+  check(1, "1: error: stage s, output A: input A is missing\n", "fz.stage('s'):invoke('A')")
+  check(1, "1: error: text\n", [[
+error(setmetatable({}, {__tostring = function() return "text" end}))]])
+  t.match(t.command("--check", t.file [[
+error(setmetatable({}, {__tostring = function() error "raises" end}))]]), ":1: error: ")
   check(1, "2: error: this process does not hold the lock\n", "\nfz.lock():release()")
   local out, err, status = t.command("--check", "/nonexistent.lua")
   t.match(out, "/nonexistent.lua:1: error: cannot open")
