@@ -1,4 +1,4 @@
---- alloc.lua - rows of programs that mostly allocate, without workers, for run.lua.
+--- alloc.lua - rows of programs without workers, most of which allocate, for run.lua.
 
 local limits = require "limits"
 
@@ -25,21 +25,38 @@ local PROGRAMS <const> = {
   { "plain_loop", 1, "local s = 0 for i = 1, 30000000 do s = s + i % 7 end" },
 }
 
+-- name, target, argument of plain.lua
+local PLAIN <const> = {
+  { "plain_fib", 1.03, "fib" },
+  { "plain_nbody", 1.03, "nbody" },
+  { "plain_spectral", 1.03, "spectral" },
+  { "plain_sort", 1.03, "sort" },
+  { "plain_trees", 0.8, "trees" },
+  { "plain_concat", 0.8, "concat" },
+  { "plain_records", 0.8, "records" },
+}
+
 ---@param command string the command under test
 ---@param expect fun(what: string, got: any, wanted: any)
 return function(command, expect)
-  local function side(program, code)
+  local function side(program, ...)
+    local arguments = table.pack(...)
     return function()
-      local seconds, status = limits.spawn(program, "-e", code)
+      local seconds, status = limits.spawn(program, table.unpack(arguments))
       expect("exit status of " .. program, status, 0)
       return seconds
     end
   end
   local rows = {}
-  for i, program in ipairs(PROGRAMS) do
-    local name, target, code = table.unpack(program)
-    rows[i] = { name = name, unit = "ms", samples = 15, against = "lua5.4", target = target,
-      measure = function() return side(command, code), side("lua5.4", code) end }
+  local function add(name, target, ...)
+    local arguments = table.pack(...)
+    rows[#rows + 1] = { name = name, unit = "ms", samples = 15, against = "lua5.4", target = target,
+      measure = function()
+        return side(command, table.unpack(arguments)), side("lua5.4", table.unpack(arguments))
+      end }
   end
+  for _, program in ipairs(PROGRAMS) do add(program[1], program[2], "-e", program[3]) end
+  local script = package.searchpath("plain", package.path)
+  for _, program in ipairs(PLAIN) do add(program[1], program[2], script, program[3]) end
   return rows
 end
