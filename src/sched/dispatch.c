@@ -437,8 +437,11 @@ fz_dispatcher_leave(struct fz_dispatcher *d)
 void
 fz_dispatcher_in_child(struct fz_dispatcher *d)
 {
-	for (uint32_t i = 0; i < d->nlanes; i++)
-		fz_list_init(&d->lanes[i].ready);
+	/* Empty lists stay unwritten, because a write copies a page. */
+	for (uint32_t i = 0; i < d->nlanes; i++) {
+		if (fz_list_first(&d->lanes[i].ready) != NULL)
+			fz_list_init(&d->lanes[i].ready);
+	}
 	fz_list_init(&d->stopping);
 	d->nbusy = 0;
 	d->joined = false;

@@ -6,7 +6,7 @@
 #include "os/fd.h"
 #include "worker/blob.h"
 
-enum { WIRE_MAGIC = 0x5a46, WIRE_READ_FIRST = 1 << 10, WIRE_READ = 64 << 10 };
+enum { WIRE_MAGIC = 0x5a46, WIRE_READ_FIRST = 256, WIRE_READ = 64 << 10 };
 #define PART_IN_SHM ((uint64_t)1 << 63)
 
 size_t
