@@ -50,7 +50,7 @@ return function(command, expect)
   local rows = {}
   local function add(name, target, ...)
     local arguments = table.pack(...)
-    rows[#rows + 1] = { name = name, unit = "ms", samples = 15, against = "lua5.4", target = target,
+    rows[#rows + 1] = { name = name, unit = "ms", samples = 11, against = "lua5.4", target = target,
       measure = function()
         return side(command, table.unpack(arguments)), side("lua5.4", table.unpack(arguments))
       end }
