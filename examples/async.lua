@@ -2,6 +2,8 @@
 --
 --   fzlua examples/async.lua
 
+local fz = require "fzlua"
+
 local function nap(seconds, name)
   fz.sleep(seconds)
   return name

@@ -3,6 +3,8 @@
 --   fzlua examples/progress.lua
 --   fzlua --quiet examples/progress.lua
 
+local fz = require "fzlua"
+
 -- The number of primes among the thousand numbers from `first` on.
 local function count_primes(first)
   local count = 0

@@ -2,6 +2,8 @@
 --
 --   fzlua examples/race.lua
 
+local fz = require "fzlua"
+
 -- Run the commands at the same time. Return the first one that succeeds, and its output.
 local function race(commands)
   local runs = {}

@@ -52,6 +52,29 @@ local function live_children()
   return prune()
 end
 
+-- Wait for the processes that are not daemons.
+local function join_children()
+  local i = 1
+  while here().children[i] do
+    local child = here().children[i]
+    if child.daemon then
+      i = i + 1
+    else
+      child:join()
+    end
+  end
+end
+
+-- Under lua5.4 no caller knows when the script has ended. So the end of the state waits for the
+-- processes, if it finalizes this object. The latest object counts, because Lua finalizes it
+-- before what a process inherited.
+local Ending = {}
+local ending
+
+function Ending:__gc()
+  if self == ending and state.pid == core.pid() and not core.exiting() then join_children() end
+end
+
 -- Raise unless `self` is a process that this process created.
 local function check_own(self, method)
   if getmetatable(self) ~= Process then
@@ -96,6 +119,7 @@ function methods:start()
   core.give_pipes()
   self._f, self._args = false, false
   table.insert(here().children, self)
+  if core.is_module then ending = setmetatable({}, Ending) end
   return self
 end
 
@@ -245,15 +269,7 @@ end
 ---daemons.
 function process.finish()
   wait.drain()
-  local i = 1
-  while here().children[i] do
-    local child = here().children[i]
-    if child.daemon then
-      i = i + 1
-    else
-      child:join()
-    end
-  end
+  join_children()
   local manager = package.loaded["fzlua.manager"]
   if manager then manager.close_all() end
   Future.log_unawaited()

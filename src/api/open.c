@@ -1,5 +1,6 @@
 #include "api/fzlua.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -49,12 +50,15 @@ fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx)
 	own->ctx = ctx;
 }
 
-/* The "fzlua.core" module: all bindings add their functions to one table. */
+/*
+ * The "fzlua.core" module: all bindings add their functions to one table. The
+ * upvalue becomes core.is_module.
+ */
 static int
 open_core(lua_State *L)
 {
 	static int (*const openers[])(lua_State *) = { fz_lerror_open,
-		fz_ltraceback_open, fz_forked_open, fz_lloop_open,
+		fz_ltraceback_open, fz_exit_open, fz_forked_open, fz_lloop_open,
 		fz_ltask_open, fz_lsink_open, fz_lterm_open, fz_lcodec_open,
 		fz_ltext_open, fz_lgraph_open, fz_lslots_open, fz_lpool_open,
 		fz_lprocess_open, fz_lrun_open, fz_lstream_open, fz_lbatch_open,
@@ -68,6 +72,8 @@ open_core(lua_State *L)
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)
 		openers[i](L);
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_setfield(L, -2, "is_module");
 	return 1;
 }
 
@@ -90,13 +96,28 @@ load_module(lua_State *L)
 	return 1;
 }
 
+/*
+ * Whether require has found the library as a module: then it passes the name
+ * and the file. A host passes the name or nothing.
+ */
+static bool
+is_module(lua_State *L)
+{
+	return lua_gettop(L) == 2 && lua_type(L, 2) == LUA_TSTRING &&
+	       lua_type(L, 1) == LUA_TSTRING &&
+	       strcmp(lua_tostring(L, 1), "fzlua") == 0;
+}
+
 int
 luaopen_fzlua(lua_State *L)
 {
+	bool module = is_module(L);
+
 	fz_exit_wrap(L);
 	fzlua_keep_memory_error(L);
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-	lua_pushcfunction(L, open_core);
+	lua_pushboolean(L, module);
+	lua_pushcclosure(L, open_core, 1);
 	lua_setfield(L, -2, "fzlua.core");
 	for (const struct fz_module *m = fz_modules; m->name != NULL; m++) {
 		lua_pushcfunction(L, load_module);

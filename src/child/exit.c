@@ -15,6 +15,8 @@ check_status(lua_State *L)
 	return (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
 }
 
+static const char exiting; /* its address is the key of a flag */
+
 /* os.exit([code [, close]]); the upvalue is the original function. */
 static int
 os_exit(lua_State *L)
@@ -23,6 +25,8 @@ os_exit(lua_State *L)
 
 	if (fz_proc_is_child())
 		fz_proc_exit(status);
+	lua_pushboolean(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &exiting);
 	lua_pushvalue(L, lua_upvalueindex(1));
 	lua_insert(L, 1);
 	lua_call(L, nargs, LUA_MULTRET);
@@ -42,4 +46,21 @@ fz_exit_wrap(lua_State *L)
 		lua_setfield(L, -2, "exit");
 	}
 	lua_settop(L, top);
+}
+
+/* exiting() -> whether os.exit() closes the state */
+static int
+exit_exiting(lua_State *L)
+{
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &exiting);
+	lua_pushboolean(L, lua_toboolean(L, -1));
+	return 1;
+}
+
+int
+fz_exit_open(lua_State *L)
+{
+	lua_pushcfunction(L, exit_exiting);
+	lua_setfield(L, -2, "exiting");
+	return 0;
 }

@@ -12,4 +12,7 @@
  */
 void fz_exit_wrap(lua_State *L);
 
+/* Open: core.exiting. [-0, +0, e] */
+int fz_exit_open(lua_State *L);
+
 #endif
