@@ -5,6 +5,7 @@
 #   check      install missing packages, lint, build with gcc and clang, run all
 #              tests, and all of them again under ASan and UBSan
 #   test       the tests only, with $(CC), TEST_JOBS at once (test-c, test-lua: one half)
+#   test-install  what `make install` installs, as its users have it
 #   check-lua  the tests in Lua with another build of Lua 5.4: make check-lua LUA=lua-5.4.8
 #   lint fmt   check the code; format it with clang-format
 #   doc        write doc/reference.md and doc/fzlua.3 again, from lua/meta and src/api/fzlua.h,
@@ -66,7 +67,7 @@ SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
 MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua))) doc/reference.md
 TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
 TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
-	$(sort $(filter-out tests/killed/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))
+	$(sort $(filter-out tests/killed/% tests/package/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))
 SUPPORT := $(filter-out %/runner.c %/processes.c %/ltest.c,$(wildcard tests/support/*.c))
 RUNNING := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
 FUZZ_C  := $(sort $(wildcard tests/fuzz/*.c))

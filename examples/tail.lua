@@ -90,7 +90,7 @@ end
 assert(io.open(path, "rb")):close()
 io.stdout:setvbuf "line"
 local _, e = pcall(report)
-if getmetatable(e) ~= fz.Error or e.kind ~= "interrupted" then error(e, 0) end
+if not tostring(e):find "interrupted" then error(e, 0) end
 
 local statuses = {}
 for status in pairs(counts) do statuses[#statuses + 1] = status end

@@ -6,6 +6,7 @@
 LIBDIR   ?= $(PREFIX)/lib
 LUA_CMOD ?= $(LIBDIR)/lua/5.4
 ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
+LDCONFIG ?= ldconfig
 
 SONAME := libfzlua.so.$(firstword $(subst ., ,$(VERSION)))
 SHARED := $(BUILD)/libfzlua.so.$(VERSION)
@@ -71,10 +72,24 @@ install: all $(SHARED) $(MODULE) $(PC)
 	    install -D -m 644 "$${file%%=*}" "$(DESTDIR)$${file#*=}"; done
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/fzlua"
 	@for link in $(LINKS); do ln -sf $(notdir $(SHARED)) "$(DESTDIR)$$link"; done
-	$(if $(DESTDIR),,-@ldconfig 2>/dev/null || :)
+	$(if $(DESTDIR),,-@$(LDCONFIG) 2>/dev/null || :)
 
 uninstall:
 	@for file in $(PLACES) $(LINKS); do rm -f "$(DESTDIR)$$file"; done
 	-@cd "$(DESTDIR)$(SHARE)" && rmdir fzlua/meta fzlua doc/fzlua
 
-.PHONY: shared module install uninstall
+# What is installed, tried out where it is: lua5.4 with the module, C hosts with pkg-config.
+STAGE := $(abspath $(BUILD))/stage
+test-install: export FZLUA_STAGE := $(STAGE)
+test-install: export LUA_CPATH := $(STAGE)/lib/lua/5.4/?.so;;
+test-install: export PKG_CONFIG_PATH := $(STAGE)/lib/pkgconfig
+test-install: export LD_LIBRARY_PATH := $(STAGE)/lib
+test-install: $(RUNNING)
+	@rm -rf $(STAGE) $(STAGE)-dest
+	+@$(MAKE) -s install PREFIX=/usr DESTDIR=$(STAGE)-dest
+	@cd $(STAGE)-dest/usr && find . ! -type d | sort >../installed
+	+@$(MAKE) -s uninstall PREFIX=/usr DESTDIR=$(STAGE)-dest
+	+@$(MAKE) -s install PREFIX=$(STAGE) LDCONFIG=:
+	+@PATH=$(STAGE)/bin:$$PATH $(MAKE) -s test-lua TESTS_LUA='$(wildcard tests/package/test_*.lua)'
+
+.PHONY: shared module install uninstall test-install

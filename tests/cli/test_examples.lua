@@ -1,9 +1,9 @@
 -- The examples print the same bytes however many functions run at once: those beside them in
--- examples/<name>.expected. FZLUA names the command under test.
+-- examples/<name>.expected. The second argument is the list of these numbers.
 
-local t = ...
+local t, JOBS = ...
 
-local FZLUA = os.getenv "FZLUA" or "build/fzlua"
+JOBS = JOBS or {0, 1, 2, 8}
 
 local EXAMPLES = { -- name, what follows it on the command line
   {"stages", ""},
@@ -35,7 +35,6 @@ local EXAMPLES = { -- name, what follows it on the command line
   {"batch", ""},
 }
 if pcall(require, "luasql.sqlite3") then EXAMPLES[#EXAMPLES + 1] = {"sqlite", ""} end
-local JOBS = {0, 1, 2, 8}
 
 local function contents(path)
   local file <close> = assert(io.open(path, "rb"))
@@ -73,7 +72,7 @@ for _, example in ipairs(EXAMPLES) do
   local name, arguments = example[1], example[2]
   for _, jobs in ipairs(JOBS) do
     tests[("%s_prints_what_is_expected_at_j%d"):format(name, jobs)] = function()
-      local got = run(("%s -j%d examples/%s.lua %s"):format(FZLUA, jobs, name, arguments))
+      local got = run(("%s -j%d examples/%s.lua %s"):format(t.fzlua, jobs, name, arguments))
       local expected = contents(("examples/%s.expected"):format(name))
       assert(got == expected, difference(expected, got))
     end
@@ -193,20 +192,20 @@ tests.readme_of_examples_shows_the_output_of_each_example = function()
 end
 
 tests.graph_of_packages_is_the_same_twice = function()
-  local command = FZLUA .. " --graph=mermaid examples/packages.lua"
+  local command = t.fzlua .. " --graph=mermaid examples/packages.lua"
   local picture = run(command)
   assert(picture:find("longest_chain", 1, true), "the picture lacks a function")
   assert(picture == run(command), "two pictures of one graph differ")
 end
 
 tests.packages_says_which_file_it_cannot_read = function()
-  local ok, message = pcall(run, FZLUA .. " examples/packages.lua file=/nowhere/Packages")
+  local ok, message = pcall(run, t.fzlua .. " examples/packages.lua file=/nowhere/Packages")
   assert(not ok and message:find("/nowhere/Packages: No such file", 1, true), message)
   assert(message:find("load", 1, true) and message:find("text", 1, true), message)
 end
 
 tests.packages_refuses_a_file_without_packages = function()
-  local ok, message = pcall(run, FZLUA .. " examples/packages.lua file=LICENSE")
+  local ok, message = pcall(run, t.fzlua .. " examples/packages.lua file=LICENSE")
   assert(not ok and message:find("LICENSE holds no packages", 1, true), message)
 end
 

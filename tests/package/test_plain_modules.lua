@@ -1,0 +1,6 @@
+-- C modules of others beside the installed module, under lua5.4.
+
+local t = ...
+
+t.fzlua = os.getenv "PWD" .. "/tests/package/plain.lua"
+return assert(loadfile "tests/lua/test_modules.lua")(t)
