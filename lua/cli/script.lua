@@ -76,8 +76,8 @@ end
 function script.load(options, args)
   local chunk = checked(loadfile(not options.is_input and args[options.script] or nil))
   if not options.script then return chunk end
-  if type(arg) ~= "table" then error("'arg' is not a table", 0) end
-  return chunk, table.unpack(arg) -- -e and -l may have changed it
+  if type(_G.arg) ~= "table" then error("'arg' is not a table", 0) end
+  return chunk, table.unpack(_G.arg) -- -e and -l may have changed it
 end
 
 return script

@@ -22,6 +22,7 @@
 #include "value/lerror.h"
 #include "value/ltext.h"
 #include "value/ltraceback.h"
+#include "value/registered.h"
 
 const char *
 fzlua_version(void)
@@ -77,6 +78,29 @@ open_core(lua_State *L)
 	return 1;
 }
 
+#define GLOBALS FZ_REGISTERED_OURS "globals" /* in the registry */
+
+/*
+ * Push the globals of the embedded modules. They are a copy, because a script
+ * may remove or replace its own. They cross to workers by name.
+ */
+static void
+push_globals(lua_State *L)
+{
+	if (luaL_getsubtable(L, LUA_REGISTRYINDEX, GLOBALS))
+		return;
+	lua_pushglobaltable(L);
+	for (lua_pushnil(L); lua_next(L, -2) != 0;) {
+		lua_pushvalue(L, -2);
+		lua_insert(L, -2);
+		lua_rawset(L, -5);
+	}
+	fz_registered_open(L);
+	lua_pushvalue(L, -2);
+	fz_registered_add_value(L, GLOBALS);
+	lua_pop(L, 1);
+}
+
 /* Load an embedded module; its name is the first argument. */
 static int
 load_module(lua_State *L)
@@ -91,6 +115,8 @@ load_module(lua_State *L)
 	if (luaL_loadbufferx(L, (const char *)m->bytes, m->len, name, "b") !=
 	    LUA_OK)
 		return lua_error(L);
+	push_globals(L);
+	lua_setupvalue(L, -2, 1); /* _ENV */
 	lua_pushvalue(L, 1);
 	lua_call(L, 1, 1);
 	return 1;

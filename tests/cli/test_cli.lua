@@ -102,6 +102,21 @@ return fz.chain({s})]]
   t.match(check(2, "", t.file(EXAMPLE), "A=1", "B=2", "D=3"), "input D") -- merge makes D
 end
 
+tests["a script may remove all globals"] = function()
+  local script = t.file [[
+    local fz, globals = require "fzlua", _G
+    local stage = fz.stage "s"
+    function stage.B(A) return tostring(A + 1) end
+    local tostring <const> = tostring
+    stage:register("C", "A", function(A) return tostring(A) end)
+    fz.process(tostring, 1):start()
+    for name in pairs(globals) do
+      if name ~= "io" and name ~= "tostring" then globals[name] = nil end
+    end
+    return stage]]
+  t.equal({ t.command(script, "A=1") }, { "B = 2\nC = 1\nA = 1\n", "", 0 })
+end
+
 tests["a script that forgets to return its chain is wrong use"] = function()
   local forgets = EXAMPLE:gsub("return clean", "local chain = clean")
   t.match(check(2, "", t.file(forgets)), "return chain")
