@@ -59,10 +59,10 @@ local function complete_at(before)
   local text = complete.common(names):sub(#part + 1)
   if text ~= "" then return text end
   if #names > 1 then
-    print(style.paint("faint", listing(names)))
+    io.write(style.paint("faint", listing(names)), "\n")
   elseif names[1] and container ~= nil then
     local signature = complete.signature(container, path, names[1])
-    if signature then print(style.paint("faint", signature)) end
+    if signature then io.write(style.paint("faint", signature), "\n") end
   end
 end
 
