@@ -15,7 +15,8 @@
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
 #   soak       shared objects under stress, SOAK seconds each, and the long tests
 #   bench      measured speeds beside the machine's limits: make bench ROWS="start encode"
-#   compile_commands.json  install  uninstall  clean
+#   install  uninstall   see tools/package.mk for the places     dist  deb   the packages
+#   compile_commands.json  clean
 #
 # The caller may set CC, CFLAGS, LDFLAGS, BUILD, PREFIX and DESTDIR. V=1 shows commands.
 # RAWARRAY=0 builds without direct access to Lua's tables: see src/value/rawarray.h.
@@ -266,7 +267,7 @@ bench:
 bench-here: $(BIN) $(BUILD)/bench/limits.so
 	@$(BIN) bench/run.lua $(BUILD) $(if $(filter 1,$(STRICT)),--strict) $(ROWS)
 
-lint: lint-format lint-lua lint-cppcheck lint-layers lint-statics lint-doc
+lint: lint-format lint-lua lint-cppcheck lint-layers lint-statics lint-doc lint-version
 lint-format:
 	clang-format --dry-run -Werror $(C_FILES)
 lint-lua:
@@ -292,6 +293,9 @@ lint-doc: $(BIN)
 	lua5.4 tools/manpage.lua --check .
 	$(BIN) tools/options.lua check doc/fzlua.1
 
+lint-version:
+	lua5.4 tools/version.lua $(VERSION)
+
 fmt:
 	clang-format -i $(C_FILES)
 
@@ -313,5 +317,5 @@ clean:
 FORCE:
 .PHONY: all tests run check check-lua test test-c test-lua test-lua-stream test-lua-noraw asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
-	lint-statics lint-doc doc fmt clean FORCE
+	lint-statics lint-doc lint-version doc fmt clean FORCE
 .DELETE_ON_ERROR:

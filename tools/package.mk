@@ -62,6 +62,7 @@ FILES  = $(BIN)=$(PREFIX)/bin/fzlua \
 	src/api/fzlua.h=$(PREFIX)/include/fzlua.h \
 	$(foreach f,$(wildcard doc/*.[13]),$f=$(SHARE)/man/man$(patsubst .%,%,$(suffix $f))/$(notdir $f)) \
 	$(foreach f,$(wildcard lua/meta/*.lua),$f=$(SHARE)/fzlua/meta/$(notdir $f)) \
+	$(foreach f,$(COMPLETIONS),$f=$(if $(filter %.bash,$f),$(SHARE)/bash-completion/completions/fzlua,$(ZSHDIR)/_fzlua)) \
 	$(foreach f,$(DOC),$f=$(SHARE)/doc/fzlua/$(notdir $f))
 PLACES = $(foreach f,$(FILES),$(lastword $(subst =, ,$f)))
 LINKS  = $(LIBDIR)/$(SONAME) $(LIBDIR)/libfzlua.so
@@ -73,6 +74,10 @@ install: all $(SHARED) $(MODULE) $(PC)
 	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/fzlua"
 	@for link in $(LINKS); do ln -sf $(notdir $(SHARED)) "$(DESTDIR)$$link"; done
 	$(if $(DESTDIR),,-@$(LDCONFIG) 2>/dev/null || :)
+
+# For LuaRocks, which sets LUA_CMOD.
+install-module: $(MODULE)
+	install -D -m 644 $(MODULE) $(DESTDIR)$(LUA_CMOD)/fzlua.so
 
 uninstall:
 	@for file in $(PLACES) $(LINKS); do rm -f "$(DESTDIR)$$file"; done
@@ -92,4 +97,20 @@ test-install: $(RUNNING)
 	+@$(MAKE) -s install PREFIX=$(STAGE) LDCONFIG=:
 	+@PATH=$(STAGE)/bin:$$PATH $(MAKE) -s test-lua TESTS_LUA='$(wildcard tests/package/test_*.lua)'
 
-.PHONY: shared module install uninstall test-install
+# The files of the last commit: the same bytes each time.
+DIST := fzlua-$(VERSION)
+dist:
+	@mkdir -p $(BUILD)
+	git archive --format=tar.gz -9 --prefix=$(DIST)/ -o $(BUILD)/$(DIST).tar.gz HEAD
+
+# The packages of Debian, in $(BUILD)/deb, from `make dist`. The tests are those of `make check`.
+deb: dist
+	@.ci/setup package
+	@rm -rf $(BUILD)/deb
+	@mkdir $(BUILD)/deb
+	tar -C $(BUILD)/deb -xzf $(BUILD)/$(DIST).tar.gz
+	cd $(BUILD)/deb/$(DIST) && env -u MAKEFLAGS -u MFLAGS DEB_BUILD_OPTIONS=nocheck \
+	    dpkg-buildpackage -us -uc -jauto >../log 2>&1 || { tail -n 40 ../log; exit 1; }
+	lintian --fail-on error --info $(BUILD)/deb/*.changes
+
+.PHONY: shared module install install-module uninstall test-install dist deb

@@ -26,7 +26,8 @@ tests.everything_is_installed = function()
   for _, path in ipairs {
     "bin/fzlua", "include/fzlua.h", "lib/libfzlua.a", "lib/libfzlua.so", "lib/libfzlua.so.0",
     "lib/lua/5.4/fzlua.so", "lib/pkgconfig/fzlua.pc", "share/man/man1/fzlua.1",
-    "share/man/man3/fzlua.3", "share/doc/fzlua/README.md", "share/fzlua/meta/fz.lua",
+    "share/man/man3/fzlua.3", "share/bash-completion/completions/fzlua",
+    "share/zsh/site-functions/_fzlua", "share/doc/fzlua/README.md", "share/fzlua/meta/fz.lua",
   } do
     run("test -s " .. path)
   end
