@@ -105,8 +105,10 @@ local about = split_comment(header)
 local title, description = about:match "^.- %- (.-)%.\n+(.*)$"
 local parts = { HEAD:format(functions_of(header), title, prose(description)) }
 for _, each in ipairs(paragraphs_of(header)) do
-  parts[#parts + 1] = (".Ss %s\n.Bd -literal -offset indent\n%s\n.Ed\n.Pp\n%s\n"):format(
-    table.concat(each.names, ", "), escaped((each.code:gsub("%s+$", ""))), prose(each.text))
+  if #each.names > 0 then
+    parts[#parts + 1] = (".Ss %s\n.Bd -literal -offset indent\n%s\n.Ed\n.Pp\n%s\n"):format(
+      table.concat(each.names, ", "), escaped((each.code:gsub("%s+$", ""))), prose(each.text))
+  end
 end
 local text = (table.concat(parts) .. END):gsub("\n\n+", "\n")
 
