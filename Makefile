@@ -7,6 +7,7 @@
 #   test       the tests only, with $(CC), TEST_JOBS at once (test-c, test-lua: one half)
 #   test-install  what `make install` installs, as its users have it
 #   check-lua  the tests in Lua with another build of Lua 5.4: make check-lua LUA=lua-5.4.8
+#   check-suite  Lua's own test-suite: make check-suite LUA_TESTS=lua-5.4.4/testes
 #   lint fmt   check the code; format it with clang-format
 #   doc        write doc/reference.md and doc/fzlua.3 again, from lua/meta and src/api/fzlua.h,
 #              and the options in doc/fzlua.1, from lua/cli/options.lua
@@ -221,6 +222,11 @@ check-lua:
 	+LUA_CPATH="$$(lua5.4 -e 'io.write(package.cpath)')" \
 	    $(MAKE) --no-print-directory BUILD=build/lua LUA='$(LUA)' test-lua
 
+# Lua's own test-suite, whose version must be that of the linked Lua: the portable part.
+check-suite: $(BIN)
+	$(if $(LUA_TESTS),,$(error LUA_TESTS=dir: the test-suite of Lua))
+	cd $(LUA_TESTS) && $(abspath $(BIN)) -e '_U = true' all.lua
+
 FUZZ_RUNS ?= 5000000
 SANITIZE  := -O1 -g -Werror -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
@@ -315,7 +321,7 @@ clean:
 	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
-.PHONY: all tests run check check-lua test test-c test-lua test-lua-stream test-lua-noraw asan asan-build \
+.PHONY: all tests run check check-lua check-suite test test-c test-lua test-lua-stream test-lua-noraw asan asan-build \
 	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
 	lint-statics lint-doc lint-version doc fmt clean FORCE
 .DELETE_ON_ERROR:
