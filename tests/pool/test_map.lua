@@ -308,7 +308,9 @@ tests["memory limits a worker, and the error is of kind memory"] = function()
   if os.getenv "ASAN_OPTIONS" then return end
   local pool <close> = fz.pool(2)
   local list = pool:map(function(x)
-    if x == 3 then return #("x"):rep(1 << 28) end
+    -- Lua 5.4.0 raises a plain error if string.rep has no memory.
+    local text = "x"
+    while x == 3 and #text < 1 << 28 do text = text .. text end
     return x
   end, t.numbers(6), { memory = "64M", on_error = "continue" })
   t.equal({ list[1], list[6], list[3] }, { 1, 6 })
