@@ -114,7 +114,7 @@ end
 local function edit(session, name)
   local f = function_of(name)
   local text, path, line
-  if f then text, path, line = typed.source_of(f) end
+  if f then text, path, line = typed.source_of(name, f) end
   if path then
     if run_editor(path, line) then return session:load(path) end
     return session:complain "the editor failed"

@@ -125,12 +125,13 @@ function Session:load(path)
   return chunk or self:complain(message)
 end
 
-local NOTE <const> = "a local ends with its input: write '%s' for a global\n"
-
+-- Tell once that a local is gone.
 local function note_local(self, text)
-  if self.noted or not typed.sets_local(text) then return end
+  local global = not self.noted and typed.as_global(text)
+  if not global then return end
   self.noted = true
-  io.write(style.paint("faint", NOTE:format(text:match "local%s+(.*)")))
+  local note = ("a local ends with its input; for a global write: %s"):format(global)
+  io.write(style.paint("faint", note), "\n")
 end
 
 ---What to do with an input: the chunk, and what gets its results.

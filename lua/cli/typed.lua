@@ -1,16 +1,13 @@
---- typed.lua - what was typed as chunks, and their sources.
---
--- The chunks have the name "=stdin", as in lua, and their number behind a zero byte, which no
--- message shows.
+--- typed.lua - what was typed as chunks, which have the name "=stdin" as in lua.
 
 local typed = {}
 
-local sources = {} -- by number
+local sources = {} -- of all chunks, in the order of their compilation
 
-local function load_as(text, name)
-  local chunk = load("return " .. text, name, "t")
+local function load_text(text)
+  local chunk = load("return " .. text, "=stdin", "t")
   if chunk then return chunk end
-  return load(text, name, "t")
+  return load(text, "=stdin", "t")
 end
 
 ---Compile an expression or statements.
@@ -18,8 +15,7 @@ end
 ---@return function|nil chunk
 ---@return string|nil message
 function typed.compile(text)
-  local name = ("=stdin\0%d"):format(#sources + 1)
-  local chunk, message = load_as(text, name)
+  local chunk, message = load_text(text)
   if not chunk then return nil, message end
   sources[#sources + 1] = text
   return chunk
@@ -38,26 +34,41 @@ end
 ---@return boolean
 function typed.is_complete(text)
   if text:find "^%s*:%a" then return true end
-  local chunk, message = load_as(text, "=stdin")
+  local chunk, message = load_text(text)
   return chunk ~= nil or not message:find "<eof>$"
 end
 
----Whether all that the text does is to set locals, which end with it.
+---The assignment for a global, if all that the text does is to set a local, which ends with it.
 ---@param text string
----@return boolean
-function typed.sets_local(text)
-  return text:find "^%s*local%s+[%w_, ]+=[^;\n]*$" ~= nil
+---@return string|nil
+function typed.as_global(text)
+  local name, parameters = text:match "^%s*local%s+(function%s+[%a_][%w_]*%s*)(%(.*)$"
+  if name and load("return function" .. parameters) then return name .. "()" end
+  local names, values = text:match "^%s*local%s+([%w_, ]+)=(.*)$"
+  if names and load("return " .. values) then return names .. "=" .. values end
 end
 
----Where a function comes from.
+-- The last text that was typed and defines `name`.
+local function definition_of(name)
+  local escaped = name:gsub("%p", "%%%0")
+  for i = #sources, 1, -1 do
+    local text = sources[i]
+    if text:find("function%s+" .. escaped .. "%s*%(") or text:find(escaped .. "%s*=") then
+      return text
+    end
+  end
+end
+
+---Where the function with this name comes from.
+---@param name string
 ---@param f function
 ---@return string|nil text what was typed, if it was
 ---@return string|nil path of its file, if it is in one
 ---@return integer line
-function typed.source_of(f)
+function typed.source_of(name, f)
   local info = debug.getinfo(f, "S")
-  local number = info.source:match "^=stdin%z(%d+)$"
-  return sources[tonumber(number)], info.source:match "^@(.*)", info.linedefined
+  local text = info.source == "=stdin" and definition_of(name) or nil
+  return text, info.source:match "^@(.*)", info.linedefined
 end
 
 return typed

@@ -3,6 +3,7 @@
 -- Tables are cut, pipelines are pictures, futures have their state. Only __tostring of the user's
 -- code is called.
 
+local Error = require "fzlua.error"
 local literal = require "fzlua.literal"
 local style = require "fzlua.style"
 
@@ -33,8 +34,9 @@ value.as_pipeline = as_pipeline
 local function future_text(future, columns)
   if not future:done() then return style.paint("faint", "<future: pending>") end
   if future._state == "error" then
-    local text = literal.safe(tostring(future._value)):match "^[^\n]*"
-    return style.paint("error", ("<future: %s>"):format(text))
+    local e = future._value
+    local text = tostring(Error.is(e) and e.message or e):match "^[^\n]*"
+    return style.paint("error", ("<future: %s>"):format(literal.safe(text)))
   end
   local values = future._values or { future._value, n = 1 }
   local texts = {}

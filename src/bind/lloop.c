@@ -156,14 +156,17 @@ fz_lloop_works_for(lua_State *L)
 	return &get(L)->works_for;
 }
 
+/* A signal handler has written a byte: let waiters check again. */
 static void
 woken(struct fz_watch *watch, unsigned events)
 {
+	struct lloop *ll = FZ_CONTAINER_OF(watch, struct lloop, wake_watch);
 	char bytes[64];
 
 	(void)events;
 	while (fz_fd_read(watch->fd, bytes, sizeof(bytes)) > 0)
 		continue;
+	ll->engine.wake_count++;
 }
 
 static int

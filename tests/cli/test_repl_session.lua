@@ -1,0 +1,176 @@
+-- The prompt, on terminals of tmux: commands, history, the user's file, -i, simple terminals.
+
+local t = ...
+local Terminal = dofile "tests/support/terminal.lua"
+
+local tests = {}
+
+local function open(options)
+  local terminal = Terminal.open(t, options or {})
+  terminal:until_row "^>$"
+  return terminal
+end
+
+tests[":help shows the commands, and entries of the manual"] = function()
+  local terminal <close> = open { rows = 60 }
+  terminal:type ":help"
+  terminal:key "Enter"
+  terminal:until_row "^  :graph EXPR +the picture"
+  terminal:clear()
+  terminal:type ":help fz.now"
+  terminal:key "Enter"
+  terminal:until_row "^`fz%.now%(%)"
+  terminal:run(":help fz.mapp", "no help for fz.mapp", "near: fz.map, stage:map")
+  terminal:run(":hepl", "there is no :hepl; perhaps :help")
+end
+
+tests[":time shows the value and how long it took"] = function()
+  local terminal <close> = open()
+  terminal:type ":time fz.exec{'sleep', '0.1'}.exitcode"
+  terminal:key "Enter"
+  terminal:until_row "^0%.[1-9]%d%d s, 0%.0%d%d s of this process"
+  terminal:until_row "^0$"
+  terminal:run(":time", "an expression is missing")
+  terminal:run(":time error 'no'", "stdin:1: no")
+end
+
+tests[":reset forgets globals and modules"] = function()
+  local terminal <close> = open { before = "echo 'return {}' >mymod.lua" }
+  terminal:run "x, print = require 'mymod', nil"
+  terminal:run(":reset")
+  terminal:run("x, package.loaded.mymod, print ~= nil", "nil     nil     true")
+end
+
+tests[":load, :save and :edit"] = function()
+  local terminal <close> = open {
+    before = "echo 'y = 7 return y' >file.lua",
+    env = "NO_COLOR=1 VISUAL='sed -i s/old/new/'",
+  }
+  terminal:run(":load file.lua", "7")
+  terminal:run("y", "7")
+  terminal:run(":load none.lua", "cannot open none.lua: No such file or directory")
+  terminal:run "function f() return 'old' end"
+  terminal:run("error()", "nil")
+  terminal:run ":edit f"
+  terminal:run("f()", '"new"')
+  terminal:run(":save saved.lua", "4 inputs written to saved.lua")
+  terminal:run("for line in io.lines 'saved.lua' do print(line) end", "y",
+    "function f() return 'old' end", "function f() return 'new' end", "f()")
+end
+
+tests["the history is kept, and sessions share it"] = function()
+  local home <close> = setmetatable({ Terminal.new_home(t) },
+    { __close = function(self) Terminal.remove_home(t, self[1]) end })
+  do
+    local first <close> = open { home = home[1] }
+    first:run("'of the first'", '"of the first"')
+    first:type "do"
+    first:key("Enter", "Enter")
+    first:type "end"
+    first:key "Enter"
+    first:until_row "^end$"
+    first:until_row "^>$"
+    first:key "C-d"
+    t.equal(first:status(), 0)
+  end
+  local second <close> = open { home = home[1] }
+  second:run("'of the second'", '"of the second"')
+  second:key("Up", "Up")
+  second:expect { "> do", "", "end" }
+  second:key("Up", "Up", "Up", "Enter")
+  second:expect { "> 'of the first'", '"of the first"', ">" }
+  local file <close> = assert(io.open(home[1] .. "/.local/state/fzlua/history"))
+  t.equal(file:read "a", "'of the first'\ndo\\n\\nend\n'of the second'\n'of the first'\n")
+end
+
+tests["a home that cannot be written is no error"] = function()
+  for _, env in ipairs { "HOME=/proc/none", "HOME=", "XDG_STATE_HOME=/dev/null" } do
+    local terminal <close> = open { env = "NO_COLOR=1 " .. env }
+    terminal:run("1", "1")
+    terminal:key("Up", "Enter")
+    terminal:expect { "> 1", "1", ">" }
+  end
+end
+
+tests["the user's file runs first, and its error is shown"] = function()
+  local config = "mkdir -p .config/fzlua other/fzlua; echo 'mine = 5' >.config/fzlua/init.lua; " ..
+    "echo 'mine = 6 error \"wrong\"' >other/fzlua/init.lua"
+  local terminal <close> = open { before = config }
+  terminal:run("mine", "5")
+  local other <close> = open { before = config, env = "NO_COLOR=1 XDG_CONFIG_HOME=$PWD/other" }
+  other:until_row "fzlua/init.lua:1: wrong"
+  other:run("mine", "6")
+end
+
+tests["-i keeps the script's globals, and what it returned"] = function()
+  local script = t.file [[
+    stage = fz.stage "only"
+    function stage.out(a) return a end
+    return fz.chain{stage}
+  ]]
+  local terminal <close> = open { arguments = "-i " .. script }
+  terminal:run("_", "only", "  input  a missing", "  only   out(a)")
+  terminal:run("stage.name", '"only"')
+  local code <close> = open { arguments = "-i -e 'x = 1'" }
+  code:run("x", "1")
+end
+
+for _, term in ipairs { "dumb", "nonexistent" } do
+  tests["a terminal of type " .. term .. " reads plain lines"] = function()
+    local terminal <close> = open { term = term, env = "A=1" }
+    terminal:run("1 + 1", "2")
+    terminal:type "for i = 1, 2 do"
+    terminal:key "Enter"
+    terminal:until_row "^>>$"
+    terminal:type "print(i) end"
+    terminal:key "Enter"
+    terminal:expect { "> for i = 1, 2 do", ">> print(i) end", "1", "2", ">" }
+    terminal:type "while true do"
+    terminal:key "C-c"
+    terminal:expect { "> while true do^C", ">" }
+    terminal:type "print 'running' while true do end"
+    terminal:key "Enter"
+    terminal:until_row "^running"
+    terminal:key "C-c"
+    terminal:expect { "^Cinterrupted", ">" }
+    terminal:run("error 'red'", "stdin:1: red")
+    t.equal(terminal:rows(true), terminal:rows())
+    terminal:run("fz.spawn(function() fz.sleep(0.3) print 'from a task' end)", "<future: pending>")
+    terminal:until_row "from a task"
+    terminal:key "C-d"
+    t.equal(terminal:status(), 0)
+  end
+end
+
+tests["errors and values have colours unless NO_COLOR is set"] = function()
+  local terminal <close> = open { env = "A=1" }
+  terminal:run("error 'red'", "stdin:1: red")
+  terminal:run("'green'", '"green"')
+  local text = table.concat(terminal:rows(true), "\n")
+  t.match(text, "\27[31mstdin:1: red", '\27[32m"green"', "\27[1m\27[32m>")
+  local plain <close> = open { env = "NO_COLOR=1" }
+  plain:run("error 'red'", "stdin:1: red")
+  t.equal(plain:rows(true), plain:rows())
+end
+
+tests["without a terminal -i reads lines, and the script is standard input"] = function()
+  local out, err, status = t.shell [[printf 'x = 1\nx + 1\n' | HOME=/none "$FZLUA" -i]]
+  t.equal(out:gsub("^[^\n]*\n", ""), "> > 2\n> \n")
+  t.equal({ err, status }, { "", 0 })
+  t.equal({ t.shell [[printf 'print(1) return 5' | "$FZLUA"]] }, { "1\n", "", 0 })
+end
+
+tests["the end waits for tasks, and os.exit ends at once"] = function()
+  local terminal <close> = open()
+  terminal:run("fz.spawn(function() fz.sleep(0.2) print 'last' end)", "<future: pending>")
+  terminal:key "C-d"
+  terminal:until_row "^waiting for 1 tasks; Ctrl%-C ends them"
+  terminal:until_row "^last"
+  t.equal(terminal:status(), 0)
+  local other <close> = open()
+  other:type "os.exit(3)"
+  other:key "Enter"
+  t.equal(other:status(), 3)
+end
+
+return tests
