@@ -305,19 +305,6 @@ local function refuse_option(name, allowed, what)
     nearest(name, names))
 end
 
--- The iterators of pairs and ipairs, which need a table as their state.
-local OF_TABLES <const> = { [next] = "pairs", [ipairs {}] = "ipairs" }
-
----Raise for the iterator of pairs(t) or ipairs(t) without its table. Lua passes only the first
----value of such a call if other arguments follow.
-function check.iterator(iterator, state, arg, what)
-  local name = OF_TABLES[iterator]
-  if name and state == nil then
-    check.fail("bad argument #%d to '%s' (the table of %s is missing: pass all three values, or "
-      .. "the table instead)", arg, what, name)
-  end
-end
-
 ---Check one option as check.options() does.
 function check.option(name, value, what)
   return OPTIONS[name](value, name, what)

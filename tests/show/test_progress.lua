@@ -194,7 +194,6 @@ tests["wrong arguments of fz.progress and progress raise at the caller"] = funct
   t.match(t.wrong(fz.progress, {}, { total = -1 }), "bad option 'total' to 'fz.progress'")
   t.match(t.wrong(fz.progress, {}, { label = 1 }), "bad option 'label'")
   t.match(t.wrong(fz.progress, {}, { colour = 1 }), "no such option")
-  t.match(t.wrong(fz.progress, ipairs {}, { label = "a" }), "the table of ipairs is missing")
   t.match(t.wrong(fz.map, math.abs, {}, { progress = 1 }),
     "bad option 'progress' to 'fz.map' (a boolean or a function expected, got 1)")
 end
