@@ -27,7 +27,7 @@ local C_LAYERS = {
     "child_spawned", "start", "engine change", "program_state", "program", "program_supervisor",
     "worker_output",
     "worker_slice", "link link_fork link_stream",
-    "worker worker_spawn worker_state worker_replies worker_death"},
+    "worker worker_spawn worker_state worker_replies worker_death worker_rest"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env", "pool", "dispatch",
     "graph", "limits", "retry", "job_event", "batch batch_state", "batch_chunk", "batch_producer",
     "batch_results", "batch_pool",

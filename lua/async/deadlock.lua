@@ -69,10 +69,6 @@ end
 ---@param object table|string for what it waits, or the description of a shared object
 ---@param is_working fun(): boolean whether the engine does work that ends a wait
 function deadlock.check(object, is_working)
-  local kind = type(object)
-  if kind == "userdata" or kind == "table" and not (object.is_list or object.what) then
-    return -- an object of the engine
-  end
   if is_working() or others_may_wake(object) then return end
   Error.raise("error", "%s", message(object))
 end

@@ -95,7 +95,7 @@ end
 
 -- Whether the engine does work for which a waiter waits.
 local function is_working()
-  return not nothing_watched() or next(lists) ~= nil or any._first ~= nil
+  return core.is_working(ticker_id and 1 or 0)
 end
 
 -- A wait in C, for a queue or a lock, handles changes and runs tasks, too.

@@ -33,7 +33,7 @@ core.follow_coroutines() -- so that a source that is a generator may wait
 ---@field _calls table turns of the calls of the iterator that wait
 ---@field _reader fzlua.Reader|nil the task that reads the source
 ---@field _closed boolean
-local Window = {}
+local Window = { what = "the next result of a loop" }
 
 ---@class fzlua.Reader the task that reads the source of one window
 ---@field _of {window: fzlua.Window?} weak, so that a window that was dropped ends its reader

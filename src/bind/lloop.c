@@ -24,6 +24,7 @@
 #include "value/luserdata.h"
 #include "worker/change.h"
 #include "worker/engine.h"
+#include "worker/worker.h"
 
 /* Their addresses are registry keys: of the loop, of the function on_wake. */
 static const char loop_key, on_wake_key;
@@ -231,6 +232,29 @@ fz_lloop_rest(lua_State *L)
 	return fz_idle_until(&ll->idle, ll->engine.arena);
 }
 
+/* The watches and timers of this file, which are no work. */
+static unsigned
+nown(const struct lloop *ll)
+{
+	return (ll->wake_watch.fd != -1 ? 1U : 0) +
+	       (ll->heap_watch.fd != -1 ? 1U : 0) +
+	       (ll->rest.index != 0 ? 1U : 0);
+}
+
+/*
+ * Whether the engine does anything that may end a wait, beside `nidle` watches
+ * and timers that do not.
+ */
+static bool
+is_working(const struct lloop *ll, unsigned nidle)
+{
+	return fz_list_first(&ll->locals) != NULL ||
+	       fz_list_first(&ll->engine.changed) != NULL ||
+	       fz_loop_nbusy(ll->engine.loop) != 0 ||
+	       fz_loop_nwatched(ll->engine.loop) >
+		   nown(ll) + fz_worker_nresting(&ll->engine) + nidle;
+}
+
 /*
  * Turn the loop until waiters must check again, or until `until_ns`. Returns
  * whether they must. Most turns only move jobs and need no Lua.
@@ -243,7 +267,7 @@ turn_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
 	do {
 		turn(L, ll, until_ns);
 		if (ll->engine.wake_count != count ||
-		    fz_list_first(&ll->locals) != NULL)
+		    fz_list_first(&ll->locals) != NULL || !is_working(ll, 0))
 			return 1;
 	} while (until_ns == FZ_CLOCK_NEVER || fz_clock_ns() < until_ns);
 	return 0;
@@ -303,12 +327,17 @@ bool
 fz_lloop_is_idle(lua_State *L)
 {
 	const struct lloop *ll = get(L);
-	unsigned own = (ll->wake_watch.fd != -1 ? 1U : 0) +
-		       (ll->heap_watch.fd != -1 ? 1U : 0) +
-		       (ll->rest.index != 0 ? 1U : 0);
 
 	return fz_list_first(&ll->locals) == NULL && ll->tasks.live == 0 &&
-	       fz_loop_nwatched(ll->engine.loop) == own;
+	       fz_loop_nwatched(ll->engine.loop) == nown(ll);
+}
+
+bool
+fz_lloop_is_working(lua_State *L, unsigned nidle)
+{
+	const struct lloop *ll = get(L);
+
+	return is_working(ll, nidle);
 }
 
 static void

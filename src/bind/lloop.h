@@ -75,6 +75,12 @@ void fz_lloop_wait(
 bool fz_lloop_is_idle(lua_State *L);
 
 /*
+ * Whether the engine does anything that may end a wait, beside `nidle` watches
+ * and timers that do not.
+ */
+bool fz_lloop_is_working(lua_State *L, unsigned nidle);
+
+/*
  * For a caller that sleeps elsewhere: free the memory that is kept for reuse if
  * it was unused for a second. Returns the time of the next call, FZ_CLOCK_NEVER
  * if no memory is kept.

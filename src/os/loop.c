@@ -147,6 +147,12 @@ fz_loop_busy(struct fz_loop *loop, bool more)
 		loop->spin.nbusy--;
 }
 
+unsigned
+fz_loop_nbusy(const struct fz_loop *loop)
+{
+	return loop->spin.nbusy;
+}
+
 static unsigned
 count(const struct fz_list *list)
 {

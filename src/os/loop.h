@@ -99,6 +99,9 @@ void fz_loop_arm_fd(struct fz_loop *loop, int64_t at_ns);
 /* Count one more or one fewer busy process whose events this loop waits for. */
 void fz_loop_busy(struct fz_loop *loop, bool more);
 
+/* How many of them are busy. */
+unsigned fz_loop_nbusy(const struct fz_loop *loop);
+
 /* Number of watches and timers, plus one if calls are deferred. */
 unsigned fz_loop_nwatched(const struct fz_loop *loop);
 

@@ -405,11 +405,3 @@ fz_proc_limit_memory(uint64_t bytes, struct fz_err *err)
 		return fz_err_sys(err, errno, "cannot limit memory");
 	return 0;
 }
-
-bool
-fz_proc_has_children(void)
-{
-	siginfo_t info;
-
-	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
-}

@@ -104,9 +104,6 @@ int fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err);
  */
 unsigned fz_proc_depth(void);
 
-/* Whether this process has children, of any kind, that were not reaped. */
-bool fz_proc_has_children(void);
-
 /* Whether another process of this library started this one. */
 bool fz_proc_is_child(void);
 

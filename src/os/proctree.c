@@ -391,3 +391,31 @@ fz_proctree_kill_orphans(const char *mark, const char *name, bool all)
 		continue;
 	errno = keep;
 }
+
+struct others {
+	bool (*ignores)(const void *ctx, pid_t pid);
+	const void *ctx;
+};
+
+/* A visit_fn: whether this is one of the children that are looked for. */
+static bool
+visit_other(int proc, const char *name, void *ctx)
+{
+	const struct others *o = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
+
+	return pid != 0 && read_status(proc, name, &status) &&
+	       (status.parent == getpid() ||
+		   o->ignores(o->ctx, status.parent)) &&
+	       !o->ignores(o->ctx, pid);
+}
+
+bool
+fz_proctree_has_others(
+    bool (*ignores)(const void *ctx, pid_t pid), const void *ctx)
+{
+	struct others o = { ignores, ctx };
+
+	return !proc_is_ours() || each_entry(visit_other, &o) != 0;
+}

@@ -29,6 +29,13 @@ void fz_proctree_signal_workers(int sig);
 bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 
 /*
+ * Whether this process, or a child for which `ignores` is true, has children
+ * beside these. True if /proc does not say.
+ */
+bool fz_proctree_has_others(
+    bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);
+
+/*
  * SIGKILL and reap the children of this process whose environment has `mark`
  * ("NAME=value"), then the children of those. Wait for children called `name`,
  * which end themselves and all below them. With `all`, reap zombies that had

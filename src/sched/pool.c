@@ -97,6 +97,7 @@ unlink_worker(struct fz_worker *w)
 	*w->prev = w->next;
 	if (w->next != NULL)
 		w->next->prev = w->prev;
+	fz_worker_rest(w, false);
 }
 
 /* The lowest free number, counted from 0, which the next worker gets. */
@@ -128,6 +129,7 @@ static void
 link_idle(struct fz_pool *pool, struct fz_worker *w)
 {
 	link_worker(&pool->idle, w);
+	fz_worker_rest(w, true);
 	if (pool->opts.idle_ns == 0)
 		return;
 	w->idle_ns = fz_clock_ns();

@@ -97,8 +97,12 @@ fz_heap_self(const struct fz_membership *own)
 /* Whether the member that has, or had, that number lives. */
 bool fz_heap_alive(uint32_t member);
 
-/* Whether no member lives but `self`. */
-bool fz_heap_is_alone(uint32_t self);
+/*
+ * Whether no member lives but `self` and those in processes for which
+ * `ignores` is true.
+ */
+bool fz_heap_is_alone(uint32_t self,
+    bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);
 
 /* The place of a member, below FZ_HEAP_MEMBERS; reused after its death. */
 uint32_t fz_heap_place(uint32_t member);

@@ -133,14 +133,16 @@ fz_heap_alive(uint32_t member)
 }
 
 bool
-fz_heap_is_alone(uint32_t self)
+fz_heap_is_alone(
+    uint32_t self, bool (*ignores)(const void *ctx, pid_t pid), const void *ctx)
 {
 	uint32_t n = fz_heap_nplaces();
 
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t member = atomic_load(&fz_heap_wait(i)->member);
 
-		if (member != self && fz_heap_alive(member))
+		if (member != self && !ignores(ctx, member_at(i)->pid) &&
+		    fz_heap_alive(member))
 			return false;
 	}
 	return true;

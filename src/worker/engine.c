@@ -26,6 +26,7 @@ in_child(struct fz_fork_hook *hook)
 	while (
 	    fz_change_take(engine) != 0) /* the parent's waiters check them */
 		continue;
+	fz_list_init(&engine->resting); /* they are children of the parent */
 	engine->inherited = engine->arena;
 	engine->arena = NULL;
 	engine->arena_tried = false;
@@ -56,6 +57,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 	    (struct fz_engine){ .output = output, .output_ctx = output_ctx };
 	engine->byte_streams = link != NULL && strcmp(link, "stream") == 0;
 	fz_list_init(&engine->changed);
+	fz_list_init(&engine->resting);
 	if (fz_start_from_environment(&engine->start, err) != 0)
 		return -1;
 	if (code != 0)

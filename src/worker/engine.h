@@ -51,6 +51,8 @@ struct fz_engine {
 	unsigned long wake_count; /* changes: waiters check again if it moved */
 	struct fz_list changed;   /* objects that have changed: change.h */
 	uint64_t nids;            /* how many objects were ever registered */
+	struct fz_list
+	    resting; /* idle workers: they do nothing by themselves */
 	struct fz_fork_hook hook;
 	struct fz_timer late; /* reaps what dead children have left */
 	/* In a worker: the arena of its parent, to read from. */

@@ -225,6 +225,7 @@ fz_worker_free(struct fz_worker *worker)
 	if (worker == NULL)
 		return;
 	p = worker->pipes;
+	fz_worker_rest(worker, false);
 	fz_loop_disarm(loop_of(p), &p->timer);
 	fz_loop_disarm(loop_of(p), &p->force);
 	fz_loop_disarm(loop_of(p), &p->half);

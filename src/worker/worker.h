@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/list.h"
 #include "os/death.h"
 #include "os/proc.h"
 #include "worker/wire.h"
@@ -159,6 +160,7 @@ struct fz_worker {
 	uint64_t version; /* newest version of functions that it inherited */
 	bool has_slot;    /* of fz_slots, while it is busy; the pool's to set */
 	struct fz_worker *next, **prev;
+	struct fz_list resting; /* in the engine's list while it rests */
 	struct fz_worker_pipes *pipes;
 };
 
@@ -238,6 +240,18 @@ struct fz_account *fz_worker_account(const struct fz_worker *worker);
 
 /* Pass on an incomplete last line that it printed. */
 void fz_worker_flush(struct fz_worker *worker);
+
+/*
+ * The worker rests, or gets a job or ends: while it rests, in its pool, it does
+ * nothing, so that it ends no wait.
+ */
+void fz_worker_rest(struct fz_worker *worker, bool rests);
+
+/* The watches and timers of all workers of the engine that rest. */
+unsigned fz_worker_nresting(const struct fz_engine *engine);
+
+/* Whether `pid` is a worker of the engine that rests. */
+bool fz_worker_is_resting(const struct fz_engine *engine, pid_t pid);
 
 /*
  * Kill it if needed, wait until it is dead, free it. Nothing is reported of its

@@ -5,8 +5,9 @@
 #include "bind/lloop.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lshared.h"
-#include "os/proc.h"
+#include "os/proctree.h"
 #include "shared/heap.h"
+#include "worker/worker.h"
 
 /* member() -> number of this process, unique in the run */
 static int
@@ -33,15 +34,25 @@ member_alive(lua_State *L)
 	return 1;
 }
 
+static bool
+rests(const void *engine, pid_t pid)
+{
+	return fz_worker_is_resting(engine, pid);
+}
+
 /*
  * is_alone() -> boolean: whether no other process is a member, and this one has
- * no child that may become one
+ * no child that may become one. Workers without a job do not count, but the
+ * processes that they have started do.
  */
 static int
 member_is_alone(lua_State *L)
 {
-	lua_pushboolean(L, fz_heap_is_alone(fz_lshared_member(fz_lshared(L))) &&
-			       !fz_proc_has_children());
+	const struct fz_engine *engine = fz_lloop_engine(L);
+	uint32_t self = fz_lshared_member(fz_lshared(L));
+
+	lua_pushboolean(L, fz_heap_is_alone(self, rests, engine) &&
+			       !fz_proctree_has_others(rests, engine));
 	return 1;
 }
 

@@ -265,6 +265,20 @@ waits_count(lua_State *L)
 	return 3;
 }
 
+/*
+ * is_working(n) -> whether the engine does anything that may end a wait; n
+ * timers only show progress
+ */
+static int
+is_working(lua_State *L)
+{
+	unsigned n = (unsigned)luaL_checkinteger(L, 1);
+
+	n += get(L)->late.index != 0;
+	lua_pushboolean(L, fz_lloop_is_working(L, n));
+	return 1;
+}
+
 /* wait_what(wait) -> what it is for */
 static int
 wait_what(lua_State *L)
@@ -314,6 +328,7 @@ static const luaL_Reg functions[] = {
 	{ "waits_woken", waits_woken },
 	{ "waits_count", waits_count },
 	{ "wait_what", wait_what },
+	{ "is_working", is_working },
 	{ NULL, NULL },
 };
 
