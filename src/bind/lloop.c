@@ -17,6 +17,8 @@
 #include "bind/lsink.h"
 #include "os/cpus.h"
 #include "os/fd.h"
+#include "os/proc.h"
+#include "os/process.h"
 #include "shared/heap.h"
 #include "shared/idle.h"
 #include "value/garbage.h"
@@ -36,7 +38,7 @@ struct lloop {
 	struct fz_llimit limit;
 	struct fz_ltasks tasks;
 	pid_t pid;   /* of this process; kept because it is read often */
-	pid_t main;  /* pid of the process that opened the library */
+	pid_t main;  /* of the process that opened the library, or its parent */
 	int wake[2]; /* pipe of the interrupt */
 	struct fz_watch wake_watch;
 	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
@@ -513,7 +515,7 @@ loop_cpu_count(lua_State *L)
 	return 1;
 }
 
-/* pid() -> own pid, pid of the process that opened the library */
+/* pid() -> own pid, another one in a worker */
 static int
 loop_pid(lua_State *L)
 {
@@ -638,6 +640,8 @@ fz_lloop_open(lua_State *L)
 	ll = lua_newuserdatauv(L, sizeof(*ll), 0);
 	memset(ll, 0, sizeof(*ll));
 	ll->pid = ll->main = getpid();
+	if (fz_proc_is_child()) /* a worker that is a program */
+		ll->main = fz_process.parent;
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->heap_watch = (struct fz_watch){ .fd = -1, .ready = heap_woke };

@@ -109,4 +109,72 @@ tests["registered classes are those of the script"] = function()
   t.equal({ p.x, getmetatable(p) == Point }, { 8, true })
 end
 
+local APPLY <const> = [[
+local pool <close> = fz.pool { workers = 1, start = "spawn" }
+print(pcall(pool.apply, pool, function() return "done" end))]]
+
+tests["FZLUA_WORKER_COMMAND names the command; one that cannot be started is an error"] = function()
+  local script = t.file(APPLY)
+  local out = t.shell("FZLUA_WORKER_COMMAND=$FZLUA $FZLUA " .. script)
+  t.equal(out, "true\tdone\n")
+  out = t.shell("FZLUA_WORKER_COMMAND=/nowhere/fzlua $FZLUA " .. script)
+  t.match(out, "false", "cannot start the program '/nowhere/fzlua'")
+  out = t.shell("FZLUA_WORKER_COMMAND=/bin/true $FZLUA " .. script)
+  t.match(out, "false", "its workers die before they start a job")
+end
+
+tests["a worker of another version is refused"] = function()
+  local other = t.file '#!/bin/sh\nshift 2; exec "$FZLUA" --worker 9.9.9 "$@"\n'
+  os.execute("chmod +x " .. other)
+  local out = t.shell(("FZLUA_WORKER_COMMAND=%s $FZLUA %s"):format(other, t.file(APPLY)))
+  t.match(out, "false", "cannot start a worker", "the library of version 9.9.9")
+end
+
+tests["FZLUA_START is the default of all pools; another word is an error"] = function()
+  local script = t.file [[
+    MARK = true
+    local r = fz.map(function() return MARK end, { 1 })
+    print(r.n, r[1])]]
+  t.equal((t.shell("FZLUA_START=spawn $FZLUA " .. script)), "1\tnil\n")
+  t.equal((t.shell("FZLUA_START=fork $FZLUA " .. script)), "1\ttrue\n")
+  local _, err, status = t.shell("FZLUA_START=thread $FZLUA " .. script)
+  t.match(err, "FZLUA_START is 'thread', not fork or spawn")
+  t.equal(status, 1)
+end
+
+tests["workers end with a process that is killed"] = function()
+  local mark = t.mark()
+  local script = t.file [[
+    local pool = fz.pool { workers = 2, start = "spawn" }
+    local sleep = function() os.execute "sleep 60" end
+    pool:apply_async(sleep)
+    pool:apply_async(function() while true do end end)
+    pool:apply_async(sleep)
+    fz.sleep(0.2)
+    os.execute("kill -9 " .. fz.current_process().pid)]]
+  local _, _, status = t.shell(("MARK=%s $FZLUA %s"):format(mark, script))
+  t.equal(status, 137)
+  t.equal(t.left_of(mark), "")
+end
+
+tests["limits, retries, seeds and output are those of forked workers"] = function()
+  local function outcome(start)
+    local pool <close> = fz.pool { workers = 2, start = start, seed = 7, on_error = "continue" }
+    local r = pool:map(function(x)
+      if x == 2 then return #("x"):rep(1 << 28) end
+      if x == 3 then while true do end end
+      if x == 4 then os.exit(3) end
+      return math.random(1 << 40)
+    end, { 1, 2, 3, 4, 5 }, { memory = "64M", timeout = 2, retries = 1 })
+    local e = r.errors
+    return { r[1], e[2].kind, e[3].kind, e[4].kind, e[4].attempt, r[5] }
+  end
+  t.equal(outcome "spawn", outcome "fork")
+  local script = t.file [[
+    local pool <close> = fz.pool { workers = 1, start = "spawn" }
+    pool:apply(function() print "out" io.stderr:write "err\n" end)]]
+  local out, err = t.shell("$FZLUA " .. script)
+  t.equal({ out, err }, { "out\n", "err\n" })
+end
+
 return tests

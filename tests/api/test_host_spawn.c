@@ -1,0 +1,150 @@
+/*
+ * A host with threads: its workers are programs, so that no lock that another
+ * thread holds matters to them.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+
+#include "api/fzlua.h"
+
+static atomic_bool over;
+
+static lua_State *
+open_state(const char *command)
+{
+	struct fzlua_options options = { .size = sizeof(options),
+		.start = "spawn",
+		.worker_command = command };
+	lua_State *L;
+
+	assert_int_equal(fzlua_new(&L, &options), FZLUA_OK);
+	return L;
+}
+
+static void
+run(lua_State *L, const char *code)
+{
+	if (luaL_dostring(L, code) != LUA_OK)
+		fail_msg("%s: %s", code, luaL_tolstring(L, -1, NULL));
+}
+
+/* It holds the lock of malloc most of the time. */
+static void *
+allocate(void *ctx)
+{
+	(void)ctx;
+	while (!atomic_load(&over))
+		free(malloc(1 << 20));
+	return NULL;
+}
+
+static void
+test_host_spawn_beside_threads(void **state)
+{
+	lua_State *L = open_state(getenv("FZLUA"));
+	pthread_t threads[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+		    pthread_create(&threads[i], NULL, allocate, NULL), 0);
+	for (int i = 0; i < 5; i++)
+		run(L, "local r = fz.map(function(x) return 2 * x end, "
+		       "{ 1, 2, 3 }, { jobs = 3 }) "
+		       "assert(r[1] == 2 and r[3] == 6)");
+	run(L, "local s = fz.stage 's' "
+	       "s:register('B', 'A', function(a) return a + 1 end) "
+	       "local c <close> = fz.chain { s } "
+	       "assert(c:invoke({ A = 1 }).output.B == 2)");
+	atomic_store(&over, true);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	fzlua_close(L);
+}
+
+static void
+test_host_spawn_with_sigchld_ignored(void **state)
+{
+	lua_State *L = open_state(getenv("FZLUA"));
+
+	(void)state;
+	signal(SIGCHLD, SIG_IGN);
+	run(L, "local r = fz.map(function(x) return 2 * x end, { 1, 2, 3 }, "
+	       "{ jobs = 3 }) assert(r[3] == 6)");
+	fzlua_close(L);
+	signal(SIGCHLD, SIG_DFL);
+}
+
+static void
+test_host_spawn_leaves_descriptors_of_the_host(void **state)
+{
+	lua_State *L = open_state(getenv("FZLUA"));
+	int fd = open("/dev/null", O_RDONLY);
+	int other = fcntl(fd, F_DUPFD, 100); /* not close-on-exec */
+
+	(void)state;
+	lua_pushinteger(L, other);
+	lua_setglobal(L, "fd");
+	run(L, "local fd = fd local pool <close> = fz.pool(1) "
+	       "assert(not pool:apply(function() "
+	       "return (io.open('/proc/self/fdinfo/' .. fd)) ~= nil end))");
+	close(other);
+	close(fd);
+	fzlua_close(L);
+}
+
+static void
+test_host_spawn_without_the_command(void **state)
+{
+	lua_State *L = open_state("/nowhere/fzlua");
+
+	(void)state;
+	run(L, "local pool <close> = fz.pool(1) "
+	       "local ok, e = pcall(pool.apply, pool, function() end) "
+	       "assert(not ok and e.kind == 'error' and "
+	       "e.message:find('/nowhere/fzlua', 1, true), e)");
+	fzlua_close(L);
+}
+
+static void
+test_host_spawn_refuses_another_method(void **state)
+{
+	struct fzlua_options options = { .size = sizeof(options),
+		.start = "thread" };
+	lua_State *L;
+
+	(void)state;
+	assert_int_equal(fzlua_new(&L, &options), FZLUA_ERROR);
+	assert_non_null(L);
+	fzlua_close(L);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_host_spawn_beside_threads),
+		cmocka_unit_test(test_host_spawn_with_sigchld_ignored),
+		cmocka_unit_test(
+		    test_host_spawn_leaves_descriptors_of_the_host),
+		cmocka_unit_test(test_host_spawn_without_the_command),
+		cmocka_unit_test(test_host_spawn_refuses_another_method),
+	};
+
+	alarm(120);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
