@@ -11,6 +11,8 @@ local fz = {}
 ---@field name? string for progress lines. Default: `"dag"`
 ---@field workers? integer worker processes. Default: as many as can be busy at once
 ---@field init? fun() called once in each worker before its first job
+---@field start? "fork"|"spawn" how workers start: see [Pools](#pools). Default: the environment
+---variable `FZLUA_START`, or `"fork"`
 
 ---Make an empty graph. All other options are defaults for its runs.
 ---

@@ -75,6 +75,8 @@
 ---`fz.cpu_count()`
 ---@field init? fun() called once in each worker before its first element: the place for expensive
 ---set-up, in a variable that `f` has as an upvalue
+---@field start? "fork"|"spawn" how workers start: see [Pools](#pools). Default: the environment
+---variable `FZLUA_START`, or `"fork"`
 
 ---@class fzlua.ImapOptions : fzlua.LimitOptions
 ---@field chunksize? integer items that a worker gets at once; fewer at the end, and if the source
@@ -108,3 +110,5 @@
 
 ---@class fzlua.ForkFoldOptions : fzlua.FoldOptions
 ---@field jobs? integer workers. 0: fold in this process. Default: `fz.cpu_count()`
+---@field start? "fork"|"spawn" how workers start: see [Pools](#pools). Default: the environment
+---variable `FZLUA_START`, or `"fork"`

@@ -5,6 +5,15 @@
 -- together at the first call. A function that is newer than the workers is sent with its upvalues;
 -- globals stay as they were at the fork. If a worker dies, the one call that it had started fails
 -- or is retried, and another worker takes its place.
+--
+-- With `start = "spawn"` a worker is not forked: it is a process of the `fzlua` command, which is
+-- safe in a host with threads, and costs some milliseconds. It inherits nothing: functions and
+-- `init` are sent with their upvalues, as are the classes of `fz.register_class`, `package.path`
+-- and `package.cpath`. Modules are required again, globals of the script are nil, and an upvalue
+-- that cannot be sent, such as a file, is an error of kind `"unsendable"`. Queues, locks and values
+-- are shared as with forked workers. The command is that of the script; for a host the option
+-- `worker_command`, the environment variable `FZLUA_WORKER_COMMAND`, the installed command, or
+-- `fzlua` in `PATH`.
 
 ---@class fzlua
 local fz = {}
@@ -18,6 +27,8 @@ local fz = {}
 ---@field max_tasks? integer calls after which a worker is replaced. Default: no limit
 ---@field on_error? "stop"|"now"|"continue" default of maps. Default: `"stop"`
 ---@field seed? integer from which the random numbers of all calls derive. Default: a random one
+---@field start? "fork"|"spawn" how the workers start: see [Pools](#pools). Default: the environment
+---variable `FZLUA_START`, or `"fork"`
 ---@field progress? boolean|function default of maps
 ---@field inflight? integer default of `imap`
 

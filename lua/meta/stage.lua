@@ -12,6 +12,8 @@ local fz = {}
 ---@field workers? integer worker processes of the stage. Default: as many as can be busy at once
 ---@field init? fun() called once in each worker before its first job: the place for expensive
 ---set-up, in a variable that the functions have as an upvalue. Its error is the job's error
+---@field start? "fork"|"spawn" how workers start: see [Pools](#pools). Default: the environment
+---variable `FZLUA_START`, or `"fork"`
 ---@field pass_input? boolean false: names that no function makes do not pass through. Default: true
 
 ---Make a stage. All other options are defaults for the runs of chains that contain it.
