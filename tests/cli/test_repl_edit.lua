@@ -151,7 +151,8 @@ tests["progress lines stay above the prompt"] = function()
   local terminal <close> = open()
   terminal:run "pool, go = fz.pool(1), fz.event()"
   terminal:run "function f(x) if x == 3 then go:wait() end return x end"
-  terminal:run("r = pool:map_async(f, {1, 2, 3, 4}, {progress = true})")
+  terminal:type "r = pool:map_async(f, {1, 2, 3, 4}, {progress = true})"
+  terminal:key "Enter"
   terminal:until_row "^pool:map_async +%[=+> +%] +2/4"
   terminal:type "go:set"
   local rows = terminal:rows()
