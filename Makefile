@@ -223,10 +223,10 @@ test-lua-noraw:
 	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(wildcard $(addprefix tests/pool/test_, \
 	    map.lua rawarray.lua functions.lua))'
 
-# Tests require the C modules of the installed lua5.4.
+# Tests require the modules of the installed lua5.4.
 check-lua:
 	$(if $(LUA),,$(error LUA=dir: where lua.h and liblua.a are))
-	+LUA_CPATH="$$(lua5.4 -e 'io.write(package.cpath)')" \
+	+LUA_PATH="$$(lua5.4 -e 'io.write(package.path)')" LUA_CPATH="$$(lua5.4 -e 'io.write(package.cpath)')" \
 	    $(MAKE) --no-print-directory BUILD=build/lua LUA='$(LUA)' test-lua
 
 # Lua's own test-suite, whose version must be that of the linked Lua: the portable part.

@@ -8,6 +8,7 @@
 #include <lualib.h>
 
 #include "api/call.h"
+#include "value/lstate.h"
 #include "bind/lloop.h"
 #include "worker/engine.h"
 
@@ -63,7 +64,7 @@ fzlua_new(lua_State **L, const struct fzlua_options *options)
 	if (options != NULL)
 		memcpy(&o, options,
 		    options->size < sizeof(o) ? options->size : sizeof(o));
-	*L = lua_newstate(o.alloc != NULL ? o.alloc : default_alloc,
+	*L = fz_lstate_new(o.alloc != NULL ? o.alloc : default_alloc,
 	    o.alloc != NULL ? o.alloc_ctx : NULL);
 	if (*L == NULL)
 		return FZLUA_MEMORY;

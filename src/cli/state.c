@@ -8,6 +8,7 @@
 
 #include "cli/print.h"
 #include "os/alloc.h"
+#include "value/lstate.h"
 
 /* Print an error outside of any protected call, which ends the process. */
 static int
@@ -101,7 +102,7 @@ add_last(lua_State *L)
 lua_State *
 fz_state_new(void)
 {
-	lua_State *L = lua_newstate(fz_alloc_alloc, NULL);
+	lua_State *L = fz_lstate_new(fz_alloc_alloc, NULL);
 
 	if (L == NULL)
 		return NULL;
