@@ -50,7 +50,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wcast-qual -Wvla -Wundef -Wformat=2 \
 	-Wimplicit-fallthrough
 OWN_CFLAGS := -std=c11 $(WARN) -fPIC -fvisibility=hidden -MMD -MP -Isrc $(LUA_CFLAGS) \
-	-DFZLUA_VERSION='"$(VERSION)"' -DFZLUA_COMMAND='"$(PREFIX)/bin/fzlua"' $(if $(filter 0,$(RAWARRAY)),-DFZ_RAWARRAY=0)
+	-DFZLUA_VERSION='"$(VERSION)"' $(if $(filter 0,$(RAWARRAY)),-DFZ_RAWARRAY=0)
 ALL_CFLAGS  = $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 # The command contains and exports the whole Lua library, so that C modules load.
 # Symbols are bound at the start, because each worker would bind them again, with
@@ -110,6 +110,15 @@ $(LIB): $(OBJ)
 $(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# Workers that a host starts are the installed command. Only this file knows the
+# prefix, so that "make install" with another one compiles little.
+$(BUILD)/prefix: export TEXT = $(PREFIX)
+$(BUILD)/prefix: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$TEXT" | cmp -s - $@ || printf '%s\n' "$$TEXT" > $@
+$(BUILD)/obj/worker/start.o: $(BUILD)/prefix
+$(BUILD)/obj/worker/start.o: private ALL_CFLAGS += -DFZLUA_COMMAND='"$(PREFIX)/bin/fzlua"'
 
 # The Lua modules as compiled bytes, with line numbers, in a C file. The list of
 # modules is a file, so that a removed module disappears, too.
@@ -288,7 +297,7 @@ lint-lua:
 lint-cppcheck:
 	cppcheck -q --std=c11 --language=c --error-exitcode=1 --inline-suppr \
 	    --enable=warning,performance,portability --suppress=missingIncludeSystem \
-	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' '-DFZLUA_COMMAND="fzlua"' src
+	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' src
 lint-layers:
 	CC='$(CC)' LAYER_CFLAGS='$(LUA_CFLAGS)' lua5.4 tools/layers.lua
 

@@ -8,6 +8,11 @@
 #include "base/err.h"
 #include "os/process.h"
 
+/* The installed command. */
+#ifndef FZLUA_COMMAND
+#define FZLUA_COMMAND "/usr/local/bin/fzlua"
+#endif
+
 static const char *const names[] = { "fork", "spawn" };
 
 int
