@@ -223,7 +223,7 @@ encode_setup(void *ctx, struct fz_err *err)
 static bool
 read_start(lua_State *L, const struct fz_engine *engine)
 {
-	int start = engine->start;
+	int start = (int)engine->start;
 
 	if (lua_getfield(L, 1, "start") != LUA_TNIL)
 		start = fz_start_find(luaL_checkstring(L, -1));
