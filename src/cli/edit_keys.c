@@ -185,17 +185,17 @@ down(EditLine *el, int c)
 }
 
 static const struct {
-	const char *name;
+	const wchar_t *name;
 	unsigned char (*call)(EditLine *el, int c);
 } commands[] = {
-	{ "fz-enter", enter },
-	{ "fz-newline", newline },
-	{ "fz-complete", complete },
-	{ "fz-paste", paste },
-	{ "fz-home", home },
-	{ "fz-end", end },
-	{ "fz-up", up },
-	{ "fz-down", down },
+	{ L"fz-enter", enter },
+	{ L"fz-newline", newline },
+	{ L"fz-complete", complete },
+	{ L"fz-paste", paste },
+	{ L"fz-home", home },
+	{ L"fz-end", end },
+	{ L"fz-up", up },
+	{ L"fz-down", down },
 };
 
 static const struct {
@@ -237,8 +237,9 @@ static const struct {
 void
 fz_edit_bind_keys(EditLine *el)
 {
+	/* el_set() would lose copies of these names. */
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		el_set(el, EL_ADDFN, commands[i].name, "of fzlua",
+		el_wset(el, EL_ADDFN, commands[i].name, L"of fzlua",
 		    commands[i].call);
 	for (size_t i = 0; i < sizeof(bindings) / sizeof(bindings[0]); i++)
 		el_set(
