@@ -136,7 +136,7 @@ for _, term in ipairs { "dumb", "nonexistent" } do
     terminal:run("error 'red'", "stdin:1: red")
     t.equal(terminal:rows(true), terminal:rows())
     terminal:run("fz.spawn(function() fz.sleep(0.3) print 'from a task' end)", "<future: pending>")
-    terminal:until_row "from a task"
+    terminal:until_row "^> from a task"
     terminal:key "C-d"
     t.equal(terminal:status(), 0)
   end
