@@ -33,10 +33,11 @@ function Terminal.open(t, options)
   local env = ("env -u NO_COLOR -u XDG_STATE_HOME -u XDG_CONFIG_HOME HOME=%s FZLUA=%s TERM=%s %s")
     :format(quoted(home), quoted(t.fzlua), options.term or "screen",
       options.env or "NO_COLOR=1")
-  local command = ("cd %s; %s; exec %s %s %s"):format(quoted(home), options.before or ":", env,
-    options.command or quoted(t.fzlua), options.arguments or "")
+  local command = ('cd %s; %s; trap : INT; %s %s %s; echo "exit status $?"; exec cat')
+    :format(quoted(home), options.before or ":", env, options.command or quoted(t.fzlua),
+      options.arguments or "")
   tmux(self, "new-session", "-d", "-x", tostring(options.columns or 80), "-y",
-    tostring(options.rows or 24), command, ";", "set", "-g", "remain-on-exit", "on")
+    tostring(options.rows or 24), command)
   return self
 end
 
@@ -134,14 +135,9 @@ function Terminal:until_row(pattern)
   end
 end
 
----The exit status of the program, once it has ended.
+---The exit status of the program, once it has ended. tmux itself may miss the end of a program.
 function Terminal:status()
-  local status
-  self.t.until_true(function()
-    status = tmux(self, "list-panes", "-F", "#{pane_dead_status}"):match "%d+"
-    return status ~= nil
-  end)
-  return tonumber(status)
+  return tonumber(self:until_row "^exit status (%d+)")
 end
 
 function Terminal:__close()
