@@ -90,6 +90,7 @@ start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 	struct fz_child_spawned spawned = { .parent = getpid(),
 		.link = p->link->worker_in };
 	struct fz_child_spawned_words words = { 0 };
+	struct fz_err reason;
 	int keep[3];
 	struct fz_proc_program program = {
 		.path = p->opts.program.path,
@@ -106,9 +107,13 @@ start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 		program.nkeep = 3;
 	}
 	program.argv = fz_child_spawned_argv(&spawned, &words);
-	rc = fz_proc_spawn(&p->proc, opts, &program, err);
+	rc = fz_proc_spawn(&p->proc, opts, &program, &reason);
 	fz_heap_close_files(&spawned.heap);
-	return rc == 0 ? send_setup(p, err) : -1;
+	if (rc == 0)
+		return send_setup(p, err);
+	return fz_err_set(err, reason.kind,
+	    "%.190s (FZLUA_WORKER_COMMAND may name the fzlua command)",
+	    reason.text);
 }
 
 static const struct fz_link_owner link_owner = { fz_worker_replies_ready,
