@@ -222,7 +222,7 @@ test-lua-stream:
 # With workers that are programs: see src/worker/start.h and tests/spawn_skips.lua.
 test-lua-spawn: export FZLUA_START := spawn
 test-lua-spawn:
-	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(filter-out %/test_memory.lua,$(wildcard \
+	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(filter-out %/test_memory.lua %/test_imap.lua %/test_pool_values.lua,$(wildcard \
 	    tests/pool/test_*.lua tests/killed/test_pool*.lua tests/pipeline/test_chain.lua \
 	    tests/pipeline/test_errors.lua tests/pipeline/test_stream*.lua tests/shared/test_queue.lua))'
 
@@ -337,7 +337,7 @@ clean:
 	rm -rf $(BUILD) compile_commands.json
 
 FORCE:
-.PHONY: all tests run check check-lua check-suite test test-c test-lua test-lua-spawn test-lua-stream test-lua-noraw asan asan-build \
-	fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
+.PHONY: all tests run check check-lua check-suite test test-c test-lua test-lua-spawn test-lua-stream test-lua-noraw \
+	asan asan-build fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
 	lint-statics lint-doc lint-version doc fmt clean FORCE
 .DELETE_ON_ERROR:
