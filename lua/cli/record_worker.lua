@@ -38,17 +38,18 @@ local function calling(step, f)
   end
 end
 
--- A function that calls f and returns nothing, for --fold.
-local function silent(f, keep)
-  if not keep then return function(...) f(...) end end
-  return function(...)
-    f(...)
+-- A function that calls f with the sums and returns nothing, for --fold.
+local function silent(f, sums)
+  local acc, keep = sums.acc, sums.keep
+  if not keep then return function(line, n) f(line, n, acc) end end
+  return function(line, n)
+    f(line, n, acc)
     keep()
   end
 end
 
 -- The first loop: evaluate the expression for one record, and continue with the loop for values of
--- its type.
+-- its type. For --fold `loop` is that of the statement, if a call is meant as one.
 local function probing(self, value_of, loop)
   return function()
     local line, n = self.step()
@@ -56,13 +57,15 @@ local function probing(self, value_of, loop)
     local sums = self.sums
     local value = value_of(line, n, sums and sums.acc)
     if type(value) == "function" then
-      if sums then value = silent(value, sums.keep) end
+      if sums then value = silent(value, sums) end
       self.loop = calling(self.step, value)
       return self.loop(value(line, n))
     end
-    if sums then error("CODE of --fold is neither a statement nor a function", 0) end
+    if not loop then error("CODE of --fold is neither a statement nor a function", 0) end
     self.loop = loop
-    return loop(value)
+    if not sums then return loop(value) end
+    if sums.keep then sums.keep() end
+    return loop()
   end
 end
 
@@ -76,32 +79,44 @@ local function fill(template, code, name)
   return chunk or load(filled(code .. "\n"), name), message
 end
 
-local function compile_expression(self, code, name)
+-- The first loop for an expression; nil and why: CODE is none.
+local function expression_loop(self, code, name, loop)
   local ok, message = load("return " .. code, name)
   if not ok then return nil, message end
   local value_of, why = fill(VALUE, code, name)
   if not value_of then return nil, why end
-  self.loop = probing(self, value_of(), not self.sums and fill(EXPRESSION, code, name)(self.step))
-  return true
+  return probing(self, value_of(), loop)
 end
 
-local function compile_statement(self, code, name)
+-- The loop for a statement; nil and why: CODE is none.
+local function statement_loop(self, code, name)
   local ok, message = load(code, name)
   if not ok then return nil, message end
   local sums = self.sums
   local loop, why = fill(sums.keep and KEPT_STATEMENT or STATEMENT, code, name)
   if not loop then return nil, why end
-  self.loop = loop(self.step, sums.acc, sums.keep)
-  return true
+  return loop(self.step, sums.acc, sums.keep)
+end
+
+local function compile_each(self, code)
+  local loop = fill(EXPRESSION, code, "=--each")
+  local first, why = expression_loop(self, code, "=--each", loop and loop(self.step))
+  if not first and load(code) then why = why .. " (CODE of --each is an expression)" end
+  return first, why
+end
+
+-- A call is both: its value may be a function, otherwise it is a statement.
+local function compile_fold(self, code)
+  local statement, message = statement_loop(self, code, "=--fold")
+  local loop, why = expression_loop(self, code, "=--fold", statement)
+  if loop or statement then return loop or statement end
+  return nil, code:find "^%s*function%s*%(" and why or message
 end
 
 local function compile(self, options)
-  local code = options.code
-  if not self.sums then return compile_expression(self, code, "=--each") end
-  local ok, message = compile_statement(self, code, "=--fold")
-  if ok then return true end
-  local is_expression, why = compile_expression(self, code, "=--fold")
-  return is_expression, code:find "^%s*function%s*%(" and why or message
+  local message
+  self.loop, message = (self.sums and compile_fold or compile_each)(self, options.code)
+  return self.loop ~= nil, message
 end
 
 -- The current record has failed: repeat it, or note the failure. Returns whether to go on.

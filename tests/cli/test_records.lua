@@ -121,6 +121,16 @@ tests["--fold adds the tables of all workers and prints sorted lines"] = functio
   fails("", "a\n", { "--fold", "acc[line]" }, "neither a statement nor a function")
 end
 
+tests["--fold: a call is a function if its value is one, and otherwise a statement"] = function()
+  for code, call in pairs {
+    ["function make() return function(line, n, acc) acc[line] = acc[line] + n end end"] = "make()",
+    ["function count(line, n, acc) acc[line] = acc[line] + n end"] = "count(line, n, acc)",
+  } do
+    prints("a 4\nb 2\n", "a\nb\na\n", "-j1", "-e", code, "--fold", call)
+    prints("a 4\nb 2\n", "a\nb\na\n", "-j1", "--retries", "1", "-e", code, "--fold", call)
+  end
+end
+
 tests["an error names the file and the line, and ends the command"] = function()
   local out, err, status = on(lines(50000), "--each", "n < 40000 and n or error 'no'")
   t.equal({ out, status }, { lines(39999), 1 })
@@ -214,6 +224,7 @@ tests["a file that cannot be read"] = function()
 end
 
 tests["wrong use"] = function()
+  fails("", "", { "--each", "local a = line return a" }, "is an expression")
   for _, arguments in ipairs { { "--each" }, { "--each", "1", "--fold", "2" }, { "--null" },
     { "--unordered" }, { "--each", "1", "--graph" }, { "--each", "1", "--input", "f" } } do
     local _, err, status = t.command(table.unpack(arguments))
