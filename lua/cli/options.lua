@@ -102,8 +102,8 @@ options.list = {
       true prints the line, strings and numbers are printed as lines, tables as JSON." },
   { long = "--fold", argument = "CODE", group = "records", set = "fold", module = "fzlua.records",
     help = "run CODE for each line; print the sums in acc",
-    more = "Call CODE, a statement, or an expression whose value is a function. It changes \z
-      `acc`, a table whose numbers begin at 0; a nil key is ignored. The tables of all workers \z
+    more = "Call CODE, a statement, or an expression whose value is a function of `line`, `n` \z
+      and `acc`. It changes `acc`, a table whose numbers begin at 0; a nil key is ignored. The tables of all workers \z
       are added up and printed as lines of a key and a number: keys that are numbers first, then \z
       strings by their bytes. A line at which CODE fails changes nothing." },
   { long = "--null", group = "records", set = "null", needs = "fzlua.records",

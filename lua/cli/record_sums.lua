@@ -62,11 +62,17 @@ function Sums:drop()
   for key in next, self._changes or {} do self._changes[key] = nil end
 end
 
----Return the sums and begin anew. Raises if one is no number.
+-- What a line of the output can begin with.
+local KEYS <const> = { string = true, number = true, boolean = true }
+
+---Return the sums and begin anew. Raises if one is no number, or its key cannot be printed.
 ---@return table<any, number>
 function Sums:take()
   local sums = {}
   for key, value in next, self._kept do
+    if not KEYS[type(key)] then
+      Error.raise("error", "a key of acc is a %s; it can be a string, number or boolean", type(key))
+    end
     if not math.type(value) then
       Error.raise("error", "acc[%s] is a %s, not a number", core.error_text(key), type(value))
     end

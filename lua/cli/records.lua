@@ -53,7 +53,9 @@ end
 -- A block has failed as a whole: nothing can go on.
 local function fail_block(self, block, message)
   self.continues = false
-  fail(self, "%s:%d-%d: %s", block.name, block.line + 1, block.line + block.records, message)
+  local first, last = block.line + 1, block.line + block.records
+  local lines = first == last and first or first .. "-" .. last
+  fail(self, "%s:%s: %s", block.name, lines, message)
 end
 
 local function write(self, text)

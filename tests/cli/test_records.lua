@@ -118,6 +118,7 @@ tests["--fold adds the tables of all workers and prints sorted lines"] = functio
   prints("a 1\n", "a\nb\n", "--fold", "local k = line:match 'a' acc[k] = acc[k] + 1")
   prints("a 2\n", "a\na\n", "--fold", "function(line) acc[line] = acc[line] + 1 end")
   fails("", "a\nb\n", { "-j1", "--fold", "acc.x = line" }, "acc[x] is a string, not a number")
+  fails("", "a\n", { "--fold", "acc[{}] = 1" }, ":1: a key of acc is a table")
   fails("", "a\n", { "--fold", "acc[line]" }, "neither a statement nor a function")
 end
 
