@@ -105,7 +105,8 @@ options.list = {
     more = "Call CODE, a statement, or an expression whose value is a function of `line`, `n` \z
       and `acc`. It changes `acc`, a table whose numbers begin at 0; a nil key is ignored. The \z
       tables of all workers are added up and printed as lines of a key and a number: keys that \z
-      are numbers first, then strings by their bytes. A line at which CODE fails changes nothing." },
+      are numbers first, then strings by their bytes. A line at which CODE fails changes \z
+      nothing." },
   { long = "--null", group = "records", set = "null", needs = "fzlua.records",
     help = "records end in a NUL byte instead of a newline" },
   { long = "--unordered", group = "records", set = "unordered", needs = "fzlua.records",
