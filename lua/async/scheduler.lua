@@ -221,17 +221,29 @@ local function raise_interrupt()
   error(e, 0)
 end
 
+-- Restores the caller's task when tasks have run, also if a hook raises between them: Ctrl-C.
+local Restorer = {}
+function Restorer:__close() current = self.task end
+
+local outside = setmetatable({}, Restorer) -- of callers that are no task
+
+local function restorer()
+  if not current then return outside end
+  if not current._restorer then current._restorer = setmetatable({ task = current }, Restorer) end
+  return current._restorer
+end
+
 ---Start a task as start() does, and run it now until its first wait.
 function scheduler.start_now(task, number, f, ...)
-  local outer = current
+  local _ <close> = restorer()
   create(task, number, f, ...)
   run(task)
-  current = outer
   raise_interrupt()
 end
 
 local function run_ready()
-  local outer, left = current, TURN
+  local left = TURN
+  local _ <close> = restorer()
   while first < last and left > 0 and not interrupted do
     first, left = first + 1, left - 1
     local i = (first & mask) + 1
@@ -239,7 +251,6 @@ local function run_ready()
     ready[i] = false
     if task._co then run(task) end
   end
-  current = outer
 end
 
 ---Run ready tasks for a short time. Raises the error of Ctrl-C in one of them.

@@ -594,4 +594,23 @@ tests["a task that waits for its own end gets an error"] = function()
   end
 end
 
+-- A hook, as that of lua5.4 for Ctrl-C, raises at any instruction, also between tasks.
+tests["an error of a hook while tasks run leaves nothing of them behind"] = function()
+  for count = 1, 400, 3 do
+    local other = fz.spawn(function() while true do fz.sleep(0) end end)
+    local function stop()
+      debug.sethook()
+      error("stopped by the hook", 0)
+    end
+    local ok, e = pcall(function()
+      debug.sethook(stop, "", count)
+      fz.sleep(60)
+    end)
+    debug.sethook()
+    t.equal({ ok, e }, { false, "stopped by the hook" })
+    t.equal(other:cancel(), true)
+    t.equal(fz.await(fz.spawn(function() return fz.await(fz.spawn(fz.cpu_count)) > 0 end)), true)
+  end
+end
+
 return tests
