@@ -21,8 +21,8 @@ local function tables_behind(index)
   local info, list = debug.getinfo(index, "Su"), {}
   if info.what ~= "C" and info.source:sub(1, 7) ~= "@fzlua/" then return list end
   for i = 1, info.nups do
-    local _, up = debug.getupvalue(index, i)
-    if type(up) == "table" then list[#list + 1] = up end
+    local name, up = debug.getupvalue(index, i)
+    if type(up) == "table" and name ~= "_ENV" then list[#list + 1] = up end
   end
   return list
 end

@@ -81,6 +81,7 @@ tests["Tab completes names, and lists them"] = function()
     ["fz.starm"] = "fz.starmap", ["chain:to_m"] = "chain:to_mermaid", ["lib.ba"] = "lib.base",
     ["lib.al"] = "lib.alp", ["string.form"] = "string.format", ["('x'):upp"] = "('x'):upper",
     ["fz.log.war"] = "fz.log.warn", ["whi"] = "while", ["chain.outp"] = "chain.output",
+    ["chain:rawe"] = "chain:rawe", -- a global is no method
     ["require 'fzl"] = "require 'fzlua", [":tra"] = ":trace", ["x = setm"] = "x = setmetatable",
     ["fz.queue():"] = "fz.queue():", ["io.stdout:see"] = "io.stdout:seek",
   } do
