@@ -95,7 +95,14 @@ function dry_start.begin()
     refuse { pipeline = pipeline, values = values }
   end
   require "fzlua.stream".new = function(pipeline) refuse { pipeline = pipeline } end
-  os.exit = function() refuse { what = "exits" } end -- luacheck: ignore 122
+  -- luacheck: push ignore 122
+  os.exit = function() refuse { what = "exits" } end
+  os.execute = function(command)
+    if command ~= nil then refuse {} end
+    return true -- there is a shell
+  end
+  io.popen = function() refuse {} end
+  -- luacheck: pop
 end
 
 return dry_start

@@ -136,6 +136,9 @@ tests["a call that starts workers ends the check, also within pcall"] = function
     check(0, note .. "starts workers or programs\n", call)
   end
   check(0, note .. "exits\n", "os.exit(3)")
+  for _, call in ipairs { "os.execute 'false'", "io.popen 'false'" } do
+    check(0, note .. "starts workers or programs\n", call)
+  end
 end
 
 tests["a wait without a limit ends the check"] = function()
