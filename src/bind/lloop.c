@@ -52,6 +52,9 @@ struct lloop {
 	int64_t counted_ns;
 	struct fz_lsink sink;
 	struct fz_lforks forks;
+	/* The state in which the loop turns, and its hook before the turn. */
+	lua_State *turning;
+	lua_Hook hook_before;
 	uint32_t works_for; /* the member that waits for the work; 0: none */
 };
 
@@ -208,6 +211,15 @@ rested(struct fz_timer *timer)
 	fz_idle_trim(&ll->idle, ll->engine.arena);
 }
 
+/* Whether no signal handler has set a hook since the turn began. */
+static bool
+may_sleep(void *ctx)
+{
+	const struct lloop *ll = ctx;
+
+	return lua_gethook(ll->turning) == ll->hook_before;
+}
+
 /* One turn; a timer frees unused memory meanwhile. */
 static void
 turn(lua_State *L, struct lloop *ll, int64_t until_ns)
@@ -218,6 +230,10 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.index == 0)
 		fz_loop_arm(loop, &ll->rest, rest_ns); /* or at a later turn */
+	ll->turning = L;
+	ll->hook_before = lua_gethook(L);
+	if (ll->hook_before != NULL)
+		run_hook(L); /* a signal may have come since Lua code ran */
 	if (fz_loop_turn(loop, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
 	fz_garbage_catch_up(ll->garbage, L);
@@ -661,6 +677,7 @@ fz_lloop_open(lua_State *L)
 	fz_llimit_init(&ll->limit, ll->engine.loop);
 	fz_lforks_init(&ll->forks, &ll->engine.children);
 	fz_loop_hook(ll->engine.loop, &ll->hook);
+	fz_loop_may_sleep(ll->engine.loop, may_sleep, ll);
 	fz_change_init(&ll->heap_change, &ll->engine);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &loop_key);
 	return 0;

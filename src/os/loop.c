@@ -1,6 +1,9 @@
+/* pthread_sigmask and sigset_t are no part of C. */
+#define _GNU_SOURCE
 #include "os/loop.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -27,6 +30,8 @@ struct fz_loop {
 	struct fz_list hooks;
 	struct fz_spin spin;
 	struct fz_pollfd pollfd; /* for a host; closed until it is asked for */
+	bool (*may_sleep)(void *ctx); /* NULL: always */
+	void *may_sleep_ctx;
 	/* The events being handled; unwatch removes those of its watch. */
 	struct epoll_event polled[LOOP_POLLED];
 	int npolled, at;
@@ -354,6 +359,36 @@ watch_events(uint32_t e)
 }
 
 static int
+epoll_poll(struct fz_loop *loop, int ms, const sigset_t *signals)
+{
+	return epoll_pwait(
+	    loop->epfd, loop->polled, LOOP_POLLED, ms, signals);
+}
+
+/*
+ * Wait for `ms` milliseconds at most. Signals are blocked from the check to the
+ * wait, because one that comes between would not end the wait.
+ */
+static int
+sleep_until_ready(struct fz_loop *loop, int ms)
+{
+	sigset_t all, before;
+	int n, code;
+
+	if (ms == 0 || loop->may_sleep == NULL)
+		return epoll_poll(loop, ms, NULL);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (!loop->may_sleep(loop->may_sleep_ctx))
+		ms = 0;
+	n = epoll_poll(loop, ms, &before);
+	code = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = code;
+	return n;
+}
+
+static int
 wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 {
 	int64_t at = until_ns;
@@ -369,17 +404,15 @@ wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 	if (open_epoll(loop, err) != 0)
 		return -1;
 	while (ms != 0 && loop->npolled == 0 && fz_spin_again(&loop->spin))
-		loop->npolled =
-		    epoll_wait(loop->epfd, loop->polled, LOOP_POLLED, 0);
+		loop->npolled = epoll_poll(loop, 0, NULL);
 	if (loop->npolled != 0)
 		fz_spin_paid(&loop->spin);
 	else
-		loop->npolled =
-		    epoll_wait(loop->epfd, loop->polled, LOOP_POLLED, ms);
+		loop->npolled = sleep_until_ready(loop, ms);
 	if (loop->npolled >= 0)
 		return 0;
 	loop->npolled = 0;
-	return errno == EINTR ? 0 : fz_err_sys(err, errno, "epoll_wait");
+	return errno == EINTR ? 0 : fz_err_sys(err, errno, "epoll_pwait");
 }
 
 static int
@@ -445,6 +478,14 @@ fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 	}
 	called |= fire_timers(loop);
 	return called | call_deferred(loop);
+}
+
+void
+fz_loop_may_sleep(
+    struct fz_loop *loop, bool (*may_sleep)(void *ctx), void *ctx)
+{
+	loop->may_sleep = may_sleep;
+	loop->may_sleep_ctx = ctx;
 }
 
 int

@@ -86,6 +86,14 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
 /*
+ * Call may_sleep(ctx) with all signals blocked before each wait of a turn. If it
+ * returns false, the turn does not wait: a signal handler has left something
+ * to do. A signal that comes after the call ends the wait.
+ */
+void fz_loop_may_sleep(
+    struct fz_loop *loop, bool (*may_sleep)(void *ctx), void *ctx);
+
+/*
  * A descriptor for the poll of a host, which stays the loop's: it is readable
  * if a descriptor of the loop is ready, or the time has come that
  * fz_loop_arm_fd() has set. -1 and `err` on failure.

@@ -2,7 +2,7 @@
  * A state is opened, used and closed while the calls to the system fail in
  * turn: each gives a status, and nothing is left.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 #define _GNU_SOURCE

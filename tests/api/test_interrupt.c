@@ -1,6 +1,7 @@
 /*
  * A host whose handler of SIGINT sets a hook, as lua.c does: the hook is called
  * in whatever call of the library waits.
+ * wrap: epoll_pwait
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -11,6 +12,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -40,6 +42,23 @@ on_interrupt(int sig)
 	(void)sig;
 	if (interrupted_state != NULL)
 		lua_sethook(interrupted_state, stop, hook_mask, 1);
+}
+
+int __real_epoll_pwait(
+    int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
+int __wrap_epoll_pwait(
+    int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
+
+/* The next sleep for which a signal comes just before it; 0: none. */
+static unsigned long interrupted_sleep, nsleeps;
+
+int
+__wrap_epoll_pwait(
+    int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals)
+{
+	if (ms != 0 && ++nsleeps == interrupted_sleep)
+		raise(SIGINT);
+	return __real_epoll_pwait(ep, events, n, ms, signals);
 }
 
 /* A process that sends SIGINT to this one until it is killed. */
@@ -113,6 +132,31 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 	}
 }
 
+/* The signal ends the very sleep that it comes just before. */
+static void
+test_interrupt_just_before_a_sleep_ends_it(void **state)
+{
+	lua_State *L = *state;
+
+	hook_mask = LUA_MASKCOUNT;
+	interrupted_state = L;
+	for (unsigned long n = 1; n <= 3; n++) {
+		interrupted_sleep = n;
+		nsleeps = 0;
+		alarm(HANGS_S);
+		assert_int_not_equal(
+		    luaL_dostring(L,
+			"fz.sleep(1e-3) fz.sleep(1e-3) fz.sleep(9e9)"),
+		    LUA_OK);
+		alarm(0);
+		assert_int_equal(nsleeps, n);
+		assert_non_null(strstr(lua_tostring(L, -1), "interrupted!"));
+		lua_settop(L, 0);
+	}
+	interrupted_sleep = 0;
+	interrupted_state = NULL;
+}
+
 static void
 count_calls(lua_State *L, lua_Debug *ar)
 {
@@ -165,6 +209,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_interrupt_calls_the_hook_of_a_host_in_every_wait,
 		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_interrupt_just_before_a_sleep_ends_it, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_interrupt_leaves_a_wait_under_another_hook_alone,
 		    setup, teardown),

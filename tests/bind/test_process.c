@@ -1,6 +1,6 @@
 /*
  * fz.process when the system fails it: at its start, inside it and at its end.
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2 prctl
  */
 #define _GNU_SOURCE

@@ -1,6 +1,6 @@
 /*
  * The loop: watches, timers, what is deferred, and what a fork forgets.
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* kill is POSIX, which -std=c11 hides. */

@@ -1,7 +1,7 @@
 /*
  * Batches while calls to the system fail.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2 fz_engine_room
  */
 /* kill and usleep are not in C11. */

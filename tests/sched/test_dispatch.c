@@ -2,7 +2,7 @@
  * The dispatcher: which worker gets the next job of which producer, and what a
  * producer gets back.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* kill is not in C11. */

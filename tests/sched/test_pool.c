@@ -1,6 +1,6 @@
 /*
  * Pools: how many workers, who is free, and what happens without.
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* kill is POSIX, which -std=c11 hides. */

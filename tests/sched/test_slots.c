@@ -1,7 +1,7 @@
 /*
  * Slots in one process: taken, given back and waited for.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* pipe2 and fork are not in C11. */

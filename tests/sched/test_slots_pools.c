@@ -1,7 +1,7 @@
 /*
  * Slots that pools share, and what becomes of them if workers die.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 #include <setjmp.h>

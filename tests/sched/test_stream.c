@@ -1,7 +1,7 @@
 /*
  * Streams: many runs of one graph at the same time.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* kill and readlink are not in C11. */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>
@@ -102,8 +103,10 @@ int __real_epoll_create1(int flags);
 int __wrap_epoll_create1(int flags);
 int __real_epoll_ctl(int ep, int op, int fd, struct epoll_event *event);
 int __wrap_epoll_ctl(int ep, int op, int fd, struct epoll_event *event);
-int __real_epoll_wait(int ep, struct epoll_event *events, int n, int ms);
-int __wrap_epoll_wait(int ep, struct epoll_event *events, int n, int ms);
+int __real_epoll_pwait(
+    int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
+int __wrap_epoll_pwait(
+    int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
 pid_t __real_fork(void);
 pid_t __wrap_fork(void);
 int __real_pipe2(int fd[2], int flags);
@@ -156,9 +159,12 @@ __wrap_epoll_ctl(int ep, int op, int fd, struct epoll_event *event)
 }
 
 int
-__wrap_epoll_wait(int ep, struct epoll_event *events, int n, int ms)
+__wrap_epoll_pwait(
+    int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals)
 {
-	return faults_now(EINTR) ? -1 : __real_epoll_wait(ep, events, n, ms);
+	if (faults_now(EINTR))
+		return -1;
+	return __real_epoll_pwait(ep, events, n, ms, signals);
 }
 
 pid_t

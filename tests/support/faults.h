@@ -3,7 +3,7 @@
  *
  * A test that includes this has these two lines in its first comment:
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 #ifndef FAULTS_H

@@ -1,7 +1,7 @@
 /*
  * The worker's end of a byte stream; this process is its parent, too.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* setenv is not in C11. */

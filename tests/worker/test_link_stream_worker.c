@@ -1,7 +1,7 @@
 /*
  * A worker behind one byte stream, as its parent sees it.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2 syscall
  */
 /* kill and usleep are not in C11. */

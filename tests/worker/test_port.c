@@ -1,7 +1,7 @@
 /*
  * The calls that a worker reads and its replies.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* F_SETPIPE_SZ is Linux. */

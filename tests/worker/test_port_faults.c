@@ -1,7 +1,7 @@
 /*
  * Frames that are broken, and calls to the system that fail.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
 /* F_SETPIPE_SZ is Linux. */

@@ -1,7 +1,7 @@
 /*
  * Other programs: what they get, what they write, and how they end.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2 syscall
  */
 /* F_SETPIPE_SZ is Linux. */

@@ -1,7 +1,7 @@
 /*
  * Other programs while what their supervisor or we ask of the system fails.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2 syscall posix_spawnp putenv prctl waitpid
  * wrap: posix_spawn_file_actions_adddup2 fcntl
  */

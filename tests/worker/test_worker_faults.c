@@ -1,7 +1,7 @@
 /*
  * Any call to the system fails while a worker does its jobs.
  *
- * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_wait fork
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2 syscall
  */
 /* kill, syscall and usleep are not in C11. */
