@@ -259,6 +259,7 @@ local function left_over(before)
       if kids ~= "" then return "children: " .. kids end
       return io.popen("ls -l /proc/" .. pid .. "/fd"):read "a"
     end
+    require "fzlua.core".poll() -- reaps those that died late
     t.sleep(0.02)
   until false
 end

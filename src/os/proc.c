@@ -58,7 +58,7 @@ fz_proc_watch(struct fz_proc *proc, pid_t pid, struct fz_children *children)
 	proc->pid = pid;
 	open_pidfd(proc);
 	proc->children = children;
-	fz_proc_forget_group(pid);
+	fz_proc_forget_late(pid);
 }
 
 void
@@ -238,27 +238,6 @@ fz_proc_terminate(const struct fz_proc *proc)
 	kill(proc->pid, SIGCONT);
 }
 
-/*
- * Reap or kill the descendants of a dead child, which are children of this
- * process now if it is a subreaper, as the command is. Those in the child's
- * group are dying; others have left the group.
- */
-static void
-end_orphans(pid_t pid, bool died)
-{
-	int subreaper = 0;
-	char mark[40], name[32];
-
-	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
-		return;
-	fz_proc_reap_group(pid);
-	fz_proc_format_mark(mark, sizeof(mark), pid);
-	fz_proc_format_name(name, sizeof(name), pid);
-	if (died)
-		fz_proctree_kill_orphans(
-		    mark, name, fz_process.adopts || fz_proc_is_child());
-}
-
 static int64_t
 cpu_ns(const struct rusage *usage)
 {
@@ -315,7 +294,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 	note_death(death, status);
 	death->peak_rss = (uint64_t)usage.ru_maxrss * 1024;
 	death->cpu_limit = cpu_limit_of(death->signal, &usage);
-	end_orphans(pid, status != 0);
+	fz_proc_end_orphans(pid, status != 0);
 }
 
 /* As in <linux/pidfd.h> of Linux 6.15, which older headers lack. */
@@ -344,7 +323,7 @@ ask_pidfd(const struct fz_proc *proc, struct fz_death *death)
 		return;
 	syscall(SYS_pidfd_send_signal, proc->pidfd, SIGKILL, NULL, PIDFD_GROUP);
 	note_death(death, info.status);
-	end_orphans(proc->pid, info.status != 0);
+	fz_proc_end_orphans(proc->pid, info.status != 0);
 }
 
 int

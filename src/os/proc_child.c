@@ -235,7 +235,7 @@ fz_proc_format_mark(char *mark, size_t len, pid_t pid)
 void
 fz_proc_format_name(char *name, size_t len, pid_t parent)
 {
-	snprintf(name, len, "fzlua/%ld", (long)parent);
+	snprintf(name, len, FZ_PROCTREE_WORKER "%ld", (long)parent);
 }
 
 /*

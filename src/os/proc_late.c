@@ -1,32 +1,34 @@
 /*
- * Processes that a dead child left in its group and that die late, because the
- * machine is busy or the kernel holds them. They were killed, and are children
- * of this process; what is left of them are zombies until they are reaped.
+ * What a dead child has left and what dies late, because the machine is busy or
+ * the kernel holds it. It was killed, or ends itself as the workers of a dead
+ * worker do, and is a child of this process now: a zombie until it is reaped.
  */
 /* nanosleep is not in C11. */
 #define _GNU_SOURCE
 #include "os/proc_state.h"
 
 #include <errno.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "os/process.h"
+#include "os/proctree.h"
 
 /* Time that killed descendants have to die before others are served. */
 #define LATE_SOON_NS (FZ_CLOCK_SECOND / 20)
 /* The same where nothing reaps them later. */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
-/* Reap the children of a group that are dead. Whether others live. */
+/* Reap those that are dead; `which` as for waitpid(). Whether others live. */
 static bool
-reap_group(pid_t group)
+reap_dead(pid_t which)
 {
 	pid_t got;
 
 	do
-		got = waitpid(-group, NULL, WNOHANG);
+		got = waitpid(which, NULL, WNOHANG);
 	while (got > 0 || (got == -1 && errno == EINTR));
 	return got == 0;
 }
@@ -37,33 +39,67 @@ forget(size_t i)
 	fz_process.late[i] = fz_process.late[--fz_process.nlate];
 }
 
-/* Whether the group will be reaped later. */
+/* Whether these will be reaped later. */
 static bool
-note(pid_t group)
+note(pid_t which)
 {
 	bool noted;
 
 	fz_process_lock();
 	noted = fz_process.nlate < FZ_PROCESS_LATE;
 	if (noted)
-		fz_process.late[fz_process.nlate++] = group;
+		fz_process.late[fz_process.nlate++] = which;
 	fz_process_unlock();
 	return noted;
 }
 
-void
-fz_proc_reap_group(pid_t group)
+static void
+note_killed(pid_t pid)
 {
-	if (!fz_proc_reap_killed(-group, LATE_SOON_NS) && !note(group))
-		fz_proc_reap_killed(-group, LATE_LAST_NS);
+	if (!note(pid))
+		fz_proc_reap_killed(pid, LATE_LAST_NS);
+}
+
+/*
+ * A worker that was being forked when its parent died may still be in the group
+ * of its parent. It leaves that before it sees the death; then it is found by
+ * its name.
+ */
+static void
+note_workers(void)
+{
+	fz_process_lock();
+	fz_process.late_workers = true;
+	fz_process_unlock();
 }
 
 void
-fz_proc_forget_group(pid_t group)
+fz_proc_end_orphans(pid_t pid, bool died)
+{
+	int subreaper = 0;
+	char mark[40];
+
+	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
+		return;
+	if (!fz_proc_reap_killed(-pid, LATE_SOON_NS)) {
+		if (!note(-pid))
+			fz_proc_reap_killed(-pid, LATE_LAST_NS);
+		note_workers();
+	}
+	fz_proc_format_mark(mark, sizeof(mark), pid);
+	if (died &&
+	    fz_proctree_kill_orphans(mark,
+		fz_process.adopts || fz_proc_is_child(),
+		fz_clock_after(fz_clock_ns(), LATE_SOON_NS), note_killed))
+		note_workers();
+}
+
+void
+fz_proc_forget_late(pid_t pid)
 {
 	fz_process_lock();
 	for (size_t i = fz_process.nlate; i-- > 0;) {
-		if (fz_process.late[i] == group)
+		if (fz_process.late[i] == -pid || fz_process.late[i] == pid)
 			forget(i);
 	}
 	fz_process_unlock();
@@ -76,10 +112,14 @@ fz_proc_reap_late(void)
 
 	fz_process_lock();
 	for (size_t i = fz_process.nlate; i-- > 0;) {
-		if (!reap_group(fz_process.late[i]))
+		if (!reap_dead(fz_process.late[i]))
 			forget(i);
 	}
 	some = fz_process.nlate != 0;
+	if (fz_process.late_workers) {
+		some |= fz_proctree_reap_workers();
+		fz_process.late_workers = some;
+	}
 	fz_process_unlock();
 	return some;
 }

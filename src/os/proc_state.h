@@ -45,11 +45,14 @@ void fz_proc_forget_children(void);
 bool fz_proc_reap_killed(pid_t which, int64_t ns);
 
 /*
- * Reap the killed children of a group: now, and those that die late by
- * fz_proc_reap_late(). A new child has the number of the group: forget it.
+ * Reap or kill the descendants of the dead child `pid`, which are children of
+ * this process now if it is a subreaper, as the command is. Those in the
+ * child's group are dying; others are looked for if the child `died` before its
+ * end. fz_proc_reap_late() reaps those that die late. A new child has the number
+ * of a group or of a process that is gone: forget it.
  */
-void fz_proc_reap_group(pid_t group);
-void fz_proc_forget_group(pid_t group);
+void fz_proc_end_orphans(pid_t pid, bool died);
+void fz_proc_forget_late(pid_t pid);
 
 /* Write the environment entry that marks the descendants of `pid`. */
 void fz_proc_format_mark(char *mark, size_t len, pid_t pid);

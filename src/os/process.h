@@ -25,7 +25,7 @@
 
 enum {
 	FZ_PROCESS_FDS = 1 << 20, /* private ones have lower numbers: fd.h */
-	FZ_PROCESS_LATE = 64,     /* groups that are reaped later */
+	FZ_PROCESS_LATE = 64,     /* processes and groups to reap later */
 };
 
 /*
@@ -72,11 +72,12 @@ struct fz_process {
 	bool adopts;      /* before the threads */
 	size_t nunreaped; /* children; under `lock` */
 	/*
-	 * Groups of dead children, some of whose processes were killed and not
-	 * reaped; under `lock`.
+	 * What was killed and is not reaped: processes, and groups of dead
+	 * children, as numbers for waitpid(); under `lock`.
 	 */
 	pid_t late[FZ_PROCESS_LATE];
 	size_t nlate;
+	bool late_workers; /* of dead workers; under `lock` */
 	pid_t parent; /* that forked this process; 0: another program did. In a
 			 child, and read by its signal handlers. */
 	unsigned depth;    /* of fz_proc_fork() calls; in a child */

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -319,20 +320,41 @@ has_mark(int fd, const char *mark)
 }
 
 struct orphans {
-	const char *mark, *name;
-	bool all; /* see fz_proctree_kill_orphans() */
-	int64_t deadline_ns;
+	char own[16];    /* name of this process: a new child has it, too */
+	char worker[32]; /* name of its workers */
+	const char *mark;
+	bool all;
+	int64_t until_ns;
+	void (*killed_late)(pid_t pid);
 };
 
-/* Reap a process that ends itself. Returns whether it is still alive. */
+static void
+init_orphans(struct orphans *o)
+{
+	*o = (struct orphans){ 0 };
+	prctl(PR_GET_NAME, o->own);
+	snprintf(o->worker, sizeof(o->worker), FZ_PROCTREE_WORKER "%ld",
+	    (long)getpid());
+}
+
+/* Whether a child with this name is the worker of another process. */
 static bool
-wait_for_end(pid_t pid, int64_t deadline_ns)
+is_worker_of_another(const struct orphans *o, const char *name)
+{
+	return strncmp(name, FZ_PROCTREE_WORKER,
+		   strlen(FZ_PROCTREE_WORKER)) == 0 &&
+	       strcmp(name, o->own) != 0 && strcmp(name, o->worker) != 0;
+}
+
+/* Reap a process that ends itself or was killed. Whether it lives on. */
+static bool
+wait_for_end(pid_t pid, int64_t until_ns)
 {
 	const struct timespec nap = { 0, NAP_NS };
 	pid_t got;
 
 	while ((got = waitpid(pid, NULL, WNOHANG)) == 0 &&
-	       fz_clock_ns() < deadline_ns)
+	       fz_clock_ns() < until_ns)
 		nanosleep(&nap, NULL);
 	return got == 0;
 }
@@ -353,8 +375,7 @@ is_marked(int proc, const char *name, const char *mark)
 	return marked;
 }
 
-/* A visit_fn: end and reap a child of this process that has the mark or the
- * name; reap a zombie that had left the session. */
+/* A visit_fn: end and reap an orphan. Finds those that were alive. */
 static bool
 visit_orphan(int proc, const char *name, void *ctx)
 {
@@ -365,8 +386,8 @@ visit_orphan(int proc, const char *name, void *ctx)
 	if (pid == 0 || !read_status(proc, name, &status) ||
 	    status.parent != getpid())
 		return false;
-	if (strcmp(status.name, o->name) == 0)
-		return wait_for_end(pid, o->deadline_ns);
+	if (is_worker_of_another(o, status.name))
+		return wait_for_end(pid, o->until_ns) || status.state != 'Z';
 	if (status.state == 'Z') {
 		if (o->all && status.session != getsid(0))
 			waitpid(pid, NULL, WNOHANG);
@@ -375,21 +396,56 @@ visit_orphan(int proc, const char *name, void *ctx)
 	if (!is_marked(proc, name, o->mark))
 		return false;
 	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	if (wait_for_end(pid, o->until_ns))
+		o->killed_late(pid);
 	return true;
 }
 
-void
-fz_proctree_kill_orphans(const char *mark, const char *name, bool all)
+/* A visit_fn: reap a dead worker of another process. Finds those that live. */
+static bool
+visit_worker_of_another(int proc, const char *name, void *ctx)
 {
-	struct orphans o = { mark, name, all, fz_clock_ns() + TIME_MAX };
-	int keep = errno;
+	const struct orphans *o = ctx;
+	pid_t pid = parse_pid(name);
+	struct status status;
 
-	/* The children of a killed orphan are orphans in the next pass. */
-	while (proc_is_ours() && each_entry(visit_orphan, &o) > 0 &&
-	       fz_clock_ns() < o.deadline_ns)
+	return pid != 0 && read_status(proc, name, &status) &&
+	       status.parent == getpid() &&
+	       is_worker_of_another(o, status.name) && wait_for_end(pid, 0);
+}
+
+bool
+fz_proctree_reap_workers(void)
+{
+	struct orphans o;
+	int keep = errno;
+	bool some;
+
+	init_orphans(&o);
+	some = proc_is_ours() && each_entry(visit_worker_of_another, &o) > 0;
+	errno = keep;
+	return some;
+}
+
+bool
+fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
+    void (*killed_late)(pid_t pid))
+{
+	struct orphans o;
+	int keep = errno, found = 0;
+
+	init_orphans(&o);
+	o.mark = mark;
+	o.all = all;
+	o.until_ns = until_ns;
+	o.killed_late = killed_late;
+	/* The children of an orphan are orphans in the next pass. */
+	while (proc_is_ours() &&
+	       (found = each_entry(visit_orphan, &o)) > 0 &&
+	       fz_clock_ns() < until_ns)
 		continue;
 	errno = keep;
+	return found > 0;
 }
 
 struct others {

@@ -28,21 +28,32 @@ void fz_proctree_signal_workers(int sig);
  */
 bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 
+/* A worker is called FZ_PROCTREE_WORKER and the number of its parent. */
+#define FZ_PROCTREE_WORKER "fzlua/"
+
+/*
+ * End and reap what a dead child of this process has left, until `until_ns`;
+ * only a subreaper has it as children. SIGKILL those whose environment has
+ * `mark` ("NAME=value"), then their children. Workers of a dead worker, whose
+ * name says that they are, end themselves and all below them. With `all`, reap
+ * zombies that had left the session of this process: then each child of this
+ * process is a child of the library.
+ *
+ * killed_late() is called for a killed child that is not reaped by then.
+ * Returns whether a worker lives on; fz_proctree_reap_workers() reaps it later.
+ * Not async-signal-safe; keeps errno.
+ */
+bool fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
+    void (*killed_late)(pid_t pid));
+
+/* Reap dead workers of dead workers. Returns whether one lives. */
+bool fz_proctree_reap_workers(void);
+
 /*
  * Whether this process, or a child for which `ignores` is true, has children
  * beside these. True if /proc does not say.
  */
 bool fz_proctree_has_others(
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);
-
-/*
- * SIGKILL and reap the children of this process whose environment has `mark`
- * ("NAME=value"), then the children of those. Wait for children called `name`,
- * which end themselves and all below them. With `all`, reap zombies that had
- * left the session of this process: then each child of this process is a child
- * of the library. Only a subreaper has orphans as children. Not
- * async-signal-safe; keeps errno.
- */
-void fz_proctree_kill_orphans(const char *mark, const char *name, bool all);
 
 #endif

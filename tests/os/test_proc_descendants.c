@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/err.h"
 #include "forked.h"
 #include "os/death.h"
 #include "os/fd.h"
@@ -450,16 +451,22 @@ crash_a_child(struct forked *f)
 }
 
 static void
-test_proc_adopter_ends_what_a_crashed_child_left(void **state)
+assert_no_failure_in_an_adopter(
+    int (*scenario)(struct forked *f), struct forked *f)
 {
-	struct forked *f = *state;
 	pid_t adopter = __real_fork();
 	int status;
 
 	if (adopter == 0)
-		_exit(crash_a_child(f));
+		_exit(scenario(f));
 	assert_int_equal(waitpid(adopter, &status, 0), adopter);
 	assert_int_equal(status, 0);
+}
+
+static void
+test_proc_adopter_ends_what_a_crashed_child_left(void **state)
+{
+	assert_no_failure_in_an_adopter(crash_a_child, *state);
 }
 
 static int
@@ -499,11 +506,24 @@ start_tracer(pid_t pid)
 	return WIFSTOPPED(status) ? tracer : 0;
 }
 
+/* Wait until nothing is left to reap. Whether that came. */
+static bool
+reap_all_late(void)
+{
+	int64_t deadline = fz_clock_ns() + 30 * FZ_CLOCK_SECOND;
+
+	while (fz_proc_reap_late()) {
+		if (fz_clock_ns() >= deadline)
+			return false;
+		forked_nap(1);
+	}
+	return waitpid(-1, NULL, WNOHANG) == -1;
+}
+
 /* Returns how many of the checks have failed. */
 static int
 hold_a_descendant(struct forked *f)
 {
-	int64_t deadline = fz_clock_ns() + 30 * FZ_CLOCK_SECOND;
 	struct fz_death death;
 	int failures = 0;
 	pid_t pid, tracer;
@@ -520,23 +540,112 @@ hold_a_descendant(struct forked *f)
 		kill(tracer, SIGKILL);
 		waitpid(tracer, NULL, 0);
 	}
-	while (fz_proc_reap_late() && fz_clock_ns() < deadline)
-		forked_nap(1);
-	failures += waitpid(pid, NULL, WNOHANG) != -1;
-	return failures;
+	return failures + !reap_all_late();
+}
+
+static int
+wait_to_be_killed(void *ctx, const struct fz_err *failed)
+{
+	(void)failed;
+	forked_tell_number(ctx, getpid());
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static int
+start_a_worker(void *ctx, const struct fz_err *failed)
+{
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL ||
+	    fz_proc_fork(&proc, &as_parent, wait_to_be_killed, ctx, &err) != 0)
+		_exit(99);
+	return wait_to_be_killed(ctx, NULL);
+}
+
+static int
+start_two_levels(void *ctx, const struct fz_err *failed)
+{
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL ||
+	    fz_proc_fork(&proc, &as_parent, start_a_worker, ctx, &err) != 0)
+		_exit(99);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static void
+hear_numbers(struct forked *f, pid_t *numbers, int n)
+{
+	for (int i = 0; i < n; i++)
+		numbers[i] = hear_pid(f);
+}
+
+/* The worker of a dead worker is held when it ends itself. */
+static int
+hold_a_worker_of_a_worker(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t workers[2], held, tracer;
+
+	fz_proc_adopt();
+	forked_start(f, start_a_worker);
+	hear_numbers(f, workers, 2);
+	held = workers[workers[0] == f->proc.pid];
+	tracer = start_tracer(held);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += fz_proc_reap_late() != (tracer != 0);
+	if (tracer != 0) {
+		failures += waitpid(held, NULL, WNOHANG) != 0;
+		kill(tracer, SIGKILL);
+		waitpid(tracer, NULL, 0);
+	}
+	return failures + !reap_all_late();
+}
+
+/* Two levels of workers are killed; the lower one before the upper one knows. */
+static int
+kill_two_levels(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t workers[2];
+
+	fz_proc_adopt();
+	forked_start(f, start_two_levels);
+	hear_numbers(f, workers, 2);
+	kill(f->proc.pid, SIGSTOP);
+	for (int i = 0; i < 2; i++)
+		kill(workers[i], SIGKILL);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
 }
 
 static void
 test_proc_reap_late_reaps_what_dies_late(void **state)
 {
-	struct forked *f = *state;
-	pid_t adopter = __real_fork();
-	int status;
+	assert_no_failure_in_an_adopter(hold_a_descendant, *state);
+}
 
-	if (adopter == 0)
-		_exit(hold_a_descendant(f));
-	assert_int_equal(waitpid(adopter, &status, 0), adopter);
-	assert_int_equal(status, 0);
+static void
+test_proc_reap_late_reaps_the_workers_of_a_dead_worker(void **state)
+{
+	assert_no_failure_in_an_adopter(hold_a_worker_of_a_worker, *state);
+}
+
+static void
+test_proc_reap_late_reaps_two_levels(void **state)
+{
+	for (int i = 0; i < 20; i++)
+		assert_no_failure_in_an_adopter(kill_two_levels, *state);
 }
 
 static void
@@ -580,6 +689,8 @@ main(void)
 		    test_proc_kill_stops_no_child_that_is_not_tied_to_its_parent),
 		TEST(test_proc_adopter_ends_what_a_crashed_child_left),
 		TEST(test_proc_reap_late_reaps_what_dies_late),
+		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),
+		TEST(test_proc_reap_late_reaps_two_levels),
 		TEST(test_proc_copy_of_a_handle_ends_nothing),
 	};
 
