@@ -96,6 +96,11 @@ end
 -- dies or takes long it costs, or keeps, those that started with it: see src/worker/link.h.
 t.exact = os.getenv "FZLUA_LINK" ~= "stream" and os.getenv "FZLUA_START" ~= "spawn"
 
+---@return integer n, or a part of it under a sanitizer, where forks and allocations are slow
+function t.rounds(n)
+  return os.getenv "ASAN_OPTIONS" and (n + 4) // 5 or n
+end
+
 ---Run a shell command in which $FZLUA is the command under test. Signals have their
 ---default actions there, also if the tests run in the background of a shell.
 ---@return string out, string err, integer status 128 + signal where one ended it

@@ -26,6 +26,7 @@
 
 #include "api/fzlua.h"
 #include "host_test.h"
+#include "sanitized.h"
 
 static void
 test_a_call_returns_the_results(void **state)
@@ -416,7 +417,8 @@ static void
 test_states_come_and_go(void **state)
 {
 	const char *wanted = getenv("FZLUA_STATES");
-	int n = wanted != NULL ? atoi(wanted) : 1000, before;
+	int n = wanted != NULL ? atoi(wanted) : UNDER_ASAN ? 200 : 1000;
+	int before;
 	size_t used;
 
 	(void)state;

@@ -32,17 +32,7 @@
 #include "os/death.h"
 #include "os/fd.h"
 #include "os/proc.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define UNDER_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_ASAN 1
-#endif
-#endif
-#ifndef UNDER_ASAN
-#define UNDER_ASAN 0
-#endif
+#include "sanitized.h"
 
 static int
 tell_setting(void *ctx, const struct fz_err *failed)

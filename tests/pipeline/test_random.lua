@@ -3,8 +3,7 @@
 local t = ...
 local fz = require "fzlua"
 
--- Forks are slow under the address sanitizer.
-local DAGS = tonumber(os.getenv "FZLUA_DAGS") or os.getenv "ASAN_OPTIONS" and 40 or 200
+local DAGS = tonumber(os.getenv "FZLUA_DAGS") or t.rounds(200)
 
 -- A generator of our own: that of the library is what the functions use.
 local function generator(seed)

@@ -445,7 +445,7 @@ local function run(seed, n)
 end
 
 tests["each call sees the script as it was when it was made"] = function()
-  for seed = 1, 60 do run(seed, 150) end
+  for seed = 1, t.rounds(60) do run(seed, 150) end
 end
 
 tests["more calls wait than a worker keeps functions"] = function()
@@ -567,7 +567,7 @@ tests["finalizers that use the pool leave the calls alone in which they come"] =
     end })
   end
   local mode = collectgarbage("incremental", 100, 400)
-  for i = 1, 400 do
+  for i = 1, t.rounds(400) do
     local functions = {}
     for k = 1, 30 do functions[k] = function() return k + i end end
     arm()

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "descriptors.h"
 #include "heap_test.h"
+#include "sanitized.h"
 #include "this_member.h"
 #include "shared/heap_state.h"
 
@@ -132,9 +133,8 @@ test_heap_is_smaller_if_address_space_is_limited(void **state)
 	pid_t pid;
 
 	(void)state;
-#ifdef __SANITIZE_ADDRESS__
-	skip(); /* it needs the addresses */
-#endif
+	if (UNDER_ASAN)
+		skip(); /* it needs the addresses */
 	pid = start_member(small_child, (uint64_t)400 << 20);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);

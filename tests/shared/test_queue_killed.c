@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "box.h"
+#include "sanitized.h"
 #include "this_member.h"
 #include "shared/heap_state.h"
 #include "shared/queue.h"
@@ -26,7 +27,7 @@
  * Instrumented code has many more instructions: not each of them there, and
  * each of all only with FZLUA_LONG in the environment.
  */
-#if defined(__SANITIZE_ADDRESS__) || defined(FZ_COVERAGE)
+#if UNDER_ASAN || defined(FZ_COVERAGE)
 enum { STRIDE = 61 };
 #else
 enum { STRIDE = 4 };

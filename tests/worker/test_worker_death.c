@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "keeper.h"
 #include "os/loop.h"
+#include "sanitized.h"
 #include "world.h"
 
 /*
@@ -170,11 +171,10 @@ test_worker_that_crashes_names_the_signal(void **state)
 	struct task t = { 0 };
 
 	kill_in_the_midst(*state, JOB_CRASH, &t);
-#if defined(__SANITIZE_ADDRESS__)
-	assert_task_failed(&t, FZ_ERR_CRASH); /* it exits instead */
-#else
-	assert_crashed(&t, SIGSEGV, -1);
-#endif
+	if (UNDER_ASAN)
+		assert_task_failed(&t, FZ_ERR_CRASH); /* it exits instead */
+	else
+		assert_crashed(&t, SIGSEGV, -1);
 }
 
 /* Jobs that no worker has claimed count as never tried. */

@@ -1,0 +1,19 @@
+/*
+ * sanitized.h - whether a test is built with the address sanitizer, under which
+ * forks and allocations are slow, and crashes are exits.
+ */
+#ifndef SANITIZED_H
+#define SANITIZED_H
+
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+#ifndef UNDER_ASAN
+#define UNDER_ASAN 0
+#endif
+
+#endif
