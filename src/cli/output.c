@@ -19,7 +19,7 @@
 /* Standard output during a diversion; -1: none. */
 static int diverted = -1;
 
-/* errno of a failed write that was reported; 0: none. */
+/* errno of the first write that failed, as far as it is known; 0: none. */
 static int write_error;
 
 /* Whether standard output is a pipe that has no reader. */
@@ -45,6 +45,13 @@ fz_output_close(void)
 		fprintf(stderr, "fzlua: cannot write standard output%s%s\n",
 		    errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
 	_exit(EXIT_FAILURE);
+}
+
+void
+fz_output_check(void)
+{
+	if (write_error == 0 && ferror(stdout))
+		write_error = errno;
 }
 
 int

@@ -11,6 +11,9 @@
  */
 void fz_output_close(void);
 
+/* Right after a write to stdout: keep the reason if it failed. */
+void fz_output_check(void);
+
 /* output_failed(errno): fz_output_close() gives this reason. */
 int fz_output_failed(lua_State *L);
 

@@ -12,6 +12,7 @@
 
 #include "bind/lloop.h"
 #include "bind/lsink.h"
+#include "cli/output.h"
 #include "value/luserdata.h"
 
 /* Of the Lua state of the command; NULL once the state is closed. */
@@ -44,6 +45,14 @@ fz_print_restore(void)
 		fz_footer_redraw(&sink->footer);
 }
 
+/* For a function of the Lua library that has written. */
+static int
+checked(int nresults)
+{
+	fz_output_check();
+	return nresults;
+}
+
 /* print(...) */
 static int
 print(lua_State *L)
@@ -52,7 +61,7 @@ print(lua_State *L)
 	luaL_Buffer b;
 
 	if (!covers(stdout))
-		return lua_print(L);
+		return checked(lua_print(L));
 	luaL_buffinit(L, &b);
 	for (int i = 1; i <= n; i++) {
 		if (i > 1)
@@ -114,7 +123,7 @@ file_write(lua_State *L)
 	luaL_Stream *file = covered_file(L, 1);
 
 	return file != NULL ? write_above(L, file, lua_file_write)
-			    : lua_file_write(L);
+			    : checked(lua_file_write(L));
 }
 
 /* io.write(...) */
@@ -124,7 +133,7 @@ io_write(lua_State *L)
 	luaL_Stream *file;
 
 	if (!covers(stdout) && !covers(stderr))
-		return lua_write(L);
+		return checked(lua_write(L));
 	luaL_checkstack(L, 2, NULL);
 	lua_pushcfunction(L, lua_output);
 	lua_call(L, 0, 1);

@@ -397,7 +397,7 @@ tests["output that cannot be written is an error"] = function()
   for _, code in ipairs { "print 'x'", "print 'x' os.exit(0)", "io.write(('x'):rep(1 << 20))" } do
     local _, err, status = t.shell(([["$FZLUA" -e "%s" >/dev/full]]):format(code))
     t.equal(status, 1)
-    t.match(err, "fzlua: cannot write standard output")
+    t.equal(err, "fzlua: cannot write standard output: No space left on device\n")
   end
 end
 
