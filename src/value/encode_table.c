@@ -215,9 +215,9 @@ shorten_array(struct fz_encoder *e, const struct walk *w)
 }
 
 /*
- * Write the rest of the array part, after an element that came out of order. A
- * border may be as high as 2^62 in a table of 63 elements. If there are more
- * holes than elements, the rest is left to the pairs.
+ * Write the rest of the array part up to the border, after an element that came
+ * out of order. Stops if there are more holes than elements, because the border
+ * of 63 elements may be 2^62; the elements that are left follow as pairs.
  */
 static void
 put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)

@@ -51,7 +51,7 @@ struct fz_lwindow {
 	uint64_t limit;    /* most items that are read and not returned */
 	bool fixed;        /* the limit does not size itself */
 	bool calls_always; /* the iterator calls advance() for each result */
-	unsigned ncalls;   /* of advance() that did not return: others follow */
+	unsigned ncalls;   /* calls of advance() that have not returned */
 	bool ended;        /* the source is not read any more */
 	bool closed;       /* nothing is returned any more */
 	int64_t began_ns, called_ns; /* of read(), of the last item */
