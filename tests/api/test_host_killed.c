@@ -11,6 +11,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -20,6 +21,7 @@
 
 #include "api/fzlua.h"
 #include "host_test.h"
+#include "sanitized.h"
 
 enum { NTHREADS = 2, NCHILDREN = 6 }; /* children of each state */
 
@@ -34,6 +36,23 @@ static int
 report(lua_State *L)
 {
 	return write(alive[1], "", 1) == 1 ? 0 : luaL_error(L, "write");
+}
+
+/* Posted by each thread that has started its children and sleeps. */
+static sem_t started;
+
+/*
+ * (): all children of this state were started. Under the sanitizer the thread
+ * makes no further call: see sanitized.h.
+ */
+static int
+all_started(lua_State *L)
+{
+	(void)L;
+	sem_post(&started);
+	while (UNDER_ASAN)
+		pause();
+	return 0;
 }
 
 /*
@@ -55,6 +74,7 @@ static const char code[] =
     "  {'kill -STOP $PPID; printf x >&' .. report_fd})\n"
     "start(function() end):await()\n"
     "fz.process(function() report() fz.sleep(600) end):start()\n"
+    "all_started()\n"
     "fz.sleep(600)\n";
 
 static void *
@@ -66,6 +86,7 @@ run_state(void *unused)
 	if (fzlua_new(&L, NULL) != FZLUA_OK)
 		_exit(1);
 	lua_register(L, "report", report);
+	lua_register(L, "all_started", all_started);
 	lua_pushinteger(L, alive[1]);
 	lua_setglobal(L, "report_fd");
 	luaL_loadstring(L, code);
@@ -81,9 +102,13 @@ run_host(void)
 
 	alarm(HOST_HANGS_S);
 	close(alive[0]);
-	for (int i = 0; i < NTHREADS; i++)
+	sem_init(&started, 0, 0);
+	for (int i = 0; i < NTHREADS; i++) {
 		if (pthread_create(&threads[i], NULL, run_state, NULL) != 0)
 			_exit(1);
+		if (UNDER_ASAN)
+			sem_wait(&started);
+	}
 	pthread_join(threads[0], NULL);
 	_exit(1);
 }

@@ -22,6 +22,7 @@
 #include <lualib.h>
 
 #include "api/fzlua.h"
+#include "sanitized.h"
 #include "shared/heap.h"
 
 enum { HANGS_S = 300, ROUNDS = 8 };
@@ -249,11 +250,56 @@ struct thread {
 
 static pthread_barrier_t opened, closed;
 
+/*
+ * Held by a thread that may fork or allocate. Without the sanitizer the threads
+ * do that at the same time: see sanitized.h.
+ */
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+begin_turn(void)
+{
+	if (UNDER_ASAN)
+		pthread_mutex_lock(&turn);
+}
+
+static void
+end_turn(void)
+{
+	if (UNDER_ASAN)
+		pthread_mutex_unlock(&turn);
+}
+
+/* A copy of the error of the code, or NULL. */
+static const char *
+run_in_turn(lua_State *L, const char *code)
+{
+	const char *failed;
+
+	begin_turn();
+	failed = run(L, code);
+	if (failed != NULL)
+		failed = strdup(failed);
+	end_turn();
+	return failed;
+}
+
+static lua_State *
+open_in_turn(void)
+{
+	lua_State *L;
+
+	begin_turn();
+	L = open_instance();
+	end_turn();
+	return L;
+}
+
 static void *
 use_instance(void *ctx)
 {
 	struct thread *t = ctx;
-	lua_State *L = open_instance();
+	lua_State *L = open_in_turn();
 	char code[128];
 
 	pthread_barrier_wait(&opened);
@@ -261,14 +307,14 @@ use_instance(void *ctx)
 	    "wait_in_vain(0.05) work(%d) talk(%d) crash(%d)", t->number,
 	    t->number, t->number);
 	for (int i = 0; i < ROUNDS && t->failed == NULL; i++)
-		t->failed = run(L, code);
-	if (t->failed != NULL)
-		t->failed = strdup(t->failed);
+		t->failed = run_in_turn(L, code);
 	if (!t->ends_first)
 		pthread_barrier_wait(&closed);
 	if (!t->ends_first && t->failed == NULL)
-		t->failed = run(L, code);
+		t->failed = run_in_turn(L, code);
+	begin_turn();
 	lua_close(L);
+	end_turn();
 	if (t->ends_first)
 		pthread_barrier_wait(&closed);
 	return NULL;
@@ -284,10 +330,12 @@ run_in_threads(bool first_ends_first)
 
 	assert_int_equal(pthread_barrier_init(&opened, NULL, 2), 0);
 	assert_int_equal(pthread_barrier_init(&closed, NULL, 2), 0);
+	begin_turn();
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&threads[i].id, NULL,
 				     use_instance, &threads[i]),
 		    0);
+	end_turn();
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_join(threads[i].id, NULL), 0);
 	for (int i = 0; i < 2; i++)

@@ -1,6 +1,10 @@
 /*
  * sanitized.h - whether a test is built with the address sanitizer, under which
  * forks and allocations are slow, and crashes are exits.
+ *
+ * Its allocator has no fork handlers. If a thread forks while another one is in
+ * malloc, the child inherits a lock that nothing will release, and hangs at its
+ * next allocation. So no thread of a test may allocate while another one forks.
  */
 #ifndef SANITIZED_H
 #define SANITIZED_H
