@@ -1,8 +1,8 @@
 --- history.lua - the inputs of this session and earlier ones, in a file.
 --
 -- Each line of the file is an input, with \n and \\ for a newline and a backslash. Several sessions
--- may use it: each appends what is typed there, under a lock. A file that cannot be read or written
--- is no error.
+-- may use it: each appends what is typed there, and reads it, under a lock. A file that cannot be
+-- read or written is no error.
 
 local history = {}
 
@@ -33,8 +33,7 @@ end
 -- Call f while other sessions wait.
 local function locked(f)
   local lock <close> = io.open(path() .. ".lock", "w")
-  if not lock then return nil end
-  host.lock_file(lock)
+  if lock then host.lock_file(lock) end
   return f()
 end
 
@@ -47,6 +46,7 @@ end
 
 -- Write the last lines to a new file that replaces the old one.
 local function shorten(lines)
+  if #lines <= ENTRIES_MAX + SLACK then return end
   local new = path() .. ".new"
   local file = io.open(new, "wb")
   if not file then return end
@@ -61,14 +61,11 @@ function history.load(functions)
   host = functions
   if not path() then return {} end
   host.make_directory(directory())
-  local lines = read()
-  if #lines > ENTRIES_MAX + SLACK then
-    lines = locked(function()
-      local all = read()
-      shorten(all)
-      return all
-    end) or lines
-  end
+  local lines = locked(function()
+    local all = read()
+    shorten(all)
+    return all
+  end)
   local inputs = {}
   for i = math.max(#lines - ENTRIES_MAX + 1, 1), #lines do
     inputs[#inputs + 1] = decode(lines[i])
@@ -76,13 +73,18 @@ function history.load(functions)
   return inputs
 end
 
+-- Whether a session was killed, or the disk was full, within the last line.
+local function ends_within_line(file)
+  return file:seek("end", -1) and file:read(1) ~= "\n"
+end
+
 ---Add an input.
 ---@param input string
 function history.append(input)
   if not path() then return end
   locked(function()
-    local file <close> = io.open(path(), "ab")
-    if file then file:write(encode(input), "\n") end
+    local file <close> = io.open(path(), "a+b")
+    if file then file:write(ends_within_line(file) and "\n" or "", encode(input), "\n") end
   end)
 end
 

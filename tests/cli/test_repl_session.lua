@@ -73,14 +73,64 @@ tests["the history is kept, and sessions share it"] = function()
     first:key "C-d"
     t.equal(first:status(), 0)
   end
+  local path = home[1] .. "/.local/state/fzlua/history"
+  t.shell("printf torn >>" .. path) -- by a session that was killed
   local second <close> = open { home = home[1] }
   second:run("'of the second'", '"of the second"')
-  second:key("Up", "Up")
+  second:key("Up", "Up", "Up")
   second:expect { "> do", "", "end" }
   second:key("Up", "Up", "Up", "Enter")
   second:expect { "> 'of the first'", '"of the first"', ">" }
-  local file <close> = assert(io.open(home[1] .. "/.local/state/fzlua/history"))
-  t.equal(file:read "a", "'of the first'\ndo\\n\\nend\n'of the second'\n'of the first'\n")
+  local file <close> = assert(io.open(path))
+  t.equal(file:read "a", "'of the first'\ndo\\n\\nend\ntorn\n'of the second'\n'of the first'\n")
+end
+
+-- Inputs of one session, in turns a short line and several lines that are longer than one write.
+local function numbered_inputs(session, n)
+  local list = {}
+  for i = 1, n do
+    local text = i % 2 == 0 and (("x"):rep(3000) .. "\n"):rep(3) or "\\"
+    list[i] = ("x = [[session %d input %d %s]]"):format(session, i, text)
+  end
+  return list
+end
+
+-- Raise unless the file has the inputs of both sessions whole and in their order.
+local function check_inputs(path, sessions)
+  local next_of, rest = { 1, 1 }, {}
+  for line in io.lines(path) do
+    local session = tonumber(line:match "^x = %[%[session (%d)")
+    if session then
+      local expected = sessions[session][next_of[session]]
+      t.equal(line, (expected:gsub("[\\\n]", { ["\\"] = "\\\\", ["\n"] = "\\n" })))
+      next_of[session] = next_of[session] + 1
+    else
+      rest[#rest + 1] = line
+    end
+  end
+  t.equal(next_of, { #sessions[1] + 1, #sessions[2] + 1 })
+  return rest
+end
+
+tests["sessions that write at the same moment lose and tear nothing"] = function()
+  local home <close> = setmetatable({ Terminal.new_home(t) },
+    { __close = function(self) Terminal.remove_home(t, self[1]) end })
+  local path, n = home[1] .. "/fzlua/history", t.rounds(300)
+  local sessions = { numbered_inputs(1, n), numbered_inputs(2, n) }
+  t.shell("mkdir " .. home[1] .. "/fzlua")
+  local file = assert(io.open(path, "wb"))
+  for i = 1, 1201 do file:write("old ", i, "\n") end
+  file:close()
+  local _, err, status = t.shell(([[export XDG_STATE_HOME=%s
+    "$FZLUA" -i <%s >/dev/null & first=$!
+    "$FZLUA" -i <%s >/dev/null & second=$!
+    while kill -0 $first || kill -0 $second; do "$FZLUA" -i </dev/null; done >/dev/null 2>&1
+    wait $first && wait $second]]):format(home[1],
+    t.file(table.concat(sessions[1], "\n") .. "\n"), t.file(table.concat(sessions[2], "\n") .. "\n")))
+  t.equal({ err, status }, { "", 0 })
+  local rest = check_inputs(path, sessions)
+  t.equal(rest[#rest], "old 1201")
+  assert(#rest < 1201, "the file was not shortened")
 end
 
 tests["a home that cannot be written is no error"] = function()
