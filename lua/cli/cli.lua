@@ -64,11 +64,10 @@ local function add_script(steps, options, args, host)
   if options.script or not names_code(options) then
     steps[#steps + 1] = function() return script.load(options, args) end
   end
-  if options.interactive then
-    steps[#steps + 1] = function(...) return require(options.module).run, options, host, ... end
-  elseif options.module then
-    steps[#steps + 1] = function()
-      return require(options.module).run, options, script.arguments(options, args), host
+  if options.module then
+    steps[#steps + 1] = function(...)
+      local run = require(options.module).run
+      return run, options, script.arguments(options, args), host, ...
     end
   end
   steps[#steps + 1] = options.module and finish_module

@@ -61,7 +61,7 @@ local function apply(read, option, value, flag)
   if option.set then read[option.set] = value end
   if option.implies then read[option.implies] = true end
   if option.step then read.steps[#read.steps + 1] = { option.step, value } end
-  if option.group == "chain" and option.set ~= "json" then read.of_chain = flag end
+  if option.group == "chain" then table.insert(read.of_chain, { flag, option.beside }) end
   if option.needs then read.needing[#read.needing + 1] = { flag, option.needs } end
   if option.module then
     if read.module then exclude(read.replacing, flag) end
@@ -101,7 +101,9 @@ end
 
 -- Raise for options that have no meaning without, or beside, other ones.
 local function check_others(read)
-  if read.module and read.of_chain then exclude(read.replacing, read.of_chain) end
+  for _, of_chain in ipairs(read.of_chain) do
+    if read.module and read.module ~= of_chain[2] then exclude(read.replacing, of_chain[1]) end
+  end
   if read.graph and read.only then exclude("--graph", "--only") end
   for _, need in ipairs(read.needing) do
     if read.module ~= need[2] then
@@ -118,7 +120,7 @@ end
 ---@param args string[]
 ---@return fzlua.CommandLine
 function command_line.read(args)
-  local read = { run = {}, steps = {}, needing = {} }
+  local read = { run = {}, steps = {}, needing = {}, of_chain = {} }
   local i = 1
   while i <= #args and args[i]:find "^%-." and args[i] ~= "--" do i = read_option(read, args, i) end
   read.is_input = i > #args or args[i] == "-"

@@ -11,9 +11,9 @@
 --   fzlua.records: run(options, files, host), with all arguments behind the options. The fields
 --     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
 --     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
---   fzlua.repl: run(options, host, ...), after the script and with what it returned; a chain is not
---     invoked. The version has been printed. It also runs if there is no script and standard input
---     is a terminal.
+--   fzlua.repl: run(options, arguments, host, ...), after the script and with what it returned.
+--     The version has been printed. It also runs if there is no script and standard input is a
+--     terminal.
 
 ---@class fzlua.Option
 ---@field short string|nil "-j"
@@ -29,6 +29,7 @@
 ---@field set string|nil this field of the options becomes the value, or true
 ---@field implies string|nil this field becomes true, too
 ---@field step string|nil with the value, a step before the script, in the order of the arguments
+---@field beside string|nil of the group "chain": this module does not exclude it
 ---@field needs string|nil it can only be used with an option of this module
 ---@field module string|nil replaces the script
 
@@ -62,6 +63,7 @@ options.list = {
     help = "show no progress, even if the script asks for it" },
 
   { long = "--input", argument = "FILE", group = "chain", set = "input", files = true,
+    beside = "fzlua.repl",
     help = "read inputs from a JSON object",
     more = "Read inputs from the object in the JSON file FILE. Inputs on the command line \z
       override them." },
@@ -69,10 +71,10 @@ options.list = {
     help = "list the inputs, what reads them, their values",
     more = "List the inputs with the functions that read them and the values that are set, and \z
       run nothing." },
-  { long = "--only", argument = "NAME,...", group = "chain", set = "only",
+  { long = "--only", argument = "NAME,...", group = "chain", set = "only", beside = "fzlua.repl",
     help = "run only what these outputs need",
     more = "Run only the functions that these outputs need, and print only these." },
-  { long = "--json", group = "chain", set = "json",
+  { long = "--json", group = "chain", set = "json", beside = "fzlua.records",
     help = "print the outputs as JSON, all else to stderr",
     more = "Print the outputs as one JSON object. Other output of the script and its workers goes \z
       to standard error. A value without a JSON form (an infinite number, not a number, a \z
@@ -117,8 +119,9 @@ options.list = {
     help = "require MOD into the global MOD, or G" },
   { short = "-i", group = "lua", set = "interactive", implies = "version", module = "fzlua.repl",
     help = "read and run lines after the script",
-    more = "Read and run lines after the script. A chain that the script returns is not run, but \z
-      is the value of `_`." },
+    more = "Read and run lines after the script. A chain that the script returns is the value of \z
+      `_`. It is run before the prompt appears if the command line has inputs, `--input` or \z
+      `--only`." },
   { short = "-W", group = "lua", step = "-W", help = "turn warnings on" },
   { short = "-E", group = "lua", set = "no_environment",
     help = "ignore the environment variables LUA_*" },

@@ -10,7 +10,9 @@ local commands = require "fzlua.commands"
 local complete = require "fzlua.complete"
 local core = require "fzlua.core"
 local history = require "fzlua.history"
+local inputs = require "fzlua.inputs"
 local literal = require "fzlua.literal"
+local returned = require "fzlua.returned"
 local style = require "fzlua.style"
 local typed = require "fzlua.typed"
 local value = require "fzlua.value"
@@ -19,6 +21,7 @@ local repl = {}
 
 ---@class fzlua.Session
 ---@field prompt fzlua.Prompt
+---@field starts function[] chunks that run before the first prompt
 ---@field inputs string[] that raised no error
 ---@field last_trace string|nil of the last error
 ---@field private _after function|nil gets the results of the chunk that runs
@@ -85,7 +88,8 @@ end
 function Session.new(host)
   complete.set_up(host, commands.names)
   local self = setmetatable({
-    host = host, prompt = Prompt.new(host, complete_at), inputs = {}, _reading = false,
+    host = host, prompt = Prompt.new(host, complete_at), starts = {}, inputs = {},
+    _reading = false,
   }, Session)
   style.enable(self.prompt.editor ~= nil)
   for _, input in ipairs(history.load(host)) do self.prompt:add(input) end
@@ -175,13 +179,11 @@ end
 ---@return function|integer chunk the exit status at the end
 function Session:step(...)
   self.host.catch_interrupt()
-  local after, chunk = self._after, nil
+  local after = self._after
   self._after = nil
   if after then after(self, ...) end
-  if self.start then
-    chunk, self.start = self.start, nil
-    return chunk
-  end
+  local chunk = table.remove(self.starts, 1)
+  if chunk then return chunk end
   while not chunk do
     local text = read(self)
     if not text then
@@ -257,15 +259,30 @@ local function init_chunk(self)
   return self:load(init_path())
 end
 
+-- Run the chain that the script returned, if the command line has inputs or options for it.
+local function run_returned(options, arguments, result)
+  local pipeline = returned.as_pipeline(result)
+  if not (arguments[1] or options.input or options.only) then return end
+  if pipeline then
+    _G._ = pipeline
+    returned.run(pipeline, options, arguments)
+  else
+    returned.check_none(options)
+    if inputs.are_in(arguments) then returned.check_forgotten(result, arguments) end
+  end
+end
+
 ---Read and run chunks until the end of the input.
----@param _ table options
+---@param options fzlua.CommandLine
+---@param arguments string[] the inputs of the chain
 ---@param host table functions of cli/main.c
 ---@param ... any what the script returned
 ---@return integer status
-function repl.run(_, host, ...)
-  local self = Session.new(host)
-  self.start = init_chunk(self)
-  if select("#", ...) > 0 then _G._ = (...) end
+function repl.run(options, arguments, host, ...)
+  local self, result = Session.new(host), ...
+  self.starts[1] = init_chunk(self)
+  table.insert(self.starts, function() run_returned(options, arguments, result) end)
+  if select("#", ...) > 0 then _G._ = result end
   return host.call_steps(function(...) return self:step(...) end,
     function(e) return self:trace(e) end, function(e) return self:report(e) end)
 end

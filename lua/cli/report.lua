@@ -6,11 +6,13 @@ local origin = require "fzlua.origin"
 
 local report = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
 
+local function message_of(e) return e.message end
+
 -- Errors of wrong use: only the message is printed, and the status is 2.
-local Misuse = {}
+local Misuse = { __tostring = message_of }
 
 -- Errors without a traceback: only the message is printed, and the status is 1.
-local Failure = { __tostring = function(e) return e.message end }
+local Failure = { __tostring = message_of }
 
 local RED <const>, YELLOW <const>, PLAIN <const> = "\27[31m", "\27[33m", "\27[0m"
 
@@ -34,7 +36,7 @@ function report.fail(message)
   error(setmetatable({ message = message }, Failure), 0)
 end
 
----Raise an error of wrong use.
+---Raise an error of wrong use. Each line is a message.
 ---@param fmt string
 function report.misuse(fmt, ...)
   error(setmetatable({ message = fmt:format(...) }, Misuse), 0)
@@ -115,7 +117,7 @@ function report.error(e)
   drop_tasks()
   local status = report.status(e)
   if status ~= report.FAILED then
-    report.complain(e.message)
+    report.complain((e.message:gsub("\n", "\nfzlua: ")))
   else
     local ok, text = pcall(tostring, e)
     report.complain(ok and text or "(error object whose __tostring raises)")

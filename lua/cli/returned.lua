@@ -66,7 +66,7 @@ end
 -- The plan of the outputs of --only, or of all.
 local function plan_of(pipeline, only, values)
   local wrong = require "fzlua.inputs".unknown_outputs(pipeline:_plan_of(), only or {}, values)
-  if #wrong > 0 then report.misuse("%s", table.concat(wrong, "\nfzlua: ")) end
+  if #wrong > 0 then report.misuse("%s", table.concat(wrong, "\n")) end
   return pipeline:_plan_of(only)
 end
 
@@ -76,7 +76,7 @@ local function check_inputs(pipeline, plan, given, values)
   local errors, warnings = inputs.unread(pipeline:_plan_of(), given)
   for i, text in ipairs(inputs.missing(plan, values)) do table.insert(errors, i, text) end
   for _, warning in ipairs(warnings) do report.complain("warning: " .. warning) end
-  if #errors > 0 then report.misuse("%s", table.concat(errors, "\nfzlua: ")) end
+  if #errors > 0 then report.misuse("%s", table.concat(errors, "\n")) end
 end
 
 ---Run a pipeline and print its outputs.

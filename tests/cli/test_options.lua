@@ -51,7 +51,8 @@ end
 
 tests["options that exclude each other"] = function()
   for _, words in ipairs { { "--each", "--fold", "1" }, { "--each", "--graph" },
-    { "--fold", "--input", "a" }, { "-i", "--only", "A" }, { "--graph", "--only", "A" } } do
+    { "--fold", "--input", "a" }, { "-i", "--inputs" },
+    { "-i", "--json" }, { "--graph", "--only", "A" } } do
     local first, second = words[1], words[2]
     if first == "--each" or first == "--fold" then table.insert(words, 2, "1") end
     t.match(check(2, table.unpack(words)), ("%s and %s cannot be used together"):format(first,
@@ -129,13 +130,13 @@ tests["-i calls the REPL after the script, with what it returned"] = function()
   local modules = { ["fzlua.repl"] = module_of(calls) }
   local script = t.file "return fz.chain{fz.stage 's'}, ..."
   t.equal(run_with(modules, {}, "-i", script, "b"), 7)
-  t.equal({ calls[1].n, tostring(calls[1][3]), calls[1][4] }, { 4, "StageChain(s(1))", "b" })
+  local _, arguments, _, chain, second = table.unpack(calls[1], 1, calls[1].n)
+  t.equal({ arguments, tostring(chain), second }, { { "b" }, "StageChain(s(1))", "b" })
   t.equal(run_with(modules, { input_is_terminal = function() return true end }), 7)
-  t.equal(calls[2].n, 2)
+  t.equal(calls[2].n, 3)
   t.match(run_with(modules, {}, "-i", "-e", "error 'wrong'"), "wrong")
   t.equal(#calls, 2)
 end
-
 
 -- Run a shell command in a terminal; returns all that it shows.
 local function in_terminal(command)

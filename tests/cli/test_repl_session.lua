@@ -126,7 +126,8 @@ tests["sessions that write at the same moment lose and tear nothing"] = function
     "$FZLUA" -i <%s >/dev/null & second=$!
     while kill -0 $first || kill -0 $second; do "$FZLUA" -i </dev/null; done >/dev/null 2>&1
     wait $first && wait $second]]):format(home[1],
-    t.file(table.concat(sessions[1], "\n") .. "\n"), t.file(table.concat(sessions[2], "\n") .. "\n")))
+    t.file(table.concat(sessions[1], "\n") .. "\n"),
+    t.file(table.concat(sessions[2], "\n") .. "\n")))
   t.equal({ err, status }, { "", 0 })
   local rest = check_inputs(path, sessions)
   t.equal(rest[#rest], "old 1201")
@@ -163,6 +164,56 @@ tests["-i keeps the script's globals, and what it returned"] = function()
   terminal:run("stage.name", '"only"')
   local code <close> = open { arguments = "-i -e 'x = 1'" }
   code:run("x", "1")
+end
+
+-- A script that returns a stage with two outputs.
+local CHAIN <const> = [[
+only = fz.stage "only"
+function only.out(a) return a + 1 end
+function only.other(a) return -a end
+return only]]
+
+tests["-i with inputs runs the chain before the prompt"] = function()
+  local script = t.file(CHAIN)
+  local terminal <close> = open { arguments = "-i " .. script .. " a=1" }
+  terminal:expect { "out = 2", "other = -1", "a = 1", ">" }
+  terminal:run("_.output.out", "2")
+  local file <close> = open {
+    arguments = "-i --only=out --input in.json " .. script, before = [[echo '{"a": 5}' >in.json]],
+  }
+  file:expect { "out = 6", ">" }
+end
+
+tests["an error of the chain that -i runs is shown at the prompt"] = function()
+  local script = t.file(CHAIN)
+  for arguments, message in pairs {
+    [" a=x"] = "^stage only, .*attempt to add a",
+    [" a=1 b"] = "^b: an input has the form NAME=VALUE",
+    [" --only=x"] = "^%-%-only=x: options come before the script",
+    [" b=1"] = "^missing input a %(read for only.out%)",
+  } do
+    local terminal <close> = open { arguments = "-i " .. script .. arguments, columns = 200 }
+    terminal:until_row(message)
+    terminal:run("_{a = 1}.out", "2")
+  end
+  local forgotten = t.file(CHAIN:gsub("return only$", ""))
+  local terminal <close> = open { arguments = "-i " .. forgotten .. " a=1", columns = 200 }
+  terminal:until_row "^inputs are given but the script returned no chain"
+  terminal:run("only.name", '"only"')
+  local none <close> = open { arguments = "-i --only=a " .. t.file "", columns = 200 }
+  none:until_row "^%-%-only: the script returned no chain"
+end
+
+tests["Ctrl-C stops the chain that -i runs"] = function()
+  local script = t.file [[
+local s = fz.stage "s"
+function s.out(a) print "begun" while a do end end
+return s]]
+  local terminal <close> = Terminal.open(t, { arguments = "-i " .. script .. " a=true" })
+  terminal:until_row "^begun"
+  terminal:key "C-c"
+  terminal:expect { "^Cinterrupted", ">" }
+  terminal:run("1", "1")
 end
 
 for _, term in ipairs { "dumb", "nonexistent" } do
