@@ -187,7 +187,7 @@ end
 tests["an error of the chain that -i runs is shown at the prompt"] = function()
   local script = t.file(CHAIN)
   for arguments, message in pairs {
-    [" a=x"] = "^stage only, .*attempt to add a",
+    [" a=x"] = "^stage only, .*: attempt to ",
     [" a=1 b"] = "^b: an input has the form NAME=VALUE",
     [" --only=x"] = "^%-%-only=x: options come before the script",
     [" b=1"] = "^missing input a %(read for only.out%)",
