@@ -4,6 +4,8 @@ local inherits = "its workers must inherit a value that cannot be sent"
 local itself = "its workers must inherit the pool or the chain"
 local globals = "its workers must inherit globals"
 local live = "the list is sent, not inherited: an item that changes others does so in its own chunk"
+local stream = "its workers must inherit a stream of the script"
+local manager = "a manager cannot be sent, only its proxies"
 local refers = "a class that refers to an object of its own cannot be sent"
 
 return {
@@ -30,6 +32,17 @@ return {
   ["test_rawarray: a list that is changed while it is being mapped"] = live,
   ["test_chain: a chain invokes inside a worker of another"] = itself,
   ["test_chain: a chain invokes itself inside its own worker"] = itself,
+  ["test_child: a file of the script can be read and written in a worker"] = stream,
+  ["test_child: a pipe of the script cannot be used in a worker, and reaches no other file"] =
+    stream,
+  ["test_child: what children leave in open files is written, once"] = stream,
+  ["test_process: a parent's process cannot be used in a child, and is not its child"] =
+    "a process cannot be sent",
+  ["test_process: arguments are inherited: what cannot be sent is no matter"] = inherits,
+  ["test_process: whatever is raised arrives, again and again the same"] = inherits,
+  ["test_manager_end: a child may make tables in the manager of its parent"] = manager,
+  ["test_manager_end: eight clients do what a model does"] = manager,
+  ["test_manager_end: only its maker can close it"] = manager,
   ["test_errors: an fz.Error that a function raises again keeps its text"] = itself,
   ["test_errors: whatever is raised arrives as an error"] = inherits,
 }

@@ -1,14 +1,13 @@
 --- manager.lua - fz.manager: a process that holds tables for all others.
 --
--- The server is forked from the process that creates the manager. It ends with that process, or
--- when the manager is closed.
+-- The process that creates the manager starts the server, which ends with that process, or when the
+-- manager is closed.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
 local client = require "fzlua.manager_client"
 local proxy = require "fzlua.proxy"
-local server = require "fzlua.manager_server"
 local wait = require "fzlua.wait"
 
 require "fzlua.process" -- whose finish() closes the managers
@@ -131,11 +130,17 @@ end
 
 local function nothing() end
 
+-- The main function of the server. A spawned one requires the module itself, because a copy of the
+-- module's function would have copies of its tables.
+local function serve(...)
+  require("fzlua.manager_server").run(...)
+end
+
 -- Start a server.
 function manager.new()
   local questions, spare = core.queue(), core.queue()
   local channel = client.first_channel()
-  local process = core.process("Manager", core.random_seed(), nothing, nothing, server.run,
+  local process = core.process("Manager", core.random_seed(), nothing, nothing, serve,
     questions, spare, channel)
   local of = client.of(wait_for_server(process, channel), process:pid(), questions, spare)
   local self = setmetatable({

@@ -1,8 +1,8 @@
 --- process.lua - fz.process: one function in its own process.
 --
--- The process is forked from this one when it starts, so that it has the function and its arguments
--- without a copy. wait.lua does not watch it: only join() waits for it, and the end of the script
--- if it is not a daemon.
+-- A forked process has the function and its arguments without a copy, a spawned one gets them by
+-- value. wait.lua does not watch it: only join() waits for it, and the end of the script if it is
+-- not a daemon.
 
 local core = require "fzlua.core"
 local made = require "fzlua.made"
@@ -100,21 +100,30 @@ end
 
 local methods = {}
 
--- Fork the process.
+-- In a new process: take its name, and its path as in `state`.
+function process.enter(name, path)
+  identity.set(name)
+  state = own_state(path)
+end
+
+-- What a new process calls before its function, and after it. A spawned process has its own module
+-- `process`, which is sent by its name.
+local function frame(name, path)
+  return function() process.enter(name, path) end, function() process.finish() end
+end
+
+-- Start the process.
 function methods:start()
   check_own(self, "start")
   if self._closed then Error.raise("closed", "%s is closed", self._name) end
   if self._handle then
     Error.raise("error", "%s was started before: a process runs once", self._name)
   end
-  local name, path, args = self._name, self._path, self._args
-  local function enter()
-    identity.set(name)
-    state = own_state(path)
-  end
+  local name, args = self._name, self._args
+  local enter, leave = frame(name, self._path)
   live_children()
   core.give_pipes(self._f, table.unpack(args, 1, args.n))
-  self._handle = core.process(name, core.random_seed(), process.finish, enter, self._f,
+  self._handle = core.process(name, core.random_seed(), leave, enter, self._f,
     table.unpack(args, 1, args.n))
   core.give_pipes()
   self._f, self._args = false, false

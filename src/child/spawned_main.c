@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "child/call.h"
+#include "child/process_main.h"
 #include "child/worker_main.h"
 #include "value/cells.h"
 #include "value/codec.h"
@@ -19,6 +20,7 @@
 struct setup {
 	struct fz_port *port;
 	struct fz_call call;
+	struct fz_process_home process; /* L is NULL in a worker of a pool */
 };
 
 /* Push the table of the setup. [-0, +1, e] */
@@ -128,20 +130,47 @@ copy_functions(lua_State *L, int funcs)
 	}
 }
 
-/* (setup) -> thread of fz_child_prepare(); protected. */
+/*
+ * Push the thread of a process, whose values are in the string on top. [-0, +1,
+ * e]
+ */
+static void
+push_process(lua_State *L, int setup, struct fz_process_home *process)
+{
+	size_t len;
+	const char *bytes = lua_tolstring(L, -1, &len);
+	lua_State *thread = lua_newthread(L);
+	int n = fz_codec_decode(L, bytes, len, FZ_CODEC_RUN);
+
+	if (n <= FZ_PROCESS_ENTER || !lua_checkstack(thread, n + LUA_MINSTACK))
+		luaL_error(L, "the setup has no function, or too many values");
+	lua_xmove(L, thread, n);
+	lua_getfield(L, setup, FZ_SPAWNED_SEED);
+	process->seed = (uint64_t)lua_tointeger(L, -1);
+	process->L = thread;
+	lua_pop(L, 1);
+}
+
+/* (setup) -> thread of fz_child_prepare(), or of a process; protected. */
 static int
 set_up(lua_State *L)
 {
 	enum { SETUP = 2, FUNCS, HOLDER };
+	struct setup *s = lua_touserdata(L, 1);
 
 	luaL_checkstack(L, 20, NULL);
 	fz_child_is_spawned(L);
-	push_setup(L, lua_touserdata(L, 1));
+	push_setup(L, s);
+	set_paths(L, SETUP);
+	add_classes(L, SETUP);
+	if (lua_getfield(L, SETUP, FZ_SPAWNED_PROCESS) == LUA_TSTRING) {
+		push_process(L, SETUP, &s->process);
+		return 1;
+	}
+	lua_settop(L, SETUP);
 	lua_newtable(L);
 	fz_cells_new(L);
 	lua_rawseti(L, FUNCS, 0);
-	set_paths(L, SETUP);
-	add_classes(L, SETUP);
 	push_functions(L, SETUP, FUNCS);
 	copy_functions(L, FUNCS);
 	lua_settop(L, HOLDER);
@@ -188,6 +217,8 @@ fz_spawned_main(lua_State *L, int link)
 			fz_child_stream_refuse(link, err.text);
 		return EXIT_FAILURE;
 	}
+	if (setup.process.L != NULL)
+		return fz_process_main(&setup.process, &port);
 	home.L = lua_tothread(L, -1);
 	return fz_serve_main(&home, &port);
 }

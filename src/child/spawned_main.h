@@ -6,16 +6,20 @@
 
 /*
  * The body of FZ_WIRE_SETUP is an encoded table: `path` and `cpath` are those
- * of package. The string in `functions` has, encoded, a function that returns
- * init and exit, and a list of functions or nil. `classes` has, by the name of
- * each registered class, the encoded fields of its metatable.
+ * of package. `classes` has, by the name of each registered class, the encoded
+ * fields of its metatable. The string in `functions` has, encoded, a function
+ * that returns init and exit, and a list of functions or nil. A process has the
+ * string `process` in place of that, with the encoded values of the thread of
+ * a fz_process_home, and its `seed`.
  */
 #define FZ_SPAWNED_FUNCTIONS "functions"
+#define FZ_SPAWNED_PROCESS "process"
+#define FZ_SPAWNED_SEED "seed"
 #define FZ_SPAWNED_CLASSES "classes"
 
 /*
- * Serve the calls that come from the socket `link`, in the new state `L`.
- * Returns the exit status of the process.
+ * Serve the calls that come from the socket `link`, in the new state `L`, or
+ * make the one call of a process. Returns the exit status of the process.
  */
 int fz_spawned_main(lua_State *L, int link);
 

@@ -26,6 +26,11 @@ open_libraries(lua_State *L)
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	lua_getfield(L, -1, "fzlua.core");
+	lua_pushliteral(L, "fzlua"); /* fz.run_scripts() runs this program */
+	lua_setfield(L, -2, "command");
+	lua_pop(L, 2);
 	fz_ltask_follow_coroutines(L);
 	return 0;
 }

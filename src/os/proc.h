@@ -83,9 +83,9 @@ struct fz_proc_program {
 };
 
 /*
- * Start a program in a process of its own. No code of this process runs in the
- * child: that is safe whatever the other threads of a host do. 0, or -1 and
- * `err`, also if there is no such program.
+ * Start a program in a process of its own, in which all signals are blocked. No
+ * code of this process runs in the child: that is safe whatever the other
+ * threads of a host do. 0, or -1 and `err`, also if there is no such program.
  */
 int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err);

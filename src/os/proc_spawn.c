@@ -32,7 +32,10 @@ set_files(posix_spawn_file_actions_t *files, const struct fz_proc_opts *opts,
 	return code;
 }
 
-/* It leads a process group, and no signal is ignored or blocked. */
+/*
+ * It leads a process group. No signal is ignored, and all are blocked until
+ * fz_proc_enter() has set the actions: then fz_proc_kill() uses force.
+ */
 static int
 set_attributes(posix_spawnattr_t *attr)
 {
@@ -44,9 +47,8 @@ set_attributes(posix_spawnattr_t *attr)
 	if (code != 0)
 		return code;
 	posix_spawnattr_setpgroup(attr, 0);
-	sigemptyset(&set);
-	posix_spawnattr_setsigmask(attr, &set);
 	sigfillset(&set);
+	posix_spawnattr_setsigmask(attr, &set);
 	return posix_spawnattr_setsigdefault(attr, &set);
 }
 

@@ -47,6 +47,10 @@ tests["what one process does, others see"] = function()
   local pool <close> = fz.pool(2)
   pool:map(function(n) d:incr("sum", n) end, t.numbers(100))
   t.equal(d.sum, 5050)
+end
+
+tests["a child may make tables in the manager of its parent"] = function()
+  local m <close> = fz.manager()
   local made = elsewhere(function() return m:dict { by = "a child" } end)
   t.equal(made.by, "a child")
 end

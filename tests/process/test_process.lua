@@ -104,7 +104,7 @@ tests["a wait for a process serves other runs"] = function()
   end
   local chain <close> = fz.chain({ stage }, { jobs = 1 })
   local future = chain:invoke_async { A = 1 }
-  local p <close> = started(last.wait, last)
+  local p <close> = started(function() return last:wait() end)
   t.equal(p:join(30), true)
   t.equal(future:await().o3, 4)
 end

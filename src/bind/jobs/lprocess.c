@@ -10,6 +10,7 @@
 #include "base/container.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
+#include "bind/jobs/lsetup.h"
 #include "bind/lloop.h"
 #include "child/process_main.h"
 #include "os/death.h"
@@ -19,6 +20,7 @@
 #include "worker/blob.h"
 #include "worker/change.h"
 #include "worker/engine.h"
+#include "worker/start.h"
 #include "worker/worker.h"
 
 #define PROCESS_TYPE "fzlua.ProcessHandle"
@@ -137,9 +139,14 @@ push_thread(lua_State *L, int nargs)
 	return thread;
 }
 
+/*
+ * Start the process. A program gets at once what fits into its socket; the
+ * loop writes the rest.
+ */
 static int
 start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
 {
+	bool spawns = lp->engine->start == FZ_START_SPAWN;
 	struct fz_worker_opts opts = {
 		.engine = lp->engine,
 		.ops = &worker_ops,
@@ -149,18 +156,28 @@ start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
 		.noun = "process",
 	};
 
+	if (spawns) {
+		opts.program.path = fz_start_program(lp->engine->program);
+		opts.program.setup =
+		    fz_lsetup_encode_process(home->L, home->seed, err);
+		if (opts.program.setup == NULL)
+			return -1;
+	}
 	lp->worker = fz_worker_new(&opts, err);
+	fz_blob_unref(opts.program.setup);
 	if (lp->worker == NULL)
 		return -1;
 	lp->pid = lp->worker->pid;
 	lp->job.ops = &job_ops;
 	lp->job.timeout_ns = FZ_CLOCK_NEVER;
 	fz_worker_begin(lp->worker, &lp->job);
+	if (spawns)
+		fz_worker_write(lp->worker);
 	return 0;
 }
 
 /*
- * process(name, seed, leave, enter, f, ...) -> process. Forks a process that
+ * process(name, seed, leave, enter, f, ...) -> process. Starts a process that
  * calls enter() and f(...), sends the results, and calls leave().
  */
 static int

@@ -1,5 +1,6 @@
 #include "bind/jobs/lsetup.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -9,6 +10,7 @@
 #include "base/err.h"
 #include "bind/lloop.h"
 #include "child/call.h"
+#include "child/process_main.h"
 #include "child/spawned_main.h"
 #include "sched/batch_pool.h"
 #include "value/cells.h"
@@ -21,6 +23,7 @@
 /* Memory that must be freed if an error is raised. */
 struct encoding {
 	struct fz_batch_pool *batches; /* NULL: all functions are in the pool */
+	uint64_t seed;                 /* of a process */
 	struct fz_buf functions, out;
 };
 
@@ -110,9 +113,22 @@ push_classes(lua_State *L)
 	lua_remove(L, all);
 }
 
+/* Push the table of a setup that has the functions in `field`. [-0, +1, e] */
+static void
+push_setup(lua_State *L, const struct encoding *e, const char *field)
+{
+	lua_createtable(L, 0, 5);
+	copy_path(L, "path");
+	copy_path(L, "cpath");
+	lua_pushlstring(L, (const char *)e->functions.data, e->functions.len);
+	lua_setfield(L, -2, field);
+	push_classes(L);
+	lua_setfield(L, -2, FZ_SPAWNED_CLASSES);
+}
+
 /* (funcs, init, encoding): protected, so that the buffers are freed. */
 static int
-encode_body(lua_State *L)
+encode_pool(lua_State *L)
 {
 	struct encoding *e = lua_touserdata(L, 3);
 	bool apart = e->batches != NULL;
@@ -126,36 +142,107 @@ encode_body(lua_State *L)
 	if (apart)
 		push_record(L, 1, 4, e->batches);
 	fz_codec_encode_shared(L, 4, 2, &e->functions, apart ? 6 : 0, 0);
-	lua_createtable(L, 0, 3);
-	copy_path(L, "path");
-	copy_path(L, "cpath");
-	lua_pushlstring(L, (const char *)e->functions.data, e->functions.len);
-	lua_setfield(L, -2, FZ_SPAWNED_FUNCTIONS);
-	push_classes(L);
-	lua_setfield(L, -2, FZ_SPAWNED_CLASSES);
+	push_setup(L, e, FZ_SPAWNED_FUNCTIONS);
 	fz_codec_encode(L, lua_gettop(L), 1, &e->out);
 	return 0;
+}
+
+/* (values of the thread ..., encoding) */
+static int
+encode_process(lua_State *L)
+{
+	int n = lua_gettop(L) - 1;
+	struct encoding *e = lua_touserdata(L, -1);
+
+	luaL_checkstack(L, 20, NULL);
+	fz_codec_encode(L, 1, n, &e->functions);
+	push_setup(L, e, FZ_SPAWNED_PROCESS);
+	lua_pushinteger(L, (lua_Integer)e->seed);
+	lua_setfield(L, -2, FZ_SPAWNED_SEED);
+	fz_codec_encode(L, lua_gettop(L), 1, &e->out);
+	return 0;
+}
+
+/* (error) -> error: a message handler that names the value of a process */
+static int
+name_value(lua_State *L)
+{
+	static const char why[] = "a spawned process gets by value what a "
+				  "forked one inherits: ";
+	char prefix[sizeof(why) + 32];
+	int n = 0;
+
+	lua_settop(L, 1);
+	if (fz_lerror_is(L, 1)) {
+		lua_getfield(L, 1, "value");
+		n = (int)lua_tointeger(L, 2) - FZ_PROCESS_ENTER - 1;
+		lua_settop(L, 1);
+	}
+	if (n > 0)
+		snprintf(prefix, sizeof(prefix), "%sargument %d: ", why, n);
+	else
+		snprintf(prefix, sizeof(prefix), "%sits function: ", why);
+	fz_lerror_name_value(L, prefix);
+	return 1;
+}
+
+/*
+ * Call the function that is on top with its `nargs` arguments, and return what
+ * it has put into `e->out`. `handler` is as for lua_pcall(). [-(nargs+1), +0,
+ * -]
+ */
+static struct fz_blob *
+encode(lua_State *L, struct encoding *e, int nargs, int handler,
+    struct fz_err *err)
+{
+	bool outer = fz_lloop_hold(L, true);
+	struct fz_blob *blob = NULL;
+
+	fz_garbage_delay(fz_garbage_open(L), L); /* no finalizer may run here */
+	if (lua_pcall(L, nargs, 0, handler) == LUA_OK)
+		blob = fz_blob_new(e->out.data, e->out.len, err);
+	else
+		fz_lerror_pop(L, err);
+	fz_lloop_hold(L, outer);
+	fz_buf_fini(&e->functions);
+	fz_buf_fini(&e->out);
+	return blob;
 }
 
 struct fz_blob *
 fz_lsetup_encode(
     lua_State *L, struct fz_batch_pool *batches, struct fz_err *err)
 {
-	struct encoding e = { batches, FZ_BUF_INIT, FZ_BUF_INIT };
-	bool outer = fz_lloop_hold(L, true);
-	struct fz_blob *blob = NULL;
+	struct encoding e = {
+		.batches = batches, .functions = FZ_BUF_INIT, .out = FZ_BUF_INIT
+	};
 
-	fz_garbage_delay(fz_garbage_open(L), L); /* no finalizer may run here */
-	lua_pushcfunction(L, encode_body);
+	lua_pushcfunction(L, encode_pool);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushvalue(L, FZ_CHILD_INIT);
 	lua_pushlightuserdata(L, &e);
-	if (lua_pcall(L, 3, 0, 0) == LUA_OK)
-		blob = fz_blob_new(e.out.data, e.out.len, err);
-	else
-		fz_lerror_pop(L, err);
-	fz_lloop_hold(L, outer);
-	fz_buf_fini(&e.functions);
-	fz_buf_fini(&e.out);
+	return encode(L, &e, 3, 0, err);
+}
+
+struct fz_blob *
+fz_lsetup_encode_process(lua_State *L, uint64_t seed, struct fz_err *err)
+{
+	struct encoding e = {
+		.seed = seed, .functions = FZ_BUF_INIT, .out = FZ_BUF_INIT
+	};
+	int n = lua_gettop(L);
+	struct fz_blob *blob;
+
+	if (!lua_checkstack(L, n + LUA_MINSTACK)) {
+		fz_err_nomem(err, "the arguments");
+		return NULL;
+	}
+	lua_pushcfunction(L, name_value);
+	lua_pushcfunction(L, encode_process);
+	for (int i = 1; i <= n; i++)
+		lua_pushvalue(L, i);
+	lua_pushlightuserdata(L, &e);
+	blob = encode(L, &e, n + 1, n + 1, err);
+	lua_settop(L, n);
 	return blob;
 }

@@ -2,7 +2,7 @@
 #ifndef FZ_LSETUP_H
 #define FZ_LSETUP_H
 
-#include <stdbool.h>
+#include <stdint.h>
 
 #include <lua.h>
 
@@ -18,5 +18,12 @@ struct fz_batch_pool;
  */
 struct fz_blob *fz_lsetup_encode(
     lua_State *L, struct fz_batch_pool *batches, struct fz_err *err);
+
+/*
+ * Encode a process that makes one call: `L` is the thread of a fz_process_home
+ * with this seed. NULL and `err` if something cannot be sent. [-0, +0, -]
+ */
+struct fz_blob *fz_lsetup_encode_process(
+    lua_State *L, uint64_t seed, struct fz_err *err);
 
 #endif
