@@ -51,16 +51,25 @@ set_paths(lua_State *L, int setup)
 	lua_pop(L, 1);
 }
 
-/* Register an empty metatable for each class of the table on top. [-0, +0, m]
+/*
+ * Register an empty metatable for each class of the table on top. Those that
+ * the library of this process has registered are removed from it. [-0, +0, m]
  */
 static void
 register_classes(lua_State *L)
 {
 	int classes = lua_gettop(L);
 
-	for (lua_pushnil(L); lua_next(L, classes); lua_pop(L, 1)) {
+	for (lua_pushnil(L); lua_next(L, classes); lua_settop(L, classes + 1)) {
+		lua_pushvalue(L, -2);
+		if (fz_registered_metatable(L, -1)) {
+			lua_pushvalue(L, classes + 1);
+			lua_pushnil(L);
+			lua_rawset(L, classes);
+			continue;
+		}
 		lua_newtable(L);
-		fz_registered_add_class(L, lua_tostring(L, -3));
+		fz_registered_add_class(L, lua_tostring(L, classes + 1));
 	}
 }
 

@@ -109,6 +109,16 @@ tests["registered classes are those of the script"] = function()
   t.equal({ p.x, getmetatable(p) == Point }, { 8, true })
 end
 
+tests["an fz.Error that a function returns is one"] = function()
+  local pool <close> = fz.pool { workers = 1, start = "spawn" }
+  local e = pool:apply(function()
+    local a, b = fz.pipe()
+    b:close()
+    return select(2, pcall(a.send, a, 1))
+  end)
+  t.equal({ getmetatable(e) == fz.Error, e.kind }, { true, "closed" })
+end
+
 local APPLY <const> = [[
 local pool <close> = fz.pool { workers = 1, start = "spawn" }
 print(pcall(pool.apply, pool, function() return "done" end))]]

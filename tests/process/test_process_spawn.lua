@@ -1,5 +1,5 @@
--- Processes under the start method "spawn", which get by value what forked ones inherit. `make
--- test-lua-spawn` runs the tests of processes and managers under it; these are about the difference.
+-- Processes under the start method "spawn", which get by value what forked ones inherit. The target
+-- test-lua-spawn runs the tests of processes and managers under it; these are about the difference.
 local t = ...
 
 local tests = {}
@@ -34,7 +34,8 @@ tests["what cannot be sent raises at the start, with its path"] = function()
     start(print, 1, { a = { file } })
     start(function() return file end)
     start(coroutine.wrap(print))]],
-    ("false\tunsendable\ta spawned process gets by value what a forked one inherits: %s\n"):rep(3):format(
+    ("false\tunsendable\ta spawned process gets by value what a forked one inherits: %s\n")
+      :rep(3):format(
       "argument 2: .a[1]: a FILE* cannot be sent",
       "its function: <upvalue file>: a FILE* cannot be sent",
       "its function: a C function that no loaded module has cannot be sent"))
