@@ -209,7 +209,7 @@ test: $(BIN) tests
 	$(runner) $(by_lua) $(by_c)
 test-c: $(BIN) tests
 	$(runner) $(by_c)
-test-lua: $(BIN) $(RUNNING)
+test-lua: $(BIN) $(RUNNING) $(EMBEDBIN)
 	$(runner) $(by_lua)
 
 # With workers behind byte streams: see src/worker/link.h.
