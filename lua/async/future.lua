@@ -146,11 +146,13 @@ function Future:cancel()
   return true
 end
 
----Whether `value` is a future of any kind.
+---Whether `value` is a future of any kind. No code of the value's class runs.
 ---@param value any
 ---@return boolean
 function Future.is(value)
-  return type(value) == "table" and value.is_list == true and value.set_result == Future.set_result
+  local class = type(value) == "table" and getmetatable(value)
+  local base = type(class) == "table" and getmetatable(class)
+  return rawequal(class, Future) or type(base) == "table" and rawget(base, "__index") == Future
 end
 
 function Future:__tostring()

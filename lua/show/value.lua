@@ -1,7 +1,7 @@
 --- value.lua - the value of an expression at the prompt as text for people.
 --
 -- Tables are cut, pipelines are pictures, futures have their state. Only __tostring of the user's
--- code is called.
+-- code is called; if it raises, the value is shown as it is, with a note.
 
 local Error = require "fzlua.error"
 local literal = require "fzlua.literal"
@@ -47,12 +47,22 @@ end
 -- "function(a, b) stdin:1".
 local function function_text(f)
   local info = debug.getinfo(f, "Su")
-  if info.what == "C" then return tostring(f):gsub("builtin: ", "") end
+  if info.what == "C" then return (tostring(f):gsub("builtin: ", "")) end
   local names = {}
   for i = 1, info.nparams do names[i] = debug.getlocal(f, i) or "?" end
   if info.isvararg then names[#names + 1] = "..." end
   return ("function(%s) %s:%d"):format(table.concat(names, ", "), info.short_src,
     info.linedefined)
+end
+
+-- What __tostring returns; nil without it.
+local function own_text(v, columns)
+  local mt = debug.getmetatable(v)
+  if type(mt) ~= "table" or rawget(mt, "__tostring") == nil then return nil end
+  local ok, text = pcall(tostring, v)
+  if ok then return literal.safe(text) end
+  local mark = style.paint("error", "(its __tostring raises an error)")
+  return literal.of(v, limits(columns)) .. "  " .. mark
 end
 
 local function table_text(v, columns)
@@ -62,8 +72,9 @@ local function table_text(v, columns)
     return ok and text or ("%s\n%s"):format(pipeline, style.paint("error", tostring(text)))
   end
   if future and future.is(v) then return future_text(v, columns) end
+  local own = own_text(v, columns)
+  if own then return own end
   local mt = debug.getmetatable(v)
-  if type(mt) == "table" and rawget(mt, "__tostring") then return literal.safe(tostring(v)) end
   local name = type(mt) == "table" and rawget(mt, "__name")
   if type(name) == "string" and name:find "^fzlua%." then return ("<%s>"):format(name) end
   return literal.of(v, limits(columns))
@@ -76,7 +87,9 @@ function value.text(v, columns)
   local kind = type(v)
   if kind == "table" then return table_text(v, columns) end
   if kind == "function" then return style.paint("faint", function_text(v)) end
-  if kind == "userdata" or kind == "thread" then return literal.safe(tostring(v)) end
+  if kind == "userdata" or kind == "thread" then
+    return own_text(v, columns) or literal.safe(tostring(v))
+  end
   return literal.of(v, limits(columns))
 end
 

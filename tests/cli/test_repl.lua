@@ -51,8 +51,19 @@ tests["an error shows the user's frames, and :trace all"] = function()
     "        (...tail calls...)")
   terminal:run("error {code = 1}", "{code = 1}")
   terminal:run("error(setmetatable({}, {__tostring = function() return 'own' end}))", "own")
-  terminal:run("setmetatable({}, {__tostring = function() error 'no' end})", "stdin:1: no",
-    "        stdin:1: in function <stdin:1>")
+end
+
+tests["a value whose metamethods raise is shown as it is"] = function()
+  local terminal <close> = open()
+  terminal:run "function no() error 'no' end"
+  terminal:run("fz.future()", "<future: pending>") -- loads the class that values are compared with
+  for _, name in ipairs { "__index", "__pairs", "__len", "__eq", "__name" } do
+    terminal:run(("setmetatable({a = 1}, {%s = no})"):format(name), "{a = 1}")
+  end
+  local mark = "  (its __tostring raises an error)"
+  terminal:run("setmetatable({a = 1}, {__tostring = no})", "{a = 1}" .. mark)
+  terminal:run("setmetatable({a = 1}, {__tostring = 5})", "{a = 1}" .. mark)
+  terminal:run("debug.setmetatable(io.tmpfile(), {__tostring = no})", "<userdata>" .. mark)
 end
 
 -- A chain whose first input is missing.
