@@ -5,6 +5,7 @@
 -- a time limit is refused, too, because nothing runs that could end it.
 
 local core = require "fzlua.core"
+local scheduler = require "fzlua.scheduler"
 
 local dry_start = {}
 
@@ -21,12 +22,18 @@ local dry_start = {}
 ---@type fzlua.DryStart|nil
 dry_start.first = nil
 
+-- Where the task that runs was started, if it has no frames of the user: fz.spawn(fz.exec, ...).
+local function place_of_task()
+  local task = scheduler.current()
+  if task then return task._source, task._line end
+end
+
 ---The position of the nearest caller outside of fzlua.
 ---@return string|nil source, integer|nil line
 function dry_start.place()
   for level = 2, math.huge do
     local info = debug.getinfo(level, "Sl")
-    if not info then return nil end
+    if not info then return place_of_task() end
     if info.what ~= "C" and info.source:sub(1, 7) ~= "@fzlua/" then
       return info.source, info.currentline
     end
@@ -78,6 +85,15 @@ local function refuse_filling()
   pool:close()
 end
 
+-- Note in each task where it was started.
+local function note_starts()
+  local start = scheduler.start
+  function scheduler.start(task, ...)
+    task._source, task._line = dry_start.place()
+    return start(task, ...)
+  end
+end
+
 local function refuse_waiting()
   local turn = core.turn
   function core.turn(timeout, ...)
@@ -89,6 +105,7 @@ end
 ---Refuse all starts from now on.
 function dry_start.begin()
   for name, f in pairs(REFUSE) do core[name] = f end
+  note_starts()
   refuse_waiting()
   refuse_filling()
   require "fzlua.invocation".start = function(pipeline, _, _, values)

@@ -149,6 +149,13 @@ fifo=%s && rm $fifo && mkfifo $fifo && "$FZLUA" --check %s <>$fifo]]):format(t.f
   t.equal({ err, status }, { "", 0 })
 end
 
+tests["a task without frames of the script starts a program where it was spawned"] = function()
+  check(0, "2: note: the check ends here, because this call starts workers or programs\n", [[
+local list = {}
+list[1] = fz.spawn(fz.exec, {"true"})
+for future in fz.as_completed(list) do future:await() end]])
+end
+
 tests["functions and arguments of a call that starts workers are checked"] = function()
   local note = "1: note: the check ends here, because this call starts workers or programs\n"
   check(1, note .. "1: " .. is_set "x", "fz.map(function(i) x = i end, {1, 2})")
