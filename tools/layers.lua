@@ -77,12 +77,11 @@ local LUA_LAYERS = {
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua", "host"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
-  {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands",
-    "repl"},
+  {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands"},
   {"options", "report", "command_line", "help", "script", "inputs", "outputs", "returned",
     "bytecode", "findings", "global_check", "dry_start", "script_check",
     "record_source", "record_sums", "record_worker", "records",
-    "cli"},
+    "repl", "cli"},
 }
 
 local LUA_HEADERS = {["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true}
