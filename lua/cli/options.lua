@@ -93,7 +93,8 @@ options.list = {
       error: text`, or `warning` or `note`. Found are graphs that cannot run, inputs that are \z
       missing (a note if the command line has none) or not read, values that cannot be sent, \z
       wrong names in `--only`, and globals that functions set in workers or that do not exist. \z
-      The exit status is 0 if there are only notes." },
+      A top level that runs for longer than 10 s, or the S of `--timeout`, is an error. The exit \z
+      status is 0 if there are only notes." },
 
   { long = "--each", argument = "CODE", group = "records", set = "each", module = "fzlua.records",
     help = "print the value of CODE for each line",

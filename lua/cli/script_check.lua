@@ -30,21 +30,28 @@ function ScriptCheck.new(options, args, host)
   }, ScriptCheck)
 end
 
+local PATIENCE <const> = 10 -- seconds that the script may take
+
 ---Load the script; its output goes to standard error.
----@return function chunk
+---@return function to call
 ---@return ... its arguments
 function ScriptCheck:load()
   self._host.divert_output()
   dry_start.begin()
   local loaded = table.pack(script.load(self._options, self._args))
   self._globals:declare(loaded[1])
-  return table.unpack(loaded, 1, loaded.n)
+  local function note_place(e)
+    self:note_place()
+    return e
+  end
+  return self._host.call_limited, self._options.run.timeout or PATIENCE, note_place,
+    table.unpack(loaded, 1, loaded.n)
 end
 
 ---Note the position of an error, when it is raised.
 function ScriptCheck:note_place()
   local source, line = dry_start.place()
-  self._place = { file = source and Findings.file_of(source), line = line }
+  if source then self._place = { file = Findings.file_of(source), line = line } end
 end
 
 -- The function that makes the first result of a node, or of the node that misses an input.
@@ -186,6 +193,7 @@ end
 ---@return integer status
 function ScriptCheck:recover(e)
   if report.status(e) ~= report.FAILED then return report.error(e) end
+  if Error.is(e, "timeout") then e.message = "the top level of the script " .. e.message end
   if dry_start.first then
     check_start(self, dry_start.first)
   else

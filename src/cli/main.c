@@ -14,6 +14,8 @@
 #include <lualib.h>
 
 #include "api/fzlua.h"
+#include "base/clock.h"
+#include "bind/llimit.h"
 #include "bind/ltask.h"
 #include "cli/edit.h"
 #include "cli/edit_tty.h"
@@ -135,8 +137,29 @@ steps_call(lua_State *L)
 	return 1;
 }
 
+/*
+ * call_limited(seconds, handler, f, ...) -> the results of f. If f runs longer
+ * it raises an fz.Error of kind "timeout".
+ */
+static int
+call_limited(lua_State *L)
+{
+	double seconds = luaL_checknumber(L, 1);
+	struct fz_llimits most = { .ns = fz_clock_from_seconds(seconds) };
+	struct fz_llimit_hook before;
+	int status;
+
+	fz_llimit_set(L, &most);
+	fz_llimit_begin(L, &before);
+	status = lua_pcall(L, lua_gettop(L) - 3, LUA_MULTRET, 2);
+	fz_llimit_end(L, &before);
+	fz_llimit_set(L, &(struct fz_llimits){ 0 });
+	return status == LUA_OK ? lua_gettop(L) - 2 : lua_error(L);
+}
+
 /* C functions of the command for fzlua.cli. */
 static const luaL_Reg host[] = {
+	{ "call_limited", call_limited },
 	{ "call_steps", steps_call },
 	{ "catch_interrupt", fz_interrupt_catch_next },
 	{ "divert_output", fz_output_divert },

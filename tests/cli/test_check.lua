@@ -156,6 +156,16 @@ list[1] = fz.spawn(fz.exec, {"true"})
 for future in fz.as_completed(list) do future:await() end]])
 end
 
+tests["a script that does not end is an error where it runs"] = function()
+  local text = "2: error: the top level of the script ran longer than its limit of 0.2 s\n"
+  for _, loop in ipairs { "while true do end",
+    "while true do pcall(function() while true do end end) end",
+    "fz.sleep(1000)", "coroutine.wrap(function() while true do end end)()",
+    "fz.spawn(function() while true do end end) fz.sleep(1000)" } do
+    check(1, text, "\n" .. loop, "--timeout=0.2")
+  end
+end
+
 tests["functions and arguments of a call that starts workers are checked"] = function()
   local note = "1: note: the check ends here, because this call starts workers or programs\n"
   check(1, note .. "1: " .. is_set "x", "fz.map(function(i) x = i end, {1, 2})")
