@@ -175,13 +175,24 @@ function setters.workers(state, value)
   state.registry.version = state.registry.version + 1
 end
 
+-- Methods of chains that users call on a stage, each as a function that raises.
+local only_of_chains = {}
+
+for _, name in ipairs { "stream", "invoke_async" } do
+  only_of_chains[name] = function()
+    check.fail("a stage has no method '%s': use fz.chain{s}:%s(...) or (s >> t):%s(...)", name,
+      name, name)
+  end
+end
+
 function Stage:__index(name)
   local method = methods[name]
   if method then return method end
   local state, getter = rawget(self, STATE), getters[name]
   if getter then return getter(state) end
   local maker = state.registry.makers[name]
-  return maker and maker.f
+  if maker then return maker.f end
+  return only_of_chains[name]
 end
 
 -- The inputs of `f` are the names of its parameters.

@@ -76,6 +76,7 @@ end
 tests["only functions are registered, only under names"] = function()
   local s = fz.stage "s"
   t.match(t.wrong(function() s.A = 3 end), "stage s", "A", "function")
+  t.match(t.wrong(function() s:stream({}) end), "no method 'stream'", "fz.chain{s}:stream(...)")
   t.match(t.wrong(s.register, s, "A", "B"), "#3", "register", "function expected, got no value")
   t.match(t.wrong(s.register, s, 1, print), "#1", "register")
   t.match(t.wrong(s.register, s, {}, {}, print), "#1", "no output")
