@@ -153,22 +153,36 @@ read_byte(struct fz_edit *e, char *byte)
 	}
 }
 
-/* Read a character for libedit. Bytes that are not UTF-8 are dropped. */
+/* Bytes that are not UTF-8 become U+FFFD; the byte behind them is kept. */
+static wchar_t
+replace_invalid(struct fz_edit *e, char byte, bool is_first)
+{
+	memset(&e->shift, 0, sizeof(e->shift));
+	if (!is_first) {
+		e->next = byte;
+		e->has_next = true;
+	}
+	return 0xfffd;
+}
+
+/* Read a character for libedit. */
 static int
 read_char(EditLine *el, wchar_t *c)
 {
 	struct fz_edit *e = fz_edit_of(el);
-	char byte;
 
 	for (;;) {
-		int got = read_byte(e, &byte);
+		bool is_first = mbsinit(&e->shift) != 0;
+		char byte = e->next;
+		int got = e->has_next ? 1 : read_byte(e, &byte);
 
+		e->has_next = false;
 		if (got <= 0)
 			return got;
 		switch (mbrtowc(c, &byte, 1, &e->shift)) {
 		case (size_t)-1:
-			memset(&e->shift, 0, sizeof(e->shift));
-			break;
+			*c = replace_invalid(e, byte, is_first);
+			return 1;
 		case (size_t)-2:
 			break;
 		default:

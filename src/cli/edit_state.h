@@ -21,6 +21,8 @@ struct fz_edit {
 	FILE *null;   /* messages of libedit */
 	void *locale; /* a locale_t: its characters are those of the terminal */
 	mbstate_t shift; /* of the bytes that were read */
+	char next;       /* a byte that was read and not used */
+	bool has_next;
 	lua_State *L;    /* while reading: its callbacks run there */
 	bool failed;     /* a callback has; its error is on top of the stack */
 	struct fz_lsink *sink;

@@ -60,6 +60,14 @@ tests["pasted text is one input"] = function()
   terminal:expect { "return f(7)", "7", ">" }
 end
 
+tests["bytes that are not UTF-8 are shown as U+FFFD"] = function()
+  local terminal <close> = open()
+  terminal:paste "'a\xffb\xc3c\xe2\x82d ä€'"
+  terminal:expect { "> 'a\u{fffd}b\u{fffd}c\u{fffd}d ä€'" }
+  terminal:key "Enter"
+  terminal:expect { '"a\u{fffd}b\u{fffd}c\u{fffd}d ä€"', ">" }
+end
+
 tests["a long input wraps, and the terminal may be resized"] = function()
   local terminal <close> = open { columns = 30 }
   terminal:type "x = '0123456789 0123456789 0123456789'"
