@@ -88,12 +88,27 @@ local function is_shown(name, part)
     and (name:sub(1, 1) ~= "_" or part:sub(1, 1) == "_")
 end
 
-local function member_names(value, part, only_functions)
+-- The name of a class of fzlua without its prefix, or nil.
+local function class_of(value)
+  local mt = debug.getmetatable(value)
+  local name = type(mt) == "table" and rawget(mt, "__name")
+  return type(name) == "string" and name:match "^fzlua%.(.*)$" or nil
+end
+
+-- Whether the member may be called with a colon. Members of classes of fzlua include functions that
+-- compute fields, and internal ones; the module has no methods.
+local function is_method(value, name, field)
+  if type(field) ~= "function" or is_fz(value) then return false end
+  return not class_of(value) or require "fzlua.manual".has_method(name)
+end
+
+local function member_names(value, part, only_methods)
   local set = {}
   each_table(value, function(t)
     for name, field in next, t do
-      local fits = not only_functions or type(field) == "function" or is_fz(value)
-      if is_shown(name, part) and fits then set[name] = true end
+      if is_shown(name, part) and (not only_methods or is_method(value, name, field)) then
+        set[name] = true
+      end
     end
   end, 0)
   return chosen(set, part)
@@ -240,9 +255,7 @@ end
 ---@return string|nil signature
 function complete.signature(value, path, name)
   local f = field_of(value, name)
-  local mt = debug.getmetatable(value)
-  local class = type(mt) == "table" and rawget(mt, "__name")
-  class = type(class) == "string" and class:match "^fzlua%.(.*)$"
+  local class = class_of(value)
   local manual = require "fzlua.manual"
   local own = is_fz(value) and "fz." .. name or class and class:lower() .. ":" .. name
   local found = own and manual.signature(own)

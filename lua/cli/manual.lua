@@ -95,6 +95,16 @@ function manual.find(name)
   return found[1].text, others
 end
 
+---Whether an object has a method of this name.
+---@param name string
+---@return boolean
+function manual.has_method(name)
+  for _, entry in ipairs(matches(name)) do
+    if entry.signature and entry.name:find(":" .. name, 1, true) then return true end
+  end
+  return false
+end
+
 ---How a function is called: "fz.map(f, list [, options]) -> results".
 ---@param name string as for find
 ---@return string|nil signature

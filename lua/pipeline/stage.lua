@@ -175,11 +175,10 @@ function setters.workers(state, value)
   state.registry.version = state.registry.version + 1
 end
 
--- Methods of chains that users call on a stage, each as a function that raises.
-local only_of_chains = {}
-
-for _, name in ipairs { "stream", "invoke_async" } do
-  only_of_chains[name] = function()
+-- A function that raises, if `name` is a method of chains that users call on a stage.
+local function refused(name)
+  if name ~= "stream" and name ~= "invoke_async" then return nil end
+  return function()
     check.fail("a stage has no method '%s': use fz.chain{s}:%s(...) or (s >> t):%s(...)", name,
       name, name)
   end
@@ -192,7 +191,7 @@ function Stage:__index(name)
   if getter then return getter(state) end
   local maker = state.registry.makers[name]
   if maker then return maker.f end
-  return only_of_chains[name]
+  return refused(name)
 end
 
 -- The inputs of `f` are the names of its parameters.

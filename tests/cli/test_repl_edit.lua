@@ -90,6 +90,8 @@ tests["Tab completes names, and lists them"] = function()
     ["lib.al"] = "lib.alp", ["string.form"] = "string.format", ["('x'):upp"] = "('x'):upper",
     ["fz.log.war"] = "fz.log.warn", ["whi"] = "while", ["chain.outp"] = "chain.output",
     ["chain:rawe"] = "chain:rawe", -- a global is no method
+    ["chain:outp"] = "chain:outp", ["fz:starm"] = "fz:starm", -- fields are none, either
+    ["chain:inv"] = "chain:invoke",
     ["require 'fzl"] = "require 'fzlua", [":tra"] = ":trace", ["x = setm"] = "x = setmetatable",
     ["fz.queue():"] = "fz.queue():", ["io.stdout:see"] = "io.stdout:seek",
   } do
