@@ -74,10 +74,12 @@ typedef int (*fzlua_output)(void *ctx, int fd, const char *bytes, size_t len);
 typedef void (*fzlua_log)(void *ctx, const char *line, size_t len);
 
 /*
- * Called around each fork of a worker: in the host before it and after it, and
- * in the child after it, before any code of the script runs there. The child is
- * the place to close sockets that only the host may hold open. It is called
- * with all signals blocked in the child. Must not call Lua.
+ * Called around each fork of a worker, or of another process that a script
+ * starts: in the host before it and after it, and in the child before any code
+ * of the script runs there. The child is the place to close sockets that only
+ * the host may hold open. All signals are blocked in the child. Must not call
+ * Lua. It is not called for workers that start by "spawn": they inherit no
+ * descriptor, and no code of the host runs in them.
  */
 enum { FZLUA_FORK_BEFORE, FZLUA_FORK_PARENT, FZLUA_FORK_CHILD };
 typedef void (*fzlua_forks)(void *ctx, int when);
@@ -109,7 +111,7 @@ struct fzlua_options {
 	 * no other thread of the host holds a lock that the worker needs. With
 	 * "spawn" a worker is a process of the fzlua command, and gets Lua
 	 * functions by value; C functions must be in modules that it can
-	 * require. There are no notices of forks then.
+	 * require.
 	 */
 	const char *start;
 	/*

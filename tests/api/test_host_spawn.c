@@ -108,6 +108,28 @@ test_host_spawn_leaves_descriptors_of_the_host(void **state)
 }
 
 static void
+count_fork(void *n, int when)
+{
+	(void)when;
+	++*(int *)n;
+}
+
+static void
+test_host_spawn_is_no_fork_of_the_host(void **state)
+{
+	lua_State *L = open_state(getenv("FZLUA"));
+	int n = 0;
+
+	(void)state;
+	fzlua_set_forks(L, count_fork, &n);
+	run(L, "local pool <close> = fz.pool(2) pool:map(math.abs, { 1, 2 })");
+	assert_int_equal(n, 0);
+	run(L, "fz.map(math.abs, { 1 }, { jobs = 1, start = 'fork' })");
+	assert_int_equal(n, 2);
+	fzlua_close(L);
+}
+
+static void
 test_host_spawn_without_the_command(void **state)
 {
 	lua_State *L = open_state("/nowhere/fzlua");
@@ -141,6 +163,7 @@ main(void)
 		cmocka_unit_test(test_host_spawn_with_sigchld_ignored),
 		cmocka_unit_test(
 		    test_host_spawn_leaves_descriptors_of_the_host),
+		cmocka_unit_test(test_host_spawn_is_no_fork_of_the_host),
 		cmocka_unit_test(test_host_spawn_without_the_command),
 		cmocka_unit_test(test_host_spawn_refuses_another_method),
 	};
