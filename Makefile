@@ -12,6 +12,7 @@
 #   doc        write doc/reference.md and doc/fzlua.3 again, from lua/meta and src/api/fzlua.h,
 #              and the options in doc/fzlua.1, from lua/cli/options.lua
 #   asan       the tests under ASan and UBSan
+#   tsan       the tests of hosts with threads under ThreadSanitizer
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
 #   soak       shared objects under stress, SOAK seconds each, and the long tests
@@ -255,6 +256,22 @@ asan: asan-build
 	+$(ASAN) test
 asan-build:
 	+$(ASAN) all tests
+
+# The tests of hosts with threads, without test_host_killed: a signal handler runs at the
+# next call of the C library here, so that a busy worker does not notice that its host has died.
+# Beside threads workers are spawned, because the allocator of TSan may be locked in a fork.
+# TSan does not know fences (-Wno-tsan) and random addresses of some kernels (setarch).
+TSAN_TESTS ?= $(addprefix api/test_,guest host host_forks host_spawn instances interrupt)
+TSAN_BIN    = $(TSAN_TESTS:%=$(BUILD)/tests/%) $(BUILD)/examples/embed/threads
+tsan:
+	+FZLUA_WORKER_COMMAND=$(CURDIR)/build/tsan/fzlua \
+	    TSAN_OPTIONS='die_after_fork=0 suppressions=$(CURDIR)/tests/tsan.supp' \
+	    $(MAKE) --no-print-directory BUILD=build/tsan CC=gcc \
+	    CFLAGS='-O1 -g -Werror -Wno-tsan -fno-omit-frame-pointer -fsanitize=thread' tsan-here
+tsan-here: UNDER := $(shell setarch -R true 2>/dev/null && echo setarch -R)
+tsan-here: $(BIN) $(BUILD)/tests/runner $(TSAN_BIN)
+	$(runner) $(foreach t,$(TSAN_BIN),'$(UNDER) env $(if $(filter %/threads,$t),FZLUA_START=spawn) $t')
+
 fuzz:
 	+$(ASAN) fuzz-here FUZZ_RUNS=$(FUZZ_RUNS)
 fuzz-here: $(FUZZBIN) $(BIN)
@@ -340,6 +357,6 @@ clean:
 
 FORCE:
 .PHONY: all tests run check check-lua check-suite test test-c test-lua test-lua-spawn test-lua-stream test-lua-noraw \
-	asan asan-build fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
+	asan asan-build tsan tsan-here fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
 	lint-statics lint-doc lint-version doc fmt clean FORCE
 .DELETE_ON_ERROR:

@@ -417,7 +417,8 @@ static void
 test_states_come_and_go(void **state)
 {
 	const char *wanted = getenv("FZLUA_STATES");
-	int n = wanted != NULL ? atoi(wanted) : UNDER_ASAN ? 200 : 1000;
+	int few = UNDER_ASAN || UNDER_TSAN ? 200 : 1000;
+	int n = wanted != NULL ? atoi(wanted) : few;
 	int before;
 	size_t used;
 
@@ -519,6 +520,8 @@ static void
 test_each_allocation_may_fail(void **state)
 {
 	(void)state;
+	if (UNDER_TSAN) /* it has one thread, and would take minutes */
+		skip();
 	alarm(HOST_HANGS_S);
 	for (int once = 0; once < 2; once++) {
 		struct failing f = { .once = once, .most = SIZE_MAX };

@@ -1,10 +1,12 @@
 /*
- * sanitized.h - whether a test is built with the address sanitizer, under which
- * forks and allocations are slow, and crashes are exits.
+ * sanitized.h - whether a test is built with a sanitizer. Under the address
+ * sanitizer forks and allocations are slow, and crashes are exits; under the
+ * thread sanitizer allocations are slow.
  *
- * Its allocator has no fork handlers. If a thread forks while another one is in
- * malloc, the child inherits a lock that nothing will release, and hangs at its
- * next allocation. So no thread of a test may allocate while another one forks.
+ * The allocators of sanitizers have no fork handlers. If a thread forks while
+ * another one is in malloc, the child inherits a lock that nothing will release,
+ * and hangs at its next allocation. So no thread of a test may allocate while
+ * another one forks.
  */
 #ifndef SANITIZED_H
 #define SANITIZED_H
@@ -18,6 +20,17 @@
 #endif
 #ifndef UNDER_ASAN
 #define UNDER_ASAN 0
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
 #endif
 
 #endif
