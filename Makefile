@@ -72,7 +72,7 @@ TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
 TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
 	$(sort $(filter-out tests/killed/% tests/package/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))
 SUPPORT := $(filter-out %/runner.c %/processes.c %/ltest.c,$(wildcard tests/support/*.c))
-RUNNING := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so
+RUNNING := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so $(BUILD)/fzlua-uninstalled.pc
 FUZZ_C  := $(sort $(wildcard tests/fuzz/*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
@@ -178,6 +178,18 @@ $(BUILD)/examples/embed/%: examples/embed/%.c $(LIB)
 $(BUILD)/examples/embed/%_cpp: examples/embed/%.cpp $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CXX) -std=c++17 $(EMBED_CFLAGS) -o $@ $< $(LIB) $(LUA_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+
+# For programs that are built with the library where it is: pkg-config prefers this name.
+define UNINSTALLED_PC
+Name: fzlua
+Description: Parallel pipelines in Lua
+Version: $(VERSION)
+Cflags: -I$(CURDIR)/src/api $(LUA_CFLAGS) $(CFLAGS)
+Libs: $(LDFLAGS) $(abspath $(LIB)) $(LUA_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+endef
+$(BUILD)/fzlua-uninstalled.pc: export TEXT = $(UNINSTALLED_PC)
+$(BUILD)/fzlua-uninstalled.pc: $(BUILD)/flags
+	@printf '%s\n' "$$TEXT" > $@
 
 $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	@mkdir -p $(@D)

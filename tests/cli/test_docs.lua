@@ -199,7 +199,8 @@ local function run_commands(directory, block)
 end
 
 local RUN <const> = {
-  lua = true, sh = true, output = true, python = os.execute "command -v python3 >/dev/null",
+  lua = true, c = true, sh = true, output = true,
+  python = os.execute "command -v python3 >/dev/null",
 }
 
 local function run_python(directory, block)
@@ -208,13 +209,43 @@ local function run_python(directory, block)
   if status ~= 0 then error(("%s:%d: %s"):format(block.path, block.from, out), 0) end
 end
 
+-- The text of blocks, in which each line has its number in the page.
+local function c_text(blocks)
+  local lines = {}
+  for _, block in ipairs(blocks) do
+    lines[#lines + 1] = ('#line %d "%s"'):format(block.from + 1, block.path)
+    table.move(block, 1, #block, #lines + 1, lines)
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- The blocks of a section are a program. Without a main() they are between the first and the last
+-- block of the last program that has it: the frame.
+local function c_program(blocks, frame)
+  local text = c_text(blocks)
+  if not text:find "\nmain%(" then return frame.first .. text .. frame.last end
+  frame.first, frame.last = c_text { blocks[1] }, c_text { blocks[#blocks] }
+  return text
+end
+
+-- Compile and run a program with what is in the build directory.
+local function run_c(directory, path, blocks, frame)
+  write(directory .. "/host.c", c_program(blocks, frame))
+  local out, status = run(directory, [[
+export PKG_CONFIG_PATH="${FZLUA%/*}:$PKG_CONFIG_PATH"
+cc -std=gnu11 -Wall -Wextra -Werror -pthread host.c $(pkg-config --cflags --libs fzlua) -o host &&
+./host]])
+  if status ~= 0 then error(("%s:%d: %s"):format(path, blocks[1].from, out), 0) end
+  return lines_of(out)
+end
+
 local function file_name(block)
   return block.language == "lua" and (block[1] or ""):match "^%-%- ([%w_]+%.lua)$"
 end
 
 -- The blocks of a section by their use.
 local function sorted_blocks(path, section)
-  local by = { lua = {}, sh = {}, python = {}, output = {}, files = {}, skipped = {} }
+  local by = { lua = {}, c = {}, sh = {}, python = {}, output = {}, files = {}, skipped = {} }
   for _, block in ipairs(section) do
     local language = block.language
     if language == "" then
@@ -229,12 +260,13 @@ local function sorted_blocks(path, section)
 end
 
 -- Run the code of a section; returns the descriptions of what is not run.
-local function run_section(directory, path, section)
+local function run_section(directory, path, section, frame)
   local by = sorted_blocks(path, section)
   for _, block in ipairs(by.files) do
     write(directory .. "/" .. file_name(block), table.concat(block, "\n") .. "\n")
   end
   local printed = by.lua[1] and run_script(directory, path, by.lua)
+    or by.c[1] and run_c(directory, path, by.c, frame)
   for _, output in ipairs(by.output) do
     compare(("%s:%d"):format(path, output.from), output, printed or MISSING, expand)
   end
@@ -251,9 +283,9 @@ local function test_page(path)
   for _, name in ipairs { "README.md", "LICENSE", "examples" } do
     assert(os.execute(("ln -s '%s/%s' '%s'"):format(ROOT, name, directory)))
   end
-  local skipped, failures = {}, {}
+  local skipped, failures, frame = {}, {}, {}
   for _, section in ipairs(sections_of(path)) do
-    local ok, result = pcall(run_section, directory, path, section)
+    local ok, result = pcall(run_section, directory, path, section, frame)
     if ok then
       table.move(result, 1, #result, #skipped + 1, skipped)
     else
