@@ -10,12 +10,13 @@
 #include "base/err.h"
 #include "os/process.h"
 
-enum { BLOCK_CELLS = 16 };
+/* Cells of the first block of a process, and of the largest one. */
+enum { BLOCK_CELLS = 16, BLOCK_CELLS_MAX = 256 };
 
 struct fz_mailbox_block {
 	unsigned char *base;
 	size_t stride; /* bytes from one mailbox to the next, whole pages */
-	unsigned ntaken;
+	unsigned ncells, ntaken;
 	unsigned nrefs;      /* cells in use, and one until it is dropped */
 	uint32_t generation; /* of the process that mapped it */
 };
@@ -44,8 +45,14 @@ fz_mailbox_own_free(struct fz_mailbox_own *own)
 	munmap(own, sizeof(*own));
 }
 
+static size_t
+size_of(const struct fz_mailbox_block *block)
+{
+	return block->ncells * block->stride;
+}
+
 static struct fz_mailbox_block *
-block_new(struct fz_err *err)
+block_new(unsigned ncells, struct fz_err *err)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	struct fz_mailbox_block *block = malloc(sizeof(*block));
@@ -54,16 +61,17 @@ block_new(struct fz_err *err)
 		fz_err_nomem(err, "a worker");
 		return NULL;
 	}
-	*block = (struct fz_mailbox_block){ .nrefs = 1,
+	*block = (struct fz_mailbox_block){ .ncells = ncells,
+		.nrefs = 1,
 		.stride = (sizeof(struct fz_mailbox) + page - 1) / page * page,
 		.generation = fz_process.generation };
-	block->base = map(BLOCK_CELLS * block->stride, MAP_SHARED, err);
+	block->base = map(size_of(block), MAP_SHARED, err);
 	if (block->base == NULL) {
 		free(block);
 		return NULL;
 	}
 	/* If this fails, a fork only takes longer. */
-	madvise(block->base, BLOCK_CELLS * block->stride, MADV_DONTFORK);
+	madvise(block->base, size_of(block), MADV_DONTFORK);
 	return block;
 }
 
@@ -72,7 +80,7 @@ unref(struct fz_mailbox_block *block)
 {
 	if (--block->nrefs != 0)
 		return;
-	munmap(block->base, BLOCK_CELLS * block->stride);
+	munmap(block->base, size_of(block));
 	free(block);
 }
 
@@ -90,15 +98,25 @@ fz_mailbox_block_drop(struct fz_mailbox_block *block)
 		unref(block);
 }
 
+/* Each block is larger, because every mapping makes each fork slower. */
+static unsigned
+next_ncells(const struct fz_mailbox_block *old)
+{
+	if (old == NULL || !is_own(old))
+		return BLOCK_CELLS;
+	return old->ncells < BLOCK_CELLS_MAX ? 2 * old->ncells
+					     : BLOCK_CELLS_MAX;
+}
+
 /* Make a new block of `*block`, unless that has a mailbox left. */
 static int
 provide(struct fz_mailbox_block **block, struct fz_err *err)
 {
 	struct fz_mailbox_block *old = *block;
 
-	if (old != NULL && is_own(old) && old->ntaken < BLOCK_CELLS)
+	if (old != NULL && is_own(old) && old->ntaken < old->ncells)
 		return 0;
-	*block = block_new(err);
+	*block = block_new(next_ncells(old), err);
 	fz_mailbox_block_drop(old);
 	return *block != NULL ? 0 : -1;
 }
