@@ -10,6 +10,7 @@
 #include "value/format.h"
 #include "value/luserdata.h"
 #include "value/registered.h"
+#include "value/scalar.h"
 #include "value/warning.h"
 
 /* Its address is the registry key of the encoder. */
@@ -180,10 +181,34 @@ fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
 	lua_settop(L, top);
 }
 
+/*
+ * Append the message of one number or boolean, which needs no encoder. False:
+ * it is another value, or there is no memory.
+ */
+static bool
+encode_scalar(lua_State *L, int idx, struct fz_buf *out)
+{
+	int type = lua_type(L, idx);
+	unsigned char *p, *end;
+
+	if (type != LUA_TNUMBER && type != LUA_TBOOLEAN)
+		return false;
+	p = fz_buf_reserve(out, FZ_FORMAT_ONE_HEAD + FZ_SCALAR_NUMBER_MAX);
+	if (p == NULL)
+		return false;
+	p[0] = FZ_FORMAT_VERSION;
+	p[1] = 0;
+	p[2] = 1;
+	end = fz_scalar_store(L, idx, type, p + FZ_FORMAT_ONE_HEAD);
+	out->len += (size_t)(end - p);
+	return true;
+}
+
 void
 fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out)
 {
-	fz_codec_encode_shared(L, first, n, out, 0, 0);
+	if (n != 1 || !encode_scalar(L, first, out))
+		fz_codec_encode_shared(L, first, n, out, 0, 0);
 }
 
 void

@@ -8,6 +8,7 @@
 #ifndef FZ_CODEC_H
 #define FZ_CODEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <lua.h>
@@ -42,6 +43,12 @@ void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
     int record, uint64_t had);
+
+/*
+ * Push the value of a message of one nil, boolean or number, as most small
+ * messages are; false: it is another one, or no stack is left. [-0, +0|1, -]
+ */
+bool fz_codec_push_scalar(lua_State *L, const void *bytes, size_t len);
 
 /*
  * Push the values of the one message in `bytes`; returns how many. `trust` says

@@ -566,10 +566,30 @@ decode(lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust,
 	return lua_gettop(L) - top;
 }
 
+bool
+fz_codec_push_scalar(lua_State *L, const void *bytes, size_t len)
+{
+	const unsigned char *p = bytes;
+	unsigned tag;
+
+	if (len <= FZ_FORMAT_ONE_HEAD || p[0] != FZ_FORMAT_VERSION ||
+	    p[1] != 0 || p[2] != 1)
+		return false;
+	tag = p[FZ_FORMAT_ONE_HEAD];
+	if ((FZ_FORMAT_STR6 <= tag && tag < FZ_FORMAT_NIL) ||
+	    fz_scalar_payload(tag) != (int)(len - FZ_FORMAT_ONE_HEAD - 1) ||
+	    !lua_checkstack(L, 1))
+		return false;
+	fz_scalar_push(L, tag, p + FZ_FORMAT_ONE_HEAD + 1);
+	return true;
+}
+
 int
 fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust)
 {
+	if (fz_codec_push_scalar(L, bytes, len))
+		return 1;
 	return decode(L, bytes, len, trust, 0);
 }
 

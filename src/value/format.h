@@ -10,6 +10,8 @@
 
 enum {
 	FZ_FORMAT_VERSION = 1,
+	FZ_FORMAT_ONE_HEAD =
+	    3, /* bytes before the value if it is the only one */
 
 	/* Flags. */
 	FZ_FORMAT_HAS_REFS = 1,      /* FZ_FORMAT_REF occurs */

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,39 @@ assert_bad(struct host *h, const char *bytes, size_t len, const char *text)
 	assert_int_equal(decode(h, bytes, len, false), LUA_ERRRUN);
 	assert_error(h->L, "error", text);
 	lua_pop(h->L, 1);
+}
+
+static void
+test_codec_one_scalar_has_the_bytes_of_any_message(void **state)
+{
+	static const lua_Number floats[] = { 0.5, -1e300, HUGE_VAL };
+	struct host *h = *state;
+	struct fz_buf other = FZ_BUF_INIT;
+
+	lua_pushnil(h->L);
+	lua_pushboolean(h->L, 0);
+	lua_pushboolean(h->L, 1);
+	for (int shift = 0; shift < 64; shift++) {
+		lua_pushinteger(h->L, (lua_Integer)1 << shift);
+		lua_pushinteger(h->L, -(lua_Integer)(UINT64_C(1) << shift));
+		luaL_checkstack(h->L, LUA_MINSTACK, NULL);
+	}
+	for (int i = 0; i < 3; i++)
+		lua_pushnumber(h->L, floats[i]);
+	for (int i = lua_gettop(h->L); i > 0; i--) {
+		fz_buf_clear(&h->out);
+		fz_buf_clear(&other);
+		fz_codec_encode(h->L, i, 1, &h->out);
+		fz_codec_encode_shared(h->L, i, 1, &other, 0, 0);
+		assert_int_equal(h->out.len, other.len);
+		assert_memory_equal(h->out.data, other.data, other.len);
+		assert_true(fz_codec_push_scalar(h->L, other.data, other.len));
+		assert_true(lua_rawequal(h->L, i, -1));
+		assert_false(
+		    fz_codec_push_scalar(h->L, other.data, other.len - 1));
+		lua_settop(h->L, i);
+	}
+	fz_buf_fini(&other);
 }
 
 static void
@@ -512,6 +546,7 @@ main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_codec_appends_to_what_is_there),
+		TEST(test_codec_one_scalar_has_the_bytes_of_any_message),
 		TEST(test_codec_counts_are_not_believed),
 		TEST(test_codec_refuses_bad_bytes),
 		TEST(test_codec_refuses_levels_beyond_the_limit),

@@ -49,6 +49,10 @@ fz_lblob_decode(lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
 		fz_lerror_push(L, err.kind, err.text);
 		return LUA_ERRRUN;
 	}
+	if (fz_codec_push_scalar(L, d.at, d.len)) { /* no error can leak it */
+		fz_blob_unmap(blob, engine->arena, d.at);
+		return LUA_OK;
+	}
 	lua_pushcfunction(L, decode_body);
 	lua_pushlightuserdata(L, &d);
 	status = lua_pcall(L, 1, LUA_MULTRET, 0);
