@@ -16,6 +16,8 @@
 /* The stack of the thread during a chunk. */
 enum { CHUNK_HANDLER = FZ_CHILD_LIST + 1, CHUNK_FUNC, CHUNK_ITEMS, CHUNK_KEPT };
 
+enum { CHUNK_HEAD_MAX = 8 }; /* bytes in front of a message */
+
 /* Whether the frame has other items than the current one. */
 static bool
 has_more_items(const struct fz_child_calls *c)
@@ -42,6 +44,15 @@ push_kept(lua_State *L, const struct fz_child_chunk *b, int items)
 	}
 }
 
+/* Whether the arguments of each item are read right before its call. */
+static bool
+has_own_arguments(const struct fz_child_chunk *b)
+{
+	uint32_t kind = b->kind & FZ_WIRE_KINDS;
+
+	return kind == FZ_WIRE_CALL || kind == FZ_WIRE_STEP;
+}
+
 /*
  * (funcs, init, call) -> function, items, kept. Prepares what all items share.
  * If each call brings its own function, `function` is their cells instead.
@@ -60,8 +71,7 @@ open_body(lua_State *L)
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 	if (!(b->kind & FZ_WIRE_INLINE))
 		fz_child_push_function(L, b->func);
-	/* The arguments of a FZ_WIRE_CALL are read right before the call. */
-	if (b->nparts != 0 && (b->kind & FZ_WIRE_KINDS) != FZ_WIRE_CALL) {
+	if (b->nparts != 0 && !has_own_arguments(b)) {
 		c->apart = has_more_items(c);
 		n = fz_child_push_part(L, c, 0);
 	}
@@ -161,18 +171,30 @@ item_advance(struct fz_child_calls *c)
 	return true;
 }
 
+/* Store what precedes a message of `len` bytes. Returns how many bytes. */
+static size_t
+store_head(const struct fz_child_calls *c, unsigned char *p, size_t len)
+{
+	if ((c->chunk->kind & FZ_WIRE_KINDS) == FZ_WIRE_STEP) {
+		fz_le64_store(p, len);
+		return 8;
+	}
+	fz_items_store_head(p, (uint32_t)len);
+	return FZ_ITEMS_HEAD;
+}
+
 /* Send `n` values from index `first` on as one message. */
 static void
 put_message(lua_State *L, struct fz_child_calls *c, int first, int n)
 {
 	const struct fz_child_io *io = c->io;
 	unsigned char *p;
-	size_t len;
+	size_t len, head;
 
 	io->begin(io->ctx, false, 1);
 	fz_codec_encode(L, first, n, io->out);
 	len = io->out->len;
-	if (len > FZ_PORT_ITEM - FZ_ITEMS_HEAD) {
+	if (len > FZ_PORT_ITEM - CHUNK_HEAD_MAX) {
 		io->put(io->ctx);
 		c->gone = io->send(io->ctx) != 0;
 		return;
@@ -180,10 +202,10 @@ put_message(lua_State *L, struct fz_child_calls *c, int first, int n)
 	p = item_room(c);
 	if (p == NULL)
 		return;
-	fz_items_store_head(p, (uint32_t)len);
-	memcpy(p + FZ_ITEMS_HEAD, io->out->data, len);
+	head = store_head(c, p, len);
+	memcpy(p + head, io->out->data, len);
 	fz_buf_clear(io->out);
-	item_end(c, FZ_ITEMS_HEAD + len);
+	item_end(c, head + len);
 }
 
 static void
@@ -205,6 +227,7 @@ put_item(lua_State *L, struct fz_child_calls *c)
 static void
 call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 {
+	fz_random_seed(c->chunk->random, c->chunk->seed + c->chunk->item);
 	if (c->chunk->kind & FZ_WIRE_INLINE) {
 		fz_child_push_part(L, c, ITEMS_FUNC);
 	} else {
@@ -215,6 +238,26 @@ call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 	lua_call(L, lua_gettop(L) - ITEMS_TOP - 1, LUA_MULTRET);
 	c->phase = FZ_CHILD_PHASE_RESULTS;
 	put_message(L, c, ITEMS_TOP + 1, lua_gettop(L) - ITEMS_TOP);
+	lua_settop(L, ITEMS_TOP);
+}
+
+/* Make one FZ_WIRE_STEP: each argument is a part of its own. */
+static void
+call_step(lua_State *L, struct fz_child_calls *c)
+{
+	struct fz_call *at = c->io->at;
+
+	fz_port_step(at);
+	fz_random_seed(c->chunk->random, at->seed);
+	lua_pushvalue(L, ITEMS_FUNC);
+	while (at->nunread != 0) {
+		if (fz_child_push_part(L, c, 0) != 1)
+			luaL_error(L, "an argument is not one value");
+	}
+	c->phase = FZ_CHILD_PHASE_CALL;
+	lua_call(L, (int)c->chunk->nparts, 1);
+	c->phase = FZ_CHILD_PHASE_RESULTS;
+	put_message(L, c, ITEMS_TOP + 1, 1);
 	lua_settop(L, ITEMS_TOP);
 }
 
@@ -338,12 +381,13 @@ store_raw_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 static void
 call_next(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 {
-	if (kind == FZ_WIRE_CALL) {
+	if (has_own_arguments(c->chunk)) {
 		c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 		fz_cwd_return();
-		fz_random_seed(
-		    c->chunk->random, c->chunk->seed + c->chunk->item);
-		call_with_own_arguments(L, c);
+		if (kind == FZ_WIRE_STEP)
+			call_step(L, c);
+		else
+			call_with_own_arguments(L, c);
 		return;
 	}
 	if (c->chunk->raw_results == NULL)

@@ -21,6 +21,9 @@
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
 
+/* Work that may travel in one frame. */
+#define DISPATCH_TOGETHER_NS (FZ_CLOCK_MS / 10)
+
 enum {
 	DISPATCH_AHEAD_JOBS = 512, /* at one worker */
 	DISPATCH_AHEAD_BYTES = 48
@@ -515,6 +518,15 @@ fz_producer_end(struct fz_producer *producer, const struct fz_err *kill)
 	fz_producer_recall(producer, kill); /* all at once, then one by one */
 	while (end_one(producer, kill))
 		continue;
+}
+
+uint32_t
+fz_dispatch_together(const struct fz_worker *worker)
+{
+	if (!worker->recalls || worker->mean_ns == 0 ||
+	    worker->mean_ns > DISPATCH_TOGETHER_NS)
+		return 1;
+	return (uint32_t)(DISPATCH_TOGETHER_NS / worker->mean_ns);
 }
 
 unsigned

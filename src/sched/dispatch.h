@@ -142,6 +142,12 @@ void fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill);
  */
 void fz_producer_end(struct fz_producer *producer, const struct fz_err *kill);
 
+/*
+ * How many small jobs may go to the worker in one frame: as many as take a
+ * moment by what was measured. 1: not known, or recalls would not be exact.
+ */
+uint32_t fz_dispatch_together(const struct fz_worker *worker);
+
 /* How many workers run a job of it now. */
 unsigned fz_producer_nrunning(const struct fz_producer *producer);
 

@@ -2,14 +2,29 @@
 
 #include <stdlib.h>
 
+#include "base/container.h"
 #include "base/err.h"
 #include "sched/graph.h"
 #include "sched/run_step.h"
+#include "worker/blob.h"
+
+/* Of one frame. */
+enum {
+	TOGETHER_STEPS = 64,
+	TOGETHER_ARGS = 128,
+	TOGETHER_BYTES = 4096, /* more only with the last step */
+};
 
 static struct fz_ready_list *
 list_of(const struct fz_producer *producer)
 {
 	return FZ_CONTAINER_OF(producer, struct fz_ready_list, producer);
+}
+
+static struct fz_step *
+step_of(struct fz_job *job)
+{
+	return FZ_CONTAINER_OF(job, struct fz_step, job);
 }
 
 static struct fz_step *
@@ -21,7 +36,14 @@ pop_ready(struct fz_ready_list *list)
 	list->head = job->next;
 	if (list->head == NULL)
 		list->tail = &list->head;
-	return FZ_CONTAINER_OF(job, struct fz_step, job);
+	return step_of(job);
+}
+
+static void
+count_sent(struct fz_ready_list *list, struct fz_step *step)
+{
+	step->run->sent++;
+	list->nsent++;
 }
 
 static int
@@ -57,21 +79,109 @@ nready(const struct fz_producer *producer)
 	return list_of(producer)->n;
 }
 
+/* Steps that go to a worker in one frame, and their arguments in a row. */
+struct together {
+	struct fz_job *jobs[TOGETHER_STEPS];
+	struct fz_blob *args[TOGETHER_ARGS];
+	uint32_t n, nargs;
+	size_t nbytes; /* of the arguments */
+};
+
+/* Whether a step can go in one frame with others of its node. */
 static bool
-send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
+is_joinable(const struct fz_step *step)
+{
+	const struct fz_node *node = fz_step_node(step);
+
+	return node->nvalues == 1 && node->ninputs <= TOGETHER_ARGS &&
+	       fz_run_limits_of(step->run, fz_step_number(step))->memory == 0;
+}
+
+/* Put the next step of the list into the frame. */
+static void
+join(struct together *t, struct fz_ready_list *list)
+{
+	struct fz_step *step = pop_ready(list);
+	struct fz_run *run = step->run;
+	uint32_t number = fz_step_number(step);
+	const uint32_t *inputs = fz_graph_inputs(run->flow->opts.graph, number);
+	uint32_t ninputs = fz_step_node(step)->ninputs;
+
+	for (uint32_t i = 0; i < ninputs; i++) {
+		struct fz_blob *arg = run->values[inputs[i]];
+
+		t->args[t->nargs++] = arg;
+		t->nbytes += arg->len;
+	}
+	step->job.timeout_ns = fz_run_limits_of(run, number)->timeout_ns;
+	step->job.memory = 0;
+	step->state = FZ_STEP_SENT;
+	t->jobs[t->n++] = &step->job;
+}
+
+/* Collect the next steps: those behind the first are of the same node. */
+static void
+collect(struct together *t, struct fz_ready_list *list, uint32_t max)
+{
+	const struct fz_step *first = step_of(list->head);
+	uint32_t ninputs = fz_step_node(first)->ninputs;
+
+	t->n = t->nargs = 0;
+	t->nbytes = 0;
+	do
+		join(t, list);
+	while (t->n < max && t->n < TOGETHER_STEPS && list->head != NULL &&
+	       fz_step_number(step_of(list->head)) == fz_step_number(first) &&
+	       t->nargs + ninputs <= TOGETHER_ARGS &&
+	       t->nbytes < TOGETHER_BYTES);
+}
+
+static bool
+send_together(struct fz_ready_list *list, struct fz_worker *w, uint32_t max)
 {
 	struct fz_failure failure = { .exitcode = -1 };
-	struct fz_ready_list *list = list_of(producer);
+	struct together t;
+	int rc;
+
+	collect(&t, list, max);
+	rc = fz_worker_send_steps(
+	    w, t.jobs, t.n, t.args, t.nargs / t.n, &failure.err);
+	for (uint32_t i = 0; i < t.n; i++) {
+		struct fz_failure copy = failure;
+
+		if (rc != 0)
+			fz_step_failed(step_of(t.jobs[i]), &copy);
+		else
+			count_sent(list, step_of(t.jobs[i]));
+	}
+	return rc == 0;
+}
+
+static bool
+send_alone(struct fz_ready_list *list, struct fz_worker *w)
+{
+	struct fz_failure failure = { .exitcode = -1 };
 	struct fz_step *step = pop_ready(list);
 
-	(void)max; /* a step is one item */
 	if (send_step(step, w, &failure.err) != 0) {
 		fz_step_failed(step, &failure);
 		return false;
 	}
-	step->run->sent++;
-	list->nsent++;
+	count_sent(list, step);
 	return true;
+}
+
+static bool
+send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
+{
+	struct fz_ready_list *list = list_of(producer);
+	uint32_t n = fz_dispatch_together(w);
+
+	if (n > max)
+		n = max;
+	if (n > 1 && list->n > 1 && is_joinable(step_of(list->head)))
+		return send_together(list, w, n);
+	return send_alone(list, w);
 }
 
 static void

@@ -172,6 +172,8 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 	call->type = frame->type;
 	call->timed = frame->flags & FZ_WIRE_TIMED;
 	call->seq = frame->seq;
+	call->nunread = 0;
+	call->unread_seq = call->seq - 1; /* before the first item */
 	fz_reader_init(&call->args, frame->body, frame->len);
 	switch ((int)frame->type) {
 	case FZ_WIRE_JOB:
@@ -211,6 +213,20 @@ fz_port_sleep_at_once(struct fz_port *port)
 	port->spin.nbusy = UINT_MAX;
 }
 
+void
+fz_port_step(struct fz_call *call)
+{
+	struct fz_part part;
+
+	while (call->unread_seq != call->seq) {
+		for (; call->nunread != 0; call->nunread--)
+			fz_wire_part(&call->args, &part);
+		call->unread_seq++;
+		call->nunread = call->nargs;
+		call->seed = fz_reader_u64(&call->args);
+	}
+}
+
 int
 fz_port_argument(struct fz_port *port, struct fz_call *call, const void **bytes,
     size_t *len, struct fz_err *err)
@@ -220,6 +236,7 @@ fz_port_argument(struct fz_port *port, struct fz_call *call, const void **bytes,
 	if (fz_wire_part(&call->args, &part) != 0)
 		return fz_err_set(
 		    err, FZ_ERR_CRASH, "a job frame lacks arguments");
+	call->nunread--;
 	*bytes = part.bytes;
 	*len = part.len;
 	if (part.bytes != NULL)
@@ -410,7 +427,7 @@ fz_port_open_item(
 {
 	const struct fz_mailbox_open *open = &port->items;
 
-	if (continue_items(port, FZ_WIRE_ITEMS, call, err) != 0)
+	if (continue_items(port, fz_port_items_type(call), call, err) != 0)
 		return NULL;
 	return port->own->out + open->start + open->len;
 }

@@ -91,7 +91,7 @@ struct fz_port {
 	bool lost; /* the claim was damaged: this worker takes no more calls */
 	bool open; /* `frame` has a reply that is not sent */
 	uint32_t items_seq; /* number of the first item of the open frame */
-	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS or _STORED */
+	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS, _VALUES or _STORED */
 };
 
 /* The next call, or what is to be kept; `args` has `nargs` parts. */
@@ -106,8 +106,16 @@ struct fz_call {
 	uint64_t seed;
 	uint64_t memory;        /* bytes the worker may use, 0: no limit */
 	uint64_t result_buffer; /* of a chunk: offset in the arena, 0: none */
+	uint32_t nunread;       /* of a FZ_WIRE_STEP: arguments of the item, */
+	uint32_t unread_seq;    /* which has this number, that are in `args` */
 	struct fz_reader args;
 };
+
+static inline bool
+fz_call_is_step(const struct fz_call *call)
+{
+	return (call->kind & FZ_WIRE_KINDS) == FZ_WIRE_STEP;
+}
 
 /*
  * Start with these descriptors and mailbox. `arena` may be NULL. 0, or -1 and
@@ -131,6 +139,12 @@ void fz_port_sleep_at_once(struct fz_port *port);
 int fz_port_argument(struct fz_port *port, struct fz_call *call,
     const void **bytes, size_t *len, struct fz_err *err);
 void fz_port_release(struct fz_port *port);
+
+/*
+ * Of a FZ_WIRE_STEP: move to the arguments of the current item, and set its
+ * seed. Those of items that failed may be unread.
+ */
+void fz_port_step(struct fz_call *call);
 
 /*
  * End the current item and start the next one of the chunk. False if there is
@@ -165,6 +179,13 @@ fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
 	       open->nitems < FZ_MAILBOX_OPEN_ITEMS;
 }
 
+/* The frame for small results of the items of `call`. */
+static inline enum fz_wire_type
+fz_port_items_type(const struct fz_call *call)
+{
+	return fz_call_is_step(call) ? FZ_WIRE_VALUES : FZ_WIRE_ITEMS;
+}
+
 /* For fz_port_item(), if the open frame cannot take the item. */
 unsigned char *fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err);
@@ -180,7 +201,7 @@ fz_port_item(
 {
 	const struct fz_mailbox_open *open = &port->items;
 
-	if (!fz_port_continues(port, FZ_WIRE_ITEMS, call) ||
+	if (!fz_port_continues(port, fz_port_items_type(call), call) ||
 	    open->start + open->len > FZ_PORT_ITEMS)
 		return fz_port_open_item(port, call, err);
 	return port->own->out + open->start + open->len;

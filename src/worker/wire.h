@@ -12,11 +12,13 @@
  *          the first frame for a program: what a forked worker inherits
  * CHUNK  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
  *          | seed u64 | memory u64 | results u64 | part * nparts
- *          has the numbers seq .. seq + nitems - 1, one for each item
+ *          has the numbers seq .. seq + nitems - 1, one for each item; of
+ *          kind STEP: | (seed u64 | part * nparts) * nitems
  * RECALL = nothing                     start nothing more below seq
  * RESULT = nparts u32 | part * nparts
  * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
  * ITEMS  = nitems u32 | bytes          results of the items from seq on
+ * VALUES = nitems u32 | part * nitems  the same, of kind STEP
  * STORED = nitems u32                  the same, in the result buffer
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
  * RECALLED = 0 u32                     nothing more below seq starts
@@ -56,6 +58,7 @@ enum fz_wire_type {
 	FZ_WIRE_RESULT,   /* what the function returned */
 	FZ_WIRE_ERROR,    /* why it did not */
 	FZ_WIRE_ITEMS,    /* results of many calls */
+	FZ_WIRE_VALUES,   /* the same, each a value as in a RESULT */
 	FZ_WIRE_STORED,   /* the same, in the result buffer */
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
@@ -66,7 +69,7 @@ enum fz_wire_type {
 /* Flags of a frame. */
 enum {
 	FZ_WIRE_TIMED = 1, /* of a job: note when it starts */
-	FZ_WIRE_GROWS = 2  /* of ITEMS, STORED: an unfinished frame */
+	FZ_WIRE_GROWS = 2  /* of ITEMS, VALUES, STORED: an unfinished frame */
 };
 
 /* Flags in the body of SETUP. */
@@ -77,6 +80,7 @@ enum fz_wire_kind {
 	FZ_WIRE_CALL,          /* items are lists of arguments; all results */
 	FZ_WIRE_MAP,           /* items are the one argument; one result */
 	FZ_WIRE_STARMAP,       /* items are tables of arguments; one result */
+	FZ_WIRE_STEP,          /* each item is what a JOB is; one result */
 	FZ_WIRE_KINDS = 3,     /* mask of the above */
 	FZ_WIRE_INLINE = 4,    /* the first value of the part is the function */
 	FZ_WIRE_INHERITED = 8, /* no parts: the worker has the list */

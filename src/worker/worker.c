@@ -117,26 +117,57 @@ drop_result_buffer(const struct fz_link *link, struct fz_job *job)
 	job->result_buffer = NULL;
 }
 
-int
-fz_worker_send_chunk(struct fz_worker *worker, struct fz_job *job,
-    const struct fz_worker_chunk *chunk, struct fz_blob *const *parts,
-    uint32_t nparts, struct fz_err *err)
+static void
+put_chunk(struct fz_buf *out, const struct fz_job *job,
+    const struct fz_worker_chunk *chunk, uint32_t nitems, uint32_t nparts)
 {
-	struct fz_link *link = worker->pipes->link;
-	struct fz_buf *out = &link->unsent;
-	size_t start = begin_frame(link, FZ_WIRE_CHUNK, job);
-
-	drop_result_buffer(link, job);
 	fz_buf_put_u32(out, job->func);
 	fz_buf_put_u32(out, chunk->kind);
-	fz_buf_put_u32(out, job->nitems);
+	fz_buf_put_u32(out, nitems);
 	fz_buf_put_u32(out, nparts);
 	fz_buf_put_u64(out, chunk->first);
 	fz_buf_put_u64(out, job->seed);
 	fz_buf_put_u64(out, job->memory);
 	fz_buf_put_u64(
 	    out, job->result_buffer != NULL ? job->result_buffer->offset : 0);
+}
+
+int
+fz_worker_send_chunk(struct fz_worker *worker, struct fz_job *job,
+    const struct fz_worker_chunk *chunk, struct fz_blob *const *parts,
+    uint32_t nparts, struct fz_err *err)
+{
+	struct fz_link *link = worker->pipes->link;
+	size_t start = begin_frame(link, FZ_WIRE_CHUNK, job);
+
+	drop_result_buffer(link, job);
+	put_chunk(&link->unsent, job, chunk, job->nitems, nparts);
 	return send_job(worker, job, start, parts, nparts, err);
+}
+
+int
+fz_worker_send_steps(struct fz_worker *worker, struct fz_job *const *jobs,
+    uint32_t n, struct fz_blob *const *args, uint32_t nargs, struct fz_err *err)
+{
+	const struct fz_worker_chunk chunk = { .kind = FZ_WIRE_STEP };
+	struct fz_link *link = worker->pipes->link;
+	struct fz_buf *out = &link->unsent;
+	size_t start = begin_frame(link, FZ_WIRE_CHUNK, jobs[0]), nbytes;
+
+	put_chunk(out, jobs[0], &chunk, n, nargs);
+	for (uint32_t i = 0; i < n; i++) {
+		fz_buf_put_u64(out, jobs[i]->seed);
+		for (uint32_t k = 0; k < nargs; k++)
+			link->ops->put(link, *args++);
+	}
+	if (fz_link_end_frame(link, start, err) != 0)
+		return -1;
+	nbytes = (out->len - start) / n;
+	for (uint32_t i = 0; i < n; i++) {
+		jobs[i]->nitems = 1;
+		queue_job(worker, jobs[i], nbytes);
+	}
+	return 0;
 }
 
 int

@@ -184,6 +184,15 @@ int fz_worker_send_chunk(struct fz_worker *worker, struct fz_job *job,
     const struct fz_worker_chunk *chunk, struct fz_blob *const *parts,
     uint32_t nparts, struct fz_err *err);
 
+/*
+ * Send `n` jobs in one frame: calls of one function that returns one value,
+ * without a limit of memory. `args` has `nargs` arguments of each. As
+ * fz_worker_send() otherwise: nothing is sent on failure.
+ */
+int fz_worker_send_steps(struct fz_worker *worker, struct fz_job *const *jobs,
+    uint32_t n, struct fz_blob *const *args, uint32_t nargs,
+    struct fz_err *err);
+
 /* Write what was sent now, instead of at the end of the turn. */
 void fz_worker_write(struct fz_worker *worker);
 

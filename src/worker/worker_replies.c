@@ -230,6 +230,42 @@ take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 	return news;
 }
 
+static void
+answer_value(
+    struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *values)
+{
+	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+	struct fz_blob *value = take_part(p, values, &failure.err);
+
+	if (value != NULL)
+		job->ops->done(job, &value, 1);
+	else
+		job->ops->failed(job, &failure);
+}
+
+/* As take_items(); each result is a value of its own. */
+static uint32_t
+take_values(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
+{
+	struct fz_worker *w = p->worker;
+	struct fz_reader values;
+	struct fz_part known;
+	uint32_t news = 0;
+
+	skip_seen(&p->seen, &r);
+	fz_reader_init(&values, r.bytes, r.len);
+	for (; r.n != 0 && w->head != NULL; r.n--, r.seq++) {
+		if ((int32_t)(fz_worker_next_number(w->head) - r.seq) > 0) {
+			fz_wire_part(&values, &known);
+			continue;
+		}
+		answer_value(p, fz_worker_answer_head(w, 1), &values);
+		fz_worker_start_head(p, now_ns);
+		news++;
+	}
+	return news;
+}
+
 /* The items that a reply is for. */
 struct reply_items {
 	enum fz_wire_type type;
@@ -265,13 +301,22 @@ is_possible(const struct fz_worker_pipes *p, const struct reply_items *c)
 	uint32_t end = c->seq + c->nitems;
 
 	if (c->nitems == 0 || c->nitems > INT32_MAX ||
-	    (c->type == FZ_WIRE_ITEMS && c->nitems > c->len))
+	    (c->type == FZ_WIRE_ITEMS && c->nitems > c->len) ||
+	    (c->type == FZ_WIRE_VALUES && c->nitems > c->len / 8))
 		return false;
 	if ((int32_t)(p->answered - end) >= 0)
 		return true;
 	return w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - c->seq) >= 0 &&
 	       (int32_t)(p->link->next_seq - end) >= 0 && fits_jobs(w, c);
+}
+
+/* Whether frames of that type have results of several items. */
+static bool
+has_items(enum fz_wire_type type)
+{
+	return type == FZ_WIRE_ITEMS || type == FZ_WIRE_VALUES ||
+	       type == FZ_WIRE_STORED;
 }
 
 /* Read which items a frame answers; false if no worker sends such a frame. */
@@ -283,7 +328,7 @@ read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 	*c = (struct reply_items){ frame->type, frame->seq, 1, 0 };
 	if (frame->type == FZ_WIRE_RESULT || frame->type == FZ_WIRE_ERROR)
 		return true;
-	if (frame->type != FZ_WIRE_ITEMS && frame->type != FZ_WIRE_STORED)
+	if (!has_items(frame->type))
 		return false;
 	fz_reader_init(&body, frame->body, frame->len);
 	c->nitems = fz_reader_u32(&body);
@@ -301,14 +346,14 @@ take_reply(
 	struct fz_job *job;
 
 	fz_reader_init(&body, frame->body, frame->len);
-	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_STORED) {
-		bool stored = frame->type == FZ_WIRE_STORED;
-		uint32_t n = fz_reader_u32(&body);
+	if (has_items(frame->type)) {
+		struct results r = { frame->seq, fz_reader_u32(&body), NULL,
+			fz_reader_left(&body) };
 
-		return take_items(p,
-		    (struct results){ frame->seq, n, stored ? NULL : body.p,
-			fz_reader_left(&body) },
-		    now_ns);
+		if (frame->type != FZ_WIRE_STORED)
+			r.bytes = body.p;
+		return frame->type == FZ_WIRE_VALUES ? take_values(p, r, now_ns)
+						     : take_items(p, r, now_ns);
 	}
 	if (w->head == NULL || frame->seq != fz_worker_next_number(w->head))
 		return 0;
@@ -478,7 +523,7 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
 		return false;
 	*news += take_reply(p, frame, now_ns);
 	/* Not while earlier items are still on their way. */
-	if (grows && c.type == FZ_WIRE_ITEMS && is_answered(p->worker, end))
+	if (grows && c.type != FZ_WIRE_STORED && is_answered(p->worker, end))
 		p->seen = (struct fz_worker_seen){ c.seq, c.nitems, c.len };
 	return true;
 }

@@ -187,6 +187,39 @@ tests["retries and backoff are for each item"] = function()
   end
 end
 
+tests["small items that travel together keep their own values, errors and retries"] = function()
+  local makers = {
+    function(i) return i end, function(i) return -i / 3 end, function(i) return i % 2 == 0 end,
+    function(i) return ("s"):rep(i % 100) end, function(i) return { i } end,
+    function(i) return ("b"):rep(4000 + i % 200) end, function() return nil end,
+  }
+  local function value(i) return makers[i % #makers + 1](i) end
+  local seen = {}
+  local a, b = fz.stage { name = "a", workers = 1, retries = 1 }, fz.stage "b"
+  a:register("y", { "x" }, function(x)
+    if x % 97 == 0 then error("no " .. x) end
+    if x % 89 == 0 and not seen[x] then
+      seen[x] = true
+      error "once"
+    end
+    return value(x)
+  end)
+  b:register("z", { "x", "y" }, function(x, y) return { x, y } end)
+  local chain <close> = a >> b
+  local n = 0
+  for i, out, err in chain:stream(t.numbers(5000), { inflight = 500, on_error = "continue" }) do
+    n = n + 1
+    t.equal(i, n)
+    if i % 97 == 0 then
+      t.equal({ err.kind, err.stage, err.index, err.attempt }, { "error", "a", i, 2 })
+      t.match(err.message, "no " .. i)
+    else
+      t.equal(out.z, { i, value(i) })
+    end
+  end
+  t.equal(n, 5000)
+end
+
 tests["an item without an input, or that cannot be sent, is an error of that item"] = function()
   local pair = fz.stage "pair"
   pair:register("sum", { "a", "b" }, function(a, b) return a + b end)

@@ -64,38 +64,26 @@ put_error(struct fz_port *port, const struct fz_call *call)
 	fz_port_put(port);
 }
 
-/* The next argument, until unmap_arg(). */
+/* The next argument, until fz_port_release(). */
 static const void *
-map_arg(struct fz_port *port, struct fz_call *call, struct fz_part *part)
+map_arg(struct fz_port *port, struct fz_call *call, size_t *len)
 {
 	const void *at;
 
-	if (fz_wire_part(&call->args, part) != 0)
+	if (fz_port_argument(port, call, &at, len, NULL) != 0)
 		_exit(90);
-	at = part->bytes;
-	if (at == NULL)
-		at = fz_arena_map(port->arena, part->offset, part->len, NULL);
-	if (at == NULL)
-		_exit(91);
 	return at;
-}
-
-static void
-unmap_arg(struct fz_port *port, const struct fz_part *part, const void *at)
-{
-	if (part->bytes == NULL)
-		fz_arena_unmap(port->arena, at, part->len);
 }
 
 /* The next argument; at most `n` bytes of it into `bytes`. */
 static void
 next_arg(struct fz_port *port, struct fz_call *call, void *bytes, size_t n)
 {
-	struct fz_part part;
-	const void *at = map_arg(port, call, &part);
+	size_t len;
+	const void *at = map_arg(port, call, &len);
 
-	memcpy(bytes, at, n < part.len ? n : part.len);
-	unmap_arg(port, &part, at);
+	memcpy(bytes, at, n < len ? n : len);
+	fz_port_release(port);
 }
 
 uint64_t
@@ -118,11 +106,11 @@ static bool
 job_echo(struct at_work *w)
 {
 	for (uint32_t i = 0; i < w->call->nargs; i++) {
-		struct fz_part part;
-		const void *at = map_arg(w->port, w->call, &part);
+		size_t len;
+		const void *at = map_arg(w->port, w->call, &len);
 
-		fz_buf_put(&w->port->value.buf, at, part.len);
-		unmap_arg(w->port, &part, at);
+		fz_buf_put(&w->port->value.buf, at, len);
+		fz_port_release(w->port);
 		fz_port_put(w->port);
 	}
 	return true;
@@ -429,6 +417,48 @@ misbehave(const struct shared *shared, int birth, struct fz_port *port)
 	raise(SIGKILL);
 }
 
+/* Whether the reply is one small number. */
+static bool
+is_small(const struct fz_port *port)
+{
+	return port->frame.data[0] == FZ_WIRE_RESULT &&
+	       port->frame.len == FZ_WIRE_HEADER + 4 + 8 + 8;
+}
+
+/* Put the value of the reply, as it is there, behind those of other calls. */
+static int
+send_value(struct fz_port *port, const struct fz_call *call)
+{
+	unsigned char *room = fz_port_item(port, call, NULL);
+
+	if (room == NULL)
+		return 96;
+	memcpy(room, port->frame.data + FZ_WIRE_HEADER + 4, 16);
+	fz_port_item_end(port, 16);
+	return 0;
+}
+
+/* Make the call, which is a frame or one of several in a frame. */
+static int
+answer(struct at_work *w)
+{
+	struct fz_call *call = w->call;
+
+	if (call->func >= JOB_NJOBS)
+		return 95;
+	if (call->type == FZ_WIRE_CHUNK) {
+		fz_port_step(call);
+		call->nvalues = 1;
+	}
+	atomic_fetch_add(&w->shared->calls[call->func], 1);
+	fz_port_begin(w->port, call, FZ_WIRE_RESULT, call->nvalues);
+	if (!jobs[call->func](w))
+		return 0;
+	if (call->type == FZ_WIRE_CHUNK && is_small(w->port))
+		return send_value(w->port, call);
+	return fz_port_send(w->port, NULL) != 0 ? 96 : 0;
+}
+
 int
 serve(void *ctx, struct fz_port *port)
 {
@@ -439,12 +469,13 @@ serve(void *ctx, struct fz_port *port)
 
 	misbehave(shared, atomic_fetch_add(&shared->births, 1) + 1, port);
 	while ((rc = fz_port_next(port, &call, NULL)) == 1) {
-		if (call.func >= JOB_NJOBS)
-			return 95;
-		atomic_fetch_add(&shared->calls[call.func], 1);
-		fz_port_begin(port, &call, FZ_WIRE_RESULT, call.nvalues);
-		if (jobs[call.func](&w) && fz_port_send(port, NULL) != 0)
-			return 96;
+		int why;
+
+		do
+			why = answer(&w);
+		while (why == 0 && fz_port_advance(port, &call));
+		if (why != 0)
+			return why;
 	}
 	atomic_fetch_add(&shared->leaves, 1);
 	return rc == 0 ? 0 : 97;

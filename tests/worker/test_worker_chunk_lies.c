@@ -53,6 +53,8 @@ enum lie {
 	LIE_BEFORE,      /* replies to what came before all */
 	LIE_NONE,        /* results of no item */
 	LIE_MANY,        /* more results than bytes */
+	LIE_VALUE,       /* a value that is longer than its frame */
+	LIE_VALUES,      /* more values than bytes */
 	LIE_SHORT,       /* a frame without its number */
 	LIE_CALL,        /* a frame of the parent's */
 	LIE_HALF,        /* the first bytes of one that is very long */
@@ -105,6 +107,12 @@ tell_lie(struct fz_port *port, uint32_t seq)
 		break;
 	case LIE_MANY:
 		write_frame(port, FZ_WIRE_ITEMS, seq, 1 << 30, 4);
+		break;
+	case LIE_VALUE:
+		write_frame(port, FZ_WIRE_VALUES, seq, 1, 4);
+		break;
+	case LIE_VALUES:
+		write_frame(port, FZ_WIRE_VALUES, seq, 3, 4);
 		break;
 	case LIE_SHORT:
 		write_head(port, FZ_WIRE_ITEMS, seq, 3, "abc");
