@@ -12,7 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/seed.h"
 #include "os/fd.h"
 #include "shared/heap_state.h"
 #include "shared/memfd.h"
@@ -131,6 +133,9 @@ init_region(struct fz_err *err)
 
 	head->nblocks =
 	    (uint32_t)((room - head_size((uint32_t)(room / BLOCK))) / BLOCK);
+	head->id = (uint32_t)(fz_seed_mix(
+				  (uint64_t)fz_clock_ns(), (uint64_t)getpid()) &
+			      FZ_HEAP_ID_MAX);
 	code = fz_heap_init_lock(&head->joining);
 	if (code != 0)
 		return fz_err_sys(err, code, "cannot set up shared memory");

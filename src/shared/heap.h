@@ -158,6 +158,13 @@ void *fz_heap_new(
  */
 void fz_heap_free(struct fz_membership *own, struct fz_object *object);
 
+/*
+ * A random number of this heap, so that a name of an object in another heap is
+ * recognised; UINT32_MAX: there is no heap.
+ */
+#define FZ_HEAP_ID_MAX 0xffffffU
+uint32_t fz_heap_id(void);
+
 /* The name of an object in every process; not 0. */
 uint32_t fz_heap_name(const struct fz_object *object);
 

@@ -6,6 +6,12 @@
 #include "shared/heap_state.h"
 
 uint32_t
+fz_heap_id(void)
+{
+	return heap->base != NULL ? heap_head()->id : UINT32_MAX;
+}
+
+uint32_t
 fz_heap_name(const struct fz_object *object)
 {
 	return (uint32_t)(fz_ref_offset(object) / SMALL_SIZE);

@@ -67,6 +67,7 @@ struct seat {
 
 struct head {
 	uint32_t nblocks;
+	uint32_t id; /* see fz_heap_id() */
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
 	_Atomic uint32_t top;   /* no block from this number on was used */

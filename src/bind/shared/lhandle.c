@@ -361,6 +361,10 @@ fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent)
 	*stored = (struct fz_lhandle_stored){ 0 };
 }
 
+/* The first word of a handle: the type below, the heap above. */
+enum { TYPE_BITS = 8, TYPE_MASK = 0xff };
+_Static_assert((int)FZ_LHANDLE_NTYPES <= (int)TYPE_MASK, "types fit");
+
 static bool
 store_handle(lua_State *L, int idx, unsigned char *bytes)
 {
@@ -371,7 +375,7 @@ store_handle(lua_State *L, int idx, unsigned char *bytes)
 		return false;
 	object = handle->object;
 	mark_sent(L, idx);
-	fz_le32_store(bytes, handle->type);
+	fz_le32_store(bytes, handle->type | fz_heap_id() << TYPE_BITS);
 	fz_le32_store(bytes + 4, fz_heap_name(object));
 	fz_le32_store(bytes + 8, object->generation);
 	fz_le32_store(bytes + 12, handle->side);
@@ -386,13 +390,18 @@ static bool
 load_handle(lua_State *L, const unsigned char *bytes)
 {
 	struct fz_lshared *shared = fz_lshared(L);
-	uint32_t type = fz_le32_load(bytes);
+	uint32_t word = fz_le32_load(bytes), type = word & TYPE_MASK;
 	struct fz_object *object;
 	struct fz_lhandle *handle;
 
 	if (type == 0 || type >= FZ_LHANDLE_NTYPES ||
 	    shared->classes[type].name == NULL)
 		return false;
+	if (word >> TYPE_BITS != fz_heap_id())
+		fz_lerror_fail(L, FZ_ERR_UNSENDABLE,
+		    "a %s cannot be sent to another machine: it works between "
+		    "the processes of one",
+		    shared->classes[type].name);
 	object = fz_heap_find(
 	    fz_le32_load(bytes + 4), fz_le32_load(bytes + 8), type);
 	if (object == NULL)
