@@ -24,7 +24,8 @@ local C_LAYERS = {
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
     "pipe", "semaphore"},
   {dir = "worker/", "blob", "claim", "wire", "mailbox", "child_port", "child_stream",
-    "child_spawned", "start", "engine change", "program_state", "program", "program_supervisor",
+    "child_spawned", "node", "start", "nodes", "engine change",
+    "program_state", "program", "program_supervisor",
     "worker_output",
     "worker_slice", "link link_fork link_stream",
     "worker worker_spawn worker_state worker_replies worker_death worker_rest"},
@@ -49,7 +50,8 @@ local C_LAYERS = {
     "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
-    "lslots", "lsetup", "lpool", "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
+    "lslots", "lsetup", "lnodes", "lpool",
+    "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
     "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "lprocess",
     "lprogram", "lrun", "lstream"},
   {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
@@ -66,7 +68,7 @@ local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = 
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
-  {"error", "origin", "defaults", "made", "identity", "nearest", "check", "log", "json"},
+  {"error", "origin", "defaults", "engine", "made", "identity", "nearest", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress",
     "future", "async_result", "collector", "task", "group", "descriptor", "batch_events", "mapping",
     "progress_loop", "source", "window"},

@@ -55,6 +55,11 @@ options.list = {
       not depend on a failed one." },
   { long = "--seed", argument = "N", group = "run", run = "seed",
     help = "derive the random numbers of all functions from N" },
+  { long = "--engine", argument = "URL", group = "run", run = "engine",
+    help = "run functions on other machines: ssh://HOST:8,...",
+    more = "Run functions in workers on other machines. `local` is this one, and the default. \z
+      `ssh://HOST:8,OTHER:4` starts `fzlua --worker` with ssh, for up to 8 functions at once on \z
+      HOST and 4 on OTHER; without a number 1. It must be the same version of fzlua." },
   { long = "--progress", group = "run", run = "progress",
     help = "show the progress of chains, streams and maps",
     more = "Show the progress of chains, streams and maps on standard error: lines below the \z

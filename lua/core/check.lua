@@ -4,6 +4,7 @@
 -- show only when a chain runs are not found here, and a call in a wrong state raises an fz.Error
 -- instead (see Error.raise).
 
+local core = require "fzlua.core"
 local nearest = require "fzlua.nearest"
 
 local check = {}
@@ -211,6 +212,12 @@ local function environment(value, option, what)
   return list
 end
 
+local function engine(value, option, what)
+  local ok, e = pcall(core.nodes, no_nul(value, option, what))
+  if not ok then check.fail("bad option '%s' to '%s' (%s)", option, what, tostring(e)) end
+  return value
+end
+
 -- option -> function(value, option, call) -> the value in fzlua's form
 local OPTIONS = {
   name = of_type "string",
@@ -234,6 +241,7 @@ local OPTIONS = {
   outputs = names_option,
   seed = whole(),
   start = one_of("fork", "spawn"),
+  engine = engine,
   progress = progress,
   label = of_type "string",
   total = whole(0, math.maxinteger),
@@ -254,7 +262,7 @@ local OPTIONS = {
 
 -- The options for one function, and those for a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
-check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress" }
+check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine" }
 
 local function set_of(...)
   local set = {}
@@ -274,7 +282,7 @@ check.FUNCTION = set_of(check.LIMITS, { "optional" })
 check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs" })
 check.STREAM = set_of(check.LIMITS,
   { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
-    "outputs" })
+    "outputs", "engine" })
 check.STAGE = set_of(check.LIMITS, check.RUN,
   { "name", "workers", "init", "start", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }
@@ -285,16 +293,16 @@ check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "start"
 local CALL = set_of(check.LIMITS, { "seed" })
 local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress" })
 check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_tasks", "on_error",
-  "seed", "start", "progress", "inflight" })
+  "seed", "start", "engine", "progress", "inflight" })
 check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
 check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight", "progress", "chunksize" })
 check.FOLD = set_of { "retries", "backoff", "memory", "retry_if", "progress" }
-check.FORK_FOLD = with(check.FOLD, "jobs", "start")
+check.FORK_FOLD = with(check.FOLD, "jobs", "start", "engine")
 check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }
-check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init", "start")
+check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init", "start", "engine")
 
 -- Raise for a name that is not in the set of options.
 local function refuse_option(name, allowed, what)

@@ -1,5 +1,6 @@
 --- defaults.lua - options of the command line, used if the script sets none.
 --
--- The command fills this table once, before the script runs.
+-- The command fills this table once, before the script runs. The engine may be that of the
+-- environment.
 
-return {}
+return { engine = os.getenv "FZLUA_ENGINE" }

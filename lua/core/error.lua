@@ -9,9 +9,10 @@ local Error = core.Error
 Error.__name = "fz.Error"
 core.register_class("fz.Error", Error)
 
-local CONTEXT = { "stage", "index", "element", "attempt", "pid" }
+local CONTEXT = { "stage", "index", "element", "attempt", "node", "pid" }
 local WORDS = {
-  stage = "stage", index = "item", element = "element", attempt = "attempt", pid = "pid",
+  stage = "stage", index = "item", element = "element", attempt = "attempt", node = "node",
+  pid = "pid",
 }
 
 -- "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.

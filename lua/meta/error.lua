@@ -33,7 +33,8 @@ local fz = {}
 ---@field index integer|nil place in the list or stream
 ---@field element integer|nil in a stream: place in the list of a map
 ---@field attempt integer|nil number of the attempt that failed, from 1
----@field pid integer|nil of the worker
+---@field node string|nil the machine of the worker, if it is another one
+---@field pid integer|nil of the worker, on its machine
 ---@field signal integer|nil that killed the worker or program
 ---@field exitcode integer|nil
 ---@field traceback string|nil of the worker

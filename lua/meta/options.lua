@@ -27,6 +27,8 @@
 ---runs all that does not depend on the failure, and raises nothing: see `errors`. Default: `"stop"`
 ---@field keep? "final"|"all" `"all"` keeps what leaves each stage, for `chain:at`. Default:
 ---`"final"`
+---@field engine? string where workers run, see [Pools](#pools). Default: the environment
+---variable `FZLUA_ENGINE`, or `"local"`
 ---@field seed? integer from which the random numbers of each call derive, so that they do not
 ---depend on `jobs`, timing or retries. Default: a random one
 ---@field progress? boolean|fun(done: integer, total: integer, event: fzlua.ProgressEvent) true
@@ -52,6 +54,8 @@
 ---shows one line for each stage, which counts items; a function is called with each event as
 ---`f(done, total, event)`, where the total of an iterator is the number of items read until then,
 ---see [fzlua.ProgressEvent](#fzluaprogressevent)
+---@field engine? string where workers run, see [Pools](#pools). Default: the environment
+---variable `FZLUA_ENGINE`, or `"local"`
 ---@field seed? integer from which the random numbers of each call and item derive. Default: a
 ---random one
 
@@ -77,6 +81,8 @@
 ---set-up, in a variable that `f` has as an upvalue
 ---@field start? "fork"|"spawn" how workers start: see [Pools](#pools). Default: the environment
 ---variable `FZLUA_START`, or `"fork"`
+---@field engine? string where workers run, see [Pools](#pools). Default: the environment
+---variable `FZLUA_ENGINE`, or `"local"`
 
 ---@class fzlua.ImapOptions : fzlua.LimitOptions
 ---@field chunksize? integer items that a worker gets at once; fewer at the end, and if the source
@@ -112,3 +118,5 @@
 ---@field jobs? integer workers. 0: fold in this process. Default: `fz.cpu_count()`
 ---@field start? "fork"|"spawn" how workers start: see [Pools](#pools). Default: the environment
 ---variable `FZLUA_START`, or `"fork"`
+---@field engine? string where workers run, see [Pools](#pools). Default: the environment
+---variable `FZLUA_ENGINE`, or `"local"`

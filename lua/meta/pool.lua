@@ -14,6 +14,17 @@
 -- are shared as with forked workers. The command is that of the script; for a host the option
 -- `worker_command`, the environment variable `FZLUA_WORKER_COMMAND`, the installed command, or
 -- `fzlua` in `PATH`.
+--
+-- With `engine = "ssh://HOST:8,OTHER:4"` workers run on other machines, nodes, here up to 8 and
+-- 4 at once; without a number 1. They start as with `"spawn"`, by `ssh HOST fzlua --worker`,
+-- with one connection for each, so that host keys, agents and `~/.ssh/config` are those of ssh.
+-- A node must have the same version of fzlua and Lua, and the modules that functions require;
+-- files are those of the node, the directory is that of the login. Queues, locks and other
+-- shared objects cannot be sent there: an error of kind `"unsendable"`. Errors have the field
+-- `node`. If a node is lost, its calls fail as `"crash"` and are tried again as `retries` allow;
+-- if no worker can start there, it is left out, and an error if it is the last one. `FZLUA_SSH`
+-- names another program with its options, and `FZLUA_WORKER_COMMAND` the `fzlua` command of the
+-- nodes.
 
 ---@class fzlua
 local fz = {}
@@ -29,6 +40,8 @@ local fz = {}
 ---@field seed? integer from which the random numbers of all calls derive. Default: a random one
 ---@field start? "fork"|"spawn" how the workers start: see [Pools](#pools). Default: the environment
 ---variable `FZLUA_START`, or `"fork"`
+---@field engine? string where workers run, see [Pools](#pools). Default: the environment
+---variable `FZLUA_ENGINE`, or `"local"`
 ---@field progress? boolean|function default of maps
 ---@field inflight? integer default of `imap`
 

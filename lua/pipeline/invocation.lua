@@ -4,6 +4,7 @@
 -- in the owner, which is notified of the outcome.
 
 local core = require "fzlua.core"
+local engine = require "fzlua.engine"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local Mapping = require "fzlua.mapping"
@@ -48,7 +49,7 @@ function Invocation.options(given, defaults)
   local merged = {}
   for name, value in pairs(defaults) do merged[name] = value end
   for name, value in pairs(given) do merged[name] = value end
-  merged.jobs = merged.jobs or core.cpu_count()
+  merged.jobs = merged.jobs or engine.slots(merged.engine)
   merged.seed = merged.seed or core.random_seed()
   merged.events = type(merged.progress) == "function"
   return merged

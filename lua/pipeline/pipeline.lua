@@ -46,17 +46,17 @@ local function worker_counts(plan, states, jobs)
   return counts
 end
 
-local function add_workers(self, plan, states, counts, entries)
+local function add_workers(self, plan, states, counts, engine, entries)
   for i, pool in ipairs(plan.pools) do
     local state = states[pool.layer]
     entries[i] =
-      self._workers:acquire(state.registry, counts[i], pool.funcs, state.options)
+      self._workers:acquire(state.registry, counts[i], pool.funcs, state.options, engine)
   end
 end
 
-local function acquire_workers(self, plan, states, counts)
+local function acquire_workers(self, plan, states, counts, engine)
   local entries = {}
-  local ok, e = pcall(add_workers, self, plan, states, counts, entries)
+  local ok, e = pcall(add_workers, self, plan, states, counts, engine, entries)
   if not ok then
     for _, entry in ipairs(entries) do StagePools.release(entry) end
     error(e, 0)
@@ -93,7 +93,8 @@ local function start(self, what, input, given)
   plan:check_outputs(self._input)
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   self._workers:share(merged.jobs)
-  local entries = acquire_workers(self, plan, states, worker_counts(plan, states, merged.jobs))
+  local counts = worker_counts(plan, states, merged.jobs)
+  local entries = acquire_workers(self, plan, states, counts, merged.engine)
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
   if not invocation:done() then self._live[#self._live + 1] = invocation end
   return invocation
@@ -147,7 +148,7 @@ function Pipeline:stream(first, ...)
   merged.fixed = true -- unlike the window of an imap
   merged.limit = merged.inflight or first_limit(merged.jobs, counts)
   self._workers:share(merged.jobs)
-  local entries = acquire_workers(self, plan, states, counts)
+  local entries = acquire_workers(self, plan, states, counts, merged.engine)
   return Stream.new(self, plan, entries, from, given, merged)
 end
 

@@ -31,10 +31,11 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
--- The entry of `registry`, if it has this version and enough workers.
-local function find(self, registry, workers)
+-- The entry of `registry`, if it has this version, enough workers, and these on this engine.
+local function find(self, registry, workers, engine)
   local entry = self._entries[registry]
-  if entry and (entry.version ~= registry.version or entry.workers < workers) then
+  if entry and (entry.version ~= registry.version or entry.workers < workers
+      or entry.engine ~= engine) then
     self._entries[registry] = nil
     retire(entry)
     return nil
@@ -42,21 +43,24 @@ local function find(self, registry, workers)
   return entry
 end
 
----Get the pool of a registry. A new one is made if the registry has changed or the pool has fewer
----workers. Return it with release().
+---Get the pool of a registry. A new one is made if the registry has changed, or if the pool has
+---fewer workers or another engine. Return it with release().
 ---@param registry fzlua.Registry
 ---@param workers integer
 ---@param funcs function[]
 ---@param options table of the stage: init, called in each new worker, and start
+---@param engine string|nil where its workers run
 ---@return table entry `entry.pool` is the pool
-function StagePools:acquire(registry, workers, funcs, options)
-  local entry = find(self, registry, workers)
+function StagePools:acquire(registry, workers, funcs, options, engine)
+  local entry = find(self, registry, workers, engine)
   if not entry then
     local pool = core.pool {
       funcs = funcs, init = options.init, start = options.start, workers = workers,
-      slots = slots_of(self),
+      slots = slots_of(self), engine = engine,
     }
-    entry = { pool = pool, version = registry.version, workers = workers, users = 0 }
+    entry = {
+      pool = pool, version = registry.version, workers = workers, engine = engine, users = 0,
+    }
     self._entries[registry] = entry
   end
   entry.users = entry.users + 1

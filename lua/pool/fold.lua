@@ -12,8 +12,9 @@ function fold.fold(f, items, init, merge, options)
   options = check.options(options, check.FORK_FOLD, 5, what)
   local here = options.jobs == 0
   local workers = not here and options.jobs or nil
-  local pool <close> = Pool.new({ workers = workers, start = options.start }, here)
-  options.jobs, options.start = nil, nil
+  local own = { workers = workers, start = options.start, engine = options.engine }
+  local pool <close> = Pool.new(own, here)
+  options.jobs, options.start, options.engine = nil, nil, nil
   return pool:_fold(what, f, items, init, merge, options, true)
 end
 

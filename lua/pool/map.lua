@@ -6,6 +6,7 @@ local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
+local engine = require "fzlua.engine"
 local made = require "fzlua.made"
 
 local map = {}
@@ -20,7 +21,7 @@ local function run(kind, what, f, list, options)
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
   options.inherited, options.call = true, what
-  local jobs = options.jobs or core.cpu_count()
+  local jobs = options.jobs or engine.slots(options.engine)
   list = Mapping.readable(list)
   local n = Mapping.length(list)
   made.used = true
@@ -28,6 +29,7 @@ local function run(kind, what, f, list, options)
   local pool <close> = core.pool {
     funcs = {}, list = list, init = options.init, batches = true, once = true, slots = slots,
     workers = math.min(jobs, math.max(n, 1)), start = options.start,
+    engine = options.engine,
   }
   return Mapping.start(pool, kind, f, list, options):wait()
 end

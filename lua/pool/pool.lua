@@ -11,6 +11,7 @@ local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
+local engine = require "fzlua.engine"
 local folding = require "fzlua.folding"
 local made = require "fzlua.made"
 local source = require "fzlua.source"
@@ -38,7 +39,7 @@ function Pool.new(options, here)
   for name, value in pairs(command_line) do
     if check.POOL[name] and options[name] == nil then options[name] = value end
   end
-  local workers = options.workers or command_line.jobs or core.cpu_count()
+  local workers = options.workers or command_line.jobs or engine.slots(options.engine)
   if here or command_line.jobs == 0 then workers = 0 end
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
@@ -53,7 +54,7 @@ function Pool.new(options, here)
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
       workers = workers, slots = slots, seed = options.seed, idle = options.idle,
-      exit = exit, start = options.start,
+      exit = exit, start = options.start, engine = options.engine,
     },
   }, Pool)
   for _, name in ipairs(check.LIMITS) do -- most pools have none

@@ -408,6 +408,10 @@ error_body(lua_State *L)
 		describe_error(L, c);
 	if (strcmp(word, fz_err_kind_name(FZ_ERR_INTERRUPTED)) == 0)
 		c->kind = FZ_ERR_INTERRUPTED;
+	/* The function did not raise it: it was not called. */
+	if (c->phase == FZ_CHILD_PHASE_ARGUMENTS &&
+	    strcmp(word, fz_err_kind_name(FZ_ERR_UNSENDABLE)) == 0)
+		c->kind = FZ_ERR_UNSENDABLE;
 	c->io->begin(c->io->ctx, true, c->kind);
 	fz_codec_encode(L, lua_gettop(L), 1, c->io->out);
 	return 0;

@@ -223,7 +223,7 @@ fz_spawned_main(lua_State *L, int link)
 	if (fz_child_stream_init(&port, link, link, &err) != 0 ||
 	    prepare(L, &setup, &err) != 0) {
 		if (err.kind != FZ_ERR_NONE)
-			fz_child_stream_refuse(link, err.text);
+			fz_child_stream_refuse(link, err.kind, err.text);
 		return EXIT_FAILURE;
 	}
 	if (setup.process.L != NULL)

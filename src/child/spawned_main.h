@@ -4,6 +4,11 @@
 
 #include <lua.h>
 
+/* The version of the library and of Lua, as one word: both ends have the same.
+ */
+#define FZ_SPAWNED_IDENTITY \
+	FZLUA_VERSION "/Lua" LUA_VERSION_MAJOR "." LUA_VERSION_MINOR
+
 /*
  * The body of FZ_WIRE_SETUP is an encoded table: `path` and `cpath` are those
  * of package. `classes` has, by the name of each registered class, the encoded

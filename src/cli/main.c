@@ -262,6 +262,8 @@ main(int argc, char **argv)
 	fz_process.program = "/proc/self/exe";
 	if (fz_child_spawned_is(argc, argv))
 		fz_worker_serve(argv);
+	if (fz_worker_is_on_node(argc, argv))
+		return fz_worker_serve_node(argv);
 	fz_make_find();
 	L = fz_state_new();
 	if (L == NULL) {

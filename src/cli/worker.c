@@ -1,6 +1,7 @@
 #include "cli/worker.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -15,6 +16,7 @@
 #include "value/lerror.h"
 #include "worker/child_spawned.h"
 #include "worker/child_stream.h"
+#include "worker/node.h"
 
 /* Open the libraries as for a script; protected. */
 static int
@@ -32,6 +34,9 @@ open_libraries(lua_State *L)
 	lua_setfield(L, -2, "command");
 	lua_pop(L, 2);
 	fz_ltask_follow_coroutines(L);
+	lua_getglobal(L, "require"); /* so that an error keeps its class */
+	lua_pushliteral(L, "fzlua.error");
+	lua_call(L, 1, 0);
 	return 0;
 }
 
@@ -41,14 +46,15 @@ serve(lua_State *L, int link)
 	struct fz_err err = { 0 };
 
 	if (L == NULL) {
-		fz_child_stream_refuse(link, "not enough memory");
+		fz_child_stream_refuse(
+		    link, FZ_ERR_MEMORY, "not enough memory");
 		return EXIT_FAILURE;
 	}
 	lua_pushcfunction(L, open_libraries);
 	if (lua_pcall(L, 0, 0, 0) == LUA_OK)
 		return fz_spawned_main(L, link);
 	fz_lerror_pop(L, &err);
-	fz_child_stream_refuse(link, err.text);
+	fz_child_stream_refuse(link, err.kind, err.text);
 	return EXIT_FAILURE;
 }
 
@@ -61,4 +67,22 @@ fz_worker_serve(char **argv)
 	if (fz_child_spawned_enter(&spawned, argv) == 0)
 		status = serve(fz_state_new(), spawned.link);
 	fz_proc_exit(status);
+}
+
+bool
+fz_worker_is_on_node(int argc, char **argv)
+{
+	return (argc == 2 || argc == 3) && strcmp(argv[1], "--worker") == 0;
+}
+
+static int
+serve_on_node(int link)
+{
+	return serve(fz_state_new(), link);
+}
+
+int
+fz_worker_serve_node(char **argv)
+{
+	return fz_node_main(argv[2], FZ_SPAWNED_IDENTITY, serve_on_node);
 }

@@ -2,10 +2,19 @@
 #ifndef FZ_CLI_WORKER_H
 #define FZ_CLI_WORKER_H
 
+#include <stdbool.h>
+
 /*
  * Serve the process that has started this one with these words; see
  * child_spawned.h.
  */
 _Noreturn void fz_worker_serve(char **argv);
+
+/*
+ * Whether this is `fzlua --worker [VERSION]`, and serve the standard streams:
+ * see node.h.
+ */
+bool fz_worker_is_on_node(int argc, char **argv);
+int fz_worker_serve_node(char **argv);
 
 #endif

@@ -34,7 +34,7 @@ fz_lines_new(int fd, fz_lines_out out, void *ctx, struct fz_err *err)
 		return NULL;
 	}
 	lines->fd = fd;
-	lines->ended = false;
+	lines->ended = fd == -1;
 	lines->out = out;
 	lines->ctx = ctx;
 	fz_buf_init(&lines->held);
@@ -64,9 +64,9 @@ pass_whole_lines(struct fz_lines *lines, size_t fresh)
 		pass_on(lines, held->len);
 }
 
-/* Add bytes to the line; without memory for that, pass on what there is. */
-static void
-add_bytes(struct fz_lines *lines, const char *bytes, size_t n)
+/* Without memory for the line, pass on what there is. */
+void
+fz_lines_add(struct fz_lines *lines, const char *bytes, size_t n)
 {
 	unsigned char *room = fz_buf_reserve(&lines->held, n);
 
@@ -99,7 +99,7 @@ fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 			lines->ended = true;
 			break;
 		}
-		add_bytes(lines, bytes, (size_t)n);
+		fz_lines_add(lines, bytes, (size_t)n);
 	}
 	return !lines->ended;
 }

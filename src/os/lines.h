@@ -15,7 +15,8 @@ typedef void (*fz_lines_out)(void *ctx, const char *bytes, size_t len);
 
 /*
  * Relay from `fd`, the non-blocking read end of a pipe, which the relay then
- * owns. NULL and `err` on failure; then `fd` is still the caller's.
+ * owns; -1: only what fz_lines_add() adds. NULL and `err` on failure; then `fd`
+ * is still the caller's.
  */
 struct fz_lines *fz_lines_new(
     int fd, fz_lines_out out, void *ctx, struct fz_err *err);
@@ -27,6 +28,9 @@ struct fz_lines *fz_lines_new(
  * `err`.
  */
 int fz_lines_pump(struct fz_lines *lines, struct fz_err *err);
+
+/* Relay bytes that did not come through the pipe. */
+void fz_lines_add(struct fz_lines *lines, const char *bytes, size_t n);
 
 /* Pass on the incomplete line, if a descendant keeps the pipe open. */
 void fz_lines_flush(struct fz_lines *lines);

@@ -78,6 +78,7 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 struct fz_proc_program {
 	const char *path;
 	char *const *argv;
+	int in;          /* its standard input; 0: /dev/null */
 	const int *keep; /* it has these descriptors, under the same numbers */
 	size_t nkeep;
 };

@@ -17,9 +17,14 @@ static int
 set_files(posix_spawn_file_actions_t *files, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program)
 {
-	int code = posix_spawn_file_actions_addopen(
-	    files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	int code;
 
+	if (program->in != 0)
+		code = posix_spawn_file_actions_adddup2(
+		    files, program->in, STDIN_FILENO);
+	else
+		code = posix_spawn_file_actions_addopen(
+		    files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	if (code == 0 && opts->out != -1)
 		code = posix_spawn_file_actions_adddup2(
 		    files, opts->out, STDOUT_FILENO);

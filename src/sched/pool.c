@@ -1,5 +1,6 @@
 #include "sched/pool.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #include "worker/child_port.h"
 #include "worker/engine.h"
 #include "worker/link.h"
+#include "worker/nodes.h"
 
 enum {
 	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
@@ -165,6 +167,9 @@ give_slot(const struct fz_pool *pool, struct fz_worker *w)
 	if (w->has_slot)
 		fz_slots_give(slots_of(pool));
 	w->has_slot = false;
+	if (w->loads_node)
+		w->node->nbusy--;
+	w->loads_node = false;
 }
 
 /* A dismissed worker counts as busy until it is dead. */
@@ -201,6 +206,22 @@ pause_forks(struct fz_pool *pool)
 	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
 }
 
+/* A node on which workers cannot start is left out, with one line for it. */
+static void
+count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
+{
+	struct fz_engine *engine = pool->opts.engine;
+	char line[FZ_ERR_TEXT_MAX + 16];
+	int len;
+
+	fz_node_failed(w->node, &w->start_err);
+	if (w->node->nfailed != 1 ||
+	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
+		return; /* an error has that text */
+	len = snprintf(line, sizeof(line), "fzlua: %s\n", w->start_err.text);
+	engine->output(engine->output_ctx, FZ_STDIO_ERR, line, (size_t)len);
+}
+
 /*
  * A worker that dies at its start is replaced, but not for ever. If it has
  * reported a reason, another one would fail for the same reason.
@@ -210,6 +231,10 @@ count_start(struct fz_pool *pool, const struct fz_worker *w)
 {
 	if (!w->failed_start) {
 		pool->nfailed_starts = 0;
+		return;
+	}
+	if (w->unreached) {
+		count_start_on_node(pool, w);
 		return;
 	}
 	pool->nfailed_starts++;
@@ -423,10 +448,11 @@ prepare_start(struct fz_pool *pool, struct fz_err *err)
 }
 
 static struct fz_worker_program
-program_of(const struct fz_pool *pool, unsigned number)
+program_of(const struct fz_pool *pool, struct fz_node *node, unsigned number)
 {
 	return (struct fz_worker_program){
 		.path = fz_start_program(pool->opts.engine->program),
+		.node = node,
 		.setup = pool->setup,
 		.number = number,
 		.flags = pool->opts.spread ? FZ_WIRE_SPREAD : 0,
@@ -434,7 +460,8 @@ program_of(const struct fz_pool *pool, unsigned number)
 }
 
 static struct fz_worker *
-try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
+try_fork(
+    struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err)
 {
 	struct fz_worker_opts opts = {
 		.engine = pool->opts.engine,
@@ -466,14 +493,14 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 	if (first && prepare_start(pool, err) != 0)
 		return NULL;
 	if (pool->opts.spawns)
-		opts.program = program_of(pool, number + 1);
+		opts.program = program_of(pool, node, number + 1);
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
 		/* A program inherits nothing. */
 		w->version = pool->opts.spawns ? 0 : pool->version;
 		w->number = number + 1;
 		pool->numbers[number] = true;
-		if (pool->opts.spread)
+		if (pool->opts.spread && node == NULL)
 			fz_cpus_spread(w->pid, pool->nworkers);
 		pool->nworkers++;
 	}
@@ -481,14 +508,16 @@ try_fork(struct fz_pool *pool, bool first, struct fz_err *err)
 }
 
 /*
- * Fork a worker; `first`: it is the first fork of this call. While other
- * workers live, a failed fork is no error: the pool pauses its forks.
+ * Fork a worker, or start one on `node`; `first`: it is the first of this call.
+ * While other workers live, a failed fork is no error: the pool pauses its
+ * forks.
  */
 static struct fz_worker *
-fork_worker(struct fz_pool *pool, bool first, struct fz_err *err)
+fork_worker(
+    struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err)
 {
 	bool others = pool->nworkers != 0;
-	struct fz_worker *w = try_fork(pool, first, others ? NULL : err);
+	struct fz_worker *w = try_fork(pool, node, first, others ? NULL : err);
 
 	if (w == NULL && others)
 		pause_forks(pool);
@@ -523,6 +552,43 @@ fz_pool_has_idle(const struct fz_pool *pool)
 	return pool->idle != NULL;
 }
 
+/* The idle worker on `node` that was used last; NULL: there is none. */
+static struct fz_worker *
+idle_on(const struct fz_pool *pool, const struct fz_node *node)
+{
+	struct fz_worker *w = pool->idle;
+
+	while (w != NULL && w->node != node)
+		w = w->next;
+	return w;
+}
+
+/*
+ * An idle worker on the node with the most free slots, or a new one there. If
+ * there can be none, an idle one on another node.
+ */
+static struct fz_worker *
+take_on_node(struct fz_pool *pool, struct fz_err *err)
+{
+	struct fz_node *node =
+	    fz_nodes_pick(pool->opts.nodes, pool->nworkers == 0 ? err : NULL);
+	struct fz_worker *w = idle_on(pool, node);
+
+	if (w == NULL && (node == NULL || !may_fork(pool)))
+		w = pool->idle;
+	if (w != NULL)
+		unlink_worker(w);
+	else if (node != NULL && may_fork(pool))
+		w = fork_worker(pool, node, true, err);
+	else
+		pause_forks(pool);
+	if (w != NULL) {
+		w->node->nbusy++;
+		w->loads_node = true;
+	}
+	return w;
+}
+
 struct fz_worker *
 fz_pool_take(
     struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err)
@@ -537,10 +603,12 @@ fz_pool_take(
 	if (!has_worker(pool) ||
 	    (slots != NULL && !fz_slots_take(slots, &pool->waiter)))
 		return NULL;
-	if (w != NULL)
+	if (pool->opts.nodes != NULL)
+		w = take_on_node(pool, err);
+	else if (w != NULL)
 		unlink_worker(w);
 	else
-		w = fork_worker(pool, true, err);
+		w = fork_worker(pool, NULL, true, err);
 	if (w == NULL) {
 		if (slots != NULL)
 			fz_slots_give(slots);
@@ -625,8 +693,10 @@ fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 	bool first = true;
 
 	own(pool);
+	if (pool->opts.nodes != NULL)
+		return 0; /* each is started where slots are free then */
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
-		struct fz_worker *w = fork_worker(pool, first, err);
+		struct fz_worker *w = fork_worker(pool, NULL, first, err);
 
 		if (w == NULL)
 			return pool->nworkers != 0 ? 0 : -1;

@@ -14,6 +14,7 @@
 struct fz_blob;
 struct fz_engine;
 struct fz_err;
+struct fz_nodes;
 struct fz_pool;
 struct fz_slots;
 
@@ -44,6 +45,7 @@ struct fz_pool_opts {
 	 * inherit; NULL and `err` if that cannot be sent.
 	 */
 	bool spawns;
+	struct fz_nodes *nodes; /* where these programs are; NULL: here */
 	struct fz_blob *(*setup)(void *main_ctx, struct fz_err *err);
 	/* In the parent, before one or several forks; may be NULL. */
 	void (*before_fork)(void *main_ctx);
@@ -105,7 +107,8 @@ bool fz_pool_has_idle(const struct fz_pool *pool);
  */
 void fz_pool_dismiss_idle(struct fz_pool *pool);
 
-/* Fork all workers that there may be. 0, or -1 and `err`. */
+/* Fork all workers that there may be, unless they are on nodes. 0, or -1 and
+ * `err`. */
 int fz_pool_prefork(struct fz_pool *pool, struct fz_err *err);
 
 /* Workers that are forked from now on inherit this version of functions. */

@@ -64,7 +64,7 @@ fz_child_spawned_is(int argc, char *const *argv)
 static int
 refuse(const struct fz_child_spawned *spawned, const struct fz_err *err)
 {
-	fz_child_stream_refuse(spawned->link, err->text);
+	fz_child_stream_refuse(spawned->link, err->kind, err->text);
 	return -1;
 }
 

@@ -125,11 +125,11 @@ fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)
 }
 
 void
-fz_child_stream_refuse(int out, const char *text)
+fz_child_stream_refuse(int out, enum fz_err_kind kind, const char *text)
 {
 	struct fz_buf frame = FZ_BUF_INIT;
 
-	fz_wire_begin(&frame, FZ_WIRE_REFUSED, 0, 0);
+	fz_wire_begin(&frame, FZ_WIRE_REFUSED, 0, (uint32_t)kind);
 	fz_buf_put(&frame, text, strlen(text));
 	fz_wire_end(&frame, 0);
 	if (!frame.failed)

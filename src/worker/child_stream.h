@@ -9,7 +9,8 @@
 #ifndef FZ_CHILD_STREAM_H
 #define FZ_CHILD_STREAM_H
 
-struct fz_err;
+#include "base/err.h"
+
 struct fz_port;
 
 /*
@@ -20,6 +21,6 @@ int fz_child_stream_init(
     struct fz_port *port, int in, int out, struct fz_err *err);
 
 /* Write to `out` why this worker cannot start. */
-void fz_child_stream_refuse(int out, const char *text);
+void fz_child_stream_refuse(int out, enum fz_err_kind kind, const char *text);
 
 #endif

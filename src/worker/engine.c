@@ -12,6 +12,7 @@
 #include "worker/blob.h"
 #include "worker/mailbox.h"
 #include "worker/change.h"
+#include "worker/nodes.h"
 
 /* How often children that die late are checked. */
 #define ENGINE_LATE_NS (FZ_CLOCK_SECOND / 20)
@@ -85,6 +86,8 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_mailbox_block_drop(engine->cells);
 	fz_heap_release(&engine->membership);
 	fz_children_fini(&engine->children);
+	fz_nodes_free(engine->nodes);
+	engine->nodes = NULL;
 	engine->loop = NULL;
 	engine->arena = NULL;
 }

@@ -15,6 +15,7 @@ struct fz_blob;
 struct fz_mailbox_block;
 struct fz_err;
 struct fz_arena;
+struct fz_nodes;
 struct fz_slots;
 
 /* Bytes of a value above which it travels through shared memory. */
@@ -48,6 +49,7 @@ struct fz_engine {
 	/* The start method of pools that set none. */
 	enum fz_start start;
 	const char *program; /* that workers are; NULL: as start.h finds it */
+	struct fz_nodes *nodes;   /* of all engine URLs that were used */
 	unsigned long wake_count; /* changes: waiters check again if it moved */
 	struct fz_list changed;   /* objects that have changed: change.h */
 	uint64_t nids;            /* how many objects were ever registered */

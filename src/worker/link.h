@@ -31,14 +31,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/buf.h"
 #include "os/loop.h"
+#include "worker/engine.h"
 #include "worker/wire.h"
 
 struct fz_account;
 struct fz_blob;
-struct fz_engine;
+struct fz_death;
 struct fz_err;
 struct fz_link;
 struct fz_port;
@@ -48,7 +50,7 @@ enum {
 	FZ_LINK_EXACT_RECALL = 2   /* fz_link_ops.recall is always true */
 };
 
-/* NULL is allowed for forked, settle, peek and close. */
+/* NULL is allowed for death, forked, settle, peek and close. */
 struct fz_link_ops {
 	unsigned flags; /* of those above */
 	/* A link to a worker that is started next. NULL and `err`. */
@@ -58,8 +60,10 @@ struct fz_link_ops {
 	    struct fz_link *link, struct fz_port *port, struct fz_err *err);
 	/* In the worker, which cannot start because of `text`. */
 	void (*refuse)(struct fz_link *link, const char *text);
-	/* That text, in the parent; *len is 0 if there is none. */
-	const char *(*refusal)(const struct fz_link *link, size_t *len);
+	/* That text and its kind, in the parent; false if there is none. */
+	bool (*refusal)(const struct fz_link *link, struct fz_err *err);
+	/* How a worker on a node has ended; false: not known. */
+	bool (*death)(const struct fz_link *link, struct fz_death *death);
 	/* In the parent, once the worker runs. */
 	void (*forked)(struct fz_link *link);
 	/* Append an argument to the frame; a failure sticks in `unsent`. */
@@ -98,10 +102,16 @@ struct fz_link_ops {
 	void (*close)(struct fz_link *link);
 };
 
-/* Notify the owner of a link. Neither function may free the link. */
+/*
+ * Notify the owner of a link. No function may free the link. The last two are
+ * NULL if the worker is on this machine.
+ */
 struct fz_link_owner {
 	void (*ready)(void *ctx); /* replies came: call fz_link_fill() */
 	void (*lost)(void *ctx);  /* an end was closed, by the worker or here */
+	void (*joined)(void *ctx, pid_t pid); /* it runs on its node */
+	void (*printed)(
+	    void *ctx, enum fz_stdio file, const void *bytes, size_t len);
 };
 
 struct fz_link {

@@ -102,15 +102,17 @@ fork_refuse(struct fz_link *link, const char *text)
 	atomic_store(&mailbox->nwhy, n);
 }
 
-static const char *
-fork_refusal(const struct fz_link *link, size_t *len)
+static bool
+fork_refusal(const struct fz_link *link, struct fz_err *err)
 {
 	const struct fz_mailbox *mailbox = mailbox_of(link);
+	size_t len = atomic_load(&mailbox->nwhy);
 
-	*len = atomic_load(&mailbox->nwhy);
-	if (*len > FZ_ERR_TEXT_MAX)
-		*len = 0;
-	return (const char *)mailbox->out;
+	if (len == 0 || len > FZ_ERR_TEXT_MAX)
+		return false;
+	fz_err_set(
+	    err, FZ_ERR_ERROR, "%.*s", (int)len, (const char *)mailbox->out);
+	return true;
 }
 
 static void

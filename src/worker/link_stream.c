@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "os/death.h"
 #include "os/fd.h"
 #include "worker/blob.h"
 #include "worker/child_stream.h"
@@ -26,8 +27,9 @@ struct link_stream {
 	int64_t heard_ns;    /* when bytes came last */
 	bool recalling;      /* a RECALL is not answered */
 	uint32_t recall_end; /* the number of that */
-	size_t nwhy;
-	char why[FZ_ERR_TEXT_MAX]; /* it cannot start; nwhy bytes */
+	bool died;           /* the node has sent how it ended */
+	struct fz_death death;
+	struct fz_err why; /* it cannot start; NONE: it can */
 };
 
 static struct link_stream *
@@ -94,14 +96,21 @@ stream_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
 static void
 stream_refuse(struct fz_link *link, const char *text)
 {
-	fz_child_stream_refuse(link->worker_out, text);
+	fz_child_stream_refuse(link->worker_out, FZ_ERR_ERROR, text);
 }
 
-static const char *
-stream_refusal(const struct fz_link *link, size_t *len)
+static bool
+stream_refusal(const struct fz_link *link, struct fz_err *err)
 {
-	*len = of_const(link)->nwhy;
-	return of_const(link)->why;
+	*err = of_const(link)->why;
+	return err->kind != FZ_ERR_NONE;
+}
+
+static bool
+stream_death(const struct fz_link *link, struct fz_death *death)
+{
+	*death = of_const(link)->death;
+	return of_const(link)->died;
 }
 
 static void
@@ -190,9 +199,61 @@ note_recalled(struct link_stream *s, const struct fz_frame *frame)
 static int
 note_refusal(struct link_stream *s, const struct fz_frame *frame)
 {
-	s->nwhy = frame->len < sizeof(s->why) ? frame->len : sizeof(s->why);
-	memcpy(s->why, frame->body, s->nwhy);
+	enum fz_err_kind kind = FZ_ERR_ERROR;
+	size_t len =
+	    frame->len < FZ_ERR_TEXT_MAX ? frame->len : FZ_ERR_TEXT_MAX;
+
+	if (frame->seq != FZ_ERR_NONE && frame->seq < FZ_ERR_NKINDS)
+		kind = (enum fz_err_kind)frame->seq;
+	fz_err_set(&s->why, kind, "%.*s", (int)len, frame->body);
 	return 0;
+}
+
+static int
+note_death(struct link_stream *s, struct fz_reader *body)
+{
+	s->died = true;
+	s->death.signal = (int)fz_reader_u32(body);
+	s->death.exitcode = (int)fz_reader_u32(body);
+	return body->failed ? -1 : 0;
+}
+
+static int
+pass_printed(struct link_stream *s, struct fz_reader *body)
+{
+	uint32_t file = fz_reader_u32(body);
+
+	if (body->failed || file > FZ_STDIO_ERR)
+		return -1;
+	s->link.owner->printed(
+	    s->link.ctx, (enum fz_stdio)file, body->p, fz_reader_left(body));
+	return 0;
+}
+
+static int
+pass_joined(struct link_stream *s, struct fz_reader *body)
+{
+	s->link.owner->joined(s->link.ctx, (pid_t)fz_reader_u32(body));
+	return body->failed ? -1 : 0;
+}
+
+/* A frame of the process between a worker on a node and its parent. */
+static int
+take_node_frame(struct link_stream *s, const struct fz_frame *frame)
+{
+	struct fz_reader body;
+
+	if (s->link.owner->joined == NULL)
+		return -1;
+	fz_reader_init(&body, frame->body, frame->len);
+	switch ((int)frame->type) {
+	case FZ_WIRE_JOINED:
+		return pass_joined(s, &body);
+	case FZ_WIRE_PRINTED:
+		return pass_printed(s, &body);
+	default:
+		return note_death(s, &body);
+	}
 }
 
 /* Whether all values of a reply are inside its frame. */
@@ -224,6 +285,10 @@ take_frame(struct link_stream *s, const struct fz_frame *frame)
 		return note_recalled(s, frame);
 	case FZ_WIRE_REFUSED:
 		return note_refusal(s, frame);
+	case FZ_WIRE_JOINED:
+	case FZ_WIRE_PRINTED:
+	case FZ_WIRE_DIED:
+		return take_node_frame(s, frame);
 	default:
 		return is_inline(frame) ? 1 : -1;
 	}
@@ -258,6 +323,7 @@ const struct fz_link_ops fz_link_stream = {
 	.enter = stream_enter,
 	.refuse = stream_refuse,
 	.refusal = stream_refusal,
+	.death = stream_death,
 	.put = stream_put,
 	.blob = stream_blob,
 	.started = stream_started,

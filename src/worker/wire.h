@@ -22,14 +22,18 @@
  * STORED = nitems u32                  the same, in the result buffer
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
  * RECALLED = 0 u32                     nothing more below seq starts
- * REFUSED  = bytes                     why the worker cannot start
+ * REFUSED  = bytes                     why the worker cannot start; seq: kind
+ * JOINED   = pid u32                  the worker on a node runs (node.h)
+ * PRINTED  = file u32 | bytes          what it has printed
+ * DIED     = signal u32 | exitcode u32 how it has ended
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
  * results = offset in the arena of the result buffer: 16 bytes for each item,
  *           where the worker stores the result if it fits; 0: none
  *
  * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED and
- * REFUSED, and neither FREE nor STORED nor parts in the arena.
+ * REFUSED, and neither FREE nor STORED nor parts in the arena. JOINED, PRINTED
+ * and DIED come from the process between a worker on a node and its parent.
  *
  * All numbers are little-endian. A length is checked against a limit before
  * memory is allocated.
@@ -63,6 +67,9 @@ enum fz_wire_type {
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
+	FZ_WIRE_JOINED,   /* the worker on a node runs */
+	FZ_WIRE_PRINTED,  /* what it has printed */
+	FZ_WIRE_DIED,     /* how it has ended */
 	FZ_WIRE_NTYPES
 };
 

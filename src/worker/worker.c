@@ -212,6 +212,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 	w->pipes = p;
 	p->worker = w;
 	p->opts = *opts;
+	w->node = opts->program.node;
 	p->proc.pidfd = -1;
 	fz_worker_output_init(&p->output, opts->engine);
 	p->death =

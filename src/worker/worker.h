@@ -31,6 +31,7 @@ struct fz_blob;
 struct fz_engine;
 struct fz_job;
 struct fz_link_ops;
+struct fz_node;
 struct fz_port;
 struct fz_worker;
 
@@ -39,8 +40,9 @@ struct fz_failure {
 	struct fz_err err;     /* kind, and a text unless `value` is set */
 	struct fz_blob *value; /* the error, encoded; NULL: none */
 	pid_t pid;
-	int signal;   /* 0: none */
-	int exitcode; /* -1: none */
+	const char *node; /* where the worker is; NULL: on this machine */
+	int signal;       /* 0: none */
+	int exitcode;     /* -1: none */
 	unsigned attempt;
 	bool apart; /* of an item that is to come in a frame of its own */
 };
@@ -117,7 +119,8 @@ typedef int (*fz_worker_main)(void *ctx, struct fz_port *port);
  * `setup`, where a forked one inherits memory. Its link is a byte stream.
  */
 struct fz_worker_program {
-	const char *path; /* NULL: the worker is forked */
+	const char *path;     /* NULL: the worker is forked, or on a node */
+	struct fz_node *node; /* where it is; NULL: on this machine */
 	struct fz_blob *setup;
 	uint32_t number; /* of the worker */
 	uint32_t flags;  /* of the body of FZ_WIRE_SETUP */
@@ -151,6 +154,7 @@ struct fz_worker {
 	bool recalls;    /* jobs that it has not begun come back at once */
 	bool leaving;    /* dismissed: it ends by itself */
 	bool retiring;   /* it damaged shared memory: dismiss it once idle */
+	bool unreached;  /* it did not join its node */
 	bool failed_start;       /* died by itself before it started a job */
 	struct fz_err start_err; /* why, as it reported; NONE: unknown */
 	struct fz_death death;   /* how it ended, once it is dead */
@@ -159,6 +163,8 @@ struct fz_worker {
 	uint64_t funcs[FZ_WORKER_FUNCS];
 	uint64_t version; /* newest version of functions that it inherited */
 	bool has_slot;    /* of fz_slots, while it is busy; the pool's to set */
+	struct fz_node *node; /* where it is; NULL: on this machine */
+	bool loads_node;      /* it counts as busy there; the pool's to set */
 	struct fz_worker *next, **prev;
 	struct fz_list resting; /* in the engine's list while it rests */
 	struct fz_worker_pipes *pipes;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "worker/nodes.h"
 
 /*
  * Least time that a job has to begin: on a busy machine a new worker may need
@@ -22,14 +23,14 @@ noun(const struct fz_worker_pipes *p)
 }
 
 static void
-fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
+fail_started(struct fz_worker_pipes *p)
 {
-	struct fz_failure failure = {
-		.pid = p->worker->pid, .signal = death->signal, .exitcode = -1
-	};
+	const struct fz_death *death = &p->worker->death;
+	struct fz_failure failure = fz_worker_failure(p);
 	struct fz_job *job = p->worker->head;
 	char text[160];
 
+	failure.signal = death->signal;
 	if (death->signal == 0)
 		failure.exitcode = death->exitcode;
 	if (p->ending != FZ_ERR_NONE)
@@ -41,27 +42,69 @@ fail_started(struct fz_worker_pipes *p, const struct fz_death *death)
 	job->ops->failed(job, &failure);
 }
 
+/* Why no worker has started on the node: what ssh said, or how it ended. */
+static void
+set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
+{
+	char text[160];
+	const char *why = p->output.said;
+
+	if (p->ending != FZ_ERR_NONE)
+		why = p->why;
+	else if (*why == '\0')
+		why = fz_death_text(death, text, sizeof(text));
+	fz_err_set(&p->worker->start_err, FZ_ERR_ERROR,
+	    "cannot start a %s on %s: %s", noun(p), p->worker->node->name, why);
+}
+
+/* Whether the worker never joined its node, which is no fault of its jobs. */
+static void
+note_unreached(struct fz_worker_pipes *p)
+{
+	struct fz_worker *w = p->worker;
+
+	w->unreached = p->output.holds &&
+		       (p->ending == FZ_ERR_NONE || p->ending == FZ_ERR_CRASH);
+	w->failed_start = w->failed_start || w->unreached;
+}
+
 /* Why the worker could not start, as it reported it. */
 static void
-read_start_error(struct fz_worker_pipes *p)
+read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 {
-	size_t n;
-	const char *text = p->link->ops->refusal(p->link, &n);
+	const struct fz_node *node = p->worker->node;
+	struct fz_err why;
 
-	if (n != 0 && p->answered == 0)
-		fz_err_set(&p->worker->start_err, FZ_ERR_ERROR,
-		    "cannot start a %s: %.*s", noun(p), (int)n, text);
+	if (p->answered == 0 && p->link->ops->refusal(p->link, &why))
+		fz_err_set(&p->worker->start_err, why.kind,
+		    "cannot start a %s%s%s: %s", noun(p),
+		    node != NULL ? " on " : "", node != NULL ? node->name : "",
+		    why.text);
+	else if (p->worker->unreached)
+		set_node_error(p, death);
+}
+
+/*
+ * How the worker ended. Of one on a node this process sees only the end of the
+ * program between them.
+ */
+static void
+find_death(struct fz_worker_pipes *p, const struct fz_death *death)
+{
+	struct fz_death *known = &p->worker->death;
+
+	if (p->link->ops->death == NULL || !p->link->ops->death(p->link, known))
+		*known = *death;
 }
 
 /* A worker that could not start fails one job, unless another takes over. */
 static void
 fail_unstarted(struct fz_worker_pipes *p)
 {
-	struct fz_failure failure = { .err = p->worker->start_err,
-		.pid = p->worker->pid,
-		.exitcode = -1 };
+	struct fz_failure failure = fz_worker_failure(p);
 	struct fz_job *job = p->worker->head;
 
+	failure.err = p->worker->start_err;
 	if (failure.err.kind == FZ_ERR_NONE || job == NULL ||
 	    p->opts.replaceable)
 		return;
@@ -78,7 +121,6 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 
 	fz_loop_disarm(loop_of(p), &p->force);
 	w->dying = true;
-	w->death = *death;
 	w->failed_start = p->ending == FZ_ERR_NONE && fz_worker_claimed(p) == 0;
 	while (p->link->in.fd != -1 && fz_link_fill(p->link) > 0)
 		continue;
@@ -86,13 +128,15 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 		fz_worker_take_replies(p, NULL);
 	fz_worker_take_unsent(p);
 	fz_worker_output_drain(&p->output);
-	read_start_error(p);
+	find_death(p, death);
+	note_unreached(p);
+	read_start_error(p, death);
 	fail_unstarted(p);
 	claimed = fz_worker_claimed(p);
 	/* One job; more if replies are lost or the link is not exact. */
 	while (w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - claimed) < 0)
-		fail_started(p, death);
+		fail_started(p);
 	fz_worker_return(p, claimed, p->link->next_seq);
 	fz_engine_reap_late(p->opts.engine);
 	p->opts.ops->dead(p->opts.ops_ctx, w);
@@ -231,12 +275,17 @@ fz_worker_arm_timeout(struct fz_worker_pipes *p)
 
 /* The time when a job fails that was sent and has not begun. */
 static int64_t
-begin_deadline(const struct fz_job *job)
+begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 {
 	int64_t ns = job->timeout_ns > WORKER_BEGIN_NS ? job->timeout_ns
 						       : WORKER_BEGIN_NS;
+	int64_t since_ns = job->started_ns;
 
-	return fz_clock_after(job->started_ns, ns);
+	if (p->output.holds) /* fz_worker_check_half() limits that */
+		return FZ_CLOCK_NEVER;
+	if (since_ns < p->joined_ns)
+		since_ns = p->joined_ns;
+	return fz_clock_after(since_ns, ns);
 }
 
 static void
@@ -276,7 +325,7 @@ static void
 wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
 {
 	const struct fz_job *head = p->worker->head;
-	int64_t deadline = begin_deadline(head);
+	int64_t deadline = begin_deadline(p, head);
 	/* a timeout of 0 is allowed */
 	int64_t next = fz_clock_after(now_ns, head->timeout_ns + FZ_CLOCK_MS);
 

@@ -1,6 +1,10 @@
+/* memrchr is a GNU function. */
+#define _GNU_SOURCE
 #include "worker/worker_output.h"
 
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/container.h"
 #include "os/fd.h"
@@ -18,12 +22,32 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 		};
 }
 
+/* Keep the last line of whole lines. */
+static void
+hold(struct fz_worker_output *output, const char *bytes, size_t len)
+{
+	const char *line;
+
+	while (len > 0 && strchr("\r\n", bytes[len - 1]) != NULL)
+		len--;
+	if (len == 0)
+		return;
+	line = memrchr(bytes, '\n', len);
+	line = line != NULL ? line + 1 : bytes;
+	snprintf(output->said, sizeof(output->said), "%.*s",
+	    (int)(bytes + len - line), line);
+}
+
 static void
 pass_on(void *ctx, const char *bytes, size_t len)
 {
 	struct fz_worker_output_pipe *s = ctx;
 	struct fz_engine *engine = s->output->engine;
 
+	if (s->output->holds) {
+		hold(s->output, bytes, len);
+		return;
+	}
 	engine->output(engine->output_ctx, s->file, bytes, len);
 }
 
@@ -51,6 +75,10 @@ fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
 {
 	struct fz_worker_output_pipe *s = &output->pipes[file];
 
+	if (fd == -1) {
+		s->lines = fz_lines_new(-1, pass_on, s, err);
+		return s->lines != NULL ? 0 : -1;
+	}
 	if (fz_fd_nonblock(fd, err) != 0 || fz_fd_make_private(fd, err) != 0)
 		return -1;
 	s->watch.ready = pipe_ready;
@@ -62,6 +90,13 @@ fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
 		return 0;
 	fz_loop_unwatch(output->engine->loop, &s->watch);
 	return -1;
+}
+
+void
+fz_worker_output_add(struct fz_worker_output *output, enum fz_stdio file,
+    const void *bytes, size_t len)
+{
+	fz_lines_add(output->pipes[file].lines, bytes, len);
 }
 
 void

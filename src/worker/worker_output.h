@@ -2,10 +2,13 @@
 #ifndef FZ_WORKER_OUTPUT_H
 #define FZ_WORKER_OUTPUT_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
 #include "os/loop.h"
 #include "worker/engine.h"
 
-struct fz_err;
 struct fz_lines;
 struct fz_worker_output;
 
@@ -19,15 +22,28 @@ struct fz_worker_output_pipe {
 struct fz_worker_output {
 	struct fz_engine *engine;
 	struct fz_worker_output_pipe pipes[2];
+	/*
+	 * Whether nothing is passed on yet: the worker is not on its node, and
+	 * `said` has the last line of the program that starts it there.
+	 */
+	bool holds;
+	char said[FZ_ERR_TEXT_MAX];
 };
 
 /* Initialise without open pipes. End with fz_worker_output_fini(). */
 void fz_worker_output_init(
     struct fz_worker_output *output, struct fz_engine *engine);
 
-/* Read from the pipe `fd`. Owns it, unless it returns -1 and `err`. */
+/*
+ * Read from the pipe `fd`. Owns it, unless it returns -1 and `err`. A file
+ * whose `fd` is -1 has only what fz_worker_output_add() adds.
+ */
 int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
     int fd, struct fz_err *err);
+
+/* What the worker has printed came another way than through a pipe. */
+void fz_worker_output_add(struct fz_worker_output *output, enum fz_stdio file,
+    const void *bytes, size_t len);
 
 /* Pass on the whole lines that can be read now. */
 void fz_worker_output_pump(struct fz_worker_output *output);

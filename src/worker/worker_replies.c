@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "worker/blob.h"
+#include "worker/nodes.h"
 
 enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
 /* How long half a reply waits before the rest is looked for. */
@@ -113,13 +114,25 @@ take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 	return p->link->ops->blob(p->link, part.offset, part.len, err);
 }
 
+struct fz_failure
+fz_worker_failure(const struct fz_worker_pipes *p)
+{
+	const struct fz_node *node = p->worker->node;
+
+	return (struct fz_failure){
+		.pid = p->pid,
+		.node = node != NULL ? node->name : NULL,
+		.exitcode = -1,
+	};
+}
+
 static void
 result_done(
     struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *body)
 {
 	uint32_t n = fz_reader_u32(body);
 	struct fz_blob *some[WORKER_VALUES], **values = some;
-	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+	struct fz_failure failure = fz_worker_failure(p);
 
 	if (n > fz_reader_left(body) / 8) {
 		fz_err_set(&failure.err, FZ_ERR_CRASH,
@@ -147,7 +160,7 @@ static void
 error_done(
     struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *body)
 {
-	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+	struct fz_failure failure = fz_worker_failure(p);
 	uint32_t kind = fz_reader_u32(body);
 
 	fz_reader_u32(body);
@@ -458,6 +471,10 @@ fz_worker_check_half(struct fz_timer *timer)
 
 	if (pfd.fd == -1 || p->worker->dying)
 		return;
+	if (p->output.holds) {
+		fz_worker_kill(p->worker, FZ_ERR_CRASH, "it does not answer");
+		return;
+	}
 	if (more || poll(&pfd, 1, 0) != 0) {
 		watch_half(p);
 		return;

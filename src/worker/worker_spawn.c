@@ -3,12 +3,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "os/fd.h"
 #include "os/process.h"
 #include "shared/heap.h"
 #include "worker/child_port.h"
 #include "worker/child_spawned.h"
+#include "worker/nodes.h"
 #include "worker/worker_state.h"
+
+/* Time from the start to the first answer of a node. */
+#define WORKER_JOIN_NS (10 * FZ_CLOCK_SECOND)
 
 /* The pipes of a new worker's output; -1 once closed or given away. */
 struct ends {
@@ -83,6 +88,50 @@ send_setup(struct fz_worker_pipes *p, struct fz_err *err)
 	return fz_link_end_frame(link, start, err);
 }
 
+/* The worker on a node is reached through a program, and joins later. */
+static int
+start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
+    struct fz_err *err)
+{
+	static char sh[] = "sh", option[] = "-c";
+	char *argv[] = { sh, option, p->opts.program.node->command, NULL };
+	struct fz_proc_opts on_node = *opts;
+	const struct fz_proc_program program = {
+		.path = "/bin/sh",
+		.argv = argv,
+		.in = p->link->worker_in,
+	};
+
+	p->output.holds = true;
+	on_node.out = p->link->worker_out;
+	if (fz_proc_spawn(&p->proc, &on_node, &program, err) != 0 ||
+	    fz_loop_arm(loop_of(p), &p->half,
+		fz_clock_after(fz_clock_ns(), WORKER_JOIN_NS)) != 0)
+		return -1;
+	return send_setup(p, err);
+}
+
+static void
+joined(void *ctx, pid_t pid)
+{
+	struct fz_worker_pipes *p = ctx;
+
+	if (p->worker->node == NULL)
+		return;
+	p->pid = pid;
+	p->joined_ns = fz_clock_ns();
+	p->output.holds = false;
+	fz_node_joined(p->worker->node);
+}
+
+static void
+printed(void *ctx, enum fz_stdio file, const void *bytes, size_t len)
+{
+	struct fz_worker_pipes *p = ctx;
+
+	fz_worker_output_add(&p->output, file, bytes, len);
+}
+
 static int
 start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
@@ -117,12 +166,12 @@ start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 }
 
 static const struct fz_link_owner link_owner = { fz_worker_replies_ready,
-	fz_worker_link_lost };
+	fz_worker_link_lost, joined, printed };
 
 static const struct fz_link_ops *
 link_ops(const struct fz_worker_opts *opts)
 {
-	if (opts->program.path != NULL)
+	if (opts->program.path != NULL || opts->program.node != NULL)
 		return &fz_link_stream;
 	return opts->link != NULL ? opts->link : &fz_link_fork;
 }
@@ -143,7 +192,9 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	opts = (struct fz_proc_opts){ .out = b.out[1],
 		.err = b.err[1],
 		.children = &p->opts.engine->children };
-	if (p->opts.program.path != NULL)
+	if (p->opts.program.node != NULL)
+		rc = start_on_node(p, &opts, err);
+	else if (p->opts.program.path != NULL)
 		rc = start_program(p, &opts, err);
 	else
 		rc = fz_proc_fork(&p->proc, &opts, child_main, &b, err);
@@ -152,6 +203,7 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	fz_link_forked(p->link);
 	close_pipes(&b); /* the child's ends */
 	p->worker->pid = p->proc.pid;
+	p->pid = p->worker->node == NULL ? p->proc.pid : 0;
 	p->worker->recalls = p->link->ops->flags & FZ_LINK_EXACT_RECALL;
 	return 0;
 fail:

@@ -30,6 +30,8 @@ struct fz_worker_pipes {
 	uint32_t piped;    /* no number below it comes through the link again */
 	struct fz_worker_seen seen;
 	bool head_begun; /* the head counts as begun, whatever the link says */
+	pid_t pid;       /* of the worker on its machine; 0: not known yet */
+	int64_t joined_ns; /* when it joined its node; 0: not, or it has none */
 	bool distrusted; /* it sent an impossible reply: the rest is not read */
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
@@ -39,7 +41,8 @@ struct fz_worker_pipes {
 	struct fz_worker_output output;
 	struct fz_timer timer;
 	struct fz_timer force; /* kills it if it does not end when asked */
-	struct fz_timer half;  /* armed while a reply has come in part */
+	/* Armed while a reply has come in part, and until it joins its node. */
+	struct fz_timer half;
 };
 
 #define PIPES_OF(member, ptr) \
@@ -57,6 +60,9 @@ fz_worker_next_number(const struct fz_job *job)
 {
 	return job->seq + job->ndone;
 }
+
+/* A failure of a job of this worker, without its reason. */
+struct fz_failure fz_worker_failure(const struct fz_worker_pipes *p);
 
 /*
  * One above the number of the item that the worker started last, or a safe
@@ -84,7 +90,10 @@ unsigned fz_worker_return(
 void fz_worker_replies_ready(void *ctx);
 void fz_worker_link_lost(void *ctx);
 
-/* Callback of `half`: kill the worker if the rest of a reply cannot come. */
+/*
+ * Callback of `half`: kill the worker if the rest of a reply cannot come, or it
+ * has not joined its node in time.
+ */
 void fz_worker_check_half(struct fz_timer *timer);
 
 /* Arm the timer for the timeout of the head; disarm it if there is none. */

@@ -213,6 +213,14 @@ local function keys_of(list)
   return set
 end
 
+-- An error on a node; a shell plays ssh.
+local function error_on_node()
+  local ssh = t.file 'for word; do :; done; exec sh -c "$word"'
+  local script = t.file "local _, e = pcall(fz.map, error, {1}) io.write(fz.pack(e))"
+  return fz.unpack((t.shell(([[
+FZLUA_SSH='sh %s' FZLUA_WORKER_COMMAND=$FZLUA "$FZLUA" --engine ssh://a %s]]):format(ssh, script))))
+end
+
 -- Errors of all kinds of origin; together they have all fields.
 local function errors()
   local list = {}
@@ -235,6 +243,7 @@ local function errors()
   collect(fz.map, function() os.execute "kill -9 $PPID" end, { 1 })
   collect(fz.exec, { "false" }, { check = true })
   collect(fz.map, error, { "d" }, { retries = 1 })
+  list[#list + 1] = error_on_node()
   return list
 end
 

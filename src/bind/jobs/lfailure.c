@@ -67,6 +67,10 @@ fz_lfailure_push(
 	lua_settop(L, top + 1);
 	if (failure->pid != 0)
 		fz_lfailure_set(L, "pid", failure->pid);
+	if (failure->node != NULL) {
+		lua_pushstring(L, failure->node);
+		lua_setfield(L, -2, "node");
+	}
 	if (failure->signal != 0)
 		fz_lfailure_set(L, "signal", failure->signal);
 	if (failure->exitcode != -1)

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "bind/jobs/lfuncs.h"
 #include "bind/jobs/llimits.h"
+#include "bind/jobs/lnodes.h"
 #include "bind/jobs/lsetup.h"
 #include "bind/jobs/lslots.h"
 #include "bind/lloop.h"
@@ -258,7 +259,7 @@ push_pool(lua_State *L)
 
 /*
  * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
- * [, slots = s] } -> pool
+ * [, slots = s] [, start = s] [, engine = s] } -> pool
  * With batches = true also: max_tasks, once, seed, idle (seconds), exit; and 0
  * workers, to call all here.
  */
@@ -297,7 +298,11 @@ pool_new(lua_State *L)
 		opts.slots = fz_lslots_check(L, -1);
 	lua_pop(L, 1); /* the table keeps them */
 	lp = push_pool(L);
-	lp->spawns = opts.spawns = read_start(L, opts.engine);
+	lua_getfield(L, 1, "engine");
+	opts.nodes = fz_lnodes_find(L, -1);
+	lua_pop(L, 1);
+	lp->spawns = opts.spawns =
+	    read_start(L, opts.engine) || opts.nodes != NULL;
 	opts.main_ctx = &lp->home;
 	lp->pool = fz_pool_new(&opts, &err);
 	if (lp->pool == NULL)

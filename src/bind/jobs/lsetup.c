@@ -94,7 +94,7 @@ encode_fields(lua_State *L)
 static void
 push_classes(lua_State *L)
 {
-	static const char ours[] = FZ_REGISTERED_OURS;
+	static const char ours[] = FZ_REGISTERED_OURS, error[] = "fz.Error";
 	int all = lua_gettop(L) + 1, sent = all + 1;
 
 	fz_registered_classes(L);
@@ -104,6 +104,7 @@ push_classes(lua_State *L)
 		lua_insert(L, -2);
 		if (strncmp(lua_tostring(L, sent + 1), ours,
 			sizeof(ours) - 1) == 0 ||
+		    strcmp(lua_tostring(L, sent + 1), error) == 0 ||
 		    lua_pcall(L, 1, 1, 0) != LUA_OK)
 			continue;
 		lua_pushvalue(L, sent + 1);

@@ -1,0 +1,18 @@
+--- engine.lua - where the workers of a chain, a map or a pool run.
+
+local core = require "fzlua.core"
+
+local engine = {}
+
+---How many functions may run at once if nothing else is said.
+---@param url string|nil the option `engine`; nil and "local": workers run on this machine
+---@return integer
+function engine.slots(url)
+  local nodes = core.nodes(url)
+  if not nodes then return core.cpu_count() end
+  local slots = 0
+  for _, node in ipairs(nodes) do slots = slots + node.slots end
+  return slots
+end
+
+return engine

@@ -1,0 +1,18 @@
+/* lnodes.h - the nodes of an engine URL. */
+#ifndef FZ_LNODES_H
+#define FZ_LNODES_H
+
+#include <lua.h>
+
+struct fz_nodes;
+
+/*
+ * The nodes of the engine at `idx`; NULL for nil and "local": workers run on
+ * this machine. [-0, +0, e]
+ */
+struct fz_nodes *fz_lnodes_find(lua_State *L, int idx);
+
+/* Open: set core.nodes in the core table at the top. [-0, +0, m] */
+int fz_lnodes_open(lua_State *L);
+
+#endif

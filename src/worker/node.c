@@ -1,0 +1,391 @@
+#define _POSIX_C_SOURCE 200809L /* unsetenv */
+#include "worker/node.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "os/death.h"
+#include "os/fd.h"
+#include "os/proc.h"
+#include "worker/child_stream.h"
+#include "worker/wire.h"
+
+/* Time that the worker has for its end once the input has ended. */
+#define NODE_LEAVE_NS FZ_CLOCK_SECOND
+
+enum {
+	NODE_READ = 64 << 10,
+	/* Output that is passed on before the replies that follow. */
+	NODE_PRINTED_MAX = 1 << 20
+};
+
+/* Bytes on their way. */
+struct transit {
+	struct fz_buf buf;
+	size_t written; /* of these */
+};
+
+struct node {
+	int (*serve)(int link);
+	struct fz_proc proc;
+	int link;        /* the socket to the worker; -1 once it has ended */
+	int worker_link; /* the worker's end, until it runs */
+	int printed[2];  /* what it prints; -1 once that has ended */
+	int worker_files[2];
+	bool ended;       /* the input has ended, or the output is closed */
+	int64_t leave_ns; /* when the worker is killed */
+	struct fz_wire_in replies;
+	struct transit calls; /* that the worker has not read */
+	struct transit out;   /* that the parent has not read */
+};
+
+static void
+drop(struct transit *t)
+{
+	fz_buf_clear(&t->buf);
+	t->written = 0;
+}
+
+/* In the worker. */
+static int
+worker_main(void *ctx, const struct fz_err *failed)
+{
+	struct node *n = ctx;
+
+	fz_fd_close(&n->link);
+	for (int i = 0; i < 2; i++) {
+		fz_fd_close(&n->printed[i]);
+		fz_fd_close(&n->worker_files[i]);
+	}
+	if (failed == NULL)
+		return n->serve(n->worker_link);
+	fz_child_stream_refuse(n->worker_link, failed->kind, failed->text);
+	return EXIT_FAILURE;
+}
+
+static void
+close_all(struct node *n)
+{
+	fz_fd_close(&n->link);
+	fz_fd_close(&n->worker_link);
+	for (int i = 0; i < 2; i++) {
+		fz_fd_close(&n->printed[i]);
+		fz_fd_close(&n->worker_files[i]);
+	}
+}
+
+static int
+open_files(struct node *n, struct fz_err *err)
+{
+	int ends[2];
+
+	if (fz_fd_socket_pair(ends, err) != 0)
+		return -1;
+	n->link = ends[0];
+	n->worker_link = ends[1];
+	for (int i = 0; i < 2; i++) {
+		if (fz_fd_pipe(ends, err) != 0)
+			return -1;
+		n->printed[i] = ends[0];
+		n->worker_files[i] = ends[1];
+		if (fz_fd_nonblock(ends[0], err) != 0)
+			return -1;
+	}
+	return fz_fd_nonblock(n->link, err);
+}
+
+static int
+start_worker(struct node *n, struct fz_err *err)
+{
+	struct fz_proc_opts opts = { 0 };
+
+	if (open_files(n, err) != 0)
+		return -1;
+	opts.out = n->worker_files[0];
+	opts.err = n->worker_files[1];
+	if (fz_proc_fork(&n->proc, &opts, worker_main, n, err) != 0)
+		return -1;
+	fz_fd_close(&n->worker_link);
+	fz_fd_close(&n->worker_files[0]);
+	fz_fd_close(&n->worker_files[1]);
+	return 0;
+}
+
+static void
+put_joined(struct node *n)
+{
+	size_t start = fz_wire_begin(&n->out.buf, FZ_WIRE_JOINED, 0, 0);
+
+	fz_buf_put_u32(&n->out.buf, (uint32_t)n->proc.pid);
+	fz_wire_end(&n->out.buf, start);
+}
+
+static void
+put_death(struct node *n, const struct fz_death *death)
+{
+	size_t start = fz_wire_begin(&n->out.buf, FZ_WIRE_DIED, 0, 0);
+
+	fz_buf_put_u32(&n->out.buf, (uint32_t)death->signal);
+	fz_buf_put_u32(&n->out.buf, (uint32_t)death->exitcode);
+	fz_wire_end(&n->out.buf, start);
+}
+
+/* Pass on what the worker has printed; whether there may be more. */
+static bool
+take_printed(struct node *n, int file)
+{
+	unsigned char bytes[NODE_READ];
+	size_t start;
+	ssize_t got;
+
+	if (n->printed[file] == -1)
+		return false;
+	got = fz_fd_read(n->printed[file], bytes, sizeof(bytes));
+	if (got == 0)
+		fz_fd_close(&n->printed[file]);
+	if (got <= 0)
+		return false;
+	start = fz_wire_begin(&n->out.buf, FZ_WIRE_PRINTED, 0, 0);
+	fz_buf_put_u32(&n->out.buf, (uint32_t)file);
+	fz_buf_put(&n->out.buf, bytes, (size_t)got);
+	fz_wire_end(&n->out.buf, start);
+	return true;
+}
+
+static void
+take_all_printed(struct node *n)
+{
+	size_t most = n->out.buf.len + NODE_PRINTED_MAX;
+
+	for (int file = 0; file < 2; file++) {
+		while (n->out.buf.len < most && take_printed(n, file))
+			continue;
+	}
+}
+
+/* Pass on the whole frames of the worker. What is no frame ends the link. */
+static void
+take_replies(struct node *n)
+{
+	ptrdiff_t got = fz_wire_fill(&n->replies, n->link);
+	struct fz_frame frame;
+	int rc = 0;
+
+	if (got < 0 && errno == EAGAIN)
+		return;
+	take_all_printed(n); /* it was printed before */
+	while (got > 0 && (rc = fz_wire_next(&n->replies, &frame, NULL)) == 1)
+		fz_buf_put(&n->out.buf, frame.body - FZ_WIRE_HEADER,
+		    FZ_WIRE_HEADER + frame.len);
+	if (got <= 0 || rc < 0)
+		fz_fd_close(&n->link);
+}
+
+static void
+end_input(struct node *n)
+{
+	if (!n->ended)
+		n->leave_ns = fz_clock_after(fz_clock_ns(), NODE_LEAVE_NS);
+	n->ended = true;
+}
+
+static void
+take_calls(struct node *n)
+{
+	unsigned char *room = fz_buf_reserve(&n->calls.buf, NODE_READ);
+	ssize_t got =
+	    room != NULL ? fz_fd_read(STDIN_FILENO, room, NODE_READ) : 0;
+
+	if (got > 0)
+		n->calls.buf.len += (size_t)got;
+	else if (got == 0 || errno != EAGAIN)
+		end_input(n);
+}
+
+/* Write what `fd` has room for. 0, or -1 if it is closed. */
+static int
+write_some(int fd, struct transit *t)
+{
+	ssize_t n =
+	    fz_fd_write(fd, t->buf.data + t->written, t->buf.len - t->written);
+
+	if (n > 0)
+		t->written += (size_t)n;
+	if (t->written == t->buf.len)
+		drop(t);
+	return n >= 0 || errno == EAGAIN ? 0 : -1;
+}
+
+static void
+write_calls(struct node *n)
+{
+	/* If the worker has closed its end, its death follows. */
+	if (n->calls.buf.len != 0 && write_some(n->link, &n->calls) != 0)
+		drop(&n->calls);
+	if (n->ended && n->calls.buf.len == 0)
+		shutdown(n->link, SHUT_WR);
+}
+
+static void
+write_out(struct node *n)
+{
+	if (n->out.buf.len == 0 || write_some(STDOUT_FILENO, &n->out) == 0)
+		return;
+	drop(&n->out);
+	end_input(n);
+}
+
+enum { IN, OUT, LINK, PRINTED, NPOLL = PRINTED + 2 };
+
+/* Read from a side only once the other has all that came before. */
+static void
+set_events(const struct node *n, struct pollfd pfd[NPOLL])
+{
+	bool reads_worker = n->out.buf.len == 0;
+
+	for (int i = 0; i < NPOLL; i++)
+		pfd[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+	if (!n->ended && n->calls.buf.len == 0)
+		pfd[IN].fd = STDIN_FILENO;
+	pfd[OUT].events = POLLOUT;
+	if (n->out.buf.len != 0)
+		pfd[OUT].fd = STDOUT_FILENO;
+	if (reads_worker || n->calls.buf.len != 0)
+		pfd[LINK].fd = n->link;
+	pfd[LINK].events = (short)((reads_worker ? POLLIN : 0) |
+				   (n->calls.buf.len != 0 ? POLLOUT : 0));
+	for (int i = 0; i < 2 && reads_worker; i++)
+		pfd[PRINTED + i].fd = n->printed[i];
+}
+
+static void
+pass_on(struct node *n, const struct pollfd pfd[NPOLL])
+{
+	if (pfd[IN].revents != 0)
+		take_calls(n);
+	if (pfd[PRINTED].revents != 0 || pfd[PRINTED + 1].revents != 0)
+		take_all_printed(n);
+	if (pfd[LINK].revents & ~POLLOUT && n->out.buf.len == 0)
+		take_replies(n);
+	if (n->link != -1)
+		write_calls(n);
+	write_out(n);
+}
+
+/* Pass bytes on until the worker has closed its end, or must end. */
+static void
+serve_calls(struct node *n)
+{
+	struct pollfd pfd[NPOLL];
+
+	while (n->link != -1 && !n->calls.buf.failed && !n->out.buf.failed) {
+		int64_t now_ns = fz_clock_ns();
+		int ms = -1;
+
+		if (n->ended && now_ns >= n->leave_ns)
+			return;
+		if (n->ended)
+			ms = fz_clock_poll_ms(now_ns, n->leave_ns);
+		set_events(n, pfd);
+		if (poll(pfd, NPOLL, ms) > 0)
+			pass_on(n, pfd);
+	}
+}
+
+/* A worker that has closed its end has a moment to end by itself. */
+static bool
+ends_itself(const struct node *n)
+{
+	struct pollfd pfd = { .fd = n->proc.pidfd, .events = POLLIN };
+
+	return n->link == -1 && pfd.fd != -1 &&
+	       poll(&pfd, 1, NODE_LEAVE_NS / FZ_CLOCK_MS) == 1;
+}
+
+static void
+write_rest(struct node *n)
+{
+	struct pollfd pfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	int ms = n->ended ? NODE_LEAVE_NS / FZ_CLOCK_MS : -1;
+
+	while (
+	    n->out.buf.len != 0 && !n->out.buf.failed && poll(&pfd, 1, ms) != 0)
+		write_out(n);
+}
+
+/* End the worker, and send what it has left and how it ended. */
+static void
+end_worker(struct node *n)
+{
+	struct fz_death death;
+
+	if (!ends_itself(n))
+		fz_proc_kill(&n->proc);
+	fz_proc_reap(&n->proc, true, &death);
+	take_all_printed(n);
+	put_death(n, &death);
+	write_rest(n);
+	fz_proc_reap_last();
+}
+
+static int
+refuse(const struct fz_err *err)
+{
+	fz_child_stream_refuse(STDOUT_FILENO, err->kind, err->text);
+	return EXIT_FAILURE;
+}
+
+static int
+check_version(const char *wanted, const char *own)
+{
+	struct fz_err err = { 0 };
+
+	if (wanted == NULL || strcmp(wanted, own) == 0)
+		return 0;
+	fz_err_set(&err, FZ_ERR_ERROR,
+	    "fzlua there is of version %s, and here of version %.64s", own,
+	    wanted);
+	return refuse(&err);
+}
+
+int
+fz_node_main(const char *wanted, const char *own, int (*serve)(int link))
+{
+	struct node n = { .serve = serve,
+		.link = -1,
+		.worker_link = -1,
+		.printed = { -1, -1 },
+		.worker_files = { -1, -1 } };
+	struct fz_err err = { 0 };
+
+	if (check_version(wanted, own) != 0)
+		return EXIT_FAILURE;
+	signal(SIGPIPE, SIG_IGN);
+	unsetenv("FZLUA_ENGINE"); /* what it calls runs on this machine */
+	fz_proc_adopt();
+	fz_wire_in_init(&n.replies);
+	if (start_worker(&n, &err) != 0) {
+		close_all(&n);
+		return refuse(&err);
+	}
+	put_joined(&n);
+	fz_fd_nonblock(STDIN_FILENO, NULL);
+	fz_fd_nonblock(STDOUT_FILENO, NULL);
+	write_out(&n);
+	serve_calls(&n);
+	end_worker(&n);
+	close_all(&n);
+	fz_wire_in_fini(&n.replies);
+	fz_buf_fini(&n.calls.buf);
+	fz_buf_fini(&n.out.buf);
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,22 @@
+/*
+ * node.h - `fzlua --worker`: a worker on another machine.
+ *
+ *	parent === ssh === this process === worker
+ *
+ * The frames for the worker come through standard input, its replies leave
+ * through standard output. This process passes both on. It adds what the worker
+ * prints, before the reply that follows, and how it ends. If its input ends,
+ * the connection or the parent is gone: the worker has a second to leave, and
+ * is killed then with all its descendants.
+ */
+#ifndef FZ_NODE_H
+#define FZ_NODE_H
+
+/*
+ * Serve a parent of the version `wanted`; `own` is the version of this command.
+ * NULL: do not compare. `serve` is called in the worker, with the socket to its
+ * parent, and returns its exit status. Returns the exit status of the command.
+ */
+int fz_node_main(const char *wanted, const char *own, int (*serve)(int link));
+
+#endif
