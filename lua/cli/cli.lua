@@ -18,6 +18,8 @@ local function finish_work()
   if process then process.finish() end
   local future = package.loaded["fzlua.future"]
   if future then future.log_unawaited() end
+  local trace = require "fzlua.defaults".trace
+  if trace then trace:close() end
 end
 
 -- Run the pipeline that the script returned, and wait for all work that it started. Returns the
@@ -74,12 +76,27 @@ local function add_script(steps, options, args, host)
     or function(result) return finish_script(options, args, host, result) end
 end
 
+-- Open the trace of the whole script.
+local function open_trace(path)
+  local ok, e = pcall(require "fzlua.check".option, "trace", path, "fzlua")
+  if not ok then report.misuse("--trace: %s", (e:gsub(" to 'fzlua'", ""))) end
+  ok, e = pcall(require "fzlua.trace".open, path, false)
+  if not ok then report.misuse("--trace: %s", e.message) end
+  require "fzlua.defaults".trace = e
+  local exit = os.exit
+  os.exit = function(...) -- luacheck: ignore
+    e:close()
+    exit(...)
+  end
+end
+
 -- Set what the options say for all of the process.
 local function set_up(options, args, host)
   if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
   local prints_other = options.graph or options.inputs or options.module or options.check
   if options.json and not prints_other then host.divert_output() end
+  if options.trace then open_trace(options.trace) end
   if options.no_environment then host.ignore_environment() end
   script.set_arg(args, options.script)
 end

@@ -64,6 +64,11 @@ options.list = {
     help = "show the progress of chains, streams and maps",
     more = "Show the progress of chains, streams and maps on standard error: lines below the \z
       output if it is a terminal, else a line every few seconds." },
+  { long = "--trace", argument = "FILE", group = "run", set = "trace", files = true,
+    help = "record the calls in FILE.jsonl, .json or .tsv",
+    more = "Record each attempt of a call in the file FILE, whose end is the format: `.jsonl` is \z
+      one object a line, `.json` the format of Chrome, which Perfetto opens, and `.tsv` the job \z
+      log of GNU parallel. Calls that workers make in workers of their own are not recorded." },
   { long = "--quiet", group = "run", run = "quiet",
     help = "show no progress, even if the script asks for it" },
 

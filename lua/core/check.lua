@@ -196,6 +196,17 @@ local function optional(value, option, what)
   return table.move(value, 1, #value, 1, {})
 end
 
+local TRACES = { jsonl = true, json = true, tsv = true }
+
+-- A boolean, or the name of a file, whose end is its format.
+local function trace(value, option, what)
+  if type(value) == "boolean" then return value end
+  if type(value) ~= "string" or value:find("\0", 1, true) or not TRACES[value:match "%.(%l+)$"] then
+    complain(what, option, "true or a name that ends in .jsonl, .json or .tsv", value)
+  end
+  return value
+end
+
 -- Convert { NAME = "text" or false } to a sorted list of "NAME=text" and "NAME".
 local function environment(value, option, what)
   if type(value) ~= "table" then complain(what, option, "a table", value) end
@@ -243,6 +254,7 @@ local OPTIONS = {
   start = one_of("fork", "spawn"),
   engine = engine,
   progress = progress,
+  trace = trace,
   label = of_type "string",
   total = whole(0, math.maxinteger),
   level = one_of("debug", "info", "warn", "error", "off"),
@@ -262,7 +274,7 @@ local OPTIONS = {
 
 -- The options for one function, and those for a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
-check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine" }
+check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine", "trace" }
 
 local function set_of(...)
   local set = {}
@@ -282,7 +294,7 @@ check.FUNCTION = set_of(check.LIMITS, { "optional" })
 check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs" })
 check.STREAM = set_of(check.LIMITS,
   { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
-    "outputs", "engine" })
+    "outputs", "engine", "trace" })
 check.STAGE = set_of(check.LIMITS, check.RUN,
   { "name", "workers", "init", "start", "pass_input" })
 check.CPU_COUNT = set_of { "physical" }

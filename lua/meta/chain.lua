@@ -31,6 +31,7 @@ function fz.chain(stages, options) end
 ---@field errors table<string, fz.Error> of the last run, by output: the errors of optional inputs,
 ---and all with `on_error = "continue"`, where a function that only depended on a failed one has an
 ---error of kind `"cancelled"`
+---@field trace fzlua.TraceEvent[]|nil of the last run or stream, if it had the option `trace`
 ---@field stages fzlua.Stage[] a copy
 ---@field edge_table fzlua.EdgeRow[] the edges of the graph: first from each function to its output,
 ---then from each value to the function that reads it. `tostring` aligns them

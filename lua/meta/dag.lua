@@ -31,6 +31,7 @@ function fz.dag(options) end
 ---@field input table values by name; can be set
 ---@field output table the outputs of all functions in the last run
 ---@field errors table<string, fz.Error> of the last run, by output; see [chain](#chain)
+---@field trace fzlua.TraceEvent[]|nil of the last run or stream, if it had the option `trace`
 ---@operator call: table
 local dag = {}
 

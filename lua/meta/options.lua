@@ -34,6 +34,11 @@
 ---@field progress? boolean|fun(done: integer, total: integer, event: fzlua.ProgressEvent) true
 ---shows one line for each stage; a function is called with each event as `f(done, total, event)`,
 ---see [fzlua.ProgressEvent](#fzluaprogressevent). Default: the option `--progress` of the command
+---@field trace? boolean|string true, or the name of a file that ends in `.jsonl`, `.json` (Chrome's
+---format, which Perfetto opens) or `.tsv` (the job log of GNU parallel): record each attempt of a
+---function, in the field `trace` of the chain or dag and in the file, see
+---[fzlua.TraceEvent](#fzluatraceevent). A file that cannot be written is an error before anything
+---runs. Default: the option `--trace` of the command, which records in its file only
 
 ---@class fzlua.InvokeOptions : fzlua.RunOptions
 ---@field outputs? string[] run only the functions that these outputs need, and keep only these.
@@ -58,6 +63,11 @@
 ---variable `FZLUA_ENGINE`, or `"local"`
 ---@field seed? integer from which the random numbers of each call and item derive. Default: a
 ---random one
+---@field trace? boolean|string true, or the name of a file that ends in `.jsonl`, `.json` (Chrome's
+---format, which Perfetto opens) or `.tsv` (the job log of GNU parallel): record each attempt of a
+---function, in the field `trace` of the chain or dag and in the file, see
+---[fzlua.TraceEvent](#fzluatraceevent). A file that cannot be written is an error before anything
+---runs. Default: the option `--trace` of the command, which records in its file only
 
 ---@class fzlua.MapOptions : fzlua.LimitOptions
 ---@field chunksize? integer elements that a worker gets at once. Default: it follows from measured

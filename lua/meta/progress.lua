@@ -41,6 +41,43 @@ function fz.progress(source, options) end
 ---@field pid integer|nil of the worker
 ---@field seconds number|nil duration of a call that has ended
 
+---What the list `trace` of a chain or dag has for each attempt of a function that has ended, in the
+---order of time; of many, at least the newest half million. A `.jsonl` file has the same fields in
+---an object a line, between `{"event":"begin","time":...}` and `{"event":"end","time":...}`, whose
+---`lost` counts the attempts that there was no memory for. Its lines are written every 0.1 seconds,
+---and are whole, also if the process is killed. If the disk is full, that is logged and the run
+---goes on.
+---
+---Elements of a map that were answered together have one event. Times are those at which this
+---process knew of a start or an end, in seconds since 1970. A run that a worker makes is not
+---recorded in the trace of its caller. Without the option nothing is recorded.
+---
+---```lua
+---local g = fz.dag()
+---g:add("a", {}, function() return 1 end)
+---g:invoke({}, {trace = true})
+---for _, e in ipairs(g.trace) do print(e.event, e.name, e.attempt) end --> done a 1
+---```
+---@class fzlua.TraceEvent
+---@field event "done"|"retry"|"failed"|"cancelled" `"retry"`: it failed, and another attempt
+---follows; `"cancelled"`: it never ran
+---@field stage string|nil in a chain
+---@field name string the outputs of the function; of a map or a call of a pool, in the file of the
+---command: the call and the place of its function
+---@field item integer|nil in a stream: place of the item
+---@field index integer|nil of a map: place of the first element
+---@field n integer elements; 1 for a function
+---@field attempt integer|nil from 1
+---@field pid integer|nil of the worker, or of this process
+---@field queued number|nil when it could have started
+---@field started number
+---@field ended number
+---@field sent integer|nil bytes of the call
+---@field received integer|nil bytes of the results
+---@field error string|nil the kind of its error
+---@field signal integer|nil that ended its worker
+---@field exitcode integer|nil of its worker
+
 ---The log: one line to standard error for each entry, `HH:MM:SS.mmm LEVEL name[pid]: text`. Lines
 ---of different processes are never mixed.
 ---@class fzlua.Log

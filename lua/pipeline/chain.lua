@@ -156,6 +156,7 @@ local getters = {
   input = function(self) return self._input end,
   output = function(self) return self._output end,
   errors = function(self) return self._errors end,
+  trace = function(self) return self._trace or nil end,
   stages = function(self) return table.move(self._stages, 1, #self._stages, 1, {}) end,
   edge_table = function(self) return require("fzlua.draw").edge_table(self:_compile()) end,
 }

@@ -82,6 +82,7 @@ local getters = {
   input = function(self) return self._input end,
   output = function(self) return self._output end,
   errors = function(self) return self._errors end,
+  trace = function(self) return self._trace or nil end,
 }
 
 function Dag:__index(name)

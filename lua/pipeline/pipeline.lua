@@ -6,6 +6,7 @@
 local Invocation = require "fzlua.invocation"
 local StagePools = require "fzlua.stage_pools"
 local Stream = require "fzlua.stream"
+local Trace = require "fzlua.trace"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
 local source = require "fzlua.source"
@@ -15,6 +16,7 @@ local wait = require "fzlua.wait"
 ---@field input table
 ---@field output table values that left the end in the last invoke
 ---@field errors table<string, fz.Error> of the last invoke, by output
+---@field trace fzlua.Trace|nil of the last invoke or stream that had the option `trace`
 local Pipeline = {}
 
 ---Set the fields of `self`, which has no metatable yet. All fields are set here, because a later
@@ -23,7 +25,7 @@ function Pipeline.init(self, options)
   self._input, self._output, self._errors = {}, {}, {}
   self._options = options
   self._workers = StagePools.new()
-  self._plan, self._plan_key, self._layers = false, false, false
+  self._plan, self._plan_key, self._layers, self._trace = false, false, false, false
   self._state_list = false -- of a chain's stages; false until needed
   self._continues = false -- on_error of the last invoke is "continue"
   self._live = {} -- invocations in progress, in the order of their start
@@ -87,11 +89,13 @@ local function start(self, what, input, given)
   check_self(self, what)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
   given = check.options(given, check.INVOKE, 2, what)
-  self._output, self._errors, self._layers = {}, {}, false
+  self._output, self._errors, self._layers, self._trace = {}, {}, false, false
   local plan, states = Pipeline._plan_of(self, given.outputs), self:_states()
   plan:check_inputs(self._input)
   plan:check_outputs(self._input)
   local merged = Invocation.options(given, defaults_of(self, plan, states))
+  merged.own_trace = Trace.start(plan, merged)
+  self._trace = merged.own_trace or false
   self._workers:share(merged.jobs)
   local counts = worker_counts(plan, states, merged.jobs)
   local entries = acquire_workers(self, plan, states, counts, merged.engine)
@@ -110,6 +114,8 @@ function Pipeline:_ended(invocation, output, errors)
   end
   self._output, self._errors = output, errors
   self._layers = invocation.layers or false
+  local trace = invocation.options.own_trace
+  if trace then trace:close() end
   self._continues = invocation.options.on_error == "continue"
 end
 
@@ -147,6 +153,8 @@ function Pipeline:stream(first, ...)
   local counts = worker_counts(plan, states, merged.jobs)
   merged.fixed = true -- unlike the window of an imap
   merged.limit = merged.inflight or first_limit(merged.jobs, counts)
+  merged.own_trace = Trace.start(plan, merged)
+  self._trace = merged.own_trace or false
   self._workers:share(merged.jobs)
   local entries = acquire_workers(self, plan, states, counts, merged.engine)
   return Stream.new(self, plan, entries, from, given, merged)
@@ -156,6 +164,7 @@ end
 function Pipeline:prune()
   check_self(self, "prune")
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false
+  self._trace = false
   return self
 end
 

@@ -33,6 +33,7 @@ local check = require "fzlua.check"
 ---@field passes boolean whether inputs that no function makes leave the end
 ---@field defaults table|false merged options of the chain and its stages; false before the first
 ---invoke
+---@field trace_names userdata|false of the nodes; false before the first trace
 ---@field only table<string, boolean>|nil of a narrowed plan: the outputs that it keeps
 ---@field narrowed table<string, fzlua.Plan> plans for some outputs, by the outputs
 local Plan = {}
@@ -43,7 +44,7 @@ local function new()
   return setmetatable({
     graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
     limits = {}, asks = false, final = {}, passes = true, defaults = false, narrowed = {},
-    _inputs = {}, _kept = {}, _made = false,
+    trace_names = false, _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
 

@@ -125,6 +125,7 @@ function Stream:complete(place, out)
 end
 
 function Stream:release()
+  if self._merged.own_trace then self._merged.own_trace:close() end
   for _, entry in ipairs(self._entries) do StagePools.release(entry) end
   self._owner._streams[self] = nil
 end

@@ -7,6 +7,7 @@
 local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"
+local Trace = require "fzlua.trace"
 local Window = require "fzlua.window"
 local core = require "fzlua.core"
 
@@ -47,13 +48,14 @@ end
 ---@return function, nil, nil, fzlua.Imap as a for loop takes them
 function Imap.new(pool, core_pool, f, from, ordered, options)
   local inflight, chunk = options.inflight, options.chunksize
+  local trace, trace_names = Trace.of_call(options.call, f)
   local items, batch = core.imap(core_pool, f, {
     ordered = ordered, limit = inflight or 2 * options.workers * (chunk or 1),
     fixed = inflight ~= nil, chunk = chunk,
     kind = from.packed and "starmap" or "map", growing = true, on_error = "continue",
     seed = options.seed, timeout = options.timeout, retries = options.retries,
     backoff = options.backoff, memory = options.memory, retry_if = options.retry_if,
-    events = type(options.progress) == "function",
+    events = type(options.progress) == "function", trace = trace, trace_names = trace_names,
   })
   local self = {
     _pool = pool, _work = batch, _items = items, _shown = Mapping.show(from.n, batch, options),

@@ -4,6 +4,7 @@
 
 local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
+local Trace = require "fzlua.trace"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
@@ -133,12 +134,13 @@ end
 function Mapping.start(pool, kind, f, list, options)
   local n, counted = length(list)
   if options.async then list, counted = Mapping.freeze(list, n), true end
+  local trace, trace_names = Trace.of_call(options.call, f)
   local batch = core.batch(pool, f, list, {
     kind = kind, n = n, counted = counted, inherited = options.inherited,
     chunk = options.chunksize, on_error = options.on_error, seed = options.seed,
     events = type(options.progress) == "function", timeout = options.timeout,
     retries = options.retries, backoff = options.backoff, memory = options.memory,
-    retry_if = options.retry_if,
+    retry_if = options.retry_if, trace = trace, trace_names = trace_names,
   })
   local self = setmetatable({
     batch = batch, n = n, values = false, errors = {}, _options = options,

@@ -7,6 +7,7 @@ local AsyncResult = require "fzlua.async_result"
 local Error = require "fzlua.error"
 local Imap = require "fzlua.imap"
 local Mapping = require "fzlua.mapping"
+local Trace = require "fzlua.trace"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
@@ -160,15 +161,24 @@ local function raise_or_return(ok, ...)
   return ...
 end
 
+-- The options of one call of `f`, with the trace of the command if there is one.
+local function traced(options, what, f)
+  local trace, names = Trace.of_call(what, f)
+  if not trace then return options end
+  local copy = { trace = trace, trace_names = names }
+  for key, value in pairs(options or {}) do copy[key] = value end
+  return copy
+end
+
 -- Call f(...) in a worker, and wait for all its results.
 function Pool:apply(f, ...)
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
-  local retry_if = self._options.retry_if
+  local retry_if, options = self._options.retry_if, traced(self._limits, "pool:apply", f)
   if self._size > 0 and not retry_if and wait.alone() then
-    return raise_or_return(core.apply(pool, f, self._limits, ...))
+    return raise_or_return(core.apply(pool, f, options, ...))
   end
-  local batch = core.call(pool, f, self._limits, ...)
+  local batch = core.call(pool, f, options, ...)
   local call <close> = new_call(batch, retry_if)
   wait.until_done(retry_if and call or batch)
   return raise_or_return(call:outcome())
@@ -250,7 +260,7 @@ function Pool:apply_async(f, args, options)
     check.fail("bad argument #2 to '%s' (%d arguments are too many)", what, n)
   end
   options = options_of(self, options, check.APPLY, 3, what)
-  local batch = core.call(pool, f, options, table.unpack(args, 1, n))
+  local batch = core.call(pool, f, traced(options, what, f), table.unpack(args, 1, n))
   local result = promise(self, batch, new_call(batch, options.retry_if), options)
   result._progressing = options.retry_if ~= nil
   return result

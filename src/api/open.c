@@ -11,6 +11,7 @@
 #include "bind/jobs/lpool.h"
 #include "bind/jobs/lnodes.h"
 #include "bind/jobs/lslots.h"
+#include "bind/jobs/ltrace.h"
 #include "bind/lforks.h"
 #include "bind/lloop.h"
 #include "bind/lsink.h"
@@ -63,6 +64,7 @@ open_core(lua_State *L)
 		fz_ltraceback_open, fz_exit_open, fz_forked_open, fz_lloop_open,
 		fz_ltask_open, fz_lsink_open, fz_lterm_open, fz_lcodec_open,
 		fz_ltext_open, fz_lgraph_open, fz_lslots_open, fz_lnodes_open,
+		fz_ltrace_open,
 		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lstream_open,
 		fz_lbatch_open, fz_lwindow_open, fz_limap_open, fz_lcall_open,
 		fz_lprogram_open, fz_lshared_open, fz_lvalue_open,

@@ -33,6 +33,9 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	b->events.change = opts->events ? &b->change : NULL;
 	if (opts->log == NULL)
 		b->opts.log = &b->events;
+	if (opts->trace != NULL)
+		fz_job_event_trace(
+		    &b->events, opts->trace, opts->trace_name, true);
 	if (opts->owner->made != NULL)
 		opts->owner->made(opts->owner, b);
 	return b;

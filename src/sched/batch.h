@@ -25,6 +25,8 @@ struct fz_dispatcher;
 struct fz_job_event;
 struct fz_job_event_log;
 struct fz_failure;
+struct fz_trace;
+struct fz_trace_names;
 struct fz_worker;
 
 /* The owner of batches; embedded in it. */
@@ -57,9 +59,11 @@ struct fz_batch_opts {
 	uint64_t seed;
 	enum fz_policy policy;
 	struct fz_limits limits;
-	uint32_t chunk; /* items in a chunk, 0: by measured time */
-	bool events;    /* record events */
-	struct fz_job_event_log *log; /* for the events; NULL: its own */
+	uint32_t chunk;         /* items in a chunk, 0: by measured time */
+	bool events;            /* record events */
+	struct fz_trace *trace; /* records them, too; NULL: none */
+	struct fz_trace_names *trace_name; /* one: of the items */
+	struct fz_job_event_log *log;      /* for the events; NULL: its own */
 	uint32_t map; /* of its events: see struct fz_job_event */
 	uint64_t item;
 	size_t raw_size; /* bytes of a raw result, 0: none are raw */

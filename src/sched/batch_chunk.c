@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "os/loop.h"
 #include "sched/batch_state.h"
@@ -33,6 +34,8 @@ fz_batch_chunk_new(
 		.seed = b->opts.seed,
 		.memory = b->opts.limits.memory,
 		.timeout_ns = b->opts.limits.timeout_ns };
+	if (b->opts.log->trace != NULL)
+		chunk->job.queued_ns = fz_clock_ns();
 	return chunk;
 }
 

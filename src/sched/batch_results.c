@@ -20,19 +20,25 @@ static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 					    "results" },
 	.exitcode = -1 };
 
-static void
-add_event(struct fz_batch *b, enum fz_job_event_kind kind, uint64_t first,
-    uint32_t n, pid_t pid, int64_t took_ns)
+/* An event of `n` items of a batch. */
+static struct fz_job_event
+event_of(const struct fz_batch *b, uint64_t first, uint32_t n, pid_t pid)
 {
-	struct fz_job_event event = { .kind = kind,
-		.first = first,
+	return (struct fz_job_event){ .first = first,
 		.n = n,
 		.pid = pid,
-		.took_ns = took_ns,
 		.item = b->opts.item,
 		.map = b->opts.map };
+}
 
-	fz_job_event_add(b->opts.log, &event);
+static void
+add_event(struct fz_batch *b, enum fz_job_event_kind kind,
+    const struct fz_job_event *event)
+{
+	struct fz_job_event copy = *event;
+
+	copy.kind = kind;
+	fz_job_event_add(b->opts.log, &copy);
 }
 
 int
@@ -165,12 +171,13 @@ retry(struct fz_chunk *chunk)
 
 /* Whether there is memory to let the caller decide about the chunk. */
 static bool
-ask(struct fz_chunk *chunk, const struct fz_failure *failure, int64_t took_ns)
+ask(struct fz_chunk *chunk, const struct fz_failure *failure,
+    const struct fz_job_event *event)
 {
 	chunk->undecided = malloc(sizeof(*chunk->undecided));
 	if (chunk->undecided == NULL)
 		return false;
-	*chunk->undecided = (struct fz_undecided){ *failure, took_ns };
+	*chunk->undecided = (struct fz_undecided){ *failure, *event };
 	fz_list_push(&chunk->batch->undecided, &chunk->link);
 	fz_changed(&chunk->batch->change);
 	if (chunk->batch->opts.owner->asked != NULL)
@@ -181,7 +188,7 @@ ask(struct fz_chunk *chunk, const struct fz_failure *failure, int64_t took_ns)
 /* Another attempt, perhaps; false: there is no memory for it. */
 static bool
 try_again(const struct fz_chunk *failed, uint64_t item,
-    const struct fz_failure *failure, int64_t took_ns)
+    const struct fz_failure *failure, const struct fz_job_event *event)
 {
 	struct fz_batch *b = failed->batch;
 	struct fz_chunk *chunk = chunk_again(failed, item);
@@ -189,13 +196,13 @@ try_again(const struct fz_chunk *failed, uint64_t item,
 	if (chunk == NULL)
 		return false;
 	if (b->opts.limits.ask) {
-		if (ask(chunk, failure, took_ns))
+		if (ask(chunk, failure, event))
 			return true;
 		fz_batch_free_chunk(chunk);
 		return false;
 	}
 	fz_blob_unref(failure->value);
-	add_event(b, FZ_JOB_EVENT_RETRY, item, 1, failure->pid, took_ns);
+	add_event(b, FZ_JOB_EVENT_RETRY, event);
 	retry(chunk);
 	return true;
 }
@@ -217,10 +224,10 @@ restart_clock(struct fz_chunk *chunk)
 /* An item has failed for good; takes the value in `failure`. */
 static void
 fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
-    int64_t took_ns)
+    const struct fz_job_event *event)
 {
 	b->nfailed++;
-	add_event(b, FZ_JOB_EVENT_FAILED, item, 1, failure->pid, took_ns);
+	add_event(b, FZ_JOB_EVENT_FAILED, event);
 	if (b->opts.owner->failed != NULL)
 		b->opts.owner->failed(b->opts.owner, item, failure);
 	if (!report_failure(b, item, failure) ||
@@ -233,14 +240,17 @@ fz_batch_item_failed(
     struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure)
 {
 	struct fz_batch *b = chunk->batch;
-	int64_t took_ns = restart_clock(chunk);
+	struct fz_job_event event = event_of(b, item, 1, failure->pid);
 	unsigned attempts = chunk->attempts + 1;
 
 	failure->attempt = attempts;
+	event.took_ns = restart_clock(chunk);
+	event.ended_ns = chunk->answered_ns;
+	fz_job_event_describe(b->opts.log, &event, &chunk->job, failure);
 	if (b->stopping ||
 	    !fz_retry_may(&b->opts.limits, attempts, failure->err.kind) ||
-	    !try_again(chunk, item, failure, took_ns))
-		fail_item(b, item, failure, took_ns);
+	    !try_again(chunk, item, failure, &event))
+		fail_item(b, item, failure, &event);
 }
 
 uint64_t
@@ -274,7 +284,7 @@ fz_batch_refuse(struct fz_chunk *chunk)
 	struct fz_undecided undecided = end_question(chunk);
 
 	fz_batch_free_chunk(chunk);
-	fail_item(b, item, &undecided.failure, undecided.took_ns);
+	fail_item(b, item, &undecided.failure, &undecided.event);
 }
 
 void
@@ -288,8 +298,7 @@ fz_batch_decide(struct fz_batch *b, uint64_t item, bool again)
 		struct fz_undecided undecided = end_question(chunk);
 
 		fz_blob_unref(undecided.failure.value);
-		add_event(b, FZ_JOB_EVENT_RETRY, item, 1, undecided.failure.pid,
-		    undecided.took_ns);
+		add_event(b, FZ_JOB_EVENT_RETRY, &undecided.event);
 		retry(chunk);
 		return;
 	}
@@ -305,9 +314,30 @@ end_if_answered(struct fz_chunk *chunk)
 		fz_batch_end_chunk(chunk);
 }
 
+/* Record that items ended within the last `took_ns`, with so many bytes. */
+static void
+add_done(const struct fz_chunk *chunk, uint64_t first, uint32_t n,
+    int64_t took_ns, size_t nreceived)
+{
+	struct fz_batch *b = chunk->batch;
+	struct fz_job_event event;
+
+	if (!fz_job_event_wanted(b->opts.log))
+		return;
+	event = event_of(b, first, n, chunk->job.pid);
+	event.took_ns = took_ns / n;
+	event.ended_ns = chunk->answered_ns;
+	event.attempt = chunk->attempts + 1;
+	fz_job_event_describe(b->opts.log, &event, &chunk->job, NULL);
+	event.nreceived = nreceived;
+	if (first != chunk->first)
+		event.nsent = 0; /* the first items had the frame */
+	add_event(b, FZ_JOB_EVENT_DONE, &event);
+}
+
 /* `n` items from `first` on were answered now. */
 static void
-count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
+count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 {
 	struct fz_batch *b = chunk->batch;
 	int64_t took_ns = restart_clock(chunk);
@@ -320,7 +350,16 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n)
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
-	add_event(b, FZ_JOB_EVENT_DONE, first, n, chunk->job.pid, took_ns / n);
+	add_done(chunk, first, n, took_ns, nreceived);
+}
+
+/* The bytes of `n` results; those of a frame count for its first items. */
+static size_t
+bytes_of(const struct fz_batch *b, const struct fz_batch_result *result)
+{
+	if (result->raw)
+		return result->n * b->opts.raw_size;
+	return result->skip == 0 ? result->blob->len : 0;
 }
 
 static void
@@ -344,7 +383,7 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 		result.raw = blob == job->result_buffer;
 		if (result.raw)
 			b->nraw += n;
-		count_done(chunk, result.first, n);
+		count_done(chunk, result.first, n, bytes_of(b, &result));
 		if (!report(b, &result))
 			fz_batch_stop(b);
 	}
@@ -373,7 +412,7 @@ fz_batch_value_done(
 		fz_batch_item_failed(chunk, item, &failure);
 		return;
 	}
-	count_done(chunk, item, 1);
+	count_done(chunk, item, 1, value->len);
 	if (!report(b, &result))
 		fz_batch_stop(b);
 }
@@ -455,10 +494,12 @@ job_returned(struct fz_job *job, uint32_t nitems)
 void
 fz_batch_job_started(struct fz_job *job)
 {
-	struct fz_chunk *chunk = fz_chunk_of(job);
+	const struct fz_chunk *chunk = fz_chunk_of(job);
+	struct fz_batch *b = chunk->batch;
+	struct fz_job_event event =
+	    event_of(b, chunk->first + job->ndone, 1, job->pid);
 
-	add_event(chunk->batch, FZ_JOB_EVENT_START, chunk->first + job->ndone,
-	    1, job->pid, 0);
+	add_event(b, FZ_JOB_EVENT_START, &event);
 }
 
 const struct fz_job_ops fz_batch_chunk_ops = { job_done, job_failed,

@@ -26,7 +26,7 @@
 /* The failure of an item about whose retry the caller decides. */
 struct fz_undecided {
 	struct fz_failure failure;
-	int64_t took_ns; /* the time of the attempt */
+	struct fz_job_event event; /* the end of the attempt */
 };
 
 /* Consecutive items that travel in one frame. */

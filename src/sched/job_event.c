@@ -1,15 +1,68 @@
 #include "sched/job_event.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/vec.h"
+#include "sched/trace.h"
 #include "worker/change.h"
+#include "worker/worker.h"
+
+void
+fz_job_event_trace(struct fz_job_event_log *log, struct fz_trace *trace,
+    struct fz_trace_names *names, bool of_items)
+{
+	log->trace = fz_trace_ref(trace);
+	log->names = fz_trace_names_ref(names);
+	log->of_items = of_items;
+}
+
+void
+fz_job_event_describe(const struct fz_job_event_log *log,
+    struct fz_job_event *event, const struct fz_job *job,
+    const struct fz_failure *failure)
+{
+	if (log->trace == NULL)
+		return;
+	event->queued_ns = job->queued_ns;
+	event->nsent = job->nbytes;
+	event->nreceived = job->nreceived;
+	event->exitcode = -1;
+	if (event->pid == 0 && job->started_ns != 0)
+		event->pid = getpid(); /* a call in this process */
+	if (failure == NULL)
+		return;
+	event->attempt = failure->attempt;
+	event->err = (int16_t)failure->err.kind;
+	event->signal = (int16_t)failure->signal;
+	event->exitcode = (int16_t)failure->exitcode;
+}
+
+/* Pass the end of an attempt on to the trace. */
+static void
+trace(const struct fz_job_event_log *log, const struct fz_job_event *event)
+{
+	struct fz_job_event *record;
+	uint64_t node = event->map != 0 ? event->map - 1 : event->first;
+
+	if (event->kind == FZ_JOB_EVENT_START ||
+	    event->kind == FZ_JOB_EVENT_LIST)
+		return;
+	record = fz_trace_add(log->trace, event, log->names);
+	if (record == NULL)
+		return;
+	record->name = fz_trace_name(log->names, log->of_items ? 0 : node);
+	if (!log->of_items && event->map == 0)
+		record->first = 0; /* it is no item of a list */
+}
 
 void
 fz_job_event_add(struct fz_job_event_log *log, const struct fz_job_event *event)
 {
 	struct fz_job_event *list;
 
+	if (log->trace != NULL)
+		trace(log, event);
 	if (log->change == NULL)
 		return;
 	list = fz_vec_room(log->list, &log->cap, log->n + 1, sizeof(*list));
@@ -35,4 +88,6 @@ void
 fz_job_event_fini(struct fz_job_event_log *log)
 {
 	free(log->list);
+	fz_trace_names_unref(log->names);
+	fz_trace_unref(log->trace);
 }

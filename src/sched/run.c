@@ -215,6 +215,8 @@ fz_run_start_steps(struct fz_run *run)
 	const struct fz_flow *flow = run->flow;
 
 	memcpy(run->uses, flow->uses, flow->nvalues * sizeof(*run->uses));
+	if (flow->events.trace != NULL)
+		run->flow->events.now_ns = fz_clock_ns();
 	for (uint32_t i = 0; i < flow->nnodes; i++) {
 		if (run->steps[i].waiting == 0 &&
 		    run->steps[i].state == FZ_STEP_WAITING && !run->stopping)

@@ -23,6 +23,8 @@ struct fz_map_ops;
 struct fz_pool;
 struct fz_run;
 struct fz_run_map;
+struct fz_trace;
+struct fz_trace_names;
 
 struct fz_run_opts {
 	struct fz_engine *engine;
@@ -32,8 +34,10 @@ struct fz_run_opts {
 	unsigned jobs; /* workers busy at once; 0: the caller runs the nodes */
 	enum fz_policy policy;
 	uint64_t seed;
-	int64_t deadline_ns; /* a point in time */
-	bool events;         /* record them */
+	int64_t deadline_ns;                /* a point in time */
+	bool events;                        /* record them */
+	struct fz_trace *trace;             /* records them, too; NULL: none */
+	struct fz_trace_names *trace_names; /* by node */
 	/* The encoded value of an optional input whose maker failed; static. */
 	const void *absent;
 	size_t absent_len;

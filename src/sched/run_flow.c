@@ -74,6 +74,9 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 	flow->hook.in_child = in_child;
 	flow->whole.exitcode = flow->lost.exitcode = -1;
 	flow->events.change = opts->events ? &flow->change : NULL;
+	if (opts->trace != NULL)
+		fz_job_event_trace(
+		    &flow->events, opts->trace, opts->trace_names, false);
 	fz_err_set(&flow->lost.err, FZ_ERR_MEMORY,
 	    "not enough memory to keep the error");
 	fz_loop_hook(opts->engine->loop, &flow->hook);

@@ -32,6 +32,27 @@ fz_step_node(const struct fz_step *step)
 	return fz_graph_get(step->run->flow->opts.graph, fz_step_number(step));
 }
 
+/* Set what an event says of the end of an attempt, or of a cancelled step. */
+static void
+describe_end(const struct fz_step *step, struct fz_job_event *event)
+{
+	const struct fz_run *run = step->run;
+
+	/* The time of a reply is known; the clock would cost more than all. */
+	event->ended_ns = step->job.ended_ns > step->job.started_ns
+			      ? step->job.ended_ns
+			      : fz_clock_ns();
+	if (step->job.started_ns != 0)
+		event->took_ns = event->ended_ns - step->job.started_ns;
+	else if (step->map != NULL && step->job.queued_ns != 0)
+		event->took_ns = event->ended_ns - step->job.queued_ns;
+	fz_job_event_describe(
+	    &run->flow->events, event, &step->job, step->failure);
+	event->attempt = step->attempts;
+	if (step->state == FZ_STEP_CANCELLED)
+		event->err = FZ_ERR_CANCELLED;
+}
+
 void
 fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 {
@@ -42,10 +63,12 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 		.n = 1,
 		.pid = pid };
 
-	if (events->change == NULL) /* the clock costs more than the rest */
+	if (!fz_job_event_wanted(events)) /* the clock costs most */
 		return;
-	if (kind != FZ_JOB_EVENT_START && step->job.started_ns != 0)
-		event.took_ns = fz_clock_ns() - step->job.started_ns;
+	if (kind != FZ_JOB_EVENT_START) {
+		describe_end(step, &event);
+		events->now_ns = event.ended_ns;
+	}
 	fz_job_event_add(events, &event);
 }
 
@@ -83,6 +106,8 @@ fz_step_ready(struct fz_step *step)
 	uint32_t n = fz_step_number(step);
 
 	step->state = FZ_STEP_READY;
+	if (run->flow->events.trace != NULL)
+		step->job.queued_ns = run->flow->events.now_ns;
 	if (fz_step_node(step)->is_map)
 		fz_map_start(step);
 	if (run->local != NULL) {
@@ -308,7 +333,10 @@ fz_step_stop_producers(struct fz_flow *flow, const struct fz_err *kill)
 static void
 delay_over(struct fz_timer *timer)
 {
-	fz_step_ready(FZ_CONTAINER_OF(timer, struct fz_step, delay));
+	struct fz_step *step = FZ_CONTAINER_OF(timer, struct fz_step, delay);
+
+	step->run->flow->events.now_ns = fz_clock_ns();
+	fz_step_ready(step);
 }
 
 void
@@ -374,6 +402,16 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 		fz_step_retry(step);
 }
 
+static size_t
+bytes_of(struct fz_blob *const *values, uint32_t n)
+{
+	size_t nbytes = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		nbytes += values[i]->len;
+	return nbytes;
+}
+
 void
 fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
@@ -398,6 +436,8 @@ fz_step_done(
 		return;
 	}
 	step->attempts++;
+	if (step->run->flow->events.trace != NULL)
+		step->job.nreceived = bytes_of(values, n);
 	fz_step_add_event(step, FZ_JOB_EVENT_DONE, pid);
 	end_step(step, FZ_STEP_DONE);
 	for (uint32_t i = 0; i < n; i++)

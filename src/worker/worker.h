@@ -93,6 +93,11 @@ struct fz_job {
 	uint64_t memory;    /* bytes, 0: no limit */
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 	int64_t started_ns; /* as the parent knows it */
+	int64_t ended_ns;   /* when its last reply was read */
+	/* For a trace: when it could be sent, and bytes of its results; or 0.
+	 */
+	int64_t queued_ns;
+	size_t nreceived;
 };
 
 /* The properties of a chunk besides its job. */

@@ -371,6 +371,7 @@ take_reply(
 	if (w->head == NULL || frame->seq != fz_worker_next_number(w->head))
 		return 0;
 	job = fz_worker_answer_head(w, 1);
+	job->ended_ns = now_ns;
 	if (frame->type == FZ_WIRE_RESULT)
 		result_done(p, job, &body);
 	else

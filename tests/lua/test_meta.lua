@@ -98,6 +98,8 @@ end
 local function objects(f)
   local s, m <close> = fz.stage { name = "s", init = print }, fz.manager()
   s.workers = 1
+  local chain = fz.chain { s }:invoke({}, { trace = true })
+  local dag = fz.dag():invoke({}, { trace = true })
   local pool <close> = fz.pool { workers = 1, idle = 60 }
   local a = fz.pipe()
   local lock = fz.lock()
@@ -106,7 +108,7 @@ local function objects(f)
   local task = fz.spawn(print)
   task:cancel()
   for name, object in pairs {
-    Stage = s, Chain = fz.chain { s }, Dag = fz.dag(), Pool = pool, Process = p,
+    Stage = s, Chain = chain, Dag = dag, Pool = pool, Process = p,
     Future = fz.future(), Task = task, AsyncResult = pool:apply_async(type, { 1 }),
     Queue = fz.queue(), Pipe = a, Lock = lock, Semaphore = fz.semaphore(1), Event = fz.event(),
     Condition = fz.condition(), Barrier = fz.barrier(1), Value = fz.value "d",

@@ -9,6 +9,7 @@
 #include "bind/jobs/lfuncs.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/lpool.h"
+#include "bind/jobs/ltrace.h"
 #include "bind/lloop.h"
 #include "sched/batch_pool.h"
 #include "sched/pool.h"
@@ -118,6 +119,7 @@ fz_lbatch_read_limits(lua_State *L, int options, struct fz_batch_opts *opts)
 	if (lua_isnil(L, options))
 		return;
 	fz_llimits_read_fields(L, options, &opts->limits);
+	opts->trace = fz_ltrace_read(L, options, &opts->trace_name);
 	lua_getfield(L, options, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, (lua_Integer)opts->seed);
 	lua_settop(L, top);

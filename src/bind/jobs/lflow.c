@@ -7,6 +7,7 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/lpool.h"
+#include "bind/jobs/ltrace.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
@@ -43,6 +44,7 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 	lua_getfield(L, 3, "seed");
 	opts->seed = (uint64_t)luaL_optinteger(L, -1, 0);
 	opts->events = fz_llimits_flag(L, 3, "events");
+	opts->trace = fz_ltrace_read(L, 3, &opts->trace_names);
 	lua_getfield(L, 3, "deadline");
 	opts->deadline_ns =
 	    fz_llimits_seconds(L, lua_gettop(L), FZ_CLOCK_NEVER);

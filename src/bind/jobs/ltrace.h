@@ -1,0 +1,22 @@
+/* ltrace.h - core.trace: records of calls, in memory and in a file. */
+#ifndef FZ_LTRACE_H
+#define FZ_LTRACE_H
+
+#include <stdint.h>
+
+#include <lua.h>
+
+struct fz_trace;
+struct fz_trace_names;
+
+/*
+ * The trace in the field `trace` of the options at `idx`, and the names in the
+ * field `trace_names`; NULL for nil. They stay the objects'. [-0, +0, e]
+ */
+struct fz_trace *fz_ltrace_read(
+    lua_State *L, int idx, struct fz_trace_names **names);
+
+/* core.trace */
+int fz_ltrace_open(lua_State *L);
+
+#endif

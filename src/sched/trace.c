@@ -1,0 +1,312 @@
+/* ftruncate, strdup and O_CLOEXEC are not in C11. */
+#define _GNU_SOURCE
+#include "sched/trace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/container.h"
+#include "base/err.h"
+#include "base/vec.h"
+#include "os/fd.h"
+#include "os/loop.h"
+#include "sched/job_event.h"
+#include "sched/trace_format.h"
+
+/* Records are written so long after the first of them. */
+#define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
+
+enum {
+	TRACE_PAGE = 4096,        /* no page of a kernel is smaller */
+	TRACE_LINE = 512,         /* bytes of a usual line, at most */
+	TRACE_WRITE = 64 << 10,   /* bytes of one write */
+	TRACE_KEPT = 1 << 20,     /* records that are kept, at most */
+	TRACE_UNWRITTEN = 1 << 14 /* records that wait, at most */
+};
+
+struct fz_trace {
+	unsigned refs;
+	struct fz_trace_opts opts; /* without its path */
+	char *path;
+	int fd;            /* -1: no file, or it is closed */
+	bool pages;        /* it is a regular file */
+	bool foreign;      /* it belongs to the parent of this process */
+	off_t offset;      /* bytes of whole lines in the file */
+	struct fz_buf out; /* lines to write */
+	struct fz_trace_file file;
+	struct fz_job_event *records;
+	size_t nwritten, n, cap; /* records: in the file; all; room */
+	/* References to the names of all records. */
+	struct fz_trace_names **names;
+	size_t nnames, names_cap;
+	struct fz_timer timer; /* armed while records wait */
+	struct fz_fork_hook hook;
+	struct fz_err err; /* the first error of a write */
+};
+
+/*
+ * Fill the page behind the last line if another one might not fit: with spaces
+ * before the newline.
+ */
+static void
+fill_page(struct fz_trace *t)
+{
+	struct fz_buf *out = &t->out;
+	size_t room = TRACE_PAGE - ((size_t)t->offset + out->len) % TRACE_PAGE;
+	unsigned char *p;
+
+	if (!t->pages || room >= TRACE_LINE || out->len == 0)
+		return;
+	p = fz_buf_reserve(out, room);
+	if (p == NULL)
+		return;
+	memset(p - 1, ' ', room);
+	p[room - 1] = '\n';
+	out->len += room;
+}
+
+/* Give the file up: it ends at the last whole line. */
+static void
+fail(struct fz_trace *t, int code)
+{
+	fz_err_sys(&t->err, code, "writing the trace %s", t->path);
+	if (t->pages && ftruncate(t->fd, t->offset) != 0)
+		t->pages = false; /* nothing is left to do */
+	fz_fd_close(&t->fd);
+}
+
+static void
+write_lines(struct fz_trace *t)
+{
+	struct fz_buf *out = &t->out;
+
+	if (t->fd == -1 || (out->len == 0 && !out->failed))
+		return;
+	if (out->failed)
+		fail(t, ENOMEM);
+	else if (fz_fd_write_all(t->fd, out->data, out->len) != 0)
+		fail(t, errno);
+	else
+		t->offset += (off_t)out->len;
+	fz_buf_clear(out);
+}
+
+static void
+drop_names(struct fz_trace *t)
+{
+	while (t->nnames != 0)
+		fz_trace_names_unref(t->names[--t->nnames]);
+}
+
+static void
+write_records(struct fz_trace *t)
+{
+	const struct fz_trace_lines *lines = &fz_trace_lines[t->opts.format];
+
+	fz_loop_disarm(t->opts.loop, &t->timer);
+	for (; t->fd != -1 && t->nwritten < t->n; t->nwritten++) {
+		const struct fz_job_event *event = &t->records[t->nwritten];
+
+		lines->event(&t->out, &t->file, event);
+		fill_page(t);
+		if (t->out.len >= TRACE_WRITE || t->out.failed)
+			write_lines(t);
+	}
+	write_lines(t);
+	t->nwritten = t->n;
+	if (t->opts.keeps)
+		return;
+	t->nwritten = t->n = 0;
+	drop_names(t);
+}
+
+static void
+write_later(struct fz_timer *timer)
+{
+	write_records(FZ_CONTAINER_OF(timer, struct fz_trace, timer));
+}
+
+static void
+in_child(struct fz_fork_hook *hook)
+{
+	struct fz_trace *t = FZ_CONTAINER_OF(hook, struct fz_trace, hook);
+
+	t->foreign = true;
+	fz_fd_close(&t->fd);
+}
+
+/* Open the file, and write its head, so that a full disk is known now. */
+static int
+open_file(struct fz_trace *t, struct fz_err *err)
+{
+	const char *path = t->path;
+	struct stat st = { 0 };
+
+	t->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (t->fd == -1)
+		return fz_err_sys(err, errno, "opening the trace %s", path);
+	if (fz_fd_clear_standard(&t->fd, err) != 0)
+		return -1;
+	fstat(t->fd, &st);
+	t->pages = S_ISREG(st.st_mode);
+	fz_trace_lines[t->opts.format].begin(&t->out, &t->file);
+	write_lines(t);
+	if (t->err.kind == FZ_ERR_NONE)
+		return 0;
+	if (err != NULL)
+		*err = t->err;
+	return -1;
+}
+
+struct fz_trace *
+fz_trace_new(const struct fz_trace_opts *opts, struct fz_err *err)
+{
+	struct fz_trace *t = calloc(1, sizeof(*t));
+
+	if (t == NULL) {
+		fz_err_nomem(err, "a trace");
+		return NULL;
+	}
+	t->refs = 1;
+	t->opts = *opts;
+	t->opts.path = NULL;
+	t->fd = -1;
+	t->file.wall_ns = fz_clock_wall_ns() - fz_clock_ns();
+	t->timer.fired = write_later;
+	t->hook.in_child = in_child;
+	fz_loop_hook(opts->loop, &t->hook);
+	if (opts->path == NULL)
+		return t;
+	t->path = strdup(opts->path);
+	if (t->path == NULL)
+		fz_err_nomem(err, "a trace");
+	if (t->path == NULL || open_file(t, err) != 0) {
+		fz_trace_unref(t);
+		return NULL;
+	}
+	return t;
+}
+
+struct fz_trace *
+fz_trace_ref(struct fz_trace *trace)
+{
+	trace->refs++;
+	return trace;
+}
+
+void
+fz_trace_unref(struct fz_trace *t)
+{
+	if (t == NULL || --t->refs != 0)
+		return;
+	fz_trace_close(t, NULL);
+	fz_loop_unhook(&t->hook);
+	drop_names(t);
+	free(t->names);
+	free(t->records);
+	fz_buf_fini(&t->out);
+	free(t->path);
+	free(t);
+}
+
+/* Of the records that are kept, drop the older half. */
+static void
+drop_old(struct fz_trace *t)
+{
+	size_t n = t->n / 2;
+
+	write_records(t);
+	memmove(t->records, t->records + n, (t->n - n) * sizeof(*t->records));
+	t->n -= n;
+	t->nwritten = t->n;
+}
+
+/* Keep the names as long as the records. 0, or -1 without memory. */
+static int
+hold_names(struct fz_trace *t, struct fz_trace_names *names)
+{
+	struct fz_trace_names **list;
+
+	if (t->nnames != 0 && t->names[t->nnames - 1] == names)
+		return 0;
+	list =
+	    fz_vec_room(t->names, &t->names_cap, t->nnames + 1, sizeof(*list));
+	if (list == NULL)
+		return -1;
+	t->names = list;
+	list[t->nnames++] = fz_trace_names_ref(names);
+	return 0;
+}
+
+/* Write the records soon, or now if there are many. */
+static void
+arm(struct fz_trace *t, int64_t now_ns)
+{
+	if (t->n - t->nwritten == TRACE_UNWRITTEN)
+		write_records(t);
+	if (t->timer.index == 0)
+		fz_loop_arm(t->opts.loop, &t->timer,
+		    fz_clock_after(now_ns, TRACE_WRITE_NS));
+}
+
+struct fz_job_event *
+fz_trace_add(struct fz_trace *t, const struct fz_job_event *event,
+    struct fz_trace_names *names)
+{
+	struct fz_job_event *records;
+
+	if (t->foreign || (t->fd == -1 && !t->opts.keeps))
+		return NULL;
+	if (t->fd != -1)
+		arm(t, event->ended_ns);
+	if (t->n == TRACE_KEPT)
+		drop_old(t);
+	records = fz_vec_room(t->records, &t->cap, t->n + 1, sizeof(*records));
+	if (records != NULL)
+		t->records = records;
+	if (records == NULL || hold_names(t, names) != 0) {
+		t->file.nlost++;
+		return NULL;
+	}
+	records[t->n] = *event;
+	return &records[t->n++];
+}
+
+int
+fz_trace_close(struct fz_trace *t, struct fz_err *err)
+{
+	if (t->foreign)
+		return 0;
+	write_records(t);
+	if (t->fd != -1) {
+		fz_trace_lines[t->opts.format].end(&t->out, &t->file);
+		write_lines(t);
+	}
+	if (t->fd != -1 && close(t->fd) != 0)
+		fz_err_sys(&t->err, errno, "closing the trace %s", t->path);
+	t->fd = -1;
+	if (t->err.kind == FZ_ERR_NONE)
+		return 0;
+	if (err != NULL)
+		*err = t->err;
+	t->err.kind = FZ_ERR_NONE;
+	return -1;
+}
+
+size_t
+fz_trace_count(const struct fz_trace *t)
+{
+	return t->n;
+}
+
+const struct fz_job_event *
+fz_trace_get(const struct fz_trace *t, size_t index)
+{
+	return &t->records[index];
+}

@@ -1,0 +1,90 @@
+/*
+ * trace.h - records the attempts of calls, in memory and in a file.
+ *
+ * Logs of events (job_event.h) add records. The loop writes them to the file
+ * some time later, so that a call does not wait for the file. A write ends at
+ * the end of a line, and no line of usual length crosses the border of a page,
+ * where the kernel may end the write of a process that is killed: what a killed
+ * process leaves are whole lines. An error of a write ends the file at its last
+ * whole line, and the runs go on.
+ */
+#ifndef FZ_TRACE_H
+#define FZ_TRACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fz_err;
+struct fz_job_event;
+struct fz_loop;
+struct fz_trace;
+struct fz_trace_names;
+
+enum fz_trace_format {
+	FZ_TRACE_JSONL,  /* one object a line */
+	FZ_TRACE_CHROME, /* an array of Chrome's trace events */
+	FZ_TRACE_TSV     /* the job log of GNU parallel */
+};
+
+struct fz_trace_opts {
+	struct fz_loop *loop; /* outlives the trace */
+	const char *path;     /* of the file, which is emptied; NULL: none */
+	enum fz_trace_format format;
+	bool keeps; /* the newest records, for fz_trace_get() */
+};
+
+/* What a record is about. */
+struct fz_trace_name {
+	char *stage; /* NULL: none */
+	char *name;
+	char *json; /* both as members of an object, each behind a comma */
+};
+
+/*
+ * Names, with one reference; each is set once. They are made once for many
+ * runs. NULL and `err` on failure.
+ */
+struct fz_trace_names *fz_trace_names_new(size_t n, struct fz_err *err);
+struct fz_trace_names *fz_trace_names_ref(struct fz_trace_names *names);
+void fz_trace_names_unref(struct fz_trace_names *names); /* may be NULL */
+
+/* Set name `i`, from 0; `stage` may be NULL. 0, or -1 and `err`. */
+int fz_trace_names_set(struct fz_trace_names *names, size_t i,
+    const char *stage, const char *name, struct fz_err *err);
+
+/* Name `i`; NULL: there is none. */
+const struct fz_trace_name *fz_trace_name(
+    const struct fz_trace_names *names, uint64_t i);
+
+/*
+ * A trace with one reference. The head of the file is written at once. NULL and
+ * `err` if that fails.
+ */
+struct fz_trace *fz_trace_new(
+    const struct fz_trace_opts *opts, struct fz_err *err);
+struct fz_trace *fz_trace_ref(struct fz_trace *trace);
+
+/* The last reference closes the file. NULL is allowed. */
+void fz_trace_unref(struct fz_trace *trace);
+
+/*
+ * Record the end of an attempt; the record's name, one of `names`, is the
+ * caller's to set. NULL: it is lost, and counted, because memory ran out, or
+ * this is a forked child, whose file is the parent's.
+ */
+struct fz_job_event *fz_trace_add(struct fz_trace *trace,
+    const struct fz_job_event *event, struct fz_trace_names *names);
+
+/*
+ * Write all records and the end of the file, and close it. 0, or -1 and `err`
+ * if the file lacks records; later calls return 0.
+ */
+int fz_trace_close(struct fz_trace *trace, struct fz_err *err);
+
+/* The records that it keeps, from 0 on. */
+size_t fz_trace_count(const struct fz_trace *trace);
+const struct fz_job_event *fz_trace_get(
+    const struct fz_trace *trace, size_t index);
+
+#endif

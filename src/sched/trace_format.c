@@ -1,0 +1,330 @@
+#include "sched/trace_format.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "sched/job_event.h"
+#include "sched/trace.h"
+
+/* Room for a line without its names. */
+enum { LINE_ROOM = 640 };
+
+/* Writes a line into memory that is large enough; the fast part of a trace. */
+static unsigned char *
+text(unsigned char *p, const char *s)
+{
+	size_t n = strlen(s);
+
+	memcpy(p, s, n);
+	return p + n;
+}
+
+static unsigned char *
+number(unsigned char *p, uint64_t v)
+{
+	unsigned char digits[20];
+	size_t n = sizeof(digits);
+
+	do
+		digits[--n] = (unsigned char)('0' + v % 10);
+	while ((v /= 10) != 0);
+	memcpy(p, digits + n, sizeof(digits) - n);
+	return p + sizeof(digits) - n;
+}
+
+/* Exactly `n` digits of `v`. */
+static unsigned char *
+padded(unsigned char *p, uint64_t v, int n)
+{
+	for (int i = n - 1; i >= 0; i--, v /= 10)
+		p[i] = (unsigned char)('0' + v % 10);
+	return p + n;
+}
+
+/* Nanoseconds as units of `per` nanoseconds with `n` decimals. */
+static unsigned char *
+decimal(unsigned char *p, int64_t ns, int64_t per, int n)
+{
+	int64_t least = per;
+
+	for (int i = 0; i < n; i++)
+		least /= 10;
+	p = number(p, (uint64_t)(ns / per));
+	*p++ = '.';
+	return padded(p, (uint64_t)(ns % per / least), n);
+}
+
+static unsigned char *
+seconds(unsigned char *p, int64_t ns)
+{
+	return decimal(p, ns, FZ_CLOCK_SECOND, 6);
+}
+
+/* A member with a number, unless that is 0, which is not known. */
+static unsigned char *
+member(unsigned char *p, const char *name, uint64_t v)
+{
+	return v != 0 ? number(text(p, name), v) : p;
+}
+
+const char *
+fz_trace_word(const struct fz_job_event *event)
+{
+	if (event->kind == FZ_JOB_EVENT_DONE)
+		return "done";
+	if (event->kind == FZ_JOB_EVENT_RETRY)
+		return "retry";
+	return event->pid == 0 ? "cancelled" : "failed";
+}
+
+int64_t
+fz_trace_started(const struct fz_job_event *event)
+{
+	return event->ended_ns - event->took_ns * event->n;
+}
+
+void
+fz_trace_put_string(struct fz_buf *out, const char *s)
+{
+	char escaped[8];
+
+	fz_buf_put(out, "\"", 1);
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c == '"' || c == '\\')
+			fz_buf_put(out, "\\", 1);
+		if (c >= ' ' && c != 0x7f)
+			fz_buf_put(out, s, 1);
+		else
+			fz_buf_put(out, escaped,
+			    (size_t)snprintf(
+				escaped, sizeof(escaped), "\\u%04x", c));
+	}
+	fz_buf_put(out, "\"", 1);
+}
+
+/* The members that the objects of both JSON formats have. */
+static unsigned char *
+put_members(unsigned char *p, const struct fz_job_event *e)
+{
+	p = member(p, ",\"item\":", e->item);
+	p = member(p, ",\"index\":", e->first);
+	p = number(text(p, ",\"n\":"), e->n);
+	p = member(p, ",\"attempt\":", e->attempt);
+	p = member(p, ",\"sent\":", e->nsent);
+	p = member(p, ",\"received\":", e->nreceived);
+	if (e->err == FZ_ERR_NONE)
+		return p;
+	p = text(text(p, ",\"error\":\""),
+	    fz_err_kind_name((enum fz_err_kind)e->err));
+	*p++ = '"';
+	p = member(p, ",\"signal\":", (uint64_t)e->signal);
+	if (e->exitcode >= 0)
+		p = number(text(p, ",\"exitcode\":"), (uint64_t)e->exitcode);
+	return p;
+}
+
+static size_t
+length_of(const struct fz_trace_name *name)
+{
+	return name != NULL ? strlen(name->json) : 0;
+}
+
+/* Room for a line and its names; NULL without memory. */
+static unsigned char *
+begin_line(struct fz_buf *out, const struct fz_trace_name *name)
+{
+	return fz_buf_reserve(out, LINE_ROOM + length_of(name));
+}
+
+static void
+end_line(struct fz_buf *out, unsigned char *p)
+{
+	*p++ = '\n';
+	out->len = (size_t)(p - out->data);
+}
+
+static void
+put_mark(struct fz_buf *out, const struct fz_trace_file *file, const char *word)
+{
+	unsigned char *p = begin_line(out, NULL);
+
+	if (p == NULL)
+		return;
+	p = text(text(text(p, "{\"event\":\""), word), "\",\"time\":");
+	p = seconds(p, fz_clock_ns() + file->wall_ns);
+	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
+	p = member(p, ",\"lost\":", file->nlost);
+	*p++ = '}';
+	end_line(out, p);
+}
+
+static void
+jsonl_begin(struct fz_buf *out, const struct fz_trace_file *file)
+{
+	put_mark(out, file, "begin");
+}
+
+static void
+jsonl_end(struct fz_buf *out, const struct fz_trace_file *file)
+{
+	put_mark(out, file, "end");
+}
+
+static void
+jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
+    const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = e->name;
+	unsigned char *p = begin_line(out, name);
+
+	if (p == NULL)
+		return;
+	file->nlines++;
+	p = text(text(p, "{\"event\":\""), fz_trace_word(e));
+	*p++ = '"';
+	if (name != NULL)
+		p = text(p, name->json);
+	p = put_members(p, e);
+	if (e->queued_ns != 0)
+		p = seconds(
+		    text(p, ",\"queued\":"), e->queued_ns + file->wall_ns);
+	p = seconds(
+	    text(p, ",\"started\":"), fz_trace_started(e) + file->wall_ns);
+	p = seconds(text(p, ",\"ended\":"), e->ended_ns + file->wall_ns);
+	p = member(p, ",\"pid\":", (uint64_t)e->pid);
+	*p++ = '}';
+	end_line(out, p);
+}
+
+/* A file without its end, as of a killed process, is accepted, too. */
+static void
+chrome_begin(struct fz_buf *out, const struct fz_trace_file *file)
+{
+	(void)file;
+	fz_buf_put(out, "[\n", 2);
+}
+
+static void
+chrome_end(struct fz_buf *out, const struct fz_trace_file *file)
+{
+	unsigned char *p = begin_line(out, NULL);
+
+	(void)file;
+	if (p == NULL)
+		return;
+	p = text(p, "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":");
+	p = number(p, (uint64_t)getpid());
+	end_line(out, text(p, ",\"args\":{\"name\":\"fzlua\"}}]"));
+}
+
+static void
+chrome_event(struct fz_buf *out, struct fz_trace_file *file,
+    const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = e->name;
+	unsigned char *p = e->pid != 0 ? begin_line(out, name) : NULL;
+	int64_t started_ns = fz_trace_started(e);
+
+	if (p == NULL) /* no memory; or it never ran: it has no place there */
+		return;
+	file->nlines++;
+	p = text(text(p, "{\"ph\":\"X\",\"cat\":\""), fz_trace_word(e));
+	p = text(p, name != NULL ? "\"" : "\",\"name\":\"?\"");
+	if (name != NULL)
+		p = text(p, name->json);
+	p = decimal(text(p, ",\"ts\":"), started_ns + file->wall_ns, 1000, 3);
+	p = decimal(text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000, 3);
+	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
+	p = number(text(p, ",\"tid\":"), (uint64_t)e->pid);
+	p = text(text(p, ",\"args\":{\"event\":\""), fz_trace_word(e));
+	*p++ = '"';
+	end_line(out, text(put_members(p, e), "}},"));
+}
+
+static void
+tsv_begin(struct fz_buf *out, const struct fz_trace_file *file)
+{
+	static const char head[] =
+	    "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal"
+	    "\tCommand\n";
+
+	(void)file;
+	fz_buf_put(out, head, sizeof(head) - 1);
+}
+
+/* A name without tabs and newlines. */
+static unsigned char *
+command(unsigned char *p, const char *name)
+{
+	for (; *name != '\0'; name++)
+		*p++ = *name >= 0 && *name < ' ' ? ' ' : (unsigned char)*name;
+	return p;
+}
+
+static unsigned char *
+put_command(unsigned char *p, const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = e->name;
+
+	if (name != NULL && name->stage != NULL)
+		p = text(command(p, name->stage), ".");
+	p = command(p, name != NULL ? name->name : "?");
+	if (e->item != 0)
+		p = number(text(p, " item "), e->item);
+	if (e->first != 0)
+		p = number(text(p, " index "), e->first);
+	return e->n > 1 ? number(text(p, " to "), e->first + e->n - 1) : p;
+}
+
+static unsigned
+exit_value(const struct fz_job_event *e)
+{
+	if (e->kind == FZ_JOB_EVENT_DONE || e->signal != 0)
+		return 0;
+	return e->exitcode > 0 ? (unsigned)e->exitcode : 1;
+}
+
+static void
+tsv_event(struct fz_buf *out, struct fz_trace_file *file,
+    const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = e->name;
+	unsigned char *p = e->pid != 0 ? begin_line(out, name) : NULL;
+	int64_t started_ns = fz_trace_started(e);
+
+	if (p == NULL)
+		return;
+	p = text(number(p, ++file->nlines), "\t:\t");
+	p = decimal(p, started_ns + file->wall_ns, FZ_CLOCK_SECOND, 3);
+	*p++ = '\t';
+	p = decimal(p, e->ended_ns - started_ns, FZ_CLOCK_SECOND, 3);
+	*p++ = '\t';
+	p = number(p, e->nsent);
+	*p++ = '\t';
+	p = number(p, e->nreceived);
+	*p++ = '\t';
+	p = number(p, exit_value(e));
+	*p++ = '\t';
+	p = number(p, (uint64_t)e->signal);
+	*p++ = '\t';
+	end_line(out, put_command(p, e));
+}
+
+static void
+tsv_end(struct fz_buf *out, const struct fz_trace_file *file)
+{
+	(void)out;
+	(void)file;
+}
+
+const struct fz_trace_lines fz_trace_lines[] = {
+	[FZ_TRACE_JSONL] = { jsonl_begin, jsonl_event, jsonl_end },
+	[FZ_TRACE_CHROME] = { chrome_begin, chrome_event, chrome_end },
+	[FZ_TRACE_TSV] = { tsv_begin, tsv_event, tsv_end },
+};

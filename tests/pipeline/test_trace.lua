@@ -1,0 +1,222 @@
+-- The option trace: the records of an invoke or a stream, as a list and in a file.
+local t = ...
+local core = require "fzlua.core"
+local json = require "fzlua.json"
+local tests = {}
+
+local function name_of(format)
+  local path = os.tmpname()
+  local name = ("%s.%s"):format(path, format)
+  os.remove(path)
+  t.files[#t.files + 1] = name
+  return name
+end
+
+local function read(name)
+  local file <close> = assert(io.open(name))
+  return file:read "a"
+end
+
+-- The records with these fields, in the order of time.
+local function find(trace, wanted)
+  local list = {}
+  for _, e in ipairs(trace) do
+    local fits = true
+    for key, value in pairs(wanted) do fits = fits and e[key] == value end
+    if fits then list[#list + 1] = e end
+  end
+  return list
+end
+
+local function chain_of_two()
+  local load, clean = fz.stage "load", fz.stage "clean"
+  function load.A(x) return x + 1 end
+  function clean.B(A) return ("b"):rep(A) end
+  return load >> clean
+end
+
+tests["an invoke has a record of each function, with its times and bytes"] = function()
+  local chain <close> = chain_of_two()
+  local before = os.time()
+  chain:invoke({ x = 999 }, { trace = true })
+  t.equal(#chain.trace, 2)
+  local a, b = chain.trace[1], chain.trace[2]
+  t.equal({ a.event, a.stage, a.name, a.n, a.attempt }, { "done", "load", "A", 1, 1 })
+  t.equal({ b.event, b.stage, b.name, b.error }, { "done", "clean", "B", nil })
+  assert(b.received >= 1000 and b.received < 1100 and a.sent > 0)
+  assert(a.pid ~= (core.pid()))
+  assert(before - 1 <= a.queued and a.queued <= a.started and a.started <= a.ended)
+  assert(a.ended <= b.ended and b.queued >= a.queued)
+  t.equal(chain.trace[3], nil)
+  t.equal(tostring(chain.trace), "fzlua.Trace (2 events)")
+end
+
+tests["without the option nothing is recorded, and prune drops the records"] = function()
+  local chain <close> = chain_of_two()
+  chain:invoke { x = 1 }
+  t.equal(chain.trace, nil)
+  chain:invoke({ x = 1 }, { trace = true })
+  t.equal(#chain.trace, 2)
+  chain:prune()
+  t.equal(chain.trace, nil)
+  chain:invoke({ x = 1 }, { trace = true })
+  chain:invoke { x = 1 }
+  t.equal(chain.trace, nil)
+end
+
+tests["a map has records of its elements, which have their index and number"] = function()
+  for jobs = 0, 2, 2 do
+    local g <close> = fz.dag()
+    g:map("M", "list", function(x) return x * 2 end)
+    g:invoke({ list = t.numbers(5000) }, { trace = true, jobs = jobs })
+    local seen, whole = {}, 0
+    for _, e in ipairs(find(g.trace, { event = "done", name = "M" })) do
+      if e.index then
+        for i = e.index, e.index + e.n - 1 do seen[#seen + 1] = i end
+      else
+        whole = whole + 1
+      end
+    end
+    table.sort(seen)
+    t.equal(seen, t.numbers(5000))
+    t.equal(whole, 1)
+  end
+end
+
+tests["a stream has the item, and a retry is a record of its own"] = function()
+  local s = fz.stage "s"
+  s:register("y", { "x" }, function(x)
+    if x == 2 then error "no" end
+    return x
+  end)
+  local chain <close> = fz.chain { s }
+  local options = { trace = true, retries = 2, on_error = "continue", jobs = 2 }
+  for _ in chain:stream({ 1, 2, 3 }, options) do end -- luacheck: ignore
+  local trace = chain.trace
+  t.equal(#find(trace, { event = "done" }), 2)
+  local failed = find(trace, { item = 2 })
+  t.equal({ failed[1].event, failed[2].event, failed[3].event }, { "retry", "retry", "failed" })
+  for i, e in ipairs(failed) do t.equal({ e.attempt, e.error }, { i, "error" }) end
+end
+
+tests["a timeout, a kill, an exit and a cancel are named"] = function()
+  local g <close> = fz.dag()
+  g:add("slow", {}, function() while true do end end, { timeout = 0.05 })
+  g:add("killed", {}, function() os.execute "kill -9 $PPID" fz.sleep(60) end)
+  g:add("left", {}, function() os.exit(7) end)
+  g:add("after", { "left" }, function() end)
+  g:invoke({}, { trace = true, on_error = "continue", jobs = 4 })
+  local slow, killed = find(g.trace, { name = "slow" })[1], find(g.trace, { name = "killed" })[1]
+  local left, after = find(g.trace, { name = "left" })[1], find(g.trace, { name = "after" })[1]
+  t.equal({ slow.event, slow.error }, { "failed", "timeout" })
+  assert(slow.ended - slow.started >= 0.05)
+  t.equal({ killed.event, killed.error, killed.signal }, { "failed", "crash", 9 })
+  t.equal({ left.event, left.error, left.exitcode }, { "failed", "crash", 7 })
+  t.equal({ after.event, after.error, after.pid }, { "cancelled", "cancelled", nil })
+end
+
+tests["with jobs = 0 the records have the pid of this process"] = function()
+  local chain <close> = chain_of_two()
+  chain:invoke({ x = 1 }, { trace = true, jobs = 0 })
+  t.equal(#chain.trace, 2)
+  for _, e in ipairs(chain.trace) do
+    t.equal({ e.event, e.pid }, { "done", (core.pid()) })
+    assert(e.ended >= e.started)
+  end
+end
+
+tests["spawned workers are recorded, too"] = function()
+  local s = fz.stage { name = "s", start = "spawn" }
+  s:register("y", { "x" }, function(x) return x end)
+  local chain <close> = fz.chain { s }
+  chain:invoke({ x = 1 }, { trace = true })
+  t.equal({ #chain.trace, chain.trace[1].event }, { 1, "done" })
+end
+
+tests["a run in a worker has a trace of its own, the outer one only the outer call"] = function()
+  local outer = fz.dag()
+  outer:add("count", {}, function()
+    local inner <close> = fz.dag()
+    inner:add("a", {}, function() return 1 end)
+    inner:add("b", { "a" }, function(a) return a end)
+    inner:invoke({}, { trace = true, jobs = 1 })
+    return #inner.trace
+  end)
+  outer:invoke({}, { trace = true })
+  t.equal({ outer.output.count, #outer.trace }, { 2, 1 })
+  outer:close()
+end
+
+tests["a .jsonl file has an object a line: the begin, the records, the end"] = function()
+  local name = name_of "jsonl"
+  local g <close> = fz.dag()
+  g:add('"\\\n\1', {}, function() return 1 end)
+  for i = 1, 300 do g:add("n" .. i, {}, function() return i end) end
+  g:invoke({}, { trace = name })
+  local lines = {}
+  for line in io.lines(name) do lines[#lines + 1] = json.decode(line) end
+  t.equal(#lines, 303)
+  t.equal({ lines[1].event, lines[303].event }, { "begin", "end" })
+  local names = {}
+  for i = 2, 302 do
+    local e, kept = lines[i], g.trace[i - 1]
+    t.equal({ e.event, e.name, e.sent, e.pid }, { kept.event, kept.name, kept.sent, kept.pid })
+    assert(math.abs(e.ended - kept.ended) < 1e-4 and e.started <= e.ended)
+    names[e.name] = true
+  end
+  assert(names['"\\\n\1'] and names.n300)
+end
+
+tests["a .json file is an array of Chrome's events"] = function()
+  local name = name_of "json"
+  local chain <close> = chain_of_two()
+  chain:invoke({ x = 1 }, { trace = name })
+  local list = json.decode(read(name))
+  t.equal(#list, 3)
+  local a = list[1]
+  t.equal({ a.ph, a.name, a.stage, a.tid, a.args.event },
+    { "X", "A", "load", chain.trace[1].pid, "done" })
+  assert(a.dur >= 0 and math.abs(a.ts / 1e6 - chain.trace[1].started) < 1e-3)
+end
+
+tests["a .tsv file is a job log of GNU parallel"] = function()
+  local name = name_of "tsv"
+  local g <close> = fz.dag()
+  g:add("a\tb", {}, function() return 1 end)
+  g:add("c", {}, function() os.exit(3) end)
+  g:invoke({}, { trace = name, on_error = "continue" })
+  local rows = {}
+  for line in io.lines(name) do
+    local row = {}
+    for field in line:gmatch "[^\t]+" do row[#row + 1] = field end
+    rows[#rows + 1] = row
+  end
+  t.equal(table.concat(rows[1], " "),
+    "Seq Host Starttime JobRuntime Send Receive Exitval Signal Command")
+  t.equal(#rows, 3)
+  for i = 2, 3 do
+    local row = rows[i]
+    t.equal({ #row, row[1], row[2], row[8] }, { 9, tostring(i - 1), ":", "0" })
+    t.equal(row[7], row[9] == "c" and "3" or "0")
+  end
+  t.match(rows[2][9] .. rows[3][9], "a b")
+end
+
+tests["a file that cannot be written is an error before anything runs"] = function()
+  local ran, full = name_of "ran", name_of "jsonl"
+  local g <close> = fz.dag()
+  g:add("a", {}, function() io.open(ran, "w"):close() end)
+  assert(os.execute(("ln -s /dev/full %s"):format(full)))
+  for _, name in ipairs { "/nowhere/x.jsonl", full } do
+    local e = t.fails("error", g.invoke, g, {}, { trace = name })
+    t.match(e.message, "the trace " .. name)
+    e = t.fails("error", g.stream, g, { {} }, { trace = name })
+    t.match(e.message, "the trace " .. name)
+  end
+  t.equal(io.open(ran), nil)
+  for _, wrong in ipairs { "x.txt", "", "json", 1 } do
+    t.match(t.wrong(g.invoke, g, {}, { trace = wrong }), "bad option 'trace'", ".jsonl")
+  end
+end
+
+return tests
