@@ -23,8 +23,8 @@ struct fz_edit {
 	mbstate_t shift; /* of the bytes that were read */
 	char next;       /* a byte that was read and not used */
 	bool has_next;
-	lua_State *L;    /* while reading: its callbacks run there */
-	bool failed;     /* a callback has; its error is on top of the stack */
+	lua_State *L; /* while reading: its callbacks run there */
+	bool failed;  /* a callback has; its error is on top of the stack */
 	struct fz_lsink *sink;
 	struct fz_footer_input input;
 	const char *prompt; /* while reading */

@@ -361,8 +361,7 @@ watch_events(uint32_t e)
 static int
 epoll_poll(struct fz_loop *loop, int ms, const sigset_t *signals)
 {
-	return epoll_pwait(
-	    loop->epfd, loop->polled, LOOP_POLLED, ms, signals);
+	return epoll_pwait(loop->epfd, loop->polled, LOOP_POLLED, ms, signals);
 }
 
 /*
@@ -481,8 +480,7 @@ fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 }
 
 void
-fz_loop_may_sleep(
-    struct fz_loop *loop, bool (*may_sleep)(void *ctx), void *ctx)
+fz_loop_may_sleep(struct fz_loop *loop, bool (*may_sleep)(void *ctx), void *ctx)
 {
 	loop->may_sleep = may_sleep;
 	loop->may_sleep_ctx = ctx;

@@ -86,8 +86,8 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
 /*
- * Call may_sleep(ctx) with all signals blocked before each wait of a turn. If it
- * returns false, the turn does not wait: a signal handler has left something
+ * Call may_sleep(ctx) with all signals blocked before each wait of a turn. If
+ * it returns false, the turn does not wait: a signal handler has left something
  * to do. A signal that comes after the call ends the wait.
  */
 void fz_loop_may_sleep(

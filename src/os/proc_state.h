@@ -48,8 +48,8 @@ bool fz_proc_reap_killed(pid_t which, int64_t ns);
  * Reap or kill the descendants of the dead child `pid`, which are children of
  * this process now if it is a subreaper, as the command is. Those in the
  * child's group are dying; others are looked for if the child `died` before its
- * end. fz_proc_reap_late() reaps those that die late. A new child has the number
- * of a group or of a process that is gone: forget it.
+ * end. fz_proc_reap_late() reaps those that die late. A new child has the
+ * number of a group or of a process that is gone: forget it.
  */
 void fz_proc_end_orphans(pid_t pid, bool died);
 void fz_proc_forget_late(pid_t pid);

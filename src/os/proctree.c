@@ -341,8 +341,8 @@ init_orphans(struct orphans *o)
 static bool
 is_worker_of_another(const struct orphans *o, const char *name)
 {
-	return strncmp(name, FZ_PROCTREE_WORKER,
-		   strlen(FZ_PROCTREE_WORKER)) == 0 &&
+	return strncmp(name, FZ_PROCTREE_WORKER, strlen(FZ_PROCTREE_WORKER)) ==
+		   0 &&
 	       strcmp(name, o->own) != 0 && strcmp(name, o->worker) != 0;
 }
 
@@ -440,8 +440,7 @@ fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
 	o.until_ns = until_ns;
 	o.killed_late = killed_late;
 	/* The children of an orphan are orphans in the next pass. */
-	while (proc_is_ours() &&
-	       (found = each_entry(visit_orphan, &o)) > 0 &&
+	while (proc_is_ours() && (found = each_entry(visit_orphan, &o)) > 0 &&
 	       fz_clock_ns() < until_ns)
 		continue;
 	errno = keep;

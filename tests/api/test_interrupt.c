@@ -145,8 +145,8 @@ test_interrupt_just_before_a_sleep_ends_it(void **state)
 		nsleeps = 0;
 		alarm(HANGS_S);
 		assert_int_not_equal(
-		    luaL_dostring(L,
-			"fz.sleep(1e-3) fz.sleep(1e-3) fz.sleep(9e9)"),
+		    luaL_dostring(
+			L, "fz.sleep(1e-3) fz.sleep(1e-3) fz.sleep(9e9)"),
 		    LUA_OK);
 		alarm(0);
 		assert_int_equal(nsleeps, n);

@@ -610,7 +610,8 @@ hold_a_worker_of_a_worker(struct forked *f)
 	return failures + !reap_all_late();
 }
 
-/* Two levels of workers are killed; the lower one before the upper one knows. */
+/* Two levels of workers are killed; the lower one before the upper one knows.
+ */
 static int
 kill_two_levels(struct forked *f)
 {
