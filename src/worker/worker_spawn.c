@@ -93,7 +93,7 @@ static int
 start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
 {
-	static char sh[] = "sh", option[] = "-c";
+	char sh[] = "sh", option[] = "-c";
 	char *argv[] = { sh, option, p->opts.program.node->command, NULL };
 	struct fz_proc_opts on_node = *opts;
 	const struct fz_proc_program program = {
