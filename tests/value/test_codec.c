@@ -191,8 +191,9 @@ test_codec_one_scalar_has_the_bytes_of_any_message(void **state)
 	lua_pushboolean(h->L, 0);
 	lua_pushboolean(h->L, 1);
 	for (int shift = 0; shift < 64; shift++) {
-		lua_pushinteger(h->L, (lua_Integer)1 << shift);
-		lua_pushinteger(h->L, -(lua_Integer)(UINT64_C(1) << shift));
+		lua_pushinteger(h->L, (lua_Integer)(UINT64_C(1) << shift));
+		lua_pushinteger(
+		    h->L, (lua_Integer)(0 - (UINT64_C(1) << shift)));
 		luaL_checkstack(h->L, LUA_MINSTACK, NULL);
 	}
 	for (int i = 0; i < 3; i++)

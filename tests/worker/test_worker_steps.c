@@ -30,8 +30,8 @@ static void
 send_steps(struct keeper *k, struct task *tasks, enum job func,
     const uint64_t *numbers, uint32_t n)
 {
-	struct fz_job *jobs[STEPS_MAX];
-	struct fz_blob *args[STEPS_MAX];
+	struct fz_job *jobs[STEPS_MAX] = { NULL };
+	struct fz_blob *args[STEPS_MAX] = { NULL };
 
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t seed = tasks[i].job.seed;
