@@ -34,6 +34,7 @@ static const char loop_key, on_wake_key;
 struct lloop {
 	struct fz_engine engine;
 	struct fz_list locals; /* runs whose functions run in this process */
+	unsigned depth; /* of their functions that run: one waits for another */
 	struct fz_linterrupt interrupt;
 	struct fz_llimit limit;
 	struct fz_ltasks tasks;
@@ -85,7 +86,10 @@ fz_lloop_engine(lua_State *L)
 void
 fz_lloop_add_local(lua_State *L, struct fz_local *local)
 {
-	fz_list_push(&get(L)->locals, &local->link);
+	struct lloop *ll = get(L);
+
+	local->depth = ll->depth;
+	fz_list_push(&ll->locals, &local->link);
 }
 
 void
@@ -188,19 +192,54 @@ open_wake_pipe(struct lloop *ll, struct fz_err *err)
 	return 0;
 }
 
+static struct fz_local *
+local_of(struct fz_list *link)
+{
+	return FZ_CONTAINER_OF(link, struct fz_local, link);
+}
+
+/* Run one function of the oldest run of this depth that has any. */
+static int
+work_at_depth(lua_State *L, struct fz_list *locals, unsigned depth)
+{
+	for (struct fz_list *link = locals->next; link != locals;
+	     link = link->next) {
+		struct fz_local *local = local_of(link);
+
+		if (local->depth == depth && local->work(L, local))
+			return 1;
+	}
+	return 0;
+}
+
 /* Run one function of the youngest run that has any. */
 static int
-work_local(lua_State *L, struct lloop *ll)
+work_youngest(lua_State *L, struct fz_list *locals)
 {
-	for (struct fz_list *link = ll->locals.prev; link != &ll->locals;
+	for (struct fz_list *link = locals->prev; link != locals;
 	     link = link->prev) {
-		struct fz_local *local =
-		    FZ_CONTAINER_OF(link, struct fz_local, link);
+		struct fz_local *local = local_of(link);
 
 		if (local->work(L, local))
 			return 1;
 	}
 	return 0;
+}
+
+/*
+ * Run one function. Runs that started beside each other are served in order. A
+ * function that waits is served by the runs that it started, because a function
+ * of another run would have to end before it continues.
+ */
+static int
+work_local(lua_State *L, struct lloop *ll)
+{
+	unsigned depth = ll->depth++;
+	int worked = work_at_depth(L, &ll->locals, depth) ||
+		     work_youngest(L, &ll->locals);
+
+	ll->depth = depth;
+	return worked;
 }
 
 static void

@@ -27,6 +27,7 @@ struct fz_local {
 	/* Run one function, if any is ready; returns whether it did. */
 	int (*work)(lua_State *L, struct fz_local *local);
 	struct fz_list link; /* in the list of the loop */
+	unsigned depth;      /* of the functions inside which it was added */
 };
 
 void fz_lloop_add_local(lua_State *L, struct fz_local *local);

@@ -379,6 +379,8 @@ freed(struct fz_pool_client *client, struct fz_worker *w)
 
 	if (w != NULL)
 		d->nbusy--;
+	/* Behind the clients that the pool notified before this one. */
+	fz_loop_undefer(&d->dispatch);
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
 

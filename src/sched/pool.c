@@ -139,25 +139,28 @@ link_idle(struct fz_pool *pool, struct fz_worker *w)
 		arm_rest(pool, w->idle_ns);
 }
 
-/* Call `freed` of all clients but `except`: a worker may be free. */
+/*
+ * Call `freed` of all clients: `w` is free, or NULL: a worker may be. They
+ * dispatch in this order, so that the oldest one with a job gets the worker. If
+ * the owner of `w` came first, those that wait might wait for ever. It comes
+ * last if it has not joined the pool.
+ */
 static void
-notify_clients(const struct fz_pool *pool, const struct fz_pool_client *except)
+notify_clients(const struct fz_pool *pool, struct fz_worker *w)
 {
+	struct fz_pool_client *owner = w != NULL ? w->owner : NULL;
+
+	if (w != NULL)
+		w->owner = NULL;
 	for (size_t i = 0; i < pool->nclients; i++) {
-		if (pool->clients[i] != except)
-			pool->clients[i]->freed(pool->clients[i], NULL);
+		struct fz_pool_client *client = pool->clients[i];
+
+		client->freed(client, client == owner ? w : NULL);
+		if (client == owner)
+			owner = NULL;
 	}
-}
-
-static void
-notify_free(const struct fz_pool *pool, struct fz_worker *w)
-{
-	struct fz_pool_client *owner = w->owner;
-
-	w->owner = NULL;
 	if (owner != NULL)
 		owner->freed(owner, w);
-	notify_clients(pool, owner);
 }
 
 /* The worker runs nothing any more. */
@@ -195,7 +198,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 		link_idle(pool, w);
 	}
 	give_slot(pool, w);
-	notify_free(pool, w);
+	notify_clients(pool, w);
 }
 
 /* Fork no worker for a while; the pool continues with its living workers. */
@@ -261,7 +264,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 		fz_slots_died(slots, fz_worker_account(w));
 	give_slot(pool, w);
 	count_start(pool, w);
-	notify_free(pool, w);
+	notify_clients(pool, w);
 	fz_worker_free(w);
 }
 
@@ -401,8 +404,11 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client)
 {
 	own(pool);
 	for (size_t i = 0; i < pool->nclients; i++) {
-		if (pool->clients[i] == client)
-			pool->clients[i] = pool->clients[--pool->nclients];
+		if (pool->clients[i] != client)
+			continue;
+		pool->nclients--; /* the others stay in their order */
+		memmove(&pool->clients[i], &pool->clients[i + 1],
+		    (pool->nclients - i) * sizeof(struct fz_pool_client *));
 	}
 	/* A killed worker may have answered its last job just before. */
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {

@@ -379,4 +379,57 @@ tests["a stage that was registered anew changes what the next invoke takes and g
   t.equal(chain { x = 1, z = 5 }, { y = 2, other = 6, x = 1, z = 5 })
 end
 
+-- Six tasks invoke the chain, one invoke after the other, until there were 600. Returns the least
+-- that any of them had.
+local function least_share(chain)
+  local counts, total = {}, 0
+  fz.group(function(g)
+    for i = 1, 6 do
+      counts[i] = 0
+      g:spawn(function()
+        while total < 600 do
+          t.equal(chain:invoke_async({ x = i }):await().x, i)
+          counts[i], total = counts[i] + 1, total + 1
+        end
+      end)
+    end
+  end)
+  return math.min(table.unpack(counts))
+end
+
+tests["invokes that run at the same time take turns"] = function()
+  for _, jobs in ipairs { 0, 1, 2, 4 } do
+    for nstages = 1, 3 do
+      local stages = {}
+      for i = 1, nstages do
+        stages[i] = fz.stage("s" .. i)
+        stages[i]:register("x", function(x) return x end)
+      end
+      local chain <close> = fz.chain(stages, { jobs = jobs })
+      local least = least_share(chain)
+      if least < 10 then error(("%d of 600, jobs %d, stages %d"):format(least, jobs, nstages)) end
+    end
+  end
+end
+
+tests["a function waits for its own chain only, also in this process"] = function()
+  local inner = fz.stage "inner"
+  inner:register("y", "x", function(x) return 2 * x end)
+  local outer = fz.stage "outer"
+  local depth, most = 0, 0
+  outer:register("y", "x", function(x)
+    depth = depth + 1
+    most = math.max(most, depth)
+    local chain <close> = fz.chain({ inner }, { jobs = 0 })
+    local y = chain { x = x }.y
+    depth = depth - 1
+    return y
+  end)
+  local chain <close> = fz.chain({ outer }, { jobs = 0 })
+  local futures = {}
+  for i = 1, 10 do futures[i] = chain:invoke_async { x = i } end
+  for i, future in ipairs(futures) do t.equal(future:await().y, 2 * i) end
+  t.equal(most, 1)
+end
+
 return tests
