@@ -5,6 +5,8 @@
  *   ./server server.lua 7000 4     # script, port, jobs; jobs 0: no workers
  *   printf 'one two one\n' | nc -N localhost 7000
  *
+ * load.c measures it.
+ *
  * A request is a line, the answer is a line. Requests of one client are
  * answered one after the other, those of different clients at the same time.
  * The server prints its port, and ends at SIGTERM or Ctrl-C.

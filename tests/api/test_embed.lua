@@ -151,6 +151,15 @@ tests["200 clients get their answers though workers are killed"] = function()
   for _, client in ipairs(clients) do client:close() end
 end
 
+tests["load.c measures the server with workers and without"] = function()
+  local out = run(("load 20 0.2 8 %sserver examples/embed/server.lua 2 0"):format(BIN))
+  local rows = {}
+  for jobs, rate, errors in out:gmatch "\n *(%d+) +(%d+) +[%d.]+ +[%d.]+ +(%d+)" do
+    rows[#rows + 1] = { tonumber(jobs), tonumber(rate) > 0, tonumber(errors) }
+  end
+  t.equal(rows, { { 2, true, 0 }, { 0, true, 0 } })
+end
+
 tests["a killed server leaves no worker"] = function()
   local server <close> = serve("examples/embed/server.lua", 2)
   ask(server:connect(), "one")
