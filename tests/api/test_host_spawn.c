@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -123,9 +124,97 @@ test_host_spawn_is_no_fork_of_the_host(void **state)
 	(void)state;
 	fzlua_set_forks(L, count_fork, &n);
 	run(L, "local pool <close> = fz.pool(2) pool:map(math.abs, { 1, 2 })");
+	run(L, "fz.process(math.abs, 1):start():join()");
 	assert_int_equal(n, 0);
 	run(L, "fz.map(math.abs, { 1 }, { jobs = 1, start = 'fork' })");
 	assert_int_equal(n, 2);
+	fzlua_close(L);
+}
+
+static void
+use_once(void)
+{
+	lua_State *L = open_state(getenv("FZLUA"));
+
+	run(L, "local s = fz.stage 's' "
+	       "s:register('B', 'A', function(a) return a + 1 end) "
+	       "local c = fz.chain { s } "
+	       "assert(c:invoke({ A = 1 }).output.B == 2)");
+	fzlua_close(L);
+}
+
+static int
+first_free_descriptor(void)
+{
+	int fd = dup(STDERR_FILENO);
+
+	close(fd);
+	return fd;
+}
+
+/* FZLUA_STATES makes it longer. */
+static void
+test_host_spawn_states_come_and_go(void **state)
+{
+	const char *wanted = getenv("FZLUA_STATES");
+	int n = wanted != NULL ? atoi(wanted) : 40, before;
+	size_t used;
+
+	(void)state;
+	alarm(120 + (unsigned)n / 10);
+	for (int i = 0; i < n / 2; i++)
+		use_once(); /* free blocks and caches reach their size */
+	before = first_free_descriptor();
+	used = mallinfo2().uordblks;
+	for (int i = 0; i < n / 2; i++)
+		use_once();
+	assert_int_equal(first_free_descriptor(), before);
+	assert_in_range(mallinfo2().uordblks, 0, used + (16 << 10));
+	alarm(120);
+}
+
+static void *
+use_often(void *ctx)
+{
+	for (int i = 0; i < 10; i++)
+		use_once();
+	return ctx;
+}
+
+static void
+test_host_spawn_states_come_and_go_in_two_threads(void **state)
+{
+	pthread_t threads[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+		    pthread_create(&threads[i], NULL, use_often, NULL), 0);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* A process and a manager are programs, too: nothing forks. */
+static void
+test_host_spawn_processes_beside_threads(void **state)
+{
+	lua_State *L = open_state(getenv("FZLUA"));
+	pthread_t threads[2];
+
+	(void)state;
+	atomic_store(&over, false);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+		    pthread_create(&threads[i], NULL, allocate, NULL), 0);
+	for (int i = 0; i < 5; i++)
+		run(L, "local p <close> = fz.process(function(x) "
+		       "return 2 * x end, 21):start() "
+		       "assert(p:result() == 42 and p:join(60))");
+	run(L, "local m <close> = fz.manager() local d = m:dict { x = 1 } "
+	       "assert(d:incr('x') == 2)");
+	atomic_store(&over, true);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
 	fzlua_close(L);
 }
 
@@ -160,6 +249,10 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_host_spawn_beside_threads),
+		cmocka_unit_test(test_host_spawn_processes_beside_threads),
+		cmocka_unit_test(test_host_spawn_states_come_and_go),
+		cmocka_unit_test(
+		    test_host_spawn_states_come_and_go_in_two_threads),
 		cmocka_unit_test(test_host_spawn_with_sigchld_ignored),
 		cmocka_unit_test(
 		    test_host_spawn_leaves_descriptors_of_the_host),
