@@ -2,7 +2,8 @@
 -- Processes
 --
 -- A process calls one function. It is forked when it starts, so that the function and its arguments
--- may be any values.
+-- may be any values. In a host that has chosen `spawn`, or with `FZLUA_START=spawn`, it is a process
+-- of the `fzlua` command, and gets them by value: see [Pools](#pools).
 
 ---@class fzlua
 local fz = {}
@@ -14,7 +15,7 @@ local fz = {}
 ---print(p:result(), p:join(), p.exitcode) --> 3 true 0
 ---```
 ---@param f function
----@param ... any inherited, not sent
+---@param ... any inherited, not sent, unless the process is spawned
 ---@return fzlua.Process process
 function fz.process(f, ...) end
 

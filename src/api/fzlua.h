@@ -105,9 +105,9 @@ struct fzlua_options {
 	fzlua_forks forks;
 	void *forks_ctx;
 	/*
-	 * How the workers of pools and stages start, if they have no option
-	 * `start`: "fork", "spawn", or NULL: FZLUA_START in the environment, or
-	 * "fork". A fork inherits functions and data, and is safe only while
+	 * How processes and managers start, and the workers of pools and stages
+	 * that have no option `start`: "fork", "spawn", or NULL: FZLUA_START in
+	 * the environment, or "fork". A fork inherits functions and data, and is safe only while
 	 * no other thread of the host holds a lock that the worker needs. With
 	 * "spawn" a worker is a process of the fzlua command, and gets Lua
 	 * functions by value; C functions must be in modules that it can
