@@ -107,11 +107,11 @@ struct fzlua_options {
 	/*
 	 * How processes and managers start, and the workers of pools and stages
 	 * that have no option `start`: "fork", "spawn", or NULL: FZLUA_START in
-	 * the environment, or "fork". A fork inherits functions and data, and is safe only while
-	 * no other thread of the host holds a lock that the worker needs. With
-	 * "spawn" a worker is a process of the fzlua command, and gets Lua
-	 * functions by value; C functions must be in modules that it can
-	 * require.
+	 * the environment, or "fork". A fork inherits functions and data, and
+	 * is safe only while no other thread of the host holds a lock that the
+	 * worker needs. With "spawn" a worker is a process of the fzlua
+	 * command, and gets Lua functions by value; C functions must be in
+	 * modules that it can require.
 	 */
 	const char *start;
 	/*
