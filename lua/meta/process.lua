@@ -2,8 +2,8 @@
 -- Processes
 --
 -- A process calls one function. It is forked when it starts, so that the function and its arguments
--- may be any values. In a host that has chosen `spawn`, or with `FZLUA_START=spawn`, it is a process
--- of the `fzlua` command, and gets them by value: see [Pools](#pools).
+-- may be any values. In a host that has chosen `spawn`, or with `FZLUA_START=spawn`, it is a
+-- process of the `fzlua` command, and gets them by value: see [Pools](#pools).
 
 ---@class fzlua
 local fz = {}
