@@ -1,10 +1,12 @@
--- manpage.lua - writes doc/fzlua.3 from the comments of src/api/fzlua.h.
+-- manpage.lua - writes doc/fzlua.3 from the comments of src/api/fzlua.h and the examples in
+-- examples/embed/functions.c.
 --
 --   lua5.4 tools/manpage.lua [--check] ROOT
 --
 -- With --check it compares the file instead and exits 1 if it is not current. The header is a list
 -- of paragraphs: a comment, and the declarations below it. A comment without declarations
--- introduces the next paragraph.
+-- introduces the next paragraph. An example is what follows a comment "Example: FUNCTIONS", up to
+-- the next comment in the first column.
 
 local HEAD <const> = [[
 .\" Made by tools/manpage.lua from src/api/fzlua.h: change that.
@@ -100,14 +102,46 @@ local function functions_of(header)
   return table.concat(list, " ,\n")
 end
 
+-- The examples, by the name of each function that they are for.
+local function examples_of(source)
+  local examples = {}
+  for names, code in source:gmatch "/%* Example: (.-) %*/\n(.-)\n%f[/]" do
+    for name in names:gmatch "[%w_]+" do examples[name] = code end
+  end
+  return examples
+end
+
+-- A display of code. Its empty lines have a character without a width, because all others go.
+local function display(code)
+  code = escaped((code:gsub("%s+$", ""))):gsub("\n\n", "\n\\&\n")
+  return (".Bd -literal -offset indent\n%s\n.Ed\n.Pp\n"):format(code)
+end
+
+-- The examples for these names: each once, then a reference to the function that has it.
+local function examples_for(names, examples, shown)
+  local parts, here = {}, {}
+  for _, name in ipairs(names) do
+    local code = examples[name]
+    if code and not shown[code] then
+      parts[#parts + 1] = ".Pp\nExample:\n" .. display(code)
+      shown[code], here[code] = name, true
+    elseif code and not here[code] then
+      parts[#parts + 1] = (".Pp\nExample: that of %s().\n"):format(shown[code])
+    end
+  end
+  return table.concat(parts)
+end
+
 local header = read(root .. "/src/api/fzlua.h")
 local about = split_comment(header)
 local title, description = about:match "^.- %- (.-)%.\n+(.*)$"
+local examples = examples_of(read(root .. "/examples/embed/functions.c"))
+local shown = {}
 local parts = { HEAD:format(functions_of(header), title, prose(description)) }
 for _, each in ipairs(paragraphs_of(header)) do
   if #each.names > 0 then
-    parts[#parts + 1] = (".Ss %s\n.Bd -literal -offset indent\n%s\n.Ed\n.Pp\n%s\n"):format(
-      table.concat(each.names, ", "), escaped((each.code:gsub("%s+$", ""))), prose(each.text))
+    parts[#parts + 1] = (".Ss %s\n%s%s\n%s"):format(table.concat(each.names, ", "),
+      display(each.code), prose(each.text), examples_for(each.names, examples, shown))
   end
 end
 local text = (table.concat(parts) .. END):gsub("\n\n+", "\n")

@@ -15,6 +15,23 @@ tests["C functions are a chain"] = function()
   t.equal(run "hello", "C = 42\n")
 end
 
+tests["the examples of fzlua.3 run"] = function()
+  local version = t.shell(t.fzlua .. " --version"):match "%d[%d.]*"
+  t.equal(run "functions examples/embed/functions.lua", "fzlua " .. version .. [[
+
+worker, to 1: hello
+end of the pipe: 1
+7 12
+process
+area 144
+task 1: slept
+task 0: slept
+cancelled: 1
+limited: 1
+interrupted: 1
+]])
+end
+
 tests["a script is called from C++"] = function()
   t.equal(run "hello_cpp", "total = 30\n")
 end

@@ -55,16 +55,18 @@ tests["a section has its introduction"] = function()
   assert(not manual.find "stages":find("fz.stage(", 1, true))
 end
 
-tests["fzlua.3 has each function of the header"] = function()
+tests["fzlua.3 has each function of the header, with an example that calls it"] = function()
   local header = assert(io.open "src/api/fzlua.h"):read "a"
   local page = assert(io.open "doc/fzlua.3"):read "a"
-  local n = 0
-  for line in header:gmatch "\nFZLUA_API([^\n]*)" do
-    local name = line:match "(%w+_[%w_]+)%("
+  local examples = {}
+  for code in page:gmatch "\nExample:\n%.Bd[^\n]*\n(.-)\n%.Ed" do examples[#examples + 1] = code end
+  local code, n = table.concat(examples, "\n"), 0
+  for name in header:gmatch "\nFZLUA_API[^;]-([%w_]+)%(" do
     t.match(page, "\n.Nm " .. name, name .. "(")
+    assert(code:find(name .. "%f[^%w_]"), name .. " has no example: see tools/manpage.lua")
     n = n + 1
   end
-  assert(n >= 4)
+  assert(n >= 20)
 end
 
 tests["a name without an entry gives the nearest ones"] = function()
