@@ -4,7 +4,6 @@
  *
  * wrap: fz_fd_write malloc calloc realloc
  */
-#define _GNU_SOURCE /* posix_openpt, cfmakeraw */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,110 +11,9 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <termios.h>
-#include <unistd.h>
 
+#include "footer_test.h"
 #include "no_memory.h"
-#include "os/footer.h"
-
-ssize_t __real_fz_fd_write(int fd, const void *bytes, size_t n);
-ssize_t __wrap_fz_fd_write(int fd, const void *bytes, size_t n);
-
-static int write_error;
-static size_t write_limit;
-ssize_t
-__wrap_fz_fd_write(int fd, const void *bytes, size_t n)
-{
-	if (write_error != 0) {
-		errno = write_error;
-		if (write_error == EAGAIN)
-			write_error = 0;
-		return -1;
-	}
-	return __real_fz_fd_write(
-	    fd, bytes, write_limit != 0 && n > write_limit ? write_limit : n);
-}
-
-struct terminal {
-	struct fz_footer footer;
-	int master, slave;
-};
-
-static void
-resize(const struct terminal *t, unsigned columns, unsigned rows)
-{
-	struct winsize size = { .ws_col = (unsigned short)columns,
-		.ws_row = (unsigned short)rows };
-
-	assert_int_equal(ioctl(t->master, TIOCSWINSZ, &size), 0);
-}
-
-static int
-setup(void **state)
-{
-	static struct terminal t;
-	struct termios raw;
-
-	write_error = 0;
-	write_limit = 0;
-	no_memory = false;
-	t.master = posix_openpt(O_RDWR | O_NOCTTY);
-	assert_int_not_equal(t.master, -1);
-	assert_int_equal(grantpt(t.master), 0);
-	assert_int_equal(unlockpt(t.master), 0);
-	t.slave = open(ptsname(t.master), O_RDWR | O_NOCTTY);
-	assert_int_not_equal(t.slave, -1);
-	assert_int_equal(tcgetattr(t.slave, &raw), 0);
-	cfmakeraw(&raw);
-	assert_int_equal(tcsetattr(t.slave, TCSANOW, &raw), 0);
-	assert_int_equal(fcntl(t.master, F_SETFL, O_NONBLOCK), 0);
-	resize(&t, 10, 6);
-	fz_footer_init(&t.footer, t.slave);
-	*state = &t;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct terminal *t = *state;
-
-	fz_footer_fini(&t->footer);
-	close(t->slave);
-	close(t->master);
-	return 0;
-}
-
-/* The terminal has got these bytes since the last call. */
-static void
-expect(const struct terminal *t, const char *bytes)
-{
-	char got[4096];
-	size_t len = 0;
-	ssize_t n;
-
-	while ((n = read(t->master, got + len, sizeof(got) - 1 - len)) > 0)
-		len += (size_t)n;
-	got[len] = '\0';
-	assert_string_equal(got, bytes);
-}
-
-static int
-set(struct terminal *t, const char *text, unsigned n)
-{
-	return fz_footer_set(&t->footer, text, strlen(text), n, 9);
-}
-
-static int
-print(struct terminal *t, const char *text)
-{
-	return fz_footer_print(&t->footer, text, strlen(text));
-}
 
 #define SPACES "          "
 
@@ -123,8 +21,8 @@ print(struct terminal *t, const char *text)
 static void
 show_two(struct terminal *t)
 {
-	assert_int_equal(set(t, "one\ntwo\n", 2), 0);
-	expect(t, SPACES "\rone\033[K\r\ntwo\033[K\r\n\033[J");
+	assert_int_equal(terminal_set(t, "one\ntwo\n", 2), 0);
+	terminal_expect(t, SPACES "\rone\033[K\r\ntwo\033[K\r\n\033[J");
 }
 
 static void
@@ -139,10 +37,10 @@ test_new_lines_replace_the_old_ones(void **state)
 	struct terminal *t = *state;
 
 	show_two(t);
-	assert_int_equal(set(t, "new\n", 1), 0);
-	expect(t, "\r\033[2Anew\033[K\r\n\033[J");
-	assert_int_equal(set(t, "", 0), 0);
-	expect(t, "\r\033[1A\033[J");
+	assert_int_equal(terminal_set(t, "new\n", 1), 0);
+	terminal_expect(t, "\r\033[2Anew\033[K\r\n\033[J");
+	assert_int_equal(terminal_set(t, "", 0), 0);
+	terminal_expect(t, "\r\033[1A\033[J");
 }
 
 static void
@@ -151,8 +49,8 @@ test_same_lines_write_nothing(void **state)
 	struct terminal *t = *state;
 
 	show_two(t);
-	assert_int_equal(set(t, "one\ntwo\n", 2), 0);
-	expect(t, "");
+	assert_int_equal(terminal_set(t, "one\ntwo\n", 2), 0);
+	terminal_expect(t, "");
 }
 
 static void
@@ -161,16 +59,16 @@ test_text_is_inserted_above_the_lines(void **state)
 	struct terminal *t = *state;
 
 	show_two(t);
-	assert_int_equal(print(t, "text\n"), 0);
-	expect(t, "\n\r\033[3A\033[1Ltext\033[K\r\n\033[2B");
+	assert_int_equal(terminal_print(t, "text\n"), 0);
+	terminal_expect(t, "\n\r\033[3A\033[1Ltext\033[K\r\n\033[2B");
 	/* 21 characters take three rows; a tab moves to column 8. */
-	assert_int_equal(print(t, "123456789012345678901\n"), 0);
-	expect(
+	assert_int_equal(terminal_print(t, "123456789012345678901\n"), 0);
+	terminal_expect(
 	    t, "\n\n\n\r\033[5A\033[3L123456789012345678901\033[K\r\n\033[2B");
-	assert_int_equal(print(t, "\t1\t2\n"), 0);
-	expect(t, "\n\r\033[3A\033[1L\t1\t2\033[K\r\n\033[2B");
-	assert_int_equal(print(t, "\t123\n"), 0);
-	expect(t, "\n\n\r\033[4A\033[2L\t123\033[K\r\n\033[2B");
+	assert_int_equal(terminal_print(t, "\t1\t2\n"), 0);
+	terminal_expect(t, "\n\r\033[3A\033[1L\t1\t2\033[K\r\n\033[2B");
+	assert_int_equal(terminal_print(t, "\t123\n"), 0);
+	terminal_expect(t, "\n\n\r\033[4A\033[2L\t123\033[K\r\n\033[2B");
 }
 
 static void
@@ -179,10 +77,11 @@ test_text_is_inserted_in_pieces_that_fit(void **state)
 	struct terminal *t = *state;
 
 	show_two(t);
-	assert_int_equal(print(t, "a\nb\nc\nd\n"), 0);
-	expect(t, "\n\n\n\r\033[5A\033[3La\033[K\r\nb\033[K\r\nc\033[K\r\n"
-		  "\033[2B"
-		  "\n\r\033[3A\033[1Ld\033[K\r\n\033[2B");
+	assert_int_equal(terminal_print(t, "a\nb\nc\nd\n"), 0);
+	terminal_expect(t,
+	    "\n\n\n\r\033[5A\033[3La\033[K\r\nb\033[K\r\nc\033[K\r\n"
+	    "\033[2B"
+	    "\n\r\033[3A\033[1Ld\033[K\r\n\033[2B");
 }
 
 static void
@@ -191,13 +90,15 @@ test_other_text_is_written_over_the_lines(void **state)
 	struct terminal *t = *state;
 
 	show_two(t);
-	assert_int_equal(print(t, "\xc3\xa4\n"), 0);
-	expect(t, "\r\033[2A\xc3\xa4\033[K\r\none\033[K\r\ntwo\033[K\r\n"
-		  "\033[J");
+	assert_int_equal(terminal_print(t, "\xc3\xa4\n"), 0);
+	terminal_expect(t,
+	    "\r\033[2A\xc3\xa4\033[K\r\none\033[K\r\ntwo\033[K\r\n"
+	    "\033[J");
 	/* No room for a row between the lines and the top. */
-	resize(t, 10, 3);
-	assert_int_equal(print(t, "text\n"), 0);
-	expect(t, "\r\033[2Atext\033[K\r\none\033[K\r\ntwo\033[K\r\n\033[J");
+	terminal_resize(t, 10, 3);
+	assert_int_equal(terminal_print(t, "text\n"), 0);
+	terminal_expect(
+	    t, "\r\033[2Atext\033[K\r\none\033[K\r\ntwo\033[K\r\n\033[J");
 }
 
 static void
@@ -206,14 +107,14 @@ test_part_of_a_line_hides_the_lines(void **state)
 	struct terminal *t = *state;
 
 	show_two(t);
-	assert_int_equal(print(t, "be"), 0);
-	expect(t, "\r\033[2Abe\033[J");
-	assert_int_equal(print(t, "gun"), 0);
-	expect(t, "gun\033[J");
-	assert_int_equal(print(t, "!\n"), 0);
-	expect(t, "!\033[K\r\none\033[K\r\ntwo\033[K\r\n\033[J");
-	assert_int_equal(print(t, "be"), 0);
-	expect(t, "\r\033[2Abe\033[J");
+	assert_int_equal(terminal_print(t, "be"), 0);
+	terminal_expect(t, "\r\033[2Abe\033[J");
+	assert_int_equal(terminal_print(t, "gun"), 0);
+	terminal_expect(t, "gun\033[J");
+	assert_int_equal(terminal_print(t, "!\n"), 0);
+	terminal_expect(t, "!\033[K\r\none\033[K\r\ntwo\033[K\r\n\033[J");
+	assert_int_equal(terminal_print(t, "be"), 0);
+	terminal_expect(t, "\r\033[2Abe\033[J");
 	show_two(t);
 }
 
@@ -224,9 +125,9 @@ test_hidden_lines_begin_in_a_new_row(void **state)
 
 	show_two(t);
 	fz_footer_hide(&t->footer);
-	expect(t, "\r\033[2A\033[J");
+	terminal_expect(t, "\r\033[2A\033[J");
 	fz_footer_hide(&t->footer);
-	expect(t, "");
+	terminal_expect(t, "");
 	show_two(t);
 }
 
@@ -236,12 +137,12 @@ test_narrower_terminal_has_wrapped_the_lines(void **state)
 	struct terminal *t = *state;
 
 	show_two(t);
-	resize(t, 4, 6);
-	assert_int_equal(set(t, "1\n2\n", 2), 0);
-	expect(t, "\r\033[6A1\033[K\r\n2\033[K\r\n\033[J");
-	resize(t, 10, 6);
-	assert_int_equal(set(t, "1\n2\n", 2), 0);
-	expect(t, "\r\033[2A1\033[K\r\n2\033[K\r\n\033[J");
+	terminal_resize(t, 4, 6);
+	assert_int_equal(terminal_set(t, "1\n2\n", 2), 0);
+	terminal_expect(t, "\r\033[6A1\033[K\r\n2\033[K\r\n\033[J");
+	terminal_resize(t, 10, 6);
+	assert_int_equal(terminal_set(t, "1\n2\n", 2), 0);
+	terminal_expect(t, "\r\033[2A1\033[K\r\n2\033[K\r\n\033[J");
 }
 
 static void
@@ -253,8 +154,8 @@ test_lost_terminal_is_not_overwritten(void **state)
 	t->footer.lost = 1;
 	show_two(t);
 	t->footer.lost = 1;
-	assert_int_equal(print(t, "text\n"), 0);
-	expect(t, "text\033[K\r\none\033[K\r\ntwo\033[K\r\n\033[J");
+	assert_int_equal(terminal_print(t, "text\n"), 0);
+	terminal_expect(t, "text\033[K\r\none\033[K\r\ntwo\033[K\r\n\033[J");
 }
 
 static void
@@ -265,8 +166,8 @@ test_child_has_no_lines(void **state)
 	show_two(t);
 	fz_footer_in_child(&t->footer);
 	fz_footer_hide(&t->footer);
-	assert_int_equal(set(t, "", 0), 0);
-	expect(t, "\033[J");
+	assert_int_equal(terminal_set(t, "", 0), 0);
+	terminal_expect(t, "\033[J");
 }
 
 static void
@@ -277,8 +178,8 @@ test_short_writes_are_continued(void **state)
 	write_limit = 3;
 	show_two(t);
 	write_error = EAGAIN;
-	assert_int_equal(set(t, "", 0), 0);
-	expect(t, "\r\033[2A\033[J");
+	assert_int_equal(terminal_set(t, "", 0), 0);
+	terminal_expect(t, "\r\033[2A\033[J");
 }
 
 static void
@@ -288,11 +189,11 @@ test_failed_write_is_reported(void **state)
 
 	show_two(t);
 	write_error = EIO;
-	assert_int_equal(print(t, "text\n"), EIO);
-	assert_int_equal(set(t, "1\n", 1), EIO);
+	assert_int_equal(terminal_print(t, "text\n"), EIO);
+	assert_int_equal(terminal_set(t, "1\n", 1), EIO);
 	write_error = 0;
-	assert_int_equal(set(t, "2\n", 1), 0);
-	expect(t, "\r\033[1A2\033[K\r\n\033[J");
+	assert_int_equal(terminal_set(t, "2\n", 1), 0);
+	terminal_expect(t, "\r\033[1A2\033[K\r\n\033[J");
 }
 
 static void
@@ -301,14 +202,15 @@ test_without_memory_nothing_is_written(void **state)
 	struct terminal *t = *state;
 
 	no_memory = true;
-	assert_int_equal(set(t, "one\ntwo\n", 2), ENOMEM);
-	expect(t, "");
+	assert_int_equal(terminal_set(t, "one\ntwo\n", 2), ENOMEM);
+	terminal_expect(t, "");
 	no_memory = false;
-	assert_int_equal(print(t, "text\n"), 0);
-	expect(t, "text\033[K\r\n\033[J");
+	assert_int_equal(terminal_print(t, "text\n"), 0);
+	terminal_expect(t, "text\033[K\r\n\033[J");
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) \
+	cmocka_unit_test_setup_teardown(f, terminal_setup, terminal_teardown)
 
 int
 main(void)
