@@ -66,9 +66,9 @@ end
 local KEYS <const> = { string = true, number = true, boolean = true }
 
 ---Return the sums and begin anew. Raises if one is no number, or its key cannot be printed.
----@return table<any, number>
+---@return any[] list of keys, each followed by its number, which costs less to send than a table
 function Sums:take()
-  local sums = {}
+  local sums, n = {}, 0
   for key, value in next, self._kept do
     if not KEYS[type(key)] then
       Error.raise("error", "a key of acc is a %s; it can be a string, number or boolean", type(key))
@@ -76,32 +76,32 @@ function Sums:take()
     if not math.type(value) then
       Error.raise("error", "acc[%s] is a %s, not a number", core.error_text(key), type(value))
     end
-    sums[key] = value
+    sums[n + 1], sums[n + 2] = key, value
+    n = n + 2
     self._kept[key] = nil
   end
   return sums
 end
 
----Add sums to others.
+---Add the sums that take() has returned to others.
 ---@param to table<any, number>
----@param sums table<any, number>
+---@param sums any[]
 function record_sums.add(to, sums)
-  for key, value in next, sums do to[key] = (to[key] or 0) + value end
+  for i = 1, #sums, 2 do to[sums[i]] = (to[sums[i]] or 0) + sums[i + 1] end
 end
 
--- Whether the key `a` is printed before `b`: numbers, then strings, then others.
-local RANKS <const> = { number = 1, string = 2 }
-local function is_before(a, b)
-  local rank_a, rank_b = RANKS[type(a)] or 3, RANKS[type(b)] or 3
-  if rank_a ~= rank_b then return rank_a < rank_b end
-  if rank_a == 3 then return tostring(a) < tostring(b) end
-  return a < b
-end
-
+-- Numbers, then strings, then booleans. A sort without a function is several times as fast.
 local function sorted_keys(sums)
-  local keys = {}
-  for key in next, sums do keys[#keys + 1] = key end
-  table.sort(keys, is_before)
+  local keys, strings = {}, {}
+  for key in next, sums do
+    if type(key) == "number" then keys[#keys + 1] = key end
+    if type(key) == "string" then strings[#strings + 1] = key end
+  end
+  table.sort(keys)
+  table.sort(strings)
+  table.move(strings, 1, #strings, #keys + 1, keys)
+  if sums[false] then keys[#keys + 1] = false end
+  if sums[true] then keys[#keys + 1] = true end
   return keys
 end
 
