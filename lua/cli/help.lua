@@ -72,6 +72,12 @@ local function names_line(label, list)
   return ("%-9s%s\n"):format(label, table.concat(names, "  "))
 end
 
+-- -h and --help in one line, so that all fit on a screen.
+local function help_line(label, list)
+  return row(label, ("%s, %s"):format(list[1].short, list[2].long),
+    ("%s; %s"):format(list[1].help, list[2].help))
+end
+
 ---The text of -h, which fits on one screen.
 ---@return string
 function help.summary()
@@ -80,6 +86,8 @@ function help.summary()
     local label, list = group.name, help.members(group.name)
     if label == "lua" then
       lines[#lines + 1] = names_line(label, list)
+    elseif label == "help" then
+      lines[#lines + 1] = help_line(label, list)
     else
       for i, option in ipairs(list) do
         lines[#lines + 1] = row(i == 1 and label or "", help.name(option), option.help)
