@@ -279,7 +279,7 @@ tests["Ctrl-C ends it with its workers"] = function()
   os.remove(ready)
   local _, err, status = t.shell(([[
 mkfifo %s
-code='io.open("%s", "w"):close() or fz.sleep(60)'
+code='io.open("%s", "w"):close() and fz.sleep(60)'
 MARK=%s env --default-signal=INT "$FZLUA" -j2 --each "$code" %s & pid=$!
 read l <%s; kill -INT $pid; wait $pid]]):format(ready, ready, mark, t.file "1\n", ready))
   t.equal(status, 130)
