@@ -13,7 +13,6 @@ local AsyncResult = setmetatable({}, { __index = Future })
 AsyncResult.__index = AsyncResult
 AsyncResult.__name = "fzlua.AsyncResult"
 AsyncResult.__fzpack = false -- cannot be sent
-AsyncResult._is_work = true
 
 ---@param owner table what does the work: pump(), and cancel() that ends it
 ---@param options table callback, error_callback

@@ -6,7 +6,7 @@ local scheduler = require "fzlua.scheduler"
 
 local deadlock = {}
 
--- The count of what tasks had done when all that wait for shared objects tried without another
+-- What core.waits_count() had counted when all that wait for shared objects tried without another
 -- process; nil: they have not. A task that only tries again what it waits for has done nothing.
 local tried = nil
 
@@ -50,14 +50,13 @@ end
 
 -- Whether another process may change a shared object for which the caller or a task waits.
 local function others_may_wake(object)
-  local waits, timed, begun = core.waits_count()
+  local waits, timed, done = core.waits_count()
   if timed > 0 then return true end -- its time ends a wait
   if type(object) ~= "string" and waits == 0 then return false end
   if not core.is_alone() then
     tried = nil
     return true
   end
-  local done = begun + scheduler.advances()
   if tried == done then return false end
   tried = done
   core.waits_try(true)

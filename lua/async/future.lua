@@ -14,9 +14,11 @@ Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
 Future.is_list = true -- of its waiters
 
-Future._is_work = false -- true for classes whose own work settles their futures
+Future._state = false -- "result", "error"; false: pending
+Future._settable = false -- true if the script settles the future
 Future._pumping = false -- true while callbacks run that belong to the work
 
+local select, type = select, type
 local wake_all, in_list = waiters.wake_all, wait.in_list
 
 -- An error that was not awaited: it is logged when its future is collected, or at the end.
@@ -53,13 +55,15 @@ end
 ---@param cancel? fun()
 ---@return fzlua.Future
 function Future.new(cancel)
-  -- Fields without a value make room for them, so that the table does not grow later.
-  return setmetatable(
-    { _cancel = cancel, _state = nil, _value = nil, _first = nil, _last = nil }, Future)
+  -- All fields that a wait uses, so that the table does not grow later, and they are found fast.
+  return setmetatable({
+    _cancel = cancel, _settable = not cancel, _state = false, _value = false, _values = false,
+    _first = false, _last = false, _pumping = false,
+  }, Future)
 end
 
 function Future:done()
-  return self._state ~= nil
+  return self._state ~= false
 end
 
 local function check_self(self, method)
@@ -68,7 +72,7 @@ end
 
 ---The work of the future has these results.
 function Future:_set_result(...)
-  self._state, self._cancel = "result", nil
+  self._state, self._cancel = "result", false
   if select("#", ...) == 1 then
     self._value = (...)
   else
@@ -79,7 +83,7 @@ end
 
 ---The work of the future has failed.
 function Future:_set_error(e)
-  self._state, self._cancel, self._value = "error", nil, e
+  self._state, self._cancel, self._value = "error", false, e
   if self._first then wake_all(self) end
   if not self._awaited then note_unawaited(self, e) end
 end
@@ -88,14 +92,16 @@ end
 local function check_settable(self, method)
   check_self(self, method)
   if self._state then Error.raise("error", "the future already has a result or an error") end
-  if self._cancel or self._is_work then
+  if not self._settable then
     Error.raise("error", "future:%s: a task, run or call sets the result of this future", method)
   end
 end
 
 -- Set the results that await() returns.
 function Future:set_result(...)
-  check_settable(self, "set_result")
+  if type(self) ~= "table" or self._state or not self._settable then
+    check_settable(self, "set_result")
+  end
   self:_set_result(...)
 end
 
@@ -119,7 +125,7 @@ end
 
 -- Wait for the results and return them, the same ones each time; raises the error.
 function Future:await(timeout)
-  check_self(self, "await")
+  if type(self) ~= "table" then check_self(self, "await") end
   if timeout ~= nil then check.seconds(timeout, 1, "future:await") end
   if not self._state and (timeout or self._pumping or not in_list(self)) then
     local ok, why = wait.until_done(self, timeout)

@@ -19,22 +19,15 @@ local scheduler = {}
 -- polled.
 local TURN <const> = 64
 
-local now, suspend, task_run = core.now, core.suspend, core.task_run
-local abandon_locks = core.abandon_locks
+local now, suspend, abandon_locks = core.now, core.suspend, core.abandon_locks
+local task_run, task_results = core.task_run, core.task_results
 
--- A ring of `size` entries. A free one is false, so that the table keeps its array.
-local function new_ring(size)
-  local ring = {}
-  for i = 1, size do ring[i] = false end
-  return ring
-end
-
--- The ready tasks are at first + 1 to last, modulo the size of the ring, which is a power of two.
-local ready, mask, first, last = new_ring(16), 15, 0, 0
+-- The first and the last ready task; a task has the one behind it in _behind. If there is no first,
+-- the last one means nothing.
+local first, last = nil, nil
 local timers = Timers.new()
 local in_c = {} -- a wait in C -> its task
 local current = nil -- the task that runs
-local advances = 0 -- how often a task ran and did not end in a wait in C
 local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside of tasks
 
 ---@type table<table, integer> task -> its number in the order of starts; all that have not ended
@@ -42,7 +35,7 @@ local live = {}
 local nlive, nserving, started = 0, 0, 0 -- nserving: those that run for another caller
 
 core.on_fork(function()
-  ready, mask, first, last = new_ring(16), 15, 0, 0
+  first, last = nil, nil
   timers, in_c, live, nlive, nserving = Timers.new(), {}, {}, 0, 0
   current, interrupted = nil, nil
 end)
@@ -63,17 +56,10 @@ function scheduler.independent()
   return nlive - nserving
 end
 
--- Double the size of the ring.
-local function grow()
-  local larger = new_ring(2 * mask + 2)
-  for i = first + 1, last do larger[i - first + 1] = ready[(i & mask) + 1] end
-  first, last, mask, ready = 0, last - first, 2 * mask + 1, larger
-end
-
 local function push(task)
-  if last - first == mask then grow() end
-  last = last + 1
-  ready[(last & mask) + 1] = task
+  local before = last
+  if first then before._behind = task else first = task end
+  last = task
 end
 
 ---Make a parked task ready; does nothing if it is ready or has ended.
@@ -100,12 +86,9 @@ function scheduler.park(task, at)
 end
 
 ---Let the other ready tasks run once. Returns false if the caller cannot be suspended.
----@param task table current()
 ---@return boolean
-function scheduler.pass(task)
-  task._parked = true
-  wake(task)
-  return suspend() == nil
+function scheduler.pass()
+  return suspend(true) == nil
 end
 
 -- Make the coroutine of a task that waits for nothing.
@@ -113,7 +96,7 @@ local function create(task, number, f, ...)
   local own
   task._co, own = core.task_new(f, ...)
   task._number, task._own, task._f = number or own, not number, f
-  task._parked = false
+  task._parked, task._index, task._behind = false, false, false
   started, nlive = started + 1, nlive + 1
   if number then nserving = nserving + 1 end
   live[task] = started
@@ -155,22 +138,12 @@ local function fail(task, e)
   return task:finish(false, e)
 end
 
-local function after_run(task, ok, ...)
-  if ok == nil then
-    local wait = (...)
-    if wait then
-      in_c[wait], task._in_c, task._parked = task, wait, true
-    else
-      advances = advances + 1
-    end
-    if task.paused then task:paused() end
-    return
-  end
-  advances = advances + 1
-  if not ok then return fail(task, (...)) end
+-- The task has returned.
+local function finish(task)
+  local co = task._co
   forget(task)
   if task._own then abandon_locks(task._number) end
-  return task:finish(true, ...)
+  return task:finish(true, task_results(co))
 end
 
 ---End a task that does not run, and close its variables.
@@ -207,10 +180,20 @@ local function wake_due()
   end
 end
 
--- Run a task that is not parked.
+-- Run a task that is not parked, unless it has ended.
 local function run(task)
+  local co = task._co
+  if not co then return end
   current = task
-  after_run(task, task_run(task._co, task._number))
+  local ended, value = task_run(co, task._number)
+  if ended then return finish(task) end
+  if ended == false then return fail(task, value) end
+  if value == true then
+    push(task)
+  elseif value then
+    in_c[value], task._in_c, task._parked = task, value, true
+  end
+  if task.paused then task:paused() end
 end
 
 -- Raise the error of Ctrl-C in a task.
@@ -242,14 +225,12 @@ function scheduler.start_now(task, number, f, ...)
 end
 
 local function run_ready()
-  local left = TURN
   local _ <close> = restorer()
-  while first < last and left > 0 and not interrupted do
-    first, left = first + 1, left - 1
-    local i = (first & mask) + 1
-    local task = ready[i]
-    ready[i] = false
-    if task._co then run(task) end
+  for _ = 1, TURN do
+    local task = first
+    if not task or interrupted then break end
+    first, task._behind = task._behind, false
+    run(task)
   end
 end
 
@@ -258,10 +239,10 @@ end
 ---@return boolean ran whether a task has run, which may have changed shared objects
 function scheduler.run()
   wake_due()
-  local ran = first < last
+  local ran = first and true or false
   if ran then run_ready() end
   raise_interrupt()
-  return first < last and 0 or timers:next(), ran
+  return first and 0 or timers:next(), ran
 end
 
 ---Raise "cancelled" if the running task was cancelled while it could not be suspended.
@@ -270,11 +251,6 @@ function scheduler.check_cancelled()
     current._cancelled = nil
     Error.raise("cancelled", "cancelled")
   end
-end
-
----@return integer a number that grows when a task runs and does not end in a wait in C
-function scheduler.advances()
-  return advances
 end
 
 ---The tasks that have not ended, in the order of their starts.

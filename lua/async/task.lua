@@ -17,11 +17,22 @@ core.follow_coroutines() -- so that a generator in a task may wait
 
 local task = {}
 
+local get_current, pass = scheduler.current, scheduler.pass
+
 local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
 Task.__name = "fzlua.Task"
 Task.__fzpack = false -- cannot be sent
-Task._is_work, Task.paused = true, false
+
+-- A task that has not started. Its fields are all that a wait uses: a table with room for them does
+-- not grow, and a field of its own is found faster than one of its class.
+local function new()
+  return setmetatable({
+    _co = false, _number = false, _own = false, _f = false, _parked = false, _index = false,
+    _behind = false, _list = false, _previous = false, _next = false, _waits_for = false,
+    _state = false, _first = false, _last = false, paused = false,
+  }, Task)
+end
 
 ---Set the result to what the function has returned or raised; called by scheduler.lua.
 function Task:finish(ok, ...)
@@ -62,7 +73,7 @@ end
 -- Make f a task, which starts when the caller next waits.
 function task.spawn(f, ...)
   if type(f) ~= "function" then check.type(f, "function", 1, "fz.spawn") end
-  local self = setmetatable({}, Task)
+  local self = new()
   scheduler.start(self, nil, f, ...)
   return self
 end
@@ -71,7 +82,7 @@ end
 ---@param f function
 ---@return fzlua.Task
 function task.spawn_for_caller(f, ...)
-  local self, current = setmetatable({}, Task), scheduler.current()
+  local self, current = new(), scheduler.current()
   scheduler.start(self, current and current._number or 0, f, ...)
   return self
 end
@@ -85,13 +96,10 @@ end
 
 -- Wait, and let other tasks run.
 function task.sleep(seconds)
+  local current = get_current()
+  if seconds == 0 and current and pass() then return end
   check.seconds(seconds, 1, "fz.sleep")
-  local current = scheduler.current()
-  if not current then return sleep_in_loop(seconds) end
-  if seconds == 0 then
-    if not scheduler.pass(current) then sleep_in_loop(0) end
-    return
-  end
+  if not current or seconds == 0 then return sleep_in_loop(seconds) end
   local at = core.now() + seconds
   repeat
     if not scheduler.park(current, at) then return sleep_in_loop(at - core.now()) end

@@ -52,7 +52,7 @@ function Timers:remove(task)
   local i, n = task._index, self.n
   if not i then return end
   local last = self[n]
-  self[n], self.n, task._index = nil, n - 1, nil
+  self[n], self.n, task._index = nil, n - 1, false
   if last ~= task then sink(self, i, last) end
 end
 

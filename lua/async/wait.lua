@@ -15,6 +15,8 @@ local waiters = require "fzlua.waiters"
 
 local wait = {}
 
+local current, park, add = scheduler.current, scheduler.park, waiters.add
+
 -- Id of an object -> watcher with pump(id); `loose` does not keep its watchers alive.
 local firm, loose = {}, setmetatable({}, { __mode = "v" })
 
@@ -127,17 +129,17 @@ local function list_for(object)
   return list
 end
 
-local function check_other(task, object)
-  if task == object then Error.raise("error", "a task waits for its own end") end
+local function raise_own_end()
+  Error.raise("error", "a task waits for its own end")
 end
 
 -- Suspend the task until `object` changes, or until `at`. Returns false if that is not possible.
 local function suspend(task, object, at)
-  check_other(task, object)
-  waiters.add(list_for(object), task)
+  if task == object then raise_own_end() end
+  add(list_for(object), task)
   task._waits_for = object
-  local suspended = scheduler.park(task, at)
-  task._waits_for = nil
+  local suspended = park(task, at)
+  task._waits_for = false
   waiters.remove(task)
   return suspended
 end
@@ -223,12 +225,12 @@ end
 ---@param list table
 ---@return boolean suspended false at once if the caller cannot be suspended
 function wait.in_list(list)
-  local task = scheduler.current()
+  local task = current()
   if not task then return false end
-  check_other(task, list)
-  waiters.add(list, task)
+  if task == list then raise_own_end() end
+  add(list, task)
   task._waits_for = list
-  if scheduler.park(task) then return true end
+  if park(task) then return true end
   waiters.remove(task)
   return false
 end

@@ -2,7 +2,8 @@
 --
 -- A list is any table; its fields are _first and _last. A waiter is in one list at a time, which is
 -- in its field _list, so that it leaves the list without a search. A waiter that is no task has
--- notify(list), which is called once.
+-- notify(list), which is called once. A field that had a waiter becomes false, because assignments
+-- to a field that is nil are slow.
 
 local scheduler = require "fzlua.scheduler"
 
@@ -27,7 +28,7 @@ function waiters.remove(waiter)
   local previous, next_one = waiter._previous, waiter._next
   if previous then previous._next = next_one else list._first = next_one end
   if next_one then next_one._previous = previous else list._last = previous end
-  waiter._list, waiter._previous, waiter._next = nil, nil, nil
+  waiter._list, waiter._previous, waiter._next = false, false, false
 end
 
 ---End a task that does not run, and close its variables.
@@ -42,10 +43,10 @@ end
 ---@param list table
 function waiters.wake_all(list)
   local waiter = list._first
-  list._first, list._last = nil, nil
+  list._first, list._last = false, false
   while waiter do
     local next_one = waiter._next
-    waiter._list, waiter._previous, waiter._next = nil, nil, nil
+    waiter._list, waiter._previous, waiter._next = false, false, false
     if waiter._co then wake(waiter) else waiter:notify(list) end
     waiter = next_one
   end

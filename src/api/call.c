@@ -93,13 +93,14 @@ call(lua_State *L, int nargs, int nresults)
 static int
 limited_call(lua_State *L, int nargs, int nresults)
 {
+	struct fz_llimit *limit = fz_lloop_limit(L);
 	struct fz_llimit_hook hook;
 	int status;
 
-	fz_llimit_begin(L, &hook);
+	fz_llimit_begin(limit, L, &hook);
 	status = call(L, nargs, nresults);
 	fz_lloop_arm_fd(L, 0); /* it may have started something */
-	fz_llimit_end(L, &hook);
+	fz_llimit_end(limit, L, &hook);
 	return status;
 }
 

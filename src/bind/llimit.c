@@ -121,9 +121,9 @@ step_of(const struct fz_llimit *limit)
 }
 
 void
-fz_llimit_begin(lua_State *L, struct fz_llimit_hook *before)
+fz_llimit_begin(
+    struct fz_llimit *limit, lua_State *L, struct fz_llimit_hook *before)
 {
-	struct fz_llimit *limit = fz_lloop_limit(L);
 	const struct fz_llimits *most = &limit->most;
 
 	*before = (struct fz_llimit_hook){ 0 };
@@ -145,10 +145,9 @@ fz_llimit_begin(lua_State *L, struct fz_llimit_hook *before)
 }
 
 void
-fz_llimit_end(lua_State *L, const struct fz_llimit_hook *before)
+fz_llimit_end(
+    struct fz_llimit *limit, lua_State *L, const struct fz_llimit_hook *before)
 {
-	struct fz_llimit *limit = fz_lloop_limit(L);
-
 	if (!before->limited)
 		return;
 	limit->on = false;

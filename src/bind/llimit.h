@@ -55,8 +55,10 @@ void fz_llimit_set(lua_State *L, const struct fz_llimits *most);
  * Begin and end a stretch of thread L. Inside of another one, and without
  * limits, nothing happens. [-0, +0, -]
  */
-void fz_llimit_begin(lua_State *L, struct fz_llimit_hook *before);
-void fz_llimit_end(lua_State *L, const struct fz_llimit_hook *before);
+void fz_llimit_begin(
+    struct fz_llimit *limit, lua_State *L, struct fz_llimit_hook *before);
+void fz_llimit_end(
+    struct fz_llimit *limit, lua_State *L, const struct fz_llimit_hook *before);
 
 /* In a wait: raise if the time is over. [-0, +0, e] */
 void fz_llimit_check(lua_State *L, struct fz_llimit *limit);

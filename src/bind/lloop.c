@@ -645,7 +645,8 @@ in_child(struct fz_fork_hook *hook)
 	fz_llimit_in_child(&ll->limit);
 	fz_footer_in_child(&ll->sink.footer);
 	ll->tasks = (struct fz_ltasks){ .own = ll->tasks.own,
-		.interrupt = &ll->interrupt };
+		.interrupt = &ll->interrupt,
+		.limit = &ll->limit };
 	ll->tasks.own->task = 0;
 	while ((local = fz_list_first(&ll->locals)) != NULL)
 		fz_list_remove(local);
@@ -713,6 +714,7 @@ fz_lloop_open(lua_State *L)
 		return fz_lerror_raise(L, &err);
 	ll->tasks.own = &ll->engine.membership;
 	ll->tasks.interrupt = &ll->interrupt;
+	ll->tasks.limit = &ll->limit;
 	fz_llimit_init(&ll->limit, ll->engine.loop);
 	fz_lforks_init(&ll->forks, &ll->engine.children);
 	fz_loop_hook(ll->engine.loop, &ll->hook);

@@ -393,22 +393,15 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	}
 	lua_pushnil(L);
 	lua_xmove(co, L, 1);
+	if (lua_type(L, -1) == LUA_TLIGHTUSERDATA)
+		tasks->advances--; /* it has only tried, or begun to wait */
 	return 2;
 }
 
-/* `co` has ended with these results. */
-static int
-push_results(lua_State *L, lua_State *co, int nres)
-{
-	lua_pushboolean(L, 1);
-	luaL_checkstack(L, nres, "too many results");
-	lua_xmove(co, L, nres);
-	return nres + 1;
-}
-
 /*
- * task_run(coroutine, number) -> true, results ... | false, error | nil, a wait
- * in C or nil, if it waits. After an error the caller calls task_close().
+ * task_run(coroutine, number) -> true | false, error | nil, for what it waits:
+ * a wait in C, or the argument of suspend(). After an error the caller calls
+ * task_close().
  */
 static int
 task_run(lua_State *L)
@@ -421,20 +414,33 @@ task_run(lua_State *L)
 	int nres, status;
 
 	tasks->own->task = (uint32_t)lua_tointeger(L, 2);
-	fz_llimit_begin(co, &hook);
+	fz_llimit_begin(tasks->limit, co, &hook);
 	status = run(tasks, L, co, nargs, &nres, true);
-	fz_llimit_end(co, &hook);
+	fz_llimit_end(tasks->limit, co, &hook);
 	tasks->own->task = outer;
+	tasks->advances++;
 	if (status == LUA_YIELD)
 		return push_wait(L, tasks, co, nres);
+	lua_pushboolean(L, status == LUA_OK);
 	if (status == LUA_OK) {
 		tasks->live--;
-		return push_results(L, co, nres);
+		return 1;
 	}
-	lua_pushboolean(L, 0);
 	lua_pushvalue(co, -1);
 	lua_xmove(co, L, 1);
 	return 2;
+}
+
+/* task_results(coroutine) -> results of a task that has returned */
+static int
+task_results(lua_State *L)
+{
+	lua_State *co = lua_tothread(L, 1);
+	int n = lua_gettop(co);
+
+	luaL_checkstack(L, n, "too many results");
+	lua_xmove(co, L, n);
+	return n;
 }
 
 /*
@@ -461,8 +467,9 @@ task_close(lua_State *L)
 }
 
 /*
- * suspend() -> nothing, when the scheduler has resumed the task; false at once
- * if the caller's waits do not yield
+ * suspend([again]) -> nothing, when the scheduler has resumed the task; false
+ * at once if the caller's waits do not yield. `again` is true if the task stays
+ * ready.
  */
 static int
 suspend(lua_State *L)
@@ -474,13 +481,14 @@ suspend(lua_State *L)
 		return 1;
 	}
 	tasks->waits = true;
-	lua_pushnil(L);
+	lua_settop(L, 1);
 	return lua_yield(L, 1);
 }
 
 static const luaL_Reg functions[] = {
 	{ "task_new", task_new },
 	{ "task_run", task_run },
+	{ "task_results", task_results },
 	{ "task_close", task_close },
 	{ "suspend", suspend },
 	{ "follow_coroutines", follow_coroutines },

@@ -17,6 +17,7 @@
 #include <lua.h>
 
 struct fz_linterrupt;
+struct fz_llimit;
 struct fz_membership;
 
 /* The coroutines that run. */
@@ -24,10 +25,12 @@ struct fz_ltasks {
 	struct fz_membership *own; /* has the number of the running task */
 	lua_State *yields;         /* the one whose waits yield; NULL: none */
 	struct fz_linterrupt *interrupt; /* has the innermost */
+	struct fz_llimit *limit;         /* of each run of a task */
 	bool waits;       /* the coroutine that yielded last did so in a wait */
 	unsigned live;    /* tasks that have not ended */
 	unsigned npassed; /* coroutines of the user that are in a wait */
 	uint32_t last;    /* number of the task that was made last */
+	uint64_t advances; /* runs of tasks that did not end in a wait in C */
 };
 
 /* Whether L is a coroutine of the running task, and its waits yield. */
@@ -40,7 +43,8 @@ void fz_ltask_wait(lua_State *L);
 void fz_ltask_follow_coroutines(lua_State *L);
 
 /*
- * Open: core.task_new, .task_run, .task_close, .suspend, .follow_coroutines.
+ * Open: core.task_new, .task_run, .task_results, .task_close, .suspend,
+ * .follow_coroutines.
  * [-0, +0, e]
  */
 int fz_ltask_open(lua_State *L);

@@ -16,6 +16,7 @@
 #include "api/fzlua.h"
 #include "base/clock.h"
 #include "bind/llimit.h"
+#include "bind/lloop.h"
 #include "bind/ltask.h"
 #include "cli/edit.h"
 #include "cli/edit_tty.h"
@@ -146,13 +147,14 @@ call_limited(lua_State *L)
 {
 	double seconds = luaL_checknumber(L, 1);
 	struct fz_llimits most = { .ns = fz_clock_from_seconds(seconds) };
+	struct fz_llimit *limit = fz_lloop_limit(L);
 	struct fz_llimit_hook before;
 	int status;
 
 	fz_llimit_set(L, &most);
-	fz_llimit_begin(L, &before);
+	fz_llimit_begin(limit, L, &before);
 	status = lua_pcall(L, lua_gettop(L) - 3, LUA_MULTRET, 2);
-	fz_llimit_end(L, &before);
+	fz_llimit_end(limit, L, &before);
 	fz_llimit_set(L, &(struct fz_llimits){ 0 });
 	return status == LUA_OK ? lua_gettop(L) - 2 : lua_error(L);
 }

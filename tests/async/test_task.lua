@@ -594,6 +594,22 @@ tests["a task that waits for its own end gets an error"] = function()
   end
 end
 
+tests["a sleep of zero that cannot suspend its task ends no later wait"] = function()
+  local future = fz.future()
+  local waiter = fz.spawn(function()
+    table.sort({ 2, 1 }, function(a, b)
+      fz.sleep(0)
+      return a < b
+    end)
+    return future:await()
+  end)
+  fz.spawn(function()
+    for _ = 1, 3 do fz.sleep(0) end
+    future:set_result "set"
+  end)
+  t.equal(waiter:await(), "set")
+end
+
 -- A hook, as that of lua5.4 for Ctrl-C, raises at any instruction, also between tasks.
 tests["an error of a hook while tasks run leaves nothing of them behind"] = function()
   for count = 1, 400, 3 do

@@ -254,14 +254,16 @@ waits_woken(lua_State *L)
 
 /*
  * waits_count() -> number of tasks that wait for shared objects, number of
- * those that wait until a time, number of such waits that were ever begun
+ * those that wait until a time, a number that grows when such a wait begins, or
+ * a task runs and does not end in one
  */
 static int
 waits_count(lua_State *L)
 {
 	lua_pushinteger(L, get(L)->n);
 	lua_pushinteger(L, get(L)->ntimed);
-	lua_pushinteger(L, (lua_Integer)get(L)->nbegun);
+	lua_pushinteger(L, (lua_Integer)(get(L)->nbegun +
+				       fz_lloop_tasks(L)->advances));
 	return 3;
 }
 
