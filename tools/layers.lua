@@ -83,7 +83,7 @@ local LUA_LAYERS = {
   {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands"},
   {"options", "report", "command_line", "help", "script", "inputs", "outputs", "returned",
     "bytecode", "findings", "global_check", "dry_start", "script_check",
-    "record_source", "record_sums", "record_worker", "records",
+    "nodes", "record_source", "record_sums", "record_worker", "records",
     "repl", "cli"},
 }
 

@@ -9,13 +9,15 @@ usage: fzlua [options] [script [args]]
        fzlua [options] --each CODE | --fold CODE [FILE...]
 ]==]
 
----The groups in their order, each with its heading.
+---The groups in their order, each with its heading. With `line` -h has the names of the options in
+---one line, and these words behind them.
 help.groups = {
   { name = "run", heading = "How functions run" },
   { name = "chain", heading = "If the script returns a chain" },
   { name = "records", heading = "Lines of files or of standard input instead of a script" },
-  { name = "lua", heading = "As in lua5.4" },
-  { name = "help", heading = "Help" },
+  { name = "nodes", heading = "Other machines", line = "see --help" },
+  { name = "lua", heading = "As in lua5.4", line = "-  --" },
+  { name = "help", heading = "Help", line = "or man fzlua" },
 }
 
 local INPUTS <const> = [[
@@ -64,18 +66,12 @@ local function row(label, name, text)
   return ("%-9s%-17s%s\n"):format(label, name, text)
 end
 
--- A group in one line, because its options are known from lua5.4.
-local function names_line(label, list)
+-- A group in one line.
+local function names_line(label, list, last)
   local names = {}
   for i, option in ipairs(list) do names[i] = help.name(option) end
-  names[#names + 1] = "-  --"
+  names[#names + 1] = last
   return ("%-9s%s\n"):format(label, table.concat(names, "  "))
-end
-
--- -h and --help in one line, so that all fit on a screen.
-local function help_line(label, list)
-  return row(label, ("%s, %s"):format(list[1].short, list[2].long),
-    ("%s; %s"):format(list[1].help, list[2].help))
 end
 
 ---The text of -h, which fits on one screen.
@@ -84,10 +80,8 @@ function help.summary()
   local lines = { USAGE }
   for _, group in ipairs(help.groups) do
     local label, list = group.name, help.members(group.name)
-    if label == "lua" then
-      lines[#lines + 1] = names_line(label, list)
-    elseif label == "help" then
-      lines[#lines + 1] = help_line(label, list)
+    if group.line then
+      lines[#lines + 1] = names_line(label, list, group.line)
     else
       for i, option in ipairs(list) do
         lines[#lines + 1] = row(i == 1 and label or "", help.name(option), option.help)

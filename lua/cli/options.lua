@@ -11,6 +11,7 @@
 --   fzlua.records: run(options, files, host), with all arguments behind the options. The fields
 --     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
 --     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
+--   fzlua.nodes: run(), which prints a table.
 --   fzlua.repl: run(options, arguments, host, ...), after the script and with what it returned.
 --     The version has been printed. It also runs if there is no script and standard input is a
 --     terminal.
@@ -55,11 +56,6 @@ options.list = {
       not depend on a failed one." },
   { long = "--seed", argument = "N", group = "run", run = "seed",
     help = "derive the random numbers of all functions from N" },
-  { long = "--engine", argument = "URL", group = "run", run = "engine",
-    help = "run functions on other machines: ssh://HOST:8,...",
-    more = "Run functions in workers on other machines. `local` is this one, and the default. \z
-      `ssh://HOST:8,OTHER:4` starts `fzlua --worker` with ssh, for up to 8 functions at once on \z
-      HOST and 4 on OTHER; without a number 1. It must be the same version of fzlua." },
   { long = "--progress", group = "run", run = "progress",
     help = "show the progress of chains, streams and maps",
     more = "Show the progress of chains, streams and maps on standard error: lines below the \z
@@ -124,6 +120,16 @@ options.list = {
     help = "records end in a NUL byte instead of a newline" },
   { long = "--unordered", group = "records", set = "unordered", needs = "fzlua.records",
     help = "print the results as soon as they are there" },
+
+  { long = "--engine", argument = "URL", group = "nodes", run = "engine",
+    help = "run functions on other machines: ssh://HOST:8,...",
+    more = "Run functions in workers on other machines. `local` is this one, and the default. \z
+      `ssh://HOST:8,OTHER:4` starts `fzlua --worker` with ssh, for up to 8 functions at once on \z
+      HOST and 4 on OTHER; without a number 1. It must be the same version of fzlua." },
+  { long = "--nodes", group = "nodes", set = "nodes", module = "fzlua.nodes",
+    help = "list the machines of --engine; run nothing",
+    more = "List the machines of `--engine` with their slots, processors, load and state: \z
+      `ready`, or why no worker starts there. The exit status is 1 if one is not ready." },
 
   { short = "-e", argument = "STAT", group = "lua", step = "-e", help = "run the string STAT" },
   { short = "-l", argument = "[G=]MOD", group = "lua", step = "-l",

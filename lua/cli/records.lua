@@ -177,7 +177,7 @@ local function run_files(self, files)
   self.source = record_source.new(files, self.separator, timeout and timeout * TIMEOUT_SHARE,
     function(name, message) return fail(self, "%s: %s", name, message) end)
   local pool <close> = Pool.new { timeout = timeout, retries = 0, on_error = "continue",
-    progress = false }
+    progress = false, engine = "local" }
   self.pool = pool
   self.shown = defaults.progress and progress.start({ { label = "records" } }, self, set_counts,
     defaults.on_error)
@@ -192,6 +192,7 @@ local function check_options(options)
   for _, name in ipairs { "graph", "input" } do
     if options[name] then report.misuse("--%s: there is no chain", name) end
   end
+  if options.run.engine then report.misuse "--engine: lines are read on this machine alone" end
 end
 
 ---Call CODE for all records, and print the results.

@@ -129,6 +129,28 @@ tests["a node without a worker is one line that says why"] = function()
   end
 end
 
+tests["--nodes lists the nodes and why one is not ready"] = function()
+  local command = environment() .. ' "$FZLUA" --nodes '
+  local out, err, status = t.shell(command .. "--engine ssh://one:3,refuses")
+  t.equal({ err, status }, { "", 1 })
+  local lines = {}
+  for line in out:gmatch "[^\n]+" do lines[#lines + 1] = line end
+  t.equal(#lines, 3)
+  t.match(lines[1], "node     slots  processors  load")
+  assert(lines[2]:find "^one      3      %d+ +[%d.]+ +ready$", lines[2])
+  t.equal(lines[3]:gsub(" +", " "), "refuses 1 - - cannot start a worker on refuses: "
+    .. "ssh: connect to host refuses: Connection refused")
+  t.equal(select(3, t.shell(command .. "--engine ssh://one")), 0)
+  t.equal({ t.shell(command) }, { "", "fzlua: --nodes needs --engine ssh://...\n", 2 })
+end
+
+tests["--each runs on this machine, whatever the environment says"] = function()
+  local command = environment() .. ' FZLUA_ENGINE=ssh://refuses "$FZLUA" '
+  t.equal({ t.shell("echo a | env " .. command .. "--each 'line:upper()'") }, { "A\n", "", 0 })
+  t.equal({ t.shell(command .. "--engine ssh://one --each line </dev/null") },
+    { "", "fzlua: --engine: lines are read on this machine alone\n", 2 })
+end
+
 tests["a wrong URL is a mistake in the call"] = function()
   for url, why in pairs {
     ["telnet://a"] = "an engine is 'local' or 'ssh://HOST:SLOTS,...'",
@@ -247,6 +269,146 @@ end
 
 tests["after kill -9 of the submitter nothing is left on the nodes"] = function()
   check_end("KILL", "137\n")
+end
+
+-- Shell functions: an sshd on loopback with keys of its own. The hosts one and two share a
+-- connection, other hosts have one for each worker.
+local SSHD <const> = [[
+dir=$(mktemp -d /tmp/fzlua-sshd-XXXXXX); chmod 700 $dir; mkdir -p /run/sshd 2>/dev/null
+ssh-keygen -q -t ed25519 -N '' -f $dir/host; ssh-keygen -q -t ed25519 -N '' -f $dir/user
+cp $dir/user.pub $dir/keys
+port=$((20000 + $$ %% 20000))
+cat >$dir/sshd_config <<end
+Port $port
+ListenAddress 127.0.0.1
+HostKey $dir/host
+AuthorizedKeysFile $dir/keys
+PidFile none
+StrictModes no
+UsePAM no
+end
+cat >$dir/ssh_config <<end
+Host one two
+ControlPath $dir/control
+Host *
+HostName 127.0.0.1
+Port $port
+IdentityFile $dir/user
+IdentitiesOnly yes
+UserKnownHostsFile $dir/known
+StrictHostKeyChecking accept-new
+end
+%s -D -f $dir/sshd_config 2>$dir/log & sshd=$!
+trap 'ssh -F $dir/ssh_config -q -O exit one 2>/dev/null; kill $sshd
+  wait $sshd 2>/dev/null; rm -r $dir' EXIT
+n=0; until ssh -F $dir/ssh_config -oBatchMode=yes -MNf one 2>/dev/null || test $((n += 1)) -gt 50
+do sleep 0.1; done
+export FZLUA_SSH="ssh -F $dir/ssh_config" FZLUA_WORKER_COMMAND=$FZLUA
+]]
+
+local sshd = t.shell("PATH=$PATH:/usr/sbin command -v sshd"):match "%S+"
+if not sshd then print "test_ssh: the tests with sshd are skipped: no sshd" end
+
+tests["the same through sshd, also after kill -9 of the submitter"] = sshd and function()
+  local start = SSHD:format(sshd)
+  local expected = t.shell('"$FZLUA" -j0 ' .. t.file(FACE))
+  local out, err, status = t.shell(start .. '"$FZLUA" --engine ssh://one:2,two:1 ' .. t.file(FACE))
+  t.equal({ out, err, status }, { expected, "", 0 })
+  out = t.shell(start .. ([[
+"$FZLUA" --engine ssh://other:2 %s >$dir/out & pid=$!
+n=0; until test $(wc -l <$dir/out) = 2 || test $((n += 1)) -gt 500; do sleep 0.02; done
+kill -9 $pid; wait $pid 2>/dev/null
+n=0; for worker in $(cat $dir/out); do
+  while kill -0 $worker 2>/dev/null && test $((n += 1)) -lt 500; do sleep 0.02; done
+  kill -0 $worker 2>/dev/null && echo left $worker
+done
+echo done $(wc -l <$dir/out)
+]]):format(t.file [[
+    fz.map(function() os.execute "echo $PPID; exec sleep 77" end, {1, 2})
+  ]]))
+  t.equal(out, "done 2\n")
+end or nil
+
+-- Kills, every 0.1 s, a worker or a process between one and ssh. MARK is that of the submitter.
+local KILLER <const> = [[
+MARK=%s; export MARK
+%s "$FZLUA" --retries 20 --engine ssh://one:2,two:2 %s %s >%s & pid=$!
+while kill -0 $pid 2>/dev/null; do
+  sleep 0.1
+  for victim in $(pgrep -f -- '--worker' | shuf); do
+    if test $victim != $pid && tr '\0' '\n' </proc/$victim/environ 2>/dev/null |
+        grep -qx "MARK=$MARK"; then
+      kill -9 $victim; break
+    fi
+  done
+done
+wait $pid
+]]
+
+-- The script prints the same although workers and nodes die while it runs.
+local function same_with_kills(code, ...)
+  local arguments = table.concat({ ... }, " ")
+  local script, out, mark = t.file(code), t.file "", t.mark()
+  local expected = t.shell(('"$FZLUA" -j0 %s %s'):format(script, arguments))
+  local _, err, status = t.shell(KILLER:format(mark, environment(), script, arguments, out))
+  local file <close> = assert(io.open(out))
+  t.equal({ file:read "a", status }, { expected, 0 }, err)
+  t.until_true(function() return t.left_of(mark) == "" end)
+end
+
+tests["maps give the same although nodes and workers are killed"] = function()
+  same_with_kills [[
+    local pool <close> = fz.pool{seed = 1}
+    local function slow(x) os.execute "sleep 0.02" return x * math.random(1000) end
+    local list = {}
+    for i = 1, 100 do list[i] = i end
+    print(table.unpack(pool:map(slow, list)))
+    for i, x in pool:imap(slow, list, {seed = 2}) do io.write(i, " ", x, "\n") end
+  ]]
+end
+
+tests["random dags give the same although nodes and workers are killed"] = function()
+  for seed = 1, t.rounds(4) do
+    same_with_kills([[
+      math.randomseed(tonumber((...):match "%d+"))
+      local dag <close> = fz.dag{seed = 7}
+      local names = {"x"}
+      for i = 1, 30 do
+        local needs = {}
+        for _ = 1, math.random(3) do
+          local name = names[math.random(#names)]
+          needs[#needs + 1], needs[name] = not needs[name] and name or nil, true
+        end
+        for key in pairs(needs) do if type(key) == "string" then needs[key] = nil end end
+        names[#names + 1] = "v" .. i
+        dag:add("v" .. i, needs, function(...)
+          os.execute "sleep 0.05"
+          local sum = math.random(1000)
+          for _, v in ipairs{...} do sum = sum + v end
+          return sum
+        end)
+      end
+      local output = dag:invoke({x = 1}).output
+      for i = 1, 30 do print(output["v" .. i]) end
+    ]], "seed=" .. seed)
+  end
+end
+
+-- Examples that share no object with their workers, or only with forked ones.
+local EXAMPLES <const> = {
+  "stages", "primes", "model", "diamond", "processes", "scripts", "pool", "primes_map", "sizes",
+  "wordcount", "bank", "ratelimit", "startgun", "producer_consumer", "phases", "histogram",
+  "worklist", "pingpong", "logmerge", "async", "race", "progress", "accesslog", "release", "batch",
+}
+
+for _, name in ipairs(EXAMPLES) do
+  tests[("examples/%s.lua prints the same on nodes"):format(name)] = function()
+    local expected <close> = assert(io.open(("examples/%s.expected"):format(name)))
+    local command = '%s "$FZLUA" --engine ssh://one:2,two:1 examples/%s.lua'
+    local out, err, status = t.shell(command:format(environment(), name))
+    assert(status == 0, err)
+    t.equal(out, expected:read "a")
+  end
 end
 
 return tests

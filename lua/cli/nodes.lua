@@ -1,0 +1,58 @@
+--- nodes.lua - fzlua --nodes: the table of the machines of an engine.
+--
+-- Each row is what a call on that machine returns, or why no worker starts there.
+
+local Error = require "fzlua.error"
+local Pool = require "fzlua.pool"
+local core = require "fzlua.core"
+local defaults = require "fzlua.defaults"
+local report = require "fzlua.report"
+
+local nodes = {}
+
+-- Runs on the node: processors, and the load of the last minute.
+local function describe()
+  local file <close> = io.open "/proc/loadavg"
+  return core.cpu_count(), file and file:read "n" or "-"
+end
+
+-- Start to ask a node. Returns a function that waits and returns its row.
+local function ask(node)
+  local pool = Pool.new { workers = 1, engine = "ssh://" .. node.name }
+  local answer = pool:apply_async(describe)
+  return function()
+    local ok, processors, load = pcall(answer.get, answer)
+    pool:close()
+    if ok then return { node.name, node.slots, processors, load, "ready" } end
+    if not Error.is(processors) or processors.kind == "interrupted" then error(processors, 0) end
+    return { node.name, node.slots, "-", "-", processors.message, failed = true }
+  end
+end
+
+local function print_rows(rows)
+  local format = ""
+  for column = 1, 4 do
+    local width = 0
+    for _, row in ipairs(rows) do width = math.max(width, #tostring(row[column])) end
+    format = format .. "%-" .. width .. "s  "
+  end
+  for _, row in ipairs(rows) do io.write((format .. "%s\n"):format(table.unpack(row))) end
+end
+
+---Print the table.
+---@return integer status 1 if no worker starts on one of the nodes
+function nodes.run()
+  local list = core.nodes(defaults.engine)
+  if not list then report.misuse "--nodes needs --engine ssh://..." end
+  local rows, status = { { "node", "slots", "processors", "load", "state" } }, report.OK
+  local asked = {}
+  for i, node in ipairs(list) do asked[i] = ask(node) end
+  for i, row in ipairs(asked) do
+    rows[i + 1] = row()
+    if rows[i + 1].failed then status = report.FAILED end
+  end
+  print_rows(rows)
+  return status
+end
+
+return nodes
