@@ -77,6 +77,7 @@ function fz.progress(source, options) end
 ---@field error string|nil the kind of its error
 ---@field signal integer|nil that ended its worker
 ---@field exitcode integer|nil of its worker
+---@field peak integer|nil bytes of memory that its worker had at most, if it died
 
 ---The log: one line to standard error for each entry, `HH:MM:SS.mmm LEVEL name[pid]: text`. Lines
 ---of different processes are never mixed.

@@ -36,6 +36,7 @@ fz_job_event_describe(const struct fz_job_event_log *log,
 	event->err = (int16_t)failure->err.kind;
 	event->signal = (int16_t)failure->signal;
 	event->exitcode = (int16_t)failure->exitcode;
+	event->peak_rss = failure->peak_rss;
 }
 
 /* Pass the end of an attempt on to the trace. */

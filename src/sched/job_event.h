@@ -45,6 +45,7 @@ struct fz_job_event {
 	int64_t ended_ns;   /* when its end was known */
 	uint64_t nsent;     /* bytes of the call */
 	uint64_t nreceived; /* bytes of the results */
+	uint64_t peak_rss;  /* bytes, of a worker that died; 0: it lives */
 	const struct fz_trace_name *name; /* NULL: it has none */
 	int16_t err;      /* enum fz_err_kind, why it failed; 0: it did not */
 	int16_t signal;   /* that ended its worker; 0: none */

@@ -124,6 +124,7 @@ put_members(unsigned char *p, const struct fz_job_event *e)
 	    fz_err_kind_name((enum fz_err_kind)e->err));
 	*p++ = '"';
 	p = member(p, ",\"signal\":", (uint64_t)e->signal);
+	p = member(p, ",\"peak\":", e->peak_rss);
 	if (e->exitcode >= 0)
 		p = number(text(p, ",\"exitcode\":"), (uint64_t)e->exitcode);
 	return p;

@@ -40,9 +40,10 @@ struct fz_failure {
 	struct fz_err err;     /* kind, and a text unless `value` is set */
 	struct fz_blob *value; /* the error, encoded; NULL: none */
 	pid_t pid;
-	const char *node; /* where the worker is; NULL: on this machine */
-	int signal;       /* 0: none */
-	int exitcode;     /* -1: none */
+	const char *node;  /* where the worker is; NULL: on this machine */
+	int signal;        /* 0: none */
+	int exitcode;      /* -1: none */
+	uint64_t peak_rss; /* bytes, of a worker that died; 0: not known */
 	unsigned attempt;
 	bool apart; /* of an item that is to come in a frame of its own */
 };

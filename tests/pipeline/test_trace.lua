@@ -111,6 +111,7 @@ tests["a timeout, a kill, an exit and a cancel are named"] = function()
   t.equal({ slow.event, slow.error }, { "failed", "timeout" })
   assert(slow.ended - slow.started >= 0.05)
   t.equal({ killed.event, killed.error, killed.signal }, { "failed", "crash", 9 })
+  assert(killed.peak > 100000 and slow.peak > 100000 and not after.peak)
   t.equal({ left.event, left.error, left.exitcode }, { "failed", "crash", 7 })
   t.equal({ after.event, after.error, after.pid }, { "cancelled", "cancelled", nil })
 end

@@ -182,6 +182,7 @@ push_record(lua_State *L, const struct ltrace *lt, const struct fz_job_event *e)
 		return;
 	set_string(L, "error", fz_err_kind_name((enum fz_err_kind)e->err));
 	set_number(L, "signal", (uint64_t)e->signal);
+	set_number(L, "peak", e->peak_rss);
 	if (e->exitcode >= 0) {
 		lua_pushinteger(L, e->exitcode);
 		lua_setfield(L, -2, "exitcode");
