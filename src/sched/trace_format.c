@@ -23,45 +23,63 @@ text(unsigned char *p, const char *s)
 	return p + n;
 }
 
+/* The numbers from 00 to 99, because two digits at once take half the time. */
+static const char pairs[] =
+    "00010203040506070809101112131415161718192021222324"
+    "25262728293031323334353637383940414243444546474849"
+    "50515253545556575859606162636465666768697071727374"
+    "75767778798081828384858687888990919293949596979899";
+
 static unsigned char *
 number(unsigned char *p, uint64_t v)
 {
 	unsigned char digits[20];
 	size_t n = sizeof(digits);
 
-	do
-		digits[--n] = (unsigned char)('0' + v % 10);
-	while ((v /= 10) != 0);
+	for (; v >= 100; v /= 100)
+		memcpy(digits + (n -= 2), pairs + v % 100 * 2, 2);
+	if (v >= 10)
+		memcpy(digits + (n -= 2), pairs + v * 2, 2);
+	else
+		digits[--n] = (unsigned char)('0' + v);
 	memcpy(p, digits + n, sizeof(digits) - n);
 	return p + sizeof(digits) - n;
 }
 
-/* Exactly `n` digits of `v`. */
+/* Exactly three digits of `v`. */
 static unsigned char *
-padded(unsigned char *p, uint64_t v, int n)
+three_digits(unsigned char *p, uint64_t v)
 {
-	for (int i = n - 1; i >= 0; i--, v /= 10)
-		p[i] = (unsigned char)('0' + v % 10);
-	return p + n;
+	*p++ = (unsigned char)('0' + v / 100);
+	memcpy(p, pairs + v % 100 * 2, 2);
+	return p + 2;
 }
 
-/* Nanoseconds as units of `per` nanoseconds with `n` decimals. */
+/* Nanoseconds as units of `per` nanoseconds with three decimals. */
 static unsigned char *
-decimal(unsigned char *p, int64_t ns, int64_t per, int n)
+decimal(unsigned char *p, int64_t ns, int64_t per)
 {
-	int64_t least = per;
-
-	for (int i = 0; i < n; i++)
-		least /= 10;
 	p = number(p, (uint64_t)(ns / per));
 	*p++ = '.';
-	return padded(p, (uint64_t)(ns % per / least), n);
+	return three_digits(p, (uint64_t)(ns % per / (per / 1000)));
 }
 
+/* A time of the clock in seconds since 1970, whose digits change seldom. */
 static unsigned char *
-seconds(unsigned char *p, int64_t ns)
+seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
-	return decimal(p, ns, FZ_CLOCK_SECOND, 6);
+	uint64_t us = (uint64_t)(ns + file->wall_ns) / 1000;
+
+	if (file->ndigits == 0 || us / 1000000 != file->second) {
+		file->second = us / 1000000;
+		file->ndigits =
+		    (size_t)(number(file->digits, file->second) - file->digits);
+	}
+	memcpy(p, file->digits, sizeof(file->digits));
+	p += file->ndigits;
+	*p++ = '.';
+	p = three_digits(p, us / 1000 % 1000);
+	return three_digits(p, us % 1000);
 }
 
 /* A member with a number, unless that is 0, which is not known. */
@@ -151,14 +169,14 @@ end_line(struct fz_buf *out, unsigned char *p)
 }
 
 static void
-put_mark(struct fz_buf *out, const struct fz_trace_file *file, const char *word)
+put_mark(struct fz_buf *out, struct fz_trace_file *file, const char *word)
 {
 	unsigned char *p = begin_line(out, NULL);
 
 	if (p == NULL)
 		return;
 	p = text(text(text(p, "{\"event\":\""), word), "\",\"time\":");
-	p = seconds(p, fz_clock_ns() + file->wall_ns);
+	p = seconds(p, file, fz_clock_ns());
 	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
 	p = member(p, ",\"lost\":", file->nlost);
 	*p++ = '}';
@@ -166,13 +184,13 @@ put_mark(struct fz_buf *out, const struct fz_trace_file *file, const char *word)
 }
 
 static void
-jsonl_begin(struct fz_buf *out, const struct fz_trace_file *file)
+jsonl_begin(struct fz_buf *out, struct fz_trace_file *file)
 {
 	put_mark(out, file, "begin");
 }
 
 static void
-jsonl_end(struct fz_buf *out, const struct fz_trace_file *file)
+jsonl_end(struct fz_buf *out, struct fz_trace_file *file)
 {
 	put_mark(out, file, "end");
 }
@@ -193,11 +211,9 @@ jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
 		p = text(p, name->json);
 	p = put_members(p, e);
 	if (e->queued_ns != 0)
-		p = seconds(
-		    text(p, ",\"queued\":"), e->queued_ns + file->wall_ns);
-	p = seconds(
-	    text(p, ",\"started\":"), fz_trace_started(e) + file->wall_ns);
-	p = seconds(text(p, ",\"ended\":"), e->ended_ns + file->wall_ns);
+		p = seconds(text(p, ",\"queued\":"), file, e->queued_ns);
+	p = seconds(text(p, ",\"started\":"), file, fz_trace_started(e));
+	p = seconds(text(p, ",\"ended\":"), file, e->ended_ns);
 	p = member(p, ",\"pid\":", (uint64_t)e->pid);
 	*p++ = '}';
 	end_line(out, p);
@@ -205,14 +221,14 @@ jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
 
 /* A file without its end, as of a killed process, is accepted, too. */
 static void
-chrome_begin(struct fz_buf *out, const struct fz_trace_file *file)
+chrome_begin(struct fz_buf *out, struct fz_trace_file *file)
 {
 	(void)file;
 	fz_buf_put(out, "[\n", 2);
 }
 
 static void
-chrome_end(struct fz_buf *out, const struct fz_trace_file *file)
+chrome_end(struct fz_buf *out, struct fz_trace_file *file)
 {
 	unsigned char *p = begin_line(out, NULL);
 
@@ -239,8 +255,8 @@ chrome_event(struct fz_buf *out, struct fz_trace_file *file,
 	p = text(p, name != NULL ? "\"" : "\",\"name\":\"?\"");
 	if (name != NULL)
 		p = text(p, name->json);
-	p = decimal(text(p, ",\"ts\":"), started_ns + file->wall_ns, 1000, 3);
-	p = decimal(text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000, 3);
+	p = decimal(text(p, ",\"ts\":"), started_ns + file->wall_ns, 1000);
+	p = decimal(text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000);
 	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
 	p = number(text(p, ",\"tid\":"), (uint64_t)e->pid);
 	p = text(text(p, ",\"args\":{\"event\":\""), fz_trace_word(e));
@@ -249,7 +265,7 @@ chrome_event(struct fz_buf *out, struct fz_trace_file *file,
 }
 
 static void
-tsv_begin(struct fz_buf *out, const struct fz_trace_file *file)
+tsv_begin(struct fz_buf *out, struct fz_trace_file *file)
 {
 	static const char head[] =
 	    "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal"
@@ -302,9 +318,9 @@ tsv_event(struct fz_buf *out, struct fz_trace_file *file,
 	if (p == NULL)
 		return;
 	p = text(number(p, ++file->nlines), "\t:\t");
-	p = decimal(p, started_ns + file->wall_ns, FZ_CLOCK_SECOND, 3);
+	p = decimal(p, started_ns + file->wall_ns, FZ_CLOCK_SECOND);
 	*p++ = '\t';
-	p = decimal(p, e->ended_ns - started_ns, FZ_CLOCK_SECOND, 3);
+	p = decimal(p, e->ended_ns - started_ns, FZ_CLOCK_SECOND);
 	*p++ = '\t';
 	p = number(p, e->nsent);
 	*p++ = '\t';
@@ -318,7 +334,7 @@ tsv_event(struct fz_buf *out, struct fz_trace_file *file,
 }
 
 static void
-tsv_end(struct fz_buf *out, const struct fz_trace_file *file)
+tsv_end(struct fz_buf *out, struct fz_trace_file *file)
 {
 	(void)out;
 	(void)file;

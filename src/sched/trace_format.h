@@ -2,6 +2,7 @@
 #ifndef FZ_TRACE_FORMAT_H
 #define FZ_TRACE_FORMAT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct fz_buf;
@@ -12,14 +13,17 @@ struct fz_trace_file {
 	int64_t wall_ns; /* what is added to a time of the clock: since 1970 */
 	uint64_t nlines; /* attempts written so far */
 	uint64_t nlost;  /* records that there was no memory for */
+	uint64_t second; /* since 1970, of the newest time written */
+	unsigned char digits[24]; /* of that second, and how many */
+	size_t ndigits;
 };
 
 /* Append lines, each with its newline. Failures are sticky in the buffer. */
 struct fz_trace_lines {
-	void (*begin)(struct fz_buf *out, const struct fz_trace_file *file);
+	void (*begin)(struct fz_buf *out, struct fz_trace_file *file);
 	void (*event)(struct fz_buf *out, struct fz_trace_file *file,
 	    const struct fz_job_event *event);
-	void (*end)(struct fz_buf *out, const struct fz_trace_file *file);
+	void (*end)(struct fz_buf *out, struct fz_trace_file *file);
 };
 
 /* By enum fz_trace_format. */
