@@ -262,8 +262,8 @@ waits_count(lua_State *L)
 {
 	lua_pushinteger(L, get(L)->n);
 	lua_pushinteger(L, get(L)->ntimed);
-	lua_pushinteger(L, (lua_Integer)(get(L)->nbegun +
-				       fz_lloop_tasks(L)->advances));
+	lua_pushinteger(
+	    L, (lua_Integer)(get(L)->nbegun + fz_lloop_tasks(L)->advances));
 	return 3;
 }
 
