@@ -1,10 +1,9 @@
-/* getrandom and pipe flags are no part of C or POSIX. */
+/* Pipe flags are no part of C or POSIX. */
 #define _GNU_SOURCE
 #include "bind/lloop.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <lauxlib.h>
@@ -15,7 +14,6 @@
 #include "bind/linterrupt.h"
 #include "bind/llimit.h"
 #include "bind/lsink.h"
-#include "os/cpus.h"
 #include "os/fd.h"
 #include "os/proc.h"
 #include "os/process.h"
@@ -49,8 +47,6 @@ struct lloop {
 	struct fz_timer rest; /* frees unused memory */
 	bool held;            /* core.turn() must not wait */
 	struct fz_garbage *garbage;
-	int ncpus; /* result of the last count; 0: none */
-	int64_t counted_ns;
 	struct fz_lsink sink;
 	struct fz_lforks forks;
 	/* The state in which the loop turns, and its hook before the turn. */
@@ -526,50 +522,6 @@ loop_turn(lua_State *L)
 	return 2;
 }
 
-/* now() -> seconds */
-static int
-loop_now(lua_State *L)
-{
-	lua_pushnumber(L, (double)fz_clock_ns() / (double)FZ_CLOCK_SECOND);
-	return 1;
-}
-
-/* wall() -> seconds since 1970 */
-static int
-loop_wall(lua_State *L)
-{
-	lua_pushnumber(L, (double)fz_clock_wall_ns() / (double)FZ_CLOCK_SECOND);
-	return 1;
-}
-
-/*
- * Return the number of processors. A count reads many files, so its result is
- * kept for a second.
- */
-static int
-recent_cpus(struct lloop *ll)
-{
-	int64_t now_ns = fz_clock_ns();
-
-	if (ll->ncpus == 0 || now_ns - ll->counted_ns >= FZ_CLOCK_SECOND) {
-		ll->ncpus = fz_cpus_count();
-		ll->counted_ns = now_ns;
-	}
-	return ll->ncpus;
-}
-
-/* cpu_count([physical]) -> n; without an argument at most a second old */
-static int
-loop_cpu_count(lua_State *L)
-{
-	if (lua_isnone(L, 1))
-		lua_pushinteger(L, recent_cpus(get(L)));
-	else
-		lua_pushinteger(L, lua_toboolean(L, 1) ? fz_cpus_count_cores()
-						       : fz_cpus_count());
-	return 1;
-}
-
 /* pid() -> own pid, another one in a worker */
 static int
 loop_pid(lua_State *L)
@@ -593,18 +545,6 @@ loop_poll(lua_State *L)
 	if (!ll->held && ll->engine.loop != NULL)
 		turn_until_change(L, ll, 0);
 	return 0;
-}
-
-/* random_seed() -> integer */
-static int
-loop_random_seed(lua_State *L)
-{
-	lua_Integer seed;
-
-	if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
-		seed = fz_clock_ns();
-	lua_pushinteger(L, seed);
-	return 1;
 }
 
 static int
@@ -665,13 +605,9 @@ static const luaL_Reg functions[] = {
 	{ "wake_count", loop_wake_count },
 	{ "changed", loop_changed },
 	{ "on_wake", loop_on_wake },
-	{ "now", loop_now },
-	{ "wall", loop_wall },
-	{ "cpu_count", loop_cpu_count },
 	{ "pid", loop_pid },
 	{ "poll", loop_poll },
 	{ "check_free", loop_check_free },
-	{ "random_seed", loop_random_seed },
 	{ NULL, NULL },
 };
 

@@ -13,6 +13,7 @@
 int fz_lblocks_open(lua_State *L);     /* blocks of records of a file */
 int fz_ldescriptor_open(lua_State *L); /* descriptors of the script */
 int fz_lrecords_open(lua_State *L);    /* the records of a block */
+int fz_lmachine_open(lua_State *L);    /* clocks, processors, seeds */
 int fz_lterm_open(lua_State *L);       /* progress lines on a terminal */
 
 /* bind/jobs/ */

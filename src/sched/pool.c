@@ -1,6 +1,5 @@
-#include "sched/pool.h"
+#include "sched/pool_state.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,55 +7,14 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "base/vec.h"
-#include "os/cpus.h"
 #include "os/loop.h"
 #include "os/proc.h"
 #include "sched/slots.h"
 #include "worker/blob.h"
 #include "worker/mailbox.h"
 #include "worker/change.h"
-#include "worker/child_port.h"
 #include "worker/engine.h"
-#include "worker/link.h"
 #include "worker/nodes.h"
-
-enum {
-	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
-};
-/* From a fork that failed to the next one, while other workers do the jobs. */
-#define POOL_PAUSE_NS (100 * FZ_CLOCK_MS)
-
-struct fz_pool {
-	struct fz_pool_opts opts;
-	struct fz_worker *idle; /* the one used last first */
-	struct fz_worker *busy;
-	unsigned nworkers;       /* in both lists */
-	bool *numbers;           /* those that are in use; opts.max of them */
-	unsigned lowest;         /* no lower number is free, counted from 0 */
-	struct fz_timer rest;    /* the next check for workers idle for long */
-	struct fz_change change; /* the last worker has ended */
-	struct fz_pool_client **clients;
-	size_t nclients, clients_cap;
-	unsigned nfailed_starts; /* since a worker was last of use */
-	struct fz_err start_err; /* of the last of them; NONE: not known */
-	uint64_t version;        /* of workers forked from now on */
-	struct fz_blob *setup;   /* for programs; NULL: none yet */
-	bool closed;
-	/*
-	 * Armed after a fork failed: until it fires the pool forks none. A
-	 * client that is notified of a free worker and gets none would ask
-	 * again at once, for ever.
-	 */
-	struct fz_timer pause;
-	struct fz_slots_waiter waiter;
-	unsigned depth; /* of the process that it has workers in */
-};
-
-static struct fz_slots *
-slots_of(const struct fz_pool *pool)
-{
-	return fz_slots_for(pool->opts.engine, pool->opts.slots);
-}
 
 static bool
 is_own(const struct fz_pool *pool)
@@ -100,15 +58,6 @@ unlink_worker(struct fz_worker *w)
 	if (w->next != NULL)
 		w->next->prev = w->prev;
 	fz_worker_rest(w, false);
-}
-
-/* The lowest free number, counted from 0, which the next worker gets. */
-static unsigned
-next_number(struct fz_pool *pool)
-{
-	while (pool->numbers[pool->lowest])
-		pool->lowest++;
-	return pool->lowest;
 }
 
 static void
@@ -168,7 +117,7 @@ static void
 give_slot(const struct fz_pool *pool, struct fz_worker *w)
 {
 	if (w->has_slot)
-		fz_slots_give(slots_of(pool));
+		fz_slots_give(fz_pool_slots(pool));
 	w->has_slot = false;
 	if (w->loads_node)
 		w->node->nbusy--;
@@ -201,60 +150,11 @@ worker_idle(void *ctx, struct fz_worker *w)
 	notify_clients(pool, w);
 }
 
-/* Fork no worker for a while; the pool continues with its living workers. */
-static void
-pause_forks(struct fz_pool *pool)
-{
-	fz_loop_arm(pool->opts.engine->loop, &pool->pause,
-	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
-}
-
-/* A node on which workers cannot start is left out, with one line for it. */
-static void
-count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
-{
-	struct fz_engine *engine = pool->opts.engine;
-	char line[FZ_ERR_TEXT_MAX + 16];
-	int len;
-
-	fz_node_failed(w->node, &w->start_err);
-	if (w->node->nfailed != 1 ||
-	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
-		return; /* an error has that text */
-	len = snprintf(line, sizeof(line), "fzlua: %s\n", w->start_err.text);
-	engine->output(engine->output_ctx, FZ_STDIO_ERR, line, (size_t)len);
-}
-
-/*
- * A worker that dies at its start is replaced, but not for ever. If it has
- * reported a reason, another one would fail for the same reason.
- */
-static void
-count_start(struct fz_pool *pool, const struct fz_worker *w)
-{
-	if (!w->failed_start) {
-		pool->nfailed_starts = 0;
-		return;
-	}
-	if (w->unreached) {
-		count_start_on_node(pool, w);
-		return;
-	}
-	pool->nfailed_starts++;
-	pool->start_err = w->start_err;
-	if (w->start_err.kind == FZ_ERR_NONE)
-		return;
-	if (pool->nworkers == 0)
-		pool->nfailed_starts = POOL_FAILED_STARTS_MAX;
-	else
-		pause_forks(pool);
-}
-
 static void
 worker_dead(void *ctx, struct fz_worker *w)
 {
 	struct fz_pool *pool = ctx;
-	struct fz_slots *slots = slots_of(pool);
+	struct fz_slots *slots = fz_pool_slots(pool);
 
 	unlink_worker(w);
 	free_number(pool, w->number);
@@ -263,12 +163,12 @@ worker_dead(void *ctx, struct fz_worker *w)
 	if (slots != NULL && fz_worker_account(w) != NULL)
 		fz_slots_died(slots, fz_worker_account(w));
 	give_slot(pool, w);
-	count_start(pool, w);
+	fz_pool_count_start(pool, w);
 	notify_clients(pool, w);
 	fz_worker_free(w);
 }
 
-static const struct fz_worker_ops worker_ops = { worker_idle, worker_dead };
+const struct fz_worker_ops fz_pool_worker_ops = { worker_idle, worker_dead };
 
 static void
 slot_freed(struct fz_slots_waiter *waiter)
@@ -330,7 +230,7 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 static void
 trim_slots(const struct fz_pool *pool)
 {
-	struct fz_slots *slots = slots_of(pool);
+	struct fz_slots *slots = fz_pool_slots(pool);
 
 	if (slots != NULL)
 		fz_slots_trim(slots);
@@ -418,136 +318,16 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client)
 	trim_slots(pool);
 }
 
-/* The main function of a worker, whose own pools share our slots. */
-static int
-serve(void *ctx, struct fz_port *port)
-{
-	const struct fz_pool *pool = ctx;
-	struct fz_lineage lineage = { .account = port->account };
-	struct fz_slots *slots =
-	    lineage.account != NULL ? slots_of(pool) : NULL;
-	int status;
-
-	if (slots != NULL)
-		fz_slots_enter(slots, &lineage);
-	port->number = pool->lowest + 1; /* its parent takes that number */
-	if (pool->opts.spread) /* its next job seldom follows at once */
-		fz_port_sleep_at_once(port);
-	status = pool->opts.main(pool->opts.main_ctx, port);
-	if (slots != NULL)
-		fz_slots_leave(slots);
-	return status;
-}
-
-/* Before one or several starts. 0, or -1 and `err`. */
-static int
-prepare_start(struct fz_pool *pool, struct fz_err *err)
-{
-	if (!pool->opts.spawns) {
-		if (pool->opts.before_fork != NULL)
-			pool->opts.before_fork(pool->opts.main_ctx);
-		return 0;
-	}
-	fz_blob_unref(pool->setup);
-	pool->setup = pool->opts.setup(pool->opts.main_ctx, err);
-	return pool->setup != NULL ? 0 : -1;
-}
-
-static struct fz_worker_program
-program_of(const struct fz_pool *pool, struct fz_node *node, unsigned number)
-{
-	return (struct fz_worker_program){
-		.path = fz_start_program(pool->opts.engine->program),
-		.node = node,
-		.setup = pool->setup,
-		.number = number,
-		.flags = pool->opts.spread ? FZ_WIRE_SPREAD : 0,
-	};
-}
-
-static struct fz_worker *
-try_fork(
-    struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err)
-{
-	struct fz_worker_opts opts = {
-		.engine = pool->opts.engine,
-		.ops = &worker_ops,
-		.ops_ctx = pool,
-		.main = serve,
-		.main_ctx = pool,
-		.replaceable = true,
-		.link =
-		    pool->opts.engine->byte_streams ? &fz_link_stream : NULL,
-	};
-	struct fz_slots *slots = slots_of(pool);
-	struct fz_worker *w;
-	unsigned number;
-
-	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
-		/* The next call may try once. */
-		pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
-		if (err != NULL && pool->start_err.kind != FZ_ERR_NONE)
-			*err = pool->start_err;
-		else
-			fz_err_set(err, FZ_ERR_CRASH,
-			    "its workers die before they start a job");
-		return NULL;
-	}
-	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
-		return NULL;
-	number = next_number(pool);
-	if (first && prepare_start(pool, err) != 0)
-		return NULL;
-	if (pool->opts.spawns)
-		opts.program = program_of(pool, node, number + 1);
-	w = fz_worker_new(&opts, err);
-	if (w != NULL) {
-		/* A program inherits nothing. */
-		w->version = pool->opts.spawns ? 0 : pool->version;
-		w->number = number + 1;
-		pool->numbers[number] = true;
-		if (pool->opts.spread && node == NULL)
-			fz_cpus_spread(w->pid, pool->nworkers);
-		pool->nworkers++;
-	}
-	return w;
-}
-
-/*
- * Fork a worker, or start one on `node`; `first`: it is the first of this call.
- * While other workers live, a failed fork is no error: the pool pauses its
- * forks.
- */
-static struct fz_worker *
-fork_worker(
-    struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err)
-{
-	bool others = pool->nworkers != 0;
-	struct fz_worker *w = try_fork(pool, node, first, others ? NULL : err);
-
-	if (w == NULL && others)
-		pause_forks(pool);
-	return w;
-}
-
-/* A pool whose last worker died forks anew, whatever failed before. */
-static bool
-may_fork(const struct fz_pool *pool)
-{
-	return pool->nworkers == 0 ||
-	       (pool->nworkers < pool->opts.max && pool->pause.index == 0);
-}
-
 static bool
 has_worker(const struct fz_pool *pool)
 {
-	return pool->idle != NULL || may_fork(pool);
+	return pool->idle != NULL || fz_pool_may_start(pool);
 }
 
 bool
 fz_pool_has_free(const struct fz_pool *pool)
 {
-	const struct fz_slots *slots = slots_of(pool);
+	const struct fz_slots *slots = fz_pool_slots(pool);
 
 	return has_worker(pool) && (slots == NULL || fz_slots_has_free(slots));
 }
@@ -580,14 +360,14 @@ take_on_node(struct fz_pool *pool, struct fz_err *err)
 	    fz_nodes_pick(pool->opts.nodes, pool->nworkers == 0 ? err : NULL);
 	struct fz_worker *w = idle_on(pool, node);
 
-	if (w == NULL && (node == NULL || !may_fork(pool)))
+	if (w == NULL && (node == NULL || !fz_pool_may_start(pool)))
 		w = pool->idle;
 	if (w != NULL)
 		unlink_worker(w);
-	else if (node != NULL && may_fork(pool))
-		w = fork_worker(pool, node, true, err);
+	else if (node != NULL && fz_pool_may_start(pool))
+		w = fz_pool_start(pool, node, true, err);
 	else
-		pause_forks(pool);
+		fz_pool_pause_starts(pool);
 	if (w != NULL) {
 		w->node->nbusy++;
 		w->loads_node = true;
@@ -599,7 +379,7 @@ struct fz_worker *
 fz_pool_take(
     struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err)
 {
-	struct fz_slots *slots = slots_of(pool);
+	struct fz_slots *slots = fz_pool_slots(pool);
 	struct fz_worker *w = pool->idle;
 
 	if (pool->closed) {
@@ -614,7 +394,7 @@ fz_pool_take(
 	else if (w != NULL)
 		unlink_worker(w);
 	else
-		w = fork_worker(pool, NULL, true, err);
+		w = fz_pool_start(pool, NULL, true, err);
 	if (w == NULL) {
 		if (slots != NULL)
 			fz_slots_give(slots);
@@ -702,7 +482,7 @@ fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 	if (pool->opts.nodes != NULL)
 		return 0; /* each is started where slots are free then */
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
-		struct fz_worker *w = fork_worker(pool, NULL, first, err);
+		struct fz_worker *w = fz_pool_start(pool, NULL, first, err);
 
 		if (w == NULL)
 			return pool->nworkers != 0 ? 0 : -1;

@@ -1,0 +1,193 @@
+/* How a pool starts its workers. */
+#include "sched/pool_state.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "os/cpus.h"
+#include "worker/blob.h"
+#include "worker/child_port.h"
+#include "worker/engine.h"
+#include "worker/link.h"
+#include "worker/mailbox.h"
+#include "worker/nodes.h"
+
+enum {
+	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
+};
+/* From a fork that failed to the next one, while other workers do the jobs. */
+#define POOL_PAUSE_NS (100 * FZ_CLOCK_MS)
+
+struct fz_slots *
+fz_pool_slots(const struct fz_pool *pool)
+{
+	return fz_slots_for(pool->opts.engine, pool->opts.slots);
+}
+
+/* The lowest free number, counted from 0, which the next worker gets. */
+static unsigned
+next_number(struct fz_pool *pool)
+{
+	while (pool->numbers[pool->lowest])
+		pool->lowest++;
+	return pool->lowest;
+}
+
+void
+fz_pool_pause_starts(struct fz_pool *pool)
+{
+	fz_loop_arm(pool->opts.engine->loop, &pool->pause,
+	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
+}
+
+/* A node on which workers cannot start is left out, with one line for it. */
+static void
+count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
+{
+	struct fz_engine *engine = pool->opts.engine;
+	char line[FZ_ERR_TEXT_MAX + 16];
+	int len;
+
+	fz_node_failed(w->node, &w->start_err);
+	if (w->node->nfailed != 1 ||
+	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
+		return; /* an error has that text */
+	len = snprintf(line, sizeof(line), "fzlua: %s\n", w->start_err.text);
+	engine->output(engine->output_ctx, FZ_STDIO_ERR, line, (size_t)len);
+}
+
+/* If it has reported a reason, another one would fail for the same reason. */
+void
+fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w)
+{
+	if (!w->failed_start) {
+		pool->nfailed_starts = 0;
+		return;
+	}
+	if (w->unreached) {
+		count_start_on_node(pool, w);
+		return;
+	}
+	pool->nfailed_starts++;
+	pool->start_err = w->start_err;
+	if (w->start_err.kind == FZ_ERR_NONE)
+		return;
+	if (pool->nworkers == 0)
+		pool->nfailed_starts = POOL_FAILED_STARTS_MAX;
+	else
+		fz_pool_pause_starts(pool);
+}
+
+/* The main function of a worker, whose own pools share our slots. */
+static int
+serve(void *ctx, struct fz_port *port)
+{
+	const struct fz_pool *pool = ctx;
+	struct fz_lineage lineage = { .account = port->account };
+	struct fz_slots *slots =
+	    lineage.account != NULL ? fz_pool_slots(pool) : NULL;
+	int status;
+
+	if (slots != NULL)
+		fz_slots_enter(slots, &lineage);
+	port->number = pool->lowest + 1; /* its parent takes that number */
+	if (pool->opts.spread) /* its next job seldom follows at once */
+		fz_port_sleep_at_once(port);
+	status = pool->opts.main(pool->opts.main_ctx, port);
+	if (slots != NULL)
+		fz_slots_leave(slots);
+	return status;
+}
+
+/* Before one or several starts. 0, or -1 and `err`. */
+static int
+prepare_start(struct fz_pool *pool, struct fz_err *err)
+{
+	if (!pool->opts.spawns) {
+		if (pool->opts.before_fork != NULL)
+			pool->opts.before_fork(pool->opts.main_ctx);
+		return 0;
+	}
+	fz_blob_unref(pool->setup);
+	pool->setup = pool->opts.setup(pool->opts.main_ctx, err);
+	return pool->setup != NULL ? 0 : -1;
+}
+
+static struct fz_worker_program
+program_of(const struct fz_pool *pool, struct fz_node *node, unsigned number)
+{
+	return (struct fz_worker_program){
+		.path = fz_start_program(pool->opts.engine->program),
+		.node = node,
+		.setup = pool->setup,
+		.number = number,
+		.flags = pool->opts.spread ? FZ_WIRE_SPREAD : 0,
+	};
+}
+
+static struct fz_worker *
+try_fork(
+    struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err)
+{
+	struct fz_worker_opts opts = {
+		.engine = pool->opts.engine,
+		.ops = &fz_pool_worker_ops,
+		.ops_ctx = pool,
+		.main = serve,
+		.main_ctx = pool,
+		.replaceable = true,
+		.link =
+		    pool->opts.engine->byte_streams ? &fz_link_stream : NULL,
+	};
+	struct fz_slots *slots = fz_pool_slots(pool);
+	struct fz_worker *w;
+	unsigned number;
+
+	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
+		/* The next call may try once. */
+		pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
+		if (err != NULL && pool->start_err.kind != FZ_ERR_NONE)
+			*err = pool->start_err;
+		else
+			fz_err_set(err, FZ_ERR_CRASH,
+			    "its workers die before they start a job");
+		return NULL;
+	}
+	if (slots != NULL && fz_slots_prepare(slots, err) != 0)
+		return NULL;
+	number = next_number(pool);
+	if (first && prepare_start(pool, err) != 0)
+		return NULL;
+	if (pool->opts.spawns)
+		opts.program = program_of(pool, node, number + 1);
+	w = fz_worker_new(&opts, err);
+	if (w != NULL) {
+		/* A program inherits nothing. */
+		w->version = pool->opts.spawns ? 0 : pool->version;
+		w->number = number + 1;
+		pool->numbers[number] = true;
+		if (pool->opts.spread && node == NULL)
+			fz_cpus_spread(w->pid, pool->nworkers);
+		pool->nworkers++;
+	}
+	return w;
+}
+
+struct fz_worker *
+fz_pool_start(
+    struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err)
+{
+	bool others = pool->nworkers != 0;
+	struct fz_worker *w = try_fork(pool, node, first, others ? NULL : err);
+
+	if (w == NULL && others)
+		fz_pool_pause_starts(pool);
+	return w;
+}
+
+bool
+fz_pool_may_start(const struct fz_pool *pool)
+{
+	return pool->nworkers == 0 ||
+	       (pool->nworkers < pool->opts.max && pool->pause.index == 0);
+}
