@@ -47,10 +47,19 @@ on_resize(int sig)
 	errno = saved;
 }
 
+/*
+ * The signal may interrupt fz_edit_tty_end(), for example when the terminal
+ * hangs up, which does nothing then.
+ */
 static void
 on_end(int sig)
 {
 	fz_edit_tty_end();
+	tcsetattr(STDIN_FILENO, TCSANOW, &before);
+	for (int i = 0; i < NENDS; i++) {
+		if (ends[i] == sig)
+			sigaction(sig, &end_before[i], NULL);
+	}
 	raise(sig);
 }
 

@@ -9,9 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
-#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -386,55 +384,6 @@ test_the_host_is_told_of_forks(void **state)
 	close(fd[1]);
 }
 
-static int
-count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
-static void
-use_once(void)
-{
-	lua_State *L;
-
-	assert_int_equal(fzlua_new(&L, NULL), FZLUA_OK);
-	assert_int_not_equal(fzlua_fd(L), -1);
-	push_chain(L);
-	push_inputs(L, 7, 5);
-	assert_int_equal(fzlua_call(L, 1, 1), FZLUA_OK);
-	fzlua_close(L);
-}
-
-/* FZLUA_STATES makes it longer. */
-static void
-test_states_come_and_go(void **state)
-{
-	const char *wanted = getenv("FZLUA_STATES");
-	int few = UNDER_ASAN || UNDER_TSAN ? 200 : 1000;
-	int n = wanted != NULL ? atoi(wanted) : few;
-	int before;
-	size_t used;
-
-	(void)state;
-	alarm(HOST_HANGS_S + (unsigned)n / 10);
-	for (int i = 0; i < n / 2; i++)
-		use_once(); /* free blocks and caches reach their size */
-	before = count_descriptors();
-	used = mallinfo2().uordblks;
-	for (int i = 0; i < n / 2; i++)
-		use_once();
-	assert_int_equal(count_descriptors(), before);
-	assert_in_range(mallinfo2().uordblks, 0, used + (16 << 10));
-	alarm(0);
-}
-
 /* Fails each allocation from a number on, or one alone; and big ones. */
 struct failing {
 	long left; /* allocations that succeed before; -1: all */
@@ -555,7 +504,6 @@ main(void)
 		HOST_TEST(test_finish_waits_for_all),
 		HOST_TEST(test_another_thread_interrupts),
 		HOST_TEST(test_the_host_is_told_of_forks),
-		cmocka_unit_test(test_states_come_and_go),
 		cmocka_unit_test(test_a_lack_of_memory_has_its_status),
 		cmocka_unit_test(test_each_allocation_may_fail),
 	};

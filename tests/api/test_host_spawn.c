@@ -10,7 +10,6 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -143,36 +142,6 @@ use_once(void)
 	fzlua_close(L);
 }
 
-static int
-first_free_descriptor(void)
-{
-	int fd = dup(STDERR_FILENO);
-
-	close(fd);
-	return fd;
-}
-
-/* FZLUA_STATES makes it longer. */
-static void
-test_host_spawn_states_come_and_go(void **state)
-{
-	const char *wanted = getenv("FZLUA_STATES");
-	int n = wanted != NULL ? atoi(wanted) : 40, before;
-	size_t used;
-
-	(void)state;
-	alarm(120 + (unsigned)n / 10);
-	for (int i = 0; i < n / 2; i++)
-		use_once(); /* free blocks and caches reach their size */
-	before = first_free_descriptor();
-	used = mallinfo2().uordblks;
-	for (int i = 0; i < n / 2; i++)
-		use_once();
-	assert_int_equal(first_free_descriptor(), before);
-	assert_in_range(mallinfo2().uordblks, 0, used + (16 << 10));
-	alarm(120);
-}
-
 static void *
 use_often(void *ctx)
 {
@@ -250,7 +219,6 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_host_spawn_beside_threads),
 		cmocka_unit_test(test_host_spawn_processes_beside_threads),
-		cmocka_unit_test(test_host_spawn_states_come_and_go),
 		cmocka_unit_test(
 		    test_host_spawn_states_come_and_go_in_two_threads),
 		cmocka_unit_test(test_host_spawn_with_sigchld_ignored),

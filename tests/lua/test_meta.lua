@@ -15,7 +15,7 @@ local INTERNAL <const> = {
   ["fzlua.Future"] = "new is_list note_awaited log_unawaited is",
   ["fzlua.Group"] = "done is_list what",
   ["fzlua.Pool"] = "new pump",
-  ["fzlua.Task"] = "paused finish is_list note_awaited log_unawaited is new",
+  ["fzlua.Task"] = "finish is_list note_awaited log_unawaited is new",
 }
 
 local function sorted(set)
