@@ -151,7 +151,7 @@ end
 ---@return string mark for the environment of a command, MARK=mark, by which t.left_of finds
 ---all processes that it has started, also those that have left its process group
 function t.mark()
-  return ("%d-%d"):format(os.time(), math.random(1 << 40))
+  return ("%d-%d-%d"):format(os.time(), require "fzlua.core".pid(), math.random(1 << 40))
 end
 
 local LEFT <const> = [[

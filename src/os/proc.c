@@ -190,19 +190,21 @@ ends_itself(const struct fz_proc *proc)
 
 /*
  * Whether the death of this process ends the child, which then also continues
- * it if it is stopped. Until then the child has the name of its parent, and no
- * descendants.
+ * it if it is stopped, and whether the child adopts its descendants. It has its
+ * name from then on; until then it has no descendants. Another program has its
+ * own name, and none of these properties.
  */
 static bool
 is_tied(pid_t pid)
 {
-	char path[40], own[16] = "", name[17];
+	char path[40], expected[32], name[17];
+	size_t len;
 
 	snprintf(path, sizeof(path), "/proc/%ld/comm", (long)pid);
-	prctl(PR_GET_NAME, own);
+	fz_proc_format_name(expected, sizeof(expected), getpid());
+	len = strlen(expected);
 	return fz_fd_read_file(path, name, sizeof(name)) &&
-	       (strncmp(name, own, strlen(own)) != 0 ||
-		   name[strlen(own)] != '\n');
+	       strncmp(name, expected, len) == 0 && name[len] == '\n';
 }
 
 void
