@@ -5,9 +5,9 @@
  *
  * Each COMMAND is a line for sh, named after the file that is its last word.
  * JOBS of them run at the same time, in this order. The output of a program
- * goes to DIR/NAME.log, and to standard output when the program ends. The last
- * lines name the programs that failed and count the tests, of which run.lua and
- * cmocka report the numbers at the end of their output.
+ * goes to DIR/NAME.log, and to standard output too if the program fails. The
+ * last lines name the programs that failed and count the tests, of which
+ * run.lua and cmocka report the numbers at the end of their output.
  *
  * A program writes something when it begins a test. It hangs if nothing new is
  * written while none of its processes runs for LIMIT seconds in all, or if one
@@ -148,20 +148,16 @@ look_at(struct program *p)
 		end_hanging(p);
 }
 
-/* Copy the log. Returns how many tests failed, by what it says. */
+/* Returns how many tests failed, by what the log says. */
 static unsigned
-put_log(struct program *p)
+count_tests(FILE *log)
 {
-	FILE *log = fdopen(p->log, "r");
 	unsigned failed = 0, n, m;
 	char *line = NULL;
 	size_t cap = 0;
 
-	if (log == NULL)
-		die("fdopen");
 	rewind(log);
 	while (getline(&line, &cap, log) != -1) {
-		fputs(line, stdout);
 		if (sscanf(line, "%u passed, %u failed", &n, &m) == 2) {
 			npassed += n;
 			failed += m;
@@ -172,8 +168,17 @@ put_log(struct program *p)
 		}
 	}
 	free(line);
-	fclose(log);
 	return failed;
+}
+
+static void
+put_log(FILE *log)
+{
+	int c;
+
+	rewind(log);
+	while ((c = getc(log)) != EOF)
+		putchar(c);
 }
 
 /* Report a program that ended. True if it failed. */
@@ -181,16 +186,24 @@ static bool
 end(struct program *p, int status)
 {
 	double seconds = (double)(now_ns() - p->start_ns) / SECOND_NS;
-	unsigned failed = put_log(p);
-	bool ok = status == 0 && failed == 0;
+	FILE *log = fdopen(p->log, "r");
+	unsigned failed;
+	bool ok;
 
+	if (log == NULL)
+		die("fdopen");
+	failed = count_tests(log);
+	ok = status == 0 && failed == 0;
 	if (!ok && failed == 0) /* it ended before it counted */
 		failed = 1;
 	nfailed += failed;
+	if (!ok)
+		put_log(log);
+	fclose(log);
 	printf("%s %7.2f s  %s", ok ? "ok    " : "FAILED", seconds, p->name);
 	if (WIFSIGNALED(status))
 		printf(": %s", strsignal(WTERMSIG(status)));
-	printf("\n\n");
+	printf("\n");
 	fflush(stdout);
 	processes_free(&p->processes);
 	p->pid = 0;
