@@ -337,10 +337,9 @@ end
 ---@param what string the call, as the user writes it
 ---@return table
 function check.options(options, allowed, arg, what)
-  local checked = {}
-  if options == nil then return checked end
+  if options == nil then return {} end
   check.type(options, "table", arg, what)
-  local names = {}
+  local checked, names = {}, {}
   for name in pairs(options) do
     names[#names + 1] = type(name) == "string" and name or ("[%s]"):format(tostring(name))
   end

@@ -8,7 +8,7 @@ local engine = {}
 ---@param url string|nil the option `engine`; nil and "local": workers run on this machine
 ---@return integer
 function engine.slots(url)
-  local nodes = core.nodes(url)
+  local nodes = url and core.nodes(url)
   if not nodes then return core.cpu_count() end
   local slots = 0
   for _, node in ipairs(nodes) do slots = slots + node.slots end

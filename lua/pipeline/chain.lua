@@ -93,15 +93,15 @@ end
 
 -- Whether no stage has changed since the versions in `key`.
 local function is_current(states, key)
-  for i, state in ipairs(states) do
-    if state.registry.version ~= key[i] then return false end
+  for i = 1, #states do
+    if states[i].registry.version ~= key[i] then return false end
   end
   return true
 end
 
 -- The plan, compiled again if a stage has changed.
 function methods:_compile()
-  local states, key = self:_states(), self._plan_key
+  local states, key = self._state_list or self:_states(), self._plan_key
   made.used = true
   if not key or not is_current(states, key) then
     key = {}

@@ -22,6 +22,10 @@ local Invocation = {}
 Invocation.__index = Invocation
 Invocation.__name = "fzlua.Invocation"
 
+local NONE <const> = {}
+
+local release = StagePools.release
+
 local function first_given(name, list)
   for i = 1, #list do
     if list[i][name] ~= nil then return list[i][name] end
@@ -41,17 +45,39 @@ function Invocation.defaults(list)
   return merged
 end
 
+-- What is not known before a run starts.
+local function complete(merged, given, defaults)
+  merged.jobs = given.jobs or defaults.jobs or engine.slots(merged.engine)
+  merged.seed = given.seed or defaults.seed or core.random_seed()
+  return merged
+end
+
 ---The options of a whole run.
 ---@param given table the invoke's options, which override the defaults
 ---@param defaults table see Invocation.defaults
 ---@return table
 function Invocation.options(given, defaults)
   local merged = {}
-  for name, value in pairs(defaults) do merged[name] = value end
-  for name, value in pairs(given) do merged[name] = value end
-  merged.jobs = merged.jobs or engine.slots(merged.engine)
-  merged.seed = merged.seed or core.random_seed()
+  for name, value in next, defaults do merged[name] = value end
+  for name, value in next, given do merged[name] = value end
   merged.events = type(merged.progress) == "function"
+  return complete(merged, given, defaults)
+end
+
+-- The options of runs that give none, by defaults.
+local plain = setmetatable({}, { __mode = "k" })
+
+---The same, for a run that is started before the next call: those that give no options share one
+---table, unless they have a trace.
+---@param given table
+---@param defaults table
+---@return table
+function Invocation.shared_options(given, defaults)
+  if next(given) ~= nil or defaults.trace then return Invocation.options(given, defaults) end
+  local merged = plain[defaults]
+  if merged then return complete(merged, given, defaults) end
+  merged = Invocation.options(given, defaults)
+  plain[defaults] = merged
   return merged
 end
 
@@ -59,8 +85,9 @@ local function set_input(run, need, value)
   run:set(need.value, need.is_list and Mapping.readable(value) or value)
 end
 
-local function set_inputs(run, plan, input)
-  for _, need in ipairs(plan.needs) do
+local function set_inputs(run, needs, input)
+  for i = 1, #needs do
+    local need = needs[i]
     local ok, e = pcall(set_input, run, need, input[need.name])
     if not ok then
       -- An error in a class's __fzpack arrives here, too.
@@ -75,12 +102,12 @@ end
 
 -- Make the run and start it. Sets self.run at once, so that an error can close it.
 local function start_run(self, given)
-  local plan, merged, pools = self.plan, self.options, {}
-  for i, entry in ipairs(self._entries) do pools[i] = entry.pool end
+  local plan, merged, entries, pools = self.plan, self.options, self._entries, {}
+  for i = 1, #entries do pools[i] = entries[i].pool end
   local run = core.run(plan.graph, pools, merged)
   self.run = run
   plan:set_limits(run, given)
-  set_inputs(run, plan, self.input)
+  set_inputs(run, plan.needs, self.input)
   run:keep(plan:kept(merged.keep))
   run:start()
 end
@@ -94,13 +121,16 @@ end
 ---@param merged table the options of the whole run
 ---@return fzlua.Invocation
 function Invocation.start(owner, plan, entries, input, given, merged)
+  local progress = callback.progress(merged.progress)
   local self = setmetatable({
-    owner = owner, plan = plan, input = input, options = merged, _given = given,
-    _asks = plan.asks or merged.retry_if ~= nil, _entries = entries, _ended = {}, _count = 0,
-    _total = #plan.nodes,
-    _left = {}, -- of each map whose list is known: elements that have not ended
-    _progress = callback.progress(merged.progress),
+    owner = owner, plan = plan, input = input, options = merged, run = false, future = false,
+    layers = false, _given = given, _asks = plan.asks or merged.retry_if ~= nil,
+    _entries = entries, _progress = progress, _shown = false, _pumping = false,
   }, Invocation)
+  if progress then
+    self._ended, self._count, self._total = {}, 0, #plan.nodes
+    self._left = {} -- of each map whose list is known: elements that have not ended
+  end
   self.future = Future.new(function() self:_cancel() end)
   if #plan.nodes == 0 then
     self:_settle()
@@ -109,13 +139,23 @@ function Invocation.start(owner, plan, entries, input, given, merged)
   local ok, e = pcall(start_run, self, given)
   if not ok then
     if self.run then self.run:close() end
-    self.run = nil
+    self.run = false
     self:_release()
     error(e, 0)
   end
   self._shown = stage_lines.start(owner, plan, self.run, merged)
-  wait.watch(self.run:id(), self)
   return self
+end
+
+---Go on while others wait: call this at once, unless wait() is called at once.
+function Invocation:watch()
+  if self.run then wait.watch(self.run:id(), self) end
+end
+
+-- Wait for the run without Lua, if nothing else has to be done meanwhile.
+local function wait_alone(self)
+  local run = self.run
+  return run and not (self._progress or self._asks) and wait.alone() and run:wait()
 end
 
 function Invocation:done()
@@ -123,8 +163,9 @@ function Invocation:done()
 end
 
 function Invocation:_release()
-  for _, entry in ipairs(self._entries) do StagePools.release(entry) end
-  self._entries = {}
+  local entries = self._entries
+  self._entries = NONE
+  for i = 1, #entries do release(entries[i]) end
 end
 
 local function end_run(self, run)
@@ -138,7 +179,7 @@ function Invocation:_cancel()
     wait.unwatch(self.run:id())
     self.run:cancel()
     end_run(self, self.run)
-    self.run = nil
+    self.run = false
   end
   self:_release()
   self.owner:_ended(self, {}, {})
@@ -293,10 +334,9 @@ local function add_elements(self, list, id, index)
   return list
 end
 
--- One error for each missing output. If two stages have an output of this name, a failure is kept
+-- Add one error for each missing output. If two stages have an output of this name, a failure is kept
 -- rather than a node that was cancelled because of it.
-local function collect_errors(self)
-  local errors = {}
+local function collect_errors(self, errors)
   for id, node in ipairs(self.plan.nodes) do
     local e = error_of(self, id)
     for i, output in ipairs(e and node.outputs or {}) do
@@ -308,7 +348,6 @@ local function collect_errors(self)
       end
     end
   end
-  return errors
 end
 
 -- The other nodes that failed before the run had stopped, in the order of time. Nodes that were
@@ -376,12 +415,14 @@ end
 
 -- The values that leave the end.
 local function collect_output(self, results)
-  local plan, output = self.plan, {}
-  for _, final in ipairs(plan.final) do
+  local plan, input, output = self.plan, self.input, {}
+  local all_final, passed = plan.final, plan:passed(input)
+  for i = 1, #all_final do
+    local final = all_final[i]
     local there, value = read_value(self, results, final.value, final.name)
     if there then output[final.name] = value end
   end
-  for _, name in ipairs(plan:passed(self.input)) do output[name] = self.input[name] end
+  for i = 1, #passed do output[passed[i]] = input[passed[i]] end
   return output
 end
 
@@ -403,29 +444,34 @@ local function collect_layers(self, results)
   return layers
 end
 
+-- Why the run has failed as a whole, or nil and the output. Adds the errors of outputs to `errors`.
+local function collect(self, run, errors)
+  local options = self.options
+  local keeps = options.on_error == "continue"
+  if run then
+    local failure = collect_failure(self)
+    if failure or keeps or run:failed() then collect_errors(self, errors) end
+    if failure then return failure end
+  end
+  local results = { run = run, decoded = {}, errors = errors, keeps = keeps }
+  local output = collect_output(self, results)
+  if options.keep == "all" then self.layers = collect_layers(self, results) end
+  return nil, output
+end
+
 -- The run has ended: notify the owner and settle the future.
 function Invocation:_settle()
-  local run = self.run
+  local run, errors = self.run, {}
   if run then wait.unwatch(run:id()) end
-  local failure, errors, output = nil, {}, {}
-  local keeps = self.options.on_error == "continue"
-  local ok, e = pcall(function()
-    failure = run and collect_failure(self)
-    if run and (failure or keeps or run:failed()) then errors = collect_errors(self) end
-    if failure then return end
-    local results = { run = run, decoded = {}, errors = errors, keeps = keeps }
-    output = collect_output(self, results)
-    if self.options.keep == "all" then self.layers = collect_layers(self, results) end
-  end)
-  if not ok then failure = e end
-  self.run = nil
+  local ok, failure, output = pcall(collect, self, run, errors)
+  self.run = false
   if run then end_run(self, run) end
   self:_release()
-  self.owner:_ended(self, output, errors)
-  if failure ~= nil then
-    self.future:_set_error(failure)
-  else
+  self.owner:_ended(self, output or {}, errors)
+  if ok and failure == nil then
     self.future:_set_result(output)
+  else
+    self.future:_set_error(failure)
   end
 end
 
@@ -437,6 +483,7 @@ end
 ---@return table output
 function Invocation:wait()
   local _ <close> = self
+  if wait_alone(self) then self:_settle() else self:watch() end
   return self.future:await()
 end
 

@@ -12,6 +12,8 @@ local made = require "fzlua.made"
 local source = require "fzlua.source"
 local wait = require "fzlua.wait"
 
+local max, min, remove = math.max, math.min, table.remove
+
 ---@class fzlua.Pipeline
 ---@field input table
 ---@field output table values that left the end in the last invoke
@@ -43,16 +45,17 @@ end
 -- How many calls of each pool may run at once: also those of other invokes of the chain, so `jobs`.
 -- The engine forks a worker only when a job may run on it now.
 local function worker_counts(plan, states, jobs)
-  local most, counts = math.min(math.max(jobs, 1), check.WORKERS_MAX), {}
-  for i, pool in ipairs(plan.pools) do counts[i] = states[pool.layer].options.workers or most end
+  local most, pools, counts = min(max(jobs, 1), check.WORKERS_MAX), plan.pools, {}
+  for i = 1, #pools do counts[i] = states[pools[i].layer].options.workers or most end
   return counts
 end
 
 local function add_workers(self, plan, states, counts, engine, entries)
-  for i, pool in ipairs(plan.pools) do
+  local workers, pools = self._workers, plan.pools
+  for i = 1, #pools do
+    local pool = pools[i]
     local state = states[pool.layer]
-    entries[i] =
-      self._workers:acquire(state.registry, counts[i], pool.funcs, state.options, engine)
+    entries[i] = workers:acquire(state.registry, counts[i], pool.funcs, state.options, engine)
   end
 end
 
@@ -85,38 +88,40 @@ function Pipeline:_plan_of(outputs)
   return plan:narrow(outputs, function(wanted) return self:_compile_only(wanted) end)
 end
 
+-- A warm invoke of small functions is mostly this: see bench invoke.
 local function start(self, what, input, given)
   check_self(self, what)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
   given = check.options(given, check.INVOKE, 2, what)
   self._output, self._errors, self._layers, self._trace = {}, {}, false, false
-  local plan, states = Pipeline._plan_of(self, given.outputs), self:_states()
+  local plan = Pipeline._plan_of(self, given.outputs)
+  local states = self._state_list or self:_states()
   plan:check_inputs(self._input)
   plan:check_outputs(self._input)
-  local merged = Invocation.options(given, defaults_of(self, plan, states))
-  merged.own_trace = Trace.start(plan, merged)
+  local merged = Invocation.shared_options(given, defaults_of(self, plan, states))
+  if merged.trace then merged.own_trace = Trace.start(plan, merged) end
   self._trace = merged.own_trace or false
   self._workers:share(merged.jobs)
   local counts = worker_counts(plan, states, merged.jobs)
   local entries = acquire_workers(self, plan, states, counts, merged.engine)
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
-  if not invocation:done() then self._live[#self._live + 1] = invocation end
+  if not invocation.future._state then self._live[#self._live + 1] = invocation end
   return invocation
 end
 
 -- Called by an invocation at its end.
 function Pipeline:_ended(invocation, output, errors)
-  for i, other in ipairs(self._live) do
-    if other == invocation then
-      table.remove(self._live, i)
+  local live, options = self._live, invocation.options
+  for i = 1, #live do
+    if live[i] == invocation then
+      remove(live, i)
       break
     end
   end
   self._output, self._errors = output, errors
-  self._layers = invocation.layers or false
-  local trace = invocation.options.own_trace
-  if trace then trace:close() end
-  self._continues = invocation.options.on_error == "continue"
+  self._layers = invocation.layers
+  if options.own_trace then options.own_trace:close() end
+  self._continues = options.on_error == "continue"
 end
 
 -- Run all functions in workers and wait; returns self, see `output`.
@@ -127,7 +132,9 @@ end
 
 -- Start an invoke and return at once.
 function Pipeline:invoke_async(input, options)
-  return start(self, "invoke_async", input, options).future
+  local invocation = start(self, "invoke_async", input, options)
+  invocation:watch()
+  return invocation.future
 end
 
 ---invoke() and return the output table.

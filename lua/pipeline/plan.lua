@@ -7,6 +7,8 @@ local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
 
+local NONE <const> = {}
+
 ---@class fzlua.Node one registration in one stage
 ---@field layer integer number of the stage, from 1; 1 in a dag
 ---@field stage string|nil name of the stage
@@ -299,8 +301,9 @@ end
 ---Raise unless each wanted output is made or is in `values`.
 ---@param values table
 function Plan:check_outputs(values)
+  if not self.only then return end
   local made = made_names(self)
-  for name in pairs(self.only or {}) do
+  for name in pairs(self.only) do
     if not made[name] and values[name] == nil then no_output(name) end
   end
 end
@@ -343,12 +346,18 @@ function Plan.missing_text(need)
   return ("%soutput %s: input %s is missing"):format(stage, need.output, need.name)
 end
 
+local function has_all(needs, values)
+  for i = 1, #needs do
+    if values[needs[i].name] == nil then return false end
+  end
+  return true
+end
+
 ---Raise unless `values` has every needed input.
 ---@param values table
 function Plan:check_inputs(values)
-  local missing = self:missing(values)
-  if #missing == 0 then return end
-  local texts = {}
+  if has_all(self.needs, values) then return end
+  local missing, texts = self:missing(values), {}
   for i, need in ipairs(missing) do texts[i] = Plan.missing_text(need) end
   local first = missing[1]
   Error.graph({ stage = first.stage, output = first.output, input = first.name }, "%s",
@@ -374,8 +383,9 @@ end
 ---@param run userdata
 ---@param given table
 function Plan:set_limits(run, given)
-  for _, own in ipairs(self.limits) do
-    local values = {}
+  local limits = self.limits
+  for k = 1, #limits do
+    local own, values = limits[k], {}
     for i, name in ipairs(check.LIMITS) do
       if given[name] == nil then values[i] = own[name] end
     end
@@ -419,8 +429,9 @@ end
 ---@param values table
 ---@return string[]
 function Plan:passed(values)
+  if not self.passes then return NONE end
   local names = {}
-  for name in pairs(values) do
+  for name in next, values do
     if self:passes_on(name) then names[#names + 1] = name end
   end
   if not names[2] then return names end

@@ -31,7 +31,8 @@ core.follow_coroutines() -- so that a source that is a generator may wait
 ---@field _cut fzlua.Error|nil error to raise because the work was ended
 ---@field _id integer of what changes before a result is ready
 ---@field _calls table turns of the calls of the iterator that wait
----@field _reader fzlua.Reader|nil the task that reads the source
+---@field _reader fzlua.Reader|false the task that reads the source
+---@field _weak {window: fzlua.Window?} weak, for the reader
 ---@field _closed boolean
 local Window = { what = "the next result of a loop" }
 
@@ -59,7 +60,7 @@ end
 function Reader:finish(ok, e)
   local window = self._of.window
   if not window then return end
-  window._reader = nil
+  window._reader = false
   if not ok then window._failed = { e, self._traceback } end
   wait.wake(window)
 end
@@ -82,13 +83,23 @@ local function in_generator()
   return not is_main and not (task and task._co == co)
 end
 
+-- A reader with all fields that a task has, because a table that grows is slow.
+local function new_reader(of)
+  return setmetatable({
+    _of = of, _co = false, _number = false, _own = false, _f = false, _parked = false,
+    _index = false, _behind = false, _list = false, _previous = false, _next = false,
+    _waits_for = false,
+  }, Reader)
+end
+
 -- Let the source be read, up to its first wait.
 local function start_reading(self)
   if self._reader then return end
   if in_generator() then return fill(self._items, self._next, { window = self }) end
-  local task, of = scheduler.current(), setmetatable({ window = self }, WEAK)
-  self._reader = setmetatable({ _of = of }, Reader)
-  scheduler.start_now(self._reader, task and task._number or 0, fill, self._items, self._next, of)
+  local task, reader = scheduler.current(), new_reader(self._weak)
+  self._reader = reader
+  scheduler.start_now(
+    reader, task and task._number or 0, fill, self._items, self._next, self._weak)
 end
 
 -- Decide about failed items, and pass on the events of all items that have changed.
@@ -179,7 +190,8 @@ end
 ---@return function, nil, nil, fzlua.Window
 function Window:open(class, from, options)
   self._next, self._closing, self._on_error = from.next, from.closing, options.on_error
-  self._id, self._calls, self._closed = self._work:id(), {}, false
+  self._id, self._calls, self._closed = self._work:id(), { _first = false, _last = false }, false
+  self._weak, self._reader = setmetatable({ window = self }, WEAK), false
   setmetatable(self, class)
   if self._shown then self._items:advance_always() end
   return self._items:iterator(function(...) return advance(self, ...) end), nil, nil, self
@@ -200,7 +212,7 @@ function Window.complete(_, _, value) return value end
 -- End the reader. If the source itself closes the window, it ends when it waits or returns.
 local function end_reader(self)
   local reader = self._reader
-  self._reader = nil
+  self._reader = false
   if reader and coroutine.status(reader._co) == "suspended" then waiters.end_task(reader) end
 end
 

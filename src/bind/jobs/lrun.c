@@ -200,6 +200,27 @@ run_done(lua_State *L)
 	return 1;
 }
 
+static bool
+is_over(const void *ctx)
+{
+	const struct lrun *lr = ctx;
+
+	return fz_run_done(lr->run);
+}
+
+/* run:wait() -> boolean: until it is done, if that takes no Lua */
+static int
+run_wait(lua_State *L)
+{
+	const struct lrun *lr = check_run(L);
+	bool can = !fz_run_is_local(lr->run);
+
+	if (can)
+		fz_lloop_wait(L, is_over, lr);
+	lua_pushboolean(L, can);
+	return 1;
+}
+
 /* run:cancel(): idempotent */
 static int
 run_cancel(lua_State *L)
@@ -427,6 +448,7 @@ static const luaL_Reg methods[] = {
 	{ "start", run_start },
 	{ "id", run_id },
 	{ "done", run_done },
+	{ "wait", run_wait },
 	{ "cancel", run_cancel },
 	{ "value", run_value },
 	{ "error", run_error },
