@@ -11,6 +11,7 @@
 #include "sched/batch.h"
 #include "sched/job_event.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "value/rawarray.h"
 #include "worker/wire.h"
 #include "worker/worker.h"
@@ -328,12 +329,7 @@ static const luaL_Reg functions[] = {
 int
 fz_lbatch_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, FZ_LBATCH_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, FZ_LBATCH_TYPE, methods, metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

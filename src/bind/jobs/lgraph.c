@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "sched/graph.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 
 #define GRAPH_TYPE "fzlua.Graph"
 /* Node, value and pool numbers fit an int with room to spare. */
@@ -206,12 +207,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lgraph_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, GRAPH_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, GRAPH_TYPE, methods, metamethods);
 	lua_pushcfunction(L, graph_new);
 	lua_setfield(L, -2, "graph");
 	return 0;

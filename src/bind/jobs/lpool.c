@@ -21,6 +21,7 @@
 #include "sched/pool.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/engine.h"
 
 #define POOL_TYPE "fzlua.Pool"
@@ -483,12 +484,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lpool_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, POOL_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, POOL_TYPE, methods, metamethods);
 	lua_pushcfunction(L, pool_new);
 	lua_setfield(L, -2, "pool");
 	lua_pushcfunction(L, fz_serve_number);

@@ -17,6 +17,7 @@
 #include "os/proc.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/blob.h"
 #include "worker/change.h"
 #include "worker/engine.h"
@@ -347,12 +348,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lprocess_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, PROCESS_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, PROCESS_TYPE, methods, metamethods);
 	lua_pushcfunction(L, process_new);
 	lua_setfield(L, -2, "process");
 	return 0;

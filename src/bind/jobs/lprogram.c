@@ -10,6 +10,7 @@
 #include "bind/lloop.h"
 #include "os/death.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/program.h"
 
 #define PROGRAM_TYPE "fzlua.Program"
@@ -305,12 +306,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lprogram_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, PROGRAM_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, PROGRAM_TYPE, methods, metamethods);
 	lua_pushcfunction(L, program_new);
 	lua_setfield(L, -2, "exec");
 	lua_pushcfunction(L, program_executable);

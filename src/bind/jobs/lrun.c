@@ -21,6 +21,7 @@
 #include "shared/arena.h"
 #include "value/codec.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
 #include "worker/worker.h"
@@ -474,12 +475,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lrun_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, RUN_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, RUN_TYPE, methods, metamethods);
 	lua_pushcfunction(L, run_new);
 	lua_setfield(L, -2, "run");
 	return 0;

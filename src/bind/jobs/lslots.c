@@ -6,6 +6,7 @@
 #include "bind/lloop.h"
 #include "sched/slots.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 
 #define SLOTS_TYPE "fzlua.Slots"
 #define SLOTS_MAX 65536
@@ -91,12 +92,7 @@ static const luaL_Reg metamethods[] = {
 int
 fz_lslots_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, SLOTS_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, SLOTS_TYPE, methods, metamethods);
 	lua_pushcfunction(L, slots_new);
 	lua_setfield(L, -2, "slots");
 	return 0;
