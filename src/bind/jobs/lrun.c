@@ -177,6 +177,8 @@ run_start(lua_State *L)
 		return fz_lerror_raise(L, &err);
 	if (fz_run_is_local(lr->run))
 		fz_llocal_start(L, &lr->ll, 1, run_next);
+	else /* workers begin while Lua prepares the wait */
+		fz_loop_flush(lr->engine->loop);
 	return 0;
 }
 

@@ -309,13 +309,15 @@ put(lua_State *L, struct fz_lwindow *w)
 	fz_stream_skip(a.run, a.input);
 }
 
-/* The loop sends what was started. */
+/* Send what was started now: workers begin while Lua prepares the wait. */
 static void
 send(lua_State *L, struct fz_lwindow *w)
 {
 	struct lstream *ls = (struct lstream *)w;
 
-	if (ls->ll.next != NULL && !fz_list_is_linked(&ls->ll.local.link))
+	if (ls->ll.next == NULL)
+		fz_loop_flush(ls->engine->loop);
+	else if (!fz_list_is_linked(&ls->ll.local.link))
 		fz_llocal_start(L, &ls->ll, 1, stream_next);
 }
 
