@@ -184,12 +184,14 @@ end
 tests["results of a slow source come while it is asked for more"] = function()
   local pool <close> = fz.pool(2)
   local read, handed, behind = 0, 0, 0
-  local never = fz.event()
-  for _ in pool:imap(twice, function()
+  local never, computed = fz.event(), fz.value("i", 0)
+  for _ in pool:imap(function() computed:add(1) end, function()
     behind = math.max(behind, read - handed)
     if read == 5 then return nil end
+    local late = fz.now() + 20
+    while computed.value < read and fz.now() < late do never:wait(0.01) end
+    never:wait(0.2) -- the result is on its way
     read = read + 1
-    never:wait(0.3)
     return read
   end) do
     handed = handed + 1
