@@ -41,6 +41,7 @@ tests["keys move in the input and change it"] = function()
   terminal:key("M-Enter", "C-u")
   terminal:run("3", "3")
   terminal:type "never run"
+  terminal:expect { "> never run" } -- Ctrl-C discards what was typed and is not read yet
   terminal:key "C-c"
   terminal:expect { "> never run^C", ">" }
   terminal:key "C-r"

@@ -227,6 +227,7 @@ for _, term in ipairs { "dumb", "nonexistent" } do
     terminal:key "Enter"
     terminal:expect { "> for i = 1, 2 do", ">> print(i) end", "1", "2", ">" }
     terminal:type "while true do"
+    terminal:expect { "> while true do" }
     terminal:key "C-c"
     terminal:expect { "> while true do^C", ">" }
     terminal:type "print 'running' while true do end"
