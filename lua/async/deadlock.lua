@@ -25,6 +25,7 @@ local function position(task)
   end
   local info = debug.getinfo(f, "S")
   if info.what == "C" then return "in a C function" end
+  if info.source:sub(1, 7) == "@fzlua/" then return "in the source of a loop" end
   return ("in the function of %s:%d"):format(info.short_src, info.linedefined)
 end
 

@@ -238,6 +238,21 @@ work_local(lua_State *L, struct lloop *ll)
 	return worked;
 }
 
+/* Whether work_local() would run a function. */
+static bool
+has_work(const struct lloop *ll)
+{
+	const struct fz_list *locals = &ll->locals;
+
+	for (struct fz_list *l = locals->next; l != locals; l = l->next) {
+		const struct fz_local *local = local_of(l);
+
+		if (local->ready(local))
+			return true;
+	}
+	return false;
+}
+
 static void
 rested(struct fz_timer *timer)
 {
@@ -301,8 +316,7 @@ nown(const struct lloop *ll)
 static bool
 is_working(const struct lloop *ll, unsigned nidle)
 {
-	return fz_list_first(&ll->locals) != NULL ||
-	       fz_list_first(&ll->engine.changed) != NULL ||
+	return has_work(ll) || fz_list_first(&ll->engine.changed) != NULL ||
 	       fz_loop_nbusy(ll->engine.loop) != 0 ||
 	       fz_loop_nwatched(ll->engine.loop) >
 		   nown(ll) + fz_worker_nresting(&ll->engine) + nidle;

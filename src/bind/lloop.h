@@ -26,6 +26,8 @@ struct fz_engine *fz_lloop_engine(lua_State *L);
 struct fz_local {
 	/* Run one function, if any is ready; returns whether it did. */
 	int (*work)(lua_State *L, struct fz_local *local);
+	/* Whether work() would run one. */
+	bool (*ready)(const struct fz_local *local);
 	struct fz_list link; /* in the list of the loop */
 	unsigned depth;      /* of the functions inside which it was added */
 };

@@ -129,6 +129,12 @@ fz_batch_counts(const struct fz_batch *b)
 	return c;
 }
 
+bool
+fz_batch_local_ready(const struct fz_batch *b)
+{
+	return fz_batch_ready(b) != 0;
+}
+
 uint64_t
 fz_batch_local_next(struct fz_batch *b, struct fz_blob **part)
 {

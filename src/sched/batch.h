@@ -166,6 +166,7 @@ void fz_batch_drop_result(struct fz_batch_result *result);
  * The caller ends the item by one of the other two, which take the value.
  */
 uint64_t fz_batch_local_next(struct fz_batch *batch, struct fz_blob **part);
+bool fz_batch_local_ready(const struct fz_batch *batch); /* is one ready? */
 void fz_batch_local_done(
     struct fz_batch *batch, uint64_t item, struct fz_blob *value);
 void fz_batch_local_failed(

@@ -390,6 +390,37 @@ take_local(struct fz_run *run, uint32_t node)
 	return true;
 }
 
+/* Whether take_local() would return true. */
+static bool
+is_ready(const struct fz_run *run, uint32_t node)
+{
+	const struct fz_step *step = &run->steps[node];
+
+	if (step->state == FZ_STEP_MAPPED && !fz_batch_done(step->map->batch))
+		return fz_batch_ready(step->map->batch) != 0;
+	return step->state == FZ_STEP_READY;
+}
+
+bool
+fz_run_local_ready(const struct fz_run *run)
+{
+	uint32_t nwords = run->flow->nnodes / 64 + 1;
+
+	if (fz_run_done(run) || run->stopping)
+		return false;
+	for (uint32_t i = run->local_from; i < nwords; i++) {
+		uint64_t left = run->local[i];
+
+		for (; left != 0; left &= left - 1) {
+			uint32_t n = i * 64 + (uint32_t)__builtin_ctzll(left);
+
+			if (is_ready(run, n))
+				return true;
+		}
+	}
+	return false;
+}
+
 uint32_t
 fz_run_local_next(struct fz_run *run)
 {

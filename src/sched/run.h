@@ -194,6 +194,9 @@ int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
  */
 bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);
+
+/* Whether fz_run_local_next() would return a node. */
+bool fz_run_local_ready(const struct fz_run *run);
 struct fz_run_map *fz_run_local_map(const struct fz_run *run, uint32_t node);
 uint64_t fz_run_local_seed(const struct fz_run *run, uint32_t node);
 void fz_run_local_done(

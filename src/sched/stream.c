@@ -326,6 +326,20 @@ fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event)
 	return fz_job_event_next(&stream->flow.events, event);
 }
 
+bool
+fz_stream_local_ready(const struct fz_stream *stream)
+{
+	const struct fz_list *runs = &stream->flow.runs;
+
+	struct fz_list *link = runs->next;
+
+	for (; link != runs; link = link->next) {
+		if (fz_run_local_ready(FZ_RUN_OF(link, link)))
+			return true;
+	}
+	return false;
+}
+
 struct fz_run *
 fz_stream_local_next(struct fz_stream *stream, uint32_t *node)
 {

@@ -126,4 +126,7 @@ int fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event);
  */
 struct fz_run *fz_stream_local_next(struct fz_stream *stream, uint32_t *node);
 
+/* Whether fz_stream_local_next() would return a run. */
+bool fz_stream_local_ready(const struct fz_stream *stream);
+
 #endif

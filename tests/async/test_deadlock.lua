@@ -7,7 +7,7 @@ local tests = {}
 
 -- The source has three items, and then waits. All workers are idle then.
 local COMMON <const> = [[
-local queue, pool = fz.queue(), fz.pool(2)
+local queue, pool = fz.queue(), fz.pool()
 local stage = fz.stage "only"
 stage:register("y", "x", function(x) return x end)
 local chain = fz.chain { stage }
@@ -42,14 +42,22 @@ local NAMED <const> = {
   },
 }
 
-tests["a wait that nothing can end is named, beside idle workers"] = function()
+local function are_named(jobs)
   for what, codes in pairs(NAMED) do
     for _, code in ipairs(codes) do
-      local _, err, status = t.command("-e", COMMON .. code)
+      local _, err, status = t.command(jobs, "-e", COMMON .. code)
       t.match(err, "deadlock: nothing can end the wait for " .. what)
       t.equal(status, 1)
     end
   end
+end
+
+tests["a wait that nothing can end is named, beside idle workers"] = function()
+  are_named "-j2"
+end
+
+tests["a wait that nothing can end is named, if functions run in this process"] = function()
+  are_named "-j0"
 end
 
 -- What puts an item into the queue a while later.
@@ -67,12 +75,16 @@ local WAKES <const> = {
   "fz.spawn(function() fz.sleep(0.2) queue:put(1) end)",
   "fz.spawn(function() fz.exec { 'sleep', '0.2' } queue:put(1) end)",
   "fz.spawn(function() fz.wait_fd(0, 'r') queue:put(1) end)", -- standard input
-  [[idle = fz.pool { workers = 1, idle = 0.2, exit = function() queue:put(1) end }
-    idle:apply(same, 1)]],
   [[pool:apply_async(function() error "no" end, {}, { retries = 1, backoff = 0.2,
       error_callback = function() queue:put(1) end })]],
   [[pool:apply_async(function() while true do end end, {}, { timeout = 0.2,
       error_callback = function() queue:put(1) end })]],
+}
+
+-- What only a worker does.
+local WORKER_WAKES <const> = {
+  [[idle = fz.pool { workers = 1, idle = 0.2, exit = function() queue:put(1) end }
+    idle:apply(same, 1)]],
 }
 
 local WAITS <const> = {
@@ -82,14 +94,23 @@ local WAITS <const> = {
   "fz.spawn(function() for i in chain:stream(source) do if i == 4 then break end end end)",
 }
 
-tests["a wait that anything can end is not named"] = function()
-  for i, wake in ipairs(WAKES) do
+local function are_not_named(jobs, wakes)
+  for i, wake in ipairs(wakes) do
     for _, wait in ipairs(WAITS) do
-      local _, err, status = t.shell(('(sleep 0.2; echo) | "$FZLUA" %s'):format(
-        t.file(COMMON .. wake .. " " .. wait)))
+      local _, err, status = t.shell(('(sleep 0.2; echo) | "$FZLUA" %s %s'):format(
+        jobs, t.file(COMMON .. wake .. " " .. wait)))
       t.equal({ i, wait, err, status }, { i, wait, "", 0 })
     end
   end
+end
+
+tests["a wait that anything can end is not named"] = function()
+  are_not_named("-j2", WAKES)
+  are_not_named("-j2", WORKER_WAKES)
+end
+
+tests["a wait that functions in this process can end is not named"] = function()
+  are_not_named("-j0", WAKES)
 end
 
 return tests

@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "base/seed.h"
 #include "bind/jobs/lfuncs.h"
 #include "bind/jobs/llimits.h"
@@ -261,6 +262,15 @@ call_next(lua_State *L)
 	return 1;
 }
 
+static bool
+is_ready(const struct fz_llocal *ll)
+{
+	return fz_batch_local_ready(
+	    FZ_CONTAINER_OF(ll, const struct fz_lbatch, ll)->batch);
+}
+
+static const struct fz_llocal_ops local_ops = { call_next, is_ready };
+
 void
 fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 {
@@ -274,5 +284,5 @@ fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)
 		return;
 	}
 	if (!fz_batch_done(lb->batch) && !fz_list_is_linked(&lb->ll.local.link))
-		fz_llocal_start(L, &lb->ll, idx, call_next);
+		fz_llocal_start(L, &lb->ll, idx, &local_ops);
 }

@@ -33,7 +33,7 @@ work(lua_State *L, struct fz_local *local)
 
 	if (ll->calls != 0) /* a call is under way, and waits */
 		return 0;
-	lua_pushcfunction(L, ll->next);
+	lua_pushcfunction(L, ll->ops->next);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, ll);
 	lua_call(L, 1, 1);
 	did = lua_toboolean(L, -1);
@@ -41,13 +41,24 @@ work(lua_State *L, struct fz_local *local)
 	return did;
 }
 
+static bool
+ready(const struct fz_local *local)
+{
+	const struct fz_llocal *ll =
+	    FZ_CONTAINER_OF(local, const struct fz_llocal, local);
+
+	return ll->calls == 0 && ll->ops->ready(ll);
+}
+
 void
-fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx, lua_CFunction next)
+fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx,
+    const struct fz_llocal_ops *ops)
 {
 	lua_pushvalue(L, idx);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, ll);
 	ll->local.work = work;
-	ll->next = next;
+	ll->local.ready = ready;
+	ll->ops = ops;
 	fz_lloop_add_local(L, &ll->local);
 }
 

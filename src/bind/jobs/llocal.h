@@ -14,20 +14,28 @@ struct fz_blob;
 struct fz_graph;
 struct fz_run;
 
+struct fz_llocal;
+
+/* How the functions of a userdata are called. */
+struct fz_llocal_ops {
+	lua_CFunction next; /* (userdata) -> whether it called a function */
+	bool (*ready)(const struct fz_llocal *ll); /* whether it would */
+};
+
 /* In a userdata whose functions are called in this process, one in a turn. */
 struct fz_llocal {
 	struct fz_local local;
-	lua_CFunction next; /* (userdata) -> whether it called a function */
-	unsigned calls;     /* of its functions that are under way */
-	bool closing;       /* one of them closed it: free it afterwards */
+	const struct fz_llocal_ops *ops;
+	unsigned calls; /* of its functions that are under way */
+	bool closing;   /* one of them closed it: free it afterwards */
 };
 
 /*
  * Call `next` in each turn of the loop that no call is under way, and keep the
  * userdata at `idx` alive, until fz_llocal_stop(). [-0, +0, m]
  */
-void fz_llocal_start(
-    lua_State *L, struct fz_llocal *ll, int idx, lua_CFunction next);
+void fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx,
+    const struct fz_llocal_ops *ops);
 
 /* Does nothing if it was not started. [-0, +0, -] */
 void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lflow.h"
@@ -82,6 +83,15 @@ run_next(lua_State *L)
 	lua_pushboolean(L, node != FZ_GRAPH_NONE);
 	return 1;
 }
+
+static bool
+is_ready(const struct fz_llocal *ll)
+{
+	return fz_run_local_ready(
+	    FZ_CONTAINER_OF(ll, const struct lrun, ll)->run);
+}
+
+static const struct fz_llocal_ops local_ops = { run_next, is_ready };
 
 /* run(graph, { pools }, options) -> run */
 static int
@@ -176,7 +186,7 @@ run_start(lua_State *L)
 	if (fz_run_start(lr->run, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	if (fz_run_is_local(lr->run))
-		fz_llocal_start(L, &lr->ll, 1, run_next);
+		fz_llocal_start(L, &lr->ll, 1, &local_ops);
 	else /* workers begin while Lua prepares the wait */
 		fz_loop_flush(lr->engine->loop);
 	return 0;

@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lflow.h"
@@ -97,6 +98,15 @@ stream_next(lua_State *L)
 	return 1;
 }
 
+static bool
+is_ready(const struct fz_llocal *ll)
+{
+	return fz_stream_local_ready(
+	    FZ_CONTAINER_OF(ll, const struct lstream, ll)->stream);
+}
+
+static const struct fz_llocal_ops local_ops = { stream_next, is_ready };
+
 /*
  * Add the names and values of the list at `list`, whose elements are { name=,
  * value= }, to the table on top. Returns how many.
@@ -141,7 +151,7 @@ push_stream(lua_State *L, struct fz_run_opts *opts, size_t nvalues)
 	*ls = (struct lstream){ .engine = opts->engine,
 		.graph = fz_lgraph_check(L, 1),
 		.limits = opts->limits };
-	ls->ll.next = opts->jobs == 0 ? stream_next : NULL;
+	ls->ll.ops = opts->jobs == 0 ? &local_ops : NULL;
 	fz_arena_buf_init(&ls->buf,
 	    opts->jobs != 0 ? fz_engine_arena(ls->engine) : NULL,
 	    FZ_ENGINE_BULK);
@@ -315,10 +325,10 @@ send(lua_State *L, struct fz_lwindow *w)
 {
 	struct lstream *ls = (struct lstream *)w;
 
-	if (ls->ll.next == NULL)
+	if (ls->ll.ops == NULL)
 		fz_loop_flush(ls->engine->loop);
 	else if (!fz_list_is_linked(&ls->ll.local.link))
-		fz_llocal_start(L, &ls->ll, 1, stream_next);
+		fz_llocal_start(L, &ls->ll, 1, ls->ll.ops);
 }
 
 static bool
@@ -355,7 +365,7 @@ static int
 stream_wait(lua_State *L)
 {
 	const struct lstream *ls = check_stream(L);
-	bool can = ls->ll.next == NULL;
+	bool can = ls->ll.ops == NULL;
 
 	if (can)
 		fz_lloop_wait(L, is_over, ls);
