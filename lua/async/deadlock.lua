@@ -64,12 +64,18 @@ local function others_may_wake(object)
   return true
 end
 
+---A wait outside of tasks begins: what was tried before it does not count.
+function deadlock.begin()
+  tried = nil
+end
+
 ---Raise an error if nothing can end a wait. The caller waits outside of tasks and without a limit,
 ---no task is ready, and none waits for a time.
 ---@param object table|string for what it waits, or the description of a shared object
 ---@param is_working fun(): boolean whether the engine does work that ends a wait
 function deadlock.check(object, is_working)
   if is_working() or others_may_wake(object) then return end
+  tried = nil
   Error.raise("error", "%s", message(object))
 end
 

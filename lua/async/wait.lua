@@ -188,6 +188,7 @@ end
 local function wait_in_loop(object, timeout)
   local at = timeout and core.now() + timeout
   local over = false
+  deadlock.begin()
   while true do
     pump()
     if is_done(object) then return true end

@@ -235,6 +235,7 @@ work_local(lua_State *L, struct lloop *ll)
 		     work_youngest(L, &ll->locals);
 
 	ll->depth = depth;
+	ll->tasks.advances += (unsigned)worked;
 	return worked;
 }
 
@@ -427,6 +428,16 @@ fz_lloop_listen(lua_State *L)
 		fz_lerror_raise(L, &err);
 }
 
+/* Have the module that waits call on_wake(), which a first wait needs. */
+static void
+load_wait(lua_State *L)
+{
+	lua_getglobal(L, "require");
+	lua_pushliteral(L, "fzlua.wait");
+	if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+		lua_pop(L, 1); /* the wait goes on, and tries again */
+}
+
 /*
  * Call on_wake(what). Returns when it is to be called again at the latest;
  * FZ_CLOCK_NEVER: when an object changes.
@@ -439,6 +450,8 @@ call_on_wake(lua_State *L, const char *what)
 	luaL_checkstack(L, 3, NULL);
 	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_wake_key) == LUA_TNIL) {
 		lua_pop(L, 1);
+		if (what != NULL)
+			load_wait(L);
 		return at_ns;
 	}
 	lua_pushstring(L, what);
@@ -447,6 +460,12 @@ call_on_wake(lua_State *L, const char *what)
 		at_ns = fz_clock_from_seconds(lua_tonumber(L, -1));
 	lua_pop(L, 1);
 	return at_ns;
+}
+
+void
+fz_lloop_check_wait(lua_State *L, const char *what)
+{
+	call_on_wake(L, what);
 }
 
 void
@@ -459,7 +478,7 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 	fz_lloop_check_free(L);
 	if (work_local(L, ll))
 		until_ns = 0;
-	if (ll->tasks.live != 0)
+	if (ll->tasks.live != 0 || what != NULL)
 		at_ns = call_on_wake(L, what);
 	if (ll->engine.wake_count != count)
 		until_ns = 0;
@@ -471,7 +490,8 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 /*
  * on_wake(f): f(what) is called if objects change during a wait in C, and to
  * run tasks. It returns the time of core.now() of its next call, or nil. `what`
- * is for what the caller waits without an end; else nil.
+ * is for what the caller waits without an end, if f is to raise an error when
+ * nothing can end the wait; else nil.
  */
 static int
 loop_on_wake(lua_State *L)

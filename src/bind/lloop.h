@@ -96,10 +96,17 @@ void fz_lloop_listen(lua_State *L);
 /*
  * One turn of the loop for a wait in C until `until_ns`. It runs tasks,
  * functions of runs with jobs = 0, and callbacks if objects have changed.
- * `what`: for what the caller waits, if it does so without an end; else NULL.
- * [-0, +0, e]
+ * `what`: for what the caller waits, if it does so without an end and an error
+ * is to be raised if nothing can end the wait; else NULL. [-0, +0, e]
  */
 void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
+
+/*
+ * For a caller that sleeps elsewhere, waits for `what` without an end and tries
+ * again after this call: raise an error if nothing can end the wait, and it has
+ * tried since that was found. [-0, +0, e]
+ */
+void fz_lloop_check_wait(lua_State *L, const char *what);
 
 /*
  * Raise "interrupted" if it is pending, or "cancelled" if the member that this

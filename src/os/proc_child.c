@@ -314,6 +314,7 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	int rc = set_up(opts, birth->parent, &err);
 	sigset_t none;
 
+	fz_process_own_fork();
 	catch_exit(birth->alone);
 	wait_until_watched(birth);
 	fz_process.depth++;

@@ -40,6 +40,15 @@ in_child(void)
 	fz_process.nlate = 0; /* they are children of the parent */
 	fz_process.late_workers = false;
 	fz_process.generation++;
+	if (fz_process.heap.nforeign != NULL)
+		atomic_fetch_add(fz_process.heap.nforeign, 1);
+}
+
+void
+fz_process_own_fork(void)
+{
+	if (fz_process.watched && fz_process.heap.nforeign != NULL)
+		atomic_fetch_sub(fz_process.heap.nforeign, 1);
 }
 
 int

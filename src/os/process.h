@@ -50,6 +50,11 @@ struct fz_process_heap {
 	unsigned nholders; /* instances that have acquired it; under `lock` */
 	bool left_locked;  /* a thread may hold a lock in it; under `lock` */
 	pid_t failed; /* pid of the process that failed to open it; 0: none */
+	/*
+	 * In the heap: number of processes that inherited it and were forked
+	 * by other code than the library, alive or dead. NULL: not mapped.
+	 */
+	_Atomic uint32_t *nforeign;
 	_Atomic int64_t reclaim_ns; /* when to reclaim again */
 };
 
@@ -116,5 +121,8 @@ void fz_process_end_spawn(void);
  * nothing.
  */
 int fz_process_watch_forks(void);
+
+/* In a child that the library has forked: it does not count as foreign. */
+void fz_process_own_fork(void);
 
 #endif

@@ -108,6 +108,7 @@ close_region(void)
 	if (heap->base != NULL)
 		munmap(heap->base, heap->size);
 	heap->base = NULL;
+	heap->nforeign = NULL;
 	fz_fd_close(&heap->wake_fd);
 	if (heap->fd == -1 && heap->keeper == getpid())
 		fz_fd_close(&heap->kept_fd);
@@ -119,6 +120,7 @@ static void
 set_mapping(void *at)
 {
 	heap->base = at;
+	heap->nforeign = &heap_head()->nforeign;
 	heap->owners = (_Atomic uint64_t *)(heap_head() + 1);
 	heap->blocks = heap->base + head_size((uint32_t)(heap->size / BLOCK));
 	madvise(at, heap->size, MADV_DONTDUMP);
@@ -288,6 +290,7 @@ fz_heap_inherit(const struct fz_heap_files *files)
 		return;
 	}
 	set_mapping(at);
+	fz_process_watch_forks(); /* the join of a member reports a failure */
 	if (!needs_file())
 		fz_fd_close(&heap->fd);
 }

@@ -99,10 +99,15 @@ bool fz_heap_alive(uint32_t member);
 
 /*
  * Whether no member lives but `self` and those in processes for which
- * `ignores` is true.
+ * `ignores` is true. False also if other code than the library has forked a
+ * process that has the heap: it, or a child of it, may live and become a
+ * member.
  */
 bool fz_heap_is_alone(uint32_t self,
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);
+
+/* Whether no other instance, dead or alive, was ever a member. */
+bool fz_heap_is_only(uint32_t self);
 
 /* The place of a member, below FZ_HEAP_MEMBERS; reused after its death. */
 uint32_t fz_heap_place(uint32_t member);

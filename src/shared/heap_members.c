@@ -138,6 +138,8 @@ fz_heap_is_alone(
 {
 	uint32_t n = fz_heap_nplaces();
 
+	if (n != 0 && atomic_load(&heap_head()->nforeign) != 0)
+		return false;
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t member = atomic_load(&fz_heap_wait(i)->member);
 
@@ -146,6 +148,12 @@ fz_heap_is_alone(
 			return false;
 	}
 	return true;
+}
+
+bool
+fz_heap_is_only(uint32_t self)
+{
+	return fz_heap_nplaces() == 1 && self == UINT32_C(1) << PLACE_BITS;
 }
 
 static struct member *

@@ -77,6 +77,7 @@ struct head {
 	_Atomic uint64_t lowest;
 	_Atomic uint32_t generation; /* of objects */
 	_Atomic uint32_t nseats;
+	_Atomic uint32_t nforeign; /* see struct fz_process_heap */
 	struct member members[FZ_HEAP_MEMBERS];
 	struct seat seats[FZ_HEAP_SEATS];
 };

@@ -329,7 +329,7 @@ static void
 test_another_thread_interrupts(void **state)
 {
 	static const char *const codes[] = { "while true do end",
-		"fz.sleep(60)", "fz.queue():get()",
+		"fz.sleep(60)", "fz.queue():get(60)",
 		"local p <close> = fz.pool(1) p:apply(fz.sleep, 60)",
 		"fz.await(fz.spawn(function() while true do end end))" };
 	lua_State *L = *state;

@@ -88,6 +88,30 @@ test_host_forks_may_use_a_pipe(void **state)
 	run(L, "b:send('still here') assert(a:recv(10) == 'still here')");
 }
 
+/* The parent of the process that puts is dead, and neither is a member. */
+static int
+leave_orphan(lua_State *L)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		alarm(60);
+		usleep(400 * 1000);
+		_exit(luaL_dostring(L, "q:put('late')") == LUA_OK ? 0 : 1);
+	}
+	return pid > 0 ? 0 : 1;
+}
+
+static void
+test_a_wait_for_a_process_that_is_not_known_is_no_deadlock(void **state)
+{
+	lua_State *L = *state;
+
+	run(L, "q = fz.queue()");
+	assert_int_equal(in_fork(leave_orphan, L), 0);
+	run(L, "assert(q:get() == 'late')");
+}
+
 static void *
 make_pipe(void *L)
 {
@@ -143,6 +167,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_host_forks_join_nothing),
 		TEST(test_host_forks_may_use_a_pipe),
+		TEST(
+		    test_a_wait_for_a_process_that_is_not_known_is_no_deadlock),
 		TEST(test_host_threads_may_end_before_what_they_made),
 	};
 

@@ -114,10 +114,10 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 		"end)\n"
 		"p.daemon = true p:start() p:join()",
 		"fz.exec{'sleep', '77'}",
-		"fz.queue():get()",
-		"fz.pipe():recv()",
-		"fz.event():wait()",
-		"fz.semaphore(0):acquire()",
+		"fz.queue():get(60)",
+		"fz.pipe():recv(60)",
+		"fz.event():wait(60)",
+		"fz.semaphore(0):acquire(60)",
 	};
 	static const int masks[] = {
 		LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT,

@@ -42,6 +42,72 @@ local NAMED <const> = {
   },
 }
 
+-- Waits in C, most of them with no task at all.
+local NAMED_SHARED <const> = {
+  ["an item of a queue or pipe"] = {
+    "queue:get()",
+    "local a, b = fz.pipe() a:recv()",
+    "fz.queue(2):get()",
+    "local q = fz.queue() q:put(1) q:get() pcall(q.get, q) q:get()",
+    "local p = fz.process(same, 1):start() p:join() queue:get()",
+    "pool:map(same, { 1, 2 }) queue:get()",
+    "pool:apply(function() fz.exec { 'true' } end) queue:get()",
+    "fz.exec { 'true' } queue:get()",
+    "io.popen('true'):close() queue:get()",
+    "fz.spawn(function() queue:get() end) fz.queue():get()",
+    "table.sort({ 1, 2 }, function() queue:get() end)",
+    "fz.spawn(function() table.sort({ 1, 2 }, function() queue:get() end) end):await()",
+  },
+  ["room in a queue or pipe"] = { "local q = fz.queue(1) q:put(1) q:put(2)" },
+  ["the end of all items of a queue"] = { "queue:put(1) queue:join()" },
+  ["a condition"] = {
+    "local c = fz.condition() c:acquire() c:wait()",
+    "local c = fz.condition() c:acquire() c:wait_for(function() end)",
+  },
+  ["an event"] = { "fz.event():wait()" },
+  ["a semaphore"] = { "local s = fz.semaphore(1) s:acquire() s:acquire()" },
+  ["a barrier"] = { "fz.barrier(2):wait()" },
+  ["a lock"] = {
+    "local l = fz.lock() fz.spawn(function() l:acquire() queue:get() end) fz.sleep(0) l:acquire()",
+  },
+}
+
+tests["a wait for a shared object that no other process has is named"] = function()
+  for what, codes in pairs(NAMED_SHARED) do
+    for _, code in ipairs(codes) do
+      for _, jobs in ipairs { "-j2", "-j0" } do
+        local _, err, status = t.command(jobs, "-e", COMMON .. code)
+        t.match(err, "deadlock: nothing can end the wait for " .. what)
+        t.equal(status, 1)
+      end
+    end
+  end
+end
+
+tests["a deadlock of a function with jobs = 0 is the error of its item"] = function()
+  local _, err = t.command("-j0", "-e", COMMON .. "pool:map(function() queue:get() end, { 1 })")
+  t.match(err, "item 1, attempt 1: deadlock: nothing can end the wait for an item of a queue")
+end
+
+tests["a wait goes on after a deadlock that was caught"] = function()
+  local out, err = t.command("-e", COMMON .. [[
+    for i = 1, 3 do
+      local ok, e = pcall(queue.get, queue)
+      assert(not ok and tostring(e):find "deadlock", e)
+      fz.process(function() queue:put(i) end):start():join()
+      io.write(queue:get(), " ")
+      local p <close> = fz.process(function() os.execute "sleep 0.2" queue:put(-i) end):start()
+      io.write(queue:get(), " ")
+    end]])
+  t.equal({ out, err }, { "1 -1 2 -2 3 -3 ", "" })
+end
+
+tests["a process names the deadlock of a queue of its own"] = function()
+  local _, err = t.command("-e", [[
+    fz.process(function() local q = fz.queue() q:get() end):start():result()]])
+  t.match(err, "deadlock: nothing can end the wait for an item of a queue or pipe")
+end
+
 local function are_named(jobs)
   for what, codes in pairs(NAMED) do
     for _, code in ipairs(codes) do
@@ -79,6 +145,18 @@ local WAKES <const> = {
       error_callback = function() queue:put(1) end })]],
   [[pool:apply_async(function() while true do end end, {}, { timeout = 0.2,
       error_callback = function() queue:put(1) end })]],
+  -- The process gets a handle of the queue after its start.
+  [[local a, b = fz.pipe()
+    p = fz.process(function() local q = b:recv() os.execute 'sleep 0.2' q:put(1) end):start()
+    a:send(queue)]],
+  -- A stopped process.
+  [[p = fz.process(function() os.execute 'kill -STOP $PPID' queue:put(1) end):start()
+    os.execute('(sleep 0.3; kill -CONT ' .. p.pid .. ') &')]],
+  -- A hook.
+  [[local sleeping = fz.now() + 0.2
+    debug.sethook(function()
+      if fz.now() > sleeping then debug.sethook() queue:try_put(1) end
+    end, '', 1)]],
 }
 
 -- What only a worker does.
@@ -111,6 +189,39 @@ end
 
 tests["a wait that functions in this process can end is not named"] = function()
   are_not_named("-j0", WAKES)
+end
+
+-- Run a program that ends by itself, if no deadlock is named; returns what it prints.
+local function output(...)
+  local out, err, status = t.command(...)
+  t.equal({ err, status }, { "", 0 })
+  return out
+end
+
+tests["a wait with a timeout is no deadlock"] = function()
+  t.equal(output("-e", [[
+    print(fz.queue():get(0.3))
+    print(fz.event():wait(0.3))
+    print(fz.spawn(function() return fz.queue():get(0.3) end):await())]]),
+    ("nil\ttimeout\n"):rep(3))
+end
+
+tests["a spawned process may have a handle"] = function()
+  t.equal(output("-e", [[
+    local q = fz.queue()
+    local p <close> = fz.process(function() os.execute "sleep 0.3" q:put(1) end):start()
+    print(q:get())]]), "1\n")
+end
+
+-- The parent is no member of the shared heap until it puts.
+tests["the parent may have what a worker has returned"] = function()
+  t.equal(output("-j1", "-e", [[
+    local pool = fz.pool(1)
+    local q = pool:apply(function() kept = fz.queue() return kept end)
+    local result = pool:apply_async(function() return kept:get() end)
+    os.execute "sleep 0.5"
+    q:put(7)
+    print(result:get())]]), "7\n")
 end
 
 return tests

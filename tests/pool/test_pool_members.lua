@@ -141,7 +141,7 @@ tests["an exit function that raises is logged, and join returns"] = function()
 end
 
 tests["join with a timeout does not wait for an exit function that hangs"] = function()
-  local pool = fz.pool { workers = 1, exit = function() fz.queue():get() end }
+  local pool = fz.pool { workers = 1, exit = function() fz.sleep(60) end }
   pool:apply(number)
   pool:close()
   t.equal({ pool:join(0.1) }, { nil, "timeout" })

@@ -374,6 +374,7 @@ store_handle(lua_State *L, int idx, unsigned char *bytes)
 	if (handle == NULL || handle->object == NULL)
 		return false;
 	object = handle->object;
+	handle->shared->has_sent = true;
 	mark_sent(L, idx);
 	fz_le32_store(bytes, handle->type | fz_heap_id() << TYPE_BITS);
 	fz_le32_store(bytes + 4, fz_heap_name(object));

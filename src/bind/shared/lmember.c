@@ -5,6 +5,7 @@
 #include "bind/lloop.h"
 #include "bind/shared/lguard.h"
 #include "bind/shared/lshared.h"
+#include "os/process.h"
 #include "os/proctree.h"
 #include "shared/heap.h"
 #include "worker/worker.h"
@@ -41,17 +42,30 @@ rests(const void *engine, pid_t pid)
 }
 
 /*
- * is_alone() -> boolean: whether no other process is a member, and this one has
- * no child that may become one. Workers without a job do not count, but the
- * processes that they have started do.
+ * Whether the process that has started this one, or another of its children,
+ * may have an object that this process uses, and be no member yet.
+ */
+static bool
+parent_may_share(const struct fz_lshared *shared, uint32_t self)
+{
+	return fz_process.parent != 0 &&
+	       (shared->has_sent || !fz_heap_is_only(self));
+}
+
+/*
+ * is_alone() -> boolean: whether no other process is a member or may become
+ * one. Workers without a job do not count, but the processes that they have
+ * started do.
  */
 static int
 member_is_alone(lua_State *L)
 {
 	const struct fz_engine *engine = fz_lloop_engine(L);
-	uint32_t self = fz_lshared_member(fz_lshared(L));
+	const struct fz_lshared *shared = fz_lshared(L);
+	uint32_t self = fz_lshared_member(shared);
 
-	lua_pushboolean(L, fz_heap_is_alone(self, rests, engine) &&
+	lua_pushboolean(L, !parent_may_share(shared, self) &&
+			       fz_heap_is_alone(self, rests, engine) &&
 			       !fz_proctree_has_others(rests, engine));
 	return 1;
 }

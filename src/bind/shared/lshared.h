@@ -30,6 +30,8 @@ struct fz_lshared {
 	struct fz_lshared_scratch *scratch; /* NULL: not used yet */
 	struct fz_lhandle_stored *storing;  /* innermost recorder; NULL: none */
 	struct fz_lheld held;               /* locks of tasks */
+	bool has_sent; /* a handle, as a value; or an ancestor, before the fork
+			*/
 	uint64_t latest; /* upper bound of `forks` of all dropped objects */
 	size_t enough;   /* bytes of shared memory after which to collect */
 };

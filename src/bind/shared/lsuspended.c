@@ -39,6 +39,7 @@ struct waits {
 	unsigned ntimed; /* of those, wait until a time */
 	uint64_t nbegun; /* waits so far */
 	unsigned forks;  /* from the first process to this one */
+	unsigned ntries; /* times that all waits were to try late */
 	struct fz_timer late;
 	struct fz_change change;
 	struct fz_fork_hook hook;
@@ -227,14 +228,29 @@ check_late(struct fz_timer *timer)
 		arm_late(w);
 }
 
+void
+fz_lsuspended_begin_check(lua_State *L)
+{
+	get(L)->nbegun++;
+}
+
+unsigned
+fz_lsuspended_ntries(lua_State *L)
+{
+	return get(L)->ntries;
+}
+
 /*
  * waits_try([late]): wake tasks, because shared objects have changed; late: one
- * of each list, which also checks for deaths
+ * of each list, which also checks for deaths, as waits outside of tasks then do
  */
 static int
 waits_try(lua_State *L)
 {
-	wake_lists(get(L), lua_toboolean(L, 1));
+	bool late = lua_toboolean(L, 1);
+
+	wake_lists(get(L), late);
+	get(L)->ntries += late;
 	return 0;
 }
 
@@ -268,8 +284,8 @@ waits_count(lua_State *L)
 }
 
 /*
- * is_working(n) -> whether the engine does anything that may end a wait; n
- * timers only show progress
+ * is_working(n) -> whether the engine, or a hook of the caller, does anything
+ * that may end a wait; n timers only show progress
  */
 static int
 is_working(lua_State *L)
@@ -277,7 +293,8 @@ is_working(lua_State *L)
 	unsigned n = (unsigned)luaL_checkinteger(L, 1);
 
 	n += get(L)->late.index != 0;
-	lua_pushboolean(L, fz_lloop_is_working(L, n));
+	lua_pushboolean(
+	    L, lua_gethookmask(L) != 0 || fz_lloop_is_working(L, n));
 	return 1;
 }
 

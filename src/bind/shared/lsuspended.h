@@ -44,6 +44,13 @@ void fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
  */
 void fz_lsuspended_end(struct fz_lsuspended *s, bool more);
 
+/*
+ * A wait outside of tasks begins to check whether anything can end it. It tries
+ * late (see lwait.h) when fz_lsuspended_ntries() has changed. [-0, +0, -]
+ */
+void fz_lsuspended_begin_check(lua_State *L);
+unsigned fz_lsuspended_ntries(lua_State *L);
+
 /* Open: core.waits_try, .waits_woken, .waits_count, .wait_what. [-0, +0, e] */
 int fz_lsuspended_open(lua_State *L);
 

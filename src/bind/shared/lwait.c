@@ -17,6 +17,9 @@
 
 enum { LWAIT_TRIES = 5 };
 
+/* Between two checks whether anything can end a wait. */
+#define LWAIT_PAUSE_NS (32 * FZ_EVENTCOUNT_CHECK_NS)
+
 enum { PENDING, DONE, TIMEOUT, OVER };
 
 int64_t
@@ -86,13 +89,57 @@ sleep_at(lua_State *L, struct fz_lwait *wait, uint32_t seq)
 }
 
 static void
-turn_loop(lua_State *L, const struct fz_lwait *wait)
+begin_check(lua_State *L, struct fz_lwait *wait, int64_t now_ns)
+{
+	fz_lsuspended_begin_check(L);
+	wait->ntries = fz_lsuspended_ntries(L);
+	wait->pause_ns = FZ_EVENTCOUNT_CHECK_NS;
+	wait->check_ns = fz_clock_after(now_ns, wait->pause_ns);
+}
+
+/*
+ * Whether to check now that something can end the wait: always if there are
+ * tasks, whose states the check compares. Otherwise after a while, and then
+ * more and more seldom, because the check may read /proc.
+ */
+static bool
+is_check_due(lua_State *L, struct fz_lwait *wait)
+{
+	int64_t now_ns;
+
+	if (wait->until_ns != FZ_CLOCK_NEVER)
+		return false;
+	now_ns = fz_clock_ns();
+	if (wait->pause_ns == 0)
+		begin_check(L, wait, now_ns);
+	if (fz_lloop_tasks(L)->live != 0)
+		return true;
+	if (now_ns < wait->check_ns)
+		return false;
+	wait->pause_ns = earlier(2 * wait->pause_ns, LWAIT_PAUSE_NS);
+	wait->check_ns = fz_clock_after(now_ns, wait->pause_ns);
+	return true;
+}
+
+/* If nothing seems to end the wait, try late, and check again at once. */
+static void
+prepare_next_check(lua_State *L, struct fz_lwait *wait)
+{
+	unsigned ntries = fz_lsuspended_ntries(L);
+
+	if (ntries == wait->ntries)
+		return;
+	wait->ntries = ntries;
+	wait->late_ns = wait->check_ns = 0;
+}
+
+static void
+turn_loop(lua_State *L, const struct fz_lwait *wait, const char *what)
 {
 	int64_t check_ns =
 	    fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
 
-	fz_lloop_turn(L, earlier(wait->until_ns, check_ns),
-	    wait->until_ns == FZ_CLOCK_NEVER ? wait->class->what : NULL);
+	fz_lloop_turn(L, earlier(wait->until_ns, check_ns), what);
 }
 
 bool
@@ -100,6 +147,7 @@ fz_lwait_here(lua_State *L, struct fz_lwait *wait)
 {
 	for (;;) {
 		bool idle = fz_lloop_is_idle(L);
+		const char *what;
 		uint32_t seq;
 		int state;
 
@@ -110,10 +158,15 @@ fz_lwait_here(lua_State *L, struct fz_lwait *wait)
 		state = try_once(wait);
 		if (state != PENDING)
 			return state == DONE;
-		if (idle)
+		what = is_check_due(L, wait) ? wait->class->what : NULL;
+		if (!idle)
+			turn_loop(L, wait, what);
+		else if (what == NULL)
 			sleep_at(L, wait, seq);
 		else
-			turn_loop(L, wait);
+			fz_lloop_check_wait(L, what);
+		if (what != NULL)
+			prepare_next_check(L, wait);
 	}
 }
 
@@ -189,7 +242,7 @@ begin(struct fz_lwait *wait)
 {
 	wait->slept = false;
 	wait->state = PENDING;
-	wait->late_ns = 0;
+	wait->late_ns = wait->pause_ns = 0;
 }
 
 /* Push a zeroed wait. */
