@@ -10,6 +10,10 @@ local deadlock = {}
 -- process; nil: they have not. A task that only tries again what it waits for has done nothing.
 local tried = nil
 
+-- Set of the servers that this process has started, which end no wait unless they have requests.
+local servers = setmetatable({}, { __mode = "k" })
+core.on_fork(function() servers = setmetatable({}, { __mode = "k" }) end)
+
 local FIRST <const> = 20 -- tasks that the message lists
 
 -- Where the task waits: "at script.lua:12". The frames of this library are skipped. If the function
@@ -49,12 +53,26 @@ local function message(object)
   return table.concat(lines)
 end
 
+---Another process only serves requests, and is marked as one that rests (process:serve).
+---@param server table server:rests() is false while it may do more than wait for the next request
+function deadlock.add_server(server)
+  servers[server] = true
+end
+
+-- No other process lives, so that no request comes meanwhile.
+local function servers_rest()
+  for server in pairs(servers) do
+    if not server:rests() then return false end
+  end
+  return true
+end
+
 -- Whether another process may change a shared object for which the caller or a task waits.
 local function others_may_wake(object)
   local waits, timed, done = core.waits_count()
   if timed > 0 then return true end -- its time ends a wait
   if type(object) ~= "string" and waits == 0 then return false end
-  if not core.is_alone() then
+  if not (core.is_alone() and servers_rest()) then
     tried = nil
     return true
   end

@@ -7,6 +7,7 @@ local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
 local client = require "fzlua.manager_client"
+local deadlock = require "fzlua.deadlock"
 local proxy = require "fzlua.proxy"
 local wait = require "fzlua.wait"
 
@@ -147,6 +148,8 @@ function manager.new()
     _client = of, _process = process, _owner = core.pid(), _closed = false,
   }, Manager)
   of:own(self, process, channel)
+  process:serve()
+  deadlock.add_server(of)
   open[self] = true
   return self
 end

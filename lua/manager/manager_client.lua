@@ -203,6 +203,12 @@ function Client:ask(operation, object, ...)
   return results(decode(answer, NUMBER_BYTES))
 end
 
+---Whether the server has answered all questions, and has nothing else to do; called by
+---deadlock.lua in the process that has created the manager.
+function Client:rests()
+  return self._closed or self.questions:join(0) == true
+end
+
 ---The parts of a question: the channel's id, the number, the offset of the encoded rest.
 function client.parts(question)
   local id, number = unpack(client.HEADER, question)
@@ -212,6 +218,7 @@ end
 ---Close the manager; the server takes no more questions.
 function Client:close()
   self.questions:close()
+  self._closed = true
   idle[self.server] = nil
 end
 

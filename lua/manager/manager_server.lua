@@ -304,10 +304,16 @@ function server.run(asked, spare, channel)
   guard_classes()
   add_channel(channel.id, channel.answers)
   channel.answers:put(own.server)
+  local undone = 0 -- questions whose functions may have left tasks or other work
   while true do
     local question = questions:get()
     if not question then return end
     serve(question)
+    undone = undone + 1
+    if core.is_idle() then
+      for _ = 1, undone do questions:task_done() end
+      undone = 0
+    end
   end
 end
 

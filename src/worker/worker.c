@@ -60,7 +60,8 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 	job->nbytes = nbytes;
 	worker->nbytes += nbytes;
 	if (worker->njobs++ == 0) {
-		fz_loop_busy(loop_of(p), true);
+		if (!fz_worker_rests(worker))
+			fz_loop_busy(loop_of(p), true);
 		worker->news_ns = fz_clock_ns();
 		fz_worker_start_head(p, worker->news_ns);
 	}

@@ -263,10 +263,12 @@ struct fz_account *fz_worker_account(const struct fz_worker *worker);
 void fz_worker_flush(struct fz_worker *worker);
 
 /*
- * The worker rests, or gets a job or ends: while it rests, in its pool, it does
- * nothing, so that it ends no wait.
+ * The worker rests, or gets a job or ends: while it rests it does nothing by
+ * itself, so that it ends no wait. It rests in its pool, or its job is to serve
+ * others and is not counted as busy.
  */
 void fz_worker_rest(struct fz_worker *worker, bool rests);
+bool fz_worker_rests(const struct fz_worker *worker);
 
 /* The watches and timers of all workers of the engine that rest. */
 unsigned fz_worker_nresting(const struct fz_engine *engine);

@@ -69,7 +69,7 @@ fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns)
 static void
 count_job_out(struct fz_worker *w)
 {
-	if (--w->njobs == 0)
+	if (--w->njobs == 0 && !fz_worker_rests(w))
 		fz_loop_busy(loop_of(w->pipes), false);
 }
 

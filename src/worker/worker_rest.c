@@ -9,13 +9,24 @@ worker_of(const struct fz_list *link)
 	return FZ_CONTAINER_OF(link, struct fz_worker, resting);
 }
 
+bool
+fz_worker_rests(const struct fz_worker *worker)
+{
+	return fz_list_is_linked(&worker->resting);
+}
+
 void
 fz_worker_rest(struct fz_worker *worker, bool rests)
 {
+	struct fz_engine *engine = worker->pipes->opts.engine;
+
+	if (rests == fz_worker_rests(worker))
+		return;
+	if (worker->njobs != 0)
+		fz_loop_busy(engine->loop, !rests);
 	if (rests)
-		fz_list_push(
-		    &worker->pipes->opts.engine->resting, &worker->resting);
-	else if (fz_list_is_linked(&worker->resting))
+		fz_list_push(&engine->resting, &worker->resting);
+	else
 		fz_list_remove(&worker->resting);
 }
 

@@ -108,6 +108,58 @@ tests["a process names the deadlock of a queue of its own"] = function()
   t.match(err, "deadlock: nothing can end the wait for an item of a queue or pipe")
 end
 
+-- With a manager whose server waits for questions.
+local MANAGER <const> = [[
+local queue, manager = fz.queue(), fz.manager()
+local dict = manager:dict { x = 1 }
+dict.x = dict.x + 1
+]]
+
+local NAMED_MANAGER <const> = {
+  ["an item of a queue or pipe"] = { "queue:get()", "manager:close() queue:get()" },
+  ["fzlua.Future (pending)"] = { "fz.future():await()" },
+  ["fzlua.Task (pending)"] = { "fz.spawn(function() queue:get() end):await()" },
+  ["the end of all tasks"] = { "fz.spawn(function() queue:get() end)" },
+}
+
+tests["the server of a manager ends no wait by itself"] = function()
+  for what, codes in pairs(NAMED_MANAGER) do
+    for _, code in ipairs(codes) do
+      local _, err, status = t.command("-e", MANAGER .. code)
+      t.match(err, "deadlock: nothing can end the wait for " .. what)
+      t.equal(status, 1)
+    end
+  end
+end
+
+-- What a server does for a question that this process has asked, and no longer waits for.
+local SERVER_WAKES <const> = {
+  [[fz.with_timeout(0.05, function()
+      dict:update("x", function() os.execute "sleep 0.4" queue:put(1) end)
+    end)]],
+  "dict:update('x', function() fz.spawn(function() fz.sleep(0.3) queue:put(1) end) end)",
+  [[dict:update('x', function()
+      fz.process(function() os.execute "sleep 0.3" queue:put(1) end):start()
+    end)]],
+  [[local pool = fz.pool(1)
+    pool:apply_async(function()
+      while dict.y ~= 2 do os.execute "sleep 0.01" end
+      queue:put(1)
+    end)
+    fz.spawn(function() fz.sleep(0.3) dict.y = 2 end)]],
+}
+
+tests["the server of a manager may end a wait for a question"] = function()
+  for i, wake in ipairs(SERVER_WAKES) do
+    for _, wait in ipairs {
+      "queue:get()", "fz.spawn(function() queue:get() end):await()",
+    } do
+      local _, err, status = t.command("-e", MANAGER .. wake .. " " .. wait)
+      t.equal({ i, wait, err, status }, { i, wait, "", 0 })
+    end
+  end
+end
+
 local function are_named(jobs)
   for what, codes in pairs(NAMED) do
     for _, code in ipairs(codes) do

@@ -272,6 +272,20 @@ process_kill(lua_State *L)
 	return 0;
 }
 
+/*
+ * process:serve(): it only waits for requests, so that it ends no wait by
+ * itself
+ */
+static int
+process_serve(lua_State *L)
+{
+	struct lprocess *lp = check_process(L);
+
+	if (lp->worker != NULL)
+		fz_worker_rest(lp->worker, true);
+	return 0;
+}
+
 /* process:result() -> true, results of f | false, Error; once answered() */
 static int
 process_result(lua_State *L)
@@ -333,6 +347,7 @@ static const luaL_Reg methods[] = {
 	{ "exitcode", process_exitcode },
 	{ "terminate", process_terminate },
 	{ "kill", process_kill },
+	{ "serve", process_serve },
 	{ "result", process_result },
 	{ "close", process_close },
 	{ NULL, NULL },

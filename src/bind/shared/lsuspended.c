@@ -298,6 +298,15 @@ is_working(lua_State *L)
 	return 1;
 }
 
+/* is_idle() -> whether this process has no tasks, and its engine nothing to do
+ */
+static int
+is_idle(lua_State *L)
+{
+	lua_pushboolean(L, fz_lloop_is_idle(L));
+	return 1;
+}
+
 /* wait_what(wait) -> what it is for */
 static int
 wait_what(lua_State *L)
@@ -348,6 +357,7 @@ static const luaL_Reg functions[] = {
 	{ "waits_count", waits_count },
 	{ "wait_what", wait_what },
 	{ "is_working", is_working },
+	{ "is_idle", is_idle },
 	{ NULL, NULL },
 };
 
