@@ -13,6 +13,8 @@
 -- - An unknown option is an error, so that a misspelt one is not ignored.
 -- - Each call that waits lets the tasks of the process run, and can be interrupted by Ctrl-C, which
 --   raises an error of kind `"interrupted"`.
+-- - A wait without a timeout that nothing can end, in this process or another, raises an error. It
+--   lists what each task waits for.
 -- - Objects with a method `close` can be the value of a `<close>` variable.
 
 ---@class fzlua

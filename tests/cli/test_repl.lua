@@ -138,4 +138,14 @@ tests["Ctrl-C stops what runs, and workers go on"] = function()
   terminal:run("#pool.workers", "2")
 end
 
+tests["the prompt may end the wait of a task, but no wait of its own"] = function()
+  local terminal <close> = open()
+  terminal:run "q = fz.queue()"
+  terminal:run "task = fz.spawn(function() return q:get() end)"
+  t.sleep(0.4)
+  terminal:run("q:put(5)", "true")
+  terminal:run("task:await()", "5")
+  terminal:run("q:get()", "deadlock: nothing can end the wait for an item of a queue or pipe")
+end
+
 return tests
