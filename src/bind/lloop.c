@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "bind/lforks.h"
+#include "bind/lhook.h"
 #include "bind/linterrupt.h"
 #include "bind/llimit.h"
 #include "bind/lsink.h"
@@ -49,9 +50,9 @@ struct lloop {
 	struct fz_garbage *garbage;
 	struct fz_lsink sink;
 	struct fz_lforks forks;
-	/* The state in which the loop turns, and its hook before the turn. */
+	/* The thread in which the loop turns, and the hooks before the turn. */
 	lua_State *turning;
-	lua_Hook hook_before;
+	struct fz_lhook before;
 	uint32_t works_for; /* the member that waits for the work; 0: none */
 };
 
@@ -128,20 +129,6 @@ fz_lloop_forks(lua_State *L)
 	return &get(L)->forks;
 }
 
-/*
- * A host's signal handler sets a hook, as lua.c does. Lua calls hooks only
- * while Lua code runs. So run an empty chunk during waits in C, which calls
- * each kind of hook.
- */
-static void
-run_hook(lua_State *L)
-{
-	luaL_checkstack(L, 1, NULL);
-	if (luaL_loadbufferx(L, "", 0, "=fzlua", "t") != LUA_OK)
-		lua_error(L);
-	lua_call(L, 0, 0);
-}
-
 void
 fz_lloop_check(lua_State *L)
 {
@@ -149,8 +136,7 @@ fz_lloop_check(lua_State *L)
 
 	fz_linterrupt_check(L, &ll->interrupt);
 	fz_llimit_check(L, &ll->limit);
-	if (lua_gethookmask(L) != 0)
-		run_hook(L);
+	fz_lhook_run(L, ll->interrupt.main);
 	if (ll->works_for != 0 && !fz_heap_alive(ll->works_for))
 		fz_lerror_fail(L, FZ_ERR_CANCELLED,
 		    "the process that asked for this has ended");
@@ -268,7 +254,8 @@ may_sleep(void *ctx)
 {
 	const struct lloop *ll = ctx;
 
-	return lua_gethook(ll->turning) == ll->hook_before;
+	return fz_lhook_is_same(
+	    ll->before, fz_lhook_get(ll->turning, ll->interrupt.main));
 }
 
 /* One turn; a timer frees unused memory meanwhile. */
@@ -282,9 +269,9 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.index == 0)
 		fz_loop_arm(loop, &ll->rest, rest_ns); /* or at a later turn */
 	ll->turning = L;
-	ll->hook_before = lua_gethook(L);
-	if (ll->hook_before != NULL)
-		run_hook(L); /* a signal may have come since Lua code ran */
+	ll->before = fz_lhook_get(L, ll->interrupt.main);
+	/* A signal may have come since Lua code ran. */
+	fz_lhook_run(L, ll->interrupt.main);
 	if (fz_loop_turn(loop, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
 	fz_garbage_catch_up(ll->garbage, L);

@@ -110,7 +110,7 @@ void fz_lloop_check_wait(lua_State *L, const char *what);
 
 /*
  * Raise "interrupted" if it is pending, or "cancelled" if the member that this
- * process works for has died. Calls the hook of L, if it has one. [-0, +0, e]
+ * process works for has died. Calls the hooks of L, see lhook.h. [-0, +0, e]
  */
 void fz_lloop_check(lua_State *L);
 

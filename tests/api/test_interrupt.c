@@ -132,22 +132,55 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 	}
 }
 
-/* The signal ends the very sleep that it comes just before. */
+/* A handler sets the hook of the main thread; another thread waits. */
 static void
-test_interrupt_just_before_a_sleep_ends_it(void **state)
+test_interrupt_ends_the_wait_of_a_coroutine(void **state)
 {
+	static const char *const codes[] = {
+		"coroutine.wrap(fz.sleep)(9e9)",
+		"local q = fz.queue()\n"
+		"coroutine.wrap(function() q:get(60) end)()",
+		"coroutine.wrap(coroutine.wrap(function()\n"
+		"  fz.exec{'sleep', '77'}\n"
+		"end))()",
+		"for _ in coroutine.wrap(function()\n"
+		"  local pool <close> = fz.pool(1)\n"
+		"  pool:apply(function() while true do end end)\n"
+		"end) do end",
+		"local p = fz.pool(1)\n"
+		"local source = coroutine.wrap(function()\n"
+		"  coroutine.yield(1) fz.future():await(60)\n"
+		"end)\n"
+		"for _ in p:imap(math.abs, source) do end",
+		/* The function of a pool without workers has its own. */
+		"local s = fz.stage 's'\n"
+		"function s.A() fz.sleep(9e9) end\n"
+		"local e = select(2, pcall(fz.chain{s}, {}, {jobs = 0}))\n"
+		"error(tostring(e))",
+		/* The error is raised once. */
+		"local co = coroutine.create(fz.sleep)\n"
+		"local ok, e = coroutine.resume(co, 9e9)\n"
+		"for i = 1, 1000 do e = e .. '' end\n"
+		"error('the coroutine: ' .. e)",
+	};
 	lua_State *L = *state;
 
+	hook_mask = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
+	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
+		assert_interrupted(L, codes[i]);
+}
+
+/* The signal ends the very sleep that it comes just before. */
+static void
+sleeps_end(lua_State *L, const char *code)
+{
 	hook_mask = LUA_MASKCOUNT;
 	interrupted_state = L;
 	for (unsigned long n = 1; n <= 3; n++) {
 		interrupted_sleep = n;
 		nsleeps = 0;
 		alarm(HANGS_S);
-		assert_int_not_equal(
-		    luaL_dostring(
-			L, "fz.sleep(1e-3) fz.sleep(1e-3) fz.sleep(9e9)"),
-		    LUA_OK);
+		assert_int_not_equal(luaL_dostring(L, code), LUA_OK);
 		alarm(0);
 		assert_int_equal(nsleeps, n);
 		assert_non_null(strstr(lua_tostring(L, -1), "interrupted!"));
@@ -155,6 +188,20 @@ test_interrupt_just_before_a_sleep_ends_it(void **state)
 	}
 	interrupted_sleep = 0;
 	interrupted_state = NULL;
+}
+
+static void
+test_interrupt_just_before_a_sleep_ends_it(void **state)
+{
+	sleeps_end(*state, "fz.sleep(1e-3) fz.sleep(1e-3) fz.sleep(9e9)");
+}
+
+static void
+test_interrupt_just_before_a_sleep_of_a_coroutine_ends_it(void **state)
+{
+	sleeps_end(*state, "coroutine.wrap(function()\n"
+			   "  fz.sleep(1e-3) fz.sleep(1e-3) fz.sleep(9e9)\n"
+			   "end)()");
 }
 
 static void
@@ -173,7 +220,8 @@ test_interrupt_leaves_a_wait_under_another_hook_alone(void **state)
 	assert_int_equal(
 	    luaL_dostring(L,
 		"local p <close> = fz.pool(1)\n"
-		"assert(p:apply(function(x) return x + 1 end, 1) == 2)"),
+		"assert(p:apply(function(x) return x + 1 end, 1) == 2)\n"
+		"coroutine.wrap(fz.sleep)(0.01)"),
 	    LUA_OK);
 	assert_ptr_equal(lua_gethook(L), count_calls);
 	lua_sethook(L, NULL, 0, 0);
@@ -210,8 +258,14 @@ main(void)
 		    test_interrupt_calls_the_hook_of_a_host_in_every_wait,
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
+		    test_interrupt_ends_the_wait_of_a_coroutine, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(
 		    test_interrupt_just_before_a_sleep_ends_it, setup,
 		    teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_interrupt_just_before_a_sleep_of_a_coroutine_ends_it,
+		    setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_interrupt_leaves_a_wait_under_another_hook_alone,
 		    setup, teardown),

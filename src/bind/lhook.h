@@ -1,0 +1,40 @@
+/*
+ * lhook.h - calls the hooks of a Lua state during waits.
+ *
+ * A host's signal handler sets a hook, as that of lua.c does. Lua calls hooks
+ * only while Lua code runs, and only that of the thread that runs. Such a
+ * handler sets the hook of the main thread, whatever thread waits.
+ */
+#ifndef FZ_LHOOK_H
+#define FZ_LHOOK_H
+
+#include <stdbool.h>
+
+#include <lua.h>
+
+/* The hooks that matter to a wait; they differ once a handler has set one. */
+struct fz_lhook {
+	lua_Hook own, main;
+};
+
+/* Those of L, which waits, and of the main thread. */
+static inline struct fz_lhook
+fz_lhook_get(lua_State *L, lua_State *main)
+{
+	return (struct fz_lhook){ lua_gethook(L), lua_gethook(main) };
+}
+
+static inline bool
+fz_lhook_is_same(struct fz_lhook a, struct fz_lhook b)
+{
+	return a.own == b.own && a.main == b.main;
+}
+
+/*
+ * Call the hook of L, and that of the main thread as if L was that thread. If
+ * the latter removes itself, as that of lua.c does before it raises its error,
+ * the main thread has none any more. [-0, +0, e]
+ */
+void fz_lhook_run(lua_State *L, lua_State *main);
+
+#endif
