@@ -53,4 +53,23 @@ error "enough"
   t.equal({ out, status }, { "first\n", 1 })
 end
 
+-- lua5.4 sets a hook in its main thread.
+tests.a_signal_ends_the_wait_of_a_generator = function()
+  for _, wait in ipairs { "fz.queue():get(60)", "fz.sleep(60)", "fz.exec { 'sleep', '77' }" } do
+    local script = t.file(([[
+local fz = require "fzlua"
+local ready = io.open(os.getenv "READY", "w")
+for _ in coroutine.wrap(function() ready:close() %s end) do end]]):format(wait))
+    local ready = t.file ""
+    os.remove(ready)
+    local _, err, status = t.shell(([[
+READY=%s env --default-signal=INT lua5.4 %s & pid=$!
+until test -e %s; do sleep 0.01; done
+sleep 0.2; kill -INT $pid; wait $pid; status=$?; rm -f %s; exit $status]]):format(ready,
+      script, ready, ready))
+    t.match(err, "interrupted!")
+    t.equal(status, 1)
+  end
+end
+
 return tests
