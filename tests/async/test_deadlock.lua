@@ -213,6 +213,9 @@ local WAKES <const> = {
 
 -- What only a worker does.
 local WORKER_WAKES <const> = {
+  [[closed = fz.pool { workers = 1, exit = function() os.execute 'sleep 0.2' queue:put(1) end }
+    closed:apply(same, 1)
+    closed:close()]],
   [[idle = fz.pool { workers = 1, idle = 0.2, exit = function() queue:put(1) end }
     idle:apply(same, 1)]],
 }

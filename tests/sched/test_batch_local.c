@@ -28,6 +28,16 @@
 
 static struct batch_test t;
 
+static uint64_t
+next_item(struct fz_batch *batch, struct fz_blob **part)
+{
+	bool ready = fz_batch_local_ready(batch);
+	uint64_t item = fz_batch_local_next(batch, part);
+
+	assert_int_equal(ready, item != 0);
+	return item;
+}
+
 static void
 test_batch_local_items_are_called_by_their_caller(void **state)
 {
@@ -41,7 +51,7 @@ test_batch_local_items_are_called_by_their_caller(void **state)
 	assert_true(fz_batch_pool_is_local(b->sched));
 	for (uint64_t i = 1; i <= 3; i++) {
 		part = NULL;
-		assert_int_equal(fz_batch_local_next(t.batch, &part), i);
+		assert_int_equal(next_item(t.batch, &part), i);
 		assert_int_equal(fz_le64_load(part->bytes), t.items[i - 1]);
 		if (i == 2)
 			fz_batch_local_failed(t.batch, i, &failure);
@@ -49,7 +59,7 @@ test_batch_local_items_are_called_by_their_caller(void **state)
 			fz_batch_local_done(t.batch, i, fz_blob_ref(part));
 		fz_blob_unref(part);
 	}
-	assert_int_equal(fz_batch_local_next(t.batch, &part), 0);
+	assert_int_equal(next_item(t.batch, &part), 0);
 	assert_true(fz_batch_done(t.batch));
 	assert_true(batch_test_finishes(&t));
 	assert_true(has_all_outcomes(&t));
@@ -76,10 +86,10 @@ test_batch_local_retries_wait_too(void **state)
 	t.opts.limits.retries = 1;
 	t.opts.limits.backoff_ns = 20 * FZ_CLOCK_MS;
 	batch_test_start(&t);
-	assert_int_equal(fz_batch_local_next(t.batch, &part), 1);
+	assert_int_equal(next_item(t.batch, &part), 1);
 	assert_null(part);
 	fz_batch_local_failed(t.batch, 1, &failure);
-	while ((item = fz_batch_local_next(t.batch, &part)) == 0) {
+	while ((item = next_item(t.batch, &part)) == 0) {
 		assert_false(fz_batch_done(t.batch));
 		fz_loop_turn(b->w->engine.loop, in_ms(100), NULL);
 	}
@@ -102,9 +112,9 @@ test_batch_local_may_be_cancelled_within_an_item(void **state)
 	batch_test_init(&t, b, 5);
 	t.opts.kind |= FZ_WIRE_INHERITED;
 	batch_test_start(&t);
-	assert_int_equal(fz_batch_local_next(t.batch, &part), 1);
-	assert_int_equal(fz_batch_local_next(t.batch, &part), 2);
-	assert_int_equal(fz_batch_local_next(t.batch, &part), 3);
+	assert_int_equal(next_item(t.batch, &part), 1);
+	assert_int_equal(next_item(t.batch, &part), 2);
+	assert_int_equal(next_item(t.batch, &part), 3);
 	fz_batch_local_done(t.batch, 1, blob_of_number(1));
 	assert_int_equal(fz_batch_counts(t.batch).done, 1);
 	fz_batch_cancel(t.batch, FZ_ERR_CANCELLED, "within");
@@ -112,7 +122,7 @@ test_batch_local_may_be_cancelled_within_an_item(void **state)
 	fz_batch_local_done(t.batch, 2, blob_of_number(1));
 	failure.value = blob_of_number(1);
 	fz_batch_local_failed(t.batch, 3, &failure);
-	assert_int_equal(fz_batch_local_next(t.batch, &part), 0);
+	assert_int_equal(next_item(t.batch, &part), 0);
 	assert_true(batch_test_finishes(&t));
 	assert_int_equal(t.ndone, 1);
 	assert_int_equal(t.nfailed, 0);

@@ -28,6 +28,16 @@ local_done(struct run_test *p, uint32_t node, uint64_t v)
 	fz_run_local_done(p->run, node, &blob, 1);
 }
 
+static uint32_t
+next_node(struct fz_run *run)
+{
+	bool ready = fz_run_local_ready(run);
+	uint32_t node = fz_run_local_next(run);
+
+	assert_int_equal(ready, node != FZ_GRAPH_NONE);
+	return node;
+}
+
 static void
 test_run_local_nodes_come_in_order(void **state)
 {
@@ -46,12 +56,12 @@ test_run_local_nodes_come_in_order(void **state)
 	for (uint32_t i = 0; i < 200; i++) {
 		const uint32_t *inputs = fz_graph_inputs(p.graph, i);
 
-		node = fz_run_local_next(p.run);
+		node = next_node(p.run);
 		assert_int_equal(node, i);
 		assert_non_null(fz_run_value(p.run, inputs[0]));
 		local_done(&p, node, i);
 	}
-	assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
+	assert_int_equal(next_node(p.run), FZ_GRAPH_NONE);
 	assert_true(run_test_finishes(&p));
 	assert_run_value(&p, 199, 199);
 	assert_run_ended(&p);
@@ -94,13 +104,13 @@ test_run_local_failures_follow_the_policy(void **state)
 		b = run_test_after(&p, JOB_ADD, a);
 		x = run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
 		run_test_begin(&p, in, 1);
-		assert_int_equal(fz_run_local_next(p.run), a);
+		assert_int_equal(next_node(p.run), a);
 		fz_run_local_failed(p.run, a, &failure);
 		if (policies[i] == FZ_POLICY_CONTINUE) {
-			assert_int_equal(fz_run_local_next(p.run), x);
+			assert_int_equal(next_node(p.run), x);
 			local_done(&p, x, 9);
 		}
-		assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
+		assert_int_equal(next_node(p.run), FZ_GRAPH_NONE);
 		assert_true(run_test_finishes(&p));
 		assert_run_failure(&p, a, FZ_ERR_ERROR, FZ_GRAPH_NONE);
 		assert_run_failure(&p, b, FZ_ERR_CANCELLED, a);
@@ -127,9 +137,9 @@ test_run_local_retries_wait_too(void **state)
 	in = run_test_input(&p);
 	a = run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
 	run_test_begin(&p, in, 1);
-	assert_int_equal(fz_run_local_next(p.run), a);
+	assert_int_equal(next_node(p.run), a);
 	fz_run_local_failed(p.run, a, &failure);
-	while ((node = fz_run_local_next(p.run)) == FZ_GRAPH_NONE) {
+	while ((node = next_node(p.run)) == FZ_GRAPH_NONE) {
 		assert_false(fz_run_done(p.run));
 		fz_loop_turn(p.w->engine.loop, in_ms(100), NULL);
 	}
@@ -152,11 +162,11 @@ test_run_local_may_be_cancelled_within_a_node(void **state)
 	a = run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
 	run_test_after(&p, JOB_ADD, a);
 	run_test_begin(&p, in, 1);
-	assert_int_equal(fz_run_local_next(p.run), a);
+	assert_int_equal(next_node(p.run), a);
 	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "within");
 	assert_true(fz_run_done(p.run));
 	local_done(&p, a, 1);
-	assert_int_equal(fz_run_local_next(p.run), FZ_GRAPH_NONE);
+	assert_int_equal(next_node(p.run), FZ_GRAPH_NONE);
 	run_test_take_events(&p);
 	assert_run_ended(&p);
 	fz_run_free(p.run);
@@ -193,7 +203,7 @@ test_run_a_large_graph_is_fast(void **state)
 	p.run = fz_run_new(&p.opts, NULL);
 	fz_run_set(p.run, in, blob_of_number(1));
 	run_test_start(&p);
-	while ((node = fz_run_local_next(p.run)) != FZ_GRAPH_NONE) {
+	while ((node = next_node(p.run)) != FZ_GRAPH_NONE) {
 		local_done(&p, node, node);
 		count++;
 	}

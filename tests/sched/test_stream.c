@@ -348,12 +348,14 @@ test_stream_local_items_go_on_in_order(void **state)
 	for (uint32_t i = 0; i < 9; i++) {
 		struct fz_blob *blob = blob_of_number(100 + i);
 
+		assert_true(fz_stream_local_ready(f.stream));
 		run = fz_stream_local_next(f.stream, &node);
 		assert_non_null(run);
 		assert_int_equal(fz_stream_index(run), i / 3 + 1);
 		assert_int_equal(node, i % 3);
 		fz_run_local_done(run, node, &blob, 1);
 	}
+	assert_false(fz_stream_local_ready(f.stream));
 	assert_null(fz_stream_local_next(f.stream, &node));
 	assert_true(flow_takes(&f, 3));
 	assert_int_equal(f.numbers[3], 108);
