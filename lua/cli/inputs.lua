@@ -109,7 +109,8 @@ end
 ---@param values table the inputs that are set
 ---@return string[]
 function inputs.unknown_outputs(plan, names, values)
-  local known, messages = plan:passed(values), {}
+  local known, messages = {}, {}
+  for i, name in ipairs(plan:passed(values)) do known[i] = name end
   for _, final in ipairs(plan.final) do known[#known + 1] = final.name end
   for _, name in ipairs(names) do
     if not plan:makes(name) and not (plan:passes_on(name) and values[name] ~= nil) then

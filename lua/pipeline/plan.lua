@@ -427,7 +427,7 @@ end
 
 ---The names in `values` that leave the end unchanged, sorted.
 ---@param values table
----@return string[]
+---@return string[] that the caller does not change, because plans share an empty one
 function Plan:passed(values)
   if not self.passes then return NONE end
   local names = {}

@@ -38,6 +38,20 @@ tests["a script may return a dag"] = function()
 g:add("c", {"a", "b"}, function(a, b) return a .. b end)
 return g]]
   check(0, "c = xy\n", t.file(dag), "a=x", "b=y")
+  local many = t.file [[local g = fz.dag()
+g:add("a", function() return "x" end)
+g:add("b", {"a"}, function(a) return #a end)
+return g]]
+  check(0, "a = x\nb = 1\n", many)
+  check(0, '{"a":"x","b":1}\n', "--json", many)
+  check(0, "b = 1\n", "--only", "b", many)
+end
+
+tests["a chain that passes nothing on prints each output once"] = function()
+  check(0, "y = 2\nz = 3\n", t.file [[local s = fz.stage {name = "s", pass_input = false}
+function s.y(x) return x + 1 end
+function s.z(x) return x + 2 end
+return fz.chain{s}]], "x=1")
 end
 
 tests["--json prints one object"] = function()
