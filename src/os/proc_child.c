@@ -252,15 +252,19 @@ fz_proc_export_mark(void)
 static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
-	int rc = tie_to_parent(parent, err);
+	/*
+	 * The handlers come first: SIG_DFL discards a SIGCONT that is pending
+	 * because the parent has died.
+	 */
+	int rc = default_signals(err);
 
+	if (tie_to_parent(parent, err) == -1)
+		rc = -1;
 	fz_stdio_in_child();
 	if (fz_process.mark[0] != '\0')
 		fz_proc_format_mark(
 		    fz_process.mark, sizeof(fz_process.mark), getpid());
-	if (default_signals(err) == -1 || rc == -1)
-		return -1;
-	return redirect(opts, err);
+	return rc == 0 ? redirect(opts, err) : -1;
 }
 
 unsigned

@@ -334,6 +334,27 @@ test_proc_lives_on_when_the_thread_ends_that_forked_it(void **state)
 	assert_int_equal(fz_proc_reap(&f->proc, false, &death), 0);
 }
 
+static void
+test_proc_ends_if_the_parent_dies_during_its_setup(void **state)
+{
+	struct forked *f = *state;
+	pid_t parent = __real_fork();
+	char text[32];
+	int status;
+
+	if (parent == 0) {
+		kills_parent = true;
+		forked_start(f, tell_failure);
+		forked_nap(60000);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(parent, &status, 0), parent);
+	assert_true(WIFSIGNALED(status));
+	fz_fd_close(&f->ends[1]);
+	forked_hear(f, text, sizeof(text));
+	assert_string_equal(text, "");
+}
+
 static atomic_bool over;
 
 static void *
@@ -476,6 +497,7 @@ main(void)
 		TEST(test_proc_child_reports_what_failed_in_its_setup),
 		TEST(test_proc_descriptors_that_cannot_move_are_reported),
 		TEST(test_proc_lives_on_when_the_thread_ends_that_forked_it),
+		TEST(test_proc_ends_if_the_parent_dies_during_its_setup),
 		TEST(test_proc_forks_among_threads),
 		TEST(test_proc_memory_beyond_the_limit_is_refused),
 		TEST(test_proc_memory_limit_failures_are_reported),

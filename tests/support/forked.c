@@ -91,6 +91,7 @@ enum call failing;
 
 int interruptions;
 bool hangs_untied;
+bool kills_parent;
 
 static bool
 call_fails(enum call call)
@@ -139,11 +140,23 @@ __wrap_read(int fd, void *bytes, size_t n)
 	return call_fails(READ) ? -1 : __real_read(fd, bytes, n);
 }
 
+static void
+kill_parent(void)
+{
+	pid_t parent = getppid();
+
+	kill(parent, SIGKILL);
+	while (getppid() == parent)
+		forked_nap(1);
+}
+
 int
 __wrap_prctl(int what, unsigned long arg)
 {
 	while (hangs_untied && what == PR_SET_PDEATHSIG)
 		pause();
+	if (kills_parent && what == PR_SET_CHILD_SUBREAPER)
+		kill_parent();
 	if (call_fails(what == PR_SET_PDEATHSIG ? PDEATHSIG : SUBREAPER))
 		return -1;
 	return __real_prctl(what, arg);

@@ -42,6 +42,8 @@ extern int interruptions; /* EINTR so many times, of waitid and wait4 */
 
 extern bool hangs_untied; /* children hang before they watch their parent */
 
+extern bool kills_parent; /* children kill their parent once they watch it */
+
 /* A pipe by which the child tells things, and the descriptors there were. */
 struct forked {
 	int ends[2];
