@@ -104,13 +104,10 @@ limited_call(lua_State *L, int nargs, int nresults)
 	return status;
 }
 
-/* Replace `n` values by the error for a full stack. */
-static int
-refuse(lua_State *L, int n)
+int
+fzlua_refuse(lua_State *L, int n)
 {
 	lua_pop(L, n);
-	if (n == 0) /* there is no room for the error, either */
-		return FZLUA_MEMORY;
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &memory_error_key);
 	return FZLUA_MEMORY;
 }
@@ -119,7 +116,7 @@ int
 fzlua_call(lua_State *L, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
-		return refuse(L, nargs + 1);
+		return fzlua_refuse(L, nargs + 1);
 	return limited_call(L, nargs, nresults);
 }
 
@@ -127,7 +124,7 @@ int
 fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
-		return refuse(L, nargs);
+		return fzlua_refuse(L, nargs);
 	lua_pushcfunction(L, f);
 	lua_insert(L, -(nargs + 1));
 	return call(L, nargs, nresults);
@@ -148,7 +145,7 @@ fzlua_dofile(lua_State *L, const char *path, int nresults)
 	int status;
 
 	if (!lua_checkstack(L, STACK_ROOM))
-		return refuse(L, 0);
+		return fzlua_refuse(L, 0);
 	lua_pushlightuserdata(L, &path);
 	status = fzlua_protect(L, load, 1, 1);
 	return status == FZLUA_OK ? limited_call(L, 0, nresults) : status;

@@ -11,6 +11,12 @@
  */
 int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);
 
+/*
+ * Replace `n` values by the error for a full stack, for which the host has
+ * room. Returns FZLUA_MEMORY. [-n, +1, -]
+ */
+int fzlua_refuse(lua_State *L, int n);
+
 /* The status of the fz.Error on top, in an enum fzlua_status. [-0, +0, -] */
 int fzlua_status_of(lua_State *L);
 

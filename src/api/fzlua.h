@@ -15,7 +15,7 @@
  * that run code of scripts return a status. If it is not FZLUA_OK, they push
  * one value in place of their results: an error object of Lua's type fz.Error,
  * a table with the fields kind, message, traceback and others, whose text
- * luaL_tolstring() gives.
+ * luaL_tolstring() gives. The host has room for it on the stack.
  */
 #ifndef FZLUA_H
 #define FZLUA_H
@@ -202,8 +202,9 @@ FZLUA_API int fzlua_fd(lua_State *L);
 
 /*
  * Do what is ready: move jobs and results, run tasks. Waits at most `seconds`
- * if nothing is; negative: without limit. Errors are those of the loop, such as
- * FZLUA_INTERRUPTED; those of tasks come from fzlua_next(). [-0, +(0|1), -]
+ * if nothing is; negative: without limit; NaN: not at all. Errors are those of
+ * the loop, such as FZLUA_INTERRUPTED; those of tasks come from fzlua_next().
+ * [-0, +(0|1), -]
  */
 FZLUA_API int fzlua_step(lua_State *L, double seconds);
 

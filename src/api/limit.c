@@ -23,6 +23,8 @@ fzlua_limit(lua_State *L, const struct fzlua_limits *limits)
 		    limits->size < sizeof(l) ? limits->size : sizeof(l));
 	if (l.seconds > 0)
 		most.ns = fz_clock_from_seconds(l.seconds);
+	if (l.seconds > 0 && most.ns == 0)
+		most.ns = 1; /* 0 is no limit */
 	most.instructions = l.instructions > 0 ? l.instructions : 0;
 	most.memory = bytes_of(l.memory);
 	fz_llimit_set(L, &most);

@@ -33,10 +33,8 @@ change(lua_State *L, lua_CFunction f, int nargs)
 int
 fzlua_spawn(lua_State *L, int nargs, void *tag)
 {
-	if (!lua_checkstack(L, 1)) {
-		lua_pop(L, nargs);
-		return FZLUA_MEMORY;
-	}
+	if (!lua_checkstack(L, 1))
+		return fzlua_refuse(L, nargs + 1);
 	lua_pushlightuserdata(L, tag);
 	return change(L, call_spawn, nargs + 2);
 }
@@ -88,7 +86,7 @@ int
 fzlua_cancel(lua_State *L, void *tag)
 {
 	if (!lua_checkstack(L, 1))
-		return FZLUA_MEMORY;
+		return fzlua_refuse(L, 0);
 	lua_pushlightuserdata(L, tag);
 	return change(L, call_cancel, 1);
 }
@@ -116,7 +114,9 @@ fzlua_step(lua_State *L, double seconds)
 	int status;
 
 	if (!lua_checkstack(L, 1))
-		return FZLUA_MEMORY;
+		return fzlua_refuse(L, 0);
+	if (isnan(seconds))
+		seconds = 0;
 	lua_pushnumber(L, seconds < 0 ? HUGE_VAL : seconds);
 	status = fzlua_protect(L, call_step, 1, 1);
 	if (status != FZLUA_OK)

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -433,6 +434,62 @@ test_a_lack_of_memory_has_its_status(void **state)
 	fzlua_close(L);
 }
 
+static int
+use_full_stack(lua_State *L, int which)
+{
+	void *tag;
+
+	switch (which) {
+	case 0:
+		return fzlua_stage(L, "s");
+	case 1:
+		return fzlua_step(L, 0);
+	case 2:
+		return fzlua_next(L, 0, &tag);
+	case 3:
+		return fzlua_cancel(L, L);
+	case 4:
+		return fzlua_finish(L);
+	case 5:
+		return fzlua_dofile(L, "/dev/null", 0);
+	case 6: /* these pop a value */
+		return fzlua_spawn(L, 0, L);
+	case 7:
+		return fzlua_call(L, 0, 0);
+	case 8:
+		return fzlua_register(L, 1, "A", NULL);
+	default:
+		return fzlua_chain(L, 1);
+	}
+}
+
+static void
+test_a_full_stack_is_an_error_with_a_value(void **state)
+{
+	lua_State *L = *state;
+	int top;
+
+	while (lua_checkstack(L, 1))
+		lua_pushboolean(L, 1);
+	lua_pop(L, 1); /* room for the error */
+	top = lua_gettop(L);
+	for (int i = 0; i < 10; i++) {
+		assert_int_equal(use_full_stack(L, i), FZLUA_MEMORY);
+		assert_int_equal(lua_gettop(L), i < 6 ? top + 1 : top);
+		assert_true(lua_istable(L, -1));
+		lua_settop(L, top - 1);
+		lua_pushboolean(L, 1);
+	}
+	lua_settop(L, 0);
+	host_assert_status(L, "return 1", FZLUA_OK);
+}
+
+static void
+test_a_step_of_no_number_does_not_wait(void **state)
+{
+	assert_int_equal(fzlua_step(*state, NAN), FZLUA_OK);
+}
+
 /* Returns whether all succeeded, so that no allocation failed. */
 static bool
 run_with(struct failing *f)
@@ -504,6 +561,8 @@ main(void)
 		HOST_TEST(test_finish_waits_for_all),
 		HOST_TEST(test_another_thread_interrupts),
 		HOST_TEST(test_the_host_is_told_of_forks),
+		HOST_TEST(test_a_full_stack_is_an_error_with_a_value),
+		HOST_TEST(test_a_step_of_no_number_does_not_wait),
 		cmocka_unit_test(test_a_lack_of_memory_has_its_status),
 		cmocka_unit_test(test_each_allocation_may_fail),
 	};

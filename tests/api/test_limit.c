@@ -47,6 +47,16 @@ test_limits_end_any_code(void **state)
 }
 
 static void
+test_limits_may_be_shorter_than_the_clock_counts(void **state)
+{
+	const struct fzlua_limits none = { .size = sizeof(none),
+		.seconds = 1e-300 };
+
+	fzlua_limit(*state, &none);
+	host_assert_status(*state, "for i = 1, 1e5 do end", FZLUA_TIMEOUT);
+}
+
+static void
 test_limits_count_instructions(void **state)
 {
 	const struct fzlua_limits few = { .size = sizeof(few),
@@ -114,6 +124,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		HOST_TEST(test_limits_end_any_code),
+		HOST_TEST(test_limits_may_be_shorter_than_the_clock_counts),
 		HOST_TEST(test_limits_count_instructions),
 		HOST_TEST(test_limits_hold_for_memory),
 		HOST_TEST(test_limits_end_a_task_and_no_other),
