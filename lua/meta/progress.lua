@@ -74,10 +74,15 @@ function fz.progress(source, options) end
 ---@field ended number
 ---@field sent integer|nil bytes of the call
 ---@field received integer|nil bytes of the results
+---@field cpu number|nil seconds of processor time that its worker has used since the event before:
+---of the function and the programs that it ran; of a worker in this process, not known. Elements of
+---a map that were sent together share it
+---@field peak integer|nil bytes of memory that its worker had at most so far
+---@field node string|nil where the worker is, if that is another machine
 ---@field error string|nil the kind of its error
+---@field message string|nil the text and the traceback of its error
 ---@field signal integer|nil that ended its worker
 ---@field exitcode integer|nil of its worker
----@field peak integer|nil bytes of memory that its worker had at most, if it died
 
 ---The log: one line to standard error for each entry, `HH:MM:SS.mmm LEVEL name[pid]: text`. Lines
 ---of different processes are never mixed.

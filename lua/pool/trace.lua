@@ -24,13 +24,7 @@ end
 
 -- The names of the functions of a plan, by node.
 local function names_of(plan)
-  if plan.trace_names then return plan.trace_names end
-  local list = {}
-  for _, node in ipairs(plan.nodes) do
-    list[#list + 1] = node.stage or false
-    list[#list + 1] = table.concat(node.outputs, ",")
-  end
-  plan.trace_names = core.trace_names(list)
+  plan.trace_names = plan.trace_names or core.trace_names(plan.nodes)
   return plan.trace_names
 end
 
@@ -63,7 +57,7 @@ function Trace.of_call(what, f)
   if info.what ~= "C" and info.source:sub(1, 7) ~= "@fzlua/" then
     label = ("%s %s:%d"):format(what, info.short_src, info.linedefined)
   end
-  calls[label] = calls[label] or core.trace_names { false, label }
+  calls[label] = calls[label] or core.trace_names { { outputs = { label } } }
   return trace._records, calls[label]
 end
 

@@ -10,6 +10,7 @@ struct fz_death {
 	int signal;         /* the signal that killed it, else 0 */
 	int exitcode;       /* exit status if signal is 0; -1: unknown */
 	uint64_t peak_rss;  /* bytes */
+	uint64_t cpu_ns;    /* processor time of its life; 0: unknown */
 	uint64_t cpu_limit; /* seconds, if it may be the cause; else 0 */
 };
 

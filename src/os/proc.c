@@ -26,6 +26,7 @@
 #include "os/process.h"
 #include "os/proctree.h"
 #include "os/stdio.h"
+#include "os/usage.h"
 
 /*
  * Whether the kernel reaps the children of this process at once, because a host
@@ -295,6 +296,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 		return;
 	note_death(death, status);
 	death->peak_rss = (uint64_t)usage.ru_maxrss * 1024;
+	death->cpu_ns = fz_usage_cpu_ns(&usage);
 	death->cpu_limit = cpu_limit_of(death->signal, &usage);
 	fz_proc_end_orphans(pid, status != 0);
 }
@@ -338,6 +340,7 @@ fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death)
 	death->signal = 0;
 	death->exitcode = -1;
 	death->peak_rss = 0;
+	death->cpu_ns = 0;
 	death->cpu_limit = 0;
 	if (dead == 1)
 		reap_dead(proc->pid, death);

@@ -34,7 +34,8 @@ fz_batch_chunk_new(
 		.seed = b->opts.seed,
 		.memory = b->opts.limits.memory,
 		.timeout_ns = b->opts.limits.timeout_ns };
-	if (b->opts.log->trace != NULL)
+	chunk->job.measured = b->opts.log->trace != NULL;
+	if (chunk->job.measured)
 		chunk->job.queued_ns = fz_clock_ns();
 	return chunk;
 }
@@ -311,6 +312,6 @@ fz_batch_skip(struct fz_batch *b, struct fz_err *err)
 	b->uncut++;
 	b->nfailed++;
 	event.first = b->total;
-	fz_job_event_add(b->opts.log, &event);
+	fz_job_event_add(b->opts.log, &event, NULL);
 	return 0;
 }

@@ -33,12 +33,12 @@ event_of(const struct fz_batch *b, uint64_t first, uint32_t n, pid_t pid)
 
 static void
 add_event(struct fz_batch *b, enum fz_job_event_kind kind,
-    const struct fz_job_event *event)
+    const struct fz_job_event *event, const struct fz_failure *failure)
 {
 	struct fz_job_event copy = *event;
 
 	copy.kind = kind;
-	fz_job_event_add(b->opts.log, &copy);
+	fz_job_event_add(b->opts.log, &copy, failure);
 }
 
 int
@@ -201,8 +201,8 @@ try_again(const struct fz_chunk *failed, uint64_t item,
 		fz_batch_free_chunk(chunk);
 		return false;
 	}
+	add_event(b, FZ_JOB_EVENT_RETRY, event, failure);
 	fz_blob_unref(failure->value);
-	add_event(b, FZ_JOB_EVENT_RETRY, event);
 	retry(chunk);
 	return true;
 }
@@ -227,7 +227,7 @@ fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
     const struct fz_job_event *event)
 {
 	b->nfailed++;
-	add_event(b, FZ_JOB_EVENT_FAILED, event);
+	add_event(b, FZ_JOB_EVENT_FAILED, event, failure);
 	if (b->opts.owner->failed != NULL)
 		b->opts.owner->failed(b->opts.owner, item, failure);
 	if (!report_failure(b, item, failure) ||
@@ -297,8 +297,9 @@ fz_batch_decide(struct fz_batch *b, uint64_t item, bool again)
 	if (again) {
 		struct fz_undecided undecided = end_question(chunk);
 
+		add_event(b, FZ_JOB_EVENT_RETRY, &undecided.event,
+		    &undecided.failure);
 		fz_blob_unref(undecided.failure.value);
-		add_event(b, FZ_JOB_EVENT_RETRY, &undecided.event);
 		retry(chunk);
 		return;
 	}
@@ -332,7 +333,7 @@ add_done(const struct fz_chunk *chunk, uint64_t first, uint32_t n,
 	event.nreceived = nreceived;
 	if (first != chunk->first)
 		event.nsent = 0; /* the first items had the frame */
-	add_event(b, FZ_JOB_EVENT_DONE, &event);
+	add_event(b, FZ_JOB_EVENT_DONE, &event, NULL);
 }
 
 /* `n` items from `first` on were answered now. */
@@ -499,7 +500,7 @@ fz_batch_job_started(struct fz_job *job)
 	struct fz_job_event event =
 	    event_of(b, chunk->first + job->ndone, 1, job->pid);
 
-	add_event(b, FZ_JOB_EVENT_START, &event);
+	add_event(b, FZ_JOB_EVENT_START, &event, NULL);
 }
 
 const struct fz_job_ops fz_batch_chunk_ops = { job_done, job_failed,

@@ -28,6 +28,9 @@ fz_job_event_describe(const struct fz_job_event_log *log,
 	event->nsent = job->nbytes;
 	event->nreceived = job->nreceived;
 	event->exitcode = -1;
+	event->cpu_ns = job->usage.cpu_ns;
+	event->peak_rss = job->usage.peak_rss;
+	event->node = job->node;
 	if (event->pid == 0 && job->started_ns != 0)
 		event->pid = getpid(); /* a call in this process */
 	if (failure == NULL)
@@ -36,12 +39,16 @@ fz_job_event_describe(const struct fz_job_event_log *log,
 	event->err = (int16_t)failure->err.kind;
 	event->signal = (int16_t)failure->signal;
 	event->exitcode = (int16_t)failure->exitcode;
-	event->peak_rss = failure->peak_rss;
+	if (failure->peak_rss != 0) { /* it died: nothing was reported */
+		event->peak_rss = failure->peak_rss;
+		event->cpu_ns = failure->cpu_ns;
+	}
 }
 
 /* Pass the end of an attempt on to the trace. */
 static void
-trace(const struct fz_job_event_log *log, const struct fz_job_event *event)
+trace(const struct fz_job_event_log *log, const struct fz_job_event *event,
+    const struct fz_failure *failure)
 {
 	struct fz_job_event *record;
 	uint64_t node = event->map != 0 ? event->map - 1 : event->first;
@@ -55,15 +62,18 @@ trace(const struct fz_job_event_log *log, const struct fz_job_event *event)
 	record->name = fz_trace_name(log->names, log->of_items ? 0 : node);
 	if (!log->of_items && event->map == 0)
 		record->first = 0; /* it is no item of a list */
+	if (failure != NULL && event->kind != FZ_JOB_EVENT_DONE)
+		fz_trace_add_error(log->trace, record, failure);
 }
 
 void
-fz_job_event_add(struct fz_job_event_log *log, const struct fz_job_event *event)
+fz_job_event_add(struct fz_job_event_log *log, const struct fz_job_event *event,
+    const struct fz_failure *failure)
 {
 	struct fz_job_event *list;
 
 	if (log->trace != NULL)
-		trace(log, event);
+		trace(log, event, failure);
 	if (log->change == NULL)
 		return;
 	list = fz_vec_room(log->list, &log->cap, log->n + 1, sizeof(*list));

@@ -45,8 +45,11 @@ struct fz_job_event {
 	int64_t ended_ns;   /* when its end was known */
 	uint64_t nsent;     /* bytes of the call */
 	uint64_t nreceived; /* bytes of the results */
-	uint64_t peak_rss;  /* bytes, of a worker that died; 0: it lives */
-	const struct fz_trace_name *name; /* NULL: it has none */
+	uint64_t cpu_ns;    /* processor time of its worker; 0: not known */
+	uint64_t peak_rss;  /* bytes, of its worker so far; 0: not known */
+	const char *node;   /* of its worker; NULL: this machine */
+	struct fz_trace_name *name; /* NULL: it has none */
+	char *text;                 /* of its error, in a record; NULL: none */
 	int16_t err;      /* enum fz_err_kind, why it failed; 0: it did not */
 	int16_t signal;   /* that ended its worker; 0: none */
 	int16_t exitcode; /* of its worker; -1: it did not exit */
@@ -83,9 +86,12 @@ void fz_job_event_describe(const struct fz_job_event_log *log,
     struct fz_job_event *event, const struct fz_job *job,
     const struct fz_failure *failure);
 
-/* Add an event. It is lost if memory runs out. */
-void fz_job_event_add(
-    struct fz_job_event_log *log, const struct fz_job_event *event);
+/*
+ * Add an event, whose failure is `failure` or NULL. It is lost if memory runs
+ * out.
+ */
+void fz_job_event_add(struct fz_job_event_log *log,
+    const struct fz_job_event *event, const struct fz_failure *failure);
 
 /* Take the oldest event. Returns 1, or 0 if there is none. */
 int fz_job_event_next(struct fz_job_event_log *log, struct fz_job_event *event);

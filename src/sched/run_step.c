@@ -69,7 +69,7 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 		describe_end(step, &event);
 		events->now_ns = event.ended_ns;
 	}
-	fz_job_event_add(events, &event);
+	fz_job_event_add(events, &event, step->failure);
 }
 
 static void
@@ -106,7 +106,8 @@ fz_step_ready(struct fz_step *step)
 	uint32_t n = fz_step_number(step);
 
 	step->state = FZ_STEP_READY;
-	if (run->flow->events.trace != NULL)
+	step->job.measured = run->flow->events.trace != NULL;
+	if (step->job.measured)
 		step->job.queued_ns = run->flow->events.now_ns;
 	if (fz_step_node(step)->is_map)
 		fz_map_start(step);

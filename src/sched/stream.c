@@ -202,7 +202,7 @@ fz_stream_skip(struct fz_run *run, uint32_t why)
 	run->skipped = true;
 	run->because = why;
 	if (fz_job_event_wanted(&run->flow->events))
-		fz_job_event_add(&run->flow->events, &event);
+		fz_job_event_add(&run->flow->events, &event, NULL);
 	fz_run_end(run);
 }
 

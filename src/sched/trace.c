@@ -18,6 +18,7 @@
 #include "os/loop.h"
 #include "sched/job_event.h"
 #include "sched/trace_format.h"
+#include "worker/worker.h"
 
 /* Records are written so long after the first of them. */
 #define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
@@ -42,9 +43,13 @@ struct fz_trace {
 	struct fz_trace_file file;
 	struct fz_job_event *records;
 	size_t nwritten, n, cap; /* records: in the file; all; room */
+	size_t ntexts;           /* of the records, texts of errors */
 	/* References to the names of all records. */
 	struct fz_trace_names **names;
 	size_t nnames, names_cap;
+	/* The nodes in the records. */
+	char **nodes;
+	size_t nnodes, nodes_cap;
 	struct fz_timer timer; /* armed while records wait */
 	struct fz_fork_hook hook;
 	struct fz_err err; /* the first error of a write */
@@ -104,6 +109,16 @@ drop_names(struct fz_trace *t)
 		fz_trace_names_unref(t->names[--t->nnames]);
 }
 
+/* Free the texts of the first `n` records, which are dropped. */
+static void
+drop_texts(struct fz_trace *t, size_t n)
+{
+	for (size_t i = 0; i < n && t->ntexts != 0; i++) {
+		t->ntexts -= t->records[i].text != NULL;
+		free(t->records[i].text);
+	}
+}
+
 static void
 write_records(struct fz_trace *t)
 {
@@ -122,6 +137,7 @@ write_records(struct fz_trace *t)
 	t->nwritten = t->n;
 	if (t->opts.keeps)
 		return;
+	drop_texts(t, t->n);
 	t->nwritten = t->n = 0;
 	drop_names(t);
 }
@@ -208,6 +224,10 @@ fz_trace_unref(struct fz_trace *t)
 	fz_trace_close(t, NULL);
 	fz_loop_unhook(&t->hook);
 	drop_names(t);
+	drop_texts(t, t->n);
+	while (t->nnodes != 0)
+		free(t->nodes[--t->nnodes]);
+	free(t->nodes);
 	free(t->names);
 	free(t->records);
 	fz_buf_fini(&t->out);
@@ -222,6 +242,7 @@ drop_old(struct fz_trace *t)
 	size_t n = t->n / 2;
 
 	write_records(t);
+	drop_texts(t, n);
 	memmove(t->records, t->records + n, (t->n - n) * sizeof(*t->records));
 	t->n -= n;
 	t->nwritten = t->n;
@@ -255,6 +276,25 @@ arm(struct fz_trace *t, int64_t now_ns)
 		    fz_clock_after(now_ns, TRACE_WRITE_NS));
 }
 
+/* A copy of the name of a node, because it may end before the trace. */
+static const char *
+keep_node(struct fz_trace *t, const char *name)
+{
+	char **list;
+
+	for (size_t i = 0; i < t->nnodes; i++) {
+		if (strcmp(t->nodes[i], name) == 0)
+			return t->nodes[i];
+	}
+	list =
+	    fz_vec_room(t->nodes, &t->nodes_cap, t->nnodes + 1, sizeof(*list));
+	if (list == NULL)
+		return NULL;
+	t->nodes = list;
+	list[t->nnodes] = strdup(name);
+	return list[t->nnodes] != NULL ? list[t->nnodes++] : NULL;
+}
+
 struct fz_job_event *
 fz_trace_add(struct fz_trace *t, const struct fz_job_event *event,
     struct fz_trace_names *names)
@@ -275,7 +315,45 @@ fz_trace_add(struct fz_trace *t, const struct fz_job_event *event,
 		return NULL;
 	}
 	records[t->n] = *event;
+	records[t->n].text = NULL;
+	if (event->node != NULL)
+		records[t->n].node = keep_node(t, event->node);
 	return &records[t->n++];
+}
+
+/* The text of a failure, at the end of `text`. */
+static void
+put_failure(const struct fz_trace *t, const struct fz_failure *failure,
+    struct fz_buf *text)
+{
+	if (failure->value == NULL)
+		fz_buf_put(text, failure->err.text, strlen(failure->err.text));
+	else if (t->opts.error_text != NULL)
+		t->opts.error_text(t->opts.ctx, failure->value, text);
+}
+
+void
+fz_trace_forget_texts(struct fz_trace *t)
+{
+	t->opts.error_text = NULL;
+}
+
+void
+fz_trace_add_error(struct fz_trace *t, struct fz_job_event *record,
+    const struct fz_failure *failure)
+{
+	struct fz_buf text = FZ_BUF_INIT;
+
+	put_failure(t, failure, &text);
+	if (text.len == 0)
+		return;
+	fz_buf_put(&text, "", 1);
+	if (text.failed) {
+		fz_buf_fini(&text);
+		return;
+	}
+	record->text = (char *)text.data;
+	t->ntexts++;
 }
 
 int

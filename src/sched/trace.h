@@ -15,7 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct fz_blob;
+struct fz_buf;
 struct fz_err;
+struct fz_failure;
 struct fz_job_event;
 struct fz_loop;
 struct fz_trace;
@@ -32,13 +35,23 @@ struct fz_trace_opts {
 	const char *path;     /* of the file, which is emptied; NULL: none */
 	enum fz_trace_format format;
 	bool keeps; /* the newest records, for fz_trace_get() */
+	/*
+	 * Append the text of the encoded error of a failure. Called when the
+	 * record is added. NULL: such errors have no text.
+	 */
+	void (*error_text)(
+	    void *ctx, struct fz_blob *value, struct fz_buf *text);
+	void *ctx;
 };
 
 /* What a record is about. */
 struct fz_trace_name {
-	char *stage; /* NULL: none */
-	char *name;
-	char *json; /* both as members of an object, each behind a comma */
+	struct fz_trace_names *names; /* which it is one of */
+	const char *stage;            /* NULL: none */
+	const char *name;
+	/* Both as members of an object, each behind a comma; NULL: no record of
+	 * it was written. */
+	const char *json;
 };
 
 /*
@@ -54,8 +67,10 @@ int fz_trace_names_set(struct fz_trace_names *names, size_t i,
     const char *stage, const char *name, struct fz_err *err);
 
 /* Name `i`; NULL: there is none. */
-const struct fz_trace_name *fz_trace_name(
-    const struct fz_trace_names *names, uint64_t i);
+struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
+
+/* Its members of an object; NULL without memory. */
+const char *fz_trace_name_json(struct fz_trace_name *name);
 
 /*
  * A trace with one reference. The head of the file is written at once. NULL and
@@ -75,6 +90,13 @@ void fz_trace_unref(struct fz_trace *trace);
  */
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);
+
+/* Call `error_text` no more, because its context ends. */
+void fz_trace_forget_texts(struct fz_trace *trace);
+
+/* Set the text of the error of a record that was added. */
+void fz_trace_add_error(struct fz_trace *trace, struct fz_job_event *record,
+    const struct fz_failure *failure);
 
 /*
  * Write all records and the end of the file, and close it. 0, or -1 and `err`

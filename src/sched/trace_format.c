@@ -82,6 +82,18 @@ seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 	return three_digits(p, us % 1000);
 }
 
+/* Seconds with six decimals. */
+static unsigned char *
+micros(unsigned char *p, uint64_t ns)
+{
+	uint64_t us = ns / 1000;
+
+	p = number(p, us / 1000000);
+	*p++ = '.';
+	p = three_digits(p, us / 1000 % 1000);
+	return three_digits(p, us % 1000);
+}
+
 /* A member with a number, unless that is 0, which is not known. */
 static unsigned char *
 member(unsigned char *p, const char *name, uint64_t v)
@@ -105,23 +117,37 @@ fz_trace_started(const struct fz_job_event *event)
 	return event->ended_ns - event->took_ns * event->n;
 }
 
-void
-fz_trace_put_string(struct fz_buf *out, const char *s)
+static bool
+is_plain(unsigned char c)
+{
+	return c >= ' ' && c != '"' && c != '\\' && c != 0x7f;
+}
+
+static void
+put_escaped(struct fz_buf *out, unsigned char c)
 {
 	char escaped[8];
 
-	fz_buf_put(out, "\"", 1);
-	for (; *s != '\0'; s++) {
-		unsigned char c = (unsigned char)*s;
+	if (c == '"' || c == '\\')
+		snprintf(escaped, sizeof(escaped), "\\%c", c);
+	else
+		snprintf(escaped, sizeof(escaped), "\\u%04x", c);
+	fz_buf_put(out, escaped, strlen(escaped));
+}
 
-		if (c == '"' || c == '\\')
-			fz_buf_put(out, "\\", 1);
-		if (c >= ' ' && c != 0x7f)
-			fz_buf_put(out, s, 1);
-		else
-			fz_buf_put(out, escaped,
-			    (size_t)snprintf(
-				escaped, sizeof(escaped), "\\u%04x", c));
+void
+fz_trace_put_string(struct fz_buf *out, const char *s)
+{
+	fz_buf_put(out, "\"", 1);
+	while (*s != '\0') {
+		size_t n = 0;
+
+		while (is_plain((unsigned char)s[n]))
+			n++;
+		fz_buf_put(out, s, n);
+		s += n;
+		if (*s != '\0')
+			put_escaped(out, (unsigned char)*s++);
 	}
 	fz_buf_put(out, "\"", 1);
 }
@@ -136,29 +162,51 @@ put_members(unsigned char *p, const struct fz_job_event *e)
 	p = member(p, ",\"attempt\":", e->attempt);
 	p = member(p, ",\"sent\":", e->nsent);
 	p = member(p, ",\"received\":", e->nreceived);
+	if (e->cpu_ns != 0)
+		p = micros(text(p, ",\"cpu\":"), e->cpu_ns);
+	p = member(p, ",\"peak\":", e->peak_rss);
 	if (e->err == FZ_ERR_NONE)
 		return p;
 	p = text(text(p, ",\"error\":\""),
 	    fz_err_kind_name((enum fz_err_kind)e->err));
 	*p++ = '"';
 	p = member(p, ",\"signal\":", (uint64_t)e->signal);
-	p = member(p, ",\"peak\":", e->peak_rss);
 	if (e->exitcode >= 0)
 		p = number(text(p, ",\"exitcode\":"), (uint64_t)e->exitcode);
 	return p;
 }
 
-static size_t
-length_of(const struct fz_trace_name *name)
+/* The names of an event as members; "" if it has none, or without memory. */
+static const char *
+names_of(const struct fz_job_event *e)
 {
-	return name != NULL ? strlen(name->json) : 0;
+	const char *json = e->name != NULL ? fz_trace_name_json(e->name) : NULL;
+
+	return json != NULL ? json : "";
 }
 
-/* Room for a line and its names; NULL without memory. */
+/* Room for a line and `nnames` bytes of names; NULL without memory. */
 static unsigned char *
-begin_line(struct fz_buf *out, const struct fz_trace_name *name)
+begin_line(struct fz_buf *out, size_t nnames)
 {
-	return fz_buf_reserve(out, LINE_ROOM + length_of(name));
+	return fz_buf_reserve(out, LINE_ROOM + nnames);
+}
+
+/* Add members with texts of any length, and the end of the line. */
+static void
+end_object(struct fz_buf *out, unsigned char *p, const struct fz_job_event *e,
+    const char *end)
+{
+	out->len = (size_t)(p - out->data);
+	if (e->node != NULL) {
+		fz_buf_put(out, ",\"node\":", 8);
+		fz_trace_put_string(out, e->node);
+	}
+	if (e->text != NULL) {
+		fz_buf_put(out, ",\"message\":", 11);
+		fz_trace_put_string(out, e->text);
+	}
+	fz_buf_put(out, end, strlen(end));
 }
 
 static void
@@ -171,7 +219,7 @@ end_line(struct fz_buf *out, unsigned char *p)
 static void
 put_mark(struct fz_buf *out, struct fz_trace_file *file, const char *word)
 {
-	unsigned char *p = begin_line(out, NULL);
+	unsigned char *p = begin_line(out, 0);
 
 	if (p == NULL)
 		return;
@@ -199,24 +247,21 @@ static void
 jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
     const struct fz_job_event *e)
 {
-	const struct fz_trace_name *name = e->name;
-	unsigned char *p = begin_line(out, name);
+	const char *names = names_of(e);
+	unsigned char *p = begin_line(out, strlen(names));
 
 	if (p == NULL)
 		return;
 	file->nlines++;
 	p = text(text(p, "{\"event\":\""), fz_trace_word(e));
 	*p++ = '"';
-	if (name != NULL)
-		p = text(p, name->json);
-	p = put_members(p, e);
+	p = put_members(text(p, names), e);
 	if (e->queued_ns != 0)
 		p = seconds(text(p, ",\"queued\":"), file, e->queued_ns);
 	p = seconds(text(p, ",\"started\":"), file, fz_trace_started(e));
 	p = seconds(text(p, ",\"ended\":"), file, e->ended_ns);
 	p = member(p, ",\"pid\":", (uint64_t)e->pid);
-	*p++ = '}';
-	end_line(out, p);
+	end_object(out, p, e, "}\n");
 }
 
 /* A file without its end, as of a killed process, is accepted, too. */
@@ -230,7 +275,7 @@ chrome_begin(struct fz_buf *out, struct fz_trace_file *file)
 static void
 chrome_end(struct fz_buf *out, struct fz_trace_file *file)
 {
-	unsigned char *p = begin_line(out, NULL);
+	unsigned char *p = begin_line(out, 0);
 
 	(void)file;
 	if (p == NULL)
@@ -244,24 +289,23 @@ static void
 chrome_event(struct fz_buf *out, struct fz_trace_file *file,
     const struct fz_job_event *e)
 {
-	const struct fz_trace_name *name = e->name;
-	unsigned char *p = e->pid != 0 ? begin_line(out, name) : NULL;
+	const char *names = names_of(e);
+	unsigned char *p = e->pid != 0 ? begin_line(out, strlen(names)) : NULL;
 	int64_t started_ns = fz_trace_started(e);
 
 	if (p == NULL) /* no memory; or it never ran: it has no place there */
 		return;
 	file->nlines++;
 	p = text(text(p, "{\"ph\":\"X\",\"cat\":\""), fz_trace_word(e));
-	p = text(p, name != NULL ? "\"" : "\",\"name\":\"?\"");
-	if (name != NULL)
-		p = text(p, name->json);
+	*p++ = '"';
+	p = text(p, *names != '\0' ? names : ",\"name\":\"?\"");
 	p = decimal(text(p, ",\"ts\":"), started_ns + file->wall_ns, 1000);
 	p = decimal(text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000);
 	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
 	p = number(text(p, ",\"tid\":"), (uint64_t)e->pid);
 	p = text(text(p, ",\"args\":{\"event\":\""), fz_trace_word(e));
 	*p++ = '"';
-	end_line(out, text(put_members(p, e), "}},"));
+	end_object(out, put_members(p, e), e, "}},\n");
 }
 
 static void
@@ -282,6 +326,17 @@ command(unsigned char *p, const char *name)
 	for (; *name != '\0'; name++)
 		*p++ = *name >= 0 && *name < ' ' ? ' ' : (unsigned char)*name;
 	return p;
+}
+
+/* As GNU parallel: ":" is this machine. */
+static unsigned char *
+host(unsigned char *p, const char *node)
+{
+	enum { MAX = 200 };
+	char name[MAX + 1];
+
+	snprintf(name, sizeof(name), "%s", node != NULL ? node : ":");
+	return command(p, name);
 }
 
 static unsigned char *
@@ -312,12 +367,20 @@ tsv_event(struct fz_buf *out, struct fz_trace_file *file,
     const struct fz_job_event *e)
 {
 	const struct fz_trace_name *name = e->name;
-	unsigned char *p = e->pid != 0 ? begin_line(out, name) : NULL;
+	size_t nnames = name != NULL ? strlen(name->name) : 0;
+	unsigned char *p = NULL;
 	int64_t started_ns = fz_trace_started(e);
 
+	if (name != NULL && name->stage != NULL)
+		nnames += strlen(name->stage);
+	if (e->pid != 0)
+		p = begin_line(out, nnames);
 	if (p == NULL)
 		return;
-	p = text(number(p, ++file->nlines), "\t:\t");
+	p = number(p, ++file->nlines);
+	*p++ = '\t';
+	p = host(p, e->node);
+	*p++ = '\t';
 	p = decimal(p, started_ns + file->wall_ns, FZ_CLOCK_SECOND);
 	*p++ = '\t';
 	p = decimal(p, e->ended_ns - started_ns, FZ_CLOCK_SECOND);

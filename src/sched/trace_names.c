@@ -1,5 +1,3 @@
-/* strdup is not in C11. */
-#define _GNU_SOURCE
 #include "sched/trace.h"
 
 #include <stdlib.h>
@@ -9,9 +7,20 @@
 #include "base/err.h"
 #include "sched/trace_format.h"
 
+/* Memory for many texts, because malloc would cost more than the texts. */
+struct block {
+	struct block *next;
+	size_t used, size;
+	char bytes[];
+};
+
+enum { BLOCK_SIZE = 16 << 10 };
+
 struct fz_trace_names {
 	unsigned refs;
 	size_t n;
+	struct block *blocks;
+	struct fz_buf json; /* for the members under construction */
 	struct fz_trace_name list[];
 };
 
@@ -27,6 +36,7 @@ fz_trace_names_new(size_t n, struct fz_err *err)
 	}
 	names->refs = 1;
 	names->n = n;
+	fz_buf_init(&names->json);
 	return names;
 }
 
@@ -42,31 +52,39 @@ fz_trace_names_unref(struct fz_trace_names *names)
 {
 	if (names == NULL || --names->refs != 0)
 		return;
-	for (size_t i = 0; i < names->n; i++) {
-		free(names->list[i].stage);
-		free(names->list[i].name);
-		free(names->list[i].json);
+	while (names->blocks != NULL) {
+		struct block *block = names->blocks;
+
+		names->blocks = block->next;
+		free(block);
 	}
+	fz_buf_fini(&names->json);
 	free(names);
 }
 
-/* Both names as members of an object; NULL without memory. */
+/* A copy of `len` bytes, with a zero behind; NULL without memory. */
 static char *
-json_of(const char *stage, const char *name)
+keep(struct fz_trace_names *names, const void *bytes, size_t len)
 {
-	struct fz_buf out = FZ_BUF_INIT;
+	struct block *block = names->blocks;
+	char *copy;
 
-	if (stage != NULL) {
-		fz_buf_put(&out, ",\"stage\":", 9);
-		fz_trace_put_string(&out, stage);
+	if (block == NULL || block->size - block->used <= len) {
+		size_t size = len < BLOCK_SIZE ? BLOCK_SIZE : len + 1;
+
+		block = malloc(sizeof(*block) + size);
+		if (block == NULL)
+			return NULL;
+		block->next = names->blocks;
+		block->used = 0;
+		block->size = size;
+		names->blocks = block;
 	}
-	fz_buf_put(&out, ",\"name\":", 8);
-	fz_trace_put_string(&out, name);
-	fz_buf_put(&out, "", 1);
-	if (!out.failed)
-		return (char *)out.data;
-	fz_buf_fini(&out);
-	return NULL;
+	copy = block->bytes + block->used;
+	memcpy(copy, bytes, len);
+	copy[len] = '\0';
+	block->used += len + 1;
+	return copy;
 }
 
 int
@@ -74,19 +92,41 @@ fz_trace_names_set(struct fz_trace_names *names, size_t i, const char *stage,
     const char *name, struct fz_err *err)
 {
 	struct fz_trace_name *at = &names->list[i];
+	const char *before = i > 0 ? names->list[i - 1].stage : NULL;
 
-	at->stage = stage != NULL ? strdup(stage) : NULL;
-	at->name = strdup(name);
-	at->json = json_of(stage, name);
-	if (at->name == NULL || at->json == NULL ||
-	    (stage != NULL && at->stage == NULL))
+	at->names = names;
+	if (stage != NULL && before != NULL && strcmp(stage, before) == 0)
+		at->stage = before;
+	else if (stage != NULL)
+		at->stage = keep(names, stage, strlen(stage));
+	at->name = keep(names, name, strlen(name));
+	if (at->name == NULL || (stage != NULL && at->stage == NULL))
 		return fz_err_nomem(err, "the names of a trace");
 	return 0;
 }
 
-const struct fz_trace_name *
-fz_trace_name(const struct fz_trace_names *names, uint64_t i)
+struct fz_trace_name *
+fz_trace_name(struct fz_trace_names *names, uint64_t i)
 {
-	return i < names->n && names->list[i].json != NULL ? &names->list[i]
+	return i < names->n && names->list[i].name != NULL ? &names->list[i]
 							   : NULL;
+}
+
+const char *
+fz_trace_name_json(struct fz_trace_name *name)
+{
+	struct fz_buf *out = &name->names->json;
+
+	if (name->json != NULL)
+		return name->json;
+	fz_buf_clear(out);
+	if (name->stage != NULL) {
+		fz_buf_put(out, ",\"stage\":", 9);
+		fz_trace_put_string(out, name->stage);
+	}
+	fz_buf_put(out, ",\"name\":", 8);
+	fz_trace_put_string(out, name->name);
+	if (!out->failed)
+		name->json = keep(name->names, out->data, out->len);
+	return name->json;
 }

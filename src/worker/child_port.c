@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "os/spin.h"
+#include "os/usage.h"
 
 enum {
 	ITEMS_HEAD = FZ_WIRE_HEADER + 4
@@ -68,7 +69,7 @@ grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 	return false;
 }
 
-static const struct fz_port_ops shared_ops = { free_extent, grant_none };
+static const struct fz_port_ops shared_ops = { free_extent, grant_none, NULL };
 
 int
 fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
@@ -171,6 +172,7 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 {
 	call->type = frame->type;
 	call->timed = frame->flags & FZ_WIRE_TIMED;
+	call->measured = frame->flags & FZ_WIRE_MEASURED;
 	call->seq = frame->seq;
 	call->nunread = 0;
 	call->unread_seq = call->seq - 1; /* before the first item */
@@ -563,10 +565,10 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 }
 
 int
-fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
-    uint32_t number, struct fz_err *err)
+fz_port_note_bytes(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    const void *body, size_t len, struct fz_err *err)
 {
-	struct fz_buf note = { .cap = FZ_WIRE_HEADER + 4,
+	struct fz_buf note = { .cap = FZ_WIRE_HEADER + len,
 		.store = &mailbox_store };
 
 	close_items(port);
@@ -575,10 +577,32 @@ fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 		return -1;
 	note.data = port->own->out + port->items.start;
 	fz_wire_begin(&note, type, 0, seq);
-	fz_buf_put_u32(&note, number);
+	fz_buf_put(&note, body, len);
 	fz_wire_end(&note, 0);
 	add_reply(port, note.len);
 	return 0;
+}
+
+int
+fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    uint32_t number, struct fz_err *err)
+{
+	unsigned char body[4];
+
+	fz_le32_store(body, number);
+	return fz_port_note_bytes(port, type, seq, body, sizeof(body), err);
+}
+
+void
+fz_port_measure(struct fz_port *port)
+{
+	struct fz_usage usage;
+
+	fz_usage_self(&usage);
+	atomic_store(&port->mailbox->cpu_ns, usage.cpu_ns);
+	atomic_store(&port->mailbox->peak_rss, usage.peak_rss);
+	if (port->ops->used != NULL)
+		port->ops->used(port, &usage);
 }
 
 /* Let replies share a write while more calls wait, but not for long. */

@@ -31,6 +31,7 @@ struct fz_err;
 
 struct fz_call;
 struct fz_port;
+struct fz_usage;
 
 /* The operations that differ between the kinds of links. */
 struct fz_port_ops {
@@ -41,6 +42,8 @@ struct fz_port_ops {
 	 * parent allows it nevertheless.
 	 */
 	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
+	/* Send what the worker has used. NULL: the parent reads the mailbox. */
+	void (*used)(struct fz_port *port, const struct fz_usage *usage);
 };
 
 /* The items that may start, if the link shares no memory. */
@@ -98,6 +101,7 @@ struct fz_port {
 struct fz_call {
 	enum fz_wire_type type; /* FZ_WIRE_JOB, _CHUNK, _FUNC, _KEEP, _SETUP */
 	bool timed;             /* note when each item starts */
+	bool measured;          /* report what the worker uses for it */
 	uint32_t seq, func, nargs;
 	uint32_t nvalues; /* of a job: results that are wanted */
 	uint32_t kind;    /* of a chunk: enum fz_wire_kind */
@@ -306,9 +310,16 @@ void fz_port_begin(struct fz_port *port, const struct fz_call *call,
 void fz_port_put(struct fz_port *port);
 int fz_port_send(struct fz_port *port, struct fz_err *err);
 
+/* Report what this worker has used so far. */
+void fz_port_measure(struct fz_port *port);
+
 /* Append a frame without values to the replies. 0, or -1 and `err`. */
 int fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t number, struct fz_err *err);
+
+/* Append a frame with this body, of 16 bytes at most. 0, or -1 and `err`. */
+int fz_port_note_bytes(struct fz_port *port, enum fz_wire_type type,
+    uint32_t seq, const void *body, size_t len, struct fz_err *err);
 
 /* Write the replies that wait in the mailbox. 0, or -1 and `err`. */
 int fz_port_flush(struct fz_port *port, struct fz_err *err);

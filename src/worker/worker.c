@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "worker/blob.h"
+#include "worker/nodes.h"
 #include "worker/worker_spawn.h"
 #include "worker/worker_state.h"
 
@@ -20,10 +21,13 @@ static size_t
 begin_frame(
     struct fz_link *link, enum fz_wire_type type, const struct fz_job *job)
 {
-	bool timed = job->timeout_ns != FZ_CLOCK_NEVER;
+	unsigned flags = 0;
 
-	return fz_wire_begin(
-	    &link->unsent, type, timed ? FZ_WIRE_TIMED : 0, link->next_seq);
+	if (job->timeout_ns != FZ_CLOCK_NEVER)
+		flags |= FZ_WIRE_TIMED;
+	if (job->measured)
+		flags |= FZ_WIRE_MEASURED;
+	return fz_wire_begin(&link->unsent, type, flags, link->next_seq);
 }
 
 /* Report to the link which numbers are answered: all below the first unanswered
@@ -48,6 +52,7 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 
 	job->worker = worker;
 	job->pid = worker->pid;
+	job->node = worker->node != NULL ? worker->node->name : NULL;
 	job->seq = link->next_seq;
 	job->ndone = 0;
 	settle(worker, job->seq);

@@ -24,6 +24,7 @@
 #include "base/list.h"
 #include "os/death.h"
 #include "os/proc.h"
+#include "os/usage.h"
 #include "worker/wire.h"
 
 struct fz_account;
@@ -44,6 +45,7 @@ struct fz_failure {
 	int signal;        /* 0: none */
 	int exitcode;      /* -1: none */
 	uint64_t peak_rss; /* bytes, of a worker that died; 0: not known */
+	uint64_t cpu_ns;   /* the same: for this job; 0: not known */
 	unsigned attempt;
 	bool apart; /* of an item that is to come in a frame of its own */
 };
@@ -95,6 +97,13 @@ struct fz_job {
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 	int64_t started_ns; /* as the parent knows it */
 	int64_t ended_ns;   /* when its last reply was read */
+	bool measured;      /* for a trace: by its worker */
+	/*
+	 * Of a measured job: processor time that its worker has used since its
+	 * answer before, peak memory, and where it runs, NULL: here.
+	 */
+	struct fz_usage usage;
+	const char *node;
 	/* For a trace: when it could be sent, and bytes of its results; or 0.
 	 */
 	int64_t queued_ns;

@@ -31,8 +31,11 @@ fail_started(struct fz_worker_pipes *p)
 	char text[160];
 
 	failure.signal = death->signal;
-	if (failure.node == NULL) /* else it is that of ssh */
+	if (failure.node == NULL) { /* else it is that of ssh */
 		failure.peak_rss = death->peak_rss;
+		if (death->cpu_ns > p->cpu_ns)
+			failure.cpu_ns = death->cpu_ns - p->cpu_ns;
+	}
 	if (death->signal == 0)
 		failure.exitcode = death->exitcode;
 	if (p->ending != FZ_ERR_NONE)

@@ -88,11 +88,27 @@ pop_head(struct fz_worker *w)
 	return job;
 }
 
+/* What the worker reports is checked, because a function may overwrite it. */
+static void
+count_usage(struct fz_worker_pipes *p, struct fz_job *job)
+{
+	struct fz_usage usage;
+
+	p->link->ops->usage(p->link, &usage);
+	job->usage = (struct fz_usage){ 0, usage.peak_rss };
+	if (usage.cpu_ns <= p->cpu_ns)
+		return;
+	job->usage.cpu_ns = usage.cpu_ns - p->cpu_ns;
+	p->cpu_ns = usage.cpu_ns;
+}
+
 struct fz_job *
 fz_worker_answer_head(struct fz_worker *w, uint32_t n)
 {
 	struct fz_job *job = w->head;
 
+	if (job->measured)
+		count_usage(w->pipes, job);
 	job->ndone += n;
 	w->nitems -= n;
 	w->pipes->answered = fz_worker_next_number(job);

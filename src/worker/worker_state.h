@@ -29,6 +29,7 @@ struct fz_worker_pipes {
 	uint32_t answered; /* no number below it is still to be answered */
 	uint32_t piped;    /* no number below it comes through the link again */
 	struct fz_worker_seen seen;
+	uint64_t cpu_ns; /* of it, counted for jobs that were answered */
 	bool head_begun; /* the head counts as begun, whatever the link says */
 	pid_t pid;       /* of the worker on its machine; 0: not known yet */
 	int64_t joined_ns; /* when it joined its node; 0: not, or it has none */

@@ -113,6 +113,24 @@ timeout	one	true
   ]])
 end
 
+tests["records of a trace have the node, and the processor time and memory there"] = function()
+  check("one\ttrue\ttrue\none\ttrue\n", "--engine ssh://one", [[
+    local g <close> = fz.dag()
+    g:add("a", {}, function()
+      local till = os.clock() + 0.05
+      while os.clock() < till do end
+    end)
+    g:map("m", "list", function(x) return x end)
+    g:invoke({list = {1, 2, 3}}, {trace = true})
+    for _, e in ipairs(g.trace) do
+      if e.name == "a" then print(e.node, e.cpu >= 0.04, e.peak > 100000) end
+    end
+    for _, e in ipairs(g.trace) do
+      if e.name == "m" and e.index == 1 then print(e.node, e.peak > 100000) end
+    end
+  ]])
+end
+
 tests["a node without a worker is one line that says why"] = function()
   local code = "fz.map(print, {1, 2, 3})"
   for host, why in pairs {

@@ -112,8 +112,62 @@ tests["a timeout, a kill, an exit and a cancel are named"] = function()
   assert(slow.ended - slow.started >= 0.05)
   t.equal({ killed.event, killed.error, killed.signal }, { "failed", "crash", 9 })
   assert(killed.peak > 100000 and slow.peak > 100000 and not after.peak)
+  assert(slow.cpu > 0)
+  t.match(killed.message, "killed by signal 9")
   t.equal({ left.event, left.error, left.exitcode }, { "failed", "crash", 7 })
   t.equal({ after.event, after.error, after.pid }, { "cancelled", "cancelled", nil })
+end
+
+for _, start in ipairs { "fork", "spawn" } do
+  tests["the processor time and memory of living workers are known: " .. start] = function()
+    local s = fz.stage { name = "s", start = start, workers = 1 }
+    s:register("busy", { "x" }, function(x)
+      local till = os.clock() + x
+      while os.clock() < till do end
+    end)
+    s:register("idle", { "x" }, function(x) return x end)
+    s:register("big", { "x" }, function() return #("x"):rep(64 << 20) end)
+    s:map("all", "list", function(x)
+      local till = os.clock() + x
+      while os.clock() < till do end
+    end)
+    local chain <close> = fz.chain { s }
+    chain:invoke({ x = 0.1, list = { 0.05, 0.05, 0.05, 0.05 } }, { trace = true })
+    local sum, peak = {}, {}
+    for _, e in ipairs(chain.trace) do
+      sum[e.name] = (sum[e.name] or 0) + (e.cpu or 0)
+      peak[e.name] = e.peak
+    end
+    assert(sum.busy >= 0.09, sum.busy)
+    assert(sum.all >= 0.14, sum.all)
+    assert(peak.big > 64 << 20, peak.big)
+  end
+end
+
+tests["programs that a function runs count"] = function()
+  local g <close> = fz.dag()
+  g:add("a", {}, function()
+    return fz.exec({ "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done" }).exitcode
+  end)
+  g:invoke({}, { trace = true })
+  assert(g.trace[1].cpu > 0.01, g.trace[1].cpu)
+end
+
+tests["a failure has its message and traceback"] = function()
+  local name = name_of "jsonl"
+  local g <close> = fz.dag()
+  g:add("a", {}, function() error "no \"such\"\nthing" end)
+  g:map("m", "list", function(x) if x == 2 then error { code = 7 } end return x end)
+  g:invoke({ list = { 1, 2, 3 } }, { trace = name, on_error = "continue", retries = 1 })
+  local a = find(g.trace, { name = "a", event = "failed" })[1]
+  t.match(a.message, 'no "such"\nthing', "stack traceback", "test_trace.lua")
+  t.equal(#find(g.trace, { name = "a", event = "retry", message = a.message }), 1)
+  t.match(find(g.trace, { name = "m", event = "failed", index = 2 })[1].message, "code = 7")
+  t.match(read(name), [[no \"such\"\u000athing]])
+  for line in io.lines(name) do
+    local e = json.decode(line)
+    if e.name == "a" then t.equal(e.message, a.message) end
+  end
 end
 
 tests["with jobs = 0 the records have the pid of this process"] = function()

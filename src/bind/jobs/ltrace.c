@@ -2,13 +2,16 @@
 
 #include <lauxlib.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "bind/lloop.h"
 #include "sched/job_event.h"
 #include "sched/trace.h"
 #include "sched/trace_format.h"
+#include "value/codec.h"
 #include "value/lerror.h"
+#include "worker/blob.h"
 #include "worker/engine.h"
 
 #define TRACE_TYPE "fzlua.TraceRecords"
@@ -17,6 +20,7 @@
 struct ltrace {
 	struct fz_trace *trace; /* NULL if it could not be made */
 	int64_t wall_ns;        /* added to a time of the clock */
+	lua_State *L; /* a coroutine, the user value, to decode errors */
 };
 
 static struct ltrace *
@@ -52,24 +56,67 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	return trace;
 }
 
+/* Replace the list of outputs on top by their names with commas. [-1, +1, m] */
+static void
+join_outputs(lua_State *L)
+{
+	lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+	luaL_Buffer b;
+
+	lua_rawgeti(L, -1, 1);
+	if (n > 1) {
+		int list = lua_gettop(L) - 1;
+
+		lua_pop(L, 1);
+		luaL_buffinit(L, &b);
+		for (lua_Integer i = 1; i <= n; i++) {
+			if (i > 1)
+				luaL_addchar(&b, ',');
+			lua_rawgeti(L, list, i);
+			luaL_addvalue(&b);
+		}
+		luaL_pushresult(&b);
+	}
+	lua_remove(L, -2);
+}
+
+/* Push the field with the key at `key` of the table at `node`. [-0, +1, -] */
+static int
+get_field(lua_State *L, int node, int key)
+{
+	lua_pushvalue(L, key);
+	return lua_rawget(L, node);
+}
+
+/* Set the names of the `n` nodes in the list at 1. */
 static void
 set_names(lua_State *L, struct fz_trace_names *names, lua_Integer n)
 {
 	struct fz_err err = { 0 };
+	int top = lua_gettop(L);
+	int stage = top + 1, outputs = top + 2, node = top + 3;
 
+	lua_pushliteral(L, "stage");
+	lua_pushliteral(L, "outputs");
 	for (lua_Integer i = 1; i <= n; i++) {
-		lua_rawgeti(L, 1, 2 * i - 1);
-		lua_rawgeti(L, 1, 2 * i);
-		if (fz_trace_names_set(names, (size_t)i - 1,
-			lua_toboolean(L, -2) ? lua_tostring(L, -2) : NULL,
+		const char *text = NULL;
+
+		lua_rawgeti(L, 1, i);
+		if (get_field(L, node, stage) == LUA_TSTRING)
+			text = lua_tostring(L, -1);
+		if (get_field(L, node, outputs) == LUA_TTABLE)
+			join_outputs(L);
+		if (fz_trace_names_set(names, (size_t)i - 1, text,
 			luaL_checkstring(L, -1), &err) != 0)
 			fz_lerror_raise(L, &err);
-		lua_pop(L, 2);
+		lua_settop(L, outputs);
 	}
+	lua_settop(L, top);
 }
 
 /*
- * trace_names{stage | false, name, stage | false, name, ...} -> names, by node
+ * trace_names{{stage=, outputs={...}}, ...} -> names, by node; the stage may be
+ * false
  */
 static int
 names_new(lua_State *L)
@@ -79,7 +126,7 @@ names_new(lua_State *L)
 	lua_Integer n;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
-	n = (lua_Integer)lua_rawlen(L, 1) / 2;
+	n = (lua_Integer)lua_rawlen(L, 1);
 	names = lua_newuserdatauv(L, sizeof(*names), 0);
 	*names = NULL;
 	luaL_setmetatable(L, NAMES_TYPE);
@@ -100,6 +147,67 @@ names_gc(lua_State *L)
 	return 0;
 }
 
+struct error_text {
+	struct fz_blob *value;
+	struct fz_buf *text;
+};
+
+static void
+put_field(lua_State *L, const char *name, struct fz_buf *text)
+{
+	size_t len;
+	const char *s;
+
+	lua_getfield(L, -1, name);
+	s = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
+	if (s != NULL && text->len != 0)
+		fz_buf_put(text, "\n", 1);
+	if (s != NULL)
+		fz_buf_put(text, s, len);
+	lua_pop(L, 1);
+}
+
+/* (error_text); protected. The error is a table that the worker encoded. */
+static int
+decode_error(lua_State *L)
+{
+	const struct error_text *e = lua_touserdata(L, 1);
+	struct fz_arena *arena = fz_lloop_engine(L)->arena;
+	const void *bytes = fz_blob_map(e->value, arena, NULL);
+	int n;
+
+	if (bytes == NULL)
+		return 0;
+	lua_pushlstring(L, bytes, e->value->len);
+	fz_blob_unmap(e->value, arena, bytes);
+	n = fz_codec_decode(
+	    L, lua_tostring(L, 2), lua_rawlen(L, 2), FZ_CODEC_VALUES);
+	if (n != 1 || lua_type(L, -1) != LUA_TTABLE)
+		return 0;
+	put_field(L, "message", e->text);
+	put_field(L, "traceback", e->text);
+	return 0;
+}
+
+/* Called by the loop: no finalizer of the script may run. */
+static void
+error_text(void *ctx, struct fz_blob *value, struct fz_buf *text)
+{
+	const struct ltrace *lt = ctx;
+	lua_State *L = lt->L;
+	struct error_text e = { value, text };
+	bool collects = lua_gc(L, LUA_GCISRUNNING);
+
+	lua_gc(L, LUA_GCSTOP);
+	lua_settop(L, 0);
+	lua_pushcfunction(L, decode_error);
+	lua_pushlightuserdata(L, &e);
+	lua_pcall(L, 1, 0, 0);
+	lua_settop(L, 0);
+	if (collects)
+		lua_gc(L, LUA_GCRESTART);
+}
+
 /*
  * trace(path | nil, format, keeps) -> trace; the format is "jsonl", "json" or
  * "tsv"
@@ -112,11 +220,15 @@ trace_new(lua_State *L)
 		.format = (enum fz_trace_format)luaL_checkoption(
 		    L, 2, "jsonl", formats),
 		.keeps = lua_toboolean(L, 3) };
-	struct ltrace *lt = lua_newuserdatauv(L, sizeof(*lt), 0);
+	struct ltrace *lt = lua_newuserdatauv(L, sizeof(*lt), 1);
 	struct fz_err err = { 0 };
 
 	*lt = (struct ltrace){ 0 };
 	luaL_setmetatable(L, TRACE_TYPE);
+	lt->L = lua_newthread(L);
+	lua_setiuservalue(L, -2, 1);
+	opts.error_text = error_text;
+	opts.ctx = lt;
 	lt->wall_ns = fz_clock_wall_ns() - fz_clock_ns();
 	opts.loop = fz_lloop_engine(L)->loop;
 	lt->trace = fz_trace_new(&opts, &err);
@@ -163,7 +275,7 @@ push_record(lua_State *L, const struct ltrace *lt, const struct fz_job_event *e)
 {
 	const struct fz_trace_name *name = e->name;
 
-	lua_createtable(L, 0, 12);
+	lua_createtable(L, 0, 14);
 	set_string(L, "event", fz_trace_word(e));
 	set_string(L, "stage", name != NULL ? name->stage : NULL);
 	set_string(L, "name", name != NULL ? name->name : NULL);
@@ -178,11 +290,15 @@ push_record(lua_State *L, const struct ltrace *lt, const struct fz_job_event *e)
 		set_time(L, "queued", e->queued_ns + lt->wall_ns);
 	set_time(L, "started", fz_trace_started(e) + lt->wall_ns);
 	set_time(L, "ended", e->ended_ns + lt->wall_ns);
+	if (e->cpu_ns != 0)
+		set_time(L, "cpu", (int64_t)e->cpu_ns);
+	set_number(L, "peak", e->peak_rss);
+	set_string(L, "node", e->node);
 	if (e->err == FZ_ERR_NONE)
 		return;
 	set_string(L, "error", fz_err_kind_name((enum fz_err_kind)e->err));
 	set_number(L, "signal", (uint64_t)e->signal);
-	set_number(L, "peak", e->peak_rss);
+	set_string(L, "message", e->text);
 	if (e->exitcode >= 0) {
 		lua_pushinteger(L, e->exitcode);
 		lua_setfield(L, -2, "exitcode");
@@ -219,6 +335,8 @@ trace_gc(lua_State *L)
 {
 	struct ltrace *lt = luaL_checkudata(L, 1, TRACE_TYPE);
 
+	if (lt->trace != NULL)
+		fz_trace_forget_texts(lt->trace);
 	fz_trace_unref(lt->trace);
 	lt->trace = NULL;
 	return 0;
