@@ -40,7 +40,8 @@ static struct shared {
 
 static struct {
 	unsigned nfutexes;
-	unsigned ntimeouts; /* futex waits that slept until their time was over */
+	unsigned
+	    ntimeouts; /* futex waits that slept until their time was over */
 	unsigned nwrites;
 	int write_error; /* of the next one, 0: none */
 } calls;

@@ -76,6 +76,7 @@ move_heap(uintptr_t to)
 	heap->base = at;
 	heap->blocks += heap->base - old;
 	heap->owners += (heap->base - old) / (ptrdiff_t)sizeof(uint64_t);
+	heap->nforeign += (heap->base - old) / (ptrdiff_t)sizeof(uint32_t);
 }
 
 static bool
