@@ -17,8 +17,8 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
   {dir = "os/", "process", "slab", "alloc", "fd", "pollfd", "term", "footer", "cwd",
-    "cgroup", "cpus", "memory", "usage", "jobserver", "lines", "blocks", "spin", "loop", "proctree", "stdio",
-    "children", "death", "proc proc_child proc_late proc_spawn proc_state"},
+    "cgroup", "cpus", "memory", "usage", "jobserver", "lines", "blocks", "spin", "loop", "proctree",
+    "stdio", "children", "death", "proc proc_child proc_late proc_spawn proc_state"},
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_mapping", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",

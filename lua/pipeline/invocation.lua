@@ -334,8 +334,8 @@ local function add_elements(self, list, id, index)
   return list
 end
 
--- Add one error for each missing output. If two stages have an output of this name, a failure is kept
--- rather than a node that was cancelled because of it.
+-- Add one error for each missing output. If two stages have an output of this name, a failure is
+-- kept rather than a node that was cancelled because of it.
 local function collect_errors(self, errors)
   for id, node in ipairs(self.plan.nodes) do
     local e = error_of(self, id)
