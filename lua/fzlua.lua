@@ -10,6 +10,7 @@ require "fzlua.error"
 local fz = {
   pack = core.pack,
   unpack = core.unpack,
+  digest = core.digest,
   now = core.now,
   value = core.value,
   array = core.array,

@@ -15,7 +15,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- The layers from the lowest to the highest, each with its files in the same order. Files in one
 -- string may include each other.
 local C_LAYERS = {
-  {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err"},
+  {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err", "hash"},
   {dir = "os/", "process", "slab", "alloc", "fd", "pollfd", "term", "footer", "cwd",
     "cgroup", "cpus", "memory", "usage", "jobserver", "lines", "blocks", "spin", "loop", "proctree",
     "stdio", "children", "death", "proc proc_child proc_late proc_spawn proc_state"},
@@ -41,7 +41,7 @@ local C_LAYERS = {
     "registered", "contents", "cells cells_state", "garbage", "cells_note", "cells_value",
     "format", "scalar", "path", "encode_writer", "encode_string", "encode", "encode_table",
     "warning", "codec", "decode", "decode_object", "encode_class", "encode_object", "items",
-    "lists", "lcodec", "ltext", "ltraceback"},
+    "lists", "lcodec", "bytecode", "digest digest_state digest_table digest_function digest_module", "ltext", "ltraceback"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
     "port_io", "process_main", "worker_main",
     "spawned_main"},

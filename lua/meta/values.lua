@@ -60,3 +60,19 @@ function fz.pack(...) end
 ---@param options? fzlua.UnpackOptions
 ---@return any ... the values
 function fz.unpack(bytes, options) end
+
+---A number for values, the same for the same values in every process and run: XXH3 with 128 bits.
+---The order in which keys were added does not count. Integers and floats differ, as do 0.0 and
+---minus 0.0, and references to one object differ from references to equal ones.
+---
+---A function counts by its bytecode without line numbers and names of variables, its upvalues, the
+---values of the globals that it reads, and the files of the modules that it requires. Registered
+---classes, modules and library functions count by name. Coroutines, shared objects and userdata
+---without `__fzpack` raise an error of kind `"unsendable"`.
+---
+---```lua
+---print(fz.digest {1, x = "two"}) --> e59547039faa2323c18155e677f1cf77
+---```
+---@param ... any
+---@return string digest 32 hexadecimal digits
+function fz.digest(...) end

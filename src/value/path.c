@@ -83,9 +83,18 @@ add_key(lua_State *L, luaL_Buffer *b, int key)
 }
 
 static void
-add_step(lua_State *L, luaL_Buffer *b, const struct fz_path *at)
+add_named(luaL_Buffer *b, const char *what, const char *name)
 {
 	char text[PATH_KEY_MAX + 16];
+
+	snprintf(text, sizeof(text), "<%s %.*s>", what, PATH_KEY_MAX, name);
+	luaL_addstring(b, text);
+}
+
+static void
+add_step(lua_State *L, luaL_Buffer *b, const struct fz_path *at)
+{
+	char text[32];
 
 	switch (at->kind) {
 	case FZ_PATH_ROOT:
@@ -105,14 +114,16 @@ add_step(lua_State *L, luaL_Buffer *b, const struct fz_path *at)
 		luaL_addstring(b, "<key>");
 		break;
 	case FZ_PATH_UPVALUE:
-		snprintf(text, sizeof(text), "<upvalue %.*s>", PATH_KEY_MAX,
-		    at->name);
-		luaL_addstring(b, text);
+		add_named(b, "upvalue", at->name);
 		break;
 	case FZ_PATH_PACKED:
-		snprintf(text, sizeof(text), "<packed %.*s>", PATH_KEY_MAX,
-		    at->name);
-		luaL_addstring(b, text);
+		add_named(b, "packed", at->name);
+		break;
+	case FZ_PATH_GLOBAL:
+		add_named(b, "global", at->name);
+		break;
+	case FZ_PATH_MODULE:
+		add_named(b, "module", at->name);
 		break;
 	}
 }

@@ -14,6 +14,8 @@ enum fz_path_kind {
 	FZ_PATH_KEY,     /* a key itself: "<key>" */
 	FZ_PATH_UPVALUE, /* upvalue `name`: "<upvalue x>" */
 	FZ_PATH_PACKED,  /* of __fzpack of class `name`: "<packed X>" */
+	FZ_PATH_GLOBAL,  /* global `name` of a function: "<global x>" */
+	FZ_PATH_MODULE,  /* module `name` of a function: "<module x>" */
 };
 
 /* One step of a path, on the C stack of the call that writes its parent. */

@@ -1,0 +1,284 @@
+#include "value/bytecode.h"
+
+#include <limits.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <lua.h>
+
+/* Types of constants, and instructions that read a global. */
+enum {
+	CONSTANT_INTEGER = 0x03,
+	CONSTANT_NUMBER = 0x13,
+	CONSTANT_SHORT = 0x04,
+	CONSTANT_LONG = 0x14,
+};
+enum { OP_LOADK = 3, OP_GETUPVAL = 9, OP_GETTABUP = 11 };
+enum { HEADER_BYTES = 31, HEADER_SIZES = 12, UPVALUE_BYTES = 3 };
+
+struct reader {
+	const unsigned char *p, *end;
+	bool failed;
+	const struct fz_bytecode_ops *ops;
+	void *ctx;
+};
+
+/* The places of the parts of one function. */
+struct proto {
+	const unsigned char *code, *constants, *upvalues;
+	size_t ncode, nconstants, nupvalues;
+	int env; /* the upvalue with the globals; -1: none */
+};
+
+static const unsigned char *
+skip(struct reader *r, size_t n)
+{
+	const unsigned char *at = r->p;
+
+	if (r->failed || (size_t)(r->end - r->p) < n) {
+		r->failed = true;
+		return NULL;
+	}
+	r->p += n;
+	return at;
+}
+
+static unsigned
+get_byte(struct reader *r)
+{
+	const unsigned char *at = skip(r, 1);
+
+	return at != NULL ? *at : 0;
+}
+
+/* A number in groups of 7 bits, the highest first; the last has bit 8. */
+static size_t
+get_size(struct reader *r)
+{
+	size_t n = 0;
+
+	while (!r->failed) {
+		unsigned byte = get_byte(r);
+
+		if (n > SIZE_MAX >> 7)
+			r->failed = true;
+		n = n << 7 | (byte & 0x7f);
+		if (byte & 0x80)
+			return n;
+	}
+	return 0;
+}
+
+/* A string; NULL if it is missing. */
+static const unsigned char *
+get_string(struct reader *r, size_t *len)
+{
+	size_t size = get_size(r);
+
+	*len = size != 0 ? size - 1 : 0;
+	return size != 0 ? skip(r, size - 1) : NULL;
+}
+
+/* Read one constant; its bytes if it is a string. */
+static const unsigned char *
+get_constant(struct reader *r, size_t *len)
+{
+	*len = 0;
+	switch (get_byte(r)) {
+	case CONSTANT_INTEGER:
+		skip(r, sizeof(lua_Integer));
+		return NULL;
+	case CONSTANT_NUMBER:
+		skip(r, sizeof(lua_Number));
+		return NULL;
+	case CONSTANT_SHORT:
+	case CONSTANT_LONG:
+		return get_string(r, len);
+	default:
+		return NULL;
+	}
+}
+
+/* Constant number `k` of the function if it is a string, else NULL. */
+static const unsigned char *
+string_constant(
+    const struct reader *r, const struct proto *proto, size_t k, size_t *len)
+{
+	struct reader at = { proto->constants, r->end, false, NULL, NULL };
+	const unsigned char *s = NULL;
+
+	if (k >= proto->nconstants)
+		return NULL;
+	for (size_t i = 0; i <= k; i++)
+		s = get_constant(&at, len);
+	return s;
+}
+
+static uint32_t
+instruction(const struct proto *proto, size_t i)
+{
+	uint32_t code;
+
+	memcpy(&code, proto->code + i * sizeof(code), sizeof(code));
+	return code;
+}
+
+static unsigned
+operation(uint32_t code)
+{
+	return code & 0x7f;
+}
+
+/* All strings of the function may be the names of globals. */
+static void
+add_all(const struct reader *r, const struct proto *proto)
+{
+	struct reader at = { proto->constants, r->end, false, NULL, NULL };
+
+	for (size_t i = 0; i < proto->nconstants; i++) {
+		size_t len;
+		const unsigned char *s = get_constant(&at, &len);
+
+		if (s != NULL)
+			r->ops->global(r->ctx, (const char *)s, len, true);
+	}
+}
+
+/* A function that was just read from the globals is `require`: its argument. */
+static void
+add_module(const struct reader *r, const struct proto *proto, size_t i)
+{
+	const unsigned char *s;
+	uint32_t code;
+	size_t len;
+
+	if (i >= proto->ncode)
+		return;
+	code = instruction(proto, i);
+	if (operation(code) != OP_LOADK)
+		return;
+	s = string_constant(r, proto, code >> 15, &len);
+	if (s != NULL)
+		r->ops->module(r->ctx, (const char *)s, len);
+}
+
+static void
+add_global(const struct reader *r, const struct proto *proto, size_t i)
+{
+	size_t len;
+	const unsigned char *s =
+	    string_constant(r, proto, instruction(proto, i) >> 24, &len);
+
+	if (s == NULL)
+		return;
+	r->ops->global(r->ctx, (const char *)s, len, false);
+	if (len == 7 && memcmp(s, "require", 7) == 0)
+		add_module(r, proto, i + 1);
+}
+
+static void
+add_globals(const struct reader *r, const struct proto *proto)
+{
+	bool all = false;
+
+	for (size_t i = 0; i < proto->ncode; i++) {
+		uint32_t code = instruction(proto, i);
+		int b = (int)(code >> 16 & 0xff);
+
+		if (b != proto->env)
+			continue;
+		if (operation(code) == OP_GETTABUP)
+			add_global(r, proto, i);
+		else if (operation(code) == OP_GETUPVAL && !all) {
+			all = true;
+			add_all(r, proto);
+		}
+	}
+}
+
+/* The upvalue of an inner function that is upvalue `env` around it; or -1. */
+static int
+inner_env(const struct proto *inner, int env)
+{
+	for (size_t i = 0; i < inner->nupvalues && env >= 0; i++) {
+		const unsigned char *u = inner->upvalues + i * UPVALUE_BYTES;
+
+		if (u[0] == 0 && u[1] == env)
+			return (int)i;
+	}
+	return -1;
+}
+
+static void
+get_debug(struct reader *r)
+{
+	size_t len;
+
+	skip(r, get_size(r));
+	for (size_t n = get_size(r); n > 0 && !r->failed; n--) {
+		get_size(r);
+		get_size(r);
+	}
+	for (size_t n = get_size(r); n > 0 && !r->failed; n--) {
+		get_string(r, &len);
+		get_size(r);
+		get_size(r);
+	}
+	for (size_t n = get_size(r); n > 0 && !r->failed; n--)
+		get_string(r, &len);
+}
+
+/* Read a function inside of one whose upvalue `around` are the globals. */
+static void
+get_function(struct reader *r, int around, bool inner)
+{
+	struct proto proto = { .env = -1 };
+	const unsigned char *from;
+	size_t len;
+
+	get_string(r, &len); /* the source */
+	get_size(r);         /* its first and its last line */
+	get_size(r);
+	from = r->p;
+	skip(r, 3); /* parameters, whether there are more, size of the stack */
+	proto.ncode = get_size(r);
+	if (proto.ncode > SIZE_MAX / sizeof(uint32_t))
+		r->failed = true;
+	proto.code = skip(r, proto.ncode * sizeof(uint32_t));
+	proto.nconstants = get_size(r);
+	proto.constants = r->p;
+	for (size_t i = 0; i < proto.nconstants && !r->failed; i++)
+		get_constant(r, &len);
+	proto.nupvalues = get_size(r);
+	proto.upvalues = skip(r, proto.nupvalues <= UCHAR_MAX
+				     ? proto.nupvalues * UPVALUE_BYTES
+				     : SIZE_MAX);
+	if (r->failed)
+		return;
+	proto.env = inner ? inner_env(&proto, around) : around;
+	r->ops->code(r->ctx, from, (size_t)(r->p - from));
+	add_globals(r, &proto);
+	from = r->p;
+	len = get_size(r);
+	r->ops->code(r->ctx, from, (size_t)(r->p - from));
+	for (; len > 0 && !r->failed; len--)
+		get_function(r, proto.env, true);
+	get_debug(r);
+}
+
+bool
+fz_bytecode_read(const void *dump, size_t len, int env,
+    const struct fz_bytecode_ops *ops, void *ctx)
+{
+	struct reader r = { dump, (const unsigned char *)dump + len, false, ops,
+		ctx };
+	const unsigned char *head = skip(&r, HEADER_BYTES + 1);
+
+	if (head == NULL || memcmp(head, LUA_SIGNATURE "\x54\0", 6) != 0 ||
+	    head[HEADER_SIZES] != sizeof(uint32_t) ||
+	    head[HEADER_SIZES + 1] != sizeof(lua_Integer) ||
+	    head[HEADER_SIZES + 2] != sizeof(lua_Number))
+		return false;
+	get_function(&r, env, false);
+	return !r.failed;
+}

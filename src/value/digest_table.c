@@ -1,0 +1,254 @@
+#include "value/digest_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "value/luserdata.h"
+
+/* Keys in the order of these, then by their values. */
+enum kind { KEY_BOOLEAN, KEY_INTEGER, KEY_FLOAT, KEY_STRING, KEY_OBJECT };
+
+struct key {
+	enum kind kind;
+	int index; /* in the list of keys */
+	lua_Integer i;
+	lua_Number x;
+	const char *s;
+	size_t len;
+	/* Of an object: the digests of key and value as they come next. */
+	unsigned char digest[2 * FZ_HASH_BYTES];
+};
+
+static int
+compare_numbers(const struct key *a, const struct key *b)
+{
+	if (a->kind == KEY_FLOAT)
+		return (a->x > b->x) - (a->x < b->x);
+	return (a->i > b->i) - (a->i < b->i);
+}
+
+static int
+compare(const void *first, const void *second)
+{
+	const struct key *a = first, *b = second;
+	int c;
+
+	if (a->kind != b->kind)
+		return a->kind < b->kind ? -1 : 1;
+	if (a->kind == KEY_OBJECT)
+		return memcmp(a->digest, b->digest, sizeof(a->digest));
+	if (a->kind != KEY_STRING)
+		return compare_numbers(a, b);
+	c = memcmp(a->s, b->s, a->len < b->len ? a->len : b->len);
+	return c != 0 ? c : (a->len > b->len) - (a->len < b->len);
+}
+
+static void
+read_key(lua_State *L, int idx, struct key *key)
+{
+	switch (lua_type(L, idx)) {
+	case LUA_TBOOLEAN:
+		key->kind = KEY_BOOLEAN;
+		key->i = lua_toboolean(L, idx);
+		break;
+	case LUA_TNUMBER:
+		key->kind = lua_isinteger(L, idx) ? KEY_INTEGER : KEY_FLOAT;
+		key->i = lua_tointeger(L, idx);
+		key->x = lua_tonumber(L, idx);
+		break;
+	case LUA_TSTRING:
+		key->kind = KEY_STRING;
+		key->s = lua_tolstring(L, idx, &key->len);
+		break;
+	default:
+		key->kind = KEY_OBJECT;
+	}
+}
+
+/*
+ * Push the list of the keys of `t` except 1 to `n`, unless it is empty; returns
+ * their number.
+ */
+static lua_Integer
+push_keys(lua_State *L, int t, lua_Integer n)
+{
+	lua_Integer count = 0;
+	int list = lua_gettop(L) + 1;
+
+	for (lua_pushnil(L); lua_next(L, t); lua_pop(L, 1)) {
+		if (lua_isinteger(L, -2) && 1 <= lua_tointeger(L, -2) &&
+		    lua_tointeger(L, -2) <= n)
+			continue;
+		if (count == 0) {
+			lua_newtable(L);
+			lua_insert(L, list);
+		}
+		lua_pushvalue(L, -2);
+		lua_rawseti(L, list, ++count);
+	}
+	return count;
+}
+
+/* Push key number `index` of the list and its value in the table at `t`. */
+static void
+push_entry(lua_State *L, int t, int list, int index)
+{
+	lua_rawgeti(L, list, index);
+	lua_pushvalue(L, -1);
+	lua_rawget(L, t);
+}
+
+/* Write the entry whose key and value are on top. [-2] */
+static void
+put_entry(struct fz_digest *d, const struct fz_path *at)
+{
+	int key = lua_gettop(d->L) - 1;
+	struct fz_path here = { at, FZ_PATH_KEY, 0, 0, NULL };
+
+	fz_digest_value(d, key, &here);
+	here.kind = FZ_PATH_FIELD;
+	here.key = key;
+	fz_digest_value(d, key + 1, &here);
+	lua_pop(d->L, 2);
+}
+
+static int
+scope_gc(lua_State *L)
+{
+	struct fz_digest_scope *scope = lua_touserdata(L, 1);
+
+	fz_refmap_fini(&scope->map, L);
+	return 0;
+}
+
+/* The hash of the value at `idx` if it came next. */
+static void
+look_ahead(struct fz_digest *d, int idx, const struct fz_path *at,
+    unsigned char out[FZ_HASH_BYTES])
+{
+	struct fz_digest saved = *d;
+	struct fz_digest_scope *scope;
+	struct fz_hash hash;
+
+	scope = lua_newuserdatauv(d->L, sizeof(*scope), 0);
+	fz_refmap_init(&scope->map);
+	fz_luserdata_finalize(d->L, scope_gc);
+	scope->up = d->inner;
+	fz_hash_init(&hash);
+	d->inner = scope;
+	d->hash = &hash;
+	d->nested++;
+	fz_digest_value(d, idx, at);
+	fz_digest_rest(d, saved.nlater);
+	fz_hash_end(&hash, out);
+	fz_refmap_fini(&scope->map, d->L);
+	d->inner = saved.inner;
+	d->hash = saved.hash;
+	d->nested = saved.nested;
+	d->nobjects = saved.nobjects;
+	d->nranges = saved.nranges;
+	lua_pop(d->L, 1);
+}
+
+/* Give the keys that are objects an order by what they and their values are. */
+static void
+order_objects(struct fz_digest *d, int t, int list, struct key *keys,
+    lua_Integer n, const struct fz_path *at)
+{
+	struct fz_path here = { at, FZ_PATH_KEY, 0, 0, NULL };
+	lua_State *L = d->L;
+
+	if (d->nested >= FZ_DIGEST_NEST)
+		fz_digest_refuse(
+		    d, "a table with tables as keys nested this deep", at);
+	for (lua_Integer i = 0; i < n; i++) {
+		int key = lua_gettop(L) + 1;
+
+		if (keys[i].kind != KEY_OBJECT)
+			continue;
+		push_entry(L, t, list, keys[i].index);
+		look_ahead(d, key, &here, keys[i].digest);
+		look_ahead(d, key + 1, &here, keys[i].digest + FZ_HASH_BYTES);
+		lua_settop(L, key - 1);
+	}
+}
+
+/* Objects from `from` on are in one of several entries that look the same. */
+static void
+add_range(struct fz_digest *d, uint32_t from)
+{
+	struct fz_digest_range *range =
+	    lua_newuserdatauv(d->L, sizeof(*range), 0);
+
+	range->from = from;
+	range->end = d->nobjects;
+	lua_rawseti(d->L, d->ranges, ++d->nranges);
+}
+
+/* Whether entry `i` of the sorted keys looks like one of its neighbours. */
+static bool
+is_tied(const struct key *keys, lua_Integer i, lua_Integer n)
+{
+	if (keys[i].kind != KEY_OBJECT)
+		return false;
+	return (i > 0 && compare(&keys[i], &keys[i - 1]) == 0) ||
+	       (i + 1 < n && compare(&keys[i], &keys[i + 1]) == 0);
+}
+
+static void
+put_keys(struct fz_digest *d, int t, int list, lua_Integer n,
+    const struct fz_path *at)
+{
+	lua_State *L = d->L;
+	struct key *keys = lua_newuserdatauv(L, (size_t)n * sizeof(*keys), 0);
+	lua_Integer nobjects = 0;
+
+	memset(keys, 0, (size_t)n * sizeof(*keys));
+	for (lua_Integer i = 0; i < n; i++) {
+		lua_rawgeti(L, list, i + 1);
+		read_key(L, -1, &keys[i]);
+		keys[i].index = (int)i + 1;
+		nobjects += keys[i].kind == KEY_OBJECT;
+		lua_pop(L, 1);
+	}
+	if (nobjects > 1)
+		order_objects(d, t, list, keys, n, at);
+	qsort(keys, (size_t)n, sizeof(*keys), compare);
+	for (lua_Integer i = 0; i < n; i++) {
+		bool tied = nobjects > 1 && is_tied(keys, i, n);
+		uint32_t from = d->nobjects;
+		lua_Integer mark = d->nlater;
+
+		push_entry(L, t, list, keys[i].index);
+		put_entry(d, at);
+		if (!tied)
+			continue;
+		fz_digest_rest(d, mark);
+		add_range(d, from);
+	}
+}
+
+void
+fz_digest_table(struct fz_digest *d, int t, const struct fz_path *at)
+{
+	struct fz_path here = { at, FZ_PATH_INDEX, 0, 1, NULL };
+	lua_State *L = d->L;
+	int top = lua_gettop(L);
+	lua_Integer n;
+
+	fz_digest_tag(d, FZ_DIGEST_TABLE);
+	while (lua_rawgeti(L, t, here.index) != LUA_TNIL) {
+		fz_digest_value(d, top + 1, &here);
+		lua_settop(L, top);
+		here.index++;
+	}
+	lua_settop(L, top);
+	fz_digest_tag(d, FZ_DIGEST_END);
+	n = push_keys(L, t, here.index - 1);
+	if (n != 0)
+		put_keys(d, t, top + 1, n, at);
+	lua_settop(L, top);
+	fz_digest_tag(d, FZ_DIGEST_END);
+}

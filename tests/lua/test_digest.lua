@@ -1,0 +1,232 @@
+-- fz.digest: the same number for the same values, in every process and run.
+local t = ...
+local tests = {}
+local D = fz.digest
+
+-- The output of a script in a process of its own.
+local function run(text, ...)
+  local out, err, status = t.command(t.file(text), ...)
+  t.equal({ err, status }, { "", 0 })
+  return out
+end
+
+tests["numbers of one value differ only if they can be told apart"] = function()
+  local values = {
+    n = 0, 1, 1.0, 0.0, -0.0, 0 / 0, math.huge, -math.huge, "1", true, false, "", "\0", {}, { {} },
+    { false }, { [2] = 1 }, { 1, 2 }, { 2, 1 }, { [1.5] = 1 }, { a = 1 }, { b = 1 }, { a = { 1 } },
+    math.mininteger, 2 ^ 53, print, string, io.stdout, io.stderr, _G,
+  }
+  local seen = {}
+  for i, value in ipairs(values) do
+    local digest = D(value)
+    assert(digest:match "^%x+$" and #digest == 32)
+    assert(not seen[digest], ("values %s and %d"):format(seen[digest], i))
+    seen[digest] = i
+  end
+  assert(D() ~= D(nil) and D(nil) ~= D(nil, nil) and D({}, {}) ~= D { {}, {} })
+  t.equal(D(0 / 0), D(-(0 / 0)))
+  t.equal(D { [1.0] = 1 }, D { 1 })
+end
+
+tests["the order in which keys were added does not count"] = function()
+  local a, b = {}, {}
+  for i = 1, 300 do a["k" .. i], a[i * 7], a[i + 0.5] = i, i, i end
+  for i = 300, 1, -1 do b[i + 0.5], b["k" .. i], b[i * 7] = i, i, i end
+  t.equal(D(a), D(b))
+  b.k7 = 8
+  assert(D(a) ~= D(b))
+  t.equal(D { 1, 2, nil, 4 }, D { [4] = 4, [2] = 2, [1] = 1 })
+end
+
+tests["cycles and references to one object count"] = function()
+  local shared, cycle = {}, {}
+  cycle.self = cycle
+  assert(D { shared, shared } ~= D { {}, {} })
+  assert(D(shared, shared) ~= D({}, {}))
+  local other = {}
+  other.self = { self = other }
+  assert(D(cycle) ~= D(other))
+  local again = {}
+  again.self = again
+  t.equal(D(cycle), D(again))
+  local deep, twin = {}, {}
+  for _ = 1, 1e5 do deep, twin = { deep }, { twin } end
+  t.equal(D(deep), D(twin))
+  deep = { deep }
+  assert(D(deep) ~= D(twin))
+end
+
+tests["tables as keys count by their contents"] = function()
+  t.equal(D { [{ 1 }] = "a", [{ 2 }] = "b" }, D { [{ 2 }] = "b", [{ 1 }] = "a" })
+  assert(D { [{ 1 }] = "a", [{ 2 }] = "b" } ~= D { [{ 1 }] = "b", [{ 2 }] = "a" })
+  t.equal(D { [{}] = 1, [{}] = 1 }, D { [{}] = 1, [{}] = 1 })
+  local a, b = {}, {}
+  t.equal(D { a = { a, b }, b = { [a] = 1, [b] = 2 } }, D { a = { b, a }, b = { [b] = 1, [a] = 2 } })
+  local ok, e = pcall(D, { a = { [a] = 1, [b] = 1 }, b = a })
+  assert(not ok)
+  t.equal(e.message, ".b: an object inside one of several keys with the same contents cannot be "
+    .. "digested")
+  local nested = {}
+  for _ = 1, 12 do nested = { [nested] = 1, [{}] = 2 } end
+  ok, e = pcall(D, nested)
+  assert(not ok and e.message:find "nested this deep")
+end
+
+tests["a digest is the same in every process"] = function()
+  local script = [[
+function helper(x) return x + LIMIT end
+LIMIT = 3
+local k = {}
+local t = { 1, 2.5, "x", k, k, [k] = { deep = true }, f = function(a) return helper(a) end }
+for i = 1, 50 do t["key" .. i] = { i } end
+t.t = t
+print(fz.digest(t, -0.0, 1 << 40, print, fz.map))
+print(fz.process and fz.map(function() return fz.digest(t) end, { 1 })[1] == fz.digest(t))]]
+  local first = run(script)
+  for _ = 1, 3 do t.equal(run(script), first) end
+  assert(first:find "\ntrue\n")
+  t.equal(run((script:gsub("\n", "\n-- a comment\n\n"))), first)
+end
+
+-- The digest of the function that `text` returns.
+local function of_code(text) return D(assert(load(text))()) end
+
+tests["a function counts by its code, not by lines, comments and names"] = function()
+  local digest = of_code "local x = 1 return function(a) return a + x end"
+  t.equal(of_code "local y = 1 -- y\n\n return function(b)\n -- b\n return b + y end", digest)
+  assert(of_code "local x = 1 return function(a) return a + x + 1 end" ~= digest)
+  assert(of_code "local x = 2 return function(a) return a + x end" ~= digest)
+  local inner = of_code "return function() return function() return 1 end end"
+  t.equal(of_code "return function() return function()\n return 1 end end", inner)
+  assert(of_code "return function() return function() return 2 end end" ~= inner)
+end
+
+tests["a function counts by its upvalues and the globals it reads"] = function()
+  local function use(x) return x end
+  local f = function(x) return use(x) + _G_test(x) end -- luacheck: ignore
+  _G._G_test = function(x) return x end
+  local digest = D(f)
+  t.equal(D(f), digest)
+  local old = use
+  use = function(x) return x, 1 end
+  assert(D(f) ~= digest)
+  use = old
+  t.equal(D(f), digest)
+  _G._G_test = function(x) return x * 2 end
+  assert(D(f) ~= digest)
+  _G._G_test = 3
+  local number = D(f)
+  _G._G_test = 4
+  assert(D(f) ~= number)
+  _G._G_test = nil
+  local n = 0
+  local inc, get = function() n = n + 1 end, function() return n end
+  local zero = D(inc, get)
+  inc()
+  assert(D(inc, get) ~= zero)
+end
+
+tests["globals behind the 256th constant count, and so do those of inner functions"] = function()
+  local code = { "return function() local t = {} " }
+  for i = 1, 300 do code[#code + 1] = ("t[%d] = 'c%d' "):format(i, i) end
+  code[#code + 1] = "return _G_late() end"
+  local f = load(table.concat(code))()
+  _G._G_late = 1
+  local digest = D(f)
+  _G._G_late = 2
+  assert(D(f) ~= digest)
+  f = load "return function() return function() return function() return _G_late end end end"()
+  digest = D(f)
+  _G._G_late = 3
+  assert(D(f) ~= digest)
+  _G._G_late = nil
+end
+
+tests["a function counts by the modules that it requires, and those by their files"] = function()
+  local dir = t.file ""
+  os.remove(dir)
+  assert(os.execute(("mkdir %s"):format(dir)))
+  local function write(name, text)
+    local file <close> = assert(io.open(("%s/%s.lua"):format(dir, name), "w"))
+    file:write(text)
+  end
+  local script = ([[package.path = "%s/?.lua;" .. package.path
+local one = require "dig_one"
+print(fz.digest(function() return one.f() end))
+print(fz.digest(function() return require("dig_one").f() end))
+print(fz.digest(function() return pcall(require, "dig_two") end))
+print(fz.digest(function() return 1 end))]]):format(dir)
+  local function digests()
+    local list = {}
+    for line in run(script):gmatch "%x+" do list[#list + 1] = line end
+    t.equal(#list, 4)
+    return list
+  end
+  local function changed(a, b)
+    local flags = ""
+    for i = 1, 4 do flags = flags .. (a[i] == b[i] and "." or "!") end
+    return flags
+  end
+  write("dig_one", "local two = require 'dig_two' return { f = function() return two.x end }")
+  write("dig_two", "return { x = 1, one = function() return require 'dig_one' end }")
+  local first = digests()
+  write("dig_two", "-- a comment\nreturn { x = 1, one = function() return require 'dig_one' end }")
+  t.equal(changed(first, digests()), "....")
+  write("dig_two", "return { x = 2, one = function() return require 'dig_one' end }")
+  t.equal(changed(first, digests()), "!!!.")
+  write("dig_two", "return { x = 1 }")
+  local second = digests()
+  write("dig_one", "local two = require 'dig_two' return { f = function() return two.x + 1 end }")
+  t.equal(changed(second, digests()), "!!..")
+  os.execute(("rm -r %s"):format(dir))
+end
+
+tests["registered classes and values count by name"] = function()
+  local A, B = { __index = { f = print } }, {}
+  fz.register_class("digest.A", A)
+  fz.register_class("digest.B", B)
+  local a, b = setmetatable({ x = 1 }, A), setmetatable({ x = 1 }, B)
+  assert(D(a) ~= D(b) and D(a) ~= D { x = 1 })
+  local digest = D(a)
+  A.__index.f = tostring
+  t.equal(D(a), digest)
+  A.__fzpack = function(self) return { self.x } end
+  t.equal(D(setmetatable({ x = 1, cached = {} }, A)), D(setmetatable({ x = 1 }, A)))
+  local null = {}
+  fz.register_value("digest.null", null)
+  digest = D { null }
+  null.x = 1
+  t.equal(D { null }, digest)
+  assert(D(A) ~= D(B))
+  local M = { __index = { g = function() return 1 end } }
+  digest = D(setmetatable({}, M))
+  M.__index.g = function() return 2 end
+  assert(D(setmetatable({}, M)) ~= digest)
+end
+
+tests["what cannot be digested raises an error with its path"] = function()
+  local co = coroutine.create(print)
+  local lock = fz.lock()
+  local cases = {
+    { { a = { co } }, ".a[1]: a coroutine cannot be digested" },
+    { { q = fz.queue() }, ".q: a fzlua.Queue, which belongs to one run, cannot be digested" },
+    { { [co] = 1 }, "<key>: a coroutine cannot be digested" },
+    { function() return lock end,
+      "<upvalue lock>: a fzlua.Lock, which belongs to one run, cannot be digested" },
+    { { io.tmpfile() }, "[1]: a FILE* cannot be digested" },
+    { string.gmatch("", ""), "a C function that no loaded module has cannot be digested" },
+    { fz.stage "x", "a fzlua.Stage cannot be digested" },
+  }
+  for _, case in ipairs(cases) do
+    local ok, e = pcall(D, case[1])
+    t.equal({ ok, e.kind, e.message }, { false, "unsendable", case[2] })
+  end
+  _G._G_bad = co
+  local ok, e = pcall(D, 1, function() return _G._G_bad end)
+  assert(ok, e) -- a field of _G is not followed
+  ok, e = pcall(D, 1, function() return _G_bad end) -- luacheck: ignore
+  t.equal({ ok, e.message, e.value }, { false, "<global _G_bad>: a coroutine cannot be digested", 2 })
+  _G._G_bad = nil
+end
+
+return tests
