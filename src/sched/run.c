@@ -8,6 +8,7 @@
 #include "base/seed.h"
 #include "sched/batch_state.h"
 #include "sched/graph.h"
+#include "sched/run_lookup.h"
 #include "sched/run_map.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
@@ -70,8 +71,9 @@ fz_run_init(struct fz_run *run, struct fz_flow *flow, struct fz_err *err)
 void
 fz_run_clear(struct fz_run *run)
 {
-	const struct fz_flow *flow = run->flow;
+	struct fz_flow *flow = run->flow;
 
+	fz_lookup_clear(flow);
 	for (uint32_t i = 0; i < flow->nnodes && flow->has_maps; i++) {
 		fz_map_free(run->steps[i].map);
 		run->steps[i].map = NULL;

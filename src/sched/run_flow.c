@@ -64,6 +64,8 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 {
 	*flow = (struct fz_flow){ .opts = *opts, .over = over };
 	flow->last_undecided = &flow->undecided;
+	flow->last_asked = &flow->asked;
+	flow->last_made = &flow->made;
 	flow->nnodes = fz_graph_nnodes(opts->graph);
 	flow->nvalues = fz_graph_nvalues(opts->graph);
 	fz_list_init(&flow->runs);
@@ -105,6 +107,7 @@ fz_flow_fini(struct fz_flow *flow)
 	free(flow->uses);
 	free(flow->ready);
 	free(flow->limits);
+	free(flow->lookups);
 	fz_blob_unref(flow->absent);
 	fz_job_event_fini(&flow->events);
 }

@@ -8,6 +8,9 @@
  *                  delayed <--+
  *        waiting, ready, delayed -> cancelled
  *
+ * A step whose values may be known goes from waiting to lookup, and from there
+ * to ready or done.
+ *
  * The step of a map goes another way, see run_map.h.
  */
 #ifndef FZ_RUN_STATE_H
@@ -24,6 +27,7 @@
 
 enum fz_step_state {
 	FZ_STEP_WAITING,   /* for inputs that other nodes make */
+	FZ_STEP_LOOKUP,    /* waits for fz_run_found() or its opposite */
 	FZ_STEP_READY,     /* could start now */
 	FZ_STEP_SENT,      /* a worker has it */
 	FZ_STEP_UNDECIDED, /* failed, and waits for fz_run_decide() */
@@ -41,8 +45,10 @@ struct fz_step {
 	uint32_t waiting; /* inputs that have not been made */
 	uint32_t because; /* the failed node that cancelled this one */
 	enum fz_step_state state;
+	bool looked_up;    /* the caller was asked for its values */
 	unsigned attempts; /* that have ended */
 	struct fz_failure *failure;
+	struct fz_blob **made;       /* values to record; NULL: none */
 	struct fz_step *next_failed; /* in the order of time; or undecided */
 	struct fz_timer delay;       /* armed while delayed */
 	struct fz_run_map *map;      /* once its list is there; NULL: no map */
@@ -88,6 +94,9 @@ struct fz_flow {
 	struct fz_blob *absent;  /* NULL if no input is optional */
 	/* Steps of all runs by next_failed, in the order of time. */
 	struct fz_step *undecided, **last_undecided;
+	bool *lookups; /* of each node; NULL: none; see run_lookup.h */
+	struct fz_step *asked, **last_asked;
+	struct fz_step *made, **last_made;
 	struct fz_timer deadline;
 	struct fz_fork_hook hook;
 	struct fz_job_event_log events;

@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "sched/graph.h"
 #include "sched/retry.h"
+#include "sched/run_lookup.h"
 #include "sched/run_map.h"
 #include "sched/run_state.h"
 #include "worker/blob.h"
@@ -105,6 +106,10 @@ fz_step_ready(struct fz_step *step)
 	struct fz_run *run = step->run;
 	uint32_t n = fz_step_number(step);
 
+	if (fz_lookup_wanted(step)) {
+		fz_lookup_ask(step);
+		return;
+	}
 	step->state = FZ_STEP_READY;
 	step->job.measured = run->flow->events.trace != NULL;
 	if (step->job.measured)
@@ -299,6 +304,10 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 	for (uint32_t i = 0; i < flow->nnodes; i++) {
 		struct fz_step *step = &run->steps[i];
 
+		if (step->state == FZ_STEP_LOOKUP) {
+			fz_lookup_forget(step);
+			step->state = FZ_STEP_WAITING;
+		}
 		if (step->state == FZ_STEP_UNDECIDED) {
 			fz_flow_forget(step);
 			conclude(step);
@@ -414,6 +423,16 @@ bytes_of(struct fz_blob *const *values, uint32_t n)
 }
 
 void
+fz_step_found(struct fz_step *step, struct fz_blob **values)
+{
+	const struct fz_node *node = fz_step_node(step);
+
+	end_step(step, FZ_STEP_DONE);
+	for (uint32_t i = 0; i < node->nvalues; i++)
+		value_made(step->run, node->first_value + i, values[i]);
+}
+
+void
 fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
 {
@@ -439,10 +458,9 @@ fz_step_done(
 	step->attempts++;
 	if (step->run->flow->events.trace != NULL)
 		step->job.nreceived = bytes_of(values, n);
+	fz_lookup_keep(step, values, n);
 	fz_step_add_event(step, FZ_JOB_EVENT_DONE, pid);
-	end_step(step, FZ_STEP_DONE);
-	for (uint32_t i = 0; i < n; i++)
-		value_made(step->run, node->first_value + i, values[i]);
+	fz_step_found(step, values);
 }
 
 /* Count the step as one that no worker has any more. */

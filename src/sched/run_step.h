@@ -26,6 +26,9 @@ const struct fz_node *fz_step_node(const struct fz_step *step);
 /* The step could start now. */
 void fz_step_ready(struct fz_step *step);
 
+/* The step has these values without a call; takes the references. */
+void fz_step_found(struct fz_step *step, struct fz_blob **values);
+
 /*
  * Handle the end of an attempt, with values or a failure; as in struct
  * fz_job_ops.

@@ -37,6 +37,35 @@ decode_body(lua_State *L)
 	return fz_codec_decode(L, d->at, d->len, FZ_CODEC_RUN);
 }
 
+static int
+copy_body(lua_State *L)
+{
+	const struct decoding *d = lua_touserdata(L, 1);
+
+	lua_pushlstring(L, d->at, d->len);
+	return 1;
+}
+
+int
+fz_lblob_push_bytes(
+    lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
+{
+	struct decoding d = { NULL, blob->len };
+	struct fz_err err = { 0 };
+	int status;
+
+	d.at = fz_blob_map(blob, engine->arena, &err);
+	if (d.at == NULL) {
+		fz_lerror_push(L, err.kind, err.text);
+		return LUA_ERRRUN;
+	}
+	lua_pushcfunction(L, copy_body);
+	lua_pushlightuserdata(L, &d);
+	status = lua_pcall(L, 1, 1, 0);
+	fz_blob_unmap(blob, engine->arena, d.at);
+	return status;
+}
+
 int
 fz_lblob_decode(lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
 {

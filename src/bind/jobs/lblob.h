@@ -22,4 +22,11 @@ struct fz_blob *fz_lblob_take(
 int fz_lblob_decode(
     lua_State *L, struct fz_engine *engine, struct fz_blob *blob);
 
+/*
+ * Push the encoded bytes of a blob as a string, or an error. Returns a status
+ * of lua_pcall(). [-0, +1, -]
+ */
+int fz_lblob_push_bytes(
+    lua_State *L, struct fz_engine *engine, struct fz_blob *blob);
+
 #endif
