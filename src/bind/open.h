@@ -11,6 +11,7 @@
 
 /* bind/ */
 int fz_lblocks_open(lua_State *L);     /* blocks of records of a file */
+int fz_ldatabase_open(lua_State *L);   /* files of SQLite, compression */
 int fz_ldescriptor_open(lua_State *L); /* descriptors of the script */
 int fz_lrecords_open(lua_State *L);    /* the records of a block */
 int fz_lmachine_open(lua_State *L);    /* clocks, processors, seeds */

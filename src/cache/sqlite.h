@@ -1,0 +1,80 @@
+/*
+ * sqlite.h - a database in one file, by the system's library of SQLite.
+ *
+ * The library is loaded when a database is opened, because most scripts need
+ * none. It is the shared one: with two copies of SQLite in a process, a file
+ * that one of them closes loses the locks of the other.
+ *
+ * A process that was forked with an open database must not use the library for
+ * it, nor close it: closing would write to the file of the parent. All
+ * functions refuse to. The locks of the parent stay as they are, because locks
+ * are of a process, and so do those in the memory of the library, so that the
+ * child must not open that file either.
+ */
+#ifndef FZ_SQLITE_H
+#define FZ_SQLITE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <sqlite3.h>
+
+struct fz_err;
+
+/* The functions of the library that are used, by name. */
+#define FZ_SQLITE_FUNCTIONS(X)  \
+	X(bind_blob64)          \
+	X(bind_double)          \
+	X(bind_int64)           \
+	X(bind_null)            \
+	X(bind_parameter_count) \
+	X(busy_timeout)         \
+	X(changes)              \
+	X(clear_bindings)       \
+	X(close)                \
+	X(column_blob)          \
+	X(column_bytes)         \
+	X(column_count)         \
+	X(column_double)        \
+	X(column_int64)         \
+	X(column_type)          \
+	X(errmsg)               \
+	X(errstr)               \
+	X(finalize)             \
+	X(open_v2)              \
+	X(prepare_v2)           \
+	X(reset)                \
+	X(step)
+
+#define FZ_SQLITE_FIELD(name) __typeof__(sqlite3_##name) *name;
+
+struct fz_sqlite {
+	void *library; /* NULL until it is open */
+	sqlite3 *db;
+	pid_t pid; /* of the process that may use it */
+	FZ_SQLITE_FUNCTIONS(FZ_SQLITE_FIELD)
+};
+
+/*
+ * Open the file at `path`, or make it, and wait up to `busy_ms` for the locks
+ * of other processes later. 0, or -1 and `err`.
+ */
+int fz_sqlite_open(
+    struct fz_sqlite *s, const char *path, int busy_ms, struct fz_err *err);
+
+/* Idempotent. In a forked child the object is only forgotten. */
+void fz_sqlite_close(struct fz_sqlite *s);
+
+/* Whether it is open, and by this process. */
+bool fz_sqlite_is_open(const struct fz_sqlite *s);
+
+/* Compile one statement. NULL, and `err`. */
+sqlite3_stmt *fz_sqlite_prepare(
+    const struct fz_sqlite *s, const char *sql, struct fz_err *err);
+
+/* The next row: 1, 0 after the last one, or -1 and `err`. */
+int fz_sqlite_step(
+    const struct fz_sqlite *s, sqlite3_stmt *stmt, struct fz_err *err);
+
+#endif
