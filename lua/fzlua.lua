@@ -34,6 +34,7 @@ local LAZY = {
   map = { "fzlua.map", "map" },
   starmap = { "fzlua.map", "starmap" },
   fold = { "fzlua.fold", "fold" },
+  file = { "fzlua.file", "new" },
   chunks = { "fzlua.chunks", "chunks" },
   process = { "fzlua.process", "new" },
   active_children = { "fzlua.process", "active_children" },
@@ -58,6 +59,9 @@ local LAZY = {
 -- A message may bring objects of these classes before this process has loaded fzlua.json and
 -- fzlua.proxy.
 core.register_class("fzlua.Object", { __name = "fzlua.Object", __jsontype = "object" })
+core.register_class("fzlua.File", {
+  __fzunpack = function(path) return require "fzlua.file".new(path) end,
+})
 core.register_class("fzlua.Proxy", {
   __fzunpack = function(packed) return require "fzlua.proxy".unpack(packed) end,
 })

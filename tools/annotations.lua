@@ -15,8 +15,8 @@ local annotations = {}
 
 -- The order of the sections.
 annotations.FILES = {
-  "fz", "stage", "chain", "dag", "map", "pool", "process", "exec", "queue", "lock", "value",
-  "manager", "task", "progress", "values", "error", "options",
+  "fz", "stage", "chain", "dag", "cache", "map", "pool", "process", "exec", "queue", "lock",
+  "value", "manager", "task", "progress", "values", "error", "options",
 }
 
 local OPENING <const> = { ["("] = true, ["{"] = true, ["<"] = true, ["["] = true }

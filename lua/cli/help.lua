@@ -9,12 +9,16 @@ usage: fzlua [options] [script [args]]
        fzlua [options] --each CODE | --fold CODE [FILE...]
 ]==]
 
+local SHORT_USAGE <const> =
+  "usage: fzlua [options] [script [args]]  or  --each CODE | --fold CODE [FILE...]\n"
+
 ---The groups in their order, each with its heading. With `line` -h has the names of the options in
 ---one line, and these words behind them.
 help.groups = {
   { name = "run", heading = "How functions run" },
   { name = "chain", heading = "If the script returns a chain" },
   { name = "records", heading = "Lines of files or of standard input instead of a script" },
+  { name = "cache", heading = "Results of earlier runs", line = "" },
   { name = "nodes", heading = "Other machines", line = "see --help" },
   { name = "lua", heading = "As in lua5.4", line = "-  --" },
   { name = "help", heading = "Help", line = "or man fzlua" },
@@ -70,14 +74,14 @@ end
 local function names_line(label, list, last)
   local names = {}
   for i, option in ipairs(list) do names[i] = help.name(option) end
-  names[#names + 1] = last
+  if last ~= "" then names[#names + 1] = last end
   return ("%-9s%s\n"):format(label, table.concat(names, "  "))
 end
 
 ---The text of -h, which fits on one screen.
 ---@return string
 function help.summary()
-  local lines = { USAGE }
+  local lines = { SHORT_USAGE }
   for _, group in ipairs(help.groups) do
     local label, list = group.name, help.members(group.name)
     if group.line then

@@ -12,6 +12,7 @@
 --     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
 --     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
 --   fzlua.nodes: run(), which prints a table.
+--   fzlua.recorded: run(options, arguments), with all arguments behind the options.
 --   fzlua.repl: run(options, arguments, host, ...), after the script and with what it returned.
 --     The version has been printed. It also runs if there is no script and standard input is a
 --     terminal.
@@ -101,6 +102,30 @@ options.list = {
       wrong names in `--only`, and globals that functions set in workers or that do not exist. \z
       A top level that runs for longer than 10 s, or the S of `--timeout`, is an error. The exit \z
       status is 0 if there are only notes." },
+
+  { long = "--resume", argument = "FILE", default = true, group = "cache", run = "resume",
+    files = true, help = "use results that earlier runs have recorded",
+    more = "Use the results of functions of chains and dags that earlier runs have recorded in \z
+      FILE, and record those of this run, so that only new and failed work runs. The default is \z
+      the file that `FZLUA_CACHE` names, or `.fzlua/cache.db`. A function runs again if it, what \z
+      it calls, its inputs or the seed have changed. Items of streams are not recorded, and a map \z
+      only as a whole." },
+  { short = "-n", long = "--dry-run", group = "cache", set = "dry_run",
+    help = "list what would run, and why; run nothing",
+    more = "List the functions of the chain that the script returns, and run nothing: `recorded` \z
+      for those whose results are known, `run` for the others, with the reason, and `perhaps` if \z
+      it depends on a value that is made anew." },
+  { long = "--cache", argument = "WHAT", group = "cache", set = "cache",
+    module = "fzlua.recorded", choices = { "ls", "show", "gc", "clear" },
+    help = "ls, show NAME, gc or clear recorded results",
+    more = "`ls` lists the functions with recorded results and failures; `show`, followed by the \z
+      name of an output, its calls; `gc` removes the results that were used least recently, \z
+      beyond the size that `FZLUA_CACHE_SIZE` sets (1G), and gives space back; `clear` removes \z
+      all. The file is that of `--resume` or `FZLUA_CACHE`." },
+  { long = "--debug-failed", argument = "NAME", group = "cache", set = "debug_failed",
+    help = "run a function that failed in this process",
+    more = "Run only the function of the output NAME, whose last failure is recorded, in this \z
+      process, and what it needs and is not recorded." },
 
   { long = "--each", argument = "CODE", group = "records", set = "each", module = "fzlua.records",
     help = "print the value of CODE for each line",

@@ -18,8 +18,10 @@ end
 ---Raise for options that need a chain.
 ---@param options fzlua.CommandLine
 function returned.check_none(options)
-  for _, name in ipairs { "graph", "input", "inputs", "only", "json" } do
-    if options[name] then report.misuse("--%s: the script returned no chain", name) end
+  for _, name in ipairs { "graph", "input", "inputs", "only", "json", "dry_run", "debug_failed" } do
+    if options[name] then
+      report.misuse("--%s: the script returned no chain", (name:gsub("_", "-")))
+    end
   end
 end
 
@@ -56,9 +58,10 @@ end
 ---@param options fzlua.CommandLine
 ---@return string[]|nil
 function returned.read_only(options)
-  if not options.only then return nil end
+  local wanted = options.debug_failed or options.only
+  if not wanted then return nil end
   local names = {}
-  for name in options.only:gmatch "[^,]+" do names[#names + 1] = name end
+  for name in wanted:gmatch "[^,]+" do names[#names + 1] = name end
   local ok, checked = pcall(require "fzlua.check".option, "outputs", names, "--only")
   return ok and checked or report.misuse "--only: no output is named"
 end
@@ -79,6 +82,13 @@ local function check_inputs(pipeline, plan, given, values)
   if #errors > 0 then report.misuse("%s", table.concat(errors, "\n")) end
 end
 
+-- Run the function that failed here, with the recorded results of those before it.
+local function debug_failed(options)
+  local run = options.run
+  run.resume, run.jobs = run.resume or true, 0
+  require "fzlua.recorded".check_failed(run.resume, options.debug_failed)
+end
+
 ---Run a pipeline and print its outputs.
 ---@param pipeline fzlua.Pipeline
 ---@param options fzlua.CommandLine
@@ -87,6 +97,7 @@ end
 ---@return integer status
 function returned.run(pipeline, options, arguments, restore_output)
   local outputs = require "fzlua.outputs"
+  if options.debug_failed then debug_failed(options) end
   if options.graph then return outputs.print_graph(pipeline, options.graph) end
   local given, values = returned.read_inputs(options, arguments, pipeline)
   local only = returned.read_only(options)
@@ -94,6 +105,9 @@ function returned.run(pipeline, options, arguments, restore_output)
   if options.inputs then return outputs.print_inputs(plan, values) end
   check_inputs(pipeline, plan, given, values)
   options.run.outputs = only
+  if options.dry_run then
+    return require "fzlua.dry_run".print(pipeline, plan, values, options.run)
+  end
   pipeline:invoke(values, options.run)
   if options.json then restore_output() end
   return outputs.print(pipeline, plan, options.json)

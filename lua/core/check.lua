@@ -207,6 +207,15 @@ local function trace(value, option, what)
   return value
 end
 
+-- A boolean, or the name of a file; "" is true.
+local function resume(value, option, what)
+  if type(value) == "boolean" then return value end
+  if type(value) ~= "string" or value:find("\0", 1, true) then
+    complain(what, option, "true or the name of a file", value)
+  end
+  return value == "" or value
+end
+
 -- Convert { NAME = "text" or false } to a sorted list of "NAME=text" and "NAME".
 local function environment(value, option, what)
   if type(value) ~= "table" then complain(what, option, "a table", value) end
@@ -255,6 +264,9 @@ local OPTIONS = {
   engine = engine,
   progress = progress,
   trace = trace,
+  resume = resume,
+  cache = of_type "boolean",
+  version = of_type "string",
   label = of_type "string",
   total = whole(0, math.maxinteger),
   level = one_of("debug", "info", "warn", "error", "off"),
@@ -274,7 +286,8 @@ local OPTIONS = {
 
 -- The options for one function, and those for a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
-check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine", "trace" }
+check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine", "trace",
+  "resume" }
 
 local function set_of(...)
   local set = {}
@@ -290,17 +303,17 @@ local function with(set, ...)
   return all
 end
 
-check.FUNCTION = set_of(check.LIMITS, { "optional" })
-check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs" })
+check.FUNCTION = set_of(check.LIMITS, { "optional", "cache", "version" })
+check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs", "cache" })
 check.STREAM = set_of(check.LIMITS,
   { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
     "outputs", "engine", "trace" })
 check.STAGE = set_of(check.LIMITS, check.RUN,
-  { "name", "workers", "init", "start", "pass_input" })
+  { "name", "workers", "init", "start", "pass_input", "cache" })
 check.CPU_COUNT = set_of { "physical" }
 check.EXEC = set_of { "stdin", "stdout", "stderr", "cwd", "env", "timeout", "check" }
 check.SCRIPTS = set_of { "jobs", "timeout" }
-check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "start" })
+check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "start", "cache" })
 
 local CALL = set_of(check.LIMITS, { "seed" })
 local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress" })

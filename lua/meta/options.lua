@@ -16,6 +16,11 @@
 ---@class fzlua.FunctionOptions : fzlua.LimitOptions
 ---@field optional? boolean|string|string[] true, or inputs by name: an input whose function failed
 ---arrives as nil instead of cancelling this function. Default: false
+---@field cache? boolean whether results are recorded in a file and used by later runs, see
+---[Recorded results](#recorded-results). Default: that of the stage, the chain or dag, or true with
+---`resume`
+---@field version? string another one makes the function run again, though its code is the same.
+---Default: none
 
 ---@class fzlua.RunOptions : fzlua.LimitOptions
 ---@field jobs? integer functions that run at once. 0: all in this process, in order, for debugging.
@@ -39,6 +44,11 @@
 ---function, in the field `trace` of the chain or dag and in the file, see
 ---[fzlua.TraceEvent](#fzluatraceevent). A file that cannot be written is an error before anything
 ---runs. Default: the option `--trace` of the command, which records in its file only
+---@field resume? boolean|string true, or the name of a file: record the results of all functions,
+---and use those of earlier runs, see [Recorded results](#recorded-results). Default: the option
+---`--resume` of the command
+---@field cache? boolean whether results of functions are recorded, for those without an option of
+---their own. Default: that of the stage, or true with `resume`
 
 ---@class fzlua.InvokeOptions : fzlua.RunOptions
 ---@field outputs? string[] run only the functions that these outputs need, and keep only these.

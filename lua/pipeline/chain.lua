@@ -80,6 +80,7 @@ local methods = {
   close = Pipeline.close,
   _ended = Pipeline._ended,
   _plan_of = Pipeline._plan_of,
+  _defaults_of = Pipeline._defaults_of,
 }
 
 function methods:_states()

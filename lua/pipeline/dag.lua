@@ -29,6 +29,7 @@ local methods = {
   close = Pipeline.close,
   _ended = Pipeline._ended,
   _plan_of = Pipeline._plan_of,
+  _defaults_of = Pipeline._defaults_of,
 }
 
 -- Add a node; a node with the same output replaces the earlier one.

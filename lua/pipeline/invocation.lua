@@ -41,6 +41,7 @@ function Invocation.defaults(list)
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list) end
   -- Limits of one stage do not apply to other stages: the plan has them.
   for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, limits) end
+  merged.cache = first_given("cache", limits)
   merged.on_error = merged.on_error or "stop"
   return merged
 end
@@ -48,7 +49,8 @@ end
 -- What is not known before a run starts.
 local function complete(merged, given, defaults)
   merged.jobs = given.jobs or defaults.jobs or engine.slots(merged.engine)
-  merged.seed = given.seed or defaults.seed or core.random_seed()
+  merged.given_seed = given.seed or defaults.seed
+  merged.seed = merged.given_seed or core.random_seed()
   return merged
 end
 
@@ -107,6 +109,7 @@ local function start_run(self, given)
   local run = core.run(plan.graph, pools, merged)
   self.run = run
   plan:set_limits(run, given)
+  if self._cache then self._cache:attach(run, self.input) end
   set_inputs(run, plan.needs, self.input)
   run:keep(plan:kept(merged.keep))
   run:start()
@@ -119,13 +122,15 @@ end
 ---@param input table
 ---@param given table the invoke's own options
 ---@param merged table the options of the whole run
+---@param cache? fzlua.CallCache
 ---@return fzlua.Invocation
-function Invocation.start(owner, plan, entries, input, given, merged)
+function Invocation.start(owner, plan, entries, input, given, merged, cache)
   local progress = callback.progress(merged.progress)
   local self = setmetatable({
     owner = owner, plan = plan, input = input, options = merged, run = false, future = false,
     layers = false, _given = given, _asks = plan.asks or merged.retry_if ~= nil,
     _entries = entries, _progress = progress, _shown = false, _pumping = false,
+    _cache = cache or false,
   }, Invocation)
   if progress then
     self._ended, self._count, self._total = {}, 0, #plan.nodes
@@ -140,6 +145,7 @@ function Invocation.start(owner, plan, entries, input, given, merged)
   if not ok then
     if self.run then self.run:close() end
     self.run = false
+    if cache then cache:detach() end
     self:_release()
     error(e, 0)
   end
@@ -155,7 +161,7 @@ end
 -- Wait for the run without Lua, if nothing else has to be done meanwhile.
 local function wait_alone(self)
   local run = self.run
-  return run and not (self._progress or self._asks) and wait.alone() and run:wait()
+  return run and not (self._progress or self._asks or self._cache) and wait.alone() and run:wait()
 end
 
 function Invocation:done()
@@ -169,6 +175,11 @@ function Invocation:_release()
 end
 
 local function end_run(self, run)
+  if self._cache then
+    local cache = self._cache
+    self._cache = false
+    cache:detach()
+  end
   if self._shown then self._shown:finish() end
   run:close()
 end
@@ -271,9 +282,15 @@ end
 
 -- A callback may wait and pump other objects, so the state of the run is read afterwards.
 local function call_back(self)
+  if self._cache then self._cache:record() end
   if self._asks then decide_retries(self) end
+  if self._progress and self.run then report_events(self) end
+  if self._cache and self.run then
+    self._cache:answer(function(id)
+      if self._progress then report(self, "done", id, nil, 0) end
+    end)
+  end
   if not self._progress or not self.run then return end
-  report_events(self)
   if self.run and self.run:done() then report_rest(self) end
 end
 
@@ -284,7 +301,7 @@ end
 ---Handle events and the end of the run; called by wait.lua.
 function Invocation:pump()
   if self._pumping or not self.run then return end
-  if self._progress or self._asks then
+  if self._progress or self._asks or self._cache then
     set_pumping(self, true)
     local ok, e = pcall(call_back, self)
     set_pumping(self, false)
@@ -363,6 +380,16 @@ local function collect_others(self, first, index)
     id = self.run:failed(id)
   end
   return #others > 0 and others or nil
+end
+
+-- Note in the store which nodes have failed.
+local function note_failures(self)
+  local id = self.run:failed()
+  while id do
+    local e = error_of(self, id)
+    if e and e.kind ~= "cancelled" then self._cache:fail(id, e) end
+    id = self.run:failed(id)
+  end
 end
 
 -- The error of the whole run, or nil.
@@ -450,6 +477,7 @@ local function collect(self, run, errors)
   local keeps = options.on_error == "continue"
   if run then
     local failure = collect_failure(self)
+    if self._cache then note_failures(self) end
     if failure or keeps or run:failed() then collect_errors(self, errors) end
     if failure then return failure end
   end

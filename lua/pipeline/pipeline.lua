@@ -50,20 +50,22 @@ local function worker_counts(plan, states, jobs)
   return counts
 end
 
-local function add_workers(self, plan, states, counts, engine, entries)
+local function add_workers(self, plan, states, counts, engine, entries, cache)
   local workers, pools = self._workers, plan.pools
   for i = 1, #pools do
     local pool = pools[i]
     local state = states[pool.layer]
-    entries[i] = workers:acquire(state.registry, counts[i], pool.funcs, state.options, engine)
+    entries[i] = workers:acquire(state.registry, counts[i], pool.funcs, state.options, engine,
+      cache and cache.keys:code(pool.layer))
   end
 end
 
-local function acquire_workers(self, plan, states, counts, engine)
+local function acquire_workers(self, plan, states, counts, engine, cache)
   local entries = {}
-  local ok, e = pcall(add_workers, self, plan, states, counts, engine, entries)
+  local ok, e = pcall(add_workers, self, plan, states, counts, engine, entries, cache)
   if not ok then
     for _, entry in ipairs(entries) do StagePools.release(entry) end
+    if cache then cache:detach() end
     error(e, 0)
   end
   return entries
@@ -78,6 +80,11 @@ local function defaults_of(self, plan, states)
   end
   return plan.defaults
 end
+
+---The options of all invokes that use a plan.
+---@param plan fzlua.Plan
+---@return table
+function Pipeline:_defaults_of(plan) return defaults_of(self, plan, self:_states()) end
 
 ---The plan of all outputs, or of some.
 ---@param outputs string[]|nil sorted, as check.option("outputs") returns them
@@ -103,8 +110,10 @@ local function start(self, what, input, given)
   self._trace = merged.own_trace or false
   self._workers:share(merged.jobs)
   local counts = worker_counts(plan, states, merged.jobs)
-  local entries = acquire_workers(self, plan, states, counts, merged.engine)
-  local invocation = Invocation.start(self, plan, entries, self._input, given, merged)
+  local cache = (plan.caches or merged.cache or merged.resume)
+    and require "fzlua.call_cache".new(plan, states, merged) or nil
+  local entries = acquire_workers(self, plan, states, counts, merged.engine, cache)
+  local invocation = Invocation.start(self, plan, entries, self._input, given, merged, cache)
   if not invocation.future._state then self._live[#self._live + 1] = invocation end
   return invocation
 end

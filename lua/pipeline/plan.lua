@@ -19,6 +19,7 @@ local NONE <const> = {}
 ---@field first integer number of the first output's value in the engine
 ---@field registration table
 ---@field map boolean whether it calls its function for each element of its first input
+---@field cache boolean|nil whether its results are recorded, if it or its stage says so
 
 ---@class fzlua.Plan
 ---@field graph userdata
@@ -31,6 +32,7 @@ local NONE <const> = {}
 ---whether one of them is a map
 ---@field limits table[] for nodes with their own limits: node, timeout, retries, ...
 ---@field asks boolean whether one of these has a function retry_if
+---@field caches boolean whether results of a node are recorded because of its own options
 ---@field final table[] name, value: outputs of functions that leave the end
 ---@field passes boolean whether inputs that no function makes leave the end
 ---@field defaults table|false merged options of the chain and its stages; false before the first
@@ -45,8 +47,8 @@ Plan.__name = "fzlua.Plan"
 local function new()
   return setmetatable({
     graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
-    limits = {}, asks = false, final = {}, passes = true, defaults = false, narrowed = {},
-    trace_names = false, _inputs = {}, _kept = {}, _made = false,
+    limits = {}, asks = false, caches = false, final = {}, passes = true, defaults = false,
+    narrowed = {}, trace_names = false, _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
 
@@ -83,8 +85,10 @@ local function add_node(self, registration, func, layer, stage, defaults)
   local node = {
     id = id, layer = layer, stage = stage, outputs = registration.outputs,
     inputs = registration.inputs, from = {}, values = {}, first = first,
-    registration = registration, map = registration.map,
+    registration = registration, map = registration.map, cache = registration.limits.cache,
   }
+  if node.cache == nil then node.cache = defaults.cache end
+  self.caches = self.caches or node.cache == true
   if node.map then self.graph:map(id) end
   self.nodes[id] = node
   for k = 1, #registration.outputs do self.maker[first + k - 1] = id end

@@ -31,11 +31,12 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
--- The entry of `registry`, if it has this version, enough workers, and these on this engine.
-local function find(self, registry, workers, engine)
+-- The entry of `registry`, if it has this version, enough workers, these on this engine, and the
+-- functions that workers are to have inherited.
+local function find(self, registry, workers, engine, code)
   local entry = self._entries[registry]
   if entry and (entry.version ~= registry.version or entry.workers < workers
-      or entry.engine ~= engine) then
+      or entry.engine ~= engine or code and entry.code ~= code) then
     self._entries[registry] = nil
     retire(entry)
     return nil
@@ -50,9 +51,10 @@ end
 ---@param funcs function[]
 ---@param options table of the stage: init, called in each new worker, and start
 ---@param engine string|nil where its workers run
+---@param code string|nil see CallKeys:code(); nil: the workers may have any
 ---@return table entry `entry.pool` is the pool
-function StagePools:acquire(registry, workers, funcs, options, engine)
-  local entry = find(self, registry, workers, engine)
+function StagePools:acquire(registry, workers, funcs, options, engine, code)
+  local entry = find(self, registry, workers, engine, code)
   if not entry then
     local pool = core.pool {
       funcs = funcs, init = options.init, start = options.start, workers = workers,
@@ -60,6 +62,7 @@ function StagePools:acquire(registry, workers, funcs, options, engine)
     }
     entry = {
       pool = pool, version = registry.version, workers = workers, engine = engine, users = 0,
+      code = code,
     }
     self._entries[registry] = entry
   end

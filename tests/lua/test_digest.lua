@@ -61,7 +61,8 @@ tests["tables as keys count by their contents"] = function()
   assert(D { [{ 1 }] = "a", [{ 2 }] = "b" } ~= D { [{ 1 }] = "b", [{ 2 }] = "a" })
   t.equal(D { [{}] = 1, [{}] = 1 }, D { [{}] = 1, [{}] = 1 })
   local a, b = {}, {}
-  t.equal(D { a = { a, b }, b = { [a] = 1, [b] = 2 } }, D { a = { b, a }, b = { [b] = 1, [a] = 2 } })
+  t.equal(D { a = { a, b }, b = { [a] = 1, [b] = 2 } },
+    D { a = { b, a }, b = { [b] = 1, [a] = 2 } })
   local ok, e = pcall(D, { a = { [a] = 1, [b] = 1 }, b = a })
   assert(not ok)
   t.equal(e.message, ".b: an object inside one of several keys with the same contents cannot be "
@@ -225,7 +226,8 @@ tests["what cannot be digested raises an error with its path"] = function()
   local ok, e = pcall(D, 1, function() return _G._G_bad end)
   assert(ok, e) -- a field of _G is not followed
   ok, e = pcall(D, 1, function() return _G_bad end) -- luacheck: ignore
-  t.equal({ ok, e.message, e.value }, { false, "<global _G_bad>: a coroutine cannot be digested", 2 })
+  t.equal({ ok, e.value }, { false, 2 })
+  t.equal(e.message, "<global _G_bad>: a coroutine cannot be digested")
   _G._G_bad = nil
 end
 

@@ -112,7 +112,7 @@ local function objects(f)
     Future = fz.future(), Task = task, AsyncResult = pool:apply_async(type, { 1 }),
     Queue = fz.queue(), Pipe = a, Lock = lock, Semaphore = fz.semaphore(1), Event = fz.event(),
     Condition = fz.condition(), Barrier = fz.barrier(1), Value = fz.value "d",
-    Array = fz.array("d", 1), Manager = m, Guard = lock:guard(),
+    Array = fz.array("d", 1), Manager = m, Guard = lock:guard(), File = fz.file "f",
   } do f("fzlua." .. name, object) end
   fz.group(function(g) f("fzlua.Group", g) end)
 end
@@ -135,7 +135,7 @@ end
 -- Fields that the function __index of a class computes without a table of their names.
 local COMPUTED <const> = {
   ["fzlua.Pool"] = "workers", ["fzlua.Value"] = "value",
-  ["fzlua.Barrier"] = "parties n_waiting broken",
+  ["fzlua.File"] = "path", ["fzlua.Barrier"] = "parties n_waiting broken",
 }
 
 tests["objects have the methods and fields that are described"] = function()
@@ -155,7 +155,7 @@ tests["objects have the methods and fields that are described"] = function()
     for name in pairs(names) do assert(object[name] ~= nil, class .. "." .. name) end
     seen[class] = true
   end)
-  assert(#sorted(seen) == 20)
+  assert(#sorted(seen) == 21)
 end
 
 tests["proxies have the methods that are described"] = function()

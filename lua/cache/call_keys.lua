@@ -1,0 +1,115 @@
+--- call_keys.lua - the keys by which calls of a plan are recorded.
+--
+-- The key of a call is the digest of its function, its inputs, and what else decides its results.
+-- Calls with the same key have the same results.
+
+local Error = require "fzlua.error"
+local core = require "fzlua.core"
+
+---@class fzlua.CallKeys
+---@field why table<integer, string> node -> why it cannot be recorded
+local CallKeys = {}
+CallKeys.__index = CallKeys
+CallKeys.__name = "fzlua.CallKeys"
+
+-- Records of another encoding of values have other keys.
+local FORMAT <const> = core.encode(nil):byte(1)
+
+---The name of a node in the store and in messages.
+---@param node fzlua.Node
+---@return string
+function CallKeys.name(node)
+  local outputs = table.concat(node.outputs, ",")
+  return node.stage and ("%s.%s"):format(node.stage, outputs) or outputs
+end
+
+-- The text of an error, or the error if it is Ctrl-C.
+local function reason(e)
+  if Error.is(e, "interrupted") then error(e, 0) end
+  return Error.is(e) and e.message or tostring(e)
+end
+
+-- Digest the function of a node. The stage's init counts, because it sets upvalues.
+local function add_function(self, node, init)
+  local ok, digest = pcall(core.digest_in, self._session, node.registration.f, init)
+  if ok then
+    self._funcs[node.id] = digest
+  else
+    self.why[node.id] = reason(digest)
+  end
+end
+
+---The keys of the nodes of a plan for which wants(node) is true.
+---@param plan fzlua.Plan
+---@param states table[] of its stages
+---@param seed integer|nil if the user has set it
+---@param wants fun(node: fzlua.Node): boolean
+---@return fzlua.CallKeys
+function CallKeys.new(plan, states, seed, wants)
+  local self = setmetatable({
+    why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {}, _digests = {},
+  }, CallKeys)
+  for _, node in ipairs(plan.nodes) do
+    if wants(node) then
+      self.any = true
+      add_function(self, node, states[node.layer].options.init)
+    end
+  end
+  return self
+end
+
+---Whether the calls of a node can be recorded.
+---@param id integer
+---@return boolean
+function CallKeys:has(id) return self._funcs[id] ~= nil end
+
+---What the workers of a pool must have been forked with: the digests of its functions.
+---@param layer integer
+---@return string|nil nil if none is recorded
+function CallKeys:code(layer)
+  local list = {}
+  for id, node in ipairs(self._plan.nodes) do
+    if node.layer == layer then list[#list + 1] = self._funcs[id] end
+  end
+  return list[1] and table.concat(list)
+end
+
+---Set the digest of a value of the plan.
+---@param value integer
+---@param digest string
+function CallKeys:set(value, digest) self._digests[value] = digest end
+
+---Digest a value of the plan, once.
+---@param value integer
+---@param read fun(): any
+---@return string|nil digest, string|nil why not
+function CallKeys:digest(value, read)
+  local digest = self._digests[value]
+  if digest then return digest end
+  local ok
+  ok, digest = pcall(function() return core.digest_in(self._session, read()) end)
+  if not ok then return nil, reason(digest) end
+  self._digests[value] = digest
+  return digest
+end
+
+---@return string|nil the digest of a value, if it is known
+function CallKeys:known(value) return self._digests[value] end
+
+---The call of a node whose inputs have digests.
+---@param node fzlua.Node
+---@param inputs string[]
+---@return fzlua.Call
+function CallKeys:call(node, inputs)
+  local func, version = self._funcs[node.id], node.registration.limits.version
+  -- The random numbers of a call derive from the seed and the number of its node.
+  local seed = self._seed
+  return {
+    name = CallKeys.name(node), func = func, version = version, seed = seed, names = node.inputs,
+    inputs = inputs, files = false,
+    key = core.digest_in({}, "fzlua call", FORMAT, func, version, #node.outputs, node.map, seed,
+      seed and node.id, table.unpack(inputs)),
+  }
+end
+
+return CallKeys

@@ -1,0 +1,49 @@
+--- file.lua - fz.file(path): a file as an input, which counts by its contents.
+
+local core = require "fzlua.core"
+local check = require "fzlua.check"
+
+---@class fzlua.File
+---@field path string
+local File = { __name = "fzlua.File" }
+File.__index = File
+
+function File:__fzpack() return self.path end
+
+local file = {
+  seen = 0, -- files that were digested
+}
+
+core.register_class("fzlua.File", File)
+
+function File.__fzunpack(path) return file.new(path) end
+
+---Name a file.
+---@param path string
+---@return fzlua.File
+function file.new(path)
+  check.type(path, "string", 1, "fz.file")
+  if path:find("\0", 1, true) then
+    check.fail("bad argument #1 to 'fz.file' (a string without NUL bytes expected)")
+  end
+  return setmetatable({ path = path }, File)
+end
+
+function File:open(mode) return io.open(self.path, mode) end
+
+function File:read()
+  local stream <close> = assert(io.open(self.path, "rb"))
+  return stream:read "a"
+end
+
+function File:lines(...) return io.lines(self.path, ...) end
+
+function File:__tostring() return self.path end
+
+-- What counts of a file for fz.digest.
+function File:__fzdigest()
+  file.seen = file.seen + 1
+  return core.digest_file(self.path)
+end
+
+return file

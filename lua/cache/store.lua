@@ -1,0 +1,459 @@
+--- store.lua - the file with the recorded results of calls: a database of SQLite.
+--
+-- Only the process that opened it uses it: see cache/sqlite.h. A problem with the file never fails
+-- a run: it is logged once, and nothing more is read from the file or written to it.
+--
+--   calls     one row for each call, by its key; `tick` counts uses, the highest is the last one
+--   results   its values: their digest, the hash of the stored bytes, and these. `raw` is the
+--             length of the encoded value if it is compressed, else 0
+--   failures  the last failure of each function, by its name
+
+local Error = require "fzlua.error"
+local check = require "fzlua.check"
+local core = require "fzlua.core"
+local log = require "fzlua.log"
+
+---@class fzlua.Store
+---@field path string
+---@field limit integer bytes of all results
+local Store = {}
+Store.__index = Store
+Store.__name = "fzlua.Store"
+
+local APPLICATION <const> = 0x667a6c75 -- "fzlu"
+local VERSION <const> = 1
+local PATIENCE <const> = 5 -- seconds to wait for another process
+local LONGEST <const> = 0.05 -- seconds of a transaction
+local COMPRESSED <const> = 64 * 1024 -- longer values are compressed
+local LIMIT <const> = 1 << 30 -- bytes, without FZLUA_CACHE_SIZE
+local ROW <const> = 256 -- bytes that a call takes beside its values, about
+
+local SCHEMA <const> = {
+  [[CREATE TABLE calls (
+      key BLOB PRIMARY KEY, name TEXT NOT NULL, func BLOB NOT NULL, version TEXT, seed INTEGER,
+      names TEXT NOT NULL, inputs BLOB NOT NULL, files INTEGER NOT NULL, tick INTEGER NOT NULL,
+      made REAL NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID]],
+  "CREATE INDEX calls_name ON calls (name, tick)",
+  "CREATE INDEX calls_tick ON calls (tick)",
+  [[CREATE TABLE results (
+      key BLOB NOT NULL, i INTEGER NOT NULL, digest BLOB NOT NULL, sum BLOB NOT NULL,
+      raw INTEGER NOT NULL, bytes BLOB NOT NULL)]],
+  "CREATE UNIQUE INDEX results_key ON results (key, i)",
+  [[CREATE TABLE failures (
+      name TEXT PRIMARY KEY, key BLOB, made REAL NOT NULL, message TEXT NOT NULL) WITHOUT ROWID]],
+  ("PRAGMA application_id = %d"):format(APPLICATION),
+  ("PRAGMA user_version = %d"):format(VERSION),
+}
+
+---The file that is used if no other is named.
+---@return string
+function Store.default_path()
+  local path = os.getenv "FZLUA_CACHE"
+  return path and path ~= "" and path or ".fzlua/cache.db"
+end
+
+local function number_of(db, sql) return db:run(sql)[1][1] end
+
+-- Raise unless the file is ours and not newer. A new file is not a database yet.
+local function check_owner(db)
+  local version = number_of(db, "PRAGMA user_version")
+  if number_of(db, "SELECT count(*) FROM sqlite_master") == 0 then return false end
+  if number_of(db, "PRAGMA application_id") ~= APPLICATION then
+    error("it is a database of another program", 0)
+  end
+  if version > VERSION then
+    error(("it was written by a newer fzlua (version %d of the file, this one knows %d)"):format(
+      version, VERSION), 0)
+  end
+  return true
+end
+
+-- Make the tables, unless another process has done so meanwhile.
+local function create(db)
+  db:run "PRAGMA auto_vacuum = INCREMENTAL"
+  db:run "PRAGMA journal_mode = WAL"
+  db:run "BEGIN IMMEDIATE"
+  if not check_owner(db) then
+    for _, sql in ipairs(SCHEMA) do db:run(sql) end
+  end
+  db:run "COMMIT"
+end
+
+-- Make the directory of the file, which version control is to ignore.
+local function make_directory(path)
+  local directory = path:match "^(.*[^/])/+[^/]*$"
+  if not directory or not core.make_directory(directory) then return end
+  if not directory:find "%.fzlua$" then return end
+  local file <close> = io.open(directory .. "/.gitignore", "w")
+  if file then file:write "*\n" end
+end
+
+local function open_database(path)
+  local db = core.database(path, PATIENCE)
+  if not check_owner(db) then create(db) end
+  db:run "PRAGMA journal_mode = WAL"
+  db:run "PRAGMA synchronous = NORMAL"
+  return db
+end
+
+local function size_limit()
+  local text = os.getenv "FZLUA_CACHE_SIZE"
+  if not text or text == "" then return LIMIT end
+  local ok, size = pcall(check.option, "memory", text, "FZLUA_CACHE_SIZE")
+  if ok then return size end
+  log.warn("FZLUA_CACHE_SIZE is %q, not bytes or a text such as 512M", text)
+  return LIMIT
+end
+
+local function text_of(e)
+  return Error.is(e) and e.message or tostring(e)
+end
+
+---Open the file, or make it. Raises a string.
+---@param path string
+---@param exists? boolean whether it must be there
+---@return fzlua.Store
+function Store.open(path, exists)
+  if exists then
+    local file, e = io.open(path, "rb")
+    if not file then error(("cannot open the cache %s"):format(e), 0) end
+    file:close()
+  else
+    make_directory(path)
+  end
+  local ok, db = pcall(open_database, path)
+  if not ok then
+    if Error.is(db, "interrupted") then error(db, 0) end
+    error(("the cache %s is not used: %s"):format(path, text_of(db)), 0)
+  end
+  return setmetatable({
+    path = path, limit = size_limit(), _db = db, _began = false, _total = false, _tick = false,
+    _zstd = nil, _users = 0,
+  }, Store)
+end
+
+local open = {} -- path -> the store that runs use now
+local refused = {} -- path -> true: it could not be used, which was logged
+local forked = false
+
+core.on_fork(function() open, forked = {}, true end)
+
+---The store of a file for a run, which ends its use with release(). Returns nil if it cannot be
+---used, which is logged the first time.
+---@param path string
+---@return fzlua.Store|nil
+function Store.acquire(path)
+  if forked or refused[path] then return nil end
+  if not open[path] then
+    local ok, store = pcall(Store.open, path)
+    if not ok then
+      if Error.is(store, "interrupted") then error(store, 0) end
+      log.warn("%s", store)
+      refused[path] = true
+      return nil
+    end
+    open[path] = store
+  end
+  open[path]._users = open[path]._users + 1
+  return open[path]
+end
+
+---End the use of a store by a run.
+function Store:release()
+  self._users = self._users - 1
+  if self._users > 0 then return end
+  if open[self.path] == self then open[self.path] = nil end
+  self:close()
+end
+
+-- Give up the file.
+local function fail(self, e)
+  if Error.is(e, "interrupted") then error(e, 0) end
+  refused[self.path] = true
+  log.warn("the cache %s is not used any more: %s", self.path, text_of(e))
+  local db = self._db
+  self._db = nil
+  pcall(db.run, db, "ROLLBACK")
+  pcall(db.close, db)
+end
+
+-- Call f(self, ...); nil after an error.
+local function try(self, f, ...)
+  if not self._db then return nil end
+  local results = table.pack(pcall(f, self, ...))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  fail(self, results[2])
+end
+
+local function commit(self)
+  if self._began then self._db:run "COMMIT" end
+  self._began = false
+end
+
+-- Begin to write. A transaction that is open for long ends first.
+local function begin(self)
+  if self._began and core.now() - self._began > LONGEST then commit(self) end
+  if self._began then return end
+  self._db:run "BEGIN IMMEDIATE"
+  self._began = core.now()
+end
+
+---Write what was recorded to the file.
+function Store:flush() try(self, commit) end
+
+local function next_tick(self)
+  local tick = self._tick or number_of(self._db, "SELECT coalesce(max(tick), 0) FROM calls")
+  self._tick = tick + 1
+  return tick + 1
+end
+
+local function compress(self, bytes)
+  if #bytes <= COMPRESSED then return bytes, 0 end
+  if self._zstd == nil then
+    local ok, zstd = pcall(core.zstd)
+    if not ok then log.debug("results are recorded uncompressed: %s", text_of(zstd)) end
+    self._zstd = ok and zstd
+  end
+  local packed = self._zstd and self._zstd:compress(bytes)
+  if packed and #packed < #bytes then return packed, #bytes end
+  return bytes, 0
+end
+
+-- The encoded value of a row of results. Raises if it is not what was stored.
+local function expand(self, sum, raw, bytes)
+  if core.hash(bytes) ~= sum then error("its bytes have changed", 0) end
+  if raw == 0 then return bytes end
+  self._zstd = self._zstd or core.zstd()
+  return self._zstd:expand(bytes, raw) or error("it cannot be expanded", 0)
+end
+
+local function remove(self, key)
+  self._db:run("DELETE FROM results WHERE key = ?", key)
+  self._db:run("DELETE FROM calls WHERE key = ?", key)
+end
+
+local function total(self)
+  return self._total or number_of(self._db, "SELECT coalesce(sum(size), 0) FROM calls")
+end
+
+-- Remove the calls that were used least recently, until the others take at most `size` bytes.
+local function shrink(self, size)
+  local left, removed = total(self), 0
+  while left > size do
+    local rows = self._db:run "SELECT key, size FROM calls ORDER BY tick LIMIT 64"
+    if #rows == 0 then break end
+    for _, row in ipairs(rows) do
+      if left <= size then break end
+      remove(self, row[1])
+      left, removed = left - row[2], removed + 1
+    end
+  end
+  self._total = left
+  return removed
+end
+
+-- Whether all files in the recorded values are as they were.
+local function files_are_same(values, digests)
+  for i, bytes in ipairs(values) do
+    local ok, digest = pcall(core.digest_in, {}, core.decode(bytes))
+    if not ok or digest ~= digests[i] then return false end
+  end
+  return true
+end
+
+local function read_call(self, key, n)
+  local row = self._db:run("SELECT files FROM calls WHERE key = ?", key)[1]
+  if not row then return nil end
+  local rows = self._db:run(
+    "SELECT digest, sum, raw, bytes FROM results WHERE key = ? ORDER BY i", key)
+  local call = { values = {}, digests = {} }
+  if #rows ~= n then return nil, "it is incomplete" end
+  for i, result in ipairs(rows) do
+    local ok, value = pcall(expand, self, result[2], result[3], result[4])
+    if not ok then return nil, text_of(value) end
+    call.values[i], call.digests[i] = value, result[1]
+  end
+  if row[1] ~= 0 and not files_are_same(call.values, call.digests) then return nil end
+  return call
+end
+
+---@class fzlua.RecordedCall
+---@field values string[] encoded
+---@field digests string[] of the values
+
+---The recorded results of a call.
+---@param key string
+---@param n integer how many there must be
+---@param name string for the log
+---@return fzlua.RecordedCall|nil
+function Store:find(key, n, name)
+  local call, why = try(self, read_call, key, n)
+  if why then
+    log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
+      self.path, name, why)
+  end
+  return call
+end
+
+local function use(self, key)
+  begin(self)
+  self._db:run("UPDATE calls SET tick = ? WHERE key = ?", next_tick(self), key)
+end
+
+---Note that a recorded call was used.
+---@param key string
+function Store:use(key) try(self, use, key) end
+
+local function write_call(self, call, values, digests)
+  local packed, raw, size = {}, {}, ROW
+  for i, bytes in ipairs(values) do
+    packed[i], raw[i] = compress(self, bytes)
+    size = size + #packed[i]
+  end
+  if size > self.limit then
+    log.warn("the result of %s is not recorded: it is larger than the limit of the cache",
+      call.name)
+    return
+  end
+  begin(self)
+  self._total = total(self)
+  local old = self._db:run("SELECT size FROM calls WHERE key = ?", call.key)[1]
+  if old then
+    remove(self, call.key)
+    self._total = self._total - old[1]
+  end
+  if self._total + size > self.limit then shrink(self, self.limit - self.limit // 10 - size) end
+  self._db:run([[INSERT INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,
+      CAST(? AS TEXT), ?, ?, ?, ?, ?)]],
+    call.key, call.name, call.func, call.version, call.seed, table.concat(call.names, "\n"),
+    table.concat(call.inputs), call.files, next_tick(self), core.wall(), size)
+  for i, bytes in ipairs(packed) do
+    self._db:run("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i, digests[i],
+      core.hash(bytes), raw[i], bytes)
+  end
+  self._db:run("DELETE FROM failures WHERE name = CAST(? AS TEXT)", call.name)
+  self._total = self._total + size
+end
+
+---@class fzlua.Call
+---@field key string
+---@field name string of the stage and the outputs
+---@field func string digest of the function
+---@field version string|nil
+---@field seed integer|nil
+---@field names string[] of the inputs
+---@field inputs string[] their digests
+---@field files boolean whether its values name files
+
+---Record the results of a call; written by flush().
+---@param call fzlua.Call
+---@param values string[] encoded
+---@param digests string[]
+function Store:add(call, values, digests) try(self, write_call, call, values, digests) end
+
+local function write_failure(self, name, key, message)
+  begin(self)
+  self._db:run("INSERT OR REPLACE INTO failures VALUES (CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))",
+    name, key, core.wall(), message)
+end
+
+---Note that a function has failed.
+---@param name string
+---@param key string|nil of the call
+---@param message string
+function Store:fail(name, key, message) try(self, write_failure, name, key, message) end
+
+local function read_failure(self, name)
+  local row = self._db:run("SELECT message FROM failures WHERE name = CAST(? AS TEXT)", name)[1]
+  return row and row[1]
+end
+
+---The message of the last failure of a function, if it has not succeeded since.
+---@param name string
+---@return string|nil
+function Store:failure(name) return try(self, read_failure, name) end
+
+local function split_digests(bytes)
+  local list = {}
+  for i = 1, #bytes, 16 do list[#list + 1] = bytes:sub(i, i + 15) end
+  return list
+end
+
+local function read_last(self, name)
+  local row = self._db:run([[SELECT key, func, version, seed, names, inputs FROM calls
+    WHERE name = CAST(? AS TEXT) ORDER BY tick DESC LIMIT 1]], name)[1]
+  if not row then return nil end
+  local names = {}
+  for each in row[5]:gmatch "[^\n]+" do names[#names + 1] = each end
+  return {
+    key = row[1], func = row[2], version = row[3], seed = row[4], names = names,
+    inputs = split_digests(row[6]),
+  }
+end
+
+---The call of a function that was used last.
+---@param name string
+---@return fzlua.Call|nil
+function Store:last(name) return try(self, read_last, name) end
+
+---Rows for people: name, number of calls, bytes, when the last one was made, and the failure.
+---@return table[]
+function Store:list()
+  return self._db:run [[SELECT name, sum(n), sum(size), max(made), max(message) FROM (
+      SELECT name, count(*) AS n, sum(size) AS size, max(made) AS made, NULL AS message
+        FROM calls GROUP BY name
+      UNION ALL SELECT name, 0, 0, made, message FROM failures)
+    GROUP BY name ORDER BY name]]
+end
+
+---The calls whose function has this name, with or without its stage.
+---@param name string
+---@return table[] rows of key, name, made, size, version, names, inputs
+function Store:calls(name)
+  return self._db:run([[SELECT key, name, made, size, version, names, inputs FROM calls
+    WHERE name = CAST(?1 AS TEXT) OR substr(name, -length(CAST(?1 AS TEXT)) - 1)
+      = '.' || CAST(?1 AS TEXT) ORDER BY tick DESC]], name)
+end
+
+---The names of functions with a failure, by their name with or without the stage.
+---@param name string
+---@return table[] rows of name, message, made
+function Store:failures(name)
+  return self._db:run([[SELECT name, message, made FROM failures
+    WHERE name = CAST(?1 AS TEXT) OR substr(name, -length(CAST(?1 AS TEXT)) - 1)
+      = '.' || CAST(?1 AS TEXT) ORDER BY name]], name)
+end
+
+---Remove what was used least recently beyond a size, and give the space back.
+---@param size integer
+---@return integer removed calls
+function Store:collect(size)
+  self._db:run "BEGIN IMMEDIATE"
+  local removed = shrink(self, size)
+  self._db:run "COMMIT"
+  self._db:run "PRAGMA incremental_vacuum"
+  self._db:run "PRAGMA wal_checkpoint(TRUNCATE)"
+  return removed
+end
+
+---@return integer bytes of all results
+function Store:size() return total(self) end
+
+---Remove all.
+function Store:clear()
+  local removed = self:collect(-1)
+  self._db:run "DELETE FROM failures"
+  return removed
+end
+
+function Store:close()
+  if self._db then
+    try(self, commit)
+    if self._db then self._db:close() end
+  end
+  self._db = nil
+end
+
+Store.__close = Store.close
+
+return Store

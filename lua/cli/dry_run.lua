@@ -1,0 +1,114 @@
+--- dry_run.lua - fzlua -n: what a run would do, and why, without running anything.
+--
+-- The digest of a value that would be made anew is not known, so that functions which read it may
+-- be recorded or not: the run would tell.
+
+local CallCache = require "fzlua.call_cache"
+local CallKeys = require "fzlua.call_keys"
+local Invocation = require "fzlua.invocation"
+local Store = require "fzlua.store"
+local report = require "fzlua.report"
+
+local dry_run = {}
+
+-- What differs between a call and the last one that was recorded.
+local function difference(call, last)
+  if call.func ~= last.func then return "the function, or what it uses, has changed" end
+  if call.version ~= last.version then return "its version has changed" end
+  if call.seed ~= last.seed then return "the seed has changed" end
+  local changed = {}
+  for i, name in ipairs(call.names) do
+    if call.inputs[i] ~= last.inputs[i] then changed[#changed + 1] = name end
+  end
+  if #changed > 0 then return ("changed: %s"):format(table.concat(changed, ", ")) end
+  return "its result was removed, or a file in it has changed"
+end
+
+-- Why a call that is not recorded runs.
+local function reason(store, name, call)
+  local failure = store:failure(name)
+  if failure then return "it failed: " .. failure:match "^[^\n]*" end
+  local last = store:last(name)
+  return last and difference(call, last) or "new"
+end
+
+-- Decide about one node whose makers were decided. Returns action and reason.
+local function decide(keys, store, plan, node, values)
+  if not CallCache.wants(node, keys.options) then return "run", "it is not recorded" end
+  if keys.why[node.id] then return "run", "it cannot be recorded: " .. keys.why[node.id] end
+  local inputs = {}
+  for i, value in ipairs(node.values) do
+    if plan.maker[value] and not keys:known(value) then
+      local name = CallKeys.name(node)
+      if not store:last(name) then return "run", reason(store, name) end
+      return "perhaps", ("%s is made anew"):format(node.inputs[i])
+    end
+    local why
+    inputs[i], why = keys:digest(value, function() return values[node.inputs[i]] end)
+    if not inputs[i] then return "run", ("input %s: %s"):format(node.inputs[i], why) end
+  end
+  local call = keys:call(node, inputs)
+  local recorded = store:find(call.key, #node.outputs, call.name)
+  if not recorded then return "run", reason(store, call.name, call) end
+  for k, digest in ipairs(recorded.digests) do keys:set(node.first + k - 1, digest) end
+  return "recorded", ""
+end
+
+-- Call visit(node) for all nodes, makers first, otherwise in their order.
+local function each_node(plan, visit)
+  local seen = {}
+  local function go(id)
+    if seen[id] then return end
+    seen[id] = true
+    for _, value in ipairs(plan.nodes[id].values) do
+      if plan.maker[value] then go(plan.maker[value]) end
+    end
+    visit(plan.nodes[id])
+  end
+  for id in ipairs(plan.nodes) do go(id) end
+end
+
+---The rows of a plan: action ("run", "perhaps" or "recorded"), name of the function, reason.
+---@param pipeline fzlua.Pipeline
+---@param plan fzlua.Plan
+---@param values table the inputs
+---@param given table the options of the invoke
+---@return string[][]
+function dry_run.rows(pipeline, plan, values, given)
+  local options = Invocation.options(given, pipeline:_defaults_of(plan))
+  local path = type(options.resume) == "string" and options.resume or Store.default_path()
+  local ok, store = pcall(Store.open, path, true)
+  local keys = CallKeys.new(plan, pipeline:_states(), options.given_seed,
+    function(node) return ok and CallCache.wants(node, options) end)
+  keys.options = options
+  local rows = {}
+  each_node(plan, function(node)
+    local action, why = "run", "new"
+    if ok or not CallCache.wants(node, options) then
+      action, why = decide(keys, store, plan, node, values)
+    end
+    rows[node.id] = { action, CallKeys.name(node), why }
+  end)
+  if ok then store:close() end
+  return rows
+end
+
+---Print what would run.
+---@return integer status
+function dry_run.print(pipeline, plan, values, given)
+  local rows = dry_run.rows(pipeline, plan, values, given)
+  local width, counts = 0, { run = 0, perhaps = 0, recorded = 0 }
+  for _, row in ipairs(rows) do
+    width = math.max(width, #row[2])
+    counts[row[1]] = counts[row[1]] + 1
+  end
+  for _, row in ipairs(rows) do
+    local line = ("%-8s  %-" .. width .. "s  %s"):format(table.unpack(row))
+    io.write((line:gsub(" +$", "")), "\n")
+  end
+  io.write(("%d to run, %d perhaps, %d recorded\n"):format(counts.run, counts.perhaps,
+    counts.recorded))
+  return report.OK
+end
+
+return dry_run

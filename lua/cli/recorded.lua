@@ -1,0 +1,114 @@
+--- recorded.lua - fzlua --cache: shows and removes the results that runs have recorded.
+
+local Store = require "fzlua.store"
+local defaults = require "fzlua.defaults"
+local literal = require "fzlua.literal"
+local report = require "fzlua.report"
+
+local recorded = {}
+
+local function size_text(n)
+  for _, unit in ipairs { "B", "K", "M", "G" } do
+    if n < 10000 or unit == "G" then return ("%.0f%s"):format(n, unit) end
+    n = n / 1024
+  end
+end
+
+local function time_text(seconds) return os.date("%Y-%m-%d %H:%M:%S", math.floor(seconds)) end
+
+local function print_rows(rows)
+  local widths = {}
+  for _, row in ipairs(rows) do
+    for i, text in ipairs(row) do widths[i] = math.max(widths[i] or 0, utf8.len(text) or #text) end
+  end
+  for _, row in ipairs(rows) do
+    local line = {}
+    for i, text in ipairs(row) do
+      line[i] = text .. (" "):rep(widths[i] - (utf8.len(text) or #text))
+    end
+    io.write((table.concat(line, "  "):gsub(" +$", "")), "\n")
+  end
+end
+
+local function first_line(text) return (literal.safe(text):match "^[^\n]*") end
+
+local function list(store)
+  local rows = { { "calls", "size", "last recorded", "function", "" } }
+  for _, row in ipairs(store:list()) do
+    rows[#rows + 1] = {
+      tostring(row[2]), size_text(row[3]), time_text(row[4]), literal.safe(row[1]),
+      row[5] and "failed: " .. first_line(row[5]) or "",
+    }
+  end
+  print_rows(rows)
+  return report.OK
+end
+
+local function print_call(row)
+  local hex = row[1]:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  io.write(("%s  %s  %s"):format(hex, time_text(row[3]), size_text(row[4])),
+    row[5] and "  version " .. literal.safe(row[5]) or "", "\n")
+  local i = 1
+  for name in row[6]:gmatch "[^\n]+" do
+    local digest = row[7]:sub(i, i + 15):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+    io.write("  ", literal.safe(name), "  ", digest, "\n")
+    i = i + 16
+  end
+end
+
+local function show(store, arguments)
+  local name = arguments[1] or report.misuse "--cache show needs the name of an output"
+  local calls, failures = store:calls(name), store:failures(name)
+  if #calls + #failures == 0 then
+    report.misuse("nothing is recorded of %s in %s", name, store.path)
+  end
+  for _, row in ipairs(failures) do
+    io.write(literal.safe(row[1]), " failed at ", time_text(row[3]), ": ")
+    io.write(literal.safe(row[2]), "\n")
+  end
+  local last
+  for _, row in ipairs(calls) do
+    if row[2] ~= last then io.write(literal.safe(row[2]), "\n") end
+    last = row[2]
+    print_call(row)
+  end
+  return report.OK
+end
+
+local function removed(n) io.write(("%d calls removed\n"):format(n)) return report.OK end
+
+local ACTIONS <const> = {
+  ls = list,
+  show = show,
+  gc = function(store) return removed(store:collect(store.limit)) end,
+  clear = function(store) return removed(store:clear()) end,
+}
+
+---Do what --cache says.
+---@param options fzlua.CommandLine
+---@param arguments string[]
+---@return integer status
+function recorded.run(options, arguments)
+  local path = type(defaults.resume) == "string" and defaults.resume or Store.default_path()
+  local ok, store = pcall(Store.open, path, true)
+  if not ok then report.fail(store) end
+  local _ <close> = store
+  return ACTIONS[options.cache](store, arguments)
+end
+
+---Raise unless one of the functions has failed in the last run that recorded it.
+---@param path string|true
+---@param names string
+function recorded.check_failed(path, names)
+  path = type(path) == "string" and path or Store.default_path()
+  local ok, store = pcall(Store.open, path, true)
+  if not ok then report.fail(store) end
+  local _ <close> = store
+  for name in names:gmatch "[^,]+" do
+    if #store:failures(name) == 0 then
+      report.misuse("--debug-failed: no failure of %s is recorded in %s", name, path)
+    end
+  end
+end
+
+return recorded

@@ -1,0 +1,66 @@
+---@meta _
+-- Recorded results
+--
+-- With the option `resume`, or `--resume` of the command, the results of the functions of chains
+-- and dags are recorded in a file, and a later run uses them. So a run that was interrupted, or
+-- in which a function failed, goes on where it ended. `cache = true` does the same for one
+-- function, stage, chain or dag, in every run; `cache = false` exempts one.
+--
+-- A recorded result is used if the digests (see `fz.digest`) of these are the same: the function
+-- with its upvalues, the globals and functions that it reads, the files of the modules that it
+-- requires and the `init` of its stage; its inputs; its option `version`; and the seed, if one
+-- is given. Comments, names of variables and the order of functions do not count. What else a
+-- function reads, such as files, the environment or the clock, is not noticed: pass files as
+-- `fz.file`, or change `version`.
+--
+-- Only successes are recorded, each before its end is reported. Results that contain functions
+-- or shared objects are not recorded, nor those of functions with such upvalues: the log says
+-- why. Items of streams and calls of pools are not recorded; a map is recorded as a whole, once
+-- all its elements have succeeded. Workers use no recorded results for chains of their own.
+--
+-- The file is that of the option, else the one that `FZLUA_CACHE` names, else `.fzlua/cache.db`.
+-- It is a database of SQLite, and several runs may use it at the same time. It needs the library
+-- `libsqlite3.so.0`; values above 64 KiB are compressed if there is `libzstd.so.1`. Results that
+-- were used least recently are removed if all take more than `FZLUA_CACHE_SIZE` (`"1G"`). A file
+-- that cannot be used, because it is damaged, or its directory cannot be written or is full, is
+-- logged once; the run goes on without it. A recorded result that cannot be read is computed
+-- anew.
+--
+-- `fzlua -n --resume` lists what would run, and why; `fzlua --cache ls` what is recorded.
+
+---@class fzlua
+local fz = {}
+
+---A file as a value, which counts by its contents in recorded results and for `fz.digest`. It
+---crosses processes by its path. If a recorded result contains one, the result is used only as
+---long as that file has the same contents.
+---
+---```lua
+---local path = os.tmpname()
+---print(fz.digest(fz.file(path)) == fz.digest(fz.file "/dev/null")) --> true
+---os.remove(path)
+---```
+---@param path string
+---@return fzlua.File file
+function fz.file(path) end
+
+---`tostring(file)` is its path.
+---@class fzlua.File
+---@field path string
+local file = {}
+
+---Open it, as `io.open` does.
+---@param mode? string Default: `"r"`
+---@return file*|nil stream, string|nil message
+function file:open(mode) end
+
+---All of its bytes. Raises if it cannot be read.
+---@return string bytes
+function file:read() end
+
+---Iterate over its lines, as `io.lines` does.
+---@param ... any formats
+---@return fun(): string|nil iterator
+function file:lines(...) end
+
+return fz

@@ -1,0 +1,140 @@
+-- The options --resume, -n, --cache and --debug-failed of the command.
+local t = ...
+local core = require "fzlua.core"
+local tests = {}
+
+local SCRIPT <const> = [[
+local one, two = fz.stage "one", fz.stage "two"
+one:register("A", function(a) return a + 1 end)
+one:register("B", function(b)
+  if b < 0 then error("B is negative") end
+  return b
+end)
+two:register("C", {"A", "B"}, function(a, b) return a + b end)
+return one >> two]]
+
+-- A name for a store, whose files are removed after the test.
+local function new_path()
+  local path = os.tmpname()
+  os.remove(path)
+  for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = path .. suffix end
+  return path
+end
+
+-- Run the command with this store. Returns its output, standard error and status.
+local function run(store, arguments)
+  return t.shell(("FZLUA_CACHE=%s $FZLUA %s"):format(store, arguments))
+end
+
+tests["-n says what would run, and why, and runs nothing"] = function()
+  local store, script = new_path(), t.file(SCRIPT)
+  local function dry(arguments, text)
+    local out, err, status = run(store, ("-n --resume %s %s"):format(arguments, text or script))
+    t.equal({ err, status }, { "", 0 })
+    return (out:gsub(" +", " "))
+  end
+  local with = script .. " A=1 B=2"
+  t.equal(dry("", with), "run one.A new\nrun one.B new\nrun two.C new\n"
+    .. "3 to run, 0 perhaps, 0 recorded\n")
+  assert(not io.open(store))
+  t.equal(select(3, run(store, "--resume " .. with)), 0)
+  t.equal(dry("", with), "recorded one.A\nrecorded one.B\nrecorded two.C\n"
+    .. "0 to run, 0 perhaps, 3 recorded\n")
+  t.equal(dry("", script .. " A=1 B=3"), "recorded one.A\nrun one.B changed: B\n"
+    .. "perhaps two.C B is made anew\n1 to run, 1 perhaps, 1 recorded\n")
+  t.equal(dry("--only A", with), "recorded one.A\n0 to run, 0 perhaps, 1 recorded\n")
+  t.match(dry("--seed 3", with), "run one.A the seed has changed")
+  local changed = t.file((SCRIPT:gsub("a %+ 1", "a + 2")))
+  t.match(dry("", changed .. " A=1 B=2"), "run one.A the function, or what it uses, has changed",
+    "recorded one.B")
+  local version = t.file((SCRIPT:gsub("return a %+ 1 end", "%0, { version = '2' }")))
+  t.match(dry("", version .. " A=1 B=2"), "run one.A its version has changed")
+  run(store, ("--resume %s A=1 B=-1"):format(script))
+  t.match(dry("", script .. " A=1 B=-1"), "run one.B it failed: ", "B is negative")
+  t.match((run(store, "-n " .. with)), "run       one.A  it is not recorded")
+  local _, err, status = run(store, "-n " .. t.file "x = 1")
+  t.equal({ err, status }, { "fzlua: --dry-run: the script returned no chain\n", 2 })
+end
+
+tests["--cache ls, show, gc and clear"] = function()
+  local store, script = new_path(), t.file(SCRIPT)
+  local _, err, status = run(store, "--cache ls")
+  t.equal(status, 1)
+  t.match(err, "cannot open the cache " .. store)
+  run(store, ("--resume %s A=1 B=2"):format(script))
+  run(store, ("--resume %s A=2 B=2"):format(script))
+  run(store, ("--resume %s A=2 B=-2"):format(script))
+  local out = run(store, "--cache ls")
+  assert(out:find "calls +size +last recorded +function\n")
+  assert(out:find "2 +%d+B +%d+%-%d+%-%d+ [%d:]+ +one.A\n", out)
+  assert(out:find "1 +%d+B .- one%.B +failed: [^\n]*B is negative\n", out)
+  assert(out:find "2 +%d+B .- two%.C\n", out)
+  for _, name in ipairs { "C", "two.C" } do
+    out = run(store, "--cache show " .. name)
+    t.equal(select(2, out:gsub("\n%x+  %d", "")), 2)
+    t.equal(select(2, out:gsub("\n  [AB]  %x+", "")), 4)
+  end
+  t.match((run(store, "--cache show B")), "one.B failed at ", "B is negative")
+  _, err, status = run(store, "--cache show nothing")
+  t.equal({ err, status }, { ("fzlua: nothing is recorded of nothing in %s\n"):format(store), 2 })
+  t.equal((run(store, "--cache gc")), "0 calls removed\n")
+  t.equal((t.shell(("FZLUA_CACHE_SIZE=600 $FZLUA --resume=%s --cache gc"):format(store))),
+    "3 calls removed\n")
+  t.equal((run(store, "--cache clear")), "2 calls removed\n")
+  t.equal(select(2, run(store, "--cache ls"):gsub("\n", "")), 1)
+  _, err, status = run(store, "--cache remove")
+  t.equal(status, 2)
+  t.match(err, "--cache is ls, show, gc or clear, not remove")
+end
+
+tests["--debug-failed runs the failed function in this process"] = function()
+  local store = new_path()
+  local script = t.file [[
+local core = require "fzlua.core"
+local s, u = fz.stage "s", fz.stage "u"
+s:register("A", {}, function() io.stderr:write "A runs\n" return 1 end)
+s:register("Z", {}, function() io.stderr:write "Z runs\n" return 1 end)
+u:register("B", {"A"}, function(a)
+  io.stderr:write("B runs in ", PID == core.pid() and "this" or "another", " process\n")
+  error "no"
+end)
+PID = core.pid()
+return s >> u]]
+  local _, err, status = run(store, "--debug-failed B " .. script)
+  t.equal(status, 1)
+  t.match(err, "cannot open the cache")
+  _, err, status = run(store, "--resume " .. script)
+  t.equal(status, 1)
+  t.match(err, "B runs in another process")
+  _, err, status = run(store, "--debug-failed B " .. script)
+  t.equal(status, 1)
+  t.match(err, "B runs in this process", "no")
+  assert(not err:find "A runs" and not err:find "Z runs")
+  _, err, status = run(store, "--debug-failed A " .. script)
+  t.equal({ err, status },
+    { ("fzlua: --debug-failed: no failure of A is recorded in %s\n"):format(store), 2 })
+end
+
+tests["the default file is in .fzlua, which version control ignores"] = function()
+  local directory, script = os.tmpname(), t.file(SCRIPT)
+  os.remove(directory)
+  assert(core.make_directory(directory))
+  local out, err, status = t.shell(("cd %s && $FZLUA --resume %s A=1 B=2 && ls -A .fzlua && "
+    .. "cat .fzlua/.gitignore && $FZLUA --cache ls | wc -l"):format(directory, script))
+  t.equal({ err, status }, { "", 0 })
+  t.equal(out, "A = 2\nB = 2\nC = 4\n.gitignore\ncache.db\n*\n4\n")
+  t.shell(("rm -r %s"):format(directory))
+end
+
+tests["a directory that cannot be written and a full file system give one warning"] = function()
+  local script = t.file(SCRIPT)
+  local cases = { "/proc/self/cache.db", "/dev/full/cache.db" }
+  for _, path in ipairs(cases) do
+    local out, err, status = run(path, ("--resume %s A=1 B=2"):format(script))
+    t.equal({ out, status }, { "A = 2\nB = 2\nC = 4\n", 0 })
+    t.match(err, ("the cache %s is not used: unable to open database file"):format(path))
+    t.equal(select(2, err:gsub("\n", "")), 1)
+  end
+end
+
+return tests
