@@ -88,8 +88,8 @@ local function make_directory(path)
   if file then file:write "*\n" end
 end
 
-local function open_database(path)
-  local db = core.database(path, PATIENCE)
+local function open_database(path, exists)
+  local db = core.database(path, PATIENCE, exists)
   if not check_owner(db) then create(db) end
   db:run "PRAGMA journal_mode = WAL"
   db:run "PRAGMA synchronous = NORMAL"
@@ -114,14 +114,8 @@ end
 ---@param exists? boolean whether it must be there
 ---@return fzlua.Store
 function Store.open(path, exists)
-  if exists then
-    local file, e = io.open(path, "rb")
-    if not file then error(("cannot open the cache %s"):format(e), 0) end
-    file:close()
-  else
-    make_directory(path)
-  end
-  local ok, db = pcall(open_database, path)
+  if not exists then make_directory(path) end
+  local ok, db = pcall(open_database, path, exists)
   if not ok then
     if Error.is(db, "interrupted") then error(db, 0) end
     error(("the cache %s is not used: %s"):format(path, text_of(db)), 0)

@@ -42,12 +42,13 @@ raise(lua_State *L, const struct fz_err *err)
 	return lua_error(L);
 }
 
-/* database(path, seconds to wait for other processes) -> database */
+/* database(path, seconds to wait for others [, exists]) -> database */
 static int
 database_new(lua_State *L)
 {
 	const char *path = luaL_checkstring(L, 1);
 	lua_Number seconds = luaL_checknumber(L, 2);
+	bool create = !lua_toboolean(L, 3);
 	struct fz_err err = { 0 };
 	struct ldatabase *ld;
 
@@ -57,7 +58,8 @@ database_new(lua_State *L)
 	luaL_setmetatable(L, DATABASE_TYPE);
 	lua_newtable(L);
 	lua_setiuservalue(L, -2, 1);
-	if (fz_sqlite_open(&ld->s, path, (int)(seconds * 1e3), &err) != 0)
+	if (fz_sqlite_open(&ld->s, path, create, (int)(seconds * 1e3), &err) !=
+	    0)
 		return raise(L, &err);
 	return 1;
 }

@@ -53,8 +53,8 @@ fail(const struct fz_sqlite *s, struct fz_err *err, int rc)
 }
 
 int
-fz_sqlite_open(
-    struct fz_sqlite *s, const char *path, int busy_ms, struct fz_err *err)
+fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create, int busy_ms,
+    struct fz_err *err)
 {
 	int rc;
 
@@ -67,7 +67,8 @@ fz_sqlite_open(
 	}
 	s->pid = getpid();
 	rc = s->open_v2(path, &s->db,
-	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+		(create ? SQLITE_OPEN_CREATE : 0),
 	    NULL);
 	if (rc == SQLITE_OK)
 		rc = s->busy_timeout(s->db, busy_ms);

@@ -57,11 +57,11 @@ struct fz_sqlite {
 };
 
 /*
- * Open the file at `path`, or make it, and wait up to `busy_ms` for the locks
- * of other processes later. 0, or -1 and `err`.
+ * Open the file at `path`, with `create` also if it does not exist, and wait up
+ * to `busy_ms` for the locks of other processes later. 0, or -1 and `err`.
  */
-int fz_sqlite_open(
-    struct fz_sqlite *s, const char *path, int busy_ms, struct fz_err *err);
+int fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create,
+    int busy_ms, struct fz_err *err);
 
 /* Idempotent. In a forked child the object is only forgotten. */
 void fz_sqlite_close(struct fz_sqlite *s);
