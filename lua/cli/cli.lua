@@ -97,6 +97,7 @@ local function set_up(options, args, host)
   local prints_other = options.graph or options.inputs or options.module or options.check
   if options.json and not prints_other then host.divert_output() end
   if options.trace then open_trace(options.trace) end
+  if options.dry_run then require "fzlua.dry_run".begin() end
   if options.no_environment then host.ignore_environment() end
   script.set_arg(args, options.script)
 end

@@ -111,4 +111,13 @@ function dry_run.print(pipeline, plan, values, given)
   return report.OK
 end
 
+---Print what the first invoke of the script would run, and end the script there. For invokes by the
+---script itself.
+function dry_run.begin()
+  CallCache.new = function() return nil end -- nothing is opened
+  Invocation.start = function(pipeline, plan, _, values, given)
+    os.exit(dry_run.print(pipeline, plan, values, given), true)
+  end
+end
+
 return dry_run

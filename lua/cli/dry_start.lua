@@ -108,6 +108,7 @@ function dry_start.begin()
   note_starts()
   refuse_waiting()
   refuse_filling()
+  require "fzlua.call_cache".new = function() return nil end -- nothing is opened
   require "fzlua.invocation".start = function(pipeline, _, _, values)
     refuse { pipeline = pipeline, values = values }
   end

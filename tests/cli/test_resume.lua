@@ -52,6 +52,12 @@ tests["-n says what would run, and why, and runs nothing"] = function()
   run(store, ("--resume %s A=1 B=-1"):format(script))
   t.match(dry("", script .. " A=1 B=-1"), "run one.B it failed: ", "B is negative")
   t.match((run(store, "-n " .. with)), "run       one.A  it is not recorded")
+  local own = t.file [[
+local s = fz.stage "s"
+s:register("A", {}, function() print "runs" return 1 end)
+fz.chain({ s }, { resume = "/proc/none" }):invoke()
+print "goes on"]]
+  t.equal((run(store, "-n " .. own)), "run       s.A  new\n1 to run, 0 perhaps, 0 recorded\n")
   local _, err, status = run(store, "-n " .. t.file "x = 1")
   t.equal({ err, status }, { "fzlua: --dry-run: the script returned no chain\n", 2 })
 end

@@ -228,16 +228,15 @@ end
 tests["only successes are recorded, and the failed function runs again"] = function()
   local store, flag = new_path(), new_path()
   local script = ([[
-local s = fz.stage "s"
-s:register("A", {}, function() ran "A" return 1 end)
-s:register("B", {}, function()
+local g = fz.dag()
+g:add("A", {}, function() ran "A" return 1 end)
+g:add("B", {"A"}, function()
   ran "B"
   if io.open(%q) then return 2 end
   error "not yet"
 end)
-local u = fz.stage "u"
-u:register("C", {"A", "B"}, function(a, b) ran "C" return a + b end)
-return s >> u]]):format(flag)
+g:add("C", {"A", "B"}, function(a, b) ran "C" return a + b end)
+return g]]):format(flag)
   local ran, _, err, status = run(script, store)
   t.equal({ ran, status }, { "AB", 1 })
   t.match(err, "not yet")
