@@ -17,8 +17,6 @@ local CallCache = {}
 CallCache.__index = CallCache
 CallCache.__name = "fzlua.CallCache"
 
-local FUNCTIONS <const> = 2 -- in the second byte of an encoded value: it has functions
-
 ---Whether a node takes part, by its options and those of the whole run.
 ---@param node fzlua.Node
 ---@param options table
@@ -132,7 +130,7 @@ end
 
 -- Digest a value that was made. Returns nil and the reason if it cannot be recorded.
 local function digest_made(self, value, bytes)
-  if bytes:byte(2) & FUNCTIONS ~= 0 then return nil, "a function is among its values" end
+  if Store.has_functions(bytes) then return nil, "a function is among its values" end
   return self.keys:digest(value, function() return core.decode(bytes) end)
 end
 

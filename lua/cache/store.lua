@@ -27,6 +27,7 @@ local LONGEST <const> = 0.05 -- seconds of a transaction
 local COMPRESSED <const> = 64 * 1024 -- longer values are compressed
 local LIMIT <const> = 1 << 30 -- bytes, without FZLUA_CACHE_SIZE
 local ROW <const> = 256 -- bytes that a call takes beside its values, about
+local FUNCTIONS <const> = 2 -- in the second byte of an encoded value: it has functions
 
 local SCHEMA <const> = {
   [[CREATE TABLE calls (
@@ -201,6 +202,11 @@ local function next_tick(self)
   return tick + 1
 end
 
+---Whether an encoded value contains functions or modules; then it is not recorded.
+---@param bytes string
+---@return boolean
+function Store.has_functions(bytes) return #bytes < 2 or bytes:byte(2) & FUNCTIONS ~= 0 end
+
 local function compress(self, bytes)
   if #bytes <= COMPRESSED then return bytes, 0 end
   if self._zstd == nil then
@@ -216,14 +222,18 @@ end
 -- The encoded value of a row of results. Raises if it is not what was stored.
 local function expand(self, sum, raw, bytes)
   if core.hash(bytes) ~= sum then error("its bytes have changed", 0) end
-  if raw == 0 then return bytes end
-  self._zstd = self._zstd or core.zstd()
-  return self._zstd:expand(bytes, raw) or error("it cannot be expanded", 0)
+  if raw ~= 0 then
+    self._zstd = self._zstd or core.zstd()
+    bytes = self._zstd:expand(bytes, raw) or error("it cannot be expanded", 0)
+  end
+  -- The file may come from elsewhere, and must not bring code.
+  if Store.has_functions(bytes) then error("it contains functions", 0) end
+  return bytes
 end
 
 local function remove(self, key)
-  self._db:run("DELETE FROM results WHERE key = ?", key)
   self._db:run("DELETE FROM calls WHERE key = ?", key)
+  self._db:run("DELETE FROM results WHERE key = ?", key)
 end
 
 local function total(self)
@@ -317,14 +327,15 @@ local function write_call(self, call, values, digests)
     self._total = self._total - old[1]
   end
   if self._total + size > self.limit then shrink(self, self.limit - self.limit // 10 - size) end
+  -- Ctrl-C may come between: results without their call are not found, and are replaced later.
+  for i, bytes in ipairs(packed) do
+    self._db:run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i,
+      digests[i], core.hash(bytes), raw[i], bytes)
+  end
   self._db:run([[INSERT INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,
       CAST(? AS TEXT), ?, ?, ?, ?, ?)]],
     call.key, call.name, call.func, call.version, call.seed, table.concat(call.names, "\n"),
     table.concat(call.inputs), call.files, next_tick(self), core.wall(), size)
-  for i, bytes in ipairs(packed) do
-    self._db:run("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i, digests[i],
-      core.hash(bytes), raw[i], bytes)
-  end
   self._db:run("DELETE FROM failures WHERE name = CAST(? AS TEXT)", call.name)
   self._total = self._total + size
 end
@@ -424,6 +435,7 @@ end
 function Store:collect(size)
   self._db:run "BEGIN IMMEDIATE"
   local removed = shrink(self, size)
+  self._db:run "DELETE FROM results WHERE key NOT IN (SELECT key FROM calls)"
   self._db:run "COMMIT"
   self._db:run "PRAGMA incremental_vacuum"
   self._db:run "PRAGMA wal_checkpoint(TRUNCATE)"

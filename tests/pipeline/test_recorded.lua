@@ -366,8 +366,14 @@ return fz.chain { s }]]
   local _, out = run(script, store)
   for _, sql in ipairs { "UPDATE results SET bytes = x'00'", "UPDATE results SET raw = 1",
     "UPDATE results SET raw = 1 << 40", "DELETE FROM results", "UPDATE results SET sum = x'00'",
-    "INSERT INTO results SELECT key, 2, digest, sum, raw, bytes FROM results" } do
-    change(store, sql)
+    "INSERT INTO results SELECT key, 2, digest, sum, raw, bytes FROM results", "code" } do
+    if sql == "code" then
+      local bytes = core.encode(function() return 1 end)
+      local db <close> = core.database(store, 1)
+      db:run("UPDATE results SET raw = 0, bytes = ?, sum = ?", bytes, core.hash(bytes))
+    else
+      change(store, sql)
+    end
     local ran, same, err = run(script, store)
     t.equal({ sql, ran, same }, { sql, "A", out })
     t.match(err, "the result of s.A cannot be read, so that it is computed anew")
@@ -375,6 +381,37 @@ return fz.chain { s }]]
     local again, third, silent = run(script, store)
     t.equal({ again, third, silent }, { "", out, "" })
   end
+end
+
+tests["results without their call are replaced"] = function()
+  local script = [[
+local s = fz.stage "s"
+s:register("A", {}, function() ran "A" return 1 end)
+return fz.chain { s }]]
+  local store = new_path()
+  run(script, store)
+  change(store, "DELETE FROM calls")
+  local ran, _, err = run(script, store)
+  t.equal({ ran, err }, { "A", "" })
+  ran, _, err = run(script, store)
+  t.equal({ ran, err }, { "", "" })
+end
+
+tests["Ctrl-C during a run leaves a store that the next one uses"] = function()
+  local script = t.file [[
+local g = fz.dag()
+for i = 1, 400 do g:add(("a%03d"):format(i), {}, function() return { i, ("x"):rep(i) } end) end
+return g]]
+  local wanted = t.shell("$FZLUA " .. script)
+  local store = new_path()
+  for delay = 1, 8 do
+    t.shell(("timeout -s INT %.3f $FZLUA --resume=%s %s"):format(0.01 + delay * 0.004, store, script))
+  end
+  local out, err, status = t.shell(("$FZLUA --resume=%s %s"):format(store, script))
+  t.equal({ out == wanted, err, status }, { true, "", 0 })
+  local db <close> = core.database(store, 1)
+  t.equal(db:run "SELECT count(*) FROM calls"[1][1], 400)
+  t.equal(db:run [[SELECT count(*) FROM results WHERE key NOT IN (SELECT key FROM calls)]][1][1], 0)
 end
 
 tests["the file is damaged in its middle"] = function()
