@@ -114,8 +114,8 @@ options.list = {
     help = "list what would run, and why; run nothing",
     more = "List the functions of the chain that the script returns, and run nothing: `recorded` \z
       for those whose results are known, `run` for the others, with the reason, and `perhaps` if \z
-      it depends on a value that is made anew. If the script runs a chain itself, that one is listed, \z
-      and the script ends there." },
+      it depends on a value that is made anew. If the script runs a chain itself, that one is \z
+      listed, and the script ends there." },
   { long = "--cache", argument = "WHAT", group = "cache", set = "cache",
     module = "fzlua.recorded", choices = { "ls", "show", "gc", "clear" },
     help = "ls, show NAME, gc or clear recorded results",

@@ -8,6 +8,8 @@
 #include "value/luserdata.h"
 
 /* Keys in the order of these, then by their values. */
+enum { KEYS_FEW = 8 }; /* keys that need no list */
+
 enum kind { KEY_BOOLEAN, KEY_INTEGER, KEY_FLOAT, KEY_STRING, KEY_OBJECT };
 
 struct key {
@@ -67,35 +69,69 @@ read_key(lua_State *L, int idx, struct key *key)
 	}
 }
 
+/* Whether the key at `idx` is one of 1 to `n`. */
+static bool
+in_array(lua_State *L, int idx, lua_Integer n)
+{
+	return lua_isinteger(L, idx) && 1 <= lua_tointeger(L, idx) &&
+	       lua_tointeger(L, idx) <= n;
+}
+
 /*
- * Push the list of the keys of `t` except 1 to `n`, unless it is empty; returns
- * their number.
+ * Push the keys of `t` except 1 to `n`. Returns their number; if there are more
+ * than KEYS_FEW, nothing is pushed, and KEYS_FEW + 1 is returned.
  */
 static lua_Integer
-push_keys(lua_State *L, int t, lua_Integer n)
+push_few(lua_State *L, int t, lua_Integer n)
+{
+	int top = lua_gettop(L);
+
+	luaL_checkstack(L, KEYS_FEW + 20, NULL);
+	for (lua_pushnil(L); lua_next(L, t);) {
+		lua_pop(L, 1);
+		if (in_array(L, -1, n))
+			continue;
+		if (lua_gettop(L) - top > KEYS_FEW) {
+			lua_settop(L, top);
+			return KEYS_FEW + 1;
+		}
+		lua_pushvalue(L, -1); /* lua_next() takes one of the two */
+	}
+	return lua_gettop(L) - top;
+}
+
+/* Push the list of the same keys; returns their number. */
+static lua_Integer
+push_list(lua_State *L, int t, lua_Integer n)
 {
 	lua_Integer count = 0;
 	int list = lua_gettop(L) + 1;
 
+	lua_newtable(L);
 	for (lua_pushnil(L); lua_next(L, t); lua_pop(L, 1)) {
-		if (lua_isinteger(L, -2) && 1 <= lua_tointeger(L, -2) &&
-		    lua_tointeger(L, -2) <= n)
+		if (in_array(L, -2, n))
 			continue;
-		if (count == 0) {
-			lua_newtable(L);
-			lua_insert(L, list);
-		}
 		lua_pushvalue(L, -2);
 		lua_rawseti(L, list, ++count);
 	}
 	return count;
 }
 
-/* Push key number `index` of the list and its value in the table at `t`. */
+/* Push key number `index` of the list; without one that at this index. */
+static void
+push_key(lua_State *L, int list, int index)
+{
+	if (list != 0)
+		lua_rawgeti(L, list, index);
+	else
+		lua_pushvalue(L, index);
+}
+
+/* Push a key and its value in the table at `t`. */
 static void
 push_entry(lua_State *L, int t, int list, int index)
 {
-	lua_rawgeti(L, list, index);
+	push_key(L, list, index);
 	lua_pushvalue(L, -1);
 	lua_rawget(L, t);
 }
@@ -197,25 +233,25 @@ is_tied(const struct key *keys, lua_Integer i, lua_Integer n)
 	       (i + 1 < n && compare(&keys[i], &keys[i + 1]) == 0);
 }
 
+/* Write `n` entries whose keys have the indexes from `first` on. */
 static void
-put_keys(struct fz_digest *d, int t, int list, lua_Integer n,
-    const struct fz_path *at)
+put_keys(struct fz_digest *d, int t, int list, int first, struct key *keys,
+    lua_Integer n, const struct fz_path *at)
 {
 	lua_State *L = d->L;
-	struct key *keys = lua_newuserdatauv(L, (size_t)n * sizeof(*keys), 0);
 	lua_Integer nobjects = 0;
 
-	memset(keys, 0, (size_t)n * sizeof(*keys));
 	for (lua_Integer i = 0; i < n; i++) {
-		lua_rawgeti(L, list, i + 1);
+		keys[i].index = first + (int)i;
+		push_key(L, list, keys[i].index);
 		read_key(L, -1, &keys[i]);
-		keys[i].index = (int)i + 1;
 		nobjects += keys[i].kind == KEY_OBJECT;
 		lua_pop(L, 1);
 	}
 	if (nobjects > 1)
 		order_objects(d, t, list, keys, n, at);
-	qsort(keys, (size_t)n, sizeof(*keys), compare);
+	if (n > 1)
+		qsort(keys, (size_t)n, sizeof(*keys), compare);
 	for (lua_Integer i = 0; i < n; i++) {
 		bool tied = nobjects > 1 && is_tied(keys, i, n);
 		uint32_t from = d->nobjects;
@@ -230,12 +266,26 @@ put_keys(struct fz_digest *d, int t, int list, lua_Integer n,
 	}
 }
 
+/* Write the entries of `t` except those of 1 to `first`. */
+static void
+put_many(
+    struct fz_digest *d, int t, lua_Integer first, const struct fz_path *at)
+{
+	int list = lua_gettop(d->L) + 1;
+	lua_Integer n = push_list(d->L, t, first);
+	struct key *keys =
+	    lua_newuserdatauv(d->L, (size_t)n * sizeof(*keys), 0);
+
+	put_keys(d, t, list, 1, keys, n, at);
+}
+
 void
 fz_digest_table(struct fz_digest *d, int t, const struct fz_path *at)
 {
 	struct fz_path here = { at, FZ_PATH_INDEX, 0, 1, NULL };
 	lua_State *L = d->L;
 	int top = lua_gettop(L);
+	struct key few[KEYS_FEW];
 	lua_Integer n;
 
 	fz_digest_tag(d, FZ_DIGEST_TABLE);
@@ -246,9 +296,11 @@ fz_digest_table(struct fz_digest *d, int t, const struct fz_path *at)
 	}
 	lua_settop(L, top);
 	fz_digest_tag(d, FZ_DIGEST_END);
-	n = push_keys(L, t, here.index - 1);
-	if (n != 0)
-		put_keys(d, t, top + 1, n, at);
+	n = push_few(L, t, here.index - 1);
+	if (n <= KEYS_FEW)
+		put_keys(d, t, 0, top + 1, few, n, at);
+	else
+		put_many(d, t, here.index - 1, at);
 	lua_settop(L, top);
 	fz_digest_tag(d, FZ_DIGEST_END);
 }

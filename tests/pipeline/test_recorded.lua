@@ -411,7 +411,8 @@ return g]]
   t.equal({ out == wanted, err, status }, { true, "", 0 })
   local db <close> = core.database(store, 1)
   t.equal(db:run "SELECT count(*) FROM calls"[1][1], 400)
-  t.equal(db:run [[SELECT count(*) FROM results WHERE key NOT IN (SELECT key FROM calls)]][1][1], 0)
+  t.equal(db:run "SELECT count(*) FROM results WHERE key NOT IN (SELECT key FROM calls)"[1][1],
+    0)
 end
 
 tests["the file is damaged in its middle"] = function()
