@@ -15,7 +15,10 @@ pools, processes, queues, locks and tasks. Linux only.]],
 supported_platforms = { "linux" }
 dependencies = { "lua ~> 5.4" }
 external_dependencies = {
+  SQLITE3 = { header = "sqlite3.h" },
   UTF8PROC = { header = "utf8proc.h" },
+  XXHASH = { header = "xxhash.h" },
+  ZSTD = { header = "zstd.h" },
 }
 build = {
   type = "make",

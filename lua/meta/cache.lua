@@ -26,6 +26,8 @@
 -- logged once; the run goes on without it. A recorded result that cannot be read is computed
 -- anew.
 --
+-- A file from elsewhere brings no code: recorded values with functions or modules are not read.
+--
 -- `fzlua -n --resume` lists what would run, and why; `fzlua --cache ls` what is recorded.
 
 ---@class fzlua

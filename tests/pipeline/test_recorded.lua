@@ -511,14 +511,14 @@ g:invoke({}, { resume = STORE, jobs = 3, progress = function(_, _, e)
 end })
 print(g.output[last][1])]]
   local wanted
-  for round = 1, 8 do
+  for round = 1, 5 do
     local store, log, ends = new_path(), new_path(), new_path()
     local path = t.file((script:gsub("%u%u%u+", {
       LOG = ("%q"):format(log), ENDS = ("%q"):format(ends), STORE = ("%q"):format(store) })))
     local before = {}
     for try = 1, 30 do
       write(log, "")
-      local delay = try < 6 and 0.02 + round * 0.007 + try * 0.003 or 10
+      local delay = try < 6 and 0.02 + round * 0.007 + try * 0.003 or 30
       local out, _, status =
         t.shell(("timeout -s KILL %.3f $FZLUA %s"):format(delay, path))
       for name in read(log):gmatch "%S+" do
