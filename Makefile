@@ -59,6 +59,8 @@ ALL_CFLAGS  = $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 LUA_MAIN   := $(patsubst %.a,$(BUILD)/liblua.a,$(LUA_LIBS))
 MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_MAIN) \
 	-Wl,--no-whole-archive $(EDIT_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+# For the gateway to NATS, which is built only where libnats is.
+NATS_LIBS  := $(shell $(PKG_CONFIG) --libs libnats 2>/dev/null)
 TEST_LIBS  := $(LUA_LIBS) $(TEXT_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,
 
@@ -66,7 +68,8 @@ comma      := ,
 say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 
 COMMAND := $(sort $(wildcard src/cli/*.c))
-SRC     := $(filter-out $(COMMAND),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
+GATEWAY := $(sort $(wildcard src/gateway/*.c))
+SRC     := $(filter-out $(COMMAND) $(GATEWAY),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
 MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua))) doc/reference.md
 TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
 TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
@@ -81,12 +84,13 @@ EMBEDBIN := $(patsubst examples/%,$(BUILD)/examples/%,$(basename $(wildcard exam
 FUZZBIN := $(FUZZ_C:tests/%.c=$(BUILD)/tests/%)
 LIB     := $(BUILD)/libfzlua.a
 BIN     := $(BUILD)/fzlua
+NATS    := $(if $(NATS_LIBS),$(BUILD)/fzlua-nats)
 C_FILES := $(sort $(wildcard src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] tools/*.[ch] bench/*.[ch] \
 	examples/*.[ch]))
 
 COMPLETIONS := $(addprefix $(BUILD)/completions/,fzlua.bash _fzlua)
 
-all: $(BIN) $(LIB) $(COMPLETIONS)
+all: $(BIN) $(NATS) $(LIB) $(COMPLETIONS)
 tests: $(TESTBIN) $(FUZZBIN) $(RUNNING) $(EMBEDBIN)
 
 # This file changes with the compiler, the flags and the list of files, so that
@@ -98,6 +102,9 @@ $(BUILD)/flags: FORCE
 
 $(BIN): $(COMMAND:src/%.c=$(BUILD)/obj/%.o) $(LIB) | $(filter %.a,$(LUA_MAIN))
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(MAIN_LIBS)
+
+$(BUILD)/fzlua-nats: $(GATEWAY:src/%.c=$(BUILD)/obj/%.o) $(LIB)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(NATS_LIBS) -lpthread
 
 # The interpreter loop is up to 10 % slower at another address modulo 64, which each
 # change of our code would move.

@@ -25,11 +25,14 @@ local C_LAYERS = {
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
     "pipe", "semaphore"},
   {dir = "worker/", "blob", "claim", "wire", "mailbox", "child_port", "child_stream",
-    "child_spawned", "node", "start", "nodes", "engine change",
+    "child_spawned", "node", "start", "nats_url", "nats_nodes nodes", "engine change",
     "program_state", "program", "program_supervisor",
     "worker_output",
     "worker_slice", "link link_fork link_stream",
     "worker worker_spawn worker_state worker_replies worker_death worker_rest"},
+  -- The gateway is a program beside the command: nothing else includes these.
+  {dir = "gateway/", "packet", "strings", "bus", "gateway", "lease", "process", "relay",
+    "serve", "submit", "main"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env",
     "pool pool_start pool_state", "dispatch",
     "graph", "limits", "retry", "trace trace_format trace_names job_event", "batch batch_state",
@@ -61,13 +64,14 @@ local C_LAYERS = {
   {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "edit_rows",
-    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "worker", "main"},
+    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "worker join", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
-local HEADERS = {lcodec = "codec", chain = "fzlua", host = "fzlua", interrupt = "fzlua",
+local HEADERS = {lcodec = "codec", join = "worker",
+  chain = "fzlua", host = "fzlua", interrupt = "fzlua",
   limit = "fzlua", open = "fzlua", step = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 

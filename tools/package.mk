@@ -55,6 +55,7 @@ $(PC): FORCE
 DOC   := README.md CHANGELOG.md LICENSE $(wildcard doc/*.md)
 SHARE  = $(PREFIX)/share
 FILES  = $(BIN)=$(PREFIX)/bin/fzlua \
+	$(if $(NATS),$(NATS)=$(PREFIX)/bin/fzlua-nats) \
 	$(LIB)=$(LIBDIR)/libfzlua.a \
 	$(SHARED)=$(LIBDIR)/$(notdir $(SHARED)) \
 	$(PC)=$(LIBDIR)/pkgconfig/fzlua.pc \
@@ -71,7 +72,7 @@ LINKS  = $(LIBDIR)/$(SONAME) $(LIBDIR)/libfzlua.so
 install: all $(SHARED) $(MODULE) $(PC)
 	@set -e; for file in $(FILES); do \
 	    install -D -m 644 "$${file%%=*}" "$(DESTDIR)$${file#*=}"; done
-	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/fzlua"
+	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/fzlua" $(if $(NATS),"$(DESTDIR)$(PREFIX)/bin/fzlua-nats")
 	@for link in $(LINKS); do ln -sf $(notdir $(SHARED)) "$(DESTDIR)$$link"; done
 	$(if $(DESTDIR),,-@$(LDCONFIG) 2>/dev/null || :)
 

@@ -1,6 +1,7 @@
 --- nodes.lua - fzlua --nodes: the table of the machines of an engine.
 --
--- Each row is what a call on that machine returns, or why no worker starts there.
+-- Each row is what a call on that machine returns, or why no worker starts there. A node that has
+-- announced itself is not called.
 
 local Error = require "fzlua.error"
 local Pool = require "fzlua.pool"
@@ -18,6 +19,12 @@ end
 
 -- Start to ask a node. Returns a function that waits and returns its row.
 local function ask(node)
+  if node.state then
+    return function()
+      return { node.name, node.slots, node.processors, node.load, node.state,
+        failed = node.state ~= "ready" }
+    end
+  end
   local pool = Pool.new { workers = 1, engine = "ssh://" .. node.name }
   local answer = pool:apply_async(describe)
   return function()
@@ -43,7 +50,7 @@ end
 ---@return integer status 1 if no worker starts on one of the nodes
 function nodes.run()
   local list = core.nodes(defaults.engine)
-  if not list then report.misuse "--nodes needs --engine ssh://..." end
+  if not list then report.misuse "--nodes needs --engine URL" end
   local rows, status = { { "node", "slots", "processors", "load", "state" } }, report.OK
   local asked = {}
   for i, node in ipairs(list) do asked[i] = ask(node) end

@@ -233,7 +233,7 @@ local function environment(value, option, what)
 end
 
 local function engine(value, option, what)
-  local ok, e = pcall(core.nodes, no_nul(value, option, what))
+  local ok, e = pcall(core.check_engine, no_nul(value, option, what))
   if not ok then check.fail("bad option '%s' to '%s' (%s)", option, what, tostring(e)) end
   return value
 end

@@ -11,7 +11,9 @@ function engine.slots(url)
   local nodes = url and core.nodes(url)
   if not nodes then return core.cpu_count() end
   local slots = 0
-  for _, node in ipairs(nodes) do slots = slots + node.slots end
+  for _, node in ipairs(nodes) do
+    if not node.state or node.state == "ready" then slots = slots + node.slots end
+  end
   return slots
 end
 

@@ -266,6 +266,8 @@ main(int argc, char **argv)
 		fz_worker_serve(argv);
 	if (fz_worker_is_on_node(argc, argv))
 		return fz_worker_serve_node(argv);
+	if (fz_worker_is_joining(argc, argv))
+		return fz_worker_join(argc, argv);
 	fz_make_find();
 	L = fz_state_new();
 	if (L == NULL) {

@@ -72,7 +72,8 @@ fz_worker_serve(char **argv)
 bool
 fz_worker_is_on_node(int argc, char **argv)
 {
-	return (argc == 2 || argc == 3) && strcmp(argv[1], "--worker") == 0;
+	return (argc == 2 || (argc == 3 && argv[2][0] != '-')) &&
+	       strcmp(argv[1], "--worker") == 0;
 }
 
 static int

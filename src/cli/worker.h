@@ -17,4 +17,11 @@ _Noreturn void fz_worker_serve(char **argv);
 bool fz_worker_is_on_node(int argc, char **argv);
 int fz_worker_serve_node(char **argv);
 
+/*
+ * Whether this is `fzlua --worker` with options: it joins an engine. Become its
+ * gateway, or return the exit status.
+ */
+bool fz_worker_is_joining(int argc, char **argv);
+int fz_worker_join(int argc, char **argv);
+
 #endif

@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/vec.h"
+#include "worker/nats_nodes.h"
+#include "worker/nats_url.h"
 
 /* From a failed start to the next one on the same node. */
 #define NODE_DOWN_NS (5 * FZ_CLOCK_SECOND)
@@ -79,8 +82,10 @@ read_nodes(struct fz_nodes *nodes, const char *at, const char *identity,
 {
 	for (;; at++) {
 		const char *end = at + strcspn(at, ",");
-		struct fz_node *node = &nodes->list[nodes->n++];
+		struct fz_node *node = fz_nodes_add(nodes);
 
+		if (node == NULL)
+			return fz_err_nomem(err, "an engine");
 		if (read_node(node, at, end, identity, err) != 0)
 			return -1;
 		nodes->nslots += node->slots;
@@ -90,54 +95,89 @@ read_nodes(struct fz_nodes *nodes, const char *at, const char *identity,
 	}
 }
 
-/* How many names are in the list. */
-static size_t
-count_names(const char *text)
+struct fz_node *
+fz_nodes_add(struct fz_nodes *nodes)
 {
-	size_t n = 1;
+	struct fz_node **list =
+	    fz_vec_room(nodes->list, &nodes->cap, nodes->n + 1, sizeof(*list));
 
-	while ((text = strchr(text, ',')) != NULL) {
-		text++;
-		n++;
-	}
-	return n;
+	if (list == NULL)
+		return NULL;
+	nodes->list = list;
+	list[nodes->n] = calloc(1, sizeof(struct fz_node));
+	return list[nodes->n] != NULL ? list[nodes->n++] : NULL;
+}
+
+void
+fz_nodes_drop_last(struct fz_nodes *nodes)
+{
+	struct fz_node *node = nodes->list[--nodes->n];
+
+	free(node->name);
+	free(node->command);
+	free(node);
 }
 
 static struct fz_nodes *
-new_nodes(const char *url, const char *identity, struct fz_err *err)
+new_nodes(const char *url, const char *creds, const char *identity,
+    struct fz_err *err)
 {
-	const char *names = url + strlen(NODES_SCHEME);
 	struct fz_nodes *nodes = calloc(1, sizeof(*nodes));
+	int rc = -1;
 
-	if (nodes != NULL) {
+	if (nodes != NULL)
 		nodes->url = strdup(url);
-		nodes->list =
-		    calloc(count_names(names), sizeof(struct fz_node));
-	}
-	if (nodes == NULL || nodes->url == NULL || nodes->list == NULL)
+	if (nodes == NULL || nodes->url == NULL)
 		fz_err_nomem(err, "an engine");
-	else if (read_nodes(nodes, names, identity, err) == 0)
+	else if (fz_nats_url_is(url))
+		rc = fz_nats_start(nodes, url, creds, identity, err);
+	else
+		rc = read_nodes(
+		    nodes, url + strlen(NODES_SCHEME), identity, err);
+	if (rc == 0)
 		return nodes;
 	fz_nodes_free(nodes);
 	return NULL;
 }
 
+int
+fz_nodes_check(const char *url, struct fz_err *err)
+{
+	struct fz_nats_url read;
+	struct fz_nodes *nodes;
+
+	if (fz_nats_url_is(url))
+		return fz_nats_url_read(&read, url, err);
+	if (strncmp(url, NODES_SCHEME, strlen(NODES_SCHEME)) != 0)
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "an engine is 'local', 'ssh://HOST:SLOTS,...' or "
+		    "'nats://HOST'");
+	nodes = new_nodes(url, NULL, "", err);
+	fz_nodes_free(nodes);
+	return nodes != NULL ? 0 : -1;
+}
+
+/* A fork of the gateway's owner needs another one. */
+static bool
+is_usable(const struct fz_nodes *nodes)
+{
+	return nodes->nats == NULL || fz_nats_is_usable(nodes->nats);
+}
+
 struct fz_nodes *
-fz_nodes_find(struct fz_nodes **known, const char *url, const char *identity,
-    struct fz_err *err)
+fz_nodes_find(struct fz_nodes **known, const char *url, const char *creds,
+    const char *identity, struct fz_err *err)
 {
 	struct fz_nodes *nodes = *known;
 
-	while (nodes != NULL && strcmp(nodes->url, url) != 0)
+	while (nodes != NULL &&
+	       (strcmp(nodes->url, url) != 0 || !is_usable(nodes)))
 		nodes = nodes->next;
 	if (nodes != NULL)
 		return nodes;
-	if (strncmp(url, NODES_SCHEME, strlen(NODES_SCHEME)) != 0) {
-		fz_err_set(err, FZ_ERR_ERROR,
-		    "an engine is 'local' or 'ssh://HOST:SLOTS,...'");
+	if (fz_nodes_check(url, err) != 0)
 		return NULL;
-	}
-	nodes = new_nodes(url, identity, err);
+	nodes = new_nodes(url, creds, identity, err);
 	if (nodes != NULL) {
 		nodes->next = *known;
 		*known = nodes;
@@ -158,14 +198,17 @@ fz_nodes_pick(struct fz_nodes *nodes, struct fz_err *err)
 	int64_t now_ns = fz_clock_ns();
 	struct fz_node *best = NULL;
 
+	if (nodes->nats != NULL)
+		fz_nats_update(nodes);
 	for (unsigned i = 0; i < nodes->n; i++) {
-		struct fz_node *node = &nodes->list[i];
+		struct fz_node *node = nodes->list[i];
 
-		if (node->down_ns <= now_ns && is_freer(node, best))
+		if (!node->gone && node->down_ns <= now_ns &&
+		    is_freer(node, best))
 			best = node;
 	}
 	if (best == NULL && err != NULL)
-		*err = nodes->list[0].why;
+		*err = nodes->list[0]->why;
 	return best;
 }
 
@@ -193,10 +236,9 @@ fz_nodes_free(struct fz_nodes *known)
 		struct fz_nodes *nodes = known;
 
 		known = nodes->next;
-		for (unsigned i = 0; i < nodes->n; i++) {
-			free(nodes->list[i].name);
-			free(nodes->list[i].command);
-		}
+		while (nodes->n != 0)
+			fz_nodes_drop_last(nodes);
+		fz_nats_end(nodes->nats);
 		free(nodes->list);
 		free(nodes->url);
 		free(nodes);

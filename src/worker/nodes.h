@@ -2,15 +2,18 @@
  * nodes.h - the machines on which the workers of an engine URL run.
  *
  *	ssh://HOST[:SLOTS],...
+ *	nats://HOST[:PORT][/TEAM]	see nats_nodes.h
  *
  * A worker on a node is a link_stream to a program: the ssh command, which
- * starts `fzlua --worker` there (node.h). Pools choose the node of each job by
- * the slots that are free, and know nothing else of the engine.
+ * starts `fzlua --worker` there (node.h), or fzlua-nats, which has it started.
+ *Pools choose the node of each job by the slots that are free, and know nothing
+ *else of the engine.
  */
 #ifndef FZ_NODES_H
 #define FZ_NODES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -24,21 +27,38 @@ struct fz_node {
 	unsigned nfailed;  /* starts that failed since one that did not */
 	int64_t down_ns;   /* no worker starts there before */
 	struct fz_err why; /* of the last failed start */
+	/* Of a node that announces itself. */
+	char id[24];         /* "": it does not */
+	bool gone;           /* it cannot be used now, because of `why` */
+	unsigned processors; /* when it was announced */
+	char load[16];
 };
+
+struct fz_nats;
 
 struct fz_nodes {
 	struct fz_nodes *next;
 	char *url;
-	struct fz_node *list;
+	struct fz_node **list; /* a node stays where it is */
+	size_t cap;
 	unsigned n, nslots;
+	struct fz_nats *nats; /* NULL: the nodes are those of the URL */
 };
+
+/* Whether `url` can be an engine, without a try. 0, or -1 and `err`. */
+int fz_nodes_check(const char *url, struct fz_err *err);
 
 /*
  * The nodes of `url`, which are kept in `*known` until fz_nodes_free(). A node
- * must have the version `identity`. NULL and `err` if it is no such URL.
+ * must have the version `identity`. `creds` is the file with secrets for it,
+ * NULL: none. NULL and `err` if it is no such URL, or no node can be reached.
  */
 struct fz_nodes *fz_nodes_find(struct fz_nodes **known, const char *url,
-    const char *identity, struct fz_err *err);
+    const char *creds, const char *identity, struct fz_err *err);
+
+/* Add an empty node, or drop the last one. NULL without memory. */
+struct fz_node *fz_nodes_add(struct fz_nodes *nodes);
+void fz_nodes_drop_last(struct fz_nodes *nodes);
 
 /*
  * The node with the most free slots for its size. NULL and `err` if no worker

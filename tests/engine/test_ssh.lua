@@ -159,7 +159,7 @@ tests["--nodes lists the nodes and why one is not ready"] = function()
   t.equal(lines[3]:gsub(" +", " "), "refuses 1 - - cannot start a worker on refuses: "
     .. "ssh: connect to host refuses: Connection refused")
   t.equal(select(3, t.shell(command .. "--engine ssh://one")), 0)
-  t.equal({ t.shell(command) }, { "", "fzlua: --nodes needs --engine ssh://...\n", 2 })
+  t.equal({ t.shell(command) }, { "", "fzlua: --nodes needs --engine URL\n", 2 })
 end
 
 tests["--each runs on this machine, whatever the environment says"] = function()
@@ -171,7 +171,7 @@ end
 
 tests["a wrong URL is a mistake in the call"] = function()
   for url, why in pairs {
-    ["telnet://a"] = "an engine is 'local' or 'ssh://HOST:SLOTS,...'",
+    ["telnet://a"] = "an engine is 'local', 'ssh://HOST:SLOTS,...' or 'nats://HOST'",
     ["ssh://"] = "'' is not HOST or HOST:SLOTS",
     ["ssh://a:0"] = "'a:0' is not HOST or HOST:SLOTS",
     ["ssh://a:1x"] = "'a:1x' is not HOST or HOST:SLOTS",

@@ -1,5 +1,6 @@
 #include "bind/jobs/lnodes.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -21,13 +22,35 @@ fz_lnodes_find(lua_State *L, int idx)
 
 	if (strcmp(url, "local") == 0)
 		return NULL;
-	nodes = fz_nodes_find(&engine->nodes, url, FZ_SPAWNED_IDENTITY, &err);
+	nodes = fz_nodes_find(&engine->nodes, url, getenv("FZLUA_ENGINE_CREDS"),
+	    FZ_SPAWNED_IDENTITY, &err);
 	if (nodes == NULL)
 		fz_lerror_raise(L, &err);
 	return nodes;
 }
 
-/* nodes(engine) -> { { name = s, slots = n }, ... }, or nil if it is local */
+static void
+push_node(lua_State *L, const struct fz_node *node)
+{
+	lua_createtable(L, 0, 5);
+	lua_pushstring(L, node->name);
+	lua_setfield(L, -2, "name");
+	lua_pushinteger(L, node->slots);
+	lua_setfield(L, -2, "slots");
+	if (node->id[0] == '\0')
+		return;
+	lua_pushinteger(L, node->processors);
+	lua_setfield(L, -2, "processors");
+	lua_pushstring(L, node->load);
+	lua_setfield(L, -2, "load");
+	lua_pushstring(L, node->gone ? node->why.text : "ready");
+	lua_setfield(L, -2, "state");
+}
+
+/*
+ * nodes(engine) -> { { name = s, slots = n }, ... }, or nil if it is local. A
+ * node that announces itself has processors, load and state, too.
+ */
 static int
 nodes(lua_State *L)
 {
@@ -37,14 +60,22 @@ nodes(lua_State *L)
 		return 0;
 	lua_createtable(L, (int)found->n, 0);
 	for (unsigned i = 0; i < found->n; i++) {
-		lua_createtable(L, 0, 2);
-		lua_pushstring(L, found->list[i].name);
-		lua_setfield(L, -2, "name");
-		lua_pushinteger(L, found->list[i].slots);
-		lua_setfield(L, -2, "slots");
+		push_node(L, found->list[i]);
 		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}
 	return 1;
+}
+
+/* check_engine(engine): raises if it is no URL of one */
+static int
+check_engine(lua_State *L)
+{
+	const char *url = luaL_checkstring(L, 1);
+	struct fz_err err = { 0 };
+
+	if (strcmp(url, "local") != 0 && fz_nodes_check(url, &err) != 0)
+		fz_lerror_raise(L, &err);
+	return 0;
 }
 
 int
@@ -52,5 +83,7 @@ fz_lnodes_open(lua_State *L)
 {
 	lua_pushcfunction(L, nodes);
 	lua_setfield(L, -2, "nodes");
+	lua_pushcfunction(L, check_engine);
+	lua_setfield(L, -2, "check_engine");
 	return 0;
 }

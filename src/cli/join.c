@@ -1,0 +1,202 @@
+/* How the fzlua command joins an engine as a node. */
+#define _GNU_SOURCE /* gethostname */
+#include "cli/worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "child/spawned_main.h"
+#include "os/cpus.h"
+#include "os/fd.h"
+#include "worker/nats_nodes.h"
+#include "worker/nats_url.h"
+
+enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
+
+#define JOIN_NAME                    \
+	"abcdefghijklmnopqrstuvwxyz" \
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+/* The options; what is missing comes from the environment. */
+struct join {
+	const char *url, *creds, *slots, *name;
+	char host[65], cpus[16];
+};
+
+bool
+fz_worker_is_joining(int argc, char **argv)
+{
+	bool worker = false, engine = getenv("FZLUA_ENGINE") != NULL;
+
+	for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
+		worker = worker || strcmp(argv[i], "--worker") == 0;
+		engine = engine || strncmp(argv[i], "--engine", 8) == 0;
+		if (strcmp(argv[i], "--engine") == 0 ||
+		    strcmp(argv[i], "-j") == 0)
+			i++;
+	}
+	return worker && engine;
+}
+
+/* The value of argv[*i] if it is this option; moves on to it. */
+static const char *
+value_of(const char *option, char **argv, int *i)
+{
+	size_t len = strlen(option);
+	const char *behind = argv[*i] + len;
+
+	if (strncmp(argv[*i], option, len) != 0)
+		return NULL;
+	if (option[1] == '-' && *behind == '=')
+		return behind + 1;
+	if (option[1] != '-' && *behind != '\0')
+		return behind;
+	return *behind == '\0' ? argv[++*i] : NULL;
+}
+
+static int
+misuse(const char *text, const char *word)
+{
+	fprintf(stderr, "fzlua: --worker: %s%s\n", text, word);
+	return JOIN_MISUSE;
+}
+
+static int
+read_options(struct join *join, int argc, char **argv)
+{
+	const struct {
+		const char *name, **value;
+	} options[] = { { "--engine", &join->url }, { "-j", &join->slots },
+		{ "--engine-creds", &join->creds }, { "--name", &join->name } };
+	const size_t n = sizeof(options) / sizeof(options[0]);
+
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i], *value = NULL;
+		size_t k = 0;
+
+		if (strcmp(word, "--worker") == 0)
+			continue;
+		while (k < n &&
+		       (value = value_of(options[k].name, argv, &i)) == NULL)
+			k++;
+		if (k == n)
+			return misuse("unrecognized option ", word);
+		*options[k].value = value;
+	}
+	return 0;
+}
+
+static int
+check_options(struct join *join)
+{
+	struct fz_nats_url url;
+	struct fz_err err;
+	char *end;
+	unsigned long slots;
+
+	if (join->url == NULL)
+		return misuse("it needs --engine ", "nats://HOST");
+	if (fz_nats_url_read(&url, join->url, &err) != 0)
+		return misuse("--engine: ", err.text);
+	snprintf(join->cpus, sizeof(join->cpus), "%d", fz_cpus_count());
+	if (join->slots == NULL)
+		join->slots = join->cpus;
+	slots = strtoul(join->slots, &end, 10);
+	if (*end != '\0' || slots == 0 || slots > JOIN_SLOTS_MAX)
+		return misuse(
+		    "-j is a number of slots from 1, not ", join->slots);
+	if (join->name == NULL) {
+		gethostname(join->host, sizeof(join->host) - 1);
+		join->name = join->host;
+	}
+	if (join->name[strspn(join->name, JOIN_NAME)] != '\0' ||
+	    join->name[0] == '\0' || strlen(join->name) > 64)
+		return misuse("this is no name of a node: ", join->name);
+	return 0;
+}
+
+/* Append a string with its NUL. 0, or -1 if there is no room. */
+static int
+put(char setup[JOIN_SETUP_MAX], size_t *len, const char *text)
+{
+	size_t n = strlen(text) + 1;
+
+	if (n > JOIN_SETUP_MAX - *len)
+		return -1;
+	memcpy(setup + *len, text, n);
+	*len += n;
+	return 0;
+}
+
+/* What the gateway reads, in a pipe: no other process sees it. */
+static int
+setup_pipe(const struct join *join, const char *command)
+{
+	const char *const strings[] = { join->url,
+		join->creds != NULL ? join->creds : "", FZ_SPAWNED_IDENTITY,
+		command, join->slots, join->name };
+	char setup[JOIN_SETUP_MAX];
+	size_t len = 0;
+	int ends[2], fd;
+
+	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+		if (put(setup, &len, strings[i]) != 0)
+			return -1;
+	}
+	if (fz_fd_pipe(ends, NULL) != 0 ||
+	    fz_fd_write_all(ends[1], setup, len) != 0)
+		return -1;
+	fz_fd_close(&ends[1]);
+	fd = dup(ends[0]); /* it stays open */
+	fz_fd_close(&ends[0]);
+	return fd;
+}
+
+static void
+find_command(char command[PATH_MAX])
+{
+	const char *named = getenv("FZLUA_WORKER_COMMAND");
+	ssize_t len = -1;
+
+	if (named == NULL || *named == '\0')
+		len = readlink("/proc/self/exe", command, PATH_MAX - 1);
+	if (len >= 0)
+		command[len] = '\0';
+	else
+		snprintf(
+		    command, PATH_MAX, "%s", named != NULL ? named : "fzlua");
+}
+
+int
+fz_worker_join(int argc, char **argv)
+{
+	struct join join = { .url = getenv("FZLUA_ENGINE"),
+		.creds = getenv("FZLUA_ENGINE_CREDS") };
+	char program[FZ_NATS_PROGRAM_MAX], command[PATH_MAX], text[16];
+	struct fz_err err;
+	int fd, rc = read_options(&join, argc, argv);
+
+	if (rc == 0)
+		rc = check_options(&join);
+	if (rc != 0)
+		return rc;
+	find_command(command);
+	fd = setup_pipe(&join, command);
+	if (fd == -1)
+		return misuse("it cannot start: ", strerror(errno));
+	fz_nats_program(program);
+	snprintf(text, sizeof(text), "%d", fd);
+	fz_fd_restore_limit();
+	execlp(program, "fzlua-nats", "--serve", text, (char *)NULL);
+	if (errno == ENOENT)
+		fz_nats_missing(&err);
+	else
+		fz_err_sys(&err, errno, "cannot start %.128s", program);
+	fprintf(stderr, "fzlua: %s\n", err.text);
+	return EXIT_FAILURE;
+}

@@ -1,0 +1,324 @@
+#define _GNU_SOURCE /* eventfd */
+#include "gateway/bus.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <nats/nats.h>
+
+#include "base/err.h"
+#include "os/fd.h"
+#include "worker/nats_url.h"
+
+enum {
+	BUS_CONNECT_MS = 2000,
+	/* More is in several packets, because servers cope badly with it. */
+	BUS_BODY_MAX = 512 << 10,
+	BUS_SHORT_MAX = 1024
+};
+
+/* A message that was not taken. */
+struct parcel {
+	struct parcel *next;
+	natsMsg *msg;
+};
+
+struct bus {
+	natsConnection *nc;
+	natsSubscription *own, *all;
+	char prefix[FZ_NATS_TEAM_MAX + 16];
+	size_t body_max;
+	int wake;             /* an eventfd */
+	natsMsg *taken;       /* what bus_next() returned last */
+	pthread_mutex_t lock; /* of all below; threads of libnats call us */
+	struct parcel *first, **tail;
+	bool lost;
+};
+
+static void
+wake(const struct bus *bus)
+{
+	uint64_t one = 1;
+
+	/* It can only fail if it is readable already. */
+	if (write(bus->wake, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* In a thread of libnats. */
+static void
+message_came(
+    natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+	struct bus *bus = closure;
+	struct parcel *parcel = malloc(sizeof(*parcel));
+	bool first;
+
+	(void)nc;
+	(void)sub;
+	pthread_mutex_lock(&bus->lock);
+	first = bus->first == NULL;
+	if (parcel != NULL) {
+		*parcel = (struct parcel){ NULL, msg };
+		*bus->tail = parcel;
+		bus->tail = &parcel->next;
+	}
+	pthread_mutex_unlock(&bus->lock);
+	if (parcel == NULL)
+		natsMsg_Destroy(msg); /* as if the server had lost it */
+	else if (first)
+		wake(bus);
+}
+
+/* In a thread of libnats. */
+static void
+connection_closed(natsConnection *nc, void *closure)
+{
+	struct bus *bus = closure;
+
+	(void)nc;
+	pthread_mutex_lock(&bus->lock);
+	bus->lost = true;
+	pthread_mutex_unlock(&bus->lock);
+	wake(bus);
+}
+
+static void
+errors_are_silent(
+    natsConnection *nc, natsSubscription *sub, natsStatus status, void *closure)
+{
+	(void)nc;
+	(void)sub;
+	(void)status;
+	(void)closure; /* what was lost is noticed by its number */
+}
+
+static natsStatus
+set_secrets(
+    natsOptions *options, const struct fz_nats_url *url, const char *creds)
+{
+	if (*creds != '\0' && url->user[0] == 'U')
+		return natsOptions_SetNKeyFromSeed(options, url->user, creds);
+	if (*creds != '\0')
+		return natsOptions_SetUserCredentialsFromFiles(
+		    options, creds, NULL);
+	if (url->user[0] == '\0')
+		return NATS_OK;
+	if (url->password[0] == '\0')
+		return natsOptions_SetToken(options, url->user);
+	return natsOptions_SetUserInfo(options, url->user, url->password);
+}
+
+static natsStatus
+set_options(natsOptions *options, struct bus *bus,
+    const struct fz_nats_url *url, const char *creds)
+{
+	char server[FZ_NATS_URL_MAX + 32];
+	natsStatus s;
+
+	snprintf(server, sizeof(server), "nats://%s:%u", url->host, url->port);
+	s = natsOptions_SetURL(options, server);
+	if (s == NATS_OK)
+		s = natsOptions_SetTimeout(options, BUS_CONNECT_MS);
+	if (s == NATS_OK)
+		s = natsOptions_SetAllowReconnect(options, false);
+	if (s == NATS_OK) /* packets are as big as they get already */
+		s = natsOptions_SetSendAsap(options, true);
+	if (s == NATS_OK)
+		s = natsOptions_SetName(options, "fzlua");
+	if (s == NATS_OK)
+		s = natsOptions_SetClosedCB(options, connection_closed, bus);
+	if (s == NATS_OK)
+		s = natsOptions_SetErrorHandler(
+		    options, errors_are_silent, NULL);
+	if (s == NATS_OK && url->tls)
+		s = natsOptions_SetSecure(options, true);
+	return s == NATS_OK ? set_secrets(options, url, creds) : s;
+}
+
+static natsStatus
+subscribe(struct bus *bus, natsSubscription **sub, const char *name)
+{
+	char subject[FZ_NATS_TEAM_MAX + 64];
+	natsStatus s;
+
+	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, name);
+	s = natsConnection_Subscribe(sub, bus->nc, subject, message_came, bus);
+	/* The windows of the leases limit what is queued. */
+	return s == NATS_OK ? natsSubscription_SetPendingLimits(*sub, -1, -1)
+			    : s;
+}
+
+static int
+connect_failed(natsStatus s, const struct fz_nats_url *url, struct fz_err *err)
+{
+	const char *why = natsStatus_GetText(s);
+
+	if (s == NATS_NO_SERVER || s == NATS_TIMEOUT)
+		why = "no NATS server answers";
+	else if (s == NATS_CONNECTION_AUTH_FAILED || s == NATS_NOT_PERMITTED)
+		why = "the NATS server refuses the user or password";
+	return fz_err_set(err, FZ_ERR_ERROR, "%.160s: %s", url->shown, why);
+}
+
+static int
+open_connection(struct bus *bus, const struct fz_nats_url *url,
+    const char *creds, const char *id, struct fz_err *err)
+{
+	natsOptions *options = NULL;
+	natsStatus s = natsOptions_Create(&options);
+
+	if (s == NATS_OK)
+		s = set_options(options, bus, url, creds);
+	if (s == NATS_OK)
+		s = natsConnection_Connect(&bus->nc, options);
+	natsOptions_Destroy(options);
+	if (s == NATS_OK)
+		s = subscribe(bus, &bus->own, id);
+	if (s == NATS_OK)
+		s = subscribe(bus, &bus->all, "all");
+	if (s == NATS_OK) /* the server knows the subscriptions then */
+		s = natsConnection_FlushTimeout(bus->nc, BUS_CONNECT_MS);
+	return s == NATS_OK ? 0 : connect_failed(s, url, err);
+}
+
+static size_t
+find_body_max(struct bus *bus)
+{
+	int64_t max = natsConnection_GetMaxPayload(bus->nc);
+
+	if (max > BUS_BODY_MAX + PACKET_HEADER)
+		return BUS_BODY_MAX;
+	return max > PACKET_HEADER ? (size_t)max - PACKET_HEADER : 0;
+}
+
+struct bus *
+bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
+    struct fz_err *err)
+{
+	struct bus *bus = calloc(1, sizeof(*bus));
+
+	if (bus == NULL) {
+		fz_err_nomem(err, "a connection");
+		return NULL;
+	}
+	pthread_mutex_init(&bus->lock, NULL);
+	bus->tail = &bus->first;
+	snprintf(bus->prefix, sizeof(bus->prefix), "fzlua.%s.", url->team);
+	bus->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (bus->wake == -1)
+		fz_err_sys(err, errno, "cannot make an eventfd");
+	else if (open_connection(bus, url, creds, id, err) == 0)
+		bus->body_max = find_body_max(bus);
+	if (bus->body_max > FZ_NATS_TEAM_MAX)
+		return bus;
+	if (bus->nc != NULL && bus->all != NULL)
+		fz_err_set(err, FZ_ERR_ERROR, "%.160s: max_payload is too low",
+		    url->shown);
+	bus_close(bus);
+	return NULL;
+}
+
+int
+bus_fd(const struct bus *bus)
+{
+	return bus->wake;
+}
+
+bool
+bus_is_lost(struct bus *bus)
+{
+	bool lost;
+
+	pthread_mutex_lock(&bus->lock);
+	lost = bus->lost;
+	pthread_mutex_unlock(&bus->lock);
+	return lost;
+}
+
+size_t
+bus_body_max(const struct bus *bus)
+{
+	return bus->body_max;
+}
+
+void
+bus_send(struct bus *bus, const char *to, const struct packet *header,
+    unsigned char *bytes, size_t len)
+{
+	char subject[FZ_NATS_TEAM_MAX + 64];
+
+	snprintf(subject, sizeof(subject), "%s%s", bus->prefix,
+	    to != NULL ? to : "all");
+	packet_write(bytes, header);
+	/* A failure closes the connection. */
+	natsConnection_Publish(
+	    bus->nc, subject, bytes, (int)(PACKET_HEADER + len));
+}
+
+void
+bus_send_short(struct bus *bus, const char *to, const struct packet *header,
+    const void *body, size_t len)
+{
+	unsigned char bytes[PACKET_HEADER + BUS_SHORT_MAX];
+
+	if (len > BUS_SHORT_MAX)
+		len = BUS_SHORT_MAX;
+	if (len > bus->body_max)
+		len = bus->body_max;
+	if (len != 0)
+		memcpy(bytes + PACKET_HEADER, body, len);
+	bus_send(bus, to, header, bytes, len);
+}
+
+bool
+bus_next(struct bus *bus, struct packet *packet)
+{
+	struct parcel *parcel;
+	uint64_t count;
+
+	natsMsg_Destroy(bus->taken);
+	bus->taken = NULL;
+	pthread_mutex_lock(&bus->lock);
+	parcel = bus->first;
+	if (parcel != NULL)
+		bus->first = parcel->next;
+	if (bus->first == NULL)
+		bus->tail = &bus->first;
+	if (parcel == NULL && !bus->lost &&
+	    read(bus->wake, &count, sizeof(count)) < 0)
+		count = 0; /* it was not readable */
+	pthread_mutex_unlock(&bus->lock);
+	if (parcel == NULL)
+		return false;
+	bus->taken = parcel->msg;
+	free(parcel);
+	packet_read(packet, natsMsg_GetData(bus->taken),
+	    (size_t)natsMsg_GetDataLength(bus->taken));
+	return true;
+}
+
+void
+bus_close(struct bus *bus)
+{
+	struct packet packet;
+
+	if (bus == NULL)
+		return;
+	natsSubscription_Destroy(bus->own);
+	natsSubscription_Destroy(bus->all);
+	natsConnection_Destroy(bus->nc);
+	/* Its threads may call us until they have ended. */
+	nats_CloseAndWait(BUS_CONNECT_MS);
+	while (bus_next(bus, &packet))
+		continue;
+	fz_fd_close(&bus->wake);
+	pthread_mutex_destroy(&bus->lock);
+	free(bus);
+}

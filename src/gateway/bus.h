@@ -1,0 +1,49 @@
+/*
+ * bus.h - the connection to the NATS server, the only user of libnats.
+ *
+ * Messages of one sender to one receiver keep their order. They may be lost:
+ * with the connection, or with a slow receiver.
+ */
+#ifndef FZ_BUS_H
+#define FZ_BUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "gateway/packet.h"
+
+struct bus;
+struct fz_err;
+struct fz_nats_url;
+
+/*
+ * Connect as the gateway `id`, with the secrets of the file `creds` if it is
+ * not "". NULL and `err`, whose text has no secret.
+ */
+struct bus *bus_open(const struct fz_nats_url *url, const char *creds,
+    const char *id, struct fz_err *err);
+
+/* Readable if bus_next() has something, or the connection is lost. */
+int bus_fd(const struct bus *bus);
+bool bus_is_lost(struct bus *bus);
+
+/* The longest body of a packet. */
+size_t bus_body_max(const struct bus *bus);
+
+/*
+ * Send the packet of `len` bytes behind the header, which is written here, to
+ * the gateway `to`, or to all of the team if it is NULL.
+ */
+void bus_send(struct bus *bus, const char *to, const struct packet *header,
+    unsigned char *bytes, size_t len);
+
+/* The same with `body` copied; it is short. */
+void bus_send_short(struct bus *bus, const char *to,
+    const struct packet *header, const void *body, size_t len);
+
+/* The next packet, valid until the next call; false: none. */
+bool bus_next(struct bus *bus, struct packet *packet);
+
+void bus_close(struct bus *bus); /* NULL is allowed */
+
+#endif

@@ -1,0 +1,68 @@
+#define _GNU_SOURCE /* getrandom */
+#include "gateway/gateway.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "base/vec.h"
+
+/* A turn that takes longer was not scheduled, or stopped. */
+#define GATEWAY_STALL_NS (FZ_CLOCK_SECOND / 2)
+
+int
+gateway_init(struct gateway *g)
+{
+	uint64_t number;
+
+	*g = (struct gateway){ .turn_ns = fz_clock_ns() };
+	fz_list_init(&g->leases);
+	if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+		return -1;
+	snprintf(g->id, sizeof(g->id), "%016llx", (unsigned long long)number);
+	return 0;
+}
+
+void
+gateway_begin(struct gateway *g)
+{
+	g->npfd = 0;
+}
+
+int
+gateway_add(struct gateway *g, int fd, short events)
+{
+	struct pollfd *pfd =
+	    fz_vec_room(g->pfd, &g->pfd_cap, g->npfd + 1, sizeof(*pfd));
+
+	if (pfd == NULL)
+		return -1;
+	g->pfd = pfd;
+	pfd[g->npfd] = (struct pollfd){ .fd = fd, .events = events };
+	return (int)g->npfd++;
+}
+
+short
+gateway_events(const struct gateway *g, int index)
+{
+	return index >= 0 ? g->pfd[index].revents : 0;
+}
+
+int64_t
+gateway_wait(struct gateway *g, int64_t until_ns, int64_t *stalled_ns)
+{
+	int64_t now_ns = fz_clock_ns();
+	int64_t worked_ns = now_ns - g->turn_ns, late_ns;
+
+	if (poll(g->pfd, g->npfd, fz_clock_poll_ms(now_ns, until_ns)) < 0) {
+		for (size_t i = 0; i < g->npfd; i++)
+			g->pfd[i].revents = 0;
+	}
+	g->turn_ns = fz_clock_ns();
+	late_ns = g->turn_ns - (until_ns > now_ns ? until_ns : now_ns);
+	*stalled_ns = 0;
+	if (worked_ns > GATEWAY_STALL_NS)
+		*stalled_ns += worked_ns;
+	if (late_ns > GATEWAY_STALL_NS)
+		*stalled_ns += late_ns;
+	return g->turn_ns;
+}

@@ -1,0 +1,49 @@
+/* gateway.h - what both roles of a gateway have: its connection and leases. */
+#ifndef FZ_GATEWAY_STATE_H
+#define FZ_GATEWAY_STATE_H
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "gateway/packet.h"
+
+struct bus;
+struct lease;
+
+/* How often a gateway shows that it lives, and silence that ends a lease. */
+#define GATEWAY_BEAT_NS FZ_CLOCK_SECOND
+#define GATEWAY_SILENCE_NS (3 * FZ_CLOCK_SECOND)
+
+struct gateway {
+	struct bus *bus;
+	char id[PACKET_ID + 1];
+	struct fz_list leases;
+	uint32_t nleases_ever;
+	struct pollfd *pfd; /* of this turn */
+	size_t npfd, pfd_cap;
+	int64_t turn_ns; /* when the last turn began */
+};
+
+/* 0, or -1 if the kernel has no random numbers. */
+int gateway_init(struct gateway *g);
+
+/* Begin a turn: forget what is polled. */
+void gateway_begin(struct gateway *g);
+
+/* Poll `fd` in this turn. Returns its index; -1 without memory. */
+int gateway_add(struct gateway *g, int fd, short events);
+
+/* What happened at that index. */
+short gateway_events(const struct gateway *g, int index);
+
+/*
+ * Wait until something happens or it is `until_ns`. Returns the time, and in
+ * `*stalled_ns` how long this process did not run before, 0 if it did: its
+ * peers had no chance to be heard.
+ */
+int64_t gateway_wait(struct gateway *g, int64_t until_ns, int64_t *stalled_ns);
+
+#endif

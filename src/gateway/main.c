@@ -1,0 +1,60 @@
+/*
+ * gateway/main.c - fzlua-nats, which the fzlua command starts.
+ *
+ *	fzlua-nats --submit             the gateway of a script: submit.h
+ *	fzlua-nats --relay NAME ID      a worker on a node: relay.h
+ *	fzlua-nats --serve FD           the gateway of a node: serve.h
+ *
+ * NATS needs threads, and a process with threads must not fork. So the script's
+ * process, the process on a node and their workers never load libnats: each
+ * machine has a gateway, a program of its own. Secrets come through its input.
+ */
+#define _GNU_SOURCE /* setenv */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gateway/relay.h"
+#include "gateway/serve.h"
+#include "gateway/submit.h"
+
+/* Nothing of the script stays open here, such as the pipe of its output. */
+static void
+leave_output(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null == -1)
+		return;
+	dup2(null, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
+	close(null);
+}
+
+static int
+submit(void)
+{
+	int control = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+
+	leave_output();
+	return control != -1 ? submit_main(control) : EXIT_FAILURE;
+}
+
+int
+main(int argc, char **argv)
+{
+	/* A worker's own maps run on its machine, and it needs no secrets. */
+	unsetenv("FZLUA_ENGINE");
+	unsetenv("FZLUA_ENGINE_CREDS");
+	if (argc == 2 && strcmp(argv[1], "--submit") == 0)
+		return submit();
+	if (argc == 4 && strcmp(argv[1], "--relay") == 0)
+		return relay_main(argv[2], argv[3]);
+	if (argc == 3 && strcmp(argv[1], "--serve") == 0)
+		return serve_main(atoi(argv[2]));
+	fputs("fzlua-nats is a part of fzlua: see fzlua --help, --engine\n",
+	    stderr);
+	return 2;
+}

@@ -1,0 +1,76 @@
+/*
+ * packet.h - what gateways send to each other, one to a NATS message.
+ *
+ * packet = type u8 | version u8 | 0 u16 | lease u32 | seq u32 | arg u32 | body
+ * WHO    = nothing                  to all: nodes, announce yourselves
+ * NODE   = strings                  to all: a node, see announce.h
+ * BEAT   = id                       the submitter `id` lives
+ * OPEN   = id | identity            arg: the lease of the submitter `id`
+ * OPENED = nothing                  arg: the lease of the node
+ * DATA   = bytes                    of the stream, seq counts these and END
+ * END    = nothing                  of the stream in this direction
+ * ACK    = nothing                  arg: bytes that were passed on, modulo 2^32
+ * CLOSE  = text                     the lease is over; why, if it failed
+ *
+ * `lease` is the number at the receiver. An id has 16 digits; the strings of
+ * NODE end in NUL. All numbers are little-endian.
+ */
+#ifndef FZ_PACKET_H
+#define FZ_PACKET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+enum packet_type {
+	PACKET_WHO = 1,
+	PACKET_NODE,
+	PACKET_BEAT,
+	PACKET_OPEN,
+	PACKET_OPENED,
+	PACKET_DATA,
+	PACKET_END,
+	PACKET_ACK,
+	PACKET_CLOSE
+};
+
+enum { PACKET_HEADER = 16, PACKET_VERSION = 1, PACKET_ID = 16 };
+
+struct packet {
+	unsigned type; /* of another version: 0 */
+	uint32_t lease, seq, arg;
+	const unsigned char *body;
+	size_t len;
+};
+
+/* Write the header at `bytes`. */
+static inline void
+packet_write(unsigned char *bytes, const struct packet *p)
+{
+	bytes[0] = (unsigned char)p->type;
+	bytes[1] = PACKET_VERSION;
+	bytes[2] = bytes[3] = 0;
+	fz_le32_store(bytes + 4, p->lease);
+	fz_le32_store(bytes + 8, p->seq);
+	fz_le32_store(bytes + 12, p->arg);
+}
+
+/* Read a message. What is no packet has type 0. */
+static inline void
+packet_read(struct packet *p, const void *message, size_t len)
+{
+	const unsigned char *bytes = message;
+
+	*p = (struct packet){ 0 };
+	if (len < PACKET_HEADER || bytes[1] != PACKET_VERSION)
+		return;
+	p->type = bytes[0];
+	p->lease = fz_le32_load(bytes + 4);
+	p->seq = fz_le32_load(bytes + 8);
+	p->arg = fz_le32_load(bytes + 12);
+	p->body = bytes + PACKET_HEADER;
+	p->len = len - PACKET_HEADER;
+}
+
+#endif

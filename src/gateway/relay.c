@@ -1,0 +1,96 @@
+#define _GNU_SOURCE /* MSG_CMSG_CLOEXEC */
+#include "gateway/relay.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/fd.h"
+
+union control {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(RELAY_NFDS * sizeof(int))];
+};
+
+socklen_t
+relay_address(struct sockaddr_un *address, const char *name)
+{
+	size_t len = strlen(name);
+
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (len > sizeof(address->sun_path) - 1)
+		len = sizeof(address->sun_path) - 1;
+	memcpy(address->sun_path + 1, name, len);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len);
+}
+
+static int
+send_request(int conn, const char *id)
+{
+	static const int fds[RELAY_NFDS] = { STDIN_FILENO, STDOUT_FILENO };
+	char text[64];
+	struct iovec part = { text, strlen(id) };
+	union control control = { 0 };
+	struct msghdr message = { .msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	snprintf(text, sizeof(text), "%s", id);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(fds));
+	memcpy(CMSG_DATA(header), fds, sizeof(fds));
+	return sendmsg(conn, &message, MSG_NOSIGNAL) >= 0 ? 0 : -1;
+}
+
+int
+relay_receive(int conn, char *id, size_t room, int fds[RELAY_NFDS])
+{
+	struct iovec part = { id, room - 1 };
+	union control control = { 0 };
+	struct msghdr message = { .msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes) };
+	ssize_t n = recvmsg(conn, &message, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+	if (header == NULL || header->cmsg_type != SCM_RIGHTS ||
+	    header->cmsg_len != CMSG_LEN(RELAY_NFDS * sizeof(int)))
+		return -1;
+	id[n] = '\0';
+	memcpy(fds, CMSG_DATA(header), RELAY_NFDS * sizeof(int));
+	return 0;
+}
+
+int
+relay_main(const char *name, const char *id)
+{
+	struct sockaddr_un address;
+	socklen_t len = relay_address(&address, name);
+	int conn = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	char why[RELAY_TEXT_MAX];
+	ssize_t n;
+
+	if (conn == -1 ||
+	    connect(conn, (struct sockaddr *)&address, len) != 0 ||
+	    send_request(conn, id) != 0) {
+		fputs("the gateway to NATS has ended\n", stderr);
+		return EXIT_FAILURE;
+	}
+	/* The other end of the stream ends when the gateway closes its own. */
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	n = fz_fd_read(conn, why, sizeof(why));
+	if (n == 1) /* it ended in good order */
+		return EXIT_SUCCESS;
+	if (n > 1)
+		fprintf(stderr, "%.*s\n", (int)n, why);
+	else
+		fputs("the gateway to NATS has ended\n", stderr);
+	return EXIT_FAILURE;
+}

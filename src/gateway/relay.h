@@ -1,0 +1,29 @@
+/*
+ * relay.h - a worker on a node, as the submitter's process sees it.
+ *
+ * A process whose standard input and output are the worker's stream. It passes
+ * both to the gateway at the abstract socket `name`, for the node `id`, and
+ * lives as long as the lease: its end is that of the worker.
+ */
+#ifndef FZ_GATEWAY_RELAY_H
+#define FZ_GATEWAY_RELAY_H
+
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* Descriptors that come with the request. */
+enum { RELAY_NFDS = 2, RELAY_TEXT_MAX = 160 };
+
+int relay_main(const char *name, const char *id);
+
+/* The abstract address of a name; returns its length. */
+socklen_t relay_address(struct sockaddr_un *address, const char *name);
+
+/*
+ * Receive a request from `conn`: the node's id of `room` - 1 bytes at most, and
+ * the descriptors. 0, or -1 if it is none.
+ */
+int relay_receive(int conn, char *id, size_t room, int fds[RELAY_NFDS]);
+
+#endif

@@ -1,0 +1,324 @@
+#define _GNU_SOURCE /* signalfd, getloadavg */
+#include "gateway/serve.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "gateway/bus.h"
+#include "gateway/gateway.h"
+#include "gateway/lease.h"
+#include "gateway/process.h"
+#include "gateway/strings.h"
+#include "os/cpus.h"
+#include "os/fd.h"
+#include "worker/nats_url.h"
+
+enum { SERVE_SETUP_MAX = 8192 };
+
+/* Time that the processes have for their end. */
+#define SERVE_LEAVE_NS (3 * FZ_CLOCK_SECOND)
+
+struct serve {
+	struct gateway g;
+	struct fz_nats_url url;
+	const char *creds, *identity, *command, *slots, *name;
+	int signals; /* a signalfd */
+	unsigned nsignals;
+	int64_t beat_ns; /* the next announcement or attempt to connect */
+	bool tells;      /* lost connections are reported once */
+};
+
+static void
+announce(struct serve *s)
+{
+	struct packet p = { .type = PACKET_NODE };
+	char body[512];
+	double load = 0;
+	unsigned nleases = 0;
+	int len;
+
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next)
+		nleases++;
+	if (getloadavg(&load, 1) != 1)
+		load = 0;
+	len = snprintf(body, sizeof(body),
+	    "%s%c%.64s%c%s%c%u%c%d%c%.2f%c%.128s%c%s", s->g.id, 0, s->name, 0,
+	    s->slots, 0, nleases, 0, fz_cpus_count(), 0, load, 0, s->identity,
+	    0, s->nsignals != 0 ? "it is leaving" : "");
+	bus_send_short(s->g.bus, NULL, &p, body, (size_t)len + 1);
+}
+
+static void
+refuse(struct serve *s, const char *to, uint32_t lease, const char *why)
+{
+	struct packet p = { .type = PACKET_CLOSE, .lease = lease };
+
+	bus_send_short(s->g.bus, to, &p, why, strlen(why));
+}
+
+/* A submitter wants a worker. */
+static void
+open_lease(struct serve *s, const struct packet *p)
+{
+	struct packet answer = { .type = PACKET_OPENED, .lease = p->arg };
+	struct strings body = { (const char *)p->body,
+		(const char *)p->body + p->len };
+	const char *peer = strings_next(&body), *identity = strings_next(&body);
+	struct fz_err err = { 0 };
+	struct lease *l;
+	int in, out;
+	pid_t pid;
+
+	if (strlen(peer) != PACKET_ID)
+		return;
+	if (s->nsignals != 0) {
+		refuse(s, peer, p->arg, "it is leaving");
+		return;
+	}
+	if (process_start(s->command, identity, &in, &out, &pid, &err) != 0) {
+		refuse(s, peer, p->arg, err.text);
+		return;
+	}
+	l = lease_new(&s->g, peer, in, out);
+	if (l == NULL) { /* the process sees the end of its input */
+		fz_fd_close(&in);
+		fz_fd_close(&out);
+		refuse(s, peer, p->arg, "it has no memory");
+		return;
+	}
+	l->pid = pid;
+	lease_opened(l, p->arg);
+	answer.arg = l->id;
+	bus_send_short(s->g.bus, peer, &answer, NULL, 0);
+}
+
+/* A submitter lives. */
+static void
+note_beat(struct serve *s, const struct packet *p)
+{
+	struct strings body = { (const char *)p->body,
+		(const char *)p->body + p->len };
+	const char *peer = strings_next(&body);
+
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next) {
+		struct lease *l = (struct lease *)at;
+
+		if (strcmp(l->peer, peer) == 0)
+			l->heard_ns = s->g.turn_ns;
+	}
+}
+
+static void
+take_packets(struct serve *s)
+{
+	struct packet p;
+	struct lease *l;
+
+	while (bus_next(s->g.bus, &p)) {
+		if (p.type == PACKET_WHO)
+			announce(s);
+		else if (p.type == PACKET_OPEN)
+			open_lease(s, &p);
+		else if (p.type == PACKET_BEAT)
+			note_beat(s, &p);
+		else if (p.type != PACKET_NODE &&
+			 (l = lease_find(&s->g, p.lease)) != NULL)
+			lease_take(l, &p);
+	}
+}
+
+/* Drop the leases that are over, and those of silent submitters. */
+static void
+check_leases(struct serve *s, int64_t now_ns, int64_t stalled_ns)
+{
+	for (struct fz_list *at = s->g.leases.next, *next; at != &s->g.leases;
+	     at = next) {
+		struct lease *l = (struct lease *)at;
+
+		next = at->next;
+		l->heard_ns += stalled_ns;
+		if (now_ns - l->heard_ns > GATEWAY_SILENCE_NS)
+			lease_end(l, "its submitter does not answer");
+		if (l->over)
+			lease_free(l);
+	}
+}
+
+static void
+end_all(struct serve *s, const char *why)
+{
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next)
+		lease_end((struct lease *)at, why);
+}
+
+static void
+take_signal(struct serve *s)
+{
+	struct signalfd_siginfo info;
+
+	if (fz_fd_read(s->signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (s->nsignals++ != 0) {
+		end_all(s, "the node was ended");
+		return;
+	}
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next)
+		kill(((struct lease *)at)->pid, SIGTERM);
+	if (s->g.bus != NULL)
+		announce(s);
+}
+
+/* At first an error ends the command; later it tries again. */
+static int
+connect_bus(struct serve *s, bool first)
+{
+	struct fz_err err;
+
+	s->g.bus = bus_open(&s->url, s->creds, s->g.id, &err);
+	if (s->g.bus == NULL) {
+		if (first)
+			fprintf(stderr, "fzlua: %s\n", err.text);
+		return -1;
+	}
+	fprintf(stderr, "fzlua: node %s with %s slots has joined %s\n", s->name,
+	    s->slots, s->url.shown);
+	announce(s);
+	return 0;
+}
+
+static void
+check_bus(struct serve *s, int64_t now_ns)
+{
+	if (s->g.bus != NULL && bus_is_lost(s->g.bus)) {
+		bus_close(s->g.bus);
+		s->g.bus = NULL;
+		end_all(s, "");
+		fprintf(stderr, "fzlua: the connection to %s is lost\n",
+		    s->url.shown);
+	}
+	if (now_ns < s->beat_ns)
+		return;
+	s->beat_ns = now_ns + GATEWAY_BEAT_NS;
+	if (s->g.bus != NULL)
+		announce(s);
+	else
+		connect_bus(s, false);
+}
+
+static void
+turn(struct serve *s)
+{
+	int64_t now_ns, stalled_ns;
+	int signals, bus = -1;
+
+	gateway_begin(&s->g);
+	signals = gateway_add(&s->g, s->signals, POLLIN);
+	if (s->g.bus != NULL)
+		bus = gateway_add(&s->g, bus_fd(s->g.bus), POLLIN);
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next)
+		lease_poll((struct lease *)at);
+	now_ns = gateway_wait(&s->g, s->beat_ns, &stalled_ns);
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next)
+		lease_work((struct lease *)at);
+	if (gateway_events(&s->g, bus) != 0)
+		take_packets(s);
+	if (gateway_events(&s->g, signals) != 0)
+		take_signal(s);
+	check_leases(s, now_ns, stalled_ns);
+	check_bus(s, now_ns);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		continue;
+}
+
+static bool
+goes_on(const struct serve *s)
+{
+	return s->nsignals == 0 ||
+	       (s->nsignals == 1 && fz_list_first(&s->g.leases) != NULL);
+}
+
+/* The processes have seen the end of their input. */
+static void
+wait_for_processes(void)
+{
+	int64_t until_ns = fz_clock_ns() + SERVE_LEAVE_NS;
+	const struct timespec pause = { .tv_nsec = 5 * FZ_CLOCK_MS };
+
+	while (fz_clock_ns() < until_ns &&
+	       (waitpid(-1, NULL, WNOHANG) >= 0 || errno == EINTR))
+		nanosleep(&pause, NULL);
+}
+
+static int
+read_setup(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
+{
+	struct fz_err err;
+	struct strings strings = { setup, setup };
+	ssize_t n;
+
+	while ((n = fz_fd_read(fd, setup + (strings.end - setup),
+		    (size_t)(setup + SERVE_SETUP_MAX - strings.end))) > 0)
+		strings.end += n;
+	if (fz_nats_url_read(&s->url, strings_next(&strings), &err) != 0) {
+		fprintf(stderr, "fzlua: %s\n", err.text);
+		return -1;
+	}
+	s->creds = strings_next(&strings);
+	s->identity = strings_next(&strings);
+	s->command = strings_next(&strings);
+	s->slots = strings_next(&strings);
+	s->name = strings_next(&strings);
+	return 0;
+}
+
+static int
+open_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int
+serve_main(int fd)
+{
+	char setup[SERVE_SETUP_MAX];
+	struct serve s = { .signals = -1 };
+
+	if (gateway_init(&s.g) != 0 || read_setup(&s, fd, setup) != 0)
+		return EXIT_FAILURE;
+	close(fd);
+	s.signals = open_signals();
+	if (s.signals == -1 || connect_bus(&s, true) != 0)
+		return EXIT_FAILURE;
+	s.beat_ns = fz_clock_ns() + GATEWAY_BEAT_NS;
+	while (goes_on(&s))
+		turn(&s);
+	while (fz_list_first(&s.g.leases) != NULL)
+		lease_free((struct lease *)fz_list_first(&s.g.leases));
+	bus_close(s.g.bus);
+	wait_for_processes();
+	free(s.g.pfd);
+	return EXIT_SUCCESS;
+}
