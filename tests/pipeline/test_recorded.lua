@@ -405,7 +405,8 @@ return g]]
   local wanted = t.shell("$FZLUA " .. script)
   local store = new_path()
   for delay = 1, 8 do
-    t.shell(("timeout -s INT %.3f $FZLUA --resume=%s %s"):format(0.01 + delay * 0.004, store, script))
+    t.shell(("timeout -s INT %.3f $FZLUA --resume=%s %s"):format(0.01 + delay * 0.004, store,
+      script))
   end
   local out, err, status = t.shell(("$FZLUA --resume=%s %s"):format(store, script))
   t.equal({ out == wanted, err, status }, { true, "", 0 })
