@@ -202,8 +202,9 @@ local WAKES <const> = {
     p = fz.process(function() local q = b:recv() os.execute 'sleep 0.2' q:put(1) end):start()
     a:send(queue)]],
   -- A stopped process.
-  [[p = fz.process(function() os.execute 'kill -STOP $PPID' queue:put(1) end):start()
-    os.execute('(sleep 0.3; kill -CONT ' .. p.pid .. ') &')]],
+  [==[p = fz.process(function() os.execute 'kill -STOP $PPID' queue:put(1) end):start()
+    os.execute((([=[(until ! grep -q '^State:.[^TZ]' /proc/PID/status; do sleep 0.01; done
+      sleep 0.3; kill -CONT PID) 2>/dev/null &]=]):gsub('PID', p.pid)))]==],
   -- A hook.
   [[local sleeping = fz.now() + 0.2
     debug.sethook(function()
