@@ -23,6 +23,7 @@ local repl = {}
 ---@field prompt fzlua.Prompt
 ---@field starts function[] chunks that run before the first prompt
 ---@field inputs string[] that raised no error
+---@field keeps boolean whether inputs go to the history: not those of files and pipes
 ---@field last_trace string|nil of the last error
 ---@field private _after function|nil gets the results of the chunk that runs
 ---@field private _reading boolean whether the prompt is shown
@@ -89,10 +90,10 @@ function Session.new(host)
   complete.set_up(host, commands.names)
   local self = setmetatable({
     host = host, prompt = Prompt.new(host, complete_at), starts = {}, inputs = {},
-    _reading = false,
+    keeps = host.input_is_terminal(), _reading = false,
   }, Session)
   style.enable(self.prompt.editor ~= nil)
-  for _, input in ipairs(history.load(host)) do self.prompt:add(input) end
+  for _, input in ipairs(self.keeps and history.load(host) or {}) do self.prompt:add(input) end
   self.globals, self.modules = copy(_G), copy(package.loaded)
   return self
 end
@@ -163,7 +164,7 @@ local function read(self)
   if text and text ~= self.last then
     self.last = text
     self.prompt:add(text)
-    history.append(text)
+    if self.keeps then history.append(text) end
   end
   return text
 end

@@ -112,6 +112,24 @@ local function check_inputs(path, sessions)
   return rest
 end
 
+-- Code that makes the prompt treat its input as a terminal's.
+local AS_TERMINAL = [[
+local repl = require "fzlua.repl"
+local run = repl.run
+function repl.run(options, arguments, host, ...)
+  host.input_is_terminal = function() return true end
+  return run(options, arguments, host, ...)
+end]]
+
+tests["inputs of a file are not kept in the history"] = function()
+  local home <close> = setmetatable({ Terminal.new_home(t) },
+    { __close = function(self) Terminal.remove_home(t, self[1]) end })
+  local out, err, status = t.shell(("echo 'x = 1' | XDG_STATE_HOME=%s \"$FZLUA\" -i; ls %s")
+    :format(home[1], home[1]))
+  t.equal({ err, status }, { "", 0 })
+  assert(not out:find("fzlua\n", 1, true), "the directory of the history was made")
+end
+
 tests["sessions that write at the same moment lose and tear nothing"] = function()
   local home <close> = setmetatable({ Terminal.new_home(t) },
     { __close = function(self) Terminal.remove_home(t, self[1]) end })
@@ -122,10 +140,11 @@ tests["sessions that write at the same moment lose and tear nothing"] = function
   for i = 1, 1201 do file:write("old ", i, "\n") end
   file:close()
   local _, err, status = t.shell(([[export XDG_STATE_HOME=%s
-    "$FZLUA" -i <%s >/dev/null & first=$!
-    "$FZLUA" -i <%s >/dev/null & second=$!
-    while kill -0 $first || kill -0 $second; do "$FZLUA" -i </dev/null; done >/dev/null 2>&1
-    wait $first && wait $second]]):format(home[1],
+    start() { "$FZLUA" -e '%s' -i; }
+    start <%s >/dev/null & first=$!
+    start <%s >/dev/null & second=$!
+    while kill -0 $first || kill -0 $second; do start </dev/null; done >/dev/null 2>&1
+    wait $first && wait $second]]):format(home[1], AS_TERMINAL,
     t.file(table.concat(sessions[1], "\n") .. "\n"),
     t.file(table.concat(sessions[2], "\n") .. "\n")))
   t.equal({ err, status }, { "", 0 })
