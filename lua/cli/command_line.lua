@@ -61,7 +61,9 @@ local function apply(read, option, value, flag)
   if option.set then read[option.set] = value end
   if option.implies then read[option.implies] = true end
   if option.step then read.steps[#read.steps + 1] = { option.step, value } end
-  if option.group == "chain" then table.insert(read.of_chain, { flag, option.beside }) end
+  if option.group == "chain" then
+    table.insert(read.of_chain, { flag, option.beside, value ~= true and option.argument })
+  end
   if option.needs then read.needing[#read.needing + 1] = { flag, option.needs } end
   if option.module then
     if read.module then exclude(read.replacing, flag) end
@@ -131,9 +133,15 @@ function command_line.read(args)
   return read
 end
 
----Make the command interactive as -i does.
+---Make the command interactive as -i does. Raises for an option that needs a script.
 ---@param read fzlua.CommandLine
 function command_line.make_interactive(read)
+  local of_chain = read.of_chain[1]
+  if of_chain then
+    local flag, _, argument = table.unpack(of_chain)
+    report.misuse("%s needs a script: fzlua %s%s pipeline.lua", flag, flag,
+      argument and flag ~= "--graph" and " " .. argument or "")
+  end
   apply(read, require "fzlua.options".named["-i"], true, "-i")
 end
 

@@ -138,6 +138,23 @@ tests["-i calls the REPL after the script, with what it returned"] = function()
   t.equal(#calls, 2)
 end
 
+tests["an option of chains without a script is an error on a terminal, not the prompt"] = function()
+  local calls = {}
+  local modules = { ["fzlua.repl"] = module_of(calls) }
+  local host = { input_is_terminal = function() return true end }
+  for _, option in ipairs(options.list) do
+    if option.group == "chain" then
+      local value = option.argument and (option.default or "file") or nil
+      local words = { option.default and option.long .. "=" .. value or option.long,
+        not option.default and value or nil }
+      local shown = option.long .. (value and not option.default and " " .. option.argument or "")
+      t.match(run_with(modules, host, table.unpack(words)).message,
+        ("%s needs a script: fzlua %s pipeline.lua"):format(option.long, shown))
+    end
+  end
+  t.equal(#calls, 0)
+end
+
 -- Run a shell command in a terminal; returns all that it shows.
 local function in_terminal(command)
   local out = t.shell(("TERM=xterm script -qec %q /dev/null </dev/null"):format(command))
