@@ -11,15 +11,15 @@
 -- `init` are sent with their upvalues, as are the classes of `fz.register_class`, `package.path`
 -- and `package.cpath`. Modules are required again, globals of the script are nil, and an upvalue
 -- that cannot be sent, such as a file, is an error of kind `"unsendable"`. Queues, locks and values
--- are shared as with forked workers. The command is that of the script; for a host the option
--- `worker_command`, the environment variable `FZLUA_WORKER_COMMAND`, the installed command, or
--- `fzlua` in `PATH`.
+-- are shared as with forked workers. A script starts the command that runs it; a host starts the
+-- one of the option `worker_command`, of the environment variable `FZLUA_WORKER_COMMAND`, the
+-- installed one, or `fzlua` in `PATH`.
 --
 -- With `engine = "ssh://HOST:8,OTHER:4"` workers run on other machines, nodes, here up to 8 and
 -- 4 at once; without a number 1. They start as with `"spawn"`, by `ssh HOST fzlua --worker`,
--- with one connection for each, so that host keys, agents and `~/.ssh/config` are those of ssh.
+-- with one connection for each. ssh uses its own keys, agent and `~/.ssh/config`.
 -- A node must have the same version of fzlua and Lua, and the modules that functions require;
--- files are those of the node, the directory is that of the login. Queues, locks and other
+-- functions open files of the node, and start in the home directory there. Queues, locks and other
 -- shared objects cannot be sent there: an error of kind `"unsendable"`. Errors have the field
 -- `node`. If a node is lost, its calls fail as `"crash"` and are tried again as `retries` allow;
 -- if no worker can start there, it is left out, and an error if it is the last one. `FZLUA_SSH`
@@ -31,8 +31,8 @@ local fz = {}
 
 ---@class fzlua.PoolOptions : fzlua.LimitOptions
 ---@field workers? integer worker processes. Default: `fz.cpu_count()`
----@field init? fun() called once in each worker before its first call. Its error is that of the
----call
+---@field init? fun() called once in each worker before its first call. If it
+---fails, the call fails with its error
 ---@field exit? fun() called in each worker that had a call, when it ends in good order
 ---@field idle? number seconds without work after which a worker ends. Default: no limit
 ---@field max_tasks? integer calls after which a worker is replaced. Default: no limit

@@ -202,8 +202,8 @@ FZLUA_API int fzlua_fd(lua_State *L);
 
 /*
  * Do what is ready: move jobs and results, run tasks. Waits at most `seconds`
- * if nothing is; negative: without limit; NaN: not at all. Errors are those of
- * the loop, such as FZLUA_INTERRUPTED; those of tasks come from fzlua_next().
+ * if nothing is; negative: without limit; NaN: not at all. Returns errors of
+ * the loop, such as FZLUA_INTERRUPTED; fzlua_next() returns errors of tasks.
  * [-0, +(0|1), -]
  */
 FZLUA_API int fzlua_step(lua_State *L, double seconds);

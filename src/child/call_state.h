@@ -57,7 +57,7 @@ void fz_child_push_function(lua_State *L, uint32_t number);
 /* Push the function whose bytes are at `code`. [-0, +1, e] */
 void fz_child_decode_function(lua_State *L, int code);
 
-/* Call init, if any, whose directory is that of all calls. [-0, +0, e] */
+/* Call init, if any, in the directory in which calls run. [-0, +0, e] */
 void fz_child_run_init(lua_State *L);
 
 /*
