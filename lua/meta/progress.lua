@@ -46,7 +46,7 @@ function fz.progress(source, options) end
 ---an object a line, between `{"event":"begin","time":...}` and `{"event":"end","time":...}`, whose
 ---`lost` counts the attempts that there was no memory for. Its lines are written every 0.1 seconds,
 ---and are whole, also if the process is killed. If the disk is full, that is logged and the run
----goes on.
+---goes on. A file that another run is writing is an error.
 ---
 ---Elements of a map that were answered together have one event. Times are those at which this
 ---process knew of a start or an end, in seconds since 1970. A run that a worker makes is not

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -86,6 +88,38 @@ fail(struct fz_trace *t, int code)
 	fz_fd_close(&t->fd);
 }
 
+/* Growing a file beyond the limit of its size is a signal, not an error. */
+static bool
+is_beyond_limit(const struct fz_trace *t)
+{
+	struct rlimit limit;
+
+	return t->pages && getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+	       limit.rlim_cur != RLIM_INFINITY &&
+	       (rlim_t)t->offset + t->out.len > limit.rlim_cur;
+}
+
+/* Write all lines; no reader of a pipe is an error, not a signal. */
+static int
+write_bytes(const struct fz_trace *t)
+{
+	size_t done = 0;
+
+	if (is_beyond_limit(t)) {
+		errno = EFBIG;
+		return -1;
+	}
+	while (done < t->out.len) {
+		ssize_t n =
+		    fz_fd_write(t->fd, t->out.data + done, t->out.len - done);
+
+		if (n == -1)
+			return -1;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
 static void
 write_lines(struct fz_trace *t)
 {
@@ -95,7 +129,7 @@ write_lines(struct fz_trace *t)
 		return;
 	if (out->failed)
 		fail(t, ENOMEM);
-	else if (fz_fd_write_all(t->fd, out->data, out->len) != 0)
+	else if (write_bytes(t) != 0)
 		fail(t, errno);
 	else
 		t->offset += (off_t)out->len;
@@ -157,6 +191,19 @@ in_child(struct fz_fork_hook *hook)
 	fz_fd_close(&t->fd);
 }
 
+/* Empty the file, unless another run writes it: their lines would mix. */
+static int
+claim_file(const struct fz_trace *t, struct fz_err *err)
+{
+	/* Some filesystems have no locks. */
+	if (flock(t->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "the trace %s is being written by another run", t->path);
+	if (ftruncate(t->fd, 0) != 0)
+		return fz_err_sys(err, errno, "opening the trace %s", t->path);
+	return 0;
+}
+
 /* Open the file, and write its head, so that a full disk is known now. */
 static int
 open_file(struct fz_trace *t, struct fz_err *err)
@@ -164,13 +211,17 @@ open_file(struct fz_trace *t, struct fz_err *err)
 	const char *path = t->path;
 	struct stat st = { 0 };
 
-	t->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	t->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 	if (t->fd == -1)
 		return fz_err_sys(err, errno, "opening the trace %s", path);
 	if (fz_fd_clear_standard(&t->fd, err) != 0)
 		return -1;
 	fstat(t->fd, &st);
 	t->pages = S_ISREG(st.st_mode);
+	if (t->pages && claim_file(t, err) != 0) {
+		fz_fd_close(&t->fd);
+		return -1;
+	}
 	fz_trace_lines[t->opts.format].begin(&t->out, &t->file);
 	write_lines(t);
 	if (t->err.kind == FZ_ERR_NONE)

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <utf8proc.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -117,22 +119,34 @@ fz_trace_started(const struct fz_job_event *event)
 	return event->ended_ns - event->took_ns * event->n;
 }
 
+/* Append the character at `s`; returns its length in bytes. */
+static size_t
+put_character(struct fz_buf *out, const char *s)
+{
+	utf8proc_int32_t c;
+	utf8proc_ssize_t n =
+	    utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
+	char escaped[8];
+
+	if (n <= 0) { /* no UTF-8, which JSON must be */
+		fz_buf_put(out, "\\ufffd", 6);
+		return 1;
+	}
+	if (c == '"' || c == '\\')
+		fz_buf_put(out, "\\", 1);
+	if (c >= ' ' && c != 0x7f)
+		fz_buf_put(out, s, (size_t)n);
+	else
+		fz_buf_put(out, escaped,
+		    (size_t)snprintf(
+			escaped, sizeof(escaped), "\\u%04x", (unsigned)c));
+	return (size_t)n;
+}
+
 static bool
 is_plain(unsigned char c)
 {
-	return c >= ' ' && c != '"' && c != '\\' && c != 0x7f;
-}
-
-static void
-put_escaped(struct fz_buf *out, unsigned char c)
-{
-	char escaped[8];
-
-	if (c == '"' || c == '\\')
-		snprintf(escaped, sizeof(escaped), "\\%c", c);
-	else
-		snprintf(escaped, sizeof(escaped), "\\u%04x", c);
-	fz_buf_put(out, escaped, strlen(escaped));
+	return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
 }
 
 void
@@ -147,7 +161,7 @@ fz_trace_put_string(struct fz_buf *out, const char *s)
 		fz_buf_put(out, s, n);
 		s += n;
 		if (*s != '\0')
-			put_escaped(out, (unsigned char)*s++);
+			s += put_character(out, s);
 	}
 	fz_buf_put(out, "\"", 1);
 }

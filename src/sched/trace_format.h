@@ -36,7 +36,7 @@ const char *fz_trace_word(const struct fz_job_event *event);
 /* When the attempt started, by the clock. */
 int64_t fz_trace_started(const struct fz_job_event *event);
 
-/* Append `text` as a string of JSON. */
+/* Append `text` as a string of JSON: U+FFFD for each byte that is no UTF-8. */
 void fz_trace_put_string(struct fz_buf *out, const char *text);
 
 #endif

@@ -5,7 +5,7 @@
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
  */
-/* mkstemps and SIGXFSZ are not in C11. */
+/* mkstemp and mkfifo are not in C11. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,11 +13,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <signal.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,6 +56,23 @@ set_up(struct bench *b, bool file, bool keeps)
 	b->names = fz_trace_names_new(1, &err);
 	assert_int_equal(
 	    fz_trace_names_set(b->names, 0, "stage", "name", &err), 0);
+}
+
+/* A further trace into the file; NULL and `err` if there is none. */
+static struct fz_trace *
+open_another(const struct bench *b, struct fz_err *err)
+{
+	const struct fz_trace_opts opts = { .loop = b->loop, .path = b->path };
+
+	return fz_trace_new(&opts, err);
+}
+
+/* A trace into the file in place of the first one. */
+static struct fz_trace *
+open_again(struct bench *b, struct fz_err *err)
+{
+	fz_trace_unref(b->trace);
+	return open_another(b, err);
 }
 
 static void
@@ -164,7 +182,6 @@ test_trace_a_full_disk_ends_the_file_at_a_line(void **state)
 
 	(void)state;
 	set_up(&b, true, true);
-	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small = (struct rlimit){ 10000, old.rlim_max };
 	add(&b, 20);
@@ -179,6 +196,66 @@ test_trace_a_full_disk_ends_the_file_at_a_line(void **state)
 	assert_int_equal(count_lines(text, len), 1);
 	free(text);
 	tear_down(&b);
+}
+
+static void
+test_trace_a_pipe_without_a_reader_is_no_signal(void **state)
+{
+	struct fz_err err = { 0 };
+	struct bench b;
+	int reader;
+
+	(void)state;
+	set_up(&b, false, false);
+	assert_int_equal(unlink(b.path), 0);
+	assert_int_equal(mkfifo(b.path, 0600), 0);
+	reader = open(b.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	b.trace = open_again(&b, &err);
+	assert_non_null(b.trace);
+	close(reader);
+	add(&b, 1);
+	assert_int_equal(fz_trace_close(b.trace, &err), -1);
+	assert_non_null(strstr(err.text, "Broken pipe"));
+	tear_down(&b);
+}
+
+static void
+test_trace_a_file_is_written_by_one_run(void **state)
+{
+	struct fz_err err = { 0 };
+	struct bench b;
+	size_t len;
+	char *text;
+
+	(void)state;
+	set_up(&b, true, false);
+	add(&b, 1);
+	assert_null(open_another(&b, &err));
+	assert_non_null(strstr(err.text, "by another run"));
+	assert_int_equal(fz_trace_close(b.trace, NULL), 0);
+	text = contents(&b, &len);
+	assert_int_equal(count_lines(text, len), 3);
+	free(text);
+	b.trace = open_again(&b, &err);
+	assert_non_null(b.trace);
+	tear_down(&b);
+}
+
+static void
+test_trace_names_that_are_no_utf8_are_written_as_such(void **state)
+{
+	struct fz_err err = { 0 };
+	struct fz_trace_names *names = fz_trace_names_new(1, &err);
+
+	(void)state;
+	assert_non_null(names);
+	assert_int_equal(fz_trace_names_set(names, 0, "\xc3\xbc\xff\xc3",
+			     "\xed\xa0\x80\"\n", &err),
+	    0);
+	assert_string_equal(fz_trace_name(names, 0)->json,
+	    ",\"stage\":\"\xc3\xbc\\ufffd\\ufffd\""
+	    ",\"name\":\"\\ufffd\\ufffd\\ufffd\\\"\\u000a\"");
+	fz_trace_names_unref(names);
 }
 
 static void
@@ -252,6 +329,9 @@ main(void)
 		T(test_trace_no_line_crosses_a_page),
 		T(test_trace_the_loop_writes_while_runs_go_on),
 		T(test_trace_a_full_disk_ends_the_file_at_a_line),
+		T(test_trace_a_pipe_without_a_reader_is_no_signal),
+		T(test_trace_a_file_is_written_by_one_run),
+		T(test_trace_names_that_are_no_utf8_are_written_as_such),
 		T(test_trace_a_child_writes_nothing),
 		T(test_trace_keeps_the_newest_records),
 		T(test_trace_a_record_without_memory_is_counted),
