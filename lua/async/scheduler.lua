@@ -22,8 +22,7 @@ local TURN <const> = 64
 local now, suspend, abandon_locks = core.now, core.suspend, core.abandon_locks
 local task_run, task_results = core.task_run, core.task_results
 
--- The first and the last ready task; a task has the one behind it in _behind. If there is no first,
--- the last one means nothing.
+-- The first and the last ready task, or none; a task has the one behind it in _behind.
 local first, last = nil, nil
 local timers = Timers.new()
 local in_c = {} -- a wait in C -> its task
@@ -232,6 +231,7 @@ local function run_ready()
     first, task._behind = task._behind, false
     run(task)
   end
+  if not first then last = nil end -- a task that was dropped can be collected
 end
 
 ---Run ready tasks for a short time. Raises the error of Ctrl-C in one of them.

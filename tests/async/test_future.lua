@@ -132,6 +132,16 @@ tests["an error that was not awaited is logged once"] = function()
   t.equal(#logged [[pool = fz.pool(1) pool:apply_async(error, {"in a worker", 0}) pool:close()]], 1)
 end
 
+tests["an error is logged when its task is collected, also if no other task runs"] = function()
+  local _, _, err = logged [[
+    fz.spawn(error, "collected", 0)
+    fz.sleep(0.001)
+    collectgarbage() collectgarbage()
+    io.stderr:write "before the end\n"
+  ]]
+  assert(err:find "was not awaited: collected\n.*before the end\n$", err)
+end
+
 tests["an error that was awaited, or handled, is not logged"] = function()
   local _, _, err = logged [[
     pcall(fz.await, fz.spawn(error, "awaited", 0))
