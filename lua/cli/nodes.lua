@@ -36,14 +36,19 @@ local function ask(node)
   end
 end
 
-local function print_rows(rows)
-  local format = ""
-  for column = 1, 4 do
-    local width = 0
-    for _, row in ipairs(rows) do width = math.max(width, #tostring(row[column])) end
-    format = format .. "%-" .. width .. "s  "
+-- Fill a column up to its widest text. A format has widths of two digits only.
+local function align(rows, column)
+  local width = 0
+  for _, row in ipairs(rows) do
+    row[column] = tostring(row[column])
+    width = math.max(width, #row[column])
   end
-  for _, row in ipairs(rows) do io.write((format .. "%s\n"):format(table.unpack(row))) end
+  for _, row in ipairs(rows) do row[column] = row[column] .. (" "):rep(width - #row[column]) end
+end
+
+local function print_rows(rows)
+  for column = 1, 4 do align(rows, column) end
+  for _, row in ipairs(rows) do io.write(table.concat(row, "  "), "\n") end
 end
 
 ---Print the table.

@@ -160,6 +160,8 @@ tests["--nodes lists the nodes and why one is not ready"] = function()
     .. "ssh: connect to host refuses: Connection refused")
   t.equal(select(3, t.shell(command .. "--engine ssh://one")), 0)
   t.equal({ t.shell(command) }, { "", "fzlua: --nodes needs --engine URL\n", 2 })
+  local long = ("long."):rep(30)
+  t.match(t.shell(command .. "--engine ssh://" .. long), "\n" .. long .. "  1      ")
 end
 
 tests["--each runs on this machine, whatever the environment says"] = function()
