@@ -241,9 +241,9 @@ read_ahead(struct link_stream *s)
 static int
 note_death(struct link_stream *s, struct fz_reader *body)
 {
-	s->died = true;
 	s->death.signal = (int)fz_reader_u32(body);
 	s->death.exitcode = (int)fz_reader_u32(body);
+	s->died = !body->failed;
 	return body->failed ? -1 : 0;
 }
 
@@ -262,8 +262,12 @@ pass_printed(struct link_stream *s, struct fz_reader *body)
 static int
 pass_joined(struct link_stream *s, struct fz_reader *body)
 {
-	s->link.owner->joined(s->link.ctx, (pid_t)fz_reader_u32(body));
-	return body->failed ? -1 : 0;
+	pid_t pid = (pid_t)fz_reader_u32(body);
+
+	if (body->failed)
+		return -1;
+	s->link.owner->joined(s->link.ctx, pid);
+	return 0;
 }
 
 /* A frame of the process between a worker on a node and its parent. */

@@ -116,8 +116,6 @@ joined(void *ctx, pid_t pid)
 {
 	struct fz_worker_pipes *p = ctx;
 
-	if (p->worker->node == NULL)
-		return;
 	p->pid = pid;
 	p->joined_ns = fz_clock_ns();
 	p->output.holds = false;
@@ -165,8 +163,17 @@ start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 	    reason.text);
 }
 
-static const struct fz_link_owner link_owner = { fz_worker_replies_ready,
-	fz_worker_link_lost, joined, printed };
+static const struct fz_link_owner link_owner = {
+	.ready = fz_worker_replies_ready,
+	.lost = fz_worker_link_lost,
+};
+
+static const struct fz_link_owner node_link_owner = {
+	.ready = fz_worker_replies_ready,
+	.lost = fz_worker_link_lost,
+	.joined = joined,
+	.printed = printed,
+};
 
 static const struct fz_link_ops *
 link_ops(const struct fz_worker_opts *opts)
@@ -174,6 +181,12 @@ link_ops(const struct fz_worker_opts *opts)
 	if (opts->program.path != NULL || opts->program.node != NULL)
 		return &fz_link_stream;
 	return opts->link != NULL ? opts->link : &fz_link_fork;
+}
+
+static const struct fz_link_owner *
+owner_of(const struct fz_worker_opts *opts)
+{
+	return opts->program.node != NULL ? &node_link_owner : &link_owner;
 }
 
 static int
@@ -185,7 +198,7 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 
 	fz_heap_open(NULL); /* without it a shared object gives the reason */
 	p->link = fz_link_open(
-	    link_ops(&p->opts), p->opts.engine, &link_owner, p, err);
+	    link_ops(&p->opts), p->opts.engine, owner_of(&p->opts), p, err);
 	if (p->link == NULL || fz_fd_pipe(b.out, err) != 0 ||
 	    fz_fd_pipe(b.err, err) != 0)
 		goto fail;

@@ -259,10 +259,19 @@ put_impossible(struct ends *e, int which)
 		memmove(part + 4, part, 20);
 		put(e, FZ_WIRE_ERROR, 0, part, 24);
 		break;
-	case 9:
-		fz_buf_put(&e->out, "HTTP/1.1 200 OK\r\n\r\n", 19);
+	case 9: /* to 11: of a node only */
+		put_u32(e, FZ_WIRE_JOINED, 0, 1);
 		break;
 	case 10:
+		put_u32(e, FZ_WIRE_PRINTED, 0, 1);
+		break;
+	case 11:
+		put(e, FZ_WIRE_DIED, 0, part, 8);
+		break;
+	case 12:
+		fz_buf_put(&e->out, "HTTP/1.1 200 OK\r\n\r\n", 19);
+		break;
+	case 13:
 		put_u32(e, FZ_WIRE_USED, 0, 1);
 		break;
 	default:
@@ -274,7 +283,7 @@ put_impossible(struct ends *e, int which)
 static void
 test_link_stream_refuses_what_no_worker_sends(void **state)
 {
-	for (int which = 0; which <= 11; which++) {
+	for (int which = 0; which <= 14; which++) {
 		struct fz_err err = { 0 };
 		struct fz_frame frame;
 		struct ends e;

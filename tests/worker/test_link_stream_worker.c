@@ -220,6 +220,45 @@ test_link_stream_half_a_frame_is_not_waited_for(void **state)
 	}
 }
 
+/* Write a frame that only the process on a node sends. */
+static int
+write_as_a_node(void *ctx, struct fz_port *port)
+{
+	const enum fz_wire_type *type = ctx;
+	struct fz_call call;
+
+	assert_int_equal(fz_port_next(port, &call, NULL), 1);
+	fz_buf_clear(&port->frame);
+	fz_wire_begin(&port->frame, *type, 0, 0);
+	fz_buf_put_u32(&port->frame, 0);
+	fz_buf_put_u32(&port->frame, 42);
+	fz_wire_end(&port->frame, 0);
+	fz_fd_write_all(port->out, port->frame.data, port->frame.len);
+	while (fz_port_next(port, &call, NULL) == 1)
+		continue;
+	return 0;
+}
+
+static void
+test_link_stream_a_worker_here_sends_nothing_of_a_node(void **state)
+{
+	enum fz_wire_type types[] = { FZ_WIRE_JOINED, FZ_WIRE_PRINTED,
+		FZ_WIRE_DIED };
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		struct keeper k;
+		struct task t = { 0 };
+
+		assert_non_null(keep_main(w, &k, write_as_a_node, &types[i]));
+		task_send_number(&k, &t, JOB_ADD, 0);
+		assert_true(keeper_dies(w, &k));
+		assert_failed(&t, FZ_ERR_CRASH);
+		assert_int_not_equal(k.death.exitcode, 42);
+	}
+	assert_int_equal(w->noutput, 0);
+}
+
 /* Jobs are returned, or done once, whatever the moment of the recall. */
 static void
 test_link_stream_recall_races_with_the_worker(void **state)
@@ -405,6 +444,7 @@ main(void)
 		TEST(test_link_stream_a_reply_counts_whatever_follows_it),
 		TEST(test_link_stream_may_end_at_any_byte),
 		TEST(test_link_stream_half_a_frame_is_not_waited_for),
+		TEST(test_link_stream_a_worker_here_sends_nothing_of_a_node),
 		TEST(test_link_stream_recall_races_with_the_worker),
 		TEST(test_link_stream_a_recall_spares_later_jobs),
 		TEST(test_link_stream_a_death_at_any_moment),
