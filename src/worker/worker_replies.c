@@ -263,7 +263,7 @@ static void
 answer_value(
     struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *values)
 {
-	struct fz_failure failure = { .pid = p->worker->pid, .exitcode = -1 };
+	struct fz_failure failure = fz_worker_failure(p);
 	struct fz_blob *value = take_part(p, values, &failure.err);
 
 	if (value != NULL)
@@ -284,11 +284,15 @@ take_values(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 	skip_seen(&p->seen, &r);
 	fz_reader_init(&values, r.bytes, r.len);
 	for (; r.n != 0 && w->head != NULL; r.n--, r.seq++) {
+		struct fz_job *job;
+
 		if ((int32_t)(fz_worker_next_number(w->head) - r.seq) > 0) {
 			fz_wire_part(&values, &known);
 			continue;
 		}
-		answer_value(p, fz_worker_answer_head(w, 1), &values);
+		job = fz_worker_answer_head(w, 1);
+		job->ended_ns = now_ns;
+		answer_value(p, job, &values);
 		fz_worker_start_head(p, now_ns);
 		news++;
 	}

@@ -83,6 +83,7 @@ test_worker_steps_have_one_value_each(void **state)
 	assert_int_equal(k.worker->nbytes, 0);
 	for (uint32_t i = 0; i < STEPS_MAX; i++) {
 		assert_int_equal(t[i].nstarted, 1);
+		assert_true(t[i].job.ended_ns >= t[i].job.started_ns);
 		assert_task_done(w, &t[i], 3 * i);
 	}
 	assert_int_equal(k.nidle, 1);
