@@ -74,19 +74,20 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
 int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
     fz_proc_main entry, void *ctx, struct fz_err *err);
 
-/* A program that becomes a child by fz_proc_enter(). */
 struct fz_proc_program {
 	const char *path;
 	char *const *argv;
+	bool enters;     /* it becomes a child by fz_proc_enter() */
 	int in;          /* its standard input; 0: /dev/null */
 	const int *keep; /* it has these descriptors, under the same numbers */
 	size_t nkeep;
 };
 
 /*
- * Start a program in a process of its own, in which all signals are blocked. No
- * code of this process runs in the child: that is safe whatever the other
- * threads of a host do. 0, or -1 and `err`, also if there is no such program.
+ * Start a program in a process of its own, which ignores no signal. All are
+ * blocked in one that `enters`, else none. No code of this process runs in the
+ * child: that is safe whatever the other threads of a host do. 0, or -1 and
+ * `err`, also if there is no such program.
  */
 int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err);

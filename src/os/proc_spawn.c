@@ -38,11 +38,12 @@ set_files(posix_spawn_file_actions_t *files, const struct fz_proc_opts *opts,
 }
 
 /*
- * It leads a process group. No signal is ignored, and all are blocked until
- * fz_proc_enter() has set the actions: then fz_proc_kill() uses force.
+ * It leads a process group, and no signal is ignored. If the program enters,
+ * all are blocked until fz_proc_enter() has set the actions: fz_proc_kill()
+ * uses force until then.
  */
 static int
-set_attributes(posix_spawnattr_t *attr)
+set_attributes(posix_spawnattr_t *attr, bool enters)
 {
 	sigset_t set;
 	int code = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP |
@@ -52,8 +53,11 @@ set_attributes(posix_spawnattr_t *attr)
 	if (code != 0)
 		return code;
 	posix_spawnattr_setpgroup(attr, 0);
-	sigfillset(&set);
+	sigemptyset(&set);
+	if (enters)
+		sigfillset(&set);
 	posix_spawnattr_setsigmask(attr, &set);
+	sigfillset(&set);
 	return posix_spawnattr_setsigdefault(attr, &set);
 }
 
@@ -73,7 +77,7 @@ start(pid_t *pid, const struct fz_proc_opts *opts,
 		goto out;
 	code = set_files(&files, opts, program);
 	if (code == 0)
-		code = set_attributes(&attr);
+		code = set_attributes(&attr, program->enters);
 	if (code == 0)
 		code = posix_spawnp(
 		    pid, program->path, &files, &attr, program->argv, environ);

@@ -141,6 +141,7 @@ start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 	int keep[3];
 	struct fz_proc_program program = {
 		.path = p->opts.program.path,
+		.enters = true,
 		.keep = keep,
 		.nkeep = 1,
 	};

@@ -482,6 +482,42 @@ test_proc_memory_limit_failures_are_reported(void **state)
 	}
 }
 
+/* Let a program write the signals that it has blocked. */
+static void
+spawn_a_program(struct forked *f, bool enters, char *text, size_t len)
+{
+	static char grep[] = "grep", what[] = "SigBlk",
+		    where[] = "/proc/self/status";
+	char *const argv[] = { grep, what, where, NULL };
+	const struct fz_proc_program program = {
+		.path = grep, .argv = argv, .enters = enters
+	};
+	struct fz_proc_opts opts = as_parent;
+	struct fz_death death;
+
+	opts.out = f->ends[1];
+	assert_int_equal(fz_proc_spawn(&f->proc, &opts, &program, NULL), 0);
+	forked_hear(f, text, len);
+	assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
+	assert_int_equal(death.exitcode, 0);
+}
+
+static void
+test_proc_only_a_program_that_enters_has_signals_blocked(void **state)
+{
+	sigset_t set, before;
+	char text[64];
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, &before);
+	spawn_a_program(*state, false, text, sizeof(text));
+	assert_string_equal(text, "SigBlk:\t0000000000000000");
+	spawn_a_program(*state, true, text, sizeof(text));
+	assert_non_null(strchr(text, 'f'));
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 #define TEST(name) \
 	cmocka_unit_test_setup_teardown(name, forked_setup, forked_teardown)
 
@@ -499,6 +535,7 @@ main(void)
 		TEST(test_proc_lives_on_when_the_thread_ends_that_forked_it),
 		TEST(test_proc_ends_if_the_parent_dies_during_its_setup),
 		TEST(test_proc_forks_among_threads),
+		TEST(test_proc_only_a_program_that_enters_has_signals_blocked),
 		TEST(test_proc_memory_beyond_the_limit_is_refused),
 		TEST(test_proc_memory_limit_failures_are_reported),
 	};
