@@ -139,7 +139,8 @@ io_write(lua_State *L)
 	lua_call(L, 0, 1);
 	file = covered_file(L, -1); /* the io library keeps it alive */
 	lua_pop(L, 1);
-	return file != NULL ? write_above(L, file, lua_write) : lua_write(L);
+	return file != NULL ? write_above(L, file, lua_write)
+			    : checked(lua_write(L));
 }
 
 /* os.execute([command]) */

@@ -213,6 +213,20 @@ tests["a terminal without a cursor gets plain lines"] = function()
   assert(not bytes:find("\27", 1, true), bytes)
 end
 
+tests["the reason of a failed write is named while lines are on standard error"] = function()
+  local bytes, status = on_terminal(80, 24, [[
+    io.stdout:setvbuf "no"
+    local written = fz.event()
+    local map = fz.spawn(fz.map, function() written:wait() end, {1, 2}, {jobs = 2, progress = true})
+    fz.sleep(0.5) -- until the line is there
+    io.write "x"
+    written:set()
+    fz.await(map)
+  ]], { flags = ">/dev/full" })
+  t.equal(status, 1)
+  t.match(bytes, "fzlua: cannot write standard output: No space left on device")
+end
+
 tests["--quiet shows nothing, --progress shows all"] = function()
   local script = SLOW_MAP:gsub("progress = true, ", "")
   t.match(on_terminal(80, 24, script, { flags = "--progress" }), "fz.map  [", "fz.map: done")
