@@ -107,8 +107,10 @@ bool fz_pool_has_idle(const struct fz_pool *pool);
  */
 void fz_pool_dismiss_idle(struct fz_pool *pool);
 
-/* Fork all workers that there may be, unless they are on nodes. 0, or -1 and
- * `err`. */
+/*
+ * Fork all workers that there may be, unless they are on nodes. 0, or -1 and
+ * `err`.
+ */
 int fz_pool_prefork(struct fz_pool *pool, struct fz_err *err);
 
 /* Workers that are forked from now on inherit this version of functions. */

@@ -11,6 +11,7 @@
 #include "sched/trace_format.h"
 #include "value/codec.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
 
@@ -354,6 +355,11 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const luaL_Reg names_metamethods[] = {
+	{ "__gc", names_gc },
+	{ NULL, NULL },
+};
+
 static const luaL_Reg functions[] = {
 	{ "trace", trace_new },
 	{ "trace_names", names_new },
@@ -363,17 +369,8 @@ static const luaL_Reg functions[] = {
 int
 fz_ltrace_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, TRACE_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		luaL_newlib(L, methods);
-		lua_setfield(L, -2, "__index");
-	}
-	lua_pop(L, 1);
-	if (luaL_newmetatable(L, NAMES_TYPE)) {
-		lua_pushcfunction(L, names_gc);
-		lua_setfield(L, -2, "__gc");
-	}
-	lua_pop(L, 1);
+	fz_luserdata_class(L, TRACE_TYPE, methods, metamethods);
+	fz_luserdata_class(L, NAMES_TYPE, NULL, names_metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }
