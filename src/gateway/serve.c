@@ -170,13 +170,11 @@ take_signal(struct serve *s)
 
 	if (fz_fd_read(s->signals, &info, sizeof(info)) != sizeof(info))
 		return;
+	/* Workers end when their submitters dismiss them. */
 	if (s->nsignals++ != 0) {
 		end_all(s, "the node was ended");
 		return;
 	}
-	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
-	     at = at->next)
-		kill(((struct lease *)at)->pid, SIGTERM);
 	if (s->g.bus != NULL)
 		announce(s);
 }

@@ -1,0 +1,121 @@
+-- --engine nats://...: nodes that join a NATS server, here one on loopback with a password.
+local t = ...
+local tests = {}
+
+local found = t.shell("PATH=$PATH:/usr/sbin command -v nats-server"):match "%S+"
+local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
+local file = io.open(gateway)
+if not found or not file then
+  print("test_nats: skipped: no " .. (found and "fzlua-nats" or "nats-server"))
+  return tests
+end
+file:close()
+
+-- Shell functions: a server, and nodes. All end with the shell.
+local START <const> = [[
+unset FZLUA_ENGINE; dir=$(mktemp -d /tmp/fzlua-nats-XXXXXX); pids=
+port=$((20000 + $$ %% 20000)); url=nats://u:p%%40ss@127.0.0.1:$port/team
+echo "listen: 127.0.0.1:$port
+max_payload: %d
+authorization { user: u, password: \"p@ss\" }" >$dir/conf
+%s -c $dir/conf -l $dir/log & pids=$!
+end() { kill -9 $pids 2>/dev/null; wait 2>/dev/null; rm -r $dir; }
+trap end EXIT
+wait_for() { n=0; until grep -q "$1" $2 2>/dev/null || test $((n += 1)) -gt 500
+  do sleep 0.02; done; }
+wait_for 'Server is ready' $dir/log
+node() { "$FZLUA" --worker --engine $url -j$2 --name $1 2>$dir/$1 & node=$! pids="$pids $!"
+  wait_for joined $dir/$1; }
+]]
+
+local function run(commands, max_payload)
+  return t.shell("exec 2>&1\n" .. START:format(max_payload or 1 << 20, found) .. commands)
+end
+
+tests["maps, chains, streams and pools give the same on nodes, in small packets, too"] = function()
+  local script = t.file [[
+    print(table.unpack(fz.map(function(x) return x * x end, {1, 2, 3, 4, 5})))
+    local stage, last = fz.stage "S", fz.stage "T"
+    stage:register("B", "A", function(a) return {a, #("x"):rep(a * 100000)} end)
+    last:register("C", "B", function(b) return b[1] + b[2] end)
+    local chain <close> = stage >> last
+    for i, output in chain:stream{{A = 1}, {A = 2}, {A = 3}} do print(i, output.C) end
+    local pool <close> = fz.pool {init = function() INIT = 4 end}
+    local s = pool:apply(function(s) return s:sub(2) .. INIT end, ("x"):rep(3000000))
+    print(#s, s:sub(-2))
+  ]]
+  local expected = t.shell('"$FZLUA" -j0 ' .. script)
+  for _, max in ipairs { 2048, 1 << 20 } do
+    t.equal(run('node one 2; node two 1; "$FZLUA" --engine $url ' .. script, max), expected)
+  end
+end
+
+tests["--nodes lists the nodes, and no secret is on a command line"] = function()
+  local out = run [[
+    node one 3; "$FZLUA" --engine $url --nodes; tr '\0' ' ' </proc/$node/cmdline
+  ]]
+  assert(out:find "\none +3 +%d+ +[%d.]+ +ready\n", out)
+  assert(out:find "fzlua%-nats %-%-serve %d+ $", out)
+end
+
+tests["errors say why no node can be used"] = function()
+  local out = run [[
+    try() { "$FZLUA" --engine $1 -e 'fz.map(print, {1})' | head -1; }
+    try $url; try nats://u:secret@127.0.0.1:$port; try nats://127.0.0.1:1
+    FZLUA_NATS=/nowhere/fzlua-nats try $url
+    try nats://example.org
+  ]]
+  t.match(out, "no node has joined nats://127.0.0.1:", "the NATS server refuses the user",
+    "nats://127.0.0.1:1/default: no NATS server answers", "libnats-dev", "plain text to example.org")
+  assert(not out:find "secret" and not out:find "p@ss", out)
+end
+
+tests["a node that is killed is a crash with its name, and another one takes the job"] = function()
+  local script = t.file [[
+    local f = function(path)
+      local file = io.open(path)
+      if file then file:close() return "again" end
+      io.open(path, "w"):close()
+      os.execute "sleep 77"
+    end
+    local ok, e = pcall(fz.map, f, {arg[1]}, {retries = tonumber(arg[2])})
+    if ok then print(e[1]) else print(e.kind, e.node) end
+  ]]
+  local out = run(([[
+    node one 1; "$FZLUA" --engine $url %s $dir/0 0 & script=$!
+    n=0; until test -e $dir/0 || test $((n += 1)) -gt 500; do sleep 0.02; done
+    kill -9 $node; wait $script
+    node one 1; victim=$node
+    "$FZLUA" --engine $url %s $dir/1 1 & script=$!
+    n=0; until test -e $dir/1 || test $((n += 1)) -gt 500; do sleep 0.02; done
+    node two 1; kill -9 $victim; wait $script
+  ]]):format(script, script))
+  t.match(out, "crash\tone\n", "again\n")
+end
+
+tests["a node that gets SIGTERM finishes what runs and leaves"] = function()
+  local out = run(([[
+    node one 1; "$FZLUA" --engine $url %s $dir/begun & script=$!
+    n=0; until test -e $dir/begun || test $((n += 1)) -gt 500; do sleep 0.02; done
+    kill $node; wait $script; wait $node; echo left $?
+  ]]):format(t.file [[
+    print(fz.map(function(p) io.open(p, "w"):close() os.execute "sleep 0.5" return "done" end,
+      {arg[1]})[1])
+  ]]))
+  t.match(out, "done\nleft 0\n")
+end
+
+tests["after kill -9 of the submitter its workers end"] = function()
+  local out = run(([[
+    node one 1; "$FZLUA" --engine $url %s $dir/pid & script=$!
+    n=0; until test -s $dir/pid || test $((n += 1)) -gt 500; do sleep 0.02; done
+    kill -9 $script; worker=$(cat $dir/pid)
+    n=0; while kill -0 $worker 2>/dev/null && test $((n += 1)) -lt 1000; do sleep 0.02; done
+    kill -0 $worker 2>/dev/null || echo ended
+  ]]):format(t.file [[
+    fz.map(function(p) os.execute("echo $PPID >" .. p .. "; exec sleep 77") end, {arg[1]})
+  ]]))
+  t.match(out, "ended\n")
+end
+
+return tests
