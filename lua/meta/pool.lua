@@ -25,6 +25,12 @@
 -- if no worker can start there, it is left out, and an error if it is the last one. `FZLUA_SSH`
 -- names another program with its options, and `FZLUA_WORKER_COMMAND` the `fzlua` command of the
 -- nodes.
+--
+-- With `engine = "nats://HOST:4222/TEAM"` the nodes are the machines that have joined this NATS
+-- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots. `tls://`
+-- encrypts; plain text to another machine needs `?insecure` behind the URL. A user, password or
+-- token is in the URL, `nats://USER:PASSWORD@HOST`; `FZLUA_ENGINE_CREDS` names a file of
+-- credentials. `FZLUA_NATS` names the program `fzlua-nats`.
 
 ---@class fzlua
 local fz = {}
