@@ -151,9 +151,9 @@ options.list = {
     help = "run functions on other machines: ssh://HOST:8,...",
     more = "Run functions in workers on other machines. `local` is this one, and the default. \z
       `ssh://HOST:8,OTHER:4` starts `fzlua --worker` with ssh, for up to 8 functions at once on \z
-      HOST and 4 on OTHER; without a number 1. `nats://HOST:PORT/TEAM` uses the machines that have \z
-      joined this NATS server with `fzlua --worker --engine nats://HOST:PORT/TEAM -j 8`. It must be \z
-      the same version of fzlua." },
+      HOST and 4 on OTHER; without a number 1. `nats://HOST:PORT/TEAM` uses the machines that \z
+      have joined this NATS server with `fzlua --worker --engine nats://HOST:PORT/TEAM -j 8`. It \z
+      must be the same version of fzlua." },
   { long = "--nodes", group = "nodes", set = "nodes", module = "fzlua.nodes",
     help = "list the machines of --engine; run nothing",
     more = "List the machines of `--engine` with their slots, processors, load and state: \z

@@ -47,7 +47,8 @@ local OWN = { error = true, closed = true, unsendable = true, memory = true }
 
 -- Whether the error was raised in the script. Other errors have a position or a traceback.
 local function is_own(e)
-  return OWN[e.kind] and not (e.traceback or e.pid or e.stage or e.output or e.index)
+  return OWN[e.kind] and not (e.traceback or e.unreached or e.pid or e.stage
+    or e.output or e.index)
 end
 
 -- The name of the module that -l is loading; or false.

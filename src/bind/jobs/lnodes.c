@@ -24,8 +24,12 @@ fz_lnodes_find(lua_State *L, int idx)
 		return NULL;
 	nodes = fz_nodes_find(&engine->nodes, url, getenv("FZLUA_ENGINE_CREDS"),
 	    FZ_SPAWNED_IDENTITY, &err);
-	if (nodes == NULL)
-		fz_lerror_raise(L, &err);
+	if (nodes == NULL) {
+		fz_lerror_push(L, err.kind, err.text);
+		lua_pushboolean(L, 1);
+		lua_setfield(L, -2, "unreached");
+		lua_error(L);
+	}
 	return nodes;
 }
 
