@@ -78,6 +78,7 @@ local BINDINGS = "src/bind/open.h"
 local LUA_LAYERS = {
   {"error", "origin", "defaults", "engine", "made", "identity", "nearest", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress",
+    "page_body", "page_script", "page_style", "run_data", "run_report",
     "trace", "future", "async_result", "collector", "task", "group", "descriptor", "batch_events",
     "mapping", "progress_loop", "source", "window", "file", "store", "call_keys", "call_cache"},
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec"},

@@ -10,6 +10,12 @@ local script = require "fzlua.script"
 
 local cli = {}
 
+-- End the trace of the script, if there is one.
+local function finish_trace()
+  local trace = require "fzlua.defaults".trace
+  if trace then trace:close() end
+end
+
 -- Wait for all work and tasks that the script started; modules that it did not use are not loaded.
 local function finish_work()
   local wait = package.loaded["fzlua.wait"]
@@ -18,8 +24,7 @@ local function finish_work()
   if process then process.finish() end
   local future = package.loaded["fzlua.future"]
   if future then future.log_unawaited() end
-  local trace = require "fzlua.defaults".trace
-  if trace then trace:close() end
+  finish_trace()
 end
 
 -- Run the pipeline that the script returned, and wait for all work that it started. Returns the
@@ -76,12 +81,24 @@ local function add_script(steps, options, args, host)
     or function(result) return finish_script(options, args, host, result) end
 end
 
--- Open the trace of the whole script.
-local function open_trace(path)
-  local ok, e = pcall(require "fzlua.check".option, "trace", path, "fzlua")
-  if not ok then report.misuse("--trace: %s", (e:gsub(" to 'fzlua'", ""))) end
-  ok, e = pcall(require "fzlua.trace".open, path, false)
-  if not ok then report.misuse("--trace: %s", e.message) end
+-- The value of --trace or --report, if it is given.
+local function check_file(name, path)
+  if not path then return end
+  local ok, e = pcall(require "fzlua.check".option, name, path, "fzlua")
+  if not ok then report.misuse("--%s: %s", name, (e:gsub(" to 'fzlua'", ""))) end
+end
+
+-- Open the trace of the whole script, for --trace, --report and --explain.
+local function open_trace(options, args)
+  check_file("trace", options.trace)
+  check_file("report", options.report)
+  local ok, e = pcall(require "fzlua.trace".open,
+    { path = options.trace, report = options.report, explains = options.explain,
+      title = options.script and args[options.script] or "fzlua", version = cli.version })
+  if not ok then
+    local about = e.message:find "report" and "report" or "trace"
+    report.misuse("--%s: %s", about, e.message)
+  end
   require "fzlua.defaults".trace = e
   local exit = os.exit
   os.exit = function(...) -- luacheck: ignore
@@ -96,7 +113,7 @@ local function set_up(options, args, host)
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
   local prints_other = options.graph or options.inputs or options.module or options.check
   if options.json and not prints_other then host.divert_output() end
-  if options.trace then open_trace(options.trace) end
+  if options.trace or options.report or options.explain then open_trace(options, args) end
   if options.dry_run then require "fzlua.dry_run".begin() end
   if options.no_environment then host.ignore_environment() end
   script.set_arg(args, options.script)
@@ -131,7 +148,9 @@ local function handlers(steps)
   end
   local function report_error(e)
     if steps.check then return steps.check:recover(e) end
-    return report.error(e)
+    local status = report.error(e)
+    finish_trace()
+    return status
   end
   return traceback, report_error
 end

@@ -19,6 +19,7 @@ help.groups = {
   { name = "chain", heading = "If the script returns a chain" },
   { name = "records", heading = "Lines of files or of standard input instead of a script" },
   { name = "cache", heading = "Results of earlier runs", line = "" },
+  { name = "did", heading = "What a run did", line = "see --help" },
   { name = "nodes", heading = "Other machines", line = "see --help" },
   { name = "lua", heading = "As in lua5.4", line = "-  --" },
   { name = "help", heading = "Help", line = "or man fzlua" },

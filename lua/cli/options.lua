@@ -61,11 +61,6 @@ options.list = {
     help = "show the progress of chains, streams and maps",
     more = "Show the progress of chains, streams and maps on standard error: lines below the \z
       output if it is a terminal, else a line every few seconds." },
-  { long = "--trace", argument = "FILE", group = "run", set = "trace", files = true,
-    help = "record the calls in FILE.jsonl, .json or .tsv",
-    more = "Record each attempt of a call in the file FILE, whose end is the format: `.jsonl` is \z
-      one object a line, `.json` the format of Chrome, which Perfetto opens, and `.tsv` the job \z
-      log of GNU parallel. Calls that workers make in workers of their own are not recorded." },
   { long = "--quiet", group = "run", run = "quiet",
     help = "show no progress, even if the script asks for it" },
 
@@ -146,6 +141,17 @@ options.list = {
     help = "records end in a NUL byte instead of a newline" },
   { long = "--unordered", group = "records", set = "unordered", needs = "fzlua.records",
     help = "print the results as soon as they are there" },
+
+  { long = "--trace", argument = "FILE", group = "did", set = "trace", files = true,
+    help = "record the calls in FILE.jsonl, .json or .tsv",
+    more = "Record each attempt of a call in the file FILE, whose end is the format: `.jsonl` is \z
+      one object a line, `.json` the format of Chrome, which Perfetto opens, and `.tsv` the job \z
+      log of GNU parallel. Calls that workers make in workers of their own are not recorded." },
+  { long = "--report", argument = "FILE", group = "did", set = "report", files = true,
+    help = "write a page about the run to FILE.html",
+    more = "Write one page about all calls of the script to the file FILE, whose name ends in \z
+      `.html`: summary, graph by time and state, what each worker did, a table of the functions, \z
+      times, failures. It needs no network, and shows no arguments of the script." },
 
   { long = "--engine", argument = "URL", group = "nodes", run = "engine",
     help = "run functions on other machines: ssh://HOST:8,...",

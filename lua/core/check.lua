@@ -216,6 +216,15 @@ local function resume(value, option, what)
   return value == "" or value
 end
 
+-- The name of the page of a run.
+local function report(value, option, what)
+  if value == false then return nil end
+  if type(value) ~= "string" or value:find("\0", 1, true) or not value:find "%.html?$" then
+    complain(what, option, "a name that ends in .html", value)
+  end
+  return value
+end
+
 -- Convert { NAME = "text" or false } to a sorted list of "NAME=text" and "NAME".
 local function environment(value, option, what)
   if type(value) ~= "table" then complain(what, option, "a table", value) end
@@ -267,6 +276,7 @@ local OPTIONS = {
   resume = resume,
   cache = of_type "boolean",
   version = of_type "string",
+  report = report,
   label = of_type "string",
   total = whole(0, math.maxinteger),
   level = one_of("debug", "info", "warn", "error", "off"),
@@ -287,7 +297,7 @@ local OPTIONS = {
 -- The options for one function, and those for a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
 check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine", "trace",
-  "resume" }
+  "resume", "report" }
 
 local function set_of(...)
   local set = {}
@@ -307,7 +317,7 @@ check.FUNCTION = set_of(check.LIMITS, { "optional", "cache", "version" })
 check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs", "cache" })
 check.STREAM = set_of(check.LIMITS,
   { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
-    "outputs", "engine", "trace" })
+    "outputs", "engine", "trace", "report" })
 check.STAGE = set_of(check.LIMITS, check.RUN,
   { "name", "workers", "init", "start", "pass_input", "cache" })
 check.CPU_COUNT = set_of { "physical" }

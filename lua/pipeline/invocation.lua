@@ -70,12 +70,14 @@ end
 local plain = setmetatable({}, { __mode = "k" })
 
 ---The same, for a run that is started before the next call: those that give no options share one
----table, unless they have a trace.
+---table, unless they have a trace or a report.
 ---@param given table
 ---@param defaults table
 ---@return table
 function Invocation.shared_options(given, defaults)
-  if next(given) ~= nil or defaults.trace then return Invocation.options(given, defaults) end
+  if next(given) ~= nil or defaults.trace or defaults.report then
+    return Invocation.options(given, defaults)
+  end
   local merged = plain[defaults]
   if merged then return complete(merged, given, defaults) end
   merged = Invocation.options(given, defaults)

@@ -6,20 +6,46 @@
 -- those of one run.
 
 local core = require "fzlua.core"
+local Error = require "fzlua.error"
 local command_line = require "fzlua.defaults"
 local log = require "fzlua.log"
 
 ---@class fzlua.Trace a list of records, see fzlua.TraceEvent
 ---@field _records userdata
+---@field _pid integer of the process that made it: a fork of it writes nothing
+---@field _report string|nil the name of a page to write at the end
+---@field _explains boolean|nil whether to print what bounded the run at the end
+---@field _plans fzlua.RunPlan[] for these two
+---@field _known table<fzlua.Plan, boolean> which plans these are
+---@field _jobs integer the most functions at once of a run
 local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
 
----@param path string|true the name of a file, whose end is its format; true: none
----@param keeps boolean whether it is a list, too
+-- Graphs that are kept for a page.
+local PLANS_MAX <const> = 20
+
+---@class fzlua.TraceOptions
+---@field path string|boolean|nil the name of a file, whose end is its format
+---@field keeps boolean|nil whether it is a list, too
+---@field report string|nil the name of the page of the run
+---@field explains boolean|nil
+---@field title string|nil of the page
+---@field version string|nil of the command
+
+---@param options fzlua.TraceOptions
 ---@return fzlua.Trace
-function Trace.open(path, keeps)
-  local file = path ~= true and path or nil
-  local records = core.trace(file, file and file:match "[^.]*$", keeps)
-  return setmetatable({ _records = records }, Trace)
+function Trace.open(options)
+  local file = type(options.path) == "string" and options.path or nil
+  if options.report then
+    local ok, why = require "fzlua.run_report".probe(options.report)
+    if not ok then
+      error(Error.new { kind = "error", message = "opening the report " .. why })
+    end
+  end
+  local keeps = options.keeps or options.report or options.explains
+  local records = core.trace(file, file and file:match "[^.]*$", keeps and true or false)
+  return setmetatable({ _records = records, _pid = core.pid(), _report = options.report or false,
+    _explains = options.explains or false, _plans = {}, _known = setmetatable({}, { __mode = "k" }),
+    _jobs = 0, _title = options.title or "chain", _version = options.version }, Trace)
 end
 
 -- The names of the functions of a plan, by node.
@@ -28,15 +54,48 @@ local function names_of(plan)
   return plan.trace_names
 end
 
+-- The graph of a plan, without what would keep functions alive.
+local function graph_of(plan)
+  local nodes = {}
+  for i, node in ipairs(plan.nodes) do
+    local before, seen = {}, {}
+    for _, value in ipairs(node.values) do
+      local maker = plan.maker[value]
+      if maker and not seen[maker] then
+        seen[maker] = true
+        before[#before + 1] = maker
+      end
+    end
+    nodes[i] = { stage = node.stage, name = table.concat(node.outputs, ","), layer = node.layer,
+      before = before, map = node.map or nil }
+  end
+  return { nodes = nodes, staged = nodes[1] ~= nil and nodes[1].stage ~= nil }
+end
+
+local function add_plan(self, plan, jobs)
+  if not (self._report or self._explains) or self._known[plan] then return end
+  self._known[plan] = true
+  self._jobs = math.max(self._jobs, jobs or 0)
+  if #self._plans < PLANS_MAX then self._plans[#self._plans + 1] = graph_of(plan) end
+end
+
+-- The trace of this run alone, if its options ask for one.
+local function own_trace(options)
+  local path = options.trace
+  if path == command_line.trace then path = nil end
+  if not path and not options.report then return nil end
+  return Trace.open { path = path, keeps = true, report = options.report }
+end
+
 ---Make the trace of an invoke or a stream, or use that of the command. Sets the options for the
 ---engine in `options`, whose field `trace` is the user's.
 ---@param plan fzlua.Plan
 ---@param options table
 ---@return fzlua.Trace|nil of this run alone
 function Trace.start(plan, options)
-  local own = options.trace and options.trace ~= command_line.trace
-    and Trace.open(options.trace, true) or nil
-  local trace = own or options.trace
+  local own = own_trace(options)
+  local trace = own or options.trace or nil
+  if trace then add_plan(trace, plan, options.jobs) end
   options.trace = trace and trace._records or nil
   options.trace_names = trace and names_of(plan) or nil
   return own
@@ -61,10 +120,47 @@ function Trace.of_call(what, f)
   return trace._records, calls[label]
 end
 
----End the file. What it lacks is logged, because the results of the run are there.
+-- Facts about where the run was. Arguments and passwords of URLs are left out, because pages are
+-- passed on.
+local function environment(self)
+  local facts = {
+    { "Run", self._title }, { "Version", self._version or _VERSION },
+    { "Processors", tostring(core.cpu_count()) },
+    { "Written", os.date "%Y-%m-%d %H:%M:%S %z" },
+  }
+  local engine = command_line.engine or os.getenv "FZLUA_ENGINE"
+  if type(engine) == "string" then
+    facts[#facts + 1] = { "Engine", (engine:gsub("//[^/]*@", "//…@")) }
+  end
+  return facts
+end
+
+---What the page of the run and its explanation are made of.
+---@return fzlua.RunSource
+function Trace:source()
+  local facts = environment(self)
+  local names = {}
+  for label in pairs(calls) do names[label] = true end
+  if self._jobs > 0 then facts[#facts + 1] = { "Functions at once", tostring(self._jobs) } end
+  return { records = self, plans = self._plans, call_names = names, environment = facts,
+    title = self._title, jobs = self._jobs }
+end
+
+local function write_report(self)
+  local ok, written, why = pcall(require "fzlua.run_report".write, self._report, self:source())
+  if not ok or not written then
+    log.warn("the report %s was not written: %s", self._report, tostring(ok and why or written))
+  end
+  self._report = false
+end
+
+---End the file, and write the page. What they lack is logged, because the results of the run are
+---there.
 function Trace:close()
   local e = self._records:close()
   if e then log.warn("%s; the trace is incomplete", e.message) end
+  if core.pid() ~= self._pid then return end
+  if self._report then write_report(self) end
 end
 
 function Trace:__len()

@@ -1,0 +1,436 @@
+--- run_data.lua - what the records of a trace say of a run: sums, spans, graphs, failures.
+--
+-- The result is plain data for the page (run_report.lua) and for run_advice.lua. Its size is
+-- bounded, whatever the number of records: what is too much is merged or left out, and a note says
+-- so. Times are whole microseconds since the start of the run.
+
+local run_data = {}
+
+-- How much of each kind the page can have.
+local FUNCTIONS_MAX <const> = 600
+local SPANS_MAX <const> = 4000
+local WORKERS_MAX <const> = 200
+local BOXES_MAX <const> = 120
+local GRAPHS_MAX <const> = 8
+local SLOWEST_MAX <const> = 50
+local FAILURES_MAX <const> = 100
+local MESSAGE_MAX <const> = 3000
+local GROUPS_MAX <const> = 60
+local NAME_MAX <const> = 160
+
+local floor, max, min = math.floor, math.max, math.min
+
+local function micros(seconds) return floor(seconds * 1e6 + 0.5) end
+
+-- A string that is valid UTF-8 and not too long.
+local function clean(s, most)
+  local at = 1
+  while true do
+    local _, bad = utf8.len(s, at)
+    if not bad then break end
+    s = s:sub(1, bad - 1) .. "\u{FFFD}" .. s:sub(bad + 1)
+    at = bad + 3
+  end
+  if #s <= most then return s end
+  local last = utf8.offset(s, 0, most) -- of the character that crosses the limit
+  return s:sub(1, last - 1) .. "…"
+end
+
+local function name_of(e) return clean(e.name or "?", NAME_MAX) end
+
+-- The function of an event, made when it is seen first.
+local function function_of(data, e)
+  local key = (e.stage or "") .. "\0" .. (e.name or "?")
+  local f = data.by_key[key]
+  if f then return f end
+  f = {
+    key = key, stage = e.stage and clean(e.stage, NAME_MAX) or nil, name = name_of(e),
+    calls = 0, total = 0, max = 0, cpu = 0, retries = 0, failed = 0, cancelled = 0, cached = 0,
+    sent = 0, received = 0, peak = 0, done = 0, times = {}, weights = {},
+  }
+  data.by_key[key] = f
+  data.functions[#data.functions + 1] = f
+  return f
+end
+
+-- What functions have in common in the timeline and the histograms: a stage, a call, or a dag.
+local function group_of(data, e)
+  local name = e.stage or (data.call_names[e.name] and e.name) or "dag"
+  local group = data.group_of[name]
+  if group then return group end
+  if #data.groups == GROUPS_MAX then
+    name, group = "others", data.group_of.others
+  end
+  if not group then
+    group = #data.groups + 1
+    data.groups[group] = { name = clean(name, NAME_MAX), times = {}, weights = {}, calls = 0 }
+    data.group_of[name] = group
+  end
+  return group
+end
+
+local function worker_of(data, e)
+  local name = e.node and ("%s on %s"):format(e.pid, e.node) or tostring(e.pid)
+  local worker = data.by_worker[name]
+  if not worker then
+    worker = { name = clean(name, NAME_MAX), spans = {}, busy = 0 }
+    data.by_worker[name] = worker
+    data.workers[#data.workers + 1] = worker
+    if e.node then data.nodes[e.node] = true end
+  end
+  return worker
+end
+
+local function add_time(of, took, n)
+  of.times[#of.times + 1] = took
+  of.weights[#of.weights + 1] = n
+end
+
+local COUNTS <const> = { done = "done", failed = "failed", retry = "retries",
+  cancelled = "cancelled", cached = "cached" }
+
+-- The whole of a map: its elements have records of their own.
+local function is_whole(e)
+  return e.event == "done" and not e.pid
+end
+
+local function note_failure(data, e, f, worker)
+  if e.event ~= "failed" and e.event ~= "retry" then return end
+  data.nfailures = data.nfailures + 1
+  if #data.failures == FAILURES_MAX then return end
+  data.failures[#data.failures + 1] = {
+    stage = f.stage, name = f.name, event = e.event, error = e.error or "error", item = e.item,
+    index = e.index, attempt = e.attempt, worker = worker and worker.name,
+    message = clean(e.message or "", MESSAGE_MAX),
+  }
+end
+
+local function slower(a, b) return a.took > b.took end
+
+-- Of calls that are added, keep the slowest.
+local function note_slow(data, call)
+  local slowest = data.slowest
+  if #slowest >= SLOWEST_MAX and call.took <= data.slow_from then return end
+  slowest[#slowest + 1] = call
+  if #slowest < 4 * SLOWEST_MAX then return end
+  table.sort(slowest, slower)
+  for i = #slowest, SLOWEST_MAX + 1, -1 do slowest[i] = nil end
+  data.slow_from = slowest[SLOWEST_MAX].took
+end
+
+local function add_attempt(data, e, f)
+  local worker = worker_of(data, e)
+  local at, ended = micros(e.started - data.began), micros(e.ended - data.began)
+  local length, group = max(ended - at, 0), group_of(data, e)
+  local took = length // e.n
+  local sums = data.summary
+  f.calls, f.total, f.max = f.calls + e.n, f.total + length, max(f.max, took)
+  f.cpu = f.cpu + micros(e.cpu or 0)
+  f.sent, f.received = f.sent + (e.sent or 0), f.received + (e.received or 0)
+  f.peak = max(f.peak, e.peak or 0)
+  add_time(f, took, e.n)
+  add_time(data.groups[group], took, e.n)
+  data.groups[group].calls = data.groups[group].calls + e.n
+  worker.busy = worker.busy + length
+  worker.spans[#worker.spans + 1] =
+    { at, length, group, (e.event == "failed" or e.event == "retry") and 1 or 0, e.n }
+  sums.calls, sums.busy = sums.calls + e.n, sums.busy + length
+  note_slow(data, { stage = f.stage, name = f.name, item = e.item, index = e.index,
+    attempt = e.attempt, took = took, at = at, worker = worker.name })
+  return worker
+end
+
+local function add_event(data, e)
+  local f, worker = function_of(data, e), nil
+  if is_whole(e) then return end
+  local counted = COUNTS[e.event]
+  f[counted] = f[counted] + e.n
+  if e.pid then worker = add_attempt(data, e, f) end
+  note_failure(data, e, f, worker)
+end
+
+-- The value below which the share `part` of the calls is.
+local function quantile(times, weights, part)
+  local order, sum = {}, 0
+  for i = 1, #times do
+    order[i] = i
+    sum = sum + weights[i]
+  end
+  table.sort(order, function(a, b) return times[a] < times[b] end)
+  local left = part * sum
+  for _, i in ipairs(order) do
+    left = left - weights[i]
+    if left <= 0 then return times[i] end
+  end
+  return order[1] and times[order[#order]] or 0
+end
+
+-- Powers of two of microseconds.
+local function bin_of(took)
+  local bin = 0
+  while took >= 2 and bin < 40 do took, bin = took // 2, bin + 1 end
+  return bin
+end
+
+local function histogram(group, number)
+  local counts, first, last = {}, math.huge, 0
+  for i, took in ipairs(group.times) do
+    local bin = bin_of(took)
+    counts[bin] = (counts[bin] or 0) + group.weights[i]
+    first, last = min(first, bin), max(last, bin)
+  end
+  local list = {}
+  for bin = first, last do list[#list + 1] = counts[bin] or 0 end
+  return { group = number - 1, first = first, counts = list,
+    median = quantile(group.times, group.weights, 0.5),
+    p95 = quantile(group.times, group.weights, 0.95) }
+end
+
+-- Merge spans of a worker that are closer than `gap` and of one kind. Sorted by their starts.
+local function merge(spans, gap)
+  local merged, last = {}, nil
+  for _, span in ipairs(spans) do
+    local near = last and last[3] == span[3] and last[4] == span[4]
+      and span[1] - (last[1] + last[2]) < gap
+    if near and (last[2] < gap or span[2] < gap) then
+      last[2] = max(last[2], span[1] + span[2] - last[1])
+      last[5] = last[5] + span[5]
+    else
+      last = { table.unpack(span) }
+      merged[#merged + 1] = last
+    end
+  end
+  return merged
+end
+
+-- The spans of the workers with the least gap that leaves few enough.
+local function merge_all(workers, wall)
+  local gap, total, longest = 0, 0, 0
+  for _, worker in ipairs(workers) do
+    table.sort(worker.spans, function(a, b) return a[1] < b[1] end)
+    total, longest = total + #worker.spans, max(longest, #worker.spans)
+  end
+  local spans = {}
+  while total > SPANS_MAX do
+    gap, total = gap == 0 and max(wall // SPANS_MAX, 1) or 2 * gap, 0
+    for i, worker in ipairs(workers) do
+      spans[i] = merge(worker.spans, gap)
+      total = total + #spans[i]
+    end
+    if gap > 4 * wall then break end -- they alternate between groups
+  end
+  return spans, gap
+end
+
+local function cut_workers(data)
+  local note = {}
+  table.sort(data.workers, function(a, b) return a.spans[1][1] < b.spans[1][1] end)
+  if #data.workers > WORKERS_MAX then
+    note[1] = ("The first %d of %d workers."):format(WORKERS_MAX, #data.workers)
+  end
+  local shown = table.move(data.workers, 1, min(#data.workers, WORKERS_MAX), 1, {})
+  local spans, gap = merge_all(shown, data.summary.wall)
+  if gap > 0 then
+    note[#note + 1] = ("Calls of one stage less than %d µs apart are drawn as one."):format(gap)
+  end
+  local list = {}
+  for i, worker in ipairs(shown) do
+    list[i] = { name = worker.name, spans = spans[i] or worker.spans }
+    list[i].spans = table.move(list[i].spans, 1, min(#list[i].spans, SPANS_MAX), 1, {})
+    for k, span in ipairs(list[i].spans) do
+      list[i].spans[k] = { span[1], span[2], span[3] - 1, span[4], span[5] }
+    end
+  end
+  return list, table.concat(note, " ")
+end
+
+local PUBLIC <const> = { "stage", "name", "calls", "total", "max", "cpu", "retries", "failed",
+  "sent", "received", "peak" }
+
+local function cut_functions(data)
+  local list = {}
+  table.sort(data.functions, function(a, b) return a.total > b.total end)
+  for i, f in ipairs(data.functions) do
+    if i > FUNCTIONS_MAX then break end
+    local row = { mean = f.calls > 0 and f.total // f.calls or 0,
+      p95 = quantile(f.times, f.weights, 0.95) }
+    for _, field in ipairs(PUBLIC) do row[field] = f[field] end
+    list[i] = row
+  end
+  local note = ""
+  if #data.functions > FUNCTIONS_MAX then
+    note = ("The %d functions that took most time, of %d."):format(FUNCTIONS_MAX, #data.functions)
+  end
+  return list, note
+end
+
+local RANKS <const> = { "none", "cached", "done", "retried", "cancelled", "failed" }
+local RANK_OF <const> = {}
+for rank, state in ipairs(RANKS) do RANK_OF[state] = rank end
+
+local function state_of(f)
+  if not f then return "none" end
+  return f.failed > 0 and "failed" or f.cancelled > 0 and "cancelled" or f.retries > 0 and "retried"
+    or f.calls > 0 and "done" or f.cached > 0 and "cached" or "none"
+end
+
+-- How many steps lead to each node of a dag; its nodes are in the order of registration.
+local function depths(nodes)
+  local depth = {}
+  local function of(i)
+    if depth[i] then return depth[i] end
+    local stack = { i }
+    while #stack > 0 do -- long chains would overflow the stack of calls
+      local at, most, open = stack[#stack], 0, false
+      for _, before in ipairs(nodes[at].before) do
+        if not depth[before] then
+          stack[#stack + 1] = before
+          open = true
+        else
+          most = max(most, depth[before])
+        end
+      end
+      if not open then
+        depth[at] = most + 1
+        stack[#stack] = nil
+      end
+    end
+    return depth[i]
+  end
+  for i = 1, #nodes do of(i) end
+  return depth
+end
+
+-- One box for many nodes, or for one.
+local function add_to_box(box, f)
+  local state = state_of(f)
+  if RANK_OF[state] > RANK_OF[box.state] then box.state = state end
+  box.count = box.count + 1
+  if not f then return end
+  box.calls, box.total = box.calls + f.calls, box.total + f.total
+end
+
+-- Which box each node is in: its own, or that of its column.
+local function boxes_of(nodes, column, whole)
+  local box_of, columns, most, used = {}, {}, 0, 0
+  for i in ipairs(nodes) do most = max(most, column[i]) end
+  for i in ipairs(nodes) do
+    local place = (column[i] - 1) * min(most, BOXES_MAX) // most + 1
+    if not columns[place] then
+      columns[place] = true
+      used = used + 1
+    end
+    box_of[i] = whole and place or i
+  end
+  return box_of
+end
+
+local function picture(data, plan)
+  local nodes, column = plan.nodes, {}
+  if plan.staged then
+    for i, node in ipairs(nodes) do column[i] = node.layer end
+  else
+    column = depths(nodes)
+  end
+  local whole = #nodes > BOXES_MAX
+  local box_of = boxes_of(nodes, column, whole)
+  local boxes, number, edges, seen = {}, {}, {}, {}
+  for i, node in ipairs(nodes) do
+    local box = boxes[number[box_of[i]]]
+    if not box then
+      local name = node.name
+      if whole then name = plan.staged and node.stage or ("step %d"):format(column[i]) end
+      box = { stage = not whole and node.stage and clean(node.stage, NAME_MAX) or nil,
+        name = clean(name, NAME_MAX),
+        column = (whole and box_of[i] or column[i]) - 1, state = "none", count = 0, calls = 0,
+        total = 0 }
+      boxes[#boxes + 1] = box
+      number[box_of[i]] = #boxes
+    end
+    add_to_box(box, data.by_key[(node.stage or "") .. "\0" .. node.name])
+  end
+  for i, node in ipairs(nodes) do
+    for _, before in ipairs(node.before) do
+      local from, to = number[box_of[before]] - 1, number[box_of[i]] - 1
+      if from ~= to and not seen[from << 20 | to] then
+        seen[from << 20 | to] = true
+        edges[#edges + 1] = { from, to }
+      end
+    end
+  end
+  local note = whole
+    and ("%d functions: one box for those that are equally deep."):format(#nodes) or ""
+  return { nodes = boxes, edges = edges, note = note }
+end
+
+---@class fzlua.RunPlan the graph of an invoke or a stream
+---@field nodes table[] stage, name, layer, `before`: the numbers of the nodes that it needs
+---@field staged boolean whether it is that of a chain
+
+---@class fzlua.RunSource
+---@field records table a list of fzlua.TraceEvent
+---@field plans fzlua.RunPlan[]
+---@field call_names table<string, boolean> names of maps and calls of pools
+---@field environment string[][] names and texts
+---@field title string
+
+---@param source fzlua.RunSource
+---@return table
+function run_data.collect(source)
+  local data = {
+    by_key = {}, functions = {}, groups = {}, group_of = {}, workers = {}, by_worker = {},
+    nodes = {}, failures = {}, nfailures = 0, slowest = {}, slow_from = 0,
+    call_names = source.call_names, began = math.huge,
+    summary = { calls = 0, busy = 0, wall = 0 },
+  }
+  local records, ended = source.records, 0
+  for i = 1, #records do
+    local e = records[i]
+    data.began = min(data.began, e.queued or e.started)
+    ended = max(ended, e.ended)
+  end
+  if ended > 0 then data.summary.wall = micros(ended - data.began) end
+  for i = 1, #records do add_event(data, records[i]) end
+  return data
+end
+
+local SUMS <const> = { "failed", "cancelled", "retries", "cached", "cpu", "sent", "received" }
+
+---What the page shows, whose size is bounded.
+---@param data table from collect()
+---@param source fzlua.RunSource
+---@return table
+function run_data.page(data, source)
+  local summary, notes = data.summary, {}
+  for _, name in ipairs(SUMS) do summary[name] = 0 end
+  summary.peak, summary.workers, summary.nodes = 0, #data.workers, 0
+  for _ in pairs(data.nodes) do summary.nodes = summary.nodes + 1 end
+  for _, f in ipairs(data.functions) do
+    for _, name in ipairs(SUMS) do summary[name] = summary[name] + f[name] end
+    summary.peak = max(summary.peak, f.peak)
+  end
+  local graphs = {}
+  for i, plan in ipairs(source.plans) do
+    if i <= GRAPHS_MAX then graphs[i] = picture(data, plan) end
+  end
+  table.sort(data.slowest, slower)
+  local page = {
+    title = clean(source.title, NAME_MAX), summary = summary, graphs = graphs, groups = {},
+    histograms = {}, failures = data.failures, notes = notes, environment = {},
+    slowest = table.move(data.slowest, 1, min(#data.slowest, SLOWEST_MAX), 1, {}),
+  }
+  for i, group in ipairs(data.groups) do
+    page.groups[i], page.histograms[i] = group.name, histogram(group, i)
+  end
+  page.workers, notes.timeline = cut_workers(data)
+  page.functions, notes.functions = cut_functions(data)
+  if data.nfailures > #data.failures then
+    notes.failures = ("The first %d of %d."):format(#data.failures, data.nfailures)
+  end
+  for i, fact in ipairs(source.environment) do
+    page.environment[i] = { clean(fact[1], NAME_MAX), clean(fact[2], MESSAGE_MAX) }
+  end
+  return page
+end
+
+return run_data

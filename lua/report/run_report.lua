@@ -1,0 +1,66 @@
+--- run_report.lua - the page of a run: one file of HTML without anything from elsewhere.
+--
+-- The texts of the page are files beside this one. The data is JSON in it, in which "<" is escaped,
+-- so that no name can end the element; the script sets all names as text.
+
+local json = require "fzlua.json"
+local page_body = require "fzlua.page_body"
+local page_script = require "fzlua.page_script"
+local page_style = require "fzlua.page_style"
+local run_data = require "fzlua.run_data"
+
+local run_report = {}
+
+local PAGE <const> = [[
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>fzlua run</title>
+<style>
+%s</style>
+</head>
+<body>
+%s<script type="application/json" id="data">%s</script>
+<script>
+%s</script>
+</body>
+</html>
+]]
+
+---The page as a string.
+---@param source fzlua.RunSource
+---@return string
+function run_report.text(source)
+  local data = run_data.page(run_data.collect(source), source)
+  local text = json.encode(data):gsub("<", "\\u003c")
+  return PAGE:format(page_style, page_body, text, page_script)
+end
+
+---Whether the file can be written, which is empty afterwards if it was not there.
+---@param path string
+---@return boolean|nil ok, string|nil why
+function run_report.probe(path)
+  local file, why = io.open(path, "a")
+  if not file then return nil, why end
+  file:close()
+  return true
+end
+
+---@param path string
+---@param source fzlua.RunSource
+---@return boolean|nil ok, string|nil why
+function run_report.write(path, source)
+  local file, why = io.open(path, "w")
+  if not file then return nil, why end
+  local ok, e = file:write(run_report.text(source))
+  local closed, close_error = file:close()
+  if not ok then return nil, ("%s: %s"):format(path, e) end
+  if not closed then return nil, ("%s: %s"):format(path, close_error) end
+  return true
+end
+
+return run_report
