@@ -152,6 +152,11 @@ options.list = {
     more = "Write one page about all calls of the script to the file FILE, whose name ends in \z
       `.html`: summary, graph by time and state, what each worker did, a table of the functions, \z
       times, failures. It needs no network, and shows no arguments of the script." },
+  { long = "--explain", group = "did", set = "explain",
+    help = "say what bounded the run, and what would help",
+    more = "Say on standard error, at the end, what bounded the run: the critical path, the \z
+      slowest stage, workers that waited, bytes that were copied, and what more workers, larger \z
+      chunks or faster functions would gain, by a simulation of the recorded calls." },
 
   { long = "--engine", argument = "URL", group = "nodes", run = "engine",
     help = "run functions on other machines: ssh://HOST:8,...",

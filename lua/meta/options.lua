@@ -49,8 +49,8 @@
 ---`--resume` of the command
 ---@field cache? boolean whether results of functions are recorded, for those without an option of
 ---their own. Default: that of the stage, or true with `resume`
----@field report? string the name of a file that ends in `.html`: a page about this run, written when
----it ends. It has a summary, the graph by time and state, what each worker did, the functions,
+---@field report? string the name of a file that ends in `.html`: a page about this run, written
+---when it ends. It has a summary, the graph by time and state, what each worker did, the functions,
 ---times, and failures, and needs no network. Default: none; the option `--report` of the command
 ---writes one about all calls of the script
 
@@ -82,8 +82,8 @@
 ---function, in the field `trace` of the chain or dag and in the file, see
 ---[fzlua.TraceEvent](#fzluatraceevent). A file that cannot be written is an error before anything
 ---runs. Default: the option `--trace` of the command, which records in its file only
----@field report? string the name of a file that ends in `.html`: a page about this run, written when
----it ends. It has a summary, the graph by time and state, what each worker did, the functions,
+---@field report? string the name of a file that ends in `.html`: a page about this run, written
+---when it ends. It has a summary, the graph by time and state, what each worker did, the functions,
 ---times, and failures, and needs no network. Default: none; the option `--report` of the command
 ---writes one about all calls of the script
 

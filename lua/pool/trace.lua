@@ -154,12 +154,19 @@ local function write_report(self)
   self._report = false
 end
 
+local function explain(self)
+  local ok, text = pcall(require "fzlua.run_advice".text, self:source())
+  io.stderr:write(ok and text or "explain: " .. tostring(text), "\n")
+  self._explains = false
+end
+
 ---End the file, and write the page. What they lack is logged, because the results of the run are
 ---there.
 function Trace:close()
   local e = self._records:close()
   if e then log.warn("%s; the trace is incomplete", e.message) end
   if core.pid() ~= self._pid then return end
+  if self._explains then explain(self) end
   if self._report then write_report(self) end
 end
 

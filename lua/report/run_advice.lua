@@ -1,0 +1,245 @@
+--- run_advice.lua - what bounded a run, as a text of one screen (--explain).
+
+local simulation = require "fzlua.simulation"
+
+local run_advice = {}
+
+local max, min = math.max, math.min
+
+-- Names on the critical path, and calls that the simulation is given.
+local PATH_MAX <const> = 6
+local CALLS_MAX <const> = 200000
+
+local function seconds(s)
+  if s >= 10 then return ("%.1f s"):format(s) end
+  if s >= 0.01 then return ("%.2f s"):format(s) end
+  return ("%.2f ms"):format(s * 1000)
+end
+
+local function bytes(n)
+  if n >= 1e9 then return ("%.1f GB"):format(n / 1e9) end
+  if n >= 1e6 then return ("%.1f MB"):format(n / 1e6) end
+  return ("%.1f kB"):format(n / 1e3)
+end
+
+-- A name on one line of a terminal.
+local function shown(name)
+  name = tostring(name):gsub("%c", "?")
+  return #name > 40 and name:sub(1, 37) .. "..." or name
+end
+
+-- The graph's node of each function, by stage and name.
+local function nodes_of(plans)
+  local by_key = {}
+  for p, plan in ipairs(plans) do
+    for i, node in ipairs(plan.nodes) do
+      local key = (node.stage or "") .. "\0" .. node.name
+      by_key[key] = by_key[key] or { plan = p, number = i, before = node.before, plan_of = plan }
+    end
+  end
+  return by_key
+end
+
+local function stage_of(source, e)
+  return e.stage or (source.call_names[e.name] and e.name) or "dag"
+end
+
+local function key_of(stage, name) return (stage or "") .. "\0" .. name end
+
+-- What is known of the calls of a run: attempts, and the stages that they are of.
+local function read(source)
+  local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
+    sent = 0, received = 0, whole = {}, of = {}, workers = {}, nworkers = 0 }
+  for i = 1, min(#source.records, CALLS_MAX) do
+    local e = source.records[i]
+    if e.pid then
+      local name = stage_of(source, e)
+      local number = run.number[name]
+      if not number then
+        number = #run.stages + 1
+        run.number[name] = number
+        run.stages[number] = { name = name, busy = 0, cpu = 0, calls = 0, waited = 0, pids = {},
+          n = 0 }
+      end
+      local stage, took = run.stages[number], max(e.ended - e.started, 0)
+      stage.busy, stage.cpu = stage.busy + took, stage.cpu + (e.cpu or 0)
+      stage.calls = stage.calls + e.n
+      stage.waited = stage.waited + max(e.started - (e.queued or e.started), 0)
+      if not stage.pids[e.pid] then stage.pids[e.pid], stage.n = true, stage.n + 1 end
+      if not run.workers[e.pid] then
+        run.workers[e.pid], run.nworkers = true, run.nworkers + 1
+      end
+      run.busy = run.busy + took
+      run.sent, run.received = run.sent + (e.sent or 0), run.received + (e.received or 0)
+      run.began, run.ended = min(run.began, e.queued or e.started), max(run.ended, e.ended)
+      run.calls[#run.calls + 1] = { e = e, took = took, group = number, before = {}, n = e.n,
+        key = key_of(e.stage, e.name) }
+    end
+  end
+  return run
+end
+
+-- The last call that had ended when this one was queued, because the script called one after the
+-- other; nil: none had. All elements of a list were queued with the first one.
+local function previous(run, call, first_of)
+  local e = call.e
+  if e.index and e.index > 1 and first_of[call.key] then return first_of[call.key][1] end
+  local queued, low, high = e.queued or e.started, 0, #run.calls
+  while low < high do
+    local middle = (low + high + 1) // 2
+    if run.calls[middle].e.ended <= queued then low = middle else high = middle - 1 end
+  end
+  local found = low > 0 and low or nil
+  if e.index then first_of[call.key] = { found } end
+  return found
+end
+
+-- Connect each call with those whose results it needs: the last call of each maker of its inputs,
+-- for the same item. For all elements of a map the last one stands.
+local function connect(run, nodes)
+  local last, first_of = {}, {}
+  for i, call in ipairs(run.calls) do
+    local node, item = nodes[call.key], call.e.item or 0
+    for _, number in ipairs(node and node.before or {}) do
+      local maker = node.plan_of.nodes[number]
+      call.before[#call.before + 1] = last[key_of(maker.stage, maker.name) .. "\0" .. item]
+    end
+    if #call.before == 0 then call.before[1] = previous(run, call, first_of) end
+    last[call.key .. "\0" .. item] = i -- calls are in the order of their ends
+  end
+end
+
+-- The calls that the end waited for, from the last one back.
+local function critical_path(run)
+  local last, path = nil, {}
+  for i, call in ipairs(run.calls) do
+    if not last or call.e.ended > run.calls[last].e.ended then last = i end
+  end
+  while last do
+    local call, latest = run.calls[last], nil
+    table.insert(path, 1, call)
+    for _, before in ipairs(call.before) do
+      if not latest or run.calls[before].e.ended > run.calls[latest].e.ended then
+        latest = before
+      end
+    end
+    last = latest
+  end
+  return path
+end
+
+local function add_path(lines, run, wall)
+  local path, sum = critical_path(run), 0
+  for _, call in ipairs(path) do sum = sum + call.took end
+  local names = {}
+  table.sort(path, function(a, b) return a.took > b.took end)
+  local longest = {}
+  for i = 1, min(#path, PATH_MAX) do longest[path[i]] = true end
+  table.sort(path, function(a, b) return a.e.started < b.e.started end)
+  for _, call in ipairs(path) do
+    if longest[call] then
+      names[#names + 1] = ("%s %s"):format(shown(call.e.name), seconds(call.took))
+    end
+  end
+  lines[#lines + 1] = ("critical path: %d calls, %s of %s (%.0f %%); the longest: %s")
+    :format(#path, seconds(sum), seconds(wall), 100 * sum / wall, table.concat(names, ", "))
+end
+
+-- What a simulation of the calls gives.
+local function predict(run, change)
+  local workers = {}
+  for i, stage in ipairs(run.stages) do workers[i] = stage.n end
+  local settings = { jobs = run.jobs, workers = workers }
+  for name, value in pairs(change) do settings[name] = value end
+  return simulation.time(run.calls, settings)
+end
+
+local function add_gain(list, model, predicted, text, ...)
+  list[#list + 1] = { gain = 1 - predicted / model, predicted = predicted,
+    text = text:format(...) }
+end
+
+---What other settings would change, by the simulation.
+---@param run table from run_advice.read()
+---@return table[] a list of `text`, `predicted` in seconds, `gain` from 0 to 1, the best first
+---@return number the seconds that the simulation gives for the run as it was
+function run_advice.gains(run)
+  local model, list = predict(run, {}), {}
+  for _, factor in ipairs { 2, 4 } do
+    local more = {}
+    for i, stage in ipairs(run.stages) do more[i] = factor * stage.n end
+    add_gain(list, model, predict(run, { jobs = factor * run.jobs, workers = more }),
+      "%d times the workers (-j %d)", factor, factor * run.jobs)
+  end
+  add_gain(list, model, predict(run, { workers = {} }), "as many workers for a stage as jobs")
+  for i, stage in ipairs(run.stages) do
+    if i > 20 then break end
+    add_gain(list, model, predict(run, { faster = { [i] = 2 } }), "%s twice as fast",
+      shown(stage.name))
+  end
+  table.sort(list, function(a, b) return a.predicted < b.predicted end)
+  return list, model
+end
+
+---@param source fzlua.RunSource
+---@return table|nil run; nil: there were no calls
+function run_advice.read(source)
+  local run = read(source)
+  if #run.calls == 0 then return nil end
+  run.jobs = max(source.jobs or 0, 1)
+  if (source.jobs or 0) == 0 then run.jobs = run.nworkers end
+  connect(run, nodes_of(source.plans))
+  return run
+end
+
+local function add_stages(lines, run, wall)
+  table.sort(run.stages, function(a, b) return a.busy / a.n > b.busy / b.n end)
+  for i = 1, min(#run.stages, 5) do
+    local s = run.stages[i]
+    lines[#lines + 1] = ("  %-40s %7d calls  %9s each  %2d workers %3.0f %% busy  cpu %3.0f %%")
+      :format(shown(s.name), s.calls, seconds(s.busy / s.calls), s.n,
+        100 * s.busy / s.n / wall, s.busy > 0 and min(100 * s.cpu / s.busy, 100) or 0)
+  end
+end
+
+-- What small calls cost beside their work.
+local function add_chunks(lines, run)
+  for _, s in ipairs(run.stages) do
+    local each, idle = s.busy / s.calls, max(s.busy - s.cpu, 0) / s.calls
+    if s.calls >= 100 and each < 1e-3 and idle > each / 2 then
+      lines[#lines + 1] = ("chunks: a call of %s takes %s, of which %s is not its own work: "
+        .. "larger chunks, or a map of lists, would save up to %s"):format(shown(s.name),
+        seconds(each), seconds(idle), seconds(idle * s.calls / s.n))
+    end
+  end
+end
+
+---The text, without a newline at its end.
+---@param source fzlua.RunSource
+---@return string
+function run_advice.text(source)
+  local run = run_advice.read(source)
+  if not run then return "explain: no function was called" end
+  local wall, lines = max(run.ended - run.began, 1e-6), {}
+  lines[1] = ("explain: %s, %.1f of %d places busy on average")
+    :format(seconds(wall), run.busy / wall, run.jobs)
+  add_path(lines, run, wall)
+  local gains, model = run_advice.gains(run)
+  lines[#lines + 1] = "stages, the slowest first:"
+  add_stages(lines, run, wall)
+  lines[#lines + 1] = ("bytes: %s to workers, %s back"):format(bytes(run.sent),
+    bytes(run.received))
+  local waited = 0
+  for _, s in ipairs(run.stages) do waited = waited + s.waited end
+  lines[#lines + 1] = ("waiting: calls waited %s for a worker; workers had nothing to do for %s")
+    :format(seconds(waited), seconds(max(wall * run.nworkers - run.busy, 0)))
+  add_chunks(lines, run)
+  lines[#lines + 1] = ("by a simulation, which gives %s for this run:"):format(seconds(model))
+  for i = 1, min(#gains, 6) do
+    lines[#lines + 1] = ("  %-52s %9s  (%+.0f %%)"):format(gains[i].text,
+      seconds(gains[i].predicted), -100 * gains[i].gain)
+  end
+  return table.concat(lines, "\n")
+end
+
+return run_advice

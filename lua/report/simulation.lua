@@ -1,0 +1,120 @@
+--- simulation.lua - replays recorded calls with other numbers of workers, chunks or speeds.
+--
+-- A model: a call takes as long as it took, and starts as soon as the calls that it needs are done,
+-- one of the `jobs` places is free, and its stage has a free worker. Calls wait in the order of
+-- their numbers.
+
+local simulation = {}
+
+---@class fzlua.SimulatedCall
+---@field took number seconds
+---@field group integer number of its stage
+---@field before integer[] numbers of the calls that it needs
+---@field from number|nil it starts no earlier, in seconds: a call from outside of all graphs
+
+---@class fzlua.SimulatedRun
+---@field jobs integer calls at once
+---@field workers table<integer, integer>|nil by stage: the most calls at once
+---@field faster table<integer, number>|nil by stage: how many times as fast it is
+
+-- A heap of numbers by their keys.
+local function push(heap, key, value)
+  local i = #heap + 1
+  heap[i] = { key, value }
+  while i > 1 do
+    local up = i // 2
+    if heap[up][1] < heap[i][1] or heap[up][1] == heap[i][1] and heap[up][2] <= heap[i][2] then
+      break
+    end
+    heap[up], heap[i] = heap[i], heap[up]
+    i = up
+  end
+end
+
+local function less(a, b)
+  return a[1] < b[1] or a[1] == b[1] and a[2] < b[2]
+end
+
+local function pop(heap)
+  local top, n = heap[1], #heap
+  heap[1] = heap[n]
+  heap[n] = nil
+  local i = 1
+  while 2 * i <= n - 1 do
+    local down = 2 * i
+    if down < n - 1 and less(heap[down + 1], heap[down]) then down = down + 1 end
+    if not less(heap[down], heap[i]) then break end
+    heap[down], heap[i] = heap[i], heap[down]
+    i = down
+  end
+  return top[1], top[2]
+end
+
+-- How many calls each call waits for, and which calls wait for it.
+local function connect(calls)
+  local missing, users = {}, {}
+  for i, call in ipairs(calls) do
+    missing[i], users[i] = #call.before, users[i] or {}
+    for _, before in ipairs(call.before) do
+      users[before] = users[before] or {}
+      table.insert(users[before], i)
+    end
+  end
+  return missing, users
+end
+
+---The seconds that the calls take in all.
+---@param calls fzlua.SimulatedCall[]
+---@param run fzlua.SimulatedRun
+---@return number
+function simulation.time(calls, run)
+  local missing, users = connect(calls)
+  local ready, waiting, running, busy = {}, {}, {}, {}
+  local now, free = 0, run.jobs
+  local faster, workers = run.faster or {}, run.workers or {}
+  for i, call in ipairs(calls) do
+    if missing[i] == 0 then push(ready, call.from or 0, i) end
+  end
+  local function start(i)
+    local group = calls[i].group
+    free, busy[group] = free - 1, (busy[group] or 0) + 1
+    push(running, now + calls[i].took / (faster[group] or 1), i)
+  end
+  local function may_start(i)
+    local group = calls[i].group
+    return free > 0 and (busy[group] or 0) < (workers[group] or math.huge)
+  end
+  local function start_waiting(group)
+    local list = waiting[group]
+    while list and list[1] and may_start(list[1][2]) do
+      local _, i = pop(list)
+      start(i)
+    end
+  end
+  while true do
+    while ready[1] and ready[1][1] <= now do
+      local _, i = pop(ready)
+      waiting[calls[i].group] = waiting[calls[i].group] or {}
+      push(waiting[calls[i].group], i, i)
+    end
+    -- Later stages first, as they lead to the end.
+    local groups = {}
+    for group in pairs(waiting) do groups[#groups + 1] = group end
+    table.sort(groups, function(a, b) return a > b end)
+    for _, group in ipairs(groups) do start_waiting(group) end
+    if not running[1] and not ready[1] then return now end
+    if running[1] and (not ready[1] or running[1][1] <= ready[1][1]) then
+      local ended, i = pop(running)
+      now, free = ended, free + 1
+      busy[calls[i].group] = busy[calls[i].group] - 1
+      for _, user in ipairs(users[i]) do
+        missing[user] = missing[user] - 1
+        if missing[user] == 0 then push(ready, now, user) end
+      end
+    else
+      now = ready[1][1]
+    end
+  end
+end
+
+return simulation
