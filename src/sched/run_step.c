@@ -40,7 +40,8 @@ describe_end(const struct fz_step *step, struct fz_job_event *event)
 	const struct fz_run *run = step->run;
 
 	/* The time of a reply is known; the clock would cost more than all. */
-	event->ended_ns = step->job.ended_ns > step->job.started_ns
+	event->ended_ns = step->job.ended_ns != 0 &&
+				  step->job.ended_ns >= step->job.started_ns
 			      ? step->job.ended_ns
 			      : fz_clock_ns();
 	if (step->job.started_ns != 0)

@@ -279,6 +279,7 @@ take_values(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 	struct fz_worker *w = p->worker;
 	struct fz_reader values;
 	struct fz_part known;
+	struct fz_job *job;
 	uint32_t news = 0;
 
 	skip_seen(&p->seen, &r);
