@@ -32,7 +32,8 @@ document.body.replaceChildren(JSON.stringify(out));
 
 local CATCH <const> = [[<script>window.failed = [];
 window.onerror = (text) => { window.failed.push(text); };
-document.addEventListener("securitypolicyviolation", (e) => window.failed.push(e.violatedDirective));
+document.addEventListener("securitypolicyviolation",
+  (e) => window.failed.push(e.violatedDirective));
 </script>]]
 
 local function browser()
