@@ -285,8 +285,6 @@ take_values(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 	skip_seen(&p->seen, &r);
 	fz_reader_init(&values, r.bytes, r.len);
 	for (; r.n != 0 && w->head != NULL; r.n--, r.seq++) {
-		struct fz_job *job;
-
 		if ((int32_t)(fz_worker_next_number(w->head) - r.seq) > 0) {
 			fz_wire_part(&values, &known);
 			continue;
