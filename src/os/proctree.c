@@ -19,7 +19,10 @@
 #include "base/clock.h"
 
 /* Fields of /proc/PID/stat, from 1. */
-enum { SESSION = 6, STARTED = 22 };
+enum { SESSION = 6, FLAGS = 9, STARTED = 22 };
+
+/* The bit of FLAGS of a process that exits: PF_EXITING of the kernel. */
+#define EXITING UINT64_C(4)
 
 enum {
 	KNOWN_MAX = 2048,
@@ -47,6 +50,7 @@ struct status {
 	pid_t parent, group, session;
 	uint64_t started; /* in clock ticks since the boot */
 	char state;       /* as in /proc/PID/stat: R S D T t Z X */
+	bool exiting;     /* it may have no memory any more */
 	char name[16];
 };
 
@@ -69,6 +73,17 @@ parse_pid(const char *text)
 	while (*text >= '0' && *text <= '9')
 		pid = pid * 10 + (*text++ - '0');
 	return *text == '\0' || *text == ' ' ? pid : 0;
+}
+
+/* The number at the start of a text; 0 for NULL. */
+static uint64_t
+parse_number(const char *p)
+{
+	uint64_t n = 0;
+
+	for (; p != NULL && '0' <= *p && *p <= '9'; p++)
+		n = n * 10 + (uint64_t)(*p - '0');
+	return n;
 }
 
 /* The text after the next space, or NULL at the end of the line. */
@@ -101,11 +116,12 @@ parse_status(const char *text, struct status *status)
 	status->group = p != NULL ? parse_pid(p) : 0;
 	p = next_field(p);
 	status->session = p != NULL ? parse_pid(p) : 0;
-	for (int field = SESSION; field < STARTED; field++)
+	for (int field = SESSION; field < FLAGS; field++)
 		p = next_field(p);
-	status->started = 0;
-	for (; p != NULL && '0' <= *p && *p <= '9'; p++)
-		status->started = status->started * 10 + (uint64_t)(*p - '0');
+	status->exiting = parse_number(p) & EXITING;
+	for (int field = FLAGS; field < STARTED; field++)
+		p = next_field(p);
+	status->started = parse_number(p);
 	return true;
 }
 
@@ -382,18 +398,21 @@ visit_orphan(int proc, const char *name, void *ctx)
 	const struct orphans *o = ctx;
 	pid_t pid = parse_pid(name);
 	struct status status;
+	bool reaps;
 
 	if (pid == 0 || !read_status(proc, name, &status) ||
 	    status.parent != getpid())
 		return false;
+	reaps = o->all && status.session != getsid(0);
 	if (is_worker_of_another(o, status.name))
 		return wait_for_end(pid, o->until_ns) || status.state != 'Z';
 	if (status.state == 'Z') {
-		if (o->all && status.session != getsid(0))
+		if (reaps)
 			waitpid(pid, NULL, WNOHANG);
 		return false;
 	}
-	if (!is_marked(proc, name, o->mark))
+	/* One that exits is a zombie soon, and may have no environment. */
+	if (!(reaps && status.exiting) && !is_marked(proc, name, o->mark))
 		return false;
 	kill(pid, SIGKILL);
 	if (wait_for_end(pid, o->until_ns))
