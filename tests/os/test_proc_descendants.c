@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/utsname.h>
@@ -631,6 +632,71 @@ kill_two_levels(struct forked *f)
 	return failures + !reap_all_late();
 }
 
+/* Leaves a process whose end takes long, because it has much memory. */
+static int
+leave_a_big_process(void *ctx, const struct fz_err *failed)
+{
+	enum { SIZE = 256 << 20 };
+	pid_t pid = __real_fork();
+	char *big;
+
+	(void)failed;
+	if (pid == 0) {
+		setsid();
+		big = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (big == MAP_FAILED)
+			_exit(99);
+		for (size_t i = 0; i < SIZE; i += 4096)
+			big[i] = 1;
+		forked_tell_number(ctx, getpid());
+	}
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static void
+wait_until_without_memory(pid_t pid)
+{
+	char path[64];
+	long pages = 1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+	while (pages != 0) {
+		file = fopen(path, "r");
+		if (file == NULL || fscanf(file, "%ld", &pages) != 1)
+			_exit(98);
+		fclose(file);
+	}
+}
+
+/* It has no environment any more when its parent is reaped. */
+static int
+kill_a_big_process_and_its_parent(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t pid;
+
+	fz_proc_adopt();
+	forked_start(f, leave_a_big_process);
+	pid = hear_pid(f);
+	kill(pid, SIGKILL);
+	wait_until_without_memory(pid);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
+}
+
+static void
+test_proc_reap_late_reaps_what_was_exiting(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    kill_a_big_process_and_its_parent, *state);
+}
+
 static void
 test_proc_reap_late_reaps_what_dies_late(void **state)
 {
@@ -690,6 +756,7 @@ main(void)
 		TEST(
 		    test_proc_kill_stops_no_child_that_is_not_tied_to_its_parent),
 		TEST(test_proc_adopter_ends_what_a_crashed_child_left),
+		TEST(test_proc_reap_late_reaps_what_was_exiting),
 		TEST(test_proc_reap_late_reaps_what_dies_late),
 		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),
 		TEST(test_proc_reap_late_reaps_two_levels),
