@@ -458,18 +458,15 @@ local function spin(seconds)
   while fz.now() < from + seconds do end
 end
 
-tests["short elements first, long ones last: all workers get of them"] = function()
-  local pool <close> = fz.pool(2)
+-- Short elements, then six long ones. Returns how many of these the workers got, the longest time
+-- between two events, and the time of all.
+local function short_then_long(pool)
   local list = {}
   for i = 1, 2000 do list[i] = 1e-5 end
   for i = 2001, 2006 do list[i] = 0.1 end
-  local who, longest, last = {}, 0, fz.now()
-  local from = last
-  pool:map(function(seconds)
-    os.execute("sleep " .. (seconds < 0.01 and 0 or seconds))
-  end, { 0.1, 0.1, 0.1, 0.1 })
-  local serial = fz.now() - from -- of four long ones on two workers, under this load
-  last, from = fz.now(), fz.now()
+  local who, longest = {}, 0
+  local from <const> = fz.now()
+  local last = from
   pool:map(function(seconds)
     if seconds < 0.01 then spin(seconds) else os.execute("sleep " .. seconds) end
   end, list, {
@@ -481,11 +478,25 @@ tests["short elements first, long ones last: all workers get of them"] = functio
       end
     end,
   })
-  local took = fz.now() - from
-  for _, n in pairs(who) do assert(n <= 4, "one worker got most of the long ones") end
-  assert(next(who, (next(who))), "one worker got all of the long ones")
-  assert(took < 4 * serial + 2, took)
-  assert(longest < 2, longest)
+  return who, longest, fz.now() - from
+end
+
+tests["short elements first, long ones last: all workers get of them"] = function()
+  local pool <close> = fz.pool(2)
+  local from = fz.now()
+  pool:map(function(seconds) os.execute("sleep " .. seconds) end, { 0.1, 0.1, 0.1, 0.1 })
+  local serial = fz.now() - from -- of four long ones on two workers, under this load
+  -- A busy machine may stop a worker for long, but not each time.
+  local most, longest, took
+  for _ = 1, 5 do
+    local who
+    who, longest, took = short_then_long(pool)
+    most = 0
+    for _, n in pairs(who) do most = math.max(most, n) end
+    if most <= 4 and took < 4 * serial + 2 and longest < 2 then return end
+  end
+  error(("one worker got %d of 6 long ones; %.2f s, %.2f s without an event"):format(most, took,
+    longest))
 end
 
 tests["a late element costs what an early one did"] = function()
