@@ -34,7 +34,7 @@ tests["retries go to another worker, and a map has all its results"] = function(
   for _, n in ipairs { 3, 500 } do
     local pool <close>, pids = warm(3)
     stop { pids[1], pids[3] }
-    local list = pool:map(function(x) return -x end, t.numbers(n), { timeout = 0.1, retries = 3 })
+    local list = pool:map(function(x) return -x end, t.numbers(n), { timeout = 1, retries = 3 })
     for i = 1, n do t.equal(list[i], -i) end
   end
 end
@@ -45,10 +45,10 @@ tests["a chain goes on with new workers"] = function()
   s:register("B", "x", function(x) return x + 1 end)
   local chain <close> = fz.chain { s }
   stop { chain { x = 1 }.A }
-  local out = chain({ x = 2 }, { timeout = 0.1, retries = 2 })
+  local out = chain({ x = 2 }, { timeout = 1, retries = 2 })
   t.equal(out.B, 3)
   stop { out.A }
-  chain:invoke({ x = 3 }, { timeout = 0.1, on_error = "continue" })
+  chain:invoke({ x = 3 }, { timeout = 1, on_error = "continue" })
   local failed = chain.errors.A or chain.errors.B -- the other one went to a new worker
   t.equal({ failed.kind, failed.stage }, { "timeout", "s" })
   t.equal(chain.errors.A and chain.errors.B, nil)

@@ -349,7 +349,7 @@ tests["a killed worker without retries is the error of its element"] = function(
 end
 
 tests["timeout and memory are those of one call"] = function()
-  local chain <close> = chain_of(function(x) if x == 2 then fz.sleep(60) end end, { timeout = 0.2 })
+  local chain <close> = chain_of(function(x) if x == 2 then fz.sleep(60) end end, { timeout = 2 })
   local e = t.fails("timeout", chain.invoke, chain, { list = numbers(3) }, { jobs = 2 })
   t.equal(e.index, 2)
   local greedy <close> = chain_of(function(x)

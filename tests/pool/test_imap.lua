@@ -535,7 +535,7 @@ tests["retries and timeout are per item"] = function()
   local _, errors, n = collect(pool:imap_unordered(function(x)
     while x == 3 do end
     return x
-  end, t.numbers(6), { timeout = 0.5, on_error = "continue" }))
+  end, t.numbers(6), { timeout = 2, on_error = "continue" }))
   t.equal({ n, next(errors), errors[3].kind, errors[3].index }, { 6, 3, "timeout", 3 })
 end
 

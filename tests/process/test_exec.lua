@@ -124,7 +124,7 @@ tests["what it left running ends with it and does not keep us waiting"] = functi
       { env = { MARK = mark } })
     t.equal({ ended.exitcode, ended.stdout }, { 0, "x\n" })
   end)
-  assert(took < 10, took)
+  assert(took < 40, took)
   t.equal(t.left_of(mark), "")
 end
 
@@ -133,12 +133,12 @@ tests["running out of time ends it and all it started, and gives what there is"]
   local took = seconds(function()
     local script = "echo begun; echo so far >&2; setsid sleep 77 & (setsid sh -c 'sleep 78 &' &); "
       .. "trap '' TERM INT HUP; sleep 79; sleep 80"
-    local ended, why, so_far = sh(script, { env = { MARK = mark }, timeout = 0.3 })
+    local ended, why, so_far = sh(script, { env = { MARK = mark }, timeout = 3 })
     t.equal({ ended, why }, { nil, "timeout" })
     t.equal(so_far,
       { signal = 9, stdout = "begun\n", stderr = "so far\n", timed_out = true })
   end)
-  assert(took >= 0.3 and took < 10, took)
+  assert(took >= 3 and took < 40, took)
   t.equal(t.left_of(mark), "")
 end
 
