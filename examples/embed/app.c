@@ -56,7 +56,7 @@ static int
 run(lua_State *L, char **argv)
 {
 	const struct fzlua_limits limits = {
-		.size = sizeof(limits), .seconds = 1, .memory = (size_t)64 << 20
+		.size = sizeof(limits), .seconds = 5, .memory = (size_t)64 << 20
 	};
 
 	fzlua_limit(L, &limits);
@@ -68,7 +68,7 @@ run(lua_State *L, char **argv)
 	lua_pushnumber(L, atof(argv[3]));
 	lua_setfield(L, -2, "humidity");
 	lua_createtable(L, 0, 1);
-	lua_pushnumber(L, 0.5);
+	lua_pushnumber(L, 2);
 	lua_setfield(L, -2, "timeout");
 	if (fzlua_call(L, 2, 1) != FZLUA_OK)
 		return 1;

@@ -169,7 +169,7 @@ tests["200 clients get their answers though workers are killed"] = function()
 end
 
 tests["load.c measures the server with workers and without"] = function()
-  local out = run(("load 20 0.2 8 %sserver examples/embed/server.lua 2 0"):format(BIN))
+  local out = run(("load 20 2 8 %sserver examples/embed/server.lua 2 0"):format(BIN))
   local rows = {}
   for jobs, rate, errors in out:gmatch "\n *(%d+) +(%d+) +[%d.]+ +[%d.]+ +(%d+)" do
     rows[#rows + 1] = { tonumber(jobs), tonumber(rate) > 0, tonumber(errors) }
