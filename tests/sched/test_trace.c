@@ -252,7 +252,7 @@ test_trace_names_that_are_no_utf8_are_written_as_such(void **state)
 	assert_int_equal(fz_trace_names_set(names, 0, "\xc3\xbc\xff\xc3",
 			     "\xed\xa0\x80\"\n", &err),
 	    0);
-	assert_string_equal(fz_trace_name(names, 0)->json,
+	assert_string_equal(fz_trace_name_json(fz_trace_name(names, 0)),
 	    ",\"stage\":\"\xc3\xbc\\ufffd\\ufffd\""
 	    ",\"name\":\"\\ufffd\\ufffd\\ufffd\\\"\\u000a\"");
 	fz_trace_names_unref(names);
