@@ -119,6 +119,13 @@ fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
 	 */
 	if (child->collects)
 		kib = GARBAGE_FIRST;
+	/*
+	 * What made the objects old has left the debt of the collection before
+	 * it, which may allow the heap to double. The next collection would
+	 * then be one of all objects. One of the few young ones sets the debt.
+	 */
+	if (aged)
+		lua_gc(L, LUA_GCSTEP, 0);
 	lua_gc(L, LUA_GCSTEP, -kib);
 	fz_garbage_catch_up(
 	    fz_garbage_open(L), L); /* delays that the parent had at the fork */
