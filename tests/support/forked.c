@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -319,4 +320,31 @@ wait_for_ever(void *ctx, const struct fz_err *failed)
 	while (pause() == -1)
 		;
 	return 0;
+}
+
+bool
+forked_is_gone(pid_t pid)
+{
+	char path[64], text[256] = "";
+	const char *p;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	file = fopen(path, "r");
+	if (file == NULL)
+		return true;
+	if (fgets(text, sizeof(text), file) == NULL)
+		text[0] = '\0';
+	fclose(file);
+	p = strrchr(text, ')');
+	return p == NULL || p[2] == 'Z' || p[2] == 'X';
+}
+
+pid_t
+forked_hear_pid(struct forked *f)
+{
+	char text[32];
+
+	forked_hear(f, text, sizeof(text));
+	return (pid_t)strtol(text, NULL, 10);
 }

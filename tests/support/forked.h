@@ -76,4 +76,10 @@ int wait_for_ever(void *ctx, const struct fz_err *failed);
 pid_t __real_fork(void);
 int __real_fcntl(int fd, int cmd, ...);
 
+/* The number that the child has told. */
+pid_t forked_hear_pid(struct forked *f);
+
+/* Not there, or only as a zombie that its new parent has yet to reap. */
+bool forked_is_gone(pid_t pid);
+
 #endif
