@@ -18,14 +18,24 @@ local command_line = {}
 
 local function nearest(name, names) return require "fzlua.nearest"(name, names) end
 
-local function misuse_unknown(argument)
-  local hint = ""
-  if #argument > 2 then
-    local names = {}
-    for _, option in ipairs(require "fzlua.options".list) do names[#names + 1] = option.long end
-    hint = (" (the nearest option is %s)"):format(nearest(argument:match "^[^=]*", names))
+-- The option that a long name was probably meant for, with its dashes, or nil.
+local function nearest_option(word)
+  local names, flags = {}, {}
+  for _, option in ipairs(require "fzlua.options".list) do
+    for _, name in ipairs { option.long and option.long:sub(3) or option.run, option.run } do
+      name = name:gsub("_", "-")
+      if not flags[name] then names[#names + 1] = name end
+      flags[name] = flags[name] or option.long or option.short
+    end
   end
-  report.misuse("unrecognized option '%s'%s", argument, hint)
+  return flags[nearest(word, names)]
+end
+
+local function misuse_unknown(argument)
+  local word = argument:match "^%-%-([^=]+)"
+  local near = word and nearest_option(word)
+  report.misuse("unrecognized option '%s' (%s)", argument,
+    near and "the nearest option is " .. near or "fzlua -h lists the options")
 end
 
 -- "stop, now or continue"
@@ -37,8 +47,9 @@ local function check_choice(option, value, flag)
   for _, choice in ipairs(option.choices) do
     if value == choice then return end
   end
-  report.misuse("%s is %s, not %s (the nearest is %s)", flag, alternatives(option.choices), value,
-    nearest(value, option.choices))
+  local near = nearest(value, option.choices)
+  report.misuse("%s is %s, not %s%s", flag, alternatives(option.choices), value,
+    near and (" (the nearest is %s)"):format(near) or "")
 end
 
 -- The value of an option of all invokes, in fzlua's form.

@@ -46,7 +46,8 @@ local function hint(self, name)
   for global in pairs(self._declared) do names[#names + 1] = global end
   table.sort(names)
   local near, distance = nearest(name, names)
-  return distance <= math.max(1, #name // 3) and (" (the nearest name is %s)"):format(near) or ""
+  if not near or distance > math.max(1, #name // 3) then return "" end
+  return (" (the nearest name is %s)"):format(near)
 end
 
 local function check_uses(self, f, file)

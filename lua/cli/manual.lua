@@ -78,7 +78,8 @@ local function near(name)
       by_part[part] = entry.name
     end
   end
-  local whole, part = nearest(name, names), by_part[nearest(name:match "[^.:]*$", parts)]
+  local whole = nearest(name, names, true)
+  local part = by_part[nearest(name:match "[^.:]*$", parts, true)]
   if part == whole or not name:find "[.:]" then return { part } end
   return { whole, part }
 end

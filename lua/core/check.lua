@@ -339,13 +339,18 @@ check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }
 check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init", "start", "engine")
 
+-- Pools have `workers`, calls that make their own workers have `jobs`.
+local OTHER_WORD <const> = { jobs = "workers", workers = "jobs" }
+
 -- Raise for a name that is not in the set of options.
 local function refuse_option(name, allowed, what)
   local names = {}
   for other in pairs(allowed) do names[#names + 1] = other end
   table.sort(names)
-  check.fail("bad option '%s' to '%s' (no such option; the nearest is '%s')", name, what,
-    nearest(name, names))
+  local other = OTHER_WORD[name]
+  local near = allowed[other] and other or nearest(name, names)
+  check.fail("bad option '%s' to '%s' (no such option; %s)", name, what,
+    near and ("the nearest is '%s'"):format(near) or "there are " .. table.concat(names, ", "))
 end
 
 ---Check one option as check.options() does.

@@ -24,13 +24,15 @@ local NAME_MAX = 200 -- bytes of a name that are compared
 ---The name that is most similar to `name`.
 ---@param name string
 ---@param names string[]
----@return string|nil nearest nil if the list is empty
+---@param always? boolean also a name of which more than half of the characters differ
+---@return string|nil nearest nil if there is none
 ---@return integer|nil distance the number of characters that differ
-return function(name, names)
+return function(name, names, always)
   local best, least
   for _, other in ipairs(names) do
     local d = distance(name:sub(1, NAME_MAX):lower(), other:sub(1, NAME_MAX):lower())
     if not least or d < least then best, least = other, d end
   end
+  if best and not always and 2 * least > math.max(#name, #best) then return nil end
   return best, least
 end

@@ -41,11 +41,15 @@ end
 tests["a wrong option names the nearest one"] = function()
   for _, case in ipairs { { "--jsn", "--json" }, { "--Json", "--json" },
     { "--on_error=stop", "--on-error" }, { "--retires=3", "--retries" },
-    { "--quiet=1", "--quiet" } } do
+    { "--quiet=1", "--quiet" }, { "--jobs", "-j" }, { "--jobs=4", "-j" },
+    { "--retry", "--retries" } } do
     t.match(check(2, case[1]), case[1], "nearest option is " .. case[2])
   end
   for _, argument in ipairs { "-x", "-vv", "-Wx", "---", "-" .. ("x"):rep(1000) } do
     t.match(check(2, argument), ("fzlua: unrecognized option '%s'"):format(argument))
+  end
+  for _, argument in ipairs { "--map", "--exclude=a", "-p" } do
+    t.match(check(2, argument), "(fzlua -h lists the options)")
   end
 end
 
@@ -65,6 +69,8 @@ tests["a wrong value names the possible ones"] = function()
     "nearest is continue")
   t.match(check(2, "--on-error="), "stop, now or continue")
   t.match(check(2, "--graph=mermade"), "nearest is mermaid")
+  t.match(check(2, "--graph=png"), "not png\n")
+  t.match(check(2, "--on-error", "ignore"), "not ignore\n")
   for _, option in ipairs(options.list) do
     if option.argument and not option.default then
       local flag = option.short or option.long

@@ -184,7 +184,8 @@ tests["a name that is no input is an error that names the nearest"] = function()
   local s, g = fz.stage "s", fz.dag()
   t.match(t.wrong(s.register, s, "A", { "height", "width" }, text, { optional = { "witdh" } }),
     "'optional'", "output A has no input witdh", "nearest name is width")
-  t.match(t.wrong(s.register, s, "A", tostring, { optional = { "B" } }), "nearest name is A")
+  t.match(t.wrong(s.register, s, "A", tostring, { optional = { "B" } }),
+    "output A has no input B)")
   t.match(t.wrong(g.add, g, "A", {}, text, { optional = { "B" } }), "output A has no input B")
   t.match(t.wrong(g.add, g, "A", "B", text, { optional = 1 }), "'optional'", "list of inputs")
   t.match(t.wrong(g.add, g, "A", "B", text, { optional = { 1 } }), "'optional'")

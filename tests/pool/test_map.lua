@@ -570,6 +570,8 @@ tests["wrong arguments of fz.map raise at the user's line"] = function()
     t.match(t.wrong(map, twice, {}, 2), "#3", what, "got number")
     t.match(t.wrong(map, twice, {}, { job = 2 }), "'job'", "no such option",
       "the nearest is 'jobs'")
+    t.match(t.wrong(map, twice, {}, { workers = 2 }), "the nearest is 'jobs'")
+    t.match(t.wrong(map, twice, {}, { xyzzyxyzzy = 2 }), "no such option; there are backoff, ")
     t.match(t.wrong(map, twice, {}, { jobs = -1 }), "'jobs'", what)
     t.match(t.wrong(map, twice, {}, { workers = 2 }), "'workers'", "no such option")
     t.match(t.wrong(map, twice, {}, { chunksize = 1.5 }), "'chunksize'", what)
