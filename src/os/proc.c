@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -311,6 +312,37 @@ struct pidfd_exit {
 #define PIDFD_EXIT_GET _IOWR(0xff, 11, struct pidfd_exit)
 #define PIDFD_GROUP 4U /* since Linux 6.9 */
 
+static bool
+has_exited(int pidfd)
+{
+	struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+/*
+ * How the process ended. The kernel knows it a moment after waitid() has told
+ * that there is no such child. False: it is alive, or the kernel does not tell.
+ */
+static bool
+ask_exit(int pidfd, int *status)
+{
+	const struct timespec nap = { 0, 100000 };
+	int64_t until_ns = fz_clock_after(fz_clock_ns(), FZ_CLOCK_SECOND);
+	struct pidfd_exit info = { .mask = PIDFD_EXIT_MASK };
+
+	while (ioctl(pidfd, PIDFD_EXIT_GET, &info) == 0) {
+		*status = info.status;
+		if ((info.mask & PIDFD_EXIT_MASK) != 0)
+			return true;
+		if (!has_exited(pidfd) || fz_clock_ns() >= until_ns)
+			return false;
+		nanosleep(&nap, NULL);
+		info = (struct pidfd_exit){ .mask = PIDFD_EXIT_MASK };
+	}
+	return false;
+}
+
 /*
  * Ask the pidfd of a child that other code has reaped how it ended, and kill
  * its group. Does nothing if the process is alive: then its parent is another
@@ -319,15 +351,13 @@ struct pidfd_exit {
 static void
 ask_pidfd(const struct fz_proc *proc, struct fz_death *death)
 {
-	struct pidfd_exit info = { .mask = PIDFD_EXIT_MASK };
+	int status;
 
-	if (proc->pidfd == -1 ||
-	    ioctl(proc->pidfd, PIDFD_EXIT_GET, &info) == -1 ||
-	    (info.mask & PIDFD_EXIT_MASK) == 0)
+	if (proc->pidfd == -1 || !ask_exit(proc->pidfd, &status))
 		return;
 	syscall(SYS_pidfd_send_signal, proc->pidfd, SIGKILL, NULL, PIDFD_GROUP);
-	note_death(death, info.status);
-	fz_proc_end_orphans(proc->pid, info.status != 0);
+	note_death(death, status);
+	fz_proc_end_orphans(proc->pid, status != 0);
 }
 
 int
