@@ -14,7 +14,7 @@
 -- `fz.file`, or change `version`.
 --
 -- Only successes are recorded, each before its end is reported. Results that contain functions
--- or shared objects are not recorded, nor those of functions with such upvalues: the log says
+-- or shared objects are not recorded, nor results of functions with such upvalues: the log says
 -- why. Items of streams and calls of pools are not recorded; a map is recorded as a whole, once
 -- all its elements have succeeded. Workers use no recorded results for chains of their own.
 --

@@ -44,9 +44,9 @@
 ---function, in the field `trace` of the chain or dag and in the file, see
 ---[fzlua.TraceEvent](#fzluatraceevent). A file that cannot be written is an error before anything
 ---runs. Default: the option `--trace` of the command, which records in its file only
----@field resume? boolean|string true, or the name of a file: record the results of all functions,
----and use those of earlier runs, see [Recorded results](#recorded-results). Default: the option
----`--resume` of the command
+---@field resume? boolean|string true, or the name of a file: record the result of each function,
+---and do not run functions whose result an earlier run has recorded, see
+---[Recorded results](#recorded-results). Default: the option `--resume` of the command
 ---@field cache? boolean whether results of functions are recorded, for those without an option of
 ---their own. Default: that of the stage, or true with `resume`
 ---@field report? string the name of a file that ends in `.html`: a page about this run, written
