@@ -319,13 +319,18 @@ end
 
 tests["a loop that is left ends the wait of its source"] = function()
   every_way(function(imap)
-    local closed, never = 0, fz.event()
+    local closed, never, waits = 0, fz.event(), fz.queue()
     local source = coroutine.wrap(function()
       local _ <close> = setmetatable({}, { __close = function() closed = closed + 1 end })
       for i = 1, 3 do coroutine.yield(i) end
+      waits:put(true)
       never:wait()
     end)
-    for i in imap(twice, source) do
+    local function last_when_source_waits(i)
+      if i == 3 and fz.current_process().worker then waits:get() end
+      return i
+    end
+    for i in imap(last_when_source_waits, source) do
       if i == 3 then break end
     end
     t.equal(closed, 1)
