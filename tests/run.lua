@@ -216,6 +216,24 @@ function t.counter(n)
   end, function() return i end
 end
 
+---A check of the events of a progress function: each attempt has one start, before its end, and
+---nothing ends that has not started, but for calls that never ran.
+---@return fun(event: table)
+function t.event_order()
+  local running = {}
+  return function(event)
+    local key = ("%s %s %s %s"):format(event.stage, event.output, event.index, event.element)
+    if event.kind == "start" then
+      assert(not running[key], key .. ": a second start")
+      running[key] = true
+    else
+      local ran = event.pid or event.seconds
+      assert(running[key] or not ran, key .. ": no start before " .. event.kind)
+      running[key] = nil
+    end
+  end
+end
+
 ---The list 1, 2, ... n.
 function t.numbers(n)
   local list = {}

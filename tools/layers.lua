@@ -57,7 +57,7 @@ local C_LAYERS = {
     "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
-    "lslots", "ltrace", "lsetup", "lnodes", "lpool",
+    "lslots", "ltrace", "lprogress", "lsetup", "lnodes", "lpool",
     "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
     "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "lprocess",
     "lprogram", "lrun", "lstream"},

@@ -23,7 +23,7 @@ function fz.progress(source, options) end
 ---as `f(done, total, event)`. `done` and `total` count the functions of a run, with the elements of
 ---a map in their place once its list is known, or the elements of a list, or the items of a stream.
 ---The last call has `done == total`. If the function raises, that is logged and it is not called
----again. `pid` and `seconds` are nil for a call that never ran.
+---again. Each attempt has one `start` and one end; a call that never ran has only the end.
 ---
 ---```lua
 ---fz.map(math.sqrt, {1, 4}, {progress = function(done, total, event)
@@ -38,8 +38,8 @@ function fz.progress(source, options) end
 ---@field output string|nil of a chain or dag: the first output of the function
 ---@field index integer|nil place in the list or stream; in an invoke, in the list of a map
 ---@field element integer|nil in a stream: place in the list of a map
----@field pid integer|nil of the worker
----@field seconds number|nil duration of a call that has ended
+---@field pid integer|nil of the worker; nil: it runs in this process, or never ran
+---@field seconds number|nil duration of a call that has begun and ended
 
 ---What the list `trace` of a chain or dag has for each attempt of a function that has ended, in the
 ---order of time; of many, at least the newest half million. A `.jsonl` file has the same fields in

@@ -219,7 +219,6 @@ end
 
 -- Report `n` elements of a map, the first with number `index`.
 local function report_elements(self, kind, id, pid, seconds, index, n)
-  if pid == 0 then pid = nil end
   for i = index, index + n - 1 do
     if not self.run then return end
     if ENDS[kind] then

@@ -25,7 +25,7 @@ local ENDS = { done = true, failed = true }
 function BatchEvents:report(kind, index, pid, seconds)
   if ENDS[kind] then self._count = self._count + 1 end
   self._f(self._count, self.total, {
-    kind = kind, index = index, pid = pid ~= 0 and pid or nil, seconds = seconds,
+    kind = kind, index = index, pid = pid, seconds = seconds,
   })
 end
 

@@ -25,7 +25,7 @@ fz_batch_chunk_new(
 	if (chunk == NULL)
 		return NULL;
 	chunk->batch = b;
-	chunk->first = first;
+	chunk->first = chunk->told = first;
 	chunk->n = n;
 	chunk->attempts = attempts;
 	chunk->job = (struct fz_job){ .ops = &fz_batch_chunk_ops,
@@ -143,7 +143,7 @@ encode_part(struct fz_chunk *chunk)
 	if (chunk->part == NULL) {
 		uint64_t item = chunk->first;
 
-		chunk->first++;
+		chunk->told = ++chunk->first;
 		chunk->n--;
 		fz_batch_item_failed(chunk, item, &failure);
 		return false;
@@ -163,6 +163,23 @@ encode_part(struct fz_chunk *chunk)
 	return true;
 }
 
+/* The first `n` items of a chunk, whose end waits on; NULL: no memory. */
+static struct fz_chunk *
+cut_front(struct fz_chunk *chunk, uint32_t n)
+{
+	struct fz_chunk *front =
+	    fz_batch_chunk_new(chunk->batch, chunk->first, n, chunk->attempts);
+
+	if (front != NULL)
+		front->told = chunk->told;
+	chunk->first += n;
+	chunk->n -= n;
+	if (chunk->told < chunk->first)
+		chunk->told = chunk->first;
+	fz_batch_insert(chunk->batch, chunk);
+	return front;
+}
+
 struct fz_chunk *
 fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 {
@@ -172,11 +189,7 @@ fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 	if (chunk != NULL) {
 		if (chunk->n <= max || chunk->part != NULL)
 			return chunk;
-		chunk->first += max; /* its end waits on */
-		chunk->n -= max;
-		fz_batch_insert(b, chunk);
-		return fz_batch_chunk_new(
-		    b, chunk->first - max, max, chunk->attempts);
+		return cut_front(chunk, max);
 	}
 	if (n > max)
 		n = max;

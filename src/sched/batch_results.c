@@ -315,16 +315,36 @@ end_if_answered(struct fz_chunk *chunk)
 		fz_batch_end_chunk(chunk);
 }
 
+/*
+ * Record the starts of the items below `end`, once each: an item may come back
+ * from its worker after its start was told, and of items that a worker answers
+ * together only the first is known to have started.
+ */
+static void
+tell_starts(struct fz_chunk *chunk, uint64_t end)
+{
+	struct fz_batch *b = chunk->batch;
+	struct fz_job_event event;
+
+	if (chunk->told >= end)
+		return;
+	event = event_of(
+	    b, chunk->told, (uint32_t)(end - chunk->told), chunk->job.pid);
+	add_event(b, FZ_JOB_EVENT_START, &event, NULL);
+	chunk->told = end;
+}
+
 /* Record that items ended within the last `took_ns`, with so many bytes. */
 static void
-add_done(const struct fz_chunk *chunk, uint64_t first, uint32_t n,
-    int64_t took_ns, size_t nreceived)
+add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
+    size_t nreceived)
 {
 	struct fz_batch *b = chunk->batch;
 	struct fz_job_event event;
 
 	if (!fz_job_event_wanted(b->opts.log))
 		return;
+	tell_starts(chunk, first + n);
 	event = event_of(b, first, n, chunk->job.pid);
 	event.took_ns = took_ns / n;
 	event.ended_ns = chunk->answered_ns;
@@ -439,11 +459,13 @@ send_apart(struct fz_chunk *together, uint64_t item)
 	if (b->stopping)
 		return;
 	chunk = fz_batch_chunk_new(b, item, 1, together->attempts);
-	if (chunk != NULL)
-		fz_batch_insert(b, chunk);
-	else
+	if (chunk == NULL) {
 		fz_batch_fail_whole(
 		    b, FZ_ERR_MEMORY, "no memory for an item that came back");
+		return;
+	}
+	chunk->told = item + 1;
+	fz_batch_insert(b, chunk);
 }
 
 static void
@@ -451,6 +473,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 {
 	struct fz_chunk *chunk = fz_chunk_of(job);
 
+	tell_starts(chunk, answered(chunk) + 1);
 	if (failure->apart && chunk->n > 1) {
 		fz_blob_unref(failure->value);
 		send_apart(chunk, answered(chunk));
@@ -477,6 +500,8 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		if (rest == NULL)
 			fz_batch_fail_whole(
 			    b, FZ_ERR_MEMORY, "no memory for returned items");
+		else if (chunk->told > rest->first)
+			rest->told = chunk->told;
 	} else {
 		b->nsent--;
 		fz_batch_drop_part(chunk); /* it may be cut another way now */
@@ -495,12 +520,9 @@ job_returned(struct fz_job *job, uint32_t nitems)
 void
 fz_batch_job_started(struct fz_job *job)
 {
-	const struct fz_chunk *chunk = fz_chunk_of(job);
-	struct fz_batch *b = chunk->batch;
-	struct fz_job_event event =
-	    event_of(b, chunk->first + job->ndone, 1, job->pid);
+	struct fz_chunk *chunk = fz_chunk_of(job);
 
-	add_event(b, FZ_JOB_EVENT_START, &event, NULL);
+	tell_starts(chunk, chunk->first + job->ndone + 1);
 }
 
 const struct fz_job_ops fz_batch_chunk_ops = { job_done, job_failed,

@@ -37,6 +37,7 @@ struct fz_chunk {
 	uint64_t first;
 	uint32_t n;
 	unsigned attempts;     /* of its items so far, which have failed */
+	uint64_t told;         /* the starts of its items below it were told */
 	struct fz_blob *part;  /* NULL: to be encoded, or inherited */
 	bool added;            /* `part` cannot be encoded again */
 	int64_t answered_ns;   /* time of its last answer */

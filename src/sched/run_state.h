@@ -46,6 +46,7 @@ struct fz_step {
 	uint32_t because; /* the failed node that cancelled this one */
 	enum fz_step_state state;
 	bool looked_up;    /* the caller was asked for its values */
+	bool told_start;   /* of this attempt; it may come back unbegun */
 	unsigned attempts; /* that have ended */
 	struct fz_failure *failure;
 	struct fz_blob **made;       /* values to record; NULL: none */

@@ -356,6 +356,7 @@ fz_step_retry(struct fz_step *step)
 	struct fz_loop *loop = step->run->flow->opts.engine->loop;
 
 	fz_step_add_event(step, FZ_JOB_EVENT_RETRY, step->failure->pid);
+	step->told_start = false;
 	drop_failure(step);
 	step->delay.fired = delay_over;
 	if (fz_retry_arm(loop, &step->delay, limits_of(step), step->attempts))
@@ -464,6 +465,19 @@ fz_step_done(
 	fz_step_found(step, values);
 }
 
+/*
+ * Once for an attempt: its job may come back after that without having begun,
+ * and of a worker that dies only what it has answered or fails has begun.
+ */
+static void
+tell_start(struct fz_step *step)
+{
+	if (step->told_start)
+		return;
+	step->told_start = true;
+	fz_step_add_event(step, FZ_JOB_EVENT_START, step->job.pid);
+}
+
 /* Count the step as one that no worker has any more. */
 static void
 leave_worker(struct fz_step *step)
@@ -482,6 +496,7 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 
 	leave_worker(step);
 	fz_producer_wake(job->owner);
+	tell_start(step);
 	fz_step_done(step, values, n, job->pid);
 }
 
@@ -492,6 +507,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 
 	leave_worker(step);
 	fz_producer_wake(job->owner);
+	tell_start(step);
 	fz_step_failed(step, failure);
 }
 
@@ -511,7 +527,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 static void
 job_started(struct fz_job *job)
 {
-	fz_step_add_event(step_of(job), FZ_JOB_EVENT_START, job->pid);
+	tell_start(step_of(job));
 }
 
 const struct fz_job_ops fz_step_job_ops = { job_done, job_failed, job_returned,

@@ -57,10 +57,10 @@ fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns)
 {
 	struct fz_job *head = p->worker->head;
 
-	if (head != NULL && !p->worker->dying) {
+	if (head != NULL)
 		head->started_ns = now_ns;
+	if (head != NULL && !p->worker->dying)
 		head->ops->started(head);
-	}
 	if (p->timer.index != 0 ||
 	    (head != NULL && head->timeout_ns != FZ_CLOCK_NEVER))
 		fz_worker_arm_timeout(p);

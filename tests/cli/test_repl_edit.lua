@@ -167,6 +167,7 @@ tests["progress lines stay above the prompt"] = function()
   terminal:key "Enter"
   terminal:until_row "^pool:map_async +%[=+> +%] +2/4"
   terminal:type "go:set"
+  terminal:until_row "^> go:set$"
   local rows = terminal:rows()
   t.equal(rows[#rows], "> go:set")
   t.match(rows[#rows - 1], "pool:map_async  [")

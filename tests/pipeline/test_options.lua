@@ -201,7 +201,9 @@ tests["progress is called in this process and ends with done == total"] = functi
   local chain <close> = a >> b
   for _, jobs in ipairs { 0, 2 } do
     local calls, last, kinds = 0, 0, {}
+    local check_order = t.event_order()
     chain:invoke({ A = 1, B = 2 }, { jobs = jobs, progress = function(done, total, event)
+      check_order(event)
       calls = calls + 1
       assert(total == 3 and done >= last)
       last = done
@@ -220,7 +222,9 @@ tests["progress ends with done == total also when functions fail"] = function()
   b:register("C", "A", function(x) return x end)
   local chain <close> = a >> b
   local last, kinds = 0, {}
+  local check_order = t.event_order()
   local function progress(done, _, event)
+    check_order(event)
     last = done
     kinds[event.kind] = (kinds[event.kind] or 0) + 1
   end

@@ -333,7 +333,9 @@ tests["progress: each function of each item, the last call has done == total"] =
   for _, jobs in ipairs { 0, 2 } do
     local chain <close> = three_stages()
     local kinds, last, indexes = {}, nil, {}
+    local check_order = t.event_order()
     for _ in chain:stream(t.numbers(20), { jobs = jobs, progress = function(done, total, event)
+      check_order(event)
       kinds[event.kind] = (kinds[event.kind] or 0) + 1
       indexes[event.index], last = true, { done, total }
       assert(event.stage and event.output)

@@ -202,8 +202,10 @@ tests["progress has the events of items, and the last call has done == total"] =
   for _, way in ipairs { "list", "iterator" } do
     for _, fold in ipairs { fz.fold, function(...) return pool:fold(...) end } do
       local indexes, kinds, last = {}, {}, nil
+      local check_order = t.event_order()
       local items = way == "list" and t.numbers(500) or (t.counter(500))
       t.equal(fold(add, items, 0, add, { progress = function(done, total, event)
+        check_order(event)
         kinds[event.kind] = (kinds[event.kind] or 0) + 1
         indexes[event.index], last = true, { done, total }
         assert(event.pid)

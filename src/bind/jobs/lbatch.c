@@ -4,9 +4,9 @@
 
 #include <lauxlib.h>
 
-#include "base/clock.h"
 #include "bind/jobs/lbatch_state.h"
 #include "bind/jobs/lfailure.h"
+#include "bind/jobs/lprogress.h"
 #include "bind/lloop.h"
 #include "sched/batch.h"
 #include "sched/job_event.h"
@@ -198,18 +198,15 @@ batch_id(lua_State *L)
 static int
 batch_event(lua_State *L)
 {
-	static const char *const kinds[] = { "start", "done", "failed",
-		"retry" };
 	struct fz_lbatch *lb = check_batch(L);
 	struct fz_job_event event;
 
 	if (!fz_batch_next_event(lb->batch, &event))
 		return 0;
-	lua_pushstring(L, kinds[event.kind]);
+	fz_lprogress_push_kind(L, &event);
 	lua_pushinteger(L, (lua_Integer)event.first);
 	lua_pushinteger(L, (lua_Integer)event.n);
-	lua_pushinteger(L, event.pid);
-	lua_pushnumber(L, (double)event.took_ns / (double)FZ_CLOCK_SECOND);
+	fz_lprogress_push_call(L, &event);
 	return 5;
 }
 

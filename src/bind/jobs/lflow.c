@@ -7,6 +7,7 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/lpool.h"
+#include "bind/jobs/lprogress.h"
 #include "bind/jobs/ltrace.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
@@ -127,15 +128,12 @@ fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
 int
 fz_lflow_push_event(lua_State *L, const struct fz_job_event *event)
 {
-	static const char *const kinds[] = { "start", "done", "failed", "retry",
-		"list" };
 	bool of_map = event->map != 0;
 
-	lua_pushstring(L, kinds[event->kind]);
+	fz_lprogress_push_kind(L, event);
 	lua_pushinteger(L,
 	    of_map ? (lua_Integer)event->map : (lua_Integer)event->first + 1);
-	lua_pushinteger(L, event->pid);
-	lua_pushnumber(L, (double)event->took_ns / (double)FZ_CLOCK_SECOND);
+	fz_lprogress_push_call(L, event);
 	if (!of_map)
 		return 4;
 	lua_pushinteger(L, (lua_Integer)event->first);

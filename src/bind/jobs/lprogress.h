@@ -1,0 +1,18 @@
+/* lprogress.h - what a progress function learns of an event. */
+#ifndef FZ_LPROGRESS_H
+#define FZ_LPROGRESS_H
+
+#include <lua.h>
+
+struct fz_job_event;
+
+/* Push the name of its kind. [-0, +1, m] */
+void fz_lprogress_push_kind(lua_State *L, const struct fz_job_event *event);
+
+/*
+ * Push the pid of the worker and the seconds that the call took; nil for what
+ * there is not: a worker, or an end of a call that has begun. [-0, +2, -]
+ */
+void fz_lprogress_push_call(lua_State *L, const struct fz_job_event *event);
+
+#endif
