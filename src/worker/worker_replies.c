@@ -6,114 +6,10 @@
 
 #include "base/clock.h"
 #include "worker/blob.h"
-#include "worker/nodes.h"
 
 enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
 /* How long half a reply waits before the rest is looked for. */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
-
-/*
- * The numbers of a worker. Each item has one; jobs are queued in their order.
- *
- *   answered <= next_number(head) <= claimed <= next_seq
- *
- *   answered     all items below it are answered
- *   next_number  head->seq + head->ndone: the first unanswered item
- *   claimed      one above the last started item. The worker computes the items
- *                from next_number on; a recall returns those from claimed on
- *   next_seq     the next item to be sent
- *
- * Results come in two ways: through the link, or peeked at in the mailbox
- * before the worker sends them. Each way keeps their order.
- *
- *   piped        the items below it have come through the link
- *   seen         the first items of a frame that was peeked at while it grew.
- *                They are answered. skip_seen() drops them when that frame
- *                comes
- */
-
-/*
- * The worker has started all answered items and no unsent item. If the link
- * says otherwise, the job of the head has overwritten the number.
- */
-uint32_t
-fz_worker_claimed(const struct fz_worker_pipes *p)
-{
-	const struct fz_job *head = p->worker->head;
-	uint32_t begun, started;
-
-	begun =
-	    head != NULL ? fz_worker_next_number(head) + 1 : p->link->next_seq;
-	if (!p->link->ops->started(p->link, &started) ||
-	    (int32_t)(started - p->answered) < 0 ||
-	    (int32_t)(p->link->next_seq - started) < 0)
-		return begun;
-	return p->head_begun && (int32_t)(started - begun) < 0 ? begun
-							       : started;
-}
-
-void
-fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns)
-{
-	struct fz_job *head = p->worker->head;
-
-	if (head != NULL)
-		head->started_ns = now_ns;
-	if (head != NULL && !p->worker->dying)
-		head->ops->started(head);
-	if (p->timer.index != 0 ||
-	    (head != NULL && head->timeout_ns != FZ_CLOCK_NEVER))
-		fz_worker_arm_timeout(p);
-}
-
-static void
-count_job_out(struct fz_worker *w)
-{
-	if (--w->njobs == 0 && !fz_worker_rests(w))
-		fz_loop_busy(loop_of(w->pipes), false);
-}
-
-static struct fz_job *
-pop_head(struct fz_worker *w)
-{
-	struct fz_job *job = w->head;
-
-	w->head = job->next;
-	if (w->head == NULL)
-		w->tail = &w->head;
-	count_job_out(w);
-	w->nbytes -= job->nbytes;
-	job->next = NULL;
-	job->worker = NULL;
-	return job;
-}
-
-/* What the worker reports is checked, because a function may overwrite it. */
-static void
-count_usage(struct fz_worker_pipes *p, struct fz_job *job)
-{
-	struct fz_usage usage;
-
-	p->link->ops->usage(p->link, &usage);
-	job->usage = (struct fz_usage){ 0, usage.peak_rss };
-	if (usage.cpu_ns <= p->cpu_ns)
-		return;
-	job->usage.cpu_ns = usage.cpu_ns - p->cpu_ns;
-	p->cpu_ns = usage.cpu_ns;
-}
-
-struct fz_job *
-fz_worker_answer_head(struct fz_worker *w, uint32_t n)
-{
-	struct fz_job *job = w->head;
-
-	if (job->measured)
-		count_usage(w->pipes, job);
-	job->ndone += n;
-	w->nitems -= n;
-	w->pipes->answered = fz_worker_next_number(job);
-	return job->ndone == job->nitems ? pop_head(w) : job;
-}
 
 static struct fz_blob *
 take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
@@ -128,18 +24,6 @@ take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 	if (part.bytes != NULL)
 		return fz_blob_new(part.bytes, part.len, err);
 	return p->link->ops->blob(p->link, part.offset, part.len, err);
-}
-
-struct fz_failure
-fz_worker_failure(const struct fz_worker_pipes *p)
-{
-	const struct fz_node *node = p->worker->node;
-
-	return (struct fz_failure){
-		.pid = p->pid,
-		.node = node != NULL ? node->name : NULL,
-		.exitcode = -1,
-	};
 }
 
 static void
@@ -415,13 +299,6 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	w->news_ns = now_ns;
 }
 
-static void
-end_busy(struct fz_worker_pipes *p, unsigned nreplies)
-{
-	if (nreplies != 0 && p->worker->head == NULL && !p->worker->dying)
-		p->opts.ops->idle(p->opts.ops_ctx, p->worker);
-}
-
 /* Process a reply that came. Returns how many are new; -1 and `err`. */
 static int
 take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
@@ -530,7 +407,7 @@ fz_worker_replies_ready(void *ctx)
 	if (p->distrusted)
 		fz_worker_kill(p->worker, FZ_ERR_CRASH, err.text);
 	else
-		end_busy(p, (unsigned)nreplies);
+		fz_worker_report_idle(p, (unsigned)nreplies);
 }
 
 /* Whether all numbers below `n` are answered. */
@@ -603,102 +480,6 @@ void
 fz_worker_peek(struct fz_worker *worker)
 {
 	if (!worker->dying)
-		end_busy(worker->pipes, fz_worker_take_unsent(worker->pipes));
-}
-
-/* Return a job, or its items from number `from` on. Returns how many. */
-static uint32_t
-return_items(struct fz_worker *w, struct fz_job *job, uint32_t from)
-{
-	uint32_t n = job->nitems - job->ndone;
-
-	if ((int32_t)(from - fz_worker_next_number(job)) > 0)
-		n = job->seq + job->nitems - from;
-	job->nitems -= n;
-	w->nitems -= n;
-	w->nsent -= n;
-	job->ops->returned(job, n);
-	return n;
-}
-
-/* Dequeue the jobs from `at` on that are below `end`. Returns their list. */
-static struct fz_job *
-dequeue(struct fz_worker *w, struct fz_job **at, uint32_t end)
-{
-	struct fz_job *jobs = *at, **last = at;
-
-	while (*last != NULL && (int32_t)((*last)->seq - end) < 0)
-		last = &(*last)->next;
-	if (last == at)
-		return NULL;
-	*at = *last;
-	*last = NULL;
-	if (*at == NULL)
-		w->tail = at;
-	return jobs;
-}
-
-static uint32_t
-return_job(struct fz_worker *w, struct fz_job *job)
-{
-	job->next = NULL;
-	job->worker = NULL;
-	count_job_out(w);
-	w->nbytes -= job->nbytes;
-	return return_items(w, job, job->seq);
-}
-
-unsigned
-fz_worker_return(struct fz_worker_pipes *p, uint32_t from, uint32_t end)
-{
-	struct fz_worker *w = p->worker;
-	struct fz_job **at = &w->head, *jobs, *cut = NULL;
-	unsigned n = 0;
-
-	while (*at != NULL && (int32_t)((*at)->seq + (*at)->nitems - from) <= 0)
-		at = &(*at)->next;
-	/* A job that has begun keeps the items that were started. */
-	if (*at != NULL && (int32_t)(from - fz_worker_next_number(*at)) > 0) {
-		cut = *at;
-		at = &cut->next;
-	}
-	jobs = dequeue(w, at, end);
-	if (cut != NULL)
-		n += return_items(w, cut, from);
-	while (jobs != NULL) {
-		struct fz_job *job = jobs;
-
-		jobs = job->next;
-		n += return_job(w, job);
-	}
-	return n;
-}
-
-bool
-fz_worker_has_begun(const struct fz_worker *worker)
-{
-	const struct fz_job *head = worker->head;
-
-	return head != NULL &&
-	       (int32_t)(fz_worker_claimed(worker->pipes) - head->seq) > 0;
-}
-
-unsigned
-fz_worker_recall(struct fz_worker *worker)
-{
-	struct fz_worker_pipes *p = worker->pipes;
-	uint32_t started;
-	unsigned n;
-
-	/* If the worker has overwritten that, it may start items that would be
-	 * returned. */
-	if (!p->link->ops->started(p->link, &started)) {
-		worker->retiring = true;
-		return 0;
-	}
-	if (!p->link->ops->recall(p->link))
-		return 0; /* they are returned when the answer comes */
-	n = fz_worker_return(p, fz_worker_claimed(p), p->link->next_seq);
-	end_busy(p, n);
-	return n;
+		fz_worker_report_idle(
+		    worker->pipes, fz_worker_take_unsent(worker->pipes));
 }

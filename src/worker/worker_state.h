@@ -1,7 +1,7 @@
 /*
  * worker_state.h - the private part of a worker: worker_spawn.c starts it,
- * worker.c sends jobs, worker_replies.c takes replies and recalls jobs,
- * worker_death.c handles timeouts and its end.
+ * worker.c sends jobs, worker_jobs.c counts what is answered and recalls jobs,
+ * worker_replies.c reads replies, worker_death.c handles timeouts and its end.
  */
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
@@ -77,15 +77,18 @@ void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
 /* Count `n` items of the head as answered; dequeue it if none is left. */
 struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
 
+/* Return the items from `from` on, below `end`, to their owners; how many. */
+unsigned fz_worker_return(
+    struct fz_worker_pipes *p, uint32_t from, uint32_t end);
+
+/* Report the worker as idle if the last of `n` items was its last job. */
+void fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n);
+
 /* Process the replies that came. Returns how many are new; -1 and `err`. */
 int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
 
 /* Process the finished replies that are not sent. Returns how many are new. */
 unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
-
-/* Return the items from `from` on, below `end`, to their owners; how many. */
-unsigned fz_worker_return(
-    struct fz_worker_pipes *p, uint32_t from, uint32_t end);
 
 /* For the link: read replies and process them; the link is lost. */
 void fz_worker_replies_ready(void *ctx);
