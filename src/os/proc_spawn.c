@@ -1,22 +1,25 @@
-/* posix_spawn of glibc. */
-#define _GNU_SOURCE
 #include "os/proc.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "os/children.h"
 #include "os/proc_state.h"
+#include "os/spawn.h"
+
+struct start {
+	const struct fz_proc_opts *opts;
+	const struct fz_proc_program *program;
+};
 
 /* A descriptor that is duplicated to itself stays open across exec. */
 static int
-set_files(posix_spawn_file_actions_t *files, const struct fz_proc_opts *opts,
-    const struct fz_proc_program *program)
+set_files(posix_spawn_file_actions_t *files, const void *ctx)
 {
+	const struct start *start = ctx;
+	const struct fz_proc_opts *opts = start->opts;
+	const struct fz_proc_program *program = start->program;
 	int code;
 
 	if (program->in != 0)
@@ -37,66 +40,21 @@ set_files(posix_spawn_file_actions_t *files, const struct fz_proc_opts *opts,
 	return code;
 }
 
-/*
- * It leads a process group, and no signal is ignored. If the program enters,
- * all are blocked until fz_proc_enter() has set the actions: fz_proc_kill()
- * uses force until then.
- */
-static int
-set_attributes(posix_spawnattr_t *attr, bool enters)
-{
-	sigset_t set;
-	int code = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP |
-						      POSIX_SPAWN_SETSIGDEF |
-						      POSIX_SPAWN_SETSIGMASK);
-
-	if (code != 0)
-		return code;
-	posix_spawnattr_setpgroup(attr, 0);
-	sigemptyset(&set);
-	if (enters)
-		sigfillset(&set);
-	posix_spawnattr_setsigmask(attr, &set);
-	sigfillset(&set);
-	return posix_spawnattr_setsigdefault(attr, &set);
-}
-
-/* Returns 0 and sets `*pid`, or an errno. */
-static int
-start(pid_t *pid, const struct fz_proc_opts *opts,
-    const struct fz_proc_program *program)
-{
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	int code = posix_spawn_file_actions_init(&files);
-
-	if (code != 0)
-		return code;
-	code = posix_spawnattr_init(&attr);
-	if (code != 0)
-		goto out;
-	code = set_files(&files, opts, program);
-	if (code == 0)
-		code = set_attributes(&attr, program->enters);
-	if (code == 0)
-		code = posix_spawnp(
-		    pid, program->path, &files, &attr, program->argv, environ);
-	posix_spawnattr_destroy(&attr);
-out:
-	posix_spawn_file_actions_destroy(&files);
-	return code;
-}
-
 int
 fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err)
 {
+	const struct start start = { opts, program };
+	/* fz_proc_enter() sets the actions: fz_proc_kill() uses force until
+	 * then. */
+	const struct fz_spawn spawn = { program->path, program->argv, set_files,
+		&start, program->enters };
 	pid_t pid;
 	int code;
 
 	*proc = (struct fz_proc){ .pidfd = -1 };
 	fz_proc_begin_adoption();
-	code = start(&pid, opts, program);
+	code = fz_spawn_start(&pid, &spawn);
 	if (code == 0) {
 		fz_proc_watch(proc, pid, opts->children);
 		if (opts->children != NULL)

@@ -1,0 +1,49 @@
+/* environ */
+#define _GNU_SOURCE
+#include "os/spawn.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+static int
+set_attributes(posix_spawnattr_t *attr, bool blocked)
+{
+	sigset_t set;
+	int code = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP |
+						      POSIX_SPAWN_SETSIGDEF |
+						      POSIX_SPAWN_SETSIGMASK);
+
+	if (code != 0)
+		return code;
+	posix_spawnattr_setpgroup(attr, 0);
+	sigemptyset(&set);
+	if (blocked)
+		sigfillset(&set);
+	posix_spawnattr_setsigmask(attr, &set);
+	sigfillset(&set);
+	return posix_spawnattr_setsigdefault(attr, &set);
+}
+
+int
+fz_spawn_start(pid_t *pid, const struct fz_spawn *spawn)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	int code = posix_spawn_file_actions_init(&files);
+
+	if (code != 0)
+		return code;
+	code = posix_spawnattr_init(&attr);
+	if (code != 0)
+		goto out;
+	code = spawn->files(&files, spawn->ctx);
+	if (code == 0)
+		code = set_attributes(&attr, spawn->blocked);
+	if (code == 0)
+		code = posix_spawnp(
+		    pid, spawn->path, &files, &attr, spawn->argv, environ);
+	posix_spawnattr_destroy(&attr);
+out:
+	posix_spawn_file_actions_destroy(&files);
+	return code;
+}

@@ -1,0 +1,27 @@
+/*
+ * spawn.h - start a program that leads a process group of its own. No code of
+ * this process runs in the child before exec.
+ */
+#ifndef FZ_SPAWN_H
+#define FZ_SPAWN_H
+
+#include <stdbool.h>
+
+#include <spawn.h>
+#include <sys/types.h>
+
+struct fz_spawn {
+	const char *path; /* as for posix_spawnp() */
+	char *const *argv;
+	/* Adds the descriptors of the program. Returns 0 or an errno. */
+	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
+	const void *ctx;
+	/* All signals are blocked until the program has set their actions. In
+	 * any case none is ignored. */
+	bool blocked;
+};
+
+/* Returns 0 and sets `*pid`, or an errno. */
+int fz_spawn_start(pid_t *pid, const struct fz_spawn *spawn);
+
+#endif
