@@ -167,6 +167,7 @@ wrapped = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^ \* wrap: //p' $1))
 # The command is no library; a part of it that a test needs is linked by name.
 $(BUILD)/tests/cli/test_edit_rows: $(BUILD)/obj/cli/edit_rows.o
 $(BUILD)/tests/cli/test_edit_tty: $(BUILD)/obj/cli/edit_tty.o
+$(BUILD)/tests/cli/test_join: $(BUILD)/obj/cli/join.o
 $(TESTBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support $(LDFLAGS) $(call wrapped,$<) -o $@ $< $(filter %.o,$^) $(call included,$<) \

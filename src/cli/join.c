@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,42 @@ enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
 	"abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-/* The options; what is missing comes from the environment. */
+/* What the options say; the environment says what is missing. */
 struct join {
 	const char *url, *creds, *slots, *name;
 	char host[65], cpus[16];
 };
+
+/* All take a value. */
+static const struct option {
+	const char *name;
+	size_t field; /* of struct join */
+} options[] = {
+	{ "--engine", offsetof(struct join, url) },
+	{ "--engine-creds", offsetof(struct join, creds) },
+	{ "--name", offsetof(struct join, name) },
+	{ "-j", offsetof(struct join, slots) },
+	{ NULL, 0 },
+};
+
+/*
+ * The option that `word` is, or NULL, and the part of the word behind its name:
+ * "" if the next word is the value.
+ */
+static const struct option *
+find_option(const char *word, const char **rest)
+{
+	for (const struct option *o = options; o->name != NULL; o++) {
+		size_t len = strlen(o->name);
+		bool is_long = o->name[1] == '-';
+
+		*rest = word + len;
+		if (strncmp(word, o->name, len) == 0 &&
+		    (**rest == '\0' || !is_long || **rest == '='))
+			return o;
+	}
+	return NULL;
+}
 
 bool
 fz_worker_is_joining(int argc, char **argv)
@@ -34,29 +66,15 @@ fz_worker_is_joining(int argc, char **argv)
 	bool worker = false, engine = getenv("FZLUA_ENGINE") != NULL;
 
 	for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
+		const char *rest;
+		const struct option *o = find_option(argv[i], &rest);
+
 		worker = worker || strcmp(argv[i], "--worker") == 0;
-		engine = engine || strncmp(argv[i], "--engine", 8) == 0;
-		if (strcmp(argv[i], "--engine") == 0 ||
-		    strcmp(argv[i], "-j") == 0)
+		engine = engine || o == &options[0];
+		if (o != NULL && *rest == '\0')
 			i++;
 	}
 	return worker && engine;
-}
-
-/* The value of argv[*i] if it is this option; moves on to it. */
-static const char *
-value_of(const char *option, char **argv, int *i)
-{
-	size_t len = strlen(option);
-	const char *behind = argv[*i] + len;
-
-	if (strncmp(argv[*i], option, len) != 0)
-		return NULL;
-	if (option[1] == '-' && *behind == '=')
-		return behind + 1;
-	if (option[1] != '-' && *behind != '\0')
-		return behind;
-	return *behind == '\0' ? argv[++*i] : NULL;
 }
 
 static int
@@ -69,24 +87,21 @@ misuse(const char *text, const char *word)
 static int
 read_options(struct join *join, int argc, char **argv)
 {
-	const struct {
-		const char *name, **value;
-	} options[] = { { "--engine", &join->url }, { "-j", &join->slots },
-		{ "--engine-creds", &join->creds }, { "--name", &join->name } };
-	const size_t n = sizeof(options) / sizeof(options[0]);
-
 	for (int i = 1; i < argc; i++) {
-		const char *word = argv[i], *value = NULL;
-		size_t k = 0;
+		const char *word = argv[i], *value;
+		const struct option *o = find_option(word, &value);
 
 		if (strcmp(word, "--worker") == 0)
 			continue;
-		while (k < n &&
-		       (value = value_of(options[k].name, argv, &i)) == NULL)
-			k++;
-		if (k == n)
+		if (o == NULL)
 			return misuse("unrecognized option ", word);
-		*options[k].value = value;
+		if (*value == '\0')
+			value = argv[++i];
+		else if (*value == '=')
+			value++;
+		if (value == NULL)
+			return misuse("a value is missing behind ", word);
+		memcpy((char *)join + o->field, &value, sizeof(value));
 	}
 	return 0;
 }
@@ -120,20 +135,25 @@ check_options(struct join *join)
 	return 0;
 }
 
-/* Append a string with its NUL. 0, or -1 if there is no room. */
+/* Append a string with its NUL. 0, or -1 and errno. */
 static int
 put(char setup[JOIN_SETUP_MAX], size_t *len, const char *text)
 {
 	size_t n = strlen(text) + 1;
 
-	if (n > JOIN_SETUP_MAX - *len)
+	if (n > JOIN_SETUP_MAX - *len) {
+		errno = E2BIG;
 		return -1;
+	}
 	memcpy(setup + *len, text, n);
 	*len += n;
 	return 0;
 }
 
-/* What the gateway reads, in a pipe: no other process sees it. */
+/*
+ * Put what the gateway reads into a pipe, because other users see command
+ * lines. Returns the end to read from, or -1 and errno.
+ */
 static int
 setup_pipe(const struct join *join, const char *command)
 {
@@ -142,7 +162,7 @@ setup_pipe(const struct join *join, const char *command)
 		command, join->slots, join->name };
 	char setup[JOIN_SETUP_MAX];
 	size_t len = 0;
-	int ends[2], fd;
+	int ends[2];
 
 	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
 		if (put(setup, &len, strings[i]) != 0)
@@ -152,9 +172,7 @@ setup_pipe(const struct join *join, const char *command)
 	    fz_fd_write_all(ends[1], setup, len) != 0)
 		return -1;
 	fz_fd_close(&ends[1]);
-	fd = dup(ends[0]); /* it stays open */
-	fz_fd_close(&ends[0]);
-	return fd;
+	return dup(ends[0]); /* which stays open in the gateway */
 }
 
 static void

@@ -1,0 +1,62 @@
+-- fzlua --worker --engine nats://...: its options, and what the gateway gets. No server is needed.
+local t = ...
+local tests = {}
+
+-- A program in place of the gateway: it prints the strings of its setup, each in a line.
+local GATEWAY <const> = [[
+gateway=$(mktemp) && trap 'rm $gateway' EXIT
+cat >$gateway <<'END'
+#!/bin/sh
+echo $1; exec tr '\000' '\n' </proc/self/fd/$2
+END
+chmod +x $gateway; export FZLUA_NATS=$gateway; unset FZLUA_ENGINE FZLUA_ENGINE_CREDS
+exec 2>&1
+]]
+
+local function join(words)
+  local lines = {}
+  for line in t.shell(GATEWAY .. words):gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
+  return lines
+end
+
+tests["the gateway gets URL, credentials, slots and name, in any order of the options"] = function()
+  for _, words in ipairs {
+    '"$FZLUA" --worker --engine tls://h:1/t --engine-creds f -j 3 --name n',
+    '"$FZLUA" --name n --engine-creds=f -j3 --engine=tls://h:1/t --worker',
+    '"$FZLUA" -j 3 --engine-creds f --worker --name=n --engine tls://h:1/t',
+    'FZLUA_ENGINE=tls://h:1/t FZLUA_ENGINE_CREDS=f "$FZLUA" --name n --worker -j3',
+  } do
+    local lines = join(words)
+    t.equal({ lines[1], lines[2], lines[3] }, { "--serve", "tls://h:1/t", "f" })
+    t.equal({ lines[6], lines[7] }, { "3", "n" })
+  end
+end
+
+tests["slots and name have defaults: the processors, the machine"] = function()
+  local lines = join '"$FZLUA" --worker --engine tls://h:1/t'
+  t.equal(lines[3], "")
+  assert(tonumber(lines[6]) > 0)
+  t.equal(lines[7], t.shell("uname -n"):match "%S+")
+end
+
+tests["a mistake is named, and its status is 2"] = function()
+  local function refused(words, message)
+    local lines = join('"$FZLUA" --worker ' .. words .. "; echo $?")
+    t.equal(lines, { "fzlua: --worker: " .. message, "2" })
+  end
+  refused("--engine", "a value is missing behind --engine")
+  refused("--engine tls://h -j", "a value is missing behind -j")
+  refused("--engine tls://h --name", "a value is missing behind --name")
+  refused("--engine tls://h --nam n", "unrecognized option --nam")
+  refused("--engine tls://h word", "unrecognized option word")
+  for _, slots in ipairs { "0", "4097", "2x", "-1", "''" } do
+    refused("--engine tls://h -j " .. slots,
+      "-j is a number of slots from 1, not " .. slots:gsub("'", ""))
+  end
+  refused("--engine tls://h --name a/b", "this is no name of a node: a/b")
+  refused("--engine tls://h --name ''", "this is no name of a node: ")
+  refused("--engine tls://h --engine-creds $(printf '%09000d' 1)",
+    "it cannot start: Argument list too long")
+end
+
+return tests
