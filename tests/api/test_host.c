@@ -25,6 +25,7 @@
 
 #include "api/fzlua.h"
 #include "host_test.h"
+#include "lua_memory.h"
 #include "sanitized.h"
 
 static void
@@ -385,44 +386,16 @@ test_the_host_is_told_of_forks(void **state)
 	close(fd[1]);
 }
 
-/* Fails each allocation from a number on, or one alone; and big ones. */
-struct failing {
-	long left; /* allocations that succeed before; -1: all */
-	bool once;
-	size_t most; /* bytes of a block */
-};
-
-static void *
-failing_alloc(void *ctx, void *block, size_t old_size, size_t size)
-{
-	struct failing *f = ctx;
-	bool grows = size > (block != NULL ? old_size : 0);
-
-	if (size == 0) {
-		free(block);
-		return NULL;
-	}
-	if (grows && f->left == 0) {
-		f->left = f->once ? -1 : 0;
-		return NULL;
-	}
-	if (grows && size > f->most)
-		return NULL;
-	if (grows && f->left > 0)
-		f->left--;
-	return realloc(block, size);
-}
-
 static void
 test_a_lack_of_memory_has_its_status(void **state)
 {
 	static const char *const codes[] = { "return ('x'):rep(1 << 24)",
 		"local s = 'x' while true do s = s .. s end",
 		"local t = {} for i = 1, 1 << 24 do t[i] = i end" };
-	struct failing f = { .left = -1, .most = 1 << 20 };
-	const struct fzlua_options options = {
-		.size = sizeof(options), .alloc = failing_alloc, .alloc_ctx = &f
-	};
+	struct lua_memory f = { .left = -1, .most = 1 << 20 };
+	const struct fzlua_options options = { .size = sizeof(options),
+		.alloc = lua_memory_allocate,
+		.alloc_ctx = &f };
 	lua_State *L;
 
 	(void)state;
@@ -492,11 +465,11 @@ test_a_step_of_no_number_does_not_wait(void **state)
 
 /* Returns whether all succeeded, so that no allocation failed. */
 static bool
-run_with(struct failing *f)
+run_with(struct lua_memory *f)
 {
-	const struct fzlua_options options = {
-		.size = sizeof(options), .alloc = failing_alloc, .alloc_ctx = f
-	};
+	const struct fzlua_options options = { .size = sizeof(options),
+		.alloc = lua_memory_allocate,
+		.alloc_ctx = f };
 	lua_State *L;
 	void *tag;
 	int status = fzlua_new(&L, &options);
@@ -530,7 +503,7 @@ test_each_allocation_may_fail(void **state)
 		skip();
 	alarm(HOST_HANGS_S);
 	for (int once = 0; once < 2; once++) {
-		struct failing f = { .once = once, .most = SIZE_MAX };
+		struct lua_memory f = { .once = once, .left = -1 };
 		long n = 0;
 		bool done = false;
 

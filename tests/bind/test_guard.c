@@ -21,29 +21,10 @@
 
 #include "api/fzlua.h"
 #include "base/err.h"
+#include "lua_memory.h"
 #include "shared/heap.h"
 
-/* The n-th allocation from now on fails, and all after it; 0: none does. */
-static unsigned long fail_at;
-static bool failed;
-
-static void *
-allocate(void *ctx, void *p, size_t before, size_t n)
-{
-	(void)ctx;
-	if (n == 0) {
-		free(p);
-		return NULL;
-	}
-	if (fail_at != 0 && (p == NULL || n > before)) {
-		if (fail_at == 1) { /* a second try comes after a collection */
-			failed = true;
-			return NULL;
-		}
-		fail_at--;
-	}
-	return realloc(p, n);
-}
+static struct lua_memory memory = { .left = -1 };
 
 /* Set in a process that gets no number. */
 static bool stranger;
@@ -71,7 +52,7 @@ run(lua_State *L, const char *code)
 static int
 setup(void **state)
 {
-	lua_State *L = lua_newstate(allocate, NULL);
+	lua_State *L = lua_newstate(lua_memory_allocate, &memory);
 
 	luaL_openlibs(L);
 	luaL_requiref(L, "fzlua", luaopen_fzlua, 1);
@@ -117,23 +98,23 @@ teardown(void **state)
 static void
 starve(lua_State *L, const char *function)
 {
-	unsigned long n = 0;
+	long n = 0;
 
 	do {
 		int status;
 
 		run(L, "collectgarbage()");
 		lua_getglobal(L, function);
-		failed = false;
-		fail_at = ++n;
+		memory.nfailed = 0;
+		memory.left = n++;
 		status = lua_pcall(L, 0, 0, 0);
-		fail_at = 0;
+		memory.left = -1;
 		if (status != LUA_OK && status != LUA_ERRMEM)
 			fail_msg("%s", luaL_tolstring(L, -1, NULL));
 		lua_settop(L, 0);
 		run(L, "collectgarbage() check()");
 		assert_true(n < 1000);
-	} while (failed);
+	} while (memory.nfailed != 0);
 	assert_true(n > 1);
 }
 

@@ -23,6 +23,7 @@
 #include "api/fzlua.h"
 #include "descriptors.h"
 #include "faults.h"
+#include "lua_memory.h"
 #include "value/lerror.h"
 #include "world.h"
 
@@ -45,24 +46,9 @@ __wrap_prctl(int what, unsigned long arg)
 
 struct host {
 	lua_State *L;
-	int nfds;  /* open before */
-	bool poor; /* no memory for Lua from now on */
+	int nfds; /* open before */
+	struct lua_memory memory;
 };
-
-static void *
-allocate(void *ud, void *block, size_t osize, size_t nsize)
-{
-	const struct host *h = ud;
-
-	(void)osize;
-	if (nsize == 0) {
-		free(block);
-		return NULL;
-	}
-	if (h->poor && (block == NULL || nsize > osize))
-		return NULL;
-	return realloc(block, nsize);
-}
 
 /* exhaust(): there is no memory for Lua any more */
 static int
@@ -70,7 +56,7 @@ exhaust(lua_State *L)
 {
 	struct host *h = lua_touserdata(L, lua_upvalueindex(1));
 
-	h->poor = true;
+	h->memory.left = 0;
 	return 0;
 }
 
@@ -107,7 +93,8 @@ setup(void **state)
 	struct host *h = calloc(1, sizeof(*h));
 
 	h->nfds = count_fds();
-	h->L = lua_newstate(allocate, h);
+	h->memory.left = -1;
+	h->L = lua_newstate(lua_memory_allocate, &h->memory);
 	luaL_openlibs(h->L);
 	luaopen_fzlua(h->L);
 	lua_setglobal(h->L, "fz");

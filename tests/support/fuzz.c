@@ -8,6 +8,7 @@
 #include <lualib.h>
 
 #include "base/buf.h"
+#include "lua_memory.h"
 #include "value/codec.h"
 #include "value/lerror.h"
 
@@ -18,34 +19,7 @@ enum {
 	FUZZ_ROUNDS = 200000, /* where no number is given */
 };
 
-struct fuzz_memory {
-	size_t used;
-	size_t peak;
-};
-
-static struct fuzz_memory fuzz_memory;
-
-static void *
-fuzz_allocate(void *ud, void *p, size_t osize, size_t nsize)
-{
-	struct fuzz_memory *m = ud;
-	void *q;
-
-	if (p == NULL)
-		osize = 0;
-	if (nsize == 0) {
-		free(p);
-		m->used -= osize;
-		return NULL;
-	}
-	q = realloc(p, nsize);
-	if (q == NULL)
-		return NULL;
-	m->used += nsize - osize;
-	if (m->used > m->peak)
-		m->peak = m->used;
-	return q;
-}
+static struct lua_memory fuzz_memory = { .left = -1 };
 
 /* A state with two classes, P and Q, a registered value and NULL. */
 static lua_State *
@@ -58,7 +32,7 @@ fuzz_state(void)
 	    "core.register_class('P', P)\n"
 	    "core.register_class('Q', Q)\n"
 	    "V = core.register_value('V', {})\n";
-	lua_State *L = lua_newstate(fuzz_allocate, &fuzz_memory);
+	lua_State *L = lua_newstate(lua_memory_allocate, &fuzz_memory);
 
 	if (L == NULL)
 		abort();

@@ -15,20 +15,13 @@
 #include <lualib.h>
 
 #include "base/buf.h"
+#include "lua_memory.h"
 #include "value/codec.h"
 #include "value/format.h"
 #include "value/lerror.h"
 
-/* Counts what a state holds, and fails when told to. */
-struct memory {
-	size_t used;
-	size_t peak;
-	long left; /* allocations until one fails; negative: never */
-	bool once; /* only that one, so that Lua's second try succeeds */
-};
-
 struct host {
-	struct memory memory;
+	struct lua_memory memory;
 	lua_State *L;
 	struct fz_buf out;
 };
@@ -54,35 +47,6 @@ static const char rich_value[] =
     "t.deep, t.long = deep, ('x'):rep(70000)\n"
     "return t\n";
 
-static void *
-allocate(void *ud, void *p, size_t osize, size_t nsize)
-{
-	struct memory *m = ud;
-	void *q;
-
-	if (p == NULL)
-		osize = 0;
-	if (nsize == 0) {
-		free(p);
-		m->used -= osize;
-		return NULL;
-	}
-	if (nsize > osize && m->left >= 0) {
-		if (m->left == 0) {
-			m->left = m->once ? -1 : 0;
-			return NULL;
-		}
-		m->left--;
-	}
-	q = realloc(p, nsize);
-	if (q == NULL)
-		return NULL;
-	m->used += nsize - osize;
-	if (m->used > m->peak)
-		m->peak = m->used;
-	return q;
-}
-
 static int
 setup(void **state)
 {
@@ -90,7 +54,7 @@ setup(void **state)
 
 	assert_non_null(h);
 	h->memory.left = -1;
-	h->L = lua_newstate(allocate, &h->memory);
+	h->L = lua_newstate(lua_memory_allocate, &h->memory);
 	assert_non_null(h->L);
 	luaL_openlibs(h->L);
 	lua_newtable(h->L);

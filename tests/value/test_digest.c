@@ -17,17 +17,12 @@
 #include <lualib.h>
 
 #include "base/buf.h"
+#include "lua_memory.h"
 #include "no_memory.h"
 #include "value/bytecode.h"
 #include "value/codec.h"
 #include "value/digest.h"
 #include "value/lerror.h"
-
-/* Counts what a state holds, and fails at an allocation. */
-struct memory {
-	size_t used;
-	long left; /* allocations until one fails; negative: never */
-};
 
 static const char rich_value[] =
     "local P = core.register_class('P', { __fzpack = function(p)\n"
@@ -44,36 +39,13 @@ static const char rich_value[] =
     "t.deep, t.meta = deep, setmetatable({}, { __index = f })\n"
     "return t\n";
 
-static void *
-allocate(void *ud, void *p, size_t osize, size_t nsize)
-{
-	struct memory *m = ud;
-	void *q;
-
-	if (p == NULL)
-		osize = 0;
-	if (nsize == 0) {
-		free(p);
-		m->used -= osize;
-		return NULL;
-	}
-	if (nsize > osize && m->left >= 0 && m->left-- == 0) {
-		m->left = 0; /* Lua's second try fails, too */
-		return NULL;
-	}
-	q = realloc(p, nsize);
-	if (q != NULL)
-		m->used += nsize - osize;
-	return q;
-}
-
 static lua_State *
-new_state(struct memory *m)
+new_state(struct lua_memory *m)
 {
 	lua_State *L;
 
-	*m = (struct memory){ .left = -1 };
-	L = lua_newstate(allocate, m);
+	*m = (struct lua_memory){ .left = -1 };
+	L = lua_newstate(lua_memory_allocate, m);
 	assert_non_null(L);
 	luaL_openlibs(L);
 	lua_newtable(L);
@@ -84,7 +56,7 @@ new_state(struct memory *m)
 }
 
 static void
-end_state(lua_State *L, struct memory *m)
+end_state(lua_State *L, struct lua_memory *m)
 {
 	lua_close(L);
 	assert_int_equal(m->used, 0);
@@ -114,7 +86,7 @@ digest(lua_State *L)
 static void
 test_digest_any_allocation_of_the_state_may_fail(void **state)
 {
-	struct memory m;
+	struct lua_memory m;
 	lua_State *L = new_state(&m);
 	long n = 0;
 	int rc;
@@ -138,7 +110,7 @@ test_digest_any_allocation_of_the_state_may_fail(void **state)
 static void
 test_digest_no_memory_for_a_dump_is_an_error(void **state)
 {
-	struct memory m;
+	struct lua_memory m;
 	lua_State *L = new_state(&m);
 	int rc = LUA_OK, nfailed = 0;
 	bool came = true;
@@ -206,7 +178,7 @@ test_bytecode_that_is_cut_is_refused(void **state)
 	    "return function() return f(function() return z, b end) end";
 	struct fz_buf out = FZ_BUF_INIT;
 	struct seen seen = { 0 };
-	struct memory m;
+	struct lua_memory m;
 	lua_State *L = new_state(&m);
 
 	(void)state;

@@ -14,6 +14,7 @@
 #include <lualib.h>
 
 #include "base/buf.h"
+#include "lua_memory.h"
 #include "value/codec.h"
 #include "value/format.h"
 #include "value/items.h"
@@ -22,25 +23,9 @@
 /* A state whose allocations fail when told to. */
 struct host {
 	lua_State *L;
-	long left; /* allocations until one fails; negative: never */
+	struct lua_memory memory;
 	struct fz_buf out;
 };
-
-static void *
-allocate(void *ud, void *p, size_t osize, size_t nsize)
-{
-	struct host *h = ud;
-
-	if (nsize == 0) {
-		free(p);
-		return NULL;
-	}
-	if ((p == NULL || nsize > osize) && h->left >= 0 && h->left-- == 0) {
-		h->left = 0; /* nor does Lua's second try succeed */
-		return NULL;
-	}
-	return realloc(p, nsize);
-}
 
 static int
 setup(void **state)
@@ -48,8 +33,8 @@ setup(void **state)
 	struct host *h = calloc(1, sizeof(*h));
 
 	assert_non_null(h);
-	h->left = -1;
-	h->L = lua_newstate(allocate, h);
+	h->memory.left = -1;
+	h->L = lua_newstate(lua_memory_allocate, &h->memory);
 	assert_non_null(h->L);
 	luaL_openlibs(h->L);
 	lua_newtable(h->L);
@@ -66,7 +51,7 @@ teardown(void **state)
 {
 	struct host *h = *state;
 
-	h->left = -1;
+	h->memory.left = -1;
 	lua_close(h->L);
 	fz_buf_fini(&h->out);
 	free(h);
@@ -403,9 +388,9 @@ test_items_without_memory_raise(void **state)
 			fz_reader_init(&items, h->out.data, h->out.len);
 			lua_pushcfunction(h->L, push_body);
 			lua_pushlightuserdata(h->L, &items);
-			h->left = n++;
+			h->memory.left = n++;
 			status = lua_pcall(h->L, 1, 1, 0);
-			h->left = -1;
+			h->memory.left = -1;
 			nfailed += status != LUA_OK;
 			lua_settop(h->L, 0);
 		} while (status == LUA_ERRMEM);

@@ -17,34 +17,11 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include "lua_memory.h"
 #include "rawarray_test.h"
 #include "value/rawarray.h"
 
-/* The n-th allocation from now on fails, and all after it; 0: none does. */
-static unsigned long fail_at;
-static size_t allocated; /* bytes */
-
-static void *
-allocate(void *ctx, void *p, size_t before, size_t n)
-{
-	size_t old = p != NULL ? before : 0;
-
-	(void)ctx;
-	if (n == 0) {
-		allocated -= old;
-		free(p);
-		return NULL;
-	}
-	if (fail_at != 0 && (p == NULL || n > before)) {
-		if (fail_at == 1) /* a second try comes after a collection */
-			return NULL;
-		fail_at--;
-	}
-	allocated += n - old;
-	p = realloc(p, n);
-	assert_non_null(p);
-	return p;
-}
+static struct lua_memory memory = { .left = -1 };
 
 static int
 learn(lua_State *L)
@@ -76,11 +53,11 @@ fails_at(lua_State *L, lua_CFunction f, unsigned long n)
 	int status;
 
 	lua_pushcfunction(L, f);
-	fail_at = n;
+	memory.left = (long)n - 1;
 	status = lua_pcall(L, 0, 1, 0);
-	fail_at = 0;
-	assert_ptr_equal(lua_getallocf(L, &ud), allocate);
-	assert_ptr_equal(ud, &fail_at);
+	memory.left = -1;
+	assert_ptr_equal(lua_getallocf(L, &ud), lua_memory_allocate);
+	assert_ptr_equal(ud, &memory);
 	assert_true(status == LUA_OK || is_memory_error(L, status));
 	return status != LUA_OK;
 }
@@ -88,7 +65,7 @@ fails_at(lua_State *L, lua_CFunction f, unsigned long n)
 static int
 learn_without_memory(void)
 {
-	lua_State *L = lua_newstate(allocate, &fail_at);
+	lua_State *L = lua_newstate(lua_memory_allocate, &memory);
 	unsigned long n = 1;
 
 	assert_non_null(L);
@@ -102,7 +79,7 @@ learn_without_memory(void)
 	assert_true(lua_toboolean(L, -1));
 	assert_non_null(fz_rawarray_known());
 	lua_close(L);
-	assert_int_equal(allocated, 0);
+	assert_int_equal(memory.used, 0);
 	return 0;
 }
 

@@ -1,0 +1,19 @@
+/* lua_memory.h - the memory of a Lua state: counted, and failing on demand. */
+#ifndef LUA_MEMORY_H
+#define LUA_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct lua_memory {
+	size_t used, peak; /* bytes */
+	size_t most; /* bytes of the biggest block that succeeds; 0: any */
+	long left;   /* allocations until one fails; negative: none fails */
+	bool once;   /* only that one, so that Lua's second attempt succeeds */
+	unsigned long nfailed;
+};
+
+/* For lua_newstate(); `ud` is a struct lua_memory. */
+void *lua_memory_allocate(void *ud, void *p, size_t old_size, size_t size);
+
+#endif
