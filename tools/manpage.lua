@@ -8,6 +8,9 @@
 -- introduces the next paragraph. An example is what follows a comment "Example: FUNCTIONS", up to
 -- the next comment in the first column.
 
+package.path = arg[0]:match "^(.-)[^/]*$" .. "?.lua;" .. package.path
+local written = require "written"
+
 local HEAD <const> = [[
 .\" Made by tools/manpage.lua from src/api/fzlua.h: change that.
 .Dd November 28, 2026
@@ -146,13 +149,4 @@ for _, each in ipairs(paragraphs_of(header)) do
 end
 local text = (table.concat(parts) .. END):gsub("\n\n+", "\n")
 
-local path = root .. "/doc/fzlua.3"
-if checking then
-  local file = io.open(path)
-  if not file or file:read "a" ~= text then
-    print(path .. " does not fit src/api/fzlua.h: run make doc")
-    os.exit(1)
-  end
-else
-  assert(io.open(path, "w")):write(text):close()
-end
+written(root .. "/doc/fzlua.3", text, "src/api/fzlua.h", checking)

@@ -4,8 +4,10 @@
 --   fzlua tools/options.lua man FILE     writes the descriptions of the options into the man page
 --   fzlua tools/options.lua check FILE   fails unless it has them
 
+package.path = arg[0]:match "^(.-)[^/]*$" .. "?.lua;" .. package.path
 local help = require "fzlua.help"
 local options = require "fzlua.options"
+local written = require "written"
 
 -- The names of an option.
 local function names(option)
@@ -181,26 +183,16 @@ local function read(path)
   return file:read "a"
 end
 
--- The man page as it is, and with the descriptions of the table.
+-- The man page with the descriptions of the table.
 local function man_page(path)
-  local text = read(path)
-  local before, after = text:match '^(.-\n%.\\" Made from lua/cli/options.lua[^\n]*\n).-(%.Sh.*)$'
-  return text, before .. man() .. after
+  local before, after = read(path):match '^(.-\n%.\\" Made from lua/cli/options.lua[^\n]*\n).-(%.Sh.*)$'
+  return before .. man() .. after
 end
 
 local ACTIONS = {
   bash = function() io.write(bash()) end,
   zsh = function() io.write(zsh()) end,
-  man = function(path)
-    local _, text = man_page(path)
-    local file <close> = assert(io.open(path, "w"))
-    file:write(text)
-  end,
-  check = function(path)
-    local text, current = man_page(path)
-    if text == current then return end
-    print(path .. ":1: is not made from lua/cli/options.lua (make doc)")
-    os.exit(1)
-  end,
+  man = function(path) written(path, man_page(path), "lua/cli/options.lua", false) end,
+  check = function(path) written(path, man_page(path), "lua/cli/options.lua", true) end,
 }
 ACTIONS[arg[1]](arg[2])

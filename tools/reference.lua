@@ -7,6 +7,7 @@
 
 package.path = arg[0]:match "^(.-)[^/]*$" .. "?.lua;" .. package.path
 local annotations = require "annotations"
+local written = require "written"
 
 local WIDTH <const> = 100
 local INTRODUCTION <const> = [[
@@ -280,13 +281,4 @@ while out[#out] == "" do out[#out] = nil end
 local text = table.concat(out, "\n") .. "\n"
 check_links(text)
 
-local path = root .. "/doc/reference.md"
-if checking then
-  local file = io.open(path)
-  if not file or file:read "a" ~= text then
-    print(path .. " does not fit lua/meta: run make doc")
-    os.exit(1)
-  end
-else
-  assert(io.open(path, "w")):write(text):close()
-end
+written(root .. "/doc/reference.md", text, "lua/meta", checking)

@@ -71,17 +71,7 @@ function chain.join(a, b)
   return make(stages, options)
 end
 
-local methods = {
-  invoke = Pipeline.invoke,
-  invoke_async = Pipeline.invoke_async,
-  stream = Pipeline.stream,
-  prune = Pipeline.prune,
-  reset = Pipeline.reset,
-  close = Pipeline.close,
-  _ended = Pipeline._ended,
-  _plan_of = Pipeline._plan_of,
-  _defaults_of = Pipeline._defaults_of,
-}
+local methods = Pipeline.methods()
 
 function methods:_states()
   if not self._state_list then

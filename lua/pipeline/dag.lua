@@ -20,17 +20,7 @@ function dag.new(options)
   return setmetatable(Pipeline.init({ _registry = Registry.new() }, options), Dag)
 end
 
-local methods = {
-  invoke = Pipeline.invoke,
-  invoke_async = Pipeline.invoke_async,
-  stream = Pipeline.stream,
-  prune = Pipeline.prune,
-  reset = Pipeline.reset,
-  close = Pipeline.close,
-  _ended = Pipeline._ended,
-  _plan_of = Pipeline._plan_of,
-  _defaults_of = Pipeline._defaults_of,
-}
+local methods = Pipeline.methods()
 
 -- Add a node; a node with the same output replaces the earlier one.
 function methods:add(output, ...)

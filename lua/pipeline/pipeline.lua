@@ -21,6 +21,23 @@ local max, min, remove = math.max, math.min, table.remove
 ---@field trace fzlua.Trace|nil of the last invoke or stream that had the option `trace`
 local Pipeline = {}
 
+---The methods that users call on a chain and a dag, and those that invocations call, in a table to
+---which a class adds its own.
+---@return table<string, function>
+function Pipeline.methods()
+  return {
+    invoke = Pipeline.invoke,
+    invoke_async = Pipeline.invoke_async,
+    stream = Pipeline.stream,
+    prune = Pipeline.prune,
+    reset = Pipeline.reset,
+    close = Pipeline.close,
+    _ended = Pipeline._ended,
+    _plan_of = Pipeline._plan_of,
+    _defaults_of = Pipeline._defaults_of,
+  }
+end
+
 ---Set the fields of `self`, which has no metatable yet. All fields are set here, because a later
 ---assignment to a missing field calls set().
 function Pipeline.init(self, options)

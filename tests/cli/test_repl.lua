@@ -5,11 +5,7 @@ local Terminal = dofile "tests/support/terminal.lua"
 
 local tests = {}
 
-local function open(options)
-  local terminal = Terminal.open(t, options or {})
-  terminal:until_row "^>$"
-  return terminal
-end
+local function open(options) return Terminal.prompt(t, options) end
 
 tests["values are printed as literals, and the first one is _"] = function()
   local terminal <close> = open()

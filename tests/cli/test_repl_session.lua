@@ -5,11 +5,7 @@ local Terminal = dofile "tests/support/terminal.lua"
 
 local tests = {}
 
-local function open(options)
-  local terminal = Terminal.open(t, options or {})
-  terminal:until_row "^>$"
-  return terminal
-end
+local function open(options) return Terminal.prompt(t, options) end
 
 tests[":help shows the commands, and entries of the manual"] = function()
   local terminal <close> = open { rows = 60 }

@@ -41,6 +41,13 @@ function Terminal.open(t, options)
   return self
 end
 
+-- Open one with the command at its prompt.
+function Terminal.prompt(t, options)
+  local terminal = Terminal.open(t, options or {})
+  terminal:until_row "^>$"
+  return terminal
+end
+
 ---A new empty directory, which the caller removes with remove_home().
 function Terminal.new_home(t)
   return (t.shell "mktemp -d"):match "%S+"
