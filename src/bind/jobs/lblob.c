@@ -46,45 +46,39 @@ copy_body(lua_State *L)
 	return 1;
 }
 
-int
-fz_lblob_push_bytes(
-    lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
+/* Call `body` with the bytes of a blob mapped. Returns like lua_pcall(). */
+static int
+with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
+    lua_CFunction body)
 {
 	struct decoding d = { NULL, blob->len };
 	struct fz_err err = { 0 };
-	int status;
+	int status = LUA_OK;
 
 	d.at = fz_blob_map(blob, engine->arena, &err);
 	if (d.at == NULL) {
 		fz_lerror_push(L, err.kind, err.text);
 		return LUA_ERRRUN;
 	}
-	lua_pushcfunction(L, copy_body);
-	lua_pushlightuserdata(L, &d);
-	status = lua_pcall(L, 1, 1, 0);
+	/* A scalar needs no protected call: it can raise no error. */
+	if (body != decode_body || !fz_codec_push_scalar(L, d.at, d.len)) {
+		lua_pushcfunction(L, body);
+		lua_pushlightuserdata(L, &d);
+		status = lua_pcall(L, 1, LUA_MULTRET, 0);
+	}
 	fz_blob_unmap(blob, engine->arena, d.at);
 	return status;
 }
 
 int
+fz_lblob_push_bytes(
+    lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
+{
+	return with_bytes(L, engine, blob, copy_body);
+}
+
+int
 fz_lblob_decode(lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
 {
-	struct decoding d = { NULL, blob->len };
-	struct fz_err err = { 0 };
-	int status;
-
-	d.at = fz_blob_map(blob, engine->arena, &err);
-	if (d.at == NULL) {
-		fz_lerror_push(L, err.kind, err.text);
-		return LUA_ERRRUN;
-	}
-	if (fz_codec_push_scalar(L, d.at, d.len)) { /* no error can leak it */
-		fz_blob_unmap(blob, engine->arena, d.at);
-		return LUA_OK;
-	}
-	lua_pushcfunction(L, decode_body);
-	lua_pushlightuserdata(L, &d);
-	status = lua_pcall(L, 1, LUA_MULTRET, 0);
-	fz_blob_unmap(blob, engine->arena, d.at);
-	return status;
+	return with_bytes(L, engine, blob, decode_body);
 }
