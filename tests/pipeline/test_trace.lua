@@ -64,6 +64,23 @@ tests["without the option nothing is recorded, and prune drops the records"] = f
   t.equal(chain.trace, nil)
 end
 
+tests["options that are false are as if they were not given"] = function()
+  local stage = fz.stage "S"
+  stage:register("B", "A", function(a) return a + 1 end)
+  local chain <close> = fz.chain(stage)
+  for _, jobs in ipairs { 0, 1 } do
+    for _, name in ipairs { "trace", "report", "progress", "cache", "resume" } do
+      t.equal(chain:invoke({ A = 1 }, { [name] = false, jobs = jobs }).output, { A = 1, B = 2 })
+      t.equal(chain.trace, nil)
+    end
+    for _, name in ipairs { "trace", "report", "progress" } do
+      for _, output in chain:stream({ { A = 1 } }, { [name] = false, jobs = jobs }) do
+        t.equal(output, { A = 1, B = 2 })
+      end
+    end
+  end
+end
+
 tests["a map has records of its elements, which have their index and number"] = function()
   for jobs = 0, 2, 2 do
     local g <close> = fz.dag()

@@ -47,7 +47,8 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 {
 	struct fz_trace *trace = NULL;
 
-	if (lua_getfield(L, idx, "trace") != LUA_TNIL) {
+	lua_getfield(L, idx, "trace");
+	if (lua_toboolean(L, -1)) { /* false: no trace, as without the option */
 		trace = check_trace(L, -1)->trace;
 		lua_getfield(L, idx, "trace_names");
 		*names = check_names(L, -1);
