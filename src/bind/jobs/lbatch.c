@@ -279,6 +279,17 @@ batch_close(lua_State *L)
 	return 0;
 }
 
+/* No call is under way; one that was ended by an error may still count. */
+static int
+batch_gc(lua_State *L)
+{
+	struct fz_lbatch *lb = fz_lbatch_to(L, 1);
+
+	lb->ll.calls = 0;
+	fz_lbatch_end(L, lb, 1);
+	return 0;
+}
+
 static int
 batch_tostring(lua_State *L)
 {
@@ -312,7 +323,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg metamethods[] = {
-	{ "__gc", batch_close },
+	{ "__gc", batch_gc },
 	{ "__close", batch_close },
 	{ "__tostring", batch_tostring },
 	{ NULL, NULL },

@@ -245,18 +245,12 @@ call_next(lua_State *L)
 		.func = lb->entry != -1 ? (uint32_t)lb->entry : 0,
 		.seed = lb->seed,
 		.timeout_ns = lb->timeout_ns };
-	unsigned *ncalls;
 
-	item.number = fz_batch_local_next(lb->batch, &item.part);
 	fz_garbage_catch_up(fz_garbage_open(L), L);
+	item.number = fz_batch_local_next(lb->batch, &item.part);
 	if (item.number != 0) {
 		lua_getiuservalue(L, 1, FZ_LBATCH_POOL);
-		ncalls = fz_lpool_calls(L, -1);
-		lb->ll.calls++;
-		++*ncalls;
-		fz_llocal_item(L, lua_gettop(L), &item);
-		--*ncalls;
-		fz_lbatch_leave(L, lb, 1);
+		fz_llocal_item(L, &lb->ll, lua_gettop(L), &item);
 	}
 	lua_pushboolean(L, item.number != 0);
 	return 1;
@@ -269,7 +263,16 @@ is_ready(const struct fz_llocal *ll)
 	    FZ_CONTAINER_OF(ll, const struct fz_lbatch, ll)->batch);
 }
 
-static const struct fz_llocal_ops local_ops = { call_next, is_ready };
+/* (batch) */
+static int
+end_batch(lua_State *L)
+{
+	fz_lbatch_end(L, fz_lbatch_to(L, 1), 1);
+	return 0;
+}
+
+static const struct fz_llocal_ops local_ops = { call_next, is_ready,
+	end_batch };
 
 void
 fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool)

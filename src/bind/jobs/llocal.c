@@ -25,19 +25,52 @@
 #include "worker/engine.h"
 #include "worker/worker.h"
 
+/*
+ * What was taken cannot be called, because of the error on top. It fails as in
+ * a worker that has no memory.
+ */
+static void
+fail_taken(lua_State *L, struct fz_llocal *ll, int status)
+{
+	struct fz_llocal_taken taken = ll->taken;
+	struct fz_failure failure = { .exitcode = -1 };
+
+	ll->taken = (struct fz_llocal_taken){ 0 };
+	if (status == LUA_ERRMEM)
+		fz_err_nomem(&failure.err, "a call");
+	else
+		fz_lerror_pop(L, &failure.err);
+	if (taken.run != NULL)
+		fz_run_local_failed(taken.run, taken.node, &failure);
+	else if (taken.batch != NULL)
+		fz_batch_local_failed(taken.batch, taken.number, &failure);
+	fz_blob_unref(taken.part);
+}
+
+/* Nothing is raised, so that the caller's counts are right afterwards. */
 static int
 work(lua_State *L, struct fz_local *local)
 {
 	struct fz_llocal *ll = FZ_CONTAINER_OF(local, struct fz_llocal, local);
-	int did;
+	int top = lua_gettop(L), status, did = 1;
 
 	if (ll->calls != 0) /* a call is under way, and waits */
 		return 0;
-	lua_pushcfunction(L, ll->ops->next);
+	ll->calls++;
 	lua_rawgetp(L, LUA_REGISTRYINDEX, ll);
-	lua_call(L, 1, 1);
-	did = lua_toboolean(L, -1);
-	lua_pop(L, 1);
+	lua_pushcfunction(L, ll->ops->next);
+	lua_pushvalue(L, top + 1);
+	status = lua_pcall(L, 1, 1, 0);
+	if (status == LUA_OK)
+		did = lua_toboolean(L, -1);
+	else
+		fail_taken(L, ll, status);
+	if (--ll->calls == 0 && ll->closing) {
+		lua_pushcfunction(L, ll->ops->close);
+		lua_pushvalue(L, top + 1);
+		lua_call(L, 1, 0);
+	}
+	lua_settop(L, top);
 	return did;
 }
 
@@ -316,6 +349,7 @@ struct visit {
 	struct fz_random random;
 	struct fz_lpool_init *init; /* of the pool */
 	bool needed;                /* init had not run before the call */
+	unsigned *ncalls;           /* of the pool, under way */
 	struct fz_cwd script, calls;
 };
 
@@ -341,10 +375,10 @@ leave_directory(struct visit *v)
 
 /*
  * Prepare the call `c` with the functions of the pool on top. Returns the
- * thread for it.
+ * thread for it. All that may raise is here, before any state is changed.
  */
 static lua_State *
-enter(lua_State *L, struct local_call *c, struct visit *v)
+enter(lua_State *L, struct fz_llocal *ll, struct local_call *c, struct visit *v)
 {
 	lua_State *thread;
 
@@ -352,10 +386,13 @@ enter(lua_State *L, struct local_call *c, struct visit *v)
 	v->outer_call = get_current(L);
 	v->init = fz_lpool_init(L, -1);
 	v->needed = v->init->needed;
+	v->ncalls = fz_lpool_calls(L, -1);
 	thread = fz_lpool_prepare(L, -1);
 	fz_random_find(L, &v->random);
-	fz_random_save(&v->random);
 	set_current(L, c);
+	ll->taken = (struct fz_llocal_taken){ 0 };
+	fz_random_save(&v->random);
+	++*v->ncalls;
 	arm_hook(thread, c);
 	v->outer = fz_linterrupt_enter(&v->interrupt->local, thread);
 	enter_directory(v);
@@ -368,6 +405,7 @@ leave(lua_State *L, struct local_call *c, struct visit *v)
 	leave_directory(v);
 	fz_linterrupt_leave(v->interrupt, &v->interrupt->local, v->outer);
 	set_current(L, v->outer_call);
+	--*v->ncalls;
 	fz_random_restore(&v->random);
 	end_local(c);
 }
@@ -382,8 +420,8 @@ local_io(struct local_call *c)
 
 /* Call the next element of a map. */
 static void
-call_element(lua_State *L, int pools, const struct fz_run_map *map,
-    const struct fz_node *made)
+call_element(lua_State *L, struct fz_llocal *ll, int pools,
+    const struct fz_run_map *map, const struct fz_node *made)
 {
 	struct fz_llocal_item item = { .batch = map->batch,
 		.kind = map->opts.kind,
@@ -398,17 +436,17 @@ call_element(lua_State *L, int pools, const struct fz_run_map *map,
 	if (item.number == 0)
 		return;
 	lua_rawgeti(L, pools, (lua_Integer)made->pool + 1);
-	fz_llocal_item(L, lua_gettop(L), &item);
+	fz_llocal_item(L, ll, lua_gettop(L), &item);
 }
 
 /* Call a node that is no map. */
 static void
-call_node(lua_State *L, int pools, struct fz_run *run,
+call_node(lua_State *L, struct fz_llocal *ll, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node)
 {
 	const struct fz_node *made = fz_graph_get(graph, node);
-	struct local_call *c = push_local_call(L, made->nvalues, 0);
-	struct fz_child_io io = local_io(c);
+	struct local_call *c;
+	struct fz_child_io io;
 	struct fz_child_call call = { .func = made->func,
 		.nargs = made->ninputs,
 		.nvalues = made->nvalues,
@@ -416,13 +454,16 @@ call_node(lua_State *L, int pools, struct fz_run *run,
 	struct visit v;
 	lua_State *thread;
 
+	ll->taken = (struct fz_llocal_taken){ .run = run, .node = node };
+	c = push_local_call(L, made->nvalues, 0);
+	io = local_io(c);
 	c->run = run;
 	c->graph = graph;
 	c->node = node;
 	c->timeout_ns = fz_run_limits_of(run, node)->timeout_ns;
 	lua_pushvalue(L, pools);
 	lua_rawgeti(L, -1, (lua_Integer)made->pool + 1);
-	thread = enter(L, c, &v);
+	thread = enter(L, ll, c, &v);
 	call.init = v.needed;
 	call.random = &v.random;
 	fz_child_call(thread, &call, &io);
@@ -431,15 +472,15 @@ call_node(lua_State *L, int pools, struct fz_run *run,
 }
 
 void
-fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
-    const struct fz_graph *graph, uint32_t node)
+fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
+    struct fz_run *run, const struct fz_graph *graph, uint32_t node)
 {
 	const struct fz_run_map *map = fz_run_local_map(run, node);
 
 	if (map != NULL)
-		call_element(L, pools, map, fz_graph_get(graph, node));
+		call_element(L, ll, pools, map, fz_graph_get(graph, node));
 	else
-		call_node(L, pools, run, graph, node);
+		call_node(L, ll, pools, run, graph, node);
 }
 
 /* Let the functions of the pool have the kept values of an item. */
@@ -459,10 +500,11 @@ keep_values(
 }
 
 void
-fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
+fz_llocal_item(lua_State *L, struct fz_llocal *ll, int pool,
+    const struct fz_llocal_item *item)
 {
-	struct local_call *c = push_local_call(L, 1, FZ_PORT_ITEM);
-	struct fz_child_io io = local_io(c);
+	struct local_call *c;
+	struct fz_child_io io;
 	struct fz_child_chunk chunk = { .func = item->func,
 		.kind = item->kind,
 		.nparts = item->part != NULL,
@@ -472,10 +514,15 @@ fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item)
 	struct visit v;
 	lua_State *thread;
 
+	ll->taken = (struct fz_llocal_taken){
+		.batch = item->batch, .number = item->number, .part = item->part
+	};
+	c = push_local_call(L, 1, FZ_PORT_ITEM);
+	io = local_io(c);
 	c->item = item;
 	c->timeout_ns = item->timeout_ns;
 	lua_pushvalue(L, pool);
-	thread = enter(L, c, &v);
+	thread = enter(L, ll, c, &v);
 	keep_values(thread, c, &io);
 	chunk.init = v.needed;
 	chunk.random = &v.random;

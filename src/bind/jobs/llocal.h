@@ -20,14 +20,25 @@ struct fz_llocal;
 struct fz_llocal_ops {
 	lua_CFunction next; /* (userdata) -> whether it called a function */
 	bool (*ready)(const struct fz_llocal *ll); /* whether it would */
+	lua_CFunction close;                       /* (userdata): free it */
+};
+
+/* A node of a run, or an item of a batch, before its function is called. */
+struct fz_llocal_taken {
+	struct fz_run *run;
+	struct fz_batch *batch; /* both NULL: none */
+	uint32_t node;
+	uint64_t number;
+	struct fz_blob *part; /* of the item; owned */
 };
 
 /* In a userdata whose functions are called in this process, one in a turn. */
 struct fz_llocal {
 	struct fz_local local;
 	const struct fz_llocal_ops *ops;
-	unsigned calls; /* of its functions that are under way */
-	bool closing;   /* one of them closed it: free it afterwards */
+	struct fz_llocal_taken taken; /* fails if its call cannot begin */
+	unsigned calls;               /* of its functions that are under way */
+	bool closing; /* one of them closed it: free it afterwards */
 };
 
 /*
@@ -47,14 +58,14 @@ void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
  * is checked every 10,000 instructions; the state of math.random is kept. [-0,
  * +?, m]
  */
-void fz_llocal_call(lua_State *L, int pools, struct fz_run *run,
-    const struct fz_graph *graph, uint32_t node);
+void fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
+    struct fz_run *run, const struct fz_graph *graph, uint32_t node);
 
 /* An item of a batch, as fz_batch_local_next() has it. */
 struct fz_llocal_item {
 	struct fz_batch *batch;
 	uint64_t number;
-	struct fz_blob *part; /* released by the callee */
+	struct fz_blob *part; /* owned by the callee */
 	uint32_t kind, func;
 	uint64_t seed; /* of the batch */
 	int64_t timeout_ns;
@@ -67,6 +78,7 @@ struct fz_llocal_item {
  * The same for an item, with the functions of the pool at index `pool`.
  * [-0, +?, m]
  */
-void fz_llocal_item(lua_State *L, int pool, const struct fz_llocal_item *item);
+void fz_llocal_item(lua_State *L, struct fz_llocal *ll, int pool,
+    const struct fz_llocal_item *item);
 
 #endif

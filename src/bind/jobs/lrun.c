@@ -77,9 +77,7 @@ run_next(lua_State *L)
 
 	if (node != FZ_GRAPH_NONE) {
 		lua_getiuservalue(L, 1, RUN_POOLS);
-		lr->ll.calls++;
-		fz_llocal_call(L, 2, lr->run, lr->graph, node);
-		leave(L, lr);
+		fz_llocal_call(L, &lr->ll, 2, lr->run, lr->graph, node);
 	}
 	lua_pushboolean(L, node != FZ_GRAPH_NONE);
 	return 1;
@@ -92,7 +90,7 @@ is_ready(const struct fz_llocal *ll)
 	    FZ_CONTAINER_OF(ll, const struct lrun, ll)->run);
 }
 
-static const struct fz_llocal_ops local_ops = { run_next, is_ready };
+static const struct fz_llocal_ops local_ops = { run_next, is_ready, run_close };
 
 /* run(graph, { pools }, options) -> run */
 static int
@@ -567,6 +565,14 @@ run_close(lua_State *L)
 	return 0;
 }
 
+/* No call is under way; one that was ended by an error may still count. */
+static int
+run_gc(lua_State *L)
+{
+	to_lrun(L, 1)->ll.calls = 0;
+	return run_close(L);
+}
+
 static int
 run_tostring(lua_State *L)
 {
@@ -610,7 +616,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg metamethods[] = {
-	{ "__gc", run_close },
+	{ "__gc", run_gc },
 	{ "__close", run_close },
 	{ "__tostring", run_tostring },
 	{ NULL, NULL },

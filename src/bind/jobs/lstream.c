@@ -90,9 +90,7 @@ stream_next(lua_State *L)
 
 	if (run != NULL) {
 		lua_getiuservalue(L, 1, STREAM_POOLS);
-		ls->ll.calls++;
-		fz_llocal_call(L, 2, run, ls->graph, node);
-		leave(L, ls);
+		fz_llocal_call(L, &ls->ll, 2, run, ls->graph, node);
 	}
 	lua_pushboolean(L, run != NULL);
 	return 1;
@@ -105,7 +103,8 @@ is_ready(const struct fz_llocal *ll)
 	    FZ_CONTAINER_OF(ll, const struct lstream, ll)->stream);
 }
 
-static const struct fz_llocal_ops local_ops = { stream_next, is_ready };
+static const struct fz_llocal_ops local_ops = { stream_next, is_ready,
+	stream_close };
 
 /*
  * Add the names and values of the list at `list`, whose elements are { name=,
@@ -567,6 +566,14 @@ stream_close(lua_State *L)
 	return 0;
 }
 
+/* No call is under way; one that was ended by an error may still count. */
+static int
+stream_gc(lua_State *L)
+{
+	to_lstream(L, 1)->ll.calls = 0;
+	return stream_close(L);
+}
+
 static int
 stream_tostring(lua_State *L)
 {
@@ -594,7 +601,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg metamethods[] = {
-	{ "__gc", stream_close },
+	{ "__gc", stream_gc },
 	{ "__close", stream_close },
 	{ "__tostring", stream_tostring },
 	{ NULL, NULL },
