@@ -388,13 +388,15 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 
 	tasks->waits = false;
 	if (!waits) {
+		tasks->advances++;
 		lua_pop(co, nres);
 		return push_misuse(L);
 	}
 	lua_pushnil(L);
 	lua_xmove(co, L, 1);
-	if (lua_type(L, -1) == LUA_TLIGHTUSERDATA)
-		tasks->advances--; /* it has only tried, or begun to wait */
+	/* A task in a wait in C has only tried, or begun to wait. */
+	if (lua_type(L, -1) != LUA_TLIGHTUSERDATA)
+		tasks->advances++;
 	return 2;
 }
 
@@ -418,9 +420,9 @@ task_run(lua_State *L)
 	status = run(tasks, L, co, nargs, &nres, true);
 	fz_llimit_end(tasks->limit, co, &hook);
 	tasks->own->task = outer;
-	tasks->advances++;
 	if (status == LUA_YIELD)
 		return push_wait(L, tasks, co, nres);
+	tasks->advances++;
 	lua_pushboolean(L, status == LUA_OK);
 	if (status == LUA_OK) {
 		tasks->live--;

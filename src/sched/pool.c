@@ -359,12 +359,13 @@ take_on_node(struct fz_pool *pool, struct fz_err *err)
 	struct fz_node *node =
 	    fz_nodes_pick(pool->opts.nodes, pool->nworkers == 0 ? err : NULL);
 	struct fz_worker *w = idle_on(pool, node);
+	bool starts = w == NULL && node != NULL && fz_pool_may_start(pool);
 
-	if (w == NULL && (node == NULL || !fz_pool_may_start(pool)))
+	if (w == NULL && !starts)
 		w = pool->idle;
 	if (w != NULL)
 		unlink_worker(w);
-	else if (node != NULL && fz_pool_may_start(pool))
+	else if (starts)
 		w = fz_pool_start(pool, node, true, err);
 	else
 		fz_pool_pause_starts(pool);
