@@ -42,6 +42,14 @@ local function make(self, class, t)
   return proxy.new(self._client, class, object)
 end
 
+-- Call a function of C, whose errors for wrong arguments get the user's line and the method's name.
+local function at_caller(f, ...)
+  local ok, result = pcall(f, ...)
+  if ok then return result end
+  if type(result) ~= "string" then error(result, 0) end
+  check.fail("%s", (result:gsub("'[%w_.]-([%w_]+)'", "'manager:%1'", 1)))
+end
+
 -- Create a dict in the server, with the contents of `t`.
 function Manager:dict(t)
   return make(self, "dict", t)
@@ -65,7 +73,7 @@ end
 -- The same as fz.queue, without the server.
 function Manager:queue(maxsize)
   check_own(self, "queue")
-  return core.queue(maxsize)
+  return at_caller(core.queue, maxsize)
 end
 
 -- The same as fz.lock, without the server.
@@ -77,7 +85,7 @@ end
 -- The same as fz.value, without the server.
 function Manager:value(code, value)
   check_own(self, "value")
-  return core.value(code, value)
+  return at_caller(core.value, code, value)
 end
 
 local function finish(self)

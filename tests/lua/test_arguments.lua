@@ -48,6 +48,26 @@ tests["a method that is called with a dot says so"] = function()
   end
 end
 
+tests["what is called under a lock is a function"] = function()
+  local lock, condition = fz.lock(), fz.condition()
+  local value, array = fz.value("i", 1), fz.array("i", 2)
+  for _, object in ipairs { lock, condition, value, array, fz.semaphore(1) } do
+    wrong(function() object:with(5) end, "bad argument #1 to 'with' (function expected, got number)")
+  end
+  wrong(function() condition:wait_for(5) end,
+    "bad argument #1 to 'wait_for' (function expected, got number)")
+end
+
+tests["objects of a manager name the user's line"] = function()
+  local m <close> = fz.manager()
+  wrong(function() m:queue "x" end,
+    "bad argument #1 to 'manager:queue' (number expected, got string)")
+  wrong(function() m:queue(-1) end, "#1 to 'manager:queue' (must not be negative)")
+  wrong(function() m:value "x" end, "#1 to 'manager:value' (no type code 'x'")
+  wrong(function() m:value("i", "x") end, "number expected")
+  t.equal({ m:queue(3):full(), m:value("i", 7).value, m:value("d").value }, { false, 7, 0.0 })
+end
+
 tests["too many open files: the error says which limit to raise"] = function()
   local out = t.shell(([[ulimit -n 24; %s -e '
     local ends = {}

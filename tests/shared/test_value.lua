@@ -168,7 +168,7 @@ tests["with calls f with the value and returns what it returns"] = function()
   end) }, { 1, nil, 3 })
   t.equal(select("#", v:with(function() end)), 0)
   t.equal(select("#", v:with(function() return nil, nil end)), 2)
-  wrong("value expected", function() v:with() end)
+  wrong("function expected, got no value", function() v:with() end)
 end
 
 tests["inside with its own process may do all, with again too"] = function()

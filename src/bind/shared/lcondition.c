@@ -304,7 +304,7 @@ condition_wait_for(lua_State *L)
 	struct lcondition *c = check_condition(L);
 	int64_t until_ns = fz_lwait_until(L, 3);
 
-	luaL_checkany(L, 2);
+	luaL_checktype(L, 2, LUA_TFUNCTION);
 	lua_settop(L, 2);
 	fz_llock_check_held(L, lock_of(c), fz_lhandle_self(L));
 	lua_pushinteger(L, until_ns);

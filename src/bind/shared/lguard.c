@@ -85,7 +85,7 @@ fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of)
 {
 	struct fz_lguard *guard;
 
-	luaL_checkany(L, 2);
+	luaL_checktype(L, 2, LUA_TFUNCTION);
 	guard = new_guard(L, of);
 	lua_insert(L, 2);
 	lua_toclose(L, 2);

@@ -242,7 +242,7 @@ fz_llock_check_held(lua_State *L, const struct fz_llock *lock, uint32_t self)
 int
 fz_llock_with_object(lua_State *L, struct fz_llock *lock)
 {
-	luaL_checkany(L, 2);
+	luaL_checktype(L, 2, LUA_TFUNCTION);
 	lua_settop(L, 2);
 	lua_pushvalue(L, 1);
 	return fz_llock_with(L, lock);
