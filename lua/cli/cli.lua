@@ -107,9 +107,15 @@ local function open_trace(options, args)
   end
 end
 
+local function print_version(options, host)
+  local prompts = options.interactive and host.input_is_terminal()
+  local hint = prompts and ("  (%s)"):format(require "fzlua.commands".HINT) or ""
+  io.write(cli.version, "  ", _VERSION, hint, "\n")
+end
+
 -- Set what the options say for all of the process.
 local function set_up(options, args, host)
-  if options.version then io.write(cli.version, "  ", _VERSION, "\n") end
+  if options.version then print_version(options, host) end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
   local prints_other = options.graph or options.inputs or options.module or options.check
   if options.json and not prints_other then host.divert_output() end

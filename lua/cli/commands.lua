@@ -19,6 +19,11 @@ An expression is printed, and its first value is _. Enter ends a complete input,
 a new line. Tab completes, Ctrl-R searches the history, Ctrl-C stops what runs, Ctrl-D leaves.
 ]]
 
+-- For those who look for the way out.
+commands.HINT = ":help helps, Ctrl-D leaves"
+
+local LEAVES <const> = { quit = true, exit = true, q = true }
+
 local function help_lines()
   local lines = { HELP }
   for _, command in ipairs(LIST) do
@@ -167,8 +172,9 @@ function commands.run(session, name, argument)
   for _, command in ipairs(LIST) do
     if command[1] == name then return command[4](session, argument) end
   end
-  local near = nearest(name, commands.names)
-  session:complain(("there is no :%s%s"):format(name, near and "; perhaps :" .. near or ""))
+  local near = not LEAVES[name] and nearest(name, commands.names)
+  session:complain(("there is no :%s; %s"):format(name, near and "perhaps :" .. near
+    or commands.HINT))
 end
 
 return commands

@@ -23,6 +23,7 @@ local repl = {}
 ---@field prompt fzlua.Prompt
 ---@field starts function[] chunks that run before the first prompt
 ---@field inputs string[] that raised no error
+---@field locals table<string, boolean> names that were locals of an input and are not global
 ---@field keeps boolean whether inputs go to the history: not those of files and pipes
 ---@field last_trace string|nil of the last error
 ---@field private _after function|nil gets the results of the chunk that runs
@@ -89,7 +90,7 @@ end
 function Session.new(host)
   complete.set_up(host, commands.names)
   local self = setmetatable({
-    host = host, prompt = Prompt.new(host, complete_at), starts = {}, inputs = {},
+    host = host, prompt = Prompt.new(host, complete_at), starts = {}, inputs = {}, locals = {},
     keeps = host.input_is_terminal(), _reading = false,
   }, Session)
   style.enable(self.prompt.editor ~= nil)
@@ -130,13 +131,35 @@ function Session:load(path)
   return chunk or self:complain(message)
 end
 
--- Tell once that a local is gone.
+local function note(fmt, ...)
+  io.write(style.paint("faint", fmt:format(...)), "\n")
+end
+
+-- Say that a local is gone: once, because an error that it leads to says so as well.
 local function note_local(self, text)
-  local global = not self.noted and typed.as_global(text)
+  local global, names = typed.as_global(text)
   if not global then return end
-  self.noted = true
-  local note = ("a local ends with its input; for a global write: %s"):format(global)
-  io.write(style.paint("faint", note), "\n")
+  if not next(self.locals) then
+    note("a local ends with its input; for a global write: %s", global)
+  end
+  for name in names:gmatch "[%a_][%w_]*" do self.locals[name] = true end
+end
+
+-- After an error: say which name of the input was a local of an earlier one.
+local function note_missing(self, text)
+  for name in text:gmatch "[%a_][%w_]*" do
+    if self.locals[name] and rawget(_G, name) == nil then
+      return note("%s was a local, which ended with its input: define it without 'local'", name)
+    end
+  end
+end
+
+-- What people type who look for the way out, or for help.
+local LEAVES <const> = { exit = true, quit = true, help = true }
+
+local function looks_for_help(text)
+  local name = text:match "^%s*(%a+)%s*%(?%s*%)?%s*$"
+  return name and LEAVES[name] and rawget(_G, name) == nil
 end
 
 ---What to do with an input: the chunk, and what gets its results.
@@ -146,6 +169,7 @@ end
 function Session:accept(text)
   local name, argument = text:match "^%s*:(%a+)%s*(.-)%s*$"
   if name then return commands.run(self, name, argument) end
+  if looks_for_help(text) then return note(commands.HINT) end
   local chunk, message = typed.compile(text)
   if not chunk then return self:complain(message) end
   return chunk, function(_, ...)
@@ -218,7 +242,8 @@ local function user_frames(traceback)
   for line in (traceback or ""):gmatch "\n(\t[^\n]*)" do
     if not line:find "^\t%[C%]" and not line:find "^\t%(%.%.%." then lines[#lines + 1] = line end
   end
-  if #lines == 1 and lines[1]:find "^\tstdin:%d+: in main chunk" then return {} end
+  if #lines > 0 and lines[#lines]:find "^\tstdin:1: in main chunk" or #lines == 1
+    and lines[1]:find "^\tstdin:%d+: in main chunk" then lines[#lines] = nil end
   return lines
 end
 
@@ -244,6 +269,7 @@ function Session:report(noted)
   end
   self:complain(literal.safe(noted.text))
   for _, line in ipairs(noted.frames) do io.write(style.paint("faint", line), "\n") end
+  note_missing(self, self.last or "")
 end
 
 local function init_path()

@@ -4,8 +4,12 @@ local typed = {}
 
 local sources = {} -- of all chunks, in the order of their compilation
 
+-- The variable to close keeps the chunk on the stack: without it the call of an expression would be
+-- a tail call, and a wrong argument of it would have no line.
+local RETURN <const> = "local fzlua_chunk <close> = nil return "
+
 local function load_text(text)
-  local chunk = load("return " .. text, "=stdin", "t")
+  local chunk = load(RETURN .. text, "=stdin", "t")
   if chunk then return chunk end
   return load(text, "=stdin", "t")
 end
@@ -26,7 +30,7 @@ end
 ---@return function|nil chunk
 ---@return string|nil message
 function typed.compile_expression(text)
-  return load("return " .. text, "=stdin", "t")
+  return load(RETURN .. text, "=stdin", "t")
 end
 
 ---Whether the text is a chunk, or has an error that more text does not mend.
@@ -40,12 +44,16 @@ end
 
 ---The assignment for a global, if all that the text does is to set a local, which ends with it.
 ---@param text string
----@return string|nil
+---@return string|nil assignment
+---@return string|nil names of the locals
 function typed.as_global(text)
-  local name, parameters = text:match "^%s*local%s+(function%s+[%a_][%w_]*%s*)(%(.*)$"
-  if name and load("return function" .. parameters) then return name .. "()" end
-  local names, values = text:match "^%s*local%s+([%w_, ]+)=(.*)$"
-  if names and load("return " .. values) then return names .. "=" .. values end
+  local name, parameters = text:match "^%s*local%s+function%s+([%a_][%w_]*)%s*(%(.*)$"
+  if name and load("return function" .. parameters) then return "function " .. name .. "()", name end
+  local names, values = text:match "^%s*local%s+([%w_, <>]+)=(.*)$"
+  if not names or not load("return " .. values) then return nil end
+  names = names:gsub("%s*<%s*%w+%s*>", "")
+  local code = values:match "^(.-)%s*%-%-[^\n]*$"
+  return names .. "=" .. (code and load("return " .. code) and code or values), names
 end
 
 -- The last text that was typed and defines `name`.

@@ -44,7 +44,7 @@ tests["an error shows the user's frames, and :trace all"] = function()
     "        stdin:1: in function 'g'")
   terminal:run(":trace", "stdin:1: deep", "stack traceback:", "        [C]: in function 'error'",
     "        stdin:1: in function 'f'", "        stdin:1: in function 'g'",
-    "        (...tail calls...)")
+    "        stdin:1: in main chunk")
   terminal:run("error {code = 1}", "{code = 1}")
   terminal:run("error(setmetatable({}, {__tostring = function() return 'own' end}))", "own")
 end
@@ -100,8 +100,34 @@ tests["a redefined function is used by the next call"] = function()
   terminal:run("pool:map(f, {1, 2})", "{-1, -2, n = 2}")
   terminal:run "local j = 2 f = function(x) return x * j end"
   terminal:run("pool:map(f, {1, 2})", "{2, 4, n = 2}")
-  terminal:run("local k = 3", "a local ends with its input; for a global write: k = 3")
+end
+
+tests["a local is gone, and an error that this leads to says so"] = function()
+  local terminal <close> = open()
+  terminal:run("local k <close>, j = nil, 3 -- why",
+    "a local ends with its input; for a global write: k, j = nil, 3")
   terminal:run "local k = 4"
+  terminal:run "local function f() end"
+  terminal:run("k.x", "stdin:1: attempt to index a nil value (global 'k')",
+    "k was a local, which ended with its input: define it without 'local'")
+  terminal:run("fz.map(f, {1})",
+    "stdin:1: bad argument #1 to 'fz.map' (function expected, got no value)",
+    "f was a local, which ended with its input: define it without 'local'")
+  terminal:run "f = 5"
+  terminal:run("fz.map(f, {1})",
+    "stdin:1: bad argument #1 to 'fz.map' (function expected, got number)")
+  terminal:run("_ENV, kk = _ENV error 'no'", "stdin:1: no")
+end
+
+tests["what looks for the way out is told of it"] = function()
+  local terminal <close> = open()
+  t.match(terminal:rows()[1], ":help helps, Ctrl-D leaves")
+  local hint = ":help helps, Ctrl-D leaves"
+  for _, text in ipairs { "exit", "quit()", "help" } do terminal:run(text, hint) end
+  terminal:run(":quit", "there is no :quit; " .. hint)
+  terminal:run(":xyzzy", "there is no :xyzzy; " .. hint)
+  terminal:run "function exit() return 'mine' end"
+  terminal:run("exit()", '"mine"')
 end
 
 tests["futures show their state"] = function()
