@@ -26,6 +26,14 @@ local function where()
   end
 end
 
+---The position of the user's line: "FILE:LINE: ", or "" if it is not known.
+---@return string
+function check.where() return (where()) end
+
+---Whether the user's line was typed at the prompt.
+---@return boolean
+function check.at_prompt() return where():find "^stdin:%d" ~= nil end
+
 ---Raise a formatted text with the position of the user's line.
 ---@param fmt string
 function check.fail(fmt, ...)

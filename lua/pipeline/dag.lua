@@ -22,10 +22,11 @@ end
 
 local methods = Pipeline.methods()
 
--- Add a node; a node with the same output replaces the earlier one.
+-- Add a node. It replaces one with the same output that was in a run.
 function methods:add(output, ...)
   if getmetatable(self) ~= Dag then check.no_self("dag", "add") end
   local outputs, inputs, f, limits = Registry.parse("add", output, ...)
+  self._registry:check_new(outputs, f)
   self._registry:add(outputs, inputs or {}, f, limits)
   return f
 end
@@ -36,6 +37,7 @@ function methods:map(output, inputs, f, ...)
     check.fail("bad argument #2 to 'map' (the name of a list expected, got a function)")
   end
   local outputs, names, each, limits = Registry.parse_map("map", output, inputs, f, ...)
+  self._registry:check_new(outputs, each)
   self._registry:add(outputs, names, each, limits, nil, true)
   return each
 end
@@ -46,6 +48,7 @@ end
 
 function methods:_compile()
   made.used = true
+  self._registry.planned = self._registry.version
   if self._plan_key ~= self._registry.version then
     self._plan, self._plan_key = Plan.of_dag(self._registry), self._registry.version
   end

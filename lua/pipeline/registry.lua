@@ -14,17 +14,19 @@ local nearest = require "fzlua.nearest"
 ---@field optional table<string, boolean>|nil inputs that are nil if their maker failed
 ---@field live integer outputs that no later registration has replaced
 ---@field map boolean whether f is called for each element of the first input, a list
+---@field version integer of the registry when it was registered
 
 ---@class fzlua.Registry
 ---@field order string[] outputs, in order of first registration
 ---@field makers table<string, fzlua.Registration>
 ---@field version integer incremented by every registration
+---@field planned integer the version of the last plan, 0 without one: it lacks what is newer
 local Registry = {}
 Registry.__index = Registry
 Registry.__name = "fzlua.Registry"
 
 function Registry.new()
-  return setmetatable({ order = {}, makers = {}, version = 1 }, Registry)
+  return setmetatable({ order = {}, makers = {}, version = 1, planned = 0 }, Registry)
 end
 
 local function distinct(outputs, where)
@@ -85,6 +87,27 @@ function Registry.parse_map(what, output, ...)
   return outputs, inputs, f, limits
 end
 
+-- "a function at FILE:LINE", or "a function of C".
+local function described(f)
+  local info = debug.getinfo(f, "S")
+  if info.what == "C" then return "a function of C" end
+  return ("the function at %s:%d"):format(info.short_src, info.linedefined)
+end
+
+---Raise if an output has a function that was registered since the last plan, so that it has never
+---run: it would be lost without a word. At the prompt a name may be defined as often as one likes.
+---@param outputs string[]
+---@param f function
+function Registry:check_new(outputs, f)
+  for _, name in ipairs(outputs) do
+    local earlier = self.makers[name]
+    if earlier and earlier.version >= self.planned and not check.at_prompt() then
+      Error.graph({ output = name }, "%soutput %s is made twice, by %s and by %s", check.where(),
+        name, described(earlier.f), described(f))
+    end
+  end
+end
+
 ---Register `f`, which takes over outputs of earlier registrations.
 ---@param outputs string[]
 ---@param inputs string[]
@@ -97,6 +120,7 @@ function Registry:add(outputs, inputs, f, limits, where, map)
   local registration = {
     outputs = outputs, inputs = inputs, f = f, limits = limits, live = #outputs,
     optional = optional_inputs(outputs, inputs, limits.optional), map = map or false,
+    version = self.version,
   }
   for _, name in ipairs(outputs) do
     local earlier = self.makers[name]

@@ -93,6 +93,10 @@ tests["a redefined function is used by the next call"] = function()
   terminal:run("chain{A = 1, B = 2}", "{A = 2, B = 4, C = 6}")
   terminal:run "function clean.A(A) return A + 100 end"
   terminal:run("chain{A = 1, B = 2}", "{A = 101, B = 4, C = 105}")
+  terminal:run "g = fz.dag()"
+  terminal:run "_ = g:add('c', 'a', function(a) return a end)"
+  terminal:run "_ = g:add('c', 'a', function(a) return -a end)"
+  terminal:run("g{a = 1}", "{c = -1}")
   terminal:run "k, f = 3, function(x) return x * k end"
   terminal:run "pool = fz.pool(2)"
   terminal:run("pool:map(f, {1, 2})", "{3, 6, n = 2}")

@@ -48,6 +48,27 @@ tests["adding a node again replaces it"] = function()
   t.equal(g({ one = "1" }).four, "123+V")
 end
 
+tests["two functions for one output are an error that names both, and change nothing"] = function()
+  local g <close> = fz.dag()
+  g:add("c", "a", function(a) return a end)
+  g:add({ "p", "q" }, "a", function(a) return a, a end)
+  local e = t.fails("graph", function() g:add("c", "b", function(b) return b end) end)
+  t.equal(e.output, "c")
+  assert(e.message:find("^tests/pipeline/test_dag.lua:%d+: output c is made twice, by the function "
+    .. "at tests/pipeline/test_dag.lua:%d+ and by the function at tests/pipeline/test_dag.lua:%d+$"),
+    e.message)
+  t.match(t.fails("graph", g.add, g, { "x", "q" }, "b", print), "output q is made twice, by ",
+    "and by a function of C")
+  t.match(t.fails("graph", g.map, g, "c", "list", print), "output c is made twice")
+  t.equal(g { a = 1 }, { c = 1, p = 1, q = 1 })
+  g:add("c", "a", function(a) return -a end)
+  t.fails("graph", g.add, g, "c", "a", print)
+  t.equal(g { a = 1 }, { c = -1, p = 1, q = 1 })
+  g:to_mermaid() -- a plan, too
+  g:add("c", "a", function(a) return 2 * a end)
+  t.equal(g { a = 1 }.c, 2)
+end
+
 tests["nodes may have several outputs and no inputs"] = function()
   local g <close> = fz.dag()
   g:add({ "q", "r" }, { "n" }, function(n) return n // 3, n % 3 end)
@@ -57,6 +78,7 @@ end
 
 tests["on_error = continue keeps what does not depend on the failure"] = function()
   local g <close> = diamond()
+  g:invoke { one = "1" }
   g:add("two", "one", function() error "boom" end)
   g:invoke({ one = "1" }, { on_error = "continue" })
   t.equal(g.output, { five = "15" })
