@@ -145,6 +145,21 @@ fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number)
 	lua_pop(L, 1);
 }
 
+void
+fz_cells_set_note(lua_State *L, int notes, lua_Integer key)
+{
+	bool changes = !lua_isnil(L, -1);
+
+	if (!changes) {
+		changes = lua_rawgeti(L, notes, key) != LUA_TNIL;
+		lua_pop(L, 1);
+	}
+	if (changes)
+		lua_rawseti(L, notes, key);
+	else
+		lua_pop(L, 1);
+}
+
 static void
 release(lua_State *L, int cells, uint32_t number)
 {
@@ -162,7 +177,7 @@ release(lua_State *L, int cells, uint32_t number)
 	fz_cells_drop_root(L, lua_gettop(L) - 1, lua_gettop(L), number);
 	for (int sign = -1; sign <= 1; sign += 2) {
 		lua_pushnil(L);
-		lua_rawseti(L, -2, sign * key);
+		fz_cells_set_note(L, lua_gettop(L) - 1, sign * key);
 	}
 	lua_pop(L, 4);
 	c->list[number] = (struct fz_cell){ .next = c->free };

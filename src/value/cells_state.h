@@ -121,6 +121,12 @@ uint32_t fz_cells_assign_number(lua_State *L, int cells, int f, int i);
 /* Forget that the table in the cell belongs to it. [-0, +0, -] */
 void fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number);
 
+/*
+ * Set notes[key] to the value on the top of the stack. [-1, +0, m]
+ * Before Lua 5.4.3 each new key whose value is nil costs a search of the table.
+ */
+void fz_cells_set_note(lua_State *L, int notes, lua_Integer key);
+
 /* Push the metatable of records, which releases their cells. [-0, +1, m] */
 void fz_cells_push_record_class(lua_State *L);
 

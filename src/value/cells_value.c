@@ -134,9 +134,9 @@ fz_cells_note_value(const struct fz_cells_context *k, uint32_t number)
 	cell->small = is_small(L, v, &sum);
 	cell->sum = sum;
 	lua_pushvalue(L, v + 1);
-	lua_rawseti(L, k->notes, -key);
+	fz_cells_set_note(L, k->notes, -key);
 	lua_pushvalue(L, v);
-	lua_rawseti(L, k->notes, key);
+	fz_cells_set_note(L, k->notes, key);
 	lua_remove(L, v);
 	return fresh;
 }
