@@ -10,7 +10,10 @@ local LIBRARY, OBJDUMP = arg[1], arg[2] or "objdump"
 
 -- Each object, with the reason why several threads may use it.
 local ALLOWED = {
-  process = {fz_process = "the state of the process: process.h says how each field is safe"},
+  process = {
+    fz_process = "the state of the process: process.h says how each field is safe",
+    own_fork = "per thread",
+  },
 
   -- Computed once, the same in each thread.
   spin = {known = "atomic; the number of processors"},

@@ -74,12 +74,31 @@ replace_error(lua_State *L)
 	return FZLUA_MEMORY;
 }
 
+/* () */
+static int
+enter(lua_State *L)
+{
+	fz_lloop_enter(L);
+	return 0;
+}
+
+void
+fzlua_enter(lua_State *L)
+{
+	if (!fz_lloop_is_inherited(L) || !lua_checkstack(L, STACK_ROOM))
+		return;
+	lua_pushcfunction(L, enter);
+	if (lua_pcall(L, 0, 0, 0) != LUA_OK)
+		lua_pop(L, 1);
+}
+
 /* The function and its arguments are on top. */
 static int
 call(lua_State *L, int nargs, int nresults)
 {
 	int handler = lua_gettop(L) - nargs, status, keep = errno;
 
+	fzlua_enter(L);
 	lua_pushcfunction(L, on_error);
 	lua_insert(L, handler);
 	status = lua_pcall(L, nargs, nresults, handler);

@@ -12,6 +12,12 @@
 int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);
 
 /*
+ * At the first use of a state in a child that the host has forked: drop what
+ * belongs to the parent. [-0, +0, -]
+ */
+void fzlua_enter(lua_State *L);
+
+/*
  * Replace `n` values by the error for a full stack, for which the host has
  * room. Returns FZLUA_MEMORY. [-n, +1, -]
  */

@@ -7,7 +7,8 @@
  * open, each in a thread of its own: one thread at a time uses a state. Objects
  * and workers of one state are unknown to the others. A worker is a fork of the
  * thread that uses its state. Workers end with the process, even if it is
- * killed.
+ * killed. In a child that the host forks, a state is usable, without the tasks
+ * and calls of the parent.
  *
  * As in Lua's own interface, values are passed on the stack of a lua_State, and
  * a comment such as [-1, +2, e] says how many values a function pops and

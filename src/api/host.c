@@ -82,7 +82,9 @@ fzlua_close(lua_State *L)
 {
 	int keep = errno;
 
-	if (L != NULL)
+	if (L != NULL) {
+		fzlua_enter(L);
 		lua_close(L);
+	}
 	errno = keep;
 }

@@ -15,6 +15,7 @@
 #include "bind/linterrupt.h"
 #include "bind/llimit.h"
 #include "bind/lsink.h"
+#include "child/forked.h"
 #include "os/fd.h"
 #include "os/proc.h"
 #include "os/process.h"
@@ -53,13 +54,40 @@ struct lloop {
 	/* The thread in which the loop turns, and the hooks before the turn. */
 	lua_State *turning;
 	struct fz_lhook before;
-	uint32_t works_for; /* the member that waits for the work; 0: none */
+	uint32_t works_for;  /* the member that waits for the work; 0: none */
+	uint32_t generation; /* of the process that has used it last */
 };
 
 static struct lloop *
 get(lua_State *L)
 {
 	return fz_luserdata_kept(L, &loop_key);
+}
+
+bool
+fz_lloop_is_inherited(lua_State *L)
+{
+	const struct lloop *ll = get(L);
+
+	return ll != NULL && ll->generation != fz_process.generation;
+}
+
+/* In a child of the host, drop the parent's tasks and waits. */
+static void
+enter(lua_State *L, struct lloop *ll)
+{
+	if (ll->generation == fz_process.generation)
+		return;
+	ll->generation = fz_process.generation;
+	if (ll->engine.loop != NULL)
+		fz_loop_adopt(ll->engine.loop);
+	fz_forked_check(L);
+}
+
+void
+fz_lloop_enter(lua_State *L)
+{
+	enter(L, get(L));
 }
 
 /* A finalizer of the script may run after the finalizer of the loop. */
@@ -71,6 +99,7 @@ check_open(lua_State *L)
 	if (ll->engine.loop == NULL)
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
 		    "fzlua is closed: this Lua state is at its end");
+	enter(L, ll);
 	return ll;
 }
 
@@ -653,6 +682,7 @@ fz_lloop_open(lua_State *L)
 	ll = lua_newuserdatauv(L, sizeof(*ll), 0);
 	memset(ll, 0, sizeof(*ll));
 	ll->pid = ll->main = getpid();
+	ll->generation = fz_process.generation;
 	if (fz_proc_is_child()) /* a worker that is a program */
 		ll->main = fz_process.parent;
 	ll->wake[0] = ll->wake[1] = -1;

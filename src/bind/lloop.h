@@ -22,6 +22,15 @@ struct fz_lsink;
  */
 struct fz_engine *fz_lloop_engine(lua_State *L);
 
+/*
+ * Whether the host has forked this process, and the state was not used in it
+ * yet. [-0, +0, -]
+ */
+bool fz_lloop_is_inherited(lua_State *L);
+
+/* At the first use in such a process: drop the parent's tasks. [-0, +0, e] */
+void fz_lloop_enter(lua_State *L);
+
 /* An object with functions to run in this process: a run with jobs = 0. */
 struct fz_local {
 	/* Run one function, if any is ready; returns whether it did. */

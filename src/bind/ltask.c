@@ -358,8 +358,10 @@ task_new(lua_State *L)
 {
 	struct fz_ltasks *tasks = tasks_of(L);
 	int n = lua_gettop(L);
-	lua_State *co = lua_newthread(L);
+	lua_State *co;
 
+	fz_lloop_enter(L); /* a child of the host has none of its tasks */
+	co = lua_newthread(L);
 	lua_insert(L, 1);
 	if (!lua_checkstack(co, n))
 		return luaL_error(L, "too many arguments");

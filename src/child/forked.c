@@ -2,8 +2,20 @@
 
 #include <lauxlib.h>
 
-/* Its address is the registry key of the list of functions. */
-static const char list_key;
+#include "os/process.h"
+
+/*
+ * Their addresses are registry keys: of the list of functions, and of the
+ * generation of the process that has called them or needs no call.
+ */
+static const char list_key, generation_key;
+
+static void
+note_generation(lua_State *L)
+{
+	lua_pushinteger(L, fz_process.generation);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &generation_key);
+}
 
 void
 fz_forked_call(lua_State *L)
@@ -11,12 +23,25 @@ fz_forked_call(lua_State *L)
 	int top = lua_gettop(L);
 
 	luaL_checkstack(L, 2, NULL);
+	note_generation(L);
 	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &list_key) == LUA_TTABLE) {
 		for (lua_Integer i = 1; lua_rawgeti(L, top + 1, i) != LUA_TNIL;
 		     i++)
 			lua_call(L, 0, 0);
 	}
 	lua_settop(L, top);
+}
+
+void
+fz_forked_check(lua_State *L)
+{
+	lua_Integer noted;
+
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &generation_key);
+	noted = lua_tointeger(L, -1);
+	lua_pop(L, 1);
+	if (noted != (lua_Integer)fz_process.generation)
+		fz_forked_call(L);
 }
 
 /* on_fork(f): f() is called in each worker and process that is forked later */
@@ -41,5 +66,6 @@ fz_forked_open(lua_State *L)
 {
 	lua_pushcfunction(L, on_fork);
 	lua_setfield(L, -2, "on_fork");
+	note_generation(L);
 	return 0;
 }

@@ -91,6 +91,13 @@ fz_children_drop(struct fz_children *children, pid_t pid)
 }
 
 void
+fz_children_forget(struct fz_children *children)
+{
+	children->n = 0;
+	children->nuncounted = 0;
+}
+
+void
 fz_children_in_child(struct fz_children *children)
 {
 	for (struct fz_children_hook *h = children->hooks; h != NULL;
@@ -98,6 +105,5 @@ fz_children_in_child(struct fz_children *children)
 		if (h->born != NULL)
 			h->born(h);
 	}
-	children->n = 0;
-	children->nuncounted = 0;
+	fz_children_forget(children);
 }

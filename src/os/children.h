@@ -58,7 +58,8 @@ void fz_children_add(struct fz_children *children, pid_t pid);
 void fz_children_count(struct fz_children *children, pid_t pid);
 void fz_children_drop(struct fz_children *children, pid_t pid);
 
-/* In a child: call the `born` functions, and forget the parent's children. */
+/* In a child: forget the parent's children; call the `born` functions first. */
+void fz_children_forget(struct fz_children *children);
 void fz_children_in_child(struct fz_children *children);
 
 #endif

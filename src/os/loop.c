@@ -13,6 +13,7 @@
 #include "base/vec.h"
 #include "os/fd.h"
 #include "os/pollfd.h"
+#include "os/process.h"
 #include "os/spin.h"
 
 enum {
@@ -32,6 +33,9 @@ struct fz_loop {
 	struct fz_pollfd pollfd; /* for a host; closed until it is asked for */
 	bool (*may_sleep)(void *ctx); /* NULL: always */
 	void *may_sleep_ctx;
+	pthread_t user;      /* the last thread that used it */
+	uint32_t generation; /* of the process that uses it */
+	struct fz_foreign_fork foreign;
 	/* The events being handled; unwatch removes those of its watch. */
 	struct epoll_event polled[LOOP_POLLED];
 	int npolled, at;
@@ -110,6 +114,66 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 	return -1;
 }
 
+/* The youngest first. A hook may remove itself. */
+static void
+call_hooks(struct fz_list *hooks)
+{
+	struct fz_fork_hook *hook;
+	struct fz_list *older;
+
+	for (struct fz_list *link = hooks->prev; link != hooks; link = older) {
+		older = link->prev;
+		hook = FZ_CONTAINER_OF(link, struct fz_fork_hook, link);
+		hook->in_child(hook);
+	}
+}
+
+/* Drop what belongs to the parent, but for the private descriptors. */
+static void
+release_all(struct fz_loop *loop)
+{
+	struct fz_list *link;
+
+	loop->generation = fz_process.generation;
+	/* First: the parent has the same set, which must not be edited. */
+	fz_pollfd_close(&loop->pollfd);
+	fz_fd_close(&loop->epfd);
+	call_hooks(&loop->hooks);
+	for (size_t i = 1; i <= loop->ntimers; i++)
+		loop->heap[i]->index = 0;
+	loop->ntimers = 0;
+	while ((link = fz_list_first(&loop->watches[0])) != NULL)
+		fz_loop_unwatch(loop, watch_of(link));
+	/* Unchanged, because a write copies a page of each owner. */
+	fz_list_init(&loop->watches[1]);
+	while ((link = fz_list_first(&loop->defers)) != NULL)
+		fz_list_remove(link);
+	loop->npolled = 0;
+	loop->spin = (struct fz_spin){ 0 };
+}
+
+void
+fz_loop_adopt(struct fz_loop *loop)
+{
+	if (loop->generation == fz_process.generation)
+		return;
+	release_all(loop);
+	if (fz_process.inherits_private)
+		fz_fd_close_private();
+	fz_process.inherits_private = false;
+}
+
+/* A loop that another thread used may be in any state. */
+static void
+in_foreign_child(struct fz_foreign_fork *foreign)
+{
+	struct fz_loop *loop =
+	    FZ_CONTAINER_OF(foreign, struct fz_loop, foreign);
+
+	if (pthread_equal(loop->user, pthread_self()))
+		fz_loop_adopt(loop);
+}
+
 struct fz_loop *
 fz_loop_new(struct fz_err *err)
 {
@@ -129,6 +193,10 @@ fz_loop_new(struct fz_err *err)
 		free(loop);
 		return NULL;
 	}
+	loop->user = pthread_self();
+	loop->generation = fz_process.generation;
+	loop->foreign.in_child = in_foreign_child;
+	fz_process_add_foreign(&loop->foreign);
 	return loop;
 }
 
@@ -137,6 +205,7 @@ fz_loop_free(struct fz_loop *loop)
 {
 	if (loop == NULL)
 		return;
+	fz_process_remove_foreign(&loop->foreign);
 	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);
 	free(loop->heap);
@@ -465,6 +534,7 @@ fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 {
 	int called;
 
+	loop->user = pthread_self();
 	if (wait_ready(loop, until_ns, err) != 0)
 		return -1;
 	called = loop->npolled > 0;
@@ -518,39 +588,10 @@ fz_loop_flush(struct fz_loop *loop)
 	call_deferred(loop);
 }
 
-/* The youngest first. A hook may remove itself. */
-static void
-call_hooks(struct fz_list *hooks)
-{
-	struct fz_fork_hook *hook;
-	struct fz_list *older;
-
-	for (struct fz_list *link = hooks->prev; link != hooks; link = older) {
-		older = link->prev;
-		hook = FZ_CONTAINER_OF(link, struct fz_fork_hook, link);
-		hook->in_child(hook);
-	}
-}
-
 void
 fz_loop_in_child(struct fz_loop *loop)
 {
-	struct fz_list *link;
-
-	/* First: the parent has the same set, which must not be edited. */
-	fz_pollfd_close(&loop->pollfd);
-	fz_fd_close(&loop->epfd);
-	call_hooks(&loop->hooks);
-	for (size_t i = 1; i <= loop->ntimers; i++)
-		loop->heap[i]->index = 0;
-	loop->ntimers = 0;
-	while ((link = fz_list_first(&loop->watches[0])) != NULL)
-		fz_loop_unwatch(loop, watch_of(link));
-	/* Unchanged, because a write copies a page of each owner. */
-	fz_list_init(&loop->watches[1]);
-	while ((link = fz_list_first(&loop->defers)) != NULL)
-		fz_list_remove(link);
+	release_all(loop);
 	fz_fd_close_private();
-	loop->npolled = 0;
-	loop->spin = (struct fz_spin){ 0 };
+	fz_process.inherits_private = false;
 }

@@ -124,4 +124,11 @@ void fz_loop_flush(struct fz_loop *loop);
  */
 void fz_loop_in_child(struct fz_loop *loop);
 
+/*
+ * In a child that other code has forked: the same, once. A fork handler calls
+ * it if the thread that forks has used the loop last. Otherwise call it before
+ * the first use in each process.
+ */
+void fz_loop_adopt(struct fz_loop *loop);
+
 #endif

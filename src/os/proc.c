@@ -110,8 +110,10 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	fz_proc_begin_adoption();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
+	fz_process_begin_fork();
 	pid = fork();
 	code = errno;
+	fz_process_end_fork();
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
 	/* The child does this, too: the first call counts. */

@@ -100,12 +100,6 @@ int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
  */
 int fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err);
 
-/*
- * Number of fz_proc_fork() calls between the first process and this one. An
- * object that was created at a smaller depth is an inherited copy.
- */
-unsigned fz_proc_depth(void);
-
 /* Whether another process of this library started this one. */
 bool fz_proc_is_child(void);
 

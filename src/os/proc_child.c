@@ -267,12 +267,6 @@ set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 	return rc == 0 ? redirect(opts, err) : -1;
 }
 
-unsigned
-fz_proc_depth(void)
-{
-	return fz_process.depth;
-}
-
 bool
 fz_proc_is_child(void)
 {
@@ -318,7 +312,6 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	int rc = set_up(opts, birth->parent, &err);
 	sigset_t none;
 
-	fz_process_own_fork();
 	catch_exit(birth->alone);
 	wait_until_watched(birth);
 	fz_process.depth++;

@@ -1,8 +1,14 @@
 #include "os/process.h"
 
-/* All zero but for what PTHREAD_MUTEX_INITIALIZER may have. */
+#include "base/container.h"
+
+/* All zero but for the empty list and what PTHREAD_MUTEX_INITIALIZER has. */
 struct fz_process fz_process = { .lock = PTHREAD_MUTEX_INITIALIZER,
-	.spawning = PTHREAD_MUTEX_INITIALIZER };
+	.spawning = PTHREAD_MUTEX_INITIALIZER,
+	.foreign = { &fz_process.foreign, &fz_process.foreign } };
+
+/* Whether this thread is in fz_proc_fork(). */
+static _Thread_local bool own_fork;
 
 void
 fz_process_lock(void)
@@ -39,16 +45,48 @@ in_child(void)
 	fz_process.spawning = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	fz_process.nlate = 0; /* they are children of the parent */
 	fz_process.late_workers = false;
+	fz_process.nunreaped = 0;
 	fz_process.generation++;
+	fz_process.inherits_private = true;
+	if (own_fork)
+		return;
 	if (fz_process.heap.nforeign != NULL)
 		atomic_fetch_add(fz_process.heap.nforeign, 1);
+	for (struct fz_list *link = fz_process.foreign.next;
+	     link != &fz_process.foreign; link = link->next) {
+		struct fz_foreign_fork *foreign =
+		    FZ_CONTAINER_OF(link, struct fz_foreign_fork, link);
+
+		foreign->in_child(foreign);
+	}
 }
 
 void
-fz_process_own_fork(void)
+fz_process_begin_fork(void)
 {
-	if (fz_process.watched && fz_process.heap.nforeign != NULL)
-		atomic_fetch_sub(fz_process.heap.nforeign, 1);
+	own_fork = true;
+}
+
+void
+fz_process_end_fork(void)
+{
+	own_fork = false;
+}
+
+void
+fz_process_add_foreign(struct fz_foreign_fork *foreign)
+{
+	fz_process_lock();
+	fz_list_push(&fz_process.foreign, &foreign->link);
+	fz_process_unlock();
+}
+
+void
+fz_process_remove_foreign(struct fz_foreign_fork *foreign)
+{
+	fz_process_lock();
+	fz_list_remove(&foreign->link);
+	fz_process_unlock();
 }
 
 int

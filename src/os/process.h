@@ -23,6 +23,8 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "base/list.h"
+
 enum {
 	FZ_PROCESS_FDS = 1 << 20, /* private ones have lower numbers: fd.h */
 	FZ_PROCESS_LATE = 64,     /* processes and groups to reap later */
@@ -58,6 +60,15 @@ struct fz_process_heap {
 	_Atomic int64_t reclaim_ns; /* when to reclaim again */
 };
 
+/*
+ * Called in a child that other code has forked, such as the host, by the fork
+ * handler: what it may do is limited, and it may not allocate.
+ */
+struct fz_foreign_fork {
+	void (*in_child)(struct fz_foreign_fork *foreign);
+	struct fz_list link; /* in fz_process.foreign */
+};
+
 struct fz_process {
 	/* Guards parts as they say; never held when a child is forked. */
 	pthread_mutex_t lock;
@@ -70,9 +81,11 @@ struct fz_process {
 	bool watched; /* the fork handlers are installed; under `lock` */
 	/*
 	 * Differs in each process that was forked since the fork handlers were
-	 * installed. In a child.
+	 * installed, so that an object with another one is an inherited copy.
+	 * In a child.
 	 */
 	uint32_t generation;
+	struct fz_list foreign; /* of fz_foreign_fork; under `lock` */
 	/* Of proc: the process is a subreaper while it has children. */
 	bool adopts;      /* before the threads */
 	size_t nunreaped; /* children; under `lock` */
@@ -103,6 +116,8 @@ struct fz_process {
 	/* Of fd: one bit for each private descriptor. */
 	_Atomic int nprivate; /* words up to the last one that had a bit */
 	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];
+	/* The private descriptors are those of the parent. In a child. */
+	bool inherits_private;
 };
 
 extern struct fz_process fz_process;
@@ -122,7 +137,15 @@ void fz_process_end_spawn(void);
  */
 int fz_process_watch_forks(void);
 
-/* In a child that the library has forked: it does not count as foreign. */
-void fz_process_own_fork(void);
+/*
+ * Before a fork by the library, and after it in both processes: the child does
+ * not count as foreign, and sets itself up.
+ */
+void fz_process_begin_fork(void);
+void fz_process_end_fork(void);
+
+/* Call foreign->in_child() in each child that other code forks, or no more. */
+void fz_process_add_foreign(struct fz_foreign_fork *foreign);
+void fz_process_remove_foreign(struct fz_foreign_fork *foreign);
 
 #endif

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 #include "os/loop.h"
-#include "os/proc.h"
+#include "os/process.h"
 #include "sched/slots.h"
 #include "worker/blob.h"
 #include "worker/mailbox.h"
@@ -19,7 +19,7 @@
 static bool
 is_own(const struct fz_pool *pool)
 {
-	return pool->depth == fz_proc_depth();
+	return pool->generation == fz_process.generation;
 }
 
 /*
@@ -32,7 +32,7 @@ own(struct fz_pool *pool)
 {
 	if (is_own(pool))
 		return;
-	pool->depth = fz_proc_depth();
+	pool->generation = fz_process.generation;
 	pool->idle = pool->busy = NULL;
 	pool->nworkers = 0;
 	memset(pool->numbers, 0, pool->opts.max * sizeof(*pool->numbers));
@@ -222,7 +222,7 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 	pool->waiter.freed = slot_freed;
 	pool->pause.fired = pause_over;
 	pool->rest.fired = rest_over;
-	pool->depth = fz_proc_depth();
+	pool->generation = fz_process.generation;
 	return pool;
 }
 

@@ -39,7 +39,7 @@ struct fz_pool {
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
-	unsigned depth; /* of the process that it has workers in */
+	uint32_t generation; /* of the process that it has workers in */
 };
 
 extern const struct fz_worker_ops fz_pool_worker_ops;

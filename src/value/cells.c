@@ -6,7 +6,7 @@
 #include <lauxlib.h>
 
 #include "base/vec.h"
-#include "os/proc.h"
+#include "os/process.h"
 #include "value/cells_state.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
@@ -35,7 +35,7 @@ fz_cells_new(lua_State *L)
 	struct fz_cells *c = lua_newuserdatauv(L, sizeof(*c), FZ_CELLS_NUSER);
 
 	memset(c, 0, sizeof(*c));
-	c->depth = fz_proc_depth();
+	c->generation = fz_process.generation;
 	fz_contents_init(&c->contents);
 	for (int i = 1; i <= FZ_CELLS_NUSER; i++) {
 		lua_newtable(L);
@@ -270,7 +270,7 @@ drop(lua_State *L)
 	luaL_checkstack(L, 10, NULL);
 	lua_getiuservalue(L, -1, 1);
 	c = fz_cells_to(L, cells);
-	if (c->list != NULL && c->depth == fz_proc_depth()) {
+	if (c->list != NULL && c->generation == fz_process.generation) {
 		for (uint32_t i = 0; i < r->nuses; i++) {
 			if (--c->list[r->uses[i].number].nrecords == 0)
 				release(L, cells, r->uses[i].number);

@@ -72,8 +72,8 @@ struct fz_cells {
 	size_t cap;    /* capacity of `list` */
 	uint32_t free; /* number + 1 of the first free cell; 0: none */
 	uint64_t walk;
-	unsigned depth; /* fork depth of the calling process, see proc.h */
-	bool forked;    /* workers have been forked */
+	uint32_t generation; /* of the calling process */
+	bool forked;         /* workers have been forked */
 	struct fz_cells_list visits;
 };
 

@@ -28,6 +28,7 @@ in_child(struct fz_fork_hook *hook)
 	    fz_change_take(engine) != 0) /* the parent's waiters check them */
 		continue;
 	fz_list_init(&engine->resting); /* they are children of the parent */
+	fz_children_forget(&engine->children);
 	engine->inherited = engine->arena;
 	engine->arena = NULL;
 	engine->arena_tried = false;

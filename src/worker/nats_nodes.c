@@ -17,6 +17,7 @@
 #include "os/death.h"
 #include "os/fd.h"
 #include "os/proc.h"
+#include "os/process.h"
 #include "worker/nats_url.h"
 #include "worker/nodes.h"
 #include "worker/start.h"
@@ -32,7 +33,7 @@ enum { NATS_MESSAGE_MAX = 1024, NATS_SETUP_MAX = 8192, NATS_FIELDS = 7 };
 
 struct fz_nats {
 	struct fz_proc proc;
-	unsigned depth; /* of its owner */
+	uint32_t generation; /* of the process that owns it */
 	int control;
 	char name[48]; /* of the socket of its relays */
 	char program[FZ_NATS_PROGRAM_MAX];
@@ -317,7 +318,7 @@ fz_nats_start(struct fz_nodes *nodes, const char *url, const char *creds,
 		return fz_err_nomem(err, "an engine");
 	nodes->nats = nats;
 	nats->proc.pidfd = nats->control = -1;
-	nats->depth = fz_proc_depth();
+	nats->generation = fz_process.generation;
 	fz_nats_program(nats->program);
 	if (strchr(nats->program, '\'') != NULL)
 		return fz_err_set(
@@ -335,7 +336,7 @@ fz_nats_start(struct fz_nodes *nodes, const char *url, const char *creds,
 int
 fz_nats_is_usable(const struct fz_nats *nats)
 {
-	return nats->depth == fz_proc_depth() && nats->control != -1;
+	return nats->generation == fz_process.generation && nats->control != -1;
 }
 
 void
@@ -346,7 +347,7 @@ fz_nats_end(struct fz_nats *nats)
 
 	if (nats == NULL)
 		return;
-	if (nats->depth == fz_proc_depth()) {
+	if (nats->generation == fz_process.generation) {
 		fz_fd_close(&nats->control);
 		pfd =
 		    (struct pollfd){ .fd = nats->proc.pidfd, .events = POLLIN };

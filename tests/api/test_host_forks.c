@@ -1,6 +1,7 @@
 /*
  * A host that forks by itself, as servers do: its children take no part in what
- * the processes of a run share until they use it.
+ * the processes of a run share until they use it, and what runs stays the
+ * parent's, whatever they do.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -139,6 +140,124 @@ test_host_threads_may_end_before_what_they_made(void **state)
 }
 
 static int
+call_pool(lua_State *L)
+{
+	return luaL_dostring(L, "local p <close> = fz.pool(2) "
+				"assert(p:apply(math.abs, -2) == 2) "
+				"assert(pool:apply(math.abs, -3) == 3)");
+}
+
+static int
+run_task(lua_State *L)
+{
+	return luaL_dostring(L,
+	    "local t = fz.spawn(function() fz.sleep(0.01) return 'own' end) "
+	    "assert(fz.await(t) == 'own')");
+}
+
+static int
+await_parents_call(lua_State *L)
+{
+	return luaL_dostring(L, "local ok, e = pcall(first.get, first) "
+				"assert(not ok and e.kind == 'closed', e)");
+}
+
+static int
+step(lua_State *L)
+{
+	void *tag;
+
+	for (int i = 0; i < 3; i++) {
+		if (fzlua_step(L, 0.01) != FZLUA_OK)
+			return 1;
+	}
+	return fzlua_next(L, 0, &tag) != FZLUA_NONE;
+}
+
+static int
+finish(lua_State *L)
+{
+	return fzlua_finish(L) != FZLUA_OK;
+}
+
+static int
+close_state(lua_State *L)
+{
+	lua_close(L);
+	return 0;
+}
+
+static int
+close_with_fzlua(lua_State *L)
+{
+	fzlua_close(L);
+	return 0;
+}
+
+static int
+make_state(lua_State *L)
+{
+	lua_State *other;
+	int failed;
+
+	lua_close(L);
+	failed = fzlua_new(&other, NULL) != FZLUA_OK ||
+		 luaL_dostring(other, "pool = fz.pool(1)") != LUA_OK ||
+		 call_pool(other);
+	fzlua_close(other);
+	return failed;
+}
+
+/* What a child does while its parent waits for two workers. */
+static void
+test_host_forks_leave_a_run_alone(void **state)
+{
+	static int (*const uses[])(lua_State *) = { call_pool, run_task,
+		await_parents_call, step, finish, close_state, make_state };
+	lua_State *L = *state;
+	void *tag;
+
+	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
+		luaL_loadstring(L,
+		    "pool = fz.pool(2) local calls = {} "
+		    "local function f(i) fz.sleep(0.01) return i end "
+		    "for i = 1, 8 do calls[i] = pool:apply_async(f, {i}) end "
+		    "first = calls[1] local sum = 0 "
+		    "for i = 1, 8 do sum = sum + calls[i]:get() end "
+		    "return sum");
+		assert_int_equal(fzlua_spawn(L, 0, state), FZLUA_OK);
+		assert_int_equal(fzlua_step(L, 0), FZLUA_OK);
+		assert_int_equal(in_fork(uses[i], L), 0);
+		while (fzlua_next(L, 1, &tag) == FZLUA_NONE)
+			assert_int_equal(fzlua_step(L, 60), FZLUA_OK);
+		assert_ptr_equal(tag, state);
+		assert_int_equal(lua_tointeger(L, -1), 36);
+		lua_pop(L, 1);
+		run(L, "pool:close() pool:join()");
+	}
+}
+
+static void *
+use_state(void *L)
+{
+	run(L, "pool = fz.pool(1) pool:apply(math.abs, -1)");
+	return NULL;
+}
+
+/* The fork handler passes over the state, because another thread used it. */
+static void
+test_host_forks_may_use_the_state_of_another_thread(void **state)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, use_state, *state), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(in_fork(call_pool, *state), 0);
+	assert_int_equal(in_fork(close_with_fzlua, *state), 0);
+	run(*state, "assert(pool:apply(math.abs, -2) == 2)");
+}
+
+static int
 setup(void **state)
 {
 	lua_State *L = luaL_newstate();
@@ -170,6 +289,8 @@ main(void)
 		TEST(
 		    test_a_wait_for_a_process_that_is_not_known_is_no_deadlock),
 		TEST(test_host_threads_may_end_before_what_they_made),
+		TEST(test_host_forks_leave_a_run_alone),
+		TEST(test_host_forks_may_use_the_state_of_another_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

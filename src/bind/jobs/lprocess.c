@@ -15,6 +15,7 @@
 #include "child/process_main.h"
 #include "os/death.h"
 #include "os/proc.h"
+#include "os/process.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
@@ -36,7 +37,7 @@ struct lprocess {
 	struct fz_worker *worker; /* NULL: not started, dead, or the parent's */
 	struct fz_engine *engine;
 	struct fz_change change; /* answered, or ended */
-	unsigned depth;          /* fork depth of its parent */
+	uint32_t generation;     /* of the process that is its parent */
 	enum answer answer;
 	struct fz_blob *result;    /* of a RESULT, until it is closed */
 	struct fz_failure failure; /* of an ERROR; the value is owned */
@@ -55,9 +56,9 @@ check_process(lua_State *L)
 {
 	struct lprocess *lp = luaL_checkudata(L, 1, PROCESS_TYPE);
 
-	if (lp->depth == fz_proc_depth())
+	if (lp->generation == fz_process.generation)
 		return lp;
-	lp->depth = fz_proc_depth();
+	lp->generation = fz_process.generation;
 	lp->worker = NULL;
 	lp->result = NULL;
 	lp->failure.value = NULL;
@@ -198,7 +199,7 @@ process_new(lua_State *L)
 	memset(lp, 0, sizeof(*lp));
 	lp->engine = fz_lloop_engine(L);
 	fz_change_init(&lp->change, lp->engine);
-	lp->depth = fz_proc_depth();
+	lp->generation = fz_process.generation;
 	luaL_setmetatable(L, PROCESS_TYPE);
 	home.L = push_thread(L, nargs);
 	home.aged = fz_garbage_age(fz_garbage_open(L), L, true);
