@@ -61,7 +61,7 @@ local C_LAYERS = {
   {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
     "lslots", "ltrace", "lprogress", "lsetup", "lnodes", "lpool",
     "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
-    "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "lprocess",
+    "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "llookup", "lprocess",
     "lprogram", "lrun", "lstream"},
   {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},

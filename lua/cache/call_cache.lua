@@ -1,21 +1,35 @@
---- call_cache.lua - recorded results for the calls of one invoke.
+--- call_cache.lua - recorded results for the calls of one invoke or stream.
 --
 -- The run asks for each node that may be known, once its inputs are there, and keeps the values
 -- that a node has made until they are recorded here. A result is in the file before its end is
--- reported.
+-- reported. A map is recorded as a whole, and by its elements, so that a list that has grown costs
+-- only what is new.
+--
+-- A call is named by its item, the place in a stream or 0 in an invoke, and its node.
 
 local CallKeys = require "fzlua.call_keys"
 local Error = require "fzlua.error"
+local Mapping = require "fzlua.mapping"
 local Store = require "fzlua.store"
 local core = require "fzlua.core"
 local file = require "fzlua.file"
-local log = require "fzlua.log"
 
 ---@class fzlua.CallCache
 ---@field keys fzlua.CallKeys
+---@field plan fzlua.Plan
+---@field _items table<integer, fzlua.CachedItem>
 local CallCache = {}
 CallCache.__index = CallCache
 CallCache.__name = "fzlua.CallCache"
+
+---@class fzlua.CachedItem
+---@field digests table<integer, string> of values that are known
+---@field calls table<integer, fzlua.Call> by node, of those that were asked for
+---@field elements table<integer, fzlua.ElementCalls> by node, of maps
+
+---@class fzlua.ElementCalls
+---@field call fzlua.Call what the calls of all elements have in common
+---@field keys table<integer, string> by index, of those that are not recorded
 
 ---Whether a node takes part, by its options and those of the whole run.
 ---@param node fzlua.Node
@@ -28,20 +42,8 @@ function CallCache.wants(node, options)
   return own and true or false
 end
 
--- The file of the options.
-local function path_of(options)
-  return type(options.resume) == "string" and options.resume or Store.default_path()
-end
-
-local warned = {} -- function names for which it was logged that they are not recorded
-
-local function warn(name, why)
-  if warned[name] then return end
-  warned[name] = true
-  log.warn("%s is not recorded: %s", name, why)
-end
-
----The cache of an invoke; nil if no function of the plan takes part, or the file cannot be used.
+---The cache of an invoke or a stream; nil if no function of the plan takes part, or the file cannot
+---be used.
 ---@param plan fzlua.Plan
 ---@param states table[] of its stages
 ---@param options table of the whole run
@@ -50,136 +52,199 @@ function CallCache.new(plan, states, options)
   local function wants(node) return CallCache.wants(node, options) end
   local any = false
   for _, node in ipairs(plan.nodes) do any = any or wants(node) end
-  local store = any and Store.acquire(path_of(options))
+  local store = any and Store.acquire(Store.path_of(options))
   if not store then return nil end
   local ok, keys = pcall(CallKeys.new, plan, states, options.given_seed, wants)
   if not ok then
     store:release()
     error(keys, 0)
   end
-  for id, why in pairs(keys.why) do warn(CallKeys.name(plan.nodes[id]), why) end
-  return setmetatable({ keys = keys, plan = plan, _store = store, _calls = {}, _run = nil },
+  for id, why in pairs(keys.why) do Store.warn(CallKeys.name(plan.nodes[id]), why) end
+  return setmetatable({ keys = keys, plan = plan, _store = store, _items = {}, _work = false },
     CallCache)
 end
 
----Ask for the nodes of a run that has not started.
----@param run userdata
----@param input table the inputs by name
-function CallCache:attach(run, input)
-  self._run, self._inputs = run, {}
-  for _, need in ipairs(self.plan.needs) do self._inputs[need.value] = input[need.name] end
+---Ask for the nodes of a run or a stream that has not started.
+---@param work userdata
+---@param input table|nil the inputs by name, of a run
+function CallCache:attach(work, input)
+  self._work, self._inputs = work, input and {}
+  for _, need in ipairs(input and self.plan.needs or {}) do
+    self._inputs[need.value] = input[need.name]
+  end
   for id in ipairs(self.plan.nodes) do
-    if self.keys:has(id) then run:look_up(id) end
+    if self.keys:has(id) then work:look_up(id) end
   end
 end
 
+local function item_of(self, item)
+  local state = self._items[item]
+  if not state then
+    state = { digests = {}, calls = {}, elements = {} }
+    self._items[item] = state
+  end
+  return state
+end
+
+-- A value of the item.
+local function read(self, item, value)
+  if self._inputs and not self.plan.maker[value] then return self._inputs[value] end
+  return select(2, self._work:value_of(item, value))
+end
+
 -- The digests of the inputs of a node.
-local function input_digests(self, node)
-  local digests = {}
+local function input_digests(self, item, node)
+  local known, digests = item_of(self, item).digests, {}
   for i, value in ipairs(node.values) do
     local why
-    digests[i], why = self.keys:digest(value, function()
-      if not self.plan.maker[value] then return self._inputs[value] end
-      return select(2, self._run:value(value))
-    end)
+    digests[i], why = self.keys:digest(known, value, function() return read(self, item, value) end)
     if not digests[i] then return nil, ("input %s: %s"):format(node.inputs[i], why) end
   end
   return digests
 end
 
-local function set_digests(self, node, digests)
-  for i, digest in ipairs(digests) do self.keys:set(node.first + i - 1, digest) end
+local function set_digests(self, item, node, digests)
+  local known = item_of(self, item).digests
+  for i, digest in ipairs(digests) do known[node.first + i - 1] = digest end
 end
 
--- Answer for one node. Returns whether it was recorded.
-local function answer(self, id)
-  local node, run = self.plan.nodes[id], self._run
-  local digests, why = input_digests(self, node)
+-- The list of a map as it will be read, and its length; nothing if it cannot be.
+local function read_list(self, item, node)
+  local list = Mapping.readable(read(self, item, node.values[1]))
+  local ok, n = pcall(Mapping.length, list)
+  if ok then return list, n end
+end
+
+-- Answer for the elements of a map that is not recorded as a whole.
+local function answer_elements(self, item, node, call)
+  local list, n = read_list(self, item, node)
+  if not list then return end
+  local base, keys = self.keys:elements(node, call, item), {}
+  item_of(self, item).elements[node.id] = { call = base, keys = keys }
+  for i = 1, n do
+    local key, why = self.keys:element(base, list[i], i)
+    local recorded = key and self._store:find(key, 1, base.name)
+    if recorded then
+      self._work:know(item, node.id, i, recorded.values[1])
+      self._store:use(key)
+    elseif key then
+      keys[i] = key
+    else
+      Store.warn(base.name, ("element %d: %s"):format(i, why))
+    end
+  end
+end
+
+-- Answer for one node.
+local function answer(self, item, id)
+  local node, work = self.plan.nodes[id], self._work
+  local digests, why = input_digests(self, item, node)
   if not digests then
-    warn(CallKeys.name(node), why)
-    run:not_found(id)
-    return false
+    Store.warn(CallKeys.name(node), why)
+    return work:not_found(item, id)
   end
-  local call = self.keys:call(node, digests)
-  self._calls[id] = call
+  local call = self.keys:call(node, digests, item)
   local recorded = self._store:find(call.key, #node.outputs, call.name)
+  item_of(self, item).calls[id] = call
   if not recorded then
-    run:not_found(id)
-    return false
+    if node.map then answer_elements(self, item, node, call) end
+    return work:not_found(item, id)
   end
-  set_digests(self, node, recorded.digests)
+  set_digests(self, item, node, recorded.digests)
   self._store:use(call.key)
-  run:found(id, recorded.values)
-  return true
+  work:found(item, id, recorded.values)
 end
 
 ---Answer for all nodes for which the run asks.
----@param found fun(id: integer) called for each that was recorded; may close the run
-function CallCache:answer(found)
-  local run = self._run
-  local id = run:asked()
-  while id do
-    if answer(self, id) then
-      found(id)
-      if self._run ~= run then return end
-    end
-    id = run:asked()
+function CallCache:answer()
+  local work = self._work
+  local item, id = work:asked()
+  if not item then return end
+  while item do
+    answer(self, item, id)
+    if self._work ~= work then return end
+    item, id = work:asked()
   end
   self._store:flush()
 end
 
--- Digest a value that was made. Returns nil and the reason if it cannot be recorded.
-local function digest_made(self, value, bytes)
-  if Store.has_functions(bytes) then return nil, "a function is among its values" end
-  return self.keys:digest(value, function() return core.decode(bytes) end)
-end
-
-local function record(self, id)
-  local node, call = self.plan.nodes[id], self._calls[id]
-  local values, digests, before = {}, {}, file.seen
+-- Record the values of work:made().
+local function record(self, item, id)
+  local node, state = self.plan.nodes[id], item_of(self, item)
+  local call, values, digests, before = state.calls[id], {}, {}, file.seen
   if not call then return end
   for k = 1, #node.outputs do
     local why
-    values[k] = self._run:made_bytes(k)
-    digests[k], why = digest_made(self, node.first + k - 1, values[k])
-    if not digests[k] then return warn(call.name, why) end
+    local bytes = self._work:made_bytes(k)
+    values[k] = bytes
+    if Store.has_functions(bytes) then return Store.warn(call.name, Store.FUNCTIONS) end
+    digests[k], why = self.keys:digest(state.digests, node.first + k - 1,
+      function() return core.decode(bytes) end)
+    if not digests[k] then return Store.warn(call.name, why) end
   end
   call.files = file.seen ~= before
   self._store:add(call, values, digests)
 end
 
+-- Record the results of elements of a map, the first with number `index`.
+local function record_elements(self, item, id, index, list)
+  local elements = item_of(self, item).elements[id]
+  for i = 1, elements and list.n or 0 do
+    local key = elements.keys[index + i - 1]
+    elements.keys[index + i - 1] = nil
+    if key then self._store:add_value(elements.call, key, list[i]) end
+  end
+end
+
+-- A problem with one result does not end the run.
+local function try(name, f, ...)
+  local ok, e = pcall(f, ...)
+  if ok then return end
+  if Error.is(e, "interrupted") then error(e, 0) end
+  Store.warn(name, tostring(e))
+end
+
 ---Record all values that were made.
 function CallCache:record()
-  local run = self._run
-  local id = run:made()
-  if not id then return end
-  while id do
-    local ok, e = pcall(record, self, id)
-    run:recorded()
-    if not ok then
-      if Error.is(e, "interrupted") then error(e, 0) end
-      warn(CallKeys.name(self.plan.nodes[id]), tostring(e))
-    end
-    id = run:made()
+  local work, any = self._work, false
+  local item, id, index, _, list = work:elements()
+  while item do
+    any = true
+    try(CallKeys.name(self.plan.nodes[id]), record_elements, self, item, id, index, list)
+    item, id, index, _, list = work:elements()
   end
-  self._store:flush()
+  item, id = work:made()
+  while item do
+    any = true
+    local ok, e = pcall(try, CallKeys.name(self.plan.nodes[id]), record, self, item, id)
+    work:recorded()
+    if not ok then error(e, 0) end
+    item, id = work:made()
+  end
+  if any then self._store:flush() end
 end
 
 ---Note that a node has failed.
 ---@param id integer
 ---@param e fz.Error
-function CallCache:fail(id, e)
-  local call = self._calls[id]
+---@param item integer
+function CallCache:fail(id, e, item)
+  local state = self._items[item]
+  local call = state and state.calls[id]
   self._store:fail(CallKeys.name(self.plan.nodes[id]), call and call.key, e.message or "")
 end
+
+---An item of a stream has ended.
+---@param item integer
+function CallCache:forget(item) self._items[item] = nil end
 
 ---The run has ended, and is not used any more. Idempotent.
 function CallCache:detach()
   if not self._store then return end
-  if self._run then pcall(self.record, self) end -- it may have been cancelled
+  if self._work then pcall(self.record, self) end -- it may have been cancelled
   self._store:flush()
   self._store:release()
-  self._run, self._store = nil, nil
+  self._work, self._store = false, nil
 end
 
 return CallCache

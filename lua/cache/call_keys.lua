@@ -47,7 +47,7 @@ end
 ---@return fzlua.CallKeys
 function CallKeys.new(plan, states, seed, wants)
   local self = setmetatable({
-    why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {}, _digests = {},
+    why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {},
   }, CallKeys)
   for _, node in ipairs(plan.nodes) do
     if wants(node) then
@@ -74,42 +74,62 @@ function CallKeys:code(layer)
   return list[1] and table.concat(list)
 end
 
----Set the digest of a value of the plan.
----@param value integer
----@param digest string
-function CallKeys:set(value, digest) self._digests[value] = digest end
-
 ---Digest a value of the plan, once.
+---@param digests table<integer, string> of values
 ---@param value integer
 ---@param read fun(): any
 ---@return string|nil digest, string|nil why not
-function CallKeys:digest(value, read)
-  local digest = self._digests[value]
+function CallKeys:digest(digests, value, read)
+  local digest = digests[value]
   if digest then return digest end
   local ok
   ok, digest = pcall(function() return core.digest_in(self._session, read()) end)
   if not ok then return nil, reason(digest) end
-  self._digests[value] = digest
+  digests[value] = digest
   return digest
 end
-
----@return string|nil the digest of a value, if it is known
-function CallKeys:known(value) return self._digests[value] end
 
 ---The call of a node whose inputs have digests.
 ---@param node fzlua.Node
 ---@param inputs string[]
+---@param item? integer of a stream
 ---@return fzlua.Call
-function CallKeys:call(node, inputs)
+function CallKeys:call(node, inputs, item)
   local func, version = self._funcs[node.id], node.registration.limits.version
-  -- The random numbers of a call derive from the seed and the number of its node.
+  -- The random numbers of a call derive from the seed, the item and the number of its node.
   local seed = self._seed
   return {
     name = CallKeys.name(node), func = func, version = version, seed = seed, names = node.inputs,
     inputs = inputs, files = false,
-    key = core.digest_in({}, "fzlua call", FORMAT, func, version, #node.outputs, node.map, seed,
-      seed and node.id, table.unpack(inputs)),
+    key = core.digest_in(self._session, "fzlua call", FORMAT, func, version, #node.outputs,
+      node.map, seed, seed and node.id, seed and item, table.unpack(inputs)),
   }
+end
+
+---What the calls of all elements of a map have in common.
+---@param node fzlua.Node
+---@param call fzlua.Call of the whole map
+---@param item? integer of a stream
+---@return fzlua.Call with `key`, from which their keys are made
+function CallKeys:elements(node, call, item)
+  local seed = call.seed
+  return {
+    name = call.name, func = call.func, version = call.version, seed = seed, names = call.names,
+    inputs = table.move(call.inputs, 1, #call.inputs, 1, {}), files = false,
+    key = core.digest_in(self._session, "fzlua element", FORMAT, call.func, call.version, seed,
+      seed and node.id, seed and item, table.unpack(call.inputs, 2)),
+  }
+end
+
+---The key of the call of an element.
+---@param base fzlua.Call from elements(); its first input becomes the element
+---@param value any
+---@param index integer
+---@return string|nil key, string|nil why not
+function CallKeys:element(base, value, index)
+  local ok, digest = pcall(core.digest_in, self._session, value)
+  if not ok then return nil, reason(digest) end
+  return core.hash(base.key .. digest .. (base.seed and ("j"):pack(index) or ""))
 end
 
 return CallKeys

@@ -11,6 +11,7 @@
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
+local file = require "fzlua.file"
 local log = require "fzlua.log"
 
 ---@class fzlua.Store
@@ -28,6 +29,9 @@ local COMPRESSED <const> = 64 * 1024 -- longer values are compressed
 local LIMIT <const> = 1 << 30 -- bytes, without FZLUA_CACHE_SIZE
 local ROW <const> = 256 -- bytes that a call takes beside its values, about
 local FUNCTIONS <const> = 2 -- in the second byte of an encoded value: it has functions
+
+-- Why a value with functions is not recorded.
+Store.FUNCTIONS = "a function is among its values"
 
 local SCHEMA <const> = {
   [[CREATE TABLE calls (
@@ -51,6 +55,24 @@ local SCHEMA <const> = {
 function Store.default_path()
   local path = os.getenv "FZLUA_CACHE"
   return path and path ~= "" and path or ".fzlua/cache.db"
+end
+
+---The file that the options name.
+---@param options table
+---@return string
+function Store.path_of(options)
+  return type(options.resume) == "string" and options.resume or Store.default_path()
+end
+
+local warned = {} -- function names for which it was logged that they are not recorded
+
+---Log once that calls are not recorded.
+---@param name string
+---@param why string
+function Store.warn(name, why)
+  if warned[name] then return end
+  warned[name] = true
+  log.warn("%s is not recorded: %s", name, why)
 end
 
 local function number_of(db, sql) return db:run(sql)[1][1] end
@@ -85,8 +107,8 @@ local function make_directory(path)
   local directory = path:match "^(.*[^/])/+[^/]*$"
   if not directory or not core.make_directory(directory) then return end
   if not directory:find "%.fzlua$" then return end
-  local file <close> = io.open(directory .. "/.gitignore", "w")
-  if file then file:write "*\n" end
+  local ignored <close> = io.open(directory .. "/.gitignore", "w")
+  if ignored then ignored:write "*\n" end
 end
 
 local function open_database(path, exists)
@@ -355,6 +377,25 @@ end
 ---@param values string[] encoded
 ---@param digests string[]
 function Store:add(call, values, digests) try(self, write_call, call, values, digests) end
+
+---Record the only result of a call, which is not encoded.
+---@param base fzlua.Call what it has in common with others
+---@param key string
+---@param value any
+function Store:add_value(base, key, value)
+  local before = file.seen
+  local ok, digest = pcall(core.digest_in, {}, value)
+  if not ok then
+    if Error.is(digest, "interrupted") then error(digest, 0) end
+    return Store.warn(base.name, text_of(digest))
+  end
+  local bytes = core.encode(value)
+  if Store.has_functions(bytes) then return Store.warn(base.name, Store.FUNCTIONS) end
+  self:add({
+    key = key, name = base.name, func = base.func, version = base.version, seed = base.seed,
+    names = base.names, inputs = base.inputs, files = file.seen ~= before,
+  }, { bytes }, { digest })
+end
 
 local function write_failure(self, name, key, message)
   begin(self)

@@ -38,19 +38,21 @@ local function decide(keys, store, plan, node, values)
   if keys.why[node.id] then return "run", "it cannot be recorded: " .. keys.why[node.id] end
   local inputs = {}
   for i, value in ipairs(node.values) do
-    if plan.maker[value] and not keys:known(value) then
+    if plan.maker[value] and not keys.digests[value] then
       local name = CallKeys.name(node)
       if not store:last(name) then return "run", reason(store, name) end
       return "perhaps", ("%s is made anew"):format(node.inputs[i])
     end
     local why
-    inputs[i], why = keys:digest(value, function() return values[node.inputs[i]] end)
+    inputs[i], why = keys:digest(keys.digests, value, function() return values[node.inputs[i]] end)
     if not inputs[i] then return "run", ("input %s: %s"):format(node.inputs[i], why) end
   end
   local call = keys:call(node, inputs)
   local recorded = store:find(call.key, #node.outputs, call.name)
   if not recorded then return "run", reason(store, call.name, call) end
-  for k, digest in ipairs(recorded.digests) do keys:set(node.first + k - 1, digest) end
+  for k, digest in ipairs(recorded.digests) do
+    keys.digests[node.first + k - 1] = digest
+  end
   return "recorded", ""
 end
 
@@ -76,11 +78,10 @@ end
 ---@return string[][]
 function dry_run.rows(pipeline, plan, values, given)
   local options = Invocation.options(given, pipeline:_defaults_of(plan))
-  local path = type(options.resume) == "string" and options.resume or Store.default_path()
-  local ok, store = pcall(Store.open, path, true)
+  local ok, store = pcall(Store.open, Store.path_of(options), true)
   local keys = CallKeys.new(plan, pipeline:_states(), options.given_seed,
     function(node) return ok and CallCache.wants(node, options) end)
-  keys.options = options
+  keys.options, keys.digests = options, {}
   local rows = {}
   each_node(plan, function(node)
     local action, why = "run", "new"

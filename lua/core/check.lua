@@ -325,7 +325,7 @@ check.FUNCTION = set_of(check.LIMITS, { "optional", "cache", "version" })
 check.INVOKE = set_of(check.LIMITS, check.RUN, { "outputs", "cache" })
 check.STREAM = set_of(check.LIMITS,
   { "jobs", "deadline", "on_error", "seed", "progress", "inflight", "ordered",
-    "outputs", "engine", "trace", "report" })
+    "outputs", "engine", "trace", "report", "resume", "cache" })
 check.STAGE = set_of(check.LIMITS, check.RUN,
   { "name", "workers", "init", "start", "pass_input", "cache" })
 check.CPU_COUNT = set_of { "physical" }

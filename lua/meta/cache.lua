@@ -15,8 +15,9 @@
 --
 -- Only successes are recorded, each before its end is reported. Results that contain functions
 -- or shared objects are not recorded, nor results of functions with such upvalues: the log says
--- why. Items of streams and calls of pools are not recorded; a map is recorded as a whole, once
--- all its elements have succeeded. Workers use no recorded results for chains of their own.
+-- why. Each item of a stream has records of its own. A map is recorded by its elements, as each
+-- succeeds, and as a whole: of a list that has grown only the new elements are called. Workers use
+-- no recorded results for chains of their own.
 --
 -- The file is that of the option, else the one that `FZLUA_CACHE` names, else `.fzlua/cache.db`.
 -- It is a database of SQLite, and several runs may use it at the same time. It needs the library

@@ -40,6 +40,8 @@ function fz.progress(source, options) end
 ---@field element integer|nil in a stream: place in the list of a map
 ---@field pid integer|nil of the worker; nil: it runs in this process, or never ran
 ---@field seconds number|nil duration of a call that has begun and ended
+---@field cached boolean|nil true: it was not called, because its result was recorded; `kind` is
+---`"done"`
 
 ---What the list `trace` of a chain or dag has for each attempt of a function that has ended, in the
 ---order of time; of many, at least the newest half million. A `.jsonl` file has the same fields in
@@ -59,8 +61,8 @@ function fz.progress(source, options) end
 ---for _, e in ipairs(g.trace) do print(e.event, e.name, e.attempt) end --> done a 1
 ---```
 ---@class fzlua.TraceEvent
----@field event "done"|"retry"|"failed"|"cancelled" `"retry"`: it failed, and another attempt
----follows; `"cancelled"`: it never ran
+---@field event "done"|"retry"|"failed"|"cancelled"|"cached" `"retry"`: it failed, and another
+---attempt follows; `"cancelled"`: it never ran; `"cached"`: its result was recorded by an earlier run
 ---@field stage string|nil in a chain
 ---@field name string the outputs of the function; of a map or a call of a pool, in the file of the
 ---command: the call and the place of its function

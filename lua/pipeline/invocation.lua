@@ -198,13 +198,14 @@ function Invocation:_cancel()
   self.owner:_ended(self, {}, {})
 end
 
-local ENDS = { done = true, failed = true }
+local ENDS = { done = true, failed = true, cached = true }
 
 local function call_progress(self, kind, id, pid, seconds, index)
-  local node = self.plan.nodes[id]
+  local node, cached = self.plan.nodes[id], kind == "cached" or nil
+  if pid == 0 then pid = nil end
   self._progress(self._count, self._total, {
-    kind = kind, stage = node.stage, output = node.outputs[1], index = index, pid = pid,
-    seconds = seconds,
+    kind = cached and "done" or kind, stage = node.stage, output = node.outputs[1], index = index,
+    pid = pid, seconds = seconds, cached = cached,
   })
 end
 
@@ -285,12 +286,8 @@ end
 local function call_back(self)
   if self._cache then self._cache:record() end
   if self._asks then decide_retries(self) end
+  if self._cache and self.run then self._cache:answer() end
   if self._progress and self.run then report_events(self) end
-  if self._cache and self.run then
-    self._cache:answer(function(id)
-      if self._progress then report(self, "done", id, nil, 0) end
-    end)
-  end
   if not self._progress or not self.run then return end
   if self.run and self.run:done() then report_rest(self) end
 end
@@ -388,7 +385,7 @@ local function note_failures(self)
   local id = self.run:failed()
   while id do
     local e = error_of(self, id)
-    if e and e.kind ~= "cancelled" then self._cache:fail(id, e) end
+    if e and e.kind ~= "cancelled" then self._cache:fail(id, e, 0) end
     id = self.run:failed(id)
   end
 end

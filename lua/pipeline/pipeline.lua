@@ -112,6 +112,11 @@ function Pipeline:_plan_of(outputs)
   return plan:narrow(outputs, function(wanted) return self:_compile_only(wanted) end)
 end
 
+local function cache_of(plan, states, merged)
+  if not (plan.caches or merged.cache or merged.resume) then return nil end
+  return require "fzlua.call_cache".new(plan, states, merged)
+end
+
 -- A warm invoke of small functions is mostly this: see bench invoke.
 local function start(self, what, input, given)
   check_self(self, what)
@@ -127,8 +132,7 @@ local function start(self, what, input, given)
   self._trace = merged.own_trace or false
   self._workers:share(merged.jobs)
   local counts = worker_counts(plan, states, merged.jobs)
-  local cache = (plan.caches or merged.cache or merged.resume)
-    and require "fzlua.call_cache".new(plan, states, merged) or nil
+  local cache = cache_of(plan, states, merged)
   local entries = acquire_workers(self, plan, states, counts, merged.engine, cache)
   local invocation = Invocation.start(self, plan, entries, self._input, given, merged, cache)
   if not invocation.future._state then self._live[#self._live + 1] = invocation end
@@ -189,8 +193,9 @@ function Pipeline:stream(first, ...)
   merged.own_trace = Trace.start(plan, merged)
   self._trace = merged.own_trace or false
   self._workers:share(merged.jobs)
-  local entries = acquire_workers(self, plan, states, counts, merged.engine)
-  return Stream.new(self, plan, entries, from, given, merged)
+  local cache = cache_of(plan, states, merged)
+  local entries = acquire_workers(self, plan, states, counts, merged.engine, cache)
+  return Stream.new(self, plan, entries, from, given, merged, cache)
 end
 
 -- Drop input, output and errors.

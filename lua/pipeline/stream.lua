@@ -20,20 +20,21 @@ local Stream = Window.class "fzlua.Stream"
 local Events = {}
 Events.__index = Events
 
-local ENDS = { done = true, failed = true }
+local ENDS = { done = true, failed = true, cached = true }
 
 -- An item that was not started has one event, without a node. The events of a map are those of its
 -- elements; it counts once.
 function Events:_report(place, kind, id, pid, seconds, element)
-  local node = self._plan.nodes[id]
+  local node, cached = self._plan.nodes[id], kind == "cached" or nil
   if ENDS[kind] and not element then
     local left = node and (self._left[place] or #self._plan.nodes) - 1 or 0
     self._left[place] = left > 0 and left or nil
     if left == 0 then self._done = self._done + 1 end
   end
   self._f(self._done, self._total or self._runs:nread(), {
-    kind = kind, stage = node and node.stage, output = node and node.outputs[1], index = place,
-    element = element, pid = node and pid, seconds = node and seconds,
+    kind = cached and "done" or kind, stage = node and node.stage,
+    output = node and node.outputs[1], index = place, element = element,
+    pid = node and not cached and pid or nil, seconds = node and seconds, cached = cached,
   })
 end
 
@@ -77,7 +78,7 @@ end
 ---Wait in the engine if no Lua code is needed meanwhile; called by wait.lua.
 ---@return boolean whether it was possible
 function Stream:wait_alone()
-  return not (self._events or self._shown or self._asks) and self._items:wait()
+  return not (self._events or self._shown or self._asks or self._cache) and self._items:wait()
 end
 
 -- The error of an item that was not started: input number `need` is missing, or cannot be sent.
@@ -113,7 +114,11 @@ function Stream:name_error(place, e, node, name)
   end
   -- Ctrl-C in a function that ran in this process is not a failure of the function.
   if Error.is(e.cause, "interrupted") then return e.cause, true end
-  if node and node > 0 then Plan.name_error(e, self._plan.nodes[node], name) end
+  if node and node > 0 then
+    Plan.name_error(e, self._plan.nodes[node], name)
+    if self._cache and not Error.is(e, "cancelled") then self._cache:fail(node, e, place) end
+  end
+  if self._cache then self._cache:forget(place) end
   if node ~= 0 then e.index = place end
   return e, node == 0 or Error.is(e, "interrupted")
 end
@@ -121,11 +126,13 @@ end
 function Stream:complete(place, out)
   for key, value in pairs(self._passing[place] or {}) do out[key] = value end
   self._passing[place] = nil
+  if self._cache then self._cache:forget(place) end
   return out
 end
 
 function Stream:release()
   if self._merged.own_trace then self._merged.own_trace:close() end
+  if self._cache then self._cache:detach() end
   for _, entry in ipairs(self._entries) do StagePools.release(entry) end
   self._owner._streams[self] = nil
 end
@@ -196,13 +203,14 @@ local function has_lists(plan)
   return false
 end
 
-local function make_runs(plan, entries, given, merged)
+local function make_runs(plan, entries, given, merged, cache)
   local pools = {}
   for i, entry in ipairs(entries) do pools[i] = entry.pool end
   merged.inputs, merged.outputs = plan.needs, plan.final
   merged.ordered = merged.ordered ~= false
   local runs = core.stream(plan.graph, pools, merged)
   plan:set_limits(runs, given)
+  if cache then cache:attach(runs) end
   return runs
 end
 
@@ -212,10 +220,12 @@ end
 ---@param from fzlua.Source
 ---@param given table the stream's own options
 ---@param merged table the options of the whole stream, and limit and fixed of the window
+---@param cache? fzlua.CallCache
 ---@return function, nil, nil, fzlua.Stream as a for loop takes them
-function Stream.new(owner, plan, entries, from, given, merged)
-  local ok, runs = pcall(make_runs, plan, entries, given, merged)
+function Stream.new(owner, plan, entries, from, given, merged, cache)
+  local ok, runs = pcall(make_runs, plan, entries, given, merged, cache)
   if not ok then
+    if cache then cache:detach() end
     for _, entry in ipairs(entries) do StagePools.release(entry) end
     error(runs, 0)
   end
@@ -225,6 +235,7 @@ function Stream.new(owner, plan, entries, from, given, merged)
     _shown = stage_lines.start(owner, plan, runs, merged, from),
     _given = given, _merged = merged, _asks = plan.asks or merged.retry_if ~= nil,
     _passing = {}, -- by place
+    _cache = cache or false,
   }
   if from.packed then from.next = unpacking(plan, from.next) end
   if plan.passes then from.next = noting(self, plan, from.next) end

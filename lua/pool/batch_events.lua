@@ -19,13 +19,14 @@ function BatchEvents.new(batch, f, total)
     { _batch = batch, _f = f, _count = 0, total = total, closed = false }, BatchEvents)
 end
 
-local ENDS = { done = true, failed = true }
+local ENDS = { done = true, failed = true, cached = true }
 
 ---Report one event.
 function BatchEvents:report(kind, index, pid, seconds)
   if ENDS[kind] then self._count = self._count + 1 end
+  local cached = kind == "cached" or nil
   self._f(self._count, self.total, {
-    kind = kind, index = index, pid = pid, seconds = seconds,
+    kind = cached and "done" or kind, index = index, pid = pid, seconds = seconds, cached = cached,
   })
 end
 

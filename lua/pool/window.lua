@@ -27,6 +27,7 @@ core.follow_coroutines() -- so that a source that is a generator may wait
 ---@field _on_error string
 ---@field _events table|nil with report_all() and closed
 ---@field _asks any whether the option retry_if decides about failures
+---@field _cache fzlua.CallCache|false|nil of a stream
 ---@field _shown fzlua.ProgressPanel|nil
 ---@field _cut fzlua.Error|nil error to raise because the work was ended
 ---@field _id integer of what changes before a result is ready
@@ -106,14 +107,16 @@ end
 local function call_back(self)
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
+  if self._cache then self._cache:record() end
   if self._asks then self:decide_retries() end
+  if self._cache and not self._closed then self._cache:answer() end
   if self._events then self._events:report_all() end
 end
 
 ---Handle results that have arrived; called by wait.lua.
 function Window:pump()
   if self._closed or self._pumping then return end
-  if self._events or self._asks then call_back(self) end
+  if self._events or self._asks or self._cache then call_back(self) end
   if not self._closed then self:gather() end
 end
 
@@ -181,6 +184,7 @@ end
 local function advance(self, ...)
   if ... then return return_result(self, ...) end
   if self._shown then require "fzlua.progress".poll() end
+  if self._cache then self:pump() end -- workers get work while the loop runs
   if self._calls._first or not is_settled(self) then wait_for_result(self) end
   if self._closed or not self._items:ready() then return finish(self) end
   return return_result(self, self._items:take())
@@ -193,7 +197,7 @@ function Window:open(class, from, options)
   self._id, self._calls, self._closed = self._work:id(), { _first = false, _last = false }, false
   self._weak, self._reader = setmetatable({ window = self }, WEAK), false
   setmetatable(self, class)
-  if self._shown then self._items:advance_always() end
+  if self._shown or self._cache then self._items:advance_always() end
   return self._items:iterator(function(...) return advance(self, ...) end), nil, nil, self
 end
 
@@ -223,6 +227,7 @@ local function stop(self)
   if self._events then self._events.closed = true end
   if self._shown then self._shown:finish() end
   local _ <close> = setmetatable({}, { __close = function() end_reader(self) end })
+  if self._cache then pcall(self._cache.record, self._cache) end
   self._items:close()
   self._work:close()
   self:release()

@@ -44,6 +44,8 @@ struct fz_batch_owner {
 	    uint32_t func, struct fz_err *err);
 	/* The owner decides about a retry. NULL: it waits for changes. */
 	void (*asked)(struct fz_batch_owner *owner);
+	/* There is a result. NULL: the owner waits for changes. */
+	void (*answered)(struct fz_batch_owner *owner);
 	/* An item has failed for good. NULL: the owner reads the results. */
 	void (*failed)(struct fz_batch_owner *owner, uint64_t item,
 	    const struct fz_failure *failure);
@@ -84,6 +86,7 @@ struct fz_batch_result {
 	uint32_t n, skip;     /* results, behind `skip` others in `blob` */
 	bool whole;           /* the blob is one message, no list of items */
 	bool raw;             /* the blob is a buffer of raw results in a row */
+	bool known;           /* from fz_batch_know() */
 	struct fz_blob *blob; /* the reference is the taker's */
 	struct fz_failure *failure; /* NULL: they are done; the taker's */
 };
@@ -118,6 +121,15 @@ int fz_batch_skip(struct fz_batch *batch, struct fz_err *err);
 
 /* Add `n` items, which opts.encode gets later. 0, or -1 and `err`. */
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
+
+/*
+ * The result of an item is known, so that it is not called; items that are
+ * known come in their order, before the start or before any later item is
+ * added. A growing batch may be one item short of `item`, which is added then.
+ * Takes the reference, also on failure. 0, or -1 and `err`.
+ */
+int fz_batch_know(struct fz_batch *batch, uint64_t item, struct fz_blob *value,
+    struct fz_err *err);
 
 /* Declare that no more items will be added. */
 void fz_batch_end(struct fz_batch *batch);

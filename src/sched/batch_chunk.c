@@ -269,12 +269,12 @@ fz_batch_settle(struct fz_batch *b)
 	b->opts.owner->done(b->opts.owner, b);
 }
 
-/* Make waiting chunks of all items that are in no chunk. */
+/* Make waiting chunks of all items up to `last` that are in no chunk. */
 static int
-cut_rest(struct fz_batch *b)
+cut_until(struct fz_batch *b, uint64_t last)
 {
-	while (b->uncut <= b->total) {
-		uint64_t n = b->total + 1 - b->uncut;
+	while (b->uncut <= last) {
+		uint64_t n = last + 1 - b->uncut;
 		struct fz_chunk *chunk;
 
 		if (n > UINT32_MAX)
@@ -297,8 +297,9 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 		fz_blob_unref(part);
 		return 0; /* it would never be called */
 	}
-	chunk =
-	    cut_rest(b) == 0 ? fz_batch_chunk_new(b, b->total + 1, 1, 0) : NULL;
+	chunk = cut_until(b, b->total) == 0
+		    ? fz_batch_chunk_new(b, b->total + 1, 1, 0)
+		    : NULL;
 	if (chunk == NULL) {
 		fz_blob_unref(part);
 		return fz_err_nomem(err, "an item");
@@ -319,12 +320,32 @@ fz_batch_skip(struct fz_batch *b, struct fz_err *err)
 
 	if (b->done || b->stopping)
 		return 0;
-	if (cut_rest(b) != 0)
+	if (cut_until(b, b->total) != 0)
 		return fz_err_nomem(err, "an item");
 	b->total++;
 	b->uncut++;
 	b->nfailed++;
 	event.first = b->total;
 	fz_job_event_add(b->opts.log, &event, NULL);
+	return 0;
+}
+
+int
+fz_batch_know(struct fz_batch *b, uint64_t item, struct fz_blob *value,
+    struct fz_err *err)
+{
+	if (b->done || b->stopping || item < b->uncut ||
+	    item > b->total + b->growing) {
+		fz_blob_unref(value);
+		return 0;
+	}
+	if (cut_until(b, item - 1) != 0) {
+		fz_blob_unref(value);
+		return fz_err_nomem(err, "an item");
+	}
+	if (item > b->total)
+		b->total = item;
+	b->uncut = item + 1;
+	fz_batch_value_known(b, item, value);
 	return 0;
 }

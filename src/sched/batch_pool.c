@@ -128,7 +128,7 @@ fz_batch_pool_new(const struct fz_batch_pool_opts *opts, struct fz_err *err)
 	}
 	bp->dispatcher.once = opts->once;
 	bp->owner = (struct fz_batch_owner){ &bp->dispatcher, batch_made,
-		batch_done, prepare, NULL, NULL };
+		batch_done, prepare, NULL, NULL, NULL };
 	fz_list_init(&bp->batches);
 	bp->hook.in_child = in_child;
 	fz_loop_hook(opts->engine->loop, &bp->hook);

@@ -91,6 +91,8 @@ report(struct fz_batch *b, const struct fz_batch_result *result)
 	if (b->nresults > b->result_at)
 		last = &b->results[b->nresults - 1];
 	fz_changed(&b->change);
+	if (b->opts.owner->answered != NULL)
+		b->opts.owner->answered(b->opts.owner);
 	if (last != NULL && result->blob != NULL &&
 	    last->blob == result->blob && !result->whole &&
 	    last->skip + last->n == result->skip &&
@@ -434,6 +436,27 @@ fz_batch_value_done(
 		return;
 	}
 	count_done(chunk, item, 1, value->len);
+	if (!report(b, &result))
+		fz_batch_stop(b);
+}
+
+void
+fz_batch_value_known(struct fz_batch *b, uint64_t item, struct fz_blob *value)
+{
+	struct fz_batch_result result = { .first = item,
+		.n = 1,
+		.whole = true,
+		.known = true,
+		.blob = value };
+	struct fz_job_event event = event_of(b, item, 1, 0);
+
+	b->ndone++;
+	if (fz_job_event_wanted(b->opts.log)) {
+		event.ended_ns = fz_clock_ns();
+		event.nreceived = value->len;
+		event.exitcode = -1;
+		add_event(b, FZ_JOB_EVENT_CACHED, &event, NULL);
+	}
 	if (!report(b, &result))
 		fz_batch_stop(b);
 }

@@ -162,6 +162,10 @@ extern const struct fz_job_ops fz_batch_chunk_ops;
 /* Record the event that the next item of a job has started. */
 void fz_batch_job_started(struct fz_job *job);
 
+/* Report a known result, which needs no chunk; takes the reference. */
+void fz_batch_value_known(
+    struct fz_batch *batch, uint64_t item, struct fz_blob *value);
+
 /* Report the result of one item; takes the reference; NULL: it is lost. */
 void fz_batch_value_done(
     struct fz_chunk *chunk, uint64_t item, struct fz_blob *value);

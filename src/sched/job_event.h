@@ -26,7 +26,8 @@ enum fz_job_event_kind {
 	FZ_JOB_EVENT_FAILED, /* once per node or item, cancelled nodes included
 			      */
 	FZ_JOB_EVENT_RETRY,
-	FZ_JOB_EVENT_LIST /* `n` is the length of the list of a map */
+	FZ_JOB_EVENT_LIST,  /* `n` is the length of the list of a map */
+	FZ_JOB_EVENT_CACHED /* done by a recorded result; it was not called */
 };
 
 struct fz_job_event {

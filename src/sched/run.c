@@ -36,7 +36,7 @@ settle(struct fz_defer *defer)
 {
 	struct fz_run *run = FZ_RUN_OF(settle, defer);
 
-	if (!run->flow->foreign && run->sent == 0 &&
+	if (!run->flow->foreign && run->sent == 0 && run->unrecorded == 0 &&
 	    (run->unfinished == 0 || run->stopping))
 		fz_run_end(run);
 }
@@ -73,7 +73,7 @@ fz_run_clear(struct fz_run *run)
 {
 	struct fz_flow *flow = run->flow;
 
-	fz_lookup_clear(flow);
+	fz_lookup_clear(run);
 	for (uint32_t i = 0; i < flow->nnodes && flow->has_maps; i++) {
 		fz_map_free(run->steps[i].map);
 		run->steps[i].map = NULL;
@@ -243,6 +243,12 @@ fz_run_start(struct fz_run *run, struct fz_err *err)
 		return -1;
 	fz_run_start_steps(run);
 	return 0;
+}
+
+struct fz_flow *
+fz_run_flow(const struct fz_run *run)
+{
+	return run->flow;
 }
 
 uint64_t

@@ -18,6 +18,7 @@ struct fz_blob;
 struct fz_engine;
 struct fz_job_event;
 struct fz_failure;
+struct fz_flow;
 struct fz_graph;
 struct fz_map_ops;
 struct fz_pool;
@@ -72,6 +73,9 @@ void fz_run_keep(struct fz_run *run, uint32_t value);
  * needed was not set.
  */
 int fz_run_start(struct fz_run *run, struct fz_err *err);
+
+/* For run_lookup.h. */
+struct fz_flow *fz_run_flow(const struct fz_run *run);
 
 /* The id of its changes (worker/change.h). */
 uint64_t fz_run_id(const struct fz_run *run);

@@ -6,6 +6,7 @@
 #include "base/seed.h"
 #include "sched/batch_state.h"
 #include "sched/graph.h"
+#include "sched/run_lookup.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
 #include "worker/blob.h"
@@ -83,6 +84,14 @@ static void
 asked(struct fz_batch_owner *owner)
 {
 	fz_changed(&flow_of(map_of(owner))->change);
+}
+
+/* Its caller records the result. */
+static void
+answered(struct fz_batch_owner *owner)
+{
+	if (flow_of(map_of(owner))->lookups != NULL)
+		fz_changed(&flow_of(map_of(owner))->change);
 }
 
 static void
@@ -171,10 +180,8 @@ end_done(struct fz_run_map *map)
 
 /* The batch has ended: so does the step. */
 static void
-end(struct fz_defer *defer)
+end(struct fz_run_map *map)
 {
-	struct fz_run_map *map =
-	    FZ_CONTAINER_OF(defer, struct fz_run_map, ended);
 	const struct fz_batch *b = map->batch;
 	struct fz_ready_list *list = fz_map_ready_list(map);
 	size_t n = b->nresults - b->result_at;
@@ -194,6 +201,17 @@ end(struct fz_defer *defer)
 		list->more.failed += b->nfailed != 0 ? b->nfailed - 1 : 0;
 		end_failed(map);
 	}
+}
+
+/* The same, unless results are to be recorded before. */
+static void
+try_end(struct fz_defer *defer)
+{
+	struct fz_run_map *map =
+	    FZ_CONTAINER_OF(defer, struct fz_run_map, ended);
+
+	if (!fz_lookup_has_elements(map))
+		end(map);
 }
 
 /* Allocate the list of what calls share: the inputs from number `from` on. */
@@ -291,9 +309,9 @@ fz_map_start(struct fz_step *step)
 		return;
 	}
 	map->step = step;
-	map->ended.call = end;
+	map->ended.call = try_end;
 	map->owner = (struct fz_batch_owner){ &flow->dispatcher, NULL, done,
-		prepare, asked, failed };
+		prepare, asked, answered, failed };
 	step->state = FZ_STEP_MAPPED;
 	if (open(map, &failure) != 0) {
 		fz_step_lost(step, &failure);
@@ -302,6 +320,7 @@ fz_map_start(struct fz_step *step)
 	step->run->sent++;
 	fz_list_push(&flow->maps, &map->link);
 	count_list(map);
+	fz_lookup_start_map(step, map->batch);
 	fz_batch_start(map->batch);
 }
 
@@ -321,7 +340,7 @@ fz_map_cancel(struct fz_run_map *map, enum fz_err_kind kind, const char *text)
 {
 	fz_batch_cancel(map->batch, kind, text);
 	fz_loop_undefer(&map->ended);
-	end(&map->ended);
+	end(map);
 }
 
 uint64_t

@@ -73,6 +73,9 @@ struct fz_run_map {
 	struct fz_blob *partial; /* the list with holes, of a failed map */
 	struct fz_defer ended;   /* ends the step */
 	uint64_t failed; /* the element whose failure the step has; 0: none */
+	/* run_lookup.c: the next result to record, and how much of it was. */
+	size_t at;
+	uint32_t ntaken;
 };
 
 #define FZ_MAP_OF(ptr) FZ_CONTAINER_OF(ptr, struct fz_run_map, link)

@@ -50,6 +50,7 @@ struct fz_step {
 	unsigned attempts; /* that have ended */
 	struct fz_failure *failure;
 	struct fz_blob **made;       /* values to record; NULL: none */
+	struct fz_known *known;      /* elements of its map; NULL: none */
 	struct fz_step *next_failed; /* in the order of time; or undecided */
 	struct fz_timer delay;       /* armed while delayed */
 	struct fz_run_map *map;      /* once its list is there; NULL: no map */
@@ -115,6 +116,7 @@ struct fz_run {
 	uint32_t local_from; /* no bit is set below this word */
 	uint32_t unfinished; /* nodes not done, failed or cancelled */
 	uint32_t sent;       /* jobs that workers have */
+	uint32_t unrecorded; /* steps whose values are to be recorded */
 	bool done;
 	bool skipped;     /* it is done and was never started */
 	bool stopping;    /* start nothing new */

@@ -219,6 +219,12 @@ fz_stream_nbytes(const struct fz_stream *stream)
 	return stream->flow.nbytes;
 }
 
+struct fz_flow *
+fz_stream_flow(struct fz_stream *stream)
+{
+	return &stream->flow;
+}
+
 uint64_t
 fz_stream_id(const struct fz_stream *stream)
 {

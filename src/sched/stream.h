@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "sched/run.h"
 
+struct fz_flow;
 struct fz_job_event;
 struct fz_stream;
 
@@ -71,6 +72,9 @@ bool fz_stream_was_skipped(const struct fz_run *run, uint32_t *why);
 
 /* Bytes of the values of all items. */
 size_t fz_stream_nbytes(const struct fz_stream *stream);
+
+/* For run_lookup.h. */
+struct fz_flow *fz_stream_flow(struct fz_stream *stream);
 
 /* The id of its changes (worker/change.h). */
 uint64_t fz_stream_id(const struct fz_stream *stream);

@@ -110,6 +110,8 @@ fz_trace_word(const struct fz_job_event *event)
 		return "done";
 	if (event->kind == FZ_JOB_EVENT_RETRY)
 		return "retry";
+	if (event->kind == FZ_JOB_EVENT_CACHED)
+		return "cached";
 	return event->pid == 0 ? "cancelled" : "failed";
 }
 
@@ -299,24 +301,45 @@ chrome_end(struct fz_buf *out, struct fz_trace_file *file)
 	end_line(out, text(p, ",\"args\":{\"name\":\"fzlua\"}}]"));
 }
 
+/* Whether it has a time: what was cancelled before its start has none. */
+static bool
+has_time(const struct fz_job_event *e)
+{
+	return e->pid != 0 || e->kind == FZ_JOB_EVENT_CACHED;
+}
+
+/* A call has a bar in the row of its worker, a recorded result is a mark. */
+static unsigned char *
+chrome_times(unsigned char *p, const struct fz_trace_file *file,
+    const struct fz_job_event *e)
+{
+	int64_t started_ns = fz_trace_started(e);
+
+	p = decimal(text(p, ",\"ts\":"), started_ns + file->wall_ns, 1000);
+	if (e->kind != FZ_JOB_EVENT_CACHED)
+		p = decimal(
+		    text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000);
+	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
+	return number(text(p, ",\"tid\":"), (uint64_t)e->pid);
+}
+
 static void
 chrome_event(struct fz_buf *out, struct fz_trace_file *file,
     const struct fz_job_event *e)
 {
 	const char *names = names_of(e);
-	unsigned char *p = e->pid != 0 ? begin_line(out, strlen(names)) : NULL;
-	int64_t started_ns = fz_trace_started(e);
+	unsigned char *p = has_time(e) ? begin_line(out, strlen(names)) : NULL;
 
-	if (p == NULL) /* no memory; or it never ran: it has no place there */
+	if (p == NULL)
 		return;
 	file->nlines++;
-	p = text(text(p, "{\"ph\":\"X\",\"cat\":\""), fz_trace_word(e));
+	p = text(p, e->kind == FZ_JOB_EVENT_CACHED
+			? "{\"ph\":\"i\",\"s\":\"p\",\"cat\":\""
+			: "{\"ph\":\"X\",\"cat\":\"");
+	p = text(p, fz_trace_word(e));
 	*p++ = '"';
 	p = text(p, *names != '\0' ? names : ",\"name\":\"?\"");
-	p = decimal(text(p, ",\"ts\":"), started_ns + file->wall_ns, 1000);
-	p = decimal(text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000);
-	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
-	p = number(text(p, ",\"tid\":"), (uint64_t)e->pid);
+	p = chrome_times(p, file, e);
 	p = text(text(p, ",\"args\":{\"event\":\""), fz_trace_word(e));
 	*p++ = '"';
 	end_object(out, put_members(p, e), e, "}},\n");
@@ -371,7 +394,8 @@ put_command(unsigned char *p, const struct fz_job_event *e)
 static unsigned
 exit_value(const struct fz_job_event *e)
 {
-	if (e->kind == FZ_JOB_EVENT_DONE || e->signal != 0)
+	if (e->kind == FZ_JOB_EVENT_DONE || e->kind == FZ_JOB_EVENT_CACHED ||
+	    e->signal != 0)
 		return 0;
 	return e->exitcode > 0 ? (unsigned)e->exitcode : 1;
 }
@@ -387,7 +411,7 @@ tsv_event(struct fz_buf *out, struct fz_trace_file *file,
 
 	if (name != NULL && name->stage != NULL)
 		nnames += strlen(name->stage);
-	if (e->pid != 0)
+	if (has_time(e))
 		p = begin_line(out, nnames);
 	if (p == NULL)
 		return;

@@ -269,7 +269,7 @@ return s >> u]]
   end
 end
 
-tests["a map is recorded as a whole"] = function()
+tests["a map is recorded as a whole, and by its elements"] = function()
   local store = new_path()
   local script = [[
 local s = fz.stage "s"
@@ -279,7 +279,120 @@ return fz.chain { s }]]
   t.equal(ran, "123")
   local again, same = run(script, store, "list=[1,2,3]")
   t.equal({ again, same }, { "", out })
-  t.equal((run(script, store, "list=[1,2]")), "12")
+  t.equal((run(script, store, "list=[1,2]")), "")
+  again, same = run(script, store, "list=[4,2,1,5,1]")
+  t.equal({ again, same }, { "45", "M = {8, 4, 2, 10, 2, n = 5}\nlist = {4, 2, 1, 5, 1}\n" })
+  t.equal((run(script:gsub("x %* 2", "x * 3"), store, "list=[1]")), "1")
+end
+
+tests["elements of a map that succeeded are not called again"] = function()
+  local store, flag = new_path(), new_path()
+  local script = ([[
+local s = fz.stage "s"
+s:map("M", {"list", "add"}, function(x, add)
+  ran(tostring(x))
+  if x == 3 and not io.open(%q) then fz.sleep(0.3) error "not yet" end
+  return x + add
+end)
+return fz.chain { s }]]):format(flag)
+  local ran, _, err, status = run(script, store, "list=[1,2,3]", "add=1")
+  t.equal({ ran, status }, { "123", 1 })
+  t.match(err, "not yet")
+  write(flag, "")
+  local again, out = run(script, store, "list=[1,2,3]", "add=1")
+  t.equal({ again, out }, { "3", "M = {2, 3, 4, n = 3}\nadd = 1\nlist = {1, 2, 3}\n" })
+  t.equal((run(script, store, "list=[1,2,3]", "add=2")), "123")
+end
+
+local STREAM <const> = [[
+local a, b = fz.stage "a", fz.stage "b"
+a:register("X", {"k"}, function(k) ran "X" return k * 2 end)
+b:register("Y", {"X"}, function(x) ran "Y" return { x, x + 1 } end)
+b:map("M", "list", function(e) ran "M" return e .. "!" end)
+local c = a >> b
+local items = {}
+for i = 1, N do items[i] = { k = i, list = { "p" .. i, "q" .. i } } end
+for i, out in c:stream(items, OPTIONS) do
+  print(i, out.X, out.Y[1], out.Y[2], table.concat(out.M, " "), out.M.n, out.k)
+end]]
+
+tests["items of streams are recorded"] = function()
+  local function of(n, options)
+    return (STREAM:gsub("N do", n .. " do"):gsub("OPTIONS", options or "{}"))
+  end
+  local store = new_path()
+  local ran, out, err = run(of(3), store)
+  t.equal({ ran, err }, { "MMMMMMXXXYYY", "" })
+  local again, same = run(of(3), store)
+  t.equal({ again, same }, { "", out })
+  again, same = run(of(4, "{ jobs = 0 }"), store)
+  t.equal({ again, same:sub(1, #out) }, { "MMXY", out })
+  again, same = run(of(3, "{ inflight = 1 }"), store)
+  t.equal({ again, same }, { "", out })
+  t.equal((run(of(2, "{ cache = false }"), store)), "MMMMXXYY")
+  t.equal((run(of(1, "{ seed = 1 }"), store)), "MMXY")
+  t.equal((run(of(1, "{ seed = 1, ordered = false }"), store)), "")
+end
+
+tests["a stream that is left, or fails, has its ended items recorded"] = function()
+  local store, flag = new_path(), new_path()
+  local script = ([[
+local s = fz.stage "s"
+s:register("X", {"k"}, function(k)
+  ran(tostring(k))
+  if k == 3 and not io.open(%q) then fz.sleep(0.3) error "not yet" end
+  return k
+end)
+local c = fz.chain { s }
+for i, out in c:stream({1, 2, 3, 4}, { on_error = "continue" }) do
+  print(i, out and out.X)
+  if i == 3 and not out then break end
+end]]):format(flag)
+  local ran, _, err, status = run(script, store)
+  t.equal({ err, status }, { "", 0 })
+  assert(ran == "123" or ran == "1234", ran)
+  write(flag, "")
+  local again, out = run(script, store)
+  t.equal({ again, out }, { ran == "123" and "34" or "3", "1\t1\n2\t2\n3\t3\n4\t4\n" })
+  t.equal((run(script, store)), "")
+end
+
+tests["events of recorded results have the mark cached"] = function()
+  local store = new_path()
+  local s, u = fz.stage "s", fz.stage "u"
+  s:register("A", function(a) return a end)
+  u:map("B", "list", function(x) return x end)
+  local chain <close> = s >> u
+  local function count(events, f)
+    local n, last, of = 0, 0, 0
+    f(function(done, total, e)
+      assert(e.kind == "done" or e.kind == "start")
+      if e.cached then
+        t.equal({ e.kind, e.pid, e.seconds }, { "done", nil, 0.0 })
+        n = n + 1
+      end
+      last, of = done, total
+    end)
+    t.equal({ n, last }, { events, of })
+  end
+  local function invoke(list)
+    return function(progress)
+      chain:invoke({ A = 1, list = list }, { resume = store, progress = progress, trace = true })
+      local n = 0
+      for _, e in ipairs(chain.trace) do n = n + (e.event == "cached" and e.n or 0) end
+      return n
+    end
+  end
+  local function stream(progress)
+    local items = { { A = 1, list = { 1, 2 } }, { A = 2, list = { 1, 2 } } }
+    for _ in chain:stream(items, { resume = store, progress = progress }) do end -- luacheck: ignore
+  end
+  count(0, invoke { 1, 2 })
+  count(2, invoke { 1, 2 })
+  count(3, invoke { 1, 2, 3 })
+  t.equal(invoke { 1, 2, 3, 4 } (false), 4)
+  count(3, stream)
+  count(4, stream)
 end
 
 tests["optional inputs, several outputs, and registered classes"] = function()

@@ -29,15 +29,50 @@ struct answers {
 	int nasked;
 };
 
+/* The first node that is asked for, or made; FZ_GRAPH_NONE: none is. */
+static uint32_t
+asked(const struct run_test *p)
+{
+	struct fz_lookup_at at;
+
+	return fz_lookup_asked(fz_run_flow(p->run), &at) ? at.node
+							 : FZ_GRAPH_NONE;
+}
+
+static uint32_t
+made(const struct run_test *p)
+{
+	struct fz_lookup_at at;
+
+	return fz_lookup_made(fz_run_flow(p->run), &at) ? at.node
+							: FZ_GRAPH_NONE;
+}
+
+static void
+found(struct run_test *p, uint32_t node, struct fz_blob **values, uint32_t n)
+{
+	struct fz_lookup_at at = { 0, node };
+
+	fz_lookup_found(fz_run_flow(p->run), at, values, n);
+}
+
+static void
+not_found(struct run_test *p, uint32_t node)
+{
+	struct fz_lookup_at at = { 0, node };
+
+	fz_lookup_not_found(fz_run_flow(p->run), at);
+}
+
 static void
 record_made(struct run_test *p, struct answers *a)
 {
 	uint32_t node;
 
-	while ((node = fz_run_made(p->run)) != FZ_GRAPH_NONE) {
-		a->made[node] =
-		    number_of_blob(p->w, fz_run_made_value(p->run, 0));
-		fz_run_recorded(p->run);
+	while ((node = made(p)) != FZ_GRAPH_NONE) {
+		a->made[node] = number_of_blob(
+		    p->w, fz_lookup_made_value(fz_run_flow(p->run), 0));
+		fz_lookup_recorded(fz_run_flow(p->run));
 	}
 }
 
@@ -50,16 +85,16 @@ finishes(struct run_test *p, struct answers *a)
 
 	do {
 		record_made(p, a);
-		while ((node = fz_run_asked(p->run)) != FZ_GRAPH_NONE) {
+		while ((node = asked(p)) != FZ_GRAPH_NONE) {
 			struct fz_blob *blob = NULL;
 
 			a->nasked++;
 			if (a->known[node] != 0)
 				blob = blob_of_number(a->known[node]);
 			if (blob != NULL)
-				fz_run_found(p->run, node, &blob, 1);
+				found(p, node, &blob, 1);
 			else
-				fz_run_not_found(p->run, node);
+				not_found(p, node);
 		}
 		if (fz_run_done(p->run)) {
 			record_made(p, a);
@@ -95,7 +130,8 @@ chain_of_three(
 	run_test_make(p);
 	fz_run_set(p->run, in, blob_of_number(1));
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(fz_run_look_up(p->run, nodes[i], NULL), 0);
+		assert_int_equal(
+		    fz_lookup_want(fz_run_flow(p->run), nodes[i], NULL), 0);
 	run_test_start(p);
 }
 
@@ -163,15 +199,15 @@ test_run_ignores_wrong_answers(void **state)
 	uint32_t nodes[3];
 
 	chain_of_three(&p, *state, 2, nodes);
-	assert_int_equal(fz_run_asked(p.run), nodes[0]);
+	assert_int_equal(asked(&p), nodes[0]);
 	two[0] = blob_of_number(7);
 	two[1] = blob_of_number(7);
-	fz_run_found(p.run, nodes[0], two, 2);
-	assert_int_equal(fz_run_asked(p.run), nodes[0]);
+	found(&p, nodes[0], two, 2);
+	assert_int_equal(asked(&p), nodes[0]);
 	two[0] = blob_of_number(7);
-	fz_run_found(p.run, nodes[2], two, 1); /* not asked for yet */
-	fz_run_not_found(p.run, nodes[2]);
-	fz_run_recorded(p.run); /* nothing was made */
+	found(&p, nodes[2], two, 1); /* not asked for yet */
+	not_found(&p, nodes[2]);
+	fz_lookup_recorded(fz_run_flow(p.run)); /* nothing was made */
 	assert_true(finishes(&p, &a));
 	assert_value(&p, nodes[2], 4);
 	run_test_fini(&p);
@@ -184,9 +220,9 @@ test_run_may_stop_while_it_asks(void **state)
 	uint32_t nodes[3], because;
 
 	chain_of_three(&p, *state, 2, nodes);
-	assert_int_equal(fz_run_asked(p.run), nodes[0]);
+	assert_int_equal(asked(&p), nodes[0]);
 	fz_run_cancel(p.run, FZ_ERR_CANCELLED, "cancelled");
-	assert_int_equal(fz_run_asked(p.run), FZ_GRAPH_NONE);
+	assert_int_equal(asked(&p), FZ_GRAPH_NONE);
 	assert_non_null(fz_run_failure_of(p.run, nodes[0], &because));
 	run_test_fini(&p);
 	chain_of_three(&p, *state, 2, nodes);
@@ -201,10 +237,10 @@ test_run_frees_values_that_were_not_recorded(void **state)
 	uint32_t nodes[3];
 
 	chain_of_three(&p, *state, 2, nodes);
-	fz_run_not_found(p.run, nodes[0]);
-	while (fz_run_made(p.run) == FZ_GRAPH_NONE)
+	not_found(&p, nodes[0]);
+	while (made(&p) == FZ_GRAPH_NONE)
 		assert_true(turn_until(p.w, until));
-	assert_int_equal(fz_run_made(p.run), nodes[0]);
+	assert_int_equal(made(&p), nodes[0]);
 	run_test_fini(&p);
 }
 
@@ -224,7 +260,7 @@ is_recorded(struct world *w, unsigned long n, bool *came)
 	run_test_make(&p);
 	fz_run_set(p.run, in, blob_of_number(1));
 	faults_at(n);
-	if (fz_run_look_up(p.run, node, &err) == 0 &&
+	if (fz_lookup_want(fz_run_flow(p.run), node, &err) == 0 &&
 	    fz_run_start(p.run, &err) == 0) {
 		assert_true(finishes(&p, &a));
 		recorded = a.made[node] == 2;

@@ -7,7 +7,7 @@ void
 fz_lprogress_push_kind(lua_State *L, const struct fz_job_event *event)
 {
 	static const char *const kinds[] = { "start", "done", "failed", "retry",
-		"list" };
+		"list", "cached" };
 
 	lua_pushstring(L, kinds[event->kind]);
 }

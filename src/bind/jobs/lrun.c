@@ -14,12 +14,12 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/llocal.h"
+#include "bind/jobs/llookup.h"
 #include "bind/jobs/lmap.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
 #include "sched/run.h"
-#include "sched/run_lookup.h"
 #include "shared/arena.h"
 #include "value/codec.h"
 #include "value/lerror.h"
@@ -170,130 +170,6 @@ run_keep(lua_State *L)
 		    fz_lflow_number(L, -1, fz_graph_nvalues(lr->graph)));
 		lua_pop(L, 1);
 	}
-	return 0;
-}
-
-/* run:look_up(node): ask for its values before it runs */
-static int
-run_look_up(lua_State *L)
-{
-	struct lrun *lr = check_run(L);
-	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
-	struct fz_err err = { 0 };
-
-	if (fz_run_look_up(lr->run, node, &err) != 0)
-		return fz_lerror_raise(L, &err);
-	return 0;
-}
-
-static int
-push_node(lua_State *L, uint32_t node)
-{
-	if (node == FZ_GRAPH_NONE)
-		return 0;
-	lua_pushinteger(L, (lua_Integer)node + 1);
-	return 1;
-}
-
-/* run:asked() -> nil | node */
-static int
-run_asked(lua_State *L)
-{
-	return push_node(L, fz_run_asked(check_run(L)->run));
-}
-
-/* Make a blob of the encoded value at `idx`. [-0, +0, e] */
-static struct fz_blob *
-to_blob(lua_State *L, struct lrun *lr, int idx, struct fz_err *err)
-{
-	size_t len;
-	const char *bytes = lua_tolstring(L, idx, &len);
-
-	fz_buf_clear(&lr->buf.buf);
-	fz_buf_put(&lr->buf.buf, bytes, len);
-	if (lr->buf.buf.failed) {
-		fz_buf_clear(&lr->buf.buf);
-		fz_err_nomem(err, "a recorded value");
-		return NULL;
-	}
-	return fz_lblob_take(lr->engine, &lr->buf, err);
-}
-
-/* run:found(node, { bytes, ... }), with as many values as the node makes */
-static int
-run_found(lua_State *L)
-{
-	struct lrun *lr = check_run(L);
-	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph));
-	uint32_t n = fz_graph_get(lr->graph, node)->nvalues, made = 0;
-	struct fz_err err = { 0 };
-	struct fz_blob **blobs;
-
-	fz_lloop_check_free(L);
-	luaL_checktype(L, 3, LUA_TTABLE);
-	luaL_argcheck(L, lua_rawlen(L, 3) == n, 3, "wrong number of values");
-	blobs = lua_newuserdatauv(L, (n + 1) * sizeof(struct fz_blob *), 0);
-	for (; made < n; made++) {
-		lua_rawgeti(L, 3, (lua_Integer)made + 1);
-		blobs[made] = lua_type(L, -1) == LUA_TSTRING
-				  ? to_blob(L, lr, lua_gettop(L), &err)
-				  : NULL;
-		lua_pop(L, 1);
-		if (blobs[made] == NULL)
-			break;
-	}
-	fz_buf_fini(&lr->buf.buf);
-	if (made == n) {
-		fz_run_found(lr->run, node, blobs, n);
-		return 0;
-	}
-	for (uint32_t i = 0; i < made; i++)
-		fz_blob_unref(blobs[i]);
-	if (err.kind == FZ_ERR_NONE)
-		return luaL_argerror(L, 3, "strings expected");
-	return fz_lerror_raise(L, &err);
-}
-
-/* run:not_found(node) */
-static int
-run_not_found(lua_State *L)
-{
-	struct lrun *lr = check_run(L);
-
-	fz_lloop_check_free(L);
-	fz_run_not_found(
-	    lr->run, fz_lflow_number(L, 2, fz_graph_nnodes(lr->graph)));
-	return 0;
-}
-
-/* run:made() -> nil | node: its values can be recorded */
-static int
-run_made(lua_State *L)
-{
-	return push_node(L, fz_run_made(check_run(L)->run));
-}
-
-/* run:made_bytes(k) -> the bytes of value number `k` of run:made() */
-static int
-run_made_bytes(lua_State *L)
-{
-	struct lrun *lr = check_run(L);
-	uint32_t node = fz_run_made(lr->run);
-	uint32_t k;
-
-	luaL_argcheck(L, node != FZ_GRAPH_NONE, 1, "nothing was made");
-	k = fz_lflow_number(L, 2, fz_graph_get(lr->graph, node)->nvalues);
-	if (fz_lblob_push_bytes(L, lr->engine, fz_run_made_value(lr->run, k)) !=
-	    LUA_OK)
-		return lua_error(L);
-	return 1;
-}
-
-/* run:recorded(): the values of run:made() are not needed any more */
-static int
-run_recorded(lua_State *L)
-{
-	fz_run_recorded(check_run(L)->run);
 	return 0;
 }
 
@@ -589,13 +465,6 @@ static const luaL_Reg methods[] = {
 	{ "limits", run_limits },
 	{ "set", run_set },
 	{ "keep", run_keep },
-	{ "look_up", run_look_up },
-	{ "asked", run_asked },
-	{ "found", run_found },
-	{ "not_found", run_not_found },
-	{ "made", run_made },
-	{ "made_bytes", run_made_bytes },
-	{ "recorded", run_recorded },
 	{ "start", run_start },
 	{ "id", run_id },
 	{ "done", run_done },
@@ -622,10 +491,22 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static struct fz_llookup
+open_lookup(lua_State *L)
+{
+	struct lrun *lr = check_run(L);
+
+	return (struct fz_llookup){ fz_run_flow(lr->run), lr->engine, lr->graph,
+		&lr->buf };
+}
+
+static const struct fz_llookup_ops lookup_ops = { open_lookup };
+
 int
 fz_lrun_open(lua_State *L)
 {
 	fz_luserdata_class(L, RUN_TYPE, methods, metamethods);
+	fz_llookup_add(L, RUN_TYPE, &lookup_ops);
 	lua_pushcfunction(L, run_new);
 	lua_setfield(L, -2, "run");
 	return 0;

@@ -12,6 +12,7 @@
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/llocal.h"
+#include "bind/jobs/llookup.h"
 #include "bind/jobs/lmap.h"
 #include "bind/jobs/lwindow.h"
 #include "bind/lloop.h"
@@ -607,6 +608,17 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static struct fz_llookup
+open_lookup(lua_State *L)
+{
+	struct lstream *ls = check_stream(L);
+
+	return (struct fz_llookup){ fz_stream_flow(ls->stream), ls->engine,
+		ls->graph, &ls->buf };
+}
+
+static const struct fz_llookup_ops lookup_ops = { open_lookup };
+
 int
 fz_lstream_open(lua_State *L)
 {
@@ -616,6 +628,7 @@ fz_lstream_open(lua_State *L)
 		luaL_setfuncs(L, fz_lwindow_methods, 0);
 		luaL_setfuncs(L, methods, 0);
 		lua_setfield(L, -2, "__index");
+		fz_llookup_add(L, STREAM_TYPE, &lookup_ops);
 	}
 	lua_pop(L, 1);
 	lua_pushcfunction(L, stream_new);

@@ -1,0 +1,255 @@
+#include "bind/jobs/llookup.h"
+
+#include <lauxlib.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "bind/jobs/lblob.h"
+#include "bind/jobs/lflow.h"
+#include "bind/lloop.h"
+#include "sched/graph.h"
+#include "sched/run.h"
+#include "sched/run_lookup.h"
+#include "shared/arena.h"
+#include "value/lerror.h"
+#include "worker/blob.h"
+
+/* A node is named by its item, 0 in an invoke, and its number. */
+
+static struct fz_llookup
+open(lua_State *L)
+{
+	const struct fz_llookup_ops *ops =
+	    lua_touserdata(L, lua_upvalueindex(1));
+
+	return ops->open(L);
+}
+
+/* The item and the node at the indexes 2 and 3. */
+static struct fz_lookup_at
+check_at(lua_State *L, const struct fz_llookup *l)
+{
+	struct fz_lookup_at at;
+
+	at.item = (uint64_t)luaL_checkinteger(L, 2);
+	at.node = fz_lflow_number(L, 3, fz_graph_nnodes(l->graph));
+	return at;
+}
+
+/* look_up(node): ask for its values before it runs */
+static int
+look_up(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(l.graph));
+	struct fz_err err = { 0 };
+
+	if (fz_lookup_want(l.flow, node, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+static int
+push_at(lua_State *L, struct fz_lookup_at at)
+{
+	lua_pushinteger(L, (lua_Integer)at.item);
+	lua_pushinteger(L, (lua_Integer)at.node + 1);
+	return 2;
+}
+
+/* asked() -> nothing | item, node */
+static int
+asked(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	struct fz_lookup_at at;
+
+	return fz_lookup_asked(l.flow, &at) ? push_at(L, at) : 0;
+}
+
+/* value_of(item, value) -> true, v | false: a value of a run under way */
+static int
+value_of(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	uint32_t value = fz_lflow_number(L, 3, fz_graph_nvalues(l.graph));
+	const struct fz_run *run =
+	    fz_lookup_run(l.flow, (uint64_t)luaL_checkinteger(L, 2));
+	struct fz_blob *blob = run != NULL ? fz_run_value(run, value) : NULL;
+
+	lua_settop(L, 3);
+	lua_pushboolean(L, blob != NULL);
+	if (blob == NULL)
+		return 1;
+	if (fz_lblob_decode(L, l.engine, blob) != LUA_OK)
+		return lua_error(L);
+	if (lua_gettop(L) != 5)
+		return luaL_error(L, "the value is not exactly one Lua value");
+	return 2;
+}
+
+/* Make a blob of the encoded value at `idx`. [-0, +0, e] */
+static struct fz_blob *
+to_blob(lua_State *L, const struct fz_llookup *l, int idx, struct fz_err *err)
+{
+	struct fz_buf *buf = &l->buf->buf;
+	size_t len;
+	const char *bytes = lua_tolstring(L, idx, &len);
+
+	fz_buf_clear(buf);
+	fz_buf_put(buf, bytes, len);
+	if (buf->failed) {
+		fz_buf_clear(buf);
+		fz_err_nomem(err, "a recorded value");
+		return NULL;
+	}
+	return fz_lblob_take(l->engine, l->buf, err);
+}
+
+/* found(item, node, { bytes, ... }), with as many values as the node makes */
+static int
+found(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	struct fz_lookup_at at = check_at(L, &l);
+	uint32_t n = fz_graph_get(l.graph, at.node)->nvalues, made = 0;
+	struct fz_err err = { 0 };
+	struct fz_blob **blobs;
+
+	fz_lloop_check_free(L);
+	luaL_checktype(L, 4, LUA_TTABLE);
+	luaL_argcheck(L, lua_rawlen(L, 4) == n, 4, "wrong number of values");
+	blobs = lua_newuserdatauv(L, (n + 1) * sizeof(struct fz_blob *), 0);
+	for (; made < n; made++) {
+		lua_rawgeti(L, 4, (lua_Integer)made + 1);
+		blobs[made] = lua_type(L, -1) == LUA_TSTRING
+				  ? to_blob(L, &l, lua_gettop(L), &err)
+				  : NULL;
+		lua_pop(L, 1);
+		if (blobs[made] == NULL)
+			break;
+	}
+	fz_buf_fini(&l.buf->buf);
+	if (made == n) {
+		fz_lookup_found(l.flow, at, blobs, n);
+		return 0;
+	}
+	for (uint32_t i = 0; i < made; i++)
+		fz_blob_unref(blobs[i]);
+	if (err.kind == FZ_ERR_NONE)
+		return luaL_argerror(L, 4, "strings expected");
+	return fz_lerror_raise(L, &err);
+}
+
+/* not_found(item, node) */
+static int
+not_found(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+
+	fz_lloop_check_free(L);
+	fz_lookup_not_found(l.flow, check_at(L, &l));
+	return 0;
+}
+
+/* know(item, node, element, bytes): before not_found(), elements in order */
+static int
+know(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	struct fz_lookup_at at = check_at(L, &l);
+	uint64_t element = (uint64_t)luaL_checkinteger(L, 4);
+	struct fz_err err = { 0 };
+	struct fz_blob *blob;
+
+	luaL_checktype(L, 5, LUA_TSTRING);
+	blob = to_blob(L, &l, 5, &err);
+	fz_buf_fini(&l.buf->buf);
+	if (blob == NULL ||
+	    fz_lookup_know(l.flow, at, element, blob, &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* made() -> nothing | item, node: its values can be recorded */
+static int
+made(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	struct fz_lookup_at at;
+
+	return fz_lookup_made(l.flow, &at) ? push_at(L, at) : 0;
+}
+
+/* made_bytes(k) -> the bytes of value number `k` of made() */
+static int
+made_bytes(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	struct fz_lookup_at at = { 0, 0 };
+	uint32_t k;
+
+	luaL_argcheck(L, fz_lookup_made(l.flow, &at), 1, "nothing was made");
+	k = fz_lflow_number(L, 2, fz_graph_get(l.graph, at.node)->nvalues);
+	if (fz_lblob_push_bytes(L, l.engine, fz_lookup_made_value(l.flow, k)) !=
+	    LUA_OK)
+		return lua_error(L);
+	return 1;
+}
+
+/* recorded(): the values of made() are not needed any more */
+static int
+recorded(lua_State *L)
+{
+	fz_lookup_recorded(open(L).flow);
+	return 0;
+}
+
+/*
+ * elements() -> nothing | item, node, index, n, list: results of elements of a
+ * map, from that index on, to be recorded now
+ */
+static int
+elements(lua_State *L)
+{
+	struct fz_llookup l = open(L);
+	struct fz_lookup_elements e;
+	int status;
+
+	fz_lloop_check_free(L);
+	lua_settop(L, 1);
+	if (!fz_lookup_take_elements(l.flow, &e))
+		return 0;
+	push_at(L, e.at);
+	lua_pushinteger(L, (lua_Integer)e.first);
+	lua_pushinteger(L, e.n);
+	status = fz_lblob_decode(L, l.engine, e.list);
+	fz_blob_unref(e.list);
+	if (status != LUA_OK)
+		return lua_error(L);
+	return lua_gettop(L) - 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "look_up", look_up },
+	{ "asked", asked },
+	{ "value_of", value_of },
+	{ "found", found },
+	{ "not_found", not_found },
+	{ "know", know },
+	{ "made", made },
+	{ "made_bytes", made_bytes },
+	{ "recorded", recorded },
+	{ "elements", elements },
+	{ NULL, NULL },
+};
+
+void
+fz_llookup_add(lua_State *L, const char *name, const struct fz_llookup_ops *ops)
+{
+	luaL_getmetatable(L, name);
+	lua_getfield(L, -1, "__index");
+	lua_pushlightuserdata(L, (void *)(uintptr_t)ops);
+	luaL_setfuncs(L, methods, 1);
+	lua_pop(L, 2);
+}

@@ -1,0 +1,29 @@
+/* llookup.h - methods of runs and streams for results that may be recorded. */
+#ifndef FZ_LLOOKUP_H
+#define FZ_LLOOKUP_H
+
+#include <lua.h>
+
+struct fz_arena_buf;
+struct fz_engine;
+struct fz_flow;
+struct fz_graph;
+
+/* What the methods need of the object at index 1. */
+struct fz_llookup {
+	struct fz_flow *flow;
+	struct fz_engine *engine;
+	const struct fz_graph *graph;
+	struct fz_arena_buf *buf; /* for a value from outside */
+};
+
+/* How they get it; raises if the object is closed. */
+struct fz_llookup_ops {
+	struct fz_llookup (*open)(lua_State *L);
+};
+
+/* Add the methods to the class `name`. `ops` is static. [-0, +0, m] */
+void fz_llookup_add(
+    lua_State *L, const char *name, const struct fz_llookup_ops *ops);
+
+#endif
