@@ -49,9 +49,10 @@ local function key_of(stage, name) return (stage or "") .. "\0" .. name end
 -- What is known of the calls of a run: attempts, and the stages that they are of.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
-    sent = 0, received = 0, whole = {}, of = {}, workers = {}, nworkers = 0 }
+    sent = 0, received = 0, whole = {}, of = {}, workers = {}, nworkers = 0, cached = 0 }
   for i = 1, min(#source.records, CALLS_MAX) do
     local e = source.records[i]
+    if e.event == "cached" then run.cached = run.cached + e.n end
     if e.pid then
       local name = stage_of(source, e)
       local number = run.number[name]
@@ -183,13 +184,14 @@ end
 
 ---@param source fzlua.RunSource
 ---@return table|nil run; nil: there were no calls
+---@return integer recorded results that were used
 function run_advice.read(source)
   local run = read(source)
-  if #run.calls == 0 then return nil end
+  if #run.calls == 0 then return nil, run.cached end
   run.jobs = max(source.jobs or 0, 1)
   if (source.jobs or 0) == 0 then run.jobs = run.nworkers end
   connect(run, nodes_of(source.plans))
-  return run
+  return run, run.cached
 end
 
 local function add_stages(lines, run, wall)
@@ -218,11 +220,14 @@ end
 ---@param source fzlua.RunSource
 ---@return string
 function run_advice.text(source)
-  local run = run_advice.read(source)
+  local run, cached = run_advice.read(source)
+  local recorded = ("recorded: %d results of earlier runs were used"):format(cached)
+  if not run and cached > 0 then return "explain: no function was called; " .. recorded end
   if not run then return "explain: no function was called" end
   local wall, lines = max(run.ended - run.began, 1e-6), {}
   lines[1] = ("explain: %s, %.1f of %d places busy on average")
     :format(seconds(wall), run.busy / wall, run.jobs)
+  if cached > 0 then lines[#lines + 1] = recorded end
   add_path(lines, run, wall)
   local gains, model = run_advice.gains(run)
   lines[#lines + 1] = "stages, the slowest first:"
