@@ -87,7 +87,7 @@ local LUA_LAYERS = {
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec"},
   {"manager_client", "proxy", "manager_server", "manager"},
   {"draw"},
-  {"registry", "stage_pools", "plan", "stage_lines", "invocation", "stream", "pipeline"},
+  {"registry", "stage_pools", "plan", "changes", "stage_lines", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua", "host"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module

@@ -103,6 +103,32 @@ function chain:stream(source, options) end
 ---@return table values by name
 function chain:at(which) end
 
+---What each stage did to the values in the last run, which needs the option `keep = "all"`; else
+---the call raises an error of kind `"error"`. The rows are a list, and printed as a table:
+---first the inputs, as those of stage -1, then for each stage what its functions made and what
+---passed through. With the option `report`, or `--report`, the page of the run shows them, too.
+---
+---```lua
+---local s, t = fz.stage "load", fz.stage "filter"
+---s:register("people", {"names"}, function(names)
+---  local rows = {}
+---  for i, name in ipairs(names) do rows[i] = {id = i, name = name} end
+---  return rows
+---end)
+---t:register("people", function(rows) return {rows[1]} end)
+---local chain = s >> t
+---chain:invoke({names = {"Ada", "Bob"}}, {keep = "all"})
+---print(chain:changes())
+---  --> stage_id  stage_name  name    change   type   bytes  rows  columns  was
+---  -->       -1              names   input    table     14     2
+---  -->        0  load        people  added    table     40     2        2
+---  -->        0  load        names   passed   table     14     2
+---  -->        1  filter      people  changed  table     22     1        2  2 x 2
+---  -->        1  filter      names   passed   table     14     2
+---```
+---@return fzlua.ChangeRow[] rows
+function chain:changes() end
+
 ---The same as `chain >> other`.
 ---@param other fzlua.Stage|fzlua.Chain
 ---@return fzlua.Chain chain
@@ -121,6 +147,21 @@ function chain:reset() end
 ---the end of the scope of a `<close>` variable, runs under way are finished first unless an error
 ---left it.
 function chain:close() end
+
+---@class fzlua.ChangeRow
+---@field stage_id integer from 0; -1: an input of the chain
+---@field stage_name string
+---@field name string of the value
+---@field change "input"|"added"|"changed"|"same"|"passed"|"dropped" `"changed"`: a function made a
+---value of a name that was there; `"same"`: that value has the same contents as before;
+---`"passed"`: no function makes it; `"dropped"`: it did not pass, because of `pass_input = false`
+---@field type string
+---@field bytes integer|nil of the value as it is sent; nil if it cannot be sent
+---@field rows integer|nil of a list: its elements
+---@field columns integer|nil of a list of records, tables with names as keys: how many names these
+---have in all
+---@field names string[]|nil these names, sorted; not printed
+---@field was string|nil of a changed value: its rows and columns before, or its size
 
 ---@class fzlua.ChainRow
 ---@field stage_id integer from 0

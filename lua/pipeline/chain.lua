@@ -130,6 +130,24 @@ function methods:at(which)
   Error.raise("error", 'chain:at needs an invoke with keep = "all"')
 end
 
+---What each stage did to the values in an invoke with keep = "all".
+---@param invocation fzlua.Invocation
+---@return fzlua.Table
+function methods:_changes(invocation)
+  local names = {}
+  for i, each in ipairs(self._stages) do names[i] = each.name end
+  return require "fzlua.changes".rows(invocation.plan, names, invocation.layers, invocation.input)
+end
+
+-- What each stage of the last invoke did to the values; it must have had keep = "all".
+function methods:changes()
+  if type(self) ~= "table" or not is_chain(self) then check.no_self("chain", "changes") end
+  if not self._last then
+    Error.raise("error", 'chain:changes needs an invoke with keep = "all"')
+  end
+  return self:_changes(self._last)
+end
+
 -- One row per input of each output.
 function methods:as_table()
   return require("fzlua.draw").as_table(self:_compile())

@@ -45,6 +45,7 @@ function Pipeline.init(self, options)
   self._options = options
   self._workers = StagePools.new()
   self._plan, self._plan_key, self._layers, self._trace = false, false, false, false
+  self._last = false -- the last invocation, if it has kept what left each stage
   self._state_list = false -- of a chain's stages; false until needed
   self._continues = false -- on_error of the last invoke is "continue"
   self._live = {} -- invocations in progress, in the order of their start
@@ -123,6 +124,7 @@ local function start(self, what, input, given)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
   given = check.options(given, check.INVOKE, 2, what)
   self._output, self._errors, self._layers, self._trace = {}, {}, false, false
+  self._last = false
   local plan = Pipeline._plan_of(self, given.outputs)
   local states = self._state_list or self:_states()
   plan:check_inputs(self._input)
@@ -150,6 +152,10 @@ function Pipeline:_ended(invocation, output, errors)
   end
   self._output, self._errors = output, errors
   self._layers = invocation.layers
+  if self._layers and self._changes then
+    self._last = { plan = invocation.plan, layers = self._layers, input = invocation.input }
+    Trace.add_changes(options, function() return self:_changes(self._last) end)
+  end
   if options.own_trace then options.own_trace:close() end
   self._continues = options.on_error == "continue"
 end
@@ -202,7 +208,7 @@ end
 function Pipeline:prune()
   check_self(self, "prune")
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false
-  self._trace = false
+  self._trace, self._last = false, false
   return self
 end
 

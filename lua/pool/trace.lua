@@ -18,6 +18,7 @@ local log = require "fzlua.log"
 ---@field _plans fzlua.RunPlan[] for these two
 ---@field _known table<fzlua.Plan, boolean> which plans these are
 ---@field _jobs integer the most functions at once of a run
+---@field _changes table[]|nil what each stage of the last chain did to the values
 local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
 
 -- Graphs that are kept for a page.
@@ -101,6 +102,14 @@ function Trace.start(plan, options)
   return own
 end
 
+---The page of the run shows what each stage did to the values.
+---@param options table of the run
+---@param rows fun(): table[]
+function Trace.add_changes(options, rows)
+  local trace = options.own_trace or command_line.trace
+  if trace and trace._report then trace._changes = rows() end
+end
+
 -- Names by label.
 local calls = {}
 
@@ -143,7 +152,7 @@ function Trace:source()
   for label in pairs(calls) do names[label] = true end
   if self._jobs > 0 then facts[#facts + 1] = { "Functions at once", tostring(self._jobs) } end
   return { records = self, plans = self._plans, call_names = names, environment = facts,
-    title = self._title, jobs = self._jobs }
+    title = self._title, jobs = self._jobs, changes = rawget(self, "_changes") }
 end
 
 local function write_report(self)

@@ -27,6 +27,11 @@ local function new_table(columns)
   return rows
 end
 
+---An empty table with these columns.
+---@param columns string[]
+---@return fzlua.Table
+draw.table = new_table
+
 local function cell_text(value)
   return value == nil and "" or plain(tostring(value))
 end
