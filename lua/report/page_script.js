@@ -309,17 +309,33 @@
     if (data.notes.failures) list.append(el("p", { class: "note" }, data.notes.failures));
   }
 
+  // What each stage did to the values; in the order of the stages.
+  function changes() {
+    const section = find("#changes"), number = (n, text) => n === undefined ? "" : text(n);
+    const titles = ["Stage", "Value", "Change", "Type", "Size", "Rows", "Columns", "Before", "Fields"];
+    section.querySelector("table").append(
+      el("thead", {}, el("tr", {}, ...titles.map((title) => el("th", { scope: "col" }, title)))),
+      el("tbody", {}, ...data.changes.map((c) => el("tr", { class: c.change },
+        ...[c.stage, c.name, c.change, c.type].map((text) => el("td", { class: "text" }, text)),
+        el("td", {}, number(c.bytes, bytes)), el("td", {}, number(c.rows, count)),
+        el("td", {}, number(c.columns, count)), el("td", {}, c.was || ""),
+        el("td", { class: "text" }, c.names || "")))));
+    section.querySelector(".note").textContent = data.notes.changes || "";
+  }
+
   function environment() {
     for (const [name, value] of data.environment) {
       find("#environment dl").append(el("dt", {}, name), el("dd", {}, value));
     }
   }
 
+  if (!data.changes) find("#changes").remove();
   head();
   summary();
   graphs();
   timeline();
   functions();
+  if (data.changes) changes();
   find("#times .histograms").append(...data.histograms.map(histogram));
   slowest();
   failures();

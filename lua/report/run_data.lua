@@ -16,6 +16,7 @@ local SLOWEST_MAX <const> = 50
 local FAILURES_MAX <const> = 100
 local MESSAGE_MAX <const> = 3000
 local GROUPS_MAX <const> = 60
+local CHANGES_MAX <const> = 400
 local NAME_MAX <const> = 160
 
 local floor, max, min = math.floor, math.max, math.min
@@ -363,6 +364,22 @@ local function picture(data, plan)
   return { nodes = boxes, edges = edges, note = note }
 end
 
+-- What each stage did to the values, with their fields as one text.
+local function cut_changes(rows)
+  local list = {}
+  for i = 1, min(#rows, CHANGES_MAX) do
+    local row = rows[i]
+    list[i] = {
+      stage = clean(row.stage_name, NAME_MAX), name = clean(row.name, NAME_MAX),
+      change = row.change, type = clean(row.type, NAME_MAX), bytes = row.bytes, rows = row.rows,
+      columns = row.columns, was = row.was,
+      names = row.names and clean(table.concat(row.names, ", "), NAME_MAX),
+    }
+  end
+  return list, #rows > CHANGES_MAX
+    and ("The first %d of %d."):format(CHANGES_MAX, #rows) or nil
+end
+
 ---@class fzlua.RunPlan the graph of an invoke or a stream
 ---@field nodes table[] stage, name, layer, `before`: the numbers of the nodes that it needs
 ---@field staged boolean whether it is that of a chain
@@ -373,6 +390,7 @@ end
 ---@field call_names table<string, boolean> names of maps and calls of pools
 ---@field environment string[][] names and texts
 ---@field title string
+---@field changes table[]|nil rows of chain:changes()
 
 ---@param source fzlua.RunSource
 ---@return table
@@ -427,6 +445,7 @@ function run_data.page(data, source)
   if data.nfailures > #data.failures then
     notes.failures = ("The first %d of %d."):format(#data.failures, data.nfailures)
   end
+  if source.changes then page.changes, notes.changes = cut_changes(source.changes) end
   for i, fact in ipairs(source.environment) do
     page.environment[i] = { clean(fact[1], NAME_MAX), clean(fact[2], MESSAGE_MAX) }
   end
