@@ -30,8 +30,8 @@
 ---@field on_error? "stop"|"now"|"continue" after a failure. `"stop"` starts nothing new, lets
 ---running functions finish and raises the first error. `"now"` also ends what runs. `"continue"`
 ---runs all that does not depend on the failure, and raises nothing: see `errors`. Default: `"stop"`
----@field keep? "final"|"all" `"all"` keeps what leaves each stage, for `chain:at`. Default:
----`"final"`
+---@field keep? "final"|"all" `"all"` keeps what leaves each stage, for `chain:at` and
+---`chain:changes`. Default: `"final"`
 ---@field engine? string where workers run, see [Pools](#pools). Default: the environment
 ---variable `FZLUA_ENGINE`, or `"local"`
 ---@field seed? integer from which the random numbers of each call derive, so that they do not
@@ -82,6 +82,11 @@
 ---function, in the field `trace` of the chain or dag and in the file, see
 ---[fzlua.TraceEvent](#fzluatraceevent). A file that cannot be written is an error before anything
 ---runs. Default: the option `--trace` of the command, which records in its file only
+---@field resume? boolean|string true, or the name of a file: record the result of each function for
+---each item, and do not run functions whose result an earlier run has recorded, see
+---[Recorded results](#recorded-results). Default: the option `--resume` of the command
+---@field cache? boolean whether results of functions are recorded, for those without an option of
+---their own. Default: that of the stage, or true with `resume`
 ---@field report? string the name of a file that ends in `.html`: a page about this run, written
 ---when it ends. It has a summary, the graph by time and state, what each worker did, the functions,
 ---times, and failures, and needs no network. Default: none; the option `--report` of the command

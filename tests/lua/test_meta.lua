@@ -263,6 +263,10 @@ tests["progress functions get the fields that are described"] = function()
   local chain <close> = fz.chain { s }
   for _ in chain:stream({ { list = { 1, 2 } } }, { progress = note }) do end
   fz.map(type, { 1 }, { progress = note })
+  local store = os.tmpname()
+  os.remove(store)
+  for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = store .. suffix end
+  for _ = 1, 2 do chain:invoke({ list = { 1 } }, { progress = note, resume = store }) end
   same_names("progress", described "fzlua.ProgressEvent", keys_of(events))
 end
 
@@ -285,6 +289,11 @@ tests["tables of chains and dags have the columns that are described"] = functio
   g:add("B", "A", print)
   same_names("edge_table", described "fzlua.EdgeRow", keys_of((a >> b).edge_table))
   same_names("chain:as_table", described "fzlua.ChainRow", keys_of((a >> b):as_table()))
+  local chain <close> = a >> b
+  a:register("L", {}, function() return { { x = 1 } } end)
+  b:register("L", function() return { { y = 1 } } end)
+  chain:invoke({ A = 1 }, { keep = "all" })
+  same_names("chain:changes", described "fzlua.ChangeRow", keys_of(chain:changes()))
   same_names("dag:as_table", described "fzlua.DagRow", keys_of(g:as_table()))
 end
 

@@ -5,7 +5,9 @@ local tests = {}
 local function chain_of_three()
   local a, b = fz.stage "a", fz.stage "b"
   local c = fz.stage { name = "c", pass_input = false }
-  a:register("list", {}, function() return { { id = 1, x = 2 }, { id = 2 }, { id = 3, y = {} } } end)
+  a:register("list", {}, function()
+    return { { id = 1, x = 2 }, { id = 2 }, { id = 3, y = {} } }
+  end)
   b:register("list", function(list) return { list[1] } end)
   b:register("same", function(v) return { v[1], v[2] } end)
   b:register("none", {}, function() return nil end)
