@@ -192,7 +192,7 @@ local function record_elements(self, item, id, index, list)
   for i = 1, elements and list.n or 0 do
     local key = elements.keys[index + i - 1]
     elements.keys[index + i - 1] = nil
-    if key then self._store:add_value(elements.call, key, list[i]) end
+    if key then self._store:add_values(elements.call, key, list[i]) end
   end
 end
 

@@ -378,18 +378,18 @@ end
 ---@param digests string[]
 function Store:add(call, values, digests) try(self, write_call, call, values, digests) end
 
----Record the only result of a call, which is not encoded.
+---Record values, which are not encoded, as the only result of a call.
 ---@param base fzlua.Call what it has in common with others
 ---@param key string
----@param value any
-function Store:add_value(base, key, value)
+---@param ... any
+function Store:add_values(base, key, ...)
   local before = file.seen
-  local ok, digest = pcall(core.digest_in, {}, value)
+  local ok, digest = pcall(core.digest_in, {}, ...)
   if not ok then
     if Error.is(digest, "interrupted") then error(digest, 0) end
     return Store.warn(base.name, text_of(digest))
   end
-  local bytes = core.encode(value)
+  local bytes = core.encode(...)
   if Store.has_functions(bytes) then return Store.warn(base.name, Store.FUNCTIONS) end
   self:add({
     key = key, name = base.name, func = base.func, version = base.version, seed = base.seed,

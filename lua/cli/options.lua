@@ -100,11 +100,11 @@ options.list = {
 
   { long = "--resume", argument = "FILE", default = true, group = "cache", run = "resume",
     files = true, help = "use results that earlier runs have recorded",
-    more = "Use the results of functions of chains and dags that earlier runs have recorded in \z
-      FILE, and record the results of this run, so that only new and failed work runs. The \z
-      default is the file that `FZLUA_CACHE` names, or `.fzlua/cache.db`. A function runs again \z
-      if it, what it calls, its inputs or the seed have changed. Items of streams are not \z
-      recorded, and a map only as a whole." },
+    more = "Use the results of functions of chains and dags, of items of streams and of elements \z
+      of maps that earlier runs have recorded in FILE, and record the results of this run, so \z
+      that only new and failed work runs. The default is the file that `FZLUA_CACHE` names, or \z
+      `.fzlua/cache.db`. A function runs again if it, what it calls, its inputs or the seed have \z
+      changed." },
   { short = "-n", long = "--dry-run", group = "cache", set = "dry_run",
     help = "list what would run, and why; run nothing",
     more = "List the functions of the chain that the script returns, and run nothing: `recorded` \z

@@ -121,7 +121,8 @@ local function run(self)
   local function following() return send(self) end
   local function call(item) return self.call(table.unpack(item, 1, 3)) end
   local imap = self.unordered and self.pool.imap_unordered or self.pool.imap
-  local options = { inflight = self.inflight, on_error = "continue", progress = false }
+  local options = { inflight = self.inflight, on_error = "continue", progress = false,
+    cache = false }
   for number, result, e in imap(self.pool, call, following, options) do
     local block = self.sent[number]
     self.sent[number] = nil

@@ -333,14 +333,14 @@ check.EXEC = set_of { "stdin", "stdout", "stderr", "cwd", "env", "timeout", "che
 check.SCRIPTS = set_of { "jobs", "timeout" }
 check.DAG = set_of(check.LIMITS, check.RUN, { "name", "workers", "init", "start", "cache" })
 
-local CALL = set_of(check.LIMITS, { "seed" })
-local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress" })
+local CALL = set_of(check.LIMITS, { "seed", "cache", "version" })
+local BATCH = set_of(check.LIMITS, { "on_error", "seed", "progress", "resume", "cache", "version" })
 check.POOL = set_of(check.LIMITS, { "workers", "init", "exit", "idle", "max_tasks", "on_error",
-  "seed", "start", "engine", "progress", "inflight" })
+  "seed", "start", "engine", "progress", "inflight", "resume", "cache" })
 check.APPLY = with(CALL, "callback", "error_callback")
 check.MAP = with(BATCH, "chunksize")
 check.MAP_ASYNC = with(BATCH, "chunksize", "callback", "error_callback")
-check.IMAP = set_of(check.LIMITS, { "on_error", "seed", "inflight", "progress", "chunksize" })
+check.IMAP = with(BATCH, "chunksize", "inflight")
 check.FOLD = set_of { "retries", "backoff", "memory", "retry_if", "progress" }
 check.FORK_FOLD = with(check.FOLD, "jobs", "start", "engine")
 check.CHUNKS = set_of { "size" }

@@ -19,6 +19,11 @@
 -- succeeds, and as a whole: of a list that has grown only the new elements are called. Workers use
 -- no recorded results for chains of their own.
 --
+-- The options hold for `fz.map`, `fz.starmap` and the maps and imaps of pools, too: each element is
+-- recorded. `pool:apply` and `pool:apply_async` need `cache = true`, because such a call may be
+-- repeated to see what has changed; folds are never recorded. Workers of a pool have the globals of
+-- their start: if a function of a recorded call reads a global that changes, make it an argument.
+--
 -- The file is that of the option, else the one that `FZLUA_CACHE` names, else `.fzlua/cache.db`.
 -- It is a database of SQLite, and several runs may use it at the same time. It needs the library
 -- `libsqlite3.so.0`; values above 64 KiB are compressed if there is `libzstd.so.1`. Results that

@@ -102,6 +102,13 @@
 ---shows a line; a function is called with each event as `f(done, total, event)`, see
 ---[fzlua.ProgressEvent](#fzluaprogressevent)
 ---@field seed? integer from which the random numbers of each element derive. Default: a random one
+---@field resume? boolean|string true, or the name of a file: record the result of each element, and
+---do not call the function for elements whose result an earlier run has recorded, see
+---[Recorded results](#recorded-results). Default: the option `--resume` of the command
+---@field cache? boolean the same in the file of `resume`, or the default one; false: never. Default:
+---true with `resume`
+---@field version? string another one makes all elements new, though the code is the same. Default:
+---none
 
 ---@class fzlua.MapAsyncOptions : fzlua.MapOptions
 ---@field callback? fun(results: fzlua.Results) called in this process with the results
@@ -128,11 +135,22 @@
 ---shows a line; a function is called with each event as `f(done, total, event)`, where the total of
 ---an iterator is nil, see [fzlua.ProgressEvent](#fzluaprogressevent)
 ---@field seed? integer from which the random numbers of each item derive. Default: a random one
+---@field resume? boolean|string true, or the name of a file: record the result of each item, and
+---do not call the function for items whose result an earlier run has recorded, see
+---[Recorded results](#recorded-results). Default: the option `--resume` of the command
+---@field cache? boolean the same in the file of `resume`, or the default one; false: never. Default:
+---true with `resume`
+---@field version? string another one makes all items new, though the code is the same. Default:
+---none
 
 ---@class fzlua.ApplyOptions : fzlua.LimitOptions
 ---@field callback? fun(...) called in this process with all results. If it raises, that is logged
 ---@field error_callback? fun(e: fz.Error) called in this process with the error
 ---@field seed? integer of the random numbers of the call. Default: a random one
+---@field cache? boolean whether the results are recorded in a file and used by later calls, see
+---[Recorded results](#recorded-results). Default: that of the pool
+---@field version? string another one makes a new call of it, though the code is the same. Default:
+---none
 
 ---@class fzlua.FoldOptions
 ---@field progress? boolean|fun(done: integer, total: integer|nil, event: fzlua.ProgressEvent) true

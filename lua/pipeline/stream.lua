@@ -130,6 +130,10 @@ function Stream:complete(place, out)
   return out
 end
 
+function Stream:leave()
+  if self._cache then pcall(self._cache.record, self._cache) end
+end
+
 function Stream:release()
   if self._merged.own_trace then self._merged.own_trace:close() end
   if self._cache then self._cache:detach() end

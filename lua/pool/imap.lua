@@ -6,16 +6,42 @@
 
 local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
+local ItemCache = require "fzlua.item_cache"
 local Mapping = require "fzlua.mapping"
 local Trace = require "fzlua.trace"
 local Window = require "fzlua.window"
 local core = require "fzlua.core"
+local source = require "fzlua.source"
 
 ---@class fzlua.Imap: fzlua.Window
 local Imap = Window.class "fzlua.Imap"
 
 function Imap:gather()
-  self._items:gather()
+  local recorded = self._recorded
+  if not recorded then return self._items:gather() end
+  local made = { n = 0 }
+  self._items:gather(made)
+  for k = 1, made.n, 2 do recorded:record(made[k], made[k + 1]) end
+  if made.n > 0 then recorded:flush() end
+end
+
+function Imap:leave()
+  if not self._recorded then return end
+  pcall(self.gather, self)
+  self._recorded:release()
+end
+
+-- The source, with the recorded results of its items.
+local function recalling(recorded, items, following)
+  return function()
+    local item = following()
+    if item == nil then return nil end
+    local value = item
+    if item == source.NOTHING then value = nil end
+    local bytes = recorded:find(items:nread() + 1, value)
+    if bytes then items:know(bytes) end
+    return item
+  end
 end
 
 function Imap:decide_retries()
@@ -61,6 +87,8 @@ function Imap.new(pool, core_pool, f, from, ordered, options)
     _pool = pool, _work = batch, _items = items, _shown = Mapping.show(from.n, batch, options),
     _events = BatchEvents.new(batch, options.progress, from.n), _asks = options.retry_if,
   }
+  self._recorded = ItemCache.new(options, f, from.packed and "starmap" or "map") or false
+  if self._recorded then from.next = recalling(self._recorded, items, from.next) end
   pool._imaps[self] = true
   return Window.open(self, Imap, from, options)
 end

@@ -18,6 +18,7 @@ local function run(kind, what, f, list, options)
   for name, value in pairs(command_line) do
     if options[name] == nil then options[name] = value end
   end
+  options.given_seed = options.seed
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
   options.inherited, options.call = true, what

@@ -4,6 +4,7 @@
 
 local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
+local ItemCache = require "fzlua.item_cache"
 local Trace = require "fzlua.trace"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
@@ -124,6 +125,15 @@ function Mapping.show(n, batch, options)
   return require "fzlua.progress".start(lines, batch, set_counts, options.on_error)
 end
 
+-- Let the batch have the results that are recorded.
+local function recall(cache, batch, list, n)
+  for i = 1, n do
+    local bytes = cache:find(i, list[i])
+    if bytes then batch:know(i, bytes) end
+  end
+  cache:flush()
+end
+
 ---Start a map.
 ---@param pool userdata of core.pool
 ---@param kind string "map" or "starmap"
@@ -135,6 +145,7 @@ function Mapping.start(pool, kind, f, list, options)
   local n, counted = length(list)
   if options.async then list, counted = Mapping.freeze(list, n), true end
   local trace, trace_names = Trace.of_call(options.call, f)
+  local cache = ItemCache.new(options, f, kind)
   local batch = core.batch(pool, f, list, {
     kind = kind, n = n, counted = counted, inherited = options.inherited,
     chunk = options.chunksize, on_error = options.on_error, seed = options.seed,
@@ -144,22 +155,33 @@ function Mapping.start(pool, kind, f, list, options)
   })
   local self = setmetatable({
     batch = batch, n = n, values = false, errors = {}, _options = options,
-    _events = BatchEvents.new(batch, options.progress, n), _closed = false,
+    _events = BatchEvents.new(batch, options.progress, n), _closed = false, _cache = cache or false,
   }, Mapping)
   self._shown = Mapping.show(n, batch, options)
+  if cache then recall(cache, batch, list, n) end
   batch:start()
   return self
+end
+
+-- Store the results that have arrived, and record them.
+local function take(self)
+  if not self.batch:news() then return end
+  -- Made only now, because this is fresh memory that forked workers do not share, and a processor
+  -- that one of them has left can make it.
+  self.values = self.values or self.batch:list()
+  if not self._cache then return self.batch:take(self.values, self.errors) end
+  local cache, values, ranges = self._cache, self.values, {}
+  self.batch:take(values, self.errors, ranges)
+  for k = 1, #ranges, 2 do
+    for i = ranges[k], ranges[k] + ranges[k + 1] - 1 do cache:record(i, values[i]) end
+  end
+  cache:flush()
 end
 
 ---Handle results that have arrived; called by wait.lua.
 function Mapping:pump()
   if self._pumping or self._closed then return end
-  if self.batch:news() then
-    -- Made only now, because this is fresh memory that forked workers do not share, and a processor
-    -- that one of them has left can make it.
-    self.values = self.values or self.batch:list()
-    self.batch:take(self.values, self.errors)
-  end
+  take(self)
   local events, retry_if = self._events, self._options.retry_if
   if not (events or retry_if) then return end
   self._pumping = true
@@ -184,6 +206,10 @@ end
 function Mapping:cancel()
   if self._closed then return end
   self._closed = true
+  if self._cache then
+    pcall(take, self)
+    self._cache:release()
+  end
   if self._events then self._events.closed = true end
   if self._shown then self._shown:finish() end
   self.batch:close()

@@ -6,6 +6,7 @@
 local AsyncResult = require "fzlua.async_result"
 local Error = require "fzlua.error"
 local Imap = require "fzlua.imap"
+local ItemCache = require "fzlua.item_cache"
 local Mapping = require "fzlua.mapping"
 local Trace = require "fzlua.trace"
 local callback = require "fzlua.callback"
@@ -25,6 +26,8 @@ Pool.__fzpack = false -- cannot be sent
 -- Arguments that fit on the stack of a function.
 local ARGUMENTS_MAX <const> = 900000
 
+local NO_OPTIONS <const> = {}
+
 -- Pools that must not be collected, because callbacks are pending.
 local kept = {}
 
@@ -42,6 +45,7 @@ function Pool.new(options, here)
   end
   local workers = options.workers or command_line.jobs or engine.slots(options.engine)
   if here or command_line.jobs == 0 then workers = 0 end
+  options.given_seed = options.seed
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
   made.used = true
@@ -90,9 +94,11 @@ end
 -- random numbers.
 local function options_of(self, given, allowed, arg, what)
   local options = check.options(given, allowed, arg, what)
+  options.given_seed = options.seed
   if options.seed == nil then
     self._calls = self._calls + 1
     options.seed = self._options.seed + self._calls
+    options.given_seed = self._options.given_seed and options.seed
   end
   for name, value in pairs(self._options) do
     if options[name] == nil and allowed[name] then options[name] = value end
@@ -170,10 +176,7 @@ local function traced(options, what, f)
   return copy
 end
 
--- Call f(...) in a worker, and wait for all its results.
-function Pool:apply(f, ...)
-  local pool = open(self, "pool:apply")
-  if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
+local function apply(self, pool, f, ...)
   local retry_if, options = self._options.retry_if, traced(self._limits, "pool:apply", f)
   if self._size > 0 and not retry_if and wait.alone() then
     return raise_or_return(core.apply(pool, f, options, ...))
@@ -181,6 +184,39 @@ function Pool:apply(f, ...)
   local batch = core.call(pool, f, options, ...)
   local call <close> = new_call(batch, retry_if)
   wait.until_done(retry_if and call or batch)
+  return raise_or_return(call:outcome())
+end
+
+-- Record the results of a call, and return them.
+local function record(cache, ...)
+  cache:record(1, ...)
+  cache:release()
+  return ...
+end
+
+-- The cache for a call of `f`, for which the pool or the call has the option `cache`; --resume is
+-- not enough, because the same call may be made to see what has changed.
+local function cache_of(self, what, f, options)
+  local wanted = options.cache
+  if wanted == nil then wanted = self._options.cache end
+  if not wanted then return nil end
+  return ItemCache.new({ cache = true, resume = self._options.resume, call = what,
+    version = options.version, given_seed = options.given_seed, init = self._options.init }, f,
+    "call")
+end
+
+-- Call f(...) in a worker, and wait for all its results.
+function Pool:apply(f, ...)
+  local pool = open(self, "pool:apply")
+  if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
+  local cache = self._options.cache and cache_of(self, "pool:apply", f, NO_OPTIONS)
+  if not cache then return apply(self, pool, f, ...) end
+  local _ <close> = setmetatable({}, { __close = function() cache:release() end })
+  local bytes = cache:find(1, ...)
+  if not bytes then return record(cache, apply(self, pool, f, ...)) end
+  local batch = core.known_call(pool, traced(nil, "pool:apply", f), bytes)
+  local call <close> = new_call(batch)
+  wait.until_done(batch)
   return raise_or_return(call:outcome())
 end
 
@@ -205,6 +241,7 @@ local function promise(self, batch, owner, options)
   self._results[id], result._id = result, id
   result._cancel = function()
     forget(self, id)
+    if result._cache then result._cache:release() end
     owner:cancel()
   end
   if options.callback or options.error_callback then
@@ -226,6 +263,10 @@ local function settle(self, id)
   result._pumping = true -- waiting for it now raises an error
   local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
   result._pumping = nil
+  if result._cache then
+    if values[1] then result._cache:record(1, table.unpack(values, 2, values.n)) end
+    result._cache:release()
+  end
   result:settle(table.unpack(values, 1, values.n))
 end
 
@@ -260,8 +301,12 @@ function Pool:apply_async(f, args, options)
     check.fail("bad argument #2 to '%s' (%d arguments are too many)", what, n)
   end
   options = options_of(self, options, check.APPLY, 3, what)
-  local batch = core.call(pool, f, traced(options, what, f), table.unpack(args, 1, n))
+  local cache = cache_of(self, what, f, options)
+  local bytes = cache and cache:find(1, table.unpack(args, 1, n))
+  local batch = bytes and core.known_call(pool, traced(options, what, f), bytes)
+    or core.call(pool, f, traced(options, what, f), table.unpack(args, 1, n))
   local result = promise(self, batch, new_call(batch, options.retry_if), options)
+  result._cache = cache
   result._progressing = options.retry_if ~= nil
   return result
 end
@@ -279,6 +324,7 @@ local function map_async(self, what, kind, f, list, options)
   local mapping, checked = start_map(self, what, kind, f, list, options, check.MAP_ASYNC)
   local result = promise(self, mapping.batch, mapping, checked)
   result._progressing = type(checked.progress) == "function" or checked.retry_if ~= nil
+    or mapping._cache
   return result
 end
 
@@ -334,6 +380,7 @@ function Pool:_fold(what, f, items, init, merge, options, inherits)
   local _ <close> = shown and setmetatable({}, { __close = function() shown:finish() end })
   options.progress = fold:progress(options.progress)
   options.on_error, options.inflight = "continue", 2 * math.max(self._size, 1)
+  options.cache = false -- an accumulator is no result of an item
   options.retry_if = fold:retry_if(options.retry_if or self._options.retry_if)
   return fold:merge(merge, init,
     imap(self, what, worker, true, function() return fold:next() end, options))

@@ -113,6 +113,16 @@ end
 -- Names by label.
 local calls = {}
 
+---The name of a call of a function of the user.
+---@param what string the call, as the user writes it
+---@param f function
+---@return string
+function Trace.label(what, f)
+  local info = debug.getinfo(f, "S")
+  if info.what == "C" or info.source:sub(1, 7) == "@fzlua/" then return what end
+  return ("%s %s:%d"):format(what, info.short_src, info.linedefined)
+end
+
 ---What a batch needs for the trace of the command.
 ---@param what string the call, as the user writes it
 ---@param f function
@@ -120,11 +130,7 @@ local calls = {}
 function Trace.of_call(what, f)
   local trace = command_line.trace
   if not trace then return nil end
-  local info = debug.getinfo(f, "S")
-  local label = what
-  if info.what ~= "C" and info.source:sub(1, 7) ~= "@fzlua/" then
-    label = ("%s %s:%d"):format(what, info.short_src, info.linedefined)
-  end
+  local label = Trace.label(what, f)
   calls[label] = calls[label] or core.trace_names { { outputs = { label } } }
   return trace._records, calls[label]
 end

@@ -7,7 +7,7 @@
 -- several tasks get one result each, in the order of the calls.
 --
 -- A subclass has name_error(number, e, ...) -> error, raised: the error to return, or to raise even
--- if the loop goes on after errors; and may have gather(), release(), whole() and complete(), and
+-- if the loop goes on after errors; and may have gather(), leave(), release(), whole() and complete(), and
 -- decide_retries() if _asks is set.
 
 local core = require "fzlua.core"
@@ -204,6 +204,9 @@ end
 ---Store the results that have come.
 function Window.gather() end
 
+---Record what has arrived, before the items are closed.
+function Window.leave() end
+
 ---End what the items use.
 function Window.release() end
 
@@ -227,7 +230,7 @@ local function stop(self)
   if self._events then self._events.closed = true end
   if self._shown then self._shown:finish() end
   local _ <close> = setmetatable({}, { __close = function() end_reader(self) end })
-  if self._cache then pcall(self._cache.record, self._cache) end
+  self:leave()
   self._items:close()
   self._work:close()
   self:release()

@@ -78,7 +78,26 @@ batch_start(lua_State *L)
 	return 0;
 }
 
-/* batch:take(values, errors): put the results that came there, by index */
+/* Append an index and how many items from there on to the list at 4. */
+static void
+note_range(lua_State *L, uint64_t first, uint64_t n)
+{
+	lua_Integer len;
+
+	if (n == 0 || !lua_istable(L, 4))
+		return;
+	len = (lua_Integer)lua_rawlen(L, 4);
+	lua_pushinteger(L, (lua_Integer)first);
+	lua_rawseti(L, 4, len + 1);
+	lua_pushinteger(L, (lua_Integer)n);
+	lua_rawseti(L, 4, len + 2);
+}
+
+/*
+ * batch:take(values, errors [, made]): put the results that came there, by
+ * index; `made` gets the index of values that were not known, and how many
+ * there are from there on, again and again
+ */
 static int
 batch_take(lua_State *L)
 {
@@ -86,18 +105,33 @@ batch_take(lua_State *L)
 
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
-	lua_settop(L, 3);
+	lua_settop(L, 4);
 	lb->ll.calls++; /* __fzunpack may close it */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
-		lua_Integer i;
+		uint64_t first = lb->result.first;
+		bool known = lb->result.known, ok;
 
 		fz_lbatch_take_small(L, lb);
+		note_range(L, first, lb->result.first - first);
 		if (lb->result.n == 0)
 			continue;
-		i = (lua_Integer)lb->result.first;
-		lua_rawseti(L, fz_lbatch_push_next(L, lb) ? 2 : 3, i);
+		first = lb->result.first;
+		ok = fz_lbatch_push_next(L, lb);
+		lua_rawseti(L, ok ? 2 : 3, (lua_Integer)first);
+		note_range(L, first, ok && !known);
 	}
 	fz_lbatch_leave(L, lb, 1);
+	return 0;
+}
+
+/* batch:know(item, bytes): before the start, items in order */
+static int
+batch_know(lua_State *L)
+{
+	struct fz_lbatch *lb = check_batch(L);
+
+	fz_lloop_check_free(L);
+	fz_lbatch_know(L, lb, (uint64_t)luaL_checkinteger(L, 2), 3);
 	return 0;
 }
 
@@ -308,6 +342,7 @@ static const luaL_Reg methods[] = {
 	{ "id", batch_id },
 	{ "start", batch_start },
 	{ "take", batch_take },
+	{ "know", batch_know },
 	{ "first_error", batch_first_error },
 	{ "result", batch_result },
 	{ "undecided", batch_undecided },

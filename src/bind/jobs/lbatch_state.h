@@ -89,6 +89,13 @@ void fz_lbatch_make(
  */
 int fz_lbatch_new(lua_State *L);
 
+/*
+ * The result of an item is in the encoded string at `bytes`, see
+ * fz_batch_know(). [-0, +0, e]
+ */
+void fz_lbatch_know(
+    lua_State *L, struct fz_lbatch *lb, uint64_t item, int bytes);
+
 /* Start the batch at `idx`. [-0, +0, e] */
 void fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool);
 

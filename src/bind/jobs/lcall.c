@@ -126,8 +126,34 @@ apply(lua_State *L)
 	return n >= 0 ? n : lua_error(L);
 }
 
+/*
+ * known_call(pool, options | nil, bytes) -> batch of one call that is not made,
+ * because its results are known, started
+ */
+static int
+known_call(lua_State *L)
+{
+	struct fz_batch_opts opts = { .n = 0, .growing = true };
+	struct fz_lbatch *lb;
+
+	fz_lloop_check_free(L);
+	luaL_checktype(L, 3, LUA_TSTRING);
+	lua_settop(L, 3);
+	opts.owner = fz_batch_pool_owner(fz_lbatch_check_pool(L, 1));
+	fz_lbatch_read_limits(L, 2, &opts);
+	lb = fz_lbatch_push(L, 1);
+	lb->kind = FZ_WIRE_CALL;
+	fz_lbatch_make(L, lb, &opts);
+	fz_lbatch_know(L, lb, 1, 3);
+	fz_batch_end(lb->batch);
+	fz_lbatch_start(L, lb, 4, 1);
+	lua_settop(L, 4);
+	return 1;
+}
+
 static const luaL_Reg functions[] = {
 	{ "call", call },
+	{ "known_call", known_call },
 	{ "apply", apply },
 	{ NULL, NULL },
 };

@@ -40,7 +40,8 @@ enum {
 	IMAP_ITEMS,  /* by index: items, and sizes of those that are encoded */
 	IMAP_VALUES, /* by index: results */
 	IMAP_ORDER,  /* unordered, by index: the number of its item */
-	IMAP_NUSER = IMAP_ORDER
+	IMAP_KNOWN,  /* the encoded result of the next item, or nil */
+	IMAP_NUSER = IMAP_KNOWN
 };
 
 struct limap {
@@ -170,7 +171,14 @@ has_room(const struct fz_lwindow *w, size_t bytes)
 }
 
 /* The stack while results are stored. */
-enum { STORE_BATCH = 2, STORE_ITEMS, STORE_VALUES, STORE_ORDER, STORE_N = 4 };
+enum {
+	STORE_BATCH = 2,
+	STORE_ITEMS,
+	STORE_VALUES,
+	STORE_ORDER,
+	STORE_MADE, /* the argument of gather() */
+	STORE_N = 4
+};
 
 /* The imap is at 1; what is above it moves to the top. [-0, +4, -] */
 static void
@@ -265,12 +273,32 @@ encode_item(lua_State *L, struct limap *li)
 	return status;
 }
 
+/* If the result of the item on top is known, the item is done. [-0|1, +0, e] */
+static bool
+put_known(lua_State *L, struct limap *li)
+{
+	uint64_t number = li->window.nread;
+	bool known = lua_getiuservalue(L, 1, IMAP_KNOWN) == LUA_TSTRING;
+
+	if (known) {
+		send_list(L, li, number - 1);
+		fz_lbatch_know(L, li->lb, number, lua_gettop(L));
+		li->nsent = number;
+		lua_pushnil(L);
+		lua_setiuservalue(L, 1, IMAP_KNOWN);
+	}
+	lua_pop(L, known ? 2 : 1);
+	return known;
+}
+
 static void
 put(lua_State *L, struct fz_lwindow *w)
 {
 	struct limap *li = (struct limap *)w;
 	struct fz_err err = { 0 };
 
+	if (put_known(L, li))
+		return;
 	if (is_plain(lua_type(L, -1))) {
 		li->nbytes += weight(L);
 		list_item(L, li);
@@ -304,20 +332,56 @@ send(lua_State *L, struct fz_lwindow *w)
 		fz_batch_end(li->lb->batch);
 }
 
-/* imap:gather(): store the results that have come */
+/* Append the number, and the value on top, to the list of gather(). */
+static void
+note_made(lua_State *L, uint64_t number)
+{
+	lua_Integer n;
+
+	if (!lua_istable(L, STORE_MADE))
+		return;
+	lua_getfield(L, STORE_MADE, "n");
+	n = lua_tointeger(L, -1);
+	lua_pop(L, 1);
+	lua_pushinteger(L, (lua_Integer)number);
+	lua_rawseti(L, STORE_MADE, n + 1);
+	lua_pushvalue(L, -1);
+	lua_rawseti(L, STORE_MADE, n + 2);
+	lua_pushinteger(L, n + 2);
+	lua_setfield(L, STORE_MADE, "n");
+}
+
+/* imap:know(bytes): the result of the item that the source returns next */
+static int
+imap_know(lua_State *L)
+{
+	check_imap(L);
+	luaL_checktype(L, 2, LUA_TSTRING);
+	lua_settop(L, 2);
+	lua_setiuservalue(L, 1, IMAP_KNOWN);
+	return 0;
+}
+
+/*
+ * imap:gather([made]): store the results that have come; the list `made`, whose
+ * length is in its field n, gets number and value of those that were not known
+ */
 static int
 imap_gather(lua_State *L)
 {
 	struct limap *li = check_imap(L);
 	struct fz_lbatch *lb = li->lb;
 
-	lua_settop(L, 1);
+	lua_settop(L, 2);
 	push_lists(L);
 	lb->ll.calls++; /* __fzunpack may close it */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		uint64_t number = lb->result.first;
+		bool known = lb->result.known;
 		bool ok = fz_lbatch_push_next(L, lb);
 
+		if (ok && !known)
+			note_made(L, number);
 		drop_item(L, li, number);
 		store_result(L, li, number, ok);
 	}
@@ -376,6 +440,8 @@ fz_limap_open(lua_State *L)
 		luaL_setfuncs(L, fz_lwindow_methods, 0);
 		lua_pushcfunction(L, imap_gather);
 		lua_setfield(L, -2, "gather");
+		lua_pushcfunction(L, imap_know);
+		lua_setfield(L, -2, "know");
 		lua_setfield(L, -2, "__index");
 	}
 	lua_pop(L, 1);

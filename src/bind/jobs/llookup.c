@@ -160,11 +160,10 @@ know(lua_State *L)
 	struct fz_lookup_at at = check_at(L, &l);
 	uint64_t element = (uint64_t)luaL_checkinteger(L, 4);
 	struct fz_err err = { 0 };
-	struct fz_blob *blob;
+	size_t len;
+	const char *bytes = luaL_checklstring(L, 5, &len);
+	struct fz_blob *blob = fz_blob_new(bytes, len, &err);
 
-	luaL_checktype(L, 5, LUA_TSTRING);
-	blob = to_blob(L, &l, 5, &err);
-	fz_buf_fini(&l.buf->buf);
 	if (blob == NULL ||
 	    fz_lookup_know(l.flow, at, element, blob, &err) != 0)
 		return fz_lerror_raise(L, &err);

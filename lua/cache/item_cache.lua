@@ -1,0 +1,104 @@
+--- item_cache.lua - recorded results for the items of one map or imap, or for one call of a pool.
+--
+-- The key of an item is the digest of its function, its value, and what else decides its result.
+
+local Error = require "fzlua.error"
+local Store = require "fzlua.store"
+local Trace = require "fzlua.trace"
+local core = require "fzlua.core"
+
+---@class fzlua.ItemCache
+---@field _base fzlua.Call what all items have in common; its key is a part of theirs
+---@field _keys table<integer, string> by number, of items whose results are not recorded
+local ItemCache = {}
+ItemCache.__index = ItemCache
+ItemCache.__name = "fzlua.ItemCache"
+
+-- Records of another encoding of values have other keys.
+local FORMAT <const> = core.encode(nil):byte(1)
+
+local function reason(e)
+  if Error.is(e, "interrupted") then error(e, 0) end
+  return Error.is(e) and e.message or tostring(e)
+end
+
+---@class fzlua.ItemCacheOptions
+---@field cache boolean|nil
+---@field resume boolean|string|nil
+---@field version string|nil
+---@field given_seed integer|nil if the user has set one
+---@field init function|nil of the workers
+---@field call string the call, as the user writes it
+
+---The cache of a map or a call; nil if its options want none, or it cannot be.
+---@param options fzlua.ItemCacheOptions
+---@param f function
+---@param kind "map"|"starmap"|"call"
+---@return fzlua.ItemCache|nil
+function ItemCache.new(options, f, kind)
+  local wanted = options.cache
+  if wanted == nil then wanted = options.resume end
+  local store = wanted and Store.acquire(Store.path_of(options))
+  if not store then return nil end
+  local self = setmetatable({ _store = store, _keys = {}, _session = {} }, ItemCache)
+  local name, seed = Trace.label(options.call, f), options.given_seed
+  local ok, func = pcall(core.digest_in, self._session, f, options.init)
+  if not ok then
+    store:release()
+    Store.warn(name, reason(func))
+    return nil
+  end
+  self._base = {
+    name = name, func = func, version = options.version, seed = seed, names = { "item" },
+    inputs = {}, files = false,
+    key = core.digest_in(self._session, "fzlua item", FORMAT, kind, func, options.version, seed),
+  }
+  return self
+end
+
+local function key_of(self, number, ...)
+  local base = self._base
+  local ok, digest = pcall(core.digest_in, self._session, ...)
+  if ok then return core.hash(base.key .. digest .. (base.seed and ("j"):pack(number) or "")) end
+  Store.warn(base.name, ("item %d: %s"):format(number, reason(digest)))
+end
+
+---The recorded result of an item, or the results of a call.
+---@param number integer
+---@param ... any the item, or the arguments
+---@return string|nil encoded; nil: it is to be called
+function ItemCache:find(number, ...)
+  local key = key_of(self, number, ...)
+  if not key then return nil end
+  local recorded = self._store:find(key, 1, self._base.name)
+  if not recorded then
+    self._keys[number] = key
+    return nil
+  end
+  self._store:use(key)
+  return recorded.values[1]
+end
+
+---Record the result of an item that was not found; written by flush().
+---@param number integer
+---@param ... any one value, or the results of a call
+function ItemCache:record(number, ...)
+  local key = self._keys[number]
+  self._keys[number] = nil
+  if not key then return end
+  local ok, e = pcall(self._store.add_values, self._store, self._base, key, ...)
+  if not ok then Store.warn(self._base.name, reason(e)) end
+end
+
+---Write what was recorded to the file.
+function ItemCache:flush() self._store:flush() end
+
+---The cache is not used any more. Idempotent.
+function ItemCache:release()
+  if not self._store then return end
+  self._store:flush()
+  self._store:release()
+  self._store = nil
+end
+
+return ItemCache
