@@ -23,12 +23,8 @@
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
  * RECALLED = 0 u32                     nothing more below seq starts
  * REFUSED  = bytes                     why the worker cannot start; seq: kind
-<<<<<<< HEAD
  * USED     = cpu u64 | peak u64        ns and bytes that it has used so far
- * JOINED   = pid u32                  the worker on a node runs (node.h)
-=======
  * JOINED   = pid u32                   the worker on a node runs (node.h)
->>>>>>> d60178b (bind: the classes of traces are made by luserdata)
  * PRINTED  = file u32 | bytes          what it has printed
  * DIED     = signal u32 | exitcode u32 how it has ended
  * part   = length u64 | bytes          inline
