@@ -33,8 +33,8 @@ local C_LAYERS = {
     "worker worker_spawn worker_state worker_jobs worker_replies worker_death",
     "worker_rest"},
   -- The gateway is a program beside the command: nothing else includes these.
-  {dir = "gateway/", "packet", "strings", "bus", "gateway", "lease", "process", "relay",
-    "serve", "submit", "main"},
+  {dir = "gateway/", "packet", "strings", "bus", "gateway", "lease", "beat",
+    "connection", "process", "relay", "serve", "submit", "main"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env",
     "pool pool_start pool_state", "dispatch",
     "graph", "limits", "retry", "trace trace_format trace_names job_event", "batch batch_state",

@@ -20,8 +20,13 @@ enum {
 	BUS_CONNECT_MS = 2000,
 	/* More is in several packets, because servers cope badly with it. */
 	BUS_BODY_MAX = 512 << 10,
-	BUS_SHORT_MAX = 1024
+	BUS_SHORT_MAX = 1024,
+	BUS_FLUSH_MS = 300, /* at the end */
+	/* A connection that ends without a sign is lost after two of these. */
+	BUS_PING_MS = 10000
 };
+
+static const char *const role_names[] = { "nodes", "submitters" };
 
 /* A message that was not taken. */
 struct parcel {
@@ -31,8 +36,9 @@ struct parcel {
 
 struct bus {
 	natsConnection *nc;
-	natsSubscription *own, *all;
+	natsSubscription *own, *absent, *all;
 	char prefix[FZ_NATS_TEAM_MAX + 16];
+	char id[PACKET_ID + 1];
 	size_t body_max;
 	int wake;             /* an eventfd */
 	natsMsg *taken;       /* what bus_next() returned last */
@@ -128,6 +134,8 @@ set_options(natsOptions *options, struct bus *bus,
 		s = natsOptions_SetTimeout(options, BUS_CONNECT_MS);
 	if (s == NATS_OK)
 		s = natsOptions_SetAllowReconnect(options, false);
+	if (s == NATS_OK)
+		s = natsOptions_SetPingInterval(options, BUS_PING_MS);
 	if (s == NATS_OK) /* packets are as big as they get already */
 		s = natsOptions_SetSendAsap(options, true);
 	if (s == NATS_OK)
@@ -169,8 +177,9 @@ connect_failed(natsStatus s, const struct fz_nats_url *url, struct fz_err *err)
 
 static int
 open_connection(struct bus *bus, const struct fz_nats_url *url,
-    const char *creds, const char *id, struct fz_err *err)
+    const char *creds, enum bus_role role, struct fz_err *err)
 {
+	char absent[PACKET_ID + 4];
 	natsOptions *options = NULL;
 	natsStatus s = natsOptions_Create(&options);
 
@@ -180,9 +189,12 @@ open_connection(struct bus *bus, const struct fz_nats_url *url,
 		s = natsConnection_Connect(&bus->nc, options);
 	natsOptions_Destroy(options);
 	if (s == NATS_OK)
-		s = subscribe(bus, &bus->own, id);
+		s = subscribe(bus, &bus->own, bus->id);
+	snprintf(absent, sizeof(absent), "%s.*", bus->id);
 	if (s == NATS_OK)
-		s = subscribe(bus, &bus->all, "all");
+		s = subscribe(bus, &bus->absent, absent);
+	if (s == NATS_OK)
+		s = subscribe(bus, &bus->all, role_names[role]);
 	if (s == NATS_OK) /* the server knows the subscriptions then */
 		s = natsConnection_FlushTimeout(bus->nc, BUS_CONNECT_MS);
 	return s == NATS_OK ? 0 : connect_failed(s, url, err);
@@ -200,7 +212,7 @@ find_body_max(struct bus *bus)
 
 struct bus *
 bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
-    struct fz_err *err)
+    enum bus_role role, struct fz_err *err)
 {
 	struct bus *bus = calloc(1, sizeof(*bus));
 
@@ -211,10 +223,11 @@ bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
 	pthread_mutex_init(&bus->lock, NULL);
 	bus->tail = &bus->first;
 	snprintf(bus->prefix, sizeof(bus->prefix), "fzlua.%s.", url->team);
+	snprintf(bus->id, sizeof(bus->id), "%s", id);
 	bus->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (bus->wake == -1)
 		fz_err_sys(err, errno, "cannot make an eventfd");
-	else if (open_connection(bus, url, creds, id, err) == 0)
+	else if (open_connection(bus, url, creds, role, err) == 0)
 		bus->body_max = find_body_max(bus);
 	if (bus->body_max > FZ_NATS_TEAM_MAX)
 		return bus;
@@ -254,12 +267,27 @@ bus_send(struct bus *bus, const char *to, const struct packet *header,
 {
 	char subject[FZ_NATS_TEAM_MAX + 64];
 
-	snprintf(subject, sizeof(subject), "%s%s", bus->prefix,
-	    to != NULL ? to : "all");
+	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, to);
 	packet_write(bytes, header);
 	/* A failure closes the connection. */
 	natsConnection_Publish(
 	    bus->nc, subject, bytes, (int)(PACKET_HEADER + len));
+}
+
+/* Write a short packet at `bytes`. Returns its length. */
+static size_t
+write_short(const struct bus *bus,
+    unsigned char bytes[PACKET_HEADER + BUS_SHORT_MAX],
+    const struct packet *header, const void *body, size_t len)
+{
+	if (len > BUS_SHORT_MAX)
+		len = BUS_SHORT_MAX;
+	if (len > bus->body_max)
+		len = bus->body_max;
+	if (len != 0)
+		memcpy(bytes + PACKET_HEADER, body, len);
+	packet_write(bytes, header);
+	return PACKET_HEADER + len;
 }
 
 void
@@ -268,13 +296,47 @@ bus_send_short(struct bus *bus, const char *to, const struct packet *header,
 {
 	unsigned char bytes[PACKET_HEADER + BUS_SHORT_MAX];
 
-	if (len > BUS_SHORT_MAX)
-		len = BUS_SHORT_MAX;
-	if (len > bus->body_max)
-		len = bus->body_max;
-	if (len != 0)
-		memcpy(bytes + PACKET_HEADER, body, len);
-	bus_send(bus, to, header, bytes, len);
+	len = write_short(bus, bytes, header, body, len);
+	bus_send(bus, to, header, bytes, len - PACKET_HEADER);
+}
+
+void
+bus_probe(struct bus *bus, const char *to, const struct packet *header,
+    const void *body, size_t len)
+{
+	unsigned char bytes[PACKET_HEADER + BUS_SHORT_MAX];
+	char subject[FZ_NATS_TEAM_MAX + 64], reply[FZ_NATS_TEAM_MAX + 96];
+
+	len = write_short(bus, bytes, header, body, len);
+	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, to);
+	snprintf(reply, sizeof(reply), "%s%s.%s", bus->prefix, bus->id, to);
+	natsConnection_PublishRequest(bus->nc, subject, reply, bytes, (int)len);
+}
+
+void
+bus_send_all(struct bus *bus, enum bus_role role, const struct packet *header,
+    const void *body, size_t len)
+{
+	bus_send_short(bus, role_names[role], header, body, len);
+}
+
+static void
+read_message(const struct bus *bus, struct packet *packet)
+{
+	const char *subject = natsMsg_GetSubject(bus->taken);
+	size_t len = strlen(subject);
+
+	if (!natsMsg_IsNoResponders(bus->taken)) {
+		packet_read(packet, natsMsg_GetData(bus->taken),
+		    (size_t)natsMsg_GetDataLength(bus->taken));
+		return;
+	}
+	*packet = (struct packet){ 0 };
+	if (len < PACKET_ID)
+		return;
+	packet->type = PACKET_ABSENT;
+	packet->body = (const unsigned char *)subject + len - PACKET_ID;
+	packet->len = PACKET_ID + 1;
 }
 
 bool
@@ -299,8 +361,7 @@ bus_next(struct bus *bus, struct packet *packet)
 		return false;
 	bus->taken = parcel->msg;
 	free(parcel);
-	packet_read(packet, natsMsg_GetData(bus->taken),
-	    (size_t)natsMsg_GetDataLength(bus->taken));
+	read_message(bus, packet);
 	return true;
 }
 
@@ -311,7 +372,10 @@ bus_close(struct bus *bus)
 
 	if (bus == NULL)
 		return;
+	if (bus->nc != NULL) /* a CLOSE may be on its way */
+		natsConnection_FlushTimeout(bus->nc, BUS_FLUSH_MS);
 	natsSubscription_Destroy(bus->own);
+	natsSubscription_Destroy(bus->absent);
 	natsSubscription_Destroy(bus->all);
 	natsConnection_Destroy(bus->nc);
 	/* Its threads may call us until they have ended. */

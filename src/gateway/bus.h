@@ -2,7 +2,12 @@
  * bus.h - the connection to the NATS server, the only user of libnats.
  *
  * Messages of one sender to one receiver keep their order. They may be lost:
- * with the connection, or with a slow receiver.
+ * with a connection, or if there is no memory. Subjects, behind fzlua.TEAM:
+ *
+ *	ID              packets for the gateway ID
+ *	ID.PEER         from the server: there is no gateway PEER
+ *	nodes           packets for all gateways of nodes
+ *	submitters      packets for all gateways of submitters
  */
 #ifndef FZ_BUS_H
 #define FZ_BUS_H
@@ -16,12 +21,14 @@ struct bus;
 struct fz_err;
 struct fz_nats_url;
 
+enum bus_role { BUS_NODES, BUS_SUBMITTERS };
+
 /*
- * Connect as the gateway `id`, with the secrets of the file `creds` if it is
- * not "". NULL and `err`, whose text has no secret.
+ * Connect as the gateway `id` of one of the roles, with the secrets of the file
+ * `creds` if it is not "". NULL and `err`, whose text has no secret.
  */
 struct bus *bus_open(const struct fz_nats_url *url, const char *creds,
-    const char *id, struct fz_err *err);
+    const char *id, enum bus_role role, struct fz_err *err);
 
 /* Readable if bus_next() has something, or the connection is lost. */
 int bus_fd(const struct bus *bus);
@@ -32,13 +39,21 @@ size_t bus_body_max(const struct bus *bus);
 
 /*
  * Send the packet of `len` bytes behind the header, which is written here, to
- * the gateway `to`, or to all of the team if it is NULL.
+ * the gateway `to`.
  */
 void bus_send(struct bus *bus, const char *to, const struct packet *header,
     unsigned char *bytes, size_t len);
 
 /* The same with `body` copied; it is short. */
 void bus_send_short(struct bus *bus, const char *to,
+    const struct packet *header, const void *body, size_t len);
+
+/* The same; PACKET_ABSENT comes if there is no such gateway. */
+void bus_probe(struct bus *bus, const char *to, const struct packet *header,
+    const void *body, size_t len);
+
+/* The same to all gateways of a role. */
+void bus_send_all(struct bus *bus, enum bus_role role,
     const struct packet *header, const void *body, size_t len);
 
 /* The next packet, valid until the next call; false: none. */

@@ -8,17 +8,24 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "gateway/bus.h"
 #include "gateway/packet.h"
+#include "worker/nats_url.h"
 
-struct bus;
 struct lease;
 
-/* How often a gateway shows that it lives, and silence that ends a lease. */
-#define GATEWAY_BEAT_NS FZ_CLOCK_SECOND
+/* How often a node announces itself, and the silence that makes it unusable. */
+#define GATEWAY_ANNOUNCE_NS FZ_CLOCK_SECOND
 #define GATEWAY_SILENCE_NS (3 * FZ_CLOCK_SECOND)
 
 struct gateway {
-	struct bus *bus;
+	struct bus *bus;      /* NULL: without a connection */
+	size_t body_max;      /* the longest body of a packet */
+	int64_t connected_ns; /* when the connection was made */
+	int64_t beat_ns;      /* the next beat, or attempt to connect */
+	struct fz_nats_url url;
+	const char *creds; /* "": none */
+	enum bus_role role;
 	char id[PACKET_ID + 1];
 	struct fz_list leases;
 	uint32_t nleases_ever;

@@ -12,7 +12,17 @@
 
 enum {
 	LEASE_WINDOW = 2 << 20, /* bytes on their way */
-	LEASE_REPORT = LEASE_WINDOW / 4
+	LEASE_REPORT = LEASE_WINDOW / 4,
+	LEASE_SMALL = 8 << 10 /* read at once before memory is allocated */
+};
+
+/* A packet of the stream. */
+struct sent_packet {
+	struct sent_packet *next;
+	unsigned type;
+	uint32_t seq;
+	size_t len;
+	unsigned char bytes[]; /* header, body */
 };
 
 struct lease *
@@ -28,6 +38,7 @@ lease_new(struct gateway *g, const char *peer, int in, int out)
 	l->in = in;
 	l->out = out;
 	l->in_at = l->out_at = l->conn_at = l->conn = -1;
+	l->kept_tail = &l->kept;
 	l->heard_ns = fz_clock_ns();
 	fz_list_push(&g->leases, &l->link);
 	return l;
@@ -53,15 +64,73 @@ lease_opened(struct lease *l, uint32_t peer_id)
 	l->peer_id = peer_id;
 }
 
+/* Send the numbers of what came. */
 static void
-send_packet(struct lease *l, unsigned type, uint32_t seq, uint32_t arg)
+report(struct lease *l, unsigned type)
+{
+	struct packet p = { .type = type,
+		.lease = l->peer_id,
+		.seq = l->got_seq,
+		.arg = l->passed };
+
+	if (l->gateway->bus == NULL)
+		return;
+	l->reported = l->passed;
+	bus_send_short(l->gateway->bus, l->peer, &p, NULL, 0);
+}
+
+void
+lease_ask(struct lease *l)
+{
+	l->asked = true;
+	if (l->opened)
+		report(l, PACKET_AGAIN);
+}
+
+static void
+send_kept(const struct lease *l, struct sent_packet *kept)
 {
 	struct packet p = {
-		.type = type, .lease = l->peer_id, .seq = seq, .arg = arg
+		.type = kept->type, .lease = l->peer_id, .seq = kept->seq
 	};
 
 	if (l->gateway->bus != NULL)
-		bus_send_short(l->gateway->bus, l->peer, &p, NULL, 0);
+		bus_send(l->gateway->bus, l->peer, &p, kept->bytes, kept->len);
+}
+
+/* A packet of the stream with room for `len` bytes. NULL without memory. */
+static struct sent_packet *
+new_packet(size_t len)
+{
+	return malloc(sizeof(struct sent_packet) + PACKET_HEADER + len);
+}
+
+/* Send `kept`, and keep it until the peer has it. */
+static void
+send_new(struct lease *l, struct sent_packet *kept, unsigned type, size_t len)
+{
+	kept->next = NULL;
+	kept->type = type;
+	kept->seq = l->sent_seq++;
+	kept->len = len;
+	l->sent += (uint32_t)len;
+	*l->kept_tail = kept;
+	l->kept_tail = &kept->next;
+	send_kept(l, kept);
+}
+
+/* The peer has all packets below `seq`. */
+static void
+drop_kept(struct lease *l, uint32_t seq)
+{
+	while (l->kept != NULL && (int32_t)(l->kept->seq - seq) < 0) {
+		struct sent_packet *kept = l->kept;
+
+		l->kept = kept->next;
+		free(kept);
+	}
+	if (l->kept == NULL)
+		l->kept_tail = &l->kept;
 }
 
 /* A socket has two descriptors here: only a shutdown ends one direction. */
@@ -76,14 +145,20 @@ end_out(struct lease *l)
 static void
 end_in(struct lease *l)
 {
-	send_packet(l, PACKET_END, l->sent_seq++, 0);
+	struct sent_packet *kept = new_packet(0);
+
 	fz_fd_close(&l->in);
+	if (kept != NULL)
+		send_new(l, kept, PACKET_END, 0);
+	else
+		lease_end(l, "its gateway has no memory");
 }
 
+/* Both directions have ended, and both ends know it. */
 static void
 check_over(struct lease *l)
 {
-	if (l->in == -1 && l->got_end && l->pending.len == 0)
+	if (l->in == -1 && l->got_end && l->pending.len == 0 && l->kept == NULL)
 		l->over = true;
 }
 
@@ -99,37 +174,64 @@ lease_poll(struct lease *l)
 		l->out_at = gateway_add(l->gateway, l->out, POLLOUT);
 }
 
+/*
+ * Read until `room` bytes are there or nothing is: a socket gives what its peer
+ * wrote at once, and the rest may be there. Returns 0 at the end of the stream.
+ */
+static int
+read_all(const struct lease *l, unsigned char *bytes, size_t room, size_t *len)
+{
+	while (*len < room) {
+		ssize_t n = fz_fd_read(l->in, bytes + *len, room - *len);
+
+		if (n < 0 && errno == EAGAIN)
+			return 1;
+		if (n <= 0)
+			return 0;
+		*len += (size_t)n;
+	}
+	return 1;
+}
+
+/* Read what the descriptor has into a packet. NULL without memory. */
+static struct sent_packet *
+read_packet(const struct lease *l, size_t room, size_t *len, int *more)
+{
+	unsigned char small[LEASE_SMALL];
+	size_t first = room < sizeof(small) ? room : sizeof(small);
+	struct sent_packet *kept;
+
+	*more = read_all(l, small, first, len);
+	if (*len < first)
+		room = *len;
+	kept = new_packet(room);
+	if (kept == NULL)
+		return NULL;
+	memcpy(kept->bytes + PACKET_HEADER, small, *len);
+	if (*more != 0)
+		*more = read_all(l, kept->bytes + PACKET_HEADER, room, len);
+	return kept;
+}
+
 /* Send what the descriptor has, as one packet. */
 static void
 read_stream(struct lease *l)
 {
-	struct packet p = { .type = PACKET_DATA, .lease = l->peer_id };
 	size_t room = LEASE_WINDOW - (l->sent - l->acked);
-	size_t most = bus_body_max(l->gateway->bus), len = 0;
-	unsigned char *bytes;
-	ssize_t n = 0;
+	size_t most = l->gateway->body_max, len = 0;
+	struct sent_packet *kept;
+	int more;
 
-	if (room > most)
-		room = most;
-	bytes = malloc(PACKET_HEADER + room);
-	if (bytes == NULL) {
+	kept = read_packet(l, room < most ? room : most, &len, &more);
+	if (kept == NULL) {
 		lease_end(l, "its gateway has no memory");
 		return;
 	}
-	/* A socket gives what its peer wrote at once; the rest may be there. */
-	while (len < room) {
-		n = fz_fd_read(l->in, bytes + PACKET_HEADER + len, room - len);
-		if (n <= 0)
-			break;
-		len += (size_t)n;
-	}
-	if (len != 0) {
-		p.seq = l->sent_seq++;
-		l->sent += (uint32_t)len;
-		bus_send(l->gateway->bus, l->peer, &p, bytes, len);
-	}
-	free(bytes);
-	if (n == 0 || (n < 0 && errno != EAGAIN))
+	if (len != 0)
+		send_new(l, kept, PACKET_DATA, len);
+	else
+		free(kept);
+	if (more == 0)
 		end_in(l);
 }
 
@@ -157,10 +259,8 @@ write_stream(struct lease *l)
 			l->written = 0;
 		}
 	}
-	if (l->passed - l->reported >= LEASE_REPORT) {
-		l->reported = l->passed;
-		send_packet(l, PACKET_ACK, 0, l->passed);
-	}
+	if (l->passed - l->reported >= LEASE_REPORT)
+		report(l, PACKET_ACK);
 	if (l->pending.len == 0 && l->got_end)
 		end_out(l);
 }
@@ -176,14 +276,8 @@ lease_work(struct lease *l)
 }
 
 static void
-take_data(struct lease *l, const struct packet *p)
+put_pending(struct lease *l, const struct packet *p)
 {
-	if (p->seq != l->got_seq || l->got_end) {
-		lease_end(l, "the NATS server has lost messages");
-		return;
-	}
-	l->got_seq++;
-	l->got_end = p->type == PACKET_END;
 	if (l->pending.len - l->written + p->len > LEASE_WINDOW) {
 		lease_end(l, "its peer sends more than it may");
 		return;
@@ -200,10 +294,46 @@ take_data(struct lease *l, const struct packet *p)
 		write_stream(l);
 }
 
+static void
+take_data(struct lease *l, const struct packet *p)
+{
+	if (l->got_end || (int32_t)(p->seq - l->got_seq) < 0)
+		return; /* it was sent again */
+	if (p->seq != l->got_seq) {
+		if (!l->asked)
+			lease_ask(l);
+		return;
+	}
+	l->asked = false;
+	l->got_seq++;
+	l->got_end = p->type == PACKET_END;
+	put_pending(l, p);
+	if (l->got_end) /* the peer waits for it */
+		report(l, PACKET_ACK);
+}
+
+/* ACK or AGAIN. */
+static void
+take_report(struct lease *l, const struct packet *p)
+{
+	if ((int32_t)(l->sent_seq - p->seq) < 0)
+		return;
+	drop_kept(l, p->seq);
+	if (l->sent - p->arg <= l->sent - l->acked)
+		l->acked = p->arg;
+	if (p->type != PACKET_AGAIN)
+		return;
+	report(l, PACKET_ACK); /* the last one may be lost, too */
+	for (struct sent_packet *kept = l->kept; kept != NULL;
+	     kept = kept->next)
+		send_kept(l, kept);
+}
+
 void
 lease_take(struct lease *l, const struct packet *p)
 {
 	l->heard_ns = l->gateway->turn_ns;
+	l->absent_ns = 0;
 	switch (p->type) {
 	case PACKET_OPENED:
 		lease_opened(l, p->arg);
@@ -213,8 +343,8 @@ lease_take(struct lease *l, const struct packet *p)
 		take_data(l, p);
 		break;
 	case PACKET_ACK:
-		if (p->arg - l->acked <= l->sent - l->acked)
-			l->acked = p->arg;
+	case PACKET_AGAIN:
+		take_report(l, p);
 		break;
 	case PACKET_CLOSE:
 		snprintf(l->why, sizeof(l->why), "%.*s",
@@ -226,6 +356,23 @@ lease_take(struct lease *l, const struct packet *p)
 		break;
 	}
 	check_over(l);
+}
+
+uint32_t
+lease_kept_seq(const struct lease *l)
+{
+	return l->kept != NULL ? l->kept->seq : l->sent_seq;
+}
+
+void
+lease_heard(struct lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked)
+{
+	l->heard_ns = l->gateway->turn_ns;
+	l->absent_ns = 0;
+	if ((int32_t)(seq - l->got_seq) > 0)
+		lease_ask(l); /* packets keep their order: some were lost */
+	else if (kept_seq != l->got_seq || acked != l->passed)
+		report(l, PACKET_ACK);
 }
 
 void
@@ -249,5 +396,6 @@ lease_free(struct lease *l)
 	fz_fd_close(&l->in);
 	fz_fd_close(&l->conn);
 	fz_buf_fini(&l->pending);
+	drop_kept(l, l->sent_seq);
 	free(l);
 }

@@ -2,11 +2,11 @@
  * lease.h - a worker on a node that a submitter has: one byte stream, in
  * packets.
  *
- * The node holds it while it hears the submitter, the submitter while it hears
- * the node. A lease that is over never comes back: packets are numbered, and a
- * lost one ends it. So a stream has no gaps, and no job runs twice by itself.
- * A receiver acknowledges what it has passed on; a sender is never more than a
- * window ahead.
+ * Packets of the stream are numbered, and kept until the receiver has them. If
+ * the connection of a gateway was lost, those that are missing are sent again,
+ * so that a stream has no gaps, and nothing runs twice because of that. The
+ * receiver acknowledges what it has passed on; a sender is never more than a
+ * window ahead. beat.h says how long both ends hold a lease in silence.
  */
 #ifndef FZ_LEASE_H
 #define FZ_LEASE_H
@@ -20,26 +20,31 @@
 #include "gateway/packet.h"
 
 struct gateway;
+struct sent_packet;
 
 struct lease {
 	struct fz_list link;
 	struct gateway *gateway;
-	uint32_t id, peer_id; /* here, and at the other gateway */
+	uint32_t id, peer_id; /* here, and at the other gateway; 0: not known */
 	char peer[PACKET_ID + 1];
 	bool opened;
 	int in, out; /* read into packets; written from them; -1: ended */
-	int in_at, out_at, conn_at; /* where they are polled */
-	uint32_t sent_seq, got_seq;
-	uint32_t sent, acked;      /* bytes, modulo 2^32 */
+	int in_at, out_at, conn_at;            /* where they are polled */
+	struct sent_packet *kept, **kept_tail; /* not acknowledged, in order */
+	uint32_t sent_seq, got_seq;            /* numbers of the next packets */
+	uint32_t sent, acked;                  /* bytes, modulo 2^32 */
 	uint32_t passed, reported; /* likewise, of the other direction */
+	bool asked;                /* the peer was asked to send again */
 	struct fz_buf pending;     /* came, and is not written */
 	size_t written;            /* of these bytes */
 	bool got_end;              /* of the other direction */
 	bool over;
-	char why[160];    /* "": it ended in good order */
-	int64_t heard_ns; /* when the peer was heard */
-	int conn;         /* of a submitter: the relay; -1 */
-	pid_t pid;        /* of a node: the process; 0 */
+	bool beaten;       /* the beat that is being sent has it */
+	char why[160];     /* "": it ended in good order */
+	int64_t heard_ns;  /* when the peer was heard */
+	int64_t absent_ns; /* since when the server knows no peer; 0: it does */
+	int conn;          /* of a submitter: the relay; -1 */
+	pid_t pid;         /* of a node: the process; 0 */
 };
 
 /*
@@ -60,6 +65,19 @@ void lease_work(struct lease *l);
 
 /* A packet for it. */
 void lease_take(struct lease *l, const struct packet *p);
+
+/* The number of the first packet that the peer has not acknowledged. */
+uint32_t lease_kept_seq(const struct lease *l);
+
+/*
+ * The peer has it. There the next packet has the number `seq`, and the first
+ * one that is not acknowledged, and the bytes, are these.
+ */
+void lease_heard(
+    struct lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked);
+
+/* Ask for the packets that are missing: the connection is a new one. */
+void lease_ask(struct lease *l);
 
 /* It is over, because of `why`, or "". The peer gets to know it. */
 void lease_end(struct lease *l, const char *why);

@@ -2,18 +2,24 @@
  * packet.h - what gateways send to each other, one to a NATS message.
  *
  * packet = type u8 | version u8 | 0 u16 | lease u32 | seq u32 | arg u32 | body
- * WHO    = nothing                  to all: nodes, announce yourselves
- * NODE   = strings                  to all: a node, see announce.h
- * BEAT   = id                       the submitter `id` lives
+ * WHO    = nothing                  to all nodes: announce yourselves
+ * NODE   = strings                  to all submitters: a node, see serve.c
+ * BEAT   = id | entry *             the gateway `id` lives and has these leases
  * OPEN   = id | identity            arg: the lease of the submitter `id`
  * OPENED = nothing                  arg: the lease of the node
  * DATA   = bytes                    of the stream, seq counts these and END
  * END    = nothing                  of the stream in this direction
- * ACK    = nothing                  arg: bytes that were passed on, modulo 2^32
+ * ACK    = nothing                  seq: the next one that is expected, arg:
+ *                                   bytes that were passed on, modulo 2^32
+ * AGAIN  = nothing                  as ACK, and: send all from seq on again
  * CLOSE  = text                     the lease is over; why, if it failed
+ * entry  = lease u32 | sender's u32 | seq u32 | kept u32 | acked u32
+ *                                   the lease at the receiver and at the
+ *                                   sender, there the next number, the first
+ *                                   packet and the bytes without an ACK
  *
- * `lease` is the number at the receiver. An id has 16 digits; the strings of
- * NODE end in NUL. All numbers are little-endian.
+ * `lease` is the number at the receiver. An id has 16 digits and a NUL; the
+ * strings of NODE end in NUL. All numbers are little-endian.
  */
 #ifndef FZ_PACKET_H
 #define FZ_PACKET_H
@@ -32,10 +38,13 @@ enum packet_type {
 	PACKET_DATA,
 	PACKET_END,
 	PACKET_ACK,
-	PACKET_CLOSE
+	PACKET_AGAIN,
+	PACKET_CLOSE,
+	/* From the server: no gateway has the id that is the body. */
+	PACKET_ABSENT
 };
 
-enum { PACKET_HEADER = 16, PACKET_VERSION = 1, PACKET_ID = 16 };
+enum { PACKET_HEADER = 16, PACKET_VERSION = 2, PACKET_ID = 16 };
 
 struct packet {
 	unsigned type; /* of another version: 0 */
@@ -63,7 +72,8 @@ packet_read(struct packet *p, const void *message, size_t len)
 	const unsigned char *bytes = message;
 
 	*p = (struct packet){ 0 };
-	if (len < PACKET_HEADER || bytes[1] != PACKET_VERSION)
+	if (len < PACKET_HEADER || bytes[1] != PACKET_VERSION ||
+	    bytes[0] > PACKET_CLOSE)
 		return;
 	p->type = bytes[0];
 	p->lease = fz_le32_load(bytes + 4);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <unistd.h>
 
@@ -33,13 +34,18 @@ process_start(const char *command, const char *identity, int *in, int *out,
 	char *argv[] = { (char *)(uintptr_t)command, (char[]){ "--worker" },
 		(char *)(uintptr_t)identity, NULL };
 	/* A process group of its own: Ctrl-C is for the gateway. */
-	struct fz_spawn spawn = { command, argv, set_files, NULL, false };
+	struct fz_spawn spawn = {
+		.path = command, .argv = argv, .files = set_files
+	};
 	int ends[2], code;
 
 	*in = *out = -1;
 	if (fz_fd_socket_pair(ends, err) != 0)
 		return -1;
 	spawn.ctx = &ends[1];
+	/* One that comes before the program waits for it would end it. */
+	sigemptyset(&spawn.blocked);
+	sigaddset(&spawn.blocked, SIGTERM);
 	*in = ends[0];
 	*out = fcntl(ends[0], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (*out == -1 || fz_fd_nonblock(ends[0], NULL) != 0)

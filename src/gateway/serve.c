@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "gateway/beat.h"
 #include "gateway/bus.h"
+#include "gateway/connection.h"
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
 #include "gateway/process.h"
@@ -29,14 +31,16 @@ enum { SERVE_SETUP_MAX = 8192 };
 
 struct serve {
 	struct gateway g;
-	struct fz_nats_url url;
-	const char *creds, *identity, *command, *slots, *name;
+	const char *identity, *command, *slots, *name;
 	int signals; /* a signalfd */
 	unsigned nsignals;
-	int64_t beat_ns; /* the next announcement or attempt to connect */
-	bool tells;      /* lost connections are reported once */
+	int64_t announce_ns; /* the next announcement */
 };
 
+/*
+ * strings: id name slots workers processors load identity why, the last one if
+ * it takes no more leases.
+ */
 static void
 announce(struct serve *s)
 {
@@ -46,6 +50,7 @@ announce(struct serve *s)
 	unsigned nleases = 0;
 	int len;
 
+	s->announce_ns = s->g.turn_ns + GATEWAY_ANNOUNCE_NS;
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		nleases++;
@@ -55,7 +60,7 @@ announce(struct serve *s)
 	    "%s%c%.64s%c%s%c%u%c%d%c%.2f%c%.128s%c%s", s->g.id, 0, s->name, 0,
 	    s->slots, 0, nleases, 0, fz_cpus_count(), 0, load, 0, s->identity,
 	    0, s->nsignals != 0 ? "it is leaving" : "");
-	bus_send_short(s->g.bus, NULL, &p, body, (size_t)len + 1);
+	bus_send_all(s->g.bus, BUS_SUBMITTERS, &p, body, (size_t)len + 1);
 }
 
 static void
@@ -66,11 +71,34 @@ refuse(struct serve *s, const char *to, uint32_t lease, const char *why)
 	bus_send_short(s->g.bus, to, &p, why, strlen(why));
 }
 
+static void
+confirm(struct serve *s, const struct lease *l)
+{
+	const struct packet p = {
+		.type = PACKET_OPENED, .lease = l->peer_id, .arg = l->id
+	};
+
+	bus_send_short(s->g.bus, l->peer, &p, NULL, 0);
+}
+
+/* The lease that the submitter has asked for before; NULL: none. */
+static struct lease *
+find_opened(const struct serve *s, const char *peer, uint32_t peer_id)
+{
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next) {
+		struct lease *l = (struct lease *)at;
+
+		if (l->peer_id == peer_id && strcmp(l->peer, peer) == 0)
+			return l;
+	}
+	return NULL;
+}
+
 /* A submitter wants a worker. */
 static void
 open_lease(struct serve *s, const struct packet *p)
 {
-	struct packet answer = { .type = PACKET_OPENED, .lease = p->arg };
 	struct strings body = { (const char *)p->body,
 		(const char *)p->body + p->len };
 	const char *peer = strings_next(&body), *identity = strings_next(&body);
@@ -81,6 +109,11 @@ open_lease(struct serve *s, const struct packet *p)
 
 	if (strlen(peer) != PACKET_ID)
 		return;
+	l = find_opened(s, peer, p->arg);
+	if (l != NULL) { /* the answer was lost */
+		confirm(s, l);
+		return;
+	}
 	if (s->nsignals != 0) {
 		refuse(s, peer, p->arg, "it is leaving");
 		return;
@@ -98,25 +131,7 @@ open_lease(struct serve *s, const struct packet *p)
 	}
 	l->pid = pid;
 	lease_opened(l, p->arg);
-	answer.arg = l->id;
-	bus_send_short(s->g.bus, peer, &answer, NULL, 0);
-}
-
-/* A submitter lives. */
-static void
-note_beat(struct serve *s, const struct packet *p)
-{
-	struct strings body = { (const char *)p->body,
-		(const char *)p->body + p->len };
-	const char *peer = strings_next(&body);
-
-	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
-	     at = at->next) {
-		struct lease *l = (struct lease *)at;
-
-		if (strcmp(l->peer, peer) == 0)
-			l->heard_ns = s->g.turn_ns;
-	}
+	confirm(s, l);
 }
 
 static void
@@ -131,25 +146,25 @@ take_packets(struct serve *s)
 		else if (p.type == PACKET_OPEN)
 			open_lease(s, &p);
 		else if (p.type == PACKET_BEAT)
-			note_beat(s, &p);
-		else if (p.type != PACKET_NODE &&
+			beat_take(&s->g, &p);
+		else if (p.type == PACKET_ABSENT)
+			beat_absent(&s->g, (const char *)p.body);
+		else if (p.type > PACKET_OPENED &&
 			 (l = lease_find(&s->g, p.lease)) != NULL)
 			lease_take(l, &p);
 	}
 }
 
-/* Drop the leases that are over, and those of silent submitters. */
+/* Drop the leases that are over, and those of lost submitters. */
 static void
 check_leases(struct serve *s, int64_t now_ns, int64_t stalled_ns)
 {
+	beat_check(&s->g, now_ns, stalled_ns);
 	for (struct fz_list *at = s->g.leases.next, *next; at != &s->g.leases;
 	     at = next) {
 		struct lease *l = (struct lease *)at;
 
 		next = at->next;
-		l->heard_ns += stalled_ns;
-		if (now_ns - l->heard_ns > GATEWAY_SILENCE_NS)
-			lease_end(l, "its submitter does not answer");
 		if (l->over)
 			lease_free(l);
 	}
@@ -163,6 +178,22 @@ end_all(struct serve *s, const char *why)
 		lease_end((struct lease *)at, why);
 }
 
+/*
+ * The first signal: the workers are to return what they have not started, and
+ * end once they have finished the rest. Each is told so by its process.
+ */
+static void
+leave(struct serve *s)
+{
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next) {
+		if (((struct lease *)at)->pid != 0)
+			kill(((struct lease *)at)->pid, SIGTERM);
+	}
+	if (s->g.bus != NULL)
+		announce(s);
+}
+
 static void
 take_signal(struct serve *s)
 {
@@ -170,58 +201,60 @@ take_signal(struct serve *s)
 
 	if (fz_fd_read(s->signals, &info, sizeof(info)) != sizeof(info))
 		return;
-	/* Workers end when their submitters dismiss them. */
-	if (s->nsignals++ != 0) {
-		end_all(s, "the node was ended");
-		return;
-	}
-	if (s->g.bus != NULL)
-		announce(s);
+	if (s->nsignals++ == 0)
+		leave(s);
+	else
+		end_all(s, "it was ended by a second signal");
 }
 
-/* At first an error ends the command; later it tries again. */
-static int
-connect_bus(struct serve *s, bool first)
+/* No signal is for a process that took the number of a dead one. */
+static void
+reap(struct serve *s)
 {
-	struct fz_err err;
+	pid_t pid;
 
-	s->g.bus = bus_open(&s->url, s->creds, s->g.id, &err);
-	if (s->g.bus == NULL) {
-		if (first)
-			fprintf(stderr, "fzlua: %s\n", err.text);
-		return -1;
+	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+		for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+		     at = at->next) {
+			if (((struct lease *)at)->pid == pid)
+				((struct lease *)at)->pid = 0;
+		}
 	}
-	fprintf(stderr, "fzlua: node %s with %s slots has joined %s\n", s->name,
-	    s->slots, s->url.shown);
-	announce(s);
-	return 0;
 }
 
 static void
-check_bus(struct serve *s, int64_t now_ns)
+report_joined(const struct serve *s)
 {
-	if (s->g.bus != NULL && bus_is_lost(s->g.bus)) {
-		bus_close(s->g.bus);
-		s->g.bus = NULL;
-		end_all(s, "");
+	fprintf(stderr, "fzlua: node %s with %s slots has joined %s\n", s->name,
+	    s->slots, s->g.url.shown);
+}
+
+static void
+check_connection(struct serve *s, int64_t now_ns)
+{
+	switch (connection_check(&s->g, now_ns)) {
+	case CONNECTION_LOST:
 		fprintf(stderr, "fzlua: the connection to %s is lost\n",
-		    s->url.shown);
-	}
-	if (now_ns < s->beat_ns)
-		return;
-	s->beat_ns = now_ns + GATEWAY_BEAT_NS;
-	if (s->g.bus != NULL)
+		    s->g.url.shown);
+		break;
+	case CONNECTION_MADE:
+		report_joined(s);
 		announce(s);
-	else
-		connect_bus(s, false);
+		break;
+	default:
+		if (s->g.bus != NULL && now_ns >= s->announce_ns)
+			announce(s);
+	}
 }
 
 static void
 turn(struct serve *s)
 {
-	int64_t now_ns, stalled_ns;
+	int64_t until_ns = s->g.beat_ns, now_ns, stalled_ns;
 	int signals, bus = -1;
 
+	if (s->announce_ns < until_ns && s->g.bus != NULL)
+		until_ns = s->announce_ns;
 	gateway_begin(&s->g);
 	signals = gateway_add(&s->g, s->signals, POLLIN);
 	if (s->g.bus != NULL)
@@ -229,7 +262,7 @@ turn(struct serve *s)
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		lease_poll((struct lease *)at);
-	now_ns = gateway_wait(&s->g, s->beat_ns, &stalled_ns);
+	now_ns = gateway_wait(&s->g, until_ns, &stalled_ns);
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		lease_work((struct lease *)at);
@@ -238,9 +271,8 @@ turn(struct serve *s)
 	if (gateway_events(&s->g, signals) != 0)
 		take_signal(s);
 	check_leases(s, now_ns, stalled_ns);
-	check_bus(s, now_ns);
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		continue;
+	check_connection(s, now_ns);
+	reap(s);
 }
 
 static bool
@@ -272,11 +304,11 @@ read_setup(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
 	while ((n = fz_fd_read(fd, setup + (strings.end - setup),
 		    (size_t)(setup + SERVE_SETUP_MAX - strings.end))) > 0)
 		strings.end += n;
-	if (fz_nats_url_read(&s->url, strings_next(&strings), &err) != 0) {
+	if (fz_nats_url_read(&s->g.url, strings_next(&strings), &err) != 0) {
 		fprintf(stderr, "fzlua: %s\n", err.text);
 		return -1;
 	}
-	s->creds = strings_next(&strings);
+	s->g.creds = strings_next(&strings);
 	s->identity = strings_next(&strings);
 	s->command = strings_next(&strings);
 	s->slots = strings_next(&strings);
@@ -294,8 +326,27 @@ open_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* its log may be full */
 	signal(SIGCHLD, SIG_DFL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int
+start(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
+{
+	struct fz_err err;
+
+	if (gateway_init(&s->g) != 0 || read_setup(s, fd, setup) != 0)
+		return -1;
+	close(fd);
+	s->g.role = BUS_NODES;
+	s->signals = open_signals();
+	if (s->signals == -1)
+		return -1;
+	if (connection_open(&s->g, &err) == 0)
+		return 0;
+	fprintf(stderr, "fzlua: %s\n", err.text);
+	return -1;
 }
 
 int
@@ -304,13 +355,10 @@ serve_main(int fd)
 	char setup[SERVE_SETUP_MAX];
 	struct serve s = { .signals = -1 };
 
-	if (gateway_init(&s.g) != 0 || read_setup(&s, fd, setup) != 0)
+	if (start(&s, fd, setup) != 0)
 		return EXIT_FAILURE;
-	close(fd);
-	s.signals = open_signals();
-	if (s.signals == -1 || connect_bus(&s, true) != 0)
-		return EXIT_FAILURE;
-	s.beat_ns = fz_clock_ns() + GATEWAY_BEAT_NS;
+	report_joined(&s);
+	announce(&s);
 	while (goes_on(&s))
 		turn(&s);
 	while (fz_list_first(&s.g.leases) != NULL)

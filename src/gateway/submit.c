@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "gateway/beat.h"
 #include "gateway/bus.h"
+#include "gateway/connection.h"
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
 #include "gateway/relay.h"
@@ -19,9 +21,13 @@
 
 enum { SUBMIT_SETUP_MAX = 8192, SUBMIT_BODY_MAX = 600 };
 
+/* A node that is silent for as long is counted as gone. */
+#define SUBMIT_GONE_NS BEAT_HOLD_NS
 /* How long nodes may take for their first answer, and the next ones. */
 #define SUBMIT_FIRST_NS (2 * FZ_CLOCK_SECOND)
 #define SUBMIT_NEXT_NS (FZ_CLOCK_SECOND / 10)
+
+enum peer_state { PEER_READY, PEER_SILENT, PEER_GONE };
 
 struct peer {
 	struct fz_list link;
@@ -29,19 +35,19 @@ struct peer {
 	/* The strings for the script, behind the type: its state. */
 	char body[SUBMIT_BODY_MAX];
 	size_t len;
-	bool ready;
+	enum peer_state state;
 	bool told; /* the script knows this state */
 	int64_t heard_ns;
+	int64_t absent_ns; /* since when the server knows it no more; or 0 */
 };
 
 struct submit {
 	struct gateway g;
-	struct fz_nats_url url;
-	const char *creds, *identity;
+	const char *identity;
 	int control, listener;
 	struct fz_list peers;
 	bool listed; /* the script has the list */
-	int64_t list_ns, beat_ns;
+	int64_t list_ns;
 };
 
 /* Send the script a message of `len` bytes behind the type. */
@@ -90,23 +96,23 @@ add_peer(struct submit *s, const char *id)
 
 /* The script gets to know of a node only if it can be used, or could be. */
 static void
-set_state(struct peer *peer, const char *fields[5], const char *why)
+set_state(struct peer *peer, const char *fields[5], enum peer_state state,
+    const char *why)
 {
 	char body[SUBMIT_BODY_MAX];
 	int len = snprintf(body, sizeof(body), "%s", peer->id) + 1;
-	bool ready = *why == '\0';
 
 	for (int i = 0; i < 5; i++)
 		len += snprintf(body + len, 80, "%s", fields[i]) + 1;
 	len += snprintf(body + len, 128, "%s", why) + 1;
-	peer->told = peer->told && peer->ready == ready;
-	peer->ready = ready;
+	peer->told = peer->told && peer->state == state;
+	peer->state = state;
 	peer->len = (size_t)len;
 	memcpy(peer->body, body, peer->len);
 }
 
 static void
-set_reason(struct peer *peer, const char *why)
+set_reason(struct peer *peer, enum peer_state state, const char *why)
 {
 	struct strings body = { peer->body, peer->body + peer->len };
 	char copies[5][80];
@@ -118,7 +124,7 @@ set_reason(struct peer *peer, const char *why)
 		    copies[i], sizeof(copies[i]), "%s", strings_next(&body));
 		fields[i] = copies[i];
 	}
-	set_state(peer, fields, why);
+	set_state(peer, fields, state, why);
 }
 
 static void
@@ -145,9 +151,25 @@ note_node(struct submit *s, const struct packet *p)
 		why = version;
 	}
 	peer->heard_ns = s->g.turn_ns;
-	set_state(peer, fields, why);
+	peer->absent_ns = 0;
+	set_state(peer, fields, *why == '\0' ? PEER_READY : PEER_GONE, why);
 	if (!s->listed && s->list_ns > s->g.turn_ns + SUBMIT_NEXT_NS)
 		s->list_ns = s->g.turn_ns + SUBMIT_NEXT_NS;
+}
+
+/* The server knows no gateway of this node: send no new jobs there. */
+static void
+note_absent(struct submit *s, const char *id)
+{
+	struct peer *peer = find_peer(s, id);
+
+	beat_absent(&s->g, id);
+	if (peer == NULL)
+		return;
+	if (peer->absent_ns == 0)
+		peer->absent_ns = s->g.turn_ns;
+	if (peer->state == PEER_READY)
+		set_reason(peer, PEER_SILENT, "it is not connected");
 }
 
 static void
@@ -159,6 +181,10 @@ take_packets(struct submit *s)
 	while (bus_next(s->g.bus, &p)) {
 		if (p.type == PACKET_NODE)
 			note_node(s, &p);
+		else if (p.type == PACKET_BEAT)
+			beat_take(&s->g, &p);
+		else if (p.type == PACKET_ABSENT)
+			note_absent(s, (const char *)p.body);
 		else if (p.type > PACKET_OPEN &&
 			 (l = lease_find(&s->g, p.lease)) != NULL)
 			lease_take(l, &p);
@@ -170,10 +196,10 @@ ask_nodes(const struct submit *s)
 {
 	struct packet p = { .type = PACKET_WHO };
 
-	bus_send_short(s->g.bus, NULL, &p, NULL, 0);
+	bus_send_all(s->g.bus, BUS_NODES, &p, NULL, 0);
 }
 
-/* Ask the node for a worker. */
+/* Ask the node for a worker; again with each beat until it answers. */
 static void
 open_lease(struct submit *s, struct lease *l)
 {
@@ -183,10 +209,20 @@ open_lease(struct submit *s, struct lease *l)
 	    snprintf(body, sizeof(body), "%s%c%.128s", s->g.id, 0, s->identity);
 	const struct peer *peer = find_peer(s, l->peer);
 
-	if (peer == NULL || !peer->ready || s->g.bus == NULL)
+	if (peer == NULL || peer->state == PEER_GONE)
 		lease_end(l, "it is not there any more");
-	else
-		bus_send_short(s->g.bus, l->peer, &p, body, (size_t)len + 1);
+	else if (s->g.bus != NULL)
+		bus_probe(s->g.bus, l->peer, &p, body, (size_t)len + 1);
+}
+
+static void
+open_leases(struct submit *s)
+{
+	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
+	     at = at->next) {
+		if (!((struct lease *)at)->opened)
+			open_lease(s, (struct lease *)at);
+	}
 }
 
 static bool
@@ -243,19 +279,16 @@ end_relay(const struct lease *l)
 }
 
 static void
-check_leases(struct submit *s)
+check_leases(struct submit *s, int64_t now_ns, int64_t stalled_ns)
 {
+	beat_check(&s->g, now_ns, stalled_ns);
 	for (struct fz_list *at = s->g.leases.next, *next; at != &s->g.leases;
 	     at = next) {
 		struct lease *l = (struct lease *)at;
-		const struct peer *peer = find_peer(s, l->peer);
 
 		next = at->next;
 		if (gateway_events(&s->g, l->conn_at) != 0)
 			lease_end(l, ""); /* the relay was killed */
-		else if (peer == NULL ||
-			 s->g.turn_ns - peer->heard_ns > GATEWAY_SILENCE_NS)
-			lease_end(l, "it does not answer");
 		if (!l->over)
 			continue;
 		end_relay(l);
@@ -263,57 +296,98 @@ check_leases(struct submit *s)
 	}
 }
 
+/* Whether it has left since this connection was made, and does not return. */
+static bool
+has_gone(const struct submit *s, const struct peer *peer, int64_t now_ns)
+{
+	return peer->absent_ns != 0 && s->g.bus != NULL &&
+	       peer->heard_ns > s->g.connected_ns &&
+	       now_ns - peer->absent_ns > BEAT_ABSENT_NS;
+}
+
+/* A node that is silent may be frozen or cut off. */
+static void
+check_peer(struct submit *s, struct peer *peer, int64_t now_ns)
+{
+	int64_t silent_ns = now_ns - peer->heard_ns;
+
+	if (peer->state == PEER_SILENT &&
+	    (silent_ns > SUBMIT_GONE_NS || has_gone(s, peer, now_ns)))
+		set_reason(peer, PEER_GONE, "it does not answer");
+	else if (silent_ns > GATEWAY_SILENCE_NS && peer->state == PEER_READY)
+		set_reason(peer, PEER_SILENT,
+		    s->g.bus != NULL
+			? "it does not answer"
+			: "the connection to the NATS server is lost");
+}
+
 static void
 check_peers(struct submit *s, int64_t now_ns, int64_t stalled_ns)
 {
+	static const char types[] = { 'N', 'S', 'N' };
+
 	for (struct fz_list *at = s->peers.next; at != &s->peers;
 	     at = at->next) {
 		struct peer *peer = (struct peer *)at;
 
 		peer->heard_ns += stalled_ns;
-		if (peer->ready && now_ns - peer->heard_ns > GATEWAY_SILENCE_NS)
-			set_reason(peer, "it does not answer");
+		if (peer->absent_ns != 0)
+			peer->absent_ns += stalled_ns;
+		check_peer(s, peer, now_ns);
 		if (!peer->told)
-			peer->told = tell(s, 'N', peer->body, peer->len) == 0;
+			peer->told = tell(s, types[peer->state], peer->body,
+					 peer->len) == 0;
+	}
+}
+
+/* Without the server no node can be reached for now. */
+static void
+lose_peers(struct submit *s)
+{
+	for (struct fz_list *at = s->peers.next; at != &s->peers;
+	     at = at->next) {
+		struct peer *peer = (struct peer *)at;
+
+		if (peer->state == PEER_READY)
+			set_reason(peer, PEER_SILENT,
+			    "the connection to the NATS server is lost");
+	}
+}
+
+/* Whether they have gone, or are there again. */
+static void
+ask_silent(const struct submit *s)
+{
+	const struct packet p = { .type = PACKET_WHO };
+
+	for (struct fz_list *at = s->peers.next; at != &s->peers;
+	     at = at->next) {
+		const struct peer *peer = (struct peer *)at;
+
+		if (peer->state == PEER_SILENT)
+			bus_probe(s->g.bus, peer->id, &p, NULL, 0);
 	}
 }
 
 static void
-send_beats(struct submit *s)
+check_connection(struct submit *s, int64_t now_ns)
 {
-	struct packet p = { .type = PACKET_BEAT };
+	bool beats = now_ns >= s->g.beat_ns;
 
-	for (struct fz_list *at = s->peers.next; at != &s->peers; at = at->next)
-		bus_send_short(s->g.bus, ((struct peer *)at)->id, &p, s->g.id,
-		    sizeof(s->g.id));
-}
-
-/* Without the server no node can be reached; try again with each beat. */
-static void
-check_bus(struct submit *s, int64_t now_ns)
-{
-	if (s->g.bus != NULL && bus_is_lost(s->g.bus)) {
-		bus_close(s->g.bus);
-		s->g.bus = NULL;
-		for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
-		     at = at->next)
-			lease_end((struct lease *)at,
-			    "the connection to the NATS server is lost");
-		for (struct fz_list *at = s->peers.next; at != &s->peers;
-		     at = at->next)
-			set_reason((struct peer *)at,
-			    "the connection to the NATS server is lost");
-	}
-	if (now_ns < s->beat_ns)
-		return;
-	s->beat_ns = now_ns + GATEWAY_BEAT_NS;
-	if (s->g.bus != NULL) {
-		send_beats(s);
-		return;
-	}
-	s->g.bus = bus_open(&s->url, s->creds, s->g.id, NULL);
-	if (s->g.bus != NULL)
+	switch (connection_check(&s->g, now_ns)) {
+	case CONNECTION_LOST:
+		lose_peers(s);
+		break;
+	case CONNECTION_MADE:
 		ask_nodes(s);
+		break;
+	default:
+		break;
+	}
+	if (!beats || s->g.bus == NULL)
+		return;
+	open_leases(s);
+	ask_silent(s);
 }
 
 /* End the list of nodes. 0, or -1 if the script was told that there is none. */
@@ -328,12 +402,12 @@ end_list(struct submit *s)
 	s->listed = true;
 	for (const struct fz_list *at = s->peers.next; at != &s->peers;
 	     at = at->next) {
-		if (((const struct peer *)at)->ready)
+		if (((const struct peer *)at)->state == PEER_READY)
 			return tell(s, 'R', "", 1);
 	}
 	if (first == NULL) {
 		snprintf(text, sizeof(text), "no node has joined %.200s",
-		    s->url.shown);
+		    s->g.url.shown);
 	} else {
 		body =
 		    (struct strings){ first->body, first->body + first->len };
@@ -343,7 +417,7 @@ end_list(struct submit *s)
 			why = strings_next(&body);
 		snprintf(text, sizeof(text),
 		    "no node at %.100s can be used: %.40s: %.100s",
-		    s->url.shown, name, why);
+		    s->g.url.shown, name, why);
 	}
 	fail(s, text);
 	return -1;
@@ -365,7 +439,7 @@ poll_leases(struct submit *s)
 static int
 turn(struct submit *s)
 {
-	int64_t until_ns = s->beat_ns, now_ns, stalled_ns;
+	int64_t until_ns = s->g.beat_ns, now_ns, stalled_ns;
 	int control, listener, bus = -1;
 
 	if (!s->listed && s->list_ns < until_ns)
@@ -382,9 +456,9 @@ turn(struct submit *s)
 		lease_work((struct lease *)at);
 	if (gateway_events(&s->g, bus) != 0)
 		take_packets(s);
-	check_bus(s, now_ns);
+	check_connection(s, now_ns);
 	check_peers(s, now_ns, stalled_ns);
-	check_leases(s);
+	check_leases(s, now_ns, stalled_ns);
 	if (gateway_events(&s->g, listener) != 0)
 		accept_relay(s);
 	if (gateway_events(&s->g, control) != 0)
@@ -436,18 +510,18 @@ start(struct submit *s, char setup[SUBMIT_SETUP_MAX])
 	if (n <= 0)
 		return -1;
 	strings.end += n;
-	if (fz_nats_url_read(&s->url, strings_next(&strings), &err) != 0) {
+	if (fz_nats_url_read(&s->g.url, strings_next(&strings), &err) != 0) {
 		fail(s, err.text);
 		return -1;
 	}
-	s->creds = strings_next(&strings);
+	s->g.creds = strings_next(&strings);
 	s->identity = strings_next(&strings);
 	if (listen_at(s, strings_next(&strings)) != 0) {
 		fail(s, "the gateway to NATS cannot make its socket");
 		return -1;
 	}
-	s->g.bus = bus_open(&s->url, s->creds, s->g.id, &err);
-	if (s->g.bus != NULL)
+	s->g.role = BUS_SUBMITTERS;
+	if (connection_open(&s->g, &err) == 0)
 		return 0;
 	fail(s, err.text);
 	return -1;
@@ -464,7 +538,6 @@ submit_main(int fd)
 		return EXIT_FAILURE;
 	if (start(&s, setup) != 0)
 		return EXIT_FAILURE;
-	s.beat_ns = fz_clock_ns() + GATEWAY_BEAT_NS;
 	s.list_ns = fz_clock_ns() + SUBMIT_FIRST_NS;
 	ask_nodes(&s);
 	while (turn(&s) == 0)

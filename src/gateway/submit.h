@@ -7,6 +7,7 @@
  * and strings:
  *
  *	N id name slots workers processors load why    a node, "why" not ready
+ *	S the same                  a node that is silent, and may come back
  *	R                           all nodes that answered at once were listed
  *	E text                      no node can be used; nothing follows
  *

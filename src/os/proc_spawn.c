@@ -1,6 +1,7 @@
 #include "os/proc.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -45,14 +46,19 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err)
 {
 	const struct start start = { opts, program };
-	/* fz_proc_enter() sets the actions: fz_proc_kill() uses force until
-	 * then. */
-	const struct fz_spawn spawn = { program->path, program->argv, set_files,
-		&start, program->enters };
+	struct fz_spawn spawn = { .path = program->path,
+		.argv = program->argv,
+		.files = set_files,
+		.ctx = &start };
 	pid_t pid;
 	int code;
 
 	*proc = (struct fz_proc){ .pidfd = -1 };
+	/* fz_proc_enter() sets the actions: fz_proc_kill() uses force until
+	 * then. */
+	sigemptyset(&spawn.blocked);
+	if (program->enters)
+		sigfillset(&spawn.blocked);
 	fz_proc_begin_adoption();
 	code = fz_spawn_start(&pid, &spawn);
 	if (code == 0) {

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 static int
-set_attributes(posix_spawnattr_t *attr, bool blocked)
+set_attributes(posix_spawnattr_t *attr, const sigset_t *blocked)
 {
 	sigset_t set;
 	int code = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP |
@@ -16,10 +16,7 @@ set_attributes(posix_spawnattr_t *attr, bool blocked)
 	if (code != 0)
 		return code;
 	posix_spawnattr_setpgroup(attr, 0);
-	sigemptyset(&set);
-	if (blocked)
-		sigfillset(&set);
-	posix_spawnattr_setsigmask(attr, &set);
+	posix_spawnattr_setsigmask(attr, blocked);
 	sigfillset(&set);
 	return posix_spawnattr_setsigdefault(attr, &set);
 }
@@ -38,7 +35,7 @@ fz_spawn_start(pid_t *pid, const struct fz_spawn *spawn)
 		goto out;
 	code = spawn->files(&files, spawn->ctx);
 	if (code == 0)
-		code = set_attributes(&attr, spawn->blocked);
+		code = set_attributes(&attr, &spawn->blocked);
 	if (code == 0)
 		code = posix_spawnp(
 		    pid, spawn->path, &files, &attr, spawn->argv, environ);

@@ -5,8 +5,7 @@
 #ifndef FZ_SPAWN_H
 #define FZ_SPAWN_H
 
-#include <stdbool.h>
-
+#include <signal.h>
 #include <spawn.h>
 #include <sys/types.h>
 
@@ -16,9 +15,9 @@ struct fz_spawn {
 	/* Adds the descriptors of the program. Returns 0 or an errno. */
 	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
 	const void *ctx;
-	/* All signals are blocked until the program has set their actions. In
+	/* Signals that are blocked until the program has set their actions. In
 	 * any case none is ignored. */
-	bool blocked;
+	sigset_t blocked;
 };
 
 /* Returns 0 and sets `*pid`, or an errno. */

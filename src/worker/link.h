@@ -106,7 +106,7 @@ struct fz_link_ops {
 };
 
 /*
- * Notify the owner of a link. No function may free the link. The last two are
+ * Notify the owner of a link. No function may free the link. The last three are
  * NULL if the worker is on this machine.
  */
 struct fz_link_owner {
@@ -115,6 +115,7 @@ struct fz_link_owner {
 	void (*joined)(void *ctx, pid_t pid); /* it runs on its node */
 	void (*printed)(
 	    void *ctx, enum fz_stdio file, const void *bytes, size_t len);
+	void (*leaving)(void *ctx); /* its node leaves: it gets no more jobs */
 };
 
 struct fz_link {

@@ -284,6 +284,9 @@ take_node_frame(struct link_stream *s, const struct fz_frame *frame)
 		return pass_joined(s, &body);
 	case FZ_WIRE_PRINTED:
 		return pass_printed(s, &body);
+	case FZ_WIRE_LEAVING:
+		s->link.owner->leaving(s->link.ctx);
+		return 0;
 	default:
 		return note_death(s, &body);
 	}
@@ -323,6 +326,7 @@ take_frame(struct link_stream *s, const struct fz_frame *frame)
 	case FZ_WIRE_JOINED:
 	case FZ_WIRE_PRINTED:
 	case FZ_WIRE_DIED:
+	case FZ_WIRE_LEAVING:
 		return take_node_frame(s, frame);
 	default:
 		return is_inline(frame) ? 1 : -1;

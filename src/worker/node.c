@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L /* unsetenv */
+#define _POSIX_C_SOURCE 200809L /* unsetenv, sigprocmask */
 #include "worker/node.h"
 
 #include <errno.h>
@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -41,6 +42,8 @@ struct node {
 	int worker_link; /* the worker's end, until it runs */
 	int printed[2];  /* what it prints; -1 once that has ended */
 	int worker_files[2];
+	int signals;      /* a signalfd for SIGTERM */
+	bool leaves;      /* the first one came */
 	bool ended;       /* the input has ended, or the output is closed */
 	int64_t leave_ns; /* when the worker is killed */
 	struct fz_wire_in replies;
@@ -55,6 +58,28 @@ drop(struct transit *t)
 	t->written = 0;
 }
 
+static void
+mask_term(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(how, &set, NULL);
+}
+
+/* Without the descriptor signals wait for the end of the process. */
+static int
+open_signals(void)
+{
+	sigset_t set;
+
+	mask_term(SIG_BLOCK);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
 /* In the worker. */
 static int
 worker_main(void *ctx, const struct fz_err *failed)
@@ -62,10 +87,12 @@ worker_main(void *ctx, const struct fz_err *failed)
 	struct node *n = ctx;
 
 	fz_fd_close(&n->link);
+	fz_fd_close(&n->signals);
 	for (int i = 0; i < 2; i++) {
 		fz_fd_close(&n->printed[i]);
 		fz_fd_close(&n->worker_files[i]);
 	}
+	mask_term(SIG_UNBLOCK);
 	if (failed == NULL)
 		return n->serve(n->worker_link);
 	fz_child_stream_refuse(n->worker_link, failed->kind, failed->text);
@@ -76,6 +103,7 @@ static void
 close_all(struct node *n)
 {
 	fz_fd_close(&n->link);
+	fz_fd_close(&n->signals);
 	fz_fd_close(&n->worker_link);
 	for (int i = 0; i < 2; i++) {
 		fz_fd_close(&n->printed[i]);
@@ -198,6 +226,24 @@ end_input(struct node *n)
 	n->ended = true;
 }
 
+/* The parent is to send nothing more; a second time end the worker at once. */
+static void
+take_signal(struct node *n)
+{
+	struct signalfd_siginfo info;
+
+	if (fz_fd_read(n->signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (n->leaves) {
+		n->ended = true;
+		n->leave_ns = 0;
+		return;
+	}
+	n->leaves = true;
+	fz_wire_end(
+	    &n->out.buf, fz_wire_begin(&n->out.buf, FZ_WIRE_LEAVING, 0, 0));
+}
+
 static void
 take_calls(struct node *n)
 {
@@ -244,7 +290,7 @@ write_out(struct node *n)
 	end_input(n);
 }
 
-enum { IN, OUT, LINK, PRINTED, NPOLL = PRINTED + 2 };
+enum { IN, OUT, LINK, SIGNALS, PRINTED, NPOLL = PRINTED + 2 };
 
 /* Read from a side only once the other has all that came before. */
 static void
@@ -256,6 +302,7 @@ set_events(const struct node *n, struct pollfd pfd[NPOLL])
 		pfd[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
 	if (!n->ended && n->calls.buf.len == 0)
 		pfd[IN].fd = STDIN_FILENO;
+	pfd[SIGNALS].fd = n->signals;
 	pfd[OUT].events = POLLOUT;
 	if (n->out.buf.len != 0)
 		pfd[OUT].fd = STDOUT_FILENO;
@@ -270,6 +317,8 @@ set_events(const struct node *n, struct pollfd pfd[NPOLL])
 static void
 pass_on(struct node *n, const struct pollfd pfd[NPOLL])
 {
+	if (pfd[SIGNALS].revents != 0)
+		take_signal(n);
 	if (pfd[IN].revents != 0)
 		take_calls(n);
 	if (pfd[PRINTED].revents != 0 || pfd[PRINTED + 1].revents != 0)
@@ -362,6 +411,7 @@ fz_node_main(const char *wanted, const char *own, int (*serve)(int link))
 {
 	struct node n = { .serve = serve,
 		.link = -1,
+		.signals = -1,
 		.worker_link = -1,
 		.printed = { -1, -1 },
 		.worker_files = { -1, -1 } };
@@ -373,6 +423,7 @@ fz_node_main(const char *wanted, const char *own, int (*serve)(int link))
 	unsetenv("FZLUA_ENGINE"); /* what it calls runs on this machine */
 	fz_proc_adopt();
 	fz_wire_in_init(&n.replies);
+	n.signals = open_signals();
 	if (start_worker(&n, &err) != 0) {
 		close_all(&n);
 		return refuse(&err);

@@ -7,7 +7,8 @@
  * through standard output. This process passes both on. It adds what the worker
  * prints, before the reply that follows, and how it ends. If its input ends,
  * the connection or the parent is gone: the worker has a second to leave, and
- * is killed then with all its descendants.
+ * is killed then with all its descendants. A first SIGTERM asks the parent to
+ * dismiss the worker once it has finished what it runs; a second one ends it.
  */
 #ifndef FZ_NODE_H
 #define FZ_NODE_H

@@ -27,6 +27,7 @@
  * JOINED   = pid u32                   the worker on a node runs (node.h)
  * PRINTED  = file u32 | bytes          what it has printed
  * DIED     = signal u32 | exitcode u32 how it has ended
+ * LEAVING  = nothing                   the node leaves: send nothing more
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
  * results = offset in the arena of the result buffer: 16 bytes for each item,
@@ -34,8 +35,8 @@
  *
  * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED,
  * REFUSED and USED, and neither FREE nor STORED nor parts in the arena. JOINED,
- * PRINTED and DIED come from the process between a worker on a node and its
- * parent.
+ * PRINTED, DIED and LEAVING come from the process between a worker on a node
+ * and its parent.
  *
  * All numbers are little-endian. A length is checked against a limit before
  * memory is allocated.
@@ -73,6 +74,7 @@ enum fz_wire_type {
 	FZ_WIRE_JOINED,   /* the worker on a node runs */
 	FZ_WIRE_PRINTED,  /* what it has printed */
 	FZ_WIRE_DIED,     /* how it has ended */
+	FZ_WIRE_LEAVING,  /* the node leaves */
 	FZ_WIRE_NTYPES
 };
 

@@ -168,7 +168,8 @@ struct fz_worker {
 	bool dying;      /* killed, not yet reaped */
 	bool recalls;    /* jobs that it has not begun come back at once */
 	bool leaving;    /* dismissed: it ends by itself */
-	bool retiring;   /* it damaged shared memory: dismiss it once idle */
+	bool retiring;   /* dismiss it once idle: it damaged shared memory, or
+			    its node leaves */
 	bool unreached;  /* it did not join its node */
 	bool failed_start;       /* died by itself before it started a job */
 	struct fz_err start_err; /* why, as it reported; NONE: unknown */

@@ -22,6 +22,24 @@ noun(const struct fz_worker_pipes *p)
 	return p->opts.noun != NULL ? p->opts.noun : "worker";
 }
 
+/* How the worker has died, without the error. */
+static void
+describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
+{
+	const struct fz_death *death = &p->worker->death;
+
+	if (p->node_lost)
+		return;
+	failure->signal = death->signal;
+	if (failure->node == NULL) { /* else it is that of ssh */
+		failure->peak_rss = death->peak_rss;
+		if (death->cpu_ns > p->cpu_ns)
+			failure->cpu_ns = death->cpu_ns - p->cpu_ns;
+	}
+	if (death->signal == 0)
+		failure->exitcode = death->exitcode;
+}
+
 static void
 fail_started(struct fz_worker_pipes *p)
 {
@@ -30,19 +48,19 @@ fail_started(struct fz_worker_pipes *p)
 	struct fz_job *job = p->worker->head;
 	char text[160];
 
-	failure.signal = death->signal;
-	if (failure.node == NULL) { /* else it is that of ssh */
-		failure.peak_rss = death->peak_rss;
-		if (death->cpu_ns > p->cpu_ns)
-			failure.cpu_ns = death->cpu_ns - p->cpu_ns;
-	}
-	if (death->signal == 0)
-		failure.exitcode = death->exitcode;
+	describe_death(p, &failure);
+	fz_death_text(death, text, sizeof(text));
 	if (p->ending != FZ_ERR_NONE)
 		fz_err_set(&failure.err, p->ending, "%s", p->why);
+	else if (p->node_lost)
+		fz_err_set(&failure.err, FZ_ERR_CRASH, "node %s is lost: %s",
+		    failure.node,
+		    p->output.said[0] != '\0' ? p->output.said
+		    : death->signal == 0      ? "its connection has ended"
+					      : text);
 	else
 		fz_err_set(&failure.err, FZ_ERR_CRASH, "the %s died: %s",
-		    noun(p), fz_death_text(death, text, sizeof(text)));
+		    noun(p), text);
 	fz_worker_answer_head(p->worker, 1);
 	job->ops->failed(job, &failure);
 }
@@ -98,8 +116,11 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 {
 	struct fz_death *known = &p->worker->death;
 
-	if (p->link->ops->death == NULL || !p->link->ops->death(p->link, known))
+	if (p->link->ops->death == NULL ||
+	    !p->link->ops->death(p->link, known)) {
 		*known = *death;
+		p->node_lost = p->worker->node != NULL;
+	}
 }
 
 /* A worker that could not start fails one job, unless another takes over. */

@@ -44,7 +44,7 @@ pass_on(void *ctx, const char *bytes, size_t len)
 	struct fz_worker_output_pipe *s = ctx;
 	struct fz_engine *engine = s->output->engine;
 
-	if (s->output->holds) {
+	if (s->output->on_node && !s->output->adding) {
 		hold(s->output, bytes, len);
 		return;
 	}
@@ -96,7 +96,9 @@ void
 fz_worker_output_add(struct fz_worker_output *output, enum fz_stdio file,
     const void *bytes, size_t len)
 {
+	output->adding = true;
 	fz_lines_add(output->pipes[file].lines, bytes, len);
+	output->adding = false;
 }
 
 void
@@ -109,10 +111,13 @@ fz_worker_output_pump(struct fz_worker_output *output)
 void
 fz_worker_output_flush(struct fz_worker_output *output)
 {
+	/* The rest of a line is the worker's: that program says whole lines. */
+	output->adding = !output->holds;
 	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {
 		if (output->pipes[i].lines != NULL)
 			fz_lines_flush(output->pipes[i].lines);
 	}
+	output->adding = false;
 }
 
 void

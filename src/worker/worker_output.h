@@ -23,10 +23,13 @@ struct fz_worker_output {
 	struct fz_engine *engine;
 	struct fz_worker_output_pipe pipes[2];
 	/*
-	 * Whether nothing is passed on yet: the worker is not on its node, and
-	 * `said` has the last line of the program that starts it there.
+	 * Whether nothing is passed on yet, because the worker is not on its
+	 * node. Of a worker on a node the pipes have what the program says that
+	 * connects it, and `said` the last line of that.
 	 */
 	bool holds;
+	bool on_node;
+	bool adding; /* now: what the worker has printed there */
 	char said[FZ_ERR_TEXT_MAX];
 };
 

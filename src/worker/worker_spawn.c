@@ -102,7 +102,7 @@ start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 		.in = p->link->worker_in,
 	};
 
-	p->output.holds = true;
+	p->output.holds = p->output.on_node = true;
 	on_node.out = p->link->worker_out;
 	if (fz_proc_spawn(&p->proc, &on_node, &program, err) != 0 ||
 	    fz_loop_arm(loop_of(p), &p->half,
@@ -119,6 +119,7 @@ joined(void *ctx, pid_t pid)
 	p->pid = pid;
 	p->joined_ns = fz_clock_ns();
 	p->output.holds = false;
+	p->output.said[0] = '\0';
 	fz_node_joined(p->worker->node);
 }
 
@@ -128,6 +129,22 @@ printed(void *ctx, enum fz_stdio file, const void *bytes, size_t len)
 	struct fz_worker_pipes *p = ctx;
 
 	fz_worker_output_add(&p->output, file, bytes, len);
+}
+
+/* It finishes what it has started, and returns the rest. */
+static void
+leaving(void *ctx)
+{
+	struct fz_worker_pipes *p = ctx;
+	struct fz_worker *w = p->worker;
+
+	if (w->retiring || w->dying)
+		return;
+	w->retiring = true;
+	if (w->head != NULL)
+		fz_worker_recall(w);
+	else if (!w->leaving)
+		p->opts.ops->idle(p->opts.ops_ctx, w);
 }
 
 static int
@@ -174,6 +191,7 @@ static const struct fz_link_owner node_link_owner = {
 	.lost = fz_worker_link_lost,
 	.joined = joined,
 	.printed = printed,
+	.leaving = leaving,
 };
 
 static const struct fz_link_ops *

@@ -38,6 +38,11 @@ struct fz_worker_pipes {
 	char why[FZ_ERR_TEXT_MAX];
 	int64_t lost_ns; /* when the link was lost, 0: not; the timer ends it */
 	int64_t leave_ns; /* when it must have left; 0: it was not dismissed */
+	/*
+	 * Of a worker on a node that is dead: its node was lost, so that its
+	 * death is that of the program between them.
+	 */
+	bool node_lost;
 	struct fz_watch death;
 	struct fz_worker_output output;
 	struct fz_timer timer;
