@@ -36,7 +36,7 @@ local C_LAYERS = {
   {dir = "gateway/", "packet", "strings", "bus", "gateway", "lease", "beat",
     "connection", "process", "relay", "serve", "submit", "main"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env",
-    "pool pool_start pool_state", "dispatch",
+    "pool pool_nodes pool_start pool_state", "dispatch",
     "graph", "limits", "retry", "trace trace_format trace_names job_event", "batch batch_state",
     "batch_chunk", "batch_producer",
     "batch_results", "batch_pool",

@@ -1,3 +1,4 @@
+#define _POSIX_C_SOURCE 200809L /* sigfillset */
 #include "os/proc.h"
 
 #include <fcntl.h>

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "os/loop.h"
 #include "sched/batch_state.h"
+#include "sched/retry.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
 #include "worker/wire.h"
@@ -34,6 +35,8 @@ fz_batch_chunk_new(
 		.seed = b->opts.seed,
 		.memory = b->opts.limits.memory,
 		.timeout_ns = b->opts.limits.timeout_ns };
+	chunk->job.repeats =
+	    fz_retry_may(&b->opts.limits, attempts + 1, FZ_ERR_CRASH);
 	chunk->job.measured = b->opts.log->trace != NULL;
 	if (chunk->job.measured)
 		chunk->job.queued_ns = fz_clock_ns();

@@ -51,8 +51,8 @@ link_worker(struct fz_worker **list, struct fz_worker *w)
 	*list = w;
 }
 
-static void
-unlink_worker(struct fz_worker *w)
+void
+fz_pool_unlink(struct fz_worker *w)
 {
 	*w->prev = w->next;
 	if (w->next != NULL)
@@ -94,8 +94,8 @@ link_idle(struct fz_pool *pool, struct fz_worker *w)
  * the owner of `w` came first, those that wait might wait for ever. It comes
  * last if it has not joined the pool.
  */
-static void
-notify_clients(const struct fz_pool *pool, struct fz_worker *w)
+void
+fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)
 {
 	struct fz_pool_client *owner = w != NULL ? w->owner : NULL;
 
@@ -128,7 +128,7 @@ give_slot(const struct fz_pool *pool, struct fz_worker *w)
 static void
 dismiss(struct fz_pool *pool, struct fz_worker *w)
 {
-	unlink_worker(w);
+	fz_pool_unlink(w);
 	link_worker(&pool->busy, w);
 	fz_worker_dismiss(w);
 }
@@ -143,11 +143,11 @@ worker_idle(void *ctx, struct fz_worker *w)
 	if (fz_pool_nleft(pool, w) == 0) {
 		dismiss(pool, w);
 	} else {
-		unlink_worker(w);
+		fz_pool_unlink(w);
 		link_idle(pool, w);
 	}
 	give_slot(pool, w);
-	notify_clients(pool, w);
+	fz_pool_notify(pool, w);
 }
 
 static void
@@ -156,7 +156,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 	struct fz_pool *pool = ctx;
 	struct fz_slots *slots = fz_pool_slots(pool);
 
-	unlink_worker(w);
+	fz_pool_unlink(w);
 	free_number(pool, w->number);
 	if (--pool->nworkers == 0)
 		fz_changed(&pool->change);
@@ -164,7 +164,7 @@ worker_dead(void *ctx, struct fz_worker *w)
 		fz_slots_died(slots, fz_worker_account(w));
 	give_slot(pool, w);
 	fz_pool_count_start(pool, w);
-	notify_clients(pool, w);
+	fz_pool_notify(pool, w);
 	fz_worker_free(w);
 }
 
@@ -173,13 +173,13 @@ const struct fz_worker_ops fz_pool_worker_ops = { worker_idle, worker_dead };
 static void
 slot_freed(struct fz_slots_waiter *waiter)
 {
-	notify_clients(FZ_CONTAINER_OF(waiter, struct fz_pool, waiter), NULL);
+	fz_pool_notify(FZ_CONTAINER_OF(waiter, struct fz_pool, waiter), NULL);
 }
 
 static void
 pause_over(struct fz_timer *timer)
 {
-	notify_clients(FZ_CONTAINER_OF(timer, struct fz_pool, pause), NULL);
+	fz_pool_notify(FZ_CONTAINER_OF(timer, struct fz_pool, pause), NULL);
 }
 
 /* Dismiss the workers that are idle for long; check again for the others. */
@@ -222,6 +222,7 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 	pool->waiter.freed = slot_freed;
 	pool->pause.fired = pause_over;
 	pool->rest.fired = rest_over;
+	pool->nodes_check.fired = fz_pool_check_nodes;
 	pool->generation = fz_process.generation;
 	return pool;
 }
@@ -244,7 +245,7 @@ fz_pool_close(struct fz_pool *pool)
 	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
 		next = w->next;
 		if (w->leaving) { /* as the idle ones will be */
-			unlink_worker(w);
+			fz_pool_unlink(w);
 			link_worker(&pool->idle, w);
 		}
 	}
@@ -258,12 +259,13 @@ fz_pool_close(struct fz_pool *pool)
 	while (pool->idle != NULL) {
 		struct fz_worker *w = pool->idle;
 
-		unlink_worker(w);
+		fz_pool_unlink(w);
 		pool->nworkers--;
 		fz_worker_free(w);
 	}
 	fz_loop_disarm(pool->opts.engine->loop, &pool->pause);
 	fz_loop_disarm(pool->opts.engine->loop, &pool->rest);
+	fz_loop_disarm(pool->opts.engine->loop, &pool->nodes_check);
 	fz_slots_forget(&pool->waiter);
 	trim_slots(pool);
 	fz_slots_unref(pool->opts.slots);
@@ -338,44 +340,6 @@ fz_pool_has_idle(const struct fz_pool *pool)
 	return pool->idle != NULL;
 }
 
-/* The idle worker on `node` that was used last; NULL: there is none. */
-static struct fz_worker *
-idle_on(const struct fz_pool *pool, const struct fz_node *node)
-{
-	struct fz_worker *w = pool->idle;
-
-	while (w != NULL && w->node != node)
-		w = w->next;
-	return w;
-}
-
-/*
- * An idle worker on the node with the most free slots, or a new one there. If
- * there can be none, an idle one on another node.
- */
-static struct fz_worker *
-take_on_node(struct fz_pool *pool, struct fz_err *err)
-{
-	struct fz_node *node =
-	    fz_nodes_pick(pool->opts.nodes, pool->nworkers == 0 ? err : NULL);
-	struct fz_worker *w = idle_on(pool, node);
-	bool starts = w == NULL && node != NULL && fz_pool_may_start(pool);
-
-	if (w == NULL && !starts)
-		w = pool->idle;
-	if (w != NULL)
-		unlink_worker(w);
-	else if (starts)
-		w = fz_pool_start(pool, node, true, err);
-	else
-		fz_pool_pause_starts(pool);
-	if (w != NULL) {
-		w->node->nbusy++;
-		w->loads_node = true;
-	}
-	return w;
-}
-
 struct fz_worker *
 fz_pool_take(
     struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err)
@@ -391,9 +355,9 @@ fz_pool_take(
 	    (slots != NULL && !fz_slots_take(slots, &pool->waiter)))
 		return NULL;
 	if (pool->opts.nodes != NULL)
-		w = take_on_node(pool, err);
+		w = fz_pool_take_on_node(pool, err);
 	else if (w != NULL)
-		unlink_worker(w);
+		fz_pool_unlink(w);
 	else
 		w = fz_pool_start(pool, NULL, true, err);
 	if (w == NULL) {

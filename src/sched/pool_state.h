@@ -39,6 +39,8 @@ struct fz_pool {
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
+	struct fz_timer nodes_check; /* armed while workers are on nodes */
+	unsigned nslots;             /* of the nodes, at the last check */
 	uint32_t generation; /* of the process that it has workers in */
 };
 
@@ -58,6 +60,22 @@ bool fz_pool_may_start(const struct fz_pool *pool);
  */
 struct fz_worker *fz_pool_start(
     struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err);
+
+/* Notify the clients: `w` is free, or NULL: a worker may be. */
+void fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w);
+
+/*
+ * A free worker on the node with the most free slots, which is in no list; a new
+ * one if need be. NULL, and `err` if there will be none.
+ */
+struct fz_worker *fz_pool_take_on_node(
+    struct fz_pool *pool, struct fz_err *err);
+
+/* Callback of `nodes_check`: leave the nodes that do not answer. */
+void fz_pool_check_nodes(struct fz_timer *timer);
+
+/* Remove the worker from the list of idle or busy ones. */
+void fz_pool_unlink(struct fz_worker *w);
 
 /* Start no worker for a while; the pool continues with its living workers. */
 void fz_pool_pause_starts(struct fz_pool *pool);

@@ -1,3 +1,4 @@
+#include "sched/retry.h"
 #include "sched/run_state.h"
 
 #include <stdlib.h>
@@ -65,6 +66,8 @@ send_step(struct fz_step *step, struct fz_worker *w, struct fz_err *err)
 	for (uint32_t i = 0; i < node->ninputs; i++)
 		args[i] = run->values[inputs[i]];
 	step->job.timeout_ns = limits->timeout_ns;
+	step->job.repeats =
+	    fz_retry_may(limits, step->attempts + 1, FZ_ERR_CRASH);
 	step->job.memory = limits->memory;
 	step->state = FZ_STEP_SENT;
 	rc = fz_worker_send(w, &step->job, args, node->ninputs, err);
@@ -106,6 +109,7 @@ join(struct together *t, struct fz_ready_list *list)
 	uint32_t number = fz_step_number(step);
 	const uint32_t *inputs = fz_graph_inputs(run->flow->opts.graph, number);
 	uint32_t ninputs = fz_step_node(step)->ninputs;
+	const struct fz_limits *limits = fz_run_limits_of(run, number);
 
 	for (uint32_t i = 0; i < ninputs; i++) {
 		struct fz_blob *arg = run->values[inputs[i]];
@@ -113,7 +117,9 @@ join(struct together *t, struct fz_ready_list *list)
 		t->args[t->nargs++] = arg;
 		t->nbytes += arg->len;
 	}
-	step->job.timeout_ns = fz_run_limits_of(run, number)->timeout_ns;
+	step->job.timeout_ns = limits->timeout_ns;
+	step->job.repeats =
+	    fz_retry_may(limits, step->attempts + 1, FZ_ERR_CRASH);
 	step->job.memory = 0;
 	step->state = FZ_STEP_SENT;
 	t->jobs[t->n++] = &step->job;

@@ -157,7 +157,7 @@ add_node(struct fz_nodes *nodes, const char *id, const char *name)
 
 /* fields: id name slots workers processors load why */
 static void
-take_node(struct fz_nodes *nodes, const struct message *m)
+take_node(struct fz_nodes *nodes, const struct message *m, bool silent)
 {
 	struct fz_node *node = find_node(nodes, m->fields[0]);
 	unsigned long slots = strtoul(m->fields[2], NULL, 10);
@@ -173,6 +173,7 @@ take_node(struct fz_nodes *nodes, const struct message *m)
 	node->processors = (unsigned)strtoul(m->fields[4], NULL, 10);
 	snprintf(node->load, sizeof(node->load), "%s", m->fields[5]);
 	node->gone = *m->fields[6] != '\0';
+	node->silent = silent;
 	nodes->nslots += node->gone ? 0 : node->slots;
 	node->down_ns = 0;
 	node->nfailed = 0;
@@ -188,6 +189,7 @@ lose_all(struct fz_nodes *nodes)
 {
 	for (unsigned i = 0; i < nodes->n; i++) {
 		nodes->list[i]->gone = true;
+		nodes->list[i]->silent = false;
 		fz_err_set(&nodes->list[i]->why, FZ_ERR_ERROR,
 		    "the gateway to NATS has ended");
 	}
@@ -206,8 +208,8 @@ fz_nats_update(struct fz_nodes *nodes)
 		return;
 	nats->updated_ns = now_ns;
 	while ((type = next_message(nats, &m)) > 0) {
-		if (type == 'N')
-			take_node(nodes, &m);
+		if (type == 'N' || type == 'S')
+			take_node(nodes, &m, type == 'S');
 	}
 	if (type == 0)
 		return;
@@ -229,9 +231,10 @@ wait_for_list(struct fz_nodes *nodes, struct fz_err *err)
 
 		switch (next_message(nats, &m)) {
 		case 'N':
-			take_node(nodes, &m);
+			take_node(nodes, &m, false);
 			continue;
 		case 'R':
+			nodes->usable_ns = now_ns;
 			return 0;
 		case 'E':
 			return fz_err_set(err, FZ_ERR_ERROR, "%s", m.fields[0]);

@@ -12,6 +12,8 @@
 
 /* From a failed start to the next one on the same node. */
 #define NODE_DOWN_NS (5 * FZ_CLOCK_SECOND)
+/* If all nodes that announce themselves have left, jobs wait for another one. */
+#define NODES_WAIT_NS (10 * FZ_CLOCK_SECOND)
 
 enum {
 	/* Failed starts in a row, if workers have started there before. */
@@ -192,22 +194,50 @@ is_freer(const struct fz_node *a, const struct fz_node *b)
 	       (uint64_t)a->nbusy * b->slots < (uint64_t)b->nbusy * a->slots;
 }
 
+bool
+fz_nodes_update(struct fz_nodes *nodes)
+{
+	if (nodes->nats != NULL)
+		fz_nats_update(nodes);
+	return nodes->nats != NULL;
+}
+
+bool
+fz_node_is_usable(const struct fz_node *node)
+{
+	return !node->gone && node->down_ns <= fz_clock_ns();
+}
+
+/* Whether none can be used, now and later. */
+static bool
+are_lost(const struct fz_nodes *nodes)
+{
+	if (nodes->nats == NULL)
+		return true;
+	if (!fz_nats_is_usable(nodes->nats))
+		return true;
+	for (unsigned i = 0; i < nodes->n; i++) {
+		if (nodes->list[i]->silent)
+			return false;
+	}
+	return fz_clock_ns() - nodes->usable_ns > NODES_WAIT_NS;
+}
+
 struct fz_node *
 fz_nodes_pick(struct fz_nodes *nodes, struct fz_err *err)
 {
-	int64_t now_ns = fz_clock_ns();
 	struct fz_node *best = NULL;
 
-	if (nodes->nats != NULL)
-		fz_nats_update(nodes);
+	fz_nodes_update(nodes);
 	for (unsigned i = 0; i < nodes->n; i++) {
 		struct fz_node *node = nodes->list[i];
 
-		if (!node->gone && node->down_ns <= now_ns &&
-		    is_freer(node, best))
+		if (fz_node_is_usable(node) && is_freer(node, best))
 			best = node;
 	}
-	if (best == NULL && err != NULL)
+	if (best != NULL)
+		nodes->usable_ns = fz_clock_ns();
+	else if (err != NULL && are_lost(nodes))
 		*err = nodes->list[0]->why;
 	return best;
 }

@@ -97,6 +97,7 @@ struct fz_job {
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 	int64_t started_ns; /* as the parent knows it */
 	int64_t ended_ns;   /* when its last reply was read */
+	bool repeats;       /* it is tried again if its worker is lost */
 	bool measured;      /* for a trace: by its worker */
 	/*
 	 * Of a measured job: processor time that its worker has used since its

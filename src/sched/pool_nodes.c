@@ -1,0 +1,119 @@
+/* The workers of a pool that are on other machines. */
+#include "sched/pool_state.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/container.h"
+#include "worker/engine.h"
+#include "worker/nodes.h"
+#include "worker/worker.h"
+
+/* How often a pool with busy workers there checks what its nodes report. */
+#define POOL_NODES_NS (FZ_CLOCK_SECOND / 4)
+
+/* The idle worker on `node` that was used last; NULL: there is none. */
+static struct fz_worker *
+idle_on(const struct fz_pool *pool, const struct fz_node *node)
+{
+	struct fz_worker *w = pool->idle;
+
+	while (w != NULL && w->node != node)
+		w = w->next;
+	return w;
+}
+
+/* The idle worker on a node that can be used, or on one that cannot. */
+static struct fz_worker *
+idle_anywhere(const struct fz_pool *pool, bool usable)
+{
+	struct fz_worker *w = pool->idle;
+
+	while (w != NULL && fz_node_is_usable(w->node) != usable)
+		w = w->next;
+	return w;
+}
+
+/* A worker that waits on a node without an answer has the place of another. */
+static void
+make_room(struct fz_pool *pool)
+{
+	struct fz_worker *w = NULL;
+
+	if (pool->nworkers >= pool->opts.max)
+		w = idle_anywhere(pool, false);
+	if (w != NULL && !w->dying)
+		fz_worker_kill(w, FZ_ERR_CRASH, "its node does not answer");
+}
+
+static void
+arm_check(struct fz_pool *pool)
+{
+	if (pool->nodes_check.index == 0)
+		fz_loop_arm(pool->opts.engine->loop, &pool->nodes_check,
+		    fz_clock_after(fz_clock_ns(), POOL_NODES_NS));
+}
+
+struct fz_worker *
+fz_pool_take_on_node(struct fz_pool *pool, struct fz_err *err)
+{
+	struct fz_node *node =
+	    fz_nodes_pick(pool->opts.nodes, pool->nworkers == 0 ? err : NULL);
+	struct fz_worker *w = idle_on(pool, node);
+	bool starts = w == NULL && node != NULL && fz_pool_may_start(pool);
+
+	if (w == NULL && !starts)
+		w = idle_anywhere(pool, true);
+	if (w != NULL) {
+		fz_pool_unlink(w);
+	} else if (starts) {
+		w = fz_pool_start(pool, node, true, err);
+	} else {
+		make_room(pool);
+		fz_pool_pause_starts(pool);
+	}
+	if (w == NULL)
+		return NULL;
+	w->node->nbusy++;
+	w->loads_node = true;
+	arm_check(pool);
+	return w;
+}
+
+/*
+ * A node that does not answer may come back. A job that is tried again anyway
+ * goes to another node now; the last attempt waits.
+ */
+static void
+leave_silent(const struct fz_pool *pool)
+{
+	char text[FZ_ERR_TEXT_MAX];
+
+	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
+		next = w->next;
+		if (w->node == NULL || !w->node->silent || w->head == NULL ||
+		    !w->head->repeats || w->dying)
+			continue;
+		snprintf(text, sizeof(text), "node %.100s is lost: it does not answer",
+		    w->node->name);
+		fz_worker_kill(w, FZ_ERR_CRASH, text);
+	}
+}
+
+void
+fz_pool_check_nodes(struct fz_timer *timer)
+{
+	struct fz_pool *pool =
+	    FZ_CONTAINER_OF(timer, struct fz_pool, nodes_check);
+	struct fz_nodes *nodes = pool->opts.nodes;
+
+	if (!fz_nodes_update(nodes))
+		return;
+	if (nodes->nslots != 0) /* there is another one */
+		leave_silent(pool);
+	if (pool->busy != NULL)
+		arm_check(pool);
+	if (nodes->nslots > pool->nslots)
+		fz_pool_notify(pool, NULL);
+	pool->nslots = nodes->nslots;
+}
