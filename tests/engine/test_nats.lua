@@ -2,34 +2,15 @@
 local t = ...
 local tests = {}
 
-local found = t.shell("PATH=$PATH:/usr/sbin command -v nats-server"):match "%S+"
-local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
-local file = io.open(gateway)
-if not found or not file then
-  print("test_nats: skipped: no " .. (found and "fzlua-nats" or "nats-server"))
+local nats = dofile "tests/support/nats.lua"
+local missing = nats.missing(t)
+if missing then
+  print("test_nats: skipped: " .. missing)
   return tests
 end
-file:close()
-
--- Shell functions: a server, and nodes. All end with the shell.
-local START <const> = [[
-unset FZLUA_ENGINE; dir=$(mktemp -d /tmp/fzlua-nats-XXXXXX); pids=
-port=$((20000 + $$ %% 20000)); url=nats://u:p%%40ss@127.0.0.1:$port/team
-echo "listen: 127.0.0.1:$port
-max_payload: %d
-authorization { user: u, password: \"p@ss\" }" >$dir/conf
-%s -c $dir/conf -l $dir/log & pids=$!
-end() { kill -9 $pids 2>/dev/null; wait 2>/dev/null; rm -r $dir; }
-trap end EXIT
-wait_for() { n=0; until grep -q "$1" $2 2>/dev/null || test $((n += 1)) -gt 500
-  do sleep 0.02; done; }
-wait_for 'Server is ready' $dir/log
-node() { "$FZLUA" --worker --engine $url -j$2 --name $1 2>$dir/$1 & node=$! pids="$pids $!"
-  wait_for joined $dir/$1; }
-]]
 
 local function run(commands, max_payload)
-  return t.shell("exec 2>&1\n" .. START:format(max_payload or 1 << 20, found) .. commands)
+  return nats.run(t, commands, { max_payload = max_payload })
 end
 
 tests["maps, chains, streams and pools give the same on nodes, in small packets, too"] = function()
