@@ -118,6 +118,7 @@ local function set_up(options, args, host)
   if options.version then print_version(options, host) end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
   local prints_other = options.graph or options.inputs or options.module or options.check
+  require "fzlua.defaults".engine_creds = options.engine_creds
   if options.json and not prints_other then host.divert_output() end
   if options.trace or options.report or options.explain then open_trace(options, args) end
   if options.dry_run then require "fzlua.dry_run".begin() end

@@ -165,6 +165,10 @@ options.list = {
       HOST and 4 on OTHER; without a number 1. `nats://HOST:PORT/TEAM` uses the machines that \z
       have joined this NATS server with `fzlua --worker --engine nats://HOST:PORT/TEAM -j 8`. It \z
       must be the same version of fzlua." },
+  { long = "--engine-creds", argument = "FILE", group = "nodes", set = "engine_creds", files = true,
+    help = "the credentials for a nats:// engine",
+    more = "Join the NATS server of `--engine` with the credentials in FILE, or with the seed of an \z
+      nkey there, whose public key is the user of the URL. Default: `FZLUA_ENGINE_CREDS`." },
   { long = "--nodes", group = "nodes", set = "nodes", module = "fzlua.nodes",
     help = "list the machines of --engine; run nothing",
     more = "List the machines of `--engine` with their slots, processors, load and state: \z

@@ -143,7 +143,7 @@ local function environment(self)
     { "Processors", tostring(core.cpu_count()) },
     { "Written", os.date "%Y-%m-%d %H:%M:%S %z" },
   }
-  local engine = command_line.engine or os.getenv "FZLUA_ENGINE"
+  local engine = command_line.engine
   if type(engine) == "string" then
     facts[#facts + 1] = { "Engine", (engine:gsub("//[^/]*@", "//…@")) }
   end

@@ -60,10 +60,19 @@ find_option(const char *word, const char **rest)
 	return NULL;
 }
 
+/* An empty variable is none. */
+static const char *
+environment(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value != NULL && *value != '\0' ? value : NULL;
+}
+
 bool
 fz_worker_is_joining(int argc, char **argv)
 {
-	bool worker = false, engine = getenv("FZLUA_ENGINE") != NULL;
+	bool worker = false, engine = environment("FZLUA_ENGINE") != NULL;
 
 	for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
 		const char *rest;
@@ -193,8 +202,8 @@ find_command(char command[PATH_MAX])
 int
 fz_worker_join(int argc, char **argv)
 {
-	struct join join = { .url = getenv("FZLUA_ENGINE"),
-		.creds = getenv("FZLUA_ENGINE_CREDS") };
+	struct join join = { .url = environment("FZLUA_ENGINE"),
+		.creds = environment("FZLUA_ENGINE_CREDS") };
 	char program[FZ_NATS_PROGRAM_MAX], command[PATH_MAX], text[16];
 	struct fz_err err;
 	int fd, rc = read_options(&join, argc, argv);

@@ -47,6 +47,31 @@ push_args(lua_State *L, int argc, char **argv)
 	}
 }
 
+/* All users of the machine can read a command line. */
+static void
+hide_secret(char *url)
+{
+	char *at = strstr(url, "://"), *end;
+
+	if (at == NULL)
+		return;
+	at += 3;
+	for (end = at + strcspn(at, "/"); end > at && *end != '@'; end--)
+		continue;
+	memset(at, '*', (size_t)(end - at));
+}
+
+static void
+hide_secrets(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strncmp(argv[i], "--engine=", 9) == 0)
+			hide_secret(argv[i]);
+		else if (strcmp(argv[i], "--engine") == 0 && i + 1 < argc)
+			hide_secret(argv[i + 1]);
+	}
+}
+
 /* input_is_terminal() -> boolean */
 static int
 input_is_terminal(lua_State *L)
@@ -200,6 +225,7 @@ run(lua_State *L)
 	lua_call(L, 1, 1);
 	lua_getfield(L, -1, "main");
 	push_args(L, argc, argv);
+	hide_secrets(argc, argv);
 	lua_pushliteral(L, FZLUA_VERSION);
 	luaL_newlib(L, host);
 	lua_call(L, 3, 3);

@@ -21,6 +21,7 @@ enum {
 	/* More is in several packets, because servers cope badly with it. */
 	BUS_BODY_MAX = 512 << 10,
 	BUS_SHORT_MAX = 1024,
+	BUS_NKEY_LEN = 56,
 	BUS_FLUSH_MS = 300, /* at the end */
 	/* A connection that ends without a sign is lost after two of these. */
 	BUS_PING_MS = 10000
@@ -105,11 +106,19 @@ errors_are_silent(
 	(void)closure; /* what was lost is noticed by its number */
 }
 
+/* The public key of a user. */
+static bool
+is_nkey(const char *user)
+{
+	return user[0] == 'U' && strlen(user) == BUS_NKEY_LEN &&
+	       user[strspn(user, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")] == '\0';
+}
+
 static natsStatus
 set_secrets(
     natsOptions *options, const struct fz_nats_url *url, const char *creds)
 {
-	if (*creds != '\0' && url->user[0] == 'U')
+	if (*creds != '\0' && is_nkey(url->user))
 		return natsOptions_SetNKeyFromSeed(options, url->user, creds);
 	if (*creds != '\0')
 		return natsOptions_SetUserCredentialsFromFiles(
@@ -147,6 +156,8 @@ set_options(natsOptions *options, struct bus *bus,
 		    options, errors_are_silent, NULL);
 	if (s == NATS_OK && url->tls)
 		s = natsOptions_SetSecure(options, true);
+	if (s == NATS_OK && url->tls) /* else any certificate will do */
+		s = natsOptions_SetExpectedHostname(options, url->host);
 	return s == NATS_OK ? set_secrets(options, url, creds) : s;
 }
 
@@ -163,16 +174,38 @@ subscribe(struct bus *bus, natsSubscription **sub, const char *name)
 			    : s;
 }
 
-static int
-connect_failed(natsStatus s, const struct fz_nats_url *url, struct fz_err *err)
+/* What a person can do about it. Details of libnats may have secrets. */
+static const char *
+reason_of(natsStatus s)
 {
-	const char *why = natsStatus_GetText(s);
+	switch (s) {
+	case NATS_NO_SERVER:
+	case NATS_TIMEOUT:
+		return "no NATS server answers";
+	case NATS_CONNECTION_AUTH_FAILED:
+	case NATS_NOT_PERMITTED:
+		return "the NATS server refuses the user or password";
+	case NATS_SECURE_CONNECTION_WANTED:
+		return "the NATS server has no TLS";
+	case NATS_SECURE_CONNECTION_REQUIRED:
+		return "the NATS server wants TLS: use tls://";
+	case NATS_SSL_ERROR:
+		return "the certificate of the NATS server is not valid for "
+		       "this name, or not trusted (SSL_CERT_FILE names others)";
+	default:
+		return natsStatus_GetText(s);
+	}
+}
 
-	if (s == NATS_NO_SERVER || s == NATS_TIMEOUT)
-		why = "no NATS server answers";
-	else if (s == NATS_CONNECTION_AUTH_FAILED || s == NATS_NOT_PERMITTED)
-		why = "the NATS server refuses the user or password";
-	return fz_err_set(err, FZ_ERR_ERROR, "%.160s: %s", url->shown, why);
+static int
+connect_failed(natsStatus s, const struct fz_nats_url *url, const char *creds,
+    struct fz_err *err)
+{
+	if (*creds != '\0' && access(creds, R_OK) != 0)
+		return fz_err_sys(
+		    err, errno, "cannot read the credentials in %.128s", creds);
+	return fz_err_set(
+	    err, FZ_ERR_ERROR, "%.160s: %s", url->shown, reason_of(s));
 }
 
 static int
@@ -197,7 +230,7 @@ open_connection(struct bus *bus, const struct fz_nats_url *url,
 		s = subscribe(bus, &bus->all, role_names[role]);
 	if (s == NATS_OK) /* the server knows the subscriptions then */
 		s = natsConnection_FlushTimeout(bus->nc, BUS_CONNECT_MS);
-	return s == NATS_OK ? 0 : connect_failed(s, url, err);
+	return s == NATS_OK ? 0 : connect_failed(s, url, creds, err);
 }
 
 static size_t

@@ -12,6 +12,23 @@
 #include "worker/engine.h"
 #include "worker/nodes.h"
 
+/*
+ * Push the file with the credentials for engines: that of --engine-creds, or of
+ * the environment; nil: none.
+ */
+static const char *
+push_creds(lua_State *L)
+{
+	const char *creds = getenv("FZLUA_ENGINE_CREDS");
+
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	if (lua_getfield(L, -1, "fzlua.defaults") == LUA_TTABLE)
+		lua_getfield(L, -1, "engine_creds");
+	if (!lua_isstring(L, -1))
+		lua_pushstring(L, creds);
+	return lua_tostring(L, -1);
+}
+
 struct fz_nodes *
 fz_lnodes_find(lua_State *L, int idx)
 {
@@ -19,11 +36,14 @@ fz_lnodes_find(lua_State *L, int idx)
 	const char *url = luaL_optstring(L, idx, "local");
 	struct fz_err err = { 0 };
 	struct fz_nodes *nodes;
+	int top;
 
 	if (strcmp(url, "local") == 0)
 		return NULL;
-	nodes = fz_nodes_find(&engine->nodes, url, getenv("FZLUA_ENGINE_CREDS"),
+	top = lua_gettop(L);
+	nodes = fz_nodes_find(&engine->nodes, url, push_creds(L),
 	    FZ_SPAWNED_IDENTITY, &err);
+	lua_settop(L, top);
 	if (nodes == NULL) {
 		fz_lerror_push(L, err.kind, err.text);
 		lua_pushboolean(L, 1);
