@@ -58,7 +58,10 @@ fz_child_spawned_argv(const struct fz_child_spawned *spawned,
 bool
 fz_child_spawned_is(int argc, char *const *argv)
 {
-	return argc == NWORDS && strcmp(argv[WORD_OPTION], WORKER_OPTION) == 0;
+	/* Options follow where it is a node that joins an engine. */
+	return argc == NWORDS &&
+	       strcmp(argv[WORD_OPTION], WORKER_OPTION) == 0 &&
+	       argv[WORD_VERSION][0] != '-';
 }
 
 static int
