@@ -185,7 +185,8 @@ end
 
 -- The man page with the descriptions of the table.
 local function man_page(path)
-  local before, after = read(path):match '^(.-\n%.\\" Made from lua/cli/options.lua[^\n]*\n).-(%.Sh.*)$'
+  local before, after =
+    read(path):match '^(.-\n%.\\" Made from lua/cli/options.lua[^\n]*\n).-(%.Sh.*)$'
   return before .. man() .. after
 end
 

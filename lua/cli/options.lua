@@ -167,8 +167,8 @@ options.list = {
       must be the same version of fzlua." },
   { long = "--engine-creds", argument = "FILE", group = "nodes", set = "engine_creds", files = true,
     help = "the credentials for a nats:// engine",
-    more = "Join the NATS server of `--engine` with the credentials in FILE, or with the seed of an \z
-      nkey there, whose public key is the user of the URL. Default: `FZLUA_ENGINE_CREDS`." },
+    more = "Join the NATS server of `--engine` with the credentials in FILE, or with the seed of \z
+      an nkey there, whose public key is the user of the URL. Default: `FZLUA_ENGINE_CREDS`." },
   { long = "--nodes", group = "nodes", set = "nodes", module = "fzlua.nodes",
     help = "list the machines of --engine; run nothing",
     more = "List the machines of `--engine` with their slots, processors, load and state: \z

@@ -48,7 +48,9 @@ end
 ---@return string|nil names of the locals
 function typed.as_global(text)
   local name, parameters = text:match "^%s*local%s+function%s+([%a_][%w_]*)%s*(%(.*)$"
-  if name and load("return function" .. parameters) then return "function " .. name .. "()", name end
+  if name and load("return function" .. parameters) then
+    return "function " .. name .. "()", name
+  end
   local names, values = text:match "^%s*local%s+([%w_, <>]+)=(.*)$"
   if not names or not load("return " .. values) then return nil end
   names = names:gsub("%s*<%s*%w+%s*>", "")

@@ -36,7 +36,8 @@ function fz.dag(options) end
 local dag = {}
 
 ---Add a function. It replaces one for the same output that has been in a run; two for one output
----that no run is between are an error of kind `"graph"` that names both places, except at the prompt.
+---with no run between them are an error of kind `"graph"` that names both places, except at the
+---prompt.
 ---A cycle is an error of this kind that prints it, when the graph runs.
 ---@param output string|string[] a name, or a name for each result of `f`
 ---@param inputs? string|string[] names of outputs, which may be added later, or of inputs of the

@@ -105,8 +105,8 @@
 ---@field resume? boolean|string true, or the name of a file: record the result of each element, and
 ---do not call the function for elements whose result an earlier run has recorded, see
 ---[Recorded results](#recorded-results). Default: the option `--resume` of the command
----@field cache? boolean the same in the file of `resume`, or the default one; false: never. Default:
----true with `resume`
+---@field cache? boolean the same in the file of `resume`, or the default one; false: never.
+---Default: true with `resume`
 ---@field version? string another one makes all elements new, though the code is the same. Default:
 ---none
 
@@ -138,8 +138,8 @@
 ---@field resume? boolean|string true, or the name of a file: record the result of each item, and
 ---do not call the function for items whose result an earlier run has recorded, see
 ---[Recorded results](#recorded-results). Default: the option `--resume` of the command
----@field cache? boolean the same in the file of `resume`, or the default one; false: never. Default:
----true with `resume`
+---@field cache? boolean the same in the file of `resume`, or the default one; false: never.
+---Default: true with `resume`
 ---@field version? string another one makes all items new, though the code is the same. Default:
 ---none
 

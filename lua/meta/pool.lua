@@ -50,9 +50,9 @@ local fz = {}
 ---variable `FZLUA_ENGINE`, or `"local"`
 ---@field progress? boolean|function default of maps
 ---@field inflight? integer default of `imap`
----@field cache? boolean whether results of calls, elements and items are recorded in a file and used
----by later ones, see [Recorded results](#recorded-results). Default: those of elements and items,
----with `resume`
+---@field cache? boolean whether results of calls, elements and items are recorded in a file and
+---used by later ones, see [Recorded results](#recorded-results). Default: those of elements and
+---items, with `resume`
 ---@field resume? boolean|string true, or the name of the file for these. Default: the option
 ---`--resume` of the command
 

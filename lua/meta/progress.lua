@@ -62,7 +62,7 @@ function fz.progress(source, options) end
 ---```
 ---@class fzlua.TraceEvent
 ---@field event "done"|"retry"|"failed"|"cancelled"|"cached" `"retry"`: it failed, and another
----attempt follows; `"cancelled"`: it never ran; `"cached"`: its result was recorded by an earlier run
+---attempt follows; `"cancelled"`: it never ran; `"cached"`: an earlier run has recorded its result
 ---@field stage string|nil in a chain
 ---@field name string the outputs of the function; of a map or a call of a pool, in the file of the
 ---command: the call and the place of its function

@@ -7,8 +7,8 @@
 -- several tasks get one result each, in the order of the calls.
 --
 -- A subclass has name_error(number, e, ...) -> error, raised: the error to return, or to raise even
--- if the loop goes on after errors; and may have gather(), leave(), release(), whole() and complete(), and
--- decide_retries() if _asks is set.
+-- if the loop goes on after errors; and may have gather(), leave(), release(), whole() and
+-- complete(), and decide_retries() if _asks is set.
 
 local core = require "fzlua.core"
 local origin = require "fzlua.origin"

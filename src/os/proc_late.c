@@ -8,6 +8,7 @@
 #include "os/proc_state.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -43,12 +44,15 @@ forget(size_t i)
 static bool
 note(pid_t which)
 {
-	bool noted;
+	bool noted = false;
 
 	fz_process_lock();
-	noted = fz_process.nlate < FZ_PROCESS_LATE;
-	if (noted)
+	for (size_t i = 0; i < fz_process.nlate; i++)
+		noted = noted || fz_process.late[i] == which;
+	if (!noted && fz_process.nlate < FZ_PROCESS_LATE) {
 		fz_process.late[fz_process.nlate++] = which;
+		noted = true;
+	}
 	fz_process_unlock();
 	return noted;
 }
@@ -73,11 +77,65 @@ note_workers(void)
 	fz_process_unlock();
 }
 
+/* Whether some of what the dead child `pid` has left may be alive. */
+static bool
+end_marked(pid_t pid, int64_t until_ns)
+{
+	char mark[40];
+
+	fz_proc_format_mark(mark, sizeof(mark), pid);
+	return fz_proctree_kill_orphans(mark,
+	    fz_process.adopts || fz_proc_is_child(), until_ns, note_killed);
+}
+
+/*
+ * Look again for what the dead child `pid` has left. Something that is killed
+ * but not dead keeps its children, and on a busy machine there was no time to
+ * find them all. Until then this process adopts them.
+ */
+static void
+note_parent(pid_t pid)
+{
+	bool noted;
+
+	fz_process_lock();
+	noted = fz_process.nlate_parents < FZ_PROCESS_LATE;
+	if (noted)
+		fz_process.late_parents[fz_process.nlate_parents++] = pid;
+	fz_process_unlock();
+	if (noted)
+		fz_proc_begin_adoption();
+	else
+		end_marked(pid, fz_clock_after(fz_clock_ns(), LATE_LAST_NS));
+}
+
+/* Whether what a dead child has left may be alive. */
+static bool
+end_late_orphans(void)
+{
+	pid_t parents[FZ_PROCESS_LATE];
+	size_t n;
+	bool some = false;
+
+	fz_process_lock();
+	n = fz_process.nlate_parents;
+	memcpy(parents, fz_process.late_parents, n * sizeof(*parents));
+	fz_process.nlate_parents = 0;
+	fz_process_unlock();
+	for (size_t i = 0; i < n; i++) {
+		if (end_marked(parents[i], 0)) {
+			note_parent(parents[i]);
+			some = true;
+		}
+		fz_proc_end_adoption();
+	}
+	return some;
+}
+
 void
 fz_proc_end_orphans(pid_t pid, bool died)
 {
 	int subreaper = 0;
-	char mark[40];
 
 	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
 		return;
@@ -86,36 +144,46 @@ fz_proc_end_orphans(pid_t pid, bool died)
 			fz_proc_reap_killed(-pid, LATE_LAST_NS);
 		note_workers();
 	}
-	fz_proc_format_mark(mark, sizeof(mark), pid);
-	if (died &&
-	    fz_proctree_kill_orphans(mark,
-		fz_process.adopts || fz_proc_is_child(),
-		fz_clock_after(fz_clock_ns(), LATE_SOON_NS), note_killed))
-		note_workers();
+	if (!died ||
+	    !end_marked(pid, fz_clock_after(fz_clock_ns(), LATE_SOON_NS)))
+		return;
+	note_workers();
+	note_parent(pid);
 }
 
 void
 fz_proc_forget_late(pid_t pid)
 {
+	size_t nforgotten = 0;
+
 	fz_process_lock();
 	for (size_t i = fz_process.nlate; i-- > 0;) {
 		if (fz_process.late[i] == -pid || fz_process.late[i] == pid)
 			forget(i);
 	}
+	for (size_t i = fz_process.nlate_parents; i-- > 0;) {
+		if (fz_process.late_parents[i] != pid)
+			continue;
+		fz_process.late_parents[i] =
+		    fz_process.late_parents[--fz_process.nlate_parents];
+		nforgotten++;
+	}
 	fz_process_unlock();
+	for (; nforgotten > 0; nforgotten--)
+		fz_proc_end_adoption();
 }
 
 bool
 fz_proc_reap_late(void)
 {
-	bool some;
+	bool some = end_late_orphans();
 
 	fz_process_lock();
 	for (size_t i = fz_process.nlate; i-- > 0;) {
 		if (!reap_dead(fz_process.late[i]))
 			forget(i);
 	}
-	some = fz_process.nlate != 0;
+	some |= fz_process.nlate != 0;
 	if (fz_process.late_workers) {
 		some |= fz_proctree_reap_workers();
 		fz_process.late_workers = some;

@@ -44,6 +44,7 @@ in_child(void)
 	fz_process_unlock();
 	fz_process.spawning = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	fz_process.nlate = 0; /* they are children of the parent */
+	fz_process.nlate_parents = 0;
 	fz_process.late_workers = false;
 	fz_process.nunreaped = 0;
 	fz_process.generation++;

@@ -96,6 +96,12 @@ struct fz_process {
 	pid_t late[FZ_PROCESS_LATE];
 	size_t nlate;
 	bool late_workers; /* of dead workers; under `lock` */
+	/*
+	 * Dead children that may have left processes which are not killed yet;
+	 * under `lock`.
+	 */
+	pid_t late_parents[FZ_PROCESS_LATE];
+	size_t nlate_parents;
 	pid_t parent; /* that forked this process; 0: another program did. In a
 			 child, and read by its signal handlers. */
 	unsigned depth;    /* of fz_proc_fork() calls; in a child */

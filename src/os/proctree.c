@@ -342,12 +342,15 @@ struct orphans {
 	bool all;
 	int64_t until_ns;
 	void (*killed_late)(pid_t pid);
+	struct known killed;
+	bool news; /* in the last pass */
 };
 
 static void
 init_orphans(struct orphans *o)
 {
-	*o = (struct orphans){ 0 };
+	memset(o, 0, offsetof(struct orphans, killed));
+	o->killed.n = 0;
 	prctl(PR_GET_NAME, o->own);
 	snprintf(o->worker, sizeof(o->worker), FZ_PROCTREE_WORKER "%ld",
 	    (long)getpid());
@@ -382,7 +385,7 @@ is_marked(int proc, const char *name, const char *mark)
 	bool marked;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/environ", name);
+	snprintf(path, sizeof(path), "%.16s/environ", name);
 	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
 	if (fd == -1)
 		return false;
@@ -395,7 +398,7 @@ is_marked(int proc, const char *name, const char *mark)
 static bool
 visit_orphan(int proc, const char *name, void *ctx)
 {
-	const struct orphans *o = ctx;
+	struct orphans *o = ctx;
 	pid_t pid = parse_pid(name);
 	struct status status;
 	bool reaps;
@@ -417,6 +420,10 @@ visit_orphan(int proc, const char *name, void *ctx)
 	kill(pid, SIGKILL);
 	if (wait_for_end(pid, o->until_ns))
 		o->killed_late(pid);
+	if (o->killed.n < KNOWN_MAX && !knows(&o->killed, pid)) {
+		o->killed.pid[o->killed.n++] = pid;
+		o->news = true;
+	}
 	return true;
 }
 
@@ -450,6 +457,7 @@ bool
 fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
     void (*killed_late)(pid_t pid))
 {
+	int64_t deadline = fz_clock_after(fz_clock_ns(), TIME_MAX), now;
 	struct orphans o;
 	int keep = errno, found = 0;
 
@@ -459,9 +467,12 @@ fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
 	o.until_ns = until_ns;
 	o.killed_late = killed_late;
 	/* The children of an orphan are orphans in the next pass. */
-	while (proc_is_ours() && (found = each_entry(visit_orphan, &o)) > 0 &&
-	       fz_clock_ns() < until_ns)
-		continue;
+	do {
+		o.news = false;
+		if (proc_is_ours())
+			found = each_entry(visit_orphan, &o);
+		now = fz_clock_ns();
+	} while (found > 0 && now < (o.news ? deadline : until_ns));
 	errno = keep;
 	return found > 0;
 }

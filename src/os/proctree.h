@@ -32,16 +32,19 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 #define FZ_PROCTREE_WORKER "fzlua/"
 
 /*
- * End and reap what a dead child of this process has left, until `until_ns`;
- * only a subreaper has it as children. SIGKILL those whose environment has
+ * End and reap what a dead child of this process has left; only a subreaper has
+ * it as children. SIGKILL those whose environment has
  * `mark` ("NAME=value"), then their children. Workers of a dead worker, whose
  * name says that they are, end themselves and all below them. With `all`, reap
  * zombies that had left the session of this process: then each child of this
  * process is a child of the library.
  *
- * killed_late() is called for a killed child that is not reaped by then.
- * Returns whether a worker lives on; fz_proctree_reap_workers() reaps it later.
- * Not async-signal-safe; keeps errno.
+ * Passes over /proc go on until one finds nothing, or until `until_ns`, or for
+ * some seconds while they find others. killed_late() is called for a killed
+ * child that is not dead by `until_ns`. Returns whether something may live on,
+ * because the last pass has found something: call it again.
+ * fz_proctree_reap_workers() is for the workers. Not async-signal-safe; keeps
+ * errno.
  */
 bool fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
     void (*killed_late)(pid_t pid));

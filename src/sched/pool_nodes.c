@@ -94,8 +94,8 @@ leave_silent(const struct fz_pool *pool)
 		if (w->node == NULL || !w->node->silent || w->head == NULL ||
 		    !w->head->repeats || w->dying)
 			continue;
-		snprintf(text, sizeof(text), "node %.100s is lost: it does not answer",
-		    w->node->name);
+		snprintf(text, sizeof(text),
+		    "node %.100s is lost: it does not answer", w->node->name);
 		fz_worker_kill(w, FZ_ERR_CRASH, text);
 	}
 }

@@ -41,7 +41,7 @@ struct fz_pool {
 	struct fz_slots_waiter waiter;
 	struct fz_timer nodes_check; /* armed while workers are on nodes */
 	unsigned nslots;             /* of the nodes, at the last check */
-	uint32_t generation; /* of the process that it has workers in */
+	uint32_t generation;         /* of the process that it has workers in */
 };
 
 extern const struct fz_worker_ops fz_pool_worker_ops;
@@ -65,8 +65,8 @@ struct fz_worker *fz_pool_start(
 void fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w);
 
 /*
- * A free worker on the node with the most free slots, which is in no list; a new
- * one if need be. NULL, and `err` if there will be none.
+ * A free worker on the node with the most free slots, which is in no list; a
+ * new one if need be. NULL, and `err` if there will be none.
  */
 struct fz_worker *fz_pool_take_on_node(
     struct fz_pool *pool, struct fz_err *err);

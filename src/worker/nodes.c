@@ -12,7 +12,8 @@
 
 /* From a failed start to the next one on the same node. */
 #define NODE_DOWN_NS (5 * FZ_CLOCK_SECOND)
-/* If all nodes that announce themselves have left, jobs wait for another one. */
+/* If all nodes that announce themselves have left, jobs wait for another one.
+ */
 #define NODES_WAIT_NS (10 * FZ_CLOCK_SECOND)
 
 enum {

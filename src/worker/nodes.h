@@ -6,8 +6,8 @@
  *
  * A worker on a node is a link_stream to a program: the ssh command, which
  * starts `fzlua --worker` there (node.h), or fzlua-nats, which has it started.
- * Pools choose the node of each job by the slots that are free, and know nothing
- * else of the engine.
+ * Pools choose the node of each job by the slots that are free, and know
+ *nothing else of the engine.
  */
 #ifndef FZ_NODES_H
 #define FZ_NODES_H
@@ -43,7 +43,7 @@ struct fz_nodes {
 	struct fz_node **list; /* a node stays where it is */
 	size_t cap;
 	unsigned n, nslots;
-	int64_t usable_ns; /* when a node could be used last */
+	int64_t usable_ns;    /* when a node could be used last */
 	struct fz_nats *nats; /* NULL: the nodes are those of the URL */
 };
 
@@ -63,8 +63,8 @@ struct fz_node *fz_nodes_add(struct fz_nodes *nodes);
 void fz_nodes_drop_last(struct fz_nodes *nodes);
 
 /*
- * The node with the most free slots for its size. NULL if no worker can start on
- * any of them now; and `err` if that will not change.
+ * The node with the most free slots for its size. NULL if no worker can start
+ * on any of them now; and `err` if that will not change.
  */
 struct fz_node *fz_nodes_pick(struct fz_nodes *nodes, struct fz_err *err);
 

@@ -172,7 +172,8 @@ end
 
 tests["a node whose workers are idle leaves at once"] = function()
   local out = run([[
-    node one 1; script out %s $dir/go; until_true grep -q ready $dir/out; kill -INT $node; wait $node
+    node one 1; script out %s $dir/go; until_true grep -q ready $dir/out
+    kill -INT $node; wait $node
     echo left $?; node two 1; : >$dir/go; wait $script; tail -1 $dir/out
   ]], t.file [[
     local pool <close> = fz.pool()

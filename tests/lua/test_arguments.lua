@@ -52,7 +52,8 @@ tests["what is called under a lock is a function"] = function()
   local lock, condition = fz.lock(), fz.condition()
   local value, array = fz.value("i", 1), fz.array("i", 2)
   for _, object in ipairs { lock, condition, value, array, fz.semaphore(1) } do
-    wrong(function() object:with(5) end, "bad argument #1 to 'with' (function expected, got number)")
+    wrong(function() object:with(5) end,
+      "bad argument #1 to 'with' (function expected, got number)")
   end
   wrong(function() condition:wait_for(5) end,
     "bad argument #1 to 'wait_for' (function expected, got number)")

@@ -50,6 +50,26 @@ leave_a_program(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
+/* Leaves a program that has a child. */
+static int
+leave_two_programs(void *ctx, const struct fz_err *failed)
+{
+	struct forked *f = ctx;
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		setsid();
+		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
+		execl("/bin/sh", "sh", "-c", "sleep 77 & exec sleep 78", NULL);
+		_exit(99);
+	}
+	forked_tell_number(f, pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
 static bool
 is_subreaper(void)
 {
@@ -115,6 +135,44 @@ crash_a_child(struct forked *f)
 	return failures + is_subreaper();
 }
 
+static pid_t
+only_child_of(pid_t pid)
+{
+	char path[64];
+	int child = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid,
+	    (int)pid);
+	file = fopen(path, "r");
+	if (file == NULL || fscanf(file, "%d", &child) != 1)
+		_exit(97);
+	fclose(file);
+	return child;
+}
+
+/* One look at /proc takes longer than the dead may be waited for. */
+static int
+crash_a_child_on_a_busy_machine(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t programs[2];
+
+	fz_proc_adopt();
+	forked_start(f, leave_two_programs);
+	programs[0] = forked_hear_pid(f);
+	wait_for_program(programs[0], "sleep");
+	programs[1] = only_child_of(programs[0]);
+	slow_proc_ms = 60;
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !reap_all_late();
+	for (int i = 0; i < 2; i++)
+		failures += !forked_is_gone(programs[i]);
+	return failures + is_subreaper();
+}
+
 static void
 assert_no_failure_in_an_adopter(
     int (*scenario)(struct forked *f), struct forked *f)
@@ -132,6 +190,13 @@ static void
 test_proc_adopter_ends_what_a_crashed_child_left(void **state)
 {
 	assert_no_failure_in_an_adopter(crash_a_child, *state);
+}
+
+static void
+test_proc_adopter_ends_what_it_finds_slowly(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    crash_a_child_on_a_busy_machine, *state);
 }
 
 static int
@@ -373,6 +438,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_proc_adopter_ends_what_a_crashed_child_left),
+		TEST(test_proc_adopter_ends_what_it_finds_slowly),
 		TEST(test_proc_reap_late_reaps_what_was_exiting),
 		TEST(test_proc_reap_late_reaps_what_dies_late),
 		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),

@@ -54,9 +54,8 @@ tests["two functions for one output are an error that names both, and change not
   g:add({ "p", "q" }, "a", function(a) return a, a end)
   local e = t.fails("graph", function() g:add("c", "b", function(b) return b end) end)
   t.equal(e.output, "c")
-  assert(e.message:find("^tests/pipeline/test_dag.lua:%d+: output c is made twice, by the function "
-    .. "at tests/pipeline/test_dag.lua:%d+ and by the function at tests/pipeline/test_dag.lua:%d+$"),
-    e.message)
+  assert(e.message:gsub("tests/pipeline/test_dag.lua:%d+", "HERE") == "HERE: output c is made "
+    .. "twice, by the function at HERE and by the function at HERE", e.message)
   t.match(t.fails("graph", g.add, g, { "x", "q" }, "b", print), "output q is made twice, by ",
     "and by a function of C")
   t.match(t.fails("graph", g.map, g, "c", "list", print), "output c is made twice")

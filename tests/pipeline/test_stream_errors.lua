@@ -394,7 +394,7 @@ end)
 print(ok, e.kind)]]):format(begun))
   local out = t.shell(([[env --default-signal=INT "$FZLUA" %s & pid=$!
 while ! test -e %s; do sleep 0.05; done
-for i in 1 2 3 4 5; do kill -INT $pid 2>/dev/null; sleep 0.2; done; wait $pid]]):format(script,
+kill -INT $pid; wait $pid]]):format(script,
     begun))
   t.match(out, "false\tinterrupted")
 end

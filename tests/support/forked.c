@@ -93,6 +93,7 @@ enum call failing;
 int interruptions;
 bool hangs_untied;
 bool kills_parent;
+int slow_proc_ms;
 
 static bool
 call_fails(enum call call)
@@ -222,6 +223,8 @@ __wrap_setrlimit(int what, const struct rlimit *limit)
 ssize_t
 __wrap_getdents64(int fd, void *block, size_t n)
 {
+	if (slow_proc_ms != 0)
+		forked_nap(slow_proc_ms);
 	return call_fails(GETDENTS) ? -1 : __real_getdents64(fd, block, n);
 }
 

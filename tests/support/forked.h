@@ -44,6 +44,8 @@ extern bool hangs_untied; /* children hang before they watch their parent */
 
 extern bool kills_parent; /* children kill their parent once they watch it */
 
+extern int slow_proc_ms; /* each read of a directory takes so long */
+
 /* A pipe by which the child tells things, and the descriptors there were. */
 struct forked {
 	int ends[2];

@@ -44,7 +44,8 @@ end
 ---@return string what the shell commands print
 function nats.run(t, commands, options)
   options = options or {}
-  local start = START:format(options.max_payload or 1 << 20, options.config or PASSWORD, nats.server)
+  local start = START:format(
+    options.max_payload or 1 << 20, options.config or PASSWORD, nats.server)
   return (t.shell("exec 2>&1\n" .. start .. commands))
 end
 

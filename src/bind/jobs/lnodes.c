@@ -41,8 +41,8 @@ fz_lnodes_find(lua_State *L, int idx)
 	if (strcmp(url, "local") == 0)
 		return NULL;
 	top = lua_gettop(L);
-	nodes = fz_nodes_find(&engine->nodes, url, push_creds(L),
-	    FZ_SPAWNED_IDENTITY, &err);
+	nodes = fz_nodes_find(
+	    &engine->nodes, url, push_creds(L), FZ_SPAWNED_IDENTITY, &err);
 	lua_settop(L, top);
 	if (nodes == NULL) {
 		fz_lerror_push(L, err.kind, err.text);
