@@ -49,12 +49,14 @@ function CallKeys.new(plan, states, seed, wants)
   local self = setmetatable({
     why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {},
   }, CallKeys)
+  self._session[true] = {} -- tables that several functions hold are digested once
   for _, node in ipairs(plan.nodes) do
     if wants(node) then
       self.any = true
       add_function(self, node, states[node.layer].options.init)
     end
   end
+  self._session[true] = nil -- they may change from now on
   return self
 end
 

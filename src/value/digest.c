@@ -85,6 +85,7 @@ bool
 fz_digest_known(struct fz_digest *d, const void *p, const struct fz_path *at)
 {
 	const struct fz_digest_scope *scope = d->inner;
+	uint32_t number;
 	bool fresh;
 
 	for (; scope != NULL; scope = scope->up) {
@@ -96,6 +97,12 @@ fz_digest_known(struct fz_digest *d, const void *p, const struct fz_path *at)
 		if (d->nranges != 0)
 			check_ranges(d, entry->number, at);
 		fz_digest_number(d, FZ_DIGEST_REF, entry->number);
+		return true;
+	}
+	if (fz_digest_find_apart(d, p, &number)) {
+		if (d->nranges != 0)
+			check_ranges(d, number, at);
+		fz_digest_number(d, FZ_DIGEST_REF, number);
 		return true;
 	}
 	if (d->nobjects == UINT32_MAX || fz_refmap_enter(&d->inner->map, d->L,
@@ -379,6 +386,8 @@ fz_digest_value(struct fz_digest *d, int idx, const struct fz_path *at)
 	size_t len;
 
 	luaL_checkstack(L, 20, "no stack left for a digest");
+	if (d->apart != NULL && !fz_digest_is_plain(d, idx, type))
+		return;
 	switch (type) {
 	case LUA_TSTRING: {
 		const char *s = lua_tolstring(L, idx, &len);
@@ -457,6 +466,7 @@ put_values(struct fz_digest *d, void *ctx)
 	const struct values *values = ctx;
 	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
 
+	d->session = values->session;
 	for (d->value = 1; d->value <= values->n; d->value++)
 		fz_digest_value(d, values->first + d->value - 1, &root);
 	fz_digest_rest(d, 0);

@@ -18,7 +18,9 @@
 
 /*
  * The digest of `n` values from index `first` on. `session` is the index of a
- * table that keeps what was read of modules, for digests of the same moment.
+ * table that keeps what was read of modules, for digests of the same moment; if
+ * it has a table at the key true, that keeps the digests of plain tables which
+ * functions hold.
  * Raises for a value that has none. [-0, +0, e]
  */
 void fz_digest(lua_State *L, int first, int n, int session,

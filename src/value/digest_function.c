@@ -126,7 +126,7 @@ put_upvalues(struct fz_digest *d, int f, const struct fz_path *at)
 		fz_digest_tag(d, FZ_DIGEST_CELL);
 		here.name = name;
 		if (!fz_digest_known(d, fz_upvalue_id(L, f, i), at))
-			fz_digest_value(d, lua_gettop(L), &here);
+			fz_digest_held(d, lua_gettop(L), &here);
 		lua_pop(L, 1);
 	}
 }
@@ -150,7 +150,7 @@ fz_digest_function(struct fz_digest *d, int f, const struct fz_path *at)
 		fz_digest_string(d, FZ_DIGEST_GLOBAL, here.name, len);
 		lua_pushvalue(L, -1);
 		push_global(L);
-		fz_digest_value(d, lua_gettop(L), &here);
+		fz_digest_held(d, lua_gettop(L), &here);
 		lua_pop(L, 2);
 	}
 	fz_digest_tag(d, FZ_DIGEST_END);

@@ -42,6 +42,7 @@ enum fz_digest_tag {
 	FZ_DIGEST_GLOBALS = 'G',
 	FZ_DIGEST_NAMED = 'N', /* a kind and a name */
 	FZ_DIGEST_MODULE = 'M',
+	FZ_DIGEST_APART = 'A', /* the digest of a table alone */
 };
 
 /* Numbers of the objects that were met; a scope that ends forgets its own. */
@@ -71,6 +72,9 @@ struct fz_digest {
 	int modules; /* stack index of the list and set of modules to add */
 	int ranges;  /* stack index of the list of ranges of equal entries */
 	lua_Integer nranges;
+	int session;                   /* its stack index; 0: none */
+	struct fz_digest_use *uses;    /* tables apart that were met */
+	struct fz_digest_apart *apart; /* the one that is being read */
 };
 
 enum {
@@ -102,6 +106,22 @@ void fz_digest_rest(struct fz_digest *d, lua_Integer mark);
 /* Raise that the value at `at`, `what`, has no digest. */
 void fz_digest_refuse(
     struct fz_digest *d, const char *what, const struct fz_path *at);
+
+/*
+ * digest_apart.c: write the value at `idx`, which a function holds: if it is a
+ * plain table, by a digest of its own.
+ */
+void fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at);
+
+/* In such a table: whether the value at `idx` is plain; notes if it is not. */
+bool fz_digest_is_plain(struct fz_digest *d, int idx, int type);
+
+/* Whether it is still of use to read on. */
+bool fz_digest_goes_on(const struct fz_digest *d);
+
+/* If the object at `p` is in a table apart that was met, set its number. */
+bool fz_digest_find_apart(
+    const struct fz_digest *d, const void *p, uint32_t *number);
 
 /* digest_table.c: write the contents of the table at `t`. */
 void fz_digest_table(struct fz_digest *d, int t, const struct fz_path *at);

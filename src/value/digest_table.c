@@ -185,6 +185,7 @@ look_ahead(struct fz_digest *d, int idx, const struct fz_path *at,
 	d->nested = saved.nested;
 	d->nobjects = saved.nobjects;
 	d->nranges = saved.nranges;
+	d->uses = saved.uses;
 	lua_pop(d->L, 1);
 }
 
@@ -289,7 +290,8 @@ fz_digest_table(struct fz_digest *d, int t, const struct fz_path *at)
 	lua_Integer n;
 
 	fz_digest_tag(d, FZ_DIGEST_TABLE);
-	while (lua_rawgeti(L, t, here.index) != LUA_TNIL) {
+	while (
+	    fz_digest_goes_on(d) && lua_rawgeti(L, t, here.index) != LUA_TNIL) {
 		fz_digest_value(d, top + 1, &here);
 		lua_settop(L, top);
 		here.index++;

@@ -127,6 +127,47 @@ tests["a function counts by its upvalues and the globals it reads"] = function()
   assert(D(inc, get) ~= zero)
 end
 
+tests["what the tables share that functions hold counts"] = function()
+  local function pair(a, b) return function() return a, b end end
+  local part = { 1, 2 }
+  local function shared() return pair({ part }, { part }) end
+  local function copied() return pair({ { 1, 2 } }, { { 1, 2 } }) end
+  local function mixed() return pair({ part }, { part, f = function() end }) end
+  local function apart() return pair({ { 1, 2 } }, { { 1, 2 }, f = function() end }) end
+  local function outer() return pair({ part, f = function() end }, { part }) end
+  local function alone() return pair({ part, f = function() end }, { { 1, 2 } }) end
+  local function same() return pair(part, part) end
+  local function equal() return pair({ 1, 2 }, { 1, 2 }) end
+  local seen = {}
+  for i, f in ipairs { shared, copied, mixed, apart, outer, alone, same, equal } do
+    local digest = D(f())
+    t.equal(D(f()), digest)
+    t.equal(seen[digest], nil)
+    seen[digest] = i
+  end
+  assert(D(pair(part), part) ~= D(pair(part), { 1, 2 }))
+  assert(D(part, pair(part)) ~= D({ 1, 2 }, pair(part)))
+  local cycle = {}
+  cycle[1] = cycle
+  t.equal(D(pair(cycle)), D(pair((function() local c = {} c[1] = c return c end)())))
+  assert(D(pair(cycle)) ~= D(pair { { cycle } }))
+end
+
+tests["with a session, tables that functions hold are digested once, and the same"] = function()
+  local core = require "fzlua.core"
+  local big, shared, odd = {}, { 7 }, { print }
+  for i = 1, 1000 do big[i] = { i, shared, ["k" .. i] = i * 0.5, [{ i }] = 1 } end
+  local fs = {}
+  for i = 1, 20 do
+    fs[i] = function() return big, odd, i, i % 2 == 0 and shared or i end
+  end
+  local session = { [true] = {} }
+  for i = 1, 20 do t.equal(core.digest_in(session, fs[i]), core.digest_in({}, fs[i])) end
+  local n = 0
+  for _ in pairs(session[true]) do n = n + 1 end
+  t.equal(n, 2) -- "shared" is in "big"
+end
+
 tests["globals behind the 256th constant count, and so do those of inner functions"] = function()
   local code = { "return function() local t = {} " }
   for i = 1, 300 do code[#code + 1] = ("t[%d] = 'c%d' "):format(i, i) end

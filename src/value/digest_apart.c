@@ -1,0 +1,236 @@
+#include "value/digest_state.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "value/luserdata.h"
+
+/*
+ * A table that a function holds is often large and shared by many functions.
+ * If it is plain, all tables inside included, and shares no table with what was
+ * met before, its own digest stands for it, which the session keeps for the
+ * next function. Whether it does follows from the values alone, so that the
+ * digest of the function is the same with and without a session.
+ */
+struct fz_digest_apart {
+	struct fz_digest_scope scope; /* its tables */
+	uint32_t n;                   /* how many */
+	bool plain;
+	unsigned char digest[FZ_HASH_BYTES];
+};
+
+/* A table apart in a digest; its tables have the numbers from `base` on. */
+struct fz_digest_use {
+	const struct fz_digest_apart *apart;
+	uint32_t base;
+	struct fz_digest_use *next;
+};
+
+bool
+fz_digest_is_plain(struct fz_digest *d, int idx, int type)
+{
+	struct fz_digest_apart *a = d->apart;
+	const void *p;
+
+	if (!a->plain)
+		return false;
+	switch (type) {
+	case LUA_TNIL:
+	case LUA_TBOOLEAN:
+	case LUA_TNUMBER:
+	case LUA_TSTRING:
+		break;
+	case LUA_TTABLE:
+		p = lua_topointer(d->L, idx);
+		a->plain = p != d->globals &&
+			   fz_refmap_find(d->registered, p) == NULL &&
+			   fz_refmap_find(&d->loaded, p) == NULL;
+		if (lua_getmetatable(d->L, idx)) {
+			a->plain = false;
+			lua_pop(d->L, 1);
+		}
+		break;
+	default:
+		a->plain = false;
+	}
+	return a->plain;
+}
+
+bool
+fz_digest_goes_on(const struct fz_digest *d)
+{
+	return d->apart == NULL || d->apart->plain;
+}
+
+bool
+fz_digest_find_apart(const struct fz_digest *d, const void *p, uint32_t *number)
+{
+	const struct fz_digest_use *use = d->uses;
+
+	for (; use != NULL; use = use->next) {
+		const struct fz_refmap_entry *entry =
+		    fz_refmap_find(&use->apart->scope.map, p);
+
+		if (entry == NULL)
+			continue;
+		*number = use->base + entry->number;
+		return true;
+	}
+	return false;
+}
+
+static bool
+is_met(const struct fz_digest *d, const void *p)
+{
+	const struct fz_digest_scope *scope = d->inner;
+	uint32_t number;
+
+	for (; scope != NULL; scope = scope->up) {
+		if (fz_refmap_find(&scope->map, p) != NULL)
+			return true;
+	}
+	return fz_digest_find_apart(d, p, &number);
+}
+
+/* Whether the two have an object in common. */
+static bool
+meet(const struct fz_refmap *a, const struct fz_refmap *b)
+{
+	if (a->n > b->n)
+		return meet(b, a);
+	for (size_t i = 0; i < a->capacity && a->n != 0; i++) {
+		if (a->entries[i].stamp == a->stamp &&
+		    fz_refmap_find(b, a->entries[i].key) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static bool
+meets(const struct fz_digest *d, const struct fz_digest_apart *a)
+{
+	const struct fz_digest_scope *scope = d->inner;
+	const struct fz_digest_use *use = d->uses;
+
+	for (; scope != NULL; scope = scope->up) {
+		if (meet(&scope->map, &a->scope.map))
+			return true;
+	}
+	for (; use != NULL; use = use->next) {
+		if (meet(&use->apart->scope.map, &a->scope.map))
+			return true;
+	}
+	return false;
+}
+
+static int
+apart_gc(lua_State *L)
+{
+	struct fz_digest_apart *a = lua_touserdata(L, 1);
+
+	fz_refmap_fini(&a->scope.map, L);
+	return 0;
+}
+
+/* Digest the table at `t` as if nothing else was there. */
+static void
+digest_alone(struct fz_digest *d, int t, struct fz_digest_apart *a,
+    const struct fz_path *at)
+{
+	struct fz_digest saved = *d;
+	struct fz_hash hash;
+
+	fz_hash_init(&hash);
+	lua_newtable(d->L);
+	d->ranges = lua_gettop(d->L);
+	d->inner = &a->scope;
+	d->hash = &hash;
+	d->apart = a;
+	d->uses = NULL;
+	d->nested = d->level = 0;
+	d->nobjects = 0;
+	d->nranges = 0;
+	fz_digest_value(d, t, at);
+	fz_digest_rest(d, saved.nlater);
+	fz_hash_end(&hash, a->digest);
+	a->n = d->nobjects;
+	saved.nkept = d->nkept;
+	*d = saved;
+}
+
+/* Push what is known of the table at `t` apart from all else. */
+static struct fz_digest_apart *
+push_apart(struct fz_digest *d, int t, const struct fz_path *at)
+{
+	struct fz_digest_apart *a;
+	lua_State *L = d->L;
+	int top;
+
+	a = lua_newuserdatauv(L, sizeof(*a), 0);
+	memset(a, 0, sizeof(*a));
+	a->plain = true;
+	fz_refmap_init(&a->scope.map);
+	fz_luserdata_finalize(L, apart_gc);
+	top = lua_gettop(L);
+	digest_alone(d, t, a, at);
+	lua_settop(L, top);
+	return a;
+}
+
+/* The same, by the list of the session if it has one. Popped by the caller. */
+static const struct fz_digest_apart *
+find(struct fz_digest *d, int t, const struct fz_path *at)
+{
+	lua_State *L = d->L;
+	int list = lua_gettop(L) + 1;
+	const struct fz_digest_apart *a;
+
+	lua_pushboolean(L, 1);
+	if (d->session != 0)
+		lua_rawget(L, d->session);
+	if (!lua_istable(L, list)) {
+		a = push_apart(d, t, at);
+		fz_digest_keep(d, lua_gettop(L));
+		return a;
+	}
+	lua_pushvalue(L, t);
+	if (lua_rawget(L, list) != LUA_TNIL)
+		return lua_touserdata(L, -1);
+	a = push_apart(d, t, at);
+	lua_pushvalue(L, t);
+	lua_pushvalue(L, -2);
+	lua_rawset(L, list);
+	return a;
+}
+
+static void
+put(struct fz_digest *d, const struct fz_digest_apart *a)
+{
+	struct fz_digest_use *use = lua_newuserdatauv(d->L, sizeof(*use), 0);
+
+	fz_digest_keep(d, lua_gettop(d->L));
+	*use = (struct fz_digest_use){ a, d->nobjects, d->uses };
+	fz_digest_tag(d, FZ_DIGEST_APART);
+	fz_hash_add(d->hash, a->digest, sizeof(a->digest));
+	d->uses = use;
+	d->nobjects += a->n;
+}
+
+void
+fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at)
+{
+	lua_State *L = d->L;
+	int top = lua_gettop(L);
+	const struct fz_digest_apart *a = NULL;
+
+	luaL_checkstack(L, 20, "no stack left for a digest");
+	if (lua_istable(L, idx) && !is_met(d, lua_topointer(L, idx)))
+		a = find(d, idx, at);
+	if (a != NULL && a->plain && a->n <= UINT32_MAX - d->nobjects &&
+	    !meets(d, a))
+		put(d, a);
+	else
+		fz_digest_value(d, idx, at);
+	lua_settop(L, top);
+}
