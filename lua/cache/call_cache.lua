@@ -22,6 +22,8 @@ local CallCache = {}
 CallCache.__index = CallCache
 CallCache.__name = "fzlua.CallCache"
 
+local TOGETHER <const> = 512 -- nodes and elements that are looked for at once
+
 ---@class fzlua.CachedItem
 ---@field digests table<integer, string> of values that are known
 ---@field calls table<integer, fzlua.Call> by node, of those that were asked for
@@ -121,49 +123,73 @@ local function answer_elements(self, item, node, call)
   if not list then return end
   local base, keys = self.keys:elements(node, call, item), {}
   item_of(self, item).elements[node.id] = { call = base, keys = keys }
-  for i = 1, n do
-    local key, why = self.keys:element(base, list[i], i)
-    local recorded = key and self._store:find(key, 1, base.name)
-    if recorded then
-      self._work:know(item, node.id, i, recorded.values[1])
-      self._store:use(key)
-    elseif key then
-      keys[i] = key
-    else
-      Store.warn(base.name, ("element %d: %s"):format(i, why))
+  for from = 1, n, TOGETHER do
+    local wanted, last = {}, math.min(from + TOGETHER - 1, n)
+    for i = from, last do
+      local why
+      keys[i], why = self.keys:element(base, list[i], i)
+      wanted[#wanted + 1] = keys[i]
+      if why then Store.warn(base.name, ("element %d: %s"):format(i, why)) end
+    end
+    local found = self._store:find_all(wanted, {}, base)
+    for i = from, last do
+      local recorded = found[keys[i]]
+      if recorded then
+        self._work:know(item, node.id, i, recorded.values[1])
+        keys[i] = nil
+      end
     end
   end
 end
 
--- Answer for one node.
-local function answer(self, item, id)
-  local node, work = self.plan.nodes[id], self._work
+-- The call of a node that was asked for; nil if it cannot be recorded.
+local function call_of(self, item, node)
   local digests, why = input_digests(self, item, node)
   if not digests then
     Store.warn(CallKeys.name(node), why)
-    return work:not_found(item, id)
+    return nil
   end
   local call = self.keys:call(node, digests, item)
-  local recorded = self._store:find(call.key, #node.outputs, call.name)
-  item_of(self, item).calls[id] = call
-  if not recorded then
-    if node.map then answer_elements(self, item, node, call) end
-    return work:not_found(item, id)
+  item_of(self, item).calls[node.id] = call
+  return call
+end
+
+-- Answer for one node.
+local function answer(self, item, node, call, recorded)
+  if recorded then
+    set_digests(self, item, node, recorded.digests)
+    return self._work:found(item, node.id, recorded.values)
   end
-  set_digests(self, item, node, recorded.digests)
-  self._store:use(call.key)
-  work:found(item, id, recorded.values)
+  if node.map and call then answer_elements(self, item, node, call) end
+  self._work:not_found(item, node.id)
+end
+
+-- Answer for the nodes in a list of items and nodes, whose calls are looked for at once.
+local function answer_all(self, asked)
+  local calls, by_key, keys, nodes = {}, {}, {}, self.plan.nodes
+  for k = 1, #asked, 2 do
+    local call = call_of(self, asked[k], nodes[asked[k + 1]])
+    if call then
+      calls[k], by_key[call.key], keys[#keys + 1] = call, call, call.key
+    end
+  end
+  local work, found = self._work, self._store:find_all(keys, by_key)
+  for k = 1, #asked, 2 do
+    local call = calls[k]
+    answer(self, asked[k], nodes[asked[k + 1]], call, call and found[call.key])
+    if self._work ~= work then return end
+  end
 end
 
 ---Answer for all nodes for which the run asks.
 function CallCache:answer()
   local work = self._work
-  local item, id = work:asked()
-  if not item then return end
-  while item do
-    answer(self, item, id)
+  local asked = work:asked(TOGETHER)
+  if not asked[1] then return end
+  while asked[1] do
+    answer_all(self, asked)
     if self._work ~= work then return end
-    item, id = work:asked()
+    asked = work:asked(TOGETHER)
   end
   self._store:flush()
 end

@@ -102,7 +102,7 @@ function CallKeys:call(node, inputs, item)
   local seed = self._seed
   return {
     name = CallKeys.name(node), func = func, version = version, seed = seed, names = node.inputs,
-    inputs = inputs, files = false,
+    inputs = inputs, files = false, n = #node.outputs,
     key = core.digest_in(self._session, "fzlua call", FORMAT, func, version, #node.outputs,
       node.map, seed, seed and node.id, seed and item, table.unpack(inputs)),
   }
@@ -117,7 +117,7 @@ function CallKeys:elements(node, call, item)
   local seed = call.seed
   return {
     name = call.name, func = call.func, version = call.version, seed = seed, names = call.names,
-    inputs = table.move(call.inputs, 1, #call.inputs, 1, {}), files = false,
+    inputs = table.move(call.inputs, 1, #call.inputs, 1, {}), files = false, n = 1,
     key = core.digest_in(self._session, "fzlua element", FORMAT, call.func, call.version, seed,
       seed and node.id, seed and item, table.unpack(call.inputs, 2)),
   }

@@ -15,6 +15,7 @@ ItemCache.__index = ItemCache
 ItemCache.__name = "fzlua.ItemCache"
 
 -- Records of another encoding of values have other keys.
+local TOGETHER <const> = 512 -- elements that are looked for at once
 local FORMAT <const> = core.encode(nil):byte(1)
 
 local function reason(e)
@@ -50,7 +51,7 @@ function ItemCache.new(options, f, kind)
   end
   self._base = {
     name = name, func = func, version = options.version, seed = seed, names = { "item" },
-    inputs = {}, files = false,
+    inputs = {}, files = false, n = 1,
     key = core.digest_in(self._session, "fzlua item", FORMAT, kind, func, options.version, seed),
   }
   return self
@@ -70,13 +71,34 @@ end
 function ItemCache:find(number, ...)
   local key = key_of(self, number, ...)
   if not key then return nil end
-  local recorded = self._store:find(key, 1, self._base.name)
+  local recorded = self._store:find(key, self._base)
   if not recorded then
     self._keys[number] = key
     return nil
   end
-  self._store:use(key)
   return recorded.values[1]
+end
+
+---Call know(number, encoded) for each element of a list whose result is recorded, in their order.
+---@param list table
+---@param n integer
+---@param know fun(number: integer, bytes: string)
+function ItemCache:recall(list, n, know)
+  for from = 1, n, TOGETHER do
+    local keys, last = {}, math.min(from + TOGETHER - 1, n)
+    local numbers = {}
+    for i = from, last do
+      local key = key_of(self, i, list[i])
+      if key then
+        keys[#keys + 1], numbers[#keys + 1] = key, i
+      end
+    end
+    local found = self._store:find_all(keys, {}, self._base)
+    for k, key in ipairs(keys) do
+      if found[key] then know(numbers[k], found[key].values[1]) else self._keys[numbers[k]] = key end
+    end
+  end
+  self._store:flush()
 end
 
 ---Record the result of an item that was not found; written by flush().

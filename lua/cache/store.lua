@@ -3,7 +3,7 @@
 -- Only the process that opened it uses it: see cache/sqlite.h. A problem with the file never fails
 -- a run: it is logged once, and nothing more is read from the file or written to it.
 --
---   calls     one row for each call, by its key; `tick` counts uses, the highest is the last one
+--   calls     one row for each call, by its key; `tick` is the number of the run that used it last
 --   results   its values: their digest, the hash of the stored bytes, and these. `raw` is the
 --             length of the encoded value if it is compressed, else 0
 --   failures  the last failure of each function, by its name
@@ -27,6 +27,9 @@ local PATIENCE <const> = 5 -- seconds to wait for another process
 local LONGEST <const> = 0.05 -- seconds of a transaction
 local COMPRESSED <const> = 64 * 1024 -- longer values are compressed
 local LIMIT <const> = 1 << 30 -- bytes, without FZLUA_CACHE_SIZE
+local TOGETHER <const> = 64 -- calls that are read by one statement
+local LATE <const> = 8 -- runs after which a use is noted, as long as the file is far from its limit
+local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
 local ROW <const> = 256 -- bytes that a call takes beside its values, about
 local FUNCTIONS <const> = 2 -- in the second byte of an encoded value: it has functions
 
@@ -116,6 +119,7 @@ local function open_database(path, exists)
   if not check_owner(db) then create(db) end
   db:run "PRAGMA journal_mode = WAL"
   db:run "PRAGMA synchronous = NORMAL"
+  db:run(("PRAGMA cache_size = -%d"):format(PAGES // 1024))
   return db
 end
 
@@ -144,8 +148,8 @@ function Store.open(path, exists)
     error(("the cache %s is not used: %s"):format(path, text_of(db)), 0)
   end
   return setmetatable({
-    path = path, limit = size_limit(), _db = db, _began = false, _total = false, _tick = false,
-    _zstd = nil, _users = 0,
+    path = path, limit = size_limit(), _db = db, _began = false, _reading = false, _total = false,
+    _tick = false, _exact = false, _used = {}, _zstd = nil, _users = 0,
   }, Store)
 end
 
@@ -203,25 +207,44 @@ local function try(self, f, ...)
 end
 
 local function commit(self)
-  if self._began then self._db:run "COMMIT" end
-  self._began = false
+  if self._began or self._reading then self._db:run "COMMIT" end
+  self._began, self._reading = false, false
 end
 
--- Begin to write. A transaction that is open for long ends first.
+-- Begin to write. A transaction that is open for long ends first, and so does one of reads.
 local function begin(self)
-  if self._began and core.now() - self._began > LONGEST then commit(self) end
+  if self._reading or self._began and core.now() - self._began > LONGEST then commit(self) end
   if self._began then return end
   self._db:run "BEGIN IMMEDIATE"
   self._began = core.now()
 end
 
----Write what was recorded to the file.
-function Store:flush() try(self, commit) end
+-- Note which recorded calls were used.
+local function write_uses(self)
+  local used = self._used
+  self._used = {}
+  for _, key in ipairs(used) do
+    begin(self)
+    self._db:run("UPDATE calls SET tick = ? WHERE key = ?", self._tick, key)
+  end
+end
 
-local function next_tick(self)
-  local tick = self._tick or number_of(self._db, "SELECT coalesce(max(tick), 0) FROM calls")
-  self._tick = tick + 1
-  return tick + 1
+local function flush(self)
+  if self._used[1] then write_uses(self) end
+  commit(self)
+end
+
+---Write what was recorded to the file.
+function Store:flush() try(self, flush) end
+
+-- The number of this run. Uses are exact once they may decide about what is removed.
+local function tick_of(self)
+  if not self._tick then
+    self._tick = number_of(self._db, "SELECT coalesce(max(tick), 0) FROM calls") + 1
+    local size = number_of(self._db, "PRAGMA page_count") * number_of(self._db, "PRAGMA page_size")
+    self._exact = size > self.limit // 2
+  end
+  return self._tick
 end
 
 ---Whether an encoded value contains functions or modules; then it is not recorded.
@@ -287,48 +310,90 @@ local function files_are_same(values, digests)
   return true
 end
 
-local function read_call(self, key, n)
-  local row = self._db:run("SELECT files FROM calls WHERE key = ?", key)[1]
-  if not row then return nil end
-  local rows = self._db:run(
-    "SELECT digest, sum, raw, bytes FROM results WHERE key = ? ORDER BY i", key)
-  local call = { values = {}, digests = {} }
-  if #rows ~= n then return nil, "it is incomplete" end
-  for i, result in ipairs(rows) do
-    local ok, value = pcall(expand, self, result[2], result[3], result[4])
-    if not ok then return nil, text_of(value) end
-    call.values[i], call.digests[i] = value, result[1]
+-- Rows of the results of calls, with the files and the tick of the call.
+local READ <const> = [[SELECT key, files, tick, digest, sum, raw, bytes FROM calls
+  LEFT JOIN results USING (key) WHERE key IN (%s) ORDER BY key, i]]
+local READ_ONE <const> = READ:format "?"
+local READ_MANY <const> = READ:format(("?"):rep(TOGETHER, ", "))
+
+-- Add the value of a row to its call; a call that cannot be read has `why`.
+local function add_result(self, call, row)
+  if not row[4] then
+    call.why = "it is incomplete"
+    return
   end
-  if row[1] ~= 0 and not files_are_same(call.values, call.digests) then return nil end
-  return call
+  local ok, value = pcall(expand, self, row[5], row[6], row[7])
+  if not ok then call.why = text_of(value) end
+  call.values[#call.values + 1], call.digests[#call.digests + 1] = ok and value, row[4]
+end
+
+local function read_calls(self, keys, calls)
+  local rows
+  if keys[2] then
+    local many = table.move(keys, 1, #keys, 1, {})
+    for i = #keys + 1, TOGETHER do many[i] = keys[1] end
+    rows = self._db:run(READ_MANY, table.unpack(many))
+  else
+    rows = self._db:run(READ_ONE, keys[1])
+  end
+  for _, row in ipairs(rows) do
+    local call = calls[row[1]]
+    if not call then
+      call = { values = {}, digests = {}, files = row[2] ~= 0, tick = row[3] }
+      calls[row[1]] = call
+    end
+    add_result(self, call, row)
+  end
+end
+
+-- Read calls in one transaction, which flush() ends.
+local function read_all(self, keys)
+  local calls = {}
+  if keys[2] and not (self._began or self._reading) then
+    self._db:run "BEGIN"
+    self._reading = true
+  end
+  for i = 1, #keys, TOGETHER do
+    read_calls(self, table.move(keys, i, math.min(i + TOGETHER - 1, #keys), 1, {}), calls)
+  end
+  return calls
+end
+
+local function use(self, key, tick)
+  local now = tick_of(self)
+  if now > tick and (self._exact or now - tick >= LATE) then self._used[#self._used + 1] = key end
 end
 
 ---@class fzlua.RecordedCall
 ---@field values string[] encoded
 ---@field digests string[] of the values
 
+---The recorded calls with these keys, which count as used.
+---@param keys string[]
+---@param calls table<string, fzlua.Call> by key; `n`: how many results it must have
+---@param base? fzlua.Call of those that are not in `calls`
+---@return table<string, fzlua.RecordedCall>
+function Store:find_all(keys, calls, base)
+  local found = {}
+  for key, call in pairs(keys[1] and try(self, read_all, keys) or {}) do
+    local of = calls[key] or base
+    local why = call.why or #call.values ~= of.n and "it is incomplete"
+    if why then
+      log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
+        self.path, of.name, why)
+    elseif not call.files or files_are_same(call.values, call.digests) then
+      found[key] = call
+      try(self, use, key, call.tick)
+    end
+  end
+  return found
+end
+
 ---The recorded results of a call.
 ---@param key string
----@param n integer how many there must be
----@param name string for the log
+---@param call fzlua.Call
 ---@return fzlua.RecordedCall|nil
-function Store:find(key, n, name)
-  local call, why = try(self, read_call, key, n)
-  if why then
-    log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
-      self.path, name, why)
-  end
-  return call
-end
-
-local function use(self, key)
-  begin(self)
-  self._db:run("UPDATE calls SET tick = ? WHERE key = ?", next_tick(self), key)
-end
-
----Note that a recorded call was used.
----@param key string
-function Store:use(key) try(self, use, key) end
+function Store:find(key, call) return self:find_all({ key }, {}, call)[key] end
 
 local function write_call(self, call, values, digests)
   local packed, raw, size = {}, {}, ROW
@@ -357,7 +422,7 @@ local function write_call(self, call, values, digests)
   self._db:run([[INSERT INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,
       CAST(? AS TEXT), ?, ?, ?, ?, ?)]],
     call.key, call.name, call.func, call.version, call.seed, table.concat(call.names, "\n"),
-    table.concat(call.inputs), call.files, next_tick(self), core.wall(), size)
+    table.concat(call.inputs), call.files, tick_of(self), core.wall(), size)
   self._db:run("DELETE FROM failures WHERE name = CAST(? AS TEXT)", call.name)
   self._total = self._total + size
 end
@@ -368,6 +433,7 @@ end
 ---@field func string digest of the function
 ---@field version string|nil
 ---@field seed integer|nil
+---@field n integer results
 ---@field names string[] of the inputs
 ---@field inputs string[] their digests
 ---@field files boolean whether its values name files
@@ -427,7 +493,7 @@ end
 
 local function read_last(self, name)
   local row = self._db:run([[SELECT key, func, version, seed, names, inputs FROM calls
-    WHERE name = CAST(? AS TEXT) ORDER BY tick DESC LIMIT 1]], name)[1]
+    WHERE name = CAST(? AS TEXT) ORDER BY tick DESC, made DESC LIMIT 1]], name)[1]
   if not row then return nil end
   local names = {}
   for each in row[5]:gmatch "[^\n]+" do names[#names + 1] = each end
@@ -495,7 +561,7 @@ end
 
 function Store:close()
   if self._db then
-    try(self, commit)
+    try(self, flush)
     if self._db then self._db:close() end
   end
   self._db = nil

@@ -48,7 +48,7 @@ local function decide(keys, store, plan, node, values)
     if not inputs[i] then return "run", ("input %s: %s"):format(node.inputs[i], why) end
   end
   local call = keys:call(node, inputs)
-  local recorded = store:find(call.key, #node.outputs, call.name)
+  local recorded = store:find(call.key, call)
   if not recorded then return "run", reason(store, call.name, call) end
   for k, digest in ipairs(recorded.digests) do
     keys.digests[node.first + k - 1] = digest

@@ -125,15 +125,6 @@ function Mapping.show(n, batch, options)
   return require "fzlua.progress".start(lines, batch, set_counts, options.on_error)
 end
 
--- Let the batch have the results that are recorded.
-local function recall(cache, batch, list, n)
-  for i = 1, n do
-    local bytes = cache:find(i, list[i])
-    if bytes then batch:know(i, bytes) end
-  end
-  cache:flush()
-end
-
 ---Start a map.
 ---@param pool userdata of core.pool
 ---@param kind string "map" or "starmap"
@@ -158,7 +149,7 @@ function Mapping.start(pool, kind, f, list, options)
     _events = BatchEvents.new(batch, options.progress, n), _closed = false, _cache = cache or false,
   }, Mapping)
   self._shown = Mapping.show(n, batch, options)
-  if cache then recall(cache, batch, list, n) end
+  if cache then cache:recall(list, n, function(i, bytes) batch:know(i, bytes) end) end
   batch:start()
   return self
 end

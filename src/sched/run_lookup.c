@@ -112,10 +112,16 @@ place_of(const struct fz_flow *flow, const struct fz_step *step,
 	return true;
 }
 
-bool
-fz_lookup_asked(const struct fz_flow *flow, struct fz_lookup_at *at)
+uint32_t
+fz_lookup_asked(
+    const struct fz_flow *flow, struct fz_lookup_at *list, uint32_t n)
 {
-	return place_of(flow, flow->asked, at);
+	const struct fz_step *step = flow->asked;
+	uint32_t count = 0;
+
+	for (; count < n && place_of(flow, step, &list[count]); count++)
+		step = step->next_failed;
+	return count;
 }
 
 /* The step if it waits for an answer; NULL: it does not. */

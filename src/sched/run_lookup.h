@@ -35,8 +35,12 @@ struct fz_lookup_at {
 	uint32_t node;
 };
 
-/* The node that waits for an answer the longest. False: none does. */
-bool fz_lookup_asked(const struct fz_flow *flow, struct fz_lookup_at *at);
+/*
+ * The nodes that wait for an answer, at most `n`, those that wait the longest
+ * first. Returns how many.
+ */
+uint32_t fz_lookup_asked(
+    const struct fz_flow *flow, struct fz_lookup_at *list, uint32_t n);
 
 /*
  * The values of a node that was asked for, in the node's order; takes the

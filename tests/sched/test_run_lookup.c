@@ -35,8 +35,9 @@ asked(const struct run_test *p)
 {
 	struct fz_lookup_at at;
 
-	return fz_lookup_asked(fz_run_flow(p->run), &at) ? at.node
-							 : FZ_GRAPH_NONE;
+	return fz_lookup_asked(fz_run_flow(p->run), &at, 1) != 0
+		   ? at.node
+		   : FZ_GRAPH_NONE;
 }
 
 static uint32_t

@@ -57,14 +57,25 @@ push_at(lua_State *L, struct fz_lookup_at at)
 	return 2;
 }
 
-/* asked() -> nothing | item, node */
+/* asked(max) -> { item, node, item, node ... }, those that wait longest first */
 static int
 asked(lua_State *L)
 {
+	enum { MAX = 1024 };
 	struct fz_llookup l = open(L);
-	struct fz_lookup_at at;
+	struct fz_lookup_at list[MAX];
+	lua_Integer max = luaL_checkinteger(L, 2);
+	uint32_t n;
 
-	return fz_lookup_asked(l.flow, &at) ? push_at(L, at) : 0;
+	luaL_argcheck(L, 0 < max && max <= MAX, 2, "out of range");
+	n = fz_lookup_asked(l.flow, list, (uint32_t)max);
+	lua_createtable(L, (int)n * 2, 0);
+	for (uint32_t i = 0; i < n; i++) {
+		push_at(L, list[i]);
+		lua_rawseti(L, -3, (lua_Integer)i * 2 + 2);
+		lua_rawseti(L, -2, (lua_Integer)i * 2 + 1);
+	}
+	return 1;
 }
 
 /* value_of(item, value) -> true, v | false: a value of a run under way */
