@@ -256,7 +256,9 @@ get_function(struct reader *r, int around, bool inner)
 	if (r->failed)
 		return;
 	proto.env = inner ? inner_env(&proto, around) : around;
-	r->ops->code(r->ctx, from, (size_t)(r->p - from));
+	/* Where the outermost function got its upvalues from is over. */
+	r->ops->code(
+	    r->ctx, from, (size_t)((inner ? r->p : proto.upvalues) - from));
 	add_globals(r, &proto);
 	from = r->p;
 	len = get_size(r);

@@ -1,6 +1,7 @@
 /*
  * bytecode.h - reads what lua_dump() writes for a function, in the format of
- * Lua 5.4, without what only says where the source was.
+ * Lua 5.4, without what only says where the source was, and in which variables
+ * around it the function found its upvalues.
  */
 #ifndef FZ_BYTECODE_H
 #define FZ_BYTECODE_H

@@ -71,6 +71,7 @@ local CHANGES <const> = {
   { "function(b) ran", "function(other) local b = other ran", "B" }, -- other code, same value
   { "x * factor", "factor * x", "A" },
   { "factor = 2", "factor = 3", "AC" },
+  { "local factor", "local function new() end\nlocal other\nlocal factor", "" },
   { "x * factor", "x * factor + 1", "AC" },
   { "LIMIT = 10", "LIMIT = 11", "C" },
   { "b + LIMIT", "b + LIMIT + 1", "C" },
