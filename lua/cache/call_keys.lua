@@ -29,11 +29,25 @@ local function reason(e)
   return Error.is(e) and e.message or tostring(e)
 end
 
+-- The digest of what all calls of a node, or all elements of its calls, have in common. The random
+-- numbers of a call derive from the seed, the item and the number of its node.
+local function common(self, what, node)
+  local seed = self._seed
+  return core.digest_in(self._session, what, FORMAT, self._funcs[node.id],
+    node.registration.limits.version, #node.outputs, node.map, seed, seed and node.id)
+end
+
+-- The key of digests, which have one length, and of the number behind the seed if there is one.
+local function key_of(self, base, digests, number)
+  return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
+end
+
 -- Digest the function of a node. The stage's init counts, because it sets upvalues.
 local function add_function(self, node, init)
   local ok, digest = pcall(core.digest_in, self._session, node.registration.f, init)
   if ok then
-    self._funcs[node.id] = digest
+    self._funcs[node.id], self._names[node.id] = digest, CallKeys.name(node)
+    self._bases[node.id] = common(self, "fzlua call", node)
   else
     self.why[node.id] = reason(digest)
   end
@@ -48,6 +62,7 @@ end
 function CallKeys.new(plan, states, seed, wants)
   local self = setmetatable({
     why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {},
+    _names = {}, _bases = {},
   }, CallKeys)
   self._session[true] = {} -- tables that several functions hold are digested once
   for _, node in ipairs(plan.nodes) do
@@ -97,14 +112,11 @@ end
 ---@param item? integer of a stream
 ---@return fzlua.Call
 function CallKeys:call(node, inputs, item)
-  local func, version = self._funcs[node.id], node.registration.limits.version
-  -- The random numbers of a call derive from the seed, the item and the number of its node.
-  local seed = self._seed
   return {
-    name = CallKeys.name(node), func = func, version = version, seed = seed, names = node.inputs,
+    name = self._names[node.id], func = self._funcs[node.id],
+    version = node.registration.limits.version, seed = self._seed, names = node.inputs,
     inputs = inputs, files = false, n = #node.outputs,
-    key = core.digest_in(self._session, "fzlua call", FORMAT, func, version, #node.outputs,
-      node.map, seed, seed and node.id, seed and item, table.unpack(inputs)),
+    key = key_of(self, self._bases[node.id], table.concat(inputs), item or 0),
   }
 end
 
@@ -114,12 +126,12 @@ end
 ---@param item? integer of a stream
 ---@return fzlua.Call with `key`, from which their keys are made
 function CallKeys:elements(node, call, item)
-  local seed = call.seed
   return {
-    name = call.name, func = call.func, version = call.version, seed = seed, names = call.names,
-    inputs = table.move(call.inputs, 1, #call.inputs, 1, {}), files = false, n = 1,
-    key = core.digest_in(self._session, "fzlua element", FORMAT, call.func, call.version, seed,
-      seed and node.id, seed and item, table.unpack(call.inputs, 2)),
+    name = call.name, func = call.func, version = call.version, seed = call.seed,
+    names = call.names, inputs = table.move(call.inputs, 1, #call.inputs, 1, {}), files = false,
+    n = 1,
+    key = key_of(self, common(self, "fzlua element", node), table.concat(call.inputs, "", 2),
+      item or 0),
   }
 end
 
@@ -131,7 +143,7 @@ end
 function CallKeys:element(base, value, index)
   local ok, digest = pcall(core.digest_in, self._session, value)
   if not ok then return nil, reason(digest) end
-  return core.hash(base.key .. digest .. (base.seed and ("j"):pack(index) or ""))
+  return key_of(self, base.key, digest, index)
 end
 
 return CallKeys

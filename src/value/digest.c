@@ -140,7 +140,7 @@ put_by_name(struct fz_digest *d, int idx)
 			return true;
 		}
 	}
-	if (fz_refmap_find(&d->loaded, p) == NULL || !fz_byname_module(L, idx))
+	if (!fz_digest_is_module(d, p) || !fz_byname_module(L, idx))
 		return false;
 	lua_pushvalue(L, -1);
 	put_named(d, 'm');
@@ -418,7 +418,6 @@ digest_gc(lua_State *L)
 	struct fz_digest *d = lua_touserdata(L, 1);
 
 	fz_refmap_fini(&d->scope.map, L);
-	fz_refmap_fini(&d->loaded, L);
 	fz_buf_fini(&d->code);
 	return 0;
 }
@@ -434,7 +433,6 @@ fz_digest_with(lua_State *L, struct fz_hash *hash, int modules,
 	d = lua_newuserdatauv(L, sizeof(*d), 0);
 	*d = (struct fz_digest){ .L = L, .hash = hash, .modules = modules };
 	fz_refmap_init(&d->scope.map);
-	fz_refmap_init(&d->loaded);
 	fz_buf_init(&d->code);
 	fz_luserdata_finalize(L, digest_gc);
 	d->registered = fz_registered_objects(L);
@@ -447,11 +445,8 @@ fz_digest_with(lua_State *L, struct fz_hash *hash, int modules,
 	d->ranges = top + 4;
 	for (int i = d->later; i <= d->ranges; i++)
 		lua_newtable(L);
-	if (fz_byname_add_modules(L, &d->loaded) != 0)
-		fz_lerror_nomem(L, "a digest");
 	body(d, ctx);
 	fz_refmap_fini(&d->scope.map, L);
-	fz_refmap_fini(&d->loaded, L);
 	fz_buf_fini(&d->code);
 	lua_settop(L, top);
 }

@@ -45,7 +45,7 @@ fz_digest_is_plain(struct fz_digest *d, int idx, int type)
 		p = lua_topointer(d->L, idx);
 		a->plain = p != d->globals &&
 			   fz_refmap_find(d->registered, p) == NULL &&
-			   fz_refmap_find(&d->loaded, p) == NULL;
+			   !fz_digest_is_module(d, p);
 		if (lua_getmetatable(d->L, idx)) {
 			a->plain = false;
 			lua_pop(d->L, 1);

@@ -9,8 +9,11 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
+#include "value/byname.h"
 #include "value/digest_state.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
+#include "value/refmap.h"
 
 /* Whether the module named at `idx` is one of Lua or of this library. */
 static bool
@@ -44,6 +47,60 @@ fz_digest_note_module(struct fz_digest *d)
 		lua_rawset(L, d->modules);
 	}
 	lua_settop(L, name - 1);
+}
+
+static int
+loaded_gc(lua_State *L)
+{
+	fz_refmap_fini(lua_touserdata(L, 1), L);
+	return 0;
+}
+
+/* Push the addresses of all loaded modules. */
+static struct fz_refmap *
+push_addresses(lua_State *L)
+{
+	struct fz_refmap *map = lua_newuserdatauv(L, sizeof(*map), 0);
+
+	fz_refmap_init(map);
+	fz_luserdata_finalize(L, loaded_gc);
+	if (fz_byname_add_modules(L, map) != 0)
+		fz_lerror_nomem(L, "a digest");
+	return map;
+}
+
+/* The same, by the list of the session at index 1 if it has one. */
+static const struct fz_refmap *
+addresses(struct fz_digest *d)
+{
+	lua_State *L = d->L;
+	int top = lua_gettop(L), list = top + 1;
+	const struct fz_refmap *map = NULL;
+
+	luaL_checkstack(L, 20, "no stack left for a digest");
+	lua_pushboolean(L, 1);
+	if (d->session != 0)
+		lua_rawget(L, d->session);
+	if (lua_istable(L, list)) {
+		lua_rawgeti(L, list, 1);
+		map = lua_touserdata(L, -1);
+	}
+	if (map == NULL) {
+		map = push_addresses(L);
+		fz_digest_keep(d, lua_gettop(L));
+		if (lua_istable(L, list))
+			lua_rawseti(L, list, 1);
+	}
+	lua_settop(L, top);
+	return map;
+}
+
+bool
+fz_digest_is_module(struct fz_digest *d, const void *p)
+{
+	if (d->loaded == NULL)
+		d->loaded = addresses(d);
+	return fz_refmap_find(d->loaded, p) != NULL;
 }
 
 /* Push field `name` of the library `package`, or nil. [+1] */

@@ -60,7 +60,7 @@ struct fz_digest {
 	lua_State *L;
 	struct fz_hash *hash;
 	struct fz_digest_scope scope, *inner;
-	struct fz_refmap loaded; /* modules */
+	const struct fz_refmap *loaded; /* modules; NULL until needed */
 	const struct fz_refmap *registered;
 	const void *globals;
 	struct fz_buf code;
@@ -134,6 +134,9 @@ void fz_digest_function(struct fz_digest *d, int f, const struct fz_path *at);
  * Names of Lua and of this library are not noted. [-1, +0, m]
  */
 void fz_digest_note_module(struct fz_digest *d);
+
+/* Whether the object at `p` is a module that has been loaded. [-0, +0, m] */
+bool fz_digest_is_module(struct fz_digest *d, const void *p);
 
 /* Write all that was noted, and what these modules use. */
 void fz_digest_modules(struct fz_digest *d, int session);

@@ -57,7 +57,8 @@ push_at(lua_State *L, struct fz_lookup_at at)
 	return 2;
 }
 
-/* asked(max) -> { item, node, item, node ... }, those that wait longest first */
+/* asked(max) -> { item, node, item, node ... }, those that wait longest first
+ */
 static int
 asked(lua_State *L)
 {
