@@ -15,7 +15,8 @@
 #   tsan       the tests of hosts with threads under ThreadSanitizer
 #   valgrind   the tests under valgrind     cov    line coverage by gcov
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
-#   soak       shared objects under stress, SOAK seconds each, and the long tests
+#   soak       shared objects under stress, SOAK seconds each, KILLS of runs that are resumed,
+#              and the long tests
 #   bench      measured speeds beside the machine's limits: make bench ROWS="start encode"
 #   install  uninstall   see tools/package.mk for the places     dist  deb   the packages
 #   compile_commands.json  clean
@@ -304,9 +305,12 @@ fuzz-here: $(FUZZBIN) $(BIN)
 	    echo "$$f $(FUZZ_RUNS)"; $$f $(FUZZ_RUNS); done
 
 SOAK ?= 10
+KILLS ?= 50
 soak:
 	+FZLUA_SOAK=$(SOAK) FZLUA_LONG=1 FZLUA_TEST_LIMIT=600 $(MAKE) --no-print-directory test-lua \
 	    TESTS_LUA='$(wildcard tests/killed/test_soak.lua tests/*/test_queue*.lua)'
+	+FZLUA_KILLS=$(KILLS) FZLUA_TEST_LIMIT=600 $(MAKE) --no-print-directory test-lua \
+	    TESTS_LUA=tests/killed/test_resume_killed.lua
 
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
