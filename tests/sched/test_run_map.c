@@ -1,4 +1,8 @@
-/* test_run_map.c - nodes that call their function for each element of a list.
+/*
+ * test_run_map.c - nodes that call their function for each element of a list.
+ *
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
+ * wrap: pipe2 read write pwritev2
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,11 +19,13 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "batches.h"
+#include "faults.h"
 #include "sched/batch.h"
 #include "sched/graph.h"
 #include "sched/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
+#include "sched/run_lookup.h"
 #include "sched/run_map.h"
 #include "worker/blob.h"
 #include "worker/wire.h"
@@ -40,7 +46,7 @@ struct maps {
 	uint64_t n;
 	int nreaders;         /* open */
 	bool bad;             /* the list cannot be read */
-	unsigned nevents[5];  /* of elements, by kind */
+	unsigned nevents[6];  /* of elements, by kind */
 	uint64_t listed;      /* length as an event says */
 	unsigned node_events; /* of the node itself */
 };
@@ -432,6 +438,164 @@ test_run_map_is_called_by_a_local_run(void **state)
 		assert_int_equal(value_at(result(), i), 10 * i);
 }
 
+/* Whether the map was asked for; then its elements can be answered for. */
+static bool
+is_asked(void)
+{
+	struct fz_lookup_at at[2];
+
+	return fz_lookup_asked(fz_run_flow(m.run), at, 2) == 1 &&
+	       at[0].item == 0 && at[0].node == m.node;
+}
+
+/* Answer that the elements 2 and `n` are known, as 20 and 30, if any. */
+static int
+answer(uint64_t n, struct fz_err *err)
+{
+	struct fz_lookup_at at = { 0, m.node };
+	struct fz_flow *flow = fz_run_flow(m.run);
+	struct fz_blob *second = blob_of_number(20), *last;
+	int rc = 0;
+
+	if (second != NULL)
+		rc = fz_lookup_know(flow, at, 2, second, err);
+	last = blob_of_number(30);
+	if (last != NULL && fz_lookup_know(flow, at, n, last, err) != 0)
+		rc = -1;
+	fz_lookup_not_found(flow, at);
+	return rc;
+}
+
+/* Turn the loop until the run is done; sums the results that are recorded. */
+static uint64_t
+finish_recording(uint64_t *sum)
+{
+	int64_t until = in_ms(PATIENCE_MS);
+	struct fz_lookup_elements e;
+	struct fz_lookup_at at;
+	uint64_t n = 0;
+
+	*sum = 0;
+	while (!fz_run_done(m.run)) {
+		while (fz_lookup_take_elements(fz_run_flow(m.run), &e)) {
+			assert_int_equal(e.at.node, m.node);
+			for (uint32_t i = 0; i < e.n; i++)
+				*sum += fz_le64_load(e.list->bytes + 8 * i);
+			n += e.n;
+			fz_blob_unref(e.list);
+		}
+		while (fz_lookup_made(fz_run_flow(m.run), &at))
+			fz_lookup_recorded(fz_run_flow(m.run));
+		assert_true(turn_until(m.w, until));
+	}
+	take_events();
+	return n;
+}
+
+static void
+start_asking(uint64_t n)
+{
+	assert_int_equal(fz_lookup_want(fz_run_flow(m.run), m.node, NULL), 0);
+	assert_int_equal(fz_run_start(m.run, NULL), 0);
+	m.n = n;
+}
+
+/* A map of `n` elements that has not started. */
+static void
+prepare_map(uint64_t n)
+{
+	uint32_t inputs[] = { m.list };
+
+	fill(n);
+	fz_graph_feed(m.graph, m.node, inputs, 1, NULL);
+	assert_int_equal(fz_graph_freeze(m.graph, NULL), 0);
+	m.run = fz_run_new(&m.opts, NULL);
+	assert_non_null(m.run);
+	fz_run_keep(m.run, fz_graph_get(m.graph, m.node)->first_value);
+	fz_run_set(m.run, m.list, fz_blob_new(m.items, 8 * n, NULL));
+	items_forget(m.home->shared, n + 1);
+}
+
+static void
+test_run_map_takes_known_elements_and_returns_the_others(void **state)
+{
+	uint64_t sum, n = 100;
+
+	(void)state;
+	prepare_map(n);
+	start_asking(n);
+	assert_true(is_asked());
+	assert_int_equal(answer(n, NULL), 0);
+	assert_int_equal(finish_recording(&sum), n - 2);
+	assert_int_equal(sum, n * (n + 1) / 2 - 2 - n);
+	for (uint64_t i = 1; i <= n; i++)
+		assert_int_equal(value_at(result(), i), i == 2   ? 20
+							: i == n ? 30
+								 : i);
+	assert_int_equal(m.nevents[FZ_JOB_EVENT_CACHED], 2);
+	assert_int_equal(m.nevents[FZ_JOB_EVENT_DONE], n - 2);
+	assert_int_equal(fz_run_counts(m.run, 0).more.done, n - 1);
+}
+
+static void
+test_run_map_is_done_if_all_elements_are_known(void **state)
+{
+	uint64_t sum;
+
+	(void)state;
+	prepare_map(2);
+	start_asking(2);
+	assert_int_equal(
+	    fz_lookup_know(fz_run_flow(m.run),
+		(struct fz_lookup_at){ 0, m.node }, 1, blob_of_number(7), NULL),
+	    0);
+	assert_int_equal(answer(3, NULL), 0); /* there is no element 3 */
+	assert_int_equal(finish_recording(&sum), 0);
+	assert_int_equal(value_at(result(), 1), 7);
+	assert_int_equal(value_at(result(), 2), 20);
+	assert_int_equal(fz_pool_nworkers(m.pool), 0);
+}
+
+static void
+test_run_map_may_end_before_its_elements_are_recorded(void **state)
+{
+	int64_t until = in_ms(PATIENCE_MS);
+	uint32_t node;
+
+	(void)state;
+	prepare_map(10);
+	start_asking(10);
+	assert_int_equal(answer(10, NULL), 0);
+	while (fz_run_counts(m.run, 0).more.done < 9)
+		assert_true(turn_until(m.w, until));
+	assert_false(fz_run_done(m.run));
+	fz_run_cancel(m.run, FZ_ERR_CANCELLED, "cancelled");
+	assert_non_null(fz_run_failure(m.run, &node));
+}
+
+static void
+test_run_map_any_allocation_for_known_elements_may_fail(void **state)
+{
+	struct fz_err err = { 0 };
+	uint32_t failed;
+	uint64_t sum;
+	bool came = true;
+
+	for (unsigned long n = 1; came; n++) {
+		prepare_map(20);
+		start_asking(20);
+		faults_at(n);
+		if (answer(20, &err) != 0)
+			assert_int_equal(err.kind, FZ_ERR_MEMORY);
+		came = faults_end();
+		finish_recording(&sum);
+		if (fz_run_failure(m.run, &failed) == NULL)
+			assert_int_equal(value_at(result(), 3), 3);
+		teardown(state);
+		setup(state);
+	}
+}
+
 int
 main(void)
 {
@@ -448,6 +612,10 @@ main(void)
 		TEST(test_run_map_is_cancelled_while_elements_run),
 		TEST(test_run_map_ends_at_the_deadline),
 		TEST(test_run_map_is_called_by_a_local_run),
+		TEST(test_run_map_takes_known_elements_and_returns_the_others),
+		TEST(test_run_map_is_done_if_all_elements_are_known),
+		TEST(test_run_map_may_end_before_its_elements_are_recorded),
+		TEST(test_run_map_any_allocation_for_known_elements_may_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
