@@ -3,10 +3,10 @@
  *
  *	runner JOBS LIMIT DIR COMMAND...
  *
- * Each COMMAND is a line for sh, named after the file that is its last word.
- * JOBS of them run at the same time, in this order. The output of a program
- * goes to DIR/NAME.log, and to standard output too if the program fails. The
- * last lines name the programs that failed and count the tests, of which
+ * Each COMMAND is a line for sh, named after the file that is its last word and
+ * that file's folder. JOBS of them run at the same time, in this order. The
+ * output of a program goes to DIR/FOLDER-FILE.log, and to standard output too
+ * if the program fails. The last lines name the programs that failed and count the tests, of which
  * run.lua and cmocka report the numbers at the end of their output.
  *
  * A program writes something when it begins a test. It hangs if nothing new is
@@ -35,7 +35,7 @@ enum { BUSY = 5, SECOND_NS = 1000000000 };
 
 struct program {
 	const char *command;
-	const char *name; /* the end of `command` */
+	const char *name; /* the end of `command`: FOLDER/FILE, or FILE */
 	pid_t pid;        /* 0: it does not run */
 	int log;
 	off_t written; /* length of the log at the last look */
@@ -69,9 +69,13 @@ static int
 open_log(const struct program *p)
 {
 	char path[4096];
-	int fd;
+	int fd, start;
 
-	snprintf(path, sizeof(path), "%s/%s.log", directory, p->name);
+	start = snprintf(path, sizeof(path), "%s/", directory);
+	snprintf(path + start, sizeof(path) - (size_t)start, "%s.log", p->name);
+	for (char *c = path + start; *c != '\0'; c++)
+		if (*c == '/')
+			*c = '-';
 	fd =
 	    open(path, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
 	if (fd == -1)
@@ -93,12 +97,23 @@ execute(const struct program *p)
 	_exit(127);
 }
 
+/* The last two parts of the path that ends the command. */
+static const char *
+name_of(const char *command)
+{
+	const char *slash = strrchr(command, '/'), *at = slash;
+
+	if (slash == NULL)
+		return command;
+	while (at > command && strchr("/ '", at[-1]) == NULL)
+		at--;
+	return at == slash ? slash + 1 : at;
+}
+
 static void
 start(struct program *p)
 {
-	const char *slash = strrchr(p->command, '/');
-
-	p->name = slash != NULL ? slash + 1 : p->command;
+	p->name = name_of(p->command);
 	p->log = open_log(p);
 	p->start_ns = p->looked_ns = now_ns();
 	fflush(NULL);

@@ -38,6 +38,18 @@ tests["failed tests are counted, and their programs are named"] = function()
   t.equal(status, 1)
 end
 
+tests["files of one name in two folders have two names and two logs"] = function()
+  local out, err, status = t.shell(([[
+mkdir -p DIR/log DIR/a DIR/b
+echo 'echo "in a"; echo "1 passed, 0 failed"' >DIR/a/same
+echo 'echo "in b"; exit 1' >DIR/b/same
+RUNNER 2 30 DIR/log "sh DIR/a/same" "sh DIR/b/same"
+cd DIR/log && grep -h '^in' a-same.log b-same.log; rm -r DIR]])
+    :gsub("DIR", dir):gsub("RUNNER", t.fzlua:match "^.*/" .. "tests/runner"))
+  t.match(out, "a/same\n", "\nfailed: b/same\n", "\nin a\nin b\n")
+  t.equal({ err, status }, { "", 0 })
+end
+
 tests["the output of a program that fails is shown in one piece, no other"] = function()
   local out = run("for i in 1 2 3; do echo a; sleep 0.05; done; false",
     "for i in 1 2 3; do echo b; sleep 0.05; done; false", "echo quiet")
