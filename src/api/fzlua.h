@@ -27,7 +27,10 @@
 extern "C" {
 #endif
 
-#include <lua.h>
+#include <lua.h> /* not found? add what pkg-config --cflags fzlua prints */
+#if LUA_VERSION_NUM < 504
+#error "fzlua.h needs Lua 5.4, and finds the headers of an older Lua"
+#endif
 
 #define FZLUA_VERSION_NUM 100 /* major * 10000 + minor * 100 + patch */
 

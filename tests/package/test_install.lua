@@ -40,6 +40,24 @@ tests.uninstall_leaves_nothing = function()
   t.equal(run "find ../stage-dest/usr ! -type d; ls ../stage-dest/usr/share/doc", "")
 end
 
+-- What the compiler says of the header, without the options of pkg-config.
+local function refusal(...)
+  local source = t.file "#include <fzlua.h>\n"
+  local _, err, status = t.shell(("cd %s && cc -x c -fsyntax-only -Iinclude %s %s"):format(STAGE,
+    table.concat({ ... }, " "), source))
+  t.equal(status ~= 0, true)
+  return err
+end
+
+tests.without_the_headers_of_lua_the_header_says_what_to_do = function()
+  t.match(refusal("-nostdinc", "-isystem $(cc -print-file-name=include)"),
+    "lua.h: No such file or directory", "add what pkg-config --cflags fzlua prints")
+  local dir = (t.shell "mktemp -d"):match "%S+"
+  t.shell(("echo '#define LUA_VERSION_NUM 501' >%s/lua.h"):format(dir))
+  t.match(refusal("-I" .. dir), "fzlua.h needs Lua 5.4, and finds the headers of an older Lua")
+  t.shell("rm -r " .. dir)
+end
+
 -- The names that the public header declares.
 local function declared()
   local names = {}
