@@ -24,7 +24,8 @@ local repl = {}
 ---@field starts function[] chunks that run before the first prompt
 ---@field inputs string[] that raised no error
 ---@field locals table<string, boolean> names that were locals of an input and are not global
----@field keeps boolean whether inputs go to the history: not those of files and pipes
+---@field keeps boolean whether inputs come from a terminal, and go to the history: others print as
+---in lua, plain values to standard output and errors to standard error
 ---@field last_trace string|nil of the last error
 ---@field private _after function|nil gets the results of the chunk that runs
 ---@field private _reading boolean whether the prompt is shown
@@ -110,16 +111,25 @@ end
 
 ---Print what is wrong with an input.
 ---@param message string
-function Session.complain(_, message)
-  io.write(style.paint("error", message), "\n")
+function Session:complain(message)
+  local file = self.keeps and io.stdout or io.stderr
+  io.stdout:flush()
+  file:write(style.paint("error", message), "\n")
   return nil
+end
+
+-- As lua does: by the global print, which the user may have changed.
+local function show_plain(self, ...)
+  local ok, message = pcall(_G.print, ...)
+  if not ok then self:complain(("error calling 'print' (%s)"):format(tostring(message))) end
 end
 
 ---Print values, of which the first becomes `_`.
 ---@param ... any
-function Session.show(_, ...)
+function Session:show(...)
   if select("#", ...) == 0 then return end
   _G._ = (...)
+  if not self.keeps then return show_plain(self, ...) end
   io.write(value.all(columns(), ...), "\n")
 end
 
@@ -138,7 +148,7 @@ end
 -- Say that a local is gone: once, because an error that it leads to says so as well.
 local function note_local(self, text)
   local global, names = typed.as_global(text)
-  if not global then return end
+  if not global or not self.keeps then return end
   if not next(self.locals) then
     note("a local ends with its input; for a global write: %s", global)
   end
@@ -157,9 +167,9 @@ end
 -- What people type who look for the way out, or for help.
 local LEAVES <const> = { exit = true, quit = true, help = true }
 
-local function looks_for_help(text)
+local function looks_for_help(self, text)
   local name = text:match "^%s*(%a+)%s*%(?%s*%)?%s*$"
-  return name and LEAVES[name] and rawget(_G, name) == nil
+  return self.keeps and name and LEAVES[name] and rawget(_G, name) == nil
 end
 
 ---What to do with an input: the chunk, and what gets its results.
@@ -169,7 +179,7 @@ end
 function Session:accept(text)
   local name, argument = text:match "^%s*:(%a+)%s*(.-)%s*$"
   if name then return commands.run(self, name, argument) end
-  if looks_for_help(text) then return note(commands.HINT) end
+  if looks_for_help(self, text) then return note(commands.HINT) end
   local chunk, message = typed.compile(text)
   if not chunk then return self:complain(message) end
   return chunk, function(_, ...)

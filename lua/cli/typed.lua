@@ -8,9 +8,11 @@ local sources = {} -- of all chunks, in the order of their compilation
 -- a tail call, and a wrong argument of it would have no line.
 local RETURN <const> = "local fzlua_chunk <close> = nil return "
 
+-- As in lua, an expression may begin with "=".
 local function load_text(text)
-  local chunk = load(RETURN .. text, "=stdin", "t")
-  if chunk then return chunk end
+  local marked = text:match "^%s*=(.*)$"
+  local chunk, message = load(RETURN .. (marked or text), "=stdin", "t")
+  if chunk or marked then return chunk, message end
   return load(text, "=stdin", "t")
 end
 

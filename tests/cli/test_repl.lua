@@ -12,6 +12,7 @@ tests["values are printed as literals, and the first one is _"] = function()
   terminal:expect { fz.version or terminal:rows()[1], ">" }
   terminal:run("1 + 1", "2")
   terminal:run("_ * 3, _", "6       2")
+  terminal:run("= 7, 8", "7       8")
   terminal:run('"a\\n", nil, 1.5', '"a\\n"   nil     1.5')
   terminal:run("{1, {x = {}}, y = 'z'}", '{1, {x = {}}, y = "z"}')
   terminal:run "x = {}"

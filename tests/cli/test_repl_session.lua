@@ -277,6 +277,15 @@ tests["without a terminal -i reads lines, and the script is standard input"] = f
   t.equal({ t.shell [[printf 'print(1) return 5' | "$FZLUA"]] }, { "1\n", "", 0 })
 end
 
+tests["without a terminal -i prints as lua does: by print, and errors to standard error"] = function()
+  local out, err, status = t.shell [[
+printf '"a b", {1} == nil\nlocal x = 1\nexit\n= 1 +\n2\nerror "no"\nprint = nil\n7\n:quit\n' |
+  HOME=/none "$FZLUA" -e "_PROMPT='' _PROMPT2=''" -i]]
+  t.equal(out:gsub("^[^\n]*\n", ""), "a b\tfalse\nnil\n3\n\n")
+  t.equal({ err, status }, { "stdin:1: no\nerror calling 'print' (attempt to call a nil value)\n"
+    .. "there is no :quit; :help helps, Ctrl-D leaves\n", 0 })
+end
+
 tests["the end waits for tasks, and os.exit ends at once"] = function()
   local terminal <close> = open()
   terminal:run("fz.spawn(function() fz.sleep(0.2) print 'last' end)", "<future: pending>")
