@@ -269,7 +269,7 @@ check-lua:
 # Lua's own test-suite, whose version must be that of the linked Lua: the portable part.
 check-suite: $(BIN)
 	$(if $(LUA_TESTS),,$(error LUA_TESTS=dir: the test-suite of Lua))
-	cd $(LUA_TESTS) && $(abspath $(BIN)) -e '_U = true' all.lua
+	cd $(LUA_TESTS) && $(abspath $(BIN)) -e '_U = true' all.lua && $(abspath $(BIN) tools/suite_main.lua)
 
 FUZZ_RUNS ?= 5000000
 SANITIZE  := -O1 -g -Werror -fno-omit-frame-pointer \
