@@ -375,17 +375,21 @@ void
 fz_decode_cfunction(struct fz_decoder *d)
 {
 	lua_State *L = d->L;
+	int module = lua_gettop(L) + 1;
 
 	need_functions(d);
 	luaL_checkstack(L, 10, NULL);
 	push_module(d);
 	fz_decode_name(d);
-	if (lua_istable(L, -2))
-		lua_rawget(L, -2);
+	lua_pushvalue(L, -1);
+	if (lua_istable(L, -3))
+		lua_rawget(L, -3);
 	if (!lua_isfunction(L, -1))
-		fz_decode_refuse(d, "a C function that does not exist here");
-	lua_replace(L, -3);
-	lua_pop(L, 1);
+		fz_lerror_fail(L, FZ_ERR_ERROR,
+		    "the module '%.80s' has no C function '%.80s' here",
+		    lua_tostring(L, module), lua_tostring(L, -2));
+	lua_replace(L, module);
+	lua_settop(L, module);
 	fz_decode_remember(d);
 }
 

@@ -200,6 +200,27 @@ test_host_spawn_without_the_command(void **state)
 	fzlua_close(L);
 }
 
+static int
+only_here(lua_State *L)
+{
+	(void)L;
+	return 0;
+}
+
+static void
+test_host_spawn_names_the_c_function_that_workers_lack(void **state)
+{
+	lua_State *L = open_state(NULL);
+
+	(void)state;
+	lua_register(L, "only_here", only_here);
+	run(L, "local pool <close> = fz.pool(1) "
+	       "local ok, e = pcall(pool.apply, pool, only_here) "
+	       "assert(not ok and e.message:find(\"the module '_G' has no C "
+	       "function 'only_here' here\", 1, true), e)");
+	fzlua_close(L);
+}
+
 static void
 test_host_spawn_refuses_another_method(void **state)
 {
@@ -226,6 +247,8 @@ main(void)
 		    test_host_spawn_leaves_descriptors_of_the_host),
 		cmocka_unit_test(test_host_spawn_is_no_fork_of_the_host),
 		cmocka_unit_test(test_host_spawn_without_the_command),
+		cmocka_unit_test(
+		    test_host_spawn_names_the_c_function_that_workers_lack),
 		cmocka_unit_test(test_host_spawn_refuses_another_method),
 	};
 
