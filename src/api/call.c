@@ -131,11 +131,30 @@ fzlua_refuse(lua_State *L, int n)
 	return FZLUA_MEMORY;
 }
 
+static int
+raise_not_open(lua_State *L)
+{
+	return luaL_error(
+	    L, "fzlua is not open in this Lua state: call luaopen_fzlua()");
+}
+
+/* Replace `n` values by a text: the host has not opened the library. */
+static int
+refuse_unopened(lua_State *L, int n)
+{
+	lua_pop(L, n);
+	lua_pushcfunction(L, raise_not_open);
+	lua_pcall(L, 0, 0, 0);
+	return FZLUA_ERROR;
+}
+
 int
 fzlua_call(lua_State *L, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
 		return fzlua_refuse(L, nargs + 1);
+	if (!fz_lloop_is_open(L))
+		return refuse_unopened(L, nargs + 1);
 	return limited_call(L, nargs, nresults);
 }
 
@@ -144,6 +163,8 @@ fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
 		return fzlua_refuse(L, nargs);
+	if (!fz_lloop_is_open(L))
+		return refuse_unopened(L, nargs);
 	lua_pushcfunction(L, f);
 	lua_insert(L, -(nargs + 1));
 	return call(L, nargs, nresults);

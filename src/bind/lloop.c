@@ -65,6 +65,12 @@ get(lua_State *L)
 }
 
 bool
+fz_lloop_is_open(lua_State *L)
+{
+	return get(L) != NULL;
+}
+
+bool
 fz_lloop_is_inherited(lua_State *L)
 {
 	const struct lloop *ll = get(L);
@@ -379,7 +385,7 @@ fz_lloop_wait(lua_State *L, bool (*done)(const void *ctx), const void *ctx)
 int
 fz_lloop_fd(lua_State *L)
 {
-	struct fz_loop *loop = get(L)->engine.loop;
+	struct fz_loop *loop = get(L) != NULL ? get(L)->engine.loop : NULL;
 	struct fz_err err = { 0 };
 	int fd, keep = errno;
 
@@ -397,8 +403,10 @@ fz_lloop_fd(lua_State *L)
 void
 fz_lloop_arm_fd(lua_State *L, int64_t at_ns)
 {
-	if (get(L)->engine.loop != NULL)
-		fz_loop_arm_fd(get(L)->engine.loop, at_ns);
+	const struct lloop *ll = get(L);
+
+	if (ll != NULL && ll->engine.loop != NULL)
+		fz_loop_arm_fd(ll->engine.loop, at_ns);
 }
 
 struct fz_ltasks *

@@ -22,6 +22,9 @@ struct fz_lsink;
  */
 struct fz_engine *fz_lloop_engine(lua_State *L);
 
+/* Whether the library was opened in the state. [-0, +0, -] */
+bool fz_lloop_is_open(lua_State *L);
+
 /*
  * Whether the host has forked this process, and the state was not used in it
  * yet. [-0, +0, -]

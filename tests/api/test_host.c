@@ -457,6 +457,26 @@ test_a_full_stack_is_an_error_with_a_value(void **state)
 	host_assert_status(L, "return 1", FZLUA_OK);
 }
 
+/* The functions of use_full_stack() that run code. */
+static void
+test_a_state_without_the_library_is_an_error(void **state)
+{
+	lua_State *L = luaL_newstate();
+
+	(void)state;
+	assert_non_null(L);
+	for (int i = 0; i < 10; i++) {
+		lua_settop(L, 0);
+		lua_newtable(L);
+		lua_pushboolean(L, 1);
+		assert_int_equal(use_full_stack(L, i), FZLUA_ERROR);
+		assert_int_equal(lua_gettop(L), i < 6 ? 3 : 2);
+		assert_non_null(strstr(lua_tostring(L, -1), "luaopen_fzlua"));
+	}
+	assert_int_equal(fzlua_fd(L), -1);
+	lua_close(L);
+}
+
 static void
 test_a_step_of_no_number_does_not_wait(void **state)
 {
@@ -535,6 +555,7 @@ main(void)
 		HOST_TEST(test_another_thread_interrupts),
 		HOST_TEST(test_the_host_is_told_of_forks),
 		HOST_TEST(test_a_full_stack_is_an_error_with_a_value),
+		cmocka_unit_test(test_a_state_without_the_library_is_an_error),
 		HOST_TEST(test_a_step_of_no_number_does_not_wait),
 		cmocka_unit_test(test_a_lack_of_memory_has_its_status),
 		cmocka_unit_test(test_each_allocation_may_fail),
