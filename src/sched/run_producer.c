@@ -1,4 +1,3 @@
-#include "sched/retry.h"
 #include "sched/run_state.h"
 
 #include <stdlib.h>
@@ -6,6 +5,7 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "sched/graph.h"
+#include "sched/retry.h"
 #include "sched/run_step.h"
 #include "worker/blob.h"
 

@@ -6,8 +6,9 @@
  * Each COMMAND is a line for sh, named after the file that is its last word and
  * that file's folder. JOBS of them run at the same time, in this order. The
  * output of a program goes to DIR/FOLDER-FILE.log, and to standard output too
- * if the program fails. The last lines name the programs that failed and count the tests, of which
- * run.lua and cmocka report the numbers at the end of their output.
+ * if the program fails. The last lines name the programs that failed and count
+ *the tests, of which run.lua and cmocka report the numbers at the end of their
+ *output.
  *
  * A program writes something when it begins a test. It hangs if nothing new is
  * written while none of its processes runs for LIMIT seconds in all, or if one
