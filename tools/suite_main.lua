@@ -1,5 +1,5 @@
---- suite_main.lua - main.lua of Lua's own test-suite under the command: fzlua tools/suite_main.lua, in
--- the folder of the suite. `make check-suite` runs it.
+--- suite_main.lua - main.lua of the test-suite of Lua under the command: fzlua tools/suite_main.lua
+-- in the folder of the suite. `make check-suite` runs it.
 --
 -- Parts that test what differs on purpose, or what only a lua with readline does, are left out.
 

@@ -95,7 +95,11 @@ function ItemCache:recall(list, n, know)
     end
     local found = self._store:find_all(keys, {}, self._base)
     for k, key in ipairs(keys) do
-      if found[key] then know(numbers[k], found[key].values[1]) else self._keys[numbers[k]] = key end
+      if found[key] then
+        know(numbers[k], found[key].values[1])
+      else
+        self._keys[numbers[k]] = key
+      end
     end
   end
   self._store:flush()

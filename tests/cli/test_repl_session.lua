@@ -277,7 +277,7 @@ tests["without a terminal -i reads lines, and the script is standard input"] = f
   t.equal({ t.shell [[printf 'print(1) return 5' | "$FZLUA"]] }, { "1\n", "", 0 })
 end
 
-tests["without a terminal -i prints as lua does: by print, and errors to standard error"] = function()
+tests["without a terminal -i prints as lua does: by print, errors to standard error"] = function()
   local out, err, status = t.shell [[
 printf '"a b", {1} == nil\nlocal x = 1\nexit\n= 1 +\n2\nerror "no"\nprint = nil\n7\n:quit\n' |
   HOME=/none "$FZLUA" -e "_PROMPT='' _PROMPT2=''" -i]]
