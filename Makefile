@@ -345,7 +345,7 @@ lint-lua:
 lint-cppcheck:
 	cppcheck -q --std=c11 --language=c --error-exitcode=1 --inline-suppr \
 	    --enable=warning,performance,portability --suppress=missingIncludeSystem \
-	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' src
+	    -Isrc '-DFZLUA_VERSION="$(VERSION)"' -DLUA_VERSION_NUM=504 src
 lint-layers:
 	CC='$(CC)' LAYER_CFLAGS='$(LUA_CFLAGS)' lua5.4 tools/layers.lua
 

@@ -138,25 +138,24 @@ static void
 digest_alone(struct fz_digest *d, int t, struct fz_digest_apart *a,
     const struct fz_path *at)
 {
-	struct fz_digest saved = *d;
+	struct fz_digest alone = *d;
 	struct fz_hash hash;
 
 	fz_hash_init(&hash);
 	lua_newtable(d->L);
-	d->ranges = lua_gettop(d->L);
-	d->inner = &a->scope;
-	d->hash = &hash;
-	d->apart = a;
-	d->uses = NULL;
-	d->nested = d->level = 0;
-	d->nobjects = 0;
-	d->nranges = 0;
-	fz_digest_value(d, t, at);
-	fz_digest_rest(d, saved.nlater);
+	alone.ranges = lua_gettop(d->L);
+	alone.inner = &a->scope;
+	alone.hash = &hash;
+	alone.apart = a;
+	alone.uses = NULL;
+	alone.nested = alone.level = 0;
+	alone.nobjects = 0;
+	alone.nranges = 0;
+	fz_digest_value(&alone, t, at);
+	fz_digest_rest(&alone, d->nlater);
 	fz_hash_end(&hash, a->digest);
-	a->n = d->nobjects;
-	saved.nkept = d->nkept;
-	*d = saved;
+	a->n = alone.nobjects;
+	d->nkept = alone.nkept;
 }
 
 /* Push what is known of the table at `t` apart from all else. */
