@@ -25,7 +25,7 @@ local C_LAYERS = {
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
     "pipe", "semaphore"},
-  {dir = "worker/", "blob", "claim", "wire", "mailbox", "child_port", "child_stream",
+  {dir = "worker/", "blob", "claim", "wire", "mailbox", "meter", "child_port", "child_stream",
     "child_spawned", "node", "start", "nats_url", "nats_nodes nodes", "engine change",
     "program_state", "program", "program_supervisor",
     "worker_output",

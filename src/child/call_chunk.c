@@ -16,7 +16,8 @@
 /* The stack of the thread during a chunk. */
 enum { CHUNK_HANDLER = FZ_CHILD_LIST + 1, CHUNK_FUNC, CHUNK_ITEMS, CHUNK_KEPT };
 
-enum { CHUNK_HEAD_MAX = 8 }; /* bytes in front of a message */
+/* Bytes in front of a message. */
+enum { CHUNK_HEAD_MAX = FZ_WIRE_USED + 8 };
 
 /* Whether the frame has other items than the current one. */
 static bool
@@ -175,12 +176,18 @@ item_advance(struct fz_child_calls *c)
 static size_t
 store_head(const struct fz_child_calls *c, unsigned char *p, size_t len)
 {
-	if ((c->chunk->kind & FZ_WIRE_KINDS) == FZ_WIRE_STEP) {
-		fz_le64_store(p, len);
-		return 8;
+	size_t head = 0;
+
+	if ((c->chunk->kind & FZ_WIRE_KINDS) != FZ_WIRE_STEP) {
+		fz_items_store_head(p, (uint32_t)len);
+		return FZ_ITEMS_HEAD;
 	}
-	fz_items_store_head(p, (uint32_t)len);
-	return FZ_ITEMS_HEAD;
+	if (c->io->at->measured) {
+		fz_port_store_used(c->io->port, p);
+		head = FZ_WIRE_USED;
+	}
+	fz_le64_store(p + head, len);
+	return head + 8;
 }
 
 /* Send `n` values from index `first` on as one message. */

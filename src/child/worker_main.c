@@ -196,8 +196,6 @@ serve_chunk(lua_State *L, struct worker *w)
 	limit_memory(L, w);
 	rc = fz_child_chunk(L, &w->chunk, &w->pio.io);
 	fflush(stdout);
-	if (w->pio.call.measured)
-		fz_port_measure(w->pio.port);
 	return rc == 0 ? fz_port_end_chunk(w->pio.port, NULL) : rc;
 }
 
@@ -215,8 +213,6 @@ serve_job(lua_State *L, struct worker *w)
 	fz_child_call(L, &call, &w->pio.io);
 	w->chunk.init = call.init;
 	fflush(stdout);
-	if (w->pio.call.measured)
-		fz_port_measure(w->pio.port);
 	return w->pio.io.send(&w->pio);
 }
 

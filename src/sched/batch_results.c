@@ -223,6 +223,19 @@ restart_clock(struct fz_chunk *chunk)
 	return chunk->answered_ns - since;
 }
 
+/* The times that the worker measured, or else those of this process. */
+static void
+set_times(const struct fz_chunk *chunk, struct fz_job_event *event)
+{
+	const struct fz_used *used = &chunk->job.used;
+
+	event->ended_ns = chunk->answered_ns;
+	if (used->started_ns == 0)
+		return;
+	event->ended_ns = used->started_ns + used->took_ns;
+	event->took_ns = used->took_ns / event->n;
+}
+
 /* An item has failed for good; takes the value in `failure`. */
 static void
 fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
@@ -247,7 +260,7 @@ fz_batch_item_failed(
 
 	failure->attempt = attempts;
 	event.took_ns = restart_clock(chunk);
-	event.ended_ns = chunk->answered_ns;
+	set_times(chunk, &event);
 	fz_job_event_describe(b->opts.log, &event, &chunk->job, failure);
 	if (b->stopping ||
 	    !fz_retry_may(&b->opts.limits, attempts, failure->err.kind) ||
@@ -349,7 +362,7 @@ add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
 	tell_starts(chunk, first + n);
 	event = event_of(b, first, n, chunk->job.pid);
 	event.took_ns = took_ns / n;
-	event.ended_ns = chunk->answered_ns;
+	set_times(chunk, &event);
 	event.attempt = chunk->attempts + 1;
 	fz_job_event_describe(b->opts.log, &event, &chunk->job, NULL);
 	event.nreceived = nreceived;

@@ -28,8 +28,8 @@ fz_job_event_describe(const struct fz_job_event_log *log,
 	event->nsent = job->nbytes;
 	event->nreceived = job->nreceived;
 	event->exitcode = -1;
-	event->cpu_ns = job->usage.cpu_ns;
-	event->peak_rss = job->usage.peak_rss;
+	event->cpu_ns = job->used.cpu_ns;
+	event->peak_rss = job->used.peak_rss;
 	event->node = job->node;
 	if (event->pid == 0 && job->started_ns != 0)
 		event->pid = getpid(); /* a call in this process */

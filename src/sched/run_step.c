@@ -44,7 +44,11 @@ describe_end(const struct fz_step *step, struct fz_job_event *event)
 				  step->job.ended_ns >= step->job.started_ns
 			      ? step->job.ended_ns
 			      : fz_clock_ns();
-	if (step->job.started_ns != 0)
+	run->flow->events.now_ns = event->ended_ns;
+	if (step->job.used.started_ns != 0) {
+		event->took_ns = step->job.used.took_ns;
+		event->ended_ns = step->job.used.started_ns + event->took_ns;
+	} else if (step->job.started_ns != 0)
 		event->took_ns = event->ended_ns - step->job.started_ns;
 	else if (step->map != NULL && step->job.queued_ns != 0)
 		event->took_ns = event->ended_ns - step->job.queued_ns;
@@ -67,10 +71,8 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 
 	if (!fz_job_event_wanted(events)) /* the clock costs most */
 		return;
-	if (kind != FZ_JOB_EVENT_START) {
+	if (kind != FZ_JOB_EVENT_START)
 		describe_end(step, &event);
-		events->now_ns = event.ended_ns;
-	}
 	fz_job_event_add(events, &event, step->failure);
 }
 
@@ -113,8 +115,10 @@ fz_step_ready(struct fz_step *step)
 	}
 	step->state = FZ_STEP_READY;
 	step->job.measured = run->flow->events.trace != NULL;
-	if (step->job.measured)
+	if (step->job.measured) {
 		step->job.queued_ns = run->flow->events.now_ns;
+		step->job.used.started_ns = 0; /* of the attempt before */
+	}
 	if (fz_step_node(step)->is_map)
 		fz_map_start(step);
 	if (run->local != NULL) {
@@ -214,7 +218,7 @@ fz_step_cancel(struct fz_step *step, uint32_t because)
 {
 	step->because = because;
 	end_step(step, FZ_STEP_CANCELLED);
-	step->job.started_ns = 0;
+	step->job.started_ns = step->job.used.started_ns = 0;
 	fz_step_add_event(step, FZ_JOB_EVENT_FAILED, 0);
 }
 

@@ -10,7 +10,6 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "os/spin.h"
-#include "os/usage.h"
 
 enum {
 	ITEMS_HEAD = FZ_WIRE_HEADER + 4
@@ -69,7 +68,7 @@ grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 	return false;
 }
 
-static const struct fz_port_ops shared_ops = { free_extent, grant_none, NULL };
+static const struct fz_port_ops shared_ops = { free_extent, grant_none };
 
 int
 fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
@@ -98,6 +97,21 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
 	fz_buf_init(&port->frame);
 	fz_arena_buf_init(&port->value, arena, 64 << 10);
 	return 0;
+}
+
+static void close_items(struct fz_port *port, uint32_t nfollow);
+
+/* Measure `call`, if it wants that, from now on. */
+static void
+start_meter(struct fz_port *port, const struct fz_call *call)
+{
+	if (!call->measured) {
+		fz_meter_pause(&port->meter);
+		return;
+	}
+	if (!port->items_measured)
+		close_items(port, 0); /* of calls that are not measured */
+	fz_meter_start(&port->meter);
 }
 
 /* Start the first item of `call`. False: the parent has taken it back. */
@@ -206,6 +220,7 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 		return OPENED_CALL;
 	if (port->accepts != NULL && !port->accepts(call))
 		return OPENED_REFUSED;
+	start_meter(port, call);
 	return claim(port, call) ? OPENED_CALL : OPENED_NOTHING;
 }
 
@@ -331,6 +346,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		poll_for_call(port);
 		rest(port);
 		n = fz_wire_fill(&port->wire, port->in);
+		fz_meter_pause(&port->meter);
 		if (n == 0)
 			return 0;
 		if (n < 0)
@@ -368,9 +384,29 @@ add_reply(struct fz_port *port, size_t len)
 	set_complete(port, port->items.start + (uint32_t)len);
 }
 
+/*
+ * Append what the items of the open frame have used. `nfollow`: how many items
+ * that were measured with them have a reply of their own.
+ */
+static void
+put_used(struct fz_port *port, uint32_t nfollow)
+{
+	struct fz_mailbox_open *open = &port->items;
+	unsigned char *at = port->own->out + open->start;
+	struct fz_used used;
+
+	fz_meter_end(&port->meter, &used);
+	if (nfollow != 0)
+		fz_meter_split(&port->meter, &used, open->nitems + nfollow);
+	fz_wire_store_used(at + open->len, &used);
+	show(port, open->start + open->len, FZ_WIRE_USED);
+	open->len += FZ_WIRE_USED;
+	at[1] |= FZ_WIRE_MEASURED;
+}
+
 /* Complete the open frame, so that it is a reply like others. */
 static void
-close_items(struct fz_port *port)
+close_items(struct fz_port *port, uint32_t nfollow)
 {
 	struct fz_mailbox_open *open = &port->items;
 	unsigned char *at = port->own->out + open->start;
@@ -379,6 +415,8 @@ close_items(struct fz_port *port)
 		open->len = 0;
 		return;
 	}
+	if (port->items_measured && port->items_type != FZ_WIRE_VALUES)
+		put_used(port, nfollow);
 	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
 	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
 	show(port, open->start, ITEMS_HEAD);
@@ -390,19 +428,22 @@ close_items(struct fz_port *port)
  * closed.
  */
 static void
-open_items(struct fz_port *port, enum fz_wire_type type, uint32_t seq)
+open_items(
+    struct fz_port *port, enum fz_wire_type type, const struct fz_call *call)
 {
+	bool each = call->measured && type == FZ_WIRE_VALUES;
 	struct fz_buf head = { .data = port->own->out + port->items.start,
 		.cap = ITEMS_HEAD,
 		.store = &mailbox_store };
 
-	fz_wire_begin(&head, type, 0, seq);
+	fz_wire_begin(&head, type, each ? FZ_WIRE_MEASURED : 0, call->seq);
 	fz_buf_put_u32(&head, 0);
 	fz_mailbox_pad(port->own->out, port->items.start + ITEMS_HEAD);
 	show(port, port->items.start, ITEMS_HEAD);
 	port->items.len = ITEMS_HEAD;
 	port->growing = port->replies;
-	port->items_seq = seq;
+	port->items_seq = call->seq;
+	port->items_measured = call->measured;
 	port->items_type = type;
 }
 
@@ -417,9 +458,9 @@ continue_items(struct fz_port *port, enum fz_wire_type type,
 	    fz_port_flush(port, err) != 0)
 		return -1;
 	if (open->nitems != 0 && !fz_port_continues(port, type, call))
-		close_items(port);
+		close_items(port, 0);
 	if (open->nitems == 0)
-		open_items(port, type, call->seq);
+		open_items(port, type, call);
 	return 0;
 }
 
@@ -493,7 +534,8 @@ fz_port_begin(struct fz_port *port, const struct fz_call *call,
 	abandon(port);
 	fz_buf_clear(&port->frame);
 	fz_buf_clear(&port->value.buf);
-	fz_wire_begin(&port->frame, type, 0, call->seq);
+	fz_wire_begin(&port->frame, type, call->measured ? FZ_WIRE_MEASURED : 0,
+	    call->seq);
 	fz_buf_put_u32(&port->frame, word);
 	if (type == FZ_WIRE_ERROR)
 		fz_buf_put_u32(&port->frame, 1);
@@ -552,7 +594,7 @@ write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
 int
 fz_port_flush(struct fz_port *port, struct fz_err *err)
 {
-	close_items(port);
+	close_items(port, 0);
 	if (port->items.start == 0)
 		return 0;
 	if (write_out(port, port->own->out, port->items.start, err) != 0)
@@ -565,44 +607,31 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 }
 
 int
-fz_port_note_bytes(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
-    const void *body, size_t len, struct fz_err *err)
+fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
+    uint32_t number, struct fz_err *err)
 {
-	struct fz_buf note = { .cap = FZ_WIRE_HEADER + len,
+	struct fz_buf note = { .cap = FZ_WIRE_HEADER + 4,
 		.store = &mailbox_store };
 
-	close_items(port);
+	close_items(port, 0);
 	if (note.cap > FZ_MAILBOX_ROOM - port->items.start &&
 	    fz_port_flush(port, err) != 0)
 		return -1;
 	note.data = port->own->out + port->items.start;
 	fz_wire_begin(&note, type, 0, seq);
-	fz_buf_put(&note, body, len);
+	fz_buf_put_u32(&note, number);
 	fz_wire_end(&note, 0);
 	add_reply(port, note.len);
 	return 0;
 }
 
-int
-fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
-    uint32_t number, struct fz_err *err)
-{
-	unsigned char body[4];
-
-	fz_le32_store(body, number);
-	return fz_port_note_bytes(port, type, seq, body, sizeof(body), err);
-}
-
 void
-fz_port_measure(struct fz_port *port)
+fz_port_store_used(struct fz_port *port, unsigned char *p)
 {
-	struct fz_usage usage;
+	struct fz_used used;
 
-	fz_usage_self(&usage);
-	atomic_store(&port->mailbox->cpu_ns, usage.cpu_ns);
-	atomic_store(&port->mailbox->peak_rss, usage.peak_rss);
-	if (port->ops->used != NULL)
-		port->ops->used(port, &usage);
+	fz_meter_end(&port->meter, &used);
+	fz_wire_store_used(p, &used);
 }
 
 /* Let replies share a write while more calls wait, but not for long. */
@@ -613,7 +642,7 @@ pause_replies(struct fz_port *port, struct fz_err *err)
 
 	if (port->wire.at == port->wire.buf.len)
 		return 0; /* the next read flushes */
-	now = fz_clock_ns();
+	now = port->meter.now_ns != 0 ? port->meter.now_ns : fz_clock_ns();
 	if (now - port->flushed_ns < PORT_FLUSH_NS)
 		return 0;
 	port->flushed_ns = now;
@@ -625,6 +654,8 @@ fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 {
 	int rc;
 
+	if (port->items_measured)
+		close_items(port, 0); /* one frame for the items of a chunk */
 	if (port->results.at == NULL)
 		return pause_replies(port, err);
 	/* Write first, because to unmap much memory takes long. */
@@ -633,16 +664,30 @@ fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 	return rc;
 }
 
+/* To the reply under construction. */
+static void
+append_used(struct fz_port *port)
+{
+	unsigned char *p = fz_buf_reserve(&port->frame, FZ_WIRE_USED);
+
+	if (p == NULL)
+		return;
+	fz_port_store_used(port, p);
+	port->frame.len += FZ_WIRE_USED;
+}
+
 int
 fz_port_send(struct fz_port *port, struct fz_err *err)
 {
 	struct fz_buf *frame = &port->frame;
 
+	close_items(port, 1);
+	if (!frame->failed && (frame->data[1] & FZ_WIRE_MEASURED))
+		append_used(port);
 	fz_wire_end(frame, 0);
 	if (frame->failed)
 		return fz_err_set(
 		    err, FZ_ERR_MEMORY, "not enough memory for the results");
-	close_items(port);
 	if (frame->len > FZ_MAILBOX_ROOM - port->items.start &&
 	    fz_port_flush(port, err) != 0)
 		return -1;

@@ -21,6 +21,7 @@
 #include "shared/arena.h"
 #include "shared/idle.h"
 #include "worker/mailbox.h"
+#include "worker/meter.h"
 #include "worker/wire.h"
 
 struct fz_err;
@@ -31,7 +32,6 @@ struct fz_err;
 
 struct fz_call;
 struct fz_port;
-struct fz_usage;
 
 /* The operations that differ between the kinds of links. */
 struct fz_port_ops {
@@ -42,8 +42,6 @@ struct fz_port_ops {
 	 * parent allows it nevertheless.
 	 */
 	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
-	/* Send what the worker has used. NULL: the parent reads the mailbox. */
-	void (*used)(struct fz_port *port, const struct fz_usage *usage);
 };
 
 /* The items that may start, if the link shares no memory. */
@@ -93,6 +91,8 @@ struct fz_port {
 	struct fz_idle idle; /* since when it needs less memory */
 	bool lost; /* the claim was damaged: this worker takes no more calls */
 	bool open; /* `frame` has a reply that is not sent */
+	bool items_measured; /* the items of the open frame are measured */
+	struct fz_meter meter;
 	uint32_t items_seq; /* number of the first item of the open frame */
 	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS, _VALUES or _STORED */
 };
@@ -310,16 +310,15 @@ void fz_port_begin(struct fz_port *port, const struct fz_call *call,
 void fz_port_put(struct fz_port *port);
 int fz_port_send(struct fz_port *port, struct fz_err *err);
 
-/* Report what this worker has used so far. */
-void fz_port_measure(struct fz_port *port);
+/*
+ * Store what the current item of a measured FZ_WIRE_STEP has used, before its
+ * value; FZ_WIRE_USED bytes.
+ */
+void fz_port_store_used(struct fz_port *port, unsigned char *p);
 
 /* Append a frame without values to the replies. 0, or -1 and `err`. */
 int fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t number, struct fz_err *err);
-
-/* Append a frame with this body, of 16 bytes at most. 0, or -1 and `err`. */
-int fz_port_note_bytes(struct fz_port *port, enum fz_wire_type type,
-    uint32_t seq, const void *body, size_t len, struct fz_err *err);
 
 /* Write the replies that wait in the mailbox. 0, or -1 and `err`. */
 int fz_port_flush(struct fz_port *port, struct fz_err *err);

@@ -5,7 +5,6 @@
 
 #include "base/clock.h"
 #include "os/fd.h"
-#include "os/usage.h"
 #include "worker/child_port.h"
 
 /* Items that take this long together are started together. */
@@ -109,18 +108,7 @@ grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 	return true;
 }
 
-/* If the frame cannot be written, no reply can. */
-static void
-used(struct fz_port *port, const struct fz_usage *usage)
-{
-	unsigned char body[16];
-
-	fz_le64_store(body, usage->cpu_ns);
-	fz_le64_store(body + 8, usage->peak_rss);
-	fz_port_note_bytes(port, FZ_WIRE_USED, 0, body, sizeof(body), NULL);
-}
-
-static const struct fz_port_ops stream_ops = { control, grant, used };
+static const struct fz_port_ops stream_ops = { control, grant };
 
 int
 fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)

@@ -44,7 +44,6 @@ struct fz_death;
 struct fz_err;
 struct fz_link;
 struct fz_port;
-struct fz_usage;
 
 enum {
 	FZ_LINK_SHARED_MEMORY = 1, /* frames may refer to the arena */
@@ -81,8 +80,6 @@ struct fz_link_ops {
 	bool (*started)(const struct fz_link *link, uint32_t *started);
 	/* When it started that, or its chunk if it has no timeout. */
 	int64_t (*started_at)(const struct fz_link *link);
-	/* What it has used up to its last measured job, as it says. */
-	void (*usage)(const struct fz_link *link, struct fz_usage *usage);
 	/*
 	 * Take back all numbers below `next_seq` that are not started. True:
 	 * the worker will start none of them. False: next() gives an

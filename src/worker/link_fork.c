@@ -5,7 +5,6 @@
 
 #include "base/err.h"
 #include "os/fd.h"
-#include "os/usage.h"
 #include "shared/arena.h"
 #include "worker/mailbox.h"
 #include "worker/child_port.h"
@@ -160,15 +159,6 @@ fork_started_at(const struct fz_link *link)
 	return atomic_load(&mailbox_of(link)->start_ns);
 }
 
-static void
-fork_usage(const struct fz_link *link, struct fz_usage *usage)
-{
-	const struct fz_mailbox *mailbox = mailbox_of(link);
-
-	usage->cpu_ns = atomic_load(&mailbox->cpu_ns);
-	usage->peak_rss = atomic_load(&mailbox->peak_rss);
-}
-
 static bool
 fork_recall(struct fz_link *link)
 {
@@ -207,6 +197,8 @@ complete(unsigned char *at, const struct fz_mailbox_open *open)
 static void
 clear_head(unsigned char *at)
 {
+	if (at[0] != FZ_WIRE_VALUES)
+		at[1] &= (unsigned char)~FZ_WIRE_MEASURED;
 	fz_le64_store(at + 8, 0);
 	fz_le32_store(at + FZ_WIRE_HEADER, 0);
 }
@@ -290,7 +282,6 @@ const struct fz_link_ops fz_link_fork = {
 	.settle = fork_settle,
 	.started = fork_started,
 	.started_at = fork_started_at,
-	.usage = fork_usage,
 	.recall = fork_recall,
 	.next = fork_next,
 	.peek = fork_peek,

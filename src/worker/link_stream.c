@@ -12,7 +12,6 @@
 #include "base/err.h"
 #include "os/death.h"
 #include "os/fd.h"
-#include "os/usage.h"
 #include "worker/blob.h"
 #include "worker/child_stream.h"
 #include "worker/engine.h"
@@ -30,8 +29,7 @@ struct link_stream {
 	uint32_t recall_end; /* the number of that */
 	bool died;           /* the node has sent how it ended */
 	struct fz_death death;
-	struct fz_usage usage; /* that the worker reported last */
-	struct fz_err why;     /* it cannot start; NONE: it can */
+	struct fz_err why; /* it cannot start; NONE: it can */
 };
 
 static struct link_stream *
@@ -212,33 +210,6 @@ note_refusal(struct link_stream *s, const struct fz_frame *frame)
 }
 
 static int
-note_usage(struct link_stream *s, const struct fz_frame *frame)
-{
-	struct fz_reader body;
-
-	fz_reader_init(&body, frame->body, frame->len);
-	s->usage.cpu_ns = fz_reader_u64(&body);
-	s->usage.peak_rss = fz_reader_u64(&body);
-	return body.failed ? -1 : 0;
-}
-
-/*
- * A worker reports what it has used for items behind their results, which count
- * it. Both come in one write.
- */
-static void
-read_ahead(struct link_stream *s)
-{
-	const struct fz_wire_in *in = &s->link.wire;
-	const unsigned char *at = in->buf.data + in->at;
-	struct fz_frame frame;
-
-	if (fz_wire_scan(&at, in->buf.data + in->buf.len, &frame, NULL) == 1 &&
-	    frame.type == FZ_WIRE_USED)
-		note_usage(s, &frame);
-}
-
-static int
 note_death(struct link_stream *s, struct fz_reader *body)
 {
 	s->death.signal = (int)fz_reader_u32(body);
@@ -296,14 +267,20 @@ take_node_frame(struct link_stream *s, const struct fz_frame *frame)
 static bool
 is_inline(const struct fz_frame *frame)
 {
+	bool each =
+	    frame->type == FZ_WIRE_VALUES && (frame->flags & FZ_WIRE_MEASURED);
 	struct fz_reader body;
 	struct fz_part part;
+	const unsigned char *used;
 
 	if (frame->type == FZ_WIRE_ITEMS)
 		return true;
 	fz_reader_init(&body, frame->body, frame->len);
+	fz_wire_cut_used(frame, &body, &used);
 	fz_reader_take(&body, frame->type == FZ_WIRE_ERROR ? 8 : 4);
 	while (fz_reader_left(&body) != 0) {
+		if (each)
+			fz_reader_take(&body, FZ_WIRE_USED);
 		if (fz_wire_part(&body, &part) == 0 && part.bytes == NULL)
 			return false;
 	}
@@ -321,8 +298,6 @@ take_frame(struct link_stream *s, const struct fz_frame *frame)
 		return note_recalled(s, frame);
 	case FZ_WIRE_REFUSED:
 		return note_refusal(s, frame);
-	case FZ_WIRE_USED:
-		return note_usage(s, frame);
 	case FZ_WIRE_JOINED:
 	case FZ_WIRE_PRINTED:
 	case FZ_WIRE_DIED:
@@ -341,22 +316,14 @@ stream_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 
 	while ((rc = fz_wire_next(&link->wire, frame, err)) == 1) {
 		rc = take_frame(s, frame);
-		if (rc == 1) {
-			read_ahead(s);
+		if (rc == 1)
 			return 1;
-		}
 		if (rc < 0)
 			return fz_err_set(err, FZ_ERR_CRASH,
 			    "its stream carries a frame that no worker sends");
 	}
 	s->heard_ns = fz_clock_ns();
 	return rc;
-}
-
-static void
-stream_usage(const struct fz_link *link, struct fz_usage *usage)
-{
-	*usage = of_const(link)->usage;
 }
 
 static bool
@@ -375,7 +342,6 @@ const struct fz_link_ops fz_link_stream = {
 	.blob = stream_blob,
 	.started = stream_started,
 	.started_at = stream_started_at,
-	.usage = stream_usage,
 	.recall = stream_recall,
 	.next = stream_next,
 	.is_sending = stream_is_sending,

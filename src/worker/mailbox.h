@@ -64,8 +64,6 @@ struct fz_mailbox {
 	_Atomic uint64_t open;  /* fz_mailbox_open_word() */
 	_Atomic uint64_t seals[2];
 	_Atomic int64_t start_ns; /* start of the last timed job or chunk */
-	/* See struct fz_usage; of the last measured job or chunk. */
-	_Atomic uint64_t cpu_ns, peak_rss;
 	struct fz_account account;
 	unsigned char out[FZ_MAILBOX_OUT];
 };

@@ -74,6 +74,38 @@ fz_wire_part(struct fz_reader *body, struct fz_part *part)
 }
 
 void
+fz_wire_store_used(unsigned char *p, const struct fz_used *used)
+{
+	fz_le64_store(p, (uint64_t)used->started_ns);
+	fz_le64_store(p + 8, (uint64_t)used->took_ns);
+	fz_le64_store(p + 16, used->cpu_ns);
+	fz_le64_store(p + 24, used->peak_rss);
+}
+
+void
+fz_wire_load_used(const unsigned char *p, struct fz_used *used)
+{
+	used->started_ns = (int64_t)fz_le64_load(p);
+	used->took_ns = (int64_t)fz_le64_load(p + 8);
+	used->cpu_ns = fz_le64_load(p + 16);
+	used->peak_rss = fz_le64_load(p + 24);
+}
+
+int
+fz_wire_cut_used(const struct fz_frame *frame, struct fz_reader *body,
+    const unsigned char **at)
+{
+	*at = NULL;
+	if (!(frame->flags & FZ_WIRE_MEASURED) || frame->type == FZ_WIRE_VALUES)
+		return 0;
+	if (fz_reader_left(body) < FZ_WIRE_USED)
+		return -1;
+	body->end -= FZ_WIRE_USED;
+	*at = body->end;
+	return 0;
+}
+
+void
 fz_wire_in_init(struct fz_wire_in *in)
 {
 	fz_buf_init(&in->buf);

@@ -15,28 +15,29 @@
  *          has the numbers seq .. seq + nitems - 1, one for each item; of
  *          kind STEP: | (seed u64 | part * nparts) * nitems
  * RECALL = nothing                     start nothing more below seq
- * RESULT = nparts u32 | part * nparts
- * ERROR  = kind u32 | 1 u32 | part     the part is an encoded table
- * ITEMS  = nitems u32 | bytes          results of the items from seq on
- * VALUES = nitems u32 | part * nitems  the same, of kind STEP
- * STORED = nitems u32                  the same, in the result buffer
+ * RESULT = nparts u32 | part * nparts | used
+ * ERROR  = kind u32 | 1 u32 | part | used   the part is an encoded table
+ * ITEMS  = nitems u32 | bytes | used   results of the items from seq on
+ * VALUES = nitems u32 | (used | part) * nitems      the same, of kind STEP
+ * STORED = nitems u32 | used           the same, in the result buffer
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
  * RECALLED = 0 u32                     nothing more below seq starts
  * REFUSED  = bytes                     why the worker cannot start; seq: kind
- * USED     = cpu u64 | peak u64        ns and bytes that it has used so far
  * JOINED   = pid u32                   the worker on a node runs (node.h)
  * PRINTED  = file u32 | bytes          what it has printed
  * DIED     = signal u32 | exitcode u32 how it has ended
  * LEAVING  = nothing                   the node leaves: send nothing more
+ * used   = started u64 | took u64 | cpu u64 | peak u64     ns and bytes; only
+ *          with the flag MEASURED
  * part   = length u64 | bytes          inline
  *        | length u64 + 2^63 | offset u64      in the arena
  * results = offset in the arena of the result buffer: 16 bytes for each item,
  *           where the worker stores the result if it fits; 0: none
  *
- * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED,
- * REFUSED and USED, and neither FREE nor STORED nor parts in the arena. JOINED,
- * PRINTED, DIED and LEAVING come from the process between a worker on a node
- * and its parent.
+ * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED and
+ * REFUSED, and neither FREE nor STORED nor parts in the arena. JOINED, PRINTED,
+ * DIED and LEAVING come from the process between a worker on a node and its
+ * parent.
  *
  * All numbers are little-endian. A length is checked against a limit before
  * memory is allocated.
@@ -70,7 +71,6 @@ enum fz_wire_type {
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
-	FZ_WIRE_USED,     /* processor time and memory */
 	FZ_WIRE_JOINED,   /* the worker on a node runs */
 	FZ_WIRE_PRINTED,  /* what it has printed */
 	FZ_WIRE_DIED,     /* how it has ended */
@@ -82,7 +82,7 @@ enum fz_wire_type {
 enum {
 	FZ_WIRE_TIMED = 1,   /* of a job: note when it starts */
 	FZ_WIRE_GROWS = 2,   /* of ITEMS, VALUES, STORED: an unfinished frame */
-	FZ_WIRE_MEASURED = 4 /* of a job: report what the worker has used */
+	FZ_WIRE_MEASURED = 4 /* of a job: report what it uses; see above */
 };
 
 /* Flags in the body of SETUP. */
@@ -139,6 +139,26 @@ struct fz_part {
 
 /* The next part of a body. 0, or -1 if it is incomplete. */
 int fz_wire_part(struct fz_reader *body, struct fz_part *part);
+
+/* What one call, or the items of one frame, have used. */
+struct fz_used {
+	int64_t started_ns; /* by the clock of the worker; 0: not known */
+	int64_t took_ns;
+	uint64_t cpu_ns;   /* processor time */
+	uint64_t peak_rss; /* bytes, of the worker so far; 0: not known */
+};
+
+#define FZ_WIRE_USED 32 /* its bytes in a frame */
+
+void fz_wire_store_used(unsigned char *p, const struct fz_used *used);
+void fz_wire_load_used(const unsigned char *p, struct fz_used *used);
+
+/*
+ * Cut off what follows the results in the body of a reply, at `*at` then; NULL:
+ * nothing does. 0, or -1 if the body is too short.
+ */
+int fz_wire_cut_used(const struct fz_frame *frame, struct fz_reader *body,
+    const unsigned char **at);
 
 /* Bytes that were read from a descriptor and not taken. */
 struct fz_wire_in {

@@ -24,7 +24,6 @@
 #include "base/list.h"
 #include "os/death.h"
 #include "os/proc.h"
-#include "os/usage.h"
 #include "worker/wire.h"
 
 struct fz_account;
@@ -100,10 +99,10 @@ struct fz_job {
 	bool repeats;       /* it is tried again if its worker is lost */
 	bool measured;      /* for a trace: by its worker */
 	/*
-	 * Of a measured job: processor time that its worker has used since its
-	 * answer before, peak memory, and where it runs, NULL: here.
+	 * Of a measured job: what its last answer says of these items, by the
+	 * clock of this process. And where it runs, NULL: here.
 	 */
-	struct fz_usage usage;
+	struct fz_used used;
 	const char *node;
 	/* For a trace: when it could be sent, and bytes of its results; or 0.
 	 */

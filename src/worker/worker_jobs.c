@@ -79,18 +79,55 @@ pop_head(struct fz_worker *w)
 	return job;
 }
 
-/* What the worker reports is checked, because a function may overwrite it. */
-static void
-count_usage(struct fz_worker_pipes *p, struct fz_job *job)
+void
+fz_worker_note_used(
+    struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns)
 {
-	struct fz_usage usage;
+	bool shared = p->link->ops->flags & FZ_LINK_SHARED_MEMORY;
+	struct fz_used used;
+	int64_t ahead_ns;
 
-	p->link->ops->usage(p->link, &usage);
-	job->usage = (struct fz_usage){ 0, usage.peak_rss };
-	if (usage.cpu_ns <= p->cpu_ns)
+	p->used.started_ns = 0;
+	if (bytes == NULL)
 		return;
-	job->usage.cpu_ns = usage.cpu_ns - p->cpu_ns;
-	p->cpu_ns = usage.cpu_ns;
+	fz_wire_load_used(bytes, &used);
+	if (used.started_ns <= 0 || used.took_ns < 0 ||
+	    used.took_ns > INT64_MAX - used.started_ns)
+		return;
+	/* A reply comes some time after its end: the least is that of
+	 * transport. */
+	ahead_ns = used.started_ns + used.took_ns - now_ns;
+	if (!shared && (p->ahead_ns == 0 || ahead_ns > p->ahead_ns))
+		p->ahead_ns = ahead_ns;
+	used.started_ns -= shared ? 0 : p->ahead_ns;
+	if (used.took_ns > now_ns || used.started_ns <= 0 ||
+	    used.started_ns > now_ns - used.took_ns)
+		used.started_ns = now_ns - used.took_ns;
+	if (used.started_ns > 0)
+		p->used = used;
+}
+
+/* What the worker says it used for a job, which can have no earlier time. */
+static void
+count_used(struct fz_worker_pipes *p, struct fz_job *job)
+{
+	struct fz_used *used = &p->used;
+	int64_t ended_ns = used->started_ns + used->took_ns;
+	int64_t floor_ns = job->queued_ns;
+
+	if (floor_ns < p->used_ns)
+		floor_ns = p->used_ns;
+	job->used = (struct fz_used){ 0 };
+	if (used->started_ns == 0)
+		return;
+	job->used = *used;
+	if (job->used.started_ns < floor_ns)
+		job->used.started_ns =
+		    floor_ns < ended_ns ? floor_ns : ended_ns;
+	job->used.took_ns = ended_ns - job->used.started_ns;
+	p->used_ns = ended_ns;
+	p->cpu_ns += used->cpu_ns;
+	used->started_ns = 0; /* what follows is not measured */
 }
 
 struct fz_job *
@@ -99,7 +136,7 @@ fz_worker_answer_head(struct fz_worker *w, uint32_t n)
 	struct fz_job *job = w->head;
 
 	if (job->measured)
-		count_usage(w->pipes, job);
+		count_used(w->pipes, job);
 	job->ndone += n;
 	w->nitems -= n;
 	w->pipes->answered = fz_worker_next_number(job);

@@ -158,7 +158,8 @@ answer_value(
 
 /* As take_items(); each result is a value of its own. */
 static uint32_t
-take_values(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
+take_values(
+    struct fz_worker_pipes *p, struct results r, bool measured, int64_t now_ns)
 {
 	struct fz_worker *w = p->worker;
 	struct fz_reader values;
@@ -169,10 +170,15 @@ take_values(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 	skip_seen(&p->seen, &r);
 	fz_reader_init(&values, r.bytes, r.len);
 	for (; r.n != 0 && w->head != NULL; r.n--, r.seq++) {
+		const unsigned char *used = NULL;
+
+		if (measured)
+			used = fz_reader_take(&values, FZ_WIRE_USED);
 		if ((int32_t)(fz_worker_next_number(w->head) - r.seq) > 0) {
 			fz_wire_part(&values, &known);
 			continue;
 		}
+		fz_worker_note_used(p, used, now_ns);
 		job = fz_worker_answer_head(w, 1);
 		job->ended_ns = now_ns;
 		answer_value(p, job, &values);
@@ -240,13 +246,16 @@ static bool
 read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 {
 	struct fz_reader body;
+	const unsigned char *used;
 
 	*c = (struct reply_items){ frame->type, frame->seq, 1, 0 };
+	fz_reader_init(&body, frame->body, frame->len);
+	if (fz_wire_cut_used(frame, &body, &used) != 0)
+		return false;
 	if (frame->type == FZ_WIRE_RESULT || frame->type == FZ_WIRE_ERROR)
 		return true;
 	if (!has_items(frame->type))
 		return false;
-	fz_reader_init(&body, frame->body, frame->len);
 	c->nitems = fz_reader_u32(&body);
 	c->len = fz_reader_left(&body);
 	return !body.failed;
@@ -259,17 +268,22 @@ take_reply(
 {
 	struct fz_worker *w = p->worker;
 	struct fz_reader body;
+	const unsigned char *used;
 	struct fz_job *job;
 
 	fz_reader_init(&body, frame->body, frame->len);
+	fz_wire_cut_used(frame, &body, &used);
+	fz_worker_note_used(p, used, now_ns);
 	if (has_items(frame->type)) {
 		struct results r = { frame->seq, fz_reader_u32(&body), NULL,
 			fz_reader_left(&body) };
 
 		if (frame->type != FZ_WIRE_STORED)
 			r.bytes = body.p;
-		return frame->type == FZ_WIRE_VALUES ? take_values(p, r, now_ns)
-						     : take_items(p, r, now_ns);
+		return frame->type == FZ_WIRE_VALUES
+			   ? take_values(
+				 p, r, frame->flags & FZ_WIRE_MEASURED, now_ns)
+			   : take_items(p, r, now_ns);
 	}
 	if (w->head == NULL || frame->seq != fz_worker_next_number(w->head))
 		return 0;
@@ -436,6 +450,8 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
 	if (grows && (int32_t)(fz_worker_claimed(p) - end) < 0)
 		return false;
 	*news += take_reply(p, frame, now_ns);
+	if (grows)
+		p->used_ns = now_ns; /* the rest of its items started later */
 	/* Not while earlier items are still on their way. */
 	if (grows && c.type != FZ_WIRE_STORED && is_answered(p->worker, end))
 		p->seen = (struct fz_worker_seen){ c.seq, c.nitems, c.len };

@@ -29,9 +29,13 @@ struct fz_worker_pipes {
 	uint32_t answered; /* no number below it is still to be answered */
 	uint32_t piped;    /* no number below it comes through the link again */
 	struct fz_worker_seen seen;
-	uint64_t cpu_ns; /* of it, counted for jobs that were answered */
-	bool head_begun; /* the head counts as begun, whatever the link says */
-	pid_t pid;       /* of the worker on its machine; 0: not known yet */
+	/* What the reply that is processed says that its items used. */
+	struct fz_used used;
+	int64_t used_ns;  /* the end of the newest of these times */
+	int64_t ahead_ns; /* of its clock, of a worker without shared memory */
+	uint64_t cpu_ns;  /* of it, counted for jobs that were answered */
+	bool head_begun;  /* the head counts as begun, whatever the link says */
+	pid_t pid;        /* of the worker on its machine; 0: not known yet */
 	int64_t joined_ns; /* when it joined its node; 0: not, or it has none */
 	bool distrusted; /* it sent an impossible reply: the rest is not read */
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
@@ -78,6 +82,14 @@ uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
 
 /* Record that the worker runs the head since `now_ns`, and arm its timeout. */
 void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
+
+/*
+ * Keep what the next answers have used, which is in a frame at `bytes`, by the
+ * clock of this process. It is checked, because a function may overwrite it.
+ * NULL: nothing is said.
+ */
+void fz_worker_note_used(
+    struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns);
 
 /* Count `n` items of the head as answered; dequeue it if none is left. */
 struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);

@@ -170,6 +170,37 @@ tests["programs that a function runs count"] = function()
   assert(g.trace[1].cpu > 0.01, g.trace[1].cpu)
 end
 
+-- The calls of this trace, which sleep `least` seconds each, one after the other at each worker.
+local function assert_own_times(trace, count, least)
+  local ended, calls = {}, 0
+  for _, e in ipairs(trace) do
+    if e.pid then
+      calls = calls + e.n
+      assert(e.ended - e.started >= 0.999 * least * e.n, e.ended - e.started)
+      assert(e.started >= (ended[e.pid] or e.queued) - 1e-6 and e.queued <= e.started)
+      ended[e.pid] = e.ended
+    end
+  end
+  t.equal(calls, count)
+end
+
+tests["each call has its own times, if its worker answers many at once, too"] = function()
+  local s = fz.stage { name = "s", workers = 1 }
+  for i = 1, 20 do s:register("f" .. i, {}, function() fz.sleep(0.0004) return i end) end
+  local chain <close> = fz.chain { s }
+  chain:invoke({}, { trace = true, jobs = 1 })
+  assert_own_times(chain.trace, 20, 0.0004)
+  local one = fz.stage { name = "one", workers = 1 }
+  one:register("y", "x", function(x) fz.sleep(0.0003) return x end)
+  local items <close> = fz.chain { one }
+  for _ in items:stream(t.numbers(50), { trace = true, jobs = 1 }) do end -- luacheck: ignore
+  assert_own_times(items.trace, 50, 0.0003)
+  local g <close> = fz.dag()
+  g:map("m", "list", function(x) fz.sleep(0.0002) return x end)
+  g:invoke({ list = t.numbers(100) }, { trace = true, jobs = 2 })
+  assert_own_times(g.trace, 100, 0.0002)
+end
+
 tests["a failure has its message and traceback"] = function()
   local name = name_of "jsonl"
   local g <close> = fz.dag()

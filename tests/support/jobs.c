@@ -431,10 +431,16 @@ send_value(struct fz_port *port, const struct fz_call *call)
 {
 	unsigned char *room = fz_port_item(port, call, NULL);
 
+	size_t at = 0;
+
 	if (room == NULL)
 		return 96;
-	memcpy(room, port->frame.data + FZ_WIRE_HEADER + 4, 16);
-	fz_port_item_end(port, 16);
+	if (call->measured) {
+		fz_port_store_used(port, room);
+		at = FZ_WIRE_USED;
+	}
+	memcpy(room + at, port->frame.data + FZ_WIRE_HEADER + 4, 16);
+	fz_port_item_end(port, at + 16);
 	return 0;
 }
 

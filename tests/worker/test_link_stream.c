@@ -13,7 +13,6 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "os/fd.h"
-#include "os/usage.h"
 #include "shared/arena.h"
 #include "worker/blob.h"
 #include "worker/link.h"
@@ -199,30 +198,6 @@ test_link_stream_a_worker_says_why_it_cannot_start(void **state)
 	fz_link_free(link);
 }
 
-static void
-test_link_stream_usage_behind_results_counts_for_these(void **state)
-{
-	unsigned char items[8] = { 1 }, used[16] = { 0 };
-	struct fz_err err = { 0 };
-	struct fz_usage usage;
-	struct fz_frame frame;
-	struct ends e;
-
-	ends_init(&e, *state);
-	e.link->next_seq = 1;
-	fz_le64_store(used, 7000);
-	fz_le64_store(used + 8, 4096);
-	put_u32(&e, FZ_WIRE_STARTED, 0, 1);
-	put(&e, FZ_WIRE_ITEMS, 0, items, sizeof(items));
-	put(&e, FZ_WIRE_USED, 0, used, sizeof(used));
-	assert_int_equal(next(&e, &frame, &err), 1);
-	assert_int_equal(frame.type, FZ_WIRE_ITEMS);
-	e.link->ops->usage(e.link, &usage);
-	assert_int_equal(usage.cpu_ns, 7000);
-	assert_int_equal(usage.peak_rss, 4096);
-	ends_fini(&e);
-}
-
 /* Each is what no worker sends when 5 items were sent to it and 2 started. */
 static void
 put_impossible(struct ends *e, int which)
@@ -271,9 +246,6 @@ put_impossible(struct ends *e, int which)
 	case 12:
 		fz_buf_put(&e->out, "HTTP/1.1 200 OK\r\n\r\n", 19);
 		break;
-	case 13:
-		put_u32(e, FZ_WIRE_USED, 0, 1);
-		break;
 	default:
 		put(e, FZ_WIRE_RESULT, 0, part, 4);
 		memset(e->out.data + e->out.len - 12, 0xff, 8); /* length */
@@ -283,7 +255,7 @@ put_impossible(struct ends *e, int which)
 static void
 test_link_stream_refuses_what_no_worker_sends(void **state)
 {
-	for (int which = 0; which <= 14; which++) {
+	for (int which = 0; which <= 13; which++) {
 		struct fz_err err = { 0 };
 		struct fz_frame frame;
 		struct ends e;
@@ -309,7 +281,6 @@ main(void)
 		TEST(test_link_stream_has_values_in_frames),
 		TEST(test_link_stream_a_recall_is_answered),
 		TEST(test_link_stream_a_worker_says_why_it_cannot_start),
-		TEST(test_link_stream_usage_behind_results_counts_for_these),
 		TEST(test_link_stream_refuses_what_no_worker_sends),
 	};
 

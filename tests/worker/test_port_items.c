@@ -336,6 +336,85 @@ test_port_without_a_reader_there_is_no_room_for_items(void **state)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+/* What a measured frame of items says, which is behind them. */
+static struct fz_used
+used_of(const struct fz_frame *frame)
+{
+	const unsigned char *at;
+	struct fz_used used;
+	struct fz_reader body;
+
+	assert_true(frame->flags & FZ_WIRE_MEASURED);
+	fz_reader_init(&body, frame->body, frame->len);
+	assert_int_equal(fz_wire_cut_used(frame, &body, &at), 0);
+	assert_non_null(at);
+	fz_wire_load_used(at, &used);
+	return used;
+}
+
+static void
+test_port_measured_items_share_their_time_with_one_of_its_own(void **state)
+{
+	struct port_ends *e = *state;
+	struct fz_used items, error;
+	struct fz_frame frame;
+	struct fz_call call;
+	int64_t before_ns = fz_clock_ns();
+
+	put_chunk(e, 0, FZ_WIRE_MEASURED, 4);
+	write_jobs(e);
+	assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
+	for (int i = 0; i < 3; i++) {
+		assert_non_null(fz_port_item(&e->port, &call, NULL));
+		fz_port_item_end(&e->port, 1);
+		assert_true(fz_port_advance(&e->port, &call));
+	}
+	usleep(4000);
+	fz_port_begin(&e->port, &call, FZ_WIRE_ERROR, FZ_ERR_ERROR);
+	fz_buf_put(&e->port.value.buf, "why", 3);
+	fz_port_put(&e->port);
+	assert_int_equal(fz_port_send(&e->port, NULL), 0);
+	assert_int_equal(fz_port_end_chunk(&e->port, NULL), 0);
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
+	take_frame(e, &frame);
+	assert_int_equal(frame.type, FZ_WIRE_ITEMS);
+	items = used_of(&frame);
+	take_frame(e, &frame);
+	assert_int_equal(frame.type, FZ_WIRE_ERROR);
+	error = used_of(&frame);
+	assert_true(items.started_ns >= before_ns);
+	assert_true(items.took_ns >= 3000000 && error.took_ns >= 1000000);
+	assert_int_equal(items.started_ns + items.took_ns, error.started_ns);
+	assert_true(error.started_ns + error.took_ns <= fz_clock_ns());
+}
+
+static void
+test_port_frames_have_items_of_one_measured_chunk(void **state)
+{
+	struct port_ends *e = *state;
+	static const unsigned flags[] = { 0, FZ_WIRE_MEASURED, FZ_WIRE_MEASURED,
+		0 };
+	struct fz_frame frame;
+	struct fz_call call;
+
+	for (uint32_t i = 0; i < 4; i++)
+		put_chunk(e, i, flags[i], 1);
+	write_jobs(e);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(fz_port_next(&e->port, &call, NULL), 1);
+		assert_non_null(fz_port_item(&e->port, &call, NULL));
+		fz_port_item_end(&e->port, 1);
+		assert_int_equal(fz_port_end_chunk(&e->port, NULL), 0);
+	}
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		take_frame(e, &frame);
+		assert_int_equal(frame.seq, i);
+		assert_int_equal(fz_le32_load(frame.body), 1);
+		assert_int_equal(frame.flags, flags[i]);
+	}
+}
+
 #define TEST(name)                       \
 	cmocka_unit_test_setup_teardown( \
 	    name, port_ends_setup, port_ends_teardown)
@@ -357,6 +436,9 @@ main(void)
 		TEST(test_port_a_full_mailbox_is_written),
 		cmocka_unit_test(
 		    test_port_a_pause_writes_the_items_that_have_waited),
+		TEST(
+		    test_port_measured_items_share_their_time_with_one_of_its_own),
+		TEST(test_port_frames_have_items_of_one_measured_chunk),
 		TEST(test_port_without_a_reader_there_is_no_room_for_items),
 	};
 

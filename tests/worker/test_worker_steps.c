@@ -36,9 +36,11 @@ send_steps(struct keeper *k, struct task *tasks, enum job func,
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t seed = tasks[i].job.seed;
 		int64_t timeout_ns = tasks[i].job.timeout_ns;
+		bool measured = tasks[i].job.measured;
 
 		task_init(&tasks[i], func);
 		tasks[i].job.seed = seed;
+		tasks[i].job.measured = measured;
 		if (timeout_ns != 0)
 			tasks[i].job.timeout_ns = timeout_ns;
 		jobs[i] = &tasks[i].job;
@@ -188,6 +190,40 @@ test_worker_steps_a_recall_returns_what_has_not_started(void **state)
 	fz_worker_free(k.worker);
 }
 
+/* The parent reads all replies at the same moment. */
+static void
+test_worker_steps_have_times_of_their_own(void **state)
+{
+	enum { N = 4, MS = 5 };
+	static const uint64_t numbers[N] = { MS, MS, MS, MS };
+	struct world *w = *state;
+	struct task t[N + 1] = { { .ndone = 0 } };
+	int64_t at_ns = fz_clock_ns();
+	struct keeper k;
+
+	for (int i = 0; i < N; i++)
+		t[i].job.measured = true;
+	keeper_start(w, &k);
+	send_steps(&k, t, JOB_SLEEP, numbers, N);
+	task_send_number(&k, &t[N], JOB_COUNT, 0);
+	fz_worker_write(k.worker);
+	wait_for_calls(w, JOB_COUNT, 1);
+	assert_true(keeper_settle(w, &k));
+	for (int i = 0; i < N; i++) {
+		const struct fz_used *used = &t[i].job.used;
+
+		assert_true(used->took_ns >= MS * FZ_CLOCK_MS);
+		assert_true(used->started_ns >= at_ns);
+		assert_true(used->peak_rss > 100000);
+		at_ns = used->started_ns + used->took_ns;
+		assert_true(at_ns <= t[i].job.ended_ns);
+		assert_task_done(w, &t[i], MS);
+	}
+	assert_int_equal(t[N].job.used.started_ns, 0);
+	task_fini(&t[N]);
+	fz_worker_free(k.worker);
+}
+
 #define TEST(name) \
 	cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
@@ -197,6 +233,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_worker_steps_have_one_value_each),
 		TEST(test_worker_steps_have_seeds_of_their_own),
+		TEST(test_worker_steps_have_times_of_their_own),
 		TEST(test_worker_steps_fail_one_by_one),
 		TEST(test_worker_steps_a_death_fails_the_one_at_hand),
 		TEST(test_worker_steps_a_timeout_is_of_one),
