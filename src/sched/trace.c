@@ -26,11 +26,12 @@
 #define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
 
 enum {
-	TRACE_PAGE = 4096,        /* no page of a kernel is smaller */
-	TRACE_LINE = 512,         /* bytes of a usual line, at most */
-	TRACE_WRITE = 64 << 10,   /* bytes of one write */
-	TRACE_KEPT = 1 << 20,     /* records that are kept, at most */
-	TRACE_UNWRITTEN = 1 << 14 /* records that wait, at most */
+	TRACE_PAGE = 4096,         /* no page of a kernel is smaller */
+	TRACE_LINE = 512,          /* bytes of a usual line, at most */
+	TRACE_WRITE = 64 << 10,    /* bytes of one write */
+	TRACE_KEPT = 1 << 20,      /* records that are kept, at most */
+	TRACE_UNWRITTEN = 1 << 14, /* records that wait, at most */
+	TRACE_AHEAD = 4            /* records whose names are fetched */
 };
 
 struct fz_trace {
@@ -153,6 +154,16 @@ drop_texts(struct fz_trace *t, size_t n)
 	}
 }
 
+/* Names are seldom in a cache: fetch those of later records meanwhile. */
+static void
+fetch_names(const struct fz_trace *t, size_t i)
+{
+	if (i + 2 * TRACE_AHEAD < t->n)
+		__builtin_prefetch(t->records[i + 2 * TRACE_AHEAD].name);
+	if (i + TRACE_AHEAD < t->n && t->records[i + TRACE_AHEAD].name != NULL)
+		__builtin_prefetch(t->records[i + TRACE_AHEAD].name->json);
+}
+
 static void
 write_records(struct fz_trace *t)
 {
@@ -162,6 +173,7 @@ write_records(struct fz_trace *t)
 	for (; t->fd != -1 && t->nwritten < t->n; t->nwritten++) {
 		const struct fz_job_event *event = &t->records[t->nwritten];
 
+		fetch_names(t, t->nwritten);
 		lines->event(&t->out, &t->file, event);
 		fill_page(t);
 		if (t->out.len >= TRACE_WRITE || t->out.failed)

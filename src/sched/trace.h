@@ -66,7 +66,7 @@ void fz_trace_names_unref(struct fz_trace_names *names); /* may be NULL */
 int fz_trace_names_set(struct fz_trace_names *names, size_t i,
     const char *stage, const char *name, struct fz_err *err);
 
-/* Name `i`; NULL: there is none. */
+/* Name `i`, which is set before it is used; NULL: there is none. */
 struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
 
 /* Its members of an object; NULL without memory. */

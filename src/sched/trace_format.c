@@ -15,8 +15,11 @@
 /* Room for a line without its names. */
 enum { LINE_ROOM = 640 };
 
-/* Writes a line into memory that is large enough; the fast part of a trace. */
-static unsigned char *
+/*
+ * Writes a line into memory that is large enough; the fast part of a trace.
+ * Inline, because the length of most texts is known to the compiler.
+ */
+static inline unsigned char *
 text(unsigned char *p, const char *s)
 {
 	size_t n = strlen(s);
@@ -32,20 +35,28 @@ static const char pairs[] =
     "50515253545556575859606162636465666768697071727374"
     "75767778798081828384858687888990919293949596979899";
 
+static size_t
+count_digits(uint64_t v)
+{
+	size_t n = 1;
+
+	for (; v >= 10000; v /= 10000)
+		n += 4;
+	return n + (v >= 10) + (v >= 100) + (v >= 1000);
+}
+
 static unsigned char *
 number(unsigned char *p, uint64_t v)
 {
-	unsigned char digits[20];
-	size_t n = sizeof(digits);
+	unsigned char *end = p + count_digits(v), *at = end;
 
 	for (; v >= 100; v /= 100)
-		memcpy(digits + (n -= 2), pairs + v % 100 * 2, 2);
+		memcpy(at -= 2, pairs + v % 100 * 2, 2);
 	if (v >= 10)
-		memcpy(digits + (n -= 2), pairs + v * 2, 2);
+		memcpy(p, pairs + v * 2, 2);
 	else
-		digits[--n] = (unsigned char)('0' + v);
-	memcpy(p, digits + n, sizeof(digits) - n);
-	return p + sizeof(digits) - n;
+		*p = (unsigned char)('0' + v);
+	return end;
 }
 
 /* Exactly three digits of `v`. */
@@ -66,34 +77,43 @@ decimal(unsigned char *p, int64_t ns, int64_t per)
 	return three_digits(p, (uint64_t)(ns % per / (per / 1000)));
 }
 
+/* A point and six digits of a number of nanoseconds below a second. */
+static unsigned char *
+fraction(unsigned char *p, uint32_t ns)
+{
+	uint32_t us = ns / 1000, high = us / 10000, low = us - high * 10000;
+
+	*p = '.';
+	memcpy(p + 1, pairs + high * 2, 2);
+	memcpy(p + 3, pairs + low / 100 * 2, 2);
+	memcpy(p + 5, pairs + low % 100 * 2, 2);
+	return p + 7;
+}
+
 /* A time of the clock in seconds since 1970, whose digits change seldom. */
 static unsigned char *
 seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
-	uint64_t us = (uint64_t)(ns + file->wall_ns) / 1000;
+	uint64_t wall_ns = (uint64_t)(ns + file->wall_ns);
+	uint64_t second = wall_ns / FZ_CLOCK_SECOND;
 
-	if (file->ndigits == 0 || us / 1000000 != file->second) {
-		file->second = us / 1000000;
+	if (file->ndigits == 0 || second != file->second) {
+		file->second = second;
 		file->ndigits =
-		    (size_t)(number(file->digits, file->second) - file->digits);
+		    (size_t)(number(file->digits, second) - file->digits);
 	}
 	memcpy(p, file->digits, sizeof(file->digits));
 	p += file->ndigits;
-	*p++ = '.';
-	p = three_digits(p, us / 1000 % 1000);
-	return three_digits(p, us % 1000);
+	return fraction(p, (uint32_t)(wall_ns - second * FZ_CLOCK_SECOND));
 }
 
 /* Seconds with six decimals. */
 static unsigned char *
 micros(unsigned char *p, uint64_t ns)
 {
-	uint64_t us = ns / 1000;
+	uint64_t s = ns / FZ_CLOCK_SECOND;
 
-	p = number(p, us / 1000000);
-	*p++ = '.';
-	p = three_digits(p, us / 1000 % 1000);
-	return three_digits(p, us % 1000);
+	return fraction(number(p, s), (uint32_t)(ns - s * FZ_CLOCK_SECOND));
 }
 
 /* A member with a number, unless that is 0, which is not known. */
