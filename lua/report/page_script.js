@@ -30,6 +30,18 @@
   const colour = (group) => COLOURS[group % COLOURS.length];
   const nameOf = (f) => f.stage ? `${f.stage}.${f.name}` : f.name;
 
+  const percent = (share) => `${Math.round(100 * Math.min(share, 1))} %`;
+
+  // Two sentences on what to look at first.
+  function most(s) {
+    const parts = [], strong = (text) => el("strong", {}, text);
+    if (s.most) parts.push("Most time: ", strong(nameOf(s.most)),
+      `, ${time(s.most.total)} of ${time(s.busy)} of all calls (${percent(s.most.total / s.busy)}). `);
+    if (s.busiest) parts.push("Busiest: ", strong(s.busiest.name), `, whose ${plural(s.busiest.workers, "worker")} ` +
+      `had a call for ${percent(s.busiest.share)} of the time${s.busiest.workers > 1 ? " on average" : ""}.`);
+    return parts;
+  }
+
   function head() {
     const s = data.summary;
     document.title = `${data.title} – fzlua run`;
@@ -38,6 +50,7 @@
     verdict.className = s.failed ? "bad" : s.retries ? "warn" : "good";
     verdict.textContent = s.failed ? `✗ ${plural(s.failed, "call")} failed`
       : s.retries ? `✓ done, after ${plural(s.retries, "retry").replace("retrys", "retries")}` : "✓ done";
+    find("#most").append(...most(s));
     for (const section of document.querySelectorAll("section")) {
       find("nav").append(el("a", { href: `#${section.id}` }, section.querySelector("h2").textContent));
     }
@@ -57,10 +70,14 @@
     add("Time of all calls", time(s.busy));
     add("Processor time", time(s.cpu));
     add("Calls at once, mean", s.wall ? round(s.busy / s.wall) : "0");
+    if (s.wall && s.workers) add("Workers idle", percent(Math.max(0, 1 - s.busy / s.wall / s.workers)));
     add("Bytes to workers", bytes(s.sent));
     add("Bytes back", bytes(s.received));
-    add("Peak memory of a worker", bytes(s.peak));
+    add("Peak memory", bytes(s.peak));
   }
+
+  // What scrolls can be scrolled by keys.
+  const scroller = (holder, label) => set(holder, { tabindex: 0, role: "region", "aria-label": label }, []);
 
   // The rows of the columns: those that are connected to near rows of the column before are near.
   function place(graph) {
@@ -126,7 +143,7 @@
     if (!data.graphs.length) find("#graph .note").textContent = "The run had no chain and no dag.";
     for (const graph of data.graphs) {
       if (graph.note) find("#graph .pictures").append(el("p", { class: "note" }, graph.note));
-      find("#graph .pictures").append(drawGraph(graph));
+      find("#graph .pictures").append(scroller(drawGraph(graph), "Graph"));
     }
   }
 
@@ -139,8 +156,8 @@
   function timeline() {
     const section = find("#timeline"), holder = section.querySelector(".picture");
     const about = section.querySelector(".about"), whole = Math.max(1, data.summary.wall);
-    const LEFT = 130, ROW = 20, TOP = 22;
-    let from = 0, to = whole, width = 900;
+    const ROW = 20, TOP = 22;
+    let from = 0, to = whole, width = 900, LEFT = 150;
 
     const spanText = (worker, [at, took, group, state, n]) =>
       `${worker.name}: ${data.groups[group]}, ${plural(n, "call")}, ${state ? "failed, " : ""}` +
@@ -148,7 +165,7 @@
 
     function row(worker, k, scale) {
       const y = TOP + k * ROW, line = svg("g", {}, svg("title", {}, worker.name),
-        svg("text", { x: 4, y: y + 14, class: "small" }, cut(worker.name, 19)));
+        svg("text", { x: 4, y: y + 14, class: "small" }, cut(worker.name, Math.floor(LEFT / 7))));
       for (const span of worker.spans) {
         const start = Math.max(span[0], from), end = Math.min(span[0] + span[1], to);
         if (end < from || start > to) continue;
@@ -169,7 +186,8 @@
       for (let at = Math.ceil(from / size) * size; at <= to; at += size) {
         const x = LEFT + (at - from) * scale;
         picture.append(svg("line", { class: "grid", x1: x, x2: x, y1: TOP - 4, y2: height }),
-          svg("text", { x: x + 3, y: 13, class: "small dim" }, time(at)));
+          x < width - 60 ? svg("text", { x: x + 3, y: 13, class: "small dim" }, time(at))
+            : svg("text", { x: x - 3, y: 13, class: "small dim", "text-anchor": "end" }, time(at)));
       }
       data.workers.forEach((worker, k) => picture.append(row(worker, k, scale)));
       holder.replaceChildren(picture);
@@ -214,7 +232,11 @@
     });
     for (const end of ["pointerup", "pointercancel"]) holder.addEventListener(end, () => { dragged = null; });
 
-    const fit = () => { width = Math.max(480, holder.clientWidth); draw(); };
+    const fit = () => {
+      width = Math.max(260, holder.clientWidth);
+      LEFT = width < 600 ? 90 : 150;
+      draw();
+    };
     window.addEventListener("resize", fit);
     window.addEventListener("beforeprint", () => show(0, whole));
     fit();
@@ -226,9 +248,11 @@
   }
 
   // columns: [title, value of a row, text of the value or nothing: it is a text]
-  function table(holder, columns, rows, sorted) {
+  function table(holder, all, rows, sorted) {
+    // A column that says nothing of any row is left out.
+    const columns = all.filter(([, value, , optional]) => !optional || rows.some((row) => value(row)));
     const body = el("tbody", {}), heads = [];
-    let by = sorted, down = true, shown = rows;
+    let by = columns.indexOf(all[sorted]), down = true, shown = rows;
 
     function fill() {
       const value = columns[by][1];
@@ -260,8 +284,8 @@
     const section = find("#functions"), get = (name) => (f) => f[name];
     const filter = table(section.querySelector("table"), [["Function", nameOf], ["Calls", get("calls"), count],
       ["Total", get("total"), time], ["Mean", get("mean"), time], ["p95", get("p95"), time],
-      ["Max", get("max"), time], ["Processor", get("cpu"), time], ["Retries", get("retries"), count],
-      ["Failed", get("failed"), count], ["To it", get("sent"), bytes], ["Back", get("received"), bytes],
+      ["Max", get("max"), time], ["Processor", get("cpu"), time], ["Retries", get("retries"), count, true],
+      ["Failed", get("failed"), count, true], ["Bytes in", get("sent"), bytes], ["Bytes out", get("received"), bytes],
       ["Peak memory", get("peak"), bytes]], data.functions, 2);
     section.querySelector(".note").textContent = data.notes.functions;
     section.querySelector("input").addEventListener("input", (event) => {
@@ -271,25 +295,28 @@
   }
 
   function histogram({ group, first, counts, median, p95 }) {
-    const most = Math.max(...counts), W = 270, H = 90, bar = W / counts.length;
-    const edge = (k) => 2 ** (first + k);
-    const name = `${data.groups[group]}: median ${time(median)}, p95 ${time(p95)}`;
+    const most = Math.max(...counts), W = 270, H = 90, bar = Math.min(W / counts.length, 40);
+    const edge = (k) => 2 ** (first + k), calls = counts.reduce((sum, n) => sum + n, 0);
+    const name = `${data.groups[group]}: ${plural(calls, "call")}, median ${time(median)}, p95 ${time(p95)}`;
     const picture = svg("svg", { width: "100%", viewBox: `0 0 ${W} ${H + 18}`, role: "img", "aria-label": name });
     counts.forEach((n, k) => {
       const height = n ? Math.max(2, H * n / most) : 0;
       picture.append(svg("rect", { x: k * bar + 1, y: H - height, width: Math.max(1, bar - 2), height,
         fill: colour(group) }, svg("title", {}, `${time(edge(k))} to ${time(edge(k + 1))}: ${plural(n, "call")}`)));
     });
-    picture.append(svg("line", { class: "grid", x1: 0, x2: W, y1: H, y2: H }),
-      svg("text", { x: 0, y: H + 14, class: "small dim" }, time(edge(0))),
-      svg("text", { x: W, y: H + 14, class: "small dim", "text-anchor": "end" }, time(edge(counts.length))));
+    const label = (x, anchor, text) =>
+      svg("text", { x, y: H + 14, class: "small dim", "text-anchor": anchor }, text);
+    const least = time(edge(0)), end = time(edge(counts.length)), width = bar * counts.length;
+    picture.append(svg("line", { class: "grid", x1: 0, x2: W, y1: H, y2: H }));
+    if (width > 130) picture.append(label(0, "start", least), label(width, "end", end));
+    else picture.append(label(0, "start", `${least} to ${end}`));
     return el("figure", {}, el("figcaption", {}, name), picture);
   }
 
   function slowest() {
     const get = (name) => (call) => call[name] || 0, ofItem = (n) => n ? count(n) : "";
-    table(find("#slowest table"), [["Function", nameOf], ["Item", get("item"), ofItem],
-      ["Element", get("index"), ofItem], ["Attempt", get("attempt"), ofItem], ["Time", get("took"), time],
+    table(find("#slowest table"), [["Function", nameOf], ["Item", get("item"), ofItem, true],
+      ["Element", get("index"), ofItem, true], ["Attempt", get("attempt"), ofItem], ["Time", get("took"), time],
       ["Start", get("at"), time], ["Worker", (call) => call.worker || ""]], data.slowest, 4);
   }
 
@@ -298,7 +325,7 @@
     if (!data.failures.length) list.append(el("p", {}, "None."));
     for (const f of data.failures) {
       const place = [f.item && `item ${f.item}`, f.index && `element ${f.index}`,
-        f.attempt && `attempt ${f.attempt}`, f.worker].filter(Boolean).join(", ");
+        f.attempt && `attempt ${f.attempt}`, f.worker && `worker ${f.worker}`].filter(Boolean).join(", ");
       const first = f.message.split("\n", 1)[0];
       const details = el("details", {}, el("summary", {}, el("strong", {}, nameOf(f)),
         ` ${f.event === "retry" ? "(retried) " : ""}${f.error}${place ? ` (${place})` : ""}: ${cut(first, 160)}`),
@@ -330,6 +357,9 @@
   }
 
   if (!data.changes) find("#changes").remove();
+  for (const holder of document.querySelectorAll(".scroll")) {
+    scroller(holder, holder.closest("section").querySelector("h2").textContent);
+  }
   head();
   summary();
   graphs();

@@ -64,7 +64,8 @@ local function group_of(data, e)
   end
   if not group then
     group = #data.groups + 1
-    data.groups[group] = { name = clean(name, NAME_MAX), times = {}, weights = {}, calls = 0 }
+    data.groups[group] = { name = clean(name, NAME_MAX), times = {}, weights = {}, calls = 0,
+      busy = 0, workers = 0, seen = {} }
     data.group_of[name] = group
   end
   return group
@@ -119,6 +120,15 @@ local function note_slow(data, call)
   data.slow_from = slowest[SLOWEST_MAX].took
 end
 
+local function note_group(group, worker, n, length)
+  group.calls, group.busy = group.calls + n, group.busy + length
+  if not group.seen[worker] then
+    group.seen[worker] = true
+    group.workers = group.workers + 1
+    worker.group, worker.mixed = worker.group or group, worker.group ~= nil
+  end
+end
+
 local function add_attempt(data, e, f)
   local worker = worker_of(data, e)
   local at, ended = micros(e.started - data.began), micros(e.ended - data.began)
@@ -131,7 +141,7 @@ local function add_attempt(data, e, f)
   f.peak = max(f.peak, e.peak or 0)
   add_time(f, took, e.n)
   add_time(data.groups[group], took, e.n)
-  data.groups[group].calls = data.groups[group].calls + e.n
+  note_group(data.groups[group], worker, e.n, length)
   worker.busy = worker.busy + length
   worker.spans[#worker.spans + 1] =
     { at, length, group, (e.event == "failed" or e.event == "retry") and 1 or 0, e.n }
@@ -223,6 +233,12 @@ local function merge_all(workers, wall)
   return spans, gap
 end
 
+-- A worker of one stage has its name, too.
+local function label_of(worker)
+  if worker.mixed or worker.group.name == "dag" then return worker.name end
+  return worker.group.name .. " " .. worker.name
+end
+
 local function cut_workers(data)
   local note = {}
   table.sort(data.workers, function(a, b) return a.spans[1][1] < b.spans[1][1] end)
@@ -236,7 +252,7 @@ local function cut_workers(data)
   end
   local list = {}
   for i, worker in ipairs(shown) do
-    list[i] = { name = worker.name, spans = spans[i] or worker.spans }
+    list[i] = { name = label_of(worker), spans = spans[i] or worker.spans }
     list[i].spans = table.move(list[i].spans, 1, min(#list[i].spans, SPANS_MAX), 1, {})
     for k, span in ipairs(list[i].spans) do
       list[i].spans[k] = { span[1], span[2], span[3] - 1, span[4], span[5] }
@@ -271,8 +287,8 @@ for rank, state in ipairs(RANKS) do RANK_OF[state] = rank end
 
 local function state_of(f)
   if not f then return "none" end
-  return f.failed > 0 and "failed" or f.cancelled > 0 and "cancelled" or f.retries > 0 and "retried"
-    or f.calls > 0 and "done" or f.cached > 0 and "cached" or "none"
+  return f.failed > 0 and "failed" or f.retries > 0 and "retried" or f.calls > 0 and "done"
+    or f.cancelled > 0 and "cancelled" or f.cached > 0 and "cached" or "none"
 end
 
 -- How many steps lead to each node of a dag; its nodes are in the order of registration.
@@ -412,6 +428,25 @@ function run_data.collect(source)
   return data
 end
 
+-- What to look at first: the function that took most time, and the stage that was busiest, as its
+-- workers are what a faster run needs.
+local function find_most(data)
+  local summary, most, busiest = data.summary, nil, nil
+  for _, f in ipairs(data.functions) do
+    if not most or f.total > most.total then most = f end
+  end
+  for _, group in ipairs(data.groups) do
+    local share = group.workers > 0 and summary.wall > 0
+      and group.busy / group.workers / summary.wall or 0
+    if not busiest or share > busiest.share then
+      busiest = { name = group.name, workers = group.workers, share = share }
+    end
+  end
+  summary.most = most and most.total > 0
+    and { stage = most.stage, name = most.name, total = most.total, calls = most.calls } or nil
+  summary.busiest = busiest
+end
+
 local SUMS <const> = { "failed", "cancelled", "retries", "cached", "cpu", "sent", "received" }
 
 ---What the page shows, whose size is bounded.
@@ -427,6 +462,7 @@ function run_data.page(data, source)
     for _, name in ipairs(SUMS) do summary[name] = summary[name] + f[name] end
     summary.peak = max(summary.peak, f.peak)
   end
+  find_most(data)
   local graphs = {}
   for i, plan in ipairs(source.plans) do
     if i <= GRAPHS_MAX then graphs[i] = picture(data, plan) end

@@ -66,6 +66,29 @@ tests["the page has what the run did"] = function()
   assert(chain.trace and #chain.trace > 5)
 end
 
+tests["the page names the function that took most time, and the busiest stage"] = function()
+  local name = page_name()
+  local wide = fz.stage { name = "wide", workers = 3 }
+  local narrow = fz.stage { name = "narrow", workers = 1 }
+  wide:register("a", "x", function(x) fz.sleep(0.09) return x end)
+  narrow:register("b", "a", function(a) fz.sleep(0.06) if a == 9 then error "no" end return a end)
+  local last = fz.stage "last"
+  last:register("c", "b", function(b) return b end)
+  local chain <close> = wide >> narrow >> last
+  local options = { report = name, jobs = 4, on_error = "continue" }
+  for _ in chain:stream(t.numbers(12), options) do end -- luacheck: ignore
+  local _, data = page(name)
+  local s, states = data.summary, {}
+  t.equal({ s.most.stage, s.most.name, s.most.calls }, { "wide", "a", 12 })
+  t.equal({ s.busiest.name, s.busiest.workers }, { "narrow", 1 })
+  assert(s.busiest.share > 0 and s.busiest.share <= 1)
+  for _, node in ipairs(data.graphs[1].nodes) do states[node.name] = node.state end
+  t.equal(states, { a = "done", b = "failed", c = "done" }) -- c was cancelled once of 12 times
+  local labels = {}
+  for _, worker in ipairs(data.workers) do labels[worker.name:match "^%a+"] = true end
+  t.equal(labels, { wide = true, narrow = true, last = true })
+end
+
 tests["10,000 functions, and 100,000 elements, are a page below 400 kB"] = function()
   local name = page_name()
   local g <close> = fz.dag()

@@ -25,6 +25,10 @@ out.zoomed = range(); press("0"); out.all = range();
 out.boxes = document.querySelectorAll("#graph .box").length;
 document.querySelector("#graph .box").focus();
 out.about = document.querySelector("#graph .about").textContent;
+out.most = document.querySelector("#most").textContent;
+out.scrolled = [...document.querySelectorAll(".scroll, .pictures > div, #timeline .picture")]
+  .every((e) => e.tabIndex === 0 && e.getAttribute("aria-label"));
+out.titles = head.map((e) => e.textContent);
 out.hacked = window.hacked === true;
 out.failures = document.querySelectorAll("#failures details").length;
 document.body.replaceChildren(JSON.stringify(out));
@@ -83,6 +87,10 @@ tests["sorting, filter, zoom and focus work, and a hostile name runs no script"]
   local out = json.decode(text)
   t.equal({ out.errors, out.hacked, out.sorted, out.filtered, out.boxes, out.failures },
     { {}, false, "descending", 1, 3, 1 })
+  t.match(out.most, "Most time: ", ".slow, ", "Busiest: ")
+  t.equal(out.scrolled, true)
+  t.equal(table.concat(out.titles, " "), "Function Calls Total Mean p95 Max Processor Failed "
+    .. "Bytes in Bytes out Peak memory") -- nothing was retried
   t.match(out.up, "quick")
   t.match(out.down, "wrong")
   t.match(out.about, "call")
