@@ -56,7 +56,7 @@ local function names_of(plan)
 end
 
 -- The graph of a plan, without what would keep functions alive.
-local function graph_of(plan)
+local function graph_of(plan, options)
   local nodes = {}
   for i, node in ipairs(plan.nodes) do
     local before, seen = {}, {}
@@ -70,14 +70,15 @@ local function graph_of(plan)
     nodes[i] = { stage = node.stage, name = table.concat(node.outputs, ","), layer = node.layer,
       before = before, map = node.map or nil }
   end
-  return { nodes = nodes, staged = nodes[1] ~= nil and nodes[1].stage ~= nil }
+  return { nodes = nodes, staged = nodes[1] ~= nil and nodes[1].stage ~= nil,
+    window = options.limit or nil, is_window_fixed = options.inflight ~= nil }
 end
 
-local function add_plan(self, plan, jobs)
+local function add_plan(self, plan, options)
   if not (self._report or self._explains) or self._known[plan] then return end
   self._known[plan] = true
-  self._jobs = math.max(self._jobs, jobs or 0)
-  if #self._plans < PLANS_MAX then self._plans[#self._plans + 1] = graph_of(plan) end
+  self._jobs = math.max(self._jobs, options.jobs or 0)
+  if #self._plans < PLANS_MAX then self._plans[#self._plans + 1] = graph_of(plan, options) end
 end
 
 -- The trace of this run alone, if its options ask for one.
@@ -96,7 +97,7 @@ end
 function Trace.start(plan, options)
   local own = own_trace(options)
   local trace = own or options.trace or nil
-  if trace then add_plan(trace, plan, options.jobs) end
+  if trace then add_plan(trace, plan, options) end
   options.trace = trace and trace._records or nil
   options.trace_names = trace and names_of(plan) or nil
   return own

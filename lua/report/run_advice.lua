@@ -46,6 +46,20 @@ end
 
 local function key_of(stage, name) return (stage or "") .. "\0" .. name end
 
+-- The answers of different workers are recorded as they are read.
+local function sort_by_ends(calls)
+  for i, call in ipairs(calls) do call.order = i end
+  for i = 2, #calls do
+    if calls[i].e.ended < calls[i - 1].e.ended then
+      table.sort(calls, function(a, b)
+        if a.e.ended ~= b.e.ended then return a.e.ended < b.e.ended end
+        return a.order < b.order
+      end)
+      return
+    end
+  end
+end
+
 -- What is known of the calls of a run: attempts, and the stages that they are of.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
@@ -77,6 +91,7 @@ local function read(source)
         key = key_of(e.stage, e.name) }
     end
   end
+  sort_by_ends(run.calls)
   return run
 end
 
@@ -95,18 +110,64 @@ local function previous(run, call, first_of)
   return found
 end
 
+-- The items of one stream. A call without makers is an entry of its item: it waits until the item
+-- that is `window` before its own is done.
+local function stream_of(streams, plan, call)
+  local stream = streams[plan]
+  -- The chain has streamed another source before.
+  if not stream or call.e.item == 1 and stream.last[1] and #stream.entries > 0
+    and stream.seen[call.key] and call.e.attempt == 1 then
+    stream = { plan = plan, entries = {}, last = {}, seen = {} }
+    streams[plan] = stream
+    streams[#streams + 1] = stream
+  end
+  return stream
+end
+
+local function note_item(streams, call, plan, i)
+  local stream = stream_of(streams, plan, call)
+  stream.last[call.e.item] = i
+  if call.e.item == 1 then stream.seen[call.key] = true end
+  if #call.before == 0 then stream.entries[#stream.entries + 1] = i end
+end
+
 -- Connect each call with those whose results it needs: the last call of each maker of its inputs,
--- for the same item. For all elements of a map the last one stands.
+-- for the same item. For all elements of a map the last one stands. A retry needs the attempt that
+-- was before it.
 local function connect(run, nodes)
-  local last, first_of = {}, {}
+  local last, first_of, streams = {}, {}, {}
   for i, call in ipairs(run.calls) do
     local node, item = nodes[call.key], call.e.item or 0
-    for _, number in ipairs(node and node.before or {}) do
+    local own = call.key .. "\0" .. item
+    if (call.e.attempt or 1) > 1 and not call.e.index and last[own] then
+      call.before[1] = last[own]
+      call.pause = max((call.e.queued or 0) - run.calls[last[own]].e.ended, 0)
+    end
+    for _, number in ipairs(#call.before == 0 and node and node.before or {}) do
       local maker = node.plan_of.nodes[number]
       call.before[#call.before + 1] = last[key_of(maker.stage, maker.name) .. "\0" .. item]
     end
+    if node and node.plan_of.window and item > 0 then
+      note_item(streams, call, node.plan_of, i)
+    end
     if #call.before == 0 then call.before[1] = previous(run, call, first_of) end
-    last[call.key .. "\0" .. item] = i -- calls are in the order of their ends
+    last[own] = i -- calls are in the order of their ends
+  end
+  run.streams = streams
+end
+
+-- Let the items of streams enter as in windows that are so many times as large.
+local function widen(run, factor)
+  for _, stream in ipairs(run.streams) do
+    local window = stream.plan.window * (stream.plan.is_window_fixed and 1 or factor)
+    for _, i in ipairs(stream.entries) do
+      local call = run.calls[i]
+      local last = stream.last[call.e.item - window]
+      call.narrow = call.narrow or call.before
+      call.before = call.e.item > stream.plan.window and {} or call.narrow
+      -- That of another stream of the same chain may be later.
+      if last and run.calls[last].e.ended <= call.e.started then call.before = { last } end
+    end
   end
 end
 
@@ -152,7 +213,10 @@ local function predict(run, change)
   for i, stage in ipairs(run.stages) do workers[i] = stage.n end
   local settings = { jobs = run.jobs, workers = workers }
   for name, value in pairs(change) do settings[name] = value end
-  return simulation.time(run.calls, settings)
+  widen(run, settings.jobs // run.jobs)
+  local time = simulation.time(run.calls, settings)
+  widen(run, 1)
+  return time
 end
 
 local function add_gain(list, model, predicted, text, ...)
@@ -190,6 +254,8 @@ function run_advice.read(source)
   if #run.calls == 0 then return nil, run.cached end
   run.jobs = max(source.jobs or 0, 1)
   if (source.jobs or 0) == 0 then run.jobs = run.nworkers end
+  -- Of workers that were replaced, no more than one runs at a time.
+  for _, stage in ipairs(run.stages) do stage.n = min(stage.n, run.jobs) end
   connect(run, nodes_of(source.plans))
   return run, run.cached
 end

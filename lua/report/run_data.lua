@@ -399,6 +399,8 @@ end
 ---@class fzlua.RunPlan the graph of an invoke or a stream
 ---@field nodes table[] stage, name, layer, `before`: the numbers of the nodes that it needs
 ---@field staged boolean whether it is that of a chain
+---@field window integer|nil of a stream: how many items are under way
+---@field is_window_fixed boolean|nil whether the script has chosen it
 
 ---@class fzlua.RunSource
 ---@field records table a list of fzlua.TraceEvent

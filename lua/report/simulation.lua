@@ -10,6 +10,7 @@ local simulation = {}
 ---@field took number seconds
 ---@field group integer number of its stage
 ---@field before integer[] numbers of the calls that it needs
+---@field pause number|nil seconds between the last of these and the call: before a retry
 ---@field from number|nil it starts no earlier, in seconds: a call from outside of all graphs
 
 ---@class fzlua.SimulatedRun
@@ -109,7 +110,7 @@ function simulation.time(calls, run)
       busy[calls[i].group] = busy[calls[i].group] - 1
       for _, user in ipairs(users[i]) do
         missing[user] = missing[user] - 1
-        if missing[user] == 0 then push(ready, now, user) end
+        if missing[user] == 0 then push(ready, now + (calls[user].pause or 0), user) end
       end
     else
       now = ready[1][1]

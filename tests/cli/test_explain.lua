@@ -20,7 +20,77 @@ tests["a simulation has places, workers, order and speed"] = function()
   t.equal(simulation.time(list, { jobs = 100 }), 2.0)
   list[1].from = 5
   t.equal(simulation.time(list, { jobs = 100 }), 7.0)
+  list[8].pause = 0.5
+  t.equal(simulation.time(list, { jobs = 100 }), 7.5)
   t.equal(simulation.time({}, { jobs = 1 }), 0)
+end
+
+-- Calls of items 1 to `n` of a stream that sleep `times` in their stages, one place for all calls
+-- and `window` items under way, as records.
+local function recorded(n, times, window)
+  local records, clock, left, done = {}, 0, {}, {}
+  for item = 1, n do left[item] = 1 end
+  local function entered(item) return item <= window or (left[item - window] or 0) > #times end
+  while true do
+    local best
+    for item = 1, n do -- of the items that have entered, the one that is farthest
+      if left[item] <= #times and entered(item) and (not best or left[item] > left[best]) then
+        best = item
+      end
+    end
+    if not best then return records end
+    local stage = left[best]
+    local queued = stage > 1 and done[best] or done[best - window] or 0
+    records[#records + 1] = { event = "done", stage = "s" .. stage, name = "f" .. stage,
+      item = best, n = 1, attempt = 1, pid = stage, queued = queued, started = clock,
+      ended = clock + times[stage] }
+    clock = clock + times[stage]
+    left[best], done[best] = stage + 1, clock
+  end
+end
+
+tests["the items of a stream enter by its window, which grows with the workers"] = function()
+  local nodes = { { stage = "s1", name = "f1", before = {} },
+    { stage = "s2", name = "f2", before = { 1 } } }
+  for _, fixed in ipairs { false, true } do
+    local run = run_advice.read { records = recorded(40, { 4, 2 }, 2), call_names = {}, jobs = 1,
+      plans = { { nodes = nodes, staged = true, window = 2, is_window_fixed = fixed } } }
+    local gains, model = run_advice.gains(run)
+    t.equal(model, 240.0)
+    local by_factor = {}
+    for _, gain in ipairs(gains) do
+      local factor = gain.text:match "^(%d) times"
+      if factor then by_factor[tonumber(factor)] = gain.predicted end
+    end
+    -- 6 s an item; with a fixed window no more than two items are under way.
+    assert(by_factor[2] >= 120 and by_factor[2] <= 132, by_factor[2])
+    if fixed then
+      assert(by_factor[4] >= 120, by_factor[4])
+    else
+      assert(by_factor[4] >= 60 and by_factor[4] <= 72, by_factor[4])
+    end
+  end
+end
+
+tests["an attempt follows the one before, and so do two streams of a chain"] = function()
+  local nodes = { { stage = "s", name = "f", before = {} } }
+  local plan = { nodes = nodes, staged = true, window = 2 }
+  local records = {}
+  for i = 1, 4 do
+    records[i] = { event = i < 4 and "retry" or "done", stage = "s", name = "f", item = 1, n = 1,
+      attempt = i, pid = 1, queued = i - 1.0, started = i - 1.0, ended = i + 0.0 }
+  end
+  for item = 1, 3 do -- another stream; its second item ends first
+    local at = 4.0 + ({ 1, 0, 2 })[item]
+    records[#records + 1] = { event = "done", stage = "s", name = "f", item = item, n = 1,
+      attempt = 1, pid = 1, queued = 4.0, started = at, ended = at + 1 }
+  end
+  local run = run_advice.read { records = records, call_names = {}, jobs = 1, plans = { plan } }
+  local gains, model = run_advice.gains(run)
+  t.equal(model, 7.0)
+  for _, gain in ipairs(gains) do
+    if gain.text:find "^4 times" then t.equal(gain.predicted, 5.0) end
+  end
 end
 
 -- Seconds of a stream of 12 items through two sleeping stages, and its records.
@@ -51,6 +121,61 @@ tests["the prediction for more workers is near to what these take"] = function()
   assert(predicted < model, predicted)
   assert(real >= 0.5 * predicted, ("%.3f s, but %.3f s were predicted"):format(real, predicted))
   assert(predicted >= 0.3, predicted) -- no less than the sleeps of two workers
+end
+
+-- Runs whose functions sleep, so that two processors suffice for any number of workers.
+local KINDS <const> = {
+  chain = function(options)
+    local a, b = fz.stage "a", fz.stage "b"
+    for i = 1, 6 do
+      a:register("x" .. i, {}, function() fz.sleep(0.01 * i) return i end)
+      b:register("y" .. i, "x" .. i, function(x) fz.sleep(0.02) return x end)
+    end
+    local chain <close> = a >> b
+    chain:invoke({}, options)
+    return chain.trace
+  end,
+  map = function(options)
+    local g <close> = fz.dag()
+    g:map("m", "list", function(x) fz.sleep(0.01 + x % 3 * 0.01) return x end)
+    g:add("all", { "m" }, function() fz.sleep(0.02) end)
+    g:invoke({ list = t.numbers(12) }, options)
+    return g.trace
+  end,
+  stream = function(options)
+    local a, b = fz.stage "a", fz.stage "b"
+    a:register("x", "n", function(n) fz.sleep(0.03) return n end)
+    b:register("y", "x", function(x) fz.sleep(0.01) return x end)
+    local chain <close> = a >> b
+    for _ in chain:stream(t.numbers(12), options) do end -- luacheck: ignore
+    return chain.trace
+  end,
+}
+
+-- Seconds of a run and what its trace says of four times the workers.
+local function run_kind(kind, jobs)
+  local page = t.file "" .. ".html"
+  t.files[#t.files + 1] = page
+  local before = fz.now()
+  local trace = KINDS[kind] { jobs = jobs, trace = true, report = page }
+  local seconds, source = fz.now() - before, trace:source()
+  source.jobs = jobs
+  local run = run_advice.read(source)
+  local gains, model = run_advice.gains(run)
+  for _, gain in ipairs(gains) do
+    if gain.text:find "^4 times" then return seconds, gain.predicted, model end
+  end
+end
+
+tests["predictions for chains, maps and streams are near to real runs"] = function()
+  for kind in pairs(KINDS) do
+    local _, predicted, model = run_kind(kind, 1)
+    local real = run_kind(kind, 4)
+    assert(predicted >= 0.05 and predicted <= model, predicted)
+    -- On a machine with nothing else to do they differ by less than 15 %.
+    assert(predicted / real > 0.1 and predicted / real < 10,
+      ("%s: %.3f s, but %.3f s were predicted"):format(kind, real, predicted))
+  end
 end
 
 tests["--explain fits on one screen and names the slowest stage"] = function()
