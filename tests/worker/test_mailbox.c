@@ -211,8 +211,8 @@ test_mailbox_no_reply_with_a_wrong_byte_is_taken(void **state)
 		for (size_t at = 0; at < before.len; at++) {
 			for (unsigned bits = 1; bits < 256; bits++) {
 				e->mailbox->out[at] ^= (unsigned char)bits;
-				assert_same_or_none(e, &before,
-				    is_not_sealed(e, at, bits));
+				assert_same_or_none(
+				    e, &before, is_not_sealed(e, at, bits));
 				e->mailbox->out[at] ^= (unsigned char)bits;
 			}
 		}
