@@ -101,4 +101,62 @@ tests["after kill -9 of the submitter its workers end"] = function()
   t.match(out, "ended\n")
 end
 
+-- Bytes of memory that the processes of a run have used at most: the script, and all gateways.
+local PEAK <const> = [[
+local peak = 0
+local function note(pid)
+  local status <close> = io.open("/proc/" .. pid .. "/status")
+  if status then peak = math.max(peak, tonumber(status:read "a":match "VmHWM:%s*(%d+)") << 10) end
+end
+local function children(pid)
+  local list <close> = io.open(("/proc/%s/task/%s/children"):format(pid, pid))
+  return list and list:read "a":gmatch "%d+" or function() end
+end
+local self = io.open "/proc/self/stat":read "n"
+for child in children(self) do
+  local line <close> = io.open("/proc/" .. child .. "/cmdline")
+  if line and line:read "a":find("--submit", 1, true) then note(child) end
+end
+note(arg[1])
+]]
+
+tests["values of 64 MB go to a node and back, and the gateways hold a part of it"] = function()
+  local out = run("node one 1; script out " .. t.file([[
+    local pool <close> = fz.pool()
+    local s = pool:apply(function(s) return s:sub(2) .. "y" end, ("x"):rep(64 << 20))
+    print(#s, s:sub(-2))
+  ]] .. PEAK .. [[
+    print(peak < 64 << 20 or peak)
+  ]]) .. " $node; wait $script; cat $dir/out")
+  t.equal(out, "67108864\txy\n" .. (os.getenv "ASAN_OPTIONS" and out:match "[^\n]+\n$" or "true\n"))
+end
+
+tests["many values need little memory, also if the loop is slow"] = function()
+  local out = run("node one 2; script out " .. t.file([[
+    local pool <close> = fz.pool()
+    local n, bytes = 0, 0
+    local function source()
+      n = n + 1
+      if n <= 1000 then return ("x"):rep(100000) end
+    end
+    for i, s in pool:imap(function(s) return s end, source) do
+      bytes = bytes + #s
+      if i < 100 then fz.sleep(0.002) end
+    end
+    print(bytes)
+  ]] .. PEAK .. [[
+    note(self)
+    print(peak < 48 << 20 or peak)
+  ]]) .. " $node; wait $script; cat $dir/out")
+  t.equal(out, "100000000\n" .. (os.getenv "ASAN_OPTIONS" and out:match "[^\n]+\n$" or "true\n"))
+end
+
+tests["an empty FZLUA_ENGINE is none"] = function()
+  local out = run [[
+    export FZLUA_ENGINE=; "$FZLUA" -e 'print(fz.map(function(x) return x end, {7})[1])'
+    "$FZLUA" --nodes; "$FZLUA" --worker 0.0.0 </dev/null | tr -d '\0' | grep -oc 'of version'
+  ]]
+  t.equal(out, "7\nfzlua: --nodes needs --engine URL\n1\n")
+end
+
 return tests
