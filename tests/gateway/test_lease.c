@@ -1,0 +1,424 @@
+/*
+ * Two gateways with a lease between them, over a bus that loses packets.
+ * wrap: malloc
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "gateway/beat.h"
+#include "gateway/bus.h"
+#include "gateway/gateway.h"
+#include "gateway/lease.h"
+#include "os/fd.h"
+
+enum { QUEUE_MAX = 4096, BODY_MAX = 4096, STREAM_LEN = 4 << 20 };
+
+struct message {
+	size_t len;
+	unsigned char bytes[PACKET_HEADER + BODY_MAX];
+};
+
+/* What is on its way to `to`, in order. */
+struct bus {
+	struct gateway *to;
+	unsigned loses; /* percent of the packets */
+	unsigned seed;
+	struct message *queue;
+	unsigned n;
+	unsigned nprobes;
+};
+
+struct end {
+	struct gateway g;
+	struct bus bus;
+	struct lease *lease;
+	int user; /* the other end of the lease's socket */
+	unsigned char *sent, *got;
+	size_t nsent, ngot;
+	bool ended; /* no more is sent */
+};
+
+struct world {
+	struct end a, b;
+};
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+static bool no_memory;
+
+void *
+__wrap_malloc(size_t size)
+{
+	return no_memory ? NULL : __real_malloc(size);
+}
+
+size_t
+bus_body_max(const struct bus *bus)
+{
+	(void)bus;
+	return BODY_MAX;
+}
+
+void
+bus_send(struct bus *bus, const char *to, const struct packet *header,
+    unsigned char *bytes, size_t len)
+{
+	struct message *m = &bus->queue[bus->n];
+
+	assert_string_equal(to, bus->to->id);
+	packet_write(bytes, header);
+	if ((unsigned)rand_r(&bus->seed) % 100 < bus->loses)
+		return;
+	assert_true(bus->n++ < QUEUE_MAX);
+	m->len = PACKET_HEADER + len;
+	memcpy(m->bytes, bytes, m->len);
+}
+
+void
+bus_send_short(struct bus *bus, const char *to, const struct packet *header,
+    const void *body, size_t len)
+{
+	unsigned char bytes[PACKET_HEADER + BODY_MAX];
+
+	if (len != 0)
+		memcpy(bytes + PACKET_HEADER, body, len);
+	bus_send(bus, to, header, bytes, len);
+}
+
+void
+bus_probe(struct bus *bus, const char *to, const struct packet *header,
+    const void *body, size_t len)
+{
+	bus->nprobes++;
+	bus_send_short(bus, to, header, body, len);
+}
+
+static void
+take(struct gateway *g, const struct packet *p)
+{
+	struct lease *l = lease_find(g, p->lease);
+
+	if (p->type == PACKET_BEAT)
+		beat_take(g, p);
+	else if (l != NULL)
+		lease_take(l, p);
+}
+
+static void
+deliver(struct bus *bus)
+{
+	unsigned n = bus->n;
+	struct packet p;
+
+	for (unsigned i = 0; i < n; i++) {
+		packet_read(&p, bus->queue[i].bytes, bus->queue[i].len);
+		take(bus->to, &p);
+	}
+	memmove(bus->queue, bus->queue + n,
+	    (bus->n - n) * sizeof(*bus->queue));
+	bus->n -= n;
+}
+
+static void
+open_end(struct end *end, struct end *other, const char *id)
+{
+	int ends[2], out;
+
+	assert_int_equal(gateway_init(&end->g), 0);
+	memcpy(end->g.id, id, PACKET_ID + 1);
+	end->bus = (struct bus){ .to = &other->g, .seed = (unsigned)id[0] };
+	end->bus.queue = malloc(QUEUE_MAX * sizeof(*end->bus.queue));
+	end->sent = malloc(STREAM_LEN);
+	end->got = malloc(STREAM_LEN);
+	end->g.bus = &end->bus;
+	end->g.body_max = BODY_MAX;
+	for (size_t i = 0; i < STREAM_LEN; i++)
+		end->sent[i] = (unsigned char)rand_r(&end->bus.seed);
+	assert_int_equal(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+	out = dup(ends[0]);
+	end->user = ends[1];
+	end->lease = lease_new(
+	    &end->g, id[0] == 'a' ? "bbbbbbbbbbbbbbbb" : "aaaaaaaaaaaaaaaa",
+	    ends[0], out);
+}
+
+static int
+setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	open_end(&w->a, &w->b, "aaaaaaaaaaaaaaaa");
+	open_end(&w->b, &w->a, "bbbbbbbbbbbbbbbb");
+	lease_opened(w->a.lease, w->b.lease->id);
+	lease_opened(w->b.lease, w->a.lease->id);
+	*state = w;
+	return 0;
+}
+
+static void
+close_end(struct end *end)
+{
+	lease_free(end->lease);
+	if (end->user != -1)
+		close(end->user);
+	free(end->g.pfd);
+	free(end->bus.queue);
+	free(end->sent);
+	free(end->got);
+}
+
+static int
+teardown(void **state)
+{
+	struct world *w = *state;
+
+	close_end(&w->a);
+	close_end(&w->b);
+	free(w);
+	return 0;
+}
+
+/* The user of an end writes and reads what there is room for. */
+static void
+use(struct end *end)
+{
+	ssize_t n = 0;
+
+	if (!end->ended)
+		n = send(end->user, end->sent + end->nsent,
+		    STREAM_LEN - end->nsent, MSG_NOSIGNAL);
+	if (n > 0)
+		end->nsent += (size_t)n;
+	if (end->nsent == STREAM_LEN && !end->ended) {
+		shutdown(end->user, SHUT_WR);
+		end->ended = true;
+	}
+	n = read(end->user, end->got + end->ngot, STREAM_LEN - end->ngot);
+	if (n > 0)
+		end->ngot += (size_t)n;
+}
+
+static void
+turn(struct end *end)
+{
+	int64_t stalled_ns;
+
+	use(end);
+	gateway_begin(&end->g);
+	lease_poll(end->lease);
+	gateway_wait(&end->g, 0, &stalled_ns);
+	if (!end->lease->over)
+		lease_work(end->lease);
+	deliver(&end->bus);
+}
+
+static void
+exchange(struct world *w)
+{
+	for (int i = 0; i < 100000; i++) {
+		turn(&w->a);
+		turn(&w->b);
+		if (i % 16 == 0) {
+			beat_send(&w->a.g);
+			beat_send(&w->b.g);
+		}
+		if (w->a.lease->over && w->b.lease->over)
+			break;
+	}
+	use(&w->a);
+	use(&w->b);
+	assert_true(w->a.lease->over && w->b.lease->over);
+	assert_string_equal(w->a.lease->why, "");
+	assert_string_equal(w->b.lease->why, "");
+	assert_int_equal(w->a.ngot, STREAM_LEN);
+	assert_int_equal(w->b.ngot, STREAM_LEN);
+	assert_memory_equal(w->a.got, w->b.sent, STREAM_LEN);
+	assert_memory_equal(w->b.got, w->a.sent, STREAM_LEN);
+}
+
+static void
+test_lease_passes_both_directions_on(void **state)
+{
+	exchange(*state);
+}
+
+static void
+test_lease_sends_again_what_was_lost(void **state)
+{
+	struct world *w = *state;
+
+	w->a.bus.loses = w->b.bus.loses = 20;
+	exchange(w);
+}
+
+static void
+test_lease_goes_on_with_a_new_connection(void **state)
+{
+	struct world *w = *state;
+
+	for (int round = 0; round < 20; round++) {
+		struct end *end = round % 2 ? &w->a : &w->b;
+
+		for (int i = 0; i < 5; i++) {
+			turn(&w->a);
+			turn(&w->b);
+		}
+		end->g.bus = NULL; /* what was on its way is lost */
+		w->a.bus.n = w->b.bus.n = 0;
+		for (int i = 0; i < 5; i++) {
+			turn(&w->a);
+			turn(&w->b);
+			w->a.bus.n = w->b.bus.n = 0;
+		}
+		end->g.bus = &end->bus;
+		beat_connected(&end->g);
+	}
+	exchange(w);
+}
+
+static void
+test_lease_keeps_no_more_than_its_window(void **state)
+{
+	struct world *w = *state;
+
+	w->a.bus.loses = 100;
+	for (int i = 0; i < 1000; i++) {
+		use(&w->a);
+		turn(&w->a);
+	}
+	assert_int_equal(w->a.lease->sent - w->a.lease->acked, 2 << 20);
+	assert_ptr_not_equal(w->a.lease->kept, NULL);
+	w->a.bus.loses = 0;
+	exchange(w);
+}
+
+static void
+test_lease_ends_without_memory(void **state)
+{
+	struct world *w = *state;
+
+	use(&w->a);
+	no_memory = true;
+	turn(&w->a);
+	no_memory = false;
+	assert_true(w->a.lease->over);
+	assert_string_equal(w->a.lease->why, "its gateway has no memory");
+	turn(&w->a);
+	assert_true(w->b.lease->over);
+}
+
+static void
+test_lease_of_one_end_alone_is_closed(void **state)
+{
+	struct world *w = *state;
+
+	w->a.bus.loses = 100; /* the CLOSE is lost */
+	lease_end(w->a.lease, "");
+	w->a.bus.loses = 0;
+	beat_send(&w->b.g);
+	deliver(&w->b.bus);
+	assert_false(w->b.lease->over);
+	deliver(&w->a.bus);
+	assert_true(w->b.lease->over);
+}
+
+/* The time is `ns` after the lease was made. */
+static void
+check_at(struct end *end, int64_t ns)
+{
+	end->g.turn_ns = end->lease->heard_ns + ns;
+	beat_check(&end->g, end->g.turn_ns, 0);
+}
+
+static void
+test_beat_ends_a_lease_whose_peer_has_gone(void **state)
+{
+	struct world *w = *state;
+	int64_t start_ns = w->a.lease->heard_ns;
+
+	w->a.g.connected_ns = start_ns - 1;
+	w->a.g.turn_ns = start_ns + FZ_CLOCK_SECOND;
+	beat_absent(&w->a.g, "cccccccccccccccc");
+	beat_absent(&w->a.g, w->b.g.id);
+	check_at(&w->a, 2 * FZ_CLOCK_SECOND);
+	assert_false(w->a.lease->over);
+	check_at(&w->a, 4 * FZ_CLOCK_SECOND);
+	assert_true(w->a.lease->over);
+}
+
+static void
+test_beat_waits_for_a_peer_that_connects_again(void **state)
+{
+	struct world *w = *state;
+	int64_t start_ns = w->a.lease->heard_ns;
+
+	/* The server was started anew: the peer may come later. */
+	w->a.g.connected_ns = start_ns + FZ_CLOCK_SECOND;
+	w->a.g.turn_ns = start_ns + FZ_CLOCK_SECOND;
+	beat_absent(&w->a.g, w->b.g.id);
+	check_at(&w->a, 30 * FZ_CLOCK_SECOND);
+	assert_false(w->a.lease->over);
+	check_at(&w->a, 61 * FZ_CLOCK_SECOND);
+	assert_true(w->a.lease->over);
+}
+
+static void
+test_beat_does_not_count_time_that_was_not_its_own(void **state)
+{
+	struct world *w = *state;
+	int64_t now_ns = w->a.lease->heard_ns + 90 * FZ_CLOCK_SECOND;
+
+	w->a.g.turn_ns = now_ns;
+	beat_check(&w->a.g, now_ns, 80 * FZ_CLOCK_SECOND);
+	assert_false(w->a.lease->over);
+}
+
+static void
+test_beat_is_one_packet_for_each_peer(void **state)
+{
+	struct world *w = *state;
+	struct lease *more[60];
+
+	for (int i = 0; i < 60; i++) {
+		more[i] = lease_new(&w->a.g, w->b.g.id, -1, -1);
+		lease_opened(more[i], (uint32_t)i + 100);
+	}
+	beat_send(&w->a.g);
+	assert_int_equal(w->a.bus.nprobes, 2); /* 48 in one */
+	for (int i = 0; i < 60; i++)
+		lease_free(more[i]);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_lease_passes_both_directions_on),
+		TEST(test_lease_sends_again_what_was_lost),
+		TEST(test_lease_goes_on_with_a_new_connection),
+		TEST(test_lease_keeps_no_more_than_its_window),
+		TEST(test_lease_ends_without_memory),
+		TEST(test_lease_of_one_end_alone_is_closed),
+		TEST(test_beat_ends_a_lease_whose_peer_has_gone),
+		TEST(test_beat_waits_for_a_peer_that_connects_again),
+		TEST(test_beat_does_not_count_time_that_was_not_its_own),
+		TEST(test_beat_is_one_packet_for_each_peer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
