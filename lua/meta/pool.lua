@@ -28,9 +28,19 @@
 --
 -- With `engine = "nats://HOST:4222/TEAM"` the nodes are the machines that have joined this NATS
 -- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots. `tls://`
--- encrypts; plain text to another machine needs `?insecure` behind the URL. A user, password or
--- token is in the URL, `nats://USER:PASSWORD@HOST`; `FZLUA_ENGINE_CREDS` names a file of
--- credentials. `FZLUA_NATS` names the program `fzlua-nats`.
+-- encrypts, and the certificate of the server must have the name in the URL; plain text to another
+-- machine needs `?insecure` behind the URL. A user, password or token is in the URL,
+-- `nats://USER:PASSWORD@HOST`. `--engine-creds FILE`, or the environment variable
+-- `FZLUA_ENGINE_CREDS`, names a file of credentials; if the user of the URL is an nkey,
+-- `nats://UABC...@HOST`, it has the seed. `FZLUA_NATS` names the program `fzlua-nats`. Use a NATS
+-- server of version 2.11 or newer for anything but one machine: older ones, such as that of Debian
+-- 12, lack corrections of authentication.
+--
+-- A node leaves at Ctrl-C or SIGTERM once it has finished what runs there; a second signal gives
+-- that back, as a lost node does. A run goes on after the server was stopped and started, or the
+-- network was cut, for less than a minute. A node that is killed is noticed within 3 s. One that
+-- does not answer gets no new calls after 3 s; a call there that may be tried again goes to another
+-- node, and another one waits for it, a minute at most.
 
 ---@class fzlua
 local fz = {}

@@ -261,8 +261,12 @@ write_stream(struct lease *l)
 	}
 	if (l->passed - l->reported >= LEASE_REPORT)
 		report(l, PACKET_ACK);
-	if (l->pending.len == 0 && l->got_end)
-		end_out(l);
+	if (l->pending.len != 0 || !l->got_end)
+		return;
+	end_out(l);
+	/* Of a submitter: the process on the node reads no more. */
+	if (l->conn != -1 && l->in != -1)
+		end_in(l);
 }
 
 void
