@@ -12,6 +12,8 @@
 #include "worker/nodes.h"
 #include "worker/worker_state.h"
 
+/* A reply from a node may pause for as long; what connects it ends earlier. */
+#define WORKER_PAUSE_NS (90 * FZ_CLOCK_SECOND)
 /* Time from the start to the first answer of a node. */
 #define WORKER_JOIN_NS (10 * FZ_CLOCK_SECOND)
 
@@ -103,6 +105,7 @@ start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 	};
 
 	p->output.holds = p->output.on_node = true;
+	p->link->pause_ns = WORKER_PAUSE_NS;
 	on_node.out = p->link->worker_out;
 	if (fz_proc_spawn(&p->proc, &on_node, &program, err) != 0 ||
 	    fz_loop_arm(loop_of(p), &p->half,

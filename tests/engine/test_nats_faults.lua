@@ -102,6 +102,22 @@ if has_socket then
     t.equal(out, SQUARES .. "12\n")
   end
 
+  tests["a value on its way arrives after its node was cut off"] = function()
+    local out = run(proxy() .. [[
+      proxy; node one 1 $away; script out %s $dir/ran; until_true test -s $dir/ran; sleep 0.05
+      cut; sleep %s; mend; wait $script; cat $dir/out
+    ]], t.file [[
+      local f = function(file)
+        local s = ("0123456789abcdef"):rep(1 << 20)
+        io.open(file, "w"):write "x" :close()
+        return s
+      end
+      local s = fz.map(f, {arg[1]})[1]
+      print(#s, s == ("0123456789abcdef"):rep(1 << 20))
+    ]], OUTAGE or 1)
+    t.equal(out, "16777216\ttrue\n")
+  end
+
   tests["a server that accepts and says nothing is one line"] = function()
     local out = run(proxy() .. [[
       proxy; cut; start=$(date +%%s); "$FZLUA" --engine $away -e 'fz.map(print, {1})'
