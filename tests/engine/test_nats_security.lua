@@ -75,6 +75,14 @@ tests["users and passwords, tokens, and a file that cannot be read"] = function(
   lines(out, "42", "refuses")
 end
 
+tests["plain text to another machine needs ?insecure"] = function()
+  local out = nats.run(t, TRY .. [[
+    there=nats://u:p%40ss@0.0.0.0:$port/team; node one 1
+    try --engine $there; try --engine "$there?insecure"; "$FZLUA" --worker --engine $there
+  ]])
+  lines(out, "plain text to 0.0.0.0: use tls://, or ?insecure", "42", "plain text to 0.0.0.0")
+end
+
 tests["an nkey is the user, and its seed is in a file"] = function()
   with_dir(function(dir)
     local user, other = nkeys.pair(t, dir, "user", "user"), nkeys.pair(t, dir, "other", "user")
@@ -127,7 +135,10 @@ end
 
 tests["no secret is on a command line or in what is printed"] = function()
   local script = t.file [[
-    fz.map(function(p) io.open(p, "w"):close() os.execute "sleep 2" end, {arg[1]})
+    fz.map(function(p)
+      io.open(p, "w"):close()
+      while not io.open(p .. ".go") do os.execute "sleep 0.05" end
+    end, {arg[1]})
     print(pcall(fz.map, print, {1}, {engine = "nats://u:s3cret@example.org"}))
   ]]
   local out = nats.run(t, "file=" .. script .. [[
@@ -137,7 +148,7 @@ tests["no secret is on a command line or in what is printed"] = function()
     for p in $node $script $(cat /proc/$script/task/*/children /proc/$node/task/*/children)
     do tr '\0' ' ' </proc/$p/cmdline; echo; done >$dir/lines
     grep -c fzlua $dir/lines; grep -c -e s3cr $dir/lines; grep -o 'engine.*team' $dir/lines
-    stop_server; sleep 0.5; server; wait $script; kill $node; wait $node
+    stop_server; sleep 0.5; server; : >$dir/begun.go; wait $script; kill $node; wait $node
     grep -l s3cr $dir/lines $dir/log $dir/one $dir/out; cat $dir/out
   ]], { config = 'authorization { user: u, password: "s3cr3t" }' })
   t.match(out, "engine nats://**********@127.0.0.1:", "plain text to example.org")
