@@ -2,16 +2,19 @@
 #include "gateway/bus.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <nats/nats.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "os/fd.h"
 #include "worker/nats_url.h"
@@ -22,14 +25,19 @@ enum {
 	BUS_BODY_MAX = 512 << 10,
 	BUS_SHORT_MAX = 1024,
 	BUS_NKEY_LEN = 56,
-	BUS_FLUSH_MS = 300, /* at the end */
 	/* A connection that ends without a sign is lost after two of these. */
-	BUS_PING_MS = 10000
+	BUS_PING_MS = 10000,
+	BUS_NSUBS = 2,
+	BUS_READS_MAX = 32,      /* at once; libnats reads 32 KiB each time */
+	BUS_UNSENT_MAX = 1 << 20 /* bytes; then nothing more is to be sent */
 };
+
+/* Time for what was not written at the end. */
+#define BUS_FLUSH_NS (FZ_CLOCK_SECOND / 3)
 
 static const char *const role_names[] = { "nodes", "submitters" };
 
-/* A message that was not taken. */
+/* A message that a thread of libnats has passed on. */
 struct parcel {
 	struct parcel *next;
 	natsMsg *msg;
@@ -37,15 +45,18 @@ struct parcel {
 
 struct bus {
 	natsConnection *nc;
-	natsSubscription *own, *absent, *all;
+	natsSubscription *subs[BUS_NSUBS], *absent;
 	char prefix[FZ_NATS_TEAM_MAX + 16];
 	char id[PACKET_ID + 1];
 	size_t body_max;
 	int wake;             /* an eventfd */
 	natsMsg *taken;       /* what bus_next() returned last */
 	pthread_mutex_t lock; /* of all below; threads of libnats call us */
-	struct parcel *first, **tail;
+	int socket;           /* -1: none is polled */
+	bool writes;          /* libnats waits until it can write */
 	bool lost;
+	bool closing;                 /* nothing more is taken */
+	struct parcel *first, **tail; /* that say who is absent */
 };
 
 static void
@@ -58,29 +69,84 @@ wake(const struct bus *bus)
 		return;
 }
 
-/* In a thread of libnats. */
+/*
+ * libnats reads and writes when it is called, instead of in threads, so that a
+ * packet passes no other thread.
+ */
+static natsStatus
+attach(void **ctx, void *loop, natsConnection *nc, natsSock socket)
+{
+	struct bus *bus = loop;
+
+	(void)nc;
+	*ctx = bus;
+	pthread_mutex_lock(&bus->lock);
+	bus->socket = socket;
+	pthread_mutex_unlock(&bus->lock);
+	return NATS_OK;
+}
+
+static natsStatus
+read_wanted(void *ctx, bool add)
+{
+	(void)ctx;
+	(void)add; /* it is always */
+	return NATS_OK;
+}
+
+/* Perhaps in a thread of libnats, for a ping, which can wait for the next turn.
+ */
+static natsStatus
+write_wanted(void *ctx, bool add)
+{
+	struct bus *bus = ctx;
+
+	pthread_mutex_lock(&bus->lock);
+	bus->writes = add;
+	pthread_mutex_unlock(&bus->lock);
+	return NATS_OK;
+}
+
+/* Likewise. */
+static natsStatus
+detach(void *ctx)
+{
+	struct bus *bus = ctx;
+
+	pthread_mutex_lock(&bus->lock);
+	bus->socket = -1;
+	pthread_mutex_unlock(&bus->lock);
+	return NATS_OK;
+}
+
+/*
+ * In a thread of libnats: somebody is absent. Subscriptions without a thread
+ * do not give such messages.
+ */
 static void
-message_came(
+absence_came(
     natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
 {
 	struct bus *bus = closure;
 	struct parcel *parcel = malloc(sizeof(*parcel));
-	bool first;
+	bool closing;
 
 	(void)nc;
 	(void)sub;
 	pthread_mutex_lock(&bus->lock);
-	first = bus->first == NULL;
-	if (parcel != NULL) {
+	closing = bus->closing;
+	if (parcel != NULL && !closing) {
 		*parcel = (struct parcel){ NULL, msg };
 		*bus->tail = parcel;
 		bus->tail = &parcel->next;
 	}
 	pthread_mutex_unlock(&bus->lock);
-	if (parcel == NULL)
-		natsMsg_Destroy(msg); /* as if the server had lost it */
-	else if (first)
+	if (parcel != NULL && !closing) {
 		wake(bus);
+		return;
+	}
+	free(parcel); /* without memory: the next beat is answered as well */
+	natsMsg_Destroy(msg);
 }
 
 /* In a thread of libnats. */
@@ -154,6 +220,9 @@ set_options(natsOptions *options, struct bus *bus,
 	if (s == NATS_OK)
 		s = natsOptions_SetErrorHandler(
 		    options, errors_are_silent, NULL);
+	if (s == NATS_OK)
+		s = natsOptions_SetEventLoop(
+		    options, bus, attach, read_wanted, write_wanted, detach);
 	if (s == NATS_OK && url->tls)
 		s = natsOptions_SetSecure(options, true);
 	if (s == NATS_OK && url->tls) /* else any certificate will do */
@@ -161,17 +230,36 @@ set_options(natsOptions *options, struct bus *bus,
 	return s == NATS_OK ? set_secrets(options, url, creds) : s;
 }
 
+/* Subscribe to `name`; with a thread for the messages if `came` is set. */
 static natsStatus
-subscribe(struct bus *bus, natsSubscription **sub, const char *name)
+subscribe(struct bus *bus, natsSubscription **sub, const char *name,
+    natsMsgHandler came)
 {
 	char subject[FZ_NATS_TEAM_MAX + 64];
 	natsStatus s;
 
 	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, name);
-	s = natsConnection_Subscribe(sub, bus->nc, subject, message_came, bus);
+	if (came != NULL)
+		s = natsConnection_Subscribe(sub, bus->nc, subject, came, bus);
+	else
+		s = natsConnection_SubscribeSync(sub, bus->nc, subject);
 	/* The windows of the leases limit what is queued. */
 	return s == NATS_OK ? natsSubscription_SetPendingLimits(*sub, -1, -1)
 			    : s;
+}
+
+static natsStatus
+subscribe_all(struct bus *bus, enum bus_role role)
+{
+	char absent[PACKET_ID + 4];
+	natsStatus s = subscribe(bus, &bus->subs[0], bus->id, NULL);
+
+	snprintf(absent, sizeof(absent), "%s.*", bus->id);
+	if (s == NATS_OK)
+		s = subscribe(bus, &bus->absent, absent, absence_came);
+	if (s == NATS_OK)
+		s = subscribe(bus, &bus->subs[1], role_names[role], NULL);
+	return s;
 }
 
 /* What a person can do about it. Details of libnats may have secrets. */
@@ -212,7 +300,6 @@ static int
 open_connection(struct bus *bus, const struct fz_nats_url *url,
     const char *creds, enum bus_role role, struct fz_err *err)
 {
-	char absent[PACKET_ID + 4];
 	natsOptions *options = NULL;
 	natsStatus s = natsOptions_Create(&options);
 
@@ -222,14 +309,7 @@ open_connection(struct bus *bus, const struct fz_nats_url *url,
 		s = natsConnection_Connect(&bus->nc, options);
 	natsOptions_Destroy(options);
 	if (s == NATS_OK)
-		s = subscribe(bus, &bus->own, bus->id);
-	snprintf(absent, sizeof(absent), "%s.*", bus->id);
-	if (s == NATS_OK)
-		s = subscribe(bus, &bus->absent, absent);
-	if (s == NATS_OK)
-		s = subscribe(bus, &bus->all, role_names[role]);
-	if (s == NATS_OK) /* the server knows the subscriptions then */
-		s = natsConnection_FlushTimeout(bus->nc, BUS_CONNECT_MS);
+		s = subscribe_all(bus, role);
 	return s == NATS_OK ? 0 : connect_failed(s, url, creds, err);
 }
 
@@ -255,6 +335,7 @@ bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
 	}
 	pthread_mutex_init(&bus->lock, NULL);
 	bus->tail = &bus->first;
+	bus->socket = -1;
 	snprintf(bus->prefix, sizeof(bus->prefix), "fzlua.%s.", url->team);
 	snprintf(bus->id, sizeof(bus->id), "%s", id);
 	bus->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -264,7 +345,7 @@ bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
 		bus->body_max = find_body_max(bus);
 	if (bus->body_max > FZ_NATS_TEAM_MAX)
 		return bus;
-	if (bus->nc != NULL && bus->all != NULL)
+	if (bus->nc != NULL && bus->subs[BUS_NSUBS - 1] != NULL)
 		fz_err_set(err, FZ_ERR_ERROR, "%.160s: max_payload is too low",
 		    url->shown);
 	bus_close(bus);
@@ -275,6 +356,59 @@ int
 bus_fd(const struct bus *bus)
 {
 	return bus->wake;
+}
+
+int
+bus_socket(struct bus *bus, short *events)
+{
+	int fd;
+
+	pthread_mutex_lock(&bus->lock);
+	fd = bus->socket;
+	*events = (short)(POLLIN | (bus->writes ? POLLOUT : 0));
+	pthread_mutex_unlock(&bus->lock);
+	return fd;
+}
+
+bool
+bus_is_full(const struct bus *bus)
+{
+	return natsConnection_Buffered(bus->nc) > BUS_UNSENT_MAX;
+}
+
+void
+bus_write(struct bus *bus)
+{
+	bool writes;
+
+	pthread_mutex_lock(&bus->lock);
+	writes = bus->writes && bus->socket != -1;
+	pthread_mutex_unlock(&bus->lock);
+	if (writes)
+		natsConnection_ProcessWriteEvent(bus->nc);
+}
+
+void
+bus_rest(struct bus *bus)
+{
+	uint64_t count;
+
+	if (read(bus->wake, &count, sizeof(count)) < 0)
+		count = 0; /* it was not readable */
+}
+
+void
+bus_read(struct bus *bus)
+{
+	short events;
+	int fd = bus_socket(bus, &events), left = 1;
+
+	for (int n = 0; n < BUS_READS_MAX && left > 0 && fd != -1; n++) {
+		natsConnection_ProcessReadEvent(bus->nc);
+		fd = bus_socket(bus, &events);
+		if (fd == -1 || ioctl(fd, FIONREAD, &left) != 0)
+			return;
+	}
 }
 
 bool
@@ -372,49 +506,79 @@ read_message(const struct bus *bus, struct packet *packet)
 	packet->len = PACKET_ID + 1;
 }
 
+/* What says that somebody is absent; NULL: nothing does. */
+static natsMsg *
+next_absence(struct bus *bus)
+{
+	struct parcel *parcel;
+	natsMsg *msg = NULL;
+
+	pthread_mutex_lock(&bus->lock);
+	parcel = bus->first;
+	if (parcel != NULL) {
+		bus->first = parcel->next;
+		msg = parcel->msg;
+	}
+	if (bus->first == NULL)
+		bus->tail = &bus->first;
+	pthread_mutex_unlock(&bus->lock);
+	free(parcel);
+	return msg;
+}
+
 bool
 bus_next(struct bus *bus, struct packet *packet)
 {
-	struct parcel *parcel;
-	uint64_t count;
-
 	natsMsg_Destroy(bus->taken);
-	bus->taken = NULL;
-	pthread_mutex_lock(&bus->lock);
-	parcel = bus->first;
-	if (parcel != NULL)
-		bus->first = parcel->next;
-	if (bus->first == NULL)
-		bus->tail = &bus->first;
-	if (parcel == NULL && !bus->lost &&
-	    read(bus->wake, &count, sizeof(count)) < 0)
-		count = 0; /* it was not readable */
-	pthread_mutex_unlock(&bus->lock);
-	if (parcel == NULL)
+	bus->taken = next_absence(bus);
+	for (int i = 0; i < BUS_NSUBS && bus->taken == NULL; i++) {
+		if (natsSubscription_NextMsg(&bus->taken, bus->subs[i], 0) !=
+		    NATS_OK)
+			bus->taken = NULL;
+	}
+	if (bus->taken == NULL)
 		return false;
-	bus->taken = parcel->msg;
-	free(parcel);
 	read_message(bus, packet);
 	return true;
+}
+
+/* A CLOSE may be on its way. */
+static void
+write_rest(struct bus *bus)
+{
+	int64_t until_ns = fz_clock_ns() + BUS_FLUSH_NS;
+	struct pollfd pfd;
+
+	while (
+	    natsConnection_Buffered(bus->nc) > 0 && fz_clock_ns() < until_ns) {
+		bus_write(bus);
+		pfd.fd = bus_socket(bus, &pfd.events);
+		pfd.events = POLLOUT;
+		if (pfd.fd == -1 || poll(&pfd, 1, 10) < 0)
+			return;
+	}
 }
 
 void
 bus_close(struct bus *bus)
 {
-	struct packet packet;
-
 	if (bus == NULL)
 		return;
-	if (bus->nc != NULL) /* a CLOSE may be on its way */
-		natsConnection_FlushTimeout(bus->nc, BUS_FLUSH_MS);
-	natsSubscription_Destroy(bus->own);
+	if (bus->nc != NULL)
+		write_rest(bus);
+	for (int i = 0; i < BUS_NSUBS; i++)
+		natsSubscription_Destroy(bus->subs[i]);
 	natsSubscription_Destroy(bus->absent);
-	natsSubscription_Destroy(bus->all);
 	natsConnection_Destroy(bus->nc);
+	pthread_mutex_lock(&bus->lock);
+	bus->closing = true;
+	pthread_mutex_unlock(&bus->lock);
+	do { /* not later: libnats has what a message needs for its end */
+		natsMsg_Destroy(bus->taken);
+		bus->taken = next_absence(bus);
+	} while (bus->taken != NULL);
 	/* Its threads may call us until they have ended. */
 	nats_CloseAndWait(BUS_CONNECT_MS);
-	while (bus_next(bus, &packet))
-		continue;
 	fz_fd_close(&bus->wake);
 	pthread_mutex_destroy(&bus->lock);
 	free(bus);

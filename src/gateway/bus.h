@@ -30,8 +30,20 @@ enum bus_role { BUS_NODES, BUS_SUBMITTERS };
 struct bus *bus_open(const struct fz_nats_url *url, const char *creds,
     const char *id, enum bus_role role, struct fz_err *err);
 
-/* Readable if bus_next() has something, or the connection is lost. */
+/*
+ * The descriptors to poll: one that is readable if the connection is lost or a
+ * gateway is absent, then call bus_rest(); and the socket, -1: none, then call
+ * bus_read(). Behind both call bus_next() for all that has come. Call
+ * bus_write() before each wait.
+ */
 int bus_fd(const struct bus *bus);
+int bus_socket(struct bus *bus, short *events);
+void bus_rest(struct bus *bus);
+void bus_read(struct bus *bus);
+void bus_write(struct bus *bus);
+
+/* Whether much is not written yet, so that streams should wait. */
+bool bus_is_full(const struct bus *bus);
 bool bus_is_lost(struct bus *bus);
 
 /* The longest body of a packet. */

@@ -41,6 +41,37 @@ gateway_add(struct gateway *g, int fd, short events)
 	return (int)g->npfd++;
 }
 
+void
+gateway_add_bus(struct gateway *g)
+{
+	short events;
+	int fd;
+
+	g->bus_at = g->socket_at = -1;
+	if (g->bus == NULL)
+		return;
+	bus_write(g->bus);
+	g->bus_at = gateway_add(g, bus_fd(g->bus), POLLIN);
+	fd = bus_socket(g->bus, &events);
+	if (fd != -1)
+		g->socket_at = gateway_add(g, fd, events);
+}
+
+bool
+gateway_has_packets(struct gateway *g)
+{
+	short woken = gateway_events(g, g->bus_at);
+	short came = gateway_events(g, g->socket_at);
+
+	if (g->bus == NULL)
+		return false;
+	if (woken != 0)
+		bus_rest(g->bus);
+	if (came & ~POLLOUT)
+		bus_read(g->bus);
+	return woken != 0 || came & ~POLLOUT;
+}
+
 short
 gateway_events(const struct gateway *g, int index)
 {

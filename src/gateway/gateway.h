@@ -3,6 +3,7 @@
 #define FZ_GATEWAY_STATE_H
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,7 @@ struct gateway {
 	struct fz_list leases;
 	uint32_t nleases_ever;
 	struct pollfd *pfd; /* of this turn */
+	int bus_at, socket_at;
 	size_t npfd, pfd_cap;
 	int64_t turn_ns; /* when the last turn began */
 };
@@ -42,6 +44,12 @@ void gateway_begin(struct gateway *g);
 
 /* Poll `fd` in this turn. Returns its index; -1 without memory. */
 int gateway_add(struct gateway *g, int fd, short events);
+
+/* Poll the connection in this turn. */
+void gateway_add_bus(struct gateway *g);
+
+/* Whether packets may have come; then they can be taken. */
+bool gateway_has_packets(struct gateway *g);
 
 /* What happened at that index. */
 short gateway_events(const struct gateway *g, int index);

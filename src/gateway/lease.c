@@ -165,8 +165,9 @@ check_over(struct lease *l)
 void
 lease_poll(struct lease *l)
 {
-	bool reads =
-	    l->opened && l->in != -1 && l->sent - l->acked < LEASE_WINDOW;
+	bool reads = l->opened && l->in != -1 &&
+		     l->sent - l->acked < LEASE_WINDOW &&
+		     (l->gateway->bus == NULL || !bus_is_full(l->gateway->bus));
 
 	l->in_at = reads ? gateway_add(l->gateway, l->in, POLLIN) : -1;
 	l->out_at = -1;

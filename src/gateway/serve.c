@@ -251,14 +251,13 @@ static void
 turn(struct serve *s)
 {
 	int64_t until_ns = s->g.beat_ns, now_ns, stalled_ns;
-	int signals, bus = -1;
+	int signals;
 
 	if (s->announce_ns < until_ns && s->g.bus != NULL)
 		until_ns = s->announce_ns;
 	gateway_begin(&s->g);
 	signals = gateway_add(&s->g, s->signals, POLLIN);
-	if (s->g.bus != NULL)
-		bus = gateway_add(&s->g, bus_fd(s->g.bus), POLLIN);
+	gateway_add_bus(&s->g);
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		lease_poll((struct lease *)at);
@@ -266,7 +265,7 @@ turn(struct serve *s)
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		lease_work((struct lease *)at);
-	if (gateway_events(&s->g, bus) != 0)
+	if (gateway_has_packets(&s->g))
 		take_packets(s);
 	if (gateway_events(&s->g, signals) != 0)
 		take_signal(s);

@@ -440,21 +440,20 @@ static int
 turn(struct submit *s)
 {
 	int64_t until_ns = s->g.beat_ns, now_ns, stalled_ns;
-	int control, listener, bus = -1;
+	int control, listener;
 
 	if (!s->listed && s->list_ns < until_ns)
 		until_ns = s->list_ns;
 	gateway_begin(&s->g);
 	control = gateway_add(&s->g, s->control, POLLIN);
 	listener = gateway_add(&s->g, s->listener, POLLIN);
-	if (s->g.bus != NULL)
-		bus = gateway_add(&s->g, bus_fd(s->g.bus), POLLIN);
+	gateway_add_bus(&s->g);
 	poll_leases(s);
 	now_ns = gateway_wait(&s->g, until_ns, &stalled_ns);
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		lease_work((struct lease *)at);
-	if (gateway_events(&s->g, bus) != 0)
+	if (gateway_has_packets(&s->g))
 		take_packets(s);
 	check_connection(s, now_ns);
 	check_peers(s, now_ns, stalled_ns);
