@@ -50,9 +50,11 @@ function fz.progress(source, options) end
 ---and are whole, also if the process is killed. If the disk is full, that is logged and the run
 ---goes on. A file that another run is writing is an error.
 ---
----Elements of a map that were answered together have one event. Times are those at which this
----process knew of a start or an end, in seconds since 1970. A run that a worker makes is not
----recorded in the trace of its caller. Without the option nothing is recorded.
+---Elements of a map that were answered together have one event. Times are in seconds since 1970. A
+---start and an end are measured by the worker; of a call that never answered, and of the first
+---elements of a map that were answered before their chunk was done, they are those at which this
+---process knew of them. A run that a worker makes is not recorded in the trace of its caller.
+---Without the option nothing is recorded.
 ---
 ---```lua
 ---local g = fz.dag()
@@ -76,9 +78,9 @@ function fz.progress(source, options) end
 ---@field ended number
 ---@field sent integer|nil bytes of the call
 ---@field received integer|nil bytes of the results
----@field cpu number|nil seconds of processor time that its worker has used since the event before:
----of the function and the programs that it ran; of a worker in this process, not known. Elements of
----a map that were sent together share it
+---@field cpu number|nil seconds of processor time of the function and the programs that it ran; of
+---a call in this process, not known. Of calls of less than 0.2 ms it is their share of what their
+---worker has used lately. Elements of a map that were sent together share it
 ---@field peak integer|nil bytes of memory that its worker had at most so far
 ---@field node string|nil where the worker is, if that is another machine
 ---@field error string|nil the kind of its error

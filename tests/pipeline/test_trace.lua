@@ -170,7 +170,7 @@ tests["programs that a function runs count"] = function()
   assert(g.trace[1].cpu > 0.01, g.trace[1].cpu)
 end
 
--- Seconds that the calls of a trace took; each at least 0.1 ms, and one after the other at a worker.
+-- Each call of a trace takes at least 0.1 ms, and those of a worker follow each other.
 local function assert_own_times(trace, count)
   local ended, calls = {}, 0
   for _, e in ipairs(trace) do
@@ -282,6 +282,81 @@ tests["a .json file is an array of Chrome's events"] = function()
   t.equal({ a.ph, a.name, a.stage, a.tid, a.args.event },
     { "X", "A", "load", chain.trace[1].pid, "done" })
   assert(a.dur >= 0 and math.abs(a.ts / 1e6 - chain.trace[1].started) < 1e-3)
+end
+
+-- What the Trace Event Format says of complete events ("X") and metadata ("M"), see Perfetto.
+local SCHEMA <const> = {
+  X = { name = "string", cat = "string", ts = "number", dur = "number", pid = "integer",
+    tid = "integer", args = "table" },
+  M = { name = "string", pid = "integer", args = "table" },
+}
+
+local function assert_chrome_event(e)
+  local wanted = assert(SCHEMA[e.ph], e.ph)
+  for field, kind in pairs(wanted) do
+    local value = e[field]
+    t.equal({ field, kind == "integer" and math.type(value) or type(value) }, { field, kind })
+  end
+  if e.ph == "M" then
+    t.equal({ e.name, type(e.args.name) }, { "process_name", "string" })
+  else
+    assert(e.ts > 1e15 and e.dur >= 0 and e.name ~= "")
+    assert(e.args.event == e.cat and e.args.n >= 1)
+  end
+end
+
+tests["a .json file follows the schema of trace events, with all kinds of calls"] = function()
+  local name = name_of "json"
+  local g <close> = fz.dag()
+  g:add('"\\\1</script>\xff', {}, function() error "no" end, { retries = 1 })
+  g:add("gone", {}, function() os.exit(3) end)
+  g:add("after", { "gone" }, function() end)
+  g:map("m", "list", function(x) return x end)
+  g:invoke({ list = t.numbers(1000) }, { trace = name, on_error = "continue", jobs = 2 })
+  local text = read(name)
+  local events, words, items = json.decode(text), {}, 0
+  t.equal(utf8.len(text) ~= nil, true)
+  for _, e in ipairs(events) do
+    assert_chrome_event(e)
+    if e.ph == "X" then words[e.cat] = true end
+    if e.name == "m" then items = items + e.args.n end
+  end
+  t.equal(words, { done = true, retry = true, failed = true })
+  t.equal(items, 1000)
+end
+
+tests["two traces at once have their own calls; two of one file are an error"] = function()
+  local names = { name_of "jsonl", name_of "jsonl" }
+  local dags, futures = {}, {}
+  for i, name in ipairs(names) do
+    local g = fz.dag()
+    for k = 1, 20 do g:add(("g%d n%d"):format(i, k), {}, function() fz.sleep(0.002) end) end
+    dags[i] = g
+    futures[i] = fz.spawn(function() g:invoke({}, { trace = name, jobs = 2 }) end)
+  end
+  fz.gather(table.unpack(futures))
+  for i, g in ipairs(dags) do
+    t.equal(#g.trace, 20)
+    local lines = 0
+    for line in io.lines(names[i]) do
+      local e = json.decode(line)
+      if e.name then
+        lines = lines + 1
+        assert(e.name:find("g" .. i, 1, true) == 1, e.name)
+      end
+    end
+    t.equal(lines, 20)
+    g:close()
+  end
+  local g <close> = fz.dag()
+  local other <close> = fz.dag()
+  other:add("a", {}, function() end)
+  g:add("slow", {}, function() fz.sleep(60) end)
+  local first = fz.spawn(function() g:invoke({}, { trace = names[1] }) end)
+  fz.sleep(0.05)
+  local e = t.fails("error", other.invoke, other, {}, { trace = names[1] })
+  t.match(e.message, "is being written by another run")
+  first:cancel()
 end
 
 tests["a .tsv file is a job log of GNU parallel"] = function()
