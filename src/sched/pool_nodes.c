@@ -18,7 +18,7 @@ idle_on(const struct fz_pool *pool, const struct fz_node *node)
 {
 	struct fz_worker *w = pool->idle;
 
-	while (w != NULL && w->node != node)
+	while (w != NULL && (w->node != node || w->dying))
 		w = w->next;
 	return w;
 }
@@ -29,7 +29,7 @@ idle_anywhere(const struct fz_pool *pool, bool usable)
 {
 	struct fz_worker *w = pool->idle;
 
-	while (w != NULL && fz_node_is_usable(w->node) != usable)
+	while (w != NULL && (fz_node_is_usable(w->node) != usable || w->dying))
 		w = w->next;
 	return w;
 }
@@ -42,7 +42,7 @@ make_room(struct fz_pool *pool)
 
 	if (pool->nworkers >= pool->opts.max)
 		w = idle_anywhere(pool, false);
-	if (w != NULL && !w->dying)
+	if (w != NULL)
 		fz_worker_kill(w, FZ_ERR_CRASH, "its node does not answer");
 }
 

@@ -120,6 +120,13 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 	    !p->link->ops->death(p->link, known)) {
 		*known = *death;
 		p->node_lost = p->worker->node != NULL;
+		/*
+		 * That the head has begun may be lost as well. It counts as
+		 * begun, so that a job that ends its node does not do so again
+		 * and again, and none runs twice unless it is tried again.
+		 */
+		if (p->node_lost && !p->output.holds)
+			p->head_begun = true;
 	}
 }
 

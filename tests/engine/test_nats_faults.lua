@@ -146,7 +146,8 @@ if ok then print(e[1]) else print(e.kind, e.node, e.message) end
 tests["a frozen node costs nothing if its job has no other attempt"] = function()
   local out = run([[
     node one 1; script out %s $dir/ran 0; until_true test -s $dir/ran
-    kill -STOP $node; sleep 4; kill -CONT $node; : >$dir/ran.go; wait $script; cat $dir/out; wc -l <$dir/ran
+    kill -STOP $node; sleep 4; kill -CONT $node; : >$dir/ran.go; wait $script
+    cat $dir/out; wc -l <$dir/ran
   ]], t.file(WAITS))
   t.equal(out, "done\n1\n")
 end
