@@ -85,8 +85,8 @@ tests["a chain is a picture with its missing inputs, its outputs and edges"] = f
     "       -1  B                   0  function C")
   terminal:run("clean >> clean", "stage clean is in the chain twice")
   terminal:run("(merge >> fz.stage 'end').edge_table",
-    "source_id  source_ele  target_id  target_ele", "        0  function C          0  C", "       -1  A                   0  function C",
-    "       -1  B                   0  function C")
+    "source_id  source_ele  target_id  target_ele", "        0  function C          0  C",
+    "       -1  A                   0  function C", "       -1  B                   0  function C")
   terminal:run("g = fz.dag() g:add('c', {'a', 'b'}, print) return g", "dag",
     "  input  a missing  b missing", "  nodes  c(a, b)")
 end
