@@ -17,7 +17,9 @@ local SLOW_MAP = [[
 ]]
 
 tests["a file gets plain lines, and only at the end of short work"] = function()
+  local from = fz.now()
   local out, err, status = t.command(t.file(SLOW_MAP))
+  if fz.now() - from > 1.5 then err = err:gsub("fz.map: [^\n]* left\n", "") end -- it was not short
   t.equal(status, 0)
   t.equal({ out:gsub("line\t%d0\n", "") }, { "", 4 })
   t.equal(err:gsub("[%d.]+/s, [%d.]+ s", "RATE"), "fz.map: done, 40/40, RATE\n")
