@@ -129,7 +129,7 @@ function t.interrupt(code, ...)
   return t.shell(([[
 env --default-signal=INT "$FZLUA" %s %s </dev/null & pid=$!
 state() { grep -q "^State:.$1" /proc/$pid/status; }
-until test -e %s && state S || state Z; do sleep 0.01; done
+until test -e %s && state S || state Z || ! test -e /proc/$pid; do sleep 0.01; done
 sleep 0.05; kill -INT $pid; wait $pid]]):format(script, table.concat({ ... }, " "), ready))
 end
 

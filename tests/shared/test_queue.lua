@@ -243,6 +243,9 @@ return {
       local q, full = fz.queue(), fz.queue(1)
       full:put(1)
       local which = ...
+      local other = fz.process(fz.sleep, 60) -- which could end the wait: it is no deadlock
+      other.daemon = true
+      other:start()
       ready()
       local ok, e = pcall(which == "get" and q.get or which == "put" and full.put or full.join,
         which == "get" and q or full, which == "put" and {("x"):rep(100000)} or nil)
