@@ -7,8 +7,7 @@
  * that file's folder. JOBS of them run at the same time, in this order. The
  * output of a program goes to DIR/FOLDER-FILE.log, and to standard output too
  * if the program fails. The last lines name the programs that failed and count
- *the tests, of which run.lua and cmocka report the numbers at the end of their
- *output.
+ * the tests: run.lua and cmocka write the numbers at the end of their output.
  *
  * A program writes something when it begins a test. It hangs if nothing new is
  * written while none of its processes runs for LIMIT seconds in all, or if one
