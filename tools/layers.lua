@@ -30,7 +30,7 @@ local C_LAYERS = {
     "program_state", "program", "program_supervisor",
     "worker_output",
     "worker_slice", "link link_fork link_stream",
-    "worker worker_spawn worker_state worker_jobs worker_replies worker_death",
+    "worker worker_spawn worker_state handover worker_jobs worker_replies worker_death",
     "worker_rest"},
   -- The gateway is a program beside the command: nothing else includes these.
   {dir = "gateway/", "packet", "strings", "bus", "gateway", "lease", "beat",

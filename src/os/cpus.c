@@ -217,6 +217,12 @@ nth_behind(const cpu_set_t *set, int cpu, unsigned n)
 	return cpu;
 }
 
+int
+fz_cpus_current(void)
+{
+	return sched_getcpu();
+}
+
 void
 fz_cpus_spread(pid_t pid, unsigned n)
 {

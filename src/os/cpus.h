@@ -14,6 +14,9 @@ int fz_cpus_count(void);
 /* The same, but counting one thread per physical core. */
 int fz_cpus_count_cores(void);
 
+/* The processor of the calling thread, from 0; -1: not known. */
+int fz_cpus_current(void);
+
 /*
  * The quota of a cgroup v2 "cpu.max" text ("250000 100000", "max 100000") in
  * processors, rounded up; 0 if there is no quota or the text is malformed.

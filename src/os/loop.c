@@ -30,6 +30,7 @@ struct fz_loop {
 	struct fz_list defers; /* deferred calls, in order */
 	struct fz_list hooks;
 	struct fz_spin spin;
+	const struct fz_awaited *awaited; /* NULL: none */
 	struct fz_pollfd pollfd; /* for a host; closed until it is asked for */
 	bool (*may_sleep)(void *ctx); /* NULL: always */
 	void *may_sleep_ctx;
@@ -150,6 +151,7 @@ release_all(struct fz_loop *loop)
 		fz_list_remove(link);
 	loop->npolled = 0;
 	loop->spin = (struct fz_spin){ 0 };
+	loop->awaited = NULL;
 }
 
 void
@@ -225,6 +227,19 @@ unsigned
 fz_loop_nbusy(const struct fz_loop *loop)
 {
 	return loop->spin.nbusy;
+}
+
+void
+fz_loop_await(struct fz_loop *loop, const struct fz_awaited *awaited)
+{
+	loop->awaited = awaited;
+}
+
+void
+fz_loop_unawait(struct fz_loop *loop, const struct fz_awaited *awaited)
+{
+	if (loop->awaited == awaited)
+		loop->awaited = NULL;
 }
 
 static unsigned
@@ -456,6 +471,16 @@ sleep_until_ready(struct fz_loop *loop, int ms)
 	return n;
 }
 
+/* Whether to poll again before the sleep. */
+static bool
+spin_again(struct fz_loop *loop)
+{
+	if (loop->awaited != NULL && loop->spin.nbusy == 1)
+		fz_spin_hold(
+		    &loop->spin, loop->awaited->hold_until(loop->awaited));
+	return fz_spin_again(&loop->spin);
+}
+
 static int
 wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 {
@@ -471,7 +496,7 @@ wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 	loop->npolled = 0;
 	if (open_epoll(loop, err) != 0)
 		return -1;
-	while (ms != 0 && loop->npolled == 0 && fz_spin_again(&loop->spin))
+	while (ms != 0 && loop->npolled == 0 && spin_again(loop))
 		loop->npolled = epoll_poll(loop, 0, NULL);
 	if (loop->npolled != 0)
 		fz_spin_paid(&loop->spin);

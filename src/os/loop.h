@@ -38,6 +38,12 @@ struct fz_defer {
 	struct fz_list link; /* in the loop's list of deferred calls */
 };
 
+/* A process for whose event the loop spins. */
+struct fz_awaited {
+	/* Until when it does not need the loop's processor; 0: it may. */
+	int64_t (*hold_until)(const struct fz_awaited *awaited);
+};
+
 /* Called in a forked child, to drop what belongs to the parent. */
 struct fz_fork_hook {
 	void (*in_child)(struct fz_fork_hook *hook);
@@ -109,6 +115,13 @@ void fz_loop_busy(struct fz_loop *loop, bool more);
 
 /* How many of them are busy. */
 unsigned fz_loop_nbusy(const struct fz_loop *loop);
+
+/*
+ * The loop spins for this one next, if only one process is busy, and no longer
+ * for another one; or not any more.
+ */
+void fz_loop_await(struct fz_loop *loop, const struct fz_awaited *awaited);
+void fz_loop_unawait(struct fz_loop *loop, const struct fz_awaited *awaited);
 
 /* Number of watches and timers, plus one if calls are deferred. */
 unsigned fz_loop_nwatched(const struct fz_loop *loop);

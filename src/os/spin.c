@@ -55,8 +55,17 @@ fz_spin_again(struct fz_spin *spin)
 		spin->nskip = (1U << spin->nlost) / 4;
 		return false;
 	}
-	sched_yield();
+	if (now >= spin->hold_ns)
+		sched_yield();
 	return true;
+}
+
+void
+fz_spin_hold(struct fz_spin *spin, int64_t until_ns)
+{
+	spin->hold_ns = until_ns;
+	if (spin->end_ns != 0 && spin->end_ns < until_ns)
+		spin->end_ns = until_ns;
 }
 
 void

@@ -6,6 +6,10 @@
  * processor is yielded, so that the awaited process can run here. After a few
  * spins in a row that were too short, most sleeps begin without one.
  *
+ * Several waiters that spin on one processor take turns, and each turn costs a
+ * context switch. A waiter that knows its event to be near keeps the processor:
+ * fz_spin_hold().
+ *
  * 	while (fz_spin_again(&spin)) {
  * 		if (is_ready()) {
  * 			fz_spin_paid(&spin);
@@ -22,14 +26,21 @@
 
 /* One for each waiter that waits repeatedly; zero at first. */
 struct fz_spin {
-	int64_t end_ns; /* end of this spin; 0: not spinning */
-	unsigned nlost; /* spins in a row that were too short */
-	unsigned nskip; /* sleeps to begin without a spin */
-	unsigned nbusy; /* processors at work for the waiter; it sets this */
+	int64_t end_ns;  /* end of this spin; 0: not spinning */
+	int64_t hold_ns; /* the processor is not yielded before; 0: it is */
+	unsigned nlost;  /* spins in a row that were too short */
+	unsigned nskip;  /* sleeps to begin without a spin */
+	unsigned nbusy;  /* processors at work for the waiter; it sets this */
 };
 
 /* Whether to poll again; false if no processor would be idle meanwhile. */
 bool fz_spin_again(struct fz_spin *spin);
+
+/*
+ * The awaited event is some microseconds away, and its cause does not need this
+ * processor: do not yield it before `until_ns`; 0: yield it.
+ */
+void fz_spin_hold(struct fz_spin *spin, int64_t until_ns);
 
 /* Report that the awaited event came before the sleep. */
 void fz_spin_paid(struct fz_spin *spin);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "os/cpus.h"
 #include "os/fd.h"
 #include "os/spin.h"
 
@@ -17,6 +18,9 @@ enum {
 
 /* Replies wait at most this long to share a write with later ones. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
+
+/* Longer than a parent takes from a reply to the job that it sends then. */
+#define PORT_HOLD_NS (FZ_CLOCK_MS / 100)
 
 /* Calls that outgrow the buffer move to allocated memory. */
 static int
@@ -294,6 +298,24 @@ fz_port_map_results(
 	return at;
 }
 
+static uint32_t
+nexpected(const struct fz_port *port)
+{
+	return atomic_load_explicit(
+	    &port->mailbox->nexpected, memory_order_relaxed);
+}
+
+static void
+note_cpu(struct fz_port *port)
+{
+	uint32_t cpu = (uint32_t)(fz_cpus_current() + 1);
+
+	if (cpu == port->cpu)
+		return;
+	port->cpu = cpu;
+	atomic_store_explicit(&port->mailbox->cpu, cpu, memory_order_relaxed);
+}
+
 /* Poll for a moment, because the next call often follows at once. */
 static void
 poll_for_call(struct fz_port *port)
@@ -301,9 +323,15 @@ poll_for_call(struct fz_port *port)
 	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
 
 	while (fz_spin_again(&port->spin)) {
+		note_cpu(port);
 		if (poll(&pfd, 1, 0) != 0) {
 			fz_spin_paid(&port->spin);
 			return;
+		}
+		if (nexpected(port) != port->nexpected) {
+			port->nexpected = nexpected(port);
+			fz_spin_hold(&port->spin,
+			    fz_clock_after(fz_clock_ns(), PORT_HOLD_NS));
 		}
 	}
 }
@@ -347,6 +375,8 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		rest(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		fz_meter_pause(&port->meter);
+		note_cpu(port);
+		port->nexpected = nexpected(port);
 		if (n == 0)
 			return 0;
 		if (n < 0)

@@ -78,6 +78,7 @@ struct fz_port {
 	struct fz_wire_in wire;        /* calls that were read and not taken */
 	struct fz_buf frame;           /* the reply under construction */
 	struct fz_arena_buf value;     /* where the worker encodes one value */
+	uint32_t nexpected, cpu;       /* of the mailbox, as it was last seen */
 	struct fz_spin spin;           /* polls before it sleeps for calls */
 	unsigned number; /* of the worker in its pool, from 1; 0: it has none */
 	/*

@@ -27,6 +27,7 @@ in_child(struct fz_fork_hook *hook)
 	while (
 	    fz_change_take(engine) != 0) /* the parent's waiters check them */
 		continue;
+	engine->replied = NULL;
 	fz_list_init(&engine->resting); /* they are children of the parent */
 	fz_children_forget(&engine->children);
 	engine->inherited = engine->arena;

@@ -17,6 +17,7 @@ struct fz_err;
 struct fz_arena;
 struct fz_nodes;
 struct fz_slots;
+struct fz_worker;
 
 /* Bytes of a value above which it travels through shared memory. */
 #define FZ_ENGINE_BULK ((size_t)64 << 10)
@@ -53,6 +54,8 @@ struct fz_engine {
 	unsigned long wake_count; /* changes: waiters check again if it moved */
 	struct fz_list changed;   /* objects that have changed: change.h */
 	uint64_t nids;            /* how many objects were ever registered */
+	struct fz_worker *replied; /* the last that did; NULL: not known */
+	uint64_t nfreed;           /* workers that were freed */
 	struct fz_list
 	    resting; /* idle workers: they do nothing by themselves */
 	struct fz_fork_hook hook;

@@ -71,6 +71,11 @@ struct fz_link_ops {
 	/* A value of a reply that is in the arena. NULL and `err`. */
 	struct fz_blob *(*blob)(struct fz_link *link, uint64_t offset,
 	    size_t len, struct fz_err *err);
+	/* The worker will soon get a job. NULL: it cannot know. */
+	void (*expect)(struct fz_link *link);
+	/* The processor on which the worker was last. -1, or NULL: not known.
+	 */
+	int (*cpu)(const struct fz_link *link);
 	/* All numbers below `answered` are done. */
 	void (*settle)(struct fz_link *link, uint32_t answered);
 	/*

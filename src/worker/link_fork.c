@@ -139,6 +139,21 @@ fork_blob(struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
 }
 
 static void
+fork_expect(struct fz_link *link)
+{
+	atomic_fetch_add_explicit(
+	    &of(link)->mailbox->nexpected, 1, memory_order_relaxed);
+}
+
+static int
+fork_cpu(const struct fz_link *link)
+{
+	return (int)atomic_load_explicit(
+		   &mailbox_of(link)->cpu, memory_order_relaxed) -
+	       1;
+}
+
+static void
 fork_settle(struct fz_link *link, uint32_t answered)
 {
 	fz_claim_settle(&of(link)->mailbox->claim, answered);
@@ -279,6 +294,8 @@ const struct fz_link_ops fz_link_fork = {
 	.forked = fork_forked,
 	.put = fork_put,
 	.blob = fork_blob,
+	.expect = fork_expect,
+	.cpu = fork_cpu,
 	.settle = fork_settle,
 	.started = fork_started,
 	.started_at = fork_started_at,

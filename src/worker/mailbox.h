@@ -12,6 +12,10 @@
  *   open   what of `out` counts: the bytes of complete replies, and the bytes
  *          and items of the frame that still grows behind them. A reply or an
  *          item counts from the moment this word covers it.
+ *   cpu    the processor of a worker that waits for calls, so that the parent
+ *          knows whether the worker needs that of the parent.
+ *   nexpected  counts the calls that the parent expects to send soon, so that
+ *          the worker keeps its processor for some microseconds.
  *   seals  a seal is the sum over the bytes that a word covers, combined with
  *          the word. Two words in a row have their seals in different places,
  *          so that the parent can read a word and its seal while the worker
@@ -58,6 +62,8 @@ struct fz_lineage {
 
 struct fz_mailbox {
 	struct fz_claim claim;
+	_Atomic uint32_t nexpected; /* how often the parent expected a call */
+	_Atomic uint32_t cpu; /* where it waited last, from 1; 0: not known */
 	_Atomic uint32_t writing; /* 1: a reply too big for out[] is written */
 	_Atomic uint32_t nwhy;  /* bytes in out[]: why it cannot start; or 0 */
 	_Atomic uint32_t epoch; /* how often out[] was emptied */

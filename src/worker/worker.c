@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "worker/blob.h"
+#include "worker/handover.h"
 #include "worker/nodes.h"
 #include "worker/worker_spawn.h"
 #include "worker/worker_state.h"
@@ -68,6 +69,7 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 		if (!fz_worker_rests(worker))
 			fz_loop_busy(loop_of(p), true);
 		worker->news_ns = fz_clock_ns();
+		fz_handover_sent(worker);
 		fz_worker_start_head(p, worker->news_ns);
 	}
 }
@@ -263,6 +265,7 @@ fz_worker_free(struct fz_worker *worker)
 	if (worker == NULL)
 		return;
 	p = worker->pipes;
+	fz_handover_forget(worker);
 	fz_worker_rest(worker, false);
 	fz_loop_disarm(loop_of(p), &p->timer);
 	fz_loop_disarm(loop_of(p), &p->force);

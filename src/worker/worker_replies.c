@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "worker/blob.h"
+#include "worker/handover.h"
 
 enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
 /* How long half a reply waits before the rest is looked for. */
@@ -400,9 +401,11 @@ fz_worker_replies_ready(void *ctx)
 {
 	struct fz_worker_pipes *p = ctx;
 	struct fz_err err = { 0 };
-	ptrdiff_t n = fz_link_fill(p->link);
+	ptrdiff_t n;
 	int nreplies;
 
+	fz_handover_replied(p->worker);
+	n = fz_link_fill(p->link);
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n < 0)

@@ -20,6 +20,12 @@ struct fz_worker_seen {
 	size_t len; /* bytes of these items */
 };
 
+/* The worker that became busy after the last reply of this one. */
+struct fz_follower {
+	struct fz_worker *worker; /* NULL: not known */
+	uint64_t nfreed;          /* of the engine, when it was learned */
+};
+
 /* The private part of a worker. */
 struct fz_worker_pipes {
 	struct fz_worker_opts opts;
@@ -29,6 +35,8 @@ struct fz_worker_pipes {
 	uint32_t answered; /* no number below it is still to be answered */
 	uint32_t piped;    /* no number below it comes through the link again */
 	struct fz_worker_seen seen;
+	struct fz_follower follower;
+	struct fz_awaited awaited; /* by the loop, while it spins */
 	/* What the reply that is processed says that its items used. */
 	struct fz_used used;
 	int64_t used_ns;  /* the end of the newest of these times */

@@ -519,6 +519,45 @@ out:
 	return rc;
 }
 
+static int nholds;
+
+static int64_t
+count_hold(const struct fz_awaited *awaited)
+{
+	(void)awaited;
+	nholds++;
+	return 0;
+}
+
+/* How often a turn that waits asks the awaited process. */
+static int
+holds_of_turn(struct fz_loop *loop)
+{
+	nholds = 0;
+	fz_loop_turn(loop, fz_clock_ns() + 2 * FZ_CLOCK_MS, NULL);
+	return nholds;
+}
+
+static void
+test_loop_spins_for_the_one_busy_process(void **state)
+{
+	const struct fz_awaited first = { count_hold }, second = { count_hold };
+	struct fz_loop *loop = *state;
+
+	fz_loop_await(loop, &first);
+	assert_int_equal(holds_of_turn(loop), 0); /* it is not busy */
+	fz_loop_busy(loop, true);
+	assert_true(holds_of_turn(loop) > 0);
+	fz_loop_await(loop, &second);
+	fz_loop_unawait(loop, &first);
+	assert_true(holds_of_turn(loop) > 0);
+	fz_loop_busy(loop, true); /* the other may need the processor */
+	assert_int_equal(holds_of_turn(loop), 0);
+	fz_loop_busy(loop, false);
+	fz_loop_unawait(loop, &second);
+	assert_int_equal(holds_of_turn(loop), 0);
+}
+
 static void
 test_loop_any_call_may_fail(void **state)
 {
@@ -555,6 +594,7 @@ main(void)
 		TEST(test_loop_calls_what_was_deferred_once),
 		TEST(test_loop_a_child_releases_all),
 		TEST(test_loop_a_signal_ends_a_turn),
+		TEST(test_loop_spins_for_the_one_busy_process),
 		TEST(test_loop_any_call_may_fail),
 	};
 

@@ -1,5 +1,7 @@
 /*
  * Looking again before a sleep: how long, how often, and when not.
+ *
+ * wrap: sched_yield
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +11,20 @@
 
 #include <stdbool.h>
 
+#include "base/clock.h"
 #include "os/cpus.h"
 #include "os/spin.h"
+
+static int nyields;
+
+int __wrap_sched_yield(void);
+
+int
+__wrap_sched_yield(void)
+{
+	nyields++;
+	return 0;
+}
 
 /* Spin until the moment is over. Whether there was one. */
 static bool
@@ -68,6 +82,27 @@ test_spin_does_not_take_the_last_processor(void **state)
 	assert_true(fz_spin_again(&spin) == (fz_cpus_count() > 1));
 }
 
+static void
+test_spin_that_holds_does_not_yield_and_is_longer(void **state)
+{
+	struct fz_spin spin = { 0 };
+	int64_t until_ns = fz_clock_ns() + 5 * FZ_CLOCK_MS;
+
+	(void)state;
+	if (fz_cpus_count() == 1)
+		skip();
+	assert_true(fz_spin_again(&spin));
+	nyields = 0;
+	fz_spin_hold(&spin, until_ns);
+	while (fz_spin_again(&spin))
+		assert_true(nyields == 0 || fz_clock_ns() >= until_ns);
+	assert_true(fz_clock_ns() >= until_ns);
+	fz_spin_paid(&spin);
+	nyields = 0;
+	assert_true(fz_spin_again(&spin));
+	assert_int_equal(nyields, 1);
+}
+
 int
 main(void)
 {
@@ -76,6 +111,8 @@ main(void)
 		    test_spin_ends_and_is_rarer_if_it_does_not_pay),
 		cmocka_unit_test(test_spin_that_pays_is_done_again),
 		cmocka_unit_test(test_spin_does_not_take_the_last_processor),
+		cmocka_unit_test(
+		    test_spin_that_holds_does_not_yield_and_is_longer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

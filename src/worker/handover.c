@@ -1,0 +1,79 @@
+#include "worker/handover.h"
+
+#include "base/clock.h"
+#include "os/cpus.h"
+#include "worker/worker_state.h"
+
+/* A worker that spins has taken its call by then, */
+#define HANDOVER_START_NS (FZ_CLOCK_MS / 300)
+/* and has replied to a short one. */
+#define HANDOVER_REPLY_NS (FZ_CLOCK_MS / 100)
+
+static struct fz_engine *
+engine_of(const struct fz_worker *worker)
+{
+	return worker->pipes->opts.engine;
+}
+
+/* Until when its parent keeps the processor; 0: the worker may need it. */
+static int64_t
+hold_until(const struct fz_awaited *awaited)
+{
+	const struct fz_worker_pipes *p =
+	    FZ_CONTAINER_OF(awaited, const struct fz_worker_pipes, awaited);
+	int cpu = p->link->ops->cpu(p->link);
+
+	if (p->worker->njobs == 0 || cpu == -1 || cpu == fz_cpus_current())
+		return 0;
+	return fz_clock_after(p->worker->news_ns, fz_worker_has_begun(p->worker)
+						      ? HANDOVER_REPLY_NS
+						      : HANDOVER_START_NS);
+}
+
+/* What was learned before a worker was freed may be that worker. */
+static struct fz_worker *
+follower_of(const struct fz_worker *worker)
+{
+	const struct fz_follower *f = &worker->pipes->follower;
+
+	return f->nfreed == engine_of(worker)->nfreed ? f->worker : NULL;
+}
+
+void
+fz_handover_sent(struct fz_worker *worker)
+{
+	struct fz_worker_pipes *p = worker->pipes;
+	const struct fz_engine *engine = engine_of(worker);
+	struct fz_worker *before = engine->replied;
+
+	if (p->link->ops->cpu != NULL) {
+		p->awaited.hold_until = hold_until;
+		fz_loop_await(engine->loop, &p->awaited);
+	}
+	if (before != NULL)
+		before->pipes->follower =
+		    (struct fz_follower){ before != worker ? worker : NULL,
+			    engine->nfreed };
+}
+
+void
+fz_handover_replied(struct fz_worker *worker)
+{
+	const struct fz_worker *next = follower_of(worker);
+
+	engine_of(worker)->replied = worker;
+	if (next != NULL && next->njobs == 0 &&
+	    next->pipes->link->ops->expect != NULL)
+		next->pipes->link->ops->expect(next->pipes->link);
+}
+
+void
+fz_handover_forget(struct fz_worker *worker)
+{
+	struct fz_engine *engine = engine_of(worker);
+
+	engine->nfreed++;
+	if (engine->replied == worker)
+		engine->replied = NULL;
+	fz_loop_unawait(engine->loop, &worker->pipes->awaited);
+}
