@@ -4,6 +4,7 @@ local fz = require "fzlua"
 
 local SWITCHES <const>, SLEEPERS <const>, WAITERS <const> = 100000, 10000, 1000
 local FUTURES <const> = 100000
+local LONG_S <const> = 2
 
 local function constant(value)
   return function() return value end
@@ -95,6 +96,30 @@ return function(timed, expect)
     return fzlua, constant(10e-6)
   end
 
+  -- Two tasks that sleep at the same time.
+  local function gather()
+    local function both()
+      return fz.gather(fz.spawn(fz.sleep, LONG_S), fz.spawn(fz.sleep, LONG_S / 2))
+    end
+    return function() return timed(both) end, constant(LONG_S)
+  end
+
+  -- The second await of a task that has ended.
+  local function await_again()
+    local future = fz.spawn(function() return 7 end)
+    local function awaits()
+      local sum = 0
+      for _ = 1, SWITCHES do sum = sum + fz.await(future) end
+      return sum
+    end
+    local function fzlua()
+      local seconds, sum = timed(awaits)
+      expect("sum", sum, 7 * SWITCHES)
+      return seconds / SWITCHES
+    end
+    return fzlua, constant(1e-6)
+  end
+
   return {
     { name = "task_switch", unit = "us", samples = 15, against = "1 us", target = 1,
       peers = true, measure = switch },
@@ -106,5 +131,9 @@ return function(timed, expect)
       peers = true, measure = sleeping },
     { name = "task_waiters", unit = "us", samples = 15, against = "10 us", target = 1,
       peers = true, measure = one_future },
+    { name = "task_gather", unit = "ms", samples = 3, against = "the longest sleep",
+      target = 1.05, measure = gather },
+    { name = "task_await_again", unit = "ns", samples = 15, against = "1 us", target = 1,
+      measure = await_again },
   }
 end

@@ -1,7 +1,8 @@
---- memory.lua - bytes of memory that workers take: fzlua memory.lua worker | list | fold LOG
+--- memory.lua - bytes of memory: fzlua memory.lua worker | list | fold LOG | stream N
 --
 --   worker   the private memory of an idle one, in a script that has nothing else
 --   list     what 4 workers that walk a list of 100 MB add to the whole, at most
+--   stream   what a script that streams N items through three stages has together with its workers
 --   fold     what a script that folds the pieces of a log has together with its workers, at most
 
 local fz = require "fzlua"
@@ -77,6 +78,26 @@ local function folded_log()
   return most
 end
 
-local MEASURES = {worker = idle_worker, list = mapped_list, fold = folded_log}
-local measure = assert(MEASURES[arg[1]], "worker, list or fold")
+local function streamed_items()
+  local stages, n, most = {}, tonumber(arg[2]), 0
+  for i = 1, 3 do
+    stages[i] = fz.stage("stage" .. i)
+    stages[i]:register("x", function(x) return x + 1 end)
+  end
+  local i = 0
+  local function count()
+    i = i + 1
+    return i <= n and i or nil
+  end
+  for k, out in fz.chain(stages):stream(count, {inflight = 1024}) do
+    assert(out.x == k + 3 and i - k < 1024)
+    if k % 100000 == 0 then most = math.max(most, of_all()) end
+  end
+  return most
+end
+
+local MEASURES = {
+  worker = idle_worker, list = mapped_list, fold = folded_log, stream = streamed_items,
+}
+local measure = assert(MEASURES[arg[1]], "worker, list, fold or stream")
 print(measure())

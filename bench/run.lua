@@ -317,7 +317,7 @@ for _, row in ipairs(each_rows(command, here, build .. "/bench/", expect)) do
 end
 for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(async_rows(timed, expect)) do rows[#rows + 1] = row end
-for _, row in ipairs(stream_rows(timed, expect)) do rows[#rows + 1] = row end
+for _, row in ipairs(stream_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
 
 local function median(list)
   table.sort(list)

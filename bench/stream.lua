@@ -1,8 +1,10 @@
 --- stream.lua - the rows of streams, for run.lua.
 
 local fz = require "fzlua"
+local worst_end = require "failures"
 
 local ITEMS <const>, FRAMES <const>, CALLS <const> = 200000, 400, 1000
+local MILLION <const> = 1000000
 -- Of the frames pipeline, in seconds.
 local DETECT <const>, SIZE <const>, CLASSIFY <const>, JOIN <const> = 0.020, 0.005, 0.010, 0.001
 local DETECTORS <const>, DESCRIBERS <const>, JOBS <const> = 4, 4, 16
@@ -37,9 +39,11 @@ local function three_stages()
     function(x) return x - 1 end)
 end
 
+---@param command string the command under test
+---@param here string folder of this file
 ---@param timed fun(f: function, ...): number, any
 ---@param expect fun(what: string, got: any, wanted: any)
-return function(timed, expect)
+return function(command, here, timed, expect)
   local function items()
     local chain = three_stages()
     local function all(n)
@@ -146,11 +150,26 @@ return function(timed, expect)
     return n * 7 % 10 < 5 and 2 / 11 or 20 / 11
   end
 
+  -- The most memory that a script takes which streams `n` items, in bytes.
+  local function peak(n)
+    local pipe <close> = assert(io.popen(("'%s' '%smemory.lua' stream %d"):format(command, here,
+      n)))
+    return assert(pipe:read "n", "memory.lua failed")
+  end
+
+  local function memory()
+    return function() return peak(MILLION * 10) end, function() return peak(MILLION) end
+  end
+
   return {
     { name = "stream_items", unit = "us", samples = 11, against = "3 us", target = 1,
       peers = true, measure = items },
     { name = "stream_latency", unit = "us", samples = 21, against = "pool:apply", target = 4,
       measure = latency },
+    { name = "stream_memory", unit = "MiB", samples = 1, against = "a million items",
+      target = 1.1, measure = memory },
+    { name = "stream_ends", unit = "ms", samples = 5, against = "1 s", target = 1,
+      measure = function() return worst_end, constant(1) end },
     { name = "stream_frames", unit = "ms", samples = 5, against = "the slowest stage alone",
       target = 1 / 0.95, peers = true, measure = function() return frames(constant(1)) end },
     { name = "stream_frames_invoke", unit = "ms", samples = 3,
