@@ -60,9 +60,12 @@ void
 fz_handover_replied(struct fz_worker *worker)
 {
 	const struct fz_worker *next = follower_of(worker);
+	struct fz_engine *engine = engine_of(worker);
 
-	engine_of(worker)->replied = worker;
+	engine->replied = worker;
+	/* Another busy worker may need the processor. */
 	if (next != NULL && next->njobs == 0 &&
+	    fz_loop_nbusy(engine->loop) <= 1 &&
 	    next->pipes->link->ops->expect != NULL)
 		next->pipes->link->ops->expect(next->pipes->link);
 }

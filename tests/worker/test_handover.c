@@ -125,6 +125,34 @@ test_handover_forgets_a_worker_that_is_freed(void **state)
 	assert_null(w->engine.replied);
 }
 
+/* A third one needs the processor. */
+static void
+test_handover_expects_no_worker_while_another_is_busy(void **state)
+{
+	struct world *w = *state;
+	struct task t = { .ndone = 0 };
+	struct keeper first, second, third;
+
+	nexpected = 0;
+	start(w, &first);
+	start(w, &second);
+	start(w, &third);
+	work(w, &first);
+	work(w, &second);
+	work(w, &first);
+	assert_int_equal(nexpected, 1);
+	task_send_number(&third, &t, JOB_SLEEP, 60000);
+	work(w, &second);
+	work(w, &first);
+	work(w, &second);
+	work(w, &first);
+	assert_int_equal(nexpected, 1);
+	fz_worker_free(third.worker);
+	task_fini(&t);
+	fz_worker_free(first.worker);
+	fz_worker_free(second.worker);
+}
+
 static int64_t
 hold_until(const struct keeper *k, int cpu)
 {
@@ -166,6 +194,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_handover_expects_the_worker_that_followed),
 		TEST(test_handover_expects_no_worker_that_is_busy_or_the_same),
+		TEST(test_handover_expects_no_worker_while_another_is_busy),
 		TEST(test_handover_forgets_a_worker_that_is_freed),
 		TEST(
 		    test_handover_holds_a_processor_that_the_worker_does_not_need),
