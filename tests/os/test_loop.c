@@ -23,6 +23,7 @@
 #include "faults.h"
 #include "os/fd.h"
 #include "os/loop.h"
+#include "os/process.h"
 
 enum { MANY = 500 };
 
@@ -558,6 +559,27 @@ test_loop_spins_for_the_one_busy_process(void **state)
 	assert_int_equal(holds_of_turn(loop), 0);
 }
 
+/* The child was not forked by the library, so that no hook is called. */
+static void
+test_loop_of_a_foreign_child_does_not_await_a_worker_of_its_parent(void **state)
+{
+	const struct fz_awaited awaited = { count_hold };
+	struct fz_loop *loop = *state;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(fz_process_watch_forks(), 0);
+	fz_loop_busy(loop, true);
+	fz_loop_await(loop, &awaited);
+	pid = fork();
+	if (pid == 0)
+		_exit(holds_of_turn(loop) != 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(holds_of_turn(loop) > 0);
+	fz_loop_unawait(loop, &awaited);
+}
+
 static void
 test_loop_any_call_may_fail(void **state)
 {
@@ -595,6 +617,8 @@ main(void)
 		TEST(test_loop_a_child_releases_all),
 		TEST(test_loop_a_signal_ends_a_turn),
 		TEST(test_loop_spins_for_the_one_busy_process),
+		TEST(
+		    test_loop_of_a_foreign_child_does_not_await_a_worker_of_its_parent),
 		TEST(test_loop_any_call_may_fail),
 	};
 
